@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files at the edge: whole or not at all, and every OSError as a `Failed` with a code."""
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from fwsign.errors import Failed, FwsignError
+
+_CODES = {
+    errno.ENOENT: ("io.missing", "no such file or directory"),
+    errno.ENOTDIR: ("io.directory", "a part of the path is not a directory"),
+    errno.EISDIR: ("io.directory", "is a directory"),
+    errno.EACCES: ("io.permission", "permission denied"),
+    errno.EPERM: ("io.permission", "operation not permitted"),
+    errno.EROFS: ("io.permission", "read-only file system"),
+    errno.ENOSPC: ("io.full", "no space left on device"),
+    errno.EDQUOT: ("io.full", "disk quota exceeded"),
+    errno.EFBIG: ("io.full", "file too large"),
+    errno.EEXIST: ("io.exists", "exists already"),
+}
+
+
+def io_error(error: OSError, path: str | os.PathLike[str], doing: str = "read") -> Failed:
+    """Turn an OSError into a `Failed` with one of the `io.*` codes.
+
+    Args:
+        error: what the operating system said.
+        path: the file that the user knows, not a temporary name.
+        doing: "read" or "write"; chooses the code where errno has none of its own.
+    """
+    fallback = (f"io.{doing}", (error.strerror or str(error)).lower())
+    code, words = _CODES.get(error.errno or 0, fallback)
+    return Failed(code, f"cannot {doing} {os.fspath(path)}: {words}", found=words)
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """Read a whole small file, at most `limit` bytes.
+
+    Raises:
+        Failed: `io.*`; a file over the limit is `io.format`.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise io_error(error, path) from error
+    if len(data) > limit:
+        raise Failed(
+            "io.format",
+            f"{path} is larger than {limit} bytes",
+            expected=f"at most {limit} bytes",
+            found="more",
+        )
+    return data
+
+
+@contextlib.contextmanager
+def atomic_writer(path: Path, *, overwrite: bool = False, mode: int = 0o644) -> Iterator[BinaryIO]:
+    """Open a file that appears under its name only when the block ends without an error.
+
+    The bytes are synced before the name changes and the directory after it, so that a crash
+    leaves the old file or the new one.
+
+    Args:
+        path: where the file shall be.
+        overwrite: replace a file that is there; otherwise that is `io.exists`.
+        mode: permission bits, before the umask takes its share.
+
+    Raises:
+        Failed: `io.exists`, `io.full`, `io.permission`, `io.missing`, `io.write`.
+    """
+    temporary = ""
+    try:
+        if not overwrite and path.exists():  # early, before any work; decided again at the end
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:64]}.", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(mode & ~_umask())
+        _give_name(Path(temporary), path, overwrite=overwrite)
+        temporary = ""
+        _sync_directory(path.parent)
+    except FwsignError:
+        raise
+    except OSError as error:
+        raise io_error(error, path, "write") from error
+    finally:
+        if temporary:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink()
+
+
+def write_atomic(path: Path, data: bytes, *, overwrite: bool = False, mode: int = 0o644) -> None:
+    """Write `data` to `path` whole or not at all; see `atomic_writer`."""
+    with atomic_writer(path, overwrite=overwrite, mode=mode) as file:
+        file.write(data)
+
+
+def _give_name(temporary: Path, path: Path, *, overwrite: bool) -> None:
+    if overwrite:
+        temporary.replace(path)
+        return
+    try:
+        path.hardlink_to(temporary)  # unlike a rename, this never replaces
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links (FAT, some network mounts)
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+        temporary.rename(path)
+    else:
+        temporary.unlink()
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _sync_directory(directory: Path) -> None:
+    if os.name == "nt":  # a directory cannot be opened for syncing there
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One error root, six classes cut by what the caller does next, and the table of codes.
+
+A code is stable: scripts may match it. Messages are for people and may change.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import ClassVar
+
+
+class FwsignError(Exception):
+    """The root of everything that a public function of fwsign raises.
+
+    Args:
+        code: a key of `CODES`.
+        message: lower case, no full stop, names what was expected and what was found.
+        step: number of the verification step (docs/format.md), where one applies.
+        expected: what should have been there, in words.
+        found: what was there, in words.
+    """
+
+    prefixes: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        step: int | None = None,
+        expected: object = None,
+        found: object = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.step = step
+        self.expected = None if expected is None else str(expected)
+        self.found = None if found is None else str(found)
+
+
+class Malformed(FwsignError):
+    """The input is not what it claims to be. Do not use it."""
+
+    prefixes = ("malformed",)
+
+
+class Tampered(FwsignError):
+    """A digest or a signature does not match. Do not use it; an attack is possible."""
+
+    prefixes = ("tampered",)
+
+
+class Untrusted(FwsignError):
+    """Well formed and intact, but not from someone this verifier trusts for it."""
+
+    prefixes = ("untrusted",)
+
+
+class Stale(FwsignError):
+    """Expired, not valid yet, or without fresh revocation data. A newer one may be fine."""
+
+    prefixes = ("stale",)
+
+
+class Unsuitable(FwsignError):
+    """Genuine, but not for this device: other vendor, product or chip, or older than allowed."""
+
+    prefixes = ("unsuitable",)
+
+
+class Failed(FwsignError):
+    """Nothing is known about the input: a file, key, state or device did not do its part."""
+
+    prefixes = ("io", "key", "state", "device")
+
+
+CODES: Mapping[str, str] = MappingProxyType(
+    {
+        # The bytes.
+        "malformed.size": "larger than the limit that docs/format.md states",
+        "malformed.cbor": "not deterministic CBOR as RFC 8949 section 4.2.1 defines it",
+        "malformed.envelope": "not a SUIT envelope of this profile",
+        "malformed.header": "COSE header outside the closed list, or a label in both buckets",
+        "malformed.algorithm": "the algorithm cannot be used with the key of this block",
+        "malformed.certificate": "a certificate that is not DER or breaks RFC 5280",
+        "malformed.crl": "a CRL that is not DER or breaks RFC 5280",
+        "malformed.token": "a time-stamp token, which this version cannot judge",
+        "malformed.profile": "valid SUIT, but outside the profile: no template matches",
+        "malformed.component": "a component identifier or name that is not allowed",
+        "malformed.unreferenced-payload": "an integrated payload that no component names",
+        "malformed.image": "a firmware image whose structure or checksum is wrong",
+        # The signatures and digests.
+        "tampered.manifest": "the manifest is not the one that was signed",
+        "tampered.text": "the text is not the one that was signed",
+        "tampered.signature": "the signature does not verify",
+        "tampered.certificate": "a certificate's signature does not verify",
+        "tampered.crl": "a CRL's signature does not verify",
+        "tampered.x5t": "the certificate is not the one that the signer named",
+        "tampered.payload-digest": "the payload's digest is not the signed one",
+        "tampered.payload-size": "the payload's size is not the signed one",
+        "tampered.payload-absent": "an integrated payload was taken out",
+        # Who signed.
+        "untrusted.no-anchor": "the path does not end at an anchor",
+        "untrusted.algorithm": "an algorithm or key size that is not allowed",
+        "untrusted.issuer": "a certificate that may not issue, or may not issue this one",
+        "untrusted.path-length": "more intermediates than a CA allows",
+        "untrusted.ca-as-leaf": "the signer's certificate is that of a CA",
+        "untrusted.key-usage": "key usage does not allow this use",
+        "untrusted.eku": "extended key usage does not allow code signing",
+        "untrusted.extension": "a critical extension that the verifier does not know",
+        "untrusted.criticality": "an extension that must be critical is not",
+        "untrusted.key-identifier": "authority and subject key identifiers are absent or differ",
+        "untrusted.name-constraint": "a name outside what a CA or anchor permits",
+        "untrusted.serial": "a serial number that RFC 5280 forbids",
+        "untrusted.duplicate": "the same certificate twice in one path",
+        "untrusted.revoked": "the certificate is revoked",
+        "untrusted.crl": "a CRL that this verifier must not use",
+        "untrusted.example-key": "a published example key, known to everyone",
+        "untrusted.signers": "fewer distinct signers than the policy demands",
+        "untrusted.slot": "a signer that the policy demands is not there",
+        "untrusted.vendor": "the signer may not sign for this vendor",
+        "untrusted.token-required": "policy demands a time-stamp token",
+        # When.
+        "stale.certificate": "a certificate has expired",
+        "stale.not-yet-valid": "a certificate is not valid yet",
+        "stale.crl": "a CRL is past its next update",
+        "stale.crl-missing": "no CRL of an issuer in the path",
+        "stale.release": "the release is past its use-before time",
+        # For whom.
+        "unsuitable.vendor": "the release is for another vendor's devices",
+        "unsuitable.product": "the release is for another product",
+        "unsuitable.rollback": "older than what the device accepts",
+        "unsuitable.conflict": "another release with the same sequence number was accepted",
+        "unsuitable.component": "the release has no such component",
+        "unsuitable.trust-update": "a trust update is not a release",
+        # Files.
+        "io.missing": "no such file or directory",
+        "io.payload-missing": "a payload that the release names is not there",
+        "io.permission": "the operating system does not allow it",
+        "io.full": "no space left",
+        "io.exists": "would overwrite a file",
+        "io.directory": "a directory where a file should be, or the reverse",
+        "io.read": "reading failed",
+        "io.write": "writing failed",
+        "io.format": "a file of another kind than was asked for",
+        "io.config": "fwsign.toml has a mistake",
+        "io.crl-unused": "a CRL was given that belongs to no issuer in the path",
+        # Keys and the PKI.
+        "key.passphrase": "wrong passphrase, or one where none is needed",
+        "key.passphrase-missing": "the key is encrypted and no passphrase was given",
+        "key.format": "not a private key, or of a kind that is not supported",
+        "key.mismatch": "key and certificate do not belong together",
+        "key.unsupported": "no such key backend or algorithm",
+        "key.failed": "the key did not produce a signature that verifies",
+        # What the caller set up.
+        "state.policy": "the policy or the anchors given cannot be used",
+        "state.clock": "a time without a zone, or one that cannot be",
+        "state.pki": "the PKI directory is not complete or contradicts itself",
+        "state.pki-exists": "the PKI has such an entry already",
+    }
+)
+"""Every code that fwsign raises, with its meaning."""

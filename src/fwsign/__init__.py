@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """fwsign signs an update once, in release CI, and every hop after that checks the same signature.
 
-    from fwsign.verify import Verifier
-    from fwsign.policy import Anchor, DevicePolicy
+    from fwsign.verify import Anchor, DevicePolicy, Verifier
 
     verifier = Verifier(anchors=[Anchor.from_certificate(root_der)],
                         policy=DevicePolicy(vendor="acme.example", product="gateway-x1"))
-    release = verifier.verify(envelope, at=now)            # a VerifiedRelease, or FwsignError
-    release.receive("build.bin", source=payload, sink=out)  # streams and checks; commit after it returns
+    release = verifier.verify(envelope, at=now)              # a VerifiedRelease, or FwsignError
+    release.receive("build.bin", source=payload, sink=out)   # commit only after it returned
 
 The format is in docs/format.md, the codes are in `fwsign.errors`.
 """

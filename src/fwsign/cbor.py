@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Deterministic CBOR, strict in both directions (RFC 8949 section 4.2.1, bytewise key order).
+
+Exactly one byte string decodes to each value, so what decodes re-encodes to the same bytes. Not
+accepted: floats, `undefined` and other simple values, indefinite lengths, integers that are not
+in their shortest form, map keys that are unsorted or repeated, tags outside `TAGS`, bytes after
+the item.
+
+Values are int, bytes, str, bool, None, tuple (array), dict (map) and `Tag`.
+"""
+
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from fwsign.errors import Malformed
+
+Value: TypeAlias = Any
+"""int | bytes | str | bool | None | tuple[Value, ...] | dict[int | str | tuple, Value] | Tag"""
+
+MAX_DEPTH: Final = 8
+"""Nesting of arrays, maps and tags. The deepest thing that we write, the text map, needs 5."""
+
+MAX_ITEMS: Final = 4096
+"""Items of one array, or pairs of one map. 256 components need 2,056 sequence items."""
+
+TAGS: Final = frozenset({18, 107})
+"""COSE_Sign1 (RFC 9052 section 4.2) and SUIT_Envelope."""
+
+_UINT, _NINT, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
+_SIMPLE_VALUES: Final = {20: False, 21: True, 22: None}
+_WIDTHS: Final = {24: (1, 24), 25: (2, 1 << 8), 26: (4, 1 << 16), 27: (8, 1 << 32)}
+
+
+class Tag(NamedTuple):
+    """A tagged item."""
+
+    number: int
+    value: Value
+
+
+def decode(data: bytes) -> Value:
+    """Decode exactly one item.
+
+    Args:
+        data: the whole item; the caller bounds its size.
+
+    Raises:
+        Malformed: `malformed.cbor`, with the offset in bytes.
+    """
+    value, end = _item(data, 0, MAX_DEPTH)
+    if end != len(data):
+        raise _malformed(end, "end of input", f"{len(data) - end} bytes more")
+    return value
+
+
+def encode(value: Value) -> bytes:
+    """Encode one item; the inverse of `decode`.
+
+    Raises:
+        TypeError: for a type that `decode` never returns.
+    """
+    match value:
+        case bool() | None:
+            return bytes([0xF4 + (value is True) if value is not None else 0xF6])
+        case int():
+            return _head(_UINT, value) if value >= 0 else _head(_NINT, -1 - value)
+        case bytes():
+            return _head(_BYTES, len(value)) + value
+        case str():
+            text = value.encode()
+            return _head(_TEXT, len(text)) + text
+        case Tag(number, content):
+            return _head(_TAG, number) + encode(content)
+        case tuple() | list():
+            return _head(_ARRAY, len(value)) + b"".join(map(encode, value))
+        case dict():
+            pairs = sorted((encode(key), encode(item)) for key, item in value.items())
+            return _head(_MAP, len(pairs)) + b"".join(key + item for key, item in pairs)
+    raise TypeError(f"cannot encode {type(value).__name__}")
+
+
+def byte_string_head(length: int) -> bytes:
+    """Return the head that stands before a byte string of `length` bytes."""
+    return _head(_BYTES, length)
+
+
+def _head(major: int, argument: int) -> bytes:
+    if argument < 24:
+        return bytes([major << 5 | argument])
+    for info, (width, _) in _WIDTHS.items():
+        if argument < 1 << 8 * width:
+            return bytes([major << 5 | info]) + argument.to_bytes(width, "big")
+    raise TypeError("an integer of more than 64 bits")
+
+
+def _malformed(offset: int, expected: str, found: str) -> Malformed:
+    return Malformed(
+        "malformed.cbor",
+        f"not deterministic CBOR at byte {offset}: expected {expected}, found {found}",
+        expected=expected,
+        found=found,
+    )
+
+
+def _argument(data: bytes, at: int) -> tuple[int, int, int]:
+    """Read one head; return major type, argument and the offset behind it."""
+    if at >= len(data):
+        raise _malformed(at, "an item", "end of input")
+    major, info = data[at] >> 5, data[at] & 31
+    if info < 24:
+        return major, info, at + 1
+    if info not in _WIDTHS:
+        raise _malformed(at, "a definite length", f"additional information {info}")
+    if major == _SIMPLE:
+        raise _malformed(at, "false, true or null", "a float or an extended simple value")
+    width, least = _WIDTHS[info]
+    end = at + 1 + width
+    if end > len(data):
+        raise _malformed(at, f"{width} bytes of argument", "end of input")
+    argument = int.from_bytes(data[at + 1 : end], "big")
+    if argument < least:
+        raise _malformed(at, "the shortest form", f"{argument} in {width} bytes")
+    return major, argument, end
+
+
+def _item(data: bytes, at: int, depth: int) -> tuple[Value, int]:
+    major, argument, end = _argument(data, at)
+    if major == _UINT:
+        return argument, end
+    if major == _NINT:
+        return -1 - argument, end
+    if major in (_BYTES, _TEXT):
+        return _string(data, at, end, argument, text=major == _TEXT)
+    if major == _SIMPLE:
+        if argument not in _SIMPLE_VALUES:
+            raise _malformed(at, "false, true or null", f"simple value {argument}")
+        return _SIMPLE_VALUES[argument], end
+    if depth == 0:
+        raise _malformed(at, f"at most {MAX_DEPTH} levels", "more")
+    if major == _TAG:
+        if argument not in TAGS:
+            raise _malformed(at, f"tag {' or '.join(map(str, sorted(TAGS)))}", f"tag {argument}")
+        value, end = _item(data, end, depth - 1)
+        return Tag(argument, value), end
+    # Every item takes a byte at least, so a count beyond the input is a lie.
+    if argument > min(MAX_ITEMS, len(data) - end):
+        raise _malformed(at, f"at most {min(MAX_ITEMS, len(data) - end)} items", str(argument))
+    if major == _ARRAY:
+        items = []
+        for _ in range(argument):
+            value, end = _item(data, end, depth - 1)
+            items.append(value)
+        return tuple(items), end
+    return _map(data, end, argument, depth)
+
+
+def _is_key(key: Value) -> bool:
+    # The kinds that our formats use; with more, Python would take 1 and true for the same key.
+    if isinstance(key, tuple):
+        return not isinstance(key, Tag) and all(isinstance(part, bytes) for part in key)
+    return isinstance(key, (int, str)) and not isinstance(key, bool)
+
+
+def _string(data: bytes, at: int, start: int, length: int, *, text: bool) -> tuple[Value, int]:
+    end = start + length
+    if end > len(data):
+        raise _malformed(at, f"{length} bytes", f"{len(data) - start}")
+    raw = data[start:end]
+    if not text:
+        return raw, end
+    try:
+        return raw.decode(), end
+    except UnicodeDecodeError as error:
+        raise _malformed(start + error.start, "UTF-8", f"0x{raw[error.start]:02x}") from None
+
+
+def _map(data: bytes, at: int, count: int, depth: int) -> tuple[Value, int]:
+    result: dict[Value, Value] = {}
+    previous = b""
+    for _ in range(count):
+        key, end = _item(data, at, depth - 1)
+        encoded = data[at:end]
+        # Bytewise order, and with it no key twice (RFC 8949 section 4.2.1).
+        if encoded <= previous:
+            raise _malformed(at, "map keys in ascending order", "a key that is not")
+        if not _is_key(key):
+            raise _malformed(at, "an integer, text or array of byte strings as map key", "another")
+        previous = encoded
+        result[key], at = _item(data, end, depth - 1)
+    return result, at

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One certificate: parsed, held to the rules that need no path, and its signature checked."""
+
+import hashlib
+from typing import Final, NamedTuple, TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID
+
+from fwsign import der
+from fwsign.cose import PublicKey, key_kind
+from fwsign.errors import Malformed, Untrusted
+
+MAX_SERIAL_BITS: Final = 159
+"""RFC 5280 section 4.1.2.2: at most 20 octets, and positive."""
+
+# What cryptography raises for input that it cannot make sense of.
+PARSE_ERRORS: Final = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+_HASHES: Final = {
+    "SHA-256": hashes.SHA256(),
+    "SHA-384": hashes.SHA384(),
+    "SHA-512": hashes.SHA512(),
+}
+_Extension = TypeVar("_Extension", bound=x509.ExtensionType)
+
+
+class Certificate(NamedTuple):
+    """A parsed certificate; `spki` is the SHA-256 of its SubjectPublicKeyInfo, in hex."""
+
+    parsed: x509.Certificate
+    signed: der.Signed
+    key: PublicKey
+    spki: str
+
+    @property
+    def name(self) -> str:
+        """The certificate for people: its common name, else its whole subject."""
+        return display_name(self.parsed.subject)
+
+    @property
+    def subject_key(self) -> bytes | None:
+        """The subject key identifier, if there is one."""
+        found = self.extension(x509.SubjectKeyIdentifier)
+        return found.value.digest if found else None
+
+    @property
+    def authority_key(self) -> bytes | None:
+        """The key identifier in the authority key identifier, if there is one."""
+        found = self.extension(x509.AuthorityKeyIdentifier)
+        return found.value.key_identifier if found else None
+
+    def extension(self, kind: type[_Extension]) -> x509.Extension[_Extension] | None:
+        """Return the extension of a kind, or None."""
+        try:
+            return self.parsed.extensions.get_extension_for_class(kind)
+        except x509.ExtensionNotFound:
+            return None
+
+
+def display_name(name: x509.Name) -> str:
+    """Return the common name, else the whole name (RFC 4514)."""
+    common = name.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(common[0].value) if common else name.rfc4514_string()
+
+
+def key_digest(key: PublicKey) -> str:
+    """Return the SHA-256 of a key's SubjectPublicKeyInfo, in hex; equal keys have equal ones."""
+    encoded = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(encoded).hexdigest()
+
+
+def parse_certificate(data: bytes) -> Certificate:
+    """Parse one certificate, in DER.
+
+    Raises:
+        Malformed: `malformed.certificate`.
+        Untrusted: `untrusted.algorithm`, `untrusted.serial`.
+    """
+    try:
+        signed = der.split(data)
+        certificate = x509.load_der_x509_certificate(data)
+        version, serial = certificate.version, certificate.serial_number
+        # Read now what is parsed on demand, so that nothing can fail later.
+        _ = certificate.extensions, certificate.subject, certificate.issuer
+        _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        key = certificate.public_key()
+        spki = key_digest(key)
+    except UnsupportedAlgorithm as error:
+        raise Untrusted(
+            "untrusted.algorithm", f"a kind of key that is not allowed: {error}"
+        ) from None
+    except PARSE_ERRORS as error:
+        raise Malformed("malformed.certificate", f"not a certificate: {error}") from None
+    if version is not x509.Version.v3:
+        raise Malformed("malformed.certificate", f"certificate of version {version.name}, not v3")
+    if not 0 < serial < 1 << MAX_SERIAL_BITS:
+        raise Untrusted(
+            "untrusted.serial",
+            f"serial number {serial:x} is not a positive number of at most 20 bytes",
+        )
+    return Certificate(certificate, signed, key, spki)
+
+
+def signature_valid(signed: der.Signed, key: PublicKey) -> bool:
+    """Tell whether `key` made the signature of a certificate or CRL.
+
+    Raises:
+        Untrusted: `untrusted.algorithm` for an algorithm outside the closed list.
+    """
+    if signed.algorithm not in der.SIGNATURE_ALGORITHMS:
+        raise Untrusted(
+            "untrusted.algorithm",
+            f"signature algorithm {signed.algorithm.hex()} is not allowed",
+            expected="SHA-256 or longer with ECDSA or RSA, Ed25519, ML-DSA",
+            found=signed.algorithm.hex(),
+        )
+    kind, hash_name = der.SIGNATURE_ALGORITHMS[signed.algorithm]
+    found = key_kind(key)
+    try:
+        if kind == "ECDSA" and found.startswith("P-"):
+            key.verify(signed.signature, signed.tbs, ec.ECDSA(_HASHES[hash_name]))
+        elif kind == "RSA" == found:
+            key.verify(signed.signature, signed.tbs, padding.PKCS1v15(), _HASHES[hash_name])
+        elif kind == found:
+            key.verify(signed.signature, signed.tbs)
+        else:
+            return False
+    except InvalidSignature:
+        return False
+    return True

@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Certification paths: linear and strict (RFC 5280 section 6.1, RFC 5937).
+
+The path is the x5chain in its order; nothing is searched. `strict` is what `fwsign pki` writes.
+`compat` forgives three habits of older tools and names each in the result: basicConstraints or
+extended key usage that is not critical, a CA without key usage, a CRL without number.
+
+Departures from RFC 5280, all of them stricter: self-issued certificates count for the path length
+and are subject to name constraints; names are compared as they are, without case folding, except
+in name constraints; constraints on anything but DNS and directory names refuse the path; policy
+extensions are not processed, so a critical one refuses.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
+
+from fwsign.certificate import (
+    PARSE_ERRORS,
+    Certificate,
+    display_name,
+    key_digest,
+    parse_certificate,
+    signature_valid,
+)
+from fwsign.constraints import check_constraints, check_vendors, dns_names, is_domain
+from fwsign.cose import MIN_RSA_BITS, PublicKey, allowed_rsa_size, key_kind, key_name
+from fwsign.errors import Malformed, Stale, Tampered, Untrusted
+
+Profile: TypeAlias = Literal["strict", "compat"]
+
+KEY_KINDS: Final = ("P-256", "P-384", "P-521", "Ed25519", "RSA", "ML-DSA-65", "ML-DSA-87")
+"""Kinds of keys that certificates in a path may have."""
+MIN_CA_RSA_BITS: Final = 2048
+"""Old roots have these; they retire with the root."""
+
+_KNOWN_EXTENSIONS: Final = frozenset(
+    {
+        ExtensionOID.BASIC_CONSTRAINTS,
+        ExtensionOID.KEY_USAGE,
+        ExtensionOID.EXTENDED_KEY_USAGE,
+        ExtensionOID.NAME_CONSTRAINTS,
+        ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
+        ExtensionOID.AUTHORITY_KEY_IDENTIFIER,
+        ExtensionOID.SUBJECT_KEY_IDENTIFIER,
+    }
+)
+
+
+class Anchor(NamedTuple):
+    """What a verifier pins: a root certificate or a bare public key.
+
+    A bare key verifies blocks without certificates, and certificates that it signed. With
+    `vendors` it is trusted for these domain names and those below them only.
+    """
+
+    key: PublicKey
+    spki: str
+    certificate: Certificate | None = None
+    vendors: tuple[str, ...] = ()
+
+    @classmethod
+    def from_certificate(cls, data: bytes, vendors: Iterable[str] = ()) -> "Anchor":
+        """Pin a certificate, in DER.
+
+        Raises:
+            Malformed: `malformed.certificate`.
+            Untrusted: `untrusted.algorithm`, `untrusted.serial`.
+        """
+        certificate = parse_certificate(data)
+        return cls(certificate.key, certificate.spki, certificate, tuple(vendors))
+
+    @classmethod
+    def from_public_key(cls, spki: bytes, vendors: Iterable[str] = ()) -> "Anchor":
+        """Pin a bare public key, a SubjectPublicKeyInfo in DER.
+
+        Raises:
+            Malformed: `malformed.certificate`.
+        """
+        try:
+            key = load_der_public_key(spki)
+            digest = key_digest(key)
+        except (UnsupportedAlgorithm, *PARSE_ERRORS) as error:
+            raise Malformed("malformed.certificate", f"not a public key: {error}") from None
+        return cls(key, digest, None, tuple(vendors))
+
+    @property
+    def name(self) -> str:
+        """The anchor for people."""
+        return self.certificate.name if self.certificate else f"{key_name(self.key)} key"
+
+
+class Path(NamedTuple):
+    """A validated path: certificates from the leaf up, the anchor, and what compat forgave.
+
+    A pinned bare key that signed by itself is a path without certificates.
+    """
+
+    certificates: tuple[Certificate, ...]
+    anchor: Anchor
+    forgiven: tuple[str, ...] = ()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The SPKI digests from the leaf's to the anchor's."""
+        return (*(certificate.spki for certificate in self.certificates), self.anchor.spki)
+
+    @property
+    def name(self) -> str:
+        """The signer for people."""
+        return self.certificates[0].name if self.certificates else self.anchor.name
+
+    @property
+    def vendors(self) -> tuple[str, ...]:
+        """The vendors whose manifests the leaf may sign: its dNSNames, without wildcards."""
+        names = dns_names(self.certificates[0]) if self.certificates else ()
+        return tuple(name for name in names if is_domain(name))
+
+
+def validate_path(
+    chain: Sequence[bytes], anchors: Sequence[Anchor], *, profile: Profile = "strict"
+) -> Path:
+    """Validate a path from a leaf to an anchor, all but dates and revocation.
+
+    Args:
+        chain: DER certificates, leaf first; those behind the first that an anchor issued are
+            not looked at.
+        anchors: what the verifier pins; the first that fits is taken.
+        profile: `strict` or `compat`.
+
+    Raises:
+        Malformed: `malformed.certificate`.
+        Tampered: `tampered.certificate`, and only where the path names an anchor as its end.
+        Untrusted: `untrusted.*`.
+    """
+    certificates, anchor = _find_anchor(chain, anchors)
+    issuers = (*certificates[1:], anchor.certificate)
+    for certificate, issuer in zip(certificates, issuers, strict=True):
+        _check_link(certificate, issuer, anchor)
+    forgiven: list[str] = []
+    for below, issuer in enumerate(issuers):
+        if issuer is not None:
+            _check_ca(issuer, below, profile, forgiven)
+            check_constraints(issuer, certificates[: below + 1])
+    if anchor.vendors:
+        check_vendors(anchor.name, anchor.vendors, certificates[0])
+    _check_leaf(certificates[0], profile, forgiven)
+    return Path(certificates, anchor, tuple(forgiven))
+
+
+def check_dates(path: Path, at: datetime, *, not_before: bool = True) -> None:
+    """Check that every certificate of a path is valid; an anchor's own dates do not count.
+
+    Args:
+        path: the path.
+        at: the time to judge by, with a zone.
+        not_before: judge the beginning too; not where the clock is known to be wrong.
+
+    Raises:
+        Stale: `stale.certificate`, `stale.not-yet-valid`.
+    """
+    for certificate in path.certificates:
+        first, last = (
+            certificate.parsed.not_valid_before_utc,
+            certificate.parsed.not_valid_after_utc,
+        )
+        if at > last:
+            raise Stale(
+                "stale.certificate",
+                f'certificate "{certificate.name}" expired {last:%Y-%m-%d}, it is {at:%Y-%m-%d}',
+                expected=f"a time until {last.isoformat()}",
+                found=at.isoformat(),
+            )
+        if not_before and at < first:
+            raise Stale(
+                "stale.not-yet-valid",
+                f'certificate "{certificate.name}" is valid from {first.isoformat()}, '
+                f"it is {at.isoformat()}",
+                expected=f"a time from {first.isoformat()}",
+                found=at.isoformat(),
+            )
+
+
+def _find_anchor(
+    chain: Sequence[bytes], anchors: Sequence[Anchor]
+) -> tuple[tuple[Certificate, ...], Anchor]:
+    """Follow the issuers' names up to the first certificate that claims an anchor as issuer."""
+    certificates: list[Certificate] = []
+    for data in chain:
+        certificate = parse_certificate(data)
+        if certificates and certificates[-1].parsed.issuer != certificate.parsed.subject:
+            last = certificates[-1]
+            raise Untrusted(
+                "untrusted.issuer",
+                f'certificate "{last.name}" was issued by "{display_name(last.parsed.issuer)}", '
+                f'but "{certificate.name}" follows it',
+                expected=display_name(last.parsed.issuer),
+                found=certificate.name,
+            )
+        if any(certificate.signed == other.signed for other in certificates):
+            raise Untrusted(
+                "untrusted.duplicate", f'certificate "{certificate.name}" is in the path twice'
+            )
+        certificates.append(certificate)
+        for anchor in anchors:
+            if _claims(certificate, anchor):
+                return tuple(certificates), anchor
+    issuer = display_name(certificates[-1].parsed.issuer)
+    known = ", ".join(f'"{anchor.name}"' for anchor in anchors)
+    raise Untrusted(
+        "untrusted.no-anchor",
+        f'the path ends at issuer "{issuer}", the anchors are {known}',
+        expected=known,
+        found=issuer,
+    )
+
+
+def _claims(certificate: Certificate, anchor: Anchor) -> bool:
+    if anchor.certificate is None:  # a bare key has no name to claim: only the signature tells
+        return signature_valid(certificate.signed, anchor.key)
+    if certificate.parsed.issuer != anchor.certificate.parsed.subject:
+        return False
+    # Two roots of one name are told apart by their keys.
+    wanted, there = certificate.authority_key, anchor.certificate.subject_key
+    return wanted is None or there is None or wanted == there
+
+
+def _check_link(certificate: Certificate, issuer: Certificate | None, anchor: Anchor) -> None:
+    wanted = certificate.authority_key
+    there = issuer.subject_key if issuer else wanted
+    if wanted is None or wanted != there:
+        named, found = (key.hex() if key else "none" for key in (wanted, there))
+        raise Untrusted(
+            "untrusted.key-identifier",
+            f'certificate "{certificate.name}" names issuer key {named}, the issuer has {found}',
+            expected=named,
+            found=found,
+        )
+    above = issuer or anchor
+    if not signature_valid(certificate.signed, above.key):
+        raise Tampered(
+            "tampered.certificate",
+            f'the signature of certificate "{certificate.name}" does not verify under '
+            f'the key of "{above.name}"',
+        )
+
+
+def _check_ca(ca: Certificate, below: int, profile: Profile, forgiven: list[str]) -> None:
+    """Check that a CA, anchor or not, may have issued what is below it."""
+    _check_key(ca, MIN_CA_RSA_BITS)
+    _check_extensions(ca)
+    basic = ca.extension(x509.BasicConstraints)
+    if basic is None or not basic.value.ca:
+        raise Untrusted(
+            "untrusted.issuer", f'certificate "{ca.name}" is not a CA, but has issued another'
+        )
+    if not basic.critical:
+        _forgive(f'basicConstraints of CA "{ca.name}" is not critical', profile, forgiven)
+    limit = basic.value.path_length
+    if limit is not None and below > limit:
+        raise Untrusted(
+            "untrusted.path-length",
+            f'CA "{ca.name}" allows {limit} CAs below it, the path has {below}',
+            expected=limit,
+            found=below,
+        )
+    usage = ca.extension(x509.KeyUsage)
+    if usage is None:
+        code = "untrusted.key-usage"
+        _forgive(f'CA "{ca.name}" has no key usage', profile, forgiven, code)
+    elif not usage.value.key_cert_sign:
+        raise Untrusted("untrusted.key-usage", f'key usage of CA "{ca.name}" lacks keyCertSign')
+    allowed = {ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
+    extended = ca.extension(x509.ExtendedKeyUsage)
+    if extended is not None and allowed.isdisjoint(extended.value):
+        raise Untrusted("untrusted.eku", f'CA "{ca.name}" may not issue for code signing')
+    _check_extended_criticality(ca, extended, profile, forgiven)
+
+
+def _check_leaf(leaf: Certificate, profile: Profile, forgiven: list[str]) -> None:
+    """Check that the signer's certificate is one for signing code, and for nothing above."""
+    _check_key(leaf, MIN_RSA_BITS)
+    _check_extensions(leaf)
+    basic = leaf.extension(x509.BasicConstraints)
+    if basic is not None and basic.value.ca:
+        raise Untrusted("untrusted.ca-as-leaf", f'"{leaf.name}" is a CA, it may not sign releases')
+    usage = leaf.extension(x509.KeyUsage)
+    if usage is None or not usage.value.digital_signature or usage.value.key_cert_sign:
+        raise Untrusted(
+            "untrusted.key-usage",
+            f'key usage of "{leaf.name}" must have digitalSignature and not keyCertSign',
+        )
+    extended = leaf.extension(x509.ExtendedKeyUsage)
+    usages = tuple(extended.value) if extended else ()
+    if ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usages:
+        raise Untrusted("untrusted.eku", f'"{leaf.name}" is for any use, expected codeSigning')
+    if ExtendedKeyUsageOID.CODE_SIGNING not in usages:
+        found = ", ".join(usage.dotted_string for usage in usages) or "none"
+        raise Untrusted(
+            "untrusted.eku",
+            f'extended key usage of "{leaf.name}" is {found}, expected codeSigning',
+            expected="codeSigning",
+            found=found,
+        )
+    _check_extended_criticality(leaf, extended, profile, forgiven)
+
+
+def _check_extended_criticality(
+    certificate: Certificate,
+    extended: x509.Extension[x509.ExtendedKeyUsage] | None,
+    profile: Profile,
+    forgiven: list[str],
+) -> None:
+    if extended is not None and not extended.critical:
+        what = f'extended key usage of "{certificate.name}" is not critical'
+        _forgive(what, profile, forgiven)
+
+
+def _check_key(certificate: Certificate, least_rsa: int) -> None:
+    if key_kind(certificate.key) in KEY_KINDS and allowed_rsa_size(certificate.key, least_rsa):
+        return
+    expected = f"{', '.join(KEY_KINDS)}; RSA of {least_rsa} bits or more"
+    raise Untrusted(
+        "untrusted.algorithm",
+        f'the key of "{certificate.name}" is {key_name(certificate.key)}, expected {expected}',
+        expected=expected,
+        found=key_name(certificate.key),
+    )
+
+
+def _check_extensions(certificate: Certificate) -> None:
+    for found in certificate.parsed.extensions:
+        if found.critical and found.oid not in _KNOWN_EXTENSIONS:
+            raise Untrusted(
+                "untrusted.extension",
+                f'certificate "{certificate.name}" has the critical extension '
+                f"{found.oid.dotted_string}, which this verifier does not know",
+                found=found.oid.dotted_string,
+            )
+
+
+def _forgive(
+    what: str, profile: Profile, forgiven: list[str], code: str = "untrusted.criticality"
+) -> None:
+    if profile == "strict":
+        raise Untrusted(code, what)
+    forgiven.append(what)

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Components of a release: where their bytes go, what they are, and the names they may have."""
+
+import re
+from typing import Any, Final, NamedTuple, cast
+
+from fwsign.errors import Malformed
+
+MAX_URI_LENGTH: Final = 2048
+"""Characters; what HTTP servers commonly take."""
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,99}")
+_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+_CHIP = re.compile(r"[a-z][a-z0-9-]{1,15}")
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://[!-~]+")
+
+
+class Digest(NamedTuple):
+    """A SUIT_Digest: COSE hash algorithm and value."""
+
+    algorithm: int
+    value: bytes
+
+
+class Component(NamedTuple):
+    """One thing to be installed: its identifier, image digest, size in bytes and payload uri."""
+
+    identifier: tuple[bytes, ...]
+    digest: Digest
+    size: int
+    uri: str
+
+    @property
+    def name(self) -> str:
+        """The component for people: a file name, or `esp32c3@0x10000`."""
+        if self.identifier[0] == b"file":
+            return self.identifier[1].decode()
+        return f"{self.identifier[1].decode()}@0x{int.from_bytes(self.identifier[2], 'big'):x}"
+
+
+def file_identifier(name: str) -> tuple[bytes, ...]:
+    """Return the identifier of a file component."""
+    return check_identifier((b"file", name.encode()))
+
+
+def flash_identifier(chip: str, offset: int) -> tuple[bytes, ...]:
+    """Return the identifier of a flash region; `offset` in bytes, at most 32 bits."""
+    if not 0 <= offset < 1 << 32:
+        raise _bad(f"offset 0x{offset:x}", "an offset of at most 32 bits")
+    return check_identifier((b"flash", chip.encode(), offset.to_bytes(4, "big")))
+
+
+def check_identifier(identifier: Any) -> tuple[bytes, ...]:
+    """Check a component identifier: ['file', NAME] or ['flash', CHIP, OFFSET].
+
+    Raises:
+        Malformed: `malformed.component`.
+    """
+    match identifier:
+        case (b"file", bytes(name)):
+            check_name(name.decode(errors="replace"))
+        case (b"flash", bytes(chip), bytes(offset)) if len(offset) == 4:
+            if not _CHIP.fullmatch(chip.decode(errors="replace")):
+                raise _bad(f"chip {chip!r}", "lower-case letters, digits and hyphens")
+        case (b"blocks", bytes()):
+            raise _bad("a block list", "a file or flash component; block lists come later")
+        case _:
+            raise _bad(repr(identifier)[:80], "['file', NAME] or ['flash', CHIP, OFFSET]")
+    return cast(tuple[bytes, ...], identifier)
+
+
+def check_name(name: str) -> str:
+    """Check a payload's file name: safe on every system, no path in it.
+
+    Raises:
+        Malformed: `malformed.component`.
+    """
+    if not _NAME.fullmatch(name):
+        raise _bad(f"name {name!r}", "1 to 100 of A-Z a-z 0-9 . _ + -, not . + or - first")
+    if _RESERVED.fullmatch(name) or name.endswith("."):
+        raise _bad(f"name {name!r}", "a name that Windows can have too")
+    return name
+
+
+def check_uri(uri: Any) -> str:
+    """Check where a payload is: "#name" inside, "name" beside, or a URL.
+
+    Raises:
+        Malformed: `malformed.component`.
+    """
+    if not isinstance(uri, str) or len(uri) > MAX_URI_LENGTH:
+        raise _bad("uri", f"a text of at most {MAX_URI_LENGTH} characters")
+    if not is_url(uri):
+        check_name(uri.removeprefix("#"))
+    return uri
+
+
+def is_url(uri: str) -> bool:
+    """Tell whether a payload's uri is a URL, and not a name beside or inside the envelope."""
+    return _URL.fullmatch(uri) is not None
+
+
+def check_unique(components: tuple[Component, ...]) -> None:
+    """Check that no two components have the same place or the same payload, ignoring case.
+
+    Raises:
+        Malformed: `malformed.component`.
+    """
+    places: set[str] = set()
+    payloads: set[str] = set()
+    for component in components:
+        place, payload = component.name.lower(), component.uri.lower().removeprefix("#")
+        if place in places or payload in payloads:
+            raise _bad(f"{component.name!r} twice", "names that differ in more than case")
+        places.add(place)
+        payloads.add(payload)
+
+
+def _bad(found: str, expected: str) -> Malformed:
+    return Malformed(
+        "malformed.component",
+        f"component: {found} is not allowed, expected {expected}",
+        expected=expected,
+        found=found,
+    )

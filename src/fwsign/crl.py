@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Revocation lists: which ones count, and what they say about a path (RFC 5280 section 5).
+
+Only complete CRLs of the issuer itself are used; indirect, delta and partial ones refuse.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from cryptography import x509
+from cryptography.x509.oid import ExtensionOID
+
+from fwsign import der
+from fwsign.certificate import PARSE_ERRORS, Certificate, display_name, signature_valid
+from fwsign.chain import Anchor, Path, Profile
+from fwsign.errors import Malformed, Stale, Tampered, Untrusted
+
+_HARMLESS: Final = frozenset(
+    {
+        x509.ReasonFlags.superseded,
+        x509.ReasonFlags.cessation_of_operation,
+        x509.ReasonFlags.affiliation_changed,
+    }
+)
+"""Reasons that leave what was signed before the revocation as good as it was."""
+_PARTIAL: Final = (ExtensionOID.ISSUING_DISTRIBUTION_POINT, ExtensionOID.DELTA_CRL_INDICATOR)
+
+
+class Crl(NamedTuple):
+    """A parsed CRL; `number` is absent in the CRLs of some older tools."""
+
+    data: bytes
+    parsed: x509.CertificateRevocationList
+    signed: der.Signed
+    number: int | None
+    authority_key: bytes | None
+    this_update: datetime
+    next_update: datetime
+
+    @property
+    def name(self) -> str:
+        """The CRL for people."""
+        return f'CRL of "{display_name(self.parsed.issuer)}"'
+
+
+class Issued(NamedTuple):
+    """A certificate of the path and the verified CRLs of its issuer."""
+
+    certificate: Certificate
+    issuer: Certificate | Anchor
+    crls: tuple[Crl, ...]
+
+    @property
+    def newest(self) -> tuple[Crl, ...]:
+        """The CRLs of the highest number: several where one number was given twice.
+
+        Where one of them has no number (compat), their times order them.
+        """
+        numbered = all(crl.number is not None for crl in self.crls)
+        ranks = [crl.number if numbered else crl.this_update.timestamp() for crl in self.crls]
+        top = max((rank or 0 for rank in ranks), default=0)
+        return tuple(crl for crl, rank in zip(self.crls, ranks, strict=True) if rank == top)
+
+
+def parse_crl(data: bytes) -> Crl:
+    """Parse a CRL, in DER.
+
+    Raises:
+        Malformed: `malformed.crl`.
+    """
+    try:
+        signed = der.split(data, crl=True)
+        parsed = x509.load_der_x509_crl(data)
+        # Read now what is parsed on demand, so that nothing can fail later.
+        extensions = {found.oid: found.value for found in parsed.extensions}
+        number = extensions.get(ExtensionOID.CRL_NUMBER)
+        authority = extensions.get(ExtensionOID.AUTHORITY_KEY_IDENTIFIER)
+        _ = parsed.issuer, [entry.extensions for entry in parsed]
+        this_update, next_update = parsed.last_update_utc, parsed.next_update_utc
+    except PARSE_ERRORS as error:
+        raise Malformed("malformed.crl", f"not a CRL: {error}") from None
+    if next_update is None:
+        raise Malformed("malformed.crl", "a CRL without the time of its next update")
+    return Crl(
+        data,
+        parsed,
+        signed,
+        number.crl_number if isinstance(number, x509.CRLNumber) else None,
+        authority.key_identifier if isinstance(authority, x509.AuthorityKeyIdentifier) else None,
+        this_update,
+        next_update,
+    )
+
+
+def collect(
+    path: Path, data: Sequence[bytes], profile: Profile, forgiven: list[str]
+) -> tuple[Issued, ...]:
+    """Find and verify the CRLs of every issuer in a path; CRLs of other issuers are not used.
+
+    Args:
+        path: a validated path.
+        data: CRLs in DER, stapled, held or given.
+        profile: `compat` forgives a CRL without number.
+        forgiven: takes the names of what was forgiven.
+
+    Raises:
+        Malformed: `malformed.crl`.
+        Tampered: `tampered.crl`.
+        Untrusted: `untrusted.crl`, `untrusted.key-usage`, `untrusted.algorithm`.
+    """
+    crls = [parse_crl(item) for item in dict.fromkeys(data)]
+    issuers = (*path.certificates[1:], path.anchor.certificate or path.anchor)
+    result = []
+    for certificate, issuer in zip(path.certificates, issuers, strict=True):
+        own = tuple(crl for crl in crls if _is_by_issuer_of(certificate, crl))
+        for crl in own:
+            _check_crl(crl, issuer, profile, forgiven)
+        result.append(Issued(certificate, issuer, own))
+    return tuple(result)
+
+
+def check_revocation(
+    issued: Sequence[Issued], now: datetime, signed_at: datetime | None = None
+) -> None:
+    """Check that no certificate is revoked, by a fresh CRL of each issuer.
+
+    Args:
+        issued: what `collect` found.
+        now: the time by which a CRL must be fresh.
+        signed_at: when the signature was made, if a time stamp proves it.
+
+    Raises:
+        Stale: `stale.crl-missing`, `stale.crl`.
+        Untrusted: `untrusted.revoked`, `untrusted.crl`.
+    """
+    for one in issued:
+        if not one.crls:
+            raise Stale(
+                "stale.crl-missing",
+                f'no CRL of "{one.issuer.name}", the issuer of "{one.certificate.name}"',
+                expected=f'a CRL of "{one.issuer.name}"',
+                found="none",
+            )
+        for crl in one.newest:
+            _check_entries(crl, one.certificate, signed_at)
+            if now > crl.next_update:
+                raise Stale(
+                    "stale.crl",
+                    f"{crl.name} was to be replaced by {crl.next_update:%Y-%m-%d}, "
+                    f"it is {now:%Y-%m-%d}",
+                    expected=f"a CRL for {now.isoformat()}",
+                    found=f"one until {crl.next_update.isoformat()}",
+                )
+
+
+def _is_by_issuer_of(certificate: Certificate, crl: Crl) -> bool:
+    # Two issuers of one name are told apart by their keys.
+    if crl.parsed.issuer != certificate.parsed.issuer:
+        return False
+    return crl.authority_key is None or crl.authority_key == certificate.authority_key
+
+
+def _check_crl(
+    crl: Crl, issuer: Certificate | Anchor, profile: Profile, forgiven: list[str]
+) -> None:
+    if not signature_valid(crl.signed, issuer.key):
+        raise Tampered("tampered.crl", f"the signature of the {crl.name} does not verify")
+    usage = issuer.extension(x509.KeyUsage) if isinstance(issuer, Certificate) else None
+    if usage is not None and not usage.value.crl_sign:
+        raise Untrusted("untrusted.key-usage", f'key usage of CA "{issuer.name}" lacks cRLSign')
+    for found in crl.parsed.extensions:
+        if found.critical or found.oid in _PARTIAL:
+            raise Untrusted(
+                "untrusted.crl",
+                f"{crl.name} has the extension {found.oid.dotted_string}: only complete CRLs "
+                "without critical extensions are used",
+                found=found.oid.dotted_string,
+            )
+    if crl.number is None:
+        what = f"{crl.name} has no number"
+        if profile == "strict":
+            raise Untrusted("untrusted.crl", f"{what}, so an old one cannot be told from a new one")
+        forgiven.append(what)
+
+
+def _check_entries(crl: Crl, certificate: Certificate, signed_at: datetime | None) -> None:
+    for entry in crl.parsed:
+        # RFC 5280 section 5.3: an unknown critical extension of any entry spoils the list.
+        if any(found.critical for found in entry.extensions):
+            raise Untrusted("untrusted.crl", f"{crl.name} has an entry with a critical extension")
+        if entry.serial_number == certificate.parsed.serial_number:
+            _check_entry(entry, certificate, signed_at)
+
+
+def _check_entry(
+    entry: x509.RevokedCertificate, certificate: Certificate, signed_at: datetime | None
+) -> None:
+    reason, since = x509.ReasonFlags.unspecified, entry.revocation_date_utc
+    for found in entry.extensions:
+        if isinstance(found.value, x509.CRLReason):
+            reason = found.value.reason
+        elif isinstance(found.value, x509.InvalidityDate):
+            since = min(since, found.value.invalidity_date_utc)
+    if signed_at is not None and reason in _HARMLESS and signed_at < since:
+        return
+    raise Untrusted(
+        "untrusted.revoked",
+        f'certificate "{certificate.name}" revoked {since:%Y-%m-%d} ({_words(reason.value)})',
+        expected="a certificate that is not revoked",
+        found=f"revoked {since.isoformat()}, {reason.value}",
+    )
+
+
+def _words(reason: str) -> str:
+    return "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in reason)

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The outer shape of certificates and CRLs, exactly (RFC 5280 sections 4.1 and 5.1).
+
+What stands outside the signed part is not covered by the signature. So that nobody can alter a
+byte of it, both are held to SEQUENCE(tbs, AlgorithmIdentifier, BIT STRING with 0 unused bits), in
+DER, where the AlgorithmIdentifier is one of a closed list and the same as the one inside.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+SEQUENCE, BIT_STRING, INTEGER, VERSION = 0x30, 0x03, 0x02, 0xA0
+
+SIGNATURE_ALGORITHMS: Final[Mapping[bytes, tuple[str, str]]] = MappingProxyType(
+    {
+        bytes.fromhex("300a06082a8648ce3d040302"): ("ECDSA", "SHA-256"),
+        bytes.fromhex("300a06082a8648ce3d040303"): ("ECDSA", "SHA-384"),
+        bytes.fromhex("300a06082a8648ce3d040304"): ("ECDSA", "SHA-512"),
+        bytes.fromhex("300506032b6570"): ("Ed25519", ""),
+        bytes.fromhex("300d06092a864886f70d01010b0500"): ("RSA", "SHA-256"),
+        bytes.fromhex("300d06092a864886f70d01010c0500"): ("RSA", "SHA-384"),
+        bytes.fromhex("300d06092a864886f70d01010d0500"): ("RSA", "SHA-512"),
+        bytes.fromhex("300b0609608648016503040312"): ("ML-DSA-65", ""),
+        bytes.fromhex("300b0609608648016503040313"): ("ML-DSA-87", ""),
+    }
+)
+"""AlgorithmIdentifiers allowed for issuers, whole (RFC 5758, 8410, 4055, 9881)."""
+
+
+class Signed(NamedTuple):
+    """The three parts of a signed structure; each is the whole DER element."""
+
+    tbs: bytes
+    algorithm: bytes
+    signature: bytes
+
+
+def split(data: bytes, *, crl: bool = False) -> Signed:
+    """Take a certificate or CRL apart.
+
+    Args:
+        data: the DER, nothing before or behind it.
+        crl: a CRL, whose version is a bare INTEGER, instead of a certificate.
+
+    Raises:
+        ValueError: where the shape is not exactly as above.
+    """
+    outer, end = _element(data, 0, SEQUENCE)
+    if end != len(data):
+        raise ValueError("bytes after the end")
+    tbs, at = _element(data, outer, SEQUENCE)
+    tbs_end = at
+    algorithm_at, signature_at = at, _element(data, at, SEQUENCE)[1]
+    bits, at = _element(data, signature_at, BIT_STRING)
+    if at != len(data):
+        raise ValueError("more than three parts")
+    if data[bits : bits + 1] != b"\0":
+        raise ValueError("a signature with unused bits")
+    algorithm = data[algorithm_at:signature_at]
+    inner = _inner_algorithm(data, tbs, crl=crl)
+    if inner != algorithm:
+        raise ValueError("signature algorithms inside and outside differ")
+    return Signed(data[outer:tbs_end], algorithm, data[bits + 1 :])
+
+
+def _inner_algorithm(data: bytes, at: int, *, crl: bool) -> bytes:
+    """Return the AlgorithmIdentifier of the signed part, whose content begins at `at`."""
+    if crl:  # version INTEGER OPTIONAL
+        if data[at : at + 1] == bytes([INTEGER]):
+            at = _element(data, at, INTEGER)[1]
+    else:  # version [0] EXPLICIT DEFAULT v1, serialNumber
+        if data[at : at + 1] == bytes([VERSION]):
+            at = _element(data, at, VERSION)[1]
+        at = _element(data, at, INTEGER)[1]
+    return data[at : _element(data, at, SEQUENCE)[1]]
+
+
+def _element(data: bytes, at: int, tag: int) -> tuple[int, int]:
+    """Read a head at `at`; return where the content begins and where it ends."""
+    if at + 2 > len(data) or data[at] != tag:
+        raise ValueError(f"no element of type 0x{tag:02x} at byte {at}")
+    length, start = data[at + 1], at + 2
+    if length >= 0x80:
+        width = length & 0x7F
+        if not 1 <= width <= 3:  # 16 MiB are beyond every limit
+            raise ValueError(f"a length of {width} bytes at byte {at}")
+        length, start = int.from_bytes(data[start : start + width], "big"), start + width
+        if length < 0x80 or length >> 8 * (width - 1) == 0:
+            raise ValueError(f"a length that is not in its shortest form at byte {at}")
+    if start + length > len(data):
+        raise ValueError(f"an element that goes beyond the end at byte {at}")
+    return start, start + length

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Strict parsers of what people flash: ESP images, UF2 and MCUboot.
+
+They answer what a file is and for which chip, so that a wrong `--target` is caught at signing
+and a wrong board before writing. They are no substitute for the signature: a checksum, and
+a digest that stands beside what it covers, only tell accidents.
+"""
+
+from typing import BinaryIO
+
+from fwsign.errors import Failed
+from fwsign.images import esp, mcuboot, uf2
+from fwsign.images.base import Image
+
+__all__ = ["Image", "recognise"]
+
+_HEAD = 32  # bytes; the longest header that a format is told by (MCUboot)
+
+
+def recognise(file: BinaryIO) -> Image:
+    """Tell what a firmware image is, and refuse one that is damaged.
+
+    A file claims to be a format by its first bytes: the ESP magic with a header that can be and
+    a chip that is known, both UF2 magics, or the MCUboot magic. What claims nothing is "unknown"
+    and is not looked at further. The payload is read in pieces of 64 KiB.
+
+    Args:
+        file: seekable and opened in binary mode; its position is 0 afterwards.
+
+    Raises:
+        Malformed: `malformed.image`, the file claims to be a format but does not hold to it.
+        Failed: `io.read`, the file cannot be read.
+    """
+    try:
+        file.seek(0)
+        head = file.read(_HEAD)
+        try:
+            if esp.claims(head):
+                return esp.parse(file)
+            if uf2.claims(head):
+                return uf2.parse(file)
+            if mcuboot.claims(head):
+                return mcuboot.parse(file)
+            return esp.parse_padded(file, head) or Image("unknown")
+        finally:
+            file.seek(0)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise Failed("io.read", f"cannot read the image: {reason}", found=reason) from error

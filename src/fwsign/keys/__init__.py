@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever can sign: one protocol, and the way from a key's URI to it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from fwsign.errors import Failed
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
+
+# Strings, so that naming a type does not import the module of every algorithm.
+PublicKey: TypeAlias = (
+    "ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey"
+    " | mldsa.MLDSA65PublicKey | mldsa.MLDSA87PublicKey"
+)
+"""A public key of an algorithm that fwsign signs with."""
+PrivateKey: TypeAlias = (
+    "ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey"
+    " | mldsa.MLDSA65PrivateKey | mldsa.MLDSA87PrivateKey"
+)
+"""The private half of a `PublicKey`."""
+Passphrase: TypeAlias = Callable[[], bytes | None]
+"""Asks for a passphrase, and is called only when one is needed; None: there is none to give."""
+
+ALGORITHMS = ("p256", "p384", "ed25519", "rsa3072", "ml-dsa-65", "ml-dsa-87")
+"""What `fwsign.keys.file.new_private_key` can make."""
+
+# One letter before the colon is a drive of Windows, not a scheme.
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
+
+
+class Signer(Protocol):
+    """Something that holds a private key: a file, a token, a service."""
+
+    @property
+    def algorithm(self) -> int:
+        """The COSE algorithm identifier (RFC 9053, 9864, 9964)."""
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The public half, which goes with the signature into no message: only to compare."""
+
+    def sign(self, message: bytes) -> bytes:
+        """Sign all of `message` and return the signature in the form that COSE carries.
+
+        ECDSA: r and s, each as wide as the curve's order (RFC 9053 s.2.1); RSA: PSS;
+        ML-DSA: with an empty context.
+
+        Raises:
+            Failed: `key.*`: the backend could not sign.
+        """
+
+
+def signer_from_uri(uri: str, passphrase: Passphrase) -> Signer:
+    """Open the key that a URI names; a path is a URI too.
+
+    Args:
+        uri: a path, or `file:` and a path (RFC 8089).
+        passphrase: called when the key is encrypted, and not otherwise.
+
+    Raises:
+        Failed: `key.unsupported`: no such backend, or a key of another algorithm;
+            `key.format`, `key.passphrase`, `key.passphrase-missing`, `io.*`.
+    """
+    found = _SCHEME.fullmatch(uri)
+    scheme = found[1].lower() if found else "file"
+    if scheme != "file":
+        raise Failed(
+            "key.unsupported",
+            f'no key backend for "{scheme}:", only files (a path or "file:")',
+            expected="file",
+            found=scheme,
+        )
+    from fwsign.keys.file import open_signer  # noqa: PLC0415 - a backend is imported on use
+
+    return open_signer(_path_of(found[2]) if found else uri, passphrase)
+
+
+def _path_of(rest: str) -> str:
+    """Return the path in what follows `file:`, with or without an (empty) authority."""
+    from urllib.parse import unquote  # noqa: PLC0415 - few keys are written like this
+
+    if rest.startswith("//"):
+        host, slash, path = rest[2:].partition("/")
+        if host not in {"", "localhost"}:
+            raise Failed(
+                "key.unsupported",
+                f'a key file must be on this machine, not on "{host}"',
+                expected="no host",
+                found=host,
+            )
+        rest = slash + path
+    # RFC 8089 appendix E.2: a drive letter follows the slash that begins the path.
+    return unquote(re.sub(r"^/(?=[A-Za-z]:[/\\])", "", rest))

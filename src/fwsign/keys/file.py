@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Private keys in files: made, written, read, and used to sign."""
+
+from __future__ import annotations
+
+import base64
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+from fwsign.atomic import read_bytes, write_atomic
+from fwsign.errors import Failed
+from fwsign.keys import ALGORITHMS
+
+if TYPE_CHECKING:
+    import os
+
+    from fwsign.keys import Passphrase, PrivateKey, PublicKey
+
+KEY_FILE_LIMIT: Final = 64 * 1024
+"""Octets; the PEM of an RSA key of 16384 bits has 13 thousand."""
+
+# COSE algorithms: RFC 9864 (fully specified), RFC 8230 (PS256), RFC 9964 (ML-DSA).
+ESP256: Final = -9
+ED25519: Final = -19
+PS256: Final = -37
+ML_DSA_65: Final = -49
+ML_DSA_87: Final = -50
+ESP384: Final = -51
+
+_RSA_BITS = 3072
+_SALT_SIZE = 32  # RFC 8230 s.2: as long as the hash
+_EXPECTED = "P-256, P-384, Ed25519, RSA of 3072 bits or more, ML-DSA-65 or ML-DSA-87"
+
+
+class _Load(Protocol):
+    def __call__(self, data: bytes, password: bytes | None) -> object: ...
+
+
+class FileSigner:
+    """Signs with a private key in this process's memory; a `fwsign.keys.Signer`.
+
+    Args:
+        key: as `load_private_key` returns it.
+
+    Raises:
+        Failed: `key.unsupported`.
+    """
+
+    def __init__(self, key: PrivateKey) -> None:
+        self._key = key
+        self._algorithm = algorithm_of(key)
+
+    @property
+    def algorithm(self) -> int:
+        """The COSE algorithm identifier."""
+        return self._algorithm
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The public half of the key."""
+        return self._key.public_key()
+
+    def sign(self, message: bytes) -> bytes:
+        """Sign `message`; see `fwsign.keys.Signer.sign`.
+
+        ECDSA is the deterministic kind of RFC 6979: building a release twice gives the same
+        bytes, and a poor random generator cannot leak the key.
+        """
+        if isinstance(self._key, ec.EllipticCurvePrivateKey):
+            return _sign_ecdsa(self._key, message)
+        if isinstance(self._key, rsa.RSAPrivateKey):
+            pss = padding.PSS(padding.MGF1(hashes.SHA256()), _SALT_SIZE)
+            return self._key.sign(message, pss, hashes.SHA256())
+        return self._key.sign(message)
+
+
+def open_signer(path: str | os.PathLike[str], passphrase: Passphrase) -> FileSigner:
+    """Read the key at `path` and make a signer of it; raises as `load_private_key`."""
+    return FileSigner(load_private_key(path, passphrase))
+
+
+def algorithm_of(key: object) -> int:
+    """Return the COSE algorithm that a private key signs with.
+
+    Raises:
+        Failed: `key.unsupported`, with what was expected and what was found.
+    """
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        if isinstance(key.curve, ec.SECP256R1):
+            return ESP256
+        if isinstance(key.curve, ec.SECP384R1):
+            return ESP384
+        raise _unsupported(f"curve {key.curve.name}")
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return ED25519
+    if isinstance(key, rsa.RSAPrivateKey):
+        if key.key_size >= _RSA_BITS:
+            return PS256
+        raise _unsupported(f"RSA of {key.key_size} bits")
+    if isinstance(key, mldsa.MLDSA65PrivateKey):
+        return ML_DSA_65
+    if isinstance(key, mldsa.MLDSA87PrivateKey):
+        return ML_DSA_87
+    raise _unsupported(type(key).__name__.removesuffix("PrivateKey"))
+
+
+def load_private_key(path: str | os.PathLike[str], passphrase: Passphrase) -> PrivateKey:
+    """Read a private key: PKCS#8 (plain or encrypted), SEC1 or PKCS#1, as PEM or DER.
+
+    Args:
+        path: a file of at most 64 KiB; its content says which form it has.
+        passphrase: called only when the key is encrypted; one for a plain key is not asked for.
+
+    Raises:
+        Failed: `key.passphrase`: wrong; `key.passphrase-missing`: none was given;
+            `key.format`: not a private key; `key.unsupported`: of another algorithm; `io.*`.
+
+    Source: RFC 5958, RFC 7468 s.10 and 11, RFC 5915, RFC 8017 A.1.2.
+    """
+    path = Path(path)
+    data = read_bytes(path, KEY_FILE_LIMIT)
+    pem = b"-----BEGIN " in data
+    load = serialization.load_pem_private_key if pem else serialization.load_der_private_key
+    try:
+        key: object = load(data, None)
+    except TypeError:  # what cryptography raises for an encrypted key, whatever its form
+        secret = passphrase()
+        if not secret:
+            raise Failed(
+                "key.passphrase-missing",
+                f"{path} is encrypted and no passphrase was given",
+                expected="a passphrase",
+                found="none",
+            ) from None
+        key = _decrypt(load, data, secret, path)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise Failed(
+            "key.format",
+            f"{path} is not a private key that can be read: it is {_describe(data)}",
+            expected="PKCS#8, SEC1 or PKCS#1 as PEM or DER",
+            found=_describe(data),
+        ) from error
+    algorithm_of(key)
+    return cast("PrivateKey", key)
+
+
+def encode_private_key(key: PrivateKey, passphrase: bytes | None) -> bytes:
+    """Return a key as PEM PKCS#8, encrypted as `fwsign.keys.pbes2` does when there is a passphrase.
+
+    Args:
+        key: what to write.
+        passphrase: None writes the key as it is, readable by all who can read the file.
+
+    Raises:
+        Failed: `key.passphrase-missing`: the passphrase is empty.
+
+    Source: RFC 7468 s.10 and 11. Never `BestAvailableEncryption`: see `fwsign.keys.pbes2`.
+    """
+    form = serialization.PrivateFormat.PKCS8
+    plain = serialization.NoEncryption()
+    if passphrase is None:
+        return key.private_bytes(serialization.Encoding.PEM, form, plain)
+    if not passphrase:
+        raise Failed(
+            "key.passphrase-missing",
+            "the passphrase for the new key is empty",
+            expected="at least one octet",
+            found="none",
+        )
+    from fwsign.keys import pbes2  # noqa: PLC0415 - signing never writes a key
+
+    der = pbes2.encrypt(
+        key.private_bytes(serialization.Encoding.DER, form, plain),
+        passphrase,
+    )
+    return _pem("ENCRYPTED PRIVATE KEY", der)
+
+
+def write_private_key(
+    path: Path, key: PrivateKey, passphrase: bytes | None, *, overwrite: bool = False
+) -> None:
+    """Write a key as `encode_private_key` gives it, readable by its owner only.
+
+    Raises:
+        Failed: `key.passphrase-missing`, `io.*`.
+    """
+    write_atomic(path, encode_private_key(key, passphrase), overwrite=overwrite, mode=0o600)
+
+
+def new_private_key(alg: str) -> PrivateKey:
+    """Make a private key.
+
+    Args:
+        alg: one of `fwsign.keys.ALGORITHMS`.
+
+    Raises:
+        Failed: `key.unsupported`.
+    """
+    if alg == "p256":
+        return ec.generate_private_key(ec.SECP256R1())
+    if alg == "p384":
+        return ec.generate_private_key(ec.SECP384R1())
+    if alg == "ed25519":
+        return ed25519.Ed25519PrivateKey.generate()
+    if alg == "rsa3072":
+        return rsa.generate_private_key(65537, _RSA_BITS)
+    if alg == "ml-dsa-65":
+        return mldsa.MLDSA65PrivateKey.generate()
+    if alg == "ml-dsa-87":
+        return mldsa.MLDSA87PrivateKey.generate()
+    expected = ", ".join(ALGORITHMS)
+    raise Failed(
+        "key.unsupported",
+        f'no key algorithm "{alg}", there are {expected}',
+        expected=expected,
+        found=alg,
+    )
+
+
+def _sign_ecdsa(key: ec.EllipticCurvePrivateKey, message: bytes) -> bytes:
+    small = isinstance(key.curve, ec.SECP256R1)
+    digest = hashes.SHA256() if small else hashes.SHA384()
+    width = 32 if small else 48  # of the curve's order, RFC 9053 s.2.1
+    r, s = decode_dss_signature(key.sign(message, ec.ECDSA(digest, deterministic_signing=True)))
+    return r.to_bytes(width, "big") + s.to_bytes(width, "big")
+
+
+def _decrypt(load: _Load, data: bytes, secret: bytes, path: Path) -> object:
+    try:
+        return load(data, secret)
+    except (ValueError, TypeError, UnsupportedAlgorithm, MemoryError) as error:
+        if not str(error).startswith(("Unknown", "Unsupported")):
+            raise Failed(
+                "key.passphrase",
+                f"wrong passphrase for {path}, or the key in it is damaged",
+                expected="the passphrase that it was encrypted with",
+                found="another",
+            ) from error
+        raise Failed(
+            "key.format",
+            f"{path} is encrypted in a way that is not supported: {str(error)[:200]}",
+            expected="PBES2",
+            found=str(error)[:200],
+        ) from error
+
+
+def _describe(data: bytes) -> str:
+    """Say in words what is in a file that holds no readable private key."""
+    if not data:
+        return "empty"
+    label = re.search(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----", data)
+    if label:
+        return f'PEM "{label[1].decode()}"'
+    return "DER of another kind" if data[0] == 0x30 else "neither PEM nor DER"
+
+
+def _unsupported(found: str) -> Failed:
+    return Failed(
+        "key.unsupported",
+        f"cannot sign with a key of {found}, expected {_EXPECTED}",
+        expected=_EXPECTED,
+        found=found,
+    )
+
+
+def _pem(label: str, der: bytes) -> bytes:
+    text = base64.b64encode(der).decode()
+    lines = [text[start : start + 64] for start in range(0, len(text), 64)]
+    return "\n".join((f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", "")).encode()

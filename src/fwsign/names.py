@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The names that people choose: vendors, products, signers, organisations."""
+
+import re
+
+from fwsign.errors import Failed
+
+_LABEL = re.compile(r"(?!..--)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?|xn--[a-z0-9-]{0,58}[a-z0-9]")
+_PRODUCT = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_NOT_IN_PRODUCT = re.compile(r"[^a-z0-9._-]+")
+_WINDOWS = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?")
+_DOMAIN_LIMIT = 253  # octets, so that the wire form fits the 255 of RFC 1035 s.2.3.4
+_ORGANISATION_LIMIT = 53  # octets: with " Issuing CA" after it, a CN has 64 at most
+_RESERVED = ("ca", "issuing")
+
+
+def vendor_domain(text: str) -> str:
+    """Return `text` if it is a domain name as vendors are written: lower-case A-labels.
+
+    Args:
+        text: two labels or more, at most 253 octets; no wildcard, no dot at the end.
+
+    Raises:
+        Failed: `state.policy`; where another spelling would be accepted, it says which.
+
+    Source: RFC 5890 s.2.3.1 (LDH and A-labels), RFC 1123 s.2.1 (a last label of digits is
+    an address).
+    """
+    if len(text) > _DOMAIN_LIMIT:
+        raise Failed(
+            "state.policy",
+            f"vendor domain has {len(text)} characters, at most {_DOMAIN_LIMIT} are allowed",
+            expected=f"at most {_DOMAIN_LIMIT} characters",
+            found=len(text),
+        )
+    fault = _domain_fault(text)
+    if fault is None:
+        return text
+    other = _other_spelling(text)
+    hint = f'; "{other}" would be accepted' if other else ""
+    raise Failed(
+        "state.policy",
+        f'vendor "{text}" is not a domain name such as "acme.example": {fault}{hint}',
+        expected=other or "lower-case letters, digits and hyphens in two labels or more",
+        found=text,
+    )
+
+
+def product_name(text: str) -> str:
+    """Return `text` if it is a product name: 1 to 64 of a-z, 0-9, dot, hyphen, underscore.
+
+    Raises:
+        Failed: `state.policy`.
+    """
+    if _PRODUCT.fullmatch(text):
+        return text
+    raise Failed(
+        "state.policy",
+        f'product "{text[:80]}" is not a name of 1 to 64 of a-z, 0-9, ".", "_" and "-" '
+        "that begins with a letter or digit",
+        expected=_PRODUCT.pattern,
+        found=text[:80],
+    )
+
+
+def product_from(text: str) -> str:
+    """Make a product name of a directory's name: "My Board (v2)" becomes "my-board-v2".
+
+    Raises:
+        Failed: `state.policy`: nothing in it can be part of a product name.
+    """
+    name = _NOT_IN_PRODUCT.sub("-", text.lower()).lstrip("._-")[:64].rstrip("._-")
+    if not name:
+        raise Failed(
+            "state.policy",
+            f'no product name can be made of "{text[:80]}": it has no letter a-z and no digit',
+            expected="a letter a-z or a digit",
+            found=text[:80],
+        )
+    return product_name(name)
+
+
+def signer_name(text: str) -> str:
+    """Return `text` if it can name a signer; it becomes the CN and the name of its files.
+
+    Raises:
+        Failed: `state.policy`.
+    """
+    if text in _RESERVED:
+        raise Failed(
+            "state.policy",
+            f'"{text}" is the name of a CA, a signer needs another',
+            expected="a name other than " + " or ".join(_RESERVED),
+            found=text,
+        )
+    if _PRODUCT.fullmatch(text) and not _WINDOWS.fullmatch(text):
+        return text
+    fault = (
+        "Windows reserves it"
+        if _WINDOWS.fullmatch(text)
+        else 'it is not 1 to 64 of a-z, 0-9, ".", "_" and "-" after a letter or digit'
+    )
+    raise Failed(
+        "state.policy",
+        f'"{text[:80]}" cannot name a signer: {fault}',
+        expected=_PRODUCT.pattern,
+        found=text[:80],
+    )
+
+
+def organisation(text: str) -> str:
+    """Return `text` if certificates can carry it as O: 1 to 53 octets of printable text.
+
+    Raises:
+        Failed: `state.policy`.
+
+    Source: RFC 5280 appendix A.1 allows 64 for a common name, which has this and more in it.
+    """
+    if not text.strip() or text != text.strip() or not text.isprintable():
+        fault = "it must be printable text without spaces around it"
+    elif len(text.encode()) > _ORGANISATION_LIMIT:
+        fault = f"it has {len(text.encode())} octets, at most {_ORGANISATION_LIMIT} are allowed"
+    else:
+        return text
+    raise Failed(
+        "state.policy",
+        f'"{text[:80]}" cannot be the name of an organisation: {fault}',
+        expected=f"1 to {_ORGANISATION_LIMIT} octets",
+        found=text[:80],
+    )
+
+
+def _domain_fault(text: str) -> str | None:
+    labels = text.split(".")
+    if "*" in text:
+        return "a wildcard would let a signer speak for others"
+    if text.endswith("."):
+        return "it ends with a dot"
+    if len(labels) < 2:
+        return "it has only one label"
+    if not text.isascii() or text != text.lower():
+        return "it must be written in lower-case ASCII"
+    if bad := [label for label in labels if not _LABEL.fullmatch(label)]:
+        return (
+            f'label "{bad[0]}" is not 1 to 63 letters, digits and inner hyphens '
+            '(third and fourth only after "xn")'
+        )
+    if labels[-1].isdigit():
+        return "it is an address, not a name"
+    return None
+
+
+def _other_spelling(text: str) -> str | None:
+    """Return what the user probably meant, and only if it means the same domain."""
+    wanted = text.removesuffix(".").lower()
+    try:
+        guess = wanted.encode("idna").decode("ascii")
+        # The codec is that of IDNA 2003, which turns the German sharp s into "ss" and so names
+        # another domain than today's IDNA would; such a guess does not survive the way back.
+        same = guess.encode("ascii").decode("idna") == wanted
+    except UnicodeError:
+        return None
+    return guess if same and _domain_fault(guess) is None else None

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One writer at a time in a PKI directory."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from fwsign.atomic import io_error
+
+_FILE = ".lock"
+
+
+@contextlib.contextmanager
+def exclusive(directory: Path) -> Iterator[None]:
+    """Wait until no other process writes to `directory`, then keep the others waiting.
+
+    The operating system holds the lock for the open file, so that it is gone with the process,
+    however that ends; the empty file which stays means nothing.
+
+    Raises:
+        Failed: `io.*`: no lock can be had there.
+    """
+    path = directory / _FILE
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise io_error(error, path, "write") from error
+    try:
+        try:
+            _wait(handle)
+        except OSError as error:
+            raise io_error(error, path, "write") from error
+        yield
+    finally:
+        os.close(handle)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _wait(handle: int) -> None:
+        msvcrt.locking(handle, msvcrt.LK_LOCK, 1)  # gives up after ten seconds
+
+else:
+    import fcntl
+
+    def _wait(handle: int) -> None:
+        fcntl.flock(handle, fcntl.LOCK_EX)

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a device demands: who must sign, for whom the release must be, and how fresh it must be."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from types import MappingProxyType
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from fwsign.chain import Path, Profile
+from fwsign.constraints import is_domain, within_domain
+from fwsign.errors import Failed
+
+Revocation: TypeAlias = Literal["if-present", "require", "off"]
+
+_NO_PINS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
+
+
+class Slot(NamedTuple):
+    """A place that a signer must fill: a name for people and the SPKI SHA-256 in hex it pins.
+
+    The key may be a leaf's, a CA's or an anchor's. A block fills only the slot nearest its leaf,
+    so that one CA cannot fill its own slot and that of the root above it.
+    """
+
+    name: str
+    spki: str
+
+
+class Recorded(NamedTuple):
+    """A release that the device has accepted at its sequence floor."""
+
+    manifest_digest: bytes
+    components: tuple[tuple[bytes, ...], ...]
+
+
+class DevicePolicy(NamedTuple):
+    """What this device demands of a release; what is None is not checked and listed as such.
+
+    Args:
+        vendor: the vendor's domain.
+        product: the product's name within the vendor's.
+        min_sequence: the sequence floor, the lowest number still accepted.
+        recorded: what was accepted at the floor; only these, or releases that share no
+            component with them, are accepted at it again.
+        threshold: how many distinct signers (without slots) or slots must be there; by default
+            one signer, or all slots.
+        slots: who must sign.
+        profile: `strict`, or `compat` for PKIs that older tools made.
+        revocation: "if-present" judges revocation where any CRL is at hand, "require" always.
+        crls: CRLs held by the device, in DER.
+        time_floor: the latest time that the device knows has passed.
+        pinned_vendors: SPKI SHA-256 in hex -> vendors, for leaves without dNSName and bare keys.
+        require_token: demand a proof of the signing time.
+        allow_example_keys: accept the published keys of keys.example.
+    """
+
+    vendor: str | None = None
+    product: str | None = None
+    min_sequence: int | None = None
+    recorded: tuple[Recorded, ...] = ()
+    threshold: int | None = None
+    slots: tuple[Slot, ...] = ()
+    profile: Profile = "strict"
+    revocation: Revocation = "if-present"
+    crls: tuple[bytes, ...] = ()
+    time_floor: datetime | None = None
+    pinned_vendors: Mapping[str, tuple[str, ...]] = _NO_PINS
+    require_token: bool = False
+    allow_example_keys: bool = False
+
+    @property
+    def needed(self) -> int:
+        """How many signers or slots must be there."""
+        return self.threshold if self.threshold is not None else max(1, len(self.slots))
+
+    @property
+    def one_ca_suffices(self) -> bool:
+        """Whether a single CA could meet this policy alone, by issuing several leaves."""
+        return not self.slots and self.needed > 1
+
+    def vendors_of(self, path: Path) -> tuple[str, ...]:
+        """The vendors that a signer may sign for: the leaf's own, else those pinned for its key."""
+        named = path.vendors or self.pinned_vendors.get(path.keys[0], ())
+        limits = path.anchor.vendors
+        return tuple(
+            name
+            for name in named
+            if not limits or any(within_domain(name, limit) for limit in limits)
+        )
+
+
+def check_policy(policy: DevicePolicy) -> None:
+    """Refuse a policy that cannot be meant.
+
+    Raises:
+        Failed: `state.policy`, `state.clock`.
+    """
+    _demand(policy.product is None or policy.vendor is not None, "a product without a vendor")
+    vendors = [*([policy.vendor] if policy.vendor is not None else [])]
+    for vendor in (*vendors, *(name for names in policy.pinned_vendors.values() for name in names)):
+        _demand(is_domain(vendor), f'vendor "{vendor}" is not a lower-case domain')
+    most = len(policy.slots)
+    _demand(policy.needed >= 1, f"a threshold of {policy.needed}")
+    _demand(not most or policy.needed <= most, f"{policy.needed} of only {most} slots")
+    _demand(_distinct([slot.spki for slot in policy.slots]), "one key in two slots")
+    _demand(_distinct([slot.name for slot in policy.slots]), "two slots of one name")
+    _demand(policy.min_sequence is None or policy.min_sequence >= 0, "a floor below 0")
+    _demand(policy.profile in ("strict", "compat"), f'profile "{policy.profile}"')
+    _demand(
+        policy.revocation in ("if-present", "require", "off"), f'revocation "{policy.revocation}"'
+    )
+    if policy.time_floor is not None and policy.time_floor.tzinfo is None:
+        raise Failed("state.clock", "the time floor has no time zone")
+
+
+def missing_signers(policy: DevicePolicy, paths: Sequence[Path]) -> str | None:
+    """Say who is missing among the signers that count, or return None.
+
+    Each leaf key counts once, however many certificates it has.
+    """
+    leaves: set[str] = set()
+    filled: set[str] = set()
+    pinned = {slot.spki: slot.name for slot in policy.slots}
+    for path in paths:
+        if path.keys[0] in leaves:
+            continue
+        leaves.add(path.keys[0])
+        nearest = next((pinned[key] for key in path.keys if key in pinned), None)
+        if nearest is not None:
+            filled.add(nearest)
+    found = len(filled) if policy.slots else len(leaves)
+    if found >= policy.needed:
+        return None
+    if not policy.slots:
+        return f"{policy.needed} distinct signers, found {found}"
+    empty = ", ".join(slot.name for slot in policy.slots if slot.name not in filled)
+    return f"{policy.needed} of {len(policy.slots)} slots, found {found}; empty: {empty}"
+
+
+def _distinct(items: Sequence[str]) -> bool:
+    return len(set(items)) == len(items)
+
+
+def _demand(fine: bool, what: str) -> None:
+    if not fine:
+        raise Failed("state.policy", f"the policy has {what}", found=what)

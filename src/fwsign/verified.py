@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What verification yields: a `VerifiedRelease`, and each block as it was judged."""
+
+import io
+from collections.abc import Mapping
+from datetime import datetime
+from typing import NamedTuple, final
+
+from fwsign import suit
+from fwsign.chain import Path
+from fwsign.component import Component
+from fwsign.crl import Issued
+from fwsign.errors import Failed, FwsignError, Unsuitable
+from fwsign.payload import Sink, Source, receive
+
+
+class Signer(NamedTuple):
+    """One block of an envelope, as judged.
+
+    Args:
+        algorithm: the COSE algorithm's name, or its number where it is unknown.
+        now: the time that this block was judged by.
+        path: the validated path, None where validation did not get that far.
+        issued: the path's certificates with the verified CRLs of their issuers.
+        revocation_checked: whether step 5 was run.
+        notes: what the caller should know: "freshness unproven", and what `compat` forgave.
+        refusal: why the block does not count, None where it does.
+    """
+
+    algorithm: str
+    now: datetime
+    path: Path | None = None
+    issued: tuple[Issued, ...] = ()
+    revocation_checked: bool = False
+    notes: tuple[str, ...] = ()
+    refusal: FwsignError | None = None
+
+
+@final
+class VerifiedRelease:
+    """A release that passed steps 1 to 9; only `Verifier.verify` makes one. Step 10 is `receive`.
+
+    Attributes:
+        manifest: the signed content: components, sequence number, identifiers.
+        manifest_digest: the digest that was signed; it identifies the release.
+        text: what people read, None where it was cut off.
+        vendor: the vendor's domain, from the signer's certificate or the policy's pins.
+        signers: every block as judged, those that do not count too.
+        unchecked: the steps not run: "revocation" (no CRLs, or off), "vendor", "product" and
+            "rollback" (the policy does not say).
+        notes: what the caller should know.
+        now: the time that the release was judged by; not before the clock given.
+    """
+
+    __slots__ = (
+        "_integrated",
+        "manifest",
+        "manifest_digest",
+        "notes",
+        "now",
+        "signers",
+        "text",
+        "unchecked",
+        "vendor",
+    )
+    manifest: suit.Manifest
+    manifest_digest: bytes
+    text: suit.Text | None
+    vendor: str
+    signers: tuple[Signer, ...]
+    unchecked: tuple[str, ...]
+    notes: tuple[str, ...]
+    now: datetime
+    _integrated: Mapping[str, bytes]
+
+    def __new__(cls) -> "VerifiedRelease":
+        """Refuse: there is no other way to get one than to verify."""
+        raise TypeError("only Verifier.verify makes a VerifiedRelease")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a VerifiedRelease does not change: {name}")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"a VerifiedRelease does not change: {name}")
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """The components, with identifier, digest, size in bytes and uri."""
+        return self.manifest.components
+
+    def component(self, name: str) -> Component:
+        """Return the component of a name, as in `build.bin` or `esp32c3@0x10000`.
+
+        Raises:
+            Unsuitable: `unsuitable.component`.
+        """
+        for component in self.components:
+            if component.name == name:
+                return component
+        known = ", ".join(component.name for component in self.components)
+        raise Unsuitable(
+            "unsuitable.component",
+            f'the release has no component "{name}", it has {known}',
+            expected=known,
+            found=name,
+        )
+
+    def receive(
+        self, component: Component | str, source: Source | None = None, sink: Sink | None = None
+    ) -> None:
+        """Step 10: stream a payload, checking size and digest; commit only after this returned.
+
+        Args:
+            component: a component of this release, or its name.
+            source: where the payload comes from; not needed where it is inside the envelope.
+            sink: takes the bytes, at most as many as were signed; they are good only if this
+                returns.
+
+        Raises:
+            Tampered: `tampered.payload-size`, `tampered.payload-digest`.
+            Unsuitable: `unsuitable.component`.
+            Failed: `io.read`, `io.write`, `io.payload-missing`.
+        """
+        own = self.component(component if isinstance(component, str) else component.name)
+        inside = self._integrated.get(own.uri)
+        if inside is not None:
+            source = io.BytesIO(inside)
+        elif source is None:
+            raise Failed("io.payload-missing", f'no source for the payload of "{own.name}"')
+        receive(own, source, sink)
+
+
+def seal(**facts: object) -> VerifiedRelease:
+    """Make a `VerifiedRelease`; for `Verifier.verify` alone, which a test of the layers holds."""
+    release = object.__new__(VerifiedRelease)
+    for name in VerifiedRelease.__slots__:
+        object.__setattr__(release, name, facts[name.removeprefix("_")])
+    return release

@@ -1,0 +1,354 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verifier: ten numbered steps from bytes to a `VerifiedRelease` (docs/format.md).
+
+     1  decode envelope, wrapper and blocks        6  enough of the right signers
+     2  the manifest is the one that was signed    7  decode the manifest, match a template
+     3  each block: path and signature             8  each signer may sign for this vendor
+     4  each block: time                           9  the release is for this device, and fresh
+     5  each block: revocation                    10  payload, while it streams
+
+No file, socket, environment or clock is read here: time, anchors and CRLs are arguments.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from fwsign import cbor, suit
+from fwsign.chain import Anchor, Path, check_dates, validate_path
+from fwsign.cose import ALGORITHMS, Block, decode_block, key_kind, sig_structure, verify_signature
+from fwsign.crl import Issued, check_revocation, collect
+from fwsign.errors import Failed, FwsignError, Malformed, Stale, Tampered, Unsuitable, Untrusted
+from fwsign.example_keys import EXAMPLE_SPKI
+from fwsign.payload import digest
+from fwsign.policy import DevicePolicy, Recorded, Slot, check_policy, missing_signers
+from fwsign.verified import Signer, VerifiedRelease, seal
+
+__all__ = [
+    "Anchor",
+    "DevicePolicy",
+    "Recorded",
+    "Signer",
+    "Slot",
+    "VerifiedRelease",
+    "Verifier",
+]
+
+
+class Verifier:
+    """Verifies envelopes for one device.
+
+    Args:
+        anchors: what is pinned; at least one.
+        policy: what the device demands.
+
+    Raises:
+        Failed: `state.policy`, `state.clock`.
+    """
+
+    def __init__(self, anchors: Iterable[Anchor], policy: DevicePolicy | None = None) -> None:
+        self._anchors = tuple(anchors)
+        self._policy = policy if policy is not None else DevicePolicy()
+        if not self._anchors:
+            raise Failed("state.policy", "no anchor given: nobody is trusted", expected="an anchor")
+        check_policy(self._policy)
+
+    def verify(self, envelope: bytes, *, at: datetime) -> VerifiedRelease:
+        """Run steps 1 to 9.
+
+        Args:
+            envelope: the content of a `.suit` file.
+            at: the clock, with a time zone. It may be wrong; it is never trusted alone.
+
+        Raises:
+            FwsignError: with the code and the step at which the envelope was refused.
+        """
+        if at.tzinfo is None:
+            raise Failed("state.clock", "the time given has no time zone")
+        at = at.astimezone(UTC).replace(microsecond=0)
+        with _step(1):
+            decoded = suit.decode_envelope(envelope)
+            blocks = [decode_block(block) for block in decoded.blocks]
+        with _step(2):
+            manifest_digest = _check_manifest_digest(decoded)
+        signers = tuple(self._judge(block, decoded.digest, at) for block in blocks)
+        with _step(6):
+            self._check_signers(signers)
+        with _step(7):
+            manifest, text = _decode_content(decoded)
+        with _step(8):
+            signers = tuple(self._limit_to_vendor(one, manifest, text) for one in signers)
+            self._check_signers(signers)
+        counted = [(one, one.path) for one in signers if one.path and one.refusal is None]
+        now = max(one.now for one, _ in counted)
+        with _step(9):
+            unchecked = self._check_device(manifest, text, manifest_digest, now)
+        if not all(one.revocation_checked for one, _ in counted):
+            unchecked = ("revocation", *unchecked)
+        return seal(
+            manifest=manifest,
+            manifest_digest=manifest_digest,
+            text=text,
+            vendor=_vendor_name(self._policy.vendors_of(counted[0][1]), manifest) or "",
+            signers=signers,
+            unchecked=unchecked,
+            notes=self._notes([one for one, _ in counted]),
+            now=now,
+            integrated=decoded.integrated,
+        )
+
+    def _judge(self, block: Block, payload: bytes, at: datetime) -> Signer:
+        """Steps 3 to 5. A trust failure leaves the block uncounted; all else refuses."""
+        known = ALGORITHMS.get(block.algorithm)
+        signer = Signer(known.name if known else str(block.algorithm), at)
+        try:
+            with _step(3):
+                signer = signer._replace(path=(path := self._authenticate(block, payload)))
+            forgiven = list(path.forgiven)
+            with _step(5):  # first what CRLs there are: their times count in step 4
+                issued = self._collect(block, path, forgiven)
+            signer = signer._replace(issued=issued)
+            with _step(4):
+                now, notes = self._check_time(block, path, issued, at)
+            signer = signer._replace(now=now, notes=(*notes, *forgiven))
+            with _step(5):
+                checked = self._check_revocation(block, path, issued, now)
+            return signer._replace(revocation_checked=checked)
+        except (Untrusted, Stale) as refusal:
+            return signer._replace(refusal=refusal)
+
+    def _authenticate(self, block: Block, payload: bytes) -> Path:
+        """Step 3: algorithm, x5t, path without dates, signature."""
+        if block.algorithm not in ALGORITHMS:
+            raise Untrusted(
+                "untrusted.algorithm",
+                f"COSE algorithm {block.algorithm} is not one of "
+                + ", ".join(algorithm.name for algorithm in ALGORITHMS.values()),
+                found=block.algorithm,
+            )
+        message = sig_structure(block.protected, payload)
+        if not block.chain:
+            path = self._find_bare_key(block, message)
+        else:
+            if digest(suit.SHA256, block.chain[0]) != block.x5t:
+                raise Tampered("tampered.x5t", "the leaf certificate is not the one x5t names")
+            path = validate_path(block.chain, self._anchors, profile=self._policy.profile)
+            leaf = path.certificates[0]
+            verify_signature(block.algorithm, leaf.key, message, block.signature)
+        if not self._policy.allow_example_keys and not EXAMPLE_SPKI.isdisjoint(path.keys):
+            raise Untrusted(
+                "untrusted.example-key",
+                f'the path of "{path.name}" has a published example key, which anyone can use',
+            )
+        return path
+
+    def _find_bare_key(self, block: Block, message: bytes) -> Path:
+        kind = ALGORITHMS[block.algorithm].key
+        failure: FwsignError = Untrusted(
+            "untrusted.no-anchor",
+            f"the block has no certificate, and no bare {kind} key is pinned",
+            expected=f"a pinned {kind} key",
+            found="none",
+        )
+        for anchor in self._anchors:
+            if anchor.certificate is None and key_kind(anchor.key) == kind:
+                try:
+                    verify_signature(block.algorithm, anchor.key, message, block.signature)
+                except Tampered as error:
+                    failure = error
+                else:
+                    return Path((), anchor)
+        raise failure
+
+    def _collect(self, block: Block, path: Path, forgiven: list[str]) -> tuple[Issued, ...]:
+        if self._policy.revocation == "off":
+            return ()
+        crls = (*block.crls, *self._policy.crls)
+        return collect(path, crls, self._policy.profile, forgiven)
+
+    def _check_time(
+        self, block: Block, path: Path, issued: Sequence[Issued], at: datetime
+    ) -> tuple[datetime, tuple[str, ...]]:
+        """Step 4: find `now`, which no wrong clock can take below what is known to have passed."""
+        if block.token is not None:
+            raise Malformed("malformed.token", "this version cannot judge time-stamp tokens")
+        if self._policy.require_token:
+            raise Untrusted("untrusted.token-required", f'"{path.name}" gives no time-stamp token')
+        passed = [crl.this_update for one in issued for crl in one.crls]
+        now = max(at, self._policy.time_floor or at, *passed)
+        check_dates(path, now, not_before=at >= now)
+        return now, (() if at >= now else ("freshness unproven: the clock is behind",))
+
+    def _check_revocation(
+        self, block: Block, path: Path, issued: Sequence[Issued], now: datetime
+    ) -> bool:
+        """Step 5: with one CRL at hand, every issuer needs one. Tell whether this was judged."""
+        at_hand = bool(block.crls) or any(one.crls for one in issued)
+        if self._policy.revocation == "off":
+            return not path.certificates
+        if self._policy.revocation == "if-present" and not at_hand:
+            return not path.certificates
+        check_revocation(issued, now)
+        return True
+
+    def _check_signers(self, signers: Sequence[Signer]) -> None:
+        """Step 6: enough blocks count, else the worst of their own refusals, else a number."""
+        counted = [one.path for one in signers if one.path and one.refusal is None]
+        missing = missing_signers(self._policy, counted)
+        if missing is None:
+            return
+        refusals = [one.refusal for one in signers if one.refusal is not None]
+        if refusals:
+            raise min(refusals, key=lambda refusal: isinstance(refusal, Stale))
+        code = "untrusted.slot" if self._policy.slots else "untrusted.signers"
+        raise Untrusted(code, f"the policy demands {missing}", expected=missing)
+
+    def _limit_to_vendor(
+        self, signer: Signer, manifest: suit.Manifest, text: suit.Text | None
+    ) -> Signer:
+        """Step 8: a leaf that does not list the manifest's vendor no longer counts."""
+        if signer.refusal is not None or signer.path is None:
+            return signer
+        vendors = self._policy.vendors_of(signer.path)
+        if _vendor_name(vendors, manifest) is not None:
+            return signer
+        allowed = ", ".join(vendors) or "no vendor"
+        wanted = text.vendor if text else manifest.vendor_id.hex()
+        refusal = Untrusted(
+            "untrusted.vendor",
+            f'"{signer.path.name}" may sign for {allowed}, the manifest is for {wanted}',
+            step=8,
+            expected=wanted,
+            found=allowed,
+        )
+        return signer._replace(refusal=refusal)
+
+    def _check_device(
+        self,
+        manifest: suit.Manifest,
+        text: suit.Text | None,
+        manifest_digest: bytes,
+        now: datetime,
+    ) -> tuple[str, ...]:
+        """Step 9: vendor, product, sequence, expiry. Return what the policy does not say."""
+        policy = self._policy
+        if policy.vendor is not None and suit.vendor_id(policy.vendor) != manifest.vendor_id:
+            found = text.vendor if text else manifest.vendor_id.hex()
+            raise _not_for_this_device("vendor", policy.vendor, found)
+        if (
+            policy.vendor is not None
+            and policy.product is not None
+            and suit.class_id(policy.vendor, policy.product) != manifest.class_id
+        ):
+            found = text.product if text else manifest.class_id.hex()
+            raise _not_for_this_device("product", policy.product, found)
+        _check_sequence(policy, manifest, manifest_digest)
+        if manifest.use_before is not None and now.timestamp() >= manifest.use_before:
+            until = datetime.fromtimestamp(manifest.use_before, UTC).isoformat()
+            raise Stale(
+                "stale.release",
+                f"the release was to be used before {until}, it is {now.isoformat()}",
+                expected=f"a time before {until}",
+                found=now.isoformat(),
+            )
+        said = (policy.vendor, policy.product, policy.min_sequence)
+        names = ("vendor", "product", "rollback")
+        return tuple(name for name, value in zip(names, said, strict=True) if value is None)
+
+    def _notes(self, signers: Sequence[Signer]) -> tuple[str, ...]:
+        notes = [note for signer in signers for note in signer.notes]
+        if self._policy.one_ca_suffices:
+            notes.append("a single CA could meet this policy alone: no slots are pinned")
+        return tuple(dict.fromkeys(notes))
+
+
+@contextmanager
+def _step(number: int) -> Iterator[None]:
+    """Give a refusal the number of the step that made it."""
+    try:
+        yield
+    except FwsignError as error:
+        error.step = error.step or number
+        raise
+
+
+def _check_manifest_digest(envelope: suit.Envelope) -> bytes:
+    """Step 2. The digest covers the manifest with its bstr head (SUIT section 8.3)."""
+    signed = suit.decode_digest(cbor.decode(envelope.digest))
+    head = cbor.byte_string_head(len(envelope.manifest))
+    found = digest(signed.algorithm, head, envelope.manifest)
+    if found != signed.value:
+        raise Tampered(
+            "tampered.manifest",
+            f"the manifest has digest {found.hex()}, the signed one is {signed.value.hex()}",
+            expected=signed.value.hex(),
+            found=found.hex(),
+        )
+    return found
+
+
+def _decode_content(envelope: suit.Envelope) -> tuple[suit.Manifest, suit.Text | None]:
+    """Step 7: manifest and text match their templates, and nothing else rides along."""
+    if envelope.other:
+        raise Malformed(
+            "malformed.profile",
+            f"outside the fwsign profile of SUIT: envelope member {envelope.other[0]}",
+        )
+    manifest = suit.decode_manifest(envelope.manifest)
+    named = {item.uri for item in manifest.components if item.uri.startswith("#")}
+    if extra := sorted(envelope.integrated.keys() - named):
+        raise Malformed(
+            "malformed.unreferenced-payload",
+            f'no component names the integrated payload "{extra[0]}"',
+            found=extra[0],
+        )
+    if gone := sorted(named - envelope.integrated.keys()):
+        raise Tampered(
+            "tampered.payload-absent",
+            f'the integrated payload "{gone[0]}" is not in the envelope',
+            expected=gone[0],
+        )
+    if envelope.text is None:
+        return manifest, None
+    signed = manifest.text_digest
+    head = cbor.byte_string_head(len(envelope.text))
+    if signed is None or digest(signed.algorithm, head, envelope.text) != signed.value:
+        raise Tampered("tampered.text", "the text is not the one that was signed")
+    return manifest, suit.decode_text(envelope.text, manifest)
+
+
+def _vendor_name(vendors: Sequence[str], manifest: suit.Manifest) -> str | None:
+    return next((name for name in vendors if suit.vendor_id(name) == manifest.vendor_id), None)
+
+
+def _not_for_this_device(what: str, expected: str, found: str) -> Unsuitable:
+    return Unsuitable(
+        f"unsuitable.{what}",
+        f'the release is for {what} "{found}", this device is "{expected}"',
+        expected=expected,
+        found=found,
+    )
+
+
+def _check_sequence(policy: DevicePolicy, manifest: suit.Manifest, manifest_digest: bytes) -> None:
+    number, floor = manifest.sequence_number, policy.min_sequence
+    if floor is None or number > floor:
+        return
+    if number < floor:
+        raise Unsuitable(
+            "unsuitable.rollback",
+            f"sequence number {number} is below {floor}, the lowest that is still accepted",
+            expected=f"{floor} or more",
+            found=number,
+        )
+    if any(manifest_digest == recorded.manifest_digest for recorded in policy.recorded):
+        return
+    taken = {place for recorded in policy.recorded for place in recorded.components}
+    shared = [item.name for item in manifest.components if item.identifier in taken]
+    if shared:
+        raise Unsuitable(
+            "unsuitable.conflict",
+            f'another release with sequence number {number} has "{shared[0]}" already',
+            expected="the release accepted before, or a higher sequence number",
+            found=manifest_digest.hex(),
+        )

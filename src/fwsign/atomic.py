@@ -88,7 +88,7 @@ def atomic_writer(path: Path, *, overwrite: bool = False, mode: int = 0o644) -> 
         Path(temporary).chmod(mode & ~_umask())
         _give_name(Path(temporary), path, overwrite=overwrite)
         temporary = ""
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except FwsignError:
         raise
     except OSError as error:
@@ -127,7 +127,8 @@ def _umask() -> int:
     return mask
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory survive a power loss."""
     if os.name == "nt":  # a directory cannot be opened for syncing there
         return
     handle = os.open(directory, os.O_RDONLY)

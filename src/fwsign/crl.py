@@ -43,6 +43,13 @@ class Crl(NamedTuple):
         """The CRL for people."""
         return f'CRL of "{display_name(self.parsed.issuer)}"'
 
+    def is_by_issuer_of(self, certificate: Certificate) -> bool:
+        """Tell whether the CRL names a certificate's issuer; the proof is its signature."""
+        if self.parsed.issuer != certificate.parsed.issuer:
+            return False
+        # Two issuers of one name are told apart by their keys.
+        return self.authority_key is None or self.authority_key == certificate.authority_key
+
 
 class Issued(NamedTuple):
     """A certificate of the path and the verified CRLs of its issuer."""
@@ -113,7 +120,7 @@ def collect(
     issuers = (*path.certificates[1:], path.anchor.certificate or path.anchor)
     result = []
     for certificate, issuer in zip(path.certificates, issuers, strict=True):
-        own = tuple(crl for crl in crls if _is_by_issuer_of(certificate, crl))
+        own = tuple(crl for crl in crls if crl.is_by_issuer_of(certificate))
         for crl in own:
             _check_crl(crl, issuer, profile, forgiven)
         result.append(Issued(certificate, issuer, own))
@@ -152,13 +159,6 @@ def check_revocation(
                     expected=f"a CRL for {now.isoformat()}",
                     found=f"one until {crl.next_update.isoformat()}",
                 )
-
-
-def _is_by_issuer_of(certificate: Certificate, crl: Crl) -> bool:
-    # Two issuers of one name are told apart by their keys.
-    if crl.parsed.issuer != certificate.parsed.issuer:
-        return False
-    return crl.authority_key is None or crl.authority_key == certificate.authority_key
 
 
 def _check_crl(

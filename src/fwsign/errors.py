@@ -37,6 +37,7 @@ class FwsignError(Exception):
         self.step = step
         self.expected = None if expected is None else str(expected)
         self.found = None if found is None else str(found)
+        self.hint: str | None = None  # what to do next, where the command line knows better
 
 
 class Malformed(FwsignError):

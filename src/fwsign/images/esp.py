@@ -226,14 +226,19 @@ def _boot(body: _Body) -> tuple[tuple[str, str], ...]:
         return ()
     magic, version, idf, date = _BOOT.unpack_from(body.first)
     # One byte of magic proves little: some code begins so. The texts have to be texts as well.
-    texts = [field.rstrip(b"\0").decode("latin-1") for field in (idf, date)]
-    if magic != _BOOT_MAGIC or not all(t.isascii() and t.isprintable() and t for t in texts):
+    if magic != _BOOT_MAGIC or not (_is_text(idf) and _is_text(date)):
         return ()
     return (
         ("boot loader", f"version {version}"),
-        ("built", texts[1]),
-        ("idf version", texts[0]),
+        ("built", text(date)),
+        ("idf version", text(idf)),
     )
+
+
+def _is_text(field: bytes) -> bool:
+    """Tell whether a field is printable ASCII with at least one NUL behind it and no other."""
+    words = field.rstrip(b"\0").decode("latin-1")
+    return 0 < len(words) < len(field) and words.isascii() and words.isprintable()
 
 
 def _header_details(body: _Body) -> tuple[tuple[str, str], ...]:

@@ -7,6 +7,7 @@ Tables"; numbers are little-endian.
 
 import binascii
 import hashlib
+import itertools
 import struct
 from typing import BinaryIO, NamedTuple
 
@@ -120,6 +121,12 @@ def partitions(file: BinaryIO, position: int) -> list[Partition]:
             raise damaged("esp", f"partition {len(found)}", "aa50, ebeb or 0xff", row[:2].hex())
         if first_other(reader, reader.left) is not None:
             raise damaged("esp", "bytes behind the partition table", "0xff", "other bytes")
+    # Without this, a small table could have the same large partition read many times.
+    for before, after in itertools.pairwise(sorted(found, key=lambda part: part.offset)):
+        if before.offset + before.size > after.offset:
+            end = before.offset + before.size
+            what = f"offset of partition {after.label}"
+            raise damaged("esp", what, f"{end:#x} or more", f"{after.offset:#x}")
     return found
 
 

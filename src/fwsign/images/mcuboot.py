@@ -198,23 +198,20 @@ def _trailer(reader: Reader) -> tuple[tuple[str, str], ...]:
 
 def _confirmed(tail: bytes, erased: bytes) -> bool | None:
     """Read a slot's trailer: None if it is not one, True if image_ok is set."""
-    magic = tail[-16:]
+    magic, rest = tail[-16:], tail[:-16]
     if magic == _TRAILER_MAGIC:
-        alignments = _ALIGNMENTS[:1]
+        alignment = 8
     elif magic[2:] == _TRAILER_MAGIC_ALIGNED:
-        alignments = (int.from_bytes(magic[:2], "little"),)
+        alignment = int.from_bytes(magic[:2], "little")
     else:
         return None
-    rest = tail[:-16]
     if not rest.strip(erased):
         return False
-    for alignment in alignments:
-        if alignment in _ALIGNMENTS:
-            # image_ok fills one write unit, and the magic begins at the next or later.
-            at = len(tail) - (-(-16 // alignment) * alignment + alignment)
-            if rest == (erased * at + b"\x01").ljust(len(rest), erased):
-                return True
-    return None
+    if alignment not in _ALIGNMENTS:
+        return None
+    # image_ok has a write unit of its own, before those that the magic ends in.
+    at = len(tail) - (-(-16 // alignment) * alignment + alignment)
+    return True if rest == (erased * at + b"\x01").ljust(len(rest), erased) else None
 
 
 def _header_details(header: _Header) -> tuple[tuple[str, str], ...]:

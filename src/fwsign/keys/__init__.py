@@ -42,7 +42,7 @@ class Signer(Protocol):
 
     @property
     def public_key(self) -> PublicKey:
-        """The public half, which goes with the signature into no message: only to compare."""
+        """The public half, by which a certificate is told to belong to the key."""
 
     def sign(self, message: bytes) -> bytes:
         """Sign all of `message` and return the signature in the form that COSE carries.

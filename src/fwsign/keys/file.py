@@ -256,7 +256,9 @@ def _describe(data: bytes) -> str:
         return "empty"
     label = re.search(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----", data)
     if label:
-        return f'PEM "{label[1].decode()}"'
+        words = f'PEM "{label[1].decode()}"'
+        damaged = ", damaged or of a kind that is not supported"
+        return words + damaged if label[1].endswith(b"PRIVATE KEY") else words
     return "DER of another kind" if data[0] == 0x30 else "neither PEM nor DER"
 
 

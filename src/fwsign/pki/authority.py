@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fwsign.atomic import _sync_directory, io_error, write_atomic
+from fwsign.atomic import sync_directory, io_error, write_atomic
 from fwsign.errors import Failed
 from fwsign.keys.file import load_private_key, new_private_key, write_private_key
 from fwsign.names import organisation, signer_name, vendor_domain
@@ -213,7 +213,7 @@ def _put_in_place(scratch: Path, target: Path) -> None:
         scratch.chmod(stat.S_IMODE(target.stat().st_mode))
         target.rmdir()
     scratch.rename(target)
-    _sync_directory(target.parent)
+    sync_directory(target.parent)
 
 
 def _refuse_taken(pki: Pki, name: str) -> None:

@@ -90,8 +90,8 @@ def revoke(
 
 def renew_crls(
     pki_dir: str | os.PathLike[str],
-    *,
     passphrase: Callable[[str], bytes | None],
+    *,
     now: datetime,
     names: Sequence[str] = AUTHORITIES,
 ) -> tuple[Path, ...]:

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line. `app` is the Typer object, `main` the program."""
+
+import sys
+
+from fwsign.cli import init, pki, show, sign, verify
+from fwsign.cli.app import app
+
+__all__ = ["app", "main"]
+
+for _module in (init, sign, verify, show, pki):
+    _module.register(app)
+
+
+def main() -> None:
+    """Run the program."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    app(prog_name="fwsign")

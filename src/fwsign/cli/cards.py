@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `fwsign show` says about certificates, CRLs, requests and keys."""
+
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import (
+    load_der_private_key,
+    load_der_public_key,
+    load_pem_private_key,
+)
+
+from fwsign.certificate import key_digest
+from fwsign.cose import key_name
+from fwsign.errors import Malformed
+
+_PARSE_ERRORS = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
+_USAGES = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+)
+
+
+def certificate_card(data: bytes) -> dict[str, Any]:
+    """Describe a certificate, in DER."""
+    certificate = _parsed(x509.load_der_x509_certificate, data, "certificate")
+    card: dict[str, Any] = {
+        "kind": "certificate",
+        "subject": certificate.subject.rfc4514_string(),
+        "issuer": certificate.issuer.rfc4514_string(),
+        "serial": f"{certificate.serial_number:x}",
+        "sha256": certificate.fingerprint(hashes.SHA256()).hex(),
+        "valid from": certificate.not_valid_before_utc.isoformat(),
+        "valid until": certificate.not_valid_after_utc.isoformat(),
+        **_key(certificate.public_key()),
+        "signature": _oid(certificate.signature_algorithm_oid),
+    }
+    return card | {"extensions": _extensions(certificate.extensions)}
+
+
+def request_card(data: bytes) -> dict[str, Any]:
+    """Describe a certificate signing request, in DER."""
+    request = _parsed(x509.load_der_x509_csr, data, "certificate signing request")
+    return {
+        "kind": "certificate signing request",
+        "subject": request.subject.rfc4514_string(),
+        **_key(request.public_key()),
+        "signed by its key": request.is_signature_valid,
+        "extensions": _extensions(request.extensions),
+    }
+
+
+def crl_card(data: bytes) -> dict[str, Any]:
+    """Describe a CRL, in DER."""
+    crl = _parsed(x509.load_der_x509_crl, data, "CRL")
+    return {
+        "kind": "CRL",
+        "issuer": crl.issuer.rfc4514_string(),
+        "this update": crl.last_update_utc.isoformat(),
+        "next update": crl.next_update_utc.isoformat() if crl.next_update_utc else None,
+        "signature": _oid(crl.signature_algorithm_oid),
+        "extensions": _extensions(crl.extensions),
+        "revoked": [
+            {
+                "serial": f"{entry.serial_number:x}",
+                "since": entry.revocation_date_utc.isoformat(),
+                **_extensions(entry.extensions),
+            }
+            for entry in crl
+        ],
+    }
+
+
+def public_key_card(data: bytes) -> dict[str, Any]:
+    """Describe a public key, a SubjectPublicKeyInfo in DER."""
+    key = _parsed(load_der_public_key, data, "public key")
+    return {"kind": "public key", **_key(key)}
+
+
+def private_key_card(data: bytes, label: str) -> dict[str, Any]:
+    """Describe a private key without asking for a passphrase, and without its secret.
+
+    Args:
+        data: the file's content.
+        label: of the PEM block, or "DER".
+    """
+    card: dict[str, Any] = {"kind": "private key", "format": label}
+    if label == "ENCRYPTED PRIVATE KEY" or b"Proc-Type: 4,ENCRYPTED" in data:
+        return card | {"encrypted": True}
+    load: Any = load_der_private_key if label == "DER" else load_pem_private_key
+    key = _parsed(lambda content: load(content, None), data, "private key")
+    return card | {"encrypted": False, **_key(key.public_key())}
+
+
+def _parsed(load: Any, data: bytes, what: str) -> Any:
+    try:
+        return load(data)
+    except _PARSE_ERRORS as error:
+        raise Malformed("malformed.certificate", f"not a {what}: {error}") from None
+
+
+def _key(key: Any) -> dict[str, str]:
+    return {"key": key_name(key), "key sha256": key_digest(key)}
+
+
+def _oid(oid: x509.ObjectIdentifier) -> str:
+    name: str = oid._name  # noqa: SLF001 - the library has no public way to the name
+    return oid.dotted_string if name == "Unknown OID" else name
+
+
+def _extensions(extensions: x509.Extensions) -> dict[str, Any]:
+    return {
+        _oid(found.oid) + (" (critical)" if found.critical else ""): _value(found.value)
+        for found in extensions
+    }
+
+
+def _value(value: Any) -> Any:
+    match value:
+        case x509.BasicConstraints():
+            length = "" if value.path_length is None else f", path length {value.path_length}"
+            return f"CA {value.ca}{length}"
+        case x509.KeyUsage():
+            return ", ".join(name.replace("_", " ") for name in _USAGES if getattr(value, name))
+        case x509.ExtendedKeyUsage():
+            return ", ".join(map(_oid, value))
+        case x509.SubjectAlternativeName():
+            return ", ".join(str(name.value) for name in value)
+        case x509.SubjectKeyIdentifier():
+            return value.digest.hex()
+        case x509.AuthorityKeyIdentifier():
+            return value.key_identifier.hex() if value.key_identifier else "by name"
+        case x509.NameConstraints():
+            subtrees = (value.permitted_subtrees, value.excluded_subtrees)
+            return {
+                word: ", ".join(str(name.value) for name in names)
+                for word, names in zip(("permitted", "excluded"), subtrees, strict=True)
+                if names
+            }
+        case x509.CRLNumber():
+            return value.crl_number
+        case x509.CRLReason():
+            return value.reason.value
+        case x509.InvalidityDate():
+            return value.invalidity_date_utc.isoformat()
+        case x509.UnrecognizedExtension():
+            return value.value.hex()
+    return str(value)

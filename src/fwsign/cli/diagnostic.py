@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CBOR for people: diagnostic notation (RFC 8949 section 8), byte strings opened."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from fwsign import cbor
+from fwsign.errors import Malformed
+
+_SHOWN: Final = 48  # bytes of a byte string that is not CBOR itself
+
+
+def lines(value: Any, indent: str = "") -> Iterator[str]:
+    """Yield the lines of a decoded value."""
+    match value:
+        case cbor.Tag(number, content):
+            yield from _wrapped(f"{number}(", lines(content, indent), ")")
+        case dict() if value:
+            yield "{"
+            for key, item in value.items():
+                shown = " ".join(part.strip() for part in lines(key))
+                yield from _entry(f"{indent}  {shown}: ", lines(item, indent + "  "))
+            yield indent + "}"
+        case tuple() if value:
+            yield "["
+            for item in value:
+                yield from _entry(indent + "  ", lines(item, indent + "  "))
+            yield indent + "]"
+        case bytes():
+            inner = _opened(value)
+            if inner is None:
+                more = f" / {len(value)} bytes /" if len(value) > _SHOWN else ""
+                yield f"h'{value[:_SHOWN].hex()}'{more}"
+            else:
+                yield from _wrapped("<< ", lines(inner, indent), " >>")
+        case _:
+            yield _scalar(value)
+
+
+def _opened(data: bytes) -> Any:
+    """Return what a byte string holds, if that is an array, map or tag."""
+    try:
+        inner = cbor.decode(data)
+    except Malformed:
+        return None
+    return inner if isinstance(inner, (tuple, dict)) and inner else None
+
+
+def _scalar(value: Any) -> str:
+    match value:
+        case bool() | None:
+            return {True: "true", False: "false", None: "null"}[value]
+        case str():
+            escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+            return f'"{escaped}"'
+        case tuple():
+            return "[]"
+    return str(value)  # a number, or the empty map
+
+
+def _entry(head: str, body: Iterator[str]) -> Iterator[str]:
+    for number, line in enumerate(body):
+        yield (head if number == 0 else "") + line
+
+
+def _wrapped(head: str, body: Iterator[str], tail: str) -> Iterator[str]:
+    collected = list(body)
+    collected[0] = head + collected[0]
+    collected[-1] += tail
+    yield from collected

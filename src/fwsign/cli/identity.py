@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who signs: a signer of a PKI directory, or a key with its chain."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from fwsign.chain import Anchor
+from fwsign.cli import inputs
+from fwsign.constraints import dns_names, is_domain
+from fwsign.errors import Failed
+from fwsign.keys import signer_from_uri
+from fwsign.sign import Identity
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DEFAULT_SIGNER = "release"
+
+
+class Signing(NamedTuple):
+    """A signer, what devices pin, and the vendors in the signer's certificate."""
+
+    identity: Identity
+    anchor: Anchor
+    vendors: tuple[str, ...]
+
+
+def from_pki(directory: Path, name: str, source: str | None, crls: "Sequence[Path]") -> Signing:
+    """Take a signer from a PKI directory, with the CRLs of its path."""
+    from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415
+
+    from fwsign.pki.directory import Pki  # noqa: PLC0415
+
+    pki = Pki(directory)
+    chain = pki.path(name)
+    given = inputs.load_pem(crls, "X509 CRL", "CRL")
+    anchor = Anchor.from_certificate(pki.root.public_bytes(Encoding.DER))
+    return _signing(str(pki.key_path(name)), source, chain, anchor, (*pki.crls(name), *given))
+
+
+def from_key(uri: str, chain: Path, source: str | None, crls: "Sequence[Path]") -> Signing:
+    """Take a key and its certificates, leaf first; the last one is what devices pin."""
+    certificates = inputs.load_pem([chain], "CERTIFICATE", "certificate")
+    if len(certificates) < 2:
+        raise Failed(
+            "io.format",
+            f"{chain} has one certificate, expected the leaf and at least its issuer",
+            expected="two certificates or more, leaf first",
+            found="one",
+        )
+    anchor = Anchor.from_certificate(certificates[-1])
+    parsed = anchor.certificate
+    if parsed is not None and parsed.parsed.issuer == parsed.parsed.subject:
+        certificates.pop()  # an envelope never carries the anchor
+    given = tuple(inputs.load_pem(crls, "X509 CRL", "CRL"))
+    return _signing(uri, source, tuple(certificates), anchor, given)
+
+
+def _signing(
+    uri: str,
+    source: str | None,
+    chain: tuple[bytes, ...],
+    anchor: Anchor,
+    crls: tuple[bytes, ...],
+) -> Signing:
+    signer = signer_from_uri(uri, inputs.passphrase_source(source, f"the key {uri}"))
+    leaf = Anchor.from_certificate(chain[0]).certificate
+    names = dns_names(leaf) if leaf else []
+    return Signing(Identity(signer, chain, crls), anchor, tuple(filter(is_domain, names)))

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fwsign show`: what a file is, by its content."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from fwsign.cli import inputs, ui
+from fwsign.cli.options import JSON
+from fwsign.errors import FwsignError, Malformed
+
+_ENVELOPE_HEAD: Final = b"\xd8\x6b"  # tag 107
+_PRIVATE: Final = ("PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("show")(show)
+
+
+def show(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Any file.")],
+    *,
+    as_json: JSON = False,
+) -> None:
+    """Show what FILE is: envelope, certificate, request, key, CRL or firmware image.
+
+    Nothing is verified here; fwsign verify does that.
+    """
+    from fwsign.atomic import io_error  # noqa: PLC0415
+
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(4096)
+    except OSError as error:
+        raise io_error(error, file) from error
+    if head.startswith(_ENVELOPE_HEAD):
+        found = [_envelope(file)]
+    elif b"-----BEGIN " in head:
+        data = inputs.read_pem(file)
+        found = [_pem_card(label, content, data) for label, content in inputs.pem_blocks(data)]
+    else:
+        found = [(_der_card(file) if head[:1] == b"\x30" else None) or _image(file)]
+    if as_json:
+        ui.print_json({"file": str(file), "content": found})
+        return
+    for one in found:
+        for line in _lines(one):
+            ui.out(line)
+
+
+def _envelope(file: Path) -> dict[str, Any]:
+    from fwsign import cbor, suit  # noqa: PLC0415
+    from fwsign.atomic import read_bytes  # noqa: PLC0415
+    from fwsign.cli import diagnostic  # noqa: PLC0415
+
+    data = read_bytes(file, suit.MAX_ENVELOPE_SIZE)
+    envelope = suit.decode_envelope(data)
+    found: dict[str, Any] = {"kind": "SUIT envelope, not verified here", "size": len(data)}
+    found |= _manifest(envelope)
+    found["blocks"] = [_block(block) for block in envelope.blocks]
+    found["payloads inside"] = {name: len(value) for name, value in envelope.integrated.items()}
+    found["diagnostic"] = "\n".join(diagnostic.lines(cbor.decode(data)))
+    return found
+
+
+def _manifest(envelope: Any) -> dict[str, Any]:
+    from fwsign import suit  # noqa: PLC0415
+
+    try:
+        manifest = suit.decode_manifest(envelope.manifest)
+        text = suit.decode_text(envelope.text, manifest) if envelope.text is not None else None
+    except FwsignError as error:
+        return {"manifest": str(error)}
+    return {
+        "vendor": text.vendor if text else manifest.vendor_id.hex(),
+        "product": text.product if text else manifest.class_id.hex(),
+        "version": text.version if text else manifest.version,
+        "description": text.description if text else None,
+        "sequence number": manifest.sequence_number,
+        "use before": manifest.use_before,
+        "components": [
+            {
+                "name": component.name,
+                "size": component.size,
+                "digest": component.digest.value.hex(),
+                "payload": component.uri,
+            }
+            for component in manifest.components
+        ],
+    }
+
+
+def _block(data: bytes) -> dict[str, Any]:
+    from fwsign.cli import cards  # noqa: PLC0415
+    from fwsign.cose import ALGORITHMS, decode_block  # noqa: PLC0415
+
+    try:
+        block = decode_block(data)
+        known = ALGORITHMS.get(block.algorithm)
+        return {
+            "algorithm": known.name if known else block.algorithm,
+            "certificates": [cards.certificate_card(one) for one in block.chain],
+            "crls": [cards.crl_card(one) for one in block.crls],
+            "token": len(block.token) if block.token is not None else None,
+        }
+    except FwsignError as error:
+        return {"not decodable": str(error)}
+
+
+def _pem_card(label: str, content: bytes, whole: bytes) -> dict[str, Any]:
+    from fwsign.cli import cards  # noqa: PLC0415
+
+    readers: dict[str, Callable[[bytes], dict[str, Any]]] = {
+        "CERTIFICATE": cards.certificate_card,
+        "CERTIFICATE REQUEST": cards.request_card,
+        "X509 CRL": cards.crl_card,
+        "PUBLIC KEY": cards.public_key_card,
+    }
+    if label in _PRIVATE:
+        return cards.private_key_card(whole, label)
+    if label in readers:
+        return readers[label](content)
+    return {"kind": "unknown", "PEM label": label, "size": len(content)}
+
+
+def _der_card(file: Path) -> dict[str, Any] | None:
+    from fwsign.cli import cards  # noqa: PLC0415
+
+    if file.stat().st_size > inputs.PEM_LIMIT:
+        return None
+    data = inputs.read_pem(file)
+    for reader in (
+        cards.certificate_card,
+        cards.crl_card,
+        cards.request_card,
+        cards.public_key_card,
+        lambda content: cards.private_key_card(content, "DER"),
+    ):
+        try:
+            return reader(data)
+        except Malformed:
+            continue
+    return None
+
+
+def _image(file: Path) -> dict[str, Any]:
+    from fwsign.images import recognise  # noqa: PLC0415
+
+    with file.open("rb") as opened:
+        image = recognise(opened)
+    found = {
+        "kind": "unknown" if image.kind == "unknown" else f"{image.kind} image",
+        "size": file.stat().st_size,
+        "chip": image.chip,
+        "project": image.project,
+        "version": image.version,
+        "usual offset": None if image.offset is None else f"0x{image.offset:x}",
+    }
+    return found | dict(image.details)
+
+
+def _lines(value: Any, indent: str = "") -> Iterator[str]:
+    """Lay out a card as an indented tree."""
+    for key, item in value.items():
+        if item is None or item in ([], {}):
+            continue
+        if isinstance(item, dict):
+            yield f"{indent}{key}"
+            yield from _lines(item, indent + "  ")
+        elif isinstance(item, list):
+            for one in item:
+                yield f"{indent}{key}"
+                yield from _lines(one, indent + "  ")
+        else:
+            text = str(item).replace("\n", "\n" + indent + "  ")
+            yield f"{indent}{key}: {text}"

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a release and signers to an envelope that was verified before anyone gets it."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from fwsign import cbor, suit
+from fwsign.certificate import Certificate, key_digest, parse_certificate
+from fwsign.chain import Anchor
+from fwsign.cose import (
+    SHA256,
+    Block,
+    decode_block,
+    encode_block,
+    protected_header,
+    sig_structure,
+    verify_signature,
+)
+from fwsign.crl import Crl, parse_crl
+from fwsign.errors import Failed, Stale, Tampered
+from fwsign.keys import Signer
+from fwsign.payload import digest
+from fwsign.policy import DevicePolicy
+from fwsign.release import Release
+from fwsign.verify import VerifiedRelease, Verifier
+
+CRL_MARGIN: Final = timedelta(days=1)
+"""A CRL that goes stale sooner would stop the update on its way."""
+
+
+class Identity(NamedTuple):
+    """A signer with what an envelope must carry of its PKI.
+
+    Args:
+        signer: holds the key.
+        chain: DER certificates, leaf first, up to and without the anchor.
+        crls: DER CRLs of every issuer in the path.
+    """
+
+    signer: Signer
+    chain: tuple[bytes, ...]
+    crls: tuple[bytes, ...] = ()
+
+
+def sign(
+    release: Release,
+    identities: Sequence[Identity],
+    anchors: Sequence[Anchor],
+    *,
+    at: datetime,
+    allow_example_keys: bool = False,
+) -> tuple[bytes, VerifiedRelease]:
+    """Sign a release, and verify the envelope as a device would.
+
+    Args:
+        release: what to sign.
+        identities: one for each signature.
+        anchors: what devices pin; used for the check alone.
+        at: the time now, with a zone.
+        allow_example_keys: sign with the published keys of keys.example.
+
+    Returns:
+        The envelope, and what verifying it gave.
+
+    Raises:
+        FwsignError: where a device would refuse the envelope, or a CRL goes stale within a day.
+        Failed: `key.failed`, `key.mismatch`.
+    """
+    manifest = suit.encode_manifest(release.manifest)
+    head = cbor.byte_string_head(len(manifest))
+    payload = cbor.encode((SHA256, digest(SHA256, head, manifest)))
+    leaves = [parse_certificate(identity.chain[0]) for identity in identities]
+    blocks = tuple(map(_sign_block, identities, leaves, [payload] * len(leaves)))
+    envelope = suit.encode_envelope(
+        suit.Envelope(payload, blocks, manifest, release.text, release.integrated)
+    )
+    text = suit.decode_text(release.text, release.manifest)
+    policy = DevicePolicy(
+        vendor=text.vendor,
+        product=text.product,
+        threshold=len({leaf.spki for leaf in leaves}),
+        profile="compat",
+        pinned_vendors={leaf.spki: (text.vendor,) for leaf in leaves},
+        allow_example_keys=allow_example_keys,
+    )
+    verified = Verifier(anchors, policy).verify(envelope, at=at)
+    for component in verified.components:
+        if component.uri in release.integrated:
+            verified.receive(component)
+    _check_margin(verified, at)
+    return envelope, verified
+
+
+def _sign_block(identity: Identity, leaf: Certificate, payload: bytes) -> bytes:
+    signer = identity.signer
+    if key_digest(signer.public_key) != leaf.spki:
+        raise Failed(
+            "key.mismatch",
+            f'the key is not that of certificate "{leaf.name}"',
+            expected=leaf.spki,
+            found=key_digest(signer.public_key),
+        )
+    protected = protected_header(signer.algorithm, digest(SHA256, identity.chain[0]))
+    message = sig_structure(protected, payload)
+    signature = signer.sign(message)
+    try:
+        _check_signature(signer, message, signature)
+    except Tampered as error:
+        raise Failed("key.failed", f"the key's own signature is wrong: {error}") from None
+    block = Block(protected, signer.algorithm, signature, chain=identity.chain, crls=identity.crls)
+    return encode_block(block)
+
+
+def _check_signature(signer: Signer, message: bytes, signature: bytes) -> None:
+    """Verify with another implementation than the one that signed, where there is one."""
+    key = signer.public_key
+    if not isinstance(key, Ed25519PublicKey):
+        verify_signature(signer.algorithm, key, message, signature)
+        return
+    import nacl.exceptions  # noqa: PLC0415 - 20 ms that only Ed25519 pays
+    import nacl.signing  # noqa: PLC0415
+
+    try:
+        nacl.signing.VerifyKey(key.public_bytes_raw()).verify(message, signature)
+    except (nacl.exceptions.CryptoError, ValueError) as error:
+        raise Tampered("tampered.signature", f"libsodium refuses it: {error}") from None
+
+
+def _check_margin(verified: VerifiedRelease, at: datetime) -> None:
+    crls = [crl for one in verified.signers for issued in one.issued for crl in issued.newest]
+    for crl in crls:
+        if crl.next_update < at + CRL_MARGIN:
+            raise Stale(
+                "stale.crl",
+                f"{crl.name} goes stale {crl.next_update:%Y-%m-%d %H:%M}, less than a day from now",
+                expected=f"one until {(at + CRL_MARGIN).astimezone(UTC).isoformat()} or later",
+                found=f"one until {crl.next_update.isoformat()}",
+            )
+
+
+def staple(envelope: bytes, crls: Sequence[bytes]) -> bytes:
+    """Put newer CRLs into an envelope. No key is needed: CRLs prove themselves.
+
+    Args:
+        envelope: a whole envelope; its signatures are not judged here.
+        crls: CRLs in DER.
+
+    Returns:
+        The envelope with, for each issuer, the CRL of the highest number.
+
+    Raises:
+        Malformed: `malformed.*`, for envelope or CRLs.
+        Failed: `io.crl-unused` for a CRL that belongs to no issuer of any block.
+    """
+    decoded = suit.decode_envelope(envelope)
+    new = [parse_crl(crl) for crl in crls]
+    unused = set(range(len(new)))
+    blocks = []
+    for data in decoded.blocks:
+        block = decode_block(data)
+        chain = [parse_certificate(certificate) for certificate in block.chain]
+        own = [index for index, crl in enumerate(new) if any(map(crl.is_by_issuer_of, chain))]
+        unused -= set(own)
+        old = [parse_crl(crl) for crl in block.crls]
+        merged = _newest_of_each([*old, *(new[index] for index in own)])
+        blocks.append(encode_block(block._replace(crls=tuple(crl.data for crl in merged))))
+    if unused:
+        raise Failed(
+            "io.crl-unused",
+            f"the {new[min(unused)].name} belongs to no issuer in the envelope",
+        )
+    return suit.encode_envelope(decoded._replace(blocks=tuple(blocks)))
+
+
+def _newest_of_each(crls: Sequence[Crl]) -> list[Crl]:
+    """Keep one CRL for each issuer, by name and key: the highest number, else the latest."""
+    newest: dict[tuple[bytes, bytes | None], Crl] = {}
+    for crl in crls:
+        issuer = (crl.parsed.issuer.public_bytes(), crl.authority_key)
+        kept = newest.get(issuer)
+        if kept is None or (crl.number or 0, crl.this_update) > (
+            kept.number or 0,
+            kept.this_update,
+        ):
+            newest[issuer] = crl
+    return list(newest.values())

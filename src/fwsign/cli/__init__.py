@@ -3,13 +3,9 @@
 
 import sys
 
-from fwsign.cli import init, pki, show, sign, verify
 from fwsign.cli.app import app
 
 __all__ = ["app", "main"]
-
-for _module in (init, sign, verify, show, pki):
-    _module.register(app)
 
 
 def main() -> None:

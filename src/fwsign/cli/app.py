@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Typer application: every error becomes a message, a hint and an exit status here."""
 
+import importlib
 import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
+import typer.main
 from typer.core import TyperGroup
 
 from fwsign import __version__
@@ -24,8 +26,27 @@ fwsign show build.bin.suit                      see what is inside; any key or i
 fwsign COMMAND --help                           everything else"""
 
 
+COMMANDS: Final = ("init", "sign", "verify", "show", "staple", "pki")
+"""In the order of help. Each is the attribute `command` of a module of its name."""
+
+
 class Group(TyperGroup):
-    """A group whose `main` never lets an exception out, also under a test runner."""
+    """Imports a command when it is used, for that is most of what starting up costs.
+
+    `main` never lets an exception out, also under a test runner.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = dict.fromkeys(COMMANDS, self)  # the names; get_command has the values
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Import a command and return it; None if there is none of that name."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"fwsign.cli.{cmd_name}")
+        return typer.main.get_command(module.command)
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> Any:
         """Run a command line and exit with its status."""

@@ -9,12 +9,10 @@ import typer
 from fwsign.cli import config, inputs, ui
 from fwsign.cli.options import ALG, NO_PASSPHRASE, ORG, PASS, ROOT_PASS, VENDOR_OF_PKI
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("init")(init)
+command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
+@command.command()
 def init(
     directory: Annotated[Path, typer.Argument(metavar="[DIR]", show_default=False)] = Path(),
     *,

@@ -20,17 +20,16 @@ from fwsign.cli.options import (
     VENDOR_OF_PKI,
 )
 
-_pki = typer.Typer(rich_markup_mode=None)
+command = typer.Typer(
+    rich_markup_mode=None,
+    add_completion=False,
+    help="Make and keep a PKI: root CA, issuing CA, signers, CRLs.",
+)
 _issue = typer.Typer(rich_markup_mode=None)
+command.add_typer(_issue, name="issue", help="Issue a certificate with a new key.")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the group."""
-    _pki.add_typer(_issue, name="issue", help="Issue a certificate with a new key.")
-    app.add_typer(_pki, name="pki", help="Make and keep a PKI: root CA, issuing CA, signers, CRLs.")
-
-
-@_pki.command("init")
+@command.command("init")
 def init(
     directory: Annotated[Path, typer.Argument(metavar="DIR")],
     *,
@@ -90,7 +89,7 @@ def issue_signer(
     ui.note(f"next: fwsign sign FILE --signer {name}")
 
 
-@_pki.command("crl")
+@command.command("crl")
 def crl(*, pki: PKI = None, ca_pass: CA_PASS = None, root_pass: ROOT_PASS = None) -> None:
     """Make new CRLs of every CA whose key is here, with all revocations so far.
 
@@ -114,7 +113,7 @@ def crl(*, pki: PKI = None, ca_pass: CA_PASS = None, root_pass: ROOT_PASS = None
     ui.note("next: fwsign staple ENVELOPE, for what is signed already")
 
 
-@_pki.command("revoke")
+@command.command("revoke")
 def revoke(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The signer, or issuing.")],
     *,

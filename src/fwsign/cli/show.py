@@ -15,11 +15,10 @@ _ENVELOPE_HEAD: Final = b"\xd8\x6b"  # tag 107
 _PRIVATE: Final = ("PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("show")(show)
+command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
+@command.command()
 def show(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Any file.")],
     *,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`fwsign sign` and `fwsign staple`."""
+"""`fwsign sign`: files to envelopes."""
 
 import os
 from collections.abc import Sequence
@@ -21,12 +21,10 @@ _DAY = 24 * 60 * 60
 _EXPIRY_WARNING = timedelta(days=30)
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command("sign")(sign)
-    app.command("staple")(staple)
+command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
+@command.command()
 def sign(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="What to sign.")],
     *,
@@ -222,28 +220,3 @@ def _warnings(verified: "VerifiedRelease", now: datetime) -> list[str]:
             if end - now < _EXPIRY_WARNING:
                 lines.append(f'certificate "{certificate.name}" expires {end:%Y-%m-%d}')
     return lines
-
-
-def staple(
-    envelope: Annotated[Path, typer.Argument(metavar="ENVELOPE", help="A .suit file.")],
-    *,
-    crl: CRLS = None,
-    pki: PKI = None,
-    output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Default: replace ENVELOPE.")
-    ] = None,
-) -> None:
-    """Put newer CRLs into an envelope; no key is needed. Default: those of the PKI."""
-    from fwsign.atomic import read_bytes, write_atomic  # noqa: PLC0415
-    from fwsign.sign import staple as staple_it  # noqa: PLC0415
-    from fwsign.suit import MAX_ENVELOPE_SIZE  # noqa: PLC0415
-
-    given = list(crl or sorted((config.find_pki(pki) / "crl").glob("*.pem")))
-    if not given:
-        ui.usage("no CRLs found", "name them with --crl PEM")
-    data = read_bytes(envelope, MAX_ENVELOPE_SIZE)
-    stapled = staple_it(data, inputs.load_pem(given, "X509 CRL", "CRL"))
-    target = output or envelope
-    write_atomic(target, stapled, overwrite=output is None)
-    ui.out(str(target))
-    ui.note(f"next: fwsign verify {target}")

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What people see: messages, hints, exit statuses, colour, progress."""
 
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -91,6 +90,8 @@ def paint(text: str, colour: str) -> str:
 
 def print_json(value: object) -> None:
     """Print exactly one JSON object to standard output."""
+    import json  # noqa: PLC0415 - most runs print none
+
     typer.echo(json.dumps(value, ensure_ascii=True, indent=2))
 
 

@@ -18,11 +18,10 @@ if TYPE_CHECKING:
     from fwsign.verify import Anchor, Signer, VerifiedRelease
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("verify")(verify)
+command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
+@command.command()
 def verify(
     envelope: Annotated[Path, typer.Argument(metavar="ENVELOPE", help="A .suit file.")],
     payloads: Annotated[

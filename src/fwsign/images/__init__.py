@@ -9,7 +9,6 @@ a digest that stands beside what it covers, only tell accidents.
 from typing import BinaryIO
 
 from fwsign.errors import Failed
-from fwsign.images import esp, mcuboot, uf2
 from fwsign.images.base import Image
 
 __all__ = ["Image", "recognise"]
@@ -35,15 +34,30 @@ def recognise(file: BinaryIO) -> Image:
         file.seek(0)
         head = file.read(_HEAD)
         try:
-            if esp.claims(head):
-                return esp.parse(file)
-            if uf2.claims(head):
-                return uf2.parse(file)
-            if mcuboot.claims(head):
-                return mcuboot.parse(file)
-            return esp.parse_padded(file, head) or Image("unknown")
+            return _parse(file, head)
         finally:
             file.seek(0)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise Failed("io.read", f"cannot read the image: {reason}", found=reason) from error
+
+
+def _parse(file: BinaryIO, head: bytes) -> Image:
+    """Ask the parser that the first byte suggests; the others are not imported."""
+    if head[:1] in (b"\xe9", b"\xff"):
+        from fwsign.images import esp  # noqa: PLC0415
+
+        if esp.claims(head):
+            return esp.parse(file)
+        return esp.parse_padded(file, head) or Image("unknown")
+    if head[:1] == b"U":
+        from fwsign.images import uf2  # noqa: PLC0415
+
+        if uf2.claims(head):
+            return uf2.parse(file)
+    if head[:1] == b"\x3d":
+        from fwsign.images import mcuboot  # noqa: PLC0415
+
+        if mcuboot.claims(head):
+            return mcuboot.parse(file)
+    return Image("unknown")

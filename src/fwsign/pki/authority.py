@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fwsign.atomic import sync_directory, io_error, write_atomic
+from fwsign.atomic import io_error, sync_directory, write_atomic
 from fwsign.errors import Failed
 from fwsign.keys.file import load_private_key, new_private_key, write_private_key
 from fwsign.names import organisation, signer_name, vendor_domain

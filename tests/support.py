@@ -1,0 +1,347 @@
+"""Small PKIs, envelopes and devices for tests; every part can be made wrong on purpose."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any, NamedTuple
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from fwsign import cbor, suit
+from fwsign.chain import Anchor
+from fwsign.component import Component, Digest, file_identifier
+from fwsign.cose import SHA256, Block, encode_block, protected_header, sig_structure
+from fwsign.keys.file import FileSigner
+from fwsign.payload import digest
+from fwsign.verify import DevicePolicy, VerifiedRelease, Verifier
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+VENDOR, PRODUCT = "acme.example", "gateway-x1"
+PAYLOAD = b"firmware" * 100
+CODE_SIGNING = ExtendedKeyUsageOID.CODE_SIGNING
+
+Extensions = Sequence[tuple[x509.ExtensionType, bool]]
+
+
+def require_program(name: str) -> str:
+    """Return the path of a program; skip where it is absent, fail where it must be there."""
+    found = shutil.which(name)
+    if found is None:
+        absent(f"the program {name} is not installed")
+    return str(found)
+
+
+def absent(what: str) -> None:
+    """Skip a test because something external is not there, or fail if nothing may be absent."""
+    if os.environ.get("FWSIGN_REQUIRE_EXTERNAL") == "1":
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+@cache
+def rsa_key(bits: int) -> rsa.RSAPrivateKey:
+    """Return the one RSA key of a size that all tests share: making them is slow."""
+    return rsa.generate_private_key(65537, bits)
+
+
+def new_key(alg: str = "p256") -> Any:
+    """Make a private key of any kind that tests need."""
+    makers: Mapping[str, Callable[[], Any]] = {
+        "p256": lambda: ec.generate_private_key(ec.SECP256R1()),
+        "p384": lambda: ec.generate_private_key(ec.SECP384R1()),
+        "p521": lambda: ec.generate_private_key(ec.SECP521R1()),
+        "secp256k1": lambda: ec.generate_private_key(ec.SECP256K1()),
+        "ed25519": ed25519.Ed25519PrivateKey.generate,
+        "ml-dsa-44": mldsa.MLDSA44PrivateKey.generate,
+        "ml-dsa-65": mldsa.MLDSA65PrivateKey.generate,
+        "ml-dsa-87": mldsa.MLDSA87PrivateKey.generate,
+        "rsa1024": lambda: rsa_key(1024),
+        "rsa2048": lambda: rsa_key(2048),
+        "rsa3072": lambda: rsa_key(3072),
+    }
+    return makers[alg]()
+
+
+def der(thing: Any) -> bytes:
+    """Encode a certificate, CRL or public key."""
+    if isinstance(thing, (x509.Certificate, x509.CertificateRevocationList)):
+        return thing.public_bytes(serialization.Encoding.DER)
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    encoded: bytes = thing.public_bytes(serialization.Encoding.DER, form)
+    return encoded
+
+
+def name(common: str, org: str | None = "Acme") -> x509.Name:
+    """Make a name of a common name and an organisation."""
+    parts = [x509.NameAttribute(NameOID.COMMON_NAME, common)]
+    if org:
+        parts.append(x509.NameAttribute(NameOID.ORGANIZATION_NAME, org))
+    return x509.Name(parts)
+
+
+def signing_hash(key: Any) -> Any:
+    """Return the hash that certificates are signed with under a key."""
+    ml = (ed25519.Ed25519PrivateKey, mldsa.MLDSA44PrivateKey, mldsa.MLDSA65PrivateKey)
+    return None if isinstance(key, (*ml, mldsa.MLDSA87PrivateKey)) else hashes.SHA256()
+
+
+def key_usage(*names: str) -> x509.KeyUsage:
+    """Make a key usage with the bits named, as in `digital_signature`."""
+    every = [
+        "digital_signature",
+        "content_commitment",
+        "key_encipherment",
+        "data_encipherment",
+        "key_agreement",
+        "key_cert_sign",
+        "crl_sign",
+        "encipher_only",
+        "decipher_only",
+    ]
+    return x509.KeyUsage(**{one: one in names for one in every})
+
+
+class Entity(NamedTuple):
+    """A key with its certificate."""
+
+    key: Any
+    certificate: x509.Certificate
+
+    @property
+    def der(self) -> bytes:
+        """The certificate in DER."""
+        return der(self.certificate)
+
+    @property
+    def anchor(self) -> Anchor:
+        """The certificate as an anchor."""
+        return Anchor.from_certificate(self.der)
+
+
+def certify(
+    key: Any,
+    subject: x509.Name,
+    issuer: Entity | None,
+    extensions: Extensions,
+    *,
+    days: tuple[int, int] = (-10, 365),
+    serial: int | None = None,
+    identifiers: bool = True,
+    algorithm: Any = ...,
+) -> Entity:
+    """Certify a key: by an issuer, or by itself where there is none.
+
+    Args:
+        days: validity, counted from NOW.
+        identifiers: add SKI and AKI.
+        algorithm: the signature's hash, where it is not the usual one.
+    """
+    signer = issuer.key if issuer else key
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer.certificate.subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(serial if serial is not None else x509.random_serial_number())
+        .not_valid_before(NOW + days[0] * DAY)
+        .not_valid_after(NOW + days[1] * DAY)
+    )
+    own = list(extensions)
+    if identifiers:
+        own.append((x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False))
+        own.append((x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), False))
+    for extension, critical in own:
+        builder = builder.add_extension(extension, critical)
+    chosen = signing_hash(signer) if algorithm is ... else algorithm
+    return Entity(key, builder.sign(signer, chosen))
+
+
+def ca_extensions(
+    *, path_length: int | None = None, permitted: Iterable[str] = (), critical: bool = True
+) -> list[tuple[x509.ExtensionType, bool]]:
+    """Return the extensions of a CA as `fwsign pki` writes them."""
+    found: list[tuple[x509.ExtensionType, bool]] = [
+        (x509.BasicConstraints(ca=True, path_length=path_length), critical),
+        (key_usage("key_cert_sign", "crl_sign"), True),
+    ]
+    if names := [x509.DNSName(domain) for domain in permitted]:
+        found.append((x509.NameConstraints(names, None), True))
+    return found
+
+
+def leaf_extensions(
+    vendors: Iterable[str] = (VENDOR,), *, usages: Sequence[Any] = (CODE_SIGNING,)
+) -> list[tuple[x509.ExtensionType, bool]]:
+    """Return the extensions of a signer as `fwsign pki` writes them."""
+    found: list[tuple[x509.ExtensionType, bool]] = [
+        (x509.BasicConstraints(ca=False, path_length=None), True),
+        (key_usage("digital_signature"), True),
+    ]
+    if usages:
+        found.append((x509.ExtendedKeyUsage(list(usages)), True))
+    if names := [x509.DNSName(domain) for domain in vendors]:
+        found.append((x509.SubjectAlternativeName(names), False))
+    return found
+
+
+def make_ca(
+    common: str = "Root", issuer: Entity | None = None, alg: str = "p256", **more: Any
+) -> Entity:
+    """Make a CA; `more` goes to `ca_extensions` and, for `days`, to `certify`."""
+    days = more.pop("days", (-10, 3650))
+    return certify(new_key(alg), name(common), issuer, ca_extensions(**more), days=days)
+
+
+def make_leaf(
+    issuer: Entity,
+    common: str = "release",
+    alg: str = "p256",
+    *,
+    key: Any = None,
+    extensions: Extensions | None = None,
+    days: tuple[int, int] = (-10, 365),
+    **more: Any,
+) -> Entity:
+    """Make a signer; `more` goes to `leaf_extensions`."""
+    own = leaf_extensions(**more) if extensions is None else extensions
+    return certify(key or new_key(alg), name(common), issuer, own, days=days)
+
+
+def make_crl(
+    issuer: Entity,
+    revoked: Sequence[Entity] = (),
+    *,
+    number: int | None = 1,
+    days: tuple[int, int] = (-1, 30),
+    reason: x509.ReasonFlags | None = x509.ReasonFlags.key_compromise,
+    since: datetime = NOW - DAY,
+    extensions: Extensions = (),
+    signer: Entity | None = None,
+) -> bytes:
+    """Make a CRL in DER; `signer` forges the issuer's name."""
+    by = signer or issuer
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(issuer.certificate.subject)
+        .last_update(NOW + days[0] * DAY)
+        .next_update(NOW + days[1] * DAY)
+    )
+    identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key())
+    builder = builder.add_extension(identifier, critical=False)
+    if number is not None:
+        builder = builder.add_extension(x509.CRLNumber(number), critical=False)
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical)
+    for entity in revoked:
+        entry = x509.RevokedCertificateBuilder().serial_number(entity.certificate.serial_number)
+        entry = entry.revocation_date(since)
+        if reason:
+            entry = entry.add_extension(x509.CRLReason(reason), critical=False)
+        builder = builder.add_revoked_certificate(entry.build())
+    return der(builder.sign(by.key, signing_hash(by.key)))
+
+
+class Pki(NamedTuple):
+    """Root, issuing CA and signer."""
+
+    root: Entity
+    issuing: Entity
+    leaf: Entity
+
+    @property
+    def crls(self) -> tuple[bytes, ...]:
+        """Fresh CRLs of both CAs, with nothing revoked."""
+        return make_crl(self.issuing), make_crl(self.root)
+
+
+def make_pki(alg: str = "p256", *, vendors: Iterable[str] = (VENDOR,), common: str = "") -> Pki:
+    """Make a PKI of three certificates."""
+    root = make_ca(f"{common}Root", alg=alg)
+    issuing = make_ca(f"{common}Issuing", root, alg, path_length=0)
+    return Pki(root, issuing, make_leaf(issuing, f"{common}release", alg, vendors=vendors))
+
+
+def component(
+    payload: bytes = PAYLOAD, file: str = "build.bin", uri: str | None = None
+) -> Component:
+    """Describe a payload as a file component."""
+    image = Digest(SHA256, digest(SHA256, payload))
+    return Component(file_identifier(file), image, len(payload), uri or file)
+
+
+def make_manifest(*components: Component, sequence_number: int = 100, **more: Any) -> suit.Manifest:
+    """Make a manifest of `VENDOR`'s `PRODUCT`."""
+    vendor, product = more.pop("vendor", VENDOR), more.pop("product", PRODUCT)
+    return suit.Manifest(
+        sequence_number,
+        suit.vendor_id(vendor),
+        suit.class_id(vendor, product),
+        components or (component(),),
+        **more,
+    )
+
+
+def make_block(
+    payload: bytes, key: Any, chain: Sequence[bytes] = (), crls: Sequence[bytes] = (), **more: Any
+) -> bytes:
+    """Sign a SUIT_Digest; `more` replaces fields of the Block after signing."""
+    signer = FileSigner(key)
+    x5t = digest(SHA256, chain[0]) if chain else None
+    protected = more.pop("protected", None) or protected_header(signer.algorithm, x5t)
+    block = Block(
+        protected,
+        signer.algorithm,
+        signer.sign(sig_structure(protected, payload)),
+        chain=tuple(chain),
+        crls=tuple(crls),
+    )
+    return encode_block(block._replace(**more))
+
+
+def signed_digest(manifest: bytes) -> bytes:
+    """Return the SUIT_Digest that blocks sign, encoded."""
+    return cbor.encode((SHA256, digest(SHA256, cbor.byte_string_head(len(manifest)), manifest)))
+
+
+def make_envelope(
+    manifest: suit.Manifest | bytes,
+    signers: Sequence[tuple[Entity, Sequence[Entity], Sequence[bytes]]],
+    *,
+    text: bytes | None = None,
+    integrated: Mapping[str, bytes] | None = None,
+) -> bytes:
+    """Sign a manifest; each signer is (leaf, intermediates, crls)."""
+    encoded = manifest if isinstance(manifest, bytes) else suit.encode_manifest(manifest)
+    payload = signed_digest(encoded)
+    blocks = tuple(
+        make_block(payload, leaf.key, [leaf.der, *(one.der for one in above)], crls)
+        for leaf, above, crls in signers
+    )
+    return suit.encode_envelope(suit.Envelope(payload, blocks, encoded, text, integrated or {}))
+
+
+def sign_with(pki: Pki, manifest: suit.Manifest | bytes | None = None, **more: Any) -> bytes:
+    """Sign with a PKI, its CRLs stapled unless `crls` says otherwise."""
+    crls = more.pop("crls", None)
+    signer = (pki.leaf, [pki.issuing], pki.crls if crls is None else crls)
+    return make_envelope(make_manifest() if manifest is None else manifest, [signer], **more)
+
+
+def device(**more: Any) -> DevicePolicy:
+    """Return the policy of a device of `PRODUCT` that has seen sequence number 1."""
+    return DevicePolicy(**{"vendor": VENDOR, "product": PRODUCT, "min_sequence": 1, **more})
+
+
+def verify(
+    envelope: bytes, anchors: Sequence[Any], *, at: datetime = NOW, **policy: Any
+) -> VerifiedRelease:
+    """Verify as the device; anchors may be entities."""
+    pinned = [one.anchor if isinstance(one, Entity) else one for one in anchors]
+    return Verifier(pinned, device(**policy)).verify(envelope, at=at)

@@ -9,7 +9,7 @@ the item.
 Values are int, bytes, str, bool, None, tuple (array), dict (map) and `Tag`.
 """
 
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from fwsign.errors import Malformed
 
@@ -30,11 +30,21 @@ _SIMPLE_VALUES: Final = {20: False, 21: True, 22: None}
 _WIDTHS: Final = {24: (1, 24), 25: (2, 1 << 8), 26: (4, 1 << 16), 27: (8, 1 << 32)}
 
 
-class Tag(NamedTuple):
-    """A tagged item."""
+class Tag:
+    """A tagged item. Not a tuple, so that it can never pass for an array."""
 
-    number: int
-    value: Value
+    __match_args__ = ("number", "value")
+    __slots__ = ("number", "value")
+
+    def __init__(self, number: int, value: Value) -> None:
+        self.number = number
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tag) and (self.number, self.value) == (other.number, other.value)
+
+    def __hash__(self) -> int:
+        return hash((self.number, self.value))
 
 
 def decode(data: bytes) -> Value:
@@ -156,7 +166,7 @@ def _item(data: bytes, at: int, depth: int) -> tuple[Value, int]:
 def _is_key(key: Value) -> bool:
     # The kinds that our formats use; with more, Python would take 1 and true for the same key.
     if isinstance(key, tuple):
-        return not isinstance(key, Tag) and all(isinstance(part, bytes) for part in key)
+        return all(isinstance(part, bytes) for part in key)
     return isinstance(key, (int, str)) and not isinstance(key, bool)
 
 

@@ -49,7 +49,8 @@ class DevicePolicy(NamedTuple):
         revocation: "if-present" judges revocation where any CRL is at hand, "require" always.
         crls: CRLs held by the device, in DER.
         time_floor: the latest time that the device knows has passed.
-        pinned_vendors: SPKI SHA-256 in hex -> vendors, for leaves without dNSName and bare keys.
+        pinned_vendors: SPKI SHA-256 in hex -> vendors, for bare keys and for leaves without
+            dNSName; the key may be the leaf's or one above it, the nearest counts.
         require_token: demand a proof of the signing time.
         allow_example_keys: accept the published keys of keys.example.
     """
@@ -80,7 +81,8 @@ class DevicePolicy(NamedTuple):
 
     def vendors_of(self, path: Path) -> tuple[str, ...]:
         """The vendors that a signer may sign for: the leaf's own, else those pinned for its key."""
-        named = path.vendors or self.pinned_vendors.get(path.keys[0], ())
+        pins = (self.pinned_vendors[key] for key in path.keys if key in self.pinned_vendors)
+        named = path.vendors or next(pins, ())
         limits = path.anchor.vendors
         return tuple(
             name

@@ -63,9 +63,7 @@ class Verifier:
         Raises:
             FwsignError: with the code and the step at which the envelope was refused.
         """
-        if at.tzinfo is None:
-            raise Failed("state.clock", "the time given has no time zone")
-        at = at.astimezone(UTC).replace(microsecond=0)
+        at = _utc(at)
         with _step(1):
             decoded = suit.decode_envelope(envelope)
             blocks = [decode_block(block) for block in decoded.blocks]
@@ -260,6 +258,16 @@ class Verifier:
         if self._policy.one_ca_suffices:
             notes.append("a single CA could meet this policy alone: no slots are pinned")
         return tuple(dict.fromkeys(notes))
+
+
+def _utc(at: datetime) -> datetime:
+    """Return a time in UTC, without fractions of a second."""
+    if at.tzinfo is None:
+        raise Failed("state.clock", "the time given has no time zone")
+    try:
+        return at.astimezone(UTC).replace(microsecond=0)
+    except OverflowError:
+        raise Failed("state.clock", f"the time given cannot be: {at.isoformat()}") from None
 
 
 @contextmanager

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """CBOR for people: diagnostic notation (RFC 8949 section 8), byte strings opened."""
 
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
 from fwsign import cbor
 from fwsign.errors import Malformed
 
+_TEXT: Final = re.compile(rb"[A-Za-z][A-Za-z0-9._+-]+")
 _SHOWN: Final = 48  # bytes of a byte string that is not CBOR itself
 
 
@@ -17,18 +19,22 @@ def lines(value: Any, indent: str = "") -> Iterator[str]:
             yield from _wrapped(f"{number}(", lines(content, indent), ")")
         case dict() if value:
             yield "{"
-            for key, item in value.items():
+            for place, (key, item) in enumerate(value.items(), 1 - len(value)):
                 shown = " ".join(part.strip() for part in lines(key))
-                yield from _entry(f"{indent}  {shown}: ", lines(item, indent + "  "))
+                yield from _wrapped(
+                    f"{indent}  {shown}: ", lines(item, indent + "  "), "," if place else ""
+                )
             yield indent + "}"
         case tuple() if value:
             yield "["
-            for item in value:
-                yield from _entry(indent + "  ", lines(item, indent + "  "))
+            for place, item in enumerate(value, 1 - len(value)):
+                yield from _wrapped(indent + "  ", lines(item, indent + "  "), "," if place else "")
             yield indent + "]"
         case bytes():
             inner = _opened(value)
-            if inner is None:
+            if inner is None and _TEXT.fullmatch(value):
+                yield f"'{value.decode()}'"
+            elif inner is None:
                 more = f" / {len(value)} bytes /" if len(value) > _SHOWN else ""
                 yield f"h'{value[:_SHOWN].hex()}'{more}"
             else:
@@ -43,7 +49,7 @@ def _opened(data: bytes) -> Any:
         inner = cbor.decode(data)
     except Malformed:
         return None
-    return inner if isinstance(inner, (tuple, dict)) and inner else None
+    return inner if isinstance(inner, (tuple, dict, cbor.Tag)) and inner else None
 
 
 def _scalar(value: Any) -> str:
@@ -56,11 +62,6 @@ def _scalar(value: Any) -> str:
         case tuple():
             return "[]"
     return str(value)  # a number, or the empty map
-
-
-def _entry(head: str, body: Iterator[str]) -> Iterator[str]:
-    for number, line in enumerate(body):
-        yield (head if number == 0 else "") + line
 
 
 def _wrapped(head: str, body: Iterator[str], tail: str) -> Iterator[str]:

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+# Everything goes into $(VENV); `make clean` removes it. Another Python: make PYTHON=python3.13
+
+PYTHON ?= python3
+VENV ?= .venv
+FUZZ_SECONDS ?= 60
+
+bin := $(VENV)/bin
+pip := $(bin)/python -m pip --disable-pip-version-check install --quiet
+ready := $(VENV)/.package $(VENV)/.dev
+ifeq ($(FWSIGN_REQUIRE_EXTERNAL),1)
+ready += $(VENV)/.external
+endif
+
+.PHONY: help demo test lint wheel bench fuzz clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make demo    make a PKI, sign a firmware sample, verify it, and see four refusals'
+	@echo 'make test    linters, types, tests, coverage of the verify path'
+	@echo 'make lint    linters and types alone'
+	@echo 'make wheel   build the wheel and run the tests against it, without src/'
+	@echo 'make bench   measure, and write bench/RESULTS.md'
+	@echo 'make fuzz    mutate envelopes for FUZZ_SECONDS ($(FUZZ_SECONDS))'
+	@echo 'make clean   remove everything that these made'
+
+demo: $(VENV)/.package
+	@PATH="$(abspath $(bin)):$$PATH" tools/demo
+
+test: lint
+	$(bin)/python -m pytest -n auto --cov --cov-report=
+	$(bin)/python tools/check-coverage
+
+lint: $(ready)
+	$(bin)/ruff check
+	$(bin)/ruff format --check
+	$(bin)/mypy
+
+wheel: $(ready)
+	$(bin)/python tools/test-wheel
+
+bench: $(VENV)/.package
+	$(bin)/python bench/run
+
+fuzz: $(ready)
+	$(bin)/python tests/fuzz/fuzz_verify.py --seconds $(FUZZ_SECONDS)
+
+clean:
+	rm -rf $(VENV) build demo dist htmlcov .coverage .coverage.* .hypothesis
+	rm -rf .mypy_cache .pytest_cache .ruff_cache
+	find bench src tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Dependency groups need pip 25.1: newer than Debian 12's and Ubuntu 24.04's.
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer, please: make PYTHON=..." if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(pip) --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/.package: pyproject.toml | $(VENV)/.made
+	$(pip) --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/.made
+	$(pip) --group dev
+	@touch $@
+
+$(VENV)/.external: pyproject.toml | $(VENV)/.made
+	$(pip) --group external
+	@touch $@

@@ -1,0 +1,77 @@
+"""What the documents show is true: the example is signed again, and verified."""
+
+import base64
+import io
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from fwsign import cbor, component, cose, release, suit
+from fwsign.cli.inputs import load_pem
+from fwsign.component import file_identifier
+from fwsign.keys import signer_from_uri
+from fwsign.release import Part, describe
+from fwsign.sign import Identity, sign
+from fwsign.verify import Anchor, DevicePolicy, Verifier
+
+ROOT = Path(__file__).parent.parent
+FORMAT = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
+KEYS = ROOT / "keys.example"
+AT = datetime(2026, 11, 2, tzinfo=UTC)
+PAYLOAD = b"hello, device\n"
+
+
+def pem(*paths: str, label: str = "CERTIFICATE") -> tuple[bytes, ...]:
+    return tuple(load_pem([KEYS / path for path in paths], label, "object"))
+
+
+@pytest.fixture(scope="module")
+def example() -> bytes:
+    block = re.search(r"## Appendix.*?```\n(.*?)\n```", FORMAT, re.DOTALL)
+    assert block
+    return base64.b64decode(block[1])
+
+
+def test_the_example_verifies(example: bytes) -> None:
+    anchor = Anchor.from_certificate(pem("ca.crt")[0])
+    policy = DevicePolicy(
+        vendor="example.com", product="gateway-x1", min_sequence=0, allow_example_keys=True
+    )
+    verified = Verifier([anchor], policy).verify(example, at=AT)
+    assert verified.unchecked == ()
+    verified.receive("build.bin", io.BytesIO(PAYLOAD))
+
+
+def test_signing_the_example_again_gives_the_same_bytes(example: bytes, tmp_path: Path) -> None:
+    payload = tmp_path / "build.bin"
+    payload.write_bytes(PAYLOAD)
+    described = describe(
+        [Part(payload, file_identifier("build.bin"))],
+        suit.Text("example.com", "gateway-x1", "2.4.1"),
+        sequence_number=1793577600,
+    )
+    identity = Identity(
+        signer_from_uri(str(KEYS / "private" / "release.key"), lambda: None),
+        pem("issued/release.crt", "issued/issuing.crt"),
+        pem("crl/issuing.pem", "crl/ca.pem", label="X509 CRL"),
+    )
+    anchor = Anchor.from_certificate(pem("ca.crt")[0])
+    envelope, _ = sign(described, [identity], [anchor], at=AT, allow_example_keys=True)
+    assert envelope == example
+
+
+def test_the_digests_shown_are_those_of_the_example(example: bytes) -> None:
+    shown = re.findall(r"h'([0-9a-f]{8})…([0-9a-f]*)'", FORMAT)
+    assert len(shown) == 11
+    for begin, end in shown:
+        assert re.search(f"{begin}[0-9a-f]*{end}", example.hex())
+
+
+@pytest.mark.parametrize("module", [cbor, component, cose, release, suit])
+def test_every_limit_is_in_the_table(module: object) -> None:
+    limits = [name for name in vars(module) if name.startswith("MAX_")]
+    assert limits
+    for name in limits:
+        assert name in FORMAT

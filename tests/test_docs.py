@@ -3,12 +3,15 @@
 import base64
 import io
 import re
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from fwsign import cbor, component, cose, release, suit
+from fwsign.cli import app
 from fwsign.cli.inputs import load_pem
 from fwsign.component import file_identifier
 from fwsign.keys import signer_from_uri
@@ -67,6 +70,28 @@ def test_the_digests_shown_are_those_of_the_example(example: bytes) -> None:
     assert len(shown) == 11
     for begin, end in shown:
         assert re.search(f"{begin}[0-9a-f]*{end}", example.hex())
+
+
+def test_the_readme_happy_path_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    console = re.search(r"```console\n(\$ fwsign init.*?)```", readme, re.DOTALL)
+    python = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert console
+    assert python
+    monkeypatch.chdir(tmp_path)
+    Path("build.bin").write_bytes(PAYLOAD)
+    commands = re.findall(r"^\$ fwsign (.*)$", console[1], re.MULTILINE)
+    assert len(commands) == 3
+    output = ""
+    for command in commands:
+        extra = ["--no-passphrase"] if command.startswith("init") else []
+        result = CliRunner().invoke(app, [*shlex.split(command), *extra])
+        assert result.exit_code == 0, result.output
+        output = result.stdout
+    shown = re.findall(r"^  (\w+) ", console[1], re.MULTILINE)
+    assert shown == re.findall(r"^  (\w+) ", output, re.MULTILINE)
+    exec(compile(python[1], "README.md", "exec"), {})  # noqa: S102 - our own example
+    assert Path("staged.bin").read_bytes() == PAYLOAD
 
 
 @pytest.mark.parametrize("module", [cbor, component, cose, release, suit])

@@ -3,7 +3,7 @@
 
     from fwsign.verify import Anchor, DevicePolicy, Verifier
 
-    verifier = Verifier(anchors=[Anchor.from_certificate(root_der)],
+    verifier = Verifier(anchors=[Anchor.from_pem(root)],
                         policy=DevicePolicy(vendor="acme.example", product="gateway-x1"))
     release = verifier.verify(envelope, at=now)              # a VerifiedRelease, or FwsignError
     release.receive("build.bin", source=payload, sink=out)   # commit only after it returned

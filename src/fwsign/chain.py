@@ -17,7 +17,12 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_der_public_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_public_key,
+    load_pem_public_key,
+)
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from fwsign.certificate import (
@@ -88,6 +93,31 @@ class Anchor(NamedTuple):
         except (UnsupportedAlgorithm, *PARSE_ERRORS) as error:
             raise Malformed("malformed.certificate", f"not a public key: {error}") from None
         return cls(key, digest, None, tuple(vendors))
+
+    @classmethod
+    def from_pem(cls, data: bytes, vendors: Iterable[str] = ()) -> "Anchor":
+        """Pin the one certificate or public key of a PEM file's content.
+
+        Raises:
+            Malformed: `malformed.certificate`, also for more than one.
+            Untrusted: `untrusted.algorithm`, `untrusted.serial`.
+        """
+        try:
+            if b"-----BEGIN PUBLIC KEY-----" in data:
+                key = load_pem_public_key(data)
+                spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+                return cls.from_public_key(spki, vendors)
+            found = x509.load_pem_x509_certificates(data)
+        except (UnsupportedAlgorithm, *PARSE_ERRORS) as error:
+            raise Malformed("malformed.certificate", f"not a PEM file to pin: {error}") from None
+        if len(found) != 1:
+            raise Malformed(
+                "malformed.certificate",
+                f"{len(found)} certificates to pin, expected one",
+                expected=1,
+                found=len(found),
+            )
+        return cls.from_certificate(found[0].public_bytes(Encoding.DER), vendors)
 
     @property
     def name(self) -> str:

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The program `fwsign`, also as `python -m fwsign`."""
+
+import gc
+
+# Most of what a command costs is importing. Looking for garbage while that goes on, and once
+# more at the end, would be a fifth of it.
+gc.set_threshold(100_000)
+
+
+def main() -> None:
+    """Run the program."""
+    from fwsign.cli import main as run  # noqa: PLC0415 - the line above comes first
+
+    try:
+        run()
+    finally:
+        gc.freeze()
+
+
+if __name__ == "__main__":
+    main()

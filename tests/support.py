@@ -2,21 +2,24 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fwsign import cbor, suit
 from fwsign.chain import Anchor
 from fwsign.component import Component, Digest, file_identifier
 from fwsign.cose import SHA256, Block, encode_block, protected_header, sig_structure
+from fwsign.errors import FwsignError
 from fwsign.keys.file import FileSigner
 from fwsign.payload import digest
 from fwsign.verify import DevicePolicy, VerifiedRelease, Verifier
@@ -45,6 +48,17 @@ def absent(what: str) -> None:
     pytest.skip(what)
 
 
+def vectors() -> Path:
+    """Return the folder of vectors that others wrote; skip the whole file where it is absent."""
+    given = os.environ.get("FWSIGN_VECTORS")
+    folder = Path(given or Path(__file__).parent / "../../shared/vectors").resolve()
+    if not folder.is_dir() and given:
+        pytest.fail(f"FWSIGN_VECTORS names {folder}, which is not there", pytrace=False)
+    if not folder.is_dir():
+        pytest.skip(f"no vectors: {folder} is not there", allow_module_level=True)
+    return folder
+
+
 @cache
 def rsa_key(bits: int) -> rsa.RSAPrivateKey:
     """Return the one RSA key of a size that all tests share: making them is slow."""
@@ -59,6 +73,7 @@ def new_key(alg: str = "p256") -> Any:
         "p521": lambda: ec.generate_private_key(ec.SECP521R1()),
         "secp256k1": lambda: ec.generate_private_key(ec.SECP256K1()),
         "ed25519": ed25519.Ed25519PrivateKey.generate,
+        "ed448": ed448.Ed448PrivateKey.generate,
         "ml-dsa-44": mldsa.MLDSA44PrivateKey.generate,
         "ml-dsa-65": mldsa.MLDSA65PrivateKey.generate,
         "ml-dsa-87": mldsa.MLDSA87PrivateKey.generate,
@@ -88,7 +103,8 @@ def name(common: str, org: str | None = "Acme") -> x509.Name:
 
 def signing_hash(key: Any) -> Any:
     """Return the hash that certificates are signed with under a key."""
-    ml = (ed25519.Ed25519PrivateKey, mldsa.MLDSA44PrivateKey, mldsa.MLDSA65PrivateKey)
+    ed = (ed25519.Ed25519PrivateKey, ed448.Ed448PrivateKey)
+    ml = (*ed, mldsa.MLDSA44PrivateKey, mldsa.MLDSA65PrivateKey)
     return None if isinstance(key, (*ml, mldsa.MLDSA87PrivateKey)) else hashes.SHA256()
 
 
@@ -345,3 +361,48 @@ def verify(
     """Verify as the device; anchors may be entities."""
     pinned = [one.anchor if isinstance(one, Entity) else one for one in anchors]
     return Verifier(pinned, device(**policy)).verify(envelope, at=at)
+
+
+@contextmanager
+def refused(code: str, *words: str) -> Iterator[pytest.ExceptionInfo[FwsignError]]:
+    """Expect a refusal with a code, and words in its message."""
+    with pytest.raises(FwsignError) as caught:
+        yield caught
+    assert caught.value.code == code, caught.value.message
+    assert [word for word in words if word not in caught.value.message] == []
+
+
+# --- DER by hand, for what no library writes ------------------------------------------------
+
+
+def tlv(tag: int, *content: bytes) -> bytes:
+    """Encode one DER element."""
+    whole = b"".join(content)
+    size = len(whole)
+    width = (size.bit_length() + 7) // 8
+    head = bytes([size]) if size < 0x80 else bytes([0x80 | width]) + size.to_bytes(width, "big")
+    return bytes([tag]) + head + whole
+
+
+def parts(element: bytes) -> list[bytes]:
+    """Split the content of a DER element into the elements in it."""
+    at, found = _content(element, 0)[0], []
+    while at < len(element):
+        end = _content(element, at)[1]
+        found.append(element[at:end])
+        at = end
+    return found
+
+
+def _content(data: bytes, at: int) -> tuple[int, int]:
+    size, start = data[at + 1], at + 2
+    if size >= 0x80:
+        width = size & 0x7F
+        size, start = int.from_bytes(data[start : start + width], "big"), start + width
+    return start, start + size
+
+
+def resign(tbs: Sequence[bytes], key: Any) -> bytes:
+    """Sign a certificate or CRL put together by hand, with ECDSA and SHA-256."""
+    whole, algorithm = tlv(0x30, *tbs), bytes.fromhex("300a06082a8648ce3d040302")
+    return tlv(0x30, whole, algorithm, tlv(3, b"\0", key.sign(whole, ec.ECDSA(hashes.SHA256()))))

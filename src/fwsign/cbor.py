@@ -22,6 +22,9 @@ MAX_DEPTH: Final = 8
 MAX_ITEMS: Final = 4096
 """Items of one array, or pairs of one map. 256 components need 2,056 sequence items."""
 
+_MAX_ALL_ITEMS: Final = 4 * MAX_ITEMS
+"""Items and pairs of one input together: 32 MiB of empty maps would be gigabytes of memory."""
+
 TAGS: Final = frozenset({18, 107})
 """COSE_Sign1 (RFC 9052 section 4.2) and SUIT_Envelope."""
 
@@ -56,7 +59,7 @@ def decode(data: bytes) -> Value:
     Raises:
         Malformed: `malformed.cbor`, with the offset in bytes.
     """
-    value, end = _item(data, 0, MAX_DEPTH)
+    value, end = _item(data, 0, MAX_DEPTH, [_MAX_ALL_ITEMS])
     if end != len(data):
         raise _malformed(end, "end of input", f"{len(data) - end} bytes more")
     return value
@@ -132,7 +135,7 @@ def _argument(data: bytes, at: int) -> tuple[int, int, int]:
     return major, argument, end
 
 
-def _item(data: bytes, at: int, depth: int) -> tuple[Value, int]:
+def _item(data: bytes, at: int, depth: int, left: list[int]) -> tuple[Value, int]:
     major, argument, end = _argument(data, at)
     if major == _UINT:
         return argument, end
@@ -149,18 +152,25 @@ def _item(data: bytes, at: int, depth: int) -> tuple[Value, int]:
     if major == _TAG:
         if argument not in TAGS:
             raise _malformed(at, f"tag {' or '.join(map(str, sorted(TAGS)))}", f"tag {argument}")
-        value, end = _item(data, end, depth - 1)
+        value, end = _item(data, end, depth - 1, left)
         return Tag(argument, value), end
-    # Every item takes a byte at least, so a count beyond the input is a lie.
-    if argument > min(MAX_ITEMS, len(data) - end):
-        raise _malformed(at, f"at most {min(MAX_ITEMS, len(data) - end)} items", str(argument))
+    _check_count(at, argument, len(data) - end, left)
     if major == _ARRAY:
         items = []
         for _ in range(argument):
-            value, end = _item(data, end, depth - 1)
+            value, end = _item(data, end, depth - 1, left)
             items.append(value)
         return tuple(items), end
-    return _map(data, end, argument, depth)
+    return _map(data, end, argument, depth, left)
+
+
+def _check_count(at: int, count: int, size: int, left: list[int]) -> None:
+    # Every item takes a byte at least, so a count beyond the input is a lie.
+    if count > min(MAX_ITEMS, size):
+        raise _malformed(at, f"at most {min(MAX_ITEMS, size)} items", str(count))
+    left[0] -= count
+    if left[0] < 0:
+        raise _malformed(at, f"at most {_MAX_ALL_ITEMS} items in all", "more")
 
 
 def _is_key(key: Value) -> bool:
@@ -183,11 +193,11 @@ def _string(data: bytes, at: int, start: int, length: int, *, text: bool) -> tup
         raise _malformed(start + error.start, "UTF-8", f"0x{raw[error.start]:02x}") from None
 
 
-def _map(data: bytes, at: int, count: int, depth: int) -> tuple[Value, int]:
+def _map(data: bytes, at: int, count: int, depth: int, left: list[int]) -> tuple[Value, int]:
     result: dict[Value, Value] = {}
     previous = b""
     for _ in range(count):
-        key, end = _item(data, at, depth - 1)
+        key, end = _item(data, at, depth - 1, left)
         encoded = data[at:end]
         # Bytewise order, and with it no key twice (RFC 8949 section 4.2.1).
         if encoded <= previous:
@@ -195,5 +205,5 @@ def _map(data: bytes, at: int, count: int, depth: int) -> tuple[Value, int]:
         if not _is_key(key):
             raise _malformed(at, "an integer, text or array of byte strings as map key", "another")
         previous = encoded
-        result[key], at = _item(data, end, depth - 1)
+        result[key], at = _item(data, end, depth - 1, left)
     return result, at

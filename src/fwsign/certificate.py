@@ -18,8 +18,10 @@ from fwsign.errors import Malformed, Untrusted
 MAX_SERIAL_BITS: Final = 159
 """RFC 5280 section 4.1.2.2: at most 20 octets, and positive."""
 
-# What cryptography raises for input that it cannot make sense of.
+# What cryptography raises for input that it cannot make sense of; and warnings, which it gives for
+# odd names and serial numbers, where the caller has turned them into errors.
 PARSE_ERRORS: Final = (
+    Warning,
     ValueError,
     TypeError,
     OverflowError,
@@ -89,8 +91,9 @@ def parse_certificate(data: bytes) -> Certificate:
     """
     try:
         signed = der.split(data)
+        _check_serial(der.serial_number(signed.tbs))  # first: cryptography warns of some
         certificate = x509.load_der_x509_certificate(data)
-        version, serial = certificate.version, certificate.serial_number
+        version = certificate.version
         # Read now what is parsed on demand, so that nothing can fail later.
         _ = certificate.extensions, certificate.subject, certificate.issuer
         _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
@@ -104,12 +107,15 @@ def parse_certificate(data: bytes) -> Certificate:
         raise Malformed("malformed.certificate", f"not a certificate: {error}") from None
     if version is not x509.Version.v3:
         raise Malformed("malformed.certificate", f"certificate of version {version.name}, not v3")
+    return Certificate(certificate, signed, key, spki)
+
+
+def _check_serial(serial: int) -> None:
     if not 0 < serial < 1 << MAX_SERIAL_BITS:
         raise Untrusted(
             "untrusted.serial",
             f"serial number {serial:x} is not a positive number of at most 20 bytes",
         )
-    return Certificate(certificate, signed, key, spki)
 
 
 def signature_valid(signed: der.Signed, key: PublicKey) -> bool:

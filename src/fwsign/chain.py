@@ -51,8 +51,6 @@ _KNOWN_EXTENSIONS: Final = frozenset(
         ExtensionOID.EXTENDED_KEY_USAGE,
         ExtensionOID.NAME_CONSTRAINTS,
         ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
-        ExtensionOID.AUTHORITY_KEY_IDENTIFIER,
-        ExtensionOID.SUBJECT_KEY_IDENTIFIER,
     }
 )
 
@@ -272,6 +270,7 @@ def _check_link(certificate: Certificate, issuer: Certificate | None, anchor: An
             found=found,
         )
     above = issuer or anchor
+    _check_key(above, MIN_CA_RSA_BITS)
     if not signature_valid(certificate.signed, above.key):
         raise Tampered(
             "tampered.certificate",
@@ -282,7 +281,8 @@ def _check_link(certificate: Certificate, issuer: Certificate | None, anchor: An
 
 def _check_ca(ca: Certificate, below: int, profile: Profile, forgiven: list[str]) -> None:
     """Check that a CA, anchor or not, may have issued what is below it."""
-    _check_key(ca, MIN_CA_RSA_BITS)
+    if not ca.parsed.subject.rdns:  # RFC 5280 section 4.1.2.6
+        raise Untrusted("untrusted.issuer", "a CA without a name has issued a certificate")
     _check_extensions(ca)
     basic = ca.extension(x509.BasicConstraints)
     if basic is None or not basic.value.ca:
@@ -351,7 +351,7 @@ def _check_extended_criticality(
         _forgive(what, profile, forgiven)
 
 
-def _check_key(certificate: Certificate, least_rsa: int) -> None:
+def _check_key(certificate: Certificate | Anchor, least_rsa: int) -> None:
     if key_kind(certificate.key) in KEY_KINDS and allowed_rsa_size(certificate.key, least_rsa):
         return
     expected = f"{', '.join(KEY_KINDS)}; RSA of {least_rsa} bits or more"
@@ -364,6 +364,10 @@ def _check_key(certificate: Certificate, least_rsa: int) -> None:
 
 
 def _check_extensions(certificate: Certificate) -> None:
+    alternative = certificate.extension(x509.SubjectAlternativeName)
+    names = certificate.parsed.subject.rdns if alternative is None else list(alternative.value)
+    if not names:  # RFC 5280 sections 4.1.2.6 and 4.2.1.6
+        raise Malformed("malformed.certificate", "a certificate without subject, or with no name")
     for found in certificate.parsed.extensions:
         if found.critical and found.oid not in _KNOWN_EXTENSIONS:
             raise Untrusted(

@@ -35,6 +35,12 @@ def check_constraints(ca: Certificate, below: Sequence[Certificate]) -> None:
     found = ca.extension(x509.NameConstraints)
     if found is None:
         return
+    # Not parsed, but RFC 5280 forbids them: minimum and maximum, which would narrow a subtree.
+    if found.value.public_bytes() not in ca.signed.tbs:
+        raise Untrusted(
+            "untrusted.name-constraint",
+            f'CA "{ca.name}" has name constraints with a minimum or maximum',
+        )
     permitted = [_supported(base, ca) for base in found.value.permitted_subtrees or ()]
     excluded = [_supported(base, ca) for base in found.value.excluded_subtrees or ()]
     for certificate in below:

@@ -24,6 +24,8 @@ _HARMLESS: Final = frozenset(
     }
 )
 """Reasons that leave what was signed before the revocation as good as it was."""
+MAX_NUMBER_BITS: Final = 159
+"""RFC 5280 section 5.2.3: at most 20 octets, and not negative."""
 _PARTIAL: Final = (ExtensionOID.ISSUING_DISTRIBUTION_POINT, ExtensionOID.DELTA_CRL_INDICATOR)
 
 
@@ -89,11 +91,14 @@ def parse_crl(data: bytes) -> Crl:
         raise Malformed("malformed.crl", f"not a CRL: {error}") from None
     if next_update is None:
         raise Malformed("malformed.crl", "a CRL without the time of its next update")
+    ordinal = number.crl_number if isinstance(number, x509.CRLNumber) else None
+    if ordinal is not None and not 0 <= ordinal < 1 << MAX_NUMBER_BITS:
+        raise Malformed("malformed.crl", f"CRL number {ordinal:x}, expected at most 20 bytes")
     return Crl(
         data,
         parsed,
         signed,
-        number.crl_number if isinstance(number, x509.CRLNumber) else None,
+        ordinal,
         authority.key_identifier if isinstance(authority, x509.AuthorityKeyIdentifier) else None,
         this_update,
         next_update,
@@ -117,6 +122,8 @@ def collect(
         Untrusted: `untrusted.crl`, `untrusted.key-usage`, `untrusted.algorithm`.
     """
     crls = [parse_crl(item) for item in dict.fromkeys(data)]
+    if not path.certificates:  # a pinned bare key signed by itself: nothing was issued
+        return ()
     issuers = (*path.certificates[1:], path.anchor.certificate or path.anchor)
     result = []
     for certificate, issuer in zip(path.certificates, issuers, strict=True):
@@ -141,6 +148,9 @@ def check_revocation(
         Stale: `stale.crl-missing`, `stale.crl`.
         Untrusted: `untrusted.revoked`, `untrusted.crl`.
     """
+    for one in issued:  # revoked outranks stale, in whichever list it stands
+        for crl in one.newest:
+            _check_entries(crl, one.certificate, signed_at)
     for one in issued:
         if not one.crls:
             raise Stale(
@@ -150,7 +160,6 @@ def check_revocation(
                 found="none",
             )
         for crl in one.newest:
-            _check_entries(crl, one.certificate, signed_at)
             if now > crl.next_update:
                 raise Stale(
                     "stale.crl",

@@ -58,17 +58,29 @@ def split(data: bytes, *, crl: bool = False) -> Signed:
     if data[bits : bits + 1] != b"\0":
         raise ValueError("a signature with unused bits")
     algorithm = data[algorithm_at:signature_at]
-    inner = _inner_algorithm(data, tbs, crl=crl)
+    inner = _inner_algorithm(data[:tbs_end], tbs, crl=crl)
     if inner != algorithm:
         raise ValueError("signature algorithms inside and outside differ")
     return Signed(data[outer:tbs_end], algorithm, data[bits + 1 :])
 
 
+def serial_number(tbs: bytes) -> int:
+    """Return the serial number in the signed part of a certificate.
+
+    Raises:
+        ValueError: where there is none.
+    """
+    at = _element(tbs, 0, SEQUENCE)[0]
+    if tbs[at : at + 1] == bytes([VERSION]):
+        at = _element(tbs, at, VERSION)[1]
+    start, end = _element(tbs, at, INTEGER)
+    return int.from_bytes(tbs[start:end], "big", signed=True)
+
+
 def _inner_algorithm(data: bytes, at: int, *, crl: bool) -> bytes:
     """Return the AlgorithmIdentifier of the signed part, whose content begins at `at`."""
-    if crl:  # version INTEGER OPTIONAL
-        if data[at : at + 1] == bytes([INTEGER]):
-            at = _element(data, at, INTEGER)[1]
+    if crl:  # version INTEGER OPTIONAL, but RFC 5280 section 5.1.2.1 demands v2
+        at = _element(data, at, INTEGER)[1]
     else:  # version [0] EXPLICIT DEFAULT v1, serialNumber
         if data[at : at + 1] == bytes([VERSION]):
             at = _element(data, at, VERSION)[1]

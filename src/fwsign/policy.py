@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from fwsign.chain import Path, Profile
-from fwsign.constraints import is_domain, within_domain
+from fwsign.constraints import dns_names, is_domain, within_domain
 from fwsign.errors import Failed
 
 Revocation: TypeAlias = Literal["if-present", "require", "off"]
@@ -82,7 +82,8 @@ class DevicePolicy(NamedTuple):
     def vendors_of(self, path: Path) -> tuple[str, ...]:
         """The vendors that a signer may sign for: the leaf's own, else those pinned for its key."""
         pins = (self.pinned_vendors[key] for key in path.keys if key in self.pinned_vendors)
-        named = path.vendors or next(pins, ())
+        own = bool(path.certificates) and dns_names(path.certificates[0])
+        named = path.vendors if own else next(pins, ())
         limits = path.anchor.vendors
         return tuple(
             name
@@ -101,17 +102,22 @@ def check_policy(policy: DevicePolicy) -> None:
     vendors = [*([policy.vendor] if policy.vendor is not None else [])]
     for vendor in (*vendors, *(name for names in policy.pinned_vendors.values() for name in names)):
         _demand(is_domain(vendor), f'vendor "{vendor}" is not a lower-case domain')
+    product = policy.product or ""
+    _demand(product.isprintable(), f"a product {product!r}, which is not printable text")
     most = len(policy.slots)
     _demand(policy.needed >= 1, f"a threshold of {policy.needed}")
     _demand(not most or policy.needed <= most, f"{policy.needed} of only {most} slots")
     _demand(_distinct([slot.spki for slot in policy.slots]), "one key in two slots")
     _demand(_distinct([slot.name for slot in policy.slots]), "two slots of one name")
     _demand(policy.min_sequence is None or policy.min_sequence >= 0, "a floor below 0")
+    _demand(
+        policy.min_sequence is not None or not policy.recorded, "recorded releases but no floor"
+    )
     _demand(policy.profile in ("strict", "compat"), f'profile "{policy.profile}"')
     _demand(
         policy.revocation in ("if-present", "require", "off"), f'revocation "{policy.revocation}"'
     )
-    if policy.time_floor is not None and policy.time_floor.tzinfo is None:
+    if policy.time_floor is not None and policy.time_floor.utcoffset() is None:
         raise Failed("state.clock", "the time floor has no time zone")
 
 
@@ -124,10 +130,10 @@ def missing_signers(policy: DevicePolicy, paths: Sequence[Path]) -> str | None:
     filled: set[str] = set()
     pinned = {slot.spki: slot.name for slot in policy.slots}
     for path in paths:
-        if path.keys[0] in leaves:
+        nearest = next((pinned[key] for key in path.keys if key in pinned), None)
+        if path.keys[0] in leaves or (policy.slots and nearest is None):
             continue
         leaves.add(path.keys[0])
-        nearest = next((pinned[key] for key in path.keys if key in pinned), None)
         if nearest is not None:
             filled.add(nearest)
     found = len(filled) if policy.slots else len(leaves)

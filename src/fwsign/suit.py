@@ -30,11 +30,14 @@ MAX_TIME: Final = 253402300799
 MAX_TEXT_SIZE: Final = 256 * 1024
 """Bytes of the text map."""
 
+MAX_VERSION_PARTS: Final = 10
+"""Eight numbers, a pre-release and its count."""
+
 SHA256: Final = -16
 DIGEST_SIZES: Final[Mapping[int, int]] = MappingProxyType({-16: 32, -43: 48, -44: 64})
 """COSE hash algorithms accepted (SHA-256, SHA-384, SHA-512) and their sizes in bytes."""
 
-_VERSION = re.compile(r"(\d{1,9}(?:\.\d{1,9}){0,7})(?:-(alpha|beta|rc)(?:\.(\d{1,9}))?)?")
+_VERSION = re.compile(r"(\d{1,9}(?:\.\d{1,9}){0,7})(?:-(alpha|beta|rc)(?:\.(\d{1,9}))?)?", re.ASCII)
 _PRE_RELEASE: Final = {"rc": -1, "beta": -2, "alpha": -3}
 _KNOWN_MEMBERS: Final = frozenset({2, 3, 14, 15, 16, 18, 20, 23})
 _REPORT: Final = 15  # all four reporting bits
@@ -229,8 +232,8 @@ def decode_manifest(data: bytes) -> Manifest:
     )
     check_unique(components)
     version = _inner(members[6], "version") if 6 in members else None
-    if version is not None and not _are_integers(version):
-        raise _outside("version is not an array of integers")
+    if version is not None and not _is_version(version):
+        raise _outside("version is not an array of 1 to 10 numbers")
     text_digest = decode_digest(members[23]) if 23 in members else None
     manifest = Manifest(
         sequence_number, vendor, klass, components, use_before, version, text_digest
@@ -268,7 +271,7 @@ def _install(sequence: Any, count: int) -> tuple[int | None, list[Any]]:
         case (20, {4: time}, 4, _, *rest) if count == 1:
             use_before, sequence = _number(time, "use-before", MAX_TIME), rest
         case (12, 0, 20, {4: time}, 4, _, *rest) if count > 1:
-            use_before, sequence = _number(time, "use-before", MAX_TIME), [12, 0, *rest]
+            use_before, sequence = _number(time, "use-before", MAX_TIME), rest
         case (*_,):
             pass
         case _:
@@ -302,9 +305,13 @@ def _number(value: Any, what: str, limit: int) -> int:
     return value
 
 
-def _are_integers(value: Any) -> bool:
-    return isinstance(value, tuple) and all(
-        isinstance(part, int) and not isinstance(part, bool) for part in value
+def _is_version(value: Any) -> bool:
+    """Tell whether a value could have come from `version_numbers`."""
+    return (
+        isinstance(value, tuple)
+        and 1 <= len(value) <= MAX_VERSION_PARTS
+        and all(isinstance(part, int) and not isinstance(part, bool) for part in value)
+        and all(min(_PRE_RELEASE.values()) <= part < 10**9 for part in value)
     )
 
 

@@ -77,6 +77,10 @@ class VerifiedRelease:
         """Refuse: there is no other way to get one than to verify."""
         raise TypeError("only Verifier.verify makes a VerifiedRelease")
 
+    def __init_subclass__(cls) -> None:
+        """Refuse: an instance of a subclass would pass for a verified release."""
+        raise TypeError("a VerifiedRelease has no subclasses")
+
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a VerifiedRelease does not change: {name}")
 
@@ -126,7 +130,8 @@ class VerifiedRelease:
         if inside is not None:
             source = io.BytesIO(inside)
         elif source is None:
-            raise Failed("io.payload-missing", f'no source for the payload of "{own.name}"')
+            message = f'no source for the payload of "{own.name}"'
+            raise Failed("io.payload-missing", message, step=10)
         receive(own, source, sink)
 
 

@@ -16,7 +16,16 @@ from datetime import UTC, datetime
 
 from fwsign import cbor, suit
 from fwsign.chain import Anchor, Path, check_dates, validate_path
-from fwsign.cose import ALGORITHMS, Block, decode_block, key_kind, sig_structure, verify_signature
+from fwsign.constraints import is_domain
+from fwsign.cose import (
+    ALGORITHMS,
+    Block,
+    allowed_rsa_size,
+    decode_block,
+    key_kind,
+    sig_structure,
+    verify_signature,
+)
 from fwsign.crl import Issued, check_revocation, collect
 from fwsign.errors import Failed, FwsignError, Malformed, Stale, Tampered, Unsuitable, Untrusted
 from fwsign.example_keys import EXAMPLE_SPKI
@@ -51,6 +60,10 @@ class Verifier:
         self._policy = policy if policy is not None else DevicePolicy()
         if not self._anchors:
             raise Failed("state.policy", "no anchor given: nobody is trusted", expected="an anchor")
+        for vendor in (name for anchor in self._anchors for name in anchor.vendors):
+            if not is_domain(vendor):
+                what = f'an anchor\'s vendor "{vendor}" is not a lower-case domain'
+                raise Failed("state.policy", what, found=vendor)
         check_policy(self._policy)
 
     def verify(self, envelope: bytes, *, at: datetime) -> VerifiedRelease:
@@ -148,8 +161,9 @@ class Verifier:
             expected=f"a pinned {kind} key",
             found="none",
         )
-        for anchor in self._anchors:
-            if anchor.certificate is None and key_kind(anchor.key) == kind:
+        bare = (anchor for anchor in self._anchors if anchor.certificate is None)
+        for anchor in bare:
+            if key_kind(anchor.key) == kind and allowed_rsa_size(anchor.key):
                 try:
                     verify_signature(block.algorithm, anchor.key, message, block.signature)
                 except Tampered as error:
@@ -262,7 +276,7 @@ class Verifier:
 
 def _utc(at: datetime) -> datetime:
     """Return a time in UTC, without fractions of a second."""
-    if at.tzinfo is None:
+    if at.utcoffset() is None:
         raise Failed("state.clock", "the time given has no time zone")
     try:
         return at.astimezone(UTC).replace(microsecond=0)
@@ -351,8 +365,8 @@ def _check_sequence(policy: DevicePolicy, manifest: suit.Manifest, manifest_dige
         )
     if any(manifest_digest == recorded.manifest_digest for recorded in policy.recorded):
         return
-    taken = {place for recorded in policy.recorded for place in recorded.components}
-    shared = [item.name for item in manifest.components if item.identifier in taken]
+    taken = {_place(place) for recorded in policy.recorded for place in recorded.components}
+    shared = [item.name for item in manifest.components if _place(item.identifier) in taken]
     if shared:
         raise Unsuitable(
             "unsuitable.conflict",
@@ -360,3 +374,8 @@ def _check_sequence(policy: DevicePolicy, manifest: suit.Manifest, manifest_dige
             expected="the release accepted before, or a higher sequence number",
             found=manifest_digest.hex(),
         )
+
+
+def _place(identifier: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """Return where a component goes; file systems may ignore the case of a name."""
+    return (*identifier[:1], *(part.lower() for part in identifier[1:2]), *identifier[2:])

@@ -1,0 +1,268 @@
+"""Name constraints: DNS and directory names, permitted and excluded, and nothing else."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from fwsign.certificate import parse_certificate
+from fwsign.chain import Anchor, validate_path
+from fwsign.constraints import dns_names, is_domain, within_domain
+from support import (
+    VENDOR,
+    Entity,
+    ca_extensions,
+    certify,
+    leaf_extensions,
+    make_ca,
+    make_leaf,
+    name,
+    new_key,
+    refused,
+    tlv,
+)
+
+ROOT = make_ca()
+KEY = new_key()
+
+
+def dns(*domains: str) -> list[x509.GeneralName]:
+    return [x509.DNSName(domain) for domain in domains]
+
+
+def directory(**attributes: str) -> list[x509.GeneralName]:
+    kinds = {"o": NameOID.ORGANIZATION_NAME, "cn": NameOID.COMMON_NAME, "c": NameOID.COUNTRY_NAME}
+    pairs = [x509.NameAttribute(kinds[key], value) for key, value in attributes.items()]
+    return [x509.DirectoryName(x509.Name(pairs))]
+
+
+def constrained(
+    permitted: Sequence[x509.GeneralName] | None,
+    excluded: Sequence[x509.GeneralName] | None = None,
+    *,
+    critical: bool = True,
+) -> Entity:
+    """Make an issuing CA with name constraints."""
+    found = x509.NameConstraints(permitted, excluded)
+    own = [*ca_extensions(), (found, critical)]
+    return certify(KEY, name("Issuing"), ROOT, own)
+
+
+def leaf_of(issuing: Entity, *names: x509.GeneralName, subject: x509.Name | None = None) -> Entity:
+    own = leaf_extensions(())
+    if names:
+        own.append((x509.SubjectAlternativeName(list(names)), False))
+    return certify(KEY, name("release") if subject is None else subject, issuing, own)
+
+
+def check(issuing: Entity, leaf: Entity, *above: Entity, anchor: Anchor | None = None) -> None:
+    chain = [entity.der for entity in (leaf, issuing, *above)]
+    validate_path(chain, [anchor or ROOT.anchor])
+
+
+@pytest.mark.parametrize(
+    ("permitted", "domain"),
+    [
+        ("acme.example", "acme.example"),
+        ("acme.example", "gateways.acme.example"),
+        ("ACME.example", "acme.EXAMPLE"),
+        ("", "acme.example"),
+        ("example", "acme.example"),
+    ],
+)
+def test_permitted_dns_names(permitted: str, domain: str) -> None:
+    issuing = constrained(dns(permitted))
+    check(issuing, leaf_of(issuing, *dns(domain)))
+
+
+@pytest.mark.parametrize(
+    "domain",
+    ["other.example", "notacme.example", "example", "", "acme.example.", "acme.example.evil"],
+)
+def test_dns_names_that_are_not_permitted_are_refused(domain: str) -> None:
+    issuing = constrained(dns("acme.example"))
+    words = f'CA "Issuing" permits "acme.example", certificate "release" is for "{domain}"'
+    with refused("untrusted.name-constraint", words) as caught:
+        check(issuing, leaf_of(issuing, *dns("acme.example", domain)))
+    assert (caught.value.expected, caught.value.found) == ('"acme.example"', f'"{domain}"')
+
+
+def test_one_of_several_permitted_names_is_enough() -> None:
+    issuing = constrained(dns("acme.example", "other.example"))
+    check(issuing, leaf_of(issuing, *dns("other.example", "acme.example")))
+
+
+@pytest.mark.parametrize("domain", ["secret.acme.example", "A.Secret.acme.example"])
+def test_excluded_dns_names_are_refused(domain: str) -> None:
+    issuing = constrained(dns("acme.example"), dns("secret.ACME.example"))
+    words = f'permits "acme.example", certificate "release" is for "{domain}"'
+    with refused("untrusted.name-constraint", words):
+        check(issuing, leaf_of(issuing, *dns(domain)))
+
+
+def test_excluded_dns_names_alone() -> None:
+    issuing = constrained(None, dns("evil.example"))
+    check(issuing, leaf_of(issuing, *dns("acme.example")))
+    with refused("untrusted.name-constraint", 'CA "Issuing" permits other names'):
+        check(issuing, leaf_of(issuing, *dns("evil.example")))
+
+
+def test_dns_constraints_do_not_bind_other_kinds_of_names() -> None:
+    issuing = constrained(dns("acme.example"))
+    check(issuing, leaf_of(issuing, x509.RFC822Name("ci@other.example")))
+    check(issuing, leaf_of(issuing))
+
+
+def test_constraints_that_are_not_critical_bind_too() -> None:
+    issuing = constrained(dns("acme.example"), critical=False)
+    with refused("untrusted.name-constraint"):
+        check(issuing, leaf_of(issuing, *dns("other.example")))
+
+
+def test_directory_names_permit_those_that_begin_with_them() -> None:
+    issuing = constrained(directory(o="Acme"))
+    subject = x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Acme"),
+            x509.NameAttribute(NameOID.COMMON_NAME, "release"),
+        ]
+    )
+    check(issuing, leaf_of(issuing, subject=subject))
+
+
+@pytest.mark.parametrize("written", ["ACME  gateways", " acme Gateways ", "Acme Gateways"])
+def test_case_and_spaces_do_not_tell_directory_names_apart(written: str) -> None:
+    issuing = constrained(None, directory(o="Acme Gateways"))
+    subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, written)])
+    with refused("untrusted.name-constraint", "permits other names, certif"):
+        check(issuing, leaf_of(issuing, subject=subject))
+
+
+def test_directory_names_that_are_not_permitted_are_refused() -> None:
+    issuing = constrained(directory(o="Other"))
+    words = 'CA "Issuing" permits "O=Other", certificate "release" is for "O=Acme,CN=release"'
+    with refused("untrusted.name-constraint", words):
+        check(issuing, leaf_of(issuing))
+
+
+def test_directory_names_in_the_alternative_name_are_bound_too() -> None:
+    issuing = constrained(None, directory(cn="evil"))
+    with refused("untrusted.name-constraint", 'is for "CN=evil"'):
+        check(issuing, leaf_of(issuing, *directory(cn="evil")))
+
+
+def test_an_empty_subject_is_no_name_to_judge() -> None:
+    issuing = constrained(directory(o="Other"))
+    check(issuing, leaf_of(issuing, *dns(VENDOR), subject=x509.Name([])))
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        x509.RFC822Name("acme.example"),
+        x509.UniformResourceIdentifier("acme.example"),
+        x509.RegisteredID(x509.ObjectIdentifier("1.2.3")),
+        x509.DNSName(".acme.example"),
+    ],
+)
+def test_constraints_on_other_kinds_of_names_are_refused(base: x509.GeneralName) -> None:
+    for issuing in (constrained([base]), constrained(None, [base])):
+        words = 'CA "Issuing" has a name constraint that is not supported: <'
+        with refused("untrusted.name-constraint", words) as caught:
+            check(issuing, leaf_of(issuing))
+        assert caught.value.expected == "a domain or a directory name"
+
+
+@pytest.mark.parametrize("limit", [tlv(0x80, b"\1"), tlv(0x81, b"\0")], ids=["min", "max"])
+def test_subtrees_with_a_minimum_or_maximum_are_refused(limit: bytes) -> None:
+    subtree = tlv(0x30, tlv(0x82, VENDOR.encode()), limit)
+    content = tlv(0x30, tlv(0xA0, subtree))
+    own = x509.UnrecognizedExtension(x509.NameConstraints.oid, content)
+    issuing = certify(KEY, name("Issuing"), ROOT, [*ca_extensions(), (own, True)])
+    words = 'CA "Issuing" has name constraints with a minimum or maximum'
+    with refused("untrusted.name-constraint", words):
+        check(issuing, leaf_of(issuing, *dns(VENDOR)))
+
+
+def test_constraints_of_a_ca_bind_the_cas_below_it() -> None:
+    issuing = constrained(None, directory(cn="Evil"))
+    good, evil = make_ca("Good", issuing), make_ca("Evil", issuing)
+    check(good, make_leaf(good), issuing)
+    with refused("untrusted.name-constraint", 'certificate "Evil" is for "O=Acme,CN=Evil"'):
+        check(evil, make_leaf(evil), issuing)
+
+
+def test_constraints_of_every_ca_hold_together() -> None:
+    issuing = constrained(dns("acme.example"))
+    sub = certify(new_key(), name("Sub"), issuing, ca_extensions(permitted=["example"]))
+    check(sub, make_leaf(sub), issuing)
+    with refused("untrusted.name-constraint", 'CA "Issuing" permits "acme.example"'):
+        check(sub, make_leaf(sub, vendors=["other.example"]), issuing)
+
+
+def test_constraints_of_the_anchor_hold() -> None:
+    root = make_ca(permitted=["acme.example"])
+    issuing = make_ca("Issuing", root)
+    check(issuing, make_leaf(issuing), anchor=root.anchor)
+    with refused("untrusted.name-constraint", 'CA "Root" permits "acme.example"'):
+        check(issuing, make_leaf(issuing, vendors=["other.example"]), anchor=root.anchor)
+
+
+def test_an_anchor_enrolled_with_vendors_is_trusted_for_these_only() -> None:
+    issuing = make_ca("Issuing", ROOT)
+    anchor = Anchor.from_certificate(ROOT.der, ["acme.example", "b.example"])
+    for vendor in ("acme.example", "x.b.example"):
+        check(issuing, make_leaf(issuing, vendors=[vendor]), anchor=anchor)
+    words = 'anchor "Root" permits "acme.example", "b.example", certificate "release" is for'
+    with refused("untrusted.name-constraint", words, '"c.example"'):
+        check(issuing, make_leaf(issuing, vendors=["c.example"]), anchor=anchor)
+
+
+def test_constraints_of_a_leaf_say_nothing() -> None:
+    own: Any = [*leaf_extensions(), (x509.NameConstraints(dns("other.example"), None), True)]
+    leaf = make_leaf(ROOT, extensions=own)
+    validate_path([leaf.der], [ROOT.anchor])
+
+
+def test_an_unconstrained_ca_may_issue_for_any_name() -> None:
+    issuing = make_ca("Issuing", ROOT)
+    check(issuing, leaf_of(issuing, *dns("any.example"), *directory(cn="any")))
+
+
+@pytest.mark.parametrize("name_", ["a.b", "acme.example", "xn--bcher-kva.example", "1.2"])
+def test_domains(name_: str) -> None:
+    assert is_domain(name_)
+
+
+@pytest.mark.parametrize(
+    "name_",
+    [
+        *("", "acme", "Acme.example", "*.acme.example", "acme.example.", ".a.b", "a..b", "-a.b"),
+        *("a-.b", "a_b.c", "ä.b", "a.b\n", "a" * 64 + ".b", ".".join(["a"] * 127) + ".a"),
+    ],
+)
+def test_names_that_are_no_domain(name_: str) -> None:
+    assert not is_domain(name_)
+
+
+@pytest.mark.parametrize(
+    ("name_", "domain", "within"),
+    [
+        ("a.b", "a.b", True),
+        ("x.a.b", "a.b", True),
+        ("xa.b", "a.b", False),
+        ("b", "a.b", False),
+        ("A.b", "a.B", True),
+        ("anything", "", True),
+    ],
+)
+def test_within_domain(name_: str, domain: str, within: bool) -> None:
+    assert within_domain(name_, domain) is within
+
+
+def test_dns_names_are_returned_as_they_stand_there() -> None:
+    leaf = leaf_of(ROOT, *dns("*.Acme.example", "b"), *directory(cn="x"))
+    assert dns_names(parse_certificate(leaf.der)) == ["*.Acme.example", "b"]
+    assert dns_names(parse_certificate(leaf_of(ROOT).der)) == []

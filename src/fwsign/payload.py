@@ -96,9 +96,7 @@ def _read(component: Component, source: Source, size: int) -> bytes:
     try:
         return source.read(size)
     except OSError as error:
-        raise Failed(
-            "io.read", f'reading the payload of "{component.name}" failed: {error}', step=10
-        ) from error
+        raise _failed("io.read", "reading", component, error) from error
 
 
 def _write(component: Component, sink: Sink, data: bytes) -> None:
@@ -107,6 +105,11 @@ def _write(component: Component, sink: Sink, data: bytes) -> None:
         if isinstance(written, int) and written != len(data):
             raise OSError(f"only {written} of {len(data)} bytes were taken")
     except OSError as error:
-        raise Failed(
-            "io.write", f'writing the payload of "{component.name}" failed: {error}', step=10
-        ) from error
+        raise _failed("io.write", "writing", component, error) from error
+
+
+def _failed(code: str, doing: str, component: Component, error: OSError) -> Failed:
+    reason = (error.strerror or str(error)).lower()
+    return Failed(
+        code, f'{doing} the payload of "{component.name}" failed: {reason}', step=10, found=reason
+    )

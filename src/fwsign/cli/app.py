@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Typer application: every error becomes a message, a hint and an exit status here."""
 
+import contextlib
 import importlib
+import itertools
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -30,6 +33,9 @@ COMMANDS: Final = ("init", "sign", "verify", "show", "staple", "pki")
 """In the order of help. Each is the attribute `command` of a module of its name."""
 
 
+_PKI_COMMANDS: Final = ("init", "issue", "signer", "revoke", "crl")
+
+
 class Group(TyperGroup):
     """Imports a command when it is used, for that is most of what starting up costs.
 
@@ -37,7 +43,7 @@ class Group(TyperGroup):
     """
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
+        super().__init__(**{**settings, "name": "fwsign"})
         self.commands = dict.fromkeys(COMMANDS, self)  # the names; get_command has the values
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
@@ -57,47 +63,62 @@ class Group(TyperGroup):
 
 def run(command: Any, arguments: Sequence[str]) -> int:
     """Run `command` and return the exit status of what it did or raised."""
-    as_json = "--json" in arguments
+    before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
     try:
+        if "\0" in "".join(arguments):
+            ui.usage("an argument has a NUL byte in it")
         status = command()
-        sys.stdout.flush()
-    except FwsignError as error:
-        _report(error, as_json=as_json)
-        return ui.exit_status(error)
-    except (ui.UsageFailure, _ClickUsageError) as error:
-        message = error.format_message() if hasattr(error, "format_message") else str(error)
-        _report_usage(message, getattr(error, "hint", None), as_json=as_json)
-        return ui.USAGE
-    except (KeyboardInterrupt, typer.Abort):
-        typer.echo("", err=True)
-        ui.complain("interrupted")
-        return ui.INTERRUPTED
-    except BrokenPipeError:  # the reader, such as head(1), has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception as error:  # noqa: BLE001 - the last resort, with its own status
-        if os.environ.get("FWSIGN_DEBUG"):
-            traceback.print_exc()
-        message = f"internal error: {type(error).__name__}: {error}"
-        ui.complain(message, "please report this; FWSIGN_DEBUG=1 shows where it came from")
-        if as_json:
-            ui.print_json({"verdict": "refused", "code": "internal", "message": message})
-        return ui.INTERNAL
+        if status == ui.INTERRUPTED:  # what Typer makes of Ctrl-C
+            raise KeyboardInterrupt
+        ui.flush()
+    except (ui.ReaderGone, SystemExit):  # such as head(1), which has enough; the second is Typer's
+        status = 0
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last resort
+        status, refusal = _judge(error, before_dashes)
+        with contextlib.suppress(
+            ui.ReaderGone, FwsignError
+        ):  # where nobody can be told, the status still tells
+            ui.complain(refusal["message"], refusal["hint"])
+            if "--json" in before_dashes:
+                ui.print_json(refusal)
+    ui.settle()
     return status if isinstance(status, int) else 0
 
 
-def _report(error: FwsignError, *, as_json: bool) -> None:
-    if as_json:
-        ui.print_json(ui.refusal(error))
-    ui.complain(error, ui.hint_for(error))
+def _judge(error: BaseException, arguments: Sequence[str]) -> tuple[int, dict[str, Any]]:
+    """Return the exit status for an exception, and what to say about it."""
+    if isinstance(error, OSError):  # of a path that could not even be looked at, or of --help
+        from fwsign.atomic import io_error  # noqa: PLC0415
+
+        named = error.filename is not None
+        place = str(error.filename) if named else "standard output"
+        error = io_error(error, place, "read" if named else "write")
+    if isinstance(error, FwsignError):
+        return ui.exit_status(error), ui.refusal(error)
+    if isinstance(error, (ui.UsageFailure, _ClickUsageError)):
+        return ui.USAGE, _usage(error, arguments)
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+        ui.end_line()
+        return ui.INTERRUPTED, ui.refused("interrupted", "interrupted")
+    if os.environ.get("FWSIGN_DEBUG"):
+        traceback.print_exception(error)
+    message = f"internal error: {type(error).__name__}: {error}"
+    hint = "please report this; FWSIGN_DEBUG=1 shows where it came from"
+    return ui.INTERNAL, ui.refused("internal", message, hint=hint)
 
 
-def _report_usage(message: str, hint: str | None, *, as_json: bool) -> None:
-    message = message[:1].lower() + message[1:].rstrip(".")
-    hint = hint or "fwsign COMMAND --help shows how"
-    if as_json:
-        ui.print_json({"verdict": "refused", "code": "usage", "message": message, "hint": hint})
-    ui.complain(message, hint)
+def _usage(error: Any, arguments: Sequence[str]) -> dict[str, Any]:
+    message = str(error)
+    if isinstance(error, _ClickUsageError):  # put in our way of writing
+        message = error.format_message().rstrip(".")
+        message = message[:1].lower() + message[1:]
+        message = re.sub("not a valid int(eger)?( range)?", "not a whole number", message)
+    words = [word for word in arguments if not word.startswith("-")]
+    path = [*words[:1]] if words and words[0] in COMMANDS else []
+    if path == ["pki"]:
+        path += itertools.takewhile(_PKI_COMMANDS.__contains__, words[1:3])
+    hint = getattr(error, "hint", None) or " ".join(["fwsign", *path, "--help shows how"])
+    return ui.refused("usage", message, hint=hint)
 
 
 app = typer.Typer(
@@ -129,4 +150,5 @@ def fwsign(
     del version
     ui.Console.quiet, ui.Console.colour = quiet, not no_color
     if context.invoked_subcommand is None:
-        ui.out(_HAPPY_PATH)
+        for line in _HAPPY_PATH.splitlines():
+            ui.out(line)

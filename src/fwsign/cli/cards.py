@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `fwsign show` says about certificates, CRLs, requests and keys."""
 
-from typing import Any
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -16,7 +19,17 @@ from fwsign.certificate import key_digest
 from fwsign.cose import key_name
 from fwsign.errors import Malformed
 
-_PARSE_ERRORS = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
+_PARSE_ERRORS = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+_EXPIRED_CERTS = "2.5.29.60"  # X.509 s.9.5.2.8
+_Card: TypeAlias = Callable[..., dict[str, Any]]
 _USAGES = (
     "digital_signature",
     "content_commitment",
@@ -28,9 +41,28 @@ _USAGES = (
 )
 
 
+def _reading(what: str) -> Callable[[_Card], _Card]:
+    """Turn what cryptography raises, also long after loading, into a refusal."""
+
+    def decorate(card: _Card) -> _Card:
+        @functools.wraps(card)
+        def guarded(*given: Any) -> dict[str, Any]:
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # of certificates that break rules
+                    return card(*given)
+            except _PARSE_ERRORS as error:
+                raise Malformed("malformed.certificate", f"not a {what}: {error}") from None
+
+        return guarded
+
+    return decorate
+
+
+@_reading("certificate")
 def certificate_card(data: bytes) -> dict[str, Any]:
     """Describe a certificate, in DER."""
-    certificate = _parsed(x509.load_der_x509_certificate, data, "certificate")
+    certificate = x509.load_der_x509_certificate(data)
     card: dict[str, Any] = {
         "kind": "certificate",
         "subject": certificate.subject.rfc4514_string(),
@@ -45,9 +77,10 @@ def certificate_card(data: bytes) -> dict[str, Any]:
     return card | {"extensions": _extensions(certificate.extensions)}
 
 
+@_reading("certificate signing request")
 def request_card(data: bytes) -> dict[str, Any]:
     """Describe a certificate signing request, in DER."""
-    request = _parsed(x509.load_der_x509_csr, data, "certificate signing request")
+    request = x509.load_der_x509_csr(data)
     return {
         "kind": "certificate signing request",
         "subject": request.subject.rfc4514_string(),
@@ -57,9 +90,10 @@ def request_card(data: bytes) -> dict[str, Any]:
     }
 
 
+@_reading("CRL")
 def crl_card(data: bytes) -> dict[str, Any]:
     """Describe a CRL, in DER."""
-    crl = _parsed(x509.load_der_x509_crl, data, "CRL")
+    crl = x509.load_der_x509_crl(data)
     return {
         "kind": "CRL",
         "issuer": crl.issuer.rfc4514_string(),
@@ -78,12 +112,13 @@ def crl_card(data: bytes) -> dict[str, Any]:
     }
 
 
+@_reading("public key")
 def public_key_card(data: bytes) -> dict[str, Any]:
     """Describe a public key, a SubjectPublicKeyInfo in DER."""
-    key = _parsed(load_der_public_key, data, "public key")
-    return {"kind": "public key", **_key(key)}
+    return {"kind": "public key", **_key(load_der_public_key(data))}
 
 
+@_reading("private key")
 def private_key_card(data: bytes, label: str) -> dict[str, Any]:
     """Describe a private key without asking for a passphrase, and without its secret.
 
@@ -95,15 +130,11 @@ def private_key_card(data: bytes, label: str) -> dict[str, Any]:
     if label == "ENCRYPTED PRIVATE KEY" or b"Proc-Type: 4,ENCRYPTED" in data:
         return card | {"encrypted": True}
     load: Any = load_der_private_key if label == "DER" else load_pem_private_key
-    key = _parsed(lambda content: load(content, None), data, "private key")
-    return card | {"encrypted": False, **_key(key.public_key())}
-
-
-def _parsed(load: Any, data: bytes, what: str) -> Any:
     try:
-        return load(data)
-    except _PARSE_ERRORS as error:
-        raise Malformed("malformed.certificate", f"not a {what}: {error}") from None
+        key = load(data, None)
+    except TypeError:  # what cryptography raises for an encrypted key in DER
+        return card | {"encrypted": True}
+    return card | {"encrypted": False, **_key(key.public_key())}
 
 
 def _key(key: Any) -> dict[str, str]:
@@ -112,6 +143,8 @@ def _key(key: Any) -> dict[str, str]:
 
 def _oid(oid: x509.ObjectIdentifier) -> str:
     name: str = oid._name  # noqa: SLF001 - the library has no public way to the name
+    if oid.dotted_string == _EXPIRED_CERTS:
+        return "expiredCertsOnCRL"
     return oid.dotted_string if name == "Unknown OID" else name
 
 
@@ -151,5 +184,11 @@ def _value(value: Any) -> Any:
         case x509.InvalidityDate():
             return value.invalidity_date_utc.isoformat()
         case x509.UnrecognizedExtension():
-            return value.value.hex()
+            return _other(value.oid, value.value)
     return str(value)
+
+
+def _other(oid: x509.ObjectIdentifier, value: bytes) -> str:
+    if oid.dotted_string == _EXPIRED_CERTS:  # a GeneralizedTime
+        return value[2:].decode("ascii", "backslashreplace")
+    return value.hex()

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from fwsign.atomic import read_bytes
+from fwsign.atomic import io_error, read_bytes
 from fwsign.cli import ui
 from fwsign.errors import Failed
 
@@ -28,22 +28,25 @@ def load() -> Config:
     """Read the environment and the fwsign.toml that is nearest above the current directory.
 
     Raises:
-        Failed: `io.config` for an unknown key or a value that is not text.
+        Failed: `io.config` for an unknown key, or a value that cannot be.
     """
-    path = _find(Path.cwd())
+    try:
+        path = _find(here := Path.cwd())
+    except OSError as error:  # removed meanwhile
+        raise io_error(error, "the current directory") from error
+    if path and path.parent == here:
+        path = Path(NAME)  # as people would write it
     said = _parse(path) if path else {}
+    if path and "pki" in said:
+        said["pki"] = str(path.parent / said["pki"])
+    places = {key: f'{path}: "{key}"' for key in said}
+    for key in KEYS:
+        if value := os.environ.get(f"FWSIGN_{key.upper()}"):
+            said[key] = value
+            places[key] = f"FWSIGN_{key.upper()}"
+    _check(said, places)
     pki = Path(said["pki"]) if "pki" in said else None
-    if path and pki:
-        pki = path.parent / pki
-    environment = {key: os.environ.get(f"FWSIGN_{key.upper()}") for key in KEYS}
-    if environment["pki"]:
-        pki = Path(environment["pki"])
-    return Config(
-        environment["vendor"] or said.get("vendor"),
-        environment["product"] or said.get("product"),
-        pki,
-        environment["signer"] or said.get("signer"),
-    )
+    return Config(said.get("vendor"), said.get("product"), pki, said.get("signer"))
 
 
 def find_pki(given: Path | None) -> Path:
@@ -53,6 +56,15 @@ def find_pki(given: Path | None) -> Path:
         ui.usage(
             "no PKI given, and no fwsign.toml found", "fwsign init makes both; --pki DIR names one"
         )
+    if not os.path.lexists(directory / "ca.crt"):
+        error = Failed(
+            "state.pki",
+            f"{directory} is not a PKI: there is no ca.crt in it",
+            expected="a directory with ca.crt",
+            found="no ca.crt",
+        )
+        error.hint = "fwsign init makes a PKI; --pki names one"
+        raise error
     return directory
 
 
@@ -61,20 +73,30 @@ def _find(start: Path) -> Path | None:
     home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises where there is none
     for directory in (start, *start.parents):
         path = directory / NAME
-        if path.is_file():
-            if not hasattr(os, "geteuid") or path.stat().st_uid in (os.geteuid(), 0):
+        if (owner := _owner(path)) is not None:
+            if not hasattr(os, "geteuid") or owner in (os.geteuid(), 0):
                 return path
             ui.note(f"{path} is not used: it belongs to another user")
-        if directory == home or (directory / ".git").exists():
+        if directory == home or os.path.lexists(directory / ".git"):
             return None
     return None
 
 
+def _owner(path: Path) -> int | None:
+    """Return the user that a file belongs to; None where there is none, or none to be seen."""
+    try:
+        return path.stat().st_uid if path.is_file() else None
+    except OSError:
+        return None
+
+
 def _parse(path: Path) -> dict[str, str]:
     try:
-        content = tomllib.loads(read_bytes(path, _LIMIT).decode())
-    except ValueError as error:  # of TOML or UTF-8
-        raise Failed("io.config", f"{path}: {error}") from None
+        # Editors on Windows put a byte order mark in front.
+        content = tomllib.loads(read_bytes(path, _LIMIT).decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:  # of TOML, UTF-8, or nested without end
+        words = str(error)
+        raise Failed("io.config", f"{path}: {words[:1].lower()}{words[1:]}") from None
     for key, value in content.items():
         if key not in KEYS:
             raise Failed(
@@ -83,9 +105,29 @@ def _parse(path: Path) -> dict[str, str]:
                 expected=", ".join(KEYS),
                 found=key,
             )
-        if not isinstance(value, str) or not value:
-            raise Failed("io.config", f'{path}: "{key}" is not a text in quotes', found=value)
+        if not isinstance(value, str) or not value.isprintable() or not value:
+            raise Failed(
+                "io.config",
+                f'{path}: "{key}" is not a text in quotes',
+                expected="a text in quotes",
+                found=value,
+            )
     return content
+
+
+def _check(said: dict[str, str], places: dict[str, str]) -> None:
+    """Refuse a name that cannot be, and say where it was written."""
+    from fwsign.names import product_name, vendor_domain  # noqa: PLC0415
+
+    for key, check in (("vendor", vendor_domain), ("product", product_name)):
+        if key in said:
+            try:
+                check(said[key])
+            except Failed as error:
+                message = f"{places[key]}: {error.message}"
+                raise Failed(
+                    "io.config", message, expected=error.expected, found=error.found
+                ) from None
 
 
 def render(vendor: str, product: str, pki: str) -> bytes:

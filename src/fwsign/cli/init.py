@@ -1,56 +1,98 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fwsign init`: a PKI and fwsign.toml."""
 
+import contextlib
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fwsign.cli import config, inputs, ui
-from fwsign.cli.options import ALG, NO_PASSPHRASE, ORG, PASS, ROOT_PASS, VENDOR_OF_PKI
+from fwsign.cli.command import Command, examples
+from fwsign.cli.options import ALG, NO_PASSPHRASE, ORG, PASS, ROOT_PASS, VENDOR_OF_PKI, named
+from fwsign.errors import Failed
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
-@command.command()
+@command.command(
+    cls=Command,
+    epilog=examples(
+        "fwsign init --org Acme --vendor acme.example",
+        "fwsign init gateway --org Acme --vendor acme.example --product gateway-x1",
+        "fwsign init --org Acme --vendor acme.example --pass env:KEY_PASS --alg ed25519",
+    ),
+)
 def init(
-    directory: Annotated[Path, typer.Argument(metavar="[DIR]", show_default=False)] = Path(),
+    directory: Annotated[
+        Path,
+        typer.Argument(
+            readable=False,
+            metavar="[DIR]",
+            show_default=False,
+            help="The project; it is made if need be. Default: the current directory.",
+        ),
+    ] = Path(),
     *,
     org: ORG,
     vendor: VENDOR_OF_PKI,
     product: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="What devices of this kind are called. Default: DIR's."),
+        typer.Option(
+            metavar="NAME",
+            callback=named("product_name"),
+            help="What devices of this kind are called. Default: made of DIR's name.",
+        ),
     ] = None,
     alg: ALG = "p256",
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
     root_pass: ROOT_PASS = None,
 ) -> None:
-    """Make a PKI in DIR/pki (root, issuing CA, signer "release", CRLs) and DIR/fwsign.toml.
+    """Make a PKI and fwsign.toml, once for each project.
 
-    --pass protects all keys, unless --root-pass gives the root a passphrase of its own.
+    DIR/pki gets a root CA, an issuing CA, the signer "release" and CRLs; DIR/fwsign.toml says
+    what the other commands take from there. --pass protects all keys, unless --root-pass gives
+    the root a passphrase of its own. Nothing that is there is replaced.
     """
     from fwsign.atomic import io_error, write_atomic  # noqa: PLC0415
-    from fwsign.errors import Failed  # noqa: PLC0415
-    from fwsign.names import organisation, product_from, product_name, vendor_domain  # noqa: PLC0415
+    from fwsign.names import product_from  # noqa: PLC0415
 
     settings = directory / config.NAME
-    if settings.exists():
+    if os.path.lexists(settings):
         raise Failed("io.exists", f"{settings} exists already: this is a project already")
+    if directory.exists() and not directory.is_dir():
+        raise Failed("io.directory", f"{directory} is not a directory")
     if product is None:
-        product = product_from(directory.resolve().name)
+        try:
+            product = product_from(Path(os.path.realpath(directory)).name)
+        except Failed as error:
+            ui.usage(error.message, "name it with --product NAME")
+        except OSError as error:  # removed meanwhile
+            raise io_error(error, "the current directory") from error
         ui.note(f'the product is called "{product}", after the directory; --product names it')
-    for check, name in ((product_name, product), (organisation, org), (vendor_domain, vendor)):
-        check(name)
+    passphrases = new_passphrases(pass_, root_pass, none=no_passphrase)
+    new = not os.path.lexists(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise io_error(error, directory, "write") from error
-    passphrases = new_passphrases(pass_, root_pass, none=no_passphrase)
-    create_pki(directory / "pki", org, vendor, alg, passphrases)
-    write_atomic(settings, config.render(vendor, product, "pki"))
+    content = config.render(vendor, product, "pki")
+    try:
+        create_pki(directory / "pki", org, vendor, alg, passphrases)
+        write_atomic(settings, content)
+    except Failed as error:
+        if error.code == "state.pki-exists":
+            lines = ", ".join(content.decode().splitlines()[1:])
+            error.hint = f"to use the PKI that is there, write {settings}: {lines}"
+        if new:
+            with contextlib.suppress(OSError):  # only where it is empty
+                directory.rmdir()
+        raise
+    ui.out(str(directory / "pki"))
     ui.out(str(settings))
+    say_what_now(directory / "pki", org, passphrases)
     ui.note("next: fwsign sign FILE")
 
 
@@ -58,7 +100,7 @@ def new_passphrases(
     source: str | None, root_source: str | None, *, none: bool
 ) -> tuple[bytes | None, bytes | None]:
     """Return the passphrase of the root's key, and that of the other keys."""
-    passphrase = inputs.new_passphrase(source, none=none, what="the keys")
+    passphrase = inputs.new_passphrase(source, none=none, what="the new keys")
     if not root_source:
         return passphrase, passphrase
     return inputs.new_passphrase(root_source, none=False, what="the root's key"), passphrase
@@ -67,7 +109,7 @@ def new_passphrases(
 def create_pki(
     directory: Path, org: str, vendor: str, alg: str, passphrases: tuple[bytes | None, bytes | None]
 ) -> None:
-    """Make a PKI and say what to do with its parts."""
+    """Make a PKI."""
     from fwsign.pki.authority import create  # noqa: PLC0415
 
     root_passphrase, passphrase = passphrases
@@ -80,6 +122,11 @@ def create_pki(
         passphrase=passphrase,
         now=inputs.now(),
     )
-    ui.out(str(directory))
+
+
+def say_what_now(directory: Path, org: str, passphrases: tuple[bytes | None, bytes | None]) -> None:
+    """Say what to do with the parts of a new PKI."""
     ui.note(f'root "{org} Root CA": give {directory / "ca.crt"} to every device')
     ui.note(f"keep {directory / 'private' / 'ca.key'} offline; signing does not need it")
+    if None in passphrases:
+        ui.note(f"warning: keys in {directory / 'private'} have no passphrase")

@@ -18,30 +18,24 @@ from fwsign.errors import Failed
 PEM_LIMIT: Final = 4 * 1024 * 1024
 """Bytes of a file with certificates or CRLs."""
 PASSPHRASE_LIMIT: Final = 4096
-_SPAN = re.compile(r"(\d{1,5})([hdwy])")
+_SPAN = re.compile(r"([0-9]{1,5})([hdwy])")
 _UNITS: Final = {"h": timedelta(hours=1), "d": timedelta(1), "w": timedelta(7), "y": timedelta(365)}
-_PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s*([A-Za-z0-9+/=\s]*?)-----END \1-----")
-
-
-def parse_span(text: str) -> timedelta:
-    """Parse a span of time such as 12h, 90d, 4w or 2y."""
-    match = _SPAN.fullmatch(text)
-    if not match:
-        ui.usage(f'"{text}" is not a span of time', "write 12h, 90d, 4w or 2y")
-    return int(match[1]) * _UNITS[match[2]]
+_MARK = re.compile(rb"-----(BEGIN|END) ([A-Z0-9 ]{1,64})-----")
 
 
 def parse_time(text: str, now: datetime) -> datetime:
-    """Parse RFC 3339 with a zone, or a span counted from `now`."""
-    if _SPAN.fullmatch(text):
-        return now + parse_span(text)
+    """Parse RFC 3339 with a zone, or a span counted from `now` such as 12h, 90d, 4w or 2y."""
     try:
+        if match := _SPAN.fullmatch(text):
+            return now + int(match[1]) * _UNITS[match[2]]
         time = datetime.fromisoformat(text)
+        if time.tzinfo is None:
+            ui.usage(f'"{text}" has no time zone', f"write {time.isoformat()}Z if it is UTC")
+        return time.astimezone(UTC)
     except ValueError:
-        ui.usage(f'"{text}" is not a time', "write 2026-11-22T12:00:00Z, or 90d from now")
-    if time.tzinfo is None:
-        ui.usage(f'"{text}" has no time zone', f"write {text}Z if it is UTC")
-    return time.astimezone(UTC)
+        ui.usage(f'"{text}" is not a time', "write 2026-11-22T12:00:00Z, or 12h, 90d, 4w, 2y")
+    except OverflowError:
+        ui.usage(f'"{text}" is out of range', "times are in the years 1 to 9999")
 
 
 def now() -> datetime:
@@ -52,18 +46,21 @@ def now() -> datetime:
 # --- passphrases ----------------------------------------------------------------------------
 
 
-def passphrase_source(source: str | None, what: str) -> Callable[[], bytes | None]:
+def passphrase_source(
+    source: str | None, what: str, option: str = "--pass"
+) -> Callable[[], bytes | None]:
     """Return a function that gets the passphrase of an existing key when it is needed.
 
     Args:
         source: env:NAME, file:PATH or fd:N; None for a prompt.
         what: the key, as in 'the key "release"'.
+        option: what gives the source on the command line.
     """
     known: list[bytes] = []
 
     def get() -> bytes:
         if not known:
-            known.append(_from(source) if source else _prompt(what, confirm=False))
+            known.append(_from(source) if source else _prompt(what, option, confirm=False))
         return known[0]
 
     if source:
@@ -77,7 +74,7 @@ def new_passphrase(source: str | None, *, none: bool, what: str) -> bytes | None
         ui.usage("--pass and --no-passphrase exclude each other")
     if none:
         return None
-    passphrase = _from(source) if source else _prompt(what, confirm=True)
+    passphrase = _from(source) if source else _prompt(what, "--pass", confirm=True)
     if not passphrase:
         ui.usage(f"the passphrase of {what} is empty", "--no-passphrase leaves the key unencrypted")
     return passphrase
@@ -85,7 +82,8 @@ def new_passphrase(source: str | None, *, none: bool, what: str) -> bytes | None
 
 def _check_source(source: str) -> tuple[str, str]:
     kind, _, rest = source.partition(":")
-    if kind not in ("env", "file", "fd") or not rest or (kind == "fd" and not rest.isdecimal()):
+    number = rest.isdecimal() and len(rest) < 10
+    if kind not in ("env", "file", "fd") or not rest or (kind == "fd" and not number):
         ui.usage(
             "a passphrase is given as env:NAME, file:PATH or fd:N",
             "never on the command line itself, where other users can see it",
@@ -99,39 +97,69 @@ def _from(source: str) -> bytes:
         value = os.environ.get(rest)
         if value is None:
             ui.usage(f"the environment has no variable {rest}")
-        return value.encode()
+        return value.encode(errors="surrogateescape")
     if kind == "file":
         return read_bytes(Path(rest), PASSPHRASE_LIMIT).rstrip(b"\r\n")
     try:
         with os.fdopen(int(rest), "rb", closefd=False) as file:
-            return file.read(PASSPHRASE_LIMIT).rstrip(b"\r\n")
+            found = file.read(PASSPHRASE_LIMIT + 1)
     except OSError as error:
         raise io_error(error, source) from error
+    if len(found) > PASSPHRASE_LIMIT:
+        raise Failed("io.format", f"{source} gives more than {PASSPHRASE_LIMIT} bytes")
+    return found.rstrip(b"\r\n")
 
 
-def _prompt(what: str, *, confirm: bool) -> bytes:
-    if not sys.stdin.isatty():
+def _prompt(what: str, option: str, *, confirm: bool) -> bytes:
+    if not ui.is_terminal(sys.stdin):
         ui.usage(
             f"no passphrase for {what}, and no terminal to ask",
-            "give it with --pass env:NAME, file:PATH or fd:N"
-            + (", or use --no-passphrase" if confirm else ""),
+            f"give it with {option} env:NAME, file:PATH or fd:N"
+            + (", or use --no-passphrase" if option == "--pass" and confirm else ""),
         )
     text: str = typer.prompt(
         f"Passphrase of {what}", hide_input=True, confirmation_prompt=confirm, err=True
     )
-    return text.encode()
+    return text.encode(errors="surrogateescape")
 
 
 # --- PEM ------------------------------------------------------------------------------------
 
 
-def pem_blocks(data: bytes) -> list[tuple[str, bytes]]:
-    """Return the labels and contents of a PEM file; text around them is skipped."""
+def pem_blocks(path: Path, data: bytes) -> list[tuple[str, bytes]]:
+    """Return the labels and contents of a PEM file; text around them is skipped (RFC 7468 s.2).
+
+    Raises:
+        Failed: `io.format` for a block without its end, or that is not base64.
+    """
     from base64 import b64decode  # noqa: PLC0415 - not every command reads PEM
 
-    return [
-        (match[1].decode(), b64decode(match[2], validate=False)) for match in _PEM.finditer(data)
-    ]
+    blocks: list[tuple[str, bytes]] = []
+    begin: re.Match[bytes] | None = None
+    for mark in _MARK.finditer(data):
+        if mark[1] == b"BEGIN":
+            if begin is not None:
+                break
+            begin = mark
+            continue
+        if begin is None or begin[2] != mark[2]:
+            raise _damaged(path, f"END {mark[2].decode()} without its BEGIN")
+        body = data[begin.end() : mark.start()]
+        if b":" in body:  # RFC 1421 headers, as traditional encrypted keys have them
+            body = body.replace(b"\r\n", b"\n").partition(b"\n\n")[2]
+        try:
+            content = b64decode(b"".join(body.split()), validate=True)
+        except ValueError:
+            raise _damaged(path, f"{mark[2].decode()} that is not base64") from None
+        blocks.append((mark[2].decode(), content))
+        begin = None
+    if begin is not None:
+        raise _damaged(path, f"BEGIN {begin[2].decode()} without its END")
+    return blocks
+
+
+def _damaged(path: Path, what: str) -> Failed:
+    return Failed("io.format", f"{path} is damaged PEM: {what}", expected="whole PEM", found=what)
 
 
 def read_pem(path: Path) -> bytes:
@@ -150,7 +178,7 @@ def select(path: Path, data: bytes, label: str, what: str) -> list[bytes]:
     Raises:
         Failed: `io.format` where there is none.
     """
-    blocks = pem_blocks(data)
+    blocks = pem_blocks(path, data)
     found = [content for name, content in blocks if name == label]
     if not blocks and data[:1] == b"\x30":
         found = [data]

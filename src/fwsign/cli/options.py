@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Options that several commands have, with the same words in each."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -16,46 +17,110 @@ def _algorithm(value: str) -> str:
     return value
 
 
+def named(check: str) -> Callable[[Any], Any]:
+    """Return the callback of an option whose value is a name: a wrong one is a usage error.
+
+    Args:
+        check: the function of `fwsign.names` that says what is wrong.
+    """
+
+    def callback(value: Any) -> Any:
+        from fwsign import names  # noqa: PLC0415 - where such an option is given
+        from fwsign.errors import Failed  # noqa: PLC0415
+
+        for text in [value] if isinstance(value, str) else value or ():
+            try:
+                getattr(names, check)(text)
+            except Failed as error:
+                ui.usage(error.message)
+        return value
+
+    return callback
+
+
+_SRC = "env:NAME, file:PATH or fd:N; asked for if there is a terminal"
+
 ORG: TypeAlias = Annotated[
-    str, typer.Option(metavar="ORG", help="The organisation, in every subject.")
+    str,
+    typer.Option(
+        metavar="ORG",
+        callback=named("organisation"),
+        help="Your organisation; it is in every certificate's subject.",
+    ),
 ]
 VENDOR_OF_PKI: TypeAlias = Annotated[
     str,
-    typer.Option(metavar="DOMAIN", help="The domain that this PKI's signers are limited to."),
+    typer.Option(
+        metavar="DOMAIN",
+        callback=named("vendor_domain"),
+        help="Your domain; the signers of this PKI can sign for it and those below it only.",
+    ),
+]
+PRODUCT_OF_DEVICE: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        callback=named("product_name"),
+        help="This device's product; needs a vendor. Default: that of fwsign.toml.",
+    ),
 ]
 ALG: TypeAlias = Annotated[
     str,
-    typer.Option(metavar="ALG", callback=_algorithm, help=f"One of {', '.join(ALGORITHMS)}."),
+    typer.Option(
+        metavar="ALG", callback=_algorithm, help=f"Kind of new keys: {', '.join(ALGORITHMS)}."
+    ),
 ]
-_SRC = "env:NAME, file:PATH or fd:N"
 PASS: TypeAlias = Annotated[
     str | None,
-    typer.Option("--pass", metavar="SRC", help=f"Passphrase of the new key: {_SRC}."),
+    typer.Option("--pass", metavar="SRC", help=f"Passphrase for new keys: {_SRC}."),
 ]
 KEY_PASS: TypeAlias = Annotated[
-    str | None, typer.Option("--pass", metavar="SRC", help=f"Passphrase of the key: {_SRC}.")
+    str | None,
+    typer.Option("--pass", metavar="SRC", help=f"Passphrase of the key, if it has one: {_SRC}."),
 ]
 CA_PASS: TypeAlias = Annotated[
     str | None,
-    typer.Option("--ca-pass", metavar="SRC", help=f"Passphrase of the CA's key: {_SRC}."),
+    typer.Option(
+        "--ca-pass", metavar="SRC", help=f"Passphrase of the CA's key, if it has one: {_SRC}."
+    ),
 ]
 ROOT_PASS: TypeAlias = Annotated[
     str | None,
-    typer.Option("--root-pass", metavar="SRC", help=f"Passphrase of the root's key: {_SRC}."),
+    typer.Option(
+        "--root-pass",
+        metavar="SRC",
+        help="Passphrase of the root's key, where it is another one. Written as for --pass.",
+    ),
 ]
 NO_PASSPHRASE: TypeAlias = Annotated[
-    bool, typer.Option("--no-passphrase", help="Leave new keys unencrypted.")
+    bool,
+    typer.Option(
+        "--no-passphrase", help="Leave new keys unencrypted: whoever reads the file can sign."
+    ),
 ]
+# readable=False: Typer would call a file that may not be read a usage error.
 PKI: TypeAlias = Annotated[
     Path | None,
-    typer.Option("--pki", metavar="DIR", help="The PKI. Default: that of fwsign.toml."),
+    typer.Option(
+        "--pki",
+        readable=False,
+        metavar="DIR",
+        help="The PKI's directory. Default: that of fwsign.toml.",
+    ),
 ]
 CRLS: TypeAlias = Annotated[
-    list[Path] | None, typer.Option("--crl", metavar="PEM", help="CRLs; may be repeated.")
+    list[Path] | None,
+    typer.Option(
+        "--crl", readable=False, metavar="PEM", help="More CRLs, in PEM or DER; repeat for several."
+    ),
 ]
 ALLOW_EXAMPLE: TypeAlias = Annotated[
     bool,
-    typer.Option("--allow-example-keys", help="Accept the published keys of keys.example."),
+    typer.Option(
+        "--allow-example-keys",
+        help="Accept the published keys of keys.example, which prove nothing.",
+    ),
 ]
-JSON: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-FORCE: TypeAlias = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
+JSON: TypeAlias = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object, also where it is refused.")
+]

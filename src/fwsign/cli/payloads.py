@@ -88,7 +88,7 @@ def opened(path: Path) -> Iterator[Source]:
 
 @contextmanager
 def _bar(name: str, size: int) -> Iterator[Any]:
-    if ui.Console.quiet or not sys.stderr.isatty():
+    if ui.Console.quiet or not ui.is_terminal(sys.stderr):
         yield None
         return
     with typer.progressbar(length=size, label=ui.clean(name), file=sys.stderr) as bar:

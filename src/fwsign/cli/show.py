@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fwsign show`: what a file is, by its content."""
 
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -8,8 +9,9 @@ from typing import Annotated, Any, Final
 import typer
 
 from fwsign.cli import inputs, ui
+from fwsign.cli.command import Command, examples
 from fwsign.cli.options import JSON
-from fwsign.errors import FwsignError, Malformed
+from fwsign.errors import Failed, FwsignError, Malformed
 
 _ENVELOPE_HEAD: Final = b"\xd8\x6b"  # tag 107
 _PRIVATE: Final = ("PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY")
@@ -18,36 +20,56 @@ _PRIVATE: Final = ("PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "EC PRIVATE KEY", "RS
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
-@command.command()
+@command.command(
+    cls=Command,
+    epilog=examples(
+        "fwsign show build.bin.suit", "fwsign show pki/ca.crt", "fwsign show firmware.bin --json"
+    ),
+)
 def show(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Any file.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            readable=False,
+            metavar="FILE",
+            help="An envelope, a certificate, certificate request, key or CRL in PEM or DER, a "
+            "firmware image (ESP, UF2, MCUboot), or anything else.",
+        ),
+    ],
     *,
     as_json: JSON = False,
 ) -> None:
-    """Show what FILE is: envelope, certificate, request, key, CRL or firmware image.
+    """Show what a file is, by its content.
 
-    Nothing is verified here; fwsign verify does that.
+    Nothing is verified here, and no passphrase is asked for.
     """
     from fwsign.atomic import io_error  # noqa: PLC0415
 
     try:
+        mode = file.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise Failed("io.format", f"{file} is not a regular file", found="a pipe or device")
         with file.open("rb") as opened:
             head = opened.read(4096)
     except OSError as error:
         raise io_error(error, file) from error
-    if head.startswith(_ENVELOPE_HEAD):
-        found = [_envelope(file)]
-    elif b"-----BEGIN " in head:
-        data = inputs.read_pem(file)
-        found = [_pem_card(label, content, data) for label, content in inputs.pem_blocks(data)]
-    else:
-        found = [(_der_card(file) if head[:1] == b"\x30" else None) or _image(file)]
+    found = _cards(file, head)
     if as_json:
         ui.print_json({"file": str(file), "content": found})
         return
     for one in found:
         for line in _lines(one):
             ui.out(line)
+
+
+def _cards(file: Path, head: bytes) -> list[dict[str, Any]]:
+    if head.startswith(_ENVELOPE_HEAD):
+        return [_envelope(file)]
+    if b"-----BEGIN " in head and b"\0" not in head:  # images may carry PEM too
+        data = inputs.read_pem(file)
+        if blocks := inputs.pem_blocks(file, data):
+            return [_pem_card(label, content, data) for label, content in blocks]
+    return [(_der_card(file) if head[:1] == b"\x30" else None) or _image(file)]
 
 
 def _envelope(file: Path) -> dict[str, Any]:
@@ -115,6 +137,7 @@ def _pem_card(label: str, content: bytes, whole: bytes) -> dict[str, Any]:
     readers: dict[str, Callable[[bytes], dict[str, Any]]] = {
         "CERTIFICATE": cards.certificate_card,
         "CERTIFICATE REQUEST": cards.request_card,
+        "NEW CERTIFICATE REQUEST": cards.request_card,
         "X509 CRL": cards.crl_card,
         "PUBLIC KEY": cards.public_key_card,
     }
@@ -131,13 +154,14 @@ def _der_card(file: Path) -> dict[str, Any] | None:
     if file.stat().st_size > inputs.PEM_LIMIT:
         return None
     data = inputs.read_pem(file)
-    for reader in (
+    readers: tuple[Callable[..., dict[str, Any]], ...] = (
         cards.certificate_card,
         cards.crl_card,
         cards.request_card,
         cards.public_key_card,
         lambda content: cards.private_key_card(content, "DER"),
-    ):
+    )
+    for reader in readers:
         try:
             return reader(data)
         except Malformed:
@@ -173,6 +197,8 @@ def _lines(value: Any, indent: str = "") -> Iterator[str]:
             for one in item:
                 yield f"{indent}{key}"
                 yield from _lines(one, indent + "  ")
+        elif key == "diagnostic":  # made here, of lines
+            yield f"{indent}{key}"
+            yield from (f"{indent}  {line}" for line in str(item).splitlines())
         else:
-            text = str(item).replace("\n", "\n" + indent + "  ")
-            yield f"{indent}{key}: {text}"
+            yield f"{indent}{key}: {item}"

@@ -3,109 +3,184 @@
 
 import os
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fwsign.cli import config, inputs, ui
-from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, FORCE, KEY_PASS, PKI
-from fwsign.errors import Failed
+from fwsign.cli.command import Command, examples
+from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, KEY_PASS, PKI, named
 
 if TYPE_CHECKING:
     from fwsign.cli.identity import Signing
-    from fwsign.verify import VerifiedRelease
 
 _DAY = 24 * 60 * 60
-_EXPIRY_WARNING = timedelta(days=30)
 
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
-@command.command()
+def _words(value: str | None) -> str | None:
+    if value is not None and not (value and value.isprintable()):
+        ui.usage(f'"{value}" is not a line of printable text')
+    return value
+
+
+@command.command(
+    cls=Command,
+    epilog=examples(
+        "fwsign sign build.bin",
+        "fwsign sign app.bin boot.bin --output update.suit --version 2.4.1 --not-after 90d",
+        "fwsign sign app.bin --target esp32c3@0x10000 --pass env:KEY_PASS",
+        "fwsign sign build.bin --key release.key --chain chain.pem --crl ca.crl --product x1",
+    ),
+)
 def sign(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="What to sign.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            readable=False, metavar="FILE...", help="What to sign: regular files, of any kind."
+        ),
+    ],
     *,
     pki: PKI = None,
     signer: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A signer of the PKI. Default: release.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="A signer of the PKI. Default: that of fwsign.toml, else release."
+        ),
     ] = None,
     key: Annotated[
-        str | None, typer.Option(metavar="URI", help="The key, in place of a PKI: a path or URI.")
+        str | None,
+        typer.Option(metavar="URI", help="The key, where there is no PKI: a path or file: URI."),
     ] = None,
     chain: Annotated[
         Path | None,
-        typer.Option(metavar="PEM", help="The key's certificates: leaf first, root last."),
+        typer.Option(
+            readable=False,
+            metavar="PEM",
+            help="The key's certificates: its own first, the root last.",
+        ),
     ] = None,
     vendor: Annotated[
-        str | None, typer.Option(metavar="DOMAIN", help="Default: the signer's only domain.")
+        str | None,
+        typer.Option(
+            metavar="DOMAIN",
+            callback=named("vendor_domain"),
+            help="Whose devices it is for. Default: that of fwsign.toml, else the only one that "
+            "the signer's certificate names.",
+        ),
     ] = None,
     product: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Default: that of fwsign.toml.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            callback=named("product_name"),
+            help="Which of the vendor's products it is for. Default: that of fwsign.toml.",
+        ),
     ] = None,
     version: Annotated[
-        str | None, typer.Option(metavar="V", help="Default: the image's own, if it has one.")
+        str | None,
+        typer.Option(
+            metavar="V",
+            callback=_words,
+            help="Version, for people. Default: the image's own, if it has one.",
+        ),
     ] = None,
     description: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="For people; signed with the rest.")
+        str | None,
+        typer.Option(metavar="TEXT", callback=_words, help="For people; signed with the rest."),
     ] = None,
     sequence: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Default: SOURCE_DATE_EPOCH, else the time in seconds."),
+        typer.Option(
+            metavar="N",
+            help="Devices accept none lower than they have seen. Default: SOURCE_DATE_EPOCH, else "
+            "the time in seconds.",
+        ),
     ] = None,
     not_after: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Devices refuse it from then on: RFC 3339 or 90d."),
+        typer.Option(
+            metavar="TIME",
+            help="Devices refuse to install it from then on: 90d, or RFC 3339 with a zone. "
+            "Default: never.",
+        ),
     ] = None,
     target: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="[FILE=]T", help="Where FILE goes: file, or CHIP@OFFSET. Default: recognised."
+            metavar="[FILE=]T",
+            help="Where FILE goes: file, or CHIP@OFFSET; repeat for several. Default: as the "
+            "image says, else file.",
         ),
     ] = None,
-    embed: Annotated[bool, typer.Option("--embed", help="Put payloads into the envelope.")] = False,
+    embed: Annotated[
+        bool,
+        typer.Option("--embed", help="Put the files into the envelope, at most 16 MiB each."),
+    ] = False,
     base_url: Annotated[
-        str, typer.Option(metavar="URL", help="Put before the payloads' names in the envelope.")
+        str,
+        typer.Option(
+            metavar="URL",
+            show_default=False,
+            help="Where devices fetch the files: URL and name. Default: beside the envelope.",
+        ),
     ] = "",
     crl: CRLS = None,
-    force: FORCE = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Replace envelopes that exist; allow a --sequence of more than a day ahead.",
+        ),
+    ] = False,
     pass_: KEY_PASS = None,
     output: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="One envelope, with all FILEs as its components."),
+        typer.Option(
+            readable=False,
+            metavar="FILE",
+            help="One envelope, with all FILEs as its components. Default: FILE.suit for each.",
+        ),
     ] = None,
     allow_example_keys: ALLOW_EXAMPLE = False,
 ) -> None:
-    """Sign files: each FILE gets its envelope FILE.suit, verified before it is written."""
+    """Sign files; each gets its own envelope.
+
+    FILE.suit appears beside FILE, verified as a device would before it is written. With --output
+    all FILEs become components of one release.
+    """
+    from fwsign.cli import payloads, results, targets  # noqa: PLC0415 - what only signing needs
+
     settings = config.load()
     product = product or settings.product
     if product is None:
         ui.usage("no product given", "name it with --product NAME, or in fwsign.toml")
-    if embed and base_url:
-        ui.usage("--embed and --base-url exclude each other")
-    envelopes = [output] if output else [Path(f"{file}.suit") for file in files]
-    _refuse_existing(envelopes, force=force)
+    _check_choice(pki, signer, key, chain)
+    _check_base_url(base_url, embed=embed)
     now = inputs.now()
     number = _sequence_number(sequence, now, force=force)
     use_before = _use_before(not_after, now)
+    targets.check_files(files, together=output is not None)
+    envelopes = [output] if output else [Path(f"{file}.suit") for file in files]
+    results.check(envelopes, (*files, *(crl or ()), *([chain] if chain else ())), force=force)
+    found = targets.find_targets(files, target or ())
 
-    from fwsign.cli import payloads, targets  # noqa: PLC0415 - what only this command needs
-    from fwsign.names import product_name, vendor_domain  # noqa: PLC0415
     from fwsign.release import describe  # noqa: PLC0415
     from fwsign.sign import sign as sign_release  # noqa: PLC0415
     from fwsign.suit import Text  # noqa: PLC0415
 
     signing = _signing(pki, signer or settings.signer, (key, chain), pass_, crl or ())
-    vendor = vendor_domain(vendor or settings.vendor or _only_vendor(signing))
-    found = targets.find_targets(files, target or ())
+    vendor = vendor or settings.vendor or _only_vendor(signing)
     signed = []
     for group in [found] if output else [[one] for one in found]:
         stated = version or targets.common_version(group)
         release = describe(
             [one.part for one in group],
-            Text(vendor, product_name(product), stated, description),
+            Text(vendor, product, stated, description),
             sequence_number=number,
             use_before=use_before,
             embed=embed,
@@ -121,24 +196,43 @@ def sign(
                 allow_example_keys=allow_example_keys,
             )
         )
-    _write(envelopes, signed, now, force=force)
+        results.refuse_unused(signing.identity.crls, signed[-1][1])
+    results.write(envelopes, files, signed, now, force=force)
 
 
-def _refuse_existing(envelopes: Sequence[Path], *, force: bool) -> None:
-    """Refuse before any work; the write itself decides again."""
-    there = next((path for path in envelopes if path.exists()), None)
-    if there is not None and not force:
-        raise Failed("io.exists", f"{there} exists already")
-    if len(set(envelopes)) < len(envelopes):
-        ui.usage("the same file twice")
+def _check_choice(
+    pki: Path | None, signer: str | None, key: str | None, chain: Path | None
+) -> None:
+    if (key is None) != (chain is None):
+        ui.usage("--key and --chain go together", "--pki and --signer name a signer of a PKI")
+    if key is not None and pki is not None:
+        ui.usage("--key and --pki exclude each other")
+    if key is not None and signer is not None:
+        ui.usage("--key and --signer exclude each other")
+
+
+def _check_base_url(url: str, *, embed: bool) -> None:
+    from fwsign.component import is_url  # noqa: PLC0415
+
+    if url and embed:
+        ui.usage("--embed and --base-url exclude each other")
+    if url and not (is_url(url) and url.endswith(("/", "="))):
+        ui.usage(
+            f'--base-url "{url}" is not the beginning of a URL',
+            "names are put right behind it: end it with / as in https://acme.example/updates/",
+        )
 
 
 def _sequence_number(given: int | None, now: datetime, *, force: bool) -> int:
+    from fwsign.suit import MAX_SEQUENCE_NUMBER  # noqa: PLC0415
+
     seconds = int(now.timestamp())
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-    if given is None and epoch and not epoch.isdecimal():
-        ui.usage(f'SOURCE_DATE_EPOCH is "{epoch}", expected seconds since 1970')
+    if given is None and epoch and not (epoch.isdecimal() and len(epoch) < 20):
+        ui.usage(f'SOURCE_DATE_EPOCH is "{epoch[:40]}", expected seconds since 1970')
     number = given if given is not None else int(epoch or seconds)
+    if not 0 <= number <= MAX_SEQUENCE_NUMBER:
+        ui.usage(f"sequence number {number}, expected 0 to {MAX_SEQUENCE_NUMBER}")
     if number > seconds + _DAY and not force:
         ui.usage(
             f"sequence number {number} is more than a day ahead of the time, {seconds}",
@@ -152,7 +246,7 @@ def _use_before(given: str | None, now: datetime) -> int | None:
         return None
     seconds = int(inputs.parse_time(given, now).timestamp())
     if seconds <= now.timestamp():
-        ui.usage(f"--not-after {given} is in the past")
+        ui.usage(f"--not-after {given} is in the past: it is {now.isoformat()}")
     return seconds
 
 
@@ -166,14 +260,10 @@ def _signing(
     from fwsign.cli import identity  # noqa: PLC0415
 
     key, chain = own_key
-    if (key is None) != (chain is None):
-        ui.usage("--key and --chain go together")
     if key is None or chain is None:
         return identity.from_pki(
             config.find_pki(pki), name or identity.DEFAULT_SIGNER, source, crls
         )
-    if pki is not None:
-        ui.usage("--key and --pki exclude each other")
     return identity.from_key(key, chain, source, crls)
 
 
@@ -182,41 +272,3 @@ def _only_vendor(signing: "Signing") -> str:
         domains = ", ".join(signing.vendors) or "no domain"
         ui.usage(f"the signer's certificate names {domains}", "say which with --vendor DOMAIN")
     return signing.vendors[0]
-
-
-def _write(
-    envelopes: Sequence[Path],
-    signed: "Sequence[tuple[bytes, VerifiedRelease]]",
-    now: datetime,
-    *,
-    force: bool,
-) -> None:
-    from fwsign.atomic import write_atomic  # noqa: PLC0415
-
-    for path, (envelope, verified) in zip(envelopes, signed, strict=True):
-        write_atomic(path, envelope, overwrite=force)
-        ui.out(str(path))
-        for component in verified.components:
-            ui.note(f"{component.name}: {component.size} bytes, payload {component.uri}")
-    for line in dict.fromkeys(line for _, verified in signed for line in _warnings(verified, now)):
-        ui.note(f"warning: {line}")
-    ui.note(f"next: fwsign verify {envelopes[0]}")
-
-
-def _warnings(verified: "VerifiedRelease", now: datetime) -> list[str]:
-    lines = [f"devices need the profile compat: {note}" for note in verified.notes]
-    for one in verified.signers:
-        if one.path is None:
-            continue
-        if not one.path.vendors:
-            lines.append(
-                f'certificate "{one.path.name}" names no vendor: devices must pin '
-                f"{verified.vendor} for key {one.path.keys[0]}"
-            )
-        if not one.revocation_checked:
-            lines.append("no CRLs in the envelope: devices cannot tell whether it is revoked")
-        for certificate in one.path.certificates:
-            end = certificate.parsed.not_valid_after_utc
-            if end - now < _EXPIRY_WARNING:
-                lines.append(f'certificate "{certificate.name}" expires {end:%Y-%m-%d}')
-    return lines

@@ -1,38 +1,67 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fwsign staple`: newer CRLs into an envelope."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fwsign.cli import config, inputs, ui
+from fwsign.cli.command import Command, examples
 from fwsign.cli.options import CRLS, PKI
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
-@command.command()
+@command.command(
+    cls=Command,
+    epilog=examples(
+        "fwsign staple build.bin.suit",
+        "fwsign staple old.suit --crl issuing.pem --crl root.pem --output new.suit",
+    ),
+)
 def staple(
-    envelope: Annotated[Path, typer.Argument(metavar="ENVELOPE", help="A .suit file.")],
+    envelope: Annotated[
+        Path,
+        typer.Argument(readable=False, metavar="ENVELOPE", help="A .suit file, whoever signed it."),
+    ],
     *,
     crl: CRLS = None,
     pki: PKI = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Default: replace ENVELOPE.")
+        Path | None,
+        typer.Option(
+            readable=False,
+            metavar="FILE",
+            help="Where the result goes; not replaced. Default: into ENVELOPE.",
+        ),
     ] = None,
 ) -> None:
-    """Put newer CRLs into an envelope; no key is needed. Default: those of the PKI."""
+    """Put newer CRLs into an envelope; no key is needed.
+
+    Without --crl, all CRLs of the PKI. Of each issuer the envelope keeps the newest one. CRLs are
+    signed by their issuers and no part of what the signer signed.
+    """
     from fwsign.atomic import read_bytes, write_atomic  # noqa: PLC0415
     from fwsign.sign import staple as staple_it  # noqa: PLC0415
     from fwsign.suit import MAX_ENVELOPE_SIZE  # noqa: PLC0415
 
-    given = list(crl or sorted((config.find_pki(pki) / "crl").glob("*.pem")))
+    if crl and pki:
+        ui.usage("--crl and --pki exclude each other")
+    given = list(crl or ())
     if not given:
-        ui.usage("no CRLs found", "name them with --crl PEM")
+        place = config.find_pki(pki) / "crl"
+        given = sorted(place.glob("*.pem"))
+        if not given:
+            ui.usage(f"no CRLs in {place}", "name them with --crl PEM")
     data = read_bytes(envelope, MAX_ENVELOPE_SIZE)
     stapled = staple_it(data, inputs.load_pem(given, "X509 CRL", "CRL"))
-    target = output or envelope
+    if stapled == data:
+        ui.note("the envelope has these CRLs or newer ones already")
+    # What a link names is replaced, not the link.
+    place = Path(os.path.realpath(envelope)) if envelope.is_symlink() else envelope
+    target = output or place
     write_atomic(target, stapled, overwrite=output is None)
-    ui.out(str(target))
-    ui.note(f"next: fwsign verify {target}")
+    ui.out(str(output or envelope))
+    ui.note(f"next: fwsign verify {output or envelope}")

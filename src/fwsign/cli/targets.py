@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where each file of a release goes: as typed with --target, else as its content tells."""
 
+import os
 import re
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -9,7 +11,7 @@ from typing import Final, NamedTuple
 from fwsign.atomic import io_error
 from fwsign.cli import ui
 from fwsign.component import check_name, file_identifier, flash_identifier
-from fwsign.errors import Malformed
+from fwsign.errors import Failed, Malformed
 from fwsign.images import Image, recognise
 from fwsign.release import Part
 
@@ -21,7 +23,40 @@ class Target(NamedTuple):
 
     part: Part
     version: str | None
-    words: str
+
+
+def check_files(files: Sequence[Path], *, together: bool) -> None:
+    """Refuse what cannot be signed at a glance, before anything is read or asked for.
+
+    Args:
+        files: what is signed.
+        together: as components of one release, where names must differ.
+    """
+    seen: dict[str, Path] = {}
+    for file in files:
+        try:
+            check_name(file.name)
+        except Malformed as error:
+            safe = re.sub(r"[^A-Za-z0-9._+-]+", "-", file.name).lstrip(".+-").rstrip(".")[:100]
+            error.hint = f"rename it, as in {safe}" if safe and safe != file.name else "rename it"
+            raise
+        key = file.name.lower() if together else os.path.realpath(file)
+        if key in seen:
+            words = "have the same name" if together else "are the same file"
+            ui.usage(f"{seen[key]} and {file} {words}", "give each once")
+        seen[key] = file
+    for file in files:
+        try:
+            mode = file.stat().st_mode
+        except OSError as error:
+            raise io_error(error, file) from error
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a directory is refused when opened
+            raise Failed(
+                "io.format",
+                f"{file} is not a regular file: it must be read twice",
+                expected="a regular file",
+                found="a pipe or device",
+            )
 
 
 def find_targets(files: Sequence[Path], typed: Sequence[str]) -> list[Target]:
@@ -36,13 +71,15 @@ def find_targets(files: Sequence[Path], typed: Sequence[str]) -> list[Target]:
         name, equals, target = text.rpartition("=")
         if not equals and len(files) > 1:
             ui.usage(f"--target {text} with {len(files)} files", "write --target FILE=T for each")
-        matches = [file for file in files if not equals or name in (str(file), file.name)]
+        matches = [file for file in files if not equals or name == file.name or Path(name) == file]
         if len(matches) != 1:
-            ui.usage(f'--target {text}: {len(matches)} of the files are called "{name}"')
+            known = ", ".join(map(str, files))
+            ui.usage(f'--target {text}: {len(matches)} of the files are called "{name}"', known)
         if matches[0] in wanted:
-            ui.usage(f"two targets for {matches[0]}")
+            ui.usage(f"two targets for {matches[0]}: {wanted[matches[0]]} and {target}")
         wanted[matches[0]] = target
-    return [_find(file, wanted.get(file)) for file in files]
+    identifiers = {file: _identifier(file, target) for file, target in wanted.items()}
+    return [_find(file, wanted.get(file), identifiers.get(file)) for file in files]
 
 
 def common_version(targets: Sequence[Target]) -> str | None:
@@ -51,29 +88,34 @@ def common_version(targets: Sequence[Target]) -> str | None:
     return versions.pop() if len(versions) == 1 else None
 
 
-def _find(file: Path, typed: str | None) -> Target:
-    check_name(file.name)
-    if typed is None:
-        image = _image(file)
-        if image.chip is None or image.offset is None:
-            return Target(Part(file, file_identifier(file.name)), image.version, "file")
-        words = f"{image.chip}@0x{image.offset:x}"
-        return Target(Part(file, flash_identifier(image.chip, image.offset)), image.version, words)
+def _identifier(file: Path, typed: str) -> tuple[bytes, ...]:
     if typed == "file":
-        return Target(Part(file, file_identifier(file.name)), None, "file")
-    match = _FLASH.fullmatch(typed)
-    if not match:
+        return file_identifier(file.name)
+    if not (match := _FLASH.fullmatch(typed)):
         ui.usage(f'"{typed}" is not a target', "write file, or CHIP@OFFSET as in esp32c3@0x10000")
-    chip, offset = match[1], int(match[2], 0)
+    try:
+        return flash_identifier(match[1], int(match[2], 16 if match[2][:2] == "0x" else 10))
+    except Malformed as error:
+        ui.usage(f"--target {typed}: {error.expected} is expected")
+
+
+def _find(file: Path, typed: str | None, identifier: tuple[bytes, ...] | None) -> Target:
+    if identifier is not None and typed == "file":
+        return Target(Part(file, identifier), None)
     image = _image(file)
-    if image.chip is not None and image.chip != chip:
-        raise Malformed(
-            "malformed.image",
-            f"{file} is an image for {image.chip}, the target is {chip}",
-            expected=chip,
-            found=image.chip,
-        )
-    return Target(Part(file, flash_identifier(chip, offset)), image.version, typed)
+    if identifier is not None:
+        chip = identifier[1].decode()
+        if image.chip is not None and image.chip != chip:
+            raise Malformed(
+                "malformed.image",
+                f"{file} is an image for {image.chip}, the target is {chip}",
+                expected=chip,
+                found=image.chip,
+            )
+        return Target(Part(file, identifier), image.version)
+    if image.chip is None or image.offset is None:
+        return Target(Part(file, file_identifier(file.name)), image.version)
+    return Target(Part(file, flash_identifier(image.chip, image.offset)), image.version)
 
 
 def _image(file: Path) -> Image:

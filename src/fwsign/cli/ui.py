@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What people see: messages, hints, exit statuses, colour, progress."""
 
+import contextlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, NoReturn
 
@@ -28,29 +29,28 @@ HINTS: Final[Mapping[str, str]] = MappingProxyType(
         "untrusted.example-key": "make your own PKI: fwsign init; for tests: --allow-example-keys",
         "untrusted.eku": "issue a signer with: fwsign pki issue signer NAME",
         "untrusted.ca-as-leaf": "CAs issue signers: fwsign pki issue signer NAME",
-        "untrusted.vendor": "issue a signer for that vendor: fwsign pki issue signer NAME --vendor",
+        "untrusted.vendor": "issue one for it: fwsign pki issue signer NAME --vendor DOMAIN",
         "untrusted.revoked": "do not install this; sign again with a signer that is not revoked",
         "untrusted.signers": "more people must sign, or the policy asks for too many",
         "malformed.cbor": "is this a .suit file? fwsign show FILE tells what it is",
         "malformed.envelope": "is this a .suit file? fwsign show FILE tells what it is",
         "malformed.profile": "fwsign verifies what fwsign signs; other SUIT manifests are refused",
-        "malformed.image": "build it again, or sign it as it is with --target file",
-        "malformed.component": "rename the file",
+        "malformed.image": "build it again; --target file signs it whatever it is",
         "malformed.token": "update fwsign, or sign again without a time stamp",
         "tampered.manifest": "fetch it again from where it was signed",
         "tampered.signature": "fetch it again from where it was signed",
         "tampered.payload-digest": "this is not the file that was signed; fetch it again",
         "tampered.payload-size": "this is not the file that was signed; fetch it again",
+        "unsuitable.vendor": "--vendor, or fwsign.toml, says whose device this is",
+        "unsuitable.product": "--product, or fwsign.toml, says what this device is",
         "unsuitable.rollback": "install the newest release",
         "io.payload-missing": "put it beside the envelope, name it, or use --manifest-only",
-        "io.exists": "use --force to replace it",
         "io.config": "the keys of fwsign.toml are: vendor, product, pki, signer",
         "io.crl-unused": "leave it out, or give the CRL of an issuer of the signer",
+        "key.format": "fwsign show FILE tells what it is",
         "key.passphrase": "is it the passphrase of this key?",
-        "key.passphrase-missing": "give it with --pass env:NAME, file:PATH or fd:N",
+        "key.passphrase-missing": "give it with --pass or --ca-pass: env:NAME, file:PATH or fd:N",
         "key.mismatch": "give the certificate of this key first in --chain",
-        "state.pki": "fwsign init makes a PKI; --pki names one",
-        "state.pki-exists": "choose another name or directory",
     }
 )
 
@@ -72,27 +72,89 @@ def clean(text: object) -> str:
 
 def out(text: str = "") -> None:
     """Print a line of the result to standard output."""
-    typer.echo("\n".join(map(clean, text.split("\n"))))
+    _write(clean(text))
 
 
 def note(text: str) -> None:
     """Print a line for people to standard error, unless --quiet."""
     if not Console.quiet:
-        typer.echo(f"fwsign: {clean(text)}", err=True)
+        _tell(f"fwsign: {clean(text)}")
 
 
 def paint(text: str, colour: str) -> str:
     """Colour a text where a terminal shows it; the text itself is cleaned."""
     text = clean(text)
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not Console.colour
-    return text if plain or not sys.stdout.isatty() else typer.style(text, fg=colour, bold=True)
+    return text if plain or not is_terminal(sys.stdout) else typer.style(text, fg=colour, bold=True)
+
+
+def painted(word: str, colour: str, text: str) -> None:
+    """Print a line of the result that begins with a coloured word."""
+    _write(f"{paint(word, colour)}  {clean(text)}")
+
+
+def is_terminal(stream: Any) -> bool:
+    """Tell whether somebody sits at a stream; nobody does where it is closed (None)."""
+    return stream is not None and stream.isatty()
 
 
 def print_json(value: object) -> None:
     """Print exactly one JSON object to standard output."""
     import json  # noqa: PLC0415 - most runs print none
 
-    typer.echo(json.dumps(value, ensure_ascii=True, indent=2))
+    _write(json.dumps(value, ensure_ascii=True, indent=2))
+
+
+def end_line() -> None:
+    """Leave the line that a prompt or a progress bar has begun."""
+    if is_terminal(sys.stderr):
+        _tell("")
+
+
+def flush() -> None:
+    """Hand on what standard output still holds.
+
+    Raises:
+        Failed: `io.*`: there is no room for it.
+        ReaderGone: nobody reads it.
+    """
+    if sys.stdout is not None:
+        with _output():
+            sys.stdout.flush()
+
+
+def settle() -> None:
+    """Let the interpreter end without a word about streams that cannot be written."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            with contextlib.suppress(OSError):  # a test's stream has no number
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _write(text: str) -> None:
+    with _output():
+        typer.echo(text)
+
+
+def _tell(text: str) -> None:
+    # What a command does never depends on whether somebody reads what it says meanwhile.
+    with contextlib.suppress(OSError):
+        typer.echo(text, err=True)
+
+
+@contextlib.contextmanager
+def _output() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:  # not left to Typer, which would exit with 1
+        raise ReaderGone from None
+    except OSError as error:
+        from fwsign.atomic import io_error  # noqa: PLC0415
+
+        raise io_error(error, "standard output", "write") from error
 
 
 def usage(message: str, hint: str | None = None) -> NoReturn:
@@ -108,6 +170,10 @@ class UsageFailure(Exception):
         self.hint = hint
 
 
+class ReaderGone(Exception):
+    """Nobody reads standard output any more; never leaves the command-line interface."""
+
+
 def exit_status(error: FwsignError) -> int:
     """Return the exit status of a refusal."""
     match error:
@@ -120,26 +186,26 @@ def exit_status(error: FwsignError) -> int:
     return REFUSED
 
 
-def worst(statuses: Sequence[int]) -> int:
-    """Return the worst of several exit statuses."""
-    order = (INTERNAL, REFUSED, FAILED, UNSUITABLE, STALE, 0)
-    return min(statuses, key=order.index, default=0)
-
-
-def refusal(error: FwsignError, **more: Any) -> dict[str, Any]:
-    """Return a refusal as the JSON object that --json prints."""
+def refused(code: str, message: str, *, hint: str | None = None, **more: object) -> dict[str, Any]:
+    """Return the JSON object for what did not come to be, with all the keys that it always has."""
     return {
         "verdict": "refused",
-        "code": error.code,
-        "step": error.step,
-        "message": error.message,
-        "expected": error.expected,
-        "found": error.found,
-        "hint": hint_for(error),
+        "code": code,
+        "step": None,
+        "message": message,
+        "expected": None,
+        "found": None,
+        "hint": hint,
         "unchecked": [],
         "release": None,
         **more,
     }
+
+
+def refusal(error: FwsignError) -> dict[str, Any]:
+    """Return a refusal as the JSON object that --json prints."""
+    facts = {"step": error.step, "expected": error.expected, "found": error.found}
+    return refused(error.code, error.message, hint=hint_for(error), **facts)
 
 
 def hint_for(error: FwsignError) -> str | None:
@@ -149,6 +215,6 @@ def hint_for(error: FwsignError) -> str | None:
 
 def complain(message: object, hint: str | None = None) -> None:
     """Print an error, and a hint below it, to standard error."""
-    typer.echo(f"fwsign: error: {clean(message)}", err=True)
+    _tell(f"fwsign: error: {clean(message)}")
     if hint:
-        typer.echo(f"fwsign: hint: {clean(hint)}", err=True)
+        _tell(f"fwsign: hint: {clean(hint)}")

@@ -8,6 +8,7 @@ process leaves a directory that can be read, and that the next run puts right.
 
 from __future__ import annotations
 
+import os
 import stat
 import tempfile
 from pathlib import Path
@@ -25,7 +26,6 @@ from fwsign.pki.lock import exclusive
 from fwsign.pki.profiles import Authority
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Sequence
     from datetime import datetime, timedelta
 
@@ -68,9 +68,8 @@ def create(
     organisation(org)
     vendor_domain(vendor)
     now = profiles.utc(now)
-    target = Path(directory).absolute()
     try:
-        target = target.resolve()
+        target = Path(os.path.realpath(directory))  # resolve() raises RuntimeError for a loop
         _refuse_used(target)
         with tempfile.TemporaryDirectory(prefix=f".{target.name[:64]}.", dir=target.parent) as name:
             scratch = Path(name) / "pki"

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Step 10 of `fwsign verify`: which file is the payload of which component."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from fwsign.cli import ui
+from fwsign.cli.payloads import opened
+from fwsign.component import Component, check_name
+from fwsign.errors import Failed, Malformed
+from fwsign.payload import receive as receive_payload
+from fwsign.verify import VerifiedRelease
+
+
+def receive(
+    release: VerifiedRelease, envelope: Path, given: Sequence[Path], *, manifest_only: bool
+) -> dict[str, Path | None]:
+    """Check all payloads; return where that of each component was, None where it was not.
+
+    Args:
+        release: what verified.
+        envelope: beside which payloads are looked for.
+        given: the files on the command line; each must be the payload of some component.
+        manifest_only: leave out payloads that are not there.
+    """
+    found: dict[str, Path | None] = {}
+    named = _match(release.components, given)
+    for component in release.components:
+        path = named.get(component.name)
+        if component.uri.startswith("#"):
+            release.receive(component)
+            found[component.name] = envelope
+            if path is not None:  # it is to be judged all the same
+                with opened(path) as source:
+                    receive_payload(component, source)
+            continue
+        if path is None:
+            path = envelope.parent / _file_name(component)
+            if not os.path.lexists(path):
+                if not manifest_only:
+                    raise _missing(component, path)
+                found[component.name] = None
+                continue
+        with opened(path) as source:
+            release.receive(component, source)
+        found[component.name] = path
+    return found
+
+
+def _match(components: Sequence[Component], given: Sequence[Path]) -> dict[str, Path]:
+    """Say whose payload each file given is: by its name, or whatever it is called if alone."""
+    if len(given) == 1 and len(components) == 1:
+        return {components[0].name: given[0]}
+    places: dict[str, Path] = {}
+    for path in given:
+        wanted = [one.name for one in components if _file_name(one) == path.name]
+        if len(wanted) != 1:
+            names = ", ".join(map(_file_name, components))
+            ui.usage(f'the release has no payload called "{path.name}"', f"it has {names}")
+        if wanted[0] in places:
+            ui.usage(f'two payloads for "{wanted[0]}": {places[wanted[0]]} and {path}')
+        places[wanted[0]] = path
+    return places
+
+
+def _file_name(component: Component) -> str:
+    """Return what a payload is called: by its uri if that ends like a file, else the component."""
+    name = component.uri.removeprefix("#").rpartition("/")[2]
+    try:
+        return check_name(name)
+    except Malformed:  # a query, say, or nothing at all
+        return component.name
+
+
+def _missing(component: Component, path: Path) -> Failed:
+    return Failed(
+        "io.payload-missing",
+        f'the payload of "{component.name}" is not there: {path}',
+        step=10,
+        expected=path,
+        found="nothing",
+    )

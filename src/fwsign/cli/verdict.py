@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `fwsign verify` says of a release that it accepts, to people and to programs."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fwsign.cli import ui
+from fwsign.example_keys import EXAMPLE_SPKI
+from fwsign.verify import Signer, VerifiedRelease
+
+
+class Verdict(NamedTuple):
+    """A verified release with what the command line knows of it.
+
+    Args:
+        release: what verified.
+        unchecked: the steps that were not run.
+        payloads: where that of each component was, None where it was not.
+        anchors: the files of what was trusted.
+        revocation: what was typed: "require", "off" or None.
+    """
+
+    release: VerifiedRelease
+    unchecked: Sequence[str]
+    payloads: dict[str, Path | None]
+    anchors: Sequence[Path]
+    revocation: str | None
+
+    @property
+    def notes(self) -> list[str]:
+        """What the reader should know."""
+        keys = {key for one in self.release.signers if one.path for key in one.path.keys}
+        example = "signed with a published example key, which anyone can use"
+        return [*([] if EXAMPLE_SPKI.isdisjoint(keys) else [example]), *self.release.notes]
+
+
+def as_json(view: Verdict) -> dict[str, Any]:
+    """Return the JSON object that --json prints."""
+    release = view.release
+    text, manifest = release.text, release.manifest
+    return {
+        "verdict": "verified",
+        "code": None,
+        "step": None,
+        "message": None,
+        "expected": None,
+        "found": None,
+        "hint": None,
+        "unchecked": list(view.unchecked),
+        "release": {
+            "vendor": release.vendor,
+            "product": text.product if text else None,
+            "version": text.version if text else None,
+            "description": text.description if text else None,
+            "sequence_number": manifest.sequence_number,
+            "use_before": _time(manifest.use_before),
+            "manifest_digest": release.manifest_digest.hex(),
+            "judged_at": release.now.isoformat(),
+            "components": [
+                {
+                    "name": component.name,
+                    "size": component.size,
+                    "digest": component.digest.value.hex(),
+                    "uri": component.uri,
+                    "payload": str(path) if (path := view.payloads[component.name]) else None,
+                }
+                for component in release.components
+            ],
+            "signers": [_signer_as_json(one) for one in release.signers],
+            "anchors": [str(place) for place in view.anchors],
+            "notes": view.notes,
+        },
+    }
+
+
+def _signer_as_json(one: Signer) -> dict[str, Any]:
+    path = one.path
+    return {
+        "name": path.name if path else None,
+        "algorithm": one.algorithm,
+        "path": [*(c.name for c in path.certificates), path.anchor.name] if path else [],
+        "key": path.keys[0] if path else None,
+        "counts": one.refusal is None,
+        "code": one.refusal.code if one.refusal else None,
+        "message": one.refusal.message if one.refusal else None,
+    }
+
+
+def _time(seconds: int | None) -> str | None:
+    return datetime.fromtimestamp(seconds, UTC).isoformat() if seconds is not None else None
+
+
+_HOW_TO_CHECK = {
+    "revocation": "no CRLs: staple them, or give --crl",
+    "vendor": "give --vendor",
+    "product": "give --product",
+    "rollback": "give --min-sequence",
+    "payload": "it is not here",
+}
+
+
+def show(envelope: Path, view: Verdict) -> None:
+    """Print the verdict for people."""
+    release, text = view.release, view.release.text
+    ui.painted("verified", "green", str(envelope))
+    named = f"{text.product} {text.version or ''}".rstrip() if text else "text was cut off"
+    ui.out(f"  release    {named}, {release.vendor}, sequence {release.manifest.sequence_number}")
+    if release.manifest.use_before is not None:
+        ui.out(f"  use before {_time(release.manifest.use_before)}")
+    for one in release.signers:
+        if one.path is None or one.refusal is not None:
+            ui.out(f"  not counted: {one.refusal}")
+            continue
+        names = [*(c.name for c in one.path.certificates), one.path.anchor.name]
+        ui.out(f"  signer     {' < '.join(names)}, {one.algorithm}")
+    for component in release.components:
+        where = view.payloads[component.name] or "not here"
+        digest = component.digest.value.hex()
+        ui.out(f"  payload    {component.name}, {component.size} bytes, {digest[:16]}..., {where}")
+    for place in view.anchors:
+        ui.out(f"  anchor     {place}")
+    for name in view.unchecked:
+        off = name == "revocation" and view.revocation == "off"
+        reason = "--revocation off" if off else _HOW_TO_CHECK[name]
+        ui.painted("  unchecked", "yellow", f"{name} ({reason})")
+    for line in view.notes:
+        ui.painted("  note", "yellow", f"     {line}")

@@ -1,0 +1,75 @@
+"""kill -9 at any moment leaves the old state or the new one, never half of either."""
+
+import os
+import random
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from cli.kit import command, environment, program
+from fwsign.pki.directory import Pki
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX system")
+
+ROUNDS = 30
+NAMES = ("--org", "Acme", "--vendor", "acme.example", "--product", "x1", "--no-passphrase")
+
+
+def killed(arguments: tuple[str, ...], cwd: Path, after: float) -> None:
+    """Run fwsign, and kill it after some seconds unless it has ended."""
+    process = subprocess.Popen(
+        command(arguments),
+        cwd=cwd,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    time.sleep(after)
+    process.kill()
+    process.wait()
+
+
+def length(arguments: tuple[str, ...], cwd: Path) -> float:
+    """Return how long a run takes, in seconds."""
+    start = time.monotonic()
+    assert program(*arguments, cwd=cwd).returncode == 0
+    return time.monotonic() - start
+
+
+def test_of_sign(today: Path) -> None:
+    sign = ("sign", "build.bin", "--force", "--sequence")
+    whole = length((*sign, "1"), today)
+    envelope = today / "build.bin.suit"
+    states = {envelope.read_bytes()}
+    rng = random.Random(1)  # noqa: S311 - moments, not secrets
+    for number in range(2, 2 + ROUNDS):
+        before = envelope.read_bytes()
+        killed((*sign, str(number)), today, whole * rng.uniform(0.3, 1.1))
+        if envelope.read_bytes() != before:
+            found = program("verify", "build.bin.suit", "--min-sequence", number, cwd=today)
+            assert found.returncode == 0, found
+            states.add(envelope.read_bytes())
+    visible = [path.name for path in today.iterdir() if not path.name.startswith(".")]
+    assert sorted(visible) == ["build.bin", "build.bin.suit", "fwsign.toml", "pki"]
+    assert len(states) <= ROUNDS + 1
+
+
+def test_of_init(tmp_path: Path) -> None:
+    whole = length(("init", "whole", *NAMES), tmp_path)
+    rng = random.Random(2)  # noqa: S311 - moments, not secrets
+    for number in range(ROUNDS):
+        project = tmp_path / f"p{number}"
+        killed(("init", project.name, *NAMES), tmp_path, whole * rng.uniform(0.3, 1.1))
+        if (project / "pki").exists():
+            assert Pki(project / "pki").names() == ("issuing", "release")
+            assert len(Pki(project / "pki").crls("release")) == 2
+        if (project / "fwsign.toml").exists():
+            assert (project / "fwsign.toml").read_text().endswith('signer = "release"\n')
+            assert (project / "pki").exists()
+        again = program("init", project.name, *NAMES, cwd=tmp_path)
+        if (project / "pki").exists() and again.returncode != 0:
+            assert "exists already" in again.stderr  # one of the two, whole
+        else:
+            assert again.returncode == 0

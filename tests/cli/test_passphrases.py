@@ -1,0 +1,205 @@
+"""Passphrases: where they come from, and that they are never waited for."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cli.kit import good, refused, run, tree
+from fwsign.keys.file import encode_private_key, load_private_key
+
+PASS, CA_PASS = b"correct horse", b"battery staple"
+NAMES = ("--org", "Acme", "--vendor", "acme.example", "--product", "x1")
+
+
+@pytest.fixture(scope="session")
+def _locked(tmp_path_factory: pytest.TempPathFactory, made: Path) -> Path:
+    directory = tmp_path_factory.mktemp("locked")
+    shutil.copytree(made, directory, dirs_exist_ok=True)
+    for name, passphrase in (("release", PASS), ("issuing", CA_PASS), ("ca", CA_PASS)):
+        path = directory / f"pki/private/{name}.key"
+        path.write_bytes(encode_private_key(load_private_key(path, lambda: None), passphrase))
+    return directory
+
+
+@pytest.fixture
+def locked(_locked: Path, tmp_path: Path) -> Path:
+    """A project whose keys have passphrases: PASS the signer's, CA_PASS those of the CAs."""
+    shutil.copytree(_locked, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def encrypted(path: Path) -> bool:
+    return b"ENCRYPTED" in path.read_bytes()
+
+
+@pytest.mark.usefixtures("locked")
+class TestSources:
+    def test_env(self) -> None:
+        good("sign", "build.bin", "--pass", "env:P", env={"P": PASS.decode()})
+
+    @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
+    def test_file(self, tmp_path: Path, end: bytes) -> None:
+        (tmp_path / "p").write_bytes(PASS + end)
+        good("sign", "build.bin", "--pass", "file:p")
+
+    def test_fd(self) -> None:
+        reader, writer = os.pipe()
+        os.write(writer, PASS + b"\n")
+        os.close(writer)
+        good("sign", "build.bin", "--pass", f"fd:{reader}")
+        os.close(reader)
+
+    def test_one_descriptor_opens_the_keys_of_both_cas(self) -> None:
+        reader, writer = os.pipe()
+        os.write(writer, CA_PASS)
+        os.close(writer)
+        assert len(good("pki", "crl", "--ca-pass", f"fd:{reader}").splitlines()) == 2
+        os.close(reader)
+
+    def test_each_of_two_passphrases_has_its_option(self, tmp_path: Path) -> None:
+        env = {"N": "new", "C": CA_PASS.decode()}
+        good("pki", "issue", "signer", "a", "--pass", "env:N", "--ca-pass", "env:C", env=env)
+        assert encrypted(tmp_path / "pki/private/a.key")
+        good("sign", "build.bin", "--signer", "a", "--pass", "env:N", env=env)
+        good("pki", "revoke", "a", "--reason", "superseded", "--ca-pass", "env:C", env=env)
+
+    def test_bytes_that_are_no_text(self, tmp_path: Path) -> None:
+        path = tmp_path / "pki/private/release.key"
+        key = load_private_key(path, lambda: PASS)
+        path.write_bytes(encode_private_key(key, b"p\xff"))
+        (tmp_path / "p").write_bytes(b"p\xff")
+        good("sign", "build.bin", "--pass", "file:p")
+        good("sign", "build.bin", "--force", "--pass", "env:P", env={"P": "p\udcff"})
+
+
+class TestNewKeys:
+    def test_init_protects_all_keys(self, tmp_path: Path) -> None:
+        good("init", "d", *NAMES, "--pass", "env:P", env={"P": "x"})
+        keys = sorted((tmp_path / "d/pki/private").iterdir())
+        assert [path.name for path in keys if encrypted(path)] == [
+            "ca.key",
+            "issuing.key",
+            "release.key",
+        ]
+
+    def test_the_root_can_have_its_own(self, tmp_path: Path) -> None:
+        env = {"P": "x", "R": "y"}
+        good("init", "d", *NAMES, "--pass", "env:P", "--root-pass", "env:R", env=env)
+        private = tmp_path / "d/pki/private"
+        load_private_key(private / "ca.key", lambda: b"y")
+        load_private_key(private / "issuing.key", lambda: b"x")
+        good("pki", "crl", "--pki", "d/pki", "--ca-pass", "env:P", "--root-pass", "env:R", env=env)
+
+    def test_the_root_alone_can_have_one(self, tmp_path: Path) -> None:
+        good("init", "d", *NAMES, "--no-passphrase", "--root-pass", "env:R", env={"R": "y"})
+        private = tmp_path / "d/pki/private"
+        assert [encrypted(private / f"{name}.key") for name in ("ca", "release")] == [True, False]
+
+    @pytest.mark.parametrize(
+        ("options", "error", "hint"),
+        [
+            (
+                (),
+                "no passphrase for the new keys, and no terminal to ask",
+                "give it with --pass env:NAME, file:PATH or fd:N, or use --no-passphrase",
+            ),
+            (
+                ("--pass", "env:P", "--no-passphrase"),
+                "--pass and --no-passphrase exclude each other",
+                "fwsign init --help shows how",
+            ),
+            (
+                ("--pass", "env:EMPTY"),
+                "the passphrase of the new keys is empty",
+                "--no-passphrase leaves the key unencrypted",
+            ),
+            (
+                ("--pass", "env:NO_SUCH"),
+                "the environment has no variable NO_SUCH",
+                "fwsign init --help shows how",
+            ),
+            (
+                ("--pass", "secret"),
+                "a passphrase is given as env:NAME, file:PATH or fd:N",
+                "never on the command line itself, where other users can see it",
+            ),
+        ],
+    )
+    def test_nothing_is_made_without_one(
+        self, tmp_path: Path, options: tuple[str, ...], error: str, hint: str
+    ) -> None:
+        env = {"P": "x", "EMPTY": ""}
+        refused(run("init", "d", *NAMES, *options, env=env), 2, error, hint)
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("locked")
+class TestRefusals:
+    def test_none_is_exit_2_and_never_a_wait(self) -> None:
+        refused(
+            run("sign", "build.bin", stdin="correct horse\n"),
+            2,
+            "no passphrase for the key pki/private/release.key, and no terminal to ask",
+            "give it with --pass env:NAME, file:PATH or fd:N",
+        )
+        refused(
+            run("pki", "crl"),
+            2,
+            'no passphrase for the key of CA "ca", and no terminal to ask',
+            "give it with --ca-pass env:NAME, file:PATH or fd:N",
+        )
+
+    def test_a_wrong_one(self, tmp_path: Path) -> None:
+        before = tree(tmp_path)
+        key = "pki/private/release.key"
+        refused(
+            run("sign", "build.bin", "--pass", "env:P", env={"P": "wrong"}),
+            5,
+            f"wrong passphrase for {key}, or the key in it is damaged",
+            "is it the passphrase of this key?",
+        )
+        assert tree(tmp_path) == before
+
+    def test_an_empty_one(self) -> None:
+        refused(
+            run("sign", "build.bin", "--pass", "env:P", env={"P": ""}),
+            5,
+            "pki/private/release.key is encrypted and no passphrase was given",
+            "give it with --pass or --ca-pass: env:NAME, file:PATH or fd:N",
+        )
+
+    @pytest.mark.parametrize(
+        "source", ["x", "pass:x", "env:", "file:", "fd:", "fd:-1", "fd:x", "ENV:P", "fd:9999999999"]
+    )
+    def test_a_source_that_there_is_not(self, source: str) -> None:
+        refused(
+            run("sign", "build.bin", "--pass", source),
+            2,
+            "a passphrase is given as env:NAME, file:PATH or fd:N",
+            "never on the command line itself, where other users can see it",
+        )
+
+    @pytest.mark.parametrize(
+        ("source", "words"),
+        [
+            ("file:absent", "cannot read absent: no such file or directory"),
+            ("file:pki", "cannot read pki: is a directory"),
+            ("file:large", "large is larger than 4096 bytes"),
+            ("fd:9999", "cannot read fd:9999: bad file descriptor"),
+        ],
+    )
+    def test_a_source_that_gives_none(self, tmp_path: Path, source: str, words: str) -> None:
+        (tmp_path / "large").write_bytes(b"x" * 4097)
+        refused(run("sign", "build.bin", "--pass", source), 5, words)
+
+    def test_a_descriptor_that_gives_too_much(self, tmp_path: Path) -> None:
+        (tmp_path / "large").write_bytes(b"x" * 4097)
+        with (tmp_path / "large").open("rb") as file:
+            source = f"fd:{file.fileno()}"
+            refused(
+                run("sign", "build.bin", "--pass", source),
+                5,
+                f"{source} gives more than 4096 bytes",
+            )

@@ -1,0 +1,244 @@
+"""`fwsign sign` with keys of one's own, of other PKIs, and with those that everyone knows."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from cli.kit import EXAMPLE, good, refused, run
+from fwsign.cli import inputs
+from fwsign.keys.file import encode_private_key
+from support import (
+    CODE_SIGNING,
+    NOW,
+    PAYLOAD,
+    certify,
+    key_usage,
+    make_ca,
+    make_crl,
+    make_leaf,
+    name,
+    new_key,
+)
+
+
+def release(envelope: object = "build.bin.suit", *more: object) -> Any:
+    """What `fwsign verify --json` says of an envelope."""
+    return json.loads(good("verify", envelope, "--json", *more))["release"]
+
+
+class TestOwnKey:
+    @pytest.fixture(autouse=True)
+    def _own(self, tmp_path: Path) -> None:
+        root = make_ca()
+        issuing = make_ca("Issuing", root, path_length=0)
+        leaf = make_leaf(issuing)
+        (tmp_path / "build.bin").write_bytes(PAYLOAD)
+        (tmp_path / "own.key").write_bytes(encode_private_key(leaf.key, None))
+        entities = (leaf, issuing, root)
+        chain = b"".join(one.certificate.public_bytes(Encoding.PEM) for one in entities)
+        (tmp_path / "chain.pem").write_bytes(chain)
+        (tmp_path / "root.pem").write_bytes(root.certificate.public_bytes(Encoding.PEM))
+
+    def test_a_key_with_its_chain_signs(self) -> None:
+        own = ("--key", "own.key", "--chain", "chain.pem", "--product", "x1")
+        found = run("sign", "build.bin", *own)
+        assert found.status == 0
+        warning = "no CRLs in the envelope: devices cannot tell whether it is revoked"
+        assert f"fwsign: warning: {warning}\n" in found.err
+        seen = json.loads(good("verify", "build.bin.suit", "--anchor", "root.pem", "--json"))
+        assert seen["unchecked"] == ["revocation", "vendor", "product", "rollback"]
+
+    @pytest.mark.parametrize("more", [("--key", "own.key"), ("--chain", "chain.pem")])
+    def test_key_and_chain_go_together(self, more: tuple[str, ...]) -> None:
+        refused(
+            run("sign", "build.bin", "--product", "x1", *more),
+            2,
+            "--key and --chain go together",
+            "--pki and --signer name a signer of a PKI",
+        )
+
+    @pytest.mark.parametrize("option", ["--pki", "--signer"])
+    def test_a_key_excludes_a_signer_of_a_pki(self, option: str) -> None:
+        own = ("--key", "own.key", "--chain", "chain.pem", "--product", "x1")
+        refused(
+            run("sign", "build.bin", *own, option, "x"),
+            2,
+            f"--key and {option} exclude each other",
+            "fwsign sign --help shows how",
+        )
+
+    def test_the_key_of_another_certificate_is_refused(self, tmp_path: Path) -> None:
+        other = make_leaf(make_ca())
+        (tmp_path / "own.key").write_bytes(encode_private_key(other.key, None))
+        found = run(
+            "sign", "build.bin", "--key", "own.key", "--chain", "chain.pem", "--product", "x"
+        )
+        refused(
+            found,
+            5,
+            'the key is not that of certificate "release"',
+            "give the certificate of this key first in --chain",
+        )
+
+    def test_a_chain_of_one_certificate_is_refused(self) -> None:
+        found = run(
+            "sign", "build.bin", "--key", "own.key", "--chain", "root.pem", "--product", "x"
+        )
+        refused(
+            found,
+            5,
+            "root.pem has one certificate, expected the leaf and at least its issuer",
+        )
+
+    def test_a_key_of_a_kind_that_there_is_not_is_refused(self) -> None:
+        own = ("--key", "awskms:///alias/x", "--chain", "chain.pem", "--product", "x1")
+        refused(
+            run("sign", "build.bin", *own),
+            5,
+            'no key backend for "awskms:", only files (a path or "file:")',
+        )
+
+
+class TestExampleKeys:
+    @pytest.fixture(autouse=True)
+    def _file(self, tmp_path: Path) -> None:
+        (tmp_path / "build.bin").write_bytes(PAYLOAD)
+
+    def test_they_do_not_sign_by_themselves(self, tmp_path: Path) -> None:
+        refused(
+            run("sign", "build.bin", "--pki", EXAMPLE, "--product", "x1"),
+            1,
+            'the path of "release" has a published example key, which anyone can use',
+            "make your own PKI: fwsign init; for tests: --allow-example-keys",
+        )
+        assert [path.name for path in tmp_path.iterdir()] == ["build.bin"]
+
+    def test_typed_they_sign_and_it_shows(self) -> None:
+        allow = "--allow-example-keys"
+        found = run("sign", "build.bin", "--pki", EXAMPLE, "--product", "x1", allow)
+        warning = "signed with a published example key, which anyone can use"
+        assert f"fwsign: warning: {warning}\n" in found.err
+        anchor = ("--anchor", EXAMPLE / "ca.crt")
+        assert run("verify", "build.bin.suit", *anchor).status == 1
+        assert f"  note       {warning}\n" in good("verify", "build.bin.suit", *anchor, allow)
+        assert release("build.bin.suit", *anchor, allow)["notes"] == [warning]
+
+    def test_neither_fwsign_toml_nor_the_environment_can_allow_them(self, tmp_path: Path) -> None:
+        arguments = ("sign", "build.bin", "--pki", EXAMPLE, "--product", "x1")
+        assert run(*arguments, env={"FWSIGN_ALLOW_EXAMPLE_KEYS": "1"}).status == 1
+        (tmp_path / "fwsign.toml").write_text('allow_example_keys = "yes"\n')
+        assert run(*arguments).status == 5
+
+
+class TestEasyRsa:
+    """A root that issues signers itself, with the habits of easy-rsa: nothing is critical."""
+
+    @pytest.fixture(autouse=True)
+    def _easy_rsa(self, tmp_path: Path) -> None:
+        habits = [(x509.BasicConstraints(ca=True, path_length=None), False)]
+        usage = (key_usage("key_cert_sign", "crl_sign"), False)
+        root = certify(new_key(), name("Easy-RSA CA"), None, [*habits, usage], days=(-10, 3650))
+        leaf = make_leaf(
+            root,
+            "build",
+            extensions=[
+                (x509.BasicConstraints(ca=False, path_length=None), False),
+                (x509.ExtendedKeyUsage([CODE_SIGNING]), False),
+                (key_usage("digital_signature"), False),
+            ],
+        )
+        (tmp_path / "build.bin").write_bytes(PAYLOAD)
+        (tmp_path / "own.key").write_bytes(encode_private_key(leaf.key, None))
+        (tmp_path / "root.pem").write_bytes(root.certificate.public_bytes(Encoding.PEM))
+        chain = b"Certificate:\n    Data: ...\n" + leaf.certificate.public_bytes(Encoding.PEM)
+        (tmp_path / "chain.pem").write_bytes(chain + (tmp_path / "root.pem").read_bytes())
+        (tmp_path / "crl.der").write_bytes(make_crl(root, number=None))
+
+    def sign(self) -> str:
+        own = ("--key", "own.key", "--chain", "chain.pem", "--crl", "crl.der")
+        found = run("sign", "build.bin", *own, "--product", "x1", "--vendor", "acme.example")
+        assert found.status == 0, found
+        return found.err
+
+    def test_signing_says_what_devices_need(self) -> None:
+        said = self.sign()
+        assert (
+            "warning: devices need the profile compat: "
+            'basicConstraints of CA "Easy-RSA CA" is not critical\n'
+        ) in said
+        assert (
+            'warning: certificate "build" names no vendor: devices must pin acme.example for key '
+        ) in said
+
+    def test_strict_refuses_and_compat_lists_what_it_forgave(self) -> None:
+        self.sign()
+        anchor = ("verify", "build.bin.suit", "--anchor", "root.pem", "--vendor", "acme.example")
+        refused(
+            run(*anchor),
+            1,
+            'basicConstraints of CA "Easy-RSA CA" is not critical',
+            "PKIs that easy-rsa or openssl made need --profile compat",
+        )
+        found = good(*anchor, "--profile", "compat")
+        assert '  note       extended key usage of "build" is not critical\n' in found
+
+    def test_without_a_vendor_nothing_says_whose_it_is(self) -> None:
+        self.sign()
+        anchor = ("verify", "build.bin.suit", "--anchor", "root.pem", "--profile", "compat")
+        found = run(*anchor)
+        assert (found.status, found.out) == (1, "")
+        assert '"build" may sign for no vendor' in found.err
+
+
+class TestCrls:
+    def test_crls_that_go_stale_within_a_day_are_refused(
+        self, project: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        late = NOW + timedelta(days=89, hours=1)
+        monkeypatch.setattr(inputs, "now", lambda: late)
+        refused(
+            run("sign", "build.bin"),
+            3,
+            'CRL of "Acme Issuing CA" goes stale 2027-02-20 12:00, less than a day from now',
+            "make new ones with: fwsign pki crl; and for signed files: fwsign staple",
+        )
+        assert not (project / "build.bin.suit").exists()
+        good("pki", "crl")
+        good("sign", "build.bin")
+
+    def test_a_crl_of_a_stranger_is_refused(self, project: Path) -> None:
+        (project / "other.crl").write_bytes(make_crl(make_ca("Stranger")))
+        refused(
+            run("sign", "build.bin", "--crl", "other.crl"),
+            5,
+            "a CRL given belongs to no issuer in the signer's path",
+            "leave it out, or give the CRL of an issuer of the signer",
+        )
+        assert not (project / "build.bin.suit").exists()
+
+    def test_a_file_without_a_crl_is_refused(self) -> None:
+        good("init", "p", "--org", "A", "--vendor", "a.example", "--no-passphrase")
+        Path("x.bin").write_bytes(PAYLOAD)
+        found = run("sign", "x.bin", "--pki", "p/pki", "--product", "x", "--crl", "p/pki/ca.crt")
+        refused(found, 5, "p/pki/ca.crt has no CRL, it has CERTIFICATE")
+
+    @pytest.mark.usefixtures("project")
+    def test_a_signer_that_was_revoked_is_refused(self) -> None:
+        good("pki", "revoke", "release", "--reason", "keyCompromise")
+        refused(
+            run("sign", "build.bin"),
+            1,
+            'certificate "release" revoked 2026-11-22 (key compromise)',
+            "do not install this; sign again with a signer that is not revoked",
+        )
+
+    @pytest.mark.usefixtures("project")
+    def test_a_certificate_that_expires_soon_is_told(self) -> None:
+        good("pki", "issue", "signer", "short", "--for", "20d", "--no-passphrase")
+        found = run("sign", "build.bin", "--signer", "short")
+        assert 'fwsign: warning: certificate "short" expires 2026-12-12\n' in found.err

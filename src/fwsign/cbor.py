@@ -22,7 +22,7 @@ MAX_DEPTH: Final = 8
 MAX_ITEMS: Final = 4096
 """Items of one array, or pairs of one map. 256 components need 2,056 sequence items."""
 
-_MAX_ALL_ITEMS: Final = 4 * MAX_ITEMS
+MAX_ALL_ITEMS: Final = 4 * MAX_ITEMS
 """Items and pairs of one input together: 32 MiB of empty maps would be gigabytes of memory."""
 
 TAGS: Final = frozenset({18, 107})
@@ -59,7 +59,7 @@ def decode(data: bytes) -> Value:
     Raises:
         Malformed: `malformed.cbor`, with the offset in bytes.
     """
-    value, end = _item(data, 0, MAX_DEPTH, [_MAX_ALL_ITEMS])
+    value, end = _item(data, 0, MAX_DEPTH, [MAX_ALL_ITEMS])
     if end != len(data):
         raise _malformed(end, "end of input", f"{len(data) - end} bytes more")
     return value
@@ -170,7 +170,7 @@ def _check_count(at: int, count: int, size: int, left: list[int]) -> None:
         raise _malformed(at, f"at most {min(MAX_ITEMS, size)} items", str(count))
     left[0] -= count
     if left[0] < 0:
-        raise _malformed(at, f"at most {_MAX_ALL_ITEMS} items in all", "more")
+        raise _malformed(at, f"at most {MAX_ALL_ITEMS} items in all", "more")
 
 
 def _is_key(key: Value) -> bool:

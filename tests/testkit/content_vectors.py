@@ -1,0 +1,206 @@
+"""Step 7: what was signed, once it is known by whom."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fwsign import cbor, suit
+from fwsign.component import Component, Digest
+from fwsign.payload import digest
+from hostile import (
+    altered_manifest,
+    block_of,
+    close,
+    encoded,
+    with_members,
+)
+from support import (
+    PAYLOAD,
+    PRODUCT,
+    VENDOR,
+    component,
+    make_manifest,
+    sign_with,
+)
+from testkit.bytes_vectors import good, member
+from testkit.vector import Case, Vector, accepted, case, pki, refused
+
+
+def embedded() -> bytes:
+    """Return an envelope with its payload inside."""
+    manifest = make_manifest(component(uri="#build.bin"))
+    return sign_with(pki(), manifest, integrated={"#build.bin": PAYLOAD})
+
+
+def with_text(*, severed: bool = False) -> bytes:
+    """Return an envelope with text, or with a text that was cut off."""
+    parts = (component(),)
+    text = suit.encode_text(suit.Text(VENDOR, PRODUCT, "2.4.1"), parts)
+    head = cbor.byte_string_head(len(text))
+    signed = Digest(-16, digest(-16, head, text))
+    manifest = make_manifest(*parts, version=(2, 4, 1), text_digest=signed)
+    return sign_with(pki(), manifest, text=None if severed else text)
+
+
+def manifest(change: Callable[[dict[Any, Any]], None]) -> Callable[[], Case]:
+    """Sign a manifest that was altered before."""
+    return lambda: signed(altered_manifest(encoded(), change))
+
+
+def parts(*components: Component) -> Callable[[], Case]:
+    """Sign a manifest of components."""
+    return lambda: case(sign_with(pki(), make_manifest(*components)))
+
+
+def signed(content: bytes) -> Case:
+    """Sign any bytes as a manifest."""
+    return case(close(content, block_of(pki(), content)))
+
+
+def append(key: int, *items: Any) -> Callable[[dict[Any, Any]], None]:
+    """Append commands to a sequence of a manifest."""
+
+    def change(members: dict[Any, Any]) -> None:
+        (members[3][4] if key == 4 else members[key]).extend(items)
+
+    return change
+
+
+def named(name: bytes) -> Component:
+    """Return a component of any name."""
+    return component()._replace(identifier=(b"file", name))
+
+
+def payload_renamed() -> Case:
+    """Give the integrated payload another name."""
+    return case(with_members(embedded(), {"#build.bin": None, "#other.bin": PAYLOAD}))
+
+
+VECTORS = (
+    Vector("good-embedded", "the payload inside", accepted(), lambda: case(embedded())),
+    Vector("good-text", "with text for people", accepted(), lambda: case(with_text())),
+    Vector("good-severed", "the text cut off", accepted(), lambda: case(with_text(severed=True))),
+    Vector(
+        "member-16",
+        "SUIT payload-fetch, outside the profile",
+        refused(7, "malformed.profile"),
+        member(good, 16, b""),
+    ),
+    Vector(
+        "member-20",
+        "a severed install sequence",
+        refused(7, "malformed.profile"),
+        member(good, 20, b""),
+    ),
+    Vector(
+        "manifest-junk",
+        "signed bytes that are no manifest",
+        refused(7, "malformed.cbor"),
+        lambda: signed(b"\xff"),
+    ),
+    Vector(
+        "manifest-version",
+        "manifest version 2",
+        refused(7, "malformed.profile"),
+        manifest(lambda m: m.update({1: 2})),
+    ),
+    Vector(
+        "manifest-load",
+        "a load sequence",
+        refused(7, "malformed.profile"),
+        manifest(lambda m: m.update({8: b"\x80"})),
+    ),
+    Vector(
+        "manifest-command",
+        "an unknown command",
+        refused(7, "malformed.profile"),
+        manifest(append(20, 23, 15)),
+    ),
+    Vector(
+        "manifest-expiry-in-shared",
+        "use-before where it would stop booting",
+        refused(7, "malformed.profile"),
+        manifest(append(4, 20, {4: 2**33}, 4, 15)),
+    ),
+    Vector(
+        "manifest-reporting",
+        "another reporting policy",
+        refused(7, "malformed.profile"),
+        manifest(lambda m: m.update({7: [3, 0]})),
+    ),
+    Vector(
+        "trust-update",
+        "a trust update as a release",
+        refused(7, "unsuitable.trust-update"),
+        manifest(lambda m: m[3].update({2: ((b"trust",),)})),
+    ),
+    Vector("name-dotdot", "the name ..", refused(7, "malformed.component"), parts(named(b".."))),
+    Vector(
+        "name-path",
+        "a path in a name",
+        refused(7, "malformed.component"),
+        parts(named(b"../../etc/shadow")),
+    ),
+    Vector(
+        "name-absolute",
+        "an absolute path",
+        refused(7, "malformed.component"),
+        parts(named(b"/etc/shadow")),
+    ),
+    Vector(
+        "name-reserved",
+        "a name that Windows reserves",
+        refused(7, "malformed.component"),
+        parts(named(b"nul.txt")),
+    ),
+    Vector(
+        "name-trailing-dot",
+        "a dot at the end",
+        refused(7, "malformed.component"),
+        parts(named(b"build.")),
+    ),
+    Vector(
+        "name-case",
+        "two names that differ in case only",
+        refused(7, "malformed.component"),
+        parts(component(file="a"), component(file="A", uri="b")),
+    ),
+    Vector(
+        "uri-path", "a path as uri", refused(7, "malformed.component"), parts(component(uri="../x"))
+    ),
+    Vector(
+        "blocks-reserved",
+        "a block list, which is reserved",
+        refused(7, "malformed.component"),
+        parts(component(), component(file="x")._replace(identifier=(b"blocks", b"\0"))),
+    ),
+    Vector(
+        "payload-unreferenced",
+        "an integrated payload nobody names",
+        refused(7, "malformed.unreferenced-payload"),
+        member(good, "#extra", b"x"),
+    ),
+    Vector(
+        "payload-renamed",
+        "the integrated payload renamed",
+        refused(7, "malformed.unreferenced-payload"),
+        payload_renamed,
+    ),
+    Vector(
+        "payload-stripped",
+        "the integrated payload gone",
+        refused(7, "tampered.payload-absent"),
+        member(embedded, "#build.bin", None),
+    ),
+    Vector(
+        "text-altered",
+        "text that was not signed",
+        refused(7, "tampered.text"),
+        member(with_text, 23, b"\xa0"),
+    ),
+    Vector(
+        "text-added",
+        "text where none was signed",
+        refused(7, "tampered.text"),
+        member(good, 23, b"\xa0"),
+    ),
+)

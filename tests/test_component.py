@@ -135,7 +135,7 @@ def test_offsets_beyond_32_bits_are_refused(offset: int) -> None:
 
 @pytest.mark.parametrize("chip", ["", "e", "ESP32", "3sp", "a" * 17, "a b", "ä2"])
 def test_chips_of_another_form_are_refused(chip: str) -> None:
-    with refused("malformed.component", "chip b'", "expected lower-case letters, digits and hyph"):
+    with refused("malformed.component", "chip '", "expected lower-case letters, digits and hyph"):
         flash_identifier(chip, 0)
 
 

@@ -60,13 +60,17 @@ def check_identifier(identifier: Any) -> tuple[bytes, ...]:
         case (b"file", bytes(name)):
             check_name(name.decode(errors="replace"))
         case (b"flash", bytes(chip), bytes(offset)) if len(offset) == 4:
-            if not _CHIP.fullmatch(chip.decode(errors="replace")):
-                raise _bad(f"chip {chip!r}", "lower-case letters, digits and hyphens")
+            _check_chip(chip.decode(errors="replace"))
         case (b"blocks", bytes()):
             raise _bad("a block list", "a file or flash component; block lists come later")
         case _:
             raise _bad(repr(identifier)[:80], "['file', NAME] or ['flash', CHIP, OFFSET]")
     return cast(tuple[bytes, ...], identifier)
+
+
+def _check_chip(chip: str) -> None:
+    if not _CHIP.fullmatch(chip):
+        raise _bad(f"chip {chip!r}", "lower-case letters, digits and hyphens")
 
 
 def check_name(name: str) -> str:

@@ -202,9 +202,10 @@ def _unprotected(
         raise _bad_header(f"unprotected label {min(unknown, key=str)} is not allowed")
     chain: tuple[bytes, ...] = ()
     match header.get(X5CHAIN):
+        case None if X5CHAIN in header:
+            raise _bad_header("x5chain is null")
         case None:
-            if X5CHAIN in header:
-                raise _bad_header("x5chain is null")
+            pass
         case bytes(certificate):
             chain = (certificate,)
         case tuple(several) if len(several) > 1:

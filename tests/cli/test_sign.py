@@ -159,7 +159,8 @@ class TestWords:
             run("sign", "build.bin", "--vendor", "other.example"),
             1,
             '"release" may sign for acme.example, the manifest is for other.example',
-            "issue one for it: fwsign pki issue signer NAME --vendor DOMAIN",
+            "issue one: fwsign pki issue signer NAME --vendor DOMAIN; where no certificate "
+            "names a vendor, --vendor with --profile compat does",
         )
         assert not (project / "build.bin.suit").exists()
 

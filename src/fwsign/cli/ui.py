@@ -29,7 +29,8 @@ HINTS: Final[Mapping[str, str]] = MappingProxyType(
         "untrusted.example-key": "make your own PKI: fwsign init; for tests: --allow-example-keys",
         "untrusted.eku": "issue a signer with: fwsign pki issue signer NAME",
         "untrusted.ca-as-leaf": "CAs issue signers: fwsign pki issue signer NAME",
-        "untrusted.vendor": "issue one for it: fwsign pki issue signer NAME --vendor DOMAIN",
+        "untrusted.vendor": "issue one: fwsign pki issue signer NAME --vendor DOMAIN; where no "
+        "certificate names a vendor, --vendor with --profile compat does",
         "untrusted.revoked": "do not install this; sign again with a signer that is not revoked",
         "untrusted.signers": "more people must sign, or the policy asks for too many",
         "malformed.cbor": "is this a .suit file? fwsign show FILE tells what it is",

@@ -15,9 +15,12 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    pkcs7,
+    pkcs12,
 )
 
 from cli.kit import SAMPLES, good, refused, run
+from fwsign.keys import pbes2
 from support import certify, make_ca, make_crl, make_leaf, name, new_key
 
 
@@ -86,11 +89,92 @@ def test_traditional_keys(tmp_path: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     form = PrivateFormat.TraditionalOpenSSL
     (tmp_path / "plain").write_bytes(key.private_bytes(Encoding.PEM, form, NoEncryption()))
-    assert show("plain")["format"] == "EC PRIVATE KEY"
+    assert (show("plain")["format"], show("plain")["encoding"]) == ("SEC1", "PEM")
     locked = key.private_bytes(Encoding.PEM, form, BestAvailableEncryption(b"secret"))
     (tmp_path / "locked").write_bytes(locked)
     assert b"Proc-Type" in locked
     assert show("locked")["encrypted"] is True
+    assert show("locked")["encryption"] == {
+        "scheme": "OpenSSL traditional",
+        "derivation": "MD5, 1 iteration",
+        "cipher": "AES-256-CBC",
+        "mac": None,
+        "strength": "weak",
+        "too slow to open": None,
+        "warning": "one round of MD5 makes the key from the passphrase: guessing is cheap",
+        "what to do": "fwsign key passwd FILE encrypts it anew with scrypt",
+    }
+
+
+def test_what_is_in_a_container_is_hidden_and_how_strongly_is_told(tmp_path: Path) -> None:
+    leaf = make_leaf(make_ca())
+    builder = PrivateFormat.PKCS12.encryption_builder().kdf_rounds(20_000).build(b"secret")
+    locked = pkcs12.serialize_key_and_certificates(
+        b"mine", leaf.key, leaf.certificate, None, builder
+    )
+    (tmp_path / "lies.crt").write_bytes(locked)
+    found = show("lies.crt")
+    assert (found["kind"], found["encrypted"]) == ("PKCS#12 container", True)
+    assert found["encryption"]["derivation"] == "PBKDF2-HMAC-SHA256, 20000 iterations"
+    assert found["encryption"]["mac"] == "PKCS#12 KDF-SHA256, 2048 iterations"
+    assert found["encryption"]["warning"] == (
+        "20000 iterations of PBKDF2-HMAC-SHA256: at least 600000 are advised; "
+        "2048 iterations of PKCS#12 KDF-SHA256: at least 1200000 are advised"
+    )
+    assert "fwsign key convert" in found["encryption"]["what to do"]
+    clear = pkcs12.serialize_key_and_certificates(
+        b"mine", leaf.key, leaf.certificate, None, NoEncryption()
+    )
+    (tmp_path / "clear").write_bytes(clear)
+    key, certificate = json.loads(good("show", "clear", "--json"))["content"]
+    assert (key["kind"], key["encrypted"]) == ("private key", False)
+    assert (certificate["in"], certificate["friendly name"]) == ("PKCS#12", "mine")
+
+
+@pytest.mark.parametrize("form", [Encoding.PEM, Encoding.DER])
+def test_bundles(tmp_path: Path, form: Encoding) -> None:
+    root = make_ca()
+    bundle = pkcs7.serialize_certificates([root.certificate], form)
+    (tmp_path / "x.txt").write_bytes(bundle)
+    assert (show("x.txt")["kind"], show("x.txt")["in"]) == ("certificate", "PKCS#7")
+
+
+def test_keys_of_openssh(tmp_path: Path) -> None:
+    key = new_key("ed25519")
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    (tmp_path / "id").write_bytes(private)
+    (tmp_path / "id.pub").write_bytes(public + b" me@example\n")
+    assert (show("id")["kind"], show("id.pub")["kind"]) == ("private key", "public key")
+    assert show("id")["key sha256"] == show("id.pub")["key sha256"]
+
+
+def test_a_key_that_takes_too_long_to_open(tmp_path: Path) -> None:
+    data = bytearray(pbes2.encrypt(b"x", b"secret"))
+    at = data.index(b"\x02\x02\x40\x00\x02\x01\x08\x02\x01\x05")
+    data[at + 2] = 0x7F
+    data[at + 6] = data[at + 9] = 0x7F
+    (tmp_path / "x").write_bytes(data)
+    page = good("show", "x")
+    assert "too slow to open: scrypt N=32512 r=127 p=127" in page
+    refused(
+        run("key", "show", "x", "--pass", "env:P", env={"P": "secret"}),
+        5,
+        "x demands too much work to open: scrypt N=32512 r=127 p=127",
+    )
+
+
+def test_a_damaged_key_is_told(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n")
+    refused(run("show", "x"), 1, "not a public key")
+    (tmp_path / "x").write_text("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
+    words = 'x is not a private key that can be read: it is PEM "PRIVATE KEY", damaged'
+    assert show("x")["detail"].startswith(words)
+
+
+def test_text_with_half_a_block_far_into_it_is_text(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"text\n" * 1000 + b"-----BEGIN A-----\n")
+    assert show("x")["kind"] == "unknown"
 
 
 def test_a_key_of_a_kind_that_fwsign_does_not_use(tmp_path: Path) -> None:

@@ -9,15 +9,12 @@ from typing import Any, TypeAlias
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import (
-    load_der_private_key,
-    load_der_public_key,
-    load_pem_private_key,
-)
 
 from fwsign.certificate import key_digest
-from fwsign.cose import key_name
+from fwsign.cose import ALGORITHMS, algorithm_for, key_name
 from fwsign.errors import Malformed
+from fwsign.keys.encryption import Encryption
+from fwsign.keys.formats import Found
 
 _PARSE_ERRORS = (
     ValueError,
@@ -112,29 +109,64 @@ def crl_card(data: bytes) -> dict[str, Any]:
     }
 
 
-@_reading("public key")
-def public_key_card(data: bytes) -> dict[str, Any]:
-    """Describe a public key, a SubjectPublicKeyInfo in DER."""
-    return {"kind": "public key", **_key(load_der_public_key(data))}
+def card(found: Found) -> dict[str, Any]:
+    """Describe what a file has in it, without its secret.
 
-
-@_reading("private key")
-def private_key_card(data: bytes, label: str) -> dict[str, Any]:
-    """Describe a private key without asking for a passphrase, and without its secret.
-
-    Args:
-        data: the file's content.
-        label: of the PEM block, or "DER".
+    Raises:
+        Malformed: `malformed.certificate`: a certificate, request, CRL or key that is damaged.
     """
-    card: dict[str, Any] = {"kind": "private key", "format": label}
-    if label == "ENCRYPTED PRIVATE KEY" or b"Proc-Type: 4,ENCRYPTED" in data:
-        return card | {"encrypted": True}
-    load: Any = load_der_private_key if label == "DER" else load_pem_private_key
-    try:
-        key = load(data, None)
-    except TypeError:  # what cryptography raises for an encrypted key in DER
-        return card | {"encrypted": True}
-    return card | {"encrypted": False, **_key(key.public_key())}
+    readers = {
+        "certificate": certificate_card,
+        "certificate signing request": request_card,
+        "CRL": crl_card,
+    }
+    if found.kind in readers:
+        told = readers[found.kind](found.content)
+        inside = found.format if found.format in ("PKCS#12", "PKCS#7") else None
+        return told | ({"in": inside, "friendly name": found.detail} if inside else {})
+    if found.kind in ("private key", "public key", "PKCS#12 container"):
+        return key_card(found)
+    return {"kind": found.kind, "PEM label": found.format, "size": len(found.content)}
+
+
+@_reading("key")
+def key_card(found: Found) -> dict[str, Any]:
+    """Describe a key, locked or not."""
+    told: dict[str, Any] = {"kind": found.kind, "format": found.format, "encoding": found.encoding}
+    if found.kind == "public key" and found.public_key is None:
+        raise Malformed("malformed.certificate", "not a public key")
+    if found.kind != "public key":
+        told |= {"encrypted": found.encryption is not None}
+        told |= {"encryption": encryption_card(found.encryption)} if found.encryption else {}
+    told |= _key(found.public_key) if found.public_key is not None else {}
+    return told | ({"detail": found.detail} if found.detail else {})
+
+
+def encryption_card(found: Encryption) -> dict[str, Any]:
+    """Describe how a key is locked, and what to do where that is not good."""
+    told: dict[str, Any] = {
+        "scheme": found.scheme,
+        "derivation": found.kdf,
+        "cipher": found.cipher,
+        "mac": found.mac,
+        "strength": found.verdict,
+        "too slow to open": found.excessive,
+    }
+    if found.verdict != "good":
+        why = "; ".join(found.reasons)
+        fix = "fwsign key passwd FILE encrypts it anew with scrypt"
+        if found.scheme in ("PKCS#12", "OpenSSH"):
+            fix = "fwsign key convert IN OUT writes it anew"
+        told |= {"warning": why or "how it is encrypted is not known", "what to do": fix}
+    return told
+
+
+def uses(public_key: Any) -> str:
+    """Say what a key is good for here."""
+    label = algorithm_for(public_key)
+    if label is None:
+        return "not for fwsign, which takes P-256, P-384, Ed25519, RSA-3072 and up, ML-DSA-65, -87"
+    return f"fwsign sign, as {ALGORITHMS[label].name}"
 
 
 def _key(key: Any) -> dict[str, str]:

@@ -20,7 +20,6 @@ PEM_LIMIT: Final = 4 * 1024 * 1024
 PASSPHRASE_LIMIT: Final = 4096
 _SPAN = re.compile(r"([0-9]{1,5})([hdwy])")
 _UNITS: Final = {"h": timedelta(hours=1), "d": timedelta(1), "w": timedelta(7), "y": timedelta(365)}
-_MARK = re.compile(rb"-----(BEGIN|END) ([A-Z0-9 ]{1,64})-----")
 
 
 def parse_time(text: str, now: datetime) -> datetime:
@@ -68,13 +67,15 @@ def passphrase_source(
     return get
 
 
-def new_passphrase(source: str | None, *, none: bool, what: str) -> bytes | None:
+def new_passphrase(
+    source: str | None, *, none: bool, what: str, option: str = "--pass"
+) -> bytes | None:
     """Return the passphrase for a new key; None for a key without one."""
     if source and none:
-        ui.usage("--pass and --no-passphrase exclude each other")
+        ui.usage(f"{option} and --no-passphrase exclude each other")
     if none:
         return None
-    passphrase = _from(source) if source else _prompt(what, "--pass", confirm=True)
+    passphrase = _from(source) if source else _prompt(what, option, confirm=True)
     if not passphrase:
         ui.usage(f"the passphrase of {what} is empty", "--no-passphrase leaves the key unencrypted")
     return passphrase
@@ -115,11 +116,17 @@ def _prompt(what: str, option: str, *, confirm: bool) -> bytes:
         ui.usage(
             f"no passphrase for {what}, and no terminal to ask",
             f"give it with {option} env:NAME, file:PATH or fd:N"
-            + (", or use --no-passphrase" if option == "--pass" and confirm else ""),
+            + (", or use --no-passphrase" if confirm else ""),
         )
+    from fwsign.cli import strength  # noqa: PLC0415 - where somebody sits at a terminal
+
+    if confirm:
+        strength.advise()
     text: str = typer.prompt(
         f"Passphrase of {what}", hide_input=True, confirmation_prompt=confirm, err=True
     )
+    if confirm:
+        strength.judge(text)
     return text.encode(errors="surrogateescape")
 
 
@@ -127,39 +134,10 @@ def _prompt(what: str, option: str, *, confirm: bool) -> bytes:
 
 
 def pem_blocks(path: Path, data: bytes) -> list[tuple[str, bytes]]:
-    """Return the labels and contents of a PEM file; text around them is skipped (RFC 7468 s.2).
+    """Return the labels and contents of a PEM file; see `fwsign.keys.pem.blocks`."""
+    from fwsign.keys import pem  # noqa: PLC0415 - not every command reads PEM
 
-    Raises:
-        Failed: `io.format` for a block without its end, or that is not base64.
-    """
-    from base64 import b64decode  # noqa: PLC0415 - not every command reads PEM
-
-    blocks: list[tuple[str, bytes]] = []
-    begin: re.Match[bytes] | None = None
-    for mark in _MARK.finditer(data):
-        if mark[1] == b"BEGIN":
-            if begin is not None:
-                break
-            begin = mark
-            continue
-        if begin is None or begin[2] != mark[2]:
-            raise _damaged(path, f"END {mark[2].decode()} without its BEGIN")
-        body = data[begin.end() : mark.start()]
-        if b":" in body:  # RFC 1421 headers, as traditional encrypted keys have them
-            body = body.replace(b"\r\n", b"\n").partition(b"\n\n")[2]
-        try:
-            content = b64decode(b"".join(body.split()), validate=True)
-        except ValueError:
-            raise _damaged(path, f"{mark[2].decode()} that is not base64") from None
-        blocks.append((mark[2].decode(), content))
-        begin = None
-    if begin is not None:
-        raise _damaged(path, f"BEGIN {begin[2].decode()} without its END")
-    return blocks
-
-
-def _damaged(path: Path, what: str) -> Failed:
-    return Failed("io.format", f"{path} is damaged PEM: {what}", expected="whole PEM", found=what)
+    return [(block.label, block.content) for block in pem.blocks(data, path)]
 
 
 def read_pem(path: Path) -> bytes:

@@ -2,7 +2,7 @@
 """`fwsign show`: what a file is, by its content."""
 
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -11,11 +11,9 @@ import typer
 from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.options import JSON
-from fwsign.errors import Failed, FwsignError, Malformed
+from fwsign.errors import Failed, FwsignError
 
 _ENVELOPE_HEAD: Final = b"\xd8\x6b"  # tag 107
-_PRIVATE: Final = ("PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY")
-
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -32,8 +30,8 @@ def show(
         typer.Argument(
             readable=False,
             metavar="FILE",
-            help="An envelope, a certificate, certificate request, key or CRL in PEM or DER, a "
-            "firmware image (ESP, UF2, MCUboot), or anything else.",
+            help="An envelope; a certificate, request, key or CRL in PEM or DER, PKCS#12, PKCS#7 "
+            "or OpenSSH's forms; a firmware image (ESP, UF2, MCUboot); or anything else.",
         ),
     ],
     *,
@@ -41,7 +39,8 @@ def show(
 ) -> None:
     """Show what a file is, by its content.
 
-    Nothing is verified here, and no passphrase is asked for.
+    Nothing is verified here, and no passphrase is asked for: of an encrypted key it says how it is
+    encrypted, and whether that is strong.
     """
     from fwsign.atomic import io_error  # noqa: PLC0415
 
@@ -53,7 +52,11 @@ def show(
             head = opened.read(4096)
     except OSError as error:
         raise io_error(error, file) from error
-    found = _cards(file, head)
+    print_cards(file, _cards(file, head), as_json=as_json)
+
+
+def print_cards(file: Path, found: list[dict[str, Any]], *, as_json: bool) -> None:
+    """Print what a file has in it, as one JSON object or as indented trees."""
     if as_json:
         ui.print_json({"file": str(file), "content": found})
         return
@@ -65,11 +68,28 @@ def show(
 def _cards(file: Path, head: bytes) -> list[dict[str, Any]]:
     if head.startswith(_ENVELOPE_HEAD):
         return [_envelope(file)]
-    if b"-----BEGIN " in head and b"\0" not in head:  # images may carry PEM too
-        data = inputs.read_pem(file)
-        if blocks := inputs.pem_blocks(file, data):
-            return [_pem_card(label, content, data) for label, content in blocks]
-    return [(_der_card(file) if head[:1] == b"\x30" else None) or _image(file)]
+    # Images may carry PEM too, but text has no NUL and DER begins as it does.
+    text = b"\0" not in head
+    if head[:1] == b"\x30" or text:
+        pem = text and b"-----BEGIN " in head
+        if pem or file.stat().st_size <= inputs.PEM_LIMIT:
+            found = _keys_and_certificates(file, damage_matters=pem)
+            if found:
+                return found
+    return [_image(file)]
+
+
+def _keys_and_certificates(file: Path, *, damage_matters: bool) -> list[dict[str, Any]]:
+    from fwsign.cli import cards  # noqa: PLC0415
+    from fwsign.keys.formats import read_any  # noqa: PLC0415
+
+    data = inputs.read_pem(file)
+    try:
+        return [cards.card(one) for one in read_any(data, name=file)]
+    except FwsignError:
+        if damage_matters:
+            raise
+        return []
 
 
 def _envelope(file: Path) -> dict[str, Any]:
@@ -129,44 +149,6 @@ def _block(data: bytes) -> dict[str, Any]:
         }
     except FwsignError as error:
         return {"not decodable": str(error)}
-
-
-def _pem_card(label: str, content: bytes, whole: bytes) -> dict[str, Any]:
-    from fwsign.cli import cards  # noqa: PLC0415
-
-    readers: dict[str, Callable[[bytes], dict[str, Any]]] = {
-        "CERTIFICATE": cards.certificate_card,
-        "CERTIFICATE REQUEST": cards.request_card,
-        "NEW CERTIFICATE REQUEST": cards.request_card,
-        "X509 CRL": cards.crl_card,
-        "PUBLIC KEY": cards.public_key_card,
-    }
-    if label in _PRIVATE:
-        return cards.private_key_card(whole, label)
-    if label in readers:
-        return readers[label](content)
-    return {"kind": "unknown", "PEM label": label, "size": len(content)}
-
-
-def _der_card(file: Path) -> dict[str, Any] | None:
-    from fwsign.cli import cards  # noqa: PLC0415
-
-    if file.stat().st_size > inputs.PEM_LIMIT:
-        return None
-    data = inputs.read_pem(file)
-    readers: tuple[Callable[..., dict[str, Any]], ...] = (
-        cards.certificate_card,
-        cards.crl_card,
-        cards.request_card,
-        cards.public_key_card,
-        lambda content: cards.private_key_card(content, "DER"),
-    )
-    for reader in readers:
-        try:
-            return reader(data)
-        except Malformed:
-            continue
-    return None
 
 
 def _image(file: Path) -> dict[str, Any]:

@@ -26,7 +26,7 @@ PrivateKey: TypeAlias = (
 Passphrase: TypeAlias = Callable[[], bytes | None]
 """Asks for a passphrase, and is called only when one is needed; None: there is none to give."""
 
-ALGORITHMS = ("p256", "p384", "ed25519", "rsa3072", "ml-dsa-65", "ml-dsa-87")
+ALGORITHMS = ("p256", "p384", "ed25519", "rsa3072", "rsa4096", "ml-dsa-65", "ml-dsa-87")
 """What `fwsign.keys.file.new_private_key` can make."""
 
 # One letter before the colon is a drive of Windows, not a scheme.

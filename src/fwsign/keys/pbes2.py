@@ -4,6 +4,8 @@
 import os
 from typing import Final
 
+from fwsign.keys.asn1 import integer, octets, sequence, sequence_parts
+
 SCRYPT_N: Final = 1 << 14  # from 2^15 on the openssl command refuses for lack of memory
 SCRYPT_R: Final = 8  # with N, this is 16 MiB
 SCRYPT_P: Final = 5  # and with both, the least that OWASP's password storage page advises
@@ -14,6 +16,7 @@ _BLOCK_SIZE = 16
 _PBES2 = bytes.fromhex("06092a864886f70d01050d")  # 1.2.840.113549.1.5.13, RFC 8018 A.4
 _SCRYPT = bytes.fromhex("06092b06010401da47040b")  # 1.3.6.1.4.1.11591.4.11, RFC 7914 s.7
 _AES256_CBC = bytes.fromhex("060960864801650304012a")  # 2.16.840.1.101.3.4.1.42, RFC 8018 B.2.5
+_KEY_SIZES: Final = {"AES-128-CBC": 16, "AES-192-CBC": 24, "AES-256-CBC": 32}
 
 
 def encrypt(private_key_info: bytes, passphrase: bytes) -> bytes:
@@ -40,28 +43,57 @@ def encrypt(private_key_info: bytes, passphrase: bytes) -> bytes:
     sealed = encryptor.update(padder.update(private_key_info) + padder.finalize())
     sealed += encryptor.finalize()
 
-    numbers = b"".join(map(_integer, (SCRYPT_N, SCRYPT_R, SCRYPT_P, _KEY_SIZE)))
-    derivation = _sequence(_SCRYPT, _sequence(_octets(salt), numbers))
-    encryption = _sequence(_AES256_CBC, _octets(iv))
-    return _sequence(_sequence(_PBES2, _sequence(derivation, encryption)), _octets(sealed))
+    numbers = b"".join(map(integer, (SCRYPT_N, SCRYPT_R, SCRYPT_P, _KEY_SIZE)))
+    derivation = sequence(_SCRYPT, sequence(octets(salt), numbers))
+    encryption = sequence(_AES256_CBC, octets(iv))
+    return sequence(sequence(_PBES2, sequence(derivation, encryption)), octets(sealed))
 
 
-def _tlv(tag: int, content: bytes) -> bytes:
-    size = len(content)
-    if size < 0x80:
-        return bytes((tag, size)) + content
-    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
-    return bytes((tag, 0x80 | len(length))) + length + content
+def decrypt(data: bytes, passphrase: bytes) -> bytes:
+    """Return the PrivateKeyInfo in a DER EncryptedPrivateKeyInfo of PBES2 with AES.
+
+    For keys that cryptography decrypts but cannot read, such as ML-DSA with its expanded key.
+
+    Raises:
+        ValueError: wrong passphrase, damage, or another kind of encryption.
+
+    Source: RFC 8018 s.6.2.2.
+    """
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes  # noqa: PLC0415
+    from cryptography.hazmat.primitives.padding import PKCS7  # noqa: PLC0415
+
+    from fwsign.keys.encryption import CIPHERS  # noqa: PLC0415
+
+    scheme, sealed = sequence_parts(data)
+    derivation, cipher = scheme.parts()[1].parts()
+    name, iv = cipher.parts()
+    size = _KEY_SIZES.get(CIPHERS.get(name.oid(), ""))
+    if size is None:
+        raise ValueError("another cipher than AES in CBC mode")
+    key = _derive(derivation.whole, passphrase, size)
+    decryptor = Cipher(algorithms.AES(key), modes.CBC(iv.content)).decryptor()
+    unpadder = PKCS7(8 * _BLOCK_SIZE).unpadder()
+    padded = decryptor.update(sealed.content) + decryptor.finalize()
+    return unpadder.update(padded) + unpadder.finalize()
 
 
-def _integer(value: int) -> bytes:
-    # X.690 s.8.3: one bit more than the value has, for the sign.
-    return _tlv(0x02, value.to_bytes(value.bit_length() // 8 + 1, "big"))
+def _derive(derivation: bytes, passphrase: bytes, size: int) -> bytes:
+    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415
+    from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC  # noqa: PLC0415
+    from cryptography.hazmat.primitives.kdf.scrypt import Scrypt  # noqa: PLC0415
 
+    from fwsign.keys.encryption import PBKDF2, PRFS, SCRYPT  # noqa: PLC0415
 
-def _octets(content: bytes) -> bytes:
-    return _tlv(0x04, content)
-
-
-def _sequence(*parts: bytes) -> bytes:
-    return _tlv(0x30, b"".join(parts))
+    kind, parameters = sequence_parts(derivation)
+    salt, *more = parameters.parts()
+    if kind.oid() == SCRYPT:
+        n, r, p = (one.number() for one in more[:3])
+        return Scrypt(salt=salt.content, length=size, n=n, r=r, p=p).derive(passphrase)
+    if kind.oid() != PBKDF2:
+        raise ValueError("another derivation than scrypt and PBKDF2")
+    prf = next((PRFS.get(one.parts()[0].oid(), "") for one in more[1:] if one.tag == 0x30), "SHA1")
+    digest = getattr(hashes, prf, None)
+    if digest is None:
+        raise ValueError("a pseudo-random function that is not known")
+    kdf = PBKDF2HMAC(digest(), size, salt.content, more[0].number())
+    return kdf.derive(passphrase)

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files that `fwsign key` reads and writes."""
+
+import stat
+from pathlib import Path
+from typing import Any
+
+from fwsign.atomic import io_error
+from fwsign.cli import inputs
+from fwsign.errors import Failed, Malformed
+
+_FORCE_HINT = "--force replaces a key, a certificate or an empty file"
+
+
+def output_path(path: Path, *, force: bool) -> Path:
+    """Return where to write, if that may be: a link leads to what it names."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return path
+    except OSError as error:
+        raise io_error(error, path, "write") from error
+    if stat.S_ISDIR(mode):
+        raise Failed("io.directory", f"cannot write {path}: is a directory")
+    if not force:
+        raise _exists(path, "", _FORCE_HINT)
+    if not stat.S_ISREG(mode) or not _is_ours(path):
+        raise _exists(path, " and is not a key", "choose another name, or remove it yourself")
+    return path.resolve()
+
+
+def _exists(path: Path, what: str, hint: str) -> Failed:
+    error = Failed("io.exists", f"{path} exists already{what}")
+    error.hint = hint
+    return error
+
+
+def _is_ours(path: Path) -> bool:
+    """Tell whether --force may replace a file."""
+    from fwsign.keys.formats import read_any  # noqa: PLC0415
+
+    data = inputs.read_pem(path)
+    try:
+        return not data or any(one.kind != "unknown" for one in read_any(data, name=path))
+    except Failed:
+        return False
+
+
+def read(data: bytes, passphrase: Any, name: Path) -> list[Any]:
+    """Return what a file has in it, but for the EC parameters that openssl puts before a key."""
+    from fwsign.keys.formats import read_any  # noqa: PLC0415
+
+    found = read_any(data, passphrase, name=name)
+    return [one for one in found if one.kind != "EC parameters"]
+
+
+def private_key(data: bytes, passphrase: Any, name: Path) -> tuple[Any, list[bytes]]:
+    """Return the one private key of a file, and the certificates beside it."""
+    from fwsign.keys import unlock  # noqa: PLC0415
+
+    found = read(data, passphrase, name)
+    keys = [one.key for one in found if one.key is not None]
+    if not keys:
+        raise unlock.no_key(data, name)
+    if len(keys) > 1:
+        raise Failed(
+            "key.format",
+            f"{name} has {len(keys)} private keys, expected one",
+            expected="one private key",
+            found=len(keys),
+        )
+    return keys[0], [one.content for one in found if one.kind == "certificate"]
+
+
+def public_key(data: bytes, passphrase: Any, name: Path) -> Any:
+    """Return the public key of a file; a passphrase is asked for where there is no other way."""
+    from cryptography import x509  # noqa: PLC0415
+
+    from fwsign.keys import unlock  # noqa: PLC0415
+
+    loaders: dict[str, Any] = {
+        "certificate": x509.load_der_x509_certificate,
+        "certificate signing request": x509.load_der_x509_csr,
+    }
+    for one in read(data, None, name):
+        found = one.public_key
+        if one.kind in loaders:
+            found = unlock.public_key_of(unlock.quietly(loaders[one.kind], one.content))
+        if found is not None:
+            return found
+    return private_key(data, passphrase, name)[0].public_key()
+
+
+def certificates_from(contents: list[bytes]) -> list[Any]:
+    """Load certificates in DER, of whatever kind and quality."""
+    from cryptography import x509  # noqa: PLC0415
+
+    from fwsign.keys import unlock  # noqa: PLC0415
+
+    found = [unlock.quietly(x509.load_der_x509_certificate, content) for content in contents]
+    for one in found:
+        if one is None or unlock.public_key_of(one) is None:
+            raise Malformed("malformed.certificate", "not a certificate that can be read")
+    return found

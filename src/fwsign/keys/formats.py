@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every form in which keys and certificates come, told apart by content, never by a file's name.
+
+PEM, DER and the one-line or boxed text of OpenSSH; PKCS#8, SEC1, PKCS#1, PKCS#12, OpenSSH; public
+keys, certificates, requests, CRLs and PKCS#7 bundles of them.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+from fwsign.errors import Failed
+from fwsign.keys import Passphrase, asn1, pem, unlock
+from fwsign.keys.asn1 import Element, sequence_parts
+from fwsign.keys.encryption import Encryption
+
+_SIGNED_DATA: Final = bytes.fromhex("2a864886f70d010702")  # 1.2.840.113549.1.7.2
+_PRIVATE: Final = "private key"
+_SSH_TYPES: Final = (b"ssh-ed25519 ", b"ssh-rsa ", b"ssh-dss ", b"ecdsa-sha2-", b"sk-")
+_SSH2_BEGIN: Final = b"---- BEGIN SSH2 PUBLIC KEY ----"  # RFC 4716
+_SSH2_END: Final = b"---- END SSH2 PUBLIC KEY ----"
+
+# Kind and format by PEM label; what is not here is "unknown".
+_LABELS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        "PRIVATE KEY": (_PRIVATE, "PKCS#8"),
+        "ENCRYPTED PRIVATE KEY": (_PRIVATE, "PKCS#8"),
+        "EC PRIVATE KEY": (_PRIVATE, "SEC1"),
+        "RSA PRIVATE KEY": (_PRIVATE, "PKCS#1"),
+        "DSA PRIVATE KEY": (_PRIVATE, "OpenSSL traditional"),
+        "OPENSSH PRIVATE KEY": (_PRIVATE, "OpenSSH"),
+        "PUBLIC KEY": ("public key", "SubjectPublicKeyInfo"),
+        "RSA PUBLIC KEY": ("public key", "PKCS#1"),
+        "CERTIFICATE": ("certificate", "X.509"),
+        "X509 CERTIFICATE": ("certificate", "X.509"),
+        "TRUSTED CERTIFICATE": ("unknown", "OpenSSL's trusted certificate"),
+        "CERTIFICATE REQUEST": ("certificate signing request", "PKCS#10"),
+        "NEW CERTIFICATE REQUEST": ("certificate signing request", "PKCS#10"),
+        "X509 CRL": ("CRL", "X.509"),
+        "PKCS7": ("PKCS#7 bundle", "PKCS#7"),
+        "CMS": ("PKCS#7 bundle", "PKCS#7"),
+        "PKCS12": ("PKCS#12 container", "PKCS#12"),
+        "EC PARAMETERS": ("EC parameters", "SEC1"),
+    }
+)
+
+
+class Found(NamedTuple):
+    """One thing in a file."""
+
+    kind: str
+    """"private key", "public key", "certificate", "certificate signing request", "CRL", "PKCS#12
+    container" (locked), "EC parameters" or "unknown"."""
+    format: str
+    """As in "PKCS#8", "SEC1", "PKCS#12"; of what is unknown, the PEM label."""
+    encoding: str
+    """"PEM", "DER" or "text"."""
+    content: bytes
+    """The DER of what is public: certificate, request, CRL, SubjectPublicKeyInfo."""
+    key: Any = None
+    """cryptography's private key; None where it is locked or another kind."""
+    public_key: Any = None
+    """cryptography's public key of a key, if it can be had without the passphrase."""
+    encryption: Encryption | None = None
+    """How a private key is locked; None for one in clear."""
+    detail: str | None = None
+    """What else is to be said."""
+
+
+def read_any(
+    data: bytes, passphrase: Passphrase | None = None, *, name: object = "the file"
+) -> tuple[Found, ...]:
+    """Tell what a file has in it, by its content.
+
+    Args:
+        data: the whole file, a few MiB at most.
+        passphrase: called where something is encrypted; without it such keys stay locked.
+        name: what to call the file in errors.
+
+    Returns:
+        All things in it, in order; nothing where none of the forms is known. Certificates,
+        requests and CRLs are told apart, not judged.
+
+    Raises:
+        Failed: `key.passphrase`, `key.passphrase-missing`; `key.format`: a damaged private key;
+            `key.unsupported`; `io.format`: damaged PEM.
+    """
+    if data[:1] == b"\x30":
+        try:
+            tags = sequence_parts(data)
+        except ValueError:  # PKCS#12 in BER has indefinite lengths
+            tags = []
+        if tags or data[:2] == b"\x30\x80":
+            return tuple(_from_der(data, tags, passphrase, name))
+    if b"-----BEGIN " in data:
+        return tuple(
+            one for block in pem.blocks(data, name) for one in _from_pem(block, passphrase, name)
+        )
+    return tuple(_from_text(data))
+
+
+def read_private_key(data: bytes, passphrase: Passphrase, name: object) -> Any:
+    """Return the first private key in a file, whatever its form and algorithm.
+
+    Args:
+        data: as for `read_any`.
+        passphrase: called when the key is encrypted.
+        name: what to call the file in errors.
+
+    Raises:
+        Failed: as `read_any`; `key.format` where there is no private key.
+    """
+    found = read_any(data, passphrase, name=name)
+    keys = (one.key for one in found if one.key is not None)
+    key = next(keys, None)
+    if key is None:
+        raise unlock.no_key(data, name)
+    return key
+
+
+def _from_pem(block: pem.Block, passphrase: Passphrase | None, name: object) -> Iterator[Found]:
+    kind, form = _LABELS.get(block.label, ("unknown", block.label))
+    if kind == _PRIVATE:
+        yield _private(form, "PEM", block.text, passphrase, name)
+    elif kind == "PKCS#7 bundle":
+        yield from _bundle(block.content, "PEM")
+    elif kind == "PKCS#12 container":
+        yield from _container(block.content, "PEM", passphrase, name)
+    elif kind == "public key":
+        yield _public(block.content, form, "PEM")
+    else:
+        yield Found(kind, form, "PEM", block.content)
+
+
+def _from_der(
+    data: bytes, parts: list[Element], passphrase: Passphrase | None, name: object
+) -> Iterator[Found]:
+    """Look at the types of the outermost parts, which differ for all forms."""
+    match [part.tag for part in parts]:
+        case []:  # BER
+            yield from _container(data, "DER", passphrase, name)
+        case [asn1.SEQUENCE, asn1.OCTETS]:
+            yield _private("PKCS#8", "DER", data, passphrase, name)
+        case [asn1.INTEGER, asn1.SEQUENCE, asn1.OCTETS, *_]:
+            yield _private("PKCS#8", "DER", data, passphrase, name)
+        case [asn1.INTEGER, asn1.OCTETS, *_]:
+            yield _private("SEC1", "DER", data, passphrase, name)
+        case [asn1.INTEGER, asn1.SEQUENCE] | [asn1.INTEGER, asn1.SEQUENCE, asn1.SEQUENCE]:
+            yield from _container(data, "DER", passphrase, name)
+        case [asn1.INTEGER, asn1.INTEGER]:
+            yield from _if_public(data, "PKCS#1")
+        case [asn1.INTEGER, asn1.INTEGER, *more] if len(more) in {4, 7}:
+            form = "PKCS#1" if len(more) == 7 else "OpenSSL traditional"
+            yield _private(form, "DER", data, passphrase, name)
+        case [asn1.SEQUENCE, asn1.BIT_STRING]:
+            yield from _if_public(data, "SubjectPublicKeyInfo")
+        case [asn1.OID, asn1.TAG_0]:
+            if parts[0].content == _SIGNED_DATA:
+                yield from _bundle(data, "DER")
+        case [asn1.SEQUENCE, asn1.SEQUENCE, asn1.BIT_STRING]:
+            yield from _signed(data, "DER")
+
+
+def _from_text(data: bytes) -> Iterator[Found]:
+    """Read the public keys of OpenSSH: a line each, or in the box of RFC 4716."""
+    if data.lstrip().startswith(_SSH2_BEGIN) and _SSH2_END in data:
+        lines = data.partition(_SSH2_BEGIN)[2].partition(_SSH2_END)[0].replace(b"\\\n", b"")
+        body = b"".join(line for line in lines.splitlines() if b":" not in line)
+        yield from _ssh_line(b"".join(body.split()), "RFC 4716")
+        return
+    if b"\0" in data[:4096]:
+        return
+    for line in data.splitlines():
+        if line.startswith(_SSH_TYPES):
+            yield from _ssh_line(line.split(None, 2)[1] if b" " in line.strip() else b"", "OpenSSH")
+
+
+def _ssh_line(base64: bytes, form: str) -> Iterator[Found]:
+    key = unlock.ssh_public_key(base64)
+    if key is not None:
+        yield Found("public key", form, "text", unlock.spki(key), public_key=key)
+
+
+def _private(
+    form: str, encoding: str, data: bytes, passphrase: Passphrase | None, name: object
+) -> Found:
+    try:
+        key, public, encryption, detail = unlock.open_key(form, encoding, data, passphrase, name)
+    except Failed as error:
+        if passphrase is not None:
+            raise
+        return Found(_PRIVATE, form, encoding, b"", detail=error.message)
+    return Found(_PRIVATE, form, encoding, b"", key, public, encryption, detail)
+
+
+def _public(data: bytes, form: str, encoding: str) -> Found:
+    key = unlock.public_key(data)
+    content = data if key is None else unlock.spki(key)
+    return Found("public key", form, encoding, content, public_key=key)
+
+
+def _if_public(data: bytes, form: str) -> Iterator[Found]:
+    found = _public(data, form, "DER")
+    if found.public_key is not None:
+        yield found
+
+
+def _signed(data: bytes, encoding: str) -> Iterator[Found]:
+    """Tell certificate, request and CRL apart, which have the same outside."""
+    from cryptography import x509  # noqa: PLC0415 - keys need none of it
+
+    loaders: tuple[tuple[str, str, Callable[[bytes], object]], ...] = (
+        ("certificate", "X.509", x509.load_der_x509_certificate),
+        ("CRL", "X.509", x509.load_der_x509_crl),
+        ("certificate signing request", "PKCS#10", x509.load_der_x509_csr),
+    )
+    for kind, form, load in loaders:
+        if unlock.quietly(load, data) is not None:
+            yield Found(kind, form, encoding, data)
+            return
+
+
+def _bundle(data: bytes, encoding: str) -> Iterator[Found]:
+    """Take the certificates and CRLs out of SignedData: RFC 5652 s.5.1."""
+    try:
+        _, content = sequence_parts(data)
+        found = [
+            Found("certificate" if part.tag == asn1.TAG_0 else "CRL", "PKCS#7", encoding, one.whole)
+            for part in content.parts()[0].parts()
+            if part.tag in {asn1.TAG_0, asn1.TAG_1}
+            for one in part.parts()
+            if one.tag == asn1.SEQUENCE
+        ]
+    except (ValueError, IndexError):
+        found = [Found("unknown", "PKCS#7", encoding, data)]
+    yield from found
+
+
+def _container(
+    data: bytes, encoding: str, passphrase: Passphrase | None, name: object
+) -> Iterator[Found]:
+    opened, encryption = unlock.open_container(data, passphrase, name)
+    form = "PKCS#12"
+    if opened is None:
+        if encryption is not None:
+            yield Found("PKCS#12 container", form, encoding, b"", encryption=encryption)
+        return
+    if opened.key is not None:
+        public = opened.key.public_key()
+        yield Found(_PRIVATE, form, encoding, b"", opened.key, public, encryption)
+    own = [] if opened.cert is None else [opened.cert]
+    for one in (*own, *opened.additional_certs):
+        words = one.friendly_name.decode(errors="replace") if one.friendly_name else None
+        content = unlock.der(one.certificate)
+        yield Found("certificate", form, encoding, content, encryption=encryption, detail=words)

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PKCS#12 files, with a MAC that is as slow to guess as the encryption.
+
+cryptography always writes the MAC with 2048 iterations, whatever is asked for the encryption: who
+guesses passphrases would try them on the MAC. So the MAC is made here.
+"""
+
+import hashlib
+import hmac
+import os
+from collections.abc import Sequence
+from typing import Any, Final
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import NoEncryption, PrivateFormat, pkcs12
+
+from fwsign.errors import Failed
+from fwsign.keys.asn1 import integer, octets, sequence, sequence_parts
+
+ITERATIONS: Final = 600_000
+"""Of PBKDF2-HMAC-SHA256: what OWASP advises."""
+MAC_ITERATIONS: Final = 1_200_000
+"""Of the PKCS#12 derivation, which hashes once where PBKDF2 does twice; half a second."""
+LEGACY_ITERATIONS: Final = 100_000
+"""For what cannot do better than 3DES and SHA-1."""
+
+_VERSION: Final = 3
+_SALT_SIZE: Final = 16
+_BLOCK: Final = 64  # of SHA-1 and SHA-256
+_MAC_ID: Final = 3  # RFC 7292 B.3
+_NULL: Final = b"\x05\x00"
+_OIDS: Final = {
+    "sha1": bytes.fromhex("06052b0e03021a"),
+    "sha256": bytes.fromhex("0609608648016503040201"),
+}
+
+
+def encode(
+    key: Any,
+    passphrase: bytes | None,
+    certificates: Sequence[Any] = (),
+    *,
+    legacy: bool = False,
+    name: str = "",
+) -> bytes:
+    """Return a PKCS#12 file with a key and certificates.
+
+    Args:
+        key: cryptography's private key.
+        passphrase: UTF-8; None leaves all in clear, without a MAC.
+        certificates: the key's own first, if there are any.
+        legacy: 3DES and SHA-1, for Windows before 2019 and Java before 8u301.
+        name: the friendly name of the key.
+
+    Raises:
+        Failed: `key.unsupported`: no place for such a key; a passphrase that is no text.
+
+    Source: RFC 7292.
+    """
+    if passphrase is not None:
+        _check_text(passphrase)
+    builder = PrivateFormat.PKCS12.encryption_builder()
+    if legacy:
+        pbe, rounds, digest = pkcs12.PBES.PBESv1SHA1And3KeyTripleDESCBC, LEGACY_ITERATIONS, "sha1"
+    else:
+        pbe, rounds, digest = pkcs12.PBES.PBESv2SHA256AndAES256CBC, ITERATIONS, "sha256"
+    lock: Any = NoEncryption()
+    if passphrase is not None:
+        builder = builder.kdf_rounds(rounds).key_cert_algorithm(pbe)
+        lock = builder.hmac_hash(hashes.SHA1() if legacy else hashes.SHA256()).build(passphrase)  # noqa: S303
+    own, others = (certificates[0], certificates[1:]) if certificates else (None, ())
+    try:
+        data = pkcs12.serialize_key_and_certificates(
+            name.encode() or None, key, own, list(others) or None, lock
+        )
+    except TypeError as error:
+        raise Failed(
+            "key.unsupported",
+            f"this kind of key cannot be put into PKCS#12: {str(error)[:200]}",
+            expected="RSA, P-256, P-384 or Ed25519",
+            found=type(key).__name__.removesuffix("PrivateKey"),
+        ) from error
+    if passphrase is None:
+        return data
+    return _with_mac(data, passphrase, digest, LEGACY_ITERATIONS if legacy else MAC_ITERATIONS)
+
+
+def _check_text(passphrase: bytes) -> None:
+    try:
+        passphrase.decode()
+    except UnicodeDecodeError:
+        raise Failed(
+            "key.unsupported",
+            "the passphrase of a PKCS#12 file must be text in UTF-8, this one is not",
+            expected="UTF-8",
+            found="other bytes",
+        ) from None
+
+
+def _with_mac(data: bytes, passphrase: bytes, digest: str, iterations: int) -> bytes:
+    """Replace the MacData: RFC 7292 s.4."""
+    content = sequence_parts(data)[1]
+    safe = content.parts()[1].parts()[0].content
+    salt = os.urandom(_SALT_SIZE)
+    key = derive(passphrase, salt, digest, iterations)
+    algorithm = sequence(_OIDS[digest], _NULL)
+    info = sequence(algorithm, octets(hmac.digest(key, safe, digest)))
+    return sequence(
+        integer(_VERSION), content.whole, sequence(info, octets(salt), integer(iterations))
+    )
+
+
+def derive(passphrase: bytes, salt: bytes, digest: str, iterations: int) -> bytes:
+    """Derive a MAC key, as long as the hash: RFC 7292 B.2, whose loop then runs once."""
+    text = passphrase.decode().encode("utf-16-be") + b"\0\0"  # B.1: a BMPString with its end
+    found = bytes([_MAC_ID]) * _BLOCK + _filled(salt) + _filled(text)
+    make = getattr(hashlib, digest)
+    for _ in range(iterations):
+        found = make(found).digest()
+    return found
+
+
+def _filled(text: bytes) -> bytes:
+    """Repeat bytes until they fill whole blocks."""
+    size = -(-len(text) // _BLOCK) * _BLOCK
+    return (text * (size // len(text) + 1))[:size]

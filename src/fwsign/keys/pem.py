@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PEM, both ways (RFC 7468), with the headers that old encrypted keys have (RFC 1421)."""
+
+import base64
+import re
+from typing import NamedTuple
+
+from fwsign.errors import Failed
+
+_MARK = re.compile(rb"-----(BEGIN|END) ([A-Z0-9# ]{1,64})-----")
+
+
+class Block(NamedTuple):
+    """What stands between a BEGIN and its END."""
+
+    label: str
+    content: bytes
+    headers: bytes
+    """Lines such as `DEK-Info: ...`, mostly none."""
+    text: bytes
+    """All of it, with BEGIN and END."""
+
+
+def blocks(data: bytes, name: object) -> list[Block]:
+    """Return all blocks of a PEM file; text around them is skipped (RFC 7468 s.2).
+
+    Args:
+        data: the file's content.
+        name: what to call the file in an error.
+
+    Raises:
+        Failed: `io.format` for a block without its end, or that is not base64.
+    """
+    found: list[Block] = []
+    begin: re.Match[bytes] | None = None
+    for mark in _MARK.finditer(data):
+        if mark[1] == b"BEGIN":
+            if begin is not None:
+                break
+            begin = mark
+            continue
+        if begin is None or begin[2] != mark[2]:
+            raise _damaged(name, f"END {mark[2].decode()} without its BEGIN")
+        body, headers = data[begin.end() : mark.start()], b""
+        if b":" in body:
+            headers, _, body = body.replace(b"\r\n", b"\n").partition(b"\n\n")
+        try:
+            content = base64.b64decode(b"".join(body.split()), validate=True)
+        except ValueError:
+            raise _damaged(name, f"{mark[2].decode()} that is not base64") from None
+        text = data[begin.start() : mark.end()] + b"\n"
+        found.append(Block(mark[2].decode(), content, headers.strip(), text))
+        begin = None
+    if begin is not None:
+        raise _damaged(name, f"BEGIN {begin[2].decode()} without its END")
+    return found
+
+
+def encode(label: str, der: bytes) -> bytes:
+    """Return DER as a PEM block."""
+    text = base64.b64encode(der).decode()
+    lines = [text[start : start + 64] for start in range(0, len(text), 64)]
+    return "\n".join((f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", "")).encode()
+
+
+def _damaged(name: object, what: str) -> Failed:
+    return Failed("io.format", f"{name} is damaged PEM: {what}", expected="whole PEM", found=what)

@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loading keys with cryptography: with or without a passphrase, and every way it says no."""
+
+import base64
+import re
+import warnings
+from collections.abc import Callable
+from typing import Any, Final
+
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+
+from fwsign.errors import Failed
+from fwsign.keys import Passphrase, pem
+from fwsign.keys.asn1 import sequence_parts
+from fwsign.keys.encryption import (
+    CLEAR,
+    PKCS7_DATA,
+    Encryption,
+    describe_der,
+    describe_encryption,
+    openssh_header,
+    refuse_excess,
+)
+
+_LOAD_ERRORS: Final = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    NotImplementedError,
+    UnsupportedAlgorithm,
+    InternalError,  # of numbers that OpenSSL does not take
+)
+_HEADER: Final = b"DEK-Info"  # of keys that OpenSSL encrypted before there was PKCS#8
+_EXPECTED: Final = "PKCS#8, SEC1, PKCS#1, PKCS#12 or OpenSSH"
+_UNKNOWN: Final = Encryption("unknown", "unknown", "unknown", None, "low", (), None)
+
+
+def open_key(
+    form: str, encoding: str, data: bytes, passphrase: Passphrase | None, name: object
+) -> tuple[Any, Any, Encryption | None, str | None]:
+    """Open a private key: PKCS#8, SEC1, PKCS#1 or OpenSSH.
+
+    Args:
+        form: as in `fwsign.keys.formats.Found`.
+        encoding: "PEM" or "DER".
+        data: one PEM block, or DER.
+        passphrase: called where it is encrypted.
+        name: what to call the file in errors.
+
+    Returns:
+        The private key, its public key, how it is locked, and what else is to be said. Both keys
+        are None where it is locked and there is nobody to ask; OpenSSH tells the public key then.
+
+    Raises:
+        Failed: as `fwsign.keys.formats.read_any`.
+    """
+    encryption = describe_encryption(data)
+    if encryption is None and _HEADER in data:
+        raise no_key(data, name)
+    load = _loader(form, encoding)
+    try:
+        key = _load(load, data, None)
+    except TypeError:  # what cryptography raises for an encrypted key, whatever its form
+        encryption = encryption or _UNKNOWN
+    except _LOAD_ERRORS as error:
+        if encryption is None:
+            found = _from_mldsa(_pkcs8(encoding, data), name)
+            if found is None:
+                raise no_key(data, name) from error
+            return found[0], found[0].public_key(), None, found[1]
+    else:
+        return key, key.public_key(), None, None
+    if passphrase is None:
+        public = _openssh_public(data) if form == "OpenSSH" else None
+        return None, public, encryption, None
+    refuse_excess(encryption, name)
+    secret = _ask(passphrase, name)
+    key, detail = _decrypt(load, encoding, data, secret, name)
+    return key, key.public_key(), encryption, detail
+
+
+def open_container(
+    data: bytes, passphrase: Passphrase | None, name: object
+) -> tuple[Any, Encryption | None]:
+    """Open a PKCS#12 file (RFC 7292).
+
+    Returns:
+        What cryptography makes of it, and how it is encrypted. The first is None where it is
+        locked and there is no `passphrase` to call; both are None where it is something else.
+
+    Raises:
+        Failed: as `fwsign.keys.formats.read_any`.
+    """
+    if not _is_container(data):
+        return None, None
+    from cryptography.hazmat.primitives.serialization import pkcs12  # noqa: PLC0415
+
+    encryption = describe_der(data)
+    if passphrase is not None:
+        refuse_excess(encryption, name)
+    if encryption is None or not encryption.excessive:
+        try:  # many programs write an empty passphrase where none is wanted
+            opened = _load(pkcs12.load_pkcs12, data, None)
+        except _LOAD_ERRORS:
+            pass
+        else:
+            if encryption is not None and encryption.cipher == CLEAR:
+                encryption = None
+            if encryption is not None:
+                reasons = ("the passphrase is empty", *encryption.reasons)
+                encryption = encryption._replace(verdict="weak", reasons=reasons)
+            return opened, encryption
+    encryption = encryption or _UNKNOWN
+    if passphrase is None:
+        return None, encryption
+    secret = _ask(passphrase, name)
+    try:
+        return _load(pkcs12.load_pkcs12, data, secret), encryption
+    except _LOAD_ERRORS as error:
+        if "password" in str(error) or not _is_text(secret):
+            raise _wrong(name) from error
+        raise Failed(
+            "key.format",
+            f"{name} is PKCS#12 that cannot be read: {str(error)[:200]}",
+            expected="PKCS#12",
+            found=str(error)[:200],
+        ) from error
+
+
+def public_key(data: bytes) -> Any:
+    """Load a public key, SubjectPublicKeyInfo or PKCS#1 in DER; None where it is none."""
+    return quietly(serialization.load_der_public_key, data)
+
+
+def ssh_public_key(blob: bytes) -> Any:
+    """Load a public key as OpenSSH has it, in base64; None where it is none, or a token's."""
+    try:
+        raw = base64.b64decode(blob, validate=True)
+        kind = raw[4 : 4 + int.from_bytes(raw[:4], "big")]
+    except ValueError:
+        return None
+    line = kind + b" " + base64.b64encode(raw)
+    return quietly(serialization.load_ssh_public_key, line)
+
+
+def quietly(load: Callable[[bytes], Any], data: bytes) -> Any:
+    """Load something; None where it cannot be, and no warning about what is old or odd in it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return load(data)
+    except Exception as error:
+        if isinstance(error, (*_LOAD_ERRORS, *_certificate_errors())):
+            return None
+        raise
+
+
+def public_key_of(thing: Any) -> Any:
+    """Return the public key in a certificate or request; None where that cannot be read."""
+    return None if thing is None else quietly(lambda _: thing.public_key(), b"")
+
+
+def der(thing: Any) -> bytes:
+    """Return a certificate or CRL in DER."""
+    encoded: bytes = thing.public_bytes(serialization.Encoding.DER)
+    return encoded
+
+
+def spki(key: Any) -> bytes:
+    """Return a public key as SubjectPublicKeyInfo in DER."""
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    encoded: bytes = key.public_bytes(serialization.Encoding.DER, form)
+    return encoded
+
+
+def no_key(data: bytes, name: object) -> Failed:
+    """Return the refusal of a file that has no private key in it."""
+    found = _describe(data)
+    return Failed(
+        "key.format",
+        f"{name} is not a private key that can be read: it is {found}",
+        expected=_EXPECTED,
+        found=found,
+    )
+
+
+def _certificate_errors() -> tuple[type[Exception], ...]:
+    from cryptography import x509  # noqa: PLC0415 - called when something was raised
+
+    return x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType
+
+
+def _load(load: Any, data: bytes, secret: bytes | None) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return load(data, secret)
+
+
+def _loader(form: str, encoding: str) -> Any:
+    if form == "OpenSSH":
+        from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415
+            load_ssh_private_key,
+        )
+
+        return load_ssh_private_key
+    if encoding == "PEM":
+        return serialization.load_pem_private_key
+    return serialization.load_der_private_key
+
+
+def _ask(passphrase: Passphrase, name: object) -> bytes:
+    secret = passphrase()
+    if secret:
+        return secret
+    raise Failed(
+        "key.passphrase-missing",
+        f"{name} is encrypted and no passphrase was given",
+        expected="a passphrase",
+        found="none",
+    )
+
+
+def _decrypt(
+    load: Any, encoding: str, data: bytes, secret: bytes, name: object
+) -> tuple[Any, str | None]:
+    try:
+        return _load(load, data, secret), None
+    except _LOAD_ERRORS as error:
+        words = str(error)[:200]
+        if "bcrypt module" in words:
+            raise Failed(
+                "key.unsupported",
+                f"{name} is an encrypted OpenSSH key, which needs a package: pip install bcrypt",
+                expected="the package bcrypt",
+                found="not installed",
+            ) from error
+        if words.startswith(("Unknown", "Unsupported")) or "unknown cipher" in words:
+            raise Failed(
+                "key.format",
+                f"{name} is encrypted in a way that is not supported: {words}",
+                expected="PBES2",
+                found=words,
+            ) from error
+        found = _decrypt_mldsa(_pkcs8(encoding, data), secret, name)
+        if found is None:
+            raise _wrong(name) from error
+        return found
+
+
+def _decrypt_mldsa(data: bytes, secret: bytes, name: object) -> tuple[Any, str] | None:
+    from fwsign.keys import pbes2  # noqa: PLC0415 - where all else failed
+
+    try:
+        info = pbes2.decrypt(data, secret)
+    except _LOAD_ERRORS:
+        return None
+    return _from_mldsa(info, name)
+
+
+def _from_mldsa(info: bytes, name: object) -> tuple[Any, str] | None:
+    from fwsign.keys import mldsa_forms  # noqa: PLC0415 - where all else failed
+
+    return mldsa_forms.load(info, name)
+
+
+def _pkcs8(encoding: str, data: bytes) -> bytes:
+    return pem.blocks(data, "the key")[0].content if encoding == "PEM" else data
+
+
+def _openssh_public(data: bytes) -> Any:
+    try:
+        blob = openssh_header(_pkcs8("PEM", data))[3]
+    except ValueError:  # pragma: no cover - cryptography has read it before
+        return None
+    return ssh_public_key(base64.b64encode(blob))
+
+
+def _is_container(data: bytes) -> bool:
+    if data[:2] == b"\x30\x80":  # BER, which is not taken apart here
+        return data[2:5] == b"\2\1\3"
+    try:
+        version, content, *_ = sequence_parts(data)
+        return version.number() == 3 and content.parts()[0].oid() == PKCS7_DATA
+    except (ValueError, IndexError):
+        return False
+
+
+def _is_text(secret: bytes) -> bool:
+    return secret.decode(errors="ignore").encode() == secret
+
+
+def _wrong(name: object) -> Failed:
+    return Failed(
+        "key.passphrase",
+        f"wrong passphrase for {name}, or the key in it is damaged",
+        expected="the passphrase that it was encrypted with",
+        found="another",
+    )
+
+
+def _describe(data: bytes) -> str:
+    """Say in words what is in a file that holds no readable private key."""
+    if not data:
+        return "empty"
+    label = re.search(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----", data)
+    if label:
+        words = f'PEM "{label[1].decode()}"'
+        damaged = ", damaged or of a kind that is not supported"
+        return words + damaged if label[1].endswith(b"PRIVATE KEY") else words
+    return "DER of another kind" if data[0] == 0x30 else "neither PEM nor DER"

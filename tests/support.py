@@ -80,6 +80,7 @@ def new_key(alg: str = "p256") -> Any:
         "rsa1024": lambda: rsa_key(1024),
         "rsa2048": lambda: rsa_key(2048),
         "rsa3072": lambda: rsa_key(3072),
+        "rsa4096": lambda: rsa_key(4096),
     }
     return makers[alg]()
 

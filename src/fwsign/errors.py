@@ -159,6 +159,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "state.clock": "a time without a zone, or one that cannot be",
         "state.pki": "the PKI directory is not complete or contradicts itself",
         "state.pki-exists": "the PKI has such an entry already",
+        "state.ca-limit": "outside the names that the issuing CA is limited to",
     }
 )
 """Every code that fwsign raises, with its meaning."""

@@ -11,7 +11,7 @@ _NOT_IN_PRODUCT = re.compile(r"[^a-z0-9._-]+")
 _WINDOWS = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?")
 _DOMAIN_LIMIT = 253  # octets, so that the wire form fits the 255 of RFC 1035 s.2.3.4
 _ORGANISATION_LIMIT = 53  # octets: with " Issuing CA" after it, a CN has 64 at most
-_RESERVED = ("ca", "issuing")
+_RESERVED = re.compile(r"(?:ca|standby|issuing)(?:-[0-9]+)?(?:-by-.*)?")
 
 
 def vendor_domain(text: str) -> str:
@@ -44,6 +44,24 @@ def vendor_domain(text: str) -> str:
         expected=other or "lower-case letters, digits and hyphens in two labels or more",
         found=text,
     )
+
+
+def host_name(text: str) -> str:
+    """Return `text` if it is a host's domain name, written as `vendor_domain` wants it.
+
+    Raises:
+        Failed: `state.policy`.
+    """
+    try:
+        return vendor_domain(text)
+    except Failed as error:
+        words = error.message.replace("vendor", "host", 1)
+        raise Failed(
+            error.code,
+            words.replace("a signer speak for others", "a server speak for others"),
+            expected=error.expected,
+            found=error.found,
+        ) from None
 
 
 def product_name(text: str) -> str:
@@ -86,11 +104,11 @@ def signer_name(text: str) -> str:
     Raises:
         Failed: `state.policy`.
     """
-    if text in _RESERVED:
+    if _RESERVED.fullmatch(text):
         raise Failed(
             "state.policy",
             f'"{text}" is the name of a CA, a signer needs another',
-            expected="a name other than " + " or ".join(_RESERVED),
+            expected="a name other than those of CAs: ca, issuing, standby, ca-2 and so on",
             found=text,
         )
     if _PRODUCT.fullmatch(text) and not _WINDOWS.fullmatch(text):

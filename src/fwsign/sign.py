@@ -141,12 +141,13 @@ def _check_margin(verified: VerifiedRelease, at: datetime) -> None:
             )
 
 
-def staple(envelope: bytes, crls: Sequence[bytes]) -> bytes:
+def staple(envelope: bytes, crls: Sequence[bytes], *, skip_unused: bool = False) -> bytes:
     """Put newer CRLs into an envelope. No key is needed: CRLs prove themselves.
 
     Args:
         envelope: a whole envelope; its signatures are not judged here.
         crls: CRLs in DER.
+        skip_unused: leave out CRLs that belong to no issuer, if there are others that do.
 
     Returns:
         The envelope with, for each issuer, the CRL of the highest number.
@@ -167,7 +168,7 @@ def staple(envelope: bytes, crls: Sequence[bytes]) -> bytes:
         old = [parse_crl(crl) for crl in block.crls]
         merged = _newest_of_each([*old, *(new[index] for index in own)])
         blocks.append(encode_block(block._replace(crls=tuple(crl.data for crl in merged))))
-    if unused:
+    if unused and not (skip_unused and len(unused) < len(new)):
         raise Failed(
             "io.crl-unused",
             f"the {new[min(unused)].name} belongs to no issuer in the envelope",

@@ -14,6 +14,7 @@ from support import NOW
 NAMES = ("--org", "Acme", "--vendor", "acme.example")
 PARTS = [
     "ca.crt",
+    "crl/bundle.pem",
     "crl/ca.pem",
     "crl/issuing.pem",
     "issued/issuing.crt",
@@ -146,6 +147,7 @@ class TestIssue:
             5,
             'vendor "other.example" is outside what the CA "Acme Issuing CA" is limited to: '
             "acme.example",
+            "a CA's domains are set when it is made: fwsign pki init --permit DOMAIN",
         )
 
     def test_a_lifetime_beyond_its_issuers_is_refused(self) -> None:
@@ -213,7 +215,10 @@ class TestCrl:
         assert run("pki", "crl") == (
             0,
             "pki/crl/ca.pem\npki/crl/issuing.pem\n",
-            "fwsign: next: fwsign staple ENVELOPE, for what is signed already\n",
+            (
+                "fwsign: all CRLs in one file, to ship: pki/crl/bundle.pem\n"
+                "fwsign: next: fwsign staple ENVELOPE, for what is signed already\n"
+            ),
         )
         assert "next update: 2027-05-11T" in good("show", "pki/crl/issuing.pem")
 

@@ -34,6 +34,7 @@ def test_every_algorithm_signs(tmp_path: Path, alg: str) -> None:
         "p384": "ESP384",
         "ed25519": "Ed25519",
         "rsa3072": "PS256",
+        "rsa4096": "PS256",
         "ml-dsa-65": "ML-DSA-65",
         "ml-dsa-87": "ML-DSA-87",
     }

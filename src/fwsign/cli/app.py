@@ -29,11 +29,8 @@ fwsign show build.bin.suit                      see what is inside; any key or i
 fwsign COMMAND --help                           everything else"""
 
 
-COMMANDS: Final = ("init", "sign", "verify", "show", "staple", "pki")
+COMMANDS: Final = ("init", "sign", "verify", "show", "staple", "pki", "key")
 """In the order of help. Each is the attribute `command` of a module of its name."""
-
-
-_PKI_COMMANDS: Final = ("init", "issue", "signer", "revoke", "crl")
 
 
 class Group(TyperGroup):
@@ -116,7 +113,11 @@ def _usage(error: Any, arguments: Sequence[str]) -> dict[str, Any]:
     words = [word for word in arguments if not word.startswith("-")]
     path = [*words[:1]] if words and words[0] in COMMANDS else []
     if path == ["pki"]:
-        path += itertools.takewhile(_PKI_COMMANDS.__contains__, words[1:3])
+        from fwsign.cli.pki import COMMANDS as PKI_COMMANDS  # noqa: PLC0415
+        from fwsign.cli.pki import KINDS  # noqa: PLC0415
+
+        known = {*PKI_COMMANDS, *KINDS} if words[1:2] == ["issue"] else PKI_COMMANDS
+        path += itertools.takewhile(known.__contains__, words[1:3])
     hint = getattr(error, "hint", None) or " ".join(["fwsign", *path, "--help shows how"])
     return ui.refused("usage", message, hint=hint)
 

@@ -68,6 +68,12 @@ def find_pki(given: Path | None) -> Path:
     return directory
 
 
+def roots(pki: Path) -> list[Path]:
+    """Return the root of a PKI, and those beside it."""
+    others = (path for pattern in ("ca-*.crt", "standby*.crt") for path in pki.glob(pattern))
+    return [pki / "ca.crt", *sorted(others)]
+
+
 def _find(start: Path) -> Path | None:
     """Search upwards, no further than the repository's root or the home directory."""
     home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises where there is none

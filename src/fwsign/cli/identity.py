@@ -34,7 +34,7 @@ def from_pki(directory: Path, name: str, source: str | None, crls: "Sequence[Pat
     pki = Pki(directory)
     chain = pki.path(name)
     given = inputs.load_pem(crls, "X509 CRL", "CRL")
-    anchor = Anchor.from_certificate(pki.root.public_bytes(Encoding.DER))
+    anchor = Anchor.from_certificate(pki.anchor(name).public_bytes(Encoding.DER))
     return _signing(str(pki.key_path(name)), source, chain, anchor, (*pki.crls(name), *given))
 
 

@@ -4,7 +4,7 @@
 import contextlib
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from fwsign.cli import config, inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.options import ALG, NO_PASSPHRASE, ORG, PASS, ROOT_PASS, VENDOR_OF_PKI, named
 from fwsign.errors import Failed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -80,7 +83,7 @@ def init(
         raise io_error(error, directory, "write") from error
     content = config.render(vendor, product, "pki")
     try:
-        create_pki(directory / "pki", org, vendor, alg, passphrases)
+        create_pki(directory / "pki", org, (vendor,), alg, passphrases)
         write_atomic(settings, content)
     except Failed as error:
         if error.code == "state.pki-exists":
@@ -107,16 +110,24 @@ def new_passphrases(
 
 
 def create_pki(
-    directory: Path, org: str, vendor: str, alg: str, passphrases: tuple[bytes | None, bytes | None]
+    directory: Path,
+    org: str,
+    domains: "Sequence[str]",
+    alg: str,
+    passphrases: tuple[bytes | None, bytes | None],
+    *,
+    root_only: bool = False,
 ) -> None:
-    """Make a PKI."""
+    """Make a PKI; the first of the domains is the vendor."""
     from fwsign.pki.authority import create  # noqa: PLC0415
 
     root_passphrase, passphrase = passphrases
     create(
         directory,
         org=org,
-        vendor=vendor,
+        vendor=domains[0],
+        permit=domains[1:],
+        root_only=root_only,
         alg=alg,
         root_passphrase=root_passphrase,
         passphrase=passphrase,

@@ -40,7 +40,7 @@ def staple(
 ) -> None:
     """Put newer CRLs into an envelope; no key is needed.
 
-    Without --crl, all CRLs of the PKI. Of each issuer the envelope keeps the newest one. CRLs are
+    Without --crl, those of the PKI. Of each issuer the envelope keeps the newest one. CRLs are
     signed by their issuers and no part of what the signer signed.
     """
     from fwsign.atomic import read_bytes, write_atomic  # noqa: PLC0415
@@ -52,11 +52,13 @@ def staple(
     given = list(crl or ())
     if not given:
         place = config.find_pki(pki) / "crl"
-        given = sorted(place.glob("*.pem"))
+        given = sorted(path for path in place.glob("*.pem") if path.name != "bundle.pem")
         if not given:
             ui.usage(f"no CRLs in {place}", "name them with --crl PEM")
     data = read_bytes(envelope, MAX_ENVELOPE_SIZE)
-    stapled = staple_it(data, inputs.load_pem(given, "X509 CRL", "CRL"))
+    crls = inputs.load_pem(given, "X509 CRL", "CRL")
+    # A PKI has CRLs of other CAs, too: of those before, or those to come.
+    stapled = staple_it(data, crls, skip_unused=not crl)
     if stapled == data:
         ui.note("the envelope has these CRLs or newer ones already")
     # What a link names is replaced, not the link.

@@ -4,7 +4,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, NoReturn
 
@@ -51,6 +51,7 @@ HINTS: Final[Mapping[str, str]] = MappingProxyType(
         "key.format": "fwsign show FILE tells what it is",
         "key.passphrase": "is it the passphrase of this key?",
         "key.passphrase-missing": "give it with --pass or --ca-pass: env:NAME, file:PATH or fd:N",
+        "state.ca-limit": "a CA's domains are set when it is made: fwsign pki init --permit DOMAIN",
         "key.mismatch": "give the certificate of this key first in --chain",
     }
 )
@@ -92,6 +93,15 @@ def paint(text: str, colour: str) -> str:
 def painted(word: str, colour: str, text: str) -> None:
     """Print a line of the result that begins with a coloured word."""
     _write(f"{paint(word, colour)}  {clean(text)}")
+
+
+def pieces(parts: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+    """Print a line of the result in parts, each cleaned, and styled where a terminal shows it."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not Console.colour
+    if plain or not is_terminal(sys.stdout):
+        out("".join(text for text, _ in parts).rstrip())
+    else:
+        _write("".join(typer.style(clean(text), **style) for text, style in parts))
 
 
 def is_terminal(stream: Any) -> bool:

@@ -51,7 +51,7 @@ def verify(
         typer.Option(
             readable=False,
             metavar="PEM",
-            help="What to trust: roots or public keys; repeat for several. Default: the root of "
+            help="What to trust: roots or public keys; repeat for several. Default: the roots of "
             "fwsign.toml's PKI.",
         ),
     ] = None,
@@ -180,7 +180,7 @@ def _anchors(
     if not given:
         if settings.pki is None:
             ui.usage("no anchor given, and no fwsign.toml found", "name a root with --anchor PEM")
-        given = [settings.pki / "ca.crt"]
+        given = config.roots(settings.pki)
     anchors = []
     for path in given:
         blocks = inputs.pem_blocks(path, data := inputs.read_pem(path))

@@ -3,11 +3,17 @@
 
 The layout is that of easy-rsa: `ca.crt`, `private/ca.key`, `issued/NAME.crt`,
 `private/NAME.key`, and `crl/NAME.pem` for each CA. `ca` is the root, `issuing` the CA below it,
-every other name a signer. The certificate is what makes an entry; a key alone is none.
+every other name a leaf. The certificate is what makes an entry; a key alone is none.
+
+In time there may be more: the roots `standby` and `ca-2` beside `ca.crt`, the issuing CA
+`issuing-2`, and `issued/ca-2-by-ca.crt`, which is the root `ca-2` as certified by `ca`. A
+certificate that was renewed stays as `certs_by_serial/SERIAL.pem`. Nothing is ever renamed, so
+that each step of a change is one file that appears or is replaced.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -20,19 +26,25 @@ from fwsign.errors import Failed
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
 _T = TypeVar("_T")
 
 ROOT: Final = "ca"
 ISSUING: Final = "issuing"
 AUTHORITIES: Final = (ROOT, ISSUING)
-"""The entries that are CAs, the root first."""
+"""The entries that are CAs in a new PKI, the root first; `Pki.authorities` has all."""
+BUNDLE: Final = "crl/bundle.pem"
+"""The CRLs of all CAs in one file, to ship."""
 
 CERTIFICATE_LIMIT: Final = 64 * 1024
 """Octets of a certificate's file. One of ML-DSA-87 has 10 kB in PEM; easy-rsa puts text before."""
 CRL_LIMIT: Final = 2 * 1024 * 1024
 """Octets of a CRL's file: PEM of more than what an envelope can carry."""
+
+_ROOT_NAME = re.compile(r"(ca|standby)(?:-([1-9][0-9]{0,3}))?")
+_ISSUING_NAME = re.compile(r"(issuing)(?:-([1-9][0-9]{0,3}))?")
+_SERIAL = re.compile(r"(?:0x)?([0-9a-f]{1,40})", re.IGNORECASE)
 
 _UNREADABLE = (
     ValueError,
@@ -43,6 +55,25 @@ _UNREADABLE = (
     x509.UnsupportedGeneralNameType,
 )
 """What cryptography raises for a certificate or CRL that it cannot decode."""
+
+
+def is_root(name: str) -> bool:
+    """Tell whether a name is that of a root: `ca`, `standby`, `ca-2` and so on."""
+    return _ROOT_NAME.fullmatch(name) is not None
+
+
+def is_issuing(name: str) -> bool:
+    """Tell whether a name is that of an issuing CA: `issuing`, `issuing-2` and so on."""
+    return _ISSUING_NAME.fullmatch(name) is not None
+
+
+def next_name(first: str, taken: tuple[str, ...]) -> str:
+    """Return `first`, or `first-2` and so on, whichever is the first that is not taken."""
+    name, number = first, 1
+    while name in taken:
+        number += 1
+        name = f"{first}-{number}"
+    return name
 
 
 class _Missing(Exception):
@@ -77,34 +108,55 @@ class Pki:
             ) from error
 
     def names(self) -> tuple[str, ...]:
-        """Return the names of all entries but the root, sorted.
+        """Return the names of all entries but the roots, sorted.
 
         Raises:
             Failed: `state.pki`: there is no `issued`; `io.*`.
         """
-        issued = self.directory / "issued"
-        try:
-            found = [entry.name for entry in issued.iterdir()]
-        except FileNotFoundError as error:
-            raise _contradiction(f"{issued} is missing", "a directory", "nothing") from error
-        except OSError as error:
-            raise io_error(error, issued) from error
-        # A name that begins with a dot is a file that another process is writing just now.
-        return tuple(
-            sorted(
-                name.removesuffix(".crt")
-                for name in found
-                if name.endswith(".crt") and not name.startswith(".")
+        return tuple(sorted(_certificates_in(self.directory / "issued")))
+
+    def roots(self) -> tuple[str, ...]:
+        """Return the names of the roots, `ca` first."""
+        return tuple(_in_order(_ROOT_NAME, _certificates_in(self.directory)))
+
+    def authorities(self) -> tuple[str, ...]:
+        """Return the names of all CAs, roots first; raises as `names`."""
+        return (*self.roots(), *_in_order(_ISSUING_NAME, self.names()))
+
+    def issuing(self) -> str:
+        """Return the name of the CA that issues now: the newest, of those whose key is here.
+
+        Raises:
+            Failed: `state.pki`: there is none; `io.*`.
+        """
+        found = [name for name in self.authorities() if is_issuing(name)]
+        if not found:
+            raise _contradiction(
+                f"there is no issuing CA in {self.directory}", "issued/issuing.crt", "none"
             )
-        )
+        here = [name for name in found if self.key_path(name).exists()]
+        return (here or found)[-1]
 
     def certificate_path(self, name: str) -> Path:
         """Return where the certificate of an entry is."""
-        return self.directory / ("ca.crt" if name == ROOT else f"issued/{name}.crt")
+        return self.directory / (f"{name}.crt" if is_root(name) else f"issued/{name}.crt")
+
+    def old_path(self, serial: int) -> Path:
+        """Return where a certificate is that was renewed since."""
+        return self.directory / f"certs_by_serial/{serial:X}.pem"
 
     def key_path(self, name: str) -> Path:
         """Return where the private key of an entry is, if it is in a file at all."""
-        return self.directory / f"private/{name}.key"
+        plain = self.directory / f"private/{name}.key"
+        try:
+            renewed = self.renewed_key_path(name, self.certificate(name).serial_number)
+            return renewed if renewed.exists() else plain
+        except (Failed, OSError):  # no entry, or not yet
+            return plain
+
+    def renewed_key_path(self, name: str, serial: int) -> Path:
+        """Return where the key of a renewed certificate is until it takes the old one's place."""
+        return self.directory / f"private/{name}.key.{serial:X}"
 
     def crl_path(self, name: str) -> Path:
         """Return where the CRL of a CA is."""
@@ -124,6 +176,29 @@ class Pki:
             return self._read_certificate(name)
         except _Missing as error:
             raise self._no_entry(name) from error
+
+    def by_serial(self, text: str) -> x509.Certificate | None:
+        """Return the certificate with a serial number, renewed ones and roots included.
+
+        Args:
+            text: in hexadecimal, colons and 0x do not count; anything else finds nothing.
+
+        Raises:
+            Failed: `state.pki`: a file is no certificate; `io.*`.
+        """
+        match = _SERIAL.fullmatch(text.replace(":", ""))
+        if not match:
+            return None
+        serial = int(match[1], 16)
+        for name in (*self.names(), *self.roots()):
+            if (found := self.certificate(name)).serial_number == serial:
+                return found
+        try:
+            return _parse(
+                _load_certificate, self.old_path(serial), CERTIFICATE_LIMIT, "certificate"
+            )
+        except _Missing:
+            return None
 
     def crl(self, name: str) -> x509.CertificateRevocationList:
         """Return the CRL that a CA has issued last.
@@ -151,7 +226,8 @@ class Pki:
         Raises:
             Failed: `state.pki`: none of them did; `io.*`.
         """
-        for name in AUTHORITIES:
+        authorities = self.authorities()
+        for name in authorities:
             try:
                 certificate.verify_directly_issued_by(self.certificate(name))
             except (
@@ -163,27 +239,24 @@ class Pki:
         raise _contradiction(
             f'no CA in {self.directory} issued "{common_name(certificate)}": '
             f'its issuer is "{certificate.issuer.rfc4514_string()}"',
-            f"issued by {' or '.join(AUTHORITIES)}",
+            f"issued by {' or '.join(authorities)}",
             certificate.issuer.rfc4514_string(),
         )
 
     def issuers(self, name: str) -> tuple[str, ...]:
-        """Return the names of the CAs above an entry, nearest first; the last is the root.
+        """Return the names of the CAs above an entry, nearest first; the last is a root.
+
+        Where an older root certified a newer one, both are there, so that a device which knows
+        either of them finds it in the path.
 
         Raises:
             Failed: `state.pki`, `io.*`.
         """
-        above: list[str] = []
-        while name != ROOT:
-            name = self.issuer_of(self.certificate(name))
-            if name in above:
-                raise _contradiction(
-                    f'the CA "{name}" in {self.directory} is above itself',
-                    "a path to the root",
-                    "a circle",
-                )
-            above.append(name)
-        return tuple(above)
+        return tuple(issuer for _, issuer in self._climb(name))
+
+    def anchor(self, name: str) -> x509.Certificate:
+        """Return the root that ends the path of an entry; raises as `path`."""
+        return self.certificate((name, *self.issuers(name))[-1])
 
     def path(self, name: str) -> tuple[bytes, ...]:
         """Return the certificates from an entry up to, and without, the root, as DER.
@@ -191,10 +264,7 @@ class Pki:
         Raises:
             Failed: `state.pki`: an entry is missing or does not belong here; `io.*`.
         """
-        entries = (name, *self.issuers(name))
-        return tuple(
-            self.certificate(entry).public_bytes(Encoding.DER) for entry in entries if entry != ROOT
-        )
+        return tuple(certificate.public_bytes(Encoding.DER) for certificate, _ in self._climb(name))
 
     def crls(self, name: str) -> tuple[bytes, ...]:
         """Return the CRLs of the CAs above an entry, nearest first, as DER; raises as `path`."""
@@ -202,9 +272,40 @@ class Pki:
 
     def revocation(self, name: str) -> x509.RevokedCertificate | None:
         """Return the entry for a certificate on its issuer's CRL; raises as `path`."""
-        certificate = self.certificate(name)
+        return self.revocation_of(self.certificate(name))
+
+    def revocation_of(self, certificate: x509.Certificate) -> x509.RevokedCertificate | None:
+        """Return the entry for a certificate, also a renewed one; raises as `path`."""
         crl = self.crl(self.issuer_of(certificate))
         return crl.get_revoked_certificate_by_serial_number(certificate.serial_number)
+
+    def _climb(self, name: str) -> Iterator[tuple[x509.Certificate, str]]:
+        """Yield each certificate from an entry up, and the name of the CA that issued it."""
+        seen = [name]
+        while True:
+            certificate = self._crossed(name) if is_root(name) else self.certificate(name)
+            if certificate is None:
+                return
+            name = self.issuer_of(certificate)
+            if name in seen:
+                raise _contradiction(
+                    f'the CA "{name}" in {self.directory} is above itself',
+                    "a path to the root",
+                    "a circle",
+                )
+            seen.append(name)
+            yield certificate, name
+
+    def _crossed(self, root: str) -> x509.Certificate | None:
+        """Return the certificate of a root by an older one, unless that was revoked."""
+        if root == ROOT:
+            return None
+        for name in self.names():
+            if name.startswith(f"{root}-by-") and self.revocation(name) is None:
+                certificate = self.certificate(name)
+                if certificate.public_key() == self.certificate(root).public_key():
+                    return certificate
+        return None
 
     def _read_certificate(self, name: str) -> x509.Certificate:
         path = self.certificate_path(name)
@@ -218,6 +319,27 @@ class Pki:
             expected=there,
             found=name,
         )
+
+
+def _certificates_in(directory: Path) -> list[str]:
+    try:
+        found = [entry.name for entry in directory.iterdir()]
+    except FileNotFoundError as error:
+        raise _contradiction(f"{directory} is missing", "a directory", "nothing") from error
+    except OSError as error:
+        raise io_error(error, directory) from error
+    # A name that begins with a dot is a file that another process is writing just now.
+    return [
+        name.removesuffix(".crt")
+        for name in found
+        if name.endswith(".crt") and not name.startswith(".")
+    ]
+
+
+def _in_order(pattern: re.Pattern[str], names: Iterable[str]) -> list[str]:
+    """Return the names that a pattern matches: by their word, then by their number."""
+    found = filter(None, map(pattern.fullmatch, names))
+    return [match[0] for match in sorted(found, key=lambda match: (match[1], int(match[2] or 1)))]
 
 
 def common_name(certificate: x509.Certificate) -> str:

@@ -1,43 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The certificates and CRLs that fwsign makes (RFC 5280), as values: no files here."""
+"""The certificates of CAs (RFC 5280), as values: no files here; `leaves` has the others."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import NameOID
 
 from fwsign.errors import Failed
-from fwsign.pki.directory import ISSUING, ROOT, common_name
+from fwsign.pki.directory import common_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Sequence
 
     from fwsign.keys import PrivateKey, PublicKey
 
-_Extension = TypeVar("_Extension", bound=x509.ExtensionType)
-_Extensions = tuple[tuple[x509.ExtensionType, bool], ...]
+Extensions = tuple[tuple[x509.ExtensionType, bool], ...]
 
 ROOT_LIFETIME: Final = timedelta(days=7305)  # 20 years: devices pin it, and are hard to reach
 ISSUING_LIFETIME: Final = timedelta(days=3652)  # 10 years
-SIGNER_LIFETIME: Final = timedelta(days=730)  # 2 years
-CRL_LIFETIMES: Final[Mapping[str, timedelta]] = MappingProxyType(
-    {
-        ROOT: timedelta(days=400),  # its key is offline: once a year, and a month to do it
-        ISSUING: timedelta(days=90),
-    }
-)
 BACKDATED: Final = timedelta(hours=1)  # for verifiers whose clock is behind
 
-# ITU-T X.509: entries stay on the CRL when their certificate has expired.
-EXPIRED_CERTS_ON_CRL: Final = x509.ObjectIdentifier("2.5.29.60")
-
-_NO_USAGE: Final = {
+_COMMON_NAME_LIMIT = 64  # octets, RFC 5280 appendix A.1
+NO_USAGE: Final = {
     "digital_signature": False,
     "content_commitment": False,
     "key_encipherment": False,
@@ -48,8 +37,7 @@ _NO_USAGE: Final = {
     "encipher_only": False,
     "decipher_only": False,
 }
-_CA_USAGE: Final = x509.KeyUsage(**{**_NO_USAGE, "key_cert_sign": True, "crl_sign": True})
-_SIGNER_USAGE: Final = x509.KeyUsage(**{**_NO_USAGE, "digital_signature": True})
+_CA_USAGE: Final = x509.KeyUsage(**{**NO_USAGE, "key_cert_sign": True, "crl_sign": True})
 
 
 class Authority(NamedTuple):
@@ -83,15 +71,23 @@ def utc(now: datetime) -> datetime:
     return now.astimezone(UTC).replace(microsecond=0)
 
 
-def root_certificate(key: PrivateKey, org: str, now: datetime) -> x509.Certificate:
+def root_certificate(
+    key: PrivateKey, org: str, now: datetime, *, number: int = 1
+) -> x509.Certificate:
     """Make the certificate that devices pin: self-signed, 20 years, no path length limit.
 
     Without one, a later CA level needs no new root. It names no authority key, as RFC 5280
     s.4.2.1.1 allows for self-signed certificates.
+
+    Args:
+        key: of the root.
+        org: becomes O, and with "Root CA" the CN.
+        now: from `utc`.
+        number: which root it is; from the second on the CN ends with it.
     """
-    name = _name(org, f"{org} Root CA")
+    name = authority_name(org, "Root CA", number)
     public_key = key.public_key()
-    return _certificate(
+    return build_certificate(
         name,
         public_key,
         (now - BACKDATED, now + ROOT_LIFETIME),
@@ -104,109 +100,68 @@ def root_certificate(key: PrivateKey, org: str, now: datetime) -> x509.Certifica
     )
 
 
-def issuing_certificate(
-    public_key: PublicKey, org: str, vendor: str, issuer: Authority, now: datetime
+def crossed_certificate(
+    root: x509.Certificate, issuer: Authority, now: datetime
 ) -> x509.Certificate:
-    """Make the certificate of the CA that issues signers: 10 years, one vendor, nothing below.
+    """Certify a root by another one, for devices that pin only that other one.
+
+    As a root it has no path length limit: it may certify the next root in its turn.
+    """
+    public_key: PublicKey = root.public_key()  # type: ignore[assignment]
+    return build_certificate(
+        root.subject,
+        public_key,
+        (begin(issuer.certificate, now), _end(ROOT_LIFETIME, issuer, now)),
+        (issuer.certificate.subject, issuer.key),
+        (
+            (x509.BasicConstraints(ca=True, path_length=None), True),
+            (_CA_USAGE, True),
+            *key_identifiers(public_key, issuer),
+        ),
+    )
+
+
+def issuing_certificate(
+    public_key: PublicKey,
+    subject: x509.Name,
+    permitted: Sequence[str],
+    issuer: Authority,
+    now: datetime,
+    *,
+    end: datetime | None = None,
+) -> x509.Certificate:
+    """Make the certificate of the CA that issues leaves: 10 years, its vendors, no CA below.
 
     It has no extended key usage, so that it can issue for more than code signing.
 
+    Args:
+        public_key: of the issuing CA.
+        subject: see `authority_name`.
+        permitted: the domains to which dNSNames are limited.
+        issuer: a root.
+        now: from `utc`.
+        end: notAfter; None: 10 years from now, or with the issuer.
+
     Source: RFC 5280 s.4.2.1.9 (path length), s.4.2.1.10 (name constraints are critical).
     """
-    permitted = [x509.DNSName(vendor)]
-    return _certificate(
-        _name(org, f"{org} Issuing CA"),
+    subtrees = [x509.DNSName(domain) for domain in permitted]
+    return build_certificate(
+        subject,
         public_key,
-        (now - BACKDATED, min(now + ISSUING_LIFETIME, issuer.certificate.not_valid_after_utc)),
+        (begin(issuer.certificate, now), end or _end(ISSUING_LIFETIME, issuer, now)),
         (issuer.certificate.subject, issuer.key),
         (
             (x509.BasicConstraints(ca=True, path_length=0), True),
             (_CA_USAGE, True),
-            (x509.NameConstraints(permitted_subtrees=permitted, excluded_subtrees=None), True),
-            *_key_identifiers(public_key, issuer),
+            (x509.NameConstraints(permitted_subtrees=subtrees, excluded_subtrees=None), True),
+            *key_identifiers(public_key, issuer),
         ),
     )
 
 
-def signer_certificate(
-    public_key: PublicKey,
-    name: str,
-    vendors: Sequence[str],
-    period: tuple[datetime, datetime],
-    issuer: Authority,
-) -> x509.Certificate:
-    """Make a signer's certificate: code signing, for the vendors in its dNSName SANs.
-
-    Args:
-        public_key: the signer's.
-        name: becomes the CN; O is that of the issuer.
-        vendors: domains as `fwsign.names.vendor_domain` returns them.
-        period: notBefore and notAfter.
-        issuer: the CA.
-
-    Source: RFC 5280 s.4.2.1.3, s.4.2.1.12.
-    """
-    orgs = issuer.certificate.subject.get_attributes_for_oid(x509.NameOID.ORGANIZATION_NAME)
-    return _certificate(
-        _name(str(orgs[0].value) if orgs else None, name),
-        public_key,
-        period,
-        (issuer.certificate.subject, issuer.key),
-        (
-            (x509.BasicConstraints(ca=False, path_length=None), True),
-            (_SIGNER_USAGE, True),
-            (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), True),
-            (x509.SubjectAlternativeName([x509.DNSName(vendor) for vendor in vendors]), False),
-            *_key_identifiers(public_key, issuer),
-        ),
-    )
-
-
-def revocation_list(
-    issuer: Authority,
-    number: int,
-    lifetime: timedelta,
-    entries: Iterable[x509.RevokedCertificate],
-    now: datetime,
-) -> x509.CertificateRevocationList:
-    """Make a CRL of everything that a CA has issued, expired certificates included.
-
-    Args:
-        issuer: the CA.
-        number: cRLNumber, higher than that of every CRL before.
-        lifetime: from thisUpdate, which is `now`, to nextUpdate.
-        entries: all certificates that are revoked.
-        now: from `utc`.
-
-    Source: RFC 5280 s.5; expiredCertsOnCRL: ITU-T X.509.
-    """
-    builder = (
-        x509.CertificateRevocationListBuilder()
-        .issuer_name(issuer.certificate.subject)
-        .last_update(now)
-        .next_update(now + lifetime)
-        .add_extension(_authority_key(issuer), critical=False)
-        .add_extension(x509.CRLNumber(number), critical=False)
-        .add_extension(_expired_since(issuer.certificate.not_valid_before_utc), critical=False)
-    )
-    for entry in entries:
-        builder = builder.add_revoked_certificate(entry)
-    return builder.sign(issuer.key, _signature_hash(issuer.key))
-
-
-def revoked_entry(serial: int, reason: str, now: datetime) -> x509.RevokedCertificate:
-    """Make the entry of a CRL for one certificate.
-
-    Args:
-        serial: the certificate's serial number.
-        reason: a name of RFC 5280 s.5.3.1; "unspecified" is written as no reason, as it says.
-        now: from `utc`.
-    """
-    builder = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now)
-    flag = x509.ReasonFlags(reason)
-    if flag is not x509.ReasonFlags.unspecified:
-        builder = builder.add_extension(x509.CRLReason(flag), critical=False)
-    return builder.build()
+def begin(issuer: x509.Certificate, now: datetime) -> datetime:
+    """Return the notBefore of what is issued now: an hour ago, but not before its issuer."""
+    return max(now - BACKDATED, issuer.not_valid_before_utc)
 
 
 def permitted_vendors(issuer: x509.Certificate) -> tuple[str, ...]:
@@ -219,13 +174,22 @@ def permitted_vendors(issuer: x509.Certificate) -> tuple[str, ...]:
     return tuple(name.value for name in names if isinstance(name, x509.DNSName))
 
 
-def _certificate(
+def build_certificate(
     subject: x509.Name,
     public_key: PublicKey,
     period: tuple[datetime, datetime],
     issuer: tuple[x509.Name, PrivateKey],
-    extensions: _Extensions,
+    extensions: Extensions,
 ) -> x509.Certificate:
+    """Make a certificate with a random serial number.
+
+    Args:
+        subject: whose it is.
+        public_key: of the subject.
+        period: notBefore and notAfter.
+        issuer: name and key of the issuer.
+        extensions: each with its criticality.
+    """
     issuer_name, key = issuer
     builder = (
         x509.CertificateBuilder()
@@ -238,23 +202,49 @@ def _certificate(
     )
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical)
-    return builder.sign(key, _signature_hash(key))
+    return builder.sign(key, signature_hash(key))
 
 
-def _name(org: str | None, common: str) -> x509.Name:
-    parts = [x509.NameAttribute(x509.NameOID.COMMON_NAME, common)]
+def authority_name(org: str, role: str, number: int = 1) -> x509.Name:
+    """Return the subject of a CA, such as O=Acme, CN=Acme Root CA 2; a long CN loses its middle."""
+    end = f" {role}" if number == 1 else f" {role} {number}"
+    room = _COMMON_NAME_LIMIT - len(end.encode())
+    return subject_name(org, org.encode()[:room].decode(errors="ignore") + end)
+
+
+def organisation_of(
+    certificate: x509.Certificate | x509.CertificateSigningRequest,
+) -> str | None:
+    """Return the O of a subject."""
+    found = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    return str(found[0].value) if found else None
+
+
+def subject_name(org: str | None, common: str) -> x509.Name:
+    """Return the name with an O, or none, and a CN."""
+    parts = [x509.NameAttribute(NameOID.COMMON_NAME, common)]
     if org is not None:
-        parts.insert(0, x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, org))
+        parts.insert(0, x509.NameAttribute(NameOID.ORGANIZATION_NAME, org))
     return x509.Name(parts)
 
 
-def _key_identifiers(public_key: PublicKey, issuer: Authority) -> _Extensions:
+def _end(lifetime: timedelta, issuer: Authority, now: datetime) -> datetime:
+    return min(now + lifetime, issuer.certificate.not_valid_after_utc)
+
+
+def key_identifiers(public_key: PublicKey, issuer: Authority) -> Extensions:
+    """Return the extensions that name the key of a certificate and that of its issuer."""
     # Method 1 of RFC 5280 s.4.2.1.2: SHA-1, where nothing depends on its strength.
     subject_key = x509.SubjectKeyIdentifier.from_public_key(public_key)
-    return ((subject_key, False), (_authority_key(issuer), False))
+    return ((subject_key, False), (authority_key(issuer), False))
 
 
-def _authority_key(issuer: Authority) -> x509.AuthorityKeyIdentifier:
+def authority_key(issuer: Authority) -> x509.AuthorityKeyIdentifier:
+    """Return the extension that names an issuer's key.
+
+    Raises:
+        Failed: `state.pki`: the issuer's certificate does not name it.
+    """
     try:
         extension = issuer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
     except x509.ExtensionNotFound as error:
@@ -268,14 +258,10 @@ def _authority_key(issuer: Authority) -> x509.AuthorityKeyIdentifier:
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(extension.value)
 
 
-def _expired_since(begin: datetime) -> x509.UnrecognizedExtension:
-    time = begin.strftime("%Y%m%d%H%M%SZ").encode()  # GeneralizedTime, RFC 5280 s.4.1.2.5.2
-    return x509.UnrecognizedExtension(EXPIRED_CERTS_ON_CRL, bytes((0x18, len(time))) + time)
-
-
-def _signature_hash(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384 | None:
+def signature_hash(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384 | None:
+    """Return the hash that goes with a key; Ed25519 and ML-DSA bring their own."""
     if isinstance(key, rsa.RSAPrivateKey):
         return hashes.SHA256()
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return hashes.SHA384() if isinstance(key.curve, ec.SECP384R1) else hashes.SHA256()
-    return None  # Ed25519 and ML-DSA bring their own
+    return None

@@ -6,14 +6,10 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-
-from fwsign.atomic import write_atomic
 from fwsign.errors import Failed
-from fwsign.pki import profiles
+from fwsign.pki import crls, profiles
 from fwsign.pki.authority import open_authority, refuse_early
-from fwsign.pki.directory import AUTHORITIES, ROOT, Pki
+from fwsign.pki.directory import Pki, is_root
 from fwsign.pki.lock import exclusive
 
 if TYPE_CHECKING:
@@ -21,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
     from pathlib import Path
+
+    from cryptography import x509
 
     from fwsign.keys import Passphrase
     from fwsign.pki.profiles import Authority
@@ -45,15 +43,19 @@ def revoke(
     reason: str,
     ca_passphrase: Passphrase,
     now: datetime,
+    invalid_since: datetime | None = None,
 ) -> Path:
     """Put a certificate on the CRL of its issuer for good; return the path of that CRL.
 
     Args:
         pki_dir: the PKI.
-        name: of a signer, or `issuing`, which the root revokes.
+        name: of an entry, or the serial number of a certificate in hexadecimal: an old one keeps
+            it when it is renewed. `issuing` is revoked by the root.
         reason: one of `REASONS`.
         ca_passphrase: asked for when the key of the issuer is encrypted.
         now: an aware time, the revocation date.
+        invalid_since: an aware time, at `now` or before: since when the key may have been
+            misused (RFC 5280 s.5.3.2).
 
     Raises:
         Failed: `state.pki-exists`: revoked already; `state.pki`: no such certificate;
@@ -67,25 +69,24 @@ def revoke(
             expected=expected,
             found=reason,
         )
-    if name == ROOT:
-        raise Failed(
-            "state.pki",
-            "the root cannot be revoked: devices trust it until they are given another",
-            expected="a signer or the issuing CA",
-            found=name,
-        )
     now = profiles.utc(now)
+    since = _not_later(invalid_since, now)
     pki = Pki(pki_dir)
-    certificate = pki.certificate(name)
+    certificate = _find(pki, name)
     ca = pki.issuer_of(certificate)
-    _refuse_revoked(pki, name)
+    _refuse_revoked(pki, name, certificate)
     issuer = open_authority(pki, ca, ca_passphrase)
-    entry = profiles.revoked_entry(certificate.serial_number, reason, now)
+    entry = crls.revoked_entry(certificate.serial_number, reason, now, since)
     with exclusive(pki.directory):
-        _refuse_revoked(pki, name)
-        pem = _next_crl(pki, ca, issuer, now, (entry,))
-        write_atomic(pki.crl_path(ca), pem, overwrite=True)
+        _refuse_revoked(pki, name, certificate)
+        crls.write_crls(pki, {ca: _next_crl(pki, ca, issuer, now, (entry,))})
     return pki.crl_path(ca)
+
+
+def issuer_name(pki_dir: str | os.PathLike[str], name: str) -> str:
+    """Return the name of the CA whose key revokes a certificate; raises as `revoke`."""
+    pki = Pki(pki_dir)
+    return pki.issuer_of(_find(pki, name))
 
 
 def renew_crls(
@@ -93,28 +94,31 @@ def renew_crls(
     passphrase: Callable[[str], bytes | None],
     *,
     now: datetime,
-    names: Sequence[str] = AUTHORITIES,
+    names: Sequence[str] | None = None,
 ) -> tuple[Path, ...]:
     """Issue the CRLs of the CAs anew, with all that was on them; return their paths.
 
-    All keys are opened and all CRLs signed before the first is written.
+    All keys are opened and all CRLs signed before the first is written. The CRLs of all CAs,
+    those of others as they are, go into `crl/bundle.pem`, too.
 
     Args:
         pki_dir: the PKI.
         passphrase: asked with the name of a CA when the key of that is encrypted.
         now: an aware time, thisUpdate.
-        names: of the CAs; without the root where its key is offline.
+        names: of the CAs, without those whose key is elsewhere; None: all.
 
     Raises:
         Failed: `state.pki`, `state.clock`, `key.*`, `io.*`.
     """
     now = profiles.utc(now)
     pki = Pki(pki_dir)
-    if unknown := [name for name in names if name not in AUTHORITIES]:
+    authorities = pki.authorities()
+    names = authorities if names is None else names
+    if unknown := [name for name in names if name not in authorities]:
         raise Failed(
             "state.pki",
-            f'"{unknown[0]}" is not a CA of {pki.directory}, there are: {", ".join(AUTHORITIES)}',
-            expected=" or ".join(AUTHORITIES),
+            f'"{unknown[0]}" is not a CA of {pki.directory}, there are: {", ".join(authorities)}',
+            expected=" or ".join(authorities),
             found=unknown[0],
         )
     issuers = {
@@ -122,13 +126,38 @@ def renew_crls(
     }
     with exclusive(pki.directory):
         signed = {name: _next_crl(pki, name, issuer, now) for name, issuer in issuers.items()}
-        for name, pem in signed.items():
-            write_atomic(pki.crl_path(name), pem, overwrite=True)
+        crls.write_crls(pki, signed)
     return tuple(map(pki.crl_path, signed))
 
 
-def _refuse_revoked(pki: Pki, name: str) -> None:
-    entry = pki.revocation(name)
+def _find(pki: Pki, name: str) -> x509.Certificate:
+    certificate = None if name in pki.names() else pki.by_serial(name)
+    if is_root(name) or (certificate and certificate.issuer == certificate.subject):
+        raise Failed(
+            "state.pki",
+            "the root cannot be revoked: devices trust it until they are given another",
+            expected="a certificate that a CA here has issued",
+            found=name,
+        )
+    return certificate or pki.certificate(name)
+
+
+def _not_later(since: datetime | None, now: datetime) -> datetime | None:
+    if since is None:
+        return None
+    since = profiles.utc(since)
+    if since > now:
+        raise Failed(
+            "state.clock",
+            f"the key would be invalid since {since.isoformat()}, it is {now.isoformat()}",
+            expected=f"{now.isoformat()} or earlier",
+            found=since.isoformat(),
+        )
+    return since
+
+
+def _refuse_revoked(pki: Pki, name: str, certificate: x509.Certificate) -> None:
+    entry = pki.revocation_of(certificate)
     if entry is not None:
         raise Failed(
             "state.pki-exists",
@@ -147,13 +176,4 @@ def _next_crl(
 ) -> bytes:
     """Return the CRL of a CA anew with more entries, in PEM; the caller holds the lock."""
     refuse_early(issuer.certificate, now)
-    before = pki.crl(name)
-    try:
-        number = before.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
-    except x509.ExtensionNotFound:
-        number = 0  # as easy-rsa and older openssl configurations write them
-    # The time, so that a PKI restored from an old copy soon passes what devices have seen.
-    number = max(number + 1, int(now.timestamp()))
-    entries = (*before, *more)
-    crl = profiles.revocation_list(issuer, number, profiles.CRL_LIFETIMES[name], entries, now)
-    return crl.public_bytes(Encoding.PEM)
+    return crls.next_crl(pki.crl(name), name, issuer, more, now)

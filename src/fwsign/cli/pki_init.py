@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fwsign pki init`."""
+
+from typing import Annotated
+
+import typer
+
+from fwsign.cli import inputs, ui
+from fwsign.cli.command import Command, examples
+from fwsign.cli.init import create_pki, new_passphrases, say_what_now
+from fwsign.cli.options import ALG, NO_PASSPHRASE, ORG, PASS, ROOT_PASS, VENDOR_OF_PKI
+from fwsign.cli.pki_options import NEW_PKI, PERMIT
+
+
+def register(command: typer.Typer) -> None:
+    """Add the command to an application."""
+    command.command(
+        "init",
+        cls=Command,
+        epilog=examples(
+            "fwsign pki init pki --org Acme --vendor acme.example --alg p384",
+            "fwsign pki init pki --org Acme --vendor acme.example --permit plant.acme.test",
+            "fwsign pki init root --org Acme --vendor acme.example --root-only",
+        ),
+    )(init)
+
+
+def init(
+    directory: NEW_PKI,
+    *,
+    org: ORG,
+    vendor: VENDOR_OF_PKI,
+    permit: PERMIT = None,
+    alg: ALG = "p256",
+    root_only: Annotated[
+        bool,
+        typer.Option(
+            "--root-only",
+            help="Make the root alone, on a machine that stays offline; issuing CAs are elsewhere.",
+        ),
+    ] = False,
+    pass_: PASS = None,
+    no_passphrase: NO_PASSPHRASE = False,
+    root_pass: ROOT_PASS = None,
+) -> None:
+    """Make a PKI alone: root, issuing CA, signer "release", CRLs.
+
+    fwsign init makes one together with fwsign.toml. --pass protects all keys, unless --root-pass
+    gives the root a passphrase of its own. With --root-only, the issuing CA asks from its own
+    machine: fwsign pki csr.
+    """
+    domains = (vendor, *(permit or ()))
+    if root_only:
+        source = root_pass or pass_
+        passphrase = inputs.new_passphrase(source, none=no_passphrase, what="the root's key")
+        passphrases = (passphrase, passphrase)
+    else:
+        passphrases = new_passphrases(pass_, root_pass, none=no_passphrase)
+    create_pki(directory, org, domains, alg, passphrases, root_only=root_only)
+    ui.out(str(directory))
+    say_what_now(directory, org, passphrases)
+    if not root_only:
+        ui.note(f"next: fwsign sign FILE --pki {directory} --product NAME")
+        return
+    asked = " ".join(f"--permit {domain}" for domain in domains[1:])
+    ui.note(
+        f"next, where certificates are issued: fwsign pki csr pki --org {_quoted(org)} "
+        f"--vendor {vendor} {asked}".rstrip()
+    )
+
+
+def _quoted(text: str) -> str:
+    import shlex  # noqa: PLC0415
+
+    return shlex.quote(text)

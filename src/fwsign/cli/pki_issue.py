@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fwsign pki issue`: a certificate with a new key, for a request, or for a key that exists."""
+
+from collections.abc import Sequence
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
+
+import typer
+
+from fwsign.cli import inputs, ui
+from fwsign.cli.command import Command, examples
+from fwsign.cli.config import find_pki
+from fwsign.cli.options import CA_PASS, NO_PASSPHRASE, PASS, PKI, named
+from fwsign.cli.pki_options import KIND_OF_KEY, LIFETIME, span
+
+if TYPE_CHECKING:
+    from fwsign.pki.request import Request
+
+_NAME: TypeAlias = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        callback=named("signer_name"),
+        help="Names the certificate and its key; it is the CN, too.",
+    ),
+]
+_CSR: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--csr",
+        readable=False,
+        metavar="FILE",
+        help="Certify the key of this request, which stays with its owner. Of what the request "
+        "asks for, only hosts and addresses of a server are taken, by the same rules.",
+    ),
+]
+_FROM_KEY: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--from-key",
+        metavar="URI",
+        help="Certify this key, a path or file: URI; --pass opens it, and it stays where it is.",
+    ),
+]
+_HELP = """
+
+    The key goes to private/NAME.key, the certificate to issued/NAME.crt. --pass protects the new
+    key, --ca-pass opens that of the issuing CA.
+    """
+
+
+class _Options(NamedTuple):
+    pki: Path | None
+    csr: Path | None
+    from_key: str | None
+    lifetime: str | None
+    alg: str | None
+    pass_: str | None
+    no_passphrase: bool
+    ca_pass: str | None
+
+
+def register(command: typer.Typer) -> None:
+    """Add the group to an application."""
+    group = typer.Typer(rich_markup_mode=None)
+    command.add_typer(group, name="issue", help="Issue a certificate: signer, tsa, server, client.")
+    pages = {
+        signer: (
+            "fwsign pki issue signer release-2027 --for 1y",
+            "fwsign pki issue signer ci --pass env:CI_PASS --ca-pass file:/run/secrets/ca",
+            "fwsign pki issue signer hsm --csr hsm.csr",
+        ),
+        tsa: ("fwsign pki issue tsa tsa-2027",),
+        server: (
+            "fwsign pki issue server broker.acme.example --ip 192.0.2.7",
+            "fwsign pki issue server broker --csr broker.csr --host mqtt.acme.example",
+        ),
+        client: (
+            "fwsign pki issue client gateway-0017 --no-passphrase",
+            "fwsign pki issue client gateway-0017 --csr gateway.csr",
+        ),
+    }
+    for function, lines in pages.items():
+        help_ = (function.__doc__ or "").rstrip() + _HELP
+        group.command(function.__name__, cls=Command, help=help_, epilog=examples(*lines))(function)
+
+
+def signer(
+    name: _NAME,
+    *,
+    pki: PKI = None,
+    vendor: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DOMAIN",
+            callback=named("vendor_domain"),
+            help="A vendor that it may sign for; repeat for several. Default: the issuing CA's.",
+        ),
+    ] = None,
+    csr: _CSR = None,
+    from_key: _FROM_KEY = None,
+    lifetime: LIFETIME = None,
+    alg: KIND_OF_KEY = None,
+    pass_: PASS = None,
+    no_passphrase: NO_PASSPHRASE = False,
+    ca_pass: CA_PASS = None,
+) -> None:
+    """Issue a signer: whoever has its key signs releases, for two years."""
+    options = _Options(pki, csr, from_key, lifetime, alg, pass_, no_passphrase, ca_pass)
+    _issue("signer", name, options, vendor or ())
+    if from_key:
+        ui.note(f"next: fwsign sign FILE --key {from_key} --chain PEM")
+    elif not csr:
+        ui.note(f"next: fwsign sign FILE --signer {name}")
+
+
+def tsa(
+    name: _NAME,
+    *,
+    pki: PKI = None,
+    csr: _CSR = None,
+    from_key: _FROM_KEY = None,
+    lifetime: LIFETIME = None,
+    alg: KIND_OF_KEY = None,
+    pass_: PASS = None,
+    no_passphrase: NO_PASSPHRASE = False,
+    ca_pass: CA_PASS = None,
+) -> None:
+    """Issue a time stamper's certificate (RFC 3161), for five years."""
+    options = _Options(pki, csr, from_key, lifetime, alg, pass_, no_passphrase, ca_pass)
+    _issue("tsa", name, options)
+
+
+def server(
+    name: _NAME,
+    *,
+    pki: PKI = None,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            callback=named("host_name"),
+            help="A name that clients call it by; repeat for several. NAME is one, too, if there "
+            "is a dot in it.",
+        ),
+    ] = None,
+    ip: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDR", help="An address that clients call it by; repeat for several."
+        ),
+    ] = None,
+    csr: _CSR = None,
+    from_key: _FROM_KEY = None,
+    lifetime: LIFETIME = None,
+    alg: KIND_OF_KEY = None,
+    pass_: PASS = None,
+    no_passphrase: NO_PASSPHRASE = False,
+    ca_pass: CA_PASS = None,
+) -> None:
+    """Issue a TLS server's certificate, such as an MQTT broker's, for 397 days.
+
+    The names must lie within the domains that the issuing CA is limited to; see --permit of
+    fwsign pki init.
+    """
+    options = _Options(pki, csr, from_key, lifetime, alg, pass_, no_passphrase, ca_pass)
+    path = _issue("server", name, options, host or (), [*map(_address, ip or ())])
+    _say_who_needs(path, "server")
+
+
+def client(
+    name: _NAME,
+    *,
+    pki: PKI = None,
+    csr: _CSR = None,
+    from_key: _FROM_KEY = None,
+    lifetime: LIFETIME = None,
+    alg: KIND_OF_KEY = None,
+    pass_: PASS = None,
+    no_passphrase: NO_PASSPHRASE = False,
+    ca_pass: CA_PASS = None,
+) -> None:
+    """Issue a TLS client's certificate, such as a device's, for two years.
+
+    NAME is the CN, which MQTT brokers take as the user name; with a dot in it, it is a host name
+    and must lie within the domains that the issuing CA is limited to.
+    """
+    options = _Options(pki, csr, from_key, lifetime, alg, pass_, no_passphrase, ca_pass)
+    path = _issue("client", name, options)
+    _say_who_needs(path, "client")
+
+
+def _issue(
+    kind: str,
+    name: str,
+    options: _Options,
+    domains: Sequence[str] = (),
+    addresses: Sequence[Any] = (),
+) -> Path:
+    from fwsign.pki.issue import issue  # noqa: PLC0415
+
+    now = inputs.now()
+    lifetime = span(options.lifetime, now)
+    directory = find_pki(options.pki)
+    _check(options)
+    source = inputs.passphrase_source(options.ca_pass, "the issuing CA's key", "--ca-pass")
+    request = _request(options.csr) if options.csr else None
+    if request and kind == "server" and not domains and not addresses:
+        domains, addresses = request.domains, request.addresses
+        asked = ", ".join([*domains, *map(str, addresses)]) or "nothing"
+        ui.note(f"hosts, as the request asks: {asked}")
+    path = issue(
+        directory,
+        kind,
+        name,
+        key=request.public_key if request else _key(name, options),
+        domains=domains,
+        addresses=addresses,
+        lifetime=lifetime,
+        ca_passphrase=source,
+        now=now,
+    )
+    ui.out(str(path))
+    return path
+
+
+def _check(options: _Options) -> None:
+    """Refuse options that would mean nothing together."""
+    if options.csr and options.from_key:
+        ui.usage("--csr and --from-key exclude each other")
+    given = "--csr" if options.csr else "--from-key" if options.from_key else None
+    without = {"--alg": options.alg, "--no-passphrase": options.no_passphrase}
+    if options.csr:
+        without["--pass"] = options.pass_
+    for option, value in without.items():
+        if given and value:
+            ui.usage(f"{given} and {option} exclude each other", f"{option} is for a new key")
+
+
+def _key(name: str, options: _Options) -> Any:
+    from fwsign.pki.issue import NewKey  # noqa: PLC0415
+
+    if options.from_key is None:
+        what = f'the key "{name}"'
+        none = options.no_passphrase
+        passphrase = inputs.new_passphrase(options.pass_, none=none, what=what)
+        return NewKey(options.alg or "p256", passphrase)
+    from fwsign.keys import signer_from_uri  # noqa: PLC0415
+
+    source = inputs.passphrase_source(options.pass_, f"the key {options.from_key}")
+    return signer_from_uri(options.from_key, source).public_key
+
+
+def _request(path: Path) -> "Request":
+    from fwsign.atomic import read_bytes  # noqa: PLC0415
+    from fwsign.pki.request import REQUEST_LIMIT, parse_request  # noqa: PLC0415
+
+    return parse_request(read_bytes(path, REQUEST_LIMIT), str(path))
+
+
+def _address(text: str) -> Any:
+    try:
+        return ip_address(text)
+    except ValueError:
+        ui.usage(f'"{text}" is not an address', "write 192.0.2.7 or 2001:db8::7")
+
+
+def _say_who_needs(path: Path, who: str) -> None:
+    from fwsign.pki.directory import Pki  # noqa: PLC0415
+
+    pki = Pki(path.parent.parent)
+    issuing, *_, root = pki.issuers(path.stem)
+    ui.note(f"the {who} sends {path} and {pki.certificate_path(issuing)}, in this order")
+    ui.note(f"the other side trusts {pki.certificate_path(root)}")

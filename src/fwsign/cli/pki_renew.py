@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fwsign pki renew`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fwsign.cli import inputs, ui
+from fwsign.cli.command import Command, examples
+from fwsign.cli.config import find_pki
+from fwsign.cli.options import CA_PASS, NO_PASSPHRASE, PASS, PKI
+from fwsign.cli.pki_options import KIND_OF_KEY, LIFETIME, span
+
+if TYPE_CHECKING:
+    from fwsign.keys import Passphrase
+    from fwsign.pki.issue import NewKey
+
+
+def register(command: typer.Typer) -> None:
+    """Add the command to an application."""
+    command.command(
+        "renew",
+        cls=Command,
+        epilog=examples(
+            "fwsign pki renew release",
+            "fwsign pki renew broker.acme.example --new-key --no-passphrase",
+            "fwsign pki renew issuing --for 10y --ca-pass env:ROOT_PASS",
+        ),
+    )(renew)
+
+
+def renew(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help='What to renew, or "issuing" for the issuing CA.')
+    ],
+    *,
+    new_key: Annotated[
+        bool, typer.Option("--new-key", help="Make a new key, too. Default: the same key.")
+    ] = False,
+    pki: PKI = None,
+    lifetime: LIFETIME = None,
+    alg: KIND_OF_KEY = None,
+    pass_: PASS = None,
+    no_passphrase: NO_PASSPHRASE = False,
+    ca_pass: CA_PASS = None,
+) -> None:
+    """Issue a certificate anew, with the same names.
+
+    The old certificate goes to certs_by_serial, an old key to NAME.key.unused-1. The old
+    certificate stays good until it ends, unless you revoke it by its serial number. "issuing"
+    needs the root's key; with --new-key there is another issuing CA from then on.
+    """
+    from fwsign.pki.directory import Pki, is_issuing  # noqa: PLC0415
+    from fwsign.pki.issue import NewKey  # noqa: PLC0415
+    from fwsign.pki.renewal import renew as renew_it  # noqa: PLC0415
+
+    if not new_key and (pass_ or no_passphrase or alg):
+        ui.usage("--pass, --no-passphrase and --alg are for --new-key")
+    now = inputs.now()
+    validity = span(lifetime, now)
+    directory = find_pki(pki)
+    old = Pki(directory).certificate(name)
+    source = inputs.passphrase_source(ca_pass, "the key of its issuer", "--ca-pass")
+    new = None
+    if new_key:
+        what = f'the new key of "{name}"'
+        passphrase = inputs.new_passphrase(pass_, none=no_passphrase, what=what)
+        new = NewKey(alg or "", passphrase)
+    if new is not None and is_issuing(name):
+        if lifetime:
+            ui.usage("--for and --new-key exclude each other for an issuing CA")
+        _replace_issuing(directory, new, source)
+        return
+    path = renew_it(directory, name, new_key=new, lifetime=validity, ca_passphrase=source, now=now)
+    ui.out(str(path))
+    serial = f"{old.serial_number:X}"
+    ui.note(f"the old one is good until {old.not_valid_after_utc:%Y-%m-%d}, unless you revoke it:")
+    ui.note(f"fwsign pki revoke {serial} --reason superseded")
+
+
+def _replace_issuing(directory: Path, new: "NewKey", source: "Passphrase") -> None:
+    from fwsign.pki.directory import Pki  # noqa: PLC0415
+    from fwsign.pki.renewal import algorithm_name  # noqa: PLC0415
+    from fwsign.pki.rotation import replace_issuing  # noqa: PLC0415
+
+    pki = Pki(directory)
+    alg = new.alg or algorithm_name(pki.certificate(pki.issuing()))
+    name = replace_issuing(
+        directory,
+        new_key=new._replace(alg=alg),
+        passphrase=lambda _: source(),
+        now=inputs.now(),
+    )
+    ui.out(str(pki.certificate_path(name)))
+    ui.note(f'the CA "{name}" issues from now on; what the old one issued stays good')
+    ui.note("next: fwsign pki renew NAME, for each signer")

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fwsign pki revoke` and `fwsign pki crl`."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from fwsign.cli import inputs, ui
+from fwsign.cli.command import Command, examples
+from fwsign.cli.config import find_pki
+from fwsign.cli.options import CA_PASS, PKI, ROOT_PASS
+from fwsign.errors import Failed
+
+
+def register(command: typer.Typer) -> None:
+    """Add the commands to an application."""
+    command.command(
+        "revoke",
+        cls=Command,
+        epilog=examples(
+            "fwsign pki revoke release --reason keyCompromise",
+            "fwsign pki revoke release-2026 --reason superseded",
+            "fwsign pki revoke 5E0C91 --reason keyCompromise \\",
+            "    --invalidity-date 2026-11-01T00:00:00Z",
+        ),
+    )(revoke)
+    command.command("crl", cls=Command, epilog=examples("fwsign pki crl --ca-pass env:CA_PASS"))(
+        crl
+    )
+
+
+def _reason(value: str) -> str:
+    from fwsign.pki.revocation import REASONS  # noqa: PLC0415
+
+    if value not in REASONS:
+        ui.usage(f'"{value}" is not a reason to revoke', f"choose from {', '.join(REASONS)}")
+    return value
+
+
+def revoke(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help='What to revoke, "issuing" for the issuing CA; or a serial number in hexadecimal, '
+            "for a certificate that was renewed.",
+        ),
+    ],
+    *,
+    reason: Annotated[
+        str,
+        typer.Option(
+            metavar="REASON",
+            callback=_reason,
+            help="unspecified, keyCompromise, cACompromise, affiliationChanged, superseded, "
+            "cessationOfOperation or privilegeWithdrawn.",
+        ),
+    ],
+    invalidity_date: Annotated[
+        str | None,
+        typer.Option(
+            "--invalidity-date",
+            metavar="TIME",
+            help="Since when the key may have been misused, if that was earlier: RFC 3339.",
+        ),
+    ] = None,
+    pki: PKI = None,
+    ca_pass: CA_PASS = None,
+) -> None:
+    """Revoke a certificate, for good.
+
+    Its issuer's CRL is written anew, and crl/bundle.pem; devices learn of it from envelopes that
+    carry that CRL.
+    """
+    from fwsign.pki.revocation import revoke as revoke_it  # noqa: PLC0415
+
+    now = inputs.now()
+    since = inputs.parse_time(invalidity_date, now) if invalidity_date else None
+    if since and since > now:
+        ui.usage(f"--invalidity-date {invalidity_date} is in the future: it is {now.isoformat()}")
+    path = revoke_it(
+        find_pki(pki),
+        name,
+        reason=reason,
+        ca_passphrase=inputs.passphrase_source(ca_pass, "the CA's key", "--ca-pass"),
+        now=now,
+        invalid_since=since,
+    )
+    ui.out(str(path))
+    ui.note("bring the CRL to devices: fwsign staple ENVELOPE, or sign a new release")
+
+
+def crl(*, pki: PKI = None, ca_pass: CA_PASS = None, root_pass: ROOT_PASS = None) -> None:
+    """Make new CRLs, before the old ones go stale.
+
+    Each CA whose key is here gets one with all its revocations so far, and crl/bundle.pem has
+    them all. --ca-pass opens all keys, unless --root-pass gives the root's own. Envelopes take
+    them with fwsign staple.
+    """
+    from fwsign.pki.directory import BUNDLE, Pki, is_root  # noqa: PLC0415
+    from fwsign.pki.revocation import renew_crls  # noqa: PLC0415
+
+    directory = find_pki(pki)
+    found = Pki(directory)
+    authorities = found.authorities()
+    keys = {name: found.key_path(name) for name in authorities}
+    here = [name for name, key in keys.items() if os.path.lexists(key)]
+    if not here:
+        places = " or ".join(map(str, keys.values()))
+        raise Failed("state.pki", f"no CA's key is here to sign a CRL: expected {places}")
+    for name in authorities:
+        if name not in here:
+            ui.note(f'the key of CA "{name}" is not here: its CRL stays as it is')
+    # One source for all keys that it opens: a descriptor can be read only once.
+    common = inputs.passphrase_source(ca_pass, "the CA's keys", "--ca-pass") if ca_pass else None
+    roots = inputs.passphrase_source(root_pass, "the root's key") if root_pass else common
+
+    def passphrase(name: str) -> bytes | None:
+        source = roots if is_root(name) else common
+        prompt = inputs.passphrase_source(None, f'the key of CA "{name}"', "--ca-pass")
+        return (source or prompt)()
+
+    for path in renew_crls(directory, passphrase=passphrase, now=inputs.now(), names=here):
+        ui.out(str(path))
+    ui.note(f"all CRLs in one file, to ship: {directory / BUNDLE}")
+    ui.note("next: fwsign staple ENVELOPE, for what is signed already")

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fwsign pki standby` and `fwsign pki rotate`: other roots."""
+
+from typing import Annotated
+
+import typer
+
+from fwsign.cli import inputs, ui
+from fwsign.cli.command import Command, examples
+from fwsign.cli.config import find_pki
+from fwsign.cli.options import ALG, NO_PASSPHRASE, PASS, PKI
+
+
+def register(command: typer.Typer) -> None:
+    """Add the commands to an application."""
+    command.command(
+        "standby",
+        cls=Command,
+        epilog=examples("fwsign pki standby --pass env:STANDBY_PASS"),
+    )(standby)
+    command.command(
+        "rotate",
+        cls=Command,
+        epilog=examples(
+            "fwsign pki rotate --pass env:NEW_PASS --root-pass env:ROOT_PASS",
+            "fwsign pki rotate --no-passphrase --standby-pass file:/media/standby/pass",
+        ),
+    )(rotate)
+
+
+def standby(
+    *,
+    pki: PKI = None,
+    alg: ALG = "p256",
+    pass_: PASS = None,
+    no_passphrase: NO_PASSPHRASE = False,
+) -> None:
+    """Make a second root, for the day when the first is lost.
+
+    Devices pin standby.crt beside ca.crt. It issues nothing until fwsign pki rotate; keep its key
+    offline, in another place than the first root's.
+    """
+    from fwsign.pki.directory import Pki  # noqa: PLC0415
+    from fwsign.pki.issue import NewKey  # noqa: PLC0415
+    from fwsign.pki.rotation import standby as make_standby  # noqa: PLC0415
+
+    directory = find_pki(pki)
+    found = Pki(directory)
+    passphrase = inputs.new_passphrase(pass_, none=no_passphrase, what="the standby's key")
+    name = make_standby(directory, new_key=NewKey(alg, passphrase), now=inputs.now())
+    path = found.certificate_path(name)
+    ui.out(str(path))
+    ui.note(f"give {path} to every device, beside {directory / 'ca.crt'}")
+    ui.note(f"keep {found.key_path(name)} offline, not where the key of the first root is")
+
+
+def rotate(
+    *,
+    pki: PKI = None,
+    alg: ALG = "p256",
+    pass_: PASS = None,
+    no_passphrase: NO_PASSPHRASE = False,
+    root_pass: Annotated[
+        str | None,
+        typer.Option(
+            "--root-pass", metavar="SRC", help="Passphrase of the old root's key. As for --pass."
+        ),
+    ] = None,
+    standby_pass: Annotated[
+        str | None,
+        typer.Option(
+            "--standby-pass", metavar="SRC", help="Passphrase of the standby's key. As for --pass."
+        ),
+    ] = None,
+) -> None:
+    """Go over to another root and another issuing CA.
+
+    The new root is the standby, if there is one. The old root certifies it, so that devices that
+    know only the old root accept what is signed from now on. Where the old root's key is not here
+    any more, only devices that know the standby do. All that is there stays as it is and can be
+    revoked.
+    """
+    from fwsign.pki.directory import Pki  # noqa: PLC0415
+    from fwsign.pki.issue import NewKey  # noqa: PLC0415
+    from fwsign.pki.rotation import current_root  # noqa: PLC0415
+    from fwsign.pki.rotation import rotate as rotate_it  # noqa: PLC0415
+
+    directory = find_pki(pki)
+    found = Pki(directory)
+    old = current_root(found)
+    new_key = NewKey(alg, inputs.new_passphrase(pass_, none=no_passphrase, what="the new keys"))
+    sources = {True: (root_pass, "--root-pass"), False: (standby_pass, "--standby-pass")}
+
+    def passphrase(name: str) -> bytes | None:
+        source, option = sources[name == old]
+        return inputs.passphrase_source(source, f'the key of the root "{name}"', option)()
+
+    done = rotate_it(
+        directory, root_key=new_key, new_key=new_key, passphrase=passphrase, now=inputs.now()
+    )
+    names = [done.root, *([done.crossed] if done.crossed else []), done.issuing]
+    for name in names:
+        ui.out(str(found.certificate_path(name)))
+    ui.note(f"give {found.certificate_path(done.root)} to new devices, beside those before")
+    if done.crossed is None:
+        ui.note(f'warning: devices that know only "{old}" refuse what is signed from now on')
+    ui.note(f"keep {found.key_path(done.root)} offline; signing does not need it")
+    ui.note("next: fwsign pki renew NAME, for each signer")

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Taking what an offline root has signed into the directory of an issuing CA.
+
+`ca.crt` comes last, with which it is a PKI; a run that was killed before is simply run again.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from fwsign.atomic import read_bytes, write_atomic
+from fwsign.errors import Failed
+from fwsign.keys.file import load_private_key
+from fwsign.pki import crls, profiles
+from fwsign.pki.authority import refuse_early, write_certificate
+from fwsign.pki.directory import ISSUING, ROOT, Pki, common_name
+from fwsign.pki.lock import exclusive
+from fwsign.pki.offline import REQUEST
+from fwsign.pki.profiles import Authority
+from fwsign.pki.renewal import replace_certificate
+from fwsign.pki.request import REQUEST_LIMIT, Request, parse_request
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from fwsign.keys import Passphrase
+
+
+class _Answer(NamedTuple):
+    """What came back from the root."""
+
+    root: x509.Certificate
+    issuing: x509.Certificate | None
+    crl: x509.CertificateRevocationList | None
+
+
+def accept(
+    directory: str | os.PathLike[str],
+    blobs: Sequence[bytes],
+    *,
+    passphrase: Passphrase,
+    now: datetime,
+) -> tuple[Path, ...]:
+    """Take what the root has signed into the directory of an issuing CA; return what was written.
+
+    The first time that is the root, the CA's certificate and the root's CRL; later, each alone.
+    The key of the CA signs its first CRL then.
+
+    Args:
+        directory: made by `create_request`.
+        blobs: certificates and CRLs, in DER.
+        passphrase: asked for when the key of the issuing CA is encrypted and needed.
+        now: an aware time.
+
+    Raises:
+        Failed: `state.pki`: they do not belong together, or something is missing or older than
+            what is there; `state.clock`, `key.*`, `io.*`.
+    """
+    now = profiles.utc(now)
+    place = Path(directory)
+    path = place / REQUEST
+    request = parse_request(read_bytes(path, REQUEST_LIMIT), str(path))
+    with exclusive(place):
+        held = Pki(place) if os.path.lexists(place / "ca.crt") else None
+        answer = _sort(blobs, request, held)
+        _check(answer, held)
+        return _write(place, answer, held, passphrase, now)
+
+
+def _sort(blobs: Sequence[bytes], request: Request, held: Pki | None) -> _Answer:
+    root, issuing, crl = (held.root if held else None), None, None
+    for blob in blobs:
+        found = _parse(blob)
+        if isinstance(found, x509.CertificateRevocationList):
+            crl = found
+        elif found.public_key() == request.public_key:
+            issuing = found
+        elif found.issuer == found.subject and (root is None or root == found):
+            root = found
+        elif found.issuer == found.subject:
+            raise _unfit(
+                f'"{common_name(found)}" is not the root that is here',
+                "the root in ca.crt",
+                "another",
+            )
+        else:
+            raise _unfit(
+                f'"{common_name(found)}" is neither the root nor the CA of the request',
+                "the key of the request",
+                "another key",
+            )
+    if root is None:
+        raise _unfit("the root's certificate is missing", "ca.crt", "none")
+    return _Answer(root, issuing, crl)
+
+
+def _parse(blob: bytes) -> x509.Certificate | x509.CertificateRevocationList:
+    try:
+        return x509.load_der_x509_certificate(blob)
+    except ValueError:
+        pass
+    try:
+        return x509.load_der_x509_crl(blob)
+    except ValueError:
+        raise _unfit(
+            "neither a certificate nor a CRL", "what the root has signed", "else"
+        ) from None
+
+
+def _check(answer: _Answer, held: Pki | None) -> None:
+    """Refuse what does not belong together, is incomplete, or older than what is here."""
+    root, issuing, crl = answer
+    if not _issued_by(root, root):
+        raise _unfit(f'"{common_name(root)}" did not sign itself', "a root", "a damaged one")
+    if issuing is not None and not _issued_by(issuing, root):
+        raise _unfit(
+            f'the CA "{common_name(issuing)}" was not issued by "{common_name(root)}"',
+            common_name(root),
+            issuing.issuer.rfc4514_string(),
+        )
+    if crl is not None and not (
+        crl.issuer == root.subject and crl.is_signature_valid(root.public_key())  # type: ignore[arg-type]
+    ):
+        raise _unfit(
+            f'the CRL was not issued by "{common_name(root)}"',
+            common_name(root),
+            crl.issuer.rfc4514_string(),
+        )
+    if held is None and issuing is None:
+        raise _unfit("the CA's certificate is missing", "issuing.crt", "none")
+    if held is None and crl is None:
+        raise _unfit("the root's CRL is missing", "crl/ca.pem", "none")
+    if held is not None and crl is not None:
+        there, here = crls.number_of(crl), crls.number_of(held.crl(ROOT))
+        if there < here:
+            raise _unfit(f"the CRL is older than the one here: {there} < {here}", here, there)
+    current = crl or (held.crl(ROOT) if held else None)
+    if (
+        issuing is not None
+        and current is not None
+        and current.get_revoked_certificate_by_serial_number(issuing.serial_number)
+    ):
+        raise _unfit(f'the CA "{common_name(issuing)}" is revoked', "one that is not", "revoked")
+
+
+def _issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _write(
+    place: Path, answer: _Answer, held: Pki | None, passphrase: Passphrase, now: datetime
+) -> tuple[Path, ...]:
+    """Write what is new; `ca.crt` after all that a PKI needs, and then the bundle."""
+    root, issuing, crl = answer
+    written = []
+    own = place / "crl/issuing.pem"
+    if issuing is not None and not os.path.lexists(own):
+        refuse_early(issuing, now)
+        key = load_private_key(place / "private/issuing.key", passphrase)
+        if key.public_key() != issuing.public_key():
+            raise Failed("key.mismatch", f"{place}/private/issuing.key is not the key of {REQUEST}")
+        write_atomic(own, crls.first_crl(ISSUING, Authority(issuing, key), now))
+        written.append(own)
+    if crl is not None:
+        path = place / "crl/ca.pem"
+        write_atomic(path, crl.public_bytes(Encoding.PEM), overwrite=True)
+        written.append(path)
+    if issuing is not None:
+        path = place / "issued/issuing.crt"
+        if held is not None and (old := held.certificate(ISSUING)) != issuing:
+            replace_certificate(held, ISSUING, old, issuing)
+        else:
+            write_certificate(path, issuing, overwrite=True)
+        written.append(path)
+    if held is None:
+        write_certificate(place / "ca.crt", root)
+        written.append(place / "ca.crt")
+    crls.write_bundle(Pki(place))
+    return tuple(written)
+
+
+def _unfit(message: str, expected: object, found: object) -> Failed:
+    return Failed("state.pki", message, expected=expected, found=found)

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Issuing certificates below the issuing CA: signers, time stampers, TLS servers and clients.
+
+The certificate is what makes an entry, and it is written last, so that a killed run leaves at
+most a key without one, which the next run sets aside.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from fwsign.errors import Failed
+from fwsign.keys.file import new_private_key, write_private_key
+from fwsign.names import host_name, signer_name, vendor_domain
+from fwsign.pki import profiles
+from fwsign.pki.authority import open_authority, refuse_early, set_aside, write_certificate
+from fwsign.pki.directory import Pki, common_name
+from fwsign.pki.leaves import KINDS, Leaf, check_public_key, leaf_certificate
+from fwsign.pki.lock import exclusive
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+    from datetime import datetime, timedelta
+    from pathlib import Path
+
+    from cryptography import x509
+
+    from fwsign.keys import Passphrase, PublicKey
+    from fwsign.pki.leaves import Address
+
+
+class NewKey(NamedTuple):
+    """A key to be made: one of `fwsign.keys.ALGORITHMS`, and a passphrase or None."""
+
+    alg: str
+    passphrase: bytes | None
+
+
+def issue(
+    pki_dir: str | os.PathLike[str],
+    kind: str,
+    name: str,
+    *,
+    key: NewKey | PublicKey,
+    domains: Sequence[str] = (),
+    addresses: Sequence[Address] = (),
+    lifetime: timedelta | None = None,
+    ca_passphrase: Passphrase,
+    now: datetime,
+) -> Path:
+    """Issue a certificate, with a new key or for one that exists; return its path.
+
+    Args:
+        pki_dir: the PKI.
+        kind: one of `fwsign.pki.leaves.KINDS`.
+        name: of the entry, and the CN; see `fwsign.names.signer_name`.
+        key: what to make, or the public half of what there is, from a request or elsewhere.
+        domains: the vendors of a signer (none: the first that the issuing CA is limited to), or
+            the hosts of a server. A name with a dot in it is a host, too, unless of a signer.
+        addresses: of a server.
+        lifetime: from `now`; None: that of the kind, or until the issuing CA ends.
+        ca_passphrase: asked for when the key of the issuing CA is encrypted.
+        now: an aware time; notBefore is an hour earlier.
+
+    Raises:
+        Failed: `state.pki-exists`: the name is taken; `state.ca-limit`: outside what the issuing
+            CA is limited to; `state.pki`: the issuing CA may not issue that; `state.policy`,
+            `state.clock`, `key.*`, `io.*`. Nothing has been written then.
+    """
+    signer_name(name)
+    now = profiles.utc(now)
+    pki = Pki(pki_dir)
+    ca = pki.issuing()
+    certificate = pki.certificate(ca)
+    _refuse_taken(pki, name)
+    refuse_unable(pki, ca, now)
+    leaf = permitted_leaf(certificate, kind, name, domains, addresses)
+    period = period_of(leaf, certificate, lifetime, now)
+    if not isinstance(key, NewKey):
+        check_public_key(key, f'"{name}"')
+    issuer = open_authority(pki, ca, ca_passphrase)
+    private = new_private_key(key.alg) if isinstance(key, NewKey) else None
+    public: PublicKey = private.public_key() if private else key  # type: ignore[assignment]
+    issued = leaf_certificate(leaf, public, period, issuer)
+    with exclusive(pki.directory):
+        _refuse_taken(pki, name)
+        set_aside(pki.key_path(name))
+        if private is not None and isinstance(key, NewKey):
+            write_private_key(pki.key_path(name), private, key.passphrase)
+        write_certificate(pki.certificate_path(name), issued)
+    return pki.certificate_path(name)
+
+
+def _refuse_taken(pki: Pki, name: str) -> None:
+    if name in pki.names():
+        raise Failed(
+            "state.pki-exists",
+            f'there is a certificate "{name}" in {pki.directory} already',
+            expected="a new name",
+            found=name,
+        )
+
+
+def refuse_unable(pki: Pki, ca: str, now: datetime) -> None:
+    """Refuse what every verifier would: an issuer that is revoked, expired or of the future."""
+    issuer = pki.certificate(ca)
+    refuse_early(issuer, now)
+    end = issuer.not_valid_after_utc
+    entry = pki.revocation(ca)
+    if entry is not None:
+        fault = f"was revoked {entry.revocation_date_utc:%Y-%m-%d}"
+    elif now >= end:
+        fault = f"expired {end:%Y-%m-%d}, it is {now:%Y-%m-%d}"
+    else:
+        return
+    raise Failed(
+        "state.pki",
+        f'the CA "{common_name(issuer)}" {fault}',
+        expected="a CA that may issue",
+        found=fault,
+    )
+
+
+def permitted_leaf(
+    issuer: x509.Certificate,
+    kind: str,
+    name: str,
+    domains: Sequence[str],
+    addresses: Sequence[Address],
+) -> Leaf:
+    """Return what a new certificate shall say, once its issuer may say so."""
+    permitted = profiles.permitted_vendors(issuer)
+    if kind == "signer":
+        wanted = tuple(dict.fromkeys(map(vendor_domain, domains))) or permitted[:1]
+        _refuse_outside(issuer, "vendor", wanted)
+        if wanted:
+            return Leaf(kind, name, wanted)
+        raise Failed(
+            "state.pki",
+            f'the CA "{common_name(issuer)}" is not limited to a vendor, '
+            "so the signer must name one",
+            expected="a vendor",
+            found="none",
+        )
+    # What has a dot looks like a host to others: openssl holds it to the name constraints, too.
+    own = (name,) if "." in name else ()
+    hosts = tuple(dict.fromkeys(map(host_name, (*own, *domains))))
+    _refuse_outside(issuer, "host", hosts)
+    if kind == "server" and not hosts and not addresses:
+        raise Failed(
+            "state.policy",
+            f'server "{name}" has no host name and no address: clients look for one',
+            expected="a host name or an address",
+            found="none",
+        )
+    return Leaf(kind, name, hosts, tuple(dict.fromkeys(addresses)))
+
+
+def _refuse_outside(issuer: x509.Certificate, what: str, names: Sequence[str]) -> None:
+    permitted = profiles.permitted_vendors(issuer)
+    for name in names:
+        # RFC 5280 s.4.2.1.10: the name itself, or with more labels in front.
+        if permitted and not any(f".{name}".endswith(f".{domain}") for domain in permitted):
+            raise Failed(
+                "state.ca-limit",
+                f'{what} "{name}" is outside what the CA "{common_name(issuer)}" is limited to: '
+                f"{', '.join(permitted)}",
+                expected=", ".join(permitted),
+                found=name,
+            )
+
+
+def period_of(
+    leaf: Leaf, issuer: x509.Certificate, lifetime: timedelta | None, now: datetime
+) -> tuple[datetime, datetime]:
+    """Return notBefore and notAfter of a new certificate; raises as `last_day`."""
+    if lifetime is None:
+        end = min(now + KINDS[leaf.kind].lifetime, issuer.not_valid_after_utc)
+    else:
+        end = last_day(f'{leaf.kind} "{leaf.name}"', issuer, lifetime, now)
+    return profiles.begin(issuer, now), end
+
+
+def last_day(what: str, issuer: x509.Certificate, lifetime: timedelta, now: datetime) -> datetime:
+    """Return the notAfter for a lifetime that was asked for.
+
+    Raises:
+        Failed: `state.clock`: it is over; `state.pki`: the issuer ends before.
+    """
+    if lifetime.total_seconds() < 1:
+        raise Failed(
+            "state.clock",
+            f"{what} would be valid for {lifetime.total_seconds():g} s",
+            expected="a second or more",
+            found=f"{lifetime.total_seconds():g} s",
+        )
+    last = issuer.not_valid_after_utc
+    if lifetime <= last - now:
+        return (now + lifetime).replace(microsecond=0)
+    try:
+        end = f"{now + lifetime:%Y-%m-%d}"
+    except OverflowError:
+        end = "after 9999"
+    raise Failed(
+        "state.pki",
+        f"{what} would be valid until {end}, "
+        f'but its issuer "{common_name(issuer)}" only until {last:%Y-%m-%d}',
+        expected=f"{last:%Y-%m-%d} or earlier",
+        found=end,
+    )

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The certificates below the CAs (RFC 5280): signers, time stampers, TLS servers and clients."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from fwsign.cose import MIN_RSA_BITS, allowed_rsa_size, key_kind, key_name
+from fwsign.errors import Failed
+from fwsign.pki.profiles import (
+    NO_USAGE,
+    build_certificate,
+    key_identifiers,
+    organisation_of,
+    subject_name,
+)
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from fwsign.keys import PublicKey
+    from fwsign.pki.profiles import Authority
+
+Address = IPv4Address | IPv6Address
+
+_KINDS_OF_KEYS = ("P-256", "P-384", "Ed25519", "RSA", "ML-DSA-65", "ML-DSA-87")
+_MIN_EXPONENT = 65537  # FIPS 186-5 A.1.1: greater than 2^16
+_LEAF_USAGE: Final = x509.KeyUsage(**{**NO_USAGE, "digital_signature": True})
+_RSA_SERVER_USAGE: Final = x509.KeyUsage(
+    **{**NO_USAGE, "digital_signature": True, "key_encipherment": True}
+)
+
+
+class Kind(NamedTuple):
+    """What a certificate is for, and how its extended key usage says so."""
+
+    usage: x509.ObjectIdentifier
+    critical: bool  # not for TLS: not every stack takes it
+    lifetime: timedelta
+
+
+KINDS: Final = {
+    "signer": Kind(ExtendedKeyUsageOID.CODE_SIGNING, critical=True, lifetime=timedelta(days=730)),
+    # RFC 3161 s.2.3: timeStamping alone, and critical. Tokens shall outlast many signers.
+    "tsa": Kind(ExtendedKeyUsageOID.TIME_STAMPING, critical=True, lifetime=timedelta(days=1826)),
+    # 398 days is what browsers and phones accept of a server.
+    "server": Kind(ExtendedKeyUsageOID.SERVER_AUTH, critical=False, lifetime=timedelta(days=397)),
+    "client": Kind(ExtendedKeyUsageOID.CLIENT_AUTH, critical=False, lifetime=timedelta(days=730)),
+}
+"""The kinds of leaf certificates by their names on the command line."""
+SIGNER: Final = KINDS["signer"]
+
+
+class Leaf(NamedTuple):
+    """What the certificate of a leaf says: kind, CN, and the subject alternative name.
+
+    Domains are as `fwsign.names.vendor_domain` returns them: the vendors of a signer, the hosts
+    of a server.
+    """
+
+    kind: str
+    name: str
+    domains: tuple[str, ...] = ()
+    addresses: tuple[Address, ...] = ()
+
+
+def leaf_certificate(
+    leaf: Leaf, public_key: PublicKey, period: tuple[datetime, datetime], issuer: Authority
+) -> x509.Certificate:
+    """Make the certificate of a leaf.
+
+    Args:
+        leaf: what it says.
+        public_key: of the leaf.
+        period: notBefore and notAfter.
+        issuer: the CA, whose O becomes that of the leaf.
+
+    Source: RFC 5280 s.4.2.1.3, s.4.2.1.6, s.4.2.1.12; RFC 3161 s.2.3.
+    """
+    profile = KINDS[leaf.kind]
+    # TLS 1.2 may encrypt to an RSA key of a server (RFC 5246 s.7.4.2).
+    encrypts = leaf.kind == "server" and isinstance(public_key, rsa.RSAPublicKey)
+    extensions: list[tuple[x509.ExtensionType, bool]] = [
+        (x509.BasicConstraints(ca=False, path_length=None), True),
+        (_RSA_SERVER_USAGE if encrypts else _LEAF_USAGE, True),
+        (x509.ExtendedKeyUsage([profile.usage]), profile.critical),
+    ]
+    alternative = [
+        *(x509.DNSName(domain) for domain in leaf.domains),
+        *(x509.IPAddress(address) for address in leaf.addresses),
+    ]
+    if alternative:
+        extensions.append((x509.SubjectAlternativeName(alternative), False))
+    return build_certificate(
+        subject_name(organisation_of(issuer.certificate), leaf.name),
+        public_key,
+        period,
+        (issuer.certificate.subject, issuer.key),
+        (*extensions, *key_identifiers(public_key, issuer)),
+    )
+
+
+def leaf_of(certificate: x509.Certificate, name: str) -> Leaf | None:
+    """Return what a certificate says; None for that of a CA, or of no kind of ours."""
+    try:
+        usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return None
+    kinds = [kind for kind, profile in KINDS.items() if list(usages) == [profile.usage]]
+    return Leaf(kinds[0], name, *alternative_names(certificate.extensions)) if kinds else None
+
+
+def alternative_names(
+    extensions: x509.Extensions,
+) -> tuple[tuple[str, ...], tuple[Address, ...]]:
+    """Return the domains and addresses in the extensions of a certificate or request."""
+    try:
+        found = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return (), ()
+    addresses = found.get_values_for_type(x509.IPAddress)
+    return (
+        tuple(found.get_values_for_type(x509.DNSName)),
+        tuple(one for one in addresses if isinstance(one, (IPv4Address, IPv6Address))),
+    )
+
+
+def check_public_key(key: object, what: str) -> PublicKey:
+    """Return a public key if it is of a kind and strength that fwsign certifies.
+
+    Args:
+        key: what a request or a key file has.
+        what: where it is from, for the refusal.
+
+    Raises:
+        Failed: `key.unsupported`.
+    """
+    found: PublicKey = key  # type: ignore[assignment]
+    weak = isinstance(key, rsa.RSAPublicKey) and key.public_numbers().e < _MIN_EXPONENT
+    if key_kind(found) in _KINDS_OF_KEYS and allowed_rsa_size(found) and not weak:
+        return found
+    expected = f"{', '.join(_KINDS_OF_KEYS)}; RSA of {MIN_RSA_BITS} to 8192 bits, e >= 65537"
+    name = key_name(found) + (" with a small exponent" if weak else "")
+    raise Failed(
+        "key.unsupported",
+        f"the key of {what} is {name}, expected {expected}",
+        expected=expected,
+        found=name,
+    )

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A root on one machine and the issuing CA on another: request, certificate, and back.
+
+`create_request` makes the directory of the issuing CA with its key and a request. `sign_request`
+certifies it where the root is. `fwsign.pki.acceptance` takes that back.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from fwsign.atomic import write_atomic
+from fwsign.errors import Failed
+from fwsign.keys.file import new_private_key, write_private_key
+from fwsign.names import organisation, vendor_domain
+from fwsign.pki import profiles
+from fwsign.pki.authority import (
+    build_beside,
+    make_directories,
+    open_authority,
+    refuse_early,
+    write_certificate,
+)
+from fwsign.pki.directory import ISSUING, ROOT, Pki, common_name, is_issuing, next_name
+from fwsign.pki.issue import last_day
+from fwsign.pki.lock import exclusive
+from fwsign.pki.renewal import replace_certificate
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+    from datetime import datetime, timedelta
+
+    from fwsign.keys import Passphrase
+    from fwsign.pki.issue import NewKey
+    from fwsign.pki.request import Request
+
+REQUEST: Final = "reqs/issuing.csr"
+"""The request, in the directory of the issuing CA; as easy-rsa places them."""
+
+
+def create_request(
+    directory: str | os.PathLike[str],
+    *,
+    org: str,
+    vendor: str,
+    permit: Sequence[str] = (),
+    new_key: NewKey,
+) -> Path:
+    """Make the directory of an issuing CA whose root is elsewhere; return the request's path.
+
+    Args:
+        directory: must not exist, or be empty.
+        org: name of the organisation, the O of the CA.
+        vendor: the domain that the CA asks for.
+        permit: more of them.
+        new_key: of the CA.
+
+    Raises:
+        Failed: `state.pki-exists`, `state.policy`, `key.*`, `io.*`. Nothing is left then.
+    """
+    organisation(org)
+    domains = [x509.DNSName(vendor_domain(domain)) for domain in dict.fromkeys((vendor, *permit))]
+
+    def build(scratch: Path) -> None:
+        make_directories(scratch)
+        (scratch / REQUEST).parent.mkdir()
+        key = new_private_key(new_key.alg)
+        builder = (
+            x509.CertificateSigningRequestBuilder()
+            .subject_name(profiles.authority_name(org, "Issuing CA"))
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(x509.NameConstraints(domains, None), critical=True)
+        )
+        request = builder.sign(key, profiles.signature_hash(key))
+        write_private_key(scratch / "private/issuing.key", key, new_key.passphrase)
+        write_atomic(scratch / REQUEST, request.public_bytes(Encoding.PEM))
+
+    build_beside(directory, build)
+    return Path(directory) / REQUEST
+
+
+def sign_request(
+    pki_dir: str | os.PathLike[str],
+    request: Request,
+    *,
+    permitted: Sequence[str],
+    lifetime: timedelta | None = None,
+    root_passphrase: Passphrase,
+    now: datetime,
+) -> Path:
+    """Certify the key of a request as an issuing CA; return the certificate's path.
+
+    A key that was certified before keeps its name here, and its subject, so that what it has
+    issued stays good.
+
+    Args:
+        pki_dir: the PKI with the root.
+        request: from `fwsign.pki.request.parse_request`; key and O count, and nothing else.
+        permitted: the domains that the CA is limited to; at least one.
+        lifetime: from `now`; None: 10 years, or until the root ends.
+        root_passphrase: asked for when the root's key is encrypted.
+        now: an aware time; notBefore is an hour earlier.
+
+    Raises:
+        Failed: `state.policy`: no domain, or one that cannot be; `state.pki`, `state.clock`,
+            `key.*`, `io.*`.
+    """
+    now = profiles.utc(now)
+    domains = tuple(dict.fromkeys(map(vendor_domain, permitted)))
+    if not domains:
+        raise Failed("state.policy", "an issuing CA must be limited to a domain, none was given")
+    pki = Pki(pki_dir)
+    refuse_early(pki.root, now)
+    end = None if lifetime is None else last_day("the CA", pki.root, lifetime, now)
+    root = open_authority(pki, ROOT, root_passphrase)
+    with exclusive(pki.directory):
+        taken = tuple(name for name in pki.authorities() if is_issuing(name))
+        known = [name for name in taken if pki.certificate(name).public_key() == request.public_key]
+        name = known[0] if known else next_name(ISSUING, taken)
+        old = pki.certificate(name) if known else None
+        if old is not None and pki.revocation(name) is not None:
+            raise Failed(
+                "state.pki",
+                f'the CA "{common_name(old)}" was revoked: its key is not certified again',
+                expected="a new key",
+                found="the key of a revoked CA",
+            )
+        org = request.organisation or profiles.organisation_of(pki.root) or common_name(pki.root)
+        number = len(taken) + 1
+        subject = (
+            old.subject if old else profiles.authority_name(organisation(org), "Issuing CA", number)
+        )
+        certificate = profiles.issuing_certificate(
+            request.public_key, subject, domains, root, now, end=end
+        )
+        if old is not None:
+            replace_certificate(pki, name, old, certificate)
+        else:
+            write_certificate(pki.certificate_path(name), certificate)
+    return pki.certificate_path(name)

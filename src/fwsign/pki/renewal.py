@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Renewing certificates, with the old key or a new one.
+
+The new certificate replaces the old one in one step. A new key lies beside the old one under the
+serial number of its certificate until it takes the old one's place, so that `Pki.key_path` finds
+the right one whenever a run is killed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from fwsign.atomic import io_error
+from fwsign.cose import key_kind
+from fwsign.errors import Failed
+from fwsign.keys.file import new_private_key, write_private_key
+from fwsign.pki import profiles
+from fwsign.pki.authority import open_authority, refuse_early, set_aside, write_certificate
+from fwsign.pki.directory import Pki, common_name, is_issuing, is_root
+from fwsign.pki.issue import NewKey, last_day, period_of, permitted_leaf, refuse_unable
+from fwsign.pki.leaves import KINDS, check_public_key, leaf_certificate, leaf_of
+from fwsign.pki.lock import exclusive
+
+if TYPE_CHECKING:
+    import os
+    from datetime import datetime, timedelta
+    from pathlib import Path
+
+    from cryptography import x509
+
+    from fwsign.keys import Passphrase, PrivateKey
+
+
+def renew(
+    pki_dir: str | os.PathLike[str],
+    name: str,
+    *,
+    new_key: NewKey | None = None,
+    lifetime: timedelta | None = None,
+    ca_passphrase: Passphrase,
+    now: datetime,
+) -> Path:
+    """Issue a certificate anew, with the same names; return its path.
+
+    The old certificate stays in `certs_by_serial`, where it can be revoked by its serial number;
+    an old key is set aside in `private`.
+
+    Args:
+        pki_dir: the PKI.
+        name: of a leaf; or of an issuing CA, which keeps its key, so that all that it has issued
+            stays good. `fwsign.pki.rotation.replace_issuing` makes one with a new key.
+        new_key: make one, of the kind of the old one where `alg` is empty; None: keep the key.
+        lifetime: as for `issue`.
+        ca_passphrase: asked for when the key of the issuer is encrypted.
+        now: an aware time; notBefore is an hour earlier.
+
+    Raises:
+        Failed: as `issue`; `state.pki`: a certificate that cannot be renewed, or a revoked one
+            that would keep its key.
+    """
+    now = profiles.utc(now)
+    pki = Pki(pki_dir)
+    old = pki.certificate(name)
+    if new_key is None and (entry := pki.revocation(name)) is not None:
+        when = f"revoked {entry.revocation_date_utc:%Y-%m-%d}"
+        raise Failed(
+            "state.pki",
+            f'certificate "{name}" was {when}: only a new key can be certified',
+            expected="a new key",
+            found=when,
+        )
+    if is_issuing(name) and new_key is None:
+        return _replace(pki, name, old, _issuing_anew(pki, name, lifetime, ca_passphrase, now))
+    leaf = None if is_issuing(name) or is_root(name) else leaf_of(old, name)
+    if leaf is None:
+        raise _not_renewed(name)
+    ca = pki.issuing()
+    certificate = pki.certificate(ca)
+    refuse_unable(pki, ca, now)
+    leaf = permitted_leaf(certificate, *leaf)
+    period = period_of(leaf, certificate, lifetime, now)
+    public = check_public_key(old.public_key(), f'"{name}"')
+    issuer = open_authority(pki, ca, ca_passphrase)
+    if new_key is None:
+        return _replace(pki, name, old, leaf_certificate(leaf, public, period, issuer))
+    private = new_private_key(new_key.alg or algorithm_name(old))
+    new = leaf_certificate(leaf, private.public_key(), period, issuer)
+    return _replace(pki, name, old, new, (private, new_key.passphrase))
+
+
+def algorithm_name(certificate: x509.Certificate) -> str:
+    """Return which of `fwsign.keys.ALGORITHMS` makes a key like that of a certificate."""
+    key = check_public_key(certificate.public_key(), f'"{common_name(certificate)}"')
+    if isinstance(key, rsa.RSAPublicKey):
+        return "rsa3072" if key.key_size <= 3072 else "rsa4096"
+    names = {"P-256": "p256", "P-384": "p384"}
+    return names.get(key_kind(key), key_kind(key).lower())
+
+
+def _issuing_anew(
+    pki: Pki, name: str, lifetime: timedelta | None, passphrase: Passphrase, now: datetime
+) -> x509.Certificate:
+    old = pki.certificate(name)
+    root = pki.issuer_of(old)
+    certificate = pki.certificate(root)
+    refuse_early(certificate, now)
+    end = None
+    if lifetime is not None:
+        end = last_day(f'the CA "{common_name(old)}"', certificate, lifetime, now)
+    issuer = open_authority(pki, root, passphrase)
+    return profiles.issuing_certificate(
+        check_public_key(old.public_key(), f'"{name}"'),
+        old.subject,
+        profiles.permitted_vendors(old),
+        issuer,
+        now,
+        end=end,
+    )
+
+
+def _replace(
+    pki: Pki,
+    name: str,
+    old: x509.Certificate,
+    new: x509.Certificate,
+    key: tuple[PrivateKey, bytes | None] | None = None,
+) -> Path:
+    with exclusive(pki.directory):
+        if pki.certificate(name) != old:
+            raise Failed(
+                "state.pki-exists",
+                f'another process has renewed "{name}" just now',
+                expected=f"serial number {old.serial_number:X}",
+                found="another certificate",
+            )
+        settle_key(pki, name)
+        if key is not None:
+            path = pki.renewed_key_path(name, new.serial_number)
+            write_private_key(path, key[0], key[1])
+        replace_certificate(pki, name, old, new)
+        settle_key(pki, name)
+    return pki.certificate_path(name)
+
+
+def replace_certificate(pki: Pki, name: str, old: x509.Certificate, new: x509.Certificate) -> None:
+    """Replace a certificate and keep the old one; the caller holds the lock."""
+    place = pki.old_path(old.serial_number)
+    try:
+        place.parent.mkdir(exist_ok=True)
+    except OSError as error:
+        raise io_error(error, place.parent, "write") from error
+    write_certificate(place, old, overwrite=True)
+    write_certificate(pki.certificate_path(name), new, overwrite=True)
+
+
+def settle_key(pki: Pki, name: str) -> None:
+    """Let the key of a renewed certificate take the place of the old one, which is set aside.
+
+    A run that is killed before leaves both where `Pki.key_path` finds the right one.
+    """
+    plain = pki.directory / f"private/{name}.key"
+    if (renewed := pki.key_path(name)) != plain:
+        set_aside(plain)
+        try:
+            renewed.rename(plain)
+        except OSError as error:
+            raise io_error(error, plain, "write") from error
+
+
+def _not_renewed(name: str) -> Failed:
+    if is_root(name):
+        message = "a root is not renewed: devices would have to learn of it, as of a new one"
+    elif is_issuing(name):
+        message = f'the CA "{name}" has another key only as another CA'
+    else:
+        message = f'certificate "{name}" is of no kind that can be renewed'
+    return Failed("state.pki", message, expected=f"a {', '.join(KINDS)}", found=name)

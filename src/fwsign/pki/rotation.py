@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""New CAs in a PKI that lives: a standby root, another issuing CA, another root.
+
+Nothing that is there changes. Each new CA gets its key, its CRL and its certificate in this
+order, and the issuing CA's certificate is the last file: with it the new path is in use, and a
+run that was killed before is simply run again.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from fwsign.atomic import write_atomic
+from fwsign.errors import Failed
+from fwsign.keys.file import new_private_key, write_private_key
+from fwsign.pki import crls, profiles
+from fwsign.pki.authority import open_authority, refuse_early, set_aside, write_certificate
+from fwsign.pki.directory import Pki, common_name, is_issuing, next_name
+from fwsign.pki.lock import exclusive
+from fwsign.pki.profiles import Authority
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from cryptography import x509
+
+    from fwsign.keys import PrivateKey
+    from fwsign.pki.issue import NewKey
+
+
+class Rotation(NamedTuple):
+    """The names of the CAs that are in use now; `crossed` is None where no old root vouches."""
+
+    root: str
+    crossed: str | None
+    issuing: str
+
+
+class _New(NamedTuple):
+    """A CA that is to be written: name, certificate, key, passphrase, first CRL."""
+
+    name: str
+    authority: Authority
+    passphrase: bytes | None
+    crl: bytes
+
+
+def spare_roots(pki: Pki) -> tuple[str, ...]:
+    """Return the roots that have not issued yet, and are not the first: the standbys."""
+    used = {pki.issuer_of(pki.certificate(name)) for name in pki.authorities() if is_issuing(name)}
+    return tuple(name for name in pki.roots()[1:] if name not in used)
+
+
+def current_root(pki: Pki) -> str:
+    """Return the root above the CA that issues now; raises as `Pki.issuing`."""
+    return pki.issuer_of(pki.certificate(pki.issuing()))
+
+
+def standby(pki_dir: str | os.PathLike[str], *, new_key: NewKey, now: datetime) -> str:
+    """Make a second root, for devices to pin beside the first; return its name.
+
+    It issues nothing until `rotate`. Its key belongs offline, and in another place than that of
+    the first root.
+
+    Raises:
+        Failed: `state.pki-exists`: there is one already; `state.pki`, `key.*`, `io.*`.
+    """
+    now = profiles.utc(now)
+    pki = Pki(pki_dir)
+    with exclusive(pki.directory):
+        if spare := spare_roots(pki):
+            path = pki.certificate_path(spare[0])
+            raise Failed(
+                "state.pki-exists",
+                f"there is a standby root already: {path}",
+                expected="none",
+                found=path,
+            )
+        new = _new_root(pki, "standby", new_key, now)
+        _write_authority(pki, new)
+        crls.write_bundle(pki)
+    return new.name
+
+
+def replace_issuing(
+    pki_dir: str | os.PathLike[str],
+    *,
+    new_key: NewKey,
+    passphrase: Callable[[str], bytes | None],
+    now: datetime,
+) -> str:
+    """Make another issuing CA under the same root, limited as the one before; return its name.
+
+    What the old one issued stays good, and its CRL goes on.
+
+    Args:
+        pki_dir: the PKI.
+        new_key: of the issuing CA.
+        passphrase: asked with the name of the root when its key is encrypted.
+        now: an aware time.
+
+    Raises:
+        Failed: `state.pki`, `state.clock`, `key.*`, `io.*`.
+    """
+    now = profiles.utc(now)
+    pki = Pki(pki_dir)
+    _refuse_elsewhere(pki)
+    root = current_root(pki)
+    refuse_early(pki.certificate(root), now)
+    issuer = open_authority(pki, root, lambda: passphrase(root))
+    with exclusive(pki.directory):
+        new = _new_issuing(pki, new_key, issuer, now)
+        _write_authority(pki, new)
+        crls.write_bundle(pki)
+    return new.name
+
+
+def rotate(
+    pki_dir: str | os.PathLike[str],
+    *,
+    root_key: NewKey,
+    new_key: NewKey,
+    passphrase: Callable[[str], bytes | None],
+    now: datetime,
+) -> Rotation:
+    """Go over to another root: the standby if there is one, else a new one.
+
+    The old root certifies it, so that devices which pin only the old root accept what is signed
+    from now on; where the old root's key is lost, only those that pin the standby do. A new
+    issuing CA under that root issues from now on.
+
+    Args:
+        pki_dir: the PKI.
+        root_key: of the new root, where there is no standby.
+        new_key: of the issuing CA.
+        passphrase: asked with the name of a root when its key is encrypted.
+        now: an aware time.
+
+    Raises:
+        Failed: `state.pki`: no key of the old root, and no standby; `state.clock`, `key.*`,
+            `io.*`.
+    """
+    now = profiles.utc(now)
+    pki = Pki(pki_dir)
+    _refuse_elsewhere(pki)
+    old = current_root(pki)
+    refuse_early(pki.certificate(old), now)
+    above = None
+    if os.path.lexists(pki.key_path(old)):
+        above = open_authority(pki, old, lambda: passphrase(old))
+    spare = next(iter(spare_roots(pki)), None)
+    if above is None and spare is None:
+        raise Failed(
+            "state.pki",
+            f'the key of the root "{common_name(pki.certificate(old))}" is not here and there is '
+            "no standby: devices would not know a new root",
+            expected=f"{pki.key_path(old)}, or standby.crt",
+            found="neither",
+        )
+    opened = open_authority(pki, spare, lambda: passphrase(spare)) if spare else None
+    with exclusive(pki.directory):
+        if spare is None or opened is None:
+            new = _new_root(pki, "ca", root_key, now)
+            _write_authority(pki, new)
+            root, authority = new.name, new.authority
+        else:
+            root, authority = spare, opened
+            renewed = crls.next_crl(pki.crl(spare), spare, authority, (), now)
+            write_atomic(pki.crl_path(spare), renewed, overwrite=True)
+        crossed = _cross(pki, root, old, above, now)
+        issuing = _new_issuing(pki, new_key, authority, now)
+        _write_authority(pki, issuing)
+        crls.write_bundle(pki)
+    return Rotation(root, crossed, issuing.name)
+
+
+def _refuse_elsewhere(pki: Pki) -> None:
+    """Refuse where only the root is: the next issuing CA asks from its own machine."""
+    path = pki.key_path(pki.issuing())
+    if not os.path.lexists(path):
+        raise Failed(
+            "state.pki",
+            f"no issuing CA has its key here: {path} is missing",
+            expected=path,
+            found="none",
+        )
+
+
+def _cross(pki: Pki, root: str, old: str, above: Authority | None, now: datetime) -> str | None:
+    """Let the old root certify the new one; return the name of that certificate."""
+    name = f"{root}-by-{old}"
+    if name in pki.names():  # by a run that was killed
+        return name
+    if above is None:
+        return None
+    certificate = profiles.crossed_certificate(pki.certificate(root), above, now)
+    write_certificate(pki.certificate_path(name), certificate)
+    return name
+
+
+def _new_root(pki: Pki, first: str, new_key: NewKey, now: datetime) -> _New:
+    taken = pki.roots()
+    name = next_name(first, taken)
+    org = profiles.organisation_of(pki.root) or common_name(pki.root)
+    key = new_private_key(new_key.alg)
+    certificate = profiles.root_certificate(key, org, now, number=len(taken) + 1)
+    return _new(name, certificate, key, new_key, now)
+
+
+def _new_issuing(pki: Pki, new_key: NewKey, issuer: Authority, now: datetime) -> _New:
+    before = pki.certificate(pki.issuing())
+    taken = [name for name in pki.authorities() if is_issuing(name)]
+    name = next_name("issuing", tuple(taken))
+    org = profiles.organisation_of(issuer.certificate) or common_name(issuer.certificate)
+    key = new_private_key(new_key.alg)
+    certificate = profiles.issuing_certificate(
+        key.public_key(),
+        profiles.authority_name(org, "Issuing CA", len(taken) + 1),
+        profiles.permitted_vendors(before),
+        issuer,
+        now,
+    )
+    return _new(name, certificate, key, new_key, now)
+
+
+def _new(
+    name: str, certificate: x509.Certificate, key: PrivateKey, new_key: NewKey, now: datetime
+) -> _New:
+    authority = Authority(certificate, key)
+    return _New(name, authority, new_key.passphrase, crls.first_crl(name, authority, now))
+
+
+def _write_authority(pki: Pki, new: _New) -> None:
+    """Write a new CA, the certificate last; the caller holds the lock."""
+    path = pki.key_path(new.name)
+    set_aside(path)
+    write_private_key(path, new.authority.key, new.passphrase)
+    write_atomic(pki.crl_path(new.name), new.crl, overwrite=True)
+    write_certificate(pki.certificate_path(new.name), new.authority.certificate)

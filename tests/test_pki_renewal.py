@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Renewing, revoking what was renewed, the bundle of CRLs, and what ends soon."""
+
+import shutil
+from datetime import timedelta
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from fwsign.keys import ALGORITHMS
+from fwsign.keys.file import load_private_key
+from fwsign.pki import renewal
+from fwsign.pki.directory import Pki
+from fwsign.pki.expiry import ending
+from fwsign.pki.issue import NewKey
+from fwsign.pki.renewal import renew as renew_it
+from pki_kit import (
+    DAY,
+    NEW,
+    NOW,
+    SECOND,
+    YEAR,
+    check_whole,
+    contents,
+    hosts_of,
+    issue,
+    make,
+    no_passphrase,
+    openssl_verify,
+    pyopenssl_verify,
+    refused,
+    renew_lists,
+    serials,
+    withdraw,
+)
+
+LATER = NOW + YEAR
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("renewal") / "pki").directory
+
+
+@pytest.fixture
+def pki(base: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(base, tmp_path / "pki"))
+
+
+def renew(pki: Path, name: str, **more: Any) -> Path:
+    return renew_it(pki, name, **{"ca_passphrase": no_passphrase, "now": LATER, **more})
+
+
+def test_renewed_with_the_same_key(pki: Path) -> None:
+    old, key = Pki(pki).certificate("release"), (pki / "private/release.key").read_bytes()
+    assert renew(pki, "release") == pki / "issued/release.crt"
+    new = Pki(pki).certificate("release")
+    assert new.public_key() == old.public_key()
+    assert new.serial_number != old.serial_number
+    assert (new.subject, hosts_of(new)) == (old.subject, hosts_of(old))
+    assert new.not_valid_after_utc == SECOND + YEAR + 730 * DAY
+    assert (pki / "private/release.key").read_bytes() == key
+    kept = (pki / f"certs_by_serial/{old.serial_number:X}.pem").read_bytes()
+    assert kept == old.public_bytes(Encoding.PEM)
+    renew_lists(pki, LATER)
+    pyopenssl_verify(pki, "release", now=LATER)
+
+
+@pytest.mark.parametrize("alg", ALGORITHMS)
+def test_renewed_with_a_new_key_of_the_same_kind(alg: str, pki: Path) -> None:
+    issue(pki, "x", "server", key=NewKey(alg, None), addresses=[ip_address("192.0.2.7")])
+    old = Pki(pki).certificate("x")
+    key = (pki / "private/x.key").read_bytes()
+    renew(pki, "x", new_key=NewKey("", None), lifetime=30 * DAY)
+    new = Pki(pki).certificate("x")
+    assert new.public_key() != old.public_key()
+    assert renewal.algorithm_name(new) == alg
+    assert hosts_of(new) == ["192.0.2.7"]
+    assert new.not_valid_after_utc == SECOND + YEAR + 30 * DAY
+    assert (pki / "private/x.key.unused-1").read_bytes() == key
+    found = load_private_key(Pki(pki).key_path("x"), no_passphrase)
+    assert found.public_key() == new.public_key()
+    assert Pki(pki).key_path("x") == pki / "private/x.key"
+
+
+def test_new_key_with_a_passphrase(pki: Path) -> None:
+    renew(pki, "release", new_key=NewKey("ed25519", b"secret"))
+    path = Pki(pki).key_path("release")
+    refused(lambda: load_private_key(path, no_passphrase), "key.passphrase-missing")
+    load_private_key(path, lambda: b"secret")
+
+
+def test_the_issuing_ca_keeps_its_key_and_all_that_it_issued(pki: Path) -> None:
+    old = Pki(pki).certificate("issuing")
+    renew(pki, "issuing", now=NOW + 9 * YEAR)
+    new = Pki(pki).certificate("issuing")
+    assert (new.subject, new.public_key()) == (old.subject, old.public_key())
+    assert new.not_valid_after_utc == SECOND + 9 * YEAR + timedelta(days=3652)
+    constraint = new.extensions.get_extension_for_class(x509.NameConstraints).value
+    assert constraint.permitted_subtrees == [x509.DNSName("acme.example")]
+    check_whole(pki, set())
+    issue(pki, "late", now=NOW + 12 * YEAR)
+
+
+def test_the_issuing_ca_does_not_outlive_the_root(pki: Path) -> None:
+    renew(pki, "issuing", now=NOW + 15 * YEAR)
+    assert Pki(pki).certificate("issuing").not_valid_after_utc == Pki(pki).root.not_valid_after_utc
+    error = refused(
+        partial(renew, pki, "issuing", lifetime=20 * YEAR, now=NOW + 15 * YEAR), "state.pki"
+    )
+    assert error.message.startswith('the CA "Acme Issuing CA" would be valid until 2061-')
+
+
+def test_what_cannot_be_renewed(pki: Path) -> None:
+    before = contents(pki)
+    error = refused(partial(renew, pki, "ca"), "state.pki")
+    assert error.message.startswith("a root is not renewed")
+    error = refused(partial(renew, pki, "issuing", new_key=NEW), "state.pki")
+    assert error.message == 'the CA "issuing" has another key only as another CA'
+    refused(partial(renew, pki, "nobody"), "state.pki")
+    assert contents(pki) == before
+
+
+def test_certificate_of_no_kind_of_ours(pki: Path) -> None:
+    shutil.copy(pki / "issued/issuing.crt", pki / "issued/odd.crt")
+    error = refused(partial(renew, pki, "odd"), "state.pki")
+    assert error.message == 'certificate "odd" is of no kind that can be renewed'
+
+
+def test_a_revoked_key_is_not_certified_again(pki: Path) -> None:
+    withdraw(pki, "release")
+    error = refused(partial(renew, pki, "release"), "state.pki")
+    assert error.message == (
+        'certificate "release" was revoked 2026-11-01: only a new key can be certified'
+    )
+    renew(pki, "release", new_key=NEW)
+    assert Pki(pki).revocation("release") is None
+
+
+def test_renewed_by_another_process_meanwhile(pki: Path) -> None:
+    def slow() -> None:
+        (pki / "private/issuing.key").write_bytes(plain)
+        renew(pki, "release")
+
+    plain = (pki / "private/issuing.key").read_bytes()
+    from fwsign.keys.file import encode_private_key  # noqa: PLC0415
+
+    key = load_private_key(pki / "private/issuing.key", no_passphrase)
+    (pki / "private/issuing.key").write_bytes(encode_private_key(key, b"x"))
+
+    def passphrase() -> bytes:
+        slow()
+        return b"x"
+
+    error = refused(partial(renew, pki, "release", ca_passphrase=passphrase), "state.pki-exists")
+    assert error.message == 'another process has renewed "release" just now'
+
+
+# Revoking.
+
+
+def test_an_old_certificate_is_revoked_by_its_serial_number(pki: Path) -> None:
+    old = Pki(pki).certificate("release").serial_number
+    renew(pki, "release")
+    text = f"{old:x}"
+    colons = ":".join(text[at : at + 2] for at in range(0, len(text), 2))
+    withdraw(pki, colons, "superseded", now=LATER)
+    assert serials(Pki(pki).crl("issuing")) == {old}
+    assert Pki(pki).revocation("release") is None
+    refused(partial(withdraw, pki, f"0x{old:X}", now=LATER), "state.pki-exists")
+
+
+def test_a_serial_number_that_nobody_has(pki: Path) -> None:
+    error = refused(partial(withdraw, pki, "5E0C91"), "state.pki")
+    assert error.message.startswith('no certificate "5E0C91" in ')
+    error = refused(partial(withdraw, pki, f"{Pki(pki).root.serial_number:X}"), "state.pki")
+    assert error.message.startswith("the root cannot be revoked")
+
+
+def test_the_invalidity_date(pki: Path) -> None:
+    withdraw(pki, "release", invalid_since=NOW - 30 * DAY)
+    entry = Pki(pki).revocation("release")
+    assert entry is not None
+    since = entry.extensions.get_extension_for_class(x509.InvalidityDate).value
+    assert since.invalidity_date_utc == SECOND - 30 * DAY
+    assert entry.revocation_date_utc == SECOND
+
+
+def test_an_invalidity_date_to_come_is_refused(pki: Path) -> None:
+    before = contents(pki)
+    error = refused(partial(withdraw, pki, "release", invalid_since=NOW + DAY), "state.clock")
+    assert "would be invalid since 2026-11-02" in error.message
+    assert contents(pki) == before
+
+
+# The bundle.
+
+
+def test_the_bundle_has_all_crls_as_they_are(pki: Path) -> None:
+    def bundle() -> list[x509.CertificateRevocationList]:
+        data = (pki / "crl/bundle.pem").read_bytes()
+        parts = data.split(b"-----BEGIN")[1:]
+        return [x509.load_pem_x509_crl(b"-----BEGIN" + part) for part in parts]
+
+    for change in (lambda: None, partial(withdraw, pki, "release"), partial(renew_lists, pki)):
+        change()
+        assert bundle() == [Pki(pki).crl("ca"), Pki(pki).crl("issuing")]
+
+
+# What ends.
+
+
+def test_what_ends_soon(pki: Path) -> None:
+    assert ending(pki, 90 * DAY, now=NOW) == ()
+    (crl,) = ending(pki, 90 * DAY, now=NOW + 61 * DAY)  # in the last third of its 90 days
+    assert (crl.kind, crl.name, crl.path) == ("CRL", "issuing", pki / "crl/issuing.pem")
+    renew_lists(pki, NOW + 700 * DAY)
+    (signer,) = ending(pki, 90 * DAY, now=NOW + 700 * DAY)
+    assert (signer.kind, signer.name) == ("certificate", "release")
+    assert signer.end == SECOND + 730 * DAY
+    assert ending(pki, 29 * DAY, now=NOW + 700 * DAY) == ()
+    withdraw(pki, "release", now=NOW + 700 * DAY)
+    assert ending(pki, 90 * DAY, now=NOW + 700 * DAY) == ()
+    found = ending(pki, 90 * DAY, now=NOW + 8000 * DAY)
+    assert {one.name for one in found} == {"ca", "issuing"}
+    assert [one.end for one in found] == sorted(one.end for one in found)
+    error = refused(partial(ending, pki, -DAY, now=NOW), "state.clock")
+    assert error.message == "-1 days from now is in the past"
+
+
+@pytest.mark.external
+def test_openssl_takes_what_was_renewed(pki: Path) -> None:
+    renew(pki, "release", new_key=NEW)
+    renew(pki, "issuing")
+    renew_lists(pki, LATER)
+    found = openssl_verify(pki, "release", now=LATER)
+    assert found.returncode == 0, found.stderr

@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A PKI as it lies in files: who issued what, what is revoked, where the keys are.
+
+`read` takes a directory of ours, of easy-rsa, or any with certificates in it, or one file; it
+reads once and never fails for a damaged file. Nothing here decides about trust: a link to an
+issuer says that the name fits and the signature verifies, and no more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Final
+
+from cryptography import x509
+
+from fwsign.pki.entry import UNREADABLE, Facts, quietly
+from fwsign.pki.linking import (
+    ISSUER_LIMIT,
+    Found,
+    by_name,
+    crl_is_signed_by,
+    distinct,
+    held_by,
+    link,
+    once,
+)
+from fwsign.pki.material import KeyFile, KeyFinder, Material, Problem, collect
+
+if TYPE_CHECKING:
+    import os
+    from datetime import datetime
+
+_URGENT: Final = timedelta(days=30)
+_SOON: Final = timedelta(days=90)
+_SOON_SHARE: Final = 0.2
+
+
+class Standing(Enum):
+    """How a certificate or CRL stands at a time; revoked counts before all else."""
+
+    OK = "valid"
+    SOON = "ending soon"
+    URGENT = "ending very soon"
+    EXPIRED = "expired"
+    FUTURE = "not valid yet"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """That a certificate is revoked, as a CRL of its issuer says."""
+
+    date: datetime
+    reason: str
+    crl: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One certificate, however many files it is in."""
+
+    number: int
+    """Its place in `Inventory.entries`."""
+    name: str
+    files: tuple[str, ...]
+    facts: Facts
+    kind: str
+    """root CA, CA, signer, tsa, server, client or other."""
+    issuers: tuple[int, ...]
+    """The entries that issued it, itself where it is self-signed; several if cross-signed."""
+    key_file: KeyFile | None
+    """Its private key; None where that is not here."""
+    revocation: Revocation | None
+    problems: tuple[str, ...]
+
+    def standing(self, at: datetime) -> Standing:
+        """Tell how it stands at a time."""
+        if self.revocation:
+            return Standing.REVOKED
+        return _standing(self.facts.begin, self.facts.end, at)
+
+
+@dataclass(frozen=True, slots=True)
+class Crl:
+    """One CRL; `issuers` are entries whose key signed it, none where that is not here."""
+
+    name: str
+    files: tuple[str, ...]
+    issuer: str
+    issuers: tuple[int, ...]
+    number: int | None
+    begin: datetime
+    end: datetime | None
+    revoked: int
+    problems: tuple[str, ...]
+
+    def standing(self, at: datetime) -> Standing:
+        """Tell how it stands at a time; it is short-lived, so only the share counts."""
+        if self.end is None:
+            return Standing.OK
+        return _standing(self.begin, self.end, at, short_lived=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """All that was found in one place."""
+
+    source: str
+    entries: tuple[Entry, ...]
+    crls: tuple[Crl, ...]
+    problems: tuple[Problem, ...]
+
+
+def read(source: str | os.PathLike[str]) -> Inventory:
+    """Read a directory or file, once.
+
+    Raises:
+        Failed: `io.*`: it cannot be read at all; `state.pki`: it has too many files.
+    """
+    return build(collect(source))
+
+
+def build(material: Material) -> Inventory:
+    """Put together what belongs together; the order is that of the files' names."""
+    with quietly():
+        problems = list(material.problems)
+        found = distinct(material, problems)
+        issuers = link(found)
+        crls, revoked = _crls(material, found, issuers, problems)
+        entries = _entries(material, found, issuers, revoked)
+    return Inventory(material.source, entries, crls, tuple(problems))
+
+
+def _standing(
+    begin: datetime, end: datetime, at: datetime, *, short_lived: bool = False
+) -> Standing:
+    left = end - at
+    if left < timedelta(0):
+        return Standing.EXPIRED
+    if at < begin:
+        return Standing.FUTURE
+    if left < _URGENT and not short_lived:
+        return Standing.URGENT
+    if left < (end - begin) * _SOON_SHARE or (left < _SOON and not short_lived):
+        return Standing.SOON
+    return Standing.OK
+
+
+def _crls(
+    material: Material,
+    found: list[Found],
+    issuers: list[tuple[int, ...]],
+    problems: list[Problem],
+) -> tuple[tuple[Crl, ...], dict[int, Revocation]]:
+    """Return the CRLs, and what they revoke: each only what its own issuer has issued."""
+    names = by_name(found)
+    issued: dict[int, dict[int, list[int]]] = {}
+    for number, above in enumerate(issuers):
+        for issuer in above:
+            serials = issued.setdefault(issuer, {})
+            serials.setdefault(found[number].certificate.serial_number, []).append(number)
+    crls: list[Crl] = []
+    revoked: dict[int, Revocation] = {}
+    for crl, files in once(material.crls, held_by(material)):
+        try:
+            named = names.get(crl.issuer.public_bytes(), [])
+            own = [n for n in named[:ISSUER_LIMIT] if crl_is_signed_by(crl, found[n].certificate)]
+            wanted: dict[int, list[int]] = {}
+            for issuer in own:
+                for serial, numbers in issued.get(issuer, {}).items():
+                    wanted.setdefault(serial, []).extend(numbers)
+            for listed in crl:
+                for number in wanted.get(listed.serial_number, ()):
+                    _note(revoked, number, listed, files[0])
+            crls.append(_crl(files, crl, tuple(own), named=bool(named)))
+        except UNREADABLE as error:
+            problems.append(Problem(files[0], f"has a CRL that cannot be read: {error}"))
+    return tuple(sorted(crls, key=lambda one: one.files)), revoked
+
+
+def _note(
+    revoked: dict[int, Revocation], number: int, listed: x509.RevokedCertificate, file: str
+) -> None:
+    """Keep the earliest of several revocations."""
+    date = listed.revocation_date_utc
+    if number in revoked and revoked[number].date <= date:
+        return
+    try:
+        reason = listed.extensions.get_extension_for_class(x509.CRLReason).value.reason.value
+    except x509.ExtensionNotFound:
+        reason = "unspecified"
+    except UNREADABLE:
+        reason = "not readable"
+    revoked[number] = Revocation(date, reason, file)
+
+
+def _crl(
+    files: tuple[str, ...],
+    crl: x509.CertificateRevocationList,
+    own: tuple[int, ...],
+    *,
+    named: bool,
+) -> Crl:
+    problems = []
+    try:
+        number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    except x509.ExtensionNotFound:
+        number = None
+    except UNREADABLE as error:
+        number = None
+        problems.append(f"its extensions cannot be read: {error}")
+    if named and not own:
+        problems.append("its signature does not verify with the issuer that is here")
+    return Crl(
+        name=PurePosixPath(files[0]).stem,
+        files=files,
+        issuer=crl.issuer.rfc4514_string(),
+        issuers=own,
+        number=number,
+        begin=crl.last_update_utc,
+        end=crl.next_update_utc,
+        revoked=len(crl),
+        problems=tuple(problems),
+    )
+
+
+def _entries(
+    material: Material,
+    found: list[Found],
+    issuers: list[tuple[int, ...]],
+    revoked: dict[int, Revocation],
+) -> tuple[Entry, ...]:
+    held = held_by(material)
+    subjects = {one.certificate.subject.public_bytes() for one in found}
+    keys = KeyFinder(material.keys)
+    entries = []
+    for number, one in enumerate(found):
+        said = one.facts
+        stem = PurePosixPath(one.files[0]).stem
+        problems = [said.fault] if said.fault else []
+        if not issuers[number] and one.certificate.issuer.public_bytes() in subjects:
+            problems.append("its signature does not verify with the issuer that is here")
+        wrong = keys.wrong(said.key_sha256, one.files)
+        problems += [f"{file} is not its key" for file in wrong]
+        entries.append(
+            Entry(
+                number=number,
+                name=(stem if held[one.files[0]] == 1 else said.common_name) or said.serial,
+                files=one.files,
+                facts=said,
+                kind=_kind(said, is_root=number in issuers[number]),
+                issuers=issuers[number],
+                key_file=keys.of(said.key_sha256, one.files),
+                revocation=revoked.get(number),
+                problems=tuple(problems),
+            )
+        )
+    return tuple(entries)
+
+
+def _kind(said: Facts, *, is_root: bool) -> str:
+    if said.ca:
+        return "root CA" if is_root else "CA"
+    return said.use

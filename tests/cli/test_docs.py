@@ -14,7 +14,7 @@ from fwsign.cli.ui import HINTS
 from fwsign.errors import CODES
 
 PAGE = REPOSITORY / "docs" / "cli.md"
-_HELP = re.compile(r"<!-- help: fwsign ?([a-z ]*?) ?-->\n(?:\n```text\n.*?```\n)?", re.DOTALL)
+_HELP = re.compile(r"<!-- help: fwsign ?([a-z -]*?) ?-->\n(?:\n```text\n.*?```\n)?", re.DOTALL)
 COMMANDS = [
     "",
     "init",
@@ -25,8 +25,27 @@ COMMANDS = [
     "pki",
     "pki init",
     "pki issue signer",
+    "pki issue tsa",
+    "pki issue server",
+    "pki issue client",
+    "pki renew",
     "pki revoke",
     "pki crl",
+    "pki expire",
+    "pki csr",
+    "pki sign-ca",
+    "pki accept",
+    "pki standby",
+    "pki rotate",
+    "pki show",
+    "pki lint",
+    "pki verify",
+    "pki import",
+    "key",
+    "key new",
+    "key show",
+    "key convert",
+    "key passwd",
 ]
 
 pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="the tests run without the docs")
@@ -64,7 +83,7 @@ def test_a_help_page_explains_every_argument_and_option(
         words = re.split(r"\s{2,}", entry, maxsplit=1)
         assert len(words) == 2, entry
         assert re.search(r"\.(\s+\[.*\])?$", words[1], re.DOTALL), entry
-    if command not in {"", "pki"}:
+    if command not in {"", "pki", "key"}:
         assert "\n  Examples:\n    fwsign " in page
     short = page.partition("Commands:\n")[2]
     assert "..." not in short

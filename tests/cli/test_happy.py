@@ -41,6 +41,7 @@ def test_help_lists_the_commands_in_whole_sentences() -> None:
         "show",
         "staple",
         "pki",
+        "key",
     ]
     assert all(line.endswith(".") and not line.endswith("...") for line in commands)
     assert good("-h") == page

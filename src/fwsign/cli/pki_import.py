@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fwsign pki import`: take over a PKI of easy-rsa or openssl ca."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fwsign.cli import config, inputs, ui
+from fwsign.cli.command import Command, examples
+from fwsign.cli.options import ALG, CA_PASS, NO_PASSPHRASE, PASS, named
+
+if TYPE_CHECKING:
+    from fwsign.pki.directory import Pki
+    from fwsign.pki.easyrsa import Source
+    from fwsign.pki.takeover import NewIssuing
+
+
+def register(command: typer.Typer) -> None:
+    """Add `import` to the commands of `fwsign pki`."""
+    command.command(
+        "import",
+        cls=Command,
+        epilog=examples(
+            "fwsign pki import ~/easy-rsa --vendor acme.example",
+            "fwsign pki import demoCA --to pki --vendor acme.example --ca-pass env:CA_PASS \\",
+            "    --pass env:KEY_PASS",
+        ),
+    )(import_)
+
+
+def import_(
+    directory: Annotated[
+        Path,
+        typer.Argument(
+            readable=False,
+            metavar="DIR",
+            help="A PKI of easy-rsa 3 or openssl ca; it is read, never changed.",
+        ),
+    ],
+    *,
+    to: Annotated[
+        Path,
+        typer.Option(
+            readable=False,
+            metavar="DIR",
+            show_default=False,
+            help="The new PKI; must not exist, or be empty. Default: fwsign-pki.",
+        ),
+    ] = Path("fwsign-pki"),
+    vendor: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DOMAIN",
+            callback=named("vendor_domain"),
+            help="What the new issuing CA is limited to; repeat for several. Default: that of "
+            "fwsign.toml.",
+        ),
+    ] = None,
+    alg: ALG = "p256",
+    pass_: PASS = None,
+    no_passphrase: NO_PASSPHRASE = False,
+    ca_pass: CA_PASS = None,
+) -> None:
+    """Take over a PKI of easy-rsa or openssl.
+
+    Its CA becomes the root of a new PKI, its certificates, keys and revocations come along, keys
+    encrypted as they are. A new issuing CA below the root issues from now on; --pass protects its
+    key, --ca-pass opens the root's. What the root has issued stays good.
+    """
+    from fwsign.pki.easyrsa import read  # noqa: PLC0415
+    from fwsign.pki.takeover import NewIssuing, take_over, why_no_issuing  # noqa: PLC0415
+
+    source = read(directory)
+    fault = why_no_issuing(source)
+    issuing = None
+    if fault is None:
+        domains = vendor or ([known] if (known := config.load().vendor) else None)
+        if not domains:
+            ui.usage("no vendor for the new issuing CA", "name it with --vendor DOMAIN")
+        passphrase = inputs.new_passphrase(
+            pass_, none=no_passphrase, what="the new issuing CA's key"
+        )
+        issuing = NewIssuing(domains, alg, passphrase)
+    secret = inputs.passphrase_source(ca_pass, "the CA's key", "--ca-pass")
+    pki = take_over(source, to, issuing=issuing, ca_passphrase=secret, now=inputs.now())
+    ui.out(str(to))
+    _say(source, pki, issuing, fault)
+
+
+def _say(source: "Source", pki: "Pki", issuing: "NewIssuing | None", fault: str | None) -> None:
+    from fwsign.pki.directory import common_name  # noqa: PLC0415
+
+    ui.note(f'"{common_name(source.ca)}" of {source.tool} is the root now')
+    ui.note(f"{source.directory} is as it was")
+    for entry in source.entries:
+        key = "with its key" if entry.key else "without a key"
+        ui.note(f'"{entry.name}" from {entry.file.name}, {key}')
+    for path, reason in source.left_out:
+        ui.note(f"warning: {path} was left out: {reason}")
+    only = len(source.unlisted)
+    ui.note(f"revoked: {len(source.revoked)}, of which {only} were in index.txt only")
+    if issuing:
+        ui.note(f"new issuing CA, for {', '.join(issuing.vendors)}: it issues from now on")
+        if issuing.passphrase is None:
+            ui.note(f"warning: {pki.key_path('issuing')} has no passphrase")
+    else:
+        ui.note(f"warning: no issuing CA, so fwsign pki issue does not work: {fault}")
+    ui.note("issue and revoke here from now on, not in the old PKI")
+    if _needs_compat(source):
+        ui.note("devices need --profile compat, because of how the root was made")
+    ui.note(f"next: fwsign pki lint {pki.directory}")
+
+
+def _needs_compat(source: "Source") -> bool:
+    from cryptography import x509  # noqa: PLC0415
+
+    extensions = source.ca.extensions
+    try:
+        basic = extensions.get_extension_for_class(x509.BasicConstraints)
+        _ = extensions.get_extension_for_class(x509.KeyUsage)
+    except x509.ExtensionNotFound:
+        return True
+    return not basic.critical

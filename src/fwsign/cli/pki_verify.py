@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fwsign pki verify`: would this certificate be accepted?"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fwsign.cli import config, inputs, ui
+from fwsign.cli.command import Command, examples
+from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON, PKI
+from fwsign.errors import Failed, FwsignError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fwsign.chain import Anchor
+    from fwsign.pki.purpose import Accepted
+
+
+def register(command: typer.Typer) -> None:
+    """Add `verify` to the commands of `fwsign pki`."""
+    command.command(
+        "verify",
+        cls=Command,
+        epilog=examples(
+            "fwsign pki verify pki/issued/release.crt",
+            "fwsign pki verify release.crt issuing.crt --anchor ca.crt --crl crls.pem",
+            "fwsign pki verify gateway.crt --purpose server --at 1y --json",
+        ),
+    )(verify)
+
+
+def verify(
+    certificate: Annotated[
+        Path,
+        typer.Argument(
+            readable=False,
+            metavar="CERT",
+            help="The certificate, in PEM or DER; those behind it in the file are its chain.",
+        ),
+    ],
+    chain: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            readable=False,
+            metavar="[CHAIN]...",
+            help="Certificates above it, in any order. Default: the CAs of the PKI.",
+        ),
+    ] = None,
+    *,
+    anchor: Annotated[
+        list[Path] | None,
+        typer.Option(
+            readable=False,
+            metavar="PEM",
+            help="What to trust: roots or public keys; repeat for several. Default: the roots of "
+            "the PKI.",
+        ),
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Judge by this time: RFC 3339, or 90d. Default: now."),
+    ] = None,
+    purpose: Annotated[
+        str,
+        typer.Option(
+            metavar="PURPOSE",
+            help="What it is to be used for: codesign, timestamp, server, client.",
+        ),
+    ] = "codesign",
+    profile: Annotated[
+        str,
+        typer.Option(
+            metavar="strict|compat",
+            help="compat forgives habits of PKIs made by easy-rsa or openssl, and lists them.",
+        ),
+    ] = "strict",
+    crl: CRLS = None,
+    pki: PKI = None,
+    allow_example_keys: ALLOW_EXAMPLE = False,
+    as_json: JSON = False,
+) -> None:
+    """Tell whether a certificate is accepted.
+
+    And, if not, which rule refuses it. For codesign the rules are those of fwsign verify. With
+    --anchor, nothing is taken from the PKI of fwsign.toml; without, its roots, CAs and CRLs are
+    used. Exit statuses are those of fwsign verify.
+    """
+    from fwsign.pki.purpose import PURPOSES, in_order, judge  # noqa: PLC0415
+
+    chosen = next((one for one in PURPOSES if one == purpose), None)
+    if chosen is None:
+        ui.usage(f'"{purpose}" is not a purpose', f"choose from {', '.join(PURPOSES)}")
+    if profile not in ("strict", "compat"):
+        ui.usage(f'"{profile}" is not a profile', "choose strict or compat")
+    now = inputs.now()
+    time = inputs.parse_time(at, now) if at else now
+    leaf, *rest = inputs.load_pem([certificate], "CERTIFICATE", "certificate")
+    pool = [*rest, *inputs.load_pem(chain or (), "CERTIFICATE", "certificate")]
+    given = inputs.load_pem(crl or (), "X509 CRL", "CRL")
+    crls = [*given]
+    if anchor and not pki:
+        anchors = _anchors(anchor)
+    else:
+        directory = config.find_pki(pki)
+        roots, authorities, lists = _of_pki(directory)
+        anchors = _anchors(anchor) if anchor else roots
+        pool += authorities
+        crls += lists
+    ordered: Sequence[bytes] = (leaf,)
+    try:
+        ordered = in_order(leaf, pool)
+        accepted = judge(
+            ordered,
+            anchors,
+            purpose=chosen,
+            at=time,
+            profile="compat" if profile == "compat" else "strict",
+            crls=crls,
+            allow_example_keys=allow_example_keys,
+        )
+        _refuse_unused(given, accepted)
+    except Failed:
+        raise
+    except FwsignError as error:
+        _refuse(error, ordered, as_json=as_json)
+        raise typer.Exit(ui.exit_status(error)) from None
+    if as_json:
+        ui.print_json(_as_json(accepted, purpose))
+    else:
+        _show(certificate, accepted, purpose)
+
+
+def _refuse_unused(crls: "Sequence[bytes]", accepted: "Accepted") -> None:
+    used = {crl.data for issued in accepted.issued for crl in issued.crls}
+    if not used.issuperset(crls):
+        raise Failed("io.crl-unused", "a CRL given belongs to no issuer in the path")
+
+
+def _anchors(places: "Sequence[Path]") -> "list[Anchor]":
+    from fwsign.chain import Anchor  # noqa: PLC0415
+
+    anchors = []
+    for path in places:
+        blocks = inputs.pem_blocks(path, data := inputs.read_pem(path))
+        keys = [content for label, content in blocks if label == "PUBLIC KEY"]
+        anchors += [Anchor.from_public_key(key) for key in keys]
+        if not keys or len(keys) < len(blocks):
+            found = inputs.select(path, data, "CERTIFICATE", "certificate or public key")
+            anchors += [Anchor.from_certificate(one) for one in found]
+    return anchors
+
+
+def _of_pki(directory: Path) -> "tuple[list[Anchor], list[bytes], list[bytes]]":
+    """Return the roots, all CAs, and the CRLs that a PKI has."""
+    from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415
+
+    from fwsign.chain import Anchor  # noqa: PLC0415
+    from fwsign.pki.directory import Pki  # noqa: PLC0415
+
+    pki = Pki(directory)
+    roots = [pki.certificate(name).public_bytes(Encoding.DER) for name in pki.roots()]
+    certificates = [pki.certificate(name) for name in pki.names()]
+    authorities = [one.public_bytes(Encoding.DER) for one in certificates if _is_ca(one)]
+    there = [path for name in pki.authorities() if (path := pki.crl_path(name)).exists()]
+    crls = inputs.load_pem(there, "X509 CRL", "CRL")
+    return [Anchor.from_certificate(root) for root in roots], authorities, crls
+
+
+def _is_ca(certificate: Any) -> bool:
+    from cryptography import x509  # noqa: PLC0415
+
+    try:
+        basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
+    except x509.ExtensionNotFound:
+        return False
+    return bool(basic.value.ca)
+
+
+def _refuse(error: FwsignError, chain: "Sequence[bytes]", *, as_json: bool) -> None:
+    """Say what was refused by which rule; the path as it was given comes first."""
+    certificates = _described(chain)
+    for one in certificates:
+        ui.note(f"{one['name']}, {one['from']} to {one['until']}")
+    ui.note(f"refused by the rule {error.code}")
+    ui.complain(error.message, ui.hint_for(error))
+    if as_json:
+        ui.print_json({**ui.refusal(error), "path": certificates})
+
+
+def _described(chain: "Sequence[bytes]") -> list[dict[str, Any]]:
+    from fwsign.certificate import parse_certificate  # noqa: PLC0415
+
+    found = []
+    for data in chain:
+        try:
+            one = parse_certificate(data)
+        except FwsignError:  # it is what is refused
+            continue
+        found.append(_entry(one))
+    return found
+
+
+def _entry(one: Any) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "key": one.spki,
+        "from": f"{one.parsed.not_valid_before_utc:%Y-%m-%d}",
+        "until": f"{one.parsed.not_valid_after_utc:%Y-%m-%d}",
+    }
+
+
+def _path(accepted: "Accepted") -> list[dict[str, Any]]:
+    path = accepted.path
+    root = path.anchor.certificate
+    bare = {"name": path.anchor.name, "key": path.anchor.spki, "from": None, "until": None}
+    return [*map(_entry, path.certificates), _entry(root) if root else bare]
+
+
+def _as_json(accepted: "Accepted", purpose: str) -> dict[str, Any]:
+    nothing = ("code", "step", "message", "expected", "found", "hint")
+    return {
+        "verdict": "verified",
+        **dict.fromkeys(nothing),
+        "unchecked": [] if accepted.revocation_checked else ["revocation"],
+        "release": None,
+        "purpose": purpose,
+        "judged_at": accepted.now.isoformat(),
+        "path": _path(accepted),
+        "vendors": list(accepted.path.vendors) if purpose == "codesign" else [],
+        "notes": list(accepted.notes),
+    }
+
+
+def _show(certificate: Path, accepted: "Accepted", purpose: str) -> None:
+    ui.painted("verified", "green", f"{certificate} for {purpose}, {accepted.now:%Y-%m-%d}")
+    *below, anchor = _path(accepted)
+    for one in below:
+        ui.out(f"  path       {one['name']}, {one['from']} to {one['until']}")
+    dates = f", {anchor['from']} to {anchor['until']}" if anchor["from"] else ""
+    ui.out(f"  anchor     {anchor['name']}{dates}")
+    if purpose == "codesign":
+        vendors = ", ".join(accepted.path.vendors) or "none: devices must pin one for its key"
+        ui.out(f"  vendors    {vendors}")
+    for issued in accepted.issued:
+        for crl in issued.newest:
+            ui.out(f"  crl        {crl.name}, until {crl.next_update:%Y-%m-%d}")
+    if not accepted.revocation_checked:
+        ui.painted("  unchecked", "yellow", "revocation (no CRLs: give --crl)")
+    for line in accepted.notes:
+        ui.painted("  note", "yellow", f"     {line}")

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keys whose private halves are published: whoever can read can sign with them.
+
+An entry is the SHA-256 of a SubjectPublicKeyInfo. To add one, give what `openssl pkey -pubout
+-outform DER | sha256sum` says of the key, and where its private half is published.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from fwsign.example_keys import EXAMPLE_SPKI
+
+PUBLISHED: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        # github.com/mcu-tools/mcuboot: root-rsa-2048.pem, which its manual signs with
+        "a14bcb1bf9bb821146ba32838217e476f5412621320534ffe490a1890c994660": "MCUboot's RSA-2048",
+        # github.com/mcu-tools/mcuboot: root-ec-p384.pem
+        "6bcd1e16d80e5fe13a5307e6f1de8344c7e50e537d9962ce35ef6db5e642fae8": "MCUboot's P-384",
+        # draft-ietf-suit-manifest: the key pair of its examples
+        "ade2dad611717e910e295db3ba086fc40490b0daacfc23aace9348077b839b17": "SUIT draft's example",
+        # github.com/rauc/rauc: test/openssl-ca/root/private/ca.key.pem
+        "0034f8fe5adc3b0dfe642407275d144de2398c68cc9a86dd6703d7151116b44e": "RAUC's test root",
+        # github.com/rauc/rauc: test/openssl-ca/dev/private/ca.key.pem
+        "1ba83e4383192b3cdc72681247c8ae1955a3490f046f5f6f584492c766975dbd": "RAUC's test CA",
+    }
+)
+"""SPKI SHA-256 in hexadecimal -> whose key it is; those of keys.example are elsewhere."""
+
+
+def is_published(spki: str) -> str | None:
+    """Say whose published key this is, or return None.
+
+    Args:
+        spki: the SHA-256 of the SubjectPublicKeyInfo, in hexadecimal.
+    """
+    if spki in EXAMPLE_SPKI:
+        return "fwsign's keys.example"
+    name = PUBLISHED.get(spki)
+    return f"{name} key" if name else None

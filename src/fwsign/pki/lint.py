@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Look a PKI over, ours or anybody's: what devices will refuse, what will cause trouble.
+
+Nothing is written, and no passphrase is asked for. Certificates that are revoked are left out.
+The codes are in `fwsign.pki.lint_rules`.
+"""
+
+import warnings
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from fwsign.pki import lint_certificates, lint_crls, lint_files, lint_paths
+from fwsign.pki.known_keys import is_published
+from fwsign.pki.lint_files import Folder, Seen, SeenKey
+from fwsign.pki.lint_paths import Tree
+from fwsign.pki.lint_rules import RULES, SEVERITIES, Finding, Rule, found
+
+__all__ = ["RULES", "SEVERITIES", "Finding", "Report", "Rule", "lint"]
+
+MIN_ROUNDS: Final = 100_000
+"""PBKDF2 rounds; openssl and easy-rsa write 2048 unless told otherwise."""
+
+
+class Report(NamedTuple):
+    """What there was and what was found, the worst first."""
+
+    certificates: int
+    crls: int
+    keys: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def clean(self) -> bool:
+        """Whether there is nothing but notes."""
+        return all(one.severity == "note" for one in self.findings)
+
+    def count(self, severity: str) -> int:
+        """How many findings have a severity."""
+        return sum(one.severity == severity for one in self.findings)
+
+
+def lint(place: Path, *, now: datetime) -> Report:
+    """Look over one file, or all certificates, CRLs and private keys below a folder.
+
+    Args:
+        place: the PKI of fwsign, easy-rsa, openssl, or any folder; or one file.
+        now: an aware time to judge by.
+
+    Raises:
+        Failed: `io.*`: the place itself cannot be read. Files below it that cannot are findings.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd names and serials, which lint says better
+        return _look_over(lint_files.read(place), now)
+
+
+def _look_over(folder: Folder, now: datetime) -> Report:
+    tree = lint_paths.link(folder.certificates)
+    lists = lint_crls.link(folder)
+    revoked = lists.revoked(tree)
+    findings = [
+        *(found("lint.damaged", one.file.name, one.file, one.what) for one in folder.damaged),
+        *_certificates(tree, revoked, now),
+        *lint_paths.check(tree, revoked),
+        *lint_crls.check(folder, tree, lists, now),
+        *_keys(folder),
+    ]
+    blamed = {one.file for one in findings if one.severity == "error"}
+    faulty = frozenset(one.der for one in folder.certificates if one.file in blamed)
+    findings += lint_paths.refusals(tree, revoked, faulty)
+    findings.sort(key=lambda one: SEVERITIES.index(one.severity))
+    sizes = (len(folder.certificates), len(folder.crls), len(folder.keys))
+    return Report(*sizes, tuple(findings))
+
+
+def _certificates(tree: Tree, revoked: frozenset[bytes], now: datetime) -> Iterator[Finding]:
+    latest: dict[object, datetime] = {}
+    for one in tree.certificates:
+        last = one.parsed.not_valid_after_utc
+        who = (one.parsed.subject, one.parsed.issuer)
+        latest[who] = max(last, latest.get(who, last))
+    for one in tree.certificates:
+        if one.der not in revoked:
+            renewed = latest[one.parsed.subject, one.parsed.issuer]
+            above = bool(tree.below(one)) or (one.is_ca and not _is_meant_to_sign(one))
+            yield from lint_certificates.check(
+                one, above=above, now=now, renewed=renewed > one.parsed.not_valid_after_utc
+            )
+
+
+def _is_meant_to_sign(ca: Seen) -> bool:
+    usage = ca.extension(x509.KeyUsage)
+    code = ExtendedKeyUsageOID.CODE_SIGNING in ca.usages
+    return code and usage is not None and usage.value.digital_signature
+
+
+def _keys(folder: Folder) -> Iterator[Finding]:
+    for key in folder.keys:
+        subject = key.file.stem
+        if key.exposed:
+            yield found("lint.key-readable", subject, key.file, "others can read or write the file")
+        if key.spki and (whose := is_published(key.spki)):
+            words = f"this is {whose}, which is published"
+            yield found("lint.published-key", subject, key.file, words)
+        if not key.encrypted:
+            yield found("lint.key-plain", subject, key.file, "no passphrase")
+        elif key.rounds is not None and key.rounds < MIN_ROUNDS:
+            words = f"protected by {key.rounds} PBKDF2 rounds, expected {MIN_ROUNDS} or scrypt"
+            yield found("lint.key-weak-kdf", subject, key.file, words)
+    roots = [key for key in folder.keys if _is_of_root(key, folder)]
+    if roots and len(folder.keys) > len(roots):
+        yield found(
+            "lint.root-key-here", roots[0].file.stem, roots[0].file, "beside the keys of signers"
+        )
+
+
+def _is_of_root(key: SeenKey, folder: Folder) -> bool:
+    """Tell whether a key is a root's: by its public half, or by its name where it is encrypted."""
+    roots = [one for one in folder.certificates if one.is_root and one.is_ca]
+    if key.spki is not None:
+        return key.spki in {one.spki for one in roots}
+    return key.file.stem in {one.file.stem for one in roots} | {"cakey"}

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules of lint about CRLs."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.x509.oid import ExtensionOID
+
+from fwsign.certificate import PARSE_ERRORS
+from fwsign.der import SIGNATURE_ALGORITHMS
+from fwsign.pki import lint_der
+from fwsign.pki.lint_files import Folder, Seen, SeenCrl
+from fwsign.pki.lint_paths import Tree
+from fwsign.pki.lint_rules import Finding, found
+
+SOON: Final = timedelta(days=30)
+_PARTIAL = {
+    ExtensionOID.DELTA_CRL_INDICATOR: "a delta CRL",
+    ExtensionOID.ISSUING_DISTRIBUTION_POINT: "an issuing distribution point",
+}
+
+
+class Lists(NamedTuple):
+    """The newest CRL of each CA by the DER of that, and CRLs by nobody here."""
+
+    newest: Mapping[bytes, tuple[Seen, SeenCrl]]
+    forged: Sequence[SeenCrl]
+    orphans: Sequence[SeenCrl]
+
+    def revoked(self, tree: Tree) -> frozenset[bytes]:
+        """The DER of all certificates that are revoked."""
+        return frozenset(
+            one.der
+            for ca, crl in self.newest.values()
+            for serials in ({entry.serial_number for entry in crl.parsed},)
+            for one in tree.below(ca)
+            if one.outline.serial in serials
+        )
+
+
+def link(folder: Folder) -> Lists:
+    """Find the CA of each CRL."""
+    newest: dict[bytes, tuple[Seen, SeenCrl]] = {}
+    forged: list[SeenCrl] = []
+    orphans: list[SeenCrl] = []
+    for crl in folder.crls:
+        named = [one for one in folder.certificates if one.parsed.subject == crl.parsed.issuer]
+        makers = [one for one in named if _signed(crl, one)]
+        for ca in makers:
+            before = newest.get(ca.der)
+            if before is None or _rank(crl) > _rank(before[1]):
+                newest[ca.der] = ca, crl
+        if not makers:
+            (forged if named else orphans).append(crl)
+    return Lists(newest, forged, orphans)
+
+
+def check(folder: Folder, tree: Tree, lists: Lists, now: datetime) -> Iterator[Finding]:
+    """Find what is wrong with the newest CRL of each CA, and where there is none."""
+    for crl in lists.forged:
+        yield found("lint.crl-signature", crl.name, crl.file, "not signed by the CA of its name")
+    for crl in lists.orphans:
+        yield found("lint.crl-orphan", crl.name, crl.file, "its CA is not here")
+    for ca, crl in lists.newest.values():
+        rules = (_form(crl), _dates(crl, now), _unknown(ca, crl, tree))
+        for code, message in (said for rule in rules for said in rule):
+            yield found(code, crl.name, crl.file, message)
+    if len(folder.certificates) + len(folder.crls) == 1:
+        return  # one file alone: nothing can be missing
+    for ca in folder.certificates:
+        if ca.der not in lists.newest and ca.is_ca and tree.below(ca):
+            yield found("lint.crl-missing", ca.name, ca.file, "it has issued, and has no CRL here")
+
+
+def _signed(crl: SeenCrl, ca: Seen) -> bool:
+    try:
+        return crl.parsed.is_signature_valid(ca.parsed.public_key())  # type: ignore[arg-type]
+    except (UnsupportedAlgorithm, *PARSE_ERRORS):
+        return False
+
+
+def _rank(crl: SeenCrl) -> tuple[datetime, int]:
+    return crl.parsed.last_update_utc, _number(crl) or 0
+
+
+def _number(crl: SeenCrl) -> int | None:
+    try:
+        return crl.parsed.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    except x509.ExtensionNotFound:
+        return None
+
+
+def _form(crl: SeenCrl) -> Iterator[tuple[str, str]]:
+    if not lint_der.crl_has_version(crl.der):
+        yield "lint.crl-version", "version 1, expected v2"
+    fields = lint_der.elements(lint_der.elements(crl.der)[0].content)
+    if bytes([fields[1].tag, len(fields[1].content)]) + fields[1].content not in (
+        SIGNATURE_ALGORITHMS
+    ):
+        oid = crl.parsed.signature_algorithm_oid.dotted_string
+        yield "lint.signature-weak", f"signed with {oid}"
+    if _number(crl) is None:
+        yield "lint.crl-number", "no number"
+    for extension in crl.parsed.extensions:
+        if extension.oid in _PARTIAL:
+            yield "lint.crl-partial", _PARTIAL[extension.oid]
+        elif extension.critical:
+            yield "lint.crl-extension", f"critical extension {extension.oid.dotted_string}"
+    if any(extension.critical for entry in crl.parsed for extension in entry.extensions):
+        yield "lint.crl-extension", "an entry with a critical extension"
+
+
+def _dates(crl: SeenCrl, now: datetime) -> Iterator[tuple[str, str]]:
+    last = crl.parsed.next_update_utc
+    if last is None:
+        yield "lint.crl-next-update", "no time of the next update"
+    elif now > last:
+        yield "lint.crl-stale", f"to be replaced by {last:%Y-%m-%d}, it is {now:%Y-%m-%d}"
+    elif last - now < SOON:
+        yield "lint.crl-expires-soon", f"to be replaced by {last:%Y-%m-%d}"
+
+
+def _unknown(ca: Seen, crl: SeenCrl, tree: Tree) -> Iterator[tuple[str, str]]:
+    here = {one.outline.serial for one in tree.below(ca)}
+    unknown = [entry.serial_number for entry in crl.parsed if entry.serial_number not in here]
+    if unknown:
+        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        yield "lint.crl-unknown", f"serial number {unknown[0]:x}{more}: no such certificate here"

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What cryptography does not tell of a certificate or CRL: tags of times, the serial as it stands.
+
+Lenient where `fwsign.der` is strict: lint says what is wrong with what the verifier refuses.
+"""
+
+from typing import Final, NamedTuple
+
+SEQUENCE, INTEGER, OCTET_STRING, OID = 0x30, 0x02, 0x04, 0x06
+GENERALIZED_TIME: Final = 0x18
+_VERSION = 0xA0
+_VALIDITY = 3  # after serialNumber: signature, issuer, validity
+
+
+class Element(NamedTuple):
+    """One DER element: its tag and its content."""
+
+    tag: int
+    content: bytes
+
+
+class Outline(NamedTuple):
+    """Serial number and the two times of a certificate; the times as tag and content."""
+
+    serial: int
+    serial_size: int
+    times: tuple[Element, ...]
+
+
+def elements(content: bytes) -> list[Element]:
+    """Split the content of a constructed element.
+
+    Raises:
+        ValueError: it is not a row of elements.
+    """
+    found, at = [], 0
+    while at < len(content):
+        if at + 2 > len(content):
+            raise ValueError("an element without a length")
+        tag, size, start = content[at], content[at + 1], at + 2
+        if size >= 0x80:
+            width = size & 0x7F
+            if not 1 <= width <= 4:
+                raise ValueError("a length that cannot be")
+            size, start = int.from_bytes(content[start : start + width], "big"), start + width
+        if start + size > len(content):
+            raise ValueError("an element that goes beyond the end")
+        found.append(Element(tag, content[start : start + size]))
+        at = start + size
+    return found
+
+
+def outline(certificate: bytes) -> Outline:
+    """Return what stands in a certificate; raises ValueError as `elements`."""
+    fields = _signed_fields(certificate)
+    if fields and fields[0].tag == _VERSION:
+        del fields[0]
+    serial = fields[0].content
+    times = tuple(elements(fields[_VALIDITY].content)) if len(fields) > _VALIDITY else ()
+    return Outline(int.from_bytes(serial, "big", signed=True), len(serial.lstrip(b"\0")), times)
+
+
+def crl_has_version(crl: bytes) -> bool:
+    """Tell whether a CRL says its version; one that does not is of version 1."""
+    return _signed_fields(crl)[0].tag == INTEGER
+
+
+def pbkdf2_rounds(key: bytes) -> int | None:
+    """Return the PBKDF2 rounds of an EncryptedPrivateKeyInfo; None where it has another KDF.
+
+    Source: RFC 8018 appendix A.2: SEQUENCE(OID, SEQUENCE(salt OCTET STRING, rounds INTEGER, ...)).
+    """
+    pbkdf2 = bytes.fromhex("2a864886f70d01050c")
+    row = elements(key)
+    while row and row[0].tag == SEQUENCE:
+        row = elements(row[0].content)
+        if row and row[0] == Element(OID, bytes.fromhex("2a864886f70d01050d")):  # PBES2
+            row = elements(row[1].content)
+            function = elements(row[0].content)
+            if function[0] != Element(OID, pbkdf2):
+                return None
+            salt, rounds = elements(function[1].content)[:2]
+            del salt
+            return int.from_bytes(rounds.content, "big")
+    if not row or row[0].tag != OID:
+        raise ValueError("not an EncryptedPrivateKeyInfo")
+    return 1  # PBES1: few rounds of an old hash
+
+
+def _signed_fields(data: bytes) -> list[Element]:
+    fields = elements(elements(elements(data)[0].content)[0].content)
+    if not fields:
+        raise ValueError("nothing is signed")
+    return fields

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Taking over a PKI of easy-rsa or `openssl ca`: a new directory of ours, beside the old one.
+
+Such a PKI has one CA, which issues signers itself. It becomes the root `ca`; what it has issued
+stays what it is. Below it a new issuing CA is made, which issues from now on. Revocations come
+from the old CRL and from index.txt, none is dropped; the root's new CRL has them all. Keys are
+copied as they are, encrypted or not.
+"""
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from fwsign.atomic import read_bytes, write_atomic
+from fwsign.errors import Failed
+from fwsign.keys import Passphrase
+from fwsign.keys.file import KEY_FILE_LIMIT, new_private_key, write_private_key
+from fwsign.pki import crls, profiles
+from fwsign.pki.authority import build_beside, join, make_directories, refuse_early
+from fwsign.pki.directory import ISSUING, ROOT, Pki, common_name
+from fwsign.pki.easyrsa import INDEX_LIMIT, Entry, Source
+from fwsign.pki.profiles import Authority
+
+_CN_LIMIT: Final = 64
+_RECORDS: Final = ("index.txt", "index.txt.attr", "serial", "crlnumber", "crl.pem", "crl/crl.pem")
+
+
+class NewIssuing(NamedTuple):
+    """What the new issuing CA is to be: its vendors, kind of key and passphrase."""
+
+    vendors: Sequence[str]
+    alg: str
+    passphrase: bytes | None
+
+
+def why_no_issuing(source: Source) -> str | None:
+    """Say why no issuing CA can be made below the root, or return None."""
+    if source.key is None:
+        return "the root's key is not here"
+    basic = source.ca.extensions.get_extension_for_class(x509.BasicConstraints).value
+    if basic.path_length == 0:
+        return "the root allows no CA below it (path length 0)"
+    return None
+
+
+def take_over(
+    source: Source,
+    target: str | os.PathLike[str],
+    *,
+    issuing: NewIssuing | None,
+    ca_passphrase: Passphrase,
+    now: datetime,
+) -> Pki:
+    """Make a PKI of ours from what `fwsign.pki.easyrsa.read` found.
+
+    It is built beside `target` and then renamed. The source is read and never written.
+
+    Args:
+        source: the old PKI.
+        target: must not exist, or be empty; not inside the source.
+        issuing: of the new issuing CA; None where `why_no_issuing` says that there can be none.
+        ca_passphrase: asked for when the root's key is encrypted.
+        now: an aware time.
+
+    Raises:
+        Failed: `state.pki`, `state.pki-exists`, `state.clock`, `key.*`, `io.*`.
+    """
+    now = profiles.utc(now)
+    inside = Path(os.path.realpath(target))
+    if inside.is_relative_to(os.path.realpath(source.directory)):
+        raise Failed(
+            "state.pki",
+            f"{target} is inside {source.directory}, which must stay as it is",
+            expected="a directory outside",
+            found=str(target),
+        )
+    root = None
+    if source.key is not None:
+        refuse_early(source.ca, now)
+        root = join(source.ca, source.key, ca_passphrase)
+    elif source.crl is None or source.unlisted:
+        raise Failed(
+            "state.pki",
+            f"{source.directory} has no private key of its CA, and no CRL with all revocations",
+            expected="the key, to make a CRL, or a complete crl.pem",
+            found=f"{len(source.unlisted)} revoked certificates that are on no CRL",
+        )
+    build_beside(target, lambda scratch: _build(scratch, source, root, issuing, now))
+    return Pki(target)
+
+
+def _build(
+    directory: Path,
+    source: Source,
+    root: Authority | None,
+    issuing: NewIssuing | None,
+    now: datetime,
+) -> None:
+    make_directories(directory)
+    _write(directory / "ca.crt", source.ca)
+    pki = Pki(directory)
+    if source.key is not None:
+        _copy(source.key, pki.key_path(ROOT), KEY_FILE_LIMIT, mode=0o600)
+    for entry in source.entries:
+        _entry(pki, entry)
+    old = directory / "certs_by_serial"
+    old.mkdir(exist_ok=True)
+    for certificate in source.old:
+        if not pki.old_path(certificate.serial_number).exists():
+            _write(pki.old_path(certificate.serial_number), certificate)
+    records = directory / "imported"
+    records.mkdir()
+    for name in _RECORDS:
+        if (path := source.directory / name).is_file():
+            _copy(path, records / path.name, INDEX_LIMIT)
+    if root is not None:
+        before = crls.number_of(source.crl) if source.crl is not None else 0
+        number = max(before + 1, int(now.timestamp()))
+        pem = crls.make_crl(ROOT, root, number, source.revoked, now)
+    else:
+        assert source.crl is not None  # noqa: S101 - the caller has looked
+        pem = source.crl.public_bytes(Encoding.PEM)
+    write_atomic(pki.crl_path(ROOT), pem)
+    if root is not None and issuing is not None:
+        _add_issuing(pki, root, issuing, now)
+    crls.write_bundle(pki)
+
+
+def _add_issuing(pki: Pki, root: Authority, issuing: NewIssuing, now: datetime) -> None:
+    key = new_private_key(issuing.alg)
+    end = " Issuing CA"
+    name = common_name(root.certificate).encode()[: _CN_LIMIT - len(end)].decode(errors="ignore")
+    subject = profiles.subject_name(profiles.organisation_of(root.certificate), name + end)
+    certificate = profiles.issuing_certificate(
+        key.public_key(), subject, issuing.vendors, root, now
+    )
+    write_private_key(pki.key_path(ISSUING), key, issuing.passphrase)
+    _write(pki.certificate_path(ISSUING), certificate)
+    authority = Authority(certificate, key)
+    write_atomic(pki.crl_path(ISSUING), crls.first_crl(ISSUING, authority, now))
+
+
+def _entry(pki: Pki, entry: Entry) -> None:
+    if entry.key is not None:
+        _copy(entry.key, pki.key_path(entry.name), KEY_FILE_LIMIT, mode=0o600)
+    _write(pki.certificate_path(entry.name), entry.certificate)
+
+
+def _copy(source: Path, target: Path, limit: int, mode: int = 0o644) -> None:
+    write_atomic(target, read_bytes(source, limit), mode=mode)
+
+
+def _write(path: Path, certificate: x509.Certificate) -> None:
+    write_atomic(path, certificate.public_bytes(Encoding.PEM))

@@ -1,0 +1,198 @@
+"""Which certificates are accepted for what; code signing is what the verifier says."""
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from fwsign.chain import Anchor, validate_path
+from fwsign.errors import FwsignError
+from fwsign.pki.purpose import PURPOSES, Accepted, Purpose, in_order, judge
+from support import (
+    CODE_SIGNING,
+    DAY,
+    NOW,
+    VENDOR,
+    Entity,
+    ca_extensions,
+    certify,
+    der,
+    key_usage,
+    leaf_extensions,
+    make_ca,
+    make_crl,
+    make_leaf,
+    make_pki,
+    name,
+    new_key,
+    refused,
+)
+
+STAMP, SERVER, CLIENT = (PURPOSES[one] for one in ("timestamp", "server", "client"))
+ROOT = make_ca()
+ISSUING = make_ca("Issuing", ROOT, path_length=0, permitted=[VENDOR])
+
+
+def accept(
+    leaf: Entity, purpose: Purpose, *, at: datetime = NOW, above: Entity = ISSUING, **more: Any
+) -> Accepted:
+    anchor = more.pop("anchor", ROOT).anchor
+    return judge([leaf.der, above.der], [anchor], purpose=purpose, at=at, **more)
+
+
+def with_usages(*usages: Any, critical: bool = True, **more: Any) -> Entity:
+    own = leaf_extensions(more.pop("vendors", (VENDOR,)), usages=())
+    extended = (x509.ExtendedKeyUsage(list(usages)), critical)
+    return make_leaf(more.pop("issuer", ISSUING), extensions=[*own, extended], **more)
+
+
+def test_code_signing_is_what_the_verifier_says() -> None:
+    pki = make_pki()
+    found = judge(
+        [pki.leaf.der, pki.issuing.der],
+        [pki.root.anchor],
+        purpose="codesign",
+        at=NOW,
+        crls=pki.crls,
+    )
+    assert found.path == validate_path([pki.leaf.der, pki.issuing.der], [pki.root.anchor])
+    assert found.revocation_checked
+    with refused("untrusted.revoked"):
+        crls = (make_crl(pki.issuing, [pki.leaf]), make_crl(pki.root))
+        judge(
+            [pki.leaf.der, pki.issuing.der],
+            [pki.root.anchor],
+            purpose="codesign",
+            at=NOW,
+            crls=crls,
+        )
+
+
+def test_a_bare_key_can_be_an_anchor_for_code_signing_only() -> None:
+    pki = make_pki()
+    key = pki.issuing.key.public_key()
+    anchor = Anchor.from_public_key(der(key))
+    assert judge([pki.leaf.der], [anchor], purpose="codesign", at=NOW).path.name == "release"
+    leaf = with_usages(STAMP)
+    with refused("untrusted.no-anchor"):
+        judge([leaf.der], [anchor], purpose="timestamp", at=NOW)
+
+
+@pytest.mark.parametrize(
+    ("purpose", "usage"), [("timestamp", STAMP), ("server", SERVER), ("client", CLIENT)]
+)
+@pytest.mark.parametrize("alg", ["p256", "rsa3072", "ed25519", "ml-dsa-65"])
+def test_each_purpose_accepts_its_own(purpose: Purpose, usage: Any, alg: str) -> None:
+    root = make_ca(alg=alg)
+    issuing = make_ca("Issuing", root, alg, path_length=0, permitted=[VENDOR])
+    leaf = with_usages(usage, issuer=issuing)
+    crls = (make_crl(root), make_crl(issuing))
+    found = accept(leaf, purpose, above=issuing, anchor=root, crls=crls)
+    assert found.revocation_checked
+    assert bool(found.notes) == (alg == "ed25519")
+
+
+@pytest.mark.parametrize("purpose", ["timestamp", "server", "client"])
+def test_another_purpose_is_refused(purpose: Purpose) -> None:
+    with refused("untrusted.eku", "expected "):
+        accept(with_usages(CODE_SIGNING), purpose)
+    with refused("untrusted.eku", "is none"):
+        accept(make_leaf(ISSUING, usages=()), purpose)
+
+
+def test_time_stamps_need_their_usage_alone_and_critical() -> None:
+    with refused("untrusted.eku", "not for timeStamping alone"):
+        accept(with_usages(STAMP, CODE_SIGNING), "timestamp")
+    with refused("untrusted.criticality"):
+        accept(with_usages(STAMP, critical=False), "timestamp", profile="compat")
+
+
+def test_tls_does_not_need_a_critical_usage_nor_one_alone() -> None:
+    accept(with_usages(SERVER, CLIENT, critical=False), "server")
+    accept(with_usages(SERVER, CLIENT, critical=False), "client")
+
+
+def test_a_server_needs_a_name() -> None:
+    with refused("untrusted.vendor"):
+        accept(with_usages(SERVER, vendors=()), "server")
+    accept(with_usages(SERVER, vendors=("*.acme.example",)), "server")
+
+
+def test_dates_of_the_path() -> None:
+    leaf = with_usages(SERVER)
+    with refused("stale.certificate"):
+        accept(leaf, "server", at=NOW + 400 * DAY)
+    with refused("stale.not-yet-valid"):
+        accept(leaf, "server", at=NOW - 11 * DAY)
+    with refused("untrusted.issuer", "refused by the TLS rules"):  # the anchor's dates count here
+        root = make_ca(days=(-100, -1))
+        accept(make_leaf(root, usages=(SERVER,)), "server", above=root, anchor=root)
+
+
+def test_revocation() -> None:
+    leaf = with_usages(CLIENT)
+    with refused("untrusted.revoked"):
+        accept(leaf, "client", crls=(make_crl(ISSUING, [leaf]), make_crl(ROOT)))
+    with refused("stale.crl-missing"):
+        accept(leaf, "client", crls=(make_crl(ISSUING),))
+
+
+def test_rules_of_cas() -> None:
+    forged = Entity(new_key(), ISSUING.certificate)
+    leaf = certify(new_key(), name("forged"), forged, leaf_extensions(usages=(SERVER,)))
+    with refused("tampered.certificate"):
+        accept(leaf, "server")
+    narrow = make_ca("Narrow", path_length=0)
+    below = make_ca("Below", narrow)
+    with refused("untrusted.path-length", "allows 0 CAs"):
+        accept(with_usages(SERVER, issuer=below), "server", above=below, anchor=narrow)
+    with refused("untrusted.name-constraint"):
+        accept(with_usages(SERVER, vendors=("evil.example",)), "server")
+    with refused("untrusted.ca-as-leaf"):
+        accept(make_ca("CA", ISSUING), "server")
+
+
+@pytest.mark.parametrize(
+    ("extensions", "code"),
+    [
+        (leaf_extensions()[:1], "untrusted.issuer"),
+        ([ca_extensions()[0], (key_usage("crl_sign"), True)], "untrusted.key-usage"),
+        (
+            [*ca_extensions(), (x509.ExtendedKeyUsage([CODE_SIGNING]), True)],
+            "untrusted.eku",
+        ),
+    ],
+)
+def test_a_ca_that_may_not_issue(extensions: Any, code: str) -> None:
+    odd = certify(new_key(), name("Odd"), ROOT, extensions)
+    with refused(code):
+        accept(with_usages(SERVER, issuer=odd), "server", above=odd)
+
+
+@pytest.mark.parametrize("extensions", [ca_extensions(critical=False), ca_extensions()[:1]])
+def test_compat_forgives_old_roots_and_says_so(extensions: Any) -> None:
+    root = certify(new_key(), name("Old"), None, extensions)
+    leaf = with_usages(SERVER, issuer=root)
+    with pytest.raises(FwsignError):
+        judge([leaf.der], [root.anchor], purpose="server", at=NOW)
+    assert judge([leaf.der], [root.anchor], purpose="server", at=NOW, profile="compat").notes
+
+
+def test_the_second_verifier_is_asked() -> None:
+    strange = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\5\0")
+    own = leaf_extensions(usages=(ExtendedKeyUsageOID.SERVER_AUTH,))
+    leaf = make_leaf(ISSUING, extensions=[*own, (strange, True)])
+    with refused("untrusted.issuer", "refused by the TLS rules"):
+        accept(leaf, "server")
+
+
+def test_in_order() -> None:
+    leaf = with_usages(SERVER)
+    other = make_ca("Issuing", ROOT)  # of the same name, with another key
+    pool = [ROOT.der, leaf.der, other.der, ISSUING.der, ISSUING.der]
+    assert in_order(leaf.der, pool) == (leaf.der, ISSUING.der, ROOT.der)
+    assert in_order(leaf.der, []) == (leaf.der,)
+    with refused("malformed.certificate"):
+        in_order(leaf.der, [b"0"])

@@ -108,15 +108,19 @@ def used() -> tuple[set[str], set[str]]:
     return whole, parts
 
 
+def literal() -> set[object]:
+    """Return the codes that stand where an error is made, errors.py included."""
+    return {node.value for *_, node, _ in RAISED if isinstance(node, ast.Constant)}
+
+
 def test_every_code_in_the_source_is_in_the_table() -> None:
     whole, _ = used()
-    literal = {node.value for *_, node, _ in RAISED if isinstance(node, ast.Constant)}
-    assert (whole | literal) - CODES.keys() == set()
+    assert (whole | literal()) - CODES.keys() == set()
 
 
 def test_every_code_in_the_table_is_used() -> None:
     whole, parts = used()
-    assert CODES.keys() - whole - parts == set()
+    assert CODES.keys() - whole - parts - literal() == set()
 
 
 def test_many_places_that_raise_were_found() -> None:

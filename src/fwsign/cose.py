@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, paddin
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from fwsign import cbor
-from fwsign.errors import Malformed, Tampered
+from fwsign.errors import Malformed, Tampered, check_limit
 
 PublicKey: TypeAlias = Any
 """A public key object of `cryptography`; `key_kind` tells which."""
@@ -159,7 +159,7 @@ def decode_block(data: bytes) -> Block:
             raise Malformed("malformed.envelope", "COSE_Sign1 with an attached payload")
         case _:
             raise Malformed("malformed.envelope", "authentication block is not a COSE_Sign1")
-    _limit(signature, MAX_SIGNATURE_SIZE, "signature")
+    check_limit(len(signature), MAX_SIGNATURE_SIZE, f"signature of {len(signature)} bytes")
     header = cbor.decode(protected)
     if not isinstance(header, dict):
         raise _bad_header("protected header is not a map")
@@ -220,33 +220,18 @@ def _unprotected(
     if TOKEN in header and not isinstance(token, bytes):
         raise _bad_header("time-stamp token is not a byte string")
     for certificate in chain:
-        _limit(certificate, MAX_CERTIFICATE_SIZE, "certificate")
+        size = len(certificate)
+        check_limit(size, MAX_CERTIFICATE_SIZE, f"certificate of {size} bytes")
     for crl in crls:
-        _limit(crl, MAX_CRL_SIZE, "CRL")
+        check_limit(len(crl), MAX_CRL_SIZE, f"CRL of {len(crl)} bytes")
     return chain, crls, token
 
 
 def _byte_strings(what: str, items: Any, limit: int) -> tuple[bytes, ...]:
     if not isinstance(items, tuple) or not all(isinstance(item, bytes) for item in items):
         raise _bad_header(f"{what} is not an array of byte strings")
-    if len(items) > limit:
-        raise Malformed(
-            "malformed.size",
-            f"{what} of {len(items)}, at most {limit} are allowed",
-            expected=limit,
-            found=len(items),
-        )
+    check_limit(len(items), limit, f"{what} of {len(items)}")
     return items
-
-
-def _limit(data: bytes, limit: int, what: str) -> None:
-    if len(data) > limit:
-        raise Malformed(
-            "malformed.size",
-            f"{what} of {len(data)} bytes, at most {limit} are allowed",
-            expected=limit,
-            found=len(data),
-        )
 
 
 def _bad_header(message: str) -> Malformed:

@@ -163,3 +163,23 @@ CODES: Mapping[str, str] = MappingProxyType(
     }
 )
 """Every code that fwsign raises, with its meaning."""
+
+
+def check_limit(found: int, limit: int, words: str) -> None:
+    """Refuse what is larger than a named limit.
+
+    Args:
+        found: the size or count.
+        limit: the most that is allowed.
+        words: what was found, as in "envelope of 12 bytes".
+
+    Raises:
+        Malformed: `malformed.size`.
+    """
+    if found > limit:
+        raise Malformed(
+            "malformed.size",
+            f"{words}, at most {limit} are allowed",
+            expected=limit,
+            found=found,
+        )

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from fwsign import cbor
 from fwsign.component import Component, Digest, check_identifier, check_unique, check_uri
-from fwsign.errors import Malformed, Unsuitable
+from fwsign.errors import Malformed, Unsuitable, check_limit
 
 MAX_ENVELOPE_SIZE: Final = 32 * 1024 * 1024
 """Bytes; integrated payloads are held in memory, larger ones belong beside the envelope."""
@@ -103,13 +103,7 @@ def decode_envelope(data: bytes) -> Envelope:
     Raises:
         Malformed: `malformed.size`, `malformed.cbor`, `malformed.envelope`.
     """
-    if len(data) > MAX_ENVELOPE_SIZE:
-        raise Malformed(
-            "malformed.size",
-            f"envelope of {len(data)} bytes, at most {MAX_ENVELOPE_SIZE} are allowed",
-            expected=MAX_ENVELOPE_SIZE,
-            found=len(data),
-        )
+    check_limit(len(data), MAX_ENVELOPE_SIZE, f"envelope of {len(data)} bytes")
     match cbor.decode(data):
         case cbor.Tag(107, {2: bytes(wrapper), 3: bytes(manifest)} as everything):
             members: dict[Any, Any] = {k: v for k, v in everything.items() if k not in (2, 3)}
@@ -126,13 +120,7 @@ def decode_envelope(data: bytes) -> Envelope:
             pass
         case _:
             raise _bad_envelope("wrapper is not an array of a digest and blocks, each a bstr")
-    if len(blocks) > MAX_BLOCKS:
-        raise Malformed(
-            "malformed.size",
-            f"{len(blocks)} signatures, at most {MAX_BLOCKS} are allowed",
-            expected=MAX_BLOCKS,
-            found=len(blocks),
-        )
+    check_limit(len(blocks), MAX_BLOCKS, f"{len(blocks)} signatures")
     integrated = {key: value for key, value in members.items() if isinstance(key, str)}
     other = tuple(key for key in members if isinstance(key, int) and key != 23)
     return Envelope(digest, tuple(blocks), manifest, members.get(23), integrated, other)
@@ -340,13 +328,7 @@ def decode_text(data: bytes, manifest: Manifest) -> Text:
     Raises:
         Malformed: `malformed.cbor`, `malformed.profile`, `malformed.size`.
     """
-    if len(data) > MAX_TEXT_SIZE:
-        raise Malformed(
-            "malformed.size",
-            f"text of {len(data)} bytes, at most {MAX_TEXT_SIZE} are allowed",
-            expected=MAX_TEXT_SIZE,
-            found=len(data),
-        )
+    check_limit(len(data), MAX_TEXT_SIZE, f"text of {len(data)} bytes")
     about: Any = None
     match cbor.decode(data):
         case {"en": dict(english)}:

@@ -41,6 +41,8 @@ COMMANDS = [
     "pki lint",
     "pki verify",
     "pki import",
+    "pki export bundle",
+    "pki export chain",
     "key",
     "key new",
     "key show",

@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "lint": "pki_lint",
     "verify": "pki_verify",
     "import": "pki_import",
+    "export": "pki_export",
     "csr": "pki_offline",
     "sign-ca": "pki_offline",
     "accept": "pki_offline",

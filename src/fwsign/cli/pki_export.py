@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fwsign pki export`: what others need of a PKI, as one file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fwsign.cli import ui
+from fwsign.cli.command import Command, examples
+from fwsign.cli.config import find_pki
+from fwsign.cli.options import PKI
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+_OUT = Annotated[Path, typer.Argument(readable=False, metavar="FILE", help="The new file, in PEM.")]
+
+_FORCE = Annotated[
+    bool, typer.Option("--force", help="Replace a file that exists; never one with a private key.")
+]
+
+
+def register(command: typer.Typer) -> None:
+    """Add the commands to an application."""
+    group = typer.Typer(rich_markup_mode=None)
+    group.command("bundle", cls=Command, epilog=examples("fwsign pki export bundle anchors.pem"))(
+        bundle
+    )
+    group.command(
+        "chain", cls=Command, epilog=examples("fwsign pki export chain broker broker.pem")
+    )(chain)
+    command.add_typer(group, name="export", help="Write what devices or TLS programs need.")
+
+
+def bundle(file: _OUT, *, pki: PKI = None, force: _FORCE = False) -> None:
+    """Write all roots into one file, for devices to trust.
+
+    A standby root is in it, too. fwsign verify --anchor takes the file as it is.
+    """
+    from fwsign.pki.directory import Pki  # noqa: PLC0415
+
+    found = Pki(find_pki(pki))
+    _write(file, [found.certificate(name) for name in found.roots()], force=force)
+    ui.note(f"next, on devices: fwsign verify ENVELOPE --anchor {file}")
+
+
+def chain(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="An entry of the PKI.")],
+    file: _OUT,
+    *,
+    pki: PKI = None,
+    force: _FORCE = False,
+) -> None:
+    """Write a certificate and the CAs above it into one file, without the root.
+
+    That is what a TLS server or client sends; its key stays in private/NAME.key.
+    """
+    from cryptography import x509  # noqa: PLC0415
+
+    from fwsign.pki.directory import Pki  # noqa: PLC0415
+
+    found = Pki(find_pki(pki))
+    _write(file, [x509.load_der_x509_certificate(one) for one in found.path(name)], force=force)
+
+
+def _write(file: Path, certificates: "list[x509.Certificate]", *, force: bool) -> None:
+    from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415
+
+    from fwsign.atomic import read_bytes, write_atomic  # noqa: PLC0415
+    from fwsign.cli.inputs import PEM_LIMIT  # noqa: PLC0415
+
+    pem = b"".join(one.public_bytes(Encoding.PEM) for one in certificates)
+    if force and file.exists() and b"PRIVATE KEY" in read_bytes(file, PEM_LIMIT):
+        ui.usage(f"{file} has a private key, which --force does not replace")
+    write_atomic(file, pem, overwrite=force)
+    ui.out(str(file))

@@ -1,5 +1,6 @@
 """Small PKIs, envelopes and devices for tests; every part can be made wrong on purpose."""
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -39,6 +40,12 @@ def require_program(name: str) -> str:
     if found is None:
         absent(f"the program {name} is not installed")
     return str(found)
+
+
+def require_package(name: str) -> None:
+    """Skip where a Python package is absent, or fail where it must be there."""
+    if importlib.util.find_spec(name) is None:
+        absent(f"the package {name} is not installed")
 
 
 def absent(what: str) -> None:

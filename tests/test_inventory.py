@@ -37,6 +37,7 @@ from support import (
     name,
     new_key,
     refused,
+    require_package,
 )
 
 EXAMPLE = Path(__file__).parent.parent / "keys.example"
@@ -361,6 +362,8 @@ def test_a_key_of_another_certificate_is_a_problem(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("passphrase", [None, b"secret"])
 def test_keys_of_every_form(passphrase: bytes | None, tmp_path: Path) -> None:
+    if passphrase:
+        require_package("bcrypt")  # for OpenSSH's form
     protection = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
     ca = make_ca()
     for form in (PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL, PrivateFormat.OpenSSH):

@@ -18,7 +18,7 @@ from fwsign.pki.known_keys import PUBLISHED, is_published
 from fwsign.pki.lint import RULES, SEVERITIES, lint
 from fwsign.pki.lint_files import FILE_LIMIT
 from lint_kit import codes, crls, fill, findings, make_pki, plain_key, said
-from support import NOW, Entity, new_key, refused
+from support import NOW, Entity, new_key, refused, require_package
 
 PKI = make_pki()
 GOOD: tuple[Entity | bytes, ...] = (PKI.root, PKI.issuing, *crls(PKI.root, PKI.issuing), PKI.leaf)
@@ -180,6 +180,7 @@ def test_key_weak_kdf(tmp_path: Path, form: PrivateFormat) -> None:
 
 
 def test_key_forms_are_told_apart(tmp_path: Path) -> None:
+    require_package("bcrypt")  # for an encrypted key in OpenSSH's form
     key = new_key("ed25519")
     own = PrivateFormat.OpenSSH
     key_file(tmp_path, key.private_bytes(Encoding.PEM, own, NoEncryption()), "a.key")

@@ -236,11 +236,16 @@ def _find_anchor(
             )
         certificates.append(certificate)
         for anchor in anchors:
-            if _claims(certificate, anchor):
+            if claims(certificate, anchor):
                 return tuple(certificates), anchor
-    issuer = display_name(certificates[-1].parsed.issuer)
+    raise no_anchor(certificates[-1], anchors)
+
+
+def no_anchor(last: Certificate, anchors: Sequence[Anchor]) -> Untrusted:
+    """Make the refusal of a path whose last certificate no anchor issued."""
+    issuer = display_name(last.parsed.issuer)
     known = ", ".join(f'"{anchor.name}"' for anchor in anchors)
-    raise Untrusted(
+    return Untrusted(
         "untrusted.no-anchor",
         f'the path ends at issuer "{issuer}", the anchors are {known}',
         expected=known,
@@ -248,7 +253,8 @@ def _find_anchor(
     )
 
 
-def _claims(certificate: Certificate, anchor: Anchor) -> bool:
+def claims(certificate: Certificate, anchor: Anchor) -> bool:
+    """Tell whether a certificate names an anchor as its issuer; the proof comes later."""
     if anchor.certificate is None:  # a bare key has no name to claim: only the signature tells
         return signature_valid(certificate.signed, anchor.key)
     if certificate.parsed.issuer != anchor.certificate.parsed.subject:

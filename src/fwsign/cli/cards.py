@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 
 from fwsign.certificate import key_digest
@@ -15,16 +14,8 @@ from fwsign.cose import ALGORITHMS, algorithm_for, key_name
 from fwsign.errors import Malformed
 from fwsign.keys.encryption import Encryption
 from fwsign.keys.formats import Found
+from fwsign.pki.entry import UNREADABLE
 
-_PARSE_ERRORS = (
-    ValueError,
-    TypeError,
-    OverflowError,
-    UnsupportedAlgorithm,
-    x509.DuplicateExtension,
-    x509.InvalidVersion,
-    x509.UnsupportedGeneralNameType,
-)
 _EXPIRED_CERTS = "2.5.29.60"  # X.509 s.9.5.2.8
 _Card: TypeAlias = Callable[..., dict[str, Any]]
 _USAGES = (
@@ -48,7 +39,7 @@ def _reading(what: str) -> Callable[[_Card], _Card]:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # of certificates that break rules
                     return card(*given)
-            except _PARSE_ERRORS as error:
+            except UNREADABLE as error:
                 raise Malformed("malformed.certificate", f"not a {what}: {error}") from None
 
         return guarded

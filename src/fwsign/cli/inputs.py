@@ -7,13 +7,16 @@ import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import typer
 
 from fwsign.atomic import io_error, read_bytes
 from fwsign.cli import ui
 from fwsign.errors import Failed
+
+if TYPE_CHECKING:
+    from fwsign.chain import Anchor
 
 PEM_LIMIT: Final = 4 * 1024 * 1024
 """Bytes of a file with certificates or CRLs."""
@@ -148,6 +151,25 @@ def read_pem(path: Path) -> bytes:
 def load_pem(paths: Iterable[Path], label: str, what: str) -> list[bytes]:
     """Return the DER of everything of a label in files of PEM, or that are DER."""
     return [found for path in paths for found in select(path, read_pem(path), label, what)]
+
+
+def load_anchors(paths: Iterable[Path]) -> "list[Anchor]":
+    """Return what files of PEM or DER have to be pinned: certificates and public keys.
+
+    Raises:
+        Failed: `io.format` where there is neither.
+    """
+    from fwsign.chain import Anchor  # noqa: PLC0415 - not every command pins
+
+    anchors = []
+    for path in paths:
+        blocks = pem_blocks(path, data := read_pem(path))
+        keys = [content for label, content in blocks if label == "PUBLIC KEY"]
+        anchors += [Anchor.from_public_key(key) for key in keys]
+        if not keys or len(keys) < len(blocks):
+            found = select(path, data, "CERTIFICATE", "certificate or public key")
+            anchors += [Anchor.from_certificate(certificate) for certificate in found]
+    return anchors
 
 
 def select(path: Path, data: bytes, label: str, what: str) -> list[bytes]:

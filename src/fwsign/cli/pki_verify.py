@@ -101,11 +101,11 @@ def verify(
     given = inputs.load_pem(crl or (), "X509 CRL", "CRL")
     crls = [*given]
     if anchor and not pki:
-        anchors = _anchors(anchor)
+        anchors = inputs.load_anchors(anchor)
     else:
         directory = config.find_pki(pki)
         roots, authorities, lists = _of_pki(directory)
-        anchors = _anchors(anchor) if anchor else roots
+        anchors = inputs.load_anchors(anchor) if anchor else roots
         pool += authorities
         crls += lists
     ordered: Sequence[bytes] = (leaf,)
@@ -136,20 +136,6 @@ def _refuse_unused(crls: "Sequence[bytes]", accepted: "Accepted") -> None:
     used = {crl.data for issued in accepted.issued for crl in issued.crls}
     if not used.issuperset(crls):
         raise Failed("io.crl-unused", "a CRL given belongs to no issuer in the path")
-
-
-def _anchors(places: "Sequence[Path]") -> "list[Anchor]":
-    from fwsign.chain import Anchor  # noqa: PLC0415
-
-    anchors = []
-    for path in places:
-        blocks = inputs.pem_blocks(path, data := inputs.read_pem(path))
-        keys = [content for label, content in blocks if label == "PUBLIC KEY"]
-        anchors += [Anchor.from_public_key(key) for key in keys]
-        if not keys or len(keys) < len(blocks):
-            found = inputs.select(path, data, "CERTIFICATE", "certificate or public key")
-            anchors += [Anchor.from_certificate(one) for one in found]
-    return anchors
 
 
 def _of_pki(directory: Path) -> "tuple[list[Anchor], list[bytes], list[bytes]]":

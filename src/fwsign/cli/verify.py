@@ -175,21 +175,11 @@ def _refuse_certificate(path: Path, data: bytes) -> None:
 def _anchors(
     given: Sequence[Path] | None, settings: config.Config
 ) -> "tuple[list[Anchor], list[Path]]":
-    from fwsign.verify import Anchor  # noqa: PLC0415
-
     if not given:
         if settings.pki is None:
             ui.usage("no anchor given, and no fwsign.toml found", "name a root with --anchor PEM")
         given = config.roots(settings.pki)
-    anchors = []
-    for path in given:
-        blocks = inputs.pem_blocks(path, data := inputs.read_pem(path))
-        keys = [content for label, content in blocks if label == "PUBLIC KEY"]
-        anchors += [Anchor.from_public_key(key) for key in keys]
-        if not keys or len(keys) < len(blocks):
-            found = inputs.select(path, data, "CERTIFICATE", "certificate or public key")
-            anchors += [Anchor.from_certificate(certificate) for certificate in found]
-    return anchors, list(given)
+    return inputs.load_anchors(given), list(given)
 
 
 def _pins(

@@ -27,7 +27,6 @@ from cryptography.x509.verification import Criticality, ExtensionPolicy
 from fwsign.certificate import (
     PARSE_ERRORS,
     Certificate,
-    display_name,
     parse_certificate,
     signature_valid,
 )
@@ -38,6 +37,8 @@ from fwsign.chain import (
     Path,
     Profile,
     check_dates,
+    claims,
+    no_anchor,
     validate_path,
 )
 from fwsign.constraints import check_constraints
@@ -175,18 +176,9 @@ def _find(
         certificates.append(one)
         for anchor in anchors:
             root = anchor.certificate
-            if root is not None and one.parsed.issuer == root.parsed.subject:
-                wanted, there = one.authority_key, root.subject_key
-                if wanted is None or there is None or wanted == there:
-                    return tuple(certificates), anchor, root
-    issuer = display_name(certificates[-1].parsed.issuer)
-    known = ", ".join(f'"{anchor.name}"' for anchor in anchors)
-    raise Untrusted(
-        "untrusted.no-anchor",
-        f'the path ends at issuer "{issuer}", the anchors are {known}',
-        expected=known,
-        found=issuer,
-    )
+            if root is not None and claims(one, anchor):
+                return tuple(certificates), anchor, root
+    raise no_anchor(certificates[-1], anchors)
 
 
 def _check_ca(

@@ -24,7 +24,8 @@ from easyrsa_kit import (
 from fwsign.certificate import key_digest
 from fwsign.pki import known_keys
 from fwsign.pki.directory import Pki
-from fwsign.pki.easyrsa import Source, parse_index, read
+from fwsign.pki.easyrsa import Source, read
+from fwsign.pki.index import parse_index
 from fwsign.pki.takeover import NewIssuing, take_over, why_no_issuing
 from support import DAY, NOW, VENDOR, make_ca, make_crl, make_leaf, refused
 

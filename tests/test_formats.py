@@ -26,7 +26,7 @@ from fwsign.errors import Failed, FwsignError
 from fwsign.keys import Passphrase, asn1, convert, mldsa_forms, p12, pbes2, pem
 from fwsign.keys.encryption import describe_encryption
 from fwsign.keys.file import encode_private_key, load_private_key
-from fwsign.keys.formats import Found, read_any, read_private_key
+from fwsign.keys.formats import CONTAINER, Found, read_any, read_private_key
 from support import der, make_ca, make_crl, make_leaf, name, new_key, refused, tlv
 
 SECRET = b"correct horse"
@@ -127,7 +127,7 @@ def test_private_keys_come_back(alg: str, form: str, encoding: str, secret: byte
         ("p256", "pkcs1", "a key of P-256 has no PKCS#1 form"),
         ("rsa3072", "sec1", "a key of RSA-3072 has no SEC1 form"),
         ("ml-dsa-65", "openssh", "a key of ML-DSA-65 has no OpenSSH form"),
-        ("ml-dsa-65", "p12", "this kind of key cannot be put into PKCS#12"),
+        ("ml-dsa-65", "p12", "a key of ML-DSA-65 cannot be put into PKCS#12 here"),
     ],
 )
 def test_forms_that_a_key_does_not_have(alg: str, form: str, words: str) -> None:
@@ -377,6 +377,21 @@ def test_damaged_pkcs12() -> None:
     assert locked.encryption is not None
     assert locked.encryption.kdf == "unknown"
     assert read_any(b"\x30\x80\2\1\1") == ()
+
+
+@pytest.mark.parametrize("secret", [None, SECRET])
+def test_pkcs12_of_others_with_mldsa_is_refused_with_what_to_do(secret: bytes | None) -> None:
+    info = new_key("ml-dsa-65").private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    kind, inside = ("01", info) if secret is None else ("02", pbes2.encrypt(info, secret))
+    bag = tlv(0x30, bytes.fromhex("060b2a864886f70d010c0a01" + kind) + tlv(0xA0, inside))
+    data = bytes.fromhex("06092a864886f70d010701")
+    safe = tlv(0x30, data + tlv(0xA0, tlv(4, tlv(0x30, bag))))
+    container = tlv(0x30, data + tlv(0xA0, tlv(4, tlv(0x30, safe))))
+    whole = tlv(0x30, bytes.fromhex("020103") + container)
+    assert read_any(whole)[0].kind == CONTAINER
+    with refused("key.unsupported", "is PKCS#12 with a key that cannot be read from there") as no:
+        read_any(whole, lambda: SECRET)
+    assert "openssl pkcs12 -in the file -noenc" in str(no.value.hint)
 
 
 def test_pkcs12_without_a_key() -> None:

@@ -14,10 +14,13 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    pkcs7,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 from fwsign.cli import ui
+from fwsign.keys import p12
+from fwsign.keys.pem import encode as encode_pem
 from fwsign.pki import material, tree
 from fwsign.pki.columns import columns, wrap
 from fwsign.pki.entry import visible
@@ -375,6 +378,58 @@ def test_keys_of_every_form(passphrase: bytes | None, tmp_path: Path) -> None:
     (found,) = read(write(tmp_path, private__ca_key=data)).entries
     assert found.key_file is not None
     assert found.key_file.protection == ("encrypted" if passphrase else "not encrypted")
+
+
+# --- bundles --------------------------------------------------------------------------------
+
+
+def bundle(form: str) -> tuple[bytes, list[x509.Certificate]]:
+    """Return a signer and its CA in PKCS#12, encrypted with "secret", or PKCS#7."""
+    ca = make_ca()
+    leaf = make_leaf(ca)
+    own = [leaf.certificate, ca.certificate]
+    if form == "PKCS#12":
+        return p12.encode(leaf.key, b"secret", own, name="release"), own
+    encoding = Encoding.PEM if form == "PEM" else Encoding.DER
+    return pkcs7.serialize_certificates(own, encoding), own
+
+
+@pytest.mark.parametrize("form", ["PKCS#12", "PEM", "DER"])
+@pytest.mark.parametrize("name", ["a.p12", "a.p7b", "liar.crt"])
+def test_bundles_are_read_by_content(form: str, name: str, tmp_path: Path) -> None:
+    data, own = bundle(form)
+    (tmp_path / name).write_bytes(data)
+    for source in (tmp_path, tmp_path / name):
+        found = read(source, lambda: b"secret")
+        assert {one.facts.common_name: one.kind for one in found.entries} == {
+            "Root": "root CA",
+            "release": "signer",
+        }
+        assert len(found.entries) == len(own)
+        assert (found.problems, {one.problems for one in found.entries}) == ((), {()})
+        with_key = {one.facts.common_name for one in found.entries if one.key_file}
+        assert with_key == ({"release"} if form == "PKCS#12" else set())
+
+
+def test_a_locked_container_is_a_problem_in_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.p12").write_bytes(bundle("PKCS#12")[0])
+    found = read(tmp_path)
+    assert found.problems == (("a.p12", "is encrypted PKCS#12, without its passphrase"),)
+    ((file, message),) = read(tmp_path, lambda: b"other").problems
+    assert (file, message.startswith("cannot be opened: wrong passphrase")) == ("a.p12", True)
+    for data in (bundle("PKCS#12")[0], encode_pem("PKCS12", bundle("PKCS#12")[0])):
+        (tmp_path / "a.p12").write_bytes(data)
+        with refused("key.passphrase"):
+            read(tmp_path / "a.p12", lambda: b"other")
+
+
+def test_truncated_bundles_are_problems(tmp_path: Path) -> None:
+    for form in ("PKCS#12", "DER"):
+        data, _ = bundle(form)
+        for size in (1, 40, len(data) - 1):
+            (tmp_path / "a.p12").write_bytes(data[:size])
+            found = read(tmp_path, lambda: b"secret")
+            assert (found.entries, len(found.problems)) == ((), 1)
 
 
 # --- damage and malice ----------------------------------------------------------------------

@@ -137,10 +137,10 @@ def test_unknown_algorithm_is_refused() -> None:
 @pytest.mark.parametrize(
     ("make", "found"),
     [
-        (lambda: ec.generate_private_key(ec.SECP521R1()), "curve secp521r1"),
-        (lambda: ec.generate_private_key(ec.SECP256K1()), "curve secp256k1"),
-        (lambda: ec.generate_private_key(ec.BrainpoolP256R1()), "curve brainpoolP256r1"),
-        (lambda: rsa.generate_private_key(65537, 2048), "RSA of 2048 bits"),
+        (lambda: ec.generate_private_key(ec.SECP521R1()), "P-521"),
+        (lambda: ec.generate_private_key(ec.SECP256K1()), "secp256k1"),
+        (lambda: ec.generate_private_key(ec.BrainpoolP256R1()), "brainpoolP256r1"),
+        (lambda: rsa.generate_private_key(65537, 2048), "RSA-2048"),
         (lambda: dsa.generate_private_key(1024), "DSA"),  # noqa: S505 - only to be refused
         (ed448.Ed448PrivateKey.generate, "Ed448"),
         (mldsa.MLDSA44PrivateKey.generate, "MLDSA44"),

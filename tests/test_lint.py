@@ -10,9 +10,11 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    pkcs7,
 )
 
 from fwsign.errors import FwsignError
+from fwsign.keys import p12
 from fwsign.keys.file import encode_private_key
 from fwsign.pki.known_keys import PUBLISHED, is_published
 from fwsign.pki.lint import RULES, SEVERITIES, lint
@@ -149,6 +151,48 @@ def test_a_file_that_is_too_large_is_a_finding_in_a_folder(tmp_path: Path) -> No
         lint(tmp_path / "big.pem", now=NOW)
 
 
+# --- bundles --------------------------------------------------------------------------------
+
+
+def container(*, legacy: bool = False) -> bytes:
+    certificates = (PKI.leaf.certificate, PKI.issuing.certificate)
+    return p12.encode(PKI.leaf.key, b"secret", certificates, legacy=legacy)
+
+
+def test_locked(tmp_path: Path) -> None:
+    fill(tmp_path, *GOOD)
+    key_file(tmp_path, container(), "release.p12")
+    assert codes(tmp_path) == ["locked"]
+    report = lint(tmp_path, now=NOW, passphrase=lambda: b"secret")
+    assert (report.certificates, report.keys, report.findings) == (3, 1, ())
+    key_file(tmp_path, container(legacy=True), "release.p12")
+    (one,) = lint(tmp_path, now=NOW, passphrase=lambda: b"secret").findings
+    assert one.code == "lint.key-weak-kdf"
+
+
+def test_pkcs12_that_cannot_be_opened(tmp_path: Path) -> None:
+    fill(tmp_path, *GOOD)
+    path = key_file(tmp_path, container(), "release.p12")
+    (one,) = lint(tmp_path, now=NOW, passphrase=lambda: b"other").findings
+    assert (one.code, one.subject) == ("lint.damaged", "release.p12")
+    assert "wrong passphrase" in one.message
+    with refused("key.passphrase"):
+        lint(path, now=NOW, passphrase=lambda: b"other")
+    path.write_bytes(container()[:-40])
+    assert codes(path) == ["damaged"]
+
+
+@pytest.mark.parametrize("encoding", [Encoding.PEM, Encoding.DER])
+def test_pkcs7_is_read_whatever_it_is_called(tmp_path: Path, encoding: Encoding) -> None:
+    own = [PKI.leaf.certificate, PKI.issuing.certificate, PKI.root.certificate]
+    path = tmp_path / "all.key"
+    path.write_bytes(pkcs7.serialize_certificates(own, encoding))
+    assert lint(path, now=NOW).certificates == 3
+    assert codes(path) == ["crl-missing", "crl-missing"]
+    path.write_bytes(bytes.fromhex("300d06092a864886f70d010702a000"))
+    assert codes(path) == ["damaged"]
+
+
 # --- private keys ---------------------------------------------------------------------------
 
 
@@ -174,9 +218,12 @@ def test_key_weak_kdf(tmp_path: Path, form: PrivateFormat) -> None:
     fill(tmp_path, *GOOD)
     pem = PKI.leaf.key.private_bytes(Encoding.PEM, form, BestAvailableEncryption(b"secret"))
     key_file(tmp_path, pem)
-    rounds = 2048 if form is PrivateFormat.PKCS8 else 1
     [message] = said(tmp_path, "key-weak-kdf")
-    assert message == f"protected by {rounds} PBKDF2 rounds, expected 100000 or scrypt"
+    assert message == (
+        "2048 iterations of PBKDF2-HMAC-SHA256: at least 600000 are advised"
+        if form is PrivateFormat.PKCS8
+        else "one round of MD5 makes the key from the passphrase: guessing is cheap"
+    )
 
 
 def test_key_forms_are_told_apart(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fwsign.constraints import is_domain
 from fwsign.errors import Failed
 from fwsign.names import organisation, product_from, product_name, signer_name, vendor_domain
 
@@ -28,6 +29,7 @@ LONGEST_DOMAIN = ".".join((LONGEST_LABEL, LONGEST_LABEL, LONGEST_LABEL, "b" * 61
 )
 def test_vendor_domain_is_returned_as_it_is(text: str) -> None:
     assert vendor_domain(text) == text
+    assert is_domain(text)  # the verifier, which judges names that others chose, takes more
 
 
 @pytest.mark.parametrize(

@@ -471,7 +471,7 @@ def test_lock_that_cannot_be_had(pki: Path, monkeypatch: pytest.MonkeyPatch) -> 
         raise OSError(ENOLCK, "No locks available")
 
     with monkeypatch.context() as patch:
-        patch.setattr(lock, "_wait", unsupported)
+        patch.setattr(lock, "wait_for", unsupported)
         error = refused(lambda: renew_lists(pki), "io.write")
     assert error.message == f"cannot write {pki / '.lock'}: no locks available"
     (pki / ".lock").unlink()

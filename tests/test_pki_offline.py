@@ -128,7 +128,7 @@ def test_the_same_request_renews(pair: tuple[Path, Path]) -> None:
     take(pki, again, now=now)
     new = Pki(pki).certificate("issuing")
     assert new.not_valid_after_utc == SECOND + 18 * YEAR
-    assert (pki / f"certs_by_serial/{old.serial_number:X}.pem").exists()
+    assert Pki(pki).old_path(old.serial_number).exists()
     check_whole(pki, set())
     issue(pki, "next", now=now)
 
@@ -219,6 +219,27 @@ def test_no_rotation_beside_an_offline_root(pair: tuple[Path, Path]) -> None:
     assert error.message == (
         f"no issuing CA has its key here: {root / 'private/issuing.key'} is missing"
     )
+    assert error.hint == (
+        "rotate where the issuing CA is; for another one below this root: fwsign pki csr there, "
+        "fwsign pki sign-ca here, fwsign pki accept there"
+    )
+
+
+def test_a_root_without_any_issuing_ca_is_not_rotated(tmp_path: Path) -> None:
+    root = make(tmp_path / "alone", root_only=True).directory
+    call = partial(rotate, root, root_key=NEW, new_key=NEW, passphrase=lambda _: None, now=NOW)
+    assert "no issuing CA has its key here" in refused(call, "state.pki").message
+
+
+def test_rotated_where_the_offline_key_was_brought_for_it(pair: tuple[Path, Path]) -> None:
+    root, pki = pair
+    key = Path(shutil.copy(root / "private/ca.key", pki / "private/ca.key"))
+    done = rotate(pki, root_key=NEW, new_key=NEW, passphrase=lambda _: None, now=NOW)
+    assert done == ("ca-2", "ca-2-by-ca", "issuing-2")
+    key.unlink()
+    issue(pki, "next")
+    assert Pki(pki).issuers("next") == ("issuing-2", "ca-2", "ca")
+    pyopenssl_verify(pki, "next", root="ca", now=NOW)
 
 
 @pytest.fixture

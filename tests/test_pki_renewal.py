@@ -65,7 +65,7 @@ def test_renewed_with_the_same_key(pki: Path) -> None:
     assert (new.subject, hosts_of(new)) == (old.subject, hosts_of(old))
     assert new.not_valid_after_utc == SECOND + YEAR + 730 * DAY
     assert (pki / "private/release.key").read_bytes() == key
-    kept = (pki / f"certs_by_serial/{old.serial_number:X}.pem").read_bytes()
+    kept = Pki(pki).old_path(old.serial_number).read_bytes()
     assert kept == old.public_bytes(Encoding.PEM)
     renew_lists(pki, LATER)
     pyopenssl_verify(pki, "release", now=LATER)

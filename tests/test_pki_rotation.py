@@ -117,6 +117,10 @@ def test_lost_root(pki: Path) -> None:
         'the key of the root "Acme Root CA" is not here and there is no standby: '
         "devices would not know a new root"
     )
+    assert error.hint == (
+        f"bring {pki / 'private/ca.key'} here from where the root is, and take it away "
+        "afterwards; or fwsign pki standby, and rotate when devices know it"
+    )
     standby(pki, new_key=NEW, now=NOW)
     assert turn(pki) == Rotation("standby", None, "issuing-2")
     issue(pki, "next")

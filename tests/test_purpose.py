@@ -141,9 +141,14 @@ def test_revocation() -> None:
 
 def test_rules_of_cas() -> None:
     forged = Entity(new_key(), ISSUING.certificate)
-    leaf = certify(new_key(), name("forged"), forged, leaf_extensions(usages=(SERVER,)))
-    with refused("tampered.certificate"):
+    own = leaf_extensions(usages=(SERVER,))
+    leaf = certify(new_key(), name("forged"), forged, own)
+    with refused("untrusted.key-identifier"):
         accept(leaf, "server")
+    theirs = x509.AuthorityKeyIdentifier.from_issuer_public_key(ISSUING.key.public_key())
+    own.append((theirs, False))
+    with refused("tampered.certificate"):
+        accept(certify(new_key(), name("forged"), forged, own, identifiers=False), "server")
     narrow = make_ca("Narrow", path_length=0)
     below = make_ca("Below", narrow)
     with refused("untrusted.path-length", "allows 0 CAs"):

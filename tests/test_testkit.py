@@ -16,7 +16,19 @@ from fwsign.verify import DevicePolicy, Recorded, Slot, Verifier
 from testkit.make import VECTORS, make
 from testkit.vector import FORMAT, Vector, to_json
 
-NOT_FROM_A_VERIFIER = {"malformed.image"}
+NOT_FROM_A_VERIFIER = {
+    "malformed.image",
+    "malformed.receipt",
+    "tampered.receipt-chain",
+    "tampered.receipt-head",
+    "untrusted.receipt",
+    "unsuitable.chip",
+    "unsuitable.flash-size",
+    "unsuitable.locked",
+    "unsuitable.partition",
+    "unsuitable.payload",
+    "unsuitable.region",
+}
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: str(vector.name))

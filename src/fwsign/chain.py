@@ -166,14 +166,15 @@ def validate_path(
         Tampered: `tampered.certificate`, and only where the path names an anchor as its end.
         Untrusted: `untrusted.*`.
     """
-    certificates, anchor = _find_anchor(chain, anchors)
+    certificates, anchor = find_anchor(chain, anchors)
     issuers = (*certificates[1:], anchor.certificate)
     for certificate, issuer in zip(certificates, issuers, strict=True):
-        _check_link(certificate, issuer, anchor)
+        check_link(certificate, issuer, anchor)
     forgiven: list[str] = []
     for below, issuer in enumerate(issuers):
         if issuer is not None:
-            _check_ca(issuer, below, profile, forgiven)
+            check_ca(issuer, below, profile, forgiven)
+            _check_ca_usage(issuer, profile, forgiven)
             check_constraints(issuer, certificates[: below + 1])
     if anchor.vendors:
         check_vendors(anchor.name, anchor.vendors, certificates[0])
@@ -214,10 +215,13 @@ def check_dates(path: Path, at: datetime, *, not_before: bool = True) -> None:
             )
 
 
-def _find_anchor(
+def find_anchor(
     chain: Sequence[bytes], anchors: Sequence[Anchor]
 ) -> tuple[tuple[Certificate, ...], Anchor]:
-    """Follow the issuers' names up to the first certificate that claims an anchor as issuer."""
+    """Follow the issuers' names up to the first certificate that claims an anchor as issuer.
+
+    Raises: as `validate_path`.
+    """
     certificates: list[Certificate] = []
     for data in chain:
         certificate = parse_certificate(data)
@@ -236,16 +240,11 @@ def _find_anchor(
             )
         certificates.append(certificate)
         for anchor in anchors:
-            if claims(certificate, anchor):
+            if _claims(certificate, anchor):
                 return tuple(certificates), anchor
-    raise no_anchor(certificates[-1], anchors)
-
-
-def no_anchor(last: Certificate, anchors: Sequence[Anchor]) -> Untrusted:
-    """Make the refusal of a path whose last certificate no anchor issued."""
-    issuer = display_name(last.parsed.issuer)
+    issuer = display_name(certificates[-1].parsed.issuer)
     known = ", ".join(f'"{anchor.name}"' for anchor in anchors)
-    return Untrusted(
+    raise Untrusted(
         "untrusted.no-anchor",
         f'the path ends at issuer "{issuer}", the anchors are {known}',
         expected=known,
@@ -253,7 +252,7 @@ def no_anchor(last: Certificate, anchors: Sequence[Anchor]) -> Untrusted:
     )
 
 
-def claims(certificate: Certificate, anchor: Anchor) -> bool:
+def _claims(certificate: Certificate, anchor: Anchor) -> bool:
     """Tell whether a certificate names an anchor as its issuer; the proof comes later."""
     if anchor.certificate is None:  # a bare key has no name to claim: only the signature tells
         return signature_valid(certificate.signed, anchor.key)
@@ -264,7 +263,8 @@ def claims(certificate: Certificate, anchor: Anchor) -> bool:
     return wanted is None or there is None or wanted == there
 
 
-def _check_link(certificate: Certificate, issuer: Certificate | None, anchor: Anchor) -> None:
+def check_link(certificate: Certificate, issuer: Certificate | None, anchor: Anchor) -> None:
+    """Check that an issuer, or else the anchor, signed a certificate; raises as `validate_path`."""
     wanted = certificate.authority_key
     there = issuer.subject_key if issuer else wanted
     if wanted is None or wanted != there:
@@ -285,8 +285,17 @@ def _check_link(certificate: Certificate, issuer: Certificate | None, anchor: An
         )
 
 
-def _check_ca(ca: Certificate, below: int, profile: Profile, forgiven: list[str]) -> None:
-    """Check that a CA, anchor or not, may have issued what is below it."""
+def check_ca(ca: Certificate, below: int, profile: Profile, forgiven: list[str]) -> None:
+    """Check that a CA, anchor or not, may have issued what is below it, for whatever use.
+
+    Args:
+        ca: the CA.
+        below: the number of CAs below it in the path.
+        profile: `strict` or `compat`.
+        forgiven: what compat forgives is added to it.
+
+    Raises: as `validate_path`.
+    """
     if not ca.parsed.subject.rdns:  # RFC 5280 section 4.1.2.6
         raise Untrusted("untrusted.issuer", "a CA without a name has issued a certificate")
     _check_extensions(ca)
@@ -311,6 +320,10 @@ def _check_ca(ca: Certificate, below: int, profile: Profile, forgiven: list[str]
         _forgive(f'CA "{ca.name}" has no key usage', profile, forgiven, code)
     elif not usage.value.key_cert_sign:
         raise Untrusted("untrusted.key-usage", f'key usage of CA "{ca.name}" lacks keyCertSign')
+
+
+def _check_ca_usage(ca: Certificate, profile: Profile, forgiven: list[str]) -> None:
+    """Check that a CA may issue certificates for signing code."""
     allowed = {ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
     extended = ca.extension(x509.ExtendedKeyUsage)
     if extended is not None and allowed.isdisjoint(extended.value):

@@ -10,6 +10,7 @@ from cli.kit import good
 from fwsign.cli import inputs
 from support import NOW, PAYLOAD
 
+_CLOCK = inputs.now
 _INIT = ("--org", "Acme", "--vendor", "acme.example", "--product", "gateway-x1", "--no-passphrase")
 
 
@@ -54,8 +55,9 @@ def project(made: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def today(_today: Path, tmp_path: Path) -> Path:
-    """As `project`, but made by the real clock."""
+def today(_today: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As `project`, but made by the real clock, which goes on."""
+    monkeypatch.setattr(inputs, "now", _CLOCK)
     shutil.copytree(_today, tmp_path, dirs_exist_ok=True)
     return tmp_path
 

@@ -24,7 +24,7 @@ def test_a_transcript(tmp_path: Path) -> None:
         "fwsign: new issuing CA, for acme.example: it issues from now on",
         "fwsign: warning: fwsign-pki/private/issuing.key has no passphrase",
         "fwsign: issue and revoke here from now on, not in the old PKI",
-        "fwsign: devices need --profile compat, because of how the root was made",
+        "fwsign: devices need --profile compat, because of how its CAs were made",
         "fwsign: next: fwsign pki lint fwsign-pki",
     ]
 

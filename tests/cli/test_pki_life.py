@@ -257,6 +257,8 @@ class TestOtherRoots:
             5,
             'the key of the root "Acme Root CA" is not here and there is no standby: devices '
             "would not know a new root",
+            "bring pki/private/ca.key here from where the root is, and take it away afterwards; "
+            "or fwsign pki standby, and rotate when devices know it",
         )
         assert tree(project) == before
 

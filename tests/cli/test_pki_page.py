@@ -101,4 +101,4 @@ def test_the_page_for_newcomers_can_be_followed(
             else:
                 for line in step[3].splitlines():
                     one.type(line)
-    assert one.commands == 30
+    assert one.commands == 36

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from cli.kit import EXAMPLE, good, program, refused, run, tree
 from fwsign.cli import ui
@@ -157,3 +159,58 @@ def program_of(code: str, *arguments: str) -> str:
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
     )
     return found.stdout + found.stderr
+
+
+def container(project: Path) -> None:
+    """Write release.p12 with the passphrase of the variable P, and chain.p7b."""
+    good("key", "convert", "pki/private/release.key", "release.p12", "--to", "p12",
+         "--cert", "pki/issued/release.crt", "--cert", "pki/issued/issuing.crt",
+         "--new-pass", "env:P", env={"P": "secret"})  # fmt: skip
+    names = ("pki/ca.crt", "pki/issued/issuing.crt", "pki/issued/release.crt")
+    own = [x509.load_pem_x509_certificate((project / name).read_bytes()) for name in names]
+    (project / "chain.p7b").write_bytes(pkcs7.serialize_certificates(own, Encoding.DER))
+
+
+@pytest.mark.parametrize(("command", "status"), [("show", 0), ("lint", 3), ("verify", 0)])
+def test_pkcs12_and_pkcs7_wherever_a_certificate_is(
+    project: Path, command: str, status: int
+) -> None:
+    container(project)
+    opened = run("pki", command, "release.p12", "--pass", "env:P", env={"P": "secret"})
+    assert (opened.status, opened.err) == (status, "")
+    assert "Acme Issuing CA" in opened.out
+    locked = run("pki", command, "release.p12")
+    hint = "give it with --pass env:NAME, file:PATH or fd:N"
+    refused(locked, 2, "no passphrase for release.p12, and no terminal to ask", hint)
+    wrong = run("pki", command, "release.p12", "--pass", "env:P", env={"P": "other"})
+    words = "wrong passphrase for release.p12, or the key in it is damaged"
+    refused(wrong, 5, words, "is it the passphrase of this key?")
+    bundled = run("pki", command, "chain.p7b")
+    assert (bundled.status, bundled.err) == (status, "")
+
+
+def test_a_terminal_is_asked_for_the_passphrase_of_one_file_and_not_of_a_folder(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container(project)
+    monkeypatch.setattr(ui, "is_terminal", lambda _: True)
+    asked = run("pki", "show", "release.p12", stdin="secret\n")
+    assert (asked.status, "Passphrase of release.p12" in asked.err) == (0, True)
+    folder = run("pki", "show", ".", stdin="")
+    assert folder.status == 0
+    assert "! release.p12 is encrypted PKCS#12, without its passphrase" in folder.out
+
+
+def test_what_is_anchored_may_be_in_any_form(project: Path) -> None:
+    container(project)
+    good("key", "convert", "pki/ca.crt", "root.pub", "--to", "public", "--der")
+    for anchor in ("chain.p7b", "root.pub", "pki/ca.crt"):
+        good("pki", "verify", "chain.p7b", "--anchor", anchor)
+    other = run("pki", "verify", "pki/private/release.key", "--anchor", "pki/ca.crt")
+    refused(other, 5, "pki/private/release.key has no certificate, it has PRIVATE KEY")
+    (project / "x.der").write_bytes((project / "root.pub").read_bytes())
+    other = run("pki", "verify", "x.der", "--anchor", "pki/ca.crt")
+    refused(other, 5, "x.der has no certificate, it has public key")
+    (project / "x.der").write_bytes(b"0\x03\2\1\1")
+    other = run("pki", "verify", "x.der", "--anchor", "pki/ca.crt")
+    assert (other.status, "rule malformed.certificate" in other.err) == (1, True)

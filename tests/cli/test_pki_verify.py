@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cli.kit import EXAMPLE, good, refused, run
@@ -115,3 +117,60 @@ def test_usage(project: Path) -> None:
     found = run("pki", "verify", "pki/ca.crt", "--profile", "lax")
     refused(found, 2, '"lax" is not a profile', "choose strict or compat")
     assert run("pki", "verify", "build.bin").status == 5
+
+
+def crl_in_state(state: str, issuing: Entity, leaf: Entity) -> bytes:
+    stranger = make_ca("Issuing")
+    here = x509.IssuingDistributionPoint(None, None, False, False, None, True, False)
+    made = {
+        "stale": lambda: make_crl(issuing, days=(-90, -1)),
+        "wrong issuer": lambda: make_crl(make_ca("Foreign")),
+        "forged": lambda: make_crl(issuing, signer=stranger),
+        "delta": lambda: make_crl(issuing, extensions=[(x509.DeltaCRLIndicator(1), True)]),
+        "indirect": lambda: make_crl(issuing, extensions=[(here, True)]),
+        "without number": lambda: make_crl(issuing, number=None),
+        "revoked": lambda: make_crl(issuing, [leaf]),
+    }
+    return made[state]()
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "status"),
+    [
+        ("missing", "stale.crl-missing", 3),
+        ("stale", "stale.crl", 3),
+        ("wrong issuer", "io.crl-unused", 5),
+        ("forged", "tampered.crl", 1),
+        ("delta", "untrusted.crl", 1),
+        ("indirect", "untrusted.crl", 1),
+        ("without number", "untrusted.crl", 1),
+        ("revoked", "untrusted.revoked", 1),
+    ],
+)
+def test_each_state_of_a_crl_has_its_code(state: str, code: str, status: int) -> None:
+    root = make_ca()
+    issuing = make_ca("Issuing", root, path_length=0)
+    leaf = make_leaf(issuing)
+    Path("root.crl").write_bytes(make_crl(root))
+    given = ["--crl", "root.crl"]
+    if state != "missing":
+        Path("a.crl").write_bytes(crl_in_state(state, issuing, leaf))
+        given += ["--crl", "a.crl"]
+    if state == "wrong issuer":
+        Path("b.crl").write_bytes(make_crl(issuing))
+        given += ["--crl", "b.crl"]
+    paths = (pem("leaf.crt", leaf, issuing), "--anchor", pem("root.crt", root))
+    found = run("pki", "verify", *paths, *given, "--json")
+    assert (json.loads(found.out)["code"], found.status) == (code, status)
+
+
+def test_a_rolled_back_crl_does_not_count_beside_the_newer_one() -> None:
+    root = make_ca()
+    leaf = make_leaf(root)
+    Path("old.crl").write_bytes(make_crl(root, number=1))
+    Path("new.crl").write_bytes(make_crl(root, [leaf], number=2))
+    crls = ("--crl", "old.crl", "--crl", "new.crl")
+    found = run(
+        "pki", "verify", pem("leaf.crt", leaf), "--anchor", pem("root.crt", root), *crls, "--json"
+    )
+    assert json.loads(found.out)["code"] == "untrusted.revoked"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from fwsign.chain import Anchor
-from fwsign.cli import inputs
+from fwsign.cli import inputs, keyfiles
 from fwsign.constraints import dns_names, is_domain
 from fwsign.errors import Failed
 from fwsign.keys import signer_from_uri
@@ -40,7 +40,7 @@ def from_pki(directory: Path, name: str, source: str | None, crls: "Sequence[Pat
 
 def from_key(uri: str, chain: Path, source: str | None, crls: "Sequence[Path]") -> Signing:
     """Take a key and its certificates, leaf first; the last one is what devices pin."""
-    certificates = inputs.load_pem([chain], "CERTIFICATE", "certificate")
+    certificates = keyfiles.certificates(chain, source)
     if len(certificates) < 2:
         raise Failed(
             "io.format",

@@ -117,6 +117,7 @@ def create_pki(
     passphrases: tuple[bytes | None, bytes | None],
     *,
     root_only: bool = False,
+    flat: bool = False,
 ) -> None:
     """Make a PKI; the first of the domains is the vendor."""
     from fwsign.pki.authority import create  # noqa: PLC0415
@@ -128,6 +129,7 @@ def create_pki(
         vendor=domains[0],
         permit=domains[1:],
         root_only=root_only,
+        flat=flat,
         alg=alg,
         root_passphrase=root_passphrase,
         passphrase=passphrase,
@@ -135,9 +137,16 @@ def create_pki(
     )
 
 
-def say_what_now(directory: Path, org: str, passphrases: tuple[bytes | None, bytes | None]) -> None:
-    """Say what to do with the parts of a new PKI."""
+def say_what_now(
+    directory: Path,
+    org: str,
+    passphrases: tuple[bytes | None, bytes | None],
+    *,
+    issues: bool = False,
+) -> None:
+    """Say what to do with the parts of a new PKI, in which the root may issue signers itself."""
     ui.note(f'root "{org} Root CA": give {directory / "ca.crt"} to every device')
-    ui.note(f"keep {directory / 'private' / 'ca.key'} offline; signing does not need it")
+    what = "issuing needs it, signing does not" if issues else "signing does not need it"
+    ui.note(f"keep {directory / 'private' / 'ca.key'} offline; {what}")
     if None in passphrases:
         ui.note(f"warning: keys in {directory / 'private'} have no passphrase")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 PEM_LIMIT: Final = 4 * 1024 * 1024
 """Bytes of a file with certificates or CRLs."""
 PASSPHRASE_LIMIT: Final = 4096
+_KINDS: Final = {"CERTIFICATE": "certificate", "X509 CRL": "CRL"}
+_BUNDLES: Final = frozenset({"PKCS7", "CMS", "PKCS12"})
 _SPAN = re.compile(r"([0-9]{1,5})([hdwy])")
 _UNITS: Final = {"h": timedelta(hours=1), "d": timedelta(1), "w": timedelta(7), "y": timedelta(365)}
 
@@ -165,6 +167,10 @@ def load_anchors(paths: Iterable[Path]) -> "list[Anchor]":
     for path in paths:
         blocks = pem_blocks(path, data := read_pem(path))
         keys = [content for label, content in blocks if label == "PUBLIC KEY"]
+        if data[:1] == b"\x30":
+            from fwsign.keys.formats import read_any  # noqa: PLC0415 - most are PEM
+
+            keys = [one.content for one in read_any(data, name=path) if one.kind == "public key"]
         anchors += [Anchor.from_public_key(key) for key in keys]
         if not keys or len(keys) < len(blocks):
             found = select(path, data, "CERTIFICATE", "certificate or public key")
@@ -172,18 +178,39 @@ def load_anchors(paths: Iterable[Path]) -> "list[Anchor]":
     return anchors
 
 
-def select(path: Path, data: bytes, label: str, what: str) -> list[bytes]:
-    """Return the DER of everything of a label in one file's content.
+def select(
+    path: Path,
+    data: bytes,
+    label: str,
+    what: str,
+    passphrase: Callable[[], bytes | None] | None = None,
+) -> list[bytes]:
+    """Return the DER of everything of a label in one file's content: PEM, DER, PKCS#7.
+
+    Args:
+        path: where it is from, for errors.
+        data: the content.
+        label: CERTIFICATE or X509 CRL.
+        what: the same in words.
+        passphrase: called for PKCS#12 that is encrypted; None leaves it locked.
 
     Raises:
-        Failed: `io.format` where there is none.
+        Failed: `io.format` where there is none; `key.passphrase`, `key.passphrase-missing`.
     """
     blocks = pem_blocks(path, data)
     found = [content for name, content in blocks if name == label]
-    if not blocks and data[:1] == b"\x30":
-        found = [data]
+    if found:
+        return found
+    labels = ", ".join(sorted({name for name, _ in blocks})) or "no PEM"
+    if data[:1] == b"\x30" or not _BUNDLES.isdisjoint(name for name, _ in blocks):
+        from fwsign.keys.formats import read_opened  # noqa: PLC0415 - most are plain PEM
+
+        things = read_opened(data, passphrase, name=path)
+        found = [one.content for one in things if one.kind == _KINDS[label]]
+        if not things and not blocks:  # whoever reads it says what is wrong with it
+            return [data]
+        labels = ", ".join(sorted({one.kind for one in things})) or labels
     if not found:
-        labels = ", ".join(sorted({name for name, _ in blocks})) or "no PEM"
         raise Failed(
             "io.format",
             f"{path} has no {what}, it has {labels}",

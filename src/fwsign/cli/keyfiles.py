@@ -91,6 +91,33 @@ def public_key(data: bytes, passphrase: Any, name: Path) -> Any:
     return private_key(data, passphrase, name)[0].public_key()
 
 
+def opener(pass_: str | None, place: Path) -> Any:
+    """Return what gets the passphrase of PKCS#12, for commands that look for certificates.
+
+    Without --pass it is asked for, but not once for each file of a folder: those stay locked.
+    """
+    if pass_ is None and place.is_dir():
+        return None
+    return inputs.passphrase_source(pass_, str(place))
+
+
+def certificates(path: Path, pass_: str | None) -> list[bytes]:
+    """Return the certificates of a file of PEM, DER, PKCS#7 or PKCS#12, in DER, a leaf first.
+
+    Bundles have them in no order: there it is one that has issued no other, and its path.
+
+    Raises:
+        Failed: as `inputs.select`.
+    """
+    data = inputs.read_pem(path)
+    found = inputs.select(path, data, "CERTIFICATE", "certificate", opener(pass_, path))
+    if len(found) == 1 or b"-----BEGIN CERTIFICATE-----" in data:
+        return found
+    from fwsign.pki.purpose import in_order, leaf_of  # noqa: PLC0415 - for bundles alone
+
+    return list(in_order(leaf_of(found), found))
+
+
 def certificates_from(contents: list[bytes]) -> list[Any]:
     """Load certificates in DER, of whatever kind and quality."""
     from cryptography import x509  # noqa: PLC0415

@@ -78,6 +78,10 @@ KEY_PASS: TypeAlias = Annotated[
     str | None,
     typer.Option("--pass", metavar="SRC", help=f"Passphrase of the key, if it has one: {_SRC}."),
 ]
+P12_PASS: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--pass", metavar="SRC", help=f"Passphrase of PKCS#12: {_SRC}."),
+]
 CA_PASS: TypeAlias = Annotated[
     str | None,
     typer.Option(

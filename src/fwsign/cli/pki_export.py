@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`fwsign pki export`: what others need of a PKI, as one file."""
+"""`fwsign pki export`: what others need of a PKI."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,7 +30,12 @@ def register(command: typer.Typer) -> None:
     group.command(
         "chain", cls=Command, epilog=examples("fwsign pki export chain broker broker.pem")
     )(chain)
-    command.add_typer(group, name="export", help="Write what devices or TLS programs need.")
+    group.command(
+        "easyrsa", cls=Command, epilog=examples("fwsign pki export easyrsa ~/easy-rsa/pki")
+    )(easyrsa)
+    command.add_typer(
+        group, name="export", help="Write what devices, TLS programs or easy-rsa need."
+    )
 
 
 def bundle(file: _OUT, *, pki: PKI = None, force: _FORCE = False) -> None:
@@ -54,7 +59,8 @@ def chain(
 ) -> None:
     """Write a certificate and the CAs above it into one file, without the root.
 
-    That is what a TLS server or client sends; its key stays in private/NAME.key.
+    That is what a TLS server or client sends; its key stays in private/NAME.key. To have both as
+    PKCS#12: fwsign key convert private/NAME.key NAME.p12 --to p12 --cert FILE.
     """
     from cryptography import x509  # noqa: PLC0415
 
@@ -62,6 +68,33 @@ def chain(
 
     found = Pki(find_pki(pki))
     _write(file, [x509.load_der_x509_certificate(one) for one in found.path(name)], force=force)
+
+
+def easyrsa(
+    directory: Annotated[
+        Path,
+        typer.Argument(
+            readable=False, metavar="DIR", help="The new directory; must not exist, or be empty."
+        ),
+    ],
+    *,
+    pki: PKI = None,
+) -> None:
+    """Write the CA that issues now as a PKI of easy-rsa.
+
+    All that it has issued and revoked comes along, keys encrypted as they are. easy-rsa goes on
+    with it: EASYRSA_PKI=DIR easyrsa. Its roots and their CRLs are in above.pem.
+    """
+    from fwsign.pki.easyrsa_export import ABOVE, export  # noqa: PLC0415
+
+    found = find_pki(pki)
+    done = export(found, directory)
+    ui.out(str(directory))
+    ui.note(f'"{done.ca}" is ca.crt there; the CAs above it are in {directory / ABOVE}')
+    for name in done.left_out:
+        ui.note(f'"{name}" was left out: "{done.ca}" did not issue it')
+    ui.note("go on with one of the two: neither learns what the other issues and revokes")
+    ui.note(f"next: EASYRSA_PKI={directory} easyrsa show-ca")
 
 
 def _write(file: Path, certificates: "list[x509.Certificate]", *, force: bool) -> None:

@@ -57,6 +57,16 @@ def import_(
             "fwsign.toml.",
         ),
     ] = None,
+    root: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--root",
+            readable=False,
+            metavar="FILE",
+            help="For a CA that is below a root: the root's certificate, its CRL, or both; repeat "
+            "for several. What lies beside the CA's certificate is found without it.",
+        ),
+    ] = None,
     alg: ALG = "p256",
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
@@ -67,14 +77,17 @@ def import_(
     Its CA becomes the root of a new PKI, its certificates, keys and revocations come along, keys
     encrypted as they are. A new issuing CA below the root issues from now on; --pass protects its
     key, --ca-pass opens the root's. What the root has issued stays good.
+
+    A CA that is below a root becomes the issuing CA of the new PKI and keeps its key; the root's
+    key stays where it is.
     """
     from fwsign.pki.easyrsa import read  # noqa: PLC0415
     from fwsign.pki.takeover import NewIssuing, take_over, why_no_issuing  # noqa: PLC0415
 
-    source = read(directory)
+    source = read(directory, root or ())
     fault = why_no_issuing(source)
     issuing = None
-    if fault is None:
+    if fault is None and source.above is None:
         domains = vendor or ([known] if (known := config.load().vendor) else None)
         if not domains:
             ui.usage("no vendor for the new issuing CA", "name it with --vendor DOMAIN")
@@ -91,7 +104,10 @@ def import_(
 def _say(source: "Source", pki: "Pki", issuing: "NewIssuing | None", fault: str | None) -> None:
     from fwsign.pki.directory import common_name  # noqa: PLC0415
 
-    ui.note(f'"{common_name(source.ca)}" of {source.tool} is the root now')
+    role = "root" if source.above is None else "issuing CA"
+    ui.note(f'"{common_name(source.ca)}" of {source.tool} is the {role} now')
+    if source.above is not None:
+        ui.note(f'its root is "{common_name(source.above.root)}", whose key is elsewhere')
     ui.note(f"{source.directory} is as it was")
     for entry in source.entries:
         key = "with its key" if entry.key else "without a key"
@@ -100,7 +116,9 @@ def _say(source: "Source", pki: "Pki", issuing: "NewIssuing | None", fault: str 
         ui.note(f"warning: {path} was left out: {reason}")
     only = len(source.unlisted)
     ui.note(f"revoked: {len(source.revoked)}, of which {only} were in index.txt only")
-    if issuing:
+    if source.above is not None:
+        ui.note(f"a new CRL of the root comes in with: fwsign pki accept {pki.directory} FILE")
+    elif issuing:
         ui.note(f"new issuing CA, for {', '.join(issuing.vendors)}: it issues from now on")
         if issuing.passphrase is None:
             ui.note(f"warning: {pki.key_path('issuing')} has no passphrase")
@@ -108,17 +126,19 @@ def _say(source: "Source", pki: "Pki", issuing: "NewIssuing | None", fault: str 
         ui.note(f"warning: no issuing CA, so fwsign pki issue does not work: {fault}")
     ui.note("issue and revoke here from now on, not in the old PKI")
     if _needs_compat(source):
-        ui.note("devices need --profile compat, because of how the root was made")
+        ui.note("devices need --profile compat, because of how its CAs were made")
     ui.note(f"next: fwsign pki lint {pki.directory}")
 
 
 def _needs_compat(source: "Source") -> bool:
     from cryptography import x509  # noqa: PLC0415
 
-    extensions = source.ca.extensions
-    try:
-        basic = extensions.get_extension_for_class(x509.BasicConstraints)
-        _ = extensions.get_extension_for_class(x509.KeyUsage)
-    except x509.ExtensionNotFound:
-        return True
-    return not basic.critical
+    for ca in (source.ca, *([source.above.root] if source.above else [])):
+        try:
+            basic = ca.extensions.get_extension_for_class(x509.BasicConstraints)
+            _ = ca.extensions.get_extension_for_class(x509.KeyUsage)
+        except x509.ExtensionNotFound:
+            return True
+        if not basic.critical:
+            return True
+    return False

@@ -21,8 +21,15 @@ def register(command: typer.Typer) -> None:
             "fwsign pki init pki --org Acme --vendor acme.example --alg p384",
             "fwsign pki init pki --org Acme --vendor acme.example --permit plant.acme.test",
             "fwsign pki init root --org Acme --vendor acme.example --root-only",
+            "fwsign pki init pki --org Acme --vendor acme.example --layout easyrsa",
         ),
     )(init)
+
+
+def _layout(value: str) -> str:
+    if value not in ("fwsign", "easyrsa"):
+        ui.usage(f'"{value}" is not a layout', "choose from fwsign, easyrsa")
+    return value
 
 
 def init(
@@ -39,6 +46,15 @@ def init(
             help="Make the root alone, on a machine that stays offline; issuing CAs are elsewhere.",
         ),
     ] = False,
+    layout: Annotated[
+        str,
+        typer.Option(
+            "--layout",
+            metavar="LAYOUT",
+            callback=_layout,
+            help="fwsign, or easyrsa: one CA that issues signers itself, for easy-rsa, too.",
+        ),
+    ] = "fwsign",
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
     root_pass: ROOT_PASS = None,
@@ -48,7 +64,13 @@ def init(
     fwsign init makes one together with fwsign.toml. --pass protects all keys, unless --root-pass
     gives the root a passphrase of its own. With --root-only, the issuing CA asks from its own
     machine: fwsign pki csr.
+
+    With --layout easyrsa, easy-rsa works on DIR as well (EASYRSA_PKI=DIR): its one CA is the root,
+    and the key of it is needed to issue. Each sees what the other has issued and revoked.
     """
+    flat = layout == "easyrsa"
+    if flat and root_only:
+        ui.usage("--root-only and --layout easyrsa exclude each other")
     domains = (vendor, *(permit or ()))
     if root_only:
         source = root_pass or pass_
@@ -56,9 +78,9 @@ def init(
         passphrases = (passphrase, passphrase)
     else:
         passphrases = new_passphrases(pass_, root_pass, none=no_passphrase)
-    create_pki(directory, org, domains, alg, passphrases, root_only=root_only)
+    create_pki(directory, org, domains, alg, passphrases, root_only=root_only, flat=flat)
     ui.out(str(directory))
-    say_what_now(directory, org, passphrases)
+    say_what_now(directory, org, passphrases, issues=flat)
     if not root_only:
         ui.note(f"next: fwsign sign FILE --pki {directory} --product NAME")
         return

@@ -270,6 +270,7 @@ def _say_who_needs(path: Path, who: str) -> None:
     from fwsign.pki.directory import Pki  # noqa: PLC0415
 
     pki = Pki(path.parent.parent)
-    issuing, *_, root = pki.issuers(path.stem)
-    ui.note(f"the {who} sends {path} and {pki.certificate_path(issuing)}, in this order")
+    *below, root = pki.issuers(path.stem)
+    chain = f" and {pki.certificate_path(below[0])}, in this order" if below else ""
+    ui.note(f"the {who} sends {path}{chain}")
     ui.note(f"the other side trusts {pki.certificate_path(root)}")

@@ -9,7 +9,7 @@ import typer
 from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.config import find_pki
-from fwsign.cli.options import JSON
+from fwsign.cli.options import JSON, P12_PASS
 
 if TYPE_CHECKING:
     from fwsign.pki.lint import Report
@@ -34,24 +34,27 @@ def lint(
         typer.Argument(
             readable=False,
             metavar="[FILE|DIR]",
-            help="A PKI of fwsign, easy-rsa or openssl, any folder with certificates, or one file. "
-            "Default: the PKI of fwsign.toml.",
+            help="A PKI of fwsign, easy-rsa or openssl, any folder with certificates, or one file: "
+            "PEM, DER, PKCS#7, PKCS#12. Default: the PKI of fwsign.toml.",
         ),
     ] = None,
     *,
+    pass_: P12_PASS = None,
     as_json: JSON = False,
 ) -> None:
     """Find what devices will refuse in a PKI.
 
     And what will cause trouble, what each finding costs, and how to mend it. Certificates, CRLs
-    and private keys are looked over; nothing is written, no passphrase asked for. The exit status
-    is 3 where there are errors or warnings, 0 where there is at most a note.
+    and private keys are looked over; nothing is written. A passphrase is asked for where FILE is
+    PKCS#12, never for a key. The exit status is 3 where there are errors or warnings, 0 where there
+    is at most a note.
     """
+    from fwsign.cli.keyfiles import opener  # noqa: PLC0415
     from fwsign.errors import Failed  # noqa: PLC0415
     from fwsign.pki.lint import lint as look_over  # noqa: PLC0415
 
     place = place or find_pki(None)
-    report = look_over(place, now=inputs.now())
+    report = look_over(place, now=inputs.now(), passphrase=opener(pass_, place))
     if not any((report.certificates, report.crls, report.keys, report.findings)):
         raise Failed(
             "io.format",

@@ -123,5 +123,6 @@ def crl(*, pki: PKI = None, ca_pass: CA_PASS = None, root_pass: ROOT_PASS = None
 
     for path in renew_crls(directory, passphrase=passphrase, now=inputs.now(), names=here):
         ui.out(str(path))
-    ui.note(f"all CRLs in one file, to ship: {directory / BUNDLE}")
+    if not found.flat:
+        ui.note(f"all CRLs in one file, to ship: {directory / BUNDLE}")
     ui.note("next: fwsign staple ENVELOPE, for what is signed already")

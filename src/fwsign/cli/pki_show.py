@@ -13,7 +13,7 @@ import typer
 from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.config import find_pki
-from fwsign.cli.options import JSON, PKI
+from fwsign.cli.options import JSON, P12_PASS, PKI
 from fwsign.errors import Failed
 
 _WIDEST: Final = 100
@@ -34,7 +34,7 @@ def register(command: typer.Typer) -> None:
         epilog=examples(
             "fwsign pki show",
             "fwsign pki show easy-rsa/pki --html pki.html",
-            "fwsign pki show bundle.pem --json",
+            "fwsign pki show release.p12 --json",
         ),
     )(show)
 
@@ -44,12 +44,14 @@ def show(
         Path | None,
         typer.Argument(
             readable=False,
-            metavar="DIR",
-            help="A PKI of any make, or one file of certificates. Default: that of fwsign.toml.",
+            metavar="[FILE|DIR]",
+            help="A PKI of any make, or one file: PEM, DER, PKCS#7, PKCS#12. Default: that of "
+            "fwsign.toml.",
         ),
     ] = None,
     *,
     pki: PKI = None,
+    pass_: P12_PASS = None,
     as_json: JSON = False,
     html: Annotated[
         Path | None,
@@ -68,7 +70,7 @@ def show(
 
     Each entry says who issued it, what for, how long it lasts, and where its key is. It reads
     PKIs of fwsign, easy-rsa, or any directory with certificates in it. Nothing is verified but
-    who issued what, and no passphrase is asked for.
+    who issued what. A passphrase is asked for where FILE is PKCS#12, never for a key.
     """
     if place is not None and pki is not None:
         ui.usage("DIR and --pki exclude each other")
@@ -76,9 +78,10 @@ def show(
         ui.usage("--force goes with --html")
     source = place if place is not None else find_pki(pki)
 
+    from fwsign.cli.keyfiles import opener  # noqa: PLC0415
     from fwsign.pki.inventory import read  # noqa: PLC0415
 
-    found, at = read(source), inputs.now()
+    found, at = read(source, opener(pass_, source)), inputs.now()
     if not (found.entries or found.crls or found.problems):
         error = Failed(
             "state.pki",

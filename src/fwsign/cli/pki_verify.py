@@ -8,7 +8,7 @@ import typer
 
 from fwsign.cli import config, inputs, ui
 from fwsign.cli.command import Command, examples
-from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON, PKI
+from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON, P12_PASS, PKI
 from fwsign.errors import Failed, FwsignError
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ def verify(
         typer.Argument(
             readable=False,
             metavar="CERT",
-            help="The certificate, in PEM or DER; those behind it in the file are its chain.",
+            help="The certificate, in PEM, DER, PKCS#7 or PKCS#12; the others in the file are its "
+            "chain.",
         ),
     ],
     chain: Annotated[
@@ -78,6 +79,7 @@ def verify(
     ] = "strict",
     crl: CRLS = None,
     pki: PKI = None,
+    pass_: P12_PASS = None,
     allow_example_keys: ALLOW_EXAMPLE = False,
     as_json: JSON = False,
 ) -> None:
@@ -87,6 +89,7 @@ def verify(
     --anchor, nothing is taken from the PKI of fwsign.toml; without, its roots, CAs and CRLs are
     used. Exit statuses are those of fwsign verify.
     """
+    from fwsign.cli.keyfiles import certificates  # noqa: PLC0415
     from fwsign.pki.purpose import PURPOSES, in_order, judge  # noqa: PLC0415
 
     chosen = next((one for one in PURPOSES if one == purpose), None)
@@ -96,8 +99,8 @@ def verify(
         ui.usage(f'"{profile}" is not a profile', "choose strict or compat")
     now = inputs.now()
     time = inputs.parse_time(at, now) if at else now
-    leaf, *rest = inputs.load_pem([certificate], "CERTIFICATE", "certificate")
-    pool = [*rest, *inputs.load_pem(chain or (), "CERTIFICATE", "certificate")]
+    leaf, *rest = certificates(certificate, pass_)
+    pool = [*rest, *(one for path in chain or () for one in certificates(path, pass_))]
     given = inputs.load_pem(crl or (), "X509 CRL", "CRL")
     crls = [*given]
     if anchor and not pki:

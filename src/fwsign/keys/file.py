@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
+from fwsign import cose
 from fwsign.atomic import read_bytes, write_atomic
 from fwsign.errors import Failed
 from fwsign.keys import ALGORITHMS
@@ -23,15 +24,6 @@ if TYPE_CHECKING:
 KEY_FILE_LIMIT: Final = 64 * 1024
 """Octets; the PEM of an RSA key of 16384 bits has 13 thousand."""
 
-# COSE algorithms: RFC 9864 (fully specified), RFC 8230 (PS256), RFC 9964 (ML-DSA).
-ESP256: Final = -9
-ED25519: Final = -19
-PS256: Final = -37
-ML_DSA_65: Final = -49
-ML_DSA_87: Final = -50
-ESP384: Final = -51
-
-_RSA_BITS = 3072
 _SALT_SIZE = 32  # RFC 8230 s.2: as long as the hash
 _EXPECTED = "P-256, P-384, Ed25519, RSA of 3072 bits or more, ML-DSA-65 or ML-DSA-87"
 
@@ -67,7 +59,10 @@ class FileSigner:
         bytes, and a poor random generator cannot leak the key.
         """
         if isinstance(self._key, ec.EllipticCurvePrivateKey):
-            return _sign_ecdsa(self._key, message)
+            _, _, digest, width = cose.ALGORITHMS[self._algorithm]
+            ecdsa = ec.ECDSA(digest, deterministic_signing=True)
+            r, s = decode_dss_signature(self._key.sign(message, ecdsa))
+            return r.to_bytes(width, "big") + s.to_bytes(width, "big")  # RFC 9053 s.2.1
         if isinstance(self._key, rsa.RSAPrivateKey):
             pss = padding.PSS(padding.MGF1(hashes.SHA256()), _SALT_SIZE)
             return self._key.sign(message, pss, hashes.SHA256())
@@ -85,23 +80,16 @@ def algorithm_of(key: object) -> int:
     Raises:
         Failed: `key.unsupported`, with what was expected and what was found.
     """
-    if isinstance(key, ec.EllipticCurvePrivateKey):
-        if isinstance(key.curve, ec.SECP256R1):
-            return ESP256
-        if isinstance(key.curve, ec.SECP384R1):
-            return ESP384
-        raise _unsupported(f"curve {key.curve.name}")
-    if isinstance(key, ed25519.Ed25519PrivateKey):
-        return ED25519
-    if isinstance(key, rsa.RSAPrivateKey):
-        if key.key_size >= _RSA_BITS:
-            return PS256
-        raise _unsupported(f"RSA of {key.key_size} bits")
-    if isinstance(key, mldsa.MLDSA65PrivateKey):
-        return ML_DSA_65
-    if isinstance(key, mldsa.MLDSA87PrivateKey):
-        return ML_DSA_87
-    raise _unsupported(type(key).__name__.removesuffix("PrivateKey"))
+    public: Any = key.public_key() if hasattr(key, "public_key") else key
+    found = cose.algorithm_for(public)
+    if found is None:
+        raise Failed(
+            "key.unsupported",
+            f"cannot sign with a key of {cose.key_name(public)}, expected {_EXPECTED}",
+            expected=_EXPECTED,
+            found=cose.key_name(public),
+        )
+    return found
 
 
 def load_private_key(path: str | os.PathLike[str], passphrase: Passphrase) -> PrivateKey:
@@ -191,7 +179,7 @@ def new_private_key(alg: str) -> PrivateKey:
     if alg == "ed25519":
         return ed25519.Ed25519PrivateKey.generate()
     if alg == "rsa3072":
-        return rsa.generate_private_key(65537, _RSA_BITS)
+        return rsa.generate_private_key(65537, 3072)
     if alg == "rsa4096":
         return rsa.generate_private_key(65537, 4096)
     if alg == "ml-dsa-65":
@@ -204,21 +192,4 @@ def new_private_key(alg: str) -> PrivateKey:
         f'no key algorithm "{alg}", there are {expected}',
         expected=expected,
         found=alg,
-    )
-
-
-def _sign_ecdsa(key: ec.EllipticCurvePrivateKey, message: bytes) -> bytes:
-    small = isinstance(key.curve, ec.SECP256R1)
-    digest = hashes.SHA256() if small else hashes.SHA384()
-    width = 32 if small else 48  # of the curve's order, RFC 9053 s.2.1
-    r, s = decode_dss_signature(key.sign(message, ec.ECDSA(digest, deterministic_signing=True)))
-    return r.to_bytes(width, "big") + s.to_bytes(width, "big")
-
-
-def _unsupported(found: str) -> Failed:
-    return Failed(
-        "key.unsupported",
-        f"cannot sign with a key of {found}, expected {_EXPECTED}",
-        expected=_EXPECTED,
-        found=found,
     )

@@ -16,6 +16,8 @@ from fwsign.keys.encryption import Encryption
 
 _SIGNED_DATA: Final = bytes.fromhex("2a864886f70d010702")  # 1.2.840.113549.1.7.2
 _PRIVATE: Final = "private key"
+CONTAINER: Final = "PKCS#12 container"
+"""The kind of a PKCS#12 file that is locked."""
 _SSH_TYPES: Final = (b"ssh-ed25519 ", b"ssh-rsa ", b"ssh-dss ", b"ecdsa-sha2-", b"sk-")
 _SSH2_BEGIN: Final = b"---- BEGIN SSH2 PUBLIC KEY ----"  # RFC 4716
 _SSH2_END: Final = b"---- END SSH2 PUBLIC KEY ----"
@@ -39,7 +41,7 @@ _LABELS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "X509 CRL": ("CRL", "X.509"),
         "PKCS7": ("PKCS#7 bundle", "PKCS#7"),
         "CMS": ("PKCS#7 bundle", "PKCS#7"),
-        "PKCS12": ("PKCS#12 container", "PKCS#12"),
+        "PKCS12": (CONTAINER, "PKCS#12"),
         "EC PARAMETERS": ("EC parameters", "SEC1"),
     }
 )
@@ -99,6 +101,27 @@ def read_any(
     return tuple(_from_text(data))
 
 
+def read_opened(
+    data: bytes, passphrase: Passphrase | None, *, name: object = "the file"
+) -> tuple[Found, ...]:
+    """Tell what a file has in it; of all that is encrypted, open PKCS#12 alone.
+
+    That is for whoever looks for certificates: private keys are not asked about, and stay locked.
+
+    Args:
+        data: as for `read_any`.
+        passphrase: called for PKCS#12 that is encrypted; None leaves it locked.
+        name: what to call the file in errors.
+
+    Raises:
+        Failed: as `read_any`.
+    """
+    found = read_any(data, name=name)
+    if passphrase is None or all(one.kind != CONTAINER for one in found):
+        return found
+    return read_any(data, passphrase, name=name)
+
+
 def read_private_key(data: bytes, passphrase: Passphrase, name: object) -> Any:
     """Return the first private key in a file, whatever its form and algorithm.
 
@@ -124,7 +147,7 @@ def _from_pem(block: pem.Block, passphrase: Passphrase | None, name: object) -> 
         yield _private(form, "PEM", block.text, passphrase, name)
     elif kind == "PKCS#7 bundle":
         yield from _bundle(block.content, "PEM")
-    elif kind == "PKCS#12 container":
+    elif kind == CONTAINER:
         yield from _container(block.content, "PEM", passphrase, name)
     elif kind == "public key":
         yield _public(block.content, form, "PEM")
@@ -243,7 +266,7 @@ def _container(
     form = "PKCS#12"
     if opened is None:
         if encryption is not None:
-            yield Found("PKCS#12 container", form, encoding, b"", encryption=encryption)
+            yield Found(CONTAINER, form, encoding, b"", encryption=encryption)
         return
     if opened.key is not None:
         public = opened.key.public_key()

@@ -74,15 +74,24 @@ def encode(
             name.encode() or None, key, own, list(others) or None, lock
         )
     except TypeError as error:
-        raise Failed(
-            "key.unsupported",
-            f"this kind of key cannot be put into PKCS#12: {str(error)[:200]}",
-            expected="RSA, P-256, P-384 or Ed25519",
-            found=type(key).__name__.removesuffix("PrivateKey"),
-        ) from error
+        raise _no_place(key) from error
     if passphrase is None:
         return data
     return _with_mac(data, passphrase, digest, LEGACY_ITERATIONS if legacy else MAC_ITERATIONS)
+
+
+def _no_place(key: Any) -> Failed:
+    from fwsign.cose import key_name  # noqa: PLC0415 - for the message alone
+
+    found = key_name(key.public_key())
+    error = Failed(
+        "key.unsupported",
+        f"a key of {found} cannot be put into PKCS#12 here",
+        expected="RSA, ECDSA or Ed25519",
+        found=found,
+    )
+    error.hint = "--to pkcs8 takes every kind of key; give its certificates beside it, in PEM"
+    return error
 
 
 def _check_text(passphrase: bytes) -> None:

@@ -103,8 +103,9 @@ def open_container(
     if encryption is None or not encryption.excessive:
         try:  # many programs write an empty passphrase where none is wanted
             opened = _load(pkcs12.load_pkcs12, data, None)
-        except _LOAD_ERRORS:
-            pass
+        except _LOAD_ERRORS as error:
+            if passphrase is not None:
+                _refuse_foreign_key(error, name)
         else:
             if encryption is not None and encryption.cipher == CLEAR:
                 encryption = None
@@ -121,6 +122,7 @@ def open_container(
     except _LOAD_ERRORS as error:
         if "password" in str(error) or not _is_text(secret):
             raise _wrong(name) from error
+        _refuse_foreign_key(error, name)
         raise Failed(
             "key.format",
             f"{name} is PKCS#12 that cannot be read: {str(error)[:200]}",
@@ -285,6 +287,20 @@ def _is_container(data: bytes) -> bool:
         return version.number() == 3 and content.parts()[0].oid() == PKCS7_DATA
     except (ValueError, IndexError):
         return False
+
+
+def _refuse_foreign_key(error: Exception, name: object) -> None:
+    """Say what to do about a container that was opened, and whose key cannot be read."""
+    if "Could not deserialize key data" not in str(error):
+        return
+    refusal = Failed(
+        "key.unsupported",
+        f"{name} is PKCS#12 with a key that cannot be read from there, as of ML-DSA",
+        expected="RSA, ECDSA or Ed25519 in PKCS#12",
+        found="another kind of key",
+    )
+    refusal.hint = f"have openssl 3.5 take it out: openssl pkcs12 -in {name} -noenc -out key.pem"
+    raise refusal from error
 
 
 def _is_text(secret: bytes) -> bool:

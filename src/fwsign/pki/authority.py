@@ -51,6 +51,7 @@ def create(
     now: datetime,
     permit: Sequence[str] = (),
     root_only: bool = False,
+    flat: bool = False,
 ) -> Pki:
     """Make a PKI: root, issuing CA, the signer `release`, and the first CRLs.
 
@@ -67,6 +68,7 @@ def create(
         now: an aware time, the notBefore of all certificates less an hour.
         permit: more domains that the issuing CA may issue for.
         root_only: make the root and its CRL alone; issuing CAs are elsewhere, see `offline`.
+        flat: laid out for easy-rsa: one CA, limited to the domains, which issues itself.
 
     Raises:
         Failed: `state.pki-exists`, `state.policy`, `state.clock`, `key.unsupported`,
@@ -76,7 +78,14 @@ def create(
     names = (org, tuple(dict.fromkeys(map(vendor_domain, (vendor, *permit)))))
     keys = (alg, root_passphrase, passphrase)
     now = profiles.utc(now)
-    build_beside(directory, lambda scratch: _build(scratch, names, keys, now, root_only=root_only))
+
+    def build(scratch: Path) -> None:
+        if flat:
+            _build_flat(scratch, names, keys, now)
+        else:
+            _build(scratch, names, keys, now, root_only=root_only)
+
+    build_beside(directory, build)
     return Pki(directory)
 
 
@@ -137,7 +146,7 @@ def _build(directory: Path, names: _Names, keys: _Keys, now: datetime, *, root_o
     write_private_key(pki.key_path(ROOT), root_key, root_passphrase)
     signed = {ROOT: crls.first_crl(ROOT, root, now)}
     if not root_only:
-        issuing_key, signer_key = new_private_key(alg), new_private_key(alg)
+        issuing_key = new_private_key(alg)
         certificate = profiles.issuing_certificate(
             issuing_key.public_key(),
             profiles.authority_name(org, "Issuing CA"),
@@ -146,20 +155,50 @@ def _build(directory: Path, names: _Names, keys: _Keys, now: datetime, *, root_o
             now,
         )
         issuing = Authority(certificate, issuing_key)
-        period = (profiles.begin(certificate, now), now + leaves.SIGNER.lifetime)
-        leaf = leaves.Leaf("signer", FIRST_SIGNER, permitted[:1])
-        signer = leaves.leaf_certificate(leaf, signer_key.public_key(), period, issuing)
         write_private_key(pki.key_path(ISSUING), issuing_key, passphrase)
-        write_private_key(pki.key_path(FIRST_SIGNER), signer_key, passphrase)
         write_certificate(pki.certificate_path(ISSUING), certificate)
+        signer = _first_signer(pki, issuing, permitted, (alg, passphrase), now)
         write_certificate(pki.certificate_path(FIRST_SIGNER), signer)
         signed[ISSUING] = crls.first_crl(ISSUING, issuing, now)
     crls.write_crls(pki, signed)
 
 
-def make_directories(directory: Path) -> None:
-    """Make the directories of a new PKI."""
-    for part, mode in (("", 0o777), ("private", 0o700), ("issued", 0o777), ("crl", 0o777)):
+def _build_flat(directory: Path, names: _Names, keys: _Keys, now: datetime) -> None:
+    from fwsign.pki import flat  # noqa: PLC0415 - it uses this module
+
+    org, permitted = names
+    alg, root_passphrase, passphrase = keys
+    flat.make_flat(directory)
+    key = new_private_key(alg)
+    root = Authority(profiles.root_certificate(key, org, now, permitted=permitted), key)
+    write_certificate(directory / "ca.crt", root.certificate)
+    pki = Pki(directory)
+    write_private_key(pki.key_path(ROOT), key, root_passphrase)
+    signer = _first_signer(pki, root, permitted, (alg, passphrase), now)
+    flat.enter(pki, signer)
+    write_certificate(pki.certificate_path(FIRST_SIGNER), signer)
+    crls.write_crls(pki, {ROOT: crls.first_crl(ISSUING, root, now)})
+
+
+def _first_signer(
+    pki: Pki,
+    issuer: Authority,
+    permitted: tuple[str, ...],
+    new_key: tuple[str, bytes | None],
+    now: datetime,
+) -> x509.Certificate:
+    """Write the key of the first signer; return its certificate."""
+    key = new_private_key(new_key[0])
+    write_private_key(pki.key_path(FIRST_SIGNER), key, new_key[1])
+    leaf = leaves.Leaf("signer", FIRST_SIGNER, permitted[:1])
+    period = (profiles.begin(issuer.certificate, now), now + leaves.SIGNER.lifetime)
+    return leaves.leaf_certificate(leaf, key.public_key(), period, issuer)
+
+
+def make_directories(directory: Path, *, crl: bool = True) -> None:
+    """Make the directories of a new PKI; one for CRLs where there are several."""
+    parts = [("", 0o777), ("private", 0o700), ("issued", 0o777)]
+    for part, mode in [*parts, ("crl", 0o777)] if crl else parts:
         (directory / part).mkdir(mode)
 
 

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fwsign.atomic import write_atomic
 from fwsign.pki.directory import BUNDLE, is_root
+from fwsign.pki.index import serial_text
 from fwsign.pki.profiles import authority_key, signature_hash
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 ROOT_LIFETIME: Final = timedelta(days=400)  # its key is offline: once a year, a month to do it
 ISSUING_LIFETIME: Final = timedelta(days=90)
 
+CRL_NUMBER: Final = "crlnumber"
+
 # ITU-T X.509: entries stay on the CRL when their certificate has expired.
 EXPIRED_CERTS_ON_CRL: Final = x509.ObjectIdentifier("2.5.29.60")
 
@@ -34,7 +37,7 @@ def first_crl(name: str, issuer: Authority, now: datetime) -> bytes:
 
 
 def next_crl(
-    before: x509.CertificateRevocationList,
+    before: x509.CertificateRevocationList | None,
     name: str,
     issuer: Authority,
     more: Iterable[x509.RevokedCertificate],
@@ -42,8 +45,8 @@ def next_crl(
 ) -> bytes:
     """Make the CRL of a CA anew with all that was on it, and more, in PEM."""
     # The time, so that a PKI restored from an old copy soon passes what devices have seen.
-    number = max(number_of(before) + 1, int(now.timestamp()))
-    return make_crl(name, issuer, number, (*before, *more), now)
+    number = max(number_of(before) + 1 if before is not None else 0, int(now.timestamp()))
+    return make_crl(name, issuer, number, (*(before or ()), *more), now)
 
 
 def make_crl(
@@ -114,15 +117,28 @@ def write_crls(pki: Pki, signed: Mapping[str, bytes]) -> None:
     Where a process is killed before the bundle, the next that writes a CRL makes it again.
     """
     for name, pem in signed.items():
+        if pki.flat:
+            _write_number(pki, number_of(x509.load_pem_x509_crl(pem)) + 1)
         write_atomic(pki.crl_path(name), pem, overwrite=True)
     write_bundle(pki)
 
 
 def write_bundle(pki: Pki) -> None:
-    """Write the CRLs of all CAs into one file; beside a root's key, others may be elsewhere."""
+    """Write the CRLs of all CAs into one file; beside a root's key, others may be elsewhere.
+
+    A flat PKI has one CRL, and no bundle.
+    """
+    if pki.flat:
+        return
     here = [name for name in pki.authorities() if os.path.lexists(pki.crl_path(name))]
     bundle = b"".join(pki.crl(name).public_bytes(Encoding.PEM) for name in here)
     write_atomic(pki.directory / BUNDLE, bundle, overwrite=True)
+
+
+def _write_number(pki: Pki, number: int) -> None:
+    """Say which number easy-rsa's next CRL shall have, before the one below it is in use."""
+    path = pki.directory / CRL_NUMBER
+    write_atomic(path, f"{serial_text(number)}\n".encode(), overwrite=True)
 
 
 def _expired_since(begin: datetime) -> x509.UnrecognizedExtension:

@@ -5,6 +5,9 @@ The layout is that of easy-rsa: `ca.crt`, `private/ca.key`, `issued/NAME.crt`,
 `private/NAME.key`, and `crl/NAME.pem` for each CA. `ca` is the root, `issuing` the CA below it,
 every other name a leaf. The certificate is what makes an entry; a key alone is none.
 
+Where `index.txt` is, easy-rsa works on the directory, too: it is flat. There `ca` issues leaves
+itself, its CRL is `crl.pem`, and what index.txt calls revoked is.
+
 In time there may be more: the roots `standby` and `ca-2` beside `ca.crt`, the issuing CA
 `issuing-2`, and `issued/ca-2-by-ca.crt`, which is the root `ca-2` as certified by `ca`. A
 certificate that was renewed stays as `certs_by_serial/SERIAL.pem`. Nothing is ever renamed, so
@@ -13,6 +16,7 @@ that each step of a change is one file that appears or is replaced.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -23,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fwsign.atomic import io_error, read_bytes
 from fwsign.errors import Failed
+from fwsign.pki.index import parse_index, serial_text
 
 if TYPE_CHECKING:
     import os
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 ROOT: Final = "ca"
+INDEX: Final = "index.txt"
 ISSUING: Final = "issuing"
 AUTHORITIES: Final = (ROOT, ISSUING)
 """The entries that are CAs in a new PKI, the root first; `Pki.authorities` has all."""
@@ -107,6 +113,11 @@ class Pki:
                 found="no ca.crt",
             ) from error
 
+    @property
+    def flat(self) -> bool:
+        """Whether it is laid out for easy-rsa: one CA, and index.txt with all that it issued."""
+        return (self.directory / INDEX).is_file()
+
     def names(self) -> tuple[str, ...]:
         """Return the names of all entries but the roots, sorted.
 
@@ -121,6 +132,8 @@ class Pki:
 
     def authorities(self) -> tuple[str, ...]:
         """Return the names of all CAs, roots first; raises as `names`."""
+        if self.flat:
+            return (ROOT,)
         return (*self.roots(), *_in_order(_ISSUING_NAME, self.names()))
 
     def issuing(self) -> str:
@@ -129,6 +142,8 @@ class Pki:
         Raises:
             Failed: `state.pki`: there is none; `io.*`.
         """
+        if self.flat:
+            return ROOT
         found = [name for name in self.authorities() if is_issuing(name)]
         if not found:
             raise _contradiction(
@@ -143,7 +158,7 @@ class Pki:
 
     def old_path(self, serial: int) -> Path:
         """Return where a certificate is that was renewed since."""
-        return self.directory / f"certs_by_serial/{serial:X}.pem"
+        return self.directory / f"certs_by_serial/{serial_text(serial)}.pem"
 
     def key_path(self, name: str) -> Path:
         """Return where the private key of an entry is, if it is in a file at all."""
@@ -160,6 +175,8 @@ class Pki:
 
     def crl_path(self, name: str) -> Path:
         """Return where the CRL of a CA is."""
+        if name == ROOT and self.flat:
+            return self.directory / "crl.pem"
         return self.directory / f"crl/{name}.pem"
 
     def certificate(self, name: str) -> x509.Certificate:
@@ -193,12 +210,11 @@ class Pki:
         for name in (*self.names(), *self.roots()):
             if (found := self.certificate(name)).serial_number == serial:
                 return found
-        try:
-            return _parse(
-                _load_certificate, self.old_path(serial), CERTIFICATE_LIMIT, "certificate"
-            )
-        except _Missing:
-            return None
+        moved = f"revoked/certs_by_serial/{serial_text(serial)}.crt"  # by easy-rsa
+        for path in (self.old_path(serial), self.directory / moved):
+            with contextlib.suppress(_Missing):
+                return _parse(_load_certificate, path, CERTIFICATE_LIMIT, "certificate")
+        return None
 
     def crl(self, name: str) -> x509.CertificateRevocationList:
         """Return the CRL that a CA has issued last.
@@ -210,9 +226,12 @@ class Pki:
         try:
             crl = _parse(_load_crl, path, CRL_LIMIT, "CRL")
         except _Missing as error:
-            raise _contradiction(f"{path} is missing", "a CRL", "nothing") from error
+            missing = _contradiction(f"{path} is missing", "a CRL", "nothing")
+            if self.flat:
+                missing.hint = "make one: fwsign pki crl"
+            raise missing from error
         issuer = self.certificate(name)
-        if crl.issuer != issuer.subject or not _crl_is_signed(crl, issuer):
+        if crl.issuer != issuer.subject or not crl_is_signed(crl, issuer):
             raise _contradiction(
                 f"{path} is not a CRL of {self.certificate_path(name)}",
                 f'signed by "{common_name(issuer)}"',
@@ -236,12 +255,15 @@ class Pki:
             ):  # another name, another kind of key, another key
                 continue
             return name
-        raise _contradiction(
+        failure = _contradiction(
             f'no CA in {self.directory} issued "{common_name(certificate)}": '
             f'its issuer is "{certificate.issuer.rfc4514_string()}"',
             f"issued by {' or '.join(authorities)}",
             certificate.issuer.rfc4514_string(),
         )
+        if self.flat and certificate == self.root:
+            failure.hint = f"a CA below a root: fwsign pki import {self.directory}"
+        raise failure
 
     def issuers(self, name: str) -> tuple[str, ...]:
         """Return the names of the CAs above an entry, nearest first; the last is a root.
@@ -276,8 +298,15 @@ class Pki:
 
     def revocation_of(self, certificate: x509.Certificate) -> x509.RevokedCertificate | None:
         """Return the entry for a certificate, also a renewed one; raises as `path`."""
+        serial = certificate.serial_number
         crl = self.crl(self.issuer_of(certificate))
-        return crl.get_revoked_certificate_by_serial_number(certificate.serial_number)
+        if (entry := crl.get_revoked_certificate_by_serial_number(serial)) is not None:
+            return entry
+        return next((one for one in self.noted() if one.serial_number == serial), None)
+
+    def noted(self) -> tuple[x509.RevokedCertificate, ...]:
+        """Return what index.txt calls revoked, be it on the CRL or not yet; raises as `crl`."""
+        return tuple(parse_index(self.directory / INDEX)) if self.flat else ()
 
     def _climb(self, name: str) -> Iterator[tuple[x509.Certificate, str]]:
         """Yield each certificate from an entry up, and the name of the CA that issued it."""
@@ -374,7 +403,8 @@ def _load_crl(pem: bytes) -> x509.CertificateRevocationList:
     return crl
 
 
-def _crl_is_signed(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
+def crl_is_signed(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
+    """Tell whether the key of a CA has signed a CRL."""
     try:
         return crl.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]
     except _UNREADABLE:  # a kind of key that signs no CRL

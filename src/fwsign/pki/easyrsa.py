@@ -2,8 +2,7 @@
 """Reading the PKI directories of easy-rsa 3 and `openssl ca`; nothing in them is ever changed."""
 
 import re
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -14,22 +13,12 @@ from fwsign.atomic import io_error, read_bytes
 from fwsign.certificate import PARSE_ERRORS
 from fwsign.errors import Failed, Untrusted
 from fwsign.names import signer_name
-from fwsign.pki.directory import CERTIFICATE_LIMIT, CRL_LIMIT, common_name
+from fwsign.pki.crls import number_of
+from fwsign.pki.directory import CERTIFICATE_LIMIT, CRL_LIMIT, INDEX, common_name, crl_is_signed
+from fwsign.pki.index import parse_index
 from fwsign.pki.known_keys import is_published
+from fwsign.pki.lint_files import Folder, Seen
 from fwsign.pki.lint_files import read as read_files
-
-INDEX_LIMIT: Final = 16 * 1024 * 1024
-"""Octets of index.txt: more than a hundred thousand certificates."""
-
-_FIELDS = 6
-_TIME = re.compile(r"(\d{2}|\d{4})(\d{10})Z")
-_FLAGS: Final = {flag.value.lower(): flag for flag in x509.ReasonFlags}
-# What openssl writes for reasons that carry a time: since when the key was known.
-_TIMED: Final = {
-    "keytime": x509.ReasonFlags.key_compromise,
-    "cakeytime": x509.ReasonFlags.ca_compromise,
-    "holdinstruction": x509.ReasonFlags.certificate_hold,
-}
 
 
 class Layout(NamedTuple):
@@ -59,6 +48,8 @@ LAYOUTS: Final = (
     ),
 )
 _BELOW: Final = ("", "pki", "demoCA")
+_CHAINS: Final = (".crt", ".pem", ".cer", ".crl")
+"""Files beside the CA's certificate that may have its root, and the root's CRL."""
 
 
 class Entry(NamedTuple):
@@ -70,8 +61,15 @@ class Entry(NamedTuple):
     key: Path | None
 
 
+class Above(NamedTuple):
+    """The root above a CA, and that root's newest CRL."""
+
+    root: x509.Certificate
+    crl: x509.CertificateRevocationList
+
+
 class Source(NamedTuple):
-    """What a directory has. `old` are renewed and revoked certificates."""
+    """What a directory has. `old` are renewed and revoked certificates, `above` is no root's."""
 
     directory: Path
     tool: str
@@ -82,6 +80,7 @@ class Source(NamedTuple):
     revoked: tuple[x509.RevokedCertificate, ...]
     crl: x509.CertificateRevocationList | None
     left_out: tuple[tuple[Path, str], ...]
+    above: Above | None
 
     @property
     def unlisted(self) -> tuple[int, ...]:
@@ -90,8 +89,13 @@ class Source(NamedTuple):
         return tuple(one.serial_number for one in self.revoked if one.serial_number not in listed)
 
 
-def read(directory: Path) -> Source:
+def read(directory: Path, above: Sequence[Path] = ()) -> Source:
     """Read the directory of easy-rsa or `openssl ca`, or the one above it.
+
+    Args:
+        directory: of the CA.
+        above: where that is below a root, files with the root's certificate and CRL; what lies
+            beside its own certificate is looked into, too.
 
     Raises:
         Failed: `state.pki`: it is no such directory, or contradicts itself; `io.*`.
@@ -99,91 +103,72 @@ def read(directory: Path) -> Source:
     """
     base, layout = _find(directory)
     ca = _load(base / layout.certificate)
-    if not _issued(ca, ca):
-        raise Failed(
-            "state.pki",
-            f'the CA "{common_name(ca)}" of {base} is below another one',
-            expected="a root, which issued itself",
-            found=f"issued by {ca.issuer.rfc4514_string()}",
-        )
-    crl = next((_crl(base / name, ca) for name in layout.crls if (base / name).is_file()), None)
-    listed = list(parse_index(base / "index.txt"))
-    known = {one.serial_number for one in crl or ()}
-    revoked = (*(crl or ()), *(one for one in listed if one.serial_number not in known))
     folders = [base / name for name in layout.folders if (base / name).is_dir()]
     found = [read_files(folder) for folder in folders]
     seen = [one for folder in found for one in folder.certificates]
-    own = {one.der: one for one in reversed(seen) if one.parsed != ca}  # the first folder wins
+    over = None if issued_by(ca, ca) else _above(ca, base, (*above, *_beside(base)), found)
     _refuse_published([(ca, base / layout.certificate), *((one.parsed, one.file) for one in seen)])
-    gone = {one.serial_number for one in revoked}
+    crl = next((_crl(base / name, ca) for name in layout.crls if (base / name).is_file()), None)
+    listed = list(parse_index(base / INDEX))
+    known = {one.serial_number for one in crl or ()}
+    revoked = (*(crl or ()), *(one for one in listed if one.serial_number not in known))
+    others = (ca, over.root) if over else (ca,)
+    own = {one.der: one for one in reversed(seen) if one.parsed not in others}
     entries: list[Entry] = []
     old: list[x509.Certificate] = []
     left_out = [(one.file, one.what) for folder in found for one in folder.damaged]
-    for one in sorted(own.values(), key=lambda one: one.file):
-        if not _issued(one.parsed, ca):
+    gone = {one.serial_number for one in revoked}
+    for one in sorted(own.values(), key=lambda one: one.file):  # of two copies the first folder's
+        if not issued_by(one.parsed, ca):
             left_out.append((one.file, "the CA did not issue it"))
         elif one.parsed.serial_number in gone or "serial" in one.file.parent.name:
             old.append(one.parsed)
         else:
-            name = _name(one.file, one.parsed, layout.tool, {entry.name for entry in entries})
-            key = base / f"private/{one.file.stem}.key"
-            entries.append(Entry(name, one.file, one.parsed, key if key.is_file() else None))
-    key = base / layout.key
-    there = key if key.is_file() else None
-    return Source(
-        base, layout.tool, ca, there, tuple(entries), tuple(old), revoked, crl, tuple(left_out)
+            entries.append(_entry(one, base, layout, {entry.name for entry in entries}))
+    there = key if (key := base / layout.key).is_file() else None
+    parts = (tuple(entries), tuple(old), revoked, crl, tuple(left_out), over)
+    return Source(base, layout.tool, ca, there, *parts)
+
+
+def _entry(one: Seen, base: Path, layout: Layout, taken: set[str]) -> Entry:
+    name = _name(one.file, one.parsed, layout.tool, taken)
+    key = base / f"private/{one.file.stem}.key"
+    return Entry(name, one.file, one.parsed, key if key.is_file() else None)
+
+
+def _beside(base: Path) -> list[Path]:
+    return [path for path in sorted(base.glob("*")) if path.suffix in _CHAINS]
+
+
+def _above(ca: x509.Certificate, base: Path, files: Sequence[Path], known: list[Folder]) -> Above:
+    """Find the root of a CA that is below one, and the CRL that tells whether it still is."""
+    folders = [*(read_files(file) for file in files), *known]
+    issuers = [one.parsed for folder in folders for one in folder.certificates]
+    issuer = next((one for one in issuers if issued_by(ca, one)), None)
+    if issuer is None:
+        hint = "give the root's certificate and its CRL: --root FILE"
+        raise _incomplete(ca, base, "whose certificate is not here", hint)
+    if not issued_by(issuer, issuer):
+        other = f'"{common_name(issuer)}", which is not a root either'
+        raise _incomplete(ca, base, other, "a CA must be directly below its root")
+    _refuse_published([(issuer, base)])
+    crls = [one.parsed for folder in folders for one in folder.crls]
+    own = [crl for crl in crls if crl.issuer == issuer.subject and crl_is_signed(crl, issuer)]
+    if not own:
+        hint = "make one where the root is, easyrsa gen-crl or openssl ca -gencrl: --root FILE"
+        raise _incomplete(ca, base, f'"{common_name(issuer)}", of which there is no CRL', hint)
+    return Above(issuer, max(own, key=lambda crl: (crl.last_update_utc, number_of(crl))))
+
+
+def _incomplete(ca: x509.Certificate, base: Path, other: str, hint: str) -> Failed:
+    failure = Failed(
+        "state.pki",
+        f'the CA "{common_name(ca)}" of {base} is below another one, {other}',
+        expected="the certificate and the CRL of its root",
+        found=f"issued by {ca.issuer.rfc4514_string()}",
     )
-
-
-def parse_index(path: Path) -> Iterator[x509.RevokedCertificate]:
-    """Return what index.txt says is revoked, as entries of a CRL.
-
-    Raises:
-        Failed: `state.pki`: a line is not as openssl writes it; `io.*`.
-
-    Source: openssl-ca(1): status, expiry, revocation with reason, serial, file, subject; tabs.
-    """
-    text = read_bytes(path, INDEX_LIMIT).decode(errors="replace")
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        fields = line.split("\t")
-        try:
-            if len(fields) != _FIELDS or fields[0] not in ("V", "E", "R"):
-                raise ValueError("not six fields after V, E or R")
-            if fields[0] == "R":
-                yield _revoked(int(fields[3], 16), fields[2])
-        except (ValueError, OverflowError) as error:
-            raise Failed(
-                "state.pki",
-                f"{path} line {number} cannot be read: {error}",
-                expected="status, expiry, revocation, serial, file and subject, with tabs",
-                found=line[:120],
-            ) from None
-
-
-def _revoked(serial: int, said: str) -> x509.RevokedCertificate:
-    since, _, rest = said.partition(",")
-    word, _, more = rest.partition(",")
-    word = word.lower()
-    builder = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(_time(since))
-    flag = _TIMED.get(word) or _FLAGS.get(word, x509.ReasonFlags.unspecified)
-    if flag not in (x509.ReasonFlags.unspecified, x509.ReasonFlags.remove_from_crl):
-        builder = builder.add_extension(x509.CRLReason(flag), critical=False)
-    if word in ("keytime", "cakeytime"):
-        date = x509.InvalidityDate(_time(more).replace(tzinfo=None))
-        builder = builder.add_extension(date, critical=False)
-    return builder.build()
-
-
-def _time(text: str) -> datetime:
-    match = _TIME.fullmatch(text)
-    if not match:
-        raise ValueError(f'"{text}" is not a time')
-    year = match[1]
-    if len(year) == 2:  # RFC 5280 section 4.1.2.5.1
-        year = f"{'20' if int(year) < 50 else '19'}{year}"
-    return datetime.strptime(f"{year}{match[2]}", "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+    failure.hint = hint
+    return failure
 
 
 def _find(directory: Path) -> tuple[Path, Layout]:
@@ -219,7 +204,7 @@ def _crl(path: Path, ca: x509.Certificate) -> x509.CertificateRevocationList:
     try:
         crl = x509.load_pem_x509_crl(read_bytes(path, CRL_LIMIT))
         _ = [entry.extensions for entry in crl]
-        if crl.is_signature_valid(ca.public_key()):  # type: ignore[arg-type]
+        if crl_is_signed(crl, ca):
             return crl
         fault = f'it is not signed by "{common_name(ca)}"'
     except PARSE_ERRORS as error:
@@ -227,7 +212,8 @@ def _crl(path: Path, ca: x509.Certificate) -> x509.CertificateRevocationList:
     raise Failed("state.pki", f"{path}: {fault}", expected="a CRL of the CA", found=fault)
 
 
-def _issued(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
+def issued_by(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
+    """Tell whether a CA issued a certificate; a root did so with its own."""
     try:
         certificate.verify_directly_issued_by(ca)
     except (InvalidSignature, *PARSE_ERRORS):

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     import os
     from datetime import datetime
 
+    from fwsign.keys import Passphrase
+
 _URGENT: Final = timedelta(days=30)
 _SOON: Final = timedelta(days=90)
 _SOON_SHARE: Final = 0.2
@@ -114,13 +116,18 @@ class Inventory:
     problems: tuple[Problem, ...]
 
 
-def read(source: str | os.PathLike[str]) -> Inventory:
+def read(source: str | os.PathLike[str], passphrase: Passphrase | None = None) -> Inventory:
     """Read a directory or file, once.
 
+    Args:
+        source: the directory or file.
+        passphrase: called for PKCS#12 that is encrypted; None leaves it locked.
+
     Raises:
-        Failed: `io.*`: it cannot be read at all; `state.pki`: it has too many files.
+        Failed: `io.*`: it cannot be read at all; `state.pki`: it has too many files; `key.*`:
+            one file of PKCS#12 cannot be opened.
     """
-    return build(collect(source))
+    return build(collect(source, passphrase))
 
 
 def build(material: Material) -> Inventory:
@@ -243,8 +250,9 @@ def _entries(
         problems = [said.fault] if said.fault else []
         if not issuers[number] and one.certificate.issuer.public_bytes() in subjects:
             problems.append("its signature does not verify with the issuer that is here")
-        wrong = keys.wrong(said.key_sha256, one.files)
-        problems += [f"{file} is not its key" for file in wrong]
+        if held[one.files[0]] == 1:  # the key in a bundle is that of one of its certificates
+            wrong = keys.wrong(said.key_sha256, one.files)
+            problems += [f"{file} is not its key" for file in wrong]
         entries.append(
             Entry(
                 number=number,

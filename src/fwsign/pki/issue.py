@@ -15,6 +15,7 @@ from fwsign.names import host_name, signer_name, vendor_domain
 from fwsign.pki import profiles
 from fwsign.pki.authority import open_authority, refuse_early, set_aside, write_certificate
 from fwsign.pki.directory import Pki, common_name
+from fwsign.pki.flat import enter
 from fwsign.pki.leaves import KINDS, Leaf, check_public_key, leaf_certificate
 from fwsign.pki.lock import exclusive
 
@@ -88,6 +89,7 @@ def issue(
         set_aside(pki.key_path(name))
         if private is not None and isinstance(key, NewKey):
             write_private_key(pki.key_path(name), private, key.passphrase)
+        enter(pki, issued)
         write_certificate(pki.certificate_path(name), issued)
     return pki.certificate_path(name)
 

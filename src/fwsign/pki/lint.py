@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Look a PKI over, ours or anybody's: what devices will refuse, what will cause trouble.
 
-Nothing is written, and no passphrase is asked for. Certificates that are revoked are left out.
+Nothing is written. Certificates that are revoked are left out.
 The codes are in `fwsign.pki.lint_rules`.
 """
 
@@ -9,11 +9,12 @@ import warnings
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from fwsign.keys import Passphrase
 from fwsign.pki import lint_certificates, lint_crls, lint_files, lint_paths
 from fwsign.pki.known_keys import is_published
 from fwsign.pki.lint_files import Folder, Seen, SeenKey
@@ -21,9 +22,6 @@ from fwsign.pki.lint_paths import Tree
 from fwsign.pki.lint_rules import RULES, SEVERITIES, Finding, Rule, found
 
 __all__ = ["RULES", "SEVERITIES", "Finding", "Report", "Rule", "lint"]
-
-MIN_ROUNDS: Final = 100_000
-"""PBKDF2 rounds; openssl and easy-rsa write 2048 unless told otherwise."""
 
 
 class Report(NamedTuple):
@@ -44,19 +42,21 @@ class Report(NamedTuple):
         return sum(one.severity == severity for one in self.findings)
 
 
-def lint(place: Path, *, now: datetime) -> Report:
+def lint(place: Path, *, now: datetime, passphrase: Passphrase | None = None) -> Report:
     """Look over one file, or all certificates, CRLs and private keys below a folder.
 
     Args:
         place: the PKI of fwsign, easy-rsa, openssl, or any folder; or one file.
         now: an aware time to judge by.
+        passphrase: called for PKCS#12 that is encrypted; None leaves it locked.
 
     Raises:
-        Failed: `io.*`: the place itself cannot be read. Files below it that cannot are findings.
+        Failed: `io.*`: the place itself cannot be read; `key.*`: one file of PKCS#12 cannot be
+            opened. Files below a folder that cannot be read are findings.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd names and serials, which lint says better
-        return _look_over(lint_files.read(place), now)
+        return _look_over(lint_files.read(place, passphrase), now)
 
 
 def _look_over(folder: Folder, now: datetime) -> Report:
@@ -65,6 +65,7 @@ def _look_over(folder: Folder, now: datetime) -> Report:
     revoked = lists.revoked(tree)
     findings = [
         *(found("lint.damaged", one.file.name, one.file, one.what) for one in folder.damaged),
+        *(found("lint.locked", file.name, file, "PKCS#12, encrypted") for file in folder.locked),
         *_certificates(tree, revoked, now),
         *lint_paths.check(tree, revoked),
         *lint_crls.check(folder, tree, lists, now),
@@ -109,9 +110,8 @@ def _keys(folder: Folder) -> Iterator[Finding]:
             yield found("lint.published-key", subject, key.file, words)
         if not key.encrypted:
             yield found("lint.key-plain", subject, key.file, "no passphrase")
-        elif key.rounds is not None and key.rounds < MIN_ROUNDS:
-            words = f"protected by {key.rounds} PBKDF2 rounds, expected {MIN_ROUNDS} or scrypt"
-            yield found("lint.key-weak-kdf", subject, key.file, words)
+        elif key.weakness is not None:
+            yield found("lint.key-weak-kdf", subject, key.file, key.weakness)
     roots = [key for key in folder.keys if _is_of_root(key, folder)]
     if roots and len(folder.keys) > len(roots):
         yield found(

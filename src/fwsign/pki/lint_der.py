@@ -6,7 +6,7 @@ Lenient where `fwsign.der` is strict: lint says what is wrong with what the veri
 
 from typing import Final, NamedTuple
 
-SEQUENCE, INTEGER, OCTET_STRING, OID = 0x30, 0x02, 0x04, 0x06
+INTEGER: Final = 0x02
 GENERALIZED_TIME: Final = 0x18
 _VERSION = 0xA0
 _VALIDITY = 3  # after serialNumber: signature, issuer, validity
@@ -63,28 +63,6 @@ def outline(certificate: bytes) -> Outline:
 def crl_has_version(crl: bytes) -> bool:
     """Tell whether a CRL says its version; one that does not is of version 1."""
     return _signed_fields(crl)[0].tag == INTEGER
-
-
-def pbkdf2_rounds(key: bytes) -> int | None:
-    """Return the PBKDF2 rounds of an EncryptedPrivateKeyInfo; None where it has another KDF.
-
-    Source: RFC 8018 appendix A.2: SEQUENCE(OID, SEQUENCE(salt OCTET STRING, rounds INTEGER, ...)).
-    """
-    pbkdf2 = bytes.fromhex("2a864886f70d01050c")
-    row = elements(key)
-    while row and row[0].tag == SEQUENCE:
-        row = elements(row[0].content)
-        if row and row[0] == Element(OID, bytes.fromhex("2a864886f70d01050d")):  # PBES2
-            row = elements(row[1].content)
-            function = elements(row[0].content)
-            if function[0] != Element(OID, pbkdf2):
-                return None
-            salt, rounds = elements(function[1].content)[:2]
-            del salt
-            return int.from_bytes(rounds.content, "big")
-    if not row or row[0].tag != OID:
-        raise ValueError("not an EncryptedPrivateKeyInfo")
-    return 1  # PBES1: few rounds of an old hash
 
 
 def _signed_fields(data: bytes) -> list[Element]:

@@ -6,34 +6,31 @@ import os
 import re
 import stat
 import warnings
-from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_der_private_key,
-    load_der_public_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fwsign.atomic import io_error, read_bytes
-from fwsign.certificate import PARSE_ERRORS, display_name
+from fwsign.certificate import PARSE_ERRORS, display_name, key_digest
 from fwsign.errors import Failed
+from fwsign.keys import Passphrase
+from fwsign.keys.formats import CONTAINER, Found, read_opened
 from fwsign.pki import lint_der
 
 FILE_LIMIT: Final = 4 * 1024 * 1024
 """Octets of one file; larger ones are neither certificates nor CRLs."""
 FILES_LIMIT: Final = 20_000
 """Files in a folder; a PKI of easy-rsa has three for each certificate."""
-SUFFIXES: Final = frozenset({".crt", ".cer", ".pem", ".der", ".crl", ".key"})
+SUFFIXES: Final = frozenset(
+    {".crt", ".cer", ".cert", ".pem", ".der", ".crl", ".key", ".p12", ".pfx", ".p7b", ".p7c"}
+)
 """Files that are looked into; a file that is named itself may be called anything."""
 
-_BLOCK = re.compile(rb"-----BEGIN ([^\n-]{1,64})-----(.*?)-----END \1-----", re.DOTALL)
-_CRL_LABEL, _CERTIFICATE_LABELS = "X509 CRL", ("CERTIFICATE", "X509 CERTIFICATE")
+_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9# ]{1,64})-----.*?-----END \1-----", re.DOTALL)
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 
@@ -98,12 +95,13 @@ class SeenCrl(NamedTuple):
 
 
 class SeenKey(NamedTuple):
-    """A private key; `spki` is None where it is encrypted, `rounds` where another KDF is used."""
+    """A private key; `spki` is None where only a passphrase would tell."""
 
     file: Path
     encrypted: bool
     spki: str | None
-    rounds: int | None
+    weakness: str | None
+    """Why guessing its passphrase is cheap; None where it is not."""
     exposed: bool
 
 
@@ -121,17 +119,21 @@ class Folder(NamedTuple):
     crls: tuple[SeenCrl, ...]
     keys: tuple[SeenKey, ...]
     damaged: tuple[Damaged, ...]
+    locked: tuple[Path, ...]
 
 
-def read(place: Path) -> Folder:
+def read(place: Path, passphrase: Passphrase | None = None) -> Folder:
     """Read one file, or all files with a fitting name below a folder.
 
+    Args:
+        place: the file or folder.
+        passphrase: called for PKCS#12 that is encrypted; None leaves it locked.
+
     Raises:
-        Failed: `io.*`: the file or folder itself cannot be read, or has too many files.
+        Failed: `io.*`: the file or folder itself cannot be read, or has too many files;
+            `key.passphrase`, `key.passphrase-missing`: of one file that is PKCS#12.
     """
-    things: dict[bytes, Seen | SeenCrl] = {}
-    keys: list[SeenKey] = []
-    damaged: list[Damaged] = []
+    pile = _Pile()
     single = not place.is_dir()
     for file in [place] if single else _files(place):
         try:
@@ -139,26 +141,19 @@ def read(place: Path) -> Folder:
         except Failed as error:
             if single:
                 raise
-            damaged.append(Damaged(file, error.message))
+            pile.damaged.append(Damaged(file, error.message))
             continue
-        for label, content, traditional in _blocks(data):
+        for label, block in _blocks(data):
             try:
-                thing = _parse(file, label, content, traditional=traditional)
-            except (UnsupportedAlgorithm, IndexError, *PARSE_ERRORS) as error:
-                damaged.append(Damaged(file, f"{label or 'DER'} that cannot be read: {error}"))
-                continue
-            if isinstance(thing, SeenKey):
-                keys.append(thing)
-            elif thing is not None:
-                things.setdefault(thing.der, thing)
+                pile.take(file, read_opened(block, passphrase, name=file))
+            except (UnsupportedAlgorithm, IndexError, Failed, *PARSE_ERRORS) as error:
+                if single and isinstance(error, Failed) and error.code != "io.format":
+                    raise
+                words = f"{label or 'DER'} that cannot be read: {error}"
+                pile.damaged.append(Damaged(file, words))
         if fault := _fault(data):
-            damaged.append(Damaged(file, fault))
-    return Folder(
-        tuple(one for one in things.values() if isinstance(one, Seen)),
-        tuple(one for one in things.values() if isinstance(one, SeenCrl)),
-        tuple(keys),
-        tuple(damaged),
-    )
+            pile.damaged.append(Damaged(file, fault))
+    return pile.folder()
 
 
 def _files(folder: Path) -> list[Path]:
@@ -197,39 +192,55 @@ def _fault(data: bytes) -> str | None:
     return "PEM without its end" if b"-----BEGIN " in data else "neither PEM nor DER"
 
 
-def _blocks(data: bytes) -> Iterator[tuple[str, bytes, bool]]:
-    """Return label, content, and whether it is encrypted the way of RFC 1421."""
+def _blocks(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """Return the blocks of PEM with their labels, or DER with none: damage is in one alone."""
     if data[:1] == b"\x30":
-        yield "", data, False
+        yield "", data
         return
     for match in _BLOCK.finditer(data):
-        body, traditional = match[2], b"Proc-Type: 4,ENCRYPTED" in match[2]
-        if b":" in body:
-            body = body.replace(b"\r\n", b"\n").partition(b"\n\n")[2]
-        try:
-            content = b64decode(b"".join(body.split()), validate=True)
-        except ValueError:
-            content = b""
-        yield match[1].decode(), content, traditional
+        yield match[1].decode(), match[0]
 
 
-def _parse(
-    file: Path, label: str, content: bytes, *, traditional: bool
-) -> "Seen | SeenCrl | SeenKey | None":
-    if label in _CERTIFICATE_LABELS:
-        return _certificate(file, content)
-    if label == _CRL_LABEL:
-        return _crl(file, content)
-    if label.endswith("PRIVATE KEY"):
-        return _key(file, content, label, traditional=traditional)
-    if label:  # requests, parameters, public keys
-        return None
-    for parse in (_certificate, _crl, _key, _other):
-        try:
-            return parse(file, content)
-        except (UnsupportedAlgorithm, IndexError, *PARSE_ERRORS):
-            continue
-    raise ValueError("not a certificate, CRL or key")
+class _Pile:
+    """What was found so far."""
+
+    def __init__(self) -> None:
+        self._things: dict[bytes, Seen | SeenCrl] = {}
+        self._keys: list[SeenKey] = []
+        self._locked: list[Path] = []
+        self.damaged: list[Damaged] = []
+
+    def take(self, file: Path, found: Iterable[Found]) -> None:
+        """Take in what one block has; raises for what cannot be read."""
+        nothing = True
+        for one in found:
+            nothing = False
+            if one.kind == "certificate":
+                self._once(_certificate(file, one.content))
+            elif one.kind == "CRL":
+                self._once(_crl(file, one.content))
+            elif one.kind == "private key":
+                self._keys.append(_key(file, one))
+            elif one.kind == CONTAINER:
+                self._locked.append(file)
+            elif one.format == "PKCS#7":
+                raise ValueError("not a bundle of certificates")
+        if nothing:
+            raise ValueError("not a certificate, CRL or key")
+
+    def _once(self, thing: Seen | SeenCrl) -> None:
+        self._things.setdefault(thing.der, thing)
+
+    def folder(self) -> Folder:
+        """Return all of it."""
+        things = self._things.values()
+        return Folder(
+            tuple(one for one in things if isinstance(one, Seen)),
+            tuple(one for one in things if isinstance(one, SeenCrl)),
+            tuple(self._keys),
+            tuple(self.damaged),
+            tuple(self._locked),
+        )
 
 
 def _certificate(file: Path, content: bytes) -> Seen:
@@ -254,30 +265,12 @@ def _crl(file: Path, content: bytes) -> SeenCrl:
     return SeenCrl(file, content, parsed)
 
 
-def _other(file: Path, content: bytes) -> None:
-    """Accept what is none of lint's business; raises for what is not that either."""
-    del file
-    try:
-        x509.load_der_x509_csr(content)
-    except PARSE_ERRORS:
-        load_der_public_key(content)
-
-
-def _key(file: Path, content: bytes, label: str = "", *, traditional: bool = False) -> SeenKey:
+def _key(file: Path, found: Found) -> SeenKey:
+    encryption = found.encryption
+    if found.public_key is None and encryption is None:
+        raise ValueError(found.detail or "not a key")
     exposed = os.name != "nt" and bool(stat.S_IMODE(file.stat().st_mode) & 0o077)
-    if traditional:  # one round of MD5
-        return SeenKey(file, encrypted=True, spki=None, rounds=1, exposed=exposed)
-    if label == "ENCRYPTED PRIVATE KEY":
-        rounds = lint_der.pbkdf2_rounds(content)
-        return SeenKey(file, encrypted=True, spki=None, rounds=rounds, exposed=exposed)
-    if label == "OPENSSH PRIVATE KEY":
-        plain = b"\0\0\0\x04none\0\0\0\x04none" in content[:64]
-        return SeenKey(file, encrypted=not plain, spki=None, rounds=None, exposed=exposed)
-    try:
-        public = load_der_private_key(content, None).public_key()
-    except TypeError:  # encrypted
-        rounds = lint_der.pbkdf2_rounds(content)
-        return SeenKey(file, encrypted=True, spki=None, rounds=rounds, exposed=exposed)
-    spki = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    digest = hashlib.sha256(spki).hexdigest()
-    return SeenKey(file, encrypted=False, spki=digest, rounds=None, exposed=exposed)
+    spki = None if found.public_key is None else key_digest(found.public_key)
+    weak = encryption is not None and encryption.verdict == "weak"
+    weakness = "; ".join(encryption.reasons) if encryption and weak else None
+    return SeenKey(file, encryption is not None, spki, weakness, exposed)

@@ -78,6 +78,11 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
             "devices refuse what is signed with it",
             "see the reason",
         ),
+        "lint.locked": _note(
+            "a PKCS#12 file, and its passphrase was not given",
+            "what is in it is not looked at",
+            "fwsign pki lint FILE --pass env:NAME",
+        ),
         # Any certificate.
         "lint.version": _error(
             "a certificate of version 1 or 2", "devices refuse it", f"{_NEW_LEAF}, or a new CA"
@@ -320,9 +325,9 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
             "keep it where nobody else reads, or encrypt it: fwsign key passwd FILE",
         ),
         "lint.key-weak-kdf": _note(
-            "a passphrase of few PBKDF2 rounds, or one of an older scheme",
+            "a passphrase of few rounds, or one of an older scheme",
             "short passphrases can be guessed from a copy of the file",
-            "encrypt it anew, with scrypt: fwsign key passwd FILE",
+            "encrypt it anew: fwsign key passwd FILE; PKCS#12: fwsign key convert",
         ),
         "lint.root-key-here": _note(
             "the root's key is kept with the keys of signers",

@@ -29,7 +29,7 @@ def exclusive(directory: Path) -> Iterator[None]:
         raise io_error(error, path, "write") from error
     try:
         try:
-            _wait(handle)
+            wait_for(handle)
         except OSError as error:
             raise io_error(error, path, "write") from error
         yield
@@ -40,11 +40,13 @@ def exclusive(directory: Path) -> Iterator[None]:
 if sys.platform == "win32":
     import msvcrt
 
-    def _wait(handle: int) -> None:
+    def wait_for(handle: int) -> None:
+        """Wait for the lock of an open file; it ends when the file is closed."""
         msvcrt.locking(handle, msvcrt.LK_LOCK, 1)  # gives up after ten seconds
 
 else:
     import fcntl
 
-    def _wait(handle: int) -> None:
+    def wait_for(handle: int) -> None:
+        """Wait for the lock of an open file; it ends when the file is closed."""
         fcntl.flock(handle, fcntl.LOCK_EX)

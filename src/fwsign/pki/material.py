@@ -2,7 +2,7 @@
 """Reading whatever PKI lies in a directory or file: certificates, CRLs, and where keys are.
 
 It is tolerant: what cannot be read becomes a `Problem` and the rest is still there. Of a private
-key only its public half is looked at, to tell whose it is; no passphrase is asked for.
+key only its public half is looked at, to tell whose it is; a passphrase is for PKCS#12 alone.
 """
 
 from __future__ import annotations
@@ -10,21 +10,22 @@ from __future__ import annotations
 import os
 import re
 import stat
-from base64 import b64decode, encodebytes
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import (
-    load_der_private_key,
-    load_ssh_private_key,
-)
 
 from fwsign.atomic import io_error, read_bytes
 from fwsign.certificate import key_digest
 from fwsign.errors import Failed
+from fwsign.keys.formats import CONTAINER, Found, read_opened
 from fwsign.pki.entry import UNREADABLE, quietly
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fwsign.keys import Passphrase
 
 FILE_LIMIT: Final = 4 * 1024 * 1024
 """Bytes of one file: a bundle of a thousand certificates, or a CRL of fifty thousand entries."""
@@ -32,16 +33,9 @@ COUNT_LIMIT: Final = 10_000
 """Files of one directory: far more than a PKI in files has, and soon read."""
 
 _CERTIFICATES: Final = (".crt", ".cer", ".cert")
-_SUFFIXES: Final = (*_CERTIFICATES, ".pem", ".der", ".crl", ".key")
+_BUNDLES: Final = (".p12", ".pfx", ".p7b", ".p7c")
+_SUFFIXES: Final = (*_CERTIFICATES, *_BUNDLES, ".pem", ".der", ".crl", ".key")
 _MARK: Final = re.compile(rb"-----(BEGIN|END) ([A-Z0-9 ]{1,64})-----")
-_KEY_LABELS: Final = (
-    "PRIVATE KEY",
-    "ENCRYPTED PRIVATE KEY",
-    "EC PRIVATE KEY",
-    "RSA PRIVATE KEY",
-    "OPENSSH PRIVATE KEY",
-)
-_SSH_PLAIN: Final = b"openssh-key-v1\0\0\0\0\4none"
 
 Protection = Literal["encrypted", "not encrypted"]
 
@@ -72,15 +66,19 @@ class Material:
     problems: list[Problem] = field(default_factory=list)
 
 
-def collect(source: str | os.PathLike[str]) -> Material:
+def collect(source: str | os.PathLike[str], passphrase: Passphrase | None = None) -> Material:
     """Read a directory and all below it, or one file.
 
     Names that begin with a dot are left out, and so are files whose suffix is none of
     certificates, CRLs and keys; links to directories are not followed.
 
+    Args:
+        source: the directory or file.
+        passphrase: called for PKCS#12 that is encrypted; None leaves it locked.
+
     Raises:
         Failed: `io.*`: the directory or file itself cannot be read; `state.pki`: it has more
-            than `COUNT_LIMIT` files.
+            than `COUNT_LIMIT` files; `key.*`: one file of PKCS#12 cannot be opened.
     """
     root = Path(source)
     found = Material(os.fspath(root))
@@ -91,9 +89,9 @@ def collect(source: str | os.PathLike[str]) -> Material:
     with quietly():
         if stat.S_ISDIR(mode):
             for file in _files(root, found):
-                _read(root / file, file, found)
+                _read(root / file, file, passphrase, found)
         elif stat.S_ISREG(mode):
-            _sort(read_bytes(root, FILE_LIMIT), root.name, found)
+            _sort(read_bytes(root, FILE_LIMIT), root.name, passphrase, found)
         else:
             raise Failed("io.format", f"{root} is not a regular file", found="a pipe or device")
     return found
@@ -126,55 +124,54 @@ def _files(root: Path, found: Material) -> list[str]:
     return sorted(files)
 
 
-def _read(path: Path, file: str, found: Material) -> None:
+def _read(path: Path, file: str, passphrase: Passphrase | None, found: Material) -> None:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             found.problems.append(Problem(file, "is not a regular file"))
             return
-        data = read_bytes(path, FILE_LIMIT)
+        _sort(read_bytes(path, FILE_LIMIT), file, passphrase, found)
     except (OSError, Failed) as error:
         failure = error if isinstance(error, Failed) else io_error(error, path)
         found.problems.append(Problem(file, _words(failure)))
-        return
-    _sort(data, file, found)
 
 
 def _words(error: Failed) -> str:
+    if error.code.startswith("key."):
+        return f"cannot be opened: {error.message}"
     return f"cannot be read: {error.found}" if error.code != "io.format" else "is too large"
 
 
-def _sort(data: bytes, file: str, found: Material) -> None:
+def _sort(data: bytes, file: str, passphrase: Passphrase | None, found: Material) -> None:
     """Take in the content of one file."""
     if not data:
         found.problems.append(Problem(file, "is empty"))
     elif b"-----BEGIN " in data:
-        _sort_pem(data, file, found)
-    elif data[:1] != b"\x30" or not (
-        _certificate(data, file, found) or _crl(data, file, found) or _key(data, file, "DER", found)
-    ):
+        _sort_pem(data, file, passphrase, found)
+    elif data[:1] != b"\x30" or not _take(read_opened(data, passphrase, name=file), file, found):
         found.problems.append(Problem(file, "has no certificate, CRL or key that can be read"))
 
 
-def _sort_pem(data: bytes, file: str, found: Material) -> None:
+def _sort_pem(data: bytes, file: str, passphrase: Passphrase | None, found: Material) -> None:
     labels = []
-    for label, content in _blocks(data, file, found):
+    before = len(found.certificates)
+    for label, block in _blocks(data, file, found):
         labels.append(label)
-        taken = True
-        if label in {"CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE"}:
-            taken = _certificate(content, file, found)
-        elif label == "X509 CRL":
-            taken = _crl(content, file, found)
-        elif label in _KEY_LABELS:
-            taken = _key(content, file, label, found)
+        try:
+            taken = _take(read_opened(block, passphrase, name=file), file, found)
+        except Failed as error:
+            if error.code != "io.format":
+                raise
+            found.problems.append(Problem(file, f"is damaged: {label} that is not base64"))
+            continue
         if not taken:
             found.problems.append(Problem(file, f"has a {label} that cannot be read"))
-    if file.lower().endswith(_CERTIFICATES) and labels and "CERTIFICATE" not in labels:
+    named = file.lower().endswith(_CERTIFICATES) and labels and "CERTIFICATE" not in labels
+    if named and len(found.certificates) == before:
         found.problems.append(Problem(file, f"has no certificate but {', '.join(labels)}"))
 
 
-def _blocks(data: bytes, file: str, found: Material) -> list[tuple[str, bytes]]:
-    """Return the labels and contents of PEM; text around them is skipped (RFC 7468 s.2)."""
-    blocks: list[tuple[str, bytes]] = []
+def _blocks(data: bytes, file: str, found: Material) -> Iterator[tuple[str, bytes]]:
+    """Give the label and the text of each PEM block; what is around them is skipped."""
     begin: re.Match[bytes] | None = None
     for mark in _MARK.finditer(data):
         label = mark[2].decode()
@@ -186,58 +183,38 @@ def _blocks(data: bytes, file: str, found: Material) -> list[tuple[str, bytes]]:
             found.problems.append(Problem(file, f"is damaged: END {label} without its BEGIN"))
             begin = None
         else:
-            body = data[begin.end() : mark.start()]
+            yield label, data[begin.start() : mark.end()]
             begin = None
-            if b"ENCRYPTED" in body[:80]:  # RFC 1421 headers of traditional encrypted keys
-                blocks.append((label, b""))
-                continue
-            try:
-                blocks.append((label, b64decode(b"".join(body.split()), validate=True)))
-            except ValueError:
-                problem = f"is damaged: {label} that is not base64"
-                found.problems.append(Problem(file, problem))
     if begin is not None:
         found.problems.append(Problem(file, _endless(begin)))
-    return blocks
 
 
 def _endless(begin: re.Match[bytes]) -> str:
     return f"is damaged: BEGIN {begin[2].decode()} without its END"
 
 
-def _certificate(data: bytes, file: str, found: Material) -> bool:
+def _take(things: tuple[Found, ...], file: str, found: Material) -> bool:
+    """Take in what is in one block; tell whether all of it could be read."""
+    taken = [_take_one(one, file, found) for one in things]
+    return bool(taken) and all(taken)
+
+
+def _take_one(one: Found, file: str, found: Material) -> bool:
     try:
-        found.certificates.append((file, x509.load_der_x509_certificate(data)))
-    except UNREADABLE:
-        return False
-    return True
-
-
-def _crl(data: bytes, file: str, found: Material) -> bool:
-    try:
-        found.crls.append((file, x509.load_der_x509_crl(data)))
-    except UNREADABLE:
-        return False
-    return True
-
-
-def _key(data: bytes, file: str, label: str, found: Material) -> bool:
-    """Note where a private key is; `data` is empty where PEM headers say it is encrypted."""
-    plain: Protection = "not encrypted"
-    try:
-        if label == "OPENSSH PRIVATE KEY":
-            if not data.startswith(_SSH_PLAIN):
-                raise TypeError  # as below, for a key that needs a passphrase
-            pem = b"-----BEGIN %b-----\n%b-----END %b-----\n"
-            name = label.encode()
-            key: Any = load_ssh_private_key(pem % (name, encodebytes(data), name), None)
-        elif not data or label == "ENCRYPTED PRIVATE KEY":
-            raise TypeError
-        else:
-            key = load_der_private_key(data, None, unsafe_skip_rsa_key_validation=True)
-        found.keys.append(KeyFile(file, plain, key_digest(key.public_key())))
-    except TypeError:
-        found.keys.append(KeyFile(file, "encrypted", None))
+        if one.kind == "certificate":
+            found.certificates.append((file, x509.load_der_x509_certificate(one.content)))
+        elif one.kind == "CRL":
+            found.crls.append((file, x509.load_der_x509_crl(one.content)))
+        elif one.kind == "private key":
+            if one.public_key is None and one.encryption is None:
+                return False
+            digest = None if one.public_key is None else key_digest(one.public_key)
+            protection: Protection = "encrypted" if one.encryption else "not encrypted"
+            found.keys.append(KeyFile(file, protection, digest))
+        elif one.kind == CONTAINER:
+            found.problems.append(Problem(file, "is encrypted PKCS#12, without its passphrase"))
+        else:  # requests and public keys are no part of it
+            return one.format != "PKCS#7" and "CERTIFICATE" not in one.format
     except UNREADABLE:
         return False
     return True

@@ -26,6 +26,7 @@ from fwsign.pki.authority import (
     write_certificate,
 )
 from fwsign.pki.directory import ISSUING, ROOT, Pki, common_name, is_issuing, next_name
+from fwsign.pki.flat import refuse_flat
 from fwsign.pki.issue import last_day
 from fwsign.pki.lock import exclusive
 from fwsign.pki.renewal import replace_certificate
@@ -115,6 +116,7 @@ def sign_request(
     if not domains:
         raise Failed("state.policy", "an issuing CA must be limited to a domain, none was given")
     pki = Pki(pki_dir)
+    refuse_flat(pki)
     refuse_early(pki.root, now)
     end = None if lifetime is None else last_day("the CA", pki.root, lifetime, now)
     root = open_authority(pki, ROOT, root_passphrase)

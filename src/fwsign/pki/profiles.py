@@ -72,7 +72,7 @@ def utc(now: datetime) -> datetime:
 
 
 def root_certificate(
-    key: PrivateKey, org: str, now: datetime, *, number: int = 1
+    key: PrivateKey, org: str, now: datetime, *, number: int = 1, permitted: Sequence[str] = ()
 ) -> x509.Certificate:
     """Make the certificate that devices pin: self-signed, 20 years, no path length limit.
 
@@ -84,6 +84,7 @@ def root_certificate(
         org: becomes O, and with "Root CA" the CN.
         now: from `utc`.
         number: which root it is; from the second on the CN ends with it.
+        permitted: the domains to which dNSNames are limited, where it issues leaves itself.
     """
     name = authority_name(org, "Root CA", number)
     public_key = key.public_key()
@@ -96,6 +97,7 @@ def root_certificate(
             (x509.BasicConstraints(ca=True, path_length=None), True),
             (_CA_USAGE, True),
             (x509.SubjectKeyIdentifier.from_public_key(public_key), False),
+            *_limits(permitted),
         ),
     )
 
@@ -144,7 +146,6 @@ def issuing_certificate(
 
     Source: RFC 5280 s.4.2.1.9 (path length), s.4.2.1.10 (name constraints are critical).
     """
-    subtrees = [x509.DNSName(domain) for domain in permitted]
     return build_certificate(
         subject,
         public_key,
@@ -153,10 +154,15 @@ def issuing_certificate(
         (
             (x509.BasicConstraints(ca=True, path_length=0), True),
             (_CA_USAGE, True),
-            (x509.NameConstraints(permitted_subtrees=subtrees, excluded_subtrees=None), True),
+            *_limits(permitted),
             *key_identifiers(public_key, issuer),
         ),
     )
+
+
+def _limits(permitted: Sequence[str]) -> Extensions:
+    subtrees = [x509.DNSName(domain) for domain in permitted]
+    return ((x509.NameConstraints(subtrees, None), True),) if subtrees else ()
 
 
 def begin(issuer: x509.Certificate, now: datetime) -> datetime:

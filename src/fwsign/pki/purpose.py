@@ -24,27 +24,21 @@ from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import Criticality, ExtensionPolicy
 
-from fwsign.certificate import (
-    PARSE_ERRORS,
-    Certificate,
-    parse_certificate,
-    signature_valid,
-)
+from fwsign.certificate import PARSE_ERRORS, Certificate, parse_certificate
 from fwsign.chain import (
-    KEY_KINDS,
-    MIN_CA_RSA_BITS,
     Anchor,
     Path,
     Profile,
+    check_ca,
     check_dates,
-    claims,
-    no_anchor,
+    check_link,
+    find_anchor,
     validate_path,
 )
 from fwsign.constraints import check_constraints
-from fwsign.cose import allowed_rsa_size, key_kind, key_name
+from fwsign.cose import key_kind
 from fwsign.crl import Issued, check_revocation, collect
-from fwsign.errors import Malformed, Tampered, Untrusted
+from fwsign.errors import Malformed, Untrusted
 from fwsign.pki.known_keys import is_published
 
 Purpose: TypeAlias = Literal["codesign", "timestamp", "server", "client"]
@@ -91,6 +85,19 @@ def in_order(leaf: bytes, pool: Sequence[bytes]) -> tuple[bytes, ...]:
         chain.append(found[0][0])
         last = found[0][1]
     return tuple(chain)
+
+
+def leaf_of(certificates: Sequence[bytes]) -> bytes:
+    """Return the first certificate that has issued none of the others, for bundles in no order.
+
+    Raises:
+        Malformed: `malformed.certificate`.
+        Untrusted: `untrusted.algorithm`, `untrusted.serial`.
+    """
+    parsed = [parse_certificate(data).parsed for data in certificates]
+    issuers = {one.issuer for one in parsed if one.issuer != one.subject}
+    both = zip(certificates, parsed, strict=True)
+    return next((data for data, one in both if one.subject not in issuers), certificates[0])
 
 
 def judge(
@@ -149,71 +156,20 @@ def _validate(
     chain: Sequence[bytes], anchors: Sequence[Anchor], purpose: Purpose, profile: Profile
 ) -> Path:
     """Do for a purpose what `validate_path` does for code signing."""
-    certificates, anchor, root = _find(chain, anchors)
-    issuers = (*certificates[1:], root)
+    roots = [anchor for anchor in anchors if anchor.certificate is not None]
+    certificates, anchor = find_anchor(chain, roots)
     forgiven: list[str] = []
+    issuers = [one for one in (*certificates[1:], anchor.certificate) if one is not None]
     for below, (one, ca) in enumerate(zip(certificates, issuers, strict=True)):
-        if not signature_valid(one.signed, ca.key):
-            raise Tampered(
-                "tampered.certificate",
-                f'the signature of certificate "{one.name}" does not verify under '
-                f'the key of "{ca.name}"',
-            )
-        _check_ca(ca, below, purpose, profile, forgiven)
+        check_link(one, ca, anchor)
+        check_ca(ca, below, profile, forgiven)
+        _check_ca_usage(ca, purpose)
         check_constraints(ca, certificates[: below + 1])
     _check_leaf(certificates[0], purpose)
     return Path(certificates, anchor, tuple(forgiven))
 
 
-def _find(
-    chain: Sequence[bytes], anchors: Sequence[Anchor]
-) -> tuple[tuple[Certificate, ...], Anchor, Certificate]:
-    certificates: list[Certificate] = []
-    for data in chain:
-        one = parse_certificate(data)
-        if certificates and certificates[-1].parsed.issuer != one.parsed.subject:
-            break
-        certificates.append(one)
-        for anchor in anchors:
-            root = anchor.certificate
-            if root is not None and claims(one, anchor):
-                return tuple(certificates), anchor, root
-    raise no_anchor(certificates[-1], anchors)
-
-
-def _check_ca(
-    ca: Certificate, below: int, purpose: Purpose, profile: Profile, forgiven: list[str]
-) -> None:
-    basic, usage = ca.extension(x509.BasicConstraints), ca.extension(x509.KeyUsage)
-    if basic is None or not basic.value.ca:
-        raise Untrusted(
-            "untrusted.issuer", f'certificate "{ca.name}" is not a CA, but has issued another'
-        )
-    if key_kind(ca.key) not in KEY_KINDS or not allowed_rsa_size(ca.key, MIN_CA_RSA_BITS):
-        raise Untrusted("untrusted.algorithm", f'the key of "{ca.name}" is {key_name(ca.key)}')
-    limit = basic.value.path_length
-    if limit is not None and below > limit:
-        raise Untrusted(
-            "untrusted.path-length",
-            f'CA "{ca.name}" allows {limit} CAs below it, the path has {below}',
-            expected=limit,
-            found=below,
-        )
-    if usage is not None and not usage.value.key_cert_sign:
-        raise Untrusted("untrusted.key-usage", f'key usage of CA "{ca.name}" lacks keyCertSign')
-    faults = (
-        (
-            basic.critical,
-            "untrusted.criticality",
-            f'basicConstraints of CA "{ca.name}" is not critical',
-        ),
-        (usage is not None, "untrusted.key-usage", f'CA "{ca.name}" has no key usage'),
-    )
-    for fine, code, words in faults:
-        if not fine and profile == "strict":
-            raise Untrusted(code, words)
-        if not fine:
-            forgiven.append(words)
+def _check_ca_usage(ca: Certificate, purpose: Purpose) -> None:
     extended = ca.extension(x509.ExtendedKeyUsage)
     allowed = {PURPOSES[purpose], ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
     if extended is not None and allowed.isdisjoint(extended.value):
@@ -257,7 +213,7 @@ def _server_names(leaf: Certificate) -> list[x509.DNSName | x509.IPAddress]:
 def _ask(path: Path, purpose: Purpose, now: datetime) -> tuple[str, ...]:
     """Put the path to cryptography's verifier; return what should be noted."""
     root = path.anchor.certificate
-    if root is None:  # pragma: no cover - _find took a certificate
+    if root is None:  # pragma: no cover - only such anchors were taken
         return ()
     if any(key_kind(one.key) == "Ed25519" for one in (*path.certificates[1:], root)):
         return ("an Ed25519 CA, which not every TLS library takes: judged by our own rules only",)

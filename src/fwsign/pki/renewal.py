@@ -8,6 +8,7 @@ the right one whenever a run is killed.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -19,12 +20,12 @@ from fwsign.keys.file import new_private_key, write_private_key
 from fwsign.pki import profiles
 from fwsign.pki.authority import open_authority, refuse_early, set_aside, write_certificate
 from fwsign.pki.directory import Pki, common_name, is_issuing, is_root
+from fwsign.pki.flat import enter
 from fwsign.pki.issue import NewKey, last_day, period_of, permitted_leaf, refuse_unable
 from fwsign.pki.leaves import KINDS, check_public_key, leaf_certificate, leaf_of
 from fwsign.pki.lock import exclusive
 
 if TYPE_CHECKING:
-    import os
     from datetime import datetime, timedelta
     from pathlib import Path
 
@@ -151,7 +152,9 @@ def replace_certificate(pki: Pki, name: str, old: x509.Certificate, new: x509.Ce
         place.parent.mkdir(exist_ok=True)
     except OSError as error:
         raise io_error(error, place.parent, "write") from error
-    write_certificate(place, old, overwrite=True)
+    if not os.path.lexists(place):  # easy-rsa keeps a copy from the first day
+        write_certificate(place, old)
+    enter(pki, new)
     write_certificate(pki.certificate_path(name), new, overwrite=True)
 
 

@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 import functools
+import os
 from typing import TYPE_CHECKING, Final
 
 from fwsign.errors import Failed
 from fwsign.pki import crls, profiles
 from fwsign.pki.authority import open_authority, refuse_early
-from fwsign.pki.directory import Pki, is_root
+from fwsign.pki.directory import INDEX, ISSUING, Pki, is_root
+from fwsign.pki.index import revoke_line
 from fwsign.pki.lock import exclusive
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Sequence
     from datetime import datetime
     from pathlib import Path
@@ -74,11 +75,13 @@ def revoke(
     pki = Pki(pki_dir)
     certificate = _find(pki, name)
     ca = pki.issuer_of(certificate)
-    _refuse_revoked(pki, name, certificate)
+    _refuse_revoked(pki, name, ca, certificate)
     issuer = open_authority(pki, ca, ca_passphrase)
     entry = crls.revoked_entry(certificate.serial_number, reason, now, since)
     with exclusive(pki.directory):
-        _refuse_revoked(pki, name, certificate)
+        _refuse_revoked(pki, name, ca, certificate)
+        if pki.flat:  # first, so that easy-rsa never makes a CRL without it
+            entry = revoke_line(pki.directory / INDEX, certificate, entry)
         crls.write_crls(pki, {ca: _next_crl(pki, ca, issuer, now, (entry,))})
     return pki.crl_path(ca)
 
@@ -156,8 +159,9 @@ def _not_later(since: datetime | None, now: datetime) -> datetime | None:
     return since
 
 
-def _refuse_revoked(pki: Pki, name: str, certificate: x509.Certificate) -> None:
-    entry = pki.revocation_of(certificate)
+def _refuse_revoked(pki: Pki, name: str, ca: str, certificate: x509.Certificate) -> None:
+    # What index.txt alone calls revoked is not on the CRL yet: there it goes now.
+    entry = pki.crl(ca).get_revoked_certificate_by_serial_number(certificate.serial_number)
     if entry is not None:
         raise Failed(
             "state.pki-exists",
@@ -176,4 +180,10 @@ def _next_crl(
 ) -> bytes:
     """Return the CRL of a CA anew with more entries, in PEM; the caller holds the lock."""
     refuse_early(issuer.certificate, now)
-    return crls.next_crl(pki.crl(name), name, issuer, more, now)
+    if not pki.flat:
+        return crls.next_crl(pki.crl(name), name, issuer, more, now)
+    before = pki.crl(name) if os.path.lexists(pki.crl_path(name)) else None
+    known = {entry.serial_number for entry in (*(before or ()), *more)}
+    noted = [entry for entry in pki.noted() if entry.serial_number not in known]
+    # Its key is not offline as that of another root: the CRL ends as soon as an issuing CA's.
+    return crls.next_crl(before, ISSUING, issuer, (*more, *noted), now)

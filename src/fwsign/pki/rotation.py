@@ -16,7 +16,8 @@ from fwsign.errors import Failed
 from fwsign.keys.file import new_private_key, write_private_key
 from fwsign.pki import crls, profiles
 from fwsign.pki.authority import open_authority, refuse_early, set_aside, write_certificate
-from fwsign.pki.directory import Pki, common_name, is_issuing, next_name
+from fwsign.pki.directory import ISSUING, Pki, common_name, is_issuing, next_name
+from fwsign.pki.flat import refuse_flat
 from fwsign.pki.lock import exclusive
 from fwsign.pki.profiles import Authority
 
@@ -54,7 +55,13 @@ def spare_roots(pki: Pki) -> tuple[str, ...]:
 
 
 def current_root(pki: Pki) -> str:
-    """Return the root above the CA that issues now; raises as `Pki.issuing`."""
+    """Return the root above the CA that issues now.
+
+    Raises:
+        Failed: `state.pki`: no issuing CA has its key here; `io.*`.
+    """
+    refuse_flat(pki)
+    _refuse_elsewhere(pki)
     return pki.issuer_of(pki.certificate(pki.issuing()))
 
 
@@ -69,6 +76,7 @@ def standby(pki_dir: str | os.PathLike[str], *, new_key: NewKey, now: datetime) 
     """
     now = profiles.utc(now)
     pki = Pki(pki_dir)
+    refuse_flat(pki)
     with exclusive(pki.directory):
         if spare := spare_roots(pki):
             path = pki.certificate_path(spare[0])
@@ -106,7 +114,6 @@ def replace_issuing(
     """
     now = profiles.utc(now)
     pki = Pki(pki_dir)
-    _refuse_elsewhere(pki)
     root = current_root(pki)
     refuse_early(pki.certificate(root), now)
     issuer = open_authority(pki, root, lambda: passphrase(root))
@@ -144,7 +151,6 @@ def rotate(
     """
     now = profiles.utc(now)
     pki = Pki(pki_dir)
-    _refuse_elsewhere(pki)
     old = current_root(pki)
     refuse_early(pki.certificate(old), now)
     above = None
@@ -152,13 +158,18 @@ def rotate(
         above = open_authority(pki, old, lambda: passphrase(old))
     spare = next(iter(spare_roots(pki)), None)
     if above is None and spare is None:
-        raise Failed(
+        refusal = Failed(
             "state.pki",
             f'the key of the root "{common_name(pki.certificate(old))}" is not here and there is '
             "no standby: devices would not know a new root",
             expected=f"{pki.key_path(old)}, or standby.crt",
             found="neither",
         )
+        refusal.hint = (
+            f"bring {pki.key_path(old)} here from where the root is, and take it away afterwards; "
+            "or fwsign pki standby, and rotate when devices know it"
+        )
+        raise refusal
     opened = open_authority(pki, spare, lambda: passphrase(spare)) if spare else None
     with exclusive(pki.directory):
         if spare is None or opened is None:
@@ -178,14 +189,20 @@ def rotate(
 
 def _refuse_elsewhere(pki: Pki) -> None:
     """Refuse where only the root is: the next issuing CA asks from its own machine."""
-    path = pki.key_path(pki.issuing())
-    if not os.path.lexists(path):
-        raise Failed(
+    names = [name for name in pki.authorities() if is_issuing(name)] or [ISSUING]
+    paths = list(map(pki.key_path, names))
+    if not any(map(os.path.lexists, paths)):
+        refusal = Failed(
             "state.pki",
-            f"no issuing CA has its key here: {path} is missing",
-            expected=path,
+            f"no issuing CA has its key here: {paths[-1]} is missing",
+            expected=paths[-1],
             found="none",
         )
+        refusal.hint = (
+            "rotate where the issuing CA is; for another one below this root: fwsign pki csr "
+            "there, fwsign pki sign-ca here, fwsign pki accept there"
+        )
+        raise refusal
 
 
 def _cross(pki: Pki, root: str, old: str, above: Authority | None, now: datetime) -> str | None:

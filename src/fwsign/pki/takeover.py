@@ -5,6 +5,9 @@ Such a PKI has one CA, which issues signers itself. It becomes the root `ca`; wh
 stays what it is. Below it a new issuing CA is made, which issues from now on. Revocations come
 from the old CRL and from index.txt, none is dropped; the root's new CRL has them all. Keys are
 copied as they are, encrypted or not.
+
+Where the CA is below a root, it becomes `issuing` and goes on as it is. The root's key is
+elsewhere, as that of every offline root; a request is made, with which it renews the CA.
 """
 
 import os
@@ -23,7 +26,9 @@ from fwsign.keys.file import KEY_FILE_LIMIT, new_private_key, write_private_key
 from fwsign.pki import crls, profiles
 from fwsign.pki.authority import build_beside, join, make_directories, refuse_early
 from fwsign.pki.directory import ISSUING, ROOT, Pki, common_name
-from fwsign.pki.easyrsa import INDEX_LIMIT, Entry, Source
+from fwsign.pki.easyrsa import Entry, Source
+from fwsign.pki.index import INDEX_LIMIT
+from fwsign.pki.offline import REQUEST
 from fwsign.pki.profiles import Authority
 
 _CN_LIMIT: Final = 64
@@ -39,7 +44,9 @@ class NewIssuing(NamedTuple):
 
 
 def why_no_issuing(source: Source) -> str | None:
-    """Say why no issuing CA can be made below the root, or return None."""
+    """Say why no issuing CA can be made below the root; None where it can, or is there already."""
+    if source.above is not None:
+        return None
     if source.key is None:
         return "the root's key is not here"
     basic = source.ca.extensions.get_extension_for_class(x509.BasicConstraints).value
@@ -63,8 +70,9 @@ def take_over(
     Args:
         source: the old PKI.
         target: must not exist, or be empty; not inside the source.
-        issuing: of the new issuing CA; None where `why_no_issuing` says that there can be none.
-        ca_passphrase: asked for when the root's key is encrypted.
+        issuing: of the new issuing CA; None where `why_no_issuing` says that there can be none,
+            or where the CA is below a root.
+        ca_passphrase: asked for when the key of the old CA is encrypted.
         now: an aware time.
 
     Raises:
@@ -79,10 +87,10 @@ def take_over(
             expected="a directory outside",
             found=str(target),
         )
-    root = None
+    authority = None
     if source.key is not None:
         refuse_early(source.ca, now)
-        root = join(source.ca, source.key, ca_passphrase)
+        authority = join(source.ca, source.key, ca_passphrase)
     elif source.crl is None or source.unlisted:
         raise Failed(
             "state.pki",
@@ -90,22 +98,26 @@ def take_over(
             expected="the key, to make a CRL, or a complete crl.pem",
             found=f"{len(source.unlisted)} revoked certificates that are on no CRL",
         )
-    build_beside(target, lambda scratch: _build(scratch, source, root, issuing, now))
+    build_beside(target, lambda scratch: _build(scratch, source, authority, issuing, now))
     return Pki(target)
 
 
 def _build(
     directory: Path,
     source: Source,
-    root: Authority | None,
+    authority: Authority | None,
     issuing: NewIssuing | None,
     now: datetime,
 ) -> None:
     make_directories(directory)
-    _write(directory / "ca.crt", source.ca)
+    ca = ROOT if source.above is None else ISSUING
+    _write(directory / "ca.crt", source.ca if source.above is None else source.above.root)
     pki = Pki(directory)
+    if source.above is not None:
+        write_atomic(pki.crl_path(ROOT), source.above.crl.public_bytes(Encoding.PEM))
+        _write(pki.certificate_path(ISSUING), source.ca)
     if source.key is not None:
-        _copy(source.key, pki.key_path(ROOT), KEY_FILE_LIMIT, mode=0o600)
+        _copy(source.key, pki.key_path(ca), KEY_FILE_LIMIT, mode=0o600)
     for entry in source.entries:
         _entry(pki, entry)
     old = directory / "certs_by_serial"
@@ -118,16 +130,18 @@ def _build(
     for name in _RECORDS:
         if (path := source.directory / name).is_file():
             _copy(path, records / path.name, INDEX_LIMIT)
-    if root is not None:
+    if authority is not None:
         before = crls.number_of(source.crl) if source.crl is not None else 0
         number = max(before + 1, int(now.timestamp()))
-        pem = crls.make_crl(ROOT, root, number, source.revoked, now)
+        pem = crls.make_crl(ca, authority, number, source.revoked, now)
     else:
         assert source.crl is not None  # noqa: S101 - the caller has looked
         pem = source.crl.public_bytes(Encoding.PEM)
-    write_atomic(pki.crl_path(ROOT), pem)
-    if root is not None and issuing is not None:
-        _add_issuing(pki, root, issuing, now)
+    write_atomic(pki.crl_path(ca), pem)
+    if authority is not None and source.above is not None:
+        _write_request(directory, authority)
+    elif authority is not None and issuing is not None:
+        _add_issuing(pki, authority, issuing, now)
     crls.write_bundle(pki)
 
 
@@ -143,6 +157,14 @@ def _add_issuing(pki: Pki, root: Authority, issuing: NewIssuing, now: datetime) 
     _write(pki.certificate_path(ISSUING), certificate)
     authority = Authority(certificate, key)
     write_atomic(pki.crl_path(ISSUING), crls.first_crl(ISSUING, authority, now))
+
+
+def _write_request(directory: Path, issuing: Authority) -> None:
+    """Write what `fwsign pki accept` looks at when the root sends a new CRL or certificate."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(issuing.certificate.subject)
+    request = builder.sign(issuing.key, profiles.signature_hash(issuing.key))
+    (directory / REQUEST).parent.mkdir()
+    write_atomic(directory / REQUEST, request.public_bytes(Encoding.PEM))
 
 
 def _entry(pki: Pki, entry: Entry) -> None:

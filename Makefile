@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 60
 
 bin := $(VENV)/bin
 pip := $(bin)/python -m pip --disable-pip-version-check install --quiet
-ready := $(VENV)/.package $(VENV)/.dev
+ready := $(VENV)/.package $(VENV)/.flash $(VENV)/.dev
 ifeq ($(FWSIGN_REQUIRE_EXTERNAL),1)
 ready += $(VENV)/.external
 endif
@@ -16,7 +16,7 @@ endif
 .DELETE_ON_ERROR:
 
 help:
-	@echo 'make demo    make a PKI, sign a firmware sample, verify it, and see four refusals'
+	@echo 'make demo    make a PKI, sign firmware, see it refused five times, and flash a simulated board'
 	@echo 'make test    linters, types, tests, coverage of the verify path'
 	@echo 'make lint    linters and types alone'
 	@echo 'make wheel   build the wheel and run the tests against it, without src/'
@@ -24,7 +24,7 @@ help:
 	@echo 'make fuzz    mutate envelopes for FUZZ_SECONDS ($(FUZZ_SECONDS))'
 	@echo 'make clean   remove everything that these made'
 
-demo: $(VENV)/.package
+demo: $(VENV)/.package $(VENV)/.flash
 	@PATH="$(abspath $(bin)):$$PATH" tools/demo
 
 test: lint
@@ -59,6 +59,10 @@ $(VENV)/.made:
 
 $(VENV)/.package: pyproject.toml | $(VENV)/.made
 	$(pip) --editable .
+	@touch $@
+
+$(VENV)/.flash: pyproject.toml | $(VENV)/.package
+	$(pip) --editable '.[flash]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/.made

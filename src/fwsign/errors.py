@@ -90,6 +90,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "malformed.profile": "valid SUIT, but outside the profile: no template matches",
         "malformed.component": "a component identifier or name that is not allowed",
         "malformed.unreferenced-payload": "an integrated payload that no component names",
+        "malformed.receipt": "a receipt that is not canonical JSON, or whose JWS cannot be read",
         "malformed.image": "a firmware image whose structure or checksum is wrong",
         # The signatures and digests.
         "tampered.manifest": "the manifest is not the one that was signed",
@@ -101,6 +102,8 @@ CODES: Mapping[str, str] = MappingProxyType(
         "tampered.payload-digest": "the payload's digest is not the signed one",
         "tampered.payload-size": "the payload's size is not the signed one",
         "tampered.payload-absent": "an integrated payload was taken out",
+        "tampered.receipt-chain": "a receipt is not the next one of its chain",
+        "tampered.receipt-head": "the receipts do not lead to the head that was kept elsewhere",
         # Who signed.
         "untrusted.no-anchor": "the path does not end at an anchor",
         "untrusted.algorithm": "an algorithm or key size that is not allowed",
@@ -122,6 +125,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "untrusted.slot": "a signer that the policy demands is not there",
         "untrusted.vendor": "the signer may not sign for this vendor",
         "untrusted.token-required": "policy demands a time-stamp token",
+        "untrusted.receipt": "a receipt that is not signed, or by another key than those given",
         # When.
         "stale.certificate": "a certificate has expired",
         "stale.not-yet-valid": "a certificate is not valid yet",
@@ -135,6 +139,12 @@ CODES: Mapping[str, str] = MappingProxyType(
         "unsuitable.conflict": "another release with the same sequence number was accepted",
         "unsuitable.component": "the release has no such component",
         "unsuitable.trust-update": "a trust update is not a release",
+        "unsuitable.chip": "the image, its target and the board do not name the same chip",
+        "unsuitable.flash-size": "the board's flash is too small",
+        "unsuitable.region": "a place in flash that overlaps another or cannot be written",
+        "unsuitable.locked": "a protection of the board forbids this",
+        "unsuitable.partition": "the partition table has no room for this where it is to go",
+        "unsuitable.payload": "not something that this kind of board can be flashed with",
         # Files.
         "io.missing": "no such file or directory",
         "io.payload-missing": "a payload that the release names is not there",
@@ -147,6 +157,16 @@ CODES: Mapping[str, str] = MappingProxyType(
         "io.format": "a file of another kind than was asked for",
         "io.config": "fwsign.toml has a mistake",
         "io.crl-unused": "a CRL was given that belongs to no issuer in the path",
+        # Boards.
+        "device.port": "the port cannot be opened",
+        "device.absent": "no boot loader answers at the port",
+        "device.lost": "the connection to the board was lost",
+        "device.protocol": "an answer that the boot loader's protocol does not have",
+        "device.refused": "the boot loader refused a command",
+        "device.mismatch": "the flash does not hold what was written",
+        "device.changed": "another board is at the port than before",
+        "device.stopped": "stopped by the user before the end",
+        "device.support": "what this kind of board needs is not installed",
         # Keys and the PKI.
         "key.passphrase": "wrong passphrase, or one where none is needed",
         "key.passphrase-missing": "the key is encrypted and no passphrase was given",
@@ -155,10 +175,20 @@ CODES: Mapping[str, str] = MappingProxyType(
         "key.unsupported": "no such key backend or algorithm",
         "key.failed": "the key did not produce a signature that verifies",
         # What the caller set up.
+        "state.unchecked": "something was neither checked nor waived by name",
         "state.policy": "the policy or the anchors given cannot be used",
         "state.clock": "a time without a zone, or one that cannot be",
         "state.pki": "the PKI directory is not complete or contradicts itself",
         "state.pki-exists": "the PKI has such an entry already",
+        "state.lost": "the device's memory is not there",
+        "state.home": "no home directory to keep the memory in",
+        "state.foreign": "a file that is no device's memory",
+        "state.newer": "the memory of a newer fwsign",
+        "state.damaged": "the memory was damaged, or changed by another program",
+        "state.busy": "another process keeps the memory locked",
+        "state.conflict": "the memory changed after the release was judged by it",
+        "state.limit": "more than the memory takes",
+        "state.receipt": "something that no receipt can say",
         "state.ca-limit": "outside the names that the issuing CA is limited to",
     }
 )

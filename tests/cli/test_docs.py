@@ -20,6 +20,11 @@ COMMANDS = [
     "init",
     "sign",
     "verify",
+    "flash",
+    "ports",
+    "receipts",
+    "receipts show",
+    "receipts verify",
     "show",
     "staple",
     "pki",
@@ -43,6 +48,7 @@ COMMANDS = [
     "pki import",
     "pki export bundle",
     "pki export chain",
+    "pki export easyrsa",
     "key",
     "key new",
     "key show",
@@ -85,7 +91,7 @@ def test_a_help_page_explains_every_argument_and_option(
         words = re.split(r"\s{2,}", entry, maxsplit=1)
         assert len(words) == 2, entry
         assert re.search(r"\.(\s+\[.*\])?$", words[1], re.DOTALL), entry
-    if command not in {"", "pki", "key"}:
+    if command not in {"", "receipts", "pki", "key"}:
         assert "\n  Examples:\n    fwsign " in page
     short = page.partition("Commands:\n")[2]
     assert "..." not in short

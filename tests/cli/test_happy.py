@@ -13,13 +13,14 @@ from support import NOW, PAYLOAD
 SEQUENCE = int(NOW.timestamp())
 
 
-def test_fwsign_alone_shows_the_happy_path_in_five_lines() -> None:
+def test_fwsign_alone_shows_the_happy_path_in_six_lines() -> None:
     assert run() == Result(
         0,
         """\
 fwsign init --org Acme --vendor acme.example    make a PKI and fwsign.toml, once
 fwsign sign build.bin                           write build.bin.suit
 fwsign verify build.bin.suit                    check signature, path, payload
+fwsign flash build.bin.suit --port PORT         write it to a board, and read it back
 fwsign show build.bin.suit                      see what is inside; any key or image too
 fwsign COMMAND --help                           everything else
 """,
@@ -38,6 +39,9 @@ def test_help_lists_the_commands_in_whole_sentences() -> None:
         "init",
         "sign",
         "verify",
+        "flash",
+        "ports",
+        "receipts",
         "show",
         "staple",
         "pki",

@@ -25,11 +25,23 @@ _HAPPY_PATH = """\
 fwsign init --org Acme --vendor acme.example    make a PKI and fwsign.toml, once
 fwsign sign build.bin                           write build.bin.suit
 fwsign verify build.bin.suit                    check signature, path, payload
+fwsign flash build.bin.suit --port PORT         write it to a board, and read it back
 fwsign show build.bin.suit                      see what is inside; any key or image too
 fwsign COMMAND --help                           everything else"""
 
 
-COMMANDS: Final = ("init", "sign", "verify", "show", "staple", "pki", "key")
+COMMANDS: Final = (
+    "init",
+    "sign",
+    "verify",
+    "flash",
+    "ports",
+    "receipts",
+    "show",
+    "staple",
+    "pki",
+    "key",
+)
 """In the order of help. Each is the attribute `command` of a module of its name."""
 
 

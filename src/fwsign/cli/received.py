@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Step 10 of `fwsign verify`: which file is the payload of which component."""
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from fwsign.cli import ui
 from fwsign.cli.payloads import opened
 from fwsign.component import Component, check_name
 from fwsign.errors import Failed, Malformed
+from fwsign.payload import Source
 from fwsign.payload import receive as receive_payload
 from fwsign.verify import VerifiedRelease
 
@@ -35,17 +37,42 @@ def receive(
                 with opened(path) as source:
                     receive_payload(component, source)
             continue
+        path = path or _beside(component, envelope)
         if path is None:
-            path = envelope.parent / _file_name(component)
-            if not os.path.lexists(path):
-                if not manifest_only:
-                    raise _missing(component, path)
-                found[component.name] = None
-                continue
+            if not manifest_only:
+                raise _missing(component, envelope)
+            found[component.name] = None
+            continue
         with opened(path) as source:
             release.receive(component, source)
         found[component.name] = path
     return found
+
+
+@contextlib.contextmanager
+def finding(
+    components: Sequence[Component], envelope: Path, given: Sequence[Path]
+) -> Iterator[Callable[[Component], Source | None]]:
+    """Give a function that opens payloads, as `receive` finds them; they are closed at the end."""
+    named = _match(components, given)
+    with contextlib.ExitStack() as files:
+
+        def find(component: Component) -> Source | None:
+            path = named.get(component.name)
+            if component.uri.startswith("#"):
+                return None
+            path = path or _beside(component, envelope)
+            if path is None:
+                raise _missing(component, envelope)
+            return files.enter_context(opened(path))
+
+        yield find
+
+
+def _beside(component: Component, envelope: Path) -> Path | None:
+    """Return the payload's file beside the envelope, None where there is nothing."""
+    path = envelope.parent / _file_name(component)
+    return path if os.path.lexists(path) else None
 
 
 def _match(components: Sequence[Component], given: Sequence[Path]) -> dict[str, Path]:
@@ -73,7 +100,8 @@ def _file_name(component: Component) -> str:
         return component.name
 
 
-def _missing(component: Component, path: Path) -> Failed:
+def _missing(component: Component, envelope: Path) -> Failed:
+    path = envelope.parent / _file_name(component)
     return Failed(
         "io.payload-missing",
         f'the payload of "{component.name}" is not there: {path}',

@@ -52,6 +52,23 @@ HINTS: Final[Mapping[str, str]] = MappingProxyType(
         "key.passphrase": "is it the passphrase of this key?",
         "key.passphrase-missing": "give it with --pass or --ca-pass: env:NAME, file:PATH or fd:N",
         "state.ca-limit": "a CA's domains are set when it is made: fwsign pki init --permit DOMAIN",
+        "unsuitable.chip": "is it the right board, and the right release?",
+        "unsuitable.locked": "where it only cannot be verified: --accept-unverifiable",
+        "device.port": "fwsign ports lists the ports; is another program using it?",
+        "device.absent": "is it connected, powered, and in its boot loader?",
+        "device.changed": "put the first board back, or start again",
+        "state.unchecked": "waive by name: --revocation off, --any-product, --no-rollback-check; "
+        "the vendor is given with --vendor",
+        "malformed.receipt": "where a crash cut off the last line, the next receipt removes it",
+        "tampered.receipt-chain": "receipts were changed, moved or taken out; ask who kept a copy",
+        "tampered.receipt-head": "receipts were changed or taken out; ask who kept a copy",
+        "untrusted.receipt": "--key names what signed, --anchor its root",
+        "state.lost": "fwsign flash makes one on first use; --state names another place",
+        "state.home": "name a file for it with --state FILE",
+        "state.foreign": "--state names the memory",
+        "state.newer": "update fwsign",
+        "state.damaged": "put back a copy, or begin anew with another file: --state",
+        "state.conflict": "run it again",
         "key.mismatch": "give the certificate of this key first in --chain",
     }
 )
@@ -114,6 +131,13 @@ def print_json(value: object) -> None:
     import json  # noqa: PLC0415 - most runs print none
 
     _write(json.dumps(value, ensure_ascii=True, indent=2))
+
+
+def print_json_line(value: object) -> None:
+    """Print a JSON object on one line of standard output."""
+    import json  # noqa: PLC0415 - most runs print none
+
+    _write(json.dumps(value, ensure_ascii=True))
 
 
 def end_line() -> None:

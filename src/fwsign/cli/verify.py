@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fwsign verify`: all ten steps on files."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from fwsign.cli import config, inputs, ui
 from fwsign.cli.command import Command, examples
-from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON, PRODUCT_OF_DEVICE, named
+from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON, PRODUCT_OF_DEVICE
+from fwsign.cli.trust import (
+    ANCHORS,
+    MIN_SEQUENCE,
+    PROFILE,
+    REQUIRE,
+    VENDOR_OF_DEVICE,
+    Demands,
+    gather,
+)
 from fwsign.errors import FwsignError
-
-if TYPE_CHECKING:
-    from fwsign.verify import Anchor
-
 
 _CERTIFICATE_LIMIT = 64 * 1024  # bytes
 
@@ -46,44 +50,17 @@ def verify(
         ),
     ] = None,
     *,
-    anchor: Annotated[
-        list[Path] | None,
-        typer.Option(
-            readable=False,
-            metavar="PEM",
-            help="What to trust: roots or public keys; repeat for several. Default: the roots of "
-            "fwsign.toml's PKI.",
-        ),
-    ] = None,
-    vendor: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DOMAIN",
-            callback=named("vendor_domain"),
-            help="This device's vendor. Default: that of fwsign.toml.",
-        ),
-    ] = None,
+    anchor: ANCHORS = None,
+    vendor: VENDOR_OF_DEVICE = None,
     product: PRODUCT_OF_DEVICE = None,
-    min_sequence: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=0, help="The lowest sequence number accepted."),
-    ] = None,
-    require: Annotated[
-        int,
-        typer.Option(metavar="N", min=1, max=8, help="How many distinct signers must be there."),
-    ] = 1,
+    min_sequence: MIN_SEQUENCE = None,
+    require: REQUIRE = 1,
     crl: CRLS = None,
     at: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="Judge by this time: RFC 3339. Default: the clock."),
     ] = None,
-    profile: Annotated[
-        str,
-        typer.Option(
-            metavar="strict|compat",
-            help="compat forgives habits of PKIs made by easy-rsa or openssl, and lists them.",
-        ),
-    ] = "strict",
+    profile: PROFILE = "strict",
     revocation: Annotated[
         str | None,
         typer.Option(
@@ -107,41 +84,33 @@ def verify(
     from fwsign.atomic import read_bytes  # noqa: PLC0415
     from fwsign.cli import received, results, verdict  # noqa: PLC0415
     from fwsign.suit import MAX_ENVELOPE_SIZE  # noqa: PLC0415
-    from fwsign.verify import DevicePolicy, Verifier  # noqa: PLC0415
+    from fwsign.verify import Verifier  # noqa: PLC0415
 
-    if profile not in ("strict", "compat"):
-        ui.usage(f'"{profile}" is not a profile', "choose strict or compat")
-    if revocation not in (None, "require", "off"):
-        ui.usage(f'--revocation "{revocation}"', "choose require or off")
-    settings = config.load()
-    vendor = vendor or settings.vendor
-    if product and not vendor:
-        ui.usage("--product without a vendor", "name it with --vendor DOMAIN, or in fwsign.toml")
     now = inputs.now()
     time = inputs.parse_time(at, now) if at else now
+    settings = config.load()
+    demands = Demands(
+        anchor,
+        crl,
+        vendor,
+        product,
+        min_sequence,
+        require,
+        profile,
+        revocation,
+        allow_example_keys,
+    )
     data = read_bytes(envelope, MAX_ENVELOPE_SIZE)
     _refuse_certificate(envelope, data)
     for path in payloads or ():
         _refuse_certificate(path, _head_of_small(path))
-    anchors, places = _anchors(anchor, settings)
-    crls = inputs.load_pem(crl or (), "X509 CRL", "CRL")
-    policy = DevicePolicy(
-        vendor=vendor,
-        product=(product or settings.product) if vendor else product,
-        min_sequence=min_sequence,
-        threshold=require,
-        profile="compat" if profile == "compat" else "strict",
-        revocation="require" if revocation == "require" else "off" if revocation else "if-present",
-        crls=tuple(crls),
-        pinned_vendors=_pins(anchors, vendor, profile),
-        allow_example_keys=allow_example_keys,
-    )
-    release = Verifier(anchors, policy).verify(data, at=time)
-    if policy.revocation != "off":
-        results.refuse_unused(crls, release)
+    trust = gather(demands, settings)
+    release = Verifier(trust.anchors, trust.policy).verify(data, at=time)
+    if trust.policy.revocation != "off":
+        results.refuse_unused(trust.policy.crls, release)
     found = received.receive(release, envelope, payloads or (), manifest_only=manifest_only)
     unchecked = [*release.unchecked, *(["payload"] if None in found.values() else [])]
-    view = verdict.Verdict(release, unchecked, found, places, revocation)
+    view = verdict.Verdict(release, unchecked, found, trust.places, revocation)
     if as_json:
         ui.print_json(verdict.as_json(view))
     else:
@@ -170,23 +139,3 @@ def _refuse_certificate(path: Path, data: bytes) -> None:
     except FwsignError:
         return
     ui.usage(f"{path} is a certificate, not a payload", f"did you mean --anchor {path}")
-
-
-def _anchors(
-    given: Sequence[Path] | None, settings: config.Config
-) -> "tuple[list[Anchor], list[Path]]":
-    if not given:
-        if settings.pki is None:
-            ui.usage("no anchor given, and no fwsign.toml found", "name a root with --anchor PEM")
-        given = config.roots(settings.pki)
-    return inputs.load_anchors(given), list(given)
-
-
-def _pins(
-    anchors: "Sequence[Anchor]", vendor: str | None, profile: str
-) -> dict[str, tuple[str, ...]]:
-    """Let --vendor speak for signers whose certificates cannot: bare keys, and older PKIs."""
-    if vendor is None:
-        return {}
-    speechless = [one for one in anchors if one.certificate is None or profile == "compat"]
-    return {one.spki: (vendor,) for one in speechless}

@@ -34,9 +34,15 @@ class Partition(NamedTuple):
     """One row of a partition table; offset and size in bytes of flash."""
 
     label: str
-    is_app: bool
+    type: int
+    subtype: int
     offset: int
     size: int
+
+    @property
+    def is_app(self) -> bool:
+        """Whether it is for an application."""
+        return self.type == _TYPE_APP
 
 
 def signature(reader: Reader, start: int, hasher: Hasher) -> tuple[tuple[str, str], ...]:
@@ -131,7 +137,7 @@ def partitions(file: BinaryIO, position: int) -> list[Partition]:
 
 
 def _partition(number: int, row: bytes) -> Partition:
-    _, kind, _, offset, size, label, _ = _ROW.unpack(row)
+    _, kind, subtype, offset, size, label, _ = _ROW.unpack(row)
     if offset % SECTOR or not size or offset + size > 1 << 32:
         raise damaged(
             "esp",
@@ -139,4 +145,4 @@ def _partition(number: int, row: bytes) -> Partition:
             "an offset in whole sectors and a size",
             f"offset {offset:#x}, size {size:#x}",
         )
-    return Partition(text(label), kind == _TYPE_APP, offset, size)
+    return Partition(text(label), kind, subtype, offset, size)

@@ -11,6 +11,7 @@ little-endian; images for big-endian targets are "unknown" here.
 """
 
 import hashlib
+import io
 import struct
 from typing import BinaryIO, NamedTuple
 
@@ -75,6 +76,17 @@ class _Header(NamedTuple):
 _Tlvs = list[tuple[int, bytes]]
 
 
+class _Signed(NamedTuple):
+    """What `imgtool sign` writes: how far its hash reaches, and a reader behind the TLVs."""
+
+    header: _Header
+    tlvs: _Tlvs
+    hashed: int
+    algorithm: str
+    hash: bytes
+    rest: Reader
+
+
 def claims(head: bytes) -> bool:
     """Tell whether a file that begins with `head` claims to be an MCUboot image."""
     return head.startswith(struct.pack("<I", _MAGIC))
@@ -93,6 +105,34 @@ def parse(file: BinaryIO) -> Image:
     Raises:
         Malformed: `malformed.image`.
     """
+    signed = _signed(file)
+    trailer = _trailer(signed.rest)
+    checked = not signed.header.flags & _ENCRYPTED
+    if checked:
+        _check_hash(file, signed.hashed, signed.algorithm, signed.hash)
+    header = signed.header
+    details = (
+        *_header_details(header),
+        (signed.algorithm, signed.hash.hex() + ("" if checked else " (not checked: encrypted)")),
+        *_tlv_details(signed.tlvs),
+        *trailer,
+    )
+    version = f"{header.major}.{header.minor}.{header.revision}+{header.build}"
+    return Image("mcuboot", version=version, details=details)
+
+
+def image_hash(data: bytes) -> bytes:
+    """Return the hash that an image carries, by which MCUboot names it; it is not checked here.
+
+    Raises:
+        Malformed: `malformed.image`.
+    """
+    if not claims(data):
+        raise damaged("mcuboot", "magic", f"{_MAGIC:#x}", data[:4].hex() or "nothing")
+    return _signed(io.BytesIO(data)).hash
+
+
+def _signed(file: BinaryIO) -> _Signed:
     size = size_of(file)
     reader = Reader(file, "mcuboot", 0, size)
     header = _Header(*_HEADER.unpack(reader.take(_HEADER.size, "header")))
@@ -109,18 +149,7 @@ def parse(file: BinaryIO) -> Image:
     hashed = reader.position
     unprotected = _area(reader, _UNPROTECTED, "tlvs", None)
     algorithm, stored = _check_types(protected, unprotected)
-    trailer = _trailer(reader)
-    checked = not header.flags & _ENCRYPTED
-    if checked:
-        _check_hash(file, hashed, algorithm, stored)
-    details = (
-        *_header_details(header),
-        (algorithm, stored.hex() + ("" if checked else " (not checked: encrypted)")),
-        *_tlv_details(protected + unprotected),
-        *trailer,
-    )
-    version = f"{header.major}.{header.minor}.{header.revision}+{header.build}"
-    return Image("mcuboot", version=version, details=details)
+    return _Signed(header, protected + unprotected, hashed, algorithm, stored, reader)
 
 
 def _area(reader: Reader, magic: int, what: str, expected: int | None) -> _Tlvs:

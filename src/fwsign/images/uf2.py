@@ -286,6 +286,31 @@ def _details(contents: _Contents) -> tuple[tuple[str, str], ...]:
     return tuple(details)
 
 
+def contents(data: bytes, chip: str) -> list[tuple[int, bytes]]:
+    """Return the contiguous ranges of flash that a file fills: address and bytes, in order.
+
+    Args:
+        data: a file that `parse` has accepted.
+        chip: the chip whose blocks are wanted.
+
+    Raises:
+        Malformed: `malformed.image`: it has blocks for something else than this chip's flash.
+    """
+    ranges: list[tuple[int, bytearray]] = []
+    blocks = (_block(place, fields) for place, fields in enumerate(_BLOCK.iter_unpack(data)))
+    wanted = [block for block in blocks if not (block.place == 0 and _is_workaround(block))]
+    for block in sorted(wanted, key=lambda block: block.address):
+        if block.flags & _NOT_MAIN_FLASH:
+            continue
+        if _chip(block.family) != chip or (chip.startswith("rp") and block.address not in _FLASH):
+            found = f"{_name(block.family)} at {block.address:#010x}"
+            raise damaged("uf2", f"block {block.place}", f"flash of {chip}", found)
+        if not ranges or ranges[-1][0] + len(ranges[-1][1]) != block.address:
+            ranges.append((block.address, bytearray()))
+        ranges[-1][1].extend(block.data[: block.size])
+    return [(address, bytes(content)) for address, content in ranges]
+
+
 def write_uf2(data: bytes, base: int, family: int) -> bytes:
     """Make a UF2 file of pages of 256 bytes, the last one filled up with zeros.
 

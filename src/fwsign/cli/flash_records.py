@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run of `fwsign flash` leaves behind: the memory of boards, and receipts."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fwsign.cli import inputs, ui
+
+if TYPE_CHECKING:
+    from fwsign.flash.engine import Outcome
+    from fwsign.keys import Signer
+
+
+class Where(NamedTuple):
+    """Where to, as typed.
+
+    Args:
+        state: the memory of boards; None where nothing is to be remembered.
+        receipts: a file of lines; None for the memory.
+        key: the URI of the key that signs receipts.
+        passphrase: where its passphrase comes from.
+    """
+
+    state: Path | None
+    receipts: Path | None
+    key: str | None
+    passphrase: str | None
+
+
+class Records:
+    """Opened before the first board is asked, so that what is wrong with them is said then.
+
+    Args:
+        where: the files.
+        dry_run: keep nothing.
+    """
+
+    def __init__(self, where: Where, *, dry_run: bool) -> None:
+        self._where, self._dry_run = where, dry_run
+        self._first_use = False
+        self._signer: Signer | None = None
+
+    def open(self) -> None:
+        """Open the key and the memory, which is announced where it is made.
+
+        Raises:
+            Failed: `key.*`, `state.*`, `io.*`.
+        """
+        where = self._where
+        if where.key is not None:
+            from fwsign.keys import signer_from_uri  # noqa: PLC0415 - few sign receipts
+
+            passphrase = inputs.passphrase_source(where.passphrase, "the receipts' key")
+            self._signer = signer_from_uri(where.key, passphrase)
+        if self._dry_run or where.state is None:
+            return
+        from fwsign.state import State  # noqa: PLC0415 - not for a dry run
+
+        with State.open(where.state, create=True) as memory:
+            self._first_use = memory.is_new
+        if self._first_use:
+            ui.note(f"first use: what boards accept is remembered in {where.state} from now on")
+
+    def keep(self, port: str, outcome: "Outcome") -> dict[str, Any]:
+        """Write a board's receipt, and return it.
+
+        Raises:
+            Failed: `state.*`, `key.*`, `io.*`.
+        """
+        from fwsign.flash.receipt import describe  # noqa: PLC0415 - beside the engine
+
+        where = self._where
+        receipt = describe(outcome, port, inputs.now(), first_use=self._first_use)
+        if self._dry_run:
+            return receipt
+        if where.receipts is not None:
+            from fwsign.receipt_file import append  # noqa: PLC0415 - as wanted
+
+            append(where.receipts, receipt, self._signer)
+        elif where.state is not None:
+            from fwsign.state import State  # noqa: PLC0415 - as wanted
+
+            with State.open(where.state, create=False) as memory:
+                memory.append_receipt(receipt, self._signer)
+        return receipt

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fwsign receipts`: what was done to which device, and whether the record is whole."""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+from typer.core import TyperGroup
+
+from fwsign.cli import ui
+from fwsign.cli.command import Command, examples
+from fwsign.cli.options import JSON
+from fwsign.errors import Failed
+
+if TYPE_CHECKING:
+    from fwsign.receipts import Receipt, Summary
+
+
+class _Group(TyperGroup):
+    def list_commands(self, ctx: Any) -> list[str]:
+        del ctx
+        return ["show", "verify"]
+
+
+command = typer.Typer(
+    cls=_Group,
+    rich_markup_mode=None,
+    add_completion=False,
+    help="Read and verify the record of what was done to devices.",
+)
+
+_FILE: TypeAlias = Annotated[
+    Path | None,
+    typer.Argument(
+        readable=False,
+        metavar="[FILE]",
+        help="Receipts, one on each line. Default: those in your memory of boards.",
+    ),
+]
+_STATE: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--state", readable=False, metavar="FILE", help="Those in another memory."),
+]
+
+
+def _digest(value: str | None) -> str | None:
+    if value is not None and not re.fullmatch("[0-9a-f]{64}", value):
+        ui.usage(f'"{value}" is not a head', "64 hex digits, as fwsign receipts verify prints them")
+    return value
+
+
+@command.command(
+    "show",
+    cls=Command,
+    epilog=examples("fwsign receipts show", "fwsign receipts show station-7.jsonl --json"),
+)
+def show(file: _FILE = None, *, state: _STATE = None, as_json: JSON = False) -> None:
+    """Show receipts as a table, oldest first.
+
+    Who signed is what the lines claim; fwsign receipts verify finds out.
+    """
+    from fwsign.receipts import judge_lines  # noqa: PLC0415
+
+    with _lines(file, state) as lines:
+        receipts = judge_lines(lines)
+        if as_json:
+            found = list(receipts)
+            contents = [one.content for one in found]
+            ui.print_json({"receipts": contents, "head": found[-1].digest if found else None})
+            return
+        rows: list[tuple[str, ...]] = [
+            ("time", "board", "release", "result", "signed by (claimed)")
+        ]
+        try:
+            rows += map(_row, receipts)
+        finally:  # also what is before a line that is wrong
+            _print_table(rows)
+
+
+@command.command(
+    "verify",
+    cls=Command,
+    epilog=examples(
+        "fwsign receipts verify --key station.pub",
+        "fwsign receipts verify station-7.jsonl --anchor ca.crt --head 4f5e...",
+    ),
+)
+def verify(
+    file: _FILE = None,
+    *,
+    state: _STATE = None,
+    key: Annotated[
+        list[Path] | None,
+        typer.Option(
+            readable=False,
+            metavar="PEM",
+            help="What signed: a public key or certificate; repeat for several.",
+        ),
+    ] = None,
+    anchor: Annotated[
+        list[Path] | None,
+        typer.Option(
+            readable=False,
+            metavar="PEM",
+            help="Roots of what signed, by certificates for TLS clients; repeat for several.",
+        ),
+    ] = None,
+    head: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HEX",
+            callback=_digest,
+            help="A head that was printed before: nothing up to it may be missing or changed.",
+        ),
+    ] = None,
+    as_json: JSON = False,
+) -> None:
+    """Verify the chain of receipts and every signature.
+
+    With --key or --anchor each receipt must be signed. Dates and revocation of certificates are not
+    judged, since nothing proves when a receipt was made. Receipts without signatures are a log, not
+    evidence. That the newest ones are still there, only --head shows: keep the head elsewhere.
+    """
+    from fwsign.cli import inputs  # noqa: PLC0415
+    from fwsign.receipts import verify_lines  # noqa: PLC0415
+
+    keys, anchors = inputs.load_anchors(key or ()), inputs.load_anchors(anchor or ())
+    with _lines(file, state) as lines:
+        found = verify_lines(lines, keys, anchors, head)
+    if not found.receipts:
+        raise Failed("io.format", "there are no receipts", expected="a receipt", found="none")
+    if found.signed and not found.signers:
+        ui.usage(
+            f"{found.signed} of {found.receipts} receipts are signed, and no key was given",
+            "name it with --key PEM, or its root with --anchor PEM",
+        )
+    if as_json:
+        verdict = "verified" if found.signers else "consistent"
+        ui.print_json({"verdict": verdict, **found._asdict()})
+    else:
+        _print_summary(found)
+
+
+@contextmanager
+def _lines(file: Path | None, state: Path | None) -> Iterator[Iterator[str]]:
+    from fwsign.receipt_file import read_lines  # noqa: PLC0415
+    from fwsign.state import State, default_path  # noqa: PLC0415
+
+    if file and state:
+        ui.usage("both a file and --state", "receipts are in one of them")
+    if file:
+        yield read_lines(file)
+        return
+    with State.open(state or default_path()) as memory:
+        yield memory.receipt_lines()
+
+
+def _row(receipt: "Receipt") -> tuple[str, ...]:
+    content = receipt.content
+    board, release = _part(content, "board"), _part(content, "release")
+    product = "/".join(str(release[name]) for name in ("vendor", "product") if release.get(name))
+    number = release.get("sequence_number")
+    what = (product, release.get("version"), None if number is None else f"#{number}")
+    return (
+        str(content.get("clock") or "-"),
+        str(board.get("identity") or content.get("port") or "-"),
+        " ".join(str(part) for part in what if part) or "-",
+        str(content.get("result") or "-"),
+        f"{receipt.claim:.16}" if receipt.claim else "-",
+    )
+
+
+def _part(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = content.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _print_table(rows: list[tuple[str, ...]]) -> None:
+    cleaned = [[ui.clean(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cleaned, strict=True)]
+    for row in cleaned:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        ui.out("  ".join(cells).rstrip())
+
+
+def _print_summary(found: "Summary") -> None:
+    what = "1 receipt" if found.receipts == 1 else f"{found.receipts} receipts"
+    if found.signers:
+        ui.painted("verified", "green", f"{what}, signed by {', '.join(found.signers)}")
+    else:
+        ui.painted("consistent", "yellow", f"{what}, not signed: a log, not evidence")
+    if found.since is not None:
+        ui.out(f"since the head given: {found.since}")
+    else:
+        ui.note("that the newest ones are still there, only a head kept elsewhere shows: --head")
+    ui.out(f"head: {found.head}")

@@ -1,0 +1,403 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One board, from the first question to the receipt: judge, compare, write, verify, start.
+
+Whatever happens to the cable or the power, a board ends as verified or is clearly said not to be.
+What is in its flash already is compared first and only what differs is written; that is also how
+an interrupted run goes on.
+"""
+
+import hashlib
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from fwsign.errors import Failed, FwsignError, Unsuitable
+from fwsign.flash import plan as planning
+from fwsign.flash.board import Board, BoardInfo, Connect, DigestName, Run
+from fwsign.flash.held import HeldRelease
+from fwsign.flash.plan import Plan, Region
+
+ATTEMPTS: Final = 4
+"""Connections for one run. Each failed one may have moved the work on, and may be slower."""
+READ_SIZE: Final = 64 * 1024
+"""Bytes asked for at once when flash is read back."""
+
+Status: TypeAlias = Literal[
+    "verified", "device-reported", "not verifiable", "incomplete", "refused", "dry run"
+]
+How: TypeAlias = Literal["sha256", "md5", "crc32", "image", "none"]
+
+_TRY_AGAIN: Final = ("device.lost", "device.protocol", "device.refused", "device.mismatch")
+_ONCE_TOUCHED: Final = (*_TRY_AGAIN, "device.port", "device.absent")
+
+
+class Options(NamedTuple):
+    """How to flash.
+
+    Args:
+        readback: "full" reads everything back, "digest" lets the board compute digests; None
+            takes the cheapest that earns `verified`.
+        force_rewrite: write also what is there already.
+        dry_run: stop before the first erase.
+        accept_unverifiable: write to boards that cannot show what they hold.
+    """
+
+    readback: Literal["full", "digest"] | None = None
+    force_rewrite: bool = False
+    dry_run: bool = False
+    accept_unverifiable: bool = False
+
+
+class Judged(NamedTuple):
+    """What may be flashed to one board, and the memory to be told before it is begun."""
+
+    held: HeldRelease
+    accept: Callable[[], None]
+
+
+Judge: TypeAlias = Callable[[BoardInfo], Judged]
+"""Verifies the release for a board that has said who it is."""
+
+
+class Event(NamedTuple):
+    """Progress: the stage, and how many of its bytes are done."""
+
+    stage: str
+    done: int = 0
+    total: int = 0
+
+
+Report: TypeAlias = Callable[[Event], None]
+"""Told of progress; may raise `Stopped`."""
+
+
+class Stopped(Exception):
+    """The user wants to stop; never leaves `flash`."""
+
+
+class Checked(NamedTuple):
+    """A region after the run: how it was verified, and how many bytes had to be written."""
+
+    region: Region
+    how: How
+    written: int
+
+
+class Outcome(NamedTuple):
+    """How it ended.
+
+    Args:
+        status: what is known of the flash now.
+        info: what the board said of itself; None where it never answered.
+        held: what was flashed; None where it was refused before.
+        regions: each region as it was checked.
+        written: bytes that were written.
+        touched: whether anything in the flash may have changed.
+        attempts: connections that were made.
+        notes: what the reader should know.
+        error: why it is "refused" or "incomplete".
+        seconds: time in each stage.
+    """
+
+    status: Status
+    info: BoardInfo | None
+    held: HeldRelease | None
+    regions: tuple[Checked, ...]
+    written: int
+    touched: bool
+    attempts: int
+    notes: tuple[str, ...]
+    error: FwsignError | None
+    seconds: tuple[tuple[str, float], ...]
+
+
+def flash(connect: Connect, judge: Judge, options: Options, report: Report) -> Outcome:
+    """Flash one board; every way that this can end is an `Outcome`."""
+    return _Run(connect, judge, options, report).outcome()
+
+
+class _Run:
+    """One run. What must outlive a lost connection is kept here."""
+
+    def __init__(self, connect: Connect, judge: Judge, options: Options, report: Report) -> None:
+        self._connect, self._judge, self._options, self._report = connect, judge, options, report
+        self._info: BoardInfo | None = None
+        self._judged: Judged | None = None
+        self._plan = Plan((), None, ())
+        self._checked: list[Checked] = []
+        self._notes: list[str] = []
+        self._written: dict[int, int] = {}  # region's offset: bytes
+        self._distrusted: set[int] = set()  # regions whose digests were wrong once
+        self._current: set[int] = set()  # regions that were found to be as they should
+        self._accepted = False
+        self._touched = False
+        self._attempts = 0
+        self._seconds: dict[str, float] = {}
+        self._stage, self._since = "", time.monotonic()
+
+    def outcome(self) -> Outcome:
+        """Make attempts until one ends, or none is left."""
+        try:
+            while True:
+                try:
+                    return self._end(self._attempt())
+                except Failed as error:
+                    self._attempts += 1
+                    again = _ONCE_TOUCHED if self._touched else _TRY_AGAIN
+                    if error.code not in again or self._attempts >= ATTEMPTS:
+                        raise
+        except FwsignError as error:
+            board_failed = isinstance(error, Failed) and error.code.startswith("device.")
+            return self._end("incomplete" if self._touched or board_failed else "refused", error)
+        except Stopped:
+            stopped = Failed("device.stopped", "stopped before the end")
+            return self._end("incomplete", stopped)
+
+    def _attempt(self) -> Status:
+        self._enter("connecting")
+        board = self._connect(self._attempts)
+        try:
+            info = board.probe()
+            if self._judged is None:
+                self._judged = self._refuse_early(board, info)
+            elif self._info is not None:
+                _refuse_another(self._info, info)
+            self._info = info
+            return self._flash(board, info, self._judged)
+        finally:
+            board.close()
+
+    def _refuse_early(self, board: Board, info: BoardInfo) -> Judged:
+        """Make every refusal that there is before the flash is touched."""
+        self._info = info
+        judged = self._judge(info)
+        _refuse_unverifiable(info, self._options)
+
+        def read(offset: int, size: int) -> bytes | None:
+            return board.read(offset, size) if info.readable else None
+
+        self._plan = planning.make(judged.held, info, read)
+        return judged
+
+    def _flash(self, board: Board, info: BoardInfo, judged: Judged) -> Status:
+        dirty = self._compare(board, info)
+        if self._options.dry_run:
+            return "dry run"
+        if not self._accepted:
+            judged.accept()
+            self._accepted = True
+        self._write(board, dirty)
+        self._checked = self._verify(board, info)
+        self._select(board, info)
+        self._enter("finishing")
+        exact = [Run(one.offset, b"".join(_in_place(one))) for one in self._plan.regions]
+        self._notes = list(board.finish(exact))
+        board.reset()
+        return _status([one.how for one in self._checked])
+
+    # --- compare and write ------------------------------------------------------------------
+
+    def _compare(self, board: Board, info: BoardInfo) -> list[tuple[int, Run]]:
+        """Return what must be written, in safe order, each with its region's offset."""
+        self._enter("comparing", sum(region.size for region in self._plan.regions))
+        force = self._options.force_rewrite and not self._touched
+        self._current = set()
+        dirty: list[tuple[int, Run]] = []
+        for region in self._plan.regions:
+            blind = force or region.offset in self._distrusted
+            runs = [
+                (region.offset, _padded(run, info.sector))
+                for part in region.parts
+                for run in self._differing(board, info, part, blind=blind)
+            ]
+            if not runs:
+                self._current.add(region.offset)
+            dirty += runs
+        return dirty
+
+    def _differing(self, board: Board, info: BoardInfo, part: Run, *, blind: bool) -> Iterator[Run]:
+        if info.digest is None or blind:
+            self._progress(len(part.data))
+            yield part
+            return
+        begin: int | None = None  # of the run of blocks that differ
+        step = info.digest_block or len(part.data)
+        for start in range(0, len(part.data), step):
+            block = part.data[start : start + step]
+            same = board.digest(part.offset + start, len(block)) == _digest(info.digest, block)
+            self._progress(len(block))
+            if same and begin is not None:
+                yield Run(part.offset + begin, part.data[begin:start])
+                begin = None
+            elif not same and begin is None:
+                begin = start
+        if begin is not None:
+            yield Run(part.offset + begin, part.data[begin:])
+
+    def _write(self, board: Board, dirty: Sequence[tuple[int, Run]]) -> None:
+        if not dirty:
+            return
+        self._enter("writing", sum(len(run.data) for _, run in dirty))
+        self._touched = True
+        for offset, run in dirty:
+            self._written[offset] = self._written.get(offset, 0) + len(run.data)
+        board.write([run for _, run in dirty], self._progress)
+
+    def _select(self, board: Board, info: BoardInfo) -> None:
+        """Write what lets the verified regions boot, and read it back."""
+        run = self._plan.selection
+        if run is None:
+            return
+        self._enter("selecting", len(run.data))
+        if board.read(run.offset, len(run.data)) == run.data:
+            return
+        self._touched = True
+        board.write([run], self._progress)
+        if info.readable and board.read(run.offset, len(run.data)) != run.data:
+            raise _mismatch("the ota data", run.offset)
+
+    # --- verify -----------------------------------------------------------------------------
+
+    def _verify(self, board: Board, info: BoardInfo) -> list[Checked]:
+        self._enter("verifying", sum(region.size for region in self._plan.regions))
+        return [
+            Checked(
+                region,
+                self._verify_region(board, info, region),
+                self._written.get(region.offset, 0),
+            )
+            for region in self._plan.regions
+        ]
+
+    def _verify_region(self, board: Board, info: BoardInfo, region: Region) -> How:
+        if _reads_back(info, self._options):
+            state = hashlib.sha256()
+            for start in range(region.offset, region.end, READ_SIZE):
+                piece = board.read(start, min(READ_SIZE, region.end - start))
+                state.update(piece)
+                self._progress(len(piece))
+            good = state.digest() == region.sha256
+            how: How = "sha256"
+        elif info.digest is None:
+            return "none"
+        else:
+            how = info.digest
+            good = region.offset in self._current  # every block's digest was right just now
+            if not good:
+                expected = _digest(info.digest, b"".join(_in_place(region)))
+                good = board.digest(region.offset, region.size) == expected
+            self._progress(region.size)
+        if not good:
+            self._distrusted.add(region.offset)
+            raise _mismatch(region.component, region.offset)
+        return how
+
+    # --- telling ----------------------------------------------------------------------------
+
+    def _enter(self, stage: str, total: int = 0) -> None:
+        self._clock(stage)
+        self._done, self._total = 0, total
+        self._report(Event(stage, 0, total))
+
+    def _progress(self, size: int) -> None:
+        self._done = min(self._done + size, self._total)
+        self._report(Event(self._stage, self._done, self._total))
+
+    def _clock(self, stage: str) -> None:
+        now = time.monotonic()
+        if self._stage:
+            spent = self._seconds.get(self._stage, 0.0) + now - self._since
+            self._seconds[self._stage] = spent
+        self._stage, self._since = stage, now
+
+    def _end(self, status: Status, error: FwsignError | None = None) -> Outcome:
+        self._clock("")
+        return Outcome(
+            status=status,
+            info=self._info,
+            held=self._judged.held if self._judged else None,
+            regions=tuple(self._checked),
+            written=sum(self._written.values()),
+            touched=self._touched,
+            attempts=self._attempts + (error is None),
+            notes=(*self._plan.notes, *self._notes),
+            error=error,
+            seconds=tuple(self._seconds.items()),
+        )
+
+
+def _refuse_unverifiable(info: BoardInfo, options: Options) -> None:
+    if options.readback == "full" and not info.readable:
+        raise Unsuitable(
+            "unsuitable.locked",
+            "the board does not let its flash be read back",
+            expected="a board that can be read",
+            found=", ".join(info.locks) or info.kind,
+        )
+    if info.digest is None and not info.readable and not options.accept_unverifiable:
+        raise Unsuitable(
+            "unsuitable.locked",
+            "the board cannot show what it holds, so that nothing could be verified",
+            expected="digests, or reading back",
+            found=", ".join(info.locks) or info.kind,
+        )
+
+
+def _refuse_another(before: BoardInfo, now: BoardInfo) -> None:
+    """Refuse to go on with a board that was put in the place of the one that was judged."""
+    if (before.kind, before.chip, before.identity) != (now.kind, now.chip, now.identity):
+        names = [f"{one.chip or one.kind} {one.identity or ''}".strip() for one in (before, now)]
+        raise Failed(
+            "device.changed",
+            f"{names[1]} is at the port where {names[0]} was",
+            expected=names[0],
+            found=names[1],
+        )
+
+
+def _reads_back(info: BoardInfo, options: Options) -> bool:
+    wanted = options.readback or ("digest" if info.digest == "md5" else "full")
+    return wanted == "full" and info.readable
+
+
+def _digest(name: DigestName, data: bytes) -> bytes:
+    match name:
+        case "md5":
+            return hashlib.md5(data, usedforsecurity=False).digest()
+        case "crc32":
+            return zlib.crc32(data).to_bytes(4, "big")
+        case "image":
+            from fwsign.images.mcuboot import image_hash  # noqa: PLC0415 - for MCUboot alone
+
+            return image_hash(data)
+
+
+def _padded(run: Run, sector: int) -> Run:
+    size = -(-len(run.data) // sector) * sector
+    return Run(run.offset, run.data.ljust(size, b"\xff"))
+
+
+def _in_place(region: Region) -> list[bytes]:
+    """Return the bytes of a region from its beginning to its end."""
+    return [part.data for part in sorted(region.parts)]
+
+
+def _mismatch(what: str, offset: int) -> Failed:
+    return Failed(
+        "device.mismatch",
+        f"the flash at 0x{offset:x} does not hold what was written for {what}",
+        expected="what was written",
+        found="other bytes",
+    )
+
+
+def _status(hows: Sequence[How]) -> Status:
+    if "none" in hows:
+        return "not verifiable"
+    return "verified" if all(how in ("sha256", "md5") for how in hows) else "device-reported"
+
+
+def never_reached(error: FwsignError) -> Outcome:
+    """Return the outcome for a board to which there is no way."""
+    return Outcome("incomplete", None, None, (), 0, False, 0, (), error, ())

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an ESP board will boot: its partition table, and the OTA data that selects a slot.
+
+The OTA data partition has two sectors; each begins with an entry of 32 bytes: sequence number
+(u32), label (20 bytes), state (u32), CRC-32 of the sequence number. The valid entry with the
+highest number selects slot (number - 1) modulo the number of OTA slots; where none is valid, the
+factory application boots, or slot 0 where there is no factory partition.
+
+Source: ESP-IDF programming guide, "Over The Air Updates", "Partition Tables"; ESP-IDF's otatool.
+"""
+
+import binascii
+import io
+import struct
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from fwsign.errors import Unsuitable
+from fwsign.flash.board import Run
+from fwsign.images.esp import MAGIC
+from fwsign.images.esp_flash import TABLE_SIZE, Partition, is_table, partitions
+
+TABLE_OFFSET: Final = 0x8000
+"""Where ESP-IDF looks for the partition table unless it was configured otherwise."""
+SECTOR: Final = 0x1000
+OTADATA_SIZE: Final = 2 * SECTOR
+_FACTORY: Final = 0x00
+_SLOTS: Final = range(0x10, 0x20)
+_DATA: Final = 1
+_OTADATA: Final = 0x00
+_ENTRY: Final = struct.Struct("<I20sII")
+_NO_SEQUENCE: Final = 0xFFFFFFFF
+_UNDEFINED: Final = 0xFFFFFFFF
+_BAD_STATES: Final = (3, 4)  # invalid, aborted
+
+
+class Selection(NamedTuple):
+    """How to let what was written boot: a run to write, or why that is not in our hands."""
+
+    run: Run | None = None
+    note: str | None = None
+
+
+def read_table(content: bytes) -> list[Partition] | None:
+    """Read the partition table in the content of its sector; None where there is none.
+
+    Raises:
+        Malformed: `malformed.image`: it is damaged.
+    """
+    file = io.BytesIO(content[:TABLE_SIZE])
+    return partitions(file, 0) if is_table(file, 0, TABLE_OFFSET) else None
+
+
+def check_table(table: Sequence[Partition], flash_size: int | None) -> None:
+    """Refuse a table whose partitions are outside the flash, or lie on the table itself.
+
+    Raises:
+        Unsuitable: `unsuitable.partition`.
+    """
+    for part in table:
+        end = part.offset + part.size
+        if part.offset < TABLE_OFFSET + SECTOR or (flash_size is not None and end > flash_size):
+            size = f"0x{flash_size:x}" if flash_size is not None else "the end of the flash"
+            raise Unsuitable(
+                "unsuitable.partition",
+                f'partition "{part.label}" is at 0x{part.offset:x} to 0x{end:x}',
+                expected=f"0x{TABLE_OFFSET + SECTOR:x} to {size}",
+                found=f"0x{part.offset:x} to 0x{end:x}",
+            )
+
+
+def check_app(table: Sequence[Partition], name: str, app: Run) -> None:
+    """Refuse an application that is not at the begin of a partition for one, or does not fit.
+
+    Raises:
+        Unsuitable: `unsuitable.partition`.
+    """
+    for part in table:
+        if part.is_app and part.offset == app.offset:
+            if app.end > part.offset + part.size:
+                raise Unsuitable(
+                    "unsuitable.partition",
+                    f'{name} has {len(app.data)} bytes, partition "{part.label}" has {part.size}',
+                    expected=f"at most {part.size} bytes",
+                    found=f"{len(app.data)} bytes",
+                )
+            return
+    apps = ", ".join(f"{part.label} at 0x{part.offset:x}" for part in table if part.is_app)
+    raise Unsuitable(
+        "unsuitable.partition",
+        f"{name} is an application, and no partition for one begins at 0x{app.offset:x}",
+        expected=apps or "a partition for an application",
+        found=f"0x{app.offset:x}",
+    )
+
+
+def otadata_of(table: Sequence[Partition]) -> Partition | None:
+    """Return the OTA data partition, if the table has one."""
+    for part in table:
+        if (part.type, part.subtype) == (_DATA, _OTADATA) and part.size >= OTADATA_SIZE:
+            return part
+    return None
+
+
+def select(table: Sequence[Partition], written: Sequence[Run], otadata: bytes | None) -> Selection:
+    """Say what else must be written so that an application that was written boots.
+
+    Args:
+        table: the partition table as it will be.
+        written: what is signed and written.
+        otadata: the content of the OTA data partition as it will be; None where there is none.
+    """
+    apps = [part for part in table if part.is_app and _begins(part, written)]
+    if not apps or _booted(table, otadata) in apps:
+        return Selection()
+    part = otadata_of(table)
+    chosen = next((app for app in apps if app.subtype in (_FACTORY, *_SLOTS)), None)
+    if part is None or otadata is None or chosen is None:
+        return Selection(note=f'nothing selects "{apps[0].label}", which was written')
+    if any(run.offset < part.offset + OTADATA_SIZE and part.offset < run.end for run in written):
+        return Selection(note=f'the OTA data of the release does not select "{chosen.label}"')
+    if chosen.subtype == _FACTORY:
+        return Selection(Run(part.offset, b"\xff" * OTADATA_SIZE))
+    return Selection(_entry_for(table, chosen, part.offset, otadata))
+
+
+def _begins(part: Partition, written: Sequence[Run]) -> bool:
+    """Tell whether an image was written to the beginning of a partition."""
+    return any(
+        run.offset <= part.offset < run.end and run.data[part.offset - run.offset] == MAGIC
+        for run in written
+    )
+
+
+def _slots(table: Sequence[Partition]) -> list[Partition]:
+    slots = [part for part in table if part.is_app and part.subtype in _SLOTS]
+    return sorted(slots, key=lambda part: part.subtype)
+
+
+def _booted(table: Sequence[Partition], otadata: bytes | None) -> Partition | None:
+    slots = _slots(table)
+    sequence = max(_sequences(otadata or b""), default=0)
+    if sequence and slots:
+        return slots[(sequence - 1) % len(slots)]
+    factory = next((part for part in table if part.is_app and part.subtype == _FACTORY), None)
+    return factory or (slots[0] if slots else None)
+
+
+def _sequences(otadata: bytes) -> list[int]:
+    """Return the sequence numbers of the two entries, 0 for one that is not valid."""
+    found = []
+    for start in (0, SECTOR):
+        entry = otadata[start : start + _ENTRY.size]
+        if len(entry) < _ENTRY.size:
+            return []
+        sequence, _, state, crc = _ENTRY.unpack(entry)
+        good = sequence != _NO_SEQUENCE and crc == _crc(sequence) and state not in _BAD_STATES
+        found.append(sequence if good else 0)
+    return found
+
+
+def _entry_for(table: Sequence[Partition], chosen: Partition, offset: int, otadata: bytes) -> Run:
+    """Make the next entry, for the sector that is not in use: power may be lost meanwhile."""
+    slots = _slots(table)
+    sequences = _sequences(otadata) or [0, 0]
+    newest = max(sequences)
+    sequence = newest + 1
+    while (sequence - 1) % len(slots) != slots.index(chosen):
+        sequence += 1
+    place = 1 if newest and sequences[0] == newest else 0
+    entry = _ENTRY.pack(sequence, b"\xff" * 20, _UNDEFINED, _crc(sequence))
+    return Run(offset + place * SECTOR, entry.ljust(SECTOR, b"\xff"))
+
+
+def _crc(sequence: int) -> int:
+    return binascii.crc32(struct.pack("<I", sequence), 0xFFFFFFFF)
+
+
+def table_in(runs: Sequence[Run]) -> list[Partition] | None:
+    """Return the partition table among what is to be written, if one is.
+
+    Raises:
+        Malformed: `malformed.image`.
+    """
+    for run in runs:
+        if run.offset <= TABLE_OFFSET < run.end:
+            return read_table(run.data[TABLE_OFFSET - run.offset :])
+    return None

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process that drives esptool for one port: `fwsign.flash.esp` starts it and talks to it.
+
+Requests come in over standard input, answers go out over standard output; the only calls are
+those of `_Worker`. It ends when its input does, and whatever Ctrl-C means is for the parent.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from fwsign.errors import Failed
+from fwsign.flash.esp_pipe import Message, receive, send
+
+if TYPE_CHECKING:
+    from fwsign.flash.esp_loader import Loader
+
+
+class _Worker:
+    """The calls that the parent can make, by name."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        self._board: Loader  # from the first call on, which is "connect"
+        self.calls = {
+            "connect": self._connect,
+            "probe": lambda _: Message(self._board.probe()),
+            "digest": self._digest,
+            "read": self._read,
+            "erase": self._erase,
+            "write": self._write,
+            "can_reset": lambda asked: Message(
+                {"can": self._board.can_reset(asked.fields["after"])}
+            ),
+            "reset": self._reset,
+        }
+
+    def _connect(self, asked: Message) -> Message:
+        # esptool takes 0.1 s to import, and by now standard output is out of its reach.
+        try:
+            from fwsign.flash.esp_loader import Loader  # noqa: PLC0415
+            from fwsign.flash.esp_tuned import tune  # noqa: PLC0415
+        except ImportError as error:
+            raise Failed(
+                "device.support",
+                f"the esptool that is installed cannot be used: {error}",
+                expected="esptool 5.6 or newer, before 6",
+                found=str(error),
+            ) from error
+        tune()
+        fields = asked.fields
+        self._board = Loader(fields["port"], fields["baud"], fields["before"])
+        return Message({"stub": self._board.stub, "block": self._board.block})
+
+    def _digest(self, asked: Message) -> Message:
+        return Message({"digest": self._board.digest(*_place(asked))})
+
+    def _read(self, asked: Message) -> Message:
+        return Message({}, self._board.read(*_place(asked)))
+
+    def _erase(self, asked: Message) -> Message:
+        self._board.erase(*_place(asked))
+        return Message({})
+
+    def _write(self, asked: Message) -> Message:
+        blocks, at = [], 0
+        for size, worth in asked.fields["blocks"]:
+            blocks.append((asked.data[at : at + size], worth))
+            at += size
+        self._board.write(
+            *_place(asked),
+            blocks,
+            deflated=asked.fields["deflated"],
+            progress=lambda count: send(self._out, Message({"progress": count})),
+        )
+        return Message({})
+
+    def _reset(self, asked: Message) -> Message:
+        self._board.reset(asked.fields["after"])
+        return Message({})
+
+
+def _place(asked: Message) -> tuple[int, int]:
+    return asked.fields["offset"], asked.fields["size"]
+
+
+def _answer(worker: _Worker, asked: Message) -> Message:
+    try:
+        return worker.calls[asked.fields["call"]](asked)
+    except Failed as failed:
+        error: dict[str, Any] = {
+            "error": failed.code,
+            "message": failed.message,
+            "expected": failed.expected,
+            "found": failed.found,
+        }
+        return Message(error)
+
+
+def main() -> None:
+    """Serve until the input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # a stray print harms nobody
+    worker = _Worker(out)
+    try:
+        while (asked := receive(sys.stdin.buffer)) is not None:
+            send(out, _answer(worker, asked))
+    except OSError:
+        pass  # the parent is gone
+    # Straight out: pyserial would sleep for 0.3 s while it closes a socket, and the operating
+    # system closes the port as well.
+    os._exit(0)

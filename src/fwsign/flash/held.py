@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A verified release with its payloads in memory, as they were verified: what boards are given."""
+
+import io
+from collections.abc import Callable, Collection
+from typing import Final, NamedTuple, TypeAlias, final
+
+from fwsign.component import Component
+from fwsign.errors import Failed, Unsuitable, check_limit
+from fwsign.images import Image, recognise
+from fwsign.payload import Source
+from fwsign.verified import VerifiedRelease
+
+MAX_HELD: Final = 256 * 1024 * 1024
+"""Bytes of all payloads for flash together; twice the largest flash that an ESP chip takes."""
+
+Find: TypeAlias = Callable[[Component], Source | None]
+"""Opens the payload of a component; None where it rides inside the envelope."""
+
+
+class Payload(NamedTuple):
+    """A component for flash, its bytes, and what they say about themselves."""
+
+    component: Component
+    data: bytes
+    image: Image
+
+    @property
+    def chip(self) -> str:
+        """The chip that was signed."""
+        return self.component.identifier[1].decode()
+
+    @property
+    def offset(self) -> int:
+        """The offset that was signed, in bytes from the start of the flash."""
+        return int.from_bytes(self.component.identifier[2], "big")
+
+
+@final
+class HeldRelease:
+    """A release to flash. Only a `VerifiedRelease` makes one, and it keeps the verified bytes.
+
+    Args:
+        release: what passed steps 1 to 9 for this board.
+        find: opens payloads; each is read once, through step 10.
+        waived: names in `release.unchecked` that the user has waived.
+
+    Raises:
+        Failed: `state.unchecked`; `io.*` where a payload cannot be read.
+        Tampered: `tampered.payload-size`, `tampered.payload-digest`.
+        Unsuitable: `unsuitable.payload`: there is nothing for flash in it.
+        Malformed: `malformed.size`, `malformed.image`.
+    """
+
+    __slots__ = ("payloads", "release", "waived")
+
+    def __init__(self, release: VerifiedRelease, find: Find, waived: Collection[str] = ()) -> None:
+        if not isinstance(release, VerifiedRelease):  # for callers without a type checker
+            raise TypeError("only a VerifiedRelease can be flashed")
+        _refuse_unchecked(release, waived)
+        wanted = [one for one in release.components if one.identifier[0] == b"flash"]
+        if not wanted:
+            names = ", ".join(one.name for one in release.components)
+            raise Unsuitable(
+                "unsuitable.payload",
+                f"nothing in this release is for flash, it has {names}",
+                expected="a component such as esp32c3@0x10000",
+                found=names,
+            )
+        total = sum(one.size for one in wanted)
+        check_limit(total, MAX_HELD, f"payloads for flash of {total} bytes")
+        self.release: Final = release
+        self.waived: Final = tuple(name for name in release.unchecked if name in waived)
+        self.payloads: Final = tuple(_receive(release, one, find) for one in wanted)
+
+
+def _receive(release: VerifiedRelease, component: Component, find: Find) -> Payload:
+    memory = io.BytesIO()
+    release.receive(component, find(component), memory)
+    image = recognise(memory)
+    return Payload(component, memory.getvalue(), image)
+
+
+def _refuse_unchecked(release: VerifiedRelease, waived: Collection[str]) -> None:
+    left = [name for name in release.unchecked if name not in waived]
+    if left:
+        words = ", ".join(left)
+        raise Failed(
+            "state.unchecked",
+            f"not checked, and not waived by name: {words}",
+            expected="every check, or its waiver",
+            found=words,
+        )

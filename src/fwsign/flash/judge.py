@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The same release, judged anew for each board: by the floor of that very board."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, NamedTuple
+
+from fwsign.flash.engine import Judged
+from fwsign.flash.held import Find, HeldRelease
+from fwsign.verify import Anchor, DevicePolicy, Verifier
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from fwsign.component import Component
+    from fwsign.flash.board import BoardInfo
+
+
+class Given(NamedTuple):
+    """What a release is judged by.
+
+    Args:
+        envelope: its bytes.
+        anchors: what is trusted.
+        policy: what every board demands.
+        at: the clock's time.
+        waived: what the user has waived by name.
+        state: the memory of all boards; None where "rollback" was waived.
+        remember: whether accepted releases move the floors; a dry run's do not.
+    """
+
+    envelope: bytes
+    anchors: Sequence[Anchor]
+    policy: DevicePolicy
+    at: datetime
+    waived: Collection[str]
+    state: Path | None
+    remember: bool
+
+
+class Judging:
+    """Verifies once when it is made, so that nothing is asked of a board for a bad release.
+
+    Args:
+        given: what to judge by.
+
+    Raises:
+        FwsignError: whatever `Verifier.verify` raises.
+    """
+
+    def __init__(self, given: Given) -> None:
+        self._given = given
+        self.release = Verifier(given.anchors, given.policy).verify(given.envelope, at=given.at)
+        self._bytes: dict[str, bytes] = {}
+
+    def hold(self, find: Find) -> tuple[str, ...]:
+        """Read and verify the payloads, once for all boards; return the chips they are for.
+
+        Raises:
+            FwsignError: whatever `HeldRelease` raises.
+        """
+        # What a board's floor is can only be asked of the board.
+        held = HeldRelease(self.release, find, (*self._given.waived, "rollback"))
+        self._bytes = {one.component.name: one.data for one in held.payloads}
+        return tuple(sorted({one.chip for one in held.payloads}))
+
+    def judge(self, info: BoardInfo) -> Judged:
+        """Verify for a board, its floor included; see `fwsign.flash.engine.Judge`.
+
+        Raises:
+            FwsignError: as above; Failed: `state.*`.
+        """
+        given = self._given
+        policy, floor = given.policy, None
+        if given.state is not None and (given.remember or given.state.exists()):
+            from fwsign.state import State  # noqa: PLC0415 - where there is a memory
+
+            with State.open(given.state, create=given.remember) as memory:
+                policy, floor = memory.policy(policy, info.identity)
+        elif given.state is not None and policy.min_sequence is None:
+            policy = policy._replace(min_sequence=0)
+        release = Verifier(given.anchors, policy).verify(given.envelope, at=given.at)
+        held = HeldRelease(release, self._find, given.waived)
+
+        def accept() -> None:
+            if given.state is not None and given.remember:
+                from fwsign.state import State  # noqa: PLC0415 - as above
+
+                with State.open(given.state, create=False) as memory:
+                    memory.accept(info.identity, release, floor)
+
+        return Judged(held, accept)
+
+    def _find(self, component: Component) -> io.BytesIO:
+        """Give the bytes that were verified before; they are verified again, which is cheap."""
+        return io.BytesIO(self._bytes[component.name])

@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes where on a board, and every reason not to: all of it before anything is erased."""
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from fwsign.errors import Unsuitable
+from fwsign.flash import esp_boot
+from fwsign.flash.board import (
+    FLASH_ENCRYPTION,
+    SECURE_BOOT,
+    SECURE_BOOT_V1,
+    SECURE_DOWNLOAD,
+    BoardInfo,
+    Run,
+)
+from fwsign.flash.held import HeldRelease, Payload
+from fwsign.flash.pico_uart import refuse_unbootable
+from fwsign.images import esp, uf2
+
+_XIP: Final = 0x10000000  # where the RP chips see their flash
+_V1_LIMIT: Final = 0x8000
+_NO_CONTROL: Final = "boot not controlled: "
+
+Read = Callable[[int, int], bytes | None]
+"""Reads the board's flash; None where that is not possible."""
+
+
+class Region(NamedTuple):
+    """A contiguous part of flash that a component fills.
+
+    Args:
+        component: its name.
+        offset: in bytes from the start of the flash.
+        size: in bytes.
+        sha256: of what the flash must hold there.
+        parts: the same bytes in the order in which they are safely written.
+    """
+
+    component: str
+    offset: int
+    size: int
+    sha256: bytes
+    parts: tuple[Run, ...]
+
+    @property
+    def end(self) -> int:
+        """The first offset behind it."""
+        return self.offset + self.size
+
+
+class Plan(NamedTuple):
+    """Regions, what must be written to let them boot, and what the result must say."""
+
+    regions: tuple[Region, ...]
+    selection: Run | None
+    notes: tuple[str, ...]
+
+
+def make(held: HeldRelease, info: BoardInfo, read: Read) -> Plan:
+    """Plan what to write to a board.
+
+    Args:
+        held: a verified release, with its payloads.
+        info: what the board says of itself.
+        read: reads the board's flash, for the partition table it has.
+
+    Raises:
+        Unsuitable: `unsuitable.chip`, `unsuitable.payload`, `unsuitable.region`,
+            `unsuitable.flash-size`, `unsuitable.locked`, `unsuitable.partition`.
+        Malformed: `malformed.image`: a partition table in the release is damaged.
+    """
+    payloads, notes = _for_this_chip(held, info)
+    for payload in payloads:
+        _check_image(payload, info)
+    pieces = [(one, run) for one in payloads for run in _runs(one)]
+    for payload, run in pieces:
+        _check_place(payload.component.name, run, info)
+        if info.kind == "pico-uart" and run.offset == info.start:
+            refuse_unbootable(run)
+    _check_overlaps(pieces, info.sector)
+    _check_locks(payloads, pieces, info)
+    runs = [run for _, run in pieces]
+    selection = esp_boot.Selection()
+    if info.kind == "esp":
+        selection = _esp_selection(payloads, runs, info, read)
+    elif info.kind == "pico-uf2" and not any(run.offset == 0 for run in runs):
+        selection = esp_boot.Selection(note="what begins the flash was not written")
+    if selection.note:
+        notes.append(_NO_CONTROL + selection.note)
+    regions = sorted((_region(one, run) for one, run in pieces), key=_safest_last)
+    return Plan(tuple(regions), selection.run, tuple(notes))
+
+
+# --- which payloads -------------------------------------------------------------------------
+
+
+def _for_this_chip(held: HeldRelease, info: BoardInfo) -> tuple[list[Payload], list[str]]:
+    notes: list[str] = []
+    others = [one for one in held.release.components if one.identifier[0] != b"flash"]
+    if others:
+        notes.append(f"not for flash, left out: {', '.join(one.name for one in others)}")
+    chips = sorted({one.chip for one in held.payloads})
+    if info.chip is None:
+        if len(chips) > 1:
+            raise _wrong_chip("one chip, for the board does not tell which it is", chips)
+        notes.append(f"the board does not tell its chip, the release is for {chips[0]}")
+        return list(held.payloads), notes
+    chosen = [one for one in held.payloads if one.chip == info.chip]
+    if not chosen:
+        raise _wrong_chip(info.chip, chips)
+    left = [one.component.name for one in held.payloads if one.chip != info.chip]
+    if left:
+        notes.append(f"for other chips, left out: {', '.join(left)}")
+    return chosen, notes
+
+
+def _wrong_chip(expected: str, chips: Sequence[str]) -> Unsuitable:
+    found = ", ".join(chips)
+    return Unsuitable(
+        "unsuitable.chip",
+        f"the release is for {found}, the board is {expected}",
+        expected=expected,
+        found=found,
+    )
+
+
+def _check_image(payload: Payload, info: BoardInfo) -> None:
+    """Check that the image is one for this chip, this place and this boot loader."""
+    name, image = payload.component.name, payload.image
+    if image.chip is not None and image.chip != payload.chip:
+        raise Unsuitable(
+            "unsuitable.chip",
+            f"{name} is an image for {image.chip}, signed for {payload.chip}",
+            expected=payload.chip,
+            found=image.chip,
+        )
+    if info.kind == "smp" and image.kind != "mcuboot":
+        raise _wrong_payload(name, "an MCUboot image", image.kind)
+    if image.kind == "uf2" and not payload.chip.startswith("rp"):
+        raise _wrong_payload(name, "the image itself, not a UF2 file", image.kind)
+    if image.kind == "esp" and image.offset not in (None, payload.offset):
+        is_app, boot = image.offset == esp.APP_OFFSET, _boot_loader_offset(payload.chip)
+        if not is_app or payload.offset == boot:
+            raise _wrong_region(name, f"offset 0x{image.offset:x}", f"0x{payload.offset:x}")
+
+
+def _boot_loader_offset(chip: str) -> int:
+    return next((one.bootloader for one in esp.CHIPS if one.name == chip), 0)
+
+
+def _runs(payload: Payload) -> Iterator[Run]:
+    if payload.image.kind != "uf2":
+        yield Run(payload.offset, payload.data)
+        return
+    ranges = uf2.contents(payload.data, payload.chip)
+    lowest = min(address for address, _ in ranges)
+    if lowest - _XIP != payload.offset:
+        found = f"address 0x{lowest:x}"
+        raise _wrong_region(payload.component.name, f"0x{_XIP + payload.offset:x}", found)
+    for address, data in ranges:
+        yield Run(address - _XIP, data)
+
+
+def _wrong_payload(name: str, expected: str, found: str) -> Unsuitable:
+    return Unsuitable(
+        "unsuitable.payload",
+        f"{name} is of kind {found}, this board takes {expected}",
+        expected=expected,
+        found=found,
+    )
+
+
+# --- which places ---------------------------------------------------------------------------
+
+
+def _check_place(name: str, run: Run, info: BoardInfo) -> None:
+    if not run.data:
+        raise _wrong_region(name, "at least one byte", "none")
+    if info.kind == "smp":  # the boot loader has one place, and does not say where
+        return
+    if run.offset % info.sector:
+        raise _wrong_region(name, f"a multiple of {info.sector}", f"0x{run.offset:x}")
+    if run.offset < info.start:
+        raise _wrong_region(name, f"0x{info.start:x} or more", f"0x{run.offset:x}")
+    if info.flash_size is not None and run.end > info.flash_size:
+        raise Unsuitable(
+            "unsuitable.flash-size",
+            f"{name} ends at 0x{run.end:x}, the board's flash at 0x{info.flash_size:x}",
+            expected=f"at most 0x{info.flash_size:x}",
+            found=f"0x{run.end:x}",
+        )
+
+
+def _wrong_region(name: str, expected: str, found: str) -> Unsuitable:
+    return Unsuitable(
+        "unsuitable.region",
+        f"{name} cannot be written where it is to go: expected {expected}, found {found}",
+        expected=expected,
+        found=found,
+    )
+
+
+def _check_overlaps(pieces: Sequence[tuple[Payload, Run]], sector: int) -> None:
+    """Refuse regions that share a sector, for it is erased as a whole."""
+    ordered = sorted(pieces, key=lambda piece: piece[1].offset)
+    for (before, first), (after, second) in itertools.pairwise(ordered):
+        end = -(-first.end // sector) * sector
+        if second.offset < end:
+            names = f"{before.component.name} and {after.component.name}"
+            raise Unsuitable(
+                "unsuitable.region",
+                f"{names} overlap: one ends at 0x{end:x}, the other begins at 0x{second.offset:x}",
+                expected=f"0x{end:x} or more",
+                found=f"0x{second.offset:x}",
+            )
+
+
+# --- what the board forbids -----------------------------------------------------------------
+
+
+def _check_locks(
+    payloads: Sequence[Payload], pieces: Sequence[tuple[Payload, Run]], info: BoardInfo
+) -> None:
+    if FLASH_ENCRYPTION in info.locks:
+        raise _locked(FLASH_ENCRYPTION, "the board would not start what is written unencrypted")
+    if SECURE_BOOT_V1 in info.locks:
+        for payload, run in pieces:
+            if run.offset < _V1_LIMIT:
+                raise _locked(SECURE_BOOT_V1, f"{payload.component.name} is below 0x{_V1_LIMIT:x}")
+    if SECURE_BOOT in info.locks:
+        for payload in payloads:
+            signed = any(name.startswith("secure boot") for name, _ in payload.image.details)
+            if payload.image.kind == "esp" and not signed:
+                raise _locked(SECURE_BOOT, f"{payload.component.name} has no signature for it")
+
+
+def _locked(lock: str, why: str) -> Unsuitable:
+    return Unsuitable(
+        "unsuitable.locked",
+        f"the board has {lock} switched on, and {why}",
+        expected=f"no {lock}",
+        found=lock,
+    )
+
+
+# --- what boots -----------------------------------------------------------------------------
+
+
+def _esp_selection(
+    payloads: Sequence[Payload], runs: Sequence[Run], info: BoardInfo, read: Read
+) -> esp_boot.Selection:
+    if info.chip == "esp8266":  # it has no partition table; what is at 0 boots
+        controlled = any(run.offset == 0 for run in runs)
+        return esp_boot.Selection(note=None if controlled else "nothing was written at 0x0")
+    table = esp_boot.table_in(runs)
+    if table is not None:
+        esp_boot.check_table(table, info.flash_size)
+    elif SECURE_DOWNLOAD not in info.locks:
+        content = read(esp_boot.TABLE_OFFSET, esp_boot.SECTOR)
+        table = esp_boot.read_table(content) if content is not None else None
+    apps = [one for one in payloads if _is_app(one)]
+    if table is None:
+        note = "the board's partition table is not known" if apps else None
+        return esp_boot.Selection(note=note)
+    for app in apps:
+        esp_boot.check_app(table, app.component.name, Run(app.offset, app.data))
+    part = esp_boot.otadata_of(table)
+    otadata = _after(runs, part.offset, esp_boot.OTADATA_SIZE, read) if part else None
+    return esp_boot.select(table, runs, otadata)
+
+
+def _is_app(payload: Payload) -> bool:
+    image = payload.image
+    return image.kind == "esp" and image.offset == esp.APP_OFFSET
+
+
+def _after(runs: Sequence[Run], offset: int, size: int, read: Read) -> bytes | None:
+    """Return what a part of the flash will hold when all is written."""
+    content = read(offset, size)
+    if content is None:
+        return None
+    for run in runs:
+        start, end = max(run.offset, offset), min(run.end, offset + size)
+        if start < end:
+            piece = run.data[start - run.offset : end - run.offset]
+            content = content[: start - offset] + piece + content[end - offset :]
+    return content
+
+
+# --- in which order -------------------------------------------------------------------------
+
+
+def _region(payload: Payload, run: Run) -> Region:
+    return Region(
+        payload.component.name,
+        run.offset,
+        len(run.data),
+        hashlib.sha256(run.data).digest(),
+        tuple(_safe_parts(payload, run)),
+    )
+
+
+def _safe_parts(payload: Payload, run: Run) -> Iterator[Run]:
+    """Cut a merged ESP image so that its boot loader and partition table come last."""
+    cut = esp_boot.TABLE_OFFSET + esp_boot.SECTOR
+    if payload.image.kind != "esp" or run.offset >= esp_boot.TABLE_OFFSET or run.end <= cut:
+        yield run
+        return
+    table = esp_boot.TABLE_OFFSET - run.offset
+    yield Run(cut, run.data[cut - run.offset :])
+    yield Run(esp_boot.TABLE_OFFSET, run.data[table : cut - run.offset])
+    yield Run(run.offset, run.data[:table])
+
+
+def _safest_last(region: Region) -> tuple[int, int]:
+    """Sort data and applications first, then the partition table, then the boot loader."""
+    below = region.offset < esp_boot.TABLE_OFFSET
+    table = region.offset == esp_boot.TABLE_OFFSET
+    return (2 if below else 1 if table else 0, region.offset)

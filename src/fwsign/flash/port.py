@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A serial port, a TCP port or RFC 2217: whatever pyserial opens; its errors become ours."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+from fwsign.errors import Failed
+
+if TYPE_CHECKING:
+    from serial import Serial
+
+_WRITE_TIMEOUT: Final = 10.0  # seconds; a port that takes nothing for so long is dead
+
+
+class Port:
+    """An open port.
+
+    Args:
+        url: a device path, `COM5`, `socket://host:port` or `rfc2217://host:port`.
+        baud: bit/s; of no effect on a socket.
+        timeout: seconds after which `read` returns what there is.
+
+    Raises:
+        Failed: `device.port`: it cannot be opened; `device.support`: pyserial is not there.
+    """
+
+    def __init__(self, url: str, baud: int, timeout: float) -> None:
+        try:
+            import serial  # noqa: PLC0415 - only where a board is flashed
+        except ImportError:
+            raise missing("pyserial") from None
+        self.url = url
+        self._errors = (OSError, serial.SerialException, ValueError)
+        try:
+            self._serial: Serial = serial.serial_for_url(
+                url, baudrate=baud, timeout=timeout, write_timeout=_WRITE_TIMEOUT, exclusive=True
+            )
+        except self._errors as error:
+            reason = _reason(error)
+            raise Failed(
+                "device.port", f"cannot open {url}: {reason}", expected="a port", found=reason
+            ) from error
+
+    def read(self, size: int) -> bytes:
+        """Return `size` bytes, or fewer where the timeout has passed.
+
+        Raises:
+            Failed: `device.lost`.
+        """
+        try:
+            return bytes(self._serial.read(size))
+        except self._errors as error:
+            raise self._lost(error) from error
+
+    def write(self, data: bytes) -> None:
+        """Send all of `data`.
+
+        Raises:
+            Failed: `device.lost`.
+        """
+        try:
+            self._serial.write(data)
+            self._serial.flush()
+        except self._errors as error:
+            raise self._lost(error) from error
+
+    def drop_input(self) -> None:
+        """Forget what has arrived and was not read.
+
+        Raises:
+            Failed: `device.lost`.
+        """
+        try:
+            self._serial.reset_input_buffer()
+        except self._errors as error:
+            raise self._lost(error) from error
+
+    def set_timeout(self, seconds: float) -> None:
+        """Let `read` wait so long from now on."""
+        self._serial.timeout = seconds
+
+    def low_latency(self) -> None:
+        """Ask a USB adapter to pass on each byte at once, where it can be asked."""
+        with contextlib.suppress(AttributeError, NotImplementedError, *self._errors):
+            self._serial.set_low_latency_mode(True)
+
+    def touch(self) -> None:
+        """Set DTR low, which together with 1200 bit/s means "into the boot loader"."""
+        with contextlib.suppress(*self._errors):
+            self._serial.dtr = False
+
+    def close(self) -> None:
+        """Give the port back."""
+        # pyserial leaves a socket open where the other end was first to close it.
+        connection = getattr(self._serial, "_socket", None)
+        with contextlib.suppress(*self._errors):
+            self._serial.close()
+        if connection is not None:
+            connection.close()
+
+    def _lost(self, error: Exception) -> Failed:
+        reason = _reason(error)
+        return Failed("device.lost", f"the connection over {self.url} was lost: {reason}")
+
+
+def missing(package: str) -> Failed:
+    """Return the refusal for a package that is not installed."""
+    error = Failed(
+        "device.support", f"{package} is not installed", expected=package, found="nothing"
+    )
+    error.hint = 'pip install "fwsign[flash]"'
+    return error
+
+
+def _reason(error: Exception) -> str:
+    words = getattr(error, "strerror", None) or str(error)
+    return str(words)[:200].rstrip(".") or type(error).__name__

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run of the flasher has done to one board, as a receipt."""
+
+from datetime import datetime
+from typing import Any
+
+from fwsign import __version__
+from fwsign.flash.engine import Checked, Outcome
+from fwsign.verified import VerifiedRelease
+
+
+def describe(outcome: Outcome, port: str, clock: datetime, *, first_use: bool) -> dict[str, Any]:
+    """Return a receipt's content; every value is text, a whole number, a list or null.
+
+    Args:
+        outcome: how it ended.
+        port: what the user calls the board.
+        clock: the time that this computer's clock shows, which proves nothing.
+        first_use: whether the memory of boards was made for this run.
+    """
+    info, error = outcome.info, outcome.error
+    held = outcome.held
+    return {
+        "kind": "flash",
+        "clock": clock.isoformat(),
+        "result": outcome.status,
+        "code": error.code if error else None,
+        "message": error.message if error else None,
+        "notes": list(outcome.notes),
+        "port": port,
+        "board": {
+            "kind": info.kind,
+            "chip": info.chip,
+            "identity": info.identity,
+            "flash_size": info.flash_size,
+            "locks": list(info.locks),
+            "details": dict(info.details),
+        }
+        if info
+        else None,
+        "release": _release(held.release) if held else None,
+        "waived": list(held.waived) if held else [],
+        "first_use": first_use,
+        "floor": None if info is None else "own" if info.identity else "shared",
+        "touched": outcome.touched,
+        "written": outcome.written,
+        "regions": [_region(one) for one in outcome.regions],
+        "attempts": outcome.attempts,
+        "milliseconds": {name: round(1000 * spent) for name, spent in outcome.seconds},
+        "fwsign": __version__,
+    }
+
+
+def _release(release: VerifiedRelease) -> dict[str, Any]:
+    text = release.text
+    return {
+        "manifest_digest": release.manifest_digest.hex(),
+        "vendor": release.vendor,
+        "product": text.product if text else None,
+        "version": text.version if text else None,
+        "sequence_number": release.manifest.sequence_number,
+        "signers": [
+            {"name": one.path.name, "key": one.path.keys[0], "algorithm": one.algorithm}
+            for one in release.signers
+            if one.path is not None and one.refusal is None
+        ],
+    }
+
+
+def _region(one: Checked) -> dict[str, Any]:
+    return {
+        "component": one.region.component,
+        "offset": one.region.offset,
+        "size": one.region.size,
+        "sha256": one.region.sha256.hex(),
+        "verified_by": one.how,
+        "written": one.written,
+    }

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Boards that are not there, for tests and demonstrations: `--port sim:esp32c3`.
+
+A simulated board speaks the protocol of a real boot loader over a TCP port of this machine, so
+that all of fwsign is used as with a cable. What it proves about real boards is limited to that.
+
+    sim:BOARD[?NAME=VALUE[&NAME=VALUE]...]
+
+`flash=FILE` keeps the flash's content from run to run; `baud=N` makes the line as slow as one of
+N bit/s, `baud=line` as slow as the host sets it; `id=HEX` gives the board another identity; and
+`fault=NAME[@N]` lets something go wrong once:
+
+    cable@N      the cable is pulled after byte N from the host
+    flip@N       a bit is flipped in byte N to the board, flip-back@N in byte N from it
+    nak@N        command N is refused
+    power@N      power is lost in the middle of writing or erasing sector N
+    lie          digests are those of what was sent, not of what is in the flash
+    stuck@N      byte N of the flash cannot be programmed
+    noise@N      above N bit/s every block of data is damaged on its way (esp)
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import parse_qsl
+
+from fwsign.atomic import read_bytes, write_atomic
+from fwsign.errors import Failed
+from fwsign.flash.simulate.line import LINE_FAULTS, Fault, Line
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+FAULTS: Final = (*LINE_FAULTS, "nak", "power", "lie", "stuck", "noise")
+SCHEME: Final = "sim:"
+_LIMIT: Final = 128 * 1024 * 1024  # bytes of a file with a flash's content
+
+
+class Settings(NamedTuple):
+    """What a `sim:` port asks for.
+
+    Args:
+        board: "esp32c3", "pico-uart", "smp" and so on.
+        flash: the content to begin with; empty for an erased one.
+        baud: bit/s; None for as fast as the computer; 0 for what the host sets.
+        identity: hex digits of the board's identity; None for the simulator's own.
+        locks: as in `fwsign.flash.board`.
+        faults: what goes wrong.
+    """
+
+    board: str
+    flash: bytes = b""
+    baud: int | None = None
+    identity: str | None = None
+    locks: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
+
+
+class Simulated:
+    """A simulated board that runs; a context manager.
+
+    Args:
+        uri: as in the module's description.
+
+    Raises:
+        Failed: `device.port`: there is no such board or fault; `io.*`.
+    """
+
+    def __init__(self, uri: str) -> None:
+        settings, self._file = parse(uri)
+        self.machine = _machine(settings)
+        self._line = Line(self.machine, settings.faults)
+
+    @property
+    def port(self) -> str:
+        """What to give pyserial: `socket://127.0.0.1:N`."""
+        return self._line.port
+
+    @property
+    def flash(self) -> bytes:
+        """What is in the flash now."""
+        return bytes(self.machine.flash)
+
+    def close(self) -> None:
+        """End it, and keep the flash's content if that was asked for."""
+        self._line.close()
+        if self._file is not None:
+            write_atomic(self._file, self.flash, overwrite=True)
+
+    def __enter__(self) -> Simulated:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
+
+
+def parse(uri: str) -> tuple[Settings, Path | None]:
+    """Return what a `sim:` port asks for, and the file that keeps its flash.
+
+    Raises:
+        Failed: `device.port`, `io.*`.
+    """
+    board, _, query = uri.removeprefix(SCHEME).partition("?")
+    settings = Settings(board)
+    file: Path | None = None
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        match name:
+            case "flash":
+                file = Path(value)
+                if file.exists():
+                    settings = settings._replace(flash=read_bytes(file, _LIMIT))
+            case "baud" if value == "line" or value.isdecimal():
+                settings = settings._replace(baud=0 if value == "line" else int(value))
+            case "id" if value.isalnum():
+                settings = settings._replace(identity=value.lower())
+            case "lock":
+                settings = settings._replace(locks=(*settings.locks, value.replace("-", " ")))
+            case "fault":
+                settings = settings._replace(faults=(*settings.faults, _fault(uri, value)))
+            case _:
+                raise _wrong(uri, f"{name}={value}", "flash, baud, id, lock or fault")
+    return settings, file
+
+
+def _fault(uri: str, text: str) -> Fault:
+    name, _, at = text.partition("@")
+    if name not in FAULTS or not (at.isdecimal() or not at):
+        raise _wrong(uri, text, f"NAME or NAME@N, of {', '.join(FAULTS)}")
+    return Fault(name, int(at or 0))
+
+
+def _machine(settings: Settings) -> Any:
+    from fwsign.flash.esp_chips import CHIPS  # noqa: PLC0415
+
+    kind = "esp" if settings.board in CHIPS else settings.board
+    modules = {"esp": "esp", "pico-uart": "pico_uart", "smp": "smp"}
+    if kind not in modules:
+        known = ", ".join([*CHIPS, "pico-uart", "smp"])
+        raise _wrong(settings.board, settings.board, known)
+    module = importlib.import_module(f"fwsign.flash.simulate.{modules[kind]}")
+    return module.Simulator(settings)
+
+
+def _wrong(uri: str, found: str, expected: str) -> Failed:
+    return Failed(
+        "device.port",
+        f'no simulated board can be "{uri}": {found}, expected {expected}',
+        expected=expected,
+        found=found,
+    )

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the answers of MCUboot's serial recovery say, once they are maps; and our words for it."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from fwsign.errors import Failed
+
+Slot = dict[str, Any]
+"""One entry of the list of images."""
+
+INVALID: Final = 3
+_RESULTS: Final = {
+    1: "an unknown error",
+    2: "no memory",
+    INVALID: "an invalid value",
+    4: "a timeout",
+    5: "no such image",
+    6: "not possible in this state",
+    7: "too large",
+    8: "not supported",
+    9: "corrupt",
+    10: "busy",
+    11: "access denied",
+}
+
+
+def is_application(slots: Sequence[Slot]) -> bool:
+    """Tell whether an application lists its slots."""
+    return any(slot.get("active") for slot in slots)  # the boot loader says this of none
+
+
+def place(slot: Slot) -> tuple[Any, Any]:
+    """Return the numbers of the image and of the slot."""
+    return slot.get("image", 0), slot.get("slot")  # a board of one image does not number it
+
+
+def first_slot(slots: Sequence[Slot]) -> Slot | None:
+    """Return the slot that uploads go to, where it is listed."""
+    return next((slot for slot in slots if place(slot) == (0, 0)), None)
+
+
+def image_hash(slot: Slot) -> bytes:
+    """Return the hash that a slot is listed with; empty where there is none."""
+    found = slot.get("hash")
+    return found if isinstance(found, bytes) else b""
+
+
+def result(answer: dict[str, Any]) -> int:
+    """Return an answer's result code: 0 is success, and may be left out."""
+    error = answer.get("err")  # of version 2 of the protocol
+    code = (error if isinstance(error, dict) else answer).get("rc", 0)
+    if not isinstance(code, int):
+        raise unexpected("result", "a number", code)
+    return code
+
+
+def next_offset(answer: dict[str, Any]) -> int:
+    """Return where an upload goes on."""
+    offset = answer.get("off")
+    if not isinstance(offset, int):
+        raise unexpected("next offset", "a number", offset)
+    return offset
+
+
+def words(code: int) -> str:
+    """Put a result code into words."""
+    return f"{_RESULTS.get(code, 'an error')} ({code})"
+
+
+def refused(what: str, code: int) -> Failed:
+    """Say what the boot loader did not do."""
+    return Failed(
+        "device.refused",
+        f"the boot loader did not {what}: {words(code)}",
+        expected="success",
+        found=words(code),
+    )
+
+
+def unexpected(what: str, expected: str, found: object) -> Failed:
+    """Say what was wrong with an answer."""
+    shown = f"{found}"[:60] if found is not None else "nothing"
+    return Failed(
+        "device.protocol",
+        f"{what}: expected {expected}, the boot loader says {shown}",
+        expected=expected,
+        found=shown,
+    )

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requests and answers of SMP over a port: noise, lost lines and late answers are dealt with here.
+
+A damaged line is dropped by the other side without a word, and some requests take long. After
+some silence an echo is therefore asked for: a boot loader that is still at work answers the
+request first, one that did not get it answers the echo alone, and is sent the request again. All
+requests of the backend may be repeated; each time they get another sequence number.
+"""
+
+import time
+from typing import Any, Final
+
+from fwsign import cbor
+from fwsign.errors import Failed
+from fwsign.flash.port import Port
+from fwsign.flash.smp_cbor import decode_map
+from fwsign.flash.smp_frame import WRITE, Assembler, Garbled, Packet, lines
+
+OS, IMAGE = 0, 1
+"""Groups of commands."""
+ECHO, RESET, PARAMETERS = 0, 5, 6
+"""Commands of the group OS."""
+STATE, UPLOAD = 0, 1
+"""Commands of the group IMAGE."""
+
+POLL: Final = 0.1  # seconds that a read from the port waits
+_SILENCE: Final = 1.0  # seconds after which the echo is asked for
+_SENDS: Final = 8  # of one request; a line that damages more is not worth it
+_LINE_LIMIT: Final = 4096  # bytes without an end of line, such as noise at another speed
+
+
+class Link:
+    """SMP over an open port, which it owns.
+
+    Args:
+        port: its reads must end after `POLL`.
+    """
+
+    def __init__(self, port: Port) -> None:
+        self._port = port
+        self._assembler = Assembler()
+        self._line = bytearray()
+        self._sequence = 0
+        self._disturbed = True  # what the other side has of a line is not known
+
+    def request(
+        self, operation: int, group: int, command: int, body: dict[str, Any], patience: float
+    ) -> dict[str, Any]:
+        """Return the answer to a request, whatever its result code is.
+
+        Args:
+            operation: READ or WRITE.
+            group: of commands.
+            command: of the group.
+            body: what CBOR can hold.
+            patience: seconds until the boot loader counts as gone.
+
+        Raises:
+            Failed: `device.absent`, `device.lost`, `device.protocol`.
+        """
+        end = time.monotonic() + patience
+        asked: set[int] = set()
+        for _ in range(_SENDS):
+            asked.add(self._send(operation, group, command, body))
+            answer = self._answer((operation + 1, group, command), asked, end)
+            if answer is not None:
+                return _decoded(answer)
+        raise Failed(
+            "device.lost",
+            f"the line to {self._port.url} damages what it carries: "
+            f"{_SENDS} requests got no whole answer",
+        )
+
+    def close(self) -> None:
+        """Give the port back."""
+        self._port.close()
+
+    def _send(self, operation: int, group: int, command: int, body: dict[str, Any]) -> int:
+        self._sequence = (self._sequence + 1) % 256
+        text = b"".join(lines(Packet(operation, group, command, self._sequence, cbor.encode(body))))
+        # An empty line ends whatever noise the other side has taken for the beginning of one.
+        self._port.write(b"\n" + text if self._disturbed else text)
+        self._disturbed = False
+        return self._sequence
+
+    def _answer(self, kind: tuple[int, int, int], asked: set[int], end: float) -> Packet | None:
+        """Wait for an answer; None: the request, or the answer, did not arrive."""
+        knock = None
+        while True:
+            try:
+                packet = self._receive(min(end, time.monotonic() + _SILENCE))
+            except Garbled:
+                self._disturbed = True
+                return None
+            if packet is None:
+                if time.monotonic() >= end:
+                    raise Failed("device.absent", f"no boot loader answers at {self._port.url}")
+                self._disturbed = True
+                knock = self._send(WRITE, OS, ECHO, {"d": ""})
+            elif packet.sequence in asked and packet[:3] == kind:
+                return packet
+            elif packet.sequence == knock:
+                return None
+
+    def _receive(self, until: float) -> Packet | None:
+        while time.monotonic() < until:
+            byte = self._port.read(1)
+            if byte != b"\n":
+                self._line += byte
+                if len(self._line) > _LINE_LIMIT:
+                    self._line.clear()
+                continue
+            line = bytes(self._line)
+            self._line.clear()
+            if (packet := self._assembler.add(line)) is not None:
+                return packet
+        return None
+
+
+def _decoded(answer: Packet) -> dict[str, Any]:
+    try:
+        return decode_map(answer.body)
+    except ValueError as error:
+        raise Failed(
+            "device.protocol",
+            f"the answer of the boot loader is not CBOR: {error}",
+            expected="a map",
+            found=answer.body[:16].hex() or "nothing",
+        ) from None

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many boards at once: a thread for each port, and one place where all that happens is told.
+
+A board that fails never stops the others. Threads do little but wait for their lines, and esptool
+runs in a process of its own for each port.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Final, NamedTuple, TypeAlias
+
+from fwsign.errors import Failed
+from fwsign.flash import engine
+from fwsign.flash.board import Connect
+from fwsign.flash.engine import Event, Judge, Options, Outcome, Stopped
+
+MAX_BOARDS: Final = 64
+"""Boards at once: more than any USB tree has, and few enough for a thread each."""
+_POLL: Final = 0.2  # seconds; Ctrl-C is noticed so soon also where waiting blocks it (Windows)
+
+
+class Job(NamedTuple):
+    """A board to flash.
+
+    Args:
+        port: what the user calls it.
+        attach: gives what opens the board, for as long as it is used.
+        judge: verifies the release for this board.
+    """
+
+    port: str
+    attach: Callable[[], AbstractContextManager[Connect]]
+    judge: Judge
+
+
+Happening: TypeAlias = tuple[Job, Event | Outcome]
+
+
+class Station:
+    """Flashes boards at once; iterating yields what happens, each `Outcome` last for its job.
+
+    Args:
+        jobs: at most `MAX_BOARDS`.
+        options: for every board.
+
+    Raises:
+        Failed: `device.port`: one port twice, or too many.
+    """
+
+    def __init__(self, jobs: Sequence[Job], options: Options) -> None:
+        ports = [job.port for job in jobs]
+        twice = next((port for port in ports if ports.count(port) > 1), None)
+        if twice is not None or len(jobs) > MAX_BOARDS:
+            what = f"{twice} was given twice" if twice else f"{len(jobs)} boards at once"
+            raise Failed("device.port", what, expected=f"at most {MAX_BOARDS}, each once")
+        self._jobs, self._options = jobs, options
+        self._happenings: queue.SimpleQueue[tuple[Job, Event | Outcome | BaseException]]
+        self._happenings = queue.SimpleQueue()
+        self._stopping = threading.Event()
+
+    @property
+    def ports(self) -> tuple[str, ...]:
+        """What the boards are called."""
+        return tuple(job.port for job in self._jobs)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping.is_set()
+
+    def stop(self) -> None:
+        """Let every board end at its next step; the iteration goes on until all have."""
+        self._stopping.set()
+
+    def __iter__(self) -> Iterator[Happening]:
+        """Start all, and yield what happens until the last one has ended."""
+        threads = [threading.Thread(target=self._run, args=(job,)) for job in self._jobs]
+        for thread in threads:
+            thread.start()
+        left = len(threads)
+        while left:
+            try:
+                job, what = self._happenings.get(timeout=_POLL)
+            except queue.Empty:
+                continue
+            if isinstance(what, BaseException):
+                self.stop()
+                for thread in threads:
+                    thread.join()
+                raise what
+            left -= isinstance(what, Outcome)
+            yield job, what
+        for thread in threads:
+            thread.join()
+
+    def _run(self, job: Job) -> None:
+        def report(event: Event) -> None:
+            if self._stopping.is_set():
+                raise Stopped
+            self._happenings.put((job, event))
+
+        try:
+            with job.attach() as connect:
+                outcome = engine.flash(connect, job.judge, self._options, report)
+        except Failed as error:  # there is no such port
+            outcome = engine.never_reached(error)
+        except BaseException as error:  # noqa: BLE001 - a mistake of ours: told, and raised there
+            self._happenings.put((job, error))
+            return
+        self._happenings.put((job, outcome))

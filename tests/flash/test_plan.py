@@ -1,0 +1,341 @@
+"""Every refusal before the first erase, the order of writing, and what selects what boots."""
+
+import struct
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from flash.kit import (
+    FACTORY_TABLE,
+    FLASH_SIZE,
+    OTA_TABLE,
+    SECTOR,
+    MemoryBoard,
+    board_info,
+    esp_image,
+    held,
+    noise,
+    partition_table,
+    run,
+)
+from fwsign.errors import FwsignError
+from fwsign.flash import plan as planning
+from fwsign.flash.board import (
+    FLASH_ENCRYPTION,
+    SECURE_BOOT,
+    SECURE_BOOT_V1,
+    SECURE_DOWNLOAD,
+    BoardInfo,
+)
+from fwsign.flash.plan import Plan
+from fwsign.images.uf2 import write_uf2
+from support import refused
+
+APP = esp_image()
+BOOT = esp_image(app=False, seed=7)
+RP2040 = 0xE48BFF56
+ERASED = b"\xff" * FLASH_SIZE
+
+
+def make(parts: Mapping[str, bytes], info: BoardInfo | None = None, flash: bytes = ERASED) -> Plan:
+    """Plan payloads for a board with some content in its flash."""
+    return planning.make(
+        held(parts), info or board_info(), lambda offset, size: flash[offset : offset + size]
+    )
+
+
+def with_table(table: bytes, otadata: bytes = b"") -> bytes:
+    """Return the content of a flash with a partition table, and OTA data at 0xd000."""
+    flash = bytearray(ERASED)
+    flash[0x8000 : 0x8000 + len(table)] = table
+    flash[0xD000 : 0xD000 + len(otadata)] = otadata
+    return bytes(flash)
+
+
+def entry(sequence: int, state: int = 0xFFFFFFFF) -> bytes:
+    """Make the sector of one OTA entry."""
+    crc = zlib.crc32(struct.pack("<I", sequence), 0xFFFFFFFF)
+    return struct.pack("<I20sII", sequence, b"\xff" * 20, state, crc).ljust(SECTOR, b"\xff")
+
+
+class TestChips:
+    def test_another_chip_than_signed_is_refused(self) -> None:
+        with refused("unsuitable.chip", "the release is for esp32c3, the board is esp32s3"):
+            make({"esp32c3@0x10000": APP}, board_info(chip="esp32s3"))
+
+    def test_an_image_for_another_chip_than_its_target_is_refused(self) -> None:
+        with refused("unsuitable.chip", "is an image for esp32s3, signed for esp32c3"):
+            make({"esp32c3@0x10000": esp_image("esp32s3")})
+
+    def test_the_part_for_this_chip_is_taken_and_the_others_are_told(self) -> None:
+        found = make({"esp32s3@0x10000": esp_image("esp32s3"), "esp32c3@0x10000": APP})
+        assert [one.component for one in found.regions] == ["esp32c3@0x10000"]
+        assert "for other chips, left out: esp32s3@0x10000" in found.notes
+
+    def test_a_board_that_does_not_tell_its_chip_is_said_to(self) -> None:
+        found = make({"esp32c3@0x10000": noise(100)}, board_info(chip=None))
+        assert "the board does not tell its chip, the release is for esp32c3" in found.notes
+        with refused("unsuitable.chip", "the board does not tell which it is"):
+            make({"esp32c3@0x0": b"1", "esp32s3@0x1000": b"2"}, board_info(chip=None))
+
+
+class TestPlaces:
+    def test_a_flash_too_small_is_refused(self) -> None:
+        with refused("unsuitable.flash-size", "ends at 0x", "flash at 0x11000"):
+            make({"esp32c3@0x10000": APP}, board_info(flash_size=0x11000))
+
+    def test_a_region_that_begins_within_a_sector_is_refused(self) -> None:
+        with refused("unsuitable.region", "expected a multiple of 4096, found 0x20100"):
+            make({"esp32c3@0x20100": b"data"})
+
+    def test_a_region_below_what_the_boot_loader_writes_is_refused(self) -> None:
+        with refused("unsuitable.region", "expected 0x30000 or more, found 0x20000"):
+            make({"esp32c3@0x20000": b"data"}, board_info(start=0x30000))
+
+    def test_an_overlap_is_refused(self) -> None:
+        parts = {"esp32c3@0x20000": noise(5000), "esp32c3@0x21000": b"data"}
+        with refused("unsuitable.region", "overlap: one ends at 0x22000, the other begins at 0x21"):
+            make(parts)
+
+    def test_an_empty_payload_is_refused(self) -> None:
+        with refused("unsuitable.region", "expected at least one byte"):
+            make({"esp32c3@0x20000": b""})
+
+    def test_an_application_where_the_boot_loader_goes_is_refused(self) -> None:
+        with refused("unsuitable.region", "expected offset 0x10000, found 0x0"):
+            make({"esp32c3@0x0": APP})
+
+    def test_a_boot_loader_elsewhere_is_refused(self) -> None:
+        with refused("unsuitable.region", "expected offset 0x0, found 0x10000"):
+            make({"esp32c3@0x10000": BOOT})
+
+
+class TestLocks:
+    def test_flash_encryption_is_refused(self) -> None:
+        with refused("unsuitable.locked", "flash encryption switched on"):
+            make({"esp32c3@0x10000": APP}, board_info(locks=(FLASH_ENCRYPTION,)))
+
+    def test_secure_boot_needs_a_signature(self) -> None:
+        with refused("unsuitable.locked", "secure boot", "has no signature for it"):
+            make({"esp32c3@0x10000": APP}, board_info(locks=(SECURE_BOOT,)))
+
+    def test_secure_boot_lets_data_pass(self) -> None:
+        assert make({"esp32c3@0x20000": noise(99)}, board_info(locks=(SECURE_BOOT,))).regions
+
+    def test_secure_boot_v1_protects_the_boot_loader(self) -> None:
+        with refused("unsuitable.locked", "esp32c3@0x0 is below 0x8000"):
+            make({"esp32c3@0x0": BOOT}, board_info(locks=(SECURE_BOOT_V1,)))
+
+    def test_secure_download_mode_hides_the_partition_table(self) -> None:
+        found = make({"esp32c3@0x10000": APP}, board_info(locks=(SECURE_DOWNLOAD,)))
+        assert found.notes == ("boot not controlled: the board's partition table is not known",)
+
+
+class TestOrder:
+    PARTS: Mapping[str, bytes] = {
+        "esp32c3@0x0": BOOT,
+        "esp32c3@0x8000": FACTORY_TABLE,
+        "esp32c3@0x10000": APP,
+    }
+
+    def test_boot_loader_last_partition_table_before_it(self) -> None:
+        found = make(self.PARTS)
+        assert [one.offset for one in found.regions] == [0x10000, 0x8000, 0]
+        assert found.notes == ()
+
+    def test_a_merged_image_is_cut_into_the_same_order(self) -> None:
+        merged = (BOOT.ljust(0x8000, b"\xff") + FACTORY_TABLE).ljust(0x10000, b"\xff") + APP
+        found = make({"esp32c3@0x0": merged})
+        (region,) = found.regions
+        assert [part.offset for part in region.parts] == [0x9000, 0x8000, 0]
+        board = MemoryBoard(b"old" * 100)
+        assert run(board, {"esp32c3@0x0": merged}).status == "verified"
+        assert board.holds({"esp32c3@0x0": merged})
+        erased = [offset for offset, _ in board.did("erase")]
+        assert erased.index(0x10000) < erased.index(0x8000) < erased.index(0)
+
+
+class TestPartitions:
+    def test_an_application_that_does_not_fit_is_refused(self) -> None:
+        small = partition_table(("factory", 0, 0, 0x10000, 0x1000))
+        with refused("unsuitable.partition", 'partition "factory" has 4096'):
+            make({"esp32c3@0x10000": APP}, flash=with_table(small))
+
+    def test_an_application_outside_any_partition_is_refused(self) -> None:
+        with refused("unsuitable.partition", "no partition for one begins at 0x20000"):
+            make({"esp32c3@0x20000": APP}, flash=with_table(FACTORY_TABLE))
+
+    def test_the_table_in_the_release_counts_and_not_the_one_on_the_board(self) -> None:
+        parts = {"esp32c3@0x8000": FACTORY_TABLE, "esp32c3@0x10000": APP}
+        moved = partition_table(("factory", 0, 0, 0x20000, 0x10000))
+        assert len(make(parts, flash=with_table(moved)).regions) == 2
+
+    def test_a_table_beyond_the_flash_is_refused(self) -> None:
+        table = partition_table(("factory", 0, 0, 0x10000, 2 * FLASH_SIZE))
+        with refused("unsuitable.partition", 'partition "factory" is at 0x10000 to 0x210000'):
+            make({"esp32c3@0x8000": table})
+
+    def test_a_partition_on_the_table_is_refused(self) -> None:
+        table = partition_table(("nvs", 1, 2, 0x8000, 0x1000))
+        with refused("unsuitable.partition", 'partition "nvs" is at 0x8000'):
+            make({"esp32c3@0x8000": table})
+
+    def test_a_damaged_table_in_the_release_is_refused(self) -> None:
+        damaged = FACTORY_TABLE.replace(b"factory", b"factorz")
+        with refused("malformed.image", "md5 of partition table"):
+            make({"esp32c3@0x8000": damaged})
+
+    def test_a_board_without_a_table_is_said_to_be_out_of_control(self) -> None:
+        found = make({"esp32c3@0x10000": APP})
+        assert found.notes == ("boot not controlled: the board's partition table is not known",)
+
+    def test_data_alone_needs_no_control(self) -> None:
+        found = make({"esp32c3@0x20000": noise(99)}, flash=with_table(OTA_TABLE))
+        assert (found.selection, found.notes) == (None, ())
+
+
+class TestSelection:
+    def select(self, target: str, otadata: bytes, table: bytes = OTA_TABLE) -> Plan:
+        return make({target: APP}, flash=with_table(table, otadata))
+
+    @pytest.mark.parametrize(
+        ("target", "otadata", "sequence", "sector"),
+        [
+            ("esp32c3@0x50000", b"", 2, 0),
+            ("esp32c3@0x50000", entry(1), 2, 1),
+            ("esp32c3@0x10000", entry(1) + entry(2), 3, 0),
+            ("esp32c3@0x50000", entry(5) + entry(4), 6, 1),
+            ("esp32c3@0x50000", entry(5) + entry(6, state=4), 6, 1),  # 6 was aborted
+        ],
+    )
+    def test_the_slot_that_was_written_is_selected(
+        self, target: str, otadata: bytes, sequence: int, sector: int
+    ) -> None:
+        found = self.select(target, otadata)
+        assert found.selection is not None
+        assert found.selection.offset == 0xD000 + sector * SECTOR
+        assert found.selection.data == entry(sequence)
+        assert found.notes == ()
+
+    @pytest.mark.parametrize(
+        ("target", "otadata"),
+        [
+            ("esp32c3@0x10000", b""),
+            ("esp32c3@0x10000", entry(1)),
+            ("esp32c3@0x50000", entry(1) + entry(2)),
+            ("esp32c3@0x10000", entry(3) + entry(2)),
+            ("esp32c3@0x10000", entry(1) + entry(2, state=3)),  # 2 is invalid
+            ("esp32c3@0x10000", entry(1) + entry(2).replace(b"\xff", b"\0", 1)[:16] + b"bad!"),
+        ],
+    )
+    def test_a_slot_that_boots_already_is_left_alone(self, target: str, otadata: bytes) -> None:
+        found = self.select(target, otadata)
+        assert (found.selection, found.notes) == (None, ())
+
+    def test_the_factory_application_needs_erased_ota_data(self) -> None:
+        table = partition_table(
+            ("otadata", 1, 0, 0xD000, 0x2000),
+            ("factory", 0, 0, 0x10000, 0x40000),
+            ("ota_0", 0, 0x10, 0x50000, 0x40000),
+        )
+        found = self.select("esp32c3@0x10000", entry(1), table)
+        assert found.selection is not None
+        assert found.selection == (0xD000, b"\xff" * 2 * SECTOR)
+        assert self.select("esp32c3@0x10000", b"", table).selection is None
+
+    def test_a_slot_without_ota_data_is_out_of_control(self) -> None:
+        table = partition_table(
+            ("factory", 0, 0, 0x10000, 0x40000), ("ota_0", 0, 0x10, 0x50000, 0x40000)
+        )
+        found = self.select("esp32c3@0x50000", b"", table)
+        assert found.notes == ('boot not controlled: nothing selects "ota_0", which was written',)
+
+    def test_the_test_application_is_out_of_control(self) -> None:
+        table = partition_table(
+            ("otadata", 1, 0, 0xD000, 0x2000),
+            ("factory", 0, 0, 0x10000, 0x40000),
+            ("test", 0, 0x20, 0x50000, 0x40000),
+        )
+        found = self.select("esp32c3@0x50000", b"", table)
+        assert found.notes == ('boot not controlled: nothing selects "test", which was written',)
+
+    def test_signed_ota_data_is_never_replaced(self) -> None:
+        parts = {"esp32c3@0x50000": APP, "esp32c3@0xd000": entry(1) + b"\xff" * SECTOR}
+        found = make(parts, flash=with_table(OTA_TABLE, entry(1) + entry(2)))
+        assert found.selection is None
+        (note,) = found.notes
+        assert note == 'boot not controlled: the OTA data of the release does not select "ota_1"'
+
+    @pytest.mark.parametrize("step", range(0, 60, 3))
+    def test_a_board_switches_slots_whatever_happens(self, step: int) -> None:
+        def fault(now: int) -> None:
+            if now == step:
+                from flash.kit import lost  # noqa: PLC0415
+
+                raise lost()
+
+        board = MemoryBoard(with_table(OTA_TABLE, entry(1)), fault=fault)
+        found = run(board, {"esp32c3@0x50000": APP})
+        assert found.status == "verified"
+        assert board.flash[0xD000 : 0xD000 + 2 * SECTOR] == entry(1) + entry(2)
+
+
+class TestUf2:
+    INFO: BoardInfo = board_info(kind="pico-uf2", chip="rp2040", digest=None, flash_size=None)
+
+    def test_a_uf2_file_is_unpacked(self) -> None:
+        data = noise(1000)
+        parts = {"rp2040@0x4000": write_uf2(data, 0x10004000, RP2040)}
+        found = make(parts, self.INFO)
+        (region,) = found.regions
+        assert region.parts[0] == (0x4000, data.ljust(1024, b"\0"))
+        assert found.notes == ("boot not controlled: what begins the flash was not written",)
+
+    def test_a_uf2_file_for_another_place_than_signed_is_refused(self) -> None:
+        parts = {"rp2040@0x5000": write_uf2(noise(256), 0x10004000, RP2040)}
+        with refused("unsuitable.region", "expected 0x10005000, found address 0x10004000"):
+            make(parts, self.INFO)
+
+    def test_a_uf2_file_for_ram_is_refused(self) -> None:
+        parts = {"rp2040@0x0": write_uf2(noise(256), 0x20000000, RP2040)}
+        with refused("malformed.image", "expected flash of rp2040"):
+            make(parts, self.INFO)
+
+    def test_a_uf2_file_is_not_for_esp_boards(self) -> None:
+        parts = {"esp32c3@0x10000": write_uf2(noise(256), 0x10000, 0xD42BA06C)}
+        with refused("unsuitable.payload", "is of kind uf2"):
+            make(parts)
+
+
+def test_mcuboot_boards_take_mcuboot_images_alone() -> None:
+    with refused("unsuitable.payload", "is of kind unknown, this board takes an MCUboot image"):
+        make({"nrf52840@0x0": noise(99)}, board_info(kind="smp", chip=None, sector=1))
+
+
+def test_esp8266_boots_what_is_at_zero() -> None:
+    info = board_info(chip="esp8266")
+    assert make({"esp8266@0x0": noise(99)}, info).notes == ()
+    found = make({"esp8266@0x10000": noise(99)}, info)
+    assert found.notes == ("boot not controlled: nothing was written at 0x0",)
+
+
+class TestHeld:
+    def hold(self, waived: tuple[str, ...] = (), **more: Any) -> FwsignError:
+        with pytest.raises(FwsignError) as caught:
+            held({"esp32c3@0x10000": APP}, waived, **more)
+        return caught.value
+
+    def test_what_was_not_checked_refuses(self) -> None:
+        found = self.hold(min_sequence=None)
+        assert found.code == "state.unchecked"
+        assert found.message == "not checked, and not waived by name: rollback"
+
+    def test_what_was_waived_by_name_passes_and_is_kept(self) -> None:
+        found = held({"esp32c3@0x10000": APP}, ("rollback", "product"), min_sequence=None)
+        assert found.waived == ("rollback",)
+
+    def test_revocation_off_needs_its_waiver(self) -> None:
+        assert self.hold(revocation="off").found == "revocation"
+        assert held({"esp32c3@0x10000": APP}, ("revocation",), revocation="off").payloads

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real MCUboot in an emulated board: the images come with smpclient's source distribution."""
+
+import hashlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from fwsign.errors import Failed
+from fwsign.flash.board import Run
+from fwsign.flash.smp import SerialRecovery, connect
+from fwsign.images.mcuboot import image_hash
+from support import absent, require_program
+
+SMPCLIENT = "smpclient==7.3.0"
+SHA256 = "86aa4bc1c621805d97f449793a4077f049aa88a98a1e916bf59423d072bd2a3b"
+CACHE = Path(__file__).parents[2] / "build" / "external"
+ECHO = (2, 0, 0, {"d": "here?"})
+IMAGES = "smpclient-7.3.0/tests/fixtures/smp-server/"
+RECOVERY = "zephyr_f33aa2bc4a43_smp_server_27c54835_mps2_an385_serial_recovery"
+
+pytestmark = pytest.mark.external
+
+
+def archive() -> Path:
+    """Return smpclient's source distribution; only where nothing may be absent it is fetched."""
+    found = CACHE / "smpclient-7.3.0.tar.gz"
+    if not found.exists():
+        if os.environ.get("FWSIGN_REQUIRE_EXTERNAL") != "1":
+            absent(f"{found} is not there: FWSIGN_REQUIRE_EXTERNAL=1 fetches it")
+        fetch(CACHE)
+    assert hashlib.sha256(found.read_bytes()).hexdigest() == SHA256
+    return found
+
+
+def fetch(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    pinned = folder / "smpclient.txt"
+    pinned.write_text(f"{SMPCLIENT} --hash=sha256:{SHA256}\n", encoding="utf-8")
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet")
+    what = ("--no-deps", "--no-binary=smpclient", "--require-hashes", "--requirement", str(pinned))
+    done = subprocess.run([*pip, *what, "--dest", str(folder)], check=False, capture_output=True)
+    if done.returncode:
+        absent(f"pip cannot fetch {SMPCLIENT}: {done.stderr.decode()[-500:]}")
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Unpack the images that the test needs."""
+    with tarfile.open(archive()) as files:
+        for name in (f"{RECOVERY}.hex", f"{RECOVERY}.signed.bin"):
+            packed = files.extractfile(IMAGES + name)
+            assert packed is not None
+            with packed, (tmp_path / name).open("wb") as file:
+                shutil.copyfileobj(packed, file)
+    return tmp_path
+
+
+@contextmanager
+def emulator(images: Path) -> Iterator[tuple[str, Path]]:
+    """Run the board, with nothing but MCUboot; give its port and its log."""
+    log = images / "log"
+    # The port listens before the emulator starts, so that there is nothing to wait for.
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        command = [
+            *(require_program("qemu-system-arm"), "-machine", "mps2-an385", "-nographic"),
+            *("-chardev", f"socket,id=line,fd={server.fileno()},server=on,wait=off"),
+            *("-serial", "chardev:line", "-serial", f"file:{log}", "-monitor", "none"),
+            *("-device", f"loader,file={RECOVERY}.hex"),
+        ]
+        process = subprocess.Popen(
+            command,
+            cwd=images,
+            pass_fds=[server.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        try:
+            yield f"socket://127.0.0.1:{server.getsockname()[1]}", log
+        finally:
+            process.terminate()
+            process.wait(timeout=10)
+
+
+def opened(port: str) -> SerialRecovery:
+    board = connect(port)(0)
+    assert isinstance(board, SerialRecovery)
+    return board
+
+
+def test_mcuboot_takes_an_image_in_two_parts(images: Path) -> None:
+    data = (images / f"{RECOVERY}.signed.bin").read_bytes()
+    first: list[int] = []
+    second: list[int] = []
+
+    def pull_the_cable(size: int) -> None:
+        first.append(size)
+        if sum(first) > 9000:
+            board.close()
+
+    with emulator(images) as (port, log):
+        board = opened(port)
+        assert board.probe().details[1:] == (("buffer", "1024 bytes"),)
+        with pytest.raises(Failed) as caught:
+            board.write([Run(0, data)], pull_the_cable)
+        assert caught.value.code == "device.lost"
+        board.close()
+        assert b"Jumping" not in log.read_bytes()
+
+        # Its image runs from RAM: MCUboot starts it, and the application goes back to MCUboot.
+        board = opened(port)
+        board.probe()
+        assert board.digest(0, 0) == b""
+        board.write([Run(0, data)], second.append)
+        assert second[0] >= sum(first)
+        assert sum(second) == len(data)
+        assert log.read_bytes().count(b"Jumping to the first image slot") == 1
+        assert board.digest(0, 0) == image_hash(data)
+        assert board.finish([]) == ()
+
+        board.reset()
+        board._link.request(*ECHO, 15)
+        assert log.read_bytes().count(b"Jumping to the first image slot") == 2
+        assert board._slots()[0]["active"] is True
+        board.close()

@@ -319,7 +319,7 @@ def board(changes: dict[tuple[int, int, int], object]) -> SerialRecovery:
     }
     known = sound | changes
     port = Scripted(lambda one: answer(one, known[one[:3]]))
-    return SerialRecovery(Link(port))  # type: ignore[arg-type] - as much of a port as a link needs
+    return SerialRecovery(Link(cast(Port, port)))
 
 
 @pytest.mark.parametrize("images", [None, 5, [5], {"slot": 0}])
@@ -376,7 +376,7 @@ def test_whatever_is_answered_only_our_errors_leave(body: dict[str, Any]) -> Non
     made = board(dict.fromkeys(known, body))
     for call in (
         made.probe,
-        made.digest,
+        lambda: made.digest(0, 100),
         lambda: made.write([Run(0, bytes(100))], no_progress),
         lambda: made.finish([]),
         made.reset,

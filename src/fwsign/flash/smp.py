@@ -37,8 +37,8 @@ from fwsign.flash.port import Port
 from fwsign.flash.smp_answers import (
     INVALID,
     first_slot,
-    image_hash,
     is_application,
+    listed_hash,
     next_offset,
     place,
     refused,
@@ -104,7 +104,7 @@ class SerialRecovery:
         buffer = size if isinstance(size, int) and size > 0 else _BUFFER
         self._chunk = _chunk(buffer, self._attempt)
         first = first_slot(slots)
-        self._nameless = first is not None and not image_hash(first)
+        self._nameless = first is not None and not listed_hash(first)
         details = [("boot loader", "MCUboot serial recovery"), ("buffer", f"{buffer} bytes")]
         if first is not None:
             details.append(("image", str(first.get("version", "of unknown version"))))
@@ -118,11 +118,11 @@ class SerialRecovery:
             details=tuple(details),
         )
 
-    def digest(self, offset: int = 0, size: int = 0) -> bytes:
+    def digest(self, offset: int, size: int) -> bytes:
         """Return the hash of the image in the first slot; empty where there is no valid one."""
         del offset, size  # it is always the whole image
         first = first_slot(self._slots())
-        return b"" if first is None else image_hash(first)
+        return b"" if first is None else listed_hash(first)
 
     def read(self, offset: int, size: int) -> bytes:
         """Refuse: MCUboot gives no content away."""
@@ -168,7 +168,7 @@ class SerialRecovery:
         if first is None:
             return (NOT_CONTROLLED, "the boot loader lists no image in its first slot")
         if first.get("bootable") and not first.get("confirmed"):
-            body = {"confirm": True, "hash": image_hash(first)}
+            body = {"confirm": True, "hash": listed_hash(first)}
             answer = self._link.request(WRITE, IMAGE, STATE, body, _LIST)
             if code := result(answer):
                 return (NOT_CONTROLLED, f"the image cannot be confirmed: {words(code)}")
@@ -251,7 +251,7 @@ class SerialRecovery:
 
     def _check_list(self, size: int) -> None:
         first = first_slot(self._slots())
-        if first is not None and not image_hash(first):
+        if first is not None and not listed_hash(first):
             raise Failed(
                 "device.mismatch",
                 "the boot loader lists images that it has not checked, "

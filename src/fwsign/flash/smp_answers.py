@@ -2,11 +2,11 @@
 """What the answers of MCUboot's serial recovery say, once they are maps; and our words for it."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from fwsign.errors import Failed
 
-Slot = dict[str, Any]
+Slot: TypeAlias = dict[str, Any]
 """One entry of the list of images."""
 
 INVALID: Final = 3
@@ -40,7 +40,7 @@ def first_slot(slots: Sequence[Slot]) -> Slot | None:
     return next((slot for slot in slots if place(slot) == (0, 0)), None)
 
 
-def image_hash(slot: Slot) -> bytes:
+def listed_hash(slot: Slot) -> bytes:
     """Return the hash that a slot is listed with; empty where there is none."""
     found = slot.get("hash")
     return found if isinstance(found, bytes) else b""

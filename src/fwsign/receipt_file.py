@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A file of receipts, one on each line: appended to under a lock, whole lines only."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fwsign.atomic import io_error, sync_directory
+from fwsign.errors import Failed, Malformed
+from fwsign.keys import Signer
+from fwsign.pki.lock import wait_for
+from fwsign.receipts import MAX_LINE, line_digest, make_line, parse_line
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a file, without newlines; what is not UTF-8 is refused where it is judged.
+
+    Raises:
+        Failed: `io.*`.
+    """
+    try:
+        with path.open("rb") as file:
+            while line := file.readline(MAX_LINE + 2):
+                yield line.removesuffix(b"\n").decode(errors="surrogateescape")
+    except OSError as error:
+        raise io_error(error, path) from error
+
+
+def append(
+    path: Path,
+    receipt: Mapping[str, Any],
+    signer: Signer | None = None,
+    chain: Sequence[bytes] = (),
+) -> str:
+    """Add a receipt to a file, which is made where there is none, and return its line.
+
+    Other processes wait. A whole line is never lost; what a crash or power loss left of a line is
+    cut off, since nobody was told that it is there.
+
+    Args:
+        path: the file.
+        receipt: as `make_line` takes it.
+        signer: signs the line.
+        chain: the signer's certificates, in DER.
+
+    Raises:
+        Failed: `io.*`; `io.format` for a file of something else; as `make_line`.
+    """
+    try:
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+        handle = os.open(path, flags, 0o600)
+        try:
+            wait_for(handle)
+            kept, missing, previous = _find_end(handle, path)
+            line = make_line(receipt, previous, signer, chain)
+            _write(handle, kept, f"{missing}{line}\n".encode())
+        finally:
+            os.close(handle)
+        if not kept:
+            sync_directory(path.parent)
+    except OSError as error:
+        raise io_error(error, path, "write") from error
+    return line
+
+
+def _find_end(handle: int, path: Path) -> tuple[int, str, str | None]:
+    """Return where the next line goes, what lacks before it, and the digest of the one before."""
+    size = os.lseek(handle, 0, os.SEEK_END)
+    start = max(0, size - 2 * (MAX_LINE + 1))  # room for a line, and half of one behind it
+    os.lseek(handle, start, os.SEEK_SET)
+    parts = _read(handle, size - start).split(b"\n")
+    torn = parts.pop()
+    previous = None
+    if parts:
+        previous = line_digest(_whole(parts[-1], path))
+    if not torn:
+        return size, "", previous
+    try:
+        line = _whole(torn, path)
+        if json.loads(line)["previous"] != previous:
+            raise _no_receipts(path)
+    except Failed:
+        if not parts:  # then nothing says that this was ever a file of receipts
+            raise
+        return size - len(torn), "", previous
+    return size, "\n", line_digest(line)  # an editor left the last newline out
+
+
+def _whole(line: bytes, path: Path) -> str:
+    text = line.decode(errors="surrogateescape")
+    try:
+        parse_line(text, 0)
+    except Malformed:
+        raise _no_receipts(path) from None
+    return text
+
+
+def _no_receipts(path: Path) -> Failed:
+    return Failed(
+        "io.format",
+        f"{path} does not end in a receipt",
+        expected="a file of receipts, or none",
+        found="something else",
+    )
+
+
+def _read(handle: int, size: int) -> bytes:
+    data = b""
+    while len(data) < size and (part := os.read(handle, size - len(data))):
+        data += part
+    return data
+
+
+def _write(handle: int, at: int, data: bytes) -> None:
+    os.ftruncate(handle, at)
+    os.lseek(handle, at, os.SEEK_SET)
+    try:
+        rest = data
+        while rest:
+            rest = rest[os.write(handle, rest) :]
+        os.fsync(handle)
+    except OSError:
+        os.ftruncate(handle, at)  # a full disk took a part
+        raise

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Receipts: what was done to which device, one JSON object on each line, in a chain.
+
+A line is the canonical JSON of RFC 8785, in UTF-8; texts, whole numbers, booleans, null, arrays and
+objects only. `previous` is the SHA-256, in hex, of the line before without its newline; the first
+line has null. `jws` is a detached compact JWS (RFC 7515 appendix F) over the same object without
+`jws`; its header has alg, kid (SHA-256 of the public key, in hex), typ, and x5c where the key
+is certified.
+
+Unsigned lines are a log, not evidence: whoever can write the file can write it anew. Signatures
+prove each line and its place; that the end is there, only a head proves, the digest of the last
+line, kept elsewhere.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from fwsign import jws
+from fwsign.canonical import canonical
+from fwsign.certificate import parse_certificate
+from fwsign.chain import Anchor, Path
+from fwsign.cose import PublicKey
+from fwsign.errors import Failed, FwsignError, Malformed, Tampered, Untrusted
+from fwsign.example_keys import EXAMPLE_SPKI
+from fwsign.keys import Signer
+
+MAX_LINE: Final = 64 * 1024
+"""Bytes; an ML-DSA-87 signature with its chain of three has 35 thousand."""
+
+_TYPE: Final = "fwsign-receipt+json"
+
+
+class Receipt(NamedTuple):
+    """A line of a chain, as read.
+
+    Args:
+        content: the object, with `previous` and `jws`.
+        digest: SHA-256 of the line, in hex: the head, where it is the last one.
+        claim: the key that the line says signed it, SHA-256 in hex; None for an unsigned one.
+        signer: who signed it, once that was verified.
+    """
+
+    content: Mapping[str, Any]
+    digest: str
+    claim: str | None
+    signer: str | None = None
+
+
+class Summary(NamedTuple):
+    """What a whole chain is.
+
+    Args:
+        receipts: how many there are.
+        signed: how many of them have a signature.
+        signers: whose signatures were verified, each once; none where no key was given.
+        head: the digest of the last line, None for an empty chain.
+        since: how many receipts came after the head that was asked for, None if none was.
+    """
+
+    receipts: int
+    signed: int
+    signers: tuple[str, ...]
+    head: str | None
+    since: int | None
+
+
+def make_line(
+    receipt: Mapping[str, Any],
+    previous: str | None,
+    signer: Signer | None = None,
+    chain: Sequence[bytes] = (),
+) -> str:
+    """Return a receipt as a line, without newline.
+
+    Args:
+        receipt: what happened: texts, whole numbers, booleans, None, sequences, dicts.
+        previous: digest of the line before, None for the first one.
+        signer: signs the line.
+        chain: the signer's certificates, DER, leaf first, without the anchor; none for a bare key.
+
+    Raises:
+        Failed: `state.receipt`; `key.mismatch`, `key.failed`, `key.*` of the signer.
+        Malformed, Untrusted: for a certificate of the chain.
+    """
+    try:
+        if taken := receipt.keys() & {"previous", "jws"}:
+            raise ValueError(f'"{min(taken)}" is not for the caller to set')
+        content = {**receipt, "previous": previous}
+        line = canonical(content)
+        if signer is not None:
+            line = canonical({**content, "jws": jws.sign(line.encode(), signer, chain, _TYPE)})
+        if (size := len(line.encode())) > MAX_LINE:
+            raise ValueError(f"it has {size} bytes, at most {MAX_LINE} are allowed")
+    except (ValueError, RecursionError) as error:
+        raise Failed("state.receipt", f"not a receipt: {error}") from None
+    return line
+
+
+def line_digest(line: str) -> str:
+    """Return the SHA-256 of a line, without newline, in hex."""
+    return hashlib.sha256(line.encode()).hexdigest()
+
+
+def judge_lines(
+    lines: Iterable[str], keys: Sequence[Anchor] = (), anchors: Sequence[Anchor] = ()
+) -> Iterator[Receipt]:
+    """Yield each line as it was judged; refuse at the first that is wrong.
+
+    Canonical form and chain are always judged. Signatures are where a key or anchor is given, and
+    then each line needs one. Dates and revocation are not: nothing proves when a receipt was made.
+
+    Args:
+        lines: without newlines, from the first one on.
+        keys: what signed, as anchors.
+        anchors: roots; a path from `x5c` to one of them counts for the purpose "client", as of the
+            day on which its last certificate was issued.
+
+    Raises:
+        Malformed: `malformed.receipt`, and for certificates.
+        Tampered: `tampered.receipt-chain`, `tampered.signature`, and for certificates.
+        Untrusted: `untrusted.receipt`, `untrusted.example-key`, and for certificates.
+    """
+    previous = None
+    trust = _Trust(keys, anchors, {})
+    for number, line in enumerate(lines, 1):
+        content = parse_line(line, number)
+        if content["previous"] != previous:
+            expected, named = (one or "none" for one in (previous, content["previous"]))
+            raise Tampered(
+                "tampered.receipt-chain",
+                f"receipt {number} names {named:.16} as the one before it, that is {expected:.16}",
+                expected=expected,
+                found=named,
+            )
+        try:
+            found = jws.parse(content["jws"], _TYPE) if "jws" in content else None
+            signer = trust.verify(content, found) if keys or anchors else None
+        except FwsignError as error:
+            message = f"receipt {number}: {error.message}"
+            raise type(error)(
+                error.code, message, expected=error.expected, found=error.found
+            ) from None
+        previous = line_digest(line)
+        yield Receipt(content, previous, found.kid if found else None, signer)
+
+
+def verify_lines(
+    lines: Iterable[str],
+    keys: Sequence[Anchor] = (),
+    anchors: Sequence[Anchor] = (),
+    head: str | None = None,
+) -> Summary:
+    """Judge a whole chain; see `judge_lines`.
+
+    Args:
+        lines: without newlines.
+        keys: what signed, as anchors.
+        anchors: roots of what signed.
+        head: a digest that was exported before, in hex: the line must still be there.
+
+    Raises:
+        Tampered: `tampered.receipt-head`, and as `judge_lines`.
+    """
+    count = signed = 0
+    signers: dict[str, None] = {}
+    last = since = None
+    for count, receipt in enumerate(judge_lines(lines, keys, anchors), 1):  # noqa: B007 - the last
+        last = receipt.digest
+        signed += receipt.claim is not None
+        if receipt.signer is not None:
+            signers[receipt.signer] = None
+        since = 0 if last == head else None if since is None else since + 1
+    if head is not None and since is None:
+        raise Tampered(
+            "tampered.receipt-head",
+            f"none of {count} receipts is the head {head[:16]}: the end was cut off or rewritten",
+            expected=head,
+            found=last,
+        )
+    return Summary(count, signed, tuple(signers), last, since)
+
+
+def parse_line(line: str, number: int) -> dict[str, Any]:
+    """Read a line, strictly; chain and signature are not judged.
+
+    Args:
+        line: without newline; it may be anything.
+        number: of the line, from 1, for people.
+
+    Raises:
+        Malformed: `malformed.receipt`.
+    """
+    try:
+        content = json.loads(line)
+        if not isinstance(content, dict) or canonical(content) != line or len(line) > MAX_LINE:
+            content = {}
+    except (ValueError, RecursionError):
+        content = {}
+    if not isinstance(content.get("previous", 0), str | None):
+        raise Malformed(
+            "malformed.receipt",
+            f"receipt {number} is not a line of canonical JSON with the digest of the one before",
+            expected='{...,"previous":...}',
+            found=f"{line!r:.40}",
+        )
+    return content
+
+
+class _Trust(NamedTuple):
+    """Keys, anchors, and the paths that were validated so far: most lines of a file have one."""
+
+    keys: Sequence[Anchor]
+    anchors: Sequence[Anchor]
+    paths: dict[tuple[bytes, ...], Path]
+
+    def verify(self, content: Mapping[str, Any], found: jws.Jws | None) -> str:
+        """Verify the signature of a line and return whose it is."""
+        if found is None:
+            raise Untrusted("untrusted.receipt", "it is not signed", expected="a JWS", found="none")
+        if found.kid in EXAMPLE_SPKI:
+            what = "it is signed by a published key, which anyone can use"
+            raise Untrusted("untrusted.example-key", what, found=found.kid)
+        key, name = self._key(found)
+        line = canonical({name: value for name, value in content.items() if name != "jws"})
+        found.verify(line.encode(), key)
+        return name
+
+    def _key(self, found: jws.Jws) -> tuple[PublicKey, str]:
+        for one in self.keys:
+            if one.spki == found.kid:
+                return one.key, one.certificate.name if one.certificate else one.spki
+        if not found.chain or not self.anchors:
+            raise Untrusted(
+                "untrusted.receipt",
+                f"it is signed by key {found.kid:.16}, which was not given",
+                expected=", ".join(one.spki for one in (*self.keys, *self.anchors)),
+                found=found.kid,
+            )
+        if found.chain not in self.paths:
+            self.paths[found.chain] = _validate(found.chain, self.anchors)
+        path = self.paths[found.chain]
+        if path.keys[0] != found.kid:
+            what = f'kid is not the key of certificate "{path.name}"'
+            raise Tampered("tampered.signature", what, expected=path.keys[0], found=found.kid)
+        return path.certificates[0].key, path.name
+
+
+def _validate(chain: Sequence[bytes], anchors: Sequence[Anchor]) -> Path:
+    from fwsign.pki.purpose import judge  # noqa: PLC0415 - few receipts carry certificates
+
+    issued = max(parse_certificate(data).parsed.not_valid_before_utc for data in chain)
+    return judge(chain, anchors, purpose="client", at=issued).path

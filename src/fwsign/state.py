@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The device's memory: what was accepted, what time has passed, which CRLs were seen, receipts.
+
+Floors are moved by `accept` alone, by compare-and-swap. `fwsign.state_file` keeps the file whole.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self
+
+from fwsign import cbor, suit
+from fwsign.chain import Profile
+from fwsign.crl import Issued, parse_crl
+from fwsign.errors import Failed
+from fwsign.keys import Signer
+from fwsign.policy import DevicePolicy, Recorded
+from fwsign.receipts import line_digest, make_line
+from fwsign.state_file import StateFile
+from fwsign.verified import VerifiedRelease
+
+_FLOOR: Final = "SELECT sequence FROM floors WHERE identity = ? AND vendor = ? AND class = ?"
+_RECORDED: Final = (
+    "SELECT manifest, components FROM recorded WHERE identity = ? AND vendor = ? AND class = ?"
+)
+_FORGET: Final = "DELETE FROM recorded WHERE identity = ? AND vendor = ? AND class = ?"
+
+MAX_RECORDED: Final = 256
+"""Releases at one floor: one for each file that one run of `fwsign sign` signed."""
+MAX_EQUAL_CRLS: Final = 8
+"""CRLs of one issuer with one number, where one would be right."""
+MAX_IDENTITY: Final = 200
+"""Characters of a board's identity."""
+
+
+class Floor(NamedTuple):
+    """The lowest sequence number still accepted, and what was accepted at it."""
+
+    sequence: int
+    recorded: tuple[Recorded, ...] = ()
+
+
+class _Key(NamedTuple):
+    """Whose floor: a board and a product of a vendor. A class alone could be another vendor's."""
+
+    identity: str
+    vendor: bytes
+    klass: bytes
+
+
+class State:
+    """The memory, open; a context manager. Made by `open` alone, and used by one thread.
+
+    Attributes:
+        is_new: whether `open` made the file.
+    """
+
+    def __init__(self, file: StateFile) -> None:
+        self._file = file
+        self.is_new = file.is_new
+
+    @classmethod
+    def open(cls, path: Path, *, create: bool = False) -> Self:
+        """Open a memory, and check that it is whole.
+
+        Args:
+            path: the file.
+            create: make it where there is none, and its directory.
+
+        Raises:
+            Failed: `state.lost`, `state.foreign`, `state.newer`, `state.damaged`, `state.busy`,
+                `io.*`.
+        """
+        return cls(StateFile.open(path, create=create))
+
+    def close(self) -> None:
+        """Close the file; what was not committed is undone."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Make what is done inside one step: all of it is kept, or nothing.
+
+        Raises:
+            Failed: `state.busy`, `io.*`.
+        """
+        return self._file.transaction("write")
+
+    def floor(self, identity: str | None, vendor: str, product: str) -> Floor | None:
+        """Return the floor of a product on a board; None where it has none yet.
+
+        Args:
+            identity: the board's; None for those without, which share one floor.
+            vendor: the vendor's domain.
+            product: the product's name.
+
+        Raises:
+            Failed: `state.limit`, `state.damaged`, `state.busy`, `io.*`.
+        """
+        key = _key(identity, suit.vendor_id(vendor), suit.class_id(vendor, product))
+        with self._file.transaction("read"):  # one moment for both tables
+            return self._floor(key)
+
+    def policy(self, base: DevicePolicy, identity: str | None) -> tuple[DevicePolicy, Floor | None]:
+        """Add to a policy what is remembered, for `Verifier`.
+
+        Where the policy names vendor and product, "rollback" is checked from the first release on.
+
+        Args:
+            base: what the device demands anyway; what is stricter counts.
+            identity: the board's.
+
+        Returns:
+            The policy, and the floor for `accept`; None on first use.
+
+        Raises:
+            Failed: as `floor`.
+        """
+        with self._file.transaction("read"):
+            policy = base._replace(
+                crls=(*base.crls, *self._crls(base.profile)),
+                time_floor=max(filter(None, (base.time_floor, self._time())), default=None),
+            )
+            if base.vendor is None or base.product is None:
+                return policy, None
+            floor = self.floor(identity, base.vendor, base.product)
+        known = floor or Floor(0)
+        given = Floor(base.min_sequence or 0, base.recorded)
+        lowest = max(known.sequence, given.sequence)
+        recorded = [one for at in (given, known) if at.sequence == lowest for one in at.recorded]
+        return policy._replace(min_sequence=lowest, recorded=tuple(recorded)), floor
+
+    def accept(
+        self, identity: str | None, release: VerifiedRelease, expected: Floor | None
+    ) -> None:
+        """Remember that a release was accepted, by a policy that `policy` gave.
+
+        The floor only rises; a release whose rollback check was waived never moves it down, nor is
+        it recorded at it. The clock is not remembered, only the times in CRLs of counted signers.
+
+        Args:
+            identity: the board's.
+            release: what was verified.
+            expected: the floor by which it was; not compared where that check was waived.
+
+        Raises:
+            Failed: `state.conflict`: another release was accepted meanwhile, verify again;
+                `state.limit`, `state.damaged`, `state.busy`, `io.*`.
+        """
+        manifest = release.manifest
+        key = _key(identity, manifest.vendor_id, manifest.class_id)
+        with self.transaction():
+            floor = self._floor(key)
+            known = floor or Floor(-1)
+            if all(release.manifest_digest != one.manifest_digest for one in known.recorded):
+                if "rollback" not in release.unchecked:
+                    _check_unmoved(floor, expected)
+                self._raise(key, known, release)
+            self._keep_time(release)
+            for signer in release.signers:  # CRLs prove themselves, whether a block counts or not
+                for issued in signer.issued:
+                    self._keep_crls(issued)
+
+    def append_receipt(
+        self, receipt: Mapping[str, Any], signer: Signer | None = None, chain: Sequence[bytes] = ()
+    ) -> str:
+        """Add a receipt to the chain and return its line; see `fwsign.receipts.make_line`.
+
+        Raises:
+            Failed: `state.receipt`, `state.busy`, `io.*`, `key.*`.
+        """
+        with self.transaction():
+            last = self._file.run(
+                "SELECT line FROM receipts ORDER BY number DESC LIMIT 1"
+            ).fetchone()
+            line = make_line(receipt, line_digest(last[0]) if last else None, signer, chain)
+            self._file.run("INSERT INTO receipts (line) VALUES (?)", line)
+        return line
+
+    def receipt_lines(self) -> Iterator[str]:
+        """Yield the receipts' lines from the first on, for `fwsign.receipts`.
+
+        Raises:
+            Failed: `state.damaged`, `state.busy`, `io.*`.
+        """
+        last = 0
+        while True:  # in pieces: whoever reads slowly must not keep writers waiting
+            with self._file.transaction("read"):
+                rows = self._file.run(
+                    "SELECT number, line FROM receipts WHERE number > ? ORDER BY number LIMIT 256",
+                    last,
+                ).fetchall()
+            if not rows:
+                return
+            for last, line in rows:  # noqa: B007 - the next piece begins behind it
+                yield line
+
+    def _floor(self, key: _Key) -> Floor | None:
+        found = self._file.run(_FLOOR, *key).fetchone()
+        if found is None:
+            return None
+        rows = self._file.run(_RECORDED, *key)
+        recorded = tuple(Recorded(digest, cbor.decode(data)) for digest, data in rows)
+        return Floor(found[0], recorded)
+
+    def _raise(self, key: _Key, floor: Floor, release: VerifiedRelease) -> None:
+        number = release.manifest.sequence_number
+        waived = "rollback" in release.unchecked
+        if number < floor.sequence or (number == floor.sequence and waived):
+            return
+        if number > floor.sequence:
+            self._file.run(_FORGET, *key)
+            self._file.run("REPLACE INTO floors VALUES (?, ?, ?, ?)", *key, number)
+        elif len(floor.recorded) == MAX_RECORDED:
+            raise Failed(
+                "state.limit",
+                f"{MAX_RECORDED} releases have sequence number {number} already",
+                expected="a higher sequence number",
+                found=number,
+            )
+        components = cbor.encode(tuple(one.identifier for one in release.components))
+        values = (*key, release.manifest_digest, components)
+        self._file.run("INSERT INTO recorded VALUES (?, ?, ?, ?, ?)", *values)
+
+    def _time(self) -> datetime | None:
+        found = self._file.run("SELECT value FROM facts WHERE name = 'time'").fetchone()
+        return datetime.fromtimestamp(found[0], UTC) if found else None
+
+    def _keep_time(self, release: VerifiedRelease) -> None:
+        counted = [one for one in release.signers if one.refusal is None]
+        times = [crl.this_update for one in counted for at in one.issued for crl in at.crls]
+        if (kept := self._time()) is not None:
+            times.append(kept)
+        if times:
+            seconds = int(max(times).timestamp())
+            self._file.run("REPLACE INTO facts VALUES ('time', ?)", seconds)
+
+    def _crls(self, profile: Profile) -> Iterator[bytes]:
+        for (data,) in self._file.run("SELECT crl FROM crls ORDER BY rowid").fetchall():
+            # `strict` refuses what has no number; `compat` may have kept one that has none.
+            if profile == "compat" or parse_crl(data).number is not None:
+                yield data
+
+    def _keep_crls(self, issued: Issued) -> None:
+        """Keep an issuer's CRLs of the highest number; those held may be of another process.
+
+        A CRL that does not name its issuer's key is not kept: it would refuse every path of a CA
+        of the same name with another key.
+        """
+        issuer = (issued.certificate.parsed.issuer.public_bytes(), issued.issuer.spki)
+        rows = self._file.run(
+            "SELECT crl FROM crls WHERE issuer = ? AND key = ?", *issuer
+        ).fetchall()
+        held = [data for (data,) in rows]
+        every = (*map(parse_crl, held), *(crl for crl in issued.crls if crl.authority_key))
+        newest = list(dict.fromkeys(crl.data for crl in issued._replace(crls=every).newest))
+        if newest == held:
+            return
+        if len(newest) > MAX_EQUAL_CRLS:
+            raise Failed(
+                "state.limit",
+                f'{len(newest)} different CRLs of "{issued.issuer.name}" have one number',
+                expected=f"at most {MAX_EQUAL_CRLS}",
+                found=len(newest),
+            )
+        self._file.run("DELETE FROM crls WHERE issuer = ? AND key = ?", *issuer)
+        for data in newest:
+            self._file.run("INSERT INTO crls VALUES (?, ?, ?)", *issuer, data)
+
+
+def default_path(platform: str = sys.platform) -> Path:
+    """Return where a user's memory of boards is.
+
+    Raises:
+        Failed: `state.home`.
+    """
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises where there is none
+    if platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", ""))
+    elif platform == "darwin":
+        base = home / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_STATE_HOME", ""))
+        if not base.is_absolute():  # as its specification says
+            base = home / ".local" / "state"
+    if not base.is_absolute():
+        raise Failed("state.home", "there is no home directory to keep the memory of boards in")
+    return base / "fwsign" / "boards.db"
+
+
+def _key(identity: str | None, vendor: bytes, klass: bytes) -> _Key:
+    name = identity or ""
+    if len(name) > MAX_IDENTITY or not name.isprintable():
+        raise Failed(
+            "state.limit",
+            f"the board calls itself {name!r:.80}",
+            expected=f"at most {MAX_IDENTITY} printable characters",
+            found=name,
+        )
+    return _Key(name, vendor, klass)
+
+
+def _check_unmoved(floor: Floor | None, expected: Floor | None) -> None:
+    if floor != expected:
+        now, before = (one.sequence if one else "none" for one in (floor, expected))
+        raise Failed(
+            "state.conflict",
+            f"another release was accepted meanwhile: the floor was {before} and is {now}",
+            expected=before,
+            found=now,
+        )

@@ -127,8 +127,8 @@ def test_crls_in_a_block_without_certificates_are_refused(pki: Pki) -> None:
         judge(pki, content, make_block(b"", pki.leaf.key, (), pki.crls))
 
 
-def test_time_stamp_token_is_refused(pki: Pki, good: bytes) -> None:
-    with refused_at(4, "malformed.token", "cannot judge"):
+def test_time_stamp_token_that_is_none_is_refused(pki: Pki, good: bytes) -> None:
+    with refused_at(4, "malformed.token", "time-stamp token: no element"):
         verify(with_block(good, lambda block: block[1].update({TOKEN: b"0"})), [pki.root])
 
 

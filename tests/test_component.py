@@ -163,8 +163,9 @@ def test_identifiers_of_another_form_are_refused(identifier: Any) -> None:
         check_identifier(identifier)
 
 
-def test_block_lists_are_refused_and_say_so() -> None:
-    with refused("malformed.component", "a block list is not allowed", "block lists come later"):
+def test_a_block_list_is_no_component() -> None:
+    words = "a block list is not allowed, expected block lists behind all components"
+    with refused("malformed.component", words):
         check_identifier((b"blocks", b"\0"))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from fwsign import cbor, component, cose, release, suit
+from fwsign import blocks, cbor, component, cose, release, suit
 from fwsign.cli import app
 from fwsign.cli.inputs import load_pem
 from fwsign.component import file_identifier
@@ -94,7 +94,7 @@ def test_the_readme_happy_path_works(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert Path("staged.bin").read_bytes() == PAYLOAD
 
 
-@pytest.mark.parametrize("module", [cbor, component, cose, release, suit])
+@pytest.mark.parametrize("module", [blocks, cbor, component, cose, release, suit])
 def test_every_limit_is_in_the_table(module: object) -> None:
     limits = [name for name in vars(module) if name.startswith("MAX_")]
     assert limits

@@ -15,12 +15,14 @@ LAYERS = (
     {"errors", "der", "example_keys"},
     {"cbor", "component"},
     {"cose", "suit", "payload"},
-    {"certificate"},
+    {"certificate", "blocks"},
     {"constraints"},
     {"chain"},
-    {"crl", "policy"},
+    {"crl", "policy", "trust_list"},
+    {"timestamp"},
     {"verified"},
     {"verify"},
+    {"trust"},
 )
 """The verify path: a module imports only from layers above its own in this list."""
 

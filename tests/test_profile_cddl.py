@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from blocks_kit import list_of, listed, listed_manifest
 from fwsign import cbor, suit
 from fwsign.cbor import Tag
 from fwsign.component import Component, Digest, flash_identifier
@@ -67,6 +68,17 @@ ENVELOPES = {
     "no CRLs": sign_with(PKI, crls=()),
     "no intermediate": make_envelope(make_manifest(), [(make_leaf(PKI.root), [], [])]),
     "two signers": make_envelope(make_manifest(), [(PKI.leaf, [PKI.issuing], PKI.crls)] * 2),
+    "block list": listed(PKI),
+    "block lists": listed(
+        PKI,
+        *[list_of()] * 128,
+        manifest=listed_manifest(
+            *[list_of()] * 128, parts=tuple(component(file=f"f{index}") for index in range(128))
+        ),
+    ),
+    "one block list of two, expiry": listed(
+        PKI, manifest=listed_manifest(parts=TWO)._replace(use_before=1893456000)
+    ),
     "unsigned": make_envelope(make_manifest(), []),
 }
 
@@ -182,6 +194,32 @@ def test_mutated_envelopes_are_not_what_the_cddl_says(path: Sequence[Any], new: 
     changed = cbor.encode(replaced(cbor.decode(WHOLE), path, new))
     assert changed != WHOLE
     assert not is_valid(changed)
+
+
+LISTED = listed(PKI)
+
+
+@pytest.mark.parametrize(
+    ("path", "new"),
+    [
+        ((3, 3, 2), ((b"blocks", b"\0"), (b"file", b"build.bin"))),
+        ((3, 3, 2), ((b"blocks", b"\0"),)),
+        ((3, 3, 2, 1, 1), b"\0\0"),
+        ((3, 3, 2, 1, 0), b"block"),
+        ((3, 7), cbor.encode((12, 0, 3, 15, 12))),
+        ((3, 20, 3, 22), 0),
+    ],
+)
+def test_mutated_block_lists_are_not_what_the_cddl_says(path: Sequence[Any], new: Any) -> None:
+    assert is_valid(LISTED)
+    changed = cbor.encode(replaced(cbor.decode(LISTED), path, new))
+    assert changed != LISTED
+    assert not is_valid(changed)
+
+
+def test_our_block_lists_are_what_the_cddl_says() -> None:
+    assert VALIDATOR.validate(list_of(), root_type="block-list").valid
+    assert not VALIDATOR.validate(list_of(size=5000), root_type="block-list").valid
 
 
 @pytest.mark.parametrize("tag", [18, 0])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fwsign import cbor, suit
-from fwsign.component import Component, Digest
+from fwsign.component import BlockList, Component, Digest
 from fwsign.cose import decode_block, encode_block
 from fwsign.errors import FwsignError
 from fwsign.verify import VerifiedRelease, Verifier
@@ -41,7 +41,7 @@ from support import (
 
 SEEDS = range(12)
 NAMES = st.from_regex(r"[a-z0-9_][a-z0-9._+-]{0,20}[a-z0-9]", fullmatch=True).filter(
-    lambda name: not name.startswith(("con", "prn", "aux", "nul", "com", "lpt"))
+    lambda name: not name.startswith(("con", "prn", "aux", "nul", "com", "lpt", "blocks"))
 )
 DIGESTS = st.sampled_from([(-16, 32), (-43, 48), (-44, 64)]).flatmap(
     lambda kind: st.builds(Digest, st.just(kind[0]), st.binary(min_size=kind[1], max_size=kind[1]))
@@ -64,6 +64,7 @@ def manifests(draw: st.DrawFn) -> suit.Manifest:
         )
         for place, uri in zip(places, uris, strict=True)
     )
+    listed = draw(st.sets(st.integers(0, len(components) - 1)))
     return suit.Manifest(
         draw(st.integers(0, 2**63 - 1)),
         draw(st.binary(min_size=16, max_size=16)),
@@ -72,6 +73,7 @@ def manifests(draw: st.DrawFn) -> suit.Manifest:
         draw(st.none() | st.integers(0, suit.MAX_TIME)),
         draw(st.none() | st.lists(st.integers(-3, 10**9 - 1), min_size=1, max_size=10).map(tuple)),
         draw(st.none() | DIGESTS),
+        tuple(BlockList(at, draw(DIGESTS), draw(st.integers(0, 2**48))) for at in sorted(listed)),
     )
 
 

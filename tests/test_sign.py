@@ -11,7 +11,7 @@ from fwsign import cose, suit
 from fwsign.component import file_identifier
 from fwsign.keys.file import FileSigner
 from fwsign.release import MAX_EMBEDDED_SIZE, Part, Release, describe
-from fwsign.sign import CRL_MARGIN, Identity, sign, staple
+from fwsign.sign import CRL_MARGIN, Identity, TimeStamping, sign, staple
 from support import (
     NOW,
     PAYLOAD,
@@ -25,6 +25,7 @@ from support import (
     sign_with,
     verify,
 )
+from tsa_kit import Tsa, make_tsa, oid, sequence, signatures, with_tokens
 
 TEXT = suit.Text(VENDOR, PRODUCT, "2.4.1", "mends the clock")
 ALGORITHMS = ["p256", "p384", "ed25519", "rsa3072", "ml-dsa-65", "ml-dsa-87"]
@@ -136,6 +137,13 @@ def test_numbers_out_of_range_are_refused(payload: Path, more: Any, words: str) 
         release(payload, **more)
 
 
+@pytest.mark.parametrize("size", [1, 5000, 2**25, -4096])
+def test_other_sizes_of_blocks_are_refused(payload: Path, size: int) -> None:
+    words = f"block size {size}, expected a power of two from 4096 to 16777216"
+    with refused("state.policy", words):
+        release(payload, block_size=size)
+
+
 def test_a_release_of_nothing_is_refused() -> None:
     with refused("state.policy", "a release of 0 files, expected 1 to 256"):
         describe([], TEXT, sequence_number=1)
@@ -185,3 +193,49 @@ def test_a_crl_of_nobody_in_the_envelope_is_refused(pki: Pki) -> None:
     stranger = make_crl(make_pki(common="X ").root)
     with refused("io.crl-unused", 'CRL of "X Root" belongs to no issuer'):
         staple(sign_with(pki), [stranger])
+
+
+# --- time stamps ----------------------------------------------------------------------------
+
+
+def stamped(pki: Pki, payload: Path, tsa: Tsa, **more: Any) -> bytes:
+    """Sign with tokens of an authority, which devices pin; `more` goes to the token."""
+    stamping = TimeStamping(lambda signature: tsa.stamp(signature, **more), (tsa.root.anchor,))
+    own = identity(pki, (*pki.crls, *tsa.crls))
+    return sign(release(payload), [own], [pki.root.anchor], at=NOW, tsa=stamping)[0]
+
+
+def test_each_signature_gets_its_token(pki: Pki, payload: Path) -> None:
+    tsa = make_tsa()
+    envelope = stamped(pki, payload, tsa)
+    found = verify(envelope, [pki.root], tsa_anchors=(tsa.root.anchor,))
+    assert found.signers[0].signed_at == NOW
+
+
+def test_a_token_that_devices_would_refuse_is_refused(pki: Pki, payload: Path) -> None:
+    with refused("tampered.token"):
+        stamped(pki, payload, make_tsa(), key=pki.leaf.key)
+    with refused("stale.certificate"):
+        stamped(pki, payload, make_tsa(days=(-9, -2)))
+    with refused("untrusted.no-anchor"):
+        stamped(pki, payload, make_tsa()._replace(root=make_pki().root))
+
+
+def test_crls_of_an_authority_are_stapled(pki: Pki) -> None:
+    tsa = make_tsa()
+    envelope = sign_with(pki)
+    envelope = with_tokens(envelope, tsa.stamp(*signatures(envelope)))
+    crls = tsa.crls
+    assert crls_in(staple(envelope, crls))[2:] == crls
+    with refused("io.crl-unused"):
+        staple(with_tokens(envelope, None), crls)
+
+
+def test_stapling_minds_no_token_of_a_kind_that_does_not_count(pki: Pki) -> None:
+    tsa = make_tsa()
+    envelope = sign_with(pki)
+    odd = tsa.stamp(*signatures(envelope), digest_algorithm=sequence(oid("data")))
+    newer = make_crl(pki.issuing, number=2)
+    assert newer in crls_in(staple(with_tokens(envelope, odd), [newer]))
+    with refused("malformed.token"):
+        staple(with_tokens(envelope, b"token"), [newer])

@@ -155,7 +155,7 @@ def test_killed_at_any_time_the_memory_is_old_or_new(tmp_path: Path) -> None:
         assert now is not None
         assert now - floor == then - count >= 0
         floor, count = now, then
-    assert floor > 40
+    assert floor > 10  # on a busy machine too
 
 
 RACE = """

@@ -4,7 +4,7 @@ import base64
 import io
 import json
 from collections import Counter
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,19 @@ NOT_FROM_A_VERIFIER = {
     "malformed.receipt",
     "tampered.receipt-chain",
     "tampered.receipt-head",
+    "tampered.staged",
     "untrusted.receipt",
+    "malformed.trust",
     "unsuitable.chip",
+    "unsuitable.epoch",
+    "unsuitable.release",
+    "unsuitable.trust-gap",
     "unsuitable.flash-size",
     "unsuitable.locked",
     "unsuitable.partition",
     "unsuitable.payload",
     "unsuitable.region",
+    "unsuitable.target",
 }
 
 
@@ -102,6 +108,8 @@ def policy(document: dict[str, Any]) -> DevicePolicy:
         ),
         "slots": tuple(Slot(**slot) for slot in document["slots"]),
         "crls": tuple(map(base64.b64decode, document["crls"])),
+        "tsa_anchors": tuple(map(anchor, document["tsa_anchors"])),
+        "allow_stale": timedelta(seconds=document["allow_stale"]),
         "time_floor": datetime.fromisoformat(floor) if floor else None,
     }
     return DevicePolicy(**{**document, **changes})

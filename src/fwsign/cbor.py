@@ -65,6 +65,20 @@ def decode(data: bytes) -> Value:
     return value
 
 
+def split_sequence(data: bytes) -> tuple[bytes, ...]:
+    """Split a sequence of items, at least one (RFC 8742), into the bytes of each.
+
+    Raises:
+        Malformed: `malformed.cbor`, with the offset in bytes.
+    """
+    items, at, left = [], 0, [MAX_ALL_ITEMS]
+    while at < len(data) or not items:
+        _, end = _item(data, at, MAX_DEPTH, left)
+        items.append(data[at:end])
+        at = end
+    return tuple(items)
+
+
 def encode(value: Value) -> bytes:
     """Encode one item; the inverse of `decode`.
 

@@ -9,6 +9,9 @@ Departures from RFC 5280, all of them stricter: self-issued certificates count f
 and are subject to name constraints; names are compared as they are, without case folding, except
 in name constraints; constraints on anything but DNS and directory names refuse the path; policy
 extensions are not processed, so a critical one refuses.
+
+The path of a time-stamping authority (TSA) is held to the same rules, with its own extended key
+usage: critical and alone in the leaf in either profile (RFC 3161 section 2.3).
 """
 
 from collections.abc import Iterable, Sequence
@@ -38,12 +41,17 @@ from fwsign.cose import MIN_RSA_BITS, PublicKey, allowed_rsa_size, key_kind, key
 from fwsign.errors import Malformed, Stale, Tampered, Untrusted
 
 Profile: TypeAlias = Literal["strict", "compat"]
+Use: TypeAlias = Literal["codeSigning", "timeStamping"]
 
 KEY_KINDS: Final = ("P-256", "P-384", "P-521", "Ed25519", "RSA", "ML-DSA-65", "ML-DSA-87")
 """Kinds of keys that certificates in a path may have."""
 MIN_CA_RSA_BITS: Final = 2048
 """Old roots have these; they retire with the root."""
 
+_USES: Final = {
+    "codeSigning": ExtendedKeyUsageOID.CODE_SIGNING,
+    "timeStamping": ExtendedKeyUsageOID.TIME_STAMPING,
+}
 _KNOWN_EXTENSIONS: Final = frozenset(
     {
         ExtensionOID.BASIC_CONSTRAINTS,
@@ -151,7 +159,11 @@ class Path(NamedTuple):
 
 
 def validate_path(
-    chain: Sequence[bytes], anchors: Sequence[Anchor], *, profile: Profile = "strict"
+    chain: Sequence[bytes],
+    anchors: Sequence[Anchor],
+    *,
+    profile: Profile = "strict",
+    use: Use = "codeSigning",
 ) -> Path:
     """Validate a path from a leaf to an anchor, all but dates and revocation.
 
@@ -160,6 +172,7 @@ def validate_path(
             not looked at.
         anchors: what the verifier pins; the first that fits is taken.
         profile: `strict` or `compat`.
+        use: what the leaf signs, releases or time stamps.
 
     Raises:
         Malformed: `malformed.certificate`.
@@ -174,21 +187,22 @@ def validate_path(
     for below, issuer in enumerate(issuers):
         if issuer is not None:
             check_ca(issuer, below, profile, forgiven)
-            _check_ca_usage(issuer, profile, forgiven)
+            _check_ca_usage(issuer, use, profile, forgiven)
             check_constraints(issuer, certificates[: below + 1])
     if anchor.vendors:
         check_vendors(anchor.name, anchor.vendors, certificates[0])
-    _check_leaf(certificates[0], profile, forgiven)
+    _check_leaf(certificates[0], use, profile, forgiven)
     return Path(certificates, anchor, tuple(forgiven))
 
 
-def check_dates(path: Path, at: datetime, *, not_before: bool = True) -> None:
+def check_dates(path: Path, at: datetime, *, not_before: bool = True, when: str = "it is") -> None:
     """Check that every certificate of a path is valid; an anchor's own dates do not count.
 
     Args:
         path: the path.
         at: the time to judge by, with a zone.
         not_before: judge the beginning too; not where the clock is known to be wrong.
+        when: what the time is, for people.
 
     Raises:
         Stale: `stale.certificate`, `stale.not-yet-valid`.
@@ -201,7 +215,7 @@ def check_dates(path: Path, at: datetime, *, not_before: bool = True) -> None:
         if at > last:
             raise Stale(
                 "stale.certificate",
-                f'certificate "{certificate.name}" expired {last:%Y-%m-%d}, it is {at:%Y-%m-%d}',
+                f'certificate "{certificate.name}" expired {last:%Y-%m-%d}, {when} {at:%Y-%m-%d}',
                 expected=f"a time until {last.isoformat()}",
                 found=at.isoformat(),
             )
@@ -209,7 +223,7 @@ def check_dates(path: Path, at: datetime, *, not_before: bool = True) -> None:
             raise Stale(
                 "stale.not-yet-valid",
                 f'certificate "{certificate.name}" is valid from {first.isoformat()}, '
-                f"it is {at.isoformat()}",
+                f"{when} {at.isoformat()}",
                 expected=f"a time from {first.isoformat()}",
                 found=at.isoformat(),
             )
@@ -322,22 +336,25 @@ def check_ca(ca: Certificate, below: int, profile: Profile, forgiven: list[str])
         raise Untrusted("untrusted.key-usage", f'key usage of CA "{ca.name}" lacks keyCertSign')
 
 
-def _check_ca_usage(ca: Certificate, profile: Profile, forgiven: list[str]) -> None:
-    """Check that a CA may issue certificates for signing code."""
-    allowed = {ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
+def _check_ca_usage(ca: Certificate, use: Use, profile: Profile, forgiven: list[str]) -> None:
+    """Check that a CA may issue certificates for this use."""
+    allowed = {_USES[use], ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
     extended = ca.extension(x509.ExtendedKeyUsage)
     if extended is not None and allowed.isdisjoint(extended.value):
-        raise Untrusted("untrusted.eku", f'CA "{ca.name}" may not issue for code signing')
-    _check_extended_criticality(ca, extended, profile, forgiven)
+        words = {"codeSigning": "code signing", "timeStamping": "time stamping"}[use]
+        raise Untrusted("untrusted.eku", f'CA "{ca.name}" may not issue for {words}')
+    if use == "codeSigning":  # public CAs for time stamps leave theirs uncritical, as RFC 5280 may
+        _check_extended_criticality(ca, extended, profile, forgiven)
 
 
-def _check_leaf(leaf: Certificate, profile: Profile, forgiven: list[str]) -> None:
-    """Check that the signer's certificate is one for signing code, and for nothing above."""
+def _check_leaf(leaf: Certificate, use: Use, profile: Profile, forgiven: list[str]) -> None:
+    """Check that the signer's certificate is one for this use, and for nothing above."""
     _check_key(leaf, MIN_RSA_BITS)
     _check_extensions(leaf)
     basic = leaf.extension(x509.BasicConstraints)
     if basic is not None and basic.value.ca:
-        raise Untrusted("untrusted.ca-as-leaf", f'"{leaf.name}" is a CA, it may not sign releases')
+        words = {"codeSigning": "releases", "timeStamping": "time stamps"}[use]
+        raise Untrusted("untrusted.ca-as-leaf", f'"{leaf.name}" is a CA, it may not sign {words}')
     usage = leaf.extension(x509.KeyUsage)
     if usage is None or not usage.value.digital_signature or usage.value.key_cert_sign:
         raise Untrusted(
@@ -347,16 +364,19 @@ def _check_leaf(leaf: Certificate, profile: Profile, forgiven: list[str]) -> Non
     extended = leaf.extension(x509.ExtendedKeyUsage)
     usages = tuple(extended.value) if extended else ()
     if ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usages:
-        raise Untrusted("untrusted.eku", f'"{leaf.name}" is for any use, expected codeSigning')
-    if ExtendedKeyUsageOID.CODE_SIGNING not in usages:
+        raise Untrusted("untrusted.eku", f'"{leaf.name}" is for any use, expected {use}')
+    alone = use == "timeStamping"
+    if _USES[use] not in usages or (alone and len(usages) > 1):
         found = ", ".join(usage.dotted_string for usage in usages) or "none"
+        wanted = f"{use} alone" if alone else use
         raise Untrusted(
             "untrusted.eku",
-            f'extended key usage of "{leaf.name}" is {found}, expected codeSigning',
-            expected="codeSigning",
+            f'extended key usage of "{leaf.name}" is {found}, expected {wanted}',
+            expected=wanted,
             found=found,
         )
-    _check_extended_criticality(leaf, extended, profile, forgiven)
+    # RFC 3161 section 2.3 leaves a TSA no choice, so there is no older habit to forgive.
+    _check_extended_criticality(leaf, extended, "strict" if alone else profile, forgiven)
 
 
 def _check_extended_criticality(

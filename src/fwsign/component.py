@@ -22,6 +22,28 @@ class Digest(NamedTuple):
     value: bytes
 
 
+class BlockList(NamedTuple):
+    """The digests of a component's blocks, as the manifest names them: a payload of their own.
+
+    Nothing installs it: it says how the payload of the component at `component_index` is checked on
+    its way.
+    """
+
+    component_index: int
+    digest: Digest
+    size: int
+
+    @property
+    def identifier(self) -> tuple[bytes, ...]:
+        """['blocks', INDEX]: which component of the manifest it describes."""
+        return (b"blocks", bytes([self.component_index]))
+
+    @property
+    def uri(self) -> str:
+        """Where it is: always inside the envelope."""
+        return f"#blocks-{self.component_index}"
+
+
 class Component(NamedTuple):
     """One thing to be installed: its identifier, image digest, size in bytes and payload uri."""
 
@@ -62,10 +84,34 @@ def check_identifier(identifier: Any) -> tuple[bytes, ...]:
         case (b"flash", bytes(chip), bytes(offset)) if len(offset) == 4:
             _check_chip(chip.decode(errors="replace"))
         case (b"blocks", bytes()):
-            raise _bad("a block list", "a file or flash component; block lists come later")
+            raise _bad("a block list", "block lists behind all components")
         case _:
             raise _bad(repr(identifier)[:80], "['file', NAME] or ['flash', CHIP, OFFSET]")
     return cast(tuple[bytes, ...], identifier)
+
+
+def check_block_indexes(identifiers: tuple[Any, ...], count: int) -> list[int]:
+    """Check identifiers of block lists; return the indexes of the components that they describe.
+
+    Args:
+        identifiers: ['blocks', INDEX] each, with the indexes in ascending order.
+        count: number of components.
+
+    Raises:
+        Malformed: `malformed.component`.
+    """
+    indexes: list[int] = []
+    for identifier in identifiers:
+        match identifier:
+            case (b"blocks", bytes(index)) if len(index) == 1:
+                indexes.append(index[0])
+            case _:
+                raise _bad(repr(identifier)[:80], "['blocks', INDEX] behind the first block list")
+    if indexes != sorted(set(indexes)):
+        raise _bad(f"order {indexes} of block lists", "one for a component, in their order")
+    if indexes and indexes[-1] >= count:
+        raise _bad(f"a block list of component {indexes[-1]}", f"one of the {count} that there are")
+    return indexes
 
 
 def _check_chip(chip: str) -> None:
@@ -104,14 +150,18 @@ def is_url(uri: str) -> bool:
     return _URL.fullmatch(uri) is not None
 
 
-def check_unique(components: tuple[Component, ...]) -> None:
+def check_unique(
+    components: tuple[Component, ...], block_lists: tuple[BlockList, ...] = ()
+) -> None:
     """Check that no two components have the same place or the same payload, ignoring case.
+
+    Block lists are payloads too, but have no place.
 
     Raises:
         Malformed: `malformed.component`.
     """
     places: set[str] = set()
-    payloads: set[str] = set()
+    payloads = {one.uri.removeprefix("#") for one in block_lists}
     for component in components:
         place, payload = component.name.lower(), component.uri.lower().removeprefix("#")
         if place in places or payload in payloads:

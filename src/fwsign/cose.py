@@ -31,6 +31,8 @@ MAX_CERTIFICATE_SIZE: Final = 16 * 1024
 """Bytes. An ML-DSA-87 certificate has 7.5 kB."""
 MAX_CRL_SIZE: Final = 1024 * 1024
 """Bytes, some 25,000 revoked certificates."""
+MAX_TOKEN_SIZE: Final = 64 * 1024
+"""Bytes. A token with three RSA certificates has 6 kB, one with ML-DSA-87 about 25 kB."""
 MAX_SIGNATURE_SIZE: Final = 8 * 1024
 """Bytes. An ML-DSA-87 signature has 4,627."""
 
@@ -219,6 +221,7 @@ def _unprotected(
     token = header.get(TOKEN)
     if TOKEN in header and not isinstance(token, bytes):
         raise _bad_header("time-stamp token is not a byte string")
+    check_limit(len(token or b""), MAX_TOKEN_SIZE, f"time-stamp token of {len(token or b'')} bytes")
     for certificate in chain:
         size = len(certificate)
         check_limit(size, MAX_CERTIFICATE_SIZE, f"certificate of {size} bytes")

@@ -5,7 +5,7 @@ Only complete CRLs of the issuer itself are used; indirect, delta and partial on
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from cryptography import x509
@@ -26,11 +26,15 @@ _HARMLESS: Final = frozenset(
 """Reasons that leave what was signed before the revocation as good as it was."""
 MAX_NUMBER_BITS: Final = 159
 """RFC 5280 section 5.2.3: at most 20 octets, and not negative."""
+_KEEPS_EXPIRED: Final = x509.ObjectIdentifier("2.5.29.60")  # expiredCertsOnCRL, ITU-T X.509
 _PARTIAL: Final = (ExtensionOID.ISSUING_DISTRIBUTION_POINT, ExtensionOID.DELTA_CRL_INDICATOR)
 
 
 class Crl(NamedTuple):
-    """A parsed CRL; `number` is absent in the CRLs of some older tools."""
+    """A parsed CRL; `number` is absent in the CRLs of some older tools.
+
+    With `keeps_since` a certificate that expired at that time or later stays listed.
+    """
 
     data: bytes
     parsed: x509.CertificateRevocationList
@@ -39,6 +43,7 @@ class Crl(NamedTuple):
     authority_key: bytes | None
     this_update: datetime
     next_update: datetime
+    keeps_since: datetime | None = None
 
     @property
     def name(self) -> str:
@@ -86,6 +91,7 @@ def parse_crl(data: bytes) -> Crl:
         extensions = {found.oid: found.value for found in parsed.extensions}
         number = extensions.get(ExtensionOID.CRL_NUMBER)
         authority = extensions.get(ExtensionOID.AUTHORITY_KEY_IDENTIFIER)
+        keeps_since = _keeps_since(extensions.get(_KEEPS_EXPIRED))
         _ = parsed.issuer
         this_update, next_update = parsed.last_update_utc, parsed.next_update_utc
     except PARSE_ERRORS as error:
@@ -103,7 +109,17 @@ def parse_crl(data: bytes) -> Crl:
         authority.key_identifier if isinstance(authority, x509.AuthorityKeyIdentifier) else None,
         this_update,
         next_update,
+        keeps_since,
     )
+
+
+def _keeps_since(found: x509.ExtensionType | None) -> datetime | None:
+    if not isinstance(found, x509.UnrecognizedExtension):
+        return None
+    reader = der.Reader(found.value)
+    since = der.generalized_time(reader.content(der.GENERALIZED_TIME))
+    reader.end()
+    return since
 
 
 def collect(
@@ -135,15 +151,28 @@ def collect(
     return tuple(result)
 
 
+def updates(issued: Sequence[Issued]) -> tuple[datetime, ...]:
+    """Return the times of verified CRLs, all of which have passed."""
+    return tuple(crl.this_update for one in issued for crl in one.crls)
+
+
 def check_revocation(
-    issued: Sequence[Issued], now: datetime, signed_at: datetime | None = None
-) -> None:
+    issued: Sequence[Issued],
+    now: datetime,
+    signed_at: datetime | None = None,
+    *,
+    allow_stale: timedelta = timedelta(0),
+) -> tuple[str, ...]:
     """Check that no certificate is revoked, by a fresh CRL of each issuer.
 
     Args:
         issued: what `collect` found.
         now: the time by which a CRL must be fresh.
         signed_at: when the signature was made, if a time stamp proves it.
+        allow_stale: how long past its next update a CRL is still taken.
+
+    Returns:
+        A note for each CRL that is past its next update.
 
     Raises:
         Stale: `stale.crl-missing`, `stale.crl`.
@@ -152,6 +181,7 @@ def check_revocation(
     for one in issued:  # revoked outranks stale, in whichever list it stands
         for crl in one.newest:
             _check_entries(crl, one.certificate, signed_at)
+    notes = []
     for one in issued:
         if not one.crls:
             raise Stale(
@@ -161,14 +191,45 @@ def check_revocation(
                 found="none",
             )
         for crl in one.newest:
-            if now > crl.next_update:
+            if now <= crl.next_update:
+                continue
+            words = f"{crl.name} was to be replaced by {crl.next_update:%Y-%m-%d}"
+            if now - crl.next_update > allow_stale:
                 raise Stale(
                     "stale.crl",
-                    f"{crl.name} was to be replaced by {crl.next_update:%Y-%m-%d}, "
-                    f"it is {now:%Y-%m-%d}",
+                    f"{words}, it is {now:%Y-%m-%d}",
                     expected=f"a CRL for {now.isoformat()}",
                     found=f"one until {crl.next_update.isoformat()}",
                 )
+            notes.append(f"stale revocation: {words}")
+    return tuple(notes)
+
+
+def check_kept(issued: Sequence[Issued], now: datetime) -> None:
+    """Check that a certificate that has expired since it was used would still be on its CRL.
+
+    An issuer may forget revoked certificates when they expire (RFC 5280 section 3.3). Unless its
+    CRL says that it does not, a time stamp does not extend a certificate past its end.
+
+    Args:
+        issued: what `collect` found.
+        now: the time by which certificates may have expired.
+
+    Raises:
+        Stale: `stale.certificate`.
+    """
+    for one in issued:
+        end = one.certificate.parsed.not_valid_after_utc
+        kept = [crl.keeps_since is not None and crl.keeps_since <= end for crl in one.newest]
+        if now > end and not (kept and all(kept)):
+            raise Stale(
+                "stale.certificate",
+                f'certificate "{one.certificate.name}" expired {end:%Y-%m-%d}, it is '
+                f'{now:%Y-%m-%d}, and no CRL of "{one.issuer.name}" says that it keeps those '
+                "that expired",
+                expected=f"a time until {end.isoformat()}, or a CRL with expiredCertsOnCRL",
+                found=now.isoformat(),
+            )
 
 
 def _check_crl(

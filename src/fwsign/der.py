@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The outer shape of certificates and CRLs, exactly (RFC 5280 sections 4.1 and 5.1).
+"""DER, strictly; and the outer shape of certificates and CRLs (RFC 5280 sections 4.1 and 5.1).
 
 What stands outside the signed part is not covered by the signature. So that nobody can alter a
 byte of it, both are held to SEQUENCE(tbs, AlgorithmIdentifier, BIT STRING with 0 unused bits), in
 DER, where the AlgorithmIdentifier is one of a closed list and the same as the one inside.
 """
 
+import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 SEQUENCE, BIT_STRING, INTEGER, VERSION = 0x30, 0x03, 0x02, 0xA0
+GENERALIZED_TIME: Final = 0x18
 
 SIGNATURE_ALGORITHMS: Final[Mapping[bytes, tuple[str, str]]] = MappingProxyType(
     {
@@ -34,6 +37,74 @@ class Signed(NamedTuple):
     tbs: bytes
     algorithm: bytes
     signature: bytes
+
+
+class Reader:
+    """Reads elements one behind the other; each has its length in the shortest form.
+
+    Args:
+        data: the elements, as in the content of a SEQUENCE.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._at = data, 0
+
+    @property
+    def more(self) -> bool:
+        """Whether anything is left."""
+        return self._at < len(self._data)
+
+    def whole(self, tag: int) -> bytes:
+        """Return the next element with its head; raises ValueError where it has another tag."""
+        begin = self._at
+        self._at = _element(self._data, begin, tag)[1]
+        return self._data[begin : self._at]
+
+    def content(self, tag: int) -> bytes:
+        """Return the content of the next element; raises ValueError as `whole`."""
+        start, self._at = _element(self._data, self._at, tag)
+        return self._data[start : self._at]
+
+    def optional(self, tag: int) -> bytes | None:
+        """Return the content of the next element if it has this tag, else None."""
+        return self.content(tag) if self.peek(tag) else None
+
+    def peek(self, tag: int) -> bool:
+        """Tell whether the next element has this tag."""
+        return self._data[self._at : self._at + 1] == bytes([tag])
+
+    def integer(self) -> int:
+        """Return the next element's number; raises ValueError where it is no INTEGER in DER."""
+        return number(self.content(INTEGER))
+
+    def end(self) -> None:
+        """Raise ValueError where anything is left."""
+        if self.more:
+            raise ValueError(f"{len(self._data) - self._at} bytes too many")
+
+
+def number(content: bytes) -> int:
+    """Return what the content of an INTEGER says.
+
+    Raises:
+        ValueError: where it is not in its shortest form.
+    """
+    value = int.from_bytes(content, "big", signed=True)
+    if len(content) != (value + (value < 0)).bit_length() // 8 + 1:
+        raise ValueError("a number that is not in its shortest form")
+    return value
+
+
+def generalized_time(content: bytes) -> datetime:
+    """Return what the content of a GeneralizedTime says, without fractions of a second.
+
+    Raises:
+        ValueError: where it is not as DER has it (X.690 section 11.7), or no time.
+    """
+    if not re.fullmatch(rb"[0-9]{14}(\.[0-9]{0,8}[1-9])?Z", content):
+        raise ValueError("not a GeneralizedTime in DER")
+    month, day, hour, minute, second = (int(content[at : at + 2]) for at in range(4, 14, 2))
+    return datetime(int(content[:4]), month, day, hour, minute, second, tzinfo=UTC)
 
 
 def split(data: bytes, *, crl: bool = False) -> Signed:
@@ -65,16 +136,29 @@ def split(data: bytes, *, crl: bool = False) -> Signed:
 
 
 def serial_number(tbs: bytes) -> int:
-    """Return the serial number in the signed part of a certificate.
+    """Return the serial number in the signed part of a certificate, in whatever form.
 
     Raises:
         ValueError: where there is none.
     """
-    at = _element(tbs, 0, SEQUENCE)[0]
-    if tbs[at : at + 1] == bytes([VERSION]):
-        at = _element(tbs, at, VERSION)[1]
-    start, end = _element(tbs, at, INTEGER)
-    return int.from_bytes(tbs[start:end], "big", signed=True)
+    inside = Reader(Reader(tbs).content(SEQUENCE))
+    inside.optional(VERSION)
+    return int.from_bytes(inside.content(INTEGER), "big", signed=True)
+
+
+def issuer_and_serial(tbs: bytes) -> bytes:
+    """Return issuer and serial number of a certificate's signed part, as CMS names it.
+
+    That is the content of an IssuerAndSerialNumber (RFC 5652 section 10.2.4).
+
+    Raises:
+        ValueError: where there are none.
+    """
+    inside = Reader(Reader(tbs).content(SEQUENCE))
+    inside.optional(VERSION)
+    serial = inside.whole(INTEGER)
+    inside.whole(SEQUENCE)  # the algorithm
+    return inside.whole(SEQUENCE) + serial
 
 
 def _inner_algorithm(data: bytes, at: int, *, crl: bool) -> bytes:

@@ -2,13 +2,14 @@
 """What a device demands: who must sign, for whom the release must be, and how fresh it must be."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from fwsign.chain import Path, Profile
+from fwsign.chain import Anchor, Path, Profile
 from fwsign.constraints import dns_names, is_domain, within_domain
-from fwsign.errors import Failed
+from fwsign.errors import Failed, Untrusted
+from fwsign.example_keys import EXAMPLE_SPKI
 
 Revocation: TypeAlias = Literal["if-present", "require", "off"]
 
@@ -47,11 +48,13 @@ class DevicePolicy(NamedTuple):
         slots: who must sign.
         profile: `strict`, or `compat` for PKIs that older tools made.
         revocation: "if-present" judges revocation where any CRL is at hand, "require" always.
+        allow_stale: how long past its next update a CRL is still taken, with a note.
         crls: CRLs held by the device, in DER.
         time_floor: the latest time that the device knows has passed.
         pinned_vendors: SPKI SHA-256 in hex -> vendors, for bare keys and for leaves without
             dNSName; the key may be the leaf's or one above it, the nearest counts.
         require_token: demand a proof of the signing time.
+        tsa_anchors: who is believed about the time: anchors of time-stamping authorities.
         allow_example_keys: accept the published keys of keys.example.
     """
 
@@ -68,6 +71,12 @@ class DevicePolicy(NamedTuple):
     pinned_vendors: Mapping[str, tuple[str, ...]] = _NO_PINS
     require_token: bool = False
     allow_example_keys: bool = False
+    tsa_anchors: tuple[Anchor, ...] = ()
+    allow_stale: timedelta = timedelta(0)
+
+    def judges_revocation(self, *, at_hand: bool) -> bool:
+        """Tell whether revocation is judged, given whether any CRL is at hand."""
+        return self.revocation == "require" or (self.revocation == "if-present" and at_hand)
 
     @property
     def needed(self) -> int:
@@ -117,8 +126,24 @@ def check_policy(policy: DevicePolicy) -> None:
     _demand(
         policy.revocation in ("if-present", "require", "off"), f'revocation "{policy.revocation}"'
     )
+    _demand(policy.allow_stale >= timedelta(0), "CRLs that go stale before their time")
+    limited = any(anchor.vendors for anchor in policy.tsa_anchors)
+    _demand(not limited, "a time-stamping authority's anchor that is limited to vendors")
     if policy.time_floor is not None and policy.time_floor.utcoffset() is None:
         raise Failed("state.clock", "the time floor has no time zone")
+
+
+def refuse_example(policy: DevicePolicy, path: Path) -> None:
+    """Refuse a path with a published key, unless the policy takes it.
+
+    Raises:
+        Untrusted: `untrusted.example-key`.
+    """
+    if not policy.allow_example_keys and not EXAMPLE_SPKI.isdisjoint(path.keys):
+        raise Untrusted(
+            "untrusted.example-key",
+            f'the path of "{path.name}" has a published example key, which anyone can use',
+        )
 
 
 def missing_signers(policy: DevicePolicy, paths: Sequence[Path]) -> str | None:

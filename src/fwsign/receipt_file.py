@@ -4,6 +4,7 @@
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,19 @@ def read_lines(path: Path) -> Iterator[str]:
         raise io_error(error, path) from error
 
 
+def prepare(path: Path) -> None:
+    """Make a file of receipts where there is none, and refuse what `append` would refuse.
+
+    Args:
+        path: the file.
+
+    Raises:
+        Failed: `io.*`; `io.format` for a file of something else.
+    """
+    with _opened(path) as handle:
+        _find_end(handle, path)
+
+
 def append(
     path: Path,
     receipt: Mapping[str, Any],
@@ -48,21 +62,27 @@ def append(
     Raises:
         Failed: `io.*`; `io.format` for a file of something else; as `make_line`.
     """
-    try:
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
-        handle = os.open(path, flags, 0o600)
-        try:
-            wait_for(handle)
-            kept, missing, previous = _find_end(handle, path)
-            line = make_line(receipt, previous, signer, chain)
-            _write(handle, kept, f"{missing}{line}\n".encode())
-        finally:
-            os.close(handle)
+    with _opened(path) as handle:
+        kept, missing, previous = _find_end(handle, path)
+        line = make_line(receipt, previous, signer, chain)
+        _write(handle, kept, f"{missing}{line}\n".encode())
         if not kept:
             sync_directory(path.parent)
+    return line
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """Open and lock a file, which is made where there is none."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
+        try:
+            wait_for(handle)
+            yield handle
+        finally:
+            os.close(handle)
     except OSError as error:
         raise io_error(error, path, "write") from error
-    return line
 
 
 def _find_end(handle: int, path: Path) -> tuple[int, str, str | None]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From files to the manifest that describes them."""
 
+import hashlib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -9,7 +10,9 @@ from typing import Final, NamedTuple, TypeAlias
 
 from fwsign import cbor, suit
 from fwsign.atomic import io_error
+from fwsign.blocks import BLOCK_SIZES, encode_blocks, is_block_size
 from fwsign.component import (
+    BlockList,
     Component,
     Digest,
     check_identifier,
@@ -18,10 +21,14 @@ from fwsign.component import (
     check_uri,
 )
 from fwsign.errors import Failed
-from fwsign.payload import CHUNK_SIZE, Source, digest, measure
+from fwsign.payload import CHUNK_SIZE, Blocks, Source, digest, measure
 
 MAX_EMBEDDED_SIZE: Final = 16 * 1024 * 1024
 """Bytes of one payload inside an envelope: the largest flash of the boards that we know."""
+BLOCK_SIZE: Final = 64 * 1024
+"""Bytes of a block where nothing else is said: the list is a 2000th of the payload."""
+LISTED_ABOVE: Final = 1024 * 1024
+"""Bytes of a payload that gets no block list where nothing else is said: it is soon sent again."""
 
 
 class Part(NamedTuple):
@@ -56,6 +63,7 @@ def describe(
     use_before: int | None = None,
     embed: bool = False,
     base_url: str = "",
+    block_size: int | None = None,
     opener: Opener = lambda path: path.open("rb"),
 ) -> Release:
     """Hash files and describe them.
@@ -67,7 +75,10 @@ def describe(
         use_before: Unix time in seconds after which devices refuse the release.
         embed: put the payloads into the envelope, at most 16 MiB each.
         base_url: put before each name, for payloads that are fetched from there.
-        opener: opens each file; for a progress bar.
+        block_size: bytes of the blocks in block lists, which all payloads then have that are larger
+            than one block; 0 for no lists. By default 64 KiB, for payloads above 1 MiB. Payloads
+            inside the envelope have none.
+        opener: opens each file, once; for a progress bar.
 
     Raises:
         Malformed: `malformed.component`.
@@ -75,23 +86,25 @@ def describe(
     """
     if not 1 <= len(parts) <= suit.MAX_COMPONENTS:
         raise Failed("state.policy", f"a release of {len(parts)} files, expected 1 to 256")
-    for name, number, limit in (
-        ("sequence number", sequence_number, suit.MAX_SEQUENCE_NUMBER),
-        ("time of expiry", use_before or 0, suit.MAX_TIME),
-    ):
-        if not 0 <= number <= limit:
-            raise Failed("state.policy", f"{name} {number}, expected 0 to {limit}")
+    _check_numbers(sequence_number, use_before, block_size)
     integrated: dict[str, bytes] = {}
-    components = []
-    for part in parts:
+    components, lists = [], []
+    for index, part in enumerate(parts):
         check_identifier(part.identifier)
         name = check_name(part.path.name)
         uri = check_uri(f"#{name}" if embed else base_url + name)
-        component, data = _measure(part, uri, opener, embed=embed)
-        components.append(component)
         if embed:
-            integrated[uri] = data
-    check_unique(tuple(components))
+            integrated[uri] = data = _load(part.path, opener)
+            components.append(Component(part.identifier, *measure(io.BytesIO(data)), uri))
+            continue
+        image, size, blocks = _measure(part.path, block_size, opener)
+        components.append(Component(part.identifier, image, size, uri))
+        if blocks is not None:
+            data = _encode_list(part.path, blocks)
+            lists.append(BlockList(index, *measure(io.BytesIO(data))))
+            integrated[lists[-1].uri] = data
+    _check_count(len(components), len(lists))
+    check_unique(tuple(components), tuple(lists))
     encoded_text = suit.encode_text(text, tuple(components))
     head = cbor.byte_string_head(len(encoded_text))
     manifest = suit.Manifest(
@@ -102,25 +115,87 @@ def describe(
         use_before,
         suit.version_numbers(text.version) if text.version else None,
         Digest(suit.SHA256, digest(suit.SHA256, head, encoded_text)),
+        tuple(lists),
     )
     return Release(manifest, encoded_text, integrated)
 
 
-def _measure(part: Part, uri: str, opener: Opener, *, embed: bool) -> tuple[Component, bytes]:
-    """Hash a file, and load it where it goes inside the envelope."""
-    data = b""
+def _check_numbers(sequence_number: int, use_before: int | None, block_size: int | None) -> None:
+    for name, number, limit in (
+        ("sequence number", sequence_number, suit.MAX_SEQUENCE_NUMBER),
+        ("time of expiry", use_before or 0, suit.MAX_TIME),
+    ):
+        if not 0 <= number <= limit:
+            raise Failed("state.policy", f"{name} {number}, expected 0 to {limit}")
+    if block_size and not is_block_size(block_size):
+        raise Failed("state.policy", f"block size {block_size}, expected {BLOCK_SIZES}")
+
+
+def _check_count(files: int, lists: int) -> None:
+    if files + lists > suit.MAX_COMPONENTS:
+        raise Failed(
+            "state.policy",
+            f"a release of {files} files with {lists} block lists, together at most "
+            f"{suit.MAX_COMPONENTS} are possible",
+            expected=f"at most {suit.MAX_COMPONENTS}",
+            found=files + lists,
+        )
+
+
+def _measure(
+    path: Path, block_size: int | None, opener: Opener
+) -> tuple[Digest, int, Blocks | None]:
+    """Hash a file, reading it once; return its block list too where it is to have one."""
     try:
-        with opener(part.path) as source:
-            if embed:
-                data = _load(part.path, source)
-            image, size = measure(io.BytesIO(data) if embed else source)
+        with opener(path) as source:
+            if block_size == 0:
+                return (*measure(source), None)
+            image, size, blocks = _measure_blocks(source, block_size or BLOCK_SIZE)
     except OSError as error:
-        raise io_error(error, part.path) from error
-    return Component(part.identifier, image, size, uri), data
+        raise io_error(error, path) from error
+    return image, size, blocks if size > (block_size or LISTED_ABOVE) else None
 
 
-def _load(path: Path, source: Source) -> bytes:
-    data = b"".join(iter(lambda: source.read(CHUNK_SIZE), b""))
+def _measure_blocks(source: Source, block_size: int) -> tuple[Digest, int, Blocks]:
+    """Return SHA-256, size in bytes and block list of all that a source has, read once."""
+    image, block = hashlib.sha256(), hashlib.sha256()
+    size, left, digests = 0, block_size, bytearray()
+    while data := source.read(CHUNK_SIZE):
+        image.update(data)
+        size += len(data)
+        rest = memoryview(data)
+        while rest:
+            piece, rest = rest[:left], rest[left:]
+            block.update(piece)
+            left -= len(piece)
+            if not left:
+                digests += block.digest()
+                block, left = hashlib.sha256(), block_size
+    if left < block_size:
+        digests += block.digest()
+    return Digest(suit.SHA256, image.digest()), size, Blocks(block_size, bytes(digests))
+
+
+def _encode_list(path: Path, blocks: Blocks) -> bytes:
+    data = encode_blocks(blocks)
+    if len(data) > MAX_EMBEDDED_SIZE:
+        raise Failed(
+            "state.policy",
+            f"the block list of {path} has {len(data)} bytes, at most {MAX_EMBEDDED_SIZE} fit into "
+            f"an envelope: {blocks.size} bytes are too small for its blocks",
+            expected=f"at most {MAX_EMBEDDED_SIZE} bytes",
+            found=len(data),
+        )
+    return data
+
+
+def _load(path: Path, opener: Opener) -> bytes:
+    """Read a file that goes inside the envelope."""
+    try:
+        with opener(path) as source:
+            data = b"".join(iter(lambda: source.read(CHUNK_SIZE), b""))
+    except OSError as error:
+        raise io_error(error, path) from error
     if len(data) > MAX_EMBEDDED_SIZE:
         raise Failed(
             "io.format",

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a release and signers to an envelope that was verified before anyone gets it."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -20,11 +21,12 @@ from fwsign.cose import (
     verify_signature,
 )
 from fwsign.crl import Crl, parse_crl
-from fwsign.errors import Failed, Stale, Tampered
+from fwsign.errors import Failed, Stale, Tampered, Untrusted
 from fwsign.keys import Signer
 from fwsign.payload import digest
 from fwsign.policy import DevicePolicy
 from fwsign.release import Release
+from fwsign.timestamp import parse_token
 from fwsign.verify import VerifiedRelease, Verifier
 
 CRL_MARGIN: Final = timedelta(days=1)
@@ -45,12 +47,25 @@ class Identity(NamedTuple):
     crls: tuple[bytes, ...] = ()
 
 
+class TimeStamping(NamedTuple):
+    """Where time-stamp tokens come from.
+
+    Args:
+        request: returns a token for a signature, as `fwsign.tsa_client.request_token` does.
+        anchors: what devices pin of the authority.
+    """
+
+    request: Callable[[bytes], bytes]
+    anchors: tuple[Anchor, ...]
+
+
 def sign(
     release: Release,
     identities: Sequence[Identity],
     anchors: Sequence[Anchor],
     *,
     at: datetime,
+    tsa: TimeStamping | None = None,
     allow_example_keys: bool = False,
 ) -> tuple[bytes, VerifiedRelease]:
     """Sign a release, and verify the envelope as a device would.
@@ -60,6 +75,7 @@ def sign(
         identities: one for each signature.
         anchors: what devices pin; used for the check alone.
         at: the time now, with a zone.
+        tsa: stamps each signature; what it gives has to count for a device that pins it.
         allow_example_keys: sign with the published keys of keys.example.
 
     Returns:
@@ -67,13 +83,16 @@ def sign(
 
     Raises:
         FwsignError: where a device would refuse the envelope, or a CRL goes stale within a day.
-        Failed: `key.failed`, `key.mismatch`.
+        Failed: `key.failed`, `key.mismatch`, and what `tsa` raises.
     """
     manifest = suit.encode_manifest(release.manifest)
     head = cbor.byte_string_head(len(manifest))
     payload = cbor.encode((SHA256, digest(SHA256, head, manifest)))
     leaves = [parse_certificate(identity.chain[0]) for identity in identities]
-    blocks = tuple(map(_sign_block, identities, leaves, [payload] * len(leaves)))
+    blocks = tuple(
+        _sign_block(identity, leaf, payload, tsa)
+        for identity, leaf in zip(identities, leaves, strict=True)
+    )
     envelope = suit.encode_envelope(
         suit.Envelope(payload, blocks, manifest, release.text, release.integrated)
     )
@@ -85,6 +104,8 @@ def sign(
         profile="compat",
         pinned_vendors={leaf.spki: (text.vendor,) for leaf in leaves},
         allow_example_keys=allow_example_keys,
+        require_token=tsa is not None,
+        tsa_anchors=tsa.anchors if tsa else (),
     )
     verified = Verifier(anchors, policy).verify(envelope, at=at)
     for component in verified.components:
@@ -94,7 +115,9 @@ def sign(
     return envelope, verified
 
 
-def _sign_block(identity: Identity, leaf: Certificate, payload: bytes) -> bytes:
+def _sign_block(
+    identity: Identity, leaf: Certificate, payload: bytes, tsa: TimeStamping | None
+) -> bytes:
     signer = identity.signer
     if key_digest(signer.public_key) != leaf.spki:
         raise Failed(
@@ -104,14 +127,23 @@ def _sign_block(identity: Identity, leaf: Certificate, payload: bytes) -> bytes:
             found=key_digest(signer.public_key),
         )
     protected = protected_header(signer.algorithm, digest(SHA256, identity.chain[0]))
-    message = sig_structure(protected, payload)
+    signature = sign_message(signer, sig_structure(protected, payload))
+    block = Block(protected, signer.algorithm, signature, chain=identity.chain, crls=identity.crls)
+    return encode_block(block._replace(token=tsa.request(signature) if tsa else None))
+
+
+def sign_message(signer: Signer, message: bytes) -> bytes:
+    """Sign, and verify what came of it.
+
+    Raises:
+        Failed: `key.failed`, and what the signer raises.
+    """
     signature = signer.sign(message)
     try:
         _check_signature(signer, message, signature)
     except Tampered as error:
         raise Failed("key.failed", f"the key's own signature is wrong: {error}") from None
-    block = Block(protected, signer.algorithm, signature, chain=identity.chain, crls=identity.crls)
-    return encode_block(block)
+    return signature
 
 
 def _check_signature(signer: Signer, message: bytes, signature: bytes) -> None:
@@ -144,6 +176,8 @@ def _check_margin(verified: VerifiedRelease, at: datetime) -> None:
 def staple(envelope: bytes, crls: Sequence[bytes], *, skip_unused: bool = False) -> bytes:
     """Put newer CRLs into an envelope. No key is needed: CRLs prove themselves.
 
+    They may be of the signer's issuers, or of those of the authority that stamped the block.
+
     Args:
         envelope: a whole envelope; its signatures are not judged here.
         crls: CRLs in DER.
@@ -162,7 +196,7 @@ def staple(envelope: bytes, crls: Sequence[bytes], *, skip_unused: bool = False)
     blocks = []
     for data in decoded.blocks:
         block = decode_block(data)
-        chain = [parse_certificate(certificate) for certificate in block.chain]
+        chain = [parse_certificate(certificate) for certificate in _certificates(block)]
         own = [index for index, crl in enumerate(new) if any(map(crl.is_by_issuer_of, chain))]
         unused -= set(own)
         old = [parse_crl(crl) for crl in block.crls]
@@ -174,6 +208,14 @@ def staple(envelope: bytes, crls: Sequence[bytes], *, skip_unused: bool = False)
             f"the {new[min(unused)].name} belongs to no issuer in the envelope",
         )
     return suit.encode_envelope(decoded._replace(blocks=tuple(blocks)))
+
+
+def _certificates(block: Block) -> tuple[bytes, ...]:
+    """Return the signer's certificates, and those of a time-stamp token that can be read."""
+    if block.token is not None:
+        with contextlib.suppress(Untrusted):  # then it does not count, and needs no CRLs
+            return (*block.chain, *parse_token(block.token).certificates)
+    return block.chain
 
 
 def _newest_of_each(crls: Sequence[Crl]) -> list[Crl]:

@@ -21,6 +21,8 @@ from fwsign.keys import Signer
 from fwsign.policy import DevicePolicy, Recorded
 from fwsign.receipts import line_digest, make_line
 from fwsign.state_file import StateFile
+from fwsign.trust import apply_chain
+from fwsign.trust_list import TrustState, Update, decode_trust, encode_trust
 from fwsign.verified import VerifiedRelease
 
 _FLOOR: Final = "SELECT sequence FROM floors WHERE identity = ? AND vendor = ? AND class = ?"
@@ -28,6 +30,8 @@ _RECORDED: Final = (
     "SELECT manifest, components FROM recorded WHERE identity = ? AND vendor = ? AND class = ?"
 )
 _FORGET: Final = "DELETE FROM recorded WHERE identity = ? AND vendor = ? AND class = ?"
+_LAST_RECEIPT: Final = "SELECT line FROM receipts ORDER BY number DESC LIMIT 1"
+_TEXT: Final = "SELECT value FROM facts WHERE name = ?"
 
 MAX_RECORDED: Final = 256
 """Releases at one floor: one for each file that one run of `fwsign sign` signed."""
@@ -115,14 +119,18 @@ class State:
         with self._file.transaction("read"):  # one moment for both tables
             return self._floor(key)
 
-    def policy(self, base: DevicePolicy, identity: str | None) -> tuple[DevicePolicy, Floor | None]:
+    def policy(
+        self, base: DevicePolicy, identity: str | None, release: VerifiedRelease | None = None
+    ) -> tuple[DevicePolicy, Floor | None]:
         """Add to a policy what is remembered, for `Verifier`.
 
-        Where the policy names vendor and product, "rollback" is checked from the first release on.
+        Where the policy names vendor and product, or a release is given, "rollback" is checked
+        from the first release on.
 
         Args:
             base: what the device demands anyway; what is stricter counts.
             identity: the board's.
+            release: what is about to be verified for this board: its product's floor counts.
 
         Returns:
             The policy, and the floor for `accept`; None on first use.
@@ -135,9 +143,13 @@ class State:
                 crls=(*base.crls, *self._crls(base.profile)),
                 time_floor=max(filter(None, (base.time_floor, self._time())), default=None),
             )
-            if base.vendor is None or base.product is None:
+            if release is not None:
+                manifest = release.manifest
+                floor = self._floor(_key(identity, manifest.vendor_id, manifest.class_id))
+            elif base.vendor is None or base.product is None:
                 return policy, None
-            floor = self.floor(identity, base.vendor, base.product)
+            else:
+                floor = self.floor(identity, base.vendor, base.product)
         known = floor or Floor(0)
         given = Floor(base.min_sequence or 0, base.recorded)
         lowest = max(known.sequence, given.sequence)
@@ -175,6 +187,39 @@ class State:
                 for issued in signer.issued:
                     self._keep_crls(issued)
 
+    def trust(self) -> TrustState | None:
+        """Return the list of anchors that trust updates brought; None where there was none yet.
+
+        Raises:
+            Failed: `state.busy`, `io.*`.
+        """
+        with self._file.transaction("read"):
+            found = self._file.run("SELECT value FROM facts WHERE name = 'trust'").fetchone()
+        return decode_trust(found[0]) if found else None
+
+    def apply_trust(
+        self, updates: Sequence[bytes], enrolled: TrustState, identity: str | None = None
+    ) -> TrustState:
+        """Verify trust updates and keep the last list, in one step; reset floors as they state.
+
+        Args:
+            updates: in the order of their numbers; see `fwsign.trust.apply_chain`.
+            enrolled: the list that counts where none was kept yet.
+            identity: the device's, as for `floor`.
+
+        Raises:
+            FwsignError: as `fwsign.trust.apply_chain`; nothing has changed then.
+            Failed: `state.limit`, `state.busy`, `io.*`.
+        """
+        with self.transaction():
+            current = self.trust() or enrolled
+            update = apply_chain(current, updates)
+            if update.trust.number > current.number:
+                kept = encode_trust(update.trust)
+                self._file.run("REPLACE INTO facts VALUES ('trust', ?)", kept)
+                self._reset_floors(update, identity)
+        return update.trust
+
     def append_receipt(
         self, receipt: Mapping[str, Any], signer: Signer | None = None, chain: Sequence[bytes] = ()
     ) -> str:
@@ -184,12 +229,50 @@ class State:
             Failed: `state.receipt`, `state.busy`, `io.*`, `key.*`.
         """
         with self.transaction():
-            last = self._file.run(
-                "SELECT line FROM receipts ORDER BY number DESC LIMIT 1"
-            ).fetchone()
-            line = make_line(receipt, line_digest(last[0]) if last else None, signer, chain)
+            last = self._last_receipt()
+            line = make_line(receipt, line_digest(last) if last else None, signer, chain)
             self._file.run("INSERT INTO receipts (line) VALUES (?)", line)
         return line
+
+    def last_receipt(self) -> str | None:
+        """Return the line of the newest receipt.
+
+        Raises:
+            Failed: `state.busy`, `io.*`.
+        """
+        with self._file.transaction("read"):
+            return self._last_receipt()
+
+    def remembered(self, name: str) -> str | None:
+        """Return a text that `remember` kept; None where there is none.
+
+        Raises:
+            Failed: `state.busy`, `io.*`.
+        """
+        with self._file.transaction("read"):
+            found = self._file.run(_TEXT, f"text:{name}").fetchone()
+        return str(found[0]) if found else None
+
+    def remember(self, name: str, text: str | None) -> None:
+        """Keep a text under a name, or nothing.
+
+        Raises:
+            Failed: `state.busy`, `io.*`.
+        """
+        with self.transaction():
+            self._file.run("DELETE FROM facts WHERE name = ?", f"text:{name}")
+            if text is not None:
+                self._file.run("INSERT INTO facts VALUES (?, ?)", f"text:{name}", text)
+
+    def forget(self) -> None:
+        """Forget all that decides, for a new enrolment; the receipts stay.
+
+        Raises:
+            Failed: `state.busy`, `io.*`.
+        """
+        with self.transaction():
+            for table in ("floors", "recorded", "crls", "facts"):
+                self._file.run(f"DELETE FROM {table}")  # noqa: S608 - our own names
 
     def receipt_lines(self) -> Iterator[str]:
         """Yield the receipts' lines from the first on, for `fwsign.receipts`.
@@ -208,6 +291,10 @@ class State:
                 return
             for last, line in rows:  # noqa: B007 - the next piece begins behind it
                 yield line
+
+    def _last_receipt(self) -> str | None:
+        found = self._file.run(_LAST_RECEIPT).fetchone()
+        return found[0] if found else None
 
     def _floor(self, key: _Key) -> Floor | None:
         found = self._file.run(_FLOOR, *key).fetchone()
@@ -235,6 +322,17 @@ class State:
         components = cbor.encode(tuple(one.identifier for one in release.components))
         values = (*key, release.manifest_digest, components)
         self._file.run("INSERT INTO recorded VALUES (?, ?, ?, ?, ?)", *values)
+
+    def _reset_floors(self, update: Update, identity: str | None) -> None:
+        """Set the floors that an update states, up or down; the others stay."""
+        trust, floors = update.trust, update.floors
+        if floors.sequence is not None:
+            vendor = suit.vendor_id(trust.vendor)
+            key = _key(identity, vendor, suit.class_id(trust.vendor, trust.product))
+            self._file.run(_FORGET, *key)
+            self._file.run("REPLACE INTO floors VALUES (?, ?, ?, ?)", *key, floors.sequence)
+        if floors.time is not None:
+            self._file.run("REPLACE INTO facts VALUES ('time', ?)", floors.time)
 
     def _time(self) -> datetime | None:
         found = self._file.run("SELECT value FROM facts WHERE name = 'time'").fetchone()

@@ -12,7 +12,15 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from fwsign import cbor
-from fwsign.component import Component, Digest, check_identifier, check_unique, check_uri
+from fwsign.component import (
+    BlockList,
+    Component,
+    Digest,
+    check_block_indexes,
+    check_identifier,
+    check_unique,
+    check_uri,
+)
 from fwsign.errors import Malformed, Unsuitable, check_limit
 
 MAX_ENVELOPE_SIZE: Final = 32 * 1024 * 1024
@@ -20,7 +28,7 @@ MAX_ENVELOPE_SIZE: Final = 32 * 1024 * 1024
 MAX_BLOCKS: Final = 8
 """Signatures of one envelope; each costs a path validation."""
 MAX_COMPONENTS: Final = 256
-"""Components of one release."""
+"""Components and block lists of one release together."""
 MAX_SEQUENCE_NUMBER: Final = 2**63 - 1
 """What a device's database can hold in a signed 64-bit integer."""
 MAX_PAYLOAD_SIZE: Final = 2**48
@@ -44,7 +52,11 @@ _REPORT: Final = 15  # all four reporting bits
 
 
 class Manifest(NamedTuple):
-    """The signed content."""
+    """The signed content.
+
+    `components` is what is installed. SUIT counts block lists as components too, which come behind
+    them; here they are apart, so that nothing takes one for something to install.
+    """
 
     sequence_number: int
     vendor_id: bytes
@@ -53,6 +65,13 @@ class Manifest(NamedTuple):
     use_before: int | None = None
     version: tuple[int, ...] | None = None
     text_digest: Digest | None = None
+    block_lists: tuple[BlockList, ...] = ()
+
+    @property
+    def integrated(self) -> frozenset[str]:
+        """The uris of all payloads that are to be inside the envelope."""
+        items: tuple[Component | BlockList, ...] = (*self.components, *self.block_lists)
+        return frozenset(item.uri for item in items if item.uri.startswith("#"))
 
 
 class Text(NamedTuple):
@@ -159,23 +178,29 @@ def _bad_envelope(message: str) -> Malformed:
 
 def encode_manifest(manifest: Manifest) -> bytes:
     """Write the template: the single-component form for one, the indexed form for several."""
-    several = len(manifest.components) > 1
+    items: tuple[Component | BlockList, ...] = (*manifest.components, *manifest.block_lists)
+    several = len(items) > 1
     ids = {1: manifest.vendor_id, 2: manifest.class_id}
     shared: list[Any] = [12, True, 20, ids, 1, _REPORT, 2, _REPORT] if several else []
     validate: list[Any] = []
-    install: list[Any] = []
-    for index, component in enumerate(manifest.components):
+    expiry: list[Any] = []
+    fetches: list[list[Any]] = []
+    for index, item in enumerate(items):
         select = (12, index) if several else ()
-        image = {3: cbor.encode(component.digest), 14: component.size}
+        image = {3: cbor.encode(item.digest), 14: item.size}
         if several:
             shared += [*select, 20, image]
         else:
             shared += [20, {**ids, **image}, 1, _REPORT, 2, _REPORT]
-        validate += [*select, 3, _REPORT]
         if index == 0 and manifest.use_before is not None:
-            install += [*select, 20, {4: manifest.use_before}, 4, _REPORT]
-        install += [*select, 20, {21: component.uri}, 21, _REPORT, 3, _REPORT]
-    identifiers = tuple(component.identifier for component in manifest.components)
+            expiry = [*select, 20, {4: manifest.use_before}, 4, _REPORT]
+        if index < len(manifest.components):  # a block list is nothing that a device keeps
+            validate += [*select, 3, _REPORT]
+        fetches.append([*select, 20, {21: item.uri}, 21, _REPORT, 3, _REPORT])
+    count = len(manifest.components)
+    lists_first = [*fetches[count:], *fetches[:count]]
+    install = [*expiry, *(command for fetch in lists_first for command in fetch)]
+    identifiers = tuple(item.identifier for item in items)
     members: dict[int, Any] = {
         1: 1,
         2: manifest.sequence_number,
@@ -214,21 +239,43 @@ def decode_manifest(data: bytes) -> Manifest:
         )
     vendor, klass, images = _shared(_inner(common[4], "shared sequence"), len(identifiers))
     use_before, uris = _install(_inner(members[20], "install sequence"), len(identifiers))
-    components = tuple(
-        Component(check_identifier(identifier), digest, size, check_uri(uri))
-        for identifier, (digest, size), uri in zip(identifiers, images, uris, strict=True)
-    )
-    check_unique(components)
+    components, block_lists = _items(identifiers, images, uris)
     version = _inner(members[6], "version") if 6 in members else None
     if version is not None and not _is_version(version):
         raise _outside("version is not an array of 1 to 10 numbers")
     text_digest = decode_digest(members[23]) if 23 in members else None
     manifest = Manifest(
-        sequence_number, vendor, klass, components, use_before, version, text_digest
+        sequence_number, vendor, klass, components, use_before, version, text_digest, block_lists
     )
     if encode_manifest(manifest) != data:
         raise _outside("a sequence has commands or parameters that no template has")
     return manifest
+
+
+def _items(
+    identifiers: tuple[Any, ...], images: list[tuple[Digest, int]], uris: list[Any]
+) -> tuple[tuple[Component, ...], tuple[BlockList, ...]]:
+    """Make components and block lists of what the sequences say, each checked."""
+    lists = [index for index, one in enumerate(identifiers) if _is_block_list(one)]
+    count = lists[0] if lists else len(identifiers)
+    indexes = check_block_indexes(identifiers[count:], count)
+    uris = uris[len(indexes) :]  # block lists are fetched first, from where they always are
+    components = tuple(
+        Component(check_identifier(identifier), digest, size, check_uri(uri))
+        for identifier, (digest, size), uri in zip(
+            identifiers[:count], images[:count], uris, strict=True
+        )
+    )
+    block_lists = tuple(
+        BlockList(index, digest, size)
+        for index, (digest, size) in zip(indexes, images[count:], strict=True)
+    )
+    check_unique(components, block_lists)
+    return components, block_lists
+
+
+def _is_block_list(identifier: Any) -> bool:
+    return isinstance(identifier, tuple) and identifier[:1] == (b"blocks",)
 
 
 def _shared(sequence: Any, count: int) -> tuple[bytes, bytes, list[tuple[Digest, int]]]:

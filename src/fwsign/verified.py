@@ -11,7 +11,8 @@ from fwsign.chain import Path
 from fwsign.component import Component
 from fwsign.crl import Issued
 from fwsign.errors import Failed, FwsignError, Unsuitable
-from fwsign.payload import Sink, Source, receive
+from fwsign.payload import Blocks, Receiving, Sink, Source, Staged, receive
+from fwsign.timestamp import Stamp
 
 
 class Signer(NamedTuple):
@@ -21,9 +22,11 @@ class Signer(NamedTuple):
         algorithm: the COSE algorithm's name, or its number where it is unknown.
         now: the time that this block was judged by.
         path: the validated path, None where validation did not get that far.
-        issued: the path's certificates with the verified CRLs of their issuers.
+        issued: the certificates of the path, and of that of the time-stamping authority, with
+            the verified CRLs of their issuers.
         revocation_checked: whether step 5 was run.
         notes: what the caller should know: "freshness unproven", and what `compat` forgave.
+        stamp: the time-stamp token as judged, None where there is none.
         refusal: why the block does not count, None where it does.
     """
 
@@ -33,7 +36,19 @@ class Signer(NamedTuple):
     issued: tuple[Issued, ...] = ()
     revocation_checked: bool = False
     notes: tuple[str, ...] = ()
+    stamp: Stamp | None = None
     refusal: FwsignError | None = None
+
+    @property
+    def signed_at(self) -> datetime | None:
+        """A time at which the signature was there already, as a token that counts proves."""
+        return self.stamp.signed_at if self.stamp else None
+
+    @property
+    def tsa(self) -> str | None:
+        """The authority that proved `signed_at`, for people."""
+        counted = self.stamp and self.stamp.signed_at and self.stamp.path
+        return counted.name if counted else None
 
 
 @final
@@ -53,6 +68,7 @@ class VerifiedRelease:
     """
 
     __slots__ = (
+        "_block_lists",
         "_integrated",
         "manifest",
         "manifest_digest",
@@ -71,6 +87,7 @@ class VerifiedRelease:
     unchecked: tuple[str, ...]
     notes: tuple[str, ...]
     now: datetime
+    _block_lists: Mapping[str, Blocks]
     _integrated: Mapping[str, bytes]
 
     def __new__(cls) -> "VerifiedRelease":
@@ -109,10 +126,23 @@ class VerifiedRelease:
             found=name,
         )
 
+    def blocks(self, component: Component | str) -> Blocks | None:
+        """Return the block list of a component, or of its name; None where it has none.
+
+        Raises:
+            Unsuitable: `unsuitable.component`.
+        """
+        return self._block_lists.get(self._own(component).name)
+
+    def _own(self, component: Component | str) -> Component:
+        return self.component(component if isinstance(component, str) else component.name)
+
     def receive(
         self, component: Component | str, source: Source | None = None, sink: Sink | None = None
     ) -> None:
         """Step 10: stream a payload, checking size and digest; commit only after this returned.
+
+        Where there is a block list, only blocks whose digest is right reach the sink.
 
         Args:
             component: a component of this release, or its name.
@@ -121,18 +151,42 @@ class VerifiedRelease:
                 returns.
 
         Raises:
-            Tampered: `tampered.payload-size`, `tampered.payload-digest`.
+            Tampered: `tampered.payload-size`, `tampered.payload-digest`, `tampered.block`.
             Unsuitable: `unsuitable.component`.
             Failed: `io.read`, `io.write`, `io.payload-missing`.
         """
-        own = self.component(component if isinstance(component, str) else component.name)
+        own = self._own(component)
         inside = self._integrated.get(own.uri)
         if inside is not None:
             source = io.BytesIO(inside)
         elif source is None:
             message = f'no source for the payload of "{own.name}"'
             raise Failed("io.payload-missing", message, step=10)
-        receive(own, source, sink)
+        receive(own, source, sink, self.blocks(own))
+
+    def receiving(self, component: Component | str, sink: Sink | None = None) -> Receiving:
+        """Step 10 for bytes that come in pieces: `feed` them, then `finish`, then commit.
+
+        Raises:
+            Unsuitable: `unsuitable.component`.
+        """
+        own = self._own(component)
+        return Receiving(own, sink, self.blocks(own))
+
+    def resuming(self, component: Component | str, file: Staged) -> Receiving:
+        """Step 10 for a payload that an earlier try left incomplete: go on at its `offset`.
+
+        Args:
+            component: a component of this release, or its name.
+            file: what the earlier try wrote to, open for reading and writing. It is rehashed from
+                its start, and cut behind what can be kept. Nobody else may write to it.
+
+        Raises:
+            Unsuitable: `unsuitable.component`.
+            Failed: `io.read`, `io.write`.
+        """
+        own = self._own(component)
+        return Receiving.resume(own, file, self.blocks(own))
 
 
 def seal(**facts: object) -> VerifiedRelease:

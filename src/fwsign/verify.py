@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from fwsign import cbor, suit
+from fwsign.blocks import decode_block_lists
 from fwsign.chain import Anchor, Path, check_dates, validate_path
 from fwsign.constraints import is_domain
 from fwsign.cose import (
@@ -26,11 +27,18 @@ from fwsign.cose import (
     sig_structure,
     verify_signature,
 )
-from fwsign.crl import Issued, check_revocation, collect
+from fwsign.crl import Issued, check_kept, check_revocation, collect, updates
 from fwsign.errors import Failed, FwsignError, Malformed, Stale, Tampered, Unsuitable, Untrusted
-from fwsign.example_keys import EXAMPLE_SPKI
 from fwsign.payload import digest
-from fwsign.policy import DevicePolicy, Recorded, Slot, check_policy, missing_signers
+from fwsign.policy import (
+    DevicePolicy,
+    Recorded,
+    Slot,
+    check_policy,
+    missing_signers,
+    refuse_example,
+)
+from fwsign.timestamp import Stamp, judge_token
 from fwsign.verified import Signer, VerifiedRelease, seal
 
 __all__ = [
@@ -81,12 +89,13 @@ class Verifier:
             decoded = suit.decode_envelope(envelope)
             blocks = [decode_block(block) for block in decoded.blocks]
         with _step(2):
-            manifest_digest = _check_manifest_digest(decoded)
+            manifest_digest = check_manifest_digest(decoded)
         signers = tuple(self._judge(block, decoded.digest, at) for block in blocks)
         with _step(6):
             self._check_signers(signers)
         with _step(7):
             manifest, text = _decode_content(decoded)
+            lists = decode_block_lists(manifest, decoded.integrated)
         with _step(8):
             signers = tuple(self._limit_to_vendor(one, manifest, text) for one in signers)
             self._check_signers(signers)
@@ -106,6 +115,7 @@ class Verifier:
             notes=self._notes([one for one, _ in counted]),
             now=now,
             integrated=decoded.integrated,
+            block_lists=lists,
         )
 
     def _judge(self, block: Block, payload: bytes, at: datetime) -> Signer:
@@ -117,18 +127,21 @@ class Verifier:
                 signer = signer._replace(path=(path := self._authenticate(block, payload)))
             forgiven = list(path.forgiven)
             with _step(5):  # first what CRLs there are: their times count in step 4
-                issued = self._collect(block, path, forgiven)
-            signer = signer._replace(issued=issued)
+                issued = collect(path, self._crls(block), self._policy.profile, forgiven)
             with _step(4):
-                now, notes = self._check_time(block, path, issued, at)
-            signer = signer._replace(now=now, notes=(*notes, *forgiven))
+                stamp, now = self._judge_token(block, issued, at)
+                every = (*issued, *(stamp.issued if stamp else ()))
+                signer = signer._replace(stamp=stamp, issued=every, now=now)
+                notes = self._check_time(path, issued, stamp, now, behind=at < now)
             with _step(5):
-                checked = self._check_revocation(block, path, issued, now)
-            return signer._replace(revocation_checked=checked)
+                checked, stale = self._check_revocation(block, path, issued, signer)
+            notes = (*notes, *stale, *forgiven)
+            return signer._replace(revocation_checked=checked, notes=notes)
         except (Untrusted, Stale) as refusal:
+            _add_token_refusal(refusal, signer.stamp)
             return signer._replace(refusal=refusal)
         except Tampered as refusal:
-            if block.chain:
+            if block.chain or signer.path:
                 raise
             # A bare block names no key: it may be for another device, which pins another one.
             return signer._replace(refusal=refusal)
@@ -151,11 +164,7 @@ class Verifier:
             path = validate_path(block.chain, self._anchors, profile=self._policy.profile)
             leaf = path.certificates[0]
             verify_signature(block.algorithm, leaf.key, message, block.signature)
-        if not self._policy.allow_example_keys and not EXAMPLE_SPKI.isdisjoint(path.keys):
-            raise Untrusted(
-                "untrusted.example-key",
-                f'the path of "{path.name}" has a published example key, which anyone can use',
-            )
+        refuse_example(self._policy, path)
         return path
 
     def _find_bare_key(self, block: Block, message: bytes) -> Path:
@@ -177,36 +186,63 @@ class Verifier:
                     return Path((), anchor)
         raise failure
 
-    def _collect(self, block: Block, path: Path, forgiven: list[str]) -> tuple[Issued, ...]:
-        if self._policy.revocation == "off":
-            return ()
-        crls = (*block.crls, *self._policy.crls)
-        return collect(path, crls, self._policy.profile, forgiven)
+    def _crls(self, block: Block) -> tuple[bytes, ...]:
+        return () if self._policy.revocation == "off" else (*block.crls, *self._policy.crls)
+
+    def _judge_token(
+        self, block: Block, issued: Sequence[Issued], at: datetime
+    ) -> tuple[Stamp | None, datetime]:
+        """Step 4: judge the token, and find `now`, which is not before anything known to be past.
+
+        No wrong clock can take it below that; a token that counts moves it for its block alone.
+        """
+        known = max(at, self._policy.time_floor or at, *updates(issued))
+        if block.token is None:
+            return None, known
+        stamp = judge_token(
+            block.token,
+            block.signature,
+            self._policy,
+            self._crls(block),
+            known,
+            at_hand=bool(block.crls) or any(one.crls for one in issued),
+        )
+        return stamp, max(known, stamp.signed_at or known, *updates(stamp.issued))
 
     def _check_time(
-        self, block: Block, path: Path, issued: Sequence[Issued], at: datetime
-    ) -> tuple[datetime, tuple[str, ...]]:
-        """Step 4: find `now`, which no wrong clock can take below what is known to have passed."""
-        if block.token is not None:
-            raise Malformed("malformed.token", "this version cannot judge time-stamp tokens")
+        self,
+        path: Path,
+        issued: Sequence[Issued],
+        stamp: Stamp | None,
+        now: datetime,
+        *,
+        behind: bool,
+    ) -> tuple[str, ...]:
+        """Step 4: certificates are valid when the token says, else at `now`. Return notes."""
+        if stamp is not None and stamp.signed_at is not None:
+            check_dates(path, stamp.signed_at, when="its time stamp says")
+            check_kept(issued, now)
+            return stamp.notes
+        refusal = stamp.refusal if stamp else None
         if self._policy.require_token:
-            raise Untrusted("untrusted.token-required", f'"{path.name}" gives no time-stamp token')
-        passed = [crl.this_update for one in issued for crl in one.crls]
-        now = max(at, self._policy.time_floor or at, *passed)
-        check_dates(path, now, not_before=at >= now)
-        return now, (() if at >= now else ("freshness unproven: the clock is behind",))
+            message = f'"{path.name}" gives no time-stamp token'
+            raise refusal or Untrusted("untrusted.token-required", message)
+        check_dates(path, now, not_before=not behind)
+        unproven = ("freshness unproven: the clock is behind",) if behind else ()
+        return (*unproven, *([f"time-stamp token not counted: {refusal}"] if refusal else []))
 
     def _check_revocation(
-        self, block: Block, path: Path, issued: Sequence[Issued], now: datetime
-    ) -> bool:
-        """Step 5: with one CRL at hand, every issuer needs one. Tell whether this was judged."""
+        self, block: Block, path: Path, issued: Sequence[Issued], signer: Signer
+    ) -> tuple[bool, tuple[str, ...]]:
+        """Step 5: with one CRL at hand, every issuer needs one. Tell whether all was judged."""
+        stamp = signer.stamp if signer.signed_at else None
+        checked = stamp is None or stamp.revocation_checked
         at_hand = bool(block.crls) or any(one.crls for one in issued)
-        if self._policy.revocation == "off":
-            return False
-        if self._policy.revocation == "if-present" and not at_hand:
-            return not path.certificates
-        check_revocation(issued, now)
-        return True
+        if not self._policy.judges_revocation(at_hand=at_hand):
+            return checked and not path.certificates and self._policy.revocation != "off", ()
+        allowed = self._policy.allow_stale
+        notes = check_revocation(issued, signer.now, signer.signed_at, allow_stale=allowed)
+        return checked, notes
 
     def _check_signers(self, signers: Sequence[Signer]) -> None:
         """Step 6: enough blocks count, else the worst of their own refusals, else a number."""
@@ -299,8 +335,13 @@ def _step(number: int) -> Iterator[None]:
         raise
 
 
-def _check_manifest_digest(envelope: suit.Envelope) -> bytes:
-    """Step 2. The digest covers the manifest with its bstr head (SUIT section 8.3)."""
+def check_manifest_digest(envelope: suit.Envelope) -> bytes:
+    """Step 2. The digest covers the manifest with its bstr head (SUIT section 8.3).
+
+    Raises:
+        Malformed: `malformed.cbor`, `malformed.profile`.
+        Tampered: `tampered.manifest`.
+    """
     signed = suit.decode_digest(cbor.decode(envelope.digest))
     head = cbor.byte_string_head(len(envelope.manifest))
     found = digest(signed.algorithm, head, envelope.manifest)
@@ -322,14 +363,13 @@ def _decode_content(envelope: suit.Envelope) -> tuple[suit.Manifest, suit.Text |
             f"outside the fwsign profile of SUIT: envelope member {envelope.other[0]}",
         )
     manifest = suit.decode_manifest(envelope.manifest)
-    named = {item.uri for item in manifest.components if item.uri.startswith("#")}
-    if extra := sorted(envelope.integrated.keys() - named):
+    if extra := sorted(envelope.integrated.keys() - manifest.integrated):
         raise Malformed(
             "malformed.unreferenced-payload",
             f'no component names the integrated payload "{extra[0]}"',
             found=extra[0],
         )
-    if gone := sorted(named - envelope.integrated.keys()):
+    if gone := sorted(manifest.integrated - envelope.integrated.keys()):
         raise Tampered(
             "tampered.payload-absent",
             f'the integrated payload "{gone[0]}" is not in the envelope',
@@ -355,6 +395,13 @@ def _not_for_this_device(what: str, expected: str, found: str) -> Unsuitable:
         expected=expected,
         found=found,
     )
+
+
+def _add_token_refusal(refusal: FwsignError, stamp: Stamp | None) -> None:
+    """Say in a block's refusal why the token, which might have helped, does not count."""
+    if stamp is not None and stamp.refusal not in (None, refusal):
+        refusal.message += f"; its time-stamp token does not count: {stamp.refusal}"
+        refusal.args = (refusal.message,)
 
 
 def _check_sequence(policy: DevicePolicy, manifest: suit.Manifest, manifest_digest: bytes) -> None:

@@ -22,6 +22,17 @@ COMMANDS = [
     "verify",
     "flash",
     "ports",
+    "device",
+    "device init",
+    "device status",
+    "device reset",
+    "install",
+    "trust",
+    "trust make",
+    "trust sign",
+    "trust show",
+    "trust rehearse",
+    "trust apply",
     "receipts",
     "receipts show",
     "receipts verify",
@@ -91,7 +102,7 @@ def test_a_help_page_explains_every_argument_and_option(
         words = re.split(r"\s{2,}", entry, maxsplit=1)
         assert len(words) == 2, entry
         assert re.search(r"\.(\s+\[.*\])?$", words[1], re.DOTALL), entry
-    if command not in {"", "receipts", "pki", "key"}:
+    if command not in {"", "device", "trust", "receipts", "pki", "key"}:
         assert "\n  Examples:\n    fwsign " in page
     short = page.partition("Commands:\n")[2]
     assert "..." not in short

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 
 from cli.kit import SAMPLES, command, environment, good, refused, run
+from fwsign.errors import Failed
+from fwsign.flash import ports
 from support import require_package
 
 APP = SAMPLES / "blink-esp32c3.bin"
@@ -202,6 +205,40 @@ def test_ports_or_all(esp: Path) -> None:
     refused(run("flash", "app.bin.suit", "--port", ONE, "--all"), 2, error, "see fwsign ports")
 
 
+class TestAll:
+    def test_all_boards_that_fit_are_flashed(
+        self, esp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        del esp
+        found = [
+            ports.Found(ONE, "ttyUSB0", "Espressif USB", ("esp",), None, 0x303A),
+            ports.Found("/dev/x", "ttyUSB1", "Raspberry Pi Pico, running", ("pico-uf2",)),
+            ports.Found(TWO, "ttyUSB2", "CP210x UART bridge", ("esp", "smp"), None, 0x10C4),
+        ]
+        monkeypatch.setattr(ports, "find", lambda: found)
+        results = lines(good("flash", "app.bin.suit", "--all", "--json"))
+        assert sorted((one["port"], one["result"]) for one in results) == [
+            (ONE, "verified"),
+            (TWO, "verified"),
+        ]
+
+    @pytest.mark.parametrize(
+        ("found", "words"),
+        [
+            ([], "no port at all"),
+            ([ports.Found("/dev/x", "x", "serial port")], "/dev/x (serial port)"),
+        ],
+    )
+    def test_none_is_said(
+        self, esp: Path, monkeypatch: pytest.MonkeyPatch, found: list[ports.Found], words: str
+    ) -> None:
+        del esp
+        monkeypatch.setattr(ports, "find", lambda: found)
+        error = f"no board here may be for esp32c3: {words}"
+        hint = "is it connected, powered, and in its boot loader?"
+        refused(run("flash", "app.bin.suit", "--all"), 5, error, hint)
+
+
 @pytest.mark.parametrize("option", ["--board", "--before", "--after", "--readback"])
 def test_choices_are_checked(esp: Path, option: str) -> None:
     del esp
@@ -265,6 +302,53 @@ class TestReceipts:
         assert "verified" in out
         assert "refused" in out
 
+    def test_a_receipt_that_cannot_be_written_stops_no_board(
+        self, esp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object) -> str:
+            raise Failed("io.full", "no space left on device")
+
+        monkeypatch.setattr("fwsign.receipt_file.append", full)
+        ports = ("--port", ONE, "--port", TWO)
+        found = run("flash", "app.bin.suit", *ports, "--receipt", esp / "line.jsonl")
+        assert found.status == 5
+        assert found.out.count("verified  ") == 2
+        assert found.errors == ["error: no space left on device"]
+
+    @pytest.mark.parametrize("name", ["app.bin", "pki", "nowhere/line.jsonl"])
+    def test_a_file_that_takes_no_receipts_is_said_before_any_board_is_asked(
+        self, esp: Path, name: str
+    ) -> None:
+        found = run("flash", "app.bin.suit", "--port", ONE, "--receipt", name)
+        assert (found.status, found.out) == (5, "")
+        assert name in found.errors[0]
+        assert not (esp / "one.flash").exists()
+        assert (esp / "app.bin").read_bytes() == APP.read_bytes()
+
+    def test_a_port_with_an_odd_name_has_a_receipt_too(self, esp: Path) -> None:
+        del esp
+        found = run("flash", "app.bin.suit", "--port", "/dev/\udcff\x1b[31m")
+        assert (found.status, len(found.errors)) == (5, 2)
+        assert "no such file or directory" in found.errors[0]
+        assert "incomplete" in good("receipts", "show")
+
+    def test_who_stops_reading_takes_no_receipt_away(self, esp: Path) -> None:
+        receipts = esp / "line.jsonl"
+        process = subprocess.Popen(
+            command(
+                ["flash", "app.bin.suit", "--port", ONE, "--port", TWO, "--receipt", str(receipts)]
+            ),
+            env=environment(HOME=str(esp)),
+            cwd=esp,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        assert process.stdout is not None
+        process.stdout.close()
+        process.wait(60)
+        results = [one["result"] for one in lines(receipts.read_text())]
+        assert results == ["verified", "verified"]
+
     def test_a_key_that_cannot_be_opened_is_said_before_any_board_is_asked(self, esp: Path) -> None:
         found = run("flash", "app.bin.suit", "--port", ONE, "--receipt-key", "none.key")
         assert found.status == 5
@@ -280,22 +364,33 @@ class TestInterrupt:
         good("sign", "data.bin", "--target", "esp32c3@0x20000")
         return today
 
-    def test_ctrl_c_leaves_a_clear_state_and_a_second_run_goes_on(self, large: Path) -> None:
-        slow = "sim:esp32c3?flash=slow.flash&baud=460800"
-        process = subprocess.Popen(
-            command(["flash", "data.bin.suit", "--port", slow]),
-            env=environment(HOME=str(large)),
-            cwd=large,
+    SLOW = "sim:esp32c3?flash=slow.flash&baud=460800"
+
+    def start(self, directory: Path, port: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command(["flash", "data.bin.suit", "--port", port]),
+            env=environment(HOME=str(directory)),
+            cwd=directory,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    def wait_for(self, process: subprocess.Popen[str], words: str) -> None:
         assert process.stderr is not None
         for line in process.stderr:
-            if "writing" in line:
+            if words in line:
                 break
+
+    @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+    def test_ctrl_c_leaves_a_clear_state_and_a_second_run_goes_on(
+        self, large: Path, name: str
+    ) -> None:
+        slow = self.SLOW
+        process = self.start(large, slow)
+        self.wait_for(process, "writing")
         time.sleep(1.5)  # a third of the way
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.Signals[name])
         out, err = process.communicate(timeout=60)
         assert process.returncode == 130, err
         assert out.startswith("incomplete")
@@ -305,6 +400,17 @@ class TestInterrupt:
         (receipt,) = lines(good("flash", "data.bin.suit", "--port", fast, "--json"))
         assert receipt["result"] == "verified"
         assert 0 < receipt["written"] < 204_800
+
+    def test_a_second_ctrl_c_waits_for_no_board(self, large: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            process = self.start(large, f"socket://127.0.0.1:{silent.getsockname()[1]}")
+            with silent.accept()[0]:
+                process.send_signal(signal.SIGINT)
+                self.wait_for(process, "once more to end at once")
+                process.send_signal(signal.SIGINT)
+                _, err = process.communicate(timeout=2)  # one attempt to connect takes longer
+        assert process.returncode == 130
+        assert err == "fwsign: error: interrupted\n"
 
 
 def test_ports_says_what_is_here() -> None:

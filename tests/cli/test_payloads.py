@@ -21,7 +21,7 @@ def _all_is_large(monkeypatch: pytest.MonkeyPatch, project: Path) -> None:
 
 
 def test_they_are_hashed_whole() -> None:
-    good("sign", "large.bin", "empty.bin")
+    good("sign", "large.bin", "empty.bin", "--block-size", "0")
     for name in ("large.bin", "empty.bin"):
         good("verify", f"{name}.suit")
 
@@ -30,7 +30,7 @@ def test_they_are_hashed_whole() -> None:
 def test_what_is_not_the_signed_one_is_refused_and_no_thread_stays(
     project: Path, change: bytes
 ) -> None:
-    good("sign", "large.bin")
+    good("sign", "large.bin", "--block-size", "0")
     (project / "large.bin").write_bytes(change)
     before = threading.active_count()
     assert run("verify", "large.bin.suit").status == 1
@@ -46,7 +46,7 @@ def test_any_size_of_read_gives_the_same_bytes(project: Path, size: int) -> None
 
 
 def test_a_failure_of_the_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    good("sign", "large.bin")
+    good("sign", "large.bin", "--block-size", "0")
 
     class Broken:
         def read(self, size: int) -> bytes:

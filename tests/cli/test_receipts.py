@@ -158,4 +158,6 @@ def test_the_memory_of_boards_has_receipts(tmp_path: Path) -> None:
     assert "1 receipt, not signed" in good("receipts", "verify")
     assert len(good("receipts", "show", "--state", tmp_path / "other.db").splitlines()) == 2
     found = run("receipts", "show", "a.jsonl", "--state", "b.db")
-    refused(found, 2, "both a file and --state", "receipts are in one of them")
+    refused(
+        found, 2, "more than one of a file, --state and --config", "receipts are in one of them"
+    )

@@ -175,7 +175,18 @@ class TestRevocation:
         ("option", "hint"),
         [
             (("--profile", "loose"), ('"loose" is not a profile', "choose strict or compat")),
-            (("--revocation", "no"), ('--revocation "no"', "choose require or off")),
+            (
+                ("--revocation", "no"),
+                ('--revocation "no"', "choose require, off, or allow-stale:TIME"),
+            ),
+            (
+                ("--revocation", "allow-stale:soon"),
+                ('"soon" is not a span of time', "write 12h, 90d, 4w, 2y"),
+            ),
+            (
+                ("--require-token",),
+                ("--require-token without an authority", "say whom to believe: --tsa-anchor PEM"),
+            ),
         ],
     )
     def test_a_choice_that_there_is_not(

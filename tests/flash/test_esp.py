@@ -193,6 +193,14 @@ def test_after_a_refused_command_it_goes_on(after: int) -> None:
         finish_after(table, "device.refused", ("nak", after))
 
 
+def test_a_stub_that_does_not_start_is_not_waited_for_for_ever() -> None:
+    with bench("esp32c3", ("nak", 8)) as table:  # the command that starts it
+        with refused("device.protocol", "could not start the stub: Failed to start stub flasher"):
+            EspBoard(table.port, None)
+        with table.board() as board:
+            assert board.probe().chip == "esp32c3"
+
+
 def test_a_refusal_names_command_and_status() -> None:
     with bench("esp32c3") as table, table.board() as board:
         with refused("device.refused", table.port, "erase the flash", "C400", "spi") as caught:
@@ -332,7 +340,7 @@ def test_what_cannot_be_reset_over_a_socket_is_said(chip: str, after: str, notes
 
 
 def test_a_port_that_is_not_there() -> None:
-    with refused("device.port", "/dev/no-such-port", "No such file"):
+    with refused("device.port", "/dev/no-such-port", "no such file"):
         EspBoard("/dev/no-such-port")
 
 
@@ -558,7 +566,8 @@ def test_against_an_independent_boot_loader(chip: str) -> None:
     require_package("esp32_mock_bootloader")
     from esp32_mock_bootloader import mock_bootloader  # noqa: PLC0415 - the package may be absent
 
-    with mock_bootloader(chip=chip) as mock:
+    # Else it ends 3 s after the last write, whatever it is asked meanwhile.
+    with mock_bootloader(chip=chip, exit_on_disconnect=True) as mock:
         board = EspBoard(mock.url(), 460800)
         try:
             info = board.probe()

@@ -19,6 +19,7 @@ from fwsign.flash.pico_uart import connect, refuse_unbootable
 from fwsign.flash.simulate import Settings
 from fwsign.flash.simulate.line import Fault
 from fwsign.flash.simulate.pico_uart import HEADER, SIZE, Simulator
+from support import refused
 
 SAMPLES = Path(__file__).parents[2] / "firmware-samples"
 PROGRAM = program(3 * 4096 + 1001)
@@ -68,7 +69,6 @@ def test_last_sector_is_not_offered_because_the_boot_loader_refuses_it() -> None
     [
         (0x10002927, "rp2040", None),
         (0x20004927, "rp2350", "chipid:0123456789abcdef"),
-        (0xFFFFFFFF, None, None),
     ],
 )
 def test_chip_is_read_from_its_register(
@@ -79,6 +79,24 @@ def test_chip_is_read_from_its_register(
         with it.board() as board:
             info = board.probe()
     assert (info.chip, info.identity) == (chip, identity)
+
+
+def test_chip_that_is_not_known_is_not_taken_for_one_that_does_not_tell() -> None:
+    with bench() as it:
+        it.machine.chip_id = 0xFFFFFFFF
+        with it.board() as board, refused("device.protocol", "no chip that is known has the id"):
+            board.probe()
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_flipped_bit_does_not_change_which_chip_or_board_it_is(at: int) -> None:
+    with bench() as it:
+        it.machine.chip_id = 0x20004927
+        with it.board() as board:
+            # After OKOK of each READ: the chip's register, then the chip's id.
+            it.line._faults.append(Fault("flip-back", it.line._sent + 4 + 16 * (at // 2) + at % 2))
+            with refused("device.protocol", "was read as "):
+                board.probe()
 
 
 def test_chip_without_an_id_has_no_identity() -> None:

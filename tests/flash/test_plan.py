@@ -128,8 +128,12 @@ class TestLocks:
         with refused("unsuitable.locked", "esp32c3@0x0 is below 0x8000"):
             make({"esp32c3@0x0": BOOT}, board_info(locks=(SECURE_BOOT_V1,)))
 
+    def test_secure_boot_v1_lets_the_application_pass(self) -> None:
+        assert make({"esp32c3@0x10000": APP}, board_info(locks=(SECURE_BOOT_V1,))).regions
+
     def test_secure_download_mode_hides_the_partition_table(self) -> None:
-        found = make({"esp32c3@0x10000": APP}, board_info(locks=(SECURE_DOWNLOAD,)))
+        info = board_info(locks=(SECURE_DOWNLOAD,), readable=False)
+        found = planning.make(held({"esp32c3@0x10000": APP}), info, lambda *_: None)
         assert found.notes == ("boot not controlled: the board's partition table is not known",)
 
 
@@ -291,7 +295,10 @@ class TestUf2:
         found = make(parts, self.INFO)
         (region,) = found.regions
         assert region.parts[0] == (0x4000, data.ljust(1024, b"\0"))
-        assert found.notes == ("boot not controlled: what begins the flash was not written",)
+        assert found.notes == (
+            "the board does not tell the size of its flash, so that was not checked",
+            "boot not controlled: what begins the flash was not written",
+        )
 
     def test_a_uf2_file_for_another_place_than_signed_is_refused(self) -> None:
         parts = {"rp2040@0x5000": write_uf2(noise(256), 0x10004000, RP2040)}

@@ -15,7 +15,7 @@ import pytest
 from flash.kit import FACTORY_TABLE, MemoryBoard, board_info, esp_image, judging, lost, run
 from fwsign.cli import flash_table, ui
 from fwsign.errors import Failed, Malformed
-from fwsign.flash import backends, ports
+from fwsign.flash import backends, drives, ports
 from fwsign.flash.board import Connect
 from fwsign.flash.engine import Event, Judge, Options, Outcome, flash, never_reached
 from fwsign.flash.port import Port
@@ -152,8 +152,23 @@ class TestKinds:
 class TestPort:
     def test_a_port_that_is_not_there(self) -> None:
         require_package("serial")
-        with refused("device.port", "cannot open /dev/there-is-none: "):
+        with refused("device.port", "cannot open /dev/there-is-none: ") as caught:
             Port("/dev/there-is-none", 9600, 1)
+        if os.name == "posix":
+            assert caught.value.found == "no such file or directory"
+            with refused("device.port", "cannot open /dev/null: inappropriate ioctl for device"):
+                Port("/dev/null", 9600, 1)
+
+    @pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
+    def test_a_port_that_another_program_uses(self) -> None:
+        require_package("serial")
+        ours, theirs = os.openpty()
+        with contextlib.closing(Port(os.ttyname(theirs), 9600, 1)) as first:
+            assert first.url == os.ttyname(theirs)
+            with refused("device.port", ": another program is using it"):
+                Port(first.url, 9600, 1)
+        os.close(ours)
+        os.close(theirs)
 
     def test_a_scheme_that_is_not_there(self) -> None:
         require_package("serial")
@@ -217,6 +232,14 @@ class TestPorts:
         ]
         assert ports.vendor_of("/dev/z") == 0x303A
         assert ports.vendor_of("/dev/nowhere") is None
+
+    def test_the_drives_of_boot_roms_are_listed(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setattr(drives, "find", lambda: [drives.Drive(tmp_path, "rp2350")])
+        (found,) = self.found(monkeypatch)
+        assert (found.port, found.kinds) == (str(tmp_path), ("pico-uf2",))
+        assert found.words == "Raspberry Pi RP2350 in BOOTSEL, its drive"
 
     @pytest.mark.skipif(os.name == "nt", reason="Linux has these links")
     def test_names_that_stay_with_the_socket(

@@ -17,6 +17,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 
+from blocks_kit import list_of, named
 from fwsign import cbor, suit
 from fwsign.cose import Block, decode_block, encode_block
 from fwsign.errors import CODES, FwsignError
@@ -51,7 +52,10 @@ class Fuzzer:
         self.pkis: list[Pki] = [make_pki(), make_pki("ed25519", common="Second ")]
         self.key = new_key()
         inside = component(PAYLOAD, "b.bin", "#b.bin")
-        self.manifest = suit.encode_manifest(make_manifest(component(), inside))
+        self.inside = {"#b.bin": PAYLOAD, "#blocks-0": list_of(PAYLOAD)}
+        lists = (named(self.inside["#blocks-0"]),)
+        manifest = make_manifest(component(), inside, block_lists=lists)
+        self.manifest = suit.encode_manifest(manifest)
         self.payload = signed_digest(self.manifest)
         blocks = [block_of(one, self.manifest) for one in self.pkis]
         blocks.append(make_block(self.payload, self.key))
@@ -69,7 +73,7 @@ class Fuzzer:
     def close(self, manifest: bytes, *blocks: bytes) -> bytes:
         """Put an envelope together."""
         whole = suit.decode_envelope(close(manifest, *blocks))
-        return suit.encode_envelope(whole._replace(integrated={"#b.bin": PAYLOAD}))
+        return suit.encode_envelope(whole._replace(integrated=self.inside))
 
     def flip_bytes(self) -> Round:
         """Alter some bytes."""

@@ -169,8 +169,8 @@ VECTORS = (
     ),
     Vector(
         "blocks-reserved",
-        "a block list, which is reserved",
-        refused(7, "malformed.component"),
+        "a block list in the place of a component",
+        refused(7, "malformed.profile"),
         parts(component(), component(file="x")._replace(identifier=(b"blocks", b"\0"))),
     ),
     Vector(

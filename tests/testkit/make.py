@@ -4,20 +4,24 @@ import sys
 from pathlib import Path
 
 from testkit import (
+    blocks_vectors,
     bytes_vectors,
     content_vectors,
     device_vectors,
     path_vectors,
     signer_vectors,
     time_vectors,
+    token_vectors,
 )
 from testkit.vector import Vector, to_json
 
 VECTORS: tuple[Vector, ...] = (
     *bytes_vectors.VECTORS,
     *content_vectors.VECTORS,
+    *blocks_vectors.VECTORS,
     *path_vectors.VECTORS,
     *time_vectors.VECTORS,
+    *token_vectors.VECTORS,
     *signer_vectors.VECTORS,
     *device_vectors.VECTORS,
 )

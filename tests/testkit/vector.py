@@ -72,6 +72,8 @@ def to_json(vector: Vector) -> str:
         "slots": [slot._asdict() for slot in made.policy.slots],
         "crls": list(map(_base64, made.policy.crls)),
         "time_floor": made.policy.time_floor and made.policy.time_floor.isoformat(),
+        "tsa_anchors": list(map(_anchor, made.policy.tsa_anchors)),
+        "allow_stale": int(made.policy.allow_stale.total_seconds()),
         "pinned_vendors": {key: list(names) for key, names in made.policy.pinned_vendors.items()},
     }
     document = {

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes
 
 from fwsign.certificate import key_digest
 from fwsign.cose import ALGORITHMS, algorithm_for, key_name
-from fwsign.errors import Malformed
+from fwsign.errors import FwsignError, Malformed
 from fwsign.keys.encryption import Encryption
 from fwsign.keys.formats import Found
 from fwsign.pki.entry import UNREADABLE
@@ -97,6 +97,21 @@ def crl_card(data: bytes) -> dict[str, Any]:
             }
             for entry in crl
         ],
+    }
+
+
+def token_card(data: bytes) -> dict[str, Any]:
+    """Describe a time-stamp token."""
+    from fwsign.timestamp import parse_token  # noqa: PLC0415 - few files have one
+
+    try:
+        token = parse_token(data)
+    except FwsignError as error:
+        return {"size": len(data), "not readable": str(error)}
+    return {
+        "size": len(data),
+        "time": token.gen_time.isoformat(),
+        "certificates": [certificate_card(one) for one in token.certificates],
     }
 
 

@@ -3,6 +3,7 @@
 
 import contextlib
 import functools
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,8 +13,7 @@ import typer
 
 from fwsign.cli import config, inputs, ui
 from fwsign.cli.command import Command, examples
-from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, KEY_PASS, PRODUCT_OF_DEVICE
-from fwsign.cli.trust import (
+from fwsign.cli.demands import (
     ANCHORS,
     MIN_SEQUENCE,
     PROFILE,
@@ -22,7 +22,8 @@ from fwsign.cli.trust import (
     Demands,
     gather,
 )
-from fwsign.errors import Failed
+from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, KEY_PASS, PRODUCT_OF_DEVICE
+from fwsign.errors import Failed, FwsignError
 
 if TYPE_CHECKING:
     from fwsign.cli.flash_records import Records
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 _BEFORE = ("default-reset", "usb-reset", "no-reset", "no-reset-no-sync")
 _WORST = (70, ui.REFUSED, ui.FAILED, ui.UNSUITABLE, ui.STALE, 0)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if os.name == "posix" else []))
 _AFTER = ("hard-reset", "soft-reset", "no-reset", "watchdog-reset")
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -276,35 +278,56 @@ def _run(station: "Station", records: "Records", *, as_json: bool) -> int:
     from fwsign.flash.engine import Outcome  # noqa: PLC0415
 
     records.open()
-    statuses = [0]
-    with _stopped_by_interrupt(station), Table(station.ports) as table:
-        for job, what in station:
+    statuses, errors = [0], list[Exception]()
+    with (
+        _stopped_by_signals(station),
+        Table(station.ports) as table,
+        contextlib.closing(iter(station)) as happenings,
+    ):
+        for job, what in happenings:
             if not isinstance(what, Outcome):
                 table.show(job.port, what)
                 continue
-            receipt = records.keep(job.port, what)
             table.end(job.port)
-            if as_json:
-                ui.print_json_line(receipt)
-            else:
-                tell(job.port, what)
+            receipt = records.describe(job.port, what)
+            with _later(errors):
+                records.keep(receipt)
+            with _later(errors):
+                ui.print_json_line(receipt) if as_json else tell(job.port, what)
             statuses.append(ui.exit_status(what.error) if what.error else 0)
+    if errors:
+        raise errors[0]
     if station.stopping:
         raise KeyboardInterrupt
     return min(statuses, key=_WORST.index)
 
 
 @contextlib.contextmanager
-def _stopped_by_interrupt(station: "Station") -> Iterator[None]:
+def _later(errors: list[Exception]) -> Iterator[None]:
+    """Keep an error until all boards have ended: it stops none, nor takes its receipt away."""
+    try:
+        yield
+    except (FwsignError, ui.ReaderGone) as error:
+        errors.append(error)
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(station: "Station") -> Iterator[None]:
     """Let the first Ctrl-C end all boards in order, and a second one the program."""
 
     def stop(*_: Any) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        ui.note("stopping: each board is left at the end of its step; once more to end at once")
+        if station.stopping:
+            station.abandon()
+            raise KeyboardInterrupt
         station.stop()
+        with contextlib.suppress(RuntimeError):  # it came in the middle of a line being printed
+            ui.note("stopping: each board is left at the end of its step; once more to end at once")
 
-    before = signal.signal(signal.SIGINT, stop)
+    # What is ignored stays so: nohup(1) does that.
+    heard = [one for one in _SIGNALS if signal.getsignal(one) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in heard}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

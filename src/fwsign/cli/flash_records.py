@@ -41,7 +41,7 @@ class Records:
         self._signer: Signer | None = None
 
     def open(self) -> None:
-        """Open the key and the memory, which is announced where it is made.
+        """Open the key, the file and the memory, which is announced where it is made.
 
         Raises:
             Failed: `key.*`, `state.*`, `io.*`.
@@ -52,7 +52,13 @@ class Records:
 
             passphrase = inputs.passphrase_source(where.passphrase, "the receipts' key")
             self._signer = signer_from_uri(where.key, passphrase)
-        if self._dry_run or where.state is None:
+        if self._dry_run:
+            return
+        if where.receipts is not None:
+            from fwsign.receipt_file import prepare  # noqa: PLC0415 - as wanted
+
+            prepare(where.receipts)
+        if where.state is None:
             return
         from fwsign.state import State  # noqa: PLC0415 - not for a dry run
 
@@ -61,18 +67,21 @@ class Records:
         if self._first_use:
             ui.note(f"first use: what boards accept is remembered in {where.state} from now on")
 
-    def keep(self, port: str, outcome: "Outcome") -> dict[str, Any]:
-        """Write a board's receipt, and return it.
+    def describe(self, port: str, outcome: "Outcome") -> dict[str, Any]:
+        """Return a board's receipt."""
+        from fwsign.flash.receipt import describe  # noqa: PLC0415 - beside the engine
+
+        return describe(outcome, port, inputs.now(), first_use=self._first_use)
+
+    def keep(self, receipt: dict[str, Any]) -> None:
+        """Write a receipt.
 
         Raises:
             Failed: `state.*`, `key.*`, `io.*`.
         """
-        from fwsign.flash.receipt import describe  # noqa: PLC0415 - beside the engine
-
         where = self._where
-        receipt = describe(outcome, port, inputs.now(), first_use=self._first_use)
         if self._dry_run:
-            return receipt
+            return
         if where.receipts is not None:
             from fwsign.receipt_file import append  # noqa: PLC0415 - as wanted
 
@@ -82,4 +91,3 @@ class Records:
 
             with State.open(where.state, create=False) as memory:
                 memory.append_receipt(receipt, self._signer)
-        return receipt

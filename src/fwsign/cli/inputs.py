@@ -42,6 +42,14 @@ def parse_time(text: str, now: datetime) -> datetime:
         ui.usage(f'"{text}" is out of range', "times are in the years 1 to 9999")
 
 
+def parse_span(text: str) -> timedelta:
+    """Parse a span such as 12h, 90d, 4w or 2y."""
+    match = _SPAN.fullmatch(text)
+    if match is None:
+        ui.usage(f'"{text}" is not a span of time', "write 12h, 90d, 4w, 2y")
+    return int(match[1]) * _UNITS[match[2]]
+
+
 def now() -> datetime:
     """Return the clock's time, without fractions of a second."""
     return datetime.now(UTC).replace(microsecond=0)

@@ -118,6 +118,16 @@ CRLS: TypeAlias = Annotated[
         "--crl", readable=False, metavar="PEM", help="More CRLs, in PEM or DER; repeat for several."
     ),
 ]
+TSA_ANCHORS: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--tsa-anchor",
+        readable=False,
+        metavar="PEM",
+        help="Whose time stamps to believe: roots of time-stamping authorities; repeat for "
+        "several.",
+    ),
+]
 ALLOW_EXAMPLE: TypeAlias = Annotated[
     bool,
     typer.Option(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Payload files, read ahead so that reading and hashing overlap, with a progress bar."""
+"""Payload files: read ahead while others hash, or hashed on every core; with a progress bar."""
 
 import os
 import queue
@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -14,10 +15,12 @@ import typer
 
 from fwsign.atomic import io_error
 from fwsign.cli import ui
-from fwsign.payload import CHUNK_SIZE, Source
+from fwsign.component import Component
+from fwsign.payload import CHUNK_SIZE, Blocks, Source, failed, wrong_size
 
 _LARGE: Final = 32 * 1024 * 1024  # bytes; below, a thread costs more than it saves
 _AHEAD: Final = 4  # chunks
+_IN_HAND: Final = 32 * 1024 * 1024  # bytes that all threads together hash at a time
 
 
 class _ReadAhead:
@@ -69,11 +72,7 @@ def opened(path: Path) -> Iterator[Source]:
     Raises:
         Failed: `io.*`.
     """
-    try:
-        file = path.open("rb", buffering=0)
-    except OSError as error:
-        raise io_error(error, path) from error
-    with file:
+    with _file(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size < _LARGE:
             yield file
@@ -84,6 +83,111 @@ def opened(path: Path) -> Iterator[Source]:
                 yield source
             finally:
                 source.stop()
+
+
+def check_blocks(path: Path, component: Component, blocks: Blocks) -> None:
+    """Check a file by its block list alone, hashing on every core.
+
+    Every byte is read once and in order: what is judged is what was read, whatever happens to the
+    file meanwhile. A pipe will do.
+
+    Raises:
+        Tampered: `tampered.block`, `tampered.payload-size`.
+        Failed: `io.*`.
+    """
+    with _file(path) as file, _bar(path.name, component.size) as bar:
+        _BlockCheck(file, component, blocks, bar).run()
+
+
+class _BlockCheck:
+    """Threads that take turns in reading; while one reads, the others hash.
+
+    They need no processes: hashing gives way to other threads.
+    """
+
+    def __init__(self, file: FileIO, component: Component, blocks: Blocks, bar: Any) -> None:
+        self._file, self._component, self._blocks, self._bar = file, component, blocks, bar
+        self._lock = threading.Lock()
+        self._read_so_far = self._checked = 0
+        self._failures: list[tuple[int, BaseException]] = []
+
+    def run(self) -> None:
+        size = self._component.size
+        piece = max(CHUNK_SIZE, self._blocks.size)  # both powers of two: whole blocks
+        count = max(1, min(_cores(), _IN_HAND // piece, -(-size // piece)))
+        threads = [
+            threading.Thread(target=self._work, args=(piece,), daemon=True) for _ in range(count)
+        ]
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        except BaseException as stopped:  # Ctrl-C, say: the threads stop too
+            self._failures.append((size, stopped))
+            raise
+        if self._failures:
+            raise min(self._failures, key=lambda failure: failure[0])[1]
+        if self._fill(memoryview(bytearray(1))):
+            raise wrong_size(self._component, f"more than {size} bytes")
+        if self._checked != size:
+            raise AssertionError("a block was left out")
+
+    def _work(self, piece: int) -> None:
+        memory, size = memoryview(bytearray(piece)), self._blocks.size
+        offset = 0
+        try:
+            while not self._failures:
+                with self._lock:
+                    offset, data = self._next(memory)
+                for at in range(0, len(data), size):
+                    block = data[at : at + size]
+                    self._blocks.check(self._component, (offset + at) // size, block)
+                with self._lock:
+                    self._checked += len(data)
+                if not data:
+                    return
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the file is not good then
+            self._failures.append((offset, error))
+
+    def _next(self, memory: memoryview) -> tuple[int, memoryview]:
+        """Read the next whole blocks; none at the signed size."""
+        offset = self._read_so_far
+        wanted = memory[: self._component.size - offset]
+        got = self._fill(wanted)
+        self._read_so_far += got
+        if got < len(wanted):
+            raise wrong_size(self._component, f"{self._read_so_far} bytes")
+        if self._bar is not None:
+            self._bar.update(got)
+        return offset, wanted
+
+    def _fill(self, memory: memoryview) -> int:
+        """Read until memory is full or the file ends; pipes give little at a time."""
+        full = 0
+        try:
+            while full < len(memory) and (got := self._file.readinto(memory[full:])):
+                full += got
+        except OSError as error:
+            raise failed("io.read", "reading", self._component, error) from error
+        return full
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def _file(path: Path) -> Iterator[FileIO]:
+    try:
+        file = path.open("rb", buffering=0)
+    except OSError as error:
+        raise io_error(error, path) from error
+    with file:
+        yield file
 
 
 @contextmanager

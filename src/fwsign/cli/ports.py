@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`fwsign ports`: the boards here, and what can be done with them."""
+"""`fwsign ports`: where boards may be, and what can be done with them."""
 
 import typer
 
@@ -19,7 +19,7 @@ command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 @command.command(cls=Command, epilog=examples("fwsign ports", "fwsign ports --json"))
 def ports(*, as_json: JSON = False) -> None:
-    """List serial ports, and which boards may be behind them.
+    """List serial ports and drives, and which boards may be there.
 
     No board is asked, for that would reset it: what is said comes from USB identities. The names
     stay with the USB socket where the system has such names.

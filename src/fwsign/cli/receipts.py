@@ -46,6 +46,14 @@ _STATE: TypeAlias = Annotated[
 ]
 
 
+_CONFIG: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", readable=False, metavar="FILE", help="Those of the gateway of a device.toml."
+    ),
+]
+
+
 def _digest(value: str | None) -> str | None:
     if value is not None and not re.fullmatch("[0-9a-f]{64}", value):
         ui.usage(f'"{value}" is not a head', "64 hex digits, as fwsign receipts verify prints them")
@@ -57,14 +65,16 @@ def _digest(value: str | None) -> str | None:
     cls=Command,
     epilog=examples("fwsign receipts show", "fwsign receipts show station-7.jsonl --json"),
 )
-def show(file: _FILE = None, *, state: _STATE = None, as_json: JSON = False) -> None:
+def show(
+    file: _FILE = None, *, state: _STATE = None, config: _CONFIG = None, as_json: JSON = False
+) -> None:
     """Show receipts as a table, oldest first.
 
     Who signed is what the lines claim; fwsign receipts verify finds out.
     """
     from fwsign.receipts import judge_lines  # noqa: PLC0415
 
-    with _lines(file, state) as lines:
+    with _lines(file, state, config) as lines:
         receipts = judge_lines(lines)
         if as_json:
             found = list(receipts)
@@ -92,6 +102,7 @@ def verify(
     file: _FILE = None,
     *,
     state: _STATE = None,
+    config: _CONFIG = None,
     key: Annotated[
         list[Path] | None,
         typer.Option(
@@ -128,7 +139,7 @@ def verify(
     from fwsign.receipts import verify_lines  # noqa: PLC0415
 
     keys, anchors = inputs.load_anchors(key or ()), inputs.load_anchors(anchor or ())
-    with _lines(file, state) as lines:
+    with _lines(file, state, config) as lines:
         found = verify_lines(lines, keys, anchors, head)
     if not found.receipts:
         raise Failed("io.format", "there are no receipts", expected="a receipt", found="none")
@@ -145,15 +156,19 @@ def verify(
 
 
 @contextmanager
-def _lines(file: Path | None, state: Path | None) -> Iterator[Iterator[str]]:
+def _lines(file: Path | None, state: Path | None, config: Path | None) -> Iterator[Iterator[str]]:
     from fwsign.receipt_file import read_lines  # noqa: PLC0415
     from fwsign.state import State, default_path  # noqa: PLC0415
 
-    if file and state:
-        ui.usage("both a file and --state", "receipts are in one of them")
+    if sum(one is not None for one in (file, state, config)) > 1:
+        ui.usage("more than one of a file, --state and --config", "receipts are in one of them")
     if file:
         yield read_lines(file)
         return
+    if config:
+        from fwsign.gateway.config import load  # noqa: PLC0415 - of a gateway alone
+
+        state = load(config).state
     with State.open(state or default_path()) as memory:
         yield memory.receipt_lines()
 

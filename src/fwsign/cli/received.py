@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from fwsign.cli import ui
-from fwsign.cli.payloads import opened
+from fwsign.cli.payloads import check_blocks, opened
 from fwsign.component import Component, check_name
 from fwsign.errors import Failed, Malformed
-from fwsign.payload import Source
+from fwsign.payload import Blocks, Source
 from fwsign.payload import receive as receive_payload
 from fwsign.verify import VerifiedRelease
 
@@ -43,10 +43,18 @@ def receive(
                 raise _missing(component, envelope)
             found[component.name] = None
             continue
-        with opened(path) as source:
-            release.receive(component, source)
+        if (blocks := list_used(release, component)) is not None:
+            check_blocks(path, component, blocks)
+        else:
+            with opened(path) as source:
+                release.receive(component, source)
         found[component.name] = path
     return found
+
+
+def list_used(release: VerifiedRelease, component: Component) -> Blocks | None:
+    """Return the block list by which alone a payload is judged here; None if by its digest."""
+    return None if component.uri.startswith("#") else release.blocks(component)
 
 
 @contextlib.contextmanager

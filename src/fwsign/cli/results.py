@@ -101,6 +101,9 @@ def write(
     for _, verified in signed:
         for component in verified.components:
             ui.note(f"{component.name}: {component.size} bytes, payload {component.uri}")
+        for one in verified.signers:
+            if one.signed_at is not None:
+                ui.note(f"time stamp: {one.signed_at} by {one.tsa}")
     for line in _envelope_payloads(files):
         ui.note(f"warning: {line}")
     for line in dict.fromkeys(line for _, verified in signed for line in _warnings(verified, now)):

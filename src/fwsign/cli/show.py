@@ -145,7 +145,7 @@ def _block(data: bytes) -> dict[str, Any]:
             "algorithm": known.name if known else block.algorithm,
             "certificates": [cards.certificate_card(one) for one in block.chain],
             "crls": [cards.crl_card(one) for one in block.crls],
-            "token": len(block.token) if block.token is not None else None,
+            "time stamp": None if block.token is None else cards.token_card(block.token),
         }
     except FwsignError as error:
         return {"not decodable": str(error)}

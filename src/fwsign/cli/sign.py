@@ -11,10 +11,11 @@ import typer
 
 from fwsign.cli import config, inputs, ui
 from fwsign.cli.command import Command, examples
-from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, KEY_PASS, PKI, named
+from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, KEY_PASS, PKI, TSA_ANCHORS, named
 
 if TYPE_CHECKING:
     from fwsign.cli.identity import Signing
+    from fwsign.sign import TimeStamping
 
 _DAY = 24 * 60 * 60
 
@@ -129,7 +130,24 @@ def sign(
             help="Where devices fetch the files: URL and name. Default: beside the envelope.",
         ),
     ] = "",
+    block_size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Bytes of the blocks that devices check one by one as they arrive, a power of two "
+            "from 4096; for files larger than one. 0: none. Default: 65536, for files above 1 MiB.",
+        ),
+    ] = None,
     crl: CRLS = None,
+    tsa: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Have a time-stamping authority (RFC 3161) prove when each signature was made; "
+            "--crl gives the CRLs of its issuers.",
+        ),
+    ] = None,
+    tsa_anchor: TSA_ANCHORS = None,
     force: Annotated[
         bool,
         typer.Option(
@@ -161,6 +179,9 @@ def sign(
         ui.usage("no product given", "name it with --product NAME, or in fwsign.toml")
     _check_choice(pki, signer, key, chain)
     _check_base_url(base_url, embed=embed)
+    if tsa_anchor and tsa is None:
+        ui.usage("--tsa-anchor without --tsa")
+    _check_block_size(block_size, embed=embed)
     now = inputs.now()
     number = _sequence_number(sequence, now, force=force)
     use_before = _use_before(not_after, now)
@@ -175,6 +196,7 @@ def sign(
 
     signing = _signing(pki, signer or settings.signer, (key, chain), pass_, crl or ())
     vendor = vendor or settings.vendor or _only_vendor(signing)
+    stamping = _time_stamping(tsa, tsa_anchor or (), signing) if tsa else None
     signed = []
     for group in [found] if output else [[one] for one in found]:
         stated = version or targets.common_version(group)
@@ -185,6 +207,7 @@ def sign(
             use_before=use_before,
             embed=embed,
             base_url=base_url,
+            block_size=block_size,
             opener=payloads.opened,
         )
         signed.append(
@@ -193,6 +216,7 @@ def sign(
                 [signing.identity],
                 [signing.anchor],
                 at=now,
+                tsa=stamping,
                 allow_example_keys=allow_example_keys,
             )
         )
@@ -221,6 +245,17 @@ def _check_base_url(url: str, *, embed: bool) -> None:
             f'--base-url "{url}" is not the beginning of a URL',
             "names are put right behind it: end it with / as in https://acme.example/updates/",
         )
+
+
+def _check_block_size(size: int | None, *, embed: bool) -> None:
+    if not size:
+        return
+    from fwsign.blocks import BLOCK_SIZES, is_block_size  # noqa: PLC0415
+
+    if embed:
+        ui.usage("--embed and --block-size exclude each other", "embedded files have no blocks")
+    if not is_block_size(size):
+        ui.usage(f"--block-size {size} is not 0 or {BLOCK_SIZES}")
 
 
 def _sequence_number(given: int | None, now: datetime, *, force: bool) -> int:
@@ -265,6 +300,16 @@ def _signing(
             config.find_pki(pki), name or identity.DEFAULT_SIGNER, source, crls
         )
     return identity.from_key(key, chain, source, crls)
+
+
+def _time_stamping(url: str, anchors: Sequence[Path], signing: "Signing") -> "TimeStamping":
+    from functools import partial  # noqa: PLC0415 - where time stamps are asked for
+
+    from fwsign.sign import TimeStamping  # noqa: PLC0415
+    from fwsign.tsa_client import request_token  # noqa: PLC0415
+
+    believed = inputs.load_anchors(anchors) or [signing.anchor]
+    return TimeStamping(partial(request_token, url), tuple(believed))
 
 
 def _only_vendor(signing: "Signing") -> str:

@@ -1,130 +1,326 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `verify` and `flash` trust and demand: from flags, then fwsign.toml."""
+"""`fwsign trust`: lists of anchors for devices, made, signed, shown, rehearsed and applied."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
+from typer.core import TyperGroup
 
-from fwsign.cli import config, inputs, ui
-from fwsign.cli.options import named
+from fwsign.cli import config as settings
+from fwsign.cli import inputs, trust_rehearse, ui
+from fwsign.cli.command import Command, examples
+from fwsign.cli.options import JSON, KEY_PASS, PRODUCT_OF_DEVICE, named
 
 if TYPE_CHECKING:
-    from fwsign.policy import Revocation
-    from fwsign.verify import Anchor, DevicePolicy
+    from fwsign.keys import Signer
+    from fwsign.trust_list import Floors, TrustState, Update
 
-ANCHORS: TypeAlias = Annotated[
-    list[Path] | None,
+
+class _Group(TyperGroup):
+    def list_commands(self, ctx: Any) -> list[str]:
+        del ctx
+        return ["make", "sign", "show", "rehearse", "apply"]
+
+
+command = typer.Typer(
+    cls=_Group,
+    rich_markup_mode=None,
+    add_completion=False,
+    help="Change whom devices trust, by signed lists of anchors.",
+)
+
+_KEYS: TypeAlias = Annotated[
+    list[str] | None,
     typer.Option(
-        "--anchor",
+        "--key", metavar="URI", help="A trust key: a path or file: URI; repeat for several."
+    ),
+]
+_BASE: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
         readable=False,
-        metavar="PEM",
-        help="What to trust: roots or public keys; repeat for several. Default: the roots of "
-        "fwsign.toml's PKI.",
-    ),
-]
-VENDOR_OF_DEVICE: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--vendor",
-        metavar="DOMAIN",
-        callback=named("vendor_domain"),
-        help="This device's vendor. Default: that of fwsign.toml.",
-    ),
-]
-MIN_SEQUENCE: TypeAlias = Annotated[
-    int | None,
-    typer.Option("--min-sequence", metavar="N", min=0, help="The lowest sequence number accepted."),
-]
-REQUIRE: TypeAlias = Annotated[
-    int,
-    typer.Option(
-        "--require", metavar="N", min=1, max=8, help="How many distinct signers must be there."
-    ),
-]
-PROFILE: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        "--profile",
-        metavar="strict|compat",
-        help="compat forgives habits of PKIs made by easy-rsa or openssl, and lists them.",
+        metavar="FILE",
+        help="The list that devices have now: a trust update, or the device.toml of one.",
     ),
 ]
 
 
-class Demands(NamedTuple):
-    """What the command line demands of a release, as typed."""
-
-    anchor: Sequence[Path] | None
-    crl: Sequence[Path] | None
-    vendor: str | None
-    product: str | None
-    min_sequence: int | None
-    require: int
-    profile: str
-    revocation: str | None
-    allow_example_keys: bool
-
-
-class Trust(NamedTuple):
-    """Anchors, the files they came from, and the policy."""
-
-    anchors: "Sequence[Anchor]"
-    places: Sequence[Path]
-    policy: "DevicePolicy"
-
-
-def gather(
-    demands: Demands, settings: config.Config, *, without_crls: "Revocation" = "if-present"
-) -> Trust:
-    """Return what to judge by.
-
-    Args:
-        demands: as typed.
-        settings: of fwsign.toml and the environment.
-        without_crls: how revocation is judged where the command line does not say.
-    """
-    from fwsign.verify import DevicePolicy  # noqa: PLC0415 - after the line was understood
-
-    if demands.profile not in ("strict", "compat"):
-        ui.usage(f'"{demands.profile}" is not a profile', "choose strict or compat")
-    if demands.revocation not in (None, "require", "off"):
-        ui.usage(f'--revocation "{demands.revocation}"', "choose require or off")
-    vendor = demands.vendor or settings.vendor
-    if demands.product and not vendor:
-        ui.usage("--product without a vendor", "name it with --vendor DOMAIN, or in fwsign.toml")
-    anchors, places = _anchors(demands.anchor, settings)
-    typed: dict[str | None, Revocation] = {None: without_crls, "require": "require", "off": "off"}
-    policy = DevicePolicy(
-        vendor=vendor,
-        product=(demands.product or settings.product) if vendor else demands.product,
-        min_sequence=demands.min_sequence,
-        threshold=demands.require,
-        profile="compat" if demands.profile == "compat" else "strict",
-        revocation=typed[demands.revocation],
-        crls=tuple(inputs.load_pem(demands.crl or (), "X509 CRL", "CRL")),
-        pinned_vendors=_pins(anchors, vendor, demands.profile),
-        allow_example_keys=demands.allow_example_keys,
+def _role(what: str, words: str) -> Any:
+    return typer.Option(
+        f"--{what}",
+        metavar="[DOMAIN,=]PEM",
+        help=f"Let a root or public key {words}; repeat for several. With domains, for these only.",
     )
-    return Trust(anchors, places, policy)
 
 
-def _anchors(
-    given: Sequence[Path] | None, settings: config.Config
-) -> "tuple[list[Anchor], list[Path]]":
-    if not given:
-        if settings.pki is None:
-            ui.usage("no anchor given, and no fwsign.toml found", "name a root with --anchor PEM")
-        given = config.roots(settings.pki)
-    return inputs.load_anchors(given), list(given)
+@command.command(
+    "make",
+    cls=Command,
+    epilog=examples(
+        "fwsign trust make 1.trust --from device.toml --release new.crt --trust new.crt \\",
+        "    --key old.key --key new.key",
+        "fwsign trust make 2.trust --from 1.trust --remove old.crt --require 2 --key new.key",
+        "fwsign trust make 3.trust --from 2.trust --floor 1795339738 --key new.key",
+    ),
+)
+def make(
+    output: Annotated[
+        Path,
+        typer.Argument(
+            readable=False, metavar="FILE", help="Where the trust update goes; not replaced."
+        ),
+    ],
+    *,
+    base: _BASE = None,
+    vendor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DOMAIN",
+            callback=named("vendor_domain"),
+            help="Whose devices, without --from. Default: that of fwsign.toml.",
+        ),
+    ] = None,
+    product: PRODUCT_OF_DEVICE = None,
+    release: Annotated[list[str] | None, _role("release", "vouch for releases")] = None,
+    trust: Annotated[list[str] | None, _role("trust", "sign trust updates")] = None,
+    tsa: Annotated[list[str] | None, _role("tsa", "vouch for time stamps")] = None,
+    remove: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PEM|HEX", help="Leave an anchor out: its file, or the begin of its key's hash."
+        ),
+    ] = None,
+    require: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            max=4,
+            help="How many trust keys must sign the next list. Default: as before, else 1.",
+        ),
+    ] = None,
+    floor: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Set the lowest sequence number accepted, up or down; raises the epoch.",
+        ),
+    ] = None,
+    floor_time: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Set the time that devices know to have passed, RFC 3339; raises the epoch.",
+        ),
+    ] = None,
+    key: _KEYS = None,
+    pass_: KEY_PASS = None,
+) -> None:
+    """Make the next list of anchors, and sign it.
+
+    The result is a whole list: what is not named stays as it was. Devices take it if enough trust
+    keys of the list that they have, and enough of its own, have signed; further people add theirs
+    with fwsign trust sign.
+    """
+    from fwsign.atomic import write_atomic  # noqa: PLC0415
+    from fwsign.cli import trust_list  # noqa: PLC0415
+    from fwsign.trust_sign import make_update  # noqa: PLC0415
+
+    old = trust_list.read_list(base) if base else None
+    if base and (vendor or product):
+        ui.usage("--from says vendor and product")
+    start = old or _empty(vendor, product)
+    floors = _floors(floor, floor_time)
+    changes = trust_list.Changes(
+        release or (), trust or (), tsa or (), remove or (), require, floors
+    )
+    update = trust_list.changed(start, changes)
+    data = make_update(update, _signers(key, pass_))
+    write_atomic(output, data)
+    ui.out(str(output))
+    _warn(update)
+    _say_what_is_missing(output, update, data, old)
 
 
-def _pins(
-    anchors: "Sequence[Anchor]", vendor: str | None, profile: str
-) -> dict[str, tuple[str, ...]]:
-    """Let --vendor speak for signers whose certificates cannot: bare keys, and older PKIs."""
-    if vendor is None:
-        return {}
-    speechless = [one for one in anchors if one.certificate is None or profile == "compat"]
-    return {one.spki: (vendor,) for one in speechless}
+@command.command(
+    "sign",
+    cls=Command,
+    epilog=examples(
+        "fwsign trust sign 2.trust --key standby.key --from 1.trust",
+        "fwsign trust sign 2.trust --key one.key --key two.key --pass env:KEY_PASS",
+    ),
+)
+def sign(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            readable=False, metavar="FILE", help="One trust update; the result replaces it."
+        ),
+    ],
+    *,
+    key: _KEYS = None,
+    base: _BASE = None,
+    pass_: KEY_PASS = None,
+) -> None:
+    """Sign a trust update that others have made.
+
+    Read it with fwsign trust show first.
+    """
+    from fwsign.atomic import write_atomic  # noqa: PLC0415
+    from fwsign.cli import trust_list  # noqa: PLC0415
+    from fwsign.trust import decode_update  # noqa: PLC0415
+    from fwsign.trust_sign import make_update  # noqa: PLC0415
+
+    if not key:
+        ui.usage("no key given", "name it with --key URI")
+    updates = trust_list.read_updates(file)
+    if len(updates) != 1:
+        ui.usage(f"{file} has {len(updates)} trust updates", "sign each before they are joined")
+    old = trust_list.read_list(base) if base else None
+    update = decode_update(updates[0])
+    data = make_update(update, _signers(key, pass_), signed=updates[0])
+    write_atomic(file, data, overwrite=True)
+    ui.out(str(file))
+    _say_what_is_missing(file, update, data, old)
+
+
+@command.command(
+    "show",
+    cls=Command,
+    epilog=examples("fwsign trust show 2.trust", "fwsign trust show chain.trust --json"),
+)
+def show(
+    file: Annotated[
+        Path,
+        typer.Argument(readable=False, metavar="FILE", help="Trust updates, one behind the other."),
+    ],
+    *,
+    as_json: JSON = False,
+) -> None:
+    """Show what trust updates say, and who signed.
+
+    Only signatures by keys that are in the list itself are looked for.
+    """
+    from fwsign.cli import trust_list  # noqa: PLC0415
+    from fwsign.trust import decode_update  # noqa: PLC0415
+
+    found = [(decode_update(data), data) for data in trust_list.read_updates(file)]
+    if as_json:
+        ui.print_json({"updates": [trust_list.as_json(*one) for one in found]})
+        return
+    for one in found:
+        trust_list.show(*one)
+
+
+@command.command(
+    "apply",
+    cls=Command,
+    epilog=examples(
+        "fwsign trust apply 2.trust", "fwsign trust apply 1.trust 2.trust --config device.toml"
+    ),
+)
+def apply(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            readable=False, metavar="FILE...", help="Trust updates, in the order of their numbers."
+        ),
+    ],
+    *,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            readable=False,
+            metavar="FILE",
+            help="This device. Default: FWSIGN_DEVICE, else /etc/fwsign/device.toml.",
+        ),
+    ] = None,
+    pass_: KEY_PASS = None,
+    as_json: JSON = False,
+) -> None:
+    """Let this device trust whom trust updates say.
+
+    Updates that it is past are left out, so one file serves devices of any age. Either all the
+    others are applied, or none.
+    """
+    from fwsign.cli.device import device_signer  # noqa: PLC0415
+    from fwsign.cli.trust_list import as_json as list_as_json  # noqa: PLC0415
+    from fwsign.cli.trust_list import read_updates  # noqa: PLC0415
+    from fwsign.gateway.config import find, load  # noqa: PLC0415
+    from fwsign.gateway.session import refuse_platform  # noqa: PLC0415
+    from fwsign.gateway.trust_updates import apply as apply_them  # noqa: PLC0415
+    from fwsign.trust_list import Update  # noqa: PLC0415
+
+    refuse_platform()
+    device = load(find(config))
+    data = b"".join(update for path in files for update in read_updates(path))
+    signer = device_signer(device.device_key, pass_)
+    before, after = apply_them(device, data, inputs.now(), signer)
+    if as_json:
+        ui.print_json(
+            {"verdict": "applied", "before": before.number, **list_as_json(Update(after))}
+        )
+    elif before.number == after.number:
+        ui.painted("unchanged", "green", f"this device has list {after.number} already")
+    else:
+        ui.painted("applied", "green", f"list {before.number} is now list {after.number}")
+
+
+command.command("rehearse", cls=Command, epilog=trust_rehearse.EXAMPLES)(trust_rehearse.rehearse)
+
+
+def _empty(vendor: str | None, product: str | None) -> "TrustState":
+    from fwsign.trust_list import TrustState  # noqa: PLC0415
+
+    known = settings.load()
+    vendor, product = vendor or known.vendor, product or known.product
+    if vendor is None or product is None:
+        ui.usage("no vendor or no product given", "name the list before with --from FILE")
+    return TrustState(vendor, product, 0, 0, 1, ())
+
+
+def _floors(sequence: int | None, time: str | None) -> "Floors":
+    from fwsign.trust_list import Floors  # noqa: PLC0415
+
+    seconds = int(inputs.parse_time(time, inputs.now()).timestamp()) if time else None
+    return Floors(sequence, seconds)
+
+
+def _signers(uris: Sequence[str] | None, source: str | None) -> "list[Signer]":
+    from fwsign.keys import signer_from_uri  # noqa: PLC0415
+
+    return [
+        signer_from_uri(uri, inputs.passphrase_source(source, f"the key {uri}"))
+        for uri in uris or ()
+    ]
+
+
+def _warn(update: "Update") -> None:
+    keys = len(update.trust.anchors_for("trust"))
+    if update.trust.threshold == keys:
+        ui.note(
+            f"warning: all {keys} trust keys must sign: if one is lost, no list can follow this one"
+            if keys > 1
+            else "warning: a single trust key: if it is lost, no list can follow this one"
+        )
+
+
+def _say_what_is_missing(
+    path: Path, update: "Update", data: bytes, old: "TrustState | None"
+) -> None:
+    from fwsign.cli.trust_list import count, is_enough  # noqa: PLC0415
+
+    own = f"signed by {count(update.trust, data)} of its own trust keys"
+    before = (
+        f"{count(old, data)} of list {old.number}" if old else "that of the list before is unknown"
+    )
+    ui.note(f"{own}; {before}")
+    if is_enough(update.trust, data) and (old is None or is_enough(old, data)):
+        ui.note(f"next: fwsign trust rehearse DIR {path}; then on devices: fwsign trust apply")
+    else:
+        ui.note(f"next: fwsign trust sign {path} --key URI")

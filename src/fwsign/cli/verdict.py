@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fwsign.cli import ui
+from fwsign.cli.received import list_used
+from fwsign.component import Component
 from fwsign.example_keys import EXAMPLE_SPKI
 from fwsign.verify import Signer, VerifiedRelease
 
@@ -65,6 +67,7 @@ def as_json(view: Verdict) -> dict[str, Any]:
                     "digest": component.digest.value.hex(),
                     "uri": component.uri,
                     "payload": str(path) if (path := view.payloads[component.name]) else None,
+                    "checked_by": _checked_by(view, component),
                 }
                 for component in release.components
             ],
@@ -75,6 +78,12 @@ def as_json(view: Verdict) -> dict[str, Any]:
     }
 
 
+def _checked_by(view: Verdict, component: Component) -> str | None:
+    if view.payloads[component.name] is None:
+        return None
+    return "digest" if list_used(view.release, component) is None else "block list"
+
+
 def _signer_as_json(one: Signer) -> dict[str, Any]:
     path = one.path
     return {
@@ -82,6 +91,8 @@ def _signer_as_json(one: Signer) -> dict[str, Any]:
         "algorithm": one.algorithm,
         "path": [*(c.name for c in path.certificates), path.anchor.name] if path else [],
         "key": path.keys[0] if path else None,
+        "signed_at": one.signed_at.isoformat() if one.signed_at else None,
+        "tsa": one.tsa,
         "counts": one.refusal is None,
         "code": one.refusal.code if one.refusal else None,
         "message": one.refusal.message if one.refusal else None,
@@ -115,10 +126,15 @@ def show(envelope: Path, view: Verdict) -> None:
             continue
         names = [*(c.name for c in one.path.certificates), one.path.anchor.name]
         ui.out(f"  signer     {' < '.join(names)}, {one.algorithm}")
+        if one.signed_at is not None:
+            ui.out(f"  signed     {one.signed_at} or before, says {one.tsa}")
     for component in release.components:
         where = view.payloads[component.name] or "not here"
+        by = ", by its block list" if _checked_by(view, component) == "block list" else ""
         digest = component.digest.value.hex()
-        ui.out(f"  payload    {component.name}, {component.size} bytes, {digest[:16]}..., {where}")
+        ui.out(
+            f"  payload    {component.name}, {component.size} bytes, {digest[:16]}..., {where}{by}"
+        )
     for place in view.anchors:
         ui.out(f"  anchor     {place}")
     for name in view.unchecked:
@@ -127,3 +143,5 @@ def show(envelope: Path, view: Verdict) -> None:
         ui.painted("  unchecked", "yellow", f"{name} ({reason})")
     for line in view.notes:
         ui.painted("  note", "yellow", f"     {line}")
+    if any(one.identifier[0] == b"flash" for one in release.components):
+        ui.note(f"next: fwsign flash {envelope} --port PORT")

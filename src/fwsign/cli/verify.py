@@ -8,8 +8,7 @@ import typer
 
 from fwsign.cli import config, inputs, ui
 from fwsign.cli.command import Command, examples
-from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON, PRODUCT_OF_DEVICE
-from fwsign.cli.trust import (
+from fwsign.cli.demands import (
     ANCHORS,
     MIN_SEQUENCE,
     PROFILE,
@@ -18,6 +17,7 @@ from fwsign.cli.trust import (
     Demands,
     gather,
 )
+from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON, PRODUCT_OF_DEVICE, TSA_ANCHORS
 from fwsign.errors import FwsignError
 
 _CERTIFICATE_LIMIT = 64 * 1024  # bytes
@@ -64,11 +64,19 @@ def verify(
     revocation: Annotated[
         str | None,
         typer.Option(
-            metavar="require|off",
-            help="require refuses where there are no CRLs, off ignores them. Default: judged if "
+            metavar="require|off|allow-stale:TIME",
+            help="require refuses where there are no CRLs, off ignores them, allow-stale:30d is "
+            "require, but takes old CRLs so long past their next update. Default: judged if "
             "there are any, else listed as unchecked.",
         ),
     ] = None,
+    tsa_anchor: TSA_ANCHORS = None,
+    require_token: Annotated[
+        bool,
+        typer.Option(
+            "--require-token", help="Demand a time stamp that counts; needs --tsa-anchor."
+        ),
+    ] = False,
     manifest_only: Annotated[
         bool,
         typer.Option("--manifest-only", help="Leave payloads that are not here unchecked."),
@@ -99,6 +107,8 @@ def verify(
         profile,
         revocation,
         allow_example_keys,
+        tsa_anchor or (),
+        require_token,
     )
     data = read_bytes(envelope, MAX_ENVELOPE_SIZE)
     _refuse_certificate(envelope, data)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a board must be able to do to be flashed: seven small calls.
+"""What a board must be able to do to be flashed: eight small calls.
 
 A backend speaks one boot loader's protocol and decides nothing: what is written, in which order,
 and whether it is good, is the engine's. Offsets count from the start of the flash.

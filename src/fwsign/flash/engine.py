@@ -143,7 +143,6 @@ class _Run:
                 try:
                     return self._end(self._attempt())
                 except Failed as error:
-                    self._attempts += 1
                     again = _ONCE_TOUCHED if self._touched else _TRY_AGAIN
                     if error.code not in again or self._attempts >= ATTEMPTS:
                         raise
@@ -156,13 +155,15 @@ class _Run:
 
     def _attempt(self) -> Status:
         self._enter("connecting")
-        board = self._connect(self._attempts)
+        self._attempts += 1
+        board = self._connect(self._attempts - 1)
         try:
             info = board.probe()
-            if self._judged is None:
+            if self._judged is None or self._info is None:
                 self._judged = self._refuse_early(board, info)
-            elif self._info is not None:
+            else:
                 _refuse_another(self._info, info)
+                _refuse_unverifiable(info, self._options)
             self._info = info
             return self._flash(board, info, self._judged)
         finally:
@@ -181,6 +182,7 @@ class _Run:
         return judged
 
     def _flash(self, board: Board, info: BoardInfo, judged: Judged) -> Status:
+        self._checked = []  # what an earlier attempt found may not be so any more
         dirty = self._compare(board, info)
         if self._options.dry_run:
             return "dry run"
@@ -189,7 +191,8 @@ class _Run:
             self._accepted = True
         self._write(board, dirty)
         self._checked = self._verify(board, info)
-        self._select(board, info)
+        if self._select(board):
+            self._checked = self._verify(board, info)
         self._enter("finishing")
         exact = [Run(one.offset, b"".join(_in_place(one))) for one in self._plan.regions]
         self._notes = list(board.finish(exact))
@@ -240,22 +243,36 @@ class _Run:
             return
         self._enter("writing", sum(len(run.data) for _, run in dirty))
         self._touched = True
-        for offset, run in dirty:
-            self._written[offset] = self._written.get(offset, 0) + len(run.data)
-        board.write([run for _, run in dirty], self._progress)
+        self._current = set()  # writing one region may have damaged another
+        left = [(offset, len(run.data)) for offset, run in reversed(dirty)]
 
-    def _select(self, board: Board, info: BoardInfo) -> None:
-        """Write what lets the verified regions boot, and read it back."""
+        def progress(size: int) -> None:
+            done = size
+            while done and left:
+                offset, rest = left.pop()
+                now = min(rest, done)
+                self._written[offset] = self._written.get(offset, 0) + now
+                done -= now
+                if now < rest:
+                    left.append((offset, rest - now))
+            self._progress(size)
+
+        board.write([run for _, run in dirty], progress)
+
+    def _select(self, board: Board) -> bool:
+        """Write what lets the verified regions boot, and read it back; say if it was needed."""
         run = self._plan.selection
         if run is None:
-            return
+            return False
         self._enter("selecting", len(run.data))
         if board.read(run.offset, len(run.data)) == run.data:
-            return
+            return False
         self._touched = True
+        self._current = set()
         board.write([run], self._progress)
-        if info.readable and board.read(run.offset, len(run.data)) != run.data:
+        if board.read(run.offset, len(run.data)) != run.data:
             raise _mismatch("the ota data", run.offset)
+        return True
 
     # --- verify -----------------------------------------------------------------------------
 
@@ -320,7 +337,7 @@ class _Run:
             regions=tuple(self._checked),
             written=sum(self._written.values()),
             touched=self._touched,
-            attempts=self._attempts + (error is None),
+            attempts=self._attempts,
             notes=(*self._plan.notes, *self._notes),
             error=error,
             seconds=tuple(self._seconds.items()),
@@ -346,8 +363,16 @@ def _refuse_unverifiable(info: BoardInfo, options: Options) -> None:
 
 def _refuse_another(before: BoardInfo, now: BoardInfo) -> None:
     """Refuse to go on with a board that was put in the place of the one that was judged."""
-    if (before.kind, before.chip, before.identity) != (now.kind, now.chip, now.identity):
-        names = [f"{one.chip or one.kind} {one.identity or ''}".strip() for one in (before, now)]
+    # Not the size of the flash: some boards tell it only by the flash's content.
+    facts = [
+        (one.kind, one.chip, one.identity, one.start, one.sector, one.locks)
+        for one in (before, now)
+    ]
+    if facts[0] != facts[1]:
+        names = [
+            ", ".join((f"{one.chip or one.kind} {one.identity or ''}".strip(), *one.locks))
+            for one in (before, now)
+        ]
         raise Failed(
             "device.changed",
             f"{names[1]} is at the port where {names[0]} was",
@@ -358,19 +383,17 @@ def _refuse_another(before: BoardInfo, now: BoardInfo) -> None:
 
 def _reads_back(info: BoardInfo, options: Options) -> bool:
     wanted = options.readback or ("digest" if info.digest == "md5" else "full")
-    return wanted == "full" and info.readable
+    return (wanted == "full" or info.digest is None) and info.readable
 
 
 def _digest(name: DigestName, data: bytes) -> bytes:
-    match name:
-        case "md5":
-            return hashlib.md5(data, usedforsecurity=False).digest()
-        case "crc32":
-            return zlib.crc32(data).to_bytes(4, "big")
-        case "image":
-            from fwsign.images.mcuboot import image_hash  # noqa: PLC0415 - for MCUboot alone
+    if name == "md5":
+        return hashlib.md5(data, usedforsecurity=False).digest()
+    if name == "crc32":
+        return zlib.crc32(data).to_bytes(4, "big")
+    from fwsign.images.mcuboot import image_hash  # noqa: PLC0415 - for MCUboot alone
 
-            return image_hash(data)
+    return image_hash(data)
 
 
 def _padded(run: Run, sector: int) -> Run:

@@ -32,6 +32,7 @@ _ENTRY: Final = struct.Struct("<I20sII")
 _NO_SEQUENCE: Final = 0xFFFFFFFF
 _UNDEFINED: Final = 0xFFFFFFFF
 _BAD_STATES: Final = (3, 4)  # invalid, aborted
+_OF_BOOTING: Final = (2, 3)  # types: a boot loader, the partition table itself
 
 
 class Selection(NamedTuple):
@@ -59,7 +60,8 @@ def check_table(table: Sequence[Partition], flash_size: int | None) -> None:
     """
     for part in table:
         end = part.offset + part.size
-        if part.offset < TABLE_OFFSET + SECTOR or (flash_size is not None and end > flash_size):
+        low = part.offset < TABLE_OFFSET + SECTOR and part.type not in _OF_BOOTING
+        if low or (flash_size is not None and end > flash_size):
             size = f"0x{flash_size:x}" if flash_size is not None else "the end of the flash"
             raise Unsuitable(
                 "unsuitable.partition",
@@ -108,12 +110,15 @@ def select(table: Sequence[Partition], written: Sequence[Run], otadata: bytes | 
     Args:
         table: the partition table as it will be.
         written: what is signed and written.
-        otadata: the content of the OTA data partition as it will be; None where there is none.
+        otadata: the content of the OTA data partition as it will be; None where there is none,
+            or it cannot be read.
     """
     apps = [part for part in table if part.is_app and _begins(part, written)]
+    part = otadata_of(table)
+    if part is not None and otadata is None and apps:
+        return Selection(note=f'the OTA data that may select "{apps[0].label}" cannot be read')
     if not apps or _booted(table, otadata) in apps:
         return Selection()
-    part = otadata_of(table)
     chosen = next((app for app in apps if app.subtype in (_FACTORY, *_SLOTS)), None)
     if part is None or otadata is None or chosen is None:
         return Selection(note=f'nothing selects "{apps[0].label}", which was written')
@@ -174,15 +179,3 @@ def _entry_for(table: Sequence[Partition], chosen: Partition, offset: int, otada
 
 def _crc(sequence: int) -> int:
     return binascii.crc32(struct.pack("<I", sequence), 0xFFFFFFFF)
-
-
-def table_in(runs: Sequence[Run]) -> list[Partition] | None:
-    """Return the partition table among what is to be written, if one is.
-
-    Raises:
-        Malformed: `malformed.image`.
-    """
-    for run in runs:
-        if run.offset <= TABLE_OFFSET < run.end:
-            return read_table(run.data[TABLE_OFFSET - run.offset :])
-    return None

@@ -15,6 +15,7 @@ from fwsign.errors import Failed
 from fwsign.flash.board import FLASH_ENCRYPTION, SECURE_BOOT, SECURE_BOOT_V1, SECURE_DOWNLOAD
 from fwsign.flash.esp_chips import chip_of
 from fwsign.flash.esp_tuned import SilenceError
+from fwsign.flash.port import why
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ _BLOCK_ATTEMPTS: Final = 3
 _DAMAGED: Final = ("C100", "0107")
 """Status of a block whose checksum is wrong: it was not used, so it can be sent again."""
 _BLOCK_TIMEOUT: Final = 3.0  # seconds, for a block to arrive and be answered
+_FRAME_TIMEOUT: Final = 3.0  # seconds, for whatever has no time of its own
 _WRITE_TIMEOUT: Final = 40e-6  # seconds per byte that is erased and written
 _ERASE_PIECE: Final = 1024 * 1024  # bytes that are erased with one command
 _ERRORS: Final = (OSError, RuntimeError, ValueError, TypeError, LookupError, struct.error)
@@ -50,6 +52,8 @@ class Loader:
             found = detect_chip(port, _ROM_BAUD, before)
         except _ERRORS as error:
             raise _not_connected(port, error) from error
+        # esptool has none where it waits for the stub's first word, and where it reads flash.
+        found._port.timeout = _FRAME_TIMEOUT  # noqa: SLF001 - it has no other way
         self._esp = self._run("start the stub", lambda: run_stub(found))
         self._run("set up the flash", lambda: self._set_up(baud))
 
@@ -236,29 +240,22 @@ class Loader:
                 found=status,
             )
         lost = isinstance(error, (SilenceError, OSError))
-        reason = f"{self._port}: could not {what}: {_words(error)}"
+        reason = f"{self._port}: could not {what}: {why(error)}"
         return Failed("device.lost" if lost else "device.protocol", reason)
 
 
 def _not_connected(port: str, error: Exception) -> Failed:
     opening = error.__context__ if isinstance(error, FatalError) else None
     if isinstance(error, ValueError) or isinstance(opening, OSError):
-        reason = _words(opening or error)
+        reason = why(opening or error)
         return Failed(
             "device.port", f"cannot open {port}: {reason}", expected="a port", found=reason
         )
     if isinstance(error, OSError):
-        return Failed("device.lost", f"the connection over {port} was lost: {_words(error)}")
+        return Failed("device.lost", f"the connection over {port} was lost: {why(error)}")
     return Failed(
         "device.absent",
         f"no ESP boot loader answers at {port}",
         expected="an ESP in its boot loader",
-        found=_words(error),
+        found=why(error),
     )
-
-
-def _words(error: BaseException) -> str:
-    """Return the first line of a message, without full stop."""
-    text = getattr(error, "strerror", None) or str(error)
-    first = str(text).strip().partition("\n")[0]
-    return first[:200].rstrip(".") or type(error).__name__

@@ -79,7 +79,7 @@ class Judging:
             from fwsign.state import State  # noqa: PLC0415 - where there is a memory
 
             with State.open(given.state, create=given.remember) as memory:
-                policy, floor = memory.policy(policy, info.identity)
+                policy, floor = memory.policy(policy, info.identity, self.release)
         elif given.state is not None and policy.min_sequence is None:
             policy = policy._replace(min_sequence=0)
         release = Verifier(given.anchors, policy).verify(given.envelope, at=given.at)

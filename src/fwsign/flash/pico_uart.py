@@ -144,13 +144,20 @@ class _UartBoard:
     def _chip(self) -> str | None:
         """Read which chip it is; READ takes any address, but a fork may refuse this one."""
         try:
-            (value,) = struct.unpack("<I", self._read_memory(_CHIP_ID, 4))
+            value = int.from_bytes(self._read_twice(_CHIP_ID, 4), "little") & 0x0FFFFFFF
         except Failed as error:
             if error.code != "device.refused":
                 raise
             self._line.synchronise(1)
             return None
-        return _CHIPS.get(value & 0x0FFFFFFF)
+        if value not in _CHIPS:
+            raise Failed(
+                "device.protocol",
+                f"no chip that is known has the id 0x{value:07x}",
+                expected=" or ".join(_CHIPS.values()),
+                found=f"0x{value:07x}",
+            )
+        return _CHIPS[value]
 
     def _identity(self, chip: str | None) -> str | None:
         """Read the chip's id, which every RP2350 lets everyone read.
@@ -159,8 +166,20 @@ class _UartBoard:
         """
         if chip != "rp2350":
             return None
-        value = int.from_bytes(self._read_memory(_OTP_ID, 8), "little")
+        value = int.from_bytes(self._read_twice(_OTP_ID, 8), "little")
         return f"chipid:{value:016x}" if 0 < value < (1 << 64) - 1 else None
+
+    def _read_twice(self, address: int, size: int) -> bytes:
+        """Read what decides about refusals and floors: answers have no checksum."""
+        first, second = (self._read_memory(address, size) for _ in range(2))
+        if first != second:
+            raise Failed(
+                "device.protocol",
+                f"0x{address:x} was read as {first.hex()}, then as {second.hex()}",
+                expected=first.hex(),
+                found=second.hex(),
+            )
+        return first
 
     def digest(self, offset: int, size: int) -> bytes:
         """Let the board compute a CRC-32; what is beyond whole words is read instead."""

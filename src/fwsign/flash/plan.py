@@ -6,19 +6,19 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from fwsign.errors import Unsuitable
+from fwsign.errors import Malformed, Unsuitable
 from fwsign.flash import esp_boot
 from fwsign.flash.board import (
     FLASH_ENCRYPTION,
     SECURE_BOOT,
     SECURE_BOOT_V1,
-    SECURE_DOWNLOAD,
     BoardInfo,
     Run,
 )
 from fwsign.flash.held import HeldRelease, Payload
 from fwsign.flash.pico_uart import refuse_unbootable
 from fwsign.images import esp, uf2
+from fwsign.images.esp_flash import Partition
 
 _XIP: Final = 0x10000000  # where the RP chips see their flash
 _V1_LIMIT: Final = 0x8000
@@ -80,8 +80,12 @@ def make(held: HeldRelease, info: BoardInfo, read: Read) -> Plan:
         _check_place(payload.component.name, run, info)
         if info.kind == "pico-uart" and run.offset == info.start:
             refuse_unbootable(run)
+    if info.kind == "smp" and len(pieces) > 1:  # each would overwrite the one before
+        raise _wrong_payload(pieces[1][0].component.name, "one image", f"{len(pieces)} images")
     _check_overlaps(pieces, info.sector)
     _check_locks(payloads, pieces, info)
+    if info.flash_size is None and info.kind != "smp":
+        notes.append("the board does not tell the size of its flash, so that was not checked")
     runs = [run for _, run in pieces]
     selection = esp_boot.Selection()
     if info.kind == "esp":
@@ -255,12 +259,9 @@ def _esp_selection(
     if info.chip == "esp8266":  # it has no partition table; what is at 0 boots
         controlled = any(run.offset == 0 for run in runs)
         return esp_boot.Selection(note=None if controlled else "nothing was written at 0x0")
-    table = esp_boot.table_in(runs)
+    table = _table(runs, read)
     if table is not None:
         esp_boot.check_table(table, info.flash_size)
-    elif SECURE_DOWNLOAD not in info.locks:
-        content = read(esp_boot.TABLE_OFFSET, esp_boot.SECTOR)
-        table = esp_boot.read_table(content) if content is not None else None
     apps = [one for one in payloads if _is_app(one)]
     if table is None:
         note = "the board's partition table is not known" if apps else None
@@ -270,6 +271,23 @@ def _esp_selection(
     part = esp_boot.otadata_of(table)
     otadata = _after(runs, part.offset, esp_boot.OTADATA_SIZE, read) if part else None
     return esp_boot.select(table, runs, otadata)
+
+
+def _table(runs: Sequence[Run], read: Read) -> list[Partition] | None:
+    """Return the partition table as it will be, and None where that is not known."""
+    for run in runs:
+        if run.offset <= esp_boot.TABLE_OFFSET < run.end:
+            return esp_boot.read_table(run.data[esp_boot.TABLE_OFFSET - run.offset :])
+    content = read(esp_boot.TABLE_OFFSET, esp_boot.SECTOR)
+    try:
+        return esp_boot.read_table(content) if content is not None else None
+    except Malformed as error:
+        raise Unsuitable(
+            "unsuitable.partition",
+            f"the board's partition table is damaged: {error.message}",
+            expected=error.expected,
+            found=error.found,
+        ) from None
 
 
 def _is_app(payload: Payload) -> bool:

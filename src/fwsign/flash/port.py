@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import TYPE_CHECKING, Final
 
 from fwsign.errors import Failed
@@ -11,6 +12,7 @@ from fwsign.errors import Failed
 if TYPE_CHECKING:
     from serial import Serial
 
+_ERRNO: Final = re.compile(r"(?:\[Errno -?\d+\] |\(-?\d+, ')([^:'\]]+)")
 _WRITE_TIMEOUT: Final = 10.0  # seconds; a port that takes nothing for so long is dead
 
 
@@ -38,7 +40,7 @@ class Port:
                 url, baudrate=baud, timeout=timeout, write_timeout=_WRITE_TIMEOUT, exclusive=True
             )
         except self._errors as error:
-            reason = _reason(error)
+            reason = why(error)
             raise Failed(
                 "device.port", f"cannot open {url}: {reason}", expected="a port", found=reason
             ) from error
@@ -101,7 +103,7 @@ class Port:
             connection.close()
 
     def _lost(self, error: Exception) -> Failed:
-        reason = _reason(error)
+        reason = why(error)
         return Failed("device.lost", f"the connection over {self.url} was lost: {reason}")
 
 
@@ -114,6 +116,11 @@ def missing(package: str) -> Failed:
     return error
 
 
-def _reason(error: Exception) -> str:
-    words = getattr(error, "strerror", None) or str(error)
-    return str(words)[:200].rstrip(".") or type(error).__name__
+def why(error: BaseException) -> str:
+    """Return the operating system's words for an error of pyserial's, which repeats the port."""
+    text = (getattr(error, "strerror", None) or str(error)).strip().partition("\n")[0]
+    if "exclusively lock" in text:
+        return "another program is using it"
+    if (found := _ERRNO.search(text)) is not None:
+        return found[1].lower()
+    return text[:200].rstrip(".") or type(error).__name__

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The serial ports of this machine, and which boards their USB identity speaks of."""
+"""The ports of this machine, and which boards may be behind them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from fwsign.flash import drives
 from fwsign.flash.port import missing
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Found(NamedTuple):
 
 
 def find() -> list[Found]:
-    """List the serial ports, sorted by name.
+    """List the serial ports, sorted by name, and the drives of boot ROMs.
 
     Raises:
         Failed: `device.support`: pyserial is not there.
@@ -65,6 +66,9 @@ def find() -> list[Found]:
             words = one.description if one.description not in (None, "n/a") else "serial port"
         name = stable.get(os.path.realpath(one.device), one.device)
         found.append(Found(name, one.device, words, kinds, one.serial_number, one.vid))
+    for drive in drives.find():
+        words = f"Raspberry Pi {drive.chip.upper()} in BOOTSEL, its drive"
+        found.append(Found(str(drive.path), str(drive.path), words, ("pico-uf2",)))
     return found
 
 

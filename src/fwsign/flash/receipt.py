@@ -25,9 +25,9 @@ def describe(outcome: Outcome, port: str, clock: datetime, *, first_use: bool) -
         "clock": clock.isoformat(),
         "result": outcome.status,
         "code": error.code if error else None,
-        "message": error.message if error else None,
+        "message": _sound(error.message) if error else None,
         "notes": list(outcome.notes),
-        "port": port,
+        "port": _sound(port),
         "board": {
             "kind": info.kind,
             "chip": info.chip,
@@ -49,6 +49,11 @@ def describe(outcome: Outcome, port: str, clock: datetime, *, first_use: bool) -
         "milliseconds": {name: round(1000 * spent) for name, spent in outcome.seconds},
         "fwsign": __version__,
     }
+
+
+def _sound(text: str) -> str:
+    """Escape what UTF-8 cannot say, such as the name of a port in another encoding."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _release(release: VerifiedRelease) -> dict[str, Any]:

@@ -7,7 +7,7 @@ runs in a process of its own for each port.
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, NamedTuple, TypeAlias
 
@@ -59,6 +59,7 @@ class Station:
         self._happenings: queue.SimpleQueue[tuple[Job, Event | Outcome | BaseException]]
         self._happenings = queue.SimpleQueue()
         self._stopping = threading.Event()
+        self._abandoned = False
 
     @property
     def ports(self) -> tuple[str, ...]:
@@ -74,26 +75,39 @@ class Station:
         """Let every board end at its next step; the iteration goes on until all have."""
         self._stopping.set()
 
-    def __iter__(self) -> Iterator[Happening]:
+    def abandon(self) -> None:
+        """Stop, and let the iteration end without waiting for any board."""
+        self._abandoned = True
+        self.stop()
+
+    def __iter__(self) -> Generator[Happening, None, None]:
         """Start all, and yield what happens until the last one has ended."""
-        threads = [threading.Thread(target=self._run, args=(job,)) for job in self._jobs]
+        # Daemons: the program can end while a thread still waits for a board.
+        threads = [
+            threading.Thread(target=self._run, args=(job,), daemon=True) for job in self._jobs
+        ]
         for thread in threads:
             thread.start()
         left = len(threads)
-        while left:
-            try:
-                job, what = self._happenings.get(timeout=_POLL)
-            except queue.Empty:
-                continue
-            if isinstance(what, BaseException):
+        mistake: BaseException | None = None
+        try:
+            while left:
+                try:
+                    job, what = self._happenings.get(timeout=_POLL)
+                except queue.Empty:
+                    continue
+                left -= not isinstance(what, Event)
+                if isinstance(what, BaseException):
+                    mistake = what
+                else:
+                    yield job, what
+        finally:  # also where nobody wants to hear more: then no board goes on by itself
+            if left:
                 self.stop()
-                for thread in threads:
-                    thread.join()
-                raise what
-            left -= isinstance(what, Outcome)
-            yield job, what
-        for thread in threads:
-            thread.join()
+            for thread in () if self._abandoned else threads:
+                thread.join()
+        if mistake is not None:
+            raise mistake
 
     def _run(self, job: Job) -> None:
         def report(event: Event) -> None:

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `verify` and `flash` trust and demand: from flags, then fwsign.toml."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias
+
+import typer
+
+from fwsign.cli import config, inputs, ui
+from fwsign.cli.options import named
+
+if TYPE_CHECKING:
+    from fwsign.policy import Revocation
+    from fwsign.verify import Anchor, DevicePolicy
+
+ANCHORS: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--anchor",
+        readable=False,
+        metavar="PEM",
+        help="What to trust: roots or public keys; repeat for several. Default: the roots of "
+        "fwsign.toml's PKI.",
+    ),
+]
+VENDOR_OF_DEVICE: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--vendor",
+        metavar="DOMAIN",
+        callback=named("vendor_domain"),
+        help="This device's vendor. Default: that of fwsign.toml.",
+    ),
+]
+MIN_SEQUENCE: TypeAlias = Annotated[
+    int | None,
+    typer.Option("--min-sequence", metavar="N", min=0, help="The lowest sequence number accepted."),
+]
+REQUIRE: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        "--require", metavar="N", min=1, max=8, help="How many distinct signers must be there."
+    ),
+]
+PROFILE: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--profile",
+        metavar="strict|compat",
+        help="compat forgives habits of PKIs made by easy-rsa or openssl, and lists them.",
+    ),
+]
+
+
+class Demands(NamedTuple):
+    """What the command line demands of a release, as typed."""
+
+    anchor: Sequence[Path] | None
+    crl: Sequence[Path] | None
+    vendor: str | None
+    product: str | None
+    min_sequence: int | None
+    require: int
+    profile: str
+    revocation: str | None
+    allow_example_keys: bool
+    tsa_anchor: Sequence[Path] = ()
+    require_token: bool = False
+
+
+class Trust(NamedTuple):
+    """Anchors, the files they came from, and the policy."""
+
+    anchors: "Sequence[Anchor]"
+    places: Sequence[Path]
+    policy: "DevicePolicy"
+
+
+def gather(
+    demands: Demands, settings: config.Config, *, without_crls: "Revocation" = "if-present"
+) -> Trust:
+    """Return what to judge by.
+
+    Args:
+        demands: as typed.
+        settings: of fwsign.toml and the environment.
+        without_crls: how revocation is judged where the command line does not say.
+    """
+    from fwsign.verify import DevicePolicy  # noqa: PLC0415 - after the line was understood
+
+    if demands.profile not in ("strict", "compat"):
+        ui.usage(f'"{demands.profile}" is not a profile', "choose strict or compat")
+    vendor = demands.vendor or settings.vendor
+    if demands.product and not vendor:
+        ui.usage("--product without a vendor", "name it with --vendor DOMAIN, or in fwsign.toml")
+    anchors, places = _anchors(demands.anchor, settings)
+    if demands.require_token and not demands.tsa_anchor:
+        ui.usage("--require-token without an authority", "say whom to believe: --tsa-anchor PEM")
+    revocation, allow_stale = _revocation(demands.revocation, without_crls)
+    policy = DevicePolicy(
+        vendor=vendor,
+        product=(demands.product or settings.product) if vendor else demands.product,
+        min_sequence=demands.min_sequence,
+        threshold=demands.require,
+        profile="compat" if demands.profile == "compat" else "strict",
+        revocation=revocation,
+        allow_stale=allow_stale,
+        crls=tuple(inputs.load_pem(demands.crl or (), "X509 CRL", "CRL")),
+        pinned_vendors=_pins(anchors, vendor, demands.profile),
+        allow_example_keys=demands.allow_example_keys,
+        require_token=demands.require_token,
+        tsa_anchors=tuple(inputs.load_anchors(demands.tsa_anchor)),
+    )
+    return Trust(anchors, places, policy)
+
+
+def _revocation(typed: str | None, without_crls: "Revocation") -> "tuple[Revocation, timedelta]":
+    """Read --revocation: how, and how long past its next update a CRL is still taken."""
+    how, _, span = (typed or "").partition(":")
+    if how == "allow-stale" and span:
+        return "require", inputs.parse_span(span)
+    for known in ("require", "off"):
+        if typed == known:
+            return known, timedelta(0)
+    if typed is not None:
+        ui.usage(f'--revocation "{typed}"', "choose require, off, or allow-stale:TIME")
+    return without_crls, timedelta(0)
+
+
+def _anchors(
+    given: Sequence[Path] | None, settings: config.Config
+) -> "tuple[list[Anchor], list[Path]]":
+    if not given:
+        if settings.pki is None:
+            ui.usage("no anchor given, and no fwsign.toml found", "name a root with --anchor PEM")
+        given = config.roots(settings.pki)
+    return inputs.load_anchors(given), list(given)
+
+
+def _pins(
+    anchors: "Sequence[Anchor]", vendor: str | None, profile: str
+) -> dict[str, tuple[str, ...]]:
+    """Let --vendor speak for signers whose certificates cannot: bare keys, and older PKIs."""
+    if vendor is None:
+        return {}
+    speechless = [one for one in anchors if one.certificate is None or profile == "compat"]
+    return {one.spki: (vendor,) for one in speechless}

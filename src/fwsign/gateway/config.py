@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""device.toml: whose device this is, whom it trusts, what it demands, where things go.
+
+Strict: an unknown key is an error, and so is a file that another user could have written.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final, NamedTuple, TypeVar
+
+from fwsign.chain import Anchor
+from fwsign.errors import Failed, FwsignError, Untrusted
+from fwsign.gateway.table import Table, read_owned, read_toml
+from fwsign.names import product_name, vendor_domain
+from fwsign.pki.known_keys import is_published
+from fwsign.policy import DevicePolicy, Revocation
+from fwsign.trust_list import MAX_THRESHOLD, TrustAnchor, TrustState
+
+DEFAULT_CONFIG: Final = Path("/etc/fwsign/device.toml")
+DEFAULT_STATE: Final = Path("/var/lib/fwsign/state.db")
+VARIABLE: Final = "FWSIGN_DEVICE"
+"""The environment variable that names another device.toml."""
+MAX_SIGNERS: Final = 8
+"""Distinct signers that a policy may demand, as `fwsign verify --require` takes."""
+_SPAN: Final = re.compile(r"([0-9]{1,5})([hdwy])")
+_HOST: Final = re.compile(r"[a-z0-9.-]+|[0-9a-f:]+")
+_HOURS: Final[Mapping[str, int]] = MappingProxyType({"h": 1, "d": 24, "w": 7 * 24, "y": 365 * 24})
+
+T = TypeVar("T")
+
+
+class FetchRules(NamedTuple):
+    """What bounds fetching.
+
+    Args:
+        allow_hosts: the only hosts to fetch from; empty for any.
+        ca: a PEM file of what servers' certificates are judged by; None for the system's.
+        stall_seconds: the longest silence of a server.
+        total_seconds: the longest time for one file.
+        pause_seconds: how long to wait before a transfer that was cut is taken up again.
+    """
+
+    allow_hosts: tuple[str, ...] = ()
+    ca: Path | None = None
+    stall_seconds: float = 30
+    total_seconds: float = 4 * 3600
+    pause_seconds: float = 2
+
+
+class Device(NamedTuple):
+    """A device.toml.
+
+    Args:
+        path: the file itself.
+        trust: whose device this is, and whom it trusts, as enrolled: list 0.
+        policy: what is demanded of every release; the rest is added from memory and trust.
+        state: the memory.
+        target_dir: where `file` components go.
+        device_key: URI of the key that signs receipts.
+        hooks: component name -> the command that takes it, with its arguments.
+        hook_seconds: how long a command may take.
+        ports: chip -> the port of the board that has it.
+        fetch: what bounds fetching.
+    """
+
+    path: Path
+    trust: TrustState
+    policy: DevicePolicy
+    state: Path
+    target_dir: Path
+    device_key: str | None
+    hooks: Mapping[str, tuple[str, ...]]
+    hook_seconds: int
+    ports: Mapping[str, str]
+    fetch: FetchRules
+
+
+def find(given: Path | None) -> Path:
+    """Return which device.toml to use: the one given, else `FWSIGN_DEVICE`, else the default."""
+    named = os.environ.get(VARIABLE)
+    return given or (Path(named) if named else DEFAULT_CONFIG)
+
+
+def load(path: Path) -> Device:
+    """Read a device.toml.
+
+    Raises:
+        Failed: `io.config` for a mistake in it, or a file that others may write; `io.*`.
+        Untrusted: `untrusted.example-key`.
+    """
+    table = read_toml(path)
+    try:
+        return _device(path, table)
+    except FwsignError as error:
+        if error.code.startswith("io.") or error.code == "untrusted.example-key":
+            raise
+        message = f"{path}: {error.message}"
+        raise Failed("io.config", message, expected=error.expected, found=error.found) from None
+
+
+def parse_revocation(text: str) -> tuple[Revocation, timedelta]:
+    """Read `require`, `off` or `allow-stale:TIME`; return how, and for how long stale is taken.
+
+    Raises:
+        Failed: `state.policy`.
+    """
+    how, _, span = text.partition(":")
+    if text == "require":
+        return "require", timedelta(0)
+    if text == "off":
+        return "off", timedelta(0)
+    if how == "allow-stale" and (match := _SPAN.fullmatch(span)):
+        return "require", timedelta(hours=int(match[1]) * _HOURS[match[2]])
+    raise Failed(
+        "state.policy",
+        f'revocation "{text}" is not a choice',
+        expected="require, off, or allow-stale:TIME as in allow-stale:30d",
+        found=text,
+    )
+
+
+def refuse_published(anchor: Anchor) -> None:
+    """Refuse a key whose private half anyone can have.
+
+    Raises:
+        Untrusted: `untrusted.example-key`.
+    """
+    if whose := is_published(anchor.spki):
+        message = f"anchor {anchor.spki[:16]} is {whose}, which is published"
+        raise Untrusted("untrusted.example-key", message, found=anchor.spki)
+
+
+def _device(path: Path, top: Table) -> Device:
+    vendor, product = vendor_domain(top.take("vendor", str)), product_name(top.take("product", str))
+    policy = top.table("policy")
+    threshold = policy.number("trust_require", 1, MAX_THRESHOLD)
+    trust = TrustState(vendor, product, 0, 0, threshold, _anchors(path, top))
+    device = Device(
+        path,
+        trust,
+        _policy(policy, vendor, product),
+        top.place("state", DEFAULT_STATE),
+        top.place("target_dir"),
+        top.maybe("device_key"),
+        _hooks(top.table("exec")),
+        top.number("exec_seconds", 3600, 7 * 24 * 3600),
+        _each(top.table("flash"), lambda table, key: table.take(key, str)),
+        _fetch(top.table("fetch")),
+    )
+    top.end()
+    return device
+
+
+def _policy(table: Table, vendor: str, product: str) -> DevicePolicy:
+    how, stale = parse_revocation(table.take("revocation", str, "require"))
+    profile = table.take("profile", str, "strict")
+    if profile not in ("strict", "compat"):
+        raise table.wrong("profile", "strict or compat", profile)
+    policy = DevicePolicy(
+        vendor=vendor,
+        product=product,
+        threshold=table.number("require", 1, MAX_SIGNERS),
+        profile="compat" if profile == "compat" else "strict",
+        revocation=how,
+        allow_stale=stale,
+        require_token=table.take("require_token", bool, default=False),
+    )
+    table.end()
+    return policy
+
+
+def _anchors(path: Path, top: Table) -> tuple[TrustAnchor, ...]:
+    found: dict[str, TrustAnchor] = {}
+    for one in top.tables("anchor"):
+        anchor = _release_anchor(one)
+        if anchor.anchor.spki in found:
+            raise one.wrong("pem", "an anchor that is there once", anchor.anchor.spki)
+        found[anchor.anchor.spki] = anchor
+    if not any("release" in one.roles for one in found.values()):
+        raise Failed("io.config", f"{path} has no anchor for releases: nobody is trusted")
+    for one in top.tables("tsa_anchor"):
+        tsa = _anchor(one)
+        known = found.get(tsa.spki, TrustAnchor(tsa, ()))
+        found[tsa.spki] = known._replace(roles=(*known.roles, "tsa"))
+    return tuple(found.values())
+
+
+def _release_anchor(table: Table) -> TrustAnchor:
+    """Read an anchor. A certificate may sign trust updates too, a bare key where its role says."""
+    role = table.maybe("role")
+    if role not in (None, "release", "trust"):
+        raise table.wrong("role", "release or trust", role)
+    vendors = tuple(vendor_domain(one) for one in table.texts("vendors"))
+    anchor = _anchor(table)._replace(vendors=vendors)
+    if role == "trust":
+        return TrustAnchor(anchor, ("trust",))
+    if role == "release" or anchor.certificate is None:
+        return TrustAnchor(anchor, ("release",))
+    return TrustAnchor(anchor, ("release", "trust"))
+
+
+def _anchor(table: Table) -> Anchor:
+    """Read what a table pins: inline as `pem`, or in the file that `file` names."""
+    if "file" in table.keys():  # noqa: SIM118 - not a mapping
+        data = read_owned(table.place("file"))
+    else:
+        data = table.take("pem", str).encode()
+    anchor = Anchor.from_pem(data)
+    refuse_published(anchor)
+    table.end()
+    return anchor
+
+
+def _hooks(table: Table) -> Mapping[str, tuple[str, ...]]:
+    def command(table: Table, key: str) -> tuple[str, ...]:
+        words = table.texts(key)
+        if not words or not words[0].startswith("/"):
+            raise table.wrong(key, "a command by its absolute path, with its arguments", words)
+        return words
+
+    return _each(table, command)
+
+
+def _each(table: Table, read: Callable[[Table, str], T]) -> Mapping[str, T]:
+    return MappingProxyType({key: read(table, key) for key in table.keys()})  # noqa: SIM118
+
+
+def _fetch(table: Table) -> FetchRules:
+    usual = FetchRules()
+    hosts = table.texts("allow_hosts")
+    if not all(map(_HOST.fullmatch, hosts)):
+        raise table.wrong("allow_hosts", "a list of host names in lower case, or addresses", hosts)
+    rules = FetchRules(
+        hosts,
+        table.place("ca") if "ca" in table.keys() else None,  # noqa: SIM118 - not a mapping
+        table.number("stall_seconds", int(usual.stall_seconds), 3600),
+        table.number("total_seconds", int(usual.total_seconds), 7 * 24 * 3600),
+    )
+    table.end()
+    return rules

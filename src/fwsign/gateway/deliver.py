@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Components that leave the gateway's files: to a command, or to a board behind it.
+
+Both begin only after every payload of the release has verified, and get the verified bytes through
+a descriptor that no other process can write.
+"""
+
+import contextlib
+import fcntl
+import functools
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from fwsign.component import Component
+from fwsign.errors import Failed, Unsuitable
+from fwsign.gateway.config import Device
+from fwsign.gateway.stage import Staged, explained
+from fwsign.gateway.target import Target
+from fwsign.payload import Source, receive
+from fwsign.verified import VerifiedRelease
+
+if TYPE_CHECKING:
+    from fwsign.flash.engine import Outcome
+    from fwsign.policy import DevicePolicy
+    from fwsign.verify import Anchor
+
+IN_MEMORY: Final = 64 * 1024 * 1024
+"""Bytes of a payload that is handed over in sealed memory; larger ones stay on the disk."""
+
+_ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+
+
+def kind(device: Device, component: Component) -> str:
+    """Say where a component goes: "file", "exec" or "flash".
+
+    Raises:
+        Unsuitable: `unsuitable.target`: device.toml has no place for it.
+    """
+    if component.identifier[0] == b"file":
+        return "exec" if component.name in device.hooks else "file"
+    chip = component.identifier[1].decode()
+    if chip in device.ports:
+        return "flash"
+    known = ", ".join(device.ports) or "none"
+    raise Unsuitable(
+        "unsuitable.target",
+        f'"{component.name}" is for a board with {chip}, this gateway has {known}',
+        expected=f"a port for {chip} in device.toml",
+        found=known,
+    )
+
+
+def run_hook(device: Device, release: VerifiedRelease, staged: Staged, target: Target) -> None:
+    """Give a payload to its command, on standard input.
+
+    Args:
+        device: whose command it is.
+        release: what it belongs to.
+        staged: the payload, verified.
+        target: where it is staged.
+
+    Raises:
+        Failed: `io.hook`: it could not be started, ended with an error, or took too long; `io.*`.
+        Tampered: the staged bytes are not what was verified any more.
+    """
+    component = staged.component
+    command = device.hooks[component.name]
+    text = release.text
+    facts = {
+        "FWSIGN_COMPONENT": component.name,
+        "FWSIGN_SEQUENCE": str(release.manifest.sequence_number),
+        "FWSIGN_VERSION": (text.version if text else None) or "",
+    }
+    with explained(target.path), _unwritable(staged, target) as handle:
+        _run(command, handle, {**_ENVIRONMENT, **facts}, device.hook_seconds)
+
+
+def _run(command: Sequence[str], handle: int, environment: dict[str, str], seconds: int) -> None:
+    try:
+        process = subprocess.Popen(  # noqa: S603 - fixed words of device.toml, no shell
+            command,
+            stdin=handle,
+            stdout=2,  # what people read; standard output is for the result
+            env=environment,
+            cwd="/",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise _failed(
+            command, f"cannot be started: {(error.strerror or str(error)).lower()}"
+        ) from error
+    try:
+        status = process.wait(seconds)
+    except BaseException as error:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise _failed(command, f"did not end within {seconds} seconds") from None
+        raise
+    if status:
+        how = f"status {status}" if status > 0 else f"signal {-status}"
+        raise _failed(command, f"ended with {how}")
+
+
+def _failed(command: Sequence[str], what: str) -> Failed:
+    return Failed("io.hook", f"{command[0]} {what}", expected="status 0", found=what)
+
+
+@contextlib.contextmanager
+def _unwritable(staged: Staged, target: Target) -> Iterator[int]:
+    """Give a descriptor of the verified bytes: sealed memory, else a file without a name."""
+    if staged.component.size <= IN_MEMORY and hasattr(os, "memfd_create"):
+        handle = os.memfd_create("payload", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        fill: Callable[[int], None] = functools.partial(_copy_sealed, staged)
+    else:
+        handle = target.take_out(staged)
+        fill = functools.partial(_verify_again, staged)
+    try:
+        fill(handle)
+        os.lseek(handle, 0, os.SEEK_SET)
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _copy_sealed(staged: Staged, handle: int) -> None:
+    with opened(staged) as source, os.fdopen(os.dup(handle), "wb") as memory:
+        receive(staged.component, source, memory)
+    seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+    fcntl.fcntl(handle, fcntl.F_ADD_SEALS, seals)
+
+
+def _verify_again(staged: Staged, handle: int) -> None:
+    with os.fdopen(os.dup(handle), "rb", buffering=0) as source:
+        receive(staged.component, source)
+
+
+@contextlib.contextmanager
+def opened(staged: Staged) -> Iterator[Source]:
+    """Read what is staged from its beginning."""
+    with os.fdopen(os.dup(staged.handle), "rb", buffering=0) as file:
+        file.seek(0)
+        yield file
+
+
+def flash(
+    device: Device,
+    envelope: bytes,
+    trust: "tuple[Sequence[Anchor], DevicePolicy]",
+    at: datetime,
+    staged: Sequence[Staged],
+) -> "list[tuple[str, Outcome]]":
+    """Write the components for flash to the boards behind this gateway, and verify them there.
+
+    Each board has its own floor in the memory, and judges the release anew.
+
+    Args:
+        device: which ports there are.
+        envelope: the release's.
+        trust: anchors and policy, as of device.toml and trust updates.
+        at: the clock's time.
+        staged: the payloads.
+
+    Returns:
+        How it ended at each port; one that failed does not keep the others waiting.
+
+    Raises:
+        FwsignError: the release is refused.
+    """
+    from fwsign.flash.backends import How, attached, kind_for  # noqa: PLC0415 - few have boards
+    from fwsign.flash.engine import Options, Outcome  # noqa: PLC0415
+    from fwsign.flash.judge import Given, Judging  # noqa: PLC0415
+    from fwsign.flash.ports import vendor_of  # noqa: PLC0415
+    from fwsign.flash.station import Job, Station  # noqa: PLC0415
+
+    anchors, policy = trust
+    waived = ("revocation",) if policy.revocation == "off" else ()
+    given = Given(envelope, anchors, policy, at, waived, device.state, remember=True)
+    judging = Judging(given)
+    with contextlib.ExitStack() as files:
+        by_name = {one.component.name: one for one in staged}
+        chips = judging.hold(lambda one: files.enter_context(opened(by_name[one.name])))
+    jobs = []
+    for port in dict.fromkeys(device.ports[chip] for chip in chips):
+        own = [chip for chip in chips if device.ports[chip] == port]
+        how = How(kind_for(port, own, None if port.startswith("sim:") else vendor_of(port)))
+        jobs.append(Job(port, functools.partial(attached, port, how), judging.judge))
+    found = Station(jobs, Options())
+    return [(job.port, what) for job, what in found if isinstance(what, Outcome)]

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A device's enrolment: once by `init`, what is remembered by `status`, anew by `reset`."""
+
+import json
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from fwsign.atomic import write_atomic
+from fwsign.chain import Anchor
+from fwsign.crl import parse_crl
+from fwsign.errors import Failed
+from fwsign.gateway.config import Device, load, parse_revocation, refuse_published
+from fwsign.gateway.receipt import Log
+from fwsign.gateway.session import INSTALLED, INTENT, demands, opened, trusted
+from fwsign.keys import Signer
+from fwsign.receipts import line_digest
+from fwsign.state import State
+from fwsign.trust_list import TrustState
+
+
+class Enrolment(NamedTuple):
+    """What a device is to be, as typed.
+
+    Args:
+        config: where device.toml is to be.
+        state: where the memory is to be.
+        vendor: the vendor's domain.
+        product: the product's name.
+        anchors: who is trusted.
+        tsa_anchors: roots of time-stamp authorities.
+        target_dir: where files go; it exists.
+        revocation: "require", "off" or "allow-stale:TIME".
+        require: how many distinct signers.
+        device_key: URI of the key that signs receipts.
+    """
+
+    config: Path
+    state: Path
+    vendor: str
+    product: str
+    anchors: Sequence[Anchor]
+    tsa_anchors: Sequence[Anchor]
+    target_dir: Path
+    revocation: str
+    require: int
+    device_key: str | None
+
+
+def init(wanted: Enrolment, at: datetime, signer: Signer | None) -> Device:
+    """Enrol a device: write device.toml, and make its memory.
+
+    A run that was cut short between the two leaves a device.toml without a memory, which `reset`
+    completes.
+
+    Args:
+        wanted: what the device is to be.
+        at: the clock's time, for the receipt.
+        signer: signs the receipt.
+
+    Raises:
+        Untrusted: `untrusted.example-key`.
+        Failed: `io.exists`: there is a device.toml or a memory; `io.*`, `state.*`.
+    """
+    parse_revocation(wanted.revocation)
+    for anchor in (*wanted.anchors, *wanted.tsa_anchors):
+        refuse_published(anchor)
+    for path in (wanted.config, wanted.state):
+        if os.path.lexists(path):
+            error = Failed("io.exists", f"{path} exists already", found=str(path))
+            error.hint = "fwsign device status shows it; fwsign device reset enrols anew"
+            raise error
+    if not wanted.target_dir.is_dir():
+        what = f"the target directory {wanted.target_dir} is not there"
+        raise Failed("io.missing", what, expected="a directory", found="none")
+    wanted.config.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+    write_atomic(wanted.config, render(wanted), mode=0o644)
+    device = load(wanted.config)
+    with State.open(device.state, create=True) as state:
+        if not state.is_new:
+            raise Failed("io.exists", f"{device.state} exists already")
+        Log(state, device, at, signer).add("enrolled", kind="device", anchors=_names(device))
+    return device
+
+
+def warnings(device: Device, trust: TrustState) -> list[str]:
+    """Return what whoever looks after this device should know."""
+    found = []
+    if len(trust.anchors_for("release")) == 1:
+        found.append(
+            "a single anchor: if its key is lost or stolen, no update can reach this device; "
+            "enrol a standby root too"
+        )
+    if device.policy.revocation == "off":
+        found.append("revocation is off: a stolen key signs for this device until it expires")
+    if device.device_key is None:
+        found.append("no --device-key: receipts are a log, not evidence")
+    return found
+
+
+def status(device: Device) -> dict[str, Any]:
+    """Return what a device is, and what it remembers.
+
+    Raises:
+        Failed: `state.*`, `io.*`.
+    """
+    with opened(device) as state:
+        trust = trusted(device, state)
+        policy, floor = state.policy(demands(device, state)[1], None)
+        line = state.last_receipt()
+        installed, intent = state.remembered(INSTALLED), state.remembered(INTENT)
+        receipts = sum(1 for _ in state.receipt_lines())
+    return {
+        "config": str(device.path),
+        "state": str(device.state),
+        "target_dir": str(device.target_dir),
+        "vendor": trust.vendor,
+        "product": trust.product,
+        "trust_list": trust.number,
+        "epoch": trust.epoch,
+        "trust_require": trust.threshold,
+        "anchors": [
+            {
+                "name": one.anchor.name,
+                "key": one.anchor.spki,
+                "vendors": list(one.anchor.vendors),
+                "roles": list(one.roles),
+            }
+            for one in trust.anchors
+        ],
+        "revocation": policy.revocation,
+        "allow_stale_hours": int(policy.allow_stale.total_seconds()) // 3600,
+        "require": policy.needed,
+        "require_token": policy.require_token,
+        "floor": floor.sequence if floor else None,
+        "time_floor": policy.time_floor.isoformat() if policy.time_floor else None,
+        "crls": [_crl(data) for data in policy.crls],
+        "installed": json.loads(installed) if installed else None,
+        "unfinished": json.loads(intent) if intent else None,
+        "receipts": receipts,
+        "head": line_digest(line) if line else None,
+        "warnings": warnings(device, trust),
+    }
+
+
+def reset(device: Device, at: datetime, signer: Signer | None) -> bool:
+    """Forget floors, CRLs, times and trust updates; tell whether there was a memory.
+
+    Receipts stay, and a new one says that this was done. What is installed stays as it is.
+
+    Raises:
+        Failed: `state.*`, `io.*`, `key.*`.
+    """
+    with State.open(device.state, create=True) as state, state.transaction():
+        state.forget()
+        result = "enrolled anew: the memory was lost" if state.is_new else "enrolled anew"
+        Log(state, device, at, signer).add(result, kind="device", anchors=_names(device))
+        return not state.is_new
+
+
+def render(wanted: Enrolment) -> bytes:
+    """Return the device.toml of an enrolment, with the anchors in it."""
+    lines = [
+        "# This device, for fwsign; see docs/gateway.md. Anchors are here and not in files beside.",
+        f"vendor = {_quoted(wanted.vendor)}",
+        f"product = {_quoted(wanted.product)}",
+        f"state = {_quoted(wanted.state.absolute())}",
+        f"target_dir = {_quoted(wanted.target_dir.absolute())}",
+    ]
+    if wanted.device_key is not None:
+        lines.append(f"device_key = {_quoted(wanted.device_key)}")
+    lines += [
+        "",
+        "[policy]",
+        f"revocation = {_quoted(wanted.revocation)}",
+        f"require = {wanted.require}",
+    ]
+    for table, anchors in (("anchor", wanted.anchors), ("tsa_anchor", wanted.tsa_anchors)):
+        for anchor in anchors:
+            lines += ["", f"[[{table}]]", f'pem = """\n{_pem(anchor)}"""']
+    return "\n".join([*lines, ""]).encode()
+
+
+def _quoted(text: object) -> str:
+    """Write a text as TOML does; JSON does it the same way, for printable text."""
+    if not str(text).isprintable():
+        raise Failed("state.policy", f"{str(text)!r} is not printable text", found=repr(text))
+    return json.dumps(str(text), ensure_ascii=False)
+
+
+def _pem(anchor: Anchor) -> str:
+    if anchor.certificate is not None:
+        return anchor.certificate.parsed.public_bytes(Encoding.PEM).decode()
+    data = anchor.key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return str(data, "ascii")
+
+
+def _names(device: Device) -> list[str]:
+    return [
+        f"{one.anchor.name} {one.anchor.spki} {'+'.join(one.roles)}" for one in device.trust.anchors
+    ]
+
+
+def _crl(data: bytes) -> dict[str, Any]:
+    crl = parse_crl(data)
+    issuer = crl.parsed.issuer.rfc4514_string()
+    return {"issuer": issuer, "number": crl.number, "this_update": crl.this_update.isoformat()}

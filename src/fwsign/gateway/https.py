@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which addresses are asked, how a server proves who it is, and a socket that gives up in time."""
+
+import http.client
+import socket
+import ssl
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from fwsign.errors import Failed
+from fwsign.gateway.config import FetchRules
+
+
+class Timed(ssl.SSLSocket):
+    """A socket that gives up at a time: a server that sends a byte now and then wins nothing."""
+
+    deadline: float = 0.0
+    stall: float = 0.0
+
+    def recv_into(self, *arguments: Any, **more: Any) -> int:
+        """Receive, within what is left of the time."""
+        left = self.deadline - time.monotonic()
+        if self.deadline and left <= 0:
+            raise TimeoutError("the time is up")
+        if self.deadline:
+            self.settimeout(min(left, self.stall))
+        return super().recv_into(*arguments, **more)
+
+
+def connect(connection: http.client.HTTPSConnection, url: str) -> None:
+    """Connect, and say who could not be reached."""
+    try:
+        connection.connect()
+    except (TimeoutError, ConnectionResetError):
+        raise
+    except (socket.gaierror, ssl.SSLError, OSError, UnicodeError) as error:
+        reason = getattr(error, "verify_message", None) or getattr(error, "strerror", None) or error
+        raise Failed(
+            "io.fetch-connect",
+            f"{url}: no connection: {str(reason).lower()}",
+            expected="a server with a certificate that is trusted",
+            found=str(reason),
+        ) from error
+
+
+def check_address(url: str, rules: FetchRules) -> SplitResult:
+    """Refuse what is not https, names a user, or is on a host that is not allowed."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        parts, host, port = urlsplit(""), None, None
+    del port
+    printable = url.isascii() and url.isprintable() and " " not in url
+    if parts.scheme != "https" or not host or "@" in parts.netloc or not printable:
+        raise Failed(
+            "io.fetch-address",
+            f"{url} is not an https address without user and password",
+            expected="https://HOST/...",
+            found=url,
+        )
+    if rules.allow_hosts and host not in rules.allow_hosts:
+        raise Failed(
+            "io.fetch-address",
+            f"{url} is on {host}, which allow_hosts does not name",
+            expected=", ".join(rules.allow_hosts),
+            found=host,
+        )
+    return parts
+
+
+def target_of(parts: SplitResult) -> str:
+    """Return what a server is asked for: path and query."""
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
+def make_context(ca: Path | None) -> ssl.SSLContext:
+    """Return what servers are judged by: the file given, or where OpenSSL was built to look.
+
+    Never by SSL_CERT_FILE or SSL_CERT_DIR, which `load_default_certs` would follow.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.sslsocket_class = Timed
+    built = ssl.get_default_verify_paths()
+    file = str(ca) if ca else built.openssl_cafile
+    folder = None if ca else built.openssl_capath
+    places = [place for place in (file, folder) if place and Path(place).exists()]
+    try:
+        if not places:
+            raise FileNotFoundError(file)
+        context.load_verify_locations(
+            cafile=file if file in places else None, capath=folder if folder in places else None
+        )
+    except OSError as error:
+        raise Failed(
+            "io.fetch-connect",
+            f"no roots to judge servers by in {file}",
+            expected="a PEM file; fetch.ca in device.toml names one",
+            found="none",
+        ) from error
+    return context

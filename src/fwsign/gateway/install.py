@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From an envelope to an installed release, so that a crash leaves the old one or the new one.
+
+    1  finish or undo what a crash left            5  remember: floor, intent, receipt, in one step
+    2  verify, by what the memory adds             6  commands, then boards
+    3  stage every payload, verified and synced    7  `current` becomes the new version
+    4  move the files to their version             8  remember that it is done; prune
+
+Up to 4 nothing has changed but what is staged. From 5 on the floor has risen. What is found staged
+by a later run is only a hint: the envelope is verified anew, and every byte is read again.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from fwsign.errors import Failed, FwsignError
+from fwsign.gateway import deliver
+from fwsign.gateway.receipt import Log
+from fwsign.gateway.session import (
+    INSTALLED,
+    INTENT,
+    SOURCES,
+    Installed,
+    Request,
+    demands,
+    opened,
+    refuse_platform,
+)
+from fwsign.gateway.sources import Sources
+from fwsign.gateway.stage import Staged
+from fwsign.gateway.target import Target
+from fwsign.state import Floor, State
+from fwsign.verified import VerifiedRelease
+from fwsign.verify import Verifier
+
+
+def install(request: Request, sources: Sources | None) -> Installed:
+    """Install a release.
+
+    Args:
+        request: for which device, and when.
+        sources: where the release is; None to resume the one that was begun.
+
+    Raises:
+        FwsignError: as `Verifier.verify` and `VerifiedRelease.receive`; besides
+            Unsuitable: `unsuitable.target`; Tampered: `tampered.staged`;
+            Failed: `state.*`, `io.*`, `device.*`.
+    """
+    refuse_platform()
+    with opened(request.device) as state, contextlib.ExitStack() as stack:
+        if request.dry_run:
+            return _Judge(request, state).rehearse(_known(sources))
+        target = stack.enter_context(Target(request.device.target_dir))
+        run = _Run(request, state, target)
+        run.reconcile()
+        if sources is None:
+            sources = _remembered(state, request)
+        return run.install(sources)
+
+
+class _Judge:
+    """Decides, by what the memory says, and changes nothing."""
+
+    def __init__(self, request: Request, state: State) -> None:
+        self._request, self._state, self._device = request, state, request.device
+
+    def rehearse(self, sources: Sources) -> Installed:
+        """Do all that an install does before it changes something."""
+        release, _ = self.verify(sources.read_envelope())
+        self.kinds(release)
+        sources.check(release.components)
+        self.refuse_unfinished(release)
+        for component in release.components:
+            with sources.open(component) as source:
+                release.receive(component, source)
+        return Installed("dry run", release, ())
+
+    def verify(self, envelope: bytes) -> tuple[VerifiedRelease, Floor | None]:
+        anchors, base = demands(self._device, self._state)
+        policy, floor = self._state.policy(base, None)
+        release = Verifier(anchors, policy).verify(envelope, at=self._request.at)
+        waived = ("revocation",) if base.revocation == "off" else ()
+        if left := [name for name in release.unchecked if name not in waived]:
+            words = ", ".join(left)
+            message = f"not checked, and not waived in device.toml: {words}"
+            raise Failed("state.unchecked", message, expected="every check", found=words)
+        return release, floor
+
+    def kinds(self, release: VerifiedRelease) -> list[str]:
+        return [deliver.kind(self._device, one) for one in release.components]
+
+    def refuse_unfinished(self, release: VerifiedRelease) -> None:
+        """A release whose commands or boards were begun is finished, or a newer one replaces it."""
+        intent = _read(self._state, INTENT)
+        if intent is None or not intent["forward_only"]:
+            return
+        number = release.manifest.sequence_number
+        if release.manifest_digest.hex() != intent["manifest"] and number <= intent["sequence"]:
+            raise Failed(
+                "state.unfinished",
+                f"release {intent['sequence']} was begun and not finished; it goes on forward only",
+                expected=f"the same release, or a sequence number above {intent['sequence']}",
+                found=number,
+            )
+
+
+class _Run:
+    """One run, with the memory and the target directory open."""
+
+    def __init__(self, request: Request, state: State, target: Target) -> None:
+        self._request, self._state, self._device = request, state, request.device
+        self._target = target
+        self._judge = _Judge(request, state)
+        self._log = Log(state, request.device, request.at, request.signer)
+        self._notes: list[str] = []
+
+    def install(self, sources: Sources) -> Installed:
+        """Install, and leave a receipt of whatever was decided."""
+        envelope = sources.read_envelope()
+        with self._refusals(envelope):
+            release, floor = self._judge.verify(envelope)
+            kinds = self._judge.kinds(release)
+            sources.check(release.components)
+            self._judge.refuse_unfinished(release)
+            if self._is_installed(release, kinds):
+                self._notes.append("it was installed before")
+                return Installed("already installed", release, tuple(self._notes))
+            digest = release.manifest_digest.hex()
+            self._state.remember(SOURCES, sources.hint())
+            self._target.begin(envelope, digest)
+            staged = [
+                self._target.receive(
+                    release, number, sources.open, self._request.progress, is_file=kind == "file"
+                )
+                for number, kind in enumerate(kinds)
+            ]
+            files = [one for one, kind in zip(staged, kinds, strict=True) if kind == "file"]
+            version = self._target.settle(digest, files) if files else None
+            self._accept(release, floor, version, forward_only=len(files) < len(kinds))
+        with self._refusals(envelope, release):
+            self._deliver(release, envelope, staged, kinds)
+            self._commit(release, version, files)
+        return Installed("installed", release, tuple(self._notes))
+
+    def _is_installed(self, release: VerifiedRelease, kinds: Sequence[str]) -> bool:
+        """Tell whether this very release is in place, every byte of it; boards are asked again."""
+        known = _read(self._state, INSTALLED)
+        if known is None or known["manifest"] != release.manifest_digest.hex():
+            return False
+        if "flash" in kinds or _read(self._state, INTENT) is not None:
+            return False
+        if known["version"] is None:
+            return True
+        try:
+            self._adopt(release, kinds, known["version"])
+            return self._target.current() == str(known["version"])
+        except FwsignError:
+            self._notes.append("the installed files were damaged, and are installed again")
+            return False
+
+    def _adopt(self, release: VerifiedRelease, kinds: Sequence[str], version: str) -> list[Staged]:
+        parts = zip(release.components, kinds, strict=True)
+        return self._target.adopt([one for one, kind in parts if kind == "file"], version)
+
+    # --- doing ------------------------------------------------------------------------------------
+
+    def _accept(
+        self,
+        release: VerifiedRelease,
+        floor: Floor | None,
+        version: str | None,
+        *,
+        forward_only: bool,
+    ) -> None:
+        """Step 5. From here on nothing older is accepted, whatever happens to this release."""
+        intent = {
+            "manifest": release.manifest_digest.hex(),
+            "sequence": release.manifest.sequence_number,
+            "version": version,
+            "forward_only": forward_only,
+        }
+        with self._state.transaction():
+            self._state.accept(None, release, floor)
+            if _read(self._state, INTENT) != intent:  # not where a command failed before
+                self._state.remember(INTENT, json.dumps(intent))
+                self._log.add("accepted", release=release)
+
+    def _deliver(
+        self,
+        release: VerifiedRelease,
+        envelope: bytes,
+        staged: Sequence[Staged],
+        kinds: Sequence[str],
+    ) -> None:
+        """Step 6."""
+        for one, kind in zip(staged, kinds, strict=True):
+            if kind == "exec":
+                name = one.component.name
+                self._request.tell(f"{name}: {self._device.hooks[name][0]}")
+                deliver.run_hook(self._device, release, one, self._target)
+        boards = [one for one, kind in zip(staged, kinds, strict=True) if kind == "flash"]
+        if not boards:
+            return
+        from fwsign.flash.receipt import describe  # noqa: PLC0415 - few have boards
+
+        failures = []
+        at = self._request.at
+        for port, outcome in deliver.flash(
+            self._device, envelope, demands(self._device, self._state), at, boards
+        ):
+            receipt = describe(outcome, port, at, first_use=False)
+            self._state.append_receipt(receipt, self._request.signer)
+            self._request.tell(f"{port}: {outcome.status}")
+            self._notes += [f"{port}: {note}" for note in outcome.notes]
+            if outcome.error is not None:
+                failures.append(outcome.error)
+        if failures:
+            raise failures[0]
+
+    def _commit(self, release: VerifiedRelease, version: str | None, files: list[Staged]) -> None:
+        """Steps 7 and 8."""
+        before = self._target.current()
+        if version is not None:
+            self._target.check_version(version, files)
+            if before != version:
+                self._target.flip(version)
+        known = _read(self._state, INSTALLED)
+        done = {
+            "manifest": release.manifest_digest.hex(),
+            "sequence": release.manifest.sequence_number,
+            "version": version,
+        }
+        with self._state.transaction():
+            self._state.remember(INSTALLED, json.dumps(done))
+            self._state.remember(INTENT, None)
+            self._log.add("installed", release=release, before=known and known["manifest"])
+        with contextlib.suppress(FwsignError):  # it is installed; the next run tidies up
+            self._target.clear()
+            if version is not None and before != version:
+                self._target.prune({version, before})
+
+    # --- after a crash ----------------------------------------------------------------------------
+
+    def reconcile(self) -> None:
+        """Step 1: finish a release of files that was accepted, or say that it never came to be.
+
+        One with commands or boards stays as it is: only forward, by the same release or a newer.
+        """
+        intent = _read(self._state, INTENT)
+        if intent is None or intent["forward_only"]:
+            return
+        version = intent["version"]
+        try:
+            release, files = self._found(intent)
+        except FwsignError as error:
+            if self._target.current() == version:  # nothing to undo: only the record is missing
+                self._log.add("incomplete", error=error, manifest=intent["manifest"])
+                return
+            with self._state.transaction():
+                self._state.remember(INTENT, None)
+                self._log.add("rolled back", error=error, manifest=intent["manifest"])
+            self._notes.append(f"a release that was begun before was undone: {error.message}")
+            return
+        self._commit(release, version, files)
+        self._notes.append("a release that was accepted before was finished first")
+
+    def _found(self, intent: dict[str, Any]) -> tuple[VerifiedRelease, list[Staged]]:
+        """Verify anew what a crash left of a release that was accepted."""
+        envelope = self._target.staged_envelope()
+        if envelope is None:
+            raise Failed("state.nothing", "what had been staged is gone")
+        release, _ = self._judge.verify(envelope)
+        if release.manifest_digest.hex() != intent["manifest"]:
+            raise Failed("state.nothing", "another release is staged than was accepted")
+        return release, self._adopt(release, self._judge.kinds(release), intent["version"])
+
+    @contextlib.contextmanager
+    def _refusals(self, envelope: bytes, release: VerifiedRelease | None = None) -> Iterator[None]:
+        """Leave a receipt of a refusal, or of a release that was accepted and not finished."""
+        try:
+            yield
+        except FwsignError as error:
+            if release is not None or not isinstance(error, Failed):
+                result = "incomplete" if release else "refused"
+                with contextlib.suppress(FwsignError):  # the disk may be full: say what came first
+                    self._log.add(result, release=release, envelope=envelope, error=error)
+            raise
+
+
+def _read(state: State, name: str) -> dict[str, Any] | None:
+    text = state.remembered(name)
+    return json.loads(text) if text else None
+
+
+def _known(sources: Sources | None) -> Sources:
+    if sources is None:
+        raise Failed("state.nothing", "a dry run has to know which release to verify")
+    return sources
+
+
+def _remembered(state: State, request: Request) -> Sources:
+    """Return where the release came from that was begun last; only a hint."""
+    text = state.remembered(SOURCES)
+    if text is None:
+        raise Failed("state.nothing", "no install was begun here: there is nothing to resume")
+    return Sources.from_hint(text, request.device.fetch, request.tell)

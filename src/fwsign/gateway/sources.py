@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a release comes from: files, or HTTPS. Files need no network, and none is loaded then."""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from fwsign.atomic import io_error, read_bytes
+from fwsign.component import Component, check_name, is_url
+from fwsign.errors import Failed, Malformed
+from fwsign.gateway.config import FetchRules
+from fwsign.payload import CHUNK_SIZE, Source
+from fwsign.suit import MAX_ENVELOPE_SIZE
+
+Tell = Callable[[str], object]
+"""Told, in words, of what people should see while it goes on, such as a redirect."""
+
+
+Opener = Callable[[Component, int], contextlib.AbstractContextManager[Source | None]]
+"""Opens the payload of a component from a byte on; None where it rides in the envelope."""
+Progress = Callable[[str, int, int], object]
+"""Told of a component's name, its bytes done and its size."""
+
+
+class Sources(NamedTuple):
+    """An envelope and its payloads.
+
+    Args:
+        envelope: a path or a URL.
+        payloads: the same for payloads, as typed; those not named are where their uri says.
+        rules: what bounds fetching.
+        tell: told of redirects and of transfers that are taken up again.
+    """
+
+    envelope: str
+    payloads: tuple[str, ...]
+    rules: FetchRules
+    tell: Tell
+
+    @classmethod
+    def from_hint(cls, text: str, rules: FetchRules, tell: Tell) -> Self:
+        """Read what `hint` wrote.
+
+        Raises:
+            Failed: `state.nothing`.
+        """
+        try:
+            envelope, *payloads = json.loads(text)
+        except ValueError:
+            raise Failed("state.nothing", "what was begun here cannot be read") from None
+        return cls(str(envelope), tuple(map(str, payloads)), rules, tell)
+
+    def hint(self) -> str:
+        """Return a text that says where everything was, for `--resume`."""
+        return json.dumps([_absolute(one) for one in (self.envelope, *self.payloads)])
+
+    def read_envelope(self) -> bytes:
+        """Return the envelope.
+
+        Raises:
+            Malformed: `malformed.size`; Failed: `io.*`.
+        """
+        if is_url(self.envelope):
+            from fwsign.gateway.fetch import fetch_bytes  # noqa: PLC0415 - files need no network
+
+            return fetch_bytes(self.envelope, self.rules, MAX_ENVELOPE_SIZE, self.tell)
+        return read_bytes(Path(self.envelope), MAX_ENVELOPE_SIZE)
+
+    @contextlib.contextmanager
+    def open(self, component: Component, start: int = 0) -> Iterator[Source | None]:
+        """Open a component's payload; None where it rides in the envelope.
+
+        Args:
+            component: which.
+            start: the first byte that is wanted.
+
+        Raises:
+            Failed: `io.*`.
+        """
+        if component.uri.startswith("#"):
+            yield None
+            return
+        place = self._place(component)
+        if is_url(place):
+            from fwsign.gateway.fetch import opened  # noqa: PLC0415 - files need no network
+
+            with opened(place, self.rules, start, self.tell) as source:
+                yield source
+            return
+        try:
+            file = Path(place).open("rb", buffering=0)  # noqa: SIM115 - closed below
+        except FileNotFoundError as error:
+            message = f'the payload of "{component.name}" is not there: {place}'
+            raise Failed(
+                "io.payload-missing", message, step=10, expected=place, found="nothing"
+            ) from error
+        except OSError as error:
+            raise io_error(error, place) from error
+        with file:
+            _skip(file, start)
+            yield file
+
+    def _place(self, component: Component) -> str:
+        """Return where a payload is: as typed, beside the envelope, or where its uri says."""
+        wanted = payload_name(component)
+        for one in self.payloads:
+            if one.rpartition("/")[2] == wanted:
+                return one
+        if is_url(self.envelope):
+            from urllib.parse import urljoin  # noqa: PLC0415 - for addresses alone
+
+            return urljoin(self.envelope, component.uri)
+        beside = Path(self.envelope).parent / wanted
+        return component.uri if is_url(component.uri) and not beside.exists() else str(beside)
+
+    def check(self, components: tuple[Component, ...]) -> None:
+        """Refuse a payload that was typed and that is none of the release's.
+
+        Raises:
+            Failed: `io.payload-missing`.
+        """
+        wanted = {payload_name(one) for one in components}
+        for one in self.payloads:
+            if (name := one.rpartition("/")[2]) not in wanted:
+                words = ", ".join(sorted(wanted))
+                raise Failed(
+                    "io.payload-missing",
+                    f'the release has no payload called "{name}", it has {words}',
+                    expected=words,
+                    found=name,
+                )
+
+
+def payload_name(component: Component) -> str:
+    """Return what a payload is called: by its uri if that ends like a file, else the component."""
+    name = component.uri.removeprefix("#").rpartition("/")[2]
+    try:
+        return check_name(name)
+    except Malformed:  # a query, say, or nothing at all
+        return component.name
+
+
+def _absolute(place: str) -> str:
+    return place if is_url(place) else str(Path(place).absolute())
+
+
+def _skip(file: "Source", start: int) -> None:
+    """Leave out the first bytes of a file, which may be a pipe."""
+    seek = getattr(file, "seek", None)
+    if seek is not None and getattr(file, "seekable", bool)():
+        seek(start)
+        return
+    while start and (data := file.read(min(start, CHUNK_SIZE))):
+        start -= len(data)

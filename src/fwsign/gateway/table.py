@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading TOML strictly: only files that others cannot write, and no key that nobody knows."""
+
+import os
+import stat
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from fwsign.atomic import io_error
+from fwsign.errors import Failed
+
+LIMIT: Final = 1024 * 1024
+"""Bytes of device.toml, and of each file that it names."""
+
+T = TypeVar("T")
+
+
+def read_toml(path: Path) -> "Table":
+    """Read a file of TOML.
+
+    Raises:
+        Failed: `io.config`, `io.*`.
+    """
+    try:
+        content = tomllib.loads(read_owned(path).decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        words = str(error)
+        raise Failed("io.config", f"{path}: {words[:1].lower()}{words[1:]}") from None
+    return Table(path, "", content)
+
+
+def read_owned(path: Path) -> bytes:
+    """Read a file that only root or this user can have written.
+
+    Raises:
+        Failed: `io.config`, `io.*`.
+    """
+    try:
+        with path.open("rb") as file:
+            facts = os.fstat(file.fileno())
+            data = file.read(LIMIT + 1)
+    except OSError as error:
+        raise io_error(error, path) from error
+    if facts.st_uid not in (0, os.geteuid()) or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        what = f"mode {stat.S_IMODE(facts.st_mode):04o}, owner {facts.st_uid}"
+        raise Failed(
+            "io.config",
+            f"{path} could have been written by another user: {what}",
+            expected="writable by its owner alone: root, or who runs this",
+            found=what,
+        )
+    if len(data) > LIMIT:
+        raise Failed("io.config", f"{path} is larger than {LIMIT} bytes", expected=LIMIT)
+    return data
+
+
+class Table:
+    """A table of TOML from which each key is taken once; `end` refuses what is left."""
+
+    def __init__(self, path: Path, name: str, content: Mapping[str, Any]) -> None:
+        self._path, self._name, self._left = path, name, dict(content)
+
+    def take(self, key: str, kind: type[T], default: T | None = None) -> T:
+        """Return a value of a type; a key without a default has to be there."""
+        value = self._left.pop(key, default)
+        if type(value) is not kind or (isinstance(value, str) and not _is_text(value)):
+            raise self.wrong(key, kind.__name__, value)
+        return value
+
+    def maybe(self, key: str) -> str | None:
+        """Return a text, or None where there is none."""
+        return self.take(key, str) if key in self._left else None
+
+    def number(self, key: str, default: int, most: int) -> int:
+        """Return a whole number of 1 to `most`."""
+        value = self.take(key, int, default)
+        if not 1 <= value <= most:
+            raise self.wrong(key, f"a number of 1 to {most}", value)
+        return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """Return a list of texts; empty where there is none."""
+        value = self.take(key, list, [])
+        if not all(isinstance(one, str) and _is_text(one) for one in value):
+            raise self.wrong(key, "a list of texts", value)
+        return tuple(value)
+
+    def place(self, key: str, default: Path | None = None) -> Path:
+        """Return an absolute path."""
+        text = self.take(key, str, str(default) if default else None)
+        if not text.startswith("/"):
+            raise self.wrong(key, "an absolute path", text)
+        return Path(text)
+
+    def table(self, key: str) -> "Table":
+        """Return a table inside this one; empty where there is none."""
+        return Table(self._path, f"{self._name}{key}.", self.take(key, dict, {}))
+
+    def tables(self, key: str) -> Iterator["Table"]:
+        """Yield the tables of an array."""
+        for number, one in enumerate(self.take(key, list, []), 1):
+            if not isinstance(one, dict):
+                raise self.wrong(key, "a table for each", one)
+            yield Table(self._path, f"{self._name}{key} {number}: ", one)
+
+    def keys(self) -> list[str]:
+        """Return the keys that nobody took yet."""
+        return list(self._left)
+
+    def end(self) -> None:
+        """Refuse keys that nobody took."""
+        for key in self._left:
+            what = f'{self._path} has the unknown key "{self._name}{key}"'
+            raise Failed("io.config", what, found=key)
+
+    def wrong(self, key: str, expected: str, found: object) -> Failed:
+        """Return the error for a value that cannot be."""
+        known = {"str": "a text in quotes", "int": "a whole number", "bool": "true or false"}
+        known |= {"list": "a list", "dict": "a table"}
+        words = known.get(expected, expected)
+        what = "is missing" if found is None else f"is not {words}"
+        message = f'{self._path}: "{self._name}{key}" {what}'
+        return Failed("io.config", message, expected=words, found=found)
+
+
+def _is_text(text: str) -> bool:
+    return bool(text) and text.replace("\n", "").isprintable()

@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The target directory: one installer at a time, and versions of which one is current.
+
+    DIR/current            -> versions/DIGEST, the release that is installed
+    DIR/versions/DIGEST/   its files; that of the release before stays too
+    DIR/.fwsign/           0700: the lock, and what is being staged
+
+Everything is opened by descriptor, never through a symbolic link, and staged files stay open until
+they are in place, so that a file swapped meanwhile is noticed.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from fwsign.atomic import io_error
+from fwsign.component import Component
+from fwsign.errors import Failed, Tampered
+from fwsign.gateway.sources import Opener, Progress
+from fwsign.gateway.stage import (
+    DIRECTORY,
+    FILE,
+    Staged,
+    exists,
+    explained,
+    facts,
+    names,
+    open_own,
+    refuse_writable,
+    remove,
+    stage,
+    write_all,
+)
+from fwsign.payload import receive
+from fwsign.verified import VerifiedRelease
+
+CURRENT: Final = "current"
+VERSIONS: Final = "versions"
+OWN: Final = ".fwsign"
+STAGE: Final = "stage"
+ENVELOPE: Final = "envelope"
+"""What STAGE holds besides the directories of staged bytes."""
+FILES: Final = "files"
+OTHERS: Final = "others"
+
+
+class Target:
+    """The target directory, open and locked; a context manager.
+
+    Args:
+        path: the directory, which exists.
+
+    Raises:
+        Failed: `state.busy`: another installer is at work there; `io.permission`: others could
+            change what is installed; `io.*`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._stack = contextlib.ExitStack()
+        try:
+            with explained(path):
+                self._open(path)
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def _open(self, path: Path) -> None:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC  # the admin's own links are followed
+        self.handle = self._keep(os.open(path, flags))
+        refuse_writable(self.handle, path)
+        self.own = self.directory(self.handle, OWN, 0o700)
+        self._lock()
+        self.versions = self.directory(self.handle, VERSIONS, 0o755)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def _keep(self, handle: int) -> int:
+        self._stack.callback(os.close, handle)
+        return handle
+
+    def _lock(self) -> None:
+        flags = FILE | os.O_CREAT
+        handle = self._keep(os.open("lock", flags, 0o600, dir_fd=self.own))
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Failed(
+                "state.busy",
+                f"another fwsign install is at work in {self.path}",
+                expected="one at a time",
+                found="another",
+            ) from None
+
+    def directory(self, parent: int, name: str, mode: int) -> int:
+        """Open a directory of ours, made where there is none; it stays open as long as this."""
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, mode, dir_fd=parent)
+            os.fsync(parent)
+        handle = self._keep(os.open(name, DIRECTORY, dir_fd=parent))
+        refuse_writable(handle, self.path / name)
+        os.fchmod(handle, mode)  # whatever the umask took
+        return handle
+
+    # --- what is staged -------------------------------------------------------------------------
+
+    def begin(self, envelope: bytes, digest: str) -> None:
+        """Prepare to stage a release; what was staged of this very one before is kept.
+
+        Args:
+            envelope: the release's.
+            digest: of its manifest, in hex; a run that was cut short may have moved the files.
+        """
+        with explained(self.path):
+            if self.staged_envelope() != envelope:
+                self.clear()
+                parent = self.directory(self.own, STAGE, 0o700)
+                with self._new(parent, ENVELOPE) as handle:
+                    write_all(handle, envelope)
+                    os.fsync(handle)
+            self.stage = self.directory(self.own, STAGE, 0o700)
+            if self.current() != digest and not exists(self.stage, FILES):
+                with contextlib.suppress(FileNotFoundError):
+                    os.rename(digest, FILES, src_dir_fd=self.versions, dst_dir_fd=self.stage)
+            self.files = self.directory(self.stage, FILES, 0o700)
+            self.others = self.directory(self.stage, OTHERS, 0o700)
+            os.fsync(self.stage)
+
+    def staged_envelope(self) -> bytes | None:
+        """Return the envelope whose payloads are staged; it is only a hint, so verify it."""
+        with contextlib.suppress(FileNotFoundError), explained(self.path, FileNotFoundError):
+            parent = os.open(STAGE, DIRECTORY, dir_fd=self.own)
+            try:
+                handle = os.open(ENVELOPE, FILE, dir_fd=parent)
+                with os.fdopen(handle, "rb") as file:
+                    return file.read()
+            finally:
+                os.close(parent)
+        return None
+
+    def clear(self) -> None:
+        """Remove all that is staged."""
+        remove(self.own, STAGE)
+
+    def receive(
+        self,
+        release: VerifiedRelease,
+        number: int,
+        opener: Opener,
+        progress: Progress,
+        *,
+        is_file: bool,
+    ) -> Staged:
+        """Stage the payload of a component, verified; what is there already is read again.
+
+        Args:
+            release: what was verified.
+            number: the component's, in the manifest.
+            opener: gives the payload.
+            progress: told of what was staged.
+            is_file: whether it becomes a file of a version.
+
+        Raises:
+            Tampered: `tampered.payload-size`, `tampered.payload-digest`.
+            Failed: `io.*`.
+        """
+        component = release.components[number]
+        parent, name = (self.files, component.name) if is_file else (self.others, str(number))
+        with explained(self.path / name):
+            handle = self._keep(open_own(parent, name))
+            stage(release, component, handle, opener, progress)
+            os.fchmod(handle, 0o644 if is_file else 0o600)
+            os.fsync(handle)
+            return Staged(component, name, handle, facts(handle))
+
+    def take_out(self, staged: Staged) -> int:
+        """Take the name of a staged file away, and what could write it; return a descriptor.
+
+        It is not checked: verify what is read from it.
+        """
+        handle = os.open(staged.name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self.others)
+        os.unlink(staged.name, dir_fd=self.others)
+        os.fchmod(handle, 0o400)  # whoever finds it under /proc may read it
+        os.dup2(handle, staged.handle, inheritable=False)
+        return handle
+
+    # --- versions -------------------------------------------------------------------------------
+
+    def check(self, staged: Staged, parent: int) -> None:
+        """Refuse a file that is not what was verified any more.
+
+        Args:
+            staged: the file.
+            parent: the directory where it is to be.
+
+        Raises:
+            Tampered: `tampered.staged`.
+        """
+        try:
+            handle = os.open(staged.name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=parent)
+            try:
+                found = facts(handle)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            found = (error.errno or 0,)
+        if found != staged.facts:
+            raise Tampered(
+                "tampered.staged",
+                f'the staged payload of "{staged.component.name}" was changed or exchanged after '
+                "it had been verified",
+                step=10,
+                expected="the file that was verified",
+                found="another",
+            )
+
+    def adopt(self, components: Iterable[Component], name: str) -> list[Staged]:
+        """Verify the files of a version once more, all bytes of them, and hold them.
+
+        Raises:
+            Tampered, Failed: they are not all there, or not as they should be.
+        """
+        found = []
+        with self.opened_version(name) as parent:
+            for component in components:
+                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+                handle = self._keep(os.open(component.name, flags, dir_fd=parent))
+                with os.fdopen(os.dup(handle), "rb", buffering=0) as file:
+                    receive(component, file)
+                found.append(Staged(component, component.name, handle, facts(handle)))
+        self.check_version(name, found)
+        return found
+
+    def settle(self, digest: str, files: list[Staged]) -> str:
+        """Move staged files to a version of their own, durably; return the version's name."""
+        with explained(self.path / VERSIONS):
+            name = digest if self.current() != digest else f"{digest}.again"
+            remove(self.versions, name)
+            os.fchmod(self.files, 0o755)
+            os.fsync(self.files)
+            os.rename(FILES, name, src_dir_fd=self.stage, dst_dir_fd=self.versions)
+            os.fsync(self.versions)
+            os.fsync(self.stage)
+            self.check_version(name, files)
+        return name
+
+    def check_version(self, name: str, files: list[Staged]) -> None:
+        """Refuse a version that has anything but the files that were verified.
+
+        Raises:
+            Tampered: `tampered.staged`.
+        """
+        with self.opened_version(name) as handle:
+            for one in files:
+                self.check(one, handle)
+            if len(names(handle)) != len(files):
+                raise Tampered("tampered.staged", f"there are other files in version {name}")
+
+    @contextlib.contextmanager
+    def opened_version(self, name: str) -> Iterator[int]:
+        """Open the directory of a version.
+
+        Raises:
+            Failed: `io.*`.
+        """
+        with explained(self.path / VERSIONS / name):
+            handle = os.open(name, DIRECTORY, dir_fd=self.versions)
+            try:
+                yield handle
+            finally:
+                os.close(handle)
+
+    def current(self) -> str | None:
+        """Return which version is installed.
+
+        Raises:
+            Failed: `io.exists`: `current` is not a link of ours.
+        """
+        try:
+            found = os.readlink(CURRENT, dir_fd=self.handle)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise io_error(error, self.path / CURRENT) from error
+            found = ""
+        parent, _, name = found.partition("/")
+        if parent != VERSIONS or not name or "/" in name or name in (".", ".."):
+            raise Failed(
+                "io.exists",
+                f"{self.path / CURRENT} is not a link that fwsign made",
+                expected=f"a link to {VERSIONS}/..., or nothing",
+                found=found or "something else",
+            )
+        return name
+
+    def flip(self, name: str) -> None:
+        """Let `current` be a version, at once and durably."""
+        with explained(self.path / CURRENT):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink("new", dir_fd=self.own)
+            os.symlink(f"{VERSIONS}/{name}", "new", dir_fd=self.own)
+            os.fsync(self.own)
+            os.rename("new", CURRENT, src_dir_fd=self.own, dst_dir_fd=self.handle)
+            os.fsync(self.handle)
+
+    def prune(self, keep: set[str | None]) -> None:
+        """Remove the versions that are not to be kept."""
+        with explained(self.path / VERSIONS):
+            for name in names(self.versions):
+                if name not in keep:
+                    remove(self.versions, name)
+
+    @contextlib.contextmanager
+    def _new(self, parent: int, name: str) -> Iterator[int]:
+        handle = os.open(name, FILE | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=parent)
+        try:
+            yield handle
+        finally:
+            os.close(handle)

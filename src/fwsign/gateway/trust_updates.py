@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trust updates on a device: verified, kept, and recorded in one step."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from fwsign.errors import Failed, FwsignError
+from fwsign.gateway.config import Device
+from fwsign.gateway.receipt import Log
+from fwsign.gateway.session import opened, trusted
+from fwsign.keys import Signer
+from fwsign.trust import split_updates
+from fwsign.trust_list import TrustState
+
+
+class Applied(NamedTuple):
+    """The lists before and after; the same where the device had the last one already."""
+
+    before: TrustState
+    after: TrustState
+
+
+def apply(device: Device, data: bytes, at: datetime, signer: Signer | None) -> Applied:
+    """Apply a file of trust updates, and write a receipt; of a refusal too.
+
+    Args:
+        device: whose list changes.
+        data: one update or several, one behind the other.
+        at: the clock's time, for the receipt.
+        signer: signs the receipt.
+
+    Raises:
+        FwsignError: as `fwsign.trust.apply_chain`.
+        Failed: `state.*`, `io.*`, `key.*`.
+    """
+    with opened(device) as state:
+        log = Log(state, device, at, signer)
+        try:
+            with state.transaction():
+                before = trusted(device, state)
+                after = state.apply_trust(split_updates(data), device.trust)
+                if after.number > before.number:
+                    steps = {"from": before.number, "to": after.number, "epoch": after.epoch}
+                    log.add("trust updated", kind="trust", envelope=data, trust_list=steps)
+        except Failed:
+            raise
+        except FwsignError as refusal:
+            if refusal.code == "unsuitable.rollback":
+                refusal.hint = "fetch the newest trust updates"
+            log.add("refused", kind="trust", envelope=data, error=refusal)
+            raise
+    return Applied(before, after)

@@ -1,0 +1,397 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Time-stamp tokens: who saw a signature, and when (RFC 3161, 5816, 9921).
+
+A token is CMS SignedData (RFC 5652) by a time-stamping authority (TSA) over a TSTInfo. The ones
+taken here are narrower than the RFCs: DER throughout, one signer, its certificate inside and named
+by a SHA-2 digest in the signed attributes. What the TSA signs but nobody needs here (policy,
+accuracy, ordering, the name of the TSA) is held to its form and not interpreted. What no signature
+covers is either fixed (versions, algorithms, identifiers) or proves itself (certificates); their
+order in the token is free, since many TSAs do not sort them.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from fwsign import cbor, der
+from fwsign.certificate import Certificate, parse_certificate, signature_valid
+from fwsign.chain import Path, check_dates, validate_path
+from fwsign.cose import MAX_CHAIN, PublicKey
+from fwsign.crl import Issued, check_kept, check_revocation, collect, updates
+from fwsign.errors import FwsignError, Malformed, Stale, Tampered, Untrusted, check_limit
+from fwsign.policy import DevicePolicy, refuse_example
+
+BOOLEAN, OCTETS, OID, SET = 0x01, 0x04, 0x06, 0x31
+TAG_0, TAG_0_PRIMITIVE, TAG_1 = 0xA0, 0x80, 0xA1
+
+SIGNED_DATA: Final = bytes.fromhex("2a864886f70d010702")
+TST_INFO: Final = bytes.fromhex("2a864886f70d0109100104")
+CONTENT_TYPE: Final = bytes.fromhex("2a864886f70d010903")
+MESSAGE_DIGEST: Final = bytes.fromhex("2a864886f70d010904")
+SIGNING_CERTIFICATE_V2: Final = bytes.fromhex("2a864886f70d010910022f")
+_NEEDED: Final = {
+    CONTENT_TYPE: "contentType",
+    MESSAGE_DIGEST: "messageDigest",
+    SIGNING_CERTIFICATE_V2: "signingCertificateV2",
+}
+"""Signed attributes that have to be there once; others may be, and are not interpreted."""
+
+Hash: TypeAlias = Callable[[bytes], Any]
+"""One of `hashlib`'s."""
+_SHA2: Final = {1: hashlib.sha256, 2: hashlib.sha384, 3: hashlib.sha512}
+HASHES: Final[Mapping[bytes, Hash]] = MappingProxyType(
+    {  # RFC 5754 section 2: with NULL or without; both are in use
+        bytes.fromhex(f"{head} 0609 6086480165030402 0{arc} {tail}"): function
+        for arc, function in _SHA2.items()
+        for head, tail in (("300b", ""), ("300d", "0500"))
+    }
+)
+"""AlgorithmIdentifiers of SHA-256, SHA-384 and SHA-512, whole."""
+
+_RSA: Final = bytes.fromhex("300d06092a864886f70d0101010500")
+_RSA_WITH: Final[Mapping[Hash, bytes]] = {
+    hashlib.sha256: bytes.fromhex("300d06092a864886f70d01010b0500"),
+    hashlib.sha384: bytes.fromhex("300d06092a864886f70d01010c0500"),
+    hashlib.sha512: bytes.fromhex("300d06092a864886f70d01010d0500"),
+}
+"""CMS may say rsaEncryption; the hash is then that of digestAlgorithm (RFC 3370 section 3.2)."""
+
+
+class Token(NamedTuple):
+    """A token whose form is right and whose parts fit each other; nothing is trusted yet.
+
+    `certificates` are the TSA's own and those above it, as far as they are in the token.
+    """
+
+    gen_time: datetime
+    hash: Hash
+    imprint: bytes
+    nonce: int | None
+    certificates: tuple[bytes, ...]
+    signed: der.Signed
+
+
+class Stamp(NamedTuple):
+    """A block's token, as judged.
+
+    Args:
+        signed_at: the time that it proves, None where it does not count.
+        path: the TSA's path, None where validation did not get that far.
+        issued: the path's certificates with the verified CRLs of their issuers.
+        revocation_checked: whether the TSA's revocation was judged.
+        notes: what the caller should know.
+        refusal: why it does not count.
+    """
+
+    signed_at: datetime | None = None
+    path: Path | None = None
+    issued: tuple[Issued, ...] = ()
+    revocation_checked: bool = False
+    notes: tuple[str, ...] = ()
+    refusal: FwsignError | None = None
+
+
+def judge_token(
+    data: bytes,
+    signature: bytes,
+    policy: DevicePolicy,
+    crls: Sequence[bytes],
+    known: datetime,
+    *,
+    at_hand: bool,
+) -> Stamp:
+    """Judge a token for the signature that it is stapled to.
+
+    Anyone can take a token away. So one whose TSA is not trusted is worth as much as none: it does
+    not count, and says why. One that is broken, or of another signature, refuses.
+
+    Args:
+        data: the token, a ContentInfo in DER.
+        signature: the block's signature, as in COSE.
+        policy: what the device demands.
+        crls: stapled and held ones, in DER.
+        known: a time that is known to have passed.
+        at_hand: whether any CRL is at hand for the signer's own path.
+
+    Raises:
+        Malformed: `malformed.token`, `malformed.certificate`, `malformed.crl`, `malformed.size`.
+        Tampered: `tampered.token`, `tampered.certificate`, `tampered.crl`.
+    """
+    stamp = Stamp()
+    try:
+        token = parse_token(data)
+        check_imprint(token, signature)
+        if not policy.tsa_anchors:
+            raise Untrusted("untrusted.no-anchor", "no time-stamping authority is pinned")
+        path = validate_path(
+            token.certificates, policy.tsa_anchors, profile=policy.profile, use="timeStamping"
+        )
+        refuse_example(policy, path)
+        check_signature(token, path.certificates[0].key)
+        forgiven = list(path.forgiven)
+        issued = collect(path, crls, policy.profile, forgiven)
+        stamp = Stamp(path=path, issued=issued)
+        now = max(known, token.gen_time, *updates(issued))
+        check_dates(path, token.gen_time, when="its time stamp says")
+        check_kept(issued, now)
+        notes: tuple[str, ...] = ()
+        own = any(one.crls for one in issued)
+        if checked := policy.judges_revocation(at_hand=at_hand or own):
+            # Never by its own time: whoever has the key of a revoked TSA chooses that freely.
+            notes = check_revocation(issued, now, allow_stale=policy.allow_stale)
+    except (Untrusted, Stale) as refusal:
+        return stamp._replace(refusal=refusal)
+    return Stamp(token.gen_time, path, issued, checked, (*forgiven, *notes))
+
+
+def parse_token(data: bytes) -> Token:
+    """Take a token apart, and check that its parts fit each other.
+
+    Raises:
+        Malformed: `malformed.token`, `malformed.certificate`, `malformed.size`.
+        Tampered: `tampered.token` where the TSTInfo is not the one that was signed.
+        Untrusted: `untrusted.algorithm`, `untrusted.serial`, `untrusted.extension`.
+    """
+    try:
+        return _parse(data)
+    except ValueError as error:
+        raise Malformed("malformed.token", f"time-stamp token: {error}") from None
+
+
+def check_imprint(token: Token, signature: bytes) -> None:
+    """Check that a token is of a signature: of its encoding, with the head (RFC 9921 section 3.1).
+
+    Raises:
+        Tampered: `tampered.token`.
+    """
+    found = token.hash(cbor.byte_string_head(len(signature)) + signature).digest()
+    if found != token.imprint:
+        raise Tampered(
+            "tampered.token",
+            f"the time-stamp token is of another signature: that has digest "
+            f"{token.imprint.hex()}, this one {found.hex()}",
+            expected=found.hex(),
+            found=token.imprint.hex(),
+        )
+
+
+def check_signature(token: Token, key: PublicKey) -> None:
+    """Check a token's own signature, after the path of its key was validated.
+
+    Raises:
+        Tampered: `tampered.token`.
+        Untrusted: `untrusted.algorithm`.
+    """
+    if not signature_valid(token.signed, key):
+        raise Tampered("tampered.token", "the time-stamp token's own signature does not verify")
+
+
+# --- CMS ------------------------------------------------------------------------------------
+
+
+def _parse(data: bytes) -> Token:
+    outer = der.Reader(data)
+    info = der.Reader(outer.content(der.SEQUENCE))
+    outer.end()
+    _expect(info.content(OID), SIGNED_DATA, "its content is not SignedData")
+    explicit = der.Reader(info.content(TAG_0))
+    info.end()
+    cms = der.Reader(explicit.content(der.SEQUENCE))
+    explicit.end()
+    # RFC 5652 section 5.1: 3, because the content is no id-data.
+    _expect(cms.integer(), 3, "SignedData is not of version 3")
+    digests = _only(der.Reader(cms.content(SET)), "digest algorithm")
+    content = _content(der.Reader(cms.content(der.SEQUENCE)))
+    certificates = _certificates(cms.optional(TAG_0))
+    signer = der.Reader(_only(der.Reader(cms.content(SET)), "signer, and no CRLs"))
+    cms.end()
+    return _signed_by(der.Reader(signer.content(der.SEQUENCE)), digests, content, certificates)
+
+
+def _content(encapsulated: der.Reader) -> bytes:
+    _expect(encapsulated.content(OID), TST_INFO, "what is signed is not a TSTInfo")
+    explicit = der.Reader(encapsulated.content(TAG_0))
+    encapsulated.end()
+    content = explicit.content(OCTETS)
+    explicit.end()
+    return content
+
+
+def _certificates(content: bytes | None) -> list[tuple[bytes, Certificate]]:
+    found: list[tuple[bytes, Certificate]] = []
+    reader = der.Reader(content or b"")
+    while reader.more:
+        check_limit(len(found) + 1, MAX_CHAIN, "more certificates in a time-stamp token")
+        data = reader.whole(der.SEQUENCE)
+        found.append((data, parse_certificate(data)))
+    return found
+
+
+def _signed_by(
+    signer: der.Reader,
+    digests: bytes,
+    content: bytes,
+    certificates: Sequence[tuple[bytes, Certificate]],
+) -> Token:
+    """Read the SignerInfo (RFC 5652 section 5.3), and with it the TSTInfo."""
+    version = signer.integer()
+    key_identifier = signer.optional(TAG_0_PRIMITIVE)
+    identifier = signer.content(der.SEQUENCE) if key_identifier is None else key_identifier
+    _expect(version, 1 if key_identifier is None else 3, "a signer of the wrong version")
+    algorithm = signer.whole(der.SEQUENCE)
+    hashed = _hash(algorithm)
+    _expect(_hash(digests), hashed, "two digest algorithms")
+    attributes = signer.whole(TAG_0)
+    signature_algorithm = signer.whole(der.SEQUENCE)
+    signature = signer.content(OCTETS)
+    signer.end()  # no unsigned attributes: nothing needs them, and anyone could write them
+    named, signed_digest = _signed_attributes(der.Reader(attributes).content(TAG_0))
+    if signed_digest != hashed(content).digest():
+        raise Tampered("tampered.token", "the time-stamp token's content is not the signed one")
+    leaf = _named(named, certificates)
+    own = leaf[1].subject_key if key_identifier is not None else _issuer_and_serial(leaf[1])
+    _expect(identifier, own, "its signer is not the certificate that it names")
+    if signature_algorithm == _RSA:
+        signature_algorithm = _RSA_WITH[hashed]
+    # RFC 5652 section 5.4: what is signed is the SET OF, not the [0] that stands here.
+    signed = der.Signed(bytes([SET]) + attributes[1:], signature_algorithm, signature)
+    return _tst_info(content)._replace(certificates=_chain(leaf, certificates), signed=signed)
+
+
+def _signed_attributes(content: bytes) -> tuple[bytes, bytes]:
+    """Return the value of signingCertificateV2, and the message digest."""
+    whole, values = [], {}
+    reader = der.Reader(content)
+    while reader.more:
+        whole.append(reader.whole(der.SEQUENCE))
+        attribute = der.Reader(der.Reader(whole[-1]).content(der.SEQUENCE))
+        kind, value = attribute.content(OID), attribute.content(SET)
+        attribute.end()
+        if kind in values:
+            raise ValueError("a signed attribute twice")
+        values[kind] = value
+    if whole != sorted(whole):
+        raise ValueError("signed attributes that are not in the order of DER")
+    for kind, words in _NEEDED.items():
+        if kind not in values:
+            raise ValueError(f"no signed attribute {words}")
+    _expect(_single(values[CONTENT_TYPE], OID), TST_INFO, "contentType is not TSTInfo")
+    named = _single(values[SIGNING_CERTIFICATE_V2], der.SEQUENCE)
+    return named, _single(values[MESSAGE_DIGEST], OCTETS)
+
+
+def _named(
+    content: bytes, certificates: Sequence[tuple[bytes, Certificate]]
+) -> tuple[bytes, Certificate]:
+    """Find the certificate that signingCertificateV2 names first (RFC 5035 section 3).
+
+    Its digest says all: issuer and serial number, and digests of further certificates, add nothing.
+    """
+    names = der.Reader(der.Reader(content).content(der.SEQUENCE))
+    first = der.Reader(names.content(der.SEQUENCE))
+    begin = first.peek(der.SEQUENCE)
+    hashed = _hash(first.whole(der.SEQUENCE)) if begin else hashlib.sha256
+    wanted = first.content(OCTETS)
+    for data, certificate in certificates:
+        if hashed(data).digest() == wanted:
+            return data, certificate
+    raise ValueError(f"no certificate with the digest {wanted.hex()} that its signer names")
+
+
+def _chain(
+    leaf: tuple[bytes, Certificate], certificates: Sequence[tuple[bytes, Certificate]]
+) -> tuple[bytes, ...]:
+    """Put the certificates above a leaf in order, by name and key; what belongs nowhere is left."""
+    chain, last = [leaf[0]], leaf[1]
+    rest = [item for item in certificates if item[0] != leaf[0]]
+    while above := next((item for item in rest if _is_issuer(item[1], last)), None):
+        rest.remove(above)
+        chain.append(above[0])
+        last = above[1]
+    return tuple(chain)
+
+
+def _is_issuer(ca: Certificate, certificate: Certificate) -> bool:
+    named = ca.parsed.subject == certificate.parsed.issuer
+    return named and ca.subject_key == certificate.authority_key
+
+
+def _issuer_and_serial(certificate: Certificate) -> bytes:
+    return der.issuer_and_serial(certificate.signed.tbs)
+
+
+# --- TSTInfo --------------------------------------------------------------------------------
+
+
+def _tst_info(data: bytes) -> Token:
+    """Read a TSTInfo (RFC 3161 section 2.4.2)."""
+    outer = der.Reader(data)
+    info = der.Reader(outer.content(der.SEQUENCE))
+    outer.end()
+    _expect(info.integer(), 1, "TSTInfo is not of version 1")
+    info.content(OID)  # the policy, which is between the TSA and its customers
+    imprint = der.Reader(info.content(der.SEQUENCE))
+    hashed, digest = _hash(imprint.whole(der.SEQUENCE)), imprint.content(OCTETS)
+    imprint.end()
+    info.integer()  # serialNumber
+    gen_time = der.generalized_time(info.content(der.GENERALIZED_TIME))
+    info.optional(der.SEQUENCE)  # accuracy
+    if info.optional(BOOLEAN) not in (None, b"\xff"):  # ordering; false is left out in DER
+        raise ValueError("ordering is neither true nor absent")
+    nonce = info.optional(der.INTEGER)
+    info.optional(TAG_0)  # tsa: a name, where signingCertificateV2 has the certificate
+    _check_extensions(der.Reader(info.optional(TAG_1) or b""))
+    info.end()
+    number = None if nonce is None else der.number(nonce)
+    return Token(gen_time, hashed, digest, number, (), der.Signed(b"", b"", b""))
+
+
+def _check_extensions(reader: der.Reader) -> None:
+    while reader.more:
+        extension = der.Reader(reader.content(der.SEQUENCE))
+        extension.content(OID)
+        critical = extension.optional(BOOLEAN)
+        extension.content(OCTETS)
+        extension.end()
+        if critical is not None:
+            raise Untrusted(
+                "untrusted.extension",
+                "the time-stamp token has a critical extension, which this verifier does not know",
+            )
+
+
+# --- pieces ---------------------------------------------------------------------------------
+
+
+def _expect(found: object, wanted: object, words: str) -> None:
+    if found != wanted:
+        raise ValueError(words)
+
+
+def _only(reader: der.Reader, words: str) -> bytes:
+    """Return the one SEQUENCE of a SET OF."""
+    whole = reader.whole(der.SEQUENCE)
+    if reader.more:
+        raise ValueError(f"more than one {words}")
+    return whole
+
+
+def _single(values: bytes, tag: int) -> bytes:
+    """Return the content of the one value of an attribute."""
+    reader = der.Reader(values)
+    content = reader.content(tag)
+    reader.end()
+    return content
+
+
+def _hash(identifier: bytes) -> Hash:
+    if identifier not in HASHES:
+        raise Untrusted(
+            "untrusted.algorithm",
+            f"digest algorithm {identifier.hex()} of a time-stamp token is not allowed",
+            expected="SHA-256, SHA-384 or SHA-512",
+            found=identifier.hex(),
+        )
+    return HASHES[identifier]

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Signing trust updates: directly with keys of anchors, several people one after another."""
+
+from collections.abc import Iterable
+
+from fwsign import suit
+from fwsign.certificate import key_digest
+from fwsign.chain import Anchor
+from fwsign.cose import Block, encode_block, protected_header, sig_structure
+from fwsign.errors import Failed
+from fwsign.keys import Signer
+from fwsign.sign import sign_message
+from fwsign.trust import decode_update, encode_update, signers
+from fwsign.trust_list import Update, check_update
+
+
+def make_update(update: Update, keys: Iterable[Signer] = (), *, signed: bytes = b"") -> bytes:
+    """Sign a trust update, and read back what came of it.
+
+    Whether enough have signed, `verify_update` tells, with the list that devices have.
+
+    Args:
+        update: the list; `fwsign.trust_list.check_update` has accepted it.
+        keys: who signs it now; at most eight keys in all.
+        signed: the same update as others have signed it.
+
+    Raises:
+        Malformed: `malformed.trust`, `malformed.size` for too many signatures.
+        Untrusted: `untrusted.example-key`.
+        Failed: `key.*`; `key.mismatch` for a key that has signed already.
+    """
+    check_update(update)
+    made = signed or encode_update(update)
+    for key in keys:
+        made = _add(made, key)
+    if encode_update(decode_update(made)) != encode_update(update):
+        raise Failed("key.failed", "the trust update does not read as it was written")
+    return made
+
+
+def _add(data: bytes, key: Signer) -> bytes:
+    envelope = suit.decode_envelope(data)
+    spki = key_digest(key.public_key)
+    if signers([Anchor(key.public_key, spki)], data):
+        raise Failed("key.mismatch", f"the key {spki[:16]} has signed already", found=spki)
+    protected = protected_header(key.algorithm)
+    signature = sign_message(key, sig_structure(protected, envelope.digest))
+    block = encode_block(Block(protected, key.algorithm, signature))
+    return suit.encode_envelope(envelope._replace(blocks=(*envelope.blocks, block)))

@@ -1,0 +1,143 @@
+"""An HTTPS server that misbehaves as it is told to, with a certificate of fwsign's own PKI."""
+
+import re
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from support import certify, key_usage, make_ca, name, new_key
+
+Answer = Callable[["Handler"], object]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Gives files, whole or from a byte on; `answers` may do otherwise for a path."""
+
+    protocol_version = "HTTP/1.1"
+    files: Mapping[str, bytes]
+    answers: dict[str, Answer]
+    requests: list[tuple[str, str | None]]
+    stopped: threading.Event
+
+    def do_GET(self) -> None:
+        self.close_connection = True
+        self.requests.append((self.path, self.headers.get("Range")))
+        with suppress(OSError, ssl.SSLError):
+            if self.path in self.answers:
+                self.answers[self.path](self)
+            else:
+                self.give()
+
+    @property
+    def start(self) -> int:
+        """The first byte that is asked for."""
+        found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
+        return int(found[1]) if found else 0
+
+    def give(self, *, most: int | None = None) -> None:
+        """Give a file, or the first bytes of what was asked for, and hang up."""
+        data = self.files.get(self.path)
+        if data is None:
+            self.head(404, {"Content-Length": "0"})
+            return
+        rest = data[self.start :]
+        headers = {"Content-Length": str(len(rest))}
+        if self.start:
+            headers["Content-Range"] = f"bytes {self.start}-{len(data) - 1}/{len(data)}"
+        self.head(206 if self.start else 200, headers)
+        self.wfile.write(rest[:most])
+
+    def head(self, status: int, headers: Mapping[str, str]) -> None:
+        """Give a status and headers."""
+        self.send_response(status)
+        for key, value in headers.items():
+            self.send_header(key, value)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base class has it
+        """Say nothing."""
+
+
+class Server(NamedTuple):
+    """A running server."""
+
+    port: int
+    files: dict[str, bytes]
+    answers: dict[str, Answer]
+    requests: list[tuple[str, str | None]]
+    ca: Path
+
+    def url(self, path: str) -> str:
+        """Return the address of a path."""
+        return f"https://localhost:{self.port}{path}"
+
+
+def certificates(folder: Path) -> tuple[Path, Path]:
+    """Make a CA and a server certificate below it; return the CA's file and the server's."""
+    root = make_ca("Update servers", days=(-4000, 40000))
+    key = new_key()
+    extensions: list[tuple[x509.ExtensionType, bool]] = [
+        (x509.BasicConstraints(ca=False, path_length=None), True),
+        (key_usage("digital_signature"), True),
+        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
+        (x509.SubjectAlternativeName([x509.DNSName("localhost")]), False),
+    ]
+    server = certify(key, name("localhost"), root, extensions, days=(-4000, 40000))
+    ca, own = folder / "servers.pem", folder / "server.pem"
+    ca.write_bytes(root.certificate.public_bytes(Encoding.PEM))
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    own.write_bytes(private + server.certificate.public_bytes(Encoding.PEM))
+    return ca, own
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Server]:
+    """Run a server."""
+    ca, own = certificates(folder)
+    stopped = threading.Event()
+    server_files: dict[str, bytes] = {}
+    answers: dict[str, Answer] = {}
+    requests: list[tuple[str, str | None]] = []
+    state = {"files": server_files, "answers": answers, "requests": requests, "stopped": stopped}
+    handler = type("Handler", (Handler,), state)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(own)
+    with Quiet(("127.0.0.1", 0), handler) as server:
+        server.context = context
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield Server(
+                server.server_address[1],
+                server_files,
+                answers,
+                requests,
+                ca,
+            )
+        finally:
+            stopped.set()
+            server.shutdown()
+            thread.join()
+
+
+class Quiet(ThreadingHTTPServer):
+    """Says nothing of clients that hang up, and does TLS in the thread of each connection."""
+
+    daemon_threads = False
+    context: ssl.SSLContext
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Handle one connection."""
+        with (
+            suppress(OSError),
+            self.context.wrap_socket(request, server_side=True) as secure,
+        ):
+            super().finish_request(secure, client_address)

@@ -1,0 +1,286 @@
+"""Commands and boards: they get verified bytes that nobody can change, and only forward."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flash.kit import MemoryBoard, esp_image
+from fwsign.component import Component, Digest, flash_identifier
+from fwsign.cose import SHA256
+from fwsign.flash import backends
+from fwsign.gateway import deliver
+from fwsign.gateway.session import INTENT
+from fwsign.payload import digest
+from fwsign.state import State
+from gateway.kit import Gateway, make_gateway
+from support import PRODUCT, VENDOR, component, refused
+
+COMMAND = """
+import json, os, stat, sys
+facts = {"data": sys.stdin.buffer.read().decode(), "environment": dict(os.environ)}
+facts["arguments"], facts["cwd"] = sys.argv[2:], os.getcwd()
+linux = os.path.isdir("/proc/self/fd")
+facts["open"] = sorted(map(int, os.listdir("/proc/self/fd")))[:-1] if linux else [0, 1, 2]
+facts["links"] = os.fstat(0).st_nlink
+writable = []
+for how in ("write", "truncate", "open"):
+    try:
+        if how == "write":
+            os.write(0, b"evil")
+        elif how == "truncate":
+            os.ftruncate(0, 1)
+        else:
+            os.write(os.open("/dev/fd/0", os.O_WRONLY), b"evil")
+        writable.append(how)
+    except OSError:
+        pass
+facts["writable"] = writable
+open(sys.argv[1], "w").write(json.dumps(facts))
+print("this is for people")
+"""
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Gateway:
+    """A gateway that gives app.tar to a command."""
+    gateway = make_gateway(tmp_path)
+    words = [sys.executable, "-c", COMMAND, str(tmp_path / "facts"), "--fixed", "two words"]
+    gateway.configure(f'[exec]\n"app.tar" = {json.dumps(words)}\n')
+    return gateway
+
+
+def facts(gateway: Gateway) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((gateway.base / "facts").read_text())
+    return found
+
+
+def hook(gateway: Gateway, *words: str) -> None:
+    """Let app.tar go to another command."""
+    text = gateway.config.read_text()
+    gateway.config.write_text(
+        text[: text.index("[exec]")] + f'[exec]\n"app.tar" = {json.dumps(words)}\n'
+    )
+
+
+def intent(gateway: Gateway) -> dict[str, Any] | None:
+    with State.open(gateway.base / "state.db") as state:
+        text = state.remembered(INTENT)
+    return json.loads(text) if text else None
+
+
+@pytest.mark.parametrize("limit", [deliver.IN_MEMORY, 0])
+def test_a_command_gets_the_payload_and_cannot_change_it(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr(deliver, "IN_MEMORY", limit)
+    monkeypatch.setenv("SECRET", "x")
+    gateway.install(gateway.release(5, {"app.tar": b"for the command", "b.bin": b"b"}))
+    found = facts(gateway)
+    assert found["data"] == "for the command"
+    assert found["arguments"] == ["--fixed", "two words"]
+    assert found["environment"].pop("LC_CTYPE", "C.UTF-8") == "C.UTF-8"
+    assert found["environment"] == {
+        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+        "LANG": "C.UTF-8",
+        "FWSIGN_COMPONENT": "app.tar",
+        "FWSIGN_SEQUENCE": "5",
+        "FWSIGN_VERSION": "",
+    }
+    assert found["cwd"] == "/"
+    assert found["open"] == [0, 1, 2]
+    assert found["links"] == 0
+    if limit or os.geteuid() != 0:  # a file's owner may open it anew; nobody writes sealed memory
+        assert found["writable"] == []
+    assert gateway.installed == {"b.bin": b"b"}
+    assert gateway.results[1:] == [("accepted", None), ("installed", None)]
+
+
+def test_a_release_of_commands_alone_leaves_the_files(gateway: Gateway) -> None:
+    gateway.install(gateway.release(1, {"b.bin": b"b"}))
+    only = gateway.release(2, {"app.tar": b"a"})
+    gateway.install(only)
+    assert gateway.installed == {"b.bin": b"b"}
+    (gateway.base / "facts").unlink()
+    assert gateway.install(only).verdict == "already installed"
+    assert not (gateway.base / "facts").exists()
+
+
+def test_a_command_that_fails_goes_forward_only(gateway: Gateway) -> None:
+    good = list(gateway.device.hooks["app.tar"])
+    gateway.install(gateway.release(1, {"app.tar": b"1", "b.bin": b"1"}))
+    hook(gateway, "/bin/sh", "-c", "exit 3")
+    second = gateway.release(2, {"app.tar": b"2", "b.bin": b"2"})
+    with refused("io.hook", "/bin/sh ended with status 3"):
+        gateway.install(second)
+    assert (gateway.installed, gateway.floor) == ({"b.bin": b"1"}, 2)
+    assert gateway.results[-1] == ("incomplete", "io.hook")
+    begun = intent(gateway)
+    assert begun is not None
+    assert begun["forward_only"]
+    with refused("io.hook"):
+        gateway.install(second)  # the same again leaves no more receipts
+    assert gateway.results[-2:] == [("accepted", None), ("incomplete", "io.hook")]
+    with refused("unsuitable.rollback"):
+        gateway.install(gateway.release(1, {"app.tar": b"1"}))
+    with refused("state.unfinished", "release 2 was begun", "forward only"):
+        gateway.install(gateway.release(2, {"c.bin": b"2"}))
+    assert intent(gateway) == begun
+    hook(gateway, *good)
+    gateway.install(None)  # --resume
+    assert facts(gateway)["data"] == "2"
+    assert (gateway.installed, intent(gateway)) == ({"b.bin": b"2"}, None)
+
+
+def test_a_newer_release_replaces_one_whose_command_failed(gateway: Gateway) -> None:
+    good = list(gateway.device.hooks["app.tar"])
+    hook(gateway, "/bin/false")
+    with refused("io.hook"):
+        gateway.install(gateway.release(2, {"app.tar": b"2"}))
+    hook(gateway, *good)
+    gateway.install(gateway.release(3, {"app.tar": b"3"}))
+    assert (facts(gateway)["data"], intent(gateway)) == ("3", None)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["/nonexistent/command"], "cannot be started: no such file or directory"),
+        (["/bin/sh", "-c", "kill -9 $$"], "ended with signal 9"),
+    ],
+)
+def test_a_command_that_does_not_end_well_is_named(
+    gateway: Gateway, words: list[str], said: str
+) -> None:
+    hook(gateway, *words)
+    with refused("io.hook", words[0], said):
+        gateway.install(gateway.release(1, {"app.tar": b"1"}))
+
+
+def test_a_command_that_never_ends_is_killed_with_its_children(gateway: Gateway) -> None:
+    hook(gateway, "/bin/sh", "-c", "sleep 1000 & sleep 1000")
+    device = gateway.device._replace(hook_seconds=0)
+    with refused("io.hook", "did not end within 0 seconds"):
+        gateway.install(gateway.release(1, {"app.tar": b"1"}), device=device)
+
+
+def test_ctrl_c_ends_the_command_too(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    hook(gateway, "/bin/sh", "-c", "sleep 1000")
+    wait = subprocess.Popen.wait
+
+    def interrupted(process: Any, timeout: float | None = None) -> int:
+        if timeout is not None:
+            raise KeyboardInterrupt
+        return wait(process)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
+    envelope = gateway.release(1, {"app.tar": b"1"})
+    with pytest.raises(KeyboardInterrupt):
+        gateway.install(envelope)
+    assert intent(gateway) is not None
+
+
+@pytest.mark.parametrize("limit", [deliver.IN_MEMORY, 0])
+def test_bytes_that_changed_since_they_were_verified_never_reach_a_command(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr(deliver, "IN_MEMORY", limit)
+    run = deliver.run_hook
+
+    def swap(*arguments: Any) -> None:
+        (gateway.target / ".fwsign/stage/others/0").write_bytes(b"bad")
+        run(*arguments)
+
+    with monkeypatch.context() as patch, refused("tampered.payload-digest"):
+        patch.setattr(deliver, "run_hook", swap)
+        gateway.install(gateway.release(1, {"app.tar": b"new"}))
+    assert not (gateway.base / "facts").exists()
+    gateway.install(None)
+    assert facts(gateway)["data"] == "new"
+
+
+# --- boards --------------------------------------------------------------------------------------
+
+IMAGE = esp_image()
+
+
+@pytest.fixture
+def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryBoard:
+    """A gateway with an ESP32-C3 behind it."""
+    found = MemoryBoard()
+
+    @contextlib.contextmanager
+    def attached(port: str, how: object) -> Iterator[Any]:
+        assert port == "sim:esp32c3"
+        assert getattr(how, "kind", None) == "esp"
+        yield found.connect
+
+    monkeypatch.setattr(backends, "attached", attached)
+    make_gateway(tmp_path).configure('[flash]\nesp32c3 = "sim:esp32c3"\n')
+    return found
+
+
+def flash_release(gateway: Gateway, number: int, image: bytes, file: bytes) -> Path:
+    facts = Digest(SHA256, digest(SHA256, image))
+    part = Component(flash_identifier("esp32c3", 0x10000), facts, len(image), "esp.bin")
+    folder = gateway.base / f"flash-{number}"
+    folder.mkdir()
+    (folder / "esp.bin").write_bytes(image)
+    (folder / "app.tar").write_bytes(file)
+    return gateway.sign(folder / "update.suit", number, [part, component(file, "app.tar")])
+
+
+def test_a_board_behind_the_gateway_is_flashed_and_remembered(
+    board: MemoryBoard, tmp_path: Path
+) -> None:
+    gateway = Gateway(tmp_path)
+    done = gateway.install(flash_release(gateway, 3, IMAGE, b"file"))
+    assert board.flash[0x10000 : 0x10000 + len(IMAGE)] == IMAGE
+    assert gateway.installed == {"app.tar": b"file"}
+    assert gateway.results[1:] == [("accepted", None), ("verified", None), ("installed", None)]
+    assert any("app.tar" in note for note in done.notes)
+    with State.open(tmp_path / "state.db") as state:
+        own = state.floor(board.info.identity, VENDOR, PRODUCT)
+    assert own is not None
+    assert own.sequence == 3
+
+
+def test_a_board_that_fails_leaves_the_release_unfinished(
+    board: MemoryBoard, tmp_path: Path
+) -> None:
+    from fwsign.errors import Failed  # noqa: PLC0415 - here alone
+
+    gateway = Gateway(tmp_path)
+
+    def gone(step: int) -> None:
+        if step >= 3:
+            raise Failed("device.lost", "the cable was pulled")
+
+    board.fault = gone
+    with refused("device.lost", "the cable was pulled"):
+        gateway.install(flash_release(gateway, 3, IMAGE, b"file"))
+    assert (gateway.installed, gateway.floor) == (None, 3)
+    begun = intent(gateway)
+    assert begun is not None
+    assert begun["forward_only"]
+    board.fault = lambda _: None
+    gateway.install(None)
+    assert gateway.installed == {"app.tar": b"file"}
+    assert intent(gateway) is None
+
+
+def test_boards_are_asked_again_even_where_the_release_is_installed(
+    board: MemoryBoard, tmp_path: Path
+) -> None:
+    gateway = Gateway(tmp_path)
+    envelope = flash_release(gateway, 3, IMAGE, b"file")
+    gateway.install(envelope)
+    board.flash[0x10000] ^= 1  # somebody else wrote to it
+    assert gateway.install(envelope).verdict == "installed"
+    assert board.flash[0x10000 : 0x10000 + len(IMAGE)] == IMAGE

@@ -1,0 +1,460 @@
+"""Fetching over HTTPS from a server that is slow, endless, cut, wrong, or somebody else."""
+
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fwsign.gateway import fetch, https
+from fwsign.gateway.config import FetchRules
+from fwsign.gateway.sources import payload_name
+from gateway.kit import Gateway, make_gateway
+from gateway.server import Handler, Server, certificates, serving
+from support import component, refused
+
+DATA = os.urandom(3 * 1024 * 1024 + 17)
+PART = 1024 * 1024 + 9
+
+
+@pytest.fixture(scope="module")
+def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(_server: Server) -> Server:
+    """A server with nothing but a file."""
+    _server.files.clear()
+    _server.answers.clear()
+    _server.requests.clear()
+    _server.files["/app.tar"] = DATA
+    return _server
+
+
+def rules(server: Server, **more: Any) -> FetchRules:
+    return FetchRules(**{"ca": server.ca, "pause_seconds": 0, "stall_seconds": 5, **more})
+
+
+def get(server: Server, path: str = "/app.tar", start: int = 0, **more: Any) -> bytes:
+    said = more.pop("said", [])
+    url = path if "://" in path else server.url(path)
+    with fetch.opened(url, rules(server, **more), start, said.append) as source:
+        return b"".join(iter(lambda: source.read(1 << 20), b""))
+
+
+def test_a_file_comes_as_it_is(server: Server) -> None:
+    assert get(server) == DATA
+    assert get(server, start=100) == DATA[100:]
+    assert server.requests == [("/app.tar", None), ("/app.tar", "bytes=100-")]
+
+
+def test_small_files_have_a_limit(server: Server) -> None:
+    server.files["/e"] = b"x" * 10
+    assert fetch.fetch_bytes(server.url("/e"), rules(server), 10, print) == b"x" * 10
+    with refused("malformed.size", "with 10 bytes", "at most 9"):
+        fetch.fetch_bytes(server.url("/e"), rules(server), 9, print)
+
+
+# --- addresses and redirects ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost/app.tar",
+        "ftp://localhost/app.tar",
+        "https://user:secret@localhost/app.tar",
+        "https:///app.tar",
+        "https://localhost:99999/app.tar",
+        "https://[::1/app.tar",
+        "https://localhost/a b",
+        "https://localhost/\u00e4",
+    ],
+)
+def test_an_address_that_is_not_plain_https_is_refused(server: Server, url: str) -> None:
+    with refused("io.fetch-address", "is not an https address"):
+        get(server, url)
+    assert server.requests == []
+
+
+def test_only_hosts_that_are_allowed_are_asked(server: Server) -> None:
+    assert get(server, allow_hosts=("localhost",)) == DATA
+    with refused("io.fetch-address", "is on localhost, which allow_hosts does not name"):
+        get(server, allow_hosts=("updates.acme.example",))
+
+
+def redirect(place: str, status: int = 302) -> Any:
+    return lambda handler: handler.head(status, {"Location": place, "Content-Length": "0"})
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirects_are_followed_and_shown(server: Server, status: int) -> None:
+    server.answers["/a"] = redirect("/app.tar", status)
+    said: list[str] = []
+    assert get(server, "/a", said=said) == DATA
+    assert said == [f"{server.url('/a')} redirects to {server.url('/app.tar')}"]
+
+
+def test_five_redirects_and_no_more(server: Server) -> None:
+    for number in range(6):
+        server.answers[f"/{number}"] = redirect(f"/{number + 1}")
+    server.files["/6"] = b"end"
+    assert get(server, "/1") == b"end"
+    with refused("io.fetch-redirect", "redirects more than 5 times"):
+        get(server, "/0")
+    server.answers["/loop"] = redirect("/loop")
+    with refused("io.fetch-redirect"):
+        get(server, "/loop")
+
+
+@pytest.mark.parametrize(
+    "place", ["http://localhost/app.tar", "file:///etc/passwd", "ftp://localhost/"]
+)
+def test_a_redirect_away_from_https_is_refused(server: Server, place: str) -> None:
+    server.answers["/a"] = redirect(place)
+    with refused("io.fetch-address", "is not an https address"):
+        get(server, "/a")
+
+
+def test_a_redirect_to_another_host_is_refused_where_hosts_are_named(server: Server) -> None:
+    server.answers["/a"] = redirect(f"https://127.0.0.1:{server.port}/app.tar")
+    with refused("io.fetch-address", "is on 127.0.0.1"):
+        get(server, "/a", allow_hosts=("localhost",))
+
+
+def test_a_redirect_to_nowhere_is_refused(server: Server) -> None:
+    server.answers["/a"] = lambda handler: handler.head(302, {"Content-Length": "0"})
+    with refused("io.fetch-redirect", "redirects to nowhere"):
+        get(server, "/a")
+
+
+# --- who the server is ---------------------------------------------------------------------------
+
+
+def test_another_server_is_refused(server: Server, tmp_path: Path) -> None:
+    other, _ = certificates(tmp_path)
+    with refused("io.fetch-connect", "no connection"):
+        get(server, ca=other)
+    with refused("io.fetch-connect", "no connection"):  # it has no name for its address
+        get(server, f"https://127.0.0.1:{server.port}/app.tar")
+
+
+def test_the_environment_names_no_roots_and_no_proxy(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.setenv(variable, str(server.ca))
+    for variable in ("https_proxy", "HTTPS_PROXY", "all_proxy"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9/")
+    with refused("io.fetch-connect"):
+        get(server, ca=None)
+    assert get(server) == DATA
+
+
+def test_roots_that_are_not_there_are_an_error(server: Server, tmp_path: Path) -> None:
+    with refused("io.fetch-connect", "no roots to judge servers by"):
+        get(server, ca=tmp_path / "none.pem")
+    (tmp_path / "empty.pem").write_bytes(b"")
+    with refused("io.fetch-connect", "no roots to judge servers by"):
+        get(server, ca=tmp_path / "empty.pem")
+
+
+def test_nobody_at_the_port_is_an_error(server: Server) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        with refused("io.fetch-connect", "refused"):
+            get(server, f"https://localhost:{unused.getsockname()[1]}/app.tar")
+
+
+def test_old_tls_is_refused(server: Server) -> None:
+    assert https.make_context(server.ca).minimum_version == ssl.TLSVersion.TLSv1_2
+
+
+# --- transfers that go wrong ---------------------------------------------------------------------
+
+
+def test_a_cut_transfer_goes_on_where_it_ended(server: Server) -> None:
+    server.answers["/app.tar"] = lambda handler: handler.give(most=PART)
+    said: list[str] = []
+    assert get(server, said=said) == DATA
+    assert len(server.requests) == 3
+    assert server.requests[1][1] == f"bytes={PART}-"
+    assert "trying again" in said[0]
+
+
+def test_a_transfer_that_is_cut_again_and_again_ends(server: Server) -> None:
+    server.answers["/app.tar"] = lambda handler: handler.give(most=10)
+    with refused("io.fetch-cut", "ended after 50 bytes, 5 times"):
+        get(server)
+    assert len(server.requests) == fetch.MAX_ATTEMPTS
+
+
+def test_a_server_in_trouble_is_asked_again_but_not_for_ever(server: Server) -> None:
+    server.answers["/app.tar"] = lambda handler: handler.head(503, {"Content-Length": "0"})
+    with refused("io.fetch-cut", "status 503"):
+        get(server)
+    assert len(server.requests) == fetch.MAX_ATTEMPTS
+
+
+def test_a_file_that_is_not_there_is_asked_for_once(server: Server) -> None:
+    with refused("io.fetch-status", "status 404"):
+        get(server, "/none")
+    assert len(server.requests) == 1
+
+
+def then(first: Any, second: Any) -> Any:
+    """Answer the first request in one way, and all others in another."""
+
+    def answer(handler: Handler) -> None:
+        (second if len(handler.requests) > 1 else first)(handler)
+
+    return answer
+
+
+def cut(handler: Handler) -> None:
+    handler.give(most=1000)
+
+
+def test_404_during_resume_ends_at_once(server: Server) -> None:
+    gone = then(cut, lambda handler: handler.head(404, {"Content-Length": "0"}))
+    server.answers["/app.tar"] = gone
+    with refused("io.fetch-status", "status 404"):
+        get(server)
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["bytes 0-99/100", "bytes 999-1098/5000", "bytes 1001-1100/5000", "bytes */5000", "none", ""],
+)
+def test_a_wrong_range_is_refused(server: Server, given: str) -> None:
+    def wrong(handler: Handler) -> None:
+        handler.head(206, {"Content-Range": given, "Content-Length": "100"})
+        handler.wfile.write(bytes(100))
+
+    server.answers["/app.tar"] = then(cut, wrong)
+    with refused("io.fetch-range", "bytes from 1000 on were asked for"):
+        get(server)
+
+
+def test_a_range_that_nobody_asked_for_is_refused(server: Server) -> None:
+    headers = {"Content-Range": "bytes 0-9/10", "Content-Length": "10"}
+    server.answers["/app.tar"] = lambda handler: handler.head(206, headers)
+    with refused("io.fetch-range"):
+        get(server)
+
+
+def test_a_range_of_another_size_than_the_body_is_refused(server: Server) -> None:
+    headers = {"Content-Range": "bytes 5-9/10", "Content-Length": "4"}
+    server.answers["/app.tar"] = lambda handler: handler.head(206, headers)
+    with refused("io.fetch-range"):
+        get(server, start=5)
+
+
+def test_a_server_without_ranges_gives_the_file_from_its_beginning(server: Server) -> None:
+    def whole(handler: Handler) -> None:
+        handler.head(200, {"Content-Length": str(len(DATA))})
+        handler.wfile.write(DATA)
+
+    server.answers["/app.tar"] = whole
+    assert get(server, start=2_000_000) == DATA[2_000_000:]
+
+
+def test_a_shorter_file_than_before_is_refused(server: Server) -> None:
+    server.answers["/app.tar"] = lambda handler: handler.head(200, {"Content-Length": "0"})
+    with refused("io.fetch-status", "a shorter file than before"):
+        get(server, start=5)
+
+
+def test_chunks_are_read_and_cut_ones_noticed(server: Server) -> None:
+    def chunked(handler: Handler) -> None:
+        handler.head(200, {"Transfer-Encoding": "chunked"})
+        handler.wfile.write(b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
+
+    def torn(handler: Handler) -> None:
+        handler.head(200, {"Transfer-Encoding": "chunked"})
+        handler.wfile.write(b"3\r\nabc\r\n2\r\nd")
+
+    server.answers["/app.tar"] = chunked
+    assert get(server) == b"abcde"
+    server.answers["/app.tar"] = torn
+    with refused("io.fetch-cut"):
+        get(server)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Content-Encoding": "gzip"}, {"Content-Length": "-1"}, {"Content-Length": "1_0"}],
+)
+def test_an_answer_that_is_not_the_file_is_refused(server: Server, headers: dict[str, str]) -> None:
+    server.answers["/app.tar"] = lambda handler: handler.head(200, headers)
+    with refused("io.fetch-protocol"):
+        get(server)
+
+
+def test_an_answer_that_is_not_http_is_refused(server: Server) -> None:
+    server.answers["/app.tar"] = lambda handler: handler.wfile.write(b"SSH-2.0-OpenSSH\r\n\r\n")
+    with refused("io.fetch-protocol", "no proper answer"):
+        get(server)
+
+
+def test_endless_headers_are_refused(server: Server) -> None:
+    def endless(handler: Handler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+        while not handler.stopped.is_set():
+            handler.wfile.write(b"X-More: yes\r\n")
+
+    server.answers["/app.tar"] = endless
+    with refused("io.fetch-protocol"):
+        get(server)
+
+
+# --- slow and endless servers --------------------------------------------------------------------
+
+
+def test_a_silent_server_is_left(server: Server) -> None:
+    server.answers["/app.tar"] = lambda handler: handler.stopped.wait(20)
+    with refused("io.fetch-slow", "0.02 seconds of silence"):
+        get(server, stall_seconds=0.02)
+
+
+def test_a_server_that_drips_is_left_when_the_time_is_up(server: Server) -> None:
+    """Each byte comes in time; all of them would never."""
+
+    def drip(handler: Handler) -> None:
+        handler.head(200, {"Content-Length": "1000000"})
+        while not handler.stopped.wait(0.01):
+            handler.wfile.write(b"x")
+
+    server.answers["/app.tar"] = drip
+    with refused("io.fetch-slow", "0.3 in all"):
+        get(server, total_seconds=0.3)
+
+
+def test_headers_that_drip_are_left_too(server: Server) -> None:
+    def drip(handler: Handler) -> None:
+        while not handler.stopped.wait(0.01):
+            handler.wfile.write(b"H")
+
+    server.answers["/app.tar"] = drip
+    with refused("io.fetch-slow"):
+        get(server, total_seconds=0.3)
+
+
+def test_without_time_nobody_is_asked(server: Server) -> None:
+    with refused("io.fetch-slow"):
+        get(server, total_seconds=0)
+    assert server.requests == []
+
+
+def test_a_server_that_never_answers_the_handshake_is_left(server: Server) -> None:
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen()
+        with refused("io.fetch-slow"):
+            get(server, f"https://localhost:{deaf.getsockname()[1]}/", stall_seconds=0.05)
+
+
+# --- the whole way -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gateway(tmp_path: Path, server: Server) -> Gateway:
+    made = make_gateway(tmp_path)
+    made.configure(f'[fetch]\nca = "{server.ca}"\nstall_seconds = 5\n')
+    return made
+
+
+def publish(gateway: Gateway, server: Server, number: int, data: bytes, **more: Any) -> str:
+    envelope = gateway.release(number, {"app.tar": data}, **more)
+    server.files["/x1/update.suit"] = envelope.read_bytes()
+    server.files["/x1/app.tar"] = data
+    return server.url("/x1/update.suit")
+
+
+def test_a_release_is_installed_from_a_server(gateway: Gateway, server: Server) -> None:
+    url = publish(gateway, server, 1, DATA)
+    gateway.install(url)
+    assert gateway.installed == {"app.tar": DATA}
+    gateway.install(url)
+    assert [path for path, _ in server.requests] == [
+        "/x1/update.suit",
+        "/x1/app.tar",
+        "/x1/update.suit",  # not the payload, which is installed
+    ]
+
+
+def test_payloads_may_have_an_address_of_their_own(gateway: Gateway, server: Server) -> None:
+    envelope = gateway.release(1, {"app.tar": DATA}, uris={"app.tar": server.url("/app.tar")})
+    (envelope.parent / "app.tar").unlink()
+    gateway.install(envelope)
+    assert gateway.installed == {"app.tar": DATA}
+    second = gateway.release(2, {"app.tar": DATA[::-1]})
+    server.files["/other/app.tar"] = DATA[::-1]
+    gateway.install(second, server.url("/other/app.tar"))
+    assert gateway.installed == {"app.tar": DATA[::-1]}
+
+
+def test_an_interrupted_download_is_resumed_by_the_next_run(
+    gateway: Gateway, server: Server
+) -> None:
+    url = publish(gateway, server, 1, DATA)
+    server.answers["/x1/app.tar"] = then(
+        lambda handler: handler.give(), lambda handler: handler.give(most=100_000)
+    )
+    with refused("io.fetch-cut"):
+        gateway.install(url)
+    assert gateway.floor is None
+    server.answers.clear()
+    server.requests.clear()
+    gateway.install(None)
+    assert gateway.installed == {"app.tar": DATA}
+    assert server.requests[1] == ("/x1/app.tar", "bytes=500000-")
+
+
+def test_an_endless_server_is_left_at_the_signed_size(gateway: Gateway, server: Server) -> None:
+    url = publish(gateway, server, 1, b"small")
+    sent = threading.Event()
+
+    def endless(handler: Handler) -> None:
+        handler.head(200, {})
+        while not handler.stopped.is_set():
+            handler.wfile.write(bytes(65536))
+        sent.set()
+
+    server.answers["/x1/app.tar"] = endless
+    with refused("tampered.payload-size", "more than 5 bytes"):
+        gateway.install(url)
+    assert gateway.installed is None
+
+
+def test_an_endless_envelope_is_left_at_the_limit(gateway: Gateway, server: Server) -> None:
+    def endless(handler: Handler) -> None:
+        handler.head(200, {})
+        while not handler.stopped.is_set():
+            handler.wfile.write(bytes(1 << 20))
+
+    server.answers["/update.suit"] = endless
+    with refused("malformed.size"):
+        gateway.install(server.url("/update.suit"))
+
+
+def test_a_dry_run_fetches_and_keeps_nothing(gateway: Gateway, server: Server) -> None:
+    url = publish(gateway, server, 1, DATA)
+    assert gateway.install(url, dry_run=True).verdict == "dry run"
+    assert list(gateway.target.iterdir()) == []
+
+
+def test_a_payload_name_is_the_end_of_its_address() -> None:
+    def named(uri: str) -> str:
+        return payload_name(component(b"", "app.tar", uri))
+
+    assert named("https://a.example/b/c.bin") == "c.bin"
+    assert named("https://a.example/b?c=d") == "app.tar"
+    assert named("#x.bin") == "x.bin"

@@ -71,7 +71,8 @@ def split_sequence(data: bytes) -> tuple[bytes, ...]:
     Raises:
         Malformed: `malformed.cbor`, with the offset in bytes.
     """
-    items, at, left = [], 0, [MAX_ALL_ITEMS]
+    items: list[bytes] = []
+    at, left = 0, [MAX_ALL_ITEMS]
     while at < len(data) or not items:
         _, end = _item(data, at, MAX_DEPTH, left)
         items.append(data[at:end])

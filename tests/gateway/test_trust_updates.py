@@ -192,3 +192,21 @@ def test_time_stamp_roots_change_with_the_list(gateway: Gateway) -> None:
         policy = demands(gateway.device, state)[1]
     assert [one.spki for one in policy.tsa_anchors] == [NEW.anchor.spki]
     assert (policy.vendor, policy.product) == (VENDOR, PRODUCT)
+
+
+def test_a_trust_update_that_comes_in_meanwhile_stops_the_install(gateway: Gateway) -> None:
+    """Else a release by signers that the device trusts no more would still be accepted."""
+    done: list[bool] = []
+
+    def progress(*_: object) -> None:
+        if not done:
+            done.append(True)
+            apply(gateway.device, b"".join(CHAIN), NOW, None)
+
+    envelope = release(gateway, 1, pki())
+    with refused("state.conflict", "a trust update came in meanwhile: its list has number 2"):
+        gateway.install(envelope, progress=progress)
+    assert done == [True]
+    assert (gateway.installed, gateway.floor) == (None, None)
+    with refused("untrusted.no-anchor"):
+        gateway.install(envelope)

@@ -25,13 +25,16 @@ from fwsign.gateway.session import (
     Installed,
     Request,
     demands,
+    demands_of,
     opened,
     refuse_platform,
+    trusted,
 )
 from fwsign.gateway.sources import Sources
 from fwsign.gateway.stage import Staged
 from fwsign.gateway.target import Target
 from fwsign.state import Floor, State
+from fwsign.trust_list import TrustState
 from fwsign.verified import VerifiedRelease
 from fwsign.verify import Verifier
 
@@ -65,6 +68,7 @@ class _Judge:
 
     def __init__(self, request: Request, state: State) -> None:
         self._request, self._state, self._device = request, state, request.device
+        self._trust: TrustState | None = None  # by which was judged
 
     def rehearse(self, sources: Sources) -> Installed:
         """Do all that an install does before it changes something."""
@@ -78,7 +82,8 @@ class _Judge:
         return Installed("dry run", release, ())
 
     def verify(self, envelope: bytes) -> tuple[VerifiedRelease, Floor | None]:
-        anchors, base = demands(self._device, self._state)
+        self._trust = trusted(self._device, self._state)
+        anchors, base = demands_of(self._trust, self._device.policy)
         policy, floor = self._state.policy(base, None)
         release = Verifier(anchors, policy).verify(envelope, at=self._request.at)
         waived = ("revocation",) if base.revocation == "off" else ()
@@ -87,6 +92,17 @@ class _Judge:
             message = f"not checked, and not waived in device.toml: {words}"
             raise Failed("state.unchecked", message, expected="every check", found=words)
         return release, floor
+
+    def refuse_other_trust(self) -> None:
+        """Refuse where a trust update came in while payloads were on their way."""
+        now = trusted(self._device, self._state)
+        if now != self._trust:
+            raise Failed(
+                "state.conflict",
+                f"a trust update came in meanwhile: its list has number {now.number}",
+                expected="the list by which the release was judged",
+                found=f"number {now.number}",
+            )
 
     def kinds(self, release: VerifiedRelease) -> list[str]:
         return [deliver.kind(self._device, one) for one in release.components]
@@ -182,6 +198,7 @@ class _Run:
             "forward_only": forward_only,
         }
         with self._state.transaction():
+            self._judge.refuse_other_trust()
             self._state.accept(None, release, floor)
             if _read(self._state, INTENT) != intent:  # not where a command failed before
                 self._state.remember(INTENT, json.dumps(intent))

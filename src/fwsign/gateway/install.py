@@ -13,7 +13,7 @@ by a later run is only a hint: the envelope is verified anew, and every byte is 
 import contextlib
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fwsign.errors import Failed, FwsignError
 from fwsign.gateway import deliver
@@ -34,9 +34,11 @@ from fwsign.gateway.sources import Sources
 from fwsign.gateway.stage import Staged
 from fwsign.gateway.target import Target
 from fwsign.state import Floor, State
-from fwsign.trust_list import TrustState
 from fwsign.verified import VerifiedRelease
 from fwsign.verify import Verifier
+
+if TYPE_CHECKING:
+    from fwsign.trust_list import TrustState
 
 
 def install(request: Request, sources: Sources | None) -> Installed:
@@ -68,7 +70,7 @@ class _Judge:
 
     def __init__(self, request: Request, state: State) -> None:
         self._request, self._state, self._device = request, state, request.device
-        self._trust: TrustState | None = None  # by which was judged
+        self._trust: "TrustState | None" = None  # by which was judged
 
     def rehearse(self, sources: Sources) -> Installed:
         """Do all that an install does before it changes something."""

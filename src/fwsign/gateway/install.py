@@ -70,7 +70,7 @@ class _Judge:
 
     def __init__(self, request: Request, state: State) -> None:
         self._request, self._state, self._device = request, state, request.device
-        self._trust: "TrustState | None" = None  # by which was judged
+        self._trust: TrustState | None = None  # by which was judged
 
     def rehearse(self, sources: Sources) -> Installed:
         """Do all that an install does before it changes something."""

@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from fwsign.policy import Revocation
     from fwsign.verify import Anchor, DevicePolicy
 
+PAYLOADS: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        readable=False,
+        metavar="[PAYLOAD]...",
+        help="The files that were signed. Default: those of the signed names beside ENVELOPE.",
+    ),
+]
 ANCHORS: TypeAlias = Annotated[
     list[Path] | None,
     typer.Option(

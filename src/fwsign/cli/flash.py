@@ -16,6 +16,7 @@ from fwsign.cli.command import Command, examples
 from fwsign.cli.demands import (
     ANCHORS,
     MIN_SEQUENCE,
+    PAYLOADS,
     PROFILE,
     REQUIRE,
     VENDOR_OF_DEVICE,
@@ -54,14 +55,7 @@ def flash(
         Path,
         typer.Argument(readable=False, metavar="ENVELOPE", help="A .suit file."),
     ],
-    payloads: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            readable=False,
-            metavar="[PAYLOAD]...",
-            help="The files that were signed. Default: those of the signed names beside ENVELOPE.",
-        ),
-    ] = None,
+    payloads: PAYLOADS = None,
     *,
     port: Annotated[
         list[str] | None,

@@ -11,6 +11,7 @@ from fwsign.cli.command import Command, examples
 from fwsign.cli.demands import (
     ANCHORS,
     MIN_SEQUENCE,
+    PAYLOADS,
     PROFILE,
     REQUIRE,
     VENDOR_OF_DEVICE,
@@ -41,14 +42,7 @@ def verify(
             readable=False, metavar="ENVELOPE", help="A .suit file. At most 32 MiB; a pipe will do."
         ),
     ],
-    payloads: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            readable=False,
-            metavar="[PAYLOAD]...",
-            help="The files that were signed. Default: those of the signed names beside ENVELOPE.",
-        ),
-    ] = None,
+    payloads: PAYLOADS = None,
     *,
     anchor: ANCHORS = None,
     vendor: VENDOR_OF_DEVICE = None,

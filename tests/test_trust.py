@@ -220,6 +220,8 @@ def test_a_chain_has_a_limit() -> None:
         apply_chain(ENROLLED, [ONE] * (MAX_UPDATES + 1))
     with refused("malformed.size"):
         split_updates(bytes(suit.MAX_ENVELOPE_SIZE + 1))
+    with refused("malformed.cbor", "items in all"):  # and not 32 million bytes objects
+        split_updates(bytes(suit.MAX_ENVELOPE_SIZE))
     with refused("malformed.size"):
         decode_update(bytes(MAX_UPDATE_SIZE + 1))
 

@@ -1,5 +1,6 @@
 """Asking an authority for a token: what is sent, and answers that are none."""
 
+import socket
 import threading
 
 import pytest
@@ -128,6 +129,31 @@ def test_an_endless_answer_is_cut() -> None:
     large = bytes(MAX_RESPONSE_SIZE + 1)
     with serving(lambda _: large) as (url, _), refused("io.tsa", "more than 69632 bytes"):
         request_token(url, SIGNATURE)
+
+
+@pytest.mark.parametrize("size", [b"-1", b"-5"])
+def test_an_endless_chunk_of_negative_size_is_cut(size: bytes) -> None:
+    body = size + b"\r\n" + bytes(10 * MAX_RESPONSE_SIZE)
+    with (
+        serving(lambda _: body, headers={"Transfer-Encoding": "chunked"}) as (url, _),
+        refused("io.tsa", "more than 69632 bytes"),
+    ):
+        request_token(url, SIGNATURE)
+
+
+def test_the_end_of_an_ipv6_address_is_not_taken_for_a_port(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def nobody(address: tuple[str, int], *_: object) -> None:
+        asked.append(address)
+        raise ConnectionRefusedError(111, "connection refused")
+
+    monkeypatch.setattr(socket, "create_connection", nobody)
+    with refused("io.tsa", "connection refused"):
+        request_token("http://[2001:db8::8443]/tsa", SIGNATURE)
+    assert asked == [("2001:db8::8443", 80)]
 
 
 def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,7 @@ def split_sequence(data: bytes) -> tuple[bytes, ...]:
     items: list[bytes] = []
     at, left = 0, [MAX_ALL_ITEMS]
     while at < len(data) or not items:
+        _check_count(at, 1, 1, left)  # 32 MiB of tiny items would be gigabytes of memory too
         _, end = _item(data, at, MAX_DEPTH, left)
         items.append(data[at:end])
         at = end

@@ -43,6 +43,10 @@ CREATE TABLE crls (
 CREATE TABLE facts (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE receipts (number INTEGER PRIMARY KEY, line TEXT NOT NULL) STRICT;
 """
+_NOT_OURS: Final = (
+    "SELECT 1 FROM sqlite_master WHERE type NOT IN ('table', 'index') OR sql LIKE 'CREATE VIRTUAL%'"
+)
+"""Views and triggers are programs, which may never end: a memory may come from a hostile device."""
 _DECIDING: Final = (
     "SELECT * FROM floors",
     "SELECT * FROM recorded",
@@ -52,6 +56,9 @@ _DECIDING: Final = (
 )
 """What the sum is over; the last receipt stands for the chain behind it."""
 _PRAGMAS: Final = ("synchronous = EXTRA", "fullfsync = ON", "temp_store = MEMORY")
+
+_JOURNAL_MAGIC: Final = bytes.fromhex("d9d505f920a163d7")
+"""Where a journal ends like this, SQLite takes what is before for the name of a super-journal."""
 
 _REASONS: Final[Mapping[int, tuple[str, str]]] = MappingProxyType(
     {
@@ -83,6 +90,7 @@ class StateFile:
     def open(cls, path: Path, *, create: bool) -> Self:
         """Open a memory, and check that it is whole; see `fwsign.state.State.open`."""
         is_new = create and not os.path.lexists(path) and _create(path)
+        _refuse_super_journal(path)
         # Never read as a plain file: closing that would drop this process's locks on it.
         opened = cls(_connect(path), path, is_new=is_new)
         try:
@@ -137,6 +145,8 @@ class StateFile:
                 found=version,
             )
         with self.transaction("read"):
+            if self.run(_NOT_OURS).fetchone() is not None:
+                raise _damaged(self._path, "it has more than tables")
             kept = self.run("SELECT value FROM facts WHERE name = 'sum'").fetchone()
             if kept != (self._sum(),):
                 raise _damaged(self._path, "its sum is not the one kept in it")
@@ -177,6 +187,21 @@ def _make_directory(directory: Path) -> None:
         _make_directory(directory.parent)
         directory.mkdir(mode=0o700, exist_ok=True)
         sync_directory(directory.parent)
+
+
+def _refuse_super_journal(path: Path) -> None:
+    """Refuse a journal that names a file, at its end: SQLite would delete that, wherever it is."""
+    journal = Path(f"{os.path.realpath(path)}-journal")
+    try:
+        with journal.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - len(_JOURNAL_MAGIC)))
+            found = file.read(len(_JOURNAL_MAGIC))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise io_error(error, journal) from error
+    if found == _JOURNAL_MAGIC:
+        raise _damaged(path, "its journal is of several databases")
 
 
 def _connect(path: Path) -> sqlite3.Connection:

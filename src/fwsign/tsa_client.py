@@ -130,7 +130,8 @@ def _exchange(url: str, parts: SplitResult, request: bytes) -> bytes:
 def _post(parts: SplitResult, request: bytes) -> bytes:
     """Ask, without proxies and without following redirects."""
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=STALL_SECONDS)
+    port = parts.port or kind.default_port  # without, the end of an IPv6 address is taken
+    connection = kind(parts.hostname or "", port, timeout=STALL_SECONDS)
     headers = {
         "Content-Type": "application/timestamp-query",
         "Accept": "application/timestamp-reply",
@@ -145,9 +146,17 @@ def _post(parts: SplitResult, request: bytes) -> bytes:
                 place = response.getheader("Location")
                 to = f" to {place}, which is not followed" if place else ""
                 raise OSError(f"status {response.status}{to}")
-            data = response.read(MAX_RESPONSE_SIZE + 1)
+            data = _read(response)
     finally:
         connection.close()
-    if len(data) > MAX_RESPONSE_SIZE:
-        raise OSError(f"an answer of more than {MAX_RESPONSE_SIZE} bytes")
     return data
+
+
+def _read(response: http.client.HTTPResponse) -> bytes:
+    """Read piece by piece: `read` takes a chunk of size -1 for all that ever comes."""
+    found = bytearray()
+    while data := response.read1(MAX_RESPONSE_SIZE + 1 - len(found)):
+        found += data
+        if len(found) > MAX_RESPONSE_SIZE:
+            raise OSError(f"an answer of more than {MAX_RESPONSE_SIZE} bytes")
+    return bytes(found)

@@ -158,7 +158,7 @@ def test_what_is_unfinished_is_shown(enrolled: Path) -> None:
         ],
     )
     assert "unfinished  sequence " in good("device", "status")
-    assert ": fwsign install again\n" in good("device", "status")
+    assert ": fwsign install --resume\n" in good("device", "status")
 
 
 def test_waived_revocation_is_shown(signed: Path) -> None:

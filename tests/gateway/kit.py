@@ -118,8 +118,9 @@ class Gateway(NamedTuple):
         crls = more.pop("crls", None)
         usual = (pki().leaf, [pki().issuing], usual_crls() if crls is None else crls)
         signers = more.pop("signers", [usual])
+        text = more.pop("text", None)
         manifest = make_manifest(*parts, sequence_number=number, **more)
-        path.write_bytes(make_envelope(manifest, signers))
+        path.write_bytes(make_envelope(manifest, signers, text=text))
         return path
 
     def install(

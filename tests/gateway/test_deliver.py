@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from flash.kit import MemoryBoard, esp_image
+from fwsign import cbor, suit
 from fwsign.component import Component, Digest, flash_identifier
 from fwsign.cose import SHA256
 from fwsign.flash import backends
@@ -110,6 +111,28 @@ def test_a_release_of_commands_alone_leaves_the_files(gateway: Gateway) -> None:
     (gateway.base / "facts").unlink()
     assert gateway.install(only).verdict == "already installed"
     assert not (gateway.base / "facts").exists()
+
+
+def test_a_file_that_a_command_took_before_is_installed_once_it_has_none(gateway: Gateway) -> None:
+    envelope = gateway.release(1, {"app.tar": b"one"})
+    gateway.install(envelope)
+    assert gateway.installed is None
+    text = gateway.config.read_text()
+    gateway.config.write_text(text[: text.index("[exec]")])
+    assert gateway.install(envelope).verdict == "installed"
+    assert gateway.installed == {"app.tar": b"one"}
+
+
+def test_a_version_that_no_environment_can_hold_is_not_given_to_a_command(
+    gateway: Gateway,
+) -> None:
+    part = component(b"one", "app.tar")
+    text = suit.encode_text(suit.Text(VENDOR, PRODUCT, "1\x00", None), (part,))
+    envelope = gateway.release(1, {"app.tar": b"one"})
+    signed = Digest(SHA256, digest(SHA256, cbor.byte_string_head(len(text)), text))
+    gateway.sign(envelope, 1, [part], text_digest=signed, text=text)
+    gateway.install(envelope)
+    assert facts(gateway)["environment"]["FWSIGN_VERSION"] == ""
 
 
 def test_a_command_that_fails_goes_forward_only(gateway: Gateway) -> None:

@@ -114,7 +114,8 @@ def test_five_redirects_and_no_more(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "place", ["http://localhost/app.tar", "file:///etc/passwd", "ftp://localhost/"]
+    "place",
+    ["http://localhost/app.tar", "file:///etc/passwd", "ftp://localhost/", "https://[bad/", "//["],
 )
 def test_a_redirect_away_from_https_is_refused(server: Server, place: str) -> None:
     server.answers["/a"] = redirect(place)
@@ -286,6 +287,37 @@ def test_chunks_are_read_and_cut_ones_noticed(server: Server) -> None:
     server.answers["/app.tar"] = torn
     with refused("io.fetch-cut"):
         get(server)
+
+
+@pytest.mark.parametrize("start", [0, 50])
+def test_chunks_of_negative_size_bring_no_more_than_was_asked_for(
+    server: Server, start: int
+) -> None:
+    def negative(handler: Handler) -> None:
+        handler.head(200, {"Transfer-Encoding": "chunked"})
+        handler.wfile.write(b"-5\r\n" + b"A" * 100_000)
+
+    server.answers["/app.tar"] = negative
+    with (
+        fetch.opened(server.url("/app.tar"), rules(server), start, print) as source,
+        refused("io.fetch-protocol", "more bytes than were asked for"),
+    ):
+        source.read(10)
+
+
+def test_the_end_of_an_ipv6_address_is_not_taken_for_a_port(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def nobody(address: tuple[str, int], *_: object) -> None:
+        asked.append(address)
+        raise ConnectionRefusedError(111, "connection refused")
+
+    monkeypatch.setattr(socket, "create_connection", nobody)
+    with refused("io.fetch-connect"):
+        get(server, "https://[2001:db8::8443]/app.tar", allow_hosts=("2001:db8::8443",))
+    assert asked == [("2001:db8::8443", 443)]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from fwsign.state import State
 from fwsign.trust_list import TrustAnchor, Update
 from fwsign.trust_sign import make_update
 from gateway.kit import Gateway, crls, make_gateway, namesake, pki
-from support import DAY, NOW, Entity, make_ca, make_crl, make_leaf, refused
+from support import DAY, NOW, Entity, component, make_ca, make_crl, make_leaf, refused
 from tsa_kit import make_tsa, signatures, with_tokens
 
 OLD = {"app.tar": b"old"}
@@ -100,6 +100,22 @@ def test_a_crl_whose_number_goes_back_is_not_used(gateway: Gateway) -> None:
         "untrusted.revoked",
         "victim",
     )
+
+
+def test_a_crl_that_was_stapled_anew_to_the_installed_release_is_kept(gateway: Gateway) -> None:
+    """Only its staples are new: a device that asks again learns of the revocation all the same."""
+    victim = make_leaf(pki().issuing, "victim")
+    envelope = gateway.release(11, NEW, crls=crls(6))
+    gateway.install(envelope)
+    parts = [component(data, name) for name, data in NEW.items()]
+    gateway.sign(envelope, 11, parts, crls=crls(7, revoked=[victim]))
+    assert gateway.install(envelope).verdict == "already installed"
+    signers = [(victim, [pki().issuing], crls(6))]
+    before = gateway.results
+    with refused("untrusted.revoked", "victim"):
+        gateway.install(gateway.release(12, OLD, signers=signers))
+    assert gateway.results == [*before, ("refused", "untrusted.revoked")]
+    assert (gateway.installed, gateway.floor) == (NEW, 11)
 
 
 def test_a_ca_with_a_new_key_and_the_old_name_does_not_inherit_the_old_crl(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fwsign.gateway import session
+from fwsign.gateway.enrol import reset
 from fwsign.gateway.session import INTENT, SOURCES
 from fwsign.gateway.sources import Sources
 from fwsign.gateway.target import Target
@@ -359,10 +360,11 @@ def test_the_beginning_of_a_pipe_is_left_out(gateway: Gateway, tmp_path: Path) -
 
 
 def test_a_hint_that_cannot_be_read_is_no_hint(gateway: Gateway) -> None:
-    with State.open(gateway.base / "state.db") as state:
-        state.remember(SOURCES, "{")
-    with refused("state.nothing", "cannot be read"):
-        gateway.install(None)
+    for text in ("{", "null", "[]", "7"):
+        with State.open(gateway.base / "state.db") as state:
+            state.remember(SOURCES, text)
+        with refused("state.nothing", "cannot be read"):
+            gateway.install(None)
 
 
 # --- what is refused -----------------------------------------------------------------------------
@@ -444,6 +446,33 @@ def test_directories_that_others_can_write_are_refused(gateway: Gateway, place: 
     with refused("io.permission", "can be changed by other users"):
         gateway.install(gateway.release(2, {"app.tar": b"two"}))
     assert gateway.installed == {"app.tar": b"one"}
+
+
+@pytest.mark.parametrize("place", ["memory", "memory/state.db"])
+def test_a_memory_that_others_can_exchange_is_not_believed(tmp_path: Path, place: str) -> None:
+    (tmp_path / "memory").mkdir()
+    gateway = make_gateway(tmp_path, state=tmp_path / "memory/state.db")
+    (tmp_path / place).chmod(0o1777)
+    with refused("io.permission", "can be changed by other users"):
+        gateway.install(gateway.release(1, {"app.tar": b"one"}))
+    with refused("io.permission"):
+        reset(gateway.device, NOW, None)
+
+
+def test_a_memory_is_not_made_where_others_can_exchange_it(tmp_path: Path) -> None:
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory").chmod(0o1777)
+    with refused("io.permission", "memory can be changed by other users"):
+        make_gateway(tmp_path, state=tmp_path / "memory/state.db")
+    assert not (tmp_path / "etc").exists()
+
+
+def test_a_memory_whose_link_goes_round_in_circles_is_an_error(gateway: Gateway) -> None:
+    device = gateway.device
+    (gateway.base / "state.db").unlink()
+    (gateway.base / "state.db").symlink_to("state.db")
+    with refused("io.read", "too many levels of symbolic links"):
+        gateway.install(None, device=device)
 
 
 @pytest.mark.parametrize("what", ["file", "folder", "link"])

@@ -1,5 +1,7 @@
 """A gateway whose anchors change, and a fleet that is asked first."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -162,6 +164,41 @@ def test_a_damaged_memory_is_stranded(fleet: Path) -> None:
     (fleet / "two/state.db").write_bytes(b"no database")
     (fleet / "two/state.db-journal").write_bytes(b"")
     assert ask(fleet, CHAIN[1])["two"] == ("stranded", "state.foreign")
+
+
+def test_the_journal_of_a_hostile_memory_deletes_no_file(fleet: Path) -> None:
+    """SQLite deletes the super-journal that a journal names, once it has undone what is in it."""
+    memory, victim = fleet / "two/state.db", fleet / "victim.txt"
+    victim.write_bytes(b"precious\0")
+    with closing(sqlite3.connect(memory, isolation_level=None)) as other:
+        other.execute("PRAGMA cache_size = 1")
+        other.execute("BEGIN IMMEDIATE")
+        other.executemany("INSERT INTO receipts (line) VALUES (?)", [("x" * 3000,)] * 200)
+        content, journal = memory.read_bytes(), Path(f"{memory}-journal").read_bytes()
+        other.execute("ROLLBACK")
+    name = bytes(victim)
+    record = (0x40000000 // 4096 + 1).to_bytes(4) + name + len(name).to_bytes(4)
+    magic = bytes.fromhex("d9d505f920a163d7")
+    memory.write_bytes(content)
+    Path(f"{memory}-journal").write_bytes(journal + record + sum(name).to_bytes(4) + magic)
+    assert ask(fleet, CHAIN[1])["two"] == ("stranded", "state.damaged")
+    with refused("state.damaged", "its journal is of several databases"):
+        State.open(memory)
+    assert victim.exists()
+    Path(f"{memory}-journal").write_bytes(journal)  # one of its own is undone
+    assert ask(fleet, CHAIN[1])["two"] == ("accepts", None)
+    Path(f"{memory}-journal").unlink()
+    Path(f"{memory}-journal").mkdir()
+    with refused("io.directory"):
+        State.open(memory)
+
+
+def test_a_hostile_memory_that_never_ends_is_stranded(fleet: Path) -> None:
+    with closing(sqlite3.connect(fleet / "two/state.db", isolation_level=None)) as other:
+        other.execute("DROP TABLE recorded")
+        endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x FROM n) SELECT x FROM n"
+        other.execute(f"CREATE VIEW recorded AS {endless}")
+    assert ask(fleet, CHAIN[1])["two"] == ("stranded", "state.damaged")
 
 
 def test_a_memory_that_cannot_be_read_is_stranded(

@@ -188,14 +188,16 @@ def status(*, config: CONFIG = None, as_json: JSON = False) -> None:
         ui.out(f"anchor      {one['name']}, {roles}, {limits}, key {one['key'][:16]}")
     hours = found["allow_stale_hours"]
     stale = f", stale for {hours} hours" if hours else ""
-    ui.out(f"policy      {found['require']} signers, revocation {found['revocation']}{stale}")
+    ui.out(f"policy      require {found['require']}, revocation {found['revocation']}{stale}")
     ui.out(f"floor       {_or_none(found['floor'])}")
     ui.out(f"time floor  {_or_none(found['time_floor'])}")
     for one in found["crls"]:
         ui.out(f"crl         {one['issuer']}, number {_or_none(one['number'])}")
     ui.out(f"installed   {_release(found['installed'])}")
     if found["unfinished"]:
-        ui.painted("unfinished", "yellow", f"{_release(found['unfinished'])}: fwsign install again")
+        ui.painted(
+            "unfinished", "yellow", f"{_release(found['unfinished'])}: fwsign install --resume"
+        )
     ui.out(f"receipts    {found['receipts']}, head {found['head']}")
     for line in found["warnings"]:
         ui.note(f"warning: {line}")

@@ -51,7 +51,8 @@ HINTS: Final[Mapping[str, str]] = MappingProxyType(
         "unsuitable.trust-update": "it is applied with: fwsign trust apply",
         "unsuitable.trust-gap": "apply those between too, joined in one file",
         "io.payload-missing": "put it beside the envelope, name it, or use --manifest-only",
-        "io.config": "the keys of fwsign.toml are: vendor, product, pki, signer",
+        "io.config": "the keys of fwsign.toml are: vendor, product, pki, signer; "
+        "docs/gateway.md has those of device.toml",
         "io.crl-unused": "leave it out, or give the CRL of an issuer of the signer",
         "key.format": "fwsign show FILE tells what it is",
         "key.passphrase": "is it the passphrase of this key?",
@@ -59,7 +60,7 @@ HINTS: Final[Mapping[str, str]] = MappingProxyType(
         "state.ca-limit": "a CA's domains are set when it is made: fwsign pki init --permit DOMAIN",
         "unsuitable.chip": "is it the right board, and the right release?",
         "unsuitable.locked": "where it only cannot be verified: --accept-unverifiable",
-        "device.port": "fwsign ports lists the ports; is another program using it, and may you?",
+        "device.port": "fwsign ports lists the ports; is it in use, and may you open it?",
         "device.absent": "is it connected, powered, and in its boot loader?",
         "device.changed": "put the first board back, or start again",
         "state.unchecked": "waive by name: --revocation off, --any-product, --no-rollback-check; "
@@ -77,7 +78,8 @@ HINTS: Final[Mapping[str, str]] = MappingProxyType(
         "state.unfinished": "finish it with: fwsign install --resume; or install a newer release",
         "state.nothing": "name a release: fwsign install ENVELOPE",
         "io.hook": "mend the command that device.toml names, then: fwsign install --resume",
-        "io.fetch-connect": "fetch.ca in device.toml says whom to trust for servers",
+        "io.fetch-connect": "is the server reachable from here? "
+        "fetch.ca in device.toml says whom to trust for servers",
         "io.fetch-cut": "what came is kept; go on with: fwsign install --resume",
         "io.fetch-slow": "what came is kept; go on with: fwsign install --resume",
         "unsuitable.target": "device.toml says where components go: [exec] and [flash]",

@@ -69,11 +69,11 @@ def run_hook(device: Device, release: VerifiedRelease, staged: Staged, target: T
     """
     component = staged.component
     command = device.hooks[component.name]
-    text = release.text
+    version = (release.text.version if release.text else None) or ""
     facts = {
         "FWSIGN_COMPONENT": component.name,
         "FWSIGN_SEQUENCE": str(release.manifest.sequence_number),
-        "FWSIGN_VERSION": (text.version if text else None) or "",
+        "FWSIGN_VERSION": version if version.isprintable() else "",  # the format takes any text
     }
     with explained(target.path), _unwritable(staged, target) as handle:
         _run(command, handle, {**_ENVIRONMENT, **facts}, device.hook_seconds)

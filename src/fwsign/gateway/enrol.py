@@ -16,7 +16,7 @@ from fwsign.crl import parse_crl
 from fwsign.errors import Failed
 from fwsign.gateway.config import Device, load, parse_revocation, refuse_published
 from fwsign.gateway.receipt import Log
-from fwsign.gateway.session import INSTALLED, INTENT, demands, opened, trusted
+from fwsign.gateway.session import INSTALLED, INTENT, demands, opened, refuse_foreign, trusted
 from fwsign.keys import Signer
 from fwsign.receipts import line_digest
 from fwsign.state import State
@@ -74,6 +74,7 @@ def init(wanted: Enrolment, at: datetime, signer: Signer | None) -> Device:
             error = Failed("io.exists", f"{path} exists already", found=str(path))
             error.hint = "fwsign device status shows it; fwsign device reset enrols anew"
             raise error
+    refuse_foreign(wanted.state)
     if not wanted.target_dir.is_dir():
         what = f"the target directory {wanted.target_dir} is not there"
         raise Failed("io.missing", what, expected="a directory", found="none")
@@ -155,6 +156,7 @@ def reset(device: Device, at: datetime, signer: Signer | None) -> bool:
     Raises:
         Failed: `state.*`, `io.*`, `key.*`.
     """
+    refuse_foreign(device.state)
     with State.open(device.state, create=True) as state, state.transaction():
         state.forget()
         result = "enrolled anew: the memory was lost" if state.is_new else "enrolled anew"

@@ -12,12 +12,12 @@ import ssl
 import time
 from collections.abc import Iterator
 from typing import Final, NamedTuple
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from fwsign import __version__
 from fwsign.errors import Failed, check_limit
 from fwsign.gateway.config import FetchRules
-from fwsign.gateway.https import Timed, check_address, connect, make_context, target_of
+from fwsign.gateway.https import Timed, check_address, connect, join, make_context, target_of
 from fwsign.gateway.sources import Tell
 from fwsign.payload import CHUNK_SIZE
 
@@ -152,6 +152,8 @@ class Download:
             data = answer.response.read1(size) if size else b""
         except http.client.IncompleteRead as error:
             raise _Cut("the connection was closed") from error
+        if len(data) > size:  # http.client takes chunks of negative size
+            raise http.client.HTTPException("more bytes than were asked for")
         if data or not size:
             self._answer = answer._replace(left=answer.left - len(data)) if answer.left else answer
             return data
@@ -182,7 +184,7 @@ class Download:
             response.close()
             if not place:
                 raise Failed("io.fetch-redirect", f"{url} redirects to nowhere")
-            target = urljoin(url, place)
+            target = join(url, place)
             check_address(target, self._rules)
             self._tell(f"{url} redirects to {target}")
             url = target
@@ -200,7 +202,7 @@ class Download:
             raise self._slow()
         connection = http.client.HTTPSConnection(
             parts.hostname or "",
-            parts.port,
+            parts.port or http.client.HTTPS_PORT,  # without, the end of an IPv6 address is taken
             timeout=min(left, self._rules.stall_seconds),
             context=self._context,
         )

@@ -7,7 +7,7 @@ import ssl
 import time
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 from fwsign.errors import Failed
 from fwsign.gateway.config import FetchRules
@@ -69,6 +69,14 @@ def check_address(url: str, rules: FetchRules) -> SplitResult:
             found=host,
         )
     return parts
+
+
+def join(base: str, place: str) -> str:
+    """Return the address that a server means by a place; `check_address` refuses what is none."""
+    try:
+        return urljoin(base, place)
+    except ValueError:  # such as https://[
+        return place
 
 
 def target_of(parts: SplitResult) -> str:

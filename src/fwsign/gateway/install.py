@@ -143,6 +143,7 @@ class _Run:
             sources.check(release.components)
             self._judge.refuse_unfinished(release)
             if self._is_installed(release, kinds):
+                self._keep_crls(release, floor)
                 self._notes.append("it was installed before")
                 return Installed("already installed", release, tuple(self._notes))
             digest = release.manifest_digest.hex()
@@ -170,13 +171,23 @@ class _Run:
         if "flash" in kinds or _read(self._state, INTENT) is not None:
             return False
         if known["version"] is None:
-            return True
+            return "file" not in kinds  # device.toml may have had a command for it then
         try:
             self._adopt(release, kinds, known["version"])
             return self._target.current() == str(known["version"])
         except FwsignError:
             self._notes.append("the installed files were damaged, and are installed again")
             return False
+
+    def _keep_crls(self, release: VerifiedRelease, floor: Floor | None) -> None:
+        """Keep CRLs that came with what is installed: they may revoke who signs the next one."""
+        held, _ = self._state.policy(self._device.policy, None)
+        every = [crl for one in release.signers for at in one.issued for crl in at.crls]
+        if all(crl.data in held.crls for crl in every):
+            return  # whoever asks every minute must not wear the disk out
+        with self._state.transaction():
+            self._judge.refuse_other_trust()
+            self._state.accept(None, release, floor)
 
     def _adopt(self, release: VerifiedRelease, kinds: Sequence[str], version: str) -> list[Staged]:
         parts = zip(release.components, kinds, strict=True)

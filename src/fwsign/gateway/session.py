@@ -5,12 +5,15 @@ import contextlib
 import os
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Final, NamedTuple
 
+from fwsign.atomic import io_error
 from fwsign.chain import Anchor
 from fwsign.errors import Failed
 from fwsign.gateway.config import Device
 from fwsign.gateway.sources import Progress, Tell
+from fwsign.gateway.table import refuse_writable
 from fwsign.keys import Signer
 from fwsign.policy import DevicePolicy
 from fwsign.state import State
@@ -77,6 +80,7 @@ def opened(device: Device) -> Iterator[State]:
     Raises:
         Failed: `state.*`, `io.*`.
     """
+    refuse_foreign(device.state)
     try:
         state = State.open(device.state)
     except Failed as error:
@@ -85,6 +89,22 @@ def opened(device: Device) -> Iterator[State]:
         raise
     with state:
         yield state
+
+
+def refuse_foreign(path: Path) -> None:
+    """Refuse a memory that another user could change, or put another in the place of.
+
+    Raises:
+        Failed: `io.permission`, `io.*`.
+    """
+    try:
+        real = Path(os.path.realpath(path))  # resolve() raises otherwise for a loop
+        refuse_writable(real.parent, real.parent)
+        refuse_writable(real, real)
+    except FileNotFoundError:
+        return  # whoever opens it says what that means
+    except OSError as error:
+        raise io_error(error, path) from error
 
 
 def trusted(device: Device, state: State) -> TrustState:

@@ -48,7 +48,7 @@ class Sources(NamedTuple):
         """
         try:
             envelope, *payloads = json.loads(text)
-        except ValueError:
+        except (ValueError, TypeError):
             raise Failed("state.nothing", "what was begun here cannot be read") from None
         return cls(str(envelope), tuple(map(str, payloads)), rules, tell)
 
@@ -109,9 +109,9 @@ class Sources(NamedTuple):
             if one.rpartition("/")[2] == wanted:
                 return one
         if is_url(self.envelope):
-            from urllib.parse import urljoin  # noqa: PLC0415 - for addresses alone
+            from fwsign.gateway.https import join  # noqa: PLC0415 - for addresses alone
 
-            return urljoin(self.envelope, component.uri)
+            return join(self.envelope, component.uri)
         beside = Path(self.envelope).parent / wanted
         return component.uri if is_url(component.uri) and not beside.exists() else str(beside)
 

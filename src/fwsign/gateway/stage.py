@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from fwsign.atomic import io_error
 from fwsign.component import Component
-from fwsign.errors import Failed, Tampered
+from fwsign.errors import Tampered
 from fwsign.gateway.sources import Opener, Progress
 from fwsign.payload import CHUNK_SIZE, Receiving, Source
 from fwsign.verified import VerifiedRelease
@@ -174,23 +174,6 @@ def facts(handle: int) -> tuple[int, ...]:
         found.st_nlink,
         found.st_mode,
     )
-
-
-def refuse_writable(handle: int, path: Path) -> None:
-    """Refuse a directory that another user could change.
-
-    Raises:
-        Failed: `io.permission`.
-    """
-    found = os.fstat(handle)
-    if found.st_uid not in (0, os.geteuid()) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        what = f"mode {stat.S_IMODE(found.st_mode):04o}, owner {found.st_uid}"
-        raise Failed(
-            "io.permission",
-            f"{path} can be changed by other users: {what}",
-            expected="writable by its owner alone: root, or who runs this",
-            found=what,
-        )
 
 
 def exists(parent: int, name: str) -> bool:

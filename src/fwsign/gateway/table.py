@@ -56,6 +56,28 @@ def read_owned(path: Path) -> bytes:
     return data
 
 
+def refuse_writable(place: int | Path, path: Path) -> None:
+    """Refuse a file or directory that another user could change.
+
+    Args:
+        place: itself, or its descriptor.
+        path: what people know it as.
+
+    Raises:
+        Failed: `io.permission`.
+        OSError: it cannot be looked at.
+    """
+    found = os.stat(place)  # noqa: PTH116 - a descriptor too
+    if found.st_uid not in (0, os.geteuid()) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        what = f"mode {stat.S_IMODE(found.st_mode):04o}, owner {found.st_uid}"
+        raise Failed(
+            "io.permission",
+            f"{path} can be changed by other users: {what}",
+            expected="writable by its owner alone: root, or who runs this",
+            found=what,
+        )
+
+
 class Table:
     """A table of TOML from which each key is taken once; `end` refuses what is left."""
 

@@ -31,11 +31,11 @@ from fwsign.gateway.stage import (
     facts,
     names,
     open_own,
-    refuse_writable,
     remove,
     stage,
     write_all,
 )
+from fwsign.gateway.table import refuse_writable
 from fwsign.payload import receive
 from fwsign.verified import VerifiedRelease
 

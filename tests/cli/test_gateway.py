@@ -2,15 +2,17 @@
 
 import json
 import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from cli.kit import good, program, refused, run
+from cli.kit import command, environment, good, program, refused, run
 from fwsign.cli import inputs, ui
 from fwsign.gateway import session
-from support import DAY, NOW
+from support import DAY, NOW, require_program
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the gateway is for POSIX systems")
 
@@ -235,3 +237,32 @@ def test_as_a_program_without_a_home(today: Path) -> None:
     )
     assert found.returncode == 0, found.stderr
     assert found.stdout.startswith("installed  gateway-x1")
+
+
+def test_two_programs_install_at_once_and_one_of_them_does(today: Path) -> None:
+    (today / "build.bin").write_bytes(os.urandom(4_000_000))
+    (today / "files").mkdir()
+    good("sign", "build.bin")
+    good(*INIT, "--config", "device.toml")
+    line = command(["install", "build.bin.suit", "--config", "device.toml", "--json"])
+    both = [
+        subprocess.Popen(line, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    found = [(json.loads(one.communicate(timeout=60)[0]), one.returncode) for one in both]
+    verdicts = sorted(str(said["code"] or said["verdict"]) for said, _ in found)
+    assert verdicts in (["installed", "state.busy"], ["already installed", "installed"]), found
+    installed = today / "files/current/build.bin"
+    assert installed.read_bytes() == (today / "build.bin").read_bytes()
+
+
+@pytest.mark.external
+def test_verifying_a_file_makes_no_network_call(today: Path) -> None:
+    strace = require_program("strace")
+    good("sign", "build.bin")
+    line = command(["verify", "build.bin.suit"])
+    traced = [strace, "-f", "-o", "log", "-e", "trace=network", *line]
+    done = subprocess.run(traced, env=environment(), capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    calls = (today / "log").read_text()
+    assert not re.search(r"\b(socket|connect|sendto|bind)\(", calls), calls

@@ -196,7 +196,7 @@ def _refuse_super_journal(path: Path) -> None:
         with journal.open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - len(_JOURNAL_MAGIC)))
             found = file.read(len(_JOURNAL_MAGIC))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # of the second, SQLite says more
         return
     except OSError as error:
         raise io_error(error, journal) from error

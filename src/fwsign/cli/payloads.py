@@ -43,6 +43,9 @@ class _ReadAhead:
                     return
         except OSError as error:
             self._chunks.put(error)
+        except ValueError:  # Ctrl-C came while `stop` waited, and the file was closed meanwhile
+            if not self._stopped:
+                raise
 
     def read(self, size: int, /) -> bytes:
         """Return at most `size` bytes."""

@@ -43,9 +43,8 @@ class _ReadAhead:
                     return
         except OSError as error:
             self._chunks.put(error)
-        except ValueError:  # Ctrl-C came while `stop` waited, and the file was closed meanwhile
-            if not self._stopped:
-                raise
+        except ValueError:  # the file was closed: after Ctrl-C nobody waits for the rest
+            return
 
     def read(self, size: int, /) -> bytes:
         """Return at most `size` bytes."""

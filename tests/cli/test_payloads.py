@@ -62,3 +62,19 @@ def test_a_failure_of_the_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     found = run("verify", "large.bin.suit")
     assert (found.status, len(found.errors)) == (5, 1)
+
+
+def test_an_interrupt_while_the_thread_starts_leaves_none_behind(
+    monkeypatch: pytest.MonkeyPatch, project: Path
+) -> None:
+    (project / "large.bin").write_bytes(LARGE * 4)
+    before, start = threading.active_count(), threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt), payloads.opened(project / "large.bin"):
+        pass
+    assert threading.active_count() == before

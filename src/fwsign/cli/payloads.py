@@ -32,6 +32,9 @@ class _ReadAhead:
         self._left = b""
         self._stopped = False
         self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        """Begin to read; whatever interrupts this, `stop` has to follow."""
         self._thread.start()
 
     def _run(self) -> None:
@@ -43,8 +46,6 @@ class _ReadAhead:
                     return
         except OSError as error:
             self._chunks.put(error)
-        except ValueError:  # the file was closed: after Ctrl-C nobody waits for the rest
-            return
 
     def read(self, size: int, /) -> bytes:
         """Return at most `size` bytes."""
@@ -82,6 +83,7 @@ def opened(path: Path) -> Iterator[Source]:
         with _bar(path.name, size) as bar:
             source = _ReadAhead(file, bar)
             try:
+                source.start()
                 yield source
             finally:
                 source.stop()

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
-from typer.core import TyperGroup
 
 from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, examples
@@ -17,14 +16,7 @@ if TYPE_CHECKING:
     from fwsign.keys import Signer
 
 
-class _Group(TyperGroup):
-    def list_commands(self, ctx: Any) -> list[str]:
-        del ctx
-        return ["init", "status", "reset"]
-
-
 command = typer.Typer(
-    cls=_Group,
     rich_markup_mode=None,
     add_completion=False,
     help="Enrol this gateway, and show what it remembers.",
@@ -56,6 +48,23 @@ def device_signer(uri: str | None, source: str | None) -> "Signer | None":
     from fwsign.keys import signer_from_uri  # noqa: PLC0415 - not every device has a key
 
     return signer_from_uri(uri, inputs.passphrase_source(source, "the device's key"))
+
+
+def load_device(config: Path | None) -> "Device":
+    """Read the device.toml that a command line means.
+
+    Args:
+        config: as typed.
+
+    Raises:
+        Failed: `state.platform`, `io.*`.
+        Untrusted: `untrusted.example-key`.
+    """
+    from fwsign.gateway.config import find, load  # noqa: PLC0415 - after the line was understood
+    from fwsign.gateway.session import refuse_platform  # noqa: PLC0415
+
+    refuse_platform()
+    return load(find(config))
 
 
 @command.command(
@@ -174,7 +183,7 @@ def status(*, config: CONFIG = None, as_json: JSON = False) -> None:
     """Show what this gateway is, what it trusts, and what it remembers."""
     from fwsign.gateway import enrol  # noqa: PLC0415 - after the line was understood
 
-    found = enrol.status(_load(config))
+    found = enrol.status(load_device(config))
     if as_json:
         ui.print_json(found)
         return
@@ -213,7 +222,7 @@ def reset(*, config: CONFIG = None, pass_: KEY_PASS = None, as_json: JSON = Fals
     """
     from fwsign.gateway import enrol  # noqa: PLC0415 - after the line was understood
 
-    device = _load(config)
+    device = load_device(config)
     if not ui.is_terminal(sys.stdin):
         ui.usage("fwsign device reset has to be typed at a terminal", "nothing was changed")
     product = device.trust.product
@@ -227,14 +236,6 @@ def reset(*, config: CONFIG = None, pass_: KEY_PASS = None, as_json: JSON = Fals
     else:
         what = "the memory begins anew" if had else "a new memory was made, the old one was lost"
         ui.painted("enrolled", "green", f"{device.trust.vendor} {product}: {what}")
-
-
-def _load(config: Path | None) -> "Device":
-    from fwsign.gateway.config import find, load  # noqa: PLC0415 - after the line was understood
-    from fwsign.gateway.session import refuse_platform  # noqa: PLC0415
-
-    refuse_platform()
-    return load(find(config))
 
 
 def _or_none(value: object) -> object:

@@ -2,10 +2,9 @@
 """`fwsign key`: make keys, convert them, change their passphrase, show them."""
 
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias
 
 import typer
-from typer.core import TyperGroup
 
 from fwsign.atomic import write_atomic
 from fwsign.cli import inputs, ui
@@ -18,12 +17,6 @@ _PUBLIC_MODE, _PRIVATE_MODE = 0o644, 0o600
 _FORMS = ("pkcs8", "sec1", "pkcs1", "openssh", "p12", "public", "public-openssh")
 
 
-class _Group(TyperGroup):
-    def list_commands(self, ctx: Any) -> list[str]:
-        del ctx
-        return ["new", "show", "convert", "passwd"]
-
-
 def _form(value: str) -> str:
     if value not in _FORMS:
         ui.usage(f'"{value}" is not a form of keys', f"choose from {', '.join(_FORMS)}")
@@ -31,7 +24,6 @@ def _form(value: str) -> str:
 
 
 command = typer.Typer(
-    cls=_Group,
     rich_markup_mode=None,
     add_completion=False,
     help="Make keys, convert them, change their passphrase.",
@@ -129,58 +121,6 @@ def show(
 
 
 @command.command(
-    "passwd",
-    cls=Command,
-    epilog=examples(
-        "fwsign key passwd release.key",
-        "fwsign key passwd release.key --pass env:OLD --new-pass env:NEW",
-    ),
-)
-def passwd(
-    file: _FILE,
-    *,
-    pass_: KEY_PASS = None,
-    new_pass: _NEW_PASS = None,
-    no_passphrase: NO_PASSPHRASE = False,
-) -> None:
-    """Change the passphrase of a key.
-
-    Whatever encrypted it before, FILE becomes PKCS#8 with scrypt and AES-256. It is replaced whole,
-    and only after the new content was read back.
-    """
-    from fwsign.keys import convert, unlock  # noqa: PLC0415
-
-    data = inputs.read_pem(file)
-    source = inputs.passphrase_source(pass_, str(file))
-    _refuse_clash(new_pass, none=no_passphrase)
-    found = read(data, source, file)
-    keys = [one for one in found if one.key is not None]
-    if not keys:
-        raise unlock.no_key(data, file)
-    if len(found) > 1 or found[0].format == "PKCS#12":
-        error = Failed(
-            "key.format",
-            f"{file} has more in it than a key, which would be lost",
-            expected="a private key alone",
-            found=", ".join(f"{one.kind} ({one.format})" for one in found)[:200],
-        )
-        error.hint = f"write a new file: fwsign key convert {file} OUT"
-        raise error
-    (one,) = keys
-    passphrase = inputs.new_passphrase(
-        new_pass, none=no_passphrase, what=f"{file} from now on", option="--new-pass"
-    )
-    der = one.encoding == "DER"
-    encoded = convert.encode_private(one.key, "pkcs8", passphrase, der=der)
-    write_atomic(file.resolve(), encoded, overwrite=True, mode=_PRIVATE_MODE)
-    ui.out(str(file))
-    if one.format != "PKCS#8":
-        ui.note(f"it was {one.format} and is PKCS#8 now; fwsign key convert turns it back")
-    if passphrase is None:
-        ui.note("warning: the key is not encrypted: whoever reads the file can sign")
-
-
-@command.command(
     "convert",
     cls=Command,
     epilog=examples(
@@ -263,6 +203,58 @@ def convert(
         write_atomic(target, encoded, overwrite=force, mode=_PRIVATE_MODE)
         _warn(legacy=legacy, encrypted=passphrase is not None)
     ui.out(str(output))
+
+
+@command.command(
+    "passwd",
+    cls=Command,
+    epilog=examples(
+        "fwsign key passwd release.key",
+        "fwsign key passwd release.key --pass env:OLD --new-pass env:NEW",
+    ),
+)
+def passwd(
+    file: _FILE,
+    *,
+    pass_: KEY_PASS = None,
+    new_pass: _NEW_PASS = None,
+    no_passphrase: NO_PASSPHRASE = False,
+) -> None:
+    """Change the passphrase of a key.
+
+    Whatever encrypted it before, FILE becomes PKCS#8 with scrypt and AES-256. It is replaced whole,
+    and only after the new content was read back.
+    """
+    from fwsign.keys import convert, unlock  # noqa: PLC0415
+
+    data = inputs.read_pem(file)
+    source = inputs.passphrase_source(pass_, str(file))
+    _refuse_clash(new_pass, none=no_passphrase)
+    found = read(data, source, file)
+    keys = [one for one in found if one.key is not None]
+    if not keys:
+        raise unlock.no_key(data, file)
+    if len(found) > 1 or found[0].format == "PKCS#12":
+        error = Failed(
+            "key.format",
+            f"{file} has more in it than a key, which would be lost",
+            expected="a private key alone",
+            found=", ".join(f"{one.kind} ({one.format})" for one in found)[:200],
+        )
+        error.hint = f"write a new file: fwsign key convert {file} OUT"
+        raise error
+    (one,) = keys
+    passphrase = inputs.new_passphrase(
+        new_pass, none=no_passphrase, what=f"{file} from now on", option="--new-pass"
+    )
+    der = one.encoding == "DER"
+    encoded = convert.encode_private(one.key, "pkcs8", passphrase, der=der)
+    write_atomic(file.resolve(), encoded, overwrite=True, mode=_PRIVATE_MODE)
+    ui.out(str(file))
+    if one.format != "PKCS#8":
+        ui.note(f"it was {one.format} and is PKCS#8 now; fwsign key convert turns it back")
+    if passphrase is None:
+        ui.note("warning: the key is not encrypted: whoever reads the file can sign")
 
 
 def _check_options(

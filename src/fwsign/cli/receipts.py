@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
-from typer.core import TyperGroup
 
 from fwsign.cli import ui
 from fwsign.cli.command import Command, examples
@@ -19,14 +18,7 @@ if TYPE_CHECKING:
     from fwsign.receipts import Receipt, Summary
 
 
-class _Group(TyperGroup):
-    def list_commands(self, ctx: Any) -> list[str]:
-        del ctx
-        return ["show", "verify"]
-
-
 command = typer.Typer(
-    cls=_Group,
     rich_markup_mode=None,
     add_completion=False,
     help="Read and verify the record of what was done to devices.",

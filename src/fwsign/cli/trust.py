@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
-from typer.core import TyperGroup
 
 from fwsign.cli import config as settings
 from fwsign.cli import inputs, trust_rehearse, ui
 from fwsign.cli.command import Command, examples
+from fwsign.cli.device import CONFIG, device_signer, load_device
 from fwsign.cli.options import JSON, KEY_PASS, PRODUCT_OF_DEVICE, named
 
 if TYPE_CHECKING:
@@ -18,14 +18,7 @@ if TYPE_CHECKING:
     from fwsign.trust_list import Floors, TrustState, Update
 
 
-class _Group(TyperGroup):
-    def list_commands(self, ctx: Any) -> list[str]:
-        del ctx
-        return ["make", "sign", "show", "rehearse", "apply"]
-
-
 command = typer.Typer(
-    cls=_Group,
     rich_markup_mode=None,
     add_completion=False,
     help="Change whom devices trust, by signed lists of anchors.",
@@ -216,6 +209,9 @@ def show(
         trust_list.show(*one)
 
 
+command.command("rehearse", cls=Command, epilog=trust_rehearse.EXAMPLES)(trust_rehearse.rehearse)
+
+
 @command.command(
     "apply",
     cls=Command,
@@ -231,15 +227,7 @@ def apply(
         ),
     ],
     *,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config",
-            readable=False,
-            metavar="FILE",
-            help="This device. Default: FWSIGN_DEVICE, else /etc/fwsign/device.toml.",
-        ),
-    ] = None,
+    config: CONFIG = None,
     pass_: KEY_PASS = None,
     as_json: JSON = False,
 ) -> None:
@@ -248,16 +236,12 @@ def apply(
     Updates that it is past are left out, so one file serves devices of any age. Either all the
     others are applied, or none.
     """
-    from fwsign.cli.device import device_signer  # noqa: PLC0415
     from fwsign.cli.trust_list import as_json as list_as_json  # noqa: PLC0415
     from fwsign.cli.trust_list import read_updates  # noqa: PLC0415
-    from fwsign.gateway.config import find, load  # noqa: PLC0415
-    from fwsign.gateway.session import refuse_platform  # noqa: PLC0415
     from fwsign.gateway.trust_updates import apply as apply_them  # noqa: PLC0415
     from fwsign.trust_list import Update  # noqa: PLC0415
 
-    refuse_platform()
-    device = load(find(config))
+    device = load_device(config)
     data = b"".join(update for path in files for update in read_updates(path))
     signer = device_signer(device.device_key, pass_)
     before, after = apply_them(device, data, inputs.now(), signer)
@@ -269,9 +253,6 @@ def apply(
         ui.painted("unchanged", "green", f"this device has list {after.number} already")
     else:
         ui.painted("applied", "green", f"list {before.number} is now list {after.number}")
-
-
-command.command("rehearse", cls=Command, epilog=trust_rehearse.EXAMPLES)(trust_rehearse.rehearse)
 
 
 def _empty(vendor: str | None, product: str | None) -> "TrustState":

@@ -108,19 +108,13 @@ class _Progress:
 def _as_json(device: "Device", done: "Installed") -> dict[str, Any]:
     from fwsign.gateway.receipt import release_facts  # noqa: PLC0415 - beside the installer
 
-    return {
-        "verdict": done.verdict,
-        "code": None,
-        "step": None,
-        "message": None,
-        "expected": None,
-        "found": None,
-        "hint": None,
-        "unchecked": list(done.release.unchecked),
-        "release": {**release_facts(done.release), "notes": list(done.release.notes)},
-        "notes": list(done.notes),
-        "current": str(device.target_dir / "current"),
-    }
+    return ui.accepted(
+        done.verdict,
+        done.release.unchecked,
+        {**release_facts(done.release), "notes": list(done.release.notes)},
+        notes=list(done.notes),
+        current=str(device.target_dir / "current"),
+    )
 
 
 def _show(device: "Device", done: "Installed") -> None:

@@ -89,6 +89,12 @@ HINTS: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
+_KEYS: Final = (
+    *("verdict", "code", "step", "message", "expected", "found", "hint"),
+    *("unchecked", "release"),
+)
+
+
 class Console:
     """The options that all commands share; reset by each run."""
 
@@ -237,19 +243,20 @@ def exit_status(error: FwsignError) -> int:
 
 
 def refused(code: str, message: str, *, hint: str | None = None, **more: object) -> dict[str, Any]:
-    """Return the JSON object for what did not come to be, with all the keys that it always has."""
-    return {
-        "verdict": "refused",
-        "code": code,
-        "step": None,
-        "message": message,
-        "expected": None,
-        "found": None,
-        "hint": hint,
-        "unchecked": [],
-        "release": None,
-        **more,
-    }
+    """Return the JSON object for what did not come to be."""
+    return _answer(verdict="refused", code=code, message=message, hint=hint, **more)
+
+
+def accepted(
+    verdict: str, unchecked: Iterable[str], release: Mapping[str, Any], **more: object
+) -> dict[str, Any]:
+    """Return the JSON object for a release that was accepted."""
+    return _answer(verdict=verdict, unchecked=list(unchecked), release=release, **more)
+
+
+def _answer(**facts: object) -> dict[str, Any]:
+    """Return a JSON object with all the keys that it always has."""
+    return {**dict.fromkeys(_KEYS), "unchecked": [], **facts}
 
 
 def refusal(error: FwsignError) -> dict[str, Any]:

@@ -42,40 +42,31 @@ def as_json(view: Verdict) -> dict[str, Any]:
     """Return the JSON object that --json prints."""
     release = view.release
     text, manifest = release.text, release.manifest
-    return {
-        "verdict": "verified",
-        "code": None,
-        "step": None,
-        "message": None,
-        "expected": None,
-        "found": None,
-        "hint": None,
-        "unchecked": list(view.unchecked),
-        "release": {
-            "vendor": release.vendor,
-            "product": text.product if text else None,
-            "version": text.version if text else None,
-            "description": text.description if text else None,
-            "sequence_number": manifest.sequence_number,
-            "use_before": _time(manifest.use_before),
-            "manifest_digest": release.manifest_digest.hex(),
-            "judged_at": release.now.isoformat(),
-            "components": [
-                {
-                    "name": component.name,
-                    "size": component.size,
-                    "digest": component.digest.value.hex(),
-                    "uri": component.uri,
-                    "payload": str(path) if (path := view.payloads[component.name]) else None,
-                    "checked_by": _checked_by(view, component),
-                }
-                for component in release.components
-            ],
-            "signers": [_signer_as_json(one) for one in release.signers],
-            "anchors": [str(place) for place in view.anchors],
-            "notes": view.notes,
-        },
+    facts = {
+        "vendor": release.vendor,
+        "product": text.product if text else None,
+        "version": text.version if text else None,
+        "description": text.description if text else None,
+        "sequence_number": manifest.sequence_number,
+        "use_before": _time(manifest.use_before),
+        "manifest_digest": release.manifest_digest.hex(),
+        "judged_at": release.now.isoformat(),
+        "components": [
+            {
+                "name": component.name,
+                "size": component.size,
+                "digest": component.digest.value.hex(),
+                "uri": component.uri,
+                "payload": str(path) if (path := view.payloads[component.name]) else None,
+                "checked_by": _checked_by(view, component),
+            }
+            for component in release.components
+        ],
+        "signers": [_signer_as_json(one) for one in release.signers],
+        "anchors": [str(place) for place in view.anchors],
+        "notes": view.notes,
     }
+    return ui.accepted("verified", view.unchecked, facts)
 
 
 def _checked_by(view: Verdict, component: Component) -> str | None:

@@ -2,7 +2,6 @@
 """What command lines name: times, passphrases, PEM files."""
 
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import typer
 
+from fwsign import spans
 from fwsign.atomic import io_error, read_bytes
 from fwsign.cli import ui
 from fwsign.errors import Failed
@@ -23,15 +23,13 @@ PEM_LIMIT: Final = 4 * 1024 * 1024
 PASSPHRASE_LIMIT: Final = 4096
 _KINDS: Final = {"CERTIFICATE": "certificate", "X509 CRL": "CRL"}
 _BUNDLES: Final = frozenset({"PKCS7", "CMS", "PKCS12"})
-_SPAN = re.compile(r"([0-9]{1,5})([hdwy])")
-_UNITS: Final = {"h": timedelta(hours=1), "d": timedelta(1), "w": timedelta(7), "y": timedelta(365)}
 
 
 def parse_time(text: str, now: datetime) -> datetime:
     """Parse RFC 3339 with a zone, or a span counted from `now` such as 12h, 90d, 4w or 2y."""
     try:
-        if match := _SPAN.fullmatch(text):
-            return now + int(match[1]) * _UNITS[match[2]]
+        if (span := spans.parse_span(text)) is not None:
+            return now + span
         time = datetime.fromisoformat(text)
         if time.tzinfo is None:
             ui.usage(f'"{text}" has no time zone', f"write {time.isoformat()}Z if it is UTC")
@@ -44,10 +42,10 @@ def parse_time(text: str, now: datetime) -> datetime:
 
 def parse_span(text: str) -> timedelta:
     """Parse a span such as 12h, 90d, 4w or 2y."""
-    match = _SPAN.fullmatch(text)
-    if match is None:
+    span = spans.parse_span(text)
+    if span is None:
         ui.usage(f'"{text}" is not a span of time', "write 12h, 90d, 4w, 2y")
-    return int(match[1]) * _UNITS[match[2]]
+    return span
 
 
 def now() -> datetime:

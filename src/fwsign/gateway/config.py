@@ -18,6 +18,7 @@ from fwsign.gateway.table import Table, read_owned, read_toml
 from fwsign.names import product_name, vendor_domain
 from fwsign.pki.known_keys import is_published
 from fwsign.policy import DevicePolicy, Revocation
+from fwsign.spans import parse_span
 from fwsign.trust_list import MAX_THRESHOLD, TrustAnchor, TrustState
 
 DEFAULT_CONFIG: Final = Path("/etc/fwsign/device.toml")
@@ -26,9 +27,7 @@ VARIABLE: Final = "FWSIGN_DEVICE"
 """The environment variable that names another device.toml."""
 MAX_SIGNERS: Final = 8
 """Distinct signers that a policy may demand, as `fwsign verify --require` takes."""
-_SPAN: Final = re.compile(r"([0-9]{1,5})([hdwy])")
 _HOST: Final = re.compile(r"[a-z0-9.-]+|[0-9a-f:]+")
-_HOURS: Final[Mapping[str, int]] = MappingProxyType({"h": 1, "d": 24, "w": 7 * 24, "y": 365 * 24})
 
 T = TypeVar("T")
 
@@ -113,8 +112,8 @@ def parse_revocation(text: str) -> tuple[Revocation, timedelta]:
         return "require", timedelta(0)
     if text == "off":
         return "off", timedelta(0)
-    if how == "allow-stale" and (match := _SPAN.fullmatch(span)):
-        return "require", timedelta(hours=int(match[1]) * _HOURS[match[2]])
+    if how == "allow-stale" and (stale := parse_span(span)) is not None:
+        return "require", stale
     raise Failed(
         "state.policy",
         f'revocation "{text}" is not a choice',

@@ -59,6 +59,15 @@ class Component(NamedTuple):
             return self.identifier[1].decode()
         return f"{self.identifier[1].decode()}@0x{int.from_bytes(self.identifier[2], 'big'):x}"
 
+    @property
+    def payload_name(self) -> str:
+        """What its payload's file is called: by the uri if that ends so, else the component."""
+        name = self.uri.removeprefix("#").rpartition("/")[2]
+        try:
+            return check_name(name)
+        except Malformed:  # a query, say, or nothing at all
+            return self.name
+
 
 def file_identifier(name: str) -> tuple[bytes, ...]:
     """Return the identifier of a file component."""

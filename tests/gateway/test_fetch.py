@@ -12,7 +12,6 @@ import pytest
 
 from fwsign.gateway import fetch, https
 from fwsign.gateway.config import FetchRules
-from fwsign.gateway.sources import payload_name
 from gateway.kit import Gateway, make_gateway
 from gateway.server import Handler, Server, certificates, serving
 from support import component, refused
@@ -485,7 +484,7 @@ def test_a_dry_run_fetches_and_keeps_nothing(gateway: Gateway, server: Server) -
 
 def test_a_payload_name_is_the_end_of_its_address() -> None:
     def named(uri: str) -> str:
-        return payload_name(component(b"", "app.tar", uri))
+        return component(b"", "app.tar", uri).payload_name
 
     assert named("https://a.example/b/c.bin") == "c.bin"
     assert named("https://a.example/b?c=d") == "app.tar"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from fwsign.cli import ui
 from fwsign.cli.payloads import check_blocks, opened
-from fwsign.component import Component, check_name
-from fwsign.errors import Failed, Malformed
+from fwsign.component import Component
+from fwsign.errors import Failed
 from fwsign.payload import Blocks, Source
 from fwsign.payload import receive as receive_payload
 from fwsign.verify import VerifiedRelease
@@ -79,7 +79,7 @@ def finding(
 
 def _beside(component: Component, envelope: Path) -> Path | None:
     """Return the payload's file beside the envelope, None where there is nothing."""
-    path = envelope.parent / _file_name(component)
+    path = envelope.parent / component.payload_name
     return path if os.path.lexists(path) else None
 
 
@@ -89,9 +89,9 @@ def _match(components: Sequence[Component], given: Sequence[Path]) -> dict[str, 
         return {components[0].name: given[0]}
     places: dict[str, Path] = {}
     for path in given:
-        wanted = [one.name for one in components if _file_name(one) == path.name]
+        wanted = [one.name for one in components if one.payload_name == path.name]
         if len(wanted) != 1:
-            names = ", ".join(map(_file_name, components))
+            names = ", ".join(one.payload_name for one in components)
             ui.usage(f'the release has no payload called "{path.name}"', f"it has {names}")
         if wanted[0] in places:
             ui.usage(f'two payloads for "{wanted[0]}": {places[wanted[0]]} and {path}')
@@ -99,17 +99,8 @@ def _match(components: Sequence[Component], given: Sequence[Path]) -> dict[str, 
     return places
 
 
-def _file_name(component: Component) -> str:
-    """Return what a payload is called: by its uri if that ends like a file, else the component."""
-    name = component.uri.removeprefix("#").rpartition("/")[2]
-    try:
-        return check_name(name)
-    except Malformed:  # a query, say, or nothing at all
-        return component.name
-
-
 def _missing(component: Component, envelope: Path) -> Failed:
-    path = envelope.parent / _file_name(component)
+    path = envelope.parent / component.payload_name
     return Failed(
         "io.payload-missing",
         f'the payload of "{component.name}" is not there: {path}',

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from fwsign.atomic import io_error, read_bytes
-from fwsign.component import Component, check_name, is_url
-from fwsign.errors import Failed, Malformed
+from fwsign.component import Component, is_url
+from fwsign.errors import Failed
 from fwsign.gateway.config import FetchRules
 from fwsign.payload import CHUNK_SIZE, Source
 from fwsign.suit import MAX_ENVELOPE_SIZE
@@ -104,7 +104,7 @@ class Sources(NamedTuple):
 
     def _place(self, component: Component) -> str:
         """Return where a payload is: as typed, beside the envelope, or where its uri says."""
-        wanted = payload_name(component)
+        wanted = component.payload_name
         for one in self.payloads:
             if one.rpartition("/")[2] == wanted:
                 return one
@@ -121,7 +121,7 @@ class Sources(NamedTuple):
         Raises:
             Failed: `io.payload-missing`.
         """
-        wanted = {payload_name(one) for one in components}
+        wanted = {one.payload_name for one in components}
         for one in self.payloads:
             if (name := one.rpartition("/")[2]) not in wanted:
                 words = ", ".join(sorted(wanted))
@@ -131,15 +131,6 @@ class Sources(NamedTuple):
                     expected=words,
                     found=name,
                 )
-
-
-def payload_name(component: Component) -> str:
-    """Return what a payload is called: by its uri if that ends like a file, else the component."""
-    name = component.uri.removeprefix("#").rpartition("/")[2]
-    try:
-        return check_name(name)
-    except Malformed:  # a query, say, or nothing at all
-        return component.name
 
 
 def _absolute(place: str) -> str:

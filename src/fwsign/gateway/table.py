@@ -14,6 +14,8 @@ from fwsign.errors import Failed
 LIMIT: Final = 1024 * 1024
 """Bytes of device.toml, and of each file that it names."""
 
+_OWNED: Final = "writable by its owner alone: root, or who runs this"
+
 T = TypeVar("T")
 
 
@@ -43,14 +45,9 @@ def read_owned(path: Path) -> bytes:
             data = file.read(LIMIT + 1)
     except OSError as error:
         raise io_error(error, path) from error
-    if facts.st_uid not in (0, os.geteuid()) or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        what = f"mode {stat.S_IMODE(facts.st_mode):04o}, owner {facts.st_uid}"
-        raise Failed(
-            "io.config",
-            f"{path} could have been written by another user: {what}",
-            expected="writable by its owner alone: root, or who runs this",
-            found=what,
-        )
+    if what := _foreign(facts):
+        message = f"{path} could have been written by another user: {what}"
+        raise Failed("io.config", message, expected=_OWNED, found=what)
     if len(data) > LIMIT:
         raise Failed("io.config", f"{path} is larger than {LIMIT} bytes", expected=LIMIT)
     return data
@@ -67,15 +64,16 @@ def refuse_writable(place: int | Path, path: Path) -> None:
         Failed: `io.permission`.
         OSError: it cannot be looked at.
     """
-    found = os.stat(place)  # noqa: PTH116 - a descriptor too
-    if found.st_uid not in (0, os.geteuid()) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        what = f"mode {stat.S_IMODE(found.st_mode):04o}, owner {found.st_uid}"
-        raise Failed(
-            "io.permission",
-            f"{path} can be changed by other users: {what}",
-            expected="writable by its owner alone: root, or who runs this",
-            found=what,
-        )
+    if what := _foreign(os.stat(place)):  # noqa: PTH116 - a descriptor too
+        message = f"{path} can be changed by other users: {what}"
+        raise Failed("io.permission", message, expected=_OWNED, found=what)
+
+
+def _foreign(facts: os.stat_result) -> str | None:
+    """Say what lets another user write a file or directory; None where nothing does."""
+    if facts.st_uid in (0, os.geteuid()) and not facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return None
+    return f"mode {stat.S_IMODE(facts.st_mode):04o}, owner {facts.st_uid}"
 
 
 class Table:

@@ -109,6 +109,11 @@ class VerifiedRelease:
         """The components, with identifier, digest, size in bytes and uri."""
         return self.manifest.components
 
+    @property
+    def counted(self) -> tuple[tuple[Signer, Path], ...]:
+        """The blocks that count, with the path of each."""
+        return tuple((one, one.path) for one in self.signers if one.path and one.refusal is None)
+
     def component(self, name: str) -> Component:
         """Return the component of a name, as in `build.bin` or `esp32c3@0x10000`.
 

@@ -106,12 +106,12 @@ class _Progress:
 
 
 def _as_json(device: "Device", done: "Installed") -> dict[str, Any]:
-    from fwsign.gateway.receipt import release_facts  # noqa: PLC0415 - beside the installer
+    from fwsign.gateway.receipt import described  # noqa: PLC0415 - beside the installer
 
     return ui.accepted(
         done.verdict,
         done.release.unchecked,
-        {**release_facts(done.release), "notes": list(done.release.notes)},
+        {**described(done.release), "notes": list(done.release.notes)},
         notes=list(done.notes),
         current=str(device.target_dir / "current"),
     )
@@ -124,9 +124,8 @@ def _show(device: "Device", done: "Installed") -> None:
     for component in release.components:
         digest = component.digest.value.hex()
         ui.out(f"  component  {component.name}, {component.size} bytes, {digest[:16]}...")
-    for one in release.signers:
-        if one.path is not None and one.refusal is None:
-            ui.out(f"  signer     {one.path.name}, {one.algorithm}")
+    for one, path in release.counted:
+        ui.out(f"  signer     {path.name}, {one.algorithm}")
     for name in release.unchecked:
         ui.painted("  unchecked", "yellow", f"{name} (by {Path(device.path)})")
     for line in (*release.notes, *done.notes):

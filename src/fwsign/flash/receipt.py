@@ -6,6 +6,7 @@ from typing import Any
 
 from fwsign import __version__
 from fwsign.flash.engine import Checked, Outcome
+from fwsign.receipts import release_facts
 from fwsign.verified import VerifiedRelease
 
 
@@ -57,19 +58,11 @@ def _sound(text: str) -> str:
 
 
 def _release(release: VerifiedRelease) -> dict[str, Any]:
-    text = release.text
-    return {
-        "manifest_digest": release.manifest_digest.hex(),
-        "vendor": release.vendor,
-        "product": text.product if text else None,
-        "version": text.version if text else None,
-        "sequence_number": release.manifest.sequence_number,
-        "signers": [
-            {"name": one.path.name, "key": one.path.keys[0], "algorithm": one.algorithm}
-            for one in release.signers
-            if one.path is not None and one.refusal is None
-        ],
-    }
+    signers = [
+        {"name": path.name, "key": path.keys[0], "algorithm": one.algorithm}
+        for one, path in release.counted
+    ]
+    return {**release_facts(release), "signers": signers}
 
 
 def _region(one: Checked) -> dict[str, Any]:

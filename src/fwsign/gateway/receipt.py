@@ -2,7 +2,6 @@
 """What the gateway decided, as receipts: who signed, by which time, what was waived, and why."""
 
 import json
-from collections.abc import Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
@@ -11,6 +10,7 @@ from fwsign import __version__
 from fwsign.errors import FwsignError
 from fwsign.gateway.config import Device
 from fwsign.keys import Signer
+from fwsign.receipts import release_facts
 from fwsign.state import State
 from fwsign.verified import VerifiedRelease
 
@@ -63,7 +63,7 @@ class Log:
             "message": error.message if error else None,
             "envelope": sha256(envelope).hexdigest() if envelope is not None else None,
             "device": {"vendor": trust.vendor, "product": trust.product},
-            "release": release_facts(release) if release else None,
+            "release": described(release) if release else None,
             "time": time_facts(release, self._at) if release else None,
             "waived": list(release.unchecked) if release else [],
             "notes": list(release.notes) if release else [],
@@ -80,20 +80,23 @@ class Log:
         return all(last.get(name) == receipt[name] for name in _SAME)
 
 
-def release_facts(release: VerifiedRelease) -> dict[str, Any]:
-    """Return what identifies a release, and who signed it."""
-    text = release.text
+def described(release: VerifiedRelease) -> dict[str, Any]:
+    """Return what identifies a release, what is in it, and who signed it."""
     return {
-        "manifest_digest": release.manifest_digest.hex(),
-        "vendor": release.vendor,
-        "product": text.product if text else None,
-        "version": text.version if text else None,
-        "sequence_number": release.manifest.sequence_number,
+        **release_facts(release),
         "components": [
             {"name": one.name, "sha256": one.digest.value.hex(), "size": one.size}
             for one in release.components
         ],
-        "signers": _signers(release),
+        "signers": [
+            {
+                "name": path.name,
+                "key": path.keys[0],
+                "algorithm": one.algorithm,
+                "signed_at": one.signed_at.isoformat() if one.signed_at else None,
+            }
+            for one, path in release.counted
+        ],
     }
 
 
@@ -107,16 +110,3 @@ def time_facts(release: VerifiedRelease, at: datetime) -> dict[str, Any]:
     else:
         source = "what is known to have passed: CRLs, and the memory"
     return {"judged_at": release.now.isoformat(), "source": source}
-
-
-def _signers(release: VerifiedRelease) -> Sequence[dict[str, Any]]:
-    return [
-        {
-            "name": one.path.name,
-            "key": one.path.keys[0],
-            "algorithm": one.algorithm,
-            "signed_at": one.signed_at.isoformat() if one.signed_at else None,
-        }
-        for one in release.signers
-        if one.path is not None and one.refusal is None
-    ]

@@ -230,8 +230,8 @@ class TestPorts:
             ("/dev/d", "serial port", ()),
             ("/dev/z", "Espressif USB", ("esp",)),
         ]
-        assert ports.vendor_of("/dev/z") == 0x303A
-        assert ports.vendor_of("/dev/nowhere") is None
+        assert ports.vendor_of("/dev/z", found) == 0x303A
+        assert ports.vendor_of("/dev/nowhere", found) is None
 
     def test_the_drives_of_boot_roms_are_listed(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

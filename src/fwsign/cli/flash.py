@@ -245,10 +245,11 @@ def _jobs(ports: Sequence[str], chips: Sequence[str], how: "How", judge: "Judge"
     from fwsign.flash.ports import find, vendor_of  # noqa: PLC0415
     from fwsign.flash.station import Job  # noqa: PLC0415
 
+    here = [] if ports and how.kind else find()
     if ports:
-        kinds = [how.kind or kind_for(port, chips, vendor_of(port)) for port in ports]
+        kinds = [how.kind or kind_for(port, chips, vendor_of(port, here)) for port in ports]
     else:
-        found = [(one, how.kind or kind_for(one.port, chips, one.vendor_id)) for one in find()]
+        found = [(one, how.kind or kind_for(one.port, chips, one.vendor_id)) for one in here]
         fitting = [(one.port, kind) for one, kind in found if kind in one.kinds]
         if not fitting:
             words = ", ".join(chips)

@@ -11,7 +11,7 @@ from fwsign.flash import drives
 from fwsign.flash.port import missing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 _BY_PATH: Final = Path("/dev/serial/by-path")
 
@@ -72,10 +72,15 @@ def find() -> list[Found]:
     return found
 
 
-def vendor_of(port: str) -> int | None:
-    """Return the USB vendor behind a port, by whichever of its names."""
+def vendor_of(port: str, found: Iterable[Found]) -> int | None:
+    """Return the USB vendor behind a port, by whichever of its names.
+
+    Args:
+        port: what the user calls it.
+        found: what `find` has found.
+    """
     wanted = os.path.realpath(port)
-    return next((one.vendor_id for one in find() if os.path.realpath(one.device) == wanted), None)
+    return next((one.vendor_id for one in found if os.path.realpath(one.device) == wanted), None)
 
 
 def _known(vendor: int | None, product: int | None) -> tuple[str, tuple[str, ...]]:

@@ -175,7 +175,8 @@ def flash(
     from fwsign.flash.backends import How, attached, kind_for  # noqa: PLC0415 - few have boards
     from fwsign.flash.engine import Options, Outcome  # noqa: PLC0415
     from fwsign.flash.judge import Given, Judging  # noqa: PLC0415
-    from fwsign.flash.ports import vendor_of  # noqa: PLC0415
+    from fwsign.flash.ports import find, vendor_of  # noqa: PLC0415
+    from fwsign.flash.simulate import SCHEME  # noqa: PLC0415
     from fwsign.flash.station import Job, Station  # noqa: PLC0415
 
     anchors, policy = trust
@@ -186,9 +187,11 @@ def flash(
         by_name = {one.component.name: one for one in staged}
         chips = judging.hold(lambda one: files.enter_context(opened(by_name[one.name])))
     jobs = []
-    for port in dict.fromkeys(device.ports[chip] for chip in chips):
+    ports = dict.fromkeys(device.ports[chip] for chip in chips)
+    here = [] if all(port.startswith(SCHEME) for port in ports) else find()
+    for port in ports:
         own = [chip for chip in chips if device.ports[chip] == port]
-        how = How(kind_for(port, own, None if port.startswith("sim:") else vendor_of(port)))
+        how = How(kind_for(port, own, vendor_of(port, here)))
         jobs.append(Job(port, functools.partial(attached, port, how), judging.judge))
     found = Station(jobs, Options())
     return [(job.port, what) for job, what in found if isinstance(what, Outcome)]

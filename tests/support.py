@@ -23,6 +23,8 @@ from fwsign.cose import SHA256, Block, encode_block, protected_header, sig_struc
 from fwsign.errors import FwsignError
 from fwsign.keys.file import FileSigner
 from fwsign.payload import digest
+from fwsign.trust import encode_update
+from fwsign.trust_list import Update
 from fwsign.verify import DevicePolicy, VerifiedRelease, Verifier
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -332,6 +334,11 @@ def make_block(
 def signed_digest(manifest: bytes) -> bytes:
     """Return the SUIT_Digest that blocks sign, encoded."""
     return cbor.encode((SHA256, digest(SHA256, cbor.byte_string_head(len(manifest)), manifest)))
+
+
+def signed_bytes(update: Update) -> bytes:
+    """Return what the blocks of a trust update sign."""
+    return suit.decode_envelope(encode_update(update)).digest
 
 
 def make_envelope(

@@ -22,7 +22,6 @@ from fwsign.trust import (
     decode_update,
     encode_update,
     is_update,
-    signed_bytes,
     signers,
     split_updates,
     verify_update,
@@ -55,6 +54,7 @@ from support import (
     refused,
     rsa_key,
     sign_with,
+    signed_bytes,
     verify,
 )
 

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from fwsign import cbor, suit
+from fwsign import suit
 from fwsign.certificate import Certificate, key_digest, parse_certificate
 from fwsign.chain import Anchor
 from fwsign.cose import (
@@ -27,7 +27,7 @@ from fwsign.payload import digest
 from fwsign.policy import DevicePolicy
 from fwsign.release import Release
 from fwsign.timestamp import parse_token
-from fwsign.verify import VerifiedRelease, Verifier
+from fwsign.verify import VerifiedRelease, Verifier, encode_manifest_digest
 
 CRL_MARGIN: Final = timedelta(days=1)
 """A CRL that goes stale sooner would stop the update on its way."""
@@ -86,8 +86,7 @@ def sign(
         Failed: `key.failed`, `key.mismatch`, and what `tsa` raises.
     """
     manifest = suit.encode_manifest(release.manifest)
-    head = cbor.byte_string_head(len(manifest))
-    payload = cbor.encode((SHA256, digest(SHA256, head, manifest)))
+    payload = encode_manifest_digest(manifest)
     leaves = [parse_certificate(identity.chain[0]) for identity in identities]
     blocks = tuple(
         _sign_block(identity, leaf, payload, tsa)

@@ -33,7 +33,7 @@ from fwsign.trust_list import (
     encode_content,
     encode_trust,
 )
-from fwsign.verify import check_manifest_digest
+from fwsign.verify import check_manifest_digest, encode_manifest_digest
 
 MAX_UPDATE_SIZE: Final = 1024 * 1024
 """Bytes; 32 anchors with ML-DSA-87 certificates and 8 such signatures have 280 kB."""
@@ -262,15 +262,10 @@ def encode_update(update: Update, blocks: Sequence[bytes] = ()) -> bytes:
     """Encode an update with the blocks that sign it; inverse of `decode_update`."""
     content = encode_content(update)
     manifest = suit.encode_manifest(_describe(update.trust, content))
-    envelope = suit.Envelope(signed_bytes(update), tuple(blocks), manifest, None, {_URI: content})
-    return suit.encode_envelope(envelope)
-
-
-def signed_bytes(update: Update) -> bytes:
-    """Return what blocks sign: the SUIT_Digest of the manifest."""
-    manifest = suit.encode_manifest(_describe(update.trust, encode_content(update)))
-    head = cbor.byte_string_head(len(manifest))
-    return cbor.encode((suit.SHA256, digest(suit.SHA256, head, manifest)))
+    signed = encode_manifest_digest(manifest)
+    return suit.encode_envelope(
+        suit.Envelope(signed, tuple(blocks), manifest, None, {_URI: content})
+    )
 
 
 def decode_update(data: bytes) -> Update:

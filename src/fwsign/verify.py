@@ -335,6 +335,12 @@ def _step(number: int) -> Iterator[None]:
         raise
 
 
+def encode_manifest_digest(manifest: bytes) -> bytes:
+    """Return what blocks sign: the SUIT_Digest of an encoded manifest, with its bstr head."""
+    head = cbor.byte_string_head(len(manifest))
+    return cbor.encode((suit.SHA256, digest(suit.SHA256, head, manifest)))
+
+
 def check_manifest_digest(envelope: suit.Envelope) -> bytes:
     """Step 2. The digest covers the manifest with its bstr head (SUIT section 8.3).
 

@@ -9,9 +9,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fwsign.chain import Anchor
-from fwsign.trust import encode_update, signed_bytes
+from fwsign.trust import encode_update
 from fwsign.trust_list import Floors, Role, TrustAnchor, TrustState, Update
-from support import PRODUCT, VENDOR, Entity, der, make_block, make_ca, make_leaf, new_key, sign_with
+from support import (
+    PRODUCT,
+    VENDOR,
+    Entity,
+    der,
+    make_block,
+    make_ca,
+    make_leaf,
+    new_key,
+    sign_with,
+    signed_bytes,
+)
 from testkit.vector import pki
 
 FORMAT = "fwsign-testkit-trust-1"

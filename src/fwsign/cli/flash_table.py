@@ -4,7 +4,6 @@
 import sys
 import time
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Final
 
 from fwsign.cli import ui
@@ -42,12 +41,7 @@ class Table:
         """Return itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Leave the screen without the table."""
         self._clear()
 

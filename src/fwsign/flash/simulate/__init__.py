@@ -23,15 +23,12 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
 from fwsign.atomic import read_bytes, write_atomic
 from fwsign.errors import Failed
 from fwsign.flash.simulate.line import LINE_FAULTS, Fault, Line
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 FAULTS: Final = (*LINE_FAULTS, "nak", "power", "lie", "stuck", "noise")
 SCHEME: Final = "sim:"
@@ -93,12 +90,7 @@ class Simulated:
         """Return itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
 

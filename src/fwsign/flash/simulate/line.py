@@ -5,7 +5,6 @@ import contextlib
 import socket
 import threading
 import time
-from types import TracebackType
 from typing import Final, NamedTuple, Protocol
 
 LINE_FAULTS: Final = ("cable", "flip", "flip-back")
@@ -85,12 +84,7 @@ class Line:
         """Return itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
 

@@ -135,6 +135,7 @@ class _Run:
         self._attempts = 0
         self._seconds: dict[str, float] = {}
         self._stage, self._since = "", time.monotonic()
+        self._done = self._total = 0  # bytes of the stage
 
     def outcome(self) -> Outcome:
         """Make attempts until one ends, or none is left."""

@@ -25,6 +25,7 @@ from fwsign.cli.demands import (
 )
 from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, KEY_PASS, PRODUCT_OF_DEVICE
 from fwsign.errors import Failed, FwsignError
+from fwsign.flash.esp_chips import AFTER, BEFORE
 
 if TYPE_CHECKING:
     from fwsign.cli.flash_records import Records
@@ -32,10 +33,8 @@ if TYPE_CHECKING:
     from fwsign.flash.engine import Judge
     from fwsign.flash.station import Job, Station
 
-_BEFORE = ("default-reset", "usb-reset", "no-reset", "no-reset-no-sync")
 _WORST = (70, ui.REFUSED, ui.FAILED, ui.UNSUITABLE, ui.STALE, 0)
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if os.name == "posix" else []))
-_AFTER = ("hard-reset", "soft-reset", "no-reset", "watchdog-reset")
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -137,12 +136,12 @@ def flash(
     before: Annotated[
         str | None,
         typer.Option(
-            metavar="MODE", help=f"How an ESP gets into its boot loader: {', '.join(_BEFORE)}."
+            metavar="MODE", help=f"How an ESP gets into its boot loader: {', '.join(BEFORE)}."
         ),
     ] = None,
     after: Annotated[
         str | None,
-        typer.Option(metavar="MODE", help=f"What an ESP does in the end: {', '.join(_AFTER)}."),
+        typer.Option(metavar="MODE", help=f"What an ESP does in the end: {', '.join(AFTER)}."),
     ] = None,
     receipt: Annotated[
         Path | None,
@@ -187,8 +186,8 @@ def flash(
         ui.usage("a board is named with --port PORT or --all, one of the two", "see fwsign ports")
     for option, value, known in (
         ("--board", board, KINDS),
-        ("--before", before, _BEFORE),
-        ("--after", after, _AFTER),
+        ("--before", before, BEFORE),
+        ("--after", after, AFTER),
         ("--readback", readback, ("full", "digest")),
     ):
         if value is not None and value not in known:

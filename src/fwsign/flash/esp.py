@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, cast
 
 from fwsign.errors import Failed
 from fwsign.flash.board import BoardInfo
+from fwsign.flash.esp_chips import AFTER, BEFORE
 from fwsign.flash.esp_pipe import Message, receive, send
 from fwsign.flash.port import missing
 
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
 
     from fwsign.flash.board import Connect, Progress, Run
 
-BEFORE: Final = ("default-reset", "usb-reset", "no-reset", "no-reset-no-sync")
-"""How a board gets into its boot loader."""
-AFTER: Final = ("hard-reset", "soft-reset", "no-reset", "no-reset-stub", "watchdog-reset")
-"""How it leaves it."""
 LADDER: Final = (2_000_000, 1_500_000, 921_600, 460_800, 230_400, 115_200)
 """Bit/s that are tried one after another where the line turns out to be bad."""
 DEFAULT_BAUD: Final = 921_600

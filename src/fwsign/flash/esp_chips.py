@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Espressif chips that can be flashed: our names for them, and esptool's."""
+"""The Espressif chips that can be flashed, by our names and esptool's; and its ways to reset."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -20,6 +20,12 @@ CHIPS: Mapping[str, str] = MappingProxyType(
     }
 )
 """From our name, as in targets and image headers, to esptool's."""
+
+
+BEFORE = ("default-reset", "usb-reset", "no-reset", "no-reset-no-sync")
+"""How a board gets into its boot loader, the usual way first."""
+AFTER = ("hard-reset", "soft-reset", "no-reset", "watchdog-reset")
+"""How it leaves it, the usual way first."""
 
 
 def chip_of(theirs: str) -> str | None:

@@ -188,7 +188,7 @@ def validate_path(
         if issuer is not None:
             check_ca(issuer, below, profile, forgiven)
             _check_ca_usage(issuer, use, profile, forgiven)
-            check_constraints(issuer, certificates[: below + 1])
+    check_constraints(issuers, certificates)
     if anchor.vendors:
         check_vendors(anchor.name, anchor.vendors, certificates[0])
     _check_leaf(certificates[0], use, profile, forgiven)

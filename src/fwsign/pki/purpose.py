@@ -37,9 +37,9 @@ from fwsign.chain import (
 )
 from fwsign.constraints import check_constraints
 from fwsign.cose import key_kind
-from fwsign.crl import Issued, check_revocation, collect
 from fwsign.errors import Malformed, Untrusted
 from fwsign.pki.known_keys import is_published
+from fwsign.revocation import CrlReader, Issued, updates
 
 Purpose: TypeAlias = Literal["codesign", "timestamp", "server", "client"]
 PURPOSES: Final[Mapping[Purpose, x509.ObjectIdentifier]] = MappingProxyType(
@@ -137,18 +137,18 @@ def judge(
             f'the path of "{path.name}" has {published[0][1]}, which anyone can use',
             found=published[0][0],
         )
-    forgiven = list(path.forgiven)
-    issued = collect(path, crls, profile, forgiven)
-    now = max([at, *(crl.this_update for one in issued for crl in one.crls)])
+    reader = CrlReader(profile, crls)
+    issued, forgiven = reader.collect(path)
+    now = max([at, *updates(issued)])
     check_dates(path, now, not_before=at >= now)
     if purpose != "codesign":
         forgiven += _ask(path, purpose, now)
     at_hand = any(one.crls for one in issued)
     if at_hand:
-        check_revocation(issued, now)
+        reader.check(issued, now)
     behind = ["freshness unproven: the clock is behind"] if at < now else []
     known = dict.fromkeys(f"the path has {whose}, which anyone can use" for _, whose in published)
-    notes = (*behind, *known, *forgiven)
+    notes = (*behind, *known, *path.forgiven, *forgiven)
     return Accepted(path, issued, now, at_hand or not path.certificates, notes)
 
 
@@ -164,7 +164,7 @@ def _validate(
         check_link(one, ca, anchor)
         check_ca(ca, below, profile, forgiven)
         _check_ca_usage(ca, purpose)
-        check_constraints(ca, certificates[: below + 1])
+    check_constraints(issuers, certificates)
     _check_leaf(certificates[0], purpose)
     return Path(certificates, anchor, tuple(forgiven))
 

@@ -4,7 +4,6 @@ What is counted is work, never seconds: limits that are met, or how often someth
 """
 
 import os
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -77,10 +76,10 @@ def collected(pki: Pki, *crls: bytes, reader: CrlReader) -> tuple[revocation.Iss
 
 
 @pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def few(monkeypatch: pytest.MonkeyPatch) -> int:
     """Lower the limit, so that the tests are quick."""
     monkeypatch.setattr(revocation, "MAX_READING", 100_000)
-    yield 100_000
+    return 100_000
 
 
 def test_the_limit_of_reading_leaves_room_for_large_lists() -> None:
@@ -95,7 +94,7 @@ def test_many_large_crls_of_strangers_are_refused(pki: Pki, few: int) -> None:
     verify(sign_with(pki, crls=[*lists[:1], *pki.crls]), [pki.root])
 
 
-def test_crls_of_many_blocks_count_together(pki: Pki, few: int) -> None:
+def test_crls_of_many_blocks_count_together(few: int) -> None:
     others = [make_pki(common=f"{number} ") for number in range(4)]
     signers = [
         (one.leaf, [one.issuing], [long_crl(one.issuing, 400), make_crl(one.root)])
@@ -161,7 +160,7 @@ def test_certificates_and_tokens_of_all_blocks_count_together(
         verify(make_envelope(make_manifest(), [signer, signer, signer]), [pki.root])
 
 
-def test_room_for_certificates_of_the_largest_keys(pki: Pki) -> None:
+def test_room_for_certificates_of_the_largest_keys() -> None:
     """Eight signers with ML-DSA-87 at every level."""
     assert cose.MAX_PROOFS_SIZE >= 8 * 3 * 7_500
 

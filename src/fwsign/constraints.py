@@ -25,6 +25,13 @@ def dns_names(certificate: Certificate) -> list[str]:
     return _alternative(certificate, x509.DNSName)
 
 
+def host_names(certificate: Certificate) -> list[x509.DNSName | x509.IPAddress]:
+    """Return the DNS names and IP addresses of the subject alternative name, in their order."""
+    found = certificate.extension(x509.SubjectAlternativeName)
+    names = found.value if found else ()
+    return [one for one in names if isinstance(one, (x509.DNSName, x509.IPAddress))]
+
+
 def check_constraints(ca: Certificate, below: Sequence[Certificate]) -> None:
     """Hold all certificates below a CA to its name constraints.
 

@@ -106,7 +106,7 @@ def test_example_keys_are_refused() -> None:
 def test_a_purpose_that_it_is_not_for(project: Path) -> None:
     del project
     found = run("pki", "verify", "pki/issued/release.crt", "--purpose", "timestamp")
-    words = 'extended key usage of "release" is 1.3.6.1.5.5.7.3.3, expected timeStamping'
+    words = 'extended key usage of "release" is 1.3.6.1.5.5.7.3.3, expected timeStamping alone'
     assert (found.status, found.errors[0]) == (1, f"error: {words}")
 
 

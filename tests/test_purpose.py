@@ -9,7 +9,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fwsign.chain import Anchor, validate_path
 from fwsign.errors import FwsignError
-from fwsign.pki.purpose import Accepted, Purpose, in_order, judge
+from fwsign.pki.purpose import Accepted, Purpose, judge
 from support import (
     CODE_SIGNING,
     DAY,
@@ -201,13 +201,3 @@ def test_the_second_verifier_is_asked_for_tls_alone() -> None:
             judge([leaf.der], [root.anchor], purpose=purpose, at=NOW)
     stamp = with_usages(STAMP, issuer=root)
     assert judge([stamp.der], [root.anchor], purpose="timestamp", at=NOW)
-
-
-def test_in_order() -> None:
-    leaf = with_usages(SERVER)
-    other = make_ca("Issuing", ROOT)  # of the same name, with another key
-    pool = [ROOT.der, leaf.der, other.der, ISSUING.der, ISSUING.der]
-    assert in_order(leaf.der, pool) == (leaf.der, ISSUING.der, ROOT.der)
-    assert in_order(leaf.der, []) == (leaf.der,)
-    with refused("malformed.certificate"):
-        in_order(leaf.der, [b"0"])

@@ -10,7 +10,7 @@ and are subject to name constraints; names are compared as they are, without cas
 in name constraints; constraints on anything but DNS and directory names refuse the path; policy
 extensions are not processed, so a critical one refuses.
 
-Whatever the leaf is used for, the rules are these; `_USES` is all that differs between the uses.
+Whatever the leaf is used for, the rules are these; `USES` is all that differs between the uses.
 The verifier itself asks for codeSigning and timeStamping; receipts and `fwsign pki verify` ask for
 the TLS uses, too.
 """
@@ -57,7 +57,7 @@ MIN_CA_RSA_BITS: Final = 2048
 """Old roots have these; they retire with the root."""
 
 
-class _Rules(NamedTuple):
+class Rules(NamedTuple):
     """What differs between the uses of a leaf.
 
     Args:
@@ -83,7 +83,7 @@ class _Rules(NamedTuple):
     host: bool = False
 
 
-_TLS: Final = _Rules(
+_TLS: Final = Rules(
     ExtendedKeyUsageOID.CLIENT_AUTH,
     "TLS clients",
     "TLS handshakes",
@@ -91,14 +91,14 @@ _TLS: Final = _Rules(
     rsa_bits=MIN_CA_RSA_BITS,
     bare_anchor=False,
 )
-_USES: Final[Mapping[Use, _Rules]] = MappingProxyType(
+USES: Final[Mapping[Use, Rules]] = MappingProxyType(
     {
-        "codeSigning": _Rules(
+        "codeSigning": Rules(
             ExtendedKeyUsageOID.CODE_SIGNING, "code signing", "releases", critical=True
         ),
         # RFC 3161 section 2.3: critical and alone in the leaf, so there is no older habit to
         # forgive; public CAs for time stamps leave theirs uncritical, as RFC 5280 lets them.
-        "timeStamping": _Rules(
+        "timeStamping": Rules(
             ExtendedKeyUsageOID.TIME_STAMPING, "time stamping", "time stamps", alone=True
         ),
         "clientAuth": _TLS,
@@ -234,15 +234,15 @@ def validate_path(
         Tampered: `tampered.certificate`, and only where the path names an anchor as its end.
         Untrusted: `untrusted.*`.
     """
-    bare = _USES[use].bare_anchor
+    bare = USES[use].bare_anchor
     fitting = [one for one in anchors if bare or one.certificate is not None]
     certificates, anchor = _find_anchor(chain, fitting)
-    issuers = (*certificates[1:], anchor.certificate)
+    issuers = (*certificates[1:], anchor.certificate or anchor)
     for certificate, issuer in zip(certificates, issuers, strict=True):
-        check_link(certificate, issuer, anchor)
+        check_link(certificate, issuer)
     forgiven: tuple[str, ...] = ()
     for below, issuer in enumerate(issuers, 1):
-        if issuer is not None:
+        if isinstance(issuer, Certificate):
             forgiven += check_ca(issuer, certificates[:below], profile=profile, use=use)
     if anchor.vendors:
         check_vendors(anchor.name, anchor.vendors, certificates[0])
@@ -333,10 +333,13 @@ def _claims(certificate: Certificate, anchor: Anchor) -> bool:
     return wanted is None or there is None or wanted == there
 
 
-def check_link(certificate: Certificate, issuer: Certificate | None, anchor: Anchor) -> None:
-    """Check that an issuer, or else the anchor, signed a certificate; raises as `validate_path`."""
+def check_link(certificate: Certificate, issuer: Certificate | Anchor) -> None:
+    """Check that an issuer, or a bare key as anchor, signed a certificate.
+
+    Raises: as `validate_path`.
+    """
     wanted = certificate.authority_key
-    there = issuer.subject_key if issuer else wanted
+    there = issuer.subject_key if isinstance(issuer, Certificate) else wanted
     if wanted is None or wanted != there:
         named, found = (key.hex() if key else "none" for key in (wanted, there))
         raise Untrusted(
@@ -345,13 +348,12 @@ def check_link(certificate: Certificate, issuer: Certificate | None, anchor: Anc
             expected=named,
             found=found,
         )
-    above = issuer or anchor
-    _check_key(above, MIN_CA_RSA_BITS)
-    if not signature_valid(certificate.signed, above.key):
+    _check_key(issuer, MIN_CA_RSA_BITS)
+    if not signature_valid(certificate.signed, issuer.key):
         raise Tampered(
             "tampered.certificate",
             f'the signature of certificate "{certificate.name}" does not verify under '
-            f'the key of "{above.name}"',
+            f'the key of "{issuer.name}"',
         )
 
 
@@ -396,12 +398,12 @@ def check_ca(
         forgiven += _forgive(f'CA "{ca.name}" has no key usage', profile, code)
     elif not usage.value.key_cert_sign:
         raise Untrusted("untrusted.key-usage", f'key usage of CA "{ca.name}" lacks keyCertSign')
-    forgiven += _check_ca_usage(ca, _USES[use], profile)
+    forgiven += _check_ca_usage(ca, USES[use], profile)
     check_constraints(ca, below)
     return forgiven
 
 
-def _check_ca_usage(ca: Certificate, rules: _Rules, profile: Profile) -> tuple[str, ...]:
+def _check_ca_usage(ca: Certificate, rules: Rules, profile: Profile) -> tuple[str, ...]:
     """Check that a CA may issue certificates for a use."""
     extended = ca.extension(x509.ExtendedKeyUsage)
     if extended is None:
@@ -413,7 +415,7 @@ def _check_ca_usage(ca: Certificate, rules: _Rules, profile: Profile) -> tuple[s
 
 def _check_leaf(leaf: Certificate, use: Use, profile: Profile) -> tuple[str, ...]:
     """Check that the leaf is one for this use, and for nothing above; return what is forgiven."""
-    rules = _USES[use]
+    rules = USES[use]
     _check_key(leaf, rules.rsa_bits)
     _check_extensions(leaf)
     basic = leaf.extension(x509.BasicConstraints)

@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cli.kit import EXAMPLE, good, refused, run
-from support import Entity, make_ca, make_crl, make_leaf
+from support import Entity, ca_extensions, certify, make_ca, make_crl, make_leaf
 
 
 def pem(path: str, *entities: Entity) -> str:
@@ -117,6 +117,22 @@ def test_usage(project: Path) -> None:
     found = run("pki", "verify", "pki/ca.crt", "--profile", "lax")
     refused(found, 2, '"lax" is not a profile', "choose strict or compat")
     assert run("pki", "verify", "build.bin").status == 5
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_path_through_a_cross_certificate_is_found(turned: bool) -> None:
+    old, new = make_ca("Old"), make_ca("New")
+    crossed = certify(new.key, new.certificate.subject, old, ca_extensions())
+    stray = certify(new.key, new.certificate.subject, make_ca("Stranger"), ca_extensions())
+    issuing = make_ca("Issuing", new)
+    leaf = pem("leaf.crt", make_leaf(issuing))
+    above = [crossed, stray]
+    pool = pem("pool.crt", *(reversed(above) if turned else above), new, issuing)
+    anchor = pem("old.crt", old)
+    found = json.loads(good("pki", "verify", leaf, pool, "--anchor", anchor, "--json"))
+    assert [one["name"] for one in found["path"]] == ["release", "Issuing", "New", "Old"]
+    found = json.loads(good("pki", "verify", leaf, pool, "--anchor", pem("n", new), "--json"))
+    assert [one["name"] for one in found["path"]] == ["release", "Issuing", "New"]
 
 
 def crl_in_state(state: str, issuing: Entity, leaf: Entity) -> bytes:

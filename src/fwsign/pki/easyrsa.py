@@ -143,11 +143,13 @@ def _beside(base: Path) -> list[Path]:
 def _above(ca: x509.Certificate, base: Path, files: Sequence[Path], known: list[Folder]) -> Above:
     """Find the root of a CA that is below one, and the CRL that tells whether it still is."""
     folders = [*(read_files(file) for file in files), *known]
-    issuers = [one.parsed for folder in folders for one in folder.certificates]
-    issuer = next((one for one in issuers if issued_by(ca, one)), None)
-    if issuer is None:
+    seen = [one.parsed for folder in folders for one in folder.certificates]
+    issuers = [one for one in seen if issued_by(ca, one)]
+    if not issuers:
         hint = "give the root's certificate and its CRL: --root FILE"
         raise _incomplete(ca, base, "whose certificate is not here", hint)
+    # A root may also be certified by another one; then both certificates have issued the CA.
+    issuer = next((one for one in issuers if issued_by(one, one)), issuers[0])
     if not issued_by(issuer, issuer):
         other = f'"{common_name(issuer)}", which is not a root either'
         raise _incomplete(ca, base, other, "a CA must be directly below its root")

@@ -12,20 +12,22 @@ For TLS cryptography's own verifier is asked as well, as the second opinion of a
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from cryptography import x509
 from cryptography.x509 import verification
 from cryptography.x509.verification import Criticality, ExtensionPolicy
 
-from fwsign.certificate import PARSE_ERRORS, parse_certificate
+from fwsign.certificate import PARSE_ERRORS
 from fwsign.chain import Anchor, Path, Profile, Use, check_dates, validate_path
 from fwsign.constraints import host_names
 from fwsign.cose import key_kind
-from fwsign.crl import Issued, check_revocation, collect
-from fwsign.errors import Malformed, Untrusted
+from fwsign.crl import Crl, Issued, check_revocation, collect, parse_crl
+from fwsign.errors import FwsignError, Malformed, Untrusted
 from fwsign.pki.known_keys import is_published
+from fwsign.pki.path_building import find_paths, in_order
 
 Purpose: TypeAlias = Literal["codesign", "timestamp", "server", "client"]
 PURPOSES: Final[Mapping[Purpose, Use]] = MappingProxyType(
@@ -50,41 +52,65 @@ class Accepted(NamedTuple):
     notes: tuple[str, ...]
 
 
-def in_order(leaf: bytes, pool: Sequence[bytes]) -> tuple[bytes, ...]:
-    """Return a leaf and the certificates above it that are in a pool, nearest first.
+class Judgement(NamedTuple):
+    """The chain that was judged, and what came of it."""
 
-    Raises:
-        Malformed: `malformed.certificate`.
-        Untrusted: `untrusted.algorithm`, `untrusted.serial`.
+    chain: tuple[bytes, ...]
+    verdict: Accepted | FwsignError
+
+
+def judge_pool(
+    leaf: bytes,
+    pool: Sequence[bytes],
+    anchors: Sequence[Anchor],
+    *,
+    purpose: Purpose,
+    at: datetime,
+    profile: Profile = "strict",
+    crls: Sequence[bytes] = (),
+    allow_example_keys: bool = False,
+) -> Judgement:
+    """Judge a leaf by the first path out of a pool that is accepted; the refusal is returned.
+
+    Args: as `judge`, with certificates in any order.
     """
-    rest = [(data, parse_certificate(data)) for data in dict.fromkeys(pool) if data != leaf]
-    chain, last = [leaf], parse_certificate(leaf)
-    while last.parsed.issuer != last.parsed.subject:
-        found = [
-            (data, one)
-            for data, one in rest
-            if one.parsed.subject == last.parsed.issuer and data not in chain
-        ]
-        # Two CAs of one name are told apart by their keys.
-        found.sort(key=lambda item: item[1].subject_key != last.authority_key)
-        if not found:
-            break
-        chain.append(found[0][0])
-        last = found[0][1]
-    return tuple(chain)
+    judged = partial(
+        _judged,
+        anchors=anchors,
+        purpose=purpose,
+        at=at,
+        profile=profile,
+        crls=crls,
+        allow_example_keys=allow_example_keys,
+    )
+    use, refused = PURPOSES[purpose], None
+    try:
+        lists = [parse_crl(data) for data in dict.fromkeys(crls)]
+        fits = partial(_check_step, at=at, crls=lists, profile=profile)
+        for found in find_paths(leaf, pool, anchors, use=use, profile=profile, fits=fits):
+            judgement = judged(found.chain)
+            if isinstance(judgement.verdict, Accepted):
+                return judgement
+            refused = refused or judgement
+        return refused or judged(in_order(leaf, pool, at))
+    except FwsignError as error:  # something that is no certificate, or no CRL
+        return Judgement((leaf,), error)
 
 
-def leaf_of(certificates: Sequence[bytes]) -> bytes:
-    """Return the first certificate that has issued none of the others, for bundles in no order.
+def _judged(chain: tuple[bytes, ...], **how: Any) -> Judgement:
+    try:
+        return Judgement(chain, judge(chain, **how))
+    except FwsignError as error:
+        return Judgement(chain, error)
 
-    Raises:
-        Malformed: `malformed.certificate`.
-        Untrusted: `untrusted.algorithm`, `untrusted.serial`.
-    """
-    parsed = [parse_certificate(data).parsed for data in certificates]
-    issuers = {one.issuer for one in parsed if one.issuer != one.subject}
-    both = zip(certificates, parsed, strict=True)
-    return next((data for data, one in both if one.subject not in issuers), certificates[0])
+
+def _check_step(step: Path, *, at: datetime, crls: Sequence[Crl], profile: Profile) -> None:
+    """Refuse what `judge` will refuse in any path with this certificate and issuer."""
+    check_dates(step, at, not_before=False)
+    own = [crl.data for crl in crls if crl.is_by_issuer_of(step.certificates[0])]
+    issued = collect(step, own, profile, [])
+    if any(one.crls for one in issued):
+        check_revocation(issued, at)
 
 
 def judge(

@@ -10,14 +10,25 @@ from cryptography import x509
 from fwsign.certificate import Certificate
 from fwsign.errors import Untrusted
 
-_DOMAIN: Final = re.compile(
-    r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+MAX_DOMAIN: Final = 253
+"""Octets, so that the wire form fits the 255 of RFC 1035 section 2.3.4."""
+_LABEL: Final = re.compile(
+    r"(?!..--)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?|xn--[a-z0-9-]{0,58}[a-z0-9]"
 )
 
 
+def is_label(text: str) -> bool:
+    """Tell whether a text is an LDH label in lower case, or an A-label (RFC 5890 section 2.3.1)."""
+    return _LABEL.fullmatch(text) is not None
+
+
 def is_domain(name: str) -> bool:
-    """Tell whether a name is a domain of lower-case A-labels, two or more, no wildcard."""
-    return _DOMAIN.fullmatch(name) is not None
+    """Tell whether a name is a domain of lower-case A-labels, two or more, no wildcard.
+
+    A last label of digits is an address (RFC 1123 section 2.1).
+    """
+    labels = name.split(".") if len(name) <= MAX_DOMAIN else []
+    return len(labels) > 1 and all(map(is_label, labels)) and not labels[-1].isdigit()
 
 
 def dns_names(certificate: Certificate) -> list[str]:

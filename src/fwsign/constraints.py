@@ -19,24 +19,33 @@ MAX_SUBTREES: Final = 64
 """Name constraints of one CA."""
 MAX_ATTRIBUTES: Final = 64
 """Attributes of one directory name that is held to constraints."""
-MAX_HOST: Final = 253
-"""Characters of a DNS name: 255 octets on the wire (RFC 1035 section 2.3.4)."""
 
-_LABEL: Final = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_BASE: Final = re.compile(rf"(?=.{{0,253}}$)({_LABEL}(\.{_LABEL})*)?")
+_HOST_LABEL: Final = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_BASE: Final = re.compile(rf"(?=.{{0,253}}$)({_HOST_LABEL}(\.{_HOST_LABEL})*)?")
 """A DNS constraint: a domain, or nothing, which is every domain."""
-_HOST: Final = re.compile(rf"(?=.{{1,253}}$)(\*\.)?{_LABEL}(\.{_LABEL})*")
+_HOST: Final = re.compile(rf"(?=.{{1,253}}$)(\*\.)?{_HOST_LABEL}(\.{_HOST_LABEL})*")
 """A dNSName that can be compared; a wildcard stands for one label below a domain."""
 _Folded: TypeAlias = tuple[frozenset[tuple[str, str]], ...]
 _NAME_CONSTRAINTS: Final = bytes.fromhex("551d1e")
-_DOMAIN: Final = re.compile(
-    r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+MAX_DOMAIN: Final = 253
+"""Octets, so that the wire form fits the 255 of RFC 1035 section 2.3.4."""
+_LABEL: Final = re.compile(
+    r"(?!..--)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?|xn--[a-z0-9-]{0,58}[a-z0-9]"
 )
 
 
+def is_label(text: str) -> bool:
+    """Tell whether a text is an LDH label in lower case, or an A-label (RFC 5890 section 2.3.1)."""
+    return _LABEL.fullmatch(text) is not None
+
+
 def is_domain(name: str) -> bool:
-    """Tell whether a name is a domain of lower-case A-labels, two or more, no wildcard."""
-    return _DOMAIN.fullmatch(name) is not None
+    """Tell whether a name is a domain of lower-case A-labels, two or more, no wildcard.
+
+    A last label of digits is an address (RFC 1123 section 2.1).
+    """
+    labels = name.split(".") if len(name) <= MAX_DOMAIN else []
+    return len(labels) > 1 and all(map(is_label, labels)) and not labels[-1].isdigit()
 
 
 def dns_names(certificate: Certificate) -> list[str]:
@@ -44,12 +53,15 @@ def dns_names(certificate: Certificate) -> list[str]:
     return _alternative(certificate, x509.DNSName)
 
 
-def check_constraints(issuers: Sequence[Certificate | None], path: Sequence[Certificate]) -> None:
-    """Hold all certificates of a path to the name constraints of the CAs above them.
+def host_names(certificate: Certificate) -> list[x509.DNSName | x509.IPAddress]:
+    """Return the DNS names and IP addresses of the subject alternative name, in their order."""
+    found = certificate.extension(x509.SubjectAlternativeName)
+    names = found.value if found else ()
+    return [one for one in names if isinstance(one, (x509.DNSName, x509.IPAddress))]
 
-    Args:
-        issuers: of each certificate; None for an anchor that is a bare key.
-        path: the certificates, leaf first.
+
+def check_constraints(ca: Certificate, below: Sequence[Certificate]) -> None:
+    """Hold all certificates below a CA to its name constraints.
 
     Raises:
         Untrusted: `untrusted.name-constraint`; also for a constraint on names that are neither
@@ -57,12 +69,8 @@ def check_constraints(issuers: Sequence[Certificate | None], path: Sequence[Cert
             under a constraint that cannot be compared.
         Malformed: `malformed.size`.
     """
-    if not any(ca and ca.extension(x509.NameConstraints) for ca in issuers):
-        return
-    names = [_Names(certificate) for certificate in path]
-    for below, ca in enumerate(issuers, 1):
-        if ca is not None and (found := ca.extension(x509.NameConstraints)):
-            _hold(ca, found.value, names[:below])
+    if found := ca.extension(x509.NameConstraints):
+        _hold(ca, found.value, [_Names(certificate) for certificate in below])
 
 
 class _Names:
@@ -146,7 +154,7 @@ def _check_domains(
 
 def _domains_above(name: str) -> list[str]:
     """Return a name, all domains that it is in, and the empty one, which holds all."""
-    labels = name[:MAX_HOST].split(".")
+    labels = name[:MAX_DOMAIN].split(".")
     return [*(".".join(labels[begin:]) for begin in range(len(labels))), ""]
 
 

@@ -4,8 +4,9 @@
 Only complete CRLs of the issuer itself are used; indirect, delta and partial ones refuse.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from cryptography import x509
 from cryptography.x509.oid import ExtensionOID
@@ -62,6 +63,46 @@ class HeldCrl(NamedTuple):
 
     key: str
     data: bytes
+
+
+class _Dated(Protocol):
+    """What tells an older CRL from a newer one."""
+
+    @property
+    def number(self) -> int | None: ...
+
+    @property
+    def this_update(self) -> datetime: ...
+
+
+_AnyCrl = TypeVar("_AnyCrl", bound=_Dated)
+
+
+def newest(crls: Iterable[_AnyCrl]) -> tuple[_AnyCrl, ...]:
+    """Return those of one issuer's CRLs that no other replaces; this is the only order of CRLs.
+
+    A higher number replaces a lower one. Of several with one number none replaces another: what
+    is revoked in any of them is revoked. CRLs without number (compat) replace each other by time,
+    and by the time of the latest of them those with numbers replace those without, or the reverse.
+    """
+    numbers: dict[int, list[_AnyCrl]] = {}
+    times: dict[datetime, list[_AnyCrl]] = {}
+    for crl in crls:
+        if crl.number is not None:
+            numbers.setdefault(crl.number, []).append(crl)
+        else:
+            times.setdefault(crl.this_update, []).append(crl)
+    groups = [
+        *([numbers[max(numbers)]] if numbers else ()),
+        *([times[max(times)]] if times else ()),
+    ]
+    latest = [max(crl.this_update for crl in group) for group in groups]
+    return tuple(
+        crl
+        for group, time in zip(groups, latest, strict=True)
+        if time == max(latest)
+        for crl in group
+    )
 
 
 def parse_crl(data: bytes) -> Crl:

@@ -143,6 +143,14 @@ def check_policy(policy: DevicePolicy) -> None:
         raise Failed("state.clock", "the time floor has no time zone")
 
 
+def pins_for(
+    anchors: Sequence[Anchor], profile: Profile, vendor: str
+) -> dict[str, tuple[str, ...]]:
+    """Let enrolment speak where certificates cannot: for bare keys, and for PKIs in `compat`."""
+    silent = [one for one in anchors if one.certificate is None or profile == "compat"]
+    return {one.spki: (vendor,) for one in silent}
+
+
 def refuse_example(policy: DevicePolicy, path: Path) -> None:
     """Refuse a path with a published key, unless the policy takes it.
 

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from fwsign.certificate import PARSE_ERRORS, Certificate, signature_valid
 from fwsign.chain import Anchor, Path, Profile
-from fwsign.crl import Crl, HeldCrl, check_crl, check_entry, parse_crl
+from fwsign.crl import Crl, HeldCrl, check_crl, check_entry, newest, parse_crl
 from fwsign.errors import Malformed, Stale, Tampered, Untrusted, check_limit
 
 MAX_READING: Final = 24 * 1024 * 1024
@@ -35,14 +35,8 @@ class Issued(NamedTuple):
 
     @property
     def newest(self) -> tuple[Crl, ...]:
-        """The CRLs of the highest number: several where one number was given twice.
-
-        Where one of them has no number (compat), their times order them.
-        """
-        numbered = all(crl.number is not None for crl in self.crls)
-        ranks = [crl.number if numbered else crl.this_update.timestamp() for crl in self.crls]
-        top = max((rank or 0 for rank in ranks), default=0)
-        return tuple(crl for crl, rank in zip(self.crls, ranks, strict=True) if rank == top)
+        """The CRLs that count; see `fwsign.crl.newest`."""
+        return newest(self.crls)
 
 
 class Collected(NamedTuple):

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Revocation lists: which ones count, and what they say about a path (RFC 5280 section 5).
 
-Only complete CRLs of the issuer itself are used; indirect, delta and partial ones refuse.
+Only complete CRLs of the issuer itself are used; indirect, delta and partial ones refuse. One that
+names its distribution point is complete for those certificates that name no other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -27,7 +28,6 @@ _HARMLESS: Final = frozenset(
 MAX_NUMBER_BITS: Final = 159
 """RFC 5280 section 5.2.3: at most 20 octets, and not negative."""
 _KEEPS_EXPIRED: Final = x509.ObjectIdentifier("2.5.29.60")  # expiredCertsOnCRL, ITU-T X.509
-_PARTIAL: Final = (ExtensionOID.ISSUING_DISTRIBUTION_POINT, ExtensionOID.DELTA_CRL_INDICATOR)
 
 
 class Crl(NamedTuple):
@@ -191,6 +191,7 @@ def check_revocation(
                 found="none",
             )
         for crl in one.newest:
+            _check_point(crl, one.certificate)
             if now <= crl.next_update:
                 continue
             words = f"{crl.name} was to be replaced by {crl.next_update:%Y-%m-%d}"
@@ -245,7 +246,13 @@ def _check_crl(
     if usage is not None and not usage.value.crl_sign:
         raise Untrusted("untrusted.key-usage", f'key usage of CA "{issuer.name}" lacks cRLSign')
     for found in crl.parsed.extensions:
-        if found.critical or found.oid in _PARTIAL:
+        if isinstance(found.value, x509.IssuingDistributionPoint):
+            limits = limited_to(found.value)
+            if limits is None:
+                continue
+            words = f"{crl.name} is for {limits} alone: only complete CRLs are used"
+            raise Untrusted("untrusted.crl", words, expected="a complete CRL", found=limits)
+        if found.critical or found.oid == ExtensionOID.DELTA_CRL_INDICATOR:
             raise Untrusted(
                 "untrusted.crl",
                 f"{crl.name} has the extension {found.oid.dotted_string}: only complete CRLs "
@@ -257,6 +264,54 @@ def _check_crl(
         if profile == "strict":
             raise Untrusted("untrusted.crl", f"{what}, so an old one cannot be told from a new one")
         forgiven.append(what)
+
+
+def limited_to(point: x509.IssuingDistributionPoint) -> str | None:
+    """Return what a CRL with this extension is limited to, in words; None for a complete one.
+
+    Complete is one that says where it is found, by a full name, and nothing else (RFC 5280 5.2.5).
+    """
+    limits = {
+        "certificates that are no CAs": point.only_contains_user_certs,
+        "CA certificates": point.only_contains_ca_certs,
+        "attribute certificates": point.only_contains_attribute_certs,
+        "some reasons": point.only_some_reasons,
+        "other issuers' certificates": point.indirect_crl,
+        "a place without a full name": not point.full_name,
+    }
+    return next((words for words, limited in limits.items() if limited), None)
+
+
+def _check_point(crl: Crl, certificate: Certificate) -> None:
+    """Check that a CRL is that of a certificate's distribution points (RFC 5280 6.3.3 (b) (2)).
+
+    An issuer that splits its list names the part in CRL and certificate. Where either names none,
+    it has one list: step-ca names it in CRLs alone, easy-rsa in neither.
+    """
+    named = certificate.extension(x509.CRLDistributionPoints)
+    if named is None:
+        return
+    own = [
+        name
+        for point in named.value
+        if not point.reasons and not point.crl_issuer  # those are of partial and indirect CRLs
+        for name in point.full_name or ()
+    ]
+    for found in crl.parsed.extensions:
+        if isinstance(found.value, x509.IssuingDistributionPoint):
+            here = found.value.full_name or ()
+            if not any(name in own for name in here):
+                raise Untrusted(
+                    "untrusted.crl",
+                    f"{crl.name} is that of {_places(here)}, "
+                    f'certificate "{certificate.name}" names {_places(own)}',
+                    expected=_places(own),
+                    found=_places(here),
+                )
+
+
+def _places(names: Iterable[x509.GeneralName]) -> str:
+    return ", ".join(str(name.value) for name in names) or "no distribution point"
 
 
 def _check_entries(crl: Crl, certificate: Certificate, signed_at: datetime | None) -> None:

@@ -21,7 +21,7 @@ from fwsign.cose import (
     verify_signature,
 )
 from fwsign.crl import Crl, newest, parse_crl
-from fwsign.errors import Failed, Stale, Tampered, Untrusted
+from fwsign.errors import Failed, FwsignError, Stale, Tampered
 from fwsign.keys import Signer
 from fwsign.payload import digest
 from fwsign.policy import DevicePolicy
@@ -214,7 +214,7 @@ def staple(envelope: bytes, crls: Sequence[bytes], *, skip_unused: bool = False)
 def _certificates(block: Block) -> tuple[bytes, ...]:
     """Return the signer's certificates, and those of a time-stamp token that can be read."""
     if block.token is not None:
-        with contextlib.suppress(Untrusted):  # then it does not count, and needs no CRLs
+        with contextlib.suppress(FwsignError):  # then it does not count, and needs no CRLs
             return (*block.chain, *parse_token(block.token).certificates)
     return block.chain
 

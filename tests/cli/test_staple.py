@@ -31,6 +31,18 @@ def test_a_revocation_reaches_what_is_signed_already(signed: Path) -> None:
     assert run("verify", "build.bin.suit").status == 1
 
 
+def test_a_pki_for_easyrsa(signed: Path) -> None:
+    where = ("--org", "Acme", "--vendor", "acme.example", "--layout", "easyrsa")
+    good("pki", "init", "lab", *where, "--no-passphrase")
+    good("sign", "build.bin", "--pki", "lab", "--force")
+    before = (signed / "build.bin.suit").read_bytes()
+    good("pki", "revoke", "release", "--reason", "keyCompromise", "--pki", "lab")
+    good("staple", "build.bin.suit", "--pki", "lab")
+    assert (signed / "build.bin.suit").read_bytes() != before
+    found = run("verify", "build.bin.suit", "--anchor", "lab/ca.crt")
+    assert (found.status, "revoked" in found.err) == (1, True)
+
+
 def test_output_leaves_the_envelope_as_it_is(signed: Path) -> None:
     good("pki", "crl")
     before = tree(signed)

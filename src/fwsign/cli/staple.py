@@ -56,10 +56,11 @@ def staple(
         ui.usage("--crl and --pki exclude each other")
     given = list(crl or ())
     if not given:
-        place = config.find_pki(pki) / "crl"
-        given = sorted(path for path in place.glob("*.pem") if path.name != "bundle.pem")
+        directory = config.find_pki(pki)
+        found = sorted([*directory.glob("crl/*.pem"), *directory.glob("crl.pem")])  # easy-rsa's
+        given = [path for path in found if path.name != "bundle.pem"]
         if not given:
-            ui.usage(f"no CRLs in {place}", "name them with --crl PEM")
+            ui.usage(f"no CRLs in {directory / 'crl'}", "name them with --crl PEM")
     data = read_bytes(envelope, MAX_ENVELOPE_SIZE)
     crls = inputs.load_pem(given, "X509 CRL", "CRL")
     # A PKI has CRLs of other CAs, too: of those before, or those to come.

@@ -17,7 +17,7 @@ from fwsign.certificate import PARSE_ERRORS, Certificate, display_name
 from fwsign.chain import Anchor, Profile
 from fwsign.errors import Malformed, Untrusted
 
-_HARMLESS: Final = frozenset(
+HARMLESS: Final = frozenset(
     {
         x509.ReasonFlags.superseded,
         x509.ReasonFlags.cessation_of_operation,
@@ -244,7 +244,7 @@ def check_entry(
             reason = found.value.reason
         elif isinstance(found.value, x509.InvalidityDate):
             since = min(since, found.value.invalidity_date_utc)
-    if signed_at is not None and reason in _HARMLESS and signed_at < since:
+    if signed_at is not None and reason in HARMLESS and signed_at < since:
         return
     raise Untrusted(
         "untrusted.revoked",

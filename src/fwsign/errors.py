@@ -162,6 +162,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "io.full": "no space left",
         "io.exists": "would overwrite a file",
         "io.directory": "a directory where a file should be, or the reverse",
+        "io.empty": "a file without content, which was hardly meant to be signed",
         "io.read": "reading failed",
         "io.write": "writing failed",
         "io.format": "a file of another kind than was asked for",

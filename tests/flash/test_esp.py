@@ -25,6 +25,7 @@ from fwsign.flash.board import (
 from fwsign.flash.esp import EspBoard, connect, rung
 from fwsign.flash.esp_chips import CHIPS
 from fwsign.flash.esp_pipe import Message, receive, send
+from fwsign.flash.port import INSTALL
 from support import refused, require_package
 
 pytestmark = pytest.mark.external
@@ -482,7 +483,7 @@ def test_without_esptool_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     with refused("device.support", "esptool is not installed") as caught:
         EspBoard("/dev/ttyUSB0")
-    assert caught.value.hint == 'pip install "fwsign[flash]"'
+    assert caught.value.hint == INSTALL
 
 
 def test_an_esptool_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

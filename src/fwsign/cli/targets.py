@@ -25,12 +25,13 @@ class Target(NamedTuple):
     version: str | None
 
 
-def check_files(files: Sequence[Path], *, together: bool) -> None:
+def check_files(files: Sequence[Path], *, together: bool, empty: bool = False) -> None:
     """Refuse what cannot be signed at a glance, before anything is read or asked for.
 
     Args:
         files: what is signed.
         together: as components of one release, where names must differ.
+        empty: take files without content: an empty one is what a failed build leaves.
     """
     seen: dict[str, Path] = {}
     for file in files:
@@ -47,9 +48,16 @@ def check_files(files: Sequence[Path], *, together: bool) -> None:
         seen[key] = file
     for file in files:
         try:
-            mode = file.stat().st_mode
+            found = file.stat()
         except OSError as error:
             raise io_error(error, file) from error
+        mode = found.st_mode
+        if stat.S_ISREG(mode) and not found.st_size and not empty:
+            refusal = Failed(
+                "io.empty", f"{file} is empty", expected="a file with content", found="0 bytes"
+            )
+            refusal.hint = "did the build fail? --allow-empty signs it all the same"
+            raise refusal
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a directory is refused when opened
             raise Failed(
                 "io.format",

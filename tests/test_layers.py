@@ -1,6 +1,7 @@
 """Who may import whom, read from the source; and what the verify path brings along."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -151,8 +152,35 @@ def test_each_library_is_used_where_it_belongs(module: str) -> None:
 
 @pytest.mark.parametrize("module", [one for one in sorted(MODULES) if one.startswith("images.")])
 def test_images_know_nothing_else(module: str) -> None:
-    assert {one for one in own(module) if not one.startswith("images")} <= {"errors"}
+    found = {one for one in own(module) if not one.startswith("images")}
+    assert found <= {"errors", "payload"}  # of the latter, the size of pieces
     assert others(module) == set()
+
+
+READS = re.compile(r"read\w*\(")
+READ_TO_A_LIMIT = {"gateway.fetch", "receipt_file", "tsa_client"}
+"""Loops that read what is small as a whole, or line by line."""
+
+
+def test_all_that_is_hashed_is_read_in_pieces_of_one_size() -> None:
+    loops: dict[str, list[str]] = {}
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.While):
+                head = ast.unparse(node.test)
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) == "iter":
+                head = ast.unparse(node)
+            else:
+                continue
+            if READS.search(head):
+                loops.setdefault(module, []).append(head)
+    assert {"payload", "release", "gateway.sources"} <= loops.keys()
+    for module in loops.keys() - READ_TO_A_LIMIT - {"cli.payloads"}:  # the last fills a buffer
+        assert all("CHUNK_SIZE" in head for head in loops[module]), (module, loops[module])
+    for module in ("cli.payloads", "gateway.stage", "images.base"):
+        assert "CHUNK_SIZE" in names_used(module)
+    named = [module for module in MODULES if "CHUNK_SIZE: Final" in MODULES[module].read_text()]
+    assert named == ["payload"]
 
 
 def test_landing_page_imports_nothing() -> None:

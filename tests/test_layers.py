@@ -232,3 +232,73 @@ except SystemExit as done:
     found = loaded_by(code)
     assert "typer" in found
     assert not found & {"pydantic", "pydantic_core", "esptool", "boto3"}
+
+
+NEVER = {
+    "asyncio",
+    "boto3",
+    "concurrent",
+    "esptool",
+    "http",
+    "json",
+    "logging",
+    "multiprocessing",
+    "paho",
+    "pickle",
+    "pydantic",
+    "pydantic_core",
+    "queue",
+    "requests",
+    "rich",
+    "serial",
+    "sqlite3",
+    "ssl",
+    "unittest",
+    "usb",
+    "xml",
+}
+"""What neither signing nor verifying a file has a use for; the start of a process pays for each."""
+
+
+@pytest.fixture(scope="module")
+def signed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory with a PKI and a signed file."""
+    place = tmp_path_factory.mktemp("signed")
+    (place / "build.bin").write_bytes(bytes(1000))
+    loaded_by_command(
+        place, "init", "--org", "A", "--vendor", "a.example", "--product", "p", "--no-passphrase"
+    )
+    loaded_by_command(place, "sign", "build.bin")
+    return place
+
+
+def loaded_by_command(place: Path, *arguments: str) -> set[str]:
+    """Return the top names of what a command has loaded at its end, which is a good one."""
+    return loaded_by(f"""
+import os, sys
+os.chdir({str(place)!r})
+sys.argv = ["fwsign", "--quiet", *{arguments!r}]
+from fwsign.cli import main
+try:
+    main()
+except SystemExit as done:
+    assert done.code in (0, None), done.code
+""")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("sign", "--force", "build.bin"), ("verify", "--min-sequence", "0", "build.bin.suit")],
+)
+def test_signing_and_verifying_load_nothing_in_vain(signed: Path, command: tuple[str, ...]) -> None:
+    found = loaded_by_command(signed, *command)
+    assert {"typer", CRYPTOGRAPHY, "fwsign"} <= found
+    assert found & NEVER == set()
+
+
+def test_the_verifier_loads_nothing_in_vain() -> None:
+    never = {"bz2", "dataclasses", "inspect", "mmap", "pathlib", "platform", "shutil", "uuid"}
+    alone = loaded_by("import cryptography.hazmat.primitives.serialization, cryptography.x509")
+    found = loaded_by("import fwsign.verify")
+    assert "fwsign" in found
+    assert (found - alone) & (never | NEVER) == set()

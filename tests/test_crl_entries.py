@@ -6,7 +6,7 @@ import pytest
 from cryptography import x509
 
 from fwsign.chain import Profile, validate_path
-from fwsign.crl import check_revocation, collect
+from fwsign.revocation import CrlReader
 from support import (
     DAY,
     NOW,
@@ -33,7 +33,8 @@ REVOKED = NOW - DAY
 
 def judge(*crls: bytes, profile: Profile = "strict", signed_at: datetime | None = None) -> None:
     """Judge the path by these CRLs."""
-    check_revocation(collect(PATH, crls, profile, []), NOW, signed_at)
+    reader = CrlReader(profile)
+    reader.check(reader.collect(PATH, crls).issued, NOW, signed_at)
 
 
 def issuing_crl(

@@ -19,7 +19,9 @@ LAYERS = (
     {"certificate", "blocks"},
     {"constraints"},
     {"chain"},
-    {"crl", "policy", "trust_list"},
+    {"crl", "trust_list"},
+    {"revocation"},
+    {"policy"},
     {"timestamp"},
     {"verified"},
     {"verify"},
@@ -86,7 +88,7 @@ def others(module: str) -> set[str]:
 def test_the_modules_are_there() -> None:
     assert len(MODULES) > 30
     assert set(VERIFY_PATH) <= MODULES.keys()
-    assert own("verify") >= {"suit", "chain", "crl", "policy"}
+    assert own("verify") >= {"suit", "chain", "revocation", "policy"}
 
 
 @pytest.mark.parametrize("module", VERIFY_PATH)

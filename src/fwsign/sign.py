@@ -20,7 +20,7 @@ from fwsign.cose import (
     sig_structure,
     verify_signature,
 )
-from fwsign.crl import Crl, parse_crl
+from fwsign.crl import Crl, newest, parse_crl
 from fwsign.errors import Failed, Stale, Tampered, Untrusted
 from fwsign.keys import Signer
 from fwsign.payload import digest
@@ -183,10 +183,11 @@ def staple(envelope: bytes, crls: Sequence[bytes], *, skip_unused: bool = False)
         skip_unused: leave out CRLs that belong to no issuer, if there are others that do.
 
     Returns:
-        The envelope with, for each issuer, the CRL of the highest number.
+        The envelope with, for each issuer, the CRLs that `fwsign.crl.newest` leaves.
 
     Raises:
-        Malformed: `malformed.*`, for envelope or CRLs.
+        Malformed: `malformed.*`, for envelope or CRLs, or where there are more than an envelope
+            takes.
         Failed: `io.crl-unused` for a CRL that belongs to no issuer of any block.
     """
     decoded = suit.decode_envelope(envelope)
@@ -201,6 +202,7 @@ def staple(envelope: bytes, crls: Sequence[bytes], *, skip_unused: bool = False)
         old = [parse_crl(crl) for crl in block.crls]
         merged = _newest_of_each([*old, *(new[index] for index in own)])
         blocks.append(encode_block(block._replace(crls=tuple(crl.data for crl in merged))))
+        decode_block(blocks[-1])  # its limits hold for what is written, too
     if unused and not (skip_unused and len(unused) < len(new)):
         raise Failed(
             "io.crl-unused",
@@ -218,14 +220,9 @@ def _certificates(block: Block) -> tuple[bytes, ...]:
 
 
 def _newest_of_each(crls: Sequence[Crl]) -> list[Crl]:
-    """Keep one CRL for each issuer, by name and key: the highest number, else the latest."""
-    newest: dict[tuple[bytes, bytes | None], Crl] = {}
+    """Keep the newest CRLs of each issuer, by name and key."""
+    issuers: dict[tuple[bytes, bytes | None], dict[bytes, Crl]] = {}
     for crl in crls:
         issuer = (crl.parsed.issuer.public_bytes(), crl.authority_key)
-        kept = newest.get(issuer)
-        if kept is None or (crl.number or 0, crl.this_update) > (
-            kept.number or 0,
-            kept.this_update,
-        ):
-            newest[issuer] = crl
-    return list(newest.values())
+        issuers.setdefault(issuer, {})[crl.data] = crl
+    return [crl for own in issuers.values() for crl in newest(own.values())]

@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from support import (
     CODE_SIGNING,
     NOW,
     PAYLOAD,
+    ca_extensions,
     certify,
     key_usage,
     make_ca,
@@ -29,6 +31,30 @@ from support import (
 def release(envelope: object = "build.bin.suit", *more: object) -> Any:
     """What `fwsign verify --json` says of an envelope."""
     return json.loads(good("verify", envelope, "--json", *more))["release"]
+
+
+PEM_END = b"-----END CERTIFICATE-----\n"
+
+
+@pytest.mark.parametrize("order", list(permutations(range(4))))
+def test_a_chain_in_any_order_and_with_another_path_signs(
+    tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    """Stranger's certificate for Issuing leads nowhere; the root's own is found in any order."""
+    root = make_ca()
+    issuing = make_ca("Issuing", root, path_length=0)
+    subject = issuing.certificate.subject
+    stray = certify(issuing.key, subject, make_ca("Stranger"), ca_extensions(path_length=0))
+    leaf = make_leaf(issuing)
+    (tmp_path / "build.bin").write_bytes(PAYLOAD)
+    (tmp_path / "own.key").write_bytes(encode_private_key(leaf.key, None))
+    entities = [(leaf, issuing, stray, root)[number] for number in order]
+    pem = [one.certificate.public_bytes(Encoding.PEM) for one in entities]
+    (tmp_path / "chain.pem").write_bytes(b"".join(pem))
+    (tmp_path / "root.pem").write_bytes(root.certificate.public_bytes(Encoding.PEM))
+    good("sign", "build.bin", "--key", "own.key", "--chain", "chain.pem", "--product", "x1")
+    seen = json.loads(good("verify", "build.bin.suit", "--anchor", "root.pem", "--json"))
+    assert seen["verdict"] == "verified"
 
 
 class TestOwnKey:
@@ -94,6 +120,12 @@ class TestOwnKey:
             5,
             "root.pem has one certificate, expected the leaf and at least its issuer",
         )
+
+    def test_a_chain_without_the_issuer_of_the_leaf_is_refused(self, tmp_path: Path) -> None:
+        leaf = (tmp_path / "chain.pem").read_bytes().split(b"-----END")[0] + PEM_END
+        (tmp_path / "odd.pem").write_bytes(leaf + (tmp_path / "root.pem").read_bytes())
+        found = run("sign", "build.bin", "--key", "own.key", "--chain", "odd.pem", "--product", "x")
+        refused(found, 5, 'odd.pem has 2 certificates, but none that has issued "release"')
 
     def test_a_key_of_a_kind_that_there_is_not_is_refused(self) -> None:
         own = ("--key", "awskms:///alias/x", "--chain", "chain.pem", "--product", "x1")

@@ -62,7 +62,7 @@ def sign(
         typer.Option(
             readable=False,
             metavar="PEM",
-            help="The key's certificates: its own first, the root last.",
+            help="The key's certificates, up to the root.",
         ),
     ] = None,
     vendor: Annotated[

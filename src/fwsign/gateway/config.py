@@ -12,13 +12,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, NamedTuple, TypeVar
 
+from fwsign import spans
 from fwsign.chain import Anchor
 from fwsign.errors import Failed, FwsignError, Untrusted
 from fwsign.gateway.table import Table, read_owned, read_toml
 from fwsign.names import product_name, vendor_domain
 from fwsign.pki.known_keys import is_published
 from fwsign.policy import DevicePolicy, Revocation
-from fwsign.spans import parse_span
 from fwsign.trust_list import MAX_THRESHOLD, TrustAnchor, TrustState
 
 DEFAULT_CONFIG: Final = Path("/etc/fwsign/device.toml")
@@ -107,19 +107,15 @@ def parse_revocation(text: str) -> tuple[Revocation, timedelta]:
     Raises:
         Failed: `state.policy`.
     """
-    how, _, span = text.partition(":")
-    if text == "require":
-        return "require", timedelta(0)
-    if text == "off":
-        return "off", timedelta(0)
-    if how == "allow-stale" and (stale := parse_span(span)) is not None:
-        return "require", stale
-    raise Failed(
-        "state.policy",
-        f'revocation "{text}" is not a choice',
-        expected="require, off, or allow-stale:TIME as in allow-stale:30d",
-        found=text,
-    )
+    found = spans.parse_revocation(text)
+    if found is None:
+        raise Failed(
+            "state.policy",
+            f'revocation "{text}" is not a choice',
+            expected=spans.REVOCATION,
+            found=text,
+        )
+    return found
 
 
 def refuse_published(anchor: Anchor) -> None:

@@ -139,7 +139,7 @@ def status(device: Device) -> dict[str, Any]:
         "require_token": policy.require_token,
         "floor": floor.sequence if floor else None,
         "time_floor": policy.time_floor.isoformat() if policy.time_floor else None,
-        "crls": [_crl(data) for data in policy.crls],
+        "crls": [_crl(one.data) for one in policy.held],
         "installed": json.loads(installed) if installed else None,
         "unfinished": json.loads(intent) if intent else None,
         "receipts": receipts,

@@ -106,7 +106,7 @@ def _build(directory: Path, pki: Pki, content: _Content) -> None:
     for certificate in content.old:
         _place_old(directory, certificate, gone=certificate.serial_number in revoked)
     write_atomic(directory / "crl.pem", content.crl.public_bytes(Encoding.PEM))
-    number = serial_text(crls.number_of(content.crl) + 1)
+    number = serial_text(crls.next_number(content.crl))
     write_atomic(directory / crls.CRL_NUMBER, f"{number}\n".encode(), overwrite=True)
     above = b"".join(
         pki.certificate(name).public_bytes(Encoding.PEM) + pki.crl(name).public_bytes(Encoding.PEM)

@@ -131,8 +131,7 @@ def _build(
         if (path := source.directory / name).is_file():
             _copy(path, records / path.name, INDEX_LIMIT)
     if authority is not None:
-        before = crls.number_of(source.crl) if source.crl is not None else 0
-        number = max(before + 1, int(now.timestamp()))
+        number = max(crls.next_number(source.crl), int(now.timestamp()))
         pem = crls.make_crl(ca, authority, number, source.revoked, now)
     else:
         assert source.crl is not None  # noqa: S101 - the caller has looked

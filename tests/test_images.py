@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from fwsign.errors import Failed, FwsignError, Malformed
 from fwsign.images import Image, esp, mcuboot, recognise, uf2
-from fwsign.images.base import CHUNK
 from fwsign.images.uf2 import write_uf2
+from fwsign.payload import CHUNK_SIZE as CHUNK
 
 SAMPLES = Path(__file__).resolve().parent.parent / "firmware-samples"
 RP2040, RP2350, ESP32C3 = 0xE48BFF56, 0xE48BFF59, 0xD42BA06C

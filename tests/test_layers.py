@@ -1,6 +1,7 @@
 """Who may import whom, read from the source; and what the verify path brings along."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -195,8 +196,35 @@ def test_each_library_is_used_where_it_belongs(module: str) -> None:
 
 @pytest.mark.parametrize("module", [one for one in sorted(MODULES) if one.startswith("images.")])
 def test_images_know_nothing_else(module: str) -> None:
-    assert {one for one in own(module) if not one.startswith("images")} <= {"errors"}
+    found = {one for one in own(module) if not one.startswith("images")}
+    assert found <= {"errors", "payload"}  # of the latter, the size of pieces
     assert others(module) == set()
+
+
+READS = re.compile(r"read\w*\(")
+READ_TO_A_LIMIT = {"gateway.fetch", "receipt_file", "tsa_client"}
+"""Loops that read what is small as a whole, or line by line."""
+
+
+def test_all_that_is_hashed_is_read_in_pieces_of_one_size() -> None:
+    loops: dict[str, list[str]] = {}
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.While):
+                head = ast.unparse(node.test)
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) == "iter":
+                head = ast.unparse(node)
+            else:
+                continue
+            if READS.search(head):
+                loops.setdefault(module, []).append(head)
+    assert {"payload", "release", "gateway.sources"} <= loops.keys()
+    for module in loops.keys() - READ_TO_A_LIMIT - {"cli.payloads"}:  # the last fills a buffer
+        assert all("CHUNK_SIZE" in head for head in loops[module]), (module, loops[module])
+    for module in ("cli.payloads", "gateway.stage", "images.base"):
+        assert "CHUNK_SIZE" in names_used(module)
+    named = [module for module in MODULES if "CHUNK_SIZE: Final" in MODULES[module].read_text()]
+    assert named == ["payload"]
 
 
 def test_landing_page_imports_nothing() -> None:
@@ -248,3 +276,73 @@ except SystemExit as done:
     found = loaded_by(code)
     assert "typer" in found
     assert not found & {"pydantic", "pydantic_core", "esptool", "boto3"}
+
+
+NEVER = {
+    "asyncio",
+    "boto3",
+    "concurrent",
+    "esptool",
+    "http",
+    "json",
+    "logging",
+    "multiprocessing",
+    "paho",
+    "pickle",
+    "pydantic",
+    "pydantic_core",
+    "queue",
+    "requests",
+    "rich",
+    "serial",
+    "sqlite3",
+    "ssl",
+    "unittest",
+    "usb",
+    "xml",
+}
+"""What neither signing nor verifying a file has a use for; the start of a process pays for each."""
+
+
+@pytest.fixture(scope="module")
+def signed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory with a PKI and a signed file."""
+    place = tmp_path_factory.mktemp("signed")
+    (place / "build.bin").write_bytes(bytes(1000))
+    loaded_by_command(
+        place, "init", "--org", "A", "--vendor", "a.example", "--product", "p", "--no-passphrase"
+    )
+    loaded_by_command(place, "sign", "build.bin")
+    return place
+
+
+def loaded_by_command(place: Path, *arguments: str) -> set[str]:
+    """Return the top names of what a command has loaded at its end, which is a good one."""
+    return loaded_by(f"""
+import os, sys
+os.chdir({str(place)!r})
+sys.argv = ["fwsign", "--quiet", *{arguments!r}]
+from fwsign.cli import main
+try:
+    main()
+except SystemExit as done:
+    assert done.code in (0, None), done.code
+""")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("sign", "--force", "build.bin"), ("verify", "--min-sequence", "0", "build.bin.suit")],
+)
+def test_signing_and_verifying_load_nothing_in_vain(signed: Path, command: tuple[str, ...]) -> None:
+    found = loaded_by_command(signed, *command)
+    assert {"typer", CRYPTOGRAPHY, "fwsign"} <= found
+    assert found & NEVER == set()
+
+
+def test_the_verifier_loads_nothing_in_vain() -> None:
+    never = {"bz2", "dataclasses", "inspect", "mmap", "pathlib", "platform", "shutil", "uuid"}
+    alone = loaded_by("import cryptography.hazmat.primitives.serialization, cryptography.x509")
+    found = loaded_by("import fwsign.verify")
+    assert "fwsign" in found
+    assert (found - alone) & (never | NEVER) == set()

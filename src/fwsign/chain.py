@@ -297,7 +297,7 @@ def _find_anchor(
     certificates: list[Certificate] = []
     for data in chain:
         certificate = parse_certificate(data)
-        if certificates and certificates[-1].parsed.issuer != certificate.parsed.subject:
+        if certificates and certificates[-1].parsed.issuer != certificate.subject:
             last = certificates[-1]
             raise Untrusted(
                 "untrusted.issuer",
@@ -329,7 +329,7 @@ def _claims(certificate: Certificate, anchor: Anchor) -> bool:
     """Tell whether a certificate names an anchor as its issuer; the proof comes later."""
     if anchor.certificate is None:  # a bare key has no name to claim: only the signature tells
         return signature_valid(certificate.signed, anchor.key)
-    if certificate.parsed.issuer != anchor.certificate.parsed.subject:
+    if certificate.issuer != anchor.certificate.parsed.subject:
         return False
     # Two roots of one name are told apart by their keys.
     wanted, there = certificate.authority_key, anchor.certificate.subject_key
@@ -477,7 +477,7 @@ def _check_key(certificate: Certificate | Anchor, least_rsa: int) -> None:
 
 def _check_extensions(certificate: Certificate) -> None:
     alternative = certificate.extension(x509.SubjectAlternativeName)
-    names = certificate.parsed.subject.rdns if alternative is None else list(alternative.value)
+    names = certificate.subject.rdns if alternative is None else list(alternative.value)
     if not names:  # RFC 5280 sections 4.1.2.6 and 4.2.1.6
         raise Malformed("malformed.certificate", "a certificate without subject, or with no name")
     for found in certificate.parsed.extensions:

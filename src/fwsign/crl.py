@@ -54,7 +54,7 @@ class Crl(NamedTuple):
 
     def is_by_issuer_of(self, certificate: Certificate) -> bool:
         """Tell whether the CRL names a certificate's issuer; the proof is its signature."""
-        if self.parsed.issuer != certificate.parsed.issuer:
+        if self.parsed.issuer != certificate.issuer:
             return False
         # Two issuers of one name are told apart by their keys.
         return self.authority_key is None or self.authority_key == certificate.authority_key

@@ -5,9 +5,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple, Protocol
 
 from fwsign.errors import Malformed
-
-CHUNK = 1 << 16
-"""Bytes in memory at a time: an image may be larger than a small gateway's memory."""
+from fwsign.payload import CHUNK_SIZE
 
 
 class Image(NamedTuple):
@@ -100,14 +98,14 @@ class Reader:
         return b"".join(self.pieces(size, what))
 
     def pieces(self, size: int, what: str) -> Iterator[bytes]:
-        """Read `size` bytes in pieces of at most `CHUNK`.
+        """Read `size` bytes in pieces of at most `CHUNK_SIZE`: an image may be larger than memory.
 
         Raises:
             Malformed: `malformed.image`, before any byte is read where the file is too short.
         """
         while size:
             # Looked at before each piece, for a file can shrink while it is read.
-            piece = self._file.read(min(size, CHUNK)) if size <= self.left else b""
+            piece = self._file.read(min(size, CHUNK_SIZE)) if size <= self.left else b""
             if not piece:
                 raise damaged(self._kind, what, f"{size} bytes", f"{self.left} bytes")
             if self._hasher is not None:

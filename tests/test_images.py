@@ -186,11 +186,17 @@ def test_text_that_is_not_utf8_is_escaped() -> None:
     assert read(esp_image((0x3C000020, app_descriptor(b"1\xff")))).version == "1\\xff"
 
 
-def test_esp_image_without_descriptor_has_no_offset() -> None:
-    assert read(esp_image((0x40380000, b"code" * 100))).offset is None
-    assert read(esp_image((0x40380000, b""))).offset is None
-    # 0x50 alone does not make a boot loader.
-    assert read(esp_image((0x40380000, b"\x50" * 100))).offset is None
+@pytest.mark.parametrize("chip", esp.CHIPS, ids=lambda chip: chip.name)
+def test_esp_image_without_descriptor_is_told_by_where_it_runs(chip: esp.Chip) -> None:
+    in_ram = read(esp_image((0x3FCD0000 >> 8, b"code" * 100), chip=chip.id))
+    assert (in_ram.role, in_ram.offset) == ("boot loader", chip.bootloader)
+    assert dict(in_ram.details)["descriptor"] == "none"
+    in_flash = read(esp_image((0x100, b"x" * 4), (chip.mapped[-1].start, b"code"), chip=chip.id))
+    assert (in_flash.role, in_flash.offset) == ("application", 0x10000)
+    # An empty segment runs from nowhere, and 0x50 alone is no descriptor.
+    assert read(esp_image((chip.mapped[0].start, b""), chip=chip.id)).role == "boot loader"
+    code = esp_image((chip.mapped[0].start, b"\x50" * 100), chip=chip.id)
+    assert read(code).role == "application"
 
 
 def test_unusual_flash_settings_are_shown() -> None:

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from cli.kit import good, refused, run
+from cli.kit import SAMPLES, good, refused, run
 from flash.kit import OTA_TABLE, esp_image
+from flash.smp_kit import image
+from fwsign.cli import ui
 from fwsign.cli.flash_table import short_names, sum_up
 from fwsign.errors import Failed
 from fwsign.flash.engine import Outcome, never_reached
@@ -81,6 +83,36 @@ def test_only_what_is_there_and_not_for_flash_is_left_out(name: str, words: str)
     )
     found = run("flash", "app.bin.suit", "--port", C3, "--leave-out", name)
     assert found.errors[1] == "hint: what can be left out: none"
+
+
+@pytest.mark.parametrize(
+    ("target", "port"),
+    [("rp2040@0x4000", "sim:pico-uart"), ("nrf52840@0x0", "sim:smp")],
+)
+def test_every_kind_of_board_leaves_nothing_out_silently(
+    release: Path, target: str, port: str
+) -> None:
+    program = (SAMPLES / "blink-rp2040-uart.bin").read_bytes()
+    (release / "app.bin").write_bytes(image() if port == "sim:smp" else program)
+    typed = ("app.bin", "notes.txt", "--output", "all.suit", "--force")
+    good("sign", *typed, "--target", f"app.bin={target}")
+    found = run("flash", "all.suit", "--port", port, "--json")
+    (told,) = lines(found.out)
+    assert (found.status, told["result"], told["code"]) == (5, "incomplete", "device.left-out")
+    (told,) = lines(good("flash", "all.suit", "--port", port, "--json", "--leave-out", "notes.txt"))
+    assert told["result"] in ("verified", "device-reported")
+
+
+@pytest.mark.parametrize("name", ["nope.suit", "all.suit"])
+def test_who_reads_nothing_still_learns_the_status(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(_: str) -> None:
+        raise ui.ReaderGone
+
+    monkeypatch.setattr(ui, "_write", gone)
+    assert run("flash", name, "--port", C3, "--json").status == 5
+    assert run("flash", name, "--port", C3).status == 5
 
 
 def test_a_table_of_the_release_is_written_with_it(release: Path) -> None:

@@ -197,9 +197,10 @@ def _told_for_each_port(wanted: _Wanted) -> Iterator[None]:
         yield
     except FwsignError as error:
         if wanted.as_json:
-            for port in wanted.ports or (None,):
-                ui.print_json_line({**ui.refusal(error), "result": "refused", "port": port})
             ui.Console.json_told = True
+            with contextlib.suppress(ui.ReaderGone, FwsignError):  # the status still tells
+                for port in wanted.ports or (None,):
+                    ui.print_json_line({**ui.refusal(error), "result": "refused", "port": port})
         raise
 
 

@@ -54,8 +54,9 @@ def run(station: Station, records: Records, *, as_json: bool) -> int:
     if not as_json:
         with _later(errors):
             sum_up(outcomes)
-    if errors:
-        raise errors[0]
+    for error in errors:
+        if not isinstance(error, ui.ReaderGone):  # nobody reads, but the status still tells
+            raise error
     if station.stopping:
         raise KeyboardInterrupt
     return min((_status(one) for one in outcomes), key=_WORST.index, default=0)

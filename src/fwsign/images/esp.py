@@ -7,8 +7,10 @@
           the checksum byte and, where the flag is 1, SHA-256 over all of it so far
 
 Source: ESP-IDF programming guide, "App Image Format" and "Bootloader Image Format"; numbers are
-little-endian; addresses: the technical reference manuals, "Address Mapping". The ESP8266 has no
-chip id in its header: such a file is "unknown" here.
+little-endian. The ESP8266 has no chip id in its header: such a file is "unknown" here.
+
+Every application has a descriptor since ESP-IDF 3.1. What has none is started by the ROM: a boot
+loader, which has one of its own only since ESP-IDF 5.1, or a program that does without.
 """
 
 import hashlib
@@ -34,51 +36,28 @@ _SIZES = ("1MB", "2MB", "4MB", "8MB", "16MB", "32MB", "64MB", "128MB")
 
 
 class Chip(NamedTuple):
-    """One chip.
-
-    Args:
-        name: as in a target.
-        id: in image headers.
-        bootloader: its flash offset.
-        family: of UF2 files.
-        mapped: the addresses at which the CPU sees its flash; only applications run from there.
-    """
+    """One chip: its name, id in image headers, boot loader's flash offset and UF2 family."""
 
     name: str
     id: int
     bootloader: int
     family: int
-    mapped: tuple[range, ...]
 
 
-_LATER_MAP = (range(0x3C000000, 0x3E000000), range(0x42000000, 0x44000000))
-_P4_MAP = (range(0x40000000, 0x4C000000),)
 CHIPS = (
-    Chip(
-        "esp32",
-        0,
-        0x1000,
-        0x1C5F21B0,
-        (range(0x3F400000, 0x3F800000), range(0x400D0000, 0x40400000)),
-    ),
-    Chip(
-        "esp32s2",
-        2,
-        0x1000,
-        0xBFDD4EEE,
-        (range(0x3F000000, 0x3F3F0000), range(0x40080000, 0x40B80000)),
-    ),
-    Chip("esp32c3", 5, 0x0, 0xD42BA06C, _LATER_MAP),
-    Chip("esp32s3", 9, 0x0, 0xC47E5767, _LATER_MAP),
-    Chip("esp32c2", 12, 0x0, 0x2B88D29C, _LATER_MAP),
-    Chip("esp32c6", 13, 0x0, 0x540DDF62, _LATER_MAP),
-    Chip("esp32h2", 16, 0x0, 0x332726F6, _LATER_MAP),
-    Chip("esp32p4", 18, 0x2000, 0x3D308E94, _P4_MAP),
-    Chip("esp32c61", 20, 0x0, 0x77D850C4, _LATER_MAP),
-    Chip("esp32c5", 23, 0x2000, 0xF71C0343, _LATER_MAP),
-    Chip("esp32h21", 25, 0x0, 0xB6DD00AF, _LATER_MAP),
-    Chip("esp32h4", 28, 0x2000, 0x9E0BAA8A, _LATER_MAP),
-    Chip("esp32s31", 32, 0x2000, 0x3101F7C1, (range(0x40000000, 0x54000000),)),
+    Chip("esp32", 0, 0x1000, 0x1C5F21B0),
+    Chip("esp32s2", 2, 0x1000, 0xBFDD4EEE),
+    Chip("esp32c3", 5, 0x0, 0xD42BA06C),
+    Chip("esp32s3", 9, 0x0, 0xC47E5767),
+    Chip("esp32c2", 12, 0x0, 0x2B88D29C),
+    Chip("esp32c6", 13, 0x0, 0x540DDF62),
+    Chip("esp32h2", 16, 0x0, 0x332726F6),
+    Chip("esp32p4", 18, 0x2000, 0x3D308E94),
+    Chip("esp32c61", 20, 0x0, 0x77D850C4),
+    Chip("esp32c5", 23, 0x2000, 0xF71C0343),
+    Chip("esp32h21", 25, 0x0, 0xB6DD00AF),
+    Chip("esp32h4", 28, 0x2000, 0x9E0BAA8A),
+    Chip("esp32s31", 32, 0x2000, 0x3101F7C1),
 )
 _BY_ID = {chip.id: chip for chip in CHIPS}
 _BY_NAME = {chip.name: chip for chip in CHIPS}
@@ -160,15 +139,14 @@ def _parse(file: BinaryIO, start: int) -> Image:
     details = (*_header_details(body), *signature)
     rest = first_other(body.reader, body.reader.left)
     if rest is None and start == 0:
-        is_app = app is not None or (not boot and _runs_from_flash(body))
         return Image(
             "esp",
             body.chip.name,
             version=app.version if app else None,
             project=app.project if app else None,
-            offset=APP_OFFSET if is_app else body.chip.bootloader,
+            offset=APP_OFFSET if app else body.chip.bootloader,
             details=details + (app.details if app else boot or (("descriptor", "none"),)),
-            role="application" if is_app else "boot loader",
+            role="application" if app else "boot loader",
         )
     flash_start = body.chip.bootloader - start  # where in flash the file's first byte goes
     if rest is not None:
@@ -182,13 +160,6 @@ def _parse(file: BinaryIO, start: int) -> Image:
         details += (("merged", f"partition table at {rest + flash_start:#x}"),)
         details += _partitions(file, rest, flash_start, body.chip)
     return Image("esp", body.chip.name, offset=flash_start, details=details + boot, role="merged")
-
-
-def _runs_from_flash(body: _Body) -> bool:
-    """Tell whether a segment is seen in flash, as in applications; a boot loader sets that up."""
-    return any(
-        length and address in one for address, length in body.segments for one in body.chip.mapped
-    )
 
 
 def bootloader_offset(chip: str) -> int | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fwsign.atomic import io_error, write_atomic
 from fwsign.cli import ui
+from fwsign.component import Component
 from fwsign.crl import Crl
 from fwsign.errors import Failed
 from fwsign.example_keys import EXAMPLE_SPKI
@@ -136,6 +137,25 @@ def crl_warnings(crls: Iterable[Crl], at: datetime) -> list[str]:
     ]
 
 
+def _left_by_boards(verified: VerifiedRelease) -> list[str]:
+    """Say which components of a release for boards a board does not take."""
+    chips = sorted({one.identifier[1].decode() for one in verified.components if _is_flash(one)})
+    files = [one.name for one in verified.components if not _is_flash(one)]
+    lines = [
+        f"{name} is not for flash: fwsign flash refuses the release unless it is left out by "
+        "name; --target CHIP@OFFSET says where on the board it goes"
+        for name in files
+        if chips
+    ]
+    if len(chips) > 1:
+        lines.append(f"for {', '.join(chips)}: each board takes what is for its own chip")
+    return lines
+
+
+def _is_flash(component: Component) -> bool:
+    return component.identifier[0] == b"flash"
+
+
 def _warnings(verified: "VerifiedRelease", now: datetime) -> list[str]:
     crls = used_crls(verified)
     at = known_time(crls, now)
@@ -146,6 +166,7 @@ def _warnings(verified: "VerifiedRelease", now: datetime) -> list[str]:
             f"sequence numbers than {verified.manifest.sequence_number}"
         )
     lines += crl_warnings(crls, at)
+    lines += _left_by_boards(verified)
     for one in verified.signers:
         if one.path is None:
             continue

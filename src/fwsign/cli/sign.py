@@ -193,6 +193,7 @@ def sign(
     envelopes = [output] if output else [Path(f"{file}.suit") for file in files]
     results.check(envelopes, (*files, *(crl or ()), *([chain] if chain else ())), force=force)
     found = targets.find_targets(files, target or ())
+    groups = [targets.placed(one) for one in ([found] if output else [[one] for one in found])]
 
     from fwsign.release import describe  # noqa: PLC0415
     from fwsign.sign import sign as sign_release  # noqa: PLC0415
@@ -202,7 +203,7 @@ def sign(
     vendor = vendor or settings.vendor or _only_vendor(signing)
     stamping = _time_stamping(tsa, tsa_anchor or (), signing) if tsa else None
     signed = []
-    for group in [found] if output else [[one] for one in found]:
+    for group in groups:
         stated = version or targets.common_version(group)
         release = describe(
             [one.part for one in group],

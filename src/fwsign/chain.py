@@ -38,7 +38,7 @@ from fwsign.certificate import (
 )
 from fwsign.constraints import check_constraints, check_vendors, dns_names, is_domain
 from fwsign.cose import MIN_RSA_BITS, PublicKey, allowed_rsa_size, key_kind, key_name
-from fwsign.errors import Malformed, Stale, Tampered, Untrusted
+from fwsign.errors import Code, Malformed, Stale, Tampered, Untrusted
 
 Profile: TypeAlias = Literal["strict", "compat"]
 Use: TypeAlias = Literal["codeSigning", "timeStamping"]
@@ -330,8 +330,8 @@ def check_ca(ca: Certificate, below: int, profile: Profile, forgiven: list[str])
         )
     usage = ca.extension(x509.KeyUsage)
     if usage is None:
-        code = "untrusted.key-usage"
-        _forgive(f'CA "{ca.name}" has no key usage', profile, forgiven, code)
+        what = f'CA "{ca.name}" has no key usage'
+        _forgive(what, profile, forgiven, "untrusted.key-usage")
     elif not usage.value.key_cert_sign:
         raise Untrusted("untrusted.key-usage", f'key usage of CA "{ca.name}" lacks keyCertSign')
 
@@ -418,7 +418,7 @@ def _check_extensions(certificate: Certificate) -> None:
 
 
 def _forgive(
-    what: str, profile: Profile, forgiven: list[str], code: str = "untrusted.criticality"
+    what: str, profile: Profile, forgiven: list[str], code: Code = "untrusted.criticality"
 ) -> None:
     if profile == "strict":
         raise Untrusted(code, what)

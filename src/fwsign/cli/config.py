@@ -57,14 +57,13 @@ def find_pki(given: Path | None) -> Path:
             "no PKI given, and no fwsign.toml found", "fwsign init makes both; --pki DIR names one"
         )
     if not os.path.lexists(directory / "ca.crt"):
-        error = Failed(
+        raise Failed(
             "state.pki",
             f"{directory} is not a PKI: there is no ca.crt in it",
             expected="a directory with ca.crt",
             found="no ca.crt",
+            hint="fwsign init makes a PKI; --pki names one",
         )
-        error.hint = "fwsign init makes a PKI; --pki names one"
-        raise error
     return directory
 
 

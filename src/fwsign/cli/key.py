@@ -235,14 +235,13 @@ def passwd(
     if not keys:
         raise unlock.no_key(data, file)
     if len(found) > 1 or found[0].format == "PKCS#12":
-        error = Failed(
+        raise Failed(
             "key.format",
             f"{file} has more in it than a key, which would be lost",
             expected="a private key alone",
             found=", ".join(f"{one.kind} ({one.format})" for one in found)[:200],
+            hint=f"write a new file: fwsign key convert {ui.quoted(file)} OUT",
         )
-        error.hint = f"write a new file: fwsign key convert {file} OUT"
-        raise error
     (one,) = keys
     passphrase = inputs.new_passphrase(
         new_pass, none=no_passphrase, what=f"{file} from now on", option="--new-pass"

@@ -30,9 +30,7 @@ def output_path(path: Path, *, force: bool) -> Path:
 
 
 def _exists(path: Path, what: str, hint: str) -> Failed:
-    error = Failed("io.exists", f"{path} exists already{what}")
-    error.hint = hint
-    return error
+    return Failed("io.exists", f"{path} exists already{what}", hint=hint)
 
 
 def _is_ours(path: Path) -> bool:

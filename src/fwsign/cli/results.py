@@ -44,9 +44,8 @@ def _refuse_existing(path: Path, *, force: bool) -> None:
         linked = path.is_symlink() and not path.exists()
         mode = path.lstat().st_mode if linked else path.stat().st_mode
         if not force:
-            error = Failed("io.exists", f"{path} exists already")
-            error.hint = "--force replaces envelopes that exist"
-            raise error
+            hint = "--force replaces envelopes that exist"
+            raise Failed("io.exists", f"{path} exists already", hint=hint)
         if stat.S_ISDIR(mode):
             raise Failed("io.directory", f"cannot write {path}: is a directory")
         if not linked:  # a link that leads nowhere is replaced
@@ -64,14 +63,13 @@ def _refuse_other(path: Path, *, regular: bool) -> None:
         with path.open("rb") as file:
             head = file.read(len(ENVELOPE_HEAD))
     if head not in (b"", ENVELOPE_HEAD):
-        error = Failed(
+        raise Failed(
             "io.exists",
             f"{path} exists already and is not an envelope",
             expected="an envelope, or no such file",
             found="something else",
+            hint="choose another name, or remove it yourself",
         )
-        error.hint = "choose another name, or remove it yourself"
-        raise error
 
 
 def refuse_unused(crls: Sequence[bytes], verified: VerifiedRelease) -> None:

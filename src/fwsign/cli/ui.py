@@ -110,6 +110,13 @@ def clean(text: object) -> str:
     )
 
 
+def quoted(word: object) -> str:
+    """Write a word as a shell takes it, for a command line to be pasted."""
+    import shlex  # noqa: PLC0415 - where a command line is shown
+
+    return shlex.quote(str(word))
+
+
 def out(text: str = "") -> None:
     """Print a line of the result to standard output."""
     _write(clean(text))

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from fwsign.atomic import io_error, read_bytes
 from fwsign.cli import ui
 from fwsign.errors import Failed
+from fwsign.nearest import did_you_mean
 
 NAME: Final = "fwsign.toml"
 KEYS: Final = ("vendor", "product", "pki", "signer")
@@ -109,6 +110,7 @@ def _parse(path: Path) -> dict[str, str]:
                 f'{path} has the unknown key "{key}"',
                 expected=", ".join(KEYS),
                 found=key,
+                hint=did_you_mean(key, KEYS) or f"the keys of fwsign.toml are: {', '.join(KEYS)}",
             )
         if not isinstance(value, str) or not value.isprintable() or not value:
             raise Failed(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fwsign.cli import ui
-from fwsign.cli.command import Command, examples
+from fwsign.cli.command import Command, Group, examples
 from fwsign.cli.config import find_pki
 from fwsign.cli.options import PKI
 
@@ -23,7 +23,7 @@ _FORCE = Annotated[
 
 def register(command: typer.Typer) -> None:
     """Add the commands to an application."""
-    group = typer.Typer(rich_markup_mode=None)
+    group = typer.Typer(cls=Group, rich_markup_mode=None)
     group.command("bundle", cls=Command, epilog=examples("fwsign pki export bundle anchors.pem"))(
         bundle
     )

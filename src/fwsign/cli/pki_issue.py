@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 import typer
 
 from fwsign.cli import inputs, ui
-from fwsign.cli.command import Command, examples
+from fwsign.cli.command import Command, Group, examples
 from fwsign.cli.config import find_pki
 from fwsign.cli.options import CA_PASS, NO_PASSPHRASE, PASS, PKI, named
 from fwsign.cli.pki_options import KIND_OF_KEY, LIFETIME, span
@@ -63,7 +63,7 @@ class _Options(NamedTuple):
 
 def register(command: typer.Typer) -> None:
     """Add the group to an application."""
-    group = typer.Typer(rich_markup_mode=None)
+    group = typer.Typer(cls=Group, rich_markup_mode=None)
     command.add_typer(group, name="issue", help="Issue a certificate: signer, tsa, server, client.")
     pages = {
         signer: (

@@ -9,7 +9,7 @@ import typer
 
 from fwsign.cli import config as settings
 from fwsign.cli import inputs, trust_rehearse, ui
-from fwsign.cli.command import Command, examples
+from fwsign.cli.command import Command, Group, examples
 from fwsign.cli.device import CONFIG, device_signer, load_device
 from fwsign.cli.options import JSON, KEY_PASS, PRODUCT_OF_DEVICE, named
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 command = typer.Typer(
+    cls=Group,
     rich_markup_mode=None,
     add_completion=False,
     help="Change whom devices trust, by signed lists of anchors.",

@@ -3,15 +3,15 @@
 
 import os
 import re
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from fwsign.atomic import io_error
 from fwsign.cli import ui
-from fwsign.component import check_name, file_identifier, flash_identifier
-from fwsign.errors import Failed, Malformed
+from fwsign.cli.naming import assign
+from fwsign.component import flash_identifier
+from fwsign.errors import Malformed
 from fwsign.images import Image, recognise
 from fwsign.release import Part
 
@@ -25,40 +25,6 @@ class Target(NamedTuple):
     version: str | None
 
 
-def check_files(files: Sequence[Path], *, together: bool) -> None:
-    """Refuse what cannot be signed at a glance, before anything is read or asked for.
-
-    Args:
-        files: what is signed.
-        together: as components of one release, where names must differ.
-    """
-    seen: dict[str, Path] = {}
-    for file in files:
-        try:
-            check_name(file.name)
-        except Malformed as error:
-            safe = re.sub(r"[^A-Za-z0-9._+-]+", "-", file.name).lstrip(".+-").rstrip(".")[:100]
-            error.hint = f"rename it, as in {safe}" if safe and safe != file.name else "rename it"
-            raise
-        key = file.name.lower() if together else os.path.realpath(file)
-        if key in seen:
-            words = "have the same name" if together else "are the same file"
-            ui.usage(f"{seen[key]} and {file} {words}", "give each once")
-        seen[key] = file
-    for file in files:
-        try:
-            mode = file.stat().st_mode
-        except OSError as error:
-            raise io_error(error, file) from error
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a directory is refused when opened
-            raise Failed(
-                "io.format",
-                f"{file} is not a regular file: it must be read twice",
-                expected="a regular file",
-                found="a pipe or device",
-            )
-
-
 def find_targets(files: Sequence[Path], typed: Sequence[str]) -> list[Target]:
     """Return the target of each file.
 
@@ -66,18 +32,7 @@ def find_targets(files: Sequence[Path], typed: Sequence[str]) -> list[Target]:
         files: what is signed.
         typed: the values of --target, each `T` or `FILE=T`; a bare one only with a single file.
     """
-    wanted: dict[Path, str] = {}
-    for text in typed:
-        name, equals, target = text.rpartition("=")
-        if not equals and len(files) > 1:
-            ui.usage(f"--target {text} with {len(files)} files", "write --target FILE=T for each")
-        matches = [file for file in files if not equals or name == file.name or Path(name) == file]
-        if len(matches) != 1:
-            known = ", ".join(map(str, files))
-            ui.usage(f'--target {text}: {len(matches)} of the files are called "{name}"', known)
-        if matches[0] in wanted:
-            ui.usage(f"two targets for {matches[0]}: {wanted[matches[0]]} and {target}")
-        wanted[matches[0]] = target
+    wanted = assign(files, typed, "--target", "T")
     identifiers = {file: _identifier(file, target) for file, target in wanted.items()}
     return [_find(file, wanted.get(file), identifiers.get(file)) for file in files]
 
@@ -90,7 +45,7 @@ def common_version(targets: Sequence[Target]) -> str | None:
 
 def _identifier(file: Path, typed: str) -> tuple[bytes, ...]:
     if typed == "file":
-        return file_identifier(file.name)
+        return _of_file(file)
     if not (match := _FLASH.fullmatch(typed)):
         ui.usage(f'"{typed}" is not a target', "write file, or CHIP@OFFSET as in esp32c3@0x10000")
     try:
@@ -114,8 +69,13 @@ def _find(file: Path, typed: str | None, identifier: tuple[bytes, ...] | None) -
             )
         return Target(Part(file, identifier), image.version)
     if image.chip is None or image.offset is None:
-        return Target(Part(file, file_identifier(file.name)), image.version)
+        return Target(Part(file, _of_file(file)), image.version)
     return Target(Part(file, flash_identifier(image.chip, image.offset)), image.version)
+
+
+def _of_file(file: Path) -> tuple[bytes, ...]:
+    """Return the identifier of a file; `naming.renamed` gives the name that is signed."""
+    return b"file", os.fsencode(file.name)
 
 
 def _image(file: Path) -> Image:

@@ -49,6 +49,9 @@ def test_help_lists_the_commands_in_whole_sentences() -> None:
         "staple",
         "pki",
         "key",
+        "completion",
+        "version",
+        "help",
     ]
     assert all(line.endswith(".") and not line.endswith("...") for line in commands)
     assert good("-h") == page

@@ -2,6 +2,7 @@
 """What `verify` and `flash` trust and demand: from flags, then fwsign.toml."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias
@@ -62,7 +63,8 @@ PROFILE: TypeAlias = Annotated[
 ]
 
 
-class Demands(NamedTuple):
+@dataclass(frozen=True, kw_only=True)  # by name alone: two of them could be swapped unseen
+class Demands:
     """What the command line demands of a release, as typed."""
 
     anchor: Sequence[Path] | None
@@ -133,7 +135,9 @@ def _revocation(typed: str | None, without_crls: "Revocation") -> "tuple[Revocat
         if typed == known:
             return known, timedelta(0)
     if typed is not None:
-        ui.usage(f'--revocation "{typed}"', "choose require, off, or allow-stale:TIME")
+        ui.usage(
+            f'--revocation "{typed}" is not a choice', "choose require, off, or allow-stale:TIME"
+        )
     return without_crls, timedelta(0)
 
 
@@ -142,7 +146,10 @@ def _anchors(
 ) -> "tuple[list[Anchor], list[Path]]":
     if not given:
         if settings.pki is None:
-            ui.usage("no anchor given, and no fwsign.toml found", "name a root with --anchor PEM")
+            ui.usage(
+                "no anchor given, and no fwsign.toml found",
+                "name a root with --anchor PEM; your own PKI is made by: fwsign init",
+            )
         given = config.roots(settings.pki)
     return inputs.load_anchors(given), list(given)
 

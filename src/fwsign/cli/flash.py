@@ -193,15 +193,15 @@ def flash(
         if value is not None and value not in known:
             ui.usage(f'{option} "{value}"', f"choose from {', '.join(known)}")
     demands = Demands(
-        anchor,
-        crl,
-        vendor,
-        product,
-        min_sequence,
-        require,
-        profile,
-        revocation,
-        allow_example_keys,
+        anchor=anchor,
+        crl=crl,
+        vendor=vendor,
+        product=product,
+        min_sequence=min_sequence,
+        require=require,
+        profile=profile,
+        revocation=revocation,
+        allow_example_keys=allow_example_keys,
     )
     options = Options(
         readback="full" if readback == "full" else "digest" if readback else None,
@@ -227,7 +227,8 @@ def flash(
         where.state,
         remember=not dry_run,
     )
-    judging = Judging(given)
+    with inputs.expecting_envelope(envelope):
+        judging = Judging(given)
     if trust.policy.revocation != "off":
         results.refuse_unused(trust.policy.crls, judging.release)
     with received.finding(judging.release.components, envelope, payloads or ()) as find:

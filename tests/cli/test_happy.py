@@ -67,7 +67,7 @@ fwsign: the product is called "gateway-x1", after the directory; --product names
 fwsign: root "Acme Root CA": give {project}/pki/ca.crt to every device
 fwsign: keep {project}/pki/private/ca.key offline; signing does not need it
 fwsign: warning: keys in {project}/pki/private have no passphrase
-fwsign: next: fwsign sign FILE
+fwsign: next: fwsign sign FILE, in {project}
 """,
     )
     assert (

@@ -68,6 +68,11 @@ def find_pki(given: Path | None) -> Path:
     return directory
 
 
+def pki_words(given: Path | None) -> tuple[object, ...]:
+    """Return what the next command needs in order to find the same PKI."""
+    return ("--pki", given) if given else ()
+
+
 def roots(pki: Path) -> list[Path]:
     """Return the root of a PKI, and those beside it."""
     others = (path for pattern in ("ca-*.crt", "standby*.crt") for path in pki.glob(pattern))

@@ -53,6 +53,10 @@ REQUIRE: TypeAlias = Annotated[
         "--require", metavar="N", min=1, max=8, help="How many distinct signers must be there."
     ),
 ]
+AT: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--at", metavar="TIME", help="Judge by this time: RFC 3339. Default: the clock."),
+]
 PROFILE: TypeAlias = Annotated[
     str,
     typer.Option(

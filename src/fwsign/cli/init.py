@@ -97,7 +97,7 @@ def init(
     ui.out(str(directory / "pki"))
     ui.out(str(settings))
     say_what_now(directory / "pki", org, passphrases)
-    ui.note("next: fwsign sign FILE")
+    ui.next_command("sign", "FILE", after=f", in {directory}" if directory != Path() else "")
 
 
 def new_passphrases(

@@ -74,8 +74,7 @@ def new(
     ui.out(str(file))
     if passphrase is None:
         ui.note("warning: the key is not encrypted: whoever reads the file can sign")
-    public = ui.quoted(file.with_suffix(".pub"))
-    ui.note(f"next: fwsign key convert {ui.quoted(file)} {public} --to public")
+    ui.next_command("key", "convert", file, file.with_suffix(".pub"), "--to", "public")
 
 
 @command.command(

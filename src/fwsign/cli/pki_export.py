@@ -94,7 +94,7 @@ def easyrsa(
     for name in done.left_out:
         ui.note(f'"{name}" was left out: "{done.ca}" did not issue it')
     ui.note("go on with one of the two: neither learns what the other issues and revokes")
-    ui.note(f"next: EASYRSA_PKI={directory} easyrsa show-ca")
+    ui.note(f"next: EASYRSA_PKI={ui.quoted(directory)} easyrsa show-ca")
 
 
 def _write(file: Path, certificates: "list[x509.Certificate]", *, force: bool) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, Group, examples
-from fwsign.cli.config import find_pki
+from fwsign.cli.config import find_pki, pki_words
 from fwsign.cli.options import CA_PASS, NO_PASSPHRASE, PASS, PKI, named
 from fwsign.cli.pki_options import KIND_OF_KEY, LIFETIME, span
 
@@ -110,9 +110,9 @@ def signer(
     options = _Options(pki, csr, from_key, lifetime, alg, pass_, no_passphrase, ca_pass)
     _issue("signer", name, options, vendor or ())
     if from_key:
-        ui.note(f"next: fwsign sign FILE --key {from_key} --chain PEM")
+        ui.next_command("sign", "FILE", "--key", from_key, "--chain", "PEM")
     elif not csr:
-        ui.note(f"next: fwsign sign FILE --signer {name}")
+        ui.next_command("sign", "FILE", "--signer", name, *pki_words(pki))
 
 
 def tsa(

@@ -153,7 +153,7 @@ def _say(made: Made, pki: Path | None) -> None:
     inside = all(one.uri.startswith("#") for one in made.signed[0][1].components)
     apart = [] if inside else [file for file in _of_first(made) if _is_apart(file, made)]
     anchor = ["--anchor", pki / "ca.crt"] if pki else []
-    ui.note("next: fwsign verify " + " ".join(map(ui.quoted, (first, *apart, *anchor))))
+    ui.next_command("verify", first, *apart, *anchor)
 
 
 def _of_first(made: Made) -> Sequence[Path]:

@@ -76,4 +76,4 @@ def staple(
     place = Path(os.path.realpath(envelope)) if envelope.is_symlink() else envelope
     write_atomic(output or place, stapled, overwrite=output is None)
     ui.out(str(output or envelope))
-    ui.note(f"next: fwsign verify {ui.quoted(output or envelope)}")
+    ui.next_command("verify", output or envelope)

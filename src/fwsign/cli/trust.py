@@ -303,6 +303,7 @@ def _say_what_is_missing(
     )
     ui.note(f"{own}; {before}")
     if is_enough(update.trust, data) and (old is None or is_enough(old, data)):
-        ui.note(f"next: fwsign trust rehearse DIR {path}; then on devices: fwsign trust apply")
+        then = "; then on devices: fwsign trust apply FILE"
+        ui.next_command("trust", "rehearse", "DIR", path, after=then)
     else:
-        ui.note(f"next: fwsign trust sign {path} --key URI")
+        ui.next_command("trust", "sign", path, "--key", "URI")

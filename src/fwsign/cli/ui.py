@@ -44,9 +44,9 @@ def clean(text: object) -> str:
 
 def quoted(word: object) -> str:
     """Write a word as a shell takes it, for a command line to be pasted."""
-    import shlex  # noqa: PLC0415 - where a command line is shown
-
-    return shlex.quote(str(word))
+    text = str(word)
+    plain = text and all(letter.isalnum() or letter in "@%+=:,./_-" for letter in text)
+    return text if plain and text.isascii() else "'" + text.replace("'", "'\"'\"'") + "'"
 
 
 def out(text: str = "") -> None:
@@ -58,6 +58,16 @@ def note(text: str) -> None:
     """Print a line for people to standard error, unless --quiet."""
     if not Console.quiet:
         _tell(f"fwsign: {clean(text)}")
+
+
+def next_command(*words: object, after: str = "") -> None:
+    """Print the command that comes next, as a shell takes it, unless --quiet.
+
+    Args:
+        words: those after `fwsign`.
+        after: what is to be said of it.
+    """
+    note(f"next: {' '.join(map(quoted, ('fwsign', *words)))}{after}")
 
 
 def paint(text: str, colour: str, stream: Any = None) -> str:

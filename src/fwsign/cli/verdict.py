@@ -131,4 +131,4 @@ def show(envelope: Path, view: Verdict) -> None:
     for line in view.notes:
         ui.painted("  note", "yellow", f"     {line}")
     if any(one.identifier[0] == b"flash" for one in release.components):
-        ui.note(f"next: fwsign flash {ui.quoted(envelope)} --port PORT")
+        ui.next_command("flash", envelope, "--port", "PORT")

@@ -12,6 +12,7 @@ from fwsign.cli import config, inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.demands import (
     ANCHORS,
+    AT,
     MIN_SEQUENCE,
     PAYLOADS,
     PROFILE,
@@ -59,10 +60,7 @@ def verify(
     min_sequence: MIN_SEQUENCE = None,
     require: REQUIRE = 1,
     crl: CRLS = None,
-    at: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="Judge by this time: RFC 3339. Default: the clock."),
-    ] = None,
+    at: AT = None,
     profile: PROFILE = "strict",
     revocation: Annotated[
         str | None,

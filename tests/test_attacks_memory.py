@@ -253,6 +253,27 @@ def test_a_full_memory_is_not_written_again_and_again(pki: Pki, state: State) ->
     assert not State.knows(state, verified(make_pki(common="Third ")))
 
 
+def test_a_release_with_more_crls_than_fit_is_not_written_again_and_again(
+    pki: Pki, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A foreign block with too many: a gateway that polls would wear its disk out."""
+    monkeypatch.setattr(state_crls, "MAX_HELD_SIZE", 6 * state_crls.ROW_SIZE)
+    flooder = make_ca("Flooder", pki.root)
+    subs = [make_ca(f"Sub {number}", flooder) for number in range(4)]
+    signers = [
+        (make_leaf(sub), [sub, flooder], [make_crl(sub), make_crl(sub, days=(-1, 31))])
+        for sub in subs
+    ]
+    envelope = make_envelope(make_manifest(), [(pki.leaf, [pki.issuing], pki.crls), *signers])
+    release = take(state, envelope, pki.root)
+    before = held(state)
+    assert len(before) == 5
+    for _ in range(2):
+        assert state.knows(release)
+        take(state, envelope, pki.root)
+        assert held(state) == before
+
+
 def verified(pki: Pki) -> VerifiedRelease:
     return Verifier([pki.root.anchor], BASE).verify(sign_with(pki), at=NOW)
 

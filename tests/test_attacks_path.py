@@ -25,7 +25,9 @@ from support import (
     make_block,
     make_ca,
     make_crl,
+    make_envelope,
     make_leaf,
+    make_manifest,
     make_pki,
     name,
     new_key,
@@ -440,3 +442,41 @@ def test_weak_bare_key_does_not_issue(pki: Pki) -> None:
     weak = Entity(new_key("rsa1024"), pki.root.certificate)
     with refused_at(3, "untrusted.algorithm", "RSA-1024"):
         verify(signed(make_leaf(weak)), [bare(weak.key)])
+
+
+@pytest.mark.parametrize(
+    ("limits", "passes"),
+    [
+        ((["other.example"], None), False),
+        (([VENDOR], None), True),
+        (([""], None), True),
+        ((None, [VENDOR]), False),
+        ((None, ["example"]), False),
+        ((None, ["other.example"]), True),
+        (None, True),
+    ],
+    ids=str,
+)
+def test_a_pin_of_the_root_does_not_lift_a_cas_name_constraints(
+    limits: tuple[list[str] | None, list[str] | None] | None, passes: bool
+) -> None:
+    """A leaf without dNSName has no name for the constraint to refuse; its pinned vendor is one."""
+    root = make_ca()
+    own: list[Any] = ca_extensions()
+    if limits:
+        bases = [None if one is None else [x509.DNSName(name_) for name_ in one] for one in limits]
+        own.append((x509.NameConstraints(*bases), True))
+    middle = certify(new_key(), name("Middle"), root, own)
+    issuing = make_ca("Issuing", middle)
+    leaf = make_leaf(issuing, vendors=())
+    envelope = make_envelope(make_manifest(), [(leaf, [issuing, middle], ())])
+    pins = {spki(root.key): (VENDOR,)}
+    if passes:
+        assert verify(envelope, [root], pinned_vendors=pins).vendor == VENDOR
+    else:
+        with refused_at(8, "untrusted.vendor", '"release" may sign for no vendor'):
+            verify(envelope, [root], pinned_vendors=pins)
+    # Whoever pins the CA itself, or one below it, says what it may do.
+    for key in (middle.key, issuing.key, leaf.key):
+        pins = {spki(root.key): ("other.example",), spki(key): (VENDOR,)}
+        assert verify(envelope, [root], pinned_vendors=pins).vendor == VENDOR

@@ -1,7 +1,8 @@
 """Attacks with time and revocation: old lists, wrong clocks, missing lists."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -26,6 +27,7 @@ from support import (
     verify,
 )
 
+LAST_DAY = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 LAST = NOW + 365 * DAY
 BEHIND = "freshness unproven: the clock is behind"
@@ -358,3 +360,15 @@ def test_an_entry_that_cannot_be_read_refuses(pki: Pki) -> None:
 def test_an_entry_of_another_certificate_is_not_looked_at(pki: Pki) -> None:
     """Nothing in it is critical, so it cannot say anything about this one."""
     verify(stapled(pki, unknown_reason(pki, pki.root), make_crl(pki.root)), [pki.root])
+
+
+@pytest.mark.parametrize("at", [LAST_DAY, LAST_DAY - SECOND], ids=str)
+def test_a_clock_at_the_end_of_the_calendar_is_judged(at: datetime) -> None:
+    """Certificates without end are good until then (RFC 5280 section 4.1.2.5)."""
+    days: Any = (-10, (LAST_DAY - NOW) / DAY)
+    root = make_ca(days=days)
+    issuing = make_ca("Issuing", root, days=days)
+    pki = Pki(root, issuing, make_leaf(issuing, days=days))
+    lists = [make_crl(one, days=days) for one in (issuing, root)]
+    release = verify(sign_with(pki, crls=lists), [root], at=at)
+    assert (release.now, release.known_time) == (at, NOW - 10 * DAY)

@@ -5,13 +5,17 @@ What is counted is work, never seconds: limits that are met, or how often someth
 
 import os
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
 
 from fwsign import cose, revocation
 from fwsign.chain import validate_path
-from fwsign.crl import HeldCrl
+from fwsign.crl import HeldCrl, head_size
 from fwsign.revocation import MAX_READING, CrlReader
 from hostile import refused_at, spki
 from support import (
@@ -19,6 +23,7 @@ from support import (
     NOW,
     Entity,
     Pki,
+    ca_extensions,
     certify,
     der,
     leaf_extensions,
@@ -31,6 +36,7 @@ from support import (
     name,
     new_key,
     refused,
+    rsa_key,
     sign_with,
     signing_hash,
     verify,
@@ -77,8 +83,9 @@ def collected(pki: Pki, *crls: bytes, reader: CrlReader) -> tuple[revocation.Iss
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Lower the limit, so that the tests are quick."""
+    """Lower the limit, so that the tests are quick, and count heads as entries."""
     monkeypatch.setattr(revocation, "MAX_READING", 100_000)
+    monkeypatch.setattr(revocation, "_HEAD", 1)
     return 100_000
 
 
@@ -103,6 +110,84 @@ def test_crls_of_many_blocks_count_together(few: int) -> None:
     assert few / 8 < len(signers[0][2][0]) < few / 4
     with refused_at(5, "malformed.size"):
         verify(make_envelope(make_manifest(), signers), [one.root for one in others])
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        {"issuer": x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a")] * 25_000)},
+        {"extension": x509.IssuerAlternativeName([x509.DNSName("a")] * 90_000)},
+    ],
+    ids=["issuer", "extension"],
+)
+def test_a_crl_of_names_costs_what_names_cost(pki: Pki, head: dict[str, Any]) -> None:
+    """Unsigned, beside a genuine block: 1 MiB of names took a second, and 24 of them are legal."""
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(head.get("issuer", name("Else")))
+        .last_update(NOW - DAY)
+        .next_update(NOW + DAY)
+    )
+    if "extension" in head:
+        builder = builder.add_extension(head["extension"], critical=False)
+    crl = der(builder.sign(new_key(), hashes.SHA256()))
+    assert MAX_READING / 100 < len(crl) < MIB
+    with refused_at(5, "malformed.size", f" bytes of CRLs, at most {MAX_READING} are allowed"):
+        verify(sign_with(pki, crls=[crl, *pki.crls]), [pki.root])
+
+
+def test_signed_entries_of_a_crl_are_no_head(pki: Pki) -> None:
+    crl = long_crl(pki.issuing, 1000)
+    assert 100 < head_size(crl) < 400
+    long = make_ca("Post-quantum", alg="ml-dsa-87")  # nor is a signature, of 4,627 bytes
+    assert head_size(make_crl(long)) < 400
+    assert 64 * (len(make_crl(long)) + 100 * head_size(make_crl(long))) < MAX_READING
+    with refused("malformed.crl", "not a CRL: no element of type 0x30 at byte 0"):
+        head_size(b"")
+
+
+def test_looking_for_a_second_entry_of_a_revoked_signer_counts_more(pki: Pki, few: int) -> None:
+    """Lists of short entries, each with the signer's own at the end."""
+    leaves = [make_leaf(pki.issuing, f"{number}") for number in range(2)]
+    top = make_crl(pki.root)
+    signers = [
+        (
+            one,
+            [pki.issuing],
+            [long_crl(pki.issuing, 100, last=one.certificate.serial_number), top],
+        )
+        for one in leaves
+    ]
+    size = len(signers[0][2][0])
+    assert few / 36 < size < few / 20
+    with refused_at(5, "untrusted.revoked"):
+        verify(make_envelope(make_manifest(), signers[:1]), [pki.root])
+    with refused_at(5, "malformed.size", " bytes of CRLs"):
+        verify(make_envelope(make_manifest(), signers), [pki.root])
+
+
+def test_an_rsa_key_with_a_long_exponent_is_refused(pki: Pki) -> None:
+    """Each signature check then costs as much as signing: 8 ms, and an envelope has a hundred."""
+    usual = rsa_key(2048).private_numbers()
+    swapped = rsa.RSAPrivateNumbers(  # the two exponents undo each other
+        usual.p,
+        usual.q,
+        65537,
+        65537 % (usual.p - 1),
+        65537 % (usual.q - 1),
+        usual.iqmp,
+        rsa.RSAPublicNumbers(usual.d, usual.public_numbers.n),
+    ).private_key()
+    slow = certify(swapped, name("Slow"), pki.root, ca_extensions())
+    bits = usual.d.bit_length()
+    with refused_at(
+        3,
+        "untrusted.algorithm",
+        f'the key of "Slow" is RSA-2048 with an exponent of {bits} bits, expected ',
+    ):
+        verify(sign_with(Pki(pki.root, slow, make_leaf(slow))), [pki.root])
+    fine = certify(rsa_key(2048), name("Fine"), pki.root, ca_extensions())
+    verify(sign_with(Pki(pki.root, fine, make_leaf(fine))), [pki.root])
 
 
 def test_a_list_that_several_signers_share_is_read_once(pki: Pki, few: int) -> None:

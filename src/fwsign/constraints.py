@@ -125,6 +125,19 @@ def check_vendors(anchor: str, vendors: Sequence[str], leaf: Certificate) -> Non
     _check_domains(f'anchor "{anchor}"', leaf.name, dns_names(leaf), vendors, ())
 
 
+def permits(ca: Certificate, domain: str) -> bool:
+    """Tell whether a CA's name constraints, which were checked before, permit a domain below it."""
+    found = ca.extension(x509.NameConstraints)
+    if found is None:
+        return True
+    bases = (found.value.permitted_subtrees or (), found.value.excluded_subtrees or ())
+    try:
+        _check_domains(ca.name, domain, [domain], *map(_domains, bases))
+    except Untrusted:
+        return False
+    return True
+
+
 def within_domain(name: str, domain: str) -> bool:
     """Tell whether a DNS name is a domain or below it; the empty domain holds all."""
     name, domain = name.lower(), domain.lower()

@@ -83,6 +83,8 @@ MIN_RSA_BITS: Final = 3072
 """RSA keys that sign blocks; CAs may have 2048 (see chain.py)."""
 MAX_RSA_BITS: Final = 8192
 """Larger keys cost time and add nothing."""
+MAX_RSA_EXPONENT_BITS: Final = 64
+"""Bits of a public exponent, nearly always 65537; one as long as the key costs a hundred times."""
 
 
 def key_kind(key: PublicKey) -> str:
@@ -105,12 +107,20 @@ def key_kind(key: PublicKey) -> str:
 def key_name(key: PublicKey) -> str:
     """Name a key by kind and, for RSA, size, as in "P-256" or "RSA-3072"."""
     kind = key_kind(key)
-    return f"RSA-{key.key_size}" if kind == "RSA" else kind
+    if kind != "RSA":
+        return kind
+    exponent = key.public_numbers().e.bit_length()
+    odd = f" with an exponent of {exponent} bits" if exponent > MAX_RSA_EXPONENT_BITS else ""
+    return f"RSA-{key.key_size}{odd}"
 
 
 def allowed_rsa_size(key: PublicKey, least: int = MIN_RSA_BITS) -> bool:
-    """Tell whether a key is no RSA key, or one of a size between `least` and the limit in bits."""
-    return key_kind(key) != "RSA" or least <= key.key_size <= MAX_RSA_BITS
+    """Tell whether a key is no RSA key, or one of a size between `least` and the limits in bits."""
+    if key_kind(key) != "RSA":
+        return True
+    exponent: int = key.public_numbers().e
+    size: int = key.key_size
+    return least <= size <= MAX_RSA_BITS and exponent.bit_length() <= MAX_RSA_EXPONENT_BITS
 
 
 def algorithm_for(key: PublicKey) -> int | None:

@@ -39,6 +39,7 @@ class Crl(NamedTuple):
 
     data: bytes
     parsed: x509.CertificateRevocationList
+    issuer: x509.Name
     signed: der.Signed
     number: int | None
     authority_key: bytes | None
@@ -50,11 +51,11 @@ class Crl(NamedTuple):
     @property
     def name(self) -> str:
         """The CRL for people."""
-        return f'CRL of "{display_name(self.parsed.issuer)}"'
+        return f'CRL of "{display_name(self.issuer)}"'
 
     def is_by_issuer_of(self, certificate: Certificate) -> bool:
         """Tell whether the CRL names a certificate's issuer; the proof is its signature."""
-        if self.parsed.issuer != certificate.issuer:
+        if self.issuer != certificate.issuer:
             return False
         # Two issuers of one name are told apart by their keys.
         return self.authority_key is None or self.authority_key == certificate.authority_key
@@ -107,6 +108,19 @@ def newest(crls: Iterable[_AnyCrl]) -> tuple[_AnyCrl, ...]:
     )
 
 
+def head_size(data: bytes) -> int:
+    """Return how many signed bytes of a CRL are no entries: names and extensions, slow to parse.
+
+    Raises:
+        Malformed: `malformed.crl`.
+    """
+    try:
+        signed = der.split(data, crl=True).tbs
+        return len(signed) - der.entries_size(signed)
+    except ValueError as error:
+        raise Malformed("malformed.crl", f"not a CRL: {error}") from None
+
+
 def parse_crl(data: bytes) -> Crl:
     """Parse a CRL, in DER.
 
@@ -123,7 +137,7 @@ def parse_crl(data: bytes) -> Crl:
         authority = extensions.get(ExtensionOID.AUTHORITY_KEY_IDENTIFIER)
         keeps_since = _keeps_since(extensions.get(_KEEPS_EXPIRED))
         point = extensions.get(ExtensionOID.ISSUING_DISTRIBUTION_POINT)
-        _ = parsed.issuer
+        issuer = parsed.issuer
         this_update, next_update = parsed.last_update_utc, parsed.next_update_utc
     except PARSE_ERRORS as error:
         raise Malformed("malformed.crl", f"not a CRL: {error}") from None
@@ -135,6 +149,7 @@ def parse_crl(data: bytes) -> Crl:
     return Crl(
         data,
         parsed,
+        issuer,
         signed,
         ordinal,
         authority.key_identifier if isinstance(authority, x509.AuthorityKeyIdentifier) else None,

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 SEQUENCE, BIT_STRING, INTEGER, VERSION = 0x30, 0x03, 0x02, 0xA0
 BOOLEAN, OCTETS, OID = 0x01, 0x04, 0x06
 ISSUER_ID, SUBJECT_ID, EXTENSIONS = 0x81, 0x82, 0xA3
-GENERALIZED_TIME: Final = 0x18
+UTC_TIME, GENERALIZED_TIME = 0x17, 0x18
 
 SIGNATURE_ALGORITHMS: Final[Mapping[bytes, tuple[str, str]]] = MappingProxyType(
     {
@@ -188,6 +188,23 @@ def extension(tbs: bytes, oid: bytes) -> bytes | None:
         if found == oid:
             return one.content(OCTETS)
     return None
+
+
+def entries_size(tbs: bytes) -> int:
+    """Return the size in bytes of the list of revoked certificates in a CRL's signed part.
+
+    Raises:
+        ValueError: where the shape is not that of RFC 5280 section 5.1.
+    """
+    inside = Reader(Reader(tbs).content(SEQUENCE))
+    inside.content(INTEGER)
+    for _ in range(2):  # algorithm, issuer
+        inside.content(SEQUENCE)
+    for _ in range(2):  # thisUpdate, nextUpdate
+        for tag in (UTC_TIME, GENERALIZED_TIME):
+            if inside.optional(tag) is not None:
+                break
+    return len(inside.optional(SEQUENCE) or b"")
 
 
 def _inner_algorithm(data: bytes, at: int, *, crl: bool) -> bytes:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from fwsign.chain import Anchor, Path, Profile
-from fwsign.constraints import dns_names, is_domain, within_domain
+from fwsign.constraints import dns_names, is_domain, permits, within_domain
 from fwsign.crl import HeldCrl
 from fwsign.errors import Failed, Untrusted
 from fwsign.example_keys import EXAMPLE_SPKI
@@ -99,16 +99,26 @@ class DevicePolicy(NamedTuple):
         return not self.slots and self.needed > 1
 
     def vendors_of(self, path: Path) -> tuple[str, ...]:
-        """The vendors that a signer may sign for: the leaf's own, else those pinned for its key."""
-        pins = (self.pinned_vendors[key] for key in path.keys if key in self.pinned_vendors)
+        """The vendors that a signer may sign for: the leaf's own, else those pinned for its key.
+
+        A pin of a CA passes on to what is below it no more than the CAs between are permitted.
+        """
         own = bool(path.certificates) and dns_names(path.certificates[0])
-        named = path.vendors if own else next(pins, ())
+        named = path.vendors if own else self._pinned_for(path)
         limits = path.anchor.vendors
         return tuple(
             name
             for name in named
             if not limits or any(within_domain(name, limit) for limit in limits)
         )
+
+    def _pinned_for(self, path: Path) -> tuple[str, ...]:
+        for above, key in enumerate(path.keys):
+            if key in self.pinned_vendors:
+                between = path.certificates[1:above]
+                names = self.pinned_vendors[key]
+                return tuple(one for one in names if all(permits(ca, one) for ca in between))
+        return ()
 
 
 def check_policy(policy: DevicePolicy) -> None:

@@ -18,7 +18,7 @@ from fwsign.keys import Signer
 from fwsign.policy import DevicePolicy, Recorded
 from fwsign.receipts import line_digest, make_line
 from fwsign.revocation import Issued
-from fwsign.state_crls import bound_crls, held_crls, keep_crls, newest_crls
+from fwsign.state_crls import held_crls, keep_crls, knows_crls
 from fwsign.state_file import StateFile
 from fwsign.trust import apply_chain
 from fwsign.trust_list import TrustState, Update, decode_trust, encode_trust
@@ -180,9 +180,7 @@ class State:
                     _check_unmoved(floor, expected)
                 self._raise(key, known, release)
             self._keep_time(key.vendor, release.known_time)
-            for issued in _teaching(release):
-                keep_crls(self._file, issued)
-            bound_crls(self._file)
+            keep_crls(self._file, _teaching(release))
 
     def knows(self, release: VerifiedRelease) -> bool:
         """Tell whether `accept` would learn nothing from the CRLs of a release.
@@ -191,8 +189,7 @@ class State:
             Failed: `state.busy`, `io.*`.
         """
         with self._file.transaction("read"):
-            lists = [newest_crls(self._file, issued) for issued in _teaching(release)]
-        return all(held == newest for held, newest in lists)
+            return knows_crls(self._file, _teaching(release))
 
     def trust(self) -> TrustState | None:
         """Return the list of anchors that trust updates brought; None where there was none yet.

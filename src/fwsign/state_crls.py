@@ -15,22 +15,80 @@ MAX_HELD_SIZE: Final = 4 * 1024 * 1024
 """Bytes of all CRLs that are held, `ROW_SIZE` added for each: a fleet of PKIs with small CRLs."""
 ROW_SIZE: Final = 16 * 1024
 """Bytes; 256 CRLs at most, so that opening a memory stays quick."""
-_CRLS: Final = "SELECT crl FROM crls WHERE issuer = ? AND keys = ? ORDER BY rowid"
+
+
+class _Row(NamedTuple):
+    """A CRL: its issuer's name, and the keys from the anchor's to its own, with spaces between."""
+
+    issuer: bytes
+    keys: str
+    data: bytes
+
+    @property
+    def weight(self) -> int:
+        return len(self.data) + ROW_SIZE
 
 
 def held_crls(file: StateFile) -> tuple[HeldCrl, ...]:
     """Return all CRLs that are held, each with its issuer's key."""
-    rows = file.run("SELECT keys, crl FROM crls ORDER BY rowid").fetchall()
-    return tuple(HeldCrl(keys.rpartition(" ")[2], data) for keys, data in rows)
+    return tuple(HeldCrl(row.keys.rpartition(" ")[2], row.data) for row in _rows(file))
 
 
-def newest_crls(file: StateFile, issued: Issued) -> tuple[list[bytes], list[bytes]]:
-    """Return the CRLs of an issuer that are held, and those to hold: of the highest number.
+def knows_crls(file: StateFile, teaching: Sequence[Issued]) -> bool:
+    """Tell whether `keep_crls` would change nothing.
 
     Raises:
         Failed: `state.limit`.
     """
-    held = [data for (data,) in file.run(_CRLS, *_issuer(issued)).fetchall()]
+    rows = _rows(file)
+    return set(_taught(rows, teaching)) == set(rows)
+
+
+def keep_crls(file: StateFile, teaching: Sequence[Issued]) -> None:
+    """Keep each issuer's CRLs of the highest number; those held may be of another process.
+
+    Where there are too many, those of whoever brought most go (ADR 12).
+
+    Raises:
+        Failed: `state.limit`.
+    """
+    rows = _rows(file)
+    kept = _taught(rows, teaching)
+    for row in set(rows).difference(kept):
+        file.run("DELETE FROM crls WHERE issuer = ? AND keys = ? AND crl = ?", *row)
+    held = set(rows)
+    for row in kept:
+        if row not in held:
+            file.run("INSERT INTO crls VALUES (?, ?, ?)", *row)
+
+
+def _rows(file: StateFile) -> list[_Row]:
+    return [_Row(*row) for row in file.run("SELECT issuer, keys, crl FROM crls ORDER BY rowid")]
+
+
+def _taught(rows: Sequence[_Row], teaching: Sequence[Issued]) -> list[_Row]:
+    """Return the CRLs to hold, those held before first and in their order.
+
+    What was let go of comes again with the same release. It has to go again then, so that whoever
+    polls for a release does not write each time: what came last goes first.
+    """
+    kept = list(rows)
+    for issued in teaching:
+        issuer = (issued.certificate.parsed.issuer.public_bytes(), " ".join(reversed(issued.keys)))
+        held = [row.data for row in kept if row[:2] == issuer]
+        wanted = _newest(held, issued)
+        kept = [row for row in kept if row[:2] != issuer or row.data in wanted]
+        kept += [_Row(*issuer, data) for data in wanted if data not in held]
+    size = sum(row.weight for row in kept)
+    while size > MAX_HELD_SIZE:
+        lost = _to_let_go(kept)
+        kept.remove(lost)
+        size -= lost.weight
+    return kept
+
+
+def _newest(held: Sequence[bytes], issued: Issued) -> list[bytes]:
+    """Return the CRLs of an issuer to hold, of those held and those that came."""
     places: dict[tuple[object, ...], list[Crl]] = {}  # one that splits its list has several
     for crl in (*map(parse_crl, held), *issued.crls):
         places.setdefault(crl.places, []).append(crl)
@@ -43,60 +101,19 @@ def newest_crls(file: StateFile, issued: Issued) -> tuple[list[bytes], list[byte
                 expected=f"at most {MAX_EQUAL_CRLS}",
                 found=len(part),
             )
-    return held, [data for part in parts for data in part]
-
-
-def keep_crls(file: StateFile, issued: Issued) -> None:
-    """Keep an issuer's CRLs of the highest number; those held may be of another process."""
-    held, wanted = newest_crls(file, issued)
-    if wanted == held:
-        return
-    issuer = _issuer(issued)
-    file.run("DELETE FROM crls WHERE issuer = ? AND keys = ?", *issuer)
-    for data in wanted:
-        file.run("INSERT INTO crls VALUES (?, ?, ?)", *issuer, data)
-
-
-def bound_crls(file: StateFile) -> None:
-    """Let CRLs go where there are too many, those of whoever brought most (ADR 12)."""
-    rows = [
-        _Row(number, keys.split(" "), size)
-        for number, keys, size in file.run(
-            "SELECT rowid, keys, length(crl) FROM crls ORDER BY rowid"
-        )
-    ]
-    while sum(row.weight for row in rows) > MAX_HELD_SIZE:
-        lost = _to_let_go(rows)
-        file.run("DELETE FROM crls WHERE rowid = ?", lost.number)
-        rows.remove(lost)
-
-
-class _Row(NamedTuple):
-    """A CRL as `_to_let_go` sees it: who is above it, from the anchor's key to the issuer's."""
-
-    number: int
-    keys: list[str]
-    size: int
-
-    @property
-    def weight(self) -> int:
-        return self.size + ROW_SIZE
+    return [data for part in parts for data in part]
 
 
 def _to_let_go(rows: Sequence[_Row]) -> _Row:
     """Choose a CRL, going down from the anchors: each time to whoever has most below it.
 
     A CA can only bring what is below itself. So it lets go of its own, as long as it is the one
-    with most; and it cannot make another one's part larger.
+    with most; and it cannot make another one's part larger. Of equal parts the later one loses.
     """
-    for depth in range(max(len(row.keys) for row in rows)):
-        parts: dict[str, list[_Row]] = {}
-        for row in rows:
-            parts.setdefault(row.keys[depth] if depth < len(row.keys) else "", []).append(row)
-        rows = max(parts.values(), key=lambda part: sum(row.weight for row in part))
-    return rows[-1]
-
-
-def _issuer(issued: Issued) -> tuple[bytes, str]:
-    """Return an issuer's name, and the keys from the anchor's to its own."""
-    return issued.certificate.issuer.public_bytes(), " ".join(reversed(issued.keys))
+    part = [(row.keys.split(" "), row) for row in rows]
+    for depth in range(max(len(keys) for keys, _ in part)):
+        parts: dict[str, list[tuple[list[str], _Row]]] = {}
+        for keys, row in part:
+            parts.setdefault(keys[depth] if depth < len(keys) else "", []).append((keys, row))
+        part = max(reversed(parts.values()), key=lambda one: sum(row.weight for _, row in one))
+    return part[-1][1]

@@ -66,6 +66,7 @@ __all__ = [
 
 MAX_CRL_LEAD: Final = timedelta(days=1)
 """How far a CRL's thisUpdate may be ahead of the clock, or a time stamp, and still be believed."""
+_LAST: Final = datetime.max.replace(tzinfo=UTC)
 EARLIEST: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """Older than this program: a clock that shows an earlier time is wrong."""
 
@@ -338,7 +339,8 @@ class Verifier:
         """
         times = [updates(one.issued) for one in signers]
         clocks = [at, *(one.signed_at for one in signers if one.signed_at)]
-        most = max(clocks) + MAX_CRL_LEAD
+        latest = max(clocks)  # what follows must not be a day that no calendar has
+        most = latest + min(MAX_CRL_LEAD, _LAST - latest)
         if at < max(EARLIEST, self._policy.time_floor or at) and all(times):
             most = max(most, min(max(own) for own in times))
         return max((one for own in times for one in own if one <= most), default=None)

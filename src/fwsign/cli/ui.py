@@ -33,7 +33,8 @@ class Console:
     @classmethod
     def reset(cls) -> None:
         """Begin a run."""
-        cls.quiet, cls.colour, cls.command, cls.options = False, True, (), frozenset()
+        cls.quiet, cls.colour, cls.json_told = False, True, False
+        cls.command, cls.options = (), frozenset()
 
 
 def clean(text: object) -> str:

@@ -16,9 +16,11 @@ from OpenSSL import crypto
 from fwsign.errors import Failed
 from fwsign.keys.file import load_private_key
 from fwsign.pki.authority import create
+from fwsign.pki.crls import make_crl
 from fwsign.pki.directory import Pki, is_root
 from fwsign.pki.issue import NewKey
 from fwsign.pki.issue import issue as issue_it
+from fwsign.pki.profiles import Authority
 from fwsign.pki.revocation import renew_crls, revoke
 from support import require_program
 
@@ -82,6 +84,16 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 def number(crl: x509.CertificateRevocationList) -> int:
     return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+
+
+def another_crl(root: Path, number: int, passphrase: bytes | None = None) -> Path:
+    """Write another CRL of a root's beside its directory: nothing is revoked on it."""
+    authority = Authority(
+        Pki(root).root, load_private_key(root / "private/ca.key", lambda: passphrase)
+    )
+    path = root.parent / f"another-{number}.pem"
+    path.write_bytes(make_crl("ca", authority, number, (), SECOND + DAY))
+    return path
 
 
 def serials(crl: x509.CertificateRevocationList) -> set[int]:

@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from fwsign.chain import Profile, validate_path
-from fwsign.crl import check_revocation, collect
+from fwsign.revocation import CrlReader
 from support import (
     DAY,
     NOW,
@@ -45,7 +45,8 @@ def judge(
 ) -> None:
     """Judge the path, or another below the same root, by these CRLs."""
     path = validate_path(chain, [PKI.root.anchor]) if chain else PATH
-    check_revocation(collect(path, crls, profile, []), NOW, signed_at)
+    reader = CrlReader(profile)
+    reader.check(reader.collect(path, crls).issued, NOW, signed_at)
 
 
 def issuing_crl(

@@ -13,7 +13,7 @@ from fwsign.errors import Untrusted
 from fwsign.keys.file import load_private_key
 from fwsign.pki import known_keys
 from fwsign.pki.acceptance import accept
-from fwsign.pki.crls import make_crl, number_of, revoked_entry
+from fwsign.pki.crls import make_crl, next_number, number_of, revoked_entry
 from fwsign.pki.directory import Pki
 from fwsign.pki.easyrsa import read
 from fwsign.pki.easyrsa_export import export
@@ -29,6 +29,7 @@ from pki_kit import (
     NOW,
     SECOND,
     YEAR,
+    another_crl,
     contents,
     issue,
     make,
@@ -91,7 +92,7 @@ def test_all_that_the_ca_issued_is_there(pki: Path, tmp_path: Path) -> None:
     }
     assert exported["crl.pem"] == before["crl/issuing.pem"]
     assert exported["above.pem"] == before["ca.crt"] + before["crl/ca.pem"]
-    assert int(exported["crlnumber"], 16) == number_of(reader.crl("issuing")) + 1
+    assert int(exported["crlnumber"], 16) == next_number(reader.crl("issuing"))
     if os.name != "nt":
         assert all(path.stat().st_mode & 0o077 == 0 for path in target.rglob("*.key"))
 
@@ -167,7 +168,7 @@ def test_a_ca_below_a_root_becomes_the_issuing_ca(pki: Path, tmp_path: Path) -> 
     assert found.authorities() == ("ca", "issuing")
     assert (found.key_path("ca").exists(), found.key_path("issuing").exists()) == (False, True)
     assert serials(found.crl("issuing")) == serials(before.crl("issuing"))
-    assert number_of(found.crl("issuing")) > number_of(before.crl("issuing"))
+    assert next_number(found.crl("issuing")) > next_number(before.crl("issuing"))
     issue(found.directory, "next", ca_passphrase=lambda: b"key", now=NOW + DAY)
     assert found.issuers("next") == ("issuing", "ca")
     pyopenssl_verify(found.directory, "next", now=NOW + DAY)
@@ -218,6 +219,21 @@ def test_the_newest_crl_of_the_root_counts(pki: Path, tmp_path: Path) -> None:
     above = read(tmp_path / "easyrsa", [pki / "crl/ca.pem"]).above
     assert above is not None
     assert above.crl == Pki(pki).crl("ca")
+
+
+def test_of_two_crls_of_the_root_with_one_number_none_is_chosen(pki: Path, tmp_path: Path) -> None:
+    source = tmp_path / "easyrsa"
+    export(pki, source)
+    here = number_of(Pki(pki).crl("ca"))
+    assert here is not None
+    other = another_crl(pki, here, b"root")
+    error = refused(partial(read, source, [other]), "state.pki")
+    assert f'"Acme Root CA", of which {other} and {source}/above.pem are CRLs' in error.message
+    assert error.message.endswith(", neither newer")
+    assert "easyrsa gen-crl" in str(error.hint)
+    above = read(source, [other, another_crl(pki, here + 1, b"root")]).above
+    assert above is not None
+    assert number_of(above.crl) == here + 1
 
 
 def test_a_ca_two_levels_below_is_refused(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from OpenSSL import crypto
 
 from fwsign.chain import check_dates, validate_path
-from fwsign.crl import check_revocation, collect
 from fwsign.errors import FwsignError
+from fwsign.revocation import CrlReader
 from support import (
     CODE_SIGNING,
     NOW,
@@ -223,7 +223,8 @@ def ours(path: Sequence[Entity], crls: Sequence[bytes] = ()) -> str | None:
         found = validate_path([entity.der for entity in path[:-1]], [path[-1].anchor])
         check_dates(found, NOW)
         if crls:
-            check_revocation(collect(found, crls, "strict", []), NOW)
+            reader = CrlReader("strict")
+            reader.check(reader.collect(found, crls).issued, NOW)
     except FwsignError as error:
         return error.code
     return None

@@ -12,7 +12,7 @@ import pytest
 from cryptography import x509
 
 from fwsign.keys.file import load_private_key
-from fwsign.pki.crls import number_of
+from fwsign.pki.crls import next_number
 from fwsign.pki.directory import Pki
 from fwsign.pki.easyrsa import read
 from fwsign.pki.easyrsa_export import export
@@ -84,6 +84,8 @@ def test_the_one_ca_issues_and_is_limited(flat: Path) -> None:
     assert statuses(flat) == {serial(flat, "release"): "V"}
     assert (pki.crl("ca").next_update_utc or SECOND) - SECOND == 90 * DAY
     assert not (flat / "crl").exists()
+    for keys in ("private", "revoked/private_by_serial"):
+        assert (flat / keys / ".gitignore").read_bytes() == b"*\n"
     refused(partial(issue, flat, "x", domains=["other.test"]), "state.ca-limit")
 
 
@@ -116,8 +118,8 @@ def test_what_is_issued_renewed_and_revoked_is_noted(flat: Path) -> None:
 def test_the_number_of_the_next_crl_is_left_for_easyrsa(flat: Path) -> None:
     for now in (NOW, LATER):
         renew_lists(flat, now)
-        number = number_of(Pki(flat).crl("ca"))
-        assert int((flat / "crlnumber").read_text(), 16) == number + 1
+        number = next_number(Pki(flat).crl("ca"))
+        assert int((flat / "crlnumber").read_text(), 16) == number
 
 
 def test_what_easyrsa_has_revoked_counts_and_goes_on_the_crl(flat: Path) -> None:

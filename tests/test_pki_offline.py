@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fwsign.keys import ALGORITHMS
 from fwsign.pki.acceptance import accept
+from fwsign.pki.crls import number_of
 from fwsign.pki.directory import Pki
 from fwsign.pki.issue import NewKey
 from fwsign.pki.offline import create_request, sign_request
@@ -24,6 +25,7 @@ from pki_kit import (
     NOW,
     SECOND,
     YEAR,
+    another_crl,
     check_whole,
     contents,
     issue,
@@ -72,7 +74,8 @@ def pair(root: Path, tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_root_alone(root: Path) -> None:
-    assert set(contents(root)) == {"ca.crt", "crl/ca.pem", "crl/bundle.pem", "private/ca.key"}
+    private = {"private/ca.key", "private/.gitignore"}
+    assert set(contents(root)) == {"ca.crt", "crl/ca.pem", "crl/bundle.pem", *private}
     assert Pki(root).names() == ()
     renew_lists(root)
     error = refused(partial(issue, root, "x"), "state.pki")
@@ -81,7 +84,8 @@ def test_root_alone(root: Path) -> None:
 
 def test_request_says_what_it_wants_and_the_root_decides(root: Path, tmp_path: Path) -> None:
     path = ask(tmp_path / "pki", permit=("plant.test",))
-    assert set(contents(tmp_path / "pki")) == {"reqs/issuing.csr", "private/issuing.key"}
+    private = {"private/issuing.key", "private/.gitignore"}
+    assert set(contents(tmp_path / "pki")) == {"reqs/issuing.csr", *private}
     parsed = parse_request(path.read_bytes(), "x.csr")
     assert parsed.permitted == ("acme.example", "plant.test")
     certificate = Pki(root).certificate(certify(root, path).stem)
@@ -145,6 +149,23 @@ def test_each_year_a_crl_of_the_root(pair: tuple[Path, Path]) -> None:
     error = refused(partial(take, pki, older), "state.pki")
     assert error.message.startswith("the CRL is older than the one here: ")
     assert contents(pki) == before
+
+
+def test_a_crl_of_the_same_number_with_other_content_is_not_taken(pair: tuple[Path, Path]) -> None:
+    root, pki = pair
+    issue_number = number_of(Pki(pki).crl("ca"))
+    assert issue_number is not None
+    before = contents(pki)
+    other = another_crl(root, issue_number)
+    error = refused(partial(take, pki, other), "state.pki")
+    words = f"the CRL is another one than that here, with the same number {issue_number}"
+    assert (error.message, error.found) == (words, f"number {issue_number}")
+    higher = another_crl(root, issue_number + 1)
+    error = refused(partial(take, pki, other, higher), "state.pki")
+    assert error.message == "two different CRLs were given"
+    assert contents(pki) == before
+    assert take(pki, root / "crl/ca.pem") == (pki / "crl/ca.pem",)
+    assert take(pki, higher, higher) == (pki / "crl/ca.pem",)
 
 
 def test_a_revoked_ca_is_neither_renewed_nor_taken(pair: tuple[Path, Path]) -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from fwsign.chain import Anchor, Path, validate_path
 from fwsign.errors import Failed
-from fwsign.policy import DevicePolicy, Recorded, Slot, check_policy, missing_signers
-from support import NOW, VENDOR, Entity, der, make_leaf, make_pki, new_key, refused
+from fwsign.policy import DevicePolicy, Recorded, Slot, check_policy, missing_signers, pins_for
+from support import NOW, VENDOR, Entity, der, make_ca, make_leaf, make_pki, new_key, refused
 
 PKI = make_pki()
 OTHER = make_pki(common="Other")
@@ -230,3 +230,12 @@ def test_an_anchors_vendors_limit_pins_too() -> None:
     pins = {BARE.anchor.spki: ("x.acme.example", "other.example", "acme.example")}
     policy = DevicePolicy(pinned_vendors=pins)
     assert policy.vendors_of(limited) == ("x.acme.example", "acme.example")
+
+
+def test_enrolment_speaks_for_bare_keys_and_for_certificates_in_compat_alone() -> None:
+    root = make_ca()
+    bare = Anchor.from_public_key(der(make_ca().key.public_key()))
+    anchors = [root.anchor, bare]
+    assert pins_for(anchors, "strict", VENDOR) == {bare.spki: (VENDOR,)}
+    both = {root.anchor.spki: (VENDOR,), bare.spki: (VENDOR,)}
+    assert pins_for(anchors, "compat", VENDOR) == both

@@ -9,7 +9,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fwsign.chain import Anchor, validate_path
 from fwsign.errors import FwsignError
-from fwsign.pki.purpose import PURPOSES, Accepted, Purpose, in_order, judge
+from fwsign.pki.purpose import Accepted, Purpose, judge
 from support import (
     CODE_SIGNING,
     DAY,
@@ -30,7 +30,12 @@ from support import (
     refused,
 )
 
-STAMP, SERVER, CLIENT = (PURPOSES[one] for one in ("timestamp", "server", "client"))
+STAMP, SERVER, CLIENT = (
+    ExtendedKeyUsageOID.TIME_STAMPING,
+    ExtendedKeyUsageOID.SERVER_AUTH,
+    ExtendedKeyUsageOID.CLIENT_AUTH,
+)
+TLS: tuple[tuple[Purpose, x509.ObjectIdentifier], ...] = (("server", SERVER), ("client", CLIENT))
 ROOT = make_ca()
 ISSUING = make_ca("Issuing", ROOT, path_length=0, permitted=[VENDOR])
 
@@ -70,14 +75,17 @@ def test_code_signing_is_what_the_verifier_says() -> None:
         )
 
 
-def test_a_bare_key_can_be_an_anchor_for_code_signing_only() -> None:
+def test_a_bare_key_is_an_anchor_as_on_devices_and_never_for_tls() -> None:
     pki = make_pki()
-    key = pki.issuing.key.public_key()
-    anchor = Anchor.from_public_key(der(key))
+    anchor = Anchor.from_public_key(der(pki.issuing.key.public_key()))
     assert judge([pki.leaf.der], [anchor], purpose="codesign", at=NOW).path.name == "release"
-    leaf = with_usages(STAMP)
-    with refused("untrusted.no-anchor"):
-        judge([leaf.der], [anchor], purpose="timestamp", at=NOW)
+    stamp = with_usages(STAMP, issuer=pki.issuing)
+    assert judge([stamp.der], [anchor], purpose="timestamp", at=NOW).path.name == "release"
+    for purpose, usage in TLS:
+        leaf = with_usages(usage, issuer=pki.issuing)
+        words = 'the path ends at issuer "Issuing", and no anchor is a certificate'
+        with refused("untrusted.no-anchor", words):
+            judge([leaf.der], [anchor], purpose=purpose, at=NOW)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +99,7 @@ def test_each_purpose_accepts_its_own(purpose: Purpose, usage: Any, alg: str) ->
     crls = (make_crl(root), make_crl(issuing))
     found = accept(leaf, purpose, above=issuing, anchor=root, crls=crls)
     assert found.revocation_checked
-    assert bool(found.notes) == (alg == "ed25519")
+    assert bool(found.notes) == (alg == "ed25519" and purpose != "timestamp")
 
 
 @pytest.mark.parametrize("purpose", ["timestamp", "server", "client"])
@@ -103,7 +111,7 @@ def test_another_purpose_is_refused(purpose: Purpose) -> None:
 
 
 def test_time_stamps_need_their_usage_alone_and_critical() -> None:
-    with refused("untrusted.eku", "not for timeStamping alone"):
+    with refused("untrusted.eku", "expected timeStamping alone"):
         accept(with_usages(STAMP, CODE_SIGNING), "timestamp")
     with refused("untrusted.criticality"):
         accept(with_usages(STAMP, critical=False), "timestamp", profile="compat")
@@ -185,19 +193,11 @@ def test_compat_forgives_old_roots_and_says_so(extensions: Any) -> None:
     assert judge([leaf.der], [root.anchor], purpose="server", at=NOW, profile="compat").notes
 
 
-def test_the_second_verifier_is_asked() -> None:
-    strange = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\5\0")
-    own = leaf_extensions(usages=(ExtendedKeyUsageOID.SERVER_AUTH,))
-    leaf = make_leaf(ISSUING, extensions=[*own, (strange, True)])
-    with refused("untrusted.issuer", "refused by the TLS rules"):
-        accept(leaf, "server")
-
-
-def test_in_order() -> None:
-    leaf = with_usages(SERVER)
-    other = make_ca("Issuing", ROOT)  # of the same name, with another key
-    pool = [ROOT.der, leaf.der, other.der, ISSUING.der, ISSUING.der]
-    assert in_order(leaf.der, pool) == (leaf.der, ISSUING.der, ROOT.der)
-    assert in_order(leaf.der, []) == (leaf.der,)
-    with refused("malformed.certificate"):
-        in_order(leaf.der, [b"0"])
+def test_the_second_verifier_is_asked_for_tls_alone() -> None:
+    root = make_ca(days=(-100, -1))  # it counts the dates of anchors
+    for purpose, usage in TLS:
+        leaf = with_usages(usage, issuer=root)
+        with refused("untrusted.issuer", "refused by the TLS rules"):
+            judge([leaf.der], [root.anchor], purpose=purpose, at=NOW)
+    stamp = with_usages(STAMP, issuer=root)
+    assert judge([stamp.der], [root.anchor], purpose="timestamp", at=NOW)

@@ -10,12 +10,14 @@ and are subject to name constraints; names are compared as they are, without cas
 in name constraints; constraints on anything but DNS and directory names refuse the path; policy
 extensions are not processed, so a critical one refuses.
 
-The path of a time-stamping authority (TSA) is held to the same rules, with its own extended key
-usage: critical and alone in the leaf in either profile (RFC 3161 section 2.3).
+Whatever the leaf is used for, the rules are these; `USES` is all that differs between the uses.
+The verifier itself asks for codeSigning and timeStamping; receipts and `fwsign pki verify` ask for
+the TLS uses, too.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from cryptography import x509
@@ -38,22 +40,75 @@ from fwsign.certificate import (
     parse_certificate,
     signature_valid,
 )
-from fwsign.constraints import check_constraints, check_vendors, dns_names, is_domain
+from fwsign.constraints import (
+    check_constraints,
+    check_vendors,
+    dns_names,
+    host_names,
+    is_domain,
+)
 from fwsign.cose import MIN_RSA_BITS, PublicKey, allowed_rsa_size, key_kind, key_name
 from fwsign.errors import Malformed, Stale, Tampered, Untrusted
 
 Profile: TypeAlias = Literal["strict", "compat"]
-Use: TypeAlias = Literal["codeSigning", "timeStamping"]
+Use: TypeAlias = Literal["codeSigning", "timeStamping", "serverAuth", "clientAuth"]
 
 KEY_KINDS: Final = ("P-256", "P-384", "P-521", "Ed25519", "RSA", "ML-DSA-65", "ML-DSA-87")
 """Kinds of keys that certificates in a path may have."""
 MIN_CA_RSA_BITS: Final = 2048
 """Old roots have these; they retire with the root."""
 
-_USES: Final = {
-    "codeSigning": ExtendedKeyUsageOID.CODE_SIGNING,
-    "timeStamping": ExtendedKeyUsageOID.TIME_STAMPING,
-}
+
+class Rules(NamedTuple):
+    """What differs between the uses of a leaf.
+
+    Args:
+        usage: the extended key usage of the leaf, and of CAs that are limited to some.
+        words: the use, for people.
+        signs: what the leaf signs, for people.
+        alone: the leaf has no other extended key usage, and a critical one in either profile.
+        critical: extended key usage is critical in leaf and CAs; compat forgives that.
+        key_usage: a leaf without key usage is refused.
+        rsa_bits: the smallest RSA key of a leaf.
+        bare_anchor: the anchor may be a bare key.
+        host: the leaf names a host, in its subject alternative name.
+    """
+
+    usage: x509.ObjectIdentifier
+    words: str
+    signs: str
+    alone: bool = False
+    critical: bool = False
+    key_usage: bool = True
+    rsa_bits: int = MIN_RSA_BITS
+    bare_anchor: bool = True
+    host: bool = False
+
+
+_TLS: Final = Rules(
+    ExtendedKeyUsageOID.CLIENT_AUTH,
+    "TLS clients",
+    "TLS handshakes",
+    key_usage=False,  # RFC 5280 section 4.2.1.3 leaves it to the CA
+    rsa_bits=MIN_CA_RSA_BITS,
+    bare_anchor=False,
+)
+USES: Final[Mapping[Use, Rules]] = MappingProxyType(
+    {
+        "codeSigning": Rules(
+            ExtendedKeyUsageOID.CODE_SIGNING, "code signing", "releases", critical=True
+        ),
+        # RFC 3161 section 2.3: critical and alone in the leaf, so there is no older habit to
+        # forgive; public CAs for time stamps leave theirs uncritical, as RFC 5280 lets them.
+        "timeStamping": Rules(
+            ExtendedKeyUsageOID.TIME_STAMPING, "time stamping", "time stamps", alone=True
+        ),
+        "clientAuth": _TLS,
+        "serverAuth": _TLS._replace(
+            usage=ExtendedKeyUsageOID.SERVER_AUTH, words="TLS servers", host=True
+        ),
+    }
+)
 _KNOWN_EXTENSIONS: Final = frozenset(
     {
         ExtensionOID.BASIC_CONSTRAINTS,
@@ -171,31 +226,31 @@ def validate_path(
     """Validate a path from a leaf to an anchor, all but dates and revocation.
 
     Args:
-        chain: DER certificates, leaf first; those behind the first that an anchor issued are
+        chain: DER certificates, leaf first; those after the first that an anchor issued are
             not looked at.
         anchors: what the verifier pins; the first that fits is taken.
         profile: `strict` or `compat`.
-        use: what the leaf signs, releases or time stamps.
+        use: what the leaf is used for.
 
     Raises:
         Malformed: `malformed.certificate`.
         Tampered: `tampered.certificate`, and only where the path names an anchor as its end.
         Untrusted: `untrusted.*`.
     """
-    certificates, anchor = find_anchor(chain, anchors)
-    issuers = (*certificates[1:], anchor.certificate)
+    bare = USES[use].bare_anchor
+    fitting = [one for one in anchors if bare or one.certificate is not None]
+    certificates, anchor = _find_anchor(chain, fitting)
+    issuers = (*certificates[1:], anchor.certificate or anchor)
     for certificate, issuer in zip(certificates, issuers, strict=True):
-        check_link(certificate, issuer, anchor)
-    forgiven: list[str] = []
-    for below, issuer in enumerate(issuers):
-        if issuer is not None:
-            check_ca(issuer, below, profile, forgiven)
-            _check_ca_usage(issuer, use, profile, forgiven)
-            check_constraints(issuer, certificates[: below + 1])
+        check_link(certificate, issuer)
+    forgiven: tuple[str, ...] = ()
+    for below, issuer in enumerate(issuers, 1):
+        if isinstance(issuer, Certificate):
+            forgiven += check_ca(issuer, certificates[:below], profile=profile, use=use)
     if anchor.vendors:
         check_vendors(anchor.name, anchor.vendors, certificates[0])
-    _check_leaf(certificates[0], use, profile, forgiven)
-    return Path(certificates, anchor, tuple(forgiven))
+    forgiven += _check_leaf(certificates[0], use, profile)
+    return Path(certificates, anchor, forgiven)
 
 
 def check_dates(path: Path, at: datetime, *, not_before: bool = True, when: str = "it is") -> None:
@@ -232,7 +287,7 @@ def check_dates(path: Path, at: datetime, *, not_before: bool = True, when: str 
             )
 
 
-def find_anchor(
+def _find_anchor(
     chain: Sequence[bytes], anchors: Sequence[Anchor]
 ) -> tuple[tuple[Certificate, ...], Anchor]:
     """Follow the issuers' names up to the first certificate that claims an anchor as issuer.
@@ -242,7 +297,7 @@ def find_anchor(
     certificates: list[Certificate] = []
     for data in chain:
         certificate = parse_certificate(data)
-        if certificates and certificates[-1].parsed.issuer != certificate.parsed.subject:
+        if certificates and certificates[-1].parsed.issuer != certificate.subject:
             last = certificates[-1]
             raise Untrusted(
                 "untrusted.issuer",
@@ -261,10 +316,11 @@ def find_anchor(
                 return tuple(certificates), anchor
     issuer = display_name(certificates[-1].parsed.issuer)
     known = ", ".join(f'"{anchor.name}"' for anchor in anchors)
+    words = f"the anchors are {known}" if known else "and no anchor is a certificate"
     raise Untrusted(
         "untrusted.no-anchor",
-        f'the path ends at issuer "{issuer}", the anchors are {known}',
-        expected=known,
+        f'the path ends at issuer "{issuer}", {words}',
+        expected=known or "a certificate as anchor",
         found=issuer,
     )
 
@@ -273,17 +329,20 @@ def _claims(certificate: Certificate, anchor: Anchor) -> bool:
     """Tell whether a certificate names an anchor as its issuer; the proof comes later."""
     if anchor.certificate is None:  # a bare key has no name to claim: only the signature tells
         return signature_valid(certificate.signed, anchor.key)
-    if certificate.parsed.issuer != anchor.certificate.parsed.subject:
+    if certificate.issuer != anchor.certificate.parsed.subject:
         return False
     # Two roots of one name are told apart by their keys.
     wanted, there = certificate.authority_key, anchor.certificate.subject_key
     return wanted is None or there is None or wanted == there
 
 
-def check_link(certificate: Certificate, issuer: Certificate | None, anchor: Anchor) -> None:
-    """Check that an issuer, or else the anchor, signed a certificate; raises as `validate_path`."""
+def check_link(certificate: Certificate, issuer: Certificate | Anchor) -> None:
+    """Check that an issuer, or a bare key as anchor, signed a certificate.
+
+    Raises: as `validate_path`.
+    """
     wanted = certificate.authority_key
-    there = issuer.subject_key if issuer else wanted
+    there = issuer.subject_key if isinstance(issuer, Certificate) else wanted
     if wanted is None or wanted != there:
         named, found = (key.hex() if key else "none" for key in (wanted, there))
         raise Untrusted(
@@ -292,24 +351,28 @@ def check_link(certificate: Certificate, issuer: Certificate | None, anchor: Anc
             expected=named,
             found=found,
         )
-    above = issuer or anchor
-    _check_key(above, MIN_CA_RSA_BITS)
-    if not signature_valid(certificate.signed, above.key):
+    _check_key(issuer, MIN_CA_RSA_BITS)
+    if not signature_valid(certificate.signed, issuer.key):
         raise Tampered(
             "tampered.certificate",
             f'the signature of certificate "{certificate.name}" does not verify under '
-            f'the key of "{above.name}"',
+            f'the key of "{issuer.name}"',
         )
 
 
-def check_ca(ca: Certificate, below: int, profile: Profile, forgiven: list[str]) -> None:
-    """Check that a CA, anchor or not, may have issued what is below it, for whatever use.
+def check_ca(
+    ca: Certificate, below: Sequence[Certificate], *, profile: Profile, use: Use
+) -> tuple[str, ...]:
+    """Check that a CA, anchor or not, may have issued what is below it.
 
     Args:
         ca: the CA.
-        below: the number of CAs below it in the path.
+        below: the certificates below it in the path, leaf first.
         profile: `strict` or `compat`.
-        forgiven: what compat forgives is added to it.
+        use: what the leaf is used for.
+
+    Returns:
+        What compat forgives.
 
     Raises: as `validate_path`.
     """
@@ -321,76 +384,83 @@ def check_ca(ca: Certificate, below: int, profile: Profile, forgiven: list[str])
         raise Untrusted(
             "untrusted.issuer", f'certificate "{ca.name}" is not a CA, but has issued another'
         )
+    forgiven: tuple[str, ...] = ()
     if not basic.critical:
-        _forgive(f'basicConstraints of CA "{ca.name}" is not critical', profile, forgiven)
-    limit = basic.value.path_length
-    if limit is not None and below > limit:
+        forgiven += _forgive(f'basicConstraints of CA "{ca.name}" is not critical', profile)
+    limit, authorities = basic.value.path_length, len(below) - 1
+    if limit is not None and authorities > limit:
         raise Untrusted(
             "untrusted.path-length",
-            f'CA "{ca.name}" allows {limit} CAs below it, the path has {below}',
+            f'CA "{ca.name}" allows {limit} CAs below it, the path has {authorities}',
             expected=limit,
-            found=below,
+            found=authorities,
         )
     usage = ca.extension(x509.KeyUsage)
     if usage is None:
         code = "untrusted.key-usage"
-        _forgive(f'CA "{ca.name}" has no key usage', profile, forgiven, code)
+        forgiven += _forgive(f'CA "{ca.name}" has no key usage', profile, code)
     elif not usage.value.key_cert_sign:
         raise Untrusted("untrusted.key-usage", f'key usage of CA "{ca.name}" lacks keyCertSign')
+    forgiven += _check_ca_usage(ca, USES[use], profile)
+    check_constraints(ca, below)
+    return forgiven
 
 
-def _check_ca_usage(ca: Certificate, use: Use, profile: Profile, forgiven: list[str]) -> None:
-    """Check that a CA may issue certificates for this use."""
-    allowed = {_USES[use], ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
+def _check_ca_usage(ca: Certificate, rules: Rules, profile: Profile) -> tuple[str, ...]:
+    """Check that a CA may issue certificates for a use."""
     extended = ca.extension(x509.ExtendedKeyUsage)
-    if extended is not None and allowed.isdisjoint(extended.value):
-        words = {"codeSigning": "code signing", "timeStamping": "time stamping"}[use]
-        raise Untrusted("untrusted.eku", f'CA "{ca.name}" may not issue for {words}')
-    if use == "codeSigning":  # public CAs for time stamps leave theirs uncritical, as RFC 5280 may
-        _check_extended_criticality(ca, extended, profile, forgiven)
+    if extended is None:
+        return ()
+    if {rules.usage, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}.isdisjoint(extended.value):
+        raise Untrusted("untrusted.eku", f'CA "{ca.name}" may not issue for {rules.words}')
+    return _check_criticality(ca, extended, profile) if rules.critical else ()
 
 
-def _check_leaf(leaf: Certificate, use: Use, profile: Profile, forgiven: list[str]) -> None:
-    """Check that the signer's certificate is one for this use, and for nothing above."""
-    _check_key(leaf, MIN_RSA_BITS)
+def _check_leaf(leaf: Certificate, use: Use, profile: Profile) -> tuple[str, ...]:
+    """Check that the leaf is one for this use, and for nothing above; return what is forgiven."""
+    rules = USES[use]
+    _check_key(leaf, rules.rsa_bits)
     _check_extensions(leaf)
     basic = leaf.extension(x509.BasicConstraints)
     if basic is not None and basic.value.ca:
-        words = {"codeSigning": "releases", "timeStamping": "time stamps"}[use]
-        raise Untrusted("untrusted.ca-as-leaf", f'"{leaf.name}" is a CA, it may not sign {words}')
+        raise Untrusted(
+            "untrusted.ca-as-leaf", f'"{leaf.name}" is a CA, it may not sign {rules.signs}'
+        )
     usage = leaf.extension(x509.KeyUsage)
-    if usage is None or not usage.value.digital_signature or usage.value.key_cert_sign:
+    fine = not rules.key_usage
+    if usage is not None:
+        fine = usage.value.digital_signature and not usage.value.key_cert_sign
+    if not fine:
         raise Untrusted(
             "untrusted.key-usage",
             f'key usage of "{leaf.name}" must have digitalSignature and not keyCertSign',
         )
+    if rules.host and not host_names(leaf):
+        raise Untrusted("untrusted.vendor", f'"{leaf.name}" names no DNS name and no IP address')
     extended = leaf.extension(x509.ExtendedKeyUsage)
     usages = tuple(extended.value) if extended else ()
     if ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usages:
         raise Untrusted("untrusted.eku", f'"{leaf.name}" is for any use, expected {use}')
-    alone = use == "timeStamping"
-    if _USES[use] not in usages or (alone and len(usages) > 1):
+    if extended is None or rules.usage not in usages or (rules.alone and len(usages) > 1):
         found = ", ".join(usage.dotted_string for usage in usages) or "none"
-        wanted = f"{use} alone" if alone else use
+        wanted = f"{use} alone" if rules.alone else use
         raise Untrusted(
             "untrusted.eku",
             f'extended key usage of "{leaf.name}" is {found}, expected {wanted}',
             expected=wanted,
             found=found,
         )
-    # RFC 3161 section 2.3 leaves a TSA no choice, so there is no older habit to forgive.
-    _check_extended_criticality(leaf, extended, "strict" if alone else profile, forgiven)
+    if rules.alone:
+        return _check_criticality(leaf, extended, "strict")
+    return _check_criticality(leaf, extended, profile) if rules.critical else ()
 
 
-def _check_extended_criticality(
-    certificate: Certificate,
-    extended: x509.Extension[x509.ExtendedKeyUsage] | None,
-    profile: Profile,
-    forgiven: list[str],
-) -> None:
-    if extended is not None and not extended.critical:
-        what = f'extended key usage of "{certificate.name}" is not critical'
-        _forgive(what, profile, forgiven)
+def _check_criticality(
+    certificate: Certificate, extended: x509.Extension[x509.ExtendedKeyUsage], profile: Profile
+) -> tuple[str, ...]:
+    if extended.critical:
+        return ()
+    return _forgive(f'extended key usage of "{certificate.name}" is not critical', profile)
 
 
 def _check_key(certificate: Certificate | Anchor, least_rsa: int) -> None:
@@ -407,7 +477,7 @@ def _check_key(certificate: Certificate | Anchor, least_rsa: int) -> None:
 
 def _check_extensions(certificate: Certificate) -> None:
     alternative = certificate.extension(x509.SubjectAlternativeName)
-    names = certificate.parsed.subject.rdns if alternative is None else list(alternative.value)
+    names = certificate.subject.rdns if alternative is None else list(alternative.value)
     if not names:  # RFC 5280 sections 4.1.2.6 and 4.2.1.6
         raise Malformed("malformed.certificate", "a certificate without subject, or with no name")
     for found in certificate.parsed.extensions:
@@ -420,9 +490,8 @@ def _check_extensions(certificate: Certificate) -> None:
             )
 
 
-def _forgive(
-    what: str, profile: Profile, forgiven: list[str], code: str = "untrusted.criticality"
-) -> None:
+def _forgive(what: str, profile: Profile, code: str = "untrusted.criticality") -> tuple[str, ...]:
+    """Return what compat forgives; strict refuses it."""
     if profile == "strict":
         raise Untrusted(code, what)
-    forgiven.append(what)
+    return (what,)

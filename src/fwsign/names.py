@@ -5,11 +5,9 @@ import re
 
 from fwsign.errors import Failed
 
-_LABEL = re.compile(r"(?!..--)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?|xn--[a-z0-9-]{0,58}[a-z0-9]")
 _PRODUCT = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _NOT_IN_PRODUCT = re.compile(r"[^a-z0-9._-]+")
 _WINDOWS = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?")
-_DOMAIN_LIMIT = 253  # octets, so that the wire form fits the 255 of RFC 1035 s.2.3.4
 _ORGANISATION_LIMIT = 53  # octets: with " Issuing CA" after it, a CN has 64 at most
 _RESERVED = re.compile(r"(?:ca|standby|issuing)(?:-[0-9]+)?(?:-by-.*)?")
 
@@ -26,24 +24,7 @@ def vendor_domain(text: str) -> str:
     Source: RFC 5890 s.2.3.1 (LDH and A-labels), RFC 1123 s.2.1 (a last label of digits is
     an address).
     """
-    if len(text) > _DOMAIN_LIMIT:
-        raise Failed(
-            "state.policy",
-            f"vendor domain has {len(text)} characters, at most {_DOMAIN_LIMIT} are allowed",
-            expected=f"at most {_DOMAIN_LIMIT} characters",
-            found=len(text),
-        )
-    fault = _domain_fault(text)
-    if fault is None:
-        return text
-    other = _other_spelling(text)
-    hint = f'; "{other}" would be accepted' if other else ""
-    raise Failed(
-        "state.policy",
-        f'vendor "{text}" is not a domain name such as "acme.example": {fault}{hint}',
-        expected=other or "lower-case letters, digits and hyphens in two labels or more",
-        found=text,
-    )
+    return _domain_name(text, "vendor", "signer")
 
 
 def host_name(text: str) -> str:
@@ -52,16 +33,7 @@ def host_name(text: str) -> str:
     Raises:
         Failed: `state.policy`.
     """
-    try:
-        return vendor_domain(text)
-    except Failed as error:
-        words = error.message.replace("vendor", "host", 1)
-        raise Failed(
-            error.code,
-            words.replace("a signer speak for others", "a server speak for others"),
-            expected=error.expected,
-            found=error.found,
-        ) from None
+    return _domain_name(text, "host", "server")
 
 
 def product_name(text: str) -> str:
@@ -148,28 +120,61 @@ def organisation(text: str) -> str:
     )
 
 
-def _domain_fault(text: str) -> str | None:
+def _domain_name(text: str, what: str, holder: str) -> str:
+    """Return `text` if it is a domain name.
+
+    Args:
+        text: the name.
+        what: whose name it is: "vendor" or "host".
+        holder: who has it in a certificate: "signer" or "server".
+    """
+    from fwsign.constraints import MAX_DOMAIN, is_domain  # noqa: PLC0415 - slow to import
+
+    if is_domain(text):
+        return text
+    if len(text) > MAX_DOMAIN:
+        raise Failed(
+            "state.policy",
+            f"{what} domain has {len(text)} characters, at most {MAX_DOMAIN} are allowed",
+            expected=f"at most {MAX_DOMAIN} characters",
+            found=len(text),
+        )
+    fault = _domain_fault(text, holder)
+    other = _other_spelling(text)
+    hint = f'; "{other}" would be accepted' if other else ""
+    raise Failed(
+        "state.policy",
+        f'{what} "{text}" is not a domain name such as "acme.example": {fault}{hint}',
+        expected=other or "lower-case letters, digits and hyphens in two labels or more",
+        found=text,
+    )
+
+
+def _domain_fault(text: str, holder: str) -> str:
+    """Say why a text is no domain; `constraints.is_domain` has decided that it is none."""
+    from fwsign.constraints import is_label  # noqa: PLC0415 - slow to import
+
     labels = text.split(".")
     if "*" in text:
-        return "a wildcard would let a signer speak for others"
+        return f"a wildcard would let a {holder} speak for others"
     if text.endswith("."):
         return "it ends with a dot"
     if len(labels) < 2:
         return "it has only one label"
     if not text.isascii() or text != text.lower():
         return "it must be written in lower-case ASCII"
-    if bad := [label for label in labels if not _LABEL.fullmatch(label)]:
+    if bad := [label for label in labels if not is_label(label)]:
         return (
             f'label "{bad[0]}" is not 1 to 63 letters, digits and inner hyphens '
             '(third and fourth only after "xn")'
         )
-    if labels[-1].isdigit():
-        return "it is an address, not a name"
-    return None
+    return "it is an address, not a name"
 
 
 def _other_spelling(text: str) -> str | None:
     """Return what the user probably meant, and only if it means the same domain."""
+    from fwsign.constraints import is_domain  # noqa: PLC0415 - slow to import
+
     wanted = text.removesuffix(".").lower()
     try:
         guess = wanted.encode("idna").decode("ascii")
@@ -178,4 +183,4 @@ def _other_spelling(text: str) -> str | None:
         same = guess.encode("ascii").decode("idna") == wanted
     except UnicodeError:
         return None
-    return guess if same and _domain_fault(guess) is None else None
+    return guess if same and is_domain(guess) else None

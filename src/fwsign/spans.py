@@ -1,15 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Spans of time as people type them: 12h, 90d, 4w, 2y."""
+"""Spans of time as people type them: 12h, 90d, 4w, 2y; how revocation is judged, and clocks."""
 
 import re
 from datetime import timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from fwsign.policy import Revocation
+
+REVOCATION: Final = "require, off, or allow-stale:TIME as in allow-stale:30d"
+"""What `parse_revocation` reads, for people."""
 
 _SPAN: Final = re.compile(r"([0-9]{1,5})([hdwy])")
 _UNITS: Final = {"h": timedelta(hours=1), "d": timedelta(1), "w": timedelta(7), "y": timedelta(365)}
+
+CLOCK_TOLERANCE: Final = timedelta(hours=1)
+"""How far a clock may be behind what another machine has dated; more, and it is wrong."""
 
 
 def parse_span(text: str) -> timedelta | None:
     """Return the span that a text names; None where it is no such text."""
     match = _SPAN.fullmatch(text)
     return int(match[1]) * _UNITS[match[2]] if match else None
+
+
+def parse_revocation(text: str) -> "tuple[Revocation, timedelta] | None":
+    """Return how a text has revocation judged, and for how long past their end CRLs are taken.
+
+    None where it is no such text.
+    """
+    if text == "require":
+        return "require", timedelta(0)
+    if text == "off":
+        return "off", timedelta(0)
+    how, _, span = text.partition(":")
+    stale = parse_span(span) if how == "allow-stale" else None
+    return None if stale is None else ("require", stale)

@@ -24,9 +24,9 @@ from fwsign import cbor, der
 from fwsign.certificate import Certificate, parse_certificate, signature_valid
 from fwsign.chain import Path, check_dates, validate_path
 from fwsign.cose import MAX_CHAIN, PublicKey
-from fwsign.crl import Issued, check_kept, check_revocation, collect, updates
 from fwsign.errors import FwsignError, Malformed, Tampered, Untrusted, check_limit
 from fwsign.policy import DevicePolicy, refuse_example
+from fwsign.revocation import CrlReader, Issued, check_kept, updates
 
 BOOLEAN, OCTETS, OID, SET = 0x01, 0x04, 0x06, 0x31
 TAG_0_PRIMITIVE, TAG_0, TAG_1, TAG_2, TAG_3 = 0x80, 0xA0, 0xA1, 0xA2, 0xA3
@@ -108,9 +108,10 @@ def judge_token(
     data: bytes,
     signature: bytes,
     policy: DevicePolicy,
-    crls: Sequence[bytes],
-    known: datetime,
+    crls: CrlReader,
     *,
+    stapled: Sequence[bytes],
+    known: datetime,
     at_hand: bool,
 ) -> Stamp:
     """Judge a token for the signature that it is stapled to.
@@ -122,7 +123,8 @@ def judge_token(
         data: the token, a ContentInfo in DER.
         signature: the block's signature, as in COSE.
         policy: what the device demands.
-        crls: stapled and held ones, in DER.
+        crls: reads what CRLs there are.
+        stapled: those that came with the block, in DER.
         known: a time that is known to have passed.
         at_hand: whether any CRL is at hand for the signer's own path.
     """
@@ -137,8 +139,7 @@ def judge_token(
         )
         refuse_example(policy, path)
         check_signature(token, path.certificates[0].key)
-        forgiven = list(path.forgiven)
-        issued = collect(path, crls, policy.profile, forgiven)
+        issued, forgiven = crls.collect(path, stapled)
         stamp = Stamp(path=path, issued=issued)
         now = max(known, token.gen_time, *updates(issued))
         check_dates(path, token.gen_time, when="its time stamp says")
@@ -147,10 +148,10 @@ def judge_token(
         own = any(one.crls for one in issued)
         if checked := policy.judges_revocation(at_hand=at_hand or own):
             # Never by its own time: whoever has the key of a revoked TSA chooses that freely.
-            notes = check_revocation(issued, now, allow_stale=policy.allow_stale)
+            notes = crls.check(issued, now, allow_stale=policy.allow_stale)
     except FwsignError as refusal:
         return stamp._replace(refusal=refusal)
-    return Stamp(token.gen_time, path, issued, checked, (*forgiven, *notes))
+    return Stamp(token.gen_time, path, issued, checked, (*path.forgiven, *forgiven, *notes))
 
 
 def parse_token(data: bytes) -> Token:
@@ -349,7 +350,7 @@ def _chain(data: bytes, leaf: Certificate, certificates: Sequence[bytes]) -> tup
 
 
 def _is_issuer(ca: Certificate, certificate: Certificate) -> bool:
-    named = ca.parsed.subject == certificate.parsed.issuer
+    named = ca.parsed.subject == certificate.issuer
     return named and ca.subject_key == certificate.authority_key
 
 

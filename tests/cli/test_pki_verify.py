@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cli.kit import EXAMPLE, good, refused, run
-from support import Entity, make_ca, make_crl, make_leaf
+from support import Entity, ca_extensions, certify, make_ca, make_crl, make_leaf
 
 
 def pem(path: str, *entities: Entity) -> str:
@@ -106,7 +106,7 @@ def test_example_keys_are_refused() -> None:
 def test_a_purpose_that_it_is_not_for(project: Path) -> None:
     del project
     found = run("pki", "verify", "pki/issued/release.crt", "--purpose", "timestamp")
-    words = 'extended key usage of "release" is 1.3.6.1.5.5.7.3.3, expected timeStamping'
+    words = 'extended key usage of "release" is 1.3.6.1.5.5.7.3.3, expected timeStamping alone'
     assert (found.status, found.errors[0]) == (1, f"error: {words}")
 
 
@@ -117,6 +117,22 @@ def test_usage(project: Path) -> None:
     found = run("pki", "verify", "pki/ca.crt", "--profile", "lax")
     refused(found, 2, '"lax" is not a profile', "choose strict or compat")
     assert run("pki", "verify", "build.bin").status == 5
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_path_through_a_cross_certificate_is_found(turned: bool) -> None:
+    old, new = make_ca("Old"), make_ca("New")
+    crossed = certify(new.key, new.certificate.subject, old, ca_extensions())
+    stray = certify(new.key, new.certificate.subject, make_ca("Stranger"), ca_extensions())
+    issuing = make_ca("Issuing", new)
+    leaf = pem("leaf.crt", make_leaf(issuing))
+    above = [crossed, stray]
+    pool = pem("pool.crt", *(reversed(above) if turned else above), new, issuing)
+    anchor = pem("old.crt", old)
+    found = json.loads(good("pki", "verify", leaf, pool, "--anchor", anchor, "--json"))
+    assert [one["name"] for one in found["path"]] == ["release", "Issuing", "New", "Old"]
+    found = json.loads(good("pki", "verify", leaf, pool, "--anchor", pem("n", new), "--json"))
+    assert [one["name"] for one in found["path"]] == ["release", "Issuing", "New"]
 
 
 def crl_in_state(state: str, issuing: Entity, leaf: Entity) -> bytes:

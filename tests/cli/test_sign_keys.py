@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from support import (
     CODE_SIGNING,
     NOW,
     PAYLOAD,
+    ca_extensions,
     certify,
     key_usage,
     make_ca,
@@ -29,6 +31,30 @@ from support import (
 def release(envelope: object = "build.bin.suit", *more: object) -> Any:
     """What `fwsign verify --json` says of an envelope."""
     return json.loads(good("verify", envelope, "--json", *more))["release"]
+
+
+PEM_END = b"-----END CERTIFICATE-----\n"
+
+
+@pytest.mark.parametrize("order", list(permutations(range(4))))
+def test_a_chain_in_any_order_and_with_another_path_signs(
+    tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    """Stranger's certificate for Issuing leads nowhere; the root's own is found in any order."""
+    root = make_ca()
+    issuing = make_ca("Issuing", root, path_length=0)
+    subject = issuing.certificate.subject
+    stray = certify(issuing.key, subject, make_ca("Stranger"), ca_extensions(path_length=0))
+    leaf = make_leaf(issuing)
+    (tmp_path / "build.bin").write_bytes(PAYLOAD)
+    (tmp_path / "own.key").write_bytes(encode_private_key(leaf.key, None))
+    entities = [(leaf, issuing, stray, root)[number] for number in order]
+    pem = [one.certificate.public_bytes(Encoding.PEM) for one in entities]
+    (tmp_path / "chain.pem").write_bytes(b"".join(pem))
+    (tmp_path / "root.pem").write_bytes(root.certificate.public_bytes(Encoding.PEM))
+    good("sign", "build.bin", "--key", "own.key", "--chain", "chain.pem", "--product", "x1")
+    seen = json.loads(good("verify", "build.bin.suit", "--anchor", "root.pem", "--json"))
+    assert seen["verdict"] == "verified"
 
 
 class TestOwnKey:
@@ -94,6 +120,12 @@ class TestOwnKey:
             5,
             "root.pem has one certificate, expected the leaf and at least its issuer",
         )
+
+    def test_a_chain_without_the_issuer_of_the_leaf_is_refused(self, tmp_path: Path) -> None:
+        leaf = (tmp_path / "chain.pem").read_bytes().split(b"-----END")[0] + PEM_END
+        (tmp_path / "odd.pem").write_bytes(leaf + (tmp_path / "root.pem").read_bytes())
+        found = run("sign", "build.bin", "--key", "own.key", "--chain", "odd.pem", "--product", "x")
+        refused(found, 5, 'odd.pem has 2 certificates, but none that has issued "release"')
 
     def test_a_key_of_a_kind_that_there_is_not_is_refused(self) -> None:
         own = ("--key", "awskms:///alias/x", "--chain", "chain.pem", "--product", "x1")
@@ -205,11 +237,37 @@ class TestCrls:
             run("sign", "build.bin"),
             3,
             'CRL of "Acme Issuing CA" goes stale 2027-02-20 12:00, less than a day from now',
-            "make new ones with: fwsign pki crl; and for signed files: fwsign staple",
+            "make new ones with: fwsign pki crl; --force takes them all the same",
         )
         assert not (project / "build.bin.suit").exists()
+        assert "warning: CRL" in run("sign", "build.bin", "--force").err
         good("pki", "crl")
-        good("sign", "build.bin")
+        assert "warning" not in run("sign", "build.bin", "--force").err
+
+    @pytest.mark.usefixtures("project")
+    @pytest.mark.parametrize(("days", "warned"), [(60, False), (61, True), (88, True)])
+    def test_crls_that_go_stale_within_a_month_are_named(
+        self, monkeypatch: pytest.MonkeyPatch, days: int, *, warned: bool
+    ) -> None:
+        monkeypatch.setattr(inputs, "now", lambda: NOW + timedelta(days))
+        line = (
+            'fwsign: warning: CRL of "Acme Issuing CA" goes stale 2027-02-20: devices refuse the '
+            "release from then on, until fwsign staple puts in a newer one\n"
+        )
+        found = run("sign", "build.bin")
+        assert (found.status, line in found.err) == (0, warned)
+        assert ("warning" in found.err) == warned
+
+    def test_a_crl_that_is_stale_cannot_be_forced(
+        self, project: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(inputs, "now", lambda: NOW + timedelta(91))
+        found = run("sign", "build.bin", "--force")
+        assert (found.status, found.errors[0]) == (
+            3,
+            'error: CRL of "Acme Issuing CA" was to be replaced by 2027-02-20, it is 2027-02-21',
+        )
+        assert not (project / "build.bin.suit").exists()
 
     def test_a_crl_of_a_stranger_is_refused(self, project: Path) -> None:
         (project / "other.crl").write_bytes(make_crl(make_ca("Stranger")))
@@ -242,3 +300,42 @@ class TestCrls:
         good("pki", "issue", "signer", "short", "--for", "20d", "--no-passphrase")
         found = run("sign", "build.bin", "--signer", "short")
         assert 'fwsign: warning: certificate "short" expires 2026-12-12\n' in found.err
+
+
+class TestClock:
+    """A clock that is behind what the CRLs prove."""
+
+    @pytest.fixture(autouse=True)
+    def _behind(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(inputs, "now", lambda: NOW - timedelta(days=3))
+
+    def test_it_is_refused(self, project: Path) -> None:
+        refused(
+            run("sign", "build.bin"),
+            5,
+            "the clock is wrong: it says 2026-11-19 12:00, "
+            'but the CRL of "Acme Issuing CA" was made 2026-11-22 12:00',
+            "set the clock: sequence numbers come from it, and devices refuse lower ones than "
+            "they have seen; --force signs all the same",
+        )
+        assert not (project / "build.bin.suit").exists()
+
+    @pytest.mark.usefixtures("project")
+    def test_it_can_be_forced(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        found = run("sign", "build.bin", "--force")
+        assert found.status == 0
+        assert "compat" not in found.err
+        assert (
+            "fwsign: warning: the clock is wrong, CRLs were made 2026-11-22: devices may have seen "
+            "higher sequence numbers than 1795089600\n"
+        ) in found.err
+        monkeypatch.setattr(inputs, "now", lambda: NOW)
+        good("verify", "build.bin.suit")
+
+    @pytest.mark.usefixtures("project")
+    def test_an_hour_is_how_clocks_differ(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(inputs, "now", lambda: NOW - timedelta(hours=1))
+        found = run("sign", "build.bin")
+        assert (found.status, "warning" in found.err) == (0, False)
+        monkeypatch.setattr(inputs, "now", lambda: NOW - timedelta(hours=1, seconds=1))
+        assert run("sign", "build.bin", "--output", "late.suit").status == 5

@@ -9,7 +9,7 @@ from cryptography import x509
 
 from cli.kit import good, run
 from external.test_easyrsa_programs import VENDOR, EasyRsa, call
-from fwsign.pki.crls import number_of
+from fwsign.pki.crls import next_number
 from fwsign.pki.directory import Pki
 from support import require_program
 
@@ -62,14 +62,14 @@ def test_easyrsa_works_on_what_fwsign_made(tmp_path: Path) -> None:
     serials = {name: Pki(pki).certificate(name).serial_number for name in ("ci", "gone")}
     good("pki", "revoke", "gone", "--reason", "privilegeWithdrawn", *HERE)
     easyrsa("revoke", "ci", "superseded")
-    before = number_of(Pki(pki).crl("ca"))
+    before = next_number(Pki(pki).crl("ca"))
     easyrsa("gen-crl")
     assert listed(pki) == {*serials.values()}
-    assert number_of(Pki(pki).crl("ca")) == before + 1
+    assert next_number(Pki(pki).crl("ca")) == before + 1
     assert all(f"{one:X}" in easyrsa("show-revoke") for one in listed(pki))
     assert Pki(pki).names() == ("gone", "release")
     good("pki", "crl", *HERE)
-    assert number_of(Pki(pki).crl("ca")) > before + 1
+    assert next_number(Pki(pki).crl("ca")) > before + 1
     assert listed(pki) == {*serials.values()}
     easyrsa("show-crl", "crl")
     found = run("pki", "lint", "pki")
@@ -153,7 +153,7 @@ def test_easyrsa_goes_on_with_an_exported_ca(
     assert {one.serial_number for one in crl} == {
         reader.certificate(name).serial_number for name in ("ci", "release")
     }
-    assert number_of(crl) == number_of(reader.crl("issuing")) + 1
+    assert next_number(crl) == next_number(reader.crl("issuing")) + 1
     good("pki", "import", "theirs", "--to", "back", "--ca-pass", "env:KEY")
     assert Pki("back").names() == ("broker.acme.example", "issuing")
     good("pki", "export", "chain", "broker.acme.example", "broker.pem", "--pki", "back")

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias
 
 import typer
 
+from fwsign import spans
 from fwsign.cli import config, inputs, ui
 from fwsign.cli.options import named
 
 if TYPE_CHECKING:
+    from fwsign.chain import Profile
     from fwsign.policy import Revocation
     from fwsign.verify import Anchor, DevicePolicy
 
@@ -96,7 +98,7 @@ def gather(
         settings: of fwsign.toml and the environment.
         without_crls: how revocation is judged where the command line does not say.
     """
-    from fwsign.verify import DevicePolicy  # noqa: PLC0415 - after the line was understood
+    from fwsign.policy import DevicePolicy, pins_for  # noqa: PLC0415 - only once the line is read
 
     if demands.profile not in ("strict", "compat"):
         ui.usage(f'"{demands.profile}" is not a profile', "choose strict or compat")
@@ -106,17 +108,18 @@ def gather(
     anchors, places = _anchors(demands.anchor, settings)
     if demands.require_token and not demands.tsa_anchor:
         ui.usage("--require-token without an authority", "say whom to believe: --tsa-anchor PEM")
+    profile: Profile = "compat" if demands.profile == "compat" else "strict"
     revocation, allow_stale = _revocation(demands.revocation, without_crls)
     policy = DevicePolicy(
         vendor=vendor,
         product=(demands.product or settings.product) if vendor else demands.product,
         min_sequence=demands.min_sequence,
         threshold=demands.require,
-        profile="compat" if demands.profile == "compat" else "strict",
+        profile=profile,
         revocation=revocation,
         allow_stale=allow_stale,
         crls=tuple(inputs.load_pem(demands.crl or (), "X509 CRL", "CRL")),
-        pinned_vendors=_pins(anchors, vendor, demands.profile),
+        pinned_vendors=pins_for(anchors, profile, vendor) if vendor else {},
         allow_example_keys=demands.allow_example_keys,
         require_token=demands.require_token,
         tsa_anchors=tuple(inputs.load_anchors(demands.tsa_anchor)),
@@ -126,15 +129,12 @@ def gather(
 
 def _revocation(typed: str | None, without_crls: "Revocation") -> "tuple[Revocation, timedelta]":
     """Read --revocation: how, and how long past its next update a CRL is still taken."""
-    how, _, span = (typed or "").partition(":")
-    if how == "allow-stale" and span:
-        return "require", inputs.parse_span(span)
-    for known in ("require", "off"):
-        if typed == known:
-            return known, timedelta(0)
-    if typed is not None:
-        ui.usage(f'--revocation "{typed}"', "choose require, off, or allow-stale:TIME")
-    return without_crls, timedelta(0)
+    if typed is None:
+        return without_crls, timedelta(0)
+    found = spans.parse_revocation(typed)
+    if found is None:
+        ui.usage(f'--revocation "{typed}"', f"choose {spans.REVOCATION}")
+    return found
 
 
 def _anchors(
@@ -145,13 +145,3 @@ def _anchors(
             ui.usage("no anchor given, and no fwsign.toml found", "name a root with --anchor PEM")
         given = config.roots(settings.pki)
     return inputs.load_anchors(given), list(given)
-
-
-def _pins(
-    anchors: "Sequence[Anchor]", vendor: str | None, profile: str
-) -> dict[str, tuple[str, ...]]:
-    """Let --vendor speak for signers whose certificates cannot: bare keys, and older PKIs."""
-    if vendor is None:
-        return {}
-    speechless = [one for one in anchors if one.certificate is None or profile == "compat"]
-    return {one.spki: (vendor,) for one in speechless}

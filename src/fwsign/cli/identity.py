@@ -39,14 +39,25 @@ def from_pki(directory: Path, name: str, source: str | None, crls: "Sequence[Pat
 
 
 def from_key(uri: str, chain: Path, source: str | None, crls: "Sequence[Path]") -> Signing:
-    """Take a key and its certificates, leaf first; the last one is what devices pin."""
-    certificates = keyfiles.certificates(chain, source)
-    if len(certificates) < 2:
+    """Take a key and its certificates, in any order; the one at the end is what devices pin."""
+    from fwsign.pki.path_building import in_order  # noqa: PLC0415 - a PKI directory has an order
+
+    leaf, *others = keyfiles.certificates(chain, source)
+    if not others:
         raise Failed(
             "io.format",
             f"{chain} has one certificate, expected the leaf and at least its issuer",
-            expected="two certificates or more, leaf first",
+            expected="two certificates or more",
             found="one",
+        )
+    certificates = list(in_order(leaf, others, inputs.now()))
+    if len(certificates) < 2:
+        name = Anchor.from_certificate(leaf).name
+        raise Failed(
+            "io.format",
+            f'{chain} has {len(others) + 1} certificates, but none that has issued "{name}"',
+            expected="the leaf and at least its issuer",
+            found="certificates of others",
         )
     anchor = Anchor.from_certificate(certificates[-1])
     parsed = anchor.certificate

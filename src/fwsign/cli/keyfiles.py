@@ -94,18 +94,19 @@ def opener(pass_: str | None, place: Path) -> Any:
 def certificates(path: Path, pass_: str | None) -> list[bytes]:
     """Return the certificates of a file of PEM, DER, PKCS#7 or PKCS#12, in DER, a leaf first.
 
-    Bundles have them in no order: there it is one that has issued no other, and its path.
+    It is the first that has issued no other; the rest is in the order of the file.
 
     Raises:
         Failed: as `inputs.select`.
     """
     data = inputs.read_pem(path)
     found = inputs.select(path, data, "CERTIFICATE", "certificate", opener(pass_, path))
-    if len(found) == 1 or b"-----BEGIN CERTIFICATE-----" in data:
+    if len(found) == 1:
         return found
-    from fwsign.pki.purpose import in_order, leaf_of  # noqa: PLC0415 - for bundles alone
+    from fwsign.pki.path_building import leaf_of  # noqa: PLC0415 - for several alone
 
-    return list(in_order(leaf_of(found), found))
+    leaf = leaf_of(found)
+    return [leaf, *(one for one in found if one != leaf)]
 
 
 def certificates_from(contents: list[bytes]) -> list[Any]:

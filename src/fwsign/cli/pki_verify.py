@@ -90,7 +90,7 @@ def verify(
     used. Exit statuses are those of fwsign verify.
     """
     from fwsign.cli.keyfiles import certificates  # noqa: PLC0415
-    from fwsign.pki.purpose import PURPOSES, in_order, judge  # noqa: PLC0415
+    from fwsign.pki.purpose import PURPOSES, judge_pool  # noqa: PLC0415
 
     chosen = next((one for one in PURPOSES if one == purpose), None)
     if chosen is None:
@@ -111,28 +111,24 @@ def verify(
         anchors = inputs.load_anchors(anchor) if anchor else roots
         pool += authorities
         crls += lists
-    ordered: Sequence[bytes] = (leaf,)
-    try:
-        ordered = in_order(leaf, pool)
-        accepted = judge(
-            ordered,
-            anchors,
-            purpose=chosen,
-            at=time,
-            profile="compat" if profile == "compat" else "strict",
-            crls=crls,
-            allow_example_keys=allow_example_keys,
-        )
-        _refuse_unused(given, accepted)
-    except Failed:
-        raise
-    except FwsignError as error:
-        _refuse(error, ordered, as_json=as_json)
-        raise typer.Exit(ui.exit_status(error)) from None
+    judged, verdict = judge_pool(
+        leaf,
+        pool,
+        anchors,
+        purpose=chosen,
+        at=time,
+        profile="compat" if profile == "compat" else "strict",
+        crls=crls,
+        allow_example_keys=allow_example_keys,
+    )
+    if isinstance(verdict, FwsignError):
+        _refuse(verdict, judged, as_json=as_json)
+        raise typer.Exit(ui.exit_status(verdict))
+    _refuse_unused(given, verdict)
     if as_json:
-        ui.print_json(_as_json(accepted, purpose))
+        ui.print_json(_as_json(verdict, purpose))
     else:
-        _show(certificate, accepted, purpose)
+        _show(certificate, verdict, purpose)
 
 
 def _refuse_unused(crls: "Sequence[bytes]", accepted: "Accepted") -> None:

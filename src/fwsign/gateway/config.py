@@ -10,15 +10,15 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
+from fwsign import spans
 from fwsign.chain import Anchor
 from fwsign.errors import Failed, FwsignError, Untrusted
 from fwsign.gateway.table import Table, read_owned, read_toml
 from fwsign.names import product_name, vendor_domain
 from fwsign.pki.known_keys import is_published
 from fwsign.policy import DevicePolicy, Revocation
-from fwsign.spans import parse_span
 from fwsign.trust_list import MAX_THRESHOLD, TrustAnchor, TrustState
 
 DEFAULT_CONFIG: Final = Path("/etc/fwsign/device.toml")
@@ -30,6 +30,10 @@ MAX_SIGNERS: Final = 8
 _HOST: Final = re.compile(r"[a-z0-9.-]+|[0-9a-f:]+")
 
 T = TypeVar("T")
+
+
+Tell: TypeAlias = Callable[[str], object]
+"""Told, in words, of what people should see while it goes on, such as a redirect."""
 
 
 class FetchRules(NamedTuple):
@@ -107,19 +111,15 @@ def parse_revocation(text: str) -> tuple[Revocation, timedelta]:
     Raises:
         Failed: `state.policy`.
     """
-    how, _, span = text.partition(":")
-    if text == "require":
-        return "require", timedelta(0)
-    if text == "off":
-        return "off", timedelta(0)
-    if how == "allow-stale" and (stale := parse_span(span)) is not None:
-        return "require", stale
-    raise Failed(
-        "state.policy",
-        f'revocation "{text}" is not a choice',
-        expected="require, off, or allow-stale:TIME as in allow-stale:30d",
-        found=text,
-    )
+    found = spans.parse_revocation(text)
+    if found is None:
+        raise Failed(
+            "state.policy",
+            f'revocation "{text}" is not a choice',
+            expected=spans.REVOCATION,
+            found=text,
+        )
+    return found
 
 
 def refuse_published(anchor: Anchor) -> None:
@@ -147,7 +147,7 @@ def _device(path: Path, top: Table) -> Device:
         top.maybe("device_key"),
         _hooks(top.table("exec")),
         top.number("exec_seconds", 3600, 7 * 24 * 3600),
-        _each(top.table("flash"), lambda table, key: table.take(key, str)),
+        _each(top.table("flash"), _port),
         _fetch(top.table("fetch")),
     )
     top.end()
@@ -222,6 +222,17 @@ def _hooks(table: Table) -> Mapping[str, tuple[str, ...]]:
         return words
 
     return _each(table, command)
+
+
+def _port(table: Table, key: str) -> str:
+    from fwsign.flash.backends import check_port  # noqa: PLC0415 - few have boards
+
+    port = table.take(key, str)
+    try:
+        check_port(port)
+    except Failed as error:
+        raise table.wrong(key, str(error.expected), port) from None
+    return port
 
 
 def _each(table: Table, read: Callable[[Table, str], T]) -> Mapping[str, T]:

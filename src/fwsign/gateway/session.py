@@ -11,11 +11,11 @@ from typing import Final, NamedTuple
 from fwsign.atomic import io_error
 from fwsign.chain import Anchor
 from fwsign.errors import Failed
-from fwsign.gateway.config import Device
-from fwsign.gateway.sources import Progress, Tell
+from fwsign.gateway.config import Device, Tell
+from fwsign.gateway.sources import Progress
 from fwsign.gateway.table import refuse_writable
 from fwsign.keys import Signer
-from fwsign.policy import DevicePolicy
+from fwsign.policy import DevicePolicy, pins_for
 from fwsign.state import State
 from fwsign.trust_list import TrustState
 from fwsign.verified import VerifiedRelease
@@ -120,13 +120,11 @@ def demands(device: Device, state: State) -> tuple[tuple[Anchor, ...], DevicePol
 def demands_of(trust: TrustState, policy: DevicePolicy) -> tuple[tuple[Anchor, ...], DevicePolicy]:
     """Return who signs under a list, and a policy with what the list says.
 
-    A certificate names the vendors that it signs for. Where there is none, or `compat` forgives
-    that it names nobody, enrolment speaks for it.
+    A certificate names the vendors that it signs for; see `fwsign.policy.pins_for`.
     """
     anchors = trust.anchors_for("release")
-    silent = [one.spki for one in anchors if one.certificate is None or policy.profile == "compat"]
     policy = policy._replace(
         tsa_anchors=tuple(one._replace(vendors=()) for one in trust.anchors_for("tsa")),
-        pinned_vendors=dict.fromkeys(silent, (trust.vendor,)),
+        pinned_vendors=pins_for(anchors, policy.profile, trust.vendor),
     )
     return anchors, policy

@@ -15,11 +15,13 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fwsign.atomic import read_bytes, write_atomic
+from fwsign.crl import newest
 from fwsign.errors import Failed
 from fwsign.keys.file import load_private_key
 from fwsign.pki import crls, profiles
-from fwsign.pki.authority import refuse_early, write_certificate
+from fwsign.pki.authority import refuse_early
 from fwsign.pki.directory import ISSUING, ROOT, Pki, common_name
+from fwsign.pki.files import write_certificate
 from fwsign.pki.lock import exclusive
 from fwsign.pki.offline import REQUEST
 from fwsign.pki.profiles import Authority
@@ -79,6 +81,8 @@ def _sort(blobs: Sequence[bytes], request: Request, held: Pki | None) -> _Answer
     for blob in blobs:
         found = _parse(blob)
         if isinstance(found, x509.CertificateRevocationList):
+            if crl is not None and crl != found:
+                raise _unfit("two different CRLs were given", "one CRL", "two")
             crl = found
         elif found.public_key() == request.public_key:
             issuing = found
@@ -138,9 +142,7 @@ def _check(answer: _Answer, held: Pki | None) -> None:
     if held is None and crl is None:
         raise _unfit("the root's CRL is missing", "crl/ca.pem", "none")
     if held is not None and crl is not None:
-        there, here = crls.number_of(crl), crls.number_of(held.crl(ROOT))
-        if there < here:
-            raise _unfit(f"the CRL is older than the one here: {there} < {here}", here, there)
+        _check_newer(crl, held.crl(ROOT))
     current = crl or (held.crl(ROOT) if held else None)
     if (
         issuing is not None
@@ -148,6 +150,20 @@ def _check(answer: _Answer, held: Pki | None) -> None:
         and current.get_revoked_certificate_by_serial_number(issuing.serial_number)
     ):
         raise _unfit(f'the CA "{common_name(issuing)}" is revoked', "one that is not", "revoked")
+
+
+def _check_newer(crl: x509.CertificateRevocationList, held: x509.CertificateRevocationList) -> None:
+    """Refuse a CRL that does not replace the one here: it may forget what that revokes."""
+    given, here = crls.Ranked(crl), crls.Ranked(held)
+    there = newest((given, here))
+    if crl == held or there == (given,):
+        return
+    numbers = [one.number if one.number is not None else "none" for one in (given, here)]
+    if there == (here,):
+        words = f"the CRL is older than the one here: {numbers[0]} < {numbers[1]}"
+    else:
+        words = f"the CRL is another one than that here, with the same number {numbers[0]}"
+    raise _unfit(words, f"a CRL after number {numbers[1]}", f"number {numbers[0]}")
 
 
 def _issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:

@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fwsign.atomic import write_atomic
+from fwsign.errors import Failed
 from fwsign.pki.directory import BUNDLE, is_root
 from fwsign.pki.index import serial_text
 from fwsign.pki.profiles import authority_key, signature_hash
+from fwsign.spans import CLOCK_TOLERANCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -43,9 +45,22 @@ def next_crl(
     more: Iterable[x509.RevokedCertificate],
     now: datetime,
 ) -> bytes:
-    """Make the CRL of a CA anew with all that was on it, and more, in PEM."""
+    """Make the CRL of a CA anew with all that was on it, and more, in PEM.
+
+    Raises:
+        Failed: `state.clock`: the clock is behind the CRL before.
+    """
+    if before is not None and before.last_update_utc > now + CLOCK_TOLERANCE:
+        made = f"{before.last_update_utc:%Y-%m-%d %H:%M}"
+        raise Failed(
+            "state.clock",
+            f'the clock is wrong: it says {now:%Y-%m-%d %H:%M}, but the CRL of "{name}" was made '
+            f"{made}",
+            expected=f"{made} or later",
+            found=f"{now:%Y-%m-%d %H:%M}",
+        )
     # The time, so that a PKI restored from an old copy soon passes what devices have seen.
-    number = max(number_of(before) + 1 if before is not None else 0, int(now.timestamp()))
+    number = max(next_number(before), int(now.timestamp()))
     return make_crl(name, issuer, number, (*(before or ()), *more), now)
 
 
@@ -103,12 +118,33 @@ def revoked_entry(
     return builder.build()
 
 
-def number_of(crl: x509.CertificateRevocationList) -> int:
-    """Return the cRLNumber; 0 without one, as easy-rsa and older openssl configurations write."""
+def number_of(crl: x509.CertificateRevocationList) -> int | None:
+    """Return the cRLNumber, or None: easy-rsa and older openssl configurations write none."""
     try:
         return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
     except x509.ExtensionNotFound:
-        return 0
+        return None
+
+
+class Ranked(NamedTuple):
+    """A CRL with what `fwsign.crl.newest` goes by."""
+
+    crl: x509.CertificateRevocationList
+
+    @property
+    def number(self) -> int | None:
+        """Its number, if it has one."""
+        return number_of(self.crl)
+
+    @property
+    def this_update(self) -> datetime:
+        """When it was made."""
+        return self.crl.last_update_utc
+
+
+def next_number(crl: x509.CertificateRevocationList | None) -> int:
+    """Return a number that no CRL until this one has had."""
+    return ((number_of(crl) if crl is not None else None) or 0) + 1
 
 
 def write_crls(pki: Pki, signed: Mapping[str, bytes]) -> None:
@@ -118,7 +154,7 @@ def write_crls(pki: Pki, signed: Mapping[str, bytes]) -> None:
     """
     for name, pem in signed.items():
         if pki.flat:
-            _write_number(pki, number_of(x509.load_pem_x509_crl(pem)) + 1)
+            _write_number(pki, next_number(x509.load_pem_x509_crl(pem)))
         write_atomic(pki.crl_path(name), pem, overwrite=True)
     write_bundle(pki)
 

@@ -38,8 +38,6 @@ _T = TypeVar("_T")
 ROOT: Final = "ca"
 INDEX: Final = "index.txt"
 ISSUING: Final = "issuing"
-AUTHORITIES: Final = (ROOT, ISSUING)
-"""The entries that are CAs in a new PKI, the root first; `Pki.authorities` has all."""
 BUNDLE: Final = "crl/bundle.pem"
 """The CRLs of all CAs in one file, to ship."""
 

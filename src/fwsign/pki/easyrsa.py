@@ -11,9 +11,9 @@ from cryptography.exceptions import InvalidSignature
 
 from fwsign.atomic import io_error, read_bytes
 from fwsign.certificate import PARSE_ERRORS
+from fwsign.crl import newest
 from fwsign.errors import Failed, Untrusted
 from fwsign.names import signer_name
-from fwsign.pki.crls import number_of
 from fwsign.pki.directory import CERTIFICATE_LIMIT, CRL_LIMIT, INDEX, common_name, crl_is_signed
 from fwsign.pki.index import parse_index
 from fwsign.pki.known_keys import is_published
@@ -143,21 +143,28 @@ def _beside(base: Path) -> list[Path]:
 def _above(ca: x509.Certificate, base: Path, files: Sequence[Path], known: list[Folder]) -> Above:
     """Find the root of a CA that is below one, and the CRL that tells whether it still is."""
     folders = [*(read_files(file) for file in files), *known]
-    issuers = [one.parsed for folder in folders for one in folder.certificates]
-    issuer = next((one for one in issuers if issued_by(ca, one)), None)
-    if issuer is None:
+    seen = [one.parsed for folder in folders for one in folder.certificates]
+    issuers = [one for one in seen if issued_by(ca, one)]
+    if not issuers:
         hint = "give the root's certificate and its CRL: --root FILE"
         raise _incomplete(ca, base, "whose certificate is not here", hint)
+    # A root may also be certified by another one; then both certificates have issued the CA.
+    issuer = next((one for one in issuers if issued_by(one, one)), issuers[0])
     if not issued_by(issuer, issuer):
         other = f'"{common_name(issuer)}", which is not a root either'
         raise _incomplete(ca, base, other, "a CA must be directly below its root")
     _refuse_published([(issuer, base)])
-    crls = [one.parsed for folder in folders for one in folder.crls]
-    own = [crl for crl in crls if crl.issuer == issuer.subject and crl_is_signed(crl, issuer)]
+    crls = {one.der: one for folder in folders for one in folder.crls}
+    named = [one for one in crls.values() if one.parsed.issuer == issuer.subject]
+    own = newest(one for one in named if crl_is_signed(one.parsed, issuer))
+    hint = "make one where the root is, easyrsa gen-crl or openssl ca -gencrl: --root FILE"
     if not own:
-        hint = "make one where the root is, easyrsa gen-crl or openssl ca -gencrl: --root FILE"
         raise _incomplete(ca, base, f'"{common_name(issuer)}", of which there is no CRL', hint)
-    return Above(issuer, max(own, key=lambda crl: (crl.last_update_utc, number_of(crl))))
+    if len(own) > 1:  # taking one of them would forget what the other revokes
+        both = f"{own[0].file} and {own[1].file}"
+        what = f'"{common_name(issuer)}", of which {both} are CRLs, neither newer'
+        raise _incomplete(ca, base, what, hint)
+    return Above(issuer, own[0].parsed)
 
 
 def _incomplete(ca: x509.Certificate, base: Path, other: str, hint: str) -> Failed:

@@ -13,9 +13,9 @@ from fwsign.certificate import PARSE_ERRORS
 from fwsign.errors import Failed
 from fwsign.keys.file import KEY_FILE_LIMIT
 from fwsign.pki import crls
-from fwsign.pki.authority import build_beside, write_certificate
 from fwsign.pki.directory import CERTIFICATE_LIMIT, Pki
 from fwsign.pki.easyrsa import issued_by
+from fwsign.pki.files import build_beside, write_certificate
 from fwsign.pki.flat import make_flat
 from fwsign.pki.index import line, lost_line, serial_text
 from fwsign.pki.lock import exclusive
@@ -106,7 +106,7 @@ def _build(directory: Path, pki: Pki, content: _Content) -> None:
     for certificate in content.old:
         _place_old(directory, certificate, gone=certificate.serial_number in revoked)
     write_atomic(directory / "crl.pem", content.crl.public_bytes(Encoding.PEM))
-    number = serial_text(crls.number_of(content.crl) + 1)
+    number = serial_text(crls.next_number(content.crl))
     write_atomic(directory / crls.CRL_NUMBER, f"{number}\n".encode(), overwrite=True)
     above = b"".join(
         pki.certificate(name).public_bytes(Encoding.PEM) + pki.crl(name).public_bytes(Encoding.PEM)

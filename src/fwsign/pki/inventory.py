@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
 
+from fwsign.pki.crls import number_of
 from fwsign.pki.entry import UNREADABLE, Facts, quietly
 from fwsign.pki.linking import (
     ISSUER_LIMIT,
@@ -213,9 +214,7 @@ def _crl(
 ) -> Crl:
     problems = []
     try:
-        number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
-    except x509.ExtensionNotFound:
-        number = None
+        number = number_of(crl)
     except UNREADABLE as error:
         number = None
         problems.append(f"its extensions cannot be read: {error}")

@@ -10,7 +10,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ExtensionOID
 
 from fwsign.certificate import PARSE_ERRORS
-from fwsign.crl import limited_to
+from fwsign.crl import limited_to, newest
 from fwsign.der import SIGNATURE_ALGORITHMS
 from fwsign.pki import lint_der
 from fwsign.pki.lint_files import Folder, Seen, SeenCrl
@@ -21,9 +21,9 @@ SOON: Final = timedelta(days=30)
 
 
 class Lists(NamedTuple):
-    """The newest CRL of each CA by the DER of that, and CRLs by nobody here."""
+    """The newest CRLs of each CA by the DER of that, and CRLs by nobody here."""
 
-    newest: Mapping[bytes, tuple[Seen, SeenCrl]]
+    newest: Mapping[bytes, tuple[Seen, Sequence[SeenCrl]]]
     forged: Sequence[SeenCrl]
     orphans: Sequence[SeenCrl]
 
@@ -31,8 +31,8 @@ class Lists(NamedTuple):
         """The DER of all certificates that are revoked."""
         return frozenset(
             one.der
-            for ca, crl in self.newest.values()
-            for serials in ({entry.serial_number for entry in crl.parsed},)
+            for ca, crls in self.newest.values()
+            for serials in ({entry.serial_number for crl in crls for entry in crl.parsed},)
             for one in tree.below(ca)
             if one.outline.serial in serials
         )
@@ -40,28 +40,27 @@ class Lists(NamedTuple):
 
 def link(folder: Folder) -> Lists:
     """Find the CA of each CRL."""
-    newest: dict[bytes, tuple[Seen, SeenCrl]] = {}
+    own: dict[bytes, tuple[Seen, dict[bytes, SeenCrl]]] = {}
     forged: list[SeenCrl] = []
     orphans: list[SeenCrl] = []
     for crl in folder.crls:
         named = [one for one in folder.certificates if one.parsed.subject == crl.parsed.issuer]
         makers = [one for one in named if _signed(crl, one)]
         for ca in makers:
-            before = newest.get(ca.der)
-            if before is None or _rank(crl) > _rank(before[1]):
-                newest[ca.der] = ca, crl
+            own.setdefault(ca.der, (ca, {}))[1].setdefault(crl.der, crl)
         if not makers:
             (forged if named else orphans).append(crl)
-    return Lists(newest, forged, orphans)
+    latest = {der: (ca, newest(crls.values())) for der, (ca, crls) in own.items()}
+    return Lists(latest, forged, orphans)
 
 
 def check(folder: Folder, tree: Tree, lists: Lists, now: datetime) -> Iterator[Finding]:
-    """Find what is wrong with the newest CRL of each CA, and where there is none."""
+    """Find what is wrong with the newest CRLs of each CA, and where there is none."""
     for crl in lists.forged:
         yield found("lint.crl-signature", crl.name, crl.file, "not signed by the CA of its name")
     for crl in lists.orphans:
         yield found("lint.crl-orphan", crl.name, crl.file, "its CA is not here")
-    for ca, crl in lists.newest.values():
+    for ca, crl in ((ca, crl) for ca, crls in lists.newest.values() for crl in crls):
         rules = (_form(crl), _dates(crl, now), _unknown(ca, crl, tree))
         for code, message in (said for rule in rules for said in rule):
             yield found(code, crl.name, crl.file, message)
@@ -79,17 +78,6 @@ def _signed(crl: SeenCrl, ca: Seen) -> bool:
         return False
 
 
-def _rank(crl: SeenCrl) -> tuple[datetime, int]:
-    return crl.parsed.last_update_utc, _number(crl) or 0
-
-
-def _number(crl: SeenCrl) -> int | None:
-    try:
-        return crl.parsed.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
-    except x509.ExtensionNotFound:
-        return None
-
-
 def _form(crl: SeenCrl) -> Iterator[tuple[str, str]]:
     if not lint_der.crl_has_version(crl.der):
         yield "lint.crl-version", "version 1, expected v2"
@@ -99,7 +87,7 @@ def _form(crl: SeenCrl) -> Iterator[tuple[str, str]]:
     ):
         oid = crl.parsed.signature_algorithm_oid.dotted_string
         yield "lint.signature-weak", f"signed with {oid}"
-    if _number(crl) is None:
+    if crl.number is None:
         yield "lint.crl-number", "no number"
     for extension in crl.parsed.extensions:
         if isinstance(extension.value, x509.IssuingDistributionPoint):

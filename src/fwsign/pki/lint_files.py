@@ -7,6 +7,7 @@ import re
 import stat
 import warnings
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
@@ -20,6 +21,7 @@ from fwsign.errors import Failed
 from fwsign.keys import Passphrase
 from fwsign.keys.formats import CONTAINER, Found, read_opened
 from fwsign.pki import lint_der
+from fwsign.pki.crls import number_of
 
 FILE_LIMIT: Final = 4 * 1024 * 1024
 """Octets of one file; larger ones are neither certificates nor CRLs."""
@@ -92,6 +94,16 @@ class SeenCrl(NamedTuple):
     def name(self) -> str:
         """The CRL for people."""
         return f"CRL of {display_name(self.parsed.issuer)}"
+
+    @property
+    def number(self) -> int | None:
+        """Its number, if it has one."""
+        return number_of(self.parsed)
+
+    @property
+    def this_update(self) -> datetime:
+        """When it was made."""
+        return self.parsed.last_update_utc
 
 
 class SeenKey(NamedTuple):

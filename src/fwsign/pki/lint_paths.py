@@ -15,6 +15,7 @@ from fwsign.errors import FwsignError
 from fwsign.pki.lint_certificates import signs_code
 from fwsign.pki.lint_files import Seen
 from fwsign.pki.lint_rules import Finding, found
+from fwsign.pki.path_building import find_paths
 
 _CODE = {ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
 
@@ -102,7 +103,20 @@ def refusals(tree: Tree, revoked: frozenset[bytes], blamed: frozenset[bytes]) ->
             if chain and path[-1].is_root and not leaf.is_ca and signs_code(leaf):
                 validate_path(chain, [Anchor.from_certificate(path[-1].der)], profile="compat")
         except FwsignError as error:
+            if _has_another_path(leaf, tree):
+                continue
             yield found("lint.refused", leaf.name, leaf.file, f"{error.code}: {error.message}")
+
+
+def _has_another_path(leaf: Seen, tree: Tree) -> bool:
+    authorities = [one.der for one in tree.certificates if one.is_ca]
+    roots = [one.der for one in tree.certificates if one.is_root]
+    try:
+        anchors = [Anchor.from_certificate(root) for root in roots]
+        paths = find_paths(leaf.der, authorities, anchors, use="codeSigning", profile="compat")
+        return any(paths)
+    except FwsignError:
+        return False
 
 
 def _issued(ca: Seen, certificate: Seen) -> bool:

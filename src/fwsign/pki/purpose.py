@@ -1,56 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
 """Would a certificate be accepted for a purpose: code signing, time stamps, TLS?
 
-For code signing this is the verify path itself: `chain.validate_path`, dates, CRLs. For the other
-purposes the path is held to the same rules of linking, signatures, CAs, name constraints, dates
-and CRLs, and then put to cryptography's own verifier. Where they differ from code signing:
+The path is judged by the verify path itself: `chain.validate_path` with the purpose, dates, CRLs.
+For TLS cryptography's own verifier is asked as well, as the second opinion of a client or server:
 
-- extended key usage of the leaf is the purpose's; for time stamps it is critical and alone (RFC
-  3161 section 2.3), for TLS it need not be critical;
-- a CA with extended key usage must have the purpose's, or any;
-- for a TLS server the leaf needs a subject alternative name, and the verifier is asked for its
-  first one; which name a client asks for, nobody knows here;
-- an anchor is a certificate, never a bare key, and its dates count where cryptography judges;
-- cryptography's verifier takes no Ed25519 CA: then it is not asked, and the result notes that.
+- a server is asked for the first name in its certificate; which one a client asks for, nobody knows
+  here;
+- an anchor's dates count there;
+- it takes no Ed25519 CA: then it is not asked, and the result notes that.
 """
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from cryptography import x509
 from cryptography.x509 import verification
-from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import Criticality, ExtensionPolicy
 
-from fwsign.certificate import PARSE_ERRORS, Certificate, parse_certificate
-from fwsign.chain import (
-    Anchor,
-    Path,
-    Profile,
-    check_ca,
-    check_dates,
-    check_link,
-    find_anchor,
-    validate_path,
-)
-from fwsign.constraints import check_constraints
+from fwsign.certificate import PARSE_ERRORS
+from fwsign.chain import Anchor, Path, Profile, Use, check_dates, validate_path
+from fwsign.constraints import host_names
 from fwsign.cose import key_kind
-from fwsign.crl import Issued, check_revocation, collect
-from fwsign.errors import Malformed, Untrusted
+from fwsign.crl import Crl, parse_crl
+from fwsign.errors import FwsignError, Malformed, Untrusted
 from fwsign.pki.known_keys import is_published
+from fwsign.pki.path_building import find_paths, in_order
+from fwsign.revocation import CrlReader, Issued, updates
 
 Purpose: TypeAlias = Literal["codesign", "timestamp", "server", "client"]
-PURPOSES: Final[Mapping[Purpose, x509.ObjectIdentifier]] = MappingProxyType(
+PURPOSES: Final[Mapping[Purpose, Use]] = MappingProxyType(
     {
-        "codesign": ExtendedKeyUsageOID.CODE_SIGNING,
-        "timestamp": ExtendedKeyUsageOID.TIME_STAMPING,
-        "server": ExtendedKeyUsageOID.SERVER_AUTH,
-        "client": ExtendedKeyUsageOID.CLIENT_AUTH,
+        "codesign": "codeSigning",
+        "timestamp": "timeStamping",
+        "server": "serverAuth",
+        "client": "clientAuth",
     }
 )
-_NAMES: Final = {"timestamp": "timeStamping", "server": "serverAuth", "client": "clientAuth"}
+"""Purposes by the names that the command line has for them."""
+_TLS: Final = ("server", "client")
 
 
 class Accepted(NamedTuple):
@@ -63,41 +53,66 @@ class Accepted(NamedTuple):
     notes: tuple[str, ...]
 
 
-def in_order(leaf: bytes, pool: Sequence[bytes]) -> tuple[bytes, ...]:
-    """Return a leaf and the certificates above it that are in a pool, nearest first.
+class Judgement(NamedTuple):
+    """The chain that was judged, and what came of it."""
 
-    Raises:
-        Malformed: `malformed.certificate`.
-        Untrusted: `untrusted.algorithm`, `untrusted.serial`.
+    chain: tuple[bytes, ...]
+    verdict: Accepted | FwsignError
+
+
+def judge_pool(
+    leaf: bytes,
+    pool: Sequence[bytes],
+    anchors: Sequence[Anchor],
+    *,
+    purpose: Purpose,
+    at: datetime,
+    profile: Profile = "strict",
+    crls: Sequence[bytes] = (),
+    allow_example_keys: bool = False,
+) -> Judgement:
+    """Judge a leaf by the first path out of a pool that is accepted; the refusal is returned.
+
+    Args: as `judge`, with certificates in any order.
     """
-    rest = [(data, parse_certificate(data)) for data in dict.fromkeys(pool) if data != leaf]
-    chain, last = [leaf], parse_certificate(leaf)
-    while last.parsed.issuer != last.parsed.subject:
-        found = [
-            (data, one)
-            for data, one in rest
-            if one.parsed.subject == last.parsed.issuer and data not in chain
-        ]
-        # Two CAs of one name are told apart by their keys.
-        found.sort(key=lambda item: item[1].subject_key != last.authority_key)
-        if not found:
-            break
-        chain.append(found[0][0])
-        last = found[0][1]
-    return tuple(chain)
+    judged = partial(
+        _judged,
+        anchors=anchors,
+        purpose=purpose,
+        at=at,
+        profile=profile,
+        crls=crls,
+        allow_example_keys=allow_example_keys,
+    )
+    use, refused = PURPOSES[purpose], None
+    try:
+        lists = [parse_crl(data) for data in dict.fromkeys(crls)]
+        fits = partial(_check_step, at=at, crls=lists, profile=profile)
+        for found in find_paths(leaf, pool, anchors, use=use, profile=profile, fits=fits):
+            judgement = judged(found.chain)
+            if isinstance(judgement.verdict, Accepted):
+                return judgement
+            refused = refused or judgement
+        return refused or judged(in_order(leaf, pool, at))
+    except FwsignError as error:  # something that is no certificate, or no CRL
+        return Judgement((leaf,), error)
 
 
-def leaf_of(certificates: Sequence[bytes]) -> bytes:
-    """Return the first certificate that has issued none of the others, for bundles in no order.
+def _judged(chain: tuple[bytes, ...], **how: Any) -> Judgement:
+    try:
+        return Judgement(chain, judge(chain, **how))
+    except FwsignError as error:
+        return Judgement(chain, error)
 
-    Raises:
-        Malformed: `malformed.certificate`.
-        Untrusted: `untrusted.algorithm`, `untrusted.serial`.
-    """
-    parsed = [parse_certificate(data).parsed for data in certificates]
-    issuers = {one.issuer for one in parsed if one.issuer != one.subject}
-    both = zip(certificates, parsed, strict=True)
-    return next((data for data, one in both if one.subject not in issuers), certificates[0])
+
+def _check_step(step: Path, *, at: datetime, crls: Sequence[Crl], profile: Profile) -> None:
+    """Refuse what `judge` will refuse in any path with this certificate and issuer."""
+    check_dates(step, at, not_before=False)
+    own = [crl.data for crl in crls if crl.is_by_issuer_of(step.certificates[0])]
+    reader = CrlReader(profile, own)
+    issued = reader.collect(step).issued
+    if any(one.crls for one in issued):
+        reader.check(issued, at)
 
 
 def judge(
@@ -126,10 +141,7 @@ def judge(
             `untrusted.example-key`: a published key.
     """
     at = at.astimezone(UTC).replace(microsecond=0)
-    if purpose == "codesign":
-        path = validate_path(chain, anchors, profile=profile)
-    else:
-        path = _validate(chain, anchors, purpose, profile)
+    path = validate_path(chain, anchors, profile=profile, use=PURPOSES[purpose])
     published = [(key, whose) for key in path.keys if (whose := is_published(key))]
     if published and not allow_example_keys:
         raise Untrusted(
@@ -137,84 +149,25 @@ def judge(
             f'the path of "{path.name}" has {published[0][1]}, which anyone can use',
             found=published[0][0],
         )
-    forgiven = list(path.forgiven)
-    issued = collect(path, crls, profile, forgiven)
-    now = max([at, *(crl.this_update for one in issued for crl in one.crls)])
+    reader = CrlReader(profile, crls)
+    issued, forgiven = reader.collect(path)
+    now = max([at, *updates(issued)])
     check_dates(path, now, not_before=at >= now)
-    if purpose != "codesign":
+    if purpose in _TLS:
         forgiven += _ask(path, purpose, now)
     at_hand = any(one.crls for one in issued)
     if at_hand:
-        check_revocation(issued, now)
+        reader.check(issued, now)
     behind = ["freshness unproven: the clock is behind"] if at < now else []
     known = dict.fromkeys(f"the path has {whose}, which anyone can use" for _, whose in published)
-    notes = (*behind, *known, *forgiven)
+    notes = (*behind, *known, *path.forgiven, *forgiven)
     return Accepted(path, issued, now, at_hand or not path.certificates, notes)
-
-
-def _validate(
-    chain: Sequence[bytes], anchors: Sequence[Anchor], purpose: Purpose, profile: Profile
-) -> Path:
-    """Do for a purpose what `validate_path` does for code signing."""
-    roots = [anchor for anchor in anchors if anchor.certificate is not None]
-    certificates, anchor = find_anchor(chain, roots)
-    forgiven: list[str] = []
-    issuers = [one for one in (*certificates[1:], anchor.certificate) if one is not None]
-    for below, (one, ca) in enumerate(zip(certificates, issuers, strict=True)):
-        check_link(one, ca, anchor)
-        check_ca(ca, below, profile, forgiven)
-        _check_ca_usage(ca, purpose)
-        check_constraints(ca, certificates[: below + 1])
-    _check_leaf(certificates[0], purpose)
-    return Path(certificates, anchor, tuple(forgiven))
-
-
-def _check_ca_usage(ca: Certificate, purpose: Purpose) -> None:
-    extended = ca.extension(x509.ExtendedKeyUsage)
-    allowed = {PURPOSES[purpose], ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
-    if extended is not None and allowed.isdisjoint(extended.value):
-        raise Untrusted("untrusted.eku", f'CA "{ca.name}" may not issue for {_NAMES[purpose]}')
-
-
-def _check_leaf(leaf: Certificate, purpose: Purpose) -> None:
-    wanted = _NAMES[purpose]
-    basic = leaf.extension(x509.BasicConstraints)
-    if basic is not None and basic.value.ca:
-        raise Untrusted("untrusted.ca-as-leaf", f'"{leaf.name}" is a CA, expected a leaf')
-    usage = leaf.extension(x509.KeyUsage)
-    if usage is not None and not usage.value.digital_signature:
-        raise Untrusted("untrusted.key-usage", f'key usage of "{leaf.name}" lacks digitalSignature')
-    extended = leaf.extension(x509.ExtendedKeyUsage)
-    usages = tuple(extended.value) if extended else ()
-    if PURPOSES[purpose] not in usages:
-        found = ", ".join(one.dotted_string for one in usages) or "none"
-        raise Untrusted(
-            "untrusted.eku",
-            f'extended key usage of "{leaf.name}" is {found}, expected {wanted}',
-            expected=wanted,
-            found=found,
-        )
-    if purpose == "timestamp" and extended is not None:
-        if len(usages) > 1:
-            raise Untrusted("untrusted.eku", f'"{leaf.name}" is not for {wanted} alone')
-        if not extended.critical:  # RFC 3161 section 2.3, with no older habit to forgive
-            words = f'extended key usage of "{leaf.name}" is not critical'
-            raise Untrusted("untrusted.criticality", words)
-    if purpose == "server" and not _server_names(leaf):
-        raise Untrusted("untrusted.vendor", f'"{leaf.name}" names no DNS name and no IP address')
-
-
-def _server_names(leaf: Certificate) -> list[x509.DNSName | x509.IPAddress]:
-    found = leaf.extension(x509.SubjectAlternativeName)
-    names = list(found.value) if found else []
-    return [one for one in names if isinstance(one, (x509.DNSName, x509.IPAddress))]
 
 
 def _ask(path: Path, purpose: Purpose, now: datetime) -> tuple[str, ...]:
     """Put the path to cryptography's verifier; return what should be noted."""
     root = path.anchor.certificate
-    if root is None:  # pragma: no cover - only such anchors were taken
-        return ()
+    assert root is not None  # noqa: S101 - no bare key is an anchor for TLS
     if any(key_kind(one.key) == "Ed25519" for one in (*path.certificates[1:], root)):
         return ("an Ed25519 CA, which not every TLS library takes: judged by our own rules only",)
     authorities = ExtensionPolicy.permit_all().require_present(
@@ -233,7 +186,7 @@ def _ask(path: Path, purpose: Purpose, now: datetime) -> tuple[str, ...]:
         )
         above = [one.parsed for one in path.certificates[1:]]
         if purpose == "server":
-            name = _server_names(leaf)[0]
+            name = host_names(leaf)[0]
             if isinstance(name, x509.DNSName) and name.value.startswith("*."):
                 name = x509.DNSName(f"any{name.value[1:]}")
             builder.build_server_verifier(name).verify(leaf.parsed, above)

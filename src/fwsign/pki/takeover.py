@@ -24,9 +24,10 @@ from fwsign.errors import Failed
 from fwsign.keys import Passphrase
 from fwsign.keys.file import KEY_FILE_LIMIT, new_private_key, write_private_key
 from fwsign.pki import crls, profiles
-from fwsign.pki.authority import build_beside, join, make_directories, refuse_early
+from fwsign.pki.authority import join, refuse_early
 from fwsign.pki.directory import ISSUING, ROOT, Pki, common_name
 from fwsign.pki.easyrsa import Entry, Source
+from fwsign.pki.files import build_beside, make_directories
 from fwsign.pki.index import INDEX_LIMIT
 from fwsign.pki.offline import REQUEST
 from fwsign.pki.profiles import Authority
@@ -131,8 +132,7 @@ def _build(
         if (path := source.directory / name).is_file():
             _copy(path, records / path.name, INDEX_LIMIT)
     if authority is not None:
-        before = crls.number_of(source.crl) if source.crl is not None else 0
-        number = max(before + 1, int(now.timestamp()))
+        number = max(crls.next_number(source.crl), int(now.timestamp()))
         pem = crls.make_crl(ca, authority, number, source.revoked, now)
     else:
         assert source.crl is not None  # noqa: S101 - the caller has looked

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Certification paths out of certificates in any order (RFC 4158).
+
+A verifier takes a chain in the order it has. Whoever makes one has a pool: bundles in no order,
+cross-certificates, CAs that were renewed, several CAs of one name. The search here goes breadth
+first from the leaf, so that it finds the shortest path. Each step is judged by the rules of
+`fwsign.chain` before it is taken.
+
+A CA that was reached is not reached again with more names below it: whatever permits those also
+permits fewer, and a shorter path is below every path length that a longer one is below. So no
+path is missed, and work grows with the number of certificates, not with that of their paths.
+"""
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Final, NamedTuple, TypeAlias
+
+from cryptography import x509
+
+from fwsign import der
+from fwsign.certificate import Certificate, parse_certificate, signature_valid
+from fwsign.chain import (
+    USES,
+    Anchor,
+    Path,
+    Profile,
+    Use,
+    check_ca,
+    check_dates,
+    check_link,
+    validate_path,
+)
+from fwsign.cose import MAX_CHAIN
+from fwsign.errors import FwsignError, Untrusted
+
+MAX_STEPS: Final = 2000
+"""Issuers that one search judges, each by one signature; then it ends."""
+MAX_NAMESAKES: Final = 100
+"""CAs of one name whose signatures are tried where no path validates."""
+
+Fits: TypeAlias = Callable[[Path], object]
+"""Judges a path of one certificate and its issuer; a `FwsignError` where it is not to be used."""
+
+
+class Found(NamedTuple):
+    """A chain in DER, and the path that it is."""
+
+    chain: tuple[bytes, ...]
+    path: Path
+
+
+class _One(NamedTuple):
+    """A certificate, its DER, and its names as far as constraints look at them."""
+
+    data: bytes
+    certificate: Certificate
+    names: bytes
+
+
+def _takes_all(_: Path) -> None:
+    pass
+
+
+def find_paths(
+    leaf: bytes,
+    pool: Sequence[bytes],
+    anchors: Sequence[Anchor],
+    *,
+    use: Use,
+    profile: Profile = "strict",
+    fits: Fits = _takes_all,
+) -> Iterator[Found]:
+    """Yield chains that `validate_path` takes, the shortest first.
+
+    Args:
+        leaf: in DER.
+        pool: certificates that may be above it, in DER; of equally good ones the first is taken.
+        anchors: where paths end; those that are in the pool are in no chain.
+        use: what the leaf is used for.
+        profile: `strict` or `compat`.
+        fits: judges each certificate and its issuer beside what `validate_path` does; takes all
+            by default.
+
+    Raises:
+        Malformed: `malformed.certificate`, for one that is no certificate.
+        Untrusted: `untrusted.*`, for the leaf alone; of the others it is not used.
+    """
+    pinned = {one.certificate.signed for one in anchors if one.certificate is not None}
+    authorities = _by_subject(pool, pinned)
+    queue: deque[tuple[_One, ...]] = deque([(_one(leaf),)])
+    reached: dict[bytes, list[frozenset[bytes]]] = defaultdict(list)
+    steps = 0
+    while queue:
+        path = queue.popleft()
+        chain = tuple(one.data for one in path)
+        if _ends(path[-1].certificate, anchors) and (
+            found := _validated(chain, anchors, use, profile, fits)
+        ):
+            yield found
+        if len(path) == MAX_CHAIN:
+            continue
+        below = frozenset(one.names for one in path)
+        for ca in authorities.get(path[-1].certificate.parsed.issuer, ()):
+            if any(names <= below for names in reached[ca.data]):
+                continue
+            steps += 1
+            if steps > MAX_STEPS:
+                return
+            if _follows(path, ca, use, profile, fits):
+                reached[ca.data].append(below)
+                queue.append((*path, ca))
+
+
+def in_order(leaf: bytes, pool: Sequence[bytes], at: datetime | None = None) -> tuple[bytes, ...]:
+    """Return a leaf and the certificates above it that are in a pool, nearest first.
+
+    It is a path to a root in the pool that validates, for a use that the leaf names. Where there
+    is none, signatures alone tell who is above whom, as far as that goes.
+
+    Args:
+        leaf: in DER.
+        pool: the others, in DER.
+        at: a path that is valid then is preferred.
+
+    Raises:
+        Malformed: `malformed.certificate`.
+        Untrusted: `untrusted.algorithm`, `untrusted.serial`.
+    """
+    ones = [_one(data) for data in dict.fromkeys(pool) if data != leaf]
+    roots = {one.certificate.spki: one.data for one in ones if _is_root(one.certificate)}
+    anchors = [Anchor.from_certificate(data) for data in roots.values()]
+    dated: tuple[Fits, ...] = () if at is None else (partial(check_dates, at=at),)
+    for fits in (*dated, _takes_all):
+        for use in _uses(parse_certificate(leaf)):
+            paths = find_paths(leaf, pool, anchors, use=use, profile="compat", fits=fits)
+            if (found := next(paths, None)) is not None:
+                return (*found.chain, roots[found.path.anchor.spki])
+    return _by_signatures(_one(leaf), ones)
+
+
+def leaf_of(certificates: Sequence[bytes]) -> bytes:
+    """Return the first certificate that has issued none of the others, for files in any order.
+
+    One at the beginning that cannot be read is returned, too: what is wrong with it is said later.
+    """
+    parsed: list[tuple[bytes, x509.Certificate]] = []
+    for data in certificates:
+        try:
+            parsed.append((data, parse_certificate(data).parsed))
+        except FwsignError:
+            if not parsed:
+                return data
+    issuers = {one.issuer for _, one in parsed if one.issuer != one.subject}
+    return next((data for data, one in parsed if one.subject not in issuers), certificates[0])
+
+
+def _one(data: bytes) -> _One:
+    certificate = parse_certificate(data)
+    found = certificate.extension(x509.SubjectAlternativeName)
+    names = found.value.public_bytes() if found else b""
+    return _One(data, certificate, certificate.parsed.subject.public_bytes() + names)
+
+
+def _by_subject(
+    pool: Sequence[bytes], left_out: Collection[der.Signed]
+) -> dict[x509.Name, list[_One]]:
+    found: dict[x509.Name, list[_One]] = defaultdict(list)
+    for data in dict.fromkeys(pool):
+        try:
+            one = _one(data)
+        except Untrusted:  # in no path that validates
+            continue
+        if one.certificate.signed not in left_out:
+            found[one.certificate.parsed.subject].append(one)
+    return found
+
+
+def _ends(top: Certificate, anchors: Sequence[Anchor]) -> bool:
+    """Tell whether a path may end here: a bare key has no name to tell by."""
+    ends = (one.certificate for one in anchors)
+    return any(end is None or end.parsed.subject == top.parsed.issuer for end in ends)
+
+
+def _validated(
+    chain: tuple[bytes, ...], anchors: Sequence[Anchor], use: Use, profile: Profile, fits: Fits
+) -> Found | None:
+    try:
+        path = validate_path(chain, anchors, use=use, profile=profile)
+        fits(Path(path.certificates[-1:], path.anchor))
+    except FwsignError:
+        return None
+    return Found(chain, path)
+
+
+def _follows(path: Sequence[_One], ca: _One, use: Use, profile: Profile, fits: Fits) -> bool:
+    """Tell whether a CA may stand above a path."""
+    below, above = [one.certificate for one in path], ca.certificate
+    try:
+        check_ca(above, below, profile=profile, use=use)
+        check_link(below[-1], above)
+        fits(Path((below[-1],), Anchor(above.key, above.spki, above)))
+    except FwsignError:
+        return False
+    return True
+
+
+def _uses(leaf: Certificate) -> list[Use]:
+    found = leaf.extension(x509.ExtendedKeyUsage)
+    return [use for use, rules in USES.items() if found and rules.usage in found.value]
+
+
+def _is_root(certificate: Certificate) -> bool:
+    own = certificate.parsed.issuer == certificate.parsed.subject
+    return own and _signed(certificate, certificate)
+
+
+def _signed(certificate: Certificate, ca: Certificate) -> bool:
+    try:
+        return signature_valid(certificate.signed, ca.key)
+    except Untrusted:  # an algorithm that is not allowed
+        return False
+
+
+def _by_signatures(leaf: _One, pool: Sequence[_One]) -> tuple[bytes, ...]:
+    """Follow the issuers up, where none of the paths validates; this one shows what is wrong."""
+    chain = [leaf]
+    while chain[-1].certificate.parsed.issuer != chain[-1].certificate.parsed.subject:
+        last = chain[-1].certificate
+        named = [one for one in pool if one.certificate.parsed.subject == last.parsed.issuer]
+        rest = [one for one in named if one not in chain]
+        # Two CAs of one name are told apart by their keys.
+        rest.sort(key=lambda one: one.certificate.subject_key != last.authority_key)
+        signers = (one for one in rest[:MAX_NAMESAKES] if _signed(last, one.certificate))
+        above = next(signers, rest[0] if rest else None)
+        if above is None:
+            break
+        chain.append(above)
+    return tuple(one.data for one in chain)

@@ -48,7 +48,7 @@ from fwsign.constraints import (
     is_domain,
 )
 from fwsign.cose import MIN_RSA_BITS, PublicKey, allowed_rsa_size, key_kind, key_name
-from fwsign.errors import Malformed, Stale, Tampered, Untrusted
+from fwsign.errors import Code, Malformed, Stale, Tampered, Untrusted
 
 Profile: TypeAlias = Literal["strict", "compat"]
 Use: TypeAlias = Literal["codeSigning", "timeStamping", "serverAuth", "clientAuth"]
@@ -397,8 +397,8 @@ def check_ca(
         )
     usage = ca.extension(x509.KeyUsage)
     if usage is None:
-        code = "untrusted.key-usage"
-        forgiven += _forgive(f'CA "{ca.name}" has no key usage', profile, code)
+        what = f'CA "{ca.name}" has no key usage'
+        forgiven += _forgive(what, profile, "untrusted.key-usage")
     elif not usage.value.key_cert_sign:
         raise Untrusted("untrusted.key-usage", f'key usage of CA "{ca.name}" lacks keyCertSign')
     forgiven += _check_ca_usage(ca, USES[use], profile)
@@ -490,7 +490,7 @@ def _check_extensions(certificate: Certificate) -> None:
             )
 
 
-def _forgive(what: str, profile: Profile, code: str = "untrusted.criticality") -> tuple[str, ...]:
+def _forgive(what: str, profile: Profile, code: Code = "untrusted.criticality") -> tuple[str, ...]:
     """Return what compat forgives; strict refuses it."""
     if profile == "strict":
         raise Untrusted(code, what)

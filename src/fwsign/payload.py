@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol, Self, final
 
 from fwsign.component import Component, Digest
-from fwsign.errors import Failed, FwsignError, Tampered
+from fwsign.errors import Code, Failed, FwsignError, Tampered
 
 CHUNK_SIZE: Final = 128 * 1024
 """Bytes of files that are read and hashed at a time, everywhere.
@@ -278,7 +278,7 @@ def _at(component: Component, act: Callable[[int], object], offset: int) -> None
         raise failed("io.write", "resuming", component, error) from error
 
 
-def failed(code: str, doing: str, component: Component, error: OSError) -> Failed:
+def failed(code: Code, doing: str, component: Component, error: OSError) -> Failed:
     """Make the error of a source or sink that broke while doing something, as in "reading"."""
     reason = (error.strerror or str(error)).lower()
     return Failed(

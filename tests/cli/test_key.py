@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from cli.kit import Result, good, refused, run, tree
 from fwsign.cli import strength, ui
+from fwsign.cli.hints import HINTS
 from fwsign.keys import convert, p12, pbes2
 from fwsign.keys.file import load_private_key
 from fwsign.keys.formats import read_any
@@ -391,7 +392,7 @@ class TestConvert:
         found = done("convert", "b.p12", "b.key", "--pass", "env:NEW", "--no-passphrase")
         assert "the certificates in b.p12 are not in b.key; only p12 has them" in found.err
         found = key("convert", "a.key", "c.p12", *options, "--cert", "ca")
-        refused(found, 5, "none of the certificates is that of the key", ui.HINTS["key.mismatch"])
+        refused(found, 5, "none of the certificates is that of the key", HINTS["key.mismatch"][1])
         Path("bad").write_bytes(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
         found = key("convert", "a.key", "c.p12", *options, "--cert", "bad")
         refused(found, 1, "not a certificate that can be read")

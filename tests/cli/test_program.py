@@ -151,8 +151,8 @@ class TestStreams:
         shown = program("show", os.fsdecode(name), cwd=today)
         assert (shown.returncode, shown.stdout) == (0, "kind: unknown\nsize: 1\n")
         signed = program("sign", os.fsdecode(name), cwd=today)
-        assert signed.returncode == 1
-        assert "fwsign: hint: rename it, as in bin\n" in signed.stderr
+        assert signed.returncode == 2
+        assert "fwsign: hint: give it another name there: --name bin\n" in signed.stderr
 
     def test_a_passphrase_through_a_descriptor(self, today: Path) -> None:
         reader, writer = os.pipe()

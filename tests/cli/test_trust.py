@@ -77,7 +77,7 @@ def test_make_says_who_has_to_sign(device: Path) -> None:
     assert found.out == "1.trust\n"
     assert found.err == (
         "fwsign: signed by 1 of 1 of its own trust keys; 1 of 1 of list 0\n"
-        f"{NEXT}rehearse DIR 1.trust; then on devices: fwsign trust apply\n"
+        f"{NEXT}rehearse DIR 1.trust; then on devices: fwsign trust apply FILE\n"
     )
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from fwsign.cli import inputs, ui
-from fwsign.cli.command import Command, examples
+from fwsign.cli.command import Command, Group, examples
 from fwsign.cli.options import JSON, KEY_PASS, named
+from fwsign.errors import FwsignError
 
 if TYPE_CHECKING:
     from fwsign.gateway.config import Device
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 
 command = typer.Typer(
+    cls=Group,
     rich_markup_mode=None,
     add_completion=False,
     help="Enrol this gateway, and show what it remembers.",
@@ -64,7 +66,14 @@ def load_device(config: Path | None) -> "Device":
     from fwsign.gateway.session import refuse_platform  # noqa: PLC0415
 
     refuse_platform()
-    return load(find(config))
+    path = find(config)
+    try:
+        return load(path)
+    except FwsignError as error:
+        if error.code == "io.missing" and not path.exists():
+            hint = "enrol this device with: fwsign device init; or name its file with --config"
+            raise error.with_hint(hint) from error
+        raise
 
 
 @command.command(

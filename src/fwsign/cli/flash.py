@@ -96,15 +96,15 @@ def flash(
     ports = _checked_ports(port or (), every=every)
     _check_choices(board, before, after, readback)
     demands = Demands(
-        anchor,
-        crl,
-        vendor,
-        product,
-        min_sequence,
-        require,
-        profile,
-        revocation,
-        allow_example_keys,
+        anchor=anchor,
+        crl=crl,
+        vendor=vendor,
+        product=product,
+        min_sequence=min_sequence,
+        require=require,
+        profile=profile,
+        revocation=revocation,
+        allow_example_keys=allow_example_keys,
     )
     wanted = _Wanted(
         envelope,
@@ -225,7 +225,8 @@ def _prepare(wanted: _Wanted, trust: "Trust") -> "tuple[Station, Records]":
         remember=not dry_run,
         left_out=wanted.left_out,
     )
-    judging = Judging(given)
+    with inputs.expecting_envelope(wanted.envelope):
+        judging = Judging(given)
     if policy.revocation != "off":
         results.refuse_unused(policy.crls, judging.release)
     components = judging.release.components

@@ -14,6 +14,8 @@ _FORCE_HINT = "--force replaces a key, a certificate or an empty file"
 
 def output_path(path: Path, *, force: bool) -> Path:
     """Return where to write, if that may be: a link leads to what it names."""
+    if path == inputs.STREAM:
+        return path
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -30,9 +32,7 @@ def output_path(path: Path, *, force: bool) -> Path:
 
 
 def _exists(path: Path, what: str, hint: str) -> Failed:
-    error = Failed("io.exists", f"{path} exists already{what}")
-    error.hint = hint
-    return error
+    return Failed("io.exists", f"{path} exists already{what}", hint=hint)
 
 
 def _is_ours(path: Path) -> bool:

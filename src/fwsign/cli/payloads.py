@@ -15,6 +15,7 @@ import typer
 
 from fwsign.atomic import io_error
 from fwsign.cli import ui
+from fwsign.cli.inputs import STREAM
 from fwsign.component import Component
 from fwsign.payload import CHUNK_SIZE, Blocks, Source, failed, wrong_size
 
@@ -148,7 +149,7 @@ def _cores() -> int:
 @contextmanager
 def _file(path: Path) -> Iterator[FileIO]:
     try:
-        file = path.open("rb", buffering=0)
+        file = path.open("rb", buffering=0) if path != STREAM else FileIO(os.dup(0))
     except OSError as error:
         raise io_error(error, path) from error
     with file:

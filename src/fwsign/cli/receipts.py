@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 import typer
 
 from fwsign.cli import ui
-from fwsign.cli.command import Command, examples
+from fwsign.cli.command import Command, Group, examples
 from fwsign.cli.options import JSON
 from fwsign.errors import Failed
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 command = typer.Typer(
+    cls=Group,
     rich_markup_mode=None,
     add_completion=False,
     help="Read and verify the record of what was done to devices.",

@@ -3,15 +3,15 @@
 
 import os
 import re
-import stat
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from fwsign.atomic import io_error
 from fwsign.cli import ui
-from fwsign.component import check_name, file_identifier, flash_identifier
-from fwsign.errors import Failed, Malformed
+from fwsign.cli.naming import assign
+from fwsign.component import flash_identifier
+from fwsign.errors import Malformed
 from fwsign.images import Image, recognise
 from fwsign.release import Part
 
@@ -57,48 +57,6 @@ class Target(NamedTuple):
         return self._replace(part=self.part._replace(identifier=identifier))
 
 
-def check_files(files: Sequence[Path], *, together: bool, empty: bool = False) -> None:
-    """Refuse what cannot be signed at a glance, before anything is read or asked for.
-
-    Args:
-        files: what is signed.
-        together: as components of one release, where names must differ.
-        empty: take files without content: an empty one is what a failed build leaves.
-    """
-    seen: dict[str, Path] = {}
-    for file in files:
-        try:
-            check_name(file.name)
-        except Malformed as error:
-            safe = re.sub(r"[^A-Za-z0-9._+-]+", "-", file.name).lstrip(".+-").rstrip(".")[:100]
-            error.hint = f"rename it, as in {safe}" if safe and safe != file.name else "rename it"
-            raise
-        key = file.name.lower() if together else os.path.realpath(file)
-        if key in seen:
-            words = "have the same name" if together else "are the same file"
-            ui.usage(f"{seen[key]} and {file} {words}", "give each once")
-        seen[key] = file
-    for file in files:
-        try:
-            found = file.stat()
-        except OSError as error:
-            raise io_error(error, file) from error
-        mode = found.st_mode
-        if stat.S_ISREG(mode) and not found.st_size and not empty:
-            refusal = Failed(
-                "io.empty", f"{file} is empty", expected="a file with content", found="0 bytes"
-            )
-            refusal.hint = "did the build fail? --allow-empty signs it all the same"
-            raise refusal
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a directory is refused when opened
-            raise Failed(
-                "io.format",
-                f"{file} is not a regular file: it must be read twice",
-                expected="a regular file",
-                found="a pipe or device",
-            )
-
-
 def find_targets(files: Sequence[Path], typed: Sequence[str]) -> list[Target]:
     """Return the target of each file, as far as it says so itself; `placed` has to follow.
 
@@ -106,8 +64,9 @@ def find_targets(files: Sequence[Path], typed: Sequence[str]) -> list[Target]:
         files: what is signed.
         typed: the values of --target, each `T` or `FILE=T`; a bare one only with a single file.
     """
-    wanted = _wanted(files, typed)
-    return [_find(file, wanted.get(file)) for file in files]
+    wanted = assign(files, typed, "--target", "T")
+    identifiers = {file: _identifier(file, target) for file, target in wanted.items()}
+    return [_find(file, identifiers.get(file)) for file in files]
 
 
 def placed(group: Sequence[Target]) -> list[Target]:
@@ -130,23 +89,6 @@ def placed(group: Sequence[Target]) -> list[Target]:
     return done
 
 
-def _wanted(files: Sequence[Path], typed: Sequence[str]) -> dict[Path, tuple[bytes, ...]]:
-    """Return the components that were typed, by file."""
-    wanted: dict[Path, str] = {}
-    for text in typed:
-        name, equals, target = text.rpartition("=")
-        if not equals and len(files) > 1:
-            ui.usage(f"--target {text} with {len(files)} files", "write --target FILE=T for each")
-        matches = [file for file in files if not equals or name == file.name or Path(name) == file]
-        if len(matches) != 1:
-            known = ", ".join(map(str, files))
-            ui.usage(f'--target {text}: {len(matches)} of the files are called "{name}"', known)
-        if matches[0] in wanted:
-            ui.usage(f"two targets for {matches[0]}: {wanted[matches[0]]} and {target}")
-        wanted[matches[0]] = target
-    return {file: _identifier(file, target) for file, target in wanted.items()}
-
-
 def common_version(targets: Sequence[Target]) -> str | None:
     """Return the version that the images state, where they do not contradict each other."""
     versions = {target.version for target in targets if target.version}
@@ -155,7 +97,7 @@ def common_version(targets: Sequence[Target]) -> str | None:
 
 def _identifier(file: Path, typed: str) -> tuple[bytes, ...]:
     if typed == "file":
-        return file_identifier(file.name)
+        return _of_file(file)
     if not (match := _FLASH.fullmatch(typed)):
         ui.usage(f'"{typed}" is not a target', "write file, or CHIP@OFFSET as in esp32c3@0x10000")
     chip, offset = match[1], int(match[2], 16 if match[2][:2] == "0x" else 10)
@@ -199,7 +141,7 @@ def _find(file: Path, identifier: tuple[bytes, ...] | None) -> Target:
     if identifier is None and image.chip is not None and image.offset is not None:
         identifier = flash_identifier(image.chip, image.offset)
     if identifier is None and image.role is None:
-        identifier = file_identifier(file.name)
+        identifier = _of_file(file)
     if identifier is not None and identifier[0] == b"flash":
         _check_fits(file, image, identifier)
     return Target(Part(file, identifier or ()), image.version, image)
@@ -217,14 +159,13 @@ def _check_fits(file: Path, image: Image, identifier: tuple[bytes, ...]) -> None
     from fwsign.images.esp import place_expected  # noqa: PLC0415 - for images alone
 
     if (expected := place_expected(image, chip, offset)) is not None:
-        error = Malformed(
+        raise Malformed(
             "malformed.image",
             f"{file} is {_named(image.role)}: it goes to 0x{expected:x}, not 0x{offset:x}",
             expected=f"0x{expected:x}",
             found=f"0x{offset:x}",
+            hint=f"--target {chip}@0x{expected:x}",
         )
-        error.hint = f"--target {chip}@0x{expected:x}"
-        raise error
 
 
 def _named(role: str | None) -> str:
@@ -285,6 +226,11 @@ def _only_chip(target: Target, chips: Collection[str], offset: str) -> str:
 
 def _typed_hint(target: Target, place: str) -> str:
     return f"say where it goes: --target {target.part.path.name}={place}, or =file"
+
+
+def _of_file(file: Path) -> tuple[bytes, ...]:
+    """Return the identifier of a file; `naming.renamed` gives the name that is signed."""
+    return b"file", os.fsencode(file.name)
 
 
 def _image(file: Path) -> Image:

@@ -61,14 +61,13 @@ def kind_for(port: str, chips: Collection[str], vendor_id: int | None = None) ->
         is_drive = port.startswith("drive:") or Path(port).is_dir()
         return "pico-uf2" if is_drive or vendor_id == _RASPBERRY_PI else "pico-uart"
     found = ", ".join(chips)
-    error = Unsuitable(
+    raise Unsuitable(
         "unsuitable.chip",
         f"nothing tells how boards with {found} are flashed",
         expected="an esp or rp chip, or --board",
         found=found,
+        hint="boards with MCUboot's serial recovery: --board smp",
     )
-    error.hint = "boards with MCUboot's serial recovery: --board smp"
-    raise error
 
 
 def check_port(port: str) -> None:

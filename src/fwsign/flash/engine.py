@@ -376,18 +376,15 @@ def _refuse_unplaced(held: HeldRelease) -> None:
     """Refuse before anything is written what could only end with a part of the release missing."""
     if held.unplaced:
         names = ", ".join(held.unplaced)
-        error = Failed(
+        leave = " ".join(f"--leave-out {name}" for name in held.unplaced)
+        raise Failed(
             "device.left-out",
             f"not for flash, and not left out by name: {names}",
             expected="a place in flash, or its name to leave it out",
             found=names,
+            hint=f"{leave} flashes the rest; what is for the board is signed so: "
+            "fwsign sign FILE --target CHIP@OFFSET",
         )
-        leave = " ".join(f"--leave-out {name}" for name in held.unplaced)
-        error.hint = (
-            f"{leave} flashes the rest; what is for the board is signed so: "
-            "fwsign sign FILE --target CHIP@OFFSET"
-        )
-        raise error
 
 
 def _refuse_another(before: BoardInfo, now: BoardInfo) -> None:

@@ -159,14 +159,13 @@ def _wait(pick: Callable[[], _Candidate | None], seconds: float) -> Board | None
 
 
 def _absent(port: str) -> Failed:
-    error = Failed(
+    return Failed(
         "device.absent",
         f"no board in BOOTSEL mode has come from {port}",
         expected="a drive RPI-RP2 or RP2350, or a USB device that pyusb may use",
         found="none, or several",
+        hint="mount the board's drive and give its path as the port",
     )
-    error.hint = "mount the board's drive and give its path as the port"
-    return error
 
 
 class _DriveBoard:

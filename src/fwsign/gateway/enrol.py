@@ -72,9 +72,12 @@ def init(wanted: Enrolment, at: datetime, signer: Signer | None) -> Device:
         refuse_published(anchor)
     for path in (wanted.config, wanted.state):
         if os.path.lexists(path):
-            error = Failed("io.exists", f"{path} exists already", found=str(path))
-            error.hint = "fwsign device status shows it; fwsign device reset enrols anew"
-            raise error
+            raise Failed(
+                "io.exists",
+                f"{path} exists already",
+                found=path,
+                hint="fwsign device status shows it; fwsign device reset enrols anew",
+            )
     refuse_foreign(wanted.state)
     if not wanted.target_dir.is_dir():
         what = f"the target directory {wanted.target_dir} is not there"

@@ -85,7 +85,8 @@ def opened(device: Device) -> Iterator[State]:
         state = State.open(device.state)
     except Failed as error:
         if error.code == "state.lost":
-            error.hint = "put it back; or enrol this device anew: fwsign device reset"
+            hint = "put it back; or enrol this device anew: fwsign device reset"
+            raise error.with_hint(hint) from error
         raise
     with state:
         yield state

@@ -43,6 +43,16 @@ def recognise(file: BinaryIO) -> Image:
         raise Failed("io.read", f"cannot read the image: {reason}", found=reason) from error
 
 
+def glance(head: bytes) -> Image:
+    """Tell what a file claims to be by its first bytes, whether the rest holds to that or not."""
+    if head[:1] == b"\xe9":
+        from fwsign.images import esp  # noqa: PLC0415
+
+        return Image("esp", esp.chip_name(head)) if esp.claims(head) else Image("unknown")
+    kinds = {b"\xff": "esp", b"U": "uf2", b"\x3d": "mcuboot"}
+    return Image(kinds.get(head[:1], "unknown"))
+
+
 def _parse(file: BinaryIO, head: bytes) -> Image:
     """Ask the parser that the first byte suggests; the others are not imported."""
     if head[:1] in (b"\xe9", b"\xff"):

@@ -81,6 +81,12 @@ def claims(head: bytes) -> bool:
     return _chip(head) is not None
 
 
+def chip_name(head: bytes) -> str | None:
+    """Give the name of the chip that a file names which begins with `head`."""
+    chip = _chip(head)
+    return chip.name if chip else None
+
+
 def parse(file: BinaryIO) -> Image:
     """Read an ESP image, and judge what follows it.
 

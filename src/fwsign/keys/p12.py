@@ -85,14 +85,13 @@ def _no_place(key: Any) -> Failed:
     from fwsign.cose import key_name  # noqa: PLC0415 - for the message alone
 
     found = key_name(key.public_key())
-    error = Failed(
+    return Failed(
         "key.unsupported",
         f"a key of {found} cannot be put into PKCS#12 here",
         expected="RSA, ECDSA or Ed25519",
         found=found,
+        hint="--to pkcs8 takes every kind of key; give its certificates beside it, in PEM",
     )
-    error.hint = "--to pkcs8 takes every kind of key; give its certificates beside it, in PEM"
-    return error
 
 
 def _check_text(passphrase: bytes) -> None:

@@ -332,14 +332,13 @@ def _refuse_foreign_key(error: Exception, name: object) -> None:
     """Say what to do about a container that was opened, and whose key cannot be read."""
     if "Could not deserialize key data" not in str(error):
         return
-    refusal = Failed(
+    raise Failed(
         "key.unsupported",
         f"{name} is PKCS#12 with a key that cannot be read from there, as of ML-DSA",
         expected="RSA, ECDSA or Ed25519 in PKCS#12",
         found="another kind of key",
-    )
-    refusal.hint = f"have openssl 3.5 take it out: openssl pkcs12 -in {name} -noenc -out key.pem"
-    raise refusal from error
+        hint=f"have openssl 3.5 take it out: openssl pkcs12 -in {name} -noenc -out key.pem",
+    ) from error
 
 
 def _is_text(secret: bytes) -> bool:

@@ -36,6 +36,7 @@ from support import (
     refused,
     resign,
     tlv,
+    with_serial,
 )
 
 ROOT, OTHER = make_ca(), make_ca("Other Root")
@@ -429,3 +430,22 @@ def test_dates_are_judged_by_the_time_given() -> None:
         assert in_order(LEAF.der, ders(*pool, ROOT), NOW) == ders(LEAF, old, ROOT)
         later = NOW + 9 * DAY
         assert in_order(LEAF.der, ders(*pool, ROOT), later) == ders(LEAF, young, ROOT)
+
+
+# --- roots with serial number 0 -------------------------------------------------------------
+
+
+def test_a_root_with_serial_number_0_is_put_in_order_and_pinned() -> None:
+    zero = with_serial(ROOT, b"\0")
+    for pool in permutations((zero, ISSUING.der)):
+        assert in_order(LEAF.der, pool) == (LEAF.der, ISSUING.der, zero)
+        anchors = [Anchor.from_certificate(zero)]
+        found = judge_pool(LEAF.der, pool, anchors, purpose="codesign", at=NOW)
+        assert isinstance(found.verdict, Accepted)
+
+
+def test_a_ca_in_the_path_with_serial_number_0_is_refused() -> None:
+    zero = with_serial(ISSUING, b"\0", ROOT)
+    found = judge_pool(LEAF.der, [zero, ROOT.der], [ROOT.anchor], purpose="codesign", at=NOW)
+    assert isinstance(found.verdict, FwsignError)
+    assert found.verdict.code == "untrusted.serial"

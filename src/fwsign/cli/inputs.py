@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What command lines name: times, passphrases, PEM files."""
 
+import codecs
 import contextlib
 import os
 import sys
@@ -121,9 +122,9 @@ def _from(source: str) -> bytes:
             ui.usage(
                 f"the environment's variable {rest} is empty", "a passphrase is expected in it"
             )
-        return value.encode(errors="surrogateescape")
+        return _first_line(value.encode(errors="surrogateescape"), source)
     if kind == "file":
-        return read_bytes(Path(rest), PASSPHRASE_LIMIT).rstrip(b"\r\n")
+        return _first_line(read_bytes(Path(rest), PASSPHRASE_LIMIT), source)
     try:
         with os.fdopen(int(rest), "rb", closefd=False) as file:
             found = file.read(PASSPHRASE_LIMIT + 1)
@@ -131,7 +132,20 @@ def _from(source: str) -> bytes:
         raise io_error(error, source) from error
     if len(found) > PASSPHRASE_LIMIT:
         raise Failed("io.format", f"{source} gives more than {PASSPHRASE_LIMIT} bytes")
-    return found.rstrip(b"\r\n")
+    return _first_line(found, source)
+
+
+def _first_line(data: bytes, source: str) -> bytes:
+    """Return a passphrase as openssl reads it, whatever an editor put around it.
+
+    Marks of the encoding and line ends are no part of it. UTF-16 becomes UTF-8.
+    """
+    from fwsign.keys import pem  # noqa: PLC0415 - not every command has a passphrase
+
+    line, end, rest = pem.as_utf8(data).removeprefix(codecs.BOM_UTF8).partition(b"\n")
+    if end and rest.strip():
+        ui.note(f"{source} has several lines, the first is the passphrase")
+    return line.rstrip(b"\r")
 
 
 def _prompt(what: str, option: str, *, confirm: bool) -> bytes:

@@ -56,20 +56,10 @@ def read(data: bytes, passphrase: Any, name: Path) -> list[Any]:
 
 def private_key(data: bytes, passphrase: Any, name: Path) -> tuple[Any, list[bytes]]:
     """Return the one private key of a file, and the certificates beside it."""
-    from fwsign.keys import unlock  # noqa: PLC0415
+    from fwsign.keys.formats import only_key  # noqa: PLC0415
 
     found = read(data, passphrase, name)
-    keys = [one.key for one in found if one.key is not None]
-    if not keys:
-        raise unlock.no_key(data, name)
-    if len(keys) > 1:
-        raise Failed(
-            "key.format",
-            f"{name} has {len(keys)} private keys, expected one",
-            expected="one private key",
-            found=len(keys),
-        )
-    return keys[0], [one.content for one in found if one.kind == "certificate"]
+    return only_key(found, data, name), [one.content for one in found if one.kind == "certificate"]
 
 
 def public_key(data: bytes, passphrase: Any, name: Path) -> Any:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 KEY_FILE_LIMIT: Final = 64 * 1024
 """Octets; the PEM of an RSA key of 16384 bits has 13 thousand."""
 
+MIN_EXPONENT: Final = 65537
+"""Of RSA keys that sign: FIPS 186-5 appendix A.1.1."""
+
 _SALT_SIZE = 32  # RFC 8230 s.2: as long as the hash
 _EXPECTED = "P-256, P-384, Ed25519, RSA of 3072 bits or more, ML-DSA-65 or ML-DSA-87"
 
@@ -89,6 +92,14 @@ def algorithm_of(key: object) -> int:
             expected=_EXPECTED,
             found=cose.key_name(public),
         )
+    if isinstance(public, rsa.RSAPublicKey) and public.public_numbers().e < MIN_EXPONENT:
+        raise Failed(
+            "key.unsupported",
+            f"cannot sign with an RSA key of public exponent {public.public_numbers().e}, expected "
+            f"{MIN_EXPONENT} or more",
+            expected=f"{MIN_EXPONENT} or more",
+            found=public.public_numbers().e,
+        )
     return found
 
 
@@ -107,12 +118,14 @@ def load_private_key(path: str | os.PathLike[str], passphrase: Passphrase) -> Pr
     """
     path = Path(path)
     data = read_bytes(path, KEY_FILE_LIMIT)
-    pem = b"-----BEGIN " in data
-    load = serialization.load_pem_private_key if pem else serialization.load_der_private_key
+    count = data.count(b"-----BEGIN ")
+    load = serialization.load_pem_private_key if count else serialization.load_der_private_key
     try:
+        if count > 1:
+            raise ValueError("perhaps more than one key")
         key: object = load(data, None)
     except (ValueError, TypeError, UnsupportedAlgorithm, InternalError):
-        # Encrypted, or in another form: more code, and more time.
+        # Encrypted, in another form, or with more beside it: more code, and more time.
         from fwsign.keys import formats  # noqa: PLC0415 - most keys in CI are plain PKCS#8
 
         key = formats.read_private_key(data, passphrase, path)

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple, TypeAlias
 from cryptography import x509
 
 from fwsign import der
-from fwsign.certificate import Certificate, parse_certificate, signature_valid
+from fwsign.certificate import Certificate, parse_anchor, parse_certificate, signature_valid
 from fwsign.chain import (
     USES,
     Anchor,
@@ -157,7 +157,7 @@ def leaf_of(certificates: Sequence[bytes]) -> bytes:
 
 
 def _one(data: bytes) -> _One:
-    certificate = parse_certificate(data)
+    certificate = parse_anchor(data)  # it may be a root; a path is parsed again, strictly
     found = certificate.extension(x509.SubjectAlternativeName)
     names = found.value.public_bytes() if found else b""
     return _One(data, certificate, certificate.parsed.subject.public_bytes() + names)

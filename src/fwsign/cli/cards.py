@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from fwsign.certificate import key_digest
-from fwsign.cose import ALGORITHMS, algorithm_for, key_name
+from fwsign.cose import ALGORITHMS, algorithm_for, key_kinds, key_name
 from fwsign.errors import FwsignError, Malformed
 from fwsign.keys.encryption import Encryption
 from fwsign.keys.formats import Found
@@ -171,7 +171,7 @@ def uses(public_key: Any) -> str:
     """Say what a key is good for here."""
     label = algorithm_for(public_key)
     if label is None:
-        return "not for fwsign, which takes P-256, P-384, Ed25519, RSA-3072 and up, ML-DSA-65, -87"
+        return f"not for fwsign, which takes {key_kinds()}"
     return f"fwsign sign, as {ALGORITHMS[label].name}"
 
 

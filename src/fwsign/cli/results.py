@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fwsign.atomic import io_error, write_atomic
 from fwsign.cli import ui
+from fwsign.component import is_inside
 from fwsign.errors import Failed
 from fwsign.example_keys import EXAMPLE_SPKI
 from fwsign.verify import VerifiedRelease
@@ -108,7 +109,7 @@ def write(
         ui.note(f"warning: {line}")
     for line in dict.fromkeys(line for _, verified in signed for line in _warnings(verified, now)):
         ui.note(f"warning: {line}")
-    inside = all(one.uri.startswith("#") for one in signed[0][1].components)
+    inside = all(is_inside(one.uri) for one in signed[0][1].components)
     apart = [] if inside else [file for file in files if file.parent != envelopes[0].parent]
     ui.note(" ".join(["next: fwsign verify", *map(str, (envelopes[0], *apart))]))
 

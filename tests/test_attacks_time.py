@@ -12,6 +12,7 @@ from support import (
     DAY,
     NOW,
     VENDOR,
+    Entity,
     Pki,
     make_block,
     make_ca,
@@ -342,10 +343,18 @@ def test_revoked_signer_does_not_count_beside_another(pki: Pki) -> None:
         judge(pki, content, *blocks, anchors=anchors, threshold=2)
 
 
-def test_an_entry_that_cannot_be_read_refuses(pki: Pki) -> None:
-    # An unknown reason, in a list that the CA has signed nevertheless.
-    signed = make_crl(pki.issuing, [pki.root])
-    tbs = parts(parts(signed)[0])
+def unknown_reason(pki: Pki, entity: Entity) -> bytes:
+    """Revoke for a reason that does not exist, in a list that the CA has signed nevertheless."""
+    tbs = parts(parts(make_crl(pki.issuing, [entity]))[0])
     tbs[5] = tbs[5].replace(b"\x0a\1\1", b"\x0a\1\7")
+    return resign(tbs, pki.issuing.key)
+
+
+def test_an_entry_that_cannot_be_read_refuses(pki: Pki) -> None:
     with refused_at(5, "malformed.crl", 'an entry of the CRL of "Issuing"'):
-        verify(stapled(pki, resign(tbs, pki.issuing.key), make_crl(pki.root)), [pki.root])
+        verify(stapled(pki, unknown_reason(pki, pki.leaf), make_crl(pki.root)), [pki.root])
+
+
+def test_an_entry_of_another_certificate_is_not_looked_at(pki: Pki) -> None:
+    """Nothing in it is critical, so it cannot say anything about this one."""
+    verify(stapled(pki, unknown_reason(pki, pki.root), make_crl(pki.root)), [pki.root])

@@ -13,6 +13,7 @@ from fwsign.certificate import (
     Certificate,
     display_name,
     key_digest,
+    parse_anchor,
     parse_certificate,
     signature_valid,
 )
@@ -58,6 +59,15 @@ def test_a_certificate_is_parsed() -> None:
     assert found.signed == der.split(LEAF.der)
 
 
+def test_what_is_kept_is_what_the_certificate_says() -> None:
+    found = parsed(LEAF)
+    assert (found.subject, found.issuer) == (found.parsed.subject, found.parsed.issuer)
+    assert len(found.extensions) > 3
+    for one in found.parsed.extensions:
+        assert found.extension(type(one.value)) == one
+    assert found.extension(x509.PolicyConstraints) is None
+
+
 def test_key_identifiers_may_be_absent() -> None:
     bare = certify(new_key(), name("bare"), ROOT, leaf_extensions(), identifiers=False)
     found = parse_certificate(bare.der)
@@ -83,6 +93,15 @@ def test_serial_numbers_that_rfc5280_forbids_are_refused(serial: bytes, shown: s
     words = f"serial number {shown}", "is not a positive number of at most 20 bytes"
     with refused("untrusted.serial", *words):
         parse_certificate(surgery(SERIAL, integer(serial)))
+
+
+def test_a_pinned_certificate_may_have_the_serial_number_0() -> None:
+    zero = surgery(SERIAL, integer(b"\0"))
+    assert parse_anchor(zero).parsed.subject == name("release")
+    for serial, shown in ((b"\xff", "-1"), (b"\0\x80" + bytes(19), "8")):
+        words = f"serial number {shown}", "is not a natural number of at most 20 bytes"
+        with refused("untrusted.serial", *words):
+            parse_anchor(surgery(SERIAL, integer(serial)))
 
 
 def test_the_largest_serial_number_is_accepted() -> None:

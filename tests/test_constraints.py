@@ -5,11 +5,19 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
 
 from fwsign.certificate import parse_certificate
 from fwsign.chain import Anchor, validate_path
-from fwsign.constraints import dns_names, is_domain, within_domain
+from fwsign.constraints import (
+    MAX_ATTRIBUTES,
+    MAX_NAMES,
+    MAX_SUBTREES,
+    dns_names,
+    is_domain,
+    within_domain,
+)
 from support import (
     VENDOR,
     Entity,
@@ -26,6 +34,7 @@ from support import (
 
 ROOT = make_ca()
 KEY = new_key()
+ROOT_ISSUING = make_ca("Unconstrained", ROOT)
 
 
 def dns(*domains: str) -> list[x509.GeneralName]:
@@ -55,6 +64,10 @@ def leaf_of(issuing: Entity, *names: x509.GeneralName, subject: x509.Name | None
     if names:
         own.append((x509.SubjectAlternativeName(list(names)), False))
     return certify(KEY, name("release") if subject is None else subject, issuing, own)
+
+
+def organised(written: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, written)])
 
 
 def check(issuing: Entity, leaf: Entity, *above: Entity, anchor: Anchor | None = None) -> None:
@@ -175,6 +188,92 @@ def test_constraints_on_other_kinds_of_names_are_refused(base: x509.GeneralName)
         assert caught.value.expected == "a domain or a directory name"
 
 
+@pytest.mark.parametrize(
+    "base",
+    [
+        *("example.com.", "com.", "example.com ", "example.com\0", " example.com", "example..com"),
+        *("-example.com", "exam ple.com", "example.com\n", "a" * 64 + ".com", "a." * 127 + "com"),
+    ],
+    ids=repr,
+)
+def test_dns_constraints_that_are_no_domain_are_refused(base: str) -> None:
+    """Each of them, excluded, would let "example.com" pass, where others would not."""
+    for issuing in (constrained(dns(base)), constrained(None, dns("other.example", base))):
+        with refused("untrusted.name-constraint", "a name constraint that is not supported"):
+            check(issuing, leaf_of(issuing, *dns("example.com")))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    ["evil.example.", "evil.example\0", "evil.example ", "", "*", "*.*.example", "evil..example"],
+)
+def test_dns_names_that_cannot_be_compared_are_refused(odd: str) -> None:
+    issuing = constrained(None, dns("evil.example"))
+    with refused("untrusted.name-constraint", 'CA "Issuing" permits other names', f'for "{odd}"'):
+        check(issuing, leaf_of(issuing, *dns("acme.example", odd)))
+
+
+@pytest.mark.parametrize(
+    ("wildcard", "fine"),
+    [
+        ("*.acme.example", False),  # stands for secret.acme.example too
+        ("*.example", False),  # a program that lets it stand for several labels finds it
+        ("*.secret.acme.example", False),
+        ("*.public.acme.example", True),
+        ("*.other.example", True),
+    ],
+)
+def test_a_wildcard_that_reaches_an_excluded_name_is_refused(wildcard: str, fine: bool) -> None:
+    issuing = constrained(None, dns("secret.acme.example"))
+    leaf = leaf_of(issuing, *dns(wildcard))
+    if fine:
+        check(issuing, leaf)
+    else:
+        with refused("untrusted.name-constraint", f'is for "{wildcard}"'):
+            check(issuing, leaf)
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["Acme Gateways", "\uff21cme Gateways", "ACME\u00a0GATEWAYS", "Acme\u2003 Gateways"],
+    ids=ascii,
+)
+def test_compatible_letters_do_not_tell_directory_names_apart(written: str) -> None:
+    issuing = constrained(None, directory(o="acme gateways"))
+    with refused("untrusted.name-constraint", "permits other names"):
+        check(issuing, leaf_of(issuing, subject=organised(written)))
+    issuing = constrained(directory(o="acme gateways"))
+    check(issuing, leaf_of(issuing, subject=organised(written)))
+
+
+@pytest.mark.parametrize(
+    "letters", ["Ac\u00adme", "Acme\u200b", "\ufeffAcme", "Acme\ue000", "A\0cme"]
+)
+def test_directory_names_that_cannot_be_compared_are_refused(letters: str) -> None:
+    issuing = constrained(None, directory(o="Acme"))
+    with refused("untrusted.name-constraint", " has a name that cannot be compared: ") as caught:
+        check(issuing, leaf_of(issuing, subject=organised(letters)))
+    assert caught.value.expected == "printable text"
+    issuing = constrained(None, directory(o=letters))
+    with refused("untrusted.name-constraint", 'CA "Issuing" has a name that cannot be compared'):
+        check(issuing, leaf_of(issuing))
+    check(ROOT_ISSUING, leaf_of(ROOT_ISSUING, subject=organised(letters)))  # nobody compares it
+
+
+def test_letters_of_other_scripts_can_be_compared() -> None:
+    issuing = constrained(directory(o="M\u00fcller \u5de5\u696d"))
+    check(issuing, leaf_of(issuing, subject=organised("MU\u0308LLER  \u5de5\u696d")))
+
+
+def test_a_value_that_is_no_text_is_refused() -> None:
+    identifier = x509.NameAttribute(
+        NameOID.X500_UNIQUE_IDENTIFIER, b"\0\1", _type=_ASN1Type.BitString
+    )
+    issuing = constrained(None, directory(o="Acme"))
+    with refused("untrusted.name-constraint", "cannot be compared: b'"):
+        check(issuing, leaf_of(issuing, subject=x509.Name([identifier])))
+
+
 @pytest.mark.parametrize("limit", [tlv(0x80, b"\1"), tlv(0x81, b"\0")], ids=["min", "max"])
 def test_subtrees_with_a_minimum_or_maximum_are_refused(limit: bytes) -> None:
     subtree = tlv(0x30, tlv(0x82, VENDOR.encode()), limit)
@@ -184,6 +283,51 @@ def test_subtrees_with_a_minimum_or_maximum_are_refused(limit: bytes) -> None:
     words = 'CA "Issuing" has name constraints with a minimum or maximum'
     with refused("untrusted.name-constraint", words):
         check(issuing, leaf_of(issuing, *dns(VENDOR)))
+
+
+@pytest.mark.parametrize("limit", [tlv(0x80, b"\1"), tlv(0x81, b"\0")], ids=["min", "max"])
+def test_the_bytes_of_another_extension_do_not_hide_a_minimum(limit: bytes) -> None:
+    """A search for what was parsed, over the whole certificate, would find it there."""
+    subtree = tlv(0x82, VENDOR.encode())
+    real = x509.UnrecognizedExtension(
+        x509.NameConstraints.oid, tlv(0x30, tlv(0xA0, tlv(0x30, subtree, limit)))
+    )
+    decoy = x509.UnrecognizedExtension(
+        x509.ObjectIdentifier("1.2.3.4"), tlv(0x30, tlv(0xA0, tlv(0x30, subtree)))
+    )
+    for own in ([(real, True), (decoy, False)], [(decoy, False), (real, True)]):
+        issuing = certify(KEY, name("Issuing"), ROOT, [*ca_extensions(), *own])
+        with refused("untrusted.name-constraint", "with a minimum or maximum"):
+            check(issuing, leaf_of(issuing, *dns(VENDOR)))
+
+
+def test_names_and_constraints_are_counted() -> None:
+    """Comparing all with all would cost seconds."""
+    many = dns(*(f"a{number}.example" for number in range(MAX_NAMES + 1)))
+    issuing = constrained(many[:-1])
+    check(issuing, leaf_of(issuing, *many[:-1]))
+    words = (
+        f'certificate "release" has {MAX_NAMES + 1} names under constraints, at most {MAX_NAMES}'
+    )
+    with refused("malformed.size", words):
+        check(issuing, leaf_of(issuing, *many))
+    check(ROOT_ISSUING, leaf_of(ROOT_ISSUING, *many))  # nobody compares them
+    issuing = constrained(None, many)
+    words = f'CA "Issuing" has {MAX_SUBTREES + 1} name constraints, at most {MAX_SUBTREES} are'
+    with refused("malformed.size", words):
+        check(issuing, leaf_of(issuing))
+
+
+def test_attributes_of_a_name_under_constraints_are_counted() -> None:
+    def subject(count: int) -> x509.Name:
+        kind = NameOID.ORGANIZATIONAL_UNIT_NAME
+        return x509.Name([x509.NameAttribute(kind, str(number)) for number in range(count)])
+
+    issuing = constrained(None, directory(o="Other"))
+    check(issuing, leaf_of(issuing, subject=subject(MAX_ATTRIBUTES)))
+    words = f"has a name of {MAX_ATTRIBUTES + 1} attributes, at most {MAX_ATTRIBUTES} are allowed"
+    with refused("malformed.size", words):
+        check(issuing, leaf_of(issuing, subject=subject(MAX_ATTRIBUTES + 1)))
 
 
 def test_constraints_of_a_ca_bind_the_cas_below_it() -> None:

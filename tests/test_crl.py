@@ -7,7 +7,8 @@ import pytest
 from cryptography import x509
 
 from fwsign.chain import Anchor, Path, Profile, validate_path
-from fwsign.crl import check_revocation, collect, parse_crl
+from fwsign.crl import parse_crl
+from fwsign.revocation import CrlReader
 from support import (
     DAY,
     NOW,
@@ -41,9 +42,10 @@ def judge(
     path: Path = PATH,
 ) -> list[str]:
     """Judge a path by these CRLs; return what was forgiven."""
-    forgiven: list[str] = []
-    check_revocation(collect(path, crls, profile, forgiven), now, signed_at)
-    return forgiven
+    reader = CrlReader(profile)
+    issued, forgiven = reader.collect(path, crls)
+    reader.check(issued, now, signed_at)
+    return list(forgiven)
 
 
 def issuing_crl(*revoked: Entity, **more: Any) -> bytes:
@@ -137,7 +139,7 @@ def test_a_bare_key_that_signs_by_itself_needs_no_crl() -> None:
 
 
 def test_the_same_crl_twice_is_one() -> None:
-    issued = collect(PATH, [ROOT_CRL, ROOT_CRL, issuing_crl()], "strict", [])
+    issued = CrlReader("strict").collect(PATH, [ROOT_CRL, ROOT_CRL, issuing_crl()]).issued
     assert [len(one.crls) for one in issued] == [1, 1]
 
 

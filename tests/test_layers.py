@@ -1,6 +1,7 @@
 """Who may import whom, read from the source; and what the verify path brings along."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,9 @@ LAYERS = (
     {"certificate", "blocks"},
     {"constraints"},
     {"chain"},
-    {"crl", "policy", "trust_list"},
+    {"crl", "trust_list"},
+    {"revocation"},
+    {"policy"},
     {"timestamp"},
     {"verified"},
     {"verify"},
@@ -39,6 +42,8 @@ PLACES = {
     "usb": ("flash.pico_usb",),
 }
 """Where a library may be imported: the beginnings of modules' names."""
+KNOWN_CIRCLES = {frozenset({"gateway.fetch", "gateway.sources"})}
+"""Modules that import each other; nothing is to be added."""
 NOT_YET = {"pkcs11", "boto3", "botocore", "paho", "requests", "pydantic"}
 CLOCKS = {"now", "utcnow", "today", "time", "time_ns", "monotonic"}
 IO_MODULES = {"os", "socket", "subprocess", "time", "random", "secrets", "urllib", "pathlib"}
@@ -56,10 +61,18 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
-def imports(module: str) -> set[str]:
-    """Return what a module imports anywhere in it: dotted names, ours without `fwsign.`."""
+def imports(module: str, *, types: bool = True) -> set[str]:
+    """Return what a module imports anywhere in it: dotted names, ours without `fwsign.`.
+
+    Args:
+        module: its dotted name below fwsign.
+        types: count what type checkers alone import.
+    """
     found: set[str] = set()
-    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+    nodes: list[ast.AST] = [ast.parse(MODULES[module].read_text(encoding="utf-8"))]
+    for node in nodes:  # which grows
+        if types or not types_alone(node):
+            nodes.extend(ast.iter_child_nodes(node))
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -67,13 +80,14 @@ def imports(module: str) -> set[str]:
             name = str(node.module)
             inside = {f"{name}.{alias.name}" for alias in node.names}
             ours = {one for one in inside if one.removeprefix("fwsign.") in MODULES}
-            found |= ours if name == "fwsign" and ours else {name}
+            found |= ours if ours == inside else {*ours, name}
     return found
 
 
-def own(module: str) -> set[str]:
+def own(module: str, *, types: bool = True) -> set[str]:
     """Return the modules of fwsign that a module imports."""
-    return {one.removeprefix("fwsign.") for one in imports(module) if one.startswith("fwsign.")}
+    found = imports(module, types=types)
+    return {one.removeprefix("fwsign.") for one in found if one.startswith("fwsign.")}
 
 
 def others(module: str) -> set[str]:
@@ -82,16 +96,77 @@ def others(module: str) -> set[str]:
     return tops - {"fwsign"} - set(sys.stdlib_module_names)
 
 
+def types_alone(node: ast.AST) -> bool:
+    """Tell whether a statement is run by type checkers alone."""
+    if not isinstance(node, ast.If):
+        return False
+    return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def circles(graph: dict[str, set[str]]) -> set[frozenset[str]]:
+    """Return the groups of modules that import each other, by way of others too."""
+    reach = {module: set(targets) for module, targets in graph.items()}
+    for middle in graph:  # Warshall
+        for module in graph:
+            if middle in reach[module]:
+                reach[module] |= reach[middle]
+    back = {module: {one for one in reach[module] if module in reach[one]} for module in graph}
+    return {frozenset(group) for group in back.values() if group}
+
+
+def test_the_page_about_the_design_has_the_one_list_of_the_verify_path() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "design.md").read_text(encoding="utf-8")
+    section = page.partition("## The verify path")[2].partition("\n## ")[0]
+    listed = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert sorted(listed) == VERIFY_PATH
+    # What it says of their size is true within a tenth.
+    lines, modules, code = (
+        int(one.replace(",", ""))
+        for one in re.findall(r"about ([\d,]+) lines in (\d+) modules, about ([\d,]+) of", section)[
+            0
+        ]
+    )
+    texts = [MODULES[module].read_text(encoding="utf-8") for module in VERIFY_PATH]
+    assert modules == len(VERIFY_PATH)
+    assert lines == pytest.approx(sum(text.count("\n") for text in texts), rel=0.1)
+    assert code == pytest.approx(sum(map(lines_of_code, texts)), rel=0.1)
+
+
+def lines_of_code(text: str) -> int:
+    """Count the lines that are no docstring, comment or blank."""
+    documented: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            documented.update(range(node.lineno, (node.end_lineno or 0) + 1))
+    return sum(
+        bool(line.strip()) and not line.strip().startswith("#") and number not in documented
+        for number, line in enumerate(text.splitlines(), 1)
+    )
+
+
 def test_the_modules_are_there() -> None:
     assert len(MODULES) > 30
     assert set(VERIFY_PATH) <= MODULES.keys()
-    assert own("verify") >= {"suit", "chain", "crl", "policy"}
+    assert own("verify") >= {"suit", "chain", "revocation", "policy"}
 
 
 @pytest.mark.parametrize("module", VERIFY_PATH)
 def test_verify_path_imports_only_downwards(module: str) -> None:
     up = {one for one in own(module) if LEVEL.get(one, 99) >= LEVEL[module]}
     assert up == set()
+
+
+def test_no_modules_import_each_other() -> None:
+    graph = {module: own(module, types=False) & MODULES.keys() for module in MODULES}
+    for module, targets in graph.items():
+        targets.discard(module.rpartition(".")[0])  # its package, which Python loads first anyway
+    assert graph["verify"] >= {"suit", "chain", "revocation", "policy"}
+    assert circles(graph) <= KNOWN_CIRCLES
+
+
+def test_circles_are_found() -> None:
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a", "e"}, "e": {"e"}, "f": set[str]()}
+    assert circles(graph) == {frozenset("abc"), frozenset("e")}
 
 
 @pytest.mark.parametrize("module", VERIFY_PATH)
@@ -151,8 +226,35 @@ def test_each_library_is_used_where_it_belongs(module: str) -> None:
 
 @pytest.mark.parametrize("module", [one for one in sorted(MODULES) if one.startswith("images.")])
 def test_images_know_nothing_else(module: str) -> None:
-    assert {one for one in own(module) if not one.startswith("images")} <= {"errors"}
+    found = {one for one in own(module) if not one.startswith("images")}
+    assert found <= {"errors", "payload"}  # of the latter, the size of pieces
     assert others(module) == set()
+
+
+READS = re.compile(r"read\w*\(")
+READ_TO_A_LIMIT = {"gateway.fetch", "receipt_file", "tsa_client"}
+"""Loops that read what is small as a whole, or line by line."""
+
+
+def test_all_that_is_hashed_is_read_in_pieces_of_one_size() -> None:
+    loops: dict[str, list[str]] = {}
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.While):
+                head = ast.unparse(node.test)
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) == "iter":
+                head = ast.unparse(node)
+            else:
+                continue
+            if READS.search(head):
+                loops.setdefault(module, []).append(head)
+    assert {"payload", "release", "gateway.sources"} <= loops.keys()
+    for module in loops.keys() - READ_TO_A_LIMIT - {"cli.payloads"}:  # the last fills a buffer
+        assert all("CHUNK_SIZE" in head for head in loops[module]), (module, loops[module])
+    for module in ("cli.payloads", "gateway.stage", "images.base"):
+        assert "CHUNK_SIZE" in names_used(module)
+    named = [module for module in MODULES if "CHUNK_SIZE: Final" in MODULES[module].read_text()]
+    assert named == ["payload"]
 
 
 def test_landing_page_imports_nothing() -> None:
@@ -204,3 +306,73 @@ except SystemExit as done:
     found = loaded_by(code)
     assert "typer" in found
     assert not found & {"pydantic", "pydantic_core", "esptool", "boto3"}
+
+
+NEVER = {
+    "asyncio",
+    "boto3",
+    "concurrent",
+    "esptool",
+    "http",
+    "json",
+    "logging",
+    "multiprocessing",
+    "paho",
+    "pickle",
+    "pydantic",
+    "pydantic_core",
+    "queue",
+    "requests",
+    "rich",
+    "serial",
+    "sqlite3",
+    "ssl",
+    "unittest",
+    "usb",
+    "xml",
+}
+"""What neither signing nor verifying a file has a use for; the start of a process pays for each."""
+
+
+@pytest.fixture(scope="module")
+def signed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory with a PKI and a signed file."""
+    place = tmp_path_factory.mktemp("signed")
+    (place / "build.bin").write_bytes(bytes(1000))
+    loaded_by_command(
+        place, "init", "--org", "A", "--vendor", "a.example", "--product", "p", "--no-passphrase"
+    )
+    loaded_by_command(place, "sign", "build.bin")
+    return place
+
+
+def loaded_by_command(place: Path, *arguments: str) -> set[str]:
+    """Return the top names of what a command has loaded at its end, which is a good one."""
+    return loaded_by(f"""
+import os, sys
+os.chdir({str(place)!r})
+sys.argv = ["fwsign", "--quiet", *{arguments!r}]
+from fwsign.cli import main
+try:
+    main()
+except SystemExit as done:
+    assert done.code in (0, None), done.code
+""")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("sign", "--force", "build.bin"), ("verify", "--min-sequence", "0", "build.bin.suit")],
+)
+def test_signing_and_verifying_load_nothing_in_vain(signed: Path, command: tuple[str, ...]) -> None:
+    found = loaded_by_command(signed, *command)
+    assert {"typer", CRYPTOGRAPHY, "fwsign"} <= found
+    assert found & NEVER == set()
+
+
+def test_the_verifier_loads_nothing_in_vain() -> None:
+    never = {"bz2", "dataclasses", "inspect", "mmap", "pathlib", "platform", "shutil", "uuid"}
+    alone = loaded_by("import cryptography.hazmat.primitives.serialization, cryptography.x509")
+    found = loaded_by("import fwsign.verify")
+    assert "fwsign" in found
+    assert (found - alone) & (never | NEVER) == set()

@@ -169,7 +169,9 @@ def stamped(leaf: Entity, profile: Profile = "strict") -> str:
     """Return what a device says of a token by a leaf."""
     policy = DevicePolicy(tsa_anchors=(ROOT.anchor,), profile=profile)
     token = make_token(SIGNATURE, leaf, [leaf.der, ISSUING.der])
-    refusal = judge_token(token, SIGNATURE, policy, (), NOW, at_hand=False).refusal
+    reader = policy.crl_reader()
+    stamp = judge_token(token, SIGNATURE, policy, reader, stapled=(), known=NOW, at_hand=False)
+    refusal = stamp.refusal
     return refusal.code if refusal else ""
 
 

@@ -18,7 +18,8 @@ from fwsign.component import flash_identifier
 from fwsign.errors import Failed, FwsignError
 from fwsign.policy import DevicePolicy, Recorded
 from fwsign.receipts import verify_lines
-from fwsign.state import MAX_EQUAL_CRLS, MAX_RECORDED, Floor, State, default_path
+from fwsign.state import MAX_RECORDED, Floor, State, default_path
+from fwsign.state_crls import MAX_EQUAL_CRLS
 from fwsign.verify import VerifiedRelease, Verifier
 from support import (
     DAY,
@@ -67,6 +68,11 @@ def judge(
     policy, floor = state.policy(base, identity)
     release = Verifier([pki.root.anchor], policy).verify(sign_with(pki, manifest, crls=crls), at=at)
     return release, floor
+
+
+def held(state: State, base: DevicePolicy = BASE) -> list[bytes]:
+    """Return the CRLs that the memory adds to a policy."""
+    return [one.data for one in state.policy(base, BOARD)[0].held]
 
 
 def install(pki: Pki, state: State, number: int, *files: str, **more: Any) -> VerifiedRelease:
@@ -197,7 +203,7 @@ def test_without_a_product_rollback_stays_unchecked(pki: Pki, state: State) -> N
     for base in (DevicePolicy(), DevicePolicy(vendor=VENDOR)):
         policy, floor = state.policy(base, BOARD)
         assert (policy.min_sequence, floor) == (None, None)
-        assert policy.crls
+        assert policy.held
         release, _ = judge(pki, state, 99, base=base)
         assert "rollback" in release.unchecked
 
@@ -294,13 +300,13 @@ def test_the_time_of_a_block_that_does_not_count_is_not_remembered(state: State)
     state.accept(BOARD, release, None)
     policy, _ = state.policy(BASE, BOARD)
     assert policy.time_floor == NOW - DAY
-    assert set(policy.crls) == {*near, *far}  # they prove themselves
+    assert {one.data for one in policy.held} == set(near)
 
 
 def test_without_crls_nothing_is_known(pki: Pki, state: State) -> None:
     install(pki, state, 100, crls=[])
     policy, _ = state.policy(BASE, BOARD)
-    assert (policy.crls, policy.time_floor) == ((), None)
+    assert (policy.held, policy.time_floor) == ((), None)
 
 
 def test_a_replayed_crl_does_not_bring_a_signer_back(pki: Pki, state: State) -> None:
@@ -311,15 +317,15 @@ def test_a_replayed_crl_does_not_bring_a_signer_back(pki: Pki, state: State) -> 
         with refused("untrusted.revoked", "release"):
             install(pki, state, 101, crls=crls)
     given = BASE._replace(crls=(revoking[1],))
-    assert state.policy(given, BOARD)[0].crls == (revoking[1], *revoking)
+    assert held(state, given) == list(revoking)
 
 
 def test_a_lower_crl_does_not_replace_a_higher_one(pki: Pki, state: State) -> None:
     high = [make_crl(one, number=7) for one in (pki.issuing, pki.root)]
     install(pki, state, 100, crls=high)
-    held = state.policy(BASE, BOARD)[0].crls
+    before = held(state)
     install(pki, state, 101)
-    assert state.policy(BASE, BOARD)[0].crls == held == tuple(high)
+    assert held(state) == before == high
 
 
 def test_a_crl_of_another_process_is_not_lost(pki: Pki, state: State, path: Path) -> None:
@@ -328,7 +334,7 @@ def test_a_crl_of_another_process_is_not_lost(pki: Pki, state: State, path: Path
     with State.open(path) as other:
         install(pki, other, 100, crls=high, identity="mac:other")
     state.accept(BOARD, release, floor)
-    assert state.policy(BASE, BOARD)[0].crls == high
+    assert held(state) == list(high)
 
 
 def test_crls_of_equal_number_are_both_held(pki: Pki, state: State) -> None:
@@ -336,7 +342,7 @@ def test_crls_of_equal_number_are_both_held(pki: Pki, state: State) -> None:
     root = make_crl(pki.root)
     install(pki, state, 100, crls=[one, root])
     install(pki, state, 101, crls=[two, root])
-    assert set(state.policy(BASE, BOARD)[0].crls) == {one, two, root}
+    assert set(held(state)) == {one, two, root}
     many = [make_crl(pki.issuing, days=(-1, 32 + day)) for day in range(MAX_EQUAL_CRLS - 1)]
     with refused("state.limit", f'{MAX_EQUAL_CRLS + 1} different CRLs of "Issuing"'):
         install(pki, state, 102, crls=[*many, root])
@@ -349,12 +355,11 @@ def test_a_crl_without_number_is_held_for_compat_alone(pki: Pki, state: State) -
     bare = tuple(make_crl(one, number=None) for one in (pki.issuing, pki.root))
     base = BASE._replace(profile="compat")
     install(pki, state, 100, crls=bare, base=base)
-    assert state.policy(base, BOARD)[0].crls == bare
-    assert state.policy(BASE, BOARD)[0].crls == ()
+    assert held(state) == list(bare)
     later = tuple(make_crl(one, number=None, days=(0, 30)) for one in (pki.issuing, pki.root))
     install(pki, state, 101, crls=later, base=base)
     install(pki, state, 102, crls=bare, base=base)
-    assert state.policy(base, BOARD)[0].crls == later
+    assert held(state) == list(later)
 
 
 def test_a_ca_that_got_another_key_under_its_name_is_not_locked_out(state: State) -> None:
@@ -366,7 +371,7 @@ def test_a_ca_that_got_another_key_under_its_name_is_not_locked_out(state: State
         pki = Pki(root, issuing, make_leaf(issuing))
         crls.append(make_crl(issuing, number=9 - number))
         install(pki, state, 100 + number, crls=[crls[-1], top])
-    assert set(state.policy(BASE, BOARD)[0].crls) == {*crls, top}
+    assert set(held(state)) == {*crls, top}
 
 
 # --- receipts and steps ---------------------------------------------------------------------
@@ -485,8 +490,16 @@ def by_hand(path: Path) -> Iterator[sqlite3.Connection]:
 def test_a_newer_memory_is_refused(state: State, path: Path) -> None:
     state.close()
     with by_hand(path) as database:
-        database.execute("PRAGMA user_version = 2")
-    with refused("state.newer", "of version 2, this fwsign knows 1"):
+        database.execute("PRAGMA user_version = 3")
+    with refused("state.newer", "of version 3, this fwsign knows 2"):
+        State.open(path)
+
+
+def test_a_memory_from_before_the_first_version_is_refused(state: State, path: Path) -> None:
+    state.close()
+    with by_hand(path) as database:
+        database.execute("PRAGMA user_version = 1")
+    with refused("state.foreign", "of version 1, this fwsign knows 2"):
         State.open(path)
 
 
@@ -498,7 +511,7 @@ def test_a_newer_memory_is_refused(state: State, path: Path) -> None:
         "UPDATE floors SET identity = 'mac:other'",
         "DELETE FROM recorded",
         "DELETE FROM crls",
-        "UPDATE facts SET value = 1 WHERE name = 'time'",
+        "UPDATE times SET seconds = 1",
         "DELETE FROM facts",
         "DELETE FROM receipts WHERE number = 2",
         "DROP TABLE crls",

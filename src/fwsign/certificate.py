@@ -2,7 +2,10 @@
 """One certificate: parsed, held to the rules that need no path, and its signature checked."""
 
 import hashlib
-from typing import Final, NamedTuple, TypeVar
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, NamedTuple, TypeVar, cast
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -44,11 +47,14 @@ class Certificate(NamedTuple):
     signed: der.Signed
     key: PublicKey
     spki: str
+    subject: x509.Name  # these two are made anew wherever `parsed` is asked for them
+    issuer: x509.Name
+    extensions: tuple[x509.Extension[x509.ExtensionType], ...]
 
     @property
     def name(self) -> str:
         """The certificate for people: its common name, else its whole subject."""
-        return display_name(self.parsed.subject)
+        return display_name(self.subject)
 
     @property
     def subject_key(self) -> bytes | None:
@@ -64,10 +70,10 @@ class Certificate(NamedTuple):
 
     def extension(self, kind: type[_Extension]) -> x509.Extension[_Extension] | None:
         """Return the extension of a kind, or None."""
-        try:
-            return self.parsed.extensions.get_extension_for_class(kind)
-        except x509.ExtensionNotFound:
-            return None
+        for found in self.extensions:
+            if type(found.value) is kind:  # `isinstance` asks an abstract class, which is slow
+                return cast("x509.Extension[_Extension]", found)
+        return None
 
 
 def display_name(name: x509.Name) -> str:
@@ -82,20 +88,47 @@ def key_digest(key: PublicKey) -> str:
     return hashlib.sha256(encoded).hexdigest()
 
 
+@contextmanager
+def no_warnings() -> Iterator[None]:
+    """Keep quiet what cryptography says of the serial number 0, in a root that is pinned."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def parse_certificate(data: bytes) -> Certificate:
-    """Parse one certificate, in DER.
+    """Parse one certificate of a path, in DER.
 
     Raises:
         Malformed: `malformed.certificate`.
         Untrusted: `untrusted.algorithm`, `untrusted.serial`.
     """
+    return _parse(data, least_serial=1)
+
+
+def parse_anchor(data: bytes) -> Certificate:
+    """Parse a certificate that is pinned, in DER; its serial number may be 0.
+
+    Nothing looks at that number: no CRL revokes an anchor. Old roots have it, some still in use.
+
+    Raises:
+        Malformed: `malformed.certificate`.
+        Untrusted: `untrusted.algorithm`, `untrusted.serial`.
+    """
+    with no_warnings():
+        return _parse(data, least_serial=0)
+
+
+def _parse(data: bytes, *, least_serial: int) -> Certificate:
     try:
         signed = der.split(data)
-        _check_serial(der.serial_number(signed.tbs))  # first: cryptography warns of some
+        # First: cryptography warns of some.
+        _check_serial(der.serial_number(signed.tbs), least_serial)
         certificate = x509.load_der_x509_certificate(data)
         version = certificate.version
         # Read now what is parsed on demand, so that nothing can fail later.
-        _ = certificate.extensions, certificate.subject, certificate.issuer
+        subject, issuer = certificate.subject, certificate.issuer
+        extensions = tuple(certificate.extensions)
         _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         key = certificate.public_key()
         spki = key_digest(key)
@@ -107,14 +140,15 @@ def parse_certificate(data: bytes) -> Certificate:
         raise Malformed("malformed.certificate", f"not a certificate: {error}") from None
     if version is not x509.Version.v3:
         raise Malformed("malformed.certificate", f"certificate of version {version.name}, not v3")
-    return Certificate(certificate, signed, key, spki)
+    return Certificate(certificate, signed, key, spki, subject, issuer, extensions)
 
 
-def _check_serial(serial: int) -> None:
-    if not 0 < serial < 1 << MAX_SERIAL_BITS:
+def _check_serial(serial: int, least: int) -> None:
+    if not least <= serial < 1 << MAX_SERIAL_BITS:
         raise Untrusted(
             "untrusted.serial",
-            f"serial number {serial:x} is not a positive number of at most 20 bytes",
+            f"serial number {serial:x} is not a {'positive' if least else 'natural'} number of at "
+            "most 20 bytes",
         )
 
 

@@ -36,6 +36,8 @@ from fwsign.certificate import (
     Certificate,
     display_name,
     key_digest,
+    no_warnings,
+    parse_anchor,
     parse_certificate,
     signature_valid,
 )
@@ -139,7 +141,7 @@ class Anchor(NamedTuple):
             Malformed: `malformed.certificate`.
             Untrusted: `untrusted.algorithm`, `untrusted.serial`.
         """
-        certificate = parse_certificate(data)
+        certificate = parse_anchor(data)
         return cls(certificate.key, certificate.spki, certificate, tuple(vendors))
 
     @classmethod
@@ -169,7 +171,8 @@ class Anchor(NamedTuple):
                 key = load_pem_public_key(data)
                 spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
                 return cls.from_public_key(spki, vendors)
-            found = x509.load_pem_x509_certificates(data)
+            with no_warnings():
+                found = x509.load_pem_x509_certificates(data)
         except (UnsupportedAlgorithm, *PARSE_ERRORS) as error:
             raise Malformed("malformed.certificate", f"not a PEM file to pin: {error}") from None
         if len(found) != 1:
@@ -295,7 +298,7 @@ def _find_anchor(
     certificates: list[Certificate] = []
     for data in chain:
         certificate = parse_certificate(data)
-        if certificates and certificates[-1].parsed.issuer != certificate.parsed.subject:
+        if certificates and certificates[-1].parsed.issuer != certificate.subject:
             last = certificates[-1]
             raise Untrusted(
                 "untrusted.issuer",
@@ -327,7 +330,7 @@ def _claims(certificate: Certificate, anchor: Anchor) -> bool:
     """Tell whether a certificate names an anchor as its issuer; the proof comes later."""
     if anchor.certificate is None:  # a bare key has no name to claim: only the signature tells
         return signature_valid(certificate.signed, anchor.key)
-    if certificate.parsed.issuer != anchor.certificate.parsed.subject:
+    if certificate.issuer != anchor.certificate.parsed.subject:
         return False
     # Two roots of one name are told apart by their keys.
     wanted, there = certificate.authority_key, anchor.certificate.subject_key
@@ -475,7 +478,7 @@ def _check_key(certificate: Certificate | Anchor, least_rsa: int) -> None:
 
 def _check_extensions(certificate: Certificate) -> None:
     alternative = certificate.extension(x509.SubjectAlternativeName)
-    names = certificate.parsed.subject.rdns if alternative is None else list(alternative.value)
+    names = certificate.subject.rdns if alternative is None else list(alternative.value)
     if not names:  # RFC 5280 sections 4.1.2.6 and 4.2.1.6
         raise Malformed("malformed.certificate", "a certificate without subject, or with no name")
     for found in certificate.parsed.extensions:

@@ -2,14 +2,31 @@
 """Name constraints on DNS and directory names (RFC 5280 section 4.2.1.10)."""
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any, Final
+import unicodedata
+from collections.abc import Collection, Iterable, Sequence
+from functools import cached_property
+from typing import Any, Final, TypeAlias
 
 from cryptography import x509
 
+from fwsign import der
 from fwsign.certificate import Certificate
-from fwsign.errors import Untrusted
+from fwsign.errors import Untrusted, check_limit
 
+MAX_NAMES: Final = 64
+"""Alternative names of one certificate, where a CA above it has constraints."""
+MAX_SUBTREES: Final = 64
+"""Name constraints of one CA."""
+MAX_ATTRIBUTES: Final = 64
+"""Attributes of one directory name that is held to constraints."""
+
+_HOST_LABEL: Final = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_BASE: Final = re.compile(rf"(?=.{{0,253}}$)({_HOST_LABEL}(\.{_HOST_LABEL})*)?")
+"""A DNS constraint: a domain, or nothing, which is every domain."""
+_HOST: Final = re.compile(rf"(?=.{{1,253}}$)(\*\.)?{_HOST_LABEL}(\.{_HOST_LABEL})*")
+"""A dNSName that can be compared; a wildcard stands for one label below a domain."""
+_Folded: TypeAlias = tuple[frozenset[tuple[str, str]], ...]
+_NAME_CONSTRAINTS: Final = bytes.fromhex("551d1e")
 MAX_DOMAIN: Final = 253
 """Octets, so that the wire form fits the 255 of RFC 1035 section 2.3.4."""
 _LABEL: Final = re.compile(
@@ -48,31 +65,55 @@ def check_constraints(ca: Certificate, below: Sequence[Certificate]) -> None:
 
     Raises:
         Untrusted: `untrusted.name-constraint`; also for a constraint on names that are neither
-            DNS nor directory names, and for a DNS constraint that is not a domain.
+            DNS nor directory names, for a DNS constraint that is not a domain, and for a name
+            under a constraint that cannot be compared.
+        Malformed: `malformed.size`.
     """
-    found = ca.extension(x509.NameConstraints)
-    if found is None:
-        return
+    if found := ca.extension(x509.NameConstraints):
+        _hold(ca, found.value, [_Names(certificate) for certificate in below])
+
+
+class _Names:
+    """The names of a certificate that constraints bind."""
+
+    def __init__(self, certificate: Certificate) -> None:
+        subject = certificate.subject
+        self.owner = certificate.name
+        self.dns = dns_names(certificate)
+        more = _alternative(certificate, x509.DirectoryName)
+        count = len(self.dns) + len(more)
+        words = f'certificate "{self.owner}" has {count} names under constraints'
+        check_limit(count, MAX_NAMES, words)
+        self.directory = [*([subject] if subject.rdns else []), *more]
+
+    @cached_property
+    def folded(self) -> list[_Folded]:
+        """The directory names, as they are compared; an empty subject is none."""
+        return [_fold(name, f'certificate "{self.owner}"') for name in self.directory]
+
+
+def _hold(ca: Certificate, found: x509.NameConstraints, below: Sequence[_Names]) -> None:
     # Not parsed, but RFC 5280 forbids them: minimum and maximum, which would narrow a subtree.
-    if found.value.public_bytes() not in ca.signed.tbs:
-        raise Untrusted(
-            "untrusted.name-constraint",
-            f'CA "{ca.name}" has name constraints with a minimum or maximum',
-        )
-    permitted = [_supported(base, ca) for base in found.value.permitted_subtrees or ()]
-    excluded = [_supported(base, ca) for base in found.value.excluded_subtrees or ()]
-    for certificate in below:
-        for kind, names in (
-            (x509.DNSName, dns_names(certificate)),
-            (x509.DirectoryName, _directory_names(certificate)),
-        ):
-            _check(
-                f'CA "{ca.name}"',
-                [base.value for base in permitted if isinstance(base, kind)],
-                [base.value for base in excluded if isinstance(base, kind)],
-                names,
-                certificate,
-            )
+    if found.public_bytes() != der.extension(ca.signed.tbs, _NAME_CONSTRAINTS):
+        raise _refused(f'CA "{ca.name}" has name constraints with a minimum or maximum')
+    permitted = [_supported(base, ca) for base in found.permitted_subtrees or ()]
+    excluded = [_supported(base, ca) for base in found.excluded_subtrees or ()]
+    count = len(permitted) + len(excluded)
+    check_limit(count, MAX_SUBTREES, f'CA "{ca.name}" has {count} name constraints')
+    who = f'CA "{ca.name}"'
+    domains = (_domains(permitted), _domains(excluded))
+    directories = _Directories(who, _directories(permitted), _directories(excluded))
+    for one in below:
+        _check_domains(who, one.owner, one.dns, *domains)
+        directories.check(one)
+
+
+def _domains(bases: Sequence[x509.GeneralName]) -> list[str]:
+    return [base.value for base in bases if isinstance(base, x509.DNSName)]
+
+
+def _directories(bases: Sequence[x509.GeneralName]) -> list[x509.Name]:
+    return [base.value for base in bases if isinstance(base, x509.DirectoryName)]
 
 
 def check_vendors(anchor: str, vendors: Sequence[str], leaf: Certificate) -> None:
@@ -81,7 +122,7 @@ def check_vendors(anchor: str, vendors: Sequence[str], leaf: Certificate) -> Non
     Raises:
         Untrusted: `untrusted.name-constraint`.
     """
-    _check(f'anchor "{anchor}"', vendors, (), dns_names(leaf), leaf)
+    _check_domains(f'anchor "{anchor}"', leaf.name, dns_names(leaf), vendors, ())
 
 
 def within_domain(name: str, domain: str) -> bool:
@@ -90,60 +131,105 @@ def within_domain(name: str, domain: str) -> bool:
     return domain in ("", name) or name.endswith("." + domain)
 
 
-def _check(
+def _check_domains(
     who: str,
-    permitted: Sequence[Any],
-    excluded: Sequence[Any],
-    names: Iterable[Any],
-    certificate: Certificate,
+    owner: str,
+    names: Iterable[str],
+    permitted: Collection[str],
+    excluded: Collection[str],
 ) -> None:
+    if not permitted and not excluded:
+        return
+    allowed, refused = ({base.lower() for base in bases} for bases in (permitted, excluded))
+    reached = {f"*.{above}" for base in refused for above in _domains_above(base)[1:]}
     for name in names:
-        inside = not permitted or any(_within(name, base) for base in permitted)
-        if inside and not any(_within(name, base) for base in excluded):
-            continue
-        allowed = ", ".join(map(_show, permitted)) or "other names"
-        raise Untrusted(
-            "untrusted.name-constraint",
-            f'{who} permits {allowed}, certificate "{certificate.name}" is for {_show(name)}',
-            expected=allowed,
-            found=_show(name),
-        )
+        above = _domains_above(name.lower())
+        inside = not permitted or not allowed.isdisjoint(above)
+        # A wildcard also stands for what is excluded just below its domain. And whoever reads an
+        # odd name in another way than we do must not find another domain in it.
+        free = refused.isdisjoint(above) and name.lower() not in reached
+        if not (inside and free and _HOST.fullmatch(name)):
+            raise _outside(who, owner, _quoted(name), map(_quoted, permitted))
+
+
+def _domains_above(name: str) -> list[str]:
+    """Return a name, all domains that it is in, and the empty one, which holds all."""
+    labels = name[:MAX_DOMAIN].split(".")
+    return [*(".".join(labels[begin:]) for begin in range(len(labels))), ""]
+
+
+class _Directories:
+    """The directory names that a CA permits and excludes."""
+
+    def __init__(
+        self, who: str, permitted: Sequence[x509.Name], excluded: Sequence[x509.Name]
+    ) -> None:
+        self._who = who
+        self._permitted = permitted
+        self._allowed = {_fold(base, who) for base in permitted}
+        self._refused = {_fold(base, who) for base in excluded}
+        self._lengths = {len(base) for base in self._allowed | self._refused}
+
+    def check(self, names: _Names) -> None:
+        if not self._lengths:
+            return
+        for name, folded in zip(names.directory, names.folded, strict=True):
+            above = {folded[:length] for length in self._lengths}
+            inside = not self._allowed or not self._allowed.isdisjoint(above)
+            if not (inside and self._refused.isdisjoint(above)):
+                shown = [_quoted(base.rfc4514_string()) for base in self._permitted]
+                raise _outside(self._who, names.owner, _quoted(name.rfc4514_string()), shown)
 
 
 def _supported(base: x509.GeneralName, ca: Certificate) -> x509.GeneralName:
     if isinstance(base, x509.DirectoryName) or (
-        isinstance(base, x509.DNSName) and not base.value.startswith(".")
+        isinstance(base, x509.DNSName) and _BASE.fullmatch(base.value)
     ):
         return base
-    raise Untrusted(
-        "untrusted.name-constraint",
+    raise _refused(
         f'CA "{ca.name}" has a name constraint that is not supported: {base!r}',
         expected="a domain or a directory name",
         found=repr(base),
     )
 
 
-def _within(name: Any, base: Any) -> bool:
-    if isinstance(name, str):
-        return within_domain(name, base)
-    wanted, there = _folded(base), _folded(name)
-    return there[: len(wanted)] == wanted
+def _fold(name: x509.Name, whose: str) -> _Folded:
+    """Return a directory name as it is compared: RFC 5280 section 7.1, RFC 4518 section 2.
 
-
-def _folded(name: x509.Name) -> list[frozenset[tuple[str, str]]]:
-    # RFC 5280 section 7.1: letter case and runs of spaces do not tell names apart.
-    return [
-        frozenset(
-            (attribute.oid.dotted_string, " ".join(str(attribute.value).casefold().split()))
-            for attribute in rdn
-        )
+    Letter case, runs of spaces and compatible forms of letters do not tell names apart. Text with
+    invisible characters, which some programs skip, and values that are no text are refused.
+    """
+    count = sum(map(len, name.rdns))
+    check_limit(count, MAX_ATTRIBUTES, f"{whose} has a name of {count} attributes")
+    return tuple(
+        frozenset((one.oid.dotted_string, _prepared(one, whose)) for one in rdn)
         for rdn in name.rdns
-    ]
+    )
 
 
-def _directory_names(certificate: Certificate) -> list[x509.Name]:
-    subject = certificate.parsed.subject
-    return [*([subject] if subject.rdns else []), *_alternative(certificate, x509.DirectoryName)]
+def _prepared(attribute: x509.NameAttribute[Any], whose: str) -> str:
+    value = attribute.value
+    if isinstance(value, str) and value.isascii() and value.isprintable():
+        return " ".join(value.casefold().split())
+    text = value if isinstance(value, str) else ""
+    prepared = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    if not prepared or any(unicodedata.category(one)[0] == "C" for one in prepared):
+        raise _refused(
+            f"{whose} has a name that cannot be compared: {value!r}",
+            expected="printable text",
+            found=repr(value),
+        )
+    return " ".join(prepared.split())
+
+
+def _outside(who: str, owner: str, name: str, permitted: Iterable[str]) -> Untrusted:
+    allowed = ", ".join(permitted) or "other names"
+    message = f'{who} permits {allowed}, certificate "{owner}" is for {name}'
+    return _refused(message, expected=allowed, found=name)
+
+
+def _refused(message: str, *, expected: str | None = None, found: str | None = None) -> Untrusted:
+    return Untrusted("untrusted.name-constraint", message, expected=expected, found=found)
 
 
 def _alternative(certificate: Certificate, kind: Any) -> list[Any]:
@@ -151,5 +237,5 @@ def _alternative(certificate: Certificate, kind: Any) -> list[Any]:
     return list(found.value.get_values_for_type(kind)) if found else []
 
 
-def _show(name: Any) -> str:
-    return f'"{name if isinstance(name, str) else name.rfc4514_string()}"'
+def _quoted(name: str) -> str:
+    return f'"{name}"'

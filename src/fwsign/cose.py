@@ -33,6 +33,9 @@ MAX_CRL_SIZE: Final = 1024 * 1024
 """Bytes, some 25,000 revoked certificates."""
 MAX_TOKEN_SIZE: Final = 64 * 1024
 """Bytes. A token with three RSA certificates has 6 kB, one with ML-DSA-87 about 25 kB."""
+MAX_PROOFS_SIZE: Final = 256 * 1024
+"""Bytes of all certificates and tokens of one envelope: 8 signers with two of ML-DSA-87 each, and
+more; parsing them takes a tenth of a second."""
 MAX_SIGNATURE_SIZE: Final = 8 * 1024
 """Bytes. An ML-DSA-87 signature has 4,627."""
 

@@ -1,22 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Revocation lists: which ones count, and what they say about a path (RFC 5280 section 5).
+"""One revocation list: parsed, its form checked, and what an entry says (RFC 5280 section 5).
 
-Only complete CRLs of the issuer itself are used; indirect, delta and partial ones refuse.
+Only complete CRLs of the issuer itself are used; indirect, delta and partial ones refuse. One that
+names its distribution point is complete for those certificates that name no other.
 """
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 from cryptography import x509
 from cryptography.x509.oid import ExtensionOID
 
 from fwsign import der
-from fwsign.certificate import PARSE_ERRORS, Certificate, display_name, signature_valid
-from fwsign.chain import Anchor, Path, Profile
-from fwsign.errors import Malformed, Stale, Tampered, Untrusted
+from fwsign.certificate import PARSE_ERRORS, Certificate, display_name
+from fwsign.chain import Anchor, Profile
+from fwsign.errors import Malformed, Untrusted
 
-_HARMLESS: Final = frozenset(
+HARMLESS: Final = frozenset(
     {
         x509.ReasonFlags.superseded,
         x509.ReasonFlags.cessation_of_operation,
@@ -27,13 +28,13 @@ _HARMLESS: Final = frozenset(
 MAX_NUMBER_BITS: Final = 159
 """RFC 5280 section 5.2.3: at most 20 octets, and not negative."""
 _KEEPS_EXPIRED: Final = x509.ObjectIdentifier("2.5.29.60")  # expiredCertsOnCRL, ITU-T X.509
-_PARTIAL: Final = (ExtensionOID.ISSUING_DISTRIBUTION_POINT, ExtensionOID.DELTA_CRL_INDICATOR)
 
 
 class Crl(NamedTuple):
     """A parsed CRL; `number` is absent in the CRLs of some older tools.
 
-    With `keeps_since` a certificate that expired at that time or later stays listed.
+    With `keeps_since` a certificate that expired at that time or later stays listed. `places` are
+    the full name of its issuingDistributionPoint.
     """
 
     data: bytes
@@ -44,6 +45,7 @@ class Crl(NamedTuple):
     this_update: datetime
     next_update: datetime
     keeps_since: datetime | None = None
+    places: tuple[x509.GeneralName, ...] = ()
 
     @property
     def name(self) -> str:
@@ -52,23 +54,17 @@ class Crl(NamedTuple):
 
     def is_by_issuer_of(self, certificate: Certificate) -> bool:
         """Tell whether the CRL names a certificate's issuer; the proof is its signature."""
-        if self.parsed.issuer != certificate.parsed.issuer:
+        if self.parsed.issuer != certificate.issuer:
             return False
         # Two issuers of one name are told apart by their keys.
         return self.authority_key is None or self.authority_key == certificate.authority_key
 
 
-class Issued(NamedTuple):
-    """A certificate of the path and the verified CRLs of its issuer."""
+class HeldCrl(NamedTuple):
+    """A CRL that a device's memory holds: the issuer's SPKI SHA-256, in hex, and the DER."""
 
-    certificate: Certificate
-    issuer: Certificate | Anchor
-    crls: tuple[Crl, ...]
-
-    @property
-    def newest(self) -> tuple[Crl, ...]:
-        """The CRLs that count; see `newest`."""
-        return newest(self.crls)
+    key: str
+    data: bytes
 
 
 class _Dated(Protocol):
@@ -126,6 +122,7 @@ def parse_crl(data: bytes) -> Crl:
         number = extensions.get(ExtensionOID.CRL_NUMBER)
         authority = extensions.get(ExtensionOID.AUTHORITY_KEY_IDENTIFIER)
         keeps_since = _keeps_since(extensions.get(_KEEPS_EXPIRED))
+        point = extensions.get(ExtensionOID.ISSUING_DISTRIBUTION_POINT)
         _ = parsed.issuer
         this_update, next_update = parsed.last_update_utc, parsed.next_update_utc
     except PARSE_ERRORS as error:
@@ -144,6 +141,7 @@ def parse_crl(data: bytes) -> Crl:
         this_update,
         next_update,
         keeps_since,
+        tuple(point.full_name or ()) if isinstance(point, x509.IssuingDistributionPoint) else (),
     )
 
 
@@ -156,162 +154,97 @@ def _keeps_since(found: x509.ExtensionType | None) -> datetime | None:
     return since
 
 
-def collect(
-    path: Path, data: Sequence[bytes], profile: Profile, forgiven: list[str]
-) -> tuple[Issued, ...]:
-    """Find and verify the CRLs of every issuer in a path; CRLs of other issuers are not used.
-
-    Args:
-        path: a validated path.
-        data: CRLs in DER, stapled, held or given.
-        profile: `compat` forgives a CRL without number.
-        forgiven: takes the names of what was forgiven.
-
-    Raises:
-        Malformed: `malformed.crl`.
-        Tampered: `tampered.crl`.
-        Untrusted: `untrusted.crl`, `untrusted.key-usage`, `untrusted.algorithm`.
-    """
-    crls = [parse_crl(item) for item in dict.fromkeys(data)]
-    if not path.certificates:  # a pinned bare key signed by itself: nothing was issued
-        return ()
-    issuers = (*path.certificates[1:], path.anchor.certificate or path.anchor)
-    result = []
-    for certificate, issuer in zip(path.certificates, issuers, strict=True):
-        own = tuple(crl for crl in crls if crl.is_by_issuer_of(certificate))
-        for crl in own:
-            _check_crl(crl, issuer, profile, forgiven)
-        result.append(Issued(certificate, issuer, own))
-    return tuple(result)
-
-
-def updates(issued: Sequence[Issued]) -> tuple[datetime, ...]:
-    """Return the times of verified CRLs, all of which have passed."""
-    return tuple(crl.this_update for one in issued for crl in one.crls)
-
-
-def check_revocation(
-    issued: Sequence[Issued],
-    now: datetime,
-    signed_at: datetime | None = None,
-    *,
-    allow_stale: timedelta = timedelta(0),
-) -> tuple[str, ...]:
-    """Check that no certificate is revoked, by a fresh CRL of each issuer.
-
-    Args:
-        issued: what `collect` found.
-        now: the time by which a CRL must be fresh.
-        signed_at: when the signature was made, if a time stamp proves it.
-        allow_stale: how long past its next update a CRL is still taken.
+def check_crl(crl: Crl, issuer: Certificate | Anchor, profile: Profile) -> tuple[str, ...]:
+    """Check that a CRL, whose signature was verified, is of the kind that is used.
 
     Returns:
-        A note for each CRL that is past its next update.
+        What `compat` forgives.
 
     Raises:
-        Stale: `stale.crl-missing`, `stale.crl`.
-        Untrusted: `untrusted.revoked`, `untrusted.crl`.
+        Untrusted: `untrusted.crl`, `untrusted.key-usage`.
     """
-    for one in issued:  # revoked outranks stale, in whichever list it stands
-        for crl in one.newest:
-            _check_entries(crl, one.certificate, signed_at)
-    notes = []
-    for one in issued:
-        if not one.crls:
-            raise Stale(
-                "stale.crl-missing",
-                f'no CRL of "{one.issuer.name}", the issuer of "{one.certificate.name}"',
-                expected=f'a CRL of "{one.issuer.name}"',
-                found="none",
-            )
-        for crl in one.newest:
-            if now <= crl.next_update:
-                continue
-            words = f"{crl.name} was to be replaced by {crl.next_update:%Y-%m-%d}"
-            if now - crl.next_update > allow_stale:
-                raise Stale(
-                    "stale.crl",
-                    f"{words}, it is {now:%Y-%m-%d}",
-                    expected=f"a CRL for {now.isoformat()}",
-                    found=f"one until {crl.next_update.isoformat()}",
-                )
-            notes.append(f"stale revocation: {words}")
-    return tuple(notes)
-
-
-def check_kept(issued: Sequence[Issued], now: datetime) -> None:
-    """Check that a certificate that has expired since it was used would still be on its CRL.
-
-    An issuer may forget revoked certificates when they expire (RFC 5280 section 3.3). Unless its
-    CRL says that it does not, a time stamp does not extend a certificate past its end.
-
-    Args:
-        issued: what `collect` found.
-        now: the time by which certificates may have expired.
-
-    Raises:
-        Stale: `stale.certificate`.
-    """
-    for one in issued:
-        end = one.certificate.parsed.not_valid_after_utc
-        kept = [crl.keeps_since is not None and crl.keeps_since <= end for crl in one.newest]
-        if now > end and not (kept and all(kept)):
-            raise Stale(
-                "stale.certificate",
-                f'certificate "{one.certificate.name}" expired {end:%Y-%m-%d}, it is '
-                f'{now:%Y-%m-%d}, and no CRL of "{one.issuer.name}" says that it keeps those '
-                "that expired",
-                expected=f"a time until {end.isoformat()}, or a CRL with expiredCertsOnCRL",
-                found=now.isoformat(),
-            )
-
-
-def _check_crl(
-    crl: Crl, issuer: Certificate | Anchor, profile: Profile, forgiven: list[str]
-) -> None:
-    if not signature_valid(crl.signed, issuer.key):
-        raise Tampered("tampered.crl", f"the signature of the {crl.name} does not verify")
-    try:
-        _ = [entry.extensions for entry in crl.parsed]
-    except PARSE_ERRORS as error:
-        raise Malformed("malformed.crl", f"an entry of the {crl.name}: {error}") from None
     usage = issuer.extension(x509.KeyUsage) if isinstance(issuer, Certificate) else None
     if usage is not None and not usage.value.crl_sign:
         raise Untrusted("untrusted.key-usage", f'key usage of CA "{issuer.name}" lacks cRLSign')
     for found in crl.parsed.extensions:
-        if found.critical or found.oid in _PARTIAL:
+        if isinstance(found.value, x509.IssuingDistributionPoint):
+            limits = limited_to(found.value)
+            if limits is None:
+                continue
+            words = f"{crl.name} is for {limits} alone: only complete CRLs are used"
+            raise Untrusted("untrusted.crl", words, expected="a complete CRL", found=limits)
+        if found.critical or found.oid == ExtensionOID.DELTA_CRL_INDICATOR:
             raise Untrusted(
                 "untrusted.crl",
                 f"{crl.name} has the extension {found.oid.dotted_string}: only complete CRLs "
                 "without critical extensions are used",
                 found=found.oid.dotted_string,
             )
-    if crl.number is None:
-        what = f"{crl.name} has no number"
-        if profile == "strict":
-            raise Untrusted("untrusted.crl", f"{what}, so an old one cannot be told from a new one")
-        forgiven.append(what)
+    if crl.number is not None:
+        return ()
+    what = f"{crl.name} has no number"
+    if profile == "strict":
+        raise Untrusted("untrusted.crl", f"{what}, so an old one cannot be told from a new one")
+    return (what,)
 
 
-def _check_entries(crl: Crl, certificate: Certificate, signed_at: datetime | None) -> None:
-    for entry in crl.parsed:
-        # RFC 5280 section 5.3: an unknown critical extension of any entry spoils the list.
-        if any(found.critical for found in entry.extensions):
-            raise Untrusted("untrusted.crl", f"{crl.name} has an entry with a critical extension")
-        if entry.serial_number == certificate.parsed.serial_number:
-            _check_entry(entry, certificate, signed_at)
+def limited_to(point: x509.IssuingDistributionPoint) -> str | None:
+    """Return what a CRL with this extension is limited to, in words; None for a complete one.
+
+    Complete is one that says where it is found, by a full name, and nothing else (RFC 5280 5.2.5).
+    """
+    limits = {
+        "certificates that are no CAs": point.only_contains_user_certs,
+        "CA certificates": point.only_contains_ca_certs,
+        "attribute certificates": point.only_contains_attribute_certs,
+        "some reasons": point.only_some_reasons,
+        "other issuers' certificates": point.indirect_crl,
+        "a place without a full name": not point.full_name,
+    }
+    return next((words for words, limited in limits.items() if limited), None)
 
 
-def _check_entry(
+def covers(crl: Crl, certificate: Certificate) -> bool:
+    """Tell whether a CRL is that of a certificate's distribution points (RFC 5280 6.3.3 (b) (2)).
+
+    An issuer that splits its list names the part in CRL and certificate. Where either names none,
+    it has one list: step-ca names it in CRLs alone, easy-rsa in neither.
+    """
+    named = certificate.extension(x509.CRLDistributionPoints)
+    return named is None or not crl.places or not set(crl.places).isdisjoint(places_of(certificate))
+
+
+def places_of(certificate: Certificate) -> list[x509.GeneralName]:
+    """Return where a certificate says that complete CRLs of its issuer are found."""
+    named = certificate.extension(x509.CRLDistributionPoints)
+    return [
+        name
+        for point in (named.value if named else ())
+        if not point.reasons and not point.crl_issuer  # those are of partial and indirect CRLs
+        for name in point.full_name or ()
+    ]
+
+
+def show_places(names: Iterable[x509.GeneralName]) -> str:
+    """Return places for people."""
+    return ", ".join(str(name.value) for name in names) or "no distribution point"
+
+
+def check_entry(
     entry: x509.RevokedCertificate, certificate: Certificate, signed_at: datetime | None
 ) -> None:
+    """Refuse a certificate by its entry, unless its reason leaves what was signed before.
+
+    Raises:
+        Untrusted: `untrusted.revoked`.
+    """
     reason, since = x509.ReasonFlags.unspecified, entry.revocation_date_utc
     for found in entry.extensions:
         if isinstance(found.value, x509.CRLReason):
             reason = found.value.reason
         elif isinstance(found.value, x509.InvalidityDate):
             since = min(since, found.value.invalidity_date_utc)
-    if signed_at is not None and reason in _HARMLESS and signed_at < since:
+    if signed_at is not None and reason in HARMLESS and signed_at < since:
         return
     raise Untrusted(
         "untrusted.revoked",

@@ -13,6 +13,8 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 SEQUENCE, BIT_STRING, INTEGER, VERSION = 0x30, 0x03, 0x02, 0xA0
+BOOLEAN, OCTETS, OID = 0x01, 0x04, 0x06
+ISSUER_ID, SUBJECT_ID, EXTENSIONS = 0x81, 0x82, 0xA3
 GENERALIZED_TIME: Final = 0x18
 
 SIGNATURE_ALGORITHMS: Final[Mapping[bytes, tuple[str, str]]] = MappingProxyType(
@@ -159,6 +161,33 @@ def issuer_and_serial(tbs: bytes) -> bytes:
     serial = inside.whole(INTEGER)
     inside.whole(SEQUENCE)  # the algorithm
     return inside.whole(SEQUENCE) + serial
+
+
+def extension(tbs: bytes, oid: bytes) -> bytes | None:
+    """Return the value of a certificate's extension, None where it has none.
+
+    Args:
+        tbs: the signed part of a version 3 certificate, which was parsed before.
+        oid: the content of the extension's OBJECT IDENTIFIER.
+
+    Raises:
+        ValueError: where the shape is not that of RFC 5280 section 4.1.
+    """
+    inside = Reader(Reader(tbs).content(SEQUENCE))
+    inside.content(VERSION)
+    inside.content(INTEGER)
+    for _ in range(5):  # algorithm, issuer, validity, subject, key
+        inside.content(SEQUENCE)
+    inside.optional(ISSUER_ID)
+    inside.optional(SUBJECT_ID)
+    every = Reader(Reader(inside.content(EXTENSIONS)).content(SEQUENCE))
+    while every.more:
+        one = Reader(every.content(SEQUENCE))
+        found = one.content(OID)
+        one.optional(BOOLEAN)  # critical
+        if found == oid:
+            return one.content(OCTETS)
+    return None
 
 
 def _inner_algorithm(data: bytes, at: int, *, crl: bool) -> bytes:

@@ -9,8 +9,12 @@ from typing import Any, Final, NamedTuple, Protocol, Self, final
 from fwsign.component import Component, Digest
 from fwsign.errors import Failed, FwsignError, Tampered
 
-CHUNK_SIZE: Final = 1024 * 1024
-"""Bytes read at a time."""
+CHUNK_SIZE: Final = 128 * 1024
+"""Bytes of files that are read and hashed at a time, everywhere.
+
+They stay in a core's second-level cache from the copy to the last of the hashes over them, and are
+enough that the steps between cost little.
+"""
 
 SHA256_SIZE: Final = 32
 """Bytes of a digest in a block list."""

@@ -8,8 +8,10 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from fwsign.chain import Anchor, Path, Profile
 from fwsign.constraints import dns_names, is_domain, within_domain
+from fwsign.crl import HeldCrl
 from fwsign.errors import Failed, Untrusted
 from fwsign.example_keys import EXAMPLE_SPKI
+from fwsign.revocation import CrlReader
 
 Revocation: TypeAlias = Literal["if-present", "require", "off"]
 
@@ -49,7 +51,8 @@ class DevicePolicy(NamedTuple):
         profile: `strict`, or `compat` for PKIs that older tools made.
         revocation: "if-present" judges revocation where any CRL is at hand, "require" always.
         allow_stale: how long past its next update a CRL is still taken, with a note.
-        crls: CRLs held by the device, in DER.
+        crls: CRLs that the caller has, in DER; those that belong to no issuer are not used.
+        held: CRLs that the device's memory holds, each for the issuer with that very key.
         time_floor: the latest time that the device knows has passed.
         pinned_vendors: SPKI SHA-256 in hex -> vendors, for bare keys and for leaves without
             dNSName; the key may be the leaf's or one above it, the nearest counts.
@@ -67,12 +70,19 @@ class DevicePolicy(NamedTuple):
     profile: Profile = "strict"
     revocation: Revocation = "if-present"
     crls: tuple[bytes, ...] = ()
+    held: tuple[HeldCrl, ...] = ()
     time_floor: datetime | None = None
     pinned_vendors: Mapping[str, tuple[str, ...]] = _NO_PINS
     require_token: bool = False
     allow_example_keys: bool = False
     tsa_anchors: tuple[Anchor, ...] = ()
     allow_stale: timedelta = timedelta(0)
+
+    def crl_reader(self) -> CrlReader:
+        """Return a reader of the CRLs at hand, for one verification; of none where it is off."""
+        if self.revocation == "off":
+            return CrlReader(self.profile, off=True)
+        return CrlReader(self.profile, self.crls, self.held)
 
     def judges_revocation(self, *, at_hand: bool) -> bool:
         """Tell whether revocation is judged, given whether any CRL is at hand."""

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 from fwsign import cbor, suit
-from fwsign.chain import Profile
-from fwsign.crl import Issued, parse_crl
 from fwsign.errors import Failed
 from fwsign.keys import Signer
 from fwsign.policy import DevicePolicy, Recorded
 from fwsign.receipts import line_digest, make_line
+from fwsign.revocation import Issued
+from fwsign.state_crls import bound_crls, held_crls, keep_crls, newest_crls
 from fwsign.state_file import StateFile
 from fwsign.trust import apply_chain
 from fwsign.trust_list import TrustState, Update, decode_trust, encode_trust
@@ -31,11 +31,10 @@ _RECORDED: Final = (
 _FORGET: Final = "DELETE FROM recorded WHERE identity = ? AND vendor = ? AND class = ?"
 _LAST_RECEIPT: Final = "SELECT line FROM receipts ORDER BY number DESC LIMIT 1"
 _TEXT: Final = "SELECT value FROM facts WHERE name = ?"
+_TIME: Final = "SELECT seconds FROM times WHERE vendor = ?"
 
 MAX_RECORDED: Final = 256
 """Releases at one floor: one for each file that one run of `fwsign sign` signed."""
-MAX_EQUAL_CRLS: Final = 8
-"""CRLs of one issuer with one number, where one would be right."""
 MAX_IDENTITY: Final = 200
 """Characters of a board's identity."""
 
@@ -119,7 +118,7 @@ class State:
         """Add to a policy what is remembered, for `Verifier`.
 
         Where the policy names vendor and product, or a release is given, "rollback" is checked
-        from the first release on.
+        from the first release on. The time floor is the vendor's: nobody else's CRLs moved it.
 
         Args:
             base: what the device demands anyway; what is stricter counts.
@@ -132,10 +131,12 @@ class State:
         Raises:
             Failed: as `floor`.
         """
+        vendor = release.manifest.vendor_id if release else _vendor_id(base)
         with self._file.transaction("read"):
+            time = self._time(vendor) if vendor is not None else None
             policy = base._replace(
-                crls=(*base.crls, *self._crls(base.profile)),
-                time_floor=max(filter(None, (base.time_floor, self._time())), default=None),
+                held=(*base.held, *held_crls(self._file)),
+                time_floor=max(filter(None, (base.time_floor, time)), default=None),
             )
             if release is not None:
                 manifest = release.manifest
@@ -156,7 +157,9 @@ class State:
         """Remember that a release was accepted, by a policy that `policy` gave.
 
         The floor only rises; a release whose rollback check was waived never moves it down, nor is
-        it recorded at it. The clock is not remembered, only the times in CRLs of counted signers.
+        it recorded at it. The clock is not remembered, only the release's `known_time`, and for its
+        vendor alone. CRLs are kept that came with blocks for this vendor, whether these count or
+        not: a revocation is news also where it makes a block not count.
 
         Args:
             identity: the board's.
@@ -176,10 +179,20 @@ class State:
                 if "rollback" not in release.unchecked:
                     _check_unmoved(floor, expected)
                 self._raise(key, known, release)
-            self._keep_time(release)
-            for signer in release.signers:  # CRLs prove themselves, whether a block counts or not
-                for issued in signer.issued:
-                    self._keep_crls(issued)
+            self._keep_time(key.vendor, release.known_time)
+            for issued in _teaching(release):
+                keep_crls(self._file, issued)
+            bound_crls(self._file)
+
+    def knows(self, release: VerifiedRelease) -> bool:
+        """Tell whether `accept` would learn nothing from the CRLs of a release.
+
+        Raises:
+            Failed: `state.busy`, `io.*`.
+        """
+        with self._file.transaction("read"):
+            lists = [newest_crls(self._file, issued) for issued in _teaching(release)]
+        return all(held == newest for held, newest in lists)
 
     def trust(self) -> TrustState | None:
         """Return the list of anchors that trust updates brought; None where there was none yet.
@@ -265,7 +278,7 @@ class State:
             Failed: `state.busy`, `io.*`.
         """
         with self.transaction():
-            for table in ("floors", "recorded", "crls", "facts"):
+            for table in ("floors", "recorded", "crls", "times", "facts"):
                 self._file.run(f"DELETE FROM {table}")  # noqa: S608 - our own names
 
     def receipt_lines(self) -> Iterator[str]:
@@ -320,58 +333,23 @@ class State:
     def _reset_floors(self, update: Update, identity: str | None) -> None:
         """Set the floors that an update states, up or down; the others stay."""
         trust, floors = update.trust, update.floors
+        vendor = suit.vendor_id(trust.vendor)
         if floors.sequence is not None:
-            vendor = suit.vendor_id(trust.vendor)
             key = _key(identity, vendor, suit.class_id(trust.vendor, trust.product))
             self._file.run(_FORGET, *key)
             self._file.run("REPLACE INTO floors VALUES (?, ?, ?, ?)", *key, floors.sequence)
         if floors.time is not None:
-            self._file.run("REPLACE INTO facts VALUES ('time', ?)", floors.time)
+            self._file.run("REPLACE INTO times VALUES (?, ?)", vendor, floors.time)
 
-    def _time(self) -> datetime | None:
-        found = self._file.run("SELECT value FROM facts WHERE name = 'time'").fetchone()
+    def _time(self, vendor: bytes) -> datetime | None:
+        found = self._file.run(_TIME, vendor).fetchone()
         return datetime.fromtimestamp(found[0], UTC) if found else None
 
-    def _keep_time(self, release: VerifiedRelease) -> None:
-        counted = [one for one in release.signers if one.refusal is None]
-        times = [crl.this_update for one in counted for at in one.issued for crl in at.crls]
-        if (kept := self._time()) is not None:
-            times.append(kept)
+    def _keep_time(self, vendor: bytes, time: datetime | None) -> None:
+        times = [one for one in (time, self._time(vendor)) if one is not None]
         if times:
             seconds = int(max(times).timestamp())
-            self._file.run("REPLACE INTO facts VALUES ('time', ?)", seconds)
-
-    def _crls(self, profile: Profile) -> Iterator[bytes]:
-        for (data,) in self._file.run("SELECT crl FROM crls ORDER BY rowid").fetchall():
-            # `strict` refuses what has no number; `compat` may have kept one that has none.
-            if profile == "compat" or parse_crl(data).number is not None:
-                yield data
-
-    def _keep_crls(self, issued: Issued) -> None:
-        """Keep an issuer's CRLs of the highest number; those held may be of another process.
-
-        A CRL that does not name its issuer's key is not kept: it would refuse every path of a CA
-        of the same name with another key.
-        """
-        issuer = (issued.certificate.parsed.issuer.public_bytes(), issued.issuer.spki)
-        rows = self._file.run(
-            "SELECT crl FROM crls WHERE issuer = ? AND key = ?", *issuer
-        ).fetchall()
-        held = [data for (data,) in rows]
-        every = (*map(parse_crl, held), *(crl for crl in issued.crls if crl.authority_key))
-        newest = list(dict.fromkeys(crl.data for crl in issued._replace(crls=every).newest))
-        if newest == held:
-            return
-        if len(newest) > MAX_EQUAL_CRLS:
-            raise Failed(
-                "state.limit",
-                f'{len(newest)} different CRLs of "{issued.issuer.name}" have one number',
-                expected=f"at most {MAX_EQUAL_CRLS}",
-                found=len(newest),
-            )
-        self._file.run("DELETE FROM crls WHERE issuer = ? AND key = ?", *issuer)
-        for data in newest:
-            self._file.run("INSERT INTO crls VALUES (?, ?, ?)", *issuer, data)
+            self._file.run("REPLACE INTO times VALUES (?, ?)", vendor, seconds)
 
 
 def default_path(platform: str = sys.platform) -> Path:
@@ -392,6 +370,15 @@ def default_path(platform: str = sys.platform) -> Path:
     if not base.is_absolute():
         raise Failed("state.home", "there is no home directory to keep the memory of boards in")
     return base / "fwsign" / "boards.db"
+
+
+def _vendor_id(policy: DevicePolicy) -> bytes | None:
+    return suit.vendor_id(policy.vendor) if policy.vendor is not None else None
+
+
+def _teaching(release: VerifiedRelease) -> list[Issued]:
+    """The certificates, with verified CRLs of their issuers, of blocks for this vendor."""
+    return [one for signer in release.signers if signer.for_vendor for one in signer.issued]
 
 
 def _key(identity: str | None, vendor: bytes, klass: bytes) -> _Key:

@@ -24,7 +24,7 @@ BUSY_SECONDS: Final = 30
 """How long to wait for another process; a slow token signs many receipts in that time."""
 
 _APPLICATION: Final = int.from_bytes(b"fwsg")
-_VERSION: Final = 1
+_VERSION: Final = 2
 _SCHEMA: Final = f"""
 PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {_VERSION};
@@ -38,8 +38,9 @@ CREATE TABLE recorded (
     PRIMARY KEY (identity, vendor, class, manifest)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE crls (
-    issuer BLOB NOT NULL, key TEXT NOT NULL, crl BLOB NOT NULL
+    issuer BLOB NOT NULL, keys TEXT NOT NULL, crl BLOB NOT NULL
 ) STRICT;
+CREATE TABLE times (vendor BLOB PRIMARY KEY, seconds INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE facts (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE receipts (number INTEGER PRIMARY KEY, line TEXT NOT NULL) STRICT;
 """
@@ -51,6 +52,7 @@ _DECIDING: Final = (
     "SELECT * FROM floors",
     "SELECT * FROM recorded",
     "SELECT * FROM crls ORDER BY rowid",
+    "SELECT * FROM times",
     "SELECT * FROM facts WHERE name <> 'sum'",
     "SELECT * FROM receipts ORDER BY number DESC LIMIT 1",
 )
@@ -137,9 +139,9 @@ class StateFile:
             ((version,),) = self.run("PRAGMA user_version")
         if application != _APPLICATION:
             raise Failed("state.foreign", f"{self._path} is not a device's memory")
-        if version > _VERSION:
+        if version != _VERSION:
             raise Failed(
-                "state.newer",
+                "state.newer" if version > _VERSION else "state.foreign",
                 f"{self._path} is a memory of version {version}, this fwsign knows {_VERSION}",
                 expected=_VERSION,
                 found=version,

@@ -9,9 +9,9 @@ from typing import NamedTuple, final
 from fwsign import suit
 from fwsign.chain import Path
 from fwsign.component import Component
-from fwsign.crl import Issued
 from fwsign.errors import Failed, FwsignError, Unsuitable
 from fwsign.payload import Blocks, Receiving, Sink, Source, Staged, receive
+from fwsign.revocation import Issued
 from fwsign.timestamp import Stamp
 
 
@@ -28,6 +28,8 @@ class Signer(NamedTuple):
         notes: what the caller should know: "freshness unproven", and what `compat` forgave.
         stamp: the time-stamp token as judged, None where there is none.
         refusal: why the block does not count, None where it does.
+        for_vendor: whether it may sign for the manifest's vendor, counted or not. What came with
+            other blocks says nothing about this vendor's releases, and is not remembered.
     """
 
     algorithm: str
@@ -38,6 +40,7 @@ class Signer(NamedTuple):
     notes: tuple[str, ...] = ()
     stamp: Stamp | None = None
     refusal: FwsignError | None = None
+    for_vendor: bool = False
 
     @property
     def signed_at(self) -> datetime | None:
@@ -65,11 +68,14 @@ class VerifiedRelease:
             "rollback" (the policy does not say).
         notes: what the caller should know.
         now: the time that the release was judged by; not before the clock given.
+        known_time: a time that has passed, as CRLs say and as far as that is supported: what a
+            device remembers as its time floor. None where nothing is known.
     """
 
     __slots__ = (
         "_block_lists",
         "_integrated",
+        "known_time",
         "manifest",
         "manifest_digest",
         "notes",
@@ -87,6 +93,7 @@ class VerifiedRelease:
     unchecked: tuple[str, ...]
     notes: tuple[str, ...]
     now: datetime
+    known_time: datetime | None
     _block_lists: Mapping[str, Blocks]
     _integrated: Mapping[str, bytes]
 

@@ -12,7 +12,8 @@ No file, socket, environment or clock is read here: time, anchors and CRLs are a
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from fwsign import cbor, suit
 from fwsign.blocks import decode_block_lists
@@ -20,6 +21,7 @@ from fwsign.chain import Anchor, Path, check_dates, validate_path
 from fwsign.constraints import is_domain
 from fwsign.cose import (
     ALGORITHMS,
+    MAX_PROOFS_SIZE,
     Block,
     allowed_rsa_size,
     decode_block,
@@ -27,8 +29,16 @@ from fwsign.cose import (
     sig_structure,
     verify_signature,
 )
-from fwsign.crl import Issued, check_kept, check_revocation, collect, updates
-from fwsign.errors import Failed, FwsignError, Malformed, Stale, Tampered, Unsuitable, Untrusted
+from fwsign.errors import (
+    Failed,
+    FwsignError,
+    Malformed,
+    Stale,
+    Tampered,
+    Unsuitable,
+    Untrusted,
+    check_limit,
+)
 from fwsign.payload import digest
 from fwsign.policy import (
     DevicePolicy,
@@ -38,6 +48,7 @@ from fwsign.policy import (
     missing_signers,
     refuse_example,
 )
+from fwsign.revocation import CrlReader, Issued, check_kept, updates
 from fwsign.timestamp import Stamp, judge_token
 from fwsign.verified import Signer, VerifiedRelease, seal
 
@@ -50,6 +61,12 @@ __all__ = [
     "VerifiedRelease",
     "Verifier",
 ]
+
+
+MAX_CRL_LEAD: Final = timedelta(days=1)
+"""How far a CRL's thisUpdate may be ahead of the clock, or a time stamp, and still be believed."""
+EARLIEST: Final = datetime(2026, 1, 1, tzinfo=UTC)
+"""Older than this program: a clock that shows an earlier time is wrong."""
 
 
 class Verifier:
@@ -87,10 +104,11 @@ class Verifier:
         at = _utc(at)
         with _step(1):
             decoded = suit.decode_envelope(envelope)
-            blocks = [decode_block(block) for block in decoded.blocks]
+            blocks = decode_blocks(decoded.blocks)
         with _step(2):
             manifest_digest = check_manifest_digest(decoded)
-        signers = tuple(self._judge(block, decoded.digest, at) for block in blocks)
+        crls = self._policy.crl_reader()
+        signers = tuple(self._judge(block, decoded.digest, at, crls) for block in blocks)
         with _step(6):
             self._check_signers(signers)
         with _step(7):
@@ -114,36 +132,33 @@ class Verifier:
             unchecked=unchecked,
             notes=self._notes([one for one, _ in counted]),
             now=now,
+            known_time=self._known_time([one for one, _ in counted], at),
             integrated=decoded.integrated,
             block_lists=lists,
         )
 
-    def _judge(self, block: Block, payload: bytes, at: datetime) -> Signer:
+    def _judge(self, block: Block, payload: bytes, at: datetime, crls: CrlReader) -> Signer:
         """Steps 3 to 5. A trust failure leaves the block uncounted; all else refuses."""
         known = ALGORITHMS.get(block.algorithm)
         signer = Signer(known.name if known else str(block.algorithm), at)
         try:
             with _step(3):
                 signer = signer._replace(path=(path := self._authenticate(block, payload)))
-            forgiven = list(path.forgiven)
             with _step(5):  # first what CRLs there are: their times count in step 4
-                issued = collect(path, self._crls(block), self._policy.profile, forgiven)
+                issued, forgiven = crls.collect(path, block.crls)
             with _step(4):
-                stamp, now = self._judge_token(block, issued, at)
+                stamp, now = self._judge_token(block, issued, at, crls)
                 every = (*issued, *(stamp.issued if stamp else ()))
                 signer = signer._replace(stamp=stamp, issued=every, now=now)
                 notes = self._check_time(path, issued, stamp, now, behind=at < now)
             with _step(5):
-                checked, stale = self._check_revocation(block, path, issued, signer)
-            notes = (*notes, *stale, *forgiven)
+                checked, stale = self._check_revocation(block, path, signer, issued, crls)
+            notes = (*notes, *stale, *path.forgiven, *forgiven)
             return signer._replace(revocation_checked=checked, notes=notes)
-        except (Untrusted, Stale) as refusal:
-            _add_token_refusal(refusal, signer.stamp)
-            return signer._replace(refusal=refusal)
-        except Tampered as refusal:
-            if block.chain or signer.path:
+        except FwsignError as refusal:
+            if not _leaves_uncounted(refusal, block, signer):
                 raise
-            # A bare block names no key: it may be for another device, which pins another one.
+            _add_token_refusal(refusal, signer.stamp)
             return signer._replace(refusal=refusal)
 
     def _authenticate(self, block: Block, payload: bytes) -> Path:
@@ -186,11 +201,8 @@ class Verifier:
                     return Path((), anchor)
         raise failure
 
-    def _crls(self, block: Block) -> tuple[bytes, ...]:
-        return () if self._policy.revocation == "off" else (*block.crls, *self._policy.crls)
-
     def _judge_token(
-        self, block: Block, issued: Sequence[Issued], at: datetime
+        self, block: Block, issued: Sequence[Issued], at: datetime, crls: CrlReader
     ) -> tuple[Stamp | None, datetime]:
         """Step 4: judge the token, and find `now`, which is not before anything known to be past.
 
@@ -203,8 +215,9 @@ class Verifier:
             block.token,
             block.signature,
             self._policy,
-            self._crls(block),
-            known,
+            crls,
+            stapled=block.crls,
+            known=known,
             at_hand=bool(block.crls) or any(one.crls for one in issued),
         )
         return stamp, max(known, stamp.signed_at or known, *updates(stamp.issued))
@@ -232,7 +245,12 @@ class Verifier:
         return (*unproven, *([f"time-stamp token not counted: {refusal}"] if refusal else []))
 
     def _check_revocation(
-        self, block: Block, path: Path, issued: Sequence[Issued], signer: Signer
+        self,
+        block: Block,
+        path: Path,
+        signer: Signer,
+        issued: Sequence[Issued],
+        crls: CrlReader,
     ) -> tuple[bool, tuple[str, ...]]:
         """Step 5: with one CRL at hand, every issuer needs one. Tell whether all was judged."""
         stamp = signer.stamp if signer.signed_at else None
@@ -241,7 +259,7 @@ class Verifier:
         if not self._policy.judges_revocation(at_hand=at_hand):
             return checked and not path.certificates and self._policy.revocation != "off", ()
         allowed = self._policy.allow_stale
-        notes = check_revocation(issued, signer.now, signer.signed_at, allow_stale=allowed)
+        notes = crls.check(issued, signer.now, signer.signed_at, allow_stale=allowed)
         return checked, notes
 
     def _check_signers(self, signers: Sequence[Signer]) -> None:
@@ -260,10 +278,12 @@ class Verifier:
         self, signer: Signer, manifest: suit.Manifest, text: suit.Text | None
     ) -> Signer:
         """Step 8: a leaf that does not list the manifest's vendor no longer counts."""
-        if signer.refusal is not None or signer.path is None:
+        if signer.path is None:
             return signer
         vendors = self._policy.vendors_of(signer.path)
         if _vendor_name(vendors, manifest) is not None:
+            return signer._replace(for_vendor=True)
+        if signer.refusal is not None:
             return signer
         allowed = ", ".join(vendors) or "no vendor"
         wanted = text.vendor if text else manifest.vendor_id.hex()
@@ -307,6 +327,20 @@ class Verifier:
         said = (policy.vendor, policy.product, policy.min_sequence)
         names = ("vendor", "product", "rollback")
         return tuple(name for name, value in zip(names, said, strict=True) if value is None)
+
+    def _known_time(self, signers: Sequence[Signer], at: datetime) -> datetime | None:
+        """Find a time that has passed, from the CRLs of the signers that count (ADR 13).
+
+        One of several signers must not take a device to a year in which no other signer is good.
+        So a CRL's time counts where the clock or a token supports it; and where the clock cannot
+        be right, up to the time that the CRLs of every signer reach.
+        """
+        times = [updates(one.issued) for one in signers]
+        clocks = [at, *(one.signed_at for one in signers if one.signed_at)]
+        most = max(clocks) + MAX_CRL_LEAD
+        if at < max(EARLIEST, self._policy.time_floor or at) and all(times):
+            most = max(most, min(max(own) for own in times))
+        return max((one for own in times for one in own if one <= most), default=None)
 
     def _notes(self, signers: Sequence[Signer]) -> tuple[str, ...]:
         notes = [note for signer in signers for note in signer.notes]
@@ -361,6 +395,19 @@ def check_manifest_digest(envelope: suit.Envelope) -> bytes:
     return found
 
 
+def decode_blocks(encoded: Iterable[bytes]) -> list[Block]:
+    """Step 1. Decode all blocks of an envelope, within the limit that they share.
+
+    Raises:
+        Malformed: `malformed.cbor`, `malformed.envelope`, `malformed.header`, `malformed.size`.
+    """
+    blocks = [decode_block(data) for data in encoded]
+    proofs = [proof for block in blocks for proof in (*block.chain, block.token or b"")]
+    size = sum(map(len, proofs))
+    check_limit(size, MAX_PROOFS_SIZE, f"certificates and tokens of {size} bytes")
+    return blocks
+
+
 def _decode_content(envelope: suit.Envelope) -> tuple[suit.Manifest, suit.Text | None]:
     """Step 7: manifest and text match their templates, and nothing else rides along."""
     if envelope.other:
@@ -401,6 +448,16 @@ def _not_for_this_device(what: str, expected: str, found: str) -> Unsuitable:
         expected=expected,
         found=found,
     )
+
+
+def _leaves_uncounted(refusal: FwsignError, block: Block, signer: Signer) -> bool:
+    """Tell whether a refusal only leaves its block uncounted; any other refuses the envelope."""
+    if isinstance(refusal, Untrusted | Stale):
+        return True
+    if signer.stamp is not None and refusal is signer.stamp.refusal:
+        return True  # the policy demands a token, and this one is worth as much as none
+    # A bare block names no key: it may be for another device, which pins another one.
+    return isinstance(refusal, Tampered) and not block.chain and signer.path is None
 
 
 def _add_token_refusal(refusal: FwsignError, stamp: Stamp | None) -> None:

@@ -6,7 +6,7 @@ import pytest
 from cryptography import x509
 
 from fwsign.chain import Anchor, Path, Profile, check_dates, validate_path
-from fwsign.crl import check_revocation, collect
+from fwsign.revocation import CrlReader
 from support import der, refused, vectors
 
 FOLDER = vectors() / "foreign-pki"
@@ -76,22 +76,24 @@ def easyrsa_crl() -> bytes:
 
 def test_compat_accepts_the_crl_of_easyrsa_and_names_what_it_forgave() -> None:
     path = validated(*EASYRSA, profile="compat")
-    forgiven: list[str] = []
-    check_revocation(collect(path, [easyrsa_crl()], "compat", forgiven), DECEMBER)
-    assert forgiven == ['CRL of "Acme Root" has no number']
+    reader = CrlReader("compat")
+    issued, forgiven = reader.collect(path, [easyrsa_crl()])
+    reader.check(issued, DECEMBER)
+    assert forgiven == ('CRL of "Acme Root" has no number',)
 
 
 def test_strict_refuses_the_crl_of_easyrsa() -> None:
     path = validated(*EASYRSA, profile="compat")
     with refused("untrusted.crl", 'CRL of "Acme Root" has no number'):
-        collect(path, [easyrsa_crl()], "strict", [])
+        CrlReader("strict").collect(path, [easyrsa_crl()])
 
 
 def test_the_crl_of_easyrsa_goes_stale() -> None:
     path = validated(*EASYRSA, profile="compat")
-    issued = collect(path, [easyrsa_crl()], "compat", [])
+    reader = CrlReader("compat")
+    issued = reader.collect(path, [easyrsa_crl()]).issued
     with refused("stale.crl", 'CRL of "Acme Root" was to be replaced by 2027-05-21'):
-        check_revocation(issued, datetime(2027, 6, 1, tzinfo=UTC))
+        reader.check(issued, datetime(2027, 6, 1, tzinfo=UTC))
 
 
 def test_cfssl_leaves_without_a_name_have_no_vendor() -> None:

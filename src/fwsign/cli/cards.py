@@ -79,9 +79,10 @@ def request_card(data: bytes) -> dict[str, Any]:
 
 
 @_reading("CRL")
-def crl_card(data: bytes) -> dict[str, Any]:
-    """Describe a CRL, in DER."""
+def crl_card(data: bytes, most: int | None = None) -> dict[str, Any]:
+    """Describe a CRL, in DER, with at most so many of its entries."""
     crl = x509.load_der_x509_crl(data)
+    shown = list(crl) if most is None else crl[:most]
     return {
         "kind": "CRL",
         "issuer": crl.issuer.rfc4514_string(),
@@ -95,8 +96,9 @@ def crl_card(data: bytes) -> dict[str, Any]:
                 "since": entry.revocation_date_utc.isoformat(),
                 **_extensions(entry.extensions),
             }
-            for entry in crl
+            for entry in shown
         ],
+        "revoked, not shown": len(crl) - len(shown) or None,
     }
 
 

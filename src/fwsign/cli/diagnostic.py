@@ -10,6 +10,7 @@ from fwsign.errors import Malformed
 
 _TEXT: Final = re.compile(rb"[A-Za-z][A-Za-z0-9._+-]+")
 _SHOWN: Final = 48  # bytes of a byte string that is not CBOR itself
+_OPENED: Final = 1024 * 1024  # bytes of a byte string that is looked into
 
 
 def lines(value: Any, indent: str = "") -> Iterator[str]:
@@ -44,7 +45,9 @@ def lines(value: Any, indent: str = "") -> Iterator[str]:
 
 
 def _opened(data: bytes) -> Any:
-    """Return what a byte string holds, if that is an array, map or tag."""
+    """Return what a byte string holds, if that is an array, map or tag, and not huge."""
+    if len(data) > _OPENED:
+        return None
     try:
         inner = cbor.decode(data)
     except Malformed:

@@ -2,7 +2,7 @@
 """`fwsign show`: what a file is, by its content."""
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -14,6 +14,10 @@ from fwsign.cli.options import JSON
 from fwsign.errors import Failed, FwsignError
 
 _ENVELOPE_HEAD: Final = b"\xd8\x6b"  # tag 107
+CRLS_SHOWN: Final = 4 * 1024 * 1024
+"""Bytes of CRLs in an envelope that are looked into."""
+ENTRIES_SHOWN: Final = 20
+"""Entries of each CRL in an envelope; of a CRL alone all are shown."""
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -101,7 +105,7 @@ def _envelope(file: Path) -> dict[str, Any]:
     envelope = suit.decode_envelope(data)
     found: dict[str, Any] = {"kind": "SUIT envelope, not verified here", "size": len(data)}
     found |= _manifest(envelope)
-    found["blocks"] = [_block(block) for block in envelope.blocks]
+    found["blocks"] = _blocks(envelope.blocks)
     found["payloads inside"] = {name: len(value) for name, value in envelope.integrated.items()}
     found["diagnostic"] = "\n".join(diagnostic.lines(cbor.decode(data)))
     return found
@@ -134,21 +138,42 @@ def _manifest(envelope: Any) -> dict[str, Any]:
     }
 
 
-def _block(data: bytes) -> dict[str, Any]:
+def _blocks(encoded: Iterable[bytes]) -> list[dict[str, Any]]:
+    """Describe blocks; of CRLs not more than `CRLS_SHOWN` bytes, in the order of the blocks."""
+    left, blocks = CRLS_SHOWN, []
+    for data in encoded:
+        block, size = _block(data, left)
+        left -= size
+        blocks.append(block)
+    return blocks
+
+
+def _block(data: bytes, room: int) -> tuple[dict[str, Any], int]:
     from fwsign.cli import cards  # noqa: PLC0415
     from fwsign.cose import ALGORITHMS, decode_block  # noqa: PLC0415
 
     try:
         block = decode_block(data)
         known = ALGORITHMS.get(block.algorithm)
-        return {
+        crls, size = [], 0
+        for crl in block.crls:
+            size += len(crl)
+            fits = size <= room
+            crls.append(cards.crl_card(crl, ENTRIES_SHOWN) if fits else _too_much(crl))
+        told = {
             "algorithm": known.name if known else block.algorithm,
             "certificates": [cards.certificate_card(one) for one in block.chain],
-            "crls": [cards.crl_card(one) for one in block.crls],
+            "crls": crls,
             "time stamp": None if block.token is None else cards.token_card(block.token),
         }
     except FwsignError as error:
-        return {"not decodable": str(error)}
+        return {"not decodable": str(error)}, 0
+    return told, size
+
+
+def _too_much(crl: bytes) -> dict[str, Any]:
+    words = f"the envelope has more than {CRLS_SHOWN} bytes of CRLs"
+    return {"kind": "CRL", "size": len(crl), "not shown": words}
 
 
 def _image(file: Path) -> dict[str, Any]:

@@ -24,10 +24,11 @@ from fwsign.certificate import PARSE_ERRORS
 from fwsign.chain import Anchor, Path, Profile, Use, check_dates, validate_path
 from fwsign.constraints import host_names
 from fwsign.cose import key_kind
-from fwsign.crl import Crl, Issued, check_revocation, collect, parse_crl
+from fwsign.crl import Crl, parse_crl
 from fwsign.errors import FwsignError, Malformed, Untrusted
 from fwsign.pki.known_keys import is_published
 from fwsign.pki.path_building import find_paths, in_order
+from fwsign.revocation import CrlReader, Issued, updates
 
 Purpose: TypeAlias = Literal["codesign", "timestamp", "server", "client"]
 PURPOSES: Final[Mapping[Purpose, Use]] = MappingProxyType(
@@ -108,9 +109,10 @@ def _check_step(step: Path, *, at: datetime, crls: Sequence[Crl], profile: Profi
     """Refuse what `judge` will refuse in any path with this certificate and issuer."""
     check_dates(step, at, not_before=False)
     own = [crl.data for crl in crls if crl.is_by_issuer_of(step.certificates[0])]
-    issued = collect(step, own, profile, [])
+    reader = CrlReader(profile, own)
+    issued = reader.collect(step).issued
     if any(one.crls for one in issued):
-        check_revocation(issued, at)
+        reader.check(issued, at)
 
 
 def judge(
@@ -147,18 +149,18 @@ def judge(
             f'the path of "{path.name}" has {published[0][1]}, which anyone can use',
             found=published[0][0],
         )
-    forgiven = list(path.forgiven)
-    issued = collect(path, crls, profile, forgiven)
-    now = max([at, *(crl.this_update for one in issued for crl in one.crls)])
+    reader = CrlReader(profile, crls)
+    issued, forgiven = reader.collect(path)
+    now = max([at, *updates(issued)])
     check_dates(path, now, not_before=at >= now)
     if purpose in _TLS:
         forgiven += _ask(path, purpose, now)
     at_hand = any(one.crls for one in issued)
     if at_hand:
-        check_revocation(issued, now)
+        reader.check(issued, now)
     behind = ["freshness unproven: the clock is behind"] if at < now else []
     known = dict.fromkeys(f"the path has {whose}, which anyone can use" for _, whose in published)
-    notes = (*behind, *known, *forgiven)
+    notes = (*behind, *known, *path.forgiven, *forgiven)
     return Accepted(path, issued, now, at_hand or not path.certificates, notes)
 
 

@@ -1,0 +1,175 @@
+"""Attacks on a verifier's time: envelopes that are small, or within each limit, and slow.
+
+What is counted is work, never seconds: limits that are met, or how often something is done.
+"""
+
+import os
+from datetime import timedelta
+
+import pytest
+from cryptography import x509
+
+from fwsign import cose, revocation
+from fwsign.chain import validate_path
+from fwsign.crl import HeldCrl
+from fwsign.revocation import MAX_READING, CrlReader
+from hostile import refused_at, spki
+from support import (
+    DAY,
+    NOW,
+    Entity,
+    Pki,
+    certify,
+    der,
+    leaf_extensions,
+    make_ca,
+    make_crl,
+    make_envelope,
+    make_leaf,
+    make_manifest,
+    make_pki,
+    name,
+    new_key,
+    refused,
+    sign_with,
+    signing_hash,
+    verify,
+)
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def pki() -> Pki:
+    return make_pki()
+
+
+def long_crl(
+    issuer: Entity, entries: int, *, number: int = 1, odd: bool = False, last: int | None = None
+) -> bytes:
+    """Make a CRL of many entries.
+
+    Args:
+        odd: let a serial number have the bytes of a critical extension's head in it.
+        last: serial number of one more entry.
+    """
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(issuer.certificate.subject)
+        .last_update(NOW - DAY)
+        .next_update(NOW + DAY)
+        .add_extension(x509.CRLNumber(number), critical=False)
+    )
+    entry = x509.RevokedCertificateBuilder().revocation_date(NOW - DAY)
+    serials = [int.from_bytes(b"\1" + os.urandom(14), "big") for _ in range(entries)]
+    serials = [one & ~0xFF for one in serials]  # so that no head is there by chance
+    if odd:
+        serials[0] = int.from_bytes(bytes.fromhex("110101ff0422"), "big")
+    for serial in (*serials, *([last] if last else [])):
+        builder = builder.add_revoked_certificate(entry.serial_number(serial).build())
+    return der(builder.sign(issuer.key, signing_hash(issuer.key)))
+
+
+def collected(pki: Pki, *crls: bytes, reader: CrlReader) -> tuple[revocation.Issued, ...]:
+    path = validate_path([pki.leaf.der, pki.issuing.der], [pki.root.anchor])
+    return reader.collect(path, crls).issued
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Lower the limit, so that the tests are quick."""
+    monkeypatch.setattr(revocation, "MAX_READING", 100_000)
+    return 100_000
+
+
+def test_the_limit_of_reading_leaves_room_for_large_lists() -> None:
+    assert MAX_READING >= 8 * 2 * MIB  # eight signers with a list of 1 MiB
+
+
+def test_many_large_crls_of_strangers_are_refused(pki: Pki, few: int) -> None:
+    lists = [long_crl(make_ca("Else"), 900) for _ in range(4)]
+    assert few / 4 < len(lists[0]) < few / 3
+    with refused_at(5, "malformed.size", " bytes of CRLs, at most 100000 are allowed"):
+        verify(sign_with(pki, crls=[*lists, *pki.crls]), [pki.root])
+    verify(sign_with(pki, crls=[*lists[:1], *pki.crls]), [pki.root])
+
+
+def test_crls_of_many_blocks_count_together(few: int) -> None:
+    others = [make_pki(common=f"{number} ") for number in range(4)]
+    signers = [
+        (one.leaf, [one.issuing], [long_crl(one.issuing, 400), make_crl(one.root)])
+        for one in others
+    ]
+    assert few / 8 < len(signers[0][2][0]) < few / 4
+    with refused_at(5, "malformed.size"):
+        verify(make_envelope(make_manifest(), signers), [one.root for one in others])
+
+
+def test_a_list_that_several_signers_share_is_read_once(pki: Pki, few: int) -> None:
+    crl = long_crl(pki.issuing, 300)
+    assert len(crl) > few / 12  # parsed once, and searched for each
+    leaves = [make_leaf(pki.issuing, f"{number}") for number in range(7)]
+    signers = [(leaf, [pki.issuing], [crl, make_crl(pki.root)]) for leaf in leaves]
+    assert len(verify(make_envelope(make_manifest(), signers), [pki.root]).signers) == 7
+
+
+def test_reading_entry_by_entry_counts_more(pki: Pki, few: int) -> None:
+    for odd in (False, True):
+        reader = CrlReader("strict")
+        issued = collected(
+            pki, long_crl(pki.issuing, 300, odd=odd), make_crl(pki.root), reader=reader
+        )
+        if odd:
+            with refused("malformed.size", " bytes of CRLs"):
+                reader.check(issued, NOW)
+        else:
+            reader.check(issued, NOW)
+    assert few
+
+
+def test_an_odd_serial_number_changes_nothing_but_the_work(pki: Pki) -> None:
+    crl = long_crl(pki.issuing, 5, odd=True)
+    assert verify(sign_with(pki, crls=[crl, make_crl(pki.root)]), [pki.root]).unchecked == ()
+    revoking = long_crl(pki.issuing, 5, odd=True, last=pki.leaf.certificate.serial_number)
+    with refused_at(5, "untrusted.revoked"):
+        verify(sign_with(pki, crls=[revoking, make_crl(pki.root)]), [pki.root])
+
+
+def test_the_last_of_many_entries_revokes(pki: Pki) -> None:
+    revoking = long_crl(pki.issuing, 2000, last=pki.leaf.certificate.serial_number)
+    with refused_at(5, "untrusted.revoked", '"release" revoked 2026-11-21 (unspecified)'):
+        verify(sign_with(pki, crls=[revoking, make_crl(pki.root)]), [pki.root])
+
+
+def test_held_crls_of_other_keys_are_not_even_parsed(pki: Pki) -> None:
+    """However many a foreigner has brought: they cost nothing."""
+    junk = tuple(HeldCrl(spki(new_key()), b"not parsed") for _ in range(1000))
+    reader = CrlReader("strict", held=junk)
+    reader.check(collected(pki, *pki.crls, reader=reader), NOW, allow_stale=timedelta(0))
+
+
+def test_certificates_and_tokens_of_all_blocks_count_together(
+    pki: Pki, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = len(pki.leaf.der) + len(pki.issuing.der)
+    monkeypatch.setattr("fwsign.verify.MAX_PROOFS_SIZE", 2 * size)
+    signer = (pki.leaf, [pki.issuing], ())
+    verify(make_envelope(make_manifest(), [signer, signer]), [pki.root])
+    words = f"certificates and tokens of {3 * size} bytes, at most {2 * size} are allowed"
+    with refused_at(1, "malformed.size", words):
+        verify(make_envelope(make_manifest(), [signer, signer, signer]), [pki.root])
+
+
+def test_room_for_certificates_of_the_largest_keys() -> None:
+    """Eight signers with ML-DSA-87 at every level."""
+    assert cose.MAX_PROOFS_SIZE >= 8 * 3 * 7_500
+
+
+def test_large_certificates_without_end_are_refused(pki: Pki) -> None:
+    padding = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\4\0" * 7_000)
+    own = [*leaf_extensions(), (padding, False)]
+    leaf = certify(new_key(), name("release"), pki.issuing, own)
+    above = [pki.issuing, *(make_leaf(pki.issuing, extensions=own) for _ in range(4))]
+    signers = [(leaf, above, ())] * 4
+    with refused_at(1, "malformed.size", "certificates and tokens of"):
+        verify(make_envelope(make_manifest(), signers), [pki.root])

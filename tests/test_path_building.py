@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fwsign.certificate import signature_valid
@@ -298,6 +299,14 @@ def test_where_no_path_validates_signatures_tell_up_to_a_limit(
     calls[0] = 0
     assert in_order(leaf.der, ders(*others)) == ders(leaf, others[0])
     assert calls[0] == MAX_NAMESAKES
+
+
+def test_signatures_of_an_algorithm_that_is_not_allowed_tell_nothing() -> None:
+    own, other = make_ca("Issuing"), make_ca("Issuing")
+    leaf = certify(new_key(), name("release"), own, leaf_extensions(), algorithm=hashes.SHA224())
+    assert in_order(leaf.der, ders(other, own)) == ders(leaf, own)  # by its key identifier
+    with refused("untrusted.algorithm", "signature algorithm 30"):
+        raise judged(leaf, [], own).verdict
 
 
 @pytest.mark.parametrize("seed", range(20))

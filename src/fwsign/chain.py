@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
+from fwsign import cose
 from fwsign.certificate import (
     PARSE_ERRORS,
     Certificate,
@@ -53,7 +54,7 @@ from fwsign.errors import Code, Malformed, Stale, Tampered, Untrusted
 Profile: TypeAlias = Literal["strict", "compat"]
 Use: TypeAlias = Literal["codeSigning", "timeStamping", "serverAuth", "clientAuth"]
 
-KEY_KINDS: Final = ("P-256", "P-384", "P-521", "Ed25519", "RSA", "ML-DSA-65", "ML-DSA-87")
+KEY_KINDS: Final = (*cose.KEY_KINDS, "P-521")
 """Kinds of keys that certificates in a path may have."""
 MIN_CA_RSA_BITS: Final = 2048
 """Old roots have these; they retire with the root."""

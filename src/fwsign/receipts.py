@@ -26,7 +26,6 @@ from fwsign.errors import Failed, FwsignError, Malformed, Tampered, Untrusted
 from fwsign.example_keys import EXAMPLE_SPKI
 from fwsign.keys import Signer
 from fwsign.policy import DevicePolicy
-from fwsign.verified import VerifiedRelease
 
 MAX_LINE: Final = 64 * 1024
 """Bytes; an ML-DSA-87 signature with its chain of three has 35 thousand."""
@@ -98,18 +97,6 @@ def make_line(
     except (ValueError, RecursionError) as error:
         raise Failed("state.receipt", f"not a receipt: {error}") from None
     return line
-
-
-def release_facts(release: VerifiedRelease) -> dict[str, Any]:
-    """Return what identifies a release in a receipt."""
-    text = release.text
-    return {
-        "manifest_digest": release.manifest_digest.hex(),
-        "vendor": release.vendor,
-        "product": text.product if text else None,
-        "version": text.version if text else None,
-        "sequence_number": release.manifest.sequence_number,
-    }
 
 
 def waivers(policy: DevicePolicy) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from fwsign.component import (
     check_identifier,
     check_unique,
     check_uri,
+    is_inside,
 )
 from fwsign.errors import Malformed, Unsuitable, check_limit
 
@@ -72,7 +73,7 @@ class Manifest(NamedTuple):
     def integrated(self) -> frozenset[str]:
         """The uris of all payloads that are to be inside the envelope."""
         items: tuple[Component | BlockList, ...] = (*self.components, *self.block_lists)
-        return frozenset(item.uri for item in items if item.uri.startswith("#"))
+        return frozenset(item.uri for item in items if is_inside(item.uri))
 
 
 class Text(NamedTuple):

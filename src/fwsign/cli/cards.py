@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from fwsign.certificate import key_digest
-from fwsign.cose import ALGORITHMS, key_name
+from fwsign.cose import ALGORITHMS, key_kinds, key_name
 from fwsign.errors import Failed, FwsignError, Malformed
 from fwsign.keys.encryption import Encryption
 from fwsign.keys.formats import Found
@@ -176,7 +176,7 @@ def uses(public_key: Any) -> str:
     try:
         return f"fwsign sign, as {ALGORITHMS[algorithm_of(public_key)].name}"
     except Failed:
-        return "not for fwsign, which takes P-256, P-384, Ed25519, RSA-3072 and up, ML-DSA-65, -87"
+        return f"not for fwsign, which takes {key_kinds()}"
 
 
 def _key(key: Any) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fwsign.atomic import io_error, write_atomic
 from fwsign.cli import ui
 from fwsign.cli.inputs import STREAM, rfc3339, write_stream
-from fwsign.component import Component
+from fwsign.component import Component, is_inside
 from fwsign.crl import Crl
 from fwsign.errors import Failed
 from fwsign.example_keys import EXAMPLE_SPKI
@@ -154,7 +154,7 @@ def _say(made: Made, pki: Path | None) -> None:
     first = made.envelopes[0]
     if first == STREAM:
         return
-    inside = all(one.uri.startswith("#") for one in made.signed[0][1].components)
+    inside = all(is_inside(one.uri) for one in made.signed[0][1].components)
     apart = [] if inside else [file for file in _of_first(made) if _is_apart(file, made)]
     anchor = ["--anchor", pki / "ca.crt"] if pki else []
     ui.next_command("verify", first, *apart, *anchor)

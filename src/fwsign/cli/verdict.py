@@ -10,6 +10,7 @@ from fwsign.cli.inputs import rfc3339
 from fwsign.cli.received import list_used
 from fwsign.component import Component
 from fwsign.example_keys import EXAMPLE_SPKI
+from fwsign.facts import release_facts, signer_facts
 from fwsign.verify import Signer, VerifiedRelease
 
 
@@ -43,13 +44,9 @@ def as_json(view: Verdict) -> dict[str, Any]:
     release = view.release
     text, manifest = release.text, release.manifest
     facts = {
-        "vendor": release.vendor,
-        "product": text.product if text else None,
-        "version": text.version if text else None,
+        **release_facts(release),
         "description": text.description if text else None,
-        "sequence_number": manifest.sequence_number,
         "use_before": rfc3339(manifest.use_before),
-        "manifest_digest": release.manifest_digest.hex(),
         "judged_at": release.now.isoformat(),
         "components": [
             {
@@ -78,11 +75,8 @@ def _checked_by(view: Verdict, component: Component) -> str | None:
 def _signer_as_json(one: Signer) -> dict[str, Any]:
     path = one.path
     return {
-        "name": path.name if path else None,
-        "algorithm": one.algorithm,
+        **signer_facts(one),
         "path": [*(c.name for c in path.certificates), path.anchor.name] if path else [],
-        "key": path.keys[0] if path else None,
-        "signed_at": one.signed_at.isoformat() if one.signed_at else None,
         "tsa": one.tsa,
         "counts": one.refusal is None,
         "code": one.refusal.code if one.refusal else None,

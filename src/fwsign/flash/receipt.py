@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from fwsign import __version__
+from fwsign.facts import release_facts
 from fwsign.flash.engine import Checked, Outcome
-from fwsign.receipts import release_facts
 from fwsign.verified import VerifiedRelease
 
 

@@ -8,9 +8,10 @@ from typing import Any, Final
 
 from fwsign import __version__
 from fwsign.errors import FwsignError
+from fwsign.facts import release_facts, signer_facts
 from fwsign.gateway.config import Device
 from fwsign.keys import Signer
-from fwsign.receipts import release_facts, waivers
+from fwsign.receipts import waivers
 from fwsign.state import State
 from fwsign.verified import VerifiedRelease
 
@@ -88,15 +89,7 @@ def described(release: VerifiedRelease) -> dict[str, Any]:
             {"name": one.name, "sha256": one.digest.value.hex(), "size": one.size}
             for one in release.components
         ],
-        "signers": [
-            {
-                "name": path.name,
-                "key": path.keys[0],
-                "algorithm": one.algorithm,
-                "signed_at": one.signed_at.isoformat() if one.signed_at else None,
-            }
-            for one, path in release.counted
-        ],
+        "signers": [signer_facts(one) for one, _ in release.counted],
     }
 
 

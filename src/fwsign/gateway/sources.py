@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from fwsign.atomic import io_error, read_bytes
-from fwsign.component import Component, is_url
+from fwsign.component import Component, is_inside, is_url
 from fwsign.errors import Failed
 from fwsign.gateway.config import FetchRules, Tell
 from fwsign.payload import CHUNK_SIZE, Source
@@ -75,7 +75,7 @@ class Sources(NamedTuple):
         Raises:
             Failed: `io.*`.
         """
-        if component.uri.startswith("#"):
+        if is_inside(component.uri):
             yield None
             return
         place = self._place(component)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from cryptography.exceptions import InternalError, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from fwsign import cose
@@ -26,9 +26,6 @@ KEY_FILE_LIMIT: Final = 64 * 1024
 
 MIN_EXPONENT: Final = 65537
 """Of RSA keys that sign: FIPS 186-5 appendix A.1.1."""
-
-_SALT_SIZE = 32  # RFC 8230 s.2: as long as the hash
-_EXPECTED = "P-256, P-384, Ed25519, RSA of 3072 bits or more, ML-DSA-65 or ML-DSA-87"
 
 
 class FileSigner:
@@ -61,14 +58,13 @@ class FileSigner:
         ECDSA is the deterministic kind of RFC 6979: building a release twice gives the same
         bytes, and a poor random generator cannot leak the key.
         """
+        own = cose.ALGORITHMS[self._algorithm]
         if isinstance(self._key, ec.EllipticCurvePrivateKey):
-            _, _, digest, width = cose.ALGORITHMS[self._algorithm]
-            ecdsa = ec.ECDSA(digest, deterministic_signing=True)
+            ecdsa = ec.ECDSA(own.hash, deterministic_signing=True)
             r, s = decode_dss_signature(self._key.sign(message, ecdsa))
-            return r.to_bytes(width, "big") + s.to_bytes(width, "big")  # RFC 9053 s.2.1
+            return r.to_bytes(own.width, "big") + s.to_bytes(own.width, "big")  # RFC 9053 s.2.1
         if isinstance(self._key, rsa.RSAPrivateKey):
-            pss = padding.PSS(padding.MGF1(hashes.SHA256()), _SALT_SIZE)
-            return self._key.sign(message, pss, hashes.SHA256())
+            return self._key.sign(message, cose.pss(own.hash), own.hash)
         return self._key.sign(message)
 
 
@@ -88,8 +84,8 @@ def algorithm_of(key: object) -> int:
     if found is None:
         raise Failed(
             "key.unsupported",
-            f"cannot sign with a key of {cose.key_name(public)}, expected {_EXPECTED}",
-            expected=_EXPECTED,
+            f"cannot sign with a key of {cose.key_name(public)}, expected {cose.key_kinds()}",
+            expected=cose.key_kinds(),
             found=cose.key_name(public),
         )
     if isinstance(public, rsa.RSAPublicKey) and public.public_numbers().e < MIN_EXPONENT:

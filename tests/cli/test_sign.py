@@ -278,3 +278,15 @@ class TestEmptyFiles:
         (project / "empty.bin").write_bytes(b"")
         good("sign", "empty.bin", "--allow-empty")
         assert "empty.bin, 0 bytes" in good("verify", "empty.bin.suit")
+
+
+def test_a_sequence_number_below_that_of_what_is_replaced_is_told(project: Path) -> None:
+    del project
+    good("sign", "build.bin", "--sequence", "7")
+    line = (
+        "fwsign: warning: build.bin.suit had sequence number 7, now 6: "
+        "devices that have seen the old one refuse it\n"
+    )
+    for number, told in (("7", False), ("6", True), ("8", False)):
+        found = run("sign", "build.bin", "--sequence", number, "--force")
+        assert (found.status, line in found.err, "warning" in found.err) == (0, told, told)

@@ -8,15 +8,16 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fwsign.atomic import io_error, write_atomic
+from fwsign.atomic import io_error, read_bytes, write_atomic
 from fwsign.cli import ui
 from fwsign.cli.inputs import STREAM, rfc3339, write_stream
 from fwsign.component import Component, is_inside
 from fwsign.crl import Crl
-from fwsign.errors import Failed
+from fwsign.errors import Failed, FwsignError
 from fwsign.example_keys import EXAMPLE_SPKI
 from fwsign.sign import CRL_WARNING, known_time, used_crls
 from fwsign.spans import CLOCK_TOLERANCE
+from fwsign.suit import MAX_ENVELOPE_SIZE, decode_envelope, decode_manifest
 from fwsign.verify import VerifiedRelease
 
 if TYPE_CHECKING:
@@ -109,8 +110,11 @@ class Made(NamedTuple):
 
     @property
     def warnings(self) -> list[str]:
-        """What should be known, each once."""
-        lines = _envelope_payloads(self.files)
+        """What should be known, each once; asked before anything is replaced."""
+        older = [
+            _older(path, one) for path, (_, one) in zip(self.envelopes, self.signed, strict=True)
+        ]
+        lines = [*filter(None, older), *_envelope_payloads(self.files)]
         for _, verified in self.signed:
             lines += _warnings(verified, self.at)
         return [*dict.fromkeys(lines)]
@@ -126,6 +130,7 @@ def write(made: Made, *, pki: Path | None, force: bool, as_json: bool) -> None:
         as_json: say it as one JSON object.
     """
     written: list[Path] = []
+    warnings = made.warnings
     try:
         for path, (envelope, _) in zip(made.envelopes, made.signed, strict=True):
             if path == STREAM:
@@ -138,18 +143,18 @@ def write(made: Made, *, pki: Path | None, force: bool, as_json: bool) -> None:
             for path in written:
                 ui.out(str(path))
     if as_json:
-        ui.print_json(_as_json(made))
-    _say(made, pki)
+        ui.print_json(_as_json(made, warnings))
+    _say(made, warnings, pki)
 
 
-def _say(made: Made, pki: Path | None) -> None:
+def _say(made: Made, warnings: Sequence[str], pki: Path | None) -> None:
     for _, verified in made.signed:
         for component in verified.components:
             ui.note(f"{component.name}: {component.size} bytes, payload {component.uri}")
         for one in verified.signers:
             if one.signed_at is not None:
                 ui.note(f"time stamp: {one.signed_at} by {one.tsa}")
-    for line in made.warnings:
+    for line in warnings:
         ui.note(f"warning: {line}")
     first = made.envelopes[0]
     if first == STREAM:
@@ -171,13 +176,13 @@ def _is_apart(file: Path, made: Made) -> bool:
     return file.parent != made.envelopes[0].parent or file.name not in names
 
 
-def _as_json(made: Made) -> dict[str, Any]:
+def _as_json(made: Made, warnings: Sequence[str]) -> dict[str, Any]:
     """Return what was written as a JSON object."""
     envelopes = [
         _facts(path, verified.text, verified.manifest, *(one.name for _, one in verified.counted))
         for path, (_, verified) in zip(made.envelopes, made.signed, strict=True)
     ]
-    return {"verdict": "signed", "envelopes": envelopes, "warnings": made.warnings}
+    return {"verdict": "signed", "envelopes": envelopes, "warnings": warnings}
 
 
 def _facts(
@@ -229,6 +234,20 @@ def show_plan(
             digest = one["digest"][:16]
             ui.out(f"  payload    {one['name']}, {one['size']} bytes, {digest}..., {one['uri']}")
     ui.note("nothing was written, and no key was opened")
+
+
+def _older(path: Path, verified: VerifiedRelease) -> str | None:
+    """Say that what is signed counts as older than what it replaces; nothing where it does not."""
+    new = verified.manifest.sequence_number
+    with contextlib.suppress(OSError, FwsignError):  # none there, or not ours
+        envelope = decode_envelope(read_bytes(path, MAX_ENVELOPE_SIZE))
+        old = decode_manifest(envelope.manifest).sequence_number
+        if old > new:
+            return (
+                f"{path} had sequence number {old}, now {new}: "
+                "devices that have seen the old one refuse it"
+            )
+    return None
 
 
 def _envelope_payloads(files: Sequence[Path]) -> list[str]:

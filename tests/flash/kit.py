@@ -89,13 +89,20 @@ def _component(target: str, data: bytes, number: int) -> Component:
     return Component(flash_identifier(chip, int(offset, 0)), image, len(data), f"part{number}.bin")
 
 
-def held(parts: Mapping[str, bytes], waived: Sequence[str] = (), **more: Any) -> HeldRelease:
+def held(
+    parts: Mapping[str, bytes],
+    waived: Sequence[str] = (),
+    elsewhere: Sequence[str] = (),
+    **more: Any,
+) -> HeldRelease:
     """Hold a release of payloads, each by its target."""
     verified = release(parts, **more)
     sources = {
         one.name: data for one, data in zip(verified.components, parts.values(), strict=True)
     }
-    return HeldRelease(verified, lambda one: io.BytesIO(sources[one.name]), waived)
+    return HeldRelease(
+        verified, lambda one: io.BytesIO(sources[one.name]), waived, elsewhere=elsewhere
+    )
 
 
 class MemoryBoard:

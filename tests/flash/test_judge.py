@@ -324,3 +324,8 @@ def test_a_simulated_board_has_a_floor_of_its_own(tmp_path: Path) -> None:
     nameless.info = nameless.info._replace(simulated=True)
     assert code(program(nameless, envelope(20), state)) is None
     assert code(program(board(None), envelope(10), state)) is None
+
+
+def test_what_goes_elsewhere_leaves_nothing_to_flash() -> None:
+    with refused("unsuitable.payload", "nothing in this release is for flash, it has "):
+        held_with_a_file(elsewhere=("esp32c3@0x20000",))

@@ -29,6 +29,7 @@ from fwsign.flash.board import (
     SECURE_DOWNLOAD,
     BoardInfo,
 )
+from fwsign.flash.engine import abandoned
 from fwsign.flash.plan import Plan
 from fwsign.images.uf2 import write_uf2
 from support import refused
@@ -404,3 +405,30 @@ class TestWholeRelease:
 
     def test_secure_boot_needs_no_signature_of_a_table(self) -> None:
         assert make(self.TABLE, board_info(locks=(SECURE_BOOT,))).regions
+
+
+def test_a_dry_run_counts_what_selects_a_slot() -> None:
+    board = MemoryBoard(with_table(OTA_TABLE))
+    parts = {"esp32c3@0x50000": APP}
+    found = run(board, parts, dry_run=True)
+    size = -(-len(APP) // SECTOR) * SECTOR
+    assert (found.status, found.differing, found.written) == ("dry run", size + SECTOR, 0)
+    assert run(board, parts).differing == size
+    assert run(board, parts, dry_run=True).differing == 0
+
+
+def test_a_board_that_nobody_waits_for_may_have_been_written_to() -> None:
+    found = abandoned()
+    assert (found.status, found.touched, found.differing) == ("incomplete", True, None)
+    assert found.error is not None
+    assert str(found.error) == "ended at once: what the board holds is not known"
+
+
+def test_a_board_gets_nothing_that_goes_elsewhere() -> None:
+    parts = {"esp32c3@0x10000": APP, "esp32s3@0x10000": esp_image("esp32s3")}
+    plan = planning.make(
+        held(parts, elsewhere=("esp32s3@0x10000",)), board_info(), lambda _, size: b"\xff" * size
+    )
+    assert "not for this board, they go elsewhere: esp32s3@0x10000" in plan.notes
+    with refused("unsuitable.chip", "the release is for esp32s3, the board is esp32c3"):
+        planning.make(held(parts, elsewhere=("esp32c3@0x10000",)), board_info(), lambda *_: None)

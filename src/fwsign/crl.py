@@ -39,6 +39,7 @@ class Crl(NamedTuple):
     data: bytes
     parsed: x509.CertificateRevocationList
     signed: der.Signed
+    issuer: x509.Name
     number: int | None
     authority_key: bytes | None
     this_update: datetime
@@ -48,11 +49,11 @@ class Crl(NamedTuple):
     @property
     def name(self) -> str:
         """The CRL for people."""
-        return f'CRL of "{display_name(self.parsed.issuer)}"'
+        return f'CRL of "{display_name(self.issuer)}"'
 
     def is_by_issuer_of(self, certificate: Certificate) -> bool:
         """Tell whether the CRL names a certificate's issuer; the proof is its signature."""
-        if self.parsed.issuer != certificate.parsed.issuer:
+        if self.issuer != certificate.issuer:
             return False
         # Two issuers of one name are told apart by their keys.
         return self.authority_key is None or self.authority_key == certificate.authority_key
@@ -120,7 +121,7 @@ def parse_crl(data: bytes) -> Crl:
         number = extensions.get(ExtensionOID.CRL_NUMBER)
         authority = extensions.get(ExtensionOID.AUTHORITY_KEY_IDENTIFIER)
         keeps_since = _keeps_since(extensions.get(_KEEPS_EXPIRED))
-        _ = parsed.issuer
+        issuer = parsed.issuer
         this_update, next_update = parsed.last_update_utc, parsed.next_update_utc
     except PARSE_ERRORS as error:
         raise Malformed("malformed.crl", f"not a CRL: {error}") from None
@@ -133,6 +134,7 @@ def parse_crl(data: bytes) -> Crl:
         data,
         parsed,
         signed,
+        issuer,
         ordinal,
         authority.key_identifier if isinstance(authority, x509.AuthorityKeyIdentifier) else None,
         this_update,

@@ -91,4 +91,4 @@ def _to_let_go(rows: Sequence[_Row]) -> _Row:
 
 def _issuer(issued: Issued) -> tuple[bytes, str]:
     """Return an issuer's name, and the keys from the anchor's to its own."""
-    return issued.certificate.parsed.issuer.public_bytes(), " ".join(reversed(issued.keys))
+    return issued.certificate.issuer.public_bytes(), " ".join(reversed(issued.keys))

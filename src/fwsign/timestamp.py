@@ -315,7 +315,7 @@ def _chain(
 
 
 def _is_issuer(ca: Certificate, certificate: Certificate) -> bool:
-    named = ca.parsed.subject == certificate.parsed.issuer
+    named = ca.subject == certificate.issuer
     return named and ca.subject_key == certificate.authority_key
 
 

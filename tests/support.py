@@ -421,3 +421,10 @@ def resign(tbs: Sequence[bytes], key: Any) -> bytes:
     """Sign a certificate or CRL put together by hand, with ECDSA and SHA-256."""
     whole, algorithm = tlv(0x30, *tbs), bytes.fromhex("300a06082a8648ce3d040302")
     return tlv(0x30, whole, algorithm, tlv(3, b"\0", key.sign(whole, ec.ECDSA(hashes.SHA256()))))
+
+
+def with_serial(one: Entity, content: bytes, issuer: Entity | None = None) -> bytes:
+    """Return a certificate again, with any serial number; a root without `issuer`."""
+    tbs = parts(parts(one.der)[0])
+    tbs[1] = tlv(2, content)
+    return resign(tbs, (issuer or one).key)

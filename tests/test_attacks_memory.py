@@ -24,6 +24,7 @@ from support import (
     ca_extensions,
     certify,
     key_usage,
+    leaf_extensions,
     make_ca,
     make_crl,
     make_envelope,
@@ -382,3 +383,50 @@ def test_a_slot_is_not_filled_by_a_revoked_signer_after_a_flood(
         take(state, release, *anchors, base=base)
     with refused_at(5, "untrusted.revoked"):
         take(state, envelope(200, pki.leaf, [pki.issuing], pki.crls), *anchors, base=base)
+
+
+def place(name_: str) -> list[x509.GeneralName]:
+    return [x509.UniformResourceIdentifier(f"http://acme.example/{name_}.crl")]
+
+
+def part(issuer: Entity, name_: str, *revoked: Entity, number: int) -> bytes:
+    """Make a part of a split list, which says where it is found."""
+    point = x509.IssuingDistributionPoint(
+        full_name=place(name_),
+        relative_name=None,
+        only_contains_user_certs=False,
+        only_contains_ca_certs=False,
+        only_some_reasons=None,
+        indirect_crl=False,
+        only_contains_attribute_certs=False,
+    )
+    return make_crl(issuer, revoked, number=number, extensions=[(point, True)])
+
+
+def listed_in(issuer: Entity, name_: str) -> Entity:
+    point = x509.DistributionPoint(place(name_), None, None, None)
+    own = [*leaf_extensions(), (x509.CRLDistributionPoints([point]), False)]
+    return make_leaf(issuer, f"of {name_}", extensions=own)
+
+
+def test_parts_of_a_split_list_do_not_push_each_other_out(pki: Pki, state: State) -> None:
+    one, two = (listed_in(pki.issuing, name_) for name_ in "ab")
+    top = make_crl(pki.root)
+
+    def signed(leaf: Entity, number: int, *lists: bytes) -> bytes:
+        return sign_with(
+            Pki(pki.root, pki.issuing, leaf),
+            make_manifest(sequence_number=number),
+            crls=[*lists, top],
+        )
+
+    take(state, signed(two, 100, part(pki.issuing, "b", number=50)), pki.root)
+    both = (part(pki.issuing, "a", one, number=9), part(pki.issuing, "b", number=51))
+    take(state, signed(two, 101, *both), pki.root)  # its own part has the higher number
+    assert {*both} <= {*held(state)}
+    with refused_at(5, "untrusted.revoked", '"of a" revoked'):
+        take(state, signed(one, 102, part(pki.issuing, "a", number=8)), pki.root)
+    other = listed_in(pki.issuing, "a")
+    take(state, signed(other, 102, both[0]), pki.root)  # 51 is not for it, and does not stop it
+    with refused_at(5, "untrusted.crl", "/b.crl", 'certificate "of c" names http'):
+        take(state, signed(listed_in(pki.issuing, "c"), 103, both[1]), pki.root)

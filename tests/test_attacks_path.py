@@ -1,6 +1,7 @@
 """Attacks on certification paths: who signed, and who let them."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,12 +10,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fwsign.chain import Anchor
 from fwsign.errors import FwsignError
-from hostile import bare, close, counted, encoded, judge, refused_at, spki
+from fwsign.keys.pem import encode
+from hostile import bare, block_of, close, counted, encoded, judge, refused_at, spki
 from support import (
     CODE_SIGNING,
     VENDOR,
     Entity,
     Pki,
+    absent,
     ca_extensions,
     certify,
     key_usage,
@@ -27,11 +30,13 @@ from support import (
     name,
     new_key,
     parts,
+    refused,
     resign,
     sign_with,
     signed_digest,
     tlv,
     verify,
+    with_serial,
 )
 
 UNKNOWN = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\5\0")
@@ -152,6 +157,40 @@ def test_serial_number_that_is_not_positive_is_refused(pki: Pki, serial: bytes) 
     with pytest.raises(FwsignError) as caught:
         judge(pki, content, block)
     assert caught.value.code in ("malformed.certificate", "untrusted.serial")
+
+
+def test_a_root_with_serial_number_0_may_be_pinned_and_a_ca_below_it_may_not_have_it(
+    pki: Pki,
+) -> None:
+    zero = with_serial(pki.root, b"\0")
+    pem = encode("CERTIFICATE", zero)
+    for anchor in (Anchor.from_certificate(zero), Anchor.from_pem(pem)):
+        judge(pki, encoded(), block_of(pki, encoded()), anchors=[anchor])
+    issuing = with_serial(pki.issuing, b"\0", pki.root)
+    content = encoded()
+    block = make_block(signed_digest(content), pki.leaf.key, [pki.leaf.der, issuing])
+    for anchors in ([pki.root.anchor], [Anchor.from_certificate(zero)]):
+        with refused_at(3, "untrusted.serial", "serial number 0 is not a positive number"):
+            judge(pki, content, block, anchors=anchors)
+    # Pinned itself, it is an anchor like any other.
+    judge(pki, content, block_of(pki, content), anchors=[Anchor.from_certificate(issuing)])
+
+
+@pytest.mark.parametrize("serial", [b"\xff", b"\0\xff" + bytes(19)])
+def test_other_serial_numbers_that_rfc_5280_forbids_are_not_pinned(pki: Pki, serial: bytes) -> None:
+    with refused("untrusted.serial", "is not a natural number of at most 20 bytes"):
+        Anchor.from_certificate(with_serial(pki.root, serial))
+
+
+DEBIAN = Path("/etc/ssl/certs")
+
+
+def test_every_root_of_debian_can_be_pinned() -> None:
+    found = sorted(DEBIAN.glob("*.pem"))
+    if len(found) < 100:
+        absent("the package ca-certificates is not installed")
+    for one in found:
+        assert Anchor.from_pem(one.read_bytes()).certificate is not None, one
 
 
 @pytest.mark.parametrize("common", [b"", b"x" * 65])

@@ -238,10 +238,14 @@ def test_a_signature_at_the_moment_of_revocation_is_refused(pki: Pki, tsa: Tsa) 
 def test_a_token_moved_from_another_envelope_is_refused(pki: Pki, tsa: Tsa) -> None:
     content = encoded(sequence_number=101)
     other = tsa.stamp(*signatures(sign_with(pki, content)), gen_time=BEFORE)
-    with refused_at(4, "tampered.token", "of another signature"):
+    words = "its time-stamp token does not count: the time-stamp token is of another signature"
+    with refused_at(5, "untrusted.revoked", words):
         device(with_tokens(revoked(pki, tsa), other), pki, tsa)
-    with refused_at(4, "tampered.token"):  # also where nobody believes it
-        device(with_tokens(sign_with(pki), other), pki)
+    with refused_at(4, "tampered.token", "of another signature"):
+        device(with_tokens(sign_with(pki), other), pki, tsa, require_token=True)
+    release = device(with_tokens(sign_with(pki), other), pki, tsa)  # worth as much as none
+    assert release.signers[0].signed_at is None
+    assert "not counted: the time-stamp token is of another signature" in release.notes[0]
 
 
 def test_a_token_counts_for_its_own_block_only(pki: Pki, tsa: Tsa) -> None:
@@ -259,8 +263,12 @@ def test_a_token_counts_for_its_own_block_only(pki: Pki, tsa: Tsa) -> None:
     release = judge(pki, content, one[0], good, tsa_anchors=(tsa.root.anchor,))
     assert [signer.signed_at for signer in release.signers] == [None, BEFORE]
     assert [signer.refusal is None for signer in release.signers] == [False, True]
-    with refused_at(4, "tampered.token"):
-        judge(pki, content, with_token(one[0], token), good, tsa_anchors=(tsa.root.anchor,))
+    doubled = (with_token(one[0], token), good)
+    release = judge(pki, content, *doubled, tsa_anchors=(tsa.root.anchor,))
+    assert [signer.signed_at for signer in release.signers] == [None, BEFORE]
+    words = "its time-stamp token does not count: the time-stamp token is of another signature"
+    with refused_at(4, "stale.certificate", words):
+        judge(pki, content, *doubled, tsa_anchors=(tsa.root.anchor,), threshold=2)
 
 
 def with_token(block: bytes, token: bytes) -> bytes:
@@ -389,12 +397,47 @@ def test_a_forged_certificate_of_the_authority_is_refused(pki: Pki, tsa: Tsa) ->
         attributes=[*attributes, attribute("signing certificate v2", ess)],
     )
     with refused_at(4, "tampered.certificate", '"TSA 1" does not verify'):
-        device(with_tokens(envelope, token), pki, tsa)
+        device(with_tokens(envelope, token), pki, tsa, require_token=True)
+    assert device(with_tokens(envelope, token), pki, tsa).signers[0].signed_at is None
 
 
-def test_a_forged_token_is_refused(pki: Pki, tsa: Tsa) -> None:
-    with refused_at(4, "tampered.token", "own signature does not verify"):
-        device(stamped(pki, tsa, key=pki.leaf.key), pki, tsa)
+def test_a_forged_token_is_worth_nothing(pki: Pki, tsa: Tsa) -> None:
+    forged = stamped(pki, tsa, key=pki.leaf.key, gen_time=NOW + 9 * DAY)
+    words = "the time-stamp token's own signature does not verify"
+    with refused_at(4, "tampered.token", words):
+        device(forged, pki, tsa, require_token=True)
+    release = device(forged, pki, tsa)
+    assert (release.now, release.signers[0].signed_at) == (NOW, None)
+    assert release.notes == (f"time-stamp token not counted: {words}",)
+    with refused_at(4, "stale.certificate", f"its time-stamp token does not count: {words}"):
+        device(expired(pki, tsa, key=pki.leaf.key), pki, tsa)
+
+
+def test_a_broken_token_of_one_of_two_signers_stops_neither(pki: Pki, tsa: Tsa) -> None:
+    """Whoever could break it could as well take it out."""
+    content = encoded()
+    leaves = (pki.leaf, make_leaf(pki.issuing, common="second"))
+    blocks = [
+        make_block(signed_digest(content), leaf.key, [leaf.der, pki.issuing.der]) for leaf in leaves
+    ]
+    good = with_token(blocks[1], tsa.stamp(decode_block(blocks[1]).signature))
+    options: dict[str, Any] = {"tsa_anchors": (tsa.root.anchor,), "require_token": True}
+    forged = tsa.stamp(decode_block(blocks[0]).signature, key=pki.leaf.key)
+    for broken, code in ((b"token", "malformed.token"), (forged, "tampered.token")):
+        bad = with_token(blocks[0], broken)
+        release = judge(pki, content, bad, good, **options)
+        found = [signer.refusal for signer in release.signers]
+        assert found[0] is not None
+        assert (found[0].code, found[0].step, found[1]) == (code, 4, None)
+        with refused_at(4, code):
+            judge(pki, content, bad, good, **options, threshold=2)
+
+
+def test_a_broken_token_saves_no_bad_signature(pki: Pki, tsa: Tsa) -> None:
+    content = encoded()
+    wrong = make_block(signed_digest(content), tsa.leaf.key, [pki.leaf.der, pki.issuing.der])
+    with refused_at(3, "tampered.signature"):
+        judge(pki, content, with_token(wrong, b"token"), tsa_anchors=(tsa.root.anchor,))
 
 
 @pytest.mark.parametrize("reason", [SUPERSEDED, x509.ReasonFlags.key_compromise, None])
@@ -436,10 +479,12 @@ def test_a_stale_crl_of_the_authority_is_noted_where_it_is_allowed(pki: Pki, tsa
     )
 
 
-def test_a_forged_crl_of_the_authority_is_refused(pki: Pki, tsa: Tsa) -> None:
+def test_with_a_forged_crl_of_the_authority_its_token_does_not_count(pki: Pki, tsa: Tsa) -> None:
     forged = make_crl(tsa.root, signer=pki.leaf)
+    envelope = stamped(pki, tsa, crls=(*pki.crls, forged))
     with refused_at(4, "tampered.crl"):
-        device(stamped(pki, tsa, crls=(*pki.crls, forged)), pki, tsa)
+        device(envelope, pki, tsa, require_token=True)
+    assert device(envelope, pki, tsa).signers[0].signed_at is None
 
 
 def test_without_any_crl_the_result_says_so(pki: Pki, tsa: Tsa) -> None:
@@ -560,11 +605,13 @@ def test_a_bare_key_may_be_stamped(tsa: Tsa, pki: Pki) -> None:
     assert judge(pki, content, block, **options).unchecked == ()
 
 
-def test_a_broken_token_of_a_bare_key_that_signed_refuses(tsa: Tsa, pki: Pki) -> None:
+def test_a_broken_token_of_a_bare_key_that_signed_is_worth_none(tsa: Tsa, pki: Pki) -> None:
     content, block, anchor = bare_block(tsa, key=pki.leaf.key)
     options: dict[str, Any] = {"anchors": [anchor], "pinned_vendors": {anchor.spki: (VENDOR,)}}
+    options["tsa_anchors"] = (tsa.root.anchor,)
     with refused_at(4, "tampered.token"):
-        judge(pki, content, block, tsa_anchors=(tsa.root.anchor,), **options)
+        judge(pki, content, block, require_token=True, **options)
+    assert judge(pki, content, block, **options).signers[0].signed_at is None
 
 
 # --- no change of a token makes more of it --------------------------------------------------

@@ -13,6 +13,7 @@ from fwsign.certificate import (
     Certificate,
     display_name,
     key_digest,
+    parse_anchor,
     parse_certificate,
     signature_valid,
 )
@@ -92,6 +93,15 @@ def test_serial_numbers_that_rfc5280_forbids_are_refused(serial: bytes, shown: s
     words = f"serial number {shown}", "is not a positive number of at most 20 bytes"
     with refused("untrusted.serial", *words):
         parse_certificate(surgery(SERIAL, integer(serial)))
+
+
+def test_a_pinned_certificate_may_have_the_serial_number_0() -> None:
+    zero = surgery(SERIAL, integer(b"\0"))
+    assert parse_anchor(zero).parsed.subject == name("release")
+    for serial, shown in ((b"\xff", "-1"), (b"\0\x80" + bytes(19), "8")):
+        words = f"serial number {shown}", "is not a natural number of at most 20 bytes"
+        with refused("untrusted.serial", *words):
+            parse_anchor(surgery(SERIAL, integer(serial)))
 
 
 def test_the_largest_serial_number_is_accepted() -> None:

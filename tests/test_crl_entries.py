@@ -1,9 +1,12 @@
 """What a revocation list says: extensions, entries, reasons and their times."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from fwsign.chain import Profile, validate_path
 from fwsign.revocation import CrlReader
@@ -11,10 +14,13 @@ from support import (
     DAY,
     NOW,
     Entity,
+    certify,
     der,
+    leaf_extensions,
     make_crl,
     make_pki,
     name,
+    new_key,
     parts,
     refused,
     resign,
@@ -24,17 +30,23 @@ from support import (
 
 PKI = make_pki()
 PATH = validate_path([PKI.leaf.der, PKI.issuing.der], [PKI.root.anchor])
-ROOT_CRL = make_crl(PKI.root)
+ROOT_CRL, ISSUING_CRL = make_crl(PKI.root), make_crl(PKI.issuing)
 Reason = x509.ReasonFlags
 HARMLESS = (Reason.superseded, Reason.cessation_of_operation, Reason.affiliation_changed)
 SECOND = timedelta(seconds=1)
 REVOKED = NOW - DAY
 
 
-def judge(*crls: bytes, profile: Profile = "strict", signed_at: datetime | None = None) -> None:
-    """Judge the path by these CRLs."""
+def judge(
+    *crls: bytes,
+    profile: Profile = "strict",
+    signed_at: datetime | None = None,
+    chain: Sequence[bytes] = (),
+) -> None:
+    """Judge the path, or another below the same root, by these CRLs."""
+    path = validate_path(chain, [PKI.root.anchor]) if chain else PATH
     reader = CrlReader(profile)
-    reader.check(reader.collect(PATH, crls).issued, NOW, signed_at)
+    reader.check(reader.collect(path, crls).issued, NOW, signed_at)
 
 
 def issuing_crl(
@@ -80,13 +92,11 @@ UNKNOWN = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.99999.1"
 @pytest.mark.parametrize(
     ("extension", "critical"),
     [
-        (POINT, True),
-        (POINT, False),
         (x509.DeltaCRLIndicator(1), True),
         (x509.DeltaCRLIndicator(1), False),
         (UNKNOWN, True),
     ],
-    ids=["IDP", "IDP not critical", "delta", "delta not critical", "unknown"],
+    ids=["delta", "delta not critical", "unknown"],
 )
 def test_partial_crls_and_critical_extensions_are_refused(
     extension: x509.ExtensionType, critical: bool, profile: Profile
@@ -96,6 +106,123 @@ def test_partial_crls_and_critical_extensions_are_refused(
     with refused("untrusted.crl", words) as caught:
         judge(issuing_crl(extensions=[(extension, critical)]), ROOT_CRL, profile=profile)
     assert caught.value.found == oid
+
+
+@pytest.mark.parametrize("critical", [True, False])
+@pytest.mark.parametrize("profile", ["strict", "compat"])
+def test_a_crl_that_says_where_it_is_found_is_complete(*, critical: bool, profile: Profile) -> None:
+    """As step-ca writes it, with a certificate that names no distribution point."""
+    for point in (POINT, replace(full_name=[x509.DirectoryName(name("Issuing"))])):
+        judge(issuing_crl(extensions=[(point, critical)]), ROOT_CRL, profile=profile)
+        with refused("untrusted.revoked", 'certificate "release" revoked'):
+            judge(issuing_crl(PKI.leaf, extensions=[(point, critical)]), ROOT_CRL, profile=profile)
+
+
+def replace(**changes: Any) -> x509.IssuingDistributionPoint:
+    """Make an issuing distribution point as above, with something changed."""
+    names = (
+        "full_name",
+        "relative_name",
+        "only_contains_user_certs",
+        "only_contains_ca_certs",
+        "only_some_reasons",
+        "indirect_crl",
+        "only_contains_attribute_certs",
+    )
+    found = {name: getattr(POINT, name) for name in names}
+    return x509.IssuingDistributionPoint(**{**found, **changes})
+
+
+RELATIVE = x509.RelativeDistinguishedName([x509.NameAttribute(NameOID.COMMON_NAME, "crl")])
+PARTIAL: dict[str, dict[str, Any]] = {
+    "certificates that are no CAs": {"only_contains_user_certs": True},
+    "CA certificates": {"only_contains_ca_certs": True},
+    "attribute certificates": {"only_contains_attribute_certs": True},
+    "some reasons": {"only_some_reasons": frozenset({Reason.key_compromise})},
+    "other issuers' certificates": {"indirect_crl": True},
+    "a place without a full name": {"full_name": None, "relative_name": RELATIVE},
+}
+
+
+@pytest.mark.parametrize("limit", PARTIAL)
+@pytest.mark.parametrize("critical", [True, False])
+@pytest.mark.parametrize("profile", ["strict", "compat"])
+def test_partial_crls_are_refused(limit: str, *, critical: bool, profile: Profile) -> None:
+    points = [replace(**PARTIAL[limit])]
+    if limit != "a place without a full name":
+        points.append(replace(**{"full_name": None, **PARTIAL[limit]}))
+    words = f'CRL of "Issuing" is for {limit} alone: only complete CRLs are used'
+    for point in points:
+        lists = (
+            issuing_crl(extensions=[(point, critical)]),
+            make_crl(PKI.root, extensions=[(point, critical)]),
+        )
+        with refused("untrusted.crl", words) as caught:
+            judge(lists[0], ROOT_CRL, profile=profile)
+        assert (caught.value.expected, caught.value.found) == ("a complete CRL", limit)
+        with refused("untrusted.crl", 'CRL of "Root" is for'):
+            judge(ISSUING_CRL, lists[1], profile=profile)
+
+
+def test_an_issuing_distribution_point_that_cannot_be_read() -> None:
+    for value in (b"", b"\x30\0", b"\x30\x80", b"\x30\3\x81\1\1", b"\5\0"):
+        odd = x509.UnrecognizedExtension(POINT.oid, value)
+        with refused("malformed.crl", "not a CRL"):
+            judge(issuing_crl(extensions=[(odd, True)]), ROOT_CRL)
+
+
+# --- distribution points --------------------------------------------------------------------
+
+HERE = x509.UniformResourceIdentifier("http://acme.example/crl")
+ELSEWHERE = x509.UniformResourceIdentifier("http://acme.example/crl/2")
+
+
+def named(*points: x509.DistributionPoint) -> list[Any]:
+    """Make a path whose leaf names distribution points."""
+    extension = (x509.CRLDistributionPoints(points), False)
+    leaf = certify(new_key(), name("release"), PKI.issuing, [*leaf_extensions(), extension])
+    return [leaf.der, PKI.issuing.der]
+
+
+def point(*names: Any, **more: Any) -> x509.DistributionPoint:
+    fields = {"relative_name": None, "reasons": None, "crl_issuer": None, **more}
+    return x509.DistributionPoint(full_name=list(names) or None, **fields)
+
+
+@pytest.mark.parametrize(
+    "points",
+    [(point(HERE),), (point(ELSEWHERE, HERE),), (point(ELSEWHERE), point(HERE))],
+    ids=["it", "a name of it", "one of two"],
+)
+def test_a_crl_of_the_certificates_own_distribution_point(points: Any) -> None:
+    judge(issuing_crl(extensions=[(POINT, True)]), ROOT_CRL, chain=named(*points))
+    # A CRL that names no place is the whole list, wherever it was found.
+    judge(ISSUING_CRL, ROOT_CRL, chain=named(*points))
+
+
+@pytest.mark.parametrize(
+    ("points", "shown"),
+    [
+        ((point(ELSEWHERE),), "http://acme.example/crl/2"),
+        ((point(HERE, reasons=frozenset({Reason.key_compromise})),), "no distribution point"),
+        (
+            (point(HERE, crl_issuer=[x509.DirectoryName(name("Other"))]),),
+            "no distribution point",
+        ),
+        ((point(relative_name=RELATIVE),), "no distribution point"),
+    ],
+    ids=["another", "of some reasons", "of another issuer", "without a full name"],
+)
+def test_a_part_of_a_split_list_does_not_hide_a_revocation_in_another(
+    points: Any, shown: str
+) -> None:
+    """The CRL of one distribution point says nothing of certificates that name another one."""
+    words = (
+        f'CRL of "Issuing" is that of http://acme.example/crl, certificate "release" names {shown}'
+    )
+    with refused("untrusted.crl", words) as caught:
+        judge(issuing_crl(extensions=[(POINT, True)]), ROOT_CRL, chain=named(*points))
+    assert (caught.value.expected, caught.value.found) == (shown, HERE.value)
 
 
 def test_an_unknown_extension_that_is_not_critical_is_ignored() -> None:

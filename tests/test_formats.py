@@ -180,7 +180,7 @@ def test_the_library_for_openssh_may_be_absent(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(ssh, "_bcrypt_kdf", absent)
     monkeypatch.setattr(ssh, "_bcrypt_supported", False)
-    words = "needs a package: pip install bcrypt"
+    words = "needs the package bcrypt: fwsign[ssh] brings it"
     with refused("key.unsupported", words):
         read_any(data, given)
     with refused("key.unsupported", words):

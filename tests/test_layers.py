@@ -42,6 +42,8 @@ PLACES = {
     "usb": ("flash.pico_usb",),
 }
 """Where a library may be imported: the beginnings of modules' names."""
+KNOWN_CIRCLES = {frozenset({"gateway.fetch", "gateway.sources"})}
+"""Modules that import each other; nothing is to be added."""
 NOT_YET = {"pkcs11", "boto3", "botocore", "paho", "requests", "pydantic"}
 CLOCKS = {"now", "utcnow", "today", "time", "time_ns", "monotonic"}
 IO_MODULES = {"os", "socket", "subprocess", "time", "random", "secrets", "urllib", "pathlib"}
@@ -59,10 +61,18 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
-def imports(module: str) -> set[str]:
-    """Return what a module imports anywhere in it: dotted names, ours without `fwsign.`."""
+def imports(module: str, *, types: bool = True) -> set[str]:
+    """Return what a module imports anywhere in it: dotted names, ours without `fwsign.`.
+
+    Args:
+        module: its dotted name below fwsign.
+        types: count what type checkers alone import.
+    """
     found: set[str] = set()
-    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+    nodes: list[ast.AST] = [ast.parse(MODULES[module].read_text(encoding="utf-8"))]
+    for node in nodes:  # which grows
+        if types or not types_alone(node):
+            nodes.extend(ast.iter_child_nodes(node))
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -70,19 +80,68 @@ def imports(module: str) -> set[str]:
             name = str(node.module)
             inside = {f"{name}.{alias.name}" for alias in node.names}
             ours = {one for one in inside if one.removeprefix("fwsign.") in MODULES}
-            found |= ours if name == "fwsign" and ours else {name}
+            found |= ours if ours == inside else {*ours, name}
     return found
 
 
-def own(module: str) -> set[str]:
+def own(module: str, *, types: bool = True) -> set[str]:
     """Return the modules of fwsign that a module imports."""
-    return {one.removeprefix("fwsign.") for one in imports(module) if one.startswith("fwsign.")}
+    found = imports(module, types=types)
+    return {one.removeprefix("fwsign.") for one in found if one.startswith("fwsign.")}
 
 
 def others(module: str) -> set[str]:
     """Return the top names of packages, neither ours nor the standard library's."""
     tops = {one.partition(".")[0] for one in imports(module)}
     return tops - {"fwsign"} - set(sys.stdlib_module_names)
+
+
+def types_alone(node: ast.AST) -> bool:
+    """Tell whether a statement is run by type checkers alone."""
+    if not isinstance(node, ast.If):
+        return False
+    return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def circles(graph: dict[str, set[str]]) -> set[frozenset[str]]:
+    """Return the groups of modules that import each other, by way of others too."""
+    reach = {module: set(targets) for module, targets in graph.items()}
+    for middle in graph:  # Warshall
+        for module in graph:
+            if middle in reach[module]:
+                reach[module] |= reach[middle]
+    back = {module: {one for one in reach[module] if module in reach[one]} for module in graph}
+    return {frozenset(group) for group in back.values() if group}
+
+
+def test_the_page_about_the_design_has_the_one_list_of_the_verify_path() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "design.md").read_text(encoding="utf-8")
+    section = page.partition("## The verify path")[2].partition("\n## ")[0]
+    listed = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert sorted(listed) == VERIFY_PATH
+    # What it says of their size is true within a tenth.
+    lines, modules, code = (
+        int(one.replace(",", ""))
+        for one in re.findall(r"about ([\d,]+) lines in (\d+) modules, about ([\d,]+) of", section)[
+            0
+        ]
+    )
+    texts = [MODULES[module].read_text(encoding="utf-8") for module in VERIFY_PATH]
+    assert modules == len(VERIFY_PATH)
+    assert lines == pytest.approx(sum(text.count("\n") for text in texts), rel=0.1)
+    assert code == pytest.approx(sum(map(lines_of_code, texts)), rel=0.1)
+
+
+def lines_of_code(text: str) -> int:
+    """Count the lines that are no docstring, comment or blank."""
+    documented: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            documented.update(range(node.lineno, (node.end_lineno or 0) + 1))
+    return sum(
+        bool(line.strip()) and not line.strip().startswith("#") and number not in documented
+        for number, line in enumerate(text.splitlines(), 1)
+    )
 
 
 def test_the_modules_are_there() -> None:
@@ -95,6 +154,19 @@ def test_the_modules_are_there() -> None:
 def test_verify_path_imports_only_downwards(module: str) -> None:
     up = {one for one in own(module) if LEVEL.get(one, 99) >= LEVEL[module]}
     assert up == set()
+
+
+def test_no_modules_import_each_other() -> None:
+    graph = {module: own(module, types=False) & MODULES.keys() for module in MODULES}
+    for module, targets in graph.items():
+        targets.discard(module.rpartition(".")[0])  # its package, which Python loads first anyway
+    assert graph["verify"] >= {"suit", "chain", "revocation", "policy"}
+    assert circles(graph) <= KNOWN_CIRCLES
+
+
+def test_circles_are_found() -> None:
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a", "e"}, "e": {"e"}, "f": set[str]()}
+    assert circles(graph) == {frozenset("abc"), frozenset("e")}
 
 
 @pytest.mark.parametrize("module", VERIFY_PATH)

@@ -22,6 +22,7 @@ from support import (
     parts,
     resign,
     tlv,
+    with_serial,
 )
 
 PKI = make_pki()
@@ -65,6 +66,11 @@ def test_serial(tmp_path: Path, serial: int) -> None:
     if serial <= 0:
         content = content[-1:]
     assert odd(tmp_path, edited(1, tlv(2, content))) == ["serial"]
+
+
+def test_a_root_may_have_the_serial_number_0(tmp_path: Path) -> None:
+    folder = fill(tmp_path, with_serial(PKI.root, b"\0"), *GOOD[1:])
+    assert codes(folder) == ["serial-short"]
 
 
 def test_serial_short(tmp_path: Path) -> None:

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from fwsign.constraints import is_domain
 from fwsign.errors import Failed
-from fwsign.names import organisation, product_from, product_name, signer_name, vendor_domain
+from fwsign.names import (
+    host_name,
+    organisation,
+    product_from,
+    product_name,
+    signer_name,
+    vendor_domain,
+)
 
 
 def failure(check: Callable[[str], str], text: str) -> Failed | None:
@@ -62,6 +69,32 @@ def test_vendor_domain_refusals_say_why(text: str, words: str) -> None:
         vendor_domain(text)
     assert caught.value.code == "state.policy"
     assert words in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "*.acme.example",
+            (
+                'host "*.acme.example" is not a domain name such as "acme.example": '
+                "a wildcard would let a server speak for others"
+            ),
+        ),
+        (
+            "Vendor.Example",
+            (
+                'host "Vendor.Example" is not a domain name such as "acme.example": it must be '
+                'written in lower-case ASCII; "vendor.example" would be accepted'
+            ),
+        ),
+        (LONGEST_DOMAIN + "b", "host domain has 254 characters, at most 253 are allowed"),
+    ],
+)
+def test_host_name_refusals_speak_of_hosts(text: str, message: str) -> None:
+    error = failure(host_name, text)
+    assert error is not None
+    assert (error.code, error.message) == ("state.policy", message)
 
 
 @pytest.mark.parametrize("text", ["straße.example", "bu\u0308cher.example", "a\u3002example.org"])

@@ -340,6 +340,34 @@ def test_we_accept_no_crls_that_openssl_refuses(case: str) -> None:
         assert case in STRICTER_CRLS
 
 
+HERE = x509.UniformResourceIdentifier("http://acme.example/crl")
+ELSEWHERE = x509.UniformResourceIdentifier("http://acme.example/crl/2")
+AT_HERE = x509.IssuingDistributionPoint([HERE], None, False, False, None, False, False)
+
+
+def named(*names: x509.GeneralName) -> list[Entity]:
+    """Make a path whose leaf names a distribution point for its CRL."""
+    point = x509.CRLDistributionPoints([x509.DistributionPoint(list(names), None, None, None)])
+    own = [*leaf_extensions(), (point, False)]
+    return [certify(new_key(), name("release"), PKI.issuing, own), PKI.issuing, PKI.root]
+
+
+@pytest.mark.parametrize("names", [(HERE,), (ELSEWHERE, HERE), (ELSEWHERE,)])
+def test_openssl_matches_distribution_points_as_we_do(names: tuple[x509.GeneralName, ...]) -> None:
+    path = named(*names)
+    for revoked in ((), (path[0],)):
+        crls = crls_of(revoked=revoked, extensions=[(AT_HERE, True)])
+        good = HERE in names and not revoked
+        assert [one(path, crls) is None for one in (ours, openssl)] == [good, good]
+
+
+def test_where_a_certificate_names_no_distribution_point_we_take_what_step_ca_writes() -> None:
+    crls = crls_of(extensions=[(AT_HERE, True)])
+    assert ours(PATH, crls) is None
+    assert "scope" in (openssl(PATH, crls) or "")
+    assert ours(PATH, crls_of(revoked=[PKI.leaf], extensions=[(AT_HERE, True)])) is not None
+
+
 # --- damage ---------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@ import os
 import shutil
 import signal
 import stat
+import subprocess
 import sys
 from base64 import b64decode, encodebytes
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from fwsign.errors import Failed
 from fwsign.example_keys import EXAMPLE_SPKI
 from fwsign.keys import ALGORITHMS
 from fwsign.keys.file import load_private_key
-from fwsign.pki import authority, lock
+from fwsign.pki import authority, files, lock
 from fwsign.pki import issue as issuing_module
 from fwsign.pki.authority import create
 from fwsign.pki.directory import Pki
@@ -226,6 +227,19 @@ def test_private_keys_are_private(made: dict[str, Path]) -> None:
     assert {stat.S_IMODE(key.stat().st_mode) for key in private.iterdir()} == {0o600}
 
 
+def test_git_overlooks_private_keys(pki: Path) -> None:
+    assert (pki / "private/.gitignore").read_bytes() == b"*\n"
+    git = shutil.which("git")
+    if git is None:
+        pytest.skip("there is no git")
+    for arguments in (("init", "--quiet"), ("add", "--all")):
+        subprocess.run([git, "-C", str(pki), *arguments], check=True, capture_output=True)
+    command = [git, "-C", str(pki), "ls-files"]
+    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    assert "ca.crt" in listed
+    assert [path for path in listed if path.startswith("private")] == []
+
+
 def test_passphrases_are_used(sealed: Path) -> None:
     pki = Pki(sealed)
     load_private_key(pki.key_path("ca"), lambda: b"root")
@@ -259,7 +273,7 @@ def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def full(*_: object, **__: object) -> None:
         raise Failed("io.full", "no space left")
 
-    monkeypatch.setattr(authority, "write_atomic", full)
+    monkeypatch.setattr(files, "write_atomic", full)
     refused(lambda: make(tmp_path / "pki"), "io.full")
     assert list(tmp_path.iterdir()) == []
 
@@ -584,6 +598,22 @@ def test_the_issuing_ca_renews_without_the_root(pki: Path) -> None:
 def test_a_clock_before_the_ca_renews_nothing(pki: Path) -> None:
     before = contents(pki)
     refused(lambda: renew_lists(pki, datetime(1970, 1, 2, tzinfo=UTC)), "state.clock")
+    assert contents(pki) == before
+
+
+@pytest.mark.parametrize("name", ["ca", "issuing"])
+def test_a_clock_behind_the_crls_makes_none(name: str, pki: Path) -> None:
+    renew_lists(pki, NOW + DAY)
+    before = contents(pki)
+    behind = NOW + DAY - HOUR - timedelta(seconds=1)
+    call = partial(renew_crls, pki, lambda _: None, now=behind, names=(name,))
+    error = refused(call, "state.clock")
+    assert error.message == (
+        "the clock is wrong: it says 2026-11-02 11:30, "
+        f'but the CRL of "{name}" was made 2026-11-02 12:30'
+    )
+    assert (error.expected, error.found) == ("2026-11-02 12:30 or later", "2026-11-02 11:30")
+    refused(lambda: withdraw(pki, "release", now=NOW), "state.clock")
     assert contents(pki) == before
 
 

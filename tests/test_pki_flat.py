@@ -84,6 +84,8 @@ def test_the_one_ca_issues_and_is_limited(flat: Path) -> None:
     assert statuses(flat) == {serial(flat, "release"): "V"}
     assert (pki.crl("ca").next_update_utc or SECOND) - SECOND == 90 * DAY
     assert not (flat / "crl").exists()
+    for keys in ("private", "revoked/private_by_serial"):
+        assert (flat / keys / ".gitignore").read_bytes() == b"*\n"
     refused(partial(issue, flat, "x", domains=["other.test"]), "state.ca-limit")
 
 

@@ -74,7 +74,8 @@ def pair(root: Path, tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_root_alone(root: Path) -> None:
-    assert set(contents(root)) == {"ca.crt", "crl/ca.pem", "crl/bundle.pem", "private/ca.key"}
+    private = {"private/ca.key", "private/.gitignore"}
+    assert set(contents(root)) == {"ca.crt", "crl/ca.pem", "crl/bundle.pem", *private}
     assert Pki(root).names() == ()
     renew_lists(root)
     error = refused(partial(issue, root, "x"), "state.pki")
@@ -83,7 +84,8 @@ def test_root_alone(root: Path) -> None:
 
 def test_request_says_what_it_wants_and_the_root_decides(root: Path, tmp_path: Path) -> None:
     path = ask(tmp_path / "pki", permit=("plant.test",))
-    assert set(contents(tmp_path / "pki")) == {"reqs/issuing.csr", "private/issuing.key"}
+    private = {"private/issuing.key", "private/.gitignore"}
+    assert set(contents(tmp_path / "pki")) == {"reqs/issuing.csr", *private}
     parsed = parse_request(path.read_bytes(), "x.csr")
     assert parsed.permitted == ("acme.example", "plant.test")
     certificate = Pki(root).certificate(certify(root, path).stem)

@@ -9,15 +9,18 @@ from typing import Any
 import pytest
 
 from fwsign import der
+from fwsign.chain import Anchor
 from fwsign.errors import FwsignError, Malformed
 from fwsign.timestamp import check_imprint, check_signature, parse_token
 from mutation import Dice
-from support import NOW, make_ca, make_leaf, make_pki, new_key, refused, tlv
+from support import NOW, make_ca, make_leaf, make_pki, new_key, refused, tlv, with_serial
 from tsa_kit import (
     NULL,
     SHA2,
     Tsa,
     attribute,
+    by_sha1,
+    ess_v1,
     hash_identifier,
     imprint,
     integer,
@@ -38,6 +41,8 @@ SHA1 = sequence(bytes.fromhex("06052b0e03021a"))
 INFO = tst_info(SIGNATURE, NOW, "sha256")
 ATTRIBUTES = signed_attributes(INFO, TSA.leaf.der, "sha256")
 EXTENSION = [oid("policy"), octets(b"")]
+ONE = hashlib.sha1(TSA.leaf.der, usedforsecurity=False).digest()
+"""The digest of the authority's certificate by which old tokens name it."""
 
 
 def token(**more: Any) -> bytes:
@@ -78,7 +83,6 @@ def test_rsa_encryption_means_the_hash_of_the_digest_algorithm(digest: str) -> N
         {"digests": tlv(0x31, hash_identifier("sha256", NULL))},
         {"digest_algorithm": hash_identifier("sha256", NULL)},
         {"attributes": [*ATTRIBUTES, attribute("data", NULL)]},
-        {"attributes": [*ATTRIBUTES, attribute("signing certificate", sequence())]},
     ],
     ids="-".join,
 )
@@ -111,6 +115,91 @@ def test_a_certificate_named_by_any_sha2_digest(digest: str, more: tuple[bytes, 
     names = sequence(sequence(hash_identifier(digest), hashed), *more)
     ess = attribute("signing certificate v2", sequence(names))
     assert parse_token(token(attributes=[*ATTRIBUTES[:3], ess])).gen_time == NOW
+
+
+V1 = {
+    "alone": [*ATTRIBUTES[:3], by_sha1(TSA)],
+    "with v2": [*ATTRIBUTES, by_sha1(TSA)],
+    "with issuer": [*ATTRIBUTES[:3], ess_v1(ONE, sequence(sequence(), integer(1)))],
+    "with more certificates": [
+        *ATTRIBUTES[:3],
+        attribute(
+            "signing certificate",
+            sequence(sequence(sequence(octets(ONE)), sequence(octets(bytes(20))))),
+        ),
+    ],
+    "with policies": [
+        *ATTRIBUTES[:3],
+        attribute(
+            "signing certificate",
+            sequence(sequence(sequence(octets(ONE))), sequence(sequence(oid("policy")))),
+        ),
+    ],
+}
+
+
+@pytest.mark.parametrize("form", V1)
+def test_a_certificate_named_by_sha_1_alone(form: str) -> None:
+    """SHA-1 finds the certificate; its path, and its key's signature, prove it."""
+    found = parse_token(token(attributes=V1[form]))
+    assert found.certificates == (TSA.leaf.der,)
+    check_imprint(found, SIGNATURE)
+    check_signature(found, TSA.leaf.key.public_key())
+
+
+def test_a_certificate_named_by_sha_1_has_to_have_signed() -> None:
+    other = make_tsa()
+    given = [TSA.leaf.der, other.leaf.der]
+    attributes = [*ATTRIBUTES[:3], by_sha1(other)]
+    with refused("malformed.token", "its signer is not the certificate that it names"):
+        parse_token(make_token(SIGNATURE, TSA.leaf, given, info=INFO, attributes=attributes))
+    found = parse_token(
+        make_token(SIGNATURE, other.leaf, given, key=TSA.leaf.key, info=INFO, attributes=attributes)
+    )
+    assert found.certificates == (other.leaf.der,)
+    with refused("tampered.token", "own signature does not verify"):
+        check_signature(found, other.leaf.key.public_key())
+
+
+def test_two_attributes_that_name_two_certificates() -> None:
+    given = [TSA.leaf.der, (other := make_tsa()).leaf.der]
+    attributes = [*ATTRIBUTES, by_sha1(other)]
+    words = "signingCertificate and signingCertificateV2 name two certificates"
+    with refused("malformed.token", words):
+        parse_token(make_token(SIGNATURE, TSA.leaf, given, info=INFO, attributes=attributes))
+
+
+@pytest.mark.parametrize("choice", [0xA0, 0xA1, 0xA2, 0xA3])
+@pytest.mark.parametrize("first", [False, True])
+def test_attribute_certificates_are_passed_over(choice: int, *, first: bool) -> None:
+    other = tlv(choice, b"nobody reads this")
+    given = tlv(0xA0, *((other, TSA.leaf.der) if first else (TSA.leaf.der, other)))
+    for version in {3, {0xA2: 4, 0xA3: 5}.get(choice, 3)}:  # RFC 5652 section 5.1
+        found = parse_token(token(certificate_set=given, version=integer(version)))
+        assert found.certificates == (TSA.leaf.der,)
+
+
+def test_attribute_certificates_count_against_the_limit() -> None:
+    given = tlv(0xA0, TSA.leaf.der, *[tlv(0xA2)] * 6)
+    with refused("malformed.size", "more certificates in a time-stamp token"):
+        parse_token(token(certificate_set=given))
+
+
+def test_a_root_with_serial_number_0_beside_the_path_is_left_out() -> None:
+    for root in (with_serial(TSA.root, b"\0"), with_serial(TSA.root, b"\xff")):
+        found = parse_token(make_token(SIGNATURE, TSA.leaf, [root, TSA.leaf.der]))
+        assert found.certificates == (TSA.leaf.der,)
+
+
+def test_an_authority_with_serial_number_0_is_refused() -> None:
+    zero = with_serial(TSA.leaf, b"\0", TSA.root)
+    names = sequence(der.issuer_and_serial(der.split(zero).tbs))
+    ess = sequence(sequence(sequence(octets(hashlib.sha256(zero).digest()))))
+    attributes = [*ATTRIBUTES[:3], attribute("signing certificate v2", ess)]
+    with refused("untrusted.serial", "serial number 0 is not a positive number"):
+        parse_token(
+            make_token(SIGNATURE, TSA.leaf, [zero], info=INFO, attributes=attributes, sid=names)
+        )
 
 
 def test_certificates_are_put_in_order_and_strangers_left_out() -> None:
@@ -155,7 +244,26 @@ MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
         "2 bytes too many",
     ),
     "no certificates": ({"certificate_set": b""}, "no certificate with the digest"),
-    "another kind of certificate": ({"certificate_set": tlv(0xA0, tlv(0xA1))}, "of type 0x30"),
+    "no certificate but an attribute certificate": (
+        {"certificate_set": tlv(0xA0, tlv(0xA2))},
+        "no certificate with the digest",
+    ),
+    "something else among the certificates": (
+        {"certificate_set": tlv(0xA0, TSA.leaf.der, tlv(0xA4))},
+        "of type 0x30",
+    ),
+    "an attribute certificate that is cut": (
+        {"certificate_set": tlv(0xA0, TSA.leaf.der, b"\xa2\x01")},
+        "goes beyond the end",
+    ),
+    "version 4 without an attribute certificate": (
+        {"version": integer(4)},
+        "SignedData is not of version 3",
+    ),
+    "version 5 with an attribute certificate": (
+        {"version": integer(5), "certificate_set": tlv(0xA0, TSA.leaf.der, tlv(0xA2))},
+        "SignedData is not of version 3",
+    ),
     "crls": ({"crls": tlv(0xA1)}, "no element of type 0x31"),
     "no signer": ({"signers": tlv(0x31)}, "no element of type 0x30"),
     "two signers": ({"signers": tlv(0x31, sequence(), sequence())}, "more than one signer"),
@@ -169,7 +277,68 @@ MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no attributes": ({"attributes": []}, "no signed attribute contentType"),
     "no digest": ({"attributes": ATTRIBUTES[:1]}, "no signed attribute messageDigest"),
-    "no certificate named": ({"attributes": ATTRIBUTES[:3]}, "attribute signingCertificateV2"),
+    "no certificate named": (
+        {"attributes": ATTRIBUTES[:3]},
+        "no signed attribute signingCertificateV2 or signingCertificate",
+    ),
+    "another certificate named by SHA-1": (
+        {"attributes": [*ATTRIBUTES[:3], by_sha1(make_tsa())]},
+        "no certificate with the digest",
+    ),
+    "another certificate named by SHA-1 beside": (
+        {"attributes": [*ATTRIBUTES, by_sha1(make_tsa())]},
+        "no certificate with the digest",
+    ),
+    "SHA-256 where SHA-1 belongs": (
+        {"attributes": [*ATTRIBUTES[:3], ess_v1(hashlib.sha256(TSA.leaf.der).digest())]},
+        "no certificate with the digest",
+    ),
+    "SHA-1 where SHA-256 belongs": (
+        {
+            "attributes": [
+                *ATTRIBUTES[:3],
+                attribute("signing certificate v2", sequence(sequence(sequence(octets(ONE))))),
+            ]
+        },
+        "no certificate with the digest",
+    ),
+    "no digest of the certificate": (
+        {"attributes": [*ATTRIBUTES[:3], attribute("signing certificate", sequence(sequence()))]},
+        "no element of type 0x30",
+    ),
+    "an algorithm where there is none": (
+        {
+            "attributes": [
+                *ATTRIBUTES[:3],
+                attribute("signing certificate", sequence(sequence(sequence(SHA1, octets(ONE))))),
+            ]
+        },
+        "no element of type 0x04",
+    ),
+    "more behind the issuer's name": (
+        {"attributes": [*ATTRIBUTES[:3], ess_v1(ONE, sequence(), NULL)]},
+        "2 bytes too many",
+    ),
+    "more behind the policies": (
+        {
+            "attributes": [
+                *ATTRIBUTES[:3],
+                attribute(
+                    "signing certificate",
+                    sequence(sequence(sequence(octets(ONE))), sequence(), NULL),
+                ),
+            ]
+        },
+        "2 bytes too many",
+    ),
+    "two values of signingCertificate": (
+        {"attributes": [*ATTRIBUTES[:3], attribute("signing certificate", *[sequence()] * 2)]},
+        "2 bytes too many",
+    ),
+    "signingCertificate twice": (
+        {"attributes": [*ATTRIBUTES[:3], by_sha1(TSA), by_sha1(TSA)]},
+        "attribute twice",
+    ),
     "an attribute twice": ({"attributes": [*ATTRIBUTES, ATTRIBUTES[0]]}, "attribute twice"),
     "an attribute with two values": (
         {"attributes": [attribute("content type", *[oid("tst info")] * 2), *ATTRIBUTES[1:]]},
@@ -294,12 +463,6 @@ def test_sha_1_is_not_allowed(more: dict[str, Any]) -> None:
         parse_token(token(**more))
 
 
-def test_a_certificate_named_by_sha_1_alone_is_not_enough() -> None:
-    v1 = attribute("signing certificate", sequence(sequence(sequence(octets(bytes(20))))))
-    with refused("malformed.token", "no signed attribute signingCertificateV2"):
-        parse_token(token(attributes=[*ATTRIBUTES[:3], v1]))
-
-
 def test_seven_certificates_are_too_many() -> None:
     many = [TSA.leaf.der, *[TSA.root.der] * 6]
     with refused("malformed.size", "more certificates in a time-stamp token"):
@@ -355,9 +518,54 @@ def test_a_signer_for_code_makes_no_token_of_its_own_kind() -> None:
     assert parse_token(odd.stamp(SIGNATURE)).certificates == (odd.leaf.der, pki.issuing.der)
 
 
-def test_nothing_but_refusals_leaves_the_parser() -> None:
-    good, dice = token(), Dice("token")
-    for _ in range(3000):
+# One of each form that is taken.
+FORMS: dict[str, Callable[[], bytes]] = {
+    "v2": token,
+    "v1": lambda: token(attributes=V1["alone"]),
+    "both": lambda: token(attributes=V1["with v2"]),
+    "by key": lambda: token(signer_version=integer(3), sid=tlv(0x80, subject_key(TSA.leaf.anchor))),
+    "attribute certificate": lambda: token(
+        version=integer(4), certificate_set=tlv(0xA0, TSA.leaf.der, tlv(0xA2, bytes(9)))
+    ),
+    "with its root": lambda: make_token(SIGNATURE, TSA.leaf, [TSA.leaf.der, TSA.root.der]),
+}
+
+
+def subject_key(anchor: Anchor) -> bytes:
+    assert anchor.certificate is not None
+    return anchor.certificate.subject_key or b""
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_byte_of_every_form_is_signed_or_without_weight(form: str) -> None:
+    """No change of a byte gives another time, another signature's token or another signer."""
+    good, dice = FORMS[form](), Dice(form)
+    taken = 0
+    for at in range(len(good)):
+        changed = bytearray(good)
+        changed[at] ^= 1 << dice.below(8)
+        with contextlib.suppress(FwsignError):
+            found = parse_token(bytes(changed))
+            check_imprint(found, SIGNATURE)
+            check_signature(found, TSA.leaf.key.public_key())
+            assert (found.gen_time, found.certificates[0]) == (NOW, TSA.leaf.der), at
+            taken += 1
+    # An attribute certificate, and a root that nothing needs, are not looked at.
+    assert taken == 0 or form in ("attribute certificate", "with its root")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_cut_of_every_form_is_malformed(form: str) -> None:
+    good = FORMS[form]()
+    for size in range(len(good)):
+        with pytest.raises(Malformed):
+            parse_token(good[:size])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_nothing_but_refusals_leaves_the_parser(form: str) -> None:
+    good, dice = FORMS[form](), Dice(f"token {form}")
+    for _ in range(1000):
         data = bytearray(good)
         for _ in range(1 + dice.below(3)):
             match dice.below(3):
@@ -369,12 +577,6 @@ def test_nothing_but_refusals_leaves_the_parser() -> None:
                     data.insert(dice.below(len(data)), dice.below(256))
         with contextlib.suppress(FwsignError):
             parse_token(bytes(data))
-
-
-@pytest.mark.parametrize("size", range(0, 900, 37))
-def test_every_cut_is_malformed(size: int) -> None:
-    with pytest.raises(Malformed):
-        parse_token(token()[:size])
 
 
 # --- DER ------------------------------------------------------------------------------------

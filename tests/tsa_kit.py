@@ -153,6 +153,16 @@ def raw_signature(key: Any, message: bytes, digest: str) -> tuple[bytes, bytes]:
     return bytes.fromhex("300506032b6570"), key.sign(message)
 
 
+def ess_v1(digest: bytes, *more: bytes) -> bytes:
+    """Encode the attribute signingCertificate with a SHA-1 digest (RFC 2634 section 5.4)."""
+    return attribute("signing certificate", sequence(sequence(sequence(octets(digest), *more))))
+
+
+def by_sha1(tsa: Tsa) -> bytes:
+    """Encode the attribute signingCertificate that names an authority's certificate."""
+    return ess_v1(hashlib.sha1(tsa.leaf.der, usedforsecurity=False).digest())
+
+
 def signed_attributes(info: bytes, certificate: bytes, digest: str) -> list[bytes]:
     """Return the attributes that a token needs, and the time, which many have."""
     ess = sequence(sequence(sequence(octets(hashlib.sha256(certificate).digest()))))

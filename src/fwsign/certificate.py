@@ -2,6 +2,9 @@
 """One certificate: parsed, held to the rules that need no path, and its signature checked."""
 
 import hashlib
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, NamedTuple, TypeVar, cast
 
 from cryptography import x509
@@ -85,16 +88,42 @@ def key_digest(key: PublicKey) -> str:
     return hashlib.sha256(encoded).hexdigest()
 
 
+@contextmanager
+def no_warnings() -> Iterator[None]:
+    """Keep quiet what cryptography says of the serial number 0, in a root that is pinned."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def parse_certificate(data: bytes) -> Certificate:
-    """Parse one certificate, in DER.
+    """Parse one certificate of a path, in DER.
 
     Raises:
         Malformed: `malformed.certificate`.
         Untrusted: `untrusted.algorithm`, `untrusted.serial`.
     """
+    return _parse(data, least_serial=1)
+
+
+def parse_anchor(data: bytes) -> Certificate:
+    """Parse a certificate that is pinned, in DER; its serial number may be 0.
+
+    Nothing looks at that number: no CRL revokes an anchor. Old roots have it, some still in use.
+
+    Raises:
+        Malformed: `malformed.certificate`.
+        Untrusted: `untrusted.algorithm`, `untrusted.serial`.
+    """
+    with no_warnings():
+        return _parse(data, least_serial=0)
+
+
+def _parse(data: bytes, *, least_serial: int) -> Certificate:
     try:
         signed = der.split(data)
-        _check_serial(der.serial_number(signed.tbs))  # first: cryptography warns of some
+        # First: cryptography warns of some.
+        _check_serial(der.serial_number(signed.tbs), least_serial)
         certificate = x509.load_der_x509_certificate(data)
         version = certificate.version
         # Read now what is parsed on demand, so that nothing can fail later.
@@ -114,11 +143,12 @@ def parse_certificate(data: bytes) -> Certificate:
     return Certificate(certificate, signed, key, spki, subject, issuer, extensions)
 
 
-def _check_serial(serial: int) -> None:
-    if not 0 < serial < 1 << MAX_SERIAL_BITS:
+def _check_serial(serial: int, least: int) -> None:
+    if not least <= serial < 1 << MAX_SERIAL_BITS:
         raise Untrusted(
             "untrusted.serial",
-            f"serial number {serial:x} is not a positive number of at most 20 bytes",
+            f"serial number {serial:x} is not a {'positive' if least else 'natural'} number of at "
+            "most 20 bytes",
         )
 
 

@@ -35,6 +35,8 @@ from fwsign.certificate import (
     Certificate,
     display_name,
     key_digest,
+    no_warnings,
+    parse_anchor,
     parse_certificate,
     signature_valid,
 )
@@ -138,7 +140,7 @@ class Anchor(NamedTuple):
             Malformed: `malformed.certificate`.
             Untrusted: `untrusted.algorithm`, `untrusted.serial`.
         """
-        certificate = parse_certificate(data)
+        certificate = parse_anchor(data)
         return cls(certificate.key, certificate.spki, certificate, tuple(vendors))
 
     @classmethod
@@ -168,7 +170,8 @@ class Anchor(NamedTuple):
                 key = load_pem_public_key(data)
                 spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
                 return cls.from_public_key(spki, vendors)
-            found = x509.load_pem_x509_certificates(data)
+            with no_warnings():
+                found = x509.load_pem_x509_certificates(data)
         except (UnsupportedAlgorithm, *PARSE_ERRORS) as error:
             raise Malformed("malformed.certificate", f"not a PEM file to pin: {error}") from None
         if len(found) != 1:

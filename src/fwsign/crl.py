@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One revocation list: parsed, its form checked, and what an entry says (RFC 5280 section 5).
 
-Only complete CRLs of the issuer itself are used; indirect, delta and partial ones refuse.
+Only complete CRLs of the issuer itself are used; indirect, delta and partial ones refuse. One that
+names its distribution point is complete for those certificates that name no other.
 """
 
 from collections.abc import Iterable
@@ -16,7 +17,7 @@ from fwsign.certificate import PARSE_ERRORS, Certificate, display_name
 from fwsign.chain import Anchor, Profile
 from fwsign.errors import Malformed, Untrusted
 
-_HARMLESS: Final = frozenset(
+HARMLESS: Final = frozenset(
     {
         x509.ReasonFlags.superseded,
         x509.ReasonFlags.cessation_of_operation,
@@ -27,13 +28,13 @@ _HARMLESS: Final = frozenset(
 MAX_NUMBER_BITS: Final = 159
 """RFC 5280 section 5.2.3: at most 20 octets, and not negative."""
 _KEEPS_EXPIRED: Final = x509.ObjectIdentifier("2.5.29.60")  # expiredCertsOnCRL, ITU-T X.509
-_PARTIAL: Final = (ExtensionOID.ISSUING_DISTRIBUTION_POINT, ExtensionOID.DELTA_CRL_INDICATOR)
 
 
 class Crl(NamedTuple):
     """A parsed CRL; `number` is absent in the CRLs of some older tools.
 
-    With `keeps_since` a certificate that expired at that time or later stays listed.
+    With `keeps_since` a certificate that expired at that time or later stays listed. `places` are
+    the full name of its issuingDistributionPoint.
     """
 
     data: bytes
@@ -45,6 +46,7 @@ class Crl(NamedTuple):
     this_update: datetime
     next_update: datetime
     keeps_since: datetime | None = None
+    places: tuple[x509.GeneralName, ...] = ()
 
     @property
     def name(self) -> str:
@@ -121,6 +123,7 @@ def parse_crl(data: bytes) -> Crl:
         number = extensions.get(ExtensionOID.CRL_NUMBER)
         authority = extensions.get(ExtensionOID.AUTHORITY_KEY_IDENTIFIER)
         keeps_since = _keeps_since(extensions.get(_KEEPS_EXPIRED))
+        point = extensions.get(ExtensionOID.ISSUING_DISTRIBUTION_POINT)
         issuer = parsed.issuer
         this_update, next_update = parsed.last_update_utc, parsed.next_update_utc
     except PARSE_ERRORS as error:
@@ -140,6 +143,7 @@ def parse_crl(data: bytes) -> Crl:
         this_update,
         next_update,
         keeps_since,
+        tuple(point.full_name or ()) if isinstance(point, x509.IssuingDistributionPoint) else (),
     )
 
 
@@ -165,7 +169,13 @@ def check_crl(crl: Crl, issuer: Certificate | Anchor, profile: Profile) -> tuple
     if usage is not None and not usage.value.crl_sign:
         raise Untrusted("untrusted.key-usage", f'key usage of CA "{issuer.name}" lacks cRLSign')
     for found in crl.parsed.extensions:
-        if found.critical or found.oid in _PARTIAL:
+        if isinstance(found.value, x509.IssuingDistributionPoint):
+            limits = limited_to(found.value)
+            if limits is None:
+                continue
+            words = f"{crl.name} is for {limits} alone: only complete CRLs are used"
+            raise Untrusted("untrusted.crl", words, expected="a complete CRL", found=limits)
+        if found.critical or found.oid == ExtensionOID.DELTA_CRL_INDICATOR:
             raise Untrusted(
                 "untrusted.crl",
                 f"{crl.name} has the extension {found.oid.dotted_string}: only complete CRLs "
@@ -178,6 +188,48 @@ def check_crl(crl: Crl, issuer: Certificate | Anchor, profile: Profile) -> tuple
     if profile == "strict":
         raise Untrusted("untrusted.crl", f"{what}, so an old one cannot be told from a new one")
     return (what,)
+
+
+def limited_to(point: x509.IssuingDistributionPoint) -> str | None:
+    """Return what a CRL with this extension is limited to, in words; None for a complete one.
+
+    Complete is one that says where it is found, by a full name, and nothing else (RFC 5280 5.2.5).
+    """
+    limits = {
+        "certificates that are no CAs": point.only_contains_user_certs,
+        "CA certificates": point.only_contains_ca_certs,
+        "attribute certificates": point.only_contains_attribute_certs,
+        "some reasons": point.only_some_reasons,
+        "other issuers' certificates": point.indirect_crl,
+        "a place without a full name": not point.full_name,
+    }
+    return next((words for words, limited in limits.items() if limited), None)
+
+
+def covers(crl: Crl, certificate: Certificate) -> bool:
+    """Tell whether a CRL is that of a certificate's distribution points (RFC 5280 6.3.3 (b) (2)).
+
+    An issuer that splits its list names the part in CRL and certificate. Where either names none,
+    it has one list: step-ca names it in CRLs alone, easy-rsa in neither.
+    """
+    named = certificate.extension(x509.CRLDistributionPoints)
+    return named is None or not crl.places or not set(crl.places).isdisjoint(places_of(certificate))
+
+
+def places_of(certificate: Certificate) -> list[x509.GeneralName]:
+    """Return where a certificate says that complete CRLs of its issuer are found."""
+    named = certificate.extension(x509.CRLDistributionPoints)
+    return [
+        name
+        for point in (named.value if named else ())
+        if not point.reasons and not point.crl_issuer  # those are of partial and indirect CRLs
+        for name in point.full_name or ()
+    ]
+
+
+def show_places(names: Iterable[x509.GeneralName]) -> str:
+    """Return places for people."""
+    return ", ".join(str(name.value) for name in names) or "no distribution point"
 
 
 def check_entry(
@@ -194,7 +246,7 @@ def check_entry(
             reason = found.value.reason
         elif isinstance(found.value, x509.InvalidityDate):
             since = min(since, found.value.invalidity_date_utc)
-    if signed_at is not None and reason in _HARMLESS and signed_at < since:
+    if signed_at is not None and reason in HARMLESS and signed_at < since:
         return
     raise Untrusted(
         "untrusted.revoked",

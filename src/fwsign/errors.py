@@ -162,6 +162,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "io.full": "no space left",
         "io.exists": "would overwrite a file",
         "io.directory": "a directory where a file should be, or the reverse",
+        "io.empty": "a file without content, which was hardly meant to be signed",
         "io.read": "reading failed",
         "io.write": "writing failed",
         "io.format": "a file of another kind than was asked for",
@@ -186,6 +187,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "device.mismatch": "the flash does not hold what was written",
         "device.changed": "another board is at the port than before",
         "device.stopped": "stopped by the user before the end",
+        "device.left-out": "a component is not for flash, and was not left out by name",
         "device.support": "what this kind of board needs is not installed",
         # Keys and the PKI.
         "key.passphrase": "wrong passphrase, or one where none is needed",

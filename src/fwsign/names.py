@@ -24,26 +24,7 @@ def vendor_domain(text: str) -> str:
     Source: RFC 5890 s.2.3.1 (LDH and A-labels), RFC 1123 s.2.1 (a last label of digits is
     an address).
     """
-    from fwsign.constraints import MAX_DOMAIN, is_domain  # noqa: PLC0415 - slow to import
-
-    if is_domain(text):
-        return text
-    if len(text) > MAX_DOMAIN:
-        raise Failed(
-            "state.policy",
-            f"vendor domain has {len(text)} characters, at most {MAX_DOMAIN} are allowed",
-            expected=f"at most {MAX_DOMAIN} characters",
-            found=len(text),
-        )
-    fault = _domain_fault(text)
-    other = _other_spelling(text)
-    hint = f'; "{other}" would be accepted' if other else ""
-    raise Failed(
-        "state.policy",
-        f'vendor "{text}" is not a domain name such as "acme.example": {fault}{hint}',
-        expected=other or "lower-case letters, digits and hyphens in two labels or more",
-        found=text,
-    )
+    return _domain_name(text, "vendor", "signer")
 
 
 def host_name(text: str) -> str:
@@ -52,16 +33,7 @@ def host_name(text: str) -> str:
     Raises:
         Failed: `state.policy`.
     """
-    try:
-        return vendor_domain(text)
-    except Failed as error:
-        words = error.message.replace("vendor", "host", 1)
-        raise Failed(
-            error.code,
-            words.replace("a signer speak for others", "a server speak for others"),
-            expected=error.expected,
-            found=error.found,
-        ) from None
+    return _domain_name(text, "host", "server")
 
 
 def product_name(text: str) -> str:
@@ -148,13 +120,43 @@ def organisation(text: str) -> str:
     )
 
 
-def _domain_fault(text: str) -> str:
+def _domain_name(text: str, what: str, holder: str) -> str:
+    """Return `text` if it is a domain name.
+
+    Args:
+        text: the name.
+        what: whose name it is: "vendor" or "host".
+        holder: who has it in a certificate: "signer" or "server".
+    """
+    from fwsign.constraints import MAX_DOMAIN, is_domain  # noqa: PLC0415 - slow to import
+
+    if is_domain(text):
+        return text
+    if len(text) > MAX_DOMAIN:
+        raise Failed(
+            "state.policy",
+            f"{what} domain has {len(text)} characters, at most {MAX_DOMAIN} are allowed",
+            expected=f"at most {MAX_DOMAIN} characters",
+            found=len(text),
+        )
+    fault = _domain_fault(text, holder)
+    other = _other_spelling(text)
+    hint = f'; "{other}" would be accepted' if other else ""
+    raise Failed(
+        "state.policy",
+        f'{what} "{text}" is not a domain name such as "acme.example": {fault}{hint}',
+        expected=other or "lower-case letters, digits and hyphens in two labels or more",
+        found=text,
+    )
+
+
+def _domain_fault(text: str, holder: str) -> str:
     """Say why a text is no domain; `constraints.is_domain` has decided that it is none."""
     from fwsign.constraints import is_label  # noqa: PLC0415 - slow to import
 
     labels = text.split(".")
     if "*" in text:
-        return "a wildcard would let a signer speak for others"
+        return f"a wildcard would let a {holder} speak for others"
     if text.endswith("."):
         return "it ends with a dot"
     if len(labels) < 2:

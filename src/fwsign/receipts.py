@@ -25,6 +25,7 @@ from fwsign.cose import PublicKey
 from fwsign.errors import Failed, FwsignError, Malformed, Tampered, Untrusted
 from fwsign.example_keys import EXAMPLE_SPKI
 from fwsign.keys import Signer
+from fwsign.policy import DevicePolicy
 from fwsign.verified import VerifiedRelease
 
 MAX_LINE: Final = 64 * 1024
@@ -109,6 +110,17 @@ def release_facts(release: VerifiedRelease) -> dict[str, Any]:
         "version": text.version if text else None,
         "sequence_number": release.manifest.sequence_number,
     }
+
+
+def waivers(policy: DevicePolicy) -> tuple[str, ...]:
+    """Return the names of the checks that a policy leaves out or loosens, as receipts have them."""
+    loosened = {
+        "revocation": policy.revocation == "off",
+        "stale": bool(policy.allow_stale),
+        "compat": policy.profile == "compat",
+        "example-keys": policy.allow_example_keys,
+    }
+    return tuple(name for name, is_so in loosened.items() if is_so)
 
 
 def line_digest(line: str) -> str:

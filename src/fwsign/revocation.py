@@ -11,7 +11,17 @@ from typing import Final, NamedTuple
 
 from fwsign.certificate import PARSE_ERRORS, Certificate, signature_valid
 from fwsign.chain import Anchor, Path, Profile
-from fwsign.crl import Crl, HeldCrl, check_crl, check_entry, newest, parse_crl
+from fwsign.crl import (
+    Crl,
+    HeldCrl,
+    check_crl,
+    check_entry,
+    covers,
+    newest,
+    parse_crl,
+    places_of,
+    show_places,
+)
 from fwsign.errors import Malformed, Stale, Tampered, Untrusted, check_limit
 
 MAX_READING: Final = 24 * 1024 * 1024
@@ -35,8 +45,8 @@ class Issued(NamedTuple):
 
     @property
     def newest(self) -> tuple[Crl, ...]:
-        """The CRLs that count; see `fwsign.crl.newest`."""
-        return newest(self.crls)
+        """The CRLs that count: the newest of those that are for this certificate."""
+        return newest(crl for crl in self.crls if covers(crl, self.certificate))
 
 
 class Collected(NamedTuple):
@@ -131,11 +141,12 @@ class CrlReader:
 
         Raises:
             Stale: `stale.crl-missing`, `stale.crl`.
-            Untrusted: `untrusted.revoked`, `untrusted.crl`.
+            Untrusted: `untrusted.revoked`; `untrusted.crl`, also where all CRLs of an issuer are
+                for other distribution points.
             Malformed: `malformed.crl`, `malformed.size`.
         """
         for one in issued:  # revoked outranks stale, in whichever list it stands
-            for crl in one.newest:
+            for crl in (*one.newest, *(crl for crl in newest(one.crls) if crl not in one.newest)):
                 self._check_entries(crl, one.certificate, signed_at)
         return _check_fresh(issued, now, allow_stale)
 
@@ -213,6 +224,8 @@ def _check_fresh(
                 expected=f'a CRL of "{one.issuer.name}"',
                 found="none",
             )
+        if not one.newest:
+            raise _of_another_place(one.crls[0], one.certificate)
         for crl in one.newest:
             if now <= crl.next_update:
                 continue
@@ -226,6 +239,16 @@ def _check_fresh(
                 )
             notes.append(f"stale revocation: {words}")
     return tuple(notes)
+
+
+def _of_another_place(crl: Crl, certificate: Certificate) -> Untrusted:
+    here, there = show_places(crl.places), show_places(places_of(certificate))
+    return Untrusted(
+        "untrusted.crl",
+        f'{crl.name} is that of {here}, certificate "{certificate.name}" names {there}',
+        expected=there,
+        found=here,
+    )
 
 
 def check_kept(issued: Sequence[Issued], now: datetime) -> None:

@@ -2,7 +2,7 @@
 """From a release and signers to an envelope that was verified before anyone gets it."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -21,16 +21,19 @@ from fwsign.cose import (
     verify_signature,
 )
 from fwsign.crl import Crl, newest, parse_crl
-from fwsign.errors import Failed, Stale, Tampered, Untrusted
+from fwsign.errors import Failed, FwsignError, Stale, Tampered
 from fwsign.keys import Signer
 from fwsign.payload import digest
 from fwsign.policy import DevicePolicy
 from fwsign.release import Release
+from fwsign.spans import CLOCK_TOLERANCE
 from fwsign.timestamp import parse_token
 from fwsign.verify import VerifiedRelease, Verifier, encode_manifest_digest
 
 CRL_MARGIN: Final = timedelta(days=1)
 """A CRL that goes stale sooner would stop the update on its way."""
+CRL_WARNING: Final = timedelta(days=30)
+"""A CRL that goes stale sooner is worth a word: devices that take long refuse the update."""
 
 
 class Identity(NamedTuple):
@@ -67,8 +70,11 @@ def sign(
     at: datetime,
     tsa: TimeStamping | None = None,
     allow_example_keys: bool = False,
+    force: bool = False,
 ) -> tuple[bytes, VerifiedRelease]:
     """Sign a release, and verify the envelope as a device would.
+
+    Where the clock is behind the CRLs, the envelope is verified at the time that they prove.
 
     Args:
         release: what to sign.
@@ -77,14 +83,21 @@ def sign(
         at: the time now, with a zone.
         tsa: stamps each signature; what it gives has to count for a device that pins it.
         allow_example_keys: sign with the published keys of keys.example.
+        force: sign although the clock is behind the CRLs, or a CRL goes stale within a day.
 
     Returns:
         The envelope, and what verifying it gave.
 
     Raises:
         FwsignError: where a device would refuse the envelope, or a CRL goes stale within a day.
-        Failed: `key.failed`, `key.mismatch`, and what `tsa` raises.
+        Failed: `state.clock`: the clock is behind the CRLs; `key.failed`, `key.mismatch`, and
+            what `tsa` raises.
     """
+    crls = [parse_crl(crl) for identity in identities for crl in identity.crls]
+    known = known_time(crls, at)
+    if not force:
+        check_clock(crls, at)
+    at = known
     manifest = suit.encode_manifest(release.manifest)
     payload = encode_manifest_digest(manifest)
     leaves = [parse_certificate(identity.chain[0]) for identity in identities]
@@ -110,7 +123,8 @@ def sign(
     for component in verified.components:
         if component.uri in release.integrated:
             verified.receive(component)
-    _check_margin(verified, at)
+    if not force:
+        check_margin(used_crls(verified), at)
     return envelope, verified
 
 
@@ -160,16 +174,61 @@ def _check_signature(signer: Signer, message: bytes, signature: bytes) -> None:
         raise Tampered("tampered.signature", f"libsodium refuses it: {error}") from None
 
 
-def _check_margin(verified: VerifiedRelease, at: datetime) -> None:
-    crls = [crl for one in verified.signers for issued in one.issued for crl in issued.newest]
+def used_crls(verified: VerifiedRelease) -> list[Crl]:
+    """Return the CRLs that say whether a release's signers and their time stamps are revoked."""
+    return [crl for one in verified.signers for issued in one.issued for crl in issued.newest]
+
+
+def known_time(crls: Iterable[Crl], at: datetime) -> datetime:
+    """Return the clock's time, or that of the latest CRL where the clock is behind.
+
+    Raises:
+        Failed: `state.clock`: a time without a zone.
+    """
+    if at.utcoffset() is None:
+        raise Failed("state.clock", "the time given has no time zone")
+    return max((at, *(crl.this_update for crl in crls)))
+
+
+def check_clock(crls: Sequence[Crl], at: datetime) -> None:
+    """Refuse a clock that is behind CRLs: sequence numbers and dates made by it would be wrong.
+
+    Raises:
+        Failed: `state.clock`.
+    """
+    latest = max(crls, key=lambda crl: crl.this_update, default=None)
+    if latest is None or latest.this_update <= at + CLOCK_TOLERANCE:
+        return
+    made, now = (f"{time:%Y-%m-%d %H:%M}" for time in (latest.this_update, at.astimezone(UTC)))
+    refusal = Failed(
+        "state.clock",
+        f"the clock is wrong: it says {now}, but the {latest.name} was made {made}",
+        expected=f"{made} or later",
+        found=now,
+    )
+    refusal.hint = (
+        "set the clock: sequence numbers come from it, and devices refuse lower ones than they "
+        "have seen; --force signs all the same"
+    )
+    raise refusal
+
+
+def check_margin(crls: Iterable[Crl], at: datetime) -> None:
+    """Refuse CRLs that go stale before an update has reached its devices.
+
+    Raises:
+        Stale: `stale.crl`.
+    """
     for crl in crls:
         if crl.next_update < at + CRL_MARGIN:
-            raise Stale(
+            refusal = Stale(
                 "stale.crl",
                 f"{crl.name} goes stale {crl.next_update:%Y-%m-%d %H:%M}, less than a day from now",
                 expected=f"one until {(at + CRL_MARGIN).astimezone(UTC).isoformat()} or later",
                 found=f"one until {crl.next_update.isoformat()}",
             )
+            refusal.hint = "make new ones with: fwsign pki crl; --force takes them all the same"
+            raise refusal
 
 
 def staple(envelope: bytes, crls: Sequence[bytes], *, skip_unused: bool = False) -> bytes:
@@ -211,10 +270,16 @@ def staple(envelope: bytes, crls: Sequence[bytes], *, skip_unused: bool = False)
     return suit.encode_envelope(decoded._replace(blocks=tuple(blocks)))
 
 
+def carried_crls(envelope: bytes) -> list[Crl]:
+    """Return the CRLs in an envelope, each once; raises as `staple`."""
+    blocks = map(decode_block, suit.decode_envelope(envelope).blocks)
+    return [parse_crl(crl) for crl in dict.fromkeys(crl for block in blocks for crl in block.crls)]
+
+
 def _certificates(block: Block) -> tuple[bytes, ...]:
     """Return the signer's certificates, and those of a time-stamp token that can be read."""
     if block.token is not None:
-        with contextlib.suppress(Untrusted):  # then it does not count, and needs no CRLs
+        with contextlib.suppress(FwsignError):  # then it does not count, and needs no CRLs
             return (*block.chain, *parse_token(block.token).certificates)
     return block.chain
 

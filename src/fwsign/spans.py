@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Spans of time as people type them: 12h, 90d, 4w, 2y; and how revocation is judged."""
+"""Spans of time as people type them: 12h, 90d, 4w, 2y; how revocation is judged, and clocks."""
 
 import re
 from datetime import timedelta
@@ -13,6 +13,9 @@ REVOCATION: Final = "require, off, or allow-stale:TIME as in allow-stale:30d"
 
 _SPAN: Final = re.compile(r"([0-9]{1,5})([hdwy])")
 _UNITS: Final = {"h": timedelta(hours=1), "d": timedelta(1), "w": timedelta(7), "y": timedelta(365)}
+
+CLOCK_TOLERANCE: Final = timedelta(hours=1)
+"""How far a clock may be behind what another machine has dated; more, and it is wrong."""
 
 
 def parse_span(text: str) -> timedelta | None:

@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from fwsign.crl import HeldCrl, parse_crl
+from fwsign.crl import Crl, HeldCrl, newest, parse_crl
 from fwsign.errors import Failed
 from fwsign.revocation import Issued
 from fwsign.state_file import StateFile
@@ -25,27 +25,35 @@ def held_crls(file: StateFile) -> tuple[HeldCrl, ...]:
 
 
 def newest_crls(file: StateFile, issued: Issued) -> tuple[list[bytes], list[bytes]]:
-    """Return the CRLs of an issuer that are held, and those to hold: of the highest number."""
+    """Return the CRLs of an issuer that are held, and those to hold: of the highest number.
+
+    Raises:
+        Failed: `state.limit`.
+    """
     held = [data for (data,) in file.run(_CRLS, *_issuer(issued)).fetchall()]
-    every = (*map(parse_crl, held), *issued.crls)
-    return held, list(dict.fromkeys(crl.data for crl in issued._replace(crls=every).newest))
+    places: dict[tuple[object, ...], list[Crl]] = {}  # one that splits its list has several
+    for crl in (*map(parse_crl, held), *issued.crls):
+        places.setdefault(crl.places, []).append(crl)
+    parts = [list(dict.fromkeys(crl.data for crl in newest(part))) for part in places.values()]
+    for part in parts:
+        if len(part) > MAX_EQUAL_CRLS:
+            raise Failed(
+                "state.limit",
+                f'{len(part)} different CRLs of "{issued.issuer.name}" have one number',
+                expected=f"at most {MAX_EQUAL_CRLS}",
+                found=len(part),
+            )
+    return held, [data for part in parts for data in part]
 
 
 def keep_crls(file: StateFile, issued: Issued) -> None:
     """Keep an issuer's CRLs of the highest number; those held may be of another process."""
-    held, newest = newest_crls(file, issued)
-    if newest == held:
+    held, wanted = newest_crls(file, issued)
+    if wanted == held:
         return
-    if len(newest) > MAX_EQUAL_CRLS:
-        raise Failed(
-            "state.limit",
-            f'{len(newest)} different CRLs of "{issued.issuer.name}" have one number',
-            expected=f"at most {MAX_EQUAL_CRLS}",
-            found=len(newest),
-        )
     issuer = _issuer(issued)
     file.run("DELETE FROM crls WHERE issuer = ? AND keys = ?", *issuer)
-    for data in newest:
+    for data in wanted:
         file.run("INSERT INTO crls VALUES (?, ?, ?)", *issuer, data)
 
 

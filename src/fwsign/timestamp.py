@@ -3,15 +3,20 @@
 
 A token is CMS SignedData (RFC 5652) by a time-stamping authority (TSA) over a TSTInfo. The ones
 taken here are narrower than the RFCs: DER throughout, one signer, its certificate inside and named
-by a SHA-2 digest in the signed attributes. What the TSA signs but nobody needs here (policy,
-accuracy, ordering, the name of the TSA) is held to its form and not interpreted. What no signature
-covers is either fixed (versions, algorithms, identifiers) or proves itself (certificates); their
-order in the token is free, since many TSAs do not sort them.
+by a digest in the signed attributes. What the TSA signs but nobody needs here (policy, accuracy,
+ordering, the name of the TSA) is held to its form and not interpreted. What no signature covers is
+either fixed (versions, algorithms, identifiers), proves itself (certificates) or is not looked at
+(attribute certificates); their order in the token is free, since many TSAs do not sort them.
+
+A token is not bound to its block: anyone can take it out, or put other bytes there. So whatever is
+wrong with a token, it is worth as much as none (docs/adr/0010).
 """
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -19,27 +24,33 @@ from fwsign import cbor, der
 from fwsign.certificate import Certificate, parse_certificate, signature_valid
 from fwsign.chain import Path, check_dates, validate_path
 from fwsign.cose import MAX_CHAIN, PublicKey
-from fwsign.errors import FwsignError, Malformed, Stale, Tampered, Untrusted, check_limit
+from fwsign.errors import FwsignError, Malformed, Tampered, Untrusted, check_limit
 from fwsign.policy import DevicePolicy, refuse_example
 from fwsign.revocation import CrlReader, Issued, check_kept, updates
 
 BOOLEAN, OCTETS, OID, SET = 0x01, 0x04, 0x06, 0x31
-TAG_0, TAG_0_PRIMITIVE, TAG_1 = 0xA0, 0x80, 0xA1
+TAG_0_PRIMITIVE, TAG_0, TAG_1, TAG_2, TAG_3 = 0x80, 0xA0, 0xA1, 0xA2, 0xA3
 
 SIGNED_DATA: Final = bytes.fromhex("2a864886f70d010702")
 TST_INFO: Final = bytes.fromhex("2a864886f70d0109100104")
 CONTENT_TYPE: Final = bytes.fromhex("2a864886f70d010903")
 MESSAGE_DIGEST: Final = bytes.fromhex("2a864886f70d010904")
+SIGNING_CERTIFICATE: Final = bytes.fromhex("2a864886f70d010910020c")
 SIGNING_CERTIFICATE_V2: Final = bytes.fromhex("2a864886f70d010910022f")
-_NEEDED: Final = {
-    CONTENT_TYPE: "contentType",
-    MESSAGE_DIGEST: "messageDigest",
-    SIGNING_CERTIFICATE_V2: "signingCertificateV2",
-}
-"""Signed attributes that have to be there once; others may be, and are not interpreted."""
+_NEEDED: Final = {CONTENT_TYPE: "contentType", MESSAGE_DIGEST: "messageDigest"}
+"""Signed attributes that have to be there once, beside one that names the certificate."""
+_NAMING: Final = (SIGNING_CERTIFICATE, SIGNING_CERTIFICATE_V2)
+"""Signed attributes that name the certificate; all others are not interpreted."""
+
+# RFC 5652 section 10.2.2: what stands among the certificates and is none, with the version of
+# SignedData that it demands (section 5.1). That version is not signed, and not all write it.
+_NO_CERTIFICATES: Final = {TAG_0: 3, TAG_1: 3, TAG_2: 4, TAG_3: 5}
 
 Hash: TypeAlias = Callable[[bytes], Any]
 """One of `hashlib`'s."""
+# It only finds a certificate in the token: the path and the signature prove that it is the right
+# one, and neither of them uses SHA-1.
+_SHA1: Final[Hash] = partial(hashlib.sha1, usedforsecurity=False)
 _SHA2: Final = {1: hashlib.sha256, 2: hashlib.sha384, 3: hashlib.sha512}
 HASHES: Final[Mapping[bytes, Hash]] = MappingProxyType(
     {  # RFC 5754 section 2: with NULL or without; both are in use
@@ -105,8 +116,8 @@ def judge_token(
 ) -> Stamp:
     """Judge a token for the signature that it is stapled to.
 
-    Anyone can take a token away. So one whose TSA is not trusted is worth as much as none: it does
-    not count, and says why. One that is broken, or of another signature, refuses.
+    Anyone can take a token away, or put another there. So one that is not believed, for whatever
+    reason, is worth as much as none: it does not count, and says why.
 
     Args:
         data: the token, a ContentInfo in DER.
@@ -116,10 +127,6 @@ def judge_token(
         stapled: those that came with the block, in DER.
         known: a time that is known to have passed.
         at_hand: whether any CRL is at hand for the signer's own path.
-
-    Raises:
-        Malformed: `malformed.token`, `malformed.certificate`, `malformed.crl`, `malformed.size`.
-        Tampered: `tampered.token`, `tampered.certificate`, `tampered.crl`.
     """
     stamp = Stamp()
     try:
@@ -142,7 +149,7 @@ def judge_token(
         if checked := policy.judges_revocation(at_hand=at_hand or own):
             # Never by its own time: whoever has the key of a revoked TSA chooses that freely.
             notes = crls.check(issued, now, allow_stale=policy.allow_stale)
-    except (Untrusted, Stale) as refusal:
+    except FwsignError as refusal:
         return stamp._replace(refusal=refusal)
     return Stamp(token.gen_time, path, issued, checked, (*path.forgiven, *forgiven, *notes))
 
@@ -201,11 +208,12 @@ def _parse(data: bytes) -> Token:
     info.end()
     cms = der.Reader(explicit.content(der.SEQUENCE))
     explicit.end()
-    # RFC 5652 section 5.1: 3, because the content is no id-data.
-    _expect(cms.integer(), 3, "SignedData is not of version 3")
+    version = cms.integer()
     digests = _only(der.Reader(cms.content(SET)), "digest algorithm")
     content = _content(der.Reader(cms.content(der.SEQUENCE)))
-    certificates = _certificates(cms.optional(TAG_0))
+    certificates, demanded = _certificates(cms.optional(TAG_0))
+    # RFC 5652 section 5.1: 3, because the content is no id-data.
+    _expect(version in {3, demanded}, True, "SignedData is not of version 3")
     signer = der.Reader(_only(der.Reader(cms.content(SET)), "signer, and no CRLs"))
     cms.end()
     return _signed_by(der.Reader(signer.content(der.SEQUENCE)), digests, content, certificates)
@@ -220,21 +228,24 @@ def _content(encapsulated: der.Reader) -> bytes:
     return content
 
 
-def _certificates(content: bytes | None) -> list[tuple[bytes, Certificate]]:
-    found: list[tuple[bytes, Certificate]] = []
+def _certificates(content: bytes | None) -> tuple[list[bytes], int]:
+    """Return the certificates, and the version of SignedData that all of the set demands."""
+    found, count, version = [], 0, 3
     reader = der.Reader(content or b"")
     while reader.more:
-        check_limit(len(found) + 1, MAX_CHAIN, "more certificates in a time-stamp token")
-        data = reader.whole(der.SEQUENCE)
-        found.append((data, parse_certificate(data)))
-    return found
+        count += 1
+        check_limit(count, MAX_CHAIN, "more certificates in a time-stamp token")
+        other = next((tag for tag in _NO_CERTIFICATES if reader.peek(tag)), None)
+        if other is None:
+            found.append(reader.whole(der.SEQUENCE))
+        else:
+            reader.content(other)
+            version = max(version, _NO_CERTIFICATES[other])
+    return found, version
 
 
 def _signed_by(
-    signer: der.Reader,
-    digests: bytes,
-    content: bytes,
-    certificates: Sequence[tuple[bytes, Certificate]],
+    signer: der.Reader, digests: bytes, content: bytes, certificates: Sequence[bytes]
 ) -> Token:
     """Read the SignerInfo (RFC 5652 section 5.3), and with it the TSTInfo."""
     version = signer.integer()
@@ -248,22 +259,24 @@ def _signed_by(
     signature_algorithm = signer.whole(der.SEQUENCE)
     signature = signer.content(OCTETS)
     signer.end()  # no unsigned attributes: nothing needs them, and anyone could write them
-    named, signed_digest = _signed_attributes(der.Reader(attributes).content(TAG_0))
-    if signed_digest != hashed(content).digest():
+    signed = _signed_attributes(der.Reader(attributes).content(TAG_0))
+    if _single(signed[MESSAGE_DIGEST], OCTETS) != hashed(content).digest():
         raise Tampered("tampered.token", "the time-stamp token's content is not the signed one")
-    leaf = _named(named, certificates)
-    own = leaf[1].subject_key if key_identifier is not None else _issuer_and_serial(leaf[1])
+    data = _leaf(signed, certificates)
+    leaf = parse_certificate(data)
+    own = leaf.subject_key if key_identifier is not None else _issuer_and_serial(leaf)
     _expect(identifier, own, "its signer is not the certificate that it names")
     if signature_algorithm == _RSA:
         signature_algorithm = _RSA_WITH[hashed]
     # RFC 5652 section 5.4: what is signed is the SET OF, not the [0] that stands here.
-    signed = der.Signed(bytes([SET]) + attributes[1:], signature_algorithm, signature)
-    return _tst_info(content)._replace(certificates=_chain(leaf, certificates), signed=signed)
+    parts = der.Signed(bytes([SET]) + attributes[1:], signature_algorithm, signature)
+    return _tst_info(content)._replace(certificates=_chain(data, leaf, certificates), signed=parts)
 
 
-def _signed_attributes(content: bytes) -> tuple[bytes, bytes]:
-    """Return the value of signingCertificateV2, and the message digest."""
-    whole, values = [], {}
+def _signed_attributes(content: bytes) -> dict[bytes, bytes]:
+    """Return the values of the signed attributes by their kind."""
+    whole: list[bytes] = []
+    values: dict[bytes, bytes] = {}
     reader = der.Reader(content)
     while reader.more:
         whole.append(reader.whole(der.SEQUENCE))
@@ -279,34 +292,56 @@ def _signed_attributes(content: bytes) -> tuple[bytes, bytes]:
         if kind not in values:
             raise ValueError(f"no signed attribute {words}")
     _expect(_single(values[CONTENT_TYPE], OID), TST_INFO, "contentType is not TSTInfo")
-    named = _single(values[SIGNING_CERTIFICATE_V2], der.SEQUENCE)
-    return named, _single(values[MESSAGE_DIGEST], OCTETS)
+    return values
 
 
-def _named(
-    content: bytes, certificates: Sequence[tuple[bytes, Certificate]]
-) -> tuple[bytes, Certificate]:
-    """Find the certificate that signingCertificateV2 names first (RFC 5035 section 3).
+def _leaf(attributes: Mapping[bytes, bytes], certificates: Sequence[bytes]) -> bytes:
+    """Find the certificate that the signed attributes name (RFC 2634 section 5.4, RFC 5035).
 
-    Its digest says all: issuer and serial number, and digests of further certificates, add nothing.
+    Either attribute will do. Where both are there, both name the same certificate.
     """
-    names = der.Reader(der.Reader(content).content(der.SEQUENCE))
+    naming = [kind for kind in _NAMING if kind in attributes]
+    if not naming:
+        raise ValueError("no signed attribute signingCertificateV2 or signingCertificate")
+    first, *others = (_named(kind, attributes[kind], certificates) for kind in naming)
+    if others and others[0] != first:
+        raise ValueError("signingCertificate and signingCertificateV2 name two certificates")
+    return first
+
+
+def _named(kind: bytes, values: bytes, certificates: Sequence[bytes]) -> bytes:
+    """Find the certificate that an attribute names first.
+
+    Its digest says all: issuer and serial number, digests of further certificates, and policies are
+    held to their form and add nothing.
+    """
+    named = der.Reader(_single(values, der.SEQUENCE))
+    names = der.Reader(named.content(der.SEQUENCE))
+    named.optional(der.SEQUENCE)  # policies
+    named.end()
     first = der.Reader(names.content(der.SEQUENCE))
-    begin = first.peek(der.SEQUENCE)
-    hashed = _hash(first.whole(der.SEQUENCE)) if begin else hashlib.sha256
+    while names.more:
+        names.content(der.SEQUENCE)
+    hashed = _SHA1 if kind == SIGNING_CERTIFICATE else hashlib.sha256
+    if kind == SIGNING_CERTIFICATE_V2 and first.peek(der.SEQUENCE):
+        hashed = _hash(first.whole(der.SEQUENCE))
     wanted = first.content(OCTETS)
-    for data, certificate in certificates:
+    first.optional(der.SEQUENCE)  # issuer and serial number
+    first.end()
+    for data in certificates:
         if hashed(data).digest() == wanted:
-            return data, certificate
+            return data
     raise ValueError(f"no certificate with the digest {wanted.hex()} that its signer names")
 
 
-def _chain(
-    leaf: tuple[bytes, Certificate], certificates: Sequence[tuple[bytes, Certificate]]
-) -> tuple[bytes, ...]:
+def _chain(data: bytes, leaf: Certificate, certificates: Sequence[bytes]) -> tuple[bytes, ...]:
     """Put the certificates above a leaf in order, by name and key; what belongs nowhere is left."""
-    chain, last = [leaf[0]], leaf[1]
-    rest = [item for item in certificates if item[0] != leaf[0]]
+    rest = []
+    for item in certificates:
+        with contextlib.suppress(Untrusted):  # a root beside the path, with a serial number of 0
+            if item != data:
+                rest.append((item, parse_certificate(item)))
+    chain, last = [data], leaf
     while above := next((item for item in rest if _is_issuer(item[1], last)), None):
         rest.remove(above)
         chain.append(above[0])
@@ -342,7 +377,7 @@ def _tst_info(data: bytes) -> Token:
     if info.optional(BOOLEAN) not in (None, b"\xff"):  # ordering; false is left out in DER
         raise ValueError("ordering is neither true nor absent")
     nonce = info.optional(der.INTEGER)
-    info.optional(TAG_0)  # tsa: a name, where signingCertificateV2 has the certificate
+    info.optional(TAG_0)  # tsa: a name, where a signed attribute has the certificate
     _check_extensions(der.Reader(info.optional(TAG_1) or b""))
     info.end()
     number = None if nonce is None else der.number(nonce)

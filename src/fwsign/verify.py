@@ -155,13 +155,10 @@ class Verifier:
                 checked, stale = self._check_revocation(block, path, signer, issued, crls)
             notes = (*notes, *stale, *path.forgiven, *forgiven)
             return signer._replace(revocation_checked=checked, notes=notes)
-        except (Untrusted, Stale) as refusal:
-            _add_token_refusal(refusal, signer.stamp)
-            return signer._replace(refusal=refusal)
-        except Tampered as refusal:
-            if block.chain or signer.path:
+        except FwsignError as refusal:
+            if not _leaves_uncounted(refusal, block, signer):
                 raise
-            # A bare block names no key: it may be for another device, which pins another one.
+            _add_token_refusal(refusal, signer.stamp)
             return signer._replace(refusal=refusal)
 
     def _authenticate(self, block: Block, payload: bytes) -> Path:
@@ -451,6 +448,16 @@ def _not_for_this_device(what: str, expected: str, found: str) -> Unsuitable:
         expected=expected,
         found=found,
     )
+
+
+def _leaves_uncounted(refusal: FwsignError, block: Block, signer: Signer) -> bool:
+    """Tell whether a refusal only leaves its block uncounted; any other refuses the envelope."""
+    if isinstance(refusal, Untrusted | Stale):
+        return True
+    if signer.stamp is not None and refusal is signer.stamp.refusal:
+        return True  # the policy demands a token, and this one is worth as much as none
+    # A bare block names no key: it may be for another device, which pins another one.
+    return isinstance(refusal, Tampered) and not block.chain and signer.path is None
 
 
 def _add_token_refusal(refusal: FwsignError, stamp: Stamp | None) -> None:

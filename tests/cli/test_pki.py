@@ -19,6 +19,7 @@ PARTS = [
     "crl/issuing.pem",
     "issued/issuing.crt",
     "issued/release.crt",
+    "private/.gitignore",
     "private/ca.key",
     "private/issuing.key",
     "private/release.key",
@@ -169,7 +170,10 @@ class TestRevoke:
         assert run(*revoke) == (
             0,
             "pki/crl/issuing.pem\n",
-            "fwsign: bring the CRL to devices: fwsign staple ENVELOPE, or sign a new release\n",
+            (
+                "fwsign: devices refuse what it signed, however old\n"
+                "fwsign: bring the CRL to devices: fwsign staple ENVELOPE, or sign a new release\n"
+            ),
         )
         assert "cRLReasons: keyCompromise\n" in good("show", "pki/crl/issuing.pem").replace(
             "cRLReason:", "cRLReasons:"

@@ -74,6 +74,7 @@ def test_passphrases(tmp_path: Path) -> None:
     env = {"CA": "root", "NEW": "new"}
     good("pki", "import", "pki", *VENDOR, "--ca-pass", "env:CA", "--pass", "env:NEW", env=env)
     text = Path("fwsign-pki/private/issuing.key").read_text()
+    assert Path("fwsign-pki/private/.gitignore").read_text() == "*\n"
     assert "ENCRYPTED" in text
     good("pki", "issue", "signer", "new", "--pki", "fwsign-pki", "--ca-pass", "env:NEW",
          "--no-passphrase", env=env)  # fmt: skip

@@ -133,8 +133,10 @@ class TestRenew:
             0,
             "pki/issued/release.crt\n",
             (
-                "fwsign: the old one is good until 2028-11-21, unless you revoke it:\n"
-                f"fwsign: fwsign pki revoke {old.serial_number:X} --reason superseded\n"
+                "fwsign: what the old one vouches for stays good until 2028-11-21: "
+                "sign anew what must last longer\n"
+                f"fwsign: revoke {old.serial_number:X} only if its key leaked: "
+                "devices then refuse all that it vouches for\n"
             ),
         )
         good("pki", "crl")
@@ -157,12 +159,53 @@ class TestRenew:
             "pki/issued/issuing-2.crt\n",
             (
                 'fwsign: the CA "issuing-2" issues from now on; what the old one issued '
-                "stays good\n"
+                "stays good until 2033-10-21 at most\n"
                 "fwsign: next: fwsign pki renew NAME, for each signer\n"
             ),
         )
         found = run("pki", "renew", "issuing", "--new-key", "--no-passphrase", "--for", "5y")
         assert found.status == 2
+
+    def test_no_command_is_offered_that_revokes_what_was_signed(self) -> None:
+        good("pki", "crl")
+        good("sign", "build.bin")
+        found = run("pki", "renew", "release")
+        assert "--reason" not in found.err
+        good("pki", "crl")
+        good("staple", "build.bin.suit")
+        good("verify", "build.bin.suit")
+
+    def test_one_that_ended(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(inputs, "now", lambda: NOW + timedelta(2 * 365 + 30))
+        good("pki", "crl")
+        assert run("pki", "renew", "release").err == (
+            "fwsign: the old one ended 2028-11-21: devices refuse it, whatever it vouches for\n"
+        )
+
+    def test_one_that_was_revoked(self) -> None:
+        good("pki", "revoke", "release", "--reason", "keyCompromise")
+        found = run("pki", "renew", "release", "--new-key", "--no-passphrase")
+        assert found.err == (
+            "fwsign: the old one was revoked 2028-10-22: "
+            "devices refuse it, whatever it vouches for\n"
+        )
+
+    def test_an_issuing_ca_that_was_revoked(self) -> None:
+        good("pki", "revoke", "issuing", "--reason", "cACompromise")
+        found = run("pki", "renew", "issuing", "--new-key", "--no-passphrase")
+        assert (
+            'fwsign: the CA "issuing-2" issues from now on; '
+            "the old one was revoked 2028-10-22, and nothing that it issued counts\n"
+        ) in found.err
+
+    def test_a_server(self, project: Path) -> None:
+        good("pki", "issue", "server", "b.acme.example", "--no-passphrase")
+        path = project / "pki/issued/b.acme.example.crt"
+        old = x509.load_pem_x509_certificate(path.read_bytes())
+        assert run("pki", "renew", "b.acme.example").err == (
+            f"fwsign: the old one is good until {old.not_valid_after_utc:%Y-%m-%d}: "
+            f"revoke {old.serial_number:X} when the new one is in use\n"
+        )
 
     def test_options_of_a_new_key(self) -> None:
         refused(

@@ -253,3 +253,25 @@ fwsign: next: fwsign verify app.bin.suit
             "cannot read absent: no such file or directory",
         )
         assert tree(project) == before
+
+
+class TestEmptyFiles:
+    """What a failed build leaves behind."""
+
+    def test_they_are_refused(self, project: Path) -> None:
+        (project / "empty.bin").write_bytes(b"")
+        before = tree(project)
+        for names in (("empty.bin",), ("build.bin", "empty.bin", "--output", "all.suit")):
+            refused(
+                run("sign", *names),
+                5,
+                "empty.bin is empty",
+                "did the build fail? --allow-empty signs it all the same",
+            )
+        assert run("sign", "empty.bin", "--force").status == 5
+        assert tree(project) == before
+
+    def test_they_can_be_meant(self, project: Path) -> None:
+        (project / "empty.bin").write_bytes(b"")
+        good("sign", "empty.bin", "--allow-empty")
+        assert "empty.bin, 0 bytes" in good("verify", "empty.bin.suit")

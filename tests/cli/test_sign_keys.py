@@ -237,11 +237,37 @@ class TestCrls:
             run("sign", "build.bin"),
             3,
             'CRL of "Acme Issuing CA" goes stale 2027-02-20 12:00, less than a day from now',
-            "make new ones with: fwsign pki crl; and for signed files: fwsign staple",
+            "make new ones with: fwsign pki crl; --force takes them all the same",
         )
         assert not (project / "build.bin.suit").exists()
+        assert "warning: CRL" in run("sign", "build.bin", "--force").err
         good("pki", "crl")
-        good("sign", "build.bin")
+        assert "warning" not in run("sign", "build.bin", "--force").err
+
+    @pytest.mark.usefixtures("project")
+    @pytest.mark.parametrize(("days", "warned"), [(60, False), (61, True), (88, True)])
+    def test_crls_that_go_stale_within_a_month_are_named(
+        self, monkeypatch: pytest.MonkeyPatch, days: int, *, warned: bool
+    ) -> None:
+        monkeypatch.setattr(inputs, "now", lambda: NOW + timedelta(days))
+        line = (
+            'fwsign: warning: CRL of "Acme Issuing CA" goes stale 2027-02-20: devices refuse the '
+            "release from then on, until fwsign staple puts in a newer one\n"
+        )
+        found = run("sign", "build.bin")
+        assert (found.status, line in found.err) == (0, warned)
+        assert ("warning" in found.err) == warned
+
+    def test_a_crl_that_is_stale_cannot_be_forced(
+        self, project: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(inputs, "now", lambda: NOW + timedelta(91))
+        found = run("sign", "build.bin", "--force")
+        assert (found.status, found.errors[0]) == (
+            3,
+            'error: CRL of "Acme Issuing CA" was to be replaced by 2027-02-20, it is 2027-02-21',
+        )
+        assert not (project / "build.bin.suit").exists()
 
     def test_a_crl_of_a_stranger_is_refused(self, project: Path) -> None:
         (project / "other.crl").write_bytes(make_crl(make_ca("Stranger")))
@@ -274,3 +300,42 @@ class TestCrls:
         good("pki", "issue", "signer", "short", "--for", "20d", "--no-passphrase")
         found = run("sign", "build.bin", "--signer", "short")
         assert 'fwsign: warning: certificate "short" expires 2026-12-12\n' in found.err
+
+
+class TestClock:
+    """A clock that is behind what the CRLs prove."""
+
+    @pytest.fixture(autouse=True)
+    def _behind(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(inputs, "now", lambda: NOW - timedelta(days=3))
+
+    def test_it_is_refused(self, project: Path) -> None:
+        refused(
+            run("sign", "build.bin"),
+            5,
+            "the clock is wrong: it says 2026-11-19 12:00, "
+            'but the CRL of "Acme Issuing CA" was made 2026-11-22 12:00',
+            "set the clock: sequence numbers come from it, and devices refuse lower ones than "
+            "they have seen; --force signs all the same",
+        )
+        assert not (project / "build.bin.suit").exists()
+
+    @pytest.mark.usefixtures("project")
+    def test_it_can_be_forced(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        found = run("sign", "build.bin", "--force")
+        assert found.status == 0
+        assert "compat" not in found.err
+        assert (
+            "fwsign: warning: the clock is wrong, CRLs were made 2026-11-22: devices may have seen "
+            "higher sequence numbers than 1795089600\n"
+        ) in found.err
+        monkeypatch.setattr(inputs, "now", lambda: NOW)
+        good("verify", "build.bin.suit")
+
+    @pytest.mark.usefixtures("project")
+    def test_an_hour_is_how_clocks_differ(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(inputs, "now", lambda: NOW - timedelta(hours=1))
+        found = run("sign", "build.bin")
+        assert (found.status, "warning" in found.err) == (0, False)
+        monkeypatch.setattr(inputs, "now", lambda: NOW - timedelta(hours=1, seconds=1))
+        assert run("sign", "build.bin", "--output", "late.suit").status == 5

@@ -31,6 +31,18 @@ def test_a_revocation_reaches_what_is_signed_already(signed: Path) -> None:
     assert run("verify", "build.bin.suit").status == 1
 
 
+def test_a_pki_for_easyrsa(signed: Path) -> None:
+    where = ("--org", "Acme", "--vendor", "acme.example", "--layout", "easyrsa")
+    good("pki", "init", "lab", *where, "--no-passphrase")
+    good("sign", "build.bin", "--pki", "lab", "--force")
+    before = (signed / "build.bin.suit").read_bytes()
+    good("pki", "revoke", "release", "--reason", "keyCompromise", "--pki", "lab")
+    good("staple", "build.bin.suit", "--pki", "lab")
+    assert (signed / "build.bin.suit").read_bytes() != before
+    found = run("verify", "build.bin.suit", "--anchor", "lab/ca.crt")
+    assert (found.status, "revoked" in found.err) == (1, True)
+
+
 def test_output_leaves_the_envelope_as_it_is(signed: Path) -> None:
     good("pki", "crl")
     before = tree(signed)
@@ -59,6 +71,46 @@ def test_a_link_still_leads_to_the_envelope(signed: Path) -> None:
     assert good("staple", "latest.suit") == "latest.suit\n"
     assert (signed / "latest.suit").is_symlink()
     assert run("verify", "build.bin.suit").status == 1
+
+
+def test_crls_that_go_stale_within_a_month_are_named(
+    signed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del signed
+    monkeypatch.setattr(inputs, "now", lambda: NOW + timedelta(60))
+    assert "warning" not in run("staple", "build.bin.suit").err
+    monkeypatch.setattr(inputs, "now", lambda: NOW + timedelta(61))
+    assert (
+        'fwsign: warning: CRL of "Acme Issuing CA" goes stale 2027-02-20: devices refuse the '
+        "release from then on, until fwsign staple puts in a newer one\n"
+    ) in run("staple", "build.bin.suit").err
+
+
+def test_crls_that_go_stale_within_a_day_are_refused(
+    signed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (signed / "build.bin.suit").read_bytes()
+    monkeypatch.setattr(inputs, "now", lambda: NOW + timedelta(89, 1))
+    refused(
+        run("staple", "build.bin.suit", "--output", "new.suit"),
+        3,
+        'CRL of "Acme Issuing CA" goes stale 2027-02-20 12:00, less than a day from now',
+        "make new ones with: fwsign pki crl; --force takes them all the same",
+    )
+    assert not (signed / "new.suit").exists()
+    assert (signed / "build.bin.suit").read_bytes() == before
+    found = run("staple", "build.bin.suit", "--force")
+    assert (found.status, "warning: CRL" in found.err) == (0, True)
+
+
+def test_a_stale_crl_in_the_envelope_hinders_no_newer_one_of_another_issuer(
+    signed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good("pki", "crl")
+    monkeypatch.setattr(inputs, "now", lambda: NOW + timedelta(100))
+    found = run("staple", "build.bin.suit", "--crl", signed / "pki/crl/ca.pem")
+    assert found.status == 0
+    assert 'warning: CRL of "Acme Issuing CA" went stale 2027-02-20' in found.err
 
 
 @pytest.mark.usefixtures("signed")

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from fwsign import cbor
@@ -28,14 +30,19 @@ from support import (
     verify,
 )
 from tsa_kit import (
+    NULL,
     SHA2,
     Tsa,
+    by_sha1,
     certificates_of,
     imprint,
+    integer,
     make_tsa,
     oid,
     sequence,
     signatures,
+    signed_attributes,
+    tst_info,
     with_tokens,
 )
 from tsa_server import granted, serving
@@ -43,6 +50,7 @@ from tsa_server import granted, serving
 pytestmark = pytest.mark.external
 
 SIGNATURE = bytes(range(64))
+ECDSA = ec.ECDSA(hashes.SHA256())
 STAMPED = cbor.byte_string_head(len(SIGNATURE)) + SIGNATURE
 ALWAYS = (-3000, 30000)
 """Days of validity: openssl stamps with the real time."""
@@ -120,6 +128,8 @@ def pki() -> Pki:
         ("p384", {"digest": "sha384"}),
         ("p256", {"digest": "sha512", "ess": "sha512"}),
         ("rsa3072", {"certs": True, "chain": "yes"}),
+        ("p256", {"ess": "sha1"}),  # signingCertificate, which knows SHA-1 alone
+        ("rsa3072", {"ess": "sha1", "certs": True, "chain": "yes", "digest": "sha512"}),
     ],
 )
 def test_tokens_of_openssl_are_taken(
@@ -139,11 +149,73 @@ def test_tokens_of_openssl_are_taken(
     assert len(certificates_of(token)) == (2 if settings.get("certs") else 1)
 
 
-def test_a_token_of_openssl_that_names_its_certificate_by_sha_1_is_refused(tmp_path: Path) -> None:
+def test_a_token_of_openssl_that_names_its_certificate_by_sha_1_proves_no_more(
+    pki: Pki, tmp_path: Path
+) -> None:
+    """What another authority made, or this one for another signature, moves no time."""
     require_program("openssl")
-    server = OpensslTsa(tmp_path, make_tsa(days=ALWAYS), ess="sha1")
-    with refused("malformed.token", "signingCertificateV2"):
-        parse_token(read_response(server.answer(make_request(SIGNATURE, 1))))
+    tsa, other = make_tsa(days=ALWAYS), make_tsa(days=ALWAYS)
+    server = OpensslTsa(tmp_path, tsa, ess="sha1")
+    envelope = sign_with(pki, crls=())
+    (signature,) = signatures(envelope)
+    token = read_response(server.answer(make_request(signature, 1)))
+    elsewhere = read_response(server.answer(make_request(SIGNATURE, 1)))
+    assert v1(token)
+    for stapled, pinned, code in (
+        (token, other, "untrusted.no-anchor"),
+        (elsewhere, tsa, "tampered.token"),
+        (token[:-1] + bytes([token[-1] ^ 1]), tsa, "tampered.token"),
+    ):
+        options: dict[str, Any] = {"tsa_anchors": (pinned.root.anchor,), "at": NOW}
+        stamped = with_tokens(envelope, stapled)
+        with refused(code):
+            verify(stamped, [pki.root], require_token=True, **options)
+        release = verify(stamped, [pki.root], **options)
+        assert (release.now, release.signers[0].signed_at) == (NOW, None)
+
+
+def v1(token: bytes) -> bool:
+    """Tell whether signingCertificate alone names the certificate."""
+    return oid("signing certificate") in token and oid("signing certificate v2") not in token
+
+
+@pytest.mark.parametrize("form", ["v1", "both", "attribute certificate"])
+def test_openssl_takes_the_forms_that_we_take(form: str, tmp_path: Path) -> None:
+    require_program("openssl")
+    tsa = make_tsa()
+    info = tst_info(SIGNATURE, NOW, "sha256")
+    attributes = signed_attributes(info, tsa.leaf.der, "sha256")
+    more: dict[str, dict[str, Any]] = {
+        "v1": {"attributes": [*attributes[:3], by_sha1(tsa)]},
+        "both": {"attributes": [*attributes, by_sha1(tsa)]},
+        "attribute certificate": {"version": integer(4), "certificate_set": beside(tsa)},
+    }
+    token = tsa.stamp(SIGNATURE, info=info, **more[form])
+    assert parse_token(token).gen_time == NOW
+    (tmp_path / "token").write_bytes(token)
+    (tmp_path / "root.pem").write_bytes(pem(tsa.root))
+    at = str(int(NOW.timestamp()))
+    # `ts` reads no attribute certificates, but `cms` does.
+    command = ["openssl", "cms", "-verify", "-in", "token", "-inform", "DER", "-attime", at]
+    run(tmp_path, [*command, "-CAfile", "root.pem", "-purpose", "timestampsign", "-out", "info"])
+    assert (tmp_path / "info").read_bytes() == info
+    if form != "attribute certificate":
+        (tmp_path / "data").write_bytes(STAMPED)
+        command = ["openssl", "ts", "-verify", "-data", "data", "-in", "token", "-token_in"]
+        said = run(tmp_path, [*command, "-CAfile", "root.pem", "-attime", at])
+        assert "Verification: OK" in said
+
+
+def beside(tsa: Tsa) -> bytes:
+    """Encode a set of the authority's certificate and an attribute certificate (RFC 5755 4.1)."""
+    issuer = tlv(0xA0, sequence(tlv(0xA4, tsa.root.certificate.subject.public_bytes())))
+    algorithm = bytes.fromhex("300a06082a8648ce3d040302")
+    validity = sequence(*[tlv(0x18, b"20260101000000Z")] * 2)
+    kind = sequence(oid("policy"), tlv(0x31, NULL))
+    holder = sequence(tlv(0xA1, tlv(0x82, b"tsa.example")))
+    info = sequence(integer(1), holder, issuer, algorithm, integer(1), validity, sequence(kind))
+    signed = tlv(0xA2, info, algorithm, tlv(3, b"\0", tsa.root.key.sign(info, ECDSA)))
+    return tlv(0xA0, tsa.leaf.der, signed)
 
 
 # --- our requests, and the tokens of our tests, before others -------------------------------

@@ -150,8 +150,7 @@ class MemoryBoard:
         self._step("read", offset, size)
         return bytes(self.flash[offset : offset + size])
 
-    def erase(self, offset: int, size: int) -> None:
-        """Erase sectors."""
+    def _erase(self, offset: int, size: int) -> None:
         for sector in range(offset, offset + size, SECTOR):
             self.flash[sector : sector + SECTOR // 2] = b"\xff" * (SECTOR // 2)
             self._step("erase", sector)  # power may go with half of it done
@@ -162,7 +161,7 @@ class MemoryBoard:
         for run in runs:
             assert run.offset % SECTOR == len(run.data) % SECTOR == 0
             for at in range(0, len(run.data), SECTOR):
-                self.erase(run.offset + at, SECTOR)
+                self._erase(run.offset + at, SECTOR)
                 self._program(run.offset + at, run.data[at : at + SECTOR // 2])
                 self._step("program", run.offset + at)
                 half = at + SECTOR // 2

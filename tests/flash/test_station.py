@@ -18,7 +18,7 @@ from fwsign.errors import Failed, Malformed
 from fwsign.flash import backends, drives, ports
 from fwsign.flash.board import Connect
 from fwsign.flash.engine import Event, Judge, Options, Outcome, flash, never_reached
-from fwsign.flash.port import Port
+from fwsign.flash.port import INSTALL, Port
 from fwsign.flash.simulate import Simulated
 from fwsign.flash.station import MAX_BOARDS, Job, Station
 from support import refused, require_package
@@ -182,7 +182,7 @@ class TestPort:
         monkeypatch.setitem(sys.modules, "serial.tools", None)
         with refused("device.support", "pyserial is not installed") as caught:
             Port("COM1", 9600, 1)
-        assert caught.value.hint == 'pip install "fwsign[flash]"'
+        assert caught.value.hint == INSTALL
         with refused("device.support", "pyserial is not installed"):
             ports.find()
 

@@ -1,6 +1,7 @@
 """An HTTPS server that misbehaves as it is told to, with a certificate of fwsign's own PKI."""
 
 import re
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -9,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -99,6 +101,19 @@ def certificates(folder: Path) -> tuple[Path, Path]:
 
 
 @contextmanager
+def own_localhost() -> Iterator[None]:
+    """Let this process know where localhost is, though the system may have no /etc/hosts."""
+    system = socket.getaddrinfo
+
+    def find(host: Any, *rest: Any, **more: Any) -> Any:
+        return system("127.0.0.1" if host == "localhost" else host, *rest, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", find)
+        yield
+
+
+@contextmanager
 def serving(folder: Path) -> Iterator[Server]:
     """Run a server."""
     ca, own = certificates(folder)
@@ -110,7 +125,7 @@ def serving(folder: Path) -> Iterator[Server]:
     handler = type("Handler", (Handler,), state)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(own)
-    with Quiet(("127.0.0.1", 0), handler) as server:
+    with own_localhost(), Quiet(("127.0.0.1", 0), handler) as server:
         server.context = context
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()

@@ -13,13 +13,16 @@ from testkit.vector import Case, Vector, accepted, case, pki, refused
 from tsa_kit import (
     TIME_STAMPING,
     Tsa,
+    by_sha1,
     hash_identifier,
     integer,
     make_tsa,
     oid,
     sequence,
     signatures,
+    signed_attributes,
     stamped,
+    tst_info,
     with_tokens,
 )
 
@@ -94,10 +97,10 @@ def of_revoked_tsa(**policy: Any) -> Case:
     )
 
 
-def moved() -> Case:
+def moved(**policy: Any) -> Case:
     """Take the token of another envelope."""
     other, own = (sign_with(make_pki(), crls=()), sign_with(pki()))
-    return trusted(with_tokens(own, tsa().stamp(*signatures(other))), tsa())
+    return trusted(with_tokens(own, tsa().stamp(*signatures(other))), tsa(), **policy)
 
 
 def swapped() -> Case:
@@ -108,7 +111,7 @@ def swapped() -> Case:
     both = decoded.blocks + suit.decode_envelope(sign_with(second)).blocks
     envelope = suit.encode_envelope(decoded._replace(blocks=both))
     tokens = [tsa().stamp(signature) for signature in signatures(envelope)]
-    return trusted(with_tokens(envelope, *reversed(tokens)), tsa())
+    return trusted(with_tokens(envelope, *reversed(tokens)), tsa(), **DEMANDED)
 
 
 def two_signers() -> Case:
@@ -124,15 +127,30 @@ def two_signers() -> Case:
         return sequence(kind, tlv(0xA0, sequence(*found, tlv(0x31, signers, signers))))
 
     envelope = sign_with(pki())
-    return trusted(with_tokens(envelope, twice(signatures(envelope)[0])), tsa())
+    return trusted(with_tokens(envelope, twice(signatures(envelope)[0])), tsa(), **DEMANDED)
 
 
-def altered(change: Callable[[bytes], bytes]) -> Callable[[], Case]:
+def named(*attributes: bytes) -> Callable[[], Case]:
+    """Stamp with other signed attributes beside the two that every token has."""
+
+    def build() -> Case:
+        envelope = sign_with(pki(), crls=(*pki().crls, *tsa().crls))
+        (signature,) = signatures(envelope)
+        info = tst_info(signature, NOW, "sha256")
+        needed = signed_attributes(info, tsa().leaf.der, "sha256")[:2]
+        token = tsa().stamp(signature, info=info, attributes=[*needed, *attributes])
+        return trusted(with_tokens(envelope, token), tsa(), **DEMANDED)
+
+    return build
+
+
+def altered(change: Callable[[bytes], bytes], **policy: Any) -> Callable[[], Case]:
     """Alter the token's bytes."""
 
     def build() -> Case:
         envelope = sign_with(pki(), crls=(*pki().crls, *tsa().crls))
-        return trusted(with_tokens(envelope, change(tsa().stamp(*signatures(envelope)))), tsa())
+        token = change(tsa().stamp(*signatures(envelope)))
+        return trusted(with_tokens(envelope, token), tsa(), **policy)
 
     return build
 
@@ -143,6 +161,7 @@ def not_counted(why: str) -> dict[str, Any]:
 
 
 BAD = refused(4, "malformed.token")
+DEMANDED = {"require_token": True}
 EXPIRED = refused(4, "stale.certificate")
 NO_CRL = 'no CRL of "TSA Root", the issuer of "TSA 1"'
 
@@ -291,24 +310,64 @@ VECTORS = (
             policy={"require_token": True},
         ),
     ),
-    Vector("token-moved", "of another envelope", refused(4, "tampered.token"), moved),
+    Vector(
+        "token-moved",
+        "of another envelope, where a token is required",
+        refused(4, "tampered.token"),
+        lambda: moved(**DEMANDED),
+    ),
+    Vector(
+        "token-moved-expired",
+        "of another envelope, for a leaf that has expired",
+        EXPIRED,
+        lambda: moved(at=NOW + 800 * DAY),
+    ),
     Vector("token-swapped", "of another block", refused(4, "tampered.token"), swapped),
     Vector(
         "token-forged",
         "signed by another key",
         refused(4, "tampered.token"),
+        token(key=make_pki().leaf.key, policy=DEMANDED),
+    ),
+    Vector(
+        "token-forged-not-required",
+        "the same, where none is required: as if there were none",
+        not_counted("the time-stamp token's own signature does not verify"),
         token(key=make_pki().leaf.key),
     ),
+    Vector("token-v1", "names its certificate by SHA-1", accepted(), named(by_sha1(tsa()))),
+    Vector(
+        "token-v1-of-another",
+        "names by SHA-1 a certificate that is not there",
+        BAD,
+        named(by_sha1(make_tsa())),
+    ),
+    Vector(
+        "token-attribute-certificate",
+        "with an attribute certificate beside the authority's own",
+        accepted(),
+        token(certificate_set=tlv(0xA0, tsa().leaf.der, tlv(0xA2, b"")), policy=DEMANDED),
+    ),
     Vector("token-two-signers", "two SignerInfos", BAD, two_signers),
-    Vector("token-trailing", "bytes behind it", BAD, altered(lambda data: data + b"\0")),
-    Vector("token-cut", "its last byte is gone", BAD, altered(lambda data: data[:-1])),
+    Vector(
+        "token-trailing", "bytes behind it", BAD, altered(lambda data: data + b"\0", **DEMANDED)
+    ),
+    Vector("token-cut", "its last byte is gone", BAD, altered(lambda data: data[:-1], **DEMANDED)),
+    Vector(
+        "token-cut-not-required",
+        "the same, where none is required: as if there were none",
+        not_counted("time-stamp token: an element that goes beyond the end at byte 0"),
+        altered(lambda data: data[:-1]),
+    ),
     Vector(
         "token-ber",
         "an indefinite length",
         BAD,
-        altered(lambda data: b"\x30\x80" + data[4:] + b"\0\0"),
+        altered(lambda data: b"\x30\x80" + data[4:] + b"\0\0", **DEMANDED),
     ),
-    Vector("token-version", "SignedData of version 1", BAD, token(version=integer(1))),
+    Vector(
+        "token-version", "SignedData of version 1", BAD, token(version=integer(1), policy=DEMANDED)
+    ),
     Vector(
         "token-sha1",
         "a digest that is not allowed",
@@ -322,13 +381,16 @@ VECTORS = (
         "token-not-tst-info",
         "signed data of another type",
         BAD,
-        token(content=sequence(oid("data"), tlv(0xA0, tlv(4, b"data")))),
+        token(content=sequence(oid("data"), tlv(0xA0, tlv(4, b"data"))), policy=DEMANDED),
     ),
     Vector(
         "token-two-digests",
         "two digest algorithms",
         BAD,
-        token(digests=tlv(0x31, hash_identifier("sha256"), hash_identifier("sha384"))),
+        token(
+            digests=tlv(0x31, hash_identifier("sha256"), hash_identifier("sha384")),
+            policy=DEMANDED,
+        ),
     ),
     Vector(
         "token-large",

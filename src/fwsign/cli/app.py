@@ -91,7 +91,7 @@ def run(command: Any, arguments: Sequence[str]) -> int:
             ui.ReaderGone, FwsignError
         ):  # where nobody can be told, the status still tells
             ui.complain(refusal["message"], refusal["hint"])
-            if "--json" in before_dashes:
+            if "--json" in before_dashes and not ui.Console.json_told:
                 ui.print_json(refusal)
     ui.settle()
     return status if isinstance(status, int) else 0
@@ -164,7 +164,7 @@ def fwsign(
 ) -> None:
     """Sign firmware and updates once; every hop after that checks the same signature."""
     del version
-    ui.Console.quiet, ui.Console.colour = quiet, not no_color
+    ui.Console.quiet, ui.Console.colour, ui.Console.json_told = quiet, not no_color, False
     if context.invoked_subcommand is None:
         for line in _HAPPY_PATH.splitlines():
             ui.out(line)

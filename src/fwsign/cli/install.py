@@ -107,20 +107,26 @@ class _Progress:
 
 def _as_json(device: "Device", done: "Installed") -> dict[str, Any]:
     from fwsign.gateway.receipt import described  # noqa: PLC0415 - beside the installer
+    from fwsign.receipts import waivers  # noqa: PLC0415
 
     return ui.accepted(
         done.verdict,
         done.release.unchecked,
         {**described(done.release), "notes": list(done.release.notes)},
+        waived=list(waivers(device.policy)),
         notes=list(done.notes),
         current=str(device.target_dir / "current"),
     )
 
 
 def _show(device: "Device", done: "Installed") -> None:
+    from fwsign.receipts import waivers  # noqa: PLC0415 - after the installer
+
     release, text = done.release, done.release.text
     named = f"{text.product} {text.version or ''}".rstrip() if text else "text was cut off"
-    ui.painted(done.verdict, "green", f"{named}, sequence {release.manifest.sequence_number}")
+    waived = ", ".join(waivers(device.policy))
+    line = f"{named}, sequence {release.manifest.sequence_number}"
+    ui.painted(done.verdict, "green", f"{line}, waived: {waived}" if waived else line)
     for component in release.components:
         digest = component.digest.value.hex()
         ui.out(f"  component  {component.name}, {component.size} bytes, {digest[:16]}...")

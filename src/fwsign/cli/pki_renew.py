@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fwsign pki renew`."""
 
+import contextlib
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,9 +13,13 @@ from fwsign.cli.command import Command, examples
 from fwsign.cli.config import find_pki
 from fwsign.cli.options import CA_PASS, NO_PASSPHRASE, PASS, PKI
 from fwsign.cli.pki_options import KIND_OF_KEY, LIFETIME, span
+from fwsign.errors import Failed
 
 if TYPE_CHECKING:
+    from cryptography import x509
+
     from fwsign.keys import Passphrase
+    from fwsign.pki.directory import Pki
     from fwsign.pki.issue import NewKey
 
 
@@ -47,9 +53,10 @@ def renew(
 ) -> None:
     """Issue a certificate anew, with the same names.
 
-    The old certificate goes to certs_by_serial, an old key to NAME.key.unused-1. The old
-    certificate stays good until it ends, unless you revoke it by its serial number. "issuing"
-    needs the root's key; with --new-key there is another issuing CA from then on.
+    The old certificate goes to certs_by_serial, an old key to NAME.key.unused-1. What the old one
+    vouches for stays good until it ends: revoke it, by its serial number, only if its key leaked,
+    for devices then refuse all of that. "issuing" needs the root's key; with --new-key there is
+    another issuing CA from then on.
     """
     from fwsign.pki.directory import Pki, is_issuing  # noqa: PLC0415
     from fwsign.pki.issue import NewKey  # noqa: PLC0415
@@ -74,9 +81,35 @@ def renew(
         return
     path = renew_it(directory, name, new_key=new, lifetime=validity, ca_passphrase=source, now=now)
     ui.out(str(path))
-    serial = f"{old.serial_number:X}"
-    ui.note(f"the old one is good until {old.not_valid_after_utc:%Y-%m-%d}, unless you revoke it:")
-    ui.note(f"fwsign pki revoke {serial} --reason superseded")
+    for line in _about_the_old(Pki(directory), name, old, now):
+        ui.note(line)
+
+
+def _about_the_old(
+    pki: "Pki", name: str, old: "x509.Certificate", now: datetime
+) -> tuple[str, ...]:
+    """Say what becomes of a certificate that was renewed, and of what it vouches for."""
+    from fwsign.pki.leaves import leaf_of  # noqa: PLC0415
+
+    if gone := _why_bad(pki, old, now):
+        return (f"the old one {gone}: devices refuse it, whatever it vouches for",)
+    end, serial = f"{old.not_valid_after_utc:%Y-%m-%d}", f"{old.serial_number:X}"
+    leaf = leaf_of(old, name)
+    if leaf is not None and leaf.kind in ("server", "client"):
+        return (f"the old one is good until {end}: revoke {serial} when the new one is in use",)
+    return (
+        f"what the old one vouches for stays good until {end}: sign anew what must last longer",
+        f"revoke {serial} only if its key leaked: devices then refuse all that it vouches for",
+    )
+
+
+def _why_bad(pki: "Pki", certificate: "x509.Certificate", now: datetime) -> str:
+    """Say why a certificate counts no more; nothing where it does, for all that is known here."""
+    with contextlib.suppress(Failed):  # its issuer's CRL may be elsewhere
+        if (entry := pki.revocation_of(certificate)) is not None:
+            return f"was revoked {entry.revocation_date_utc:%Y-%m-%d}"
+    end = certificate.not_valid_after_utc
+    return f"ended {end:%Y-%m-%d}" if end <= now else ""
 
 
 def _replace_issuing(directory: Path, new: "NewKey", source: "Passphrase") -> None:
@@ -85,13 +118,17 @@ def _replace_issuing(directory: Path, new: "NewKey", source: "Passphrase") -> No
     from fwsign.pki.rotation import replace_issuing  # noqa: PLC0415
 
     pki = Pki(directory)
-    alg = new.alg or algorithm_name(pki.certificate(pki.issuing()))
+    now = inputs.now()
+    old = pki.certificate(pki.issuing())
     name = replace_issuing(
         directory,
-        new_key=new._replace(alg=alg),
+        new_key=new._replace(alg=new.alg or algorithm_name(old)),
         passphrase=lambda _: source(),
-        now=inputs.now(),
+        now=now,
     )
     ui.out(str(pki.certificate_path(name)))
-    ui.note(f'the CA "{name}" issues from now on; what the old one issued stays good')
+    good = f"what the old one issued stays good until {old.not_valid_after_utc:%Y-%m-%d} at most"
+    gone = _why_bad(pki, old, now)
+    fate = f"the old one {gone}, and nothing that it issued counts" if gone else good
+    ui.note(f'the CA "{name}" issues from now on; {fate}')
     ui.note("next: fwsign pki renew NAME, for each signer")

@@ -2,6 +2,7 @@
 """`fwsign pki revoke` and `fwsign pki crl`."""
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,7 +21,7 @@ def register(command: typer.Typer) -> None:
         cls=Command,
         epilog=examples(
             "fwsign pki revoke release --reason keyCompromise",
-            "fwsign pki revoke release-2026 --reason superseded",
+            "fwsign pki revoke ci --reason cessationOfOperation",
             "fwsign pki revoke 5E0C91 --reason keyCompromise \\",
             "    --invalidity-date 2026-11-01T00:00:00Z",
         ),
@@ -71,7 +72,8 @@ def revoke(
     """Revoke a certificate, for good.
 
     Its issuer's CRL is written anew, and crl/bundle.pem; devices learn of it from envelopes that
-    carry that CRL.
+    carry that CRL. They then refuse all that it signed. Only where the reason is superseded,
+    cessationOfOperation or affiliationChanged, what a time stamp shows to be older stays good.
     """
     from fwsign.pki.revocation import revoke as revoke_it  # noqa: PLC0415
 
@@ -79,8 +81,9 @@ def revoke(
     since = inputs.parse_time(invalidity_date, now) if invalidity_date else None
     if since and since > now:
         ui.usage(f"--invalidity-date {invalidity_date} is in the future: it is {now.isoformat()}")
+    directory = find_pki(pki)
     path = revoke_it(
-        find_pki(pki),
+        directory,
         name,
         reason=reason,
         ca_passphrase=inputs.passphrase_source(ca_pass, "the CA's key", "--ca-pass"),
@@ -88,7 +91,29 @@ def revoke(
         invalid_since=since,
     )
     ui.out(str(path))
+    if words := _what_is_lost(directory, name, reason):
+        ui.note(words)
     ui.note("bring the CRL to devices: fwsign staple ENVELOPE, or sign a new release")
+
+
+def _what_is_lost(directory: Path, name: str, reason: str) -> str:
+    """Say what devices refuse with a certificate that was revoked; nothing for TLS."""
+    from cryptography.x509 import ReasonFlags  # noqa: PLC0415
+
+    from fwsign.crl import HARMLESS  # noqa: PLC0415
+    from fwsign.pki.directory import Pki  # noqa: PLC0415
+    from fwsign.pki.leaves import leaf_of  # noqa: PLC0415
+
+    pki = Pki(directory)
+    certificate = pki.certificate(name) if name in pki.names() else pki.by_serial(name)
+    leaf = leaf_of(certificate, name) if certificate else None
+    kind = leaf.kind if leaf else "CA"
+    if kind in ("server", "client"):
+        return ""
+    if kind == "tsa":  # whoever has its key chooses the time
+        return "devices refuse its time stamps, however old"
+    but = "unless a time stamp shows that it is older" if ReasonFlags(reason) in HARMLESS else ""
+    return f"devices refuse what it signed, {but or 'however old'}"
 
 
 def crl(*, pki: PKI = None, ca_pass: CA_PASS = None, root_pass: ROOT_PASS = None) -> None:

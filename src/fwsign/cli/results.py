@@ -3,14 +3,18 @@
 
 import contextlib
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from fwsign.atomic import io_error, write_atomic
 from fwsign.cli import ui
+from fwsign.component import Component
+from fwsign.crl import Crl
 from fwsign.errors import Failed
 from fwsign.example_keys import EXAMPLE_SPKI
+from fwsign.sign import CRL_WARNING, known_time, used_crls
+from fwsign.spans import CLOCK_TOLERANCE
 from fwsign.verify import VerifiedRelease
 
 ENVELOPE_HEAD = b"\xd8\x6b"  # tag 107
@@ -122,8 +126,47 @@ def _envelope_payloads(files: Sequence[Path]) -> list[str]:
     return lines
 
 
+def crl_warnings(crls: Iterable[Crl], at: datetime) -> list[str]:
+    """Say which CRLs of an envelope go stale soon, or did."""
+    return [
+        f"{crl.name} {'went' if crl.next_update <= at else 'goes'} stale "
+        f"{crl.next_update:%Y-%m-%d}: devices refuse the release from then on, "
+        "until fwsign staple puts in a newer one"
+        for crl in crls
+        if crl.next_update < at + CRL_WARNING
+    ]
+
+
+def _left_by_boards(verified: VerifiedRelease) -> list[str]:
+    """Say which components of a release for boards a board does not take."""
+    chips = sorted({one.identifier[1].decode() for one in verified.components if _is_flash(one)})
+    files = [one.name for one in verified.components if not _is_flash(one)]
+    lines = [
+        f"{name} is not for flash: fwsign flash refuses the release unless it is left out by "
+        "name; --target CHIP@OFFSET says where on the board it goes"
+        for name in files
+        if chips
+    ]
+    if len(chips) > 1:
+        lines.append(f"for {', '.join(chips)}: each board takes what is for its own chip")
+    return lines
+
+
+def _is_flash(component: Component) -> bool:
+    return component.identifier[0] == b"flash"
+
+
 def _warnings(verified: "VerifiedRelease", now: datetime) -> list[str]:
+    crls = used_crls(verified)
+    at = known_time(crls, now)
     lines = [f"devices need the profile compat: {note}" for note in verified.notes]
+    if at - now > CLOCK_TOLERANCE:
+        lines.append(
+            f"the clock is wrong, CRLs were made {at:%Y-%m-%d}: devices may have seen higher "
+            f"sequence numbers than {verified.manifest.sequence_number}"
+        )
+    lines += crl_warnings(crls, at)
+    lines += _left_by_boards(verified)
     for one in verified.signers:
         if one.path is None:
             continue
@@ -138,6 +181,6 @@ def _warnings(verified: "VerifiedRelease", now: datetime) -> list[str]:
             lines.append("no CRLs in the envelope: devices cannot tell whether it is revoked")
         for certificate in one.path.certificates:
             end = certificate.parsed.not_valid_after_utc
-            if end - now < _EXPIRY_WARNING:
+            if end - at < _EXPIRY_WARNING:
                 lines.append(f'certificate "{certificate.name}" expires {end:%Y-%m-%d}')
     return lines

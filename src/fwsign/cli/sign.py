@@ -152,10 +152,14 @@ def sign(
         bool,
         typer.Option(
             "--force",
-            help="Replace envelopes that exist; allow a --sequence of more than a day ahead.",
+            help="Replace envelopes that exist; allow a --sequence of more than a day ahead, a "
+            "clock behind the CRLs, and CRLs that go stale within a day.",
         ),
     ] = False,
     pass_: KEY_PASS = None,
+    allow_empty: Annotated[
+        bool, typer.Option("--allow-empty", help="Sign files without content, too.")
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -185,10 +189,11 @@ def sign(
     now = inputs.now()
     number = _sequence_number(sequence, now, force=force)
     use_before = _use_before(not_after, now)
-    targets.check_files(files, together=output is not None)
+    targets.check_files(files, together=output is not None, empty=allow_empty)
     envelopes = [output] if output else [Path(f"{file}.suit") for file in files]
     results.check(envelopes, (*files, *(crl or ()), *([chain] if chain else ())), force=force)
     found = targets.find_targets(files, target or ())
+    groups = [targets.placed(one) for one in ([found] if output else [[one] for one in found])]
 
     from fwsign.release import describe  # noqa: PLC0415
     from fwsign.sign import sign as sign_release  # noqa: PLC0415
@@ -198,7 +203,7 @@ def sign(
     vendor = vendor or settings.vendor or _only_vendor(signing)
     stamping = _time_stamping(tsa, tsa_anchor or (), signing) if tsa else None
     signed = []
-    for group in [found] if output else [[one] for one in found]:
+    for group in groups:
         stated = version or targets.common_version(group)
         release = describe(
             [one.part for one in group],
@@ -218,6 +223,7 @@ def sign(
                 at=now,
                 tsa=stamping,
                 allow_example_keys=allow_example_keys,
+                force=force,
             )
         )
         results.refuse_unused(signing.identity.crls, signed[-1][1])

@@ -37,6 +37,9 @@ def staple(
             help="Where the result goes; not replaced. Default: into ENVELOPE.",
         ),
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Take CRLs that go stale within a day, too.")
+    ] = False,
 ) -> None:
     """Put newer CRLs into an envelope; no key is needed.
 
@@ -44,6 +47,8 @@ def staple(
     signed by their issuers and no part of what the signer signed.
     """
     from fwsign.atomic import read_bytes, write_atomic  # noqa: PLC0415
+    from fwsign.cli.results import crl_warnings  # noqa: PLC0415
+    from fwsign.sign import carried_crls, check_margin, known_time  # noqa: PLC0415
     from fwsign.sign import staple as staple_it  # noqa: PLC0415
     from fwsign.suit import MAX_ENVELOPE_SIZE  # noqa: PLC0415
 
@@ -51,14 +56,19 @@ def staple(
         ui.usage("--crl and --pki exclude each other")
     given = list(crl or ())
     if not given:
-        place = config.find_pki(pki) / "crl"
-        given = sorted(path for path in place.glob("*.pem") if path.name != "bundle.pem")
+        directory = config.find_pki(pki)
+        found = sorted([*directory.glob("crl/*.pem"), *directory.glob("crl.pem")])  # easy-rsa's
+        given = [path for path in found if path.name != "bundle.pem"]
         if not given:
-            ui.usage(f"no CRLs in {place}", "name them with --crl PEM")
+            ui.usage(f"no CRLs in {directory / 'crl'}", "name them with --crl PEM")
     data = read_bytes(envelope, MAX_ENVELOPE_SIZE)
     crls = inputs.load_pem(given, "X509 CRL", "CRL")
     # A PKI has CRLs of other CAs, too: of those before, or those to come.
     stapled = staple_it(data, crls, skip_unused=not crl)
+    carried = carried_crls(stapled)
+    at = known_time(carried, inputs.now())
+    if not force:
+        check_margin([one for one in carried if one.data in crls], at)
     if stapled == data:
         ui.note("the envelope has these CRLs or newer ones already")
     # What a link names is replaced, not the link.
@@ -66,4 +76,6 @@ def staple(
     target = output or place
     write_atomic(target, stapled, overwrite=output is None)
     ui.out(str(output or envelope))
+    for line in crl_warnings(carried, at):
+        ui.note(f"warning: {line}")
     ui.note(f"next: fwsign verify {output or envelope}")

@@ -100,6 +100,8 @@ class Console:
 
     quiet: ClassVar[bool] = False
     colour: ClassVar[bool] = True
+    json_told: ClassVar[bool] = False
+    """Whether --json was answered already: an error that ends the run is only said then."""
 
 
 def clean(text: object) -> str:

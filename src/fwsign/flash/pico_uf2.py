@@ -188,10 +188,6 @@ class _DriveBoard:
         """Refuse: a drive shows nothing."""
         raise _cannot(f"read {size} bytes at 0x{offset:x}")
 
-    def erase(self, offset: int, size: int) -> None:
-        """Refuse: a drive only takes images."""
-        raise _cannot(f"erase {size} bytes at 0x{offset:x}")
-
     def write(self, runs: Sequence[Run], progress: Progress) -> None:
         """Copy all in one UF2 file, after which the board restarts."""
         file = build(runs, self._drive.chip)

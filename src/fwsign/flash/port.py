@@ -107,12 +107,17 @@ class Port:
         return Failed("device.lost", f"the connection over {self.url} was lost: {reason}")
 
 
+INSTALL: Final = (
+    'pipx install --force "fwsign[flash]"; in an environment: pip install "fwsign[flash]"'
+)
+
+
 def missing(package: str) -> Failed:
     """Return the refusal for a package that is not installed."""
     error = Failed(
         "device.support", f"{package} is not installed", expected=package, found="nothing"
     )
-    error.hint = 'pip install "fwsign[flash]"'
+    error.hint = INSTALL
     return error
 
 

@@ -10,7 +10,7 @@ from fwsign import __version__
 from fwsign.errors import FwsignError
 from fwsign.gateway.config import Device
 from fwsign.keys import Signer
-from fwsign.receipts import release_facts
+from fwsign.receipts import release_facts, waivers
 from fwsign.state import State
 from fwsign.verified import VerifiedRelease
 
@@ -65,7 +65,7 @@ class Log:
             "device": {"vendor": trust.vendor, "product": trust.product},
             "release": described(release) if release else None,
             "time": time_facts(release, self._at) if release else None,
-            "waived": list(release.unchecked) if release else [],
+            "waived": list(waivers(self._device.policy)),
             "notes": list(release.notes) if release else [],
             "fwsign": __version__,
             **more,

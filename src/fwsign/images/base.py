@@ -2,10 +2,13 @@
 """What the image parsers share: the result, the refusal, and reading in small pieces."""
 
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO, Literal, NamedTuple, Protocol
 
 from fwsign.errors import Malformed
 from fwsign.payload import CHUNK_SIZE
+
+Role = Literal["application", "boot loader", "merged", "partition table", "ota data"]
+"""What an ESP board does with an image; a merged one has a boot loader and all that follows it."""
 
 
 class Image(NamedTuple):
@@ -18,6 +21,7 @@ class Image(NamedTuple):
         project: as the image states it; None if it is empty or the format has none.
         offset: where in flash it usually goes, in bytes from the start of the flash.
         details: names and values for people, in the order in which to show them.
+        role: of what an ESP board reads; None for everything else.
     """
 
     kind: str
@@ -26,6 +30,7 @@ class Image(NamedTuple):
     project: str | None = None
     offset: int | None = None
     details: tuple[tuple[str, str], ...] = ()
+    role: Role | None = None
 
 
 class Hasher(Protocol):

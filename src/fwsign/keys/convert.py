@@ -164,7 +164,7 @@ def _openssh(key: Any, passphrase: bytes | None) -> bytes:
     except UnsupportedAlgorithm as error:
         raise Failed(
             "key.unsupported",
-            "an encrypted OpenSSH key needs a package: pip install bcrypt",
+            "an encrypted OpenSSH key needs the package bcrypt: fwsign[ssh] brings it",
             expected="the package bcrypt",
             found="not installed",
         ) from error

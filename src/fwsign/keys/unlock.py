@@ -234,7 +234,8 @@ def _decrypt(
         if "bcrypt module" in words:
             raise Failed(
                 "key.unsupported",
-                f"{name} is an encrypted OpenSSH key, which needs a package: pip install bcrypt",
+                f"{name} is an encrypted OpenSSH key, which needs the package bcrypt: "
+                "fwsign[ssh] brings it",
                 expected="the package bcrypt",
                 found="not installed",
             ) from error

@@ -19,8 +19,9 @@ from fwsign.crl import newest
 from fwsign.errors import Failed
 from fwsign.keys.file import load_private_key
 from fwsign.pki import crls, profiles
-from fwsign.pki.authority import refuse_early, write_certificate
+from fwsign.pki.authority import refuse_early
 from fwsign.pki.directory import ISSUING, ROOT, Pki, common_name
+from fwsign.pki.files import write_certificate
 from fwsign.pki.lock import exclusive
 from fwsign.pki.offline import REQUEST
 from fwsign.pki.profiles import Authority

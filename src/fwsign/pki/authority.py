@@ -1,33 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Making a PKI directory, and what all that write to one share.
+"""Making a PKI directory, and opening the CAs of one.
 
-Each file is written whole or not at all, a new directory appears whole or not at all, and one
-process writes at a time. Where two files belong together, the order is such that a killed
+One process writes at a time. Where two files belong together, the order is such that a killed
 process leaves a directory that can be read, and that the next run puts right.
 """
 
 from __future__ import annotations
 
-import os
-import stat
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from cryptography.hazmat.primitives.serialization import Encoding
-
-from fwsign.atomic import io_error, read_bytes, sync_directory, write_atomic
+from fwsign.atomic import read_bytes
 from fwsign.errors import Failed
 from fwsign.keys.file import KEY_FILE_LIMIT, new_private_key, write_private_key
 from fwsign.keys.formats import read_private_key
 from fwsign.names import organisation, vendor_domain
-from fwsign.pki import crls, leaves, profiles
+from fwsign.pki import crls, flat, leaves, profiles
 from fwsign.pki.directory import ISSUING, ROOT, Pki, common_name
+from fwsign.pki.files import build_beside, make_directories, write_certificate
 from fwsign.pki.profiles import Authority
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    import os
+    from collections.abc import Sequence
     from datetime import datetime
+    from pathlib import Path
 
     from cryptography import x509
 
@@ -164,8 +160,6 @@ def _build(directory: Path, names: _Names, keys: _Keys, now: datetime, *, root_o
 
 
 def _build_flat(directory: Path, names: _Names, keys: _Keys, now: datetime) -> None:
-    from fwsign.pki import flat  # noqa: PLC0415 - it uses this module
-
     org, permitted = names
     alg, root_passphrase, passphrase = keys
     flat.make_flat(directory)
@@ -193,68 +187,3 @@ def _first_signer(
     leaf = leaves.Leaf("signer", FIRST_SIGNER, permitted[:1])
     period = (profiles.begin(issuer.certificate, now), now + leaves.SIGNER.lifetime)
     return leaves.leaf_certificate(leaf, key.public_key(), period, issuer)
-
-
-def make_directories(directory: Path, *, crl: bool = True) -> None:
-    """Make the directories of a new PKI; one for CRLs where there are several."""
-    parts = [("", 0o777), ("private", 0o700), ("issued", 0o777)]
-    for part, mode in [*parts, ("crl", 0o777)] if crl else parts:
-        (directory / part).mkdir(mode)
-
-
-def _refuse_used(target: Path) -> None:
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise Failed(
-            "state.pki-exists",
-            f"{target} exists already and is not an empty directory",
-            expected="no such directory, or an empty one",
-            found="files in it",
-        )
-
-
-def _put_in_place(scratch: Path, target: Path) -> None:
-    if target.exists():  # Windows renames onto nothing, not even onto an empty directory
-        scratch.chmod(stat.S_IMODE(target.stat().st_mode))
-        target.rmdir()
-    scratch.rename(target)
-    sync_directory(target.parent)
-
-
-def set_aside(key_path: Path) -> None:
-    """Give way to a new key where a killed run left one without a certificate.
-
-    It is renamed and not removed: nobody here can know that the key is of no more use.
-    """
-    try:
-        if key_path.exists():
-            number = 1
-            while (aside := key_path.with_name(f"{key_path.name}.unused-{number}")).exists():
-                number += 1
-            key_path.rename(aside)
-    except OSError as error:
-        raise io_error(error, key_path, "write") from error
-
-
-def write_certificate(
-    path: Path, certificate: x509.Certificate, *, overwrite: bool = False
-) -> None:
-    """Write a certificate in PEM."""
-    write_atomic(path, certificate.public_bytes(Encoding.PEM), overwrite=overwrite)
-
-
-def build_beside(directory: str | os.PathLike[str], build: Callable[[Path], None]) -> None:
-    """Let `build` make a directory beside `directory`, and then give it that name.
-
-    Raises:
-        Failed: `state.pki-exists`: there is something in `directory` already; `io.*`; and what
-            `build` raises. Nothing is left then.
-    """
-    try:
-        target = Path(os.path.realpath(directory))  # resolve() raises RuntimeError for a loop
-        _refuse_used(target)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name[:64]}.", dir=target.parent) as name:
-            scratch = Path(name) / "pki"
-            build(scratch)
-            _put_in_place(scratch, target)
-    except OSError as error:
-        raise io_error(error, directory, "write") from error

@@ -11,9 +11,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fwsign.atomic import write_atomic
+from fwsign.errors import Failed
 from fwsign.pki.directory import BUNDLE, is_root
 from fwsign.pki.index import serial_text
 from fwsign.pki.profiles import authority_key, signature_hash
+from fwsign.spans import CLOCK_TOLERANCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -43,7 +45,20 @@ def next_crl(
     more: Iterable[x509.RevokedCertificate],
     now: datetime,
 ) -> bytes:
-    """Make the CRL of a CA anew with all that was on it, and more, in PEM."""
+    """Make the CRL of a CA anew with all that was on it, and more, in PEM.
+
+    Raises:
+        Failed: `state.clock`: the clock is behind the CRL before.
+    """
+    if before is not None and before.last_update_utc > now + CLOCK_TOLERANCE:
+        made = f"{before.last_update_utc:%Y-%m-%d %H:%M}"
+        raise Failed(
+            "state.clock",
+            f'the clock is wrong: it says {now:%Y-%m-%d %H:%M}, but the CRL of "{name}" was made '
+            f"{made}",
+            expected=f"{made} or later",
+            found=f"{now:%Y-%m-%d %H:%M}",
+        )
     # The time, so that a PKI restored from an old copy soon passes what devices have seen.
     number = max(next_number(before), int(now.timestamp()))
     return make_crl(name, issuer, number, (*(before or ()), *more), now)

@@ -13,9 +13,9 @@ from fwsign.certificate import PARSE_ERRORS
 from fwsign.errors import Failed
 from fwsign.keys.file import KEY_FILE_LIMIT
 from fwsign.pki import crls
-from fwsign.pki.authority import build_beside, write_certificate
 from fwsign.pki.directory import CERTIFICATE_LIMIT, Pki
 from fwsign.pki.easyrsa import issued_by
+from fwsign.pki.files import build_beside, write_certificate
 from fwsign.pki.flat import make_flat
 from fwsign.pki.index import line, lost_line, serial_text
 from fwsign.pki.lock import exclusive

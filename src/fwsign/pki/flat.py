@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 from fwsign.atomic import write_atomic
 from fwsign.errors import Failed
-from fwsign.pki.authority import make_directories, write_certificate
 from fwsign.pki.crls import CRL_NUMBER
 from fwsign.pki.directory import INDEX
+from fwsign.pki.files import keep_from_git, make_directories, write_certificate
 from fwsign.pki.index import add_line
 
 if TYPE_CHECKING:
@@ -123,6 +123,7 @@ def make_flat(directory: Path, index: str = "") -> None:
     make_directories(directory, crl=False)
     for part in _FOLDERS:
         (directory / part).mkdir()
+    keep_from_git(directory / "revoked/private_by_serial")
     files = {
         INDEX: index,
         "index.txt.attr": "unique_subject = no\n",

@@ -13,8 +13,9 @@ from fwsign.errors import Failed
 from fwsign.keys.file import new_private_key, write_private_key
 from fwsign.names import host_name, signer_name, vendor_domain
 from fwsign.pki import profiles
-from fwsign.pki.authority import open_authority, refuse_early, set_aside, write_certificate
+from fwsign.pki.authority import open_authority, refuse_early
 from fwsign.pki.directory import Pki, common_name
+from fwsign.pki.files import set_aside, write_certificate
 from fwsign.pki.flat import enter
 from fwsign.pki.leaves import KINDS, Leaf, check_public_key, leaf_certificate
 from fwsign.pki.lock import exclusive

@@ -80,7 +80,8 @@ def _form(certificate: Seen, above: bool) -> _Said:
     version, outline = certificate.parsed.version, certificate.outline
     if version is not x509.Version.v3:
         yield "lint.version", f"version {version.name}, expected v3"
-    if not 0 < outline.serial < 1 << MAX_SERIAL_BITS:
+    least = 0 if certificate.is_root else 1  # as devices have it: a root is pinned
+    if not least <= outline.serial < 1 << MAX_SERIAL_BITS:
         yield "lint.serial", f"serial number {outline.serial:x}"
     elif outline.serial_size < SHORT_SERIAL:
         yield "lint.serial-short", f"serial number {outline.serial:x}"

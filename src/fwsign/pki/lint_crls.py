@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
+from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ExtensionOID
 
 from fwsign.certificate import PARSE_ERRORS
-from fwsign.crl import newest
+from fwsign.crl import limited_to, newest
 from fwsign.der import SIGNATURE_ALGORITHMS
 from fwsign.pki import lint_der
 from fwsign.pki.lint_files import Folder, Seen, SeenCrl
@@ -17,10 +18,6 @@ from fwsign.pki.lint_paths import Tree
 from fwsign.pki.lint_rules import Finding, found
 
 SOON: Final = timedelta(days=30)
-_PARTIAL = {
-    ExtensionOID.DELTA_CRL_INDICATOR: "a delta CRL",
-    ExtensionOID.ISSUING_DISTRIBUTION_POINT: "an issuing distribution point",
-}
 
 
 class Lists(NamedTuple):
@@ -93,8 +90,11 @@ def _form(crl: SeenCrl) -> Iterator[tuple[str, str]]:
     if crl.number is None:
         yield "lint.crl-number", "no number"
     for extension in crl.parsed.extensions:
-        if extension.oid in _PARTIAL:
-            yield "lint.crl-partial", _PARTIAL[extension.oid]
+        if isinstance(extension.value, x509.IssuingDistributionPoint):
+            if (limits := limited_to(extension.value)) is not None:
+                yield "lint.crl-partial", f"for {limits} alone"
+        elif extension.oid == ExtensionOID.DELTA_CRL_INDICATOR:
+            yield "lint.crl-partial", "a delta CRL"
         elif extension.critical:
             yield "lint.crl-extension", f"critical extension {extension.oid.dotted_string}"
     if any(extension.critical for entry in crl.parsed for extension in entry.extensions):

@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from fwsign.certificate import PARSE_ERRORS, display_name, parse_certificate
+from fwsign.certificate import PARSE_ERRORS, display_name, parse_anchor, parse_certificate
 from fwsign.chain import Anchor, validate_path
 from fwsign.errors import FwsignError
 from fwsign.pki.lint_certificates import signs_code
@@ -99,7 +99,7 @@ def refusals(tree: Tree, revoked: frozenset[bytes], blamed: frozenset[bytes]) ->
         chain = [one.der for one in path[:-1]] if path[-1].is_root else [one.der for one in path]
         try:
             for one in path:
-                parse_certificate(one.der)
+                (parse_anchor if one.is_root else parse_certificate)(one.der)
             if chain and path[-1].is_root and not leaf.is_ca and signs_code(leaf):
                 validate_path(chain, [Anchor.from_certificate(path[-1].der)], profile="compat")
         except FwsignError as error:

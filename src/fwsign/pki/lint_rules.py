@@ -88,7 +88,7 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
             "a certificate of version 1 or 2", "devices refuse it", f"{_NEW_LEAF}, or a new CA"
         ),
         "lint.serial": _error(
-            "a serial number that is zero, negative or longer than 20 bytes",
+            "a serial number that is zero (but for a root), negative or longer than 20 bytes",
             "devices refuse it",
             f"{_NEW_LEAF}, or a new CA",
         ),

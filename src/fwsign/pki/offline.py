@@ -18,14 +18,9 @@ from fwsign.errors import Failed
 from fwsign.keys.file import new_private_key, write_private_key
 from fwsign.names import organisation, vendor_domain
 from fwsign.pki import profiles
-from fwsign.pki.authority import (
-    build_beside,
-    make_directories,
-    open_authority,
-    refuse_early,
-    write_certificate,
-)
+from fwsign.pki.authority import open_authority, refuse_early
 from fwsign.pki.directory import ISSUING, ROOT, Pki, common_name, is_issuing, next_name
+from fwsign.pki.files import build_beside, make_directories, write_certificate
 from fwsign.pki.flat import refuse_flat
 from fwsign.pki.issue import last_day
 from fwsign.pki.lock import exclusive

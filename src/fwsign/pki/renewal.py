@@ -18,8 +18,9 @@ from fwsign.cose import key_kind
 from fwsign.errors import Failed
 from fwsign.keys.file import new_private_key, write_private_key
 from fwsign.pki import profiles
-from fwsign.pki.authority import open_authority, refuse_early, set_aside, write_certificate
+from fwsign.pki.authority import open_authority, refuse_early
 from fwsign.pki.directory import Pki, common_name, is_issuing, is_root
+from fwsign.pki.files import set_aside, write_certificate
 from fwsign.pki.flat import enter
 from fwsign.pki.issue import NewKey, last_day, period_of, permitted_leaf, refuse_unable
 from fwsign.pki.leaves import KINDS, check_public_key, leaf_certificate, leaf_of

@@ -15,8 +15,9 @@ from fwsign.atomic import write_atomic
 from fwsign.errors import Failed
 from fwsign.keys.file import new_private_key, write_private_key
 from fwsign.pki import crls, profiles
-from fwsign.pki.authority import open_authority, refuse_early, set_aside, write_certificate
+from fwsign.pki.authority import open_authority, refuse_early
 from fwsign.pki.directory import ISSUING, Pki, common_name, is_issuing, next_name
+from fwsign.pki.files import set_aside, write_certificate
 from fwsign.pki.flat import refuse_flat
 from fwsign.pki.lock import exclusive
 from fwsign.pki.profiles import Authority

@@ -24,9 +24,10 @@ from fwsign.errors import Failed
 from fwsign.keys import Passphrase
 from fwsign.keys.file import KEY_FILE_LIMIT, new_private_key, write_private_key
 from fwsign.pki import crls, profiles
-from fwsign.pki.authority import build_beside, join, make_directories, refuse_early
+from fwsign.pki.authority import join, refuse_early
 from fwsign.pki.directory import ISSUING, ROOT, Pki, common_name
 from fwsign.pki.easyrsa import Entry, Source
+from fwsign.pki.files import build_beside, make_directories
 from fwsign.pki.index import INDEX_LIMIT
 from fwsign.pki.offline import REQUEST
 from fwsign.pki.profiles import Authority

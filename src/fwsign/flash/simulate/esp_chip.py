@@ -12,7 +12,6 @@ from fwsign.flash.board import FLASH_ENCRYPTION, SECURE_BOOT, SECURE_BOOT_V1, SE
 
 DETECT: Final = 0x40001000
 """A word of every ROM that differs from chip to chip."""
-OWN_MAC: Final = "a0b765c1d2e3"
 _ROM_BAUD: Final = 115200
 _SECURE_BOOT_FLAG, _SECURE_DOWNLOAD_FLAG = 1 << 0, 1 << 2
 
@@ -107,12 +106,17 @@ _CHIPS: Final[Mapping[str, Chip]] = {
 _NO_SECURITY_INFO: Final = ("esp8266", "esp32")
 
 
+def own_mac(board: str) -> str:
+    """Return the MAC of a simulated chip: one that no maker gives out, another for each chip."""
+    return f"02f3519c00{list(_CHIPS).index(board):02x}"
+
+
 class Registers:
     """The memory of one chip, as far as anybody reads it.
 
     Args:
         board: a key of `fwsign.flash.esp_chips.CHIPS`.
-        identity: the MAC in hex; None for `OWN_MAC`.
+        identity: the MAC in hex; None for `own_mac`.
         locks: as in `fwsign.flash.board`.
         flash_id: what the flash answers to RDID, first byte lowest.
 
@@ -133,7 +137,7 @@ class Registers:
         self._burn(Fuse(divider, mhz * 1_000_000 // _ROM_BAUD))
         for fuse in (*self._chip.fuses, *self._lock_fuses(board)):
             self._burn(fuse)
-        self._burn_mac(board, identity or OWN_MAC)
+        self._burn_mac(board, identity or own_mac(board))
         old = board in _NO_SECURITY_INFO
         self._command = self._chip.spi
         self._user2 = self._chip.spi + (0x24 if old else 0x20)

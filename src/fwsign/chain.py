@@ -298,13 +298,13 @@ def _find_anchor(
     certificates: list[Certificate] = []
     for data in chain:
         certificate = parse_certificate(data)
-        if certificates and certificates[-1].parsed.issuer != certificate.subject:
+        if certificates and certificates[-1].issuer != certificate.subject:
             last = certificates[-1]
             raise Untrusted(
                 "untrusted.issuer",
-                f'certificate "{last.name}" was issued by "{display_name(last.parsed.issuer)}", '
+                f'certificate "{last.name}" was issued by "{display_name(last.issuer)}", '
                 f'but "{certificate.name}" follows it',
-                expected=display_name(last.parsed.issuer),
+                expected=display_name(last.issuer),
                 found=certificate.name,
             )
         if any(certificate.signed == other.signed for other in certificates):
@@ -315,7 +315,7 @@ def _find_anchor(
         for anchor in anchors:
             if _claims(certificate, anchor):
                 return tuple(certificates), anchor
-    issuer = display_name(certificates[-1].parsed.issuer)
+    issuer = display_name(certificates[-1].issuer)
     known = ", ".join(f'"{anchor.name}"' for anchor in anchors)
     words = f"the anchors are {known}" if known else "and no anchor is a certificate"
     raise Untrusted(
@@ -330,7 +330,7 @@ def _claims(certificate: Certificate, anchor: Anchor) -> bool:
     """Tell whether a certificate names an anchor as its issuer; the proof comes later."""
     if anchor.certificate is None:  # a bare key has no name to claim: only the signature tells
         return signature_valid(certificate.signed, anchor.key)
-    if certificate.issuer != anchor.certificate.parsed.subject:
+    if certificate.issuer != anchor.certificate.subject:
         return False
     # Two roots of one name are told apart by their keys.
     wanted, there = certificate.authority_key, anchor.certificate.subject_key
@@ -377,7 +377,7 @@ def check_ca(
 
     Raises: as `validate_path`.
     """
-    if not ca.parsed.subject.rdns:  # RFC 5280 section 4.1.2.6
+    if not ca.subject.rdns:  # RFC 5280 section 4.1.2.6
         raise Untrusted("untrusted.issuer", "a CA without a name has issued a certificate")
     _check_extensions(ca)
     basic = ca.extension(x509.BasicConstraints)
@@ -481,7 +481,7 @@ def _check_extensions(certificate: Certificate) -> None:
     names = certificate.subject.rdns if alternative is None else list(alternative.value)
     if not names:  # RFC 5280 sections 4.1.2.6 and 4.2.1.6
         raise Malformed("malformed.certificate", "a certificate without subject, or with no name")
-    for found in certificate.parsed.extensions:
+    for found in certificate.extensions:
         if found.critical and found.oid not in _KNOWN_EXTENSIONS:
             raise Untrusted(
                 "untrusted.extension",

@@ -41,6 +41,7 @@ class Crl(NamedTuple):
     parsed: x509.CertificateRevocationList
     issuer: x509.Name
     signed: der.Signed
+    issuer: x509.Name
     number: int | None
     authority_key: bytes | None
     this_update: datetime
@@ -151,6 +152,7 @@ def parse_crl(data: bytes) -> Crl:
         parsed,
         issuer,
         signed,
+        issuer,
         ordinal,
         authority.key_identifier if isinstance(authority, x509.AuthorityKeyIdentifier) else None,
         this_update,

@@ -284,6 +284,6 @@ def _newest_of_each(crls: Sequence[Crl]) -> list[Crl]:
     """Keep the newest CRLs of each issuer, by name and key."""
     issuers: dict[tuple[bytes, bytes | None], dict[bytes, Crl]] = {}
     for crl in crls:
-        issuer = (crl.parsed.issuer.public_bytes(), crl.authority_key)
+        issuer = (crl.issuer.public_bytes(), crl.authority_key)
         issuers.setdefault(issuer, {})[crl.data] = crl
     return [crl for own in issuers.values() for crl in newest(own.values())]

@@ -205,7 +205,7 @@ class TestCrls:
             run("sign", "build.bin"),
             3,
             'CRL of "Acme Issuing CA" goes stale 2027-02-20 12:00, less than a day from now',
-            "make new ones with: fwsign pki crl; and for signed files: fwsign staple",
+            "make new ones with: fwsign pki crl; and for signed files: fwsign staple ENVELOPE",
         )
         assert not (project / "build.bin.suit").exists()
         good("pki", "crl")

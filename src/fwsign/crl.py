@@ -39,7 +39,6 @@ class Crl(NamedTuple):
 
     data: bytes
     parsed: x509.CertificateRevocationList
-    issuer: x509.Name
     signed: der.Signed
     issuer: x509.Name
     number: int | None
@@ -150,7 +149,6 @@ def parse_crl(data: bytes) -> Crl:
     return Crl(
         data,
         parsed,
-        issuer,
         signed,
         issuer,
         ordinal,

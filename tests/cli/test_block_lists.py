@@ -70,7 +70,7 @@ class TestSign:
             run("sign", "large.bin", "--embed", "--block-size", "4096", "--force"),
             2,
             "--embed and --block-size exclude each other",
-            "embedded files have no blocks",
+            "fwsign sign --help shows how",
         )
 
     @pytest.mark.usefixtures("large")

@@ -113,13 +113,13 @@ class TestNewKeys:
             ),
             (
                 ("--pass", "env:EMPTY"),
-                "the passphrase of the new keys is empty",
-                "--no-passphrase leaves the key unencrypted",
+                "the environment's variable EMPTY is empty",
+                "a passphrase is expected in it",
             ),
             (
                 ("--pass", "env:NO_SUCH"),
                 "the environment has no variable NO_SUCH",
-                "fwsign init --help shows how",
+                "set it first: export NO_SUCH=...",
             ),
             (
                 ("--pass", "secret"),
@@ -166,9 +166,18 @@ class TestRefusals:
     def test_an_empty_one(self) -> None:
         refused(
             run("sign", "build.bin", "--pass", "env:P", env={"P": ""}),
+            2,
+            "the environment's variable P is empty",
+            "a passphrase is expected in it",
+        )
+
+    def test_an_empty_file(self, tmp_path: Path) -> None:
+        (tmp_path / "empty").write_bytes(b"\n")
+        refused(
+            run("sign", "build.bin", "--pass", "file:empty"),
             5,
             "pki/private/release.key is encrypted and no passphrase was given",
-            "give it with --pass or --ca-pass: env:NAME, file:PATH or fd:N",
+            "give it with --pass: env:NAME, file:PATH or fd:N",
         )
 
     @pytest.mark.parametrize(

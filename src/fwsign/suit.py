@@ -7,11 +7,11 @@ values, written again from those values, and refused unless both are the same by
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from fwsign import cbor
+from fwsign import cbor, suit_labels
 from fwsign.component import (
     BlockList,
     Component,
@@ -23,6 +23,7 @@ from fwsign.component import (
     is_inside,
 )
 from fwsign.errors import Malformed, Unsuitable, check_limit
+from fwsign.suit_labels import REPORT, About, Command, Common, Key, Member, Parameter
 
 MAX_ENVELOPE_SIZE: Final = 32 * 1024 * 1024
 """Bytes; integrated payloads are held in memory, larger ones belong beside the envelope."""
@@ -48,9 +49,13 @@ DIGEST_SIZES: Final[Mapping[int, int]] = MappingProxyType({-16: 32, -43: 48, -44
 
 _VERSION = re.compile(r"(\d{1,9}(?:\.\d{1,9}){0,7})(?:-(alpha|beta|rc)(?:\.(\d{1,9}))?)?", re.ASCII)
 _PRE_RELEASE: Final = {"rc": -1, "beta": -2, "alpha": -3}
-_KNOWN_MEMBERS: Final = frozenset({2, 3, 14, 15, 16, 18, 20, 23})
 _NAMESPACE_DNS: Final = bytes.fromhex("6ba7b8109dad11d180b400c04fd430c8")
-_REPORT: Final = 15  # all four reporting bits
+
+
+_REQUIRED: Final = frozenset(
+    {Key.VERSION, Key.SEQUENCE_NUMBER, Key.COMMON, Key.VALIDATE, Key.INSTALL}
+)
+_IN_COMMON: Final = frozenset({Common.COMPONENTS, Common.SHARED})
 
 
 class Manifest(NamedTuple):
@@ -134,11 +139,14 @@ def decode_envelope(data: bytes) -> Envelope:
     """
     check_limit(len(data), MAX_ENVELOPE_SIZE, f"envelope of {len(data)} bytes")
     match cbor.decode(data):
-        case cbor.Tag(107, {2: bytes(wrapper), 3: bytes(manifest)} as everything):
-            members: dict[Any, Any] = {k: v for k, v in everything.items() if k not in (2, 3)}
+        case cbor.Tag(
+            suit_labels.ENVELOPE_TAG,
+            {Member.WRAPPER: bytes(wrapper), Member.MANIFEST: bytes(manifest), **rest},
+        ):
+            members: dict[Any, Any] = {**rest}
         case _:
             raise _bad_envelope("not a tagged SUIT envelope with wrapper and manifest")
-    if unknown := [key for key in members if isinstance(key, int) and key not in _KNOWN_MEMBERS]:
+    if unknown := [key for key in members if isinstance(key, int) and key not in Member.REGISTERED]:
         raise _bad_envelope(f"unknown member {unknown[0]}")
     if not all(isinstance(key, (int, str)) for key in members):
         raise _bad_envelope("a member that is neither a number nor a name")
@@ -151,20 +159,21 @@ def decode_envelope(data: bytes) -> Envelope:
             raise _bad_envelope("wrapper is not an array of a digest and blocks, each a bstr")
     check_limit(len(blocks), MAX_BLOCKS, f"{len(blocks)} signatures")
     integrated = {key: value for key, value in members.items() if isinstance(key, str)}
-    other = tuple(key for key in members if isinstance(key, int) and key != 23)
-    return Envelope(digest, tuple(blocks), manifest, members.get(23), integrated, other)
+    other = tuple(key for key in members if isinstance(key, int) and key != Member.TEXT)
+    text = members.get(Member.TEXT)
+    return Envelope(digest, tuple(blocks), manifest, text, integrated, other)
 
 
 def encode_envelope(envelope: Envelope) -> bytes:
     """Encode an envelope; inverse of `decode_envelope`."""
     members: dict[int | str, bytes] = {
-        2: cbor.encode((envelope.digest, *envelope.blocks)),
-        3: envelope.manifest,
+        Member.WRAPPER: cbor.encode((envelope.digest, *envelope.blocks)),
+        Member.MANIFEST: envelope.manifest,
     }
     members.update(envelope.integrated)
     if envelope.text is not None:
-        members[23] = envelope.text
-    return cbor.encode(cbor.Tag(107, members))
+        members[Member.TEXT] = envelope.text
+    return cbor.encode(cbor.Tag(suit_labels.ENVELOPE_TAG, members))
 
 
 def decode_digest(value: Any) -> Digest:
@@ -190,38 +199,49 @@ def encode_manifest(manifest: Manifest) -> bytes:
     """Write the template: the single-component form for one, the indexed form for several."""
     items: tuple[Component | BlockList, ...] = (*manifest.components, *manifest.block_lists)
     several = len(items) > 1
-    ids = {1: manifest.vendor_id, 2: manifest.class_id}
-    shared: list[Any] = [12, True, 20, ids, 1, _REPORT, 2, _REPORT] if several else []
+    ids = {Parameter.VENDOR_ID: manifest.vendor_id, Parameter.CLASS_ID: manifest.class_id}
+    checks = (Command.VENDOR_ID, REPORT, Command.CLASS_ID, REPORT)
+    override = Command.OVERRIDE_PARAMETERS
+    # With several, the identifiers are checked once, for all: set-component-index true.
+    shared: list[Any] = [Command.SET_COMPONENT_INDEX, True, override, ids, *checks] * several
     validate: list[Any] = []
     expiry: list[Any] = []
     fetches: list[list[Any]] = []
     for index, item in enumerate(items):
-        select = (12, index) if several else ()
-        image = {3: cbor.encode(item.digest), 14: item.size}
+        select = (Command.SET_COMPONENT_INDEX, index) if several else ()
+        image = {
+            Parameter.IMAGE_DIGEST: cbor.encode(item.digest),
+            Parameter.IMAGE_SIZE: item.size,
+        }
         if several:
-            shared += [*select, 20, image]
+            shared += [*select, override, image]
         else:
-            shared += [20, {**ids, **image}, 1, _REPORT, 2, _REPORT]
+            shared += [override, {**ids, **image}, *checks]
         if index == 0 and manifest.use_before is not None:
-            expiry = [*select, 20, {4: manifest.use_before}, 4, _REPORT]
+            until = {Parameter.USE_BEFORE: manifest.use_before}
+            expiry = [*select, override, until, Command.USE_BEFORE, REPORT]
         if index < len(manifest.components):  # a block list is nothing that a device keeps
-            validate += [*select, 3, _REPORT]
-        fetches.append([*select, 20, {21: item.uri}, 21, _REPORT, 3, _REPORT])
+            validate += [*select, Command.IMAGE_MATCH, REPORT]
+        fetch = (override, {Parameter.URI: item.uri}, Command.FETCH, REPORT)
+        fetches.append([*select, *fetch, Command.IMAGE_MATCH, REPORT])
     count = len(manifest.components)
     lists_first = [*fetches[count:], *fetches[:count]]
     install = [*expiry, *(command for fetch in lists_first for command in fetch)]
-    identifiers = tuple(item.identifier for item in items)
+    common = {
+        Common.COMPONENTS: tuple(item.identifier for item in items),
+        Common.SHARED: cbor.encode(shared),
+    }
     members: dict[int, Any] = {
-        1: 1,
-        2: manifest.sequence_number,
-        3: cbor.encode({2: identifiers, 4: cbor.encode(shared)}),
-        7: cbor.encode(validate),
-        20: cbor.encode(install),
+        Key.VERSION: suit_labels.MANIFEST_VERSION,
+        Key.SEQUENCE_NUMBER: manifest.sequence_number,
+        Key.COMMON: cbor.encode(common),
+        Key.VALIDATE: cbor.encode(validate),
+        Key.INSTALL: cbor.encode(install),
     }
     if manifest.version is not None:
-        members[6] = cbor.encode(manifest.version)
+        members[Key.SET_VERSION] = cbor.encode(manifest.version)
     if manifest.text_digest is not None:
-        members[23] = tuple(manifest.text_digest)
+        members[Key.TEXT] = tuple(manifest.text_digest)
     return cbor.encode(members)
 
 
@@ -232,12 +252,12 @@ def decode_manifest(data: bytes) -> Manifest:
         Malformed: `malformed.cbor`, `malformed.profile`, `malformed.component`.
         Unsuitable: `unsuitable.trust-update`.
     """
-    members = _map(cbor.decode(data), "manifest", {1, 2, 3, 7, 20}, {6, 23})
-    if members[1] != 1:
-        raise _outside(f"manifest version {members[1]!r} instead of 1")
-    sequence_number = _number(members[2], "sequence number", MAX_SEQUENCE_NUMBER)
-    common = _map(_inner(members[3], "common"), "common", {2, 4}, set())
-    identifiers = common[2]
+    members = _map(cbor.decode(data), "manifest", _REQUIRED, {Key.SET_VERSION, Key.TEXT})
+    if members[Key.VERSION] != suit_labels.MANIFEST_VERSION:
+        raise _outside(f"manifest version {members[Key.VERSION]!r} instead of 1")
+    number = _number(members[Key.SEQUENCE_NUMBER], "sequence number", MAX_SEQUENCE_NUMBER)
+    common = _map(_inner(members[Key.COMMON], "common"), "common", _IN_COMMON, set())
+    identifiers = common[Common.COMPONENTS]
     if not isinstance(identifiers, tuple) or not 1 <= len(identifiers) <= MAX_COMPONENTS:
         raise _outside(f"components are not an array of 1 to {MAX_COMPONENTS}")
     if identifiers == ((b"trust",),):
@@ -247,15 +267,17 @@ def decode_manifest(data: bytes) -> Manifest:
             expected="a release",
             found="a trust update",
         )
-    vendor, klass, images = _shared(_inner(common[4], "shared sequence"), len(identifiers))
-    use_before, uris = _install(_inner(members[20], "install sequence"), len(identifiers))
+    vendor, klass, images = _shared(
+        _inner(common[Common.SHARED], "shared sequence"), len(identifiers)
+    )
+    use_before, uris = _install(_inner(members[Key.INSTALL], "install sequence"), len(identifiers))
     components, block_lists = _items(identifiers, images, uris)
-    version = _inner(members[6], "version") if 6 in members else None
+    version = _inner(members[Key.SET_VERSION], "version") if Key.SET_VERSION in members else None
     if version is not None and not _is_version(version):
         raise _outside("version is not an array of 1 to 10 numbers")
-    text_digest = decode_digest(members[23]) if 23 in members else None
+    text_digest = decode_digest(members[Key.TEXT]) if Key.TEXT in members else None
     manifest = Manifest(
-        sequence_number, vendor, klass, components, use_before, version, text_digest, block_lists
+        number, vendor, klass, components, use_before, version, text_digest, block_lists
     )
     if encode_manifest(manifest) != data:
         raise _outside("a sequence has commands or parameters that no template has")
@@ -291,9 +313,23 @@ def _is_block_list(identifier: Any) -> bool:
 def _shared(sequence: Any, count: int) -> tuple[bytes, bytes, list[tuple[Digest, int]]]:
     """Read vendor, class and each component's digest and size from the shared sequence."""
     match sequence:
-        case (20, {1: bytes(vendor), 2: bytes(klass)} as parameters, *_) if count == 1:
+        case (
+            Command.OVERRIDE_PARAMETERS,
+            {Parameter.VENDOR_ID: bytes(vendor), Parameter.CLASS_ID: bytes(klass)} as parameters,
+            *_,
+        ) if count == 1:
             images = [parameters]
-        case (12, True, 20, {1: bytes(vendor), 2: bytes(klass)}, 1, _, 2, _, *rest):
+        case (
+            Command.SET_COMPONENT_INDEX,
+            True,
+            Command.OVERRIDE_PARAMETERS,
+            {Parameter.VENDOR_ID: bytes(vendor), Parameter.CLASS_ID: bytes(klass)},
+            Command.VENDOR_ID,
+            _,
+            Command.CLASS_ID,
+            _,
+            *rest,
+        ):
             images = rest[3::4]
         case _:
             raise _outside("the shared sequence matches no template")
@@ -304,7 +340,7 @@ def _shared(sequence: Any, count: int) -> tuple[bytes, bytes, list[tuple[Digest,
 
 def _image(parameters: Any) -> tuple[Digest, int]:
     match parameters:
-        case {3: bytes(digest), 14: size}:
+        case {Parameter.IMAGE_DIGEST: bytes(digest), Parameter.IMAGE_SIZE: size}:
             return decode_digest(cbor.decode(digest)), _number(size, "size", MAX_PAYLOAD_SIZE)
     raise _outside("a component without image digest or size")
 
@@ -313,9 +349,23 @@ def _install(sequence: Any, count: int) -> tuple[int | None, list[Any]]:
     """Read the use-before time and each component's uri from the install sequence."""
     use_before = None
     match sequence:
-        case (20, {4: time}, 4, _, *rest) if count == 1:
+        case (
+            Command.OVERRIDE_PARAMETERS,
+            {Parameter.USE_BEFORE: time},
+            Command.USE_BEFORE,
+            _,
+            *rest,
+        ) if count == 1:
             use_before, sequence = _number(time, "use-before", MAX_TIME), rest
-        case (12, 0, 20, {4: time}, 4, _, *rest) if count > 1:
+        case (
+            Command.SET_COMPONENT_INDEX,
+            0,
+            Command.OVERRIDE_PARAMETERS,
+            {Parameter.USE_BEFORE: time},
+            Command.USE_BEFORE,
+            _,
+            *rest,
+        ) if count > 1:
             use_before, sequence = _number(time, "use-before", MAX_TIME), rest
         case (*_,):
             pass
@@ -325,7 +375,7 @@ def _install(sequence: Any, count: int) -> tuple[int | None, list[Any]]:
     found = [part for part in sequence[at::width] if isinstance(part, dict)]
     if len(sequence) != count * width or len(found) != count:
         raise _outside("the install sequence matches no template")
-    return use_before, [part.get(21) for part in found]
+    return use_before, [part.get(Parameter.URI) for part in found]
 
 
 def _inner(value: Any, what: str) -> Any:
@@ -334,7 +384,7 @@ def _inner(value: Any, what: str) -> Any:
     return cbor.decode(value)
 
 
-def _map(value: Any, what: str, required: set[int], optional: set[int]) -> dict[Any, Any]:
+def _map(value: Any, what: str, required: Set[int], optional: Set[int]) -> dict[Any, Any]:
     if not isinstance(value, dict):
         raise _outside(f"{what} is not a map")
     if unknown := value.keys() - required - optional:
@@ -369,14 +419,18 @@ def _outside(message: str) -> Malformed:
 
 def encode_text(text: Text, components: tuple[Component, ...]) -> bytes:
     """Write the text map: a summary, and for each component model, vendor, product, version."""
-    about: dict[int, str] = {2: text.product, 3: text.vendor, 4: text.product}
+    about: dict[int, str] = {
+        About.MODEL_NAME: text.product,
+        About.VENDOR_DOMAIN: text.vendor,
+        About.MODEL_INFO: text.product,
+    }
     if text.description is not None:
-        about[5] = text.description
+        about[About.DESCRIPTION] = text.description
     if text.version is not None:
-        about |= {6: text.version, 8: text.version}
+        about |= {About.VERSION: text.version, About.CURRENT_VERSION: text.version}
     summary = f"{text.product} {text.version}" if text.version else text.product
     english: dict[Any, Any] = {component.identifier: about for component in components}
-    return cbor.encode({"en": {1: summary, **english}})
+    return cbor.encode({"en": {About.SUMMARY: summary, **english}})
 
 
 def decode_text(data: bytes, manifest: Manifest) -> Text:
@@ -391,8 +445,8 @@ def decode_text(data: bytes, manifest: Manifest) -> Text:
         case {"en": dict(english)}:
             about = english.get(manifest.components[0].identifier)
     match about:
-        case {3: str(vendor), 4: str(product)}:
-            version, description = about.get(6), about.get(5)
+        case {About.VENDOR_DOMAIN: str(vendor), About.MODEL_INFO: str(product)}:
+            version, description = about.get(About.VERSION), about.get(About.DESCRIPTION)
         case _:
             raise _outside("the text matches no template")
     if not isinstance(version, str | None) or not isinstance(description, str | None):

@@ -24,6 +24,7 @@ from fwsign.cose import (
 )
 from fwsign.errors import Malformed, Tampered, Unsuitable, Untrusted, check_limit
 from fwsign.payload import digest
+from fwsign.suit_labels import Command, Common, Key, Parameter
 from fwsign.trust_list import (
     Floors,
     TrustState,
@@ -251,8 +252,8 @@ def is_update(data: bytes) -> bool:
     try:
         envelope = suit.decode_envelope(cbor.split_sequence(data)[0])
         match cbor.decode(envelope.manifest):
-            case {3: bytes(common)}:
-                return bool(cbor.decode(common)[2] == (_IDENTIFIER,))
+            case {Key.COMMON: bytes(common)}:
+                return bool(cbor.decode(common)[Common.COMPONENTS] == (_IDENTIFIER,))
     except (Malformed, LookupError, TypeError):
         pass
     return False
@@ -315,12 +316,12 @@ def _open(data: bytes) -> _Opened:
 def _decode_manifest(data: bytes) -> suit.Manifest:
     """Match a manifest to the template of trust updates: read it, write it, compare."""
     match cbor.decode(data):
-        case {2: int(number), 3: bytes(common)}:
+        case {Key.SEQUENCE_NUMBER: int(number), Key.COMMON: bytes(common)}:
             pass
         case _:
             raise _outside("the manifest matches no template")
     match cbor.decode(common):
-        case {2: ((b"trust",),), 4: bytes(shared)}:
+        case {Common.COMPONENTS: ((b"trust",),), Common.SHARED: bytes(shared)}:
             pass
         case _:
             raise Unsuitable(
@@ -330,7 +331,16 @@ def _decode_manifest(data: bytes) -> suit.Manifest:
                 found="a release",
             )
     match cbor.decode(shared):
-        case (20, {1: bytes(vendor), 2: bytes(klass), 3: bytes(image), 14: size}, *_):
+        case (
+            Command.OVERRIDE_PARAMETERS,
+            {
+                Parameter.VENDOR_ID: bytes(vendor),
+                Parameter.CLASS_ID: bytes(klass),
+                Parameter.IMAGE_DIGEST: bytes(image),
+                Parameter.IMAGE_SIZE: size,
+            },
+            *_,
+        ):
             signed = suit.decode_digest(cbor.decode(image))
         case _:
             raise _outside("the shared sequence matches no template")

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from fwsign.cli.quoting import quoted
 from fwsign.nearest import did_you_mean
 
 _AGAIN = "fetch it again from where it was signed"
@@ -216,8 +217,6 @@ def guess_command(context: Any, word: str) -> str:
     if path == "fwsign pki issue":
         return f"say what it is for: {path} signer {word}"
     if context is root and Path(word).is_file():
-        from fwsign.cli.ui import quoted  # noqa: PLC0415 - which imports this
-
         verb = "verify" if word.endswith(".suit") else "sign"
         return f"did you mean fwsign {verb} {quoted(word)}?"
     return f"{path} --help lists them"

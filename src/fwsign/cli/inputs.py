@@ -14,8 +14,9 @@ import typer
 
 from fwsign import spans
 from fwsign.atomic import io_error, read_bytes
-from fwsign.cli import ui
+from fwsign.cli import quoting, ui
 from fwsign.errors import Failed, Malformed
+from fwsign.suit_labels import ENVELOPE_HEAD
 
 if TYPE_CHECKING:
     from fwsign.chain import Anchor
@@ -205,14 +206,12 @@ def expecting_envelope(path: Path) -> Iterator[None]:
         if _begins_as_envelope(path):
             raise
         meant = Path(f"{path}.suit")
-        question = f"did you mean {ui.quoted(meant)}?"
-        what = f"{path} is not an envelope; fwsign show {ui.quoted(path)} tells what it is"
+        question = f"did you mean {quoting.quoted(meant)}?"
+        what = f"{path} is not an envelope; fwsign show {quoting.quoted(path)} tells what it is"
         raise error.with_hint(question if meant.is_file() else what) from error
 
 
 def _begins_as_envelope(path: Path) -> bool:
-    from fwsign.cli.results import ENVELOPE_HEAD  # noqa: PLC0415 - for errors alone
-
     try:
         with path.open("rb") as file:
             return file.read(len(ENVELOPE_HEAD)) == ENVELOPE_HEAD

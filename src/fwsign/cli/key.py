@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from fwsign.atomic import write_atomic
-from fwsign.cli import inputs, ui
+from fwsign.cli import inputs, quoting, ui
 from fwsign.cli.command import Command, Group, examples
 from fwsign.cli.keyfiles import certificates_from, output_path, private_key, public_key, read
 from fwsign.cli.options import ALG, JSON, KEY_PASS, NO_PASSPHRASE, PASS
@@ -253,7 +253,7 @@ def passwd(
             f"{file} has more in it than a key, which would be lost",
             expected="a private key alone",
             found=", ".join(f"{one.kind} ({one.format})" for one in found)[:200],
-            hint=f"write a new file: fwsign key convert {ui.quoted(file)} OUT",
+            hint=f"write a new file: fwsign key convert {quoting.quoted(file)} OUT",
         )
     (one,) = keys
     passphrase = inputs.new_passphrase(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fwsign.atomic import io_error
-from fwsign.cli import ui
+from fwsign.cli import quoting, ui
 from fwsign.component import check_name, file_identifier
 from fwsign.errors import Failed, Malformed
 
@@ -59,7 +59,7 @@ def _checked_name(file: Path, given: str | None, *, alone: bool) -> str:
         safe = check_name(safe)
     except Malformed:
         safe = "NAME"
-    value = safe if alone else ui.quoted(f"{file}={safe}")
+    value = safe if alone else quoting.quoted(f"{file}={safe}")
     message = f'the name "{file.name}" is not allowed in a release, expected {expected}'
     return ui.usage(message, f"give it another name there: --name {value}")
 

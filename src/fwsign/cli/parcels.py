@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from fwsign.cli import inputs, ui
-from fwsign.cli.results import ENVELOPE_HEAD
+from fwsign.cli import inputs, quoting, ui
 from fwsign.errors import FwsignError
+from fwsign.suit_labels import ENVELOPE_HEAD
 
 _CERTIFICATE_LIMIT: Final = 64 * 1024  # bytes
 
@@ -99,7 +99,7 @@ def _refuse_certificate(path: Path, data: bytes, wanted: str) -> None:
         return
     if (b"-----BEGIN CERTIFICATE-----" in data and b"\0" not in data) or _is_certificate(data):
         message = f"{path} is a certificate, not {wanted}"
-        ui.usage(message, f"did you mean --anchor {ui.quoted(path)}?")
+        ui.usage(message, f"did you mean --anchor {quoting.quoted(path)}?")
 
 
 def _is_certificate(data: bytes) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fwsign.cli import ui
+from fwsign.cli import quoting, ui
 from fwsign.cli.command import Command, Group, examples
 from fwsign.cli.config import find_pki
 from fwsign.cli.options import PKI
@@ -94,7 +94,7 @@ def easyrsa(
     for name in done.left_out:
         ui.note(f'"{name}" was left out: "{done.ca}" did not issue it')
     ui.note("go on with one of the two: neither learns what the other issues and revokes")
-    ui.note(f"next: EASYRSA_PKI={ui.quoted(directory)} easyrsa show-ca")
+    ui.note(f"next: EASYRSA_PKI={quoting.quoted(directory)} easyrsa show-ca")
 
 
 def _write(file: Path, certificates: "list[x509.Certificate]", *, force: bool) -> None:

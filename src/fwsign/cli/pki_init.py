@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fwsign.cli import inputs, ui
+from fwsign.cli import inputs, quoting, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.init import create_pki, new_passphrases, say_what_now
 from fwsign.cli.options import ALG, NO_PASSPHRASE, ORG, PASS, ROOT_PASS, VENDOR_OF_PKI
@@ -86,6 +86,6 @@ def init(
         return
     asked = " ".join(f"--permit {domain}" for domain in domains[1:])
     ui.note(
-        f"next, where certificates are issued: fwsign pki csr pki --org {ui.quoted(org)} "
+        f"next, where certificates are issued: fwsign pki csr pki --org {quoting.quoted(org)} "
         f"--vendor {vendor} {asked}".rstrip()
     )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fwsign.cli import inputs, ui
+from fwsign.cli import inputs, quoting, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.config import find_pki
 from fwsign.cli.options import ALG, CA_PASS, NO_PASSPHRASE, ORG, PASS, PKI, VENDOR_OF_PKI, named
@@ -121,7 +121,7 @@ def sign_ca(
     )
     ui.out(str(path))
     parts = (directory / "ca.crt", path, Pki(directory).crl_path("ca"))
-    files = " ".join(map(ui.quoted, parts))
+    files = " ".join(map(quoting.quoted, parts))
     ui.note(f"next: take {files} to the issuing CA, and there: fwsign pki accept DIR FILE...")
 
 

@@ -18,6 +18,7 @@ from fwsign.example_keys import EXAMPLE_SPKI
 from fwsign.sign import CRL_WARNING, known_time, used_crls
 from fwsign.spans import CLOCK_TOLERANCE
 from fwsign.suit import MAX_ENVELOPE_SIZE, decode_envelope, decode_manifest
+from fwsign.suit_labels import ENVELOPE_HEAD
 from fwsign.verify import VerifiedRelease
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from fwsign.release import Release
     from fwsign.suit import Manifest, Text
 
-ENVELOPE_HEAD = b"\xd8\x6b"  # tag 107
 _EXPIRY_WARNING = timedelta(days=30)
 
 

@@ -13,8 +13,8 @@ from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.options import JSON
 from fwsign.errors import Failed, FwsignError, Malformed
+from fwsign.suit_labels import ENVELOPE_HEAD
 
-_ENVELOPE_HEAD: Final = b"\xd8\x6b"  # tag 107
 CRLS_SHOWN: Final = 4 * 1024 * 1024
 """Bytes of CRLs in an envelope that are looked into."""
 ENTRIES_SHOWN: Final = 20
@@ -86,7 +86,7 @@ def _cards(file: Path, opened: BinaryIO) -> list[dict[str, Any]]:
         with opened:
             head = opened.read(_HEAD)
             size = opened.seek(0, io.SEEK_END)
-            if head.startswith(_ENVELOPE_HEAD):
+            if head.startswith(ENVELOPE_HEAD):
                 return [_envelope(_all(file, opened, size))]
             # Images may carry PEM too, but text has no NUL and DER begins as it does.
             text = b"\0" not in head
@@ -106,7 +106,7 @@ def _all(file: Path, opened: BinaryIO, size: int) -> bytes:
     from fwsign.suit import MAX_ENVELOPE_SIZE  # noqa: PLC0415
 
     opened.seek(0)
-    limit = MAX_ENVELOPE_SIZE if opened.read(2) == _ENVELOPE_HEAD else inputs.PEM_LIMIT
+    limit = MAX_ENVELOPE_SIZE if opened.read(2) == ENVELOPE_HEAD else inputs.PEM_LIMIT
     if size > limit:
         raise Failed(
             "io.format",

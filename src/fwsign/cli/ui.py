@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final, NoReturn
 
 import typer
 
+from fwsign.cli.quoting import quoted
 from fwsign.errors import Failed, FwsignError, Stale, Unsuitable
 
 REFUSED, USAGE, STALE, UNSUITABLE, FAILED, INTERNAL, INTERRUPTED = 1, 2, 3, 4, 5, 70, 130
@@ -43,13 +44,6 @@ def clean(text: object) -> str:
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
         for letter in str(text)
     )
-
-
-def quoted(word: object) -> str:
-    """Write a word as a shell takes it, for a command line to be pasted."""
-    text = str(word)
-    plain = text and all(letter.isalnum() or letter in "@%+=:,./_-" for letter in text)
-    return text if plain and text.isascii() else "'" + text.replace("'", "'\"'\"'") + "'"
 
 
 def out(text: str = "") -> None:

@@ -16,7 +16,7 @@ LAYERS = (
     {"errors", "der", "example_keys", "suit_labels"},
     {"cbor", "component"},
     {"cose", "suit", "payload"},
-    {"certificate", "blocks"},
+    {"certificate", "blocks", "opening"},
     {"constraints"},
     {"chain"},
     {"crl", "trust_list"},

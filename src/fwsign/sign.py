@@ -23,12 +23,13 @@ from fwsign.cose import (
 from fwsign.crl import Crl, newest, parse_crl
 from fwsign.errors import Failed, FwsignError, Stale, Tampered
 from fwsign.keys import Signer
+from fwsign.opening import encode_manifest_digest
 from fwsign.payload import digest
 from fwsign.policy import DevicePolicy
 from fwsign.release import Release
 from fwsign.spans import CLOCK_TOLERANCE
 from fwsign.timestamp import parse_token
-from fwsign.verify import VerifiedRelease, Verifier, encode_manifest_digest
+from fwsign.verify import VerifiedRelease, Verifier
 
 CRL_MARGIN: Final = timedelta(days=1)
 """A CRL that goes stale sooner would stop the update on its way."""

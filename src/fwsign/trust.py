@@ -23,6 +23,7 @@ from fwsign.cose import (
     verify_signature,
 )
 from fwsign.errors import Malformed, Tampered, Unsuitable, Untrusted, check_limit
+from fwsign.opening import check_manifest_digest, encode_manifest_digest
 from fwsign.payload import digest
 from fwsign.suit_labels import Command, Common, Key, Parameter
 from fwsign.trust_list import (
@@ -34,7 +35,6 @@ from fwsign.trust_list import (
     encode_content,
     encode_trust,
 )
-from fwsign.verify import check_manifest_digest, encode_manifest_digest
 
 MAX_UPDATE_SIZE: Final = 1024 * 1024
 """Bytes; 32 anchors with ML-DSA-87 certificates and 8 such signatures have 280 kB."""

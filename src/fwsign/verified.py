@@ -201,9 +201,34 @@ class VerifiedRelease:
         return Receiving.resume(own, file, self.blocks(own))
 
 
-def seal(**facts: object) -> VerifiedRelease:
+def seal(
+    *,
+    manifest: suit.Manifest,
+    manifest_digest: bytes,
+    text: suit.Text | None,
+    vendor: str,
+    signers: tuple[Signer, ...],
+    unchecked: tuple[str, ...],
+    notes: tuple[str, ...],
+    now: datetime,
+    known_time: datetime | None,
+    integrated: Mapping[str, bytes],
+    block_lists: Mapping[str, Blocks],
+) -> VerifiedRelease:
     """Make a `VerifiedRelease`; for `Verifier.verify` alone, which a test of the layers holds."""
     release = object.__new__(VerifiedRelease)
-    for name in VerifiedRelease.__slots__:
-        object.__setattr__(release, name, facts[name.removeprefix("_")])
+    for name, fact in {
+        "manifest": manifest,
+        "manifest_digest": manifest_digest,
+        "text": text,
+        "vendor": vendor,
+        "signers": signers,
+        "unchecked": unchecked,
+        "notes": notes,
+        "now": now,
+        "known_time": known_time,
+        "_integrated": integrated,
+        "_block_lists": block_lists,
+    }.items():
+        object.__setattr__(release, name, fact)
     return release

@@ -15,16 +15,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
-from fwsign import cbor, suit
+from fwsign import suit
 from fwsign.blocks import decode_block_lists
 from fwsign.chain import Anchor, Path, check_dates, validate_path
 from fwsign.constraints import is_domain
 from fwsign.cose import (
     ALGORITHMS,
-    MAX_PROOFS_SIZE,
     Block,
     allowed_rsa_size,
-    decode_block,
     key_kind,
     sig_structure,
     verify_signature,
@@ -33,13 +31,12 @@ from fwsign.errors import (
     Code,
     Failed,
     FwsignError,
-    Malformed,
     Stale,
     Tampered,
     Unsuitable,
     Untrusted,
-    check_limit,
 )
+from fwsign.opening import check_manifest_digest, decode_blocks, decode_content
 from fwsign.payload import digest
 from fwsign.policy import (
     DevicePolicy,
@@ -114,7 +111,7 @@ class Verifier:
         with _step(6):
             self._check_signers(signers)
         with _step(7):
-            manifest, text = _decode_content(decoded)
+            manifest, text = decode_content(decoded)
             lists = decode_block_lists(manifest, decoded.integrated)
         with _step(8):
             signers = tuple(self._limit_to_vendor(one, manifest, text) for one in signers)
@@ -370,74 +367,6 @@ def _step(number: int) -> Iterator[None]:
     except FwsignError as error:
         error.step = error.step or number
         raise
-
-
-def encode_manifest_digest(manifest: bytes) -> bytes:
-    """Return what blocks sign: the SUIT_Digest of an encoded manifest, with its bstr head."""
-    head = cbor.byte_string_head(len(manifest))
-    return cbor.encode((suit.SHA256, digest(suit.SHA256, head, manifest)))
-
-
-def check_manifest_digest(envelope: suit.Envelope) -> bytes:
-    """Step 2. The digest covers the manifest with its bstr head (SUIT section 8.3).
-
-    Raises:
-        Malformed: `malformed.cbor`, `malformed.profile`.
-        Tampered: `tampered.manifest`.
-    """
-    signed = suit.decode_digest(cbor.decode(envelope.digest))
-    head = cbor.byte_string_head(len(envelope.manifest))
-    found = digest(signed.algorithm, head, envelope.manifest)
-    if found != signed.value:
-        raise Tampered(
-            "tampered.manifest",
-            f"the manifest has digest {found.hex()}, the signed one is {signed.value.hex()}",
-            expected=signed.value.hex(),
-            found=found.hex(),
-        )
-    return found
-
-
-def decode_blocks(encoded: Iterable[bytes]) -> list[Block]:
-    """Step 1. Decode all blocks of an envelope, within the limit that they share.
-
-    Raises:
-        Malformed: `malformed.cbor`, `malformed.envelope`, `malformed.header`, `malformed.size`.
-    """
-    blocks = [decode_block(data) for data in encoded]
-    proofs = [proof for block in blocks for proof in (*block.chain, block.token or b"")]
-    size = sum(map(len, proofs))
-    check_limit(size, MAX_PROOFS_SIZE, f"certificates and tokens of {size} bytes")
-    return blocks
-
-
-def _decode_content(envelope: suit.Envelope) -> tuple[suit.Manifest, suit.Text | None]:
-    """Step 7: manifest and text match their templates, and nothing else rides along."""
-    if envelope.other:
-        raise Malformed(
-            "malformed.profile",
-            f"outside the fwsign profile of SUIT: envelope member {envelope.other[0]}",
-        )
-    manifest = suit.decode_manifest(envelope.manifest)
-    if extra := sorted(envelope.integrated.keys() - manifest.integrated):
-        raise Malformed(
-            "malformed.unreferenced-payload",
-            f'no component names the integrated payload "{extra[0]}"',
-            found=extra[0],
-        )
-    if gone := sorted(manifest.integrated - envelope.integrated.keys()):
-        raise Tampered(
-            "tampered.payload-absent",
-            f'the integrated payload "{gone[0]}" is not in the envelope',
-            expected=gone[0],
-        )
-    if envelope.text is None:
-        return manifest, None
-    signed = manifest.text_digest
-    head = cbor.byte_string_head(len(envelope.text))
-    if signed is None or digest(signed.algorithm, head, envelope.text) != signed.value:
-        raise Tampered("tampered.text", "the text is not the one that was signed")
-    return manifest, suit.decode_text(envelope.text, manifest)
 
 
 def _vendor_name(vendors: Sequence[str], manifest: suit.Manifest) -> str | None:

@@ -17,10 +17,10 @@ from fwsign.crl import (
     check_crl,
     check_entry,
     covers,
-    head_size,
     newest,
     parse_crl,
     places_of,
+    reading,
     show_places,
 )
 from fwsign.errors import Malformed, Stale, Tampered, Untrusted, check_limit
@@ -29,8 +29,6 @@ MAX_READING: Final = 24 * 1024 * 1024
 """Bytes of CRLs that one verification reads, a CRL counted as often as it is searched: 0.2 s."""
 _ENTRY_BY_ENTRY: Final = 16
 """Reading all extensions of all entries takes this much longer than searching for one."""
-_HEAD: Final = 100
-"""Parsing names and extensions of a CRL takes this much longer than parsing its entries."""
 _CERTIFICATE_ISSUER: Final = bytes.fromhex("0603551d1d")
 """DER of the OID of an entry's extension certificateIssuer, in indirect CRLs alone."""
 _CRITICAL: Final = bytes.fromhex("0101ff04")
@@ -157,7 +155,7 @@ class CrlReader:
 
     def _parse(self, data: bytes) -> Crl:
         if data not in self._parsed:
-            self._count(len(data) + _HEAD * head_size(data))
+            self._count(reading(data))
             self._parsed[data] = parse_crl(data)
         return self._parsed[data]
 

@@ -328,6 +328,16 @@ def test_a_single_signer_does_not_move_a_time_that_the_clock_denies(state: State
     assert (release.known_time, state.policy(BASE, BOARD)[0].time_floor) == (None, None)
 
 
+def test_a_single_signer_does_not_move_the_time_in_two_steps(state: State) -> None:
+    """First by the day that is believed, so that the clock is behind; then to any year."""
+    only = forever()
+    take(state, sign_with(only, crls=far(only, 1)), only.root)
+    assert state.policy(BASE, BOARD)[0].time_floor == NOW + DAY
+    lists = [make_crl(one, number=9, days=(300, 400)) for one in (only.issuing, only.root)]
+    take(state, sign_with(only, make_manifest(sequence_number=101), crls=lists), only.root)
+    assert state.policy(BASE, BOARD)[0].time_floor == NOW + DAY
+
+
 @pytest.mark.parametrize(
     ("days", "known"), [(0, True), (1, True), (1.00002, False), (30, False)], ids=str
 )

@@ -461,3 +461,18 @@ def test_parts_of_a_split_list_do_not_push_each_other_out(pki: Pki, state: State
     take(state, signed(other, 102, both[0]), pki.root)  # 51 is not for it, and does not stop it
     with refused_at(5, "untrusted.crl", "/b.crl", 'certificate "of c" names http'):
         take(state, signed(listed_in(pki.issuing, "c"), 103, both[1]), pki.root)
+
+
+def test_a_newer_part_does_not_hide_a_revocation_from_a_signer_that_names_none(
+    pki: Pki, state: State
+) -> None:
+    """Each part has numbers of its own; the signer's certificate says nothing of parts."""
+    good, top = make_leaf(pki.issuing, "good"), make_crl(pki.root)
+    revoking = part(pki.issuing, "a", pki.leaf, number=7)
+    take(state, sign_with(Pki(pki.root, pki.issuing, good), crls=[revoking, top]), pki.root)
+    manifest = make_manifest(sequence_number=101)
+    for lists in ([part(pki.issuing, "b", number=8)], [make_crl(pki.issuing, number=6)], []):
+        with refused_at(5, "untrusted.revoked", '"release" revoked'):
+            take(state, sign_with(pki, manifest, crls=[*lists, top]), pki.root)
+    whole = make_crl(pki.issuing, number=8)  # one that is no part replaces every part
+    take(state, sign_with(pki, manifest, crls=[whole, top]), pki.root)

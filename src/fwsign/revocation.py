@@ -149,7 +149,7 @@ class CrlReader:
             Malformed: `malformed.crl`, `malformed.size`.
         """
         for one in issued:  # revoked outranks stale, in whichever list it stands
-            for crl in (*one.newest, *(crl for crl in newest(one.crls) if crl not in one.newest)):
+            for crl in _newest_parts(one.crls):
                 self._check_entries(crl, one.certificate, signed_at)
         return _check_fresh(issued, now, allow_stale)
 
@@ -246,6 +246,18 @@ def _check_fresh(
                 )
             notes.append(f"stale revocation: {words}")
     return tuple(notes)
+
+
+def _newest_parts(crls: Sequence[Crl]) -> tuple[Crl, ...]:
+    """Return the newest CRL of each part of a split list, which have numbers of their own.
+
+    One that names no part replaces all parts, and each of them replaces it.
+    """
+    found: dict[bytes, Crl] = {}
+    for places in {crl.places: None for crl in crls if crl.places} or {(): None}:
+        own = newest(crl for crl in crls if crl.places in ((), places))
+        found |= {crl.data: crl for crl in own}
+    return tuple(found.values())
 
 
 def _of_another_place(crl: Crl, certificate: Certificate) -> Untrusted:

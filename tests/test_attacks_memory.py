@@ -476,3 +476,18 @@ def test_a_newer_part_does_not_hide_a_revocation_from_a_signer_that_names_none(
             take(state, sign_with(pki, manifest, crls=[*lists, top]), pki.root)
     whole = make_crl(pki.issuing, number=8)  # one that is no part replaces every part
     take(state, sign_with(pki, manifest, crls=[whole, top]), pki.root)
+
+
+def test_a_held_crl_without_number_revokes_in_strict_too(pki: Pki, state: State) -> None:
+    """A memory from times of compat; an older list that has a number must not hide it."""
+    good, top = make_leaf(pki.issuing, "good"), make_crl(pki.root)
+    revoking = make_crl(pki.issuing, [pki.leaf], number=None)
+    compat = BASE._replace(profile="compat")
+    envelope = sign_with(Pki(pki.root, pki.issuing, good), crls=[revoking, top])
+    take(state, envelope, pki.root, base=compat)
+    manifest = make_manifest(sequence_number=101)
+    for lists in ([make_crl(pki.issuing, number=99, days=(-5, 30)), top], [top], []):
+        with refused_at(5, "untrusted.revoked", '"release" revoked'):
+            take(state, sign_with(pki, manifest, crls=lists), pki.root)
+    newer = make_crl(pki.issuing, number=1, days=(0, 30))
+    take(state, sign_with(pki, manifest, crls=[newer, top]), pki.root)

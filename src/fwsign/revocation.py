@@ -174,8 +174,7 @@ class CrlReader:
         for data in dict.fromkeys(one.data for one in self._held if one.key == issuer.spki):
             crl = self._parse(data)
             named = crl.issuer == certificate.parsed.issuer
-            ordered = crl.number is not None or self._profile == "compat"
-            if named and ordered and self._is_signed_by(crl, issuer):
+            if named and self._is_signed_by(crl, issuer):
                 yield crl
 
     def _check_entries(

@@ -68,6 +68,20 @@ def vectors() -> Path:
     return folder
 
 
+def cases() -> Path:
+    """Return the folder of inputs after reports about other programs; it may be absent."""
+    given = os.environ.get("FWSIGN_CASES")
+    folder = Path(given or Path(__file__).parent / "../../shared/cases").resolve()
+    if not folder.is_dir() and given:
+        pytest.fail(f"FWSIGN_CASES names {folder}, which is not there", pytrace=False)
+    return folder
+
+
+def needs_cases() -> pytest.MarkDecorator:
+    """Skip a test where that folder is absent."""
+    return pytest.mark.skipif(not cases().is_dir(), reason=f"no cases: {cases()} is not there")
+
+
 @cache
 def rsa_key(bits: int) -> rsa.RSAPrivateKey:
     """Return the one RSA key of a size that all tests share: making them is slow."""

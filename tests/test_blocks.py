@@ -476,7 +476,7 @@ def test_no_signed_list_crashes_the_decoder(data: bytes) -> None:
     try:
         found = decode_block_lists(listed_manifest(data), {"#blocks-0": data})
     except FwsignError as error:
-        code = error.code
+        code: str = error.code
     else:
         code = "none" if encode_blocks(found["build.bin"]) == data else "malleable"
     assert code in {"none", "malformed.block-list", "malformed.cbor"}

@@ -59,6 +59,15 @@ def test_a_certificate_is_parsed() -> None:
     assert found.signed == der.split(LEAF.der)
 
 
+def test_what_is_kept_is_what_the_certificate_says() -> None:
+    found = parsed(LEAF)
+    assert (found.subject, found.issuer) == (found.parsed.subject, found.parsed.issuer)
+    assert len(found.extensions) > 3
+    for one in found.parsed.extensions:
+        assert found.extension(type(one.value)) == one
+    assert found.extension(x509.PolicyConstraints) is None
+
+
 def test_key_identifiers_may_be_absent() -> None:
     bare = certify(new_key(), name("bare"), ROOT, leaf_extensions(), identifiers=False)
     found = parse_certificate(bare.der)

@@ -164,6 +164,37 @@ def test_every_class_has_its_own_prefixes_and_every_code_one() -> None:
     assert all(CODE.fullmatch(code) for code in CODES)
 
 
+def test_type_checkers_know_the_codes_of_the_table() -> None:
+    (tree,) = (tree for path, tree in TREES.items() if path.name == "errors.py")
+    (literal,) = (
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Subscript) and "Literal" in ast.dump(node.value)
+    )
+    assert ast.literal_eval(literal.slice) == tuple(CODES)
+
+
+def test_another_hint_leaves_the_refusal_as_it_was() -> None:
+    error = Failed("io.missing", "no x", step=3, expected="x", found="y", hint="look for x")
+    other = error.with_hint("make x")
+    assert (type(other), other.hint) == (Failed, "make x")
+    assert {**vars(other), "hint": None} == {**vars(error), "hint": None}
+    assert error.hint == "look for x"
+
+
+def test_no_error_is_changed_after_it_was_made() -> None:
+    changed = [
+        f"{path.name}:{node.lineno}"
+        for path, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Attribute) and target.attr == "hint"
+        if not (isinstance(target.value, ast.Name) and target.value.id == "self")
+    ]
+    assert changed == []
+
+
 def test_there_is_one_root() -> None:
     found = [one for one in vars(errors).values() if isinstance(one, type)]
     exceptions = {one for one in found if issubclass(one, BaseException)}
@@ -172,7 +203,7 @@ def test_there_is_one_root() -> None:
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_meanings_are_lower_case_without_full_stop(code: str) -> None:
+def test_meanings_are_lower_case_without_full_stop(code: errors.Code) -> None:
     meaning = CODES[code]
     assert meaning == meaning.strip()
     assert not meaning[0].isupper() or PROPER.match(meaning)

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from fwsign.errors import Failed, FwsignError, Malformed
 from fwsign.images import Image, esp, mcuboot, recognise, uf2
-from fwsign.images.base import CHUNK
 from fwsign.images.uf2 import write_uf2
+from fwsign.payload import CHUNK_SIZE as CHUNK
 
 SAMPLES = Path(__file__).resolve().parent.parent / "firmware-samples"
 RP2040, RP2350, ESP32C3 = 0xE48BFF56, 0xE48BFF59, 0xD42BA06C
@@ -186,11 +186,12 @@ def test_text_that_is_not_utf8_is_escaped() -> None:
     assert read(esp_image((0x3C000020, app_descriptor(b"1\xff")))).version == "1\\xff"
 
 
-def test_esp_image_without_descriptor_has_no_offset() -> None:
-    assert read(esp_image((0x40380000, b"code" * 100))).offset is None
-    assert read(esp_image((0x40380000, b""))).offset is None
-    # 0x50 alone does not make a boot loader.
-    assert read(esp_image((0x40380000, b"\x50" * 100))).offset is None
+@pytest.mark.parametrize("chip", esp.CHIPS, ids=lambda chip: chip.name)
+def test_esp_image_without_descriptor_is_what_the_rom_starts(chip: esp.Chip) -> None:
+    for code in (b"code" * 100, b"", b"\x50" * 100):  # 0x50 alone is no descriptor
+        image = read(esp_image((0x40380000, code), chip=chip.id))
+        assert (image.role, image.offset) == ("boot loader", chip.bootloader)
+        assert dict(image.details)["descriptor"] == "none"
 
 
 def test_unusual_flash_settings_are_shown() -> None:

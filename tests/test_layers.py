@@ -1,6 +1,7 @@
 """Who may import whom, read from the source; and what the verify path brings along."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -113,6 +114,36 @@ def circles(graph: dict[str, set[str]]) -> set[frozenset[str]]:
     return {frozenset(group) for group in back.values() if group}
 
 
+def test_the_page_about_the_design_has_the_one_list_of_the_verify_path() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "design.md").read_text(encoding="utf-8")
+    section = page.partition("## The verify path")[2].partition("\n## ")[0]
+    listed = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert sorted(listed) == VERIFY_PATH
+    # What it says of their size is true within a tenth.
+    lines, modules, code = (
+        int(one.replace(",", ""))
+        for one in re.findall(r"about ([\d,]+) lines in (\d+) modules, about ([\d,]+) of", section)[
+            0
+        ]
+    )
+    texts = [MODULES[module].read_text(encoding="utf-8") for module in VERIFY_PATH]
+    assert modules == len(VERIFY_PATH)
+    assert lines == pytest.approx(sum(text.count("\n") for text in texts), rel=0.1)
+    assert code == pytest.approx(sum(map(lines_of_code, texts)), rel=0.1)
+
+
+def lines_of_code(text: str) -> int:
+    """Count the lines that are no docstring, comment or blank."""
+    documented: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            documented.update(range(node.lineno, (node.end_lineno or 0) + 1))
+    return sum(
+        bool(line.strip()) and not line.strip().startswith("#") and number not in documented
+        for number, line in enumerate(text.splitlines(), 1)
+    )
+
+
 def test_the_modules_are_there() -> None:
     assert len(MODULES) > 30
     assert set(VERIFY_PATH) <= MODULES.keys()
@@ -129,7 +160,7 @@ def test_no_modules_import_each_other() -> None:
     graph = {module: own(module, types=False) & MODULES.keys() for module in MODULES}
     for module, targets in graph.items():
         targets.discard(module.rpartition(".")[0])  # its package, which Python loads first anyway
-    assert graph["verify"] >= {"suit", "chain", "crl", "policy"}
+    assert graph["verify"] >= {"suit", "chain", "revocation", "policy"}
     assert circles(graph) <= KNOWN_CIRCLES
 
 
@@ -195,8 +226,35 @@ def test_each_library_is_used_where_it_belongs(module: str) -> None:
 
 @pytest.mark.parametrize("module", [one for one in sorted(MODULES) if one.startswith("images.")])
 def test_images_know_nothing_else(module: str) -> None:
-    assert {one for one in own(module) if not one.startswith("images")} <= {"errors"}
+    found = {one for one in own(module) if not one.startswith("images")}
+    assert found <= {"errors", "payload"}  # of the latter, the size of pieces
     assert others(module) == set()
+
+
+READS = re.compile(r"read\w*\(")
+READ_TO_A_LIMIT = {"gateway.fetch", "receipt_file", "tsa_client"}
+"""Loops that read what is small as a whole, or line by line."""
+
+
+def test_all_that_is_hashed_is_read_in_pieces_of_one_size() -> None:
+    loops: dict[str, list[str]] = {}
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.While):
+                head = ast.unparse(node.test)
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) == "iter":
+                head = ast.unparse(node)
+            else:
+                continue
+            if READS.search(head):
+                loops.setdefault(module, []).append(head)
+    assert {"payload", "release", "gateway.sources"} <= loops.keys()
+    for module in loops.keys() - READ_TO_A_LIMIT - {"cli.payloads"}:  # the last fills a buffer
+        assert all("CHUNK_SIZE" in head for head in loops[module]), (module, loops[module])
+    for module in ("cli.payloads", "gateway.stage", "images.base"):
+        assert "CHUNK_SIZE" in names_used(module)
+    named = [module for module in MODULES if "CHUNK_SIZE: Final" in MODULES[module].read_text()]
+    assert named == ["payload"]
 
 
 def test_landing_page_imports_nothing() -> None:
@@ -248,3 +306,73 @@ except SystemExit as done:
     found = loaded_by(code)
     assert "typer" in found
     assert not found & {"pydantic", "pydantic_core", "esptool", "boto3"}
+
+
+NEVER = {
+    "asyncio",
+    "boto3",
+    "concurrent",
+    "esptool",
+    "http",
+    "json",
+    "logging",
+    "multiprocessing",
+    "paho",
+    "pickle",
+    "pydantic",
+    "pydantic_core",
+    "queue",
+    "requests",
+    "rich",
+    "serial",
+    "sqlite3",
+    "ssl",
+    "unittest",
+    "usb",
+    "xml",
+}
+"""What neither signing nor verifying a file has a use for; the start of a process pays for each."""
+
+
+@pytest.fixture(scope="module")
+def signed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory with a PKI and a signed file."""
+    place = tmp_path_factory.mktemp("signed")
+    (place / "build.bin").write_bytes(bytes(1000))
+    loaded_by_command(
+        place, "init", "--org", "A", "--vendor", "a.example", "--product", "p", "--no-passphrase"
+    )
+    loaded_by_command(place, "sign", "build.bin")
+    return place
+
+
+def loaded_by_command(place: Path, *arguments: str) -> set[str]:
+    """Return the top names of what a command has loaded at its end, which is a good one."""
+    return loaded_by(f"""
+import os, sys
+os.chdir({str(place)!r})
+sys.argv = ["fwsign", "--quiet", *{arguments!r}]
+from fwsign.cli import main
+try:
+    main()
+except SystemExit as done:
+    assert done.code in (0, None), done.code
+""")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("sign", "--force", "build.bin"), ("verify", "--min-sequence", "0", "build.bin.suit")],
+)
+def test_signing_and_verifying_load_nothing_in_vain(signed: Path, command: tuple[str, ...]) -> None:
+    found = loaded_by_command(signed, *command)
+    assert {"typer", CRYPTOGRAPHY, "fwsign"} <= found
+    assert found & NEVER == set()
+
+
+def test_the_verifier_loads_nothing_in_vain() -> None:
+    never = {"bz2", "dataclasses", "inspect", "mmap", "pathlib", "platform", "shutil", "uuid"}
+    alone = loaded_by("import cryptography.hazmat.primitives.serialization, cryptography.x509")
+    found = loaded_by("import fwsign.verify")
+    assert "fwsign" in found
+    assert (found - alone) & (never | NEVER) == set()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fwsign.certificate import signature_valid
@@ -36,6 +37,7 @@ from support import (
     refused,
     resign,
     tlv,
+    with_serial,
 )
 
 ROOT, OTHER = make_ca(), make_ca("Other Root")
@@ -299,6 +301,14 @@ def test_where_no_path_validates_signatures_tell_up_to_a_limit(
     assert calls[0] == MAX_NAMESAKES
 
 
+def test_signatures_of_an_algorithm_that_is_not_allowed_tell_nothing() -> None:
+    own, other = make_ca("Issuing"), make_ca("Issuing")
+    leaf = certify(new_key(), name("release"), own, leaf_extensions(), algorithm=hashes.SHA224())
+    assert in_order(leaf.der, ders(other, own)) == ders(leaf, own)  # by its key identifier
+    with refused("untrusted.algorithm", "signature algorithm 30"):
+        raise judged(leaf, [], own).verdict
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_a_path_is_found_wherever_trying_all_orders_finds_one(seed: int) -> None:
     rng = random.Random(seed)  # noqa: S311 - a reproducible choice
@@ -429,3 +439,22 @@ def test_dates_are_judged_by_the_time_given() -> None:
         assert in_order(LEAF.der, ders(*pool, ROOT), NOW) == ders(LEAF, old, ROOT)
         later = NOW + 9 * DAY
         assert in_order(LEAF.der, ders(*pool, ROOT), later) == ders(LEAF, young, ROOT)
+
+
+# --- roots with serial number 0 -------------------------------------------------------------
+
+
+def test_a_root_with_serial_number_0_is_put_in_order_and_pinned() -> None:
+    zero = with_serial(ROOT, b"\0")
+    for pool in permutations((zero, ISSUING.der)):
+        assert in_order(LEAF.der, pool) == (LEAF.der, ISSUING.der, zero)
+        anchors = [Anchor.from_certificate(zero)]
+        found = judge_pool(LEAF.der, pool, anchors, purpose="codesign", at=NOW)
+        assert isinstance(found.verdict, Accepted)
+
+
+def test_a_ca_in_the_path_with_serial_number_0_is_refused() -> None:
+    zero = with_serial(ISSUING, b"\0", ROOT)
+    found = judge_pool(LEAF.der, [zero, ROOT.der], [ROOT.anchor], purpose="codesign", at=NOW)
+    assert isinstance(found.verdict, FwsignError)
+    assert found.verdict.code == "untrusted.serial"

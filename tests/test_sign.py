@@ -9,9 +9,11 @@ import pytest
 
 from fwsign import cose, suit
 from fwsign.component import file_identifier
+from fwsign.crl import parse_crl
 from fwsign.keys.file import FileSigner
 from fwsign.release import MAX_EMBEDDED_SIZE, Part, Release, describe
 from fwsign.sign import CRL_MARGIN, Identity, TimeStamping, sign, staple
+from fwsign.spans import CLOCK_TOLERANCE
 from support import (
     NOW,
     PAYLOAD,
@@ -107,6 +109,37 @@ def test_a_crl_that_goes_stale_within_a_day_is_refused(pki: Pki, payload: Path) 
     with refused("stale.crl", 'CRL of "Issuing" goes stale', "less than a day"):
         sign(release(payload), [identity(pki)], [pki.root.anchor], at=at)
     sign(release(payload), [identity(pki)], [pki.root.anchor], at=at - timedelta(seconds=1))
+    sign(release(payload), [identity(pki)], [pki.root.anchor], at=at, force=True)
+
+
+def test_a_clock_behind_the_crls_is_refused_before_anything_is_signed(
+    pki: Pki, payload: Path
+) -> None:
+    class Unused(FileSigner):
+        def sign(self, message: bytes) -> bytes:
+            raise AssertionError(message)
+
+    made = parse_crl(pki.crls[0]).this_update
+    at = made - CLOCK_TOLERANCE
+    unused = identity(pki, signer=Unused(pki.leaf.key))
+    with refused("state.clock", "the clock is wrong: it says", 'CRL of "', "was made"):
+        early = at - timedelta(seconds=1)
+        sign(release(payload), [unused], [pki.root.anchor], at=early)
+    _, verified = sign(release(payload), [identity(pki)], [pki.root.anchor], at=at)
+    assert (verified.notes, verified.now) == ((), made)
+    _, verified = sign(
+        release(payload), [identity(pki)], [pki.root.anchor], at=at - timedelta(9), force=True
+    )
+    assert (verified.notes, verified.now) == ((), made)
+
+
+@pytest.mark.parametrize("crls", [None, ()])
+def test_a_time_without_a_zone_is_refused(
+    pki: Pki, payload: Path, crls: tuple[bytes, ...] | None
+) -> None:
+    with refused("state.clock", "the time given has no time zone"):
+        at = NOW.replace(tzinfo=None)
+        sign(release(payload), [identity(pki, crls)], [pki.root.anchor], at=at)
 
 
 def test_a_revoked_signer_signs_nothing(pki: Pki, payload: Path) -> None:

@@ -1,5 +1,6 @@
 """Envelope, manifest and text: one form each, and everything else is refused."""
 
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -387,3 +388,10 @@ def test_what_decodes_encodes_to_the_same_bytes(manifest: Manifest, draw: st.Dat
     except FwsignError:
         return
     assert encode_manifest(found) == bytes(data)
+
+
+@given(st.text(), st.text())
+def test_identifiers_are_uuids_of_names(vendor: str, product: str) -> None:
+    expected = uuid.uuid5(uuid.NAMESPACE_DNS, vendor)
+    assert suit.vendor_id(vendor) == expected.bytes
+    assert suit.class_id(vendor, product) == uuid.uuid5(expected, product).bytes

@@ -7,11 +7,11 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final, Literal
 
-from fwsign.errors import Failed, FwsignError
+from fwsign.errors import Code, Failed, FwsignError
 
-_CODES = {
+_CODES: Final[dict[int, tuple[Code, str]]] = {
     errno.ENOENT: ("io.missing", "no such file or directory"),
     errno.ENOTDIR: ("io.directory", "a part of the path is not a directory"),
     errno.EISDIR: ("io.directory", "is a directory"),
@@ -25,7 +25,9 @@ _CODES = {
 }
 
 
-def io_error(error: OSError, path: str | os.PathLike[str], doing: str = "read") -> Failed:
+def io_error(
+    error: OSError, path: str | os.PathLike[str], doing: Literal["read", "write"] = "read"
+) -> Failed:
     """Turn an OSError into a `Failed` with one of the `io.*` codes.
 
     Args:
@@ -33,7 +35,8 @@ def io_error(error: OSError, path: str | os.PathLike[str], doing: str = "read") 
         path: the file that the user knows, not a temporary name.
         doing: "read" or "write"; chooses the code where errno has none of its own.
     """
-    fallback = (f"io.{doing}", (error.strerror or str(error)).lower())
+    otherwise: Code = "io.read" if doing == "read" else "io.write"
+    fallback = (otherwise, (error.strerror or str(error)).lower())
     code, words = _CODES.get(error.errno or 0, fallback)
     return Failed(code, f"cannot {doing} {os.fspath(path)}: {words}", found=words)
 

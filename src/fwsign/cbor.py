@@ -30,6 +30,7 @@ TAGS: Final = frozenset({18, 107})
 
 _UINT, _NINT, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
 _SIMPLE_VALUES: Final = {20: False, 21: True, 22: None}
+_SHORT_HEADS: Final = tuple(bytes([first]) for first in range(256))
 _WIDTHS: Final = {24: (1, 24), 25: (2, 1 << 8), 26: (4, 1 << 16), 27: (8, 1 << 32)}
 
 
@@ -87,23 +88,23 @@ def encode(value: Value) -> bytes:
     Raises:
         TypeError: for a type that `decode` never returns.
     """
-    match value:
+    match value:  # what there is most of comes first
+        case bytes():
+            return _head(_BYTES, len(value)) + value
         case bool() | None:
             return bytes([0xF4 + (value is True) if value is not None else 0xF6])
         case int():
             return _head(_UINT, value) if value >= 0 else _head(_NINT, -1 - value)
-        case bytes():
-            return _head(_BYTES, len(value)) + value
-        case str():
-            text = value.encode()
-            return _head(_TEXT, len(text)) + text
         case Tag(number, content):
             return _head(_TAG, number) + encode(content)
         case tuple() | list():
             return _head(_ARRAY, len(value)) + b"".join(map(encode, value))
         case dict():
-            pairs = sorted((encode(key), encode(item)) for key, item in value.items())
-            return _head(_MAP, len(pairs)) + b"".join(key + item for key, item in pairs)
+            pairs = sorted([(encode(key), encode(item)) for key, item in value.items()])
+            return _head(_MAP, len(pairs)) + b"".join([key + item for key, item in pairs])
+        case str():
+            text = value.encode()
+            return _head(_TEXT, len(text)) + text
     raise TypeError(f"cannot encode {type(value).__name__}")
 
 
@@ -114,7 +115,7 @@ def byte_string_head(length: int) -> bytes:
 
 def _head(major: int, argument: int) -> bytes:
     if argument < 24:
-        return bytes([major << 5 | argument])
+        return _SHORT_HEADS[major << 5 | argument]
     for info, (width, _) in _WIDTHS.items():
         if argument < 1 << 8 * width:
             return bytes([major << 5 | info]) + argument.to_bytes(width, "big")
@@ -130,13 +131,11 @@ def _malformed(offset: int, expected: str, found: str) -> Malformed:
     )
 
 
-def _argument(data: bytes, at: int) -> tuple[int, int, int]:
-    """Read one head; return major type, argument and the offset behind it."""
+def _long_head(data: bytes, at: int) -> tuple[int, int, int]:
+    """Read a head of several bytes; return major type, argument and the offset after it."""
     if at >= len(data):
         raise _malformed(at, "an item", "end of input")
     major, info = data[at] >> 5, data[at] & 31
-    if info < 24:
-        return major, info, at + 1
     if info not in _WIDTHS:
         raise _malformed(at, "a definite length", f"additional information {info}")
     if major == _SIMPLE:
@@ -152,7 +151,10 @@ def _argument(data: bytes, at: int) -> tuple[int, int, int]:
 
 
 def _item(data: bytes, at: int, depth: int, left: list[int]) -> tuple[Value, int]:
-    major, argument, end = _argument(data, at)
+    if at < len(data) and data[at] & 31 < 24:  # most heads are one byte
+        major, argument, end = data[at] >> 5, data[at] & 31, at + 1
+    else:
+        major, argument, end = _long_head(data, at)
     if major == _UINT:
         return argument, end
     if major == _NINT:

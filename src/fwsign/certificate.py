@@ -5,7 +5,7 @@ import hashlib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar, cast
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -47,11 +47,14 @@ class Certificate(NamedTuple):
     signed: der.Signed
     key: PublicKey
     spki: str
+    subject: x509.Name  # these two are made anew wherever `parsed` is asked for them
+    issuer: x509.Name
+    extensions: tuple[x509.Extension[x509.ExtensionType], ...]
 
     @property
     def name(self) -> str:
         """The certificate for people: its common name, else its whole subject."""
-        return display_name(self.parsed.subject)
+        return display_name(self.subject)
 
     @property
     def subject_key(self) -> bytes | None:
@@ -67,10 +70,10 @@ class Certificate(NamedTuple):
 
     def extension(self, kind: type[_Extension]) -> x509.Extension[_Extension] | None:
         """Return the extension of a kind, or None."""
-        try:
-            return self.parsed.extensions.get_extension_for_class(kind)
-        except x509.ExtensionNotFound:
-            return None
+        for found in self.extensions:
+            if type(found.value) is kind:  # `isinstance` asks an abstract class, which is slow
+                return cast("x509.Extension[_Extension]", found)
+        return None
 
 
 def display_name(name: x509.Name) -> str:
@@ -124,7 +127,8 @@ def _parse(data: bytes, *, least_serial: int) -> Certificate:
         certificate = x509.load_der_x509_certificate(data)
         version = certificate.version
         # Read now what is parsed on demand, so that nothing can fail later.
-        _ = certificate.extensions, certificate.subject, certificate.issuer
+        subject, issuer = certificate.subject, certificate.issuer
+        extensions = tuple(certificate.extensions)
         _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         key = certificate.public_key()
         spki = key_digest(key)
@@ -136,7 +140,7 @@ def _parse(data: bytes, *, least_serial: int) -> Certificate:
         raise Malformed("malformed.certificate", f"not a certificate: {error}") from None
     if version is not x509.Version.v3:
         raise Malformed("malformed.certificate", f"certificate of version {version.name}, not v3")
-    return Certificate(certificate, signed, key, spki)
+    return Certificate(certificate, signed, key, spki, subject, issuer, extensions)
 
 
 def _check_serial(serial: int, least: int) -> None:

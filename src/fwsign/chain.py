@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
+from fwsign import cose
 from fwsign.certificate import (
     PARSE_ERRORS,
     Certificate,
@@ -48,12 +49,12 @@ from fwsign.constraints import (
     is_domain,
 )
 from fwsign.cose import MIN_RSA_BITS, PublicKey, allowed_rsa_size, key_kind, key_name
-from fwsign.errors import Malformed, Stale, Tampered, Untrusted
+from fwsign.errors import Code, Malformed, Stale, Tampered, Untrusted
 
 Profile: TypeAlias = Literal["strict", "compat"]
 Use: TypeAlias = Literal["codeSigning", "timeStamping", "serverAuth", "clientAuth"]
 
-KEY_KINDS: Final = ("P-256", "P-384", "P-521", "Ed25519", "RSA", "ML-DSA-65", "ML-DSA-87")
+KEY_KINDS: Final = (*cose.KEY_KINDS, "P-521")
 """Kinds of keys that certificates in a path may have."""
 MIN_CA_RSA_BITS: Final = 2048
 """Old roots have these; they retire with the root."""
@@ -297,13 +298,13 @@ def _find_anchor(
     certificates: list[Certificate] = []
     for data in chain:
         certificate = parse_certificate(data)
-        if certificates and certificates[-1].parsed.issuer != certificate.parsed.subject:
+        if certificates and certificates[-1].issuer != certificate.subject:
             last = certificates[-1]
             raise Untrusted(
                 "untrusted.issuer",
-                f'certificate "{last.name}" was issued by "{display_name(last.parsed.issuer)}", '
+                f'certificate "{last.name}" was issued by "{display_name(last.issuer)}", '
                 f'but "{certificate.name}" follows it',
-                expected=display_name(last.parsed.issuer),
+                expected=display_name(last.issuer),
                 found=certificate.name,
             )
         if any(certificate.signed == other.signed for other in certificates):
@@ -314,7 +315,7 @@ def _find_anchor(
         for anchor in anchors:
             if _claims(certificate, anchor):
                 return tuple(certificates), anchor
-    issuer = display_name(certificates[-1].parsed.issuer)
+    issuer = display_name(certificates[-1].issuer)
     known = ", ".join(f'"{anchor.name}"' for anchor in anchors)
     words = f"the anchors are {known}" if known else "and no anchor is a certificate"
     raise Untrusted(
@@ -329,7 +330,7 @@ def _claims(certificate: Certificate, anchor: Anchor) -> bool:
     """Tell whether a certificate names an anchor as its issuer; the proof comes later."""
     if anchor.certificate is None:  # a bare key has no name to claim: only the signature tells
         return signature_valid(certificate.signed, anchor.key)
-    if certificate.parsed.issuer != anchor.certificate.parsed.subject:
+    if certificate.issuer != anchor.certificate.subject:
         return False
     # Two roots of one name are told apart by their keys.
     wanted, there = certificate.authority_key, anchor.certificate.subject_key
@@ -376,7 +377,7 @@ def check_ca(
 
     Raises: as `validate_path`.
     """
-    if not ca.parsed.subject.rdns:  # RFC 5280 section 4.1.2.6
+    if not ca.subject.rdns:  # RFC 5280 section 4.1.2.6
         raise Untrusted("untrusted.issuer", "a CA without a name has issued a certificate")
     _check_extensions(ca)
     basic = ca.extension(x509.BasicConstraints)
@@ -397,8 +398,8 @@ def check_ca(
         )
     usage = ca.extension(x509.KeyUsage)
     if usage is None:
-        code = "untrusted.key-usage"
-        forgiven += _forgive(f'CA "{ca.name}" has no key usage', profile, code)
+        what = f'CA "{ca.name}" has no key usage'
+        forgiven += _forgive(what, profile, "untrusted.key-usage")
     elif not usage.value.key_cert_sign:
         raise Untrusted("untrusted.key-usage", f'key usage of CA "{ca.name}" lacks keyCertSign')
     forgiven += _check_ca_usage(ca, USES[use], profile)
@@ -477,10 +478,10 @@ def _check_key(certificate: Certificate | Anchor, least_rsa: int) -> None:
 
 def _check_extensions(certificate: Certificate) -> None:
     alternative = certificate.extension(x509.SubjectAlternativeName)
-    names = certificate.parsed.subject.rdns if alternative is None else list(alternative.value)
+    names = certificate.subject.rdns if alternative is None else list(alternative.value)
     if not names:  # RFC 5280 sections 4.1.2.6 and 4.2.1.6
         raise Malformed("malformed.certificate", "a certificate without subject, or with no name")
-    for found in certificate.parsed.extensions:
+    for found in certificate.extensions:
         if found.critical and found.oid not in _KNOWN_EXTENSIONS:
             raise Untrusted(
                 "untrusted.extension",
@@ -490,7 +491,7 @@ def _check_extensions(certificate: Certificate) -> None:
             )
 
 
-def _forgive(what: str, profile: Profile, code: str = "untrusted.criticality") -> tuple[str, ...]:
+def _forgive(what: str, profile: Profile, code: Code = "untrusted.criticality") -> tuple[str, ...]:
     """Return what compat forgives; strict refuses it."""
     if profile == "strict":
         raise Untrusted(code, what)

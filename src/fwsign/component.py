@@ -154,6 +154,11 @@ def check_uri(uri: Any) -> str:
     return uri
 
 
+def is_inside(uri: str) -> bool:
+    """Tell whether a uri names a payload that rides in the envelope."""
+    return uri.startswith("#")
+
+
 def is_url(uri: str) -> bool:
     """Tell whether a payload's uri is a URL, and not a name beside or inside the envelope."""
     return _URL.fullmatch(uri) is not None

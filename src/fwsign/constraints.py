@@ -77,7 +77,7 @@ class _Names:
     """The names of a certificate that constraints bind."""
 
     def __init__(self, certificate: Certificate) -> None:
-        subject = certificate.parsed.subject
+        subject = certificate.subject
         self.owner = certificate.name
         self.dns = dns_names(certificate)
         more = _alternative(certificate, x509.DirectoryName)

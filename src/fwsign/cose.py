@@ -41,26 +41,37 @@ MAX_SIGNATURE_SIZE: Final = 8 * 1024
 
 
 class Algorithm(NamedTuple):
-    """A signature algorithm: its name, the kind of key it takes, hash, bytes of r and of s."""
+    """A signature algorithm.
+
+    Args:
+        name: in COSE.
+        key: the kind of key that it takes.
+        hash: of the message; None where the algorithm brings its own.
+        width: bytes of r and of s.
+        jose: the name in JOSE (RFC 7518, 8037, 9964), where JWS may have it.
+    """
 
     name: str
     key: str
     hash: Any = None
     width: int = 0
+    jose: str = ""
 
 
 ALGORITHMS: Final[Mapping[int, Algorithm]] = MappingProxyType(
     {
-        -9: Algorithm("ESP256", "P-256", hashes.SHA256(), 32),
-        -51: Algorithm("ESP384", "P-384", hashes.SHA384(), 48),
-        -19: Algorithm("Ed25519", "Ed25519"),
-        -49: Algorithm("ML-DSA-65", "ML-DSA-65"),
-        -50: Algorithm("ML-DSA-87", "ML-DSA-87"),
-        -37: Algorithm("PS256", "RSA", hashes.SHA256()),
+        -9: Algorithm("ESP256", "P-256", hashes.SHA256(), 32, jose="ES256"),
+        -51: Algorithm("ESP384", "P-384", hashes.SHA384(), 48, jose="ES384"),
+        -19: Algorithm("Ed25519", "Ed25519", jose="EdDSA"),
+        -37: Algorithm("PS256", "RSA", hashes.SHA256(), jose="PS256"),
+        -49: Algorithm("ML-DSA-65", "ML-DSA-65", jose="ML-DSA-65"),
+        -50: Algorithm("ML-DSA-87", "ML-DSA-87", jose="ML-DSA-87"),
         -7: Algorithm("ES256", "P-256", hashes.SHA256(), 32),  # read, never written
     }
 )
 """COSE algorithm identifiers that a block may have."""
+KEY_KINDS: Final = tuple(dict.fromkeys(one.key for one in ALGORITHMS.values()))
+"""Kinds of keys that sign blocks, as `key_kind` names them."""
 
 
 class Block(NamedTuple):
@@ -121,6 +132,13 @@ def allowed_rsa_size(key: PublicKey, least: int = MIN_RSA_BITS) -> bool:
     exponent: int = key.public_numbers().e
     size: int = key.key_size
     return least <= size <= MAX_RSA_BITS and exponent.bit_length() <= MAX_RSA_EXPONENT_BITS
+
+
+def key_kinds() -> str:
+    """Name the keys that sign blocks, for people."""
+    rsa_keys = f"RSA of {MIN_RSA_BITS} bits or more"
+    *kinds, last = (rsa_keys if kind == "RSA" else kind for kind in KEY_KINDS)
+    return f"{', '.join(kinds)} or {last}"
 
 
 def algorithm_for(key: PublicKey) -> int | None:

@@ -41,8 +41,8 @@ class Crl(NamedTuple):
 
     data: bytes
     parsed: x509.CertificateRevocationList
-    issuer: x509.Name
     signed: der.Signed
+    issuer: x509.Name
     number: int | None
     authority_key: bytes | None
     this_update: datetime
@@ -57,7 +57,7 @@ class Crl(NamedTuple):
 
     def is_by_issuer_of(self, certificate: Certificate) -> bool:
         """Tell whether the CRL names a certificate's issuer; the proof is its signature."""
-        if self.issuer != certificate.parsed.issuer:
+        if self.issuer != certificate.issuer:
             return False
         # Two issuers of one name are told apart by their keys.
         return self.authority_key is None or self.authority_key == certificate.authority_key
@@ -151,8 +151,8 @@ def parse_crl(data: bytes) -> Crl:
     return Crl(
         data,
         parsed,
-        issuer,
         signed,
+        issuer,
         ordinal,
         authority.key_identifier if isinstance(authority, x509.AuthorityKeyIdentifier) else None,
         this_update,

@@ -6,7 +6,143 @@ A code is stable: scripts may match it. Messages are for people and may change.
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeAlias
+
+if TYPE_CHECKING:
+    Code: TypeAlias = Literal[
+        "malformed.size",
+        "malformed.cbor",
+        "malformed.envelope",
+        "malformed.header",
+        "malformed.algorithm",
+        "malformed.certificate",
+        "malformed.crl",
+        "malformed.token",
+        "malformed.profile",
+        "malformed.component",
+        "malformed.block-list",
+        "malformed.unreferenced-payload",
+        "malformed.trust",
+        "malformed.receipt",
+        "malformed.image",
+        "tampered.manifest",
+        "tampered.text",
+        "tampered.signature",
+        "tampered.certificate",
+        "tampered.crl",
+        "tampered.token",
+        "tampered.x5t",
+        "tampered.payload-digest",
+        "tampered.payload-size",
+        "tampered.block",
+        "tampered.block-list",
+        "tampered.payload-absent",
+        "tampered.staged",
+        "tampered.receipt-chain",
+        "tampered.receipt-head",
+        "untrusted.no-anchor",
+        "untrusted.algorithm",
+        "untrusted.issuer",
+        "untrusted.path-length",
+        "untrusted.ca-as-leaf",
+        "untrusted.key-usage",
+        "untrusted.eku",
+        "untrusted.extension",
+        "untrusted.criticality",
+        "untrusted.key-identifier",
+        "untrusted.name-constraint",
+        "untrusted.serial",
+        "untrusted.duplicate",
+        "untrusted.revoked",
+        "untrusted.crl",
+        "untrusted.example-key",
+        "untrusted.signers",
+        "untrusted.slot",
+        "untrusted.vendor",
+        "untrusted.token-required",
+        "untrusted.receipt",
+        "stale.certificate",
+        "stale.not-yet-valid",
+        "stale.crl",
+        "stale.crl-missing",
+        "stale.release",
+        "unsuitable.vendor",
+        "unsuitable.product",
+        "unsuitable.rollback",
+        "unsuitable.conflict",
+        "unsuitable.component",
+        "unsuitable.trust-update",
+        "unsuitable.release",
+        "unsuitable.trust-gap",
+        "unsuitable.epoch",
+        "unsuitable.chip",
+        "unsuitable.flash-size",
+        "unsuitable.region",
+        "unsuitable.locked",
+        "unsuitable.partition",
+        "unsuitable.target",
+        "unsuitable.payload",
+        "io.missing",
+        "io.payload-missing",
+        "io.permission",
+        "io.full",
+        "io.exists",
+        "io.directory",
+        "io.empty",
+        "io.read",
+        "io.write",
+        "io.format",
+        "io.config",
+        "io.hook",
+        "io.fetch-address",
+        "io.fetch-redirect",
+        "io.fetch-connect",
+        "io.fetch-status",
+        "io.fetch-range",
+        "io.fetch-protocol",
+        "io.fetch-slow",
+        "io.fetch-cut",
+        "io.tsa",
+        "io.crl-unused",
+        "device.port",
+        "device.absent",
+        "device.lost",
+        "device.protocol",
+        "device.refused",
+        "device.mismatch",
+        "device.changed",
+        "device.stopped",
+        "device.left-out",
+        "device.support",
+        "key.passphrase",
+        "key.passphrase-missing",
+        "key.format",
+        "key.mismatch",
+        "key.unsupported",
+        "key.failed",
+        "state.unchecked",
+        "state.policy",
+        "state.clock",
+        "state.pki",
+        "state.pki-exists",
+        "state.lost",
+        "state.home",
+        "state.foreign",
+        "state.newer",
+        "state.damaged",
+        "state.busy",
+        "state.conflict",
+        "state.unfinished",
+        "state.nothing",
+        "state.platform",
+        "state.library",
+        "state.limit",
+        "state.receipt",
+        "state.ca-limit",
+    ]
+else:  # to build that type costs more than the rest of this module
+    Code: TypeAlias = str
+"""What may be raised, for type checkers; `CODES` has the meanings."""
 
 
 class FwsignError(Exception):
@@ -18,26 +154,39 @@ class FwsignError(Exception):
         step: number of the verification step (docs/format.md), where one applies.
         expected: what should have been there, in words.
         found: what was there, in words.
+        hint: what to do next, where whoever raises knows better than `fwsign.cli.hints`.
     """
 
     prefixes: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
-        code: str,
+        code: Code,
         message: str,
         *,
         step: int | None = None,
         expected: object = None,
         found: object = None,
+        hint: str | None = None,
     ) -> None:
         super().__init__(message)
-        self.code = code
+        self.code: Code = code
         self.message = message
         self.step = step
         self.expected = None if expected is None else str(expected)
         self.found = None if found is None else str(found)
-        self.hint: str | None = None  # what to do next, where the command line knows better
+        self.hint = hint
+
+    def with_hint(self, hint: str) -> Self:
+        """Return the same refusal with another hint."""
+        return type(self)(
+            self.code,
+            self.message,
+            step=self.step,
+            expected=self.expected,
+            found=self.found,
+            hint=hint,
+        )
 
 
 class Malformed(FwsignError):
@@ -76,7 +225,7 @@ class Failed(FwsignError):
     prefixes = ("io", "key", "state", "device")
 
 
-CODES: Mapping[str, str] = MappingProxyType(
+CODES: Mapping[Code, str] = MappingProxyType(
     {
         # The bytes.
         "malformed.size": "larger than the limit that docs/format.md states",
@@ -187,6 +336,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "device.mismatch": "the flash does not hold what was written",
         "device.changed": "another board is at the port than before",
         "device.stopped": "stopped by the user before the end",
+        "device.left-out": "a component is not for flash, and was not left out by name",
         "device.support": "what this kind of board needs is not installed",
         # Keys and the PKI.
         "key.passphrase": "wrong passphrase, or one where none is needed",
@@ -211,12 +361,13 @@ CODES: Mapping[str, str] = MappingProxyType(
         "state.unfinished": "another release was begun here, and has to be finished first",
         "state.nothing": "there is nothing to resume or reset",
         "state.platform": "this works on POSIX systems only",
+        "state.library": "a library that fwsign needs is not there, or too old",
         "state.limit": "more than the memory takes",
         "state.receipt": "something that no receipt can say",
         "state.ca-limit": "outside the names that the issuing CA is limited to",
     }
 )
-"""Every code that fwsign raises, with its meaning."""
+"""Every code that fwsign raises, with its meaning: those of `Code`, in the same order."""
 
 
 def check_limit(found: int, limit: int, words: str) -> None:

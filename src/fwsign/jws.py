@@ -8,21 +8,17 @@ key is certified. The signatures of JOSE and COSE have the same form for these a
 import base64
 import json
 import re
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from fwsign.canonical import canonical
 from fwsign.certificate import key_digest, parse_certificate
-from fwsign.cose import MAX_CHAIN, PublicKey, verify_signature
+from fwsign.cose import ALGORITHMS, MAX_CHAIN, PublicKey, verify_signature
 from fwsign.errors import Failed, Malformed, Tampered
 from fwsign.keys import Signer
 
-_ALGORITHMS: Final[Mapping[int, str]] = MappingProxyType(
-    {-9: "ES256", -51: "ES384", -19: "EdDSA", -37: "PS256", -49: "ML-DSA-65", -50: "ML-DSA-87"}
-)
-"""COSE -> JOSE (RFC 7518, 8037, 9964)."""
-_NUMBERS: Final = {name: number for number, name in _ALGORITHMS.items()}
+_NUMBERS: Final = {one.jose: number for number, one in ALGORITHMS.items() if one.jose}
+"""JOSE -> COSE."""
 _FORM: Final = re.compile(r"([A-Za-z0-9_-]+)\.\.([A-Za-z0-9_-]+)")
 
 
@@ -68,7 +64,7 @@ def sign(payload: bytes, signer: Signer, chain: Sequence[bytes], typ: str) -> st
     """
     key = signer.public_key
     header: dict[str, Any] = {
-        "alg": _ALGORITHMS[signer.algorithm],
+        "alg": ALGORITHMS[signer.algorithm].jose,
         "kid": key_digest(key),
         "typ": typ,
     }

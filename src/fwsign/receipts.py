@@ -25,7 +25,7 @@ from fwsign.cose import PublicKey
 from fwsign.errors import Failed, FwsignError, Malformed, Tampered, Untrusted
 from fwsign.example_keys import EXAMPLE_SPKI
 from fwsign.keys import Signer
-from fwsign.verified import VerifiedRelease
+from fwsign.policy import DevicePolicy
 
 MAX_LINE: Final = 64 * 1024
 """Bytes; an ML-DSA-87 signature with its chain of three has 35 thousand."""
@@ -99,16 +99,15 @@ def make_line(
     return line
 
 
-def release_facts(release: VerifiedRelease) -> dict[str, Any]:
-    """Return what identifies a release in a receipt."""
-    text = release.text
-    return {
-        "manifest_digest": release.manifest_digest.hex(),
-        "vendor": release.vendor,
-        "product": text.product if text else None,
-        "version": text.version if text else None,
-        "sequence_number": release.manifest.sequence_number,
+def waivers(policy: DevicePolicy) -> tuple[str, ...]:
+    """Return the names of the checks that a policy leaves out or loosens, as receipts have them."""
+    loosened = {
+        "revocation": policy.revocation == "off",
+        "stale": bool(policy.allow_stale),
+        "compat": policy.profile == "compat",
+        "example-keys": policy.allow_example_keys,
     }
+    return tuple(name for name, is_so in loosened.items() if is_so)
 
 
 def line_digest(line: str) -> str:

@@ -35,12 +35,14 @@ class Part(NamedTuple):
     """A file of a release and the component it becomes.
 
     Args:
-        path: the payload's file; its name is signed.
+        path: the payload's file.
         identifier: where the bytes go; see `fwsign.component`.
+        name: what the payload is called in the release; None: as the file is.
     """
 
     path: Path
     identifier: tuple[bytes, ...]
+    name: str | None = None
 
 
 Opener: TypeAlias = Callable[[Path], AbstractContextManager[Source]]
@@ -69,7 +71,7 @@ def describe(
     """Hash files and describe them.
 
     Args:
-        parts: one or more; their file names must differ in more than case.
+        parts: one or more; their names must differ in more than case.
         text: vendor, product, version and description.
         sequence_number: 0 to 2**63 - 1; devices refuse lower ones than they have seen.
         use_before: Unix time in seconds after which devices refuse the release.
@@ -91,7 +93,7 @@ def describe(
     components, lists = [], []
     for index, part in enumerate(parts):
         check_identifier(part.identifier)
-        name = check_name(part.path.name)
+        name = check_name(part.name or part.path.name)
         uri = check_uri(f"#{name}" if embed else base_url + name)
         if embed:
             integrated[uri] = data = _load(part.path, opener)

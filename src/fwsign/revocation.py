@@ -173,7 +173,7 @@ class CrlReader:
         """
         for data in dict.fromkeys(one.data for one in self._held if one.key == issuer.spki):
             crl = self._parse(data)
-            named = crl.issuer == certificate.parsed.issuer
+            named = crl.issuer == certificate.issuer
             if named and self._is_signed_by(crl, issuer):
                 yield crl
 

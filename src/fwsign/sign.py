@@ -200,17 +200,14 @@ def check_clock(crls: Sequence[Crl], at: datetime) -> None:
     if latest is None or latest.this_update <= at + CLOCK_TOLERANCE:
         return
     made, now = (f"{time:%Y-%m-%d %H:%M}" for time in (latest.this_update, at.astimezone(UTC)))
-    refusal = Failed(
+    raise Failed(
         "state.clock",
         f"the clock is wrong: it says {now}, but the {latest.name} was made {made}",
         expected=f"{made} or later",
         found=now,
+        hint="set the clock: sequence numbers come from it, and devices refuse lower ones than "
+        "they have seen; --force signs all the same",
     )
-    refusal.hint = (
-        "set the clock: sequence numbers come from it, and devices refuse lower ones than they "
-        "have seen; --force signs all the same"
-    )
-    raise refusal
 
 
 def check_margin(crls: Iterable[Crl], at: datetime) -> None:
@@ -221,14 +218,13 @@ def check_margin(crls: Iterable[Crl], at: datetime) -> None:
     """
     for crl in crls:
         if crl.next_update < at + CRL_MARGIN:
-            refusal = Stale(
+            raise Stale(
                 "stale.crl",
                 f"{crl.name} goes stale {crl.next_update:%Y-%m-%d %H:%M}, less than a day from now",
                 expected=f"one until {(at + CRL_MARGIN).astimezone(UTC).isoformat()} or later",
                 found=f"one until {crl.next_update.isoformat()}",
+                hint="make new ones with: fwsign pki crl; --force takes them all the same",
             )
-            refusal.hint = "make new ones with: fwsign pki crl; --force takes them all the same"
-            raise refusal
 
 
 def staple(envelope: bytes, crls: Sequence[bytes], *, skip_unused: bool = False) -> bytes:
@@ -288,6 +284,6 @@ def _newest_of_each(crls: Sequence[Crl]) -> list[Crl]:
     """Keep the newest CRLs of each issuer, by name and key."""
     issuers: dict[tuple[bytes, bytes | None], dict[bytes, Crl]] = {}
     for crl in crls:
-        issuer = (crl.parsed.issuer.public_bytes(), crl.authority_key)
+        issuer = (crl.issuer.public_bytes(), crl.authority_key)
         issuers.setdefault(issuer, {})[crl.data] = crl
     return [crl for own in issuers.values() for crl in newest(own.values())]

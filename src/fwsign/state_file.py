@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Final, Literal, Self
 
 from fwsign.atomic import io_error, sync_directory, write_atomic
-from fwsign.errors import Failed
+from fwsign.errors import Code, Failed
 
 BUSY_SECONDS: Final = 30
 """How long to wait for another process; a slow token signs many receipts in that time."""
@@ -62,7 +62,7 @@ _PRAGMAS: Final = ("synchronous = EXTRA", "fullfsync = ON", "temp_store = MEMORY
 _JOURNAL_MAGIC: Final = bytes.fromhex("d9d505f920a163d7")
 """Where a journal ends like this, SQLite takes what is before for the name of a super-journal."""
 
-_REASONS: Final[Mapping[int, tuple[str, str]]] = MappingProxyType(
+_REASONS: Final[Mapping[int, tuple[Code, str]]] = MappingProxyType(
     {
         sqlite3.SQLITE_BUSY: ("state.busy", "another process keeps it locked"),
         sqlite3.SQLITE_LOCKED: ("state.busy", "another process keeps it locked"),

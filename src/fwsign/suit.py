@@ -5,8 +5,8 @@ SUIT has a command language; we do not interpret it. A manifest is read where ou
 values, written again from those values, and refused unless both are the same bytes.
 """
 
+import hashlib
 import re
-import uuid
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -20,6 +20,7 @@ from fwsign.component import (
     check_identifier,
     check_unique,
     check_uri,
+    is_inside,
 )
 from fwsign.errors import Malformed, Unsuitable, check_limit
 
@@ -48,6 +49,7 @@ DIGEST_SIZES: Final[Mapping[int, int]] = MappingProxyType({-16: 32, -43: 48, -44
 _VERSION = re.compile(r"(\d{1,9}(?:\.\d{1,9}){0,7})(?:-(alpha|beta|rc)(?:\.(\d{1,9}))?)?", re.ASCII)
 _PRE_RELEASE: Final = {"rc": -1, "beta": -2, "alpha": -3}
 _KNOWN_MEMBERS: Final = frozenset({2, 3, 14, 15, 16, 18, 20, 23})
+_NAMESPACE_DNS: Final = bytes.fromhex("6ba7b8109dad11d180b400c04fd430c8")
 _REPORT: Final = 15  # all four reporting bits
 
 
@@ -71,7 +73,7 @@ class Manifest(NamedTuple):
     def integrated(self) -> frozenset[str]:
         """The uris of all payloads that are to be inside the envelope."""
         items: tuple[Component | BlockList, ...] = (*self.components, *self.block_lists)
-        return frozenset(item.uri for item in items if item.uri.startswith("#"))
+        return frozenset(item.uri for item in items if is_inside(item.uri))
 
 
 class Text(NamedTuple):
@@ -96,12 +98,20 @@ class Envelope(NamedTuple):
 
 def vendor_id(vendor: str) -> bytes:
     """Derive the vendor identifier: UUID5 of the domain name (section 8.4.8.2), 16 bytes."""
-    return uuid.uuid5(uuid.NAMESPACE_DNS, vendor).bytes
+    return _uuid5(_NAMESPACE_DNS, vendor)
 
 
 def class_id(vendor: str, product: str) -> bytes:
     """Derive the class identifier: UUID5 of the product under the vendor's, 16 bytes."""
-    return uuid.uuid5(uuid.UUID(bytes=vendor_id(vendor)), product).bytes
+    return _uuid5(vendor_id(vendor), product)
+
+
+def _uuid5(namespace: bytes, name: str) -> bytes:
+    # RFC 9562 section 5.5. The module `uuid` would load `platform` with it, to find no more.
+    made = bytearray(hashlib.sha1(namespace + name.encode(), usedforsecurity=False).digest()[:16])
+    made[6] = made[6] & 0x0F | 0x50  # the version
+    made[8] = made[8] & 0x3F | 0x80  # the variant
+    return bytes(made)
 
 
 def version_numbers(version: str) -> tuple[int, ...] | None:

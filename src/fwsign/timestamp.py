@@ -350,7 +350,7 @@ def _chain(data: bytes, leaf: Certificate, certificates: Sequence[bytes]) -> tup
 
 
 def _is_issuer(ca: Certificate, certificate: Certificate) -> bool:
-    named = ca.parsed.subject == certificate.parsed.issuer
+    named = ca.subject == certificate.issuer
     return named and ca.subject_key == certificate.authority_key
 
 

@@ -141,7 +141,7 @@ def _check_device(current: TrustState, manifest: suit.Manifest) -> None:
     ):
         if expected != found:
             raise Unsuitable(
-                f"unsuitable.{what}",
+                "unsuitable.vendor" if what == "vendor" else "unsuitable.product",
                 f'the trust update is for {what} {found.hex()}, this device is "{name}"',
                 expected=name,
                 found=found.hex(),

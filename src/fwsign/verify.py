@@ -13,7 +13,7 @@ No file, socket, environment or clock is read here: time, anchors and CRLs are a
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, Literal
 
 from fwsign import cbor, suit
 from fwsign.blocks import decode_block_lists
@@ -30,6 +30,7 @@ from fwsign.cose import (
     verify_signature,
 )
 from fwsign.errors import (
+    Code,
     Failed,
     FwsignError,
     Malformed,
@@ -272,7 +273,7 @@ class Verifier:
         refusals = [one.refusal for one in signers if one.refusal is not None]
         if refusals:
             raise min(refusals, key=lambda refusal: isinstance(refusal, Stale))
-        code = "untrusted.slot" if self._policy.slots else "untrusted.signers"
+        code: Code = "untrusted.slot" if self._policy.slots else "untrusted.signers"
         raise Untrusted(code, f"the policy demands {missing}", expected=missing)
 
     def _limit_to_vendor(
@@ -445,9 +446,11 @@ def _vendor_name(vendors: Sequence[str], manifest: suit.Manifest) -> str | None:
     return next((name for name in vendors if suit.vendor_id(name) == manifest.vendor_id), None)
 
 
-def _not_for_this_device(what: str, expected: str, found: str) -> Unsuitable:
+def _not_for_this_device(
+    what: Literal["vendor", "product"], expected: str, found: str
+) -> Unsuitable:
     return Unsuitable(
-        f"unsuitable.{what}",
+        "unsuitable.vendor" if what == "vendor" else "unsuitable.product",
         f'the release is for {what} "{found}", this device is "{expected}"',
         expected=expected,
         found=found,

@@ -15,7 +15,7 @@ from fwsign import suit
 from fwsign.cli import payloads
 from fwsign.payload import CHUNK_SIZE
 
-LARGE = b"".join(index.to_bytes(4, "big") for index in range(CHUNK_SIZE))  # 4 MiB
+LARGE = b"".join(index.to_bytes(4, "big") for index in range(1024 * 1024))  # 4 MiB
 OTHER = "this is not the file that was signed; fetch it again"
 
 
@@ -70,7 +70,7 @@ class TestSign:
             run("sign", "large.bin", "--embed", "--block-size", "4096", "--force"),
             2,
             "--embed and --block-size exclude each other",
-            "embedded files have no blocks",
+            "fwsign sign --help shows how",
         )
 
     @pytest.mark.usefixtures("large")
@@ -204,7 +204,7 @@ class TestVerify:
         whole: Any = payloads._BlockCheck
         monkeypatch.setattr(payloads, "_BlockCheck", lambda _, *more: whole(Broken(), *more))
         found = run("verify", "large.bin.suit")
-        words = 'error: reading the payload of "large.bin" failed: no 1048576 bytes to be had'
+        words = 'error: reading the payload of "large.bin" failed: no 131072 bytes to be had'
         assert (found.status, found.errors[0]) == (5, words)
 
     def test_a_thread_that_dies_is_no_success(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,10 +154,15 @@ def test_a_product_must_be_named_or_waived(esp: Path) -> None:
     assert receipt["waived"] == ["product"]
 
 
-def test_no_rollback_check_leaves_no_memory(esp: Path) -> None:
+def test_no_rollback_check_moves_no_floor_and_keeps_a_receipt(esp: Path) -> None:
     state = esp / "boards.db"
-    good("flash", "app.bin.suit", "--port", ONE, "--no-rollback-check", "--state", state)
-    assert not state.exists()
+    sign_again(2000)
+    out = good("flash", "app.bin.suit", "--port", ONE, "--no-rollback-check", "--state", state)
+    assert out.splitlines()[0].endswith("  waived: rollback")
+    sign_again(1000)
+    good("flash", "app.bin.suit", "--port", ONE, "--state", state)  # 2000 was not remembered
+    shown = good("receipts", "show", "--state", state)
+    assert [line.count("waived: rollback") for line in shown.splitlines()] == [0, 0, 1, 0]
 
 
 def test_a_dry_run_writes_nothing_and_remembers_nothing(esp: Path) -> None:
@@ -413,6 +418,11 @@ class TestInterrupt:
                 _, err = process.communicate(timeout=2)  # one attempt to connect takes longer
         assert process.returncode == 130
         assert err == "fwsign: error: interrupted\n"
+        (told,) = json.loads(good("receipts", "show", "--json"))["receipts"]
+        assert (told["result"], told["code"], told["touched"]) == (
+            *("incomplete", "device.stopped"),
+            True,
+        )
 
 
 def test_ports_says_what_is_here() -> None:

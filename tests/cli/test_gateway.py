@@ -148,6 +148,43 @@ def test_status_for_people(enrolled: Path) -> None:
     assert f"files       {enrolled / 'files'}/current" in lines
 
 
+def test_status_names_version_files_and_floor(enrolled: Path) -> None:
+    (enrolled / "second.bin").write_bytes(b"second")
+    typed = ("--output", "update.suit", "--version", "2.4.0", "--sequence", "1700000000")
+    good("sign", "build.bin", "second.bin", *typed)
+    good("install", "update.suit")
+    lines = good("device", "status").splitlines()
+    (installed,) = (line for line in lines if line.startswith("installed"))
+    assert installed.startswith("installed   sequence 1700000000, version 2.4.0, ")
+    assert installed.endswith(": build.bin, second.bin")
+    assert "floor       1700000000" in lines
+    found = json.loads(good("device", "status", "--json"))["installed"]
+    assert (found["version"], found["files"]) == ("2.4.0", ["build.bin", "second.bin"])
+    assert (enrolled / "files/versions" / found["directory"]).is_dir()
+
+
+def test_what_device_toml_waives_is_shown_everywhere(signed: Path) -> None:
+    (signed / "files").mkdir()
+    config = ("--config", "device.toml")
+    made = good(*INIT, *config, "--revocation", "allow-stale:30d")
+    assert made.startswith("enrolled  acme.example gateway-x1, waived: stale\n")
+    assert good("install", "build.bin.suit", *config).splitlines()[0].endswith(", waived: stale")
+    told = json.loads(good("install", "build.bin.suit", *config, "--json"))
+    assert (told["verdict"], told["waived"]) == ("already installed", ["stale"])
+    assert "waived      stale\n" in good("device", "status", *config)
+    assert good("receipts", "show", *config).count("\n  waived: stale\n") == 3
+
+
+def test_a_refusal_of_the_gateway_is_shown_with_its_reason(enrolled: Path) -> None:
+    data = bytearray((enrolled / "build.bin.suit").read_bytes())
+    data[-1] ^= 1
+    (enrolled / "build.bin.suit").write_bytes(data)
+    assert run("install", "build.bin.suit").status == 1
+    rows = good("receipts", "show", "--config", "device.toml").splitlines()
+    assert rows[2].split()[1:4] == ["gateway-x1", "-", "refused"]
+    assert rows[3].startswith(("  tampered.", "  malformed."))
+
+
 def test_what_is_unfinished_is_shown(enrolled: Path) -> None:
     with (enrolled / "device.toml").open("a") as file:
         file.write('\n[exec]\n"build.bin" = ["/bin/false"]\n')

@@ -49,6 +49,9 @@ def test_help_lists_the_commands_in_whole_sentences() -> None:
         "staple",
         "pki",
         "key",
+        "completion",
+        "version",
+        "help",
     ]
     assert all(line.endswith(".") and not line.endswith("...") for line in commands)
     assert good("-h") == page
@@ -64,7 +67,7 @@ fwsign: the product is called "gateway-x1", after the directory; --product names
 fwsign: root "Acme Root CA": give {project}/pki/ca.crt to every device
 fwsign: keep {project}/pki/private/ca.key offline; signing does not need it
 fwsign: warning: keys in {project}/pki/private have no passphrase
-fwsign: next: fwsign sign FILE
+fwsign: next: fwsign sign FILE, in {project}
 """,
     )
     assert (

@@ -100,7 +100,7 @@ class TestVerify:
             ("verify", "build.bin.suit", "--json", "--at", "soon"),
             ("verify", "build.bin.suit", "--json", "--profile", "x"),
             ("verify", "build.bin.suit", "--json", "pki/ca.crt"),
-            ("sign", "build.bin", "--json"),
+            ("sign", "build.bin", "--json", "--output", "-"),
             ("nope", "--json"),
             ("--json",),
             ("verify", "a\0b", "--json"),

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from cli.kit import Result, good, refused, run, tree
 from fwsign.cli import strength, ui
+from fwsign.cli.hints import HINTS
 from fwsign.keys import convert, p12, pbes2
 from fwsign.keys.file import load_private_key
 from fwsign.keys.formats import read_any
@@ -118,10 +119,14 @@ class TestNew:
         refused(key("new", "a.key"), 2, no_terminal, hint)
         found = key("new", "a.key", "--pass", "env:OLD", "--no-passphrase")
         words = "--pass and --no-passphrase exclude each other"
-        refused(found, 2, words, "fwsign key --help shows how")
+        refused(found, 2, words, "fwsign key new --help shows how")
+        empty = "the environment's variable NONE is empty"
+        found = key("new", "a.key", "--pass", "env:NONE")
+        refused(found, 2, empty, "a passphrase is expected in it")
+        Path("empty").write_bytes(b"\n")
         hint = "--no-passphrase leaves the key unencrypted"
         empty = "the passphrase of the new key a.key is empty"
-        refused(key("new", "a.key", "--pass", "env:NONE"), 2, empty, hint)
+        refused(key("new", "a.key", "--pass", "file:empty"), 2, empty, hint)
         assert not Path("a.key").exists()
 
 
@@ -292,7 +297,7 @@ class TestPasswd:
         found = key("passwd", "a.key", "--pass", "env:NEW", "--new-pass", "env:NEW")
         assert (found.status, found.errors[0][:23]) == (5, "error: wrong passphrase")
         clash = "--new-pass and --no-passphrase exclude each other"
-        hint = "fwsign key --help shows how"
+        hint = "fwsign key passwd --help shows how"
         refused(key("passwd", "a.key", *options, "--no-passphrase"), 2, clash, hint)
         missing = "no passphrase for a.key from now on, and no terminal to ask"
         hint = "give it with --new-pass env:NAME, file:PATH or fd:N, or use --no-passphrase"
@@ -391,7 +396,7 @@ class TestConvert:
         found = done("convert", "b.p12", "b.key", "--pass", "env:NEW", "--no-passphrase")
         assert "the certificates in b.p12 are not in b.key; only p12 has them" in found.err
         found = key("convert", "a.key", "c.p12", *options, "--cert", "ca")
-        refused(found, 5, "none of the certificates is that of the key", ui.HINTS["key.mismatch"])
+        refused(found, 5, "none of the certificates is that of the key", HINTS["key.mismatch"][1])
         Path("bad").write_bytes(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
         found = key("convert", "a.key", "c.p12", *options, "--cert", "bad")
         refused(found, 1, "not a certificate that can be read")

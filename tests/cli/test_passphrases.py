@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from cli.kit import good, refused, run, tree
-from fwsign.keys.file import encode_private_key, load_private_key
+from fwsign.keys.file import encode_private_key, load_private_key, new_private_key
+from support import cases, needs_cases
 
 PASS, CA_PASS = b"correct horse", b"battery staple"
 NAMES = ("--org", "Acme", "--vendor", "acme.example", "--product", "x1")
@@ -112,13 +113,13 @@ class TestNewKeys:
             ),
             (
                 ("--pass", "env:EMPTY"),
-                "the passphrase of the new keys is empty",
-                "--no-passphrase leaves the key unencrypted",
+                "the environment's variable EMPTY is empty",
+                "a passphrase is expected in it",
             ),
             (
                 ("--pass", "env:NO_SUCH"),
                 "the environment has no variable NO_SUCH",
-                "fwsign init --help shows how",
+                "set it first: export NO_SUCH=...",
             ),
             (
                 ("--pass", "secret"),
@@ -165,9 +166,18 @@ class TestRefusals:
     def test_an_empty_one(self) -> None:
         refused(
             run("sign", "build.bin", "--pass", "env:P", env={"P": ""}),
+            2,
+            "the environment's variable P is empty",
+            "a passphrase is expected in it",
+        )
+
+    def test_an_empty_file(self, tmp_path: Path) -> None:
+        (tmp_path / "empty").write_bytes(b"\n")
+        refused(
+            run("sign", "build.bin", "--pass", "file:empty"),
             5,
             "pki/private/release.key is encrypted and no passphrase was given",
-            "give it with --pass or --ca-pass: env:NAME, file:PATH or fd:N",
+            "give it with --pass: env:NAME, file:PATH or fd:N",
         )
 
     @pytest.mark.parametrize(
@@ -203,3 +213,91 @@ class TestRefusals:
                 5,
                 f"{source} gives more than 4096 bytes",
             )
+
+
+# --- files as editors write them ------------------------------------------------------------
+
+SAME = {
+    "plain": b"secret\n",
+    "no line end": b"secret",
+    "CRLF": b"secret\r\n",
+    "mark": b"\xef\xbb\xbfsecret\r\n",
+    "UTF-16": "secret\r\n".encode("utf-16"),
+    "UTF-16, big endian": b"\xfe\xff" + "secret\n".encode("utf-16-be"),
+    "an empty line after it": b"secret\n\n",
+}
+
+
+@pytest.mark.parametrize("written", SAME)
+@pytest.mark.parametrize("way", ["file", "fd"])
+def test_marks_and_line_ends_are_no_part_of_a_passphrase(
+    written: str, way: str, tmp_path: Path
+) -> None:
+    key, secret = tmp_path / "x.key", tmp_path / "secret"
+    key.write_bytes(encode_private_key(new_private_key("p256"), b"secret"))
+    secret.write_bytes(SAME[written])
+    with secret.open("rb") as file:
+        source = f"file:{secret}" if way == "file" else f"fd:{file.fileno()}"
+        found = run("key", "convert", key, tmp_path / "out", "--pass", source, "--no-passphrase")
+    assert (found.status, found.errors) == (0, [])
+    assert "several lines" not in found.err
+
+
+def test_of_several_lines_the_first_is_the_passphrase_and_that_is_said(tmp_path: Path) -> None:
+    key, secret = tmp_path / "x.key", tmp_path / "secret"
+    secret.write_bytes(b"secret\nother\n")
+    words = f"file:{secret} has several lines, the first is the passphrase"
+    assert words in run("key", "new", key, "--pass", f"file:{secret}").err
+    load_private_key(key, lambda: b"secret")
+    found = run("key", "passwd", key, "--pass", f"file:{secret}", "--new-pass", "env:P", env=OTHER)
+    assert found.status == 0
+    assert words in found.err
+    load_private_key(key, lambda: b"other")
+
+
+OTHER = {"P": "\ufeffother\r"}
+
+
+def test_blanks_are_part_of_a_passphrase(tmp_path: Path) -> None:
+    key, secret = tmp_path / "x.key", tmp_path / "secret"
+    key.write_bytes(encode_private_key(new_private_key("p256"), b" secret "))
+    secret.write_bytes(b" secret \n")
+    good("key", "convert", key, tmp_path / "a", "--pass", f"file:{secret}", "--no-passphrase")
+    secret.write_bytes(b"secret\n")
+    found = run("key", "convert", key, tmp_path / "b", "--pass", f"file:{secret}")
+    words = f"wrong passphrase for {key}, or the key in it is damaged"
+    refused(found, 5, words, "is it the passphrase of this key?")
+
+
+FOLDER = cases() / "keys"
+
+
+@needs_cases()
+@pytest.mark.parametrize("name", ["pass", "pass-bom", "pass-crlf", "pass-two", "pass-utf16"])
+def test_cases_of_passphrase_files(name: str, tmp_path: Path) -> None:
+    key, source = FOLDER / "k02b-encrypted.pem", f"file:{FOLDER / name}"
+    found = run("key", "convert", key, tmp_path / "out", "--pass", source, "--no-passphrase")
+    assert (found.status, found.errors) == (0, [])
+    assert ("several lines" in found.err) == (name == "pass-two")
+
+
+@needs_cases()
+@pytest.mark.parametrize("name", ["pass-nfc", "pass-nfd", "pass-latin1"])
+def test_cases_of_letters_with_accents(name: str, tmp_path: Path) -> None:
+    for made in ("pass-nfc", "pass-nfd"):
+        key = tmp_path / made
+        good("key", "new", key, "--pass", f"file:{FOLDER / made}")
+        source = f"file:{FOLDER / name}"
+        out = tmp_path / f"{made}.out"
+        good("key", "convert", key, out, "--pass", source, "--no-passphrase")
+
+
+@needs_cases()
+@pytest.mark.parametrize("name", ["pass-sp", "pass-latin1"])
+def test_cases_of_other_passphrases(name: str, tmp_path: Path) -> None:
+    key = FOLDER / "k02b-encrypted.pem"
+    found = run("key", "convert", key, tmp_path / "out", "--pass", f"file:{FOLDER / name}")
+    words = f"wrong passphrase for {key}, or the key in it is damaged"
+    refused(found, 5, words, "is it the passphrase of this key?")
+    found = run("key", "convert", key, tmp_path / "out", "--pass", f"file:{FOLDER / 'pass-empty'}")
+    assert found.errors[0] == f"error: {key} is encrypted and no passphrase was given"

@@ -69,7 +69,12 @@ def test_organisation_and_vendor_must_be_said(missing: str) -> None:
     rest = {"--org": "Acme", "--vendor": "acme.example"}
     del rest[missing]
     (pair,) = rest.items()
-    refused(run("init", *pair), 2, f"missing option '{missing}'", "fwsign init --help shows how")
+    refused(
+        run("init", *pair),
+        2,
+        f"missing option {missing}",
+        "as in: fwsign init --org Acme --vendor acme.example",
+    )
 
 
 def test_init_never_replaces_a_project(project: Path) -> None:

@@ -151,8 +151,8 @@ class TestStreams:
         shown = program("show", os.fsdecode(name), cwd=today)
         assert (shown.returncode, shown.stdout) == (0, "kind: unknown\nsize: 1\n")
         signed = program("sign", os.fsdecode(name), cwd=today)
-        assert signed.returncode == 1
-        assert "fwsign: hint: rename it, as in bin\n" in signed.stderr
+        assert signed.returncode == 2
+        assert "fwsign: hint: give it another name there: --name bin\n" in signed.stderr
 
     def test_a_passphrase_through_a_descriptor(self, today: Path) -> None:
         reader, writer = os.pipe()
@@ -220,7 +220,7 @@ class TestTerminal:
         assert "secret" not in terminal.seen
 
     def test_ctrl_c_at_a_prompt(self, tmp_path: Path) -> None:
-        terminal = Terminal("init", "d", *NAMES, cwd=tmp_path)
+        terminal = Terminal("init", "d", *NAMES, cwd=tmp_path, NO_COLOR="1")
         terminal.expect("Passphrase of the new keys: ")
         terminal.type("\x03")
         assert terminal.end() == 130
@@ -245,6 +245,23 @@ class TestTerminal:
         assert ("\x1b[" in terminal.seen) is coloured
         assert "verified" in terminal.seen
 
+    @pytest.mark.parametrize(
+        ("env", "options", "red"),
+        [
+            ({}, (), True),
+            ({"NO_COLOR": "1"}, (), False),
+            ({"TERM": "dumb"}, (), False),
+            ({}, ("--no-color",), False),
+        ],
+    )
+    def test_errors_are_red(
+        self, tmp_path: Path, env: dict[str, str], options: tuple[str, ...], red: bool
+    ) -> None:
+        terminal = Terminal("show", "absent", *options, cwd=tmp_path, **env)
+        assert terminal.end() == 5
+        assert ("\x1b[31m\x1b[1mfwsign: error:\x1b[0m cannot read" in terminal.seen) is red
+        assert ("\x1b" in terminal.seen) is red
+
     def test_long_payloads_show_a_bar_and_quiet_ones_do_not(self, today: Path) -> None:
         with (today / "large.bin").open("wb") as file:
             file.truncate(40 * 1024 * 1024)
@@ -259,7 +276,7 @@ class TestTerminal:
         with (today / "large.bin").open("wb") as file:
             file.truncate(64 * 1024**3)  # of nothing; hashing it would take a minute
         before = sorted(path.name for path in today.iterdir())
-        terminal = Terminal("sign", "large.bin", cwd=today)
+        terminal = Terminal("sign", "large.bin", cwd=today, NO_COLOR="1")
         terminal.expect("%")
         terminal.type("\x03")
         assert terminal.end() == 130

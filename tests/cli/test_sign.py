@@ -88,7 +88,7 @@ class TestNumbers:
     def test_a_sequence_that_is_no_number_is_refused(self) -> None:
         found = run("sign", "build.bin", "--sequence", "1.5")
         assert found.status == 2
-        assert "'1.5' is not a whole number" in found.err
+        assert '"1.5" is not a whole number' in found.err
 
     @pytest.mark.parametrize("epoch", ["yesterday", "-1", "9" * 5000, "1e9"])
     def test_a_wrong_source_date_epoch_is_refused(self, epoch: str) -> None:
@@ -160,8 +160,7 @@ class TestWords:
             run("sign", "build.bin", "--vendor", "other.example"),
             1,
             '"release" may sign for acme.example, the manifest is for other.example',
-            "issue one: fwsign pki issue signer NAME --vendor DOMAIN; where no certificate "
-            "names a vendor, --vendor with --profile compat does",
+            "issue one: fwsign pki issue signer NAME --vendor DOMAIN",
         )
         assert not (project / "build.bin.suit").exists()
 
@@ -171,7 +170,7 @@ class TestWords:
             run("sign", "build.bin"),
             2,
             "no product given",
-            "name it with --product NAME, or in fwsign.toml",
+            "name it with --product NAME, or in fwsign.toml, which fwsign init makes",
         )
 
     def test_the_vendor_is_the_signers_only_domain(self, project: Path) -> None:
@@ -241,8 +240,12 @@ fwsign: next: fwsign verify app.bin.suit
             run("sign", "app.bin", "more/APP.bin", "--output", "all.suit"),
             2,
             "app.bin and more/APP.bin have the same name",
-            "give each once",
+            "--name FILE=NAME gives one another name",
         )
+        good("sign", "app.bin", "more/APP.bin", "--name", "APP.bin=b.bin", "-o", "all.suit")
+        assert [
+            one["name"] for one in release("all.suit", "app.bin", "--manifest-only")["components"]
+        ] == ["app.bin", "b.bin"]
         good("sign", "app.bin", "more/APP.bin")
 
     def test_a_file_that_is_missing_leaves_no_envelope_of_the_others(self, project: Path) -> None:
@@ -275,3 +278,15 @@ class TestEmptyFiles:
         (project / "empty.bin").write_bytes(b"")
         good("sign", "empty.bin", "--allow-empty")
         assert "empty.bin, 0 bytes" in good("verify", "empty.bin.suit")
+
+
+def test_a_sequence_number_below_that_of_what_is_replaced_is_told(project: Path) -> None:
+    del project
+    good("sign", "build.bin", "--sequence", "7")
+    line = (
+        "fwsign: warning: build.bin.suit had sequence number 7, now 6: "
+        "devices that have seen the old one refuse it\n"
+    )
+    for number, told in (("7", False), ("6", True), ("8", False)):
+        found = run("sign", "build.bin", "--sequence", number, "--force")
+        assert (found.status, line in found.err, "warning" in found.err) == (0, told, told)

@@ -54,7 +54,7 @@ class TestPlace:
             run("sign", "build.bin", "--base-url", url),
             2,
             f'--base-url "{url}" is not the beginning of a URL',
-            "names are put right behind it: end it with / as in https://acme.example/updates/",
+            "names follow it at once: end it with / as in https://acme.example/updates/",
         )
 
     def test_embed_and_base_url_exclude_each_other(self) -> None:

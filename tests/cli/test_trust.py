@@ -77,7 +77,7 @@ def test_make_says_who_has_to_sign(device: Path) -> None:
     assert found.out == "1.trust\n"
     assert found.err == (
         "fwsign: signed by 1 of 1 of its own trust keys; 1 of 1 of list 0\n"
-        f"{NEXT}rehearse DIR 1.trust; then on devices: fwsign trust apply\n"
+        f"{NEXT}rehearse DIR 1.trust; then on devices: fwsign trust apply FILE\n"
     )
 
 
@@ -145,7 +145,7 @@ def test_a_release_is_not_applied_as_a_trust_update(device: Path) -> None:
     del device
     good("sign", "build.bin")
     found = run("trust", "apply", "build.bin.suit", "--config", "device.toml")
-    hint = "releases are installed: fwsign install"
+    hint = "releases are installed: fwsign install ENVELOPE"
     refused(found, 4, "this is a release, not a trust update", hint)
 
 

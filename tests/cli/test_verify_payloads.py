@@ -148,8 +148,8 @@ class TestPayloads:
             refused(
                 run("verify", *arguments),
                 2,
-                "ca.cer is a certificate, not a payload",
-                "did you mean --anchor ca.cer",
+                f"ca.cer is a certificate, not {'a payload' if arguments[1:] else 'an envelope'}",
+                "did you mean --anchor ca.cer?",
             )
 
     def test_an_image_with_a_certificate_in_it_is_a_payload(self, project: Path) -> None:

@@ -89,13 +89,20 @@ def _component(target: str, data: bytes, number: int) -> Component:
     return Component(flash_identifier(chip, int(offset, 0)), image, len(data), f"part{number}.bin")
 
 
-def held(parts: Mapping[str, bytes], waived: Sequence[str] = (), **more: Any) -> HeldRelease:
+def held(
+    parts: Mapping[str, bytes],
+    waived: Sequence[str] = (),
+    elsewhere: Sequence[str] = (),
+    **more: Any,
+) -> HeldRelease:
     """Hold a release of payloads, each by its target."""
     verified = release(parts, **more)
     sources = {
         one.name: data for one, data in zip(verified.components, parts.values(), strict=True)
     }
-    return HeldRelease(verified, lambda one: io.BytesIO(sources[one.name]), waived)
+    return HeldRelease(
+        verified, lambda one: io.BytesIO(sources[one.name]), waived, elsewhere=elsewhere
+    )
 
 
 class MemoryBoard:
@@ -150,8 +157,7 @@ class MemoryBoard:
         self._step("read", offset, size)
         return bytes(self.flash[offset : offset + size])
 
-    def erase(self, offset: int, size: int) -> None:
-        """Erase sectors."""
+    def _erase(self, offset: int, size: int) -> None:
         for sector in range(offset, offset + size, SECTOR):
             self.flash[sector : sector + SECTOR // 2] = b"\xff" * (SECTOR // 2)
             self._step("erase", sector)  # power may go with half of it done
@@ -162,7 +168,7 @@ class MemoryBoard:
         for run in runs:
             assert run.offset % SECTOR == len(run.data) % SECTOR == 0
             for at in range(0, len(run.data), SECTOR):
-                self.erase(run.offset + at, SECTOR)
+                self._erase(run.offset + at, SECTOR)
                 self._program(run.offset + at, run.data[at : at + SECTOR // 2])
                 self._step("program", run.offset + at)
                 half = at + SECTOR // 2

@@ -30,6 +30,7 @@ from fwsign.flash.board import SECURE_BOOT, BoardInfo, Progress, Run
 from fwsign.flash.engine import Options, Outcome, flash
 from fwsign.flash.simulate import Simulated
 from fwsign.flash.station import Job, Station
+from support import refused
 
 APP = esp_image()
 PARTS = {"esp32c3@0x10000": APP}
@@ -261,15 +262,19 @@ class TestPartitionTables:
         words = refusal(found, "refused", "unsuitable.partition")
         assert words.startswith("the board's partition table is damaged: ")
 
-    def test_a_table_that_will_be_overwritten_says_nothing(self) -> None:
-        parts = {**PARTS, "esp32c3@0x8000": b"no table"}
-        found = run(blank(), parts)
-        assert found.status == "verified"
-        assert "boot not controlled: the board's partition table is not known" in found.notes
+    def test_other_bytes_where_the_table_is_are_refused(self) -> None:
+        board = blank(FACTORY_TABLE)
+        found = run(board, {**PARTS, "esp32c3@0x8000": b"no table"})
+        words = refusal(found, "refused", "unsuitable.region")
+        assert words == (
+            "esp32c3@0x8000 cannot be written where it is to go: "
+            "expected a partition table at 0x8000, found other bytes"
+        )
+        assert board.did("erase") == []
 
     def test_a_table_cut_off_by_the_end_of_the_image_is_refused(self) -> None:
-        parts = {**PARTS, "esp32c3@0x8000": FACTORY_TABLE[:40]}
-        refusal(run(blank(), parts), "refused", "malformed.image")
+        with refused("malformed.image", "partition 1: expected 32 bytes, found 8 bytes"):
+            judging({**PARTS, "esp32c3@0x8000": FACTORY_TABLE[:40]})
 
     def test_rows_for_the_boot_loader_and_the_table_itself_are_below_the_partitions(self) -> None:
         table = partition_table(

@@ -17,7 +17,7 @@ from flash.kit import (
     noise,
     run,
 )
-from fwsign.errors import Failed
+from fwsign.errors import Code, Failed
 from fwsign.flash.board import BoardInfo, Run
 from fwsign.flash.engine import ATTEMPTS, Event, Stopped
 
@@ -203,7 +203,7 @@ class TestFaults:
             assert board.closed >= 1
 
     @pytest.mark.parametrize("code", ["device.protocol", "device.refused", "device.mismatch"])
-    def test_any_failure_at_any_step_is_tried_again(self, code: str) -> None:
+    def test_any_failure_at_any_step_is_tried_again(self, code: Code) -> None:
         for at in range(0, self.steps(), 3):
 
             def fault(step: int, at: int = at) -> None:

@@ -14,7 +14,7 @@ from fwsign.component import Component, Digest, file_identifier, flash_identifie
 from fwsign.cose import SHA256
 from fwsign.errors import FwsignError
 from fwsign.flash import plan as planning
-from fwsign.flash.engine import Options, Outcome, flash
+from fwsign.flash.engine import Judged, Options, Outcome, flash
 from fwsign.flash.held import HeldRelease
 from fwsign.flash.judge import Given, Judging
 from fwsign.payload import digest
@@ -76,8 +76,6 @@ class TestAnyProduct:
         state = tmp_path / "boards.db"
         found = program(board(), envelope(20), state, self.WAIVED, product=None)
         assert code(found) is None
-        assert found.held is not None
-        assert found.held.waived == ("product",)
         assert floor(state) == 20
         assert floor(state, product=OTHER) is None
 
@@ -274,14 +272,35 @@ def test_what_is_not_for_flash_is_left_out_and_said() -> None:
     assert plan.notes == ("not for flash, left out: notes.txt",)
 
 
-def held_with_a_file() -> HeldRelease:
+def test_what_is_not_for_flash_is_not_left_out_without_its_name() -> None:
+    one = board()
+    held = held_with_a_file()
+    found = flash(one.connect, lambda _: Judged(held, lambda: None), Options(), ignore)
+    assert (found.status, code(found), found.touched) == ("incomplete", "device.left-out", False)
+    assert found.error is not None
+    assert found.error.message == "not for flash, and not left out by name: notes.txt"
+    assert found.error.hint is not None
+    assert found.error.hint.startswith("--leave-out notes.txt flashes the rest; ")
+    assert one.did("erase") == []
+
+
+@pytest.mark.parametrize("how", ["left_out", "elsewhere"])
+def test_what_is_left_out_by_name_or_goes_elsewhere_does_not_matter(how: str) -> None:
+    one = board()
+    held = held_with_a_file(**{how: ("notes.txt",)})
+    found = flash(one.connect, lambda _: Judged(held, lambda: None), Options(), ignore)
+    assert found.status == "verified"
+    assert any("notes.txt" in note for note in found.notes)
+
+
+def held_with_a_file(**more: Any) -> HeldRelease:
     """Hold a release of a payload for flash and of a file."""
     parts = (
         Component(flash_identifier("esp32c3", 0x20000), digest_of(DATA), len(DATA), "a.bin"),
         Component(file_identifier("notes.txt"), digest_of(b"x"), 1, "notes.txt"),
     )
     release = verify(sign_with(pki(), make_manifest(*parts)), [pki().root])
-    return HeldRelease(release, lambda _: io.BytesIO(DATA))
+    return HeldRelease(release, lambda _: io.BytesIO(DATA), **more)
 
 
 def digest_of(data: bytes) -> Digest:
@@ -292,3 +311,21 @@ def digest_of(data: bytes) -> Digest:
 def test_only_a_verified_release_is_held() -> None:
     with pytest.raises(TypeError, match="only a VerifiedRelease can be flashed"):
         HeldRelease(make_manifest(), lambda _: None)  # type: ignore[arg-type]
+
+
+def test_a_simulated_board_has_a_floor_of_its_own(tmp_path: Path) -> None:
+    state = tmp_path / "boards.db"
+    real, simulated = board("mac:01"), board("mac:01")
+    simulated.info = simulated.info._replace(simulated=True)
+    assert code(program(simulated, envelope(20), state)) is None
+    assert code(program(real, envelope(10), state)) is None
+    assert code(program(simulated, envelope(10), state)) == "unsuitable.rollback"
+    nameless = board(None)
+    nameless.info = nameless.info._replace(simulated=True)
+    assert code(program(nameless, envelope(20), state)) is None
+    assert code(program(board(None), envelope(10), state)) is None
+
+
+def test_what_goes_elsewhere_leaves_nothing_to_flash() -> None:
+    with refused("unsuitable.payload", "nothing in this release is for flash, it has "):
+        held_with_a_file(elsewhere=("esp32c3@0x20000",))

@@ -185,13 +185,6 @@ def test_reading_starts_and_ends_anywhere() -> None:
         assert board.read(START + 3, 6001) == PROGRAM[3:6004]
 
 
-def test_erasing_takes_whole_sectors() -> None:
-    with bench(flash=bytes(SIZE)) as it, it.board() as board:
-        board.erase(0x10000 - 4096, 3 * 4096)
-    assert it.machine.flash.count(0xFF) == 3 * 4096
-    assert it.machine.commands.count(b"ERAS") == 2  # cut at 64 KiB
-
-
 def test_erased_blocks_are_not_sent() -> None:
     data = PROGRAM[:1024] + b"\xff" * 7168
     with bench(flash=bytes(SIZE)) as it, it.board() as board:

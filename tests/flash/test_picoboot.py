@@ -90,12 +90,6 @@ def test_image_is_written_read_and_started(chip: str) -> None:
     assert rom.released == 1
 
 
-def test_erasing_takes_whole_sectors() -> None:
-    rom = BootRom(flash=bytes(200_000))
-    board(rom).erase(4096, 0x11000)
-    assert rom.flash[:200_000].count(0xFF) == 0x11000
-
-
 @pytest.mark.parametrize("command", range(2, 10))
 def test_power_lost_while_writing_leaves_nothing_that_boots(command: int) -> None:
     rom = BootRom(flash=b"\x01" * 80_000)
@@ -192,13 +186,13 @@ def test_refused_command_says_why() -> None:
     it = board(rom)
     rom.refuse_at = 2
     with pytest.raises(Failed, match="refused command 03: not permitted") as refusal:
-        it.erase(0, 4096)
+        it.write([Run(4096, padded(IMAGE))], no_progress)
     assert refusal.value.code == "device.refused"
 
 
 def test_misaligned_erase_says_why() -> None:
     with pytest.raises(Failed, match="command 03: address not aligned"):
-        board(BootRom()).erase(1, 4096)
+        board(BootRom()).write([Run(1, padded(IMAGE))], no_progress)
 
 
 def test_board_goes_on_after_a_refusal_with_a_new_connection() -> None:

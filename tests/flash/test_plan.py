@@ -29,6 +29,7 @@ from fwsign.flash.board import (
     SECURE_DOWNLOAD,
     BoardInfo,
 )
+from fwsign.flash.engine import abandoned
 from fwsign.flash.plan import Plan
 from fwsign.images.uf2 import write_uf2
 from support import refused
@@ -339,10 +340,95 @@ class TestHeld:
         assert found.code == "state.unchecked"
         assert found.message == "not checked, and not waived by name: rollback"
 
-    def test_what_was_waived_by_name_passes_and_is_kept(self) -> None:
-        found = held({"esp32c3@0x10000": APP}, ("rollback", "product"), min_sequence=None)
-        assert found.waived == ("rollback",)
+    def test_what_was_waived_by_name_passes(self) -> None:
+        assert held({"esp32c3@0x10000": APP}, ("rollback", "product"), min_sequence=None).payloads
 
     def test_revocation_off_needs_its_waiver(self) -> None:
         assert self.hold(revocation="off").found == "revocation"
         assert held({"esp32c3@0x10000": APP}, ("revocation",), revocation="off").payloads
+
+
+class TestWholeRelease:
+    """What is written fits together, and nothing of the release is left out under a good word."""
+
+    TABLE: Mapping[str, bytes] = {"esp32c3@0x8000": OTA_TABLE}
+
+    @pytest.mark.parametrize(
+        ("target", "data", "words"),
+        [
+            ("esp32c3@0x0", noise(9000), "the boot loader at 0x0, found no image for an ESP"),
+            ("esp32c3@0x0", FACTORY_TABLE, "expected offset 0x8000, found 0x0"),
+            ("esp32c3@0x0", b"\xff" * 8192, "the boot loader at 0x0, found ota data"),
+            ("esp32c3@0x10000", noise(9000), 'in "ota_0" at 0x10000, found no image for an ESP'),
+            ("esp32c3@0x50000", b"\xff" * 8192, "expected 0xd000, found OTA data at 0x50000"),
+            ("esp32c3@0x4f000", noise(9000), 'in "ota_1" at 0x50000, found no image'),
+            ("esp32c3@0x7000", noise(9000), "a partition table at 0x8000, found other bytes"),
+        ],
+    )
+    def test_what_would_not_start_is_refused(self, target: str, data: bytes, words: str) -> None:
+        with refused("unsuitable.region", words):
+            make({target: data}, flash=with_table(OTA_TABLE))
+
+    def test_the_releases_own_table_says_what_starts_where(self) -> None:
+        with refused("unsuitable.region", 'the application in "ota_0" at 0x10000'):
+            make({**self.TABLE, "esp32c3@0x10000": noise(99)})
+        parts = {**self.TABLE, "esp32c3@0x10000": APP, "esp32c3@0xd000": b"\xff" * 8192}
+        assert [one.offset for one in make(parts).regions] == [0xD000, 0x10000, 0x8000]
+
+    def test_a_table_elsewhere_is_the_table_too(self) -> None:
+        moved = partition_table(("nvs", 1, 2, 0x11000, 0x4000), ("factory", 0, 0, 0x20000, 0x80000))
+        parts = {"esp32c3@0x10000": moved, "esp32c3@0x20000": APP}
+        found = make(parts, flash=with_table(FACTORY_TABLE))
+        assert [one.offset for one in found.regions] == [0x20000, 0x10000]
+        with refused("unsuitable.partition", "no partition for one begins at 0x30000"):
+            make({"esp32c3@0x10000": moved, "esp32c3@0x30000": APP})
+        low = partition_table(("nvs", 1, 2, 0x9000, 0x4000), ("factory", 0, 0, 0x20000, 0x80000))
+        with refused("unsuitable.partition", 'partition "nvs" is at 0x9000'):
+            make({"esp32c3@0x10000": low})
+
+    def test_two_tables_are_refused(self) -> None:
+        with refused("unsuitable.partition", "esp32c3@0x8000 and esp32c3@0x9000 are both"):
+            make({**self.TABLE, "esp32c3@0x9000": FACTORY_TABLE})
+
+    def test_a_table_without_an_application_says_that_nothing_starts(self) -> None:
+        found = make(self.TABLE)
+        assert found.notes == (
+            'boot not controlled: no application is in "ota_0" at 0x10000, "ota_1" at 0x50000',
+        )
+        flash = bytearray(with_table(b""))
+        flash[0x10000 : 0x10000 + len(APP)] = APP
+        assert make(self.TABLE, flash=bytes(flash)).notes == ()
+
+    def test_ota_data_needs_a_partition(self) -> None:
+        with refused("unsuitable.region", "expected a partition for it in the table"):
+            make({"esp32c3@0xd000": b"\xff" * 8192}, flash=with_table(FACTORY_TABLE))
+
+    def test_secure_boot_needs_no_signature_of_a_table(self) -> None:
+        assert make(self.TABLE, board_info(locks=(SECURE_BOOT,))).regions
+
+
+def test_a_dry_run_counts_what_selects_a_slot() -> None:
+    board = MemoryBoard(with_table(OTA_TABLE))
+    parts = {"esp32c3@0x50000": APP}
+    found = run(board, parts, dry_run=True)
+    size = -(-len(APP) // SECTOR) * SECTOR
+    assert (found.status, found.differing, found.written) == ("dry run", size + SECTOR, 0)
+    assert run(board, parts).differing == size
+    assert run(board, parts, dry_run=True).differing == 0
+
+
+def test_a_board_that_nobody_waits_for_may_have_been_written_to() -> None:
+    found = abandoned()
+    assert (found.status, found.touched, found.differing) == ("incomplete", True, None)
+    assert found.error is not None
+    assert str(found.error) == "ended at once: what the board holds is not known"
+
+
+def test_a_board_gets_nothing_that_goes_elsewhere() -> None:
+    parts = {"esp32c3@0x10000": APP, "esp32s3@0x10000": esp_image("esp32s3")}
+    plan = planning.make(
+        held(parts, elsewhere=("esp32s3@0x10000",)), board_info(), lambda _, size: b"\xff" * size
+    )
+    assert "not for this board, they go elsewhere: esp32s3@0x10000" in plan.notes
+    with refused("unsuitable.chip", "the release is for esp32s3, the board is esp32c3"):
+        planning.make(held(parts, elsewhere=("esp32c3@0x10000",)), board_info(), lambda *_: None)

@@ -278,12 +278,10 @@ def test_an_image_larger_than_the_slot_changes_nothing() -> None:
         assert made.machine.flash.startswith(IMAGE)
 
 
-def test_the_flash_can_be_neither_read_nor_erased() -> None:
-    with bench() as made, made.board() as board:
-        with refused("device.refused", "cannot read 16 bytes at 0x1000"):
-            board.read(0x1000, 16)
-        with refused("device.refused", "cannot erase"):
-            board.erase(0, 4096)
+def test_the_flash_cannot_be_read() -> None:
+    words = "cannot read 16 bytes at 0x1000"
+    with bench() as made, made.board() as board, refused("device.refused", words):
+        board.read(0x1000, 16)
 
 
 # --- faults: each may fail, none may end in wrong bytes that pass for right ---------------------

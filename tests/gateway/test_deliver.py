@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flash.kit import MemoryBoard, esp_image
+from flash.kit import MemoryBoard, board_info, esp_image
 from fwsign import cbor, suit
 from fwsign.component import Component, Digest, flash_identifier
 from fwsign.cose import SHA256
@@ -267,7 +267,7 @@ def test_a_board_behind_the_gateway_is_flashed_and_remembered(
     assert board.flash[0x10000 : 0x10000 + len(IMAGE)] == IMAGE
     assert gateway.installed == {"app.tar": b"file"}
     assert gateway.results[1:] == [("accepted", None), ("verified", None), ("installed", None)]
-    assert any("app.tar" in note for note in done.notes)
+    assert any(note.endswith("they go elsewhere: app.tar") for note in done.notes)
     with State.open(tmp_path / "state.db") as state:
         own = state.floor(board.info.identity, VENDOR, PRODUCT)
     assert own is not None
@@ -307,3 +307,78 @@ def test_boards_are_asked_again_even_where_the_release_is_installed(
     board.flash[0x10000] ^= 1  # somebody else wrote to it
     assert gateway.install(envelope).verdict == "installed"
     assert board.flash[0x10000 : 0x10000 + len(IMAGE)] == IMAGE
+
+
+def two_boards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **chips: str) -> dict[str, Any]:
+    """A gateway with a board for each chip of device.toml, and the chip that each has in truth."""
+    boards = {
+        f"sim:{named}": MemoryBoard(info=board_info(chip=real, identity=f"mac:{named}"))
+        for named, real in chips.items()
+    }
+
+    @contextlib.contextmanager
+    def attached(port: str, how: object) -> Iterator[Any]:
+        del how
+        yield boards[port].connect
+
+    monkeypatch.setattr(backends, "attached", attached)
+    ports = "".join(f'{named} = "sim:{named}"\n' for named in chips)
+    make_gateway(tmp_path).configure(f"[flash]\n{ports}")
+    return boards
+
+
+def release_for(gateway: Gateway, images: dict[str, bytes], number: int = 3) -> Path:
+    parts = []
+    folder = gateway.base / f"two-{number}"
+    folder.mkdir()
+    for chip, image in images.items():
+        facts = Digest(SHA256, digest(SHA256, image))
+        identifier = flash_identifier(chip, 0x10000)
+        parts.append(Component(identifier, facts, len(image), f"{chip}.bin"))
+        (folder / f"{chip}.bin").write_bytes(image)
+    return gateway.sign(folder / "update.suit", number, parts)
+
+
+def test_each_board_gets_what_is_for_its_own_chip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boards = two_boards(tmp_path, monkeypatch, esp32c3="esp32c3", esp32s3="esp32s3")
+    images = {"esp32c3": esp_image("esp32c3"), "esp32s3": esp_image("esp32s3", seed=1)}
+    assert Gateway(tmp_path).install(release_for(Gateway(tmp_path), images)).verdict == "installed"
+    for chip, image in images.items():
+        assert boards[f"sim:{chip}"].holds({f"{chip}@0x10000": image})
+
+
+def test_boards_that_were_exchanged_leave_no_component_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boards = two_boards(tmp_path, monkeypatch, esp32c3="esp32c3", esp32s3="esp32c3")
+    images = {"esp32c3": esp_image("esp32c3"), "esp32s3": esp_image("esp32s3")}
+    gateway = Gateway(tmp_path)
+    with refused("unsuitable.chip", "the release is for esp32s3, the board is esp32c3"):
+        gateway.install(release_for(gateway, images))
+    assert gateway.installed is None
+    assert boards["sim:esp32s3"].did("erase") == []
+    assert sorted(gateway.results[2:]) == [
+        ("incomplete", "unsuitable.chip"),
+        ("refused", "unsuitable.chip"),
+        ("verified", None),
+    ]
+
+
+def test_receipts_of_boards_have_what_the_gateway_waives(
+    board: MemoryBoard, tmp_path: Path
+) -> None:
+    del board
+    gateway = Gateway(tmp_path)
+    text = gateway.config.read_text().replace('"require"', '"allow-stale:30d"')
+    gateway.config.write_text(text.replace("[policy]", '[policy]\nprofile = "compat"'))
+    gateway.install(flash_release(gateway, 3, IMAGE, b"file"))
+    with State.open(tmp_path / "state.db") as state:
+        found = [json.loads(line) for line in state.receipt_lines()]
+    assert [(one["kind"], one["waived"]) for one in found] == [
+        ("device", []),
+        ("install", ["stale", "compat"]),
+        ("flash", ["stale", "compat"]),
+        ("install", ["stale", "compat"]),
+    ]

@@ -3,7 +3,6 @@
 
 import contextlib
 import importlib
-import itertools
 import os
 import re
 import sys
@@ -13,10 +12,10 @@ from typing import Annotated, Any, Final
 
 import typer
 import typer.main
-from typer.core import TyperGroup
 
 from fwsign import __version__
 from fwsign.cli import ui
+from fwsign.cli.command import Group
 from fwsign.errors import FwsignError
 
 _ClickUsageError: Any = typer.BadParameter.__mro__[1]
@@ -44,11 +43,14 @@ COMMANDS: Final = (
     "staple",
     "pki",
     "key",
+    "completion",
+    "version",
+    "help",
 )
 """In the order of help. Each is the attribute `command` of a module of its name."""
 
 
-class Group(TyperGroup):
+class Root(Group):
     """Imports a command when it is used, for that is most of what starting up costs.
 
     `main` never lets an exception out, also under a test runner.
@@ -70,12 +72,13 @@ class Group(TyperGroup):
         """Run a command line and exit with its status."""
         given = list(sys.argv[1:] if args is None else args)
         extra["standalone_mode"] = False
-        sys.exit(run(lambda: super(Group, self).main(args, *more, **extra), given))
+        sys.exit(run(lambda: super(Root, self).main(args, *more, **extra), given))
 
 
 def run(command: Any, arguments: Sequence[str]) -> int:
     """Run `command` and return the exit status of what it did or raised."""
     before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    ui.Console.reset()
     try:
         if "\0" in "".join(arguments):
             ui.usage("an argument has a NUL byte in it")
@@ -86,18 +89,21 @@ def run(command: Any, arguments: Sequence[str]) -> int:
     except (ui.ReaderGone, SystemExit):  # such as head(1), which has enough; the second is Typer's
         status = 0
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last resort
-        status, refusal = _judge(error, before_dashes)
+        ui.Console.colour &= "--no-color" not in before_dashes  # also where it was not understood
+        status, refusal = _judge(error)
         with contextlib.suppress(
             ui.ReaderGone, FwsignError
         ):  # where nobody can be told, the status still tells
+            if isinstance(error, ui.BareGroup):
+                ui.tell_page(error.page)
             ui.complain(refusal["message"], refusal["hint"])
-            if "--json" in before_dashes:
+            if "--json" in before_dashes and not ui.Console.json_told:
                 ui.print_json(refusal)
     ui.settle()
     return status if isinstance(status, int) else 0
 
 
-def _judge(error: BaseException, arguments: Sequence[str]) -> tuple[int, dict[str, Any]]:
+def _judge(error: BaseException) -> tuple[int, dict[str, Any]]:
     """Return the exit status for an exception, and what to say about it."""
     if isinstance(error, OSError):  # of a path that could not even be looked at, or of --help
         from fwsign.atomic import io_error  # noqa: PLC0415
@@ -105,13 +111,17 @@ def _judge(error: BaseException, arguments: Sequence[str]) -> tuple[int, dict[st
         named = error.filename is not None
         place = str(error.filename) if named else "standard output"
         error = io_error(error, place, "read" if named else "write")
-    if isinstance(error, FwsignError):
-        return ui.exit_status(error), ui.refusal(error)
     if isinstance(error, (ui.UsageFailure, _ClickUsageError)):
-        return ui.USAGE, _usage(error, arguments)
+        return ui.USAGE, _usage(error)
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
         ui.end_line()
         return ui.INTERRUPTED, ui.refused("interrupted", "interrupted")
+    if not isinstance(error, FwsignError):
+        from fwsign.cli.libraries import blame  # noqa: PLC0415 - for errors alone
+
+        error = blame(error) or error
+    if isinstance(error, FwsignError):
+        return ui.exit_status(error), ui.refusal(error)
     if os.environ.get("FWSIGN_DEBUG"):
         traceback.print_exception(error)
     message = f"internal error: {type(error).__name__}: {error}"
@@ -119,30 +129,56 @@ def _judge(error: BaseException, arguments: Sequence[str]) -> tuple[int, dict[st
     return ui.INTERNAL, ui.refused("internal", message, hint=hint)
 
 
-def _usage(error: Any, arguments: Sequence[str]) -> dict[str, Any]:
-    message = str(error)
-    if isinstance(error, _ClickUsageError):  # put in our way of writing
-        message = error.format_message().rstrip(".")
-        message = message[:1].lower() + message[1:]
-        message = re.sub("not a valid int(eger)?( range)?", "not a whole number", message)
-    words = [word for word in arguments if not word.startswith("-")]
-    path = [*words[:1]] if words and words[0] in COMMANDS else []
-    if path == ["pki"]:
-        from fwsign.cli.pki import COMMANDS as PKI_COMMANDS  # noqa: PLC0415
-        from fwsign.cli.pki import KINDS  # noqa: PLC0415
+def _usage(error: Any) -> dict[str, Any]:
+    """Return what to say of a command line that cannot be meant, in our way of writing."""
+    context: Any = getattr(error, "ctx", None)
+    path = context.command_path if context else " ".join(("fwsign", *ui.Console.command))
+    message, hint = str(error), getattr(error, "hint", None)
+    if context and hasattr(error, "possibilities"):  # which only an unknown option has
+        from fwsign.cli.hints import guess_option  # noqa: PLC0415 - for errors alone
 
-        known = {*PKI_COMMANDS, *KINDS} if words[1:2] == ["issue"] else PKI_COMMANDS
-        path += itertools.takewhile(known.__contains__, words[1:3])
-    hint = getattr(error, "hint", None) or " ".join(["fwsign", *path, "--help shows how"])
-    return ui.refused("usage", message, hint=hint)
+        known = [name for one in context.command.params for name in one.opts]
+        group = hasattr(context.command, "commands")
+        message = f"{path} has no option {error.option_name}"
+        hint = guess_option(error.option_name, known, path, group=group)
+    elif isinstance(error, _ClickUsageError):
+        message = _reworded(error.format_message().rstrip("."))
+        if context and message.startswith("missing") and (line := _example(context.command)):
+            hint = f"as in: {line}"
+    return ui.refused("usage", message, hint=hint or f"{path} --help shows how")
+
+
+_WORDS: Final = (
+    (r"not a valid int(eger)?( range)?", "not a whole number"),
+    (r"not in the range (\S+)<=x<=(\S+)", r"not in the range \1 to \2"),
+    (r"not in the range x>=(\S+)", r"less than \1"),
+    (r"^(missing (?:argument|option)|option) '(.*?)'", r"\1 \2"),
+    (r"^invalid value for '(.*?)': ", r"\1: "),
+    (r"^got unexpected extra arguments?(?:\(s\))? \((.*)\)", r"nothing is expected after \1"),
+    (r"'(.*?)'", r'"\1"'),
+)
+"""How Typer says it, and how we do."""
+
+
+def _reworded(message: str) -> str:
+    message = message[:1].lower() + message[1:]
+    for theirs, ours in _WORDS:
+        message = re.sub(theirs, ours, message)
+    return message
+
+
+def _example(command: Any) -> str | None:
+    """Return the first example of a command's help page, if it is one line."""
+    lines = re.findall(r"^ *(fwsign .*)$", command.epilog or "", re.MULTILINE)
+    return lines[0] if lines and not lines[0].endswith("\\") else None
 
 
 app = typer.Typer(
-    cls=Group,
+    cls=Root,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -157,14 +193,22 @@ def fwsign(
     context: typer.Context,
     *,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool,
+        typer.Option("-V", "--version", callback=_version, is_eager=True, help="Show the version."),
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print results and errors only.")] = False,
-    no_color: Annotated[bool, typer.Option("--no-color", help="Never use colour.")] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "-q", "--quiet", help="Print results and errors only; after the command, too."
+        ),
+    ] = False,
+    no_color: Annotated[
+        bool, typer.Option("--no-color", help="Never use colour; after the command, too.")
+    ] = False,
 ) -> None:
     """Sign firmware and updates once; every hop after that checks the same signature."""
     del version
-    ui.Console.quiet, ui.Console.colour = quiet, not no_color
+    ui.Console.quiet, ui.Console.colour, ui.Console.json_told = quiet, not no_color, False
     if context.invoked_subcommand is None:
         for line in _HAPPY_PATH.splitlines():
             ui.out(line)

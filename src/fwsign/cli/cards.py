@@ -10,8 +10,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from fwsign.certificate import key_digest
-from fwsign.cose import ALGORITHMS, algorithm_for, key_name
-from fwsign.errors import FwsignError, Malformed
+from fwsign.cose import ALGORITHMS, key_kinds, key_name
+from fwsign.errors import Failed, FwsignError, Malformed
 from fwsign.keys.encryption import Encryption
 from fwsign.keys.formats import Found
 from fwsign.pki.entry import UNREADABLE
@@ -171,10 +171,12 @@ def encryption_card(found: Encryption) -> dict[str, Any]:
 
 def uses(public_key: Any) -> str:
     """Say what a key is good for here."""
-    label = algorithm_for(public_key)
-    if label is None:
-        return "not for fwsign, which takes P-256, P-384, Ed25519, RSA-3072 and up, ML-DSA-65, -87"
-    return f"fwsign sign, as {ALGORITHMS[label].name}"
+    from fwsign.keys.file import algorithm_of  # noqa: PLC0415 - `fwsign key` alone asks
+
+    try:
+        return f"fwsign sign, as {ALGORITHMS[algorithm_of(public_key)].name}"
+    except Failed:
+        return f"not for fwsign, which takes {key_kinds()}"
 
 
 def _key(key: Any) -> dict[str, str]:

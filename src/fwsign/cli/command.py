@@ -1,17 +1,80 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How commands show their help."""
+"""What all commands, and all groups of commands, have in common."""
 
 from typing import Any
 
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup, TyperOption
+
+from fwsign.cli import ui
 
 
 class Command(TyperCommand):
-    """A command whose usage line says FILE where Typer would say {FILE}."""
+    """A command that takes --quiet and --no-color, too, and says FILE where Typer says {FILE}."""
+
+    def __init__(self, *more: Any, **settings: Any) -> None:
+        super().__init__(*more, **settings)
+        self.params += [_flag(["-q", "--quiet"], _quieten), _flag(["--no-color"], _fade)]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse a command line; whatever goes wrong from now on belongs to this command."""
+        ui.Console.command = tuple(ctx.command_path.split()[1:])
+        ui.Console.options = frozenset(name for one in self.params for name in one.opts)
+        return super().parse_args(ctx, args)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the parts of the usage line."""
         return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
+    def get_help(self, ctx: Any) -> str:
+        """Return the help page."""
+        from fwsign.cli.page import render  # noqa: PLC0415 - for help alone
+
+        return render(self, ctx)
+
+
+def _flag(names: list[str], callback: Any) -> TyperOption:
+    """Return an option that is shown on the page of fwsign alone."""
+    hidden = {"expose_value": False, "hidden": True, "callback": callback}
+    return TyperOption(param_decls=names, is_flag=True, default=False, **hidden)
+
+
+def _quieten(_context: Any, _option: Any, given: bool) -> None:
+    ui.Console.quiet |= given
+
+
+def _fade(_context: Any, _option: Any, given: bool) -> None:
+    ui.Console.colour &= not given
+
+
+class Group(TyperGroup):
+    """A group of commands, which shows its page where none is named."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse a command line as far as the command."""
+        if not args and not self.invoke_without_command and not ctx.resilient_parsing:
+            raise ui.BareGroup(ctx.command_path, self.get_help(ctx))
+        return super().parse_args(ctx, args)
+
+    def get_help(self, ctx: Any) -> str:
+        """Return the help page."""
+        from fwsign.cli.page import render  # noqa: PLC0415 - for help alone
+
+        return render(self, ctx)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of commands, whose descriptions are never cut."""
+        found: Any = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, one.get_short_help_str(1000)) for name, one in found])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that is named, or refuse the name and suggest what was meant."""
+        if self.get_command(ctx, args[0]) is None and args[0][:1] != "-":
+            from fwsign.cli.hints import guess_command  # noqa: PLC0415 - for errors alone
+
+            hint = guess_command(ctx, args[0])
+            ui.usage(f'{ctx.command_path} has no command "{args[0]}"', hint)
+        return super().resolve_command(ctx, args)
 
 
 def examples(*lines: str) -> str:

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from fwsign.atomic import io_error, read_bytes
 from fwsign.cli import ui
 from fwsign.errors import Failed
+from fwsign.nearest import did_you_mean
 
 NAME: Final = "fwsign.toml"
 KEYS: Final = ("vendor", "product", "pki", "signer")
@@ -57,15 +58,19 @@ def find_pki(given: Path | None) -> Path:
             "no PKI given, and no fwsign.toml found", "fwsign init makes both; --pki DIR names one"
         )
     if not os.path.lexists(directory / "ca.crt"):
-        error = Failed(
+        raise Failed(
             "state.pki",
             f"{directory} is not a PKI: there is no ca.crt in it",
             expected="a directory with ca.crt",
             found="no ca.crt",
+            hint="fwsign init makes a PKI; --pki names one",
         )
-        error.hint = "fwsign init makes a PKI; --pki names one"
-        raise error
     return directory
+
+
+def pki_words(given: Path | None) -> tuple[object, ...]:
+    """Return what the next command needs in order to find the same PKI."""
+    return ("--pki", given) if given else ()
 
 
 def roots(pki: Path) -> list[Path]:
@@ -110,6 +115,7 @@ def _parse(path: Path) -> dict[str, str]:
                 f'{path} has the unknown key "{key}"',
                 expected=", ".join(KEYS),
                 found=key,
+                hint=did_you_mean(key, KEYS) or f"the keys of fwsign.toml are: {', '.join(KEYS)}",
             )
         if not isinstance(value, str) or not value.isprintable() or not value:
             raise Failed(

@@ -2,6 +2,7 @@
 """What `verify` and `flash` trust and demand: from flags, then fwsign.toml."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias
@@ -54,6 +55,10 @@ REQUIRE: TypeAlias = Annotated[
         "--require", metavar="N", min=1, max=8, help="How many distinct signers must be there."
     ),
 ]
+AT: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--at", metavar="TIME", help="Judge by this time: RFC 3339. Default: the clock."),
+]
 PROFILE: TypeAlias = Annotated[
     str,
     typer.Option(
@@ -64,7 +69,8 @@ PROFILE: TypeAlias = Annotated[
 ]
 
 
-class Demands(NamedTuple):
+@dataclass(frozen=True, kw_only=True)  # by name alone: two of them could be swapped unseen
+class Demands:
     """What the command line demands of a release, as typed."""
 
     anchor: Sequence[Path] | None
@@ -133,7 +139,7 @@ def _revocation(typed: str | None, without_crls: "Revocation") -> "tuple[Revocat
         return without_crls, timedelta(0)
     found = spans.parse_revocation(typed)
     if found is None:
-        ui.usage(f'--revocation "{typed}"', f"choose {spans.REVOCATION}")
+        ui.usage(f'--revocation "{typed}" is not a choice', f"choose {spans.REVOCATION}")
     return found
 
 
@@ -142,6 +148,9 @@ def _anchors(
 ) -> "tuple[list[Anchor], list[Path]]":
     if not given:
         if settings.pki is None:
-            ui.usage("no anchor given, and no fwsign.toml found", "name a root with --anchor PEM")
+            ui.usage(
+                "no anchor given, and no fwsign.toml found",
+                "name a root with --anchor PEM; your own PKI is made by: fwsign init",
+            )
         given = config.roots(settings.pki)
     return inputs.load_anchors(given), list(given)

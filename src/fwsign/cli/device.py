@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from fwsign.cli import inputs, ui
-from fwsign.cli.command import Command, examples
+from fwsign.cli.command import Command, Group, examples
 from fwsign.cli.options import JSON, KEY_PASS, named
+from fwsign.errors import FwsignError
 
 if TYPE_CHECKING:
     from fwsign.gateway.config import Device
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 
 command = typer.Typer(
+    cls=Group,
     rich_markup_mode=None,
     add_completion=False,
     help="Enrol this gateway, and show what it remembers.",
@@ -64,7 +66,14 @@ def load_device(config: Path | None) -> "Device":
     from fwsign.gateway.session import refuse_platform  # noqa: PLC0415
 
     refuse_platform()
-    return load(find(config))
+    path = find(config)
+    try:
+        return load(path)
+    except FwsignError as error:
+        if error.code == "io.missing" and not path.exists():
+            hint = "enrol this device with: fwsign device init; or name its file with --config"
+            raise error.with_hint(hint) from error
+        raise
 
 
 @command.command(
@@ -170,7 +179,7 @@ def init(
     if as_json:
         ui.print_json(enrol.status(device))
         return
-    ui.painted("enrolled", "green", f"{vendor} {product}")
+    _enrolled(device, f"{vendor} {product}")
     ui.out(f"  config  {device.path}")
     ui.out(f"  memory  {device.state}")
     for one in device.trust.anchors:
@@ -197,7 +206,11 @@ def status(*, config: CONFIG = None, as_json: JSON = False) -> None:
         ui.out(f"anchor      {one['name']}, {roles}, {limits}, key {one['key'][:16]}")
     hours = found["allow_stale_hours"]
     stale = f", stale for {hours} hours" if hours else ""
-    ui.out(f"policy      require {found['require']}, revocation {found['revocation']}{stale}")
+    profile = f", profile {found['profile']}" if found["profile"] != "strict" else ""
+    policy = f"require {found['require']}, revocation {found['revocation']}{stale}{profile}"
+    ui.out(f"policy      {policy}")
+    if found["waived"]:
+        ui.painted("waived", "yellow", f"    {', '.join(found['waived'])}")
     ui.out(f"floor       {_or_none(found['floor'])}")
     ui.out(f"time floor  {_or_none(found['time_floor'])}")
     for one in found["crls"]:
@@ -235,7 +248,15 @@ def reset(*, config: CONFIG = None, pass_: KEY_PASS = None, as_json: JSON = Fals
         ui.print_json(enrol.status(device))
     else:
         what = "the memory begins anew" if had else "a new memory was made, the old one was lost"
-        ui.painted("enrolled", "green", f"{device.trust.vendor} {product}: {what}")
+        _enrolled(device, f"{device.trust.vendor} {product}: {what}")
+
+
+def _enrolled(device: "Device", line: str) -> None:
+    """Say that a device is enrolled, and what it waives."""
+    from fwsign.receipts import waivers  # noqa: PLC0415 - after the line was understood
+
+    waived = ", ".join(waivers(device.policy))
+    ui.painted("enrolled", "green", f"{line}, waived: {waived}" if waived else line)
 
 
 def _or_none(value: object) -> object:
@@ -243,4 +264,8 @@ def _or_none(value: object) -> object:
 
 
 def _release(value: dict[str, Any] | None) -> str:
-    return f"sequence {value['sequence']}, {value['manifest'][:16]}" if value else "none"
+    if not value:
+        return "none"
+    version = f"version {value['version']}, " if value["version"] else ""
+    files = f": {', '.join(value['files'])}" if value["files"] else ""
+    return f"sequence {value['sequence']}, {version}{value['manifest'][:16]}{files}"

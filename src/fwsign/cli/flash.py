@@ -3,15 +3,14 @@
 
 import contextlib
 import functools
-import os
-import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import typer
 
 from fwsign.cli import config, inputs, ui
+from fwsign.cli import flash_options as option
 from fwsign.cli.command import Command, examples
 from fwsign.cli.demands import (
     ANCHORS,
@@ -28,13 +27,13 @@ from fwsign.errors import Failed, FwsignError
 from fwsign.flash.esp_chips import AFTER, BEFORE
 
 if TYPE_CHECKING:
-    from fwsign.cli.flash_records import Records
+    from fwsign.cli.demands import Trust
+    from fwsign.cli.flash_records import Records, Where
+    from fwsign.component import Component
     from fwsign.flash.backends import How
-    from fwsign.flash.engine import Judge
+    from fwsign.flash.engine import Judge, Options
     from fwsign.flash.station import Job, Station
-
-_WORST = (70, ui.REFUSED, ui.FAILED, ui.UNSUITABLE, ui.STALE, 0)
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if os.name == "posix" else []))
+    from fwsign.policy import DevicePolicy
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -50,120 +49,36 @@ command = typer.Typer(rich_markup_mode=None, add_completion=False)
     ),
 )
 def flash(
-    envelope: Annotated[
-        Path,
-        typer.Argument(readable=False, metavar="ENVELOPE", help="A .suit file."),
-    ],
+    envelope: option.ENVELOPE,
     payloads: PAYLOADS = None,
     *,
-    port: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PORT",
-            help="A board: /dev/ttyUSB0, COM5, socket://HOST:PORT, rfc2217://HOST:PORT, the drive "
-            "of a Pico, or sim:esp32c3; repeat for several at once.",
-        ),
-    ] = None,
-    every: Annotated[
-        bool,
-        typer.Option("--all", help="Every board here whose USB identity fits; see fwsign ports."),
-    ] = False,
+    port: option.PORTS = None,
+    every: option.EVERY = False,
     anchor: ANCHORS = None,
     crl: CRLS = None,
     vendor: VENDOR_OF_DEVICE = None,
     product: PRODUCT_OF_DEVICE = None,
     min_sequence: MIN_SEQUENCE = None,
     require: REQUIRE = 1,
-    state: Annotated[
-        Path | None,
-        typer.Option(
-            readable=False,
-            metavar="FILE",
-            help="Where the sequence number that each board accepted is remembered. Default: a "
-            "file of the user, made on first use.",
-        ),
-    ] = None,
-    revocation: Annotated[
-        str | None,
-        typer.Option(
-            metavar="require|off",
-            help="require refuses where there are no CRLs, off ignores them. Default: require.",
-        ),
-    ] = None,
-    no_rollback_check: Annotated[
-        bool,
-        typer.Option("--no-rollback-check", help="Accept older releases; remember nothing."),
-    ] = False,
-    any_product: Annotated[
-        bool,
-        typer.Option("--any-product", help="Accept releases for any product of the vendor."),
-    ] = False,
-    accept_unverifiable: Annotated[
-        bool,
-        typer.Option(
-            "--accept-unverifiable",
-            help="Write to boards that cannot show what they hold, such as in secure download "
-            "mode.",
-        ),
-    ] = False,
+    state: option.STATE = None,
+    revocation: option.REVOCATION = None,
+    no_rollback_check: option.NO_ROLLBACK_CHECK = False,
+    any_product: option.ANY_PRODUCT = False,
+    accept_unverifiable: option.ACCEPT_UNVERIFIABLE = False,
+    leave_out: option.LEAVE_OUT = None,
     profile: PROFILE = "strict",
     allow_example_keys: ALLOW_EXAMPLE = False,
-    board: Annotated[
-        str | None,
-        typer.Option(
-            metavar="esp|pico-uart|pico-uf2|smp",
-            help="The kind of board. Default: by the release's chip and the port.",
-        ),
-    ] = None,
-    baud: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", min=300, help="Bit/s. Default: fast, and slower where that fails."
-        ),
-    ] = None,
-    readback: Annotated[
-        str | None,
-        typer.Option(
-            metavar="full|digest",
-            help="How to verify: read all back, or let the board compute digests. Default: what "
-            "is enough for the result verified.",
-        ),
-    ] = None,
-    force_rewrite: Annotated[
-        bool,
-        typer.Option("--force-rewrite", help="Write also what is in the flash already."),
-    ] = False,
-    before: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODE", help=f"How an ESP gets into its boot loader: {', '.join(BEFORE)}."
-        ),
-    ] = None,
-    after: Annotated[
-        str | None,
-        typer.Option(metavar="MODE", help=f"What an ESP does in the end: {', '.join(AFTER)}."),
-    ] = None,
-    receipt: Annotated[
-        Path | None,
-        typer.Option(
-            readable=False,
-            metavar="FILE",
-            help="Add a line of JSON for each board to this file. Default: to the state file.",
-        ),
-    ] = None,
-    receipt_key: Annotated[
-        str | None,
-        typer.Option(metavar="URI", help="Sign receipts with this key: a path or file: URI."),
-    ] = None,
+    board: option.BOARD = None,
+    baud: option.BAUD = None,
+    readback: option.READBACK = None,
+    force_rewrite: option.FORCE_REWRITE = False,
+    before: option.BEFORE_MODE = None,
+    after: option.AFTER_MODE = None,
+    receipt: option.RECEIPT = None,
+    receipt_key: option.RECEIPT_KEY = None,
     pass_: KEY_PASS = None,
-    as_json: Annotated[
-        bool,
-        typer.Option("--json", help="Print one line of JSON for each board."),
-    ] = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Ask the boards and compare, but write nothing."),
-    ] = False,
+    as_json: option.JSON_LINES = False,
+    dry_run: option.DRY_RUN = False,
 ) -> None:
     """Write a verified release to boards, and verify what they hold.
 
@@ -172,70 +87,180 @@ def flash(
     differs is written, so that a run that was cut short goes on when it is repeated. Exit status
     0 says that every board holds what was signed.
     """
-    from fwsign.atomic import read_bytes  # noqa: PLC0415
-    from fwsign.cli import received, results  # noqa: PLC0415
-    from fwsign.cli.flash_records import Records, Where  # noqa: PLC0415
-    from fwsign.flash.backends import KINDS, How  # noqa: PLC0415
+    from fwsign.cli.flash_records import Where  # noqa: PLC0415
+    from fwsign.cli.flash_run import run  # noqa: PLC0415
+    from fwsign.flash.backends import How  # noqa: PLC0415
     from fwsign.flash.engine import Options  # noqa: PLC0415
-    from fwsign.flash.judge import Given, Judging  # noqa: PLC0415
-    from fwsign.flash.station import Station  # noqa: PLC0415
     from fwsign.state import default_path  # noqa: PLC0415
-    from fwsign.suit import MAX_ENVELOPE_SIZE  # noqa: PLC0415
 
-    if every == bool(port):
+    ports = _checked_ports(port or (), every=every)
+    _check_choices(board, before, after, readback)
+    demands = Demands(
+        anchor=anchor,
+        crl=crl,
+        vendor=vendor,
+        product=product,
+        min_sequence=min_sequence,
+        require=require,
+        profile=profile,
+        revocation=revocation,
+        allow_example_keys=allow_example_keys,
+    )
+    wanted = _Wanted(
+        envelope,
+        payloads or (),
+        ports,
+        tuple(dict.fromkeys(leave_out or ())),
+        How(board, baud, before, after),
+        Options(
+            readback=_readback(readback),
+            force_rewrite=force_rewrite,
+            dry_run=dry_run,
+            accept_unverifiable=accept_unverifiable,
+        ),
+        Where(state or default_path(), receipt, receipt_key, pass_),
+        any_product=any_product,
+        no_rollback_check=no_rollback_check,
+        as_json=as_json,
+    )
+    with _told_for_each_port(wanted):
+        trust = gather(demands, config.load(), without_crls="require")
+        station, records = _prepare(wanted, trust)
+    if status := run(station, records, as_json=as_json):
+        raise typer.Exit(status)
+
+
+class _Wanted(NamedTuple):
+    """What was typed, beside what is demanded of the release.
+
+    Args:
+        envelope: the release.
+        payloads: its files, as typed.
+        ports: of boards; none for all that are here.
+        left_out: names of components that are left out.
+        how: how boards are reached.
+        options: how they are flashed.
+        where: what the run leaves behind.
+        any_product: take releases for any product.
+        no_rollback_check: take older releases.
+        as_json: print lines of JSON.
+    """
+
+    envelope: Path
+    payloads: Sequence[Path]
+    ports: Sequence[str]
+    left_out: tuple[str, ...]
+    how: "How"
+    options: "Options"
+    where: "Where"
+    any_product: bool
+    no_rollback_check: bool
+    as_json: bool
+
+
+def _checked_ports(ports: Sequence[str], *, every: bool) -> Sequence[str]:
+    from fwsign.flash.backends import check_port  # noqa: PLC0415
+
+    if every == bool(ports):
         ui.usage("a board is named with --port PORT or --all, one of the two", "see fwsign ports")
-    for option, value, known in (
+    for port in ports:
+        try:
+            check_port(port)
+        except Failed as error:
+            ui.usage(f"--port {port}: {error.message}", "see fwsign ports; docs/flash.md has sim:")
+    return ports
+
+
+def _check_choices(
+    board: str | None, before: str | None, after: str | None, readback: str | None
+) -> None:
+    from fwsign.flash.backends import KINDS  # noqa: PLC0415
+
+    for name, value, known in (
         ("--board", board, KINDS),
         ("--before", before, BEFORE),
         ("--after", after, AFTER),
         ("--readback", readback, ("full", "digest")),
     ):
         if value is not None and value not in known:
-            ui.usage(f'{option} "{value}"', f"choose from {', '.join(known)}")
-    demands = Demands(
-        anchor,
-        crl,
-        vendor,
-        product,
-        min_sequence,
-        require,
-        profile,
-        revocation,
-        allow_example_keys,
-    )
-    options = Options(
-        readback="full" if readback == "full" else "digest" if readback else None,
-        force_rewrite=force_rewrite,
-        dry_run=dry_run,
-        accept_unverifiable=accept_unverifiable,
-    )
-    waived = {
-        "revocation": revocation == "off",
-        "product": any_product,
-        "rollback": no_rollback_check,
-    }
-    where = Where(
-        None if no_rollback_check else state or default_path(), receipt, receipt_key, pass_
-    )
-    trust = gather(demands, config.load(), without_crls="require")
+            ui.usage(f'{name} "{value}"', f"choose from {', '.join(known)}")
+
+
+def _readback(typed: str | None) -> Literal["full", "digest"] | None:
+    return "full" if typed == "full" else "digest" if typed else None
+
+
+@contextlib.contextmanager
+def _told_for_each_port(wanted: _Wanted) -> Iterator[None]:
+    """Print what is refused before any board is asked as a line for each, as all else is."""
+    try:
+        yield
+    except FwsignError as error:
+        if wanted.as_json:
+            ui.Console.json_told = True
+            with contextlib.suppress(ui.ReaderGone, FwsignError):  # the status still tells
+                for port in wanted.ports or (None,):
+                    ui.print_json_line({**ui.refusal(error), "result": "refused", "port": port})
+        raise
+
+
+def _prepare(wanted: _Wanted, trust: "Trust") -> "tuple[Station, Records]":
+    """Verify the release, find the boards, and open the files that the run writes."""
+    from fwsign.atomic import read_bytes  # noqa: PLC0415
+    from fwsign.cli import received, results  # noqa: PLC0415
+    from fwsign.cli.flash_records import Records  # noqa: PLC0415
+    from fwsign.flash.judge import Given, Judging  # noqa: PLC0415
+    from fwsign.flash.station import Station  # noqa: PLC0415
+    from fwsign.suit import MAX_ENVELOPE_SIZE  # noqa: PLC0415
+
+    policy, dry_run = trust.policy, wanted.options.dry_run
+    waived = _waived(wanted, policy)
     given = Given(
-        read_bytes(envelope, MAX_ENVELOPE_SIZE),
+        read_bytes(wanted.envelope, MAX_ENVELOPE_SIZE),
         trust.anchors,
-        trust.policy._replace(product=None) if any_product else trust.policy,
+        policy._replace(product=None) if wanted.any_product else policy,
         inputs.now(),
-        tuple(name for name, off in waived.items() if off),
-        where.state,
+        waived,
+        None if wanted.no_rollback_check else wanted.where.state,
         remember=not dry_run,
+        left_out=wanted.left_out,
     )
-    judging = Judging(given)
-    if trust.policy.revocation != "off":
-        results.refuse_unused(trust.policy.crls, judging.release)
-    with received.finding(judging.release.components, envelope, payloads or ()) as find:
+    with inputs.expecting_envelope(wanted.envelope):
+        judging = Judging(given)
+    if policy.revocation != "off":
+        results.refuse_unused(policy.crls, judging.release)
+    components = judging.release.components
+    _check_left_out(wanted.left_out, components)
+    with received.finding(components, wanted.envelope, wanted.payloads) as find:
         chips = judging.hold(find)
-    jobs = _jobs(port or (), chips, How(board, baud, before, after), judging.judge)
-    status = _run(Station(jobs, options), Records(where, dry_run=dry_run), as_json=as_json)
-    if status:
-        raise typer.Exit(status)
+    station = Station(_jobs(wanted.ports, chips, wanted.how, judging.judge), wanted.options)
+    records = Records(wanted.where, judging.release, waived, wanted.left_out, dry_run=dry_run)
+    records.open()
+    return station, records
+
+
+def _waived(wanted: _Wanted, policy: "DevicePolicy") -> tuple[str, ...]:
+    """Return the names of the checks that were waived or loosened on the command line."""
+    from fwsign.receipts import waivers  # noqa: PLC0415
+
+    typed = {
+        "product": wanted.any_product,
+        "rollback": wanted.no_rollback_check,
+        "unverifiable": wanted.options.accept_unverifiable,
+        "readback": wanted.options.readback == "digest",
+    }
+    return (*waivers(policy), *(name for name, is_so in typed.items() if is_so))
+
+
+def _check_left_out(names: Sequence[str], components: "Sequence[Component]") -> None:
+    """Refuse to leave out what is not there, and what a board is flashed for."""
+    others = [one.name for one in components if one.identifier[0] != b"flash"]
+    for name in names:
+        if name not in others:
+            known = ", ".join(others) or "none"
+            is_flash = any(one.name == name for one in components)
+            what = "is for flash, and is always written" if is_flash else "is not in the release"
+            ui.usage(f'--leave-out {name}: "{name}" {what}', f"what can be left out: {known}")
 
 
 def _jobs(ports: Sequence[str], chips: Sequence[str], how: "How", judge: "Judge") -> "list[Job]":
@@ -264,64 +289,3 @@ def _jobs(ports: Sequence[str], chips: Sequence[str], how: "How", judge: "Judge"
         Job(port, functools.partial(attached, port, how._replace(kind=kind)), judge)
         for port, kind in zip(ports, kinds, strict=True)
     ]
-
-
-def _run(station: "Station", records: "Records", *, as_json: bool) -> int:
-    """Flash all boards, tell of each, and return the exit status of the worst."""
-    from fwsign.cli.flash_table import Table, tell  # noqa: PLC0415
-    from fwsign.flash.engine import Outcome  # noqa: PLC0415
-
-    records.open()
-    statuses, errors = [0], list[Exception]()
-    with (
-        _stopped_by_signals(station),
-        Table(station.ports) as table,
-        contextlib.closing(iter(station)) as happenings,
-    ):
-        for job, what in happenings:
-            if not isinstance(what, Outcome):
-                table.show(job.port, what)
-                continue
-            table.end(job.port)
-            receipt = records.describe(job.port, what)
-            with _later(errors):
-                records.keep(receipt)
-            with _later(errors):
-                ui.print_json_line(receipt) if as_json else tell(job.port, what)
-            statuses.append(ui.exit_status(what.error) if what.error else 0)
-    if errors:
-        raise errors[0]
-    if station.stopping:
-        raise KeyboardInterrupt
-    return min(statuses, key=_WORST.index)
-
-
-@contextlib.contextmanager
-def _later(errors: list[Exception]) -> Iterator[None]:
-    """Keep an error until all boards have ended: it stops none, nor takes its receipt away."""
-    try:
-        yield
-    except (FwsignError, ui.ReaderGone) as error:
-        errors.append(error)
-
-
-@contextlib.contextmanager
-def _stopped_by_signals(station: "Station") -> Iterator[None]:
-    """Let the first Ctrl-C end all boards in order, and a second one the program."""
-
-    def stop(*_: Any) -> None:
-        if station.stopping:
-            station.abandon()
-            raise KeyboardInterrupt
-        station.stop()
-        with contextlib.suppress(RuntimeError):  # it came in the middle of a line being printed
-            ui.note("stopping: each board is left at the end of its step; once more to end at once")
-
-    # What is ignored stays so: nohup(1) does that.
-    heard = [one for one in _SIGNALS if signal.getsignal(one) != signal.SIG_IGN]
-    before = {number: signal.signal(number, stop) for number in heard}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run of `fwsign flash` leaves behind: the memory of boards, and receipts."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,19 +10,20 @@ from fwsign.cli import inputs, ui
 if TYPE_CHECKING:
     from fwsign.flash.engine import Outcome
     from fwsign.keys import Signer
+    from fwsign.verified import VerifiedRelease
 
 
 class Where(NamedTuple):
     """Where to, as typed.
 
     Args:
-        state: the memory of boards; None where nothing is to be remembered.
+        state: the memory of boards.
         receipts: a file of lines; None for the memory.
         key: the URI of the key that signs receipts.
         passphrase: where its passphrase comes from.
     """
 
-    state: Path | None
+    state: Path
     receipts: Path | None
     key: str | None
     passphrase: str | None
@@ -32,11 +34,23 @@ class Records:
 
     Args:
         where: the files.
+        release: what is flashed, as it verified before any board was asked.
+        waived: names of checks that were waived or loosened.
+        left_out: names of components that were left out.
         dry_run: keep nothing.
     """
 
-    def __init__(self, where: Where, *, dry_run: bool) -> None:
+    def __init__(
+        self,
+        where: Where,
+        release: "VerifiedRelease",
+        waived: Sequence[str],
+        left_out: Sequence[str],
+        *,
+        dry_run: bool,
+    ) -> None:
         self._where, self._dry_run = where, dry_run
+        self._release, self._waived, self._left_out = release, waived, left_out
         self._first_use = False
         self._signer: Signer | None = None
 
@@ -58,8 +72,6 @@ class Records:
             from fwsign.receipt_file import prepare  # noqa: PLC0415 - as wanted
 
             prepare(where.receipts)
-        if where.state is None:
-            return
         from fwsign.state import State  # noqa: PLC0415 - not for a dry run
 
         with State.open(where.state, create=True) as memory:
@@ -69,9 +81,12 @@ class Records:
 
     def describe(self, port: str, outcome: "Outcome") -> dict[str, Any]:
         """Return a board's receipt."""
-        from fwsign.flash.receipt import describe  # noqa: PLC0415 - beside the engine
+        from fwsign.flash.receipt import Told, describe  # noqa: PLC0415 - beside the engine
 
-        return describe(outcome, port, inputs.now(), first_use=self._first_use)
+        told = Told(
+            port, inputs.now(), self._release, self._waived, self._left_out, self._first_use
+        )
+        return describe(outcome, told)
 
     def keep(self, receipt: dict[str, Any]) -> None:
         """Write a receipt.
@@ -86,7 +101,7 @@ class Records:
             from fwsign.receipt_file import append  # noqa: PLC0415 - as wanted
 
             append(where.receipts, receipt, self._signer)
-        elif where.state is not None:
+        else:
             from fwsign.state import State  # noqa: PLC0415 - as wanted
 
             with State.open(where.state, create=False) as memory:

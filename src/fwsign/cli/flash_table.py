@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What people see of boards being flashed: a live table, and a line for each that has ended."""
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -10,6 +11,9 @@ from fwsign.cli import ui
 from fwsign.flash.engine import Event, Outcome
 
 _BAR: Final = 20  # columns
+_REST: Final = 53  # columns of a line, beside the port's name
+_SHORTEST: Final = 8  # columns of a name, however narrow the terminal is
+_GAP: Final = "..."
 _REDRAW: Final = 0.1  # seconds
 _COLOURS: Final = {
     "verified": "green",
@@ -33,7 +37,8 @@ class Table:
         self._at: dict[str, tuple[Event, float]] = {
             port: (Event("waiting"), time.monotonic()) for port in ports
         }
-        self._width = max(map(len, ports), default=0)
+        self._names = short_names(ports, _columns() - _REST)
+        self._width = max(map(len, self._names.values()), default=0)
         self._drawn = 0  # lines on the screen
         self._last = 0.0
 
@@ -77,23 +82,65 @@ class Table:
 
     def _line(self, port: str) -> str:
         event, since = self._at[port]
+        name = self._names[port]
         if not event.total:
-            return f"{port:{self._width}}  {event.stage}"
+            return f"{name:{self._width}}  {event.stage}"
         share = event.done / event.total
         bar = ("#" * round(share * _BAR)).ljust(_BAR, ".")
         spent = max(time.monotonic() - since, 0.001)
         speed = f"{event.done / spent / 1000:7.1f} kB/s"
-        return f"{port:{self._width}}  {event.stage:10} [{bar}] {share:4.0%} {speed}"
+        return f"{name:{self._width}}  {event.stage:10} [{bar}] {share:4.0%} {speed}"
 
 
-def tell(port: str, outcome: Outcome) -> None:
-    """Print how it ended for a board."""
+def short_names(ports: Sequence[str], room: int) -> dict[str, str]:
+    """Return a name for each port that fits: its end, where the ports of one machine differ.
+
+    Args:
+        ports: what the boards are called.
+        room: columns; at least a few are taken.
+    """
+    room = max(room, _SHORTEST)
+    names = {port: ui.clean(port) for port in ports}
+    for port, name in names.items():
+        if len(name) > room:
+            last = name.rpartition("/")[2]
+            kept = last if len(last) <= room else _GAP + last[len(_GAP) - room :]
+            names[port] = kept
+    if len(set(names.values())) < len(names):  # their ends are alike
+        return {
+            port: f"{number} {name[: room - len(str(number)) - 1]}"
+            for number, (port, name) in enumerate(names.items(), 1)
+        }
+    return names
+
+
+def _columns() -> int:
+    """Return the width of the terminal; a longer line would break the table."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except (OSError, ValueError, AttributeError):
+        return 80
+
+
+def tell(
+    port: str, outcome: Outcome, waived: Sequence[str] = (), left_out: Sequence[str] = ()
+) -> None:
+    """Print how it ended for a board.
+
+    Args:
+        port: what it is called.
+        outcome: how it ended.
+        waived: names of checks that were waived or loosened.
+        left_out: names of components that were left out.
+    """
     info, error = outcome.info, outcome.error
     who = " ".join(filter(None, (info.chip, info.identity))) if info else ""
-    size = sum(one.region.size for one in outcome.regions)
-    seconds = sum(spent for _, spent in outcome.seconds)
-    facts = f"{size} bytes, {outcome.written} written, {seconds:.1f} s" if size else ""
-    line = "  ".join(filter(None, (port, who, facts)))
+    typed = [
+        f"{words}: {', '.join(names)}"
+        for words, names in (("waived", waived), ("left out", left_out))
+        if names
+    ]
+    line = "  ".join(filter(None, (port, who, _facts(outcome), *typed)))
     ui.painted(outcome.status, _COLOURS[outcome.status], line)
     for one in outcome.regions:
         digest = one.region.sha256.hex()
@@ -102,6 +149,25 @@ def tell(port: str, outcome: Outcome) -> None:
         ui.painted("  note", "yellow", note)
     if error is not None:
         ui.complain(f"{port}: {error.message}", _hint(outcome))
+
+
+def _facts(outcome: Outcome) -> str:
+    seconds = sum(spent for _, spent in outcome.seconds)
+    if outcome.status == "dry run":
+        return f"{outcome.differing} bytes would change, {seconds:.1f} s"
+    size = sum(one.region.size for one in outcome.regions)
+    return f"{size} bytes, {outcome.written} written, {seconds:.1f} s" if size else ""
+
+
+def sum_up(outcomes: Sequence[Outcome]) -> None:
+    """Print how many of several boards ended how: the good ones first."""
+    if len(outcomes) < 2:
+        return
+    statuses: list[str] = [one.status for one in outcomes]
+    counts = {status: statuses.count(status) for status in _COLOURS}
+    aim = "dry run" if counts["dry run"] else "verified"
+    others = [f"{n} {status}" for status, n in counts.items() if n and status != aim]
+    ui.out(", ".join([f"{counts[aim]} of {len(outcomes)} {aim}", *others]))
 
 
 def _hint(outcome: Outcome) -> str | None:

@@ -14,18 +14,51 @@ from fwsign.sign import Identity
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fwsign.certificate import Certificate
+
 DEFAULT_SIGNER = "release"
 
 
+class Found(NamedTuple):
+    """A signer that was found, its key not opened yet.
+
+    Args:
+        uri: where the key is.
+        chain: DER certificates, leaf first, up to and without the anchor.
+        anchor: what devices pin.
+        crls: DER CRLs.
+    """
+
+    uri: str
+    chain: tuple[bytes, ...]
+    anchor: Anchor
+    crls: tuple[bytes, ...]
+
+    @property
+    def name(self) -> str:
+        """What the signer's certificate calls it."""
+        leaf = self._leaf
+        return leaf.name if leaf else self.uri
+
+    @property
+    def vendors(self) -> tuple[str, ...]:
+        """The vendors in the signer's certificate."""
+        leaf = self._leaf
+        return tuple(filter(is_domain, dns_names(leaf))) if leaf else ()
+
+    @property
+    def _leaf(self) -> "Certificate | None":
+        return Anchor.from_certificate(self.chain[0]).certificate
+
+
 class Signing(NamedTuple):
-    """A signer, what devices pin, and the vendors in the signer's certificate."""
+    """A signer, and what devices pin."""
 
     identity: Identity
     anchor: Anchor
-    vendors: tuple[str, ...]
 
 
-def from_pki(directory: Path, name: str, source: str | None, crls: "Sequence[Path]") -> Signing:
+def from_pki(directory: Path, name: str, crls: "Sequence[Path]") -> Found:
     """Take a signer from a PKI directory, with the CRLs of its path."""
     from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415
 
@@ -35,10 +68,10 @@ def from_pki(directory: Path, name: str, source: str | None, crls: "Sequence[Pat
     chain = pki.path(name)
     given = inputs.load_pem(crls, "X509 CRL", "CRL")
     anchor = Anchor.from_certificate(pki.anchor(name).public_bytes(Encoding.DER))
-    return _signing(str(pki.key_path(name)), source, chain, anchor, (*pki.crls(name), *given))
+    return Found(str(pki.key_path(name)), chain, anchor, (*pki.crls(name), *given))
 
 
-def from_key(uri: str, chain: Path, source: str | None, crls: "Sequence[Path]") -> Signing:
+def from_key(uri: str, chain: Path, source: str | None, crls: "Sequence[Path]") -> Found:
     """Take a key and its certificates, in any order; the one at the end is what devices pin."""
     from fwsign.pki.path_building import in_order  # noqa: PLC0415 - a PKI directory has an order
 
@@ -64,17 +97,10 @@ def from_key(uri: str, chain: Path, source: str | None, crls: "Sequence[Path]") 
     if parsed is not None and parsed.parsed.issuer == parsed.parsed.subject:
         certificates.pop()  # an envelope never carries the anchor
     given = tuple(inputs.load_pem(crls, "X509 CRL", "CRL"))
-    return _signing(uri, source, tuple(certificates), anchor, given)
+    return Found(uri, tuple(certificates), anchor, given)
 
 
-def _signing(
-    uri: str,
-    source: str | None,
-    chain: tuple[bytes, ...],
-    anchor: Anchor,
-    crls: tuple[bytes, ...],
-) -> Signing:
-    signer = signer_from_uri(uri, inputs.passphrase_source(source, f"the key {uri}"))
-    leaf = Anchor.from_certificate(chain[0]).certificate
-    names = dns_names(leaf) if leaf else []
-    return Signing(Identity(signer, chain, crls), anchor, tuple(filter(is_domain, names)))
+def opened(found: Found, source: str | None) -> Signing:
+    """Open a signer's key."""
+    signer = signer_from_uri(found.uri, inputs.passphrase_source(source, f"the key {found.uri}"))
+    return Signing(Identity(signer, found.chain, found.crls), found.anchor)

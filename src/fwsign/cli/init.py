@@ -86,17 +86,18 @@ def init(
         create_pki(directory / "pki", org, (vendor,), alg, passphrases)
         write_atomic(settings, content)
     except Failed as error:
-        if error.code == "state.pki-exists":
-            lines = ", ".join(content.decode().splitlines()[1:])
-            error.hint = f"to use the PKI that is there, write {settings}: {lines}"
         if new:
             with contextlib.suppress(OSError):  # only where it is empty
                 directory.rmdir()
+        if error.code == "state.pki-exists":
+            lines = ", ".join(content.decode().splitlines()[1:])
+            hint = f"to use the PKI that is there, write {settings}: {lines}"
+            raise error.with_hint(hint) from error
         raise
     ui.out(str(directory / "pki"))
     ui.out(str(settings))
     say_what_now(directory / "pki", org, passphrases)
-    ui.note("next: fwsign sign FILE")
+    ui.next_command("sign", "FILE", after=f", in {directory}" if directory != Path() else "")
 
 
 def new_passphrases(

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What command lines name: times, passphrases, PEM files."""
 
+import codecs
+import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,7 +15,7 @@ import typer
 from fwsign import spans
 from fwsign.atomic import io_error, read_bytes
 from fwsign.cli import ui
-from fwsign.errors import Failed
+from fwsign.errors import Failed, Malformed
 
 if TYPE_CHECKING:
     from fwsign.chain import Anchor
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 PEM_LIMIT: Final = 4 * 1024 * 1024
 """Bytes of a file with certificates or CRLs."""
 PASSPHRASE_LIMIT: Final = 4096
+STREAM: Final = Path("-")
+"""Standard input or output; a file of that name is given with its whole path."""
 _KINDS: Final = {"CERTIFICATE": "certificate", "X509 CRL": "CRL"}
 _BUNDLES: Final = frozenset({"PKCS7", "CMS", "PKCS12"})
 
@@ -46,6 +50,11 @@ def parse_span(text: str) -> timedelta:
     if span is None:
         ui.usage(f'"{text}" is not a span of time', "write 12h, 90d, 4w, 2y")
     return span
+
+
+def rfc3339(seconds: int | None) -> str | None:
+    """Write a time in seconds since 1970 for programs; None where there is none."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat() if seconds is not None else None
 
 
 def now() -> datetime:
@@ -108,10 +117,14 @@ def _from(source: str) -> bytes:
     if kind == "env":
         value = os.environ.get(rest)
         if value is None:
-            ui.usage(f"the environment has no variable {rest}")
-        return value.encode(errors="surrogateescape")
+            ui.usage(f"the environment has no variable {rest}", f"set it first: export {rest}=...")
+        if not value:
+            ui.usage(
+                f"the environment's variable {rest} is empty", "a passphrase is expected in it"
+            )
+        return _first_line(value.encode(errors="surrogateescape"), source)
     if kind == "file":
-        return read_bytes(Path(rest), PASSPHRASE_LIMIT).rstrip(b"\r\n")
+        return _first_line(read_bytes(Path(rest), PASSPHRASE_LIMIT), source)
     try:
         with os.fdopen(int(rest), "rb", closefd=False) as file:
             found = file.read(PASSPHRASE_LIMIT + 1)
@@ -119,7 +132,20 @@ def _from(source: str) -> bytes:
         raise io_error(error, source) from error
     if len(found) > PASSPHRASE_LIMIT:
         raise Failed("io.format", f"{source} gives more than {PASSPHRASE_LIMIT} bytes")
-    return found.rstrip(b"\r\n")
+    return _first_line(found, source)
+
+
+def _first_line(data: bytes, source: str) -> bytes:
+    """Return a passphrase as openssl reads it, whatever an editor put around it.
+
+    Marks of the encoding and line ends are no part of it. UTF-16 becomes UTF-8.
+    """
+    from fwsign.keys import pem  # noqa: PLC0415 - not every command has a passphrase
+
+    line, end, rest = pem.as_utf8(data).removeprefix(codecs.BOM_UTF8).partition(b"\n")
+    if end and rest.strip():
+        ui.note(f"{source} has several lines, the first is the passphrase")
+    return line.rstrip(b"\r")
 
 
 def _prompt(what: str, option: str, *, confirm: bool) -> bytes:
@@ -141,6 +167,66 @@ def _prompt(what: str, option: str, *, confirm: bool) -> bytes:
     return text.encode(errors="surrogateescape")
 
 
+# --- standard input and output ---------------------------------------------------------------
+
+
+def read(path: Path, limit: int) -> bytes:
+    """Read a whole small file, or standard input where the path is `-`.
+
+    Raises:
+        Failed: `io.*`; more than `limit` bytes are `io.format`.
+    """
+    if path != STREAM:
+        return read_bytes(path, limit)
+    if sys.stdin is None:
+        raise Failed("io.missing", "cannot read standard input: it is closed")
+    try:
+        data: bytes = sys.stdin.buffer.read(limit + 1)
+    except OSError as error:
+        raise io_error(error, "standard input") from error
+    if len(data) > limit:
+        raise Failed(
+            "io.format",
+            f"standard input has more than {limit} bytes",
+            expected=f"at most {limit} bytes",
+            found="more",
+        )
+    return data
+
+
+@contextlib.contextmanager
+def expecting_envelope(path: Path) -> Iterator[None]:
+    """Say in a refusal which file was meant, where another than an envelope was named."""
+    try:
+        yield
+    except Malformed as error:
+        if path == STREAM or error.code not in ("malformed.cbor", "malformed.envelope"):
+            raise
+        if _begins_as_envelope(path):
+            raise
+        meant = Path(f"{path}.suit")
+        question = f"did you mean {ui.quoted(meant)}?"
+        what = f"{path} is not an envelope; fwsign show {ui.quoted(path)} tells what it is"
+        raise error.with_hint(question if meant.is_file() else what) from error
+
+
+def _begins_as_envelope(path: Path) -> bool:
+    from fwsign.cli.results import ENVELOPE_HEAD  # noqa: PLC0415 - for errors alone
+
+    try:
+        with path.open("rb") as file:
+            return file.read(len(ENVELOPE_HEAD)) == ENVELOPE_HEAD
+    except OSError:  # a pipe that is read, say
+        return True
+
+
+def write_stream(data: bytes) -> None:
+    """Write bytes to standard output, unless that is a terminal."""
+    if ui.is_terminal(sys.stdout):
+        ui.usage("these bytes would garble a terminal", "name a file, or send them to a program")
+    ui.write_bytes(data)
+
+
 # --- PEM ------------------------------------------------------------------------------------
 
 
@@ -152,8 +238,8 @@ def pem_blocks(path: Path, data: bytes) -> list[tuple[str, bytes]]:
 
 
 def read_pem(path: Path) -> bytes:
-    """Read a file of PEM or DER."""
-    return read_bytes(path, PEM_LIMIT)
+    """Read a file of PEM or DER, or standard input."""
+    return read(path, PEM_LIMIT)
 
 
 def load_pem(paths: Iterable[Path], label: str, what: str) -> list[bytes]:

@@ -9,7 +9,7 @@ import typer
 
 from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, examples
-from fwsign.cli.device import CONFIG, device_signer
+from fwsign.cli.device import CONFIG, device_signer, load_device
 from fwsign.cli.options import JSON, KEY_PASS
 
 if TYPE_CHECKING:
@@ -60,7 +60,6 @@ def install(
     place: a crash or power loss leaves the old release or the new one. Files are in DIR/current
     then; other components go to the commands and boards that device.toml names. POSIX only.
     """
-    from fwsign.gateway.config import find, load  # noqa: PLC0415 - after the line was understood
     from fwsign.gateway.session import Request, refuse_platform  # noqa: PLC0415
     from fwsign.gateway.sources import Sources  # noqa: PLC0415
 
@@ -69,7 +68,7 @@ def install(
 
     if resume == bool(envelope) or (resume and dry_run):
         ui.usage("name an ENVELOPE, or --resume alone", "fwsign install update.suit")
-    device = load(find(config))
+    device = load_device(config)
     sources = None
     if envelope is not None:
         sources = Sources(envelope, tuple(payloads or ()), device.fetch, ui.note)
@@ -107,20 +106,26 @@ class _Progress:
 
 def _as_json(device: "Device", done: "Installed") -> dict[str, Any]:
     from fwsign.gateway.receipt import described  # noqa: PLC0415 - beside the installer
+    from fwsign.receipts import waivers  # noqa: PLC0415
 
     return ui.accepted(
         done.verdict,
         done.release.unchecked,
         {**described(done.release), "notes": list(done.release.notes)},
+        waived=list(waivers(device.policy)),
         notes=list(done.notes),
         current=str(device.target_dir / "current"),
     )
 
 
 def _show(device: "Device", done: "Installed") -> None:
+    from fwsign.receipts import waivers  # noqa: PLC0415 - after the installer
+
     release, text = done.release, done.release.text
     named = f"{text.product} {text.version or ''}".rstrip() if text else "text was cut off"
-    ui.painted(done.verdict, "green", f"{named}, sequence {release.manifest.sequence_number}")
+    waived = ", ".join(waivers(device.policy))
+    line = f"{named}, sequence {release.manifest.sequence_number}"
+    ui.painted(done.verdict, "green", f"{line}, waived: {waived}" if waived else line)
     for component in release.components:
         digest = component.digest.value.hex()
         ui.out(f"  component  {component.name}, {component.size} bytes, {digest[:16]}...")

@@ -8,7 +8,7 @@ import typer
 
 from fwsign.atomic import write_atomic
 from fwsign.cli import inputs, ui
-from fwsign.cli.command import Command, examples
+from fwsign.cli.command import Command, Group, examples
 from fwsign.cli.keyfiles import certificates_from, output_path, private_key, public_key, read
 from fwsign.cli.options import ALG, JSON, KEY_PASS, NO_PASSPHRASE, PASS
 from fwsign.errors import Failed
@@ -24,6 +24,7 @@ def _form(value: str) -> str:
 
 
 command = typer.Typer(
+    cls=Group,
     rich_markup_mode=None,
     add_completion=False,
     help="Make keys, convert them, change their passphrase.",
@@ -73,7 +74,7 @@ def new(
     ui.out(str(file))
     if passphrase is None:
         ui.note("warning: the key is not encrypted: whoever reads the file can sign")
-    ui.note(f"next: fwsign key convert {file} {file.with_suffix('.pub')} --to public")
+    ui.next_command("key", "convert", file, file.with_suffix(".pub"), "--to", "public")
 
 
 @command.command(
@@ -135,10 +136,14 @@ def convert(
         typer.Argument(
             readable=False,
             metavar="IN",
-            help="A key in any form; for public keys a certificate or request will do.",
+            help="A key in any form; for public keys a certificate or request will do. - is "
+            "standard input.",
         ),
     ],
-    output: Annotated[Path, typer.Argument(readable=False, metavar="OUT", help="The new file.")],
+    output: Annotated[
+        Path,
+        typer.Argument(readable=False, metavar="OUT", help="The new file; - is standard output."),
+    ],
     *,
     to: Annotated[
         str,
@@ -179,7 +184,7 @@ def convert(
         from fwsign.keys.convert import encode_public  # noqa: PLC0415
 
         public = public_key(data, asked, source)
-        write_atomic(target, encode_public(public, to, der=der), overwrite=force, mode=_PUBLIC_MODE)
+        _write(target, encode_public(public, to, der=der), force=force, mode=_PUBLIC_MODE)
     else:
         from fwsign.keys.convert import encode_private  # noqa: PLC0415
 
@@ -200,9 +205,17 @@ def convert(
             legacy=legacy,
             name=output.stem,
         )
-        write_atomic(target, encoded, overwrite=force, mode=_PRIVATE_MODE)
+        _write(target, encoded, force=force, mode=_PRIVATE_MODE)
         _warn(legacy=legacy, encrypted=passphrase is not None)
-    ui.out(str(output))
+    if output != inputs.STREAM:
+        ui.out(str(output))
+
+
+def _write(target: Path, data: bytes, *, force: bool, mode: int) -> None:
+    if target == inputs.STREAM:
+        inputs.write_stream(data)
+    else:
+        write_atomic(target, data, overwrite=force, mode=mode)
 
 
 @command.command(
@@ -235,14 +248,13 @@ def passwd(
     if not keys:
         raise unlock.no_key(data, file)
     if len(found) > 1 or found[0].format == "PKCS#12":
-        error = Failed(
+        raise Failed(
             "key.format",
             f"{file} has more in it than a key, which would be lost",
             expected="a private key alone",
             found=", ".join(f"{one.kind} ({one.format})" for one in found)[:200],
+            hint=f"write a new file: fwsign key convert {ui.quoted(file)} OUT",
         )
-        error.hint = f"write a new file: fwsign key convert {file} OUT"
-        raise error
     (one,) = keys
     passphrase = inputs.new_passphrase(
         new_pass, none=no_passphrase, what=f"{file} from now on", option="--new-pass"

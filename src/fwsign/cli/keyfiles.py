@@ -14,6 +14,8 @@ _FORCE_HINT = "--force replaces a key, a certificate or an empty file"
 
 def output_path(path: Path, *, force: bool) -> Path:
     """Return where to write, if that may be: a link leads to what it names."""
+    if path == inputs.STREAM:
+        return path
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -30,9 +32,7 @@ def output_path(path: Path, *, force: bool) -> Path:
 
 
 def _exists(path: Path, what: str, hint: str) -> Failed:
-    error = Failed("io.exists", f"{path} exists already{what}")
-    error.hint = hint
-    return error
+    return Failed("io.exists", f"{path} exists already{what}", hint=hint)
 
 
 def _is_ours(path: Path) -> bool:
@@ -56,20 +56,10 @@ def read(data: bytes, passphrase: Any, name: Path) -> list[Any]:
 
 def private_key(data: bytes, passphrase: Any, name: Path) -> tuple[Any, list[bytes]]:
     """Return the one private key of a file, and the certificates beside it."""
-    from fwsign.keys import unlock  # noqa: PLC0415
+    from fwsign.keys.formats import only_key  # noqa: PLC0415
 
     found = read(data, passphrase, name)
-    keys = [one.key for one in found if one.key is not None]
-    if not keys:
-        raise unlock.no_key(data, name)
-    if len(keys) > 1:
-        raise Failed(
-            "key.format",
-            f"{name} has {len(keys)} private keys, expected one",
-            expected="one private key",
-            found=len(keys),
-        )
-    return keys[0], [one.content for one in found if one.kind == "certificate"]
+    return only_key(found, data, name), [one.content for one in found if one.kind == "certificate"]
 
 
 def public_key(data: bytes, passphrase: Any, name: Path) -> Any:

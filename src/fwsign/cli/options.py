@@ -9,11 +9,14 @@ import typer
 
 from fwsign.cli import ui
 from fwsign.keys import ALGORITHMS
+from fwsign.nearest import did_you_mean
 
 
-def _algorithm(value: str) -> str:
-    if value not in ALGORITHMS:
-        ui.usage(f'"{value}" is not an algorithm', f"choose from {', '.join(ALGORITHMS)}")
+def algorithm(value: str | None) -> str | None:
+    """Refuse an option's value that is no algorithm of keys."""
+    if value is not None and value not in ALGORITHMS:
+        choice = f"choose from {', '.join(ALGORITHMS)}"
+        ui.usage(f'"{value}" is not an algorithm', did_you_mean(value, ALGORITHMS) or choice)
     return value
 
 
@@ -67,7 +70,7 @@ PRODUCT_OF_DEVICE: TypeAlias = Annotated[
 ALG: TypeAlias = Annotated[
     str,
     typer.Option(
-        metavar="ALG", callback=_algorithm, help=f"Kind of new keys: {', '.join(ALGORITHMS)}."
+        metavar="ALG", callback=algorithm, help=f"Kind of new keys: {', '.join(ALGORITHMS)}."
     ),
 ]
 PASS: TypeAlias = Annotated[

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import typer
 import typer.main
-from typer.core import TyperGroup
+
+from fwsign.cli.command import Group
 
 COMMANDS: Final = {
     "init": "pki_init",
@@ -29,11 +30,7 @@ COMMANDS: Final = {
 """In the order of help, with the module whose `register` adds the command to an application."""
 
 
-KINDS: Final = ("signer", "tsa", "server", "client")
-"""The commands of `fwsign pki issue`."""
-
-
-class _Group(TyperGroup):
+class _Group(Group):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.commands = dict.fromkeys(COMMANDS, self)  # the names; get_command has the values

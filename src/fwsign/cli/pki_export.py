@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fwsign.cli import ui
-from fwsign.cli.command import Command, examples
+from fwsign.cli.command import Command, Group, examples
 from fwsign.cli.config import find_pki
 from fwsign.cli.options import PKI
 
@@ -23,7 +23,7 @@ _FORCE = Annotated[
 
 def register(command: typer.Typer) -> None:
     """Add the commands to an application."""
-    group = typer.Typer(rich_markup_mode=None)
+    group = typer.Typer(cls=Group, rich_markup_mode=None)
     group.command("bundle", cls=Command, epilog=examples("fwsign pki export bundle anchors.pem"))(
         bundle
     )
@@ -94,7 +94,7 @@ def easyrsa(
     for name in done.left_out:
         ui.note(f'"{name}" was left out: "{done.ca}" did not issue it')
     ui.note("go on with one of the two: neither learns what the other issues and revokes")
-    ui.note(f"next: EASYRSA_PKI={directory} easyrsa show-ca")
+    ui.note(f"next: EASYRSA_PKI={ui.quoted(directory)} easyrsa show-ca")
 
 
 def _write(file: Path, certificates: "list[x509.Certificate]", *, force: bool) -> None:

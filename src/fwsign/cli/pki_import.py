@@ -127,7 +127,7 @@ def _say(source: "Source", pki: "Pki", issuing: "NewIssuing | None", fault: str 
     ui.note("issue and revoke here from now on, not in the old PKI")
     if _needs_compat(source):
         ui.note("devices need --profile compat, because of how its CAs were made")
-    ui.note(f"next: fwsign pki lint {pki.directory}")
+    ui.next_command("pki", "lint", pki.directory)
 
 
 def _needs_compat(source: "Source") -> bool:

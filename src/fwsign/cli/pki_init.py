@@ -82,16 +82,10 @@ def init(
     ui.out(str(directory))
     say_what_now(directory, org, passphrases, issues=flat)
     if not root_only:
-        ui.note(f"next: fwsign sign FILE --pki {directory} --product NAME")
+        ui.next_command("sign", "FILE", "--pki", directory, "--product", "NAME")
         return
     asked = " ".join(f"--permit {domain}" for domain in domains[1:])
     ui.note(
-        f"next, where certificates are issued: fwsign pki csr pki --org {_quoted(org)} "
+        f"next, where certificates are issued: fwsign pki csr pki --org {ui.quoted(org)} "
         f"--vendor {vendor} {asked}".rstrip()
     )
-
-
-def _quoted(text: str) -> str:
-    import shlex  # noqa: PLC0415
-
-    return shlex.quote(text)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 import typer
 
 from fwsign.cli import inputs, ui
-from fwsign.cli.command import Command, examples
-from fwsign.cli.config import find_pki
+from fwsign.cli.command import Command, Group, examples
+from fwsign.cli.config import find_pki, pki_words
 from fwsign.cli.options import CA_PASS, NO_PASSPHRASE, PASS, PKI, named
 from fwsign.cli.pki_options import KIND_OF_KEY, LIFETIME, span
 
@@ -63,7 +63,7 @@ class _Options(NamedTuple):
 
 def register(command: typer.Typer) -> None:
     """Add the group to an application."""
-    group = typer.Typer(rich_markup_mode=None)
+    group = typer.Typer(cls=Group, rich_markup_mode=None)
     command.add_typer(group, name="issue", help="Issue a certificate: signer, tsa, server, client.")
     pages = {
         signer: (
@@ -110,9 +110,9 @@ def signer(
     options = _Options(pki, csr, from_key, lifetime, alg, pass_, no_passphrase, ca_pass)
     _issue("signer", name, options, vendor or ())
     if from_key:
-        ui.note(f"next: fwsign sign FILE --key {from_key} --chain PEM")
+        ui.next_command("sign", "FILE", "--key", from_key, "--chain", "PEM")
     elif not csr:
-        ui.note(f"next: fwsign sign FILE --signer {name}")
+        ui.next_command("sign", "FILE", "--signer", name, *pki_words(pki))
 
 
 def tsa(

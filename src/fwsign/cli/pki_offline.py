@@ -120,7 +120,8 @@ def sign_ca(
         now=now,
     )
     ui.out(str(path))
-    files = f"{directory / 'ca.crt'} {path} {Pki(directory).crl_path('ca')}"
+    parts = (directory / "ca.crt", path, Pki(directory).crl_path("ca"))
+    files = " ".join(map(ui.quoted, parts))
     ui.note(f"next: take {files} to the issuing CA, and there: fwsign pki accept DIR FILE...")
 
 
@@ -163,4 +164,4 @@ def accept(
     for path in accept_it(directory, blobs, passphrase=source, now=inputs.now()):
         ui.out(str(path))
     if first:
-        ui.note(f"next: fwsign pki issue signer release --pki {directory}")
+        ui.next_command("pki", "issue", "signer", "release", "--pki", directory)

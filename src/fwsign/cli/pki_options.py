@@ -7,16 +7,9 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from fwsign.cli import inputs, ui
-from fwsign.cli.options import named
+from fwsign.cli import inputs
+from fwsign.cli.options import algorithm, named
 from fwsign.keys import ALGORITHMS
-
-
-def _algorithm(value: str | None) -> str | None:
-    if value is not None and value not in ALGORITHMS:
-        ui.usage(f'"{value}" is not an algorithm', f"choose from {', '.join(ALGORITHMS)}")
-    return value
-
 
 NEW_PKI: TypeAlias = Annotated[
     Path,
@@ -45,7 +38,7 @@ KIND_OF_KEY: TypeAlias = Annotated[
     typer.Option(
         "--alg",
         metavar="ALG",
-        callback=_algorithm,
+        callback=algorithm,
         help=f"Kind of the key: {', '.join(ALGORITHMS)}. Default: p256; of a renewed one, as "
         "before.",
     ),

@@ -7,7 +7,7 @@ import typer
 
 from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, examples
-from fwsign.cli.config import find_pki
+from fwsign.cli.config import find_pki, pki_words
 from fwsign.cli.options import ALG, NO_PASSPHRASE, PASS, PKI
 
 
@@ -105,4 +105,4 @@ def rotate(
     if done.crossed is None:
         ui.note(f'warning: devices that know only "{old}" refuse what is signed from now on')
     ui.note(f"keep {found.key_path(done.root)} offline; signing does not need it")
-    ui.note("next: fwsign pki renew NAME, for each signer")
+    ui.next_command("pki", "renew", "NAME", *pki_words(pki), after=", for each signer")

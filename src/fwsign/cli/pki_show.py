@@ -83,14 +83,13 @@ def show(
 
     found, at = read(source, opener(pass_, source)), inputs.now()
     if not (found.entries or found.crls or found.problems):
-        error = Failed(
+        raise Failed(
             "state.pki",
             f"{source} has no certificate and no CRL in it",
             expected="files with certificates",
             found="none",
+            hint="fwsign init makes a PKI; fwsign show FILE tells what a file is",
         )
-        error.hint = "fwsign init makes a PKI; fwsign show FILE tells what a file is"
-        raise error
     if html is not None:
         _write_page(html, found, at, force=force)
     if as_json:
@@ -110,14 +109,13 @@ def _write_page(file: Path, found: Any, at: datetime, *, force: bool) -> None:
 
     data = page.render(found, at).encode()
     if force and file.is_file() and not _is_page(file):
-        error = Failed(
+        raise Failed(
             "io.exists",
             f"cannot write {file}: exists already, and is no page of fwsign pki show",
             expected="such a page",
             found="another file",
+            hint="name another file, or remove this one",
         )
-        error.hint = "name another file, or remove this one"
-        raise error
     write_atomic(file, data, overwrite=force)
 
 

@@ -8,6 +8,7 @@ import typer
 
 from fwsign.cli import config, inputs, ui
 from fwsign.cli.command import Command, examples
+from fwsign.cli.demands import PROFILE
 from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON, P12_PASS, PKI
 from fwsign.errors import Failed, FwsignError
 
@@ -70,13 +71,7 @@ def verify(
             help="What it is to be used for: codesign, timestamp, server, client.",
         ),
     ] = "codesign",
-    profile: Annotated[
-        str,
-        typer.Option(
-            metavar="strict|compat",
-            help="compat forgives habits of PKIs made by easy-rsa or openssl, and lists them.",
-        ),
-    ] = "strict",
+    profile: PROFILE = "strict",
     crl: CRLS = None,
     pki: PKI = None,
     pass_: P12_PASS = None,

@@ -2,15 +2,15 @@
 """`fwsign receipts`: what was done to which device, and whether the record is whole."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 
 import typer
 
 from fwsign.cli import ui
-from fwsign.cli.command import Command, examples
+from fwsign.cli.command import Command, Group, examples
 from fwsign.cli.options import JSON
 from fwsign.errors import Failed
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 command = typer.Typer(
+    cls=Group,
     rich_markup_mode=None,
     add_completion=False,
     help="Read and verify the record of what was done to devices.",
@@ -62,7 +63,8 @@ def show(
 ) -> None:
     """Show receipts as a table, oldest first.
 
-    Who signed is what the lines claim; fwsign receipts verify finds out.
+    Below a receipt stand why it was refused, and what was waived or left out. Who signed is what
+    the lines claim; fwsign receipts verify finds out.
     """
     from fwsign.receipts import judge_lines  # noqa: PLC0415
 
@@ -73,9 +75,7 @@ def show(
             contents = [one.content for one in found]
             ui.print_json({"receipts": contents, "head": found[-1].digest if found else None})
             return
-        rows: list[tuple[str, ...]] = [
-            ("time", "board", "release", "result", "signed by (claimed)")
-        ]
+        rows = [_Row(("time", "board", "release", "result", "signed by (claimed)"))]
         try:
             rows += map(_row, receipts)
         finally:  # also what is before a line that is wrong
@@ -165,19 +165,47 @@ def _lines(file: Path | None, state: Path | None, config: Path | None) -> Iterat
         yield memory.receipt_lines()
 
 
-def _row(receipt: "Receipt") -> tuple[str, ...]:
+class _Row(NamedTuple):
+    """A receipt as a line of a table, and lines below it."""
+
+    cells: tuple[str, ...]
+    below: tuple[str, ...] = ()
+
+
+def _row(receipt: "Receipt") -> _Row:
     content = receipt.content
-    board, release = _part(content, "board"), _part(content, "release")
-    product = "/".join(str(release[name]) for name in ("vendor", "product") if release.get(name))
-    number = release.get("sequence_number")
-    what = (product, release.get("version"), None if number is None else f"#{number}")
-    return (
+    cells = (
         str(content.get("clock") or "-"),
-        str(board.get("identity") or content.get("port") or "-"),
-        " ".join(str(part) for part in what if part) or "-",
+        _board(content),
+        _release(_part(content, "release")),
         str(content.get("result") or "-"),
         f"{receipt.claim:.16}" if receipt.claim else "-",
     )
+    below = [
+        f"{words}: {', '.join(map(str, names))}"
+        for words, names in (
+            ("waived", content.get("waived")),
+            ("left out", content.get("left_out")),
+        )
+        if names and isinstance(names, list)
+    ]
+    if content.get("code"):
+        below.append(f"{content['code']}: {content.get('message') or '-'}")
+    return _Row(cells, tuple(below))
+
+
+def _board(content: Mapping[str, Any]) -> str:
+    """Say what a receipt is about: a board, else its port, else this gateway."""
+    board, device = _part(content, "board"), _part(content, "device")
+    name = board.get("identity") or content.get("port") or device.get("product") or "-"
+    return f"{name} (simulated)" if board.get("simulated") is True else str(name)
+
+
+def _release(release: Mapping[str, Any]) -> str:
+    product = "/".join(str(release[name]) for name in ("vendor", "product") if release.get(name))
+    number = release.get("sequence_number")
+    parts = (product, release.get("version"), None if number is None else f"#{number}")
+    return " ".join(str(part) for part in parts if part) or "-"
 
 
 def _part(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -185,12 +213,14 @@ def _part(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return part if isinstance(part, dict) else {}
 
 
-def _print_table(rows: list[tuple[str, ...]]) -> None:
-    cleaned = [[ui.clean(cell) for cell in row] for row in rows]
+def _print_table(rows: Sequence[_Row]) -> None:
+    cleaned = [[ui.clean(cell) for cell in row.cells] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cleaned, strict=True)]
-    for row in cleaned:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        ui.out("  ".join(cells).rstrip())
+    for cells, row in zip(cleaned, rows, strict=True):
+        line = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+        ui.out("  ".join(line).rstrip())
+        for below in row.below:
+            ui.out(f"  {below}")
 
 
 def _print_summary(found: "Summary") -> None:

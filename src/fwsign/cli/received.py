@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fwsign.cli import ui
 from fwsign.cli.payloads import check_blocks, opened
-from fwsign.component import Component
+from fwsign.component import Component, is_inside
 from fwsign.errors import Failed
 from fwsign.payload import Blocks, Source
 from fwsign.payload import receive as receive_payload
@@ -30,7 +30,7 @@ def receive(
     named = _match(release.components, given)
     for component in release.components:
         path = named.get(component.name)
-        if component.uri.startswith("#"):
+        if is_inside(component.uri):
             release.receive(component)
             found[component.name] = envelope
             if path is not None:  # it is to be judged all the same
@@ -54,7 +54,7 @@ def receive(
 
 def list_used(release: VerifiedRelease, component: Component) -> Blocks | None:
     """Return the block list by which alone a payload is judged here; None if by its digest."""
-    return None if component.uri.startswith("#") else release.blocks(component)
+    return None if is_inside(component.uri) else release.blocks(component)
 
 
 @contextlib.contextmanager
@@ -67,7 +67,7 @@ def finding(
 
         def find(component: Component) -> Source | None:
             path = named.get(component.name)
-            if component.uri.startswith("#"):
+            if is_inside(component.uri):
                 return None
             path = path or _beside(component, envelope)
             if path is None:

@@ -6,15 +6,24 @@ import stat
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fwsign.atomic import io_error, write_atomic
+from fwsign.atomic import io_error, read_bytes, write_atomic
 from fwsign.cli import ui
+from fwsign.cli.inputs import STREAM, rfc3339, write_stream
+from fwsign.component import Component, is_inside
 from fwsign.crl import Crl
-from fwsign.errors import Failed
+from fwsign.errors import Failed, FwsignError
 from fwsign.example_keys import EXAMPLE_SPKI
 from fwsign.sign import CRL_WARNING, known_time, used_crls
 from fwsign.spans import CLOCK_TOLERANCE
+from fwsign.suit import MAX_ENVELOPE_SIZE, decode_envelope, decode_manifest
 from fwsign.verify import VerifiedRelease
+
+if TYPE_CHECKING:
+    from fwsign.cli.identity import Found
+    from fwsign.release import Release
+    from fwsign.suit import Manifest, Text
 
 ENVELOPE_HEAD = b"\xd8\x6b"  # tag 107
 _EXPIRY_WARNING = timedelta(days=30)
@@ -29,6 +38,8 @@ def check(envelopes: Sequence[Path], inputs: Sequence[Path], *, force: bool) -> 
         force: replace envelopes, and nothing else.
     """
     for path in envelopes:
+        if path == STREAM:
+            continue
         for other in inputs:
             if _same(path, other):
                 ui.usage(f"{path} would replace {other}, which is read", "--output names another")
@@ -47,9 +58,8 @@ def _refuse_existing(path: Path, *, force: bool) -> None:
         linked = path.is_symlink() and not path.exists()
         mode = path.lstat().st_mode if linked else path.stat().st_mode
         if not force:
-            error = Failed("io.exists", f"{path} exists already")
-            error.hint = "--force replaces envelopes that exist"
-            raise error
+            hint = "--force replaces envelopes that exist"
+            raise Failed("io.exists", f"{path} exists already", hint=hint)
         if stat.S_ISDIR(mode):
             raise Failed("io.directory", f"cannot write {path}: is a directory")
         if not linked:  # a link that leads nowhere is replaced
@@ -67,14 +77,13 @@ def _refuse_other(path: Path, *, regular: bool) -> None:
         with path.open("rb") as file:
             head = file.read(len(ENVELOPE_HEAD))
     if head not in (b"", ENVELOPE_HEAD):
-        error = Failed(
+        raise Failed(
             "io.exists",
             f"{path} exists already and is not an envelope",
             expected="an envelope, or no such file",
             found="something else",
+            hint="choose another name, or remove it yourself",
         )
-        error.hint = "choose another name, or remove it yourself"
-        raise error
 
 
 def refuse_unused(crls: Sequence[bytes], verified: VerifiedRelease) -> None:
@@ -84,36 +93,161 @@ def refuse_unused(crls: Sequence[bytes], verified: VerifiedRelease) -> None:
         raise Failed("io.crl-unused", "a CRL given belongs to no issuer in the signer's path")
 
 
-def write(
-    envelopes: Sequence[Path],
-    files: Sequence[Path],
-    signed: Sequence[tuple[bytes, VerifiedRelease]],
-    now: datetime,
-    *,
-    force: bool,
-) -> None:
-    """Write all envelopes, then say which, what is in them and what should be known."""
+class Made(NamedTuple):
+    """What was signed.
+
+    Args:
+        envelopes: where each is to be.
+        files: what was signed, as typed.
+        signed: each envelope, and what verifying it gave.
+        at: the time of signing.
+    """
+
+    envelopes: Sequence[Path]
+    files: Sequence[Path]
+    signed: Sequence[tuple[bytes, VerifiedRelease]]
+    at: datetime
+
+    @property
+    def warnings(self) -> list[str]:
+        """What should be known, each once; asked before anything is replaced."""
+        older = [
+            _older(path, one) for path, (_, one) in zip(self.envelopes, self.signed, strict=True)
+        ]
+        lines = [*filter(None, older), *_envelope_payloads(self.files)]
+        for _, verified in self.signed:
+            lines += _warnings(verified, self.at)
+        return [*dict.fromkeys(lines)]
+
+
+def write(made: Made, *, pki: Path | None, force: bool, as_json: bool) -> None:
+    """Write all envelopes, then say which, what is in them and what should be known.
+
+    Args:
+        made: what was signed.
+        pki: where the PKI is, if that was typed; for the command that comes next.
+        force: replace envelopes that exist.
+        as_json: say it as one JSON object.
+    """
     written: list[Path] = []
+    warnings = made.warnings
     try:
-        for path, (envelope, _) in zip(envelopes, signed, strict=True):
+        for path, (envelope, _) in zip(made.envelopes, made.signed, strict=True):
+            if path == STREAM:
+                write_stream(envelope)
+                continue
             write_atomic(path, envelope, overwrite=force)
             written.append(path)
     finally:  # where one fails, those before it are there and good
-        for path in written:
-            ui.out(str(path))
-    for _, verified in signed:
+        if not as_json:
+            for path in written:
+                ui.out(str(path))
+    if as_json:
+        ui.print_json(_as_json(made, warnings))
+    _say(made, warnings, pki)
+
+
+def _say(made: Made, warnings: Sequence[str], pki: Path | None) -> None:
+    for _, verified in made.signed:
         for component in verified.components:
             ui.note(f"{component.name}: {component.size} bytes, payload {component.uri}")
         for one in verified.signers:
             if one.signed_at is not None:
                 ui.note(f"time stamp: {one.signed_at} by {one.tsa}")
-    for line in _envelope_payloads(files):
+    for line in warnings:
         ui.note(f"warning: {line}")
-    for line in dict.fromkeys(line for _, verified in signed for line in _warnings(verified, now)):
-        ui.note(f"warning: {line}")
-    inside = all(one.uri.startswith("#") for one in signed[0][1].components)
-    apart = [] if inside else [file for file in files if file.parent != envelopes[0].parent]
-    ui.note(" ".join(["next: fwsign verify", *map(str, (envelopes[0], *apart))]))
+    first = made.envelopes[0]
+    if first == STREAM:
+        return
+    inside = all(is_inside(one.uri) for one in made.signed[0][1].components)
+    apart = [] if inside else [file for file in _of_first(made) if _is_apart(file, made)]
+    anchor = ["--anchor", pki / "ca.crt"] if pki else []
+    ui.next_command("verify", first, *apart, *anchor)
+
+
+def _of_first(made: Made) -> Sequence[Path]:
+    """Return the files of the first envelope."""
+    return made.files if len(made.envelopes) == 1 else made.files[:1]
+
+
+def _is_apart(file: Path, made: Made) -> bool:
+    """Tell whether a file is not where the verifier looks: beside the envelope, by its name."""
+    names = {one.payload_name for one in made.signed[0][1].components}
+    return file.parent != made.envelopes[0].parent or file.name not in names
+
+
+def _as_json(made: Made, warnings: Sequence[str]) -> dict[str, Any]:
+    """Return what was written as a JSON object."""
+    envelopes = [
+        _facts(path, verified.text, verified.manifest, *(one.name for _, one in verified.counted))
+        for path, (_, verified) in zip(made.envelopes, made.signed, strict=True)
+    ]
+    return {"verdict": "signed", "envelopes": envelopes, "warnings": warnings}
+
+
+def _facts(
+    envelope: Path, text: "Text | None", manifest: "Manifest", *signers: str
+) -> dict[str, Any]:
+    """Return what an envelope says."""
+    return {
+        "envelope": str(envelope),
+        "vendor": text.vendor if text else None,
+        "product": text.product if text else None,
+        "version": text.version if text else None,
+        "description": text.description if text else None,
+        "sequence_number": manifest.sequence_number,
+        "use_before": rfc3339(manifest.use_before),
+        "components": [
+            {"name": one.name, "size": one.size, "digest": one.digest.value.hex(), "uri": one.uri}
+            for one in manifest.components
+        ],
+        "signers": signers,
+    }
+
+
+def show_plan(
+    envelopes: Sequence[Path], releases: "Sequence[Release]", found: "Found", *, as_json: bool
+) -> None:
+    """Say what would be signed, where nothing is.
+
+    Args:
+        envelopes: where each would be.
+        releases: what is in it.
+        found: who would sign.
+        as_json: say it as one JSON object.
+    """
+    from fwsign.suit import decode_text  # noqa: PLC0415 - where nothing is signed
+
+    plans = [
+        _facts(path, decode_text(one.text, one.manifest), one.manifest, found.name)
+        for path, one in zip(envelopes, releases, strict=True)
+    ]
+    if as_json:
+        ui.print_json({"verdict": "dry run", "envelopes": plans, "warnings": []})
+        return
+    for plan in plans:
+        ui.painted("would sign", "yellow", plan["envelope"])
+        named = " ".join(filter(None, (plan["product"], plan["version"])))
+        ui.out(f"  release    {named}, {plan['vendor']}, sequence {plan['sequence_number']}")
+        ui.out(f"  signer     {found.name}")
+        for one in plan["components"]:
+            digest = one["digest"][:16]
+            ui.out(f"  payload    {one['name']}, {one['size']} bytes, {digest}..., {one['uri']}")
+    ui.note("nothing was written, and no key was opened")
+
+
+def _older(path: Path, verified: VerifiedRelease) -> str | None:
+    """Say that what is signed counts as older than what it replaces; nothing where it does not."""
+    new = verified.manifest.sequence_number
+    with contextlib.suppress(OSError, FwsignError):  # none there, or not ours
+        envelope = decode_envelope(read_bytes(path, MAX_ENVELOPE_SIZE))
+        old = decode_manifest(envelope.manifest).sequence_number
+        if old > new:
+            return (
+                f"{path} had sequence number {old}, now {new}: "
+                "devices that have seen the old one refuse it"
+            )
+    return None
 
 
 def _envelope_payloads(files: Sequence[Path]) -> list[str]:
@@ -136,6 +270,25 @@ def crl_warnings(crls: Iterable[Crl], at: datetime) -> list[str]:
     ]
 
 
+def _left_by_boards(verified: VerifiedRelease) -> list[str]:
+    """Say which components of a release for boards a board does not take."""
+    chips = sorted({one.identifier[1].decode() for one in verified.components if _is_flash(one)})
+    files = [one.name for one in verified.components if not _is_flash(one)]
+    lines = [
+        f"{name} is not for flash: fwsign flash refuses the release unless it is left out by "
+        "name; --target CHIP@OFFSET says where on the board it goes"
+        for name in files
+        if chips
+    ]
+    if len(chips) > 1:
+        lines.append(f"for {', '.join(chips)}: each board takes what is for its own chip")
+    return lines
+
+
+def _is_flash(component: Component) -> bool:
+    return component.identifier[0] == b"flash"
+
+
 def _warnings(verified: "VerifiedRelease", now: datetime) -> list[str]:
     crls = used_crls(verified)
     at = known_time(crls, now)
@@ -146,6 +299,7 @@ def _warnings(verified: "VerifiedRelease", now: datetime) -> list[str]:
             f"sequence numbers than {verified.manifest.sequence_number}"
         )
     lines += crl_warnings(crls, at)
+    lines += _left_by_boards(verified)
     for one in verified.signers:
         if one.path is None:
             continue

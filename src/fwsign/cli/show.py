@@ -1,23 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fwsign show`: what a file is, by its content."""
 
+import io
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, BinaryIO, Final
 
 import typer
 
 from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.options import JSON
-from fwsign.errors import Failed, FwsignError
+from fwsign.errors import Failed, FwsignError, Malformed
 
 _ENVELOPE_HEAD: Final = b"\xd8\x6b"  # tag 107
 CRLS_SHOWN: Final = 4 * 1024 * 1024
 """Bytes of CRLs in an envelope that are looked into; names count as `crl.reading` has them."""
 ENTRIES_SHOWN: Final = 20
 """Entries of each CRL in an envelope; of a CRL alone all are shown."""
+_HEAD: Final = 4096  # bytes that tell what a file is
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -35,7 +37,8 @@ def show(
             readable=False,
             metavar="FILE",
             help="An envelope; a certificate, request, key or CRL in PEM or DER, PKCS#12, PKCS#7 "
-            "or OpenSSH's forms; a firmware image (ESP, UF2, MCUboot); or anything else.",
+            "or OpenSSH's forms; a firmware image (ESP, UF2, MCUboot); or anything else. - is "
+            "standard input.",
         ),
     ],
     *,
@@ -46,17 +49,24 @@ def show(
     Nothing is verified here, and no passphrase is asked for: of an encrypted key it says how it is
     encrypted, and whether that is strong.
     """
+    print_cards(file, _cards(file, _opened(file)), as_json=as_json)
+
+
+def _opened(file: Path) -> BinaryIO:
+    """Open a regular file, or take what standard input has."""
     from fwsign.atomic import io_error  # noqa: PLC0415
 
+    if file == inputs.STREAM:
+        from fwsign.suit import MAX_ENVELOPE_SIZE  # noqa: PLC0415
+
+        return io.BytesIO(inputs.read(file, MAX_ENVELOPE_SIZE))
     try:
         mode = file.stat().st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             raise Failed("io.format", f"{file} is not a regular file", found="a pipe or device")
-        with file.open("rb") as opened:
-            head = opened.read(4096)
+        return file.open("rb")
     except OSError as error:
         raise io_error(error, file) from error
-    print_cards(file, _cards(file, head), as_json=as_json)
 
 
 def print_cards(file: Path, found: list[dict[str, Any]], *, as_json: bool) -> None:
@@ -69,25 +79,51 @@ def print_cards(file: Path, found: list[dict[str, Any]], *, as_json: bool) -> No
             ui.out(line)
 
 
-def _cards(file: Path, head: bytes) -> list[dict[str, Any]]:
-    if head.startswith(_ENVELOPE_HEAD):
-        return [_envelope(file)]
-    # Images may carry PEM too, but text has no NUL and DER begins as it does.
-    text = b"\0" not in head
-    if head[:1] == b"\x30" or text:
-        pem = text and b"-----BEGIN " in head
-        if pem or file.stat().st_size <= inputs.PEM_LIMIT:
-            found = _keys_and_certificates(file, damage_matters=pem)
-            if found:
-                return found
-    return [_image(file)]
+def _cards(file: Path, opened: BinaryIO) -> list[dict[str, Any]]:
+    from fwsign.atomic import io_error  # noqa: PLC0415
+
+    try:
+        with opened:
+            head = opened.read(_HEAD)
+            size = opened.seek(0, io.SEEK_END)
+            if head.startswith(_ENVELOPE_HEAD):
+                return [_envelope(_all(file, opened, size))]
+            # Images may carry PEM too, but text has no NUL and DER begins as it does.
+            text = b"\0" not in head
+            pem = text and b"-----BEGIN " in head
+            if pem or ((text or head[:1] == b"\x30") and size <= inputs.PEM_LIMIT):
+                data = _all(file, opened, size)
+                found = _keys_and_certificates(file, data, damage_matters=pem)
+                if found:
+                    return found
+            return [_image(opened, head, size)]
+    except OSError as error:
+        raise io_error(error, file) from error
 
 
-def _keys_and_certificates(file: Path, *, damage_matters: bool) -> list[dict[str, Any]]:
+def _all(file: Path, opened: BinaryIO, size: int) -> bytes:
+    """Read a whole file that is no larger than an envelope, or PEM, may be."""
+    from fwsign.suit import MAX_ENVELOPE_SIZE  # noqa: PLC0415
+
+    opened.seek(0)
+    limit = MAX_ENVELOPE_SIZE if opened.read(2) == _ENVELOPE_HEAD else inputs.PEM_LIMIT
+    if size > limit:
+        raise Failed(
+            "io.format",
+            f"{file} is larger than {limit} bytes",
+            expected=f"at most {limit} bytes",
+            found="more",
+        )
+    opened.seek(0)
+    return opened.read()
+
+
+def _keys_and_certificates(
+    file: Path, data: bytes, *, damage_matters: bool
+) -> list[dict[str, Any]]:
     from fwsign.cli import cards  # noqa: PLC0415
     from fwsign.keys.formats import read_any  # noqa: PLC0415
 
-    data = inputs.read_pem(file)
     try:
         return [cards.card(one) for one in read_any(data, name=file)]
     except FwsignError:
@@ -96,12 +132,10 @@ def _keys_and_certificates(file: Path, *, damage_matters: bool) -> list[dict[str
         return []
 
 
-def _envelope(file: Path) -> dict[str, Any]:
+def _envelope(data: bytes) -> dict[str, Any]:
     from fwsign import cbor, suit  # noqa: PLC0415
-    from fwsign.atomic import read_bytes  # noqa: PLC0415
     from fwsign.cli import diagnostic  # noqa: PLC0415
 
-    data = read_bytes(file, suit.MAX_ENVELOPE_SIZE)
     envelope = suit.decode_envelope(data)
     found: dict[str, Any] = {"kind": "SUIT envelope, not verified here", "size": len(data)}
     found |= _manifest(envelope)
@@ -177,14 +211,19 @@ def _too_much(crl: bytes) -> dict[str, Any]:
     return {"kind": "CRL", "size": len(crl), "not shown": words}
 
 
-def _image(file: Path) -> dict[str, Any]:
-    from fwsign.images import recognise  # noqa: PLC0415
+def _image(opened: BinaryIO, head: bytes, size: int) -> dict[str, Any]:
+    from fwsign.images import glance, recognise  # noqa: PLC0415
 
-    with file.open("rb") as opened:
+    damage = None
+    try:
         image = recognise(opened)
+    except Malformed as error:  # what it claims is shown all the same
+        image, damage = glance(head), error.message
+    kind = "unknown" if image.kind == "unknown" else f"{image.kind} image"
     found = {
-        "kind": "unknown" if image.kind == "unknown" else f"{image.kind} image",
-        "size": file.stat().st_size,
+        "kind": f"{kind}, damaged" if damage else kind,
+        "damage": damage,
+        "size": size,
         "chip": image.chip,
         "project": image.project,
         "version": image.version,

@@ -24,7 +24,11 @@ command = typer.Typer(rich_markup_mode=None, add_completion=False)
 def staple(
     envelope: Annotated[
         Path,
-        typer.Argument(readable=False, metavar="ENVELOPE", help="A .suit file, whoever signed it."),
+        typer.Argument(
+            readable=False,
+            metavar="ENVELOPE",
+            help="A .suit file, whoever signed it; - is standard input.",
+        ),
     ],
     *,
     crl: CRLS = None,
@@ -32,9 +36,12 @@ def staple(
     output: Annotated[
         Path | None,
         typer.Option(
+            "-o",
+            "--output",
             readable=False,
             metavar="FILE",
-            help="Where the result goes; not replaced. Default: into ENVELOPE.",
+            help="Where the result goes, - to standard output; not replaced. Default: into "
+            "ENVELOPE.",
         ),
     ] = None,
     force: Annotated[
@@ -46,7 +53,7 @@ def staple(
     Without --crl, those of the PKI. Of each issuer the envelope keeps the newest one. CRLs are
     signed by their issuers and no part of what the signer signed.
     """
-    from fwsign.atomic import read_bytes, write_atomic  # noqa: PLC0415
+    from fwsign.atomic import write_atomic  # noqa: PLC0415
     from fwsign.cli.results import crl_warnings  # noqa: PLC0415
     from fwsign.sign import carried_crls, check_margin, known_time  # noqa: PLC0415
     from fwsign.sign import staple as staple_it  # noqa: PLC0415
@@ -61,21 +68,24 @@ def staple(
         given = [path for path in found if path.name != "bundle.pem"]
         if not given:
             ui.usage(f"no CRLs in {directory / 'crl'}", "name them with --crl PEM")
-    data = read_bytes(envelope, MAX_ENVELOPE_SIZE)
+    data = inputs.read(envelope, MAX_ENVELOPE_SIZE)
     crls = inputs.load_pem(given, "X509 CRL", "CRL")
     # A PKI has CRLs of other CAs, too: of those before, or those to come.
-    stapled = staple_it(data, crls, skip_unused=not crl)
+    with inputs.expecting_envelope(envelope):
+        stapled = staple_it(data, crls, skip_unused=not crl)
     carried = carried_crls(stapled)
     at = known_time(carried, inputs.now())
     if not force:
         check_margin([one for one in carried if one.data in crls], at)
     if stapled == data:
         ui.note("the envelope has these CRLs or newer ones already")
+    if (output or envelope) == inputs.STREAM:
+        inputs.write_stream(stapled)
+        return
     # What a link names is replaced, not the link.
     place = Path(os.path.realpath(envelope)) if envelope.is_symlink() else envelope
-    target = output or place
-    write_atomic(target, stapled, overwrite=output is None)
+    write_atomic(output or place, stapled, overwrite=output is None)
     ui.out(str(output or envelope))
     for line in crl_warnings(carried, at):
         ui.note(f"warning: {line}")
-    ui.note(f"next: fwsign verify {output or envelope}")
+    ui.next_command("verify", output or envelope)

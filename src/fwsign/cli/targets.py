@@ -3,91 +3,90 @@
 
 import os
 import re
-import stat
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from fwsign.atomic import io_error
 from fwsign.cli import ui
-from fwsign.component import check_name, file_identifier, flash_identifier
-from fwsign.errors import Failed, Malformed
+from fwsign.cli.naming import assign
+from fwsign.component import flash_identifier
+from fwsign.errors import Malformed
 from fwsign.images import Image, recognise
 from fwsign.release import Part
 
 _FLASH: Final = re.compile(r"([a-z][a-z0-9-]+)@(0x[0-9a-fA-F]{1,8}|\d{1,10})")
 
 
+_OTHERS: Final = ("esp8266", "rp2040", "rp2350")
+"""Chips whose images do not name them, or not by the number of an ESP."""
+
+
 class Target(NamedTuple):
-    """A file with its component and what its image says about itself."""
+    """A file with its component and what its image says about itself.
+
+    Args:
+        part: the file and its component's identifier; empty while it is not known.
+        version: as the image states it.
+        image: what the file is; None where it was typed that it is a file, whatever it is.
+    """
 
     part: Part
     version: str | None
+    image: Image | None
 
+    @property
+    def role(self) -> str | None:
+        """What an ESP board does with it."""
+        return self.image.role if self.image else None
 
-def check_files(files: Sequence[Path], *, together: bool, empty: bool = False) -> None:
-    """Refuse what cannot be signed at a glance, before anything is read or asked for.
+    @property
+    def chip(self) -> str | None:
+        """The chip that it is for; None for a file."""
+        identifier = self.part.identifier
+        return identifier[1].decode() if identifier[:1] == (b"flash",) else None
 
-    Args:
-        files: what is signed.
-        together: as components of one release, where names must differ.
-        empty: take files without content: an empty one is what a failed build leaves.
-    """
-    seen: dict[str, Path] = {}
-    for file in files:
-        try:
-            check_name(file.name)
-        except Malformed as error:
-            safe = re.sub(r"[^A-Za-z0-9._+-]+", "-", file.name).lstrip(".+-").rstrip(".")[:100]
-            error.hint = f"rename it, as in {safe}" if safe and safe != file.name else "rename it"
-            raise
-        key = file.name.lower() if together else os.path.realpath(file)
-        if key in seen:
-            words = "have the same name" if together else "are the same file"
-            ui.usage(f"{seen[key]} and {file} {words}", "give each once")
-        seen[key] = file
-    for file in files:
-        try:
-            found = file.stat()
-        except OSError as error:
-            raise io_error(error, file) from error
-        mode = found.st_mode
-        if stat.S_ISREG(mode) and not found.st_size and not empty:
-            refusal = Failed(
-                "io.empty", f"{file} is empty", expected="a file with content", found="0 bytes"
-            )
-            refusal.hint = "did the build fail? --allow-empty signs it all the same"
-            raise refusal
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a directory is refused when opened
-            raise Failed(
-                "io.format",
-                f"{file} is not a regular file: it must be read twice",
-                expected="a regular file",
-                found="a pipe or device",
-            )
+    @property
+    def offset(self) -> int:
+        """Where in flash it goes."""
+        return int.from_bytes(self.part.identifier[2], "big")
+
+    def at(self, chip: str, offset: int) -> "Target":
+        """Return the same with a place in flash."""
+        identifier = flash_identifier(chip, offset)
+        return self._replace(part=self.part._replace(identifier=identifier))
 
 
 def find_targets(files: Sequence[Path], typed: Sequence[str]) -> list[Target]:
-    """Return the target of each file.
+    """Return the target of each file, as far as it says so itself; `placed` has to follow.
 
     Args:
         files: what is signed.
         typed: the values of --target, each `T` or `FILE=T`; a bare one only with a single file.
     """
-    wanted: dict[Path, str] = {}
-    for text in typed:
-        name, equals, target = text.rpartition("=")
-        if not equals and len(files) > 1:
-            ui.usage(f"--target {text} with {len(files)} files", "write --target FILE=T for each")
-        matches = [file for file in files if not equals or name == file.name or Path(name) == file]
-        if len(matches) != 1:
-            known = ", ".join(map(str, files))
-            ui.usage(f'--target {text}: {len(matches)} of the files are called "{name}"', known)
-        if matches[0] in wanted:
-            ui.usage(f"two targets for {matches[0]}: {wanted[matches[0]]} and {target}")
-        wanted[matches[0]] = target
+    wanted = assign(files, typed, "--target", "T")
     identifiers = {file: _identifier(file, target) for file, target in wanted.items()}
-    return [_find(file, wanted.get(file), identifiers.get(file)) for file in files]
+    return [_find(file, identifiers.get(file)) for file in files]
+
+
+def placed(group: Sequence[Target]) -> list[Target]:
+    """Give partition tables and OTA data, which do not name their chip, the place they go to.
+
+    Args:
+        group: what becomes one release, whose images may say what another does not.
+    """
+    done = list(group)
+    if not all(one.part.identifier for one in group):
+        esps = [one.chip for one in group if one.chip and one.chip.startswith("esp32")]
+        done = [_with_table_place(one, set(esps)) for one in done]
+        done = [_with_otadata_place(one, done, set(esps)) for one in done]
+    places: dict[tuple[bytes, ...], Path] = {}
+    for one in done:
+        before = places.setdefault(one.part.identifier, one.part.path)
+        if before != one.part.path:
+            name = f"{one.chip}@0x{one.offset:x}"
+            ui.usage(f"{before} and {one.part.path} both go to {name}", "write --target FILE=T")
+    return done
 
 
 def common_version(targets: Sequence[Target]) -> str | None:
@@ -98,32 +97,140 @@ def common_version(targets: Sequence[Target]) -> str | None:
 
 def _identifier(file: Path, typed: str) -> tuple[bytes, ...]:
     if typed == "file":
-        return file_identifier(file.name)
+        return _of_file(file)
     if not (match := _FLASH.fullmatch(typed)):
         ui.usage(f'"{typed}" is not a target', "write file, or CHIP@OFFSET as in esp32c3@0x10000")
+    chip, offset = match[1], int(match[2], 16 if match[2][:2] == "0x" else 10)
     try:
-        return flash_identifier(match[1], int(match[2], 16 if match[2][:2] == "0x" else 10))
+        identifier = flash_identifier(chip, offset)
     except Malformed as error:
         ui.usage(f"--target {typed}: {error.expected} is expected")
+    from fwsign.images.esp_flash import SECTOR  # noqa: PLC0415 - where a place is typed
+
+    if _is_ours(typed, chip) and offset % SECTOR:
+        below = offset - offset % SECTOR
+        ui.usage(
+            f"--target {typed}: 0x{offset:x} is not a multiple of {SECTOR}",
+            f"flash is erased in whole sectors: {chip}@0x{below:x}, {chip}@0x{below + SECTOR:x}",
+        )
+    return identifier
 
 
-def _find(file: Path, typed: str | None, identifier: tuple[bytes, ...] | None) -> Target:
-    if identifier is not None and typed == "file":
-        return Target(Part(file, identifier), None)
+def _is_ours(typed: str, chip: str) -> bool:
+    """Tell whether a chip's flash is written in sectors; boards with MCUboot have any other chip.
+
+    What is nearly the name of one of ours, or would be one of its maker's, is refused.
+    """
+    from fwsign.images.esp import CHIPS  # noqa: PLC0415 - where a place is typed
+
+    known = (*(one.name for one in CHIPS), *_OTHERS)
+    if chip in known:
+        return True
+    from difflib import get_close_matches  # noqa: PLC0415 - for what may be mistyped
+
+    if chip.startswith(("esp", "rp2")) or get_close_matches(chip, known, n=1, cutoff=0.8):
+        ui.usage(f'--target {typed}: there is no chip "{chip}"', f"choose from {', '.join(known)}")
+    return False
+
+
+def _find(file: Path, identifier: tuple[bytes, ...] | None) -> Target:
+    """Return what is known of a file by itself."""
+    if identifier is not None and identifier[0] == b"file":
+        return Target(Part(file, identifier), None, None)
     image = _image(file)
-    if identifier is not None:
-        chip = identifier[1].decode()
-        if image.chip is not None and image.chip != chip:
-            raise Malformed(
-                "malformed.image",
-                f"{file} is an image for {image.chip}, the target is {chip}",
-                expected=chip,
-                found=image.chip,
-            )
-        return Target(Part(file, identifier), image.version)
-    if image.chip is None or image.offset is None:
-        return Target(Part(file, file_identifier(file.name)), image.version)
-    return Target(Part(file, flash_identifier(image.chip, image.offset)), image.version)
+    if identifier is None and image.chip is not None and image.offset is not None:
+        identifier = flash_identifier(image.chip, image.offset)
+    if identifier is None and image.role is None:
+        identifier = _of_file(file)
+    if identifier is not None and identifier[0] == b"flash":
+        _check_fits(file, image, identifier)
+    return Target(Part(file, identifier or ()), image.version, image)
+
+
+def _check_fits(file: Path, image: Image, identifier: tuple[bytes, ...]) -> None:
+    chip, offset = identifier[1].decode(), int.from_bytes(identifier[2], "big")
+    if image.chip is not None and image.chip != chip:
+        raise Malformed(
+            "malformed.image",
+            f"{file} is an image for {image.chip}, the target is {chip}",
+            expected=chip,
+            found=image.chip,
+        )
+    from fwsign.images.esp import place_expected  # noqa: PLC0415 - for images alone
+
+    if (expected := place_expected(image, chip, offset)) is not None:
+        raise Malformed(
+            "malformed.image",
+            f"{file} is {_named(image.role)}: it goes to 0x{expected:x}, not 0x{offset:x}",
+            expected=f"0x{expected:x}",
+            found=f"0x{offset:x}",
+            hint=f"--target {chip}@0x{expected:x}",
+        )
+
+
+def _named(role: str | None) -> str:
+    """Return what a file is, with its article."""
+    return {"ota data": "ESP OTA data", "application": "an application"}.get(
+        role or "", f"a {role} for an ESP"
+    )
+
+
+def _with_table_place(target: Target, chips: Collection[str]) -> Target:
+    if target.part.identifier or target.role != "partition table":
+        return target
+    from fwsign.images.esp_data import TABLE_OFFSET  # noqa: PLC0415 - for tables alone
+
+    return target.at(_only_chip(target, chips, f"0x{TABLE_OFFSET:x}"), TABLE_OFFSET)
+
+
+def _with_otadata_place(target: Target, group: Sequence[Target], chips: Collection[str]) -> Target:
+    if target.part.identifier:
+        return target
+    chip = _only_chip(target, chips, "OFFSET")
+    tables = [one.part.path for one in group if one.role == "partition table" and one.chip == chip]
+    if len(tables) != 1:
+        ui.usage(
+            f"{target.part.path} is {_named(target.role)}: only a partition table says where it "
+            f"goes, and {len(tables)} of the files signed with it are one",
+            _typed_hint(target, f"{chip}@OFFSET"),
+        )
+    offset = _otadata_offset(tables[0])
+    if offset is None:
+        ui.usage(
+            f"{target.part.path} is {_named(target.role)}, and {tables[0]} has no partition for it",
+            _typed_hint(target, f"{chip}@OFFSET"),
+        )
+    return target.at(chip, offset)
+
+
+def _otadata_offset(table: Path) -> int | None:
+    from fwsign.images.esp_data import otadata_of  # noqa: PLC0415 - for OTA data alone
+    from fwsign.images.esp_flash import partitions  # noqa: PLC0415
+
+    with table.open("rb") as opened:
+        part = otadata_of(partitions(opened, 0))
+    return part.offset if part else None
+
+
+def _only_chip(target: Target, chips: Collection[str], offset: str) -> str:
+    """Return the one chip of a release, for a file that does not name it."""
+    if len(chips) != 1:
+        words = f"the files signed with it are for {', '.join(sorted(chips))}" if chips else ""
+        ui.usage(
+            f"{target.part.path} is {_named(target.role)}, and does not say for which chip: "
+            + (words or "nor does any file signed with it"),
+            _typed_hint(target, f"CHIP@{offset}"),
+        )
+    return next(iter(chips))
+
+
+def _typed_hint(target: Target, place: str) -> str:
+    return f"say where it goes: --target {target.part.path.name}={place}, or =file"
+
+
+def _of_file(file: Path) -> tuple[bytes, ...]:
+    """Return the identifier of a file; `naming.renamed` gives the name that is signed."""
+    return b"file", os.fsencode(file.name)
 
 
 def _image(file: Path) -> Image:

@@ -9,7 +9,7 @@ import typer
 
 from fwsign.cli import config as settings
 from fwsign.cli import inputs, trust_rehearse, ui
-from fwsign.cli.command import Command, examples
+from fwsign.cli.command import Command, Group, examples
 from fwsign.cli.device import CONFIG, device_signer, load_device
 from fwsign.cli.options import JSON, KEY_PASS, PRODUCT_OF_DEVICE, named
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 command = typer.Typer(
+    cls=Group,
     rich_markup_mode=None,
     add_completion=False,
     help="Change whom devices trust, by signed lists of anchors.",
@@ -302,6 +303,7 @@ def _say_what_is_missing(
     )
     ui.note(f"{own}; {before}")
     if is_enough(update.trust, data) and (old is None or is_enough(old, data)):
-        ui.note(f"next: fwsign trust rehearse DIR {path}; then on devices: fwsign trust apply")
+        then = "; then on devices: fwsign trust apply FILE"
+        ui.next_command("trust", "rehearse", "DIR", path, after=then)
     else:
-        ui.note(f"next: fwsign trust sign {path} --key URI")
+        ui.next_command("trust", "sign", path, "--key", "URI")

@@ -8,6 +8,7 @@ import typer
 
 from fwsign.cli import inputs, ui
 from fwsign.cli.command import examples
+from fwsign.cli.demands import AT
 from fwsign.cli.options import JSON
 
 if TYPE_CHECKING:
@@ -52,10 +53,7 @@ def rehearse(
             metavar="require|off", help="How devices without a device.toml judge revocation."
         ),
     ] = "require",
-    at: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="Judge by this time: RFC 3339. Default: the clock."),
-    ] = None,
+    at: AT = None,
     as_json: JSON = False,
 ) -> None:
     """Say which devices an update would strand, before it is published.

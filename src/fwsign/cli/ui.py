@@ -5,7 +5,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from types import MappingProxyType
 from typing import Any, ClassVar, Final, NoReturn
 
 import typer
@@ -15,80 +14,6 @@ from fwsign.errors import Failed, FwsignError, Stale, Unsuitable
 REFUSED, USAGE, STALE, UNSUITABLE, FAILED, INTERNAL, INTERRUPTED = 1, 2, 3, 4, 5, 70, 130
 """Exit statuses; 0 is verified or done."""
 
-HINTS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "stale.crl": "make new ones with: fwsign pki crl; and for signed files: fwsign staple",
-        "stale.crl-missing": "put it into the envelope with: fwsign staple ENVELOPE --crl PEM",
-        "stale.certificate": "issue a new signer with: fwsign pki issue signer NAME",
-        "stale.not-yet-valid": "is the clock right? --at gives another time",
-        "stale.release": "sign a newer release; --not-after sets the expiry",
-        "untrusted.no-anchor": "give the right root with --anchor PEM",
-        "untrusted.criticality": "PKIs that easy-rsa or openssl made need --profile compat",
-        "untrusted.key-usage": "PKIs that easy-rsa or openssl made need --profile compat",
-        "untrusted.crl": "PKIs that easy-rsa or openssl made need --profile compat",
-        "untrusted.example-key": "make your own PKI: fwsign init; for tests: --allow-example-keys",
-        "untrusted.eku": "issue a signer with: fwsign pki issue signer NAME",
-        "untrusted.ca-as-leaf": "CAs issue signers: fwsign pki issue signer NAME",
-        "untrusted.vendor": "issue one: fwsign pki issue signer NAME --vendor DOMAIN; where no "
-        "certificate names a vendor, --vendor with --profile compat does",
-        "untrusted.revoked": "do not install this; sign again with a signer that is not revoked",
-        "untrusted.signers": "more people must sign, or the policy asks for too many",
-        "malformed.cbor": "is this a .suit file? fwsign show FILE tells what it is",
-        "malformed.envelope": "is this a .suit file? fwsign show FILE tells what it is",
-        "malformed.profile": "fwsign verifies what fwsign signs; other SUIT manifests are refused",
-        "malformed.image": "build it again; --target file signs it whatever it is",
-        "malformed.token": "sign again, with another time-stamping authority or none",
-        "io.tsa": "is the address right, and the authority reachable from here?",
-        "tampered.manifest": "fetch it again from where it was signed",
-        "tampered.signature": "fetch it again from where it was signed",
-        "tampered.block": "this is not the file that was signed; fetch it again",
-        "tampered.payload-digest": "this is not the file that was signed; fetch it again",
-        "tampered.payload-size": "this is not the file that was signed; fetch it again",
-        "unsuitable.vendor": "--vendor, or fwsign.toml, says whose device this is",
-        "unsuitable.product": "--product, or fwsign.toml, says what this device is",
-        "unsuitable.rollback": "install the newest release",
-        "unsuitable.release": "releases are installed: fwsign install",
-        "unsuitable.trust-update": "it is applied with: fwsign trust apply",
-        "unsuitable.trust-gap": "apply those between too, joined in one file",
-        "io.payload-missing": "put it beside the envelope, name it, or use --manifest-only",
-        "io.config": "the keys of fwsign.toml are: vendor, product, pki, signer; "
-        "docs/gateway.md has those of device.toml",
-        "io.crl-unused": "leave it out, or give the CRL of an issuer of the signer",
-        "key.format": "fwsign show FILE tells what it is",
-        "key.passphrase": "is it the passphrase of this key?",
-        "key.passphrase-missing": "give it with --pass or --ca-pass: env:NAME, file:PATH or fd:N",
-        "state.ca-limit": "a CA's domains are set when it is made: fwsign pki init --permit DOMAIN",
-        "unsuitable.chip": "is it the right board, and the right release?",
-        "unsuitable.locked": "where it only cannot be verified: --accept-unverifiable",
-        "device.port": "fwsign ports lists the ports; is it in use, and may you open it?",
-        "device.absent": "is it connected, powered, and in its boot loader?",
-        "device.changed": "put the first board back, or start again",
-        "state.unchecked": "waive by name: --revocation off, --any-product, --no-rollback-check; "
-        "the vendor is given with --vendor",
-        "malformed.receipt": "where a crash cut off the last line, the next receipt removes it",
-        "tampered.receipt-chain": "receipts were changed, moved or taken out; ask who kept a copy",
-        "tampered.receipt-head": "receipts were changed or taken out; ask who kept a copy",
-        "untrusted.receipt": "--key names what signed, --anchor its root",
-        "state.lost": "fwsign flash makes one on first use; --state names another place",
-        "state.home": "name a file for it with --state FILE",
-        "state.foreign": "--state names the memory",
-        "state.newer": "update fwsign",
-        "state.damaged": "put back a copy, or begin anew with another file: --state",
-        "state.conflict": "run it again",
-        "state.unfinished": "finish it with: fwsign install --resume; or install a newer release",
-        "state.nothing": "name a release: fwsign install ENVELOPE",
-        "io.hook": "mend the command that device.toml names, then: fwsign install --resume",
-        "io.fetch-connect": "is the server reachable from here? "
-        "fetch.ca in device.toml says whom to trust for servers",
-        "io.fetch-cut": "what came is kept; go on with: fwsign install --resume",
-        "io.fetch-slow": "what came is kept; go on with: fwsign install --resume",
-        "unsuitable.target": "device.toml says where components go: [exec] and [flash]",
-        "tampered.staged": "something else writes to the target directory; find out what",
-        "key.mismatch": "give the certificate of this key first in --chain",
-    }
-)
-
-
 _KEYS: Final = (
     *("verdict", "code", "step", "message", "expected", "found", "hint"),
     *("unchecked", "release"),
@@ -96,10 +21,20 @@ _KEYS: Final = (
 
 
 class Console:
-    """The options that all commands share; reset by each run."""
+    """The options that all commands share, and the command that runs; reset by each run."""
 
     quiet: ClassVar[bool] = False
     colour: ClassVar[bool] = True
+    json_told: ClassVar[bool] = False
+    """Whether --json was answered already: an error that ends the run is only said then."""
+    command: ClassVar[tuple[str, ...]] = ()
+    options: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def reset(cls) -> None:
+        """Begin a run."""
+        cls.quiet, cls.colour, cls.json_told = False, True, False
+        cls.command, cls.options = (), frozenset()
 
 
 def clean(text: object) -> str:
@@ -108,6 +43,13 @@ def clean(text: object) -> str:
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
         for letter in str(text)
     )
+
+
+def quoted(word: object) -> str:
+    """Write a word as a shell takes it, for a command line to be pasted."""
+    text = str(word)
+    plain = text and all(letter.isalnum() or letter in "@%+=:,./_-" for letter in text)
+    return text if plain and text.isascii() else "'" + text.replace("'", "'\"'\"'") + "'"
 
 
 def out(text: str = "") -> None:
@@ -121,11 +63,20 @@ def note(text: str) -> None:
         _tell(f"fwsign: {clean(text)}")
 
 
-def paint(text: str, colour: str) -> str:
-    """Colour a text where a terminal shows it; the text itself is cleaned."""
+def next_command(*words: object, after: str = "") -> None:
+    """Print the command that comes next, as a shell takes it, unless --quiet.
+
+    Args:
+        words: those after `fwsign`.
+        after: what is to be said of it.
+    """
+    note(f"next: {' '.join(map(quoted, ('fwsign', *words)))}{after}")
+
+
+def paint(text: str, colour: str, stream: Any = None) -> str:
+    """Colour a text where a terminal shows it, standard output's by default; it is cleaned."""
     text = clean(text)
-    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not Console.colour
-    return text if plain or not is_terminal(sys.stdout) else typer.style(text, fg=colour, bold=True)
+    return typer.style(text, fg=colour, bold=True) if _shows_colour(stream or sys.stdout) else text
 
 
 def painted(word: str, colour: str, text: str) -> None:
@@ -135,11 +86,15 @@ def painted(word: str, colour: str, text: str) -> None:
 
 def pieces(parts: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
     """Print a line of the result in parts, each cleaned, and styled where a terminal shows it."""
-    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not Console.colour
-    if plain or not is_terminal(sys.stdout):
+    if not _shows_colour(sys.stdout):
         out("".join(text for text, _ in parts).rstrip())
     else:
         _write("".join(typer.style(clean(text), **style) for text, style in parts))
+
+
+def _shows_colour(stream: Any) -> bool:
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not Console.colour
+    return not plain and is_terminal(stream)
 
 
 def is_terminal(stream: Any) -> bool:
@@ -190,6 +145,13 @@ def settle() -> None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+def write_bytes(data: bytes) -> None:
+    """Write bytes, which are the result, to standard output."""
+    with _output():
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+
+
 def _write(text: str) -> None:
     with _output():
         typer.echo(text)
@@ -226,8 +188,26 @@ class UsageFailure(Exception):
         self.hint = hint
 
 
+class BareGroup(UsageFailure):
+    """A group of commands without the command.
+
+    Args:
+        path: how the group is called.
+        page: its help.
+    """
+
+    def __init__(self, path: str, page: str) -> None:
+        super().__init__(f"{path} needs a command", f"{path} COMMAND --help shows how")
+        self.page = page
+
+
 class ReaderGone(Exception):
     """Nobody reads standard output any more; never leaves the command-line interface."""
+
+
+def worst(statuses: Iterable[int]) -> int:
+    """Return the exit status that counts, of several."""
+    return min(statuses, key=(INTERNAL, REFUSED, FAILED, UNSUITABLE, STALE, 0).index)
 
 
 def exit_status(error: FwsignError) -> int:
@@ -266,12 +246,24 @@ def refusal(error: FwsignError) -> dict[str, Any]:
 
 
 def hint_for(error: FwsignError) -> str | None:
-    """Return what to do next about a refusal, if there is something."""
-    return error.hint or HINTS.get(error.code)
+    """Return what to do next about a refusal, if there is something for the command that runs."""
+    from fwsign.cli import hints  # noqa: PLC0415 - for errors alone
+
+    return hints.hint_for(error.code, error.hint, Console.command, Console.options)
 
 
 def complain(message: object, hint: str | None = None) -> None:
     """Print an error, and a hint below it, to standard error."""
-    _tell(f"fwsign: error: {clean(message)}")
+    _tell(f"{paint('fwsign: error:', 'red', sys.stderr)} {clean(message)}")
     if hint:
         _tell(f"fwsign: hint: {clean(hint)}")
+
+
+def tell_page(page: str) -> None:
+    """Print a help page that nobody asked for to standard error."""
+    _tell(f"{page}\n")
+
+
+def out_page(page: str) -> None:
+    """Print a text of several lines, which fwsign made itself, to standard output."""
+    _write(page)

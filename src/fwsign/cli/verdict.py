@@ -2,14 +2,15 @@
 """What `fwsign verify` says of a release that it accepts, to people and to programs."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fwsign.cli import ui
+from fwsign.cli.inputs import rfc3339
 from fwsign.cli.received import list_used
 from fwsign.component import Component
 from fwsign.example_keys import EXAMPLE_SPKI
+from fwsign.facts import release_facts, signer_facts
 from fwsign.verify import Signer, VerifiedRelease
 
 
@@ -43,13 +44,9 @@ def as_json(view: Verdict) -> dict[str, Any]:
     release = view.release
     text, manifest = release.text, release.manifest
     facts = {
-        "vendor": release.vendor,
-        "product": text.product if text else None,
-        "version": text.version if text else None,
+        **release_facts(release),
         "description": text.description if text else None,
-        "sequence_number": manifest.sequence_number,
-        "use_before": _time(manifest.use_before),
-        "manifest_digest": release.manifest_digest.hex(),
+        "use_before": rfc3339(manifest.use_before),
         "judged_at": release.now.isoformat(),
         "components": [
             {
@@ -78,20 +75,13 @@ def _checked_by(view: Verdict, component: Component) -> str | None:
 def _signer_as_json(one: Signer) -> dict[str, Any]:
     path = one.path
     return {
-        "name": path.name if path else None,
-        "algorithm": one.algorithm,
+        **signer_facts(one),
         "path": [*(c.name for c in path.certificates), path.anchor.name] if path else [],
-        "key": path.keys[0] if path else None,
-        "signed_at": one.signed_at.isoformat() if one.signed_at else None,
         "tsa": one.tsa,
         "counts": one.refusal is None,
         "code": one.refusal.code if one.refusal else None,
         "message": one.refusal.message if one.refusal else None,
     }
-
-
-def _time(seconds: int | None) -> str | None:
-    return datetime.fromtimestamp(seconds, UTC).isoformat() if seconds is not None else None
 
 
 _HOW_TO_CHECK = {
@@ -110,7 +100,7 @@ def show(envelope: Path, view: Verdict) -> None:
     named = f"{text.product} {text.version or ''}".rstrip() if text else "text was cut off"
     ui.out(f"  release    {named}, {release.vendor}, sequence {release.manifest.sequence_number}")
     if release.manifest.use_before is not None:
-        ui.out(f"  use before {_time(release.manifest.use_before)}")
+        ui.out(f"  use before {rfc3339(release.manifest.use_before)}")
     for one in release.signers:
         if one.path is None or one.refusal is not None:
             ui.out(f"  not counted: {one.refusal}")
@@ -135,4 +125,4 @@ def show(envelope: Path, view: Verdict) -> None:
     for line in view.notes:
         ui.painted("  note", "yellow", f"     {line}")
     if any(one.identifier[0] == b"flash" for one in release.components):
-        ui.note(f"next: fwsign flash {envelope} --port PORT")
+        ui.next_command("flash", envelope, "--port", "PORT")

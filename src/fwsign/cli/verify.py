@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fwsign verify`: all ten steps on files."""
 
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,18 +12,23 @@ from fwsign.cli import config, inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.demands import (
     ANCHORS,
+    AT,
     MIN_SEQUENCE,
     PAYLOADS,
     PROFILE,
     REQUIRE,
     VENDOR_OF_DEVICE,
     Demands,
+    Trust,
     gather,
 )
 from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON, PRODUCT_OF_DEVICE, TSA_ANCHORS
+from fwsign.cli.parcels import Parcel, split
 from fwsign.errors import FwsignError
 
-_CERTIFICATE_LIMIT = 64 * 1024  # bytes
+if TYPE_CHECKING:
+    from fwsign.cli.verdict import Verdict
+    from fwsign.verify import Verifier
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -31,6 +38,7 @@ command = typer.Typer(rich_markup_mode=None, add_completion=False)
     epilog=examples(
         "fwsign verify build.bin.suit",
         "fwsign verify update.suit app.bin boot.bin --anchor ca.crt --json",
+        "fwsign verify app.suit app.bin boot.suit boot.bin",
         "fwsign verify build.bin.suit --anchor ca.crt --vendor acme.example --product x1 \\",
         "    --min-sequence 1795339738 --revocation require",
     ),
@@ -39,7 +47,9 @@ def verify(
     envelope: Annotated[
         Path,
         typer.Argument(
-            readable=False, metavar="ENVELOPE", help="A .suit file. At most 32 MiB; a pipe will do."
+            readable=False,
+            metavar="ENVELOPE",
+            help="A .suit file, at most 32 MiB; a pipe will do, and - is standard input.",
         ),
     ],
     payloads: PAYLOADS = None,
@@ -50,10 +60,7 @@ def verify(
     min_sequence: MIN_SEQUENCE = None,
     require: REQUIRE = 1,
     crl: CRLS = None,
-    at: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="Judge by this time: RFC 3339. Default: the clock."),
-    ] = None,
+    at: AT = None,
     profile: PROFILE = "strict",
     revocation: Annotated[
         str | None,
@@ -81,65 +88,93 @@ def verify(
     """Verify an envelope and its payloads.
 
     The exit status is 0 only if signature, path, revocation, device and payloads are good; what
-    could not be checked is listed as unchecked.
+    could not be checked is listed as unchecked. Further envelopes may follow, each with its
+    payloads: all are judged, and the worst exit status counts.
     """
-    from fwsign.atomic import read_bytes  # noqa: PLC0415
-    from fwsign.cli import received, results, verdict  # noqa: PLC0415
-    from fwsign.suit import MAX_ENVELOPE_SIZE  # noqa: PLC0415
     from fwsign.verify import Verifier  # noqa: PLC0415
 
     now = inputs.now()
     time = inputs.parse_time(at, now) if at else now
     settings = config.load()
     demands = Demands(
-        anchor,
-        crl,
-        vendor,
-        product,
-        min_sequence,
-        require,
-        profile,
-        revocation,
-        allow_example_keys,
-        tsa_anchor or (),
-        require_token,
+        anchor=anchor,
+        crl=crl,
+        vendor=vendor,
+        product=product,
+        min_sequence=min_sequence,
+        require=require,
+        profile=profile,
+        revocation=revocation,
+        allow_example_keys=allow_example_keys,
+        tsa_anchor=tsa_anchor or (),
+        require_token=require_token,
     )
-    data = read_bytes(envelope, MAX_ENVELOPE_SIZE)
-    _refuse_certificate(envelope, data)
-    for path in payloads or ():
-        _refuse_certificate(path, _head_of_small(path))
+    parcels = split(envelope, payloads or ())
     trust = gather(demands, settings)
-    release = Verifier(trust.anchors, trust.policy).verify(data, at=time)
-    if trust.policy.revocation != "off":
-        results.refuse_unused(trust.policy.crls, release)
-    found = received.receive(release, envelope, payloads or (), manifest_only=manifest_only)
-    unchecked = [*release.unchecked, *(["payload"] if None in found.values() else [])]
-    view = verdict.Verdict(release, unchecked, found, trust.places, revocation)
+    verifier = Verifier(trust.anchors, trust.policy)
+
+    def judge(parcel: Parcel) -> "Verdict":
+        return _judge(parcel, verifier, trust, time, manifest_only=manifest_only, typed=revocation)
+
+    if len(parcels) > 1:
+        status = _each(parcels, judge, as_json=as_json)
+        if status:
+            raise typer.Exit(status)
+        return
+    from fwsign.cli import verdict  # noqa: PLC0415
+
+    view = judge(parcels[0])
     if as_json:
         ui.print_json(verdict.as_json(view))
     else:
-        verdict.show(envelope, view)
+        verdict.show(parcels[0].envelope, view)
 
 
-def _head_of_small(path: Path) -> bytes:
-    """Return a small file's content; nothing of a pipe, which can be read only once."""
-    try:
-        if path.is_file() and path.stat().st_size <= _CERTIFICATE_LIMIT:
-            return path.read_bytes()
-    except OSError:  # said where it is read
-        pass
-    return b""
+def _judge(
+    parcel: Parcel,
+    verifier: "Verifier",
+    trust: Trust,
+    at: datetime,
+    *,
+    manifest_only: bool,
+    typed: str | None,
+) -> "Verdict":
+    """Run all steps for one envelope."""
+    from fwsign.cli import received, results, verdict  # noqa: PLC0415
+
+    if isinstance(parcel.data, FwsignError):
+        raise parcel.data
+    with inputs.expecting_envelope(parcel.envelope):
+        release = verifier.verify(parcel.data, at=at)
+    if trust.policy.revocation != "off":
+        results.refuse_unused(trust.policy.crls, release)
+    found = received.receive(release, parcel.envelope, parcel.payloads, manifest_only=manifest_only)
+    unchecked = [*release.unchecked, *(["payload"] if None in found.values() else [])]
+    return verdict.Verdict(release, unchecked, found, trust.places, typed)
 
 
-def _refuse_certificate(path: Path, data: bytes) -> None:
-    if b"-----BEGIN CERTIFICATE-----" in data and b"\0" not in data:
-        ui.usage(f"{path} is a certificate, not a payload", f"did you mean --anchor {path}")
-    if data[:1] != b"\x30" or len(data) > _CERTIFICATE_LIMIT:
-        return
-    from fwsign.certificate import parse_certificate  # noqa: PLC0415
+def _each(parcels: Sequence[Parcel], judge: Callable[[Parcel], "Verdict"], *, as_json: bool) -> int:
+    """Judge several envelopes, tell of each, and return the exit status of the worst."""
+    from fwsign.cli import verdict  # noqa: PLC0415
 
-    try:
-        parse_certificate(data)
-    except FwsignError:
-        return
-    ui.usage(f"{path} is a certificate, not a payload", f"did you mean --anchor {path}")
+    statuses = []
+    for parcel in parcels:
+        named = {"envelope": str(parcel.envelope)}
+        try:
+            view = judge(parcel)
+        except FwsignError as error:
+            statuses.append(ui.exit_status(error))
+            place = str(parcel.envelope)
+            named_already = place in error.message
+            message = error.message if named_already else f"{place}: {error.message}"
+            ui.complain(message, ui.hint_for(error))
+            if as_json:
+                ui.print_json_line({**ui.refusal(error), **named})
+            continue
+        statuses.append(0)
+        if as_json:
+            ui.print_json_line({**verdict.as_json(view), **named})
+        else:
+            verdict.show(parcel.envelope, view)
+    ui.note(f"{statuses.count(0)} of {len(statuses)} verified")
+    return ui.worst(statuses)

@@ -6,19 +6,23 @@ from __future__ import annotations
 import contextlib
 import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from urllib.parse import SplitResult, urlsplit
 
 from fwsign.errors import Failed, Unsuitable
-from fwsign.flash.simulate import SCHEME, Simulated
+from fwsign.flash.simulate import SCHEME, Simulated, check
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from fwsign.flash.board import Connect
+    from fwsign.flash.board import Board, BoardInfo, Connect
 
 KINDS: Final = ("esp", "pico-uart", "pico-uf2", "smp")
 _MODULES: Final = {"esp": "esp", "pico-uart": "pico_uart", "pico-uf2": "pico_uf2", "smp": "smp"}
 _RASPBERRY_PI: Final = 0x2E8A
+_WITH_HOST: Final = ("socket", "rfc2217")
+_URLS: Final = (*_WITH_HOST, "hwgrep", "spy", "alt", "loop", "cp2110")
+"""What pyserial opens beside devices."""
 
 
 class How(NamedTuple):
@@ -57,14 +61,45 @@ def kind_for(port: str, chips: Collection[str], vendor_id: int | None = None) ->
         is_drive = port.startswith("drive:") or Path(port).is_dir()
         return "pico-uf2" if is_drive or vendor_id == _RASPBERRY_PI else "pico-uart"
     found = ", ".join(chips)
-    error = Unsuitable(
+    raise Unsuitable(
         "unsuitable.chip",
         f"nothing tells how boards with {found} are flashed",
         expected="an esp or rp chip, or --board",
         found=found,
+        hint="boards with MCUboot's serial recovery: --board smp",
     )
-    error.hint = "boards with MCUboot's serial recovery: --board smp"
-    raise error
+
+
+def check_port(port: str) -> None:
+    """Refuse the name of a port that cannot be meant, before anything is opened.
+
+    Args:
+        port: as typed.
+
+    Raises:
+        Failed: `device.port`.
+    """
+    if port.startswith(SCHEME):
+        check(port)
+        return
+    scheme, is_url, rest = port.partition("://")
+    place = urlsplit(f"//{rest}") if scheme in _WITH_HOST else None
+    if not port.strip() or (is_url and scheme not in _URLS):
+        expected = f"a device, COM5, a drive, {SCHEME}BOARD, or one of {', '.join(_URLS)}://"
+    elif place is not None and is_url and not (place.hostname and _port_of(place)):
+        expected = f"{scheme}://HOST:PORT"
+    else:
+        return
+    raise Failed(
+        "device.port", f'"{port}" is not a port, expected {expected}', expected=expected, found=port
+    )
+
+
+def _port_of(place: SplitResult) -> int | None:
+    try:
+        return place.port
+    except ValueError:
+        return None
 
 
 @contextlib.contextmanager
@@ -79,9 +114,26 @@ def attached(port: str, how: How) -> Iterator[Connect]:
         Failed: `device.port`, `device.support`, `io.*`.
     """
     with contextlib.ExitStack() as stack:
-        if port.startswith(SCHEME):
-            port = stack.enter_context(Simulated(port)).port
-        yield _connect(port, how)
+        if not port.startswith(SCHEME):
+            yield _connect(port, how)
+            return
+        connect = _connect(stack.enter_context(Simulated(port)).port, how)
+        yield lambda attempt: cast("Board", _Marked(connect(attempt)))
+
+
+class _Marked:
+    """A simulated board: it says so, for else its receipts and floor were those of a real one."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+
+    def probe(self) -> BoardInfo:
+        """Say what this board is."""
+        return self._board.probe()._replace(simulated=True)
+
+    def __getattr__(self, name: str) -> object:
+        """Leave everything else to the board."""
+        return getattr(self._board, name)
 
 
 def _connect(port: str, how: How) -> Connect:

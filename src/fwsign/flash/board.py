@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a board must be able to do to be flashed: eight small calls.
+"""What a board must be able to do to be flashed: seven small calls.
 
 A backend speaks one boot loader's protocol and decides nothing: what is written, in which order,
 and whether it is good, is the engine's. Offsets count from the start of the flash.
@@ -35,6 +35,7 @@ class BoardInfo(NamedTuple):
         readable: whether `read` gives the flash's content.
         locks: protections that are switched on: the constants of this module.
         details: names and values for the receipt, such as the boot loader's version and baud.
+        simulated: whether it is a program of ours.
     """
 
     kind: str
@@ -48,6 +49,12 @@ class BoardInfo(NamedTuple):
     readable: bool = False
     locks: tuple[str, ...] = ()
     details: tuple[tuple[str, str], ...] = ()
+    simulated: bool = False
+
+    @property
+    def floor_key(self) -> str | None:
+        """What its floor is kept by: none for boards that share one, never a real board's."""
+        return f"simulated {self.identity or self.kind}" if self.simulated else self.identity
 
 
 class Run(NamedTuple):
@@ -78,10 +85,6 @@ class Board(Protocol):
 
     def read(self, offset: int, size: int) -> bytes:
         """Return what is in the flash; at most 256 KiB at once."""
-        ...
-
-    def erase(self, offset: int, size: int) -> None:
-        """Erase whole sectors."""
         ...
 
     def write(self, runs: Sequence[Run], progress: Progress) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from fwsign.errors import Failed
+from fwsign.errors import Code, Failed
 
 INFO: Final = "INFO_UF2.TXT"
 CHIPS: Final = {"RPI-RP2": "rp2040", "RP2350": "rp2350"}
@@ -116,7 +116,7 @@ def _all(descriptor: int, data: bytes) -> None:
 
 def _broken(drive: Drive, error: OSError, sent: int, size: int) -> Failed:
     reason = (error.strerror or str(error)).lower()
-    code = "device.lost" if error.errno in _GONE else "device.refused"
+    code: Code = "device.lost" if error.errno in _GONE else "device.refused"
     return Failed(
         code,
         f"{drive.path} took {sent} of {size} bytes: {reason}",

@@ -93,6 +93,7 @@ class Outcome(NamedTuple):
         held: what was flashed; None where it was refused before.
         regions: each region as it was checked.
         written: bytes that were written.
+        differing: bytes that were found to differ, in whole sectors; None where nothing was asked.
         touched: whether anything in the flash may have changed.
         attempts: connections that were made.
         notes: what the reader should know.
@@ -105,6 +106,7 @@ class Outcome(NamedTuple):
     held: HeldRelease | None
     regions: tuple[Checked, ...]
     written: int
+    differing: int | None
     touched: bool
     attempts: int
     notes: tuple[str, ...]
@@ -130,6 +132,7 @@ class _Run:
         self._written: dict[int, int] = {}  # region's offset: bytes
         self._distrusted: set[int] = set()  # regions whose digests were wrong once
         self._current: set[int] = set()  # regions that were found to be as they should
+        self._differing: int | None = None
         self._accepted = False
         self._touched = False
         self._attempts = 0
@@ -180,12 +183,18 @@ class _Run:
             return board.read(offset, size) if info.readable else None
 
         self._plan = planning.make(judged.held, info, read)
+        _refuse_unplaced(judged.held)
         return judged
 
     def _flash(self, board: Board, info: BoardInfo, judged: Judged) -> Status:
         self._checked = []  # what an earlier attempt found may not be so any more
         dirty = self._compare(board, info)
+        if self._differing is None:
+            self._differing = sum(len(run.data) for _, run in dirty)
         if self._options.dry_run:
+            run = self._plan.selection
+            if run is not None and board.read(run.offset, len(run.data)) != run.data:
+                self._differing += len(run.data)
             return "dry run"
         if not self._accepted:
             judged.accept()
@@ -213,14 +222,14 @@ class _Run:
             runs = [
                 (region.offset, _padded(run, info.sector))
                 for part in region.parts
-                for run in self._differing(board, info, part, blind=blind)
+                for run in self._different(board, info, part, blind=blind)
             ]
             if not runs:
                 self._current.add(region.offset)
             dirty += runs
         return dirty
 
-    def _differing(self, board: Board, info: BoardInfo, part: Run, *, blind: bool) -> Iterator[Run]:
+    def _different(self, board: Board, info: BoardInfo, part: Run, *, blind: bool) -> Iterator[Run]:
         if info.digest is None or blind:
             self._progress(len(part.data))
             yield part
@@ -337,6 +346,7 @@ class _Run:
             held=self._judged.held if self._judged else None,
             regions=tuple(self._checked),
             written=sum(self._written.values()),
+            differing=self._differing,
             touched=self._touched,
             attempts=self._attempts,
             notes=(*self._plan.notes, *self._notes),
@@ -359,6 +369,21 @@ def _refuse_unverifiable(info: BoardInfo, options: Options) -> None:
             "the board cannot show what it holds, so that nothing could be verified",
             expected="digests, or reading back",
             found=", ".join(info.locks) or info.kind,
+        )
+
+
+def _refuse_unplaced(held: HeldRelease) -> None:
+    """Refuse before anything is written what could only end with a part of the release missing."""
+    if held.unplaced:
+        names = ", ".join(held.unplaced)
+        leave = " ".join(f"--leave-out {name}" for name in held.unplaced)
+        raise Failed(
+            "device.left-out",
+            f"not for flash, and not left out by name: {names}",
+            expected="a place in flash, or its name to leave it out",
+            found=names,
+            hint=f"{leave} flashes the rest; what is for the board is signed so: "
+            "fwsign sign FILE --target CHIP@OFFSET",
         )
 
 
@@ -424,4 +449,10 @@ def _status(hows: Sequence[How]) -> Status:
 
 def never_reached(error: FwsignError) -> Outcome:
     """Return the outcome for a board to which there is no way."""
-    return Outcome("incomplete", None, None, (), 0, False, 0, (), error, ())
+    return Outcome("incomplete", None, None, (), 0, None, False, 0, (), error, ())
+
+
+def abandoned() -> Outcome:
+    """Return the outcome for a board that nobody waits for: it may have been written to."""
+    error = Failed("device.stopped", "ended at once: what the board holds is not known")
+    return never_reached(error)._replace(touched=True)

@@ -133,10 +133,6 @@ class EspBoard:
         """Return what is in the flash."""
         return self._call("read", offset=offset, size=size).data
 
-    def erase(self, offset: int, size: int) -> None:
-        """Erase whole sectors."""
-        self._call("erase", offset=offset, size=size)
-
     def write(self, runs: Sequence[Run], progress: Progress) -> None:
         """Erase and write, compressed where the stub runs and it makes the data smaller."""
         for run in runs:

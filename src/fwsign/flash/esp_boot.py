@@ -1,37 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an ESP board will boot: its partition table, and the OTA data that selects a slot.
 
-The OTA data partition has two sectors; each begins with an entry of 32 bytes: sequence number
-(u32), label (20 bytes), state (u32), CRC-32 of the sequence number. The valid entry with the
-highest number selects slot (number - 1) modulo the number of OTA slots; where none is valid, the
-factory application boots, or slot 0 where there is no factory partition.
+The valid entry of the OTA data with the highest number selects slot (number - 1) modulo the number
+of OTA slots; where none is valid, the factory application boots, or slot 0 where there is no
+factory partition.
 
 Source: ESP-IDF programming guide, "Over The Air Updates", "Partition Tables"; ESP-IDF's otatool.
 """
 
-import binascii
 import io
-import struct
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from fwsign.errors import Unsuitable
 from fwsign.flash.board import Run
 from fwsign.images.esp import MAGIC
-from fwsign.images.esp_flash import TABLE_SIZE, Partition, is_table, partitions
+from fwsign.images.esp_data import OTADATA_SIZE, TABLE_OFFSET, entries, make_entry, otadata_of
+from fwsign.images.esp_flash import SECTOR, TABLE_SIZE, Partition, is_table, partitions
 
-TABLE_OFFSET: Final = 0x8000
-"""Where ESP-IDF looks for the partition table unless it was configured otherwise."""
-SECTOR: Final = 0x1000
-OTADATA_SIZE: Final = 2 * SECTOR
 _FACTORY: Final = 0x00
 _SLOTS: Final = range(0x10, 0x20)
-_DATA: Final = 1
-_OTADATA: Final = 0x00
-_ENTRY: Final = struct.Struct("<I20sII")
-_NO_SEQUENCE: Final = 0xFFFFFFFF
-_UNDEFINED: Final = 0xFFFFFFFF
-_BAD_STATES: Final = (3, 4)  # invalid, aborted
 _OF_BOOTING: Final = (2, 3)  # types: a boot loader, the partition table itself
 
 
@@ -52,21 +40,26 @@ def read_table(content: bytes) -> list[Partition] | None:
     return partitions(file, 0) if is_table(file, 0, TABLE_OFFSET) else None
 
 
-def check_table(table: Sequence[Partition], flash_size: int | None) -> None:
+def check_table(table: Sequence[Partition], at: int, flash_size: int | None) -> None:
     """Refuse a table whose partitions are outside the flash, or lie on the table itself.
+
+    Args:
+        table: its partitions.
+        at: where it is.
+        flash_size: of the board; None where nothing tells.
 
     Raises:
         Unsuitable: `unsuitable.partition`.
     """
     for part in table:
         end = part.offset + part.size
-        low = part.offset < TABLE_OFFSET + SECTOR and part.type not in _OF_BOOTING
+        low = part.offset < at + SECTOR and part.type not in _OF_BOOTING
         if low or (flash_size is not None and end > flash_size):
             size = f"0x{flash_size:x}" if flash_size is not None else "the end of the flash"
             raise Unsuitable(
                 "unsuitable.partition",
                 f'partition "{part.label}" is at 0x{part.offset:x} to 0x{end:x}',
-                expected=f"0x{TABLE_OFFSET + SECTOR:x} to {size}",
+                expected=f"0x{at + SECTOR:x} to {size}",
                 found=f"0x{part.offset:x} to 0x{end:x}",
             )
 
@@ -94,14 +87,6 @@ def check_app(table: Sequence[Partition], name: str, app: Run) -> None:
         expected=apps or "a partition for an application",
         found=f"0x{app.offset:x}",
     )
-
-
-def otadata_of(table: Sequence[Partition]) -> Partition | None:
-    """Return the OTA data partition, if the table has one."""
-    for part in table:
-        if (part.type, part.subtype) == (_DATA, _OTADATA) and part.size >= OTADATA_SIZE:
-            return part
-    return None
 
 
 def select(table: Sequence[Partition], written: Sequence[Run], otadata: bytes | None) -> Selection:
@@ -153,15 +138,7 @@ def _booted(table: Sequence[Partition], otadata: bytes | None) -> Partition | No
 
 def _sequences(otadata: bytes) -> list[int]:
     """Return the sequence numbers of the two entries, 0 for one that is not valid."""
-    found = []
-    for start in (0, SECTOR):
-        entry = otadata[start : start + _ENTRY.size]
-        if len(entry) < _ENTRY.size:
-            return []
-        sequence, _, state, crc = _ENTRY.unpack(entry)
-        good = sequence != _NO_SEQUENCE and crc == _crc(sequence) and state not in _BAD_STATES
-        found.append(sequence if good else 0)
-    return found
+    return [one.sequence if one is not None and one.counts else 0 for one in entries(otadata)]
 
 
 def _entry_for(table: Sequence[Partition], chosen: Partition, offset: int, otadata: bytes) -> Run:
@@ -173,9 +150,4 @@ def _entry_for(table: Sequence[Partition], chosen: Partition, offset: int, otada
     while (sequence - 1) % len(slots) != slots.index(chosen):
         sequence += 1
     place = 1 if newest and sequences[0] == newest else 0
-    entry = _ENTRY.pack(sequence, b"\xff" * 20, _UNDEFINED, _crc(sequence))
-    return Run(offset + place * SECTOR, entry.ljust(SECTOR, b"\xff"))
-
-
-def _crc(sequence: int) -> int:
-    return binascii.crc32(struct.pack("<I", sequence), 0xFFFFFFFF)
+    return Run(offset + place * SECTOR, make_entry(sequence))

@@ -4,23 +4,24 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from fwsign.images import esp
+
+_NOT_YET = ("esp32h21", "esp32h4", "esp32s31")
+"""Chips with images, to which esptool cannot write."""
+
+
+def _their_name(ours: str) -> str:
+    series, kind = ours[:5].upper(), ours[5:].upper()
+    return f"{series}-{kind}" if kind else series
+
+
 CHIPS: Mapping[str, str] = MappingProxyType(
     {
-        "esp8266": "ESP8266",
-        "esp32": "ESP32",
-        "esp32s2": "ESP32-S2",
-        "esp32s3": "ESP32-S3",
-        "esp32c2": "ESP32-C2",
-        "esp32c3": "ESP32-C3",
-        "esp32c5": "ESP32-C5",
-        "esp32c6": "ESP32-C6",
-        "esp32c61": "ESP32-C61",
-        "esp32h2": "ESP32-H2",
-        "esp32p4": "ESP32-P4",
+        "esp8266": "ESP8266",  # its images do not name it
+        **{one.name: _their_name(one.name) for one in esp.CHIPS if one.name not in _NOT_YET},
     }
 )
 """From our name, as in targets and image headers, to esptool's."""
-
 
 BEFORE = ("default-reset", "usb-reset", "no-reset", "no-reset-no-sync")
 """How a board gets into its boot loader, the usual way first."""

@@ -27,7 +27,6 @@ _DAMAGED: Final = ("C100", "0107")
 _BLOCK_TIMEOUT: Final = 3.0  # seconds, for a block to arrive and be answered
 _FRAME_TIMEOUT: Final = 3.0  # seconds, for whatever has no time of its own
 _WRITE_TIMEOUT: Final = 40e-6  # seconds per byte that is erased and written
-_ERASE_PIECE: Final = 1024 * 1024  # bytes that are erased with one command
 _ERRORS: Final = (OSError, RuntimeError, ValueError, TypeError, LookupError, struct.error)
 """What esptool raises when an answer is late, wrong or too short; its own is a RuntimeError."""
 _RESULT = re.compile(r"\(result was ([0-9A-F]{4}): ?(.*)\)")
@@ -136,16 +135,6 @@ class Loader:
     def read(self, offset: int, size: int) -> bytes:
         """Return a part of the flash; esptool joins blocks, so this is for small parts."""
         return bytes(self._run("read the flash", lambda: self._esp.read_flash(offset, size)))
-
-    def erase(self, offset: int, size: int) -> None:
-        """Erase whole sectors; in the ROM, which erases as it begins to write, that way."""
-        for at in range(offset, offset + size, _ERASE_PIECE):
-            piece = min(_ERASE_PIECE, offset + size - at)
-            begin = self._esp.erase_region if self.stub else self._erase_in_rom
-            self._run("erase the flash", lambda: begin(at, piece))  # noqa: B023 - runs at once
-
-    def _erase_in_rom(self, offset: int, size: int) -> None:
-        self._esp.flash_begin(size, offset)
 
     def write(
         self,

@@ -30,7 +30,6 @@ class _Worker:
             "probe": lambda _: Message(self._board.probe()),
             "digest": self._digest,
             "read": self._read,
-            "erase": self._erase,
             "write": self._write,
             "can_reset": lambda asked: Message(
                 {"can": self._board.can_reset(asked.fields["after"])}
@@ -60,10 +59,6 @@ class _Worker:
 
     def _read(self, asked: Message) -> Message:
         return Message({}, self._board.read(*_place(asked)))
-
-    def _erase(self, asked: Message) -> Message:
-        self._board.erase(*_place(asked))
-        return Message({})
 
     def _write(self, asked: Message) -> Message:
         blocks, at = [], 0

@@ -35,6 +35,21 @@ class Payload(NamedTuple):
         """The offset that was signed, in bytes from the start of the flash."""
         return int.from_bytes(self.component.identifier[2], "big")
 
+    @property
+    def end(self) -> int:
+        """The first offset after it, where the bytes are the flash's own."""
+        return self.offset + len(self.data)
+
+    def misplaced(self, expected: str, found: str) -> Unsuitable:
+        """Return the refusal to write this where it was signed for."""
+        return Unsuitable(
+            "unsuitable.region",
+            f"{self.component.name} cannot be written where it is to go: "
+            f"expected {expected}, found {found}",
+            expected=expected,
+            found=found,
+        )
+
 
 @final
 class HeldRelease:
@@ -44,6 +59,8 @@ class HeldRelease:
         release: what passed steps 1 to 9 for this board.
         find: opens payloads; each is read once, through step 10.
         waived: names in `release.unchecked` that the user has waived.
+        left_out: names of components that are not for flash and that the user has left out.
+        elsewhere: names of components that the caller takes to another place.
 
     Raises:
         Failed: `state.unchecked`; `io.*` where a payload cannot be read.
@@ -52,13 +69,23 @@ class HeldRelease:
         Malformed: `malformed.size`, `malformed.image`.
     """
 
-    __slots__ = ("payloads", "release", "waived")
+    __slots__ = ("elsewhere", "left_out", "payloads", "release", "unplaced")
 
-    def __init__(self, release: VerifiedRelease, find: Find, waived: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        release: VerifiedRelease,
+        find: Find,
+        waived: Collection[str] = (),
+        *,
+        left_out: Collection[str] = (),
+        elsewhere: Collection[str] = (),
+    ) -> None:
         if not isinstance(release, VerifiedRelease):  # for callers without a type checker
             raise TypeError("only a VerifiedRelease can be flashed")
         _refuse_unchecked(release, waived)
-        wanted = [one for one in release.components if one.identifier[0] == b"flash"]
+        here = [one for one in release.components if one.name not in elsewhere]
+        wanted = [one for one in here if one.identifier[0] == b"flash"]
+        others = [one.name for one in here if one.identifier[0] != b"flash"]
         if not wanted:
             names = ", ".join(one.name for one in release.components)
             raise Unsuitable(
@@ -70,7 +97,9 @@ class HeldRelease:
         total = sum(one.size for one in wanted)
         check_limit(total, MAX_HELD, f"payloads for flash of {total} bytes")
         self.release: Final = release
-        self.waived: Final = tuple(name for name in release.unchecked if name in waived)
+        self.elsewhere: Final = tuple(sorted(elsewhere))
+        self.left_out: Final = tuple(name for name in others if name in left_out)
+        self.unplaced: Final = tuple(name for name in others if name not in left_out)
         self.payloads: Final = tuple(_receive(release, one, find) for one in wanted)
 
 

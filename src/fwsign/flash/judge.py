@@ -30,6 +30,7 @@ class Given(NamedTuple):
         waived: what the user has waived by name.
         state: the memory of all boards; None where "rollback" was waived.
         remember: whether accepted releases move the floors; a dry run's do not.
+        left_out: names of components that the user has left out.
     """
 
     envelope: bytes
@@ -39,6 +40,7 @@ class Given(NamedTuple):
     waived: Collection[str]
     state: Path | None
     remember: bool
+    left_out: Collection[str] = ()
 
 
 class Judging:
@@ -67,8 +69,12 @@ class Judging:
         self._bytes = {one.component.name: one.data for one in held.payloads}
         return tuple(sorted({one.chip for one in held.payloads}))
 
-    def judge(self, info: BoardInfo) -> Judged:
+    def judge(self, info: BoardInfo, elsewhere: Collection[str] = ()) -> Judged:
         """Verify for a board, its floor included; see `fwsign.flash.engine.Judge`.
+
+        Args:
+            info: what the board says of itself.
+            elsewhere: names of components that go to another place than this board.
 
         Raises:
             FwsignError: as above; Failed: `state.*`.
@@ -79,18 +85,20 @@ class Judging:
             from fwsign.state import State  # noqa: PLC0415 - where there is a memory
 
             with State.open(given.state, create=given.remember) as memory:
-                policy, floor = memory.policy(policy, info.identity, self.release)
+                policy, floor = memory.policy(policy, info.floor_key, self.release)
         elif given.state is not None and policy.min_sequence is None:
             policy = policy._replace(min_sequence=0)
         release = Verifier(given.anchors, policy).verify(given.envelope, at=given.at)
-        held = HeldRelease(release, self._find, given.waived)
+        held = HeldRelease(
+            release, self._find, given.waived, left_out=given.left_out, elsewhere=elsewhere
+        )
 
         def accept() -> None:
             if given.state is not None and given.remember:
                 from fwsign.state import State  # noqa: PLC0415 - as above
 
                 with State.open(given.state, create=False) as memory:
-                    memory.accept(info.identity, release, floor)
+                    memory.accept(info.floor_key, release, floor)
 
         return Judged(held, accept)
 

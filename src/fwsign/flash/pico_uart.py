@@ -205,16 +205,11 @@ class _UartBoard:
             )
         return content[offset - start : offset - start + size]
 
-    def erase(self, offset: int, size: int) -> None:
-        """Erase whole sectors."""
-        for start, length in _blocks(offset, size):
-            self._line.command(b"ERAS", _XIP + start, length)
-
     def write(self, runs: Sequence[Run], progress: Progress) -> None:
         """Erase and write, at most 64 KiB at a time."""
         for run in runs:
             for start, length in _blocks(run.offset, len(run.data)):
-                self.erase(start, length)
+                self._line.command(b"ERAS", _XIP + start, length)
                 self._program(start, run.data[start - run.offset :][:length], progress)
 
     def _program(self, offset: int, data: bytes, progress: Progress) -> None:

@@ -159,14 +159,13 @@ def _wait(pick: Callable[[], _Candidate | None], seconds: float) -> Board | None
 
 
 def _absent(port: str) -> Failed:
-    error = Failed(
+    return Failed(
         "device.absent",
         f"no board in BOOTSEL mode has come from {port}",
         expected="a drive RPI-RP2 or RP2350, or a USB device that pyusb may use",
         found="none, or several",
+        hint="mount the board's drive and give its path as the port",
     )
-    error.hint = "mount the board's drive and give its path as the port"
-    return error
 
 
 class _DriveBoard:
@@ -187,10 +186,6 @@ class _DriveBoard:
     def read(self, offset: int, size: int) -> bytes:
         """Refuse: a drive shows nothing."""
         raise _cannot(f"read {size} bytes at 0x{offset:x}")
-
-    def erase(self, offset: int, size: int) -> None:
-        """Refuse: a drive only takes images."""
-        raise _cannot(f"erase {size} bytes at 0x{offset:x}")
 
     def write(self, runs: Sequence[Run], progress: Progress) -> None:
         """Copy all in one UF2 file, after which the board restarts."""

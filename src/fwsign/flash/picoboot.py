@@ -127,8 +127,7 @@ class PicobootBoard:
             content.append(self._command(_READ, struct.pack("<II", _XIP + at, length), size=length))
         return b"".join(content)
 
-    def erase(self, offset: int, size: int) -> None:
-        """Erase whole sectors."""
+    def _erase(self, offset: int, size: int) -> None:
         for at in range(offset, offset + size, _ERASE_BLOCK):
             length = min(_ERASE_BLOCK, offset + size - at)
             self._command(_ERASE, struct.pack("<II", _XIP + at, length))
@@ -140,12 +139,12 @@ class PicobootBoard:
         """
         heads = [run for run in runs if run.offset == 0]
         for _ in heads:
-            self.erase(0, _SECTOR)
+            self._erase(0, _SECTOR)
         tails = [Run(_SECTOR, run.data[_SECTOR:]) if run.offset == 0 else run for run in runs]
         for run in [*tails, *(Run(0, head.data[:_SECTOR]) for head in heads)]:
             for at in range(0, len(run.data), _ERASE_BLOCK):
                 block = run.data[at : at + _ERASE_BLOCK]
-                self.erase(run.offset + at, len(block))
+                self._erase(run.offset + at, len(block))
                 self._program(run.offset + at, block, progress)
 
     def _program(self, offset: int, data: bytes, progress: Progress) -> None:

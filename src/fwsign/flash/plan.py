@@ -3,11 +3,11 @@
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from fwsign.errors import Malformed, Unsuitable
-from fwsign.flash import esp_boot
+from fwsign.errors import Unsuitable
+from fwsign.flash import esp_boot, esp_plan
 from fwsign.flash.board import (
     FLASH_ENCRYPTION,
     SECURE_BOOT,
@@ -18,14 +18,13 @@ from fwsign.flash.board import (
 from fwsign.flash.held import HeldRelease, Payload
 from fwsign.flash.pico_uart import refuse_unbootable
 from fwsign.images import esp, uf2
-from fwsign.images.esp_flash import Partition
+from fwsign.images.esp_data import TABLE_OFFSET
+from fwsign.images.esp_flash import SECTOR
 
 _XIP: Final = 0x10000000  # where the RP chips see their flash
 _V1_LIMIT: Final = 0x8000
 _NO_CONTROL: Final = "boot not controlled: "
-
-Read = Callable[[int, int], bytes | None]
-"""Reads the board's flash; None where that is not possible."""
+_SIGNED: Final = ("application", "boot loader", "merged")  # roles that secure boot verifies
 
 
 class Region(NamedTuple):
@@ -59,7 +58,7 @@ class Plan(NamedTuple):
     notes: tuple[str, ...]
 
 
-def make(held: HeldRelease, info: BoardInfo, read: Read) -> Plan:
+def make(held: HeldRelease, info: BoardInfo, read: esp_plan.Read) -> Plan:
     """Plan what to write to a board.
 
     Args:
@@ -77,7 +76,7 @@ def make(held: HeldRelease, info: BoardInfo, read: Read) -> Plan:
         _check_image(payload, info)
     pieces = [(one, run) for one in payloads for run in _runs(one)]
     for payload, run in pieces:
-        _check_place(payload.component.name, run, info)
+        _check_place(payload, run, info)
         if info.kind == "pico-uart" and run.offset == info.start:
             refuse_unbootable(run)
     if info.kind == "smp" and len(pieces) > 1:  # each would overwrite the one before
@@ -89,12 +88,12 @@ def make(held: HeldRelease, info: BoardInfo, read: Read) -> Plan:
     runs = [run for _, run in pieces]
     selection = esp_boot.Selection()
     if info.kind == "esp":
-        selection = _esp_selection(payloads, runs, info, read)
+        selection = esp_plan.selection(payloads, runs, info, read)
     elif info.kind == "pico-uf2" and not any(run.offset == 0 for run in runs):
         selection = esp_boot.Selection(note="what begins the flash was not written")
     if selection.note:
         notes.append(_NO_CONTROL + selection.note)
-    regions = sorted((_region(one, run) for one, run in pieces), key=_safest_last)
+    regions = [_region(one, run) for one, run in sorted(pieces, key=_safest_last)]
     return Plan(tuple(regions), selection.run, tuple(notes))
 
 
@@ -103,9 +102,10 @@ def make(held: HeldRelease, info: BoardInfo, read: Read) -> Plan:
 
 def _for_this_chip(held: HeldRelease, info: BoardInfo) -> tuple[list[Payload], list[str]]:
     notes: list[str] = []
-    others = [one for one in held.release.components if one.identifier[0] != b"flash"]
-    if others:
-        notes.append(f"not for flash, left out: {', '.join(one.name for one in others)}")
+    if held.elsewhere:
+        notes.append(f"not for this board, they go elsewhere: {', '.join(held.elsewhere)}")
+    if others := [*held.left_out, *held.unplaced]:
+        notes.append(f"not for flash, left out: {', '.join(others)}")
     chips = sorted({one.chip for one in held.payloads})
     if info.chip is None:
         if len(chips) > 1:
@@ -145,14 +145,9 @@ def _check_image(payload: Payload, info: BoardInfo) -> None:
         raise _wrong_payload(name, "an MCUboot image", image.kind)
     if image.kind == "uf2" and not payload.chip.startswith("rp"):
         raise _wrong_payload(name, "the image itself, not a UF2 file", image.kind)
-    if image.kind == "esp" and image.offset not in (None, payload.offset):
-        is_app, boot = image.offset == esp.APP_OFFSET, _boot_loader_offset(payload.chip)
-        if not is_app or payload.offset == boot:
-            raise _wrong_region(name, f"offset 0x{image.offset:x}", f"0x{payload.offset:x}")
-
-
-def _boot_loader_offset(chip: str) -> int:
-    return next((one.bootloader for one in esp.CHIPS if one.name == chip), 0)
+    expected = esp.place_expected(image, payload.chip, payload.offset)
+    if expected is not None:
+        raise payload.misplaced(f"offset 0x{expected:x}", f"0x{payload.offset:x}")
 
 
 def _runs(payload: Payload) -> Iterator[Run]:
@@ -163,7 +158,7 @@ def _runs(payload: Payload) -> Iterator[Run]:
     lowest = min(address for address, _ in ranges)
     if lowest - _XIP != payload.offset:
         found = f"address 0x{lowest:x}"
-        raise _wrong_region(payload.component.name, f"0x{_XIP + payload.offset:x}", found)
+        raise payload.misplaced(f"0x{_XIP + payload.offset:x}", found)
     for address, data in ranges:
         yield Run(address - _XIP, data)
 
@@ -180,31 +175,23 @@ def _wrong_payload(name: str, expected: str, found: str) -> Unsuitable:
 # --- which places ---------------------------------------------------------------------------
 
 
-def _check_place(name: str, run: Run, info: BoardInfo) -> None:
+def _check_place(payload: Payload, run: Run, info: BoardInfo) -> None:
     if not run.data:
-        raise _wrong_region(name, "at least one byte", "none")
+        raise payload.misplaced("at least one byte", "none")
     if info.kind == "smp":  # the boot loader has one place, and does not say where
         return
     if run.offset % info.sector:
-        raise _wrong_region(name, f"a multiple of {info.sector}", f"0x{run.offset:x}")
+        raise payload.misplaced(f"a multiple of {info.sector}", f"0x{run.offset:x}")
     if run.offset < info.start:
-        raise _wrong_region(name, f"0x{info.start:x} or more", f"0x{run.offset:x}")
+        raise payload.misplaced(f"0x{info.start:x} or more", f"0x{run.offset:x}")
     if info.flash_size is not None and run.end > info.flash_size:
         raise Unsuitable(
             "unsuitable.flash-size",
-            f"{name} ends at 0x{run.end:x}, the board's flash at 0x{info.flash_size:x}",
+            f"{payload.component.name} ends at 0x{run.end:x}, "
+            f"the board's flash at 0x{info.flash_size:x}",
             expected=f"at most 0x{info.flash_size:x}",
             found=f"0x{run.end:x}",
         )
-
-
-def _wrong_region(name: str, expected: str, found: str) -> Unsuitable:
-    return Unsuitable(
-        "unsuitable.region",
-        f"{name} cannot be written where it is to go: expected {expected}, found {found}",
-        expected=expected,
-        found=found,
-    )
 
 
 def _check_overlaps(pieces: Sequence[tuple[Payload, Run]], sector: int) -> None:
@@ -237,7 +224,7 @@ def _check_locks(
     if SECURE_BOOT in info.locks:
         for payload in payloads:
             signed = any(name.startswith("secure boot") for name, _ in payload.image.details)
-            if payload.image.kind == "esp" and not signed:
+            if payload.image.role in _SIGNED and not signed:
                 raise _locked(SECURE_BOOT, f"{payload.component.name} has no signature for it")
 
 
@@ -248,64 +235,6 @@ def _locked(lock: str, why: str) -> Unsuitable:
         expected=f"no {lock}",
         found=lock,
     )
-
-
-# --- what boots -----------------------------------------------------------------------------
-
-
-def _esp_selection(
-    payloads: Sequence[Payload], runs: Sequence[Run], info: BoardInfo, read: Read
-) -> esp_boot.Selection:
-    if info.chip == "esp8266":  # it has no partition table; what is at 0 boots
-        controlled = any(run.offset == 0 for run in runs)
-        return esp_boot.Selection(note=None if controlled else "nothing was written at 0x0")
-    table = _table(runs, read)
-    if table is not None:
-        esp_boot.check_table(table, info.flash_size)
-    apps = [one for one in payloads if _is_app(one)]
-    if table is None:
-        note = "the board's partition table is not known" if apps else None
-        return esp_boot.Selection(note=note)
-    for app in apps:
-        esp_boot.check_app(table, app.component.name, Run(app.offset, app.data))
-    part = esp_boot.otadata_of(table)
-    otadata = _after(runs, part.offset, esp_boot.OTADATA_SIZE, read) if part else None
-    return esp_boot.select(table, runs, otadata)
-
-
-def _table(runs: Sequence[Run], read: Read) -> list[Partition] | None:
-    """Return the partition table as it will be, and None where that is not known."""
-    for run in runs:
-        if run.offset <= esp_boot.TABLE_OFFSET < run.end:
-            return esp_boot.read_table(run.data[esp_boot.TABLE_OFFSET - run.offset :])
-    content = read(esp_boot.TABLE_OFFSET, esp_boot.SECTOR)
-    try:
-        return esp_boot.read_table(content) if content is not None else None
-    except Malformed as error:
-        raise Unsuitable(
-            "unsuitable.partition",
-            f"the board's partition table is damaged: {error.message}",
-            expected=error.expected,
-            found=error.found,
-        ) from None
-
-
-def _is_app(payload: Payload) -> bool:
-    image = payload.image
-    return image.kind == "esp" and image.offset == esp.APP_OFFSET
-
-
-def _after(runs: Sequence[Run], offset: int, size: int, read: Read) -> bytes | None:
-    """Return what a part of the flash will hold when all is written."""
-    content = read(offset, size)
-    if content is None:
-        return None
-    for run in runs:
-        start, end = max(run.offset, offset), min(run.end, offset + size)
-        if start < end:
-            piece = run.data[start - run.offset : end - run.offset]
-            content = content[: start - offset] + piece + content[end - offset :]
-    return content
 
 
 # --- in which order -------------------------------------------------------------------------
@@ -323,18 +252,19 @@ def _region(payload: Payload, run: Run) -> Region:
 
 def _safe_parts(payload: Payload, run: Run) -> Iterator[Run]:
     """Cut a merged ESP image so that its boot loader and partition table come last."""
-    cut = esp_boot.TABLE_OFFSET + esp_boot.SECTOR
-    if payload.image.kind != "esp" or run.offset >= esp_boot.TABLE_OFFSET or run.end <= cut:
+    cut = TABLE_OFFSET + SECTOR
+    if payload.image.role != "merged" or run.offset >= TABLE_OFFSET or run.end <= cut:
         yield run
         return
-    table = esp_boot.TABLE_OFFSET - run.offset
+    table = TABLE_OFFSET - run.offset
     yield Run(cut, run.data[cut - run.offset :])
-    yield Run(esp_boot.TABLE_OFFSET, run.data[table : cut - run.offset])
+    yield Run(TABLE_OFFSET, run.data[table : cut - run.offset])
     yield Run(run.offset, run.data[:table])
 
 
-def _safest_last(region: Region) -> tuple[int, int]:
+def _safest_last(piece: tuple[Payload, Run]) -> tuple[int, int]:
     """Sort data and applications first, then the partition table, then the boot loader."""
-    below = region.offset < esp_boot.TABLE_OFFSET
-    table = region.offset == esp_boot.TABLE_OFFSET
-    return (2 if below else 1 if table else 0, region.offset)
+    payload, run = piece
+    below = run.offset < TABLE_OFFSET
+    table = run.offset == TABLE_OFFSET or payload.image.role == "partition table"
+    return (2 if below else 1 if table else 0, run.offset)

@@ -114,11 +114,13 @@ INSTALL: Final = (
 
 def missing(package: str) -> Failed:
     """Return the refusal for a package that is not installed."""
-    error = Failed(
-        "device.support", f"{package} is not installed", expected=package, found="nothing"
+    return Failed(
+        "device.support",
+        f"{package} is not installed",
+        expected=package,
+        found="nothing",
+        hint='pip install "fwsign[flash]"',
     )
-    error.hint = INSTALL
-    return error
 
 
 def why(error: BaseException) -> str:

@@ -1,34 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run of the flasher has done to one board, as a receipt."""
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from fwsign import __version__
+from fwsign.facts import release_facts
 from fwsign.flash.engine import Checked, Outcome
-from fwsign.receipts import release_facts
 from fwsign.verified import VerifiedRelease
 
 
-def describe(outcome: Outcome, port: str, clock: datetime, *, first_use: bool) -> dict[str, Any]:
+class Told(NamedTuple):
+    """What is known of a run before any board is asked.
+
+    Args:
+        port: what the user calls the board.
+        clock: the time that this computer's clock shows, which proves nothing.
+        release: what verified, before the board's own floor was asked.
+        waived: names of checks that were waived or loosened, as typed.
+        left_out: names of components that were left out, as typed.
+        first_use: whether the memory of boards was made for this run.
+    """
+
+    port: str
+    clock: datetime
+    release: VerifiedRelease | None
+    waived: Sequence[str] = ()
+    left_out: Sequence[str] = ()
+    first_use: bool = False
+
+
+def describe(outcome: Outcome, told: Told) -> dict[str, Any]:
     """Return a receipt's content; every value is text, a whole number, a list or null.
 
     Args:
         outcome: how it ended.
-        port: what the user calls the board.
-        clock: the time that this computer's clock shows, which proves nothing.
-        first_use: whether the memory of boards was made for this run.
+        told: what was known before.
     """
     info, error = outcome.info, outcome.error
-    held = outcome.held
+    release = outcome.held.release if outcome.held else told.release
     return {
         "kind": "flash",
-        "clock": clock.isoformat(),
+        "clock": told.clock.isoformat(),
         "result": outcome.status,
         "code": error.code if error else None,
         "message": _sound(error.message) if error else None,
         "notes": list(outcome.notes),
-        "port": _sound(port),
+        "port": _sound(told.port),
         "board": {
             "kind": info.kind,
             "chip": info.chip,
@@ -36,15 +55,18 @@ def describe(outcome: Outcome, port: str, clock: datetime, *, first_use: bool) -
             "flash_size": info.flash_size,
             "locks": list(info.locks),
             "details": dict(info.details),
+            "simulated": info.simulated,
         }
         if info
         else None,
-        "release": _release(held.release) if held else None,
-        "waived": list(held.waived) if held else [],
-        "first_use": first_use,
+        "release": _release(release) if release else None,
+        "waived": list(told.waived),
+        "left_out": list(told.left_out),
+        "first_use": told.first_use,
         "floor": None if info is None else "own" if info.identity else "shared",
         "touched": outcome.touched,
         "written": outcome.written,
+        "differing": outcome.differing,
         "regions": [_region(one) for one in outcome.regions],
         "attempts": outcome.attempts,
         "milliseconds": {name: round(1000 * spent) for name, spent in outcome.seconds},

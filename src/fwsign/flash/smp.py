@@ -128,10 +128,6 @@ class SerialRecovery:
         """Refuse: MCUboot gives no content away."""
         raise _cannot("read", offset, size)
 
-    def erase(self, offset: int, size: int) -> None:
-        """Refuse: MCUboot erases what an upload needs."""
-        raise _cannot("erase", offset, size)
-
     def write(self, runs: Sequence[Run], progress: Progress) -> None:
         """Upload one image, from where an earlier upload of it ended.
 

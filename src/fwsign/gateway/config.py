@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from fwsign import spans
 from fwsign.chain import Anchor
@@ -30,6 +30,10 @@ MAX_SIGNERS: Final = 8
 _HOST: Final = re.compile(r"[a-z0-9.-]+|[0-9a-f:]+")
 
 T = TypeVar("T")
+
+
+Tell: TypeAlias = Callable[[str], object]
+"""Told, in words, of what people should see while it goes on, such as a redirect."""
 
 
 class FetchRules(NamedTuple):
@@ -143,7 +147,7 @@ def _device(path: Path, top: Table) -> Device:
         top.maybe("device_key"),
         _hooks(top.table("exec")),
         top.number("exec_seconds", 3600, 7 * 24 * 3600),
-        _each(top.table("flash"), lambda table, key: table.take(key, str)),
+        _each(top.table("flash"), _port),
         _fetch(top.table("fetch")),
     )
     top.end()
@@ -218,6 +222,17 @@ def _hooks(table: Table) -> Mapping[str, tuple[str, ...]]:
         return words
 
     return _each(table, command)
+
+
+def _port(table: Table, key: str) -> str:
+    from fwsign.flash.backends import check_port  # noqa: PLC0415 - few have boards
+
+    port = table.take(key, str)
+    try:
+        check_port(port)
+    except Failed as error:
+        raise table.wrong(key, str(error.expected), port) from None
+    return port
 
 
 def _each(table: Table, read: Callable[[Table, str], T]) -> Mapping[str, T]:

@@ -40,9 +40,9 @@ def kind(device: Device, component: Component) -> str:
     Raises:
         Unsuitable: `unsuitable.target`: device.toml has no place for it.
     """
-    if component.identifier[0] == b"file":
+    chip = _chip(component)
+    if chip is None:
         return "exec" if component.name in device.hooks else "file"
-    chip = component.identifier[1].decode()
     if chip in device.ports:
         return "flash"
     known = ", ".join(device.ports) or "none"
@@ -52,6 +52,11 @@ def kind(device: Device, component: Component) -> str:
         expected=f"a port for {chip} in device.toml",
         found=known,
     )
+
+
+def _chip(component: Component) -> str | None:
+    """Return the chip of a component for flash, None for a file."""
+    return component.identifier[1].decode() if component.identifier[0] == b"flash" else None
 
 
 def run_hook(device: Device, release: VerifiedRelease, staged: Staged, target: Target) -> None:
@@ -183,6 +188,7 @@ def flash(
     waived = ("revocation",) if policy.revocation == "off" else ()
     given = Given(envelope, anchors, policy, at, waived, device.state, remember=True)
     judging = Judging(given)
+    components = judging.release.components
     with contextlib.ExitStack() as files:
         by_name = {one.component.name: one for one in staged}
         chips = judging.hold(lambda one: files.enter_context(opened(by_name[one.name])))
@@ -192,6 +198,9 @@ def flash(
     for port in ports:
         own = [chip for chip in chips if device.ports[chip] == port]
         how = How(kind_for(port, own, vendor_of(port, here)))
-        jobs.append(Job(port, functools.partial(attached, port, how), judging.judge))
+        # The other components are files, commands' or for another port: none of this board's.
+        elsewhere = {one.name for one in components if _chip(one) not in own}
+        judge = functools.partial(judging.judge, elsewhere=elsewhere)
+        jobs.append(Job(port, functools.partial(attached, port, how), judge))
     found = Station(jobs, Options())
     return [(job.port, what) for job, what in found if isinstance(what, Outcome)]

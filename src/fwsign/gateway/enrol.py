@@ -14,11 +14,12 @@ from fwsign.atomic import write_atomic
 from fwsign.chain import Anchor
 from fwsign.crl import parse_crl
 from fwsign.errors import Failed
+from fwsign.gateway import record
 from fwsign.gateway.config import Device, load, parse_revocation, refuse_published
 from fwsign.gateway.receipt import Log
 from fwsign.gateway.session import INSTALLED, INTENT, demands, opened, refuse_foreign, trusted
 from fwsign.keys import Signer
-from fwsign.receipts import line_digest
+from fwsign.receipts import line_digest, waivers
 from fwsign.state import State
 from fwsign.trust_list import TrustState
 
@@ -71,9 +72,12 @@ def init(wanted: Enrolment, at: datetime, signer: Signer | None) -> Device:
         refuse_published(anchor)
     for path in (wanted.config, wanted.state):
         if os.path.lexists(path):
-            error = Failed("io.exists", f"{path} exists already", found=str(path))
-            error.hint = "fwsign device status shows it; fwsign device reset enrols anew"
-            raise error
+            raise Failed(
+                "io.exists",
+                f"{path} exists already",
+                found=path,
+                hint="fwsign device status shows it; fwsign device reset enrols anew",
+            )
     refuse_foreign(wanted.state)
     if not wanted.target_dir.is_dir():
         what = f"the target directory {wanted.target_dir} is not there"
@@ -113,7 +117,7 @@ def status(device: Device) -> dict[str, Any]:
         trust = trusted(device, state)
         policy, floor = state.policy(demands(device, state)[1], None)
         line = state.last_receipt()
-        installed, intent = state.remembered(INSTALLED), state.remembered(INTENT)
+        installed, intent = record.read(state, INSTALLED), record.read(state, INTENT)
         receipts = sum(1 for _ in state.receipt_lines())
     return {
         "config": str(device.path),
@@ -140,8 +144,10 @@ def status(device: Device) -> dict[str, Any]:
         "floor": floor.sequence if floor else None,
         "time_floor": policy.time_floor.isoformat() if policy.time_floor else None,
         "crls": [_crl(one.data) for one in policy.held],
-        "installed": json.loads(installed) if installed else None,
-        "unfinished": json.loads(intent) if intent else None,
+        "profile": policy.profile,
+        "waived": list(waivers(device.policy)),
+        "installed": installed.as_json() if installed else None,
+        "unfinished": intent.as_json() if intent else None,
         "receipts": receipts,
         "head": line_digest(line) if line else None,
         "warnings": warnings(device, trust),

@@ -16,9 +16,8 @@ from urllib.parse import urlsplit
 
 from fwsign import __version__
 from fwsign.errors import Failed, check_limit
-from fwsign.gateway.config import FetchRules
+from fwsign.gateway.config import FetchRules, Tell
 from fwsign.gateway.https import Timed, check_address, connect, join, make_context, target_of
-from fwsign.gateway.sources import Tell
 from fwsign.payload import CHUNK_SIZE
 
 MAX_REDIRECTS: Final = 5

@@ -11,13 +11,13 @@ by a later run is only a hint: the envelope is verified anew, and every byte is 
 """
 
 import contextlib
-import json
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fwsign.errors import Failed, FwsignError
-from fwsign.gateway import deliver
+from fwsign.gateway import deliver, record
 from fwsign.gateway.receipt import Log
+from fwsign.gateway.record import Record, record_of
 from fwsign.gateway.session import (
     INSTALLED,
     INTENT,
@@ -33,6 +33,7 @@ from fwsign.gateway.session import (
 from fwsign.gateway.sources import Sources
 from fwsign.gateway.stage import Staged
 from fwsign.gateway.target import Target
+from fwsign.receipts import waivers
 from fwsign.state import Floor, State
 from fwsign.verified import VerifiedRelease
 from fwsign.verify import Verifier
@@ -111,15 +112,15 @@ class _Judge:
 
     def refuse_unfinished(self, release: VerifiedRelease) -> None:
         """A release whose commands or boards were begun is finished, or a newer one replaces it."""
-        intent = _read(self._state, INTENT)
-        if intent is None or not intent["forward_only"]:
+        intent = record.read(self._state, INTENT)
+        if intent is None or not intent.forward_only:
             return
         number = release.manifest.sequence_number
-        if release.manifest_digest.hex() != intent["manifest"] and number <= intent["sequence"]:
+        if release.manifest_digest.hex() != intent.manifest and number <= intent.sequence:
             raise Failed(
                 "state.unfinished",
-                f"release {intent['sequence']} was begun and not finished; it goes on forward only",
-                expected=f"the same release, or a sequence number above {intent['sequence']}",
+                f"release {intent.sequence} was begun and not finished; it goes on forward only",
+                expected=f"the same release, or a sequence number above {intent.sequence}",
                 found=number,
             )
 
@@ -157,7 +158,9 @@ class _Run:
             ]
             files = [one for one, kind in zip(staged, kinds, strict=True) if kind == "file"]
             version = self._target.settle(digest, files) if files else None
-            self._accept(release, floor, version, forward_only=len(files) < len(kinds))
+            names = tuple(one.component.name for one in files)
+            forward_only = len(files) < len(kinds)
+            self._accept(release, floor, version, names, forward_only=forward_only)
         with self._refusals(envelope, release):
             self._deliver(release, envelope, staged, kinds)
             self._commit(release, version, files)
@@ -165,16 +168,16 @@ class _Run:
 
     def _is_installed(self, release: VerifiedRelease, kinds: Sequence[str]) -> bool:
         """Tell whether this very release is in place, every byte of it; boards are asked again."""
-        known = _read(self._state, INSTALLED)
-        if known is None or known["manifest"] != release.manifest_digest.hex():
+        known = record.read(self._state, INSTALLED)
+        if known is None or known.manifest != release.manifest_digest.hex():
             return False
-        if "flash" in kinds or _read(self._state, INTENT) is not None:
+        if "flash" in kinds or record.read(self._state, INTENT) is not None:
             return False
-        if known["version"] is None:
+        if known.directory is None:
             return "file" not in kinds  # device.toml may have had a command for it then
         try:
-            self._adopt(release, kinds, known["version"])
-            return self._target.current() == str(known["version"])
+            self._adopt(release, kinds, known.directory)
+            return self._target.current() == known.directory
         except FwsignError:
             self._notes.append("the installed files were damaged, and are installed again")
             return False
@@ -187,9 +190,12 @@ class _Run:
             self._judge.refuse_other_trust()
             self._state.accept(None, release, floor)
 
-    def _adopt(self, release: VerifiedRelease, kinds: Sequence[str], version: str) -> list[Staged]:
+    def _adopt(
+        self, release: VerifiedRelease, kinds: Sequence[str], version: str | None
+    ) -> list[Staged]:
         parts = zip(release.components, kinds, strict=True)
-        return self._target.adopt([one for one, kind in parts if kind == "file"], version)
+        files = [one for one, kind in parts if kind == "file"]
+        return self._target.adopt(files, version) if version is not None else []
 
     # --- doing ------------------------------------------------------------------------------------
 
@@ -198,21 +204,17 @@ class _Run:
         release: VerifiedRelease,
         floor: Floor | None,
         version: str | None,
+        files: tuple[str, ...],
         *,
         forward_only: bool,
     ) -> None:
         """Step 5. From here on nothing older is accepted, whatever happens to this release."""
-        intent = {
-            "manifest": release.manifest_digest.hex(),
-            "sequence": release.manifest.sequence_number,
-            "version": version,
-            "forward_only": forward_only,
-        }
+        intent = record_of(release, version, files, forward_only=forward_only)
         with self._state.transaction():
             self._judge.refuse_other_trust()
             self._state.accept(None, release, floor)
-            if _read(self._state, INTENT) != intent:  # not where a command failed before
-                self._state.remember(INTENT, json.dumps(intent))
+            if record.read(self._state, INTENT) != intent:  # not where a command failed before
+                record.write(self._state, INTENT, intent)
                 self._log.add("accepted", release=release)
 
     def _deliver(
@@ -231,15 +233,15 @@ class _Run:
         boards = [one for one, kind in zip(staged, kinds, strict=True) if kind == "flash"]
         if not boards:
             return
-        from fwsign.flash.receipt import describe  # noqa: PLC0415 - few have boards
+        from fwsign.flash.receipt import Told, describe  # noqa: PLC0415 - few have boards
 
         failures = []
         at = self._request.at
         for port, outcome in deliver.flash(
             self._device, envelope, demands(self._device, self._state), at, boards
         ):
-            receipt = describe(outcome, port, at, first_use=False)
-            self._state.append_receipt(receipt, self._request.signer)
+            told = Told(port, at, release, waivers(self._device.policy))
+            self._state.append_receipt(describe(outcome, told), self._request.signer)
             self._request.tell(f"{port}: {outcome.status}")
             self._notes += [f"{port}: {note}" for note in outcome.notes]
             if outcome.error is not None:
@@ -254,16 +256,12 @@ class _Run:
             self._target.check_version(version, files)
             if before != version:
                 self._target.flip(version)
-        known = _read(self._state, INSTALLED)
-        done = {
-            "manifest": release.manifest_digest.hex(),
-            "sequence": release.manifest.sequence_number,
-            "version": version,
-        }
+        known = record.read(self._state, INSTALLED)
+        names = tuple(one.component.name for one in files)
         with self._state.transaction():
-            self._state.remember(INSTALLED, json.dumps(done))
-            self._state.remember(INTENT, None)
-            self._log.add("installed", release=release, before=known and known["manifest"])
+            record.write(self._state, INSTALLED, record_of(release, version, names))
+            record.write(self._state, INTENT, None)
+            self._log.add("installed", release=release, before=known and known.manifest)
         with contextlib.suppress(FwsignError):  # it is installed; the next run tidies up
             self._target.clear()
             if version is not None and before != version:
@@ -276,33 +274,33 @@ class _Run:
 
         One with commands or boards stays as it is: only forward, by the same release or a newer.
         """
-        intent = _read(self._state, INTENT)
-        if intent is None or intent["forward_only"]:
+        intent = record.read(self._state, INTENT)
+        if intent is None or intent.forward_only:
             return
-        version = intent["version"]
+        version = intent.directory
         try:
             release, files = self._found(intent)
         except FwsignError as error:
             if self._target.current() == version:  # nothing to undo: only the record is missing
-                self._log.add("incomplete", error=error, manifest=intent["manifest"])
+                self._log.add("incomplete", error=error, manifest=intent.manifest)
                 return
             with self._state.transaction():
-                self._state.remember(INTENT, None)
-                self._log.add("rolled back", error=error, manifest=intent["manifest"])
+                record.write(self._state, INTENT, None)
+                self._log.add("rolled back", error=error, manifest=intent.manifest)
             self._notes.append(f"a release that was begun before was undone: {error.message}")
             return
         self._commit(release, version, files)
         self._notes.append("a release that was accepted before was finished first")
 
-    def _found(self, intent: dict[str, Any]) -> tuple[VerifiedRelease, list[Staged]]:
+    def _found(self, intent: Record) -> tuple[VerifiedRelease, list[Staged]]:
         """Verify anew what a crash left of a release that was accepted."""
         envelope = self._target.staged_envelope()
         if envelope is None:
             raise Failed("state.nothing", "what had been staged is gone")
         release, _ = self._judge.verify(envelope)
-        if release.manifest_digest.hex() != intent["manifest"]:
+        if release.manifest_digest.hex() != intent.manifest:
             raise Failed("state.nothing", "another release is staged than was accepted")
-        return release, self._adopt(release, self._judge.kinds(release), intent["version"])
+        return release, self._adopt(release, self._judge.kinds(release), intent.directory)
 
     @contextlib.contextmanager
     def _refusals(self, envelope: bytes, release: VerifiedRelease | None = None) -> Iterator[None]:
@@ -315,11 +313,6 @@ class _Run:
                 with contextlib.suppress(FwsignError):  # the disk may be full: say what came first
                     self._log.add(result, release=release, envelope=envelope, error=error)
             raise
-
-
-def _read(state: State, name: str) -> dict[str, Any] | None:
-    text = state.remembered(name)
-    return json.loads(text) if text else None
 
 
 def _known(sources: Sources | None) -> Sources:

@@ -8,9 +8,10 @@ from typing import Any, Final
 
 from fwsign import __version__
 from fwsign.errors import FwsignError
+from fwsign.facts import release_facts, signer_facts
 from fwsign.gateway.config import Device
 from fwsign.keys import Signer
-from fwsign.receipts import release_facts
+from fwsign.receipts import waivers
 from fwsign.state import State
 from fwsign.verified import VerifiedRelease
 
@@ -65,7 +66,7 @@ class Log:
             "device": {"vendor": trust.vendor, "product": trust.product},
             "release": described(release) if release else None,
             "time": time_facts(release, self._at) if release else None,
-            "waived": list(release.unchecked) if release else [],
+            "waived": list(waivers(self._device.policy)),
             "notes": list(release.notes) if release else [],
             "fwsign": __version__,
             **more,
@@ -88,15 +89,7 @@ def described(release: VerifiedRelease) -> dict[str, Any]:
             {"name": one.name, "sha256": one.digest.value.hex(), "size": one.size}
             for one in release.components
         ],
-        "signers": [
-            {
-                "name": path.name,
-                "key": path.keys[0],
-                "algorithm": one.algorithm,
-                "signed_at": one.signed_at.isoformat() if one.signed_at else None,
-            }
-            for one, path in release.counted
-        ],
+        "signers": [signer_facts(one) for one, _ in release.counted],
     }
 
 

@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 from fwsign.atomic import io_error
 from fwsign.chain import Anchor
 from fwsign.errors import Failed
-from fwsign.gateway.config import Device
-from fwsign.gateway.sources import Progress, Tell
+from fwsign.gateway.config import Device, Tell
+from fwsign.gateway.sources import Progress
 from fwsign.gateway.table import refuse_writable
 from fwsign.keys import Signer
 from fwsign.policy import DevicePolicy, pins_for
@@ -85,7 +85,8 @@ def opened(device: Device) -> Iterator[State]:
         state = State.open(device.state)
     except Failed as error:
         if error.code == "state.lost":
-            error.hint = "put it back; or enrol this device anew: fwsign device reset"
+            hint = "put it back; or enrol this device anew: fwsign device reset"
+            raise error.with_hint(hint) from error
         raise
     with state:
         yield state

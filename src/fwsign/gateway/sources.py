@@ -8,15 +8,11 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from fwsign.atomic import io_error, read_bytes
-from fwsign.component import Component, is_url
+from fwsign.component import Component, is_inside, is_url
 from fwsign.errors import Failed
-from fwsign.gateway.config import FetchRules
+from fwsign.gateway.config import FetchRules, Tell
 from fwsign.payload import CHUNK_SIZE, Source
 from fwsign.suit import MAX_ENVELOPE_SIZE
-
-Tell = Callable[[str], object]
-"""Told, in words, of what people should see while it goes on, such as a redirect."""
-
 
 Opener = Callable[[Component, int], contextlib.AbstractContextManager[Source | None]]
 """Opens the payload of a component from a byte on; None where it rides in the envelope."""
@@ -79,7 +75,7 @@ class Sources(NamedTuple):
         Raises:
             Failed: `io.*`.
         """
-        if component.uri.startswith("#"):
+        if is_inside(component.uri):
             yield None
             return
         place = self._place(component)

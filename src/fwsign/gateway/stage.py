@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from fwsign.atomic import io_error
-from fwsign.component import Component
+from fwsign.component import Component, is_inside
 from fwsign.errors import Tampered
 from fwsign.gateway.sources import Opener, Progress
 from fwsign.payload import CHUNK_SIZE, Receiving, Source
@@ -68,7 +68,7 @@ def stage(
         Failed: `io.*`.
     """
     file = _File(handle, lambda done: progress(component.name, done, component.size))
-    if component.uri.startswith("#"):
+    if is_inside(component.uri):
         file.truncate(0)
         release.receive(component, None, file)
     else:

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 from fwsign.atomic import io_error
 from fwsign.errors import Failed
+from fwsign.nearest import did_you_mean
 
 LIMIT: Final = 1024 * 1024
 """Bytes of device.toml, and of each file that it names."""
@@ -81,9 +82,11 @@ class Table:
 
     def __init__(self, path: Path, name: str, content: Mapping[str, Any]) -> None:
         self._path, self._name, self._left = path, name, dict(content)
+        self._known: set[str] = set()
 
     def take(self, key: str, kind: type[T], default: T | None = None) -> T:
         """Return a value of a type; a key without a default has to be there."""
+        self._known.add(key)
         value = self._left.pop(key, default)
         if type(value) is not kind or (isinstance(value, str) and not _is_text(value)):
             raise self.wrong(key, kind.__name__, value)
@@ -91,6 +94,7 @@ class Table:
 
     def maybe(self, key: str) -> str | None:
         """Return a text, or None where there is none."""
+        self._known.add(key)
         return self.take(key, str) if key in self._left else None
 
     def number(self, key: str, default: int, most: int) -> int:
@@ -132,8 +136,14 @@ class Table:
     def end(self) -> None:
         """Refuse keys that nobody took."""
         for key in self._left:
-            what = f'{self._path} has the unknown key "{self._name}{key}"'
-            raise Failed("io.config", what, found=key)
+            known = ", ".join(sorted(self._known))
+            raise Failed(
+                "io.config",
+                f'{self._path} has the unknown key "{self._name}{key}"',
+                expected=known,
+                found=key,
+                hint=did_you_mean(key, self._known) or f"known here are: {known}",
+            )
 
     def wrong(self, key: str, expected: str, found: object) -> Failed:
         """Return the error for a value that cannot be."""

@@ -45,8 +45,8 @@ def apply(device: Device, data: bytes, at: datetime, signer: Signer | None) -> A
         except Failed:
             raise
         except FwsignError as refusal:
-            if refusal.code == "unsuitable.rollback":
-                refusal.hint = "fetch the newest trust updates"
             log.add("refused", kind="trust", envelope=data, error=refusal)
+            if refusal.code == "unsuitable.rollback":
+                raise refusal.with_hint("fetch the newest trust updates") from refusal
             raise
     return Applied(before, after)

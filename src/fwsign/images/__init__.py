@@ -13,15 +13,16 @@ from fwsign.images.base import Image
 
 __all__ = ["Image", "recognise"]
 
-_HEAD = 32  # bytes; the longest header that a format is told by (MCUboot)
+_HEAD = 64  # bytes; the most that a format is told by (two rows of an ESP partition table)
 
 
 def recognise(file: BinaryIO) -> Image:
     """Tell what a firmware image is, and refuse one that is damaged.
 
     A file claims to be a format by its first bytes: the ESP magic with a header that can be and
-    a chip that is known, both UF2 magics, or the MCUboot magic. What claims nothing is "unknown"
-    and is not looked at further. The payload is read in pieces of 64 KiB.
+    a chip that is known, both UF2 magics, or the MCUboot magic; an ESP partition table by its
+    rows, OTA data by its entries and size. What claims nothing is "unknown" and is not looked at
+    further. The payload is read in pieces of 64 KiB.
 
     Args:
         file: seekable and opened in binary mode; its position is 0 afterwards.
@@ -42,6 +43,16 @@ def recognise(file: BinaryIO) -> Image:
         raise Failed("io.read", f"cannot read the image: {reason}", found=reason) from error
 
 
+def glance(head: bytes) -> Image:
+    """Tell what a file claims to be by its first bytes, whether the rest holds to that or not."""
+    if head[:1] == b"\xe9":
+        from fwsign.images import esp  # noqa: PLC0415
+
+        return Image("esp", esp.chip_name(head)) if esp.claims(head) else Image("unknown")
+    kinds = {b"\xff": "esp", b"U": "uf2", b"\x3d": "mcuboot"}
+    return Image(kinds.get(head[:1], "unknown"))
+
+
 def _parse(file: BinaryIO, head: bytes) -> Image:
     """Ask the parser that the first byte suggests; the others are not imported."""
     if head[:1] in (b"\xe9", b"\xff"):
@@ -49,7 +60,8 @@ def _parse(file: BinaryIO, head: bytes) -> Image:
 
         if esp.claims(head):
             return esp.parse(file)
-        return esp.parse_padded(file, head) or Image("unknown")
+        if (merged := esp.parse_padded(file, head)) is not None:
+            return merged
     if head[:1] == b"U":
         from fwsign.images import uf2  # noqa: PLC0415
 
@@ -60,4 +72,6 @@ def _parse(file: BinaryIO, head: bytes) -> Image:
 
         if mcuboot.claims(head):
             return mcuboot.parse(file)
-    return Image("unknown")
+    from fwsign.images import esp_data  # noqa: PLC0415 - it is small
+
+    return esp_data.parse(file, head) or Image("unknown")

@@ -2,12 +2,13 @@
 """What the image parsers share: the result, the refusal, and reading in small pieces."""
 
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO, Literal, NamedTuple, Protocol
 
 from fwsign.errors import Malformed
+from fwsign.payload import CHUNK_SIZE
 
-CHUNK = 1 << 16
-"""Bytes in memory at a time: an image may be larger than a small gateway's memory."""
+Role = Literal["application", "boot loader", "merged", "partition table", "ota data"]
+"""What an ESP board does with an image; a merged one has a boot loader and all that follows it."""
 
 
 class Image(NamedTuple):
@@ -20,6 +21,7 @@ class Image(NamedTuple):
         project: as the image states it; None if it is empty or the format has none.
         offset: where in flash it usually goes, in bytes from the start of the flash.
         details: names and values for people, in the order in which to show them.
+        role: of what an ESP board reads; None for everything else.
     """
 
     kind: str
@@ -28,6 +30,7 @@ class Image(NamedTuple):
     project: str | None = None
     offset: int | None = None
     details: tuple[tuple[str, str], ...] = ()
+    role: Role | None = None
 
 
 class Hasher(Protocol):
@@ -100,14 +103,14 @@ class Reader:
         return b"".join(self.pieces(size, what))
 
     def pieces(self, size: int, what: str) -> Iterator[bytes]:
-        """Read `size` bytes in pieces of at most `CHUNK`.
+        """Read `size` bytes in pieces of at most `CHUNK_SIZE`: an image may be larger than memory.
 
         Raises:
             Malformed: `malformed.image`, before any byte is read where the file is too short.
         """
         while size:
             # Looked at before each piece, for a file can shrink while it is read.
-            piece = self._file.read(min(size, CHUNK)) if size <= self.left else b""
+            piece = self._file.read(min(size, CHUNK_SIZE)) if size <= self.left else b""
             if not piece:
                 raise damaged(self._kind, what, f"{size} bytes", f"{self.left} bytes")
             if self._hasher is not None:

@@ -8,6 +8,9 @@
 
 Source: ESP-IDF programming guide, "App Image Format" and "Bootloader Image Format"; numbers are
 little-endian. The ESP8266 has no chip id in its header: such a file is "unknown" here.
+
+Every application has a descriptor since ESP-IDF 3.1. What has none is started by the ROM: a boot
+loader, which has one of its own only since ESP-IDF 5.1, or a program that does without.
 """
 
 import hashlib
@@ -57,6 +60,7 @@ CHIPS = (
     Chip("esp32s31", 32, 0x2000, 0x3101F7C1),
 )
 _BY_ID = {chip.id: chip for chip in CHIPS}
+_BY_NAME = {chip.name: chip for chip in CHIPS}
 
 
 class _Body(NamedTuple):
@@ -75,6 +79,12 @@ class _Body(NamedTuple):
 def claims(head: bytes) -> bool:
     """Tell whether a file that begins with `head` claims to be an ESP image."""
     return _chip(head) is not None
+
+
+def chip_name(head: bytes) -> str | None:
+    """Give the name of the chip that a file names which begins with `head`."""
+    chip = _chip(head)
+    return chip.name if chip else None
 
 
 def parse(file: BinaryIO) -> Image:
@@ -140,8 +150,9 @@ def _parse(file: BinaryIO, start: int) -> Image:
             body.chip.name,
             version=app.version if app else None,
             project=app.project if app else None,
-            offset=APP_OFFSET if app else body.chip.bootloader if boot else None,
-            details=details + (app.details if app else boot),
+            offset=APP_OFFSET if app else body.chip.bootloader,
+            details=details + (app.details if app else boot or (("descriptor", "none"),)),
+            role="application" if app else "boot loader",
         )
     flash_start = body.chip.bootloader - start  # where in flash the file's first byte goes
     if rest is not None:
@@ -154,7 +165,26 @@ def _parse(file: BinaryIO, start: int) -> Image:
             )
         details += (("merged", f"partition table at {rest + flash_start:#x}"),)
         details += _partitions(file, rest, flash_start, body.chip)
-    return Image("esp", body.chip.name, offset=flash_start, details=details + boot)
+    return Image("esp", body.chip.name, offset=flash_start, details=details + boot, role="merged")
+
+
+def bootloader_offset(chip: str) -> int | None:
+    """Return where in flash a chip's boot loader goes; None for a chip without an image format."""
+    return _BY_NAME[chip].bootloader if chip in _BY_NAME else None
+
+
+def place_expected(image: Image, chip: str, offset: int) -> int | None:
+    """Return where an image goes, if it cannot go to `offset`; None where it can.
+
+    An application goes anywhere but where the boot loader does, a boot loader only there; a
+    partition table, and OTA data, anywhere else.
+    """
+    boot = bootloader_offset(chip)
+    if image.role in ("boot loader", "merged"):
+        return None if offset == image.offset else image.offset
+    if image.role is not None and offset == boot:
+        return image.offset
+    return None
 
 
 def _read(file: BinaryIO, start: int, end: int) -> _Body:

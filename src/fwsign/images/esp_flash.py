@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What may follow an ESP image in a file: a secure boot signature, a partition table.
 
+A table is also a file of its own: see `esp_data`.
+
 Source: ESP-IDF programming guide, "Secure Boot v2" (signature block format) and "Partition
 Tables"; numbers are little-endian.
 """
@@ -25,6 +27,7 @@ _SHA256 = 0
 TABLE_SIZE = 0xC00
 """What ESP-IDF reads of the sector: 96 rows, of which one is the digest's."""
 _ROW = struct.Struct("<2sBBII16sI")
+ROW_SIZE = _ROW.size
 _ROW_MAGIC = b"\xaa\x50"
 _DIGEST_MAGIC = b"\xeb\xeb" + b"\xff" * 14
 _TYPE_APP = 0
@@ -93,6 +96,11 @@ def _signature(number: int, block: bytes, digest: bytes) -> str:
     if stored != digest:
         raise damaged("esp", f"digest of {what}", digest.hex(), stored.hex())
     return _KINDS[version]
+
+
+def begins_row(head: bytes) -> bool:
+    """Tell whether bytes begin as a row of a table does, that of its digest included."""
+    return head.startswith((_ROW_MAGIC, _DIGEST_MAGIC))
 
 
 def is_table(file: BinaryIO, position: int, flash_start: int) -> bool:

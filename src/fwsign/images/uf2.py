@@ -17,8 +17,9 @@ import itertools
 import struct
 from typing import BinaryIO, NamedTuple
 
-from fwsign.images.base import CHUNK, Image, Reader, damaged, size_of
+from fwsign.images.base import Image, Reader, damaged, size_of
 from fwsign.images.esp import CHIPS
+from fwsign.payload import CHUNK_SIZE
 
 BLOCK = 512
 MAX_PAYLOAD = 476
@@ -98,7 +99,7 @@ def parse(file: BinaryIO) -> Image:
     contents = _Contents()
     reader = Reader(file, "uf2", 0, size)
     while reader.left:
-        blocks = reader.take(min(reader.left, CHUNK), "blocks")
+        blocks = reader.take(min(reader.left, CHUNK_SIZE), "blocks")
         for fields in _BLOCK.iter_unpack(blocks):
             contents.add(_block(contents.blocks, fields))
     contents.finish()

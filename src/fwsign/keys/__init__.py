@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from fwsign.errors import Failed
@@ -26,8 +27,19 @@ PrivateKey: TypeAlias = (
 Passphrase: TypeAlias = Callable[[], bytes | None]
 """Asks for a passphrase, and is called only when one is needed; None: there is none to give."""
 
-ALGORITHMS = ("p256", "p384", "ed25519", "rsa3072", "rsa4096", "ml-dsa-65", "ml-dsa-87")
-"""What `fwsign.keys.file.new_private_key` can make."""
+KEY_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "p256": "P-256",
+        "p384": "P-384",
+        "ed25519": "Ed25519",
+        "rsa3072": "RSA-3072",
+        "rsa4096": "RSA-4096",
+        "ml-dsa-65": "ML-DSA-65",
+        "ml-dsa-87": "ML-DSA-87",
+    }
+)
+"""What `fwsign.keys.file.new_private_key` can make, and what `fwsign.cose.key_name` calls it."""
+ALGORITHMS = tuple(KEY_NAMES)
 
 # One letter before the colon is a drive of Windows, not a scheme.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)

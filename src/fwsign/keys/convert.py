@@ -18,8 +18,6 @@ from fwsign.keys import formats, pem
 
 PRIVATE_FORMS: Final = ("pkcs8", "sec1", "pkcs1", "openssh", "p12")
 PUBLIC_FORMS: Final = ("public", "public-openssh")
-FORMS: Final = PRIVATE_FORMS + PUBLIC_FORMS
-"""What `encode` can write, as `--to` names it."""
 BCRYPT_ROUNDS: Final = 64
 """Of OpenSSH's derivation: 0.6 s; ssh-keygen's default was 16, later 24."""
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from cryptography.exceptions import InternalError, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from fwsign import cose
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 KEY_FILE_LIMIT: Final = 64 * 1024
 """Octets; the PEM of an RSA key of 16384 bits has 13 thousand."""
 
-_SALT_SIZE = 32  # RFC 8230 s.2: as long as the hash
-_EXPECTED = "P-256, P-384, Ed25519, RSA of 3072 bits or more, ML-DSA-65 or ML-DSA-87"
+MIN_EXPONENT: Final = 65537
+"""Of RSA keys that sign: FIPS 186-5 appendix A.1.1."""
 
 
 class FileSigner:
@@ -58,14 +58,13 @@ class FileSigner:
         ECDSA is the deterministic kind of RFC 6979: building a release twice gives the same
         bytes, and a poor random generator cannot leak the key.
         """
+        own = cose.ALGORITHMS[self._algorithm]
         if isinstance(self._key, ec.EllipticCurvePrivateKey):
-            _, _, digest, width = cose.ALGORITHMS[self._algorithm]
-            ecdsa = ec.ECDSA(digest, deterministic_signing=True)
+            ecdsa = ec.ECDSA(own.hash, deterministic_signing=True)
             r, s = decode_dss_signature(self._key.sign(message, ecdsa))
-            return r.to_bytes(width, "big") + s.to_bytes(width, "big")  # RFC 9053 s.2.1
+            return r.to_bytes(own.width, "big") + s.to_bytes(own.width, "big")  # RFC 9053 s.2.1
         if isinstance(self._key, rsa.RSAPrivateKey):
-            pss = padding.PSS(padding.MGF1(hashes.SHA256()), _SALT_SIZE)
-            return self._key.sign(message, pss, hashes.SHA256())
+            return self._key.sign(message, cose.pss(own.hash), own.hash)
         return self._key.sign(message)
 
 
@@ -85,9 +84,17 @@ def algorithm_of(key: object) -> int:
     if found is None:
         raise Failed(
             "key.unsupported",
-            f"cannot sign with a key of {cose.key_name(public)}, expected {_EXPECTED}",
-            expected=_EXPECTED,
+            f"cannot sign with a key of {cose.key_name(public)}, expected {cose.key_kinds()}",
+            expected=cose.key_kinds(),
             found=cose.key_name(public),
+        )
+    if isinstance(public, rsa.RSAPublicKey) and public.public_numbers().e < MIN_EXPONENT:
+        raise Failed(
+            "key.unsupported",
+            f"cannot sign with an RSA key of public exponent {public.public_numbers().e}, expected "
+            f"{MIN_EXPONENT} or more",
+            expected=f"{MIN_EXPONENT} or more",
+            found=public.public_numbers().e,
         )
     return found
 
@@ -107,12 +114,14 @@ def load_private_key(path: str | os.PathLike[str], passphrase: Passphrase) -> Pr
     """
     path = Path(path)
     data = read_bytes(path, KEY_FILE_LIMIT)
-    pem = b"-----BEGIN " in data
-    load = serialization.load_pem_private_key if pem else serialization.load_der_private_key
+    count = data.count(b"-----BEGIN ")
+    load = serialization.load_pem_private_key if count else serialization.load_der_private_key
     try:
+        if count > 1:
+            raise ValueError("perhaps more than one key")
         key: object = load(data, None)
     except (ValueError, TypeError, UnsupportedAlgorithm, InternalError):
-        # Encrypted, or in another form: more code, and more time.
+        # Encrypted, in another form, or with more beside it: more code, and more time.
         from fwsign.keys import formats  # noqa: PLC0415 - most keys in CI are plain PKCS#8
 
         key = formats.read_private_key(data, passphrase, path)

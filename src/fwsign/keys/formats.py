@@ -5,7 +5,7 @@ PEM, DER and the one-line or boxed text of OpenSSH; PKCS#8, SEC1, PKCS#1, PKCS#1
 keys, certificates, requests, CRLs and PKCS#7 bundles of them.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -87,6 +87,7 @@ def read_any(
         Failed: `key.passphrase`, `key.passphrase-missing`; `key.format`: a damaged private key;
             `key.unsupported`; `io.format`: damaged PEM.
     """
+    data = pem.as_utf8(data)
     if data[:1] == b"\x30":
         try:
             tags = sequence_parts(data)
@@ -123,7 +124,7 @@ def read_opened(
 
 
 def read_private_key(data: bytes, passphrase: Passphrase, name: object) -> Any:
-    """Return the first private key in a file, whatever its form and algorithm.
+    """Return the one private key in a file, whatever its form and algorithm.
 
     Args:
         data: as for `read_any`.
@@ -131,20 +132,39 @@ def read_private_key(data: bytes, passphrase: Passphrase, name: object) -> Any:
         name: what to call the file in errors.
 
     Raises:
-        Failed: as `read_any`; `key.format` where there is no private key.
+        Failed: as `read_any`; `key.format` where there is no private key, or more than one.
     """
-    found = read_any(data, passphrase, name=name)
-    keys = (one.key for one in found if one.key is not None)
-    key = next(keys, None)
-    if key is None:
+    return only_key(read_any(data, passphrase, name=name), data, name)
+
+
+def only_key(found: Iterable[Found], data: bytes, name: object) -> Any:
+    """Return the one private key of what `read_any` found in `data`.
+
+    Raises:
+        Failed: `key.format`: none, or several, of which nobody could tell which one is meant.
+    """
+    keys = [one.key for one in found if one.key is not None]
+    if not keys:
         raise unlock.no_key(data, name)
-    return key
+    if len(keys) > 1:
+        raise Failed(
+            "key.format",
+            f"{name} has {len(keys)} private keys, expected one",
+            expected="one private key",
+            found=len(keys),
+        )
+    return keys[0]
 
 
 def _from_pem(block: pem.Block, passphrase: Passphrase | None, name: object) -> Iterator[Found]:
     kind, form = _LABELS.get(block.label, ("unknown", block.label))
     if kind == _PRIVATE:
-        yield _private(form, "PEM", block.text, passphrase, name)
+        # Labels are mixed up now and then, the content never is (openssl goes by it, too).
+        inside = None if unlock.DEK_INFO in block.headers else _private_form(block.content)
+        if inside is None:
+            yield _private(form, "PEM", block.text, passphrase, name)
+        else:
+            yield _private(inside, "PEM", block.content, passphrase, name, text=block.text)
     elif kind == "PKCS#7 bundle":
         yield from _bundle(block.content, "PEM")
     elif kind == CONTAINER:
@@ -159,22 +179,17 @@ def _from_der(
     data: bytes, parts: list[Element], passphrase: Passphrase | None, name: object
 ) -> Iterator[Found]:
     """Look at the types of the outermost parts, which differ for all forms."""
+    form = _private_form(data)
+    if form is not None:
+        yield _private(form, "DER", data, passphrase, name)
+        return
     match [part.tag for part in parts]:
         case []:  # BER
             yield from _container(data, "DER", passphrase, name)
-        case [asn1.SEQUENCE, asn1.OCTETS]:
-            yield _private("PKCS#8", "DER", data, passphrase, name)
-        case [asn1.INTEGER, asn1.SEQUENCE, asn1.OCTETS, *_]:
-            yield _private("PKCS#8", "DER", data, passphrase, name)
-        case [asn1.INTEGER, asn1.OCTETS, *_]:
-            yield _private("SEC1", "DER", data, passphrase, name)
         case [asn1.INTEGER, asn1.SEQUENCE] | [asn1.INTEGER, asn1.SEQUENCE, asn1.SEQUENCE]:
             yield from _container(data, "DER", passphrase, name)
         case [asn1.INTEGER, asn1.INTEGER]:
             yield from _if_public(data, "PKCS#1")
-        case [asn1.INTEGER, asn1.INTEGER, *more] if len(more) in {4, 7}:
-            form = "PKCS#1" if len(more) == 7 else "OpenSSL traditional"
-            yield _private(form, "DER", data, passphrase, name)
         case [asn1.SEQUENCE, asn1.BIT_STRING]:
             yield from _if_public(data, "SubjectPublicKeyInfo")
         case [asn1.OID, asn1.TAG_0]:
@@ -182,6 +197,22 @@ def _from_der(
                 yield from _bundle(data, "DER")
         case [asn1.SEQUENCE, asn1.SEQUENCE, asn1.BIT_STRING]:
             yield from _signed(data, "DER")
+
+
+def _private_form(data: bytes) -> str | None:
+    """Tell the form of a private key in DER by the types of its parts; None where it is none."""
+    try:
+        parts = sequence_parts(data)
+    except ValueError:
+        return None
+    match [part.tag for part in parts]:
+        case [asn1.SEQUENCE, asn1.OCTETS] | [asn1.INTEGER, asn1.SEQUENCE, asn1.OCTETS, *_]:
+            return "PKCS#8"
+        case [asn1.INTEGER, asn1.OCTETS, *_]:
+            return "SEC1"
+        case [asn1.INTEGER, asn1.INTEGER, *more] if len(more) in {4, 7}:
+            return "PKCS#1" if len(more) == 7 else "OpenSSL traditional"
+    return None
 
 
 def _from_text(data: bytes) -> Iterator[Found]:
@@ -205,10 +236,16 @@ def _ssh_line(base64: bytes, form: str) -> Iterator[Found]:
 
 
 def _private(
-    form: str, encoding: str, data: bytes, passphrase: Passphrase | None, name: object
+    form: str,
+    encoding: str,
+    data: bytes,
+    passphrase: Passphrase | None,
+    name: object,
+    *,
+    text: bytes | None = None,
 ) -> Found:
     try:
-        key, public, encryption, detail = unlock.open_key(form, encoding, data, passphrase, name)
+        key, public, encryption, detail = unlock.open_key(form, data, passphrase, name, text=text)
     except Failed as error:
         if passphrase is not None:
             raise

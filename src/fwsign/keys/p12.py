@@ -23,11 +23,12 @@ MAC_ITERATIONS: Final = 1_200_000
 """Of the PKCS#12 derivation, which hashes once where PBKDF2 does twice; half a second."""
 LEGACY_ITERATIONS: Final = 100_000
 """For what cannot do better than 3DES and SHA-1."""
+KEY, IV, MAC = 1, 2, 3
+"""What something is derived for: RFC 7292 B.3."""
 
 _VERSION: Final = 3
 _SALT_SIZE: Final = 16
 _BLOCK: Final = 64  # of SHA-1 and SHA-256
-_MAC_ID: Final = 3  # RFC 7292 B.3
 _NULL: Final = b"\x05\x00"
 _OIDS: Final = {
     "sha1": bytes.fromhex("06052b0e03021a"),
@@ -84,14 +85,13 @@ def _no_place(key: Any) -> Failed:
     from fwsign.cose import key_name  # noqa: PLC0415 - for the message alone
 
     found = key_name(key.public_key())
-    error = Failed(
+    return Failed(
         "key.unsupported",
         f"a key of {found} cannot be put into PKCS#12 here",
         expected="RSA, ECDSA or Ed25519",
         found=found,
+        hint="--to pkcs8 takes every kind of key; give its certificates beside it, in PEM",
     )
-    error.hint = "--to pkcs8 takes every kind of key; give its certificates beside it, in PEM"
-    return error
 
 
 def _check_text(passphrase: bytes) -> None:
@@ -119,14 +119,42 @@ def _with_mac(data: bytes, passphrase: bytes, digest: str, iterations: int) -> b
     )
 
 
-def derive(passphrase: bytes, salt: bytes, digest: str, iterations: int) -> bytes:
-    """Derive a MAC key, as long as the hash: RFC 7292 B.2, whose loop then runs once."""
+def derive(
+    passphrase: bytes,
+    salt: bytes,
+    digest: str,
+    iterations: int,
+    *,
+    use: int = MAC,
+    size: int | None = None,
+) -> bytes:
+    """Derive the key of a MAC, or key or IV of a cipher: RFC 7292 B.2.
+
+    Args:
+        passphrase: UTF-8.
+        salt: of the file.
+        digest: "sha1" or "sha256".
+        iterations: how often it is hashed.
+        use: `MAC`, `KEY` or `IV`.
+        size: octets; as many as the hash has, unless said otherwise.
+    """
     text = passphrase.decode().encode("utf-16-be") + b"\0\0"  # B.1: a BMPString with its end
-    found = bytes([_MAC_ID]) * _BLOCK + _filled(salt) + _filled(text)
+    block, found = _filled(salt) + _filled(text), b""
     make = getattr(hashlib, digest)
-    for _ in range(iterations):
-        found = make(found).digest()
-    return found
+    while True:
+        part = bytes([use]) * _BLOCK + block
+        for _ in range(iterations):
+            part = make(part).digest()
+        found += part
+        if size is None or len(found) >= size:
+            return found[:size]
+        step = int.from_bytes((part * _BLOCK)[:_BLOCK], "big") + 1  # B.2, 6.B and 6.C
+        block = b"".join(
+            ((int.from_bytes(block[at : at + _BLOCK], "big") + step) % (1 << 8 * _BLOCK)).to_bytes(
+                _BLOCK, "big"
+            )
+            for at in range(0, len(block), _BLOCK)
+        )
 
 
 def _filled(text: bytes) -> bytes:

@@ -4,7 +4,7 @@
 import os
 from typing import Final
 
-from fwsign.keys.asn1 import integer, octets, sequence, sequence_parts
+from fwsign.keys.asn1 import Element, integer, octets, sequence, sequence_parts
 
 SCRYPT_N: Final = 1 << 14  # from 2^15 on the openssl command refuses for lack of memory
 SCRYPT_R: Final = 8  # with N, this is 16 MiB
@@ -16,7 +16,9 @@ _BLOCK_SIZE = 16
 _PBES2 = bytes.fromhex("06092a864886f70d01050d")  # 1.2.840.113549.1.5.13, RFC 8018 A.4
 _SCRYPT = bytes.fromhex("06092b06010401da47040b")  # 1.3.6.1.4.1.11591.4.11, RFC 7914 s.7
 _AES256_CBC = bytes.fromhex("060960864801650304012a")  # 2.16.840.1.101.3.4.1.42, RFC 8018 B.2.5
-_KEY_SIZES: Final = {"AES-128-CBC": 16, "AES-192-CBC": 24, "AES-256-CBC": 32}
+_3DES: Final = "3DES-CBC"
+_KEY_SIZES: Final = {"AES-128-CBC": 16, "AES-192-CBC": 24, "AES-256-CBC": 32, _3DES: 24}
+_PKCS12_3DES: Final = "1.2.840.113549.1.12.1.3"  # RFC 7292 appendix C
 
 
 def encrypt(private_key_info: bytes, passphrase: bytes) -> bytes:
@@ -50,31 +52,58 @@ def encrypt(private_key_info: bytes, passphrase: bytes) -> bytes:
 
 
 def decrypt(data: bytes, passphrase: bytes) -> bytes:
-    """Return the PrivateKeyInfo in a DER EncryptedPrivateKeyInfo of PBES2 with AES.
+    """Return the PrivateKeyInfo in a DER EncryptedPrivateKeyInfo: AES or 3DES.
 
-    For keys that cryptography decrypts but cannot read, such as ML-DSA with its expanded key.
+    For keys that cryptography decrypts but cannot read, such as ML-DSA with its expanded key. What
+    openssl reads by default is read here: PBES2, and the 3DES of PKCS#12.
 
     Raises:
         ValueError: wrong passphrase, damage, or another kind of encryption.
 
-    Source: RFC 8018 s.6.2.2.
+    Source: RFC 8018 s.6.2.2, RFC 7292 appendix B and C.
     """
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes  # noqa: PLC0415
     from cryptography.hazmat.primitives.padding import PKCS7  # noqa: PLC0415
 
-    from fwsign.keys.encryption import CIPHERS  # noqa: PLC0415
-
     scheme, sealed = sequence_parts(data)
-    derivation, cipher = scheme.parts()[1].parts()
-    name, iv = cipher.parts()
-    size = _KEY_SIZES.get(CIPHERS.get(name.oid(), ""))
-    if size is None:
-        raise ValueError("another cipher than AES in CBC mode")
-    key = _derive(derivation.whole, passphrase, size)
-    decryptor = Cipher(algorithms.AES(key), modes.CBC(iv.content)).decryptor()
-    unpadder = PKCS7(8 * _BLOCK_SIZE).unpadder()
+    kind, parameters = scheme.parts()
+    if kind.oid() == _PKCS12_3DES:
+        name, key, iv = _3DES, *_derive_pkcs12(parameters, passphrase)
+    else:
+        name, key, iv = _derive_pbes2(parameters, passphrase)
+    if name == _3DES:
+        from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES  # noqa: PLC0415
+
+        cipher = Cipher[modes.CBC](TripleDES(key), modes.CBC(iv))
+    else:
+        cipher = Cipher(algorithms.AES(key), modes.CBC(iv))
+    decryptor, unpadder = cipher.decryptor(), PKCS7(8 * len(iv)).unpadder()
     padded = decryptor.update(sealed.content) + decryptor.finalize()
     return unpadder.update(padded) + unpadder.finalize()
+
+
+def _derive_pkcs12(parameters: Element, passphrase: bytes) -> tuple[bytes, bytes]:
+    """Return key and IV of 3DES."""
+    from fwsign.keys import p12  # noqa: PLC0415 - old keys alone need it
+
+    salt, iterations = parameters.parts()
+    made = [
+        p12.derive(passphrase, salt.content, "sha1", iterations.number(), use=use, size=size)
+        for use, size in ((p12.KEY, 24), (p12.IV, 8))
+    ]
+    return made[0], made[1]
+
+
+def _derive_pbes2(parameters: Element, passphrase: bytes) -> tuple[str, bytes, bytes]:
+    """Return the name of the cipher, key and IV."""
+    from fwsign.keys.encryption import CIPHERS  # noqa: PLC0415
+
+    derivation, cipher = parameters.parts()
+    oid, iv = cipher.parts()
+    name = CIPHERS.get(oid.oid(), "")
+    if name not in _KEY_SIZES:
+        raise ValueError("another cipher than AES or 3DES in CBC mode")
+    return name, _derive(derivation.whole, passphrase, _KEY_SIZES[name]), iv.content
 
 
 def _derive(derivation: bytes, passphrase: bytes, size: int) -> bytes:

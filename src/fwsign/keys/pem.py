@@ -2,6 +2,8 @@
 """PEM, both ways (RFC 7468), with the headers that old encrypted keys have (RFC 1421)."""
 
 import base64
+import codecs
+import contextlib
 import re
 from typing import NamedTuple
 
@@ -21,6 +23,14 @@ class Block(NamedTuple):
     """All of it, with BEGIN and END."""
 
 
+def as_utf8(data: bytes) -> bytes:
+    """Return text that some editors save as UTF-16, with its mark, as UTF-8; all else as it is."""
+    if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        with contextlib.suppress(UnicodeDecodeError):
+            return data.decode("utf-16").removeprefix("\ufeff").encode()
+    return data
+
+
 def blocks(data: bytes, name: object) -> list[Block]:
     """Return all blocks of a PEM file; text around them is skipped (RFC 7468 s.2).
 
@@ -31,6 +41,7 @@ def blocks(data: bytes, name: object) -> list[Block]:
     Raises:
         Failed: `io.format` for a block without its end, or that is not base64.
     """
+    data = as_utf8(data)
     found: list[Block] = []
     begin: re.Match[bytes] | None = None
     for mark in _MARK.finditer(data):
@@ -47,7 +58,10 @@ def blocks(data: bytes, name: object) -> list[Block]:
         try:
             content = base64.b64decode(b"".join(body.split()), validate=True)
         except ValueError:
-            raise _damaged(name, f"{mark[2].decode()} that is not base64") from None
+            written = (
+                "whose line ends are written as \\n" if rb"\n" in body else "that is not base64"
+            )
+            raise _damaged(name, f"{mark[2].decode()} {written}") from None
         text = data[begin.start() : mark.end()] + b"\n"
         found.append(Block(mark[2].decode(), content, headers.strip(), text))
         begin = None

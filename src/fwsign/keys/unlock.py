@@ -3,9 +3,10 @@
 
 import base64
 import re
+import unicodedata
 import warnings
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -32,22 +33,29 @@ _LOAD_ERRORS: Final = (
     UnsupportedAlgorithm,
     InternalError,  # of numbers that OpenSSL does not take
 )
-_HEADER: Final = b"DEK-Info"  # of keys that OpenSSL encrypted before there was PKCS#8
+DEK_INFO: Final = b"DEK-Info"  # of keys that OpenSSL encrypted before there was PKCS#8
+_OPENED: Final = ("EC private key is not encoded properly", "Invalid key")
+"""What cryptography says of a key that it has decrypted."""
 _EXPECTED: Final = "PKCS#8, SEC1, PKCS#1, PKCS#12 or OpenSSH"
 _UNKNOWN: Final = Encryption("unknown", "unknown", "unknown", None, "low", (), None)
 
 
 def open_key(
-    form: str, encoding: str, data: bytes, passphrase: Passphrase | None, name: object
+    form: str,
+    data: bytes,
+    passphrase: Passphrase | None,
+    name: object,
+    *,
+    text: bytes | None = None,
 ) -> tuple[Any, Any, Encryption | None, str | None]:
     """Open a private key: PKCS#8, SEC1, PKCS#1 or OpenSSH.
 
     Args:
         form: as in `fwsign.keys.formats.Found`.
-        encoding: "PEM" or "DER".
-        data: one PEM block, or DER.
+        data: DER, or one PEM block where only the text can be read (OpenSSH, DEK-Info).
         passphrase: called where it is encrypted.
         name: what to call the file in errors.
+        text: the PEM block that the DER is from, None where there is none; for messages.
 
     Returns:
         The private key, its public key, how it is locked, and what else is to be said. Both keys
@@ -57,18 +65,18 @@ def open_key(
         Failed: as `fwsign.keys.formats.read_any`.
     """
     encryption = describe_encryption(data)
-    if encryption is None and _HEADER in data:
+    if encryption is None and DEK_INFO in data:
         raise no_key(data, name)
-    load = _loader(form, encoding)
+    load = _loader(form, data)
     try:
         key = _load(load, data, None)
     except TypeError:  # what cryptography raises for an encrypted key, whatever its form
         encryption = encryption or _UNKNOWN
     except _LOAD_ERRORS as error:
         if encryption is None:
-            found = _from_mldsa(_pkcs8(encoding, data), name)
+            found = _by_hand(data, name)
             if found is None:
-                raise no_key(data, name) from error
+                raise no_key(text or data, name) from error
             return found[0], found[0].public_key(), None, found[1]
     else:
         return key, key.public_key(), None, None
@@ -77,7 +85,7 @@ def open_key(
         return None, public, encryption, None
     refuse_excess(encryption, name)
     secret = _ask(passphrase, name)
-    key, detail = _decrypt(load, encoding, data, secret, name)
+    key, detail = _decrypt(load, data, secret, name)
     return key, key.public_key(), encryption, detail
 
 
@@ -118,7 +126,7 @@ def open_container(
         return None, encryption
     secret = _ask(passphrase, name)
     try:
-        return _load(pkcs12.load_pkcs12, data, secret), encryption
+        return _load_spelled(pkcs12.load_pkcs12, data, secret), encryption
     except _LOAD_ERRORS as error:
         if "password" in str(error) or not _is_text(secret):
             raise _wrong(name) from error
@@ -200,16 +208,42 @@ def _load(load: Any, data: bytes, secret: bytes | None) -> Any:
         return load(data, secret)
 
 
-def _loader(form: str, encoding: str) -> Any:
+def _load_spelled(load: Any, data: bytes, secret: bytes) -> Any:
+    """Load with a passphrase as it is, else as it is otherwise spelled; raises the first error."""
+    failure: Exception | None = None
+    for spelled in spellings(secret):
+        try:
+            return _load(load, data, spelled)
+        except _LOAD_ERRORS as error:
+            failure = failure or error
+    raise failure if failure is not None else AssertionError
+
+
+def spellings(secret: bytes) -> tuple[bytes, ...]:
+    """Return a passphrase, and the same text as other systems write it.
+
+    An accented letter is one character or two (NFC, NFD: Unicode annex 15), by keyboard and system.
+    What is no UTF-8 is taken for Latin-1.
+    """
+    try:
+        text = secret.decode()
+    except UnicodeDecodeError:
+        text = secret.decode("latin-1")
+    forms: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
+    both = (unicodedata.normalize(form, text).encode() for form in forms)
+    return tuple(dict.fromkeys((secret, *both)))
+
+
+def _loader(form: str, data: bytes) -> Any:
     if form == "OpenSSH":
         from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415
             load_ssh_private_key,
         )
 
         return load_ssh_private_key
-    if encoding == "PEM":
-        return serialization.load_pem_private_key
-    return serialization.load_der_private_key
+    if data[:1] == b"\x30":
+        return serialization.load_der_private_key
+    return serialization.load_pem_private_key
 
 
 def _ask(passphrase: Passphrase, name: object) -> bytes:
@@ -224,13 +258,11 @@ def _ask(passphrase: Passphrase, name: object) -> bytes:
     )
 
 
-def _decrypt(
-    load: Any, encoding: str, data: bytes, secret: bytes, name: object
-) -> tuple[Any, str | None]:
+def _decrypt(load: Any, data: bytes, secret: bytes, name: object) -> tuple[Any, str | None]:
     try:
-        return _load(load, data, secret), None
+        return _load_spelled(load, data, secret), None
     except _LOAD_ERRORS as error:
-        words = str(error)[:200]
+        words = str(error).partition(". Please")[0][:200]
         if "bcrypt module" in words:
             raise Failed(
                 "key.unsupported",
@@ -246,35 +278,41 @@ def _decrypt(
                 expected="PBES2",
                 found=words,
             ) from error
-        found = _decrypt_mldsa(_pkcs8(encoding, data), secret, name)
+        found = _decrypt_by_hand(data, secret, name)
+        if found is None and words.startswith(_OPENED):
+            raise Failed(
+                "key.format",
+                f"{name} opens, but the key in it cannot be read: {words}",
+                expected="a key as RFC 5915 has it",
+                found=words,
+            ) from error
         if found is None:
             raise _wrong(name) from error
         return found
 
 
-def _decrypt_mldsa(data: bytes, secret: bytes, name: object) -> tuple[Any, str] | None:
+def _decrypt_by_hand(data: bytes, secret: bytes, name: object) -> tuple[Any, str | None] | None:
     from fwsign.keys import pbes2  # noqa: PLC0415 - where all else failed
 
-    try:
-        info = pbes2.decrypt(data, secret)
-    except _LOAD_ERRORS:
-        return None
-    return _from_mldsa(info, name)
+    for spelled in spellings(secret):
+        try:
+            info = pbes2.decrypt(data, spelled)
+        except _LOAD_ERRORS:
+            continue
+        if (found := _by_hand(info, name)) is not None:
+            return found
+    return None
 
 
-def _from_mldsa(info: bytes, name: object) -> tuple[Any, str] | None:
-    from fwsign.keys import mldsa_forms  # noqa: PLC0415 - where all else failed
+def _by_hand(data: bytes, name: object) -> tuple[Any, str | None] | None:
+    from fwsign.keys import pkcs8  # noqa: PLC0415 - where all else failed
 
-    return mldsa_forms.load(info, name)
-
-
-def _pkcs8(encoding: str, data: bytes) -> bytes:
-    return pem.blocks(data, "the key")[0].content if encoding == "PEM" else data
+    return pkcs8.load(data, name)
 
 
 def _openssh_public(data: bytes) -> Any:
     try:
-        blob = openssh_header(_pkcs8("PEM", data))[3]
+        blob = openssh_header(pem.blocks(data, "the key")[0].content)[3]
     except ValueError:  # pragma: no cover - cryptography has read it before
         return None
     return ssh_public_key(base64.b64encode(blob))
@@ -294,14 +332,13 @@ def _refuse_foreign_key(error: Exception, name: object) -> None:
     """Say what to do about a container that was opened, and whose key cannot be read."""
     if "Could not deserialize key data" not in str(error):
         return
-    refusal = Failed(
+    raise Failed(
         "key.unsupported",
         f"{name} is PKCS#12 with a key that cannot be read from there, as of ML-DSA",
         expected="RSA, ECDSA or Ed25519 in PKCS#12",
         found="another kind of key",
-    )
-    refusal.hint = f"have openssl 3.5 take it out: openssl pkcs12 -in {name} -noenc -out key.pem"
-    raise refusal from error
+        hint=f"have openssl 3.5 take it out: openssl pkcs12 -in {name} -noenc -out key.pem",
+    ) from error
 
 
 def _is_text(secret: bytes) -> bool:

@@ -224,10 +224,8 @@ class Pki:
         try:
             crl = _parse(_load_crl, path, CRL_LIMIT, "CRL")
         except _Missing as error:
-            missing = _contradiction(f"{path} is missing", "a CRL", "nothing")
-            if self.flat:
-                missing.hint = "make one: fwsign pki crl"
-            raise missing from error
+            hint = "make one: fwsign pki crl" if self.flat else None
+            raise _contradiction(f"{path} is missing", "a CRL", "nothing", hint) from error
         issuer = self.certificate(name)
         if crl.issuer != issuer.subject or not crl_is_signed(crl, issuer):
             raise _contradiction(
@@ -253,15 +251,14 @@ class Pki:
             ):  # another name, another kind of key, another key
                 continue
             return name
-        failure = _contradiction(
+        below = self.flat and certificate == self.root
+        raise _contradiction(
             f'no CA in {self.directory} issued "{common_name(certificate)}": '
             f'its issuer is "{certificate.issuer.rfc4514_string()}"',
             f"issued by {' or '.join(authorities)}",
             certificate.issuer.rfc4514_string(),
+            f"a CA below a root: fwsign pki import {self.directory}" if below else None,
         )
-        if self.flat and certificate == self.root:
-            failure.hint = f"a CA below a root: fwsign pki import {self.directory}"
-        raise failure
 
     def issuers(self, name: str) -> tuple[str, ...]:
         """Return the names of the CAs above an entry, nearest first; the last is a root.
@@ -409,5 +406,5 @@ def crl_is_signed(crl: x509.CertificateRevocationList, issuer: x509.Certificate)
         return False
 
 
-def _contradiction(message: str, expected: str, found: str) -> Failed:
-    return Failed("state.pki", message, expected=expected, found=found)
+def _contradiction(message: str, expected: str, found: str, hint: str | None = None) -> Failed:
+    return Failed("state.pki", message, expected=expected, found=found, hint=hint)

@@ -168,14 +168,13 @@ def _above(ca: x509.Certificate, base: Path, files: Sequence[Path], known: list[
 
 
 def _incomplete(ca: x509.Certificate, base: Path, other: str, hint: str) -> Failed:
-    failure = Failed(
+    return Failed(
         "state.pki",
         f'the CA "{common_name(ca)}" of {base} is below another one, {other}',
         expected="the certificate and the CRL of its root",
         found=f"issued by {ca.issuer.rfc4514_string()}",
+        hint=hint,
     )
-    failure.hint = hint
-    return failure
 
 
 def _find(directory: Path) -> tuple[Path, Layout]:

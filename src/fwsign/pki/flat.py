@@ -154,11 +154,10 @@ def refuse_flat(pki: Pki) -> None:
         Failed: `state.pki`.
     """
     if pki.flat:
-        refusal = Failed(
+        raise Failed(
             "state.pki",
             f"{pki.directory} is laid out for easy-rsa, which has one CA",
             expected="a PKI with roots and issuing CAs",
             found=pki.directory / INDEX,
+            hint=f"fwsign pki import {pki.directory} makes one with this CA as the root",
         )
-        refusal.hint = f"fwsign pki import {pki.directory} makes one with this CA as the root"
-        raise refusal

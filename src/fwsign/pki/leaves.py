@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from fwsign.cose import MIN_RSA_BITS, allowed_rsa_size, key_kind, key_name
+from fwsign.cose import KEY_KINDS, MIN_RSA_BITS, allowed_rsa_size, key_kind, key_name
 from fwsign.errors import Failed
 from fwsign.pki.profiles import (
     NO_USAGE,
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 Address = IPv4Address | IPv6Address
 
-_KINDS_OF_KEYS = ("P-256", "P-384", "Ed25519", "RSA", "ML-DSA-65", "ML-DSA-87")
 _MIN_EXPONENT = 65537  # FIPS 186-5 A.1.1: greater than 2^16
 _LEAF_USAGE: Final = x509.KeyUsage(**{**NO_USAGE, "digital_signature": True})
 _RSA_SERVER_USAGE: Final = x509.KeyUsage(
@@ -143,9 +142,9 @@ def check_public_key(key: object, what: str) -> PublicKey:
     """
     found: PublicKey = key  # type: ignore[assignment]
     weak = isinstance(key, rsa.RSAPublicKey) and key.public_numbers().e < _MIN_EXPONENT
-    if key_kind(found) in _KINDS_OF_KEYS and allowed_rsa_size(found) and not weak:
+    if key_kind(found) in KEY_KINDS and allowed_rsa_size(found) and not weak:
         return found
-    expected = f"{', '.join(_KINDS_OF_KEYS)}; RSA of {MIN_RSA_BITS} to 8192 bits, e >= 65537"
+    expected = f"{', '.join(KEY_KINDS)}; RSA of {MIN_RSA_BITS} to 8192 bits, e >= 65537"
     name = key_name(found) + (" with a small exponent" if weak else "")
     raise Failed(
         "key.unsupported",

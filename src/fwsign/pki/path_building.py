@@ -20,7 +20,7 @@ from typing import Final, NamedTuple, TypeAlias
 from cryptography import x509
 
 from fwsign import der
-from fwsign.certificate import Certificate, parse_certificate, signature_valid
+from fwsign.certificate import Certificate, parse_anchor, parse_certificate, signature_valid
 from fwsign.chain import (
     USES,
     Anchor,
@@ -102,7 +102,7 @@ def find_paths(
         if len(path) == MAX_CHAIN:
             continue
         below = frozenset(one.names for one in path)
-        for ca in authorities.get(path[-1].certificate.parsed.issuer, ()):
+        for ca in authorities.get(path[-1].certificate.issuer, ()):
             if any(names <= below for names in reached[ca.data]):
                 continue
             steps += 1
@@ -157,10 +157,10 @@ def leaf_of(certificates: Sequence[bytes]) -> bytes:
 
 
 def _one(data: bytes) -> _One:
-    certificate = parse_certificate(data)
+    certificate = parse_anchor(data)  # it may be a root; a path is parsed again, strictly
     found = certificate.extension(x509.SubjectAlternativeName)
     names = found.value.public_bytes() if found else b""
-    return _One(data, certificate, certificate.parsed.subject.public_bytes() + names)
+    return _One(data, certificate, certificate.subject.public_bytes() + names)
 
 
 def _by_subject(
@@ -173,14 +173,14 @@ def _by_subject(
         except Untrusted:  # in no path that validates
             continue
         if one.certificate.signed not in left_out:
-            found[one.certificate.parsed.subject].append(one)
+            found[one.certificate.subject].append(one)
     return found
 
 
 def _ends(top: Certificate, anchors: Sequence[Anchor]) -> bool:
     """Tell whether a path may end here: a bare key has no name to tell by."""
     ends = (one.certificate for one in anchors)
-    return any(end is None or end.parsed.subject == top.parsed.issuer for end in ends)
+    return any(end is None or end.subject == top.issuer for end in ends)
 
 
 def _validated(
@@ -212,7 +212,7 @@ def _uses(leaf: Certificate) -> list[Use]:
 
 
 def _is_root(certificate: Certificate) -> bool:
-    own = certificate.parsed.issuer == certificate.parsed.subject
+    own = certificate.issuer == certificate.subject
     return own and _signed(certificate, certificate)
 
 
@@ -226,9 +226,9 @@ def _signed(certificate: Certificate, ca: Certificate) -> bool:
 def _by_signatures(leaf: _One, pool: Sequence[_One]) -> tuple[bytes, ...]:
     """Follow the issuers up, where none of the paths validates; this one shows what is wrong."""
     chain = [leaf]
-    while chain[-1].certificate.parsed.issuer != chain[-1].certificate.parsed.subject:
+    while chain[-1].certificate.issuer != chain[-1].certificate.subject:
         last = chain[-1].certificate
-        named = [one for one in pool if one.certificate.parsed.subject == last.parsed.issuer]
+        named = [one for one in pool if one.certificate.subject == last.issuer]
         rest = [one for one in named if one not in chain]
         # Two CAs of one name are told apart by their keys.
         rest.sort(key=lambda one: one.certificate.subject_key != last.authority_key)

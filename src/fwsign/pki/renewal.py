@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from fwsign.atomic import io_error
-from fwsign.cose import key_kind
+from fwsign.cose import key_name
 from fwsign.errors import Failed
+from fwsign.keys import KEY_NAMES
 from fwsign.keys.file import new_private_key, write_private_key
 from fwsign.pki import profiles
 from fwsign.pki.authority import open_authority, refuse_early
@@ -97,8 +98,7 @@ def algorithm_name(certificate: x509.Certificate) -> str:
     key = check_public_key(certificate.public_key(), f'"{common_name(certificate)}"')
     if isinstance(key, rsa.RSAPublicKey):
         return "rsa3072" if key.key_size <= 3072 else "rsa4096"
-    names = {"P-256": "p256", "P-384": "p384"}
-    return names.get(key_kind(key), key_kind(key).lower())
+    return next(alg for alg, made in KEY_NAMES.items() if made == key_name(key))
 
 
 def _issuing_anew(

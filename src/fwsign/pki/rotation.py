@@ -159,18 +159,15 @@ def rotate(
         above = open_authority(pki, old, lambda: passphrase(old))
     spare = next(iter(spare_roots(pki)), None)
     if above is None and spare is None:
-        refusal = Failed(
+        raise Failed(
             "state.pki",
             f'the key of the root "{common_name(pki.certificate(old))}" is not here and there is '
             "no standby: devices would not know a new root",
             expected=f"{pki.key_path(old)}, or standby.crt",
             found="neither",
+            hint=f"bring {pki.key_path(old)} here from where the root is, and take it away "
+            "afterwards; or fwsign pki standby, and rotate when devices know it",
         )
-        refusal.hint = (
-            f"bring {pki.key_path(old)} here from where the root is, and take it away afterwards; "
-            "or fwsign pki standby, and rotate when devices know it"
-        )
-        raise refusal
     opened = open_authority(pki, spare, lambda: passphrase(spare)) if spare else None
     with exclusive(pki.directory):
         if spare is None or opened is None:
@@ -193,17 +190,14 @@ def _refuse_elsewhere(pki: Pki) -> None:
     names = [name for name in pki.authorities() if is_issuing(name)] or [ISSUING]
     paths = list(map(pki.key_path, names))
     if not any(map(os.path.lexists, paths)):
-        refusal = Failed(
+        raise Failed(
             "state.pki",
             f"no issuing CA has its key here: {paths[-1]} is missing",
             expected=paths[-1],
             found="none",
+            hint="rotate where the issuing CA is; for another one below this root: fwsign pki csr "
+            "there, fwsign pki sign-ca here, fwsign pki accept there",
         )
-        refusal.hint = (
-            "rotate where the issuing CA is; for another one below this root: fwsign pki csr "
-            "there, fwsign pki sign-ca here, fwsign pki accept there"
-        )
-        raise refusal
 
 
 def _cross(pki: Pki, root: str, old: str, above: Authority | None, now: datetime) -> str | None:

@@ -6,8 +6,10 @@ that all of fwsign is used as with a cable. What it proves about real boards is 
 
     sim:BOARD[?NAME=VALUE[&NAME=VALUE]...]
 
-`flash=FILE` keeps the flash's content from run to run; `baud=N` makes the line as slow as one of
-N bit/s, `baud=line` as slow as the host sets it; `id=HEX` gives the board another identity; and
+BOARD is a chip of `fwsign.flash.esp_chips`, pico-uart or smp. `flash=FILE` keeps the flash's
+content from run to run; `baud=N` makes the line as slow as one of N bit/s, `baud=line` as slow as
+the host sets it; `id=HEX` gives the board another identity, of 12 digits for an ESP, 16 for a Pico;
+`lock=NAME` switches a protection of an ESP on, as in `lock=secure-download-mode`; and
 `fault=NAME[@N]` lets something go wrong once:
 
     cable@N      the cable is pulled after byte N from the host
@@ -67,6 +69,8 @@ class Simulated:
 
     def __init__(self, uri: str) -> None:
         settings, self._file = parse(uri)
+        if self._file is not None and self._file.exists():
+            settings = settings._replace(flash=read_bytes(self._file, _LIMIT))
         self.machine = _machine(settings)
         self._line = Line(self.machine, settings.faults)
 
@@ -95,21 +99,28 @@ class Simulated:
         self.close()
 
 
+def check(uri: str) -> None:
+    """Refuse a `sim:` port that cannot be meant, before any file is read.
+
+    Raises:
+        Failed: `device.port`.
+    """
+    _machine(parse(uri)[0])
+
+
 def parse(uri: str) -> tuple[Settings, Path | None]:
     """Return what a `sim:` port asks for, and the file that keeps its flash.
 
     Raises:
-        Failed: `device.port`, `io.*`.
+        Failed: `device.port`.
     """
     board, _, query = uri.removeprefix(SCHEME).partition("?")
     settings = Settings(board)
     file: Path | None = None
     for name, value in parse_qsl(query, keep_blank_values=True):
         match name:
-            case "flash":
+            case "flash" if value:
                 file = Path(value)
-                if file.exists():
-                    settings = settings._replace(flash=read_bytes(file, _LIMIT))
             case "baud" if value == "line" or value.isdecimal():
                 settings = settings._replace(baud=0 if value == "line" else int(value))
             case "id" if value.isalnum():
@@ -118,6 +129,9 @@ def parse(uri: str) -> tuple[Settings, Path | None]:
                 settings = settings._replace(locks=(*settings.locks, value.replace("-", " ")))
             case "fault":
                 settings = settings._replace(faults=(*settings.faults, _fault(uri, value)))
+            case "flash" | "baud" | "id":
+                expected = {"flash": "a file", "baud": "N or line", "id": "hex digits"}
+                raise _wrong(uri, f"{name}={value}", f"{name} with {expected[name]}")
             case _:
                 raise _wrong(uri, f"{name}={value}", "flash, baud, id, lock or fault")
     return settings, file
@@ -138,6 +152,10 @@ def _machine(settings: Settings) -> Any:
     if kind not in modules:
         known = ", ".join([*CHIPS, "pico-uart", "smp"])
         raise _wrong(settings.board, settings.board, known)
+    if kind != "esp" and settings.locks:
+        raise _wrong(settings.board, "a lock", "an ESP for it")
+    if kind == "smp" and settings.identity is not None:
+        raise _wrong(settings.board, "id", "a board that has one")
     module = importlib.import_module(f"fwsign.flash.simulate.{modules[kind]}")
     return module.Simulator(settings)
 

@@ -9,10 +9,10 @@ from typing import Final, NamedTuple
 
 from fwsign.errors import Failed
 from fwsign.flash.board import FLASH_ENCRYPTION, SECURE_BOOT, SECURE_BOOT_V1, SECURE_DOWNLOAD
+from fwsign.images import esp
 
 DETECT: Final = 0x40001000
 """A word of every ROM that differs from chip to chip."""
-OWN_MAC: Final = "a0b765c1d2e3"
 _ROM_BAUD: Final = 115200
 _SECURE_BOOT_FLAG, _SECURE_DOWNLOAD_FLAG = 1 << 0, 1 << 2
 
@@ -29,7 +29,7 @@ class Chip(NamedTuple):
 
     Args:
         detect: the word at `DETECT`.
-        id: the chip id in its security info; None where that has none, or there is none.
+        has_id: whether its security info has the chip's id.
         spi: base of the SPI controller of the flash.
         mac: eFuse words of the MAC, low word first.
         encryption: what is burnt where flash encryption is on.
@@ -39,31 +39,30 @@ class Chip(NamedTuple):
     """
 
     detect: int
-    id: int | None
     spi: int
     mac: tuple[int, int]
     encryption: Fuse | None = None
     boot: Fuse | None = None
     clock: tuple[int, int] = (40, 0x60000014)
     fuses: tuple[Fuse, ...] = ()
+    has_id: bool = True
 
 
-def _later(chip_id: int, spi: int, efuse: int, encryption: Fuse, boot: Fuse) -> Chip:
+def _later(spi: int, efuse: int, encryption: Fuse, boot: Fuse) -> Chip:
     """Describe a chip with the eFuse layout of the later ones."""
     mac = (efuse + 0x44, efuse + 0x48)
-    return Chip(0, chip_id, spi, mac, encryption, boot)
+    return Chip(0, spi, mac, encryption, boot)
 
 
-def _usual(chip_id: int, spi: int, efuse: int) -> Chip:
+def _usual(spi: int, efuse: int) -> Chip:
     encryption, boot = Fuse(efuse + 0x34, 1 << 18), Fuse(efuse + 0x38, 1 << 20)
-    return _later(chip_id, spi, efuse, encryption, boot)
+    return _later(spi, efuse, encryption, boot)
 
 
 _ESP32_EFUSE: Final = 0x3FF5A000
 _SECURE_BOOT_V1_FUSE: Final = Fuse(_ESP32_EFUSE + 0x18, 1 << 4)
 _ESP32: Final = Chip(
     0x00F01D83,
-    None,
     0x3FF42000,
     (_ESP32_EFUSE + 4, _ESP32_EFUSE + 8),
     Fuse(_ESP32_EFUSE, 1 << 20),
@@ -79,7 +78,6 @@ _ESP32: Final = Chip(
 )
 _C2: Final = Chip(
     0,
-    12,
     0x60002000,
     (0x60008840, 0x60008844),
     Fuse(0x60008830, 1 << 7),
@@ -88,23 +86,28 @@ _C2: Final = Chip(
 )
 
 _CHIPS: Final[Mapping[str, Chip]] = {
-    "esp8266": Chip(0xFFF0C101, None, 0x60000200, (0, 0), clock=(52, 0x60000014)),
+    "esp8266": Chip(0xFFF0C101, 0x60000200, (0, 0), clock=(52, 0x60000014)),
     "esp32": _ESP32,
-    "esp32s2": _usual(0, 0x3F402000, 0x3F41A000)._replace(detect=0x000007C6, id=None),
-    "esp32s3": _usual(9, 0x60002000, 0x60007000),
+    "esp32s2": _usual(0x3F402000, 0x3F41A000)._replace(detect=0x000007C6, has_id=False),
+    "esp32s3": _usual(0x60002000, 0x60007000),
     "esp32c2": _C2,
-    "esp32c3": _usual(5, 0x60002000, 0x60008800),
+    "esp32c3": _usual(0x60002000, 0x60008800),
     "esp32c5": _later(
-        23, 0x60003000, 0x600B4800, Fuse(0x600B4834, 1 << 16), Fuse(0x600B4838, 1 << 25)
+        0x60003000, 0x600B4800, Fuse(0x600B4834, 1 << 16), Fuse(0x600B4838, 1 << 25)
     )._replace(clock=(48, 0x60000014)),
-    "esp32c6": _usual(13, 0x60003000, 0x600B0800),
+    "esp32c6": _usual(0x60003000, 0x600B0800),
     "esp32c61": _later(
-        20, 0x60003000, 0x600B4800, Fuse(0x600B4830, 1 << 23), Fuse(0x600B4834, 1 << 26)
+        0x60003000, 0x600B4800, Fuse(0x600B4830, 1 << 23), Fuse(0x600B4834, 1 << 26)
     ),
-    "esp32h2": _usual(16, 0x60003000, 0x600B0800),
-    "esp32p4": _usual(18, 0x5008D000, 0x5012D000),
+    "esp32h2": _usual(0x60003000, 0x600B0800),
+    "esp32p4": _usual(0x5008D000, 0x5012D000),
 }
 _NO_SECURITY_INFO: Final = ("esp8266", "esp32")
+
+
+def own_mac(board: str) -> str:
+    """Return the MAC of a simulated chip: one that no maker gives out, another for each chip."""
+    return f"02f3519c00{list(_CHIPS).index(board):02x}"
 
 
 class Registers:
@@ -112,7 +115,7 @@ class Registers:
 
     Args:
         board: a key of `fwsign.flash.esp_chips.CHIPS`.
-        identity: the MAC in hex; None for `OWN_MAC`.
+        identity: the MAC in hex; None for `own_mac`.
         locks: as in `fwsign.flash.board`.
         flash_id: what the flash answers to RDID, first byte lowest.
 
@@ -123,6 +126,7 @@ class Registers:
     def __init__(
         self, board: str, identity: str | None, locks: tuple[str, ...], flash_id: int
     ) -> None:
+        self._board = board
         self._chip = _CHIPS[board]
         self._locks = locks
         self._flash_id = flash_id
@@ -133,7 +137,7 @@ class Registers:
         self._burn(Fuse(divider, mhz * 1_000_000 // _ROM_BAUD))
         for fuse in (*self._chip.fuses, *self._lock_fuses(board)):
             self._burn(fuse)
-        self._burn_mac(board, identity or OWN_MAC)
+        self._burn_mac(board, identity or own_mac(board))
         old = board in _NO_SECURITY_INFO
         self._command = self._chip.spi
         self._user2 = self._chip.spi + (0x24 if old else 0x20)
@@ -203,6 +207,7 @@ class Registers:
         flags |= _SECURE_DOWNLOAD_FLAG if SECURE_DOWNLOAD in self._locks else 0
         encrypted = int(FLASH_ENCRYPTION in self._locks)
         info = flags.to_bytes(4, "little") + bytes([encrypted, *[0] * 7])
-        if self._chip.id is None:
+        if not self._chip.has_id:
             return info
-        return info + self._chip.id.to_bytes(4, "little") + bytes(4)
+        number = next(one.id for one in esp.CHIPS if one.name == self._board)
+        return info + number.to_bytes(4, "little") + bytes(4)

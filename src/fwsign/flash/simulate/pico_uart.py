@@ -7,9 +7,12 @@ begins as with the entry pin held down; after BOOT, or when the power comes back
 has a valid header and then answers nothing.
 """
 
+import re
 import struct
 import zlib
 from typing import TYPE_CHECKING, Final
+
+from fwsign.errors import Failed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +44,18 @@ class _PowerLost(Exception):
     pass
 
 
+def _otp_id(identity: str) -> bytes:
+    """Return the chip's id as its memory has it.
+
+    Raises:
+        Failed: `device.port`: that is no such id.
+    """
+    if not re.fullmatch("[0-9a-f]{16}", identity):
+        message = f"not the identity of a Pico: {identity}, expected 16 hex digits"
+        raise Failed("device.port", message, expected="16 hex digits", found=identity)
+    return bytes.fromhex(identity)[::-1]
+
+
 class Simulator:
     """The boot loader and its flash.
 
@@ -53,7 +68,7 @@ class Simulator:
         self.baud = BAUD if settings.baud == 0 else settings.baud
         self.name = b"PICO"
         self.chip_id = 0x20002927  # an RP2040 B2
-        self.otp_id = bytes.fromhex(settings.identity or "0123456789abcdef")[::-1]
+        self.otp_id = _otp_id(settings.identity or "0123456789abcdef")
         self.running = False
         self.commands: list[bytes] = []
         self.received = self.answered = 0  # bytes on the line

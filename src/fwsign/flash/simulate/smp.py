@@ -36,7 +36,7 @@ class Simulator:
     """The board; a `Machine` of `fwsign.flash.simulate.line`.
 
     Args:
-        settings: `identity` and `locks` are of no use: this boot loader has none.
+        settings: this boot loader has neither `identity` nor `locks`.
     """
 
     def __init__(self, settings: Settings) -> None:

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options of `fwsign flash`, each with its help."""
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from fwsign.flash.esp_chips import AFTER, BEFORE
+
+ENVELOPE: TypeAlias = Annotated[
+    Path, typer.Argument(readable=False, metavar="ENVELOPE", help="A .suit file.")
+]
+PORTS: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--port",
+        metavar="PORT",
+        help="A board: /dev/ttyUSB0, COM5, socket://HOST:PORT, rfc2217://HOST:PORT, the drive "
+        "of a Pico, or sim:esp32c3; repeat for several at once.",
+    ),
+]
+EVERY: TypeAlias = Annotated[
+    bool, typer.Option("--all", help="Every board here whose USB identity fits; see fwsign ports.")
+]
+STATE: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--state",
+        readable=False,
+        metavar="FILE",
+        help="Where the sequence number that each board accepted is remembered. Default: a "
+        "file of the user, made on first use.",
+    ),
+]
+REVOCATION: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--revocation",
+        metavar="require|off|allow-stale:TIME",
+        help="require refuses where there are no CRLs, off ignores them, allow-stale:30d is "
+        "require, but takes old CRLs so long past their next update. Default: require.",
+    ),
+]
+NO_ROLLBACK_CHECK: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--no-rollback-check", help="Accept older releases, and remember none; receipts are kept."
+    ),
+]
+ANY_PRODUCT: TypeAlias = Annotated[
+    bool, typer.Option("--any-product", help="Accept releases for any product of the vendor.")
+]
+ACCEPT_UNVERIFIABLE: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--accept-unverifiable",
+        help="Write to boards that cannot show what they hold, such as in secure download mode.",
+    ),
+]
+LEAVE_OUT: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--leave-out",
+        metavar="NAME",
+        help="Flash without a component that is not for flash; repeat for several.",
+    ),
+]
+BOARD: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--board",
+        metavar="esp|pico-uart|pico-uf2|smp",
+        help="The kind of board. Default: by the release's chip and the port.",
+    ),
+]
+BAUD: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "--baud", metavar="N", min=300, help="Bit/s. Default: fast, and slower where that fails."
+    ),
+]
+READBACK: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--readback",
+        metavar="full|digest",
+        help="How to verify: read all back, or let the board compute digests. Default: what "
+        "is enough for the result verified.",
+    ),
+]
+FORCE_REWRITE: TypeAlias = Annotated[
+    bool, typer.Option("--force-rewrite", help="Write also what is in the flash already.")
+]
+BEFORE_MODE: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--before",
+        metavar="MODE",
+        help=f"How an ESP gets into its boot loader: {', '.join(BEFORE)}.",
+    ),
+]
+AFTER_MODE: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--after", metavar="MODE", help=f"What an ESP does in the end: {', '.join(AFTER)}."
+    ),
+]
+RECEIPT: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--receipt",
+        readable=False,
+        metavar="FILE",
+        help="Add a line of JSON for each board to this file. Default: to the state file.",
+    ),
+]
+RECEIPT_KEY: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--receipt-key", metavar="URI", help="Sign receipts with this key: a path or file: URI."
+    ),
+]
+JSON_LINES: TypeAlias = Annotated[
+    bool, typer.Option("--json", help="Print one line of JSON for each board.")
+]
+DRY_RUN: TypeAlias = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Ask the boards, say what would change, but write nothing."),
+]

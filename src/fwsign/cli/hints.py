@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What to do next about a refusal, chosen with the command in hand.
+
+A code has one hint or several, the first that fits is given. A hint fits a command that has every
+option which it names; options in a part that begins with another command of fwsign, as in
+`fwsign staple ENVELOPE --crl PEM`, are that command's own. `device` stands for the commands of a
+gateway, which are told by device.toml what others are told by options.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from fwsign.nearest import did_you_mean
+
+_AGAIN = "fetch it again from where it was signed"
+_OTHER_FILE = "this is not the file that was signed; fetch it again"
+_SIGNER = "issue a signer with: fwsign pki issue signer NAME"
+_WHAT_IS_IT = "is this a .suit file? fwsign show FILE tells what it is"
+_COMPAT = (
+    "PKIs that easy-rsa or openssl made need --profile compat",
+    'device: PKIs that easy-rsa or openssl made need profile = "compat" in device.toml: [policy]',
+)
+_VENDOR = "issue one: fwsign pki issue signer NAME --vendor DOMAIN"
+_CUT = "what came is kept; go on with: fwsign install --resume"
+
+HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "stale.crl": (
+            "make new ones with: fwsign pki crl; and for signed files: fwsign staple ENVELOPE",
+        ),
+        "stale.crl-missing": ("put it into the envelope with: fwsign staple ENVELOPE --crl PEM",),
+        "stale.certificate": ("issue a new signer with: fwsign pki issue signer NAME",),
+        "stale.not-yet-valid": (
+            "is the clock right? --at gives another time",
+            "is the clock right?",
+        ),
+        "stale.release": ("sign a newer release: fwsign sign FILE --not-after TIME",),
+        "untrusted.no-anchor": (
+            "give the right root with --anchor PEM",
+            "device: fwsign device status shows whom this device trusts",
+            "the last certificate of --chain has to be the root",
+        ),
+        "untrusted.criticality": _COMPAT,
+        "untrusted.key-usage": _COMPAT,
+        "untrusted.crl": _COMPAT,
+        "untrusted.example-key": (
+            "make your own PKI: fwsign init; for tests: --allow-example-keys",
+            "make your own PKI: fwsign init",
+        ),
+        "untrusted.eku": (_SIGNER,),
+        "untrusted.ca-as-leaf": ("CAs issue signers: fwsign pki issue signer NAME",),
+        "untrusted.vendor": (
+            f"{_VENDOR}; where no certificate names a vendor, --vendor with --profile compat does",
+            _VENDOR,
+        ),
+        "untrusted.revoked": ("do not install this; sign again with a signer that is not revoked",),
+        "untrusted.signers": ("more people must sign, or the policy asks for too many",),
+        "malformed.cbor": (_WHAT_IS_IT,),
+        "malformed.envelope": (_WHAT_IS_IT,),
+        "malformed.profile": (
+            "of SUIT manifests only those of docs/format.md are taken, as fwsign sign writes them",
+        ),
+        "malformed.image": (
+            "build it again; --target file signs it whatever it is",
+            "build it again",
+        ),
+        "malformed.token": ("sign again, with another time-stamping authority or none",),
+        "io.tsa": ("is the address right, and the authority reachable from here?",),
+        "tampered.manifest": (_AGAIN,),
+        "tampered.signature": (_AGAIN,),
+        "tampered.block": (_OTHER_FILE,),
+        "tampered.payload-digest": (_OTHER_FILE,),
+        "tampered.payload-size": (_OTHER_FILE,),
+        "unsuitable.vendor": (
+            "--vendor, or fwsign.toml, says whose device this is",
+            "device: device.toml says whose device this is",
+        ),
+        "unsuitable.product": (
+            "--product, or fwsign.toml, says what this device is",
+            "device: device.toml says what this device is",
+        ),
+        "unsuitable.rollback": ("install the newest release",),
+        "unsuitable.release": ("releases are installed: fwsign install ENVELOPE",),
+        "unsuitable.trust-update": ("it is applied with: fwsign trust apply FILE",),
+        "unsuitable.trust-gap": ("apply those between too, joined in one file",),
+        "io.payload-missing": (
+            "put it beside the envelope, name it, or use --manifest-only",
+            "put it beside the envelope, or name it",
+        ),
+        "io.crl-unused": ("leave it out, or give the CRL of an issuer of the signer",),
+        "key.format": ("fwsign show FILE tells what it is",),
+        "key.passphrase": ("is it the passphrase of this key?",),
+        "key.passphrase-missing": (
+            "give it with --pass or --ca-pass: env:NAME, file:PATH or fd:N",
+            "give it with --pass: env:NAME, file:PATH or fd:N",
+            "give it with --ca-pass: env:NAME, file:PATH or fd:N",
+        ),
+        "state.ca-limit": (
+            "a CA's domains are set when it is made: fwsign pki init --permit DOMAIN",
+        ),
+        "unsuitable.chip": ("is it the right board, and the right release?",),
+        "unsuitable.locked": ("where it only cannot be verified: --accept-unverifiable",),
+        "device.port": ("fwsign ports lists the ports; is it in use, and may you open it?",),
+        "device.absent": ("is it connected, powered, and in its boot loader?",),
+        "device.changed": ("put the first board back, or start again",),
+        "state.unchecked": (
+            "waive by name: --revocation off, --any-product, --no-rollback-check; or give --vendor",
+            "device: device.toml says what this device checks",
+        ),
+        "malformed.receipt": ("where a crash cut off the last line, the next receipt removes it",),
+        "tampered.receipt-chain": (
+            "receipts were changed, moved or taken out; ask who kept a copy",
+        ),
+        "tampered.receipt-head": ("receipts were changed or taken out; ask who kept a copy",),
+        "untrusted.receipt": ("--key names what signed, --anchor its root",),
+        "state.lost": ("fwsign flash makes one on first use; --state names another place",),
+        "state.home": ("name a file for it with --state FILE",),
+        "state.foreign": ("--state names the memory",),
+        "state.newer": ("update fwsign",),
+        "state.damaged": (
+            "put back a copy, or begin anew with another file: --state",
+            "put back a copy",
+        ),
+        "state.conflict": ("run it again",),
+        "state.unfinished": (
+            "finish it with: fwsign install --resume; or install a newer release",
+        ),
+        "state.nothing": ("name a release: fwsign install ENVELOPE",),
+        "io.hook": ("mend the command that device.toml names, then: fwsign install --resume",),
+        "io.fetch-connect": (
+            "is the server reachable from here? fetch.ca in device.toml says whom to trust as one",
+        ),
+        "io.fetch-cut": (_CUT,),
+        "io.fetch-slow": (_CUT,),
+        "unsuitable.target": ("device.toml says where components go: [exec] and [flash]",),
+        "tampered.staged": ("something else writes to the target directory; find out what",),
+        "key.mismatch": (
+            "give the certificate of this key first in --chain",
+            "give the certificate of this key with --cert",
+        ),
+    }
+)
+
+_DEVICE: Final = "device: "
+_DEVICE_COMMANDS: Final = (("install",), ("device",), ("trust", "apply"))
+_OWN_WORDS: Final = {
+    "check": "verify",
+    "create": "init",
+    "dump": "show",
+    "gateway": "device",
+    "generate": "key new",
+    "genkey": "key new",
+    "info": "show",
+    "inspect": "show",
+    "keygen": "key new",
+    "log": "receipts show",
+    "ls": "pki show",
+    "setup": "init",
+    "update": "install",
+    "upload": "flash",
+    "write": "flash",
+}
+"""What other programs call it."""
+
+
+def hint_for(
+    code: str, given: str | None, command: Sequence[str], options: frozenset[str]
+) -> str | None:
+    """Return the hint for a refusal, None where none fits.
+
+    Args:
+        code: of the refusal.
+        given: the hint that came with it.
+        command: the words after `fwsign` of the command that failed.
+        options: the options that it has.
+    """
+    if given is not None and own_options(given) <= options:
+        return given
+    device = any(tuple(command[: len(one)]) == one for one in _DEVICE_COMMANDS)
+    for text in HINTS.get(code, ()):
+        plain = text.removeprefix(_DEVICE)
+        if (device or plain == text) and own_options(plain) <= options:
+            return plain
+    return None
+
+
+def clauses(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the parts of a hint as what comes before a command line in it, and that line."""
+    for part in text.split("; "):
+        place = re.search(r"\b(fwsign|pip) [a-z]", part)
+        start = place.start() if place else len(part)
+        yield part[:start], part[start:]
+
+
+def own_options(text: str) -> frozenset[str]:
+    """Return the options in a hint that belong to the command which failed."""
+    return frozenset(
+        name for before, _ in clauses(text) for name in re.findall(r"--[a-z][a-z-]*", before)
+    )
+
+
+def guess_command(context: Any, word: str) -> str:
+    """Return what to try where a group has no command of a name."""
+    root = context.find_root()
+    path = context.command_path
+    if context is root and word in _OWN_WORDS:
+        return f"did you mean fwsign {_OWN_WORDS[word]}?"
+    if (near := did_you_mean(word, context.command.commands)) is not None:
+        return near.replace("mean ", f"mean {path} ")
+    for name in root.command.commands:
+        if word in getattr(root.command.get_command(root, name), "commands", ()):
+            return f"did you mean fwsign {name} {word}?"
+    if path == "fwsign pki issue":
+        return f"say what it is for: {path} signer {word}"
+    if context is root and Path(word).is_file():
+        from fwsign.cli.ui import quoted  # noqa: PLC0415 - which imports this
+
+        verb = "verify" if word.endswith(".suit") else "sign"
+        return f"did you mean fwsign {verb} {quoted(word)}?"
+    return f"{path} --help lists them"
+
+
+def guess_option(option: str, known: Sequence[str], path: str, *, group: bool) -> str | None:
+    """Return what to try where a command has no such option."""
+    if option.upper() in known:
+        return f"did you mean {option.upper()}?"
+    names = [name[2:] for name in known if name[:2] == "--"]
+    if near := did_you_mean(option.lstrip("-"), names):
+        return near.replace("mean ", "mean --")
+    return f"options come after the command, as in {path} COMMAND {option}" if group else None

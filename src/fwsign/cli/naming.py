@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What files are called in a release, and which options are for which file."""
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fwsign.atomic import io_error
+from fwsign.cli import ui
+from fwsign.component import check_name, file_identifier
+from fwsign.errors import Failed, Malformed
+
+if TYPE_CHECKING:
+    from fwsign.cli.targets import Target
+
+
+def name_files(
+    files: Sequence[Path], typed: Sequence[str], *, together: bool, empty: bool = False
+) -> dict[Path, str]:
+    """Return what each file is called in the release; refuse what cannot be signed at a glance.
+
+    Nothing is read before, and nobody asked for a passphrase.
+
+    Args:
+        files: what is signed.
+        typed: the values of --name, each `NAME` or `FILE=NAME`.
+        together: as components of one release, where names must differ.
+        empty: take files without content: an empty one is what a failed build leaves.
+    """
+    given = assign(files, typed, "--name", "NAME")
+    seen: dict[str, Path] = {}
+    names: dict[Path, str] = {}
+    for file in files:
+        names[file] = _checked_name(file, given.get(file), alone=len(files) == 1)
+        key = names[file].lower() if together else os.path.realpath(file)
+        if key in seen:
+            words = "have the same name" if together else "are the same file"
+            hint = "--name FILE=NAME gives one another name" if together else "give each once"
+            ui.usage(f"{seen[key]} and {file} {words}", hint)
+        seen[key] = file
+    for file in files:
+        _check_regular(file, empty=empty)
+    return names
+
+
+def _checked_name(file: Path, given: str | None, *, alone: bool) -> str:
+    """Return what a file is called in the release, if devices take that."""
+    try:
+        return check_name(file.name if given is None else given)
+    except Malformed as error:
+        expected = error.expected
+    if given is not None:
+        ui.usage(f'--name "{given}" is not allowed, expected {expected}')
+    safe = re.sub(r"[^A-Za-z0-9._+-]+", "-", file.name).lstrip(".+-").rstrip(".")[:100]
+    try:
+        safe = check_name(safe)
+    except Malformed:
+        safe = "NAME"
+    value = safe if alone else ui.quoted(f"{file}={safe}")
+    message = f'the name "{file.name}" is not allowed in a release, expected {expected}'
+    return ui.usage(message, f"give it another name there: --name {value}")
+
+
+def _check_regular(file: Path, *, empty: bool) -> None:
+    try:
+        found = file.stat()
+    except OSError as error:
+        raise io_error(error, file) from error
+    mode = found.st_mode
+    if stat.S_ISREG(mode) and not found.st_size and not empty:
+        raise Failed(
+            "io.empty",
+            f"{file} is empty",
+            expected="a file with content",
+            found="0 bytes",
+            hint="did the build fail? --allow-empty signs it all the same",
+        )
+    if stat.S_ISDIR(mode):
+        raise Failed("io.directory", f"cannot read {file}: is a directory")
+    if not stat.S_ISREG(mode):
+        raise Failed(
+            "io.format",
+            f"{file} is not a regular file: it must be read twice",
+            expected="a regular file",
+            found="a pipe or device",
+        )
+
+
+def renamed(targets: "Iterable[Target]", names: Mapping[Path, str]) -> "list[Target]":
+    """Return targets whose components have the names that were given."""
+    found = []
+    for target in targets:
+        name, part = names[target.part.path], target.part
+        identifier = part.identifier
+        if identifier[:1] == (b"file",):
+            identifier = file_identifier(name)
+        found.append(target._replace(part=part._replace(name=name, identifier=identifier)))
+    return found
+
+
+def assign(files: Sequence[Path], typed: Sequence[str], option: str, value: str) -> dict[Path, str]:
+    """Return what an option says of which file.
+
+    Args:
+        files: those of the command line.
+        typed: the option's values, each `VALUE` or `FILE=VALUE`; a bare one for a single file.
+        option: as typed.
+        value: what its value is called in help.
+    """
+    wanted: dict[Path, str] = {}
+    for text in typed:
+        name, equals, said = text.rpartition("=")
+        if not equals and len(files) > 1:
+            hint = f"write {option} FILE={value} for each"
+            ui.usage(f"{option} {text} with {len(files)} files", hint)
+        matches = [file for file in files if not equals or name == file.name or Path(name) == file]
+        if len(matches) != 1:
+            known = ", ".join(map(str, files))
+            ui.usage(f'{option} {text}: {len(matches)} of the files are called "{name}"', known)
+        if matches[0] in wanted:
+            kind = option.removeprefix("--")
+            ui.usage(f"two {kind}s for {matches[0]}: {wanted[matches[0]]} and {said}")
+        wanted[matches[0]] = said
+    return wanted

@@ -328,6 +328,16 @@ def test_a_single_signer_does_not_move_a_time_that_the_clock_denies(state: State
     assert (release.known_time, state.policy(BASE, BOARD)[0].time_floor) == (None, None)
 
 
+def test_a_single_signer_does_not_move_the_time_in_two_steps(state: State) -> None:
+    """First by the day that is believed, so that the clock is behind; then to any year."""
+    only = forever()
+    take(state, sign_with(only, crls=far(only, 1)), only.root)
+    assert state.policy(BASE, BOARD)[0].time_floor == NOW + DAY
+    lists = [make_crl(one, number=9, days=(300, 400)) for one in (only.issuing, only.root)]
+    take(state, sign_with(only, make_manifest(sequence_number=101), crls=lists), only.root)
+    assert state.policy(BASE, BOARD)[0].time_floor == NOW + DAY
+
+
 @pytest.mark.parametrize(
     ("days", "known"), [(0, True), (1, True), (1.00002, False), (30, False)], ids=str
 )
@@ -451,3 +461,33 @@ def test_parts_of_a_split_list_do_not_push_each_other_out(pki: Pki, state: State
     take(state, signed(other, 102, both[0]), pki.root)  # 51 is not for it, and does not stop it
     with refused_at(5, "untrusted.crl", "/b.crl", 'certificate "of c" names http'):
         take(state, signed(listed_in(pki.issuing, "c"), 103, both[1]), pki.root)
+
+
+def test_a_newer_part_does_not_hide_a_revocation_from_a_signer_that_names_none(
+    pki: Pki, state: State
+) -> None:
+    """Each part has numbers of its own; the signer's certificate says nothing of parts."""
+    good, top = make_leaf(pki.issuing, "good"), make_crl(pki.root)
+    revoking = part(pki.issuing, "a", pki.leaf, number=7)
+    take(state, sign_with(Pki(pki.root, pki.issuing, good), crls=[revoking, top]), pki.root)
+    manifest = make_manifest(sequence_number=101)
+    for lists in ([part(pki.issuing, "b", number=8)], [make_crl(pki.issuing, number=6)], []):
+        with refused_at(5, "untrusted.revoked", '"release" revoked'):
+            take(state, sign_with(pki, manifest, crls=[*lists, top]), pki.root)
+    whole = make_crl(pki.issuing, number=8)  # one that is no part replaces every part
+    take(state, sign_with(pki, manifest, crls=[whole, top]), pki.root)
+
+
+def test_a_held_crl_without_number_revokes_in_strict_too(pki: Pki, state: State) -> None:
+    """A memory from times of compat; an older list that has a number must not hide it."""
+    good, top = make_leaf(pki.issuing, "good"), make_crl(pki.root)
+    revoking = make_crl(pki.issuing, [pki.leaf], number=None)
+    compat = BASE._replace(profile="compat")
+    envelope = sign_with(Pki(pki.root, pki.issuing, good), crls=[revoking, top])
+    take(state, envelope, pki.root, base=compat)
+    manifest = make_manifest(sequence_number=101)
+    for lists in ([make_crl(pki.issuing, number=99, days=(-5, 30)), top], [top], []):
+        with refused_at(5, "untrusted.revoked", '"release" revoked'):
+            take(state, sign_with(pki, manifest, crls=lists), pki.root)
+    newer = make_crl(pki.issuing, number=1, days=(0, 30))
+    take(state, sign_with(pki, manifest, crls=[newer, top]), pki.root)

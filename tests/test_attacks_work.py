@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
-from fwsign import cose, revocation
+from fwsign import cose, crl, revocation
 from fwsign.chain import validate_path
-from fwsign.crl import HeldCrl, head_size
+from fwsign.crl import HEAD_WEIGHT, HeldCrl, reading
 from fwsign.revocation import MAX_READING, CrlReader
 from hostile import refused_at, spki
 from support import (
@@ -85,7 +85,7 @@ def collected(pki: Pki, *crls: bytes, reader: CrlReader) -> tuple[revocation.Iss
 def few(monkeypatch: pytest.MonkeyPatch) -> int:
     """Lower the limit, so that the tests are quick, and count heads as entries."""
     monkeypatch.setattr(revocation, "MAX_READING", 100_000)
-    monkeypatch.setattr(revocation, "_HEAD", 1)
+    monkeypatch.setattr(crl, "HEAD_WEIGHT", 0)
     return 100_000
 
 
@@ -130,20 +130,19 @@ def test_a_crl_of_names_costs_what_names_cost(pki: Pki, head: dict[str, Any]) ->
     )
     if "extension" in head:
         builder = builder.add_extension(head["extension"], critical=False)
-    crl = der(builder.sign(new_key(), hashes.SHA256()))
-    assert MAX_READING / 100 < len(crl) < MIB
+    data = der(builder.sign(new_key(), hashes.SHA256()))
+    assert MAX_READING / 100 < len(data) < MIB
     with refused_at(5, "malformed.size", f" bytes of CRLs, at most {MAX_READING} are allowed"):
-        verify(sign_with(pki, crls=[crl, *pki.crls]), [pki.root])
+        verify(sign_with(pki, crls=[data, *pki.crls]), [pki.root])
 
 
-def test_signed_entries_of_a_crl_are_no_head(pki: Pki) -> None:
-    crl = long_crl(pki.issuing, 1000)
-    assert 100 < head_size(crl) < 400
-    long = make_ca("Post-quantum", alg="ml-dsa-87")  # nor is a signature, of 4,627 bytes
-    assert head_size(make_crl(long)) < 400
-    assert 64 * (len(make_crl(long)) + 100 * head_size(make_crl(long))) < MAX_READING
+def test_neither_entries_nor_signature_are_the_head_of_a_crl(pki: Pki) -> None:
+    for issuer in (pki.issuing, make_ca("Post-quantum", alg="ml-dsa-87")):
+        for data in (make_crl(issuer), long_crl(issuer, 1000)):
+            assert 100 < (reading(data) - len(data)) / HEAD_WEIGHT < 400
+    assert 64 * reading(make_crl(issuer)) < MAX_READING  # as many as an envelope may have
     with refused("malformed.crl", "not a CRL: no element of type 0x30 at byte 0"):
-        head_size(b"")
+        reading(b"")
 
 
 def test_looking_for_a_second_entry_of_a_revoked_signer_counts_more(pki: Pki, few: int) -> None:

@@ -27,6 +27,8 @@ HARMLESS: Final = frozenset(
 """Reasons that leave what was signed before the revocation as good as it was."""
 MAX_NUMBER_BITS: Final = 159
 """RFC 5280 section 5.2.3: at most 20 octets, and not negative."""
+HEAD_WEIGHT: Final = 100
+"""Parsing names and extensions of a CRL takes this much longer than parsing its entries."""
 _KEEPS_EXPIRED: Final = x509.ObjectIdentifier("2.5.29.60")  # expiredCertsOnCRL, ITU-T X.509
 
 
@@ -108,15 +110,15 @@ def newest(crls: Iterable[_AnyCrl]) -> tuple[_AnyCrl, ...]:
     )
 
 
-def head_size(data: bytes) -> int:
-    """Return how many signed bytes of a CRL are no entries: names and extensions, slow to parse.
+def reading(data: bytes) -> int:
+    """Return what it costs to parse a CRL, in bytes of entries: more for names and extensions.
 
     Raises:
         Malformed: `malformed.crl`.
     """
     try:
         signed = der.split(data, crl=True).tbs
-        return len(signed) - der.entries_size(signed)
+        return len(data) + HEAD_WEIGHT * (len(signed) - der.entries_size(signed))
     except ValueError as error:
         raise Malformed("malformed.crl", f"not a CRL: {error}") from None
 

@@ -201,9 +201,8 @@ def entries_size(tbs: bytes) -> int:
     for _ in range(2):  # algorithm, issuer
         inside.content(SEQUENCE)
     for _ in range(2):  # thisUpdate, nextUpdate
-        for tag in (UTC_TIME, GENERALIZED_TIME):
-            if inside.optional(tag) is not None:
-                break
+        if inside.optional(UTC_TIME) is None:
+            inside.optional(GENERALIZED_TIME)
     return len(inside.optional(SEQUENCE) or b"")
 
 

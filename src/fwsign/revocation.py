@@ -17,10 +17,10 @@ from fwsign.crl import (
     check_crl,
     check_entry,
     covers,
-    head_size,
     newest,
     parse_crl,
     places_of,
+    reading,
     show_places,
 )
 from fwsign.errors import Malformed, Stale, Tampered, Untrusted, check_limit
@@ -29,8 +29,6 @@ MAX_READING: Final = 24 * 1024 * 1024
 """Bytes of CRLs that one verification reads, a CRL counted as often as it is searched: 0.2 s."""
 _ENTRY_BY_ENTRY: Final = 16
 """Reading all extensions of all entries takes this much longer than searching for one."""
-_HEAD: Final = 100
-"""Parsing names and extensions of a CRL takes this much longer than parsing its entries."""
 _CERTIFICATE_ISSUER: Final = bytes.fromhex("0603551d1d")
 """DER of the OID of an entry's extension certificateIssuer, in indirect CRLs alone."""
 _CRITICAL: Final = bytes.fromhex("0101ff04")
@@ -151,13 +149,13 @@ class CrlReader:
             Malformed: `malformed.crl`, `malformed.size`.
         """
         for one in issued:  # revoked outranks stale, in whichever list it stands
-            for crl in (*one.newest, *(crl for crl in newest(one.crls) if crl not in one.newest)):
+            for crl in _newest_parts(one.crls):
                 self._check_entries(crl, one.certificate, signed_at)
         return _check_fresh(issued, now, allow_stale)
 
     def _parse(self, data: bytes) -> Crl:
         if data not in self._parsed:
-            self._count(len(data) + _HEAD * head_size(data))
+            self._count(reading(data))
             self._parsed[data] = parse_crl(data)
         return self._parsed[data]
 
@@ -176,8 +174,7 @@ class CrlReader:
         for data in dict.fromkeys(one.data for one in self._held if one.key == issuer.spki):
             crl = self._parse(data)
             named = crl.issuer == certificate.issuer
-            ordered = crl.number is not None or self._profile == "compat"
-            if named and ordered and self._is_signed_by(crl, issuer):
+            if named and self._is_signed_by(crl, issuer):
                 yield crl
 
     def _check_entries(
@@ -248,6 +245,18 @@ def _check_fresh(
                 )
             notes.append(f"stale revocation: {words}")
     return tuple(notes)
+
+
+def _newest_parts(crls: Sequence[Crl]) -> tuple[Crl, ...]:
+    """Return the newest CRL of each part of a split list, which have numbers of their own.
+
+    One that names no part replaces all parts, and each of them replaces it.
+    """
+    found: dict[bytes, Crl] = {}
+    for places in {crl.places: None for crl in crls if crl.places} or {(): None}:
+        own = newest(crl for crl in crls if crl.places in ((), places))
+        found |= {crl.data: crl for crl in own}
+    return tuple(found.values())
 
 
 def _of_another_place(crl: Crl, certificate: Certificate) -> Untrusted:

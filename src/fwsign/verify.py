@@ -338,7 +338,9 @@ class Verifier:
         clocks = [at, *(one.signed_at for one in signers if one.signed_at)]
         latest = max(clocks)  # what follows must not be a day that no calendar has
         most = latest + min(MAX_CRL_LEAD, _LAST - latest)
-        if at < max(EARLIEST, self._policy.time_floor or at) and all(times):
+        # A floor that a CRL has moved by its lead is no proof that the clock is wrong.
+        behind = (self._policy.time_floor or at) - at
+        if (at < EARLIEST or behind > MAX_CRL_LEAD) and all(times):
             most = max(most, min(max(own) for own in times))
         return max((one for own in times for one in own if one <= most), default=None)
 

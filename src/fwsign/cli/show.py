@@ -16,7 +16,7 @@ from fwsign.errors import Failed, FwsignError, Malformed
 from fwsign.suit_labels import ENVELOPE_HEAD
 
 CRLS_SHOWN: Final = 4 * 1024 * 1024
-"""Bytes of CRLs in an envelope that are looked into."""
+"""Bytes of CRLs in an envelope that are looked into; names count as `crl.reading` has them."""
 ENTRIES_SHOWN: Final = 20
 """Entries of each CRL in an envelope; of a CRL alone all are shown."""
 _HEAD: Final = 4096  # bytes that tell what a file is
@@ -185,13 +185,14 @@ def _blocks(encoded: Iterable[bytes]) -> list[dict[str, Any]]:
 def _block(data: bytes, room: int) -> tuple[dict[str, Any], int]:
     from fwsign.cli import cards  # noqa: PLC0415
     from fwsign.cose import ALGORITHMS, decode_block  # noqa: PLC0415
+    from fwsign.crl import reading  # noqa: PLC0415
 
     try:
         block = decode_block(data)
         known = ALGORITHMS.get(block.algorithm)
         crls, size = [], 0
         for crl in block.crls:
-            size += len(crl)
+            size += reading(crl)
             fits = size <= room
             crls.append(cards.crl_card(crl, ENTRIES_SHOWN) if fits else _too_much(crl))
         told = {

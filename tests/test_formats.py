@@ -170,7 +170,7 @@ def test_all_of_them_sign(tmp_path: Path, form: str) -> None:
 
 def test_the_library_for_openssh_may_be_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     has_bcrypt()
-    from cryptography.hazmat.primitives.serialization import ssh  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import ssh
 
     key = new_key("ed25519")
     data = convert.encode_private(key, "openssh", SECRET)
@@ -241,7 +241,7 @@ def test_mldsa_with_seed_and_expanded_key(alg: str, encoding: str) -> None:
 
 def pbkdf2(info: bytes, prf: str = "300c06082a864886f70d02090500", cipher: int = 2) -> bytes:
     """Encrypt as PBES2 with PBKDF2-HMAC-SHA256 and AES-128."""
-    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes  # noqa: PLC0415
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
     padding = 16 - len(info) % 16
     secret = hashlib.pbkdf2_hmac("sha256" if prf else "sha1", SECRET, b"salt" * 4, 9, 16)
@@ -585,7 +585,7 @@ def test_damage_gives_nothing_but_our_errors(kind: str, monkeypatch: pytest.Monk
     data = samples().get(kind)
     if data is None:
         pytest.skip("the package bcrypt is not installed")
-    rng = random.Random(kind)  # noqa: S311 - the same in each run
+    rng = random.Random(kind)  # the same in each run
     for _ in range(250):
         changed = bytearray(data)
         for _ in range(rng.randint(0, 3)):

@@ -195,7 +195,7 @@ def test_legacy_pkcs12_is_weak() -> None:
 def test_pkcs12_is_as_strong_as_its_mac() -> None:
     key = new_key("ed25519")
     lock = PrivateFormat.PKCS12.encryption_builder().kdf_rounds(600_000).build(SECRET)
-    from cryptography.hazmat.primitives.serialization import pkcs12  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import pkcs12
 
     found = told(pkcs12.serialize_key_and_certificates(None, key, None, None, lock))
     words = "2048 iterations of PKCS#12 KDF-SHA256: at least 1200000 are advised"
@@ -228,7 +228,7 @@ def test_traditional_encryption_is_weak() -> None:
 
 
 def openssh(kdf: bytes, rounds: int) -> bytes:
-    from fwsign.keys import pem  # noqa: PLC0415
+    from fwsign.keys import pem
 
     def string(data: bytes) -> bytes:
         return len(data).to_bytes(4, "big") + data

@@ -78,13 +78,13 @@ def kill(base: Path) -> None:
         number += 1
         gateway.install(envelope)
         assert check(gateway, number, number)
-    print("install", step)  # noqa: T201 - for the test that started this
+    print("install", step)  # for the test that started this
 
 
 def kill_in_time(base: Path) -> None:
     """Kill installs at any time, one after the other; what is cut short is gone on with."""
     gateway, number = prepare(base)
-    dice = random.Random(3)  # noqa: S311 - no secret
+    dice = random.Random(3)  # no secret
     begun = time.monotonic()
     gateway.install(gateway.release(2, content(2)))
     longest, number, done = 1.5 * (time.monotonic() - begun), 2, 0
@@ -102,7 +102,7 @@ def kill_in_time(base: Path) -> None:
             gateway.install(envelope)
             number += 1
     gateway.install(gateway.release(number + 1, content(number + 1)))
-    print("kills", done)  # noqa: T201 - for the test that started this
+    print("kills", done)  # for the test that started this
 
 
 def test_killed_at_each_step_the_release_is_old_or_new(tmp_path: Path) -> None:

@@ -311,7 +311,7 @@ def test_signatures_of_an_algorithm_that_is_not_allowed_tell_nothing() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_path_is_found_wherever_trying_all_orders_finds_one(seed: int) -> None:
-    rng = random.Random(seed)  # noqa: S311 - a reproducible choice
+    rng = random.Random(seed)  # a reproducible choice
     cas = [make_ca(f"CA {number}") for number in range(4)]
     pool = [
         cross(one, rng.choice([*cas, ROOT]), path_length=rng.choice([None, None, 0, 1]))

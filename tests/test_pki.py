@@ -870,13 +870,13 @@ def kill_at_each_step(base: Path) -> None:
                 check_whole(base / f"new{step}", set())
             if action == "issue" and f"s{step}" not in Pki(pki).names():
                 issue(pki, f"s{step}")  # the next run goes on where this one was killed
-        print(action, step)  # noqa: T201 - for the test that started this
+        print(action, step)  # for the test that started this
 
 
 def kill_at_random(base: Path) -> None:
     pki = make(base / "pki").directory
     renew_lists(pki)
-    random, killed, revoked = Random(1), 0, set[int]()  # noqa: S311 - which moment matters not
+    random, killed, revoked = Random(1), 0, set[int]()  # which moment matters not
     for step in range(50):
 
         def work(step: int = step) -> None:
@@ -889,7 +889,7 @@ def kill_at_random(base: Path) -> None:
         killed += not fork(work, partial(signal.setitimer, signal.ITIMER_REAL, delay))
         check_whole(pki, revoked)
         revoked = serials(Pki(pki).crl("issuing"))
-    print("killed", killed)  # noqa: T201 - for the test that started this
+    print("killed", killed)  # for the test that started this
 
 
 def write_at_once(base: Path) -> None:
@@ -917,8 +917,8 @@ def write_at_once(base: Path) -> None:
     for child in children:
         os.waitpid(child, 0)
     check_whole(pki, set())
-    print("revoked", len(serials(Pki(pki).crl("issuing"))))  # noqa: T201 - for the test
-    print("number", number(Pki(pki).crl("issuing")) - int(NOW.timestamp()))  # noqa: T201 - too
+    print("revoked", len(serials(Pki(pki).crl("issuing"))))  # for the test
+    print("number", number(Pki(pki).crl("issuing")) - int(NOW.timestamp()))  # too
 
 
 @needs_fork

@@ -225,7 +225,7 @@ def each_kill(what: str, base: Path, origin: Path | None, act: Callable[[Path], 
         lived = fork(partial(act, copy), partial(at_file_event, step))
         check(copy)
         shutil.rmtree(copy, ignore_errors=True)
-    print(what, step)  # noqa: T201 - for the test that started this
+    print(what, step)  # for the test that started this
 
 
 def again(pki: Path) -> object:

@@ -60,7 +60,7 @@ def kill_everywhere(base: Path, what: str, pki: Path, action: Callable[[], objec
         lived = fork(action, partial(at_file_event, step))
         if (pki / "ca.crt").exists():
             check_whole(pki, set())
-    print(what, step)  # noqa: T201 - for the test that started this
+    print(what, step)  # for the test that started this
     assert base.exists()
 
 
@@ -108,7 +108,7 @@ def kill_rotations(base: Path, pki: Path) -> None:
             issue(copy, "next")
             assert Pki(copy).issuers("next") == ("issuing-2", root, "ca")
             shutil.rmtree(copy)
-        print(what, step)  # noqa: T201 - for the test that started this
+        print(what, step)  # for the test that started this
 
 
 @needs_fork

@@ -148,7 +148,7 @@ def test_renewed_by_another_process_meanwhile(pki: Path) -> None:
         renew(pki, "release")
 
     plain = (pki / "private/issuing.key").read_bytes()
-    from fwsign.keys.file import encode_private_key  # noqa: PLC0415
+    from fwsign.keys.file import encode_private_key
 
     key = load_private_key(pki / "private/issuing.key", no_passphrase)
     (pki / "private/issuing.key").write_bytes(encode_private_key(key, b"x"))

@@ -137,7 +137,7 @@ def test_a_write_that_fails_at_any_point_loses_nothing(tmp_path: Path, error: st
 def test_killed_at_any_time_the_memory_is_old_or_new(tmp_path: Path) -> None:
     path = tmp_path / "boards.db"
     accept(path, 1)
-    dice = random.Random(1)  # noqa: S311 - no secret
+    dice = random.Random(1)  # no secret
     floor, count = what_is_there(path)
     assert floor is not None
     for _ in range(40):
@@ -169,7 +169,7 @@ race(Path(sys.argv[1]))
 
 def race(path: Path) -> None:
     """Raise a floor twenty times against others; each time again where they were faster."""
-    from fwsign.errors import FwsignError  # noqa: PLC0415 - of a process of its own
+    from fwsign.errors import FwsignError  # of a process of its own
 
     done = 0
     while done < 20:

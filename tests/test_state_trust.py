@@ -131,7 +131,7 @@ def step(path: Path, number: int) -> None:
 @needs_fork
 def test_killed_at_any_time_list_and_floor_belong_together(tmp_path: Path) -> None:
     step(tmp_path, 1)
-    dice, number = random.Random(1), 1  # noqa: S311 - no secret
+    dice, number = random.Random(1), 1  # no secret
     for tries in range(400):
         if tries >= 40 and number > 10:  # on a busy machine a step takes longer than a life
             break

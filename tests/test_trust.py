@@ -359,7 +359,7 @@ def test_a_list_that_empties_its_own_trust_is_refused(words: str, wrong: Update)
 
 
 def test_published_example_keys_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fwsign import trust_list  # noqa: PLC0415 - to take one key for an example
+    from fwsign import trust_list  # to take one key for an example
 
     spki = root(NEW).anchor.spki
     monkeypatch.setattr(trust_list, "EXAMPLE_SPKI", frozenset({spki}))

@@ -10,7 +10,7 @@ gc.set_threshold(100_000)
 
 def main() -> None:
     """Run the program."""
-    from fwsign.cli import main as run  # noqa: PLC0415 - the line above comes first
+    from fwsign.cli import main as run  # the line above comes first
 
     try:
         run()

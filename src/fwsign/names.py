@@ -128,7 +128,7 @@ def _domain_name(text: str, what: str, holder: str) -> str:
         what: whose name it is: "vendor" or "host".
         holder: who has it in a certificate: "signer" or "server".
     """
-    from fwsign.constraints import MAX_DOMAIN, is_domain  # noqa: PLC0415 - slow to import
+    from fwsign.constraints import MAX_DOMAIN, is_domain  # slow to import
 
     if is_domain(text):
         return text
@@ -152,7 +152,7 @@ def _domain_name(text: str, what: str, holder: str) -> str:
 
 def _domain_fault(text: str, holder: str) -> str:
     """Say why a text is no domain; `constraints.is_domain` has decided that it is none."""
-    from fwsign.constraints import is_label  # noqa: PLC0415 - slow to import
+    from fwsign.constraints import is_label  # slow to import
 
     labels = text.split(".")
     if "*" in text:
@@ -173,7 +173,7 @@ def _domain_fault(text: str, holder: str) -> str:
 
 def _other_spelling(text: str) -> str | None:
     """Return what the user probably meant, and only if it means the same domain."""
-    from fwsign.constraints import is_domain  # noqa: PLC0415 - slow to import
+    from fwsign.constraints import is_domain  # slow to import
 
     wanted = text.removesuffix(".").lower()
     try:

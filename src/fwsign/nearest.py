@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """Return a question for a misspelt word; None where nothing known is like it."""
-    import difflib  # noqa: PLC0415 - for mistakes alone
+    import difflib  # for mistakes alone
 
     near = difflib.get_close_matches(word.lower(), list(known), n=1)
     return f"did you mean {near[0]}?" if near else None

@@ -260,7 +260,7 @@ class _Trust(NamedTuple):
 
 
 def _validate(chain: Sequence[bytes], anchors: Sequence[Anchor]) -> Path:
-    from fwsign.pki.purpose import judge  # noqa: PLC0415 - few receipts carry certificates
+    from fwsign.pki.purpose import judge  # few receipts carry certificates
 
     issued = max(parse_certificate(data).parsed.not_valid_before_utc for data in chain)
     return judge(chain, anchors, purpose="client", at=issued).path

@@ -166,8 +166,8 @@ def _check_signature(signer: Signer, message: bytes, signature: bytes) -> None:
     if not isinstance(key, Ed25519PublicKey):
         verify_signature(signer.algorithm, key, message, signature)
         return
-    import nacl.exceptions  # noqa: PLC0415 - 20 ms that only Ed25519 pays
-    import nacl.signing  # noqa: PLC0415
+    import nacl.exceptions  # 20 ms that only Ed25519 pays
+    import nacl.signing
 
     try:
         nacl.signing.VerifyKey(key.public_bytes_raw()).verify(message, signature)

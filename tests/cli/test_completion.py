@@ -107,7 +107,7 @@ def test_another_shell_is_refused() -> None:
 
 
 def test_all_commands_and_options_are_in_it() -> None:
-    from cli.test_hints import COMMANDS  # noqa: PLC0415 - built when imported
+    from cli.test_hints import COMMANDS  # built when imported
 
     text = good("completion", "bash")
     for path, one in COMMANDS.items():

@@ -368,8 +368,8 @@ class TestConvert:
         assert Path("c").read_bytes() == der(made.public_key())
 
     def test_public_keys_of_certificates_and_requests(self) -> None:
-        from cryptography import x509  # noqa: PLC0415
-        from cryptography.hazmat.primitives import hashes  # noqa: PLC0415
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes
 
         leaf = make_leaf(make_ca())
         request = x509.CertificateSigningRequestBuilder().subject_name(leaf.certificate.subject)

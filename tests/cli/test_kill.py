@@ -43,7 +43,7 @@ def test_of_sign(today: Path) -> None:
     whole = length((*sign, "1"), today)
     envelope = today / "build.bin.suit"
     states = {envelope.read_bytes()}
-    rng = random.Random(1)  # noqa: S311 - moments, not secrets
+    rng = random.Random(1)  # moments, not secrets
     for number in range(2, 2 + ROUNDS):
         before = envelope.read_bytes()
         killed((*sign, str(number)), today, whole * rng.uniform(0.3, 1.1))
@@ -58,7 +58,7 @@ def test_of_sign(today: Path) -> None:
 
 def test_of_init(tmp_path: Path) -> None:
     whole = length(("init", "whole", *NAMES), tmp_path)
-    rng = random.Random(2)  # noqa: S311 - moments, not secrets
+    rng = random.Random(2)  # moments, not secrets
     for number in range(ROUNDS):
         project = tmp_path / f"p{number}"
         killed(("init", project.name, *NAMES), tmp_path, whole * rng.uniform(0.3, 1.1))

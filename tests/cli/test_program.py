@@ -174,7 +174,7 @@ class Terminal:
     """A program at a terminal of its own."""
 
     def __init__(self, *arguments: object, cwd: Path, **env: str) -> None:
-        import pty  # noqa: PLC0415 - not on Windows
+        import pty  # not on Windows
 
         self.pid, self.handle = pty.fork()
         if self.pid == 0:  # pragma: no cover - the child

@@ -45,7 +45,7 @@ def write(path: Path, signer: FileSigner | None, chain: tuple[bytes, ...] = ()) 
 def key_file(path: Path) -> tuple[FileSigner, Path]:
     good("key", "new", path / "station.key", "--no-passphrase")
     good("key", "convert", path / "station.key", path / "station.pub", "--to", "public")
-    from fwsign.keys.file import open_signer  # noqa: PLC0415 - made just now
+    from fwsign.keys.file import open_signer  # made just now
 
     return open_signer(path / "station.key", lambda: None), path / "station.pub"
 

@@ -290,7 +290,7 @@ def test_whatever_is_damaged_is_never_an_internal_error(
         "envelope": (signed / "build.bin.suit").read_bytes(),
         "image": (SAMPLES / "blink-esp32c3.bin").read_bytes(),
     }[kind]
-    rng = random.Random(request.node.name)  # noqa: S311 - the same in each run
+    rng = random.Random(request.node.name)  # the same in each run
     statuses = set()
     for _ in range(60):
         changed = bytearray(data)

@@ -68,7 +68,7 @@ def held(*arguments: object) -> str:
 
 def asked(answer: str, *arguments: str) -> str:
     """Run xca on a terminal, and give one answer whenever it asks for a password."""
-    import pty  # noqa: PLC0415 - Windows has none
+    import pty  # Windows has none
 
     ours, its = pty.openpty()
     command = [require_program("xca"), "--no-gui", *arguments]
@@ -87,7 +87,7 @@ def asked(answer: str, *arguments: str) -> str:
 
 def _talk(terminal: int, answer: str) -> str:
     """Answer only once the echo is off: turning it off drops what was typed before."""
-    import termios  # noqa: PLC0415 - Windows has none
+    import termios  # Windows has none
 
     said, answered = b"", 0
     end = time.monotonic() + 60

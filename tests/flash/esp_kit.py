@@ -48,7 +48,7 @@ def bench(name: str, *faults: tuple[str, int], **settings: Any) -> Iterator[Benc
 
 def firmware(size: int, seed: int = 7) -> bytes:
     """Make bytes that compress to about two thirds, as firmware does; the same every time."""
-    source = random.Random(seed)  # noqa: S311 - the same every time
+    source = random.Random(seed)  # the same every time
     words = [source.randbytes(6) for _ in range(500)]
     made = bytearray()
     while len(made) < size:

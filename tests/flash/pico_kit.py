@@ -20,7 +20,7 @@ XIP = 0x10000000
 def program(size: int, seed: int = 1) -> bytes:
     """Make a program for `START` whose vector table the boot loader accepts."""
     vectors = struct.pack("<II", 0x20042000, XIP + START + 0x101)
-    return vectors + random.Random(seed).randbytes(size - len(vectors))  # noqa: S311 - no secret
+    return vectors + random.Random(seed).randbytes(size - len(vectors))  # no secret
 
 
 def padded(data: bytes) -> bytes:

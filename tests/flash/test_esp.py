@@ -513,9 +513,9 @@ def test_the_same_image_is_compressed_once_for_all_boards() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"\0", b"\xef", bytes(7), bytes(range(256)), IMAGE[:999]])
 def test_the_fast_checksum_is_esptools(data: bytes) -> None:
-    from esptool.loader import ESPLoader  # noqa: PLC0415 - the package may be absent
+    from esptool.loader import ESPLoader  # the package may be absent
 
-    from fwsign.flash.esp_tuned import checksum  # noqa: PLC0415
+    from fwsign.flash.esp_tuned import checksum
 
     assert checksum(data) == ESPLoader.checksum(data)
     assert checksum(data, 0x11) == ESPLoader.checksum(data, 0x11)
@@ -539,7 +539,7 @@ class Wire:
 
 
 def test_frames_come_whole_and_noise_between_them_is_dropped() -> None:
-    from fwsign.flash.esp_tuned import SilenceError, slip_frames  # noqa: PLC0415
+    from fwsign.flash.esp_tuned import SilenceError, slip_frames
 
     wire = Wire(b"boot:0x7\r\n\xc0", b"a\xdb", b"\xdcb\xc0\xc0\xdb\xdd\xdc\xc0", b"\xc0c")
     frames = slip_frames(wire, print)
@@ -555,7 +555,7 @@ def test_frames_come_whole_and_noise_between_them_is_dropped() -> None:
 @pytest.mark.parametrize("chip", ["esp32", "esp32c3", "esp8266"])
 def test_against_an_independent_boot_loader(chip: str) -> None:
     require_package("esp32_mock_bootloader")
-    from esp32_mock_bootloader import mock_bootloader  # noqa: PLC0415 - the package may be absent
+    from esp32_mock_bootloader import mock_bootloader  # the package may be absent
 
     # Else it ends 3 s after the last write, whatever it is asked meanwhile.
     with mock_bootloader(chip=chip, exit_on_disconnect=True) as mock:

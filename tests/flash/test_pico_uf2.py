@@ -27,7 +27,7 @@ from fwsign.images import uf2
 SAMPLES = Path(__file__).parents[2] / "firmware-samples"
 INFO = "UF2 Bootloader v1.0\r\nModel: Raspberry Pi {0}\r\nBoard-ID: {0}\r\n"
 IDS = {"rp2040": "RPI-RP2", "rp2350": "RP2350"}
-DATA = random.Random(4).randbytes(150_000)  # noqa: S311 - no secret
+DATA = random.Random(4).randbytes(150_000)  # no secret
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from fwsign.flash.pico_usb import Link, link_to
 from fwsign.flash.picoboot import PicobootBoard
 from support import require_package
 
-IMAGE = random.Random(3).randbytes(70_000)  # noqa: S311 - no secret
+IMAGE = random.Random(3).randbytes(70_000)  # no secret
 SAMPLES = Path(__file__).parents[2] / "firmware-samples"
 
 

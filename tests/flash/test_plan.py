@@ -277,7 +277,7 @@ class TestSelection:
     def test_a_board_switches_slots_whatever_happens(self, step: int) -> None:
         def fault(now: int) -> None:
             if now == step:
-                from flash.kit import lost  # noqa: PLC0415
+                from flash.kit import lost
 
                 raise lost()
 

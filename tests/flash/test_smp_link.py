@@ -76,8 +76,8 @@ def test_the_overhead_is_that_of_a_frame_without_a_body() -> None:
 @given(PACKETS)
 def test_another_implementation_reads_and_writes_the_same_frames(packet: Packet) -> None:
     require_package("smp")
-    from smp import header  # noqa: PLC0415 - not everywhere installed
-    from smp.packet import decode, encode  # noqa: PLC0415 - the same
+    from smp import header  # not everywhere installed
+    from smp.packet import decode, encode  # the same
 
     decoder = decode()
     next(decoder)
@@ -289,7 +289,7 @@ def test_a_line_that_damages_everything_is_given_up() -> None:
 
 
 def test_endless_noise_is_given_up() -> None:
-    noise = random.Random(1).randbytes(100_000).replace(b"\n", b" ")  # noqa: S311 - no secret
+    noise = random.Random(1).randbytes(100_000).replace(b"\n", b" ")  # no secret
     with refused("device.absent", "no boot loader answers"):
         ask(lambda _: noise, patience=0.3)
 

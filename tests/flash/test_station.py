@@ -202,7 +202,7 @@ class TestPort:
 class TestPorts:
     def found(self, monkeypatch: pytest.MonkeyPatch, *known: Any) -> list[ports.Found]:
         require_package("serial")
-        from serial.tools import list_ports  # noqa: PLC0415 - where it is installed
+        from serial.tools import list_ports  # where it is installed
 
         monkeypatch.setattr(list_ports, "comports", lambda: list(known))
         return ports.find()

@@ -277,7 +277,7 @@ def test_a_board_behind_the_gateway_is_flashed_and_remembered(
 def test_a_board_that_fails_leaves_the_release_unfinished(
     board: MemoryBoard, tmp_path: Path
 ) -> None:
-    from fwsign.errors import Failed  # noqa: PLC0415 - here alone
+    from fwsign.errors import Failed  # here alone
 
     gateway = Gateway(tmp_path)
 

@@ -64,7 +64,7 @@ def test_a_release_of_several_files_is_installed_at_once(gateway: Gateway) -> No
 
 
 def test_a_payload_in_the_envelope_is_installed(gateway: Gateway) -> None:
-    from support import make_envelope, make_manifest  # noqa: PLC0415 - here alone
+    from support import make_envelope, make_manifest  # here alone
 
     manifest = make_manifest(component(b"inside", "app.tar", "#app.tar"), sequence_number=3)
     signer = (pki().leaf, [pki().issuing], pki().crls)
@@ -289,7 +289,7 @@ def test_files_that_were_moved_before_a_crash_are_used(
 def test_a_bad_block_stops_there_and_the_next_run_goes_on_behind_the_last_good_one(
     gateway: Gateway,
 ) -> None:
-    from blocks_kit import LONG, listed  # noqa: PLC0415 - here alone
+    from blocks_kit import LONG, listed  # here alone
 
     folder = gateway.base / "blocks"
     folder.mkdir()
@@ -387,7 +387,7 @@ def test_a_lost_memory_is_never_made_anew(gateway: Gateway) -> None:
 def test_a_component_for_an_unknown_board_is_refused_before_anything_is_done(
     gateway: Gateway,
 ) -> None:
-    from fwsign.component import flash_identifier  # noqa: PLC0415 - here alone
+    from fwsign.component import flash_identifier  # here alone
 
     part = component(b"x", "part0.bin")._replace(identifier=flash_identifier("esp32c3", 0))
     path = gateway.sign(gateway.base / "a.suit", 1, [part, component(b"y", "y")])

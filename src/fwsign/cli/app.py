@@ -106,7 +106,7 @@ def run(command: Any, arguments: Sequence[str]) -> int:
 def _judge(error: BaseException) -> tuple[int, dict[str, Any]]:
     """Return the exit status for an exception, and what to say about it."""
     if isinstance(error, OSError):  # of a path that could not even be looked at, or of --help
-        from fwsign.atomic import io_error  # noqa: PLC0415
+        from fwsign.atomic import io_error
 
         named = error.filename is not None
         place = str(error.filename) if named else "standard output"
@@ -117,7 +117,7 @@ def _judge(error: BaseException) -> tuple[int, dict[str, Any]]:
         ui.end_line()
         return ui.INTERRUPTED, ui.refused("interrupted", "interrupted")
     if not isinstance(error, FwsignError):
-        from fwsign.cli.libraries import blame  # noqa: PLC0415 - for errors alone
+        from fwsign.cli.libraries import blame  # for errors alone
 
         error = blame(error) or error
     if isinstance(error, FwsignError):
@@ -135,7 +135,7 @@ def _usage(error: Any) -> dict[str, Any]:
     path = context.command_path if context else " ".join(("fwsign", *ui.Console.command))
     message, hint = str(error), getattr(error, "hint", None)
     if context and hasattr(error, "possibilities"):  # which only an unknown option has
-        from fwsign.cli.hints import guess_option  # noqa: PLC0415 - for errors alone
+        from fwsign.cli.hints import guess_option  # for errors alone
 
         known = [name for one in context.command.params for name in one.opts]
         group = hasattr(context.command, "commands")

@@ -104,7 +104,7 @@ def crl_card(data: bytes, most: int | None = None) -> dict[str, Any]:
 
 def token_card(data: bytes) -> dict[str, Any]:
     """Describe a time-stamp token."""
-    from fwsign.timestamp import parse_token  # noqa: PLC0415 - few files have one
+    from fwsign.timestamp import parse_token  # few files have one
 
     try:
         token = parse_token(data)
@@ -171,7 +171,7 @@ def encryption_card(found: Encryption) -> dict[str, Any]:
 
 def uses(public_key: Any) -> str:
     """Say what a key is good for here."""
-    from fwsign.keys.file import algorithm_of  # noqa: PLC0415 - `fwsign key` alone asks
+    from fwsign.keys.file import algorithm_of  # `fwsign key` alone asks
 
     try:
         return f"fwsign sign, as {ALGORITHMS[algorithm_of(public_key)].name}"

@@ -27,7 +27,7 @@ class Command(TyperCommand):
 
     def get_help(self, ctx: Any) -> str:
         """Return the help page."""
-        from fwsign.cli.page import render  # noqa: PLC0415 - for help alone
+        from fwsign.cli.page import render  # for help alone
 
         return render(self, ctx)
 
@@ -57,7 +57,7 @@ class Group(TyperGroup):
 
     def get_help(self, ctx: Any) -> str:
         """Return the help page."""
-        from fwsign.cli.page import render  # noqa: PLC0415 - for help alone
+        from fwsign.cli.page import render  # for help alone
 
         return render(self, ctx)
 
@@ -70,7 +70,7 @@ class Group(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the command that is named, or refuse the name and suggest what was meant."""
         if self.get_command(ctx, args[0]) is None and args[0][:1] != "-":
-            from fwsign.cli.hints import guess_command  # noqa: PLC0415 - for errors alone
+            from fwsign.cli.hints import guess_command  # for errors alone
 
             hint = guess_command(ctx, args[0])
             ui.usage(f'{ctx.command_path} has no command "{args[0]}"', hint)

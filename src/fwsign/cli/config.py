@@ -129,7 +129,7 @@ def _parse(path: Path) -> dict[str, str]:
 
 def _check(said: dict[str, str], places: dict[str, str]) -> None:
     """Refuse a name that cannot be, and say where it was written."""
-    from fwsign.names import product_name, vendor_domain  # noqa: PLC0415
+    from fwsign.names import product_name, vendor_domain
 
     for key, check in (("vendor", vendor_domain), ("product", product_name)):
         if key in said:

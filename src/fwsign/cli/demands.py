@@ -104,7 +104,7 @@ def gather(
         settings: of fwsign.toml and the environment.
         without_crls: how revocation is judged where the command line does not say.
     """
-    from fwsign.policy import DevicePolicy, pins_for  # noqa: PLC0415 - only once the line is read
+    from fwsign.policy import DevicePolicy, pins_for  # only once the line is read
 
     if demands.profile not in ("strict", "compat"):
         ui.usage(f'"{demands.profile}" is not a profile', "choose strict or compat")

@@ -47,7 +47,7 @@ def device_signer(uri: str | None, source: str | None) -> "Signer | None":
     """
     if uri is None:
         return None
-    from fwsign.keys import signer_from_uri  # noqa: PLC0415 - not every device has a key
+    from fwsign.keys import signer_from_uri  # not every device has a key
 
     return signer_from_uri(uri, inputs.passphrase_source(source, "the device's key"))
 
@@ -62,8 +62,8 @@ def load_device(config: Path | None) -> "Device":
         Failed: `state.platform`, `io.*`.
         Untrusted: `untrusted.example-key`.
     """
-    from fwsign.gateway.config import find, load  # noqa: PLC0415 - after the line was understood
-    from fwsign.gateway.session import refuse_platform  # noqa: PLC0415
+    from fwsign.gateway.config import find, load  # after the line was understood
+    from fwsign.gateway.session import refuse_platform
 
     refuse_platform()
     path = find(config)
@@ -149,10 +149,10 @@ def init(
     Writes device.toml and makes the memory of floors, CRLs and receipts. A memory that is lost
     later is an error, never a fresh start: fwsign device reset makes a new one.
     """
-    from fwsign.errors import Failed  # noqa: PLC0415 - after the line was understood
-    from fwsign.gateway import enrol  # noqa: PLC0415
-    from fwsign.gateway.config import DEFAULT_STATE, find, parse_revocation  # noqa: PLC0415
-    from fwsign.gateway.session import refuse_platform  # noqa: PLC0415
+    from fwsign.errors import Failed  # after the line was understood
+    from fwsign.gateway import enrol
+    from fwsign.gateway.config import DEFAULT_STATE, find, parse_revocation
+    from fwsign.gateway.session import refuse_platform
 
     refuse_platform()
     try:
@@ -190,7 +190,7 @@ def init(
 @command.command("status", cls=Command, epilog=examples("fwsign device status --json"))
 def status(*, config: CONFIG = None, as_json: JSON = False) -> None:
     """Show what this gateway is, what it trusts, and what it remembers."""
-    from fwsign.gateway import enrol  # noqa: PLC0415 - after the line was understood
+    from fwsign.gateway import enrol  # after the line was understood
 
     found = enrol.status(load_device(config))
     if as_json:
@@ -233,7 +233,7 @@ def reset(*, config: CONFIG = None, pass_: KEY_PASS = None, as_json: JSON = Fals
     after this, so the product's name has to be typed, at a terminal. Receipts stay, and a new one
     says that it was done.
     """
-    from fwsign.gateway import enrol  # noqa: PLC0415 - after the line was understood
+    from fwsign.gateway import enrol  # after the line was understood
 
     device = load_device(config)
     if not ui.is_terminal(sys.stdin):
@@ -253,7 +253,7 @@ def reset(*, config: CONFIG = None, pass_: KEY_PASS = None, as_json: JSON = Fals
 
 def _enrolled(device: "Device", line: str) -> None:
     """Say that a device is enrolled, and what it waives."""
-    from fwsign.receipts import waivers  # noqa: PLC0415 - after the line was understood
+    from fwsign.receipts import waivers  # after the line was understood
 
     waived = ", ".join(waivers(device.policy))
     ui.painted("enrolled", "green", f"{line}, waived: {waived}" if waived else line)

@@ -87,11 +87,11 @@ def flash(
     differs is written, so that a run that was cut short goes on when it is repeated. Exit status
     0 says that every board holds what was signed.
     """
-    from fwsign.cli.flash_records import Where  # noqa: PLC0415
-    from fwsign.cli.flash_run import run  # noqa: PLC0415
-    from fwsign.flash.backends import How  # noqa: PLC0415
-    from fwsign.flash.engine import Options  # noqa: PLC0415
-    from fwsign.state import default_path  # noqa: PLC0415
+    from fwsign.cli.flash_records import Where
+    from fwsign.cli.flash_run import run
+    from fwsign.flash.backends import How
+    from fwsign.flash.engine import Options
+    from fwsign.state import default_path
 
     ports = _checked_ports(port or (), every=every)
     _check_choices(board, before, after, readback)
@@ -159,7 +159,7 @@ class _Wanted(NamedTuple):
 
 
 def _checked_ports(ports: Sequence[str], *, every: bool) -> Sequence[str]:
-    from fwsign.flash.backends import check_port  # noqa: PLC0415
+    from fwsign.flash.backends import check_port
 
     if every == bool(ports):
         ui.usage("a board is named with --port PORT or --all, one of the two", "see fwsign ports")
@@ -174,7 +174,7 @@ def _checked_ports(ports: Sequence[str], *, every: bool) -> Sequence[str]:
 def _check_choices(
     board: str | None, before: str | None, after: str | None, readback: str | None
 ) -> None:
-    from fwsign.flash.backends import KINDS  # noqa: PLC0415
+    from fwsign.flash.backends import KINDS
 
     for name, value, known in (
         ("--board", board, KINDS),
@@ -206,12 +206,12 @@ def _told_for_each_port(wanted: _Wanted) -> Iterator[None]:
 
 def _prepare(wanted: _Wanted, trust: "Trust") -> "tuple[Station, Records]":
     """Verify the release, find the boards, and open the files that the run writes."""
-    from fwsign.atomic import read_bytes  # noqa: PLC0415
-    from fwsign.cli import received, results  # noqa: PLC0415
-    from fwsign.cli.flash_records import Records  # noqa: PLC0415
-    from fwsign.flash.judge import Given, Judging  # noqa: PLC0415
-    from fwsign.flash.station import Station  # noqa: PLC0415
-    from fwsign.suit import MAX_ENVELOPE_SIZE  # noqa: PLC0415
+    from fwsign.atomic import read_bytes
+    from fwsign.cli import received, results
+    from fwsign.cli.flash_records import Records
+    from fwsign.flash.judge import Given, Judging
+    from fwsign.flash.station import Station
+    from fwsign.suit import MAX_ENVELOPE_SIZE
 
     policy, dry_run = trust.policy, wanted.options.dry_run
     waived = _waived(wanted, policy)
@@ -241,7 +241,7 @@ def _prepare(wanted: _Wanted, trust: "Trust") -> "tuple[Station, Records]":
 
 def _waived(wanted: _Wanted, policy: "DevicePolicy") -> tuple[str, ...]:
     """Return the names of the checks that were waived or loosened on the command line."""
-    from fwsign.receipts import waivers  # noqa: PLC0415
+    from fwsign.receipts import waivers
 
     typed = {
         "product": wanted.any_product,
@@ -265,9 +265,9 @@ def _check_left_out(names: Sequence[str], components: "Sequence[Component]") -> 
 
 def _jobs(ports: Sequence[str], chips: Sequence[str], how: "How", judge: "Judge") -> "list[Job]":
     """Return a job for each board: those named, or all that are here and fit."""
-    from fwsign.flash.backends import attached, kind_for  # noqa: PLC0415
-    from fwsign.flash.ports import find, vendor_of  # noqa: PLC0415
-    from fwsign.flash.station import Job  # noqa: PLC0415
+    from fwsign.flash.backends import attached, kind_for
+    from fwsign.flash.ports import find, vendor_of
+    from fwsign.flash.station import Job
 
     here = [] if ports and how.kind else find()
     if ports:

@@ -62,17 +62,17 @@ class Records:
         """
         where = self._where
         if where.key is not None:
-            from fwsign.keys import signer_from_uri  # noqa: PLC0415 - few sign receipts
+            from fwsign.keys import signer_from_uri  # few sign receipts
 
             passphrase = inputs.passphrase_source(where.passphrase, "the receipts' key")
             self._signer = signer_from_uri(where.key, passphrase)
         if self._dry_run:
             return
         if where.receipts is not None:
-            from fwsign.receipt_file import prepare  # noqa: PLC0415 - as wanted
+            from fwsign.receipt_file import prepare  # as wanted
 
             prepare(where.receipts)
-        from fwsign.state import State  # noqa: PLC0415 - not for a dry run
+        from fwsign.state import State  # not for a dry run
 
         with State.open(where.state, create=True) as memory:
             self._first_use = memory.is_new
@@ -81,7 +81,7 @@ class Records:
 
     def describe(self, port: str, outcome: "Outcome") -> dict[str, Any]:
         """Return a board's receipt."""
-        from fwsign.flash.receipt import Told, describe  # noqa: PLC0415 - beside the engine
+        from fwsign.flash.receipt import Told, describe  # beside the engine
 
         told = Told(
             port, inputs.now(), self._release, self._waived, self._left_out, self._first_use
@@ -98,11 +98,11 @@ class Records:
         if self._dry_run:
             return
         if where.receipts is not None:
-            from fwsign.receipt_file import append  # noqa: PLC0415 - as wanted
+            from fwsign.receipt_file import append  # as wanted
 
             append(where.receipts, receipt, self._signer)
         else:
-            from fwsign.state import State  # noqa: PLC0415 - as wanted
+            from fwsign.state import State  # as wanted
 
             with State.open(where.state, create=False) as memory:
                 memory.append_receipt(receipt, self._signer)

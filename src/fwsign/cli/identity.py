@@ -60,9 +60,9 @@ class Signing(NamedTuple):
 
 def from_pki(directory: Path, name: str, crls: "Sequence[Path]") -> Found:
     """Take a signer from a PKI directory, with the CRLs of its path."""
-    from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import Encoding
 
-    from fwsign.pki.directory import Pki  # noqa: PLC0415
+    from fwsign.pki.directory import Pki
 
     pki = Pki(directory)
     chain = pki.path(name)
@@ -73,7 +73,7 @@ def from_pki(directory: Path, name: str, crls: "Sequence[Path]") -> Found:
 
 def from_key(uri: str, chain: Path, source: str | None, crls: "Sequence[Path]") -> Found:
     """Take a key and its certificates, in any order; the one at the end is what devices pin."""
-    from fwsign.pki.path_building import in_order  # noqa: PLC0415 - a PKI directory has an order
+    from fwsign.pki.path_building import in_order  # a PKI directory has an order
 
     leaf, *others = keyfiles.certificates(chain, source)
     if not others:

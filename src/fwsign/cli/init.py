@@ -59,8 +59,8 @@ def init(
     what the other commands take from there. --pass protects all keys, unless --root-pass gives
     the root a passphrase of its own. Nothing that is there is replaced.
     """
-    from fwsign.atomic import io_error, write_atomic  # noqa: PLC0415
-    from fwsign.names import product_from  # noqa: PLC0415
+    from fwsign.atomic import io_error, write_atomic
+    from fwsign.names import product_from
 
     settings = directory / config.NAME
     if os.path.lexists(settings):
@@ -121,7 +121,7 @@ def create_pki(
     flat: bool = False,
 ) -> None:
     """Make a PKI; the first of the domains is the vendor."""
-    from fwsign.pki.authority import create  # noqa: PLC0415
+    from fwsign.pki.authority import create
 
     root_passphrase, passphrase = passphrases
     create(

@@ -141,7 +141,7 @@ def _first_line(data: bytes, source: str) -> bytes:
 
     Marks of the encoding and line ends are no part of it. UTF-16 becomes UTF-8.
     """
-    from fwsign.keys import pem  # noqa: PLC0415 - not every command has a passphrase
+    from fwsign.keys import pem  # not every command has a passphrase
 
     line, end, rest = pem.as_utf8(data).removeprefix(codecs.BOM_UTF8).partition(b"\n")
     if end and rest.strip():
@@ -156,7 +156,7 @@ def _prompt(what: str, option: str, *, confirm: bool) -> bytes:
             f"give it with {option} env:NAME, file:PATH or fd:N"
             + (", or use --no-passphrase" if confirm else ""),
         )
-    from fwsign.cli import strength  # noqa: PLC0415 - where somebody sits at a terminal
+    from fwsign.cli import strength  # where somebody sits at a terminal
 
     if confirm:
         strength.advise()
@@ -231,7 +231,7 @@ def write_stream(data: bytes) -> None:
 
 def pem_blocks(path: Path, data: bytes) -> list[tuple[str, bytes]]:
     """Return the labels and contents of a PEM file; see `fwsign.keys.pem.blocks`."""
-    from fwsign.keys import pem  # noqa: PLC0415 - not every command reads PEM
+    from fwsign.keys import pem  # not every command reads PEM
 
     return [(block.label, block.content) for block in pem.blocks(data, path)]
 
@@ -252,14 +252,14 @@ def load_anchors(paths: Iterable[Path]) -> "list[Anchor]":
     Raises:
         Failed: `io.format` where there is neither.
     """
-    from fwsign.chain import Anchor  # noqa: PLC0415 - not every command pins
+    from fwsign.chain import Anchor  # not every command pins
 
     anchors = []
     for path in paths:
         blocks = pem_blocks(path, data := read_pem(path))
         keys = [content for label, content in blocks if label == "PUBLIC KEY"]
         if data[:1] == b"\x30":
-            from fwsign.keys.formats import read_any  # noqa: PLC0415 - most are PEM
+            from fwsign.keys.formats import read_any  # most are PEM
 
             keys = [one.content for one in read_any(data, name=path) if one.kind == "public key"]
         anchors += [Anchor.from_public_key(key) for key in keys]
@@ -294,7 +294,7 @@ def select(
         return found
     labels = ", ".join(sorted({name for name, _ in blocks})) or "no PEM"
     if data[:1] == b"\x30" or not _BUNDLES.isdisjoint(name for name, _ in blocks):
-        from fwsign.keys.formats import read_opened  # noqa: PLC0415 - most are plain PEM
+        from fwsign.keys.formats import read_opened  # most are plain PEM
 
         things = read_opened(data, passphrase, name=path)
         found = [one.content for one in things if one.kind == _KINDS[label]]

@@ -60,11 +60,11 @@ def install(
     place: a crash or power loss leaves the old release or the new one. Files are in DIR/current
     then; other components go to the commands and boards that device.toml names. POSIX only.
     """
-    from fwsign.gateway.session import Request, refuse_platform  # noqa: PLC0415
-    from fwsign.gateway.sources import Sources  # noqa: PLC0415
+    from fwsign.gateway.session import Request, refuse_platform
+    from fwsign.gateway.sources import Sources
 
     refuse_platform()
-    from fwsign.gateway import install as gateway  # noqa: PLC0415 - on POSIX systems alone
+    from fwsign.gateway import install as gateway  # on POSIX systems alone
 
     if resume == bool(envelope) or (resume and dry_run):
         ui.usage("name an ENVELOPE, or --resume alone", "fwsign install update.suit")
@@ -105,8 +105,8 @@ class _Progress:
 
 
 def _as_json(device: "Device", done: "Installed") -> dict[str, Any]:
-    from fwsign.gateway.receipt import described  # noqa: PLC0415 - beside the installer
-    from fwsign.receipts import waivers  # noqa: PLC0415
+    from fwsign.gateway.receipt import described  # beside the installer
+    from fwsign.receipts import waivers
 
     return ui.accepted(
         done.verdict,
@@ -119,7 +119,7 @@ def _as_json(device: "Device", done: "Installed") -> dict[str, Any]:
 
 
 def _show(device: "Device", done: "Installed") -> None:
-    from fwsign.receipts import waivers  # noqa: PLC0415 - after the installer
+    from fwsign.receipts import waivers  # after the installer
 
     release, text = done.release, done.release.text
     named = f"{text.product} {text.version or ''}".rstrip() if text else "text was cut off"

@@ -66,7 +66,7 @@ def new(
     It is PKCS#8, encrypted with scrypt and AES-256, readable by you alone. fwsign pki issue makes
     keys that have a certificate.
     """
-    from fwsign.keys.file import new_private_key, write_private_key  # noqa: PLC0415
+    from fwsign.keys.file import new_private_key, write_private_key
 
     output = output_path(file, force=force)
     passphrase = inputs.new_passphrase(pass_, none=no_passphrase, what=f"the new key {file}")
@@ -101,9 +101,9 @@ def show(
 
     Without --pass an encrypted key is described from outside. The secret itself is never shown.
     """
-    from fwsign.cli import cards  # noqa: PLC0415
-    from fwsign.cli.show import print_cards  # noqa: PLC0415
-    from fwsign.keys import formats, unlock  # noqa: PLC0415
+    from fwsign.cli import cards
+    from fwsign.cli.show import print_cards
+    from fwsign.keys import formats, unlock
 
     source = inputs.passphrase_source(pass_, str(file)) if pass_ else None
     data = inputs.read_pem(file)
@@ -181,12 +181,12 @@ def convert(
     data = inputs.read_pem(source)
     asked = inputs.passphrase_source(pass_, str(source))
     if to.startswith("public"):
-        from fwsign.keys.convert import encode_public  # noqa: PLC0415
+        from fwsign.keys.convert import encode_public
 
         public = public_key(data, asked, source)
         _write(target, encode_public(public, to, der=der), force=force, mode=_PUBLIC_MODE)
     else:
-        from fwsign.keys.convert import encode_private  # noqa: PLC0415
+        from fwsign.keys.convert import encode_private
 
         key, certificates = private_key(data, asked, source)
         if cert:
@@ -238,7 +238,7 @@ def passwd(
     Whatever encrypted it before, FILE becomes PKCS#8 with scrypt and AES-256. It is replaced whole,
     and only after the new content was read back.
     """
-    from fwsign.keys import convert, unlock  # noqa: PLC0415
+    from fwsign.keys import convert, unlock
 
     data = inputs.read_pem(file)
     source = inputs.passphrase_source(pass_, str(file))

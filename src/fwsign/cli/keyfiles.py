@@ -37,7 +37,7 @@ def _exists(path: Path, what: str, hint: str) -> Failed:
 
 def _is_ours(path: Path) -> bool:
     """Tell whether --force may replace a file."""
-    from fwsign.keys.formats import read_any  # noqa: PLC0415
+    from fwsign.keys.formats import read_any
 
     data = inputs.read_pem(path)
     try:
@@ -48,7 +48,7 @@ def _is_ours(path: Path) -> bool:
 
 def read(data: bytes, passphrase: Any, name: Path) -> list[Any]:
     """Return what a file has in it, but for the EC parameters that openssl puts before a key."""
-    from fwsign.keys.formats import read_any  # noqa: PLC0415
+    from fwsign.keys.formats import read_any
 
     found = read_any(data, passphrase, name=name)
     return [one for one in found if one.kind != "EC parameters"]
@@ -56,7 +56,7 @@ def read(data: bytes, passphrase: Any, name: Path) -> list[Any]:
 
 def private_key(data: bytes, passphrase: Any, name: Path) -> tuple[Any, list[bytes]]:
     """Return the one private key of a file, and the certificates beside it."""
-    from fwsign.keys.formats import only_key  # noqa: PLC0415
+    from fwsign.keys.formats import only_key
 
     found = read(data, passphrase, name)
     return only_key(found, data, name), [one.content for one in found if one.kind == "certificate"]
@@ -64,9 +64,9 @@ def private_key(data: bytes, passphrase: Any, name: Path) -> tuple[Any, list[byt
 
 def public_key(data: bytes, passphrase: Any, name: Path) -> Any:
     """Return the public key of a file; a passphrase is asked for where there is no other way."""
-    from cryptography import x509  # noqa: PLC0415
+    from cryptography import x509
 
-    from fwsign.keys import unlock  # noqa: PLC0415
+    from fwsign.keys import unlock
 
     loaders: dict[str, Any] = {
         "certificate": x509.load_der_x509_certificate,
@@ -103,7 +103,7 @@ def certificates(path: Path, pass_: str | None) -> list[bytes]:
     found = inputs.select(path, data, "CERTIFICATE", "certificate", opener(pass_, path))
     if len(found) == 1:
         return found
-    from fwsign.pki.path_building import leaf_of  # noqa: PLC0415 - for several alone
+    from fwsign.pki.path_building import leaf_of  # for several alone
 
     leaf = leaf_of(found)
     return [leaf, *(one for one in found if one != leaf)]
@@ -111,9 +111,9 @@ def certificates(path: Path, pass_: str | None) -> list[bytes]:
 
 def certificates_from(contents: list[bytes]) -> list[Any]:
     """Load certificates in DER, of whatever kind and quality."""
-    from cryptography import x509  # noqa: PLC0415
+    from cryptography import x509
 
-    from fwsign.keys import unlock  # noqa: PLC0415
+    from fwsign.keys import unlock
 
     found = [unlock.quietly(x509.load_der_x509_certificate, content) for content in contents]
     for one in found:

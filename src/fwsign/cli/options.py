@@ -28,8 +28,8 @@ def named(check: str) -> Callable[[Any], Any]:
     """
 
     def callback(value: Any) -> Any:
-        from fwsign import names  # noqa: PLC0415 - where such an option is given
-        from fwsign.errors import Failed  # noqa: PLC0415
+        from fwsign import names  # where such an option is given
+        from fwsign.errors import Failed
 
         for text in [value] if isinstance(value, str) else value or ():
             try:

@@ -56,7 +56,7 @@ def split(envelope: Path, others: Sequence[Path]) -> list[Parcel]:
 
 
 def _opened(path: Path) -> Parcel:
-    from fwsign.suit import MAX_ENVELOPE_SIZE  # noqa: PLC0415 - after the line was understood
+    from fwsign.suit import MAX_ENVELOPE_SIZE  # after the line was understood
 
     try:
         data = inputs.read(path, MAX_ENVELOPE_SIZE)
@@ -67,7 +67,7 @@ def _opened(path: Path) -> Parcel:
 
 
 def _payload_names(parcel: Parcel) -> set[str]:
-    from fwsign import suit  # noqa: PLC0415 - where a payload looks like an envelope
+    from fwsign import suit  # where a payload looks like an envelope
 
     if isinstance(parcel.data, FwsignError):
         return set()
@@ -105,7 +105,7 @@ def _refuse_certificate(path: Path, data: bytes, wanted: str) -> None:
 def _is_certificate(data: bytes) -> bool:
     if data[:1] != b"\x30":
         return False
-    from fwsign.certificate import parse_certificate  # noqa: PLC0415
+    from fwsign.certificate import parse_certificate
 
     try:
         parse_certificate(data)

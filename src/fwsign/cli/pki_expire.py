@@ -37,7 +37,7 @@ def expire(
     The exit status is 3 if there is something, 0 if not. CRLs, which are made to be renewed
     often, count in the last third of their time. What is revoked does not count.
     """
-    from fwsign.pki.expiry import ending  # noqa: PLC0415
+    from fwsign.pki.expiry import ending
 
     now = inputs.now()
     span = inputs.parse_time(within, now) - now

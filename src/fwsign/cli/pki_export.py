@@ -43,7 +43,7 @@ def bundle(file: _OUT, *, pki: PKI = None, force: _FORCE = False) -> None:
 
     A standby root is in it, too. fwsign verify --anchor takes the file as it is.
     """
-    from fwsign.pki.directory import Pki  # noqa: PLC0415
+    from fwsign.pki.directory import Pki
 
     found = Pki(find_pki(pki))
     _write(file, [found.certificate(name) for name in found.roots()], force=force)
@@ -62,9 +62,9 @@ def chain(
     That is what a TLS server or client sends; its key stays in private/NAME.key. To have both as
     PKCS#12: fwsign key convert private/NAME.key NAME.p12 --to p12 --cert FILE.
     """
-    from cryptography import x509  # noqa: PLC0415
+    from cryptography import x509
 
-    from fwsign.pki.directory import Pki  # noqa: PLC0415
+    from fwsign.pki.directory import Pki
 
     found = Pki(find_pki(pki))
     _write(file, [x509.load_der_x509_certificate(one) for one in found.path(name)], force=force)
@@ -85,7 +85,7 @@ def easyrsa(
     All that it has issued and revoked comes along, keys encrypted as they are. easy-rsa goes on
     with it: EASYRSA_PKI=DIR easyrsa. Its roots and their CRLs are in above.pem.
     """
-    from fwsign.pki.easyrsa_export import ABOVE, export  # noqa: PLC0415
+    from fwsign.pki.easyrsa_export import ABOVE, export
 
     found = find_pki(pki)
     done = export(found, directory)
@@ -98,10 +98,10 @@ def easyrsa(
 
 
 def _write(file: Path, certificates: "list[x509.Certificate]", *, force: bool) -> None:
-    from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import Encoding
 
-    from fwsign.atomic import read_bytes, write_atomic  # noqa: PLC0415
-    from fwsign.cli.inputs import PEM_LIMIT  # noqa: PLC0415
+    from fwsign.atomic import read_bytes, write_atomic
+    from fwsign.cli.inputs import PEM_LIMIT
 
     pem = b"".join(one.public_bytes(Encoding.PEM) for one in certificates)
     if force and file.exists() and b"PRIVATE KEY" in read_bytes(file, PEM_LIMIT):

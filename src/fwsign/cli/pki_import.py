@@ -81,8 +81,8 @@ def import_(
     A CA that is below a root becomes the issuing CA of the new PKI and keeps its key; the root's
     key stays where it is.
     """
-    from fwsign.pki.easyrsa import read  # noqa: PLC0415
-    from fwsign.pki.takeover import NewIssuing, take_over, why_no_issuing  # noqa: PLC0415
+    from fwsign.pki.easyrsa import read
+    from fwsign.pki.takeover import NewIssuing, take_over, why_no_issuing
 
     source = read(directory, root or ())
     fault = why_no_issuing(source)
@@ -102,7 +102,7 @@ def import_(
 
 
 def _say(source: "Source", pki: "Pki", issuing: "NewIssuing | None", fault: str | None) -> None:
-    from fwsign.pki.directory import common_name  # noqa: PLC0415
+    from fwsign.pki.directory import common_name
 
     role = "root" if source.above is None else "issuing CA"
     ui.note(f'"{common_name(source.ca)}" of {source.tool} is the {role} now')
@@ -131,7 +131,7 @@ def _say(source: "Source", pki: "Pki", issuing: "NewIssuing | None", fault: str 
 
 
 def _needs_compat(source: "Source") -> bool:
-    from cryptography import x509  # noqa: PLC0415
+    from cryptography import x509
 
     for ca in (source.ca, *([source.above.root] if source.above else [])):
         try:

@@ -198,7 +198,7 @@ def _issue(
     domains: Sequence[str] = (),
     addresses: Sequence[Any] = (),
 ) -> Path:
-    from fwsign.pki.issue import issue  # noqa: PLC0415
+    from fwsign.pki.issue import issue
 
     now = inputs.now()
     lifetime = span(options.lifetime, now)
@@ -239,22 +239,22 @@ def _check(options: _Options) -> None:
 
 
 def _key(name: str, options: _Options) -> Any:
-    from fwsign.pki.issue import NewKey  # noqa: PLC0415
+    from fwsign.pki.issue import NewKey
 
     if options.from_key is None:
         what = f'the key "{name}"'
         none = options.no_passphrase
         passphrase = inputs.new_passphrase(options.pass_, none=none, what=what)
         return NewKey(options.alg or "p256", passphrase)
-    from fwsign.keys import signer_from_uri  # noqa: PLC0415
+    from fwsign.keys import signer_from_uri
 
     source = inputs.passphrase_source(options.pass_, f"the key {options.from_key}")
     return signer_from_uri(options.from_key, source).public_key
 
 
 def _request(path: Path) -> "Request":
-    from fwsign.atomic import read_bytes  # noqa: PLC0415
-    from fwsign.pki.request import REQUEST_LIMIT, parse_request  # noqa: PLC0415
+    from fwsign.atomic import read_bytes
+    from fwsign.pki.request import REQUEST_LIMIT, parse_request
 
     return parse_request(read_bytes(path, REQUEST_LIMIT), str(path))
 
@@ -267,7 +267,7 @@ def _address(text: str) -> Any:
 
 
 def _say_who_needs(path: Path, who: str) -> None:
-    from fwsign.pki.directory import Pki  # noqa: PLC0415
+    from fwsign.pki.directory import Pki
 
     pki = Pki(path.parent.parent)
     *below, root = pki.issuers(path.stem)

@@ -49,9 +49,9 @@ def lint(
     PKCS#12, never for a key. The exit status is 3 where there are errors or warnings, 0 where there
     is at most a note.
     """
-    from fwsign.cli.keyfiles import opener  # noqa: PLC0415
-    from fwsign.errors import Failed  # noqa: PLC0415
-    from fwsign.pki.lint import lint as look_over  # noqa: PLC0415
+    from fwsign.cli.keyfiles import opener
+    from fwsign.errors import Failed
+    from fwsign.pki.lint import lint as look_over
 
     place = place or find_pki(None)
     report = look_over(place, now=inputs.now(), passphrase=opener(pass_, place))

@@ -52,8 +52,8 @@ def csr(
     The key never leaves this machine. Take the request to the root (fwsign pki sign-ca) and what
     it answers back (fwsign pki accept). To renew the CA, take the same request again.
     """
-    from fwsign.pki.issue import NewKey  # noqa: PLC0415
-    from fwsign.pki.offline import create_request  # noqa: PLC0415
+    from fwsign.pki.issue import NewKey
+    from fwsign.pki.offline import create_request
 
     passphrase = inputs.new_passphrase(pass_, none=no_passphrase, what="the issuing CA's key")
     path = create_request(
@@ -98,10 +98,10 @@ def sign_ca(
     Only the key and the organisation are taken from the request. A key that was certified before
     is renewed.
     """
-    from fwsign.atomic import read_bytes  # noqa: PLC0415
-    from fwsign.pki.directory import Pki  # noqa: PLC0415
-    from fwsign.pki.offline import sign_request  # noqa: PLC0415
-    from fwsign.pki.request import REQUEST_LIMIT, parse_request  # noqa: PLC0415
+    from fwsign.atomic import read_bytes
+    from fwsign.pki.directory import Pki
+    from fwsign.pki.offline import sign_request
+    from fwsign.pki.request import REQUEST_LIMIT, parse_request
 
     now = inputs.now()
     validity = span(lifetime, now)
@@ -149,7 +149,7 @@ def accept(
     certificate is for the key here, nothing is older than what is here. Later, a new CRL of the
     root or a renewed certificate comes the same way, alone.
     """
-    from fwsign.pki.acceptance import accept as accept_it  # noqa: PLC0415
+    from fwsign.pki.acceptance import accept as accept_it
 
     blobs = []
     for file in files:

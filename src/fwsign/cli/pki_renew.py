@@ -58,9 +58,9 @@ def renew(
     for devices then refuse all of that. "issuing" needs the root's key; with --new-key there is
     another issuing CA from then on.
     """
-    from fwsign.pki.directory import Pki, is_issuing  # noqa: PLC0415
-    from fwsign.pki.issue import NewKey  # noqa: PLC0415
-    from fwsign.pki.renewal import renew as renew_it  # noqa: PLC0415
+    from fwsign.pki.directory import Pki, is_issuing
+    from fwsign.pki.issue import NewKey
+    from fwsign.pki.renewal import renew as renew_it
 
     if not new_key and (pass_ or no_passphrase or alg):
         ui.usage("--pass, --no-passphrase and --alg are for --new-key")
@@ -89,7 +89,7 @@ def _about_the_old(
     pki: "Pki", name: str, old: "x509.Certificate", now: datetime
 ) -> tuple[str, ...]:
     """Say what becomes of a certificate that was renewed, and of what it vouches for."""
-    from fwsign.pki.leaves import leaf_of  # noqa: PLC0415
+    from fwsign.pki.leaves import leaf_of
 
     if gone := _why_bad(pki, old, now):
         return (f"the old one {gone}: devices refuse it, whatever it vouches for",)
@@ -113,9 +113,9 @@ def _why_bad(pki: "Pki", certificate: "x509.Certificate", now: datetime) -> str:
 
 
 def _replace_issuing(directory: Path, new: "NewKey", source: "Passphrase") -> None:
-    from fwsign.pki.directory import Pki  # noqa: PLC0415
-    from fwsign.pki.renewal import algorithm_name  # noqa: PLC0415
-    from fwsign.pki.rotation import replace_issuing  # noqa: PLC0415
+    from fwsign.pki.directory import Pki
+    from fwsign.pki.renewal import algorithm_name
+    from fwsign.pki.rotation import replace_issuing
 
     pki = Pki(directory)
     now = inputs.now()

@@ -32,7 +32,7 @@ def register(command: typer.Typer) -> None:
 
 
 def _reason(value: str) -> str:
-    from fwsign.pki.revocation import REASONS  # noqa: PLC0415
+    from fwsign.pki.revocation import REASONS
 
     if value not in REASONS:
         ui.usage(f'"{value}" is not a reason to revoke', f"choose from {', '.join(REASONS)}")
@@ -75,7 +75,7 @@ def revoke(
     carry that CRL. They then refuse all that it signed. Only where the reason is superseded,
     cessationOfOperation or affiliationChanged, what a time stamp shows to be older stays good.
     """
-    from fwsign.pki.revocation import revoke as revoke_it  # noqa: PLC0415
+    from fwsign.pki.revocation import revoke as revoke_it
 
     now = inputs.now()
     since = inputs.parse_time(invalidity_date, now) if invalidity_date else None
@@ -98,11 +98,11 @@ def revoke(
 
 def _what_is_lost(directory: Path, name: str, reason: str) -> str:
     """Say what devices refuse with a certificate that was revoked; nothing for TLS."""
-    from cryptography.x509 import ReasonFlags  # noqa: PLC0415
+    from cryptography.x509 import ReasonFlags
 
-    from fwsign.crl import HARMLESS  # noqa: PLC0415
-    from fwsign.pki.directory import Pki  # noqa: PLC0415
-    from fwsign.pki.leaves import leaf_of  # noqa: PLC0415
+    from fwsign.crl import HARMLESS
+    from fwsign.pki.directory import Pki
+    from fwsign.pki.leaves import leaf_of
 
     pki = Pki(directory)
     certificate = pki.certificate(name) if name in pki.names() else pki.by_serial(name)
@@ -123,8 +123,8 @@ def crl(*, pki: PKI = None, ca_pass: CA_PASS = None, root_pass: ROOT_PASS = None
     them all. --ca-pass opens all keys, unless --root-pass gives the root's own. Envelopes take
     them with fwsign staple.
     """
-    from fwsign.pki.directory import BUNDLE, Pki, is_root  # noqa: PLC0415
-    from fwsign.pki.revocation import renew_crls  # noqa: PLC0415
+    from fwsign.pki.directory import BUNDLE, Pki, is_root
+    from fwsign.pki.revocation import renew_crls
 
     directory = find_pki(pki)
     found = Pki(directory)

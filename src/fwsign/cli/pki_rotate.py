@@ -40,9 +40,9 @@ def standby(
     Devices pin standby.crt beside ca.crt. It issues nothing until fwsign pki rotate; keep its key
     offline, in another place than the first root's.
     """
-    from fwsign.pki.directory import Pki  # noqa: PLC0415
-    from fwsign.pki.issue import NewKey  # noqa: PLC0415
-    from fwsign.pki.rotation import standby as make_standby  # noqa: PLC0415
+    from fwsign.pki.directory import Pki
+    from fwsign.pki.issue import NewKey
+    from fwsign.pki.rotation import standby as make_standby
 
     directory = find_pki(pki)
     found = Pki(directory)
@@ -80,10 +80,10 @@ def rotate(
     any more, only devices that know the standby do. All that is there stays as it is and can be
     revoked.
     """
-    from fwsign.pki.directory import Pki  # noqa: PLC0415
-    from fwsign.pki.issue import NewKey  # noqa: PLC0415
-    from fwsign.pki.rotation import current_root  # noqa: PLC0415
-    from fwsign.pki.rotation import rotate as rotate_it  # noqa: PLC0415
+    from fwsign.pki.directory import Pki
+    from fwsign.pki.issue import NewKey
+    from fwsign.pki.rotation import current_root
+    from fwsign.pki.rotation import rotate as rotate_it
 
     directory = find_pki(pki)
     found = Pki(directory)

@@ -78,8 +78,8 @@ def show(
         ui.usage("--force goes with --html")
     source = place if place is not None else find_pki(pki)
 
-    from fwsign.cli.keyfiles import opener  # noqa: PLC0415
-    from fwsign.pki.inventory import read  # noqa: PLC0415
+    from fwsign.cli.keyfiles import opener
+    from fwsign.pki.inventory import read
 
     found, at = read(source, opener(pass_, source)), inputs.now()
     if not (found.entries or found.crls or found.problems):
@@ -93,7 +93,7 @@ def show(
     if html is not None:
         _write_page(html, found, at, force=force)
     if as_json:
-        from fwsign.pki.inventory_json import as_json as to_json  # noqa: PLC0415
+        from fwsign.pki.inventory_json import as_json as to_json
 
         ui.print_json(to_json(found, at))
     elif html is not None:
@@ -104,8 +104,8 @@ def show(
 
 
 def _write_page(file: Path, found: Any, at: datetime, *, force: bool) -> None:
-    from fwsign.atomic import write_atomic  # noqa: PLC0415
-    from fwsign.pki import page  # noqa: PLC0415
+    from fwsign.atomic import write_atomic
+    from fwsign.pki import page
 
     data = page.render(found, at).encode()
     if force and file.is_file() and not _is_page(file):
@@ -120,8 +120,8 @@ def _write_page(file: Path, found: Any, at: datetime, *, force: bool) -> None:
 
 
 def _is_page(file: Path) -> bool:
-    from fwsign.atomic import io_error  # noqa: PLC0415
-    from fwsign.pki import page  # noqa: PLC0415
+    from fwsign.atomic import io_error
+    from fwsign.pki import page
 
     try:
         with file.open("rb") as opened:
@@ -132,7 +132,7 @@ def _is_page(file: Path) -> bool:
 
 
 def _print_tree(found: Any, at: datetime) -> None:
-    from fwsign.pki import tree  # noqa: PLC0415
+    from fwsign.pki import tree
 
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
 

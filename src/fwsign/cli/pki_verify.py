@@ -84,8 +84,8 @@ def verify(
     --anchor, nothing is taken from the PKI of fwsign.toml; without, its roots, CAs and CRLs are
     used. Exit statuses are those of fwsign verify.
     """
-    from fwsign.cli.keyfiles import certificates  # noqa: PLC0415
-    from fwsign.pki.purpose import PURPOSES, judge_pool  # noqa: PLC0415
+    from fwsign.cli.keyfiles import certificates
+    from fwsign.pki.purpose import PURPOSES, judge_pool
 
     chosen = next((one for one in PURPOSES if one == purpose), None)
     if chosen is None:
@@ -134,10 +134,10 @@ def _refuse_unused(crls: "Sequence[bytes]", accepted: "Accepted") -> None:
 
 def _of_pki(directory: Path) -> "tuple[list[Anchor], list[bytes], list[bytes]]":
     """Return the roots, all CAs, and the CRLs that a PKI has."""
-    from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import Encoding
 
-    from fwsign.chain import Anchor  # noqa: PLC0415
-    from fwsign.pki.directory import Pki  # noqa: PLC0415
+    from fwsign.chain import Anchor
+    from fwsign.pki.directory import Pki
 
     pki = Pki(directory)
     roots = [pki.certificate(name).public_bytes(Encoding.DER) for name in pki.roots()]
@@ -149,7 +149,7 @@ def _of_pki(directory: Path) -> "tuple[list[Anchor], list[bytes], list[bytes]]":
 
 
 def _is_ca(certificate: Any) -> bool:
-    from cryptography import x509  # noqa: PLC0415
+    from cryptography import x509
 
     try:
         basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
@@ -170,7 +170,7 @@ def _refuse(error: FwsignError, chain: "Sequence[bytes]", *, as_json: bool) -> N
 
 
 def _described(chain: "Sequence[bytes]") -> list[dict[str, Any]]:
-    from fwsign.certificate import parse_certificate  # noqa: PLC0415
+    from fwsign.certificate import parse_certificate
 
     found = []
     for data in chain:

@@ -24,7 +24,7 @@ def ports(*, as_json: JSON = False) -> None:
     No board is asked, for that would reset it: what is said comes from USB identities. The names
     stay with the USB socket where the system has such names.
     """
-    from fwsign.flash.ports import find  # noqa: PLC0415
+    from fwsign.flash.ports import find
 
     found = find()
     if as_json:

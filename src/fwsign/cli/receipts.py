@@ -66,7 +66,7 @@ def show(
     Below a receipt stand why it was refused, and what was waived or left out. Who signed is what
     the lines claim; fwsign receipts verify finds out.
     """
-    from fwsign.receipts import judge_lines  # noqa: PLC0415
+    from fwsign.receipts import judge_lines
 
     with _lines(file, state, config) as lines:
         receipts = judge_lines(lines)
@@ -127,8 +127,8 @@ def verify(
     judged, since nothing proves when a receipt was made. Receipts without signatures are a log, not
     evidence. That the newest ones are still there, only --head shows: keep the head elsewhere.
     """
-    from fwsign.cli import inputs  # noqa: PLC0415
-    from fwsign.receipts import verify_lines  # noqa: PLC0415
+    from fwsign.cli import inputs
+    from fwsign.receipts import verify_lines
 
     keys, anchors = inputs.load_anchors(key or ()), inputs.load_anchors(anchor or ())
     with _lines(file, state, config) as lines:
@@ -149,8 +149,8 @@ def verify(
 
 @contextmanager
 def _lines(file: Path | None, state: Path | None, config: Path | None) -> Iterator[Iterator[str]]:
-    from fwsign.receipt_file import read_lines  # noqa: PLC0415
-    from fwsign.state import State, default_path  # noqa: PLC0415
+    from fwsign.receipt_file import read_lines
+    from fwsign.state import State, default_path
 
     if sum(one is not None for one in (file, state, config)) > 1:
         ui.usage("more than one of a file, --state and --config", "receipts are in one of them")
@@ -158,7 +158,7 @@ def _lines(file: Path | None, state: Path | None, config: Path | None) -> Iterat
         yield read_lines(file)
         return
     if config:
-        from fwsign.gateway.config import load  # noqa: PLC0415 - of a gateway alone
+        from fwsign.gateway.config import load  # of a gateway alone
 
         state = load(config).state
     with State.open(state or default_path()) as memory:

@@ -216,7 +216,7 @@ def show_plan(
         found: who would sign.
         as_json: say it as one JSON object.
     """
-    from fwsign.suit import decode_text  # noqa: PLC0415 - where nothing is signed
+    from fwsign.suit import decode_text  # where nothing is signed
 
     plans = [
         _facts(path, decode_text(one.text, one.manifest), one.manifest, found.name)

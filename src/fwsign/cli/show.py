@@ -54,10 +54,10 @@ def show(
 
 def _opened(file: Path) -> BinaryIO:
     """Open a regular file, or take what standard input has."""
-    from fwsign.atomic import io_error  # noqa: PLC0415
+    from fwsign.atomic import io_error
 
     if file == inputs.STREAM:
-        from fwsign.suit import MAX_ENVELOPE_SIZE  # noqa: PLC0415
+        from fwsign.suit import MAX_ENVELOPE_SIZE
 
         return io.BytesIO(inputs.read(file, MAX_ENVELOPE_SIZE))
     try:
@@ -80,7 +80,7 @@ def print_cards(file: Path, found: list[dict[str, Any]], *, as_json: bool) -> No
 
 
 def _cards(file: Path, opened: BinaryIO) -> list[dict[str, Any]]:
-    from fwsign.atomic import io_error  # noqa: PLC0415
+    from fwsign.atomic import io_error
 
     try:
         with opened:
@@ -103,7 +103,7 @@ def _cards(file: Path, opened: BinaryIO) -> list[dict[str, Any]]:
 
 def _all(file: Path, opened: BinaryIO, size: int) -> bytes:
     """Read a whole file that is no larger than an envelope, or PEM, may be."""
-    from fwsign.suit import MAX_ENVELOPE_SIZE  # noqa: PLC0415
+    from fwsign.suit import MAX_ENVELOPE_SIZE
 
     opened.seek(0)
     limit = MAX_ENVELOPE_SIZE if opened.read(2) == ENVELOPE_HEAD else inputs.PEM_LIMIT
@@ -121,8 +121,8 @@ def _all(file: Path, opened: BinaryIO, size: int) -> bytes:
 def _keys_and_certificates(
     file: Path, data: bytes, *, damage_matters: bool
 ) -> list[dict[str, Any]]:
-    from fwsign.cli import cards  # noqa: PLC0415
-    from fwsign.keys.formats import read_any  # noqa: PLC0415
+    from fwsign.cli import cards
+    from fwsign.keys.formats import read_any
 
     try:
         return [cards.card(one) for one in read_any(data, name=file)]
@@ -133,8 +133,8 @@ def _keys_and_certificates(
 
 
 def _envelope(data: bytes) -> dict[str, Any]:
-    from fwsign import cbor, suit  # noqa: PLC0415
-    from fwsign.cli import diagnostic  # noqa: PLC0415
+    from fwsign import cbor, suit
+    from fwsign.cli import diagnostic
 
     envelope = suit.decode_envelope(data)
     found: dict[str, Any] = {"kind": "SUIT envelope, not verified here", "size": len(data)}
@@ -146,7 +146,7 @@ def _envelope(data: bytes) -> dict[str, Any]:
 
 
 def _manifest(envelope: Any) -> dict[str, Any]:
-    from fwsign import suit  # noqa: PLC0415
+    from fwsign import suit
 
     try:
         manifest = suit.decode_manifest(envelope.manifest)
@@ -183,9 +183,9 @@ def _blocks(encoded: Iterable[bytes]) -> list[dict[str, Any]]:
 
 
 def _block(data: bytes, room: int) -> tuple[dict[str, Any], int]:
-    from fwsign.cli import cards  # noqa: PLC0415
-    from fwsign.cose import ALGORITHMS, decode_block  # noqa: PLC0415
-    from fwsign.crl import reading  # noqa: PLC0415
+    from fwsign.cli import cards
+    from fwsign.cose import ALGORITHMS, decode_block
+    from fwsign.crl import reading
 
     try:
         block = decode_block(data)
@@ -212,7 +212,7 @@ def _too_much(crl: bytes) -> dict[str, Any]:
 
 
 def _image(opened: BinaryIO, head: bytes, size: int) -> dict[str, Any]:
-    from fwsign.images import glance, recognise  # noqa: PLC0415
+    from fwsign.images import glance, recognise
 
     damage = None
     try:

@@ -93,7 +93,7 @@ def sign(
     FILE.suit appears beside FILE, verified as a device would before it is written. With --output
     all FILEs become components of one release.
     """
-    from fwsign.cli import identity, naming, results, targets  # noqa: PLC0415 - what only signing needs
+    from fwsign.cli import identity, naming, results, targets  # what only signing needs
 
     settings = config.load()
     product = product or settings.product
@@ -158,9 +158,9 @@ def sign(
 
 def _describe(group: "Sequence[Target]", what: _What) -> "Release":
     """Hash the files of a release and describe them."""
-    from fwsign.cli import payloads, targets  # noqa: PLC0415
-    from fwsign.release import describe  # noqa: PLC0415
-    from fwsign.suit import Text  # noqa: PLC0415
+    from fwsign.cli import payloads, targets
+    from fwsign.release import describe
+    from fwsign.suit import Text
 
     stated = what.version or targets.common_version(group)
     return describe(
@@ -184,8 +184,8 @@ def _sign(
     allow_example_keys: bool,
     force: bool,
 ) -> "tuple[bytes, VerifiedRelease]":
-    from fwsign.cli import results  # noqa: PLC0415
-    from fwsign.sign import sign as sign_release  # noqa: PLC0415
+    from fwsign.cli import results
+    from fwsign.sign import sign as sign_release
 
     signed = sign_release(
         release,
@@ -217,7 +217,7 @@ def _refuse_pairs(*pairs: tuple[str, object, str, object]) -> None:
 
 
 def _sequence_number(given: int | None, now: datetime, *, force: bool) -> int:
-    from fwsign.suit import MAX_SEQUENCE_NUMBER  # noqa: PLC0415
+    from fwsign.suit import MAX_SEQUENCE_NUMBER
 
     seconds = int(now.timestamp())
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
@@ -244,7 +244,7 @@ def _use_before(given: str | None, now: datetime) -> int | None:
 
 
 def _find(who: _Who, settings: config.Config, source: str | None) -> "Found":
-    from fwsign.cli import identity  # noqa: PLC0415
+    from fwsign.cli import identity
 
     if who.key is None or who.chain is None:
         name = who.signer or settings.signer or identity.DEFAULT_SIGNER
@@ -253,10 +253,10 @@ def _find(who: _Who, settings: config.Config, source: str | None) -> "Found":
 
 
 def _time_stamping(url: str, anchors: Sequence[Path], signing: "Signing") -> "TimeStamping":
-    from functools import partial  # noqa: PLC0415 - where time stamps are asked for
+    from functools import partial  # where time stamps are asked for
 
-    from fwsign.sign import TimeStamping  # noqa: PLC0415
-    from fwsign.tsa_client import request_token  # noqa: PLC0415
+    from fwsign.sign import TimeStamping
+    from fwsign.tsa_client import request_token
 
     believed = inputs.load_anchors(anchors) or [signing.anchor]
     return TimeStamping(partial(request_token, url), tuple(believed))

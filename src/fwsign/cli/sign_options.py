@@ -18,7 +18,7 @@ def _words(value: str | None) -> str | None:
 
 def _base_url(url: str) -> str:
     if url:
-        from fwsign.component import is_url  # noqa: PLC0415 - where it is given
+        from fwsign.component import is_url  # where it is given
 
         if not (is_url(url) and url.endswith(("/", "="))):
             ui.usage(
@@ -30,7 +30,7 @@ def _base_url(url: str) -> str:
 
 def _block_size(size: int | None) -> int | None:
     if size:
-        from fwsign.blocks import BLOCK_SIZES, is_block_size  # noqa: PLC0415 - where it is given
+        from fwsign.blocks import BLOCK_SIZES, is_block_size  # where it is given
 
         if not is_block_size(size):
             ui.usage(f"--block-size {size} is not 0 or {BLOCK_SIZES}")

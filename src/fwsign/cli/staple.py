@@ -53,11 +53,11 @@ def staple(
     Without --crl, those of the PKI. Of each issuer the envelope keeps the newest one. CRLs are
     signed by their issuers and no part of what the signer signed.
     """
-    from fwsign.atomic import write_atomic  # noqa: PLC0415
-    from fwsign.cli.results import crl_warnings  # noqa: PLC0415
-    from fwsign.sign import carried_crls, check_margin, known_time  # noqa: PLC0415
-    from fwsign.sign import staple as staple_it  # noqa: PLC0415
-    from fwsign.suit import MAX_ENVELOPE_SIZE  # noqa: PLC0415
+    from fwsign.atomic import write_atomic
+    from fwsign.cli.results import crl_warnings
+    from fwsign.sign import carried_crls, check_margin, known_time
+    from fwsign.sign import staple as staple_it
+    from fwsign.suit import MAX_ENVELOPE_SIZE
 
     if crl and pki:
         ui.usage("--crl and --pki exclude each other")

@@ -105,7 +105,7 @@ def _identifier(file: Path, typed: str) -> tuple[bytes, ...]:
         identifier = flash_identifier(chip, offset)
     except Malformed as error:
         ui.usage(f"--target {typed}: {error.expected} is expected")
-    from fwsign.images.esp_flash import SECTOR  # noqa: PLC0415 - where a place is typed
+    from fwsign.images.esp_flash import SECTOR  # where a place is typed
 
     if _is_ours(typed, chip) and offset % SECTOR:
         below = offset - offset % SECTOR
@@ -121,12 +121,12 @@ def _is_ours(typed: str, chip: str) -> bool:
 
     What is nearly the name of one of ours, or would be one of its maker's, is refused.
     """
-    from fwsign.images.esp import CHIPS  # noqa: PLC0415 - where a place is typed
+    from fwsign.images.esp import CHIPS  # where a place is typed
 
     known = (*(one.name for one in CHIPS), *_OTHERS)
     if chip in known:
         return True
-    from difflib import get_close_matches  # noqa: PLC0415 - for what may be mistyped
+    from difflib import get_close_matches  # for what may be mistyped
 
     if chip.startswith(("esp", "rp2")) or get_close_matches(chip, known, n=1, cutoff=0.8):
         ui.usage(f'--target {typed}: there is no chip "{chip}"', f"choose from {', '.join(known)}")
@@ -156,7 +156,7 @@ def _check_fits(file: Path, image: Image, identifier: tuple[bytes, ...]) -> None
             expected=chip,
             found=image.chip,
         )
-    from fwsign.images.esp import place_expected  # noqa: PLC0415 - for images alone
+    from fwsign.images.esp import place_expected  # for images alone
 
     if (expected := place_expected(image, chip, offset)) is not None:
         raise Malformed(
@@ -178,7 +178,7 @@ def _named(role: str | None) -> str:
 def _with_table_place(target: Target, chips: Collection[str]) -> Target:
     if target.part.identifier or target.role != "partition table":
         return target
-    from fwsign.images.esp_data import TABLE_OFFSET  # noqa: PLC0415 - for tables alone
+    from fwsign.images.esp_data import TABLE_OFFSET  # for tables alone
 
     return target.at(_only_chip(target, chips, f"0x{TABLE_OFFSET:x}"), TABLE_OFFSET)
 
@@ -204,8 +204,8 @@ def _with_otadata_place(target: Target, group: Sequence[Target], chips: Collecti
 
 
 def _otadata_offset(table: Path) -> int | None:
-    from fwsign.images.esp_data import otadata_of  # noqa: PLC0415 - for OTA data alone
-    from fwsign.images.esp_flash import partitions  # noqa: PLC0415
+    from fwsign.images.esp_data import otadata_of  # for OTA data alone
+    from fwsign.images.esp_flash import partitions
 
     with table.open("rb") as opened:
         part = otadata_of(partitions(opened, 0))

@@ -120,9 +120,9 @@ def make(
     keys of the list that they have, and enough of its own, have signed; further people add theirs
     with fwsign trust sign.
     """
-    from fwsign.atomic import write_atomic  # noqa: PLC0415
-    from fwsign.cli import trust_list  # noqa: PLC0415
-    from fwsign.trust_sign import make_update  # noqa: PLC0415
+    from fwsign.atomic import write_atomic
+    from fwsign.cli import trust_list
+    from fwsign.trust_sign import make_update
 
     old = trust_list.read_list(base) if base else None
     if base and (vendor or product):
@@ -164,10 +164,10 @@ def sign(
 
     Read it with fwsign trust show first.
     """
-    from fwsign.atomic import write_atomic  # noqa: PLC0415
-    from fwsign.cli import trust_list  # noqa: PLC0415
-    from fwsign.trust import decode_update  # noqa: PLC0415
-    from fwsign.trust_sign import make_update  # noqa: PLC0415
+    from fwsign.atomic import write_atomic
+    from fwsign.cli import trust_list
+    from fwsign.trust import decode_update
+    from fwsign.trust_sign import make_update
 
     if not key:
         ui.usage("no key given", "name it with --key URI")
@@ -199,8 +199,8 @@ def show(
 
     Only signatures by keys that are in the list itself are looked for.
     """
-    from fwsign.cli import trust_list  # noqa: PLC0415
-    from fwsign.trust import decode_update  # noqa: PLC0415
+    from fwsign.cli import trust_list
+    from fwsign.trust import decode_update
 
     found = [(decode_update(data), data) for data in trust_list.read_updates(file)]
     if as_json:
@@ -237,10 +237,10 @@ def apply(
     Updates that it is past are left out, so one file serves devices of any age. Either all the
     others are applied, or none.
     """
-    from fwsign.cli.trust_list import as_json as list_as_json  # noqa: PLC0415
-    from fwsign.cli.trust_list import read_updates  # noqa: PLC0415
-    from fwsign.gateway.trust_updates import apply as apply_them  # noqa: PLC0415
-    from fwsign.trust_list import Update  # noqa: PLC0415
+    from fwsign.cli.trust_list import as_json as list_as_json
+    from fwsign.cli.trust_list import read_updates
+    from fwsign.gateway.trust_updates import apply as apply_them
+    from fwsign.trust_list import Update
 
     device = load_device(config)
     data = b"".join(update for path in files for update in read_updates(path))
@@ -257,7 +257,7 @@ def apply(
 
 
 def _empty(vendor: str | None, product: str | None) -> "TrustState":
-    from fwsign.trust_list import TrustState  # noqa: PLC0415
+    from fwsign.trust_list import TrustState
 
     known = settings.load()
     vendor, product = vendor or known.vendor, product or known.product
@@ -267,14 +267,14 @@ def _empty(vendor: str | None, product: str | None) -> "TrustState":
 
 
 def _floors(sequence: int | None, time: str | None) -> "Floors":
-    from fwsign.trust_list import Floors  # noqa: PLC0415
+    from fwsign.trust_list import Floors
 
     seconds = int(inputs.parse_time(time, inputs.now()).timestamp()) if time else None
     return Floors(sequence, seconds)
 
 
 def _signers(uris: Sequence[str] | None, source: str | None) -> "list[Signer]":
-    from fwsign.keys import signer_from_uri  # noqa: PLC0415
+    from fwsign.keys import signer_from_uri
 
     return [
         signer_from_uri(uri, inputs.passphrase_source(source, f"the key {uri}"))
@@ -295,7 +295,7 @@ def _warn(update: "Update") -> None:
 def _say_what_is_missing(
     path: Path, update: "Update", data: bytes, old: "TrustState | None"
 ) -> None:
-    from fwsign.cli.trust_list import count, is_enough  # noqa: PLC0415
+    from fwsign.cli.trust_list import count, is_enough
 
     own = f"signed by {count(update.trust, data)} of its own trust keys"
     before = (

@@ -33,7 +33,7 @@ def read_updates(path: Path) -> tuple[bytes, ...]:
         Malformed: `malformed.*`.
         Failed: `io.*`.
     """
-    from fwsign.atomic import read_bytes  # noqa: PLC0415
+    from fwsign.atomic import read_bytes
 
     return split_updates(read_bytes(path, _LIMIT))
 
@@ -45,8 +45,8 @@ def read_list(path: Path) -> TrustState:
         Malformed: `malformed.*`.
         Failed: `io.*`.
     """
-    from fwsign.atomic import read_bytes  # noqa: PLC0415
-    from fwsign.gateway.config import load  # noqa: PLC0415 - most lists are updates
+    from fwsign.atomic import read_bytes
+    from fwsign.gateway.config import load  # most lists are updates
 
     data = read_bytes(path, _LIMIT)
     if is_update(data) or data[:1] == b"\xd8":
@@ -89,7 +89,7 @@ def _named(text: str, anchors: Iterable[str]) -> list[str]:
 
 
 def _anchors(text: str) -> list[Anchor]:
-    from fwsign.names import vendor_domain  # noqa: PLC0415
+    from fwsign.names import vendor_domain
 
     domains, equals, path = text.rpartition("=")
     if equals and not Path(text).exists():

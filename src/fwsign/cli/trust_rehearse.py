@@ -61,10 +61,10 @@ def rehearse(
     Each candidate is judged as each device would; the memories are not changed. The exit status is
     3 where a device refuses that the candidate is meant for. Payloads are not looked at.
     """
-    from fwsign.atomic import read_bytes  # noqa: PLC0415
-    from fwsign.gateway.rehearse import rehearse as judge  # noqa: PLC0415
-    from fwsign.policy import DevicePolicy  # noqa: PLC0415
-    from fwsign.suit import MAX_ENVELOPE_SIZE  # noqa: PLC0415
+    from fwsign.atomic import read_bytes
+    from fwsign.gateway.rehearse import rehearse as judge
+    from fwsign.policy import DevicePolicy
+    from fwsign.suit import MAX_ENVELOPE_SIZE
 
     if revocation not in ("require", "off"):
         ui.usage(f'--revocation "{revocation}"', "choose require or off")

@@ -98,14 +98,14 @@ def is_terminal(stream: Any) -> bool:
 
 def print_json(value: object) -> None:
     """Print exactly one JSON object to standard output."""
-    import json  # noqa: PLC0415 - most runs print none
+    import json  # most runs print none
 
     _write(json.dumps(value, ensure_ascii=True, indent=2))
 
 
 def print_json_line(value: object) -> None:
     """Print a JSON object on one line of standard output."""
-    import json  # noqa: PLC0415 - most runs print none
+    import json  # most runs print none
 
     _write(json.dumps(value, ensure_ascii=True))
 
@@ -164,7 +164,7 @@ def _output() -> Iterator[None]:
     except BrokenPipeError:  # not left to Typer, which would exit with 1
         raise ReaderGone from None
     except OSError as error:
-        from fwsign.atomic import io_error  # noqa: PLC0415
+        from fwsign.atomic import io_error
 
         raise io_error(error, "standard output", "write") from error
 
@@ -241,7 +241,7 @@ def refusal(error: FwsignError) -> dict[str, Any]:
 
 def hint_for(error: FwsignError) -> str | None:
     """Return what to do next about a refusal, if there is something for the command that runs."""
-    from fwsign.cli import hints  # noqa: PLC0415 - for errors alone
+    from fwsign.cli import hints  # for errors alone
 
     return hints.hint_for(error.code, error.hint, Console.command, Console.options)
 

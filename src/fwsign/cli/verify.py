@@ -91,7 +91,7 @@ def verify(
     could not be checked is listed as unchecked. Further envelopes may follow, each with its
     payloads: all are judged, and the worst exit status counts.
     """
-    from fwsign.verify import Verifier  # noqa: PLC0415
+    from fwsign.verify import Verifier
 
     now = inputs.now()
     time = inputs.parse_time(at, now) if at else now
@@ -121,7 +121,7 @@ def verify(
         if status:
             raise typer.Exit(status)
         return
-    from fwsign.cli import verdict  # noqa: PLC0415
+    from fwsign.cli import verdict
 
     view = judge(parcels[0])
     if as_json:
@@ -140,7 +140,7 @@ def _judge(
     typed: str | None,
 ) -> "Verdict":
     """Run all steps for one envelope."""
-    from fwsign.cli import received, results, verdict  # noqa: PLC0415
+    from fwsign.cli import received, results, verdict
 
     if isinstance(parcel.data, FwsignError):
         raise parcel.data
@@ -155,7 +155,7 @@ def _judge(
 
 def _each(parcels: Sequence[Parcel], judge: Callable[[Parcel], "Verdict"], *, as_json: bool) -> int:
     """Judge several envelopes, tell of each, and return the exit status of the worst."""
-    from fwsign.cli import verdict  # noqa: PLC0415
+    from fwsign.cli import verdict
 
     statuses = []
     for parcel in parcels:

@@ -40,8 +40,8 @@ class _Worker:
     def _connect(self, asked: Message) -> Message:
         # esptool takes 0.1 s to import, and by now standard output is out of its reach.
         try:
-            from fwsign.flash.esp_loader import Loader  # noqa: PLC0415
-            from fwsign.flash.esp_tuned import tune  # noqa: PLC0415
+            from fwsign.flash.esp_loader import Loader
+            from fwsign.flash.esp_tuned import tune
         except ImportError as error:
             raise Failed(
                 "device.support",

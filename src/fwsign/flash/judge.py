@@ -82,7 +82,7 @@ class Judging:
         given = self._given
         policy, floor = given.policy, None
         if given.state is not None and (given.remember or given.state.exists()):
-            from fwsign.state import State  # noqa: PLC0415 - where there is a memory
+            from fwsign.state import State  # where there is a memory
 
             with State.open(given.state, create=given.remember) as memory:
                 policy, floor = memory.policy(policy, info.floor_key, self.release)
@@ -95,7 +95,7 @@ class Judging:
 
         def accept() -> None:
             if given.state is not None and given.remember:
-                from fwsign.state import State  # noqa: PLC0415 - as above
+                from fwsign.state import State  # as above
 
                 with State.open(given.state, create=False) as memory:
                     memory.accept(info.floor_key, release, floor)

@@ -30,7 +30,7 @@ class Port:
 
     def __init__(self, url: str, baud: int, timeout: float) -> None:
         try:
-            import serial  # noqa: PLC0415 - only where a board is flashed
+            import serial  # only where a board is flashed
         except ImportError:
             raise missing("pyserial") from None
         self.url = url

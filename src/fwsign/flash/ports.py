@@ -55,7 +55,7 @@ def find() -> list[Found]:
         Failed: `device.support`: pyserial is not there.
     """
     try:
-        from serial.tools import list_ports  # noqa: PLC0415 - only where ports are listed
+        from serial.tools import list_ports  # only where ports are listed
     except ImportError:
         raise missing("pyserial") from None
     stable = _stable_names()

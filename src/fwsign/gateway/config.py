@@ -225,7 +225,7 @@ def _hooks(table: Table) -> Mapping[str, tuple[str, ...]]:
 
 
 def _port(table: Table, key: str) -> str:
-    from fwsign.flash.backends import check_port  # noqa: PLC0415 - few have boards
+    from fwsign.flash.backends import check_port  # few have boards
 
     port = table.take(key, str)
     try:

@@ -177,12 +177,12 @@ def flash(
     Raises:
         FwsignError: the release is refused.
     """
-    from fwsign.flash.backends import How, attached, kind_for  # noqa: PLC0415 - few have boards
-    from fwsign.flash.engine import Options, Outcome  # noqa: PLC0415
-    from fwsign.flash.judge import Given, Judging  # noqa: PLC0415
-    from fwsign.flash.ports import find, vendor_of  # noqa: PLC0415
-    from fwsign.flash.simulate import SCHEME  # noqa: PLC0415
-    from fwsign.flash.station import Job, Station  # noqa: PLC0415
+    from fwsign.flash.backends import How, attached, kind_for  # few have boards
+    from fwsign.flash.engine import Options, Outcome
+    from fwsign.flash.judge import Given, Judging
+    from fwsign.flash.ports import find, vendor_of
+    from fwsign.flash.simulate import SCHEME
+    from fwsign.flash.station import Job, Station
 
     anchors, policy = trust
     waived = ("revocation",) if policy.revocation == "off" else ()

@@ -233,7 +233,7 @@ class _Run:
         boards = [one for one, kind in zip(staged, kinds, strict=True) if kind == "flash"]
         if not boards:
             return
-        from fwsign.flash.receipt import Told, describe  # noqa: PLC0415 - few have boards
+        from fwsign.flash.receipt import Told, describe  # few have boards
 
         failures = []
         at = self._request.at

@@ -59,7 +59,7 @@ class Sources(NamedTuple):
             Malformed: `malformed.size`; Failed: `io.*`.
         """
         if is_url(self.envelope):
-            from fwsign.gateway.fetch import fetch_bytes  # noqa: PLC0415 - files need no network
+            from fwsign.gateway.fetch import fetch_bytes  # files need no network
 
             return fetch_bytes(self.envelope, self.rules, MAX_ENVELOPE_SIZE, self.tell)
         return read_bytes(Path(self.envelope), MAX_ENVELOPE_SIZE)
@@ -80,7 +80,7 @@ class Sources(NamedTuple):
             return
         place = self._place(component)
         if is_url(place):
-            from fwsign.gateway.fetch import opened  # noqa: PLC0415 - files need no network
+            from fwsign.gateway.fetch import opened  # files need no network
 
             with opened(place, self.rules, start, self.tell) as source:
                 yield source
@@ -105,7 +105,7 @@ class Sources(NamedTuple):
             if one.rpartition("/")[2] == wanted:
                 return one
         if is_url(self.envelope):
-            from fwsign.gateway.https import join  # noqa: PLC0415 - for addresses alone
+            from fwsign.gateway.https import join  # for addresses alone
 
             return join(self.envelope, component.uri)
         beside = Path(self.envelope).parent / wanted

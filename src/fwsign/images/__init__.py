@@ -46,7 +46,7 @@ def recognise(file: BinaryIO) -> Image:
 def glance(head: bytes) -> Image:
     """Tell what a file claims to be by its first bytes, whether the rest holds to that or not."""
     if head[:1] == b"\xe9":
-        from fwsign.images import esp  # noqa: PLC0415
+        from fwsign.images import esp
 
         return Image("esp", esp.chip_name(head)) if esp.claims(head) else Image("unknown")
     kinds = {b"\xff": "esp", b"U": "uf2", b"\x3d": "mcuboot"}
@@ -56,22 +56,22 @@ def glance(head: bytes) -> Image:
 def _parse(file: BinaryIO, head: bytes) -> Image:
     """Ask the parser that the first byte suggests; the others are not imported."""
     if head[:1] in (b"\xe9", b"\xff"):
-        from fwsign.images import esp  # noqa: PLC0415
+        from fwsign.images import esp
 
         if esp.claims(head):
             return esp.parse(file)
         if (merged := esp.parse_padded(file, head)) is not None:
             return merged
     if head[:1] == b"U":
-        from fwsign.images import uf2  # noqa: PLC0415
+        from fwsign.images import uf2
 
         if uf2.claims(head):
             return uf2.parse(file)
     if head[:1] == b"\x3d":
-        from fwsign.images import mcuboot  # noqa: PLC0415
+        from fwsign.images import mcuboot
 
         if mcuboot.claims(head):
             return mcuboot.parse(file)
-    from fwsign.images import esp_data  # noqa: PLC0415 - it is small
+    from fwsign.images import esp_data  # it is small
 
     return esp_data.parse(file, head) or Image("unknown")

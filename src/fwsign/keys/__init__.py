@@ -87,14 +87,14 @@ def signer_from_uri(uri: str, passphrase: Passphrase) -> Signer:
             expected="file",
             found=scheme,
         )
-    from fwsign.keys.file import open_signer  # noqa: PLC0415 - a backend is imported on use
+    from fwsign.keys.file import open_signer  # a backend is imported on use
 
     return open_signer(_path_of(found[2]) if found else uri, passphrase)
 
 
 def _path_of(rest: str) -> str:
     """Return the path in what follows `file:`, with or without an (empty) authority."""
-    from urllib.parse import unquote  # noqa: PLC0415 - few keys are written like this
+    from urllib.parse import unquote  # few keys are written like this
 
     if rest.startswith("//"):
         host, slash, path = rest[2:].partition("/")

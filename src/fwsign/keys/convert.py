@@ -96,7 +96,7 @@ def encode_private(
     if form == "pkcs8":
         data = _pkcs8(key, passphrase, der=der)
     elif form == "p12":
-        from fwsign.keys import p12  # noqa: PLC0415 - the others need none of it
+        from fwsign.keys import p12  # the others need none of it
 
         ordered = own_first(key, certificates)
         data = p12.encode(key, passphrase, ordered, legacy=legacy, name=name)
@@ -131,7 +131,7 @@ def _pkcs8(key: Any, passphrase: bytes | None, *, der: bool) -> bytes:
     plain: bytes = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     label = "PRIVATE KEY"
     if passphrase is not None:
-        from fwsign.keys import pbes2  # noqa: PLC0415 - the others need none of it
+        from fwsign.keys import pbes2  # the others need none of it
 
         plain, label = pbes2.encrypt(plain, passphrase), "ENCRYPTED PRIVATE KEY"
     return plain if der else pem.encode(label, plain)
@@ -194,7 +194,7 @@ def _refuse_der(form: str, *, der: bool) -> None:
 
 
 def _no_such_form(key: Any, form: str) -> Failed:
-    from fwsign.cose import key_name  # noqa: PLC0415 - for the message alone
+    from fwsign.cose import key_name  # for the message alone
 
     public = key.public_key() if hasattr(key, "public_key") else key
     return Failed(

@@ -129,7 +129,7 @@ def describe_encryption(data: bytes) -> Encryption | None:
 
     Source: RFC 8018, RFC 7914, RFC 7292, RFC 9579, OpenSSH's PROTOCOL.key.
     """
-    from fwsign.keys import pem  # noqa: PLC0415 - DER needs none of it
+    from fwsign.keys import pem  # DER needs none of it
 
     if data[:1] != b"\x30" and _PRIVATE_LABEL.search(data):
         try:

@@ -122,7 +122,7 @@ def load_private_key(path: str | os.PathLike[str], passphrase: Passphrase) -> Pr
         key: object = load(data, None)
     except (ValueError, TypeError, UnsupportedAlgorithm, InternalError):
         # Encrypted, in another form, or with more beside it: more code, and more time.
-        from fwsign.keys import formats  # noqa: PLC0415 - most keys in CI are plain PKCS#8
+        from fwsign.keys import formats  # most keys in CI are plain PKCS#8
 
         key = formats.read_private_key(data, passphrase, path)
     algorithm_of(key)
@@ -152,7 +152,7 @@ def encode_private_key(key: PrivateKey, passphrase: bytes | None) -> bytes:
             expected="at least one octet",
             found="none",
         )
-    from fwsign.keys import pbes2, pem  # noqa: PLC0415 - signing never writes a key
+    from fwsign.keys import pbes2, pem  # signing never writes a key
 
     der = pbes2.encrypt(
         key.private_bytes(serialization.Encoding.DER, form, plain),

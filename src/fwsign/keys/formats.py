@@ -267,7 +267,7 @@ def _if_public(data: bytes, form: str) -> Iterator[Found]:
 
 def _signed(data: bytes, encoding: str) -> Iterator[Found]:
     """Tell certificate, request and CRL apart, which have the same outside."""
-    from cryptography import x509  # noqa: PLC0415 - keys need none of it
+    from cryptography import x509  # keys need none of it
 
     loaders: tuple[tuple[str, str, Callable[[bytes], object]], ...] = (
         ("certificate", "X.509", x509.load_der_x509_certificate),

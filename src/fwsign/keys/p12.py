@@ -82,7 +82,7 @@ def encode(
 
 
 def _no_place(key: Any) -> Failed:
-    from fwsign.cose import key_name  # noqa: PLC0415 - for the message alone
+    from fwsign.cose import key_name  # for the message alone
 
     found = key_name(key.public_key())
     return Failed(

@@ -34,9 +34,9 @@ def encrypt(private_key_info: bytes, passphrase: bytes) -> bytes:
     Source: RFC 5958 s.3, RFC 8018 s.6.2, RFC 7914 s.7.
     """
     # Here and not above: who only reads keys needs none of it.
-    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes  # noqa: PLC0415
-    from cryptography.hazmat.primitives.kdf.scrypt import Scrypt  # noqa: PLC0415
-    from cryptography.hazmat.primitives.padding import PKCS7  # noqa: PLC0415
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+    from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+    from cryptography.hazmat.primitives.padding import PKCS7
 
     salt, iv = os.urandom(_SALT_SIZE), os.urandom(_BLOCK_SIZE)
     kdf = Scrypt(salt=salt, length=_KEY_SIZE, n=SCRYPT_N, r=SCRYPT_R, p=SCRYPT_P)
@@ -62,8 +62,8 @@ def decrypt(data: bytes, passphrase: bytes) -> bytes:
 
     Source: RFC 8018 s.6.2.2, RFC 7292 appendix B and C.
     """
-    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes  # noqa: PLC0415
-    from cryptography.hazmat.primitives.padding import PKCS7  # noqa: PLC0415
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+    from cryptography.hazmat.primitives.padding import PKCS7
 
     scheme, sealed = sequence_parts(data)
     kind, parameters = scheme.parts()
@@ -72,7 +72,7 @@ def decrypt(data: bytes, passphrase: bytes) -> bytes:
     else:
         name, key, iv = _derive_pbes2(parameters, passphrase)
     if name == _3DES:
-        from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES  # noqa: PLC0415
+        from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 
         cipher = Cipher[modes.CBC](TripleDES(key), modes.CBC(iv))
     else:
@@ -84,7 +84,7 @@ def decrypt(data: bytes, passphrase: bytes) -> bytes:
 
 def _derive_pkcs12(parameters: Element, passphrase: bytes) -> tuple[bytes, bytes]:
     """Return key and IV of 3DES."""
-    from fwsign.keys import p12  # noqa: PLC0415 - old keys alone need it
+    from fwsign.keys import p12  # old keys alone need it
 
     salt, iterations = parameters.parts()
     made = [
@@ -96,7 +96,7 @@ def _derive_pkcs12(parameters: Element, passphrase: bytes) -> tuple[bytes, bytes
 
 def _derive_pbes2(parameters: Element, passphrase: bytes) -> tuple[str, bytes, bytes]:
     """Return the name of the cipher, key and IV."""
-    from fwsign.keys.encryption import CIPHERS  # noqa: PLC0415
+    from fwsign.keys.encryption import CIPHERS
 
     derivation, cipher = parameters.parts()
     oid, iv = cipher.parts()
@@ -107,11 +107,11 @@ def _derive_pbes2(parameters: Element, passphrase: bytes) -> tuple[str, bytes, b
 
 
 def _derive(derivation: bytes, passphrase: bytes, size: int) -> bytes:
-    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415
-    from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC  # noqa: PLC0415
-    from cryptography.hazmat.primitives.kdf.scrypt import Scrypt  # noqa: PLC0415
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
+    from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-    from fwsign.keys.encryption import PBKDF2, PRFS, SCRYPT  # noqa: PLC0415
+    from fwsign.keys.encryption import PBKDF2, PRFS, SCRYPT
 
     kind, parameters = sequence_parts(derivation)
     salt, *more = parameters.parts()

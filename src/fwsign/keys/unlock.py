@@ -103,7 +103,7 @@ def open_container(
     """
     if not _is_container(data):
         return None, None
-    from cryptography.hazmat.primitives.serialization import pkcs12  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import pkcs12
 
     encryption = describe_der(data)
     if passphrase is not None:
@@ -197,7 +197,7 @@ def no_key(data: bytes, name: object) -> Failed:
 
 
 def _certificate_errors() -> tuple[type[Exception], ...]:
-    from cryptography import x509  # noqa: PLC0415 - called when something was raised
+    from cryptography import x509  # called when something was raised
 
     return x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType
 
@@ -236,7 +236,7 @@ def spellings(secret: bytes) -> tuple[bytes, ...]:
 
 def _loader(form: str, data: bytes) -> Any:
     if form == "OpenSSH":
-        from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415
+        from cryptography.hazmat.primitives.serialization import (
             load_ssh_private_key,
         )
 
@@ -292,7 +292,7 @@ def _decrypt(load: Any, data: bytes, secret: bytes, name: object) -> tuple[Any, 
 
 
 def _decrypt_by_hand(data: bytes, secret: bytes, name: object) -> tuple[Any, str | None] | None:
-    from fwsign.keys import pbes2  # noqa: PLC0415 - where all else failed
+    from fwsign.keys import pbes2  # where all else failed
 
     for spelled in spellings(secret):
         try:
@@ -305,7 +305,7 @@ def _decrypt_by_hand(data: bytes, secret: bytes, name: object) -> tuple[Any, str
 
 
 def _by_hand(data: bytes, name: object) -> tuple[Any, str | None] | None:
-    from fwsign.keys import pkcs8  # noqa: PLC0415 - where all else failed
+    from fwsign.keys import pkcs8  # where all else failed
 
     return pkcs8.load(data, name)
 

@@ -228,7 +228,7 @@ def issued_by(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
 
 
 def _refuse_published(certificates: Sequence[tuple[x509.Certificate, Path]]) -> None:
-    from fwsign.certificate import key_digest  # noqa: PLC0415 - beside its only use
+    from fwsign.certificate import key_digest  # beside its only use
 
     for certificate, path in certificates:
         key = certificate.public_key()

@@ -145,7 +145,7 @@ def _fault(uri: str, text: str) -> Fault:
 
 
 def _machine(settings: Settings) -> Any:
-    from fwsign.flash.esp_chips import CHIPS  # noqa: PLC0415
+    from fwsign.flash.esp_chips import CHIPS
 
     kind = "esp" if settings.board in CHIPS else settings.board
     modules = {"esp": "esp", "pico-uart": "pico_uart", "smp": "smp"}

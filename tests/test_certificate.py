@@ -9,6 +9,8 @@ from cryptography.x509.oid import NameOID
 
 from fwsign import der
 from fwsign.certificate import (
+    MAX_ALTERNATIVE_NAMES,
+    MAX_ATTRIBUTES,
     MAX_SERIAL_BITS,
     Certificate,
     display_name,
@@ -19,6 +21,7 @@ from fwsign.certificate import (
 )
 from support import (
     Entity,
+    ca_extensions,
     certify,
     leaf_extensions,
     make_ca,
@@ -268,3 +271,20 @@ def test_an_algorithm_of_another_kind_of_key_is_no_signature() -> None:
 
 def parsed(entity: Entity) -> Certificate:
     return parse_certificate(entity.der)
+
+
+def test_attributes_and_alternative_names_are_counted() -> None:
+    """Parsing and comparing them takes longer than checking a signature."""
+    kind = NameOID.ORGANIZATIONAL_UNIT_NAME
+    units = [x509.NameAttribute(kind, str(number)) for number in range(MAX_ATTRIBUTES + 1)]
+    root = make_ca()
+    parse_certificate(certify(new_key(), x509.Name(units[1:]), root, leaf_extensions()).der)
+    many = certify(new_key(), x509.Name(units), root, ca_extensions())
+    for found, words in ((many, "subject"), (make_leaf(many), "issuer")):
+        message = f"a certificate whose {words} has {MAX_ATTRIBUTES + 1} attributes, at most"
+        with refused("malformed.size", message):
+            parse_certificate(found.der)
+    domains = [f"a{number}.example" for number in range(MAX_ALTERNATIVE_NAMES + 1)]
+    parse_certificate(make_leaf(root, vendors=domains[1:]).der)
+    with refused("malformed.size", f"a certificate with {len(domains)} alternative names, at most"):
+        parse_certificate(make_leaf(root, vendors=domains).der)

@@ -8,10 +8,9 @@ from cryptography import x509
 from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
 
-from fwsign.certificate import parse_certificate
+from fwsign.certificate import MAX_ATTRIBUTES, parse_certificate
 from fwsign.chain import Anchor, validate_path
 from fwsign.constraints import (
-    MAX_ATTRIBUTES,
     MAX_NAMES,
     MAX_SUBTREES,
     dns_names,
@@ -319,15 +318,16 @@ def test_names_and_constraints_are_counted() -> None:
 
 
 def test_attributes_of_a_name_under_constraints_are_counted() -> None:
-    def subject(count: int) -> x509.Name:
+    def organised_in(count: int) -> list[x509.GeneralName]:
         kind = NameOID.ORGANIZATIONAL_UNIT_NAME
-        return x509.Name([x509.NameAttribute(kind, str(number)) for number in range(count)])
+        units = [x509.NameAttribute(kind, str(number)) for number in range(count)]
+        return [x509.DirectoryName(x509.Name(units))]
 
     issuing = constrained(None, directory(o="Other"))
-    check(issuing, leaf_of(issuing, subject=subject(MAX_ATTRIBUTES)))
+    check(issuing, leaf_of(issuing, *organised_in(MAX_ATTRIBUTES)))
     words = f"has a name of {MAX_ATTRIBUTES + 1} attributes, at most {MAX_ATTRIBUTES} are allowed"
     with refused("malformed.size", words):
-        check(issuing, leaf_of(issuing, subject=subject(MAX_ATTRIBUTES + 1)))
+        check(issuing, leaf_of(issuing, *organised_in(MAX_ATTRIBUTES + 1)))
 
 
 def test_constraints_of_a_ca_bind_the_cas_below_it() -> None:

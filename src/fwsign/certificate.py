@@ -3,7 +3,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple, TypeVar, cast
 
@@ -16,8 +16,12 @@ from cryptography.x509.oid import NameOID
 
 from fwsign import der
 from fwsign.cose import PublicKey, key_kind
-from fwsign.errors import Malformed, Untrusted
+from fwsign.errors import Malformed, Untrusted, check_limit
 
+MAX_ATTRIBUTES: Final = 64
+"""Attributes of one name: parsing and comparing them costs more than a signature check."""
+MAX_ALTERNATIVE_NAMES: Final = 256
+"""Alternative names of one certificate; public CAs stop at 100."""
 MAX_SERIAL_BITS: Final = 159
 """RFC 5280 section 4.1.2.2: at most 20 octets, and positive."""
 
@@ -100,7 +104,7 @@ def parse_certificate(data: bytes) -> Certificate:
     """Parse one certificate of a path, in DER.
 
     Raises:
-        Malformed: `malformed.certificate`.
+        Malformed: `malformed.certificate`, `malformed.size`.
         Untrusted: `untrusted.algorithm`, `untrusted.serial`.
     """
     return _parse(data, least_serial=1)
@@ -112,7 +116,7 @@ def parse_anchor(data: bytes) -> Certificate:
     Nothing looks at that number: no CRL revokes an anchor. Old roots have it, some still in use.
 
     Raises:
-        Malformed: `malformed.certificate`.
+        Malformed: `malformed.certificate`, `malformed.size`.
         Untrusted: `untrusted.algorithm`, `untrusted.serial`.
     """
     with no_warnings():
@@ -140,7 +144,21 @@ def _parse(data: bytes, *, least_serial: int) -> Certificate:
         raise Malformed("malformed.certificate", f"not a certificate: {error}") from None
     if version is not x509.Version.v3:
         raise Malformed("malformed.certificate", f"certificate of version {version.name}, not v3")
+    _check_names(subject, issuer, extensions)
     return Certificate(certificate, signed, key, spki, subject, issuer, extensions)
+
+
+def _check_names(
+    subject: x509.Name, issuer: x509.Name, extensions: Iterable[x509.Extension[x509.ExtensionType]]
+) -> None:
+    for words, name in (("subject", subject), ("issuer", issuer)):
+        count = sum(map(len, name.rdns))
+        check_limit(count, MAX_ATTRIBUTES, f"a certificate whose {words} has {count} attributes")
+    for found in extensions:
+        if isinstance(found.value, x509.SubjectAlternativeName):
+            count = len(list(found.value))
+            words = f"a certificate with {count} alternative names"
+            check_limit(count, MAX_ALTERNATIVE_NAMES, words)
 
 
 def _check_serial(serial: int, least: int) -> None:

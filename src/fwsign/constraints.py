@@ -10,15 +10,13 @@ from typing import Any, Final, TypeAlias
 from cryptography import x509
 
 from fwsign import der
-from fwsign.certificate import Certificate
+from fwsign.certificate import MAX_ATTRIBUTES, Certificate
 from fwsign.errors import Untrusted, check_limit
 
 MAX_NAMES: Final = 64
 """Alternative names of one certificate, where a CA above it has constraints."""
 MAX_SUBTREES: Final = 64
 """Name constraints of one CA."""
-MAX_ATTRIBUTES: Final = 64
-"""Attributes of one directory name that is held to constraints."""
 
 _HOST_LABEL: Final = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _BASE: Final = re.compile(rf"(?=.{{0,253}}$)({_HOST_LABEL}(\.{_HOST_LABEL})*)?")

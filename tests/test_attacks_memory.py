@@ -120,6 +120,16 @@ def test_a_block_for_another_vendor_teaches_nothing(pki: Pki, state: State) -> N
     assert not {*crls} & {*held(state)}
 
 
+def test_a_revoked_block_for_another_vendor_teaches_nothing(pki: Pki, state: State) -> None:
+    other = make_pki(vendors=["other.example"], common="Other ")
+    lists = (make_crl(other.issuing, [other.leaf], number=7), make_crl(other.root))
+    release = take(state, with_foreign_block(pki, other, lists, 100), pki.root, other.root)
+    refusal = release.signers[1].refusal
+    assert refusal is not None
+    assert (refusal.code, release.signers[1].for_vendor) == ("untrusted.revoked", False)
+    assert not {*lists} & {*held(state)}
+
+
 def test_a_held_crl_that_does_not_verify_is_not_used(pki: Pki) -> None:
     forged = make_crl(pki.issuing, [pki.leaf], number=9, signer=pki.root)
     base = BASE._replace(min_sequence=0, held=(HeldCrl(spki(pki.issuing.key), forged),))

@@ -236,7 +236,7 @@ def test_certificates_and_tokens_of_all_blocks_count_together(
     pki: Pki, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = len(pki.leaf.der) + len(pki.issuing.der)
-    monkeypatch.setattr("fwsign.verify.MAX_PROOFS_SIZE", 2 * size)
+    monkeypatch.setattr("fwsign.opening.MAX_PROOFS_SIZE", 2 * size)
     signer = (pki.leaf, [pki.issuing], ())
     verify(make_envelope(make_manifest(), [signer, signer]), [pki.root])
     words = f"certificates and tokens of {3 * size} bytes, at most {2 * size} are allowed"

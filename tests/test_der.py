@@ -111,3 +111,7 @@ def test_parts_put_together_again_are_the_same_bytes(draw: st.DataObject) -> Non
         return
     whole = tlv(0x30, signed.tbs, signed.algorithm, tlv(3, b"\0", signed.signature))
     assert whole == bytes(data)
+
+
+def test_an_extension_that_is_not_there() -> None:
+    assert der.extension(der.split(LEAF.der).tbs, bytes.fromhex("551d1e")) is None

@@ -158,7 +158,7 @@ def test_a_crl_of_the_same_number_with_other_content_is_not_taken(pair: tuple[Pa
     before = contents(pki)
     other = another_crl(root, issue_number)
     error = refused(partial(take, pki, other), "state.pki")
-    words = f"the CRL is another one than that here, with the same number {issue_number}"
+    words = f"the CRL and the one here differ, and both have number {issue_number}"
     assert (error.message, error.found) == (words, f"number {issue_number}")
     higher = another_crl(root, issue_number + 1)
     error = refused(partial(take, pki, other, higher), "state.pki")

@@ -48,13 +48,13 @@ class TestVerify:
         assert [parsed[key] for key in REFUSED[1:7]] == [None] * 6
         assert parsed["unchecked"] == ["rollback"]
         assert list(parsed["release"]) == [
+            "manifest_digest",
             "vendor",
             "product",
             "version",
-            "description",
             "sequence_number",
+            "description",
             "use_before",
-            "manifest_digest",
             "judged_at",
             "components",
             "signers",

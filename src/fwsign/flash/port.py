@@ -119,7 +119,7 @@ def missing(package: str) -> Failed:
         f"{package} is not installed",
         expected=package,
         found="nothing",
-        hint='pip install "fwsign[flash]"',
+        hint=INSTALL,
     )
 
 

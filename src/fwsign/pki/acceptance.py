@@ -158,12 +158,19 @@ def _check_newer(crl: x509.CertificateRevocationList, held: x509.CertificateRevo
     there = newest((given, here))
     if crl == held or there == (given,):
         return
-    numbers = [one.number if one.number is not None else "none" for one in (given, here)]
+    found, expected = _rank(given), _rank(here)
     if there == (here,):
-        words = f"the CRL is older than the one here: {numbers[0]} < {numbers[1]}"
+        words = f"the CRL is older than the one here: {found}, not after {expected}"
     else:
-        words = f"the CRL is another one than that here, with the same number {numbers[0]}"
-    raise _unfit(words, f"a CRL after number {numbers[1]}", f"number {numbers[0]}")
+        words = f"the CRL and the one here differ, and both have {found}"
+    raise _unfit(words, f"a CRL after {expected}", found)
+
+
+def _rank(crl: crls.Ranked) -> str:
+    """Say what orders a CRL: its number, or the time of one that has none."""
+    if crl.number is not None:
+        return f"number {crl.number}"
+    return f"no number, time {crl.this_update:%Y-%m-%d %H:%M:%S}"
 
 
 def _issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:

@@ -43,10 +43,13 @@ def as_json(view: Verdict) -> dict[str, Any]:
     """Return the JSON object that --json prints."""
     release = view.release
     text, manifest = release.text, release.manifest
+    stated = release_facts(release)
     facts = {
-        **release_facts(release),
+        **{key: stated[key] for key in ("vendor", "product", "version")},
         "description": text.description if text else None,
+        "sequence_number": stated["sequence_number"],
         "use_before": rfc3339(manifest.use_before),
+        "manifest_digest": stated["manifest_digest"],
         "judged_at": release.now.isoformat(),
         "components": [
             {

@@ -134,6 +134,7 @@ def sign(
         block_size=block_size,
     )
     if dry_run:
+        identity.check(found, now, allow_example_keys=allow_example_keys, force=force)
         results.show_plan(
             envelopes, [_describe(one, what) for one in groups], found, as_json=as_json
         )

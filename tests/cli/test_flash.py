@@ -260,6 +260,7 @@ def test_secure_download_mode_needs_its_waiver(esp: Path) -> None:
     found = run("flash", "app.bin.suit", "--port", locked, "--accept-unverifiable")
     assert found.status == 0, found
     assert found.out.startswith("not verifiable")
+    assert "..., not verified\n" in found.out
 
 
 def test_a_read_back_in_full(esp: Path) -> None:

@@ -201,6 +201,7 @@ def test_a_port_is_given_once(esp: Path) -> None:
     found = run("flash", "app.bin.suit", "--port", ONE, "--port", ONE)
     assert found.status == 5
     assert f"{ONE} was given twice" in found.err
+    assert found.errors[1] == "hint: name at most 64 boards, each once"
 
 
 def test_ports_or_all(esp: Path) -> None:

@@ -160,13 +160,13 @@ class TestRenew:
 
     def test_the_issuing_ca(self) -> None:
         good("pki", "renew", "issuing", "--for", "5y")
-        assert run("pki", "renew", "issuing", "--new-key", "--no-passphrase") == (
+        assert run("pki", "renew", "issuing", "--new-key", "--no-passphrase", "--pki", "pki") == (
             0,
             "pki/issued/issuing-2.crt\n",
             (
                 'fwsign: the CA "issuing-2" issues from now on; what the old one issued '
                 "stays good until 2033-10-21 at most\n"
-                "fwsign: next: fwsign pki renew NAME, for each signer\n"
+                "fwsign: next: fwsign pki renew NAME --pki pki, for each signer\n"
             ),
         )
         found = run("pki", "renew", "issuing", "--new-key", "--no-passphrase", "--for", "5y")

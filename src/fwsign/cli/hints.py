@@ -25,6 +25,10 @@ _COMPAT = (
     'device: PKIs that easy-rsa or openssl made need profile = "compat" in device.toml: [policy]',
 )
 _VENDOR = "issue one: fwsign pki issue signer NAME --vendor DOMAIN"
+_UNCHECKED = (
+    "give --vendor and --product, or waive by name: --any-product, --revocation off, "
+    "--no-rollback-check"
+)
 _CUT = "what came is kept; go on with: fwsign install --resume"
 
 HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
@@ -116,7 +120,7 @@ HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "device.absent": ("is it connected, powered, and in its boot loader?",),
         "device.changed": ("put the first board back, or start again",),
         "state.unchecked": (
-            "waive by name: --revocation off, --any-product, --no-rollback-check; or give --vendor",
+            _UNCHECKED,
             "device: device.toml says what this device checks",
         ),
         "malformed.receipt": ("where a crash cut off the last line, the next receipt removes it",),

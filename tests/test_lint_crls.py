@@ -6,8 +6,21 @@ from typing import Any
 
 from cryptography import x509
 
-from lint_kit import codes, crls, fill, leaf, make_pki
-from support import NOW, Entity, der, make_ca, make_crl, parts, resign, signing_hash
+from lint_kit import TEN_YEARS, codes, crls, fill, leaf, make_pki
+from support import (
+    NOW,
+    VENDOR,
+    Entity,
+    ca_extensions,
+    certify,
+    der,
+    make_ca,
+    make_crl,
+    name,
+    parts,
+    resign,
+    signing_hash,
+)
 
 PKI = make_pki()
 GOOD: tuple[Entity | bytes, ...] = (PKI.root, PKI.issuing, *crls(PKI.root), PKI.leaf)
@@ -105,6 +118,17 @@ def test_crl_orphan(tmp_path: Path) -> None:
 def test_crl_unknown(tmp_path: Path) -> None:
     gone = [leaf(PKI.issuing, "gone"), leaf(PKI.issuing, "gone too")]
     assert with_crl(tmp_path, crl(revoked=gone)) == ["crl-unknown"]
+
+
+def test_the_crl_of_a_ca_that_was_renewed_is_judged_once(tmp_path: Path) -> None:
+    made = [leaf(PKI.issuing, "revoked"), leaf(PKI.issuing, "gone")]
+    extensions = ca_extensions(path_length=0, permitted=[VENDOR])
+    renewed = certify(PKI.issuing.key, name("Issuing"), PKI.root, extensions, days=TEN_YEARS)
+    known = (*GOOD, renewed, made[0])
+    assert codes(fill(tmp_path / "all", *known, crl(revoked=made[:1]))) == []
+    assert codes(fill(tmp_path / "gone", *known, crl(revoked=made))) == ["crl-unknown"]
+    stale = crl(revoked=made[:1], days=(-9, -1))
+    assert codes(fill(tmp_path / "stale", *known, stale)) == ["crl-stale"]
 
 
 def test_only_the_newest_crl_of_a_ca_counts(tmp_path: Path) -> None:

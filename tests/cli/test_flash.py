@@ -201,6 +201,7 @@ def test_a_port_is_given_once(esp: Path) -> None:
     found = run("flash", "app.bin.suit", "--port", ONE, "--port", ONE)
     assert found.status == 5
     assert f"{ONE} was given twice" in found.err
+    assert found.errors[1] == "hint: name at most 64 boards, each once"
 
 
 def test_ports_or_all(esp: Path) -> None:
@@ -260,6 +261,7 @@ def test_secure_download_mode_needs_its_waiver(esp: Path) -> None:
     found = run("flash", "app.bin.suit", "--port", locked, "--accept-unverifiable")
     assert found.status == 0, found
     assert found.out.startswith("not verifiable")
+    assert "..., not verified\n" in found.out
 
 
 def test_a_read_back_in_full(esp: Path) -> None:

@@ -44,10 +44,16 @@ def test_a_device_is_enrolled(signed: Path) -> None:
     ]
     assert lines[3].startswith("  anchor  Acme Root CA, key ")
     assert "fwsign: warning: a single anchor" in found.err
-    assert found.err.endswith("fwsign: next: fwsign install ENVELOPE\n")
+    assert found.err.endswith("fwsign: next: fwsign install ENVELOPE --config device.toml\n")
     again = run(*INIT, "--config", "device.toml")
     hint = "fwsign device status shows it; fwsign device reset enrols anew"
     refused(again, 5, "device.toml exists already", hint)
+    other = run(*INIT, "--config", "other.toml")
+    hint = "put its device.toml back, or name another memory with --state"
+    refused(other, 5, "state.db exists already", hint)
+    elsewhere = (*INIT[:-1], "nowhere", "--state", "other.db", "--config", "other.toml")
+    words = "the target directory nowhere is not there"
+    refused(run(*elsewhere), 5, words, "make it first: mkdir -p DIR")
 
 
 def test_init_in_json_is_the_status(signed: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,11 @@ import pytest
 from cli.kit import EXAMPLE, command, environment, good, program, refused, run, tree
 from cli.test_hints import COMMANDS, GROUPS
 from fwsign import __version__
+from fwsign.cli import inputs
+from support import NOW
 
 WIDTHS = (60, 80, 100)
+ISSUE = "CAs issue signers: fwsign pki issue signer NAME"
 
 
 class TestEveryCommand:
@@ -157,6 +161,39 @@ class TestDryRun:
             "build.bin.suit exists already",
             "--force replaces envelopes that exist",
         )
+
+    @pytest.mark.parametrize("more", [(), ("--dry-run",)])
+    @pytest.mark.parametrize(
+        ("signer", "words", "hint"),
+        [
+            ("ca", '"Acme Root CA" is a CA, it may not sign releases', ISSUE),
+            ("issuing", '"Acme Issuing CA" is a CA, it may not sign releases', ISSUE),
+            (
+                "release",
+                'certificate "release" revoked 2026-11-22 (key compromise)',
+                "sign with another signer: --signer NAME, or --key and --chain",
+            ),
+        ],
+    )
+    def test_a_signer_that_may_not_sign_is_refused_with_and_without_a_key(
+        self, more: tuple[str, ...], signer: str, words: str, hint: str
+    ) -> None:
+        good("pki", "revoke", "release", "--reason", "keyCompromise")
+        found = run("sign", "build.bin", "--signer", signer, "--output", "new.suit", *more)
+        refused(found, 1, words, hint)
+
+    @pytest.mark.parametrize("more", [(), ("--dry-run",)])
+    def test_dates_and_crls_are_judged_with_and_without_a_key(
+        self, more: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        typed = ("sign", "build.bin", "--output", "new.suit", "--not-after", "9d", *more)
+        monkeypatch.setattr(inputs, "now", lambda: NOW + timedelta(100))
+        found = run(*typed)
+        assert (found.status, found.errors[0][:31]) == (3, 'error: CRL of "Acme Issuing CA"')
+        monkeypatch.setattr(inputs, "now", lambda: NOW - timedelta(2))
+        found = run(*typed)
+        assert (found.status, found.errors[0][:25]) == (5, "error: the clock is wrong")
+        assert run(*typed, "--force").status == 0
 
     def test_json_says_what_was_signed(self) -> None:
         found = json.loads(good("sign", "build.bin", "--force", "--json", "--not-after", "9d"))

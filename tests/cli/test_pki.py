@@ -83,6 +83,7 @@ def test_init_never_replaces_a_project(project: Path) -> None:
         run("init", *NAMES, "--no-passphrase"),
         5,
         "fwsign.toml exists already: this is a project already",
+        "sign in it: fwsign sign FILE; another project is made with: fwsign init DIR",
     )
     assert tree(project) == before
 
@@ -138,6 +139,7 @@ class TestIssue:
             run("pki", "issue", "signer", "release", "--no-passphrase"),
             5,
             'there is a certificate "release" in pki already',
+            "choose another name; to issue this one anew: fwsign pki renew NAME",
         )
         assert tree(project) == before
 
@@ -188,6 +190,24 @@ class TestRevoke:
             5,
             'certificate "release" was revoked 2026-11-22 already',
         )
+
+    @pytest.mark.parametrize("kind", ["server", "client"])
+    def test_the_crl_of_tls_goes_to_the_other_side_and_not_to_devices(self, kind: str) -> None:
+        good("pki", "issue", kind, "b.acme.example", "--no-passphrase")
+        found = run("pki", "revoke", "b.acme.example", "--reason", "superseded")
+        words = "fwsign: bring the CRL to the other side of TLS: pki/crl/bundle.pem\n"
+        assert (found.status, found.err) == (0, words)
+
+    def test_the_next_command_finds_the_same_pki(self, project: Path) -> None:
+        (project / "fwsign.toml").unlink()
+        found = run("pki", "revoke", "release", "--reason", "superseded", "--pki", "pki")
+        assert ": fwsign staple ENVELOPE --pki pki, or sign a new release\n" in found.err
+        found = run("pki", "crl", "--pki", "pki")
+        words = "next: fwsign staple ENVELOPE --pki pki, for what is signed already\n"
+        assert found.err.endswith(words)
+        found = run("pki", "issue", "signer", "ci", "--no-passphrase", "--pki", "pki")
+        assert found.err.endswith("FILE --signer ci --pki pki --product NAME\n")
+        good("sign", "build.bin", "--signer", "ci", "--pki", "pki", "--product", "name")
 
     def test_the_issuing_ca_can_be_revoked_and_the_root_cannot(self) -> None:
         assert run("pki", "revoke", "issuing", "--reason", "cACompromise").out == (

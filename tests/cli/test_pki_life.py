@@ -15,6 +15,11 @@ from support import NOW, new_key, signing_hash
 
 NAMES = ("--org", "Acme", "--vendor", "acme.example")
 
+NOTHING = (
+    "fwsign: no certificate in use ends before 2027-02-20, "
+    "and no CRL is in the last third of its time\n"
+)
+
 
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,6 +72,7 @@ class TestKinds:
             run("pki", "issue", "server", "b", "--no-passphrase"),
             5,
             'server "b" has no host name and no address: clients look for one',
+            "give it --host NAME or --ip ADDR",
         )
 
     def test_an_address_that_is_none(self) -> None:
@@ -154,13 +160,13 @@ class TestRenew:
 
     def test_the_issuing_ca(self) -> None:
         good("pki", "renew", "issuing", "--for", "5y")
-        assert run("pki", "renew", "issuing", "--new-key", "--no-passphrase") == (
+        assert run("pki", "renew", "issuing", "--new-key", "--no-passphrase", "--pki", "pki") == (
             0,
             "pki/issued/issuing-2.crt\n",
             (
                 'fwsign: the CA "issuing-2" issues from now on; what the old one issued '
                 "stays good until 2033-10-21 at most\n"
-                "fwsign: next: fwsign pki renew NAME, for each signer\n"
+                "fwsign: next: fwsign pki renew NAME --pki pki, for each signer\n"
             ),
         )
         found = run("pki", "renew", "issuing", "--new-key", "--no-passphrase", "--for", "5y")
@@ -189,6 +195,11 @@ class TestRenew:
             "fwsign: the old one was revoked 2028-10-22: "
             "devices refuse it, whatever it vouches for\n"
         )
+
+    def test_the_key_of_one_that_was_revoked_is_not_certified_again(self) -> None:
+        good("pki", "revoke", "release", "--reason", "keyCompromise")
+        words = 'certificate "release" was revoked 2028-10-22: only a new key can be certified'
+        refused(run("pki", "renew", "release"), 5, words, "--new-key makes one")
 
     def test_an_issuing_ca_that_was_revoked(self) -> None:
         good("pki", "revoke", "issuing", "--reason", "cACompromise")
@@ -225,7 +236,7 @@ class TestRenew:
 @pytest.mark.usefixtures("project")
 class TestExpire:
     def test_nothing(self) -> None:
-        assert run("pki", "expire") == (0, "", "fwsign: nothing ends before 2027-02-20\n")
+        assert run("pki", "expire") == (0, "", NOTHING)
         found = json.loads(good("pki", "expire", "--json"))
         assert found == {"at": "2026-11-22T12:00:00+00:00", "ending": []}
 

@@ -17,6 +17,13 @@ def test_the_pki_of_fwsign_toml_is_clean(project: Path) -> None:
     )
 
 
+def test_the_pki_is_named_as_for_other_commands(project: Path) -> None:
+    (project / "fwsign.toml").unlink()
+    assert good("pki", "lint", "--pki", "pki") == good("pki", "lint", "pki")
+    found = run("pki", "lint", "pki", "--pki", "pki")
+    refused(found, 2, "DIR and --pki exclude each other", "fwsign pki lint --help shows how")
+
+
 @pytest.mark.parametrize("alg", ["p384", "ed25519", "rsa3072", "ml-dsa-65", "ml-dsa-87"])
 def test_a_new_pki_is_clean_whatever_its_keys(tmp_path: Path, alg: str) -> None:
     good("init", "a", "--org", "Acme", "--vendor", "acme.example", "--alg", alg, "--pass", "env:P",

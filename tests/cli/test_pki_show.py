@@ -94,7 +94,8 @@ def test_nothing_is_written_but_the_page(project: Path) -> None:
 def test_a_page_is_replaced_with_force_and_other_files_never(project: Path) -> None:
     good("pki", "show", "--html", "pki.html")
     exists = "cannot write pki.html: exists already"
-    refused(run("pki", "show", "--html", "pki.html"), 5, exists)
+    hint = "--html names another page, --force replaces one that an earlier run has written"
+    refused(run("pki", "show", "--html", "pki.html"), 5, exists, hint)
     good("pki", "show", "--html", "pki.html", "--force")
     key = project / "pki/private/release.key"
     before = key.read_bytes()

@@ -68,6 +68,12 @@ def test_json_has_every_receipt_and_the_head(log: Path) -> None:
     assert found == {"receipts": list(map(json.loads, lines)), "head": line_digest(lines[-1])}
 
 
+def test_a_file_that_is_not_there_has_no_table(tmp_path: Path) -> None:
+    found = run("receipts", "show", tmp_path / "no.jsonl")
+    words = f"cannot read {tmp_path / 'no.jsonl'}: no such file or directory"
+    refused(found, 5, words)
+
+
 def test_what_is_before_a_wrong_line_is_shown(log: Path) -> None:
     lines = log.read_text().splitlines()
     log.write_text("\n".join([lines[0], lines[2]]) + "\n")
@@ -150,7 +156,7 @@ def test_the_memory_of_boards_has_receipts(tmp_path: Path) -> None:
         run("receipts", "show"),
         5,
         f"the device's memory {default_path()} is not there",
-        "fwsign flash makes one on first use; --state names another place",
+        "--config FILE names a gateway's; the one of boards is made by the first fwsign flash",
     )
     for path in (default_path(), tmp_path / "other.db"):
         with State.open(path, create=True) as memory:

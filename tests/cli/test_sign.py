@@ -96,7 +96,7 @@ class TestNumbers:
             run("sign", "build.bin", env={"SOURCE_DATE_EPOCH": epoch}),
             2,
             f'SOURCE_DATE_EPOCH is "{epoch[:40]}", expected seconds since 1970',
-            "fwsign sign --help shows how",
+            "set it right, or unset it: unset SOURCE_DATE_EPOCH; --sequence goes before it",
         )
 
     def test_not_after_as_a_span_and_as_a_time(self) -> None:
@@ -221,6 +221,23 @@ fwsign: next: fwsign verify app.bin.suit
         found = run("sign", "app.bin", "--output", "out/all.suit")
         assert "next: fwsign verify out/all.suit app.bin\n" in found.err
         good("verify", "out/all.suit", "app.bin")
+
+    @pytest.mark.parametrize("where", ["", "out/"])
+    def test_of_several_a_renamed_one_is_to_be_copied_before_it_verifies(
+        self, where: str, project: Path
+    ) -> None:
+        (project / "out").mkdir()
+        (project / "my app.bin").write_bytes(b"firmware")
+        names = ("--name", "my app.bin=app2.bin")
+        found = run("sign", "my app.bin", "app.bin", *names, "--output", f"{where}all.suit")
+        other = ("app.bin",) if where else ()
+        assert found.err.endswith(
+            f"fwsign: my app.bin is looked for as {where}app2.bin: copy it there\n"
+            f"fwsign: next: fwsign verify {' '.join((f'{where}all.suit', *other))}\n"
+        )
+        assert run("verify", f"{where}all.suit", *other).status == 5
+        (project / "my app.bin").rename(project / f"{where}app2.bin")
+        good("verify", f"{where}all.suit", *other)
 
     def test_the_same_file_twice_is_refused(self, project: Path) -> None:
         other = os.path.join("..", project.name, "app.bin")  # noqa: PTH118 - Path would lose ..

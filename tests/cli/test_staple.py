@@ -54,6 +54,7 @@ def test_output_leaves_the_envelope_as_it_is(signed: Path) -> None:
         run("staple", "build.bin.suit", "--output", "new.suit"),
         5,
         "cannot write new.suit: exists already",
+        "--output names another file",
     )
 
 

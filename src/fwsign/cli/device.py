@@ -184,7 +184,7 @@ def init(
     ui.out(f"  memory  {device.state}")
     for one in device.trust.anchors:
         ui.out(f"  anchor  {one.anchor.name}, key {one.anchor.spki[:16]}")
-    ui.note("next: fwsign install ENVELOPE")
+    ui.next_command("install", "ENVELOPE", *(("--config", config) if config else ()))
 
 
 @command.command("status", cls=Command, epilog=examples("fwsign device status --json"))

@@ -258,7 +258,7 @@ def _check_left_out(names: Sequence[str], components: "Sequence[Component]") -> 
     for name in names:
         if name not in others:
             known = ", ".join(others) or "none"
-            is_flash = any(one.name == name for one in components)
+            is_flash = any(name in (one.name, one.payload_name) for one in components)
             what = "is for flash, and is always written" if is_flash else "is not in the release"
             ui.usage(f'--leave-out {name}: "{name}" {what}', f"what can be left out: {known}")
 

@@ -144,7 +144,8 @@ def tell(
     ui.painted(outcome.status, _COLOURS[outcome.status], line)
     for one in outcome.regions:
         digest = one.region.sha256.hex()
-        ui.out(f"  {one.region.component}  {one.region.size} bytes, {digest[:16]}..., by {one.how}")
+        how = "not verified" if one.how == "none" else f"by {one.how}"
+        ui.out(f"  {one.region.component}  {one.region.size} bytes, {digest[:16]}..., {how}")
     for note in outcome.notes:
         ui.painted("  note", "yellow", note)
     if error is not None:

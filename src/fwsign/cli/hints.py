@@ -25,6 +25,10 @@ _COMPAT = (
     'device: PKIs that easy-rsa or openssl made need profile = "compat" in device.toml: [policy]',
 )
 _VENDOR = "issue one: fwsign pki issue signer NAME --vendor DOMAIN"
+_UNCHECKED = (
+    "give --vendor and --product, or waive by name: --any-product, --revocation off, "
+    "--no-rollback-check"
+)
 _CUT = "what came is kept; go on with: fwsign install --resume"
 
 HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
@@ -57,7 +61,10 @@ HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             f"{_VENDOR}; where no certificate names a vendor, --vendor with --profile compat does",
             _VENDOR,
         ),
-        "untrusted.revoked": ("do not install this; sign again with a signer that is not revoked",),
+        "untrusted.revoked": (
+            "sign with another signer: --signer NAME, or --key and --chain",
+            "do not install this; sign again with a signer that is not revoked",
+        ),
         "untrusted.signers": ("more people must sign, or the policy asks for too many",),
         "malformed.cbor": (_WHAT_IS_IT,),
         "malformed.envelope": (_WHAT_IS_IT,),
@@ -91,6 +98,11 @@ HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "put it beside the envelope, name it, or use --manifest-only",
             "put it beside the envelope, or name it",
         ),
+        "io.exists": (
+            "--html names another page, --force replaces one that an earlier run has written",
+            "--output names another file",
+            "--force replaces it",
+        ),
         "io.crl-unused": ("leave it out, or give the CRL of an issuer of the signer",),
         "key.format": ("fwsign show FILE tells what it is",),
         "key.passphrase": ("is it the passphrase of this key?",),
@@ -108,7 +120,7 @@ HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "device.absent": ("is it connected, powered, and in its boot loader?",),
         "device.changed": ("put the first board back, or start again",),
         "state.unchecked": (
-            "waive by name: --revocation off, --any-product, --no-rollback-check; or give --vendor",
+            _UNCHECKED,
             "device: device.toml says what this device checks",
         ),
         "malformed.receipt": ("where a crash cut off the last line, the next receipt removes it",),
@@ -117,7 +129,10 @@ HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         ),
         "tampered.receipt-head": ("receipts were changed or taken out; ask who kept a copy",),
         "untrusted.receipt": ("--key names what signed, --anchor its root",),
-        "state.lost": ("fwsign flash makes one on first use; --state names another place",),
+        "state.lost": (
+            "--config FILE names a gateway's; the one of boards is made by the first fwsign flash",
+            "fwsign flash makes one on first use; --state names another place",
+        ),
         "state.home": ("name a file for it with --state FILE",),
         "state.foreign": ("--state names the memory",),
         "state.newer": ("update fwsign",),

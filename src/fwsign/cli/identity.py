@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from fwsign.chain import Anchor
 from fwsign.cli import inputs, keyfiles
 from fwsign.constraints import dns_names, is_domain
-from fwsign.errors import Failed
+from fwsign.errors import Failed, Untrusted
 from fwsign.keys import signer_from_uri
-from fwsign.sign import Identity
+from fwsign.sign import Identity, check_clock, check_margin, known_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from fwsign.certificate import Certificate
 
@@ -62,12 +63,16 @@ def from_pki(directory: Path, name: str, crls: "Sequence[Path]") -> Found:
     """Take a signer from a PKI directory, with the CRLs of its path."""
     from cryptography.hazmat.primitives.serialization import Encoding
 
-    from fwsign.pki.directory import Pki
+    from fwsign.pki.directory import Pki, common_name
 
     pki = Pki(directory)
-    chain = pki.path(name)
+    chain, root = pki.path(name), pki.anchor(name)
+    if not chain:  # a root has no path, which the verifier would refuse for what it is
+        raise Untrusted(
+            "untrusted.ca-as-leaf", f'"{common_name(root)}" is a CA, it may not sign releases'
+        )
     given = inputs.load_pem(crls, "X509 CRL", "CRL")
-    anchor = Anchor.from_certificate(pki.anchor(name).public_bytes(Encoding.DER))
+    anchor = Anchor.from_certificate(root.public_bytes(Encoding.DER))
     return Found(str(pki.key_path(name)), chain, anchor, (*pki.crls(name), *given))
 
 
@@ -98,6 +103,32 @@ def from_key(uri: str, chain: Path, source: str | None, crls: "Sequence[Path]") 
         certificates.pop()  # an envelope never carries the anchor
     given = tuple(inputs.load_pem(crls, "X509 CRL", "CRL"))
     return Found(uri, tuple(certificates), anchor, given)
+
+
+def check(found: Found, now: "datetime", *, allow_example_keys: bool, force: bool) -> None:
+    """Refuse a signer whose path signing would refuse: all that can be told without its key.
+
+    Raises:
+        FwsignError: as `fwsign.sign.sign`.
+    """
+    from fwsign.crl import parse_crl
+    from fwsign.pki.purpose import judge  # where nothing is signed
+
+    crls = [parse_crl(crl) for crl in found.crls]
+    if not force:
+        check_clock(crls, now)
+    at = known_time(crls, now)
+    accepted = judge(
+        found.chain,
+        [found.anchor],
+        purpose="codesign",
+        at=at,
+        profile="compat",
+        crls=found.crls,
+        allow_example_keys=allow_example_keys,
+    )
+    if not force:
+        check_margin([crl for issued in accepted.issued for crl in issued.newest], at)
 
 
 def opened(found: Found, source: str | None) -> Signing:

@@ -64,7 +64,9 @@ def init(
 
     settings = directory / config.NAME
     if os.path.lexists(settings):
-        raise Failed("io.exists", f"{settings} exists already: this is a project already")
+        hint = "sign in it: fwsign sign FILE; another project is made with: fwsign init DIR"
+        message = f"{settings} exists already: this is a project already"
+        raise Failed("io.exists", message, hint=hint)
     if directory.exists() and not directory.is_dir():
         raise Failed("io.directory", f"{directory} is not a directory")
     if product is None:

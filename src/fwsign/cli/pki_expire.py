@@ -50,7 +50,10 @@ def expire(
     for one in [] if as_json else found:
         ui.out(f"{one.end:%Y-%m-%d}  {_when(one.end, now):<16} {one.kind} {one.name}  {one.path}")
     if not found:
-        ui.note(f"nothing ends before {now + span:%Y-%m-%d}")
+        ui.note(
+            f"no certificate in use ends before {now + span:%Y-%m-%d}, "
+            "and no CRL is in the last third of its time"
+        )
         return
     if {one.kind for one in found} & {"certificate"}:
         ui.note("renew certificates with: fwsign pki renew NAME; a root with: fwsign pki rotate")

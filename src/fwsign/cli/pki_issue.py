@@ -10,7 +10,7 @@ import typer
 
 from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, Group, examples
-from fwsign.cli.config import find_pki, pki_words
+from fwsign.cli.config import find_pki, load, pki_words
 from fwsign.cli.options import CA_PASS, NO_PASSPHRASE, PASS, PKI, named
 from fwsign.cli.pki_options import KIND_OF_KEY, LIFETIME, span
 
@@ -112,7 +112,8 @@ def signer(
     if from_key:
         ui.next_command("sign", "FILE", "--key", from_key, "--chain", "PEM")
     elif not csr:
-        ui.next_command("sign", "FILE", "--signer", name, *pki_words(pki))
+        product = () if load().product else ("--product", "NAME")
+        ui.next_command("sign", "FILE", "--signer", name, *pki_words(pki), *product)
 
 
 def tsa(

@@ -9,7 +9,7 @@ import typer
 from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.config import find_pki
-from fwsign.cli.options import JSON, P12_PASS
+from fwsign.cli.options import JSON, P12_PASS, PKI
 
 if TYPE_CHECKING:
     from fwsign.pki.lint import Report
@@ -39,6 +39,7 @@ def lint(
         ),
     ] = None,
     *,
+    pki: PKI = None,
     pass_: P12_PASS = None,
     as_json: JSON = False,
 ) -> None:
@@ -53,7 +54,9 @@ def lint(
     from fwsign.errors import Failed
     from fwsign.pki.lint import lint as look_over
 
-    place = place or find_pki(None)
+    if place is not None and pki is not None:
+        ui.usage("DIR and --pki exclude each other")
+    place = place or find_pki(pki)
     report = look_over(place, now=inputs.now(), passphrase=opener(pass_, place))
     if not any((report.certificates, report.crls, report.keys, report.findings)):
         raise Failed(

@@ -10,7 +10,7 @@ import typer
 
 from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, examples
-from fwsign.cli.config import find_pki
+from fwsign.cli.config import find_pki, pki_words
 from fwsign.cli.options import CA_PASS, NO_PASSPHRASE, PASS, PKI
 from fwsign.cli.pki_options import KIND_OF_KEY, LIFETIME, span
 from fwsign.errors import Failed
@@ -78,6 +78,7 @@ def renew(
         if lifetime:
             ui.usage("--for and --new-key exclude each other for an issuing CA")
         _replace_issuing(directory, new, source)
+        ui.next_command("pki", "renew", "NAME", *pki_words(pki), after=", for each signer")
         return
     path = renew_it(directory, name, new_key=new, lifetime=validity, ca_passphrase=source, now=now)
     ui.out(str(path))
@@ -131,4 +132,3 @@ def _replace_issuing(directory: Path, new: "NewKey", source: "Passphrase") -> No
     gone = _why_bad(pki, old, now)
     fate = f"the old one {gone}, and nothing that it issued counts" if gone else good
     ui.note(f'the CA "{name}" issues from now on; {fate}')
-    ui.note("next: fwsign pki renew NAME, for each signer")

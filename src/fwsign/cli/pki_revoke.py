@@ -9,8 +9,9 @@ import typer
 
 from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, examples
-from fwsign.cli.config import find_pki
+from fwsign.cli.config import find_pki, pki_words
 from fwsign.cli.options import CA_PASS, PKI, ROOT_PASS
+from fwsign.cli.quoting import quoted
 from fwsign.errors import Failed
 
 
@@ -75,6 +76,7 @@ def revoke(
     carry that CRL. They then refuse all that it signed. Only where the reason is superseded,
     cessationOfOperation or affiliationChanged, what a time stamp shows to be older stays good.
     """
+    from fwsign.pki.directory import BUNDLE
     from fwsign.pki.revocation import revoke as revoke_it
 
     now = inputs.now()
@@ -93,7 +95,11 @@ def revoke(
     ui.out(str(path))
     if words := _what_is_lost(directory, name, reason):
         ui.note(words)
-    ui.note("bring the CRL to devices: fwsign staple ENVELOPE, or sign a new release")
+        staple = " ".join(map(quoted, ("fwsign", "staple", "ENVELOPE", *pki_words(pki))))
+        ui.note(f"bring the CRL to devices: {staple}, or sign a new release")
+    else:
+        bundle = directory / BUNDLE
+        ui.note(f"bring the CRL to the other side of TLS: {bundle if bundle.exists() else path}")
 
 
 def _what_is_lost(directory: Path, name: str, reason: str) -> str:
@@ -150,4 +156,4 @@ def crl(*, pki: PKI = None, ca_pass: CA_PASS = None, root_pass: ROOT_PASS = None
         ui.out(str(path))
     if not found.flat:
         ui.note(f"all CRLs in one file, to ship: {directory / BUNDLE}")
-    ui.note("next: fwsign staple ENVELOPE, for what is signed already")
+    ui.next_command("staple", "ENVELOPE", *pki_words(pki), after=", for what is signed already")

@@ -12,7 +12,7 @@ import typer
 from fwsign.cli import ui
 from fwsign.cli.command import Command, Group, examples
 from fwsign.cli.options import JSON
-from fwsign.errors import Failed
+from fwsign.errors import Failed, FwsignError
 
 if TYPE_CHECKING:
     from fwsign.receipts import Receipt, Summary
@@ -78,8 +78,11 @@ def show(
         rows = [_Row(("time", "board", "release", "result", "signed by (claimed)"))]
         try:
             rows += map(_row, receipts)
-        finally:  # also what is before a line that is wrong
-            _print_table(rows)
+        except FwsignError:
+            if len(rows) > 1:  # what is before a line that is wrong
+                _print_table(rows)
+            raise
+        _print_table(rows)
 
 
 @command.command(

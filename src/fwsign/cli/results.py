@@ -159,8 +159,16 @@ def _say(made: Made, warnings: Sequence[str], pki: Path | None) -> None:
     first = made.envelopes[0]
     if first == STREAM:
         return
-    inside = all(is_inside(one.uri) for one in made.signed[0][1].components)
+    components = made.signed[0][1].components
+    inside = all(is_inside(one.uri) for one in components)
     apart = [] if inside else [file for file in _of_first(made) if _is_apart(file, made)]
+    if len(components) > 1:  # the verifier tells several by their names
+        for file, name in zip(
+            _of_first(made), (part.payload_name for part in components), strict=True
+        ):
+            if file in apart and file.name != name:
+                apart.remove(file)
+                ui.note(f"{file} is looked for as {first.parent / name}: copy it there")
     anchor = ["--anchor", pki / "ca.crt"] if pki else []
     ui.next_command("verify", first, *apart, *anchor)
 

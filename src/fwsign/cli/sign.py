@@ -134,6 +134,7 @@ def sign(
         block_size=block_size,
     )
     if dry_run:
+        identity.check(found, now, allow_example_keys=allow_example_keys, force=force)
         results.show_plan(
             envelopes, [_describe(one, what) for one in groups], found, as_json=as_json
         )
@@ -222,7 +223,10 @@ def _sequence_number(given: int | None, now: datetime, *, force: bool) -> int:
     seconds = int(now.timestamp())
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
     if given is None and epoch and not (epoch.isdecimal() and len(epoch) < 20):
-        ui.usage(f'SOURCE_DATE_EPOCH is "{epoch[:40]}", expected seconds since 1970')
+        ui.usage(
+            f'SOURCE_DATE_EPOCH is "{epoch[:40]}", expected seconds since 1970',
+            "set it right, or unset it: unset SOURCE_DATE_EPOCH; --sequence goes before it",
+        )
     number = given if given is not None else int(epoch or seconds)
     if not 0 <= number <= MAX_SEQUENCE_NUMBER:
         ui.usage(f"sequence number {number}, expected 0 to {MAX_SEQUENCE_NUMBER}")

@@ -104,8 +104,8 @@ def _for_this_chip(held: HeldRelease, info: BoardInfo) -> tuple[list[Payload], l
     notes: list[str] = []
     if held.elsewhere:
         notes.append(f"not for this board, they go elsewhere: {', '.join(held.elsewhere)}")
-    if others := [*held.left_out, *held.unplaced]:
-        notes.append(f"not for flash, left out: {', '.join(others)}")
+    if held.left_out:
+        notes.append(f"not for flash, left out: {', '.join(held.left_out)}")
     chips = sorted({one.chip for one in held.payloads})
     if info.chip is None:
         if len(chips) > 1:

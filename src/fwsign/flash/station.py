@@ -54,7 +54,9 @@ class Station:
         twice = next((port for port in ports if ports.count(port) > 1), None)
         if twice is not None or len(jobs) > MAX_BOARDS:
             what = f"{twice} was given twice" if twice else f"{len(jobs)} boards at once"
-            raise Failed("device.port", what, expected=f"at most {MAX_BOARDS}, each once")
+            expected = f"at most {MAX_BOARDS}, each once"
+            hint = f"name at most {MAX_BOARDS} boards, each once"
+            raise Failed("device.port", what, expected=expected, found=what, hint=hint)
         self._jobs, self._options = jobs, options
         self._happenings: queue.SimpleQueue[tuple[Job, Event | Outcome | BaseException]]
         self._happenings = queue.SimpleQueue()

@@ -70,18 +70,18 @@ def init(wanted: Enrolment, at: datetime, signer: Signer | None) -> Device:
     parse_revocation(wanted.revocation)
     for anchor in (*wanted.anchors, *wanted.tsa_anchors):
         refuse_published(anchor)
-    for path in (wanted.config, wanted.state):
+    hints = {
+        wanted.config: "fwsign device status shows it; fwsign device reset enrols anew",
+        wanted.state: "put its device.toml back, or name another memory with --state",
+    }
+    for path, hint in hints.items():
         if os.path.lexists(path):
-            raise Failed(
-                "io.exists",
-                f"{path} exists already",
-                found=path,
-                hint="fwsign device status shows it; fwsign device reset enrols anew",
-            )
+            raise Failed("io.exists", f"{path} exists already", found=path, hint=hint)
     refuse_foreign(wanted.state)
     if not wanted.target_dir.is_dir():
         what = f"the target directory {wanted.target_dir} is not there"
-        raise Failed("io.missing", what, expected="a directory", found="none")
+        hint = "make it first: mkdir -p DIR"
+        raise Failed("io.missing", what, expected="a directory", found="none", hint=hint)
     wanted.config.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
     write_atomic(wanted.config, render(wanted), mode=0o644)
     device = load(wanted.config)

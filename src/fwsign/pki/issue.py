@@ -102,6 +102,7 @@ def _refuse_taken(pki: Pki, name: str) -> None:
             f'there is a certificate "{name}" in {pki.directory} already',
             expected="a new name",
             found=name,
+            hint="choose another name; to issue this one anew: fwsign pki renew NAME",
         )
 
 
@@ -156,6 +157,7 @@ def permitted_leaf(
             f'server "{name}" has no host name and no address: clients look for one',
             expected="a host name or an address",
             found="none",
+            hint="give it --host NAME or --ip ADDR",
         )
     return Leaf(kind, name, hosts, tuple(dict.fromkeys(addresses)))
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rules of lint about CRLs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -37,6 +37,14 @@ class Lists(NamedTuple):
             if one.outline.serial in serials
         )
 
+    def judged(self) -> Iterable[tuple[SeenCrl, Sequence[Seen]]]:
+        """The newest CRLs, each once, with the certificates of its CA: several after a renewal."""
+        makers: dict[bytes, tuple[SeenCrl, list[Seen]]] = {}
+        for ca, crls in self.newest.values():
+            for crl in crls:
+                makers.setdefault(crl.der, (crl, []))[1].append(ca)
+        return makers.values()
+
 
 def link(folder: Folder) -> Lists:
     """Find the CA of each CRL."""
@@ -60,8 +68,8 @@ def check(folder: Folder, tree: Tree, lists: Lists, now: datetime) -> Iterator[F
         yield found("lint.crl-signature", crl.name, crl.file, "not signed by the CA of its name")
     for crl in lists.orphans:
         yield found("lint.crl-orphan", crl.name, crl.file, "its CA is not here")
-    for ca, crl in ((ca, crl) for ca, crls in lists.newest.values() for crl in crls):
-        rules = (_form(crl), _dates(crl, now), _unknown(ca, crl, tree))
+    for crl, makers in lists.judged():
+        rules = (_form(crl), _dates(crl, now), _unknown(makers, crl, tree))
         for code, message in (said for rule in rules for said in rule):
             yield found(code, crl.name, crl.file, message)
     if len(folder.certificates) + len(folder.crls) == 1:
@@ -111,8 +119,8 @@ def _dates(crl: SeenCrl, now: datetime) -> Iterator[tuple[str, str]]:
         yield "lint.crl-expires-soon", f"to be replaced by {last:%Y-%m-%d}"
 
 
-def _unknown(ca: Seen, crl: SeenCrl, tree: Tree) -> Iterator[tuple[str, str]]:
-    here = {one.outline.serial for one in tree.below(ca)}
+def _unknown(makers: Sequence[Seen], crl: SeenCrl, tree: Tree) -> Iterator[tuple[str, str]]:
+    here = {one.outline.serial for ca in makers for one in tree.below(ca)}
     unknown = [entry.serial_number for entry in crl.parsed if entry.serial_number not in here]
     if unknown:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""

@@ -73,6 +73,7 @@ def renew(
             f'certificate "{name}" was {when}: only a new key can be certified',
             expected="a new key",
             found=when,
+            hint="--new-key makes one",
         )
     if is_issuing(name) and new_key is None:
         return _replace(pki, name, old, _issuing_anew(pki, name, lifetime, ca_passphrase, now))

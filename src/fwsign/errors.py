@@ -140,9 +140,9 @@ if TYPE_CHECKING:
         "state.receipt",
         "state.ca-limit",
     ]
-else:  # to build that type costs more than the rest of this module
+else:  # building that type costs more than the rest of this module
     Code: TypeAlias = str
-"""What may be raised, for type checkers; `CODES` has the meanings."""
+"""The codes that may be raised, for type checkers; `CODES` has the meanings."""
 
 
 class FwsignError(Exception):
@@ -150,11 +150,11 @@ class FwsignError(Exception):
 
     Args:
         code: a key of `CODES`.
-        message: lower case, no full stop, names what was expected and what was found.
-        step: number of the verification step (docs/format.md), where one applies.
-        expected: what should have been there, in words.
-        found: what was there, in words.
-        hint: what to do next, where whoever raises knows better than `fwsign.cli.hints`.
+        message: lower case, no full stop, with the expected and the found value.
+        step: number of the verification step (docs/format.md), if one applies.
+        expected: the expected value, in words.
+        found: the found value, in words.
+        hint: the next action, if the raising code knows it better than `fwsign.cli.hints`.
     """
 
     prefixes: ClassVar[tuple[str, ...]] = ()
@@ -371,12 +371,12 @@ CODES: Mapping[Code, str] = MappingProxyType(
 
 
 def check_limit(found: int, limit: int, words: str) -> None:
-    """Refuse what is larger than a named limit.
+    """Refuse a size or count above a named limit.
 
     Args:
         found: the size or count.
         limit: the most that is allowed.
-        words: what was found, as in "envelope of 12 bytes".
+        words: the thing found, as in "envelope of 12 bytes".
 
     Raises:
         Malformed: `malformed.size`.

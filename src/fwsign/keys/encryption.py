@@ -102,7 +102,7 @@ class Encryption(NamedTuple):
     mac: str | None
     """The MAC by which PKCS#12 detects a wrong passphrase, which is a second way to guess it."""
     verdict: Verdict
-    """"good"; "low": a slower derivation is advised; "weak": guesses are cheap, or an old cipher."""
+    """"good"; "low": a slower one is advised; "weak": guesses are cheap, or the cipher is old."""
     reasons: tuple[str, ...]
     """The reasons why it is not good, and OWASP's advice."""
     excessive: str | None

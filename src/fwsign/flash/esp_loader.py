@@ -173,7 +173,7 @@ class Loader:
             self._run("finish writing", lambda: end(reboot=False, timeout=timeout))
 
     def _block(self, command: int, number: int, data: bytes, timeout: float) -> None:
-        """Send a block, and send it again if it arrived damaged; other errors are for the engine."""
+        """Send a block, and repeat it if it arrived damaged; other errors are for the engine."""
         esp = self._esp
         packet = struct.pack("<IIII", len(data), number, 0, 0) + data
         what = f"write block {number}"

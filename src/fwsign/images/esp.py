@@ -159,8 +159,8 @@ def _parse(file: BinaryIO, start: int) -> Image:
         if app is not None or not esp_flash.is_table(file, rest, flash_start):
             raise damaged(
                 "esp",
-                "bytes behind the image",
-                "0xff, a signature sector or, behind a boot loader, a partition table",
+                "bytes after the image",
+                "0xff, a signature sector or, after a boot loader, a partition table",
                 f"other bytes at {rest:#x}",
             )
         details += (("merged", f"partition table at {rest + flash_start:#x}"),)
@@ -176,8 +176,8 @@ def bootloader_offset(chip: str) -> int | None:
 def place_expected(image: Image, chip: str, offset: int) -> int | None:
     """Return the place of an image that cannot go to `offset`; None if it can.
 
-    A boot loader goes only to its own place. Applications, partition tables and OTA data go
-    anywhere else.
+    A boot loader or merged image goes only to its own place. Applications, partition tables and
+    OTA data go anywhere else.
     """
     boot = bootloader_offset(chip)
     if image.role in ("boot loader", "merged"):

@@ -79,7 +79,7 @@ def signature(reader: Reader, start: int, hasher: Hasher) -> tuple[tuple[str, st
         details.append((f"secure boot signature {number}", _signature(number, block, digest)))
     rest = sector[len(details) * _SIGNATURE.size :].strip(b"\xff")
     if rest:
-        raise damaged("esp", "bytes behind the secure boot signatures", "0xff", rest[:4].hex())
+        raise damaged("esp", "bytes after the secure boot signatures", "0xff", rest[:4].hex())
     return tuple(details)
 
 
@@ -134,7 +134,7 @@ def partitions(file: BinaryIO, position: int) -> list[Partition]:
         elif row.strip(b"\xff"):
             raise damaged("esp", f"partition {len(found)}", "aa50, ebeb or 0xff", row[:2].hex())
         if first_other(reader, reader.left) is not None:
-            raise damaged("esp", "bytes behind the partition table", "0xff", "other bytes")
+            raise damaged("esp", "bytes after the partition table", "0xff", "other bytes")
     # Without this, a small table could make us read the same large partition many times.
     for before, after in itertools.pairwise(sorted(found, key=lambda part: part.offset)):
         if before.offset + before.size > after.offset:

@@ -209,10 +209,10 @@ def _trailer(reader: Reader) -> tuple[tuple[str, str], ...]:
     erased = reader.peek(1)
     if erased not in {b"\xff", b"\0"}:
         # A slot has at least one erased byte between TLVs and magic.
-        raise damaged("mcuboot", "bytes behind the tlvs", "erased flash", f"{erased.hex()}")
+        raise damaged("mcuboot", "bytes after the tlvs", "erased flash", f"{erased.hex()}")
     other = first_other(reader, tail_at - reader.position, erased)
     if other is not None:
-        raise damaged("mcuboot", "bytes behind the tlvs", "erased flash", f"others at {other:#x}")
+        raise damaged("mcuboot", "bytes after the tlvs", "erased flash", f"others at {other:#x}")
     tail = reader.take(tail_size, "trailer")
     if not tail.strip(erased):
         return (("padding", f"{rest} bytes"),)

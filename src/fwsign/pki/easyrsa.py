@@ -191,7 +191,7 @@ def _find(directory: Path) -> tuple[Path, Layout]:
         "state.pki",
         f"{directory} is a PKI of fwsign already"
         if ours
-        else f"{directory} is not a PKI of easy-rsa or openssl ca: it has not {wanted}",
+        else f"{directory} is not a PKI of easy-rsa or openssl ca: it lacks {wanted}",
         expected=wanted,
         found="a PKI of fwsign" if ours else "neither",
     )

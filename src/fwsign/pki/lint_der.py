@@ -41,7 +41,7 @@ def elements(content: bytes) -> list[Element]:
         if size >= 0x80:
             width = size & 0x7F
             if not 1 <= width <= 4:
-                raise ValueError("a length that cannot be")
+                raise ValueError("an impossible length")
             size, start = int.from_bytes(content[start : start + width], "big"), start + width
         if start + size > len(content):
             raise ValueError("an element that goes beyond the end")

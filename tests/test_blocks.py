@@ -221,10 +221,10 @@ def test_a_component_without_a_list_says_so(pki: Pki) -> None:
 @pytest.mark.parametrize(
     ("identifiers", "words"),
     [
-        (((b"blocks", b""),), "['blocks', INDEX] behind the first block list"),
-        (((b"blocks", b"\0\0"),), "['blocks', INDEX] behind the first block list"),
-        (((b"blocks", 0),), "['blocks', INDEX] behind the first block list"),
-        (((b"blocks", b"\0"), (b"file", b"a")), "['blocks', INDEX] behind the first block list"),
+        (((b"blocks", b""),), "['blocks', INDEX] after the first block list"),
+        (((b"blocks", b"\0\0"),), "['blocks', INDEX] after the first block list"),
+        (((b"blocks", 0),), "['blocks', INDEX] after the first block list"),
+        (((b"blocks", b"\0"), (b"file", b"a")), "['blocks', INDEX] after the first block list"),
         (((b"blocks", b"\0"), (b"blocks", b"\0")), "order [0, 0] of block lists"),
         (((b"blocks", b"\1"), (b"blocks", b"\0")), "order [1, 0] of block lists"),
         (

@@ -164,7 +164,7 @@ def test_identifiers_of_another_form_are_refused(identifier: Any) -> None:
 
 
 def test_a_block_list_is_no_component() -> None:
-    words = "a block list is not allowed, expected block lists behind all components"
+    words = "a block list is not allowed, expected block lists after all components"
     with refused("malformed.component", words):
         check_identifier((b"blocks", b"\0"))
 

@@ -233,7 +233,7 @@ def test_padding_of_0xff_is_accepted() -> None:
 @pytest.mark.parametrize("image", [app_image(), app_image() + b"\xff" * 5000, boot_image()])
 def test_secure_boot_signature_is_read(image: bytes) -> None:
     if len(image) > 4096:  # the sector is the next one, not a later one
-        assert "bytes behind the image" in refusal(signed(image))
+        assert "bytes after the image" in refusal(signed(image))
     else:
         assert dict(read(signed(image)).details)["secure boot signature 0"] == "rsa"
         assert read(signed(image) + b"\xff" * 77).chip == "esp32c3"
@@ -456,20 +456,20 @@ def test_mcuboot_padding() -> None:
         (patched(app_image(), 12, b"\x09"), "appended sha-256: expected "),
         (
             app_image() + b"\0",
-            "0xff, a signature sector or, behind a boot loader, a partition table",
+            "0xff, a signature sector or, after a boot loader, a partition table",
         ),
         (app_image() + b"\xff" * 99 + b"x", f"found other bytes at {len(app_image()) + 99:#x}"),
         (app_image().ljust(0x8000, b"\xff") + partition_table(), "other bytes at 0x8000"),
         (boot_image().ljust(0x8004, b"\xff") + partition_table(), "other bytes at 0x8004"),
         (signed(app_image())[:-1], "signature sector: expected 4096 bytes, found 4095 bytes"),
-        (signed(app_image()) + b"x", "bytes behind the image"),
+        (signed(app_image()) + b"x", "bytes after the image"),
         (signed(app_image(), version=1), "magic e7 and version 2 or 3, found e701"),
         (signed(app_image(), digest=bytes(32)), "digest of secure boot signature 0: expected "),
         (
             patched(signed(app_image()), 4096 + 100, b"!"),
             "crc of secure boot signature 0: expected",
         ),
-        (patched(signed(app_image()), 8191, b"!"), "bytes behind the secure boot signatures"),
+        (patched(signed(app_image()), 8191, b"!"), "bytes after the secure boot signatures"),
         (
             patched(signed(app_image()), 4096 + 1216, b"!"),
             "secure boot signature 1: expected magic",
@@ -481,7 +481,7 @@ def test_mcuboot_padding() -> None:
             patched(merged_image(), 0x8020, b"!"),
             "partition 1: expected aa50, ebeb or 0xff, found 21",
         ),
-        (patched(merged_image(), 0x8070, b"!"), "bytes behind the partition table: expected 0xff"),
+        (patched(merged_image(), 0x8070, b"!"), "bytes after the partition table: expected 0xff"),
         (
             boot_image().ljust(0x8000, b"\xff")
             + partition_table((0, 0x20000, 0x1000, b"b"), (0, 0x10000, 0x10001, b"a")),
@@ -626,8 +626,8 @@ HASH_AT = 512 + 400 + 4 + 4  # in an image without protected TLVs
             "tlvs: expected a hash, key, signature or wrapped key, found type 0x50, which nothing",
         ),
         (mcuboot_image(b"", b"", tlv(0xA0, b"")), "found type 0xa0, which nothing protects"),
-        (mcuboot_image() + b"x", "bytes behind the tlvs: expected erased flash, found 78"),
-        (mcuboot_image() + TRAILER, "bytes behind the tlvs: expected erased flash, found 77"),
+        (mcuboot_image() + b"x", "bytes after the tlvs: expected erased flash, found 78"),
+        (mcuboot_image() + TRAILER, "bytes after the tlvs: expected erased flash, found 77"),
         (
             mcuboot_image() + b"\xff" * 9 + b"x" + b"\xff" * 99,
             f"expected erased flash, found others at {len(mcuboot_image()) + 9:#x}",

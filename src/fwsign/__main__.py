@@ -3,8 +3,8 @@
 
 import gc
 
-# Most of what a command costs is importing. Looking for garbage while that goes on, and once
-# more at the end, would be a fifth of it.
+# Imports take most of a command's time. Garbage collection during the imports, and once more at
+# the end, would add a fifth.
 gc.set_threshold(100_000)
 
 

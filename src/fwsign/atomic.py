@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files at the edge: whole or not at all, and every OSError as a `Failed` with a code."""
+"""File access: files are written whole or not at all; an OSError becomes a coded `Failed`."""
 
 import contextlib
 import errno
@@ -31,9 +31,9 @@ def io_error(
     """Turn an OSError into a `Failed` with one of the `io.*` codes.
 
     Args:
-        error: what the operating system said.
-        path: the file that the user knows, not a temporary name.
-        doing: "read" or "write"; chooses the code where errno has none of its own.
+        error: the operating system's error.
+        path: the file under the name that the user knows, not a temporary one.
+        doing: "read" or "write"; it chooses the code if errno has none of its own.
     """
     otherwise: Code = "io.read" if doing == "read" else "io.write"
     fallback = (otherwise, (error.strerror or str(error)).lower())
@@ -70,16 +70,16 @@ def atomic_writer(path: Path, *, overwrite: bool = False, mode: int = 0o644) -> 
     leaves the old file or the new one.
 
     Args:
-        path: where the file shall be.
-        overwrite: replace a file that is there; otherwise that is `io.exists`.
-        mode: permission bits, before the umask takes its share.
+        path: the file to write.
+        overwrite: replace an existing file; otherwise it is refused (`io.exists`).
+        mode: permission bits, before the umask applies.
 
     Raises:
         Failed: `io.exists`, `io.full`, `io.permission`, `io.missing`, `io.write`.
     """
     temporary = ""
     try:
-        if not overwrite and path.exists():  # early, before any work; decided again at the end
+        if not overwrite and path.exists():  # refuse before any work; the end checks again
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -131,8 +131,8 @@ def _umask() -> int:
 
 
 def sync_directory(directory: Path) -> None:
-    """Make the names in a directory survive a power loss."""
-    if os.name == "nt":  # a directory cannot be opened for syncing there
+    """Sync a directory, so that its names survive a power loss."""
+    if os.name == "nt":  # Windows cannot open a directory for syncing
         return
     handle = os.open(directory, os.O_RDONLY)
     try:

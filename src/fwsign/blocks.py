@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Block lists: the digests of a payload's blocks, so that a bad one is found where it begins.
+"""Block lists: the digests of a payload's blocks, so that a receiver finds a bad block early.
 
 A block list is a payload inside the envelope, `[block size, -16, digests]` in CBOR. The manifest
-has its digest, as of any payload, and says which component it describes.
+holds its digest, like that of any payload, and names the component that it describes.
 """
 
 from collections.abc import Mapping
@@ -15,14 +15,14 @@ from fwsign.payload import SHA256_SIZE, Blocks, digest
 from fwsign.suit import Manifest
 
 MIN_BLOCK_SIZE: Final = 4 * 1024
-"""Bytes of a block; of smaller ones the list would be a hundredth of the payload and more."""
+"""Bytes of a block; with smaller blocks the list would be over a hundredth of the payload."""
 MAX_BLOCK_SIZE: Final = 16 * 1024 * 1024
 """Bytes of a block; a receiver holds one in memory until its digest is known."""
 
 BLOCK_SIZES: Final = f"a power of two from {MIN_BLOCK_SIZE} to {MAX_BLOCK_SIZE}"
-"""What sizes of blocks are allowed, in words."""
+"""The allowed block sizes, in words."""
 
-_SHA256: Final = -16  # whatever the algorithm of the image digest is
+_SHA256: Final = -16  # for blocks always; the image digest may use another algorithm
 
 
 def is_block_size(size: int) -> bool:
@@ -31,16 +31,16 @@ def is_block_size(size: int) -> bool:
 
 
 def encode_blocks(blocks: Blocks) -> bytes:
-    """Write a block list, as it is inside an envelope."""
+    """Encode a block list as it stands in an envelope."""
     return cbor.encode((blocks.size, _SHA256, blocks.digests))
 
 
 def decode_block_lists(manifest: Manifest, integrated: Mapping[str, bytes]) -> dict[str, Blocks]:
-    """Check and decode block lists; return them by the name of the component each describes.
+    """Check and decode block lists; return them by the names of their components.
 
     Args:
-        manifest: as decoded, so that each list is that of a component.
-        integrated: the payloads inside the envelope; the lists are known to be there.
+        manifest: the decoded manifest; each of its lists describes a component.
+        integrated: the payloads inside the envelope; the lists must be among them.
 
     Raises:
         Tampered: `tampered.block-list`.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Canonical JSON (RFC 8785), of what receipts are made of."""
+"""Canonical JSON (RFC 8785) of the types that receipts use."""
 
 import json
 from typing import Final
@@ -8,10 +8,10 @@ _MAX_NUMBER: Final = 2**53 - 1  # RFC 8785 section 3.2.2.3: beyond it, readers d
 
 
 def canonical(value: object) -> str:
-    """Return the canonical JSON (RFC 8785) of what receipts are made of.
+    """Return a value's canonical JSON (RFC 8785), if receipts may hold its type.
 
     Raises:
-        ValueError: it has something else in it, or a text that UTF-8 cannot express.
+        ValueError: for any other type in it, or a text that UTF-8 cannot express.
     """
     _check_types(value)
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
@@ -30,7 +30,7 @@ def _check_types(value: object) -> None:
                 _check_types(item)
         case dict():
             for key, item in value.items():
-                # ASCII sorts alike by code points, as Python does, and by UTF-16, as the RFC does.
+                # Python sorts by code points and the RFC by UTF-16; ASCII sorts alike in both.
                 if not isinstance(key, str) or not key.isascii():
                     raise ValueError(f"the name {key!r} is not in ASCII")
                 _check_types(item)

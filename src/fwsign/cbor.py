@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Deterministic CBOR, strict in both directions (RFC 8949 section 4.2.1, bytewise key order).
 
-Exactly one byte string decodes to each value, so what decodes re-encodes to the same bytes. Not
-accepted: floats, `undefined` and other simple values, indefinite lengths, integers that are not
-in their shortest form, map keys that are unsorted or repeated, tags outside `TAGS`, bytes after
-the item.
+Exactly one byte string decodes to each value, so every decoded value re-encodes to the same bytes.
+The decoder refuses floats, `undefined` and other simple values, indefinite lengths, integers that
+are not in their shortest form, map keys that are unsorted or repeated, tags outside `TAGS`, and
+bytes after the item.
 
 Values are int, bytes, str, bool, None, tuple (array), dict (map) and `Tag`.
 """
@@ -17,13 +17,13 @@ Value: TypeAlias = Any
 """int | bytes | str | bool | None | tuple[Value, ...] | dict[int | str | tuple, Value] | Tag"""
 
 MAX_DEPTH: Final = 8
-"""Nesting of arrays, maps and tags. The deepest thing that we write, the text map, needs 5."""
+"""Nesting of arrays, maps and tags. The text map, the deepest value that we write, needs 5."""
 
 MAX_ITEMS: Final = 4096
-"""Items of one array, or pairs of one map. 256 components need 2,056 sequence items."""
+"""Items of one array, or pairs of one map; 256 components need 2,056 sequence items."""
 
 MAX_ALL_ITEMS: Final = 4 * MAX_ITEMS
-"""Items and pairs of one input together: 32 MiB of empty maps would be gigabytes of memory."""
+"""Items and pairs of one input in all: 32 MiB of empty maps would take gigabytes of memory."""
 
 TAGS: Final = frozenset({18, 107})
 """COSE_Sign1 (RFC 9052 section 4.2) and SUIT_Envelope."""
@@ -75,7 +75,7 @@ def split_sequence(data: bytes) -> tuple[bytes, ...]:
     items: list[bytes] = []
     at, left = 0, [MAX_ALL_ITEMS]
     while at < len(data) or not items:
-        _check_count(at, 1, 1, left)  # 32 MiB of tiny items would be gigabytes of memory too
+        _check_count(at, 1, 1, left)  # 32 MiB of tiny items would take gigabytes of memory too
         _, end = _item(data, at, MAX_DEPTH, left)
         items.append(data[at:end])
         at = end
@@ -88,7 +88,7 @@ def encode(value: Value) -> bytes:
     Raises:
         TypeError: for a type that `decode` never returns.
     """
-    match value:  # what there is most of comes first
+    match value:  # the most frequent types come first
         case bytes():
             return _head(_BYTES, len(value)) + value
         case bool() | None:
@@ -109,7 +109,7 @@ def encode(value: Value) -> bytes:
 
 
 def byte_string_head(length: int) -> bytes:
-    """Return the head that stands before a byte string of `length` bytes."""
+    """Return the head of a byte string of `length` bytes."""
     return _head(_BYTES, length)
 
 
@@ -183,7 +183,7 @@ def _item(data: bytes, at: int, depth: int, left: list[int]) -> tuple[Value, int
 
 
 def _check_count(at: int, count: int, size: int, left: list[int]) -> None:
-    # Every item takes a byte at least, so a count beyond the input is a lie.
+    # Every item takes at least a byte, so a count beyond the input is a lie.
     if count > min(MAX_ITEMS, size):
         raise _malformed(at, f"at most {min(MAX_ITEMS, size)} items", str(count))
     left[0] -= count
@@ -192,7 +192,7 @@ def _check_count(at: int, count: int, size: int, left: list[int]) -> None:
 
 
 def _is_key(key: Value) -> bool:
-    # The kinds that our formats use; with more, Python would take 1 and true for the same key.
+    # Only the kinds that our formats use: as keys, Python takes 1 and True for the same.
     if isinstance(key, tuple):
         return all(isinstance(part, bytes) for part in key)
     return isinstance(key, (int, str)) and not isinstance(key, bool)
@@ -217,7 +217,7 @@ def _map(data: bytes, at: int, count: int, depth: int, left: list[int]) -> tuple
     for _ in range(count):
         key, end = _item(data, at, depth - 1, left)
         encoded = data[at:end]
-        # Bytewise order, and with it no key twice (RFC 8949 section 4.2.1).
+        # Strict bytewise order, which also excludes repeated keys (RFC 8949 section 4.2.1).
         if encoded <= previous:
             raise _malformed(at, "map keys in ascending order", "a key that is not")
         if not _is_key(key):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One certificate: parsed, held to the rules that need no path, and its signature checked."""
+"""One certificate: parse it, check the rules that need no path, and check its signature."""
 
 import hashlib
 import warnings
@@ -19,14 +19,14 @@ from fwsign.cose import PublicKey, key_kind
 from fwsign.errors import Malformed, Untrusted, check_limit
 
 MAX_ATTRIBUTES: Final = 64
-"""Attributes of one name: parsing and comparing them costs more than a signature check."""
+"""Attributes of one name; parsing and comparing more would cost more than a signature check."""
 MAX_ALTERNATIVE_NAMES: Final = 256
 """Alternative names of one certificate; public CAs stop at 100."""
 MAX_SERIAL_BITS: Final = 159
 """RFC 5280 section 4.1.2.2: at most 20 octets, and positive."""
 
-# What cryptography raises for input that it cannot make sense of; and warnings, which it gives for
-# odd names and serial numbers, where the caller has turned them into errors.
+# cryptography raises these for input that it cannot parse. It warns of odd names and serial
+# numbers, and a caller may have turned warnings into errors.
 PARSE_ERRORS: Final = (
     Warning,
     ValueError,
@@ -51,13 +51,13 @@ class Certificate(NamedTuple):
     signed: der.Signed
     key: PublicKey
     spki: str
-    subject: x509.Name  # these two are made anew wherever `parsed` is asked for them
+    subject: x509.Name  # kept, since `parsed` makes both names anew each time
     issuer: x509.Name
     extensions: tuple[x509.Extension[x509.ExtensionType], ...]
 
     @property
     def name(self) -> str:
-        """The certificate for people: its common name, else its whole subject."""
+        """The certificate's name for people: its common name, else its whole subject."""
         return display_name(self.subject)
 
     @property
@@ -73,9 +73,9 @@ class Certificate(NamedTuple):
         return found.value.key_identifier if found else None
 
     def extension(self, kind: type[_Extension]) -> x509.Extension[_Extension] | None:
-        """Return the extension of a kind, or None."""
+        """Return the extension of this type, or None."""
         for found in self.extensions:
-            if type(found.value) is kind:  # `isinstance` asks an abstract class, which is slow
+            if type(found.value) is kind:  # `isinstance` would ask an abstract class, which is slow
                 return cast("x509.Extension[_Extension]", found)
         return None
 
@@ -87,14 +87,14 @@ def display_name(name: x509.Name) -> str:
 
 
 def key_digest(key: PublicKey) -> str:
-    """Return the SHA-256 of a key's SubjectPublicKeyInfo, in hex; equal keys have equal ones."""
+    """Return the SHA-256 of a key's SubjectPublicKeyInfo, in hex; it identifies the key."""
     encoded = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(encoded).hexdigest()
 
 
 @contextmanager
 def no_warnings() -> Iterator[None]:
-    """Keep quiet what cryptography says of the serial number 0, in a root that is pinned."""
+    """Silence cryptography's warning about the serial number 0, which a pinned root may have."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -111,9 +111,9 @@ def parse_certificate(data: bytes) -> Certificate:
 
 
 def parse_anchor(data: bytes) -> Certificate:
-    """Parse a certificate that is pinned, in DER; its serial number may be 0.
+    """Parse a pinned certificate, in DER; its serial number may be 0.
 
-    Nothing looks at that number: no CRL revokes an anchor. Old roots have it, some still in use.
+    No check uses that number: no CRL revokes an anchor. Some old roots in use still have 0.
 
     Raises:
         Malformed: `malformed.certificate`, `malformed.size`.
@@ -126,11 +126,11 @@ def parse_anchor(data: bytes) -> Certificate:
 def _parse(data: bytes, *, least_serial: int) -> Certificate:
     try:
         signed = der.split(data)
-        # First: cryptography warns of some.
+        # Before cryptography reads it, which warns of some serial numbers.
         _check_serial(der.serial_number(signed.tbs), least_serial)
         certificate = x509.load_der_x509_certificate(data)
         version = certificate.version
-        # Read now what is parsed on demand, so that nothing can fail later.
+        # cryptography parses on demand: read all now, so that nothing can fail later.
         subject, issuer = certificate.subject, certificate.issuer
         extensions = tuple(certificate.extensions)
         _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Certification paths: linear and strict (RFC 5280 section 6.1, RFC 5937).
 
-The path is the x5chain in its order; nothing is searched. `strict` is what `fwsign pki` writes.
+The path is the x5chain in its order; nothing is searched. `fwsign pki` writes `strict` paths.
 `compat` forgives three habits of older tools and names each in the result: basicConstraints or
 extended key usage that is not critical, a CA without key usage, a CRL without number.
 
-Departures from RFC 5280, all of them stricter: self-issued certificates count for the path length
-and are subject to name constraints; names are compared as they are, without case folding, except
-in name constraints; constraints on anything but DNS and directory names refuse the path; policy
-extensions are not processed, so a critical one refuses.
+The rules depart from RFC 5280 in four points, and each is stricter: self-issued certificates count
+for the path length and are subject to name constraints; names are compared as they are, without
+case folding, except in name constraints; a constraint on anything but DNS and directory names
+refuses the path; policy extensions are not processed, so a critical one refuses the path.
 
-Whatever the leaf is used for, the rules are these; `USES` is all that differs between the uses.
-The verifier itself asks for codeSigning and timeStamping; receipts and `fwsign pki verify` ask for
-the TLS uses, too.
+The rules are the same for every use of the leaf; `USES` holds all differences between the uses.
+The verifier itself asks for codeSigning and timeStamping; receipts and `fwsign pki verify` also ask
+for the TLS uses.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -57,17 +57,17 @@ Use: TypeAlias = Literal["codeSigning", "timeStamping", "serverAuth", "clientAut
 KEY_KINDS: Final = (*cose.KEY_KINDS, "P-521")
 """Kinds of keys that certificates in a path may have."""
 MIN_CA_RSA_BITS: Final = 2048
-"""Old roots have these; they retire with the root."""
+"""Old roots have these keys; they retire with the root."""
 
 
 class Rules(NamedTuple):
-    """What differs between the uses of a leaf.
+    """The rules that differ between the uses of a leaf.
 
     Args:
-        usage: the extended key usage of the leaf, and of CAs that are limited to some.
+        usage: the extended key usage that the leaf needs, and CAs that limit theirs.
         words: the use, for people.
         signs: what the leaf signs, for people.
-        alone: the leaf has no other extended key usage, and a critical one in either profile.
+        alone: the leaf has only this extended key usage, critical in either profile.
         critical: extended key usage is critical in leaf and CAs; compat forgives that.
         key_usage: a leaf without key usage is refused.
         rsa_bits: the smallest RSA key of a leaf.
@@ -99,8 +99,8 @@ USES: Final[Mapping[Use, Rules]] = MappingProxyType(
         "codeSigning": Rules(
             ExtendedKeyUsageOID.CODE_SIGNING, "code signing", "releases", critical=True
         ),
-        # RFC 3161 section 2.3: critical and alone in the leaf, so there is no older habit to
-        # forgive; public CAs for time stamps leave theirs uncritical, as RFC 5280 lets them.
+        # RFC 3161 section 2.3: critical and alone in the leaf, so compat forgives nothing here.
+        # Public CAs for time stamps leave their own usage uncritical, as RFC 5280 allows.
         "timeStamping": Rules(
             ExtendedKeyUsageOID.TIME_STAMPING, "time stamping", "time stamps", alone=True
         ),
@@ -122,10 +122,10 @@ _KNOWN_EXTENSIONS: Final = frozenset(
 
 
 class Anchor(NamedTuple):
-    """What a verifier pins: a root certificate or a bare public key.
+    """A root certificate or a bare public key that a verifier pins.
 
-    A bare key verifies blocks without certificates, and certificates that it signed. With
-    `vendors` it is trusted for these domain names and those below them only.
+    A bare key verifies blocks without certificates, and certificates that it signed. An anchor
+    with `vendors` is trusted only for these domain names and those below them.
     """
 
     key: PublicKey
@@ -191,7 +191,7 @@ class Anchor(NamedTuple):
 
 
 class Path(NamedTuple):
-    """A validated path: certificates from the leaf up, the anchor, and what compat forgave.
+    """A validated path: certificates from the leaf up, the anchor, and the faults forgiven.
 
     A pinned bare key that signed by itself is a path without certificates.
     """
@@ -224,18 +224,18 @@ def validate_path(
     profile: Profile = "strict",
     use: Use = "codeSigning",
 ) -> Path:
-    """Validate a path from a leaf to an anchor, all but dates and revocation.
+    """Validate a path from a leaf to an anchor, except dates and revocation.
 
     Args:
-        chain: DER certificates, leaf first; those after the first that an anchor issued are
-            not looked at.
-        anchors: what the verifier pins; the first that fits is taken.
+        chain: DER certificates, leaf first; the path ends at the first that an anchor issued,
+            and later ones are ignored.
+        anchors: the verifier's anchors; the first that fits is taken.
         profile: `strict` or `compat`.
         use: what the leaf is used for.
 
     Raises:
         Malformed: `malformed.certificate`.
-        Tampered: `tampered.certificate`, and only where the path names an anchor as its end.
+        Tampered: `tampered.certificate`, only if the path names an anchor as its end.
         Untrusted: `untrusted.*`.
     """
     bare = USES[use].bare_anchor
@@ -259,9 +259,9 @@ def check_dates(path: Path, at: datetime, *, not_before: bool = True, when: str 
 
     Args:
         path: the path.
-        at: the time to judge by, with a zone.
-        not_before: judge the beginning too; not where the clock is known to be wrong.
-        when: what the time is, for people.
+        at: the time at which certificates must be valid, with a zone.
+        not_before: check the beginning too; False if the clock is known to be wrong.
+        when: the words before the time in a message.
 
     Raises:
         Stale: `stale.certificate`, `stale.not-yet-valid`.
@@ -291,7 +291,7 @@ def check_dates(path: Path, at: datetime, *, not_before: bool = True, when: str 
 def _find_anchor(
     chain: Sequence[bytes], anchors: Sequence[Anchor]
 ) -> tuple[tuple[Certificate, ...], Anchor]:
-    """Follow the issuers' names up to the first certificate that claims an anchor as issuer.
+    """Follow the issuers' names up to the first certificate that names an anchor as issuer.
 
     Raises: as `validate_path`.
     """
@@ -332,7 +332,7 @@ def _claims(certificate: Certificate, anchor: Anchor) -> bool:
         return signature_valid(certificate.signed, anchor.key)
     if certificate.issuer != anchor.certificate.subject:
         return False
-    # Two roots of one name are told apart by their keys.
+    # Two roots may share a name; their key identifiers differ.
     wanted, there = certificate.authority_key, anchor.certificate.subject_key
     return wanted is None or there is None or wanted == there
 
@@ -364,7 +364,7 @@ def check_link(certificate: Certificate, issuer: Certificate | Anchor) -> None:
 def check_ca(
     ca: Certificate, below: Sequence[Certificate], *, profile: Profile, use: Use
 ) -> tuple[str, ...]:
-    """Check that a CA, anchor or not, may have issued what is below it.
+    """Check that a CA, anchor or not, may issue the certificates below it.
 
     Args:
         ca: the CA.
@@ -373,7 +373,7 @@ def check_ca(
         use: what the leaf is used for.
 
     Returns:
-        What compat forgives.
+            The faults that compat forgives.
 
     Raises: as `validate_path`.
     """
@@ -418,7 +418,7 @@ def _check_ca_usage(ca: Certificate, rules: Rules, profile: Profile) -> tuple[st
 
 
 def _check_leaf(leaf: Certificate, use: Use, profile: Profile) -> tuple[str, ...]:
-    """Check that the leaf is one for this use, and for nothing above; return what is forgiven."""
+    """Check that the leaf is for this use and is no CA; return the faults forgiven."""
     rules = USES[use]
     _check_key(leaf, rules.rsa_bits)
     _check_extensions(leaf)
@@ -492,7 +492,7 @@ def _check_extensions(certificate: Certificate) -> None:
 
 
 def _forgive(what: str, profile: Profile, code: Code = "untrusted.criticality") -> tuple[str, ...]:
-    """Return what compat forgives; strict refuses it."""
+    """Return a fault that compat forgives; strict refuses it."""
     if profile == "strict":
         raise Untrusted(code, what)
     return (what,)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Components of a release: where their bytes go, what they are, and the names they may have."""
+"""Components of a release: their places, their digests, and the names they may have."""
 
 import re
 from typing import Any, Final, NamedTuple, cast
@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple, cast
 from fwsign.errors import Malformed
 
 MAX_URI_LENGTH: Final = 2048
-"""Characters; what HTTP servers commonly take."""
+"""Characters; HTTP servers commonly take as many."""
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,99}")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
@@ -23,10 +23,10 @@ class Digest(NamedTuple):
 
 
 class BlockList(NamedTuple):
-    """The digests of a component's blocks, as the manifest names them: a payload of their own.
+    """The digests of a component's blocks, which the manifest names as a payload of their own.
 
-    Nothing installs it: it says how the payload of the component at `component_index` is checked on
-    its way.
+    It is never installed. A receiver checks the payload of the component at `component_index` by
+    it, block by block.
     """
 
     component_index: int
@@ -35,12 +35,12 @@ class BlockList(NamedTuple):
 
     @property
     def identifier(self) -> tuple[bytes, ...]:
-        """['blocks', INDEX]: which component of the manifest it describes."""
+        """['blocks', INDEX], with the index of the component that it describes."""
         return (b"blocks", bytes([self.component_index]))
 
     @property
     def uri(self) -> str:
-        """Where it is: always inside the envelope."""
+        """The list's uri, which is always inside the envelope."""
         return f"#blocks-{self.component_index}"
 
 
@@ -54,18 +54,18 @@ class Component(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The component for people: a file name, or `esp32c3@0x10000`."""
+        """The component's name for people: a file name, or `esp32c3@0x10000`."""
         if self.identifier[0] == b"file":
             return self.identifier[1].decode()
         return f"{self.identifier[1].decode()}@0x{int.from_bytes(self.identifier[2], 'big'):x}"
 
     @property
     def payload_name(self) -> str:
-        """What its payload's file is called: by the uri if that ends so, else the component."""
+        """The name of its payload's file: the end of the uri, else the component's name."""
         name = self.uri.removeprefix("#").rpartition("/")[2]
         try:
             return check_name(name)
-        except Malformed:  # a query, say, or nothing at all
+        except Malformed:  # the uri ends in a query, say, or in nothing
             return self.name
 
 
@@ -93,17 +93,17 @@ def check_identifier(identifier: Any) -> tuple[bytes, ...]:
         case (b"flash", bytes(chip), bytes(offset)) if len(offset) == 4:
             _check_chip(chip.decode(errors="replace"))
         case (b"blocks", bytes()):
-            raise _bad("a block list", "block lists behind all components")
+            raise _bad("a block list", "block lists after all components")
         case _:
             raise _bad(repr(identifier)[:80], "['file', NAME] or ['flash', CHIP, OFFSET]")
     return cast(tuple[bytes, ...], identifier)
 
 
 def check_block_indexes(identifiers: tuple[Any, ...], count: int) -> list[int]:
-    """Check identifiers of block lists; return the indexes of the components that they describe.
+    """Check the identifiers of block lists; return the indexes of their components.
 
     Args:
-        identifiers: ['blocks', INDEX] each, with the indexes in ascending order.
+        identifiers: each must be ['blocks', INDEX], with the indexes in ascending order.
         count: number of components.
 
     Raises:
@@ -115,7 +115,7 @@ def check_block_indexes(identifiers: tuple[Any, ...], count: int) -> list[int]:
             case (b"blocks", bytes(index)) if len(index) == 1:
                 indexes.append(index[0])
             case _:
-                raise _bad(repr(identifier)[:80], "['blocks', INDEX] behind the first block list")
+                raise _bad(repr(identifier)[:80], "['blocks', INDEX] after the first block list")
     if indexes != sorted(set(indexes)):
         raise _bad(f"order {indexes} of block lists", "one for a component, in their order")
     if indexes and indexes[-1] >= count:
@@ -129,7 +129,7 @@ def _check_chip(chip: str) -> None:
 
 
 def check_name(name: str) -> str:
-    """Check a payload's file name: safe on every system, no path in it.
+    """Check that a payload's file name is safe on every system and is no path.
 
     Raises:
         Malformed: `malformed.component`.
@@ -142,7 +142,7 @@ def check_name(name: str) -> str:
 
 
 def check_uri(uri: Any) -> str:
-    """Check where a payload is: "#name" inside, "name" beside, or a URL.
+    """Check a payload's uri: "#name" inside the envelope, "name" beside it, or a URL.
 
     Raises:
         Malformed: `malformed.component`.
@@ -155,7 +155,7 @@ def check_uri(uri: Any) -> str:
 
 
 def is_inside(uri: str) -> bool:
-    """Tell whether a uri names a payload that rides in the envelope."""
+    """Tell whether a uri names a payload inside the envelope."""
     return uri.startswith("#")
 
 
@@ -167,7 +167,7 @@ def is_url(uri: str) -> bool:
 def check_unique(
     components: tuple[Component, ...], block_lists: tuple[BlockList, ...] = ()
 ) -> None:
-    """Check that no two components have the same place or the same payload, ignoring case.
+    """Check that no two components share a place or a payload, ignoring case.
 
     Block lists are payloads too, but have no place.
 

@@ -14,13 +14,13 @@ from fwsign.certificate import MAX_ATTRIBUTES, Certificate
 from fwsign.errors import Untrusted, check_limit
 
 MAX_NAMES: Final = 64
-"""Alternative names of one certificate, where a CA above it has constraints."""
+"""Alternative names of one certificate under a CA with constraints."""
 MAX_SUBTREES: Final = 64
 """Name constraints of one CA."""
 
 _HOST_LABEL: Final = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _BASE: Final = re.compile(rf"(?=.{{0,253}}$)({_HOST_LABEL}(\.{_HOST_LABEL})*)?")
-"""A DNS constraint: a domain, or nothing, which is every domain."""
+"""A DNS constraint: a domain, or the empty text, which stands for every domain."""
 _HOST: Final = re.compile(rf"(?=.{{1,253}}$)(\*\.)?{_HOST_LABEL}(\.{_HOST_LABEL})*")
 """A dNSName that can be compared; a wildcard stands for one label below a domain."""
 _Folded: TypeAlias = tuple[frozenset[tuple[str, str]], ...]
@@ -47,7 +47,7 @@ def is_domain(name: str) -> bool:
 
 
 def dns_names(certificate: Certificate) -> list[str]:
-    """Return the dNSNames of the subject alternative name, as they stand there."""
+    """Return the dNSNames of the subject alternative name, unchanged."""
     return _alternative(certificate, x509.DNSName)
 
 
@@ -64,7 +64,7 @@ def check_constraints(ca: Certificate, below: Sequence[Certificate]) -> None:
     Raises:
         Untrusted: `untrusted.name-constraint`; also for a constraint on names that are neither
             DNS nor directory names, for a DNS constraint that is not a domain, and for a name
-            under a constraint that cannot be compared.
+            that is under a constraint and cannot be compared with it.
         Malformed: `malformed.size`.
     """
     if found := ca.extension(x509.NameConstraints):
@@ -86,12 +86,12 @@ class _Names:
 
     @cached_property
     def folded(self) -> list[_Folded]:
-        """The directory names, as they are compared; an empty subject is none."""
+        """The directory names in comparable form; an empty subject does not count."""
         return [_fold(name, f'certificate "{self.owner}"') for name in self.directory]
 
 
 def _hold(ca: Certificate, found: x509.NameConstraints, below: Sequence[_Names]) -> None:
-    # Not parsed, but RFC 5280 forbids them: minimum and maximum, which would narrow a subtree.
+    # cryptography drops minimum and maximum, which RFC 5280 forbids: they narrow a subtree.
     if found.public_bytes() != der.extension(ca.signed.tbs, _NAME_CONSTRAINTS):
         raise _refused(f'CA "{ca.name}" has name constraints with a minimum or maximum')
     permitted = [_supported(base, ca) for base in found.permitted_subtrees or ()]
@@ -124,7 +124,7 @@ def check_vendors(anchor: str, vendors: Sequence[str], leaf: Certificate) -> Non
 
 
 def permits(ca: Certificate, domain: str) -> bool:
-    """Tell whether a CA's name constraints, which were checked before, permit a domain below it."""
+    """Tell whether a CA's name constraints permit a domain; they were checked before."""
     found = ca.extension(x509.NameConstraints)
     if found is None:
         return True
@@ -156,15 +156,15 @@ def _check_domains(
     for name in names:
         above = _domains_above(name.lower())
         inside = not permitted or not allowed.isdisjoint(above)
-        # A wildcard also stands for what is excluded just below its domain. And whoever reads an
-        # odd name in another way than we do must not find another domain in it.
+        # A wildcard also covers an excluded name just below its domain. And an odd name must not
+        # mean another domain to a program that reads it differently.
         free = refused.isdisjoint(above) and name.lower() not in reached
         if not (inside and free and _HOST.fullmatch(name)):
             raise _outside(who, owner, _quoted(name), map(_quoted, permitted))
 
 
 def _domains_above(name: str) -> list[str]:
-    """Return a name, all domains that it is in, and the empty one, which holds all."""
+    """Return a name, all domains above it, and the empty domain, which holds all."""
     labels = name[:MAX_DOMAIN].split(".")
     return [*(".".join(labels[begin:]) for begin in range(len(labels))), ""]
 
@@ -205,10 +205,10 @@ def _supported(base: x509.GeneralName, ca: Certificate) -> x509.GeneralName:
 
 
 def _fold(name: x509.Name, whose: str) -> _Folded:
-    """Return a directory name as it is compared: RFC 5280 section 7.1, RFC 4518 section 2.
+    """Return a directory name in comparable form: RFC 5280 section 7.1, RFC 4518 section 2.
 
-    Letter case, runs of spaces and compatible forms of letters do not tell names apart. Text with
-    invisible characters, which some programs skip, and values that are no text are refused.
+    The form ignores letter case, runs of spaces and compatible forms of letters. Text with
+    invisible characters, which some programs skip, and values that are not text are refused.
     """
     count = sum(map(len, name.rdns))
     check_limit(count, MAX_ATTRIBUTES, f"{whose} has a name of {count} attributes")

@@ -17,7 +17,7 @@ from fwsign import cbor
 from fwsign.errors import Malformed, Tampered, check_limit
 
 PublicKey: TypeAlias = Any
-"""A public key object of `cryptography`; `key_kind` tells which."""
+"""A public key object of `cryptography`; `key_kind` names its kind."""
 
 SHA256: Final = -16
 ALG, KID, X5CHAIN, X5T, TOKEN, CRLS = 1, 4, 33, 34, 270, -1719104356
@@ -34,8 +34,8 @@ MAX_CRL_SIZE: Final = 1024 * 1024
 MAX_TOKEN_SIZE: Final = 64 * 1024
 """Bytes. A token with three RSA certificates has 6 kB, one with ML-DSA-87 about 25 kB."""
 MAX_PROOFS_SIZE: Final = 256 * 1024
-"""Bytes of all certificates and tokens of one envelope: 8 signers with two of ML-DSA-87 each, and
-more; parsing them takes a tenth of a second."""
+"""Bytes of all certificates and tokens of one envelope. 8 signers with two ML-DSA-87 certificates
+each fit, and more; parsing them takes a tenth of a second."""
 MAX_SIGNATURE_SIZE: Final = 8 * 1024
 """Bytes. An ML-DSA-87 signature has 4,627."""
 
@@ -44,11 +44,11 @@ class Algorithm(NamedTuple):
     """A signature algorithm.
 
     Args:
-        name: in COSE.
-        key: the kind of key that it takes.
-        hash: of the message; None where the algorithm brings its own.
-        width: bytes of r and of s.
-        jose: the name in JOSE (RFC 7518, 8037, 9964), where JWS may have it.
+        name: its name in COSE.
+        key: the kind of key that it needs.
+        hash: the hash of the message; None if the algorithm has its own.
+        width: the bytes of r, and of s.
+        jose: its name in JOSE (RFC 7518, 8037, 9964), if a JWS may use it.
     """
 
     name: str
@@ -66,7 +66,7 @@ ALGORITHMS: Final[Mapping[int, Algorithm]] = MappingProxyType(
         -37: Algorithm("PS256", "RSA", hashes.SHA256(), jose="PS256"),
         -49: Algorithm("ML-DSA-65", "ML-DSA-65", jose="ML-DSA-65"),
         -50: Algorithm("ML-DSA-87", "ML-DSA-87", jose="ML-DSA-87"),
-        -7: Algorithm("ES256", "P-256", hashes.SHA256(), 32),  # read, never written
+        -7: Algorithm("ES256", "P-256", hashes.SHA256(), 32),  # accepted, never written
     }
 )
 """COSE algorithm identifiers that a block may have."""
@@ -75,7 +75,7 @@ KEY_KINDS: Final = tuple(dict.fromkeys(one.key for one in ALGORITHMS.values()))
 
 
 class Block(NamedTuple):
-    """One COSE_Sign1, decoded; the certificates, CRLs and token in it are still opaque.
+    """One decoded COSE_Sign1; its certificates, CRLs and token are still opaque.
 
     `x5t` is set for a block with certificates, absent for a pinned bare key.
     """
@@ -91,7 +91,7 @@ class Block(NamedTuple):
 
 
 MIN_RSA_BITS: Final = 3072
-"""RSA keys that sign blocks; CAs may have 2048 (see chain.py)."""
+"""Bits of RSA keys that sign blocks; CAs may have 2048 (see chain.py)."""
 MAX_RSA_BITS: Final = 8192
 """Larger keys cost time and add nothing."""
 MAX_RSA_EXPONENT_BITS: Final = 64
@@ -126,7 +126,7 @@ def key_name(key: PublicKey) -> str:
 
 
 def allowed_rsa_size(key: PublicKey, least: int = MIN_RSA_BITS) -> bool:
-    """Tell whether a key is no RSA key, or one of a size between `least` and the limits in bits."""
+    """Tell whether a key is not RSA, or has a size in bits from `least` to the limits."""
     if key_kind(key) != "RSA":
         return True
     exponent: int = key.public_numbers().e
@@ -142,7 +142,7 @@ def key_kinds() -> str:
 
 
 def algorithm_for(key: PublicKey) -> int | None:
-    """Return the COSE algorithm that we sign with under this key, or None."""
+    """Return the COSE algorithm that this key signs with, or None."""
     kind = key_kind(key)
     fitting = (label for label, algorithm in ALGORITHMS.items() if algorithm.key == kind)
     return next(fitting, None) if allowed_rsa_size(key) else None
@@ -276,13 +276,13 @@ def verify_signature(algorithm: int, key: PublicKey, message: bytes, signature: 
     """Verify a COSE signature.
 
     Args:
-        algorithm: a key of `ALGORITHMS`.
-        key: the public key; its kind must be one that the algorithm takes.
+        algorithm: a COSE algorithm identifier in `ALGORITHMS`.
+        key: the public key, of the kind that the algorithm needs.
         message: the Sig_structure.
-        signature: as in COSE; for ECDSA r and s side by side (RFC 9053 section 2.1).
+        signature: in COSE form; for ECDSA, r and s side by side (RFC 9053 section 2.1).
 
     Raises:
-        Malformed: `malformed.algorithm` where key and algorithm do not fit.
+        Malformed: `malformed.algorithm` if key and algorithm do not fit.
         Tampered: `tampered.signature`.
     """
     chosen = ALGORITHMS[algorithm]
@@ -314,5 +314,5 @@ def _verify(chosen: Algorithm, key: PublicKey, message: bytes, signature: bytes)
 
 
 def pss(algorithm: hashes.HashAlgorithm) -> padding.PSS:
-    """Return the padding of PS256: MGF1 and salt length by the same hash (RFC 8230 section 2)."""
+    """Return RSASSA-PSS padding: MGF1 and salt length follow the hash (RFC 8230 section 2)."""
     return padding.PSS(padding.MGF1(algorithm), algorithm.digest_size)

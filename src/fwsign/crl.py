@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One revocation list: parsed, its form checked, and what an entry says (RFC 5280 section 5).
+"""One revocation list: parse it, check its form, and judge its entries (RFC 5280 section 5).
 
-Only complete CRLs of the issuer itself are used; indirect, delta and partial ones refuse. One that
-names its distribution point is complete for those certificates that name no other.
+Only complete CRLs of the issuer itself are used; indirect, delta and partial ones are refused. A
+CRL that names its distribution point is complete for certificates that name no other point.
 """
 
 from collections.abc import Iterable
@@ -24,19 +24,19 @@ HARMLESS: Final = frozenset(
         x509.ReasonFlags.affiliation_changed,
     }
 )
-"""Reasons that leave what was signed before the revocation as good as it was."""
+"""After these reasons, signatures made before the revocation stay valid."""
 MAX_NUMBER_BITS: Final = 159
 """RFC 5280 section 5.2.3: at most 20 octets, and not negative."""
 HEAD_WEIGHT: Final = 100
-"""Parsing names and extensions of a CRL takes this much longer than parsing its entries."""
+"""A byte of names and extensions takes this many times longer to parse than one of entries."""
 _KEEPS_EXPIRED: Final = x509.ObjectIdentifier("2.5.29.60")  # expiredCertsOnCRL, ITU-T X.509
 
 
 class Crl(NamedTuple):
     """A parsed CRL; `number` is absent in the CRLs of some older tools.
 
-    With `keeps_since` a certificate that expired at that time or later stays listed. `places` are
-    the full name of its issuingDistributionPoint.
+    If `keeps_since` is set, certificates that expired at that time or later stay listed. `places`
+    is the full name in its issuingDistributionPoint.
     """
 
     data: bytes
@@ -59,19 +59,19 @@ class Crl(NamedTuple):
         """Tell whether the CRL names a certificate's issuer; the proof is its signature."""
         if self.issuer != certificate.issuer:
             return False
-        # Two issuers of one name are told apart by their keys.
+        # Two issuers may share a name; their key identifiers differ.
         return self.authority_key is None or self.authority_key == certificate.authority_key
 
 
 class HeldCrl(NamedTuple):
-    """A CRL that a device's memory holds: the issuer's SPKI SHA-256, in hex, and the DER."""
+    """A CRL in a device's memory: its issuer's SPKI SHA-256, in hex, and its DER."""
 
     key: str
     data: bytes
 
 
 class _Dated(Protocol):
-    """What tells an older CRL from a newer one."""
+    """The fields that order CRLs by age."""
 
     @property
     def number(self) -> int | None: ...
@@ -86,9 +86,9 @@ _AnyCrl = TypeVar("_AnyCrl", bound=_Dated)
 def newest(crls: Iterable[_AnyCrl]) -> tuple[_AnyCrl, ...]:
     """Return those of one issuer's CRLs that no other replaces; this is the only order of CRLs.
 
-    A higher number replaces a lower one. Of several with one number none replaces another: what
-    is revoked in any of them is revoked. CRLs without number (compat) replace each other by time,
-    and by the time of the latest of them those with numbers replace those without, or the reverse.
+    A higher number replaces a lower one. CRLs with the same number all count: a certificate
+    that any of them revokes is revoked. A later CRL without number (compat) replaces an earlier
+    one. If both kinds remain, those count whose latest CRL is newer.
     """
     numbers: dict[int, list[_AnyCrl]] = {}
     times: dict[datetime, list[_AnyCrl]] = {}
@@ -111,7 +111,7 @@ def newest(crls: Iterable[_AnyCrl]) -> tuple[_AnyCrl, ...]:
 
 
 def reading(data: bytes) -> int:
-    """Return what it costs to parse a CRL, in bytes of entries: more for names and extensions.
+    """Return the cost of parsing a CRL, in bytes of entries; names and extensions count more.
 
     Raises:
         Malformed: `malformed.crl`.
@@ -132,8 +132,8 @@ def parse_crl(data: bytes) -> Crl:
     try:
         signed = der.split(data, crl=True)
         parsed = x509.load_der_x509_crl(data)
-        # Read now what is parsed on demand, so that nothing can fail later; entries wait for
-        # the signature, since a megabyte of them costs a tenth of a second.
+        # cryptography parses on demand: read all now, so that nothing can fail later. Entries
+        # wait for the signature, since a megabyte of them costs a tenth of a second.
         extensions = {found.oid: found.value for found in parsed.extensions}
         number = extensions.get(ExtensionOID.CRL_NUMBER)
         authority = extensions.get(ExtensionOID.AUTHORITY_KEY_IDENTIFIER)
@@ -172,10 +172,10 @@ def _keeps_since(found: x509.ExtensionType | None) -> datetime | None:
 
 
 def check_crl(crl: Crl, issuer: Certificate | Anchor, profile: Profile) -> tuple[str, ...]:
-    """Check that a CRL, whose signature was verified, is of the kind that is used.
+    """Check that a CRL is of a usable kind, after its signature was verified.
 
     Returns:
-        What `compat` forgives.
+        The faults that `compat` forgives.
 
     Raises:
         Untrusted: `untrusted.crl`, `untrusted.key-usage`.
@@ -206,9 +206,9 @@ def check_crl(crl: Crl, issuer: Certificate | Anchor, profile: Profile) -> tuple
 
 
 def limited_to(point: x509.IssuingDistributionPoint) -> str | None:
-    """Return what a CRL with this extension is limited to, in words; None for a complete one.
+    """Return the limits that this extension sets on a CRL, in words; None for a complete CRL.
 
-    Complete is one that says where it is found, by a full name, and nothing else (RFC 5280 5.2.5).
+    The extension of a complete CRL has a full name of its place and nothing else (RFC 5280 5.2.5).
     """
     limits = {
         "certificates that are no CAs": point.only_contains_user_certs,
@@ -222,22 +222,22 @@ def limited_to(point: x509.IssuingDistributionPoint) -> str | None:
 
 
 def covers(crl: Crl, certificate: Certificate) -> bool:
-    """Tell whether a CRL is that of a certificate's distribution points (RFC 5280 6.3.3 (b) (2)).
+    """Tell whether a CRL covers a certificate's distribution points (RFC 5280 6.3.3 (b) (2)).
 
-    An issuer that splits its list names the part in CRL and certificate. Where either names none,
-    it has one list: step-ca names it in CRLs alone, easy-rsa in neither.
+    An issuer that splits its list names the part in both the CRL and the certificate. If either
+    names none, there is one list: step-ca names it only in CRLs, easy-rsa in neither.
     """
     named = certificate.extension(x509.CRLDistributionPoints)
     return named is None or not crl.places or not set(crl.places).isdisjoint(places_of(certificate))
 
 
 def places_of(certificate: Certificate) -> list[x509.GeneralName]:
-    """Return where a certificate says that complete CRLs of its issuer are found."""
+    """Return the places of its issuer's complete CRLs that a certificate names."""
     named = certificate.extension(x509.CRLDistributionPoints)
     return [
         name
         for point in (named.value if named else ())
-        if not point.reasons and not point.crl_issuer  # those are of partial and indirect CRLs
+        if not point.reasons and not point.crl_issuer  # only partial and indirect CRLs have these
         for name in point.full_name or ()
     ]
 
@@ -250,7 +250,7 @@ def show_places(names: Iterable[x509.GeneralName]) -> str:
 def check_entry(
     entry: x509.RevokedCertificate, certificate: Certificate, signed_at: datetime | None
 ) -> None:
-    """Refuse a certificate by its entry, unless its reason leaves what was signed before.
+    """Refuse a certificate by its entry, unless the reason spares earlier signatures.
 
     Raises:
         Untrusted: `untrusted.revoked`.

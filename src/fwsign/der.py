@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """DER, strictly; and the outer shape of certificates and CRLs (RFC 5280 sections 4.1 and 5.1).
 
-What stands outside the signed part is not covered by the signature. So that nobody can alter a
-byte of it, both are held to SEQUENCE(tbs, AlgorithmIdentifier, BIT STRING with 0 unused bits), in
-DER, where the AlgorithmIdentifier is one of a closed list and the same as the one inside.
+The signature does not cover the bytes outside the signed part. So that no byte of them can change,
+certificates and CRLs must be SEQUENCE(tbs, AlgorithmIdentifier, BIT STRING with 0 unused bits), in
+DER. The AlgorithmIdentifier must be in a closed list and equal the one in the signed part.
 """
 
 import re
@@ -42,10 +42,10 @@ class Signed(NamedTuple):
 
 
 class Reader:
-    """Reads elements one behind the other; each has its length in the shortest form.
+    """Read elements one after another; each has its length in the shortest form.
 
     Args:
-        data: the elements, as in the content of a SEQUENCE.
+        data: the elements, such as the content of a SEQUENCE.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -57,13 +57,13 @@ class Reader:
         return self._at < len(self._data)
 
     def whole(self, tag: int) -> bytes:
-        """Return the next element with its head; raises ValueError where it has another tag."""
+        """Return the next element with its head; raise ValueError if it has another tag."""
         begin = self._at
         self._at = _element(self._data, begin, tag)[1]
         return self._data[begin : self._at]
 
     def content(self, tag: int) -> bytes:
-        """Return the content of the next element; raises ValueError as `whole`."""
+        """Return the content of the next element; raise ValueError like `whole`."""
         start, self._at = _element(self._data, self._at, tag)
         return self._data[start : self._at]
 
@@ -76,20 +76,20 @@ class Reader:
         return self._data[self._at : self._at + 1] == bytes([tag])
 
     def integer(self) -> int:
-        """Return the next element's number; raises ValueError where it is no INTEGER in DER."""
+        """Return the next element's number; raise ValueError if it is not an INTEGER in DER."""
         return number(self.content(INTEGER))
 
     def end(self) -> None:
-        """Raise ValueError where anything is left."""
+        """Raise ValueError if anything is left."""
         if self.more:
             raise ValueError(f"{len(self._data) - self._at} bytes too many")
 
 
 def number(content: bytes) -> int:
-    """Return what the content of an INTEGER says.
+    """Return the number that the content of an INTEGER encodes.
 
     Raises:
-        ValueError: where it is not in its shortest form.
+        ValueError: it is not in its shortest form.
     """
     value = int.from_bytes(content, "big", signed=True)
     if len(content) != (value + (value < 0)).bit_length() // 8 + 1:
@@ -98,10 +98,10 @@ def number(content: bytes) -> int:
 
 
 def generalized_time(content: bytes) -> datetime:
-    """Return what the content of a GeneralizedTime says, without fractions of a second.
+    """Return the time that the content of a GeneralizedTime encodes, in whole seconds.
 
     Raises:
-        ValueError: where it is not as DER has it (X.690 section 11.7), or no time.
+        ValueError: it is not in the form of DER (X.690 section 11.7), or no time.
     """
     if not re.fullmatch(rb"[0-9]{14}(\.[0-9]{0,8}[1-9])?Z", content):
         raise ValueError("not a GeneralizedTime in DER")
@@ -113,11 +113,11 @@ def split(data: bytes, *, crl: bool = False) -> Signed:
     """Take a certificate or CRL apart.
 
     Args:
-        data: the DER, nothing before or behind it.
-        crl: a CRL, whose version is a bare INTEGER, instead of a certificate.
+        data: the DER, with nothing before or after it.
+        crl: whether it is a CRL, whose version is a bare INTEGER, or a certificate.
 
     Raises:
-        ValueError: where the shape is not exactly as above.
+        ValueError: the shape is not exactly the one above.
     """
     outer, end = _element(data, 0, SEQUENCE)
     if end != len(data):
@@ -138,10 +138,10 @@ def split(data: bytes, *, crl: bool = False) -> Signed:
 
 
 def serial_number(tbs: bytes) -> int:
-    """Return the serial number in the signed part of a certificate, in whatever form.
+    """Return the serial number in a certificate's signed part; it may be negative or long.
 
     Raises:
-        ValueError: where there is none.
+        ValueError: there is none.
     """
     inside = Reader(Reader(tbs).content(SEQUENCE))
     inside.optional(VERSION)
@@ -149,12 +149,12 @@ def serial_number(tbs: bytes) -> int:
 
 
 def issuer_and_serial(tbs: bytes) -> bytes:
-    """Return issuer and serial number of a certificate's signed part, as CMS names it.
+    """Return issuer and serial number from a certificate's signed part, in the form of CMS.
 
     That is the content of an IssuerAndSerialNumber (RFC 5652 section 10.2.4).
 
     Raises:
-        ValueError: where there are none.
+        ValueError: there are none.
     """
     inside = Reader(Reader(tbs).content(SEQUENCE))
     inside.optional(VERSION)
@@ -164,14 +164,14 @@ def issuer_and_serial(tbs: bytes) -> bytes:
 
 
 def extension(tbs: bytes, oid: bytes) -> bytes | None:
-    """Return the value of a certificate's extension, None where it has none.
+    """Return the value of a certificate's extension, or None if it has none.
 
     Args:
-        tbs: the signed part of a version 3 certificate, which was parsed before.
+        tbs: the signed part of a version 3 certificate that was parsed before.
         oid: the content of the extension's OBJECT IDENTIFIER.
 
     Raises:
-        ValueError: where the shape is not that of RFC 5280 section 4.1.
+        ValueError: the shape is not that of RFC 5280 section 4.1.
     """
     inside = Reader(Reader(tbs).content(SEQUENCE))
     inside.content(VERSION)
@@ -194,7 +194,7 @@ def entries_size(tbs: bytes) -> int:
     """Return the size in bytes of the list of revoked certificates in a CRL's signed part.
 
     Raises:
-        ValueError: where the shape is not that of RFC 5280 section 5.1.
+        ValueError: the shape is not that of RFC 5280 section 5.1.
     """
     inside = Reader(Reader(tbs).content(SEQUENCE))
     inside.content(INTEGER)
@@ -207,7 +207,7 @@ def entries_size(tbs: bytes) -> int:
 
 
 def _inner_algorithm(data: bytes, at: int, *, crl: bool) -> bytes:
-    """Return the AlgorithmIdentifier of the signed part, whose content begins at `at`."""
+    """Return the AlgorithmIdentifier in the signed part; its content begins at `at`."""
     if crl:  # version INTEGER OPTIONAL, but RFC 5280 section 5.1.2.1 demands v2
         at = _element(data, at, INTEGER)[1]
     else:  # version [0] EXPLICIT DEFAULT v1, serialNumber
@@ -218,13 +218,13 @@ def _inner_algorithm(data: bytes, at: int, *, crl: bool) -> bytes:
 
 
 def _element(data: bytes, at: int, tag: int) -> tuple[int, int]:
-    """Read a head at `at`; return where the content begins and where it ends."""
+    """Read a head at `at`; return the offsets of the content's beginning and end."""
     if at + 2 > len(data) or data[at] != tag:
         raise ValueError(f"no element of type 0x{tag:02x} at byte {at}")
     length, start = data[at + 1], at + 2
     if length >= 0x80:
         width = length & 0x7F
-        if not 1 <= width <= 3:  # 16 MiB are beyond every limit
+        if not 1 <= width <= 3:  # 16 MiB is beyond every limit
             raise ValueError(f"a length of {width} bytes at byte {at}")
         length, start = int.from_bytes(data[start : start + width], "big"), start + width
         if length < 0x80 or length >> 8 * (width - 1) == 0:

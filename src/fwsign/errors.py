@@ -140,9 +140,9 @@ if TYPE_CHECKING:
         "state.receipt",
         "state.ca-limit",
     ]
-else:  # to build that type costs more than the rest of this module
+else:  # building that type costs more than the rest of this module
     Code: TypeAlias = str
-"""What may be raised, for type checkers; `CODES` has the meanings."""
+"""The codes that may be raised, for type checkers; `CODES` has the meanings."""
 
 
 class FwsignError(Exception):
@@ -150,11 +150,11 @@ class FwsignError(Exception):
 
     Args:
         code: a key of `CODES`.
-        message: lower case, no full stop, names what was expected and what was found.
-        step: number of the verification step (docs/format.md), where one applies.
-        expected: what should have been there, in words.
-        found: what was there, in words.
-        hint: what to do next, where whoever raises knows better than `fwsign.cli.hints`.
+        message: lower case, no full stop, with the expected and the found value.
+        step: number of the verification step (docs/format.md), if one applies.
+        expected: the expected value, in words.
+        found: the found value, in words.
+        hint: the next action, if the raising code knows it better than `fwsign.cli.hints`.
     """
 
     prefixes: ClassVar[tuple[str, ...]] = ()
@@ -249,7 +249,7 @@ CODES: Mapping[Code, str] = MappingProxyType(
         "tampered.signature": "the signature does not verify",
         "tampered.certificate": "a certificate's signature does not verify",
         "tampered.crl": "a CRL's signature does not verify",
-        "tampered.token": "a time-stamp token of another signature, or one that does not verify",
+        "tampered.token": "a time-stamp token for another signature, or one that does not verify",
         "tampered.x5t": "the certificate is not the one that the signer named",
         "tampered.payload-digest": "the payload's digest is not the signed one",
         "tampered.payload-size": "the payload's size is not the signed one",
@@ -280,7 +280,7 @@ CODES: Mapping[Code, str] = MappingProxyType(
         "untrusted.slot": "a signer that the policy demands is not there",
         "untrusted.vendor": "the signer may not sign for this vendor",
         "untrusted.token-required": "policy demands a time-stamp token",
-        "untrusted.receipt": "a receipt that is not signed, or by another key than those given",
+        "untrusted.receipt": "a receipt that is not signed, or signed by a key that was not given",
         # When.
         "stale.certificate": "a certificate has expired",
         "stale.not-yet-valid": "a certificate is not valid yet",
@@ -299,11 +299,11 @@ CODES: Mapping[Code, str] = MappingProxyType(
         "unsuitable.epoch": "a trust update that lowers the epoch, or states floors without it",
         "unsuitable.chip": "the image, its target and the board do not name the same chip",
         "unsuitable.flash-size": "the board's flash is too small",
-        "unsuitable.region": "a place in flash that overlaps another or cannot be written",
+        "unsuitable.region": "a region of flash that overlaps another or cannot be written",
         "unsuitable.locked": "a protection of the board forbids this",
         "unsuitable.partition": "the partition table has no room for this where it is to go",
         "unsuitable.target": "a component that this device has no place for",
-        "unsuitable.payload": "not something that this kind of board can be flashed with",
+        "unsuitable.payload": "a payload that this kind of board cannot be flashed with",
         # Files.
         "io.missing": "no such file or directory",
         "io.payload-missing": "a payload that the release names is not there",
@@ -311,18 +311,18 @@ CODES: Mapping[Code, str] = MappingProxyType(
         "io.full": "no space left",
         "io.exists": "would overwrite a file",
         "io.directory": "a directory where a file should be, or the reverse",
-        "io.empty": "a file without content, which was hardly meant to be signed",
+        "io.empty": "an empty file, which is probably not meant to be signed",
         "io.read": "reading failed",
         "io.write": "writing failed",
-        "io.format": "a file of another kind than was asked for",
+        "io.format": "a file of another kind than the command needs",
         "io.config": "fwsign.toml or device.toml has a mistake",
         "io.hook": "a command of device.toml failed",
-        "io.fetch-address": "an address that must not be fetched from",
+        "io.fetch-address": "an address that fwsign must not fetch from",
         "io.fetch-redirect": "too many redirects, or one to nowhere",
         "io.fetch-connect": "the server cannot be reached, or does not prove who it is",
         "io.fetch-status": "the server does not have it, or refuses to give it",
-        "io.fetch-range": "the server gave another part than was asked for",
-        "io.fetch-protocol": "an answer that HTTP does not have",
+        "io.fetch-range": "the server sent another part than the one requested",
+        "io.fetch-protocol": "an answer that is not valid HTTP",
         "io.fetch-slow": "the transfer stalled, or took longer than device.toml allows",
         "io.fetch-cut": "the transfer ended before its end, again and again",
         "io.tsa": "a time-stamping authority gave no token",
@@ -331,13 +331,13 @@ CODES: Mapping[Code, str] = MappingProxyType(
         "device.port": "the port cannot be opened",
         "device.absent": "no boot loader answers at the port",
         "device.lost": "the connection to the board was lost",
-        "device.protocol": "an answer that the boot loader's protocol does not have",
+        "device.protocol": "an answer that the boot loader's protocol does not allow",
         "device.refused": "the boot loader refused a command",
         "device.mismatch": "the flash does not hold what was written",
-        "device.changed": "another board is at the port than before",
+        "device.changed": "the port now has another board than before",
         "device.stopped": "stopped by the user before the end",
         "device.left-out": "a component is not for flash, and was not left out by name",
-        "device.support": "what this kind of board needs is not installed",
+        "device.support": "software that this kind of board needs is not installed",
         # Keys and the PKI.
         "key.passphrase": "wrong passphrase, or one where none is needed",
         "key.passphrase-missing": "the key is encrypted and no passphrase was given",
@@ -348,22 +348,22 @@ CODES: Mapping[Code, str] = MappingProxyType(
         # What the caller set up.
         "state.unchecked": "something was neither checked nor waived by name",
         "state.policy": "the policy or the anchors given cannot be used",
-        "state.clock": "a time without a zone, or one that cannot be",
+        "state.clock": "a time without a zone, or one that is not possible",
         "state.pki": "the PKI directory is not complete or contradicts itself",
         "state.pki-exists": "the PKI has such an entry already",
         "state.lost": "the device's memory is not there",
         "state.home": "no home directory to keep the memory in",
-        "state.foreign": "a file that is no device's memory",
+        "state.foreign": "a file that is not a device's memory",
         "state.newer": "the memory of a newer fwsign",
         "state.damaged": "the memory was damaged, or changed by another program",
         "state.busy": "another process keeps the memory locked",
-        "state.conflict": "the memory changed after the release was judged by it",
+        "state.conflict": "the memory changed after the release was judged",
         "state.unfinished": "another release was begun here, and has to be finished first",
         "state.nothing": "there is nothing to resume or reset",
         "state.platform": "this works on POSIX systems only",
         "state.library": "a library that fwsign needs is not there, or too old",
-        "state.limit": "more than the memory takes",
-        "state.receipt": "something that no receipt can say",
+        "state.limit": "more than the memory can hold",
+        "state.receipt": "a value that a receipt cannot hold",
         "state.ca-limit": "outside the names that the issuing CA is limited to",
     }
 )
@@ -371,12 +371,12 @@ CODES: Mapping[Code, str] = MappingProxyType(
 
 
 def check_limit(found: int, limit: int, words: str) -> None:
-    """Refuse what is larger than a named limit.
+    """Refuse a size or count above a named limit.
 
     Args:
         found: the size or count.
         limit: the most that is allowed.
-        words: what was found, as in "envelope of 12 bytes".
+        words: the thing found, as in "envelope of 12 bytes".
 
     Raises:
         Malformed: `malformed.size`.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The public keys of keys.example, whose private halves everyone has; generated."""
+"""The public keys of keys.example, whose private halves are published; generated."""
 
 EXAMPLE_SPKI: frozenset[str] = frozenset(
     {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What receipts and --json say of a release and of those who signed it: each name stands here."""
+"""The facts about a release and its signers that receipts and --json share, under one name."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from fwsign.verified import Signer, VerifiedRelease
 
 
 def release_facts(release: VerifiedRelease) -> dict[str, Any]:
-    """Return what identifies a release."""
+    """Return the facts that identify a release."""
     text = release.text
     return {
         "manifest_digest": release.manifest_digest.hex(),
@@ -19,7 +19,7 @@ def release_facts(release: VerifiedRelease) -> dict[str, Any]:
 
 
 def signer_facts(signer: Signer) -> dict[str, Any]:
-    """Return who made a signature, with what and when; None is not known."""
+    """Return a signature's signer, algorithm and time; None stands for unknown."""
     path = signer.path
     return {
         "name": path.name if path else None,

@@ -23,14 +23,14 @@ _FORM: Final = re.compile(r"([A-Za-z0-9_-]+)\.\.([A-Za-z0-9_-]+)")
 
 
 class Jws(NamedTuple):
-    """A JWS as read: nothing of it is verified yet.
+    """A decoded JWS; nothing of it is verified yet.
 
     Args:
-        head: the header as it stands, in base64url.
+        head: the header as received, in base64url.
         algorithm: the COSE algorithm identifier.
         kid: SHA-256 of the public key, in hex.
         chain: DER certificates, leaf first; none for a bare key.
-        signature: as COSE has it.
+        signature: in COSE form.
     """
 
     head: str
@@ -43,23 +43,23 @@ class Jws(NamedTuple):
         """Verify the signature over a payload.
 
         Raises:
-            Malformed: `malformed.algorithm` where key and algorithm do not fit.
+            Malformed: `malformed.algorithm` if key and algorithm do not fit.
             Tampered: `tampered.signature`.
         """
         verify_signature(self.algorithm, key, _message(self.head, payload), self.signature)
 
 
 def sign(payload: bytes, signer: Signer, chain: Sequence[bytes], typ: str) -> str:
-    """Sign a payload, verify that, and return the JWS.
+    """Sign a payload, verify the signature, and return the JWS.
 
     Args:
-        payload: what is signed; it is not in the JWS.
-        signer: holds the key.
+        payload: the bytes to sign; they are not in the JWS.
+        signer: the holder of the key.
         chain: the key's certificates, DER, leaf first, without the anchor; none for a bare key.
-        typ: what kind of payload this is (RFC 8725 section 3.11).
+        typ: the kind of the payload (RFC 8725 section 3.11).
 
     Raises:
-        Failed: `key.mismatch`, `key.failed`, and what the signer raises.
+        Failed: `key.mismatch`, `key.failed`, and the signer's own errors.
         Malformed, Untrusted: for the leaf.
     """
     key = signer.public_key
@@ -89,7 +89,7 @@ def sign(payload: bytes, signer: Signer, chain: Sequence[bytes], typ: str) -> st
 
 
 def parse(text: object, typ: str) -> Jws:
-    """Read a JWS, strictly: what can be read is written in one way only.
+    """Read a JWS, strictly: only the one form that `sign` writes is accepted.
 
     Raises:
         Malformed: `malformed.receipt`.
@@ -121,7 +121,7 @@ def _chain(x5c: object) -> tuple[bytes, ...]:
 
 
 def _message(head: str, payload: bytes) -> bytes:
-    """Return what a JWS signs (RFC 7515 section 5.1)."""
+    """Return the bytes that a JWS signs (RFC 7515 section 5.1)."""
     return f"{head}.{_encode(payload)}".encode()
 
 
@@ -130,7 +130,7 @@ def _encode(data: bytes) -> str:
 
 
 def _decode(text: str) -> bytes:
-    """Decode base64url, strictly: what decodes encodes to the same text."""
+    """Decode base64url, strictly: the result encodes to the same text."""
     data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     if _encode(data) != text:
         raise ValueError("base64url with stray bits")

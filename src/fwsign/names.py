@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The names that people choose: vendors, products, signers, organisations."""
+"""Names that people choose: vendors, products, signers, organisations."""
 
 import re
 
@@ -13,13 +13,13 @@ _RESERVED = re.compile(r"(?:ca|standby|issuing)(?:-[0-9]+)?(?:-by-.*)?")
 
 
 def vendor_domain(text: str) -> str:
-    """Return `text` if it is a domain name as vendors are written: lower-case A-labels.
+    """Return `text` if it is a domain name in the form for vendors: lower-case A-labels.
 
     Args:
         text: two labels or more, at most 253 octets; no wildcard, no dot at the end.
 
     Raises:
-        Failed: `state.policy`; where another spelling would be accepted, it says which.
+        Failed: `state.policy`; it names another spelling, if one would be accepted.
 
     Source: RFC 5890 s.2.3.1 (LDH and A-labels), RFC 1123 s.2.1 (a last label of digits is
     an address).
@@ -28,7 +28,7 @@ def vendor_domain(text: str) -> str:
 
 
 def host_name(text: str) -> str:
-    """Return `text` if it is a host's domain name, written as `vendor_domain` wants it.
+    """Return `text` if it is a host's domain name, in the form of `vendor_domain`.
 
     Raises:
         Failed: `state.policy`.
@@ -54,10 +54,10 @@ def product_name(text: str) -> str:
 
 
 def product_from(text: str) -> str:
-    """Make a product name of a directory's name: "My Board (v2)" becomes "my-board-v2".
+    """Make a product name from a directory's name: "My Board (v2)" becomes "my-board-v2".
 
     Raises:
-        Failed: `state.policy`: nothing in it can be part of a product name.
+        Failed: `state.policy`: no character of it fits a product name.
     """
     name = _NOT_IN_PRODUCT.sub("-", text.lower()).lstrip("._-")[:64].rstrip("._-")
     if not name:
@@ -104,7 +104,7 @@ def organisation(text: str) -> str:
     Raises:
         Failed: `state.policy`.
 
-    Source: RFC 5280 appendix A.1 allows 64 for a common name, which has this and more in it.
+    Source: RFC 5280 appendix A.1 allows 64 for a common name, which has this name and more.
     """
     if not text.strip() or text != text.strip() or not text.isprintable():
         fault = "it must be printable text without spaces around it"
@@ -125,8 +125,8 @@ def _domain_name(text: str, what: str, holder: str) -> str:
 
     Args:
         text: the name.
-        what: whose name it is: "vendor" or "host".
-        holder: who has it in a certificate: "signer" or "server".
+        what: the owner of the name: "vendor" or "host".
+        holder: the subject of a certificate with this name: "signer" or "server".
     """
     from fwsign.constraints import MAX_DOMAIN, is_domain  # slow to import
 
@@ -151,7 +151,7 @@ def _domain_name(text: str, what: str, holder: str) -> str:
 
 
 def _domain_fault(text: str, holder: str) -> str:
-    """Say why a text is no domain; `constraints.is_domain` has decided that it is none."""
+    """Return the reason why a text is not a domain, after `constraints.is_domain` said so."""
     from fwsign.constraints import is_label  # slow to import
 
     labels = text.split(".")
@@ -172,14 +172,14 @@ def _domain_fault(text: str, holder: str) -> str:
 
 
 def _other_spelling(text: str) -> str | None:
-    """Return what the user probably meant, and only if it means the same domain."""
+    """Return the spelling that the user probably meant, if it names the same domain."""
     from fwsign.constraints import is_domain  # slow to import
 
     wanted = text.removesuffix(".").lower()
     try:
         guess = wanted.encode("idna").decode("ascii")
-        # The codec is that of IDNA 2003, which turns the German sharp s into "ss" and so names
-        # another domain than today's IDNA would; such a guess does not survive the way back.
+        # This codec is IDNA 2003. It turns the German sharp s into "ss", a different domain in
+        # today's IDNA; such a guess does not decode to the same text.
         same = guess.encode("ascii").decode("idna") == wanted
     except UnicodeError:
         return None

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What somebody may have meant who wrote something that nobody knows."""
+"""Suggestions for unknown words."""
 
 from collections.abc import Iterable
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
-    """Return a question for a misspelt word; None where nothing known is like it."""
+    """Return a suggestion for a misspelt word; None if no known word is similar."""
     import difflib  # for mistakes alone
 
     near = difflib.get_close_matches(word.lower(), list(known), n=1)

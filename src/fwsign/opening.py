@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An envelope opened: what needs no key, no anchor and no time. Steps 1, 2 and 7."""
+"""Open an envelope: steps 1, 2 and 7, which need no key, no anchor and no time."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ from fwsign.payload import digest
 
 
 def encode_manifest_digest(manifest: bytes) -> bytes:
-    """Return what blocks sign: the SUIT_Digest of an encoded manifest, with its bstr head."""
+    """Return the bytes that blocks sign: the SUIT_Digest of a manifest with its bstr head."""
     head = cbor.byte_string_head(len(manifest))
     return cbor.encode((suit.SHA256, digest(suit.SHA256, head, manifest)))
 

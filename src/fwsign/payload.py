@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Digests, and payloads that are checked while they stream."""
+"""Digests, and the check of payloads while they stream."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -10,10 +10,10 @@ from fwsign.component import Component, Digest
 from fwsign.errors import Code, Failed, FwsignError, Tampered
 
 CHUNK_SIZE: Final = 128 * 1024
-"""Bytes of files that are read and hashed at a time, everywhere.
+"""Bytes of a file that are read and hashed at a time, everywhere.
 
-They stay in a core's second-level cache from the copy to the last of the hashes over them, and are
-enough that the steps between cost little.
+A piece stays in a core's second-level cache until its last hash is made, and is large enough that
+the steps between pieces cost little.
 """
 
 SHA256_SIZE: Final = 32
@@ -25,7 +25,7 @@ _HASHES: Final[Mapping[int, Callable[[], Any]]] = MappingProxyType(
 
 
 class Source(Protocol):
-    """Where a payload comes from: anything with `read`."""
+    """The source of a payload: anything with `read`."""
 
     def read(self, size: int, /) -> bytes:
         """Return at most `size` bytes, none at the end."""
@@ -33,7 +33,7 @@ class Source(Protocol):
 
 
 class Sink(Protocol):
-    """Where a payload goes: anything with `write`."""
+    """The destination of a payload: anything with `write`."""
 
     def write(self, data: bytes, /) -> object:
         """Take all of `data`."""
@@ -41,23 +41,23 @@ class Sink(Protocol):
 
 
 class Staged(Source, Sink, Protocol):
-    """Where a payload stays that arrives in several tries: an open file, for both directions."""
+    """The file of a payload that arrives in several tries, open for reading and writing."""
 
     def seek(self, offset: int, /) -> object:
         """Go to a place, in bytes from the start."""
         ...
 
     def truncate(self, size: int, /) -> object:
-        """Cut off all that is behind the first `size` bytes."""
+        """Cut off all bytes after the first `size`."""
         ...
 
 
 class Blocks(NamedTuple):
-    """How the payload of a component is cut, and what its blocks are.
+    """The blocks of a component's payload.
 
     Args:
         size: bytes of each block; the last one may be shorter.
-        digests: their SHA-256 digests, one behind the other.
+        digests: their SHA-256 digests, one after another.
     """
 
     size: int
@@ -84,7 +84,7 @@ class Blocks(NamedTuple):
 
 
 def digest(algorithm: int, *parts: bytes) -> bytes:
-    """Hash byte strings, one behind the other, by a COSE hash algorithm."""
+    """Hash byte strings, one after another, by a COSE hash algorithm."""
     state = _HASHES[algorithm]()
     for part in parts:
         state.update(part)
@@ -92,7 +92,7 @@ def digest(algorithm: int, *parts: bytes) -> bytes:
 
 
 def measure(source: Source, algorithm: int = -16) -> tuple[Digest, int]:
-    """Return digest and size in bytes of all that a source has."""
+    """Read a whole source; return its digest and its size in bytes."""
     state, size = _HASHES[algorithm](), 0
     while data := source.read(CHUNK_SIZE):
         state.update(data)
@@ -104,13 +104,13 @@ def measure(source: Source, algorithm: int = -16) -> tuple[Digest, int]:
 class Receiving:
     """A payload on its way to a sink, in pieces of any size.
 
-    At most the signed size reaches the sink. With a block list only blocks whose digest is right
-    reach it, so what it took up to the first bad one can be kept for a later try (`resume`).
-    Whatever it took is good only once `finish` has returned. After an error nothing more is taken:
-    every further call raises the same one.
+    At most the signed size reaches the sink. With a block list, only blocks with the right digest
+    reach it, so a later try can keep the bytes before the first bad block (`resume`). The payload
+    is good only after `finish` has returned. After an error, nothing more is taken: every further
+    call raises the same error.
 
     Args:
-        component: what was signed about the payload.
+        component: the signed facts about the payload.
         sink: takes the bytes; without one they are only checked.
         blocks: the component's block list, if it has one.
     """
@@ -121,15 +121,15 @@ class Receiving:
         self._component, self._sink, self._blocks = component, sink, blocks
         self._state = _HASHES[component.digest.algorithm]()
         self._taken = 0
-        self._part = bytearray()  # of a block that is not complete; it was not taken yet
+        self._part = bytearray()  # the beginning of a block, which was not taken yet
         self._failure: FwsignError | None = None
 
     @classmethod
     def resume(cls, component: Component, file: Staged, blocks: Blocks | None = None) -> Self:
-        """Go on where an earlier try ended: rehash what a file holds, and write behind that.
+        """Go on after an earlier try: rehash the file's content, and write after it.
 
-        With a block list the file is cut behind the last good block, else behind the signed size.
-        `offset` says where the source has to go on.
+        With a block list the file is cut after the last good block, else after the signed size.
+        The source has to go on at `offset`.
 
         Raises:
             Failed: `io.read`, `io.write`.
@@ -140,7 +140,7 @@ class Receiving:
             while data := _read(component, file, min(CHUNK_SIZE, component.size - held.offset)):
                 held.feed(data)
         except Tampered:
-            held._failure = None  # it is what was held that is bad, and that is cut off
+            held._failure = None  # the bad bytes were in the file, and are cut off
         held._part.clear()
         _at(component, file.seek, held.offset)
         _at(component, file.truncate, held.offset)
@@ -149,7 +149,7 @@ class Receiving:
 
     @property
     def offset(self) -> int:
-        """Bytes that were taken: where in the payload the next ones are from."""
+        """The number of bytes taken, which is the offset of the next byte in the payload."""
         return self._taken + len(self._part)
 
     def feed(self, data: bytes) -> None:
@@ -160,7 +160,7 @@ class Receiving:
             Failed: `io.write`.
         """
         self._check_usable()
-        data = bytes(data)  # of a buffer that may change: what is checked is what is written
+        data = bytes(data)  # a copy: the caller's buffer must not change between check and write
         try:
             if len(data) > self._component.size - self.offset:
                 found = f"more than {self._component.size} bytes"
@@ -198,7 +198,7 @@ class Receiving:
             raise self._failure
 
     def _cut(self, blocks: Blocks, data: memoryview) -> None:
-        """Take whole blocks, and keep the beginning of the one that is not complete."""
+        """Take whole blocks, and keep the beginning of an incomplete one."""
         while data:
             whole = min(blocks.size, self._component.size - self._taken)
             wanted = whole - len(self._part)
@@ -228,9 +228,9 @@ def receive(
 ) -> None:
     """Stream a payload from source to sink; it is good only if this returns.
 
-    At most the signed size reaches the sink, and nothing more is read than shows that there is
-    more. With a block list each block is checked before it reaches the sink. Commit what the sink
-    took only after this has returned.
+    At most the signed size reaches the sink, and the source is read only far enough to see that it
+    has more. With a block list each block is checked before it reaches the sink. Commit the sink's
+    bytes only after this has returned.
 
     Raises:
         Tampered: `tampered.payload-size`, `tampered.payload-digest`, `tampered.block`.
@@ -245,7 +245,7 @@ def receive(
 
 
 def wrong_size(component: Component, found: str) -> Tampered:
-    """Make the refusal of a payload that has, say, "12 bytes"."""
+    """Return the refusal of a payload of a wrong size, such as "12 bytes"."""
     return Tampered(
         "tampered.payload-size",
         f'payload of "{component.name}" has {found}, the signed size is {component.size}',
@@ -279,7 +279,7 @@ def _at(component: Component, act: Callable[[int], object], offset: int) -> None
 
 
 def failed(code: Code, doing: str, component: Component, error: OSError) -> Failed:
-    """Make the error of a source or sink that broke while doing something, as in "reading"."""
+    """Return the error of a source or sink that failed while "reading", say."""
     reason = (error.strerror or str(error)).lower()
     return Failed(
         code, f'{doing} the payload of "{component.name}" failed: {reason}', step=10, found=reason

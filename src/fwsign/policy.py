@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a device demands: who must sign, for whom the release must be, and how fresh it must be."""
+"""A device's demands: the signers, the device that the release is for, and its freshness."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -19,10 +19,10 @@ _NO_PINS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 
 
 class Slot(NamedTuple):
-    """A place that a signer must fill: a name for people and the SPKI SHA-256 in hex it pins.
+    """A place that a signer must fill: a name for people and the pinned SPKI SHA-256, in hex.
 
-    The key may be a leaf's, a CA's or an anchor's. A block fills only the slot nearest its leaf,
-    so that one CA cannot fill its own slot and that of the root above it.
+    The key may be a leaf's, a CA's or an anchor's. A block fills only the slot nearest to its leaf,
+    so that one CA cannot fill both its own slot and that of the root above it.
     """
 
     name: str
@@ -37,27 +37,27 @@ class Recorded(NamedTuple):
 
 
 class DevicePolicy(NamedTuple):
-    """What this device demands of a release; what is None is not checked and listed as such.
+    """A device's demands on a release; a demand that is None is listed as not checked.
 
     Args:
         vendor: the vendor's domain.
         product: the product's name within the vendor's.
         min_sequence: the sequence floor, the lowest number still accepted.
-        recorded: what was accepted at the floor; only these, or releases that share no
+        recorded: the releases accepted at the floor; only these, and releases that share no
             component with them, are accepted at it again.
-        threshold: how many distinct signers (without slots) or slots must be there; by default
-            one signer, or all slots.
-        slots: who must sign.
+        threshold: how many distinct signers, or how many slots if there are any, must be there;
+            by default one signer, or all slots.
+        slots: the places that signers must fill.
         profile: `strict`, or `compat` for PKIs that older tools made.
-        revocation: "if-present" judges revocation where any CRL is at hand, "require" always.
-        allow_stale: how long past its next update a CRL is still taken, with a note.
-        crls: CRLs that the caller has, in DER; those that belong to no issuer are not used.
-        held: CRLs that the device's memory holds, each for the issuer with that very key.
-        time_floor: the latest time that the device knows has passed.
+        revocation: "if-present" judges revocation if any CRL is at hand, "require" always.
+        allow_stale: how long after its next update a CRL is still used, with a note.
+        crls: the caller's CRLs, in DER; those that belong to no issuer are not used.
+        held: CRLs from the device's memory, each used only for the issuer with its key.
+        time_floor: the latest time that the device knows to have passed.
         pinned_vendors: SPKI SHA-256 in hex -> vendors, for bare keys and for leaves without
-            dNSName; the key may be the leaf's or one above it, the nearest counts.
+            dNSName; the key may be the leaf's or one above it, and the nearest counts.
         require_token: demand a proof of the signing time.
-        tsa_anchors: who is believed about the time: anchors of time-stamping authorities.
+        tsa_anchors: the anchors of the time-stamping authorities that prove a time.
         allow_example_keys: accept the published keys of keys.example.
     """
 
@@ -79,13 +79,13 @@ class DevicePolicy(NamedTuple):
     allow_stale: timedelta = timedelta(0)
 
     def crl_reader(self) -> CrlReader:
-        """Return a reader of the CRLs at hand, for one verification; of none where it is off."""
+        """Return a reader of the CRLs at hand, for one verification; of none if it is "off"."""
         if self.revocation == "off":
             return CrlReader(self.profile, off=True)
         return CrlReader(self.profile, self.crls, self.held)
 
     def judges_revocation(self, *, at_hand: bool) -> bool:
-        """Tell whether revocation is judged, given whether any CRL is at hand."""
+        """Tell whether this policy judges revocation when CRLs are, or are not, at hand."""
         return self.revocation == "require" or (self.revocation == "if-present" and at_hand)
 
     @property
@@ -95,13 +95,13 @@ class DevicePolicy(NamedTuple):
 
     @property
     def one_ca_suffices(self) -> bool:
-        """Whether a single CA could meet this policy alone, by issuing several leaves."""
+        """Whether a single CA could meet this policy by issuing several leaves."""
         return not self.slots and self.needed > 1
 
     def vendors_of(self, path: Path) -> tuple[str, ...]:
         """The vendors that a signer may sign for: the leaf's own, else those pinned for its key.
 
-        A pin of a CA passes on to what is below it no more than the CAs between are permitted.
+        A CA's pin also covers the leaves below it, as far as the CAs between them permit its names.
         """
         own = bool(path.certificates) and dns_names(path.certificates[0])
         named = path.vendors if own else self._pinned_for(path)
@@ -122,7 +122,7 @@ class DevicePolicy(NamedTuple):
 
 
 def check_policy(policy: DevicePolicy) -> None:
-    """Refuse a policy that cannot be meant.
+    """Refuse a policy that contradicts itself or demands nothing.
 
     Raises:
         Failed: `state.policy`, `state.clock`.
@@ -156,13 +156,13 @@ def check_policy(policy: DevicePolicy) -> None:
 def pins_for(
     anchors: Sequence[Anchor], profile: Profile, vendor: str
 ) -> dict[str, tuple[str, ...]]:
-    """Let enrolment speak where certificates cannot: for bare keys, and for PKIs in `compat`."""
+    """Pin enrolled vendors for keys whose certificates name none: bare keys, `compat` PKIs."""
     silent = [one for one in anchors if one.certificate is None or profile == "compat"]
     return {one.spki: (vendor,) for one in silent}
 
 
 def refuse_example(policy: DevicePolicy, path: Path) -> None:
-    """Refuse a path with a published key, unless the policy takes it.
+    """Refuse a path with a published key, unless the policy accepts it.
 
     Raises:
         Untrusted: `untrusted.example-key`.
@@ -175,7 +175,7 @@ def refuse_example(policy: DevicePolicy, path: Path) -> None:
 
 
 def missing_signers(policy: DevicePolicy, paths: Sequence[Path]) -> str | None:
-    """Say who is missing among the signers that count, or return None.
+    """Describe the signers that are missing among those that count, or return None.
 
     Each leaf key counts once, however many certificates it has.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A file of receipts, one on each line: appended to under a lock, whole lines only."""
+"""A file of receipts, one per line; whole lines are appended under a lock."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from fwsign.receipts import MAX_LINE, line_digest, make_line, parse_line
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a file, without newlines; what is not UTF-8 is refused where it is judged.
+    """Yield a file's lines, without newlines; a line that is not UTF-8 fails when it is judged.
 
     Raises:
         Failed: `io.*`.
@@ -30,7 +30,7 @@ def read_lines(path: Path) -> Iterator[str]:
 
 
 def prepare(path: Path) -> None:
-    """Make a file of receipts where there is none, and refuse what `append` would refuse.
+    """Make a file of receipts if there is none, and refuse a file that `append` would refuse.
 
     Args:
         path: the file.
@@ -48,14 +48,14 @@ def append(
     signer: Signer | None = None,
     chain: Sequence[bytes] = (),
 ) -> str:
-    """Add a receipt to a file, which is made where there is none, and return its line.
+    """Add a receipt to a file, make the file if there is none, and return the line.
 
-    Other processes wait. A whole line is never lost; what a crash or power loss left of a line is
-    cut off, since nobody was told that it is there.
+    Other processes wait. A whole line is never lost. A part of a line, left by a crash or power
+    loss, is cut off; no call has reported such a line as written.
 
     Args:
         path: the file.
-        receipt: as `make_line` takes it.
+        receipt: the receipt, as for `make_line`.
         signer: signs the line.
         chain: the signer's certificates, in DER.
 
@@ -73,7 +73,7 @@ def append(
 
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    """Open and lock a file, which is made where there is none."""
+    """Open and lock a file; make it if there is none."""
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
         try:
@@ -86,9 +86,9 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def _find_end(handle: int, path: Path) -> tuple[int, str, str | None]:
-    """Return where the next line goes, what lacks before it, and the digest of the one before."""
+    """Return the next line's offset, a missing newline, and the digest of the line before."""
     size = os.lseek(handle, 0, os.SEEK_END)
-    start = max(0, size - 2 * (MAX_LINE + 1))  # room for a line, and half of one behind it
+    start = max(0, size - 2 * (MAX_LINE + 1))  # room for a line, and a part of one after it
     os.lseek(handle, start, os.SEEK_SET)
     parts = _read(handle, size - start).split(b"\n")
     torn = parts.pop()
@@ -102,10 +102,10 @@ def _find_end(handle: int, path: Path) -> tuple[int, str, str | None]:
         if json.loads(line)["previous"] != previous:
             raise _no_receipts(path)
     except Failed:
-        if not parts:  # then nothing says that this was ever a file of receipts
+        if not parts:  # without one whole line, this may not be a file of receipts
             raise
         return size - len(torn), "", previous
-    return size, "\n", line_digest(line)  # an editor left the last newline out
+    return size, "\n", line_digest(line)  # an editor removed the last newline
 
 
 def _whole(line: bytes, path: Path) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Receipts: what was done to which device, one JSON object on each line, in a chain.
+"""Receipts: records of actions on devices, one JSON object per line, in a chain.
 
 A line is the canonical JSON of RFC 8785, in UTF-8; texts, whole numbers, booleans, null, arrays and
 objects only. `previous` is the SHA-256, in hex, of the line before without its newline; the first
@@ -7,9 +7,9 @@ line has null. `jws` is a detached compact JWS (RFC 7515 appendix F) over the sa
 `jws`; its header has alg, kid (SHA-256 of the public key, in hex), typ, and x5c where the key
 is certified.
 
-Unsigned lines are a log, not evidence: whoever can write the file can write it anew. Signatures
-prove each line and its place; that the end is there, only a head proves, the digest of the last
-line, kept elsewhere.
+Unsigned lines are a log, not evidence: any writer of the file can rewrite it. Signatures prove each
+line and its place. Only a head proves that the end is there: it is the digest of the last line,
+kept elsewhere.
 """
 
 import hashlib
@@ -28,19 +28,19 @@ from fwsign.keys import Signer
 from fwsign.policy import DevicePolicy
 
 MAX_LINE: Final = 64 * 1024
-"""Bytes; an ML-DSA-87 signature with its chain of three has 35 thousand."""
+"""Bytes; an ML-DSA-87 signature with its chain of three takes 35 thousand."""
 
 _TYPE: Final = "fwsign-receipt+json"
 
 
 class Receipt(NamedTuple):
-    """A line of a chain, as read.
+    """A decoded line of a chain.
 
     Args:
         content: the object, with `previous` and `jws`.
-        digest: SHA-256 of the line, in hex: the head, where it is the last one.
-        claim: the key that the line says signed it, SHA-256 in hex; None for an unsigned one.
-        signer: who signed it, once that was verified.
+        digest: SHA-256 of the line, in hex; that of the last line is the head.
+        claim: SHA-256 in hex of the key that the line names as its signer; None if unsigned.
+        signer: the verified signer, None before verification.
     """
 
     content: Mapping[str, Any]
@@ -50,14 +50,14 @@ class Receipt(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """What a whole chain is.
+    """A summary of a whole chain.
 
     Args:
-        receipts: how many there are.
-        signed: how many of them have a signature.
-        signers: whose signatures were verified, each once; none where no key was given.
+        receipts: the number of receipts.
+        signed: the number of receipts with a signature.
+        signers: the verified signers, each once; none if no key was given.
         head: the digest of the last line, None for an empty chain.
-        since: how many receipts came after the head that was asked for, None if none was.
+        since: the number of receipts after the requested head, None if none was requested.
     """
 
     receipts: int
@@ -76,7 +76,7 @@ def make_line(
     """Return a receipt as a line, without newline.
 
     Args:
-        receipt: what happened: texts, whole numbers, booleans, None, sequences, dicts.
+        receipt: the facts: texts, whole numbers, booleans, None, sequences, dicts.
         previous: digest of the line before, None for the first one.
         signer: signs the line.
         chain: the signer's certificates, DER, leaf first, without the anchor; none for a bare key.
@@ -100,7 +100,7 @@ def make_line(
 
 
 def waivers(policy: DevicePolicy) -> tuple[str, ...]:
-    """Return the names of the checks that a policy leaves out or loosens, as receipts have them."""
+    """Return the names of the checks that a policy leaves out or loosens, as in receipts."""
     loosened = {
         "revocation": policy.revocation == "off",
         "stale": bool(policy.allow_stale),
@@ -118,15 +118,15 @@ def line_digest(line: str) -> str:
 def judge_lines(
     lines: Iterable[str], keys: Sequence[Anchor] = (), anchors: Sequence[Anchor] = ()
 ) -> Iterator[Receipt]:
-    """Yield each line as it was judged; refuse at the first that is wrong.
+    """Judge and yield each line; refuse at the first wrong one.
 
-    Canonical form and chain are always judged. Signatures are where a key or anchor is given, and
-    then each line needs one. Dates and revocation are not: nothing proves when a receipt was made.
+    Canonical form and chain are always checked. If a key or anchor is given, each line needs a
+    signature. Dates and revocation are not checked: nothing proves when a receipt was made.
 
     Args:
-        lines: without newlines, from the first one on.
-        keys: what signed, as anchors.
-        anchors: roots; a path from `x5c` to one of them counts for the purpose "client", as of the
+        lines: the lines without newlines, from the first one on.
+        keys: the signing keys, as anchors.
+        anchors: roots; a path from `x5c` to one of them counts for the purpose "client", on the
             day on which its last certificate was issued.
 
     Raises:
@@ -167,10 +167,10 @@ def verify_lines(
     """Judge a whole chain; see `judge_lines`.
 
     Args:
-        lines: without newlines.
-        keys: what signed, as anchors.
-        anchors: roots of what signed.
-        head: a digest that was exported before, in hex: the line must still be there.
+        lines: the lines without newlines.
+        keys: the signing keys, as anchors.
+        anchors: roots of the signers' certificates.
+        head: a digest that was exported before, in hex; its line must still be there.
 
     Raises:
         Tampered: `tampered.receipt-head`, and as `judge_lines`.
@@ -198,8 +198,8 @@ def parse_line(line: str, number: int) -> dict[str, Any]:
     """Read a line, strictly; chain and signature are not judged.
 
     Args:
-        line: without newline; it may be anything.
-        number: of the line, from 1, for people.
+        line: any text, without newline.
+        number: the line's number, from 1, for messages.
 
     Raises:
         Malformed: `malformed.receipt`.
@@ -221,14 +221,14 @@ def parse_line(line: str, number: int) -> dict[str, Any]:
 
 
 class _Trust(NamedTuple):
-    """Keys, anchors, and the paths that were validated so far: most lines of a file have one."""
+    """Keys, anchors, and the paths validated so far: most lines of a file share one path."""
 
     keys: Sequence[Anchor]
     anchors: Sequence[Anchor]
     paths: dict[tuple[bytes, ...], Path]
 
     def verify(self, content: Mapping[str, Any], found: jws.Jws | None) -> str:
-        """Verify the signature of a line and return whose it is."""
+        """Verify a line's signature and return its signer."""
         if found is None:
             raise Untrusted("untrusted.receipt", "it is not signed", expected="a JWS", found="none")
         if found.kid in EXAMPLE_SPKI:

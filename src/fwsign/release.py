@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From files to the manifest that describes them."""
+"""Describe files by a manifest."""
 
 import hashlib
 import io
@@ -24,11 +24,11 @@ from fwsign.errors import Failed
 from fwsign.payload import CHUNK_SIZE, Blocks, Source, digest, measure
 
 MAX_EMBEDDED_SIZE: Final = 16 * 1024 * 1024
-"""Bytes of one payload inside an envelope: the largest flash of the boards that we know."""
+"""Bytes of one payload inside an envelope: the largest flash of the known boards."""
 BLOCK_SIZE: Final = 64 * 1024
-"""Bytes of a block where nothing else is said: the list is a 2000th of the payload."""
+"""Bytes of a block by default: the list is then a 2000th of the payload."""
 LISTED_ABOVE: Final = 1024 * 1024
-"""Bytes of a payload that gets no block list where nothing else is said: it is soon sent again."""
+"""Up to so many bytes, a payload gets no block list by default: it is soon sent again."""
 
 
 class Part(NamedTuple):
@@ -36,8 +36,8 @@ class Part(NamedTuple):
 
     Args:
         path: the payload's file.
-        identifier: where the bytes go; see `fwsign.component`.
-        name: what the payload is called in the release; None: as the file is.
+        identifier: the place for the bytes; see `fwsign.component`.
+        name: the payload's name in the release; None for the file's own name.
     """
 
     path: Path
@@ -74,13 +74,13 @@ def describe(
         parts: one or more; their names must differ in more than case.
         text: vendor, product, version and description.
         sequence_number: 0 to 2**63 - 1; devices refuse lower ones than they have seen.
-        use_before: Unix time in seconds after which devices refuse the release.
+        use_before: Unix time in seconds, from which on devices refuse the release.
         embed: put the payloads into the envelope, at most 16 MiB each.
-        base_url: put before each name, for payloads that are fetched from there.
-        block_size: bytes of the blocks in block lists, which all payloads then have that are larger
-            than one block; 0 for no lists. By default 64 KiB, for payloads above 1 MiB. Payloads
-            inside the envelope have none.
-        opener: opens each file, once; for a progress bar.
+        base_url: a prefix for each name, for payloads that devices fetch.
+        block_size: bytes of a block. If it is given, every payload larger than one block gets a
+            block list; 0 makes no lists. By default payloads above 1 MiB get lists of 64 KiB
+            blocks. Payloads inside the envelope get none.
+        opener: opens each file once, for a progress bar.
 
     Raises:
         Malformed: `malformed.component`.
@@ -147,7 +147,7 @@ def _check_count(files: int, lists: int) -> None:
 def _measure(
     path: Path, block_size: int | None, opener: Opener
 ) -> tuple[Digest, int, Blocks | None]:
-    """Hash a file, reading it once; return its block list too where it is to have one."""
+    """Hash a file in one pass; return its block list too, if it shall have one."""
     try:
         with opener(path) as source:
             if block_size == 0:
@@ -159,7 +159,7 @@ def _measure(
 
 
 def _measure_blocks(source: Source, block_size: int) -> tuple[Digest, int, Blocks]:
-    """Return SHA-256, size in bytes and block list of all that a source has, read once."""
+    """Read a source once; return its SHA-256, its size in bytes and its block list."""
     image, block = hashlib.sha256(), hashlib.sha256()
     size, left, digests = 0, block_size, bytearray()
     while data := source.read(CHUNK_SIZE):

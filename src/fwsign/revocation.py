@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Revocation: which CRLs count for a path, and what they say about it (RFC 5280 section 6.3).
+"""Revocation: choose the CRLs for a path and judge the path by them (RFC 5280 section 6.3).
 
-A CRL belongs to an issuer by name and key. Two CAs may have one name, and anyone who runs a CA can
-give it the name and the key identifier of another; only the key proves whose list it is.
+A CRL belongs to an issuer by name and key. Two CAs may have one name, and a hostile CA can take the
+name and the key identifier of another; only the key proves the issuer of a list.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,13 +26,13 @@ from fwsign.crl import (
 from fwsign.errors import Malformed, Stale, Tampered, Untrusted, check_limit
 
 MAX_READING: Final = 24 * 1024 * 1024
-"""Bytes of CRLs that one verification reads, a CRL counted as often as it is searched: 0.2 s."""
+"""Bytes of CRLs that one verification reads, counted again for each search: 0.2 s."""
 _ENTRY_BY_ENTRY: Final = 16
-"""Reading all extensions of all entries takes this much longer than searching for one."""
+"""Reading the extensions of all entries takes this many times longer than finding one entry."""
 _CERTIFICATE_ISSUER: Final = bytes.fromhex("0603551d1d")
-"""DER of the OID of an entry's extension certificateIssuer, in indirect CRLs alone."""
+"""DER of the OID of certificateIssuer, an entry's extension that only indirect CRLs have."""
 _CRITICAL: Final = bytes.fromhex("0101ff04")
-"""DER of "critical", with what follows it in an extension. Without it, nothing is critical."""
+"""DER of "critical" and the next tag. A CRL without these bytes has no critical extension."""
 
 
 class Issued(NamedTuple):
@@ -48,7 +48,7 @@ class Issued(NamedTuple):
 
     @property
     def newest(self) -> tuple[Crl, ...]:
-        """The CRLs that count: the newest of those that are for this certificate."""
+        """The CRLs that count: the newest among those that cover this certificate."""
         return newest(crl for crl in self.crls if covers(crl, self.certificate))
 
 
@@ -64,8 +64,8 @@ class CrlReader:
 
     Args:
         profile: `compat` forgives a CRL without number.
-        given: CRLs that the caller has, in DER; one that belongs to no issuer is not used.
-        held: CRLs of the device's memory, for the paths with their keys alone.
+        given: the caller's CRLs, in DER; one that belongs to no issuer is not used.
+        held: CRLs of the device's memory, used only for paths that have their keys.
         off: use none at all, not even stapled ones.
     """
 
@@ -87,7 +87,7 @@ class CrlReader:
         self._reading = 0
 
     def collect(self, path: Path, stapled: Sequence[bytes] = ()) -> Collected:
-        """Find and verify the CRLs of every issuer in a path; those of others are not used.
+        """Find and verify the CRLs of every issuer in a path; CRLs of other issuers are ignored.
 
         Args:
             path: a validated path.
@@ -95,7 +95,7 @@ class CrlReader:
 
         Raises:
             Malformed: `malformed.crl`, `malformed.size`.
-            Tampered: `tampered.crl`: a stapled CRL that names the issuer and its key.
+            Tampered: `tampered.crl`, for a stapled CRL that names the issuer and its key.
             Untrusted: `untrusted.crl`, `untrusted.key-usage`, `untrusted.algorithm`.
         """
         came = [] if self._off else [self._parse(data) for data in dict.fromkeys(stapled)]
@@ -119,7 +119,7 @@ class CrlReader:
             for crl in own:
                 notes += check_crl(crl, issuer, self._profile)
             own += self._held_of(certificate, issuer)
-            every = {crl.data: crl for crl in own}.values()  # the same one may come both ways
+            every = {crl.data: crl for crl in own}.values()  # one CRL may be both given and stapled
             result.append(Issued(certificate, issuer, tuple(every), path.keys[depth + 1 :]))
         return Collected(tuple(result), tuple(notes))
 
@@ -135,7 +135,7 @@ class CrlReader:
 
         Args:
             issued: what `collect` found.
-            now: the time by which a CRL must be fresh.
+            now: the time at which a CRL must be fresh.
             signed_at: when the signature was made, if a time stamp proves it.
             allow_stale: how long past its next update a CRL is still taken.
 
@@ -148,7 +148,7 @@ class CrlReader:
                 for other distribution points.
             Malformed: `malformed.crl`, `malformed.size`.
         """
-        for one in issued:  # revoked outranks stale, in whichever list it stands
+        for one in issued:  # every CRL first: revoked in any of them outranks stale
             for crl in _newest_parts(one.crls):
                 self._check_entries(crl, one.certificate, signed_at)
         return _check_fresh(issued, now, allow_stale)
@@ -168,8 +168,8 @@ class CrlReader:
     def _held_of(self, certificate: Certificate, issuer: Certificate | Anchor) -> Iterator[Crl]:
         """Yield the held CRLs of an issuer; one that does not verify is not used.
 
-        The memory holds only what was checked as a whole under this key. So the certificate in
-        hand, which anyone who runs a CA can make for a key of another, does not judge it again.
+        The memory holds only CRLs that passed all checks under this key. So the issuer's
+        certificate in this path does not judge them again: another CA can certify the same key.
         """
         for data in dict.fromkeys(one.data for one in self._held if one.key == issuer.spki):
             crl = self._parse(data)
@@ -187,17 +187,17 @@ class CrlReader:
             if crl.parsed.get_revoked_certificate_by_serial_number(serial) is None:
                 return
             self._count(len(crl.data) * _ENTRY_BY_ENTRY)
-            for entry in crl.parsed:  # all of them: two may be of one certificate
+            for entry in crl.parsed:  # all entries: two may name one certificate
                 if entry.serial_number == serial:
                     check_entry(entry, certificate, signed_at)
         except PARSE_ERRORS as error:
             raise Malformed("malformed.crl", f"an entry of the {crl.name}: {error}") from None
 
     def _refuse_odd_entries(self, crl: Crl) -> None:
-        # RFC 5280 section 5.3: an unknown critical extension of any entry spoils the list.
+        # RFC 5280 section 5.3: an unknown critical extension in any entry makes the CRL unusable.
         if crl.data in self._plain:
             return
-        # Names are slow to read, and only an indirect CRL has some in its entries.
+        # Names are slow to read, and only entries of an indirect CRL have them.
         if _CERTIFICATE_ISSUER in crl.signed.tbs:
             words = f"{crl.name} has entries of other issuers (certificateIssuer)"
             raise Untrusted("untrusted.crl", f"{words}: only complete CRLs are used")
@@ -214,7 +214,7 @@ class CrlReader:
 
 
 def updates(issued: Sequence[Issued]) -> tuple[datetime, ...]:
-    """Return the times of verified CRLs, all of which have passed."""
+    """Return the thisUpdate times of verified CRLs; each of them has passed."""
     return tuple(crl.this_update for one in issued for crl in one.crls)
 
 
@@ -248,9 +248,9 @@ def _check_fresh(
 
 
 def _newest_parts(crls: Sequence[Crl]) -> tuple[Crl, ...]:
-    """Return the newest CRL of each part of a split list, which have numbers of their own.
+    """Return the newest CRLs of each part of a split list; each part has its own numbers.
 
-    One that names no part replaces all parts, and each of them replaces it.
+    A CRL that names no part is compared with the CRLs of every part.
     """
     found: dict[bytes, Crl] = {}
     for places in {crl.places: None for crl in crls if crl.places} or {(): None}:
@@ -277,7 +277,7 @@ def check_kept(issued: Sequence[Issued], now: datetime) -> None:
 
     Args:
         issued: what `collect` found.
-        now: the time by which certificates may have expired.
+        now: the time at which certificates may have expired.
 
     Raises:
         Stale: `stale.certificate`.

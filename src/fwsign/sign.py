@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a release and signers to an envelope that was verified before anyone gets it."""
+"""Sign a release, and verify the envelope before it is returned."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
@@ -32,18 +32,18 @@ from fwsign.timestamp import parse_token
 from fwsign.verify import VerifiedRelease, Verifier
 
 CRL_MARGIN: Final = timedelta(days=1)
-"""A CRL that goes stale sooner would stop the update on its way."""
+"""A CRL that goes stale sooner would stop the update before it reaches its devices."""
 CRL_WARNING: Final = timedelta(days=30)
-"""A CRL that goes stale sooner is worth a word: devices that take long refuse the update."""
+"""A CRL that goes stale sooner deserves a note: slow devices would refuse the update."""
 
 
 class Identity(NamedTuple):
-    """A signer with what an envelope must carry of its PKI.
+    """A signer, and the parts of its PKI that an envelope must carry.
 
     Args:
         signer: holds the key.
-        chain: DER certificates, leaf first, up to and without the anchor.
-        crls: DER CRLs of every issuer in the path.
+        chain: DER certificates, leaf first, without the anchor.
+        crls: the CRLs of every issuer in the path, in DER.
     """
 
     signer: Signer
@@ -52,11 +52,11 @@ class Identity(NamedTuple):
 
 
 class TimeStamping(NamedTuple):
-    """Where time-stamp tokens come from.
+    """The source of time-stamp tokens.
 
     Args:
         request: returns a token for a signature, as `fwsign.tsa_client.request_token` does.
-        anchors: what devices pin of the authority.
+        anchors: the anchors that devices pin for the authority.
     """
 
     request: Callable[[bytes], bytes]
@@ -73,26 +73,26 @@ def sign(
     allow_example_keys: bool = False,
     force: bool = False,
 ) -> tuple[bytes, VerifiedRelease]:
-    """Sign a release, and verify the envelope as a device would.
+    """Sign a release, and verify the envelope like a device.
 
-    Where the clock is behind the CRLs, the envelope is verified at the time that they prove.
+    If the clock is behind the CRLs, the envelope is verified at the time that they prove.
 
     Args:
-        release: what to sign.
+        release: the release to sign.
         identities: one for each signature.
-        anchors: what devices pin; used for the check alone.
-        at: the time now, with a zone.
-        tsa: stamps each signature; what it gives has to count for a device that pins it.
+        anchors: the anchors that devices pin; only the check uses them.
+        at: the present time, with a zone.
+        tsa: stamps each signature; a device that pins it must accept the token.
         allow_example_keys: sign with the published keys of keys.example.
         force: sign although the clock is behind the CRLs, or a CRL goes stale within a day.
 
     Returns:
-        The envelope, and what verifying it gave.
+        The envelope, and the result of verifying it.
 
     Raises:
-        FwsignError: where a device would refuse the envelope, or a CRL goes stale within a day.
+        FwsignError: a device would refuse the envelope, or a CRL goes stale within a day.
         Failed: `state.clock`: the clock is behind the CRLs; `key.failed`, `key.mismatch`, and
-            what `tsa` raises.
+            the errors of `tsa`.
     """
     crls = [parse_crl(crl) for identity in identities for crl in identity.crls]
     known = known_time(crls, at)
@@ -147,10 +147,10 @@ def _sign_block(
 
 
 def sign_message(signer: Signer, message: bytes) -> bytes:
-    """Sign, and verify what came of it.
+    """Sign a message, and verify the signature.
 
     Raises:
-        Failed: `key.failed`, and what the signer raises.
+        Failed: `key.failed`, and the signer's own errors.
     """
     signature = signer.sign(message)
     try:
@@ -161,7 +161,7 @@ def sign_message(signer: Signer, message: bytes) -> bytes:
 
 
 def _check_signature(signer: Signer, message: bytes, signature: bytes) -> None:
-    """Verify with another implementation than the one that signed, where there is one."""
+    """Verify with another implementation than the one that signed, if there is one."""
     key = signer.public_key
     if not isinstance(key, Ed25519PublicKey):
         verify_signature(signer.algorithm, key, message, signature)
@@ -176,12 +176,12 @@ def _check_signature(signer: Signer, message: bytes, signature: bytes) -> None:
 
 
 def used_crls(verified: VerifiedRelease) -> list[Crl]:
-    """Return the CRLs that say whether a release's signers and their time stamps are revoked."""
+    """Return the CRLs of a release's signers and of their time-stamping authorities."""
     return [crl for one in verified.signers for issued in one.issued for crl in issued.newest]
 
 
 def known_time(crls: Iterable[Crl], at: datetime) -> datetime:
-    """Return the clock's time, or that of the latest CRL where the clock is behind.
+    """Return the clock's time, or that of the latest CRL if the clock is behind it.
 
     Raises:
         Failed: `state.clock`: a time without a zone.
@@ -192,7 +192,7 @@ def known_time(crls: Iterable[Crl], at: datetime) -> datetime:
 
 
 def check_clock(crls: Sequence[Crl], at: datetime) -> None:
-    """Refuse a clock that is behind CRLs: sequence numbers and dates made by it would be wrong.
+    """Refuse a clock that is behind CRLs: its sequence numbers and dates would be wrong.
 
     Raises:
         Failed: `state.clock`.
@@ -231,19 +231,19 @@ def check_margin(crls: Iterable[Crl], at: datetime) -> None:
 def staple(envelope: bytes, crls: Sequence[bytes], *, skip_unused: bool = False) -> bytes:
     """Put newer CRLs into an envelope. No key is needed: CRLs prove themselves.
 
-    They may be of the signer's issuers, or of those of the authority that stamped the block.
+    They may be of the signer's issuers, or of the issuers of the block's time-stamping authority.
 
     Args:
-        envelope: a whole envelope; its signatures are not judged here.
+        envelope: a whole envelope; its signatures are not verified here.
         crls: CRLs in DER.
-        skip_unused: leave out CRLs that belong to no issuer, if there are others that do.
+        skip_unused: leave out CRLs that belong to no issuer, if others do belong to one.
 
     Returns:
         The envelope with, for each issuer, the CRLs that `fwsign.crl.newest` leaves.
 
     Raises:
-        Malformed: `malformed.*`, for envelope or CRLs, or where there are more than an envelope
-            takes.
+        Malformed: `malformed.*`, for envelope or CRLs, or for more CRLs than an envelope may
+            hold.
         Failed: `io.crl-unused` for a CRL that belongs to no issuer of any block.
     """
     decoded = suit.decode_envelope(envelope)
@@ -258,7 +258,7 @@ def staple(envelope: bytes, crls: Sequence[bytes], *, skip_unused: bool = False)
         old = [parse_crl(crl) for crl in block.crls]
         merged = _newest_of_each([*old, *(new[index] for index in own)])
         blocks.append(encode_block(block._replace(crls=tuple(crl.data for crl in merged))))
-        decode_block(blocks[-1])  # its limits hold for what is written, too
+        decode_block(blocks[-1])  # enforces the limits of blocks
     if unused and not (skip_unused and len(unused) < len(new)):
         raise Failed(
             "io.crl-unused",
@@ -268,21 +268,21 @@ def staple(envelope: bytes, crls: Sequence[bytes], *, skip_unused: bool = False)
 
 
 def carried_crls(envelope: bytes) -> list[Crl]:
-    """Return the CRLs in an envelope, each once; raises as `staple`."""
+    """Return the CRLs in an envelope, each once; raise like `staple`."""
     blocks = map(decode_block, suit.decode_envelope(envelope).blocks)
     return [parse_crl(crl) for crl in dict.fromkeys(crl for block in blocks for crl in block.crls)]
 
 
 def _certificates(block: Block) -> tuple[bytes, ...]:
-    """Return the signer's certificates, and those of a time-stamp token that can be read."""
+    """Return the signer's certificates, and those of a readable time-stamp token."""
     if block.token is not None:
-        with contextlib.suppress(FwsignError):  # then it does not count, and needs no CRLs
+        with contextlib.suppress(FwsignError):  # a bad token does not count, and needs no CRLs
             return (*block.chain, *parse_token(block.token).certificates)
     return block.chain
 
 
 def _newest_of_each(crls: Sequence[Crl]) -> list[Crl]:
-    """Keep the newest CRLs of each issuer, by name and key."""
+    """Return the newest CRLs of each issuer, by name and key."""
     issuers: dict[tuple[bytes, bytes | None], dict[bytes, Crl]] = {}
     for crl in crls:
         issuer = (crl.issuer.public_bytes(), crl.authority_key)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Spans of time as people type them: 12h, 90d, 4w, 2y; how revocation is judged, and clocks."""
+"""Spans of time as people type them (12h, 90d, 4w, 2y), revocation modes, and clock errors."""
 
 import re
 from datetime import timedelta
@@ -9,25 +9,25 @@ if TYPE_CHECKING:
     from fwsign.policy import Revocation
 
 REVOCATION: Final = "require, off, or allow-stale:TIME as in allow-stale:30d"
-"""What `parse_revocation` reads, for people."""
+"""The input of `parse_revocation`, for people."""
 
 _SPAN: Final = re.compile(r"([0-9]{1,5})([hdwy])")
 _UNITS: Final = {"h": timedelta(hours=1), "d": timedelta(1), "w": timedelta(7), "y": timedelta(365)}
 
 CLOCK_TOLERANCE: Final = timedelta(hours=1)
-"""How far a clock may be behind what another machine has dated; more, and it is wrong."""
+"""How far a clock may be behind another machine's dates before it counts as wrong."""
 
 
 def parse_span(text: str) -> timedelta | None:
-    """Return the span that a text names; None where it is no such text."""
+    """Return the span that a text names; None if it names none."""
     match = _SPAN.fullmatch(text)
     return int(match[1]) * _UNITS[match[2]] if match else None
 
 
 def parse_revocation(text: str) -> "tuple[Revocation, timedelta] | None":
-    """Return how a text has revocation judged, and for how long past their end CRLs are taken.
+    """Return the revocation mode of a text, and the span for which stale CRLs are accepted.
 
-    None where it is no such text.
+    Return None if the text names no mode.
     """
     if text == "require":
         return "require", timedelta(0)

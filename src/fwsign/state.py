@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The device's memory: what was accepted, what time has passed, which CRLs were seen, receipts.
+"""The device's memory: accepted releases, the time floor, CRLs, and receipts.
 
-Floors are moved by `accept` alone, by compare-and-swap. `fwsign.state_file` keeps the file whole.
+Only `accept` and trust updates move floors. `fwsign.state_file` keeps the file whole.
 """
 
 import os
@@ -40,14 +40,14 @@ MAX_IDENTITY: Final = 200
 
 
 class Floor(NamedTuple):
-    """The lowest sequence number still accepted, and what was accepted at it."""
+    """The lowest sequence number still accepted, and the releases accepted at it."""
 
     sequence: int
     recorded: tuple[Recorded, ...] = ()
 
 
 class _Key(NamedTuple):
-    """Whose floor: a board and a product of a vendor. A class alone could be another vendor's."""
+    """The key of a floor: board, vendor and product. Another vendor could claim a class alone."""
 
     identity: str
     vendor: bytes
@@ -55,7 +55,7 @@ class _Key(NamedTuple):
 
 
 class State:
-    """The memory, open; a context manager. Made by `open` alone, and used by one thread.
+    """The open memory; a context manager. Only `open` makes it, and one thread uses it.
 
     Attributes:
         is_new: whether `open` made the file.
@@ -71,7 +71,7 @@ class State:
 
         Args:
             path: the file.
-            create: make it where there is none, and its directory.
+            create: make the file and its directory, if there is none.
 
         Raises:
             Failed: `state.lost`, `state.foreign`, `state.newer`, `state.damaged`, `state.busy`,
@@ -80,7 +80,7 @@ class State:
         return cls(StateFile.open(path, create=create))
 
     def close(self) -> None:
-        """Close the file; what was not committed is undone."""
+        """Close the file; undo uncommitted changes."""
         self._file.close()
 
     def __enter__(self) -> Self:
@@ -90,7 +90,7 @@ class State:
         self.close()
 
     def transaction(self) -> AbstractContextManager[None]:
-        """Make what is done inside one step: all of it is kept, or nothing.
+        """Make all changes inside it one step: all of them are kept, or none.
 
         Raises:
             Failed: `state.busy`, `io.*`.
@@ -98,10 +98,10 @@ class State:
         return self._file.transaction("write")
 
     def floor(self, identity: str | None, vendor: str, product: str) -> Floor | None:
-        """Return the floor of a product on a board; None where it has none yet.
+        """Return the floor of a product on a board; None if it has none yet.
 
         Args:
-            identity: the board's; None for those without, which share one floor.
+            identity: the board's identity; None for boards without one, which share a floor.
             vendor: the vendor's domain.
             product: the product's name.
 
@@ -109,21 +109,21 @@ class State:
             Failed: `state.limit`, `state.damaged`, `state.busy`, `io.*`.
         """
         key = _key(identity, suit.vendor_id(vendor), suit.class_id(vendor, product))
-        with self._file.transaction("read"):  # one moment for both tables
+        with self._file.transaction("read"):  # both tables at one moment
             return self._floor(key)
 
     def policy(
         self, base: DevicePolicy, identity: str | None, release: VerifiedRelease | None = None
     ) -> tuple[DevicePolicy, Floor | None]:
-        """Add to a policy what is remembered, for `Verifier`.
+        """Add the memory's floors and CRLs to a policy, for `Verifier`.
 
-        Where the policy names vendor and product, or a release is given, "rollback" is checked
-        from the first release on. The time floor is the vendor's: nobody else's CRLs moved it.
+        If the policy names vendor and product, or a release is given, "rollback" is checked from
+        the first release on. The time floor is the vendor's: CRLs of other vendors never move it.
 
         Args:
-            base: what the device demands anyway; what is stricter counts.
-            identity: the board's.
-            release: what is about to be verified for this board: its product's floor counts.
+            base: the device's own policy; the stricter demand counts.
+            identity: the board's identity.
+            release: the release to verify for this board; its product's floor counts.
 
         Returns:
             The policy, and the floor for `accept`; None on first use.
@@ -154,17 +154,17 @@ class State:
     def accept(
         self, identity: str | None, release: VerifiedRelease, expected: Floor | None
     ) -> None:
-        """Remember that a release was accepted, by a policy that `policy` gave.
+        """Remember that a release was accepted under a policy from `policy`.
 
-        The floor only rises; a release whose rollback check was waived never moves it down, nor is
-        it recorded at it. The clock is not remembered, only the release's `known_time`, and for its
-        vendor alone. CRLs are kept that came with blocks for this vendor, whether these count or
-        not: a revocation is news also where it makes a block not count.
+        The floor only rises. A release with a waived rollback check never lowers it, and is not
+        recorded at it. The clock is not remembered, only the release's `known_time`, and only for
+        its vendor. CRLs that came with blocks for this vendor are kept, whether the blocks count
+        or not: a revocation may be the very reason why a block does not count.
 
         Args:
-            identity: the board's.
-            release: what was verified.
-            expected: the floor by which it was; not compared where that check was waived.
+            identity: the board's identity.
+            release: the verified release.
+            expected: the floor that `policy` returned; not compared if that check was waived.
 
         Raises:
             Failed: `state.conflict`: another release was accepted meanwhile, verify again;
@@ -192,7 +192,7 @@ class State:
             return knows_crls(self._file, _teaching(release))
 
     def trust(self) -> TrustState | None:
-        """Return the list of anchors that trust updates brought; None where there was none yet.
+        """Return the list of anchors from trust updates; None if there was no update yet.
 
         Raises:
             Failed: `state.busy`, `io.*`.
@@ -204,15 +204,15 @@ class State:
     def apply_trust(
         self, updates: Sequence[bytes], enrolled: TrustState, identity: str | None = None
     ) -> TrustState:
-        """Verify trust updates and keep the last list, in one step; reset floors as they state.
+        """Verify trust updates, keep the last list, and reset floors as they state, in one step.
 
         Args:
-            updates: in the order of their numbers; see `fwsign.trust.apply_chain`.
-            enrolled: the list that counts where none was kept yet.
-            identity: the device's, as for `floor`.
+            updates: the updates in the order of their numbers; see `fwsign.trust.apply_chain`.
+            enrolled: the list that counts if none was kept yet.
+            identity: the device's identity, as for `floor`.
 
         Raises:
-            FwsignError: as `fwsign.trust.apply_chain`; nothing has changed then.
+            FwsignError: as `fwsign.trust.apply_chain`; the memory is then unchanged.
             Failed: `state.limit`, `state.busy`, `io.*`.
         """
         with self.transaction():
@@ -248,7 +248,7 @@ class State:
             return self._last_receipt()
 
     def remembered(self, name: str) -> str | None:
-        """Return a text that `remember` kept; None where there is none.
+        """Return a text that `remember` kept; None if there is none.
 
         Raises:
             Failed: `state.busy`, `io.*`.
@@ -258,7 +258,7 @@ class State:
         return str(found[0]) if found else None
 
     def remember(self, name: str, text: str | None) -> None:
-        """Keep a text under a name, or nothing.
+        """Keep a text under a name; None removes it.
 
         Raises:
             Failed: `state.busy`, `io.*`.
@@ -269,7 +269,7 @@ class State:
                 self._file.run("INSERT INTO facts VALUES (?, ?)", f"text:{name}", text)
 
     def forget(self) -> None:
-        """Forget all that decides, for a new enrolment; the receipts stay.
+        """Forget everything that affects decisions, for a new enrolment; the receipts stay.
 
         Raises:
             Failed: `state.busy`, `io.*`.
@@ -285,7 +285,7 @@ class State:
             Failed: `state.damaged`, `state.busy`, `io.*`.
         """
         last = 0
-        while True:  # in pieces: whoever reads slowly must not keep writers waiting
+        while True:  # in pieces: a slow reader must not keep writers waiting
             with self._file.transaction("read"):
                 rows = self._file.run(
                     "SELECT number, line FROM receipts WHERE number > ? ORDER BY number LIMIT 256",
@@ -293,7 +293,7 @@ class State:
                 ).fetchall()
             if not rows:
                 return
-            for last, line in rows:  # noqa: B007 - the next piece begins behind it
+            for last, line in rows:  # noqa: B007 - the next piece begins after it
                 yield line
 
     def _last_receipt(self) -> str | None:
@@ -328,7 +328,7 @@ class State:
         self._file.run("INSERT INTO recorded VALUES (?, ?, ?, ?, ?)", *values)
 
     def _reset_floors(self, update: Update, identity: str | None) -> None:
-        """Set the floors that an update states, up or down; the others stay."""
+        """Set the floors that an update states, up or down; leave the others."""
         trust, floors = update.trust, update.floors
         vendor = suit.vendor_id(trust.vendor)
         if floors.sequence is not None:
@@ -350,19 +350,19 @@ class State:
 
 
 def default_path(platform: str = sys.platform) -> Path:
-    """Return where a user's memory of boards is.
+    """Return the path of a user's memory of boards.
 
     Raises:
         Failed: `state.home`.
     """
-    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises where there is none
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises if there is none
     if platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA", ""))
     elif platform == "darwin":
         base = home / "Library" / "Application Support"
     else:
         base = Path(os.environ.get("XDG_STATE_HOME", ""))
-        if not base.is_absolute():  # as its specification says
+        if not base.is_absolute():  # the XDG specification says to ignore it then
             base = home / ".local" / "state"
     if not base.is_absolute():
         raise Failed("state.home", "there is no home directory to keep the memory of boards in")
@@ -374,7 +374,7 @@ def _vendor_id(policy: DevicePolicy) -> bytes | None:
 
 
 def _teaching(release: VerifiedRelease) -> list[Issued]:
-    """The certificates, with verified CRLs of their issuers, of blocks for this vendor."""
+    """Return the certificates in blocks for this vendor, with their issuers' verified CRLs."""
     return [one for signer in release.signers if signer.for_vendor for one in signer.issued]
 
 

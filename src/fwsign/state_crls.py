@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CRLs in a device's memory: of each issuer the newest, and not more than a bound of all."""
+"""The CRLs in a device's memory: the newest of each issuer, within a bound for all."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -10,15 +10,15 @@ from fwsign.revocation import Issued
 from fwsign.state_file import StateFile
 
 MAX_EQUAL_CRLS: Final = 8
-"""CRLs of one issuer with one number, where one would be right."""
+"""CRLs of one issuer with one number; a correct issuer makes one."""
 MAX_HELD_SIZE: Final = 4 * 1024 * 1024
-"""Bytes of all CRLs that are held, `ROW_SIZE` added for each: a fleet of PKIs with small CRLs."""
+"""Bytes of all held CRLs, plus `ROW_SIZE` for each; enough for many PKIs with small CRLs."""
 ROW_SIZE: Final = 16 * 1024
 """Bytes; 256 CRLs at most, so that opening a memory stays quick."""
 
 
 class _Row(NamedTuple):
-    """A CRL: its issuer's name, and the keys from the anchor's to its own, with spaces between."""
+    """A CRL, its issuer's name, and the keys from the anchor to the issuer, with spaces between."""
 
     issuer: bytes
     keys: str
@@ -30,7 +30,7 @@ class _Row(NamedTuple):
 
 
 def held_crls(file: StateFile) -> tuple[HeldCrl, ...]:
-    """Return all CRLs that are held, each with its issuer's key."""
+    """Return all held CRLs, each with its issuer's key."""
     return tuple(HeldCrl(row.keys.rpartition(" ")[2], row.data) for row in _rows(file))
 
 
@@ -45,9 +45,9 @@ def knows_crls(file: StateFile, teaching: Sequence[Issued]) -> bool:
 
 
 def keep_crls(file: StateFile, teaching: Sequence[Issued]) -> None:
-    """Keep each issuer's CRLs of the highest number; those held may be of another process.
+    """Keep each issuer's CRLs with the highest number; another process may have stored some.
 
-    Where there are too many, those of whoever brought most go (ADR 12).
+    If there are too many, CRLs of the CA that brought the most are removed (ADR 12).
 
     Raises:
         Failed: `state.limit`.
@@ -67,10 +67,10 @@ def _rows(file: StateFile) -> list[_Row]:
 
 
 def _taught(rows: Sequence[_Row], teaching: Sequence[Issued]) -> list[_Row]:
-    """Return the CRLs to hold, those held before first and in their order.
+    """Return the CRLs to hold, with those held before first and in their order.
 
-    What was let go of comes again with the same release. It has to go again then, so that whoever
-    polls for a release does not write each time: what came last goes first.
+    A removed CRL comes again with the same release. It must be removed again, so that a device
+    that polls for a release does not write each time: the CRL that came last is removed first.
     """
     kept = list(rows)
     for issued in teaching:
@@ -88,8 +88,8 @@ def _taught(rows: Sequence[_Row], teaching: Sequence[Issued]) -> list[_Row]:
 
 
 def _newest(held: Sequence[bytes], issued: Issued) -> list[bytes]:
-    """Return the CRLs of an issuer to hold, of those held and those that came."""
-    places: dict[tuple[object, ...], list[Crl]] = {}  # one that splits its list has several
+    """Choose the CRLs of an issuer to hold, among those held and those that came."""
+    places: dict[tuple[object, ...], list[Crl]] = {}  # a split list has several
     for crl in (*map(parse_crl, held), *issued.crls):
         places.setdefault(crl.places, []).append(crl)
     parts = [list(dict.fromkeys(crl.data for crl in newest(part))) for part in places.values()]
@@ -105,10 +105,10 @@ def _newest(held: Sequence[bytes], issued: Issued) -> list[bytes]:
 
 
 def _to_let_go(rows: Sequence[_Row]) -> _Row:
-    """Choose a CRL, going down from the anchors: each time to whoever has most below it.
+    """Choose a CRL to remove: go down from the anchors, each time to the CA with most below it.
 
-    A CA can only bring what is below itself. So it lets go of its own, as long as it is the one
-    with most; and it cannot make another one's part larger. Of equal parts the later one loses.
+    A CA can only bring CRLs from below itself. So it loses its own CRLs as long as it has the
+    most, and it cannot make another CA's part larger. Of equal parts the later one loses.
     """
     part = [(row.keys.split(" "), row) for row in rows]
     for depth in range(max(len(keys) for keys, _ in part)):

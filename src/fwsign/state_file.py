@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The file of the device's memory: made whole, opened whole, changed in transactions.
+"""The file of the device's memory: it is created whole, checked when opened, and transactional.
 
-One SQLite file with a rollback journal: a single file at rest, and EXTRA syncs the directory after
-the journal is gone, so that a crash or power loss leaves the old state or the new one. SQLite
-itself has no checksum, so a sum over everything that decides is kept with it: a flipped bit is
-an error, and never a board that looks new. It is no protection from someone who writes the file.
+It is one SQLite file with a rollback journal, so a single file at rest. EXTRA syncs the directory
+after the journal is removed, so that a crash or power loss leaves the old state or the new one.
+SQLite itself has no checksum, so the file keeps a sum over everything that affects decisions: a
+flipped bit is an error, and never a board that looks new. The sum is no protection from an attacker
+who can write the file.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ from fwsign.atomic import io_error, sync_directory, write_atomic
 from fwsign.errors import Code, Failed
 
 BUSY_SECONDS: Final = 30
-"""How long to wait for another process; a slow token signs many receipts in that time."""
+"""Seconds to wait for another process; a slow token signs many receipts in that time."""
 
 _APPLICATION: Final = int.from_bytes(b"fwsg")
 _VERSION: Final = 2
@@ -47,7 +48,7 @@ CREATE TABLE receipts (number INTEGER PRIMARY KEY, line TEXT NOT NULL) STRICT;
 _NOT_OURS: Final = (
     "SELECT 1 FROM sqlite_master WHERE type NOT IN ('table', 'index') OR sql LIKE 'CREATE VIRTUAL%'"
 )
-"""Views and triggers are programs, which may never end: a memory may come from a hostile device."""
+"""Finds views and triggers: these programs may never end, in a memory from a hostile device."""
 _DECIDING: Final = (
     "SELECT * FROM floors",
     "SELECT * FROM recorded",
@@ -56,11 +57,11 @@ _DECIDING: Final = (
     "SELECT * FROM facts WHERE name <> 'sum'",
     "SELECT * FROM receipts ORDER BY number DESC LIMIT 1",
 )
-"""What the sum is over; the last receipt stands for the chain behind it."""
+"""The sum covers these rows; the last receipt stands for the chain before it."""
 _PRAGMAS: Final = ("synchronous = EXTRA", "fullfsync = ON", "temp_store = MEMORY")
 
 _JOURNAL_MAGIC: Final = bytes.fromhex("d9d505f920a163d7")
-"""Where a journal ends like this, SQLite takes what is before for the name of a super-journal."""
+"""If a journal ends like this, SQLite takes the bytes before for a super-journal's name."""
 
 _REASONS: Final[Mapping[int, tuple[Code, str]]] = MappingProxyType(
     {
@@ -77,7 +78,7 @@ _REASONS: Final[Mapping[int, tuple[Code, str]]] = MappingProxyType(
 
 
 class StateFile:
-    """The file, open. Made by `open` alone, and used by one thread.
+    """The open file. Only `open` makes it, and one thread uses it.
 
     Attributes:
         is_new: whether `open` made the file.
@@ -93,7 +94,7 @@ class StateFile:
         """Open a memory, and check that it is whole; see `fwsign.state.State.open`."""
         is_new = create and not os.path.lexists(path) and _create(path)
         _refuse_super_journal(path)
-        # Never read as a plain file: closing that would drop this process's locks on it.
+        # Never read it as a plain file: closing that would drop this process's locks on it.
         opened = cls(_connect(path), path, is_new=is_new)
         try:
             opened._check()
@@ -103,7 +104,7 @@ class StateFile:
         return opened
 
     def close(self) -> None:
-        """Close the file; what was not committed is undone."""
+        """Close the file; undo uncommitted changes."""
         self._connection.close()
 
     def run(self, statement: str, *values: object) -> sqlite3.Cursor:
@@ -112,7 +113,7 @@ class StateFile:
 
     @contextmanager
     def transaction(self, kind: Literal["read", "write"]) -> Iterator[None]:
-        """Make what is done inside one step: one moment is read; all is written, or nothing.
+        """Make all statements inside it one step: they read one moment; all or none are written.
 
         Raises:
             Failed: `state.busy`, `state.damaged`, `io.*`.
@@ -162,15 +163,15 @@ class StateFile:
 
 
 def _create(path: Path) -> bool:
-    """Make an empty memory, whole or not at all; tell whether no other process was first."""
+    """Make an empty memory, whole or not at all; return False if another process was first."""
     journal = Path(f"{path}-journal")
-    if os.path.lexists(journal):  # SQLite would undo in the new file what is open in the old one
+    if os.path.lexists(journal):  # SQLite would apply the old journal to the new file
         message = f"{path} is not there, but its journal is: the memory was moved or deleted"
         raise Failed("state.lost", message, expected=str(path), found=str(journal))
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         connection.executescript(_SCHEMA)
         with StateFile(connection, path, is_new=True).transaction("write"):
-            pass  # the sum of nothing
+            pass  # writes the sum of the empty memory
         content = connection.serialize()
     try:
         _make_directory(path.parent)
@@ -192,13 +193,13 @@ def _make_directory(directory: Path) -> None:
 
 
 def _refuse_super_journal(path: Path) -> None:
-    """Refuse a journal that names a file, at its end: SQLite would delete that, wherever it is."""
+    """Refuse a journal that names a file at its end: SQLite would delete that file."""
     journal = Path(f"{os.path.realpath(path)}-journal")
     try:
         with journal.open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - len(_JOURNAL_MAGIC)))
             found = file.read(len(_JOURNAL_MAGIC))
-    except (FileNotFoundError, NotADirectoryError):  # of the second, SQLite says more
+    except (FileNotFoundError, NotADirectoryError):  # SQLite has a better message for the second
         return
     except OSError as error:
         raise io_error(error, journal) from error
@@ -221,7 +222,7 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except sqlite3.ProgrammingError:
         raise
-    except (sqlite3.Error, UnicodeDecodeError) as error:  # the second of names that are damaged
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the second for damaged names
         raise _explain(error, path) from error
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Envelope, manifest and text to bytes and back (draft-ietf-suit-manifest-37, our profile).
+"""Encode and decode envelope, manifest and text (draft-ietf-suit-manifest-37, our profile).
 
-SUIT has a command language; we do not interpret it. A manifest is read where our template has its
-values, written again from those values, and refused unless both are the same bytes.
+SUIT has a command language; we do not interpret it. The decoder reads the values at their places in
+our template, writes a manifest from them again, and refuses the input unless the bytes are equal.
 """
 
 import hashlib
@@ -26,17 +26,17 @@ from fwsign.errors import Malformed, Unsuitable, check_limit
 from fwsign.suit_labels import REPORT, About, Command, Common, Key, Member, Parameter
 
 MAX_ENVELOPE_SIZE: Final = 32 * 1024 * 1024
-"""Bytes; integrated payloads are held in memory, larger ones belong beside the envelope."""
+"""Bytes; integrated payloads are held in memory, so larger ones stay outside the envelope."""
 MAX_BLOCKS: Final = 8
 """Signatures of one envelope; each costs a path validation."""
 MAX_COMPONENTS: Final = 256
 """Components and block lists of one release together."""
 MAX_SEQUENCE_NUMBER: Final = 2**63 - 1
-"""What a device's database can hold in a signed 64-bit integer."""
+"""The largest signed 64-bit integer, which a device's database can hold."""
 MAX_PAYLOAD_SIZE: Final = 2**48
-"""Bytes; beyond any medium."""
+"""Bytes; larger than any medium."""
 MAX_TIME: Final = 253402300799
-"""The last second of the year 9999, where calendars of programming languages end."""
+"""The last second of the year 9999; later years do not fit the calendars of many languages."""
 MAX_TEXT_SIZE: Final = 256 * 1024
 """Bytes of the text map."""
 
@@ -61,8 +61,8 @@ _IN_COMMON: Final = frozenset({Common.COMPONENTS, Common.SHARED})
 class Manifest(NamedTuple):
     """The signed content.
 
-    `components` is what is installed. SUIT counts block lists as components too, which come behind
-    them; here they are apart, so that nothing takes one for something to install.
+    `components` are installed. SUIT counts block lists as components too and puts them last; here
+    they are separate, so that none can be installed by mistake.
     """
 
     sequence_number: int
@@ -82,7 +82,7 @@ class Manifest(NamedTuple):
 
 
 class Text(NamedTuple):
-    """What people read; signed, and the one part that may be cut off."""
+    """The text for people; it is signed, and it is the only part that may be cut off."""
 
     vendor: str
     product: str
@@ -91,7 +91,7 @@ class Text(NamedTuple):
 
 
 class Envelope(NamedTuple):
-    """The members of an envelope. `digest` is what the blocks sign; `blocks` are still opaque."""
+    """The members of an envelope. The blocks sign `digest`; `blocks` are still opaque."""
 
     digest: bytes
     blocks: tuple[bytes, ...]
@@ -112,7 +112,7 @@ def class_id(vendor: str, product: str) -> bytes:
 
 
 def _uuid5(namespace: bytes, name: str) -> bytes:
-    # RFC 9562 section 5.5. The module `uuid` would load `platform` with it, to find no more.
+    # RFC 9562 section 5.5. The module `uuid` would only load `platform` as well.
     made = bytearray(hashlib.sha1(namespace + name.encode(), usedforsecurity=False).digest()[:16])
     made[6] = made[6] & 0x0F | 0x50  # the version
     made[8] = made[8] & 0x3F | 0x80  # the variant
@@ -120,7 +120,7 @@ def _uuid5(namespace: bytes, name: str) -> bytes:
 
 
 def version_numbers(version: str) -> tuple[int, ...] | None:
-    """Turn "2.4.1-rc.3" into (2, 4, 1, -1, 3); None where a version is not of that form."""
+    """Turn "2.4.1-rc.3" into (2, 4, 1, -1, 3); return None for any other form."""
     if not (match := _VERSION.fullmatch(version)):
         return None
     numbers, pre, count = match.groups()
@@ -132,7 +132,7 @@ def version_numbers(version: str) -> tuple[int, ...] | None:
 
 
 def decode_envelope(data: bytes) -> Envelope:
-    """Decode envelope and authentication wrapper; all else stays opaque.
+    """Decode envelope and authentication wrapper; the rest stays opaque.
 
     Raises:
         Malformed: `malformed.size`, `malformed.cbor`, `malformed.envelope`.
@@ -196,7 +196,7 @@ def _bad_envelope(message: str) -> Malformed:
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """Write the template: the single-component form for one, the indexed form for several."""
+    """Fill the template: the short form for one component, the indexed form for several."""
     items: tuple[Component | BlockList, ...] = (*manifest.components, *manifest.block_lists)
     several = len(items) > 1
     ids = {Parameter.VENDOR_ID: manifest.vendor_id, Parameter.CLASS_ID: manifest.class_id}
@@ -220,7 +220,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
         if index == 0 and manifest.use_before is not None:
             until = {Parameter.USE_BEFORE: manifest.use_before}
             expiry = [*select, override, until, Command.USE_BEFORE, REPORT]
-        if index < len(manifest.components):  # a block list is nothing that a device keeps
+        if index < len(manifest.components):  # a device does not keep block lists
             validate += [*select, Command.IMAGE_MATCH, REPORT]
         fetch = (override, {Parameter.URI: item.uri}, Command.FETCH, REPORT)
         fetches.append([*select, *fetch, Command.IMAGE_MATCH, REPORT])
@@ -287,11 +287,11 @@ def decode_manifest(data: bytes) -> Manifest:
 def _items(
     identifiers: tuple[Any, ...], images: list[tuple[Digest, int]], uris: list[Any]
 ) -> tuple[tuple[Component, ...], tuple[BlockList, ...]]:
-    """Make components and block lists of what the sequences say, each checked."""
+    """Make components and block lists from the sequences' values, and check each."""
     lists = [index for index, one in enumerate(identifiers) if _is_block_list(one)]
     count = lists[0] if lists else len(identifiers)
     indexes = check_block_indexes(identifiers[count:], count)
-    uris = uris[len(indexes) :]  # block lists are fetched first, from where they always are
+    uris = uris[len(indexes) :]  # block lists are fetched first, from fixed uris
     components = tuple(
         Component(check_identifier(identifier), digest, size, check_uri(uri))
         for identifier, (digest, size), uri in zip(
@@ -434,7 +434,7 @@ def encode_text(text: Text, components: tuple[Component, ...]) -> bytes:
 
 
 def decode_text(data: bytes, manifest: Manifest) -> Text:
-    """Match the text to its template and to the manifest, whose digest of it was checked.
+    """Match the text to its template and to the manifest; its digest was checked before.
 
     Raises:
         Malformed: `malformed.cbor`, `malformed.profile`, `malformed.size`.

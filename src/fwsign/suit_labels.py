@@ -1,49 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The labels of SUIT that our templates use, by name (draft-ietf-suit-manifest-37, section 11)."""
+"""Names for the SUIT labels in our templates (draft-ietf-suit-manifest-37, section 11)."""
 
 from typing import Final
 
 ENVELOPE_TAG: Final = 107
 ENVELOPE_HEAD: Final = b"\xd8\x6b"
-"""The bytes of that tag, with which every envelope begins."""
+"""The bytes of that tag; every envelope begins with them."""
 REPORT: Final = 15  # all four reporting bits
 MANIFEST_VERSION: Final = 1
 
 
 class Member:
-    """Of an envelope."""
+    """Members of an envelope."""
 
     WRAPPER, MANIFEST, TEXT = 2, 3, 23
     REGISTERED = frozenset({2, 3, 14, 15, 16, 18, 20, 23})
 
 
 class Key:
-    """Of a manifest."""
+    """Members of a manifest."""
 
     VERSION, SEQUENCE_NUMBER, COMMON, SET_VERSION, VALIDATE, INSTALL, TEXT = 1, 2, 3, 6, 7, 20, 23
 
 
 class Common:
-    """Of the common part of a manifest."""
+    """Members of a manifest's common part."""
 
     COMPONENTS, SHARED = 2, 4
 
 
 class Command:
-    """Of a sequence: conditions and directives."""
+    """Commands of a sequence: conditions and directives."""
 
     VENDOR_ID, CLASS_ID, IMAGE_MATCH, USE_BEFORE = 1, 2, 3, 4
     SET_COMPONENT_INDEX, OVERRIDE_PARAMETERS, FETCH = 12, 20, 21
 
 
 class Parameter:
-    """Of override-parameters."""
+    """Parameters of override-parameters."""
 
     VENDOR_ID, CLASS_ID, IMAGE_DIGEST, USE_BEFORE, IMAGE_SIZE, URI = 1, 2, 3, 4, 14, 21
 
 
 class About:
-    """Of the text map: SUMMARY for the release, the others for each component."""
+    """Keys of the text map: SUMMARY for the release, the others for each component."""
 
     SUMMARY = 1
     MODEL_NAME, VENDOR_DOMAIN, MODEL_INFO, DESCRIPTION, VERSION, CURRENT_VERSION = 2, 3, 4, 5, 6, 8

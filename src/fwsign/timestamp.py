@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time-stamp tokens: who saw a signature, and when (RFC 3161, 5816, 9921).
+"""Time-stamp tokens, which prove when a signature existed (RFC 3161, 5816, 9921).
 
-A token is CMS SignedData (RFC 5652) by a time-stamping authority (TSA) over a TSTInfo. The ones
-taken here are narrower than the RFCs: DER throughout, one signer, its certificate inside and named
-by a digest in the signed attributes. What the TSA signs but nobody needs here (policy, accuracy,
-ordering, the name of the TSA) is held to its form and not interpreted. What no signature covers is
-either fixed (versions, algorithms, identifiers), proves itself (certificates) or is not looked at
-(attribute certificates); their order in the token is free, since many TSAs do not sort them.
+A token is CMS SignedData (RFC 5652) by a time-stamping authority (TSA) over a TSTInfo. The rules
+here are narrower than the RFCs: DER throughout, one signer, its certificate inside and named by a
+digest in the signed attributes. Some signed fields are not needed here (policy, accuracy, ordering,
+the name of the TSA): their form is checked and they are not interpreted. The fields that no
+signature covers are fixed (versions, algorithms, identifiers), prove themselves (certificates), or
+are ignored (attribute certificates). Certificates may have any order, since many TSAs do not sort
+them.
 
-A token is not bound to its block: anyone can take it out, or put other bytes there. So whatever is
-wrong with a token, it is worth as much as none (docs/adr/0010).
+A token is not bound to its block: anyone can remove it, or replace it by other bytes. So a faulty
+token counts like a missing one (docs/adr/0010).
 """
 
 import contextlib
@@ -38,18 +39,18 @@ MESSAGE_DIGEST: Final = bytes.fromhex("2a864886f70d010904")
 SIGNING_CERTIFICATE: Final = bytes.fromhex("2a864886f70d010910020c")
 SIGNING_CERTIFICATE_V2: Final = bytes.fromhex("2a864886f70d010910022f")
 _NEEDED: Final = {CONTENT_TYPE: "contentType", MESSAGE_DIGEST: "messageDigest"}
-"""Signed attributes that have to be there once, beside one that names the certificate."""
+"""Signed attributes that must occur once, in addition to one that names the certificate."""
 _NAMING: Final = (SIGNING_CERTIFICATE, SIGNING_CERTIFICATE_V2)
-"""Signed attributes that name the certificate; all others are not interpreted."""
+"""Signed attributes that name the certificate; no others are interpreted."""
 
-# RFC 5652 section 10.2.2: what stands among the certificates and is none, with the version of
-# SignedData that it demands (section 5.1). That version is not signed, and not all write it.
+# RFC 5652 section 10.2.2: the other items of a certificate set, with the version of SignedData
+# that each demands (section 5.1). That version is not signed, and not all TSAs write it.
 _NO_CERTIFICATES: Final = {TAG_0: 3, TAG_1: 3, TAG_2: 4, TAG_3: 5}
 
 Hash: TypeAlias = Callable[[bytes], Any]
-"""One of `hashlib`'s."""
-# It only finds a certificate in the token: the path and the signature prove that it is the right
-# one, and neither of them uses SHA-1.
+"""A hash function of `hashlib`."""
+# SHA-1 only finds a certificate in the token. The path and the signature prove that it is the right
+# one, and neither uses SHA-1.
 _SHA1: Final[Hash] = partial(hashlib.sha1, usedforsecurity=False)
 _SHA2: Final = {1: hashlib.sha256, 2: hashlib.sha384, 3: hashlib.sha512}
 HASHES: Final[Mapping[bytes, Hash]] = MappingProxyType(
@@ -67,13 +68,13 @@ _RSA_WITH: Final[Mapping[Hash, bytes]] = {
     hashlib.sha384: bytes.fromhex("300d06092a864886f70d01010c0500"),
     hashlib.sha512: bytes.fromhex("300d06092a864886f70d01010d0500"),
 }
-"""CMS may say rsaEncryption; the hash is then that of digestAlgorithm (RFC 3370 section 3.2)."""
+"""CMS may name rsaEncryption; digestAlgorithm then names the hash (RFC 3370 section 3.2)."""
 
 
 class Token(NamedTuple):
-    """A token whose form is right and whose parts fit each other; nothing is trusted yet.
+    """A token with the right form and consistent parts; nothing is trusted yet.
 
-    `certificates` are the TSA's own and those above it, as far as they are in the token.
+    `certificates` are the TSA's own and those above it that are in the token.
     """
 
     gen_time: datetime
@@ -85,15 +86,15 @@ class Token(NamedTuple):
 
 
 class Stamp(NamedTuple):
-    """A block's token, as judged.
+    """The verdict on a block's token.
 
     Args:
-        signed_at: the time that it proves, None where it does not count.
-        path: the TSA's path, None where validation did not get that far.
-        issued: the path's certificates with the verified CRLs of their issuers.
+        signed_at: the time that it proves, None if it does not count.
+        path: the TSA's path, None if validation did not get that far.
+        issued: the path's certificates, with the verified CRLs of their issuers.
         revocation_checked: whether the TSA's revocation was judged.
-        notes: what the caller should know.
-        refusal: why it does not count.
+        notes: notes for the caller.
+        refusal: the reason why it does not count.
     """
 
     signed_at: datetime | None = None
@@ -114,17 +115,17 @@ def judge_token(
     known: datetime,
     at_hand: bool,
 ) -> Stamp:
-    """Judge a token for the signature that it is stapled to.
+    """Judge the token that is stapled to a signature.
 
-    Anyone can take a token away, or put another there. So one that is not believed, for whatever
-    reason, is worth as much as none: it does not count, and says why.
+    Anyone can remove or replace a token. So a token that fails any check counts like a missing
+    one, and the result gives the reason.
 
     Args:
         data: the token, a ContentInfo in DER.
         signature: the block's signature, as in COSE.
-        policy: what the device demands.
-        crls: reads what CRLs there are.
-        stapled: those that came with the block, in DER.
+        policy: the device's demands.
+        crls: the reader of the CRLs at hand.
+        stapled: the CRLs that came with the block, in DER.
         known: a time that is known to have passed.
         at_hand: whether any CRL is at hand for the signer's own path.
     """
@@ -147,7 +148,7 @@ def judge_token(
         notes: tuple[str, ...] = ()
         own = any(one.crls for one in issued)
         if checked := policy.judges_revocation(at_hand=at_hand or own):
-            # Never by its own time: whoever has the key of a revoked TSA chooses that freely.
+            # Never at its own time: a thief of a revoked TSA's key can choose that freely.
             notes = crls.check(issued, now, allow_stale=policy.allow_stale)
     except FwsignError as refusal:
         return stamp._replace(refusal=refusal)
@@ -159,7 +160,7 @@ def parse_token(data: bytes) -> Token:
 
     Raises:
         Malformed: `malformed.token`, `malformed.certificate`, `malformed.size`.
-        Tampered: `tampered.token` where the TSTInfo is not the one that was signed.
+        Tampered: `tampered.token` if the TSTInfo is not the signed one.
         Untrusted: `untrusted.algorithm`, `untrusted.serial`, `untrusted.extension`.
     """
     try:
@@ -169,7 +170,7 @@ def parse_token(data: bytes) -> Token:
 
 
 def check_imprint(token: Token, signature: bytes) -> None:
-    """Check that a token is of a signature: of its encoding, with the head (RFC 9921 section 3.1).
+    """Check that a token stamps a signature: its CBOR encoding with the head (RFC 9921 s.3.1).
 
     Raises:
         Tampered: `tampered.token`.
@@ -212,7 +213,7 @@ def _parse(data: bytes) -> Token:
     digests = _only(der.Reader(cms.content(SET)), "digest algorithm")
     content = _content(der.Reader(cms.content(der.SEQUENCE)))
     certificates, demanded = _certificates(cms.optional(TAG_0))
-    # RFC 5652 section 5.1: 3, because the content is no id-data.
+    # RFC 5652 section 5.1: version 3, because the content is not id-data.
     _expect(version in {3, demanded}, True, "SignedData is not of version 3")
     signer = der.Reader(_only(der.Reader(cms.content(SET)), "signer, and no CRLs"))
     cms.end()
@@ -229,7 +230,7 @@ def _content(encapsulated: der.Reader) -> bytes:
 
 
 def _certificates(content: bytes | None) -> tuple[list[bytes], int]:
-    """Return the certificates, and the version of SignedData that all of the set demands."""
+    """Return the certificates, and the version of SignedData that the set demands."""
     found, count, version = [], 0, 3
     reader = der.Reader(content or b"")
     while reader.more:
@@ -258,7 +259,7 @@ def _signed_by(
     attributes = signer.whole(TAG_0)
     signature_algorithm = signer.whole(der.SEQUENCE)
     signature = signer.content(OCTETS)
-    signer.end()  # no unsigned attributes: nothing needs them, and anyone could write them
+    signer.end()  # no unsigned attributes: none is needed, and anyone could add them
     signed = _signed_attributes(der.Reader(attributes).content(TAG_0))
     if _single(signed[MESSAGE_DIGEST], OCTETS) != hashed(content).digest():
         raise Tampered("tampered.token", "the time-stamp token's content is not the signed one")
@@ -268,13 +269,13 @@ def _signed_by(
     _expect(identifier, own, "its signer is not the certificate that it names")
     if signature_algorithm == _RSA:
         signature_algorithm = _RSA_WITH[hashed]
-    # RFC 5652 section 5.4: what is signed is the SET OF, not the [0] that stands here.
+    # RFC 5652 section 5.4: the signature is over a SET OF, but the token has a [0] tag.
     parts = der.Signed(bytes([SET]) + attributes[1:], signature_algorithm, signature)
     return _tst_info(content)._replace(certificates=_chain(data, leaf, certificates), signed=parts)
 
 
 def _signed_attributes(content: bytes) -> dict[bytes, bytes]:
-    """Return the values of the signed attributes by their kind."""
+    """Return the values of the signed attributes, by attribute type."""
     whole: list[bytes] = []
     values: dict[bytes, bytes] = {}
     reader = der.Reader(content)
@@ -298,7 +299,7 @@ def _signed_attributes(content: bytes) -> dict[bytes, bytes]:
 def _leaf(attributes: Mapping[bytes, bytes], certificates: Sequence[bytes]) -> bytes:
     """Find the certificate that the signed attributes name (RFC 2634 section 5.4, RFC 5035).
 
-    Either attribute will do. Where both are there, both name the same certificate.
+    Either attribute suffices. If both are there, both must name the same certificate.
     """
     naming = [kind for kind in _NAMING if kind in attributes]
     if not naming:
@@ -312,8 +313,8 @@ def _leaf(attributes: Mapping[bytes, bytes], certificates: Sequence[bytes]) -> b
 def _named(kind: bytes, values: bytes, certificates: Sequence[bytes]) -> bytes:
     """Find the certificate that an attribute names first.
 
-    Its digest says all: issuer and serial number, digests of further certificates, and policies are
-    held to their form and add nothing.
+    The digest alone identifies it. Issuer and serial number, digests of further certificates, and
+    policies are checked for their form only.
     """
     named = der.Reader(_single(values, der.SEQUENCE))
     names = der.Reader(named.content(der.SEQUENCE))
@@ -335,10 +336,10 @@ def _named(kind: bytes, values: bytes, certificates: Sequence[bytes]) -> bytes:
 
 
 def _chain(data: bytes, leaf: Certificate, certificates: Sequence[bytes]) -> tuple[bytes, ...]:
-    """Put the certificates above a leaf in order, by name and key; what belongs nowhere is left."""
+    """Order the certificates above a leaf, by name and key; leave out the ones that do not fit."""
     rest = []
     for item in certificates:
-        with contextlib.suppress(Untrusted):  # a root beside the path, with a serial number of 0
+        with contextlib.suppress(Untrusted):  # an unneeded root may have the serial number 0
             if item != data:
                 rest.append((item, parse_certificate(item)))
     chain, last = [data], leaf
@@ -367,17 +368,17 @@ def _tst_info(data: bytes) -> Token:
     info = der.Reader(outer.content(der.SEQUENCE))
     outer.end()
     _expect(info.integer(), 1, "TSTInfo is not of version 1")
-    info.content(OID)  # the policy, which is between the TSA and its customers
+    info.content(OID)  # the policy, which only the TSA's customers need
     imprint = der.Reader(info.content(der.SEQUENCE))
     hashed, digest = _hash(imprint.whole(der.SEQUENCE)), imprint.content(OCTETS)
     imprint.end()
     info.integer()  # serialNumber
     gen_time = der.generalized_time(info.content(der.GENERALIZED_TIME))
     info.optional(der.SEQUENCE)  # accuracy
-    if info.optional(BOOLEAN) not in (None, b"\xff"):  # ordering; false is left out in DER
+    if info.optional(BOOLEAN) not in (None, b"\xff"):  # ordering; DER leaves out false
         raise ValueError("ordering is neither true nor absent")
     nonce = info.optional(der.INTEGER)
-    info.optional(TAG_0)  # tsa: a name, where a signed attribute has the certificate
+    info.optional(TAG_0)  # tsa: a name; a signed attribute identifies the certificate
     _check_extensions(der.Reader(info.optional(TAG_1) or b""))
     info.end()
     number = None if nonce is None else der.number(nonce)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trust updates: a device's list of anchors, replaced by those whom it trusts to do so.
+"""Trust updates: the holders of a device's trust keys replace its list of anchors.
 
-Lists are numbered. Update N+1 is signed by the threshold of list N's trust keys and by that of its
-own, so that neither a thief of one list's keys nor an owner without the next one's keys can lead a
-device astray. Dates and CRLs are not consulted: an anchor retires when a list leaves it out.
-docs/format.md has the template and the rules. No file, socket or clock is read here.
+Lists are numbered. Update N+1 needs signatures from the threshold of list N's trust keys and from
+the threshold of its own. So neither a thief of one list's keys nor an owner without the next list's
+keys can mislead a device. Dates and CRLs are not checked: an anchor retires when a list leaves it
+out. docs/format.md has the template and the rules. This module reads no file, socket or clock.
 """
 
 from collections.abc import Iterable, Sequence
@@ -39,13 +39,13 @@ from fwsign.trust_list import (
 MAX_UPDATE_SIZE: Final = 1024 * 1024
 """Bytes; 32 anchors with ML-DSA-87 certificates and 8 such signatures have 280 kB."""
 MAX_UPDATES: Final = 256
-"""Updates of one chain; a device that missed more is enrolled anew."""
+"""Updates of one chain; a device that missed more must be enrolled anew."""
 _IDENTIFIER: Final = (b"trust",)
 _URI: Final = "#trust"
 
 
 class _Opened(NamedTuple):
-    """An update whose bytes agree with each other; nobody has looked at who signed."""
+    """An update with consistent bytes; its signatures are not checked yet."""
 
     manifest: suit.Manifest
     signed: bytes
@@ -64,11 +64,11 @@ def verify_update(current: TrustState, data: bytes) -> Update:
     """Verify the update that follows a list.
 
     Args:
-        current: the list that the device has; from its own memory or enrolment.
+        current: the device's list, from its memory or its enrolment.
         data: one trust update, at most 1 MiB.
 
     Raises:
-        Malformed: `malformed.*`; `malformed.trust` for a list that no device may be given.
+        Malformed: `malformed.*`; `malformed.trust` for a list that no device may use.
         Tampered: `tampered.*`.
         Untrusted: `untrusted.signers`, `untrusted.example-key`.
         Unsuitable: `unsuitable.release`, `unsuitable.vendor`, `unsuitable.product`,
@@ -78,21 +78,21 @@ def verify_update(current: TrustState, data: bytes) -> Update:
 
 
 def apply_chain(current: TrustState, updates: Sequence[bytes]) -> Update:
-    """Verify updates one after another, from the one that follows the list that a device has.
+    """Verify updates one after another, beginning with the one that follows the device's list.
 
-    Those that the device is past are left out, so that one file serves devices of any age. What
-    the device has already is no error, if it is the same list.
+    Older updates are skipped, so that one file serves devices of any age. An update to the
+    list that the device already has is no error, if the list is the same.
 
     Args:
-        current: the list that the device has.
-        updates: in the order of their numbers.
+        current: the device's list.
+        updates: the updates, in the order of their numbers.
 
     Returns:
-        The last list, and the floors as all the updates together set them.
+        The last list, and the floors that all updates together set.
 
     Raises:
-        FwsignError: as `verify_update`; `unsuitable.conflict` for another list of a number that
-            the device has.
+        FwsignError: as `verify_update`; `unsuitable.conflict` for a different list with a number
+            that the device has.
     """
     check_limit(len(updates), MAX_UPDATES, f"{len(updates)} trust updates")
     trust, floors, reached = current, Floors(), False
@@ -114,8 +114,8 @@ def apply_chain(current: TrustState, updates: Sequence[bytes]) -> Update:
 
 
 def _verify(current: TrustState, opened: _Opened) -> Update:
-    # Device and number before the signatures: keys of another list cannot verify them anyway, and
-    # whoever carries the file should read what is really the matter.
+    # Device and number come before the signatures: keys of another list could not verify them, and
+    # the message should name the real fault.
     _check_device(current, opened.manifest)
     if opened.number <= current.number:
         raise _rollback(current.number, opened.number)
@@ -173,7 +173,7 @@ def _check_epoch(current: TrustState, update: Update) -> None:
 
 
 def _check_same(trust: TrustState, opened: _Opened) -> None:
-    """Refuse another list of the number that the device has."""
+    """Refuse a list that has the number of the device's list but differs from it."""
     _check_device(trust, opened.manifest)
     _check_signed(trust, opened, f"list {trust.number}")
     if encode_trust(_decode_content(opened).trust) != encode_trust(trust):
@@ -195,10 +195,10 @@ def _rollback(has: int, found: object) -> Unsuitable:
 
 
 def signers(keys: Iterable[Anchor], data: bytes) -> tuple[str, ...]:
-    """Return which keys have signed an update: the SHA-256 of each one's SPKI, in hex.
+    """Return the keys that have signed an update: the SHA-256 of each SPKI, in hex.
 
     Args:
-        keys: such as the trust keys of a list.
+        keys: the keys to look for, such as the trust keys of a list.
         data: one trust update.
 
     Raises:
@@ -220,7 +220,7 @@ def _signers(keys: Iterable[Anchor], opened: _Opened) -> tuple[str, ...]:
 
 def _is_signed(block: Block, anchor: Anchor, signed: bytes) -> bool:
     known = ALGORITHMS.get(block.algorithm)
-    # An algorithm for the kind of key, and a size that may sign.
+    # The key's kind must fit the algorithm, and its size must be allowed.
     if known is None or known.key != key_kind(anchor.key) or algorithm_for(anchor.key) is None:
         return False
     message = sig_structure(block.protected, signed)
@@ -235,10 +235,10 @@ def _is_signed(block: Block, anchor: Anchor, signed: bytes) -> bool:
 
 
 def split_updates(data: bytes) -> tuple[bytes, ...]:
-    """Split a file of updates, which stand in it one behind the other (RFC 8742).
+    """Split a file of updates, which follow one another in it (RFC 8742).
 
     Args:
-        data: at most 32 MiB.
+        data: the file's content, at most 32 MiB.
 
     Raises:
         Malformed: `malformed.size`, `malformed.cbor`.
@@ -248,7 +248,7 @@ def split_updates(data: bytes) -> tuple[bytes, ...]:
 
 
 def is_update(data: bytes) -> bool:
-    """Tell whether a file begins with a trust update; what it is worth is another question."""
+    """Tell whether a file begins with a trust update, which may be invalid."""
     try:
         envelope = suit.decode_envelope(cbor.split_sequence(data)[0])
         match cbor.decode(envelope.manifest):
@@ -270,7 +270,7 @@ def encode_update(update: Update, blocks: Sequence[bytes] = ()) -> bytes:
 
 
 def decode_update(data: bytes) -> Update:
-    """Decode an update. Nothing says yet that a device may use it: `verify_update` does.
+    """Decode an update. Only `verify_update` decides whether a device may use it.
 
     Raises:
         FwsignError: `malformed.*`, `tampered.*`, `unsuitable.release`, `untrusted.*`.
@@ -304,7 +304,7 @@ def _open(data: bytes) -> _Opened:
     found = digest(image.digest.algorithm, content)
     if (found, len(content)) != (image.digest.value, image.size):
         raise Tampered("tampered.payload-digest", "the list is not the one that was signed")
-    # Last, so that a release is called one.
+    # Checked last, so that a release gets the message that it is one.
     if any(block.chain or block.token is not None for block in blocks):
         raise Malformed(
             "malformed.header",

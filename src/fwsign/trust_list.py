@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A list of anchors, as trust updates bring it and devices keep it: values to bytes and back."""
+"""Encode and decode the list of anchors that trust updates carry and devices keep."""
 
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 
@@ -14,34 +14,34 @@ from fwsign.example_keys import EXAMPLE_SPKI
 
 Role: TypeAlias = Literal["release", "trust", "tsa"]
 ROLES: Final[tuple[Role, ...]] = ("release", "trust", "tsa")
-"""What an anchor may vouch for: releases, trust updates, time-stamp tokens."""
+"""The roles of an anchor: it may vouch for releases, trust updates or time-stamp tokens."""
 
 MAX_ANCHORS: Final = 32
-"""Anchors of one list; each costs a signature check for each block."""
+"""Anchors of one list; each costs a signature check per block."""
 MAX_VENDORS: Final = 32
-"""Domains that one anchor is limited to."""
+"""Domains that one anchor may be limited to."""
 MAX_THRESHOLD: Final = suit.MAX_BLOCKS // 2
-"""Trust keys that must sign: two lists without a common key fit into one envelope."""
+"""Trust keys that must sign; the keys of two lists without a common key fit in one envelope."""
 MAX_NAME: Final = 253
 """Characters of a vendor's or product's name."""
 
 
 class TrustAnchor(NamedTuple):
-    """An anchor with what it may vouch for, each role once and in the order of `ROLES`."""
+    """An anchor with its roles, each once and in the order of `ROLES`."""
 
     anchor: Anchor
     roles: tuple[Role, ...]
 
 
 class TrustState(NamedTuple):
-    """Whom a device trusts.
+    """The list of anchors that a device trusts.
 
     Args:
         vendor: the device's vendor, a domain.
         product: the device's product.
-        number: of the update that brought the list; 0 as enrolled.
-        epoch: raised by the updates that reset floors.
-        threshold: how many distinct trust keys must sign the next list.
+        number: the number of the update that brought the list; 0 for the enrolled list.
+        epoch: a count that updates raise to reset floors.
+        threshold: the number of distinct trust keys that must sign the next list.
         anchors: all of them, each key once.
     """
 
@@ -58,11 +58,11 @@ class TrustState(NamedTuple):
 
 
 class Floors(NamedTuple):
-    """What an update that raises the epoch sets floors to; None leaves a floor as it is.
+    """The floors that an update sets when it raises the epoch; None leaves a floor unchanged.
 
     Args:
         sequence: the lowest sequence number accepted for the product.
-        time: Unix time in seconds that is known to have passed.
+        time: a Unix time in seconds that is known to have passed.
     """
 
     sequence: int | None = None
@@ -77,7 +77,7 @@ class Update(NamedTuple):
 
 
 def check_update(update: Update) -> None:
-    """Refuse a list that would lock its devices out, or that nobody can have meant.
+    """Refuse a list that would lock its devices out or cannot be intended.
 
     Raises:
         Malformed: `malformed.trust`.
@@ -159,7 +159,7 @@ def decode_content(data: bytes, number: int) -> Update:
 
     Args:
         data: the payload of a trust update.
-        number: the update's.
+        number: the number of the update.
 
     Raises:
         Malformed: `malformed.trust`, `malformed.cbor`, `malformed.size`, `malformed.certificate`.

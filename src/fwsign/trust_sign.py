@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signing trust updates: directly with keys of anchors, several people one after another."""
+"""Sign trust updates with keys of anchors; several people may sign one after another."""
 
 from collections.abc import Iterable
 
@@ -15,14 +15,14 @@ from fwsign.trust_list import Update, check_update
 
 
 def make_update(update: Update, keys: Iterable[Signer] = (), *, signed: bytes = b"") -> bytes:
-    """Sign a trust update, and read back what came of it.
+    """Sign a trust update, and check that it reads back unchanged.
 
-    Whether enough have signed, `verify_update` tells, with the list that devices have.
+    `verify_update` tells whether enough keys have signed for the devices' present list.
 
     Args:
         update: the list; `fwsign.trust_list.check_update` has accepted it.
-        keys: who signs it now; at most eight keys in all.
-        signed: the same update as others have signed it.
+        keys: the keys that sign it now; at most eight in all.
+        signed: the same update with the signatures of others.
 
     Raises:
         Malformed: `malformed.trust`, `malformed.size` for too many signatures.

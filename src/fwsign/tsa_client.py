@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ask a time-stamping authority for a token, over HTTP or HTTPS (RFC 3161 section 3.4).
 
-Nothing of the way is trusted: `fwsign.sign` verifies the token before it is used. So a server that
-answers slowly, at length or from elsewhere can only make signing fail, within `TOTAL_SECONDS`.
+The connection is not trusted: `fwsign.sign` verifies the token before it is used. So a server that
+is slow, wordy or not the real one can only make signing fail, within `TOTAL_SECONDS`.
 """
 
 import http.client
@@ -19,11 +19,11 @@ from fwsign.payload import digest
 from fwsign.timestamp import BOOLEAN, parse_token
 
 STALL_SECONDS: Final = 10
-"""The longest silence of the server."""
+"""The server's longest silence."""
 TOTAL_SECONDS: Final = 30
 """The longest time for the whole exchange."""
 MAX_RESPONSE_SIZE: Final = MAX_TOKEN_SIZE + 4096
-"""Bytes: a token, and what the server says about it."""
+"""Bytes of an answer: a token, and the server's status."""
 
 _SHA256: Final = bytes.fromhex("300d06096086480165030402010500")  # with NULL, as most TSAs expect
 _STATUS: Final = {2: "rejection", 3: "waiting", 4: "revocation warning", 5: "revoked"}
@@ -31,11 +31,11 @@ _UTF8: Final = 0x0C
 
 
 def request_token(url: str, signature: bytes) -> bytes:
-    """Return a token of a block's signature; its form and nonce are checked, nothing else.
+    """Return a token for a block's signature; only its form and nonce are checked.
 
     Args:
-        url: of the authority, http or https.
-        signature: as in COSE.
+        url: the authority's address, http or https.
+        signature: the signature in COSE form.
 
     Raises:
         Failed: `io.tsa`.
@@ -56,7 +56,7 @@ def make_request(signature: bytes, nonce: int) -> bytes:
     """Make a TimeStampReq (RFC 3161 section 2.4.1) that asks for the TSA's certificates too.
 
     Args:
-        signature: what is stamped: its encoding, with the head (RFC 9921 section 3.1).
+        signature: the signature; its encoding with the head is stamped (RFC 9921 section 3.1).
         nonce: a natural number.
     """
     imprint = digest(-16, cbor.byte_string_head(len(signature)), signature)
@@ -72,7 +72,7 @@ def read_response(data: bytes) -> bytes:
     """Return the token in a TimeStampResp (RFC 3161 section 2.4.2).
 
     Raises:
-        Failed: `io.tsa` where there is none.
+        Failed: `io.tsa` if there is none.
     """
     try:
         outer = der.Reader(data)
@@ -106,7 +106,7 @@ def _address(url: str) -> SplitResult:
 
 
 def _exchange(url: str, parts: SplitResult, request: bytes) -> bytes:
-    """Post the request in a thread that is left alone when its time is up."""
+    """Post the request in a thread, and abandon the thread when its time is up."""
     outcome: list[bytes | Exception] = []
 
     def run() -> None:
@@ -128,9 +128,9 @@ def _exchange(url: str, parts: SplitResult, request: bytes) -> bytes:
 
 
 def _post(parts: SplitResult, request: bytes) -> bytes:
-    """Ask, without proxies and without following redirects."""
+    """Post the request, without proxies and without following redirects."""
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    port = parts.port or kind.default_port  # without, the end of an IPv6 address is taken
+    port = parts.port or kind.default_port  # else http.client takes an IPv6 address's end for it
     connection = kind(parts.hostname or "", port, timeout=STALL_SECONDS)
     headers = {
         "Content-Type": "application/timestamp-query",
@@ -153,7 +153,7 @@ def _post(parts: SplitResult, request: bytes) -> bytes:
 
 
 def _read(response: http.client.HTTPResponse) -> bytes:
-    """Read piece by piece: `read` takes a chunk of size -1 for all that ever comes."""
+    """Read in pieces: a single `read` would read a chunk of size -1 without end."""
     found = bytearray()
     while data := response.read1(MAX_RESPONSE_SIZE + 1 - len(found)):
         found += data

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What verification yields: a `VerifiedRelease`, and each block as it was judged."""
+"""The results of verification: a `VerifiedRelease`, and the verdict on each block."""
 
 import io
 from collections.abc import Mapping
@@ -16,20 +16,20 @@ from fwsign.timestamp import Stamp
 
 
 class Signer(NamedTuple):
-    """One block of an envelope, as judged.
+    """The verdict on one block of an envelope.
 
     Args:
-        algorithm: the COSE algorithm's name, or its number where it is unknown.
-        now: the time that this block was judged by.
-        path: the validated path, None where validation did not get that far.
-        issued: the certificates of the path, and of that of the time-stamping authority, with
-            the verified CRLs of their issuers.
+        algorithm: the COSE algorithm's name, or its number if it is unknown.
+        now: the time at which this block was judged.
+        path: the validated path, None if validation did not get that far.
+        issued: the certificates of the path and of the time-stamping authority's path, with the
+            verified CRLs of their issuers.
         revocation_checked: whether step 5 was run.
-        notes: what the caller should know: "freshness unproven", and what `compat` forgave.
-        stamp: the time-stamp token as judged, None where there is none.
-        refusal: why the block does not count, None where it does.
-        for_vendor: whether it may sign for the manifest's vendor, counted or not. What came with
-            other blocks says nothing about this vendor's releases, and is not remembered.
+        notes: notes for the caller, such as "freshness unproven" and the faults forgiven.
+        stamp: the verdict on the time-stamp token, None if there is none.
+        refusal: the reason why the block does not count, None if it does.
+        for_vendor: whether it may sign for the manifest's vendor, counted or not. CRLs that came
+            with other blocks do not concern this vendor's releases, and are not remembered.
     """
 
     algorithm: str
@@ -44,7 +44,7 @@ class Signer(NamedTuple):
 
     @property
     def signed_at(self) -> datetime | None:
-        """A time at which the signature was there already, as a token that counts proves."""
+        """A time at which the signature existed, if a token that counts proves it."""
         return self.stamp.signed_at if self.stamp else None
 
     @property
@@ -61,15 +61,15 @@ class VerifiedRelease:
     Attributes:
         manifest: the signed content: components, sequence number, identifiers.
         manifest_digest: the digest that was signed; it identifies the release.
-        text: what people read, None where it was cut off.
+        text: the text for people, None if it was cut off.
         vendor: the vendor's domain, from the signer's certificate or the policy's pins.
-        signers: every block as judged, those that do not count too.
+        signers: the verdicts on all blocks, including those that do not count.
         unchecked: the steps not run: "revocation" (no CRLs, or off), "vendor", "product" and
             "rollback" (the policy does not say).
-        notes: what the caller should know.
-        now: the time that the release was judged by; not before the clock given.
-        known_time: a time that has passed, as CRLs say and as far as that is supported: what a
-            device remembers as its time floor. None where nothing is known.
+        notes: notes for the caller.
+        now: the time at which the release was judged; never before the given clock's time.
+        known_time: the latest time that CRLs prove to have passed, as far as other evidence
+            supports them. A device remembers it as its time floor. None if nothing is known.
     """
 
     __slots__ = (
@@ -98,11 +98,11 @@ class VerifiedRelease:
     _integrated: Mapping[str, bytes]
 
     def __new__(cls) -> "VerifiedRelease":
-        """Refuse: there is no other way to get one than to verify."""
+        """Refuse: only verification makes one."""
         raise TypeError("only Verifier.verify makes a VerifiedRelease")
 
     def __init_subclass__(cls) -> None:
-        """Refuse: an instance of a subclass would pass for a verified release."""
+        """Refuse: an instance of a subclass would pass as a verified release."""
         raise TypeError("a VerifiedRelease has no subclasses")
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -113,7 +113,7 @@ class VerifiedRelease:
 
     @property
     def components(self) -> tuple[Component, ...]:
-        """The components, with identifier, digest, size in bytes and uri."""
+        """The components, each with identifier, digest, size in bytes and uri."""
         return self.manifest.components
 
     @property
@@ -122,7 +122,7 @@ class VerifiedRelease:
         return tuple((one, one.path) for one in self.signers if one.path and one.refusal is None)
 
     def component(self, name: str) -> Component:
-        """Return the component of a name, as in `build.bin` or `esp32c3@0x10000`.
+        """Return the component with a name such as `build.bin` or `esp32c3@0x10000`.
 
         Raises:
             Unsuitable: `unsuitable.component`.
@@ -139,7 +139,7 @@ class VerifiedRelease:
         )
 
     def blocks(self, component: Component | str) -> Blocks | None:
-        """Return the block list of a component, or of its name; None where it has none.
+        """Return the block list of a component, given it or its name; None if it has none.
 
         Raises:
             Unsuitable: `unsuitable.component`.
@@ -152,15 +152,14 @@ class VerifiedRelease:
     def receive(
         self, component: Component | str, source: Source | None = None, sink: Sink | None = None
     ) -> None:
-        """Step 10: stream a payload, checking size and digest; commit only after this returned.
+        """Step 10: stream a payload and check size and digest; commit only after this returned.
 
-        Where there is a block list, only blocks whose digest is right reach the sink.
+        With a block list, only blocks with the right digest reach the sink.
 
         Args:
             component: a component of this release, or its name.
-            source: where the payload comes from; not needed where it is inside the envelope.
-            sink: takes the bytes, at most as many as were signed; they are good only if this
-                returns.
+            source: the source of the payload; not needed if it is inside the envelope.
+            sink: takes the bytes, at most the signed size; they are good only if this returns.
 
         Raises:
             Tampered: `tampered.payload-size`, `tampered.payload-digest`, `tampered.block`.
@@ -190,8 +189,8 @@ class VerifiedRelease:
 
         Args:
             component: a component of this release, or its name.
-            file: what the earlier try wrote to, open for reading and writing. It is rehashed from
-                its start, and cut behind what can be kept. Nobody else may write to it.
+            file: the file of the earlier try, open for reading and writing. It is rehashed from its
+                start, and cut after the bytes that can be kept. Nothing else may write to it.
 
         Raises:
             Unsuitable: `unsuitable.component`.
@@ -215,7 +214,7 @@ def seal(
     integrated: Mapping[str, bytes],
     block_lists: Mapping[str, Blocks],
 ) -> VerifiedRelease:
-    """Make a `VerifiedRelease`; for `Verifier.verify` alone, which a test of the layers holds."""
+    """Make a `VerifiedRelease`; only `Verifier.verify` may call this, as a layer test checks."""
     release = object.__new__(VerifiedRelease)
     for name, fact in {
         "manifest": manifest,

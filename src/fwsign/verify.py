@@ -65,7 +65,7 @@ MAX_CRL_LEAD: Final = timedelta(days=1)
 """How far a CRL's thisUpdate may be ahead of the clock, or a time stamp, and still be believed."""
 _LAST: Final = datetime.max.replace(tzinfo=UTC)
 EARLIEST: Final = datetime(2026, 1, 1, tzinfo=UTC)
-"""Older than this program: a clock that shows an earlier time is wrong."""
+"""No release is older than this program, so a clock that shows an earlier time is wrong."""
 
 
 class Verifier:
@@ -95,7 +95,7 @@ class Verifier:
 
         Args:
             envelope: the content of a `.suit` file.
-            at: the clock, with a time zone. It may be wrong; it is never trusted alone.
+            at: the clock's time, with a zone. It may be wrong, so it is never trusted alone.
 
         Raises:
             FwsignError: with the code and the step at which the envelope was refused.
@@ -143,7 +143,7 @@ class Verifier:
         try:
             with _step(3):
                 signer = signer._replace(path=(path := self._authenticate(block, payload)))
-            with _step(5):  # first what CRLs there are: their times count in step 4
+            with _step(5):  # the CRLs are collected first: step 4 needs their times
                 issued, forgiven = crls.collect(path, block.crls)
             with _step(4):
                 stamp, now = self._judge_token(block, issued, at, crls)
@@ -203,9 +203,9 @@ class Verifier:
     def _judge_token(
         self, block: Block, issued: Sequence[Issued], at: datetime, crls: CrlReader
     ) -> tuple[Stamp | None, datetime]:
-        """Step 4: judge the token, and find `now`, which is not before anything known to be past.
+        """Step 4: judge the token, and find `now`, the latest time that is known to have passed.
 
-        No wrong clock can take it below that; a token that counts moves it for its block alone.
+        A wrong clock cannot lower it. A token that counts moves it for its own block only.
         """
         known = max(at, self._policy.time_floor or at, *updates(issued))
         if block.token is None:
@@ -230,7 +230,7 @@ class Verifier:
         *,
         behind: bool,
     ) -> tuple[str, ...]:
-        """Step 4: certificates are valid when the token says, else at `now`. Return notes."""
+        """Step 4: certificates are valid at the token's time, else at `now`. Return notes."""
         if stamp is not None and stamp.signed_at is not None:
             check_dates(path, stamp.signed_at, when="its time stamp says")
             check_kept(issued, now)
@@ -251,7 +251,7 @@ class Verifier:
         issued: Sequence[Issued],
         crls: CrlReader,
     ) -> tuple[bool, tuple[str, ...]]:
-        """Step 5: with one CRL at hand, every issuer needs one. Tell whether all was judged."""
+        """Step 5: one CRL at hand means that every issuer needs one. Tell if all were judged."""
         stamp = signer.stamp if signer.signed_at else None
         checked = stamp is None or stamp.revocation_checked
         at_hand = bool(block.crls) or any(one.crls for one in issued)
@@ -262,7 +262,7 @@ class Verifier:
         return checked, notes
 
     def _check_signers(self, signers: Sequence[Signer]) -> None:
-        """Step 6: enough blocks count, else the worst of their own refusals, else a number."""
+        """Step 6: enough blocks count. Raise a block's own refusal, if there is one, stale last."""
         counted = [one.path for one in signers if one.path and one.refusal is None]
         missing = missing_signers(self._policy, counted)
         if missing is None:
@@ -302,7 +302,7 @@ class Verifier:
         manifest_digest: bytes,
         now: datetime,
     ) -> tuple[str, ...]:
-        """Step 9: vendor, product, sequence, expiry. Return what the policy does not say."""
+        """Step 9: vendor, product, sequence, expiry. Return the names of the steps not run."""
         policy = self._policy
         if policy.vendor is not None and suit.vendor_id(policy.vendor) != manifest.vendor_id:
             found = text.vendor if text else manifest.vendor_id.hex()
@@ -330,15 +330,15 @@ class Verifier:
     def _known_time(self, signers: Sequence[Signer], at: datetime) -> datetime | None:
         """Find a time that has passed, from the CRLs of the signers that count (ADR 13).
 
-        One of several signers must not take a device to a year in which no other signer is good.
-        So a CRL's time counts where the clock or a token supports it; and where the clock cannot
-        be right, up to the time that the CRLs of every signer reach.
+        One of several signers must not move a device to a year in which no other signer is valid.
+        So a CRL's time counts only if the clock or a token supports it. If the clock must be
+        wrong, times count up to the latest that every signer's CRLs reach.
         """
         times = [updates(one.issued) for one in signers]
         clocks = [at, *(one.signed_at for one in signers if one.signed_at)]
-        latest = max(clocks)  # what follows must not be a day that no calendar has
+        latest = max(clocks)  # the sum below must not overflow the calendar
         most = latest + min(MAX_CRL_LEAD, _LAST - latest)
-        # A floor that a CRL has moved by its lead is no proof that the clock is wrong.
+        # A CRL may move the floor ahead by its lead: that does not prove the clock wrong.
         behind = (self._policy.time_floor or at) - at
         if (at < EARLIEST or behind > MAX_CRL_LEAD) and all(times):
             most = max(most, min(max(own) for own in times))
@@ -391,13 +391,13 @@ def _leaves_uncounted(refusal: FwsignError, block: Block, signer: Signer) -> boo
     if isinstance(refusal, Untrusted | Stale):
         return True
     if signer.stamp is not None and refusal is signer.stamp.refusal:
-        return True  # the policy demands a token, and this one is worth as much as none
-    # A bare block names no key: it may be for another device, which pins another one.
+        return True  # the policy demands a token, and a bad one counts like a missing one
+    # A block without certificates names no key: a device that pins another key may take it.
     return isinstance(refusal, Tampered) and not block.chain and signer.path is None
 
 
 def _add_token_refusal(refusal: FwsignError, stamp: Stamp | None) -> None:
-    """Say in a block's refusal why the token, which might have helped, does not count."""
+    """Add to a block's refusal why its token, which might have helped, does not count."""
     if stamp is not None and stamp.refusal not in (None, refusal):
         refusal.message += f"; its time-stamp token does not count: {stamp.refusal}"
         refusal.args = (refusal.message,)
@@ -428,5 +428,5 @@ def _check_sequence(policy: DevicePolicy, manifest: suit.Manifest, manifest_dige
 
 
 def _place(identifier: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    """Return where a component goes; file systems may ignore the case of a name."""
+    """Return a component's place, in lower case: file systems may ignore the case of a name."""
     return (*identifier[:1], *(part.lower() for part in identifier[1:2]), *identifier[2:])

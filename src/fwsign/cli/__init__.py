@@ -11,6 +11,6 @@ __all__ = ["app", "main"]
 def main() -> None:
     """Run the program."""
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # None where whoever started this has closed it
+        if stream is not None:  # the parent process may have closed it
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     app(prog_name="fwsign")

@@ -47,13 +47,13 @@ COMMANDS: Final = (
     "version",
     "help",
 )
-"""In the order of help. Each is the attribute `command` of a module of its name."""
+"""The commands in the order of help. Each is the attribute `command` of a module of its name."""
 
 
 class Root(Group):
-    """Imports a command when it is used, for that is most of what starting up costs.
+    """Import a command only when it is used, since imports take most of the start-up time.
 
-    `main` never lets an exception out, also under a test runner.
+    `main` never raises, not even under a test runner.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -61,7 +61,7 @@ class Root(Group):
         self.commands = dict.fromkeys(COMMANDS, self)  # the names; get_command has the values
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Import a command and return it; None if there is none of that name."""
+        """Import a command and return it; None if there is none with that name."""
         del ctx
         if cmd_name not in COMMANDS:
             return None
@@ -76,24 +76,24 @@ class Root(Group):
 
 
 def run(command: Any, arguments: Sequence[str]) -> int:
-    """Run `command` and return the exit status of what it did or raised."""
+    """Run `command` and return the exit status of its result or error."""
     before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
     ui.Console.reset()
     try:
         if "\0" in "".join(arguments):
             ui.usage("an argument has a NUL byte in it")
         status = command()
-        if status == ui.INTERRUPTED:  # what Typer makes of Ctrl-C
+        if status == ui.INTERRUPTED:  # Typer turns Ctrl-C into this
             raise KeyboardInterrupt
         ui.flush()
-    except (ui.ReaderGone, SystemExit):  # such as head(1), which has enough; the second is Typer's
+    except (ui.ReaderGone, SystemExit):  # a reader such as head(1) is gone; the second is Typer's
         status = 0
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last resort
-        ui.Console.colour &= "--no-color" not in before_dashes  # also where it was not understood
+        ui.Console.colour &= "--no-color" not in before_dashes  # even if parsing failed
         status, refusal = _judge(error)
         with contextlib.suppress(
             ui.ReaderGone, FwsignError
-        ):  # where nobody can be told, the status still tells
+        ):  # if no stream is left, the status still tells
             if isinstance(error, ui.BareGroup):
                 ui.tell_page(error.page)
             ui.complain(refusal["message"], refusal["hint"])
@@ -104,8 +104,8 @@ def run(command: Any, arguments: Sequence[str]) -> int:
 
 
 def _judge(error: BaseException) -> tuple[int, dict[str, Any]]:
-    """Return the exit status for an exception, and what to say about it."""
-    if isinstance(error, OSError):  # of a path that could not even be looked at, or of --help
+    """Return the exit status for an exception, and the message about it."""
+    if isinstance(error, OSError):  # from an inaccessible path, or from --help
         from fwsign.atomic import io_error
 
         named = error.filename is not None
@@ -117,7 +117,7 @@ def _judge(error: BaseException) -> tuple[int, dict[str, Any]]:
         ui.end_line()
         return ui.INTERRUPTED, ui.refused("interrupted", "interrupted")
     if not isinstance(error, FwsignError):
-        from fwsign.cli.libraries import blame  # for errors alone
+        from fwsign.cli.libraries import blame  # only for errors
 
         error = blame(error) or error
     if isinstance(error, FwsignError):
@@ -130,12 +130,12 @@ def _judge(error: BaseException) -> tuple[int, dict[str, Any]]:
 
 
 def _usage(error: Any) -> dict[str, Any]:
-    """Return what to say of a command line that cannot be meant, in our way of writing."""
+    """Return the message about an invalid command line, in our style."""
     context: Any = getattr(error, "ctx", None)
     path = context.command_path if context else " ".join(("fwsign", *ui.Console.command))
     message, hint = str(error), getattr(error, "hint", None)
-    if context and hasattr(error, "possibilities"):  # which only an unknown option has
-        from fwsign.cli.hints import guess_option  # for errors alone
+    if context and hasattr(error, "possibilities"):  # only an unknown option has these
+        from fwsign.cli.hints import guess_option  # only for errors
 
         known = [name for one in context.command.params for name in one.opts]
         group = hasattr(context.command, "commands")
@@ -157,7 +157,7 @@ _WORDS: Final = (
     (r"^got unexpected extra arguments?(?:\(s\))? \((.*)\)", r"nothing is expected after \1"),
     (r"'(.*?)'", r'"\1"'),
 )
-"""How Typer says it, and how we do."""
+"""Typer's words, and ours."""
 
 
 def _reworded(message: str) -> str:

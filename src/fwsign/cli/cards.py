@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `fwsign show` says about certificates, CRLs, requests and keys."""
+"""The output of `fwsign show` about certificates, CRLs, requests and keys."""
 
 import functools
 import warnings
@@ -30,14 +30,14 @@ _USAGES = (
 
 
 def _reading(what: str) -> Callable[[_Card], _Card]:
-    """Turn what cryptography raises, also long after loading, into a refusal."""
+    """Turn errors of cryptography, also long after loading, into a refusal."""
 
     def decorate(card: _Card) -> _Card:
         @functools.wraps(card)
         def guarded(*given: Any) -> dict[str, Any]:
             try:
                 with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # of certificates that break rules
+                    warnings.simplefilter("ignore")  # about certificates that break rules
                     return card(*given)
             except UNREADABLE as error:
                 raise Malformed("malformed.certificate", f"not a {what}: {error}") from None
@@ -80,7 +80,7 @@ def request_card(data: bytes) -> dict[str, Any]:
 
 @_reading("CRL")
 def crl_card(data: bytes, most: int | None = None) -> dict[str, Any]:
-    """Describe a CRL, in DER, with at most so many of its entries."""
+    """Describe a CRL, in DER, with at most `most` of its entries."""
     crl = x509.load_der_x509_crl(data)
     shown = list(crl) if most is None else crl[:most]
     return {
@@ -118,7 +118,7 @@ def token_card(data: bytes) -> dict[str, Any]:
 
 
 def card(found: Found) -> dict[str, Any]:
-    """Describe what a file has in it, without its secret.
+    """Describe a thing in a file, without its secret.
 
     Raises:
         Malformed: `malformed.certificate`: a certificate, request, CRL or key that is damaged.
@@ -139,7 +139,7 @@ def card(found: Found) -> dict[str, Any]:
 
 @_reading("key")
 def key_card(found: Found) -> dict[str, Any]:
-    """Describe a key, locked or not."""
+    """Describe a key, encrypted or not."""
     told: dict[str, Any] = {"kind": found.kind, "format": found.format, "encoding": found.encoding}
     if found.kind == "public key" and found.public_key is None:
         raise Malformed("malformed.certificate", "not a public key")
@@ -151,7 +151,7 @@ def key_card(found: Found) -> dict[str, Any]:
 
 
 def encryption_card(found: Encryption) -> dict[str, Any]:
-    """Describe how a key is locked, and what to do where that is not good."""
+    """Describe the encryption of a key, and the remedy if it is not good."""
     told: dict[str, Any] = {
         "scheme": found.scheme,
         "derivation": found.kdf,
@@ -170,7 +170,7 @@ def encryption_card(found: Encryption) -> dict[str, Any]:
 
 
 def uses(public_key: Any) -> str:
-    """Say what a key is good for here."""
+    """Return the uses of a key in fwsign."""
     from fwsign.keys.file import algorithm_of  # `fwsign key` alone asks
 
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all commands, and all groups of commands, have in common."""
+"""The common behaviour of all commands and of all groups of commands."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from fwsign.cli import ui
 
 
 class Command(TyperCommand):
-    """A command that takes --quiet and --no-color, too, and says FILE where Typer says {FILE}."""
+    """A command that also takes --quiet and --no-color, and writes FILE, not {FILE}, in help."""
 
     def __init__(self, *more: Any, **settings: Any) -> None:
         super().__init__(*more, **settings)
         self.params += [_flag(["-q", "--quiet"], _quieten), _flag(["--no-color"], _fade)]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse a command line; whatever goes wrong from now on belongs to this command."""
+        """Parse a command line; from now on errors belong to this command."""
         ui.Console.command = tuple(ctx.command_path.split()[1:])
         ui.Console.options = frozenset(name for one in self.params for name in one.opts)
         return super().parse_args(ctx, args)
@@ -33,7 +33,7 @@ class Command(TyperCommand):
 
 
 def _flag(names: list[str], callback: Any) -> TyperOption:
-    """Return an option that is shown on the page of fwsign alone."""
+    """Return an option that only the page of fwsign itself shows."""
     hidden = {"expose_value": False, "hidden": True, "callback": callback}
     return TyperOption(param_decls=names, is_flag=True, default=False, **hidden)
 
@@ -47,7 +47,7 @@ def _fade(_context: Any, _option: Any, given: bool) -> None:
 
 
 class Group(TyperGroup):
-    """A group of commands, which shows its page where none is named."""
+    """A group of commands, which shows its page if no command is named."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse a command line as far as the command."""
@@ -68,7 +68,7 @@ class Group(TyperGroup):
             formatter.write_dl([(name, one.get_short_help_str(1000)) for name, one in found])
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the command that is named, or refuse the name and suggest what was meant."""
+        """Return the named command, or refuse the name and suggest another."""
         if self.get_command(ctx, args[0]) is None and args[0][:1] != "-":
             from fwsign.cli.hints import guess_command  # for errors alone
 

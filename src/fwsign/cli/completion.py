@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`fwsign completion`: a script with which a shell completes commands and options.
+"""`fwsign completion`: a script that completes commands and options in a shell.
 
-It has all of them in it: to complete a word starts no program.
+The script contains all of them, so that completing a word starts no program.
 """
 
 from collections.abc import Iterator, Sequence

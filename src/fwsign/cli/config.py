@@ -17,7 +17,7 @@ _LIMIT: Final = 64 * 1024
 
 
 class Config(NamedTuple):
-    """What fwsign.toml and the environment say; `pki` is a path."""
+    """The settings of fwsign.toml and the environment; `pki` is a path."""
 
     vendor: str | None = None
     product: str | None = None
@@ -29,7 +29,7 @@ def load() -> Config:
     """Read the environment and the fwsign.toml that is nearest above the current directory.
 
     Raises:
-        Failed: `io.config` for an unknown key, or a value that cannot be.
+        Failed: `io.config` for an unknown key, or an impossible value.
     """
     try:
         path = _find(here := Path.cwd())
@@ -51,7 +51,7 @@ def load() -> Config:
 
 
 def find_pki(given: Path | None) -> Path:
-    """Return the PKI to work with: the one given, else that of fwsign.toml."""
+    """Return the PKI to work with: the given one, else that of fwsign.toml."""
     directory = given or load().pki
     if directory is None:
         ui.usage(
@@ -69,12 +69,12 @@ def find_pki(given: Path | None) -> Path:
 
 
 def pki_words(given: Path | None) -> tuple[object, ...]:
-    """Return what the next command needs in order to find the same PKI."""
+    """Return the words by which the next command finds the same PKI."""
     return ("--pki", given) if given else ()
 
 
 def roots(pki: Path) -> list[Path]:
-    """Return the root of a PKI, and those beside it."""
+    """Return the root of a PKI, and the other roots beside it."""
     others = (path for pattern in ("ca-*.crt", "standby*.crt") for path in pki.glob(pattern))
     return [pki / "ca.crt", *sorted(others)]
 
@@ -94,7 +94,7 @@ def _find(start: Path) -> Path | None:
 
 
 def _owner(path: Path) -> int | None:
-    """Return the user that a file belongs to; None where there is none, or none to be seen."""
+    """Return the owner of a file; None if there is no file, or if it cannot be seen."""
     try:
         return path.stat().st_uid if path.is_file() else None
     except OSError:
@@ -103,9 +103,9 @@ def _owner(path: Path) -> int | None:
 
 def _parse(path: Path) -> dict[str, str]:
     try:
-        # Editors on Windows put a byte order mark in front.
+        # Editors on Windows write a byte order mark at the beginning.
         content = tomllib.loads(read_bytes(path, _LIMIT).decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:  # of TOML, UTF-8, or nested without end
+    except (ValueError, RecursionError) as error:  # bad TOML or UTF-8, or too deeply nested
         words = str(error)
         raise Failed("io.config", f"{path}: {words[:1].lower()}{words[1:]}") from None
     for key, value in content.items():
@@ -128,7 +128,7 @@ def _parse(path: Path) -> dict[str, str]:
 
 
 def _check(said: dict[str, str], places: dict[str, str]) -> None:
-    """Refuse a name that cannot be, and say where it was written."""
+    """Refuse an invalid name, and name the place where it was written."""
     from fwsign.names import product_name, vendor_domain
 
     for key, check in (("vendor", vendor_domain), ("product", product_name)):

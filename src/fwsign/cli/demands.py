@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `verify` and `flash` trust and demand: from flags, then fwsign.toml."""
+"""The trust and the demands of `verify` and `flash`: from flags, then fwsign.toml."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,9 +69,9 @@ PROFILE: TypeAlias = Annotated[
 ]
 
 
-@dataclass(frozen=True, kw_only=True)  # by name alone: two of them could be swapped unseen
+@dataclass(frozen=True, kw_only=True)  # keywords only: two of them could be swapped unseen
 class Demands:
-    """What the command line demands of a release, as typed."""
+    """The command line's demands on a release, as typed."""
 
     anchor: Sequence[Path] | None
     crl: Sequence[Path] | None
@@ -97,12 +97,12 @@ class Trust(NamedTuple):
 def gather(
     demands: Demands, settings: config.Config, *, without_crls: "Revocation" = "if-present"
 ) -> Trust:
-    """Return what to judge by.
+    """Return the anchors and the policy to judge by.
 
     Args:
-        demands: as typed.
-        settings: of fwsign.toml and the environment.
-        without_crls: how revocation is judged where the command line does not say.
+        demands: the demands, as typed.
+        settings: the settings of fwsign.toml and the environment.
+        without_crls: the revocation mode if the command line does not name one.
     """
     from fwsign.policy import DevicePolicy, pins_for  # only once the line is read
 
@@ -134,7 +134,7 @@ def gather(
 
 
 def _revocation(typed: str | None, without_crls: "Revocation") -> "tuple[Revocation, timedelta]":
-    """Read --revocation: how, and how long past its next update a CRL is still taken."""
+    """Read --revocation: the mode, and the span for which stale CRLs are accepted."""
     if typed is None:
         return without_crls, timedelta(0)
     found = spans.parse_revocation(typed)

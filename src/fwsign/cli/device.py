@@ -40,7 +40,7 @@ def device_signer(uri: str | None, source: str | None) -> "Signer | None":
 
     Args:
         uri: of device.toml.
-        source: where its passphrase comes from, as typed.
+        source: the source of its passphrase, as typed.
 
     Raises:
         Failed: `key.*`, `io.*`.
@@ -53,7 +53,7 @@ def device_signer(uri: str | None, source: str | None) -> "Signer | None":
 
 
 def load_device(config: Path | None) -> "Device":
-    """Read the device.toml that a command line means.
+    """Read the device.toml that a command line names.
 
     Args:
         config: as typed.
@@ -252,7 +252,7 @@ def reset(*, config: CONFIG = None, pass_: KEY_PASS = None, as_json: JSON = Fals
 
 
 def _enrolled(device: "Device", line: str) -> None:
-    """Say that a device is enrolled, and what it waives."""
+    """Print that a device is enrolled, and the checks that it waives."""
     from fwsign.receipts import waivers  # after the line was understood
 
     waived = ", ".join(waivers(device.policy))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CBOR for people: diagnostic notation (RFC 8949 section 8), byte strings opened."""
+"""CBOR for people: diagnostic notation (RFC 8949 section 8), with decoded byte strings."""
 
 import re
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from fwsign.errors import Malformed
 
 _TEXT: Final = re.compile(rb"[A-Za-z][A-Za-z0-9._+-]+")
 _SHOWN: Final = 48  # bytes of a byte string that is not CBOR itself
-_OPENED: Final = 1024 * 1024  # bytes of a byte string that is looked into
+_OPENED: Final = 1024 * 1024  # bytes of a byte string that is decoded
 
 
 def lines(value: Any, indent: str = "") -> Iterator[str]:
@@ -45,7 +45,7 @@ def lines(value: Any, indent: str = "") -> Iterator[str]:
 
 
 def _opened(data: bytes) -> Any:
-    """Return what a byte string holds, if that is an array, map or tag, and not huge."""
+    """Return a byte string's content, if it is an array, map or tag, and not huge."""
     if len(data) > _OPENED:
         return None
     try:

@@ -131,16 +131,16 @@ def flash(
 
 
 class _Wanted(NamedTuple):
-    """What was typed, beside what is demanded of the release.
+    """The typed options, except the demands on the release.
 
     Args:
         envelope: the release.
         payloads: its files, as typed.
-        ports: of boards; none for all that are here.
+        ports: the boards' ports; none for all boards that are here.
         left_out: names of components that are left out.
-        how: how boards are reached.
-        options: how they are flashed.
-        where: what the run leaves behind.
+        how: the way to reach boards.
+        options: the options of flashing.
+        where: the files that the run writes.
         any_product: take releases for any product.
         no_rollback_check: take older releases.
         as_json: print lines of JSON.
@@ -192,7 +192,7 @@ def _readback(typed: str | None) -> Literal["full", "digest"] | None:
 
 @contextlib.contextmanager
 def _told_for_each_port(wanted: _Wanted) -> Iterator[None]:
-    """Print what is refused before any board is asked as a line for each, as all else is."""
+    """Print an early refusal as one line for each port, like all other results."""
     try:
         yield
     except FwsignError as error:
@@ -253,7 +253,7 @@ def _waived(wanted: _Wanted, policy: "DevicePolicy") -> tuple[str, ...]:
 
 
 def _check_left_out(names: Sequence[str], components: "Sequence[Component]") -> None:
-    """Refuse to leave out what is not there, and what a board is flashed for."""
+    """Refuse to leave out an unknown component, or one for flash."""
     others = [one.name for one in components if one.identifier[0] != b"flash"]
     for name in names:
         if name not in others:
@@ -264,7 +264,7 @@ def _check_left_out(names: Sequence[str], components: "Sequence[Component]") -> 
 
 
 def _jobs(ports: Sequence[str], chips: Sequence[str], how: "How", judge: "Judge") -> "list[Job]":
-    """Return a job for each board: those named, or all that are here and fit."""
+    """Return a job for each board: the named ones, or all fitting ones that are here."""
     from fwsign.flash.backends import attached, kind_for
     from fwsign.flash.ports import find, vendor_of
     from fwsign.flash.station import Job

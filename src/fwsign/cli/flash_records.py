@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run of `fwsign flash` leaves behind: the memory of boards, and receipts."""
+"""The records of a run of `fwsign flash`: the memory of boards, and receipts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class Where(NamedTuple):
-    """Where to, as typed.
+    """The places of the records, as typed.
 
     Args:
         state: the memory of boards.
         receipts: a file of lines; None for the memory.
         key: the URI of the key that signs receipts.
-        passphrase: where its passphrase comes from.
+        passphrase: the source of its passphrase.
     """
 
     state: Path
@@ -30,11 +30,11 @@ class Where(NamedTuple):
 
 
 class Records:
-    """Opened before the first board is asked, so that what is wrong with them is said then.
+    """The records of a run, opened before the first board is asked, so that faults show early.
 
     Args:
         where: the files.
-        release: what is flashed, as it verified before any board was asked.
+        release: the release, as verified before any board was asked.
         waived: names of checks that were waived or loosened.
         left_out: names of components that were left out.
         dry_run: keep nothing.
@@ -55,14 +55,14 @@ class Records:
         self._signer: Signer | None = None
 
     def open(self) -> None:
-        """Open the key, the file and the memory, which is announced where it is made.
+        """Open the key, the file and the memory; announce a new memory.
 
         Raises:
             Failed: `key.*`, `state.*`, `io.*`.
         """
         where = self._where
         if where.key is not None:
-            from fwsign.keys import signer_from_uri  # few sign receipts
+            from fwsign.keys import signer_from_uri  # few runs sign receipts
 
             passphrase = inputs.passphrase_source(where.passphrase, "the receipts' key")
             self._signer = signer_from_uri(where.key, passphrase)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run of `fwsign flash`: boards at work, what is told of each, and how it is stopped."""
+"""A run of `fwsign flash`: work on boards, print each result, and handle stops."""
 
 import contextlib
 import os
@@ -19,16 +19,16 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if os.name =
 
 
 def run(station: Station, records: Records, *, as_json: bool) -> int:
-    """Flash all boards, tell of each, and return the exit status of the worst.
+    """Flash all boards, print each result, and return the exit status of the worst.
 
     Args:
         station: the boards.
-        records: keeps a receipt of each, also of those that are abandoned.
+        records: keeps a receipt of each board, also of abandoned ones.
         as_json: print lines of JSON.
 
     Raises:
         FwsignError: a receipt could not be kept.
-        KeyboardInterrupt: it was stopped.
+        KeyboardInterrupt: the run was stopped.
     """
     errors, outcomes = list[Exception](), list[Outcome]()
     left = list(station.ports)
@@ -46,7 +46,7 @@ def run(station: Station, records: Records, *, as_json: bool) -> int:
                 _tell(job.port, what, records, errors, as_json=as_json)
                 outcomes.append(what)
                 left.remove(job.port)
-    except KeyboardInterrupt:  # nobody waits for the boards that are left, but they were begun
+    except KeyboardInterrupt:  # the remaining boards are abandoned, but were begun
         for port in left:
             with _later(errors):
                 records.keep(records.describe(port, abandoned()))
@@ -55,7 +55,7 @@ def run(station: Station, records: Records, *, as_json: bool) -> int:
         with _later(errors):
             sum_up(outcomes)
     for error in errors:
-        if not isinstance(error, ui.ReaderGone):  # nobody reads, but the status still tells
+        if not isinstance(error, ui.ReaderGone):  # without a reader, the status still tells
             raise error
     if station.stopping:
         raise KeyboardInterrupt
@@ -65,7 +65,7 @@ def run(station: Station, records: Records, *, as_json: bool) -> int:
 def _tell(
     port: str, outcome: Outcome, records: Records, errors: list[Exception], *, as_json: bool
 ) -> None:
-    """Keep a board's receipt, then print how it ended; keep errors of either for later."""
+    """Keep a board's receipt, then print its result; keep errors of either for later."""
     receipt = records.describe(port, outcome)
     with _later(errors):
         records.keep(receipt)
@@ -83,7 +83,7 @@ def _status(outcome: Outcome) -> int:
 
 @contextlib.contextmanager
 def _later(errors: list[Exception]) -> Iterator[None]:
-    """Keep an error until all boards have ended: it stops none, nor takes its receipt away."""
+    """Keep an error until all boards have ended: it stops no board and loses no receipt."""
     try:
         yield
     except (FwsignError, ui.ReaderGone) as error:
@@ -102,7 +102,7 @@ def _stopped_by_signals(station: Station) -> Iterator[None]:
         with contextlib.suppress(RuntimeError):  # it came in the middle of a line being printed
             ui.note("stopping: each board is left at the end of its step; once more to end at once")
 
-    # What is ignored stays so: nohup(1) does that.
+    # Ignored signals stay ignored: nohup(1) relies on that.
     heard = [one for one in _SIGNALS if signal.getsignal(one) != signal.SIG_IGN]
     before = {number: signal.signal(number, stop) for number in heard}
     try:

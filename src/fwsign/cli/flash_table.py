@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people see of boards being flashed: a live table, and a line for each that has ended."""
+"""The display of boards at work: a live table, and a line for each that has ended."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ from fwsign.flash.engine import Event, Outcome
 
 _BAR: Final = 20  # columns
 _REST: Final = 53  # columns of a line, beside the port's name
-_SHORTEST: Final = 8  # columns of a name, however narrow the terminal is
+_SHORTEST: Final = 8  # columns of a name, even in a narrow terminal
 _GAP: Final = "..."
 _REDRAW: Final = 0.1  # seconds
 _COLOURS: Final = {
@@ -26,7 +26,7 @@ _COLOURS: Final = {
 
 
 class Table:
-    """A line for each board that is at work, on a terminal; elsewhere a note for each stage.
+    """A line for each board at work, on a terminal; elsewhere a note for each stage.
 
     Args:
         ports: what the boards are called, in the order to show.
@@ -51,7 +51,7 @@ class Table:
         self._clear()
 
     def show(self, port: str, event: Event) -> None:
-        """Show where a board is."""
+        """Show a board's progress."""
         before, since = self._at[port]
         entered = event.stage != before.stage
         self._at[port] = (event, time.monotonic() if entered else since)
@@ -63,7 +63,7 @@ class Table:
             self._draw()
 
     def end(self, port: str) -> None:
-        """Take a board out, and make room for lines about it."""
+        """Remove a board, and make room for lines about it."""
         del self._at[port]
         self._clear()
 
@@ -93,7 +93,7 @@ class Table:
 
 
 def short_names(ports: Sequence[str], room: int) -> dict[str, str]:
-    """Return a name for each port that fits: its end, where the ports of one machine differ.
+    """Return a name that fits for each port: its end, which differs between ports.
 
     Args:
         ports: what the boards are called.
@@ -106,7 +106,7 @@ def short_names(ports: Sequence[str], room: int) -> dict[str, str]:
             last = name.rpartition("/")[2]
             kept = last if len(last) <= room else _GAP + last[len(_GAP) - room :]
             names[port] = kept
-    if len(set(names.values())) < len(names):  # their ends are alike
+    if len(set(names.values())) < len(names):  # some ends are equal
         return {
             port: f"{number} {name[: room - len(str(number)) - 1]}"
             for number, (port, name) in enumerate(names.items(), 1)
@@ -125,7 +125,7 @@ def _columns() -> int:
 def tell(
     port: str, outcome: Outcome, waived: Sequence[str] = (), left_out: Sequence[str] = ()
 ) -> None:
-    """Print how it ended for a board.
+    """Print a board's result.
 
     Args:
         port: what it is called.
@@ -161,7 +161,7 @@ def _facts(outcome: Outcome) -> str:
 
 
 def sum_up(outcomes: Sequence[Outcome]) -> None:
-    """Print how many of several boards ended how: the good ones first."""
+    """Print the number of boards with each result, the good results first."""
     if len(outcomes) < 2:
         return
     statuses: list[str] = [one.status for one in outcomes]

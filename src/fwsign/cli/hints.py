@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What to do next about a refusal, chosen with the command in hand.
+"""Hints for the next action after a refusal, chosen for the command that failed.
 
-A code has one hint or several, the first that fits is given. A hint fits a command that has every
-option which it names; options in a part that begins with another command of fwsign, as in
+A code has one hint or several; the first that fits is given. A hint fits a command that has every
+option in the hint; options in a part that begins with another command of fwsign, as in
 `fwsign staple ENVELOPE --crl PEM`, are that command's own. `device` stands for the commands of a
-gateway, which are told by device.toml what others are told by options.
+gateway, whose settings come from device.toml instead of options.
 """
 
 import re
@@ -179,16 +179,16 @@ _OWN_WORDS: Final = {
     "upload": "flash",
     "write": "flash",
 }
-"""What other programs call it."""
+"""Words of other programs, and our commands."""
 
 
 def hint_for(
     code: str, given: str | None, command: Sequence[str], options: frozenset[str]
 ) -> str | None:
-    """Return the hint for a refusal, None where none fits.
+    """Return the hint for a refusal, None if none fits.
 
     Args:
-        code: of the refusal.
+        code: the refusal's code.
         given: the hint that came with it.
         command: the words after `fwsign` of the command that failed.
         options: the options that it has.
@@ -204,7 +204,7 @@ def hint_for(
 
 
 def clauses(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the parts of a hint as what comes before a command line in it, and that line."""
+    """Yield the parts of a hint: the text before a command line, and that line."""
     for part in text.split("; "):
         place = re.search(r"\b(fwsign|pip) [a-z]", part)
         start = place.start() if place else len(part)
@@ -212,14 +212,14 @@ def clauses(text: str) -> Iterator[tuple[str, str]]:
 
 
 def own_options(text: str) -> frozenset[str]:
-    """Return the options in a hint that belong to the command which failed."""
+    """Return the options in a hint that belong to the failed command."""
     return frozenset(
         name for before, _ in clauses(text) for name in re.findall(r"--[a-z][a-z-]*", before)
     )
 
 
 def guess_command(context: Any, word: str) -> str:
-    """Return what to try where a group has no command of a name."""
+    """Return a suggestion for an unknown command of a group."""
     root = context.find_root()
     path = context.command_path
     if context is root and word in _OWN_WORDS:
@@ -238,7 +238,7 @@ def guess_command(context: Any, word: str) -> str:
 
 
 def guess_option(option: str, known: Sequence[str], path: str, *, group: bool) -> str | None:
-    """Return what to try where a command has no such option."""
+    """Return a suggestion for an unknown option of a command."""
     if option.upper() in known:
         return f"did you mean {option.upper()}?"
     names = [name[2:] for name in known if name[:2] == "--"]

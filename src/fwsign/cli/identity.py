@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who signs: a signer of a PKI directory, or a key with its chain."""
+"""Find the signer: one of a PKI directory, or a key with its chain."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,12 +21,12 @@ DEFAULT_SIGNER = "release"
 
 
 class Found(NamedTuple):
-    """A signer that was found, its key not opened yet.
+    """A found signer, whose key is not opened yet.
 
     Args:
-        uri: where the key is.
+        uri: the URI of the key.
         chain: DER certificates, leaf first, up to and without the anchor.
-        anchor: what devices pin.
+        anchor: the anchor that devices pin.
         crls: DER CRLs.
     """
 
@@ -37,7 +37,7 @@ class Found(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What the signer's certificate calls it."""
+        """The signer's name in its certificate."""
         leaf = self._leaf
         return leaf.name if leaf else self.uri
 
@@ -53,7 +53,7 @@ class Found(NamedTuple):
 
 
 class Signing(NamedTuple):
-    """A signer, and what devices pin."""
+    """A signer, and the anchors that devices pin."""
 
     identity: Identity
     anchor: Anchor
@@ -77,7 +77,7 @@ def from_pki(directory: Path, name: str, crls: "Sequence[Path]") -> Found:
 
 
 def from_key(uri: str, chain: Path, source: str | None, crls: "Sequence[Path]") -> Found:
-    """Take a key and its certificates, in any order; the one at the end is what devices pin."""
+    """Take a key and its certificates, in any order; devices pin the last one of the path."""
     from fwsign.pki.path_building import in_order  # a PKI directory has an order
 
     leaf, *others = keyfiles.certificates(chain, source)

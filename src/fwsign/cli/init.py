@@ -89,7 +89,7 @@ def init(
         write_atomic(settings, content)
     except Failed as error:
         if new:
-            with contextlib.suppress(OSError):  # only where it is empty
+            with contextlib.suppress(OSError):  # it is only removed if it is empty
                 directory.rmdir()
         if error.code == "state.pki-exists":
             lines = ", ".join(content.decode().splitlines()[1:])
@@ -147,7 +147,7 @@ def say_what_now(
     *,
     issues: bool = False,
 ) -> None:
-    """Say what to do with the parts of a new PKI, in which the root may issue signers itself."""
+    """Print advice about the parts of a new PKI, in which the root may issue signers itself."""
     ui.note(f'root "{org} Root CA": give {directory / "ca.crt"} to every device')
     what = "issuing needs it, signing does not" if issues else "signing does not need it"
     ui.note(f"keep {directory / 'private' / 'ca.key'} offline; {what}")

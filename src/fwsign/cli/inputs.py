@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What command lines name: times, passphrases, PEM files."""
+"""Read values of the command line: times, passphrases, PEM files."""
 
 import codecs
 import contextlib
@@ -25,7 +25,7 @@ PEM_LIMIT: Final = 4 * 1024 * 1024
 """Bytes of a file with certificates or CRLs."""
 PASSPHRASE_LIMIT: Final = 4096
 STREAM: Final = Path("-")
-"""Standard input or output; a file of that name is given with its whole path."""
+"""Standard input or output; for a file with that name, the user writes a path."""
 _KINDS: Final = {"CERTIFICATE": "certificate", "X509 CRL": "CRL"}
 _BUNDLES: Final = frozenset({"PKCS7", "CMS", "PKCS12"})
 
@@ -54,7 +54,7 @@ def parse_span(text: str) -> timedelta:
 
 
 def rfc3339(seconds: int | None) -> str | None:
-    """Write a time in seconds since 1970 for programs; None where there is none."""
+    """Format a time in seconds since 1970 for programs; None if there is none."""
     return datetime.fromtimestamp(seconds, UTC).isoformat() if seconds is not None else None
 
 
@@ -69,12 +69,12 @@ def now() -> datetime:
 def passphrase_source(
     source: str | None, what: str, option: str = "--pass"
 ) -> Callable[[], bytes | None]:
-    """Return a function that gets the passphrase of an existing key when it is needed.
+    """Return a function that reads the passphrase of an existing key when needed.
 
     Args:
         source: env:NAME, file:PATH or fd:N; None for a prompt.
         what: the key, as in 'the key "release"'.
-        option: what gives the source on the command line.
+        option: the option that gives the source.
     """
     known: list[bytes] = []
 
@@ -137,9 +137,9 @@ def _from(source: str) -> bytes:
 
 
 def _first_line(data: bytes, source: str) -> bytes:
-    """Return a passphrase as openssl reads it, whatever an editor put around it.
+    """Return a passphrase in openssl's way, without the additions of editors.
 
-    Marks of the encoding and line ends are no part of it. UTF-16 becomes UTF-8.
+    Encoding marks and line ends do not belong to it. UTF-16 becomes UTF-8.
     """
     from fwsign.keys import pem  # not every command has a passphrase
 
@@ -156,7 +156,7 @@ def _prompt(what: str, option: str, *, confirm: bool) -> bytes:
             f"give it with {option} env:NAME, file:PATH or fd:N"
             + (", or use --no-passphrase" if confirm else ""),
         )
-    from fwsign.cli import strength  # where somebody sits at a terminal
+    from fwsign.cli import strength  # only at a terminal
 
     if confirm:
         strength.advise()
@@ -172,7 +172,7 @@ def _prompt(what: str, option: str, *, confirm: bool) -> bytes:
 
 
 def read(path: Path, limit: int) -> bytes:
-    """Read a whole small file, or standard input where the path is `-`.
+    """Read a whole small file, or standard input if the path is `-`.
 
     Raises:
         Failed: `io.*`; more than `limit` bytes are `io.format`.
@@ -197,7 +197,7 @@ def read(path: Path, limit: int) -> bytes:
 
 @contextlib.contextmanager
 def expecting_envelope(path: Path) -> Iterator[None]:
-    """Say in a refusal which file was meant, where another than an envelope was named."""
+    """Add to a refusal the envelope that was probably meant, if another file was named."""
     try:
         yield
     except Malformed as error:
@@ -215,7 +215,7 @@ def _begins_as_envelope(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return file.read(len(ENVELOPE_HEAD)) == ENVELOPE_HEAD
-    except OSError:  # a pipe that is read, say
+    except OSError:  # such as a pipe, which can be read only once
         return True
 
 
@@ -242,15 +242,15 @@ def read_pem(path: Path) -> bytes:
 
 
 def load_pem(paths: Iterable[Path], label: str, what: str) -> list[bytes]:
-    """Return the DER of everything of a label in files of PEM, or that are DER."""
+    """Return the DER of everything with a label in PEM or DER files."""
     return [found for path in paths for found in select(path, read_pem(path), label, what)]
 
 
 def load_anchors(paths: Iterable[Path]) -> "list[Anchor]":
-    """Return what files of PEM or DER have to be pinned: certificates and public keys.
+    """Return the certificates and public keys to pin in PEM or DER files.
 
     Raises:
-        Failed: `io.format` where there is neither.
+        Failed: `io.format` if there is neither.
     """
     from fwsign.chain import Anchor  # not every command pins
 
@@ -276,11 +276,11 @@ def select(
     what: str,
     passphrase: Callable[[], bytes | None] | None = None,
 ) -> list[bytes]:
-    """Return the DER of everything of a label in one file's content: PEM, DER, PKCS#7.
+    """Return the DER of everything with a label in one file's content: PEM, DER, PKCS#7.
 
     Args:
-        path: where it is from, for errors.
-        data: the content.
+        path: the file, for errors.
+        data: the file's content.
         label: CERTIFICATE or X509 CRL.
         what: the same in words.
         passphrase: called for PKCS#12 that is encrypted; None leaves it locked.
@@ -298,7 +298,7 @@ def select(
 
         things = read_opened(data, passphrase, name=path)
         found = [one.content for one in things if one.kind == _KINDS[label]]
-        if not things and not blocks:  # whoever reads it says what is wrong with it
+        if not things and not blocks:  # the caller's parser will name the fault
             return [data]
         labels = ", ".join(sorted({one.kind for one in things})) or labels
     if not found:

@@ -64,7 +64,7 @@ def install(
     from fwsign.gateway.sources import Sources
 
     refuse_platform()
-    from fwsign.gateway import install as gateway  # on POSIX systems alone
+    from fwsign.gateway import install as gateway  # only on POSIX systems
 
     if resume == bool(envelope) or (resume and dry_run):
         ui.usage("name an ENVELOPE, or --resume alone", "fwsign install update.suit")
@@ -88,7 +88,7 @@ def install(
 
 
 class _Progress:
-    """Says on a terminal how far each payload is."""
+    """Shows each payload's progress on a terminal."""
 
     def __init__(self) -> None:
         self._shown = -1

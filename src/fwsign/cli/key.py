@@ -278,7 +278,7 @@ def _check_options(
     new_pass: str | None,
     no_passphrase: bool,
 ) -> None:
-    """Refuse options that cannot be meant together, before anything is asked for."""
+    """Refuse options that exclude each other, before any prompt."""
     _refuse_clash(new_pass, none=no_passphrase)
     if to != "p12" and (cert or legacy):
         ui.usage(f"{'--cert' if cert else '--legacy'} is for --to p12 alone")

@@ -13,7 +13,7 @@ _FORCE_HINT = "--force replaces a key, a certificate or an empty file"
 
 
 def output_path(path: Path, *, force: bool) -> Path:
-    """Return where to write, if that may be: a link leads to what it names."""
+    """Return the path to write, if that is allowed; follow a link to its target."""
     if path == inputs.STREAM:
         return path
     try:
@@ -47,7 +47,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def read(data: bytes, passphrase: Any, name: Path) -> list[Any]:
-    """Return what a file has in it, but for the EC parameters that openssl puts before a key."""
+    """Return the things in a file, without the EC parameters that openssl puts before a key."""
     from fwsign.keys.formats import read_any
 
     found = read_any(data, passphrase, name=name)
@@ -63,7 +63,7 @@ def private_key(data: bytes, passphrase: Any, name: Path) -> tuple[Any, list[byt
 
 
 def public_key(data: bytes, passphrase: Any, name: Path) -> Any:
-    """Return the public key of a file; a passphrase is asked for where there is no other way."""
+    """Return the public key of a file; ask for a passphrase only if there is no other way."""
     from cryptography import x509
 
     from fwsign.keys import unlock
@@ -82,9 +82,9 @@ def public_key(data: bytes, passphrase: Any, name: Path) -> Any:
 
 
 def opener(pass_: str | None, place: Path) -> Any:
-    """Return what gets the passphrase of PKCS#12, for commands that look for certificates.
+    """Return a function that reads a PKCS#12 passphrase, for commands that need certificates.
 
-    Without --pass it is asked for, but not once for each file of a folder: those stay locked.
+    Without --pass, it prompts for a single file. Files in a folder stay locked.
     """
     if pass_ is None and place.is_dir():
         return None
@@ -94,7 +94,7 @@ def opener(pass_: str | None, place: Path) -> Any:
 def certificates(path: Path, pass_: str | None) -> list[bytes]:
     """Return the certificates of a file of PEM, DER, PKCS#7 or PKCS#12, in DER, a leaf first.
 
-    It is the first that has issued no other; the rest is in the order of the file.
+    The leaf is the first that has issued no other; the rest is in the file's order.
 
     Raises:
         Failed: as `inputs.select`.
@@ -103,14 +103,14 @@ def certificates(path: Path, pass_: str | None) -> list[bytes]:
     found = inputs.select(path, data, "CERTIFICATE", "certificate", opener(pass_, path))
     if len(found) == 1:
         return found
-    from fwsign.pki.path_building import leaf_of  # for several alone
+    from fwsign.pki.path_building import leaf_of  # only for several
 
     leaf = leaf_of(found)
     return [leaf, *(one for one in found if one != leaf)]
 
 
 def certificates_from(contents: list[bytes]) -> list[Any]:
-    """Load certificates in DER, of whatever kind and quality."""
+    """Load certificates in DER, of any kind and quality."""
     from cryptography import x509
 
     from fwsign.keys import unlock

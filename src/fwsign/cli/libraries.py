@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether an error that nobody foresaw comes from a library that is missing or too old."""
+"""Find out whether an unexpected error comes from a library that is missing or too old."""
 
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
@@ -12,9 +12,9 @@ _PACKAGES: Final = {"cryptography": "cryptography", "nacl": "pynacl"}
 
 
 def blame(error: BaseException) -> Failed | None:
-    """Return the refusal for a library that explains an error; None where none does.
+    """Return the refusal for a library that explains an error; None if none does.
 
-    It is asked only after something went wrong: a start would be slower for looking each time.
+    It runs only after an error: a check at every start would make the start slower.
     """
     if isinstance(error, ModuleNotFoundError):
         package = _PACKAGES.get((error.name or "").partition(".")[0])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What files are called in a release, and which options are for which file."""
+"""The names of files in a release, and the options for each file."""
 
 import os
 import re
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 def name_files(
     files: Sequence[Path], typed: Sequence[str], *, together: bool, empty: bool = False
 ) -> dict[Path, str]:
-    """Return what each file is called in the release; refuse what cannot be signed at a glance.
+    """Return the name of each file in the release; refuse files that obviously cannot be signed.
 
-    Nothing is read before, and nobody asked for a passphrase.
+    This comes before any file is read and before any prompt for a passphrase.
 
     Args:
-        files: what is signed.
+        files: the files to sign.
         typed: the values of --name, each `NAME` or `FILE=NAME`.
-        together: as components of one release, where names must differ.
-        empty: take files without content: an empty one is what a failed build leaves.
+        together: whether they become components of one release, whose names must differ.
+        empty: accept empty files, which a failed build may leave.
     """
     given = assign(files, typed, "--name", "NAME")
     seen: dict[str, Path] = {}
@@ -47,7 +47,7 @@ def name_files(
 
 
 def _checked_name(file: Path, given: str | None, *, alone: bool) -> str:
-    """Return what a file is called in the release, if devices take that."""
+    """Return a file's name in the release, if devices accept it."""
     try:
         return check_name(file.name if given is None else given)
     except Malformed as error:
@@ -90,7 +90,7 @@ def _check_regular(file: Path, *, empty: bool) -> None:
 
 
 def renamed(targets: "Iterable[Target]", names: Mapping[Path, str]) -> "list[Target]":
-    """Return targets whose components have the names that were given."""
+    """Return the targets with the given names for their components."""
     found = []
     for target in targets:
         name, part = names[target.part.path], target.part
@@ -102,13 +102,13 @@ def renamed(targets: "Iterable[Target]", names: Mapping[Path, str]) -> "list[Tar
 
 
 def assign(files: Sequence[Path], typed: Sequence[str], option: str, value: str) -> dict[Path, str]:
-    """Return what an option says of which file.
+    """Return an option's value for each file.
 
     Args:
-        files: those of the command line.
+        files: the files of the command line.
         typed: the option's values, each `VALUE` or `FILE=VALUE`; a bare one for a single file.
         option: as typed.
-        value: what its value is called in help.
+        value: the name of its value in help.
     """
     wanted: dict[Path, str] = {}
     for text in typed:

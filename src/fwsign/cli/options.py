@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options that several commands have, with the same words in each."""
+"""Options of several commands, with the same words in each."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from fwsign.nearest import did_you_mean
 
 
 def algorithm(value: str | None) -> str | None:
-    """Refuse an option's value that is no algorithm of keys."""
+    """Refuse an option's value that is not a key algorithm."""
     if value is not None and value not in ALGORITHMS:
         choice = f"choose from {', '.join(ALGORITHMS)}"
         ui.usage(f'"{value}" is not an algorithm', did_you_mean(value, ALGORITHMS) or choice)
@@ -24,11 +24,11 @@ def named(check: str) -> Callable[[Any], Any]:
     """Return the callback of an option whose value is a name: a wrong one is a usage error.
 
     Args:
-        check: the function of `fwsign.names` that says what is wrong.
+        check: the function of `fwsign.names` that checks the name.
     """
 
     def callback(value: Any) -> Any:
-        from fwsign import names  # where such an option is given
+        from fwsign import names  # only if such an option is given
         from fwsign.errors import Failed
 
         for text in [value] if isinstance(value, str) else value or ():

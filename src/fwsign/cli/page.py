@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a help page is laid out: as wide as the terminal, broken between words alone."""
+"""The layout of a help page: as wide as the terminal, with breaks only between words."""
 
 import shutil
 from typing import Any, Final
@@ -8,7 +8,7 @@ import typer
 
 _NARROWEST: Final = 30  # columns
 _WIDEST: Final = 100  # wider lines are hard to read
-_HYPHEN: Final = "\u2011"  # one that lines are not broken at, as long as a page is laid out
+_HYPHEN: Final = "\u2011"  # a non-breaking hyphen, used during the layout
 _Formatter: Any = typer.Context.__mro__[1].formatter_class  # type: ignore[attr-defined]
 
 

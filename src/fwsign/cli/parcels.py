@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of the files on a command line are envelopes, and whose payloads the others are."""
+"""Sort the files on a command line into envelopes and their payloads."""
 
 import os
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ _CERTIFICATE_LIMIT: Final = 64 * 1024  # bytes
 
 
 class Parcel(NamedTuple):
-    """An envelope with the payloads that are named for it.
+    """An envelope with the payloads named for it.
 
     Args:
         envelope: as typed.
-        data: its content, or why that cannot be read.
+        data: its content, or the error of reading it.
         payloads: as typed.
     """
 
@@ -28,7 +28,7 @@ class Parcel(NamedTuple):
 
 
 def split(envelope: Path, others: Sequence[Path]) -> list[Parcel]:
-    """Return the envelopes that are named, each with the payloads after it.
+    """Return the named envelopes, each with the payloads after it.
 
     A file after the first begins another one where it is an envelope itself and no component of
     the one before is called so.
@@ -67,7 +67,7 @@ def _opened(path: Path) -> Parcel:
 
 
 def _payload_names(parcel: Parcel) -> set[str]:
-    from fwsign import suit  # where a payload looks like an envelope
+    from fwsign import suit  # only if a payload looks like an envelope
 
     if isinstance(parcel.data, FwsignError):
         return set()
@@ -79,18 +79,18 @@ def _payload_names(parcel: Parcel) -> set[str]:
 
 
 def _head(path: Path) -> bytes:
-    """Return a small file's content, or how a larger one begins; nothing of a pipe, read once."""
+    """Return a small file's content, or a larger one's beginning; nothing of a pipe."""
     try:
         if path.is_file():
             with path.open("rb") as file:
                 return file.read(_CERTIFICATE_LIMIT + 1)
-    except OSError:  # said where it is read
+    except OSError:  # the real read will report it
         pass
     return b""
 
 
 def _is_missing(path: Path) -> bool:
-    """Tell whether a file that would be an envelope by its name is not there."""
+    """Tell whether a file with the name of an envelope is missing."""
     return path.suffix == ".suit" and not os.path.lexists(path)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Payload files: read in pieces, or hashed on every core by their blocks; with a progress bar."""
+"""Read payload files in pieces, or hash their blocks on every core, with a progress bar."""
 
 import mmap
 import os
@@ -24,7 +24,7 @@ _IN_HAND: Final = 32 * 1024 * 1024  # bytes that all threads together hash at a 
 
 
 class _Counted:
-    """A file that tells a progress bar how much of it was read."""
+    """A file that reports the bytes read to a progress bar."""
 
     def __init__(self, file: FileIO, bar: Any) -> None:
         self._file, self._bar = file, bar
@@ -50,7 +50,7 @@ def opened(path: Path) -> Iterator[Source]:
 
 
 def check_blocks(path: Path, component: Component, blocks: Blocks) -> None:
-    """Check a file by its block list alone, hashing on every core.
+    """Check a file by only its block list, hashing on every core.
 
     Every byte is read once and in order: what is judged is what was read, whatever happens to the
     file meanwhile. A pipe will do.
@@ -87,7 +87,7 @@ class _BlockCheck:
                 thread.start()
             for thread in threads:
                 thread.join()
-        except BaseException as stopped:  # Ctrl-C, say: the threads stop too
+        except BaseException as stopped:  # such as Ctrl-C: the threads must stop too
             self._failures.append((size, stopped))
             raise
         if self._failures:
@@ -113,7 +113,7 @@ class _BlockCheck:
                     self._checked += len(data)
                 if not data:
                     return
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the file is not good then
+        except BaseException as error:  # noqa: BLE001 - after any error, the file is not good
             self._failures.append((offset, error))
 
     def _next(self, memory: memoryview) -> tuple[int, memoryview]:
@@ -129,7 +129,7 @@ class _BlockCheck:
         return offset, wanted
 
     def _fill(self, memory: memoryview) -> int:
-        """Read until memory is full or the file ends; pipes give little at a time."""
+        """Read until the buffer is full or the file ends; pipes give little at a time."""
         full = 0
         try:
             while full < len(memory) and (got := self._file.readinto(memory[full:])):
@@ -140,7 +140,7 @@ class _BlockCheck:
 
 
 def _cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

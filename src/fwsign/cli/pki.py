@@ -27,7 +27,7 @@ COMMANDS: Final = {
     "standby": "pki_rotate",
     "rotate": "pki_rotate",
 }
-"""In the order of help, with the module whose `register` adds the command to an application."""
+"""The commands in the order of help, with the modules whose `register` adds them."""
 
 
 class _Group(Group):

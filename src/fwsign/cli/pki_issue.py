@@ -227,7 +227,7 @@ def _issue(
 
 
 def _check(options: _Options) -> None:
-    """Refuse options that would mean nothing together."""
+    """Refuse options that have no meaning together."""
     if options.csr and options.from_key:
         ui.usage("--csr and --from-key exclude each other")
     given = "--csr" if options.csr else "--from-key" if options.from_key else None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options that several commands of `fwsign pki` have."""
+"""Options of several commands of `fwsign pki`."""
 
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -46,5 +46,5 @@ KIND_OF_KEY: TypeAlias = Annotated[
 
 
 def span(lifetime: str | None, now: datetime) -> timedelta | None:
-    """Return how long --for says, None where it is not given."""
+    """Return the span of --for, None if it is not given."""
     return inputs.parse_time(lifetime, now) - now if lifetime else None

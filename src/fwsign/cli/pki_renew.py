@@ -89,7 +89,7 @@ def renew(
 def _about_the_old(
     pki: "Pki", name: str, old: "x509.Certificate", now: datetime
 ) -> tuple[str, ...]:
-    """Say what becomes of a certificate that was renewed, and of what it vouches for."""
+    """Return notes about the renewed certificate and the things that it vouches for."""
     from fwsign.pki.leaves import leaf_of
 
     if gone := _why_bad(pki, old, now):
@@ -105,7 +105,7 @@ def _about_the_old(
 
 
 def _why_bad(pki: "Pki", certificate: "x509.Certificate", now: datetime) -> str:
-    """Say why a certificate counts no more; nothing where it does, for all that is known here."""
+    """Return why a certificate no longer counts; empty if it counts, as far as known here."""
     with contextlib.suppress(Failed):  # its issuer's CRL may be elsewhere
         if (entry := pki.revocation_of(certificate)) is not None:
             return f"was revoked {entry.revocation_date_utc:%Y-%m-%d}"

@@ -103,7 +103,7 @@ def revoke(
 
 
 def _what_is_lost(directory: Path, name: str, reason: str) -> str:
-    """Say what devices refuse with a certificate that was revoked; nothing for TLS."""
+    """Return what devices refuse after a certificate was revoked; empty for TLS."""
     from cryptography.x509 import ReasonFlags
 
     from fwsign.crl import HARMLESS
@@ -116,7 +116,7 @@ def _what_is_lost(directory: Path, name: str, reason: str) -> str:
     kind = leaf.kind if leaf else "CA"
     if kind in ("server", "client"):
         return ""
-    if kind == "tsa":  # whoever has its key chooses the time
+    if kind == "tsa":  # a thief of its key can choose the time
         return "devices refuse its time stamps, however old"
     but = "unless a time stamp shows that it is older" if ReasonFlags(reason) in HARMLESS else ""
     return f"devices refuse what it signed, {but or 'however old'}"
@@ -143,7 +143,7 @@ def crl(*, pki: PKI = None, ca_pass: CA_PASS = None, root_pass: ROOT_PASS = None
     for name in authorities:
         if name not in here:
             ui.note(f'the key of CA "{name}" is not here: its CRL stays as it is')
-    # One source for all keys that it opens: a descriptor can be read only once.
+    # One source for all its keys: a descriptor can be read only once.
     common = inputs.passphrase_source(ca_pass, "the CA's keys", "--ca-pass") if ca_pass else None
     roots = inputs.passphrase_source(root_pass, "the root's key") if root_pass else common
 

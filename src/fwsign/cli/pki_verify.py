@@ -133,7 +133,7 @@ def _refuse_unused(crls: "Sequence[bytes]", accepted: "Accepted") -> None:
 
 
 def _of_pki(directory: Path) -> "tuple[list[Anchor], list[bytes], list[bytes]]":
-    """Return the roots, all CAs, and the CRLs that a PKI has."""
+    """Return the roots, all CAs, and the CRLs of a PKI."""
     from cryptography.hazmat.primitives.serialization import Encoding
 
     from fwsign.chain import Anchor
@@ -159,7 +159,7 @@ def _is_ca(certificate: Any) -> bool:
 
 
 def _refuse(error: FwsignError, chain: "Sequence[bytes]", *, as_json: bool) -> None:
-    """Say what was refused by which rule; the path as it was given comes first."""
+    """Print the refused path and the rule; the path as given comes first."""
     certificates = _described(chain)
     for one in certificates:
         ui.note(f"{one['name']}, {one['from']} to {one['until']}")
@@ -176,7 +176,7 @@ def _described(chain: "Sequence[bytes]") -> list[dict[str, Any]]:
     for data in chain:
         try:
             one = parse_certificate(data)
-        except FwsignError:  # it is what is refused
+        except FwsignError:  # this certificate is the refused one
             continue
         found.append(_entry(one))
     return found

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`fwsign ports`: where boards may be, and what can be done with them."""
+"""`fwsign ports`: list the ports that may have boards, and their kinds."""
 
 import typer
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Words as shells take them."""
+"""Quote words for shells."""
 
 
 def quoted(word: object) -> str:
-    """Write a word as a shell takes it, for a command line to be pasted."""
+    """Quote a word for a shell, in a command line for pasting."""
     text = str(word)
     plain = text and all(letter.isalnum() or letter in "@%+=:,./_-" for letter in text)
     return text if plain and text.isascii() else "'" + text.replace("'", "'\"'\"'") + "'"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`fwsign receipts`: what was done to which device, and whether the record is whole."""
+"""`fwsign receipts`: show the actions on devices, and verify that the record is whole."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -79,7 +79,7 @@ def show(
         try:
             rows += map(_row, receipts)
         except FwsignError:
-            if len(rows) > 1:  # what is before a line that is wrong
+            if len(rows) > 1:  # the lines before a wrong one
                 _print_table(rows)
             raise
         _print_table(rows)
@@ -161,7 +161,7 @@ def _lines(file: Path | None, state: Path | None, config: Path | None) -> Iterat
         yield read_lines(file)
         return
     if config:
-        from fwsign.gateway.config import load  # of a gateway alone
+        from fwsign.gateway.config import load  # only on a gateway
 
         state = load(config).state
     with State.open(state or default_path()) as memory:
@@ -198,7 +198,7 @@ def _row(receipt: "Receipt") -> _Row:
 
 
 def _board(content: Mapping[str, Any]) -> str:
-    """Say what a receipt is about: a board, else its port, else this gateway."""
+    """Return the subject of a receipt: a board, else its port, else this gateway."""
     board, device = _part(content, "board"), _part(content, "device")
     name = board.get("identity") or content.get("port") or device.get("product") or "-"
     return f"{name} (simulated)" if board.get("simulated") is True else str(name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Step 10 of `fwsign verify`: which file is the payload of which component."""
+"""Step 10 of `fwsign verify`: find each component's payload file and check it."""
 
 import contextlib
 import os
@@ -18,11 +18,11 @@ from fwsign.verify import VerifiedRelease
 def receive(
     release: VerifiedRelease, envelope: Path, given: Sequence[Path], *, manifest_only: bool
 ) -> dict[str, Path | None]:
-    """Check all payloads; return where that of each component was, None where it was not.
+    """Check all payloads; return each component's payload path, None if it was not found.
 
     Args:
-        release: what verified.
-        envelope: beside which payloads are looked for.
+        release: the verified release.
+        envelope: the envelope; payloads are searched beside it.
         given: the files on the command line; each must be the payload of some component.
         manifest_only: leave out payloads that are not there.
     """
@@ -33,7 +33,7 @@ def receive(
         if is_inside(component.uri):
             release.receive(component)
             found[component.name] = envelope
-            if path is not None:  # it is to be judged all the same
+            if path is not None:  # a payload that is there is judged anyway
                 with opened(path) as source:
                     receive_payload(component, source)
             continue
@@ -53,7 +53,7 @@ def receive(
 
 
 def list_used(release: VerifiedRelease, component: Component) -> Blocks | None:
-    """Return the block list by which alone a payload is judged here; None if by its digest."""
+    """Return the block list if it alone judges a payload here; None if the digest does."""
     return None if is_inside(component.uri) else release.blocks(component)
 
 
@@ -61,7 +61,7 @@ def list_used(release: VerifiedRelease, component: Component) -> Blocks | None:
 def finding(
     components: Sequence[Component], envelope: Path, given: Sequence[Path]
 ) -> Iterator[Callable[[Component], Source | None]]:
-    """Give a function that opens payloads, as `receive` finds them; they are closed at the end."""
+    """Yield a function that opens payloads for `receive`; they are closed at the end."""
     named = _match(components, given)
     with contextlib.ExitStack() as files:
 
@@ -78,13 +78,13 @@ def finding(
 
 
 def _beside(component: Component, envelope: Path) -> Path | None:
-    """Return the payload's file beside the envelope, None where there is nothing."""
+    """Return the payload's file beside the envelope, None if there is none."""
     path = envelope.parent / component.payload_name
     return path if os.path.lexists(path) else None
 
 
 def _match(components: Sequence[Component], given: Sequence[Path]) -> dict[str, Path]:
-    """Say whose payload each file given is: by its name, or whatever it is called if alone."""
+    """Assign each given file to a component, by its name; a single file may have any name."""
     if len(given) == 1 and len(components) == 1:
         return {components[0].name: given[0]}
     places: dict[str, Path] = {}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The envelopes that `fwsign sign` writes: what they may replace, and what is said of them."""
+"""The envelopes that `fwsign sign` writes: check what they replace, and report on them."""
 
 import contextlib
 import stat
@@ -33,9 +33,9 @@ def check(envelopes: Sequence[Path], inputs: Sequence[Path], *, force: bool) -> 
     """Refuse what must not be replaced, before any work; the write itself decides again.
 
     Args:
-        envelopes: what is to be written.
-        inputs: what is read for it.
-        force: replace envelopes, and nothing else.
+        envelopes: the paths to write.
+        inputs: the files that are read for them.
+        force: replace envelopes, but no other files.
     """
     for path in envelopes:
         if path == STREAM:
@@ -62,7 +62,7 @@ def _refuse_existing(path: Path, *, force: bool) -> None:
             raise Failed("io.exists", f"{path} exists already", hint=hint)
         if stat.S_ISDIR(mode):
             raise Failed("io.directory", f"cannot write {path}: is a directory")
-        if not linked:  # a link that leads nowhere is replaced
+        if not linked:  # a broken link is replaced
             _refuse_other(path, regular=stat.S_ISREG(mode))
     except FileNotFoundError:
         return
@@ -87,19 +87,19 @@ def _refuse_other(path: Path, *, regular: bool) -> None:
 
 
 def refuse_unused(crls: Sequence[bytes], verified: VerifiedRelease) -> None:
-    """Refuse a CRL that no device would use: whoever gave it meant something else."""
+    """Refuse a CRL that no device would use: the user must have meant another one."""
     used = {crl.data for one in verified.signers for issued in one.issued for crl in issued.crls}
     if not used.issuperset(crls):
         raise Failed("io.crl-unused", "a CRL given belongs to no issuer in the signer's path")
 
 
 class Made(NamedTuple):
-    """What was signed.
+    """The result of signing.
 
     Args:
-        envelopes: where each is to be.
-        files: what was signed, as typed.
-        signed: each envelope, and what verifying it gave.
+        envelopes: the path of each envelope.
+        files: the signed files, as typed.
+        signed: each envelope, and the result of verifying it.
         at: the time of signing.
     """
 
@@ -110,7 +110,7 @@ class Made(NamedTuple):
 
     @property
     def warnings(self) -> list[str]:
-        """What should be known, each once; asked before anything is replaced."""
+        """The notes for the user, each once; they are made before anything is replaced."""
         older = [
             _older(path, one) for path, (_, one) in zip(self.envelopes, self.signed, strict=True)
         ]
@@ -121,11 +121,11 @@ class Made(NamedTuple):
 
 
 def write(made: Made, *, pki: Path | None, force: bool, as_json: bool) -> None:
-    """Write all envelopes, then say which, what is in them and what should be known.
+    """Write all envelopes, then print their paths, their content and notes.
 
     Args:
-        made: what was signed.
-        pki: where the PKI is, if that was typed; for the command that comes next.
+        made: the result of signing.
+        pki: the PKI's path, if it was typed; for the next command.
         force: replace envelopes that exist.
         as_json: say it as one JSON object.
     """
@@ -138,7 +138,7 @@ def write(made: Made, *, pki: Path | None, force: bool, as_json: bool) -> None:
                 continue
             write_atomic(path, envelope, overwrite=force)
             written.append(path)
-    finally:  # where one fails, those before it are there and good
+    finally:  # if one fails, those before it are there and good
         if not as_json:
             for path in written:
                 ui.out(str(path))
@@ -179,13 +179,13 @@ def _of_first(made: Made) -> Sequence[Path]:
 
 
 def _is_apart(file: Path, made: Made) -> bool:
-    """Tell whether a file is not where the verifier looks: beside the envelope, by its name."""
+    """Tell whether a file is not at the verifier's place: beside the envelope, by its name."""
     names = {one.payload_name for one in made.signed[0][1].components}
     return file.parent != made.envelopes[0].parent or file.name not in names
 
 
 def _as_json(made: Made, warnings: Sequence[str]) -> dict[str, Any]:
-    """Return what was written as a JSON object."""
+    """Return a JSON object about the written files."""
     envelopes = [
         _facts(path, verified.text, verified.manifest, *(one.name for _, one in verified.counted))
         for path, (_, verified) in zip(made.envelopes, made.signed, strict=True)
@@ -196,7 +196,7 @@ def _as_json(made: Made, warnings: Sequence[str]) -> dict[str, Any]:
 def _facts(
     envelope: Path, text: "Text | None", manifest: "Manifest", *signers: str
 ) -> dict[str, Any]:
-    """Return what an envelope says."""
+    """Return an envelope's content in words."""
     return {
         "envelope": str(envelope),
         "vendor": text.vendor if text else None,
@@ -216,15 +216,15 @@ def _facts(
 def show_plan(
     envelopes: Sequence[Path], releases: "Sequence[Release]", found: "Found", *, as_json: bool
 ) -> None:
-    """Say what would be signed, where nothing is.
+    """Print what would be signed, in a dry run.
 
     Args:
-        envelopes: where each would be.
-        releases: what is in it.
-        found: who would sign.
+        envelopes: the path of each envelope.
+        releases: the content of each envelope.
+        found: the signers.
         as_json: say it as one JSON object.
     """
-    from fwsign.suit import decode_text  # where nothing is signed
+    from fwsign.suit import decode_text  # only in a dry run
 
     plans = [
         _facts(path, decode_text(one.text, one.manifest), one.manifest, found.name)
@@ -245,7 +245,7 @@ def show_plan(
 
 
 def _older(path: Path, verified: VerifiedRelease) -> str | None:
-    """Say that what is signed counts as older than what it replaces; nothing where it does not."""
+    """Return a note if the new release counts as older than the one it replaces."""
     new = verified.manifest.sequence_number
     with contextlib.suppress(OSError, FwsignError):  # none there, or not ours
         envelope = decode_envelope(read_bytes(path, MAX_ENVELOPE_SIZE))
@@ -268,7 +268,7 @@ def _envelope_payloads(files: Sequence[Path]) -> list[str]:
 
 
 def crl_warnings(crls: Iterable[Crl], at: datetime) -> list[str]:
-    """Say which CRLs of an envelope go stale soon, or did."""
+    """Return notes about CRLs of an envelope that are stale or go stale soon."""
     return [
         f"{crl.name} {'went' if crl.next_update <= at else 'goes'} stale "
         f"{crl.next_update:%Y-%m-%d}: devices refuse the release from then on, "
@@ -279,7 +279,7 @@ def crl_warnings(crls: Iterable[Crl], at: datetime) -> list[str]:
 
 
 def _left_by_boards(verified: VerifiedRelease) -> list[str]:
-    """Say which components of a release for boards a board does not take."""
+    """Return a note about components that boards do not take, in a release for boards."""
     chips = sorted({one.identifier[1].decode() for one in verified.components if _is_flash(one)})
     files = [one.name for one in verified.components if not _is_flash(one)]
     lines = [

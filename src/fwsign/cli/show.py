@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`fwsign show`: what a file is, by its content."""
+"""`fwsign show`: recognise and describe a file by its content."""
 
 import io
 import stat
@@ -16,10 +16,10 @@ from fwsign.errors import Failed, FwsignError, Malformed
 from fwsign.suit_labels import ENVELOPE_HEAD
 
 CRLS_SHOWN: Final = 4 * 1024 * 1024
-"""Bytes of CRLs in an envelope that are looked into; names count as `crl.reading` has them."""
+"""Bytes of CRLs in an envelope that are parsed, counted by `crl.reading`."""
 ENTRIES_SHOWN: Final = 20
-"""Entries of each CRL in an envelope; of a CRL alone all are shown."""
-_HEAD: Final = 4096  # bytes that tell what a file is
+"""Entries to show of each CRL in an envelope; a single CRL is shown whole."""
+_HEAD: Final = 4096  # bytes that suffice to recognise a file
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -53,7 +53,7 @@ def show(
 
 
 def _opened(file: Path) -> BinaryIO:
-    """Open a regular file, or take what standard input has."""
+    """Open a regular file, or read standard input."""
     from fwsign.atomic import io_error
 
     if file == inputs.STREAM:
@@ -70,7 +70,7 @@ def _opened(file: Path) -> BinaryIO:
 
 
 def print_cards(file: Path, found: list[dict[str, Any]], *, as_json: bool) -> None:
-    """Print what a file has in it, as one JSON object or as indented trees."""
+    """Print a file's content, as one JSON object or as indented trees."""
     if as_json:
         ui.print_json({"file": str(file), "content": found})
         return
@@ -102,7 +102,7 @@ def _cards(file: Path, opened: BinaryIO) -> list[dict[str, Any]]:
 
 
 def _all(file: Path, opened: BinaryIO, size: int) -> bytes:
-    """Read a whole file that is no larger than an envelope, or PEM, may be."""
+    """Read a whole file, up to the size limit of an envelope or of PEM."""
     from fwsign.suit import MAX_ENVELOPE_SIZE
 
     opened.seek(0)
@@ -173,7 +173,7 @@ def _manifest(envelope: Any) -> dict[str, Any]:
 
 
 def _blocks(encoded: Iterable[bytes]) -> list[dict[str, Any]]:
-    """Describe blocks; of CRLs not more than `CRLS_SHOWN` bytes, in the order of the blocks."""
+    """Describe blocks, with at most `CRLS_SHOWN` bytes of CRLs, in the order of the blocks."""
     left, blocks = CRLS_SHOWN, []
     for data in encoded:
         block, size = _block(data, left)
@@ -217,7 +217,7 @@ def _image(opened: BinaryIO, head: bytes, size: int) -> dict[str, Any]:
     damage = None
     try:
         image = recognise(opened)
-    except Malformed as error:  # what it claims is shown all the same
+    except Malformed as error:  # its claims are shown anyway
         image, damage = glance(head), error.message
     kind = "unknown" if image.kind == "unknown" else f"{image.kind} image"
     found = {

@@ -24,7 +24,7 @@ _DAY = 24 * 60 * 60
 
 
 class _Who(NamedTuple):
-    """Who signs, as typed."""
+    """The signer, as typed."""
 
     pki: Path | None
     signer: str | None
@@ -34,7 +34,7 @@ class _Who(NamedTuple):
 
 
 class _What(NamedTuple):
-    """What a release says, apart from its files."""
+    """The content of a release, apart from its files."""
 
     vendor: str
     product: str
@@ -93,7 +93,7 @@ def sign(
     FILE.suit appears beside FILE, verified as a device would before it is written. With --output
     all FILEs become components of one release.
     """
-    from fwsign.cli import identity, naming, results, targets  # what only signing needs
+    from fwsign.cli import identity, naming, results, targets  # only signing needs these
 
     settings = config.load()
     product = product or settings.product
@@ -211,7 +211,7 @@ def _check_choice(who: _Who) -> None:
 
 
 def _refuse_pairs(*pairs: tuple[str, object, str, object]) -> None:
-    """Refuse two options that cannot be meant together."""
+    """Refuse two options that exclude each other."""
     for one, given, other, also in pairs:
         if given and also:
             ui.usage(f"{one} and {other} exclude each other")
@@ -257,7 +257,7 @@ def _find(who: _Who, settings: config.Config, source: str | None) -> "Found":
 
 
 def _time_stamping(url: str, anchors: Sequence[Path], signing: "Signing") -> "TimeStamping":
-    from functools import partial  # where time stamps are asked for
+    from functools import partial  # only for time stamps
 
     from fwsign.sign import TimeStamping
     from fwsign.tsa_client import request_token

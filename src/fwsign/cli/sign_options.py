@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options of `fwsign sign`, each with what makes its value one that can be meant."""
+"""The options of `fwsign sign`, each with the check of its value."""
 
 from pathlib import Path
 from typing import Annotated, TypeAlias

@@ -70,7 +70,7 @@ def staple(
             ui.usage(f"no CRLs in {directory / 'crl'}", "name them with --crl PEM")
     data = inputs.read(envelope, MAX_ENVELOPE_SIZE)
     crls = inputs.load_pem(given, "X509 CRL", "CRL")
-    # A PKI has CRLs of other CAs, too: of those before, or those to come.
+    # A PKI also has CRLs of other CAs: earlier ones and later ones.
     with inputs.expecting_envelope(envelope):
         stapled = staple_it(data, crls, skip_unused=not crl)
     carried = carried_crls(stapled)
@@ -82,7 +82,7 @@ def staple(
     if (output or envelope) == inputs.STREAM:
         inputs.write_stream(stapled)
         return
-    # What a link names is replaced, not the link.
+    # The target of a link is replaced, not the link.
     place = Path(os.path.realpath(envelope)) if envelope.is_symlink() else envelope
     write_atomic(output or place, stapled, overwrite=output is None)
     ui.out(str(output or envelope))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Advice for people who choose a passphrase; whatever it says never has the passphrase in it."""
+"""Advice for people who choose a passphrase; it never contains the passphrase."""
 
 import importlib
 from typing import Any, Final
@@ -13,12 +13,12 @@ _LONGEST: Final = 72  # characters; zxcvbn takes no more
 
 
 def advise() -> None:
-    """Say, before somebody chooses, what makes a passphrase good."""
+    """Print what makes a passphrase good, before the user chooses one."""
     ui.note(ADVICE)
 
 
 def judge(passphrase: str) -> None:
-    """Say how long guessing would take, if the package zxcvbn is there to tell."""
+    """Print how long guessing would take, if the package zxcvbn is installed."""
     try:
         zxcvbn: Any = importlib.import_module("zxcvbn")
     except ImportError:

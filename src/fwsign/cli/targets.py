@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where each file of a release goes: as typed with --target, else as its content tells."""
+"""The target of each file of a release: from --target, else from its content."""
 
 import os
 import re
@@ -19,16 +19,16 @@ _FLASH: Final = re.compile(r"([a-z][a-z0-9-]+)@(0x[0-9a-fA-F]{1,8}|\d{1,10})")
 
 
 _OTHERS: Final = ("esp8266", "rp2040", "rp2350")
-"""Chips whose images do not name them, or not by the number of an ESP."""
+"""Chips whose images do not name them, or not by an ESP's chip number."""
 
 
 class Target(NamedTuple):
-    """A file with its component and what its image says about itself.
+    """A file with its component and the facts in its image.
 
     Args:
         part: the file and its component's identifier; empty while it is not known.
         version: as the image states it.
-        image: what the file is; None where it was typed that it is a file, whatever it is.
+        image: the recognised image; None if --target says that it is only a file.
     """
 
     part: Part
@@ -37,7 +37,7 @@ class Target(NamedTuple):
 
     @property
     def role(self) -> str | None:
-        """What an ESP board does with it."""
+        """The image's role on an ESP board."""
         return self.image.role if self.image else None
 
     @property
@@ -48,7 +48,7 @@ class Target(NamedTuple):
 
     @property
     def offset(self) -> int:
-        """Where in flash it goes."""
+        """Its offset in flash."""
         return int.from_bytes(self.part.identifier[2], "big")
 
     def at(self, chip: str, offset: int) -> "Target":
@@ -58,10 +58,10 @@ class Target(NamedTuple):
 
 
 def find_targets(files: Sequence[Path], typed: Sequence[str]) -> list[Target]:
-    """Return the target of each file, as far as it says so itself; `placed` has to follow.
+    """Return the target of each file, as far as the file itself tells; call `placed` next.
 
     Args:
-        files: what is signed.
+        files: the files to sign.
         typed: the values of --target, each `T` or `FILE=T`; a bare one only with a single file.
     """
     wanted = assign(files, typed, "--target", "T")
@@ -70,10 +70,10 @@ def find_targets(files: Sequence[Path], typed: Sequence[str]) -> list[Target]:
 
 
 def placed(group: Sequence[Target]) -> list[Target]:
-    """Give partition tables and OTA data, which do not name their chip, the place they go to.
+    """Set the places of partition tables and OTA data, which do not name their chip.
 
     Args:
-        group: what becomes one release, whose images may say what another does not.
+        group: the targets of one release; one image may tell what another does not.
     """
     done = list(group)
     if not all(one.part.identifier for one in group):
@@ -90,7 +90,7 @@ def placed(group: Sequence[Target]) -> list[Target]:
 
 
 def common_version(targets: Sequence[Target]) -> str | None:
-    """Return the version that the images state, where they do not contradict each other."""
+    """Return the version that the images state, if they agree."""
     versions = {target.version for target in targets if target.version}
     return versions.pop() if len(versions) == 1 else None
 
@@ -134,7 +134,7 @@ def _is_ours(typed: str, chip: str) -> bool:
 
 
 def _find(file: Path, identifier: tuple[bytes, ...] | None) -> Target:
-    """Return what is known of a file by itself."""
+    """Return the target that a file alone tells."""
     if identifier is not None and identifier[0] == b"file":
         return Target(Part(file, identifier), None, None)
     image = _image(file)
@@ -169,7 +169,7 @@ def _check_fits(file: Path, image: Image, identifier: tuple[bytes, ...]) -> None
 
 
 def _named(role: str | None) -> str:
-    """Return what a file is, with its article."""
+    """Return the kind of a file, with its article."""
     return {"ota data": "ESP OTA data", "application": "an application"}.get(
         role or "", f"a {role} for an ESP"
     )

@@ -190,7 +190,7 @@ def sign(
 def show(
     file: Annotated[
         Path,
-        typer.Argument(readable=False, metavar="FILE", help="Trust updates, one behind the other."),
+        typer.Argument(readable=False, metavar="FILE", help="Trust updates, one after another."),
     ],
     *,
     as_json: JSON = False,

@@ -16,7 +16,7 @@ _LIMIT = 32 * 1024 * 1024  # bytes
 
 
 class Changes(NamedTuple):
-    """What `fwsign trust make` was told to change: `[DOMAIN,...=]PEM` for each role, and so on."""
+    """The changes for `fwsign trust make`: `[DOMAIN,...=]PEM` for each role, and so on."""
 
     release: Sequence[str]
     trust: Sequence[str]
@@ -55,7 +55,7 @@ def read_list(path: Path) -> TrustState:
 
 
 def changed(base: TrustState, changes: Changes) -> Update:
-    """Return the list that follows, with what the options say."""
+    """Return the next list, with the changes of the options."""
     anchors = {one.anchor.spki: one for one in base.anchors}
     for text in changes.remove:
         for spki in _named(text, anchors):
@@ -78,7 +78,7 @@ def changed(base: TrustState, changes: Changes) -> Update:
 
 
 def _named(text: str, anchors: Iterable[str]) -> list[str]:
-    """Return the keys that --remove names: a PEM file's, or those that begin with hex digits."""
+    """Return the keys that --remove names: a PEM file's, or those with given first hex digits."""
     if Path(text).exists():
         found = [one.spki for one in inputs.load_anchors([Path(text)])]
     else:
@@ -103,12 +103,12 @@ def _anchors(text: str) -> list[Anchor]:
 
 
 def count(trust: TrustState, data: bytes) -> str:
-    """Say how many of a list's trust keys have signed, as in "1 of 2"."""
+    """Return the number of a list's trust keys that have signed, as in "1 of 2"."""
     return f"{len(signers(trust.anchors_for('trust'), data))} of {trust.threshold}"
 
 
 def is_enough(trust: TrustState, data: bytes) -> bool:
-    """Tell whether a list's threshold has signed."""
+    """Tell whether enough keys have signed for a list's threshold."""
     return len(signers(trust.anchors_for("trust"), data)) >= trust.threshold
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`fwsign trust rehearse`: what saved devices would say."""
+"""`fwsign trust rehearse`: judge an update by the memories of saved devices."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final

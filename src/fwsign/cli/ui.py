@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people see: messages, hints, exit statuses, colour, progress."""
+"""The user interface: messages, hints, exit statuses, colour, progress."""
 
 import contextlib
 import os
@@ -22,12 +22,12 @@ _KEYS: Final = (
 
 
 class Console:
-    """The options that all commands share, and the command that runs; reset by each run."""
+    """The options that all commands share, and the running command; each run resets them."""
 
     quiet: ClassVar[bool] = False
     colour: ClassVar[bool] = True
     json_told: ClassVar[bool] = False
-    """Whether --json was answered already: an error that ends the run is only said then."""
+    """Whether the JSON was printed already: a later error then only gets a message."""
     command: ClassVar[tuple[str, ...]] = ()
     options: ClassVar[frozenset[str]] = frozenset()
 
@@ -39,7 +39,7 @@ class Console:
 
 
 def clean(text: object) -> str:
-    """Escape what could deceive a reader or a terminal: control and bidi characters."""
+    """Escape characters that could deceive a reader or a terminal: control and bidi."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
         for letter in str(text)
@@ -58,17 +58,17 @@ def note(text: str) -> None:
 
 
 def next_command(*words: object, after: str = "") -> None:
-    """Print the command that comes next, as a shell takes it, unless --quiet.
+    """Print the next command, quoted for a shell, unless --quiet.
 
     Args:
-        words: those after `fwsign`.
-        after: what is to be said of it.
+        words: the words after `fwsign`.
+        after: a remark about it.
     """
     note(f"next: {' '.join(map(quoted, ('fwsign', *words)))}{after}")
 
 
 def paint(text: str, colour: str, stream: Any = None) -> str:
-    """Colour a text where a terminal shows it, standard output's by default; it is cleaned."""
+    """Clean a text, and colour it if the stream (by default standard output) is a terminal."""
     text = clean(text)
     return typer.style(text, fg=colour, bold=True) if _shows_colour(stream or sys.stdout) else text
 
@@ -92,7 +92,7 @@ def _shows_colour(stream: Any) -> bool:
 
 
 def is_terminal(stream: Any) -> bool:
-    """Tell whether somebody sits at a stream; nobody does where it is closed (None)."""
+    """Tell whether a stream is a terminal; a closed one (None) is not."""
     return stream is not None and stream.isatty()
 
 
@@ -117,7 +117,7 @@ def end_line() -> None:
 
 
 def flush() -> None:
-    """Hand on what standard output still holds.
+    """Flush standard output.
 
     Raises:
         Failed: `io.*`: there is no room for it.
@@ -129,7 +129,7 @@ def flush() -> None:
 
 
 def settle() -> None:
-    """Let the interpreter end without a word about streams that cannot be written."""
+    """Let the interpreter end without messages about unwritable streams."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
@@ -152,7 +152,7 @@ def _write(text: str) -> None:
 
 
 def _tell(text: str) -> None:
-    # What a command does never depends on whether somebody reads what it says meanwhile.
+    # A command's work never depends on a reader of its messages.
     with contextlib.suppress(OSError):
         typer.echo(text, err=True)
 
@@ -175,7 +175,7 @@ def usage(message: str, hint: str | None = None) -> NoReturn:
 
 
 class UsageFailure(Exception):
-    """A command line that cannot be meant; never leaves the command-line interface."""
+    """An invalid command line; never leaves the command-line interface."""
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
@@ -186,7 +186,7 @@ class BareGroup(UsageFailure):
     """A group of commands without the command.
 
     Args:
-        path: how the group is called.
+        path: the words that call the group.
         page: its help.
     """
 
@@ -196,7 +196,7 @@ class BareGroup(UsageFailure):
 
 
 class ReaderGone(Exception):
-    """Nobody reads standard output any more; never leaves the command-line interface."""
+    """Standard output has no reader any more; never leaves the command-line interface."""
 
 
 def worst(statuses: Iterable[int]) -> int:
@@ -217,7 +217,7 @@ def exit_status(error: FwsignError) -> int:
 
 
 def refused(code: str, message: str, *, hint: str | None = None, **more: object) -> dict[str, Any]:
-    """Return the JSON object for what did not come to be."""
+    """Return the JSON object for a failed command."""
     return _answer(verdict="refused", code=code, message=message, hint=hint, **more)
 
 
@@ -229,7 +229,7 @@ def accepted(
 
 
 def _answer(**facts: object) -> dict[str, Any]:
-    """Return a JSON object with all the keys that it always has."""
+    """Return a JSON object with all its fixed keys."""
     return {**dict.fromkeys(_KEYS), "unchecked": [], **facts}
 
 
@@ -240,8 +240,8 @@ def refusal(error: FwsignError) -> dict[str, Any]:
 
 
 def hint_for(error: FwsignError) -> str | None:
-    """Return what to do next about a refusal, if there is something for the command that runs."""
-    from fwsign.cli import hints  # for errors alone
+    """Return the hint for a refusal, if there is one for the running command."""
+    from fwsign.cli import hints  # only for errors
 
     return hints.hint_for(error.code, error.hint, Console.command, Console.options)
 
@@ -254,7 +254,7 @@ def complain(message: object, hint: str | None = None) -> None:
 
 
 def tell_page(page: str) -> None:
-    """Print a help page that nobody asked for to standard error."""
+    """Print an unrequested help page to standard error."""
     _tell(f"{page}\n")
 
 

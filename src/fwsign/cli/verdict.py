@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `fwsign verify` says of a release that it accepts, to people and to programs."""
+"""The output of `fwsign verify` about an accepted release, for people and programs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,14 +15,14 @@ from fwsign.verify import Signer, VerifiedRelease
 
 
 class Verdict(NamedTuple):
-    """A verified release with what the command line knows of it.
+    """A verified release with the command line's facts about it.
 
     Args:
-        release: what verified.
+        release: the verified release.
         unchecked: the steps that were not run.
-        payloads: where that of each component was, None where it was not.
-        anchors: the files of what was trusted.
-        revocation: what was typed: "require", "off" or None.
+        payloads: each component's payload path, None if it was not found.
+        anchors: the files of the anchors.
+        revocation: the typed value: "require", "off" or None.
     """
 
     release: VerifiedRelease
@@ -33,7 +33,7 @@ class Verdict(NamedTuple):
 
     @property
     def notes(self) -> list[str]:
-        """What the reader should know."""
+        """The notes for the reader."""
         keys = {key for one in self.release.signers if one.path for key in one.path.keys}
         example = "signed with a published example key, which anyone can use"
         return [*([] if EXAMPLE_SPKI.isdisjoint(keys) else [example]), *self.release.notes]

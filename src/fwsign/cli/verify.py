@@ -154,7 +154,7 @@ def _judge(
 
 
 def _each(parcels: Sequence[Parcel], judge: Callable[[Parcel], "Verdict"], *, as_json: bool) -> int:
-    """Judge several envelopes, tell of each, and return the exit status of the worst."""
+    """Judge several envelopes, print each verdict, and return the worst exit status."""
     from fwsign.cli import verdict
 
     statuses = []

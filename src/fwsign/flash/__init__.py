@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Flashing: what was verified is what is written, and what is read back."""
+"""Flashing: exactly the verified bytes are written and read back."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which boot loader is behind a port, and how it is opened."""
+"""Choose the boot loader behind a port, and open it."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _MODULES: Final = {"esp": "esp", "pico-uart": "pico_uart", "pico-uf2": "pico_uf2
 _RASPBERRY_PI: Final = 0x2E8A
 _WITH_HOST: Final = ("socket", "rfc2217")
 _URLS: Final = (*_WITH_HOST, "hwgrep", "spy", "alt", "loop", "cp2110")
-"""What pyserial opens beside devices."""
+"""The URL schemes that pyserial opens, in addition to devices."""
 
 
 class How(NamedTuple):
-    """How to reach a board, as typed; None is for the usual.
+    """The way to reach a board, as typed; None stands for the default.
 
     Args:
         kind: one of `KINDS`.
         baud: bit/s for the transfer.
-        before: how the board gets into its boot loader: a name that esptool knows.
-        after: what it does in the end: likewise.
+        before: the way into the boot loader: a name that esptool knows.
+        after: the board's action at the end: also a name that esptool knows.
     """
 
     kind: str | None = None
@@ -42,15 +42,15 @@ class How(NamedTuple):
 
 
 def kind_for(port: str, chips: Collection[str], vendor_id: int | None = None) -> str:
-    """Say which boot loader to expect at a port, from what is to be written.
+    """Return the kind of boot loader to expect at a port, for the release's chips.
 
     Args:
-        port: what the user calls it.
-        chips: those that the release is for.
-        vendor_id: of the USB device behind the port, where it is known.
+        port: the port, as typed.
+        chips: the chips of the release.
+        vendor_id: the USB vendor of the device behind the port, if known.
 
     Raises:
-        Unsuitable: `unsuitable.chip`: nothing tells.
+        Unsuitable: `unsuitable.chip`: the kind cannot be decided.
     """
     simulated = port.removeprefix(SCHEME).partition("?")[0] if port.startswith(SCHEME) else None
     if simulated is not None:
@@ -71,7 +71,7 @@ def kind_for(port: str, chips: Collection[str], vendor_id: int | None = None) ->
 
 
 def check_port(port: str) -> None:
-    """Refuse the name of a port that cannot be meant, before anything is opened.
+    """Refuse an impossible name of a port, before anything is opened.
 
     Args:
         port: as typed.
@@ -104,11 +104,11 @@ def _port_of(place: SplitResult) -> int | None:
 
 @contextlib.contextmanager
 def attached(port: str, how: How) -> Iterator[Connect]:
-    """Give what opens the board at a port; a simulated board lives as long as this.
+    """Yield a function that opens the board at a port; a simulated board lives for this context.
 
     Args:
         port: a device, `COM5`, `socket://...`, `rfc2217://...`, a drive, or `sim:...`.
-        how: with a kind.
+        how: the way to reach it, with a kind.
 
     Raises:
         Failed: `device.port`, `device.support`, `io.*`.
@@ -122,13 +122,13 @@ def attached(port: str, how: How) -> Iterator[Connect]:
 
 
 class _Marked:
-    """A simulated board: it says so, for else its receipts and floor were those of a real one."""
+    """A simulated board that is marked as one, so that its receipts and floors are not real."""
 
     def __init__(self, board: Board) -> None:
         self._board = board
 
     def probe(self) -> BoardInfo:
-        """Say what this board is."""
+        """Return the facts about this board."""
         return self._board.probe()._replace(simulated=True)
 
     def __getattr__(self, name: str) -> object:

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a board must be able to do to be flashed: seven small calls.
+"""The interface of a board for flashing: seven small calls.
 
-A backend speaks one boot loader's protocol and decides nothing: what is written, in which order,
-and whether it is good, is the engine's. Offsets count from the start of the flash.
+A backend speaks one boot loader's protocol and decides nothing. The engine decides what is written,
+in which order, and whether the result is good. Offsets count from the start of the flash.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
 DigestName: TypeAlias = Literal["md5", "crc32", "image"]
-"""What a boot loader can compute over its flash; "image": MCUboot names the hash of its image."""
+"""A digest that a boot loader can compute; "image": MCUboot reports its image's hash."""
 
 Progress: TypeAlias = Callable[[int], None]
-"""Called with the number of bytes of flash that were dealt with since the last call."""
+"""Called with the number of bytes of flash processed since the last call."""
 
 SECURE_BOOT_V1: Final = "secure boot v1"
 SECURE_BOOT: Final = "secure boot"
@@ -21,21 +21,21 @@ SECURE_DOWNLOAD: Final = "secure download mode"
 
 
 class BoardInfo(NamedTuple):
-    """What a board says of itself before anything is changed.
+    """The facts that a board reports before anything is changed.
 
     Args:
         kind: "esp", "pico-uart", "pico-uf2" or "smp".
-        chip: as in a manifest's target, such as "esp32c3"; None where nothing tells.
-        identity: what no other board has, as in "mac:a0b765c1d2e3"; None where it has none.
-        flash_size: in bytes; None where nothing tells.
+        chip: as in a manifest's target, such as "esp32c3"; None if unknown.
+        identity: the board's unique identity, as in "mac:a0b765c1d2e3"; None if it has none.
+        flash_size: in bytes; None if unknown.
         start: the lowest offset that the boot loader writes to.
         sector: bytes that are erased at once.
-        digest: what `digest` computes; None where it cannot.
-        digest_block: bytes that one call of `digest` is best asked for; 0 for a whole region.
+        digest: the digest that `digest` computes; None if it cannot.
+        digest_block: the best number of bytes for one call of `digest`; 0 for a whole region.
         readable: whether `read` gives the flash's content.
-        locks: protections that are switched on: the constants of this module.
+        locks: the active protections, by the constants of this module.
         details: names and values for the receipt, such as the boot loader's version and baud.
-        simulated: whether it is a program of ours.
+        simulated: whether it is our simulator.
     """
 
     kind: str
@@ -53,30 +53,30 @@ class BoardInfo(NamedTuple):
 
     @property
     def floor_key(self) -> str | None:
-        """What its floor is kept by: none for boards that share one, never a real board's."""
+        """The key of its floor; None for boards that share one. A simulated board has its own."""
         return f"simulated {self.identity or self.kind}" if self.simulated else self.identity
 
 
 class Run(NamedTuple):
-    """Bytes for one place: begins on a sector; the engine fills the last sector with 0xFF."""
+    """Bytes for one place. It begins on a sector; the engine fills the last one with 0xFF."""
 
     offset: int
     data: bytes
 
     @property
     def end(self) -> int:
-        """The first offset behind it."""
+        """The first offset after it."""
         return self.offset + len(self.data)
 
 
 class Board(Protocol):
-    """A board in its boot loader. Every call raises `Failed` with a `device.*` code, or nothing.
+    """A board in its boot loader. Calls only raise `Failed` with a `device.*` code.
 
-    A call that failed leaves the connection unusable; the engine closes it and connects anew.
+    A failed call leaves the connection unusable; the engine closes it and connects anew.
     """
 
     def probe(self) -> BoardInfo:
-        """Say what this board is; changes nothing in its flash."""
+        """Return the facts about this board; change nothing in its flash."""
         ...
 
     def digest(self, offset: int, size: int) -> bytes:
@@ -84,7 +84,7 @@ class Board(Protocol):
         ...
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return what is in the flash; at most 256 KiB at once."""
+        """Return the flash's content; at most 256 KiB at once."""
         ...
 
     def write(self, runs: Sequence[Run], progress: Progress) -> None:
@@ -92,15 +92,15 @@ class Board(Protocol):
         ...
 
     def finish(self, regions: Sequence[Run]) -> tuple[str, ...]:
-        """Do what the boot loader needs to start this, after it was verified; return notes."""
+        """After verification, write what the boot loader needs to start this; return notes."""
         ...
 
     def reset(self) -> None:
-        """Leave the boot loader and start what was written."""
+        """Leave the boot loader and start the written program."""
         ...
 
     def close(self) -> None:
-        """Give the port back; may be called twice, and never raises."""
+        """Release the port; it may be called twice, and never raises."""
         ...
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The drives as which RP2040 and RP2350 show themselves in BOOTSEL mode, and copying to them."""
+"""The drives that RP2040 and RP2350 show in BOOTSEL mode, and copying to them."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ _ROOT: Final = Path("/")
 _INFO_LIMIT: Final = 4096  # bytes; the ROMs' has about 60
 _PIECE: Final = 64 * 1024
 _LAST: Final = 512  # bytes: the UF2 block on which the boot ROM restarts
-_LEAVES: Final = 10.0  # seconds within which it is gone then
+_LEAVES: Final = 10.0  # seconds within which the drive vanishes after that block
 _POLL: Final = 0.1
 _LOCATION: Final = re.compile(r"/(\d+-\d+(?:\.\d+)*):\d+\.\d+(?:/|$)")
 _GONE: Final = (errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOENT, errno.ENOTCONN, errno.EROFS)
@@ -34,7 +34,7 @@ class Drive(NamedTuple):
     Args:
         path: where it is mounted.
         chip: "rp2040" or "rp2350".
-        location: the USB port, as in "1-2.3"; None where the system does not say.
+        location: the USB port, as in "1-2.3"; None if the system does not tell.
     """
 
     path: Path
@@ -55,7 +55,7 @@ def at(path: Path, root: Path = _ROOT) -> Drive:
     """Return the drive at `path`.
 
     Raises:
-        Failed: `device.absent`: it is not that of an RP2040 or RP2350.
+        Failed: `device.absent`: it is not the drive of an RP2040 or RP2350.
     """
     chip = _chip(path)
     if chip is None:
@@ -71,7 +71,7 @@ def at(path: Path, root: Path = _ROOT) -> Drive:
 
 
 def serial_location(port: str, root: Path = _ROOT) -> str | None:
-    """Return the USB port of a serial port such as /dev/ttyACM0; None where that is not told."""
+    """Return the USB port of a serial port such as /dev/ttyACM0; None if unknown."""
     name = Path(os.path.realpath(port)).name  # by-id and by-path are links
     return _location(root / "sys/class/tty" / name / "device")
 
@@ -79,11 +79,11 @@ def serial_location(port: str, root: Path = _ROOT) -> str | None:
 def copy(drive: Drive, data: bytes, progress: Callable[[int], None]) -> None:
     """Write a UF2 file to a drive, and see the board restart.
 
-    Each piece is on the board before the next is sent, so what fails is known: only with the last
-    block may the drive vanish, for then the boot ROM has all and restarts.
+    Each piece is on the board before the next is sent, so the failing piece is known. Only with the
+    last block may the drive vanish: the boot ROM then has everything and restarts.
 
     Args:
-        drive: where to.
+        drive: the drive to write to.
         data: a whole UF2 file.
         progress: told of the bytes of the file that are on the board.
 
@@ -150,7 +150,7 @@ def _chip(path: Path) -> str | None:
 
 
 def _mounted(root: Path) -> Iterator[tuple[Path, str | None]]:
-    """Yield where drives are mounted, and their USB ports."""
+    """Yield the mount points of drives, and their USB ports."""
     if sys.platform == "win32":
         for letter in string.ascii_uppercase:
             yield Path(f"{letter}:\\"), None

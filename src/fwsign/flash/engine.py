@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One board, from the first question to the receipt: judge, compare, write, verify, start.
+"""Flash one board, from the first question to the outcome: judge, compare, write, verify, start.
 
-Whatever happens to the cable or the power, a board ends as verified or is clearly said not to be.
-What is in its flash already is compared first and only what differs is written; that is also how
-an interrupted run goes on.
+Even if cable or power fail, a board ends as verified, or the outcome clearly says that it is not.
+The flash's present content is compared first, and only differences are written. An interrupted run
+continues in the same way.
 """
 
 import hashlib
@@ -19,9 +19,9 @@ from fwsign.flash.held import HeldRelease
 from fwsign.flash.plan import Plan, Region
 
 ATTEMPTS: Final = 4
-"""Connections for one run. Each failed one may have moved the work on, and may be slower."""
+"""Connections for one run. A failed one may have made progress; the next may be slower."""
 READ_SIZE: Final = 64 * 1024
-"""Bytes asked for at once when flash is read back."""
+"""Bytes per request when flash is read back."""
 
 Status: TypeAlias = Literal[
     "verified", "device-reported", "not verifiable", "incomplete", "refused", "dry run"
@@ -33,14 +33,14 @@ _ONCE_TOUCHED: Final = (*_TRY_AGAIN, "device.port", "device.absent")
 
 
 class Options(NamedTuple):
-    """How to flash.
+    """The options of flashing.
 
     Args:
         readback: "full" reads everything back, "digest" lets the board compute digests; None
-            takes the cheapest that earns `verified`.
-        force_rewrite: write also what is there already.
+            takes the cheapest way that suffices for `verified`.
+        force_rewrite: also write bytes that are there already.
         dry_run: stop before the first erase.
-        accept_unverifiable: write to boards that cannot show what they hold.
+        accept_unverifiable: write to boards that cannot show their content.
     """
 
     readback: Literal["full", "digest"] | None = None
@@ -50,18 +50,18 @@ class Options(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """What may be flashed to one board, and the memory to be told before it is begun."""
+    """The release for one board, and the call that records it in the memory before the start."""
 
     held: HeldRelease
     accept: Callable[[], None]
 
 
 Judge: TypeAlias = Callable[[BoardInfo], Judged]
-"""Verifies the release for a board that has said who it is."""
+"""Verifies the release for a board whose facts are known."""
 
 
 class Event(NamedTuple):
-    """Progress: the stage, and how many of its bytes are done."""
+    """Progress: the stage, and the number of its bytes that are done."""
 
     stage: str
     done: int = 0
@@ -77,7 +77,7 @@ class Stopped(Exception):
 
 
 class Checked(NamedTuple):
-    """A region after the run: how it was verified, and how many bytes had to be written."""
+    """A region after the run: the way it was verified, and the number of bytes written."""
 
     region: Region
     how: How
@@ -85,19 +85,19 @@ class Checked(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How it ended.
+    """The outcome for one board.
 
     Args:
-        status: what is known of the flash now.
-        info: what the board said of itself; None where it never answered.
-        held: what was flashed; None where it was refused before.
-        regions: each region as it was checked.
+        status: the known state of the flash.
+        info: the board's facts; None if it never answered.
+        held: the flashed release; None if it was refused before.
+        regions: the checked regions.
         written: bytes that were written.
-        differing: bytes that were found to differ, in whole sectors; None where nothing was asked.
+        differing: bytes that differed, in whole sectors; None if nothing was compared.
         touched: whether anything in the flash may have changed.
         attempts: connections that were made.
-        notes: what the reader should know.
-        error: why it is "refused" or "incomplete".
+        notes: notes for the reader.
+        error: the reason for "refused" or "incomplete".
         seconds: time in each stage.
     """
 
@@ -115,12 +115,12 @@ class Outcome(NamedTuple):
 
 
 def flash(connect: Connect, judge: Judge, options: Options, report: Report) -> Outcome:
-    """Flash one board; every way that this can end is an `Outcome`."""
+    """Flash one board; every result is an `Outcome`."""
     return _Run(connect, judge, options, report).outcome()
 
 
 class _Run:
-    """One run. What must outlive a lost connection is kept here."""
+    """One run. It keeps the state that must outlive a lost connection."""
 
     def __init__(self, connect: Connect, judge: Judge, options: Options, report: Report) -> None:
         self._connect, self._judge, self._options, self._report = connect, judge, options, report
@@ -131,7 +131,7 @@ class _Run:
         self._notes: list[str] = []
         self._written: dict[int, int] = {}  # region's offset: bytes
         self._distrusted: set[int] = set()  # regions whose digests were wrong once
-        self._current: set[int] = set()  # regions that were found to be as they should
+        self._current: set[int] = set()  # regions that were found to be correct
         self._differing: int | None = None
         self._accepted = False
         self._touched = False
@@ -141,7 +141,7 @@ class _Run:
         self._done = self._total = 0  # bytes of the stage
 
     def outcome(self) -> Outcome:
-        """Make attempts until one ends, or none is left."""
+        """Make attempts until one completes, or none is left."""
         try:
             while True:
                 try:
@@ -174,7 +174,7 @@ class _Run:
             board.close()
 
     def _refuse_early(self, board: Board, info: BoardInfo) -> Judged:
-        """Make every refusal that there is before the flash is touched."""
+        """Make all checks that can refuse, before the flash is touched."""
         self._info = info
         judged = self._judge(info)
         _refuse_unverifiable(info, self._options)
@@ -187,7 +187,7 @@ class _Run:
         return judged
 
     def _flash(self, board: Board, info: BoardInfo, judged: Judged) -> Status:
-        self._checked = []  # what an earlier attempt found may not be so any more
+        self._checked = []  # the results of an earlier attempt may be outdated
         dirty = self._compare(board, info)
         if self._differing is None:
             self._differing = sum(len(run.data) for _, run in dirty)
@@ -212,7 +212,7 @@ class _Run:
     # --- compare and write ------------------------------------------------------------------
 
     def _compare(self, board: Board, info: BoardInfo) -> list[tuple[int, Run]]:
-        """Return what must be written, in safe order, each with its region's offset."""
+        """Return the runs to write, in safe order, each with its region's offset."""
         self._enter("comparing", sum(region.size for region in self._plan.regions))
         force = self._options.force_rewrite and not self._touched
         self._current = set()
@@ -270,7 +270,7 @@ class _Run:
         board.write([run for _, run in dirty], progress)
 
     def _select(self, board: Board) -> bool:
-        """Write what lets the verified regions boot, and read it back; say if it was needed."""
+        """Write the run that selects the verified regions, and read it back; return if needed."""
         run = self._plan.selection
         if run is None:
             return False
@@ -373,7 +373,7 @@ def _refuse_unverifiable(info: BoardInfo, options: Options) -> None:
 
 
 def _refuse_unplaced(held: HeldRelease) -> None:
-    """Refuse before anything is written what could only end with a part of the release missing."""
+    """Refuse, before any write, a run that would leave out a part of the release."""
     if held.unplaced:
         names = ", ".join(held.unplaced)
         leave = " ".join(f"--leave-out {name}" for name in held.unplaced)
@@ -388,8 +388,8 @@ def _refuse_unplaced(held: HeldRelease) -> None:
 
 
 def _refuse_another(before: BoardInfo, now: BoardInfo) -> None:
-    """Refuse to go on with a board that was put in the place of the one that was judged."""
-    # Not the size of the flash: some boards tell it only by the flash's content.
+    """Refuse to go on if another board was put in the place of the judged one."""
+    # The flash size is not compared: some boards derive it from the flash's content.
     facts = [
         (one.kind, one.chip, one.identity, one.start, one.sector, one.locks)
         for one in (before, now)
@@ -417,7 +417,7 @@ def _digest(name: DigestName, data: bytes) -> bytes:
         return hashlib.md5(data, usedforsecurity=False).digest()
     if name == "crc32":
         return zlib.crc32(data).to_bytes(4, "big")
-    from fwsign.images.mcuboot import image_hash  # for MCUboot alone
+    from fwsign.images.mcuboot import image_hash  # only for MCUboot
 
     return image_hash(data)
 
@@ -448,11 +448,11 @@ def _status(hows: Sequence[How]) -> Status:
 
 
 def never_reached(error: FwsignError) -> Outcome:
-    """Return the outcome for a board to which there is no way."""
+    """Return the outcome for a board that cannot be reached."""
     return Outcome("incomplete", None, None, (), 0, None, False, 0, (), error, ())
 
 
 def abandoned() -> Outcome:
-    """Return the outcome for a board that nobody waits for: it may have been written to."""
+    """Return the outcome for an abandoned board, which may have been written to."""
     error = Failed("device.stopped", "ended at once: what the board holds is not known")
     return never_reached(error)._replace(touched=True)

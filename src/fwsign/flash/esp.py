@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ESP boards, by way of esptool in a process of its own: one per port.
+"""ESP boards, driven by esptool in a separate process for each port.
 
 esptool's log, its settings and its errors are global to a process, and it is licensed under the
 GPL, version 2 or later; this module starts it and exchanges messages with it over pipes.
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
     from fwsign.flash.board import Connect, Progress, Run
 
 LADDER: Final = (2_000_000, 1_500_000, 921_600, 460_800, 230_400, 115_200)
-"""Bit/s that are tried one after another where the line turns out to be bad."""
+"""Bit/s to try one after another if the line is bad."""
 DEFAULT_BAUD: Final = 921_600
-"""The most that all usual USB converters can do."""
+"""The highest rate that all usual USB converters support."""
 
 _DIGEST_BLOCK: Final = 64 * 1024
 _PIECE: Final = 4 * 1024 * 1024  # bytes of flash in one request, which bounds its time
 _SILENCE: Final = 300.0  # seconds without a message; more than any one command of esptool's takes
 _GRACE: Final = 2.0  # seconds for the worker to end by itself
-_LEVEL: Final = 6  # against 9: 0.07 % more to send, 40 % less time to wait before that
+_LEVEL: Final = 6  # compared with 9: 0.07 % more bytes, 40 % less time for compression
 _START: Final = "from fwsign.flash.esp_worker import main; main()"
 
 
@@ -49,15 +49,15 @@ def connect(
     before: str | None = None,
     after: str | None = None,
 ) -> Connect:
-    """Return what opens an ESP board.
+    """Return a function that opens an ESP board.
 
     Args:
         port: a device path, `COM5`, `socket://host:port` or `rfc2217://host:port`.
-        baud: bit/s for the transfer; None for `DEFAULT_BAUD`, or over `socket://`, where the
-            other end of the cable need not follow, for the one that the board begins with.
-        before: one of `BEFORE`, None for the first; over `socket://` there are no lines for it.
-        after: one of `AFTER`, None for the first; over `socket://` that is done without lines
-            by the chips that can.
+        baud: bit/s for the transfer; None for `DEFAULT_BAUD`. Over `socket://`, None is the
+            board's first rate, since the other end of the cable may not follow a change.
+        before: one of `BEFORE`, None for the first; `socket://` has no control lines for it.
+        after: one of `AFTER`, None for the first; over `socket://`, chips that can do it
+            without control lines.
     """
     if baud is None and not port.startswith("socket:"):
         baud = DEFAULT_BAUD
@@ -65,7 +65,7 @@ def connect(
 
 
 def rung(baud: int | None, attempt: int) -> int | None:
-    """Return the bit/s for an attempt, counted from 0: first as asked, then ever slower."""
+    """Return the bit/s for an attempt, counted from 0: first as requested, then ever slower."""
     if baud is None or attempt == 0:
         return baud
     slower = [one for one in LADDER if one < baud] or [baud]
@@ -77,7 +77,7 @@ class EspBoard:
 
     Args:
         port, baud, before, after: as for `connect`.
-        attempt: how often this was tried before.
+        attempt: the number of earlier attempts.
 
     Raises:
         Failed: `device.support`, `device.port`, `device.absent`, `device.lost`,
@@ -105,7 +105,7 @@ class EspBoard:
         self._stub, self._block = bool(told.fields["stub"]), int(told.fields["block"])
 
     def probe(self) -> BoardInfo:
-        """Say what this board is."""
+        """Return the facts about this board."""
         fields = self._call("probe").fields
         return BoardInfo(
             kind="esp",
@@ -130,11 +130,11 @@ class EspBoard:
             ) from None
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return what is in the flash."""
+        """Return the flash's content."""
         return self._call("read", offset=offset, size=size).data
 
     def write(self, runs: Sequence[Run], progress: Progress) -> None:
-        """Erase and write, compressed where the stub runs and it makes the data smaller."""
+        """Erase and write; compress the data if the stub runs and it becomes smaller."""
         for run in runs:
             for at in range(0, len(run.data), _PIECE):
                 data = run.data[at : at + _PIECE]
@@ -152,17 +152,17 @@ class EspBoard:
                 )
 
     def finish(self, regions: Sequence[Run]) -> tuple[str, ...]:  # noqa: ARG002 - of the protocol
-        """Say so where `reset` cannot do anything."""
+        """Return a note if `reset` cannot do anything."""
         if self._call("can_reset", after=self._after).fields["can"]:
             return ()
         return ("reset the board by hand: the port has no lines for it",)
 
     def reset(self) -> None:
-        """Leave the boot loader as `after` says."""
+        """Leave the boot loader in the way of `after`."""
         self._call("reset", after=self._after)
 
     def close(self) -> None:
-        """Let the worker end, and see to it."""
+        """End the worker, by force if need be."""
         for pipe in (self._requests, self._answers):
             with contextlib.suppress(OSError):
                 pipe.close()
@@ -188,7 +188,7 @@ class EspBoard:
         raise self._gone()
 
     def _next(self) -> Message | None:
-        """Wait for a message, but not for ever: a worker that hangs is ended."""
+        """Wait for a message, but not for ever: end a worker that hangs."""
         watch = threading.Timer(_SILENCE, self._worker.kill)
         watch.daemon = True
         watch.start()
@@ -216,7 +216,7 @@ def _unless_failed(told: Message) -> Message:
 
 
 def _start() -> subprocess.Popen[bytes]:
-    """Start a worker, with nothing of the caller's settings for esptool."""
+    """Start a worker without the caller's settings for esptool."""
     if importlib.util.find_spec("esptool") is None:
         raise missing("esptool")
     environment = {
@@ -236,7 +236,7 @@ def _start() -> subprocess.Popen[bytes]:
 
 
 class _Packed(NamedTuple):
-    """What is sent for a run: per block its size, and the bytes of flash that it is good for."""
+    """The blocks of a run, each with the number of bytes of flash that it fills."""
 
     data: bytes
     blocks: tuple[tuple[int, int], ...]
@@ -252,7 +252,7 @@ _packing = threading.Lock()
 
 
 def _packed(data: bytes, block: int) -> _Packed:
-    """Compress once for all boards that get the same: compressing is half of a board's CPU."""
+    """Compress once for all boards with the same data: it takes half of a board's CPU time."""
     with _packing:
         return _deflated(data, block)
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an ESP board will boot: its partition table, and the OTA data that selects a slot.
+"""The boot selection of an ESP board: its partition table, and the OTA data of its slots.
 
 The valid entry of the OTA data with the highest number selects slot (number - 1) modulo the number
-of OTA slots; where none is valid, the factory application boots, or slot 0 where there is no
-factory partition.
+of OTA slots. If none is valid, the factory application boots, or slot 0 if there is no factory
+partition.
 
 Source: ESP-IDF programming guide, "Over The Air Updates", "Partition Tables"; ESP-IDF's otatool.
 """
@@ -24,14 +24,14 @@ _OF_BOOTING: Final = (2, 3)  # types: a boot loader, the partition table itself
 
 
 class Selection(NamedTuple):
-    """How to let what was written boot: a run to write, or why that is not in our hands."""
+    """The run that makes the written application boot, or a note why there is none."""
 
     run: Run | None = None
     note: str | None = None
 
 
 def read_table(content: bytes) -> list[Partition] | None:
-    """Read the partition table in the content of its sector; None where there is none.
+    """Read the partition table in the content of its sector; None if there is none.
 
     Raises:
         Malformed: `malformed.image`: it is damaged.
@@ -41,12 +41,12 @@ def read_table(content: bytes) -> list[Partition] | None:
 
 
 def check_table(table: Sequence[Partition], at: int, flash_size: int | None) -> None:
-    """Refuse a table whose partitions are outside the flash, or lie on the table itself.
+    """Refuse a table whose partitions are outside the flash, or overlap the table itself.
 
     Args:
         table: its partitions.
-        at: where it is.
-        flash_size: of the board; None where nothing tells.
+        at: the table's offset.
+        flash_size: the board's flash size; None if unknown.
 
     Raises:
         Unsuitable: `unsuitable.partition`.
@@ -65,7 +65,7 @@ def check_table(table: Sequence[Partition], at: int, flash_size: int | None) -> 
 
 
 def check_app(table: Sequence[Partition], name: str, app: Run) -> None:
-    """Refuse an application that is not at the begin of a partition for one, or does not fit.
+    """Refuse an application that is not at the beginning of an app partition, or does not fit.
 
     Raises:
         Unsuitable: `unsuitable.partition`.
@@ -90,13 +90,13 @@ def check_app(table: Sequence[Partition], name: str, app: Run) -> None:
 
 
 def select(table: Sequence[Partition], written: Sequence[Run], otadata: bytes | None) -> Selection:
-    """Say what else must be written so that an application that was written boots.
+    """Return the further run that makes a written application boot.
 
     Args:
-        table: the partition table as it will be.
-        written: what is signed and written.
-        otadata: the content of the OTA data partition as it will be; None where there is none,
-            or it cannot be read.
+        table: the future partition table.
+        written: the signed runs to write.
+        otadata: the future content of the OTA data partition; None if there is none, or if it
+            cannot be read.
     """
     apps = [part for part in table if part.is_app and _begins(part, written)]
     part = otadata_of(table)
@@ -137,12 +137,12 @@ def _booted(table: Sequence[Partition], otadata: bytes | None) -> Partition | No
 
 
 def _sequences(otadata: bytes) -> list[int]:
-    """Return the sequence numbers of the two entries, 0 for one that is not valid."""
+    """Return the sequence numbers of the two entries, 0 for an invalid one."""
     return [one.sequence if one is not None and one.counts else 0 for one in entries(otadata)]
 
 
 def _entry_for(table: Sequence[Partition], chosen: Partition, offset: int, otadata: bytes) -> Run:
-    """Make the next entry, for the sector that is not in use: power may be lost meanwhile."""
+    """Make the next entry in the unused sector, so that power may be lost meanwhile."""
     slots = _slots(table)
     sequences = _sequences(otadata) or [0, 0]
     newest = max(sequences)

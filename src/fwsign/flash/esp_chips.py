@@ -17,18 +17,18 @@ def _their_name(ours: str) -> str:
 
 CHIPS: Mapping[str, str] = MappingProxyType(
     {
-        "esp8266": "ESP8266",  # its images do not name it
+        "esp8266": "ESP8266",  # its images do not name the chip
         **{one.name: _their_name(one.name) for one in esp.CHIPS if one.name not in _NOT_YET},
     }
 )
-"""From our name, as in targets and image headers, to esptool's."""
+"""Our names, as in targets and image headers, to esptool's names."""
 
 BEFORE = ("default-reset", "usb-reset", "no-reset", "no-reset-no-sync")
-"""How a board gets into its boot loader, the usual way first."""
+"""Ways into the boot loader, the usual one first."""
 AFTER = ("hard-reset", "soft-reset", "no-reset", "watchdog-reset")
-"""How it leaves it, the usual way first."""
+"""Ways out of the boot loader, the usual one first."""
 
 
 def chip_of(theirs: str) -> str | None:
-    """Return our name for a chip that esptool calls `theirs`; None for one not known here."""
+    """Return our name for a chip that esptool calls `theirs`; None for an unknown chip."""
     return next((ours for ours, name in CHIPS.items() if name == theirs), None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One ESP board, driven through esptool's functions; only ever imported by the worker process."""
+"""One ESP board, driven by esptool's functions; only the worker process imports this."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 _ROM_BAUD: Final = 115200
 _BLOCK_ATTEMPTS: Final = 3
 _DAMAGED: Final = ("C100", "0107")
-"""Status of a block whose checksum is wrong: it was not used, so it can be sent again."""
+"""Status of a block with a wrong checksum: it was not used, so it can be sent again."""
 _BLOCK_TIMEOUT: Final = 3.0  # seconds, for a block to arrive and be answered
-_FRAME_TIMEOUT: Final = 3.0  # seconds, for whatever has no time of its own
+_FRAME_TIMEOUT: Final = 3.0  # seconds, for calls without a timeout of their own
 _WRITE_TIMEOUT: Final = 40e-6  # seconds per byte that is erased and written
 _ERRORS: Final = (OSError, RuntimeError, ValueError, TypeError, LookupError, struct.error)
-"""What esptool raises when an answer is late, wrong or too short; its own is a RuntimeError."""
+"""Errors of esptool for a late, wrong or short answer; its own is a RuntimeError."""
 _RESULT = re.compile(r"\(result was ([0-9A-F]{4}): ?(.*)\)")
 
 
@@ -51,7 +51,7 @@ class Loader:
             found = detect_chip(port, _ROM_BAUD, before)
         except _ERRORS as error:
             raise _not_connected(port, error) from error
-        # esptool has none where it waits for the stub's first word, and where it reads flash.
+        # esptool has no timeout when it waits for the stub's first word and when it reads flash.
         found._port.timeout = _FRAME_TIMEOUT  # noqa: SLF001 - it has no other way
         self._esp = self._run("start the stub", lambda: run_stub(found))
         self._run("set up the flash", lambda: self._set_up(baud))
@@ -69,16 +69,16 @@ class Loader:
 
     @property
     def stub(self) -> bool:
-        """Whether esptool's stub runs, and not only the ROM."""
+        """Whether esptool's stub runs, or only the ROM."""
         return bool(self._esp.IS_STUB)
 
     @property
     def block(self) -> int:
-        """How many bytes a block of data has."""
+        """The number of bytes in a block of data."""
         return int(self._esp.FLASH_WRITE_SIZE)
 
     def probe(self) -> dict[str, Any]:
-        """Return what `BoardInfo` holds."""
+        """Return the fields of `BoardInfo`."""
         return dict(self._run("read what the chip is", self._probe))
 
     def _probe(self) -> dict[str, Any]:
@@ -100,7 +100,7 @@ class Loader:
         }
 
     def _identity(self) -> str:
-        """Read the MAC twice: answers have no checksum, and this one decides about floors."""
+        """Read the MAC twice: answers have no checksum, and floors depend on the MAC."""
         first, second = (bytes(self._esp.read_mac("BASE_MAC")).hex() for _ in range(2))
         if first != second:
             raise Failed(
@@ -150,7 +150,7 @@ class Loader:
         Args:
             offset: where, at the start of a sector.
             size: how many bytes of flash.
-            blocks: what to send, each with how many bytes of flash it is good for.
+            blocks: the blocks to send, each with the number of bytes of flash that it fills.
             deflated: whether the blocks are one zlib stream.
             progress: called with the bytes of flash of each block.
         """
@@ -161,7 +161,7 @@ class Loader:
             self._run("begin to write", lambda: esp.flash_defl_begin(size, sent, offset))
         else:
             self._run("begin to write", lambda: esp.flash_begin(size, offset))
-        before = 0  # the stub answers first and writes then, so each block waits for the last
+        before = 0  # the stub answers before it writes, so each block waits for the one before
         for number, (data, worth) in enumerate(blocks):
             timeout = _BLOCK_TIMEOUT + (before + worth) * _WRITE_TIMEOUT
             self._block(command, number, data, timeout)
@@ -173,7 +173,7 @@ class Loader:
             self._run("finish writing", lambda: end(reboot=False, timeout=timeout))
 
     def _block(self, command: int, number: int, data: bytes, timeout: float) -> None:
-        """Send a block, and again where it arrived damaged; all else is for the engine."""
+        """Send a block, and repeat it if it arrived damaged; other errors are for the engine."""
         esp = self._esp
         packet = struct.pack("<IIII", len(data), number, 0, 0) + data
         what = f"write block {number}"
@@ -207,7 +207,7 @@ class Loader:
         return after == "hard-reset" and self._port.startswith("socket:")
 
     def _soft_reset(self) -> Callable[[], None] | None:
-        """Return how to reset without lines, through registers or the stub."""
+        """Return a function that resets without control lines, by registers or the stub."""
         esp = self._esp
         if esp.CHIP_NAME == "ESP8266":
             return lambda: reset_chip(esp, "soft-reset")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages between a board and the process that works for it: a few names and values, and bytes.
+"""Messages between a board and its worker process: a few names and values, and bytes.
 
 size of the names and values (4 bytes), size of the bytes (4 bytes), JSON, bytes
 """
@@ -22,7 +22,7 @@ def send(pipe: BinaryIO, message: Message) -> None:
     """Write a message.
 
     Raises:
-        OSError: there is nobody at the other end.
+        OSError: the other end is closed.
     """
     text = json.dumps(message.fields, separators=(",", ":")).encode()
     pipe.write(_HEAD.pack(len(text), len(message.data)) + text)
@@ -31,7 +31,7 @@ def send(pipe: BinaryIO, message: Message) -> None:
 
 
 def receive(pipe: BinaryIO) -> Message | None:
-    """Wait for a message; None where the other end is gone.
+    """Wait for a message; None if the other end is closed.
 
     Raises:
         OSError: the pipe broke.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether what is signed for an ESP fits its partition table, and what it will start."""
+"""Check that signed payloads fit an ESP's partition table, and find the one it will start."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -13,25 +13,25 @@ from fwsign.images.esp_data import OTADATA_SIZE, TABLE_OFFSET, otadata_of
 from fwsign.images.esp_flash import SECTOR, Partition
 
 Read: TypeAlias = Callable[[int, int], bytes | None]
-"""Reads the board's flash; None where that is not possible."""
+"""Reads the board's flash; None if that is not possible."""
 
 
 def selection(
     payloads: Sequence[Payload], runs: Sequence[Run], info: BoardInfo, read: Read
 ) -> esp_boot.Selection:
-    """Check what an ESP will start, and say what selects it.
+    """Check the application that an ESP will start, and return its selection.
 
     Args:
-        payloads: what is signed for this chip.
-        runs: the same as bytes for places.
-        info: what the board says of itself.
+        payloads: the signed payloads for this chip.
+        runs: the same payloads as bytes for places.
+        info: the board's facts.
         read: reads its flash.
 
     Raises:
         Unsuitable: `unsuitable.region`, `unsuitable.partition`.
         Malformed: `malformed.image`: a partition table in the release is damaged.
     """
-    if info.chip == "esp8266":  # it has no partition table; what is at 0 boots
+    if info.chip == "esp8266":  # it has no partition table, and boots the image at 0
         controlled = any(run.offset == 0 for run in runs)
         return esp_boot.Selection(note=None if controlled else "nothing was written at 0x0")
     for payload in payloads:
@@ -54,11 +54,11 @@ def selection(
 
 
 def _missing_app(table: Sequence[Partition], runs: Sequence[Run], read: Read) -> str | None:
-    """Say that no application is where the board will look for one: only a table came, perhaps."""
+    """Return a note if no app partition holds an application: perhaps only a table was written."""
     apps = [part for part in table if part.is_app]
     heads = [_after(runs, part.offset, 1, read) for part in apps]
     if None in heads or bytes([esp.MAGIC]) in heads:
-        return None  # it cannot be read, or there is one: `select` sees to it that it starts
+        return None  # the flash cannot be read, or there is one, which `select` makes start
     names = ", ".join(f'"{part.label}" at 0x{part.offset:x}' for part in apps) or "no partition"
     return f"no application is in {names}"
 
@@ -66,7 +66,7 @@ def _missing_app(table: Sequence[Partition], runs: Sequence[Run], read: Read) ->
 def _check_partition(
     payload: Payload, table: Sequence[Partition], otadata: Partition | None
 ) -> None:
-    """Check that a payload fits what the table says of its place."""
+    """Check that a payload fits its place in the table."""
     name, role = payload.component.name, payload.image.role
     if role == "application":
         esp_boot.check_app(table, name, Run(payload.offset, payload.data))
@@ -79,8 +79,8 @@ def _check_partition(
 
 
 def _check_not_over(payload: Payload, what: str, place: int | None) -> None:
-    """Refuse to write something else where the board looks for an image to start."""
-    if payload.image.role == "merged" or place is None:  # its own layout was checked when read
+    """Refuse to write anything but an image to a place that the board starts."""
+    if payload.image.role == "merged" or place is None:  # reading it checked its own layout
         return
     if payload.offset <= place < payload.end and payload.data[place - payload.offset] != esp.MAGIC:
         words = payload.image.role or "no image for an ESP"
@@ -88,7 +88,7 @@ def _check_not_over(payload: Payload, what: str, place: int | None) -> None:
 
 
 def _table(payloads: Sequence[Payload], read: Read) -> tuple[int, list[Partition]] | None:
-    """Return where the partition table will be, and what it will say; None if not known."""
+    """Return the future partition table and its offset; None if unknown."""
     own = [one for one in payloads if one.image.role == "partition table"]
     if len(own) > 1:
         names = " and ".join(one.component.name for one in own)
@@ -121,7 +121,7 @@ def _table(payloads: Sequence[Payload], read: Read) -> tuple[int, list[Partition
 
 
 def _after(runs: Sequence[Run], offset: int, size: int, read: Read) -> bytes | None:
-    """Return what a part of the flash will hold when all is written."""
+    """Return the future content of a part of the flash."""
     content = read(offset, size)
     if content is None:
         return None

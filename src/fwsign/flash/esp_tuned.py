@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""esptool made silent and several times cheaper, in the process that is there for it.
+"""Make esptool silent and several times faster, in its worker process.
 
-Of the second of CPU that esptool takes to write 1.7 MB, most goes into hex dumps for a trace
-that is switched off; and it takes frames and checksums apart byte by byte. Nothing here changes
-what goes over the line.
+esptool takes a second of CPU to write 1.7 MB. Most of it goes into hex dumps for a disabled trace,
+and into frames and checksums byte by byte. Nothing here changes the bytes on the line.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class _Silent(EspLogBase):
 
 
 class _NoDump:
-    """Stands in for a hex dump that nobody reads."""
+    """Replaces a hex dump that is never read."""
 
     def __init__(self, data: bytes, auto_split: bool = True) -> None:
         """Forget the data."""
@@ -59,7 +58,7 @@ class _NoDump:
 
 
 def tune() -> None:
-    """Replace what is slow or talks; once per process, before a port is opened."""
+    """Replace esptool's slow and talkative parts; once per process, before a port is opened."""
     EspLog.instance = _Silent()
     esptool.loader.HexFormatter = _NoDump
     esptool.loader.slip_reader = slip_frames
@@ -67,7 +66,7 @@ def tune() -> None:
 
 
 def slip_frames(port: Any, _trace: Callable[[str], None]) -> Iterator[bytes]:
-    """Yield frames as they arrive; what is not within one is noise.
+    """Yield frames as they arrive; bytes outside a frame are noise.
 
     Raises:
         SilenceError: nothing has come within the port's timeout.

@@ -2,7 +2,7 @@
 """The process that drives esptool for one port: `fwsign.flash.esp` starts it and talks to it.
 
 Requests come in over standard input, answers go out over standard output; the only calls are
-those of `_Worker`. It ends when its input does, and whatever Ctrl-C means is for the parent.
+those of `_Worker`. It ends when its input ends; the parent handles Ctrl-C.
 """
 
 from __future__ import annotations
@@ -99,13 +99,13 @@ def main() -> None:
     """Serve until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # a stray print harms nobody
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # a stray print does no harm
     worker = _Worker(out)
     try:
         while (asked := receive(sys.stdin.buffer)) is not None:
             send(out, _answer(worker, asked))
     except OSError:
         pass  # the parent is gone
-    # Straight out: pyserial would sleep for 0.3 s while it closes a socket, and the operating
-    # system closes the port as well.
+    # Exit at once: pyserial would sleep for 0.3 s while it closes a socket, and the operating
+    # system closes the port anyway.
     os._exit(0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A verified release with its payloads in memory, as they were verified: what boards are given."""
+"""A verified release with its verified payloads in memory, ready for boards."""
 
 import io
 from collections.abc import Callable, Collection
@@ -15,11 +15,11 @@ MAX_HELD: Final = 256 * 1024 * 1024
 """Bytes of all payloads for flash together; twice the largest flash that an ESP chip takes."""
 
 Find: TypeAlias = Callable[[Component], Source | None]
-"""Opens the payload of a component; None where it rides inside the envelope."""
+"""Opens the payload of a component; None if it is inside the envelope."""
 
 
 class Payload(NamedTuple):
-    """A component for flash, its bytes, and what they say about themselves."""
+    """A component for flash, its bytes, and the image found in them."""
 
     component: Component
     data: bytes
@@ -27,12 +27,12 @@ class Payload(NamedTuple):
 
     @property
     def chip(self) -> str:
-        """The chip that was signed."""
+        """The signed chip."""
         return self.component.identifier[1].decode()
 
     @property
     def offset(self) -> int:
-        """The offset that was signed, in bytes from the start of the flash."""
+        """The signed offset, in bytes from the start of the flash."""
         return int.from_bytes(self.component.identifier[2], "big")
 
     @property
@@ -41,7 +41,7 @@ class Payload(NamedTuple):
         return self.offset + len(self.data)
 
     def misplaced(self, expected: str, found: str) -> Unsuitable:
-        """Return the refusal to write this where it was signed for."""
+        """Return the refusal to write this to its signed place."""
         return Unsuitable(
             "unsuitable.region",
             f"{self.component.name} cannot be written where it is to go: "
@@ -56,11 +56,11 @@ class HeldRelease:
     """A release to flash. Only a `VerifiedRelease` makes one, and it keeps the verified bytes.
 
     Args:
-        release: what passed steps 1 to 9 for this board.
+        release: a release that passed steps 1 to 9 for this board.
         find: opens payloads; each is read once, through step 10.
         waived: names in `release.unchecked` that the user has waived.
         left_out: names of components that are not for flash and that the user has left out.
-        elsewhere: names of components that the caller takes to another place.
+        elsewhere: names of components that the caller delivers elsewhere.
 
     Raises:
         Failed: `state.unchecked`; `io.*` where a payload cannot be read.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same release, judged anew for each board: by the floor of that very board."""
+"""Judge a release anew for each board, by that board's own floor."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 
 class Given(NamedTuple):
-    """What a release is judged by.
+    """The inputs for judging a release.
 
     Args:
-        envelope: its bytes.
-        anchors: what is trusted.
-        policy: what every board demands.
+        envelope: the envelope's bytes.
+        anchors: the trusted roots and keys.
+        policy: the demands of every board.
         at: the clock's time.
         waived: what the user has waived by name.
-        state: the memory of all boards; None where "rollback" was waived.
-        remember: whether accepted releases move the floors; a dry run's do not.
+        state: the memory of all boards; None if "rollback" was waived.
+        remember: whether accepted releases move the floors; not in a dry run.
         left_out: names of components that the user has left out.
     """
 
@@ -44,13 +44,13 @@ class Given(NamedTuple):
 
 
 class Judging:
-    """Verifies once when it is made, so that nothing is asked of a board for a bad release.
+    """Judges a release for boards; it verifies once at the start, before any board is asked.
 
     Args:
         given: what to judge by.
 
     Raises:
-        FwsignError: whatever `Verifier.verify` raises.
+        FwsignError: as `Verifier.verify`.
     """
 
     def __init__(self, given: Given) -> None:
@@ -62,9 +62,9 @@ class Judging:
         """Read and verify the payloads, once for all boards; return the chips they are for.
 
         Raises:
-            FwsignError: whatever `HeldRelease` raises.
+            FwsignError: as `HeldRelease`.
         """
-        # What a board's floor is can only be asked of the board.
+        # A board's floor is only known once the board has told its identity.
         held = HeldRelease(self.release, find, (*self._given.waived, "rollback"))
         self._bytes = {one.component.name: one.data for one in held.payloads}
         return tuple(sorted({one.chip for one in held.payloads}))
@@ -82,7 +82,7 @@ class Judging:
         given = self._given
         policy, floor = given.policy, None
         if given.state is not None and (given.remember or given.state.exists()):
-            from fwsign.state import State  # where there is a memory
+            from fwsign.state import State  # only if there is a memory
 
             with State.open(given.state, create=given.remember) as memory:
                 policy, floor = memory.policy(policy, info.floor_key, self.release)
@@ -103,5 +103,5 @@ class Judging:
         return Judged(held, accept)
 
     def _find(self, component: Component) -> io.BytesIO:
-        """Give the bytes that were verified before; they are verified again, which is cheap."""
+        """Return the bytes that were verified before; they are verified again, which is cheap."""
         return io.BytesIO(self._bytes[component.name])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the first block of an RP2350 image says: for which cores, and whether with partitions.
+"""Read the first block of an RP2350 image: its cores, and whether it has partitions.
 
     DED3 FFFF, items, FF with the words of all items, offset of the next block, 7935 12AB
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Final
 
 WINDOW: Final = 4096
-"""The boot ROM looks for the first block in as many bytes."""
+"""The boot ROM looks for the first block in this many bytes."""
 
 _START: Final = struct.pack("<I", 0xFFFFDED3)
 _IMAGE_TYPE: Final = 0x42
@@ -23,12 +23,12 @@ _RISCV: Final = 1
 
 
 def is_riscv(image: bytes) -> bool:
-    """Tell whether an image that begins the flash says that it is for the RISC-V cores."""
+    """Tell whether an image at the start of the flash is marked for the RISC-V cores."""
     return any(kind == _IMAGE_TYPE and (words >> 24) & 7 == _RISCV for kind, words in _items(image))
 
 
 def has_partitions(image: bytes) -> bool:
-    """Tell whether an image that begins the flash brings a partition table."""
+    """Tell whether an image at the start of the flash has a partition table."""
     return any(kind == _PARTITION_TABLE for kind, _ in _items(image))
 
 

@@ -10,23 +10,23 @@ from fwsign.flash.port import Port
 ANSWER: Final = 10.0  # seconds; erasing 64 KiB takes at most 2
 _SYNC: Final = 0.3  # seconds until the first byte of an answer to SYNC
 _QUIET: Final = 0.05  # seconds without a byte after which no more is coming
-_CHATTER: Final = 64  # pieces of 256 bytes; who says more than that is no boot loader
+_CHATTER: Final = 64  # pieces of 256 bytes; a boot loader sends no more than that
 _NAMES: Final = (b"PICO", b"WOTA")
 
 _FILLERS: Final = (16, 1048, 1048, 4144, 4144)
 """Zeros to send before SYNC; together they wake the boot loader from any state. 16 end a half-sent
-command: its words, of which zeros only make less, and an opcode that does not exist. (SYNC itself
+command: zeros complete its words, harmlessly, and form an opcode that does not exist. (SYNC itself
 as the size of a half-sent CRCC would be a gigabyte.) The others fill up the data of a half-sent
-WRIT, at most 1,024 bytes, 4,096 in old ones; twice, for while it programs it hears no more than
-32 bytes."""
+WRIT, at most 1,024 bytes, 4,096 in old ones. They are sent twice, since it takes in no more than 32
+bytes while it programs."""
 
 
 class PicoLine:
-    """A port behind which the boot loader listens.
+    """A port with the boot loader behind it.
 
     Args:
-        port: it is this object's to close.
-        patience: 1, or more where the line is slow.
+        port: the port; this object closes it.
+        patience: 1, or more if the line is slow.
         ahead: READs to send before their turn. Two of 12 bytes fit into the UART's 32 bytes while
             an answer is being sent; while it programs or erases nothing may be under way.
 
@@ -39,7 +39,7 @@ class PicoLine:
         self.name = self.synchronise(patience)
 
     def synchronise(self, patience: int) -> str:
-        """Wake it from whatever state it is in, also after ERR!, and return its name."""
+        """Wake it from any state, also after ERR!, and return its name."""
         port = self._port
         for zeros in _FILLERS:
             port.drop_input()
@@ -63,7 +63,7 @@ class PicoLine:
         )
 
     def read(self, address: int, size: int, block: int) -> bytes:
-        """Return what is in memory, asked for in blocks."""
+        """Return the content of memory, read in blocks."""
         end = address + size
         pieces = [(at, min(block, end - at)) for at in range(address, end, block)]
         content = []
@@ -75,7 +75,7 @@ class PicoLine:
         return b"".join(content)
 
     def command(self, name: bytes, *words: int, data: bytes = b"", answer: int = 0) -> bytes:
-        """Send one command, and return what follows OKOK: so many bytes.
+        """Send one command, and return the `answer` bytes that follow OKOK.
 
         Raises:
             Failed: `device.refused`, `device.protocol`, `device.lost`.
@@ -113,7 +113,7 @@ class PicoLine:
             raise _refused(b"BOOT")
 
     def close(self) -> None:
-        """Give the port back."""
+        """Release the port."""
         self._port.close()
 
 

@@ -35,14 +35,14 @@ _RAM: Final = 0x20000000
 _CHIP_ID: Final = 0x40000000  # SYSINFO.CHIP_ID, at the same place in both chips
 _CHIPS: Final = {0x0002927: "rp2040", 0x0004927: "rp2350"}  # part and manufacturer
 _OTP_ID: Final = 0x40130000  # RP2350: OTP rows 0 to 3, 16 bits each, are the chip's public id
-_ERASE_BLOCK: Final = 65536  # the flash erases this in a third of what its sectors take
+_ERASE_BLOCK: Final = 65536  # the flash erases it in a third of the time of its sectors
 
 
 def connect(port: str, *, baud: int | None = None) -> Connect:
-    """Return what opens a Pico's port and finds its boot loader, in whatever state that is.
+    """Return a function that opens a Pico's port and finds its boot loader, in any state.
 
     Args:
-        port: whatever pyserial opens.
+        port: any port that pyserial opens.
         baud: bit/s; the boot loader's own by default, which it cannot change.
     """
 
@@ -85,7 +85,7 @@ def refuse_unbootable(program: Run) -> None:
 
 
 class _Layout(NamedTuple):
-    """What INFO says; `start` and `end` in bytes from the start of the flash."""
+    """The answer to INFO; `start` and `end` in bytes from the start of the flash."""
 
     start: int
     end: int
@@ -131,7 +131,7 @@ class _UartBoard:
             "pico-uart",
             chip,
             self._identity(chip),
-            # It refuses whatever ends at the end of the flash, so the last sector is of no use.
+            # It refuses a range that ends at the end of the flash, so the last sector is of no use.
             layout.end - layout.sector,
             start=layout.start,
             sector=layout.sector,
@@ -142,7 +142,7 @@ class _UartBoard:
         )
 
     def _chip(self) -> str | None:
-        """Read which chip it is; READ takes any address, but a fork may refuse this one."""
+        """Read the chip's name; READ takes any address, but a fork may refuse this one."""
         try:
             value = int.from_bytes(self._read_twice(_CHIP_ID, 4), "little") & 0x0FFFFFFF
         except Failed as error:
@@ -160,7 +160,7 @@ class _UartBoard:
         return _CHIPS[value]
 
     def _identity(self, chip: str | None) -> str | None:
-        """Read the chip's id, which every RP2350 lets everyone read.
+        """Read the chip's id, which is readable in every RP2350.
 
         An RP2040 has none: only its flash chip has, and that answers no memory access.
         """
@@ -170,7 +170,7 @@ class _UartBoard:
         return f"chipid:{value:016x}" if 0 < value < (1 << 64) - 1 else None
 
     def _read_twice(self, address: int, size: int) -> bytes:
-        """Read what decides about refusals and floors: answers have no checksum."""
+        """Read twice, since answers have no checksum, and refusals and floors depend on this."""
         first, second = (self._read_memory(address, size) for _ in range(2))
         if first != second:
             raise Failed(
@@ -182,7 +182,7 @@ class _UartBoard:
         return first
 
     def digest(self, offset: int, size: int) -> bytes:
-        """Let the board compute a CRC-32; what is beyond whole words is read instead."""
+        """Let the board compute a CRC-32; read the bytes beyond whole words instead."""
         words = size - size % 4
         crc = self._crc(offset, words)
         if size > words:
@@ -191,7 +191,7 @@ class _UartBoard:
         return crc.to_bytes(4, "big")
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return what is in the flash; a CRC-32 tells whether the line damaged it."""
+        """Return the flash's content; a CRC-32 detects damage on the line."""
         start, end = offset - offset % 4, -(-(offset + size) // 4) * 4
         content = self._read_memory(_XIP + start, end - start)
         here, there = zlib.crc32(content), self._crc(start, end - start)
@@ -215,7 +215,7 @@ class _UartBoard:
     def _program(self, offset: int, data: bytes, progress: Progress) -> None:
         for at in range(0, len(data), self._layout.block):
             block = data[at : at + self._layout.block]
-            if block.strip(b"\xff"):  # else erasing it was enough
+            if block.strip(b"\xff"):  # else the erase was enough
                 where = _XIP + offset + at
                 there = _word(self._line.command(b"WRIT", where, len(block), data=block, answer=4))
                 if there != (here := zlib.crc32(block)):
@@ -234,7 +234,7 @@ class _UartBoard:
         program = next((one for one in regions if one.offset == start), None)
         if program is None:
             return (f"boot not controlled: nothing was written at 0x{start:x}",)
-        # SEAL counts in words: the rest of the last one is whatever follows the program.
+        # SEAL counts in words: the last one may include bytes that follow the program.
         filler = -len(program.data) % 4
         data = program.data + (self.read(program.end, filler) if filler else b"")
         header = (_XIP + start, len(data), zlib.crc32(data))
@@ -250,7 +250,7 @@ class _UartBoard:
         self._line.restart()
 
     def close(self) -> None:
-        """Give the port back."""
+        """Release the port."""
         self._line.close()
 
     def _crc(self, offset: int, size: int) -> int:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Raspberry Pi Pico over USB: into BOOTSEL mode by opening its port at 1200 bit/s, then writing.
 
-Where pyusb is installed and may use the device, PICOBOOT reads and writes; else a UF2 file is
-copied to the board's drive, which shows nothing of what it then holds. Of several boards in
-BOOTSEL mode the one is taken that is on the same USB port as the serial port was; where the
-system does not tell USB ports, the one that has come since, and none where that is not clear.
+If pyusb is installed and may use the device, PICOBOOT reads and writes. Else a UF2 file is copied
+to the board's drive, which cannot be read back. Of several boards in BOOTSEL mode, the one on the
+serial port's USB port is taken. If the system does not tell USB ports, the board that appeared
+since is taken, and none if that is not clear.
 
-No real board was used to try this: the serial port, the drive and the USB device were imitated.
+This was not tried with a real board: the serial port, the drive and the USB device were imitated.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from fwsign.flash.port import Port
 from fwsign.images import uf2
 
 DRIVE: Final = "drive:"
-"""A port of this form is the path of a drive, which is used even where PICOBOOT could be."""
+"""A port with this prefix is the path of a drive, which is used instead of PICOBOOT."""
 
 _TOUCH_BAUD: Final = 1200
 _XIP: Final = 0x10000000
@@ -37,7 +37,7 @@ _POLL: Final = 0.2
 
 
 def connect(port: str, *, baud: int | None = None) -> Connect:
-    """Return what brings a Pico into BOOTSEL mode and opens it.
+    """Return a function that brings a Pico into BOOTSEL mode and opens it.
 
     Args:
         port: the board's serial port, the path of its drive, or `drive:` and that path.
@@ -65,7 +65,7 @@ def connect(port: str, *, baud: int | None = None) -> Connect:
 
 
 def _from_path(path: Path) -> Connect:
-    """Return what opens the board whose drive this is; PICOBOOT takes the drive away."""
+    """Return a function that opens the board of a drive; PICOBOOT removes the drive."""
     drive: drives.Drive | None = None
 
     def attempt(_: int) -> Board:
@@ -81,7 +81,7 @@ def _from_path(path: Path) -> Connect:
 
 
 def _touch(port: str) -> Failed | None:
-    """Open a port at 1200 bit/s, and return why that was not possible."""
+    """Open a port at 1200 bit/s, and return the error if that failed."""
     try:
         line = Port(port, _TOUCH_BAUD, _POLL)
     except Failed as error:
@@ -94,7 +94,7 @@ def _touch(port: str) -> Failed | None:
 
 
 class _Candidate(NamedTuple):
-    """A board in BOOTSEL mode: what tells it from others, and the ways into it, the best first."""
+    """A board in BOOTSEL mode: its distinguishing mark, and the ways to open it, the best first."""
 
     place: str
     location: str | None
@@ -123,7 +123,7 @@ def _candidates() -> list[_Candidate]:
     for drive in drives.find():
         place = drive.location
         if place is None:
-            # Without a place only a single device can be that of a single drive.
+            # Without a USB port, only a single device can belong to a single drive.
             place = next(iter(devices)) if len(devices) == 1 else str(drive.path)
         before = found.get(place) or _Candidate(place, drive.location, ())
         found[place] = before._replace(ways=(*before.ways, _by_drive(drive)))
@@ -169,13 +169,13 @@ def _absent(port: str) -> Failed:
 
 
 class _DriveBoard:
-    """A Pico of which only the drive can be used: it takes a file, and then restarts."""
+    """A Pico whose drive alone can be used: it takes a file, and then restarts."""
 
     def __init__(self, drive: drives.Drive) -> None:
         self._drive = drive
 
     def probe(self) -> BoardInfo:
-        """Say what the drive says: the chip, nothing else."""
+        """Return the facts that the drive tells: only the chip."""
         details = (("through", "drive"), ("path", str(self._drive.path)))
         return BoardInfo("pico-uf2", self._drive.chip, None, None, details=details)
 
@@ -203,7 +203,7 @@ class _DriveBoard:
         drives.copy(self._drive, file, step)
 
     def finish(self, regions: Sequence[Run]) -> tuple[str, ...]:
-        """Say that an RP2350 may have put it into a partition."""
+        """Return a note that an RP2350 may have put the file into a partition."""
         del regions
         if self._drive.chip == "rp2350":
             return ("boot not controlled: a partition table may have moved it",)
@@ -226,7 +226,7 @@ def _cannot(what: str) -> Failed:
 
 
 def build(runs: Sequence[Run], chip: str) -> bytes:
-    """Make one UF2 file of all runs, as the boot ROM takes it, and check it as a stranger's.
+    """Make one UF2 file of all runs for the boot ROM, and check it like a foreign file.
 
     Args:
         runs: each begins on a page of 256 bytes.
@@ -240,7 +240,7 @@ def build(runs: Sequence[Run], chip: str) -> bytes:
     if chip == "rp2350" and any(one.offset == 0 and pico_block.is_riscv(one.data) for one in runs):
         family = _RISCV
     blocks = bytearray(b"".join(uf2.write_uf2(one.data, _XIP + one.offset, family) for one in runs))
-    # One count over all: the boot ROM restarts when it has as many as the first block announces.
+    # One count for all blocks: the boot ROM restarts after the number in the first block.
     total = len(blocks) // uf2.BLOCK
     for number in range(total):
         struct.pack_into("<II", blocks, number * uf2.BLOCK + 20, number, total)
@@ -257,7 +257,7 @@ def build(runs: Sequence[Run], chip: str) -> bytes:
 
 
 def _workaround(runs: Sequence[Run]) -> bytes:
-    """Make the block of erratum RP2350-E10, with which all writers for this chip begin.
+    """Make the block for erratum RP2350-E10; all writers for this chip begin with it.
 
     It is for the last page of 16 MiB, so nothing else may be there.
     """

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """PICOBOOT: the USB interface of the boot ROMs of RP2040 and RP2350, beside their drive.
 
-It reads flash, so that what is there can be compared and verified, which the drive does not. It
+It can read flash, for comparison and verification, which the drive cannot. It
 needs pyusb and the right to use the device. A command is 32 bytes to the OUT endpoint (magic,
 token, command, size of the arguments, size of the data, arguments), then data either way, then an
-empty packet the other way. What fails stalls, and a control request tells why.
+empty packet the other way. A failed command stalls, and a control request tells why.
 
 Source: RP2040 data sheet, section 2.8.5; RP2350 data sheet, section 5.6. No real board has been
 on the other end of this yet: it was tried with a simulated device, made from the same sources.
@@ -25,7 +25,7 @@ _MAGIC: Final = 0x431FD10B
 _COMMAND: Final = struct.Struct("<IIBBHI16s")
 _STATUS: Final = struct.Struct("<IIBB6x")
 _EXCLUSIVE, _REBOOT, _ERASE, _WRITE, _EXIT_XIP, _REBOOT2 = 0x01, 0x02, 0x03, 0x05, 0x06, 0x0A
-_READ, _GET_INFO = 0x84, 0x8B  # the high bit: the board sends the data
+_READ, _GET_INFO = 0x84, 0x8B  # the high bit means that the board sends the data
 _AND_EJECT: Final = 2  # exclusive, and the drive goes away
 _IF_RESET, _IF_STATUS = 0x41, 0x42
 _TO_INTERFACE, _FROM_INTERFACE, _FROM_ENDPOINT = 0x41, 0xC1, 0x82
@@ -75,7 +75,7 @@ class PicobootBoard:
             raise
 
     def probe(self) -> BoardInfo:
-        """Say what this board is."""
+        """Return the facts about this board."""
         identity: str | None = None
         locks: tuple[str, ...] = ()
         # The USB serial number of every RP2040 is the same one, and its flash chip's id can be
@@ -86,7 +86,7 @@ class PicobootBoard:
             locks = (SECURE_BOOT,) if critical & 1 else ()
             try:
                 self._partitions = bool(self._info(_PARTITIONS, 1, 2)[1] & 0x100)
-            except Failed:  # what is not known is noted at the end
+            except Failed:  # unknown facts are noted at the end
                 self._reset_interface()
         return BoardInfo(
             "pico-uf2",
@@ -104,23 +104,23 @@ class PicobootBoard:
         )
 
     def _flash_size(self) -> int | None:
-        """Find where the flash's content begins again; None where it is erased."""
+        """Find the size at which the flash's content repeats; None if it is erased."""
         start = self.read(0, _SECTOR)
         if not start.strip(start[:1]):
             return None
         for size in _SIZES:
-            # Two slots may begin alike, but hardly go on so.
+            # Two slots may begin alike, but rarely continue alike.
             alike = self.read(size, _SECTOR) == start
             if alike and self.read(size, _ERASE_BLOCK) == self.read(0, _ERASE_BLOCK):
                 return size
         return _MOST
 
     def digest(self, offset: int, size: int) -> bytes:
-        """Compute a CRC-32 over what is read."""
+        """Compute a CRC-32 over the bytes read."""
         return zlib.crc32(self.read(offset, size)).to_bytes(4, "big")
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return what is in the flash."""
+        """Return the flash's content."""
         content = []
         for at in range(offset, offset + size, _CHUNK):
             length = min(_CHUNK, offset + size - at)
@@ -133,9 +133,9 @@ class PicobootBoard:
             self._command(_ERASE, struct.pack("<II", _XIP + at, length))
 
     def write(self, runs: Sequence[Run], progress: Progress) -> None:
-        """Erase and write; the sector that lets the flash boot is erased first and comes last.
+        """Erase and write; erase the sector that makes the flash boot first, and write it last.
 
-        So that a board whose power goes in between comes back in BOOTSEL mode.
+        So a board that loses power in between comes back in BOOTSEL mode.
         """
         heads = [run for run in runs if run.offset == 0]
         for _ in heads:
@@ -150,13 +150,13 @@ class PicobootBoard:
     def _program(self, offset: int, data: bytes, progress: Progress) -> None:
         for at in range(0, len(data), _CHUNK):
             chunk = data[at : at + _CHUNK]
-            if chunk.strip(b"\xff"):  # else erasing it was enough
+            if chunk.strip(b"\xff"):  # else the erase was enough
                 place = struct.pack("<II", _XIP + offset + at, len(chunk))
                 self._command(_WRITE, place, data=chunk)
             progress(len(chunk))
 
     def finish(self, regions: Sequence[Run]) -> tuple[str, ...]:
-        """Say where an RP2350's partition table may start something else."""
+        """Return a note if an RP2350's partition table may start another program."""
         if self._link.chip != "rp2350":
             return ()
         brought = any(run.offset == 0 and pico_block.has_partitions(run.data) for run in regions)
@@ -165,7 +165,7 @@ class PicobootBoard:
         return ("boot not controlled: the partition table selects what starts",)
 
     def reset(self) -> None:
-        """Start what is in the flash."""
+        """Start the program in the flash."""
         command, arguments = _REBOOT, struct.pack("<III", 0, 0, _RESTART_DELAY)
         if self._link.chip == "rp2350":
             command, arguments = _REBOOT2, struct.pack("<IIII", 0, _RESTART_DELAY, 0, 0)
@@ -176,7 +176,7 @@ class PicobootBoard:
                 raise
 
     def close(self) -> None:
-        """Give the device back."""
+        """Release the device."""
         with contextlib.suppress(Exception):  # it may have restarted, and pyusb is not ours
             self._link.release()
 
@@ -200,7 +200,7 @@ class PicobootBoard:
     def _command(
         self, command: int, arguments: bytes = b"", *, size: int = 0, data: bytes = b""
     ) -> bytes:
-        """Send one command, its data or take it, and the empty packet that ends it."""
+        """Send one command, send or receive its data, and end it by the empty packet."""
         usb, out, into = self._link.usb, self._link.out_endpoint, self._link.in_endpoint
         self._token += 1
         header = (_MAGIC, self._token, command, len(arguments), 0, size or len(data), arguments)
@@ -244,7 +244,7 @@ class PicobootBoard:
         return Failed("device.lost", f"the connection over USB was lost: {reason}", found=reason)
 
     def _reset_interface(self) -> None:
-        """Leave whatever an earlier host has begun."""
+        """Cancel a command that an earlier host has begun."""
         try:
             for endpoint in (self._link.in_endpoint, self._link.out_endpoint):
                 if self._control(_FROM_ENDPOINT, 0, endpoint, 2)[0] & 1:  # GET_STATUS: halted

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes where on a board, and every reason not to: all of it before anything is erased."""
+"""Plan the regions of a board, and make every refusal before anything is erased."""
 
 import hashlib
 import itertools
@@ -34,8 +34,8 @@ class Region(NamedTuple):
         component: its name.
         offset: in bytes from the start of the flash.
         size: in bytes.
-        sha256: of what the flash must hold there.
-        parts: the same bytes in the order in which they are safely written.
+        sha256: the SHA-256 of the bytes that the flash must hold there.
+        parts: the same bytes in a safe order for writing.
     """
 
     component: str
@@ -46,12 +46,12 @@ class Region(NamedTuple):
 
     @property
     def end(self) -> int:
-        """The first offset behind it."""
+        """The first offset after it."""
         return self.offset + self.size
 
 
 class Plan(NamedTuple):
-    """Regions, what must be written to let them boot, and what the result must say."""
+    """The regions, the run that makes them boot, and the notes for the result."""
 
     regions: tuple[Region, ...]
     selection: Run | None
@@ -59,11 +59,11 @@ class Plan(NamedTuple):
 
 
 def make(held: HeldRelease, info: BoardInfo, read: esp_plan.Read) -> Plan:
-    """Plan what to write to a board.
+    """Plan the writes to a board.
 
     Args:
         held: a verified release, with its payloads.
-        info: what the board says of itself.
+        info: the board's facts.
         read: reads the board's flash, for the partition table it has.
 
     Raises:
@@ -79,7 +79,7 @@ def make(held: HeldRelease, info: BoardInfo, read: esp_plan.Read) -> Plan:
         _check_place(payload, run, info)
         if info.kind == "pico-uart" and run.offset == info.start:
             refuse_unbootable(run)
-    if info.kind == "smp" and len(pieces) > 1:  # each would overwrite the one before
+    if info.kind == "smp" and len(pieces) > 1:  # each would overwrite the one before it
         raise _wrong_payload(pieces[1][0].component.name, "one image", f"{len(pieces)} images")
     _check_overlaps(pieces, info.sector)
     _check_locks(payloads, pieces, info)
@@ -132,7 +132,7 @@ def _wrong_chip(expected: str, chips: Sequence[str]) -> Unsuitable:
 
 
 def _check_image(payload: Payload, info: BoardInfo) -> None:
-    """Check that the image is one for this chip, this place and this boot loader."""
+    """Check that the image is for this chip, this place and this boot loader."""
     name, image = payload.component.name, payload.image
     if image.chip is not None and image.chip != payload.chip:
         raise Unsuitable(
@@ -178,7 +178,7 @@ def _wrong_payload(name: str, expected: str, found: str) -> Unsuitable:
 def _check_place(payload: Payload, run: Run, info: BoardInfo) -> None:
     if not run.data:
         raise payload.misplaced("at least one byte", "none")
-    if info.kind == "smp":  # the boot loader has one place, and does not say where
+    if info.kind == "smp":  # the boot loader has one place, and does not name it
         return
     if run.offset % info.sector:
         raise payload.misplaced(f"a multiple of {info.sector}", f"0x{run.offset:x}")
@@ -195,7 +195,7 @@ def _check_place(payload: Payload, run: Run, info: BoardInfo) -> None:
 
 
 def _check_overlaps(pieces: Sequence[tuple[Payload, Run]], sector: int) -> None:
-    """Refuse regions that share a sector, for it is erased as a whole."""
+    """Refuse regions that share a sector, since a sector is erased as a whole."""
     ordered = sorted(pieces, key=lambda piece: piece[1].offset)
     for (before, first), (after, second) in itertools.pairwise(ordered):
         end = -(-first.end // sector) * sector

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A serial port, a TCP port or RFC 2217: whatever pyserial opens; its errors become ours."""
+"""A port that pyserial opens: serial, TCP or RFC 2217. Its errors become `Failed`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from serial import Serial
 
 _ERRNO: Final = re.compile(r"(?:\[Errno -?\d+\] |\(-?\d+, ')([^:'\]]+)")
-_WRITE_TIMEOUT: Final = 10.0  # seconds; a port that takes nothing for so long is dead
+_WRITE_TIMEOUT: Final = 10.0  # seconds; a port that takes nothing for this long is dead
 
 
 class Port:
@@ -46,7 +46,7 @@ class Port:
             ) from error
 
     def read(self, size: int) -> bytes:
-        """Return `size` bytes, or fewer where the timeout has passed.
+        """Return `size` bytes, or fewer after the timeout.
 
         Raises:
             Failed: `device.lost`.
@@ -69,7 +69,7 @@ class Port:
             raise self._lost(error) from error
 
     def drop_input(self) -> None:
-        """Forget what has arrived and was not read.
+        """Discard unread input.
 
         Raises:
             Failed: `device.lost`.
@@ -80,22 +80,22 @@ class Port:
             raise self._lost(error) from error
 
     def set_timeout(self, seconds: float) -> None:
-        """Let `read` wait so long from now on."""
+        """Set the timeout of `read`."""
         self._serial.timeout = seconds
 
     def low_latency(self) -> None:
-        """Ask a USB adapter to pass on each byte at once, where it can be asked."""
+        """Ask a USB adapter to pass on each byte at once, if it supports that."""
         with contextlib.suppress(AttributeError, NotImplementedError, *self._errors):
             self._serial.set_low_latency_mode(True)
 
     def touch(self) -> None:
-        """Set DTR low, which together with 1200 bit/s means "into the boot loader"."""
+        """Set DTR low, which with 1200 bit/s means "enter the boot loader"."""
         with contextlib.suppress(*self._errors):
             self._serial.dtr = False
 
     def close(self) -> None:
-        """Give the port back."""
-        # pyserial leaves a socket open where the other end was first to close it.
+        """Close the port."""
+        # pyserial leaves a socket open if the other end has closed it first.
         connection = getattr(self._serial, "_socket", None)
         with contextlib.suppress(*self._errors):
             self._serial.close()
@@ -124,7 +124,7 @@ def missing(package: str) -> Failed:
 
 
 def why(error: BaseException) -> str:
-    """Return the operating system's words for an error of pyserial's, which repeats the port."""
+    """Return the operating system's words in an error of pyserial, without the port's name."""
     text = (getattr(error, "strerror", None) or str(error)).strip().partition("\n")[0]
     if "exclusively lock" in text:
         return "another program is using it"

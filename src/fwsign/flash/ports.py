@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ports of this machine, and which boards may be behind them."""
+"""The ports of this machine, and the boards that may be behind them."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Found(NamedTuple):
     """A port.
 
     Args:
-        port: what to give `--port`: a name that stays with the USB socket, where there is one.
-        device: what the operating system calls it.
-        words: what is known of it.
-        kinds: the boards that may be behind it; empty where its USB identity says nothing.
+        port: the name for `--port`; it stays with the USB socket if the system has such names.
+        device: the operating system's name.
+        words: a description.
+        kinds: the boards that may be behind it; empty if its USB identity does not tell.
         serial: the USB serial number.
         vendor_id: the USB vendor.
     """
@@ -73,11 +73,11 @@ def find() -> list[Found]:
 
 
 def vendor_of(port: str, found: Iterable[Found]) -> int | None:
-    """Return the USB vendor behind a port, by whichever of its names.
+    """Return the USB vendor behind a port, by any of its names.
 
     Args:
-        port: what the user calls it.
-        found: what `find` has found.
+        port: the port, as typed.
+        found: the result of `find`.
     """
     wanted = os.path.realpath(port)
     return next((one.vendor_id for one in found if os.path.realpath(one.device) == wanted), None)
@@ -91,7 +91,7 @@ def _known(vendor: int | None, product: int | None) -> tuple[str, tuple[str, ...
 
 
 def _stable_names() -> dict[str, str]:
-    """Return the names that Linux gives by USB socket, by the device each points to."""
+    """Return Linux's names by USB socket, keyed by their devices."""
     try:
         links = sorted(_BY_PATH.iterdir(), key=lambda link: ("usbv" in link.name, link.name))
     except OSError:

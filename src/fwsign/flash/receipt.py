@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run of the flasher has done to one board, as a receipt."""
+"""The receipt of a flasher's run on one board."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -12,12 +12,12 @@ from fwsign.verified import VerifiedRelease
 
 
 class Told(NamedTuple):
-    """What is known of a run before any board is asked.
+    """The facts of a run that are known before any board is asked.
 
     Args:
-        port: what the user calls the board.
-        clock: the time that this computer's clock shows, which proves nothing.
-        release: what verified, before the board's own floor was asked.
+        port: the user's name for the board.
+        clock: the time of this computer's clock, which is no proof.
+        release: the release as verified before the board's own floor was known.
         waived: names of checks that were waived or loosened, as typed.
         left_out: names of components that were left out, as typed.
         first_use: whether the memory of boards was made for this run.
@@ -35,8 +35,8 @@ def describe(outcome: Outcome, told: Told) -> dict[str, Any]:
     """Return a receipt's content; every value is text, a whole number, a list or null.
 
     Args:
-        outcome: how it ended.
-        told: what was known before.
+        outcome: the outcome of the run.
+        told: the facts known before.
     """
     info, error = outcome.info, outcome.error
     release = outcome.held.release if outcome.held else told.release
@@ -75,7 +75,7 @@ def describe(outcome: Outcome, told: Told) -> dict[str, Any]:
 
 
 def _sound(text: str) -> str:
-    """Escape what UTF-8 cannot say, such as the name of a port in another encoding."""
+    """Escape text that UTF-8 cannot express, such as a port's name in another encoding."""
     return text.encode(errors="backslashreplace").decode()
 
 

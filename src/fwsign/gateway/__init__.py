@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gateway: a device that remembers, fetches, verifies, and installs safely. POSIX only."""
+"""The gateway: a device that fetches, verifies, installs and remembers releases. POSIX only."""

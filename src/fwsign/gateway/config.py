@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""device.toml: whose device this is, whom it trusts, what it demands, where things go.
+"""device.toml: the device's identity, its anchors, its policy, and its target places.
 
 Strict: an unknown key is an error, and so is a file that another user could have written.
 """
@@ -26,25 +26,25 @@ DEFAULT_STATE: Final = Path("/var/lib/fwsign/state.db")
 VARIABLE: Final = "FWSIGN_DEVICE"
 """The environment variable that names another device.toml."""
 MAX_SIGNERS: Final = 8
-"""Distinct signers that a policy may demand, as `fwsign verify --require` takes."""
+"""The most distinct signers that a policy may demand, as in `fwsign verify --require`."""
 _HOST: Final = re.compile(r"[a-z0-9.-]+|[0-9a-f:]+")
 
 T = TypeVar("T")
 
 
 Tell: TypeAlias = Callable[[str], object]
-"""Told, in words, of what people should see while it goes on, such as a redirect."""
+"""Called with messages for people during the work, such as a redirect."""
 
 
 class FetchRules(NamedTuple):
-    """What bounds fetching.
+    """The limits of fetching.
 
     Args:
         allow_hosts: the only hosts to fetch from; empty for any.
-        ca: a PEM file of what servers' certificates are judged by; None for the system's.
+        ca: a PEM file with the roots for servers' certificates; None for the system's.
         stall_seconds: the longest silence of a server.
         total_seconds: the longest time for one file.
-        pause_seconds: how long to wait before a transfer that was cut is taken up again.
+        pause_seconds: the wait before a broken transfer is resumed.
     """
 
     allow_hosts: tuple[str, ...] = ()
@@ -55,19 +55,19 @@ class FetchRules(NamedTuple):
 
 
 class Device(NamedTuple):
-    """A device.toml.
+    """The content of a device.toml.
 
     Args:
         path: the file itself.
-        trust: whose device this is, and whom it trusts, as enrolled: list 0.
-        policy: what is demanded of every release; the rest is added from memory and trust.
-        state: the memory.
-        target_dir: where `file` components go.
+        trust: the device's vendor and product, and its enrolled anchors: list 0.
+        policy: the demands on every release; memory and trust add the rest.
+        state: the memory's file.
+        target_dir: the directory for `file` components.
         device_key: URI of the key that signs receipts.
-        hooks: component name -> the command that takes it, with its arguments.
-        hook_seconds: how long a command may take.
-        ports: chip -> the port of the board that has it.
-        fetch: what bounds fetching.
+        hooks: component name -> the command for it, with its arguments.
+        hook_seconds: the longest time for a command.
+        ports: chip -> the port of the board with that chip.
+        fetch: the limits of fetching.
     """
 
     path: Path
@@ -83,7 +83,7 @@ class Device(NamedTuple):
 
 
 def find(given: Path | None) -> Path:
-    """Return which device.toml to use: the one given, else `FWSIGN_DEVICE`, else the default."""
+    """Return the device.toml to use: the one given, else `FWSIGN_DEVICE`, else the default."""
     named = os.environ.get(VARIABLE)
     return given or (Path(named) if named else DEFAULT_CONFIG)
 
@@ -92,7 +92,7 @@ def load(path: Path) -> Device:
     """Read a device.toml.
 
     Raises:
-        Failed: `io.config` for a mistake in it, or a file that others may write; `io.*`.
+        Failed: `io.config` for a mistake in it, or a file that other users may write; `io.*`.
         Untrusted: `untrusted.example-key`.
     """
     table = read_toml(path)
@@ -106,7 +106,7 @@ def load(path: Path) -> Device:
 
 
 def parse_revocation(text: str) -> tuple[Revocation, timedelta]:
-    """Read `require`, `off` or `allow-stale:TIME`; return how, and for how long stale is taken.
+    """Read `require`, `off` or `allow-stale:TIME`; return the mode and the span for stale CRLs.
 
     Raises:
         Failed: `state.policy`.
@@ -123,7 +123,7 @@ def parse_revocation(text: str) -> tuple[Revocation, timedelta]:
 
 
 def refuse_published(anchor: Anchor) -> None:
-    """Refuse a key whose private half anyone can have.
+    """Refuse a key whose private half is published.
 
     Raises:
         Untrusted: `untrusted.example-key`.
@@ -189,7 +189,7 @@ def _anchors(path: Path, top: Table) -> tuple[TrustAnchor, ...]:
 
 
 def _release_anchor(table: Table) -> TrustAnchor:
-    """Read an anchor. A certificate may sign trust updates too, a bare key where its role says."""
+    """Read an anchor. A certificate may also sign trust updates; a bare key needs that role."""
     role = table.maybe("role")
     if role not in (None, "release", "trust"):
         raise table.wrong("role", "release or trust", role)
@@ -203,7 +203,7 @@ def _release_anchor(table: Table) -> TrustAnchor:
 
 
 def _anchor(table: Table) -> Anchor:
-    """Read what a table pins: inline as `pem`, or in the file that `file` names."""
+    """Read the anchor of a table: inline as `pem`, or from the file that `file` names."""
     if "file" in table.keys():  # noqa: SIM118 - not a mapping
         data = read_owned(table.place("file"))
     else:
@@ -225,7 +225,7 @@ def _hooks(table: Table) -> Mapping[str, tuple[str, ...]]:
 
 
 def _port(table: Table, key: str) -> str:
-    from fwsign.flash.backends import check_port  # few have boards
+    from fwsign.flash.backends import check_port  # few gateways have boards
 
     port = table.take(key, str)
     try:

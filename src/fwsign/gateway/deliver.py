@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Components that leave the gateway's files: to a command, or to a board behind it.
+"""Deliver components that are not files: to a command, or to a board behind the gateway.
 
-Both begin only after every payload of the release has verified, and get the verified bytes through
+Both begin only after every payload of the release was verified. They get the verified bytes through
 a descriptor that no other process can write.
 """
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from fwsign.verify import Anchor
 
 IN_MEMORY: Final = 64 * 1024 * 1024
-"""Bytes of a payload that is handed over in sealed memory; larger ones stay on the disk."""
+"""Bytes of a payload in sealed memory; larger ones stay on the disk."""
 
 _ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
 
 def kind(device: Device, component: Component) -> str:
-    """Say where a component goes: "file", "exec" or "flash".
+    """Return the destination of a component: "file", "exec" or "flash".
 
     Raises:
         Unsuitable: `unsuitable.target`: device.toml has no place for it.
@@ -63,14 +63,14 @@ def run_hook(device: Device, release: VerifiedRelease, staged: Staged, target: T
     """Give a payload to its command, on standard input.
 
     Args:
-        device: whose command it is.
-        release: what it belongs to.
-        staged: the payload, verified.
-        target: where it is staged.
+        device: the device with the command.
+        release: the release of the payload.
+        staged: the verified payload.
+        target: the directory with the staged payload.
 
     Raises:
         Failed: `io.hook`: it could not be started, ended with an error, or took too long; `io.*`.
-        Tampered: the staged bytes are not what was verified any more.
+        Tampered: the staged bytes changed after they were verified.
     """
     component = staged.component
     command = device.hooks[component.name]
@@ -89,7 +89,7 @@ def _run(command: Sequence[str], handle: int, environment: dict[str, str], secon
         process = subprocess.Popen(  # noqa: S603 - fixed words of device.toml, no shell
             command,
             stdin=handle,
-            stdout=2,  # what people read; standard output is for the result
+            stdout=2,  # for people; standard output is for the result
             env=environment,
             cwd="/",
             start_new_session=True,
@@ -118,7 +118,7 @@ def _failed(command: Sequence[str], what: str) -> Failed:
 
 @contextlib.contextmanager
 def _unwritable(staged: Staged, target: Target) -> Iterator[int]:
-    """Give a descriptor of the verified bytes: sealed memory, else a file without a name."""
+    """Yield a descriptor of the verified bytes: sealed memory, else a file without a name."""
     if staged.component.size <= IN_MEMORY and hasattr(os, "memfd_create"):
         handle = os.memfd_create("payload", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         fill: Callable[[int], None] = functools.partial(_copy_sealed, staged)
@@ -147,7 +147,7 @@ def _verify_again(staged: Staged, handle: int) -> None:
 
 @contextlib.contextmanager
 def opened(staged: Staged) -> Iterator[Source]:
-    """Read what is staged from its beginning."""
+    """Open a staged payload at its beginning."""
     with os.fdopen(os.dup(staged.handle), "rb", buffering=0) as file:
         file.seek(0)
         yield file
@@ -165,19 +165,19 @@ def flash(
     Each board has its own floor in the memory, and judges the release anew.
 
     Args:
-        device: which ports there are.
-        envelope: the release's.
-        trust: anchors and policy, as of device.toml and trust updates.
+        device: the device with the ports.
+        envelope: the release's envelope.
+        trust: anchors and policy, from device.toml and trust updates.
         at: the clock's time.
-        staged: the payloads.
+        staged: the verified payloads.
 
     Returns:
-        How it ended at each port; one that failed does not keep the others waiting.
+        The outcome at each port; a failure at one port does not stop the others.
 
     Raises:
         FwsignError: the release is refused.
     """
-    from fwsign.flash.backends import How, attached, kind_for  # few have boards
+    from fwsign.flash.backends import How, attached, kind_for  # few gateways have boards
     from fwsign.flash.engine import Options, Outcome
     from fwsign.flash.judge import Given, Judging
     from fwsign.flash.ports import find, vendor_of
@@ -198,7 +198,7 @@ def flash(
     for port in ports:
         own = [chip for chip in chips if device.ports[chip] == port]
         how = How(kind_for(port, own, vendor_of(port, here)))
-        # The other components are files, commands' or for another port: none of this board's.
+        # The other components are for files, commands or another port, not for this board.
         elsewhere = {one.name for one in components if _chip(one) not in own}
         judge = functools.partial(judging.judge, elsewhere=elsewhere)
         jobs.append(Job(port, functools.partial(attached, port, how), judge))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A device's enrolment: once by `init`, what is remembered by `status`, anew by `reset`."""
+"""A device's enrolment: `init` makes it, `status` shows it, `reset` makes it anew."""
 
 import json
 import os
@@ -25,18 +25,18 @@ from fwsign.trust_list import TrustState
 
 
 class Enrolment(NamedTuple):
-    """What a device is to be, as typed.
+    """The enrolment of a device, as typed.
 
     Args:
-        config: where device.toml is to be.
-        state: where the memory is to be.
+        config: the path for device.toml.
+        state: the path for the memory.
         vendor: the vendor's domain.
         product: the product's name.
-        anchors: who is trusted.
+        anchors: the trusted roots and keys.
         tsa_anchors: roots of time-stamp authorities.
-        target_dir: where files go; it exists.
+        target_dir: the existing directory for files.
         revocation: "require", "off" or "allow-stale:TIME".
-        require: how many distinct signers.
+        require: the number of distinct signers.
         device_key: URI of the key that signs receipts.
     """
 
@@ -55,11 +55,11 @@ class Enrolment(NamedTuple):
 def init(wanted: Enrolment, at: datetime, signer: Signer | None) -> Device:
     """Enrol a device: write device.toml, and make its memory.
 
-    A run that was cut short between the two leaves a device.toml without a memory, which `reset`
-    completes.
+    A run that was interrupted between the two leaves a device.toml without a memory; `reset`
+    completes it.
 
     Args:
-        wanted: what the device is to be.
+        wanted: the enrolment.
         at: the clock's time, for the receipt.
         signer: signs the receipt.
 
@@ -93,7 +93,7 @@ def init(wanted: Enrolment, at: datetime, signer: Signer | None) -> Device:
 
 
 def warnings(device: Device, trust: TrustState) -> list[str]:
-    """Return what whoever looks after this device should know."""
+    """Return warnings for the administrator of this device."""
     found = []
     if len(trust.anchors_for("release")) == 1:
         found.append(
@@ -108,7 +108,7 @@ def warnings(device: Device, trust: TrustState) -> list[str]:
 
 
 def status(device: Device) -> dict[str, Any]:
-    """Return what a device is, and what it remembers.
+    """Return the facts about a device, and the content of its memory.
 
     Raises:
         Failed: `state.*`, `io.*`.
@@ -155,9 +155,9 @@ def status(device: Device) -> dict[str, Any]:
 
 
 def reset(device: Device, at: datetime, signer: Signer | None) -> bool:
-    """Forget floors, CRLs, times and trust updates; tell whether there was a memory.
+    """Forget floors, CRLs, times and trust updates; return whether there was a memory.
 
-    Receipts stay, and a new one says that this was done. What is installed stays as it is.
+    Receipts stay, and a new one records the reset. The installed release stays as it is.
 
     Raises:
         Failed: `state.*`, `io.*`, `key.*`.
@@ -194,7 +194,7 @@ def render(wanted: Enrolment) -> bytes:
 
 
 def _quoted(text: object) -> str:
-    """Write a text as TOML does; JSON does it the same way, for printable text."""
+    """Quote a text for TOML; for printable text, JSON has the same form."""
     if not str(text).isprintable():
         raise Failed("state.policy", f"{str(text)!r} is not printable text", found=repr(text))
     return json.dumps(str(text), ensure_ascii=False)

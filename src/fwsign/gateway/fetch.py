@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTTPS with few liberties: no proxy and no trust from the environment, bounded in time and size.
+"""Strict HTTPS: no proxy and no trust from the environment, bounded in time and size.
 
-What arrives is believed by nobody: sizes and digests are checked where it goes. A transfer that is
-cut goes on where it ended, as long as the server still has the file.
+The received bytes are not trusted: the receiver checks sizes and digests. A broken transfer resumes
+at the point where it ended, as long as the server still has the file.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from fwsign.payload import CHUNK_SIZE
 
 MAX_REDIRECTS: Final = 5
 MAX_ATTEMPTS: Final = 5
-"""Connections one after the other that bring less than `PROGRESS` bytes each."""
+"""Consecutive connections that bring less than `PROGRESS` bytes each."""
 PROGRESS: Final = 1024 * 1024
 
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
@@ -35,13 +35,13 @@ class _Cut(Exception):
 
 
 class _Answer(NamedTuple):
-    """An answer whose body is about to be read.
+    """An answer with an unread body.
 
     Args:
         connection: closed at the end.
-        response: the body.
-        skip: bytes at its beginning that are not wanted.
-        left: bytes that it must have; None where the server does not say.
+        response: the source of the body.
+        skip: the number of unwanted bytes at its beginning.
+        left: the number of bytes it must have; None if the server does not say.
     """
 
     connection: http.client.HTTPSConnection
@@ -56,7 +56,7 @@ def fetch_bytes(url: str, rules: FetchRules, limit: int, tell: Tell) -> bytes:
     Args:
         url: its address, https.
         rules: what bounds this.
-        limit: in bytes.
+        limit: the largest size, in bytes.
         tell: told of redirects.
 
     Raises:
@@ -72,7 +72,7 @@ def fetch_bytes(url: str, rules: FetchRules, limit: int, tell: Tell) -> bytes:
 
 @contextlib.contextmanager
 def opened(url: str, rules: FetchRules, start: int, tell: Tell) -> Iterator["Download"]:
-    """Open a file on a server from a byte on.
+    """Open a file on a server, beginning at byte `start`.
 
     Raises:
         Failed: `io.fetch-*`.
@@ -85,13 +85,13 @@ def opened(url: str, rules: FetchRules, start: int, tell: Tell) -> Iterator["Dow
 
 
 class Download:
-    """A source that connects when it is read from, and again where the transfer was cut.
+    """A source that connects on the first read, and again after a broken transfer.
 
     Args:
         url: the address, https.
         rules: what bounds this.
-        start: the first byte that is wanted.
-        tell: told of redirects and of transfers that are taken up again.
+        start: the offset of the first wanted byte.
+        tell: told of redirects and of resumed transfers.
 
     Raises:
         Failed: `io.fetch-address`, `io.fetch-connect`.
@@ -100,7 +100,7 @@ class Download:
     def __init__(self, url: str, rules: FetchRules, start: int, tell: Tell) -> None:
         self._url, self._rules, self._tell = url, rules, tell
         self._at = start
-        self._since = start  # where the last attempt that counts began
+        self._since = start  # the offset where the last counted attempt began
         self._attempts = 0
         self._answer: _Answer | None = None
         self._deadline = time.monotonic() + rules.total_seconds
@@ -136,7 +136,7 @@ class Download:
                 return data
 
     def _again(self, failure: Failed, reason: str) -> None:
-        """Count an attempt; refuse where too many brought nothing, or no time is left."""
+        """Count an attempt; refuse if too many brought nothing, or if no time is left."""
         self.close()
         if self._at - self._since >= PROGRESS:
             self._attempts, self._since = 0, self._at
@@ -151,7 +151,7 @@ class Download:
             data = answer.response.read1(size) if size else b""
         except http.client.IncompleteRead as error:
             raise _Cut("the connection was closed") from error
-        if len(data) > size:  # http.client takes chunks of negative size
+        if len(data) > size:  # http.client accepts chunks of negative size
             raise http.client.HTTPException("more bytes than were asked for")
         if data or not size:
             self._answer = answer._replace(left=answer.left - len(data)) if answer.left else answer
@@ -161,7 +161,7 @@ class Download:
         return b""
 
     def _skipped(self, answer: _Answer) -> _Answer:
-        """Read what comes before the part that is wanted, from a server without ranges."""
+        """Skip the bytes before the wanted part, if the server has no ranges."""
         self._answer = answer
         left = answer.skip
         while left:
@@ -201,7 +201,7 @@ class Download:
             raise self._slow()
         connection = http.client.HTTPSConnection(
             parts.hostname or "",
-            parts.port or http.client.HTTPS_PORT,  # without, the end of an IPv6 address is taken
+            parts.port or http.client.HTTPS_PORT,  # else http.client splits an IPv6 address
             timeout=min(left, self._rules.stall_seconds),
             context=self._context,
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which addresses are asked, how a server proves who it is, and a socket that gives up in time."""
+"""HTTPS connections: allowed addresses, the check of servers, and a socket with a deadline."""
 
 import http.client
 import socket
@@ -14,13 +14,13 @@ from fwsign.gateway.config import FetchRules
 
 
 class Timed(ssl.SSLSocket):
-    """A socket that gives up at a time: a server that sends a byte now and then wins nothing."""
+    """A socket with a deadline, which a server cannot extend by sending a byte now and then."""
 
     deadline: float = 0.0
     stall: float = 0.0
 
     def recv_into(self, *arguments: Any, **more: Any) -> int:
-        """Receive, within what is left of the time."""
+        """Receive within the remaining time."""
         left = self.deadline - time.monotonic()
         if self.deadline and left <= 0:
             raise TimeoutError("the time is up")
@@ -30,7 +30,7 @@ class Timed(ssl.SSLSocket):
 
 
 def connect(connection: http.client.HTTPSConnection, url: str) -> None:
-    """Connect, and say who could not be reached."""
+    """Connect; name the url in an error."""
     try:
         connection.connect()
     except (TimeoutError, ConnectionResetError):
@@ -46,7 +46,7 @@ def connect(connection: http.client.HTTPSConnection, url: str) -> None:
 
 
 def check_address(url: str, rules: FetchRules) -> SplitResult:
-    """Refuse what is not https, names a user, or is on a host that is not allowed."""
+    """Refuse a url that is not https, names a user, or is on a host that is not allowed."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -72,7 +72,7 @@ def check_address(url: str, rules: FetchRules) -> SplitResult:
 
 
 def join(base: str, place: str) -> str:
-    """Return the address that a server means by a place; `check_address` refuses what is none."""
+    """Return the address of a place relative to a base; `check_address` refuses bad ones."""
     try:
         return urljoin(base, place)
     except ValueError:  # such as https://[
@@ -80,14 +80,14 @@ def join(base: str, place: str) -> str:
 
 
 def target_of(parts: SplitResult) -> str:
-    """Return what a server is asked for: path and query."""
+    """Return the request target: path and query."""
     return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
 def make_context(ca: Path | None) -> ssl.SSLContext:
-    """Return what servers are judged by: the file given, or where OpenSSL was built to look.
+    """Return a context with the roots for servers: the given file, or OpenSSL's built-in place.
 
-    Never by SSL_CERT_FILE or SSL_CERT_DIR, which `load_default_certs` would follow.
+    SSL_CERT_FILE and SSL_CERT_DIR do not count; `load_default_certs` would follow them.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From an envelope to an installed release, so that a crash leaves the old one or the new one.
+"""Install a release from an envelope, so that a crash leaves the old one or the new one.
 
-    1  finish or undo what a crash left            5  remember: floor, intent, receipt, in one step
-    2  verify, by what the memory adds             6  commands, then boards
+    1  finish or undo an interrupted install       5  remember: floor, intent, receipt, in one step
+    2  verify, with the memory's demands           6  commands, then boards
     3  stage every payload, verified and synced    7  `current` becomes the new version
     4  move the files to their version             8  remember that it is done; prune
 
-Up to 4 nothing has changed but what is staged. From 5 on the floor has risen. What is found staged
-by a later run is only a hint: the envelope is verified anew, and every byte is read again.
+Up to step 4 only staged files have changed. From step 5 on the floor has risen. For a later run,
+staged files are only a hint: it verifies the envelope anew, and reads every byte again.
 """
 
 import contextlib
@@ -46,8 +46,8 @@ def install(request: Request, sources: Sources | None) -> Installed:
     """Install a release.
 
     Args:
-        request: for which device, and when.
-        sources: where the release is; None to resume the one that was begun.
+        request: the device, the time, and the options.
+        sources: the places of the release; None to resume the one that was begun.
 
     Raises:
         FwsignError: as `Verifier.verify` and `VerifiedRelease.receive`; besides
@@ -67,14 +67,14 @@ def install(request: Request, sources: Sources | None) -> Installed:
 
 
 class _Judge:
-    """Decides, by what the memory says, and changes nothing."""
+    """Decides by the memory, and changes nothing."""
 
     def __init__(self, request: Request, state: State) -> None:
         self._request, self._state, self._device = request, state, request.device
-        self._trust: TrustState | None = None  # by which was judged
+        self._trust: TrustState | None = None  # the list that the release was judged by
 
     def rehearse(self, sources: Sources) -> Installed:
-        """Do all that an install does before it changes something."""
+        """Do all steps of an install that change nothing."""
         release, _ = self.verify(sources.read_envelope())
         self.kinds(release)
         sources.check(release.components)
@@ -97,7 +97,7 @@ class _Judge:
         return release, floor
 
     def refuse_other_trust(self) -> None:
-        """Refuse where a trust update came in while payloads were on their way."""
+        """Refuse if a trust update was applied while payloads were on their way."""
         now = trusted(self._device, self._state)
         if now != self._trust:
             raise Failed(
@@ -111,7 +111,7 @@ class _Judge:
         return [deliver.kind(self._device, one) for one in release.components]
 
     def refuse_unfinished(self, release: VerifiedRelease) -> None:
-        """A release whose commands or boards were begun is finished, or a newer one replaces it."""
+        """Refuse any but a newer release while commands or boards of another are unfinished."""
         intent = record.read(self._state, INTENT)
         if intent is None or not intent.forward_only:
             return
@@ -136,7 +136,7 @@ class _Run:
         self._notes: list[str] = []
 
     def install(self, sources: Sources) -> Installed:
-        """Install, and leave a receipt of whatever was decided."""
+        """Install, and write a receipt of the decision."""
         envelope = sources.read_envelope()
         with self._refusals(envelope):
             release, floor = self._judge.verify(envelope)
@@ -167,14 +167,14 @@ class _Run:
         return Installed("installed", release, tuple(self._notes))
 
     def _is_installed(self, release: VerifiedRelease, kinds: Sequence[str]) -> bool:
-        """Tell whether this very release is in place, every byte of it; boards are asked again."""
+        """Tell whether this very release is in place, byte for byte; boards are asked again."""
         known = record.read(self._state, INSTALLED)
         if known is None or known.manifest != release.manifest_digest.hex():
             return False
         if "flash" in kinds or record.read(self._state, INTENT) is not None:
             return False
         if known.directory is None:
-            return "file" not in kinds  # device.toml may have had a command for it then
+            return "file" not in kinds  # device.toml may have had a command for the file then
         try:
             self._adopt(release, kinds, known.directory)
             return self._target.current() == known.directory
@@ -183,9 +183,9 @@ class _Run:
             return False
 
     def _keep_crls(self, release: VerifiedRelease, floor: Floor | None) -> None:
-        """Keep CRLs that came with what is installed: they may revoke who signs the next one."""
+        """Keep CRLs that came with the installed release: they may revoke the next one's signer."""
         if self._state.knows(release):
-            return  # whoever asks every minute must not wear the disk out
+            return  # a device that asks every minute must not wear the disk out
         with self._state.transaction():
             self._judge.refuse_other_trust()
             self._state.accept(None, release, floor)
@@ -208,12 +208,12 @@ class _Run:
         *,
         forward_only: bool,
     ) -> None:
-        """Step 5. From here on nothing older is accepted, whatever happens to this release."""
+        """Step 5. From here on nothing older is accepted, even if this release fails."""
         intent = record_of(release, version, files, forward_only=forward_only)
         with self._state.transaction():
             self._judge.refuse_other_trust()
             self._state.accept(None, release, floor)
-            if record.read(self._state, INTENT) != intent:  # not where a command failed before
+            if record.read(self._state, INTENT) != intent:  # equal if a command failed before
                 record.write(self._state, INTENT, intent)
                 self._log.add("accepted", release=release)
 
@@ -233,7 +233,7 @@ class _Run:
         boards = [one for one, kind in zip(staged, kinds, strict=True) if kind == "flash"]
         if not boards:
             return
-        from fwsign.flash.receipt import Told, describe  # few have boards
+        from fwsign.flash.receipt import Told, describe  # few gateways have boards
 
         failures = []
         at = self._request.at
@@ -262,7 +262,7 @@ class _Run:
             record.write(self._state, INSTALLED, record_of(release, version, names))
             record.write(self._state, INTENT, None)
             self._log.add("installed", release=release, before=known and known.manifest)
-        with contextlib.suppress(FwsignError):  # it is installed; the next run tidies up
+        with contextlib.suppress(FwsignError):  # the release is installed; the next run tidies up
             self._target.clear()
             if version is not None and before != version:
                 self._target.prune({version, before})
@@ -270,9 +270,9 @@ class _Run:
     # --- after a crash ----------------------------------------------------------------------------
 
     def reconcile(self) -> None:
-        """Step 1: finish a release of files that was accepted, or say that it never came to be.
+        """Step 1: finish an accepted release of files, or record that it was undone.
 
-        One with commands or boards stays as it is: only forward, by the same release or a newer.
+        A release with commands or boards stays as it is: the same release or a newer finishes it.
         """
         intent = record.read(self._state, INTENT)
         if intent is None or intent.forward_only:
@@ -293,7 +293,7 @@ class _Run:
         self._notes.append("a release that was accepted before was finished first")
 
     def _found(self, intent: Record) -> tuple[VerifiedRelease, list[Staged]]:
-        """Verify anew what a crash left of a release that was accepted."""
+        """Verify an accepted release again, from the files that a crash left."""
         envelope = self._target.staged_envelope()
         if envelope is None:
             raise Failed("state.nothing", "what had been staged is gone")
@@ -304,13 +304,13 @@ class _Run:
 
     @contextlib.contextmanager
     def _refusals(self, envelope: bytes, release: VerifiedRelease | None = None) -> Iterator[None]:
-        """Leave a receipt of a refusal, or of a release that was accepted and not finished."""
+        """Write a receipt of a refusal, or of a release that was accepted and not finished."""
         try:
             yield
         except FwsignError as error:
             if release is not None or not isinstance(error, Failed):
                 result = "incomplete" if release else "refused"
-                with contextlib.suppress(FwsignError):  # the disk may be full: say what came first
+                with contextlib.suppress(FwsignError):  # keep the first error
                     self._log.add(result, release=release, envelope=envelope, error=error)
             raise
 
@@ -322,7 +322,7 @@ def _known(sources: Sources | None) -> Sources:
 
 
 def _remembered(state: State, request: Request) -> Sources:
-    """Return where the release came from that was begun last; only a hint."""
+    """Return the sources of the release that was begun last; they are only a hint."""
     text = state.remembered(SOURCES)
     if text is None:
         raise Failed("state.nothing", "no install was begun here: there is nothing to resume")

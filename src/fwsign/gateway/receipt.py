@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the gateway decided, as receipts: who signed, by which time, what was waived, and why."""
+"""Receipts of the gateway's decisions: signers, time, waived checks, and reasons."""
 
 import json
 from datetime import datetime
@@ -23,8 +23,8 @@ class Log:
 
     Args:
         state: the memory.
-        device: whose it is.
-        at: the clock's time, which proves nothing.
+        device: the memory's device.
+        at: the clock's time, which is no proof.
         signer: signs each receipt; None leaves them a log.
     """
 
@@ -41,14 +41,14 @@ class Log:
         error: FwsignError | None = None,
         **more: Any,
     ) -> None:
-        """Add a receipt; a refusal that is the same as the one before is not written again.
+        """Add a receipt; a repeated refusal is not written again.
 
         Args:
             result: "accepted", "installed", "refused", "incomplete", "rolled back", ...
-            kind: what was done.
-            release: what it was about.
-            envelope: what it was about, where nothing of it can be believed.
-            error: why.
+            kind: the action.
+            release: the release that it concerns.
+            envelope: the envelope that it concerns, if that did not verify.
+            error: the reason.
             more: further facts.
 
         Raises:
@@ -72,7 +72,7 @@ class Log:
             **more,
         }
         if error is not None and self._is_last(receipt):
-            return  # whoever tries every minute must not fill the disk
+            return  # a device that tries every minute must not fill the disk
         self._state.append_receipt(receipt, self._signer)
 
     def _is_last(self, receipt: dict[str, Any]) -> bool:
@@ -82,7 +82,7 @@ class Log:
 
 
 def described(release: VerifiedRelease) -> dict[str, Any]:
-    """Return what identifies a release, what is in it, and who signed it."""
+    """Return a release's identity, its content, and its signers."""
     return {
         **release_facts(release),
         "components": [
@@ -94,7 +94,7 @@ def described(release: VerifiedRelease) -> dict[str, Any]:
 
 
 def time_facts(release: VerifiedRelease, at: datetime) -> dict[str, Any]:
-    """Return which time a release was judged by, and where it came from."""
+    """Return the time at which a release was judged, and the source of that time."""
     proven = {one.signed_at for one in release.signers}
     if release.now == at:
         source = "the clock"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the memory keeps of a release that was accepted, and of the one that is installed."""
+"""The memory's records of the accepted and of the installed release."""
 
 import json
 from collections.abc import Mapping
@@ -11,14 +11,14 @@ from fwsign.verified import VerifiedRelease
 
 
 class Record(NamedTuple):
-    """One release. A run that was cut short finds it again by this; all else is verified anew.
+    """One release. It lets a run find an interrupted release; all else is verified anew.
 
     Args:
-        manifest: digest of its manifest, in hex.
+        manifest: the digest of its manifest, in hex.
         sequence: its sequence number.
-        directory: where its files are, below `versions`; None where it has none.
-        forward_only: whether commands or boards were begun, which nothing undoes.
-        version: as its text says, for people; None where that says none.
+        directory: the directory of its files, below `versions`; None if it has none.
+        forward_only: whether commands or boards were begun, which cannot be undone.
+        version: the version in its text, for people; None if there is none.
         files: the names of its files, for people.
     """
 
@@ -30,7 +30,7 @@ class Record(NamedTuple):
     files: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as an object of JSON."""
+        """Return the record as a JSON object."""
         return {**self._asdict(), "files": list(self.files)}
 
 
@@ -53,10 +53,10 @@ def record_of(
 
 
 def read(state: State, name: str) -> Record | None:
-    """Read the record that the memory has under a name; None where there is none.
+    """Read the record under a name in the memory; None if there is none.
 
     Raises:
-        Failed: `state.damaged`: it is no such record.
+        Failed: `state.damaged`: it is not such a record.
     """
     text = state.remembered(name)
     if text is None:
@@ -69,7 +69,7 @@ def read(state: State, name: str) -> Record | None:
 
 
 def _parsed(found: Mapping[str, Any]) -> Record:
-    # Before there were files in it, "version" was the directory.
+    # In records without "files", "version" is the directory.
     directory = found["directory"] if "directory" in found else found["version"]
     record = Record(
         found["manifest"],
@@ -86,5 +86,5 @@ def _parsed(found: Mapping[str, Any]) -> Record:
 
 
 def write(state: State, name: str, record: Record | None) -> None:
-    """Let the memory have a record under a name, or none."""
+    """Store a record under a name in the memory; None removes it."""
     state.remember(name, None if record is None else json.dumps(record.as_json()))

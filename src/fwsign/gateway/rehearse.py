@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What saved devices would say to an update, before it is published."""
+"""Rehearse an update on copies of devices' memories, before it is published."""
 
 import shutil
 import tempfile
@@ -19,18 +19,18 @@ from fwsign.trust_list import TrustState
 from fwsign.verify import Verifier
 
 MAX_DEVICES: Final = 100_000
-"""Memories in one directory; a fleet larger than that is rehearsed by samples."""
+"""Memories in one directory; a larger fleet is rehearsed by samples."""
 _OTHERS: Final = ("unsuitable.vendor", "unsuitable.product")
 
 
 class Outcome(NamedTuple):
-    """What one device would say.
+    """The verdict of one device.
 
     Args:
         state: its memory, as a path below the directory.
-        verdict: "accepts", "other" for one that the candidate is not for, or "stranded".
-        trust_list: number of the list that it had.
-        refusal: why it refuses.
+        verdict: "accepts", "stranded", or "other" if the candidate is for other devices.
+        trust_list: the number of its list.
+        refusal: the reason why it refuses.
     """
 
     state: Path
@@ -44,17 +44,18 @@ def rehearse(
 ) -> Iterator[Outcome]:
     """Judge candidates by every memory (`*.db`) below a directory. Nothing is changed.
 
-    Enrolment and policy are read from `device.toml` beside a memory, or from the file of its name
-    that ends in `.toml`. Without, the memory itself must have a list, and `base` is the policy.
+    Enrolment and policy come from `device.toml` beside a memory, or from the file with its name
+    and the ending `.toml`. Without one, the memory itself must have a list, and `base` is the
+    policy.
 
     Args:
         directory: copies of devices' memories.
-        candidates: files of trust updates, and releases; each device meets them in this order.
-        base: what devices without a device.toml demand.
-        at: the time.
+        candidates: files of trust updates, and releases; each device gets them in this order.
+        base: the policy of devices without a device.toml.
+        at: the time to judge at.
 
     Raises:
-        Failed: `io.missing` where there is no memory at all.
+        Failed: `io.missing` if there is no memory at all.
     """
     states = sorted(path for path in directory.rglob("*.db") if path.is_file())
     if not states or len(states) > MAX_DEVICES:
@@ -85,7 +86,7 @@ def _rehearse_one(
 
 
 def _copy(path: Path, scratch: str) -> Path:
-    """Copy a memory, and what a crash left beside it, so that the original stays as it is."""
+    """Copy a memory and a journal that a crash left, so that the original stays unchanged."""
     copy = Path(scratch) / "copy.db"
     try:
         shutil.copyfile(path, copy)
@@ -116,7 +117,7 @@ def _known(path: Path, state: State, base: DevicePolicy) -> tuple[TrustState, De
 def _meet(
     data: bytes, enrolled: TrustState, policy: DevicePolicy, state: State, at: datetime
 ) -> None:
-    """Let a device meet one candidate."""
+    """Judge one candidate by a device's memory."""
     if is_update(data):
         state.apply_trust(split_updates(data), enrolled)
         return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an install is asked for, and what a device knows when it starts: memory and trust."""
+"""The request of an install, and the device's memory and trust at its start."""
 
 import contextlib
 import os
@@ -21,23 +21,23 @@ from fwsign.trust_list import TrustState
 from fwsign.verified import VerifiedRelease
 
 INTENT: Final = "install"
-"""What the memory calls the release that was accepted and is not yet installed."""
+"""The memory's name for the release that was accepted and is not yet installed."""
 INSTALLED: Final = "installed"
-"""What the memory calls the release that is installed."""
+"""The memory's name for the installed release."""
 SOURCES: Final = "sources"
-"""What the memory calls the place where the last release came from; only a hint."""
+"""The memory's name for the sources of the last release; they are only a hint."""
 
 
 class Request(NamedTuple):
-    """What to install, and how.
+    """The device and the options of an install.
 
     Args:
-        device: which device this is.
+        device: this device.
         at: the clock's time; it may be wrong.
         signer: signs receipts.
-        dry_run: verify all, and change nothing.
+        dry_run: verify everything, and change nothing.
         progress: told of each payload's bytes.
-        tell: told, in words, of what people should see meanwhile.
+        tell: told of messages for people.
     """
 
     device: Device
@@ -49,12 +49,12 @@ class Request(NamedTuple):
 
 
 class Installed(NamedTuple):
-    """How it ended.
+    """The result of an install.
 
     Args:
         verdict: "installed", "already installed" or "dry run".
-        release: what was verified.
-        notes: what people should know.
+        release: the verified release.
+        notes: notes for people.
     """
 
     verdict: str
@@ -63,7 +63,7 @@ class Installed(NamedTuple):
 
 
 def refuse_platform() -> None:
-    """Refuse what is no POSIX system.
+    """Refuse a system that is not POSIX.
 
     Raises:
         Failed: `state.platform`.
@@ -93,33 +93,33 @@ def opened(device: Device) -> Iterator[State]:
 
 
 def refuse_foreign(path: Path) -> None:
-    """Refuse a memory that another user could change, or put another in the place of.
+    """Refuse a memory that another user could change or replace.
 
     Raises:
         Failed: `io.permission`, `io.*`.
     """
     try:
-        real = Path(os.path.realpath(path))  # resolve() raises otherwise for a loop
+        real = Path(os.path.realpath(path))  # resolve() raises another error for a loop
         refuse_writable(real.parent, real.parent)
         refuse_writable(real, real)
     except FileNotFoundError:
-        return  # whoever opens it says what that means
+        return  # opening it gives the error
     except OSError as error:
         raise io_error(error, path) from error
 
 
 def trusted(device: Device, state: State) -> TrustState:
-    """Return whom a device trusts: as enrolled, until a trust update has replaced the list."""
+    """Return a device's list of anchors: the enrolled one, or the one of the last update."""
     return state.trust() or device.trust
 
 
 def demands(device: Device, state: State) -> tuple[tuple[Anchor, ...], DevicePolicy]:
-    """Return who signs for a device, and its policy, before floors and held CRLs."""
+    """Return a device's anchors for releases, and its policy without floors and held CRLs."""
     return demands_of(trusted(device, state), device.policy)
 
 
 def demands_of(trust: TrustState, policy: DevicePolicy) -> tuple[tuple[Anchor, ...], DevicePolicy]:
-    """Return who signs under a list, and a policy with what the list says.
+    """Return a list's anchors for releases, and a policy completed from the list.
 
     A certificate names the vendors that it signs for; see `fwsign.policy.pins_for`.
     """

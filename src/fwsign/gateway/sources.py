@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a release comes from: files, or HTTPS. Files need no network, and none is loaded then."""
+"""The sources of a release: files or HTTPS. Files need no network code, so none is loaded."""
 
 import contextlib
 import json
@@ -15,9 +15,9 @@ from fwsign.payload import CHUNK_SIZE, Source
 from fwsign.suit import MAX_ENVELOPE_SIZE
 
 Opener = Callable[[Component, int], contextlib.AbstractContextManager[Source | None]]
-"""Opens the payload of a component from a byte on; None where it rides in the envelope."""
+"""Opens the payload of a component at an offset; None if it is in the envelope."""
 Progress = Callable[[str, int, int], object]
-"""Told of a component's name, its bytes done and its size."""
+"""Called with a component's name, its bytes done and its size."""
 
 
 class Sources(NamedTuple):
@@ -25,9 +25,9 @@ class Sources(NamedTuple):
 
     Args:
         envelope: a path or a URL.
-        payloads: the same for payloads, as typed; those not named are where their uri says.
-        rules: what bounds fetching.
-        tell: told of redirects and of transfers that are taken up again.
+        payloads: paths or URLs of payloads, as typed; others are at their uri.
+        rules: the limits of fetching.
+        tell: told of redirects and of resumed transfers.
     """
 
     envelope: str
@@ -37,7 +37,7 @@ class Sources(NamedTuple):
 
     @classmethod
     def from_hint(cls, text: str, rules: FetchRules, tell: Tell) -> Self:
-        """Read what `hint` wrote.
+        """Decode a text from `hint`.
 
         Raises:
             Failed: `state.nothing`.
@@ -49,7 +49,7 @@ class Sources(NamedTuple):
         return cls(str(envelope), tuple(map(str, payloads)), rules, tell)
 
     def hint(self) -> str:
-        """Return a text that says where everything was, for `--resume`."""
+        """Return a text with all places, for `--resume`."""
         return json.dumps([_absolute(one) for one in (self.envelope, *self.payloads)])
 
     def read_envelope(self) -> bytes:
@@ -66,11 +66,11 @@ class Sources(NamedTuple):
 
     @contextlib.contextmanager
     def open(self, component: Component, start: int = 0) -> Iterator[Source | None]:
-        """Open a component's payload; None where it rides in the envelope.
+        """Open a component's payload; None if it is in the envelope.
 
         Args:
-            component: which.
-            start: the first byte that is wanted.
+            component: the component.
+            start: the offset of the first wanted byte.
 
         Raises:
             Failed: `io.*`.
@@ -99,20 +99,20 @@ class Sources(NamedTuple):
             yield file
 
     def _place(self, component: Component) -> str:
-        """Return where a payload is: as typed, beside the envelope, or where its uri says."""
+        """Return the place of a payload: as typed, beside the envelope, or at its uri."""
         wanted = component.payload_name
         for one in self.payloads:
             if one.rpartition("/")[2] == wanted:
                 return one
         if is_url(self.envelope):
-            from fwsign.gateway.https import join  # for addresses alone
+            from fwsign.gateway.https import join  # only for URLs
 
             return join(self.envelope, component.uri)
         beside = Path(self.envelope).parent / wanted
         return component.uri if is_url(component.uri) and not beside.exists() else str(beside)
 
     def check(self, components: tuple[Component, ...]) -> None:
-        """Refuse a payload that was typed and that is none of the release's.
+        """Refuse a typed payload that the release does not have.
 
         Raises:
             Failed: `io.payload-missing`.
@@ -134,7 +134,7 @@ def _absolute(place: str) -> str:
 
 
 def _skip(file: "Source", start: int) -> None:
-    """Leave out the first bytes of a file, which may be a pipe."""
+    """Skip the first bytes of a file, which may be a pipe."""
     seek = getattr(file, "seek", None)
     if seek is not None and getattr(file, "seekable", bool)():
         seek(start)

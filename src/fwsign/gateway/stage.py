@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Staged files: they belong to this user alone, take verified bytes, and are known again."""
+"""Staged files: only this user can change them, and any later change is noticed."""
 
 import contextlib
 import os
@@ -17,13 +17,13 @@ from fwsign.payload import CHUNK_SIZE, Receiving, Source
 from fwsign.verified import VerifiedRelease
 
 DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-"""How directories of ours are opened."""
+"""Flags to open our own directories."""
 FILE: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-"""How files of ours are opened."""
+"""Flags to open our own files."""
 
 
 class Staged(NamedTuple):
-    """A staged file: its component, name, descriptor, and what it was when it had been verified."""
+    """A staged file: its component, name, descriptor, and its state after verification."""
 
     component: Component
     name: str
@@ -33,11 +33,11 @@ class Staged(NamedTuple):
 
 @contextlib.contextmanager
 def explained(path: Path, *past: type[OSError]) -> Iterator[None]:
-    """Turn what the operating system says into `io.*`, for a path that people know.
+    """Turn an OSError into `io.*`, for a path that people know.
 
     Args:
-        path: what it is about.
-        past: errors that are let through.
+        path: the path to name in the error.
+        past: errors that pass unchanged.
     """
     try:
         yield
@@ -54,14 +54,14 @@ def stage(
     opener: Opener,
     progress: Progress,
 ) -> None:
-    """Let a file hold the payload of a component, verified; what it has already is read again.
+    """Fill a file with a component's verified payload; verify the bytes it already has.
 
     Args:
-        release: what was verified.
-        component: one of it.
-        handle: the file.
-        opener: gives the payload.
-        progress: told of what was staged.
+        release: the verified release.
+        component: one of its components.
+        handle: the file's descriptor.
+        opener: opens the payload.
+        progress: told of the staged bytes.
 
     Raises:
         Tampered: `tampered.payload-size`, `tampered.payload-digest`, `tampered.block`.
@@ -76,7 +76,7 @@ def stage(
 
 
 class _File:
-    """A staged file, as `VerifiedRelease.resuming` takes it."""
+    """A staged file, for `VerifiedRelease.resuming`."""
 
     def __init__(self, handle: int, report: Callable[[int], object]) -> None:
         self._handle, self._report = handle, report
@@ -90,20 +90,20 @@ class _File:
         return os.lseek(self._handle, offset, os.SEEK_SET)
 
     def truncate(self, size: int, /) -> None:
-        """Cut it."""
+        """Cut the file."""
         os.ftruncate(self._handle, size)
 
     def write(self, data: bytes, /) -> None:
         """Take bytes."""
         try:
             write_all(self._handle, data)
-        except OSError as error:  # with the code of a full disk
+        except OSError as error:  # gives a full disk its own code
             raise io_error(error, "the staged payload", "write") from error
         self._report(os.lseek(self._handle, 0, os.SEEK_CUR))
 
 
 def _fill(release: VerifiedRelease, component: Component, file: _File, opener: Opener) -> None:
-    """Get what is not staged yet, and verify all of it."""
+    """Fetch the bytes that are not staged yet, and verify the whole payload."""
     receiving = release.resuming(component, file)
     kept = receiving.offset
     try:
@@ -113,16 +113,16 @@ def _fill(release: VerifiedRelease, component: Component, file: _File, opener: O
         receiving.finish()
     except Tampered:
         if release.blocks(component) is not None:
-            raise  # what is kept is good, each block of it
+            raise  # each kept block is good
         file.truncate(0)
         if not kept:
             raise
-        # Whoever wrote what was there before: the source may be good all the same.
+        # The bytes that were there before may be bad, and the source good.
         _fill(release, component, file, opener)
 
 
 def _feed(receiving: Receiving, component: Component, source: Source | None) -> None:
-    """Read no more than shows that there is more than was signed."""
+    """Read the source, but stop when it has more than the signed size."""
     while source is not None:
         try:
             data = source.read(min(CHUNK_SIZE, component.size - receiving.offset + 1))
@@ -134,24 +134,24 @@ def _feed(receiving: Receiving, component: Component, source: Source | None) -> 
 
 
 def names(handle: int) -> list[str]:
-    """Return what is in a directory."""
+    """Return the names in a directory."""
     return os.listdir(handle)
 
 
 def write_all(handle: int, data: bytes) -> None:
-    """Write all of it."""
+    """Write all of the data."""
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(handle, rest) :]
 
 
 def open_own(parent: int, name: str) -> int:
-    """Open a staged file for writing; one that could be anybody else's is replaced."""
+    """Open a staged file for writing; replace one that another user could have made."""
     try:
         handle = os.open(name, FILE, dir_fd=parent)
     except FileNotFoundError:
         pass
-    except OSError:  # a link, a directory, or what may not be written
+    except OSError:  # a link, a directory, or a file that may not be written
         remove(parent, name)
     else:
         found = os.fstat(handle)
@@ -163,7 +163,7 @@ def open_own(parent: int, name: str) -> int:
 
 
 def facts(handle: int) -> tuple[int, ...]:
-    """Return what changes with any change of a file: ctime cannot be set back."""
+    """Return facts that change with any change of a file: ctime cannot be set back."""
     found = os.fstat(handle)
     return (
         found.st_dev,
@@ -177,7 +177,7 @@ def facts(handle: int) -> tuple[int, ...]:
 
 
 def exists(parent: int, name: str) -> bool:
-    """Tell whether there is anything of a name."""
+    """Tell whether a name exists."""
     try:
         os.stat(name, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:
@@ -186,7 +186,7 @@ def exists(parent: int, name: str) -> bool:
 
 
 def remove(parent: int, name: str) -> None:
-    """Remove a file or a directory with all in it, without following links."""
+    """Remove a file, or a directory with its content, without following links."""
     try:
         found = os.stat(name, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:

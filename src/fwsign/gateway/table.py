@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading TOML strictly: only files that others cannot write, and no key that nobody knows."""
+"""Read TOML strictly: only files that other users cannot write, and no unknown keys."""
 
 import os
 import stat
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def read_toml(path: Path) -> "Table":
-    """Read a file of TOML.
+    """Read a TOML file.
 
     Raises:
         Failed: `io.config`, `io.*`.
@@ -35,7 +35,7 @@ def read_toml(path: Path) -> "Table":
 
 
 def read_owned(path: Path) -> bytes:
-    """Read a file that only root or this user can have written.
+    """Read a file that only root or this user can write.
 
     Raises:
         Failed: `io.config`, `io.*`.
@@ -58,12 +58,12 @@ def refuse_writable(place: int | Path, path: Path) -> None:
     """Refuse a file or directory that another user could change.
 
     Args:
-        place: itself, or its descriptor.
-        path: what people know it as.
+        place: the file's path or descriptor.
+        path: the path to name in the error.
 
     Raises:
         Failed: `io.permission`.
-        OSError: it cannot be looked at.
+        OSError: its facts cannot be read.
     """
     if what := _foreign(os.stat(place)):  # noqa: PTH116 - a descriptor too
         message = f"{path} can be changed by other users: {what}"
@@ -71,21 +71,21 @@ def refuse_writable(place: int | Path, path: Path) -> None:
 
 
 def _foreign(facts: os.stat_result) -> str | None:
-    """Say what lets another user write a file or directory; None where nothing does."""
+    """Return the facts that let another user write a file or directory; None if none do."""
     if facts.st_uid in (0, os.geteuid()) and not facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return None
     return f"mode {stat.S_IMODE(facts.st_mode):04o}, owner {facts.st_uid}"
 
 
 class Table:
-    """A table of TOML from which each key is taken once; `end` refuses what is left."""
+    """A TOML table from which each key is taken once; `end` refuses the keys that are left."""
 
     def __init__(self, path: Path, name: str, content: Mapping[str, Any]) -> None:
         self._path, self._name, self._left = path, name, dict(content)
         self._known: set[str] = set()
 
     def take(self, key: str, kind: type[T], default: T | None = None) -> T:
-        """Return a value of a type; a key without a default has to be there."""
+        """Return a value of a type; a key without a default is required."""
         self._known.add(key)
         value = self._left.pop(key, default)
         if type(value) is not kind or (isinstance(value, str) and not _is_text(value)):
@@ -93,19 +93,19 @@ class Table:
         return value
 
     def maybe(self, key: str) -> str | None:
-        """Return a text, or None where there is none."""
+        """Return a text, or None if there is none."""
         self._known.add(key)
         return self.take(key, str) if key in self._left else None
 
     def number(self, key: str, default: int, most: int) -> int:
-        """Return a whole number of 1 to `most`."""
+        """Return a whole number from 1 to `most`."""
         value = self.take(key, int, default)
         if not 1 <= value <= most:
             raise self.wrong(key, f"a number of 1 to {most}", value)
         return value
 
     def texts(self, key: str) -> tuple[str, ...]:
-        """Return a list of texts; empty where there is none."""
+        """Return a list of texts; empty if there is none."""
         value = self.take(key, list, [])
         if not all(isinstance(one, str) and _is_text(one) for one in value):
             raise self.wrong(key, "a list of texts", value)
@@ -119,7 +119,7 @@ class Table:
         return Path(text)
 
     def table(self, key: str) -> "Table":
-        """Return a table inside this one; empty where there is none."""
+        """Return a table inside this one; empty if there is none."""
         return Table(self._path, f"{self._name}{key}.", self.take(key, dict, {}))
 
     def tables(self, key: str) -> Iterator["Table"]:
@@ -130,11 +130,11 @@ class Table:
             yield Table(self._path, f"{self._name}{key} {number}: ", one)
 
     def keys(self) -> list[str]:
-        """Return the keys that nobody took yet."""
+        """Return the keys that were not taken yet."""
         return list(self._left)
 
     def end(self) -> None:
-        """Refuse keys that nobody took."""
+        """Refuse keys that were not taken."""
         for key in self._left:
             known = ", ".join(sorted(self._known))
             raise Failed(
@@ -146,7 +146,7 @@ class Table:
             )
 
     def wrong(self, key: str, expected: str, found: object) -> Failed:
-        """Return the error for a value that cannot be."""
+        """Return the error for an impossible value."""
         known = {"str": "a text in quotes", "int": "a whole number", "bool": "true or false"}
         known |= {"list": "a list", "dict": "a table"}
         words = known.get(expected, expected)

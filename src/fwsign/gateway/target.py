@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The target directory: one installer at a time, and versions of which one is current.
+"""The target directory: it has one installer at a time, and one current version.
 
     DIR/current            -> versions/DIGEST, the release that is installed
-    DIR/versions/DIGEST/   its files; that of the release before stays too
-    DIR/.fwsign/           0700: the lock, and what is being staged
+    DIR/versions/DIGEST/   its files; the version of the release before stays too
+    DIR/.fwsign/           0700: the lock, and the staged files
 
-Everything is opened by descriptor, never through a symbolic link, and staged files stay open until
-they are in place, so that a file swapped meanwhile is noticed.
+Everything is opened by descriptor, never through a symbolic link. Staged files stay open until they
+are in place, so that a swapped file is noticed.
 """
 
 import contextlib
@@ -43,16 +43,16 @@ VERSIONS: Final = "versions"
 OWN: Final = ".fwsign"
 STAGE: Final = "stage"
 ENVELOPE: Final = "envelope"
-"""What STAGE holds besides the directories of staged bytes."""
+"""The file in STAGE beside the directories of staged bytes."""
 FILES: Final = "files"
 OTHERS: Final = "others"
 
 
 class Target:
-    """The target directory, open and locked; a context manager.
+    """The open and locked target directory; a context manager.
 
     Args:
-        path: the directory, which exists.
+        path: the existing directory.
 
     Raises:
         Failed: `state.busy`: another installer is at work there; `io.permission`: others could
@@ -101,23 +101,23 @@ class Target:
             ) from None
 
     def directory(self, parent: int, name: str, mode: int) -> int:
-        """Open a directory of ours, made where there is none; it stays open as long as this."""
+        """Open a directory of ours, and make it if there is none; it closes with this object."""
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, mode, dir_fd=parent)
             os.fsync(parent)
         handle = self._keep(os.open(name, DIRECTORY, dir_fd=parent))
         refuse_writable(handle, self.path / name)
-        os.fchmod(handle, mode)  # whatever the umask took
+        os.fchmod(handle, mode)  # the umask may have removed bits
         return handle
 
     # --- what is staged -------------------------------------------------------------------------
 
     def begin(self, envelope: bytes, digest: str) -> None:
-        """Prepare to stage a release; what was staged of this very one before is kept.
+        """Prepare to stage a release; keep the bytes already staged for this very release.
 
         Args:
-            envelope: the release's.
-            digest: of its manifest, in hex; a run that was cut short may have moved the files.
+            envelope: the release's envelope.
+            digest: its manifest's digest, in hex; an interrupted run may have moved its files.
         """
         with explained(self.path):
             if self.staged_envelope() != envelope:
@@ -135,7 +135,7 @@ class Target:
             os.fsync(self.stage)
 
     def staged_envelope(self) -> bytes | None:
-        """Return the envelope whose payloads are staged; it is only a hint, so verify it."""
+        """Return the envelope of the staged payloads; it is only a hint, so verify it."""
         with contextlib.suppress(FileNotFoundError), explained(self.path, FileNotFoundError):
             parent = os.open(STAGE, DIRECTORY, dir_fd=self.own)
             try:
@@ -147,7 +147,7 @@ class Target:
         return None
 
     def clear(self) -> None:
-        """Remove all that is staged."""
+        """Remove all staged files."""
         remove(self.own, STAGE)
 
     def receive(
@@ -159,13 +159,13 @@ class Target:
         *,
         is_file: bool,
     ) -> Staged:
-        """Stage the payload of a component, verified; what is there already is read again.
+        """Stage and verify the payload of a component; verify bytes that are already there.
 
         Args:
-            release: what was verified.
-            number: the component's, in the manifest.
-            opener: gives the payload.
-            progress: told of what was staged.
+            release: the verified release.
+            number: the component's index in the manifest.
+            opener: opens the payload.
+            progress: told of the staged bytes.
             is_file: whether it becomes a file of a version.
 
         Raises:
@@ -182,24 +182,24 @@ class Target:
             return Staged(component, name, handle, facts(handle))
 
     def take_out(self, staged: Staged) -> int:
-        """Take the name of a staged file away, and what could write it; return a descriptor.
+        """Remove a staged file's name and its writable descriptor; return a read-only one.
 
-        It is not checked: verify what is read from it.
+        The content is not checked: verify the bytes that are read from it.
         """
         handle = os.open(staged.name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self.others)
         os.unlink(staged.name, dir_fd=self.others)
-        os.fchmod(handle, 0o400)  # whoever finds it under /proc may read it
+        os.fchmod(handle, 0o400)  # a process that finds it under /proc can only read it
         os.dup2(handle, staged.handle, inheritable=False)
         return handle
 
     # --- versions -------------------------------------------------------------------------------
 
     def check(self, staged: Staged, parent: int) -> None:
-        """Refuse a file that is not what was verified any more.
+        """Refuse a file that changed after it was verified.
 
         Args:
             staged: the file.
-            parent: the directory where it is to be.
+            parent: the directory that must hold it.
 
         Raises:
             Tampered: `tampered.staged`.
@@ -223,10 +223,10 @@ class Target:
             )
 
     def adopt(self, components: Iterable[Component], name: str) -> list[Staged]:
-        """Verify the files of a version once more, all bytes of them, and hold them.
+        """Verify all bytes of a version's files once more, and hold the files open.
 
         Raises:
-            Tampered, Failed: they are not all there, or not as they should be.
+            Tampered, Failed: a file is missing or changed.
         """
         found = []
         with self.opened_version(name) as parent:
@@ -253,7 +253,7 @@ class Target:
         return name
 
     def check_version(self, name: str, files: list[Staged]) -> None:
-        """Refuse a version that has anything but the files that were verified.
+        """Refuse a version that has anything but the verified files.
 
         Raises:
             Tampered: `tampered.staged`.
@@ -279,7 +279,7 @@ class Target:
                 os.close(handle)
 
     def current(self) -> str | None:
-        """Return which version is installed.
+        """Return the name of the installed version.
 
         Raises:
             Failed: `io.exists`: `current` is not a link of ours.
@@ -303,7 +303,7 @@ class Target:
         return name
 
     def flip(self, name: str) -> None:
-        """Let `current` be a version, at once and durably."""
+        """Make `current` name a version, atomically and durably."""
         with explained(self.path / CURRENT):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink("new", dir_fd=self.own)
@@ -313,7 +313,7 @@ class Target:
             os.fsync(self.handle)
 
     def prune(self, keep: set[str | None]) -> None:
-        """Remove the versions that are not to be kept."""
+        """Remove all versions but those in `keep`."""
         with explained(self.path / VERSIONS):
             for name in names(self.versions):
                 if name not in keep:

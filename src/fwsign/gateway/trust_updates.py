@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trust updates on a device: verified, kept, and recorded in one step."""
+"""Trust updates on a device: verify, keep and record them in one step."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -14,18 +14,18 @@ from fwsign.trust_list import TrustState
 
 
 class Applied(NamedTuple):
-    """The lists before and after; the same where the device had the last one already."""
+    """The lists before and after; the same if the device had the last one already."""
 
     before: TrustState
     after: TrustState
 
 
 def apply(device: Device, data: bytes, at: datetime, signer: Signer | None) -> Applied:
-    """Apply a file of trust updates, and write a receipt; of a refusal too.
+    """Apply a file of trust updates, and write a receipt, also of a refusal.
 
     Args:
-        device: whose list changes.
-        data: one update or several, one behind the other.
+        device: the device whose list changes.
+        data: one update or several, one after another.
         at: the clock's time, for the receipt.
         signer: signs the receipt.
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Strict parsers of what people flash: ESP images, UF2 and MCUboot.
+"""Strict parsers of firmware images: ESP images, UF2 and MCUboot.
 
-They answer what a file is and for which chip, so that a wrong `--target` is caught at signing
-and a wrong board before writing. They are no substitute for the signature: a checksum, and
-a digest that stands beside what it covers, only tell accidents.
+They find a file's kind and chip, so that a wrong `--target` is caught at signing and a wrong board
+before writing. They are no substitute for the signature: a checksum, or a digest beside the bytes
+that it covers, only detects accidents.
 """
 
 from typing import BinaryIO
@@ -13,22 +13,22 @@ from fwsign.images.base import Image
 
 __all__ = ["Image", "recognise"]
 
-_HEAD = 64  # bytes; the most that a format is told by (two rows of an ESP partition table)
+_HEAD = 64  # bytes that suffice to recognise any format (two rows of an ESP partition table)
 
 
 def recognise(file: BinaryIO) -> Image:
-    """Tell what a firmware image is, and refuse one that is damaged.
+    """Recognise a firmware image, and refuse a damaged one.
 
-    A file claims to be a format by its first bytes: the ESP magic with a header that can be and
-    a chip that is known, both UF2 magics, or the MCUboot magic; an ESP partition table by its
-    rows, OTA data by its entries and size. What claims nothing is "unknown" and is not looked at
-    further. The payload is read in pieces of 64 KiB.
+    A file claims a format by its first bytes: the ESP magic with a plausible header and a known
+    chip, both UF2 magics, or the MCUboot magic; an ESP partition table by its rows, OTA data by
+    its entries and size. A file that claims no format is "unknown" and is not read further. The
+    payload is read in pieces of 64 KiB.
 
     Args:
         file: seekable and opened in binary mode; its position is 0 afterwards.
 
     Raises:
-        Malformed: `malformed.image`, the file claims to be a format but does not hold to it.
+        Malformed: `malformed.image`, the file claims a format but breaks its rules.
         Failed: `io.read`, the file cannot be read.
     """
     try:
@@ -44,7 +44,7 @@ def recognise(file: BinaryIO) -> Image:
 
 
 def glance(head: bytes) -> Image:
-    """Tell what a file claims to be by its first bytes, whether the rest holds to that or not."""
+    """Return the format that a file's first bytes claim; the rest is not checked."""
     if head[:1] == b"\xe9":
         from fwsign.images import esp
 

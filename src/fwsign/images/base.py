@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the image parsers share: the result, the refusal, and reading in small pieces."""
+"""Shared parts of the image parsers: the result, the refusal, and reading in small pieces."""
 
 from collections.abc import Iterator
 from typing import BinaryIO, Literal, NamedTuple, Protocol
@@ -8,20 +8,20 @@ from fwsign.errors import Malformed
 from fwsign.payload import CHUNK_SIZE
 
 Role = Literal["application", "boot loader", "merged", "partition table", "ota data"]
-"""What an ESP board does with an image; a merged one has a boot loader and all that follows it."""
+"""The role of an image on an ESP board; a merged one has a boot loader and all after it."""
 
 
 class Image(NamedTuple):
-    """What a file says about itself. A NamedTuple, for a dataclass costs start-up time.
+    """The facts in an image file. It is a NamedTuple, since a dataclass costs start-up time.
 
     Args:
         kind: "esp", "uf2", "mcuboot" or "unknown".
-        chip: "esp32c3", "rp2040", ...; None where the format does not say.
-        version: as the image states it; None if it is empty or the format has none.
-        project: as the image states it; None if it is empty or the format has none.
-        offset: where in flash it usually goes, in bytes from the start of the flash.
+        chip: "esp32c3", "rp2040", ...; None if the format does not tell.
+        version: the image's version; None if it is empty or the format has none.
+        project: the image's project; None if it is empty or the format has none.
+        offset: its usual place, in bytes from the start of the flash.
         details: names and values for people, in the order in which to show them.
-        role: of what an ESP board reads; None for everything else.
+        role: its role on an ESP board; None for other images.
     """
 
     kind: str
@@ -34,25 +34,25 @@ class Image(NamedTuple):
 
 
 class Hasher(Protocol):
-    """What this package uses of a hashlib object."""
+    """The part of a hashlib object that this package uses."""
 
     def update(self, data: bytes, /) -> None:
         """Take in more bytes."""
         ...
 
     def digest(self) -> bytes:
-        """Give the digest of all bytes so far."""
+        """Return the digest of all bytes so far."""
         ...
 
 
 def damaged(kind: str, what: str, expected: object, found: object) -> Malformed:
-    """Make the one refusal of this package, for the caller to raise.
+    """Return the only refusal of this package, for the caller to raise.
 
     Args:
         kind: the format, as in `Image.kind`.
         what: the part that is wrong.
-        expected: what should have been there, in words.
-        found: what was there, in words.
+        expected: the expected value, in words.
+        found: the found value, in words.
     """
     return Malformed(
         "malformed.image",
@@ -63,12 +63,12 @@ def damaged(kind: str, what: str, expected: object, found: object) -> Malformed:
 
 
 def size_of(file: BinaryIO) -> int:
-    """Give the size of `file` in bytes; the position is at its end afterwards."""
+    """Return the size of `file` in bytes; the position is at its end afterwards."""
     return file.seek(0, 2)
 
 
 class Reader:
-    """Reads forward, hashes what it hands out, and refuses where the file ends too soon.
+    """Reads forward, hashes the bytes it returns, and refuses a file that ends too soon.
 
     Args:
         file: seekable.
@@ -89,11 +89,11 @@ class Reader:
 
     @property
     def left(self) -> int:
-        """How many bytes are still to be read."""
+        """The number of bytes that are still unread."""
         return max(self.end - self.position, 0)
 
     def peek(self, size: int) -> bytes:
-        """Look at the next `size` bytes, or as many as there are, without reading them."""
+        """Return the next `size` bytes, or as many as there are, without consuming them."""
         data = self._file.read(min(size, self.left))
         self._file.seek(self.position)
         return data
@@ -106,10 +106,10 @@ class Reader:
         """Read `size` bytes in pieces of at most `CHUNK_SIZE`: an image may be larger than memory.
 
         Raises:
-            Malformed: `malformed.image`, before any byte is read where the file is too short.
+            Malformed: `malformed.image`, before any byte is read if the file is too short.
         """
         while size:
-            # Looked at before each piece, for a file can shrink while it is read.
+            # Checked before each piece, since a file can shrink while it is read.
             piece = self._file.read(min(size, CHUNK_SIZE)) if size <= self.left else b""
             if not piece:
                 raise damaged(self._kind, what, f"{size} bytes", f"{self.left} bytes")
@@ -124,7 +124,7 @@ def first_other(reader: Reader, size: int, filler: bytes = b"\xff") -> int | Non
     """Find the first byte that is not filler.
 
     Args:
-        reader: stands where to begin.
+        reader: a reader at the first byte to check.
         size: how many bytes to look at.
         filler: one byte, what erased flash reads as.
 
@@ -139,5 +139,5 @@ def first_other(reader: Reader, size: int, filler: bytes = b"\xff") -> int | Non
 
 
 def text(field: bytes) -> str:
-    """Decode a NUL-terminated field; what is not UTF-8 shows as backslash escapes."""
+    """Decode a NUL-terminated field; bytes that are not UTF-8 become backslash escapes."""
     return field.split(b"\0", 1)[0].decode("utf-8", "backslashreplace")

@@ -9,8 +9,8 @@
 Source: ESP-IDF programming guide, "App Image Format" and "Bootloader Image Format"; numbers are
 little-endian. The ESP8266 has no chip id in its header: such a file is "unknown" here.
 
-Every application has a descriptor since ESP-IDF 3.1. What has none is started by the ROM: a boot
-loader, which has one of its own only since ESP-IDF 5.1, or a program that does without.
+Every application has a descriptor since ESP-IDF 3.1. An image without one is started by the ROM: it
+is a boot loader, which has its own kind only since ESP-IDF 5.1, or a program without descriptors.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from fwsign.images.base import Hasher, Image, Reader, damaged, first_other, size
 
 MAGIC = 0xE9
 APP_OFFSET = 0x10000
-"""Where ESP-IDF's stock partition tables put the factory application."""
+"""The offset of the factory application in ESP-IDF's stock partition tables."""
 MAX_SEGMENTS = 16
 """The ROM's and the boot loader's own limit."""
 _HEADER = struct.Struct("<BBBBI4xHBHH4xB")
@@ -64,16 +64,16 @@ _BY_NAME = {chip.name: chip for chip in CHIPS}
 
 
 class _Body(NamedTuple):
-    """One image that was read and found intact."""
+    """One intact image."""
 
     chip: Chip
     header: tuple[int, ...]
     segments: tuple[tuple[int, int], ...]  # load address, length
-    first: bytes  # the beginning of the first segment, where the descriptors are
+    first: bytes  # the beginning of the first segment, with the descriptors
     checksum: int
     digest: bytes | None
-    hasher: Hasher  # over all that the reader handed out
-    reader: Reader  # stands behind the image
+    hasher: Hasher  # over all bytes read
+    reader: Reader  # its position is after the image
 
 
 def claims(head: bytes) -> bool:
@@ -82,7 +82,7 @@ def claims(head: bytes) -> bool:
 
 
 def chip_name(head: bytes) -> str | None:
-    """Give the name of the chip that a file names which begins with `head`."""
+    """Return the name of the chip in a file that begins with `head`."""
     chip = _chip(head)
     return chip.name if chip else None
 
@@ -90,11 +90,11 @@ def chip_name(head: bytes) -> str | None:
 def parse(file: BinaryIO) -> Image:
     """Read an ESP image, and judge what follows it.
 
-    Behind the image may come, in this order: 0xFF up to the next 4 KiB and the signature sector
-    of secure boot v2; 0xFF of any length; and, behind a boot loader alone, a partition table on
+    After the image may come, in this order: 0xFF up to the next 4 KiB and the signature sector
+    of secure boot v2; 0xFF of any length; and, only after a boot loader, a partition table on
     a 4 KiB boundary. With a table the file is a merged image: its application partitions must be
-    erased or hold intact images for the same chip, all else in them is the user's. Anything
-    other than that is refused, such as a signature of secure boot v1.
+    erased or hold intact images for the same chip; all else in them is the user's. Anything
+    else is refused, such as a signature of secure boot v1.
 
     Args:
         file: seekable; the image begins at its first byte.
@@ -113,7 +113,7 @@ def parse_padded(file: BinaryIO, head: bytes) -> Image | None:
         head: its first bytes.
 
     Returns:
-        None where it is no such thing.
+        None if it is not such an image.
 
     Raises:
         Malformed: `malformed.image`, as `parse`.
@@ -129,7 +129,7 @@ def parse_padded(file: BinaryIO, head: bytes) -> Image | None:
 
 
 def _chip(head: bytes) -> Chip | None:
-    """Give the chip that a plausible header names."""
+    """Return the chip in a plausible header."""
     if len(head) < _HEADER.size:
         return None
     magic, count, _mode, _size, _entry, chip_id, *_, digest = _HEADER.unpack_from(head)
@@ -154,13 +154,13 @@ def _parse(file: BinaryIO, start: int) -> Image:
             details=details + (app.details if app else boot or (("descriptor", "none"),)),
             role="application" if app else "boot loader",
         )
-    flash_start = body.chip.bootloader - start  # where in flash the file's first byte goes
+    flash_start = body.chip.bootloader - start  # the file's first byte goes to this offset
     if rest is not None:
         if app is not None or not esp_flash.is_table(file, rest, flash_start):
             raise damaged(
                 "esp",
-                "bytes behind the image",
-                "0xff, a signature sector or, behind a boot loader, a partition table",
+                "bytes after the image",
+                "0xff, a signature sector or, after a boot loader, a partition table",
                 f"other bytes at {rest:#x}",
             )
         details += (("merged", f"partition table at {rest + flash_start:#x}"),)
@@ -169,15 +169,15 @@ def _parse(file: BinaryIO, start: int) -> Image:
 
 
 def bootloader_offset(chip: str) -> int | None:
-    """Return where in flash a chip's boot loader goes; None for a chip without an image format."""
+    """Return the offset of a chip's boot loader; None for a chip without an image format."""
     return _BY_NAME[chip].bootloader if chip in _BY_NAME else None
 
 
 def place_expected(image: Image, chip: str, offset: int) -> int | None:
-    """Return where an image goes, if it cannot go to `offset`; None where it can.
+    """Return the place of an image that cannot go to `offset`; None if it can.
 
-    An application goes anywhere but where the boot loader does, a boot loader only there; a
-    partition table, and OTA data, anywhere else.
+    A boot loader or merged image goes only to its own place. Applications, partition tables and
+    OTA data go anywhere else.
     """
     boot = bootloader_offset(chip)
     if image.role in ("boot loader", "merged"):
@@ -188,7 +188,7 @@ def place_expected(image: Image, chip: str, offset: int) -> int | None:
 
 
 def _read(file: BinaryIO, start: int, end: int) -> _Body:
-    """Read one image and check all that it says of itself."""
+    """Read one image and check all facts in it."""
     hasher = hashlib.sha256()
     reader = Reader(file, "esp", start, end, hasher)
     head = reader.take(_HEADER.size, "header")
@@ -251,11 +251,11 @@ def _app(body: _Body) -> _App | None:
 
 
 def _boot(body: _Body) -> tuple[tuple[str, str], ...]:
-    """Read the boot loader descriptor (esp_bootloader_desc_t); nothing where there is none."""
+    """Read the boot loader descriptor (esp_bootloader_desc_t); empty if there is none."""
     if len(body.first) < _BOOT.size:
         return ()
     magic, version, idf, date = _BOOT.unpack_from(body.first)
-    # One byte of magic proves little: some code begins so. The texts have to be texts as well.
+    # One byte of magic proves little: some code begins alike. The texts must be texts as well.
     if magic != _BOOT_MAGIC or not (_is_text(idf) and _is_text(date)):
         return ()
     return (
@@ -266,7 +266,7 @@ def _boot(body: _Body) -> tuple[tuple[str, str], ...]:
 
 
 def _is_text(field: bytes) -> bool:
-    """Tell whether a field is printable ASCII with at least one NUL behind it and no other."""
+    """Tell whether a field is printable ASCII, then only NULs, at least one."""
     words = field.rstrip(b"\0").decode("latin-1")
     return 0 < len(words) < len(field) and words.isascii() and words.isprintable()
 
@@ -291,7 +291,7 @@ def _header_details(body: _Body) -> tuple[tuple[str, str], ...]:
 def _partitions(
     file: BinaryIO, table: int, flash_start: int, chip: Chip
 ) -> tuple[tuple[str, str], ...]:
-    """List the partitions of a merged image, and check the images in those for applications."""
+    """List the partitions of a merged image, and check the images in application partitions."""
     size = size_of(file)
     details = []
     for part in esp_flash.partitions(file, table):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Partition tables and OTA data as files of their own; neither names the chip that it is for.
+"""Partition tables and OTA data as files of their own; neither names its chip.
 
 The OTA data partition has two sectors; each is erased, or begins with an entry of 32 bytes:
 sequence number (u32), label (20 bytes), state (u32), CRC-32 of the sequence number. The build
@@ -18,7 +18,7 @@ from fwsign.images.base import Image, damaged, size_of
 from fwsign.images.esp_flash import ROW_SIZE, SECTOR, Partition, begins_row, partitions
 
 TABLE_OFFSET: Final = 0x8000
-"""Where ESP-IDF looks for the partition table unless it was configured otherwise."""
+"""The default offset of ESP-IDF's partition table."""
 OTADATA_SIZE: Final = 2 * SECTOR
 NO_SEQUENCE: Final = 0xFFFFFFFF
 _OTADATA: Final = (1, 0x00)  # type and subtype of its partition
@@ -28,11 +28,11 @@ _ENTRY: Final = struct.Struct("<I20sII")
 
 
 class Entry(NamedTuple):
-    """What one sector of the OTA data says.
+    """The entry in one sector of the OTA data.
 
     Args:
         sequence: its sequence number.
-        state: of the application that it selects.
+        state: the state of the application that it selects.
         intact: whether its CRC is right.
     """
 
@@ -42,12 +42,12 @@ class Entry(NamedTuple):
 
     @property
     def counts(self) -> bool:
-        """Whether a boot loader goes by it."""
+        """Whether a boot loader uses it."""
         return self.intact and self.state not in _BAD_STATES
 
 
 def entries(data: bytes) -> list[Entry | None]:
-    """Read the two entries of OTA data; None for an erased one, no entry where bytes are missing.
+    """Read the two entries of OTA data; None for an erased one; missing bytes give no entry.
 
     Args:
         data: both sectors.
@@ -82,10 +82,10 @@ def _crc(sequence: int) -> int:
 
 
 def parse(file: BinaryIO, head: bytes) -> Image | None:
-    """Read a file that is a partition table, or OTA data; None where it is neither.
+    """Read a file that is a partition table, or OTA data; None if it is neither.
 
-    A table is told by its first or second row, for a damaged one must not pass as something
-    else; OTA data by an entry, or by its size where all is erased.
+    A table is recognised by its first or second row, so that a damaged one cannot pass as another
+    file; OTA data by an entry, or by its size if all of it is erased.
 
     Args:
         file: seekable.
@@ -132,7 +132,7 @@ def _otadata(file: BinaryIO, head: bytes, size: int) -> Image | None:
 
 
 def _is_entry(head: bytes) -> bool:
-    """Tell whether a file begins with a valid entry, which no other file does by chance."""
+    """Tell whether a file begins with a valid entry, which never happens by chance."""
     if len(head) < _ENTRY.size:
         return False
     sequence, _, state, crc = _ENTRY.unpack_from(head)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may follow an ESP image in a file: a secure boot signature, a partition table.
+"""The parts that may follow an ESP image in a file: a secure boot signature, a partition table.
 
 A table is also a file of its own: see `esp_data`.
 
@@ -16,16 +16,16 @@ from typing import BinaryIO, NamedTuple
 from fwsign.images.base import Hasher, Reader, damaged, first_other, size_of, text
 
 SECTOR = 4096
-"""Flash is erased in these, so that all that is found in flash begins on one."""
+"""Flash is erased in sectors, so everything in flash begins on one."""
 MAX_SIGNATURES = 3
-"""The ROM's own limit; also what fits into a sector."""
+"""The ROM's own limit; a sector holds as many."""
 _SIGNATURE = struct.Struct("<BBB1x32s1160xI16x")
 _SIGNATURE_MAGIC = 0xE7
 _KINDS = {2: "rsa", 3: "ecdsa"}
 _SHA256 = 0
 
 TABLE_SIZE = 0xC00
-"""What ESP-IDF reads of the sector: 96 rows, of which one is the digest's."""
+"""The rows that ESP-IDF reads of the sector: 96, of which one is for the digest."""
 _ROW = struct.Struct("<2sBBII16sI")
 ROW_SIZE = _ROW.size
 _ROW_MAGIC = b"\xaa\x50"
@@ -51,15 +51,15 @@ class Partition(NamedTuple):
 def signature(reader: Reader, start: int, hasher: Hasher) -> tuple[tuple[str, str], ...]:
     """Read the signature sector of secure boot v2, if there is one.
 
-    The signatures are not verified, for the key is in the chip; digest and CRC are checked.
+    The signatures are not verified, since the key is in the chip; digest and CRC are checked.
 
     Args:
-        reader: stands behind the image; afterwards behind the sector, or behind 0xFF.
-        start: where in the file the image began.
-        hasher: SHA-256 that has taken in the image, and takes in what `reader` reads.
+        reader: its position is after the image; afterwards it is after the sector, or after 0xFF.
+        start: the image's offset in the file.
+        hasher: SHA-256 over the image, which also takes in the bytes from `reader`.
 
     Returns:
-        Details for `Image`; empty where there is no such sector.
+        Details for `Image`; empty if there is no such sector.
 
     Raises:
         Malformed: `malformed.image`.
@@ -79,7 +79,7 @@ def signature(reader: Reader, start: int, hasher: Hasher) -> tuple[tuple[str, st
         details.append((f"secure boot signature {number}", _signature(number, block, digest)))
     rest = sector[len(details) * _SIGNATURE.size :].strip(b"\xff")
     if rest:
-        raise damaged("esp", "bytes behind the secure boot signatures", "0xff", rest[:4].hex())
+        raise damaged("esp", "bytes after the secure boot signatures", "0xff", rest[:4].hex())
     return tuple(details)
 
 
@@ -99,12 +99,12 @@ def _signature(number: int, block: bytes, digest: bytes) -> str:
 
 
 def begins_row(head: bytes) -> bool:
-    """Tell whether bytes begin as a row of a table does, that of its digest included."""
+    """Tell whether bytes begin like a row of a table, or like the row of its digest."""
     return head.startswith((_ROW_MAGIC, _DIGEST_MAGIC))
 
 
 def is_table(file: BinaryIO, position: int, flash_start: int) -> bool:
-    """Tell whether a partition table begins at `position`, which is `flash_start` more in flash."""
+    """Tell whether a table begins at `position` in the file, plus `flash_start` in flash."""
     head = Reader(file, "esp", position, size_of(file)).peek(len(_ROW_MAGIC))
     return head == _ROW_MAGIC and (position + flash_start) % SECTOR == 0
 
@@ -114,10 +114,10 @@ def partitions(file: BinaryIO, position: int) -> list[Partition]:
 
     Args:
         file: seekable.
-        position: where in the file the table begins.
+        position: the table's offset in the file.
 
     Raises:
-        Malformed: `malformed.image`, also where the digest row is wrong. It may be absent.
+        Malformed: `malformed.image`, also for a wrong digest row; the row may be absent.
     """
     reader = Reader(file, "esp", position, min(position + TABLE_SIZE, size_of(file)))
     found: list[Partition] = []
@@ -134,8 +134,8 @@ def partitions(file: BinaryIO, position: int) -> list[Partition]:
         elif row.strip(b"\xff"):
             raise damaged("esp", f"partition {len(found)}", "aa50, ebeb or 0xff", row[:2].hex())
         if first_other(reader, reader.left) is not None:
-            raise damaged("esp", "bytes behind the partition table", "0xff", "other bytes")
-    # Without this, a small table could have the same large partition read many times.
+            raise damaged("esp", "bytes after the partition table", "0xff", "other bytes")
+    # Without this, a small table could make us read the same large partition many times.
     for before, after in itertools.pairwise(sorted(found, key=lambda part: part.offset)):
         if before.offset + before.size > after.offset:
             end = before.offset + before.size

@@ -47,7 +47,7 @@ _SIGNATURES = {
     0x24: "ed25519",
 }
 _UNSIGNED = {_KEY_HASH, 0x02, *_HASHES, *_SIGNATURES, 0x25, *range(0x30, 0x35)}
-"""What an unprotected area may hold: hash, key, signature, wrapped key. No signature covers it."""
+"""The types in an unprotected area: hash, key, signature, wrapped key. No signature covers it."""
 _DEPENDENCY = 0x40
 _SECURITY_COUNTER = 0x50
 _BOOT_RECORD = 0x60
@@ -56,7 +56,7 @@ _REPEATED = {_DEPENDENCY, _BOOT_RECORD}
 _TRAILER_MAGIC = bytes.fromhex("77c295f360d2ef7f3552500f2cb67980")
 _TRAILER_MAGIC_ALIGNED = bytes.fromhex(
     "2de15d29410b8d77679c110f1f8a"
-)  # behind a u16, the alignment
+)  # it follows a u16, the alignment
 _ALIGNMENTS = (8, 16, 32)  # writes to flash are never larger
 
 
@@ -77,7 +77,7 @@ _Tlvs = list[tuple[int, bytes]]
 
 
 class _Signed(NamedTuple):
-    """What `imgtool sign` writes: how far its hash reaches, and a reader behind the TLVs."""
+    """The output of `imgtool sign`: the end of the hashed part, and a reader after the TLVs."""
 
     header: _Header
     tlvs: _Tlvs
@@ -96,7 +96,7 @@ def parse(file: BinaryIO) -> Image:
     """Read an MCUboot image and check its hash; its signature needs a key and is not verified.
 
     The hash of an encrypted image is over the plain text and cannot be checked; the details say
-    so. Behind the TLVs may come the rest of the slot: erased bytes, all 0xFF or all 0x00, and the
+    so. After the TLVs may come the rest of the slot: erased bytes, all 0xFF or all 0x00, and the
     trailer's magic with or without the mark of a confirmed image.
 
     Args:
@@ -122,7 +122,7 @@ def parse(file: BinaryIO) -> Image:
 
 
 def image_hash(data: bytes) -> bytes:
-    """Return the hash that an image carries, by which MCUboot names it; it is not checked here.
+    """Return the hash in an image, by which MCUboot names the image; it is not checked here.
 
     Raises:
         Malformed: `malformed.image`.
@@ -172,7 +172,7 @@ def _area(reader: Reader, magic: int, what: str, expected: int | None) -> _Tlvs:
 
 
 def _check_types(protected: _Tlvs, unprotected: _Tlvs) -> tuple[str, bytes]:
-    """Check which TLVs are where, and give the algorithm and value of the one hash."""
+    """Check the areas of all TLVs, and return the algorithm and value of the one hash."""
     for what, tlvs in (("protected tlvs", protected), ("tlvs", unprotected)):
         kinds = [kind for kind, _ in tlvs if kind not in _REPEATED]
         repeated = sorted({kind for kind in kinds if kinds.count(kind) > 1})
@@ -183,7 +183,7 @@ def _check_types(protected: _Tlvs, unprotected: _Tlvs) -> tuple[str, bytes]:
             expected = "a hash, key, signature or wrapped key"
             raise damaged("mcuboot", "tlvs", expected, f"type {kind:#x}, which nothing protects")
     for kind, _ in protected:
-        if kind in _HASHES:  # it would have to cover itself
+        if kind in _HASHES:  # a protected hash would have to cover itself
             raise damaged("mcuboot", "protected tlvs", "no hash", f"type {kind:#x}")
     hashes = [(_HASHES[kind], value) for kind, value in unprotected if kind in _HASHES]
     if len(hashes) != 1:
@@ -200,7 +200,7 @@ def _check_hash(file: BinaryIO, end: int, algorithm: str, stored: bytes) -> None
 
 
 def _trailer(reader: Reader) -> tuple[tuple[str, str], ...]:
-    """Check that what is behind the TLVs is an erased slot, with or without a trailer."""
+    """Check that only an erased slot follows the TLVs, with or without a trailer."""
     rest = reader.left
     if not rest:
         return ()
@@ -208,11 +208,11 @@ def _trailer(reader: Reader) -> tuple[tuple[str, str], ...]:
     tail_at = reader.end - tail_size
     erased = reader.peek(1)
     if erased not in {b"\xff", b"\0"}:
-        # A slot without any erased byte between TLVs and magic is no slot.
-        raise damaged("mcuboot", "bytes behind the tlvs", "erased flash", f"{erased.hex()}")
+        # A slot has at least one erased byte between TLVs and magic.
+        raise damaged("mcuboot", "bytes after the tlvs", "erased flash", f"{erased.hex()}")
     other = first_other(reader, tail_at - reader.position, erased)
     if other is not None:
-        raise damaged("mcuboot", "bytes behind the tlvs", "erased flash", f"others at {other:#x}")
+        raise damaged("mcuboot", "bytes after the tlvs", "erased flash", f"others at {other:#x}")
     tail = reader.take(tail_size, "trailer")
     if not tail.strip(erased):
         return (("padding", f"{rest} bytes"),)
@@ -238,7 +238,7 @@ def _confirmed(tail: bytes, erased: bytes) -> bool | None:
         return False
     if alignment not in _ALIGNMENTS:
         return None
-    # image_ok has a write unit of its own, before those that the magic ends in.
+    # image_ok has its own write unit, before the units with the magic.
     at = len(tail) - (-(-16 // alignment) * alignment + alignment)
     return True if rest == (erased * at + b"\x01").ljust(len(rest), erased) else None
 

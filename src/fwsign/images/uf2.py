@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""UF2: flash contents in blocks of 512 bytes, which a board takes as a file copied to it.
+"""UF2: flash contents in blocks of 512 bytes, in a file that is copied to a board.
 
     0x000  0A324655, 9E5D5157, flags, address, payload size, block number, number of blocks, family
-    0x020  476 bytes: payload, then what the flags announce
+    0x020  476 bytes: payload, then the parts that the flags announce
     0x1FC  0AB16F30
 
 Source: the UF2 specification (microsoft/uf2); families of the RP chips: RP2350 data sheet,
 section 5.5.3; erratum RP2350-E10: the same, appendix. Numbers are little-endian.
 
-UF2 allows blocks in any order. Every known writer numbers them upwards, and starts again at 0
-for each file that it puts in; so does this reader, which then needs no memory per block.
+UF2 allows blocks in any order. Every known writer numbers them upwards, and starts again at 0 for
+each file inside. This reader demands that order, and so needs no memory per block.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ MAX_BLOCKS = 1 << 20
 MAX_PIECES = 1024
 """Contiguous ranges of flash; a linker makes a handful, and they are kept in memory."""
 PAGE = 256
-"""What the RP chips program at once."""
+"""The bytes that the RP chips program at once."""
 BOOT2_SIZE = 252
 """The RP2040's second stage boot loader is one page, its CRC included."""
 
@@ -60,7 +60,7 @@ _RAM = range(0x20000000, 0x20082000)
 
 
 class _Block(NamedTuple):
-    """One block; `family` is None where the field holds something else."""
+    """One block; `family` is None if the field holds something else."""
 
     place: int  # in the file, counted by us
     flags: int
@@ -113,7 +113,7 @@ def _block(place: int, fields: tuple[int, int, int, int, int, int, int, int, byt
         found = f"{start:08x} {second:08x} {end:08x}"
         raise damaged("uf2", f"magic of block {place}", "0a324655 9e5d5157 0ab16f30", found)
     if unknown := flags & ~(_NOT_MAIN_FLASH | _FAMILY | _MD5 | _TAGS):
-        # 0x1000 is a file for a file system, which no board here has.
+        # 0x1000 marks a file for a file system; no supported board has one.
         raise damaged("uf2", f"flags of block {place}", "1, 2000, 4000, 8000", f"{unknown:x}")
     room = MAX_PAYLOAD - (_MD5_PART.size if flags & _MD5 else 0)
     if not 1 <= size <= room:
@@ -126,7 +126,7 @@ def _block(place: int, fields: tuple[int, int, int, int, int, int, int, int, byt
 
 
 class _Contents:
-    """What the blocks so far say together."""
+    """The content of all blocks so far."""
 
     def __init__(self) -> None:
         self.blocks = 0
@@ -173,7 +173,7 @@ class _Contents:
         self._next = (block.number + 1) % block.total
 
     def finish(self) -> None:
-        """Check what only the whole shows."""
+        """Check the rules about the file as a whole."""
         if self._next:
             raise damaged("uf2", "number of blocks", self._total, self._next)
         if not self.pieces:
@@ -203,10 +203,10 @@ def _is_workaround(block: _Block) -> bool:
 
 
 def _check_md5(block: _Block) -> None:
-    """Check the digest behind the payload, where it is over the payload.
+    """Check the digest after the payload, if it covers the payload.
 
-    The specification lets it cover any flash, so that a board can skip what it has already;
-    Espressif's writers, the only ones to use it, let it cover the block.
+    The specification lets it cover any flash, so that a board can skip content that it has
+    already. Only Espressif's writers use it, and they let it cover the block.
     """
     start, size, digest = _MD5_PART.unpack_from(block.data, block.size)
     if (start, size) != (block.address, block.size):
@@ -221,7 +221,7 @@ def _check_md5(block: _Block) -> None:
 
 
 def _check_rp(block: _Block) -> None:
-    """Check what the boot ROMs of RP2040 and RP2350 demand of a block."""
+    """Check the demands of the boot ROMs of RP2040 and RP2350 on a block."""
     if block.size != PAGE or block.address % PAGE:
         found = f"{block.size} bytes at {block.address:#010x}"
         raise damaged("uf2", f"block {block.place}", f"a page of {PAGE} bytes", found)
@@ -235,7 +235,7 @@ def _check_rp(block: _Block) -> None:
 
 
 def boot2_crc(data: bytes) -> int:
-    """Compute the CRC that the RP2040's ROM demands behind the 252 bytes of boot2.
+    """Compute the CRC that the RP2040's ROM demands after the 252 bytes of boot2.
 
     It is CRC-32/MPEG-2: the usual polynomial, but not reflected and not inverted at the end.
     Source: RP2040 data sheet, section 2.8.1.3.1.
@@ -249,7 +249,7 @@ def boot2_crc(data: bytes) -> int:
 
 
 def _target(pieces: dict[int | None, list[list[int]]]) -> tuple[str | None, int | None]:
-    """Give the one chip that the families stand for, and the lowest offset in its flash."""
+    """Return the one chip of the families, and the lowest offset in its flash."""
     families = [family for family in pieces if family not in _NEUTRAL]
     chips = {_chip(family) for family in families}
     chip = chips.pop() if len(chips) == 1 else None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever can sign: one protocol, and the way from a key's URI to it."""
+"""Signers: one protocol for all of them, and the function that opens a key by its URI."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PrivateKey: TypeAlias = (
 )
 """The private half of a `PublicKey`."""
 Passphrase: TypeAlias = Callable[[], bytes | None]
-"""Asks for a passphrase, and is called only when one is needed; None: there is none to give."""
+"""Asks for a passphrase, and is called only when one is needed; it returns None to give none."""
 
 KEY_NAMES: Mapping[str, str] = MappingProxyType(
     {
@@ -38,15 +38,15 @@ KEY_NAMES: Mapping[str, str] = MappingProxyType(
         "ml-dsa-87": "ML-DSA-87",
     }
 )
-"""What `fwsign.keys.file.new_private_key` can make, and what `fwsign.cose.key_name` calls it."""
+"""Names of the keys that `new_private_key` makes, with their names in `fwsign.cose.key_name`."""
 ALGORITHMS = tuple(KEY_NAMES)
 
-# One letter before the colon is a drive of Windows, not a scheme.
+# One letter before the colon is a Windows drive, not a scheme.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
 
 
 class Signer(Protocol):
-    """Something that holds a private key: a file, a token, a service."""
+    """A holder of a private key: a file, a token, a service."""
 
     @property
     def algorithm(self) -> int:
@@ -54,10 +54,10 @@ class Signer(Protocol):
 
     @property
     def public_key(self) -> PublicKey:
-        """The public half, by which a certificate is told to belong to the key."""
+        """The public half; it shows which certificate belongs to the key."""
 
     def sign(self, message: bytes) -> bytes:
-        """Sign all of `message` and return the signature in the form that COSE carries.
+        """Sign all of `message` and return the signature in COSE form.
 
         ECDSA: r and s, each as wide as the curve's order (RFC 9053 s.2.1); RSA: PSS;
         ML-DSA: with an empty context.
@@ -72,7 +72,7 @@ def signer_from_uri(uri: str, passphrase: Passphrase) -> Signer:
 
     Args:
         uri: a path, or `file:` and a path (RFC 8089).
-        passphrase: called when the key is encrypted, and not otherwise.
+        passphrase: called only if the key is encrypted.
 
     Raises:
         Failed: `key.unsupported`: no such backend, or a key of another algorithm;
@@ -93,7 +93,7 @@ def signer_from_uri(uri: str, passphrase: Passphrase) -> Signer:
 
 
 def _path_of(rest: str) -> str:
-    """Return the path in what follows `file:`, with or without an (empty) authority."""
+    """Return the path in the text after `file:`, with or without an (empty) authority."""
     from urllib.parse import unquote  # few keys are written like this
 
     if rest.startswith("//"):

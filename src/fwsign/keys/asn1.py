@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A little DER, both ways, for what no library takes apart: key containers and their encryption.
+"""A small DER reader and writer for key containers and their encryption.
 
 The verify path has its own and stricter reader, `fwsign.der`.
 """
@@ -24,17 +24,17 @@ class Element(NamedTuple):
     whole: bytes
 
     def parts(self) -> "list[Element]":
-        """Return the elements in this one; raises ValueError where there are none."""
+        """Return the elements in this one; raise ValueError if there are none."""
         return elements(self.content)
 
     def number(self) -> int:
-        """Return the value of an INTEGER that is not negative; raises ValueError for others."""
+        """Return the value of a non-negative INTEGER; raise ValueError for any other element."""
         if self.tag != INTEGER or not self.content or self.content[0] >= 0x80:
             raise ValueError("not a natural number")
         return int.from_bytes(self.content, "big")
 
     def oid(self) -> str:
-        """Return an OBJECT IDENTIFIER with its dots; raises ValueError for others."""
+        """Return an OBJECT IDENTIFIER in dotted form; raise ValueError for any other element."""
         if self.tag != OID or not self.content or len(self.content) > 64 or self.content[-1] >> 7:
             raise ValueError("not an object identifier")
         arcs, value = [], 0
@@ -48,10 +48,10 @@ class Element(NamedTuple):
 
 
 def elements(data: bytes) -> list[Element]:
-    """Split bytes that are elements, one after another, and nothing else.
+    """Split a sequence of elements, which must fill the bytes.
 
     Raises:
-        ValueError: they are not; also for the indefinite lengths of BER.
+        ValueError: they do not; also for the indefinite lengths of BER.
     """
     found, at = [], 0
     while at < len(data):
@@ -62,7 +62,7 @@ def elements(data: bytes) -> list[Element]:
         if size >= 0x80:
             width = size & 0x7F
             if not 1 <= width <= 4:
-                raise ValueError("a length that cannot be")
+                raise ValueError("an impossible length")
             size, at = int.from_bytes(data[at : at + width], "big"), at + width
         if at + size > len(data):
             raise ValueError("cut off")
@@ -72,7 +72,7 @@ def elements(data: bytes) -> list[Element]:
 
 
 def sequence_parts(data: bytes) -> list[Element]:
-    """Return the elements of the one SEQUENCE that `data` is; raises ValueError if it is none."""
+    """Return the elements of a SEQUENCE; raise ValueError if `data` is not exactly one."""
     outer = elements(data)
     if len(outer) != 1 or outer[0].tag != SEQUENCE:
         raise ValueError("not one SEQUENCE")
@@ -89,8 +89,8 @@ def tlv(tag: int, content: bytes) -> bytes:
 
 
 def integer(value: int) -> bytes:
-    """Encode an INTEGER that is not negative."""
-    # X.690 s.8.3: one bit more than the value has, for the sign.
+    """Encode a non-negative INTEGER."""
+    # X.690 s.8.3: one bit more than the value, for the sign.
     return tlv(INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "big"))
 
 
@@ -100,5 +100,5 @@ def octets(content: bytes) -> bytes:
 
 
 def sequence(*parts: bytes) -> bytes:
-    """Encode a SEQUENCE of what is encoded already."""
+    """Encode a SEQUENCE of encoded elements."""
     return tlv(SEQUENCE, b"".join(parts))

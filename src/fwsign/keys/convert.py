@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keys in the form that another program wants: what `fwsign key convert` writes."""
+"""Convert keys to the forms of other programs, for `fwsign key convert`."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -19,7 +19,7 @@ from fwsign.keys import formats, pem
 PRIVATE_FORMS: Final = ("pkcs8", "sec1", "pkcs1", "openssh", "p12")
 PUBLIC_FORMS: Final = ("public", "public-openssh")
 BCRYPT_ROUNDS: Final = 64
-"""Of OpenSSH's derivation: 0.6 s; ssh-keygen's default was 16, later 24."""
+"""Rounds of OpenSSH's derivation: 0.6 s; ssh-keygen's default was 16, later 24."""
 
 _NAMES: Final = {
     "sec1": "SEC1",
@@ -69,22 +69,22 @@ def encode_private(
     legacy: bool = False,
     name: str = "",
 ) -> bytes:
-    """Return a private key in one of `PRIVATE_FORMS`, read again before it is returned.
+    """Return a private key in one of `PRIVATE_FORMS`, after reading it back as a check.
 
     Args:
         key: cryptography's private key.
-        form: PKCS#8 is encrypted with scrypt, OpenSSH with bcrypt, PKCS#12 as
-            `fwsign.keys.p12` does; SEC1 and PKCS#1 cannot be.
+        form: PKCS#8 is encrypted with scrypt, OpenSSH with bcrypt, PKCS#12 by
+            `fwsign.keys.p12`; SEC1 and PKCS#1 cannot be encrypted.
         passphrase: None leaves the key in clear.
         der: DER instead of PEM.
-        certificates: for PKCS#12, in any order; the one of the key comes first in the file.
+        certificates: for PKCS#12, in any order; the key's own comes first in the file.
         legacy: for PKCS#12, see `fwsign.keys.p12.encode`.
         name: for PKCS#12.
 
     Raises:
         Failed: `key.unsupported`: this key has no such form, or the package bcrypt is missing;
             `key.mismatch`: no certificate is the key's; `key.passphrase-missing`: an empty one;
-            `key.failed`: what was written cannot be read.
+            `key.failed`: the result cannot be read.
     """
     if passphrase is not None and not passphrase:
         raise Failed(
@@ -96,7 +96,7 @@ def encode_private(
     if form == "pkcs8":
         data = _pkcs8(key, passphrase, der=der)
     elif form == "p12":
-        from fwsign.keys import p12  # the others need none of it
+        from fwsign.keys import p12  # other forms do not need it
 
         ordered = own_first(key, certificates)
         data = p12.encode(key, passphrase, ordered, legacy=legacy, name=name)
@@ -110,7 +110,7 @@ def encode_private(
 
 
 def own_first(key: Any, certificates: Sequence[Any]) -> list[Any]:
-    """Return certificates with the key's own first; none where there are none.
+    """Return the certificates with the key's own first; none if there are none.
 
     Raises:
         Failed: `key.mismatch`.
@@ -131,7 +131,7 @@ def _pkcs8(key: Any, passphrase: bytes | None, *, der: bool) -> bytes:
     plain: bytes = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     label = "PRIVATE KEY"
     if passphrase is not None:
-        from fwsign.keys import pbes2  # the others need none of it
+        from fwsign.keys import pbes2  # other forms do not need it
 
         plain, label = pbes2.encrypt(plain, passphrase), "ENCRYPTED PRIVATE KEY"
     return plain if der else pem.encode(label, plain)
@@ -172,7 +172,7 @@ def _openssh(key: Any, passphrase: bytes | None) -> bytes:
 
 
 def _check(data: bytes, key: Any, passphrase: bytes | None) -> None:
-    """Read what was made: a key that nobody can read must not replace one that they can."""
+    """Read the new key back: an unreadable key must not replace a readable one."""
     read = formats.read_private_key(data, lambda: passphrase, "the new key")
     if read.public_key() != key.public_key():
         raise Failed(
@@ -194,7 +194,7 @@ def _refuse_der(form: str, *, der: bool) -> None:
 
 
 def _no_such_form(key: Any, form: str) -> Failed:
-    from fwsign.cose import key_name  # for the message alone
+    from fwsign.cose import key_name  # only for the message
 
     public = key.public_key() if hasattr(key, "public_key") else key
     return Failed(

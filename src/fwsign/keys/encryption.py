@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a key file is locked, and whether that is strong: told from outside, without a passphrase.
+"""Describe a key file's encryption and its strength, without the passphrase.
 
-The measure is the OWASP Password Storage Cheat Sheet as of 2023: what a guess should cost.
+The measure is the OWASP Password Storage Cheat Sheet of 2023: the cost of one guess.
 """
 
 import re
@@ -14,13 +14,13 @@ from fwsign.keys import asn1
 from fwsign.keys.asn1 import Element, sequence_parts
 
 MAX_ITERATIONS: Final = 20_000_000
-"""Of PBKDF2 and PKCS#12: some ten seconds. A file must not keep us busy for a day."""
+"""Iterations of PBKDF2 and PKCS#12: some ten seconds. A file must not keep us busy for a day."""
 MAX_SCRYPT_WORK: Final = 1 << 25
 """N times r times p: some ten seconds."""
 MAX_SCRYPT_MEMORY: Final = 1 << 30
 """Bytes; scrypt takes 128 times N times r."""
 MAX_BCRYPT_ROUNDS: Final = 2048
-"""Some twenty seconds."""
+"""Rounds of bcrypt: some twenty seconds."""
 
 Verdict = Literal["good", "low", "weak"]
 
@@ -52,7 +52,7 @@ CIPHERS: Final[Mapping[str, str]] = MappingProxyType(
         "1.3.14.3.2.7": "DES-CBC",
     }
 )
-# PBES1 (RFC 8018 A.3) and its kin of PKCS#12 (RFC 7292 appendix C): hash and cipher.
+# PBES1 (RFC 8018 A.3) and its PKCS#12 variants (RFC 7292 appendix C): hash and cipher.
 _PBES1: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
         "1.2.840.113549.1.5.1": ("MD2", "DES-CBC"),
@@ -79,11 +79,11 @@ _HASHES: Final[Mapping[str, str]] = MappingProxyType(
         "2.16.840.1.101.3.4.2.3": "SHA512",
     }
 )
-# OWASP: PBKDF2-HMAC with SHA1, SHA256 and SHA512; the others as their larger kin.
+# OWASP: PBKDF2-HMAC with SHA1, SHA256 and SHA512; other hashes like the next larger one.
 _PBKDF2_LEAST: Final[Mapping[str, int]] = MappingProxyType(
     {"SHA1": 1_300_000, "SHA224": 600_000, "SHA256": 600_000, "SHA384": 210_000, "SHA512": 210_000}
 )
-# OWASP holds these to be equal: N=2^17 p=1, 2^16 p=2, 2^15 p=3, 2^14 p=5, 2^13 p=10, all with r=8.
+# OWASP rates these equal: N=2^17 p=1, 2^16 p=2, 2^15 p=3, 2^14 p=5, 2^13 p=10, all with r=8.
 _SCRYPT_LEAST: Final = ((1 << 17, 1), (1 << 16, 2), (1 << 15, 3), (1 << 14, 5), (1 << 13, 10))
 _BCRYPT_LEAST: Final = 64  # rounds of bcrypt_pbkdf: 0.6 s; ssh-keygen's 16 or 24 are a quarter
 _SHROUDED_BAG = "1.2.840.113549.1.12.10.1.2"  # pkcs8ShroudedKeyBag
@@ -91,26 +91,26 @@ _PRIVATE_LABEL = re.compile(rb"-----BEGIN ([A-Z ]{0,24}PRIVATE KEY)-----")
 
 
 class Encryption(NamedTuple):
-    """What locks a key, in words."""
+    """The encryption of a key, in words."""
 
     scheme: str
     """"PBES2", "PBES1", "PKCS#12", "OpenSSH" or "OpenSSL traditional"."""
     kdf: str
-    """How a passphrase becomes a key, with its cost, as in "scrypt N=16384 r=8 p=5"."""
+    """The key derivation with its cost, as in "scrypt N=16384 r=8 p=5"."""
     cipher: str
-    """As in "AES-256-CBC"."""
+    """The cipher, as in "AES-256-CBC"."""
     mac: str | None
-    """How PKCS#12 tells a wrong passphrase, which is a second way to guess it."""
+    """The MAC by which PKCS#12 detects a wrong passphrase, which is a second way to guess it."""
     verdict: Verdict
-    """"good"; "low": slower is advised; "weak": guessing is cheap, or the cipher is outdated."""
+    """"good"; "low": a slower one is advised; "weak": guesses are cheap, or the cipher is old."""
     reasons: tuple[str, ...]
-    """Why it is not good, and what OWASP advises."""
+    """The reasons why it is not good, and OWASP's advice."""
     excessive: str | None
-    """The cost, where it is beyond what fwsign takes on itself."""
+    """The cost, if it is above fwsign's limits."""
 
 
 class Kdf(NamedTuple):
-    """A key derivation and what is to be said about it."""
+    """A key derivation and the verdict on it."""
 
     name: str
     verdict: Verdict = "good"
@@ -119,17 +119,17 @@ class Kdf(NamedTuple):
 
 
 def describe_encryption(data: bytes) -> Encryption | None:
-    """Say how the first private key in a file is encrypted.
+    """Describe the encryption of the first private key in a file.
 
     Args:
-        data: PEM or DER: PKCS#8, PKCS#12, OpenSSH, or what OpenSSL wrote before PKCS#8.
+        data: PEM or DER: PKCS#8, PKCS#12, OpenSSH, or OpenSSL's form before PKCS#8.
 
     Returns:
-        None where nothing is encrypted, or the form is not known.
+        None if nothing is encrypted, or the form is not known.
 
     Source: RFC 8018, RFC 7914, RFC 7292, RFC 9579, OpenSSH's PROTOCOL.key.
     """
-    from fwsign.keys import pem  # DER needs none of it
+    from fwsign.keys import pem  # DER does not need it
 
     if data[:1] != b"\x30" and _PRIVATE_LABEL.search(data):
         try:
@@ -146,7 +146,7 @@ def describe_encryption(data: bytes) -> Encryption | None:
 
 
 def describe_der(data: bytes) -> Encryption | None:
-    """Say how a DER EncryptedPrivateKeyInfo or PKCS#12 file is encrypted; else None."""
+    """Describe the encryption of a DER EncryptedPrivateKeyInfo or PKCS#12 file; else None."""
     try:
         parts = sequence_parts(data)
         tags = [part.tag for part in parts]
@@ -160,7 +160,7 @@ def describe_der(data: bytes) -> Encryption | None:
 
 
 def describe_openssh(data: bytes) -> Encryption | None:
-    """Say how an OpenSSH private key is encrypted; None where it is not, or is damaged."""
+    """Describe an OpenSSH private key's encryption; None if it has none, or is damaged."""
     try:
         cipher, kdf, options, _ = openssh_header(data)
     except ValueError:
@@ -200,7 +200,7 @@ def openssh_header(data: bytes) -> tuple[bytes, bytes, bytes, bytes]:
 
 
 def refuse_excess(found: Encryption | None, name: object) -> None:
-    """Refuse a key that takes too much time or memory to open; raises `key.unsupported`."""
+    """Refuse a key that takes too much time or memory to open; raise `key.unsupported`."""
     if found is not None and found.excessive:
         raise Failed(
             "key.unsupported",
@@ -214,7 +214,7 @@ def refuse_excess(found: Encryption | None, name: object) -> None:
 
 
 def algorithm(element: Element) -> tuple[str, Kdf, str]:
-    """Return scheme, derivation and cipher of an AlgorithmIdentifier; raises ValueError."""
+    """Return scheme, derivation and cipher of an AlgorithmIdentifier, or raise ValueError."""
     parts = element.parts()
     oid = parts[0].oid()
     if oid == PBES2:
@@ -257,7 +257,7 @@ def _iterated(name: str, count: int, least: int | None) -> Kdf:
 
 def _scrypt(n: int, r: int, p: int) -> Kdf:
     name = f"scrypt N={n} r={r} p={p}"
-    # What an attacker pays for is memory, N times r; a table row with r=8 is met by that product.
+    # An attacker pays for memory, N times r; so another r meets a row (r=8) by the same product.
     enough = any(n * r >= least * 8 and p >= passes for least, passes in _SCRYPT_LEAST)
     excessive = n * r * p > MAX_SCRYPT_WORK or 128 * n * r > MAX_SCRYPT_MEMORY
     words = f"{name}: at least N=16384 r=8 p=5 is advised"
@@ -279,7 +279,7 @@ def _one(scheme: str, kdf: Kdf, cipher: str, mac: Kdf | None = None) -> Encrypti
 
 
 def _pkcs12(parts: list[Element]) -> Encryption | None:
-    """Judge a PKCS#12 file by the weakest of its parts: each of them tells the passphrase."""
+    """Judge a PKCS#12 file by its weakest part: each part reveals a guessed passphrase."""
     mac = _mac(parts[2]) if len(parts) > 2 else None
     found = [_one(*one, mac) for one in _pkcs12_algorithms(parts[1])]
     if not found:
@@ -300,12 +300,12 @@ def _mac(element: Element) -> Kdf:
     digest = _HASHES.get(oid, oid)
     iterations = count[0].number() if count else 1  # RFC 7292 s.4: DEFAULT 1
     least = _PBKDF2_LEAST.get(digest)
-    # One iteration is one hash, where HMAC in PBKDF2 takes two: so twice as many.
+    # One iteration costs one hash, but two in PBKDF2's HMAC: so twice as many are needed.
     return _iterated(f"PKCS#12 KDF-{digest}", iterations, least and 2 * least)
 
 
 def _pkcs12_algorithms(content_info: Element) -> Iterator[tuple[str, Kdf, str]]:
-    """Give the algorithms of all encrypted parts: RFC 7292 s.4 and 5."""
+    """Yield the algorithms of all encrypted parts: RFC 7292 s.4 and 5."""
     for item in pkcs12_contents(content_info):
         kind, inside = item.parts()[:2]
         if kind.oid() == PKCS7_ENCRYPTED:
@@ -318,16 +318,16 @@ def _pkcs12_algorithms(content_info: Element) -> Iterator[tuple[str, Kdf, str]]:
 
 
 def pkcs12_contents(content_info: Element) -> list[Element]:
-    """Return the ContentInfos in the AuthenticatedSafe; raises ValueError where there is none."""
+    """Return the ContentInfos in the AuthenticatedSafe; raise ValueError if there is none."""
     kind, inside = content_info.parts()[:2]
-    if kind.oid() != PKCS7_DATA:  # the others are sealed for a public key, which nobody does
+    if kind.oid() != PKCS7_DATA:  # other kinds are sealed for a public key, which is never used
         raise ValueError("not PKCS#12 with a passphrase")
     return sequence_parts(inside.parts()[0].content)
 
 
 def _traditional(headers: bytes) -> Encryption | None:
     found = re.search(rb"DEK-Info: *([A-Za-z0-9-]{1,40}),([0-9A-Fa-f]*)", headers)
-    # RFC 1423 s.1.1: the IV is as long as a block. cryptography panics where it is shorter.
+    # RFC 1423 s.1.1: the IV is as long as a block. cryptography panics if it is shorter.
     if found is None or len(found[2]) != _iv_digits(found[1]):
         return None
     cipher = found[1].decode()

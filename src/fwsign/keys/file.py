@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Private keys in files: made, written, read, and used to sign."""
+"""Private keys in files: make, write and read them, and sign with them."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from fwsign.keys import Passphrase, PrivateKey, PublicKey
 
 KEY_FILE_LIMIT: Final = 64 * 1024
-"""Octets; the PEM of an RSA key of 16384 bits has 13 thousand."""
+"""Octets; the PEM of an RSA key of 16384 bits takes 13 thousand."""
 
 MIN_EXPONENT: Final = 65537
-"""Of RSA keys that sign: FIPS 186-5 appendix A.1.1."""
+"""The least public exponent of RSA keys that sign: FIPS 186-5 appendix A.1.1."""
 
 
 class FileSigner:
     """Signs with a private key in this process's memory; a `fwsign.keys.Signer`.
 
     Args:
-        key: as `load_private_key` returns it.
+        key: a key from `load_private_key`.
 
     Raises:
         Failed: `key.unsupported`.
@@ -55,8 +55,8 @@ class FileSigner:
     def sign(self, message: bytes) -> bytes:
         """Sign `message`; see `fwsign.keys.Signer.sign`.
 
-        ECDSA is the deterministic kind of RFC 6979: building a release twice gives the same
-        bytes, and a poor random generator cannot leak the key.
+        ECDSA is deterministic (RFC 6979): building a release twice gives the same bytes, and a
+        poor random generator cannot leak the key.
         """
         own = cose.ALGORITHMS[self._algorithm]
         if isinstance(self._key, ec.EllipticCurvePrivateKey):
@@ -69,7 +69,7 @@ class FileSigner:
 
 
 def open_signer(path: str | os.PathLike[str], passphrase: Passphrase) -> FileSigner:
-    """Read the key at `path` and make a signer of it; raises as `load_private_key`."""
+    """Read the key at `path` and make a signer from it; raise like `load_private_key`."""
     return FileSigner(load_private_key(path, passphrase))
 
 
@@ -103,8 +103,8 @@ def load_private_key(path: str | os.PathLike[str], passphrase: Passphrase) -> Pr
     """Read a private key in any form: PKCS#8, SEC1, PKCS#1, PKCS#12, OpenSSH; as PEM or DER.
 
     Args:
-        path: a file of at most 64 KiB; its content says which form it has.
-        passphrase: called only when the key is encrypted; one for a plain key is not asked for.
+        path: a file of at most 64 KiB; its content decides its form.
+        passphrase: called only if the key is encrypted.
 
     Raises:
         Failed: `key.passphrase`: wrong; `key.passphrase-missing`: none was given;
@@ -121,7 +121,7 @@ def load_private_key(path: str | os.PathLike[str], passphrase: Passphrase) -> Pr
             raise ValueError("perhaps more than one key")
         key: object = load(data, None)
     except (ValueError, TypeError, UnsupportedAlgorithm, InternalError):
-        # Encrypted, in another form, or with more beside it: more code, and more time.
+        # The key is encrypted, in another form, or not alone: this takes more code and more time.
         from fwsign.keys import formats  # most keys in CI are plain PKCS#8
 
         key = formats.read_private_key(data, passphrase, path)
@@ -130,11 +130,11 @@ def load_private_key(path: str | os.PathLike[str], passphrase: Passphrase) -> Pr
 
 
 def encode_private_key(key: PrivateKey, passphrase: bytes | None) -> bytes:
-    """Return a key as PEM PKCS#8, encrypted as `fwsign.keys.pbes2` does when there is a passphrase.
+    """Return a key as PEM PKCS#8; `fwsign.keys.pbes2` encrypts it if there is a passphrase.
 
     Args:
         key: what to write.
-        passphrase: None writes the key as it is, readable by all who can read the file.
+        passphrase: None writes the key in clear, for every reader of the file.
 
     Raises:
         Failed: `key.passphrase-missing`: the passphrase is empty.
@@ -164,7 +164,7 @@ def encode_private_key(key: PrivateKey, passphrase: bytes | None) -> bytes:
 def write_private_key(
     path: Path, key: PrivateKey, passphrase: bytes | None, *, overwrite: bool = False
 ) -> None:
-    """Write a key as `encode_private_key` gives it, readable by its owner only.
+    """Write a key in the form of `encode_private_key`; only its owner can read the file.
 
     Raises:
         Failed: `key.passphrase-missing`, `io.*`.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every form in which keys and certificates come, told apart by content, never by a file's name.
+"""All forms of keys and certificates, recognised by content, never by a file's name.
 
 PEM, DER and the one-line or boxed text of OpenSSH; PKCS#8, SEC1, PKCS#1, PKCS#12, OpenSSH; public
 keys, certificates, requests, CRLs and PKCS#7 bundles of them.
@@ -17,12 +17,12 @@ from fwsign.keys.encryption import Encryption
 _SIGNED_DATA: Final = bytes.fromhex("2a864886f70d010702")  # 1.2.840.113549.1.7.2
 _PRIVATE: Final = "private key"
 CONTAINER: Final = "PKCS#12 container"
-"""The kind of a PKCS#12 file that is locked."""
+"""The kind of a locked PKCS#12 file."""
 _SSH_TYPES: Final = (b"ssh-ed25519 ", b"ssh-rsa ", b"ssh-dss ", b"ecdsa-sha2-", b"sk-")
 _SSH2_BEGIN: Final = b"---- BEGIN SSH2 PUBLIC KEY ----"  # RFC 4716
 _SSH2_END: Final = b"---- END SSH2 PUBLIC KEY ----"
 
-# Kind and format by PEM label; what is not here is "unknown".
+# Kind and format by PEM label; other labels are "unknown".
 _LABELS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
         "PRIVATE KEY": (_PRIVATE, "PKCS#8"),
@@ -54,34 +54,34 @@ class Found(NamedTuple):
     """"private key", "public key", "certificate", "certificate signing request", "CRL", "PKCS#12
     container" (locked), "EC parameters" or "unknown"."""
     format: str
-    """As in "PKCS#8", "SEC1", "PKCS#12"; of what is unknown, the PEM label."""
+    """The format, as in "PKCS#8", "SEC1", "PKCS#12"; the PEM label if it is unknown."""
     encoding: str
     """"PEM", "DER" or "text"."""
     content: bytes
-    """The DER of what is public: certificate, request, CRL, SubjectPublicKeyInfo."""
+    """The DER of a public thing: certificate, request, CRL, SubjectPublicKeyInfo."""
     key: Any = None
-    """cryptography's private key; None where it is locked or another kind."""
+    """cryptography's private key; None if it is locked or this is another kind."""
     public_key: Any = None
-    """cryptography's public key of a key, if it can be had without the passphrase."""
+    """cryptography's public key of a key, if it is readable without the passphrase."""
     encryption: Encryption | None = None
-    """How a private key is locked; None for one in clear."""
+    """The encryption of a private key; None for one in clear."""
     detail: str | None = None
-    """What else is to be said."""
+    """Further remarks."""
 
 
 def read_any(
     data: bytes, passphrase: Passphrase | None = None, *, name: object = "the file"
 ) -> tuple[Found, ...]:
-    """Tell what a file has in it, by its content.
+    """List the things in a file, by its content.
 
     Args:
         data: the whole file, a few MiB at most.
-        passphrase: called where something is encrypted; without it such keys stay locked.
+        passphrase: called if something is encrypted; without it such keys stay locked.
         name: what to call the file in errors.
 
     Returns:
-        All things in it, in order; nothing where none of the forms is known. Certificates,
-        requests and CRLs are told apart, not judged.
+        All things in it, in order; nothing if none of the forms is known. Certificates,
+        requests and CRLs are recognised, not validated.
 
     Raises:
         Failed: `key.passphrase`, `key.passphrase-missing`; `key.format`: a damaged private key;
@@ -105,13 +105,13 @@ def read_any(
 def read_opened(
     data: bytes, passphrase: Passphrase | None, *, name: object = "the file"
 ) -> tuple[Found, ...]:
-    """Tell what a file has in it; of all that is encrypted, open PKCS#12 alone.
+    """List the things in a file; of the encrypted ones, open only PKCS#12.
 
-    That is for whoever looks for certificates: private keys are not asked about, and stay locked.
+    This is for callers that need certificates: no passphrases of private keys are asked for.
 
     Args:
         data: as for `read_any`.
-        passphrase: called for PKCS#12 that is encrypted; None leaves it locked.
+        passphrase: called for encrypted PKCS#12; None leaves it locked.
         name: what to call the file in errors.
 
     Raises:
@@ -132,16 +132,16 @@ def read_private_key(data: bytes, passphrase: Passphrase, name: object) -> Any:
         name: what to call the file in errors.
 
     Raises:
-        Failed: as `read_any`; `key.format` where there is no private key, or more than one.
+        Failed: as `read_any`; `key.format` if there is no private key, or more than one.
     """
     return only_key(read_any(data, passphrase, name=name), data, name)
 
 
 def only_key(found: Iterable[Found], data: bytes, name: object) -> Any:
-    """Return the one private key of what `read_any` found in `data`.
+    """Return the one private key among the things that `read_any` found in `data`.
 
     Raises:
-        Failed: `key.format`: none, or several, of which nobody could tell which one is meant.
+        Failed: `key.format`: there is none, or there are several to choose from.
     """
     keys = [one.key for one in found if one.key is not None]
     if not keys:
@@ -159,7 +159,7 @@ def only_key(found: Iterable[Found], data: bytes, name: object) -> Any:
 def _from_pem(block: pem.Block, passphrase: Passphrase | None, name: object) -> Iterator[Found]:
     kind, form = _LABELS.get(block.label, ("unknown", block.label))
     if kind == _PRIVATE:
-        # Labels are mixed up now and then, the content never is (openssl goes by it, too).
+        # Labels are sometimes wrong, the content never is (openssl also goes by the content).
         inside = None if unlock.DEK_INFO in block.headers else _private_form(block.content)
         if inside is None:
             yield _private(form, "PEM", block.text, passphrase, name)
@@ -178,7 +178,7 @@ def _from_pem(block: pem.Block, passphrase: Passphrase | None, name: object) -> 
 def _from_der(
     data: bytes, parts: list[Element], passphrase: Passphrase | None, name: object
 ) -> Iterator[Found]:
-    """Look at the types of the outermost parts, which differ for all forms."""
+    """Recognise a form by the types of its outermost parts, which differ for all forms."""
     form = _private_form(data)
     if form is not None:
         yield _private(form, "DER", data, passphrase, name)
@@ -200,7 +200,7 @@ def _from_der(
 
 
 def _private_form(data: bytes) -> str | None:
-    """Tell the form of a private key in DER by the types of its parts; None where it is none."""
+    """Return the form of a DER private key by the types of its parts; None if it is none."""
     try:
         parts = sequence_parts(data)
     except ValueError:
@@ -216,7 +216,7 @@ def _private_form(data: bytes) -> str | None:
 
 
 def _from_text(data: bytes) -> Iterator[Found]:
-    """Read the public keys of OpenSSH: a line each, or in the box of RFC 4716."""
+    """Read OpenSSH public keys: one per line, or in the box of RFC 4716."""
     if data.lstrip().startswith(_SSH2_BEGIN) and _SSH2_END in data:
         lines = data.partition(_SSH2_BEGIN)[2].partition(_SSH2_END)[0].replace(b"\\\n", b"")
         body = b"".join(line for line in lines.splitlines() if b":" not in line)
@@ -266,8 +266,8 @@ def _if_public(data: bytes, form: str) -> Iterator[Found]:
 
 
 def _signed(data: bytes, encoding: str) -> Iterator[Found]:
-    """Tell certificate, request and CRL apart, which have the same outside."""
-    from cryptography import x509  # keys need none of it
+    """Distinguish certificate, request and CRL, which have the same outer shape."""
+    from cryptography import x509  # keys do not need it
 
     loaders: tuple[tuple[str, str, Callable[[bytes], object]], ...] = (
         ("certificate", "X.509", x509.load_der_x509_certificate),
@@ -281,7 +281,7 @@ def _signed(data: bytes, encoding: str) -> Iterator[Found]:
 
 
 def _bundle(data: bytes, encoding: str) -> Iterator[Found]:
-    """Take the certificates and CRLs out of SignedData: RFC 5652 s.5.1."""
+    """Yield the certificates and CRLs in SignedData: RFC 5652 s.5.1."""
     try:
         _, content = sequence_parts(data)
         found = [

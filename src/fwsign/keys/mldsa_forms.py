@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ML-DSA private keys in the three forms of RFC 9881 section 6: seed, expanded, both.
 
-OpenSSL writes both by default, cryptography reads the seed alone. So the seed is taken out.
+OpenSSL writes both by default, but cryptography reads only the seed. So this extracts the seed.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ _KINDS: Final[dict[str, tuple[str, Any, int, int, int]]] = {
 
 
 def load(private_key_info: bytes, name: object) -> tuple[Any, str] | None:
-    """Return an ML-DSA private key and the name of its form; None where it is none.
+    """Return an ML-DSA private key and the name of its form; None if it is none.
 
     Args:
         private_key_info: DER PKCS#8, in clear.
@@ -42,7 +42,7 @@ def load(private_key_info: bytes, name: object) -> tuple[Any, str] | None:
         return None
     if kind is None or choice is None:
         return None
-    words, make, k, l, size = kind  # noqa: E741 - FIPS 204 calls it so
+    words, make, k, l, size = kind  # noqa: E741 - the name in FIPS 204
     if choice.tag == _SEED_TAG and len(choice.content) == _SEED_SIZE:
         return make.from_seed_bytes(choice.content), "seed"
     if choice.tag == asn1.OCTETS:
@@ -70,7 +70,7 @@ def load(private_key_info: bytes, name: object) -> tuple[Any, str] | None:
 
 
 def _agree(public: bytes, seed: bytes, expanded: bytes, k: int, l: int) -> bool:  # noqa: E741
-    """Compare what can be derived without arithmetic: FIPS 204 algorithms 6 and 24.
+    """Compare the parts that follow without arithmetic: FIPS 204 algorithms 6 and 24.
 
     An expanded key is rho, K, tr, s1, s2, t0. The public key, of which tr is the hash, depends on
     s1 and s2. The expanded key itself is never used.

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """PKCS#12 files, with a MAC that is as slow to guess as the encryption.
 
-cryptography always writes the MAC with 2048 iterations, whatever is asked for the encryption: who
-guesses passphrases would try them on the MAC. So the MAC is made here.
+cryptography always writes the MAC with 2048 iterations, even if the encryption has more. An
+attacker would try guesses on the MAC. So this module makes the MAC.
 """
 
 import hashlib
@@ -18,17 +18,17 @@ from fwsign.errors import Failed
 from fwsign.keys.asn1 import integer, octets, sequence, sequence_parts
 
 ITERATIONS: Final = 600_000
-"""Of PBKDF2-HMAC-SHA256: what OWASP advises."""
+"""Iterations of PBKDF2-HMAC-SHA256, as OWASP advises."""
 MAC_ITERATIONS: Final = 1_200_000
-"""Of the PKCS#12 derivation, which hashes once where PBKDF2 does twice; half a second."""
+"""Iterations of the PKCS#12 derivation, which hashes once, PBKDF2 twice; half a second."""
 LEGACY_ITERATIONS: Final = 100_000
-"""For what cannot do better than 3DES and SHA-1."""
+"""Iterations for programs that support only 3DES and SHA-1."""
 KEY, IV, MAC = 1, 2, 3
-"""What something is derived for: RFC 7292 B.3."""
+"""The purpose of a derivation: RFC 7292 B.3."""
 
 _VERSION: Final = 3
 _SALT_SIZE: Final = 16
-_BLOCK: Final = 64  # of SHA-1 and SHA-256
+_BLOCK: Final = 64  # block size of SHA-1 and SHA-256
 _NULL: Final = b"\x05\x00"
 _OIDS: Final = {
     "sha1": bytes.fromhex("06052b0e03021a"),
@@ -48,13 +48,13 @@ def encode(
 
     Args:
         key: cryptography's private key.
-        passphrase: UTF-8; None leaves all in clear, without a MAC.
+        passphrase: in UTF-8; None leaves everything in clear, without a MAC.
         certificates: the key's own first, if there are any.
         legacy: 3DES and SHA-1, for Windows before 2019 and Java before 8u301.
         name: the friendly name of the key.
 
     Raises:
-        Failed: `key.unsupported`: no place for such a key; a passphrase that is no text.
+        Failed: `key.unsupported`: no form for such a key; a passphrase that is not text.
 
     Source: RFC 7292.
     """
@@ -82,7 +82,7 @@ def encode(
 
 
 def _no_place(key: Any) -> Failed:
-    from fwsign.cose import key_name  # for the message alone
+    from fwsign.cose import key_name  # only for the message
 
     found = key_name(key.public_key())
     return Failed(
@@ -128,15 +128,15 @@ def derive(
     use: int = MAC,
     size: int | None = None,
 ) -> bytes:
-    """Derive the key of a MAC, or key or IV of a cipher: RFC 7292 B.2.
+    """Derive a MAC key, or a cipher's key or IV: RFC 7292 B.2.
 
     Args:
-        passphrase: UTF-8.
-        salt: of the file.
+        passphrase: in UTF-8.
+        salt: the file's salt.
         digest: "sha1" or "sha256".
-        iterations: how often it is hashed.
+        iterations: the number of hashes.
         use: `MAC`, `KEY` or `IV`.
-        size: octets; as many as the hash has, unless said otherwise.
+        size: octets of the result; by default the size of the hash.
     """
     text = passphrase.decode().encode("utf-16-be") + b"\0\0"  # B.1: a BMPString with its end
     block, found = _filled(salt) + _filled(text), b""
@@ -158,6 +158,6 @@ def derive(
 
 
 def _filled(text: bytes) -> bytes:
-    """Repeat bytes until they fill whole blocks."""
+    """Repeat a text until it fills whole blocks."""
     size = -(-len(text) // _BLOCK) * _BLOCK
     return (text * (size // len(text) + 1))[:size]

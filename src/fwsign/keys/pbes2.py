@@ -6,9 +6,9 @@ from typing import Final
 
 from fwsign.keys.asn1 import Element, integer, octets, sequence, sequence_parts
 
-SCRYPT_N: Final = 1 << 14  # from 2^15 on the openssl command refuses for lack of memory
+SCRYPT_N: Final = 1 << 14  # from 2^15 on, the openssl command refuses for lack of memory
 SCRYPT_R: Final = 8  # with N, this is 16 MiB
-SCRYPT_P: Final = 5  # and with both, the least that OWASP's password storage page advises
+SCRYPT_P: Final = 5  # with N and r, the least that OWASP's password storage page advises
 _SALT_SIZE = 16
 _KEY_SIZE = 32  # AES-256
 _BLOCK_SIZE = 16
@@ -24,8 +24,8 @@ _PKCS12_3DES: Final = "1.2.840.113549.1.12.1.3"  # RFC 7292 appendix C
 def encrypt(private_key_info: bytes, passphrase: bytes) -> bytes:
     """Return a DER EncryptedPrivateKeyInfo: PBES2, scrypt N=2^14 r=8 p=5, AES-256-CBC.
 
-    `BestAvailableEncryption` of cryptography always writes PBKDF2 with 2048 rounds, which
-    guesses a weak passphrase some hundred times faster.
+    `BestAvailableEncryption` of cryptography always writes PBKDF2 with 2048 rounds, which lets
+    an attacker guess a weak passphrase some hundred times faster.
 
     Args:
         private_key_info: DER PrivateKeyInfo, unencrypted.
@@ -33,7 +33,7 @@ def encrypt(private_key_info: bytes, passphrase: bytes) -> bytes:
 
     Source: RFC 5958 s.3, RFC 8018 s.6.2, RFC 7914 s.7.
     """
-    # Here and not above: who only reads keys needs none of it.
+    # Imported here, since callers that only read keys do not need it.
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
     from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
     from cryptography.hazmat.primitives.padding import PKCS7
@@ -54,8 +54,8 @@ def encrypt(private_key_info: bytes, passphrase: bytes) -> bytes:
 def decrypt(data: bytes, passphrase: bytes) -> bytes:
     """Return the PrivateKeyInfo in a DER EncryptedPrivateKeyInfo: AES or 3DES.
 
-    For keys that cryptography decrypts but cannot read, such as ML-DSA with its expanded key. What
-    openssl reads by default is read here: PBES2, and the 3DES of PKCS#12.
+    This is for keys that cryptography decrypts but cannot read, such as ML-DSA with its expanded
+    key. It supports openssl's defaults: PBES2, and the 3DES of PKCS#12.
 
     Raises:
         ValueError: wrong passphrase, damage, or another kind of encryption.
@@ -84,7 +84,7 @@ def decrypt(data: bytes, passphrase: bytes) -> bytes:
 
 def _derive_pkcs12(parameters: Element, passphrase: bytes) -> tuple[bytes, bytes]:
     """Return key and IV of 3DES."""
-    from fwsign.keys import p12  # old keys alone need it
+    from fwsign.keys import p12  # only old keys need it
 
     salt, iterations = parameters.parts()
     made = [

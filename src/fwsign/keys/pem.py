@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PEM, both ways (RFC 7468), with the headers that old encrypted keys have (RFC 1421)."""
+"""Read and write PEM (RFC 7468), with the headers of old encrypted keys (RFC 1421)."""
 
 import base64
 import codecs
@@ -13,18 +13,18 @@ _MARK = re.compile(rb"-----(BEGIN|END) ([A-Z0-9# ]{1,64})-----")
 
 
 class Block(NamedTuple):
-    """What stands between a BEGIN and its END."""
+    """The content between a BEGIN and its END."""
 
     label: str
     content: bytes
     headers: bytes
-    """Lines such as `DEK-Info: ...`, mostly none."""
+    """Header lines such as `DEK-Info: ...`; usually none."""
     text: bytes
-    """All of it, with BEGIN and END."""
+    """The whole block, with BEGIN and END."""
 
 
 def as_utf8(data: bytes) -> bytes:
-    """Return text that some editors save as UTF-16, with its mark, as UTF-8; all else as it is."""
+    """Convert UTF-16 text with a byte order mark to UTF-8; return other data unchanged."""
     if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         with contextlib.suppress(UnicodeDecodeError):
             return data.decode("utf-16").removeprefix("\ufeff").encode()
@@ -39,7 +39,7 @@ def blocks(data: bytes, name: object) -> list[Block]:
         name: what to call the file in an error.
 
     Raises:
-        Failed: `io.format` for a block without its end, or that is not base64.
+        Failed: `io.format` for a block without its end, or one that is not base64.
     """
     data = as_utf8(data)
     found: list[Block] = []

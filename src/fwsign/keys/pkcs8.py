@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Private keys taken apart by hand: PKCS#8 and SEC1 as other programs write them.
+"""Parse private keys by hand: PKCS#8 and SEC1 in the variants of other programs.
 
-cryptography reads what RFC 5958 and RFC 5915 say. Others write private values of elliptic curves
-with a leading zero or without leading zeros (GnuTLS), PKCS#8 of version 2 with the public key, that
-key in one of two ways (ring), and ML-DSA keys in three forms. A public key beside a private one has
-to be its own: who uses it believes it.
+cryptography reads only the forms of RFC 5958 and RFC 5915. Other programs write private values of
+elliptic curves with a leading zero or without leading zeros (GnuTLS), PKCS#8 of version 2 with the
+public key, that key in one of two ways (ring), and ML-DSA keys in three forms. A public key beside
+a private one must be its own, since users of the key trust it.
 """
 
 from typing import Any, Final, NamedTuple
@@ -30,7 +30,7 @@ _SIZES: Final = {
     "1.3.36.3.3.2.8.1.1.11": 48,  # brainpoolP384r1
     "1.3.36.3.3.2.8.1.1.13": 64,  # brainpoolP512r1
 }
-"""Octets of a private value: as many as the order of the curve has (RFC 5915 section 3)."""
+"""Octets of a private value: the size of the curve's order (RFC 5915 section 3)."""
 _ERRORS: Final = (ValueError, TypeError, UnsupportedAlgorithm, InternalError)
 
 
@@ -40,19 +40,19 @@ class _Key(NamedTuple):
     algorithm: bytes
     secret: bytes
     publics: tuple[bytes, ...]
-    """Public keys beside it, as in a SubjectPublicKeyInfo: none, one, or the same one twice."""
+    """The public keys beside it, each a SubjectPublicKeyInfo: none, one, or the same one twice."""
     details: tuple[str, ...]
 
 
 def load(data: bytes, name: object) -> tuple[Any, str | None] | None:
-    """Return a private key, and what is odd about it; None where it is none that can be read.
+    """Return a private key, and its oddities; None if it is not a readable private key.
 
     Args:
         data: DER PKCS#8 or SEC1, in clear.
         name: what to call the file in an error.
 
     Raises:
-        Failed: `key.format`: the public key is another's, or the private value is none of its
+        Failed: `key.format`: the public key is another's, or the private value does not fit the
             curve; as `fwsign.keys.mldsa_forms.load`.
 
     Source: RFC 5958 section 2, RFC 5915 section 3.
@@ -75,7 +75,7 @@ def load(data: bytes, name: object) -> tuple[Any, str | None] | None:
 
 
 def _load(plain: bytes, name: object) -> tuple[Any, tuple[str, ...]]:
-    """Load PKCS#8 of version 1; return the key, None where there is none, and its form."""
+    """Load PKCS#8 of version 1; return the key, or None, and its form."""
     try:
         return load_der_private_key(plain, None), ()
     except _ERRORS:
@@ -98,13 +98,13 @@ def _private_key_info(parts: list[Element], name: object) -> _Key:
 
 
 def _sec1(parts: list[Element], curve: Element | None, name: object) -> _Key:
-    """Read an ECPrivateKey, and give its private value the length that its curve has."""
+    """Read an ECPrivateKey, and bring its private value to the curve's length."""
     version, secret, *more = parts
     if version.number() != 1 or secret.tag != asn1.OCTETS:
         raise ValueError("not SEC1")
     named = next((one.parts()[0] for one in more if one.tag == asn1.TAG_0), curve)
     publics = tuple(_bits(one) for one in more if one.tag == asn1.TAG_1)
-    if named is None:  # as `certtool --key-info` writes it; openssl cannot read it either
+    if named is None:  # `certtool --key-info` writes this form; openssl cannot read it either
         raise Failed(
             "key.format",
             f"{name} is a SEC1 key that does not name its curve",

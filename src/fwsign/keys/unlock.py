@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loading keys with cryptography: with or without a passphrase, and every way it says no."""
+"""Load keys with cryptography, with or without a passphrase, and explain every failure."""
 
 import base64
 import re
@@ -31,11 +31,11 @@ _LOAD_ERRORS: Final = (
     MemoryError,
     NotImplementedError,
     UnsupportedAlgorithm,
-    InternalError,  # of numbers that OpenSSL does not take
+    InternalError,  # for numbers that OpenSSL refuses
 )
-DEK_INFO: Final = b"DEK-Info"  # of keys that OpenSSL encrypted before there was PKCS#8
+DEK_INFO: Final = b"DEK-Info"  # in keys that OpenSSL encrypted before PKCS#8 existed
 _OPENED: Final = ("EC private key is not encoded properly", "Invalid key")
-"""What cryptography says of a key that it has decrypted."""
+"""Errors of cryptography about a key that it has decrypted."""
 _EXPECTED: Final = "PKCS#8, SEC1, PKCS#1, PKCS#12 or OpenSSH"
 _UNKNOWN: Final = Encryption("unknown", "unknown", "unknown", None, "low", (), None)
 
@@ -52,14 +52,14 @@ def open_key(
 
     Args:
         form: as in `fwsign.keys.formats.Found`.
-        data: DER, or one PEM block where only the text can be read (OpenSSH, DEK-Info).
-        passphrase: called where it is encrypted.
+        data: DER, or one PEM block if only the text can be read (OpenSSH, DEK-Info).
+        passphrase: called if the key is encrypted.
         name: what to call the file in errors.
-        text: the PEM block that the DER is from, None where there is none; for messages.
+        text: the PEM block of the DER, None if there is none; for messages.
 
     Returns:
-        The private key, its public key, how it is locked, and what else is to be said. Both keys
-        are None where it is locked and there is nobody to ask; OpenSSH tells the public key then.
+        The private key, its public key, its encryption, and further remarks. Both keys are None if
+        the key is locked and there is no `passphrase`; OpenSSH still gives the public key then.
 
     Raises:
         Failed: as `fwsign.keys.formats.read_any`.
@@ -70,7 +70,7 @@ def open_key(
     load = _loader(form, data)
     try:
         key = _load(load, data, None)
-    except TypeError:  # what cryptography raises for an encrypted key, whatever its form
+    except TypeError:  # cryptography raises this for an encrypted key of any form
         encryption = encryption or _UNKNOWN
     except _LOAD_ERRORS as error:
         if encryption is None:
@@ -95,8 +95,8 @@ def open_container(
     """Open a PKCS#12 file (RFC 7292).
 
     Returns:
-        What cryptography makes of it, and how it is encrypted. The first is None where it is
-        locked and there is no `passphrase` to call; both are None where it is something else.
+        cryptography's object, and the encryption. The object is None if the file is locked and
+        there is no `passphrase` to call; both are None if the file is not PKCS#12.
 
     Raises:
         Failed: as `fwsign.keys.formats.read_any`.
@@ -109,7 +109,7 @@ def open_container(
     if passphrase is not None:
         refuse_excess(encryption, name)
     if encryption is None or not encryption.excessive:
-        try:  # many programs write an empty passphrase where none is wanted
+        try:  # many programs write an empty passphrase instead of none
             opened = _load(pkcs12.load_pkcs12, data, None)
         except _LOAD_ERRORS as error:
             if passphrase is not None:
@@ -140,12 +140,12 @@ def open_container(
 
 
 def public_key(data: bytes) -> Any:
-    """Load a public key, SubjectPublicKeyInfo or PKCS#1 in DER; None where it is none."""
+    """Load a public key, SubjectPublicKeyInfo or PKCS#1 in DER; return None if it is none."""
     return quietly(serialization.load_der_public_key, data)
 
 
 def ssh_public_key(blob: bytes) -> Any:
-    """Load a public key as OpenSSH has it, in base64; None where it is none, or a token's."""
+    """Load an OpenSSH public key, in base64; return None if it is none, or a token's."""
     try:
         raw = base64.b64decode(blob, validate=True)
         kind = raw[4 : 4 + int.from_bytes(raw[:4], "big")]
@@ -156,7 +156,7 @@ def ssh_public_key(blob: bytes) -> Any:
 
 
 def quietly(load: Callable[[bytes], Any], data: bytes) -> Any:
-    """Load something; None where it cannot be, and no warning about what is old or odd in it."""
+    """Load something without warnings about old or odd values; return None if that fails."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -168,7 +168,7 @@ def quietly(load: Callable[[bytes], Any], data: bytes) -> Any:
 
 
 def public_key_of(thing: Any) -> Any:
-    """Return the public key in a certificate or request; None where that cannot be read."""
+    """Return the public key in a certificate or request; None if it cannot be read."""
     return None if thing is None else quietly(lambda _: thing.public_key(), b"")
 
 
@@ -186,7 +186,7 @@ def spki(key: Any) -> bytes:
 
 
 def no_key(data: bytes, name: object) -> Failed:
-    """Return the refusal of a file that has no private key in it."""
+    """Return the refusal of a file without a private key."""
     found = _describe(data)
     return Failed(
         "key.format",
@@ -197,7 +197,7 @@ def no_key(data: bytes, name: object) -> Failed:
 
 
 def _certificate_errors() -> tuple[type[Exception], ...]:
-    from cryptography import x509  # called when something was raised
+    from cryptography import x509  # only after an error
 
     return x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType
 
@@ -209,7 +209,7 @@ def _load(load: Any, data: bytes, secret: bytes | None) -> Any:
 
 
 def _load_spelled(load: Any, data: bytes, secret: bytes) -> Any:
-    """Load with a passphrase as it is, else as it is otherwise spelled; raises the first error."""
+    """Load with a passphrase, then with its other spellings; raise the first error."""
     failure: Exception | None = None
     for spelled in spellings(secret):
         try:
@@ -220,10 +220,10 @@ def _load_spelled(load: Any, data: bytes, secret: bytes) -> Any:
 
 
 def spellings(secret: bytes) -> tuple[bytes, ...]:
-    """Return a passphrase, and the same text as other systems write it.
+    """Return a passphrase, and the same text in the encodings of other systems.
 
-    An accented letter is one character or two (NFC, NFD: Unicode annex 15), by keyboard and system.
-    What is no UTF-8 is taken for Latin-1.
+    Keyboards and systems write an accented letter as one character or two (NFC, NFD: Unicode annex
+    15). Bytes that are not UTF-8 are read as Latin-1.
     """
     try:
         text = secret.decode()
@@ -292,7 +292,7 @@ def _decrypt(load: Any, data: bytes, secret: bytes, name: object) -> tuple[Any, 
 
 
 def _decrypt_by_hand(data: bytes, secret: bytes, name: object) -> tuple[Any, str | None] | None:
-    from fwsign.keys import pbes2  # where all else failed
+    from fwsign.keys import pbes2  # only after cryptography failed
 
     for spelled in spellings(secret):
         try:
@@ -305,7 +305,7 @@ def _decrypt_by_hand(data: bytes, secret: bytes, name: object) -> tuple[Any, str
 
 
 def _by_hand(data: bytes, name: object) -> tuple[Any, str | None] | None:
-    from fwsign.keys import pkcs8  # where all else failed
+    from fwsign.keys import pkcs8  # only after cryptography failed
 
     return pkcs8.load(data, name)
 
@@ -319,7 +319,7 @@ def _openssh_public(data: bytes) -> Any:
 
 
 def _is_container(data: bytes) -> bool:
-    if data[:2] == b"\x30\x80":  # BER, which is not taken apart here
+    if data[:2] == b"\x30\x80":  # BER, which is not parsed here
         return data[2:5] == b"\2\1\3"
     try:
         version, content, *_ = sequence_parts(data)
@@ -329,7 +329,7 @@ def _is_container(data: bytes) -> bool:
 
 
 def _refuse_foreign_key(error: Exception, name: object) -> None:
-    """Say what to do about a container that was opened, and whose key cannot be read."""
+    """Refuse an opened container whose key cannot be read, with a hint what to do."""
     if "Could not deserialize key data" not in str(error):
         return
     raise Failed(
@@ -355,7 +355,7 @@ def _wrong(name: object) -> Failed:
 
 
 def _describe(data: bytes) -> str:
-    """Say in words what is in a file that holds no readable private key."""
+    """Describe a file that holds no readable private key."""
     if not data:
         return "empty"
     label = re.search(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----", data)

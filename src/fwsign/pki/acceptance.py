@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Taking what an offline root has signed into the directory of an issuing CA.
+"""Accept the certificates and CRLs of an offline root into an issuing CA's directory.
 
-`ca.crt` comes last, with which it is a PKI; a run that was killed before is simply run again.
+`ca.crt` is written last and makes it a PKI; after a killed run, simply run the command again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class _Answer(NamedTuple):
-    """What came back from the root."""
+    """The files that came back from the root."""
 
     root: x509.Certificate
     issuing: x509.Certificate | None
@@ -50,20 +50,20 @@ def accept(
     passphrase: Passphrase,
     now: datetime,
 ) -> tuple[Path, ...]:
-    """Take what the root has signed into the directory of an issuing CA; return what was written.
+    """Accept files that the root has signed into an issuing CA's directory; return the new paths.
 
-    The first time that is the root, the CA's certificate and the root's CRL; later, each alone.
-    The key of the CA signs its first CRL then.
+    The first time these are the root, the CA's certificate and the root's CRL, and the CA's key
+    signs the CA's first CRL. Later, each file may come alone.
 
     Args:
-        directory: made by `create_request`.
+        directory: a directory from `create_request`.
         blobs: certificates and CRLs, in DER.
-        passphrase: asked for when the key of the issuing CA is encrypted and needed.
+        passphrase: called if the key of the issuing CA is needed and encrypted.
         now: an aware time.
 
     Raises:
-        Failed: `state.pki`: they do not belong together, or something is missing or older than
-            what is there; `state.clock`, `key.*`, `io.*`.
+        Failed: `state.pki`: they do not belong together, or a file is missing or older than the
+            present one; `state.clock`, `key.*`, `io.*`.
     """
     now = profiles.utc(now)
     place = Path(directory)
@@ -119,7 +119,7 @@ def _parse(blob: bytes) -> x509.Certificate | x509.CertificateRevocationList:
 
 
 def _check(answer: _Answer, held: Pki | None) -> None:
-    """Refuse what does not belong together, is incomplete, or older than what is here."""
+    """Refuse files that do not belong together, are incomplete, or older than the present ones."""
     root, issuing, crl = answer
     if not _issued_by(root, root):
         raise _unfit(f'"{common_name(root)}" did not sign itself', "a root", "a damaged one")
@@ -153,7 +153,7 @@ def _check(answer: _Answer, held: Pki | None) -> None:
 
 
 def _check_newer(crl: x509.CertificateRevocationList, held: x509.CertificateRevocationList) -> None:
-    """Refuse a CRL that does not replace the one here: it may forget what that revokes."""
+    """Refuse a CRL that does not replace the present one: it may lack revocations of that."""
     given, here = crls.Ranked(crl), crls.Ranked(held)
     there = newest((given, here))
     if crl == held or there == (given,):
@@ -184,7 +184,7 @@ def _issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
 def _write(
     place: Path, answer: _Answer, held: Pki | None, passphrase: Passphrase, now: datetime
 ) -> tuple[Path, ...]:
-    """Write what is new; `ca.crt` after all that a PKI needs, and then the bundle."""
+    """Write the new files: first all that a PKI needs, then `ca.crt`, then the bundle."""
     root, issuing, crl = answer
     written = []
     own = place / "crl/issuing.pem"

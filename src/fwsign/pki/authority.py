@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Making a PKI directory, and opening the CAs of one.
+"""Make a PKI directory, and open the CAs of one.
 
-One process writes at a time. Where two files belong together, the order is such that a killed
-process leaves a directory that can be read, and that the next run puts right.
+One process writes at a time. Files that belong together are written in an order in which a killed
+process leaves a readable directory, which the next run repairs.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ def create(
         org: name of the organisation, part of every subject.
         vendor: the domain that the issuing CA is limited to.
         alg: of all three keys, one of `fwsign.keys.ALGORITHMS`.
-        root_passphrase: for the root's key, which belongs offline; None: not encrypted.
-        passphrase: for the keys of the issuing CA and the signer; None: not encrypted.
+        root_passphrase: for the root's key, which belongs offline; None for no encryption.
+        passphrase: for the keys of the issuing CA and the signer; None for no encryption.
         now: an aware time, the notBefore of all certificates less an hour.
         permit: more domains that the issuing CA may issue for.
-        root_only: make the root and its CRL alone; issuing CAs are elsewhere, see `offline`.
-        flat: laid out for easy-rsa: one CA, limited to the domains, which issues itself.
+        root_only: make only the root and its CRL; issuing CAs are elsewhere, see `offline`.
+        flat: make the layout of easy-rsa: one CA, limited to the domains, which issues leaves.
 
     Raises:
         Failed: `state.pki-exists`, `state.policy`, `state.clock`, `key.unsupported`,
@@ -95,10 +95,10 @@ def open_authority(pki: Pki, name: str, passphrase: Passphrase) -> Authority:
 
 
 def join(certificate: x509.Certificate, path: Path, passphrase: Passphrase) -> Authority:
-    """Return a CA of a certificate and the key in a file.
+    """Return a CA made of a certificate and the key in a file.
 
-    Any key that made its certificate will do: a CA of RSA-2048 still issues, though no signer
-    may be one.
+    Any kind of key is accepted that made the certificate: a CA with RSA-2048 still issues,
+    although a signer may not have such a key.
 
     Raises:
         Failed: `key.mismatch`: the key is of another certificate; `key.*`, `io.*`.
@@ -115,7 +115,7 @@ def join(certificate: x509.Certificate, path: Path, passphrase: Passphrase) -> A
 
 
 def refuse_early(issuer: x509.Certificate, now: datetime) -> None:
-    """Refuse to issue anything before the CA itself begins: then the clock is wrong.
+    """Refuse to issue before the CA's own notBefore: the clock is then wrong.
 
     Raises:
         Failed: `state.clock`.
@@ -136,7 +136,7 @@ def _build(directory: Path, names: _Names, keys: _Keys, now: datetime, *, root_o
     make_directories(directory)
     root_key = new_private_key(alg)
     root = Authority(profiles.root_certificate(root_key, org, now), root_key)
-    # First, so that syncing the directory for it covers those inside; and so that it is a Pki.
+    # Write this first: its directory sync covers those inside, and it makes this a Pki.
     write_certificate(directory / "ca.crt", root.certificate)
     pki = Pki(directory)
     write_private_key(pki.key_path(ROOT), root_key, root_passphrase)

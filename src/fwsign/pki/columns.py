@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text in the columns of a terminal."""
+"""Fit text into the columns of a terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def columns(text: str) -> int:
-    """Return how many columns a terminal takes for a text."""
+    """Return the number of terminal columns that a text takes."""
     if text.isascii():
         return len(text)
     return sum(
@@ -21,7 +21,7 @@ def columns(text: str) -> int:
 
 
 def wrap(phrases: Iterable[str], width: int, joint: str) -> list[str]:
-    """Join phrases to lines; one that is too long for a line is cut at spaces, or anywhere."""
+    """Join phrases into lines; cut a phrase that is too long at spaces, or anywhere."""
     found: list[str] = []
     for phrase in phrases:
         for number, part in enumerate(_parts(phrase, width)):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CRLs that fwsign makes (RFC 5280 s.5): one for each CA, and all of them in one file."""
+"""Make CRLs (RFC 5280 s.5): one for each CA, and a bundle of all of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fwsign.pki.directory import Pki
     from fwsign.pki.profiles import Authority
 
-ROOT_LIFETIME: Final = timedelta(days=400)  # its key is offline: once a year, a month to do it
+ROOT_LIFETIME: Final = timedelta(days=400)  # a new one each year, with a month for the work
 ISSUING_LIFETIME: Final = timedelta(days=90)
 
 CRL_NUMBER: Final = "crlnumber"
@@ -34,7 +34,7 @@ EXPIRED_CERTS_ON_CRL: Final = x509.ObjectIdentifier("2.5.29.60")
 
 
 def first_crl(name: str, issuer: Authority, now: datetime) -> bytes:
-    """Make the CRL of a new CA, with nothing on it, in PEM."""
+    """Make the empty CRL of a new CA, in PEM."""
     return make_crl(name, issuer, int(now.timestamp()), (), now)
 
 
@@ -45,10 +45,10 @@ def next_crl(
     more: Iterable[x509.RevokedCertificate],
     now: datetime,
 ) -> bytes:
-    """Make the CRL of a CA anew with all that was on it, and more, in PEM.
+    """Make a CA's next CRL with all present entries, and more, in PEM.
 
     Raises:
-        Failed: `state.clock`: the clock is behind the CRL before.
+        Failed: `state.clock`: the clock is behind the previous CRL.
     """
     if before is not None and before.last_update_utc > now + CLOCK_TOLERANCE:
         made = f"{before.last_update_utc:%Y-%m-%d %H:%M}"
@@ -59,7 +59,7 @@ def next_crl(
             expected=f"{made} or later",
             found=f"{now:%Y-%m-%d %H:%M}",
         )
-    # The time, so that a PKI restored from an old copy soon passes what devices have seen.
+    # The number is the time, so that a PKI restored from an old copy soon passes the last one.
     number = max(next_number(before), int(now.timestamp()))
     return make_crl(name, issuer, number, (*(before or ()), *more), now)
 
@@ -71,13 +71,13 @@ def make_crl(
     entries: Iterable[x509.RevokedCertificate],
     now: datetime,
 ) -> bytes:
-    """Make a CRL of everything that a CA has issued, expired certificates included, in PEM.
+    """Make a CRL for all certificates of a CA, expired ones included, in PEM.
 
     Args:
-        name: of the CA in the directory; a root's CRL lasts longer.
+        name: the CA's name in the directory; a root's CRL lasts longer.
         issuer: the CA.
         number: cRLNumber, higher than that of every CRL before.
-        entries: all certificates that are revoked.
+        entries: the entries of all revoked certificates.
         now: thisUpdate, from `profiles.utc`.
 
     Source: RFC 5280 s.5; expiredCertsOnCRL: ITU-T X.509.
@@ -100,20 +100,20 @@ def make_crl(
 def revoked_entry(
     serial: int, reason: str, now: datetime, invalid_since: datetime | None = None
 ) -> x509.RevokedCertificate:
-    """Make the entry of a CRL for one certificate.
+    """Make a certificate's entry for a CRL.
 
     Args:
         serial: the certificate's serial number.
-        reason: a name of RFC 5280 s.5.3.1; "unspecified" is written as no reason, as it says.
+        reason: a name from RFC 5280 s.5.3.1, which says to leave out "unspecified".
         now: the date of the revocation, from `profiles.utc`.
-        invalid_since: when the key is known to have been misused, or may have been (s.5.3.2).
+        invalid_since: the time from which on the key was or may have been misused (s.5.3.2).
     """
     builder = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now)
     flag = x509.ReasonFlags(reason)
     if flag is not x509.ReasonFlags.unspecified:
         builder = builder.add_extension(x509.CRLReason(flag), critical=False)
     if invalid_since is not None:
-        since = x509.InvalidityDate(invalid_since.replace(tzinfo=None))  # in UTC, as it is here
+        since = x509.InvalidityDate(invalid_since.replace(tzinfo=None))  # both are in UTC
         builder = builder.add_extension(since, critical=False)
     return builder.build()
 
@@ -127,7 +127,7 @@ def number_of(crl: x509.CertificateRevocationList) -> int | None:
 
 
 class Ranked(NamedTuple):
-    """A CRL with what `fwsign.crl.newest` goes by."""
+    """A CRL with the fields that `fwsign.crl.newest` compares."""
 
     crl: x509.CertificateRevocationList
 
@@ -138,19 +138,19 @@ class Ranked(NamedTuple):
 
     @property
     def this_update(self) -> datetime:
-        """When it was made."""
+        """The time when it was made."""
         return self.crl.last_update_utc
 
 
 def next_number(crl: x509.CertificateRevocationList | None) -> int:
-    """Return a number that no CRL until this one has had."""
+    """Return a number higher than that of every CRL up to this one."""
     return ((number_of(crl) if crl is not None else None) or 0) + 1
 
 
 def write_crls(pki: Pki, signed: Mapping[str, bytes]) -> None:
     """Write CRLs of CAs, by name, and the bundle of all; the caller holds the lock.
 
-    Where a process is killed before the bundle, the next that writes a CRL makes it again.
+    If a process is killed before it writes the bundle, the next writer of a CRL makes it.
     """
     for name, pem in signed.items():
         if pki.flat:
@@ -160,7 +160,7 @@ def write_crls(pki: Pki, signed: Mapping[str, bytes]) -> None:
 
 
 def write_bundle(pki: Pki) -> None:
-    """Write the CRLs of all CAs into one file; beside a root's key, others may be elsewhere.
+    """Write the CRLs of all CAs into one file; a root-only PKI may lack those of other CAs.
 
     A flat PKI has one CRL, and no bundle.
     """
@@ -172,7 +172,7 @@ def write_bundle(pki: Pki) -> None:
 
 
 def _write_number(pki: Pki, number: int) -> None:
-    """Say which number easy-rsa's next CRL shall have, before the one below it is in use."""
+    """Write the number for easy-rsa's next CRL, before the CRL with the number below is in use."""
     path = pki.directory / CRL_NUMBER
     write_atomic(path, f"{serial_text(number)}\n".encode(), overwrite=True)
 

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading a PKI directory: what signing needs, and quick to import.
+"""Read a PKI directory; this module has all that signing needs, and is quick to import.
 
 The layout is that of easy-rsa: `ca.crt`, `private/ca.key`, `issued/NAME.crt`,
 `private/NAME.key`, and `crl/NAME.pem` for each CA. `ca` is the root, `issuing` the CA below it,
-every other name a leaf. The certificate is what makes an entry; a key alone is none.
+every other name a leaf. A certificate makes an entry; a key alone does not.
 
-Where `index.txt` is, easy-rsa works on the directory, too: it is flat. There `ca` issues leaves
-itself, its CRL is `crl.pem`, and what index.txt calls revoked is.
+A directory with `index.txt` is flat: easy-rsa also works on it. There `ca` issues leaves itself,
+its CRL is `crl.pem`, and certificates that index.txt calls revoked are revoked.
 
 In time there may be more: the roots `standby` and `ca-2` beside `ca.crt`, the issuing CA
-`issuing-2`, and `issued/ca-2-by-ca.crt`, which is the root `ca-2` as certified by `ca`. A
-certificate that was renewed stays as `certs_by_serial/SERIAL.pem`. Nothing is ever renamed, so
-that each step of a change is one file that appears or is replaced.
+`issuing-2`, and `issued/ca-2-by-ca.crt`, the root `ca-2` certified by `ca`. A renewed certificate
+stays as `certs_by_serial/SERIAL.pem`. Nothing is ever renamed, so that each step of a change adds
+or replaces one file.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ BUNDLE: Final = "crl/bundle.pem"
 """The CRLs of all CAs in one file, to ship."""
 
 CERTIFICATE_LIMIT: Final = 64 * 1024
-"""Octets of a certificate's file. One of ML-DSA-87 has 10 kB in PEM; easy-rsa puts text before."""
+"""Octets of a certificate's file; ML-DSA-87 takes 10 kB in PEM, and easy-rsa adds text."""
 CRL_LIMIT: Final = 2 * 1024 * 1024
-"""Octets of a CRL's file: PEM of more than what an envelope can carry."""
+"""Octets of a CRL's file: in PEM, more than an envelope can carry."""
 
 _ROOT_NAME = re.compile(r"(ca|standby)(?:-([1-9][0-9]{0,3}))?")
 _ISSUING_NAME = re.compile(r"(issuing)(?:-([1-9][0-9]{0,3}))?")
@@ -58,21 +58,21 @@ _UNREADABLE = (
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
 )
-"""What cryptography raises for a certificate or CRL that it cannot decode."""
+"""Errors of cryptography for a certificate or CRL that it cannot decode."""
 
 
 def is_root(name: str) -> bool:
-    """Tell whether a name is that of a root: `ca`, `standby`, `ca-2` and so on."""
+    """Tell whether a name is a root's: `ca`, `standby`, `ca-2` and so on."""
     return _ROOT_NAME.fullmatch(name) is not None
 
 
 def is_issuing(name: str) -> bool:
-    """Tell whether a name is that of an issuing CA: `issuing`, `issuing-2` and so on."""
+    """Tell whether a name is an issuing CA's: `issuing`, `issuing-2` and so on."""
     return _ISSUING_NAME.fullmatch(name) is not None
 
 
 def next_name(first: str, taken: tuple[str, ...]) -> str:
-    """Return `first`, or `first-2` and so on, whichever is the first that is not taken."""
+    """Return the first free name of `first`, `first-2` and so on."""
     name, number = first, 1
     while name in taken:
         number += 1
@@ -87,13 +87,12 @@ class _Missing(Exception):
 class Pki:
     """A PKI directory, read only.
 
-    The root is read once, the rest anew with each call, so that what another process has
-    written since is seen. A certificate is checked against the issuer that the directory has
-    for it, so that what is returned belongs together; whether it is still good is for the
-    verifier to say.
+    The root is read once and the rest anew with each call, so that changes by other processes
+    are seen. A certificate is checked against its issuer in the directory, so that the returned
+    files belong together. The verifier decides whether it is still valid.
 
     Args:
-        directory: where `ca.crt` is.
+        directory: the directory with `ca.crt`.
 
     Raises:
         Failed: `state.pki`: no `ca.crt` in it, or not a certificate; `io.*`.
@@ -113,7 +112,7 @@ class Pki:
 
     @property
     def flat(self) -> bool:
-        """Whether it is laid out for easy-rsa: one CA, and index.txt with all that it issued."""
+        """Whether it has easy-rsa's layout: one CA, and index.txt with all its certificates."""
         return (self.directory / INDEX).is_file()
 
     def names(self) -> tuple[str, ...]:
@@ -129,13 +128,13 @@ class Pki:
         return tuple(_in_order(_ROOT_NAME, _certificates_in(self.directory)))
 
     def authorities(self) -> tuple[str, ...]:
-        """Return the names of all CAs, roots first; raises as `names`."""
+        """Return the names of all CAs, roots first; raise like `names`."""
         if self.flat:
             return (ROOT,)
         return (*self.roots(), *_in_order(_ISSUING_NAME, self.names()))
 
     def issuing(self) -> str:
-        """Return the name of the CA that issues now: the newest, of those whose key is here.
+        """Return the name of the CA that issues now: the newest whose key is here.
 
         Raises:
             Failed: `state.pki`: there is none; `io.*`.
@@ -151,15 +150,15 @@ class Pki:
         return (here or found)[-1]
 
     def certificate_path(self, name: str) -> Path:
-        """Return where the certificate of an entry is."""
+        """Return the path of an entry's certificate."""
         return self.directory / (f"{name}.crt" if is_root(name) else f"issued/{name}.crt")
 
     def old_path(self, serial: int) -> Path:
-        """Return where a certificate is that was renewed since."""
+        """Return the path of an old, renewed certificate."""
         return self.directory / f"certs_by_serial/{serial_text(serial)}.pem"
 
     def key_path(self, name: str) -> Path:
-        """Return where the private key of an entry is, if it is in a file at all."""
+        """Return the path of an entry's private key, which may be elsewhere."""
         plain = self.directory / f"private/{name}.key"
         try:
             renewed = self.renewed_key_path(name, self.certificate(name).serial_number)
@@ -168,11 +167,11 @@ class Pki:
             return plain
 
     def renewed_key_path(self, name: str, serial: int) -> Path:
-        """Return where the key of a renewed certificate is until it takes the old one's place."""
+        """Return the path of a renewed certificate's key before it replaces the old one."""
         return self.directory / f"private/{name}.key.{serial:X}"
 
     def crl_path(self, name: str) -> Path:
-        """Return where the CRL of a CA is."""
+        """Return the path of a CA's CRL."""
         if name == ROOT and self.flat:
             return self.directory / "crl.pem"
         return self.directory / f"crl/{name}.pem"
@@ -181,7 +180,7 @@ class Pki:
         """Return the certificate of an entry.
 
         Raises:
-            Failed: `state.pki`: no such entry, or its file is no certificate; `io.*`.
+            Failed: `state.pki`: no such entry, or its file is not a certificate; `io.*`.
         """
         if name == ROOT:
             return self.root
@@ -196,10 +195,10 @@ class Pki:
         """Return the certificate with a serial number, renewed ones and roots included.
 
         Args:
-            text: in hexadecimal, colons and 0x do not count; anything else finds nothing.
+            text: hexadecimal, with or without colons and 0x; anything else finds nothing.
 
         Raises:
-            Failed: `state.pki`: a file is no certificate; `io.*`.
+            Failed: `state.pki`: a file is not a certificate; `io.*`.
         """
         match = _SERIAL.fullmatch(text.replace(":", ""))
         if not match:
@@ -215,7 +214,7 @@ class Pki:
         return None
 
     def crl(self, name: str) -> x509.CertificateRevocationList:
-        """Return the CRL that a CA has issued last.
+        """Return the last CRL of a CA.
 
         Raises:
             Failed: `state.pki`: missing, not a CRL, or not issued by that CA; `io.*`.
@@ -263,7 +262,7 @@ class Pki:
     def issuers(self, name: str) -> tuple[str, ...]:
         """Return the names of the CAs above an entry, nearest first; the last is a root.
 
-        Where an older root certified a newer one, both are there, so that a device which knows
+        If an older root certified a newer one, both are in the list, so that a device which pins
         either of them finds it in the path.
 
         Raises:
@@ -272,7 +271,7 @@ class Pki:
         return tuple(issuer for _, issuer in self._climb(name))
 
     def anchor(self, name: str) -> x509.Certificate:
-        """Return the root that ends the path of an entry; raises as `path`."""
+        """Return the root that ends the path of an entry; raise like `path`."""
         return self.certificate((name, *self.issuers(name))[-1])
 
     def path(self, name: str) -> tuple[bytes, ...]:
@@ -284,15 +283,15 @@ class Pki:
         return tuple(certificate.public_bytes(Encoding.DER) for certificate, _ in self._climb(name))
 
     def crls(self, name: str) -> tuple[bytes, ...]:
-        """Return the CRLs of the CAs above an entry, nearest first, as DER; raises as `path`."""
+        """Return the CRLs of the CAs above an entry, nearest first, as DER; raise like `path`."""
         return tuple(self.crl(ca).public_bytes(Encoding.DER) for ca in self.issuers(name))
 
     def revocation(self, name: str) -> x509.RevokedCertificate | None:
-        """Return the entry for a certificate on its issuer's CRL; raises as `path`."""
+        """Return an entry's revocation on its issuer's CRL; raise like `path`."""
         return self.revocation_of(self.certificate(name))
 
     def revocation_of(self, certificate: x509.Certificate) -> x509.RevokedCertificate | None:
-        """Return the entry for a certificate, also a renewed one; raises as `path`."""
+        """Return the revocation of a certificate, also a renewed one; raise like `path`."""
         serial = certificate.serial_number
         crl = self.crl(self.issuer_of(certificate))
         if (entry := crl.get_revoked_certificate_by_serial_number(serial)) is not None:
@@ -300,7 +299,7 @@ class Pki:
         return next((one for one in self.noted() if one.serial_number == serial), None)
 
     def noted(self) -> tuple[x509.RevokedCertificate, ...]:
-        """Return what index.txt calls revoked, be it on the CRL or not yet; raises as `crl`."""
+        """Return the revocations in index.txt, on the CRL or not yet on it; raise like `crl`."""
         return tuple(parse_index(self.directory / INDEX)) if self.flat else ()
 
     def _climb(self, name: str) -> Iterator[tuple[x509.Certificate, str]]:
@@ -321,7 +320,7 @@ class Pki:
             yield certificate, name
 
     def _crossed(self, root: str) -> x509.Certificate | None:
-        """Return the certificate of a root by an older one, unless that was revoked."""
+        """Return a root's certificate by an older root, unless it was revoked."""
         if root == ROOT:
             return None
         for name in self.names():
@@ -352,7 +351,7 @@ def _certificates_in(directory: Path) -> list[str]:
         raise _contradiction(f"{directory} is missing", "a directory", "nothing") from error
     except OSError as error:
         raise io_error(error, directory) from error
-    # A name that begins with a dot is a file that another process is writing just now.
+    # Another process is writing the files whose names begin with a dot.
     return [
         name.removesuffix(".crt")
         for name in found
@@ -367,7 +366,7 @@ def _in_order(pattern: re.Pattern[str], names: Iterable[str]) -> list[str]:
 
 
 def common_name(certificate: x509.Certificate) -> str:
-    """Return the CN of a certificate's subject, or the whole subject where there is none."""
+    """Return the CN of a certificate's subject, or the whole subject if it has no CN."""
     names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
     return str(names[0].value) if names else certificate.subject.rfc4514_string()
 
@@ -387,7 +386,7 @@ def _parse(load: Callable[[bytes], _T], path: Path, limit: int, kind: str) -> _T
 
 def _load_certificate(pem: bytes) -> x509.Certificate:
     certificate = x509.load_pem_x509_certificate(pem)
-    # These are decoded on first use; a mistake in them shall show here.
+    # These are decoded on first use; a mistake in them must show here.
     _ = certificate.subject, certificate.issuer, certificate.extensions
     return certificate
 

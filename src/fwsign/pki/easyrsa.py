@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading the PKI directories of easy-rsa 3 and `openssl ca`; nothing in them is ever changed."""
+"""Read the PKI directories of easy-rsa 3 and `openssl ca`; never change anything in them."""
 
 import re
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from fwsign.pki.lint_files import read as read_files
 
 
 class Layout(NamedTuple):
-    """Where a tool keeps its files; `folders` hold certificates."""
+    """The places of a tool's files; `folders` hold certificates."""
 
     tool: str
     certificate: str
@@ -49,11 +49,11 @@ LAYOUTS: Final = (
 )
 _BELOW: Final = ("", "pki", "demoCA")
 _CHAINS: Final = (".crt", ".pem", ".cer", ".crl")
-"""Files beside the CA's certificate that may have its root, and the root's CRL."""
+"""Files beside the CA's certificate that may hold its root, and the root's CRL."""
 
 
 class Entry(NamedTuple):
-    """A certificate found: the name it gets, and its key where there is one."""
+    """A found certificate, its new name, and its key if there is one."""
 
     name: str
     file: Path
@@ -69,7 +69,7 @@ class Above(NamedTuple):
 
 
 class Source(NamedTuple):
-    """What a directory has. `old` are renewed and revoked certificates, `above` is no root's."""
+    """A directory's content. `old` are renewed and revoked certificates; a root has no `above`."""
 
     directory: Path
     tool: str
@@ -84,7 +84,7 @@ class Source(NamedTuple):
 
     @property
     def unlisted(self) -> tuple[int, ...]:
-        """Serial numbers that are revoked in index.txt and not in the CRL."""
+        """Serial numbers that are revoked in index.txt but not on the CRL."""
         listed = {one.serial_number for one in self.crl or ()}
         return tuple(one.serial_number for one in self.revoked if one.serial_number not in listed)
 
@@ -94,8 +94,8 @@ def read(directory: Path, above: Sequence[Path] = ()) -> Source:
 
     Args:
         directory: of the CA.
-        above: where that is below a root, files with the root's certificate and CRL; what lies
-            beside its own certificate is looked into, too.
+        above: if the CA is below a root, files with the root's certificate and CRL; the files
+            beside the CA's own certificate are searched, too.
 
     Raises:
         Failed: `state.pki`: it is no such directory, or contradicts itself; `io.*`.
@@ -141,14 +141,14 @@ def _beside(base: Path) -> list[Path]:
 
 
 def _above(ca: x509.Certificate, base: Path, files: Sequence[Path], known: list[Folder]) -> Above:
-    """Find the root of a CA that is below one, and the CRL that tells whether it still is."""
+    """Find the root above a CA, and the root's CRL, which may revoke the CA."""
     folders = [*(read_files(file) for file in files), *known]
     seen = [one.parsed for folder in folders for one in folder.certificates]
     issuers = [one for one in seen if issued_by(ca, one)]
     if not issuers:
         hint = "give the root's certificate and its CRL: --root FILE"
         raise _incomplete(ca, base, "whose certificate is not here", hint)
-    # A root may also be certified by another one; then both certificates have issued the CA.
+    # Another root may have certified this root; then the CA has two issuer certificates.
     issuer = next((one for one in issuers if issued_by(one, one)), issuers[0])
     if not issued_by(issuer, issuer):
         other = f'"{common_name(issuer)}", which is not a root either'
@@ -160,7 +160,7 @@ def _above(ca: x509.Certificate, base: Path, files: Sequence[Path], known: list[
     hint = "make one where the root is, easyrsa gen-crl or openssl ca -gencrl: --root FILE"
     if not own:
         raise _incomplete(ca, base, f'"{common_name(issuer)}", of which there is no CRL', hint)
-    if len(own) > 1:  # taking one of them would forget what the other revokes
+    if len(own) > 1:  # with only one of them, the revocations of the other would be lost
         both = f"{own[0].file} and {own[1].file}"
         what = f'"{common_name(issuer)}", of which {both} are CRLs, neither newer'
         raise _incomplete(ca, base, what, hint)
@@ -191,7 +191,7 @@ def _find(directory: Path) -> tuple[Path, Layout]:
         "state.pki",
         f"{directory} is a PKI of fwsign already"
         if ours
-        else f"{directory} is not a PKI of easy-rsa or openssl ca: it has not {wanted}",
+        else f"{directory} is not a PKI of easy-rsa or openssl ca: it lacks {wanted}",
         expected=wanted,
         found="a PKI of fwsign" if ours else "neither",
     )
@@ -219,7 +219,7 @@ def _crl(path: Path, ca: x509.Certificate) -> x509.CertificateRevocationList:
 
 
 def issued_by(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
-    """Tell whether a CA issued a certificate; a root did so with its own."""
+    """Tell whether a CA issued a certificate; a root issued its own."""
     try:
         certificate.verify_directly_issued_by(ca)
     except (InvalidSignature, *PARSE_ERRORS):
@@ -241,7 +241,7 @@ def _refuse_published(certificates: Sequence[tuple[x509.Certificate, Path]]) -> 
 
 
 def _name(path: Path, certificate: x509.Certificate, tool: str, taken: set[str]) -> str:
-    """Return the name that an entry gets: its file's, where that can be the name of a signer."""
+    """Return the name for an entry: its file's name, if a signer can have it."""
     text = path.stem if tool == "easy-rsa" else common_name(certificate)
     name = re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("._-")[:50] or "signer"
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writing the CA that issues as a new PKI of easy-rsa, which goes on with it from there."""
+"""Export the issuing CA as a new PKI for easy-rsa, which then continues it."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ABOVE: Final = "above.pem"
-"""The certificates and CRLs of the CAs above, which easy-rsa has no place for."""
+"""The certificates and CRLs of the CAs above; easy-rsa has no place for them."""
 
 
 class Exported(NamedTuple):
-    """What was written: the name of the CA, and of its entries; `left_out` are other CAs'."""
+    """The exported names: the CA's and its entries'; `left_out` belong to other CAs."""
 
     ca: str
     names: tuple[str, ...]
@@ -37,7 +37,7 @@ class Exported(NamedTuple):
 
 
 class _Content(NamedTuple):
-    """A CA and what it has issued; old certificates were renewed since."""
+    """A CA and its certificates; the old ones were renewed since."""
 
     ca: str
     names: tuple[str, ...]
@@ -46,7 +46,7 @@ class _Content(NamedTuple):
 
 
 def export(pki_dir: str | os.PathLike[str], target: str | os.PathLike[str]) -> Exported:
-    """Make a PKI of easy-rsa from the CA that issues now, and all that it has issued.
+    """Make an easy-rsa PKI from the present issuing CA and all its certificates.
 
     It is built beside `target` and then renamed. Keys are copied as they are, encrypted or not.
 
@@ -75,7 +75,7 @@ def export(pki_dir: str | os.PathLike[str], target: str | os.PathLike[str]) -> E
 
 
 def _renewed(pki: Pki, names: tuple[str, ...], ca: str) -> tuple[x509.Certificate, ...]:
-    """Return what the CA issued and what was renewed since."""
+    """Return the CA's certificates that were renewed since."""
     folder = pki.directory / "certs_by_serial"
     paths = sorted(path for path in folder.glob("*.pem") if not path.name.startswith("."))
     try:
@@ -85,7 +85,7 @@ def _renewed(pki: Pki, names: tuple[str, ...], ca: str) -> tuple[x509.Certificat
     except PARSE_ERRORS as error:
         raise Failed("state.pki", f"{folder} has a file that is no certificate: {error}") from error
     issuer = pki.certificate(ca)
-    # A renewal that was killed leaves a copy of what is in use still.
+    # A killed renewal leaves a copy of a certificate that is still in use.
     current = [pki.certificate(name) for name in names]
     return tuple(one for one in found if one not in current and issued_by(one, issuer))
 
@@ -118,7 +118,7 @@ def _build(directory: Path, pki: Pki, content: _Content) -> None:
 def _place(
     directory: Path, pki: Pki, name: str, certificate: x509.Certificate, *, gone: bool
 ) -> None:
-    """Write an entry where easy-rsa has it; it moves what is revoked away."""
+    """Write an entry to easy-rsa's place for it, which differs for revoked ones."""
     _place_old(directory, certificate, gone=gone)
     serial = serial_text(certificate.serial_number)
     if not gone:

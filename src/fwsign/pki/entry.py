@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one certificate or CRL says, as plain values for people; nothing is judged here."""
+"""The fields of a certificate or CRL, as plain values for people; nothing is judged here."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ UNREADABLE: Final = (
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
-"""What cryptography raises, on loading and long after, for what it cannot decode."""
+"""Errors of cryptography for undecodable input, on loading and long after."""
 
 _USAGES: Final = (
     ("digital_signature", "digital signature"),
@@ -46,12 +46,12 @@ _KINDS: Final = (
     (ExtendedKeyUsageOID.SERVER_AUTH, "server"),
     (ExtendedKeyUsageOID.CLIENT_AUTH, "client"),
 )
-"""What a certificate is for; the first that fits names it."""
+"""The purposes of certificates; the first that fits gives the name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a certificate says of itself; text is as it stands in there, unescaped."""
+    """The fields of a certificate; its texts are not escaped."""
 
     subject: str
     common_name: str
@@ -75,7 +75,7 @@ class Facts:
     subject_key: bytes | None
     authority_key: bytes | None
     fault: str | None
-    """Why the extensions cannot be read, if they cannot; their fields are empty then."""
+    """The reason why the extensions cannot be read, if so; their fields are then empty."""
 
 
 @contextmanager
@@ -87,7 +87,7 @@ def quietly() -> Iterator[None]:
 
 
 def visible(text: object) -> str:
-    """Escape what could deceive a reader: control, bidi and other characters without a shape."""
+    """Escape characters that could deceive a reader: control, bidi and others without a shape."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
         for letter in str(text)
@@ -95,7 +95,7 @@ def visible(text: object) -> str:
 
 
 def facts(certificate: x509.Certificate) -> Facts:
-    """Return what a certificate says.
+    """Return the fields of a certificate.
 
     Raises:
         ValueError, TypeError, UnsupportedAlgorithm and others in `UNREADABLE`.
@@ -135,7 +135,7 @@ def facts(certificate: x509.Certificate) -> Facts:
 
 
 def oid_name(oid: x509.ObjectIdentifier) -> str:
-    """Return the name of an object identifier, or its number where it has none."""
+    """Return the name of an object identifier, or its number if it has none."""
     name: str = oid._name  # noqa: SLF001 - the library has no public way to the name
     return oid.dotted_string if name == "Unknown OID" else name
 

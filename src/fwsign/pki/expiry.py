@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What in a PKI ends soon: certificates, and CRLs that go stale."""
+"""Find the certificates and CRLs of a PKI that end soon."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CRL_SHARE: Final = 3
-"""A CRL ends soon in the last third of its time: they are made to be renewed often."""
+"""A CRL ends soon in the last third of its time: CRLs are renewed often by design."""
 
 
 class Ending(NamedTuple):
@@ -32,13 +32,13 @@ class Ending(NamedTuple):
 def ending(
     pki_dir: str | os.PathLike[str], within: timedelta, *, now: datetime
 ) -> tuple[Ending, ...]:
-    """Return what ends soon, the first to end first.
+    """Return the certificates and CRLs that end soon, in the order of their ends.
 
-    Revoked certificates do not count, nor the CRL of a standby root, which nobody asks for yet.
+    Revoked certificates do not count, nor does the CRL of a standby root, which is not in use yet.
 
     Args:
         pki_dir: the PKI.
-        within: from `now`. A CRL counts only in the last third of its time.
+        within: the span from `now`. A CRL counts only in the last third of its time.
         now: an aware time.
 
     Raises:
@@ -56,7 +56,7 @@ def ending(
     spare = spare_roots(pki)
     for name in pki.authorities():
         path = pki.crl_path(name)
-        if name in spare or not os.path.lexists(path):  # not here: beside the key of that CA
+        if name in spare or not os.path.lexists(path):  # that CA's key and CRL are elsewhere
             continue
         crl = pki.crl(name)
         end = crl.next_update_utc or crl.last_update_utc

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of a PKI directory, as everything that writes to one handles them.
+"""Write the files of a PKI directory; all writers use these functions.
 
 Each file is written whole or not at all, a new directory appears whole or not at all.
 """
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from cryptography import x509
 
 PRIVATE: Final = "private"
-"""Where the keys are."""
+"""The directory of the keys."""
 
 
 def make_directories(directory: Path, *, crl: bool = True) -> None:
-    """Make the directories of a new PKI; one for CRLs where there are several.
+    """Make the directories of a new PKI, with one for CRLs if there are several.
 
-    No `git add` takes what is in `private`.
+    `git add` ignores the content of `private`.
     """
     parts = [("", 0o777), (PRIVATE, 0o700), ("issued", 0o777)]
     for part, mode in [*parts, ("crl", 0o777)] if crl else parts:
@@ -38,16 +38,16 @@ def make_directories(directory: Path, *, crl: bool = True) -> None:
 
 
 def keep_from_git(directory: Path) -> None:
-    """Let git overlook everything in a directory, this file itself included."""
+    """Make git ignore everything in a directory, this file itself included."""
     write_atomic(directory / ".gitignore", b"*\n", mode=0o600)
 
 
 def build_beside(directory: str | os.PathLike[str], build: Callable[[Path], None]) -> None:
-    """Let `build` make a directory beside `directory`, and then give it that name.
+    """Let `build` make a directory beside `directory`, then rename it to that name.
 
     Raises:
-        Failed: `state.pki-exists`: there is something in `directory` already; `io.*`; and what
-            `build` raises. Nothing is left then.
+        Failed: `state.pki-exists`: there is something in `directory` already; `io.*`; and the
+            errors of `build`. Nothing is left then.
     """
     try:
         target = Path(os.path.realpath(directory))  # resolve() raises RuntimeError for a loop
@@ -71,7 +71,7 @@ def _refuse_used(target: Path) -> None:
 
 
 def _put_in_place(scratch: Path, target: Path) -> None:
-    if target.exists():  # Windows renames onto nothing, not even onto an empty directory
+    if target.exists():  # Windows cannot rename onto an existing name, not even an empty directory
         scratch.chmod(stat.S_IMODE(target.stat().st_mode))
         target.rmdir()
     scratch.rename(target)
@@ -79,9 +79,9 @@ def _put_in_place(scratch: Path, target: Path) -> None:
 
 
 def set_aside(key_path: Path) -> None:
-    """Give way to a new key where a killed run left one without a certificate.
+    """Rename a key that a killed run left without a certificate, to make room for a new one.
 
-    It is renamed and not removed: nobody here can know that the key is of no more use.
+    It is not removed, because it may still be needed.
     """
     try:
         if key_path.exists():

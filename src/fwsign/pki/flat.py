@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A PKI directory on which easy-rsa works, too: what that needs beside the certificates.
+"""A PKI directory that easy-rsa can also use: the files it needs beside the certificates.
 
 It has one CA, `ca`, which issues leaves itself. Both programs keep index.txt up to date. Each
-file is written whole, and index.txt before what it speaks of is in use: a run that is killed
-leaves at most a line for a certificate that nobody has got.
+file is written whole, and index.txt before its certificate is in use: a killed run leaves at most
+a line for a certificate that was never handed out.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ emailAddress = E-mail address
 emailAddress_max = 64
 emailAddress_default = $ENV::EASYRSA_REQ_EMAIL
 """
-"""openssl-easyrsa.cnf. It differs from easy-rsa's in the number of CRLs, which devices want."""
+"""openssl-easyrsa.cnf. Unlike easy-rsa's own, it gives CRLs the number that devices need."""
 
 
 def make_flat(directory: Path, index: str = "") -> None:
@@ -118,7 +118,7 @@ def make_flat(directory: Path, index: str = "") -> None:
 
     Args:
         directory: must not exist.
-        index: what index.txt says.
+        index: the content of index.txt.
     """
     make_directories(directory, crl=False)
     for part in _FOLDERS:
@@ -136,7 +136,7 @@ def make_flat(directory: Path, index: str = "") -> None:
 
 
 def enter(pki: Pki, certificate: x509.Certificate) -> None:
-    """Note what is about to be issued, where easy-rsa looks; the caller holds the lock.
+    """Add a certificate to index.txt before it is issued; the caller holds the lock.
 
     Raises:
         Failed: `state.pki`: index.txt cannot be read; `io.*`.
@@ -148,7 +148,7 @@ def enter(pki: Pki, certificate: x509.Certificate) -> None:
 
 
 def refuse_flat(pki: Pki) -> None:
-    """Refuse to make another CA where easy-rsa knows of one alone.
+    """Refuse to make another CA in a flat PKI: easy-rsa knows only one.
 
     Raises:
         Failed: `state.pki`.

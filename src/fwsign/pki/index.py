@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""index.txt, in which `openssl ca` and easy-rsa note what a CA has issued and revoked.
+"""index.txt, the record of `openssl ca` and easy-rsa of a CA's certificates and revocations.
 
 Source: openssl-ca(1). A line has six fields with tabs between: status (V, R or E), expiry,
 revocation with its reason, serial number, file and subject.
@@ -28,13 +28,13 @@ INDEX_LIMIT: Final = 16 * 1024 * 1024
 _FIELDS = 6
 _TIME = re.compile(r"(\d{2}|\d{4})(\d{10})Z")
 _FLAGS: Final = {flag.value.lower(): flag for flag in x509.ReasonFlags}
-# What openssl writes for reasons that carry a time: since when the key was known.
+# openssl's words for reasons with a time, from which on the key was known to others.
 _TIMED: Final = {
     "keytime": x509.ReasonFlags.key_compromise,
     "cakeytime": x509.ReasonFlags.ca_compromise,
     "holdinstruction": x509.ReasonFlags.certificate_hold,
 }
-# As openssl writes them; it knows no others, and makes no CRL of an index that has another.
+# openssl's words for reasons; it knows no others, and fails on an index with another one.
 _WORDS: Final = {
     x509.ReasonFlags.key_compromise: ("keyCompromise", "keyTime"),
     x509.ReasonFlags.ca_compromise: ("CACompromise", "CAkeyTime"),
@@ -56,16 +56,16 @@ _PARTS: Final = {
 
 
 def serial_text(serial: int) -> str:
-    """Return a serial number as openssl names files after it: hexadecimal in whole octets."""
+    """Return a serial number as in openssl's file names: hexadecimal in whole octets."""
     text = f"{serial:X}"
     return text.zfill(len(text) + len(text) % 2)
 
 
 def parse_index(path: Path) -> Iterator[x509.RevokedCertificate]:
-    """Return what index.txt says is revoked, as entries of a CRL.
+    """Return the revocations in index.txt, as entries of a CRL.
 
     Raises:
-        Failed: `state.pki`: a line is not as openssl writes it; `io.*`.
+        Failed: `state.pki`: a line is not in openssl's form; `io.*`.
     """
     for fields in _parse(path, _read(path)):
         if fields[0] == "R":
@@ -73,7 +73,7 @@ def parse_index(path: Path) -> Iterator[x509.RevokedCertificate]:
 
 
 def add_line(path: Path, certificate: x509.Certificate) -> None:
-    """Note a certificate as issued, unless it is noted already; raises as `parse_index`."""
+    """Record a certificate as issued, unless it is recorded; raise like `parse_index`."""
     lines = list(_parse(path, _read(path)))
     if certificate.serial_number not in {int(fields[3], 16) for fields in lines}:
         _write(path, [*map("\t".join, lines), line(certificate)])
@@ -82,7 +82,7 @@ def add_line(path: Path, certificate: x509.Certificate) -> None:
 def revoke_line(
     path: Path, certificate: x509.Certificate, entry: x509.RevokedCertificate
 ) -> x509.RevokedCertificate:
-    """Note a certificate as revoked; return the entry that counts, the older of two.
+    """Record a certificate as revoked; return the entry that counts, the older of two.
 
     Raises:
         Failed: as `parse_index`.
@@ -101,12 +101,12 @@ def revoke_line(
 def line(certificate: x509.Certificate, revoked: x509.RevokedCertificate | None = None) -> str:
     """Return the line for a certificate.
 
-    One that has ended is V as before: openssl ca -updatedb makes it E, at which the reports of
-    easy-rsa 3.1 stop.
+    An expired certificate stays V. openssl ca -updatedb would make it E, at which the reports
+    of easy-rsa 3.1 stop.
 
     Args:
         certificate: what was issued.
-        revoked: its entry on the CRL, if it is there.
+        revoked: its entry on the CRL, if it has one.
     """
     return "\t".join(
         (
@@ -121,13 +121,13 @@ def line(certificate: x509.Certificate, revoked: x509.RevokedCertificate | None 
 
 
 def lost_line(entry: x509.RevokedCertificate, end: datetime) -> str:
-    """Return the line for a revocation whose certificate is lost; `end` is that of its CA."""
+    """Return the line for the revocation of a lost certificate; `end` is its CA's end."""
     serial = serial_text(entry.serial_number)
     return "\t".join(("R", _stamp(end), _said(entry), serial, "unknown", "/CN=unknown"))
 
 
 def subject_text(subject: x509.Name) -> str:
-    """Return a subject in OpenSSL's one line, such as /O=Acme/CN=release."""
+    """Return a subject in OpenSSL's one-line form, such as /O=Acme/CN=release."""
     return "".join(
         f"/{_PARTS.get(part.oid, part.oid.dotted_string)}={_escaped(part.value)}"
         for part in subject
@@ -140,10 +140,11 @@ def _escaped(value: str | bytes) -> str:
 
 
 def _said(entry: x509.RevokedCertificate) -> str:
-    """Return date and reason of a revocation as openssl understands them.
+    """Return date and reason of a revocation in openssl's form.
 
-    What it has no word for becomes the stricter thing: no reason at all, which is good for
-    nothing; and where it has no place for the invalidity date, the revocation is of that date.
+    If openssl has no word for a reason, the result is stricter: it has no reason, so that no
+    earlier signature stays valid. If openssl has no place for the invalidity date, that date
+    becomes the date of the revocation.
     """
     when = entry.revocation_date_utc
     reason = _extension(entry, x509.CRLReason)
@@ -164,12 +165,12 @@ def _extension(entry: x509.RevokedCertificate, kind: type[_Kind]) -> _Kind | Non
 
 
 def _stamp(time: datetime) -> str:
-    """Return a time as ASN.1 writes it: UTCTime until 2049 (RFC 5280 s.4.1.2.5)."""
+    """Return a time in the form of ASN.1: UTCTime until 2049 (RFC 5280 s.4.1.2.5)."""
     return f"{time:%y%m%d%H%M%SZ}" if 1950 <= time.year < 2050 else f"{time:%Y%m%d%H%M%SZ}"
 
 
 def _read(path: Path) -> str:
-    # Octets as they are: what others wrote shall be the same when it is written again.
+    # Keep all octets: the lines of other programs must stay unchanged when written again.
     return read_bytes(path, INDEX_LIMIT).decode(errors="surrogateescape")
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A PKI as it lies in files: who issued what, what is revoked, where the keys are.
+"""An inventory of a PKI in files: its certificates with issuers, revocations and keys.
 
-`read` takes a directory of ours, of easy-rsa, or any with certificates in it, or one file; it
+`read` takes a directory of ours, of easy-rsa, or any other with certificates, or one file. It
 reads once and never fails for a damaged file. Nothing here decides about trust: a link to an
-issuer says that the name fits and the signature verifies, and no more.
+issuer only says that the name fits and the signature verifies.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _SOON_SHARE: Final = 0.2
 
 
 class Standing(Enum):
-    """How a certificate or CRL stands at a time; revoked counts before all else."""
+    """The state of a certificate or CRL at a time; revoked comes before all others."""
 
     OK = "valid"
     SOON = "ending soon"
@@ -54,7 +54,7 @@ class Standing(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """That a certificate is revoked, as a CRL of its issuer says."""
+    """A certificate's revocation on a CRL of its issuer."""
 
     date: datetime
     reason: str
@@ -63,7 +63,7 @@ class Revocation:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One certificate, however many files it is in."""
+    """One certificate, in one file or several."""
 
     number: int
     """Its place in `Inventory.entries`."""
@@ -73,14 +73,14 @@ class Entry:
     kind: str
     """root CA, CA, signer, tsa, server, client or other."""
     issuers: tuple[int, ...]
-    """The entries that issued it, itself where it is self-signed; several if cross-signed."""
+    """The entries that issued it; itself if self-signed, several if cross-signed."""
     key_file: KeyFile | None
-    """Its private key; None where that is not here."""
+    """Its private key; None if it is not here."""
     revocation: Revocation | None
     problems: tuple[str, ...]
 
     def standing(self, at: datetime) -> Standing:
-        """Tell how it stands at a time."""
+        """Return its state at a time."""
         if self.revocation:
             return Standing.REVOKED
         return _standing(self.facts.begin, self.facts.end, at)
@@ -88,7 +88,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Crl:
-    """One CRL; `issuers` are entries whose key signed it, none where that is not here."""
+    """One CRL; `issuers` are the entries whose key signed it, if they are here."""
 
     name: str
     files: tuple[str, ...]
@@ -101,7 +101,7 @@ class Crl:
     problems: tuple[str, ...]
 
     def standing(self, at: datetime) -> Standing:
-        """Tell how it stands at a time; it is short-lived, so only the share counts."""
+        """Return its state at a time; CRLs are short-lived, so only the remaining share counts."""
         if self.end is None:
             return Standing.OK
         return _standing(self.begin, self.end, at, short_lived=True)
@@ -109,7 +109,7 @@ class Crl:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """All that was found in one place."""
+    """All things found in one place."""
 
     source: str
     entries: tuple[Entry, ...]
@@ -132,7 +132,7 @@ def read(source: str | os.PathLike[str], passphrase: Passphrase | None = None) -
 
 
 def build(material: Material) -> Inventory:
-    """Put together what belongs together; the order is that of the files' names."""
+    """Link the things that belong together, in the order of the files' names."""
     with quietly():
         problems = list(material.problems)
         found = distinct(material, problems)
@@ -163,7 +163,7 @@ def _crls(
     issuers: list[tuple[int, ...]],
     problems: list[Problem],
 ) -> tuple[tuple[Crl, ...], dict[int, Revocation]]:
-    """Return the CRLs, and what they revoke: each only what its own issuer has issued."""
+    """Return the CRLs and their revocations; a CRL revokes only its own issuer's certificates."""
     names = by_name(found)
     issued: dict[int, dict[int, list[int]]] = {}
     for number, above in enumerate(issuers):
@@ -249,7 +249,7 @@ def _entries(
         problems = [said.fault] if said.fault else []
         if not issuers[number] and one.certificate.issuer.public_bytes() in subjects:
             problems.append("its signature does not verify with the issuer that is here")
-        if held[one.files[0]] == 1:  # the key in a bundle is that of one of its certificates
+        if held[one.files[0]] == 1:  # a bundle's key may belong to another of its certificates
             wrong = keys.wrong(said.key_sha256, one.files)
             problems += [f"{file} is not its key" for file in wrong]
         entries.append(

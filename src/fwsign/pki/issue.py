@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Issuing certificates below the issuing CA: signers, time stampers, TLS servers and clients.
+"""Issue certificates below the issuing CA: signers, time stampers, TLS servers and clients.
 
-The certificate is what makes an entry, and it is written last, so that a killed run leaves at
-most a key without one, which the next run sets aside.
+The certificate makes an entry and is written last. So a killed run leaves at most a key without a
+certificate, which the next run sets aside.
 """
 
 from __future__ import annotations
@@ -56,18 +56,18 @@ def issue(
     Args:
         pki_dir: the PKI.
         kind: one of `fwsign.pki.leaves.KINDS`.
-        name: of the entry, and the CN; see `fwsign.names.signer_name`.
-        key: what to make, or the public half of what there is, from a request or elsewhere.
+        name: the entry's name, and the CN; see `fwsign.names.signer_name`.
+        key: the key to make, or the public half of an existing one, from a request or elsewhere.
         domains: the vendors of a signer (none: the first that the issuing CA is limited to), or
-            the hosts of a server. A name with a dot in it is a host, too, unless of a signer.
-        addresses: of a server.
-        lifetime: from `now`; None: that of the kind, or until the issuing CA ends.
-        ca_passphrase: asked for when the key of the issuing CA is encrypted.
+            the hosts of a server. A name with a dot is also a host, unless it is a signer's.
+        addresses: the addresses of a server.
+        lifetime: the span from `now`; None: the kind's, or until the issuing CA ends.
+        ca_passphrase: called if the key of the issuing CA is encrypted.
         now: an aware time; notBefore is an hour earlier.
 
     Raises:
-        Failed: `state.pki-exists`: the name is taken; `state.ca-limit`: outside what the issuing
-            CA is limited to; `state.pki`: the issuing CA may not issue that; `state.policy`,
+        Failed: `state.pki-exists`: the name is taken; `state.ca-limit`: outside the limits of the
+            issuing CA; `state.pki`: the issuing CA may not issue that; `state.policy`,
             `state.clock`, `key.*`, `io.*`. Nothing has been written then.
     """
     signer_name(name)
@@ -107,7 +107,7 @@ def _refuse_taken(pki: Pki, name: str) -> None:
 
 
 def refuse_unable(pki: Pki, ca: str, now: datetime) -> None:
-    """Refuse what every verifier would: an issuer that is revoked, expired or of the future."""
+    """Refuse an issuer that every verifier would refuse: revoked, expired or not valid yet."""
     issuer = pki.certificate(ca)
     refuse_early(issuer, now)
     end = issuer.not_valid_after_utc
@@ -133,7 +133,7 @@ def permitted_leaf(
     domains: Sequence[str],
     addresses: Sequence[Address],
 ) -> Leaf:
-    """Return what a new certificate shall say, once its issuer may say so."""
+    """Return the content of a new certificate, after checking it against its issuer's limits."""
     permitted = profiles.permitted_vendors(issuer)
     if kind == "signer":
         wanted = tuple(dict.fromkeys(map(vendor_domain, domains))) or permitted[:1]
@@ -147,7 +147,7 @@ def permitted_leaf(
             expected="a vendor",
             found="none",
         )
-    # What has a dot looks like a host to others: openssl holds it to the name constraints, too.
+    # A name with a dot looks like a host: openssl applies name constraints to it, too.
     own = (name,) if "." in name else ()
     hosts = tuple(dict.fromkeys(map(host_name, (*own, *domains))))
     _refuse_outside(issuer, "host", hosts)
@@ -165,7 +165,7 @@ def permitted_leaf(
 def _refuse_outside(issuer: x509.Certificate, what: str, names: Sequence[str]) -> None:
     permitted = profiles.permitted_vendors(issuer)
     for name in names:
-        # RFC 5280 s.4.2.1.10: the name itself, or with more labels in front.
+        # RFC 5280 s.4.2.1.10: the domain itself, or a name with more labels in front.
         if permitted and not any(f".{name}".endswith(f".{domain}") for domain in permitted):
             raise Failed(
                 "state.ca-limit",
@@ -179,7 +179,7 @@ def _refuse_outside(issuer: x509.Certificate, what: str, names: Sequence[str]) -
 def period_of(
     leaf: Leaf, issuer: x509.Certificate, lifetime: timedelta | None, now: datetime
 ) -> tuple[datetime, datetime]:
-    """Return notBefore and notAfter of a new certificate; raises as `last_day`."""
+    """Return notBefore and notAfter of a new certificate; raise like `last_day`."""
     if lifetime is None:
         end = min(now + KINDS[leaf.kind].lifetime, issuer.not_valid_after_utc)
     else:
@@ -188,10 +188,10 @@ def period_of(
 
 
 def last_day(what: str, issuer: x509.Certificate, lifetime: timedelta, now: datetime) -> datetime:
-    """Return the notAfter for a lifetime that was asked for.
+    """Return the notAfter for a requested lifetime.
 
     Raises:
-        Failed: `state.clock`: it is over; `state.pki`: the issuer ends before.
+        Failed: `state.clock`: it would be over; `state.pki`: the issuer ends earlier.
     """
     if lifetime.total_seconds() < 1:
         raise Failed(

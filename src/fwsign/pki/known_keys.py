@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keys whose private halves are published: whoever can read can sign with them.
+"""Keys whose private halves are published, so that anyone can sign with them.
 
-An entry is the SHA-256 of a SubjectPublicKeyInfo. To add one, give what `openssl pkey -pubout
--outform DER | sha256sum` says of the key, and where its private half is published.
+An entry is the SHA-256 of a SubjectPublicKeyInfo. To add one, give the output of `openssl pkey
+-pubout -outform DER | sha256sum` for the key, and the place where its private half is published.
 """
 
 from collections.abc import Mapping
@@ -25,11 +25,11 @@ PUBLISHED: Final[Mapping[str, str]] = MappingProxyType(
         "1ba83e4383192b3cdc72681247c8ae1955a3490f046f5f6f584492c766975dbd": "RAUC's test CA",
     }
 )
-"""SPKI SHA-256 in hexadecimal -> whose key it is; those of keys.example are elsewhere."""
+"""SPKI SHA-256 in hexadecimal -> the key's owner; keys.example has its own list."""
 
 
 def is_published(spki: str) -> str | None:
-    """Say whose published key this is, or return None.
+    """Return the owner of a published key, or None for any other key.
 
     Args:
         spki: the SHA-256 of the SubjectPublicKeyInfo, in hexadecimal.

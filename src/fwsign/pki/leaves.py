@@ -37,18 +37,18 @@ _RSA_SERVER_USAGE: Final = x509.KeyUsage(
 
 
 class Kind(NamedTuple):
-    """What a certificate is for, and how its extended key usage says so."""
+    """The purpose of a certificate, and its extended key usage."""
 
     usage: x509.ObjectIdentifier
-    critical: bool  # not for TLS: not every stack takes it
+    critical: bool  # not for TLS: some stacks refuse it
     lifetime: timedelta
 
 
 KINDS: Final = {
     "signer": Kind(ExtendedKeyUsageOID.CODE_SIGNING, critical=True, lifetime=timedelta(days=730)),
-    # RFC 3161 s.2.3: timeStamping alone, and critical. Tokens shall outlast many signers.
+    # RFC 3161 s.2.3: timeStamping alone, and critical. Tokens must outlast many signers.
     "tsa": Kind(ExtendedKeyUsageOID.TIME_STAMPING, critical=True, lifetime=timedelta(days=1826)),
-    # 398 days is what browsers and phones accept of a server.
+    # Browsers and phones accept at most 398 days from a server.
     "server": Kind(ExtendedKeyUsageOID.SERVER_AUTH, critical=False, lifetime=timedelta(days=397)),
     "client": Kind(ExtendedKeyUsageOID.CLIENT_AUTH, critical=False, lifetime=timedelta(days=730)),
 }
@@ -57,10 +57,10 @@ SIGNER: Final = KINDS["signer"]
 
 
 class Leaf(NamedTuple):
-    """What the certificate of a leaf says: kind, CN, and the subject alternative name.
+    """The content of a leaf's certificate: kind, CN, and the subject alternative name.
 
-    Domains are as `fwsign.names.vendor_domain` returns them: the vendors of a signer, the hosts
-    of a server.
+    Domains come from `fwsign.names.vendor_domain`: they are a signer's vendors, or a server's
+    hosts.
     """
 
     kind: str
@@ -75,15 +75,15 @@ def leaf_certificate(
     """Make the certificate of a leaf.
 
     Args:
-        leaf: what it says.
-        public_key: of the leaf.
+        leaf: its content.
+        public_key: the leaf's public key.
         period: notBefore and notAfter.
-        issuer: the CA, whose O becomes that of the leaf.
+        issuer: the CA; the leaf gets its O.
 
     Source: RFC 5280 s.4.2.1.3, s.4.2.1.6, s.4.2.1.12; RFC 3161 s.2.3.
     """
     profile = KINDS[leaf.kind]
-    # TLS 1.2 may encrypt to an RSA key of a server (RFC 5246 s.7.4.2).
+    # TLS 1.2 may encrypt to a server's RSA key (RFC 5246 s.7.4.2).
     encrypts = leaf.kind == "server" and isinstance(public_key, rsa.RSAPublicKey)
     extensions: list[tuple[x509.ExtensionType, bool]] = [
         (x509.BasicConstraints(ca=False, path_length=None), True),
@@ -106,7 +106,7 @@ def leaf_certificate(
 
 
 def leaf_of(certificate: x509.Certificate, name: str) -> Leaf | None:
-    """Return what a certificate says; None for that of a CA, or of no kind of ours."""
+    """Return the content of a certificate; None for a CA's, or for one of another kind."""
     try:
         usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:
@@ -134,8 +134,8 @@ def check_public_key(key: object, what: str) -> PublicKey:
     """Return a public key if it is of a kind and strength that fwsign certifies.
 
     Args:
-        key: what a request or a key file has.
-        what: where it is from, for the refusal.
+        key: a key from a request or a key file.
+        what: the key's source, for the refusal.
 
     Raises:
         Failed: `key.unsupported`.

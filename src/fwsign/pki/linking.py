@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each certificate once, and who issued it; the first half of making an inventory."""
+"""Find each certificate once, and its issuers: the first half of making an inventory."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ISSUER_LIMIT: Final = 16
-"""Certificates of one issuer name and key that are tried: more are no cross-signing but a flood."""
+"""Certificates tried for one issuer name and key; more are a flood, not cross-signing."""
 
 _T = TypeVar("_T", x509.Certificate, x509.CertificateRevocationList)
 
 
 class Found(NamedTuple):
-    """One certificate, what it says, and the files that it is in."""
+    """One certificate, its fields, and the files that hold it."""
 
     certificate: x509.Certificate
     facts: Facts
@@ -31,7 +31,7 @@ class Found(NamedTuple):
 
 
 def distinct(material: Material, problems: list[Problem]) -> list[Found]:
-    """Return each certificate once, with all its files, those that name it best first."""
+    """Return each certificate once, with all its files, the best names first."""
     found = []
     for certificate, places in once(material.certificates, held_by(material)):
         try:
@@ -43,12 +43,12 @@ def distinct(material: Material, problems: list[Problem]) -> list[Found]:
 
 
 def held_by(material: Material) -> Counter[str]:
-    """Count what each file holds."""
+    """Count the things in each file."""
     return Counter(file for file, _ in (*material.certificates, *material.crls))
 
 
 def once(things: Sequence[tuple[str, _T]], held: Counter[str]) -> list[tuple[_T, tuple[str, ...]]]:
-    """Put together what is in several files; bundles, and easy-rsa's copies by serial, are last."""
+    """Merge copies from several files; bundles and easy-rsa's copies by serial come last."""
     places: dict[bytes, tuple[_T, dict[str, None]]] = {}
     for file, thing in things:
         data = thing.public_bytes(Encoding.DER)
@@ -63,7 +63,7 @@ def once(things: Sequence[tuple[str, _T]], held: Counter[str]) -> list[tuple[_T,
 
 
 def link(found: list[Found]) -> list[tuple[int, ...]]:
-    """Return the issuers of each certificate: name, key identifiers and signature fit."""
+    """Return each certificate's issuers, by name, key identifiers and signature."""
     named = by_name(found)
     links = []
     for one in found:
@@ -83,7 +83,7 @@ def link(found: list[Found]) -> list[tuple[int, ...]]:
 
 
 def by_name(found: list[Found]) -> dict[bytes, list[int]]:
-    """Return the places in `found` of each subject, in DER."""
+    """Return the indexes in `found` for each subject, in DER."""
     numbers: dict[bytes, list[int]] = {}
     for number, one in enumerate(found):
         numbers.setdefault(one.certificate.subject.public_bytes(), []).append(number)
@@ -104,7 +104,7 @@ def _is_signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bo
 
 
 def crl_is_signed_by(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
-    """Tell whether a CRL's signature is by the key of a certificate."""
+    """Tell whether a certificate's key signed a CRL."""
     try:
         key: Any = issuer.public_key()
         return crl.is_signature_valid(key)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Look a PKI over, ours or anybody's: what devices will refuse, what will cause trouble.
+"""Check any PKI for faults that devices will refuse, or that will cause trouble.
 
 Nothing is written. Certificates that are revoked are left out.
 The codes are in `fwsign.pki.lint_rules`.
@@ -25,7 +25,7 @@ __all__ = ["RULES", "SEVERITIES", "Finding", "Report", "Rule", "lint"]
 
 
 class Report(NamedTuple):
-    """What there was and what was found, the worst first."""
+    """The checked files and the findings, the worst first."""
 
     certificates: int
     crls: int
@@ -38,24 +38,24 @@ class Report(NamedTuple):
         return all(one.severity == "note" for one in self.findings)
 
     def count(self, severity: str) -> int:
-        """How many findings have a severity."""
+        """The number of findings of a severity."""
         return sum(one.severity == severity for one in self.findings)
 
 
 def lint(place: Path, *, now: datetime, passphrase: Passphrase | None = None) -> Report:
-    """Look over one file, or all certificates, CRLs and private keys below a folder.
+    """Check one file, or all certificates, CRLs and private keys below a folder.
 
     Args:
         place: the PKI of fwsign, easy-rsa, openssl, or any folder; or one file.
-        now: an aware time to judge by.
+        now: the aware time to judge at.
         passphrase: called for PKCS#12 that is encrypted; None leaves it locked.
 
     Raises:
-        Failed: `io.*`: the place itself cannot be read; `key.*`: one file of PKCS#12 cannot be
-            opened. Files below a folder that cannot be read are findings.
+        Failed: `io.*`: the place itself cannot be read; `key.*`: a single PKCS#12 file cannot be
+            opened. Unreadable files below a folder are findings.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd names and serials, which lint says better
+        warnings.simplefilter("ignore")  # about odd names and serials, which lint reports better
         return _look_over(lint_files.read(place, passphrase), now)
 
 
@@ -120,7 +120,7 @@ def _keys(folder: Folder) -> Iterator[Finding]:
 
 
 def _is_of_root(key: SeenKey, folder: Folder) -> bool:
-    """Tell whether a key is a root's: by its public half, or by its name where it is encrypted."""
+    """Tell whether a key is a root's, by its public half, or by its name if it is encrypted."""
     roots = [one for one in folder.certificates if one.is_root and one.is_ca]
     if key.spki is not None:
         return key.spki in {one.spki for one in roots}

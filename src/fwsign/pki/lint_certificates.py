@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules of lint that one certificate breaks by itself, or with the time."""
+"""Lint rules about a single certificate and its dates."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -44,7 +44,7 @@ _ALGORITHM_NAMES = {
 
 
 def signs_code(certificate: Seen) -> bool:
-    """Tell whether a leaf is a signer, or is for nothing else: then it is judged as one."""
+    """Tell whether a leaf counts as a signer: it is one, or has no other purpose."""
     usages = certificate.usages
     return not usages or bool(
         {ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & {*usages}
@@ -54,13 +54,13 @@ def signs_code(certificate: Seen) -> bool:
 def check(
     certificate: Seen, *, above: bool, now: datetime, renewed: bool = False
 ) -> Iterator[Finding]:
-    """Find what is wrong with a certificate itself.
+    """Find the faults of a certificate itself.
 
     Args:
-        certificate: one that is not revoked.
-        above: it is a CA here, or claims to be one and is no signer.
-        now: the time to judge by.
-        renewed: one of the same name and issuer is here that ends later.
+        certificate: a certificate that is not revoked.
+        above: whether it is a CA here, or claims to be one and is not a signer.
+        now: the time to judge at.
+        renewed: whether one with the same name and issuer is here that ends later.
     """
     for rule in (_form, _key, _published, _signature, _extensions):
         for code, message in rule(certificate, above):
@@ -80,7 +80,7 @@ def _form(certificate: Seen, above: bool) -> _Said:
     version, outline = certificate.parsed.version, certificate.outline
     if version is not x509.Version.v3:
         yield "lint.version", f"version {version.name}, expected v3"
-    least = 0 if certificate.is_root else 1  # as devices have it: a root is pinned
+    least = 0 if certificate.is_root else 1  # devices pin roots, and accept 0 there
     if not least <= outline.serial < 1 << MAX_SERIAL_BITS:
         yield "lint.serial", f"serial number {outline.serial:x}"
     elif outline.serial_size < SHORT_SERIAL:
@@ -125,7 +125,7 @@ def _extensions(certificate: Seen, above: bool) -> _Said:
     if not certificate.is_root and certificate.key_identifiers[1] is None:
         yield "lint.aki-absent", "no authority key identifier"
     extended = certificate.extension(x509.ExtendedKeyUsage)
-    judged = above or signs_code(certificate)  # for TLS it is never critical
+    judged = above or signs_code(certificate)  # TLS certificates never have it critical
     if judged and extended is not None and not extended.critical:
         yield "lint.eku-criticality", "extended key usage is not critical"
 
@@ -176,7 +176,7 @@ def _authority(ca: Seen) -> _Said:
 
 def _leaf(leaf: Seen) -> _Said:
     if not signs_code(leaf):
-        return  # for TLS or time stamps: other programs' business
+        return  # certificates for TLS or time stamps are the business of other programs
     if leaf.is_ca:
         yield "lint.ca-as-leaf", "a CA with digitalSignature and codeSigning, and nothing below it"
     elif leaf.is_root:

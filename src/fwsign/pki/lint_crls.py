@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules of lint about CRLs."""
+"""Lint rules about CRLs."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -21,14 +21,14 @@ SOON: Final = timedelta(days=30)
 
 
 class Lists(NamedTuple):
-    """The newest CRLs of each CA by the DER of that, and CRLs by nobody here."""
+    """The newest CRLs of each CA, by the CA's DER, and the CRLs without a CA here."""
 
     newest: Mapping[bytes, tuple[Seen, Sequence[SeenCrl]]]
     forged: Sequence[SeenCrl]
     orphans: Sequence[SeenCrl]
 
     def revoked(self, tree: Tree) -> frozenset[bytes]:
-        """The DER of all certificates that are revoked."""
+        """The DER of all revoked certificates."""
         return frozenset(
             one.der
             for ca, crls in self.newest.values()
@@ -63,7 +63,7 @@ def link(folder: Folder) -> Lists:
 
 
 def check(folder: Folder, tree: Tree, lists: Lists, now: datetime) -> Iterator[Finding]:
-    """Find what is wrong with the newest CRLs of each CA, and where there is none."""
+    """Find faults of each CA's newest CRLs, and CAs without a CRL."""
     for crl in lists.forged:
         yield found("lint.crl-signature", crl.name, crl.file, "not signed by the CA of its name")
     for crl in lists.orphans:

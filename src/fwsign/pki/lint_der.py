@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What cryptography does not tell of a certificate or CRL: tags of times, the serial as it stands.
+"""Read parts of certificates and CRLs that cryptography hides: time tags, the raw serial number.
 
-Lenient where `fwsign.der` is strict: lint says what is wrong with what the verifier refuses.
+It is more lenient than `fwsign.der`: lint describes the faults that the verifier refuses.
 """
 
 from typing import Final, NamedTuple
@@ -31,7 +31,7 @@ def elements(content: bytes) -> list[Element]:
     """Split the content of a constructed element.
 
     Raises:
-        ValueError: it is not a row of elements.
+        ValueError: it is not a sequence of elements.
     """
     found, at = [], 0
     while at < len(content):
@@ -41,7 +41,7 @@ def elements(content: bytes) -> list[Element]:
         if size >= 0x80:
             width = size & 0x7F
             if not 1 <= width <= 4:
-                raise ValueError("a length that cannot be")
+                raise ValueError("an impossible length")
             size, start = int.from_bytes(content[start : start + width], "big"), start + width
         if start + size > len(content):
             raise ValueError("an element that goes beyond the end")
@@ -51,7 +51,7 @@ def elements(content: bytes) -> list[Element]:
 
 
 def outline(certificate: bytes) -> Outline:
-    """Return what stands in a certificate; raises ValueError as `elements`."""
+    """Return the outline of a certificate; raise ValueError like `elements`."""
     fields = _signed_fields(certificate)
     if fields and fields[0].tag == _VERSION:
         del fields[0]
@@ -61,7 +61,7 @@ def outline(certificate: bytes) -> Outline:
 
 
 def crl_has_version(crl: bytes) -> bool:
-    """Tell whether a CRL says its version; one that does not is of version 1."""
+    """Tell whether a CRL has a version field; a CRL without one is of version 1."""
     return _signed_fields(crl)[0].tag == INTEGER
 
 

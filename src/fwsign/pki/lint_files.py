@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Certificates, CRLs and keys as they are found in files, good or not."""
+"""Find certificates, CRLs and keys in files, valid or not."""
 
 import hashlib
 import os
@@ -24,20 +24,20 @@ from fwsign.pki import lint_der
 from fwsign.pki.crls import number_of
 
 FILE_LIMIT: Final = 4 * 1024 * 1024
-"""Octets of one file; larger ones are neither certificates nor CRLs."""
+"""Octets of one file; larger files are neither certificates nor CRLs."""
 FILES_LIMIT: Final = 20_000
 """Files in a folder; a PKI of easy-rsa has three for each certificate."""
 SUFFIXES: Final = frozenset(
     {".crt", ".cer", ".cert", ".pem", ".der", ".crl", ".key", ".p12", ".pfx", ".p7b", ".p7c"}
 )
-"""Files that are looked into; a file that is named itself may be called anything."""
+"""Suffixes of the files to read below a folder; a single given file may have any name."""
 
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9# ]{1,64})-----.*?-----END \1-----", re.DOTALL)
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 
 class Seen(NamedTuple):
-    """A certificate; `spki` is None where its key cannot be read."""
+    """A certificate; `spki` is None if its key cannot be read."""
 
     file: Path
     der: bytes
@@ -47,7 +47,7 @@ class Seen(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The certificate for people."""
+        """The certificate's name for people."""
         return display_name(self.parsed.subject) or f"serial {self.outline.serial:x}"
 
     def extension(self, kind: type[_Extension]) -> x509.Extension[_Extension] | None:
@@ -71,7 +71,7 @@ class Seen(NamedTuple):
 
     @property
     def key_identifiers(self) -> tuple[bytes | None, bytes | None]:
-        """The subject key identifier and the issuer's, each None where absent."""
+        """The subject key identifier and the issuer's, each None if absent."""
         own = self.extension(x509.SubjectKeyIdentifier)
         above = self.extension(x509.AuthorityKeyIdentifier)
         return (own.value.digest if own else None), (above.value.key_identifier if above else None)
@@ -92,7 +92,7 @@ class SeenCrl(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The CRL for people."""
+        """The CRL's name for people."""
         return f"CRL of {display_name(self.parsed.issuer)}"
 
     @property
@@ -102,18 +102,18 @@ class SeenCrl(NamedTuple):
 
     @property
     def this_update(self) -> datetime:
-        """When it was made."""
+        """The time when it was made."""
         return self.parsed.last_update_utc
 
 
 class SeenKey(NamedTuple):
-    """A private key; `spki` is None where only a passphrase would tell."""
+    """A private key; `spki` is None if only a passphrase would reveal it."""
 
     file: Path
     encrypted: bool
     spki: str | None
     weakness: str | None
-    """Why guessing its passphrase is cheap; None where it is not."""
+    """The reason why guessing its passphrase is cheap; None if it is not."""
     exposed: bool
 
 
@@ -125,7 +125,7 @@ class Damaged(NamedTuple):
 
 
 class Folder(NamedTuple):
-    """All that was found; certificates and CRLs once each, wherever copies are."""
+    """All things found; each certificate and CRL once, without copies."""
 
     certificates: tuple[Seen, ...]
     crls: tuple[SeenCrl, ...]
@@ -143,7 +143,7 @@ def read(place: Path, passphrase: Passphrase | None = None) -> Folder:
 
     Raises:
         Failed: `io.*`: the file or folder itself cannot be read, or has too many files;
-            `key.passphrase`, `key.passphrase-missing`: of one file that is PKCS#12.
+            `key.passphrase`, `key.passphrase-missing`: for a single PKCS#12 file.
     """
     pile = _Pile()
     single = not place.is_dir()
@@ -191,7 +191,7 @@ def _files(folder: Path) -> list[Path]:
                 )
     except OSError as error:
         raise io_error(error, error.filename or folder) from error
-    # A certificate is best known by its name: copies by serial number come last.
+    # A file named after the certificate is best: copies by serial number come last.
     found.sort(key=lambda path: any("serial" in part for part in path.parent.parts))
     return [path for path in found if path.is_file()]
 
@@ -205,7 +205,7 @@ def _fault(data: bytes) -> str | None:
 
 
 def _blocks(data: bytes) -> Iterator[tuple[str, bytes]]:
-    """Return the blocks of PEM with their labels, or DER with none: damage is in one alone."""
+    """Return PEM blocks with their labels, or DER with none; damage then spoils one block only."""
     if data[:1] == b"\x30":
         yield "", data
         return
@@ -214,7 +214,7 @@ def _blocks(data: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 class _Pile:
-    """What was found so far."""
+    """The things found so far."""
 
     def __init__(self) -> None:
         self._things: dict[bytes, Seen | SeenCrl] = {}
@@ -223,7 +223,7 @@ class _Pile:
         self.damaged: list[Damaged] = []
 
     def take(self, file: Path, found: Iterable[Found]) -> None:
-        """Take in what one block has; raises for what cannot be read."""
+        """Take in the things in one block; raise for an unreadable one."""
         nothing = True
         for one in found:
             nothing = False
@@ -244,7 +244,7 @@ class _Pile:
         self._things.setdefault(thing.der, thing)
 
     def folder(self) -> Folder:
-        """Return all of it."""
+        """Return all things found."""
         things = self._things.values()
         return Folder(
             tuple(one for one in things if isinstance(one, Seen)),

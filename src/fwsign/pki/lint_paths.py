@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules of lint about certificates together: who issued whom, and what the verifier says."""
+"""Lint rules about certificates and their issuers, and the verifier's refusals."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ _CODE = {ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_
 
 
 class Tree(NamedTuple):
-    """Who issued whom, by the DER of each certificate; roots issued themselves."""
+    """The issuer of each certificate, by DER; roots issued themselves."""
 
     certificates: Sequence[Seen]
     issuers: Mapping[bytes, Seen]
@@ -30,11 +30,11 @@ class Tree(NamedTuple):
     orphans: Sequence[Seen]
 
     def below(self, ca: Seen) -> Sequence[Seen]:
-        """The certificates that a CA has issued, without itself."""
+        """The certificates that a CA has issued, without its own."""
         return self.children.get(ca.der, ())
 
     def path(self, certificate: Seen) -> list[Seen]:
-        """A certificate and those above it, as far as they are here."""
+        """A certificate and those above it that are here."""
         above = [certificate]
         while (issuer := self.issuers.get(above[-1].der)) is not None and issuer not in above:
             above.append(issuer)
@@ -50,7 +50,7 @@ def link(certificates: Sequence[Seen]) -> Tree:
     forged: list[Seen] = []
     orphans: list[Seen] = []
     for one in certificates:
-        # A root is its own issuer, and is preferred to what another root says of its key.
+        # A root is its own issuer; this is preferred to a certificate by another root.
         candidates = sorted(
             named.get(one.parsed.issuer, []), key=lambda ca: (ca is not one, not ca.is_root)
         )
@@ -61,7 +61,7 @@ def link(certificates: Sequence[Seen]) -> Tree:
             issuers[one.der] = issuer
         elif any(_can_tell(ca, one) for ca in fitting):
             forged.append(one)
-        elif fitting:  # an algorithm that only lint.signature-weak tells of
+        elif fitting:  # a weak algorithm, which only lint.signature-weak reports
             issuers[one.der] = fitting[0]
         else:
             orphans.append(one)
@@ -73,7 +73,7 @@ def link(certificates: Sequence[Seen]) -> Tree:
 
 
 def check(tree: Tree, revoked: frozenset[bytes]) -> Iterator[Finding]:
-    """Find what is wrong between certificates; `revoked` holds the DER of those to leave out."""
+    """Find faults between certificates; `revoked` holds the DER of those to leave out."""
     for one in tree.forged:
         words = f'the signature is not by "{display_name(one.parsed.issuer)}"'
         yield found("lint.signature", one.name, one.file, words)
@@ -91,7 +91,7 @@ def check(tree: Tree, revoked: frozenset[bytes]) -> Iterator[Finding]:
 
 
 def refusals(tree: Tree, revoked: frozenset[bytes], blamed: frozenset[bytes]) -> Iterator[Finding]:
-    """Ask the verifier about each signer whose path has no error so far, so that none is missed."""
+    """Run the verifier on each signer whose path has no error yet, so that none is missed."""
     for leaf in tree.certificates:
         path = tree.path(leaf)
         if leaf.der in revoked or any(one.der in blamed for one in path):

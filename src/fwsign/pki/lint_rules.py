@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `fwsign pki lint` looks for: every code with its meaning, cost and mend."""
+"""The rules of `fwsign pki lint`: every code with its meaning, cost and remedy."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ SEVERITIES: Final[tuple[Severity, ...]] = ("error", "warning", "note")
 
 
 class Rule(NamedTuple):
-    """What is wrong where a code is found, what it costs, and how to mend it."""
+    """The fault that a code stands for, its cost, and its remedy."""
 
     severity: Severity
     meaning: str
@@ -21,7 +21,7 @@ class Rule(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """Something found; `subject` is who it is about, `message` what there is."""
+    """A finding; `subject` names the thing with the fault, `message` describes the fault."""
 
     code: str
     severity: Severity
@@ -31,12 +31,12 @@ class Finding(NamedTuple):
 
     @property
     def cost(self) -> str:
-        """What it will cost."""
+        """The cost of the fault."""
         return RULES[self.code].cost
 
     @property
     def mend(self) -> str:
-        """What to do about it."""
+        """The remedy."""
         return RULES[self.code].mend
 
 

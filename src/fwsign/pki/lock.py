@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One writer at a time in a PKI directory."""
+"""Allow one writer at a time in a PKI directory."""
 
 import contextlib
 import os
@@ -14,13 +14,13 @@ _FILE = ".lock"
 
 @contextlib.contextmanager
 def exclusive(directory: Path) -> Iterator[None]:
-    """Wait until no other process writes to `directory`, then keep the others waiting.
+    """Wait until no other process writes to `directory`, then make other processes wait.
 
-    The operating system holds the lock for the open file, so that it is gone with the process,
-    however that ends; the empty file which stays means nothing.
+    The operating system ties the lock to the open file, so that it ends with the process, in
+    any case. The empty file that stays has no meaning.
 
     Raises:
-        Failed: `io.*`: no lock can be had there.
+        Failed: `io.*`: the directory cannot be locked.
     """
     path = directory / _FILE
     try:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading whatever PKI lies in a directory or file: certificates, CRLs, and where keys are.
+"""Read any PKI in a directory or file: certificates, CRLs, and the places of keys.
 
-It is tolerant: what cannot be read becomes a `Problem` and the rest is still there. Of a private
-key only its public half is looked at, to tell whose it is; a passphrase is for PKCS#12 alone.
+It is tolerant: an unreadable part becomes a `Problem`, and the rest is still read. Of a private key
+only its public half is used, to find its certificate; a passphrase is only for PKCS#12.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 FILE_LIMIT: Final = 4 * 1024 * 1024
 """Bytes of one file: a bundle of a thousand certificates, or a CRL of fifty thousand entries."""
 COUNT_LIMIT: Final = 10_000
-"""Files of one directory: far more than a PKI in files has, and soon read."""
+"""Files of one directory: far more than any PKI in files has, and still quick to read."""
 
 _CERTIFICATES: Final = (".crt", ".cer", ".cert")
 _BUNDLES: Final = (".p12", ".pfx", ".p7b", ".p7c")
@@ -41,14 +41,14 @@ Protection = Literal["encrypted", "not encrypted"]
 
 
 class Problem(NamedTuple):
-    """A file, or a part of one, that cannot be read, and why."""
+    """An unreadable file or part of a file, and the reason."""
 
     file: str
     message: str
 
 
 class KeyFile(NamedTuple):
-    """Where a private key is; `key_sha256` is None where only a passphrase would tell."""
+    """The file of a private key; `key_sha256` is None if only a passphrase would reveal it."""
 
     file: str
     protection: Protection
@@ -57,7 +57,7 @@ class KeyFile(NamedTuple):
 
 @dataclass(slots=True)
 class Material:
-    """All that was found, each with the path of its file below `source`."""
+    """All things found, each with the path of its file below `source`."""
 
     source: str
     certificates: list[tuple[str, x509.Certificate]] = field(default_factory=list)
@@ -67,10 +67,10 @@ class Material:
 
 
 def collect(source: str | os.PathLike[str], passphrase: Passphrase | None = None) -> Material:
-    """Read a directory and all below it, or one file.
+    """Read a directory and all directories below it, or one file.
 
-    Names that begin with a dot are left out, and so are files whose suffix is none of
-    certificates, CRLs and keys; links to directories are not followed.
+    Names that begin with a dot are skipped, and so are files without a suffix of certificates,
+    CRLs or keys. Links to directories are not followed.
 
     Args:
         source: the directory or file.
@@ -171,7 +171,7 @@ def _sort_pem(data: bytes, file: str, passphrase: Passphrase | None, found: Mate
 
 
 def _blocks(data: bytes, file: str, found: Material) -> Iterator[tuple[str, bytes]]:
-    """Give the label and the text of each PEM block; what is around them is skipped."""
+    """Yield the label and the text of each PEM block; skip the text around them."""
     begin: re.Match[bytes] | None = None
     for mark in _MARK.finditer(data):
         label = mark[2].decode()
@@ -194,7 +194,7 @@ def _endless(begin: re.Match[bytes]) -> str:
 
 
 def _take(things: tuple[Found, ...], file: str, found: Material) -> bool:
-    """Take in what is in one block; tell whether all of it could be read."""
+    """Take in the things in one block; return whether all of them could be read."""
     taken = [_take_one(one, file, found) for one in things]
     return bool(taken) and all(taken)
 
@@ -213,7 +213,7 @@ def _take_one(one: Found, file: str, found: Material) -> bool:
             found.keys.append(KeyFile(file, protection, digest))
         elif one.kind == CONTAINER:
             found.problems.append(Problem(file, "is encrypted PKCS#12, without its passphrase"))
-        else:  # requests and public keys are no part of it
+        else:  # requests and public keys do not belong to an inventory
             return one.format != "PKCS#7" and "CERTIFICATE" not in one.format
     except UNREADABLE:
         return False
@@ -221,9 +221,9 @@ def _take_one(one: Found, file: str, found: Material) -> bool:
 
 
 class KeyFinder:
-    """Finds the private key of a certificate: by its public half, else by its file's name.
+    """Find the private key of a certificate: by its public half, else by its file's name.
 
-    By name: NAME.key beside NAME.crt or above it, there or in a directory `private`.
+    The name is NAME.key, beside NAME.crt or above it, there or in a directory `private`.
     """
 
     def __init__(self, keys: list[KeyFile]) -> None:
@@ -233,14 +233,14 @@ class KeyFinder:
             self._by_stem.setdefault(PurePosixPath(key.file).stem, []).append(key)
 
     def of(self, key_sha256: str, files: tuple[str, ...]) -> KeyFile | None:
-        """Return the key; of several that only a passphrase would tell apart, the nearest."""
+        """Return the key; the nearest of several that only a passphrase would tell apart."""
         if key_sha256 in self._by_digest:
             return self._by_digest[key_sha256]
         named = [key for file in files for key in self._named(file) if key.key_sha256 is None]
         return max(named, key=lambda key: len(_place(key)), default=None)
 
     def wrong(self, key_sha256: str, files: tuple[str, ...]) -> list[str]:
-        """Return the files whose name fits and whose key is another."""
+        """Return the files with a fitting name but another key."""
         if key_sha256 in self._by_digest:
             return []
         return [key.file for key in self._named(files[0]) if key.key_sha256 is not None]

@@ -2,7 +2,7 @@
 """A root on one machine and the issuing CA on another: request, certificate, and back.
 
 `create_request` makes the directory of the issuing CA with its key and a request. `sign_request`
-certifies it where the root is. `fwsign.pki.acceptance` takes that back.
+certifies the request on the root's machine. `fwsign.pki.acceptance` accepts the certificate.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from fwsign.pki.request import Request
 
 REQUEST: Final = "reqs/issuing.csr"
-"""The request, in the directory of the issuing CA; as easy-rsa places them."""
+"""The request in the directory of the issuing CA; easy-rsa uses the same place."""
 
 
 def create_request(
@@ -52,9 +52,9 @@ def create_request(
     Args:
         directory: must not exist, or be empty.
         org: name of the organisation, the O of the CA.
-        vendor: the domain that the CA asks for.
-        permit: more of them.
-        new_key: of the CA.
+        vendor: the domain that the CA requests.
+        permit: more such domains.
+        new_key: the key to make for the CA.
 
     Raises:
         Failed: `state.pki-exists`, `state.policy`, `key.*`, `io.*`. Nothing is left then.
@@ -91,19 +91,19 @@ def sign_request(
 ) -> Path:
     """Certify the key of a request as an issuing CA; return the certificate's path.
 
-    A key that was certified before keeps its name here, and its subject, so that what it has
-    issued stays good.
+    A key that was certified before keeps its name and its subject, so that the certificates it
+    has issued stay valid.
 
     Args:
         pki_dir: the PKI with the root.
-        request: from `fwsign.pki.request.parse_request`; key and O count, and nothing else.
+        request: from `fwsign.pki.request.parse_request`; only its key and O count.
         permitted: the domains that the CA is limited to; at least one.
-        lifetime: from `now`; None: 10 years, or until the root ends.
-        root_passphrase: asked for when the root's key is encrypted.
+        lifetime: the span from `now`; None: 10 years, or until the root ends.
+        root_passphrase: called if the root's key is encrypted.
         now: an aware time; notBefore is an hour earlier.
 
     Raises:
-        Failed: `state.policy`: no domain, or one that cannot be; `state.pki`, `state.clock`,
+        Failed: `state.policy`: no domain, or an impossible one; `state.pki`, `state.clock`,
             `key.*`, `io.*`.
     """
     now = profiles.utc(now)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An inventory as one page for the browser, which loads nothing and runs nothing but its own.
+"""An inventory as one web page, which loads nothing and runs only its own script.
 
-All text of certificates and files is escaped twice over: characters that deceive, as in a
-terminal, and then those that mean something in HTML. The content security policy names the
-style and the script by their digests, so that even an escape that failed would run nothing.
+All text of certificates and files is escaped twice: first characters that deceive, as in a
+terminal, then characters with a meaning in HTML. The content security policy names the style and
+the script by their digests, so that even a failed escape would run nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fwsign.pki.inventory import Inventory
 
 FIRST_LINE: Final = b"<!doctype html><!-- fwsign pki show -->\n"
-"""How a page begins, so that an old one can be told from other people's files."""
+"""The beginning of a page, which distinguishes an old page from other files."""
 
 _MARKER: Final = re.compile(r"<!--@([a-z]+)-->")
 
@@ -35,7 +35,7 @@ def render(inventory: Inventory, at: datetime) -> str:
     """Return the page; the same for the same inventory and time.
 
     Args:
-        inventory: what to show.
+        inventory: the inventory to show.
         at: an aware time in UTC, "today".
     """
     template = resources.files("fwsign.pki").joinpath("page.html").read_text("utf-8")
@@ -140,7 +140,7 @@ def _span(
     chart: tuple[timeline.Scale, datetime],
 ) -> str:
     (begin, end), (scale, at) = period, chart
-    turn = end if standing is Standing.REVOKED else at  # nothing of it is left
+    turn = end if standing is Standing.REVOKED else at  # a revoked one has no time left
     words = f"{name}: {standing.value}, {begin:%Y-%m-%d} to {end:%Y-%m-%d}"
     return (
         f'<div class="span" data-of="{target}"><a href="#{target}">{text(name)}</a>'

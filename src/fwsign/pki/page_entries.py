@@ -28,12 +28,12 @@ def text(value: object) -> str:
 
 
 def icon(tone: str, shape: str = "") -> str:
-    """Return a mark, whose shape says as much as its colour."""
+    """Return a mark; its shape has the same meaning as its colour."""
     return f'<svg class="icon {tone}" aria-hidden="true"><use href="#i-{shape or tone}"/></svg>'
 
 
 def standing_icon(standing: Standing) -> str:
-    """Return the mark of a standing."""
+    """Return the mark for a state."""
     return icon(TONES[standing], "urgent" if standing is Standing.URGENT else "")
 
 
@@ -170,7 +170,7 @@ def _link(entry: Entry) -> str:
 
 
 def crls_of(inventory: Inventory, at: datetime) -> str:
-    """Return the section of CRLs; nothing where there are none."""
+    """Return the section of CRLs; nothing if there are none."""
     if not inventory.crls:
         return ""
     items = "".join(

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Certification paths out of certificates in any order (RFC 4158).
+"""Build certification paths from certificates in any order (RFC 4158).
 
-A verifier takes a chain in the order it has. Whoever makes one has a pool: bundles in no order,
-cross-certificates, CAs that were renewed, several CAs of one name. The search here goes breadth
-first from the leaf, so that it finds the shortest path. Each step is judged by the rules of
-`fwsign.chain` before it is taken.
+A verifier takes a chain in its given order. The maker of a chain has a pool: bundles in no order,
+cross-certificates, renewed CAs, several CAs of one name. The search goes breadth first from the
+leaf, so that it finds the shortest path. It judges each step by the rules of `fwsign.chain` before
+it takes it.
 
-A CA that was reached is not reached again with more names below it: whatever permits those also
-permits fewer, and a shorter path is below every path length that a longer one is below. So no
-path is missed, and work grows with the number of certificates, not with that of their paths.
+The search does not reach a CA again with more names below it. A constraint that permits those
+names also permits fewer, and a path length that allows the longer path also allows the shorter
+one. So no path is missed, and the work grows with the number of certificates, not of paths.
 """
 
 from collections import defaultdict, deque
@@ -36,23 +36,23 @@ from fwsign.cose import MAX_CHAIN
 from fwsign.errors import FwsignError, Untrusted
 
 MAX_STEPS: Final = 2000
-"""Issuers that one search judges, each by one signature; then it ends."""
+"""Issuers that one search judges, each by one signature; then the search ends."""
 MAX_NAMESAKES: Final = 100
-"""CAs of one name whose signatures are tried where no path validates."""
+"""CAs of one name whose signatures are tried if no path validates."""
 
 Fits: TypeAlias = Callable[[Path], object]
-"""Judges a path of one certificate and its issuer; a `FwsignError` where it is not to be used."""
+"""Judges a path of one certificate and its issuer; it raises `FwsignError` to exclude it."""
 
 
 class Found(NamedTuple):
-    """A chain in DER, and the path that it is."""
+    """A chain in DER, and its path."""
 
     chain: tuple[bytes, ...]
     path: Path
 
 
 class _One(NamedTuple):
-    """A certificate, its DER, and its names as far as constraints look at them."""
+    """A certificate, its DER, and the names that constraints apply to."""
 
     data: bytes
     certificate: Certificate
@@ -72,20 +72,20 @@ def find_paths(
     profile: Profile = "strict",
     fits: Fits = _takes_all,
 ) -> Iterator[Found]:
-    """Yield chains that `validate_path` takes, the shortest first.
+    """Yield chains that `validate_path` accepts, the shortest first.
 
     Args:
-        leaf: in DER.
-        pool: certificates that may be above it, in DER; of equally good ones the first is taken.
-        anchors: where paths end; those that are in the pool are in no chain.
+        leaf: the leaf, in DER.
+        pool: certificates that may be above it, in DER; the first of equally good ones is taken.
+        anchors: the ends of paths; an anchor that is in the pool is in no chain.
         use: what the leaf is used for.
         profile: `strict` or `compat`.
-        fits: judges each certificate and its issuer beside what `validate_path` does; takes all
-            by default.
+        fits: judges each certificate and its issuer in addition to `validate_path`; it accepts
+            all by default.
 
     Raises:
-        Malformed: `malformed.certificate`, for one that is no certificate.
-        Untrusted: `untrusted.*`, for the leaf alone; of the others it is not used.
+        Malformed: `malformed.certificate`, for data that is not a certificate.
+        Untrusted: `untrusted.*`, only for the leaf; other untrusted certificates are not used.
     """
     pinned = {one.certificate.signed for one in anchors if one.certificate is not None}
     authorities = _by_subject(pool, pinned)
@@ -116,13 +116,13 @@ def find_paths(
 def in_order(leaf: bytes, pool: Sequence[bytes], at: datetime | None = None) -> tuple[bytes, ...]:
     """Return a leaf and the certificates above it that are in a pool, nearest first.
 
-    It is a path to a root in the pool that validates, for a use that the leaf names. Where there
-    is none, signatures alone tell who is above whom, as far as that goes.
+    They form a valid path to a root in the pool, for a use that the leaf names. If there is none,
+    the order follows the signatures alone, as far as they lead.
 
     Args:
-        leaf: in DER.
-        pool: the others, in DER.
-        at: a path that is valid then is preferred.
+        leaf: the leaf, in DER.
+        pool: the other certificates, in DER.
+        at: a time; a path that is valid then is preferred.
 
     Raises:
         Malformed: `malformed.certificate`.
@@ -143,7 +143,7 @@ def in_order(leaf: bytes, pool: Sequence[bytes], at: datetime | None = None) -> 
 def leaf_of(certificates: Sequence[bytes]) -> bytes:
     """Return the first certificate that has issued none of the others, for files in any order.
 
-    One at the beginning that cannot be read is returned, too: what is wrong with it is said later.
+    An unreadable certificate at the beginning is also returned: a later check names its fault.
     """
     parsed: list[tuple[bytes, x509.Certificate]] = []
     for data in certificates:
@@ -157,7 +157,7 @@ def leaf_of(certificates: Sequence[bytes]) -> bytes:
 
 
 def _one(data: bytes) -> _One:
-    certificate = parse_anchor(data)  # it may be a root; a path is parsed again, strictly
+    certificate = parse_anchor(data)  # it may be a root; the path is parsed strictly later
     found = certificate.extension(x509.SubjectAlternativeName)
     names = found.value.public_bytes() if found else b""
     return _One(data, certificate, certificate.subject.public_bytes() + names)
@@ -170,7 +170,7 @@ def _by_subject(
     for data in dict.fromkeys(pool):
         try:
             one = _one(data)
-        except Untrusted:  # in no path that validates
+        except Untrusted:  # no valid path can contain it
             continue
         if one.certificate.signed not in left_out:
             found[one.certificate.subject].append(one)
@@ -178,7 +178,7 @@ def _by_subject(
 
 
 def _ends(top: Certificate, anchors: Sequence[Anchor]) -> bool:
-    """Tell whether a path may end here: a bare key has no name to tell by."""
+    """Tell whether a path may end here; a bare key has no name to compare."""
     ends = (one.certificate for one in anchors)
     return any(end is None or end.subject == top.issuer for end in ends)
 
@@ -224,13 +224,13 @@ def _signed(certificate: Certificate, ca: Certificate) -> bool:
 
 
 def _by_signatures(leaf: _One, pool: Sequence[_One]) -> tuple[bytes, ...]:
-    """Follow the issuers up, where none of the paths validates; this one shows what is wrong."""
+    """Follow the issuers up by signature, if no path validates; the result shows the fault."""
     chain = [leaf]
     while chain[-1].certificate.issuer != chain[-1].certificate.subject:
         last = chain[-1].certificate
         named = [one for one in pool if one.certificate.subject == last.issuer]
         rest = [one for one in named if one not in chain]
-        # Two CAs of one name are told apart by their keys.
+        # Two CAs may share a name; their keys differ.
         rest.sort(key=lambda one: one.certificate.subject_key != last.authority_key)
         signers = (one for one in rest[:MAX_NAMESAKES] if _signed(last, one.certificate))
         above = next(signers, rest[0] if rest else None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The certificates of CAs (RFC 5280), as values: no files here; `leaves` has the others."""
+"""The certificates of CAs (RFC 5280), as values without files; `leaves` has the others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Extensions = tuple[tuple[x509.ExtensionType, bool], ...]
 
-ROOT_LIFETIME: Final = timedelta(days=7305)  # 20 years: devices pin it, and are hard to reach
+ROOT_LIFETIME: Final = timedelta(days=7305)  # 20 years: devices that pin it are hard to reach
 ISSUING_LIFETIME: Final = timedelta(days=3652)  # 10 years
 BACKDATED: Final = timedelta(hours=1)  # for verifiers whose clock is behind
 
@@ -41,17 +41,17 @@ _CA_USAGE: Final = x509.KeyUsage(**{**NO_USAGE, "key_cert_sign": True, "crl_sign
 
 
 class Authority(NamedTuple):
-    """A CA that can sign: its certificate and the private key that belongs to it."""
+    """A CA that can sign: its certificate and its private key."""
 
     certificate: x509.Certificate
     key: PrivateKey
 
 
 def utc(now: datetime) -> datetime:
-    """Return a time in UTC and whole seconds, the finest that certificates carry.
+    """Return a time in UTC and whole seconds, the precision of certificates.
 
     Raises:
-        Failed: `state.clock`: without a zone, or outside 1970 to 9899.
+        Failed: `state.clock`: it has no zone, or is outside 1970 to 9899.
     """
     if now.tzinfo is None:
         raise Failed(
@@ -60,7 +60,7 @@ def utc(now: datetime) -> datetime:
             expected="a time with a zone",
             found=now.isoformat(),
         )
-    # Certificates begin with 1950 (RFC 5280 s.4.1.2.5) and Python's time ends with 9999.
+    # Times in certificates begin in 1950 (RFC 5280 s.4.1.2.5), and Python's end in 9999.
     if not 1970 <= now.year < 9900:
         raise Failed(
             "state.clock",
@@ -76,15 +76,15 @@ def root_certificate(
 ) -> x509.Certificate:
     """Make the certificate that devices pin: self-signed, 20 years, no path length limit.
 
-    Without one, a later CA level needs no new root. It names no authority key, as RFC 5280
-    s.4.2.1.1 allows for self-signed certificates.
+    Without that limit, a later CA level needs no new root. It has no authority key identifier,
+    as RFC 5280 s.4.2.1.1 allows for self-signed certificates.
 
     Args:
-        key: of the root.
-        org: becomes O, and with "Root CA" the CN.
+        key: the root's key.
+        org: the O, and with "Root CA" the CN.
         now: from `utc`.
-        number: which root it is; from the second on the CN ends with it.
-        permitted: the domains to which dNSNames are limited, where it issues leaves itself.
+        number: the root's number; from the second on the CN ends with it.
+        permitted: the domains that limit dNSNames, if it issues leaves itself.
     """
     name = authority_name(org, "Root CA", number)
     public_key = key.public_key()
@@ -105,9 +105,9 @@ def root_certificate(
 def crossed_certificate(
     root: x509.Certificate, issuer: Authority, now: datetime
 ) -> x509.Certificate:
-    """Certify a root by another one, for devices that pin only that other one.
+    """Certify a root by another root, for devices that pin only the other one.
 
-    As a root it has no path length limit: it may certify the next root in its turn.
+    Like a root it has no path length limit: it may certify the next root in its turn.
     """
     public_key: PublicKey = root.public_key()  # type: ignore[assignment]
     return build_certificate(
@@ -132,14 +132,14 @@ def issuing_certificate(
     *,
     end: datetime | None = None,
 ) -> x509.Certificate:
-    """Make the certificate of the CA that issues leaves: 10 years, its vendors, no CA below.
+    """Make the certificate of an issuing CA: 10 years, limited to its vendors, no CA below.
 
     It has no extended key usage, so that it can issue for more than code signing.
 
     Args:
-        public_key: of the issuing CA.
+        public_key: the issuing CA's public key.
         subject: see `authority_name`.
-        permitted: the domains to which dNSNames are limited.
+        permitted: the domains that limit dNSNames.
         issuer: a root.
         now: from `utc`.
         end: notAfter; None: 10 years from now, or with the issuer.
@@ -166,12 +166,12 @@ def _limits(permitted: Sequence[str]) -> Extensions:
 
 
 def begin(issuer: x509.Certificate, now: datetime) -> datetime:
-    """Return the notBefore of what is issued now: an hour ago, but not before its issuer."""
+    """Return the notBefore of a new certificate: an hour ago, but not before its issuer's."""
     return max(now - BACKDATED, issuer.not_valid_before_utc)
 
 
 def permitted_vendors(issuer: x509.Certificate) -> tuple[str, ...]:
-    """Return the domains within which a CA may issue; none means that it has no such limit."""
+    """Return the domains that limit a CA; none means that it has no such limit."""
     try:
         constraints = issuer.extensions.get_extension_for_class(x509.NameConstraints).value
     except x509.ExtensionNotFound:
@@ -190,10 +190,10 @@ def build_certificate(
     """Make a certificate with a random serial number.
 
     Args:
-        subject: whose it is.
-        public_key: of the subject.
+        subject: the holder's name.
+        public_key: the holder's public key.
         period: notBefore and notAfter.
-        issuer: name and key of the issuer.
+        issuer: the issuer's name and key.
         extensions: each with its criticality.
     """
     issuer_name, key = issuer
@@ -227,7 +227,7 @@ def organisation_of(
 
 
 def subject_name(org: str | None, common: str) -> x509.Name:
-    """Return the name with an O, or none, and a CN."""
+    """Return a name with a CN, and with an O if there is one."""
     parts = [x509.NameAttribute(NameOID.COMMON_NAME, common)]
     if org is not None:
         parts.insert(0, x509.NameAttribute(NameOID.ORGANIZATION_NAME, org))
@@ -239,17 +239,17 @@ def _end(lifetime: timedelta, issuer: Authority, now: datetime) -> datetime:
 
 
 def key_identifiers(public_key: PublicKey, issuer: Authority) -> Extensions:
-    """Return the extensions that name the key of a certificate and that of its issuer."""
-    # Method 1 of RFC 5280 s.4.2.1.2: SHA-1, where nothing depends on its strength.
+    """Return the extensions that identify a certificate's key and its issuer's key."""
+    # Method 1 of RFC 5280 s.4.2.1.2 is SHA-1; nothing depends on its strength here.
     subject_key = x509.SubjectKeyIdentifier.from_public_key(public_key)
     return ((subject_key, False), (authority_key(issuer), False))
 
 
 def authority_key(issuer: Authority) -> x509.AuthorityKeyIdentifier:
-    """Return the extension that names an issuer's key.
+    """Return the extension that identifies an issuer's key.
 
     Raises:
-        Failed: `state.pki`: the issuer's certificate does not name it.
+        Failed: `state.pki`: the issuer's certificate has no key identifier.
     """
     try:
         extension = issuer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
@@ -265,7 +265,7 @@ def authority_key(issuer: Authority) -> x509.AuthorityKeyIdentifier:
 
 
 def signature_hash(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384 | None:
-    """Return the hash that goes with a key; Ed25519 and ML-DSA bring their own."""
+    """Return the hash for a key; None for Ed25519 and ML-DSA, which have their own."""
     if isinstance(key, rsa.RSAPrivateKey):
         return hashes.SHA256()
     if isinstance(key, ec.EllipticCurvePrivateKey):

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Would a certificate be accepted for a purpose: code signing, time stamps, TLS?
+"""Judge a certificate for a purpose: code signing, time stamps or TLS.
 
-The path is judged by the verify path itself: `chain.validate_path` with the purpose, dates, CRLs.
-For TLS cryptography's own verifier is asked as well, as the second opinion of a client or server:
+The verify path's own code judges the path: `chain.validate_path` with the purpose, dates, CRLs.
+For TLS, cryptography's verifier gives a second opinion, as a client or server would. It differs:
 
-- a server is asked for the first name in its certificate; which one a client asks for, nobody knows
-  here;
+- it judges a server by the first name in its certificate, since the client's name is not known;
 - an anchor's dates count there;
-- it takes no Ed25519 CA: then it is not asked, and the result notes that.
+- it refuses Ed25519 CAs: then it is not asked, and the result notes that.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,12 +38,12 @@ PURPOSES: Final[Mapping[Purpose, Use]] = MappingProxyType(
         "client": "clientAuth",
     }
 )
-"""Purposes by the names that the command line has for them."""
+"""Purposes by their names on the command line."""
 _TLS: Final = ("server", "client")
 
 
 class Accepted(NamedTuple):
-    """A path that would be accepted, the CRLs that count, and what the reader should know."""
+    """An accepted path, the CRLs that count, and notes for the reader."""
 
     path: Path
     issued: tuple[Issued, ...]
@@ -54,7 +53,7 @@ class Accepted(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """The chain that was judged, and what came of it."""
+    """The judged chain, and the verdict."""
 
     chain: tuple[bytes, ...]
     verdict: Accepted | FwsignError
@@ -71,7 +70,7 @@ def judge_pool(
     crls: Sequence[bytes] = (),
     allow_example_keys: bool = False,
 ) -> Judgement:
-    """Judge a leaf by the first path out of a pool that is accepted; the refusal is returned.
+    """Judge a leaf by the first acceptable path from a pool; return a refusal as a value.
 
     Args: as `judge`, with certificates in any order.
     """
@@ -94,7 +93,7 @@ def judge_pool(
                 return judgement
             refused = refused or judgement
         return refused or judged(in_order(leaf, pool, at))
-    except FwsignError as error:  # something that is no certificate, or no CRL
+    except FwsignError as error:  # an input that is not a certificate or CRL
         return Judgement((leaf,), error)
 
 
@@ -106,7 +105,7 @@ def _judged(chain: tuple[bytes, ...], **how: Any) -> Judgement:
 
 
 def _check_step(step: Path, *, at: datetime, crls: Sequence[Crl], profile: Profile) -> None:
-    """Refuse what `judge` will refuse in any path with this certificate and issuer."""
+    """Refuse a certificate and issuer that `judge` would refuse in any path."""
     check_dates(step, at, not_before=False)
     own = [crl.data for crl in crls if crl.is_by_issuer_of(step.certificates[0])]
     reader = CrlReader(profile, own)
@@ -129,11 +128,11 @@ def judge(
 
     Args:
         chain: DER certificates, leaf first.
-        anchors: what is trusted.
+        anchors: the trusted roots and keys.
         purpose: a key of `PURPOSES`.
         at: an aware time.
         profile: `strict` or `compat`.
-        crls: CRLs in DER; where one belongs to an issuer of the path, every issuer needs one.
+        crls: CRLs in DER; if one belongs to an issuer of the path, every issuer needs one.
         allow_example_keys: accept published keys.
 
     Raises:
@@ -165,7 +164,7 @@ def judge(
 
 
 def _ask(path: Path, purpose: Purpose, now: datetime) -> tuple[str, ...]:
-    """Put the path to cryptography's verifier; return what should be noted."""
+    """Ask cryptography's verifier about the path; return notes."""
     root = path.anchor.certificate
     assert root is not None  # noqa: S101 - no bare key is an anchor for TLS
     if any(key_kind(one.key) == "Ed25519" for one in (*path.certificates[1:], root)):

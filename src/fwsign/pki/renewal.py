@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Renewing certificates, with the old key or a new one.
+"""Renew certificates, with the old key or a new one.
 
-The new certificate replaces the old one in one step. A new key lies beside the old one under the
-serial number of its certificate until it takes the old one's place, so that `Pki.key_path` finds
-the right one whenever a run is killed.
+The new certificate replaces the old one in one step. A new key stays beside the old one, under the
+serial number of its certificate, until it replaces the old one. So `Pki.key_path` finds the right
+key whenever a run is killed.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ def renew(
 
     Args:
         pki_dir: the PKI.
-        name: of a leaf; or of an issuing CA, which keeps its key, so that all that it has issued
-            stays good. `fwsign.pki.rotation.replace_issuing` makes one with a new key.
-        new_key: make one, of the kind of the old one where `alg` is empty; None: keep the key.
+        name: a leaf's name, or an issuing CA's. The CA keeps its key, so that all its certificates
+            stay valid; `fwsign.pki.rotation.replace_issuing` makes a CA with a new key.
+        new_key: the key to make, of the old key's kind if `alg` is empty; None keeps the key.
         lifetime: as for `issue`.
-        ca_passphrase: asked for when the key of the issuer is encrypted.
+        ca_passphrase: called if the key of the issuer is encrypted.
         now: an aware time; notBefore is an hour earlier.
 
     Raises:
@@ -95,7 +95,7 @@ def renew(
 
 
 def algorithm_name(certificate: x509.Certificate) -> str:
-    """Return which of `fwsign.keys.ALGORITHMS` makes a key like that of a certificate."""
+    """Return the name in `fwsign.keys.ALGORITHMS` for the kind of a certificate's key."""
     key = check_public_key(certificate.public_key(), f'"{common_name(certificate)}"')
     if isinstance(key, rsa.RSAPublicKey):
         return "rsa3072" if key.key_size <= 3072 else "rsa4096"
@@ -154,16 +154,16 @@ def replace_certificate(pki: Pki, name: str, old: x509.Certificate, new: x509.Ce
         place.parent.mkdir(exist_ok=True)
     except OSError as error:
         raise io_error(error, place.parent, "write") from error
-    if not os.path.lexists(place):  # easy-rsa keeps a copy from the first day
+    if not os.path.lexists(place):  # easy-rsa keeps a copy of every certificate there
         write_certificate(place, old)
     enter(pki, new)
     write_certificate(pki.certificate_path(name), new, overwrite=True)
 
 
 def settle_key(pki: Pki, name: str) -> None:
-    """Let the key of a renewed certificate take the place of the old one, which is set aside.
+    """Replace the old key by the key of the renewed certificate, and set the old key aside.
 
-    A run that is killed before leaves both where `Pki.key_path` finds the right one.
+    After a run that was killed before this, `Pki.key_path` still finds the right key.
     """
     plain = pki.directory / f"private/{name}.key"
     if (renewed := pki.key_path(name)) != plain:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Certificate requests (PKCS #10, RFC 2986): what of them counts."""
+"""Certificate requests (PKCS #10, RFC 2986) and the parts of them that count."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from fwsign.pki.leaves import Address
 
 REQUEST_LIMIT = 64 * 1024
-"""Octets of a request's file; one of ML-DSA-87 has 10 kB in PEM."""
+"""Octets of a request's file; one with ML-DSA-87 takes 10 kB in PEM."""
 
 
 class Request(NamedTuple):
-    """What a request proves, its key; and what it asks for, which the CA need not grant."""
+    """A request: it proves its key, and asks for names that the CA need not grant."""
 
     public_key: PublicKey
     organisation: str | None
@@ -38,7 +38,7 @@ def parse_request(data: bytes, what: str) -> Request:
         what: its name, for refusals.
 
     Raises:
-        Failed: `io.format`: no request, or damaged; `key.mismatch`: its signature is not by its
+        Failed: `io.format`: not a request, or damaged; `key.mismatch`: its signature is not by its
             key; `key.unsupported`: a key of a kind or size that fwsign does not certify.
     """
     try:

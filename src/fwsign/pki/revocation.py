@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Revoking what a PKI directory has issued, and renewing its CRLs."""
+"""Revoke certificates of a PKI directory, and renew its CRLs."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ REASONS: Final = (
     "cessationOfOperation",
     "privilegeWithdrawn",
 )
-"""Why a certificate can be revoked (RFC 5280 s.5.3.1). Nothing here can be taken back, so there
-is no certificateHold and no removeFromCRL."""
+"""Reasons for revocation (RFC 5280 s.5.3.1). A revocation here is final, so certificateHold and
+removeFromCRL are missing."""
 
 
 def revoke(
@@ -50,12 +50,12 @@ def revoke(
 
     Args:
         pki_dir: the PKI.
-        name: of an entry, or the serial number of a certificate in hexadecimal: an old one keeps
-            it when it is renewed. `issuing` is revoked by the root.
+        name: an entry's name, or a certificate's serial number in hexadecimal, which also finds
+            renewed certificates. The root revokes `issuing`.
         reason: one of `REASONS`.
-        ca_passphrase: asked for when the key of the issuer is encrypted.
+        ca_passphrase: called if the key of the issuer is encrypted.
         now: an aware time, the revocation date.
-        invalid_since: an aware time, at `now` or before: since when the key may have been
+        invalid_since: an aware time, at `now` or before, from which on the key may have been
             misused (RFC 5280 s.5.3.2).
 
     Raises:
@@ -80,14 +80,14 @@ def revoke(
     entry = crls.revoked_entry(certificate.serial_number, reason, now, since)
     with exclusive(pki.directory):
         _refuse_revoked(pki, name, ca, certificate)
-        if pki.flat:  # first, so that easy-rsa never makes a CRL without it
+        if pki.flat:  # before the CRL, so that easy-rsa never makes a CRL without it
             entry = revoke_line(pki.directory / INDEX, certificate, entry)
         crls.write_crls(pki, {ca: _next_crl(pki, ca, issuer, now, (entry,))})
     return pki.crl_path(ca)
 
 
 def issuer_name(pki_dir: str | os.PathLike[str], name: str) -> str:
-    """Return the name of the CA whose key revokes a certificate; raises as `revoke`."""
+    """Return the name of the CA whose key revokes a certificate; raise like `revoke`."""
     pki = Pki(pki_dir)
     return pki.issuer_of(_find(pki, name))
 
@@ -99,16 +99,16 @@ def renew_crls(
     now: datetime,
     names: Sequence[str] | None = None,
 ) -> tuple[Path, ...]:
-    """Issue the CRLs of the CAs anew, with all that was on them; return their paths.
+    """Issue the CRLs of the CAs anew, with all their entries; return their paths.
 
-    All keys are opened and all CRLs signed before the first is written. The CRLs of all CAs,
-    those of others as they are, go into `crl/bundle.pem`, too.
+    All keys are opened and all CRLs are signed before the first is written. The CRLs of all CAs,
+    also unchanged ones, go into `crl/bundle.pem`, too.
 
     Args:
         pki_dir: the PKI.
-        passphrase: asked with the name of a CA when the key of that is encrypted.
+        passphrase: called with the name of a CA if its key is encrypted.
         now: an aware time, thisUpdate.
-        names: of the CAs, without those whose key is elsewhere; None: all.
+        names: the CAs' names, without those whose key is elsewhere; None: all.
 
     Raises:
         Failed: `state.pki`, `state.clock`, `key.*`, `io.*`.
@@ -160,7 +160,7 @@ def _not_later(since: datetime | None, now: datetime) -> datetime | None:
 
 
 def _refuse_revoked(pki: Pki, name: str, ca: str, certificate: x509.Certificate) -> None:
-    # What index.txt alone calls revoked is not on the CRL yet: there it goes now.
+    # Revocations that only index.txt has are not on the CRL yet: add them now.
     entry = pki.crl(ca).get_revoked_certificate_by_serial_number(certificate.serial_number)
     if entry is not None:
         raise Failed(
@@ -178,12 +178,12 @@ def _next_crl(
     now: datetime,
     more: Sequence[x509.RevokedCertificate] = (),
 ) -> bytes:
-    """Return the CRL of a CA anew with more entries, in PEM; the caller holds the lock."""
+    """Return a CA's next CRL with more entries, in PEM; the caller holds the lock."""
     refuse_early(issuer.certificate, now)
     if not pki.flat:
         return crls.next_crl(pki.crl(name), name, issuer, more, now)
     before = pki.crl(name) if os.path.lexists(pki.crl_path(name)) else None
     known = {entry.serial_number for entry in (*(before or ()), *more)}
     noted = [entry for entry in pki.noted() if entry.serial_number not in known]
-    # Its key is not offline as that of another root: the CRL ends as soon as an issuing CA's.
+    # This root's key is not offline, so its CRL ends as soon as an issuing CA's.
     return crls.next_crl(before, ISSUING, issuer, (*more, *noted), now)

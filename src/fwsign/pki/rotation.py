@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""New CAs in a PKI that lives: a standby root, another issuing CA, another root.
+"""New CAs in a PKI that is in use: a standby root, another issuing CA, another root.
 
-Nothing that is there changes. Each new CA gets its key, its CRL and its certificate in this
-order, and the issuing CA's certificate is the last file: with it the new path is in use, and a
-run that was killed before is simply run again.
+No existing file changes. Each new CA gets its key, its CRL and its certificate in this order, and
+the issuing CA's certificate is the last file: it puts the new path into use. After a killed run,
+simply run the command again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Rotation(NamedTuple):
-    """The names of the CAs that are in use now; `crossed` is None where no old root vouches."""
+    """The names of the CAs in use now; `crossed` is None if no old root certified the new one."""
 
     root: str
     crossed: str | None
@@ -41,7 +41,7 @@ class Rotation(NamedTuple):
 
 
 class _New(NamedTuple):
-    """A CA that is to be written: name, certificate, key, passphrase, first CRL."""
+    """A CA to write: name, certificate, key, passphrase, first CRL."""
 
     name: str
     authority: Authority
@@ -50,7 +50,7 @@ class _New(NamedTuple):
 
 
 def spare_roots(pki: Pki) -> tuple[str, ...]:
-    """Return the roots that have not issued yet, and are not the first: the standbys."""
+    """Return the standbys: roots that have not issued yet, and are not the first."""
     used = {pki.issuer_of(pki.certificate(name)) for name in pki.authorities() if is_issuing(name)}
     return tuple(name for name in pki.roots()[1:] if name not in used)
 
@@ -67,10 +67,10 @@ def current_root(pki: Pki) -> str:
 
 
 def standby(pki_dir: str | os.PathLike[str], *, new_key: NewKey, now: datetime) -> str:
-    """Make a second root, for devices to pin beside the first; return its name.
+    """Make a second root that devices pin beside the first; return its name.
 
-    It issues nothing until `rotate`. Its key belongs offline, and in another place than that of
-    the first root.
+    It issues nothing until `rotate`. Its key belongs offline, in another place than the first
+    root's key.
 
     Raises:
         Failed: `state.pki-exists`: there is one already; `state.pki`, `key.*`, `io.*`.
@@ -100,14 +100,14 @@ def replace_issuing(
     passphrase: Callable[[str], bytes | None],
     now: datetime,
 ) -> str:
-    """Make another issuing CA under the same root, limited as the one before; return its name.
+    """Make another issuing CA under the same root, with the same limits; return its name.
 
-    What the old one issued stays good, and its CRL goes on.
+    The old CA's certificates stay valid, and its CRL is still renewed.
 
     Args:
         pki_dir: the PKI.
         new_key: of the issuing CA.
-        passphrase: asked with the name of the root when its key is encrypted.
+        passphrase: called with the name of the root if its key is encrypted.
         now: an aware time.
 
     Raises:
@@ -133,17 +133,17 @@ def rotate(
     passphrase: Callable[[str], bytes | None],
     now: datetime,
 ) -> Rotation:
-    """Go over to another root: the standby if there is one, else a new one.
+    """Switch to another root: the standby if there is one, else a new one.
 
-    The old root certifies it, so that devices which pin only the old root accept what is signed
-    from now on; where the old root's key is lost, only those that pin the standby do. A new
-    issuing CA under that root issues from now on.
+    The old root certifies it, so that devices which pin only the old root accept new releases.
+    If the old root's key is lost, only devices that pin the standby do. From now on, a new issuing
+    CA under that root issues.
 
     Args:
         pki_dir: the PKI.
-        root_key: of the new root, where there is no standby.
+        root_key: the new root's key, if there is no standby.
         new_key: of the issuing CA.
-        passphrase: asked with the name of a root when its key is encrypted.
+        passphrase: called with the name of a root if its key is encrypted.
         now: an aware time.
 
     Raises:
@@ -186,7 +186,7 @@ def rotate(
 
 
 def _refuse_elsewhere(pki: Pki) -> None:
-    """Refuse where only the root is: the next issuing CA asks from its own machine."""
+    """Refuse in a root-only PKI: the next issuing CA makes a request on its own machine."""
     names = [name for name in pki.authorities() if is_issuing(name)] or [ISSUING]
     paths = list(map(pki.key_path, names))
     if not any(map(os.path.lexists, paths)):
@@ -201,9 +201,9 @@ def _refuse_elsewhere(pki: Pki) -> None:
 
 
 def _cross(pki: Pki, root: str, old: str, above: Authority | None, now: datetime) -> str | None:
-    """Let the old root certify the new one; return the name of that certificate."""
+    """Certify the new root by the old one; return the name of that certificate."""
     name = f"{root}-by-{old}"
-    if name in pki.names():  # by a run that was killed
+    if name in pki.names():  # a killed run left it
         return name
     if above is None:
         return None

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Taking over a PKI of easy-rsa or `openssl ca`: a new directory of ours, beside the old one.
+"""Take over a PKI of easy-rsa or `openssl ca` into a new directory, beside the old one.
 
-Such a PKI has one CA, which issues signers itself. It becomes the root `ca`; what it has issued
-stays what it is. Below it a new issuing CA is made, which issues from now on. Revocations come
-from the old CRL and from index.txt, none is dropped; the root's new CRL has them all. Keys are
-copied as they are, encrypted or not.
+Such a PKI has one CA, which issues signers itself. It becomes the root `ca`, and its certificates
+stay unchanged. A new issuing CA below it issues from now on. Revocations come from the old CRL and
+from index.txt; none is dropped, and the root's new CRL has them all. Keys are copied unchanged,
+encrypted or not.
 
-Where the CA is below a root, it becomes `issuing` and goes on as it is. The root's key is
-elsewhere, as that of every offline root; a request is made, with which it renews the CA.
+If the CA is below a root, it becomes `issuing` and stays unchanged. The root's key is elsewhere,
+like that of every offline root; a request is made, by which the root can renew the CA.
 """
 
 import os
@@ -37,7 +37,7 @@ _RECORDS: Final = ("index.txt", "index.txt.attr", "serial", "crlnumber", "crl.pe
 
 
 class NewIssuing(NamedTuple):
-    """What the new issuing CA is to be: its vendors, kind of key and passphrase."""
+    """The new issuing CA's vendors, kind of key and passphrase."""
 
     vendors: Sequence[str]
     alg: str
@@ -45,7 +45,7 @@ class NewIssuing(NamedTuple):
 
 
 def why_no_issuing(source: Source) -> str | None:
-    """Say why no issuing CA can be made below the root; None where it can, or is there already."""
+    """Return why no issuing CA can be made below the root; None if one can, or is there already."""
     if source.above is not None:
         return None
     if source.key is None:
@@ -64,16 +64,16 @@ def take_over(
     ca_passphrase: Passphrase,
     now: datetime,
 ) -> Pki:
-    """Make a PKI of ours from what `fwsign.pki.easyrsa.read` found.
+    """Make a PKI of ours from a source that `fwsign.pki.easyrsa.read` returned.
 
-    It is built beside `target` and then renamed. The source is read and never written.
+    It is built beside `target` and then renamed. The source is never written.
 
     Args:
         source: the old PKI.
         target: must not exist, or be empty; not inside the source.
-        issuing: of the new issuing CA; None where `why_no_issuing` says that there can be none,
-            or where the CA is below a root.
-        ca_passphrase: asked for when the key of the old CA is encrypted.
+        issuing: the new issuing CA; None if `why_no_issuing` gives a reason, or if the CA is
+            below a root.
+        ca_passphrase: called if the key of the old CA is encrypted.
         now: an aware time.
 
     Raises:
@@ -160,7 +160,7 @@ def _add_issuing(pki: Pki, root: Authority, issuing: NewIssuing, now: datetime) 
 
 
 def _write_request(directory: Path, issuing: Authority) -> None:
-    """Write what `fwsign pki accept` looks at when the root sends a new CRL or certificate."""
+    """Write the request that `fwsign pki accept` needs when the root sends new files."""
     builder = x509.CertificateSigningRequestBuilder().subject_name(issuing.certificate.subject)
     request = builder.sign(issuing.key, profiles.signature_hash(issuing.key))
     (directory / REQUEST).parent.mkdir()

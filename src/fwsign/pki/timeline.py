@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _TICKS: Final = 7
-"""Marks on a scale, about: what a narrow window has room for."""
+"""The approximate number of marks on a scale, so that they fit a narrow window."""
 _STEPS: Final = (1, 2, 3, 6, 12, 24, 60, 120, 240, 600, 1200)
 """Months between two marks."""
 _ZOOMS: Final = ((365 * 5, "5 years"), (365, "1 year"), (90, "90 days"))
@@ -26,13 +26,13 @@ class Scale(NamedTuple):
     end: datetime
 
     def place(self, time: datetime) -> float:
-        """Return where a time is, in percent; what is outside is at the edge."""
+        """Return the position of a time, in percent; a time outside is at the edge."""
         whole = (self.end - self.begin).total_seconds()
         return min(max((time - self.begin).total_seconds() / whole, 0.0), 1.0) * 100
 
 
 def scales(spans: Iterable[tuple[datetime, datetime]], at: datetime) -> list[Scale]:
-    """Return the scale that shows all, and closer ones that begin a little before `at`."""
+    """Return the scale of all spans, and closer ones that begin a little before `at`."""
     times = [time for span in spans for time in span] + [at]
     least, most = min(times), max(times)
     margin = max((most - least) / 40, timedelta(days=1))
@@ -53,7 +53,7 @@ def axis(scale: Scale, at: datetime, *, first: bool) -> tuple[str, str]:
         place = scale.place(time)
         lines.append(f'<line x1="{place:.3f}%" x2="{place:.3f}%" y1="0" y2="100%"/>')
         if abs(place - now) > 7 and 2 < place < 98:
-            # What the page leaves out where it is narrow.
+            # The page leaves these out if it is narrow.
             rank = ("near" if abs(place - now) < 28 else "far") + (" odd" if number % 2 else "")
             labels.append(f'<text class="{rank}" x="{place:.3f}%" y="20">{text}</text>')
     labels.append(f'<text class="now" x="{now:.3f}%" y="20">today</text>')
@@ -72,7 +72,7 @@ def bars(scale: Scale, begin: datetime, end: datetime, turn: datetime, tone: str
 
 
 def seconds(time: datetime) -> int:
-    """Return a time as the script of the page counts it."""
+    """Return a time in the unit of the page's script."""
     return int(time.timestamp())
 
 

@@ -20,26 +20,26 @@ _Text: TypeAlias = "Callable[[str], str]"
 
 
 class Row(NamedTuple):
-    """One place of an entry in the tree; `rails` says of each level above whether it goes on."""
+    """One place of an entry in the tree; `rails` tells for each level above if it continues."""
 
     entry: int
     parent: int | None
     rails: tuple[bool, ...]
-    """For each level from the top: does another row of that level follow? The last is its own."""
+    """Whether another row follows, for each level from the top; the last is its own level."""
     repeated: bool
-    """It stands further up already, and what it issued is there."""
+    """Whether it is already further up, with the certificates that it issued."""
     has_children: bool
 
 
 class Piece(NamedTuple):
-    """A part of a line, and how it is meant; what it means is in the text as well."""
+    """A part of a line, and its tone; the text itself has the same meaning."""
 
     text: str
     tone: Tone = ""
 
 
 class Marks(NamedTuple):
-    """What lines are drawn with."""
+    """The characters that draw lines and bars."""
 
     tee: str
     corner: str
@@ -52,7 +52,7 @@ class Marks(NamedTuple):
 BOX: Final = Marks("├─ ", "└─ ", "│  ", "█", "░", "…")
 ASCII: Final = Marks("|- ", "`- ", "|  ", "#", ".", "..")
 BAR: Final = 10
-"""Cells of a bar; the full ones are what is left of the validity."""
+"""Cells of a bar; the full ones show the remaining validity."""
 
 TONES: Final[dict[Standing, Tone]] = {
     Standing.OK: "good",
@@ -65,7 +65,7 @@ TONES: Final[dict[Standing, Tone]] = {
 
 
 def tone_of(entry: Entry, at: datetime) -> Tone:
-    """Return how an entry is shown: nothing that has a problem looks well."""
+    """Return the tone of an entry; an entry with a problem never looks good."""
     tone = TONES[entry.standing(at)]
     return "warn" if entry.problems and tone == "good" else tone
 
@@ -73,8 +73,8 @@ def tone_of(entry: Entry, at: datetime) -> Tone:
 def rows(inventory: Inventory) -> tuple[Row, ...]:
     """Return the tree in the order of display.
 
-    A certificate with several issuers stands under each; what it issued stands where it is
-    first, so that the tree has as many rows as there are links, also in a circle.
+    A certificate with several issuers appears under each of them. Its own certificates appear only
+    under its first place, so that the tree has one row per link, also in a circle.
     """
     children: dict[int | None, list[int]] = {}
     for entry in inventory.entries:
@@ -85,7 +85,7 @@ def rows(inventory: Inventory) -> tuple[Row, ...]:
     seen: set[int] = set()
 
     def walk(start: list[int]) -> None:
-        # A stack of our own: how deep the tree is, the files decide.
+        # An explicit stack: the files decide the depth of the tree.
         stack: list[tuple[int, int | None, tuple[bool, ...]]]
         stack = [(number, None, ()) for number in reversed(start)]
         while stack:
@@ -101,7 +101,7 @@ def rows(inventory: Inventory) -> tuple[Row, ...]:
 
     walk(children.get(None, []))
     for entry in inventory.entries:
-        if entry.number not in seen:  # in a circle, to which no root leads
+        if entry.number not in seen:  # it is in a circle without a root
             walk([entry.number])
     return tuple(found)
 
@@ -116,11 +116,11 @@ def lines(
     """Lay out an inventory as lines of pieces, none wider than `width`, or 60 if that is less.
 
     Args:
-        inventory: what to show.
-        at: the time that "left" is counted from.
+        inventory: the inventory to show.
+        at: the time from which the remaining validity is counted.
         width: columns of the terminal.
-        marks: `BOX`, or `ASCII` where the output has nothing better.
-        clean: makes text of certificates and files harmless.
+        marks: `BOX`, or `ASCII` if the output supports nothing better.
+        clean: escapes text of certificates and files.
     """
     page = _Page(inventory, at, max(width, 60), marks, clean)
     yield (Piece(summary(inventory, at), "strong"),)
@@ -139,7 +139,7 @@ def lines(
 
 
 def summary(inventory: Inventory, at: datetime) -> str:
-    """Count what there is in one line."""
+    """Return the counts of all things in one line."""
     parts = [plural(len(inventory.entries), "certificate"), plural(len(inventory.crls), "CRL")]
     standings = [entry.standing(at) for entry in inventory.entries]
     standings += [crl.standing(at) for crl in inventory.crls]
@@ -159,20 +159,20 @@ def plural(count: int, word: str) -> str:
 
 
 def span(begin: datetime, end: datetime) -> str:
-    """Return the time between in words: whole years where there are two or more, else days."""
+    """Return a span in words: whole years from two years on, else days."""
     days = (end - begin).days
     return plural(days // 365, "year") if days >= 730 else plural(days, "day")
 
 
 def share_left(begin: datetime, end: datetime, at: datetime) -> float:
-    """Return how much of a validity is left, from 0 to 1."""
+    """Return the remaining share of a validity, from 0 to 1."""
     whole = (end - begin).total_seconds()
     left = (end - at).total_seconds()
     return min(max(left / whole, 0.0), 1.0) if whole > 0 else 0.0
 
 
 def until(begin: datetime, end: datetime, at: datetime) -> str:
-    """Say when a validity ends, and how far that is."""
+    """Return the end of a validity and the time until then, in words."""
     if end < at:
         return f"ended {end:%Y-%m-%d}, {span(end, at)} ago"
     if at < begin:
@@ -181,14 +181,14 @@ def until(begin: datetime, end: datetime, at: datetime) -> str:
 
 
 def validity(entry: Entry, at: datetime) -> str:
-    """Say when a certificate ends, or that it was revoked before."""
+    """Return the end of a certificate, or its revocation, in words."""
     if entry.revocation:
         return f"revoked {entry.revocation.date:%Y-%m-%d}"
     return until(entry.facts.begin, entry.facts.end, at)
 
 
 def details(entry: Entry, clean: _Text = visible) -> list[str]:
-    """Return what a certificate says, each a short phrase."""
+    """Return the fields of a certificate, each as a short phrase."""
     said = entry.facts
     found = [said.key, _key_place(entry)]
     if said.ca:
@@ -209,7 +209,7 @@ def details(entry: Entry, clean: _Text = visible) -> list[str]:
 
 
 def unlinked(entry: Entry) -> str:
-    """Say why an entry has no issuer: there is none, or what there is did not sign it."""
+    """Return why an entry has no issuer: none is here, or the one here did not sign it."""
     return "not verified" if entry.problems else "not here"
 
 
@@ -219,14 +219,14 @@ def _key_place(entry: Entry) -> str:
 
 
 class _Page:
-    """What all lines need."""
+    """The settings of all lines."""
 
     def __init__(
         self, inventory: Inventory, at: datetime, width: int, marks: Marks, clean: _Text
     ) -> None:
         self._entries, self._at, self._width = inventory.entries, at, width
         self._marks, self._clean = marks, clean
-        # Lines of a tree deeper than that would have no room for words.
+        # In a deeper tree, lines would have no room for words.
         self._deepest = (width - 50) // 3
 
     def entry(self, row: Row) -> Iterator[tuple[Piece, ...]]:
@@ -302,7 +302,7 @@ class _Page:
     def _fit(
         self, left: list[Piece], right: list[Piece], under: str
     ) -> Iterator[tuple[Piece, ...]]:
-        """Put `right` at the right edge, or on a line of its own where there is no room."""
+        """Put `right` at the right edge, or on its own line if there is no room."""
         column = self._width - 44
         used = sum(columns(piece.text) for piece in left)
         if not right:
@@ -317,7 +317,7 @@ class _Page:
         if sum(columns(piece.text) for piece in pieces) <= self._width:
             yield tuple(pieces)
             return
-        words = "".join(piece.text for piece in pieces[1:])  # a name that long has no line alone
+        words = "".join(piece.text for piece in pieces[1:])  # a long name also shares its line
         first, *rest = wrap([words], self._width - columns(pieces[0].text), "")
         yield pieces[0], Piece(first, "strong")
         for line in rest:

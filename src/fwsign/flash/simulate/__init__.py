@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Boards that are not there, for tests and demonstrations: `--port sim:esp32c3`.
+"""Simulated boards, for tests and demonstrations: `--port sim:esp32c3`.
 
 A simulated board speaks the protocol of a real boot loader over a TCP port of this machine, so
-that all of fwsign is used as with a cable. What it proves about real boards is limited to that.
+that all of fwsign is used as with a cable. It proves no more than that about real boards.
 
     sim:BOARD[?NAME=VALUE[&NAME=VALUE]...]
 
@@ -38,15 +38,15 @@ _LIMIT: Final = 128 * 1024 * 1024  # bytes of a file with a flash's content
 
 
 class Settings(NamedTuple):
-    """What a `sim:` port asks for.
+    """The settings in a `sim:` port.
 
     Args:
         board: "esp32c3", "pico-uart", "smp" and so on.
         flash: the content to begin with; empty for an erased one.
-        baud: bit/s; None for as fast as the computer; 0 for what the host sets.
+        baud: bit/s; None for the computer's speed; 0 for the rate that the host sets.
         identity: hex digits of the board's identity; None for the simulator's own.
         locks: as in `fwsign.flash.board`.
-        faults: what goes wrong.
+        faults: the faults to inject.
     """
 
     board: str
@@ -58,7 +58,7 @@ class Settings(NamedTuple):
 
 
 class Simulated:
-    """A simulated board that runs; a context manager.
+    """A running simulated board; a context manager.
 
     Args:
         uri: as in the module's description.
@@ -76,16 +76,16 @@ class Simulated:
 
     @property
     def port(self) -> str:
-        """What to give pyserial: `socket://127.0.0.1:N`."""
+        """The port for pyserial: `socket://127.0.0.1:N`."""
         return self._line.port
 
     @property
     def flash(self) -> bytes:
-        """What is in the flash now."""
+        """The flash's present content."""
         return bytes(self.machine.flash)
 
     def close(self) -> None:
-        """End it, and keep the flash's content if that was asked for."""
+        """Stop the board, and save the flash's content if that was requested."""
         self._line.close()
         if self._file is not None:
             write_atomic(self._file, self.flash, overwrite=True)
@@ -100,7 +100,7 @@ class Simulated:
 
 
 def check(uri: str) -> None:
-    """Refuse a `sim:` port that cannot be meant, before any file is read.
+    """Refuse an impossible `sim:` port, before any file is read.
 
     Raises:
         Failed: `device.port`.
@@ -109,7 +109,7 @@ def check(uri: str) -> None:
 
 
 def parse(uri: str) -> tuple[Settings, Path | None]:
-    """Return what a `sim:` port asks for, and the file that keeps its flash.
+    """Return the settings in a `sim:` port, and the file that keeps its flash.
 
     Raises:
         Failed: `device.port`.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A NOR flash as it is: erasing sets whole sectors, programming only clears bits."""
+"""A NOR flash: erasing sets whole sectors, programming only clears bits."""
 
 import hashlib
 from typing import Final
@@ -11,7 +11,7 @@ _SMALLEST: Final = 4 * 1024 * 1024
 
 
 class PowerLostError(Exception):
-    """The board went dark in the middle of what it was asked to do."""
+    """The board lost power in the middle of a command."""
 
 
 class Nor:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A simulated Pico with the UART boot loader of usedbytes, 2 MiB of flash, and its weaknesses.
 
-As the real one it has no timeouts and no framing: a command that was half sent is waited for
-for ever, and bytes that arrive while it works are lost beyond the 32 that its UART keeps. It
-begins as with the entry pin held down; after BOOT, or when the power comes back, it starts what
-has a valid header and then answers nothing.
+Like the real one it has no timeouts and no framing: it waits for ever for the rest of a half-sent
+command, and loses bytes that arrive while it works, beyond the 32 that its UART keeps. It begins
+as with the entry pin held down. After BOOT, or after a loss of power, it starts a program with a
+valid header and then answers nothing.
 """
 
 import re

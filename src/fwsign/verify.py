@@ -358,7 +358,7 @@ def _utc(at: datetime) -> datetime:
     try:
         return at.astimezone(UTC).replace(microsecond=0)
     except OverflowError:
-        raise Failed("state.clock", f"the time given cannot be: {at.isoformat()}") from None
+        raise Failed("state.clock", f"the time given is not possible: {at.isoformat()}") from None
 
 
 @contextmanager

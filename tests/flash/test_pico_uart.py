@@ -153,7 +153,7 @@ def test_info_that_cannot_be_is_refused(
     words: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Simulator, "_info", lambda *_: struct.pack("<5I", *words))
-    with bench() as it, pytest.raises(Failed, match="INFO cannot be") as refusal, it.board():
+    with bench() as it, pytest.raises(Failed, match="INFO is not possible") as refusal, it.board():
         pass
     assert refusal.value.code == "device.protocol"
 

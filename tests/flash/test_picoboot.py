@@ -66,7 +66,7 @@ def test_flash_as_large_as_the_window_never_begins_again() -> None:
 
 def test_info_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BootRom, "_info", lambda *_: struct.pack("<II", 1, 3))
-    with pytest.raises(Failed, match="GET_INFO cannot be: 1 words, flags 3") as refusal:
+    with pytest.raises(Failed, match="GET_INFO is not possible: 1 words, flags 3") as refusal:
         board(BootRom("rp2350", IMAGE)).probe()
     assert refusal.value.code == "device.protocol"
 

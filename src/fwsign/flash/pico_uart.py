@@ -109,7 +109,7 @@ def _layout(answer: bytes) -> _Layout:
         found = f"0x{address:x} 0x{size:x} 0x{sector:x} 0x{page:x} 0x{largest:x}"
         raise Failed(
             "device.protocol",
-            f"the boot loader's INFO cannot be: {found}",
+            f"the boot loader's INFO is not possible: {found}",
             expected="address, size, sector, page and block of a flash",
             found=found,
         )

@@ -191,7 +191,7 @@ class PicobootBoard:
             found = f"{count} words, flags {words[0]:x}"
             raise Failed(
                 "device.protocol",
-                f"the boot ROM's GET_INFO cannot be: {found}",
+                f"the boot ROM's GET_INFO is not possible: {found}",
                 expected=f"{least} words or more, flags {flags:x}",
                 found=found,
             )

@@ -50,10 +50,10 @@ from fwsign.flash.smp_frame import OVERHEAD, READ, WRITE
 from fwsign.flash.smp_link import ECHO, IMAGE, OS, PARAMETERS, POLL, RESET, STATE, UPLOAD, Link
 
 BAUD: Final = 115200
-_BUFFER: Final = 512  # bytes of a frame: MCUboot's default, for where it cannot be asked
-_SMALLEST: Final = 128  # what later attempts go down to
-_UPLOAD_CBOR: Final = 18  # at most, of {"off": u32, "data": bytes of up to 64 KiB} beside the data
-_ALIGNMENT: Final = 32  # no flash is written in larger units
+_BUFFER: Final = 512  # bytes of a frame: MCUboot's default, if it does not tell
+_SMALLEST: Final = 128  # the smallest frame of later attempts
+_UPLOAD_CBOR: Final = 18  # bytes of {"off": u32, "data": up to 64 KiB} without the data, at most
+_ALIGNMENT: Final = 32  # bytes of the largest write unit of any flash
 _HEADER: Final = 32  # bytes of an image's header, the first to be uploaded
 _FLAGS_AT: Final = 16
 _RAM_LOAD: Final = 0x20  # the flag of an image that is copied to RAM before it is judged
@@ -69,7 +69,7 @@ NOT_CONTROLLED: Final = "boot not controlled"
 
 
 def connect(port: str, *, baud: int | None = None) -> Connect:
-    """Return what opens a port with MCUboot's serial recovery behind it.
+    """Return a function that opens a port with MCUboot's serial recovery behind it.
 
     Args:
         port: anything that pyserial opens.
@@ -86,7 +86,7 @@ class SerialRecovery:
     """A board in MCUboot's serial recovery.
 
     Args:
-        link: to it.
+        link: the link to it.
         attempt: counts from 0; each halves the size of packets, for small or slow buffers.
     """
 
@@ -97,7 +97,7 @@ class SerialRecovery:
         self._nameless = False  # whether this build of MCUboot leaves out the hashes
 
     def probe(self) -> BoardInfo:
-        """Find the boot loader, out of the application if that answers, and its first image."""
+        """Find the boot loader and its first image; leave the application if that answers."""
         slots = self._find(_HELLO)
         # Older boot loaders do not know this command, and answer without a size.
         size = self._link.request(READ, OS, PARAMETERS, {}, _ANSWER).get("buf_size")
@@ -110,26 +110,26 @@ class SerialRecovery:
             details.append(("image", str(first.get("version", "of unknown version"))))
         return BoardInfo(
             "smp",
-            chip=None,  # MCUboot knows no name of the chip it runs on
+            chip=None,  # MCUboot does not know the name of its chip
             identity=None,  # nor of the board
             flash_size=None,
-            sector=1,  # erasing is the boot loader's business: nothing has to be filled up
+            sector=1,  # the boot loader erases by itself, so nothing has to be padded
             digest=None if self._nameless else "image",
             details=tuple(details),
         )
 
     def digest(self, offset: int, size: int) -> bytes:
-        """Return the hash of the image in the first slot; empty where there is no valid one."""
+        """Return the hash of the image in the first slot; empty if there is no valid one."""
         del offset, size  # it is always the whole image
         first = first_slot(self._slots())
         return b"" if first is None else listed_hash(first)
 
     def read(self, offset: int, size: int) -> bytes:
-        """Refuse: MCUboot gives no content away."""
+        """Refuse: MCUboot does not let its flash be read."""
         raise _cannot("read", offset, size)
 
     def write(self, runs: Sequence[Run], progress: Progress) -> None:
-        """Upload one image, from where an earlier upload of it ended.
+        """Upload one image, beginning at the end of an earlier upload of it.
 
         Raises:
             Failed: as every call; `device.mismatch`: what this boot loader lists proves nothing.
@@ -157,7 +157,7 @@ class SerialRecovery:
         self._upload(data, 0, count)
 
     def finish(self, regions: Sequence[Run]) -> tuple[str, ...]:
-        """Confirm the image where the boot loader keeps that state; say if another may start."""
+        """Confirm the image, if the boot loader keeps that state; note if another may start."""
         del regions
         slots = self._slots()
         first = first_slot(slots)
@@ -169,18 +169,18 @@ class SerialRecovery:
             if code := result(answer):
                 return (NOT_CONTROLLED, f"the image cannot be confirmed: {words(code)}")
         for other in slots:
-            # Without states in the list nothing tells whether a second image is to take over.
+            # Without states in the list, a second image may take over unnoticed.
             if place(other) == (0, 1) and (other.get("pending") or "bootable" not in first):
                 version = other.get("version", "unknown")
                 return (NOT_CONTROLLED, f"the second slot holds an image too, version {version}")
         return ()
 
     def reset(self) -> None:
-        """Start what is in the first slot."""
+        """Start the image in the first slot."""
         self._ask("reset", OS, RESET, {}, _ANSWER)
 
     def close(self) -> None:
-        """Give the port back."""
+        """Release the port."""
         self._link.close()
 
     def _slots(self) -> list[dict[str, Any]]:
@@ -193,14 +193,14 @@ class SerialRecovery:
         return slots
 
     def _find(self, patience: float) -> list[dict[str, Any]]:
-        """Get into the boot loader, from the application if that answers; list the slots."""
+        """Enter the boot loader, from the application if that answers; list the slots."""
         self._link.request(WRITE, OS, ECHO, {"d": ""}, patience)
         slots = self._slots()
         if not is_application(slots):
             return slots
         self._ask("enter the boot loader", OS, RESET, {"boot_mode": 1}, _ANSWER)
         end = time.monotonic() + _START
-        while time.monotonic() < end:  # the application answers for a while before it goes
+        while time.monotonic() < end:  # the application answers for a while before it ends
             slots = self._slots()
             if not is_application(slots):
                 return slots
@@ -212,7 +212,7 @@ class SerialRecovery:
         )
 
     def _resumable(self, size: int) -> int:
-        """Return the offset that an upload can go on from; 0 for the start."""
+        """Return the offset at which an upload can continue; 0 for the start."""
         answer = self._ask("upload", IMAGE, UPLOAD, {"off": _IMPOSSIBLE, "data": b""}, _ANSWER)
         at = next_offset(answer)
         if not _HEADER <= at < size or first_slot(self._slots()) is not None:
@@ -238,7 +238,7 @@ class SerialRecovery:
         body: dict[str, Any] = {"off": at, "data": piece}
         if not at:
             body |= {"len": len(data), "image": 0}
-        # Repeating any of these is safe: for the first all begins again, others are passed over.
+        # Each request is safe to repeat: the first begins the upload again, others are ignored.
         answer = self._ask("write", IMAGE, UPLOAD, body, _ANSWER if at else _ERASE)
         following = next_offset(answer)
         if not at < following <= at + len(piece):
@@ -272,7 +272,7 @@ class SerialRecovery:
 
 
 class _Count:
-    """Tells the progress of an upload, which may have to begin again."""
+    """Reports the progress of an upload, which may have to begin again."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -285,7 +285,7 @@ class _Count:
 
 
 def _chunk(buffer: int, attempt: int) -> int:
-    """Return how many bytes of an image go into one packet."""
+    """Return the number of an image's bytes that fit into one packet."""
     room = min(buffer, max(_SMALLEST, buffer >> attempt)) - OVERHEAD - _UPLOAD_CBOR
     return max(_ALIGNMENT, room // _ALIGNMENT * _ALIGNMENT)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the answers of MCUboot's serial recovery say, once they are maps; and our words for it."""
+"""The decoded answers of MCUboot's serial recovery, and our words for them."""
 
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
@@ -27,28 +27,28 @@ _RESULTS: Final = {
 
 def is_application(slots: Sequence[Slot]) -> bool:
     """Tell whether an application lists its slots."""
-    return any(slot.get("active") for slot in slots)  # the boot loader says this of none
+    return any(slot.get("active") for slot in slots)  # the boot loader marks no slot as active
 
 
 def place(slot: Slot) -> tuple[Any, Any]:
     """Return the numbers of the image and of the slot."""
-    return slot.get("image", 0), slot.get("slot")  # a board of one image does not number it
+    return slot.get("image", 0), slot.get("slot")  # a board with one image does not number it
 
 
 def first_slot(slots: Sequence[Slot]) -> Slot | None:
-    """Return the slot that uploads go to, where it is listed."""
+    """Return the slot for uploads, if it is listed."""
     return next((slot for slot in slots if place(slot) == (0, 0)), None)
 
 
 def listed_hash(slot: Slot) -> bytes:
-    """Return the hash that a slot is listed with; empty where there is none."""
+    """Return a slot's listed hash; empty if there is none."""
     found = slot.get("hash")
     return found if isinstance(found, bytes) else b""
 
 
 def result(answer: dict[str, Any]) -> int:
     """Return an answer's result code: 0 is success, and may be left out."""
-    error = answer.get("err")  # of version 2 of the protocol
+    error = answer.get("err")  # only in version 2 of the protocol
     code = (error if isinstance(error, dict) else answer).get("rc", 0)
     if not isinstance(code, int):
         raise unexpected("result", "a number", code)
@@ -56,7 +56,7 @@ def result(answer: dict[str, Any]) -> int:
 
 
 def next_offset(answer: dict[str, Any]) -> int:
-    """Return where an upload goes on."""
+    """Return the offset at which an upload continues."""
     offset = answer.get("off")
     if not isinstance(offset, int):
         raise unexpected("next offset", "a number", offset)
@@ -69,7 +69,7 @@ def words(code: int) -> str:
 
 
 def refused(what: str, code: int) -> Failed:
-    """Say what the boot loader did not do."""
+    """Return the error for a command that the boot loader did not do."""
     return Failed(
         "device.refused",
         f"the boot loader did not {what}: {words(code)}",
@@ -79,7 +79,7 @@ def refused(what: str, code: int) -> Failed:
 
 
 def unexpected(what: str, expected: str, found: object) -> Failed:
-    """Say what was wrong with an answer."""
+    """Return the error for a wrong answer."""
     shown = f"{found}"[:60] if found is not None else "nothing"
     return Failed(
         "device.protocol",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CBOR of SMP answers, which `fwsign.cbor` refuses: maps are unsorted and of open length.
+"""The CBOR of SMP answers, which `fwsign.cbor` refuses: maps are unsorted, of open length.
 
 Nothing here is signed, and the frame's CRC has been checked, so that this is read as zcbor and
 tinycbor write it: any order of keys, lengths open or in any number of bytes. Not read: tags,

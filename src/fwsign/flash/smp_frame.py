@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 READ, WRITE = 0, 2
-"""Operations; the answer to one has the number above it."""
+"""Operations; an answer has the next higher number."""
 
 LINE_LIMIT: Final = 127
 """Bytes of a line with its markers and LF; MCUboot's buffer has room for one more."""
@@ -26,7 +26,7 @@ _FURTHER: Final = b"\x04\x14"
 _LENGTH: Final = struct.Struct(">H")
 _HEADER: Final = struct.Struct(">BBHHBB")
 _OPERATION: Final = 0x07  # the rest of the byte is the protocol's version, and reserved
-OVERHEAD: Final = _LENGTH.size + _HEADER.size + 2  # of a frame, beside the packet's body
+OVERHEAD: Final = _LENGTH.size + _HEADER.size + 2  # bytes of a frame without the packet's body
 
 
 class Packet(NamedTuple):
@@ -40,7 +40,7 @@ class Packet(NamedTuple):
 
 
 class Garbled(Exception):
-    """A frame that arrived damaged. Never leaves the backend: the request is sent again."""
+    """A frame arrived damaged. Never leaves the backend: the request is sent again."""
 
 
 def lines(packet: Packet) -> Iterator[bytes]:
@@ -55,10 +55,10 @@ def lines(packet: Packet) -> Iterator[bytes]:
 
 
 class Assembler:
-    """Puts packets together from the lines that arrive, among which may be others."""
+    """Assembles packets from the arriving lines, among which may be other text."""
 
     def __init__(self) -> None:
-        self._frame: bytes | None = None  # what there is of a frame that has begun
+        self._frame: bytes | None = None  # the beginning of an unfinished frame
 
     def add(self, line: bytes) -> Packet | None:
         """Take one line, and return the packet that it completes.
@@ -66,7 +66,7 @@ class Assembler:
         Raises:
             Garbled: the line belongs to a frame, which is damaged.
         """
-        # Log messages and noise may stand in front of a frame's line, but base64 has no such bytes.
+        # Log messages and noise may precede a frame's line; base64 lacks the marker's bytes.
         at = max(line.rfind(_FIRST), line.rfind(_FURTHER))
         if at < 0:
             return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests and answers of SMP over a port: noise, lost lines and late answers are dealt with here.
+"""Requests and answers of SMP over a port; this handles noise, lost lines and late answers.
 
 A damaged line is dropped by the other side without a word, and some requests take long. After
 some silence an echo is therefore asked for: a boot loader that is still at work answers the
@@ -24,8 +24,8 @@ STATE, UPLOAD = 0, 1
 """Commands of the group IMAGE."""
 
 POLL: Final = 0.1  # seconds that a read from the port waits
-_SILENCE: Final = 1.0  # seconds after which the echo is asked for
-_SENDS: Final = 8  # of one request; a line that damages more is not worth it
+_SILENCE: Final = 1.0  # seconds of silence after which an echo is requested
+_SENDS: Final = 8  # sends of one request; a line that damages more is unusable
 _LINE_LIMIT: Final = 4096  # bytes without an end of line, such as noise at another speed
 
 
@@ -41,18 +41,18 @@ class Link:
         self._assembler = Assembler()
         self._line = bytearray()
         self._sequence = 0
-        self._disturbed = True  # what the other side has of a line is not known
+        self._disturbed = True  # the other side may hold a part of a line
 
     def request(
         self, operation: int, group: int, command: int, body: dict[str, Any], patience: float
     ) -> dict[str, Any]:
-        """Return the answer to a request, whatever its result code is.
+        """Return the answer to a request, with any result code.
 
         Args:
             operation: READ or WRITE.
-            group: of commands.
-            command: of the group.
-            body: what CBOR can hold.
+            group: the group of commands.
+            command: the command's number in the group.
+            body: values that CBOR can hold.
             patience: seconds until the boot loader counts as gone.
 
         Raises:
@@ -72,13 +72,13 @@ class Link:
         )
 
     def close(self) -> None:
-        """Give the port back."""
+        """Release the port."""
         self._port.close()
 
     def _send(self, operation: int, group: int, command: int, body: dict[str, Any]) -> int:
         self._sequence = (self._sequence + 1) % 256
         text = b"".join(lines(Packet(operation, group, command, self._sequence, cbor.encode(body))))
-        # An empty line ends whatever noise the other side has taken for the beginning of one.
+        # An empty line ends any noise that the other side takes for the beginning of a line.
         self._port.write(b"\n" + text if self._disturbed else text)
         self._disturbed = False
         return self._sequence

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many boards at once: a thread for each port, and one place where all that happens is told.
+"""Many boards at once: a thread for each port, and one iterator of all events.
 
 A board that fails never stops the others. Threads do little but wait for their lines, and esptool
 runs in a process of its own for each port.
@@ -18,15 +18,15 @@ from fwsign.flash.engine import Event, Judge, Options, Outcome, Stopped
 
 MAX_BOARDS: Final = 64
 """Boards at once: more than any USB tree has, and few enough for a thread each."""
-_POLL: Final = 0.2  # seconds; Ctrl-C is noticed so soon also where waiting blocks it (Windows)
+_POLL: Final = 0.2  # seconds; on Windows, waiting would block Ctrl-C for longer
 
 
 class Job(NamedTuple):
     """A board to flash.
 
     Args:
-        port: what the user calls it.
-        attach: gives what opens the board, for as long as it is used.
+        port: the user's name for it.
+        attach: yields the function that opens the board, for the time of its use.
         judge: verifies the release for this board.
     """
 
@@ -39,7 +39,7 @@ Happening: TypeAlias = tuple[Job, Event | Outcome]
 
 
 class Station:
-    """Flashes boards at once; iterating yields what happens, each `Outcome` last for its job.
+    """Flashes boards at once; iteration yields events, and each job's `Outcome` last.
 
     Args:
         jobs: at most `MAX_BOARDS`.
@@ -65,7 +65,7 @@ class Station:
 
     @property
     def ports(self) -> tuple[str, ...]:
-        """What the boards are called."""
+        """The names of the boards."""
         return tuple(job.port for job in self._jobs)
 
     @property
@@ -83,7 +83,7 @@ class Station:
         self.stop()
 
     def __iter__(self) -> Generator[Happening, None, None]:
-        """Start all, and yield what happens until the last one has ended."""
+        """Start all jobs, and yield their events until the last one has ended."""
         # Daemons: the program can end while a thread still waits for a board.
         threads = [
             threading.Thread(target=self._run, args=(job,), daemon=True) for job in self._jobs
@@ -103,7 +103,7 @@ class Station:
                     mistake = what
                 else:
                     yield job, what
-        finally:  # also where nobody wants to hear more: then no board goes on by itself
+        finally:  # also if the caller stops iterating: then no board goes on by itself
             if left:
                 self.stop()
             for thread in () if self._abandoned else threads:
@@ -122,7 +122,7 @@ class Station:
                 outcome = engine.flash(connect, job.judge, self._options, report)
         except Failed as error:  # there is no such port
             outcome = engine.never_reached(error)
-        except BaseException as error:  # noqa: BLE001 - a mistake of ours: told, and raised there
+        except BaseException as error:  # noqa: BLE001 - our own mistake: passed on, and raised there
             self._happenings.put((job, error))
             return
         self._happenings.put((job, outcome))

@@ -64,7 +64,7 @@ def utc(now: datetime) -> datetime:
     if not 1970 <= now.year < 9900:
         raise Failed(
             "state.clock",
-            f"the time {now.isoformat()} cannot be",
+            f"the time {now.isoformat()} is not possible",
             expected="a year from 1970 to 9899",
             found=now.year,
         )

@@ -51,11 +51,11 @@ class Simulator:
         self.speaks = False
         """Whether the application that a reset starts has an SMP server."""
         self.others: list[dict[str, Any]] = []
-        """What else is in the list of images."""
+        """Further entries in the list of images."""
         self.own: dict[str, Any] = {}
-        """States of the first slot in the list of images, where it has such."""
+        """States of the first slot in the list of images, if it has any."""
         self.started = 0
-        """How often it was started from the boot loader, with what was in the slot."""
+        """The number of starts of the slot's image from the boot loader."""
         self._faults = list(settings.faults)
         self._requests = 0
         self._silent = False
@@ -102,7 +102,7 @@ class Simulator:
         frame = self._frame
         if len(frame) < 12 or int.from_bytes(frame[:2], "big") != len(frame) - 2:
             return b""
-        # The CRC of a message with its own CRC behind it is 0.
+        # The CRC of a message followed by its own CRC is 0.
         if len(frame) > BUFFER or binascii.crc_hqx(frame[2:], 0):
             return b""
         return self._take_packet(frame[2:-2])
@@ -238,7 +238,7 @@ def _describe(slot: bytes, checks: bool) -> dict[str, Any] | None:
 
 
 def _encode(value: Any) -> bytes:
-    """Encode as zcbor does where it was not built for canonical CBOR: lengths are left open."""
+    """Encode like zcbor without canonical CBOR: with open lengths."""
     match value:
         case bool():
             return b"\xf5" if value else b"\xf4"

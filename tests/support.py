@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import pytest
 from cryptography import x509
@@ -50,7 +50,17 @@ def require_package(name: str) -> None:
         absent(f"the package {name} is not installed")
 
 
-def absent(what: str) -> None:
+def require_terminals() -> None:
+    """Skip if no pseudo-terminal can be opened, as in a root without devpts."""
+    try:
+        ends = os.openpty()
+    except OSError as error:
+        absent(f"no pseudo-terminals here: {error}")
+    for end in ends:
+        os.close(end)
+
+
+def absent(what: str) -> NoReturn:
     """Skip a test because something external is not there, or fail if nothing may be absent."""
     if os.environ.get("FWSIGN_REQUIRE_EXTERNAL") == "1":
         pytest.fail(what)

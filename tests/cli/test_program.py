@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cli.kit import command, environment, program
+from support import require_terminals
 
 NAMES = ("--org", "Acme", "--vendor", "acme.example", "--product", "x1")
 
@@ -176,6 +177,7 @@ class Terminal:
     def __init__(self, *arguments: object, cwd: Path, **env: str) -> None:
         import pty  # not on Windows
 
+        require_terminals()
         self.pid, self.handle = pty.fork()
         if self.pid == 0:  # pragma: no cover - the child
             os.chdir(cwd)

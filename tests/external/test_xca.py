@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from cli.kit import good, run
-from support import require_program
+from support import require_program, require_terminals
 
 pytestmark = [
     pytest.mark.external,
@@ -70,8 +70,9 @@ def asked(answer: str, *arguments: str) -> str:
     """Run xca on a terminal, and give one answer whenever it asks for a password."""
     import pty  # Windows has none
 
-    ours, its = pty.openpty()
     command = [require_program("xca"), "--no-gui", *arguments]
+    require_terminals()
+    ours, its = pty.openpty()
     with subprocess.Popen(command, stdin=its, stdout=its, stderr=its) as running:
         os.close(its)
         try:

@@ -23,6 +23,7 @@ from fwsign.flash.drives import Drive
 from fwsign.flash.pico_uf2 import build, connect
 from fwsign.flash.port import Port
 from fwsign.images import uf2
+from support import require_terminals
 
 SAMPLES = Path(__file__).parents[2] / "firmware-samples"
 INFO = "UF2 Bootloader v1.0\r\nModel: Raspberry Pi {0}\r\nBoard-ID: {0}\r\n"
@@ -232,6 +233,7 @@ def test_sample_comes_out_as_it_went_in(chip: str) -> None:
 
 @pytest.fixture
 def tty() -> Any:
+    require_terminals()
     master, slave = pty.openpty()
     try:
         yield slave, os.ttyname(slave)

@@ -21,7 +21,7 @@ from fwsign.flash.engine import Event, Judge, Options, Outcome, flash, never_rea
 from fwsign.flash.port import INSTALL, Port
 from fwsign.flash.simulate import Simulated
 from fwsign.flash.station import MAX_BOARDS, Job, Station
-from support import refused, require_package
+from support import refused, require_package, require_terminals
 
 PARTS = {"esp32c3@0x10000": esp_image()}
 
@@ -162,6 +162,7 @@ class TestPort:
     @pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
     def test_a_port_that_another_program_uses(self) -> None:
         require_package("serial")
+        require_terminals()
         ours, theirs = os.openpty()
         with contextlib.closing(Port(os.ttyname(theirs), 9600, 1)) as first:
             assert first.url == os.ttyname(theirs)

@@ -68,15 +68,22 @@ class TestStation:
         assert found["A"].error.code == "device.port"
 
     def test_stop_ends_all_in_order(self) -> None:
-        station = Station([job(blank(), "A"), job(blank(), "B")], Options())
+        asked = threading.Event()  # else a quick board ends before it hears of the stop
+
+        def judge(info: Any) -> Any:
+            assert asked.wait(10)
+            return judging(PARTS)(info)
+
+        station = Station([job(blank(), "A", judge), job(blank(), "B", judge)], Options())
         statuses = []
         for _, what in station:
             station.stop()
+            asked.set()
             if isinstance(what, Outcome):
                 statuses.append(what.status)
         assert station.stopping
         assert len(statuses) == 2
-        assert "incomplete" in statuses
+        assert statuses == ["incomplete", "incomplete"]
         assert threading.active_count() == 1 or statuses
 
     def test_a_mistake_of_ours_is_raised_when_all_have_ended(self) -> None:

@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from fwsign import cose, crl, revocation
 from fwsign.chain import validate_path
-from fwsign.crl import HEAD_WEIGHT, HeldCrl, reading
+from fwsign.crl import HEAD_WEIGHT, SMALL, HeldCrl, reading
 from fwsign.revocation import MAX_READING, CrlReader
 from hostile import refused_at, spki
 from support import (
@@ -142,7 +142,8 @@ def test_neither_entries_nor_signature_are_the_head_of_a_crl(pki: Pki) -> None:
             assert 100 < (reading(data) - len(data)) / HEAD_WEIGHT < 400
     assert 64 * reading(make_crl(issuer)) < MAX_READING  # as many as an envelope may have
     with refused("malformed.crl", "not a CRL: no element of type 0x30 at byte 0"):
-        reading(b"")
+        reading(bytes(SMALL + 1))
+    assert 64 * reading(bytes(SMALL)) < MAX_READING
 
 
 def test_looking_for_a_second_entry_of_a_revoked_signer_counts_more(pki: Pki, few: int) -> None:

@@ -27,6 +27,8 @@ HARMLESS: Final = frozenset(
 """After these reasons, signatures made before the revocation stay valid."""
 MAX_NUMBER_BITS: Final = 159
 """RFC 5280 section 5.2.3: at most 20 octets, and not negative."""
+SMALL: Final = 2048
+"""Bytes of a CRL whose cost is not worth a look; 64 of them stay within what is read."""
 HEAD_WEIGHT: Final = 100
 """A byte of names and extensions takes this many times longer to parse than one of entries."""
 _KEEPS_EXPIRED: Final = x509.ObjectIdentifier("2.5.29.60")  # expiredCertsOnCRL, ITU-T X.509
@@ -90,6 +92,9 @@ def newest(crls: Iterable[_AnyCrl]) -> tuple[_AnyCrl, ...]:
     that any of them revokes is revoked. A later CRL without number (compat) replaces an earlier
     one. If both kinds remain, those count whose latest CRL is newer.
     """
+    crls = tuple(crls)
+    if len(crls) < 2:
+        return crls
     numbers: dict[int, list[_AnyCrl]] = {}
     times: dict[datetime, list[_AnyCrl]] = {}
     for crl in crls:
@@ -116,6 +121,8 @@ def reading(data: bytes) -> int:
     Raises:
         Malformed: `malformed.crl`.
     """
+    if len(data) <= SMALL:  # all of it counts as a head: too little to look for entries
+        return len(data) * (HEAD_WEIGHT + 1)
     try:
         signed = der.split(data, crl=True).tbs
         return len(data) + HEAD_WEIGHT * (len(signed) - der.entries_size(signed))

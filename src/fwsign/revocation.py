@@ -230,9 +230,10 @@ def _check_fresh(
                 expected=f'a CRL of "{one.issuer.name}"',
                 found="none",
             )
-        if not one.newest:
+        counting = one.newest
+        if not counting:
             raise _of_another_place(one.crls[0], one.certificate)
-        for crl in one.newest:
+        for crl in counting:
             if now <= crl.next_update:
                 continue
             words = f"{crl.name} was to be replaced by {crl.next_update:%Y-%m-%d}"

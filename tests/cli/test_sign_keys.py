@@ -292,7 +292,7 @@ class TestCrls:
             run("sign", "build.bin"),
             1,
             'certificate "release" revoked 2026-11-22 (key compromise)',
-            "do not install this; sign again with a signer that is not revoked",
+            "sign with another signer: --signer NAME, or --key and --chain",
         )
 
     @pytest.mark.usefixtures("project")

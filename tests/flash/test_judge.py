@@ -266,7 +266,7 @@ def test_a_release_that_expires_for_the_time_that_the_memory_knows_is_refused(
 
 
 def test_what_is_not_for_flash_is_left_out_and_said() -> None:
-    found = held_with_a_file()
+    found = held_with_a_file(left_out=["notes.txt"])
     plan = planning.make(found, board_info(), lambda _, size: b"\xff" * size)
     assert [one.component for one in plan.regions] == ["esp32c3@0x20000"]
     assert plan.notes == ("not for flash, left out: notes.txt",)

@@ -115,3 +115,14 @@ def test_parts_put_together_again_are_the_same_bytes(draw: st.DataObject) -> Non
 
 def test_an_extension_that_is_not_there() -> None:
     assert der.extension(der.split(LEAF.der).tbs, bytes.fromhex("551d1e")) is None
+
+
+@pytest.mark.parametrize("days", [(-1, 30), (-1, 366 * 30), (366 * 30, 366 * 31)], ids=str)
+def test_the_entries_of_a_crl_are_found_after_times_of_either_form(days: tuple[int, int]) -> None:
+    """From 2050 on a time is a GeneralizedTime (RFC 5280 section 5.1.2.4)."""
+    none, one, two = (
+        der.entries_size(der.split(make_crl(ROOT, [LEAF] * count, days=days), crl=True).tbs)
+        for count in range(3)
+    )
+    assert none == 0
+    assert 0 < one == two - one

@@ -186,7 +186,7 @@ class State:
         """Tell whether `accept` would learn nothing from the CRLs of a release.
 
         Raises:
-            Failed: `state.busy`, `io.*`.
+            Failed: `state.limit`, `state.busy`, `io.*`.
         """
         with self._file.transaction("read"):
             return knows_crls(self._file, _teaching(release))

@@ -74,7 +74,7 @@ def _taught(rows: Sequence[_Row], teaching: Sequence[Issued]) -> list[_Row]:
     """
     kept = list(rows)
     for issued in teaching:
-        issuer = (issued.certificate.parsed.issuer.public_bytes(), " ".join(reversed(issued.keys)))
+        issuer = (issued.certificate.issuer.public_bytes(), " ".join(reversed(issued.keys)))
         held = [row.data for row in kept if row[:2] == issuer]
         wanted = _newest(held, issued)
         kept = [row for row in kept if row[:2] != issuer or row.data in wanted]

@@ -11,6 +11,46 @@ Role = Literal["application", "boot loader", "merged", "partition table", "ota d
 """The role of an image on an ESP board; a merged one has a boot loader and all after it."""
 
 
+class Needs(NamedTuple):
+    """The demands of an ESP image on its chip and flash, as its header states them.
+
+    Args:
+        min_revision: the lowest chip revision, major * 100 + minor.
+        max_revision: the highest chip revision; None for no limit.
+        flash_size: in bytes; None for a value without a meaning.
+        flash_mode: "qio", "qout", "dio", "dout", ...
+        flash_frequency: as the header states it, such as "80m"; None for an unknown value.
+    """
+
+    min_revision: int = 0
+    max_revision: int | None = None
+    flash_size: int | None = None
+    flash_mode: str = ""
+    flash_frequency: str | None = None
+
+
+class Part(NamedTuple):
+    """An image or a table in a file for an ESP; a merged file has several.
+
+    Args:
+        role: "application", "boot loader", "partition table" or "ota data".
+        start: its first byte in the file.
+        end: the first byte after it and its signatures.
+        chip: the chip in its header; None for a table or OTA data.
+        needs: its demands; None for a table or OTA data.
+        secure_boot: its intact signatures for secure boot, such as "v1" or "v2 rsa".
+        label: the partition that holds it, in a merged file.
+    """
+
+    role: Role
+    start: int
+    end: int
+    chip: str | None = None
+    needs: Needs | None = None
+    secure_boot: tuple[str, ...] = ()
+    label: str | None = None
+
+
 class Image(NamedTuple):
     """The facts in an image file. It is a NamedTuple, since a dataclass costs start-up time.
 
@@ -22,6 +62,9 @@ class Image(NamedTuple):
         offset: its usual place, in bytes from the start of the flash.
         details: names and values for people, in the order in which to show them.
         role: its role on an ESP board; None for other images.
+        parts: what an ESP file holds, by its place in the file.
+        places: the chips and offsets of a file for several chips; else empty.
+        notes: remarks for people, such as bytes after the image that are neither blank nor known.
     """
 
     kind: str
@@ -31,6 +74,9 @@ class Image(NamedTuple):
     offset: int | None = None
     details: tuple[tuple[str, str], ...] = ()
     role: Role | None = None
+    parts: tuple[Part, ...] = ()
+    places: tuple[tuple[str, int], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Hasher(Protocol):

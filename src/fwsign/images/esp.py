@@ -18,7 +18,18 @@ import struct
 from typing import BinaryIO, NamedTuple
 
 from fwsign.images import esp_flash
-from fwsign.images.base import Hasher, Image, Reader, damaged, first_other, size_of, text
+from fwsign.images.base import (
+    Hasher,
+    Image,
+    Needs,
+    Part,
+    Reader,
+    Role,
+    damaged,
+    first_other,
+    size_of,
+    text,
+)
 
 MAGIC = 0xE9
 APP_OFFSET = 0x10000
@@ -26,6 +37,7 @@ APP_OFFSET = 0x10000
 MAX_SEGMENTS = 16
 """The ROM's and the boot loader's own limit."""
 _HEADER = struct.Struct("<BBBBI4xHBHH4xB")
+_NO_LIMIT = (0, 0xFFFF)  # values of the highest revision in headers that state none
 _CHECKSUM_SEED = 0xEF
 _APP_MAGIC = 0xABCD5432
 _APP = struct.Struct("<II8x32s32s16s16s32s32s80x")
@@ -126,6 +138,39 @@ def parse_padded(file: BinaryIO, head: bytes) -> Image | None:
             erased = first_other(Reader(file, "esp", 0, start), start) is None
             return _parse(file, start) if erased else None
     return None
+
+
+def part_at(file: BinaryIO, start: int, end: int) -> Part:
+    """Read the one image at a place in a file or in a flash, with its signatures.
+
+    Args:
+        file: seekable.
+        start: its first byte.
+        end: the first byte that cannot belong to it.
+
+    Raises:
+        Malformed: `malformed.image`: there is none, or it is damaged.
+    """
+    return _part(_read(file, start, end), start)
+
+
+def _part(body: _Body, start: int, label: str | None = None) -> Part:
+    signatures = esp_flash.signature(body.reader, start, body.hasher)
+    role: Role = "application" if _app(body) else "boot loader"
+    signed = tuple(f"v2 {kind}" for _, kind in signatures)
+    end = body.reader.position
+    return Part(role, start, end, body.chip.name, _needs(body.header), signed, label)
+
+
+def _needs(header: tuple[int, ...]) -> Needs:
+    _, _, mode, size, _, _, legacy, lowest, highest, _ = header
+    megabytes = size >> 4
+    return Needs(
+        min_revision=lowest or 100 * legacy,
+        max_revision=None if highest in _NO_LIMIT else highest,
+        flash_size=1 << (20 + megabytes) if megabytes < len(_SIZES) else None,
+        flash_mode=_MODES[mode] if mode < len(_MODES) else f"mode {mode}",
+    )
 
 
 def _chip(head: bytes) -> Chip | None:

@@ -42,7 +42,7 @@ def boot_loader(head: Head, table: int | None = TABLE, seed: int = 0) -> bytes:
     """Make a boot loader that states the offset of its partition table, or does not."""
     described = struct.pack("<B3xI32s24s16x", 0x50, 1, _VERSION, b"Jan  1 2026 10:00:00")
     code = b"" if table is None else TABLE_MARK + struct.pack("<I", table)
-    code += _code(2000, seed)
+    code += _code(6000, seed)
     return _image(head, [(_RAM, described), (_RAM + 0x1000, _words(code))])
 
 

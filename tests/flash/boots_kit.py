@@ -25,6 +25,9 @@ from fwsign.flash.simulate.esp_stock import (
     laid_out,
     old_application,
     rows,
+    signature_block,
+    signature_for,
+    signed,
     stock,
     table,
 )
@@ -264,16 +267,12 @@ def _merged(piece: Piece, head: Head) -> bytes:
 
 def _signed(image: bytes, kind: int) -> bytes:
     """Append a signature of secure boot."""
-    if kind == 0:
-        return image
-    if kind == 1:
-        return image + bytes(4) + bytes(range(64))
+    if kind < 10:
+        return signed(image, kind)
     padded = image + b"\xff" * (-len(image) % SECTOR)
-    block = bytes([0xE7, kind % 10, 0, 0]) + hashlib.sha256(padded).digest()
-    block = block.ljust(1196, b"\x5a")
-    good = block + struct.pack("<I16x", zlib.crc32(block))
-    before = good[:-20] + bytes(20) if kind > 10 else b""
-    return padded + (before + good).ljust(SECTOR, b"\xff")
+    good = signature_block(padded, kind % 10)
+    damaged = good[:-20] + bytes(20)
+    return padded + (damaged + good).ljust(SECTOR, b"\xff")
 
 
 def _content(case: Case) -> bytes:
@@ -282,27 +281,14 @@ def _content(case: Case) -> bytes:
     if case.content == "blank":
         return b""
     place = 0x10000 if "0x10000" in case.content else 0x8000
-    content = stock(case.chip, case.flash_size, place)
-    if case.chip == "esp8266":
+    kind = signature_for(case.chip, [case.lock])
+    content = stock(case.chip, case.flash_size, place, kind)
+    if case.content != "stock with slot 1" or case.chip == "esp8266":
         return content
-    head, kind = Head(case.chip, case.flash_size), signature_for(case.chip, case.lock)
     parts = {label: offset for label, _, _, offset, _ in rows(place)}
-    pieces = [(0, content)]
-    if kind:
-        boot, app = boot_loader(head, place), application(head)
-        pieces += [(SILICON[case.chip].place, _signed(boot, kind))]
-        pieces += [(parts["ota_0"], _signed(app, kind))]
-    if case.content == "stock with slot 1":
-        app = _signed(application(head, version="2.0", seed=2), kind)
-        pieces += [(parts["otadata"], ota_entry(2)), (parts["ota_1"], app)]
-    return laid_out(pieces)
-
-
-def signature_for(chip: str, lock: str) -> int:
-    """Return the kind of signature that a board with a lock starts."""
-    if not lock or chip == "esp8266":
-        return 0
-    return 1 if lock.endswith("v1") else SILICON[chip].kinds[0]
+    app = application(Head(case.chip, case.flash_size), version="2.0", seed=2)
+    pieces = [(parts["otadata"], ota_entry(2)), (parts["ota_1"], signed(app, kind))]
+    return laid_out([(0, content), *pieces])
 
 
 # --- what is tried --------------------------------------------------------------------------
@@ -334,7 +320,7 @@ def _pieces(board_chip: str, flash_size: int, lock: str) -> st.SearchStrategy[tu
             legacy=_mostly(st.just(0), st.integers(1, 4), 15),
             damage=_mostly(st.none(), st.one_of(st.integers(0, 63), st.integers(0, 20000)), 12),
             signed=_mostly(
-                st.just(signature_for(board_chip, lock)), st.sampled_from([0, 1, 2, 3, 12, 13]), 6
+                st.just(signature_for(board_chip, [lock])), st.sampled_from([0, 1, 2, 3, 12, 13]), 6
             ),
             number=st.integers(1, 4),
             boot=_mostly(st.none(), st.sampled_from([0, 0x1000, 0x2000]), 8),

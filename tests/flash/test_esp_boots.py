@@ -1,6 +1,5 @@
 """The model of an ESP's boot: what it starts, and each reason for which it starts nothing."""
 
-import hashlib
 import struct
 import zlib
 
@@ -14,6 +13,7 @@ from fwsign.flash.simulate.esp_stock import (
     laid_out,
     old_application,
     rows,
+    signature_block,
     stock,
     table,
 )
@@ -68,12 +68,8 @@ def test_the_boards_table_counts_for_a_boot_loader_that_states_none() -> None:
 def sign_v2(image: bytes, *good: bool, kind: int = 2) -> bytes:
     """Append a signature sector; each block's digest is right or not."""
     padded = image + b"\xff" * (-len(image) % 4096)
-    sector = b""
-    for right in good:
-        digest = hashlib.sha256(padded).digest() if right else bytes(32)
-        block = (bytes([0xE7, kind, 0, 0]) + digest).ljust(1196, b"\x5a")
-        sector += block + struct.pack("<I16x", zlib.crc32(block))
-    return padded + sector.ljust(4096, b"\xff")
+    blocks = [signature_block(padded if right else b"", kind) for right in good]
+    return padded + b"".join(blocks).ljust(4096, b"\xff")
 
 
 def entry(sequence: int, state: int = 0xFFFFFFFF, crc: int = 0) -> bytes:
@@ -164,7 +160,7 @@ DEAD = {
         "application at 0x11000: 0x3c000020 does not match its place in flash",
     ),
     "application without code": (
-        c3(app=application(Head("esp32c3"), code=False)),
+        c3(app=application(Head("esp32c3"), b"")),
         "application at 0x10000: lacks code or data in flash",
     ),
 }

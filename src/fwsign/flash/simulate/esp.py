@@ -32,7 +32,7 @@ from fwsign.flash.simulate.esp_frame import (
     unslip,
 )
 from fwsign.flash.simulate.esp_nor import SECTOR, SMALLEST, Nor, PowerLostError
-from fwsign.flash.simulate.esp_stock import stock
+from fwsign.flash.simulate.esp_stock import signature_for, stock
 from fwsign.flash.simulate.esp_transfer import Reading, Writing
 
 if TYPE_CHECKING:
@@ -345,4 +345,5 @@ def _content(settings: Settings) -> bytes:
     """Return the flash's first content: the file's, else that of the kind of board."""
     if settings.flash or not settings.stock:
         return settings.flash
-    return stock(settings.board, settings.size or SMALLEST, settings.table)
+    signature = signature_for(settings.board, settings.locks)
+    return stock(settings.board, settings.size or SMALLEST, settings.table, signature)

@@ -7,7 +7,8 @@ shares nothing with `fwsign.images`: it is what others would have flashed.
 
 import hashlib
 import struct
-from collections.abc import Sequence
+import zlib
+from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
 from fwsign.flash.simulate.esp_boots import SECTOR, SILICON, TABLE_MARK
@@ -47,24 +48,24 @@ def boot_loader(head: Head, table: int | None = TABLE, seed: int = 0) -> bytes:
 
 
 def application(
-    head: Head, size: int = 8000, *, version: str = "1.0", seed: int = 1, code: bool = True
+    head: Head, code: bytes | None = None, *, version: str = "1.0", seed: int = 1
 ) -> bytes:
     """Make an application.
 
     Args:
         head: its header.
-        size: about how many bytes of code it has.
+        code: its code; empty for none in flash, which no boot loader starts; None for some.
         version: of the product.
         seed: another one makes other code.
-        code: whether it has a segment of code in flash, without which no boot loader starts it.
     """
     chip = SILICON[head.chip]
     texts = (version.encode(), b"stock", b"10:00:00", b"Jan  1 2026", _VERSION)
     described = struct.pack("<II8x32s32s16s16s32s32s80x", _APP_WORD, 0, *texts, bytes(32))
     parts = [(chip.data.start + 0x20, described)]
+    code = _code(8000, seed) if code is None else code
     if code:
         at = 0x20 + len(described) + 8  # of the data of the next segment
-        parts.append((chip.code.start + 0x10000 + at, _words(_code(size, seed))))
+        parts.append((chip.code.start + 0x10000 + at, _words(code)))
     return _image(head, parts)
 
 
@@ -101,13 +102,14 @@ def rows(place: int = TABLE) -> list[tuple[str, int, int, int, int]]:
     ]
 
 
-def stock(chip: str, flash_size: int, place: int = TABLE) -> bytes:
+def stock(chip: str, flash_size: int, place: int = TABLE, signature: int = 0) -> bytes:
     """Make what a board has when it leaves its maker: it starts `ota_0`.
 
     Args:
         chip: a key of `SILICON`, or "esp8266".
         flash_size: in bytes.
         place: the offset of the partition table.
+        signature: see `signed`.
     """
     if chip == "esp8266":
         return old_application()
@@ -116,11 +118,40 @@ def stock(chip: str, flash_size: int, place: int = TABLE) -> bytes:
     app = next(offset for label, *_, offset, _ in parts if label == "ota_0")
     return laid_out(
         [
-            (SILICON[chip].place, boot_loader(head, place)),
+            (SILICON[chip].place, signed(boot_loader(head, place), signature)),
             (place, table(parts)),
-            (app, application(head)),
+            (app, signed(application(head), signature)),
         ]
     )
+
+
+def signature_for(chip: str, locks: Collection[str]) -> int:
+    """Return the signature that a board with these locks starts; see `signed`."""
+    if "secure boot" in locks and chip in SILICON:
+        return SILICON[chip].kinds[0]
+    return int("secure boot v1" in locks)
+
+
+def signed(image: bytes, signature: int) -> bytes:
+    """Append a signature of secure boot: its place and its digest are right, its key is nobody's.
+
+    Args:
+        image: what is signed.
+        signature: 0 for none, 1 for version 1; for version 2, 2 with RSA and 3 with ECDSA.
+    """
+    if signature == 0:
+        return image
+    if signature == 1:
+        return image + bytes(4) + hashlib.shake_128(image).digest(64)
+    padded = image + b"\xff" * (-len(image) % SECTOR)
+    return padded + signature_block(padded, signature).ljust(SECTOR, b"\xff")
+
+
+def signature_block(padded: bytes, signature: int) -> bytes:
+    """Make a block of a signature sector, for an image that fills its sectors."""
+    block = bytes([0xE7, signature, 0, 0]) + hashlib.sha256(padded).digest()
+    block = block.ljust(1196, b"\x5a")
+    return block + struct.pack("<I16x", zlib.crc32(block))
 
 
 def laid_out(pieces: Sequence[tuple[int, bytes]]) -> bytes:

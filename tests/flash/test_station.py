@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from flash.kit import FACTORY_TABLE, MemoryBoard, board_info, esp_image, judging, lost, run
+from flash.kit import ERASED, STOCK, MemoryBoard, board_info, esp_image, judging, lost, run
 from fwsign.cli import flash_table, ui
 from fwsign.errors import Failed, Malformed
 from fwsign.flash import backends, drives, ports
@@ -37,7 +37,7 @@ def job(board: MemoryBoard, port: str = "A", judge: Judge | None = None) -> Job:
 
 
 def blank() -> MemoryBoard:
-    return MemoryBoard(b"\xff" * 0x8000 + FACTORY_TABLE)
+    return MemoryBoard(STOCK)
 
 
 class TestStation:
@@ -326,6 +326,9 @@ class TestTable:
         assert "the same command again goes on where it was" in found.err
 
     def test_notes_are_shown(self, capsys: pytest.CaptureFixture[str]) -> None:
-        board = MemoryBoard(info=board_info())
-        flash_table.tell("A", flash(board.connect, judging(PARTS), Options(), lambda _: None))
-        assert "  note  boot not controlled: " in capsys.readouterr().out
+        board = MemoryBoard(ERASED, board_info())
+        options = Options(waived=("unbootable",))
+        flash_table.tell("A", flash(board.connect, judging(PARTS), options, lambda _: None))
+        found = capsys.readouterr().out
+        assert found.startswith("not bootable  A  esp32c3 mac:a0b765c1d2e3")
+        assert "  note  boot not controlled: " in found

@@ -20,7 +20,7 @@ from fwsign.images.esp_flash import (
     SECTOR,
     TABLE_SIZE,
     Partition,
-    begins_row,
+    is_row,
     partitions,
 )
 from fwsign.images.esp_part import remark
@@ -104,7 +104,7 @@ def parse(file: BinaryIO, head: bytes) -> Image | None:
         Malformed: `malformed.image`.
     """
     size = size_of(file)
-    if size <= SECTOR and (begins_row(head) or begins_row(head[ROW_SIZE:])):
+    if size <= SECTOR and (is_row(head[:ROW_SIZE]) or is_row(head[ROW_SIZE:])):
         return _table(file)
     return _otadata(file, head, size)
 

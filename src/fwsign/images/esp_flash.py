@@ -42,11 +42,6 @@ class Partition(NamedTuple):
         return self.type == _TYPE_APP
 
 
-def begins_row(head: bytes) -> bool:
-    """Tell whether bytes begin like a row of a table, or like the row of its digest."""
-    return head.startswith((_ROW_MAGIC, DIGEST_ROW))
-
-
 def is_row(row: bytes) -> bool:
     """Tell whether bytes are a plausible row of a table, or the beginning of its digest's row."""
     if len(row) < _ROW_HEAD.size or not row.startswith(_ROW_MAGIC):

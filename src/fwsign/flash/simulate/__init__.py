@@ -12,8 +12,8 @@ the host sets it; `id=HEX` gives the board another identity, of 12 digits for an
 
 For an ESP there are also: `lock=NAME`, which switches a protection on, as in
 `lock=secure-download-mode`; `revision=MAJOR.MINOR`, the chip's; `size=2MB`, the flash's, from 1MB
-to 32MB; `table=OFFSET`, where its boot loader looks for the partition table; and `content=stock`,
-which puts a boot loader, a table and an application into an empty flash.
+to 32MB; `table=OFFSET`, where its boot loader looks for the partition table; and `content=blank`,
+which leaves an empty flash empty. Else it gets a boot loader, a table and an application.
 
 `fault=NAME[@N]` lets something go wrong once:
 
@@ -149,7 +149,7 @@ def parse(uri: str) -> tuple[Settings, Path | None]:
         Failed: `device.port`.
     """
     board, _, query = uri.removeprefix(SCHEME).partition("?")
-    settings = Settings(board)
+    settings = Settings(board, stock=_is_esp(board))
     file: Path | None = None
     for name, value in parse_qsl(query, keep_blank_values=True):
         match name:
@@ -187,10 +187,16 @@ def _fault(uri: str, text: str) -> Fault:
     return Fault(name, int(at or 0))
 
 
+def _is_esp(board: str) -> bool:
+    from fwsign.flash.esp_chips import CHIPS
+
+    return board in CHIPS
+
+
 def _machine(settings: Settings) -> Any:
     from fwsign.flash.esp_chips import CHIPS
 
-    kind = "esp" if settings.board in CHIPS else settings.board
+    kind = "esp" if _is_esp(settings.board) else settings.board
     modules = {"esp": "esp", "pico-uart": "pico_uart", "smp": "smp"}
     if kind not in modules:
         known = ", ".join([*CHIPS, "pico-uart", "smp"])

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fwsign.errors import Failed, FwsignError, Malformed
-from fwsign.images import Image, esp, mcuboot, recognise, uf2
+from fwsign.images import Image, esp, mcuboot, recognise, uf2, uf2_block, uf2_count
 from fwsign.images.uf2 import write_uf2
 from fwsign.payload import CHUNK_SIZE as CHUNK
 
@@ -353,27 +353,32 @@ def test_uf2_for_ram_has_no_offset() -> None:
     assert read(write_uf2(b"code", 0x20000000, RP2040))[1:5] == ("rp2040", None, None, None)
 
 
-def test_uf2_of_two_chips_names_none() -> None:
+def test_uf2_of_two_chips_names_both_places() -> None:
     both = write_uf2(b"a", 0x10004000, RP2040) + write_uf2(b"b", 0x10000000, RP2350)
-    assert read(both)[1:5] == (None, None, None, None)
+    image = read(both)
+    assert image[1:5] == (None, None, None, None)
+    assert image.places == (("rp2040", 0x4000), ("rp2350", 0))
 
 
 def test_uf2_with_data_is_still_for_its_chip() -> None:
     both = write_uf2(b"a", 0x10004000, RP2350) + write_uf2(b"b", 0x10000000, 0xE48BFF58)
-    assert read(both)[1:5] == ("rp2350", None, None, 0x4000)
-    assert read(write_uf2(b"b", 0x10000000, 0xE48BFF58)).chip is None
+    assert read(both)[1:5] == ("rp2350", None, None, 0)
+    assert read(write_uf2(b"b", 0x10000000, 0xE48BFF58)).chip == "rp2350"
 
 
 def test_uf2_of_unknown_or_no_family() -> None:
     assert read(block())[:5] == ("uf2", None, None, None, None)
     assert dict(read(block()).details)["family"] == "unknown (0x12345678)"
     assert dict(read(block(flags=0)).details)["family"] == "none"
-    assert read(block() + write_uf2(b"a", 0x10004000, RP2040)).chip is None
+    image = read(block() + write_uf2(b"a", 0x10004000, RP2040))
+    assert (image.chip, image.offset) == ("rp2040", 0x4000)
+    assert image.notes == ("for other boards: unknown (0x12345678)",)
 
 
 def test_uf2_of_several_files_for_an_esp() -> None:
     files = write_uf2(bytes(1000), 0x10000, ESP32C3) + write_uf2(bytes(1000), 0x8000, ESP32C3)
-    assert read(files)[1:5] == ("esp32c3", None, None, 0x8000)
+    assert read(files)[1:5] == ("esp32c3", None, None, None)
+    assert "for the drive of a UF2 boot loader on an esp32c3" in read(files).notes[0]
     assert read(md5_block(b"code" * 100)).chip == "esp32c3"
     # Another chip's digest may cover other flash than the block.
     assert read(block(flags=0x6000)).kind == "uf2"
@@ -509,29 +514,21 @@ def test_damaged_esp_image_is_refused(data: bytes, message: str) -> None:
             "magic of block 0: expected 0a324655 9e5d5157 0ab16f30, found",
         ),
         (block(0, 2) + patched(block(1, 2), 0, b"!"), "magic of block 1: expected 0a324655"),
-        (block(flags=0x3000), "flags of block 0: expected 1, 2000, 4000, 8000, found 1000"),
+        (block(flags=0x2200), "flags of block 0: expected 1, 1000, 2000, 4000, 8000, found 200"),
         (block(payload=b""), "payload of block 0: expected 1 to 476 bytes, found 0 bytes"),
         (
             patched(block(), 16, b"\xdd\x01"),
             "payload of block 0: expected 1 to 476 bytes, found 477",
         ),
         (block(payload=bytes(453), flags=0x6000), "expected 1 to 452 bytes, found 453 bytes"),
-        (block(address=2), "expected a multiple of 4 within 32 bits, found 0x00000002"),
         (block(address=0xFFFFFFF0), "within 32 bits, found 0xfffffff0"),
-        (
-            block(1, 2),
-            "numbering of block 0: expected 0 of 2 of family unknown (0x12345678), found 1",
-        ),
-        (block(0, 0), "numbering of block 0: expected 0 of 0 of family"),
+        (block(1, 2), "number of blocks: expected 2, found 1"),
+        (block(0, 0), "numbering of block 0: expected one more of 0 of family unknown"),
         (block(0, 3), "number of blocks: expected 3, found 1"),
-        (block(0, 3) + block(2, 3), "numbering of block 1: expected 1 of 3 of family"),
-        (block(0, 3) + block(0, 3), "numbering of block 1: expected 1 of 3 of family"),
-        (block(0, 3) + block(1, 2), "numbering of block 1: expected 1 of 3 of family"),
-        (block(0, 2) + block(1, 2, family=RP2040), "found 1 of 2 of family rp2040 (0xe48bff56)"),
-        (
-            block(0, 2, flags=0) + block(1, 2),
-            "numbering of block 1: expected 1 of 2 of family none",
-        ),
+        (block(0, 2) + block(2, 2), "numbering of block 1: expected one more of 2 of family"),
+        (block(0, 2) + block(0, 2), "of family unknown (0x12345678), found 0 of 2 again"),
+        (block(0, 2) + block(1, 1), "numbering of block 1: expected one more of 2 of family"),
+        (block(0, 2) + block(0, 2, family=RP2040, address=0x10004000), "expected 2, found 2"),
         (block() + block(), "expected nothing else before 0x00002100, found 0x00002000"),
         (
             block() + block(address=0x20FC),
@@ -539,14 +536,17 @@ def test_damaged_esp_image_is_refused(data: bytes, message: str) -> None:
         ),
         (block(flags=0x2001), "blocks for the main flash: expected at least one, found none"),
         (e10_block(), "blocks for the main flash: expected at least one, found none"),
-        (block() + e10_block(), "number of blocks: expected 2, found 1"),
         (e10_block(0x20000000), "number of blocks: expected 2, found 1"),
         (
-            e10_block(size=255),
-            "block 0: expected a page of 256 bytes, found 255 bytes at 0x10ffff00",
+            e10_block(size=257),
+            "number of blocks: expected 2, found 1",
+        ),
+        (
+            block(family=RP2040, address=0x10004000, payload=bytes(257)),
+            "block 0: expected a page of 256 bytes, found 257 bytes at 0x10004000",
         ),
         (block(family=RP2040, address=0x10000080), "found 256 bytes at 0x10000080"),
-        (block(family=RP2040), "address of block 0: expected in flash or ram, found 0x00002000"),
+        (block(family=RP2040), "address of block 0: expected in flash or ram of rp2040, found 0x0"),
         (block(family=RP2040, address=0x10000000), "crc of boot2: expected 0x"),
         (
             write_uf2(b"a", 0x10004000, RP2040) + write_uf2(b"a", 0x20000000, RP2040),
@@ -566,10 +566,15 @@ def test_damaged_uf2_is_refused(data: bytes, message: str) -> None:
 
 def test_uf2_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     scattered = b"".join(block(address=0x1000 * n) for n in range(5))
-    monkeypatch.setattr(uf2, "MAX_PIECES", 5)
+    monkeypatch.setattr(uf2_count, "MAX_PIECES", 5)
     assert read(scattered).kind == "uf2"
-    monkeypatch.setattr(uf2, "MAX_PIECES", 4)
-    assert "contiguous ranges: expected at most 4, found 5" in refusal(scattered)
+    monkeypatch.setattr(uf2_count, "MAX_PIECES", 4)
+    assert "contiguous ranges: expected at most 4, found more" in refusal(scattered)
+    several = b"".join(block(family=n, address=0x1000 * n) for n in range(3))
+    monkeypatch.setattr(uf2, "MAX_FAMILIES", 3)
+    assert read(several).kind == "uf2"
+    monkeypatch.setattr(uf2, "MAX_FAMILIES", 2)
+    assert "families: expected at most 2, found more" in refusal(several)
     monkeypatch.setattr(uf2, "MAX_BLOCKS", 4)
     assert "number of blocks: expected at most 4, found 5" in refusal(scattered)
 
@@ -740,7 +745,9 @@ def test_nothing_but_our_errors_leaves(data: st.DataObject) -> None:
     assert outcome(bytes(mutated)) in {"malformed.image", *KINDS}
 
 
-@given(st.sampled_from([b"\xe9\x01", uf2._MAGICS, b"\x3d\xb8\xf3\x96"]), st.binary(max_size=1024))
+@given(
+    st.sampled_from([b"\xe9\x01", uf2_block.MAGICS, b"\x3d\xb8\xf3\x96"]), st.binary(max_size=1024)
+)
 @settings(max_examples=200, deadline=None)
 def test_noise_behind_a_magic_is_no_crash(magic: bytes, noise: bytes) -> None:
     assert outcome(magic + noise) in {"malformed.image", *KINDS}
@@ -837,7 +844,7 @@ def test_what_esptool_merges_is_read(name: str, chip: int, tmp_path: Path) -> No
         run("-m", "esptool", "--chip", name, *command)
         image = read(merged.read_bytes())
         # esptool's raw output begins at 0; a UF2 says where it begins.
-        expected = ("esp", name, 0) if form == "raw" else ("uf2", name, offset)
+        expected = ("esp", name, 0) if form == "raw" else ("uf2", name, None)
         assert (image.kind, image.chip, image.offset) == expected
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from fwsign.errors import Unsuitable
-from fwsign.flash import esp_boot, esp_plan
+from fwsign.flash import esp_boot, esp_plan, pico_holes
 from fwsign.flash.board import (
     FLASH_ENCRYPTION,
     SECURE_BOOT,
@@ -22,6 +22,7 @@ from fwsign.images.esp_data import TABLE_OFFSET
 from fwsign.images.esp_flash import SECTOR
 
 _XIP: Final = 0x10000000  # where the RP chips see their flash
+_PICO_MOST: Final = 1 << 24  # bytes: what one chip select of theirs reaches
 _V1_LIMIT: Final = 0x8000
 _NO_CONTROL: Final = "boot not controlled: "
 _SIGNED: Final = ("application", "boot loader", "merged")  # roles that secure boot verifies
@@ -74,7 +75,7 @@ def make(held: HeldRelease, info: BoardInfo, read: esp_plan.Read) -> Plan:
     payloads, notes = _for_this_chip(held, info)
     for payload in payloads:
         _check_image(payload, info)
-    pieces = [(one, run) for one in payloads for run in _runs(one)]
+    pieces = [(one, run) for one in payloads for run in _runs(one, info, read)]
     for payload, run in pieces:
         _check_place(payload, run, info)
         if info.kind == "pico-uart" and run.offset == info.start:
@@ -148,19 +149,26 @@ def _check_image(payload: Payload, info: BoardInfo) -> None:
     expected = esp.place_expected(image, payload.chip, payload.offset)
     if expected is not None:
         raise payload.misplaced(f"offset 0x{expected:x}", f"0x{payload.offset:x}")
+    target = uf2.place_expected(image, payload.chip, payload.offset)
+    if target == "file":
+        why = "".join(f": {note}" for note in image.notes[:1])
+        raise Unsuitable(
+            "unsuitable.payload",
+            f"{name} has nothing for the flash of {payload.chip}{why}",
+            expected=f"flash of {payload.chip}",
+            found="a UF2 file for something else",
+        )
+    if target is not None:
+        raise payload.misplaced(target, f"{payload.chip}@0x{payload.offset:x}")
 
 
-def _runs(payload: Payload) -> Iterator[Run]:
+def _runs(payload: Payload, info: BoardInfo, read: esp_plan.Read) -> Iterator[Run]:
     if payload.image.kind != "uf2":
         yield Run(payload.offset, payload.data)
         return
     ranges = uf2.contents(payload.data, payload.chip)
-    lowest = min(address for address, _ in ranges)
-    if lowest - _XIP != payload.offset:
-        found = f"address 0x{lowest:x}"
-        raise payload.misplaced(f"0x{_XIP + payload.offset:x}", found)
-    for address, data in ranges:
-        yield Run(address - _XIP, data)
+    runs = [Run(address - _XIP, data) for address, data in ranges]
+    yield from pico_holes.filled(payload, runs, info, read)
 
 
 def _wrong_payload(name: str, expected: str, found: str) -> Unsuitable:
@@ -184,12 +192,12 @@ def _check_place(payload: Payload, run: Run, info: BoardInfo) -> None:
         raise payload.misplaced(f"a multiple of {info.sector}", f"0x{run.offset:x}")
     if run.offset < info.start:
         raise payload.misplaced(f"0x{info.start:x} or more", f"0x{run.offset:x}")
-    if info.flash_size is not None and run.end > info.flash_size:
+    size = _PICO_MOST if info.flash_size is None and info.kind == "pico-uf2" else info.flash_size
+    if size is not None and run.end > size:
         raise Unsuitable(
             "unsuitable.flash-size",
-            f"{payload.component.name} ends at 0x{run.end:x}, "
-            f"the board's flash at 0x{info.flash_size:x}",
-            expected=f"at most 0x{info.flash_size:x}",
+            f"{payload.component.name} ends at 0x{run.end:x}, the board's flash at 0x{size:x}",
+            expected=f"at most 0x{size:x}",
             found=f"0x{run.end:x}",
         )
 

@@ -18,7 +18,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fwsign.errors import Failed, FwsignError, Malformed
-from fwsign.images import Image, esp, mcuboot, recognise, uf2, uf2_block, uf2_count
+from fwsign.images import (
+    Image,
+    esp,
+    mcuboot,
+    mcuboot_trailer,
+    recognise,
+    uf2,
+    uf2_block,
+    uf2_count,
+)
 from fwsign.images.uf2 import write_uf2
 from fwsign.payload import CHUNK_SIZE as CHUNK
 
@@ -128,6 +137,11 @@ def mcuboot_image(
 
 
 TRAILER = bytes.fromhex("77c295f360d2ef7f3552500f2cb67980")
+
+
+def slot(before: bytes, magic: bytes = TRAILER) -> bytes:
+    """Return an image in a slot whose trailer has these bytes before its magic."""
+    return mcuboot_image() + b"\xff" * 99 + before + magic
 
 
 def read(data: bytes) -> Image:
@@ -425,15 +439,87 @@ def test_encrypted_mcuboot_image_is_not_hashed() -> None:
     [
         (TRAILER, 0, "magic only"),
         (TRAILER, 8, "confirmed"),
-        (b"\x10\x00" + mcuboot._TRAILER_MAGIC_ALIGNED, 16, "confirmed"),
-        (b"\x20\x00" + mcuboot._TRAILER_MAGIC_ALIGNED, 48, "confirmed"),
-        (b"\x20\x00" + mcuboot._TRAILER_MAGIC_ALIGNED, 0, "magic only"),
+        (b"\x10\x00" + mcuboot_trailer.MAGIC_ALIGNED, 16, "confirmed"),
+        (b"\x20\x00" + mcuboot_trailer.MAGIC_ALIGNED, 48, "confirmed"),
+        (b"\x20\x00" + mcuboot_trailer.MAGIC_ALIGNED, 0, "magic only"),
     ],
 )
 def test_mcuboot_slot_trailer(erased: bytes, magic: bytes, before: int, state: str) -> None:
     mark = (b"\x01" + erased * (before - 1)) if before else b""
     image = read(mcuboot_image() + erased * 1000 + mark + magic)
     assert dict(image.details)["trailer"] == state
+
+
+SLOT = {
+    "image ok": (b"\1" + b"\xff" * 7, {"trailer": "confirmed"}, False),
+    "copy done": (
+        b"\1" + b"\xff" * 15,
+        {"trailer": "not confirmed", "copy done": "yes"},
+        True,
+    ),
+    "swap info": (b"\x12" + b"\xff" * 23, {"swap": "test, image 1"}, True),
+    "swap size": (b"\0\x20\0\0" + b"\xff" * 28, {"swap size": "8192 bytes"}, True),
+    "swap status": (
+        b"\1\xff\xff\2\xff\xff\3\xff" + b"\xff" * 32,
+        {"swap status": "3 entries", "trailer": "magic only"},
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("erased", [b"\xff", b"\0"])
+@pytest.mark.parametrize("field", SLOT)
+def test_mcuboot_slot_with_the_status_of_a_swap(field: str, erased: bytes) -> None:
+    before, words, swapped = SLOT[field]
+    before = bytes(0 if byte == 0xFF else byte for byte in before) if erased == b"\0" else before
+    image = read(mcuboot_image() + erased * 500 + before + TRAILER)
+    assert dict(image.details).items() >= words.items()
+    note = "it is a slot with the status of a swap: a boot loader may go on with that swap"
+    assert image.notes == ((note,) if swapped else ())
+
+
+@pytest.mark.parametrize("pair", [(1, 0x22), (2, 0x23), (1, 0x24)])
+def test_mcuboot_image_with_several_signatures_lists_all(pair: tuple[int, int]) -> None:
+    key, signature = pair
+    tlvs = [tlv(kind, bytes([n]) * 8) for n in range(3) for kind in (key, signature)]
+    names = [name for name, _ in read(mcuboot_image(b"x", b"", *tlvs)).details]
+    assert names.count("signature") == 3
+    assert names.count("key hash" if key == 1 else "public key") == 3
+
+
+@pytest.mark.parametrize("kind", [0xA0, 0xFE, 0x12A0])
+def test_mcuboot_tlv_of_a_vendor_is_read_and_said_to_be_unprotected(kind: int) -> None:
+    image = read(mcuboot_image(b"x", b"", tlv(kind, b"abc")))
+    assert dict(image.details)[f"tlv {kind:#06x}"] == "3 bytes"
+    assert image.notes == (f"the signature does not cover the vendor's TLVs: {kind:#06x}",)
+    protected = tlv_area(0x6908, tlv(kind, b"abc"))
+    assert read(mcuboot_image(b"x", protected)).notes == ()
+
+
+def test_mcuboot_image_without_tlvs_is_plain() -> None:
+    plain = mcuboot_image()[: 512 + 400]
+    image = read(plain)
+    assert (image.kind, image.version) == ("mcuboot", "1.2.3+4")
+    assert image.notes == (
+        "it has no TLVs, neither hash nor signature: MCUboot starts no such image",
+    )
+    with pytest.raises(Malformed, match="tlvs: expected one hash, found no tlvs"):
+        mcuboot.image_hash(plain)
+    with_protected = mcuboot_image(b"code" * 100, tlv_area(0x6908, tlv(0x50, b"1234")))
+    assert "magic of protected tlvs" in refusal(with_protected[: 512 + 400])
+
+
+@pytest.mark.parametrize("form", [">HH", ">BxH"])
+def test_big_endian_mcuboot_image_is_named(form: str) -> None:
+    head = struct.pack(">IIHHIIBBHI4x", 0x96F3B83D, 0, 512, 0, 400, 0, 1, 2, 3, 4)
+    hashed = head.ljust(512, b"\0") + b"code" * 100
+    tlvs = struct.pack(form, 0x10, 32) + hashlib.sha256(hashed).digest()
+    whole = hashed + struct.pack(">HH", 0x6907, 4 + len(tlvs)) + tlvs
+    image = read(whole)
+    assert image[:3] == ("mcuboot", None, "1.2.3+4")
+    assert ("byte order", "big-endian") in image.details
+    assert image.notes == ("it is for a big-endian target",)
+    assert "sha256: expected " in refusal(patched(whole, 600, b"!"))
 
 
 def test_mcuboot_padding() -> None:
@@ -619,6 +705,14 @@ HASH_AT = 512 + 400 + 4 + 4  # in an image without protected TLVs
             "tlvs: expected each type once, found type 0x10 again",
         ),
         (
+            mcuboot_image(b"", b"", tlv(0x32, b"1"), tlv(0x32, b"2")),
+            "tlvs: expected each type once, found type 0x32 again",
+        ),
+        (
+            mcuboot_image(b"", tlv_area(0x6908, tlv(1, b"1"), tlv(1, b"2"))),
+            "protected tlvs: expected each type once, found type 0x1 again",
+        ),
+        (
             mcuboot_image(b"", tlv_area(0x6908, tlv(0x50, b"1"), tlv(0x50, b"2"))),
             "protected tlvs: expected each type once, found type 0x50 again",
         ),
@@ -630,33 +724,34 @@ HASH_AT = 512 + 400 + 4 + 4  # in an image without protected TLVs
             mcuboot_image(b"", b"", tlv(0x50, b"1234")),
             "tlvs: expected a hash, key, signature or wrapped key, found type 0x50, which nothing",
         ),
-        (mcuboot_image(b"", b"", tlv(0xA0, b"")), "found type 0xa0, which nothing protects"),
+        (mcuboot_image(b"", b"", tlv(0x74, b"")), "found type 0x74, which nothing protects"),
+        (mcuboot_image(b"", b"", tlv(0xFF, b"")), "found type 0xff, which nothing protects"),
         (mcuboot_image() + b"x", "bytes after the tlvs: expected erased flash, found 78"),
         (mcuboot_image() + TRAILER, "bytes after the tlvs: expected erased flash, found 77"),
         (
-            mcuboot_image() + b"\xff" * 9 + b"x" + b"\xff" * 99,
+            mcuboot_image() + b"\xff" * 9 + b"x" + b"\xff" * 99_000,
             f"expected erased flash, found others at {len(mcuboot_image()) + 9:#x}",
         ),
         (
             mcuboot_image() + b"\xff" * 9 + b"x" + b"\xff" * 20,
             f"trailer: expected erased flash or the magic, found {'ff' * 16}",
         ),
+        (slot(b"\2" + b"\xff" * 7), "image ok: expected 1 or erased flash, found 2"),
+        (slot(b"\1" + b"\xff" * 6), "image ok: expected a value of 1 bytes, found ff01ff"),
+        (slot(b"\7" + b"\xff" * 15), "copy done: expected 1 or erased flash, found 7"),
+        (slot(b"\6" + b"\xff" * 23), "swap info: expected a type of 1 to 5, found 6"),
+        (slot(b"\1\1\1\1\1" + b"\xff" * 27), "swap size: expected a value of 4 bytes, found 01"),
+        (slot(b"\1\4" + b"\xff" * 32), "swap status: expected 1, 2, 3 or erased flash, found 04"),
         (
-            mcuboot_image() + b"\xff" * 99 + b"\2" + b"\xff" * 7 + TRAILER,
+            mcuboot_image() + b"\xff\1\xff\xff\7\0" + mcuboot_trailer.MAGIC_ALIGNED,
             "erased flash or the magic",
         ),
         (
-            mcuboot_image() + b"\xff" * 99 + b"\1" + b"\xff" * 6 + TRAILER,
-            "erased flash or the magic",
+            slot(b"\1" + b"\xff" * 15, b"\x20\0" + mcuboot_trailer.MAGIC_ALIGNED),
+            "trailer: expected erased flash before the magic, found 01ff",
         ),
-        (
-            mcuboot_image() + b"\xff\1\xff\xff\7\0" + mcuboot._TRAILER_MAGIC_ALIGNED,
-            "erased flash or the magic",
-        ),
-        (
-            mcuboot_image() + b"\xff\1" + b"\xff" * 7 + TRAILER[:-1] + b"x",
-            "erased flash or the magic",
-        ),
+        (slot(b"\1" + b"\xff" * 7, TRAILER[:-1] + b"x"), "erased flash or the magic"),
+        (b"\xff".join((mcuboot_image(), b"\1\xff\xff" + TRAILER)), "image ok: expected a value of"),
     ],
 )
 def test_damaged_mcuboot_image_is_refused(data: bytes, message: str) -> None:
@@ -876,6 +971,15 @@ IMGTOOL_CASES: dict[str, tuple[str, ...]] = {
     "ed25519": ("--key", "ed25519"),
     "ecdsa-p256": ("--key", "ecdsa-p256"),
     "rsa-3072": ("--key", "rsa-3072"),
+    "ecdsa-p384": ("--key", "ecdsa-p384"),
+    "ed25519-pure": ("--key", "ed25519", "--pure"),
+    "sha512": ("--key", "ed25519", "--sha", "512"),
+    "full key": ("--key", "ecdsa-p256", "--public-key-format", "full"),
+    "compressed": ("--compression", "lzma2"),
+    "test": ("--test",),
+    "confirmed, many sectors": ("--confirm", "--max-sectors", "500", "--max-align", "16"),
+    "ids": ("--vid", "acme.example", "--cid", "x1"),
+    "rom-fixed": ("--rom-fixed", "0x10000"),
 }
 
 
@@ -897,9 +1001,14 @@ def test_what_imgtool_makes_is_read(case: str, tmp_path: Path) -> None:
     details = dict(image.details)
     said = run(*tool, "verify", *(("--key", key) if "--key" in options else ()), out)
     assert "1.2.3+4" in said
-    assert details["sha512" if "sha512" in details else "sha256"] in said
+    algorithm = next(name for name in ("sha512", "sha384", "sha256") if name in details)
+    assert details[algorithm] in said or "--pure" in options  # then it tells the signature
     assert details.get("trailer") == (
-        None if "--pad" not in options else "confirmed" if "--confirm" in options else "magic only"
+        "confirmed"
+        if "--confirm" in options
+        else "magic only"
+        if {"--pad", "--test"} & set(options)
+        else None
     )
     assert ("signature" in details) == ("--key" in options)
 

@@ -6,10 +6,11 @@ that all of fwsign is used as with a cable. It proves no more than that about re
 
     sim:BOARD[?NAME=VALUE[&NAME=VALUE]...]
 
-BOARD is a chip of `fwsign.flash.esp_chips`, pico-uart or smp. `flash=FILE` keeps the flash's
-content from run to run; `baud=N` makes the line as slow as one of N bit/s, `baud=line` as slow as
-the host sets it; `id=HEX` gives the board another identity, of 12 digits for an ESP, 16 for a Pico;
-`lock=NAME` switches a protection of an ESP on, as in `lock=secure-download-mode`; and
+BOARD is a chip of `fwsign.flash.esp_chips`, pico-uart, pico-bootsel or smp. `flash=FILE` keeps the
+flash's content from run to run; `baud=N` makes the line as slow as one of N bit/s, `baud=line` as
+slow as the host sets it; `id=HEX` gives the board another identity, of 12 digits for an ESP, 16 for
+a Pico; `lock=NAME` switches a protection of an ESP on, as in `lock=secure-download-mode`;
+`chip=rp2350` makes a pico-bootsel one of that chip; it is a drive, which has no line; and
 `fault=NAME[@N]` lets something go wrong once:
 
     cable@N      the cable is pulled after byte N from the host
@@ -47,6 +48,7 @@ class Settings(NamedTuple):
         identity: hex digits of the board's identity; None for the simulator's own.
         locks: as in `fwsign.flash.board`.
         faults: the faults to inject.
+        chip: the chip of a Pico in BOOTSEL mode; None for an RP2040.
     """
 
     board: str
@@ -55,6 +57,7 @@ class Settings(NamedTuple):
     identity: str | None = None
     locks: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
+    chip: str | None = None
 
 
 class Simulated:
@@ -72,12 +75,13 @@ class Simulated:
         if self._file is not None and self._file.exists():
             settings = settings._replace(flash=read_bytes(self._file, _LIMIT))
         self.machine = _machine(settings)
-        self._line = Line(self.machine, settings.faults)
+        self._line = _line(self.machine, settings)
 
     @property
     def port(self) -> str:
-        """The port for pyserial: `socket://127.0.0.1:N`."""
-        return self._line.port
+        """The port for pyserial, `socket://127.0.0.1:N`, or a drive."""
+        port: str = self._line.port
+        return port
 
     @property
     def flash(self) -> bytes:
@@ -129,11 +133,18 @@ def parse(uri: str) -> tuple[Settings, Path | None]:
                 settings = settings._replace(locks=(*settings.locks, value.replace("-", " ")))
             case "fault":
                 settings = settings._replace(faults=(*settings.faults, _fault(uri, value)))
-            case "flash" | "baud" | "id":
-                expected = {"flash": "a file", "baud": "N or line", "id": "hex digits"}
+            case "chip" if value:
+                settings = settings._replace(chip=value)
+            case "flash" | "baud" | "id" | "chip":
+                expected = {
+                    "flash": "a file",
+                    "baud": "N or line",
+                    "id": "hex digits",
+                    "chip": "a name",
+                }
                 raise _wrong(uri, f"{name}={value}", f"{name} with {expected[name]}")
             case _:
-                raise _wrong(uri, f"{name}={value}", "flash, baud, id, lock or fault")
+                raise _wrong(uri, f"{name}={value}", "flash, baud, id, lock, chip or fault")
     return settings, file
 
 
@@ -148,16 +159,34 @@ def _machine(settings: Settings) -> Any:
     from fwsign.flash.esp_chips import CHIPS
 
     kind = "esp" if settings.board in CHIPS else settings.board
-    modules = {"esp": "esp", "pico-uart": "pico_uart", "smp": "smp"}
+    modules = {
+        "esp": "esp",
+        "pico-uart": "pico_uart",
+        "pico-bootsel": "pico_bootsel",
+        "smp": "smp",
+    }
     if kind not in modules:
-        known = ", ".join([*CHIPS, "pico-uart", "smp"])
+        known = ", ".join([*CHIPS, "pico-uart", "pico-bootsel", "smp"])
         raise _wrong(settings.board, settings.board, known)
     if kind != "esp" and settings.locks:
         raise _wrong(settings.board, "a lock", "an ESP for it")
-    if kind == "smp" and settings.identity is not None:
+    if kind != "pico-bootsel" and settings.chip is not None:
+        raise _wrong(settings.board, "chip", "pico-bootsel for it")
+    if kind == "pico-bootsel" and (settings.faults or settings.baud is not None):
+        raise _wrong(settings.board, "a fault or baud", "a board with a line")
+    if kind in ("smp", "pico-bootsel") and settings.identity is not None:
         raise _wrong(settings.board, "id", "a board that has one")
     module = importlib.import_module(f"fwsign.flash.simulate.{modules[kind]}")
     return module.Simulator(settings)
+
+
+def _line(machine: Any, settings: Settings) -> Any:
+    """Return the line to a machine, or the drive that it is."""
+    if settings.board == "pico-bootsel":
+        from fwsign.flash.simulate.pico_bootsel import Drive
+
+        return Drive(machine)
+    return Line(machine, settings.faults)
 
 
 def _wrong(uri: str, found: str, expected: str) -> Failed:

@@ -118,7 +118,10 @@ def sign(
     envelopes = [output] if output else [Path(f"{file}.suit") for file in files]
     results.check(envelopes, (*files, *who.crl, *([chain] if chain else ())), force=force)
     parts = naming.renamed(targets.find_targets(files, target or ()), names)
-    groups = [targets.placed(one) for one in ([parts] if output else [[one] for one in parts])]
+    apart = [[one for one in parts if one.part.path == file] for file in files]
+    groups = [targets.placed(one) for one in ([parts] if output else apart)]
+    for remark in targets.remarks(parts):
+        ui.note(remark)
 
     found = _find(who, settings, pass_)
     vendor = vendor or settings.vendor or _only_vendor(found)

@@ -6,9 +6,10 @@ that all of fwsign is used as with a cable. It proves no more than that about re
 
     sim:BOARD[?NAME=VALUE[&NAME=VALUE]...]
 
-BOARD is a chip of `fwsign.flash.esp_chips`, pico-uart or smp. `flash=FILE` keeps the flash's
-content from run to run; `baud=N` makes the line as slow as one of N bit/s, `baud=line` as slow as
-the host sets it; `id=HEX` gives the board another identity, of 12 digits for an ESP, 16 for a Pico.
+BOARD is a chip of `fwsign.flash.esp_chips`, pico-uart, pico-bootsel or smp. `flash=FILE` keeps the
+flash's content from run to run; `baud=N` makes the line as slow as one of N bit/s, `baud=line` as
+slow as the host sets it; `id=HEX` gives the board another identity, of 12 digits for an ESP, 16 for
+a Pico; `chip=rp2350` makes a pico-bootsel one of that chip; it is a drive, which has no line.
 
 For an ESP there are also: `lock=NAME`, which switches a protection on, as in
 `lock=secure-download-mode`; `revision=MAJOR.MINOR`, the chip's; `size=2MB`, the flash's, from 1MB
@@ -53,6 +54,7 @@ _VALUES: Final = {
     "size": f"one of {', '.join(_SIZES)}",
     "table": "an offset in hex, at the start of a sector",
     "content": "stock or blank",
+    "chip": "a name",
 }
 """The settings that have one value, and what it is."""
 
@@ -71,6 +73,7 @@ class Settings(NamedTuple):
         size: of the flash, in bytes; None for 4 MiB, or as much more as its content needs.
         table: the offset at which the boot loader looks for the partition table.
         stock: whether an empty flash is filled with a boot loader, a table and an application.
+        chip: the chip of a Pico in BOOTSEL mode; None for an RP2040.
     """
 
     board: str
@@ -83,6 +86,7 @@ class Settings(NamedTuple):
     size: int | None = None
     table: int = 0x8000
     stock: bool = False
+    chip: str | None = None
 
 
 class Simulated:
@@ -100,12 +104,13 @@ class Simulated:
         if self._file is not None and self._file.exists():
             settings = settings._replace(flash=read_bytes(self._file, _LIMIT))
         self.machine = _machine(settings)
-        self._line = Line(self.machine, settings.faults)
+        self._line = _line(self.machine, settings)
 
     @property
     def port(self) -> str:
-        """The port for pyserial: `socket://127.0.0.1:N`."""
-        return self._line.port
+        """The port for pyserial, `socket://127.0.0.1:N`, or a drive."""
+        port: str = self._line.port
+        return port
 
     @property
     def flash(self) -> bytes:
@@ -170,6 +175,8 @@ def parse(uri: str) -> tuple[Settings, Path | None]:
                 settings = settings._replace(size=_SIZES[value])
             case "table" if _TABLE.fullmatch(value):
                 settings = settings._replace(table=int(value, 16))
+            case "chip" if value:
+                settings = settings._replace(chip=value)
             case "content" if value in ("stock", "blank"):
                 settings = settings._replace(stock=value == "stock")
             case _ if name in _VALUES:
@@ -197,9 +204,14 @@ def _machine(settings: Settings) -> Any:
     from fwsign.flash.esp_chips import CHIPS
 
     kind = "esp" if _is_esp(settings.board) else settings.board
-    modules = {"esp": "esp", "pico-uart": "pico_uart", "smp": "smp"}
+    modules = {
+        "esp": "esp",
+        "pico-uart": "pico_uart",
+        "pico-bootsel": "pico_bootsel",
+        "smp": "smp",
+    }
     if kind not in modules:
-        known = ", ".join([*CHIPS, "pico-uart", "smp"])
+        known = ", ".join([*CHIPS, "pico-uart", "pico-bootsel", "smp"])
         raise _wrong(settings.board, settings.board, known)
     if kind != "esp" and settings.locks:
         raise _wrong(settings.board, "a lock", "an ESP for it")
@@ -207,10 +219,23 @@ def _machine(settings: Settings) -> Any:
     for name in ("revision", "size", "table", "stock"):
         if kind != "esp" and getattr(settings, name) != getattr(own, name):
             raise _wrong(settings.board, "content" if name == "stock" else name, "an ESP for it")
-    if kind == "smp" and settings.identity is not None:
+    if kind != "pico-bootsel" and settings.chip is not None:
+        raise _wrong(settings.board, "chip", "pico-bootsel for it")
+    if kind == "pico-bootsel" and (settings.faults or settings.baud is not None):
+        raise _wrong(settings.board, "a fault or baud", "a board with a line")
+    if kind in ("smp", "pico-bootsel") and settings.identity is not None:
         raise _wrong(settings.board, "id", "a board that has one")
     module = importlib.import_module(f"fwsign.flash.simulate.{modules[kind]}")
     return module.Simulator(settings)
+
+
+def _line(machine: Any, settings: Settings) -> Any:
+    """Return the line to a machine, or the drive that it is."""
+    if settings.board == "pico-bootsel":
+        from fwsign.flash.simulate.pico_bootsel import Drive
+
+        return Drive(machine)
+    return Line(machine, settings.faults)
 
 
 def _wrong(uri: str, found: str, expected: str) -> Failed:

@@ -19,6 +19,7 @@ which leaves an empty flash empty. Else it gets a boot loader, a table and an ap
 `fault=NAME[@N]` lets something go wrong once:
 
     cable@N      the cable is pulled after byte N from the host
+    gone@N       the port is gone for 0.3 s after byte N from the host
     flip@N       a bit is flipped in byte N to the board, flip-back@N in byte N from it
     nak@N        command N is refused
     power@N      power is lost in the middle of writing or erasing sector N

@@ -14,10 +14,10 @@ from fwsign.component import file_identifier, flash_identifier
 from fwsign.errors import Failed, FwsignError, Malformed, check_limit
 from fwsign.images import esp_nvs
 from fwsign.images.esp_flash import SECTOR
+from fwsign.release import DEVICE_DATA
 from fwsign.table import Table
 
-NAME: Final = "device-data.toml"
-"""The reserved name of the policy among the components of a release."""
+NAME: Final = DEVICE_DATA
 IDENTIFIER: Final = file_identifier(NAME)
 MAX_POLICY: Final = 64 * 1024
 """Bytes of a policy."""

@@ -285,8 +285,8 @@ max = 4096
         (
             "offset = 0x112000\nsize = 8192",
             (
-                "device data for esp32c3, 8192 bytes at 0x112000: expected a place in one partition "
-                'for data, or in none, found a part of "device", 0x110000 to 0x113000'
+                "device data for esp32c3, 8192 bytes at 0x112000: expected a place in one "
+                'partition for data, or in none, found a part of "device", 0x110000 to 0x113000'
             ),
         ),
         (

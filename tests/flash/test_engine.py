@@ -6,8 +6,8 @@ import zlib
 import pytest
 
 from flash.kit import (
-    FACTORY_TABLE,
     SECTOR,
+    STOCK,
     MemoryBoard,
     board_info,
     esp_image,
@@ -27,7 +27,7 @@ PARTS = {"esp32c3@0x10000": APP}
 
 def blank(**info: object) -> MemoryBoard:
     """Return a board with a partition table, and nothing else in its flash."""
-    return MemoryBoard(b"\xff" * 0x8000 + FACTORY_TABLE, board_info(**info))
+    return MemoryBoard(STOCK, board_info(**info))
 
 
 class TestWriting:
@@ -53,14 +53,14 @@ class TestWriting:
         assert board.did("digest") == [(0x10000, len(APP))]
 
     def test_only_blocks_that_differ_are_written(self) -> None:
-        large = {"esp32c3@0x20000": noise(300_000)}
+        large = {"esp32c3@0xa0000": noise(300_000)}
         board = blank()
         run(board, large)
-        board.flash[0x20000 + 200_000] ^= 1
+        board.flash[0xA0000 + 200_000] ^= 1
         board.log.clear()
         found = run(board, large)
         assert (found.status, found.written) == ("verified", 65536)
-        assert {offset for offset, _ in board.did("erase")} == {*range(0x50000, 0x60000, SECTOR)}
+        assert {offset for offset, _ in board.did("erase")} == {*range(0xD0000, 0xE0000, SECTOR)}
         assert board.holds(large)
 
     def test_force_rewrites_everything(self) -> None:
@@ -195,7 +195,7 @@ class TestFaults:
                 if step == at:
                     raise lost()
 
-            board = MemoryBoard(b"\xff" * 0x8000 + FACTORY_TABLE, fault=fault)
+            board = MemoryBoard(STOCK, fault=fault)
             found = run(board, PARTS)
             assert found.status == "verified", (at, board.log[-1])
             assert board.holds(PARTS)
@@ -210,7 +210,7 @@ class TestFaults:
                 if step == at:
                     raise Failed(code, "no")
 
-            board = MemoryBoard(b"\xff" * 0x8000 + FACTORY_TABLE, fault=fault)
+            board = MemoryBoard(STOCK, fault=fault)
             assert run(board, PARTS).status == "verified"
             assert board.holds(PARTS)
 
@@ -221,7 +221,7 @@ class TestFaults:
                 if step >= at:
                     raise lost()
 
-            board = MemoryBoard(b"\xff" * 0x8000 + FACTORY_TABLE, fault=fault)
+            board = MemoryBoard(STOCK, fault=fault)
             found = run(board, PARTS)
             assert found.status == "incomplete"
             assert found.error is not None

@@ -15,6 +15,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 from fwsign.errors import Failed, FwsignError, Unsuitable
 from fwsign.flash import plan as planning
 from fwsign.flash.board import Board, BoardInfo, Connect, DigestName, Run
+from fwsign.flash.esp_keep import Kept
 from fwsign.flash.held import HeldRelease
 from fwsign.flash.plan import Plan, Region
 
@@ -24,7 +25,13 @@ READ_SIZE: Final = 64 * 1024
 """Bytes per request when flash is read back."""
 
 Status: TypeAlias = Literal[
-    "verified", "device-reported", "not verifiable", "incomplete", "refused", "dry run"
+    "verified",
+    "device-reported",
+    "not bootable",
+    "not verifiable",
+    "incomplete",
+    "refused",
+    "dry run",
 ]
 How: TypeAlias = Literal["sha256", "md5", "crc32", "image", "none"]
 
@@ -41,12 +48,15 @@ class Options(NamedTuple):
         force_rewrite: also write bytes that are there already.
         dry_run: stop before the first erase.
         accept_unverifiable: write to boards that cannot show their content.
+        waived: names of checks of images against the board that are waived, as in
+            `fwsign.flash.waivers`.
     """
 
     readback: Literal["full", "digest"] | None = None
     force_rewrite: bool = False
     dry_run: bool = False
     accept_unverifiable: bool = False
+    waived: tuple[str, ...] = ()
 
 
 class Judged(NamedTuple):
@@ -99,6 +109,7 @@ class Outcome(NamedTuple):
         notes: notes for the reader.
         error: the reason for "refused" or "incomplete".
         seconds: time in each stage.
+        kept: data of the board under the release's images that was left as it is.
     """
 
     status: Status
@@ -112,6 +123,7 @@ class Outcome(NamedTuple):
     notes: tuple[str, ...]
     error: FwsignError | None
     seconds: tuple[tuple[str, float], ...]
+    kept: tuple[Kept, ...] = ()
 
 
 def flash(connect: Connect, judge: Judge, options: Options, report: Report) -> Outcome:
@@ -126,7 +138,7 @@ class _Run:
         self._connect, self._judge, self._options, self._report = connect, judge, options, report
         self._info: BoardInfo | None = None
         self._judged: Judged | None = None
-        self._plan = Plan((), None, ())
+        self._plan = Plan(())
         self._checked: list[Checked] = []
         self._notes: list[str] = []
         self._written: dict[int, int] = {}  # region's offset: bytes
@@ -182,7 +194,7 @@ class _Run:
         def read(offset: int, size: int) -> bytes | None:
             return board.read(offset, size) if info.readable else None
 
-        self._plan = planning.make(judged.held, info, read)
+        self._plan = planning.make(judged.held, info, read, self._options.waived)
         _refuse_unplaced(judged.held)
         return judged
 
@@ -204,10 +216,9 @@ class _Run:
         if self._select(board):
             self._checked = self._verify(board, info)
         self._enter("finishing")
-        exact = [Run(one.offset, b"".join(_in_place(one))) for one in self._plan.regions]
-        self._notes = list(board.finish(exact))
+        self._notes = list(board.finish([one.run for one in self._plan.regions]))
         board.reset()
-        return _status([one.how for one in self._checked])
+        return _status([one.how for one in self._checked], self._plan.unbootable)
 
     # --- compare and write ------------------------------------------------------------------
 
@@ -221,8 +232,7 @@ class _Run:
             blind = force or region.offset in self._distrusted
             runs = [
                 (region.offset, _padded(run, info.sector))
-                for part in region.parts
-                for run in self._different(board, info, part, blind=blind)
+                for run in self._different(board, info, region.run, blind=blind)
             ]
             if not runs:
                 self._current.add(region.offset)
@@ -312,7 +322,7 @@ class _Run:
             how = info.digest
             good = region.offset in self._current  # every block's digest was right just now
             if not good:
-                expected = _digest(info.digest, b"".join(_in_place(region)))
+                expected = _digest(info.digest, region.run.data)
                 good = board.digest(region.offset, region.size) == expected
             self._progress(region.size)
         if not good:
@@ -352,6 +362,7 @@ class _Run:
             notes=(*self._plan.notes, *self._notes),
             error=error,
             seconds=tuple(self._seconds.items()),
+            kept=self._plan.kept,
         )
 
 
@@ -362,6 +373,7 @@ def _refuse_unverifiable(info: BoardInfo, options: Options) -> None:
             "the board does not let its flash be read back",
             expected="a board that can be read",
             found=", ".join(info.locks) or info.kind,
+            hint="leave out --readback full",
         )
     if info.digest is None and not info.readable and not options.accept_unverifiable:
         raise Unsuitable(
@@ -369,6 +381,7 @@ def _refuse_unverifiable(info: BoardInfo, options: Options) -> None:
             "the board cannot show what it holds, so that nothing could be verified",
             expected="digests, or reading back",
             found=", ".join(info.locks) or info.kind,
+            hint="--accept-unverifiable writes it all the same",
         )
 
 
@@ -427,11 +440,6 @@ def _padded(run: Run, sector: int) -> Run:
     return Run(run.offset, run.data.ljust(size, b"\xff"))
 
 
-def _in_place(region: Region) -> list[bytes]:
-    """Return the bytes of a region from its beginning to its end."""
-    return [part.data for part in sorted(region.parts)]
-
-
 def _mismatch(what: str, offset: int) -> Failed:
     return Failed(
         "device.mismatch",
@@ -441,9 +449,11 @@ def _mismatch(what: str, offset: int) -> Failed:
     )
 
 
-def _status(hows: Sequence[How]) -> Status:
+def _status(hows: Sequence[How], unbootable: str | None) -> Status:
     if "none" in hows:
         return "not verifiable"
+    if unbootable is not None:
+        return "not bootable"
     return "verified" if all(how in ("sha256", "md5") for how in hows) else "device-reported"
 
 

@@ -116,6 +116,7 @@ class EspBoard:
             digest_block=_DIGEST_BLOCK,
             readable=fields["readable"],
             locks=tuple(fields["locks"]),
+            revision=fields["revision"],
             details=tuple((str(name), str(value)) for name, value in fields["details"]),
         )
 

@@ -85,6 +85,7 @@ class Loader:
         esp = self._esp
         locked = bool(esp.secure_download_mode)
         details = [("boot loader", "stub" if self.stub else "rom"), ("baud", str(esp.get_baud()))]
+        revision = None
         if not locked and esp.CHIP_NAME != "ESP8266":
             revision = esp.get_chip_revision()
             details.append(("revision", f"v{revision // 100}.{revision % 100}"))
@@ -96,6 +97,7 @@ class Loader:
             "digest": None if locked else "md5",
             "readable": not locked,
             "locks": self._locks(),
+            "revision": revision,
             "details": details,
         }
 

@@ -210,7 +210,15 @@ def _parse(file: BinaryIO, start: int) -> Image:
             )
         details += (("merged", f"partition table at {rest + flash_start:#x}"),)
         details += _partitions(file, rest, flash_start, body.chip)
-    return Image("esp", body.chip.name, offset=flash_start, details=details + boot, role="merged")
+    parts = (Part("partition table", rest, rest + esp_flash.SECTOR),) if rest is not None else ()
+    return Image(
+        "esp",
+        body.chip.name,
+        offset=flash_start,
+        details=details + boot,
+        role="merged",
+        parts=parts,
+    )
 
 
 def bootloader_offset(chip: str) -> int | None:

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Sequence
 from typing import BinaryIO, Final, NamedTuple
 
-from fwsign.images.base import Image, damaged, size_of
+from fwsign.images.base import Image, Part, damaged, size_of
 from fwsign.images.esp_flash import ROW_SIZE, SECTOR, Partition, begins_row, partitions
 
 TABLE_OFFSET: Final = 0x8000
@@ -107,7 +107,8 @@ def _table(file: BinaryIO) -> Image:
     details = tuple(
         (f"partition {one.label}", f"{one.size} bytes at {one.offset:#x}") for one in found
     )
-    return Image("esp", offset=TABLE_OFFSET, details=details, role="partition table")
+    parts = (Part("partition table", 0, size_of(file)),)
+    return Image("esp", offset=TABLE_OFFSET, details=details, role="partition table", parts=parts)
 
 
 def _otadata(file: BinaryIO, head: bytes, size: int) -> Image | None:

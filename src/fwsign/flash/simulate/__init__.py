@@ -8,8 +8,13 @@ that all of fwsign is used as with a cable. It proves no more than that about re
 
 BOARD is a chip of `fwsign.flash.esp_chips`, pico-uart or smp. `flash=FILE` keeps the flash's
 content from run to run; `baud=N` makes the line as slow as one of N bit/s, `baud=line` as slow as
-the host sets it; `id=HEX` gives the board another identity, of 12 digits for an ESP, 16 for a Pico;
-`lock=NAME` switches a protection of an ESP on, as in `lock=secure-download-mode`; and
+the host sets it; `id=HEX` gives the board another identity, of 12 digits for an ESP, 16 for a Pico.
+
+For an ESP there are also: `lock=NAME`, which switches a protection on, as in
+`lock=secure-download-mode`; `revision=MAJOR.MINOR`, the chip's; `size=2MB`, the flash's, from 1MB
+to 32MB; `table=OFFSET`, where its boot loader looks for the partition table; and `content=stock`,
+which puts a boot loader, a table and an application into an empty flash.
+
 `fault=NAME[@N]` lets something go wrong once:
 
     cable@N      the cable is pulled after byte N from the host
@@ -24,6 +29,7 @@ the host sets it; `id=HEX` gives the board another identity, of 12 digits for an
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
@@ -36,6 +42,20 @@ FAULTS: Final = (*LINE_FAULTS, "nak", "power", "lie", "stuck", "noise")
 SCHEME: Final = "sim:"
 _LIMIT: Final = 128 * 1024 * 1024  # bytes of a file with a flash's content
 
+_REVISION: Final = re.compile(r"(\d)\.(\d{1,2})", re.ASCII)
+_TABLE: Final = re.compile(r"0x[0-9a-fA-F]{1,4}000", re.ASCII)
+_SIZES: Final = {f"{size}MB": size << 20 for size in (1, 2, 4, 8, 16, 32)}
+_VALUES: Final = {
+    "flash": "a file",
+    "baud": "N or line",
+    "id": "hex digits",
+    "revision": "MAJOR.MINOR",
+    "size": f"one of {', '.join(_SIZES)}",
+    "table": "an offset in hex, at the start of a sector",
+    "content": "stock or blank",
+}
+"""The settings that have one value, and what it is."""
+
 
 class Settings(NamedTuple):
     """The settings in a `sim:` port.
@@ -47,6 +67,10 @@ class Settings(NamedTuple):
         identity: hex digits of the board's identity; None for the simulator's own.
         locks: as in `fwsign.flash.board`.
         faults: the faults to inject.
+        revision: the chip's, major * 100 + minor; None for the simulator's own.
+        size: of the flash, in bytes; None for 4 MiB, or as much more as its content needs.
+        table: the offset at which the boot loader looks for the partition table.
+        stock: whether an empty flash is filled with a boot loader, a table and an application.
     """
 
     board: str
@@ -55,6 +79,10 @@ class Settings(NamedTuple):
     identity: str | None = None
     locks: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
+    revision: int | None = None
+    size: int | None = None
+    table: int = 0x8000
+    stock: bool = False
 
 
 class Simulated:
@@ -83,6 +111,12 @@ class Simulated:
     def flash(self) -> bytes:
         """The flash's present content."""
         return bytes(self.machine.flash)
+
+    @property
+    def started(self) -> str | None:
+        """What an ESP starts when it is reset now, in words; None for another board."""
+        started = getattr(self.machine, "started", None)
+        return str(started) if isinstance(started, tuple) else None
 
     def close(self) -> None:
         """Stop the board, and save the flash's content if that was requested."""
@@ -129,11 +163,20 @@ def parse(uri: str) -> tuple[Settings, Path | None]:
                 settings = settings._replace(locks=(*settings.locks, value.replace("-", " ")))
             case "fault":
                 settings = settings._replace(faults=(*settings.faults, _fault(uri, value)))
-            case "flash" | "baud" | "id":
-                expected = {"flash": "a file", "baud": "N or line", "id": "hex digits"}
-                raise _wrong(uri, f"{name}={value}", f"{name} with {expected[name]}")
+            case "revision" if match := _REVISION.fullmatch(value):
+                revision = 100 * int(match[1]) + int(match[2])
+                settings = settings._replace(revision=revision)
+            case "size" if value in _SIZES:
+                settings = settings._replace(size=_SIZES[value])
+            case "table" if _TABLE.fullmatch(value):
+                settings = settings._replace(table=int(value, 16))
+            case "content" if value in ("stock", "blank"):
+                settings = settings._replace(stock=value == "stock")
+            case _ if name in _VALUES:
+                raise _wrong(uri, f"{name}={value}", f"{name} with {_VALUES[name]}")
             case _:
-                raise _wrong(uri, f"{name}={value}", "flash, baud, id, lock or fault")
+                *names, last = (*_VALUES, "lock", "fault")
+                raise _wrong(uri, f"{name}={value}", f"{', '.join(names)} or {last}")
     return settings, file
 
 
@@ -154,6 +197,10 @@ def _machine(settings: Settings) -> Any:
         raise _wrong(settings.board, settings.board, known)
     if kind != "esp" and settings.locks:
         raise _wrong(settings.board, "a lock", "an ESP for it")
+    own = Settings(settings.board)
+    for name in ("revision", "size", "table", "stock"):
+        if kind != "esp" and getattr(settings, name) != getattr(own, name):
+            raise _wrong(settings.board, "content" if name == "stock" else name, "an ESP for it")
     if kind == "smp" and settings.identity is not None:
         raise _wrong(settings.board, "id", "a board that has one")
     module = importlib.import_module(f"fwsign.flash.simulate.{modules[kind]}")

@@ -14,6 +14,7 @@ import zlib
 from typing import TYPE_CHECKING, Final
 
 from fwsign.flash.board import SECURE_DOWNLOAD
+from fwsign.flash.simulate.esp_boots import Rom, Started, start
 from fwsign.flash.simulate.esp_chip import Registers
 from fwsign.flash.simulate.esp_frame import (
     CHECKSUM,
@@ -30,7 +31,8 @@ from fwsign.flash.simulate.esp_frame import (
     status,
     unslip,
 )
-from fwsign.flash.simulate.esp_nor import SECTOR, Nor, PowerLostError
+from fwsign.flash.simulate.esp_nor import SECTOR, SMALLEST, Nor, PowerLostError
+from fwsign.flash.simulate.esp_stock import signature_for, stock
 from fwsign.flash.simulate.esp_transfer import Reading, Writing
 
 if TYPE_CHECKING:
@@ -64,9 +66,11 @@ class Simulator:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._nor = Nor(settings.flash, settings.faults)
+        self._nor = Nor(_content(settings), settings.faults, settings.size)
         self.flash = self._nor.cells
-        self._registers = Registers(settings.board, settings.identity, settings.locks, self._nor.id)
+        self._registers = Registers(
+            settings.board, settings.identity, settings.locks, self._nor.id, settings.revision
+        )
         self._rom = _OLD_ROM if settings.board == "esp8266" else _ROM
         if SECURE_DOWNLOAD in settings.locks:
             self._rom = _LOCKED_ROM
@@ -116,6 +120,13 @@ class Simulator:
     def baud(self) -> int | None:
         """The line's speed in bit/s; None for as fast as the computer."""
         return self._speed if self._settings.baud == 0 else self._settings.baud
+
+    @property
+    def started(self) -> Started:
+        """What a reset starts now, as its ROM and its boot loader judge the flash."""
+        settings = self._settings
+        rom = Rom(settings.board, self._registers.revision, settings.locks, settings.table)
+        return start(self.flash, rom)
 
     def connected(self) -> None:
         """Nothing: a chip does not notice, and the stub goes on running."""
@@ -328,3 +339,11 @@ class Simulator:
         self._restart()
         self._silent = True
         return b""
+
+
+def _content(settings: Settings) -> bytes:
+    """Return the flash's first content: the file's, else that of the kind of board."""
+    if settings.flash or not settings.stock:
+        return settings.flash
+    signature = signature_for(settings.board, settings.locks)
+    return stock(settings.board, settings.size or SMALLEST, settings.table, signature)

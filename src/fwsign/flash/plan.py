@@ -183,7 +183,7 @@ def _check_image(payload: Payload, info: BoardInfo) -> None:
         raise payload.misplaced(target, f"{payload.chip}@0x{payload.offset:x}")
 
 
-def _runs(payload: Payload, info: BoardInfo, read: esp_plan.Read) -> Iterator[Run]:
+def _runs(payload: Payload, info: BoardInfo, read: Read) -> Iterator[Run]:
     if payload.image.kind != "uf2":
         yield Run(payload.offset, payload.data)
         return

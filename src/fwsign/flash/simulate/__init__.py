@@ -33,12 +33,15 @@ from __future__ import annotations
 import importlib
 import re
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 from urllib.parse import parse_qsl
 
 from fwsign.atomic import read_bytes, write_atomic
 from fwsign.errors import Failed
 from fwsign.flash.simulate.line import LINE_FAULTS, Fault, Line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FAULTS: Final = (*LINE_FAULTS, "nak", "power", "lie", "stuck", "noise")
 SCHEME: Final = "sim:"
@@ -47,17 +50,39 @@ _LIMIT: Final = 128 * 1024 * 1024  # bytes of a file with a flash's content
 _REVISION: Final = re.compile(r"(\d)\.(\d{1,2})", re.ASCII)
 _TABLE: Final = re.compile(r"0x[0-9a-fA-F]{1,4}000", re.ASCII)
 _SIZES: Final = {f"{size}MB": size << 20 for size in (1, 2, 4, 8, 16, 32)}
+
+
+class _Value(NamedTuple):
+    """A setting with one value: its field, how it is read, and what is expected."""
+
+    field: str
+    read: Callable[[str], Any]
+    expected: str
+
+
+def _revision(text: str) -> int | None:
+    match = _REVISION.fullmatch(text)
+    return 100 * int(match[1]) + int(match[2]) if match else None
+
+
+def _baud(text: str) -> int | None:
+    return 0 if text == "line" else int(text) if text.isdecimal() else None
+
+
 _VALUES: Final = {
-    "flash": "a file",
-    "baud": "N or line",
-    "id": "hex digits",
-    "revision": "MAJOR.MINOR",
-    "size": f"one of {', '.join(_SIZES)}",
-    "table": "an offset in hex, at the start of a sector",
-    "content": "stock or blank",
-    "chip": "a name",
+    "baud": _Value("baud", _baud, "N or line"),
+    "id": _Value("identity", lambda text: text.lower() if text.isalnum() else None, "hex digits"),
+    "revision": _Value("revision", _revision, "MAJOR.MINOR"),
+    "size": _Value("size", _SIZES.get, f"one of {', '.join(_SIZES)}"),
+    "table": _Value(
+        "table",
+        lambda text: int(text, 16) if _TABLE.fullmatch(text) else None,
+        "an offset in hex, at the start of a sector",
+    ),
+    "content": _Value("stock", {"stock": True, "blank": False}.get, "stock or blank"),
+    "chip": _Value("chip", lambda text: text or None, "a name"),
 }
-"""The settings that have one value, and what it is."""
+"""The settings that have one value; reading it gives None if it is wrong."""
 
 
 class Settings(NamedTuple):
@@ -157,35 +182,26 @@ def parse(uri: str) -> tuple[Settings, Path | None]:
     board, _, query = uri.removeprefix(SCHEME).partition("?")
     settings = Settings(board, stock=_is_esp(board))
     file: Path | None = None
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        match name:
-            case "flash" if value:
-                file = Path(value)
-            case "baud" if value == "line" or value.isdecimal():
-                settings = settings._replace(baud=0 if value == "line" else int(value))
-            case "id" if value.isalnum():
-                settings = settings._replace(identity=value.lower())
-            case "lock":
-                settings = settings._replace(locks=(*settings.locks, value.replace("-", " ")))
-            case "fault":
-                settings = settings._replace(faults=(*settings.faults, _fault(uri, value)))
-            case "revision" if match := _REVISION.fullmatch(value):
-                revision = 100 * int(match[1]) + int(match[2])
-                settings = settings._replace(revision=revision)
-            case "size" if value in _SIZES:
-                settings = settings._replace(size=_SIZES[value])
-            case "table" if _TABLE.fullmatch(value):
-                settings = settings._replace(table=int(value, 16))
-            case "chip" if value:
-                settings = settings._replace(chip=value)
-            case "content" if value in ("stock", "blank"):
-                settings = settings._replace(stock=value == "stock")
-            case _ if name in _VALUES:
-                raise _wrong(uri, f"{name}={value}", f"{name} with {_VALUES[name]}")
-            case _:
-                *names, last = (*_VALUES, "lock", "fault")
-                raise _wrong(uri, f"{name}={value}", f"{', '.join(names)} or {last}")
+    for name, text in parse_qsl(query, keep_blank_values=True):
+        if name == "flash":
+            file = Path(text or _expected(uri, name, text, "a file"))
+        elif name == "lock":
+            settings = settings._replace(locks=(*settings.locks, text.replace("-", " ")))
+        elif name == "fault":
+            settings = settings._replace(faults=(*settings.faults, _fault(uri, text)))
+        elif name in _VALUES:
+            field, read, expected = _VALUES[name]
+            value = read(text)
+            if value is None:
+                _expected(uri, name, text, expected)
+            settings = settings._replace(**{field: value})
+        else:
+            raise _wrong(uri, f"{name}={text}", f"{', '.join(_VALUES)}, flash, lock or fault")
     return settings, file
+
+
+def _expected(uri: str, name: str, text: str, expected: str) -> NoReturn:
+    raise _wrong(uri, f"{name}={text}", f"{name} with {expected}")
 
 
 def _fault(uri: str, text: str) -> Fault:

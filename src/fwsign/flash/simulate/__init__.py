@@ -10,7 +10,8 @@ BOARD is a chip of `fwsign.flash.esp_chips`, pico-uart, pico-bootsel or smp. `fl
 flash's content from run to run; `baud=N` makes the line as slow as one of N bit/s, `baud=line` as
 slow as the host sets it; `id=HEX` gives the board another identity, of 12 digits for an ESP, 16 for
 a Pico; `lock=NAME` switches a protection of an ESP on, as in `lock=secure-download-mode`;
-`chip=rp2350` makes a pico-bootsel one of that chip; it is a drive, which has no line; and
+`chip=rp2350` makes a pico-bootsel one of that chip; it is a drive, which has no line; `noise=RATE`
+damages bytes on the line to a pico-uart or smp with that probability, as in `noise=1e-4`; and
 `fault=NAME[@N]` lets something go wrong once:
 
     cable@N      the cable is pulled after byte N from the host
@@ -49,6 +50,7 @@ class Settings(NamedTuple):
         locks: as in `fwsign.flash.board`.
         faults: the faults to inject.
         chip: the chip of a Pico in BOOTSEL mode; None for an RP2040.
+        noise: the probability that a byte is damaged on the line.
     """
 
     board: str
@@ -58,6 +60,7 @@ class Settings(NamedTuple):
     locks: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
     chip: str | None = None
+    noise: float = 0.0
 
 
 class Simulated:
@@ -135,16 +138,19 @@ def parse(uri: str) -> tuple[Settings, Path | None]:
                 settings = settings._replace(faults=(*settings.faults, _fault(uri, value)))
             case "chip" if value:
                 settings = settings._replace(chip=value)
-            case "flash" | "baud" | "id" | "chip":
+            case "noise" if (rate := _rate(value)) is not None:
+                settings = settings._replace(noise=rate)
+            case "flash" | "baud" | "id" | "chip" | "noise":
                 expected = {
                     "flash": "a file",
                     "baud": "N or line",
                     "id": "hex digits",
                     "chip": "a name",
+                    "noise": "a number from 0 to below 1",
                 }
                 raise _wrong(uri, f"{name}={value}", f"{name} with {expected[name]}")
             case _:
-                raise _wrong(uri, f"{name}={value}", "flash, baud, id, lock, chip or fault")
+                raise _wrong(uri, f"{name}={value}", "flash, baud, id, lock, chip, noise or fault")
     return settings, file
 
 
@@ -153,6 +159,14 @@ def _fault(uri: str, text: str) -> Fault:
     if name not in FAULTS or not (at.isdecimal() or not at):
         raise _wrong(uri, text, f"NAME or NAME@N, of {', '.join(FAULTS)}")
     return Fault(name, int(at or 0))
+
+
+def _rate(text: str) -> float | None:
+    try:
+        rate = float(text)
+    except ValueError:
+        return None
+    return rate if 0 <= rate < 1 else None
 
 
 def _machine(settings: Settings) -> Any:
@@ -172,8 +186,10 @@ def _machine(settings: Settings) -> Any:
         raise _wrong(settings.board, "a lock", "an ESP for it")
     if kind != "pico-bootsel" and settings.chip is not None:
         raise _wrong(settings.board, "chip", "pico-bootsel for it")
-    if kind == "pico-bootsel" and (settings.faults or settings.baud is not None):
-        raise _wrong(settings.board, "a fault or baud", "a board with a line")
+    if kind == "pico-bootsel" and (settings.faults or settings.baud is not None or settings.noise):
+        raise _wrong(settings.board, "a fault, baud or noise", "a board with a line")
+    if kind == "esp" and settings.noise:
+        raise _wrong(settings.board, "noise", "fault=noise@N for an ESP")
     if kind in ("smp", "pico-bootsel") and settings.identity is not None:
         raise _wrong(settings.board, "id", "a board that has one")
     module = importlib.import_module(f"fwsign.flash.simulate.{modules[kind]}")
@@ -186,6 +202,10 @@ def _line(machine: Any, settings: Settings) -> Any:
         from fwsign.flash.simulate.pico_bootsel import Drive
 
         return Drive(machine)
+    if settings.noise:
+        from fwsign.flash.simulate.noise import Noisy
+
+        machine = Noisy(machine, settings.noise)
     return Line(machine, settings.faults)
 
 

@@ -30,11 +30,18 @@ def noise(size: int, seed: int = 0) -> bytes:
 
 
 def esp_image(
-    chip: str = "esp32c3", size: int = 20000, *, app: bool = True, seed: int = 0
+    chip: str = "esp32c3",
+    size: int = 20000,
+    *,
+    app: bool = True,
+    seed: int = 0,
+    revisions: tuple[int, int] = (0, 9999),
+    megabytes: int = 1,
 ) -> bytes:
     """Make an ESP image with about `size` bytes: an application, or a boot loader."""
     number = {one.name: one.id for one in CHIPS}[chip]
-    head = struct.pack("<BBBBI4xHBHH4xB", 0xE9, 1, 2, 0x20, 0x40380000, number, 0, 0, 9999, 1)
+    fields = (0xE9, 1, 2, megabytes.bit_length() - 1 << 4, 0x40380000, number, 0, *revisions, 1)
+    head = struct.pack("<BBBBI4xHBHH4xB", *fields)
     if app:
         first = _APP.pack(0xABCD5432, 0, b"1.0", b"app", b"10:00", b"today", b"5.5", bytes(32))
     else:
@@ -66,6 +73,29 @@ OTA_TABLE = partition_table(
     ("ota_1", 0, 0x11, 0x50000, 0x40000),
 )
 FACTORY_TABLE = partition_table(("nvs", 1, 2, 0x9000, 0x6000), ("factory", 0, 0, 0x10000, 0x80000))
+
+
+def content(**places: bytes) -> bytes:
+    """Return a flash with bytes at places, as in `at_8000=TABLE`."""
+    flash = bytearray(b"\xff" * FLASH_SIZE)
+    for name, data in places.items():
+        at = int(name.removeprefix("at_"), 16)
+        flash[at : at + len(data)] = data
+    return bytes(flash)
+
+
+ERASED = content()
+BOOT = esp_image(app=False, seed=7)
+
+
+def stock(chip: str = "esp32c3") -> bytes:
+    """Return the flash of a board with a boot loader and a table, which wants an application."""
+    place = next(one.bootloader for one in CHIPS if one.name == chip)
+    boot = {f"at_{place:x}": esp_image(chip, app=False, seed=7)}
+    return content(**boot, at_8000=FACTORY_TABLE)
+
+
+STOCK = stock()
 
 
 @cache
@@ -109,14 +139,14 @@ class MemoryBoard:
     """A board in memory: NOR flash, and a fault at one step of all that is done to it.
 
     Args:
-        flash: its content.
+        flash: its content; erased after it.
         info: what it says of itself; by default an ESP32-C3.
         fault: called with the step's number before each step; raises `Failed` to fail there.
     """
 
     def __init__(
         self,
-        flash: bytes = b"",
+        flash: bytes = STOCK,
         info: BoardInfo | None = None,
         fault: Callable[[int], None] | None = None,
     ) -> None:

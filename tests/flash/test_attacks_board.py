@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from flash.kit import (
+    BOOT,
     FACTORY_TABLE,
     OTA_TABLE,
     SECTOR,
+    STOCK,
     MemoryBoard,
     board_info,
+    content,
     esp_image,
     ignore,
     judging,
@@ -39,7 +42,7 @@ TWO = {**PARTS, "esp32c3@0x90000": noise(5000)}
 
 def blank(table: bytes = FACTORY_TABLE, **info: object) -> MemoryBoard:
     """Return a board with a partition table, and nothing else in its flash."""
-    return MemoryBoard(b"\xff" * 0x8000 + table, board_info(**info))
+    return MemoryBoard(content(at_0=BOOT, at_8000=table), board_info(**info))
 
 
 def at_first(board: MemoryBoard, what: str, do: Callable[[], object]) -> None:
@@ -125,7 +128,7 @@ class TestCollateralDamage:
     def test_a_region_that_was_good_is_verified_after_writing_another(
         self, digest: str, readback: str
     ) -> None:
-        flash = bytearray(b"\xff" * 0xA0000)
+        flash = bytearray(STOCK)
         flash[0x8000 : 0x8000 + len(FACTORY_TABLE)] = FACTORY_TABLE
         flash[0x10000 : 0x10000 + len(APP)] = APP
         board = Damaging(bytes(flash), 0x90000, 0x10123, digest=digest, digest_block=SECTOR)
@@ -136,7 +139,7 @@ class TestCollateralDamage:
 
     def test_writing_the_ota_data_may_damage_the_application(self) -> None:
         parts = {"esp32c3@0x50000": APP}
-        board = Damaging(b"\xff" * 0x8000 + OTA_TABLE, 0xD000, 0x50123)
+        board = Damaging(content(at_0=BOOT, at_8000=OTA_TABLE), 0xD000, 0x50123)
         found = run(board, parts)
         assert (found.status, found.attempts) == ("verified", 2)
         assert board.holds(parts)
@@ -157,7 +160,7 @@ class Deaf(MemoryBoard):
 
 @pytest.mark.parametrize(("times", "status"), [(1, "verified"), (99, "incomplete")])
 def test_ota_data_that_was_not_written_is_noticed(times: int, status: str) -> None:
-    board = Deaf(b"\xff" * 0x8000 + OTA_TABLE)
+    board = Deaf(content(at_0=BOOT, at_8000=OTA_TABLE))
     board.times = times
     found = run(board, {"esp32c3@0x50000": APP})
     assert found.status == status
@@ -190,7 +193,7 @@ class TestClaims:
     def test_bytes_that_were_never_sent_are_not_written_ones(self) -> None:
         board = blank()
         at_first(board, "program", lambda: setattr(board, "fault", always_lost))
-        found = run(board, {"esp32c3@0x20000": noise(50_000)})
+        found = run(board, {"esp32c3@0xa0000": noise(50_000)})
         assert (found.status, found.written, found.touched) == ("incomplete", SECTOR, True)
 
     def test_bytes_written_are_counted_for_each_region(self) -> None:

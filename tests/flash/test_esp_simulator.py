@@ -14,7 +14,7 @@ import pytest
 from flash.esp_kit import SECTOR, bench, digest, firmware
 from fwsign.flash.board import FLASH_ENCRYPTION, SECURE_BOOT, SECURE_BOOT_V1, SECURE_DOWNLOAD
 from fwsign.flash.esp_chips import CHIPS, chip_of
-from fwsign.flash.simulate import Settings
+from fwsign.flash.simulate import Settings, Simulated
 from fwsign.flash.simulate.esp import Simulator
 from fwsign.flash.simulate.line import Fault
 from support import refused, require_package
@@ -323,6 +323,43 @@ def test_an_identity_is_a_mac(identity: str) -> None:
         return
     with refused("device.port", identity, "12 hex digits"):
         Simulator(Settings("esp32", identity=identity))
+
+
+@pytest.mark.parametrize(
+    ("board", "revision"),
+    [
+        *((board, revision) for board in ("esp32", "esp32c3", "esp32s3") for revision in (1, 101)),
+        *((board, 103) for board in CHIPS if board != "esp8266"),
+        ("esp32", 0),
+        ("esp32", 201),
+        ("esp32c3", 11),
+        ("esp32p4", 301),
+        ("esp32s2", 108),
+    ],
+)
+def test_esptool_reads_the_revision(board: str, revision: int) -> None:
+    with bench(board, revision=revision) as one, one.board() as opened:
+        words = f"v{revision // 100}.{revision % 100}"
+        assert dict(opened.probe().details)["revision"] == words
+
+
+@pytest.mark.parametrize("megabytes", [1, 2, 4, 8, 16, 32])
+def test_esptool_reads_the_size_of_the_flash(megabytes: int) -> None:
+    with bench("esp32s3", size=megabytes << 20) as one, one.board() as opened:
+        assert opened.probe().flash_size == len(one.flash) == megabytes << 20
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_a_stock_board_starts_its_application(chip: str) -> None:
+    with Simulated(f"sim:{chip}?size=8MB&table=0x10000") as one:
+        assert one.started == f"application at 0x{0 if chip == 'esp8266' else 0x20000:x}"
+    with Simulated(f"sim:{chip}?content=blank") as one:
+        assert (one.started or "").startswith("nothing: ")
+
+
+def test_another_board_does_not_tell_what_it_starts() -> None:
+    with Simulated("sim:smp") as one:
+        assert one.started is None
 
 
 def test_names_of_chips() -> None:

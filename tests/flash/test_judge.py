@@ -29,7 +29,7 @@ OTHER = "another product"
 def envelope(sequence: int, data: bytes = DATA, **more: Any) -> bytes:
     """Sign a payload for flash."""
     component = Component(
-        flash_identifier("esp32c3", 0x20000), digest_of(data), len(data), "data.bin"
+        flash_identifier("esp32c3", 0xA0000), digest_of(data), len(data), "data.bin"
     )
     return sign_with(pki(), make_manifest(component, sequence_number=sequence, **more))
 
@@ -219,7 +219,7 @@ def test_a_crash_between_accepting_and_writing_is_made_good_by_the_same_release(
     judging(envelope(20), state).judge(board_info(identity="mac:01")).accept()
     one = board()
     assert code(program(one, envelope(20), state)) is None
-    assert one.holds({"esp32c3@0x20000": DATA})
+    assert one.holds({"esp32c3@0xa0000": DATA})
 
 
 def test_bytes_that_change_after_they_were_verified_are_not_written(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_bytes_that_change_after_they_were_verified_are_not_written(tmp_path: Pa
     file.getbuffer()[:] = bytes(len(DATA))
     one = board()
     assert flash(one.connect, made.judge, Options(), ignore).status == "verified"
-    assert one.holds({"esp32c3@0x20000": DATA})
+    assert one.holds({"esp32c3@0xa0000": DATA})
 
 
 def test_a_release_that_expires_for_the_time_that_the_memory_knows_is_refused(
@@ -268,7 +268,7 @@ def test_a_release_that_expires_for_the_time_that_the_memory_knows_is_refused(
 def test_what_is_not_for_flash_is_left_out_and_said() -> None:
     found = held_with_a_file(left_out=["notes.txt"])
     plan = planning.make(found, board_info(), lambda _, size: b"\xff" * size)
-    assert [one.component for one in plan.regions] == ["esp32c3@0x20000"]
+    assert [one.component for one in plan.regions] == ["esp32c3@0xa0000"]
     assert plan.notes == ("not for flash, left out: notes.txt",)
 
 
@@ -296,7 +296,7 @@ def test_what_is_left_out_by_name_or_goes_elsewhere_does_not_matter(how: str) ->
 def held_with_a_file(**more: Any) -> HeldRelease:
     """Hold a release of a payload for flash and of a file."""
     parts = (
-        Component(flash_identifier("esp32c3", 0x20000), digest_of(DATA), len(DATA), "a.bin"),
+        Component(flash_identifier("esp32c3", 0xA0000), digest_of(DATA), len(DATA), "a.bin"),
         Component(file_identifier("notes.txt"), digest_of(b"x"), 1, "notes.txt"),
     )
     release = verify(sign_with(pki(), make_manifest(*parts)), [pki().root])
@@ -328,4 +328,4 @@ def test_a_simulated_board_has_a_floor_of_its_own(tmp_path: Path) -> None:
 
 def test_what_goes_elsewhere_leaves_nothing_to_flash() -> None:
     with refused("unsuitable.payload", "nothing in this release is for flash, it has "):
-        held_with_a_file(elsewhere=("esp32c3@0x20000",))
+        held_with_a_file(elsewhere=("esp32c3@0xa0000",))

@@ -8,12 +8,16 @@ from typing import Any
 import pytest
 
 from flash.kit import (
+    BOOT,
+    ERASED,
     FACTORY_TABLE,
     FLASH_SIZE,
     OTA_TABLE,
     SECTOR,
+    STOCK,
     MemoryBoard,
     board_info,
+    content,
     esp_image,
     held,
     noise,
@@ -35,24 +39,24 @@ from fwsign.images.uf2 import write_uf2
 from support import refused
 
 APP = esp_image()
-BOOT = esp_image(app=False, seed=7)
 RP2040 = 0xE48BFF56
-ERASED = b"\xff" * FLASH_SIZE
 
 
-def make(parts: Mapping[str, bytes], info: BoardInfo | None = None, flash: bytes = ERASED) -> Plan:
+def make(
+    parts: Mapping[str, bytes], info: BoardInfo | None = None, flash: bytes = STOCK, *waived: str
+) -> Plan:
     """Plan payloads for a board with some content in its flash."""
     return planning.make(
-        held(parts), info or board_info(), lambda offset, size: flash[offset : offset + size]
+        held(parts),
+        info or board_info(),
+        lambda offset, size: flash[offset : offset + size],
+        waived,
     )
 
 
 def with_table(table: bytes, otadata: bytes = b"") -> bytes:
-    """Return the content of a flash with a partition table, and OTA data at 0xd000."""
-    flash = bytearray(ERASED)
-    flash[0x8000 : 0x8000 + len(table)] = table
-    flash[0xD000 : 0xD000 + len(otadata)] = otadata
-    return bytes(flash)
+    """Return the content of a flash with a boot loader, a table, and OTA data at 0xd000."""
+    return content(at_0=BOOT, at_8000=table, at_d000=otadata)
 
 
 def entry(sequence: int, state: int = 0xFFFFFFFF) -> bytes:
@@ -76,7 +80,7 @@ class TestChips:
         assert "for other chips, left out: esp32s3@0x10000" in found.notes
 
     def test_a_board_that_does_not_tell_its_chip_is_said_to(self) -> None:
-        found = make({"esp32c3@0x10000": noise(100)}, board_info(chip=None))
+        found = make({"esp32c3@0x10000": APP}, board_info(chip=None))
         assert "the board does not tell its chip, the release is for esp32c3" in found.notes
         with refused("unsuitable.chip", "the board does not tell which it is"):
             make({"esp32c3@0x0": b"1", "esp32s3@0x1000": b"2"}, board_info(chip=None))
@@ -96,8 +100,8 @@ class TestPlaces:
             make({"esp32c3@0x20000": b"data"}, board_info(start=0x30000))
 
     def test_an_overlap_is_refused(self) -> None:
-        parts = {"esp32c3@0x20000": noise(5000), "esp32c3@0x21000": b"data"}
-        with refused("unsuitable.region", "overlap: one ends at 0x22000, the other begins at 0x21"):
+        parts = {"esp32c3@0xa0000": noise(5000), "esp32c3@0xa1000": b"data"}
+        with refused("unsuitable.region", "overlap: one ends at 0xa2000, the other begins at 0xa1"):
             make(parts)
 
     def test_an_empty_payload_is_refused(self) -> None:
@@ -123,14 +127,17 @@ class TestLocks:
             make({"esp32c3@0x10000": APP}, board_info(locks=(SECURE_BOOT,)))
 
     def test_secure_boot_lets_data_pass(self) -> None:
-        assert make({"esp32c3@0x20000": noise(99)}, board_info(locks=(SECURE_BOOT,))).regions
+        assert make({"esp32c3@0xa0000": noise(99)}, board_info(locks=(SECURE_BOOT,))).regions
 
     def test_secure_boot_v1_protects_the_boot_loader(self) -> None:
         with refused("unsuitable.locked", "esp32c3@0x0 is below 0x8000"):
             make({"esp32c3@0x0": BOOT}, board_info(locks=(SECURE_BOOT_V1,)))
 
-    def test_secure_boot_v1_lets_the_application_pass(self) -> None:
-        assert make({"esp32c3@0x10000": APP}, board_info(locks=(SECURE_BOOT_V1,))).regions
+    @pytest.mark.parametrize("lock", [SECURE_BOOT_V1, SECURE_BOOT])
+    @pytest.mark.parametrize("flash", [STOCK, ERASED, with_table(OTA_TABLE)])
+    def test_an_unsigned_application_is_refused_everywhere(self, lock: str, flash: bytes) -> None:
+        with refused("unsuitable.locked", f"{lock} switched on, and esp32c3@0x10000 has no sig"):
+            make({"esp32c3@0x10000": APP}, board_info(locks=(lock,)), flash)
 
     def test_secure_download_mode_hides_the_partition_table(self) -> None:
         info = board_info(locks=(SECURE_DOWNLOAD,), readable=False)
@@ -152,9 +159,8 @@ class TestOrder:
 
     def test_a_merged_image_is_cut_into_the_same_order(self) -> None:
         merged = (BOOT.ljust(0x8000, b"\xff") + FACTORY_TABLE).ljust(0x10000, b"\xff") + APP
-        found = make({"esp32c3@0x0": merged})
-        (region,) = found.regions
-        assert [part.offset for part in region.parts] == [0x9000, 0x8000, 0]
+        found = make({"esp32c3@0x0": merged}, flash=ERASED)
+        assert [one.offset for one in found.regions] == [0x9000, 0x8000, 0]
         board = MemoryBoard(b"old" * 100)
         assert run(board, {"esp32c3@0x0": merged}).status == "verified"
         assert board.holds({"esp32c3@0x0": merged})
@@ -192,12 +198,30 @@ class TestPartitions:
         with refused("malformed.image", "md5 of partition table"):
             make({"esp32c3@0x8000": damaged})
 
-    def test_a_board_without_a_table_is_said_to_be_out_of_control(self) -> None:
-        found = make({"esp32c3@0x10000": APP})
-        assert found.notes == ("boot not controlled: the board's partition table is not known",)
+    def test_a_board_without_a_table_would_not_start(self) -> None:
+        with refused("unsuitable.bootable", "no partition table is in the release or on the b"):
+            make({"esp32c3@0x10000": APP}, flash=content(at_0=BOOT))
+
+    def test_a_board_without_a_boot_loader_would_not_start(self) -> None:
+        words = "the chip starts a boot loader at 0x0, and there is none"
+        with refused("unsuitable.bootable", words) as caught:
+            make({"esp32c3@0x10000": APP}, flash=content(at_8000=FACTORY_TABLE))
+        assert "--accept unbootable" in str(caught.value.hint)
+        board = MemoryBoard(ERASED)
+        found = run(board, {"esp32c3@0x10000": APP}, waived=("unbootable",))
+        assert (found.status, found.notes) == ("not bootable", (f"boot not controlled: {words}",))
+
+    def test_a_damaged_boot_loader_on_the_board_would_not_start(self) -> None:
+        flash = content(
+            at_0=BOOT[:-40] + bytes([BOOT[-40] ^ 1]) + BOOT[-39:], at_8000=FACTORY_TABLE
+        )
+        with refused(
+            "unsuitable.bootable", "the chip starts a boot loader at 0x0, and it is damaged"
+        ):
+            make({"esp32c3@0x10000": APP}, flash=flash)
 
     def test_data_alone_needs_no_control(self) -> None:
-        found = make({"esp32c3@0x20000": noise(99)}, flash=with_table(OTA_TABLE))
+        found = make({"esp32c3@0x9000": noise(99)}, flash=with_table(OTA_TABLE))
         assert (found.selection, found.notes) == (None, ())
 
 
@@ -254,8 +278,8 @@ class TestSelection:
         table = partition_table(
             ("factory", 0, 0, 0x10000, 0x40000), ("ota_0", 0, 0x10, 0x50000, 0x40000)
         )
-        found = self.select("esp32c3@0x50000", b"", table)
-        assert found.notes == ('boot not controlled: nothing selects "ota_0", which was written',)
+        with refused("unsuitable.bootable", 'nothing selects "ota_0", which was written'):
+            self.select("esp32c3@0x50000", b"", table)
 
     def test_the_test_application_is_out_of_control(self) -> None:
         table = partition_table(
@@ -263,15 +287,15 @@ class TestSelection:
             ("factory", 0, 0, 0x10000, 0x40000),
             ("test", 0, 0x20, 0x50000, 0x40000),
         )
-        found = self.select("esp32c3@0x50000", b"", table)
-        assert found.notes == ('boot not controlled: nothing selects "test", which was written',)
+        with refused("unsuitable.bootable", 'nothing selects "test", which was written'):
+            self.select("esp32c3@0x50000", b"", table)
 
     def test_signed_ota_data_is_never_replaced(self) -> None:
         parts = {"esp32c3@0x50000": APP, "esp32c3@0xd000": entry(1) + b"\xff" * SECTOR}
-        found = make(parts, flash=with_table(OTA_TABLE, entry(1) + entry(2)))
-        assert found.selection is None
-        (note,) = found.notes
-        assert note == 'boot not controlled: the OTA data of the release does not select "ota_1"'
+        flash = with_table(OTA_TABLE, entry(1) + entry(2))
+        with refused("unsuitable.bootable", 'OTA data of the release does not select "ota_1"'):
+            make(parts, flash=flash)
+        assert make(parts, None, flash, "unbootable").selection is None
 
     @pytest.mark.parametrize("step", range(0, 60, 3))
     def test_a_board_switches_slots_whatever_happens(self, step: int) -> None:
@@ -295,7 +319,7 @@ class TestUf2:
         parts = {"rp2040@0x4000": write_uf2(data, 0x10004000, RP2040)}
         found = make(parts, self.INFO)
         (region,) = found.regions
-        assert region.parts[0] == (0x4000, data.ljust(1024, b"\0"))
+        assert region.run == (0x4000, data.ljust(1024, b"\0"))
         assert found.notes == (
             "the board does not tell the size of its flash, so that was not checked",
             "boot not controlled: what begins the flash was not written",
@@ -358,7 +382,7 @@ class TestWholeRelease:
         [
             ("esp32c3@0x0", noise(9000), "the boot loader at 0x0, found no image for an ESP"),
             ("esp32c3@0x0", FACTORY_TABLE, "expected offset 0x8000, found 0x0"),
-            ("esp32c3@0x0", b"\xff" * 8192, "the boot loader at 0x0, found ota data"),
+            ("esp32c3@0x0", b"\xff" * 8192, "expected 0xd000, found OTA data at 0x0"),
             ("esp32c3@0x10000", noise(9000), 'in "ota_0" at 0x10000, found no image for an ESP'),
             ("esp32c3@0x50000", b"\xff" * 8192, "expected 0xd000, found OTA data at 0x50000"),
             ("esp32c3@0x4f000", noise(9000), 'in "ota_1" at 0x50000, found no image'),
@@ -377,34 +401,46 @@ class TestWholeRelease:
 
     def test_a_table_elsewhere_is_the_table_too(self) -> None:
         moved = partition_table(("nvs", 1, 2, 0x11000, 0x4000), ("factory", 0, 0, 0x20000, 0x80000))
-        parts = {"esp32c3@0x10000": moved, "esp32c3@0x20000": APP}
-        found = make(parts, flash=with_table(FACTORY_TABLE))
-        assert [one.offset for one in found.regions] == [0x20000, 0x10000]
+        parts = {"esp32c3@0x0": BOOT, "esp32c3@0x10000": moved, "esp32c3@0x20000": APP}
+        found = make(parts)
+        assert [one.offset for one in found.regions] == [0x20000, 0x10000, 0]
+        assert found.notes == (
+            "boot not controlled: the partition table moves from 0x8000 to 0x10000",
+        )
         with refused("unsuitable.partition", "no partition for one begins at 0x30000"):
             make({"esp32c3@0x10000": moved, "esp32c3@0x30000": APP})
         low = partition_table(("nvs", 1, 2, 0x9000, 0x4000), ("factory", 0, 0, 0x20000, 0x80000))
         with refused("unsuitable.partition", 'partition "nvs" is at 0x9000'):
             make({"esp32c3@0x10000": low})
 
+    def test_a_table_does_not_move_without_its_boot_loader(self) -> None:
+        moved = partition_table(("nvs", 1, 2, 0x11000, 0x4000), ("factory", 0, 0, 0x20000, 0x80000))
+        parts = {"esp32c3@0x10000": moved, "esp32c3@0x20000": APP}
+        with refused("unsuitable.bootable", "finds its partition table at 0x8000, the release's "):
+            make(parts)
+        on_board = content(at_0=BOOT, at_10000=moved)
+        assert make(parts, flash=on_board).notes == ()
+        assert make({"esp32c3@0x20000": APP}, flash=on_board).notes == ()
+
     def test_two_tables_are_refused(self) -> None:
         with refused("unsuitable.partition", "esp32c3@0x8000 and esp32c3@0x9000 are both"):
             make({**self.TABLE, "esp32c3@0x9000": FACTORY_TABLE})
 
     def test_a_table_without_an_application_says_that_nothing_starts(self) -> None:
-        found = make(self.TABLE)
-        assert found.notes == (
-            'boot not controlled: no application is in "ota_0" at 0x10000, "ota_1" at 0x50000',
-        )
-        flash = bytearray(with_table(b""))
-        flash[0x10000 : 0x10000 + len(APP)] = APP
-        assert make(self.TABLE, flash=bytes(flash)).notes == ()
+        words = 'no application is in "ota_0" at 0x10000, "ota_1" at 0x50000'
+        with refused("unsuitable.bootable", f"would not start what is written: {words}"):
+            make(self.TABLE)
+        found = make(self.TABLE, None, STOCK, "unbootable")
+        assert (found.unbootable, found.notes) == (words, (f"boot not controlled: {words}",))
+        assert make(self.TABLE, flash=content(at_0=BOOT, at_10000=APP)).notes == ()
 
     def test_ota_data_needs_a_partition(self) -> None:
         with refused("unsuitable.region", "expected a partition for it in the table"):
             make({"esp32c3@0xd000": b"\xff" * 8192}, flash=with_table(FACTORY_TABLE))
 
     def test_secure_boot_needs_no_signature_of_a_table(self) -> None:
-        assert make(self.TABLE, board_info(locks=(SECURE_BOOT,))).regions
+        flash = content(at_0=BOOT, at_10000=APP)
+        assert make(self.TABLE, board_info(locks=(SECURE_BOOT,)), flash).regions
 
 
 def test_a_dry_run_counts_what_selects_a_slot() -> None:
@@ -427,7 +463,9 @@ def test_a_board_that_nobody_waits_for_may_have_been_written_to() -> None:
 def test_a_board_gets_nothing_that_goes_elsewhere() -> None:
     parts = {"esp32c3@0x10000": APP, "esp32s3@0x10000": esp_image("esp32s3")}
     plan = planning.make(
-        held(parts, elsewhere=("esp32s3@0x10000",)), board_info(), lambda _, size: b"\xff" * size
+        held(parts, elsewhere=("esp32s3@0x10000",)),
+        board_info(),
+        lambda offset, size: STOCK[offset : offset + size],
     )
     assert "not for this board, they go elsewhere: esp32s3@0x10000" in plan.notes
     with refused("unsuitable.chip", "the release is for esp32s3, the board is esp32c3"):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from flash.kit import FACTORY_TABLE, MemoryBoard, board_info, esp_image, judging, lost, run
+from flash.kit import ERASED, STOCK, MemoryBoard, board_info, esp_image, judging, lost, run
 from fwsign.cli import flash_table, ui
 from fwsign.errors import Failed, Malformed
 from fwsign.flash import backends, drives, ports
@@ -37,7 +37,7 @@ def job(board: MemoryBoard, port: str = "A", judge: Judge | None = None) -> Job:
 
 
 def blank() -> MemoryBoard:
-    return MemoryBoard(b"\xff" * 0x8000 + FACTORY_TABLE)
+    return MemoryBoard(STOCK)
 
 
 class TestStation:
@@ -145,10 +145,19 @@ class TestKinds:
         ("uri", "words"),
         [
             ("sim:toaster", "toaster, expected esp"),
-            ("sim:esp32c3?color=red", "color=red, expected flash, baud, id, lock or fault"),
+            ("sim:esp32c3?color=red", "color=red, expected flash, baud, id, revision, size, "),
             ("sim:esp32c3?fault=fire", "fire, expected NAME or NAME@N"),
             ("sim:esp32c3?fault=nak@x", "nak@x, expected NAME or NAME@N"),
             ("sim:esp32c3?baud=quick", "baud=quick"),
+            ("sim:esp32c3?revision=3", "revision=3, expected revision with MAJOR.MINOR"),
+            ("sim:esp32c3?revision=9.1", "a simulated esp32c3 has no such revision: 9.1"),
+            ("sim:esp32?revision=4.0", "a simulated esp32 has no such revision: 4.0"),
+            ("sim:esp8266?revision=1.0", "a simulated esp8266 has no such revision: 1.0"),
+            ("sim:esp32c3?size=3MB", "size=3MB, expected size with one of 1MB, 2MB, 4MB, 8MB"),
+            ("sim:esp32c3?table=0x8001", "table=0x8001, expected table with an offset in hex"),
+            ("sim:esp32c3?content=full", "content=full, expected content with stock or blank"),
+            ("sim:smp?size=4MB", "size, expected an ESP for it"),
+            ("sim:pico-uart?content=stock", "content, expected an ESP for it"),
         ],
     )
     def test_a_simulated_board_that_cannot_be_is_refused(self, uri: str, words: str) -> None:
@@ -317,6 +326,9 @@ class TestTable:
         assert "the same command again goes on where it was" in found.err
 
     def test_notes_are_shown(self, capsys: pytest.CaptureFixture[str]) -> None:
-        board = MemoryBoard(info=board_info())
-        flash_table.tell("A", flash(board.connect, judging(PARTS), Options(), lambda _: None))
-        assert "  note  boot not controlled: " in capsys.readouterr().out
+        board = MemoryBoard(ERASED, board_info())
+        options = Options(waived=("unbootable",))
+        flash_table.tell("A", flash(board.connect, judging(PARTS), options, lambda _: None))
+        found = capsys.readouterr().out
+        assert found.startswith("not bootable  A  esp32c3 mac:a0b765c1d2e3")
+        assert "  note  boot not controlled: " in found

@@ -127,7 +127,11 @@ WRONG = [
     ({}, "[exec]\n'a' = ['/load', 1]", '"exec.a" is not a list of texts'),
     ({}, "[flash]\nesp32 = 1", '"flash.esp32" is not a text in quotes'),
     ({}, "[flash]\nesp32 = 'socket://x'", '"flash.esp32" is not socket://HOST:PORT'),
-    ({}, "[flash]\nesp32 = 'sim:esp32?flsh=x'", "is not flash, baud, id, lock or fault"),
+    (
+        {},
+        "[flash]\nesp32 = 'sim:esp32?flsh=x'",
+        "is not flash, baud, id, revision, size, table, content, lock or fault",
+    ),
     ({}, "[fetch]\nallow_hosts = ['A.example']", "is not a list of host names"),
     ({}, "[fetch]\nca = 'ca.pem'", '"fetch.ca" is not an absolute path'),
     ({}, "[fetch]\nproxy = 'x'", 'unknown key "fetch.proxy"'),

@@ -25,6 +25,7 @@ from fwsign.cli.demands import (
 from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, KEY_PASS, PRODUCT_OF_DEVICE
 from fwsign.errors import Failed, FwsignError
 from fwsign.flash.esp_chips import AFTER, BEFORE
+from fwsign.flash.waivers import ACCEPTABLE, ERASE_DATA, RAW
 
 if TYPE_CHECKING:
     from fwsign.cli.demands import Trust
@@ -65,6 +66,9 @@ def flash(
     no_rollback_check: option.NO_ROLLBACK_CHECK = False,
     any_product: option.ANY_PRODUCT = False,
     accept_unverifiable: option.ACCEPT_UNVERIFIABLE = False,
+    accept: option.ACCEPT = None,
+    raw: option.RAW = False,
+    erase_data: option.ERASE_DATA = False,
     leave_out: option.LEAVE_OUT = None,
     profile: PROFILE = "strict",
     allow_example_keys: ALLOW_EXAMPLE = False,
@@ -89,12 +93,19 @@ def flash(
     """
     from fwsign.cli.flash_records import Where
     from fwsign.cli.flash_run import run
-    from fwsign.flash.backends import How
+    from fwsign.flash.backends import KINDS, How
     from fwsign.flash.engine import Options
     from fwsign.state import default_path
 
     ports = _checked_ports(port or (), every=every)
-    _check_choices(board, before, after, readback)
+    accepted = tuple(dict.fromkeys(accept or ()))
+    _check_choices(
+        ("--board", board, KINDS),
+        ("--before", before, BEFORE),
+        ("--after", after, AFTER),
+        ("--readback", readback, ("full", "digest")),
+        *(("--accept", one, ACCEPTABLE) for one in accepted),
+    )
     demands = Demands(
         anchor=anchor,
         crl=crl,
@@ -117,6 +128,10 @@ def flash(
             force_rewrite=force_rewrite,
             dry_run=dry_run,
             accept_unverifiable=accept_unverifiable,
+            waived=(
+                *accepted,
+                *(name for name, on in ((RAW, raw), (ERASE_DATA, erase_data)) if on),
+            ),
         ),
         Where(state or default_path(), receipt, receipt_key, pass_),
         any_product=any_product,
@@ -171,17 +186,8 @@ def _checked_ports(ports: Sequence[str], *, every: bool) -> Sequence[str]:
     return ports
 
 
-def _check_choices(
-    board: str | None, before: str | None, after: str | None, readback: str | None
-) -> None:
-    from fwsign.flash.backends import KINDS
-
-    for name, value, known in (
-        ("--board", board, KINDS),
-        ("--before", before, BEFORE),
-        ("--after", after, AFTER),
-        ("--readback", readback, ("full", "digest")),
-    ):
+def _check_choices(*choices: tuple[str, str | None, Sequence[str]]) -> None:
+    for name, value, known in choices:
         if value is not None and value not in known:
             ui.usage(f'{name} "{value}"', f"choose from {', '.join(known)}")
 
@@ -249,7 +255,8 @@ def _waived(wanted: _Wanted, policy: "DevicePolicy") -> tuple[str, ...]:
         "unverifiable": wanted.options.accept_unverifiable,
         "readback": wanted.options.readback == "digest",
     }
-    return (*waivers(policy), *(name for name, is_so in typed.items() if is_so))
+    names = (name for name, is_so in typed.items() if is_so)
+    return (*waivers(policy), *names, *wanted.options.waived)
 
 
 def _check_left_out(names: Sequence[str], components: "Sequence[Component]") -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from fwsign.flash.esp_chips import AFTER, BEFORE
+from fwsign.flash.waivers import ACCEPTABLE
 
 ENVELOPE: TypeAlias = Annotated[
     Path, typer.Argument(readable=False, metavar="ENVELOPE", help="A .suit file.")
@@ -56,6 +57,28 @@ ACCEPT_UNVERIFIABLE: TypeAlias = Annotated[
     typer.Option(
         "--accept-unverifiable",
         help="Write to boards that cannot show what they hold, such as in secure download mode.",
+    ),
+]
+ACCEPT: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--accept",
+        metavar="CHECK",
+        help="Write although a check of the images against the board fails: "
+        f"{', '.join(ACCEPTABLE)}; repeat for several.",
+    ),
+]
+RAW: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--raw", help="Write bytes that are no known image also to places that the board executes."
+    ),
+]
+ERASE_DATA: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--erase-data",
+        help="Write a merged image over the board's own data too: settings, calibration, files.",
     ),
 ]
 LEAVE_OUT: TypeAlias = Annotated[

@@ -18,6 +18,7 @@ _REDRAW: Final = 0.1  # seconds
 _COLOURS: Final = {
     "verified": "green",
     "device-reported": "green",
+    "not bootable": "yellow",
     "dry run": "green",
     "not verifiable": "yellow",
     "incomplete": "red",

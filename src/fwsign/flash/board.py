@@ -36,6 +36,7 @@ class BoardInfo(NamedTuple):
         locks: the active protections, by the constants of this module.
         details: names and values for the receipt, such as the boot loader's version and baud.
         simulated: whether it is our simulator.
+        revision: the chip's revision, major * 100 + minor; None if unknown.
     """
 
     kind: str
@@ -50,6 +51,7 @@ class BoardInfo(NamedTuple):
     locks: tuple[str, ...] = ()
     details: tuple[tuple[str, str], ...] = ()
     simulated: bool = False
+    revision: int | None = None
 
     @property
     def floor_key(self) -> str | None:
@@ -96,7 +98,7 @@ class Board(Protocol):
         ...
 
     def reset(self) -> None:
-        """Leave the boot loader and start the written program."""
+        """Leave the boot loader and start the program; `device.support` if only the user can."""
         ...
 
     def close(self) -> None:

@@ -1,133 +1,161 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Check that signed payloads fit an ESP's partition table, and find the one it will start."""
+"""Judge what a release makes of an ESP's flash, before anything is erased.
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+The flash as it will be is looked at, not the release alone: the partition table that will be in
+force, the images at the places that are executed, and which of them starts.
+"""
 
-from fwsign.errors import Malformed, Unsuitable
-from fwsign.flash import esp_boot
-from fwsign.flash.board import BoardInfo, Run
+from collections.abc import Collection, Sequence
+from typing import Final, NamedTuple
+
+from fwsign.errors import Unsuitable
+from fwsign.flash import esp_executed, esp_keep, esp_layout, esp_start, esp_table
+from fwsign.flash.board import SECURE_BOOT, SECURE_BOOT_V1, BoardInfo, Run
+from fwsign.flash.esp_executed import Executed
+from fwsign.flash.esp_future import Future, Read
+from fwsign.flash.esp_keep import Kept
+from fwsign.flash.esp_layout import Piece
+from fwsign.flash.esp_table import Table
 from fwsign.flash.held import Payload
-from fwsign.images import esp
-from fwsign.images.esp_data import OTADATA_SIZE, TABLE_OFFSET, otadata_of
-from fwsign.images.esp_flash import SECTOR, Partition
+from fwsign.flash.waivers import ERASE_DATA, RAW, UNBOOTABLE
 
-Read: TypeAlias = Callable[[int, int], bytes | None]
-"""Reads the board's flash; None if that is not possible."""
+_FLASH_END: Final = 1 << 32
 
 
-def selection(
-    payloads: Sequence[Payload], runs: Sequence[Run], info: BoardInfo, read: Read
-) -> esp_boot.Selection:
-    """Check the application that an ESP will start, and return its selection.
+class EspPlan(NamedTuple):
+    """What to write, and what is known of the start.
+
+    Args:
+        pieces: the payloads at their places; a merged image in several pieces.
+        table_at: the offset of the partition table in force; None if unknown.
+        selection: the run that makes a written application start.
+        kept: the board's own data that is left as it is.
+        unbootable: why the board will not start what is written; None if it will.
+        controls: what leaves open whether it will.
+        notes: other remarks for the result.
+    """
+
+    pieces: Sequence[Piece]
+    table_at: int | None = None
+    selection: Run | None = None
+    kept: Sequence[Kept] = ()
+    unbootable: str | None = None
+    controls: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class _Case(NamedTuple):
+    """A board, and the tables that there are; see `judge`."""
+
+    info: BoardInfo
+    chip: str
+    read: Read
+    waived: Collection[str]
+    own: Table | None
+    before: Table | None
+
+    @property
+    def table(self) -> Table | None:
+        """The table in force after the run."""
+        return self.own or self.before
+
+
+def judge(
+    payloads: Sequence[Payload], info: BoardInfo, read: Read, waived: Collection[str]
+) -> EspPlan:
+    """Judge a release for a board, and say what to write.
 
     Args:
         payloads: the signed payloads for this chip.
-        runs: the same payloads as bytes for places.
         info: the board's facts.
         read: reads its flash.
+        waived: names of waivers, as typed.
 
     Raises:
-        Unsuitable: `unsuitable.region`, `unsuitable.partition`.
+        Unsuitable: `unsuitable.region`, `unsuitable.partition`, `unsuitable.chip`,
+            `unsuitable.revision`, `unsuitable.flash-size`, `unsuitable.locked`,
+            `unsuitable.bootable`.
         Malformed: `malformed.image`: a partition table in the release is damaged.
     """
-    if info.chip == "esp8266":  # it has no partition table, and boots the image at 0
-        controlled = any(run.offset == 0 for run in runs)
-        return esp_boot.Selection(note=None if controlled else "nothing was written at 0x0")
-    for payload in payloads:
-        _check_not_over(payload, "the boot loader", esp.bootloader_offset(payload.chip))
-    found = _table(payloads, read)
-    if found is None:
-        apps = any(one.image.role == "application" for one in payloads)
-        return esp_boot.Selection(note="the board's partition table is not known" if apps else None)
-    at, table = found
-    esp_boot.check_table(table, at, info.flash_size)
-    part = otadata_of(table)
-    for payload in payloads:
-        _check_partition(payload, table, part)
-    otadata = _after(runs, part.offset, OTADATA_SIZE, read) if part else None
-    if any(one.image.role for one in payloads):
-        missing = _missing_app(table, runs, read)
-        if missing is not None:
-            return esp_boot.Selection(note=missing)
-    return esp_boot.select(table, runs, otadata)
+    whole = [(one, Run(one.offset, one.data)) for one in payloads]
+    if info.chip == "esp8266":  # it has no partition table, and starts the image at 0
+        controlled = any(run.offset == 0 for _, run in whole)
+        return EspPlan(whole, controls=() if controlled else ("nothing was written at 0x0",))
+    own = esp_table.of_release(payloads)
+    before = esp_table.of_board(read, damaged_is_none=own is not None)
+    case = _Case(info, payloads[0].chip, read, waived, own, before)
+    if case.table is not None:
+        esp_table.check(case.table, info.flash_size)
+    return _started(_without_data(whole, case), case)
 
 
-def _missing_app(table: Sequence[Partition], runs: Sequence[Run], read: Read) -> str | None:
-    """Return a note if no app partition holds an application: perhaps only a table was written."""
-    apps = [part for part in table if part.is_app]
-    heads = [_after(runs, part.offset, 1, read) for part in apps]
-    if None in heads or bytes([esp.MAGIC]) in heads:
-        return None  # the flash cannot be read, or there is one, which `select` makes start
-    names = ", ".join(f'"{part.label}" at 0x{part.offset:x}' for part in apps) or "no partition"
-    return f"no application is in {names}"
+def _without_data(whole: Sequence[Piece], case: _Case) -> EspPlan:
+    """Cut a merged image into what is written and what is the board's own data."""
+    pieces: list[Piece] = []
+    kept: list[Kept] = []
+    lost: list[str] = []
+    for payload, run in whole:
+        if payload.image.role != "merged" or case.own is None or case.own.payload is not payload:
+            pieces.append((payload, run))
+            continue
+        if ERASE_DATA not in case.waived:
+            # Of a board that cannot be read, all data may be its own.
+            there = case.before if case.info.readable else case.own
+            kept = esp_keep.kept_of(run, case.own, there, case.read)
+            lost = esp_keep.lost_of(run, kept, case.before)
+        pieces += [(payload, piece) for piece in esp_keep.cut(run, kept, case.own)]
+    notes = (f"replaced, for the partition table changes: {', '.join(lost)}",) if lost else ()
+    return EspPlan(pieces, case.table.at if case.table else None, kept=kept, notes=notes)
 
 
-def _check_partition(
-    payload: Payload, table: Sequence[Partition], otadata: Partition | None
-) -> None:
-    """Check that a payload fits its place in the table."""
-    name, role = payload.component.name, payload.image.role
-    if role == "application":
-        esp_boot.check_app(table, name, Run(payload.offset, payload.data))
-    elif role == "ota data" and (otadata is None or otadata.offset != payload.offset):
-        expected = f"0x{otadata.offset:x}" if otadata else "a partition for it in the table"
-        raise payload.misplaced(expected, f"OTA data at 0x{payload.offset:x}")
-    for part in table:
-        if part.is_app:
-            _check_not_over(payload, f'the application in "{part.label}"', part.offset)
+def _started(plan: EspPlan, case: _Case) -> EspPlan:
+    """Check the images, and tell whether they will start."""
+    info, table = case.info, case.table
+    future = Future([run for _, run in plan.pieces], case.read)
+    locked = any(lock in info.locks for lock in (SECURE_BOOT, SECURE_BOOT_V1))
+    boot = esp_executed.boot_place(case.chip, table, info.flash_size or _FLASH_END)
+    places = [boot, *esp_executed.app_places(table, plan.pieces)]
+    esp_layout.check_places(plan.pieces, table, case.waived)
+    raw = RAW in case.waived
+    found = esp_executed.brought(plan.pieces, future, places, raw=raw, locked=locked)
+    esp_layout.check_data(plan.pieces, table, case.chip, case.waived)
+    esp_executed.check_signed(found, plan.pieces, info)
+    fresh = next((one for one in found if one.place == boot), None)
+    loader = fresh or esp_start.boot_loader(future, boot)
+    there = [loader] if fresh is None and isinstance(loader, Executed) else []
+    esp_executed.check_needs([*found, *there], table, case.chip, info, case.waived)
+    if not any(one.image.role for one, _ in plan.pieces):
+        return plan  # data alone changes nothing about the start
+    if table is not None and case.before is not None and case.before.at != table.at:
+        moved = f"the partition table moves from 0x{case.before.at:x} to 0x{table.at:x}"
+        plan = plan._replace(controls=(moved,))
+    if loader is None or (table is None and not info.readable):
+        return plan._replace(controls=(*plan.controls, _unknown(table, found, future)))
+    reason = loader if isinstance(loader, str) else None
+    reason = reason or esp_start.table_reason(table, case.before, fresh_boot=fresh is not None)
+    if table is None or reason is not None:
+        return _unbootable(plan, reason or "", case.waived)
+    selection = esp_start.selection(table, found, future)
+    reason = esp_start.app_reason(table, future) or selection.note
+    plan = plan._replace(selection=selection.run)
+    return plan if reason is None else _unbootable(plan, reason, case.waived)
 
 
-def _check_not_over(payload: Payload, what: str, place: int | None) -> None:
-    """Refuse to write anything but an image to a place that the board starts."""
-    if payload.image.role == "merged" or place is None:  # reading it checked its own layout
-        return
-    if payload.offset <= place < payload.end and payload.data[place - payload.offset] != esp.MAGIC:
-        words = payload.image.role or "no image for an ESP"
-        raise payload.misplaced(f"{what} at 0x{place:x}", words)
+def _unknown(table: Table | None, found: Sequence[Executed], future: Future) -> str:
+    """Return what a board that cannot be read leaves open."""
+    if table is None:
+        return "the board's partition table is not known"
+    return esp_start.selection(table, found, future).note or "what the board starts cannot be read"
 
 
-def _table(payloads: Sequence[Payload], read: Read) -> tuple[int, list[Partition]] | None:
-    """Return the future partition table and its offset; None if unknown."""
-    own = [one for one in payloads if one.image.role == "partition table"]
-    if len(own) > 1:
-        names = " and ".join(one.component.name for one in own)
-        raise Unsuitable(
-            "unsuitable.partition",
-            f"{names} are both partition tables, a board has one",
-            expected="one partition table",
-            found=names,
-        )
-    for payload in own:
-        return payload.offset, esp_boot.read_table(payload.data) or []
-    at = TABLE_OFFSET
-    for payload in payloads:
-        if payload.offset <= at < payload.end:
-            table = esp_boot.read_table(payload.data[at - payload.offset :])
-            if table is None and payload.image.role != "boot loader":  # a large one moves the table
-                raise payload.misplaced(f"a partition table at 0x{at:x}", "other bytes")
-            return None if table is None else (at, table)
-    content = read(at, SECTOR)
-    try:
-        table = esp_boot.read_table(content) if content is not None else None
-        return None if table is None else (at, table)
-    except Malformed as error:
-        raise Unsuitable(
-            "unsuitable.partition",
-            f"the board's partition table is damaged: {error.message}",
-            expected=error.expected,
-            found=error.found,
-        ) from None
-
-
-def _after(runs: Sequence[Run], offset: int, size: int, read: Read) -> bytes | None:
-    """Return the future content of a part of the flash."""
-    content = read(offset, size)
-    if content is None:
-        return None
-    for run in runs:
-        start, end = max(run.offset, offset), min(run.end, offset + size)
-        if start < end:
-            piece = run.data[start - run.offset : end - run.offset]
-            content = content[: start - offset] + piece + content[end - offset :]
-    return content
+def _unbootable(plan: EspPlan, reason: str, waived: Collection[str]) -> EspPlan:
+    if UNBOOTABLE in waived:
+        return plan._replace(unbootable=reason)
+    raise Unsuitable(
+        "unsuitable.bootable",
+        f"the board would not start what is written: {reason}",
+        expected="a boot loader, a partition table and an application that belong together",
+        found=reason,
+        hint="sign and flash what is missing in the same release; "
+        "--accept unbootable writes it all the same",
+    )

@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection
 from typing import Final, NamedTuple, TypeAlias, final
 
 from fwsign.component import Component
-from fwsign.errors import Failed, Unsuitable, check_limit
+from fwsign.errors import Failed, Malformed, Unsuitable, check_limit
+from fwsign.flash.waivers import RAW
 from fwsign.images import Image, recognise
 from fwsign.payload import Source
 from fwsign.verified import VerifiedRelease
@@ -40,7 +41,7 @@ class Payload(NamedTuple):
         """The first offset after it, where the bytes are the flash's own."""
         return self.offset + len(self.data)
 
-    def misplaced(self, expected: str, found: str) -> Unsuitable:
+    def misplaced(self, expected: str, found: str, hint: str | None = None) -> Unsuitable:
         """Return the refusal to write this to its signed place."""
         return Unsuitable(
             "unsuitable.region",
@@ -48,6 +49,7 @@ class Payload(NamedTuple):
             f"expected {expected}, found {found}",
             expected=expected,
             found=found,
+            hint=hint,
         )
 
 
@@ -58,7 +60,8 @@ class HeldRelease:
     Args:
         release: a release that passed steps 1 to 9 for this board.
         find: opens payloads; each is read once, through step 10.
-        waived: names in `release.unchecked` that the user has waived.
+        waived: names in `release.unchecked` that the user has waived; with "raw" a damaged image
+            is taken as bytes without a format.
         left_out: names of components that are not for flash and that the user has left out.
         elsewhere: names of components that the caller delivers elsewhere.
 
@@ -100,13 +103,19 @@ class HeldRelease:
         self.elsewhere: Final = tuple(sorted(elsewhere))
         self.left_out: Final = tuple(name for name in others if name in left_out)
         self.unplaced: Final = tuple(name for name in others if name not in left_out)
-        self.payloads: Final = tuple(_receive(release, one, find) for one in wanted)
+        raw = RAW in waived
+        self.payloads: Final = tuple(_receive(release, one, find, raw=raw) for one in wanted)
 
 
-def _receive(release: VerifiedRelease, component: Component, find: Find) -> Payload:
+def _receive(release: VerifiedRelease, component: Component, find: Find, *, raw: bool) -> Payload:
     memory = io.BytesIO()
     release.receive(component, find(component), memory)
-    image = recognise(memory)
+    try:
+        image = recognise(memory)
+    except Malformed as error:
+        if not raw:
+            raise
+        image = Image("unknown", notes=(error.message,))
     return Payload(component, memory.getvalue(), image)
 
 

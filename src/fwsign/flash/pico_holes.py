@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from fwsign.errors import Unsuitable
 from fwsign.flash.board import BoardInfo, Run
-from fwsign.flash.esp_plan import Read
+from fwsign.flash.esp_future import Read
 from fwsign.flash.held import Payload
 
 

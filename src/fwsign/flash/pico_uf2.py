@@ -173,6 +173,7 @@ class _DriveBoard:
 
     def __init__(self, drive: drives.Drive) -> None:
         self._drive = drive
+        self._restarted = False
 
     def probe(self) -> BoardInfo:
         """Return the facts that the drive tells: only the chip."""
@@ -201,6 +202,7 @@ class _DriveBoard:
             told = now
 
         drives.copy(self._drive, file, step)
+        self._restarted = True
 
     def finish(self, regions: Sequence[Run]) -> tuple[str, ...]:
         """Return a note that an RP2350 may have put the file into a partition."""
@@ -210,7 +212,15 @@ class _DriveBoard:
         return ()
 
     def reset(self) -> None:
-        """Do nothing: it has restarted."""
+        """Do nothing if it has restarted with its file; a drive cannot restart it otherwise."""
+        if not self._restarted:
+            raise Failed(
+                "device.support",
+                "the board stays in BOOTSEL mode until its power is taken away: "
+                "a drive cannot restart it",
+                expected="PICOBOOT, which needs pyusb",
+                found="a drive",
+            )
 
     def close(self) -> None:
         """Do nothing: a drive is not held open."""

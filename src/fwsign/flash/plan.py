@@ -3,99 +3,120 @@
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from fwsign.errors import Unsuitable
-from fwsign.flash import esp_boot, esp_plan, pico_holes
-from fwsign.flash.board import (
-    FLASH_ENCRYPTION,
-    SECURE_BOOT,
-    SECURE_BOOT_V1,
-    BoardInfo,
-    Run,
-)
+from fwsign.flash import esp_plan, pico_holes
+from fwsign.flash.board import FLASH_ENCRYPTION, BoardInfo, Run
+from fwsign.flash.esp_executed import locked
+from fwsign.flash.esp_future import Read
+from fwsign.flash.esp_keep import Kept
 from fwsign.flash.held import HeldRelease, Payload
 from fwsign.flash.pico_uart import refuse_unbootable
 from fwsign.images import esp, uf2
-from fwsign.images.esp_data import TABLE_OFFSET
-from fwsign.images.esp_flash import SECTOR
 
 _XIP: Final = 0x10000000  # where the RP chips see their flash
 _PICO_MOST: Final = 1 << 24  # bytes: what one chip select of theirs reaches
-_V1_LIMIT: Final = 0x8000
 _NO_CONTROL: Final = "boot not controlled: "
-_SIGNED: Final = ("application", "boot loader", "merged")  # roles that secure boot verifies
 
 
 class Region(NamedTuple):
-    """A contiguous part of flash that a component fills.
+    """A contiguous part of flash that a component fills, or a piece of it.
 
     Args:
         component: its name.
-        offset: in bytes from the start of the flash.
-        size: in bytes.
-        sha256: the SHA-256 of the bytes that the flash must hold there.
-        parts: the same bytes in a safe order for writing.
+        run: its place and the bytes that the flash must hold there.
+        sha256: the SHA-256 of these bytes.
     """
 
     component: str
-    offset: int
-    size: int
+    run: Run
     sha256: bytes
-    parts: tuple[Run, ...]
+
+    @property
+    def offset(self) -> int:
+        """The first offset, in bytes from the start of the flash."""
+        return self.run.offset
+
+    @property
+    def size(self) -> int:
+        """The number of bytes."""
+        return len(self.run.data)
 
     @property
     def end(self) -> int:
         """The first offset after it."""
-        return self.offset + self.size
+        return self.run.end
 
 
 class Plan(NamedTuple):
-    """The regions, the run that makes them boot, and the notes for the result."""
+    """What will be written.
+
+    Args:
+        regions: what is written, in a safe order.
+        selection: the run that makes them boot, after they were verified.
+        kept: data of the board under the release's images that is left as it is.
+        unbootable: why the board will not start what is written, though allowed by name.
+        notes: remarks for the result.
+    """
 
     regions: tuple[Region, ...]
-    selection: Run | None
-    notes: tuple[str, ...]
+    selection: Run | None = None
+    kept: tuple[Kept, ...] = ()
+    unbootable: str | None = None
+    notes: tuple[str, ...] = ()
 
 
-def make(held: HeldRelease, info: BoardInfo, read: esp_plan.Read) -> Plan:
+def make(held: HeldRelease, info: BoardInfo, read: Read, waived: Collection[str] = ()) -> Plan:
     """Plan the writes to a board.
 
     Args:
         held: a verified release, with its payloads.
         info: the board's facts.
-        read: reads the board's flash, for the partition table it has.
+        read: reads the board's flash, for what it holds already.
+        waived: names of checks that the user has waived, as in `fwsign.flash.waivers`.
 
     Raises:
         Unsuitable: `unsuitable.chip`, `unsuitable.payload`, `unsuitable.region`,
-            `unsuitable.flash-size`, `unsuitable.locked`, `unsuitable.partition`.
+            `unsuitable.flash-size`, `unsuitable.locked`, `unsuitable.partition`,
+            `unsuitable.revision`, `unsuitable.bootable`.
         Malformed: `malformed.image`: a partition table in the release is damaged.
     """
     payloads, notes = _for_this_chip(held, info)
     for payload in payloads:
         _check_image(payload, info)
+    if FLASH_ENCRYPTION in info.locks:
+        why = "it would not start what is written unencrypted"
+        raise locked(FLASH_ENCRYPTION, why, "fwsign cannot flash boards with flash encryption")
     pieces = [(one, run) for one in payloads for run in _runs(one, info, read)]
     for payload, run in pieces:
         _check_place(payload, run, info)
-        if info.kind == "pico-uart" and run.offset == info.start:
-            refuse_unbootable(run)
     if info.kind == "smp" and len(pieces) > 1:  # each would overwrite the one before it
         raise _wrong_payload(pieces[1][0].component.name, "one image", f"{len(pieces)} images")
-    _check_overlaps(pieces, info.sector)
-    _check_locks(payloads, pieces, info)
+    judged = esp_plan.EspPlan(pieces)
+    if info.kind == "esp":
+        judged = esp_plan.judge(payloads, info, read, waived)
+    elif info.kind == "pico-uf2" and not any(run.offset == 0 for _, run in pieces):
+        judged = judged._replace(controls=("what begins the flash was not written",))
+    _check_overlaps(judged.pieces, info.sector)
     if info.flash_size is None and info.kind != "smp":
         notes.append("the board does not tell the size of its flash, so that was not checked")
-    runs = [run for _, run in pieces]
-    selection = esp_boot.Selection()
-    if info.kind == "esp":
-        selection = esp_plan.selection(payloads, runs, info, read)
-    elif info.kind == "pico-uf2" and not any(run.offset == 0 for run in runs):
-        selection = esp_boot.Selection(note="what begins the flash was not written")
-    if selection.note:
-        notes.append(_NO_CONTROL + selection.note)
-    regions = [_region(one, run) for one, run in sorted(pieces, key=_safest_last)]
-    return Plan(tuple(regions), selection.run, tuple(notes))
+    reasons = (*judged.controls, judged.unbootable)
+    notes += [_NO_CONTROL + one for one in reasons if one]
+    notes += judged.notes
+    if judged.kept:
+        names = ", ".join(one.label for one in judged.kept)
+        notes.append(f"kept as the board has it: {names}; --erase-data replaces it")
+    boot = esp.bootloader_offset(info.chip or "")
+    ordered = sorted(judged.pieces, key=lambda piece: _safest_last(piece[1], boot, judged.table_at))
+    return Plan(
+        tuple(_region(one, run) for one, run in ordered),
+        judged.selection,
+        tuple(judged.kept),
+        judged.unbootable,
+        tuple(notes),
+    )
 
 
 # --- which payloads -------------------------------------------------------------------------
@@ -162,7 +183,7 @@ def _check_image(payload: Payload, info: BoardInfo) -> None:
         raise payload.misplaced(target, f"{payload.chip}@0x{payload.offset:x}")
 
 
-def _runs(payload: Payload, info: BoardInfo, read: esp_plan.Read) -> Iterator[Run]:
+def _runs(payload: Payload, info: BoardInfo, read: Read) -> Iterator[Run]:
     if payload.image.kind != "uf2":
         yield Run(payload.offset, payload.data)
         return
@@ -192,6 +213,8 @@ def _check_place(payload: Payload, run: Run, info: BoardInfo) -> None:
         raise payload.misplaced(f"a multiple of {info.sector}", f"0x{run.offset:x}")
     if run.offset < info.start:
         raise payload.misplaced(f"0x{info.start:x} or more", f"0x{run.offset:x}")
+    if info.kind == "pico-uart" and run.offset == info.start:
+        refuse_unbootable(run)
     size = _PICO_MOST if info.flash_size is None and info.kind == "pico-uf2" else info.flash_size
     if size is not None and run.end > size:
         raise Unsuitable(
@@ -217,62 +240,13 @@ def _check_overlaps(pieces: Sequence[tuple[Payload, Run]], sector: int) -> None:
             )
 
 
-# --- what the board forbids -----------------------------------------------------------------
-
-
-def _check_locks(
-    payloads: Sequence[Payload], pieces: Sequence[tuple[Payload, Run]], info: BoardInfo
-) -> None:
-    if FLASH_ENCRYPTION in info.locks:
-        raise _locked(FLASH_ENCRYPTION, "the board would not start what is written unencrypted")
-    if SECURE_BOOT_V1 in info.locks:
-        for payload, run in pieces:
-            if run.offset < _V1_LIMIT:
-                raise _locked(SECURE_BOOT_V1, f"{payload.component.name} is below 0x{_V1_LIMIT:x}")
-    if SECURE_BOOT in info.locks:
-        for payload in payloads:
-            signed = any(name.startswith("secure boot") for name, _ in payload.image.details)
-            if payload.image.role in _SIGNED and not signed:
-                raise _locked(SECURE_BOOT, f"{payload.component.name} has no signature for it")
-
-
-def _locked(lock: str, why: str) -> Unsuitable:
-    return Unsuitable(
-        "unsuitable.locked",
-        f"the board has {lock} switched on, and {why}",
-        expected=f"no {lock}",
-        found=lock,
-    )
-
-
 # --- in which order -------------------------------------------------------------------------
 
 
 def _region(payload: Payload, run: Run) -> Region:
-    return Region(
-        payload.component.name,
-        run.offset,
-        len(run.data),
-        hashlib.sha256(run.data).digest(),
-        tuple(_safe_parts(payload, run)),
-    )
+    return Region(payload.component.name, run, hashlib.sha256(run.data).digest())
 
 
-def _safe_parts(payload: Payload, run: Run) -> Iterator[Run]:
-    """Cut a merged ESP image so that its boot loader and partition table come last."""
-    cut = TABLE_OFFSET + SECTOR
-    if payload.image.role != "merged" or run.offset >= TABLE_OFFSET or run.end <= cut:
-        yield run
-        return
-    table = TABLE_OFFSET - run.offset
-    yield Run(cut, run.data[cut - run.offset :])
-    yield Run(TABLE_OFFSET, run.data[table : cut - run.offset])
-    yield Run(run.offset, run.data[:table])
-
-
-def _safest_last(piece: tuple[Payload, Run]) -> tuple[int, int]:
+def _safest_last(run: Run, boot: int | None, table: int | None) -> tuple[int, int]:
     """Sort data and applications first, then the partition table, then the boot loader."""
-    payload, run = piece
-    below = run.offset < TABLE_OFFSET
-    table = run.offset == TABLE_OFFSET or payload.image.role == "partition table"
-    return (2 if below else 1 if table else 0, run.offset)
+    return (2 if run.offset == boot else 1 if run.offset == table else 0, run.offset)

@@ -62,6 +62,7 @@ def describe(outcome: Outcome, told: Told) -> dict[str, Any]:
         "release": _release(release) if release else None,
         "waived": list(told.waived),
         "left_out": list(told.left_out),
+        "kept": [one._asdict() for one in outcome.kept],
         "first_use": told.first_use,
         "floor": None if info is None else "own" if info.identity else "shared",
         "touched": outcome.touched,

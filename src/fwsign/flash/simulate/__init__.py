@@ -9,12 +9,19 @@ that all of fwsign is used as with a cable. It proves no more than that about re
 BOARD is a chip of `fwsign.flash.esp_chips`, pico-uart, pico-bootsel or smp. `flash=FILE` keeps the
 flash's content from run to run; `baud=N` makes the line as slow as one of N bit/s, `baud=line` as
 slow as the host sets it; `id=HEX` gives the board another identity, of 12 digits for an ESP, 16 for
-a Pico; `lock=NAME` switches a protection of an ESP on, as in `lock=secure-download-mode`;
-`chip=rp2350` makes a pico-bootsel one of that chip; it is a drive, which has no line; `noise=RATE`
-damages bytes on the line to a pico-uart or smp with that probability, as in `noise=1e-4`; and
+a Pico; `chip=rp2350` makes a pico-bootsel one of that chip; it is a drive, which has no line;
+`noise=RATE` damages bytes on the line to a pico-uart or smp with that probability, as in
+`noise=1e-4`.
+
+For an ESP there are also: `lock=NAME`, which switches a protection on, as in
+`lock=secure-download-mode`; `revision=MAJOR.MINOR`, the chip's; `size=2MB`, the flash's, from 1MB
+to 32MB; `table=OFFSET`, where its boot loader looks for the partition table; and `content=blank`,
+which leaves an empty flash empty. Else it gets a boot loader, a table and an application.
+
 `fault=NAME[@N]` lets something go wrong once:
 
     cable@N      the cable is pulled after byte N from the host
+    gone@N       the port is gone for 0.3 s after byte N from the host
     flip@N       a bit is flipped in byte N to the board, flip-back@N in byte N from it
     nak@N        command N is refused
     power@N      power is lost in the middle of writing or erasing sector N
@@ -26,17 +33,67 @@ damages bytes on the line to a pico-uart or smp with that probability, as in `no
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 from urllib.parse import parse_qsl
 
 from fwsign.atomic import read_bytes, write_atomic
 from fwsign.errors import Failed
 from fwsign.flash.simulate.line import LINE_FAULTS, Fault, Line
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 FAULTS: Final = (*LINE_FAULTS, "nak", "power", "lie", "stuck", "noise")
 SCHEME: Final = "sim:"
 _LIMIT: Final = 128 * 1024 * 1024  # bytes of a file with a flash's content
+
+_REVISION: Final = re.compile(r"(\d)\.(\d{1,2})", re.ASCII)
+_TABLE: Final = re.compile(r"0x[0-9a-fA-F]{1,4}000", re.ASCII)
+_SIZES: Final = {f"{size}MB": size << 20 for size in (1, 2, 4, 8, 16, 32)}
+
+
+class _Value(NamedTuple):
+    """A setting with one value: its field, how it is read, and what is expected."""
+
+    field: str
+    read: Callable[[str], Any]
+    expected: str
+
+
+def _revision(text: str) -> int | None:
+    match = _REVISION.fullmatch(text)
+    return 100 * int(match[1]) + int(match[2]) if match else None
+
+
+def _baud(text: str) -> int | None:
+    return 0 if text == "line" else int(text) if text.isdecimal() else None
+
+
+def _rate(text: str) -> float | None:
+    try:
+        rate = float(text)
+    except ValueError:
+        return None
+    return rate if 0 <= rate < 1 else None
+
+
+_VALUES: Final = {
+    "baud": _Value("baud", _baud, "N or line"),
+    "id": _Value("identity", lambda text: text.lower() if text.isalnum() else None, "hex digits"),
+    "revision": _Value("revision", _revision, "MAJOR.MINOR"),
+    "size": _Value("size", _SIZES.get, f"one of {', '.join(_SIZES)}"),
+    "table": _Value(
+        "table",
+        lambda text: int(text, 16) if _TABLE.fullmatch(text) else None,
+        "an offset in hex, at the start of a sector",
+    ),
+    "content": _Value("stock", {"stock": True, "blank": False}.get, "stock or blank"),
+    "chip": _Value("chip", lambda text: text or None, "a name"),
+    "noise": _Value("noise", _rate, "a number from 0 to below 1"),
+}
+"""The settings that have one value; reading it gives None if it is wrong."""
 
 
 class Settings(NamedTuple):
@@ -49,6 +106,10 @@ class Settings(NamedTuple):
         identity: hex digits of the board's identity; None for the simulator's own.
         locks: as in `fwsign.flash.board`.
         faults: the faults to inject.
+        revision: the chip's, major * 100 + minor; None for the simulator's own.
+        size: of the flash, in bytes; None for 4 MiB, or as much more as its content needs.
+        table: the offset at which the boot loader looks for the partition table.
+        stock: whether an empty flash is filled with a boot loader, a table and an application.
         chip: the chip of a Pico in BOOTSEL mode; None for an RP2040.
         noise: the probability that a byte is damaged on the line.
     """
@@ -59,6 +120,10 @@ class Settings(NamedTuple):
     identity: str | None = None
     locks: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
+    revision: int | None = None
+    size: int | None = None
+    table: int = 0x8000
+    stock: bool = False
     chip: str | None = None
     noise: float = 0.0
 
@@ -91,6 +156,12 @@ class Simulated:
         """The flash's present content."""
         return bytes(self.machine.flash)
 
+    @property
+    def started(self) -> str | None:
+        """What an ESP starts when it is reset now, in words; None for another board."""
+        started = getattr(self.machine, "started", None)
+        return str(started) if isinstance(started, tuple) else None
+
     def close(self) -> None:
         """Stop the board, and save the flash's content if that was requested."""
         self._line.close()
@@ -122,36 +193,28 @@ def parse(uri: str) -> tuple[Settings, Path | None]:
         Failed: `device.port`.
     """
     board, _, query = uri.removeprefix(SCHEME).partition("?")
-    settings = Settings(board)
+    settings = Settings(board, stock=_is_esp(board))
     file: Path | None = None
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        match name:
-            case "flash" if value:
-                file = Path(value)
-            case "baud" if value == "line" or value.isdecimal():
-                settings = settings._replace(baud=0 if value == "line" else int(value))
-            case "id" if value.isalnum():
-                settings = settings._replace(identity=value.lower())
-            case "lock":
-                settings = settings._replace(locks=(*settings.locks, value.replace("-", " ")))
-            case "fault":
-                settings = settings._replace(faults=(*settings.faults, _fault(uri, value)))
-            case "chip" if value:
-                settings = settings._replace(chip=value)
-            case "noise" if (rate := _rate(value)) is not None:
-                settings = settings._replace(noise=rate)
-            case "flash" | "baud" | "id" | "chip" | "noise":
-                expected = {
-                    "flash": "a file",
-                    "baud": "N or line",
-                    "id": "hex digits",
-                    "chip": "a name",
-                    "noise": "a number from 0 to below 1",
-                }
-                raise _wrong(uri, f"{name}={value}", f"{name} with {expected[name]}")
-            case _:
-                raise _wrong(uri, f"{name}={value}", "flash, baud, id, lock, chip, noise or fault")
+    for name, text in parse_qsl(query, keep_blank_values=True):
+        if name == "flash":
+            file = Path(text or _expected(uri, name, text, "a file"))
+        elif name == "lock":
+            settings = settings._replace(locks=(*settings.locks, text.replace("-", " ")))
+        elif name == "fault":
+            settings = settings._replace(faults=(*settings.faults, _fault(uri, text)))
+        elif name in _VALUES:
+            field, read, expected = _VALUES[name]
+            value = read(text)
+            if value is None:
+                _expected(uri, name, text, expected)
+            settings = settings._replace(**{field: value})
+        else:
+            raise _wrong(uri, f"{name}={text}", f"{', '.join(_VALUES)}, flash, lock or fault")
     return settings, file
+
+
+def _expected(uri: str, name: str, text: str, expected: str) -> NoReturn:
+    raise _wrong(uri, f"{name}={text}", f"{name} with {expected}")
 
 
 def _fault(uri: str, text: str) -> Fault:
@@ -161,18 +224,16 @@ def _fault(uri: str, text: str) -> Fault:
     return Fault(name, int(at or 0))
 
 
-def _rate(text: str) -> float | None:
-    try:
-        rate = float(text)
-    except ValueError:
-        return None
-    return rate if 0 <= rate < 1 else None
+def _is_esp(board: str) -> bool:
+    from fwsign.flash.esp_chips import CHIPS
+
+    return board in CHIPS
 
 
 def _machine(settings: Settings) -> Any:
     from fwsign.flash.esp_chips import CHIPS
 
-    kind = "esp" if settings.board in CHIPS else settings.board
+    kind = "esp" if _is_esp(settings.board) else settings.board
     modules = {
         "esp": "esp",
         "pico-uart": "pico_uart",
@@ -184,6 +245,10 @@ def _machine(settings: Settings) -> Any:
         raise _wrong(settings.board, settings.board, known)
     if kind != "esp" and settings.locks:
         raise _wrong(settings.board, "a lock", "an ESP for it")
+    own = Settings(settings.board)
+    for name in ("revision", "size", "table", "stock"):
+        if kind != "esp" and getattr(settings, name) != getattr(own, name):
+            raise _wrong(settings.board, "content" if name == "stock" else name, "an ESP for it")
     if kind != "pico-bootsel" and settings.chip is not None:
         raise _wrong(settings.board, "chip", "pico-bootsel for it")
     if kind == "pico-bootsel" and (settings.faults or settings.baud is not None or settings.noise):

@@ -14,6 +14,7 @@ import zlib
 from typing import TYPE_CHECKING, Final
 
 from fwsign.flash.board import SECURE_DOWNLOAD
+from fwsign.flash.simulate.esp_boots import Rom, Started, start
 from fwsign.flash.simulate.esp_chip import Registers
 from fwsign.flash.simulate.esp_frame import (
     CHECKSUM,
@@ -30,7 +31,8 @@ from fwsign.flash.simulate.esp_frame import (
     status,
     unslip,
 )
-from fwsign.flash.simulate.esp_nor import SECTOR, Nor, PowerLostError
+from fwsign.flash.simulate.esp_nor import SECTOR, SMALLEST, Nor, PowerLostError
+from fwsign.flash.simulate.esp_stock import signature_for, stock
 from fwsign.flash.simulate.esp_transfer import Reading, Writing
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ _HEAD: Final = struct.Struct("<BBHI")
 _DATA_HEAD: Final = struct.Struct("<IIII")
 _READ_ACK: Final = struct.Struct("<I")
 _READ_SLOW: Final = 64  # bytes, whatever was asked for
+_WATCHDOG: Final = 1 << 31 | 5 << 28 | 1 << 8 | 2  # switches a watchdog on that resets the chip
 _S3_READ_HOOK: Final = 0x3FCEF688  # the ROM calls what this word points to when it reads flash
 
 _WRITING: Final = {0x02, 0x03, 0x04}
@@ -64,15 +67,19 @@ class Simulator:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._nor = Nor(settings.flash, settings.faults)
+        self._nor = Nor(_content(settings), settings.faults, settings.size)
         self.flash = self._nor.cells
-        self._registers = Registers(settings.board, settings.identity, settings.locks, self._nor.id)
+        self._registers = Registers(
+            settings.board, settings.identity, settings.locks, self._nor.id, settings.revision
+        )
         self._rom = _OLD_ROM if settings.board == "esp8266" else _ROM
         if SECURE_DOWNLOAD in settings.locks:
             self._rom = _LOCKED_ROM
         self._naks = {fault.at for fault in settings.faults if fault.name == "nak"}
         self._noise = [fault.at for fault in settings.faults if fault.name == "noise"]
         self._commands = 0
+        self.restarts = 0
+        """The number of times that a host has let the chip leave its boot loader."""
         self._run: Mapping[int, Callable[[bytes], bytes]] = {
             0x02: self._flash_begin,
             0x03: self._flash_data,
@@ -116,6 +123,13 @@ class Simulator:
     def baud(self) -> int | None:
         """The line's speed in bit/s; None for as fast as the computer."""
         return self._speed if self._settings.baud == 0 else self._settings.baud
+
+    @property
+    def started(self) -> Started:
+        """What a reset starts now, as its ROM and its boot loader judge the flash."""
+        settings = self._settings
+        rom = Rom(settings.board, self._registers.revision, settings.locks, settings.table)
+        return start(self.flash, rom)
 
     def connected(self) -> None:
         """Nothing: a chip does not notice, and the stub goes on running."""
@@ -198,6 +212,7 @@ class Simulator:
     def _write_register(self, data: bytes) -> bytes:
         for address, value, mask, _delay in struct.iter_unpack("<IIII", data):
             self._registers.write(address, value, mask)
+            self.restarts += value == _WATCHDOG
         return b""
 
     def _security_info(self, data: bytes) -> bytes:
@@ -325,6 +340,15 @@ class Simulator:
 
     def _leave(self, _data: bytes) -> bytes:
         """Start the application, which is silent; a reset that nobody sees brings it back."""
+        self.restarts += 1
         self._restart()
         self._silent = True
         return b""
+
+
+def _content(settings: Settings) -> bytes:
+    """Return the flash's first content: the file's, else that of the kind of board."""
+    if settings.flash or not settings.stock:
+        return settings.flash
+    signature = signature_for(settings.board, settings.locks)
+    return stock(settings.board, settings.size or SMALLEST, settings.table, signature)

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from fwsign.errors import Failed
 from fwsign.flash.board import FLASH_ENCRYPTION, SECURE_BOOT, SECURE_BOOT_V1, SECURE_DOWNLOAD
+from fwsign.flash.simulate import esp_revision
 from fwsign.images import esp
 
 DETECT: Final = 0x40001000
@@ -69,9 +70,6 @@ _ESP32: Final = Chip(
     Fuse(_ESP32_EFUSE + 0x18, 1 << 5),
     (40, 0x3FF40014),
     (
-        Fuse(_ESP32_EFUSE + 0x0C, 1 << 15),  # revision 3.0, the first with secure boot v2
-        Fuse(_ESP32_EFUSE + 0x14, 1 << 20),
-        Fuse(0x3FF6607C, 1 << 31),
         Fuse(_ESP32_EFUSE + 0x10, 128),  # with the next: the ROM finds a crystal of 40 MHz
         Fuse(0x3FF5F06C, 800 << 7),
     ),
@@ -82,7 +80,6 @@ _C2: Final = Chip(
     (0x60008840, 0x60008844),
     Fuse(0x60008830, 1 << 7),
     Fuse(0x60008830, 1 << 21),
-    fuses=(Fuse(0x60008844, 1 << 20),),  # revision 1.0: the stub does not run on older ones
 )
 
 _CHIPS: Final[Mapping[str, Chip]] = {
@@ -118,13 +115,19 @@ class Registers:
         identity: the MAC in hex; None for `own_mac`.
         locks: as in `fwsign.flash.board`.
         flash_id: what the flash answers to RDID, first byte lowest.
+        revision: the chip's, major * 100 + minor; None for the simulator's own.
 
     Raises:
-        Failed: `device.port`: this chip has no such lock, or that is no MAC.
+        Failed: `device.port`: this chip has no such lock or revision, or that is no MAC.
     """
 
     def __init__(
-        self, board: str, identity: str | None, locks: tuple[str, ...], flash_id: int
+        self,
+        board: str,
+        identity: str | None,
+        locks: tuple[str, ...],
+        flash_id: int,
+        revision: int | None = None,
     ) -> None:
         self._board = board
         self._chip = _CHIPS[board]
@@ -136,6 +139,9 @@ class Registers:
         self._burn(Fuse(DETECT, self._chip.detect))
         self._burn(Fuse(divider, mhz * 1_000_000 // _ROM_BAUD))
         for fuse in (*self._chip.fuses, *self._lock_fuses(board)):
+            self._burn(fuse)
+        self.revision = esp_revision.USUAL.get(board, 0) if revision is None else revision
+        for fuse in self._revision_fuses(board):
             self._burn(fuse)
         self._burn_mac(board, identity or own_mac(board))
         old = board in _NO_SECURITY_INFO
@@ -161,6 +167,18 @@ class Registers:
                 found=found,
             )
         return fuses
+
+    def _revision_fuses(self, board: str) -> list[Fuse]:
+        found = esp_revision.bits(board, self.revision)
+        if found is None:
+            words = f"{self.revision // 100}.{self.revision % 100}"
+            raise Failed(
+                "device.port",
+                f"a simulated {board} has no such revision: {words}",
+                expected=f"a revision that {board} can have",
+                found=words,
+            )
+        return [Fuse(address, bits) for address, bits in found]
 
     def _burn_mac(self, board: str, identity: str) -> None:
         try:

@@ -7,7 +7,8 @@ from typing import Final
 from fwsign.flash.simulate.line import Fault
 
 SECTOR: Final = 4096
-_SMALLEST: Final = 4 * 1024 * 1024
+SMALLEST: Final = 4 * 1024 * 1024
+"""The size of a flash for which none is named."""
 
 
 class PowerLostError(Exception):
@@ -15,15 +16,16 @@ class PowerLostError(Exception):
 
 
 class Nor:
-    """A flash of 4 MiB, or as much more as its content needs.
+    """A flash of 4 MiB or another size, or as much more as its content needs.
 
     Args:
         content: what it holds to begin with; erased behind it.
         faults: `power`, `stuck` and `lie` are this class's.
+        size: in bytes, a power of two; None for as large as its content needs.
     """
 
-    def __init__(self, content: bytes, faults: tuple[Fault, ...]) -> None:
-        size = _SMALLEST
+    def __init__(self, content: bytes, faults: tuple[Fault, ...], size: int | None = None) -> None:
+        size = size or SMALLEST
         while size < len(content):
             size *= 2
         self.cells = bytearray(content.ljust(size, b"\xff"))

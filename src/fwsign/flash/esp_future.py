@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The flash as it will be: the bytes of a release, over what the board holds."""
+
+import io
+from collections.abc import Callable, Sequence
+from typing import BinaryIO, Final, TypeAlias, cast
+
+from fwsign.errors import Malformed
+from fwsign.flash.board import Run
+from fwsign.images import esp
+from fwsign.images.base import Part
+
+Read: TypeAlias = Callable[[int, int], bytes | None]
+"""Reads the board's flash; None if that is not possible."""
+
+READ_SIZE: Final = 64 * 1024
+"""Bytes per request to the board."""
+
+
+class Future:
+    """The flash of a board after a run.
+
+    Args:
+        runs: the bytes that the run writes.
+        read: reads the board's flash as it is.
+    """
+
+    def __init__(self, runs: Sequence[Run], read: Read) -> None:
+        self._runs, self._read = runs, read
+
+    def written(self, offset: int, size: int = 1) -> bool:
+        """Tell whether the run writes any of these bytes."""
+        return any(run.offset < offset + size and offset < run.end for run in self._runs)
+
+    def read(self, offset: int, size: int) -> bytes | None:
+        """Return bytes; None if the board must be asked for some and cannot be read."""
+        for run in self._runs:
+            if run.offset <= offset and offset + size <= run.end:
+                return run.data[offset - run.offset :][:size]
+        pieces = []
+        for start in range(offset, offset + size, READ_SIZE):
+            piece = self._read(start, min(READ_SIZE, offset + size - start))
+            if piece is None:
+                return None
+            pieces.append(piece)
+        content = b"".join(pieces)
+        for run in self._runs:
+            start, end = max(run.offset, offset), min(run.end, offset + size)
+            if start < end:
+                fresh = run.data[start - run.offset : end - run.offset]
+                content = content[: start - offset] + fresh + content[end - offset :]
+        return content
+
+    def part(self, offset: int, end: int) -> Part | None:
+        """Return the image at a place; None if the board cannot be read there.
+
+        Args:
+            offset: its first byte.
+            end: the first byte that cannot belong to it.
+
+        Raises:
+            Malformed: `malformed.image`: no intact image is there.
+        """
+        view = _View(self)
+        try:
+            return esp.part_at(cast("BinaryIO", view), offset, end)
+        except Malformed:
+            if view.blind:
+                return None
+            raise
+
+
+class _View(io.RawIOBase):
+    """A future flash as a file, which is read where it is asked for."""
+
+    def __init__(self, future: Future) -> None:
+        self._future, self._at = future, 0
+        self.blind = False  # whether the board could not be read
+
+    def seek(self, offset: int, _whence: int = 0) -> int:
+        """Move."""
+        self._at = offset
+        return offset
+
+    def read(self, size: int = -1) -> bytes:
+        """Return bytes; none if the board cannot be read."""
+        content = self._future.read(self._at, size)
+        self.blind |= content is None
+        self._at += len(content or b"")
+        return content or b""

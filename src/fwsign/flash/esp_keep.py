@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keep the data of a board when a merged image is written over it.
+
+A merged image covers the flash from the boot loader to the application, with blank bytes where data
+partitions are: settings, Wi-Fi calibration, which slot to start. These are the board's own.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from fwsign.flash.board import Run
+from fwsign.flash.esp_future import READ_SIZE, Read
+from fwsign.flash.esp_table import Table
+from fwsign.images.esp_flash import SECTOR, Partition
+
+_OTHERS: Final = (0, 2, 3)  # types: applications, boot loader, partition table
+_BLANK: Final = b"\xff"
+
+
+class Kept(NamedTuple):
+    """Flash that is left as it is; offset and size in bytes."""
+
+    label: str
+    offset: int
+    size: int
+
+
+def kept_of(run: Run, table: Table, before: Table | None, read: Read) -> list[Kept]:
+    """Return the data partitions under a merged image that belong to the board.
+
+    A partition belongs to the board if its table already has the same one. Content that the image
+    brings for it is written only if the partition holds nothing else yet; so a run that was cut
+    short goes on.
+
+    Args:
+        run: the merged image.
+        table: the table that it brings.
+        before: the table that the board has.
+        read: reads the board's flash.
+    """
+    places = [one[1:] for one in before.partitions] if before is not None else []
+    kept = []
+    for part in table.partitions:
+        start, end = max(part.offset, run.offset), min(part.offset + part.size, run.end)
+        if part.type in _OTHERS or start >= end:
+            continue
+        brought = run.data[start - run.offset : end - run.offset]
+        if part[1:] in places and (_is_blank(brought) or _has_own(brought, start, read)):
+            kept.append(Kept(part.label, part.offset, part.size))
+    return kept
+
+
+def lost_of(run: Run, kept: Sequence[Kept], before: Table | None) -> list[str]:
+    """Return the names of the board's data partitions that a merged image is written over."""
+    rows = before.partitions if before is not None else ()
+    return [
+        one.label
+        for one in rows
+        if one.type not in _OTHERS
+        and one.offset < run.end
+        and run.offset < one.offset + one.size
+        and not any(there.offset == one.offset for there in kept)
+    ]
+
+
+def _has_own(brought: bytes, start: int, read: Read) -> bool:
+    """Tell whether a sector is neither blank nor as the image wants it."""
+    for at in range(0, len(brought), READ_SIZE):
+        wanted = brought[at : at + READ_SIZE]
+        content = read(start + at, len(wanted))
+        if content is None:
+            return False
+        for sector in range(0, len(wanted), SECTOR):
+            now = content[sector : sector + SECTOR]
+            if not _is_blank(now) and now != wanted[sector : sector + SECTOR]:
+                return True
+    return False
+
+
+def _is_blank(data: bytes) -> bool:
+    return not data.strip(_BLANK)
+
+
+def cut(run: Run, kept: Sequence[Kept], table: Table) -> Iterator[Run]:
+    """Yield the pieces of a merged image that are written; the table's sector is one of its own.
+
+    Args:
+        run: the merged image.
+        kept: what is left out of it.
+        table: the table that it brings.
+    """
+    edges = {table.at, table.end}
+    edges |= {edge for one in kept for edge in (one.offset, one.offset + one.size)}
+    inner = sorted(edge for edge in edges if run.offset < edge < run.end)
+    places = [run.offset, *inner, run.end]
+    for start, end in itertools.pairwise(places):
+        if not any(one.offset <= start < one.offset + one.size for one in kept):
+            yield Run(start, run.data[start - run.offset : end - run.offset])
+
+
+def labels(partitions: Sequence[Partition]) -> str:
+    """Return the names of partitions and their places, for a message."""
+    return ", ".join(f'"{one.label}" at 0x{one.offset:x}' for one in partitions)

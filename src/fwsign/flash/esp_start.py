@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tell whether a board will start what is written to it, and what stands in the way."""
+
+from collections.abc import Sequence
+
+from fwsign.errors import Malformed
+from fwsign.flash import esp_boot
+from fwsign.flash.esp_executed import Executed, Place
+from fwsign.flash.esp_future import Future
+from fwsign.flash.esp_keep import labels
+from fwsign.flash.esp_table import Table
+from fwsign.images import esp
+from fwsign.images.esp_data import OTADATA_SIZE, otadata_of
+from fwsign.images.esp_flash import Partition
+
+_MAGIC = bytes([esp.MAGIC])
+
+
+def boot_loader(future: Future, place: Place) -> Executed | str | None:
+    """Return the boot loader as it will be; words if there is none; None if nothing tells."""
+    try:
+        part = future.part(place.offset, place.end)
+    except Malformed as error:
+        head = future.read(place.offset, 1)
+        what = "there is none" if head == b"\xff" else f"it is damaged: {error.message}"
+        return f"the chip starts a boot loader at 0x{place.offset:x}, and {what}"
+    return None if part is None else Executed(place, part, None)
+
+
+def table_reason(table: Table | None, before: Table | None, *, fresh_boot: bool) -> str | None:
+    """Return why the boot loader will not find the table; None if it will.
+
+    Args:
+        table: the table in force.
+        before: the table that the board has.
+        fresh_boot: whether the release brings the boot loader too.
+    """
+    if table is None:
+        return "no partition table is in the release or on the board"
+    if table.payload is None or fresh_boot or before is None or before.at == table.at:
+        return None
+    return (
+        f"the board's boot loader finds its partition table at 0x{before.at:x}, the release's "
+        f"goes to 0x{table.at:x}"
+    )
+
+
+def app_reason(table: Table, future: Future) -> str | None:
+    """Return a reason if no app partition begins with an image; None if one does."""
+    heads = [future.read(part.offset, 1) for part in table.apps]
+    if None in heads or _MAGIC in heads:
+        return None  # the flash cannot be read, or there is one, which `selection` makes start
+    return f"no application is in {labels(table.apps) or 'the partition table'}"
+
+
+def selection(table: Table, found: Sequence[Executed], future: Future) -> esp_boot.Selection:
+    """Return the run that makes a written application start, or the reason why nothing does.
+
+    Args:
+        table: the table in force.
+        found: the written images.
+        future: the flash as it will be.
+    """
+    part = otadata_of(table.partitions)
+    otadata = future.read(part.offset, OTADATA_SIZE) if part is not None else None
+    fresh = part is not None and future.written(part.offset, OTADATA_SIZE)
+    written = [one for one in table.apps if _is_at(one, found)]
+    return esp_boot.select(table.partitions, written, otadata, fresh=fresh)
+
+
+def _is_at(app: Partition, found: Sequence[Executed]) -> bool:
+    return any(one.place.offset == app.offset for one in found)

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The partition table that is in force after a run: the release's own, else the board's.
+
+No boot loader says where it looks for the table: that is compiled into it. 0x8000 is usual; larger
+boot loaders have it at a later sector.
+"""
+
+import io
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from fwsign.errors import Malformed, Unsuitable
+from fwsign.flash.esp_future import Read
+from fwsign.flash.held import Payload
+from fwsign.images.esp_data import TABLE_OFFSET
+from fwsign.images.esp_flash import SECTOR, TABLE_SIZE, Partition, is_table, partitions
+
+LAST_PLACE: Final = 0x20000
+"""The last offset where a board's table is looked for."""
+_OF_BOOTING: Final = (2, 3)  # types: a boot loader, the partition table itself
+
+
+class Table(NamedTuple):
+    """A partition table in flash.
+
+    Args:
+        at: its offset in flash.
+        partitions: its rows.
+        payload: the payload that brings it; None for the board's own.
+    """
+
+    at: int
+    partitions: Sequence[Partition]
+    payload: Payload | None = None
+
+    @property
+    def end(self) -> int:
+        """The first offset after its sector."""
+        return self.at + SECTOR
+
+    @property
+    def apps(self) -> list[Partition]:
+        """The partitions for applications."""
+        return [part for part in self.partitions if part.is_app]
+
+
+def of_release(payloads: Sequence[Payload]) -> Table | None:
+    """Return the table that a release brings, as a file of its own or in a merged image.
+
+    Raises:
+        Unsuitable: `unsuitable.partition`: it brings two.
+    """
+    found = [table for one in payloads if (table := _brought(one)) is not None]
+    if len(found) > 1:
+        names = " and ".join(one.payload.component.name for one in found if one.payload)
+        raise Unsuitable(
+            "unsuitable.partition",
+            f"{names} are both partition tables, a board has one",
+            expected="one partition table",
+            found=names,
+        )
+    return found[0] if found else None
+
+
+def _brought(payload: Payload) -> Table | None:
+    for part in payload.image.parts:
+        if part.role == "partition table":
+            rows = read_rows(payload.data[part.start :]) or []
+            return Table(payload.offset + part.start, rows, payload)
+    return None
+
+
+def of_board(read: Read, *, damaged_is_none: bool = False) -> Table | None:
+    """Return the table that a board has; None if it has none, or cannot be read.
+
+    Args:
+        read: reads its flash.
+        damaged_is_none: take a damaged one as none, for it will be replaced.
+
+    Raises:
+        Unsuitable: `unsuitable.partition`: it is damaged.
+    """
+    for at in range(TABLE_OFFSET, LAST_PLACE, SECTOR):
+        head = read(at, 2)
+        if head is None:
+            return None
+        content = read(at, SECTOR) if is_row(head) else None
+        if content is None:
+            continue
+        try:
+            rows = read_rows(content)
+        except Malformed as error:
+            if damaged_is_none:
+                return None
+            raise Unsuitable(
+                "unsuitable.partition",
+                f"the board's partition table is damaged: {error.message}",
+                expected=error.expected,
+                found=error.found,
+            ) from None
+        if rows is not None:
+            return Table(at, rows)
+    return None
+
+
+def is_row(head: bytes) -> bool:
+    """Tell whether bytes begin like a table."""
+    return is_table(io.BytesIO(head), 0, TABLE_OFFSET)
+
+
+def read_rows(content: bytes) -> list[Partition] | None:
+    """Read the partition table in the content of its sector; None if there is none.
+
+    Raises:
+        Malformed: `malformed.image`: it is damaged.
+    """
+    file = io.BytesIO(content[:TABLE_SIZE])
+    return partitions(file, 0) if is_table(file, 0, TABLE_OFFSET) else None
+
+
+def check(table: Table, flash_size: int | None) -> None:
+    """Refuse a table whose partitions are outside the flash, or overlap the table itself.
+
+    Args:
+        table: the table.
+        flash_size: the board's flash size; None if unknown.
+
+    Raises:
+        Unsuitable: `unsuitable.partition`.
+    """
+    for part in table.partitions:
+        end = part.offset + part.size
+        low = part.offset < table.end and part.type not in _OF_BOOTING
+        if low or (flash_size is not None and end > flash_size):
+            size = f"0x{flash_size:x}" if flash_size is not None else "the end of the flash"
+            raise Unsuitable(
+                "unsuitable.partition",
+                f'partition "{part.label}" is at 0x{part.offset:x} to 0x{end:x}',
+                expected=f"0x{table.end:x} to {size}",
+                found=f"0x{part.offset:x} to 0x{end:x}",
+            )

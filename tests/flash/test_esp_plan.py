@@ -1,0 +1,314 @@
+"""What a release makes of an ESP's flash: needs, the table in force, data that stays, waivers."""
+
+import pytest
+
+from flash.kit import (
+    BOOT,
+    ERASED,
+    FACTORY_TABLE,
+    OTA_TABLE,
+    STOCK,
+    MemoryBoard,
+    board_info,
+    content,
+    esp_image,
+    noise,
+    partition_table,
+    run,
+)
+from flash.test_plan import entry, make
+from fwsign.images.esp import CHIPS
+from support import refused
+
+APP = esp_image()
+NVS = partition_table(
+    ("nvs", 1, 2, 0x9000, 0x4000),
+    ("otadata", 1, 0, 0xD000, 0x2000),
+    ("phy", 1, 1, 0xF000, 0x1000),
+    ("ota_0", 0, 0x10, 0x10000, 0x40000),
+    ("ota_1", 0, 0x11, 0x50000, 0x40000),
+    ("files", 1, 0x82, 0x90000, 0x10000),
+)
+
+
+def merged(
+    table: bytes = FACTORY_TABLE, app: bytes = APP, boot: bytes = BOOT, **more: bytes
+) -> bytes:
+    """Make a merged image, which ends with its last bytes."""
+    whole = content(at_0=boot, at_8000=table, at_10000=app, **more)
+    return whole.rstrip(b"\xff")
+
+
+class TestNeeds:
+    @pytest.mark.parametrize(
+        ("limits", "revision", "words"),
+        [
+            ((301, 399), 101, "v3.1 to v3.99, the board's has v1.1"),
+            ((301, 399), 400, "v3.1 to v3.99, the board's has v4.0"),
+            ((3, 0xFFFF), 2, "v0.3 or later, the board's has v0.2"),
+            ((100, 0), 99, "v1.0 or later, the board's has v0.99"),
+        ],
+    )
+    @pytest.mark.parametrize("role", ["boot loader", "application", "merged"])
+    def test_another_revision_is_refused(
+        self, limits: tuple[int, int], revision: int, words: str, role: str
+    ) -> None:
+        boot = esp_image(app=False, revisions=limits)
+        app = esp_image(revisions=limits)
+        parts = {
+            "boot loader": {"esp32c3@0x0": boot, "esp32c3@0x10000": APP},
+            "application": {"esp32c3@0x10000": app},
+            "merged": {"esp32c3@0x0": merged(app=app)},
+        }[role]
+        info = board_info(revision=revision)
+        with refused("unsuitable.revision", f"needs a chip of revision {words}") as caught:
+            make(parts, info)
+        assert "--accept revision" in str(caught.value.hint)
+        assert make(parts, info, STOCK, "revision").regions
+
+    @pytest.mark.parametrize("revision", [301, 350, 399, None])
+    def test_a_revision_that_suits_passes(self, revision: int | None) -> None:
+        app = esp_image(revisions=(301, 399))
+        assert make({"esp32c3@0x10000": app}, board_info(revision=revision)).regions
+
+    def test_a_boot_loader_on_the_board_is_not_judged_by_its_revision_twice(self) -> None:
+        flash = content(at_0=esp_image(app=False, revisions=(300, 0)), at_8000=FACTORY_TABLE)
+        with refused("unsuitable.revision", "the boot loader on the board needs"):
+            make({"esp32c3@0x10000": APP}, board_info(revision=200), flash)
+
+    def test_a_header_for_a_larger_flash_is_refused(self) -> None:
+        app = esp_image(megabytes=16)
+        words = "esp32c3@0x10000 is made for a flash of 16 MB, the board has 1 MB"
+        with refused("unsuitable.flash-size", words) as caught:
+            make({"esp32c3@0x10000": app})
+        assert "--accept flash-size" in str(caught.value.hint)
+        assert make({"esp32c3@0x10000": app}, None, STOCK, "flash-size").regions
+        assert make({"esp32c3@0x10000": app}, board_info(flash_size=None)).regions
+
+    def test_a_boot_loader_for_a_smaller_flash_than_the_table_is_refused(self) -> None:
+        info = board_info(flash_size=4 << 20)
+        table = partition_table(("factory", 0, 0, 0x10000, 0x300000))
+        parts = {"esp32c3@0x8000": table, "esp32c3@0x10000": APP}
+        words = "made for a flash of 1 MB, the partition table ends at 0x310000"
+        with refused("unsuitable.flash-size", f"the boot loader on the board is {words}"):
+            make(parts, info)
+        with refused("unsuitable.flash-size", f"esp32c3@0x0 is {words}"):
+            make({"esp32c3@0x0": BOOT, **parts}, info)
+        boot = esp_image(app=False, megabytes=4)
+        assert make({"esp32c3@0x0": boot, **parts}, info).regions
+
+
+@pytest.mark.parametrize("chip", [one.name for one in CHIPS])
+def test_every_chip_has_its_place_for_a_boot_loader(chip: str) -> None:
+    place = next(one.bootloader for one in CHIPS if one.name == chip)
+    boot = esp_image(chip, app=False)
+    parts = {
+        f"{chip}@{place:#x}": boot,
+        f"{chip}@0x8000": FACTORY_TABLE,
+        f"{chip}@0x10000": esp_image(chip),
+    }
+    info = board_info(chip=chip)
+    assert [one.offset for one in make(parts, info, ERASED).regions] == [0x10000, 0x8000, place]
+    for wrong in {0, 0x1000, 0x2000} - {place}:
+        with refused("unsuitable.region", f"expected offset {place:#x}, found {wrong:#x}"):
+            make({f"{chip}@{wrong:#x}": boot}, info, ERASED)
+
+
+class TestData:
+    """Data lies where the table has room for it, and nowhere else."""
+
+    @pytest.mark.parametrize(
+        ("target", "data", "words"),
+        [
+            ("esp32c3@0x1000", noise(99), "the boot loader below 0x8000, found no image"),
+            ("esp32c3@0x8000", noise(99), "a partition table at 0x8000, found other bytes"),
+            ("esp32c3@0x7000", noise(9000), "a partition table at 0x8000, found other bytes"),
+            ("esp32c3@0xd000", noise(99), 'OTA data in "otadata", found other bytes'),
+            ("esp32c3@0xc000", noise(9000), 'OTA data in "otadata", found other bytes'),
+            ("esp32c3@0x10000", noise(99), 'the application in "ota_0" at 0x10000, found no im'),
+            ("esp32c3@0x20000", noise(99), 'an application in "ota_0" at 0x10000, found no im'),
+            ("esp32c3@0xf000", noise(5000), 'the application in "ota_0" at 0x10000, found no im'),
+        ],
+    )
+    def test_data_over_something_else_is_refused(
+        self, target: str, data: bytes, words: str
+    ) -> None:
+        flash = content(at_0=BOOT, at_8000=NVS)
+        with refused("unsuitable.region", words):
+            make({target: data}, flash=flash)
+        if "partition table" not in words:
+            assert make({target: data}, None, flash, "raw").regions
+
+    @pytest.mark.parametrize(
+        ("place", "size", "words"),
+        [
+            (0x9000, 0x3350, 'goes to 0x9000 to 0xc350, partition "nvs" is at 0x9000 to 0xb000'),
+            (0xC000, 0x1001, 'goes to 0xc000 to 0xd001, partition "x" is at 0xd000 to 0xe000'),
+        ],
+    )
+    def test_data_beyond_its_partition_is_refused(self, place: int, size: int, words: str) -> None:
+        table = partition_table(("nvs", 1, 2, 0x9000, 0x2000), ("x", 1, 6, 0xD000, 0x1000))
+        flash = content(at_0=BOOT, at_8000=table)
+        with refused("unsuitable.partition", words):
+            make({f"esp32c3@{place:#x}": noise(size)}, flash=flash)
+
+    @pytest.mark.parametrize(
+        "target", ["esp32c3@0x9000", "esp32c3@0xa000", "esp32c3@0x90000", "esp32c3@0xb0000"]
+    )
+    def test_data_in_its_partition_or_outside_of_all_passes(self, target: str) -> None:
+        found = make({target: noise(99)}, flash=content(at_0=BOOT, at_8000=NVS))
+        assert (found.selection, found.notes) == (None, ())
+
+    def test_an_application_elsewhere_needs_its_waiver(self) -> None:
+        parts = {"esp32c3@0x10000": APP, "esp32c3@0xa0000": esp_image(seed=3)}
+        with refused("unsuitable.partition", "no partition for one begins at 0xa0000"):
+            make(parts)
+        assert len(make(parts, None, STOCK, "layout").regions) == 2
+
+    def test_a_damaged_image_needs_raw(self) -> None:
+        broken = APP[:500] + bytes([APP[500] ^ 1]) + APP[501:]
+        with refused("malformed.image"):
+            make({"esp32c3@0x10000": broken})
+
+    def test_an_application_over_the_table_is_refused(self) -> None:
+        whole = esp_image(size=30000)
+        with refused("unsuitable.region", "a partition table at 0x8000, found application"):
+            make({"esp32c3@0x4000": whole})
+
+    def test_a_boot_loader_that_reaches_the_table_is_refused(self) -> None:
+        large = esp_image(app=False, size=0x9000)
+        with refused("unsuitable.region", "a partition table at 0x8000, found boot loader"):
+            make({"esp32c3@0x0": large})
+        later = partition_table(("factory", 0, 0, 0x20000, 0x80000))
+        parts = {"esp32c3@0x0": large, "esp32c3@0xc000": later, "esp32c3@0x20000": APP}
+        assert len(make(parts, flash=ERASED).regions) == 3
+
+
+class TestKept:
+    """The board's own data stays when a merged image is written over it."""
+
+    def board(self) -> MemoryBoard:
+        return MemoryBoard(
+            content(
+                at_0=BOOT,
+                at_8000=NVS,
+                at_9000=b"settings",
+                at_d000=entry(2),
+                at_f000=b"calibration",
+                at_10000=esp_image(seed=1),
+                at_90000=b"my files",
+            )
+        )
+
+    def test_blank_bytes_of_a_merged_image_are_not_written_over_data(self) -> None:
+        board = self.board()
+        before = bytes(board.flash)
+        found = run(board, {"esp32c3@0x0": merged(NVS)})
+        assert found.status == "verified", found
+        assert [one.label for one in found.kept] == ["nvs", "otadata", "phy"]
+        assert found.kept[0] == ("nvs", 0x9000, 0x4000)
+        assert board.flash[0x9000:0xD000] == before[0x9000:0xD000]
+        assert board.flash[0xF000:0x10000] == before[0xF000:0x10000]
+        assert board.flash[0x90000:] == before[0x90000:]
+        assert board.flash[0x10000 : 0x10000 + len(APP)] == APP
+        assert board.flash[0xE000:0xF000] == entry(3)  # the kept OTA data selected the other slot
+        assert (
+            "kept as the board has it: nvs, otadata, phy; --erase-data replaces it" in found.notes
+        )
+
+    def test_it_is_written_if_that_is_typed(self) -> None:
+        board = self.board()
+        whole = merged(NVS)
+        found = run(board, {"esp32c3@0x0": whole}, waived=("erase-data",))
+        assert (found.status, found.kept) == ("verified", ())
+        assert board.flash[: len(whole)] == whole
+
+    def test_a_component_of_its_own_is_written(self) -> None:
+        board = self.board()
+        found = run(board, {"esp32c3@0x0": merged(NVS), "esp32c3@0x9000": b"factory settings"})
+        assert found.status == "verified"
+        assert board.flash[0x9000:0x9010] == b"factory settings"
+
+    def test_content_of_a_merged_image_fills_what_is_blank(self) -> None:
+        whole = merged(NVS, at_90000=noise(9000))
+        board = MemoryBoard(content(at_0=BOOT, at_8000=NVS, at_9000=b"settings"))
+        found = run(board, {"esp32c3@0x0": whole})
+        assert [one.label for one in found.kept] == ["nvs", "otadata", "phy"]
+        assert board.flash[0x90000 : 0x90000 + 9000] == noise(9000)
+
+    def test_content_of_a_merged_image_does_not_replace_what_is_there(self) -> None:
+        board = self.board()
+        found = run(board, {"esp32c3@0x0": merged(NVS, at_90000=noise(9000))})
+        assert [one.label for one in found.kept] == ["nvs", "otadata", "phy", "files"]
+        assert board.flash[0x90000:0x90008] == b"my files"
+
+    @pytest.mark.parametrize("step", range(0, 260, 7))
+    def test_content_that_was_half_written_is_finished(self, step: int) -> None:
+        from flash.kit import lost
+
+        whole = merged(NVS, at_90000=noise(40_000))
+
+        def fault(now: int) -> None:
+            if now == step:
+                raise lost()
+
+        board = MemoryBoard(content(at_0=BOOT, at_8000=NVS), fault=fault)
+        run(board, {"esp32c3@0x0": whole})
+        board.fault = lambda _: None
+        assert run(board, {"esp32c3@0x0": whole}).status == "verified"
+        assert board.flash[0x90000 : 0x90000 + 40_000] == noise(40_000)
+
+    def test_data_of_another_table_is_not_kept(self) -> None:
+        board = MemoryBoard(content(at_0=BOOT, at_8000=OTA_TABLE, at_9000=noise(0x10000)))
+        whole = merged(FACTORY_TABLE)
+        found = run(board, {"esp32c3@0x0": whole})
+        assert (found.status, found.kept) == ("verified", ())
+        assert "replaced, for the partition table changes: nvs, otadata" in found.notes
+        assert board.flash[: len(whole)] == whole
+
+    def test_a_blank_board_keeps_nothing(self) -> None:
+        found = run(MemoryBoard(ERASED), {"esp32c3@0x0": merged(NVS)})
+        assert (found.status, found.kept) == ("verified", ())
+
+
+class TestStart:
+    def test_an_unconfirmed_slot_is_selected_anew(self) -> None:
+        flash = content(at_0=BOOT, at_8000=NVS, at_d000=entry(1, state=1))
+        found = make({"esp32c3@0x10000": APP}, flash=flash)
+        assert found.selection is not None
+        assert found.selection == (0xE000, entry(3))
+
+    def test_slots_with_a_gap_cannot_all_be_selected(self) -> None:
+        table = partition_table(
+            ("otadata", 1, 0, 0xD000, 0x2000),
+            ("ota_0", 0, 0x10, 0x10000, 0x40000),
+            ("ota_2", 0, 0x12, 0x50000, 0x40000),
+        )
+        with refused("unsuitable.bootable", 'nothing selects "ota_2"'):
+            make({"esp32c3@0x50000": APP}, flash=content(at_0=BOOT, at_8000=table))
+
+    def test_a_write_is_never_its_own_witness(self) -> None:
+        """Data whose bytes at 0x8000 look like a table is no table."""
+        sly = noise(0x8000) + FACTORY_TABLE
+        with refused("unsuitable.region"):
+            make({"esp32c3@0x0": sly}, None, STOCK)
+        with refused("unsuitable.region", "a partition table at 0x8000"):
+            make({"esp32c3@0x0": sly, "esp32c3@0x10000": APP}, None, STOCK, "raw")
+
+    def test_raw_bytes_do_not_start_on_a_locked_board(self) -> None:
+        from fwsign.flash.board import SECURE_BOOT, SECURE_BOOT_V1
+
+        for lock in (SECURE_BOOT, SECURE_BOOT_V1):
+            with refused("unsuitable.region", "the application in") as caught:
+                make({"esp32c3@0x10000": noise(99)}, board_info(locks=(lock,)), STOCK, "raw")
+            assert caught.value.hint is None
+
+    def test_hints_fit_the_lock(self) -> None:
+        from fwsign.flash.board import FLASH_ENCRYPTION, SECURE_BOOT
+
+        with refused("unsuitable.locked") as caught:
+            make({"esp32c3@0x10000": APP}, board_info(locks=(FLASH_ENCRYPTION,)))
+        assert caught.value.hint == "fwsign cannot flash boards with flash encryption"
+        with refused("unsuitable.locked") as caught:
+            make({"esp32c3@0x10000": APP}, board_info(locks=(SECURE_BOOT,)))
+        assert "espsecure sign-data --version 2" in str(caught.value.hint)

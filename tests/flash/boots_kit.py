@@ -294,7 +294,7 @@ def _content(case: Case) -> bytes:
 # --- what is tried --------------------------------------------------------------------------
 
 _SIZES = [1 * MB, 2 * MB, 4 * MB, 8 * MB, 16 * MB]
-_PLACES = [0, 0x1000, 0x2000, 0x8000, 0x9000, 0xD000, 0x10000, 0x11000, 0x20000, 0x90000, 0x110000]
+_PLACES = [0, 0x1000, 0x2000, 0x8000, 0x9000, 0xD000, 0x10000, 0x11000, 0x20000, 0x90000, 0x200000]
 
 
 def _mostly(usual: st.SearchStrategy, other: st.SearchStrategy, of: int = 6) -> st.SearchStrategy:

@@ -86,8 +86,16 @@ def content(**places: bytes) -> bytes:
 
 ERASED = content()
 BOOT = esp_image(app=False, seed=7)
-STOCK = content(at_0=BOOT, at_8000=FACTORY_TABLE)
-"""A board with a boot loader and a table, which only wants an application."""
+
+
+def stock(chip: str = "esp32c3") -> bytes:
+    """Return the flash of a board with a boot loader and a table, which wants an application."""
+    place = next(one.bootloader for one in CHIPS if one.name == chip)
+    boot = {f"at_{place:x}": esp_image(chip, app=False, seed=7)}
+    return content(**boot, at_8000=FACTORY_TABLE)
+
+
+STOCK = stock()
 
 
 @cache

@@ -42,7 +42,7 @@ GOOD = {
         for chip in BOOTED
     },
     "ESP8266": Case((Piece("app", 0, "esp8266"),), "esp8266"),
-    "application in slot 1": Case((Piece("app", 0x110000, number=2),), content="stock"),
+    "application in slot 1": Case((Piece("app", 0x200000, number=2),), content="stock"),
     "application in slot 0, where slot 1 ran": Case((APP,), content="stock with slot 1"),
     "own table at 0x10000": Case(whole(table="ota at 0x10000", app=0x20000)),
     "own table moves the application": Case(whole(table="shifted", app=0x20000), content="stock"),

@@ -112,7 +112,7 @@ DEAD = {
     "header of 2 MB": (
         c3((0x8000, table(rows())), boot=boot_loader(Head("esp32c3", 1 * MB))),
         (
-            "partition table at 0x8000: a partition ends at 0x110000, "
+            "partition table at 0x8000: a partition ends at 0x200000, "
             "the boot loader's header says 0x100000"
         ),
     ),

@@ -351,9 +351,9 @@ def test_esptool_reads_the_size_of_the_flash(megabytes: int) -> None:
 
 @pytest.mark.parametrize("chip", CHIPS)
 def test_a_stock_board_starts_its_application(chip: str) -> None:
-    with Simulated(f"sim:{chip}?content=stock&size=8MB&table=0x10000") as one:
+    with Simulated(f"sim:{chip}?size=8MB&table=0x10000") as one:
         assert one.started == f"application at 0x{0 if chip == 'esp8266' else 0x20000:x}"
-    with Simulated(f"sim:{chip}") as one:
+    with Simulated(f"sim:{chip}?content=blank") as one:
         assert (one.started or "").startswith("nothing: ")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flash.kit import MemoryBoard, board_info, esp_image
+from flash.kit import MemoryBoard, board_info, esp_image, stock
 from fwsign import cbor, suit
 from fwsign.component import Component, Digest, flash_identifier
 from fwsign.cose import SHA256
@@ -312,7 +312,7 @@ def test_boards_are_asked_again_even_where_the_release_is_installed(
 def two_boards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **chips: str) -> dict[str, Any]:
     """A gateway with a board for each chip of device.toml, and the chip that each has in truth."""
     boards = {
-        f"sim:{named}": MemoryBoard(info=board_info(chip=real, identity=f"mac:{named}"))
+        f"sim:{named}": MemoryBoard(stock(real), board_info(chip=real, identity=f"mac:{named}"))
         for named, real in chips.items()
     }
 

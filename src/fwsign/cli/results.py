@@ -164,9 +164,9 @@ def _say(made: Made, warnings: Sequence[str], pki: Path | None) -> None:
     outside = [one for one in components if not is_inside(one.uri)]
     apart = [file for file in _of_first(made) if _is_apart(file, made)] if outside else []
     if outside and len(components) > 1:  # the verifier tells several by their names
-        for file, name in zip(
-            _of_first(made), (part.payload_name for part in outside), strict=True
-        ):
+        # Several components may be one payload, for several chips.
+        names = dict.fromkeys(part.payload_name for part in outside)
+        for file, name in zip(_of_first(made), names, strict=True):
             if file in apart and file.name != name:
                 apart.remove(file)
                 ui.note(f"{file} is looked for as {first.parent / name}: copy it there")

@@ -126,7 +126,10 @@ def sign(
     others = [one for one in (chain, device_data) if one is not None]
     results.check(envelopes, (*files, *who.crl, *others), force=force)
     parts = naming.renamed(targets.find_targets(files, target or ()), names)
-    groups = [targets.placed(one) for one in ([parts] if output else [[one] for one in parts])]
+    apart = [[one for one in parts if one.part.path == file] for file in files]
+    groups = [targets.placed(one) for one in ([parts] if output else apart)]
+    for remark in targets.remarks(parts):
+        ui.note(remark)
 
     found = _find(who, settings, pass_)
     vendor = vendor or settings.vendor or _only_vendor(found)

@@ -9,7 +9,7 @@ that it covers, only detects accidents.
 from typing import BinaryIO
 
 from fwsign.errors import Failed
-from fwsign.images.base import Image
+from fwsign.images.base import Image, Reader, size_of
 
 __all__ = ["Image", "recognise"]
 
@@ -45,16 +45,23 @@ def recognise(file: BinaryIO) -> Image:
 
 def glance(head: bytes) -> Image:
     """Return the format that a file's first bytes claim; the rest is not checked."""
-    if head[:1] == b"\xe9":
-        from fwsign.images import esp
+    if head[:1] in (b"\xe9", b"\xea"):
+        from fwsign.images import esp, esp8266
 
+        if esp8266.claims(head):
+            return Image("esp", esp8266.CHIP)
         return Image("esp", esp.chip_name(head)) if esp.claims(head) else Image("unknown")
-    kinds = {b"\xff": "esp", b"U": "uf2", b"\x3d": "mcuboot"}
+    kinds = {b"\xff": "esp", b"U": "uf2", b"\x3d": "mcuboot", b"\x96": "mcuboot"}
     return Image(kinds.get(head[:1], "unknown"))
 
 
 def _parse(file: BinaryIO, head: bytes) -> Image:
     """Ask the parser that the first byte suggests; the others are not imported."""
+    if head[:1] in (b"\xe9", b"\xea"):
+        from fwsign.images import esp8266
+
+        if esp8266.claims(head):
+            return esp8266.parse(Reader(file, esp8266.CHIP, 0, size_of(file)))
     if head[:1] in (b"\xe9", b"\xff"):
         from fwsign.images import esp
 
@@ -67,11 +74,11 @@ def _parse(file: BinaryIO, head: bytes) -> Image:
 
         if uf2.claims(head):
             return uf2.parse(file)
-    if head[:1] == b"\x3d":
+    if head[:1] in (b"\x3d", b"\x96"):
         from fwsign.images import mcuboot
 
         if mcuboot.claims(head):
             return mcuboot.parse(file)
-    from fwsign.images import esp_data  # it is small
+    from fwsign.images import esp_damage, esp_data
 
-    return esp_data.parse(file, head) or Image("unknown")
+    return esp_data.parse(file, head) or esp_damage.refuse_damaged(file, 0) or Image("unknown")

@@ -40,6 +40,7 @@ class Part(NamedTuple):
         needs: its demands; None for a table or OTA data.
         secure_boot: its intact signatures for secure boot, such as "v1" or "v2 rsa".
         label: the partition that holds it, in a merged file.
+        unstartable: why no boot loader of ESP-IDF starts it; None for all that may start.
     """
 
     role: Role
@@ -49,6 +50,7 @@ class Part(NamedTuple):
     needs: Needs | None = None
     secure_boot: tuple[str, ...] = ()
     label: str | None = None
+    unstartable: str | None = None
 
 
 class Image(NamedTuple):
@@ -138,6 +140,10 @@ class Reader:
         """The number of bytes that are still unread."""
         return max(self.end - self.position, 0)
 
+    def again(self, start: int) -> "Reader":
+        """Return a reader of the same bytes from `start` on; this one must not be used again."""
+        return Reader(self._file, self._kind, start, self.end)
+
     def peek(self, size: int) -> bytes:
         """Return the next `size` bytes, or as many as there are, without consuming them."""
         data = self._file.read(min(size, self.left))
@@ -182,6 +188,25 @@ def first_other(reader: Reader, size: int, filler: bytes = b"\xff") -> int | Non
         if rest:
             return reader.position - len(rest)
     return None
+
+
+def others(reader: Reader, size: int) -> tuple[int, int] | None:
+    """Find the bytes that are not 0xFF, what erased flash reads as.
+
+    Args:
+        reader: a reader at the first byte to check.
+        size: how many bytes to look at; those that the file does not have are not looked at.
+
+    Returns:
+        The position of the first one and their number; None if there are none.
+    """
+    first, count = None, 0
+    for piece in reader.pieces(min(size, reader.left), "padding"):
+        found = len(piece) - piece.count(b"\xff")
+        if found and first is None:
+            first = reader.position - len(piece.lstrip(b"\xff"))
+        count += found
+    return None if first is None else (first, count)
 
 
 def text(field: bytes) -> str:

@@ -14,8 +14,17 @@ import struct
 from collections.abc import Sequence
 from typing import BinaryIO, Final, NamedTuple
 
-from fwsign.images.base import Image, Part, damaged, size_of
-from fwsign.images.esp_flash import ROW_SIZE, SECTOR, Partition, begins_row, partitions
+from fwsign.images.base import Image, Part, Reader, damaged, others, size_of
+from fwsign.images.esp_flash import (
+    ROW_SIZE,
+    SECTOR,
+    TABLE_SIZE,
+    Partition,
+    is_row,
+    partitions,
+)
+from fwsign.images.esp_part import remark
+from fwsign.images.esp_signature import Signatures, read_v1
 
 TABLE_OFFSET: Final = 0x8000
 """The default offset of ESP-IDF's partition table."""
@@ -95,7 +104,7 @@ def parse(file: BinaryIO, head: bytes) -> Image | None:
         Malformed: `malformed.image`.
     """
     size = size_of(file)
-    if size <= SECTOR and (begins_row(head) or begins_row(head[ROW_SIZE:])):
+    if size <= SECTOR and (is_row(head[:ROW_SIZE]) or is_row(head[ROW_SIZE:])):
         return _table(file)
     return _otadata(file, head, size)
 
@@ -107,8 +116,23 @@ def _table(file: BinaryIO) -> Image:
     details = tuple(
         (f"partition {one.label}", f"{one.size} bytes at {one.offset:#x}") for one in found
     )
-    parts = (Part("partition table", 0, size_of(file)),)
-    return Image("esp", offset=TABLE_OFFSET, details=details, role="partition table", parts=parts)
+    signed, notes = _after_table(file)
+    return Image(
+        "esp",
+        offset=TABLE_OFFSET,
+        details=(*details, *signed.details),
+        role="partition table",
+        parts=(Part("partition table", 0, TABLE_SIZE, secure_boot=signed.intact),),
+        notes=notes,
+    )
+
+
+def _after_table(file: BinaryIO) -> tuple[Signatures, tuple[str, ...]]:
+    """Read a signature of secure boot v1 after a table, and judge the other bytes there."""
+    size = size_of(file)
+    reader = Reader(file, "esp", min(TABLE_SIZE, size), size)
+    signatures = read_v1(reader)
+    return signatures, remark(others(reader, reader.left), "after the partition table")
 
 
 def _otadata(file: BinaryIO, head: bytes, size: int) -> Image | None:
@@ -129,7 +153,8 @@ def _otadata(file: BinaryIO, head: bytes, size: int) -> Image | None:
         if entry is not None and not entry.intact:
             raise damaged("esp", f"ota data entry {number}", "a crc that is right", "another")
         details.append((f"ota data entry {number}", f"{entry.sequence}" if entry else "erased"))
-    return Image("esp", details=tuple(details), role="ota data")
+    parts = (Part("ota data", 0, OTADATA_SIZE),)
+    return Image("esp", details=tuple(details), role="ota data", parts=parts)
 
 
 def _is_entry(head: bytes) -> bool:

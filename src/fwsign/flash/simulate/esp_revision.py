@@ -4,6 +4,7 @@
 Bits are those of the technical reference manuals, eFuse block 1 (ESP32: block 0).
 """
 
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
@@ -75,7 +76,7 @@ def bits(chip: str, revision: int) -> Iterator[tuple[int, int]] | None:
         major = _ESP32_MAJOR[major]
     if not (_fits(layout.major, major) and _fits(layout.minor, minor)):
         return None
-    return iter([*_spread(layout.major, major), *_spread(layout.minor, minor)])
+    return itertools.chain(_spread(layout.major, major), _spread(layout.minor, minor))
 
 
 def _fits(fields: tuple[Field, ...], value: int) -> bool:

@@ -89,16 +89,19 @@ def table(rows: Sequence[tuple[str, int, int, int, int]], *, digest: bool = True
     return made.ljust(0xC00, b"\xff")
 
 
-def rows(place: int = TABLE) -> list[tuple[str, int, int, int, int]]:
-    """Return the partitions of a table with two slots, for a table at a place."""
+def rows(
+    place: int = TABLE, flash_size: int = 4 * _MEGABYTE
+) -> list[tuple[str, int, int, int, int]]:
+    """Return the partitions of a table at a place, with two slots that fill the flash."""
     start = place + SECTOR
     first = -(-(start + 0x7000) // 0x10000) * 0x10000
+    slot = (flash_size - first) // 0x20000 * 0x10000
     return [
         ("nvs", 1, 2, start, 0x4000),
         ("otadata", 1, 0, start + 0x4000, 0x2000),
         ("phy_init", 1, 1, start + 0x6000, 0x1000),
-        ("ota_0", 0, 0x10, first, 0x100000),
-        ("ota_1", 0, 0x11, first + 0x100000, 0x80000),
+        ("ota_0", 0, 0x10, first, slot),
+        ("ota_1", 0, 0x11, first + slot, slot),
     ]
 
 
@@ -114,7 +117,7 @@ def stock(chip: str, flash_size: int, place: int = TABLE, signature: int = 0) ->
     if chip == "esp8266":
         return old_application()
     head = Head(chip, flash_size)
-    parts = rows(place)
+    parts = rows(place, flash_size)
     app = next(offset for label, *_, offset, _ in parts if label == "ota_0")
     return laid_out(
         [

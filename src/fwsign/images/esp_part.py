@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One image in a file for an ESP, with its signatures, and the bytes after it."""
+
+from typing import BinaryIO, NamedTuple
+
+from fwsign.images.base import Part, Reader, Role, others, size_of
+from fwsign.images.esp_chips import Chip
+from fwsign.images.esp_image import (
+    App,
+    Body,
+    app_of,
+    boot_of,
+    has_code,
+    header_details,
+    read,
+    unstartable,
+)
+from fwsign.images.esp_signature import Signatures, read_v1, read_v2
+
+
+class One(NamedTuple):
+    """An intact image.
+
+    Args:
+        body: the image.
+        app: its descriptor; None for a boot loader.
+        signatures: what follows it.
+        start: its first byte in the file.
+        end: the first byte after it and its signatures.
+    """
+
+    body: Body
+    app: App | None
+    signatures: Signatures
+    start: int
+    end: int
+
+    @property
+    def chip(self) -> Chip:
+        """The chip in its header."""
+        return self.body.chip
+
+    @property
+    def details(self) -> tuple[tuple[str, str], ...]:
+        """As in `Image`."""
+        own = self.app.details if self.app else boot_of(self.body)
+        none = (("descriptor", "none"),)
+        return (*header_details(self.body), *self.signatures.details, *(own or none))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Doubts about what a boot loader makes of an application."""
+        if self.app is None or has_code(self.body):
+            return ()
+        return ("no segment is mapped as code: boot loaders of ESP-IDF abort when they start it",)
+
+    def part(self, label: str | None = None) -> Part:
+        """Return its facts, with the label of its partition."""
+        role: Role = "application" if self.app else "boot loader"
+        return Part(
+            role,
+            self.start,
+            self.end,
+            self.chip.name,
+            self.body.needs,
+            self.signatures.intact,
+            label,
+            unstartable(self.body, self.app) if self.app else None,
+        )
+
+
+def read_one(file: BinaryIO, start: int, end: int) -> One:
+    """Read an image and its signatures.
+
+    Args:
+        file: seekable.
+        start: its first byte.
+        end: the first byte that cannot belong to it.
+
+    Raises:
+        Malformed: `malformed.image`.
+    """
+    body = read(file, start, end)
+    app = app_of(body)
+    signatures = read_v2(body.reader, start, body.hasher)
+    if not signatures.intact and app and body.chip.name == "esp32":
+        signatures = read_v1(body.reader)
+    return One(body, app, signatures, start, body.reader.position)
+
+
+def tail(file: BinaryIO, start: int, what: str) -> tuple[str, ...]:
+    """Return a note about the bytes from `start` on, if they are not blank."""
+    size = size_of(file)
+    return remark(others(Reader(file, "esp", start, size), size), f"after the {what}")
+
+
+def remark(found: tuple[int, int] | None, where: str) -> tuple[str, ...]:
+    """Return a note about bytes that are neither blank nor known.
+
+    Args:
+        found: as `others` returns it.
+        where: in words.
+    """
+    if found is None:
+        return ()
+    first, count = found
+    number = f"{count} bytes" if count > 1 else "1 byte"
+    verb = "are" if count > 1 else "is"
+    return (f"{number} {where} {verb} not blank, the first at {first:#x}",)

@@ -227,14 +227,13 @@ class _Run:
         def read(offset: int, size: int) -> bytes | None:
             return board.read(offset, size) if info.readable else None
 
-        allotted = False
-        while not allotted:  # until the chosen row is this board's
+        while True:  # until the chosen data is this board's
             filled = judged.filler.choose(info) if judged.filler else None
             self._plan = planning.make(judged.held, info, read, self._options.waived, filled)
             _refuse_unplaced(judged.held)
-            allotted = judged.filler is None or judged.filler.allot(info, filled)
-            self._filled = filled
-        return judged
+            if judged.filler is None or judged.filler.allot(info, filled):
+                self._filled = filled
+                return judged
 
     def _flash(self, board: Board, info: BoardInfo, judged: Judged) -> Status:
         self._checked = []  # the results of an earlier attempt may be outdated

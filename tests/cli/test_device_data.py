@@ -1,15 +1,17 @@
 """`fwsign flash --device-data`: one row of a CSV file for each board, as the policy allows."""
 
 import json
+import re
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cli.kit import Result, command, environment, good, refused, run
+from cli.kit import REPOSITORY, Result, command, environment, good, refused, run
 from cli.test_device_policy import POLICY, TABLE
-from flash.kit import esp_image
+from flash.kit import esp_image, partition_table
 from fwsign.images import esp_nvs
 from fwsign.images.esp_nvs import Entry
 from fwsign.state import default_path
@@ -112,7 +114,7 @@ def test_next_takes_the_rows_in_their_order_and_each_once() -> None:
         f"error: {board(4)}: boards.csv has no row for the board mac:a0b765c1d2e4: all 3 taken",
         "hint: more boards need a file with more rows",
     ]
-    assert set(Path("4.flash").read_bytes()) == {0xFF}
+    assert esp_image() not in Path("4.flash").read_bytes()
 
 
 def test_boards_at_once_never_share_a_row() -> None:
@@ -156,7 +158,7 @@ def test_a_row_that_another_board_has_is_refused() -> None:
         f"error: {board(2)}: the row with the serial number SN-2 is that of mac:a0b765c1d2e1, "
         "this board is mac:a0b765c1d2e2"
     )
-    assert set(Path("2.flash").read_bytes()) == {0xFF}
+    assert esp_image() not in Path("2.flash").read_bytes()
 
 
 def test_the_record_survives_another_file_and_another_receipt_file() -> None:
@@ -491,3 +493,37 @@ def test_the_data_of_a_board_is_put_back_by_the_same_command() -> None:
     assert receipt["result"] == "verified"
     assert receipt["written"] == SIZE
     assert there(1) == row("SN-1", SECRET)
+
+
+# --- the documentation ----------------------------------------------------------------------------
+
+PAGE = REPOSITORY / "docs" / "flash.md"
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="the tests run without the docs")
+def test_the_worked_example_of_the_page_runs(project: Path) -> None:
+    page = PAGE.read_text(encoding="utf-8").partition("## Per-device data\n")[2]
+    section = page.partition("\n## ")[0]
+    blocks = re.findall(r"```(\w+)\n(.*?)```", section, re.DOTALL)
+    texts = {kind: text for kind, text in blocks if kind != "console"}
+    commands = [
+        line.removeprefix("$ fwsign ")
+        for kind, text in blocks
+        if kind == "console"
+        for line in text.splitlines()
+    ]
+    assert len(commands) == 5
+    (project / "policy.toml").write_text(texts["toml"])
+    (project / "boards.csv").write_text(texts["csv"])
+    (project / "bootloader.bin").write_bytes(esp_image(app=False))
+    rows = (("factory", 0, 0, 0x10000, 0x70000), ("factory_data", 1, 2, AT, SIZE))
+    (project / "partition-table.bin").write_bytes(partition_table(*rows))
+    for line in commands:
+        good(*shlex.split(line))
+    for number, password in ((1, b"correct horse"), (2, b"battery staple"), (3, None)):
+        data = (project / f"{number}.bin").read_bytes()[AT : AT + SIZE]
+        assert f"SN-000{number}\0".encode() in data
+        assert password is None or password + b"\0" in data
+    table = (project / "today.csv").read_text().splitlines()
+    assert [line.split(",")[3] for line in table] == ["serial", "SN-0001", "SN-0002", "SN-0003"]
+    assert len(list((project / "labels").iterdir())) == 3

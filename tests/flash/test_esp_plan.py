@@ -287,6 +287,31 @@ class TestStart:
         with refused("unsuitable.bootable", 'nothing selects "ota_2"'):
             make({"esp32c3@0x50000": APP}, flash=content(at_0=BOOT, at_8000=table))
 
+    def test_a_table_that_cuts_the_application_is_refused(self) -> None:
+        flash = content(at_0=BOOT, at_8000=FACTORY_TABLE, at_10000=APP)
+        small = partition_table(("factory", 0, 0, 0x10000, 0x1000))
+        words = (
+            'no application is whole: the one in "factory" is damaged or cut: esp image: segment'
+        )
+        with refused("unsuitable.bootable", words):
+            make({"esp32c3@0x8000": small}, flash=flash)
+        assert make({"esp32c3@0x8000": NVS}, flash=flash).regions
+
+    def test_a_boot_loader_alone_does_not_start_a_damaged_application(self) -> None:
+        damaged = content(at_0=BOOT, at_8000=FACTORY_TABLE, at_10000=APP[:-1] + b"?")
+        with refused("unsuitable.bootable", '"factory" is damaged or cut: esp image: appended sha'):
+            make({"esp32c3@0x0": esp_image(app=False, seed=3)}, flash=damaged)
+        assert make({"esp32c3@0x10000": APP}, flash=damaged).regions
+
+    def test_an_application_that_cannot_be_mapped_is_refused(self) -> None:
+        table = partition_table(("factory", 0, 0, 0x11000, 0x40000))
+        flash = content(at_0=BOOT, at_8000=table)
+        words = "is at 0x11000, and applications are mapped from multiples of 0x10000"
+        with refused("unsuitable.partition", words) as caught:
+            make({"esp32c3@0x11000": APP}, flash=flash)
+        assert caught.value.expected == "a multiple of 0x10000"
+        assert make({"esp32c3@0x11000": APP}, None, flash, "layout").regions
+
     def test_a_write_is_never_its_own_witness(self) -> None:
         """Data whose bytes at 0x8000 look like a table is no table."""
         sly = noise(0x8000) + FACTORY_TABLE

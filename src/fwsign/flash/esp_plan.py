@@ -136,7 +136,7 @@ def _started(plan: EspPlan, case: _Case) -> EspPlan:
     if table is None or reason is not None:
         return _unbootable(plan, reason or "", case.waived)
     selection = esp_start.selection(table, found, future)
-    reason = esp_start.app_reason(table, future) or selection.note
+    reason = esp_start.app_reason(table, found, future) or selection.note
     plan = plan._replace(selection=selection.run)
     return plan if reason is None else _unbootable(plan, reason, case.waived)
 

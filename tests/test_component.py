@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from fwsign.component import (
     MAX_URI_LENGTH,
+    BlockList,
     Component,
     Digest,
     check_identifier,
@@ -205,3 +206,42 @@ def test_the_same_flash_region_twice_is_refused() -> None:
     first = Component(flash_identifier("esp32c3", 0x10000), DIGEST, 1, "a")
     with refused("malformed.component", "'esp32c3@0x10000' twice"):
         check_unique((first, first._replace(uri="b")))
+
+
+def universal(chip: str, **other: Any) -> Component:
+    """Return a payload for the flash of a chip, which another chip may share."""
+    return Component(flash_identifier(chip, 0), DIGEST, 1, "pico.uf2")._replace(**other)
+
+
+def test_one_payload_for_several_chips_is_accepted() -> None:
+    check_unique((universal("rp2040"), universal("rp2350")))
+    check_unique(tuple(universal(chip, uri="#a") for chip in ("rp2040", "rp2350", "esp32")))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        universal("rp2350", digest=DIGEST._replace(value=b"1" * 32)),
+        universal("rp2350", size=2),
+        universal("rp2350", uri="PICO.uf2"),
+        universal("rp2350", uri="#pico.uf2"),
+        universal("rp2350", identifier=(b"file", b"rp2350")),
+        universal("rp2040", identifier=flash_identifier("rp2040", 0x1000)),
+    ],
+)
+def test_a_payload_that_only_looks_shared_is_refused(other: Component) -> None:
+    with refused("malformed.component", f"{other.name!r} twice is not allowed"):
+        check_unique((universal("rp2040"), other))
+
+
+def test_a_payload_for_two_places_of_one_chip_is_refused_after_another_chip() -> None:
+    second = universal("rp2350", identifier=flash_identifier("rp2350", 0x1000))
+    with refused("malformed.component", "'rp2350@0x1000' twice"):
+        check_unique((universal("rp2040"), universal("rp2350"), second))
+
+
+def test_a_shared_payload_with_the_name_of_a_block_list_is_refused() -> None:
+    lists = (BlockList(0, DIGEST, 1),)
+    both = (universal("rp2040", uri="blocks-0"), universal("rp2350", uri="blocks-0"))
+    with refused("malformed.component", "'rp2040@0x0' twice"):
+        check_unique(both, lists)

@@ -18,7 +18,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fwsign.errors import Failed, FwsignError, Malformed
-from fwsign.images import Image, esp, mcuboot, recognise, uf2
+from fwsign.images import (
+    Image,
+    esp,
+    mcuboot,
+    mcuboot_trailer,
+    recognise,
+    uf2,
+    uf2_block,
+    uf2_count,
+)
 from fwsign.images.uf2 import write_uf2
 from fwsign.payload import CHUNK_SIZE as CHUNK
 
@@ -128,6 +137,11 @@ def mcuboot_image(
 
 
 TRAILER = bytes.fromhex("77c295f360d2ef7f3552500f2cb67980")
+
+
+def slot(before: bytes, magic: bytes = TRAILER) -> bytes:
+    """Return an image in a slot whose trailer has these bytes before its magic."""
+    return mcuboot_image() + b"\xff" * 99 + before + magic
 
 
 def read(data: bytes) -> Image:
@@ -348,27 +362,32 @@ def test_uf2_for_ram_has_no_offset() -> None:
     assert read(write_uf2(b"code", 0x20000000, RP2040))[1:5] == ("rp2040", None, None, None)
 
 
-def test_uf2_of_two_chips_names_none() -> None:
+def test_uf2_of_two_chips_names_both_places() -> None:
     both = write_uf2(b"a", 0x10004000, RP2040) + write_uf2(b"b", 0x10000000, RP2350)
-    assert read(both)[1:5] == (None, None, None, None)
+    image = read(both)
+    assert image[1:5] == (None, None, None, None)
+    assert image.places == (("rp2040", 0x4000), ("rp2350", 0))
 
 
 def test_uf2_with_data_is_still_for_its_chip() -> None:
     both = write_uf2(b"a", 0x10004000, RP2350) + write_uf2(b"b", 0x10000000, 0xE48BFF58)
-    assert read(both)[1:5] == ("rp2350", None, None, 0x4000)
-    assert read(write_uf2(b"b", 0x10000000, 0xE48BFF58)).chip is None
+    assert read(both)[1:5] == ("rp2350", None, None, 0)
+    assert read(write_uf2(b"b", 0x10000000, 0xE48BFF58)).chip == "rp2350"
 
 
 def test_uf2_of_unknown_or_no_family() -> None:
     assert read(block())[:5] == ("uf2", None, None, None, None)
     assert dict(read(block()).details)["family"] == "unknown (0x12345678)"
     assert dict(read(block(flags=0)).details)["family"] == "none"
-    assert read(block() + write_uf2(b"a", 0x10004000, RP2040)).chip is None
+    image = read(block() + write_uf2(b"a", 0x10004000, RP2040))
+    assert (image.chip, image.offset) == ("rp2040", 0x4000)
+    assert image.notes == ("for other boards: unknown (0x12345678)",)
 
 
 def test_uf2_of_several_files_for_an_esp() -> None:
     files = write_uf2(bytes(1000), 0x10000, ESP32C3) + write_uf2(bytes(1000), 0x8000, ESP32C3)
-    assert read(files)[1:5] == ("esp32c3", None, None, 0x8000)
+    assert read(files)[1:5] == ("esp32c3", None, None, None)
+    assert "for the drive of a UF2 boot loader on an esp32c3" in read(files).notes[0]
     assert read(md5_block(b"code" * 100)).chip == "esp32c3"
     # Another chip's digest may cover other flash than the block.
     assert read(block(flags=0x6000)).kind == "uf2"
@@ -415,15 +434,87 @@ def test_encrypted_mcuboot_image_is_not_hashed() -> None:
     [
         (TRAILER, 0, "magic only"),
         (TRAILER, 8, "confirmed"),
-        (b"\x10\x00" + mcuboot._TRAILER_MAGIC_ALIGNED, 16, "confirmed"),
-        (b"\x20\x00" + mcuboot._TRAILER_MAGIC_ALIGNED, 48, "confirmed"),
-        (b"\x20\x00" + mcuboot._TRAILER_MAGIC_ALIGNED, 0, "magic only"),
+        (b"\x10\x00" + mcuboot_trailer.MAGIC_ALIGNED, 16, "confirmed"),
+        (b"\x20\x00" + mcuboot_trailer.MAGIC_ALIGNED, 48, "confirmed"),
+        (b"\x20\x00" + mcuboot_trailer.MAGIC_ALIGNED, 0, "magic only"),
     ],
 )
 def test_mcuboot_slot_trailer(erased: bytes, magic: bytes, before: int, state: str) -> None:
     mark = (b"\x01" + erased * (before - 1)) if before else b""
     image = read(mcuboot_image() + erased * 1000 + mark + magic)
     assert dict(image.details)["trailer"] == state
+
+
+SLOT = {
+    "image ok": (b"\1" + b"\xff" * 7, {"trailer": "confirmed"}, False),
+    "copy done": (
+        b"\1" + b"\xff" * 15,
+        {"trailer": "not confirmed", "copy done": "yes"},
+        True,
+    ),
+    "swap info": (b"\x12" + b"\xff" * 23, {"swap": "test, image 1"}, True),
+    "swap size": (b"\0\x20\0\0" + b"\xff" * 28, {"swap size": "8192 bytes"}, True),
+    "swap status": (
+        b"\1\xff\xff\2\xff\xff\3\xff" + b"\xff" * 32,
+        {"swap status": "3 entries", "trailer": "magic only"},
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("erased", [b"\xff", b"\0"])
+@pytest.mark.parametrize("field", SLOT)
+def test_mcuboot_slot_with_the_status_of_a_swap(field: str, erased: bytes) -> None:
+    before, words, swapped = SLOT[field]
+    before = bytes(0 if byte == 0xFF else byte for byte in before) if erased == b"\0" else before
+    image = read(mcuboot_image() + erased * 500 + before + TRAILER)
+    assert dict(image.details).items() >= words.items()
+    note = "it is a slot with the status of a swap: a boot loader may go on with that swap"
+    assert image.notes == ((note,) if swapped else ())
+
+
+@pytest.mark.parametrize("pair", [(1, 0x22), (2, 0x23), (1, 0x24)])
+def test_mcuboot_image_with_several_signatures_lists_all(pair: tuple[int, int]) -> None:
+    key, signature = pair
+    tlvs = [tlv(kind, bytes([n]) * 8) for n in range(3) for kind in (key, signature)]
+    names = [name for name, _ in read(mcuboot_image(b"x", b"", *tlvs)).details]
+    assert names.count("signature") == 3
+    assert names.count("key hash" if key == 1 else "public key") == 3
+
+
+@pytest.mark.parametrize("kind", [0xA0, 0xFE, 0x12A0])
+def test_mcuboot_tlv_of_a_vendor_is_read_and_said_to_be_unprotected(kind: int) -> None:
+    image = read(mcuboot_image(b"x", b"", tlv(kind, b"abc")))
+    assert dict(image.details)[f"tlv {kind:#06x}"] == "3 bytes"
+    assert image.notes == (f"the signature does not cover the vendor's TLVs: {kind:#06x}",)
+    protected = tlv_area(0x6908, tlv(kind, b"abc"))
+    assert read(mcuboot_image(b"x", protected)).notes == ()
+
+
+def test_mcuboot_image_without_tlvs_is_plain() -> None:
+    plain = mcuboot_image()[: 512 + 400]
+    image = read(plain)
+    assert (image.kind, image.version) == ("mcuboot", "1.2.3+4")
+    assert image.notes == (
+        "it has no TLVs, neither hash nor signature: MCUboot starts no such image",
+    )
+    with pytest.raises(Malformed, match="tlvs: expected one hash, found no tlvs"):
+        mcuboot.image_hash(plain)
+    with_protected = mcuboot_image(b"code" * 100, tlv_area(0x6908, tlv(0x50, b"1234")))
+    assert "magic of protected tlvs" in refusal(with_protected[: 512 + 400])
+
+
+@pytest.mark.parametrize("form", [">HH", ">BxH"])
+def test_big_endian_mcuboot_image_is_named(form: str) -> None:
+    head = struct.pack(">IIHHIIBBHI4x", 0x96F3B83D, 0, 512, 0, 400, 0, 1, 2, 3, 4)
+    hashed = head.ljust(512, b"\0") + b"code" * 100
+    tlvs = struct.pack(form, 0x10, 32) + hashlib.sha256(hashed).digest()
+    whole = hashed + struct.pack(">HH", 0x6907, 4 + len(tlvs)) + tlvs
+    image = read(whole)
+    assert image[:3] == ("mcuboot", None, "1.2.3+4")
+    assert ("byte order", "big-endian") in image.details
+    assert image.notes == ("it is for a big-endian target",)
+    assert "sha256: expected " in refusal(patched(whole, 600, b"!"))
 
 
 def test_mcuboot_padding() -> None:
@@ -503,29 +594,21 @@ def test_damaged_esp_image_is_refused(data: bytes, message: str) -> None:
             "magic of block 0: expected 0a324655 9e5d5157 0ab16f30, found",
         ),
         (block(0, 2) + patched(block(1, 2), 0, b"!"), "magic of block 1: expected 0a324655"),
-        (block(flags=0x3000), "flags of block 0: expected 1, 2000, 4000, 8000, found 1000"),
+        (block(flags=0x2200), "flags of block 0: expected 1, 1000, 2000, 4000, 8000, found 200"),
         (block(payload=b""), "payload of block 0: expected 1 to 476 bytes, found 0 bytes"),
         (
             patched(block(), 16, b"\xdd\x01"),
             "payload of block 0: expected 1 to 476 bytes, found 477",
         ),
         (block(payload=bytes(453), flags=0x6000), "expected 1 to 452 bytes, found 453 bytes"),
-        (block(address=2), "expected a multiple of 4 within 32 bits, found 0x00000002"),
         (block(address=0xFFFFFFF0), "within 32 bits, found 0xfffffff0"),
-        (
-            block(1, 2),
-            "numbering of block 0: expected 0 of 2 of family unknown (0x12345678), found 1",
-        ),
-        (block(0, 0), "numbering of block 0: expected 0 of 0 of family"),
+        (block(1, 2), "number of blocks: expected 2, found 1"),
+        (block(0, 0), "numbering of block 0: expected one more of 0 of family unknown"),
         (block(0, 3), "number of blocks: expected 3, found 1"),
-        (block(0, 3) + block(2, 3), "numbering of block 1: expected 1 of 3 of family"),
-        (block(0, 3) + block(0, 3), "numbering of block 1: expected 1 of 3 of family"),
-        (block(0, 3) + block(1, 2), "numbering of block 1: expected 1 of 3 of family"),
-        (block(0, 2) + block(1, 2, family=RP2040), "found 1 of 2 of family rp2040 (0xe48bff56)"),
-        (
-            block(0, 2, flags=0) + block(1, 2),
-            "numbering of block 1: expected 1 of 2 of family none",
-        ),
+        (block(0, 2) + block(2, 2), "numbering of block 1: expected one more of 2 of family"),
+        (block(0, 2) + block(0, 2), "of family unknown (0x12345678), found 0 of 2 again"),
+        (block(0, 2) + block(1, 1), "numbering of block 1: expected one more of 2 of family"),
+        (block(0, 2) + block(0, 2, family=RP2040, address=0x10004000), "expected 2, found 2"),
         (block() + block(), "expected nothing else before 0x00002100, found 0x00002000"),
         (
             block() + block(address=0x20FC),
@@ -533,14 +616,17 @@ def test_damaged_esp_image_is_refused(data: bytes, message: str) -> None:
         ),
         (block(flags=0x2001), "blocks for the main flash: expected at least one, found none"),
         (e10_block(), "blocks for the main flash: expected at least one, found none"),
-        (block() + e10_block(), "number of blocks: expected 2, found 1"),
         (e10_block(0x20000000), "number of blocks: expected 2, found 1"),
         (
-            e10_block(size=255),
-            "block 0: expected a page of 256 bytes, found 255 bytes at 0x10ffff00",
+            e10_block(size=257),
+            "number of blocks: expected 2, found 1",
+        ),
+        (
+            block(family=RP2040, address=0x10004000, payload=bytes(257)),
+            "block 0: expected a page of 256 bytes, found 257 bytes at 0x10004000",
         ),
         (block(family=RP2040, address=0x10000080), "found 256 bytes at 0x10000080"),
-        (block(family=RP2040), "address of block 0: expected in flash or ram, found 0x00002000"),
+        (block(family=RP2040), "address of block 0: expected in flash or ram of rp2040, found 0x0"),
         (block(family=RP2040, address=0x10000000), "crc of boot2: expected 0x"),
         (
             write_uf2(b"a", 0x10004000, RP2040) + write_uf2(b"a", 0x20000000, RP2040),
@@ -560,10 +646,15 @@ def test_damaged_uf2_is_refused(data: bytes, message: str) -> None:
 
 def test_uf2_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     scattered = b"".join(block(address=0x1000 * n) for n in range(5))
-    monkeypatch.setattr(uf2, "MAX_PIECES", 5)
+    monkeypatch.setattr(uf2_count, "MAX_PIECES", 5)
     assert read(scattered).kind == "uf2"
-    monkeypatch.setattr(uf2, "MAX_PIECES", 4)
-    assert "contiguous ranges: expected at most 4, found 5" in refusal(scattered)
+    monkeypatch.setattr(uf2_count, "MAX_PIECES", 4)
+    assert "contiguous ranges: expected at most 4, found more" in refusal(scattered)
+    several = b"".join(block(family=n, address=0x1000 * n) for n in range(3))
+    monkeypatch.setattr(uf2, "MAX_FAMILIES", 3)
+    assert read(several).kind == "uf2"
+    monkeypatch.setattr(uf2, "MAX_FAMILIES", 2)
+    assert "families: expected at most 2, found more" in refusal(several)
     monkeypatch.setattr(uf2, "MAX_BLOCKS", 4)
     assert "number of blocks: expected at most 4, found 5" in refusal(scattered)
 
@@ -608,6 +699,14 @@ HASH_AT = 512 + 400 + 4 + 4  # in an image without protected TLVs
             "tlvs: expected each type once, found type 0x10 again",
         ),
         (
+            mcuboot_image(b"", b"", tlv(0x32, b"1"), tlv(0x32, b"2")),
+            "tlvs: expected each type once, found type 0x32 again",
+        ),
+        (
+            mcuboot_image(b"", tlv_area(0x6908, tlv(1, b"1"), tlv(1, b"2"))),
+            "protected tlvs: expected each type once, found type 0x1 again",
+        ),
+        (
             mcuboot_image(b"", tlv_area(0x6908, tlv(0x50, b"1"), tlv(0x50, b"2"))),
             "protected tlvs: expected each type once, found type 0x50 again",
         ),
@@ -619,33 +718,34 @@ HASH_AT = 512 + 400 + 4 + 4  # in an image without protected TLVs
             mcuboot_image(b"", b"", tlv(0x50, b"1234")),
             "tlvs: expected a hash, key, signature or wrapped key, found type 0x50, which nothing",
         ),
-        (mcuboot_image(b"", b"", tlv(0xA0, b"")), "found type 0xa0, which nothing protects"),
+        (mcuboot_image(b"", b"", tlv(0x74, b"")), "found type 0x74, which nothing protects"),
+        (mcuboot_image(b"", b"", tlv(0xFF, b"")), "found type 0xff, which nothing protects"),
         (mcuboot_image() + b"x", "bytes after the tlvs: expected erased flash, found 78"),
         (mcuboot_image() + TRAILER, "bytes after the tlvs: expected erased flash, found 77"),
         (
-            mcuboot_image() + b"\xff" * 9 + b"x" + b"\xff" * 99,
+            mcuboot_image() + b"\xff" * 9 + b"x" + b"\xff" * 99_000,
             f"expected erased flash, found others at {len(mcuboot_image()) + 9:#x}",
         ),
         (
             mcuboot_image() + b"\xff" * 9 + b"x" + b"\xff" * 20,
             f"trailer: expected erased flash or the magic, found {'ff' * 16}",
         ),
+        (slot(b"\2" + b"\xff" * 7), "image ok: expected 1 or erased flash, found 2"),
+        (slot(b"\1" + b"\xff" * 6), "image ok: expected a value of 1 bytes, found ff01ff"),
+        (slot(b"\7" + b"\xff" * 15), "copy done: expected 1 or erased flash, found 7"),
+        (slot(b"\6" + b"\xff" * 23), "swap info: expected a type of 1 to 5, found 6"),
+        (slot(b"\1\1\1\1\1" + b"\xff" * 27), "swap size: expected a value of 4 bytes, found 01"),
+        (slot(b"\1\4" + b"\xff" * 32), "swap status: expected 1, 2, 3 or erased flash, found 04"),
         (
-            mcuboot_image() + b"\xff" * 99 + b"\2" + b"\xff" * 7 + TRAILER,
+            mcuboot_image() + b"\xff\1\xff\xff\7\0" + mcuboot_trailer.MAGIC_ALIGNED,
             "erased flash or the magic",
         ),
         (
-            mcuboot_image() + b"\xff" * 99 + b"\1" + b"\xff" * 6 + TRAILER,
-            "erased flash or the magic",
+            slot(b"\1" + b"\xff" * 15, b"\x20\0" + mcuboot_trailer.MAGIC_ALIGNED),
+            "trailer: expected erased flash before the magic, found 01ff",
         ),
-        (
-            mcuboot_image() + b"\xff\1\xff\xff\7\0" + mcuboot._TRAILER_MAGIC_ALIGNED,
-            "erased flash or the magic",
-        ),
-        (
-            mcuboot_image() + b"\xff\1" + b"\xff" * 7 + TRAILER[:-1] + b"x",
-            "erased flash or the magic",
-        ),
+        (slot(b"\1" + b"\xff" * 7, TRAILER[:-1] + b"x"), "erased flash or the magic"),
+        (b"\xff".join((mcuboot_image(), b"\1\xff\xff" + TRAILER)), "image ok: expected a value of"),
     ],
 )
 def test_damaged_mcuboot_image_is_refused(data: bytes, message: str) -> None:
@@ -735,7 +835,9 @@ def test_nothing_but_our_errors_leaves(data: st.DataObject) -> None:
     assert outcome(bytes(mutated)) in {"malformed.image", *KINDS}
 
 
-@given(st.sampled_from([b"\xe9\x01", uf2._MAGICS, b"\x3d\xb8\xf3\x96"]), st.binary(max_size=1024))
+@given(
+    st.sampled_from([b"\xe9\x01", uf2_block.MAGICS, b"\x3d\xb8\xf3\x96"]), st.binary(max_size=1024)
+)
 @settings(max_examples=200, deadline=None)
 def test_noise_behind_a_magic_is_no_crash(magic: bytes, noise: bytes) -> None:
     assert outcome(magic + noise) in {"malformed.image", *KINDS}
@@ -832,7 +934,7 @@ def test_what_esptool_merges_is_read(name: str, chip: int, tmp_path: Path) -> No
         run("-m", "esptool", "--chip", name, *command)
         image = read(merged.read_bytes())
         # esptool's raw output begins at 0; a UF2 says where it begins.
-        expected = ("esp", name, 0) if form == "raw" else ("uf2", name, offset)
+        expected = ("esp", name, 0) if form == "raw" else ("uf2", name, None)
         assert (image.kind, image.chip, image.offset) == expected
 
 
@@ -864,6 +966,15 @@ IMGTOOL_CASES: dict[str, tuple[str, ...]] = {
     "ed25519": ("--key", "ed25519"),
     "ecdsa-p256": ("--key", "ecdsa-p256"),
     "rsa-3072": ("--key", "rsa-3072"),
+    "ecdsa-p384": ("--key", "ecdsa-p384"),
+    "ed25519-pure": ("--key", "ed25519", "--pure"),
+    "sha512": ("--key", "ed25519", "--sha", "512"),
+    "full key": ("--key", "ecdsa-p256", "--public-key-format", "full"),
+    "compressed": ("--compression", "lzma2"),
+    "test": ("--test",),
+    "confirmed, many sectors": ("--confirm", "--max-sectors", "500", "--max-align", "16"),
+    "ids": ("--vid", "acme.example", "--cid", "x1"),
+    "rom-fixed": ("--rom-fixed", "0x10000"),
 }
 
 
@@ -885,9 +996,14 @@ def test_what_imgtool_makes_is_read(case: str, tmp_path: Path) -> None:
     details = dict(image.details)
     said = run(*tool, "verify", *(("--key", key) if "--key" in options else ()), out)
     assert "1.2.3+4" in said
-    assert details["sha512" if "sha512" in details else "sha256"] in said
+    algorithm = next(name for name in ("sha512", "sha384", "sha256") if name in details)
+    assert details[algorithm] in said or "--pure" in options  # then it tells the signature
     assert details.get("trailer") == (
-        None if "--pad" not in options else "confirmed" if "--confirm" in options else "magic only"
+        "confirmed"
+        if "--confirm" in options
+        else "magic only"
+        if {"--pad", "--test"} & set(options)
+        else None
     )
     assert ("signature" in details) == ("--key" in options)
 

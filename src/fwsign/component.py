@@ -169,19 +169,32 @@ def check_unique(
 ) -> None:
     """Check that no two components share a place or a payload, ignoring case.
 
-    Block lists are payloads too, but have no place.
+    One payload may be for the flash of several chips: it has an image for each. Block lists are
+    payloads too, but have no place.
 
     Raises:
         Malformed: `malformed.component`.
     """
     places: set[str] = set()
-    payloads = {one.uri.removeprefix("#") for one in block_lists}
+    lists = {one.uri.removeprefix("#") for one in block_lists}
+    payloads: dict[str, list[Component]] = {}
     for component in components:
         place, payload = component.name.lower(), component.uri.lower().removeprefix("#")
-        if place in places or payload in payloads:
+        before = payloads.setdefault(payload, [])
+        apart = all(_may_share(one, component) for one in before)
+        if place in places or payload in lists or not apart:
             raise _bad(f"{component.name!r} twice", "names that differ in more than case")
         places.add(place)
-        payloads.add(payload)
+        before.append(component)
+
+
+def _may_share(one: Component, other: Component) -> bool:
+    """Tell whether two components are one payload for the flash of two chips."""
+    return (
+        one[1:] == other[1:]
+        and one.identifier[0] == other.identifier[0] == b"flash"
+        and one.identifier[1] != other.identifier[1]
+    )
 
 
 def _bad(found: str, expected: str) -> Malformed:

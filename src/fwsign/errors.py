@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         "malformed.trust",
         "malformed.receipt",
         "malformed.image",
+        "malformed.device-data",
         "tampered.manifest",
         "tampered.text",
         "tampered.signature",
@@ -84,6 +85,7 @@ if TYPE_CHECKING:
         "unsuitable.bootable",
         "unsuitable.target",
         "unsuitable.payload",
+        "unsuitable.device-data",
         "io.missing",
         "io.payload-missing",
         "io.permission",
@@ -245,6 +247,7 @@ CODES: Mapping[Code, str] = MappingProxyType(
         "malformed.trust": "a trust update whose list breaks its template or locks devices out",
         "malformed.receipt": "a receipt that is not canonical JSON, or whose JWS cannot be read",
         "malformed.image": "a firmware image whose structure or checksum is wrong",
+        "malformed.device-data": "a policy or a file of per-device data that breaks its rules",
         # The signatures and digests.
         "tampered.manifest": "the manifest is not the one that was signed",
         "tampered.text": "the text is not the one that was signed",
@@ -308,6 +311,7 @@ CODES: Mapping[Code, str] = MappingProxyType(
         "unsuitable.bootable": "the board would not start what is written",
         "unsuitable.target": "a component that this device has no place for",
         "unsuitable.payload": "a payload that this kind of board cannot be flashed with",
+        "unsuitable.device-data": "per-device data that this board or release cannot have",
         # Files.
         "io.missing": "no such file or directory",
         "io.payload-missing": "a payload that the release names is not there",

@@ -27,6 +27,8 @@ MAX_EMBEDDED_SIZE: Final = 16 * 1024 * 1024
 """Bytes of one payload inside an envelope: the largest flash of the known boards."""
 BLOCK_SIZE: Final = 64 * 1024
 """Bytes of a block by default: the list is then a 2000th of the payload."""
+DEVICE_DATA: Final = "device-data.toml"
+"""The reserved name of a policy for per-device data; see `fwsign.device_data`."""
 LISTED_ABOVE: Final = 1024 * 1024
 """Up to so many bytes, a payload gets no block list by default: it is soon sent again."""
 
@@ -38,11 +40,13 @@ class Part(NamedTuple):
         path: the payload's file.
         identifier: the place for the bytes; see `fwsign.component`.
         name: the payload's name in the release; None for the file's own name.
+        inside: whether it always goes into the envelope.
     """
 
     path: Path
     identifier: tuple[bytes, ...]
     name: str | None = None
+    inside: bool = False
 
 
 Opener: TypeAlias = Callable[[Path], AbstractContextManager[Source]]
@@ -94,8 +98,9 @@ def describe(
     for index, part in enumerate(parts):
         check_identifier(part.identifier)
         name = check_name(part.name or part.path.name)
-        uri = check_uri(f"#{name}" if embed else base_url + name)
-        if embed:
+        inside = embed or part.inside
+        uri = check_uri(f"#{name}" if inside else base_url + name)
+        if inside:
             integrated[uri] = data = _load(part.path, opener)
             components.append(Component(part.identifier, *measure(io.BytesIO(data)), uri))
             continue

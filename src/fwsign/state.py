@@ -6,13 +6,13 @@ Only `accept` and trust updates move floors. `fwsign.state_file` keeps the file 
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
-from fwsign import cbor, suit
+from fwsign import cbor, state_rows, suit
 from fwsign.errors import Failed
 from fwsign.keys import Signer
 from fwsign.policy import DevicePolicy, Recorded
@@ -237,6 +237,43 @@ class State:
             line = make_line(receipt, line_digest(last) if last else None, signer, chain)
             self._file.run("INSERT INTO receipts (line) VALUES (?)", line)
         return line
+
+    def serial_of(self, batch: state_rows.Batch, identity: str) -> str | None:
+        """Return the serial number of the row of device data that a board has; None without one.
+
+        Raises:
+            Failed: `state.busy`, `io.*`.
+        """
+        with self._file.transaction("read"):
+            return state_rows.serial_of(self._file, batch, identity)
+
+    def board_of(self, batch: state_rows.Batch, serial: str) -> str | None:
+        """Return the identity of the board that has a row of device data; None if it is free.
+
+        Raises:
+            Failed: `state.busy`, `io.*`.
+        """
+        with self._file.transaction("read"):
+            return state_rows.board_of(self._file, batch, serial)
+
+    def first_free(self, batch: state_rows.Batch, serials: Iterable[str]) -> str | None:
+        """Return the first of several serial numbers that no board has; None if all are taken.
+
+        Raises:
+            Failed: `state.busy`, `io.*`.
+        """
+        with self._file.transaction("read"):
+            return state_rows.first_free(self._file, batch, serials)
+
+    def allot(self, batch: state_rows.Batch, identity: str, serial: str) -> bool:
+        """Give a row of device data to a board for ever; return whether the board has it now.
+
+        Raises:
+            Failed: `state.limit`, `state.busy`, `io.*`.
+        """
+        _key(identity, batch.vendor, batch.klass)
+        with self.transaction():
+            return state_rows.allot(self._file, batch, identity, serial)
 
     def last_receipt(self) -> str | None:
         """Return the line of the newest receipt.

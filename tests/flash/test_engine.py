@@ -18,8 +18,9 @@ from flash.kit import (
     run,
 )
 from fwsign.errors import Code, Failed
+from fwsign.flash.attempts import ATTEMPTS
 from fwsign.flash.board import BoardInfo, Run
-from fwsign.flash.engine import ATTEMPTS, Event, Stopped
+from fwsign.flash.engine import Event, Stopped
 
 APP = esp_image()
 PARTS = {"esp32c3@0x10000": APP}
@@ -82,7 +83,7 @@ class TestWriting:
         found = run(board, judging(PARTS, accepted), dry_run=True)
         assert (found.status, found.touched, accepted) == ("dry run", False, [])
         assert bytes(board.flash) == before
-        assert board.resets == 0
+        assert board.resets == 1  # it goes on as before
 
     def test_the_memory_is_told_before_the_first_erase(self) -> None:
         accepted: list[str] = []

@@ -13,9 +13,9 @@ from flash.pico_rom import BootRom, Interface, UsbError
 from fwsign.errors import Failed
 from fwsign.flash import pico_usb
 from fwsign.flash.board import Run
-from fwsign.flash.pico_block import has_partitions, is_riscv
 from fwsign.flash.pico_usb import Link, link_to
 from fwsign.flash.picoboot import PicobootBoard
+from fwsign.images.pico_block import has_partitions, is_riscv
 from support import require_package
 
 IMAGE = random.Random(3).randbytes(70_000)  # no secret

@@ -327,12 +327,12 @@ class TestUf2:
 
     def test_a_uf2_file_for_another_place_than_signed_is_refused(self) -> None:
         parts = {"rp2040@0x5000": write_uf2(noise(256), 0x10004000, RP2040)}
-        with refused("unsuitable.region", "expected 0x10005000, found address 0x10004000"):
+        with refused("unsuitable.region", "expected rp2040@0x4000, found rp2040@0x5000"):
             make(parts, self.INFO)
 
     def test_a_uf2_file_for_ram_is_refused(self) -> None:
         parts = {"rp2040@0x0": write_uf2(noise(256), 0x20000000, RP2040)}
-        with refused("malformed.image", "expected flash of rp2040"):
+        with refused("unsuitable.payload", "nothing for the flash of rp2040: for rp2040 it is a"):
             make(parts, self.INFO)
 
     def test_a_uf2_file_is_not_for_esp_boards(self) -> None:

@@ -12,6 +12,7 @@ from fwsign.atomic import io_error
 from fwsign.cli import quoting, ui
 from fwsign.component import check_name, file_identifier
 from fwsign.errors import Failed, Malformed
+from fwsign.release import DEVICE_DATA
 
 if TYPE_CHECKING:
     from fwsign.cli.targets import Target
@@ -48,8 +49,14 @@ def name_files(
 
 def _checked_name(file: Path, given: str | None, *, alone: bool) -> str:
     """Return a file's name in the release, if devices accept it."""
+    name = file.name if given is None else given
+    if name.lower() == DEVICE_DATA:
+        ui.usage(
+            f'the name "{name}" is for the policy of per-device data',
+            f"sign it as that with --device-data {quoting.quoted(str(file))}; or --name NAME",
+        )
     try:
-        return check_name(file.name if given is None else given)
+        return check_name(name)
     except Malformed as error:
         expected = error.expected
     if given is not None:

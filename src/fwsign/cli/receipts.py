@@ -150,6 +150,77 @@ def verify(
         _print_summary(found)
 
 
+@command.command(
+    "export",
+    cls=Command,
+    epilog=examples(
+        "fwsign receipts export --csv today.csv --since 12h",
+        "fwsign receipts export line3.jsonl --csv today.csv --labels labels",
+        "fwsign receipts export --since 2026-11-22T00:00:00Z --until 2026-11-23T00:00:00Z",
+    ),
+)
+def export(
+    file: _FILE = None,
+    *,
+    state: _STATE = None,
+    config: _CONFIG = None,
+    csv: Annotated[
+        Path,
+        typer.Option(
+            "--csv",
+            readable=False,
+            metavar="OUT",
+            show_default=False,
+            help="Where the rows go. Default: standard output.",
+        ),
+    ] = Path("-"),
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            readable=False,
+            metavar="DIR",
+            help="Write a text for the label of each board that is verified: serial number, MAC, "
+            "product and version.",
+        ),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="From then on: RFC 3339 with a zone, or 12h ago."),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Before then: RFC 3339 with a zone, or 12h ago."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the file and labels that exist.")
+    ] = False,
+) -> None:
+    """Write a CSV file with a row for each board that was flashed, oldest first.
+
+    The chain of receipts is checked, signatures are not: fwsign receipts verify does that. A cell
+    that a spreadsheet would take for a formula gets an apostrophe.
+    """
+    from fwsign.atomic import write_atomic
+    from fwsign.cli import inputs, receipts_export
+    from fwsign.receipts import judge_lines
+
+    first = receipts_export.time_of(since, "--since")
+    end = receipts_export.time_of(until, "--until")
+    with _lines(file, state, config) as lines:
+        rows = receipts_export.rows(judge_lines(lines), first, end)
+    text = receipts_export.as_csv(rows)
+    if labels is not None:
+        texts = receipts_export.labels(rows)
+        receipts_export.write_labels(labels, texts, force=force)
+        ui.note(f"labels in {labels}: {len(texts)}")
+    if csv == inputs.STREAM:
+        for line in text.splitlines():
+            ui.out(line)
+    else:
+        write_atomic(csv, text.encode(), overwrite=force)
+        ui.note(f"rows in {csv}: {len(rows)}")
+
+
 @contextmanager
 def _lines(file: Path | None, state: Path | None, config: Path | None) -> Iterator[Iterator[str]]:
     from fwsign.receipt_file import read_lines

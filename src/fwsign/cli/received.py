@@ -85,17 +85,18 @@ def _beside(component: Component, envelope: Path) -> Path | None:
 
 def _match(components: Sequence[Component], given: Sequence[Path]) -> dict[str, Path]:
     """Assign each given file to a component, by its name; a single file may have any name."""
-    if len(given) == 1 and len(components) == 1:
-        return {components[0].name: given[0]}
+    if len(given) == 1 and len({one.uri for one in components}) == 1:
+        return dict.fromkeys((one.name for one in components), given[0])
     places: dict[str, Path] = {}
     for path in given:
-        wanted = [one.name for one in components if one.payload_name == path.name]
-        if len(wanted) != 1:
+        matching = [one for one in components if one.payload_name == path.name]
+        wanted = [one.name for one in matching]
+        if len({one.uri for one in matching}) != 1:
             names = ", ".join(one.payload_name for one in components)
             ui.usage(f'the release has no payload called "{path.name}"', f"it has {names}")
         if wanted[0] in places:
             ui.usage(f'two payloads for "{wanted[0]}": {places[wanted[0]]} and {path}')
-        places[wanted[0]] = path
+        places |= dict.fromkeys(wanted, path)
     return places
 
 

@@ -15,6 +15,7 @@ from fwsign.component import Component, is_inside
 from fwsign.crl import Crl
 from fwsign.errors import Failed, FwsignError
 from fwsign.example_keys import EXAMPLE_SPKI
+from fwsign.release import DEVICE_DATA
 from fwsign.sign import CRL_WARNING, known_time, used_crls
 from fwsign.spans import CLOCK_TOLERANCE
 from fwsign.suit import MAX_ENVELOPE_SIZE, decode_envelope, decode_manifest
@@ -160,12 +161,12 @@ def _say(made: Made, warnings: Sequence[str], pki: Path | None) -> None:
     if first == STREAM:
         return
     components = made.signed[0][1].components
-    inside = all(is_inside(one.uri) for one in components)
-    apart = [] if inside else [file for file in _of_first(made) if _is_apart(file, made)]
-    if len(components) > 1:  # the verifier tells several by their names
-        for file, name in zip(
-            _of_first(made), (part.payload_name for part in components), strict=True
-        ):
+    outside = [one for one in components if not is_inside(one.uri)]
+    apart = [file for file in _of_first(made) if _is_apart(file, made)] if outside else []
+    if outside and len(components) > 1:  # the verifier tells several by their names
+        # Several components may be one payload, for several chips.
+        names = dict.fromkeys(part.payload_name for part in outside)
+        for file, name in zip(_of_first(made), names, strict=True):
             if file in apart and file.name != name:
                 apart.remove(file)
                 ui.note(f"{file} is looked for as {first.parent / name}: copy it there")
@@ -281,7 +282,9 @@ def crl_warnings(crls: Iterable[Crl], at: datetime) -> list[str]:
 def _left_by_boards(verified: VerifiedRelease) -> list[str]:
     """Return a note about components that boards do not take, in a release for boards."""
     chips = sorted({one.identifier[1].decode() for one in verified.components if _is_flash(one)})
-    files = [one.name for one in verified.components if not _is_flash(one)]
+    files = [
+        one.name for one in verified.components if not _is_flash(one) and one.name != DEVICE_DATA
+    ]
     lines = [
         f"{name} is not for flash: fwsign flash refuses the release unless it is left out by "
         "name; --target CHIP@OFFSET says where on the board it goes"

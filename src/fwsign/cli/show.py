@@ -135,10 +135,15 @@ def _keys_and_certificates(
 def _envelope(data: bytes) -> dict[str, Any]:
     from fwsign import cbor, suit
     from fwsign.cli import diagnostic
+    from fwsign.release import DEVICE_DATA
 
     envelope = suit.decode_envelope(data)
     found: dict[str, Any] = {"kind": "SUIT envelope, not verified here", "size": len(data)}
     found |= _manifest(envelope)
+    if f"#{DEVICE_DATA}" in envelope.integrated:
+        from fwsign.cli.device_policy import card  # few releases have one
+
+        found["device data"] = card(envelope.integrated)
     found["blocks"] = _blocks(envelope.blocks)
     found["payloads inside"] = {name: len(value) for name, value in envelope.integrated.items()}
     found["diagnostic"] = "\n".join(diagnostic.lines(cbor.decode(data)))

@@ -45,6 +45,7 @@ class _What(NamedTuple):
     embed: bool
     base_url: str
     block_size: int | None
+    policy: Path | None
 
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -77,6 +78,7 @@ def sign(
     embed: sign_options.EMBED = False,
     base_url: sign_options.BASE_URL = "",
     block_size: sign_options.BLOCK_SIZE = None,
+    device_data: sign_options.DEVICE_DATA = None,
     crl: CRLS = None,
     tsa: sign_options.TSA = None,
     tsa_anchor: TSA_ANCHORS = None,
@@ -109,6 +111,11 @@ def sign(
         ("--embed", embed, "--block-size", block_size),
         ("--output -", output == inputs.STREAM, "--json", as_json),
     )
+    if device_data and output is None and len(files) > 1:
+        ui.usage(
+            "--device-data with several envelopes",
+            "it belongs to the images that a board gets together: --output FILE",
+        )
     if tsa_anchor and tsa is None:
         ui.usage("--tsa-anchor without --tsa")
     now = inputs.now()
@@ -116,9 +123,13 @@ def sign(
     use_before = _use_before(not_after, now)
     names = naming.name_files(files, name or (), together=output is not None, empty=allow_empty)
     envelopes = [output] if output else [Path(f"{file}.suit") for file in files]
-    results.check(envelopes, (*files, *who.crl, *([chain] if chain else ())), force=force)
+    others = [one for one in (chain, device_data) if one is not None]
+    results.check(envelopes, (*files, *who.crl, *others), force=force)
     parts = naming.renamed(targets.find_targets(files, target or ()), names)
-    groups = [targets.placed(one) for one in ([parts] if output else [[one] for one in parts])]
+    apart = [[one for one in parts if one.part.path == file] for file in files]
+    groups = [targets.placed(one) for one in ([parts] if output else apart)]
+    for remark in targets.remarks(parts):
+        ui.note(remark)
 
     found = _find(who, settings, pass_)
     vendor = vendor or settings.vendor or _only_vendor(found)
@@ -132,6 +143,7 @@ def sign(
         embed=embed,
         base_url=base_url,
         block_size=block_size,
+        policy=device_data,
     )
     if dry_run:
         identity.check(found, now, allow_example_keys=allow_example_keys, force=force)
@@ -160,12 +172,16 @@ def sign(
 def _describe(group: "Sequence[Target]", what: _What) -> "Release":
     """Hash the files of a release and describe them."""
     from fwsign.cli import payloads, targets
-    from fwsign.release import describe
+    from fwsign.component import file_identifier
+    from fwsign.release import DEVICE_DATA, Part, describe
     from fwsign.suit import Text
 
     stated = what.version or targets.common_version(group)
-    return describe(
-        [one.part for one in group],
+    parts = [one.part for one in group]
+    if what.policy is not None:
+        parts.append(Part(what.policy, file_identifier(DEVICE_DATA), DEVICE_DATA, inside=True))
+    release = describe(
+        parts,
         Text(what.vendor, what.product, stated, what.description),
         sequence_number=what.number,
         use_before=what.use_before,
@@ -174,6 +190,11 @@ def _describe(group: "Sequence[Target]", what: _What) -> "Release":
         block_size=what.block_size,
         opener=payloads.opened,
     )
+    if what.policy is not None:
+        from fwsign.cli import device_policy  # few releases have one
+
+        device_policy.check(release.integrated, what.policy, group)
+    return release
 
 
 def _sign(

@@ -143,6 +143,16 @@ BLOCK_SIZE: TypeAlias = Annotated[
         "from 4096; for files larger than one. 0: none. Default: 65536, for files above 1 MiB.",
     ),
 ]
+DEVICE_DATA: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--device-data",
+        readable=False,
+        metavar="TOML",
+        help="A policy: which data fwsign flash may write for each board. It is signed with "
+        "the rest.",
+    ),
+]
 TSA: TypeAlias = Annotated[
     str | None,
     typer.Option(

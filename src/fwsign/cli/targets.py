@@ -66,7 +66,7 @@ def find_targets(files: Sequence[Path], typed: Sequence[str]) -> list[Target]:
     """
     wanted = assign(files, typed, "--target", "T")
     identifiers = {file: _identifier(file, target) for file, target in wanted.items()}
-    return [_find(file, identifiers.get(file)) for file in files]
+    return [one for file in files for one in _found(file, identifiers.get(file))]
 
 
 def placed(group: Sequence[Target]) -> list[Target]:
@@ -87,6 +87,16 @@ def placed(group: Sequence[Target]) -> list[Target]:
             name = f"{one.chip}@0x{one.offset:x}"
             ui.usage(f"{before} and {one.part.path} both go to {name}", "write --target FILE=T")
     return done
+
+
+def remarks(targets: Sequence[Target]) -> list[str]:
+    """Return the remarks about the images, each with its file."""
+    lines = [
+        f"{one.part.path}: {note}"
+        for one in targets
+        for note in (one.image.notes if one.image else ())
+    ]
+    return list(dict.fromkeys(lines))
 
 
 def common_version(targets: Sequence[Target]) -> str | None:
@@ -133,6 +143,13 @@ def _is_ours(typed: str, chip: str) -> bool:
     return False
 
 
+def _found(file: Path, identifier: tuple[bytes, ...] | None) -> list[Target]:
+    """Return the targets that a file alone tells: several for a file with several chips' images."""
+    found = _find(file, identifier)
+    places = found.image.places if found.image and identifier is None else ()
+    return [found.at(chip, offset) for chip, offset in places] or [found]
+
+
 def _find(file: Path, identifier: tuple[bytes, ...] | None) -> Target:
     """Return the target that a file alone tells."""
     if identifier is not None and identifier[0] == b"file":
@@ -156,6 +173,8 @@ def _check_fits(file: Path, image: Image, identifier: tuple[bytes, ...]) -> None
             expected=chip,
             found=image.chip,
         )
+    if image.kind == "uf2":
+        _check_uf2(file, image, chip, offset)
     from fwsign.images.esp import place_expected  # for images alone
 
     if (expected := place_expected(image, chip, offset)) is not None:
@@ -166,6 +185,21 @@ def _check_fits(file: Path, image: Image, identifier: tuple[bytes, ...]) -> None
             found=f"0x{offset:x}",
             hint=f"--target {chip}@0x{expected:x}",
         )
+
+
+def _check_uf2(file: Path, image: Image, chip: str, offset: int) -> None:
+    from fwsign.images import uf2  # for these files alone
+
+    if (expected := uf2.place_expected(image, chip, offset)) is None:
+        return
+    why = f", {image.notes[0]}" if expected == "file" and image.notes else ""
+    raise Malformed(
+        "malformed.image",
+        f"{file} is a UF2 file for {expected}, the target is {chip}@0x{offset:x}{why}",
+        expected=expected,
+        found=f"{chip}@0x{offset:x}",
+        hint=f"--target {expected.partition(' ')[0]}",
+    )
 
 
 def _named(role: str | None) -> str:

@@ -53,6 +53,8 @@ def kind_for(port: str, chips: Collection[str], vendor_id: int | None = None) ->
         Unsuitable: `unsuitable.chip`: the kind cannot be decided.
     """
     simulated = port.removeprefix(SCHEME).partition("?")[0] if port.startswith(SCHEME) else None
+    if simulated == "pico-bootsel":
+        return "pico-uf2"
     if simulated is not None:
         return simulated if simulated in KINDS else "esp"
     if any(chip.startswith("esp") for chip in chips):

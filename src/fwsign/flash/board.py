@@ -98,7 +98,7 @@ class Board(Protocol):
         ...
 
     def reset(self) -> None:
-        """Leave the boot loader and start the written program."""
+        """Leave the boot loader and start the program; `device.support` if only the user can."""
         ...
 
     def close(self) -> None:

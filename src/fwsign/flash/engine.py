@@ -14,13 +14,12 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from fwsign.errors import Failed, FwsignError, Unsuitable
 from fwsign.flash import plan as planning
+from fwsign.flash.attempts import WAITING, Attempts, refuse_another
 from fwsign.flash.board import Board, BoardInfo, Connect, DigestName, Run
 from fwsign.flash.esp_keep import Kept
 from fwsign.flash.held import HeldRelease
 from fwsign.flash.plan import Plan, Region
 
-ATTEMPTS: Final = 4
-"""Connections for one run. A failed one may have made progress; the next may be slower."""
 READ_SIZE: Final = 64 * 1024
 """Bytes per request when flash is read back."""
 
@@ -34,9 +33,6 @@ Status: TypeAlias = Literal[
     "dry run",
 ]
 How: TypeAlias = Literal["sha256", "md5", "crc32", "image", "none"]
-
-_TRY_AGAIN: Final = ("device.lost", "device.protocol", "device.refused", "device.mismatch")
-_ONCE_TOUCHED: Final = (*_TRY_AGAIN, "device.port", "device.absent")
 
 
 class Options(NamedTuple):
@@ -135,7 +131,8 @@ class _Run:
     """One run. It keeps the state that must outlive a lost connection."""
 
     def __init__(self, connect: Connect, judge: Judge, options: Options, report: Report) -> None:
-        self._connect, self._judge, self._options, self._report = connect, judge, options, report
+        self._judge, self._options, self._report = judge, options, report
+        self._attempts = Attempts(connect, self._wait)
         self._info: BoardInfo | None = None
         self._judged: Judged | None = None
         self._plan = Plan(())
@@ -147,7 +144,6 @@ class _Run:
         self._differing: int | None = None
         self._accepted = False
         self._touched = False
-        self._attempts = 0
         self._seconds: dict[str, float] = {}
         self._stage, self._since = "", time.monotonic()
         self._done = self._total = 0  # bytes of the stage
@@ -159,8 +155,7 @@ class _Run:
                 try:
                     return self._end(self._attempt())
                 except Failed as error:
-                    again = _ONCE_TOUCHED if self._touched else _TRY_AGAIN
-                    if error.code not in again or self._attempts >= ATTEMPTS:
+                    if not self._goes_on(error):
                         raise
         except FwsignError as error:
             board_failed = isinstance(error, Failed) and error.code.startswith("device.")
@@ -171,19 +166,46 @@ class _Run:
 
     def _attempt(self) -> Status:
         self._enter("connecting")
-        self._attempts += 1
-        board = self._connect(self._attempts - 1)
+        board = self._attempts.open()
         try:
             info = board.probe()
             if self._judged is None or self._info is None:
                 self._judged = self._refuse_early(board, info)
             else:
-                _refuse_another(self._info, info)
+                refuse_another(self._info, info)
                 _refuse_unverifiable(info, self._options)
             self._info = info
             return self._flash(board, info, self._judged)
+        except BaseException as error:
+            if not self._goes_on(error):
+                self._leave(board, error)
+            raise
         finally:
             board.close()
+
+    def _goes_on(self, error: BaseException) -> bool:
+        return self._attempts.may_help(error, seen=self._info is not None)
+
+    def _leave(self, board: Board, error: BaseException | None = None) -> None:
+        """Let a board go on as before that nothing was written to."""
+        another = isinstance(error, Failed) and error.code == "device.changed"
+        if self._touched and not another:
+            return
+        self._clock("leaving")
+        try:
+            self._notes += self._restart(board)
+        except Failed as failed:  # the result is the reason why it was left
+            self._notes.append(f"the board may still be in its boot loader: {failed.message}")
+
+    def _restart(self, board: Board) -> tuple[str, ...]:
+        """Restart a board; return a note if only its user can."""
+        try:
+            board.reset()
+        except Failed as error:
+            if error.code != "device.support":
+                raise
+            return (error.message,)
+        return ()
 
     def _refuse_early(self, board: Board, info: BoardInfo) -> Judged:
         """Make all checks that can refuse, before the flash is touched."""
@@ -207,6 +229,7 @@ class _Run:
             run = self._plan.selection
             if run is not None and board.read(run.offset, len(run.data)) != run.data:
                 self._differing += len(run.data)
+            self._leave(board)
             return "dry run"
         if not self._accepted:
             judged.accept()
@@ -216,8 +239,8 @@ class _Run:
         if self._select(board):
             self._checked = self._verify(board, info)
         self._enter("finishing")
-        self._notes = list(board.finish([one.run for one in self._plan.regions]))
-        board.reset()
+        finishing = board.finish([one.run for one in self._plan.regions])
+        self._notes = [*finishing, *self._restart(board)]
         return _status([one.how for one in self._checked], self._plan.unbootable)
 
     # --- compare and write ------------------------------------------------------------------
@@ -337,6 +360,11 @@ class _Run:
         self._done, self._total = 0, total
         self._report(Event(stage, 0, total))
 
+    def _wait(self) -> None:
+        if self._stage != WAITING:
+            self._enter(WAITING)
+        self._progress(0)  # which may raise, so that a stop ends the wait
+
     def _progress(self, size: int) -> None:
         self._done = min(self._done + size, self._total)
         self._report(Event(self._stage, self._done, self._total))
@@ -358,7 +386,7 @@ class _Run:
             written=sum(self._written.values()),
             differing=self._differing,
             touched=self._touched,
-            attempts=self._attempts,
+            attempts=self._attempts.count,
             notes=(*self._plan.notes, *self._notes),
             error=error,
             seconds=tuple(self._seconds.items()),
@@ -397,26 +425,6 @@ def _refuse_unplaced(held: HeldRelease) -> None:
             found=names,
             hint=f"{leave} flashes the rest; what is for the board is signed so: "
             "fwsign sign FILE --target CHIP@OFFSET",
-        )
-
-
-def _refuse_another(before: BoardInfo, now: BoardInfo) -> None:
-    """Refuse to go on if another board was put in the place of the judged one."""
-    # The flash size is not compared: some boards derive it from the flash's content.
-    facts = [
-        (one.kind, one.chip, one.identity, one.start, one.sector, one.locks)
-        for one in (before, now)
-    ]
-    if facts[0] != facts[1]:
-        names = [
-            ", ".join((f"{one.chip or one.kind} {one.identity or ''}".strip(), *one.locks))
-            for one in (before, now)
-        ]
-        raise Failed(
-            "device.changed",
-            f"{names[1]} is at the port where {names[0]} was",
-            expected=names[0],
-            found=names[1],
         )
 
 

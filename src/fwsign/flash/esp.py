@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, cast
 
 from fwsign.errors import Failed
 from fwsign.flash.board import BoardInfo
-from fwsign.flash.esp_chips import AFTER, BEFORE
+from fwsign.flash.esp_chips import AFTER, BEFORE, RESETTING
 from fwsign.flash.esp_pipe import Message, receive, send
 from fwsign.flash.port import missing
 
@@ -48,6 +48,7 @@ def connect(
     baud: int | None = None,
     before: str | None = None,
     after: str | None = None,
+    stub: bool = True,
 ) -> Connect:
     """Return a function that opens an ESP board.
 
@@ -58,10 +59,12 @@ def connect(
         before: one of `BEFORE`, None for the first; `socket://` has no control lines for it.
         after: one of `AFTER`, None for the first; over `socket://`, chips that can do it
             without control lines.
+        stub: whether to start esptool's stub; without it all is slower.
     """
     if baud is None and not port.startswith("socket:"):
         baud = DEFAULT_BAUD
-    return lambda attempt: EspBoard(port, baud, attempt, before or BEFORE[0], after or AFTER[0])
+    way, end = before or BEFORE[0], after or AFTER[0]
+    return lambda attempt: EspBoard(port, baud, attempt, way, end, stub=stub)
 
 
 def rung(baud: int | None, attempt: int) -> int | None:
@@ -76,7 +79,7 @@ class EspBoard:
     """A board in its ROM or esptool's stub, as `fwsign.flash.board.Board`.
 
     Args:
-        port, baud, before, after: as for `connect`.
+        port, baud, before, after, stub: as for `connect`.
         attempt: the number of earlier attempts.
 
     Raises:
@@ -91,6 +94,8 @@ class EspBoard:
         attempt: int = 0,
         before: str = BEFORE[0],
         after: str = AFTER[0],
+        *,
+        stub: bool = True,
     ) -> None:
         self._port = port
         self._after = after
@@ -98,7 +103,16 @@ class EspBoard:
         self._requests = cast("BinaryIO", self._worker.stdin)
         self._answers = cast("BinaryIO", self._worker.stdout)
         try:
-            told = self._call("connect", port=port, baud=rung(baud, attempt), before=before)
+            told = self._call(
+                "connect",
+                port=port,
+                baud=rung(baud, attempt),
+                before=before,
+                after=after,
+                stub=stub,
+                # By the control lines, which a socket does not have.
+                recoverable=before in RESETTING and not port.startswith("socket:"),
+            )
         except BaseException:
             self.close()
             raise
@@ -153,10 +167,8 @@ class EspBoard:
                 )
 
     def finish(self, regions: Sequence[Run]) -> tuple[str, ...]:  # noqa: ARG002 - of the protocol
-        """Return a note if `reset` cannot do anything."""
-        if self._call("can_reset", after=self._after).fields["can"]:
-            return ()
-        return ("reset the board by hand: the port has no lines for it",)
+        """Do nothing: the engine has selected what starts."""
+        return ()
 
     def reset(self) -> None:
         """Leave the boot loader in the way of `after`."""

@@ -25,6 +25,8 @@ CHIPS: Mapping[str, str] = MappingProxyType(
 
 BEFORE = ("default-reset", "usb-reset", "no-reset", "no-reset-no-sync")
 """Ways into the boot loader, the usual one first."""
+RESETTING = BEFORE[:2]
+"""Those of them that find a board also if its program runs."""
 AFTER = ("hard-reset", "soft-reset", "no-reset", "watchdog-reset")
 """Ways out of the boot loader, the usual one first."""
 

@@ -37,7 +37,6 @@ class Loader:
 
     Args:
         port: whatever pyserial opens.
-        baud: bit/s to change to once connected; None to stay at what it is.
         before: how to get the board into its boot loader: esptool's `--before`.
 
     Raises:
@@ -45,7 +44,7 @@ class Loader:
             `device.protocol`, `device.refused`.
     """
 
-    def __init__(self, port: str, baud: int | None, before: str) -> None:
+    def __init__(self, port: str, before: str) -> None:
         self._port = port
         try:
             found = detect_chip(port, _ROM_BAUD, before)
@@ -53,7 +52,18 @@ class Loader:
             raise _not_connected(port, error) from error
         # esptool has no timeout when it waits for the stub's first word and when it reads flash.
         found._port.timeout = _FRAME_TIMEOUT  # noqa: SLF001 - it has no other way
-        self._esp = self._run("start the stub", lambda: run_stub(found))
+        self._esp = found
+        self._flash_size: int | None = None
+
+    def begin(self, baud: int | None, *, stub: bool) -> None:
+        """Get ready for the flash.
+
+        Args:
+            baud: bit/s to change to; None to stay at what it is.
+            stub: whether to start esptool's stub, where the chip allows it.
+        """
+        if stub:
+            self._esp = self._run("start the stub", lambda: run_stub(self._esp))
         self._run("set up the flash", lambda: self._set_up(baud))
 
     def _set_up(self, baud: int | None) -> None:
@@ -61,7 +71,6 @@ class Loader:
         if baud is not None and baud != _ROM_BAUD:
             esp.change_baud(baud)
         attach_flash(esp)
-        self._flash_size = None
         if not esp.secure_download_mode:
             self._flash_size = flash_size_bytes(detect_flash_size(esp))
         if self._flash_size is not None:
@@ -194,26 +203,34 @@ class Loader:
                 raise self._failed(what, error) from error
             return
 
-    def can_reset(self, after: str) -> bool:
-        """Tell whether `reset` will do something."""
-        return not self._without_lines(after) or (self.stub and self._soft_reset() is not None)
-
     def reset(self, after: str) -> None:
-        """Leave the boot loader; `after` as esptool's `--after`."""
-        if not self._without_lines(after):
-            self._run("reset", lambda: reset_chip(self._esp, after))
-        elif self.stub and (soft := self._soft_reset()) is not None:
-            self._run("reset", soft)
+        """Leave the boot loader; `after` as esptool's `--after`.
 
-    def _without_lines(self, after: str) -> bool:
-        return after == "hard-reset" and self._port.startswith("socket:")
+        Raises:
+            Failed: as all methods; `device.support`: only its user can reset this board.
+        """
+        if after != "hard-reset" or not self._port.startswith("socket:"):
+            self._run("reset", lambda: reset_chip(self._esp, after))
+        elif (soft := self._soft_reset()) is not None:
+            self._run("reset", soft)
+        else:
+            raise Failed(
+                "device.support",
+                "reset the board by hand: the port has no lines for it",
+                expected="a port with control lines",
+                found=self._port,
+            )
 
     def _soft_reset(self) -> Callable[[], None] | None:
         """Return a function that resets without control lines, by registers or the stub."""
         esp = self._esp
         if esp.CHIP_NAME == "ESP8266":
-            return lambda: reset_chip(esp, "soft-reset")
-        return esp.watchdog_reset if esp.WATCHDOG_RESET_SUPPORTED else None
+            return (lambda: reset_chip(esp, "soft-reset")) if self.stub else None
+        return (
+            None
+            if esp.secure_download_mode or not esp.WATCHDOG_RESET_SUPPORTED
+            else esp.watchdog_reset
+        )
 
     def _run(self, what: str, call: Callable[[], Any]) -> Any:
         try:

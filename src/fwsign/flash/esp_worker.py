@@ -7,6 +7,7 @@ those of `_Worker`. It ends when its input ends; the parent handles Ctrl-C.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -31,9 +32,6 @@ class _Worker:
             "digest": self._digest,
             "read": self._read,
             "write": self._write,
-            "can_reset": lambda asked: Message(
-                {"can": self._board.can_reset(asked.fields["after"])}
-            ),
             "reset": self._reset,
         }
 
@@ -51,7 +49,14 @@ class _Worker:
             ) from error
         tune()
         fields = asked.fields
-        self._board = Loader(fields["port"], fields["baud"], fields["before"])
+        self._board = Loader(fields["port"], fields["before"])
+        try:
+            self._board.begin(fields["baud"], stub=fields["stub"])
+        except Failed:
+            if fields["recoverable"]:  # the next attempt finds it even if it runs
+                with contextlib.suppress(Failed):
+                    self._board.reset(fields["after"])
+            raise
         return Message({"stub": self._board.stub, "block": self._board.block})
 
     def _digest(self, asked: Message) -> Message:

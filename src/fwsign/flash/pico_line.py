@@ -36,6 +36,7 @@ class PicoLine:
 
     def __init__(self, port: Port, patience: int, ahead: int) -> None:
         self._port, self._ahead = port, ahead
+        self._in_step = False  # whether it waits for a command
         self.name = self.synchronise(patience)
 
     def synchronise(self, patience: int) -> str:
@@ -54,6 +55,7 @@ class PicoLine:
                     break
             if heard in _NAMES:
                 port.set_timeout(ANSWER)
+                self._in_step = True
                 return heard.decode()
         raise Failed(
             "device.absent",
@@ -84,6 +86,7 @@ class PicoLine:
         return self._answer(name, answer)
 
     def _answer(self, name: bytes, size: int) -> bytes:
+        self._in_step = False
         status = self._port.read(4)
         if status == b"ERR!":
             raise _refused(name)
@@ -103,10 +106,13 @@ class PicoLine:
                 expected=f"{4 + size} bytes",
                 found=found,
             )
+        self._in_step = True
         return data
 
     def restart(self) -> None:
         """Start the program; only an old boot loader without BOOT answers."""
+        if not self._in_step:
+            self.synchronise(1)
         self._port.write(b"BOOT" + bytes(4))
         self._port.set_timeout(_QUIET)
         if self._port.read(4) == b"ERR!":

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from fwsign.errors import Failed
-from fwsign.flash import drives, pico_block, pico_usb, picoboot
+from fwsign.flash import drives, pico_usb, picoboot
 from fwsign.flash.board import Board, BoardInfo, Connect, Progress, Run
 from fwsign.flash.port import Port
-from fwsign.images import uf2
+from fwsign.images import pico_block, uf2
 
 DRIVE: Final = "drive:"
 """A port with this prefix is the path of a drive, which is used instead of PICOBOOT."""
@@ -173,6 +173,7 @@ class _DriveBoard:
 
     def __init__(self, drive: drives.Drive) -> None:
         self._drive = drive
+        self._restarted = False
 
     def probe(self) -> BoardInfo:
         """Return the facts that the drive tells: only the chip."""
@@ -201,6 +202,7 @@ class _DriveBoard:
             told = now
 
         drives.copy(self._drive, file, step)
+        self._restarted = True
 
     def finish(self, regions: Sequence[Run]) -> tuple[str, ...]:
         """Return a note that an RP2350 may have put the file into a partition."""
@@ -210,7 +212,15 @@ class _DriveBoard:
         return ()
 
     def reset(self) -> None:
-        """Do nothing: it has restarted."""
+        """Do nothing if it has restarted with its file; a drive cannot restart it otherwise."""
+        if not self._restarted:
+            raise Failed(
+                "device.support",
+                "the board stays in BOOTSEL mode until its power is taken away: "
+                "a drive cannot restart it",
+                expected="PICOBOOT, which needs pyusb",
+                found="a drive",
+            )
 
     def close(self) -> None:
         """Do nothing: a drive is not held open."""
@@ -237,7 +247,10 @@ def build(runs: Sequence[Run], chip: str) -> bytes:
         Malformed: `malformed.image`: the runs overlap, or are no image for the chip.
     """
     family = _FAMILY[chip]
-    if chip == "rp2350" and any(one.offset == 0 and pico_block.is_riscv(one.data) for one in runs):
+    first = next((one.data for one in runs if one.offset == 0), b"")
+    if chip == "rp2350" and pico_block.has_partitions(first):
+        family = uf2.ABSOLUTE  # else a table that the board has would move it
+    elif chip == "rp2350" and pico_block.is_riscv(first):
         family = _RISCV
     blocks = bytearray(b"".join(uf2.write_uf2(one.data, _XIP + one.offset, family) for one in runs))
     # One count for all blocks: the boot ROM restarts after the number in the first block.

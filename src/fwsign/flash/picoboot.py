@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from fwsign.errors import Failed
-from fwsign.flash import pico_block
 from fwsign.flash.board import SECURE_BOOT, BoardInfo, Progress, Run
 from fwsign.flash.pico_usb import Link
+from fwsign.images import pico_block
 
 _MAGIC: Final = 0x431FD10B
 _COMMAND: Final = struct.Struct("<IIBBHI16s")

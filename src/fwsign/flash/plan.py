@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from fwsign.errors import Unsuitable
-from fwsign.flash import esp_plan
+from fwsign.flash import esp_plan, pico_holes
 from fwsign.flash.board import FLASH_ENCRYPTION, BoardInfo, Run
 from fwsign.flash.esp_executed import locked
 from fwsign.flash.esp_future import Read
@@ -17,6 +17,7 @@ from fwsign.flash.pico_uart import refuse_unbootable
 from fwsign.images import esp, uf2
 
 _XIP: Final = 0x10000000  # where the RP chips see their flash
+_PICO_MOST: Final = 1 << 24  # bytes: what one chip select of theirs reaches
 _NO_CONTROL: Final = "boot not controlled: "
 
 
@@ -88,7 +89,7 @@ def make(held: HeldRelease, info: BoardInfo, read: Read, waived: Collection[str]
     if FLASH_ENCRYPTION in info.locks:
         why = "it would not start what is written unencrypted"
         raise locked(FLASH_ENCRYPTION, why, "fwsign cannot flash boards with flash encryption")
-    pieces = [(one, run) for one in payloads for run in _runs(one)]
+    pieces = [(one, run) for one in payloads for run in _runs(one, info, read)]
     for payload, run in pieces:
         _check_place(payload, run, info)
     if info.kind == "smp" and len(pieces) > 1:  # each would overwrite the one before it
@@ -169,19 +170,26 @@ def _check_image(payload: Payload, info: BoardInfo) -> None:
     expected = esp.place_expected(image, payload.chip, payload.offset)
     if expected is not None:
         raise payload.misplaced(f"offset 0x{expected:x}", f"0x{payload.offset:x}")
+    target = uf2.place_expected(image, payload.chip, payload.offset)
+    if target == "file":
+        why = "".join(f": {note}" for note in image.notes[:1])
+        raise Unsuitable(
+            "unsuitable.payload",
+            f"{name} has nothing for the flash of {payload.chip}{why}",
+            expected=f"flash of {payload.chip}",
+            found="a UF2 file for something else",
+        )
+    if target is not None:
+        raise payload.misplaced(target, f"{payload.chip}@0x{payload.offset:x}")
 
 
-def _runs(payload: Payload) -> Iterator[Run]:
+def _runs(payload: Payload, info: BoardInfo, read: Read) -> Iterator[Run]:
     if payload.image.kind != "uf2":
         yield Run(payload.offset, payload.data)
         return
     ranges = uf2.contents(payload.data, payload.chip)
-    lowest = min(address for address, _ in ranges)
-    if lowest - _XIP != payload.offset:
-        found = f"address 0x{lowest:x}"
-        raise payload.misplaced(f"0x{_XIP + payload.offset:x}", found)
-    for address, data in ranges:
-        yield Run(address - _XIP, data)
+    runs = [Run(address - _XIP, data) for address, data in ranges]
+    yield from pico_holes.filled(payload, runs, info, read)
 
 
 def _wrong_payload(name: str, expected: str, found: str) -> Unsuitable:
@@ -207,12 +215,12 @@ def _check_place(payload: Payload, run: Run, info: BoardInfo) -> None:
         raise payload.misplaced(f"0x{info.start:x} or more", f"0x{run.offset:x}")
     if info.kind == "pico-uart" and run.offset == info.start:
         refuse_unbootable(run)
-    if info.flash_size is not None and run.end > info.flash_size:
+    size = _PICO_MOST if info.flash_size is None and info.kind == "pico-uf2" else info.flash_size
+    if size is not None and run.end > size:
         raise Unsuitable(
             "unsuitable.flash-size",
-            f"{payload.component.name} ends at 0x{run.end:x}, "
-            f"the board's flash at 0x{info.flash_size:x}",
-            expected=f"at most 0x{info.flash_size:x}",
+            f"{payload.component.name} ends at 0x{run.end:x}, the board's flash at 0x{size:x}",
+            expected=f"at most 0x{size:x}",
             found=f"0x{run.end:x}",
         )
 

@@ -15,10 +15,11 @@ from typing import Final, NamedTuple, TypeAlias, TypeVar
 from fwsign import spans
 from fwsign.chain import Anchor
 from fwsign.errors import Failed, FwsignError, Untrusted
-from fwsign.gateway.table import Table, read_owned, read_toml
+from fwsign.gateway.table import read_owned, read_toml
 from fwsign.names import product_name, vendor_domain
 from fwsign.pki.known_keys import is_published
 from fwsign.policy import DevicePolicy, Revocation
+from fwsign.table import Table
 from fwsign.trust_list import MAX_THRESHOLD, TrustAnchor, TrustState
 
 DEFAULT_CONFIG: Final = Path("/etc/fwsign/device.toml")

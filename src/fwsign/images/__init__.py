@@ -51,7 +51,7 @@ def glance(head: bytes) -> Image:
         if esp8266.claims(head):
             return Image("esp", esp8266.CHIP)
         return Image("esp", esp.chip_name(head)) if esp.claims(head) else Image("unknown")
-    kinds = {b"\xff": "esp", b"U": "uf2", b"\x3d": "mcuboot"}
+    kinds = {b"\xff": "esp", b"U": "uf2", b"\x3d": "mcuboot", b"\x96": "mcuboot"}
     return Image(kinds.get(head[:1], "unknown"))
 
 
@@ -74,7 +74,7 @@ def _parse(file: BinaryIO, head: bytes) -> Image:
 
         if uf2.claims(head):
             return uf2.parse(file)
-    if head[:1] == b"\x3d":
+    if head[:1] in (b"\x3d", b"\x96"):
         from fwsign.images import mcuboot
 
         if mcuboot.claims(head):

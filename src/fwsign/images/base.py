@@ -140,6 +140,10 @@ class Reader:
         """The number of bytes that are still unread."""
         return max(self.end - self.position, 0)
 
+    def again(self, start: int) -> "Reader":
+        """Return a reader of the same bytes from `start` on; this one must not be used again."""
+        return Reader(self._file, self._kind, start, self.end)
+
     def peek(self, size: int) -> bytes:
         """Return the next `size` bytes, or as many as there are, without consuming them."""
         data = self._file.read(min(size, self.left))

@@ -1,89 +1,74 @@
 # SPDX-License-Identifier: Apache-2.0
-"""UF2: flash contents in blocks of 512 bytes, in a file that is copied to a board.
+"""UF2: flash contents in blocks of 512 bytes, in a file that is copied to a board's drive.
 
-    0x000  0A324655, 9E5D5157, flags, address, payload size, block number, number of blocks, family
-    0x020  476 bytes: payload, then the parts that the flags announce
-    0x1FC  0AB16F30
+A file may have images for several chips, each under its own family, in any order. See `uf2_block`
+for the format and `uf2_count` for the numbering. A chip of Raspberry Pi takes these families:
 
-Source: the UF2 specification (microsoft/uf2); families of the RP chips: RP2350 data sheet,
-section 5.5.3; erratum RP2350-E10: the same, appendix. Numbers are little-endian.
+    rp2040    rp2040
+    rp2350    absolute and data, whose addresses are those of the flash, and one image for its Arm
+              or RISC-V cores. If the absolute part is a partition table, then the addresses of the
+              image count from the start of the partition that accepts its family.
 
-UF2 allows blocks in any order. Every known writer numbers them upwards, and starts again at 0 for
-each file inside. This reader demands that order, and so needs no memory per block.
+Of several images for the same place, a boot ROM takes the first: it restarts when it has a whole
+count. Source: RP2350 data sheet, section 5.5.3.
 """
 
-import hashlib
-import itertools
 import struct
+from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO, NamedTuple
 
-from fwsign.images.base import Image, Reader, damaged, size_of
-from fwsign.images.esp import CHIPS
+from fwsign.images import pico_block, uf2_block
+from fwsign.images.base import Image, Reader, damaged, size_of, text
+from fwsign.images.uf2_block import (
+    ABSOLUTE,
+    BLOCK,
+    BOOT2_SIZE,
+    DATA,
+    FIELDS,
+    FLASH,
+    MAGIC_END,
+    MAGICS,
+    MAX_PAYLOAD,
+    PAGE,
+    Block,
+    Key,
+    boot2_crc,
+    chip_of,
+    in_flash,
+    name,
+)
+from fwsign.images.uf2_count import MAX_FAMILIES, Family, Range, check_counts
 from fwsign.payload import CHUNK_SIZE
 
-BLOCK = 512
-MAX_PAYLOAD = 476
-"""The room in a block; a payload of 256 is usual, and the RP chips take no other."""
+__all__ = [
+    "ABSOLUTE",
+    "BLOCK",
+    "BOOT2_SIZE",
+    "PAGE",
+    "boot2_crc",
+    "claims",
+    "contents",
+    "parse",
+    "place_expected",
+    "write_uf2",
+]
+
 MAX_BLOCKS = 1 << 20
 """256 MiB of flash in payloads of 256 bytes: more than any chip that takes UF2 can address."""
-MAX_PIECES = 1024
-"""Contiguous ranges of flash; a linker makes a handful, and they are kept in memory."""
-PAGE = 256
-"""The bytes that the RP chips program at once."""
-BOOT2_SIZE = 252
-"""The RP2040's second stage boot loader is one page, its CRC included."""
-
-_BLOCK = struct.Struct("<8I476sI")
-_MAGICS = struct.pack("<II", 0x0A324655, 0x9E5D5157)
-_MAGIC_END = 0x0AB16F30
-_NOT_MAIN_FLASH = 0x1
-_FAMILY = 0x2000
-_MD5 = 0x4000
-_TAGS = 0x8000
-_MD5_PART = struct.Struct("<II16s")
-
-ABSOLUTE = 0xE48BFF57
-FAMILIES: dict[int, tuple[str, str | None]] = {
-    0xE48BFF56: ("rp2040", "rp2040"),
-    ABSOLUTE: ("absolute", None),  # for any RP2350 image, so it names no chip of its own
-    0xE48BFF58: ("data", None),
-    0xE48BFF59: ("rp2350-arm-s", "rp2350"),
-    0xE48BFF5A: ("rp2350-riscv", "rp2350"),
-    0xE48BFF5B: ("rp2350-arm-ns", "rp2350"),
-    **{chip.family: (chip.name, chip.name) for chip in CHIPS},
-}
-"""UF2 family to its name and its chip."""
-_NEUTRAL = (ABSOLUTE, 0xE48BFF58)
-_RP = range(0xE48BFF56, 0xE48BFF5C)
-_FLASH = range(0x10000000, 0x12000000)  # both flash windows of the RP2350; the RP2040 has one
-_RAM = range(0x20000000, 0x20082000)
-
-
-class _Block(NamedTuple):
-    """One block; `family` is None if the field holds something else."""
-
-    place: int  # in the file, counted by us
-    flags: int
-    address: int
-    size: int
-    number: int
-    total: int
-    family: int | None
-    data: bytes
+_RP_CHIPS = ("rp2040", "rp2350")
 
 
 def claims(head: bytes) -> bool:
     """Tell whether a file that begins with `head` claims to be a UF2 file."""
-    return head.startswith(_MAGICS)
+    return head.startswith(MAGICS)
 
 
 def parse(file: BinaryIO) -> Image:
-    """Read all blocks of a UF2 file, and check that together they are a whole image.
+    """Read all blocks of a UF2 file, and check that together they are whole images.
 
-    A run of blocks of one family is numbered 0 to n-1; several runs may follow one another.
-    The first block may be the one that works around erratum RP2350-E10. Within a family no two
-    blocks overlap. For the RP chips each block is one page, and one family is all in flash or
-    all in RAM; an RP2040 image that begins at the start of flash begins with a valid boot2.
+    Blocks that work around erratum RP2350-E10 may be anywhere. Within a family no two blocks
+    overlap. For the RP chips each block is in one page, and one family is all in flash or all in
+    RAM; an RP2040 image that begins at the start of flash begins with a valid boot2.
 
     Args:
         file: seekable.
@@ -96,195 +81,120 @@ def parse(file: BinaryIO) -> Image:
         raise damaged("uf2", "size", f"a multiple of {BLOCK} bytes", f"{size} bytes")
     if size > MAX_BLOCKS * BLOCK:
         raise damaged("uf2", "number of blocks", f"at most {MAX_BLOCKS}", size // BLOCK)
-    contents = _Contents()
+    found = _Contents(size // BLOCK)
     reader = Reader(file, "uf2", 0, size)
     while reader.left:
-        blocks = reader.take(min(reader.left, CHUNK_SIZE), "blocks")
-        for fields in _BLOCK.iter_unpack(blocks):
-            contents.add(_block(contents.blocks, fields))
-    contents.finish()
-    chip, offset = _target(contents.pieces)
-    return Image("uf2", chip, offset=offset, details=_details(contents))
-
-
-def _block(place: int, fields: tuple[int, int, int, int, int, int, int, int, bytes, int]) -> _Block:
-    start, second, flags, address, size, number, total, family, data, end = fields
-    if struct.pack("<II", start, second) != _MAGICS or end != _MAGIC_END:
-        found = f"{start:08x} {second:08x} {end:08x}"
-        raise damaged("uf2", f"magic of block {place}", "0a324655 9e5d5157 0ab16f30", found)
-    if unknown := flags & ~(_NOT_MAIN_FLASH | _FAMILY | _MD5 | _TAGS):
-        # 0x1000 marks a file for a file system; no supported board has one.
-        raise damaged("uf2", f"flags of block {place}", "1, 2000, 4000, 8000", f"{unknown:x}")
-    room = MAX_PAYLOAD - (_MD5_PART.size if flags & _MD5 else 0)
-    if not 1 <= size <= room:
-        raise damaged("uf2", f"payload of block {place}", f"1 to {room} bytes", f"{size} bytes")
-    if address % 4 or address + size > 1 << 32:
-        what = f"address of block {place}"
-        raise damaged("uf2", what, "a multiple of 4 within 32 bits", f"{address:#010x}")
-    named = family if flags & _FAMILY else None
-    return _Block(place, flags, address, size, number, total, named, data)
+        for fields in FIELDS.iter_unpack(reader.take(min(reader.left, CHUNK_SIZE), "blocks")):
+            found.add(uf2_block.read(found.blocks, fields))
+    found.finish()
+    return _image(found)
 
 
 class _Contents:
-    """The content of all blocks so far."""
+    """The content of all blocks so far.
 
-    def __init__(self) -> None:
+    Args:
+        most: the number of blocks in the file.
+    """
+
+    def __init__(self, most: int) -> None:
         self.blocks = 0
-        self.pieces: dict[int | None, list[list[int]]] = {}  # family: [start, end] in file order
-        self.skipped = 0  # blocks that are not for the main flash
-        self.workaround = False
-        self._family: int | None = None  # of the run under way
-        self._total = 0
-        self._next = 0  # 0: no run is under way
+        self.families: dict[Key, Family] = {}  # in the order of the file
+        self.workarounds: list[int] = []  # their first place, if any
+        self.late = self.mixed = self.shared = False
+        self.tags: dict[int, bytes] = {}
+        self.window = bytearray(b"\xff" * pico_block.WINDOW)  # the start of the absolute family
+        self._most = most
+        self._last: Key = None
 
-    def add(self, block: _Block) -> None:
+    def add(self, block: Block) -> None:
         """Take in the next block."""
         self.blocks += 1
-        if block.place == 0 and _is_workaround(block):
-            self.workaround = True
-            return
-        self._count(block)
-        if block.flags & _NOT_MAIN_FLASH:
-            self.skipped += 1
-            return
-        if block.flags & _MD5:
-            _check_md5(block)
-        if block.family in _RP:
-            _check_rp(block)
-        pieces = self.pieces.setdefault(block.family, [])
-        if pieces and pieces[-1][1] == block.address:
-            pieces[-1][1] += block.size
-        else:
-            pieces.append([block.address, block.address + block.size])
-        if len(pieces) > MAX_PIECES:
-            raise damaged("uf2", "contiguous ranges", f"at most {MAX_PIECES}", len(pieces))
-
-    def _count(self, block: _Block) -> None:
-        if not self._next:
-            self._family, self._total = block.family, block.total
-        expected = (self._next, self._total, self._family)
-        if (block.number, block.total, block.family) != expected or block.number >= block.total:
-            raise damaged(
-                "uf2",
-                f"numbering of block {block.place}",
-                _numbering(*expected),
-                _numbering(block.number, block.total, block.family),
+        if uf2_block.is_workaround(block):
+            self.late |= not self.workarounds and any(
+                chip_of(key) == "rp2350" for key in self.families
             )
-        self._next = (block.number + 1) % block.total
+            self.workarounds = self.workarounds or [block.place]
+            return
+        family = self.families.setdefault(block.key, Family(block.key, self._most))
+        if len(self.families) > MAX_FAMILIES:
+            raise damaged("uf2", "families", f"at most {MAX_FAMILIES}", "more")
+        self.mixed |= block.key != self._last and family.seen > 0
+        self._last = block.key
+        family.add(block)
+        for kind, value in uf2_block.tags(block).items():
+            self.tags.setdefault(kind, value)
+        if block.flags & uf2_block.NOT_MAIN_FLASH:
+            return
+        uf2_block.check_md5(block)
+        uf2_block.check_rp(block)
+        if block.key == ABSOLUTE and block.address - FLASH in range(pico_block.WINDOW):
+            at = block.address - FLASH
+            self.window[at : at + block.size] = block.data[: block.size]
 
     def finish(self) -> None:
         """Check the rules about the file as a whole."""
-        if self._next:
-            raise damaged("uf2", "number of blocks", self._total, self._next)
-        if not self.pieces:
+        for family in self.families.values():
+            family.finish()
+            chip, ranges = chip_of(family.key), family.ranges
+            if chip in _RP_CHIPS and ranges:
+                inside = [in_flash(chip, start) for start, _ in ranges]
+                if any(inside) and not all(inside):
+                    what = f"blocks of family {name(family.key)}"
+                    raise damaged("uf2", what, "flash or ram", "flash and ram")
+        self.shared = check_counts(self.families.values())
+        if not any(family.ranges for family in self.families.values()):
             raise damaged("uf2", "blocks for the main flash", "at least one", "none")
-        for family, pieces in self.pieces.items():
-            ordered = sorted(pieces)
-            for (_, end), (start, _) in itertools.pairwise(ordered):
-                if start < end:
-                    what = f"blocks of family {_name(family)}"
-                    raise damaged("uf2", what, f"nothing else before {end:#010x}", f"{start:#010x}")
-            if family in _RP and (ordered[0][0] in _FLASH) != (ordered[-1][0] in _FLASH):
-                what = f"blocks of family {_name(family)}"
-                raise damaged("uf2", what, "flash or ram", "flash and ram")
+
+    def ranges(self) -> dict[Key, list[Range]]:
+        """Return the ranges of each family that has any."""
+        return {key: family.ranges for key, family in self.families.items() if family.ranges}
 
 
-def _is_workaround(block: _Block) -> bool:
-    """Tell whether this is the block of erratum RP2350-E10, a page that the ROM drops.
+class _Choice(NamedTuple):
+    """The families that a chip takes, each with the bytes to add to its addresses.
 
-    It announces a second block that never comes, and sits at the end of flash.
+    Args:
+        shifts: by family, in the order of the file.
+        left: families that would cover others, and are left out.
+        covers: whether an image covers the partition table that it came with.
     """
-    return (
-        block.family == ABSOLUTE
-        and (block.number, block.total, block.size) == (0, 2, PAGE)
-        and block.address in _FLASH
-        and block.data[:PAGE] == b"\xef" * PAGE
-    )
+
+    shifts: Mapping[Key, int]
+    left: Sequence[Key]
+    covers: bool
 
 
-def _check_md5(block: _Block) -> None:
-    """Check the digest after the payload, if it covers the payload.
-
-    The specification lets it cover any flash, so that a board can skip content that it has
-    already. Only Espressif's writers use it, and they let it cover the block.
-    """
-    start, size, digest = _MD5_PART.unpack_from(block.data, block.size)
-    if (start, size) != (block.address, block.size):
-        if (_chip(block.family) or "").startswith("esp"):
-            expected, found = (f"{n} bytes at {at:#010x}" for at, n in (block[2:4], (start, size)))
-            raise damaged("uf2", f"md5 of block {block.place}", f"over {expected}", found)
-        return
-    computed = hashlib.md5(block.data[:size], usedforsecurity=False)
-    if computed.digest() != digest:
-        what = f"md5 of block {block.place}"
-        raise damaged("uf2", what, computed.hexdigest(), digest.hex())
-
-
-def _check_rp(block: _Block) -> None:
-    """Check the demands of the boot ROMs of RP2040 and RP2350 on a block."""
-    if block.size != PAGE or block.address % PAGE:
-        found = f"{block.size} bytes at {block.address:#010x}"
-        raise damaged("uf2", f"block {block.place}", f"a page of {PAGE} bytes", found)
-    if block.address not in _FLASH and block.address not in _RAM:
-        what = f"address of block {block.place}"
-        raise damaged("uf2", what, "in flash or ram", f"{block.address:#010x}")
-    if FAMILIES[block.family or 0][1] == "rp2040" and block.address == _FLASH.start:
-        (stored,) = struct.unpack_from("<I", block.data, BOOT2_SIZE)
-        if (computed := boot2_crc(block.data[:BOOT2_SIZE])) != stored:
-            raise damaged("uf2", "crc of boot2", f"{computed:#010x}", f"{stored:#010x}")
+def _choose(chip: str, ranges: Mapping[Key, Sequence[Range]], window: bytes) -> _Choice:
+    """Choose the families of a file that a chip of Raspberry Pi takes into its flash."""
+    shifts: dict[Key, int] = {}
+    left: list[Key] = []
+    covers = False
+    taken: list[Range] = []
+    mine = [key for key in ranges if chip_of(key) == chip and in_flash(chip, ranges[key][0][0])]
+    table = ABSOLUTE in mine and pico_block.has_partitions(window)
+    for key in sorted(mine, key=lambda key: not (table and key == ABSOLUTE)):
+        moved = table and key not in (ABSOLUTE, DATA)
+        shift = pico_block.partition_for(window, int(key or 0)) if moved else 0
+        placed = [(start + shift, end + shift) for start, end in ranges[key]]
+        overlaps = _overlap(placed, taken)
+        if overlaps and not moved:
+            left.append(key)
+            continue
+        covers |= overlaps
+        shifts[key] = shift
+        taken += placed
+    return _Choice(shifts, left, covers)
 
 
-def boot2_crc(data: bytes) -> int:
-    """Compute the CRC that the RP2040's ROM demands after the 252 bytes of boot2.
-
-    It is CRC-32/MPEG-2: the usual polynomial, but not reflected and not inverted at the end.
-    Source: RP2040 data sheet, section 2.8.1.3.1.
-    """
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte << 24
-        for _ in range(8):
-            crc = (crc << 1) ^ (0x104C11DB7 if crc & 0x80000000 else 0)
-    return crc
-
-
-def _target(pieces: dict[int | None, list[list[int]]]) -> tuple[str | None, int | None]:
-    """Return the one chip of the families, and the lowest offset in its flash."""
-    families = [family for family in pieces if family not in _NEUTRAL]
-    chips = {_chip(family) for family in families}
-    chip = chips.pop() if len(chips) == 1 else None
-    if chip is None:
-        return None, None
-    lowest = min(start for family in families for start, _ in pieces[family])
-    if not chip.startswith("rp"):
-        return chip, lowest
-    return chip, lowest - _FLASH.start if lowest in _FLASH else None
-
-
-def _chip(family: int | None) -> str | None:
-    return FAMILIES[family][1] if family in FAMILIES else None
-
-
-def _name(family: int | None) -> str:
-    if family is None:
-        return "none"
-    return f"{FAMILIES[family][0] if family in FAMILIES else 'unknown'} ({family:#010x})"
-
-
-def _numbering(number: int, total: int, family: int | None) -> str:
-    return f"{number} of {total} of family {_name(family)}"
-
-
-def _details(contents: _Contents) -> tuple[tuple[str, str], ...]:
-    details = [("blocks", str(contents.blocks))]
-    if contents.workaround:
-        details.append(("block 0", "workaround for erratum RP2350-E10"))
-    if contents.skipped:
-        details.append(("not for the main flash", f"{contents.skipped} blocks"))
-    for family, pieces in contents.pieces.items():
-        details.append(("family", _name(family)))
-        details += [("range", f"{end - start} bytes at {start:#010x}") for start, end in pieces]
-    return tuple(details)
+def _overlap(some: Sequence[Range], others: Sequence[Range]) -> bool:
+    """Tell whether ranges overlap; each of the two lists has none that do in itself."""
+    end = 0
+    for start, stop in sorted((*some, *others)):
+        if start < end:
+            return True
+        end = stop
+    return False
 
 
 def contents(data: bytes, chip: str) -> list[tuple[int, bytes]]:
@@ -292,24 +202,154 @@ def contents(data: bytes, chip: str) -> list[tuple[int, bytes]]:
 
     Args:
         data: a file that `parse` has accepted.
-        chip: the chip whose blocks are wanted.
+        chip: the chip of Raspberry Pi whose blocks are wanted.
 
     Raises:
-        Malformed: `malformed.image`: it has blocks for something else than this chip's flash.
+        Malformed: `malformed.image`: nothing in it is for this chip's flash.
     """
+    found = _Contents(len(data) // BLOCK)
+    for block in _blocks(data):
+        found.add(block)
+    found.finish()
+    choice = _choose(chip, found.ranges(), bytes(found.window))
+    places: dict[int, int] = {}  # address: block; what comes later covers what was there
+    for block in _blocks(data):
+        used = block.key in choice.shifts and not block.flags & uf2_block.NOT_MAIN_FLASH
+        if used and not uf2_block.is_workaround(block):
+            places[block.address + choice.shifts[block.key]] = block.place
+    if not places:
+        held = ", ".join(map(name, found.families))
+        raise damaged("uf2", "blocks", f"some for the flash of {chip}", held)
     ranges: list[tuple[int, bytearray]] = []
-    blocks = (_block(place, fields) for place, fields in enumerate(_BLOCK.iter_unpack(data)))
-    wanted = [block for block in blocks if not (block.place == 0 and _is_workaround(block))]
-    for block in sorted(wanted, key=lambda block: block.address):
-        if block.flags & _NOT_MAIN_FLASH:
-            continue
-        if _chip(block.family) != chip or (chip.startswith("rp") and block.address not in _FLASH):
-            found = f"{_name(block.family)} at {block.address:#010x}"
-            raise damaged("uf2", f"block {block.place}", f"flash of {chip}", found)
-        if not ranges or ranges[-1][0] + len(ranges[-1][1]) != block.address:
-            ranges.append((block.address, bytearray()))
+    for address, place in sorted(places.items()):
+        block = uf2_block.read(place, FIELDS.unpack_from(data, place * BLOCK))
+        if not ranges or ranges[-1][0] + len(ranges[-1][1]) != address:
+            ranges.append((address, bytearray()))
         ranges[-1][1].extend(block.data[: block.size])
     return [(address, bytes(content)) for address, content in ranges]
+
+
+def _blocks(data: bytes) -> Iterator[Block]:
+    return (uf2_block.read(place, fields) for place, fields in enumerate(FIELDS.iter_unpack(data)))
+
+
+def place_expected(image: Image, chip: str, offset: int) -> str | None:
+    """Return the target that a UF2 file needs, if it is another than the given one.
+
+    Args:
+        image: a recognised image of any kind.
+        chip: the chip of the target.
+        offset: in bytes from the start of its flash.
+    """
+    if image.kind != "uf2":
+        return None
+    places = places_of(image)
+    if not places:
+        return "file" if image.chip or chip.startswith(("rp", "esp")) else None
+    if (chip, offset) in places:
+        return None
+    return " or ".join(f"{one}@0x{at:x}" for one, at in places)
+
+
+def places_of(image: Image) -> tuple[tuple[str, int], ...]:
+    """Return the chips and offsets of any image, if it tells them."""
+    if image.places or image.chip is None or image.offset is None:
+        return image.places
+    return ((image.chip, image.offset),)
+
+
+# --- in words -------------------------------------------------------------------------------
+
+
+def _image(found: _Contents) -> Image:
+    ranges = found.ranges()
+    choices = {chip: _choose(chip, ranges, bytes(found.window)) for chip in _RP_CHIPS}
+    places = {
+        chip: min(ranges[key][0][0] + shift for key, shift in choice.shifts.items()) - FLASH
+        for chip, choice in choices.items()
+        if choice.shifts
+    }
+    chips = {chip for key in ranges if (chip := chip_of(key)) is not None}
+    alone = next(iter(chips)) if len(chips) == 1 else None
+    version = text(found.tags.get(uf2_block.TAG_VERSION, b""))
+    return Image(
+        "uf2",
+        alone,
+        version=version or None,
+        offset=places.get(alone) if alone else None,
+        details=_details(found),
+        places=tuple(places.items()) if len(chips) > 1 else (),
+        notes=tuple(_notes(found, choices, places, chips)),
+    )
+
+
+def _notes(
+    found: _Contents,
+    choices: Mapping[str, _Choice],
+    places: Mapping[str, int],
+    chips: set[str],
+) -> Iterator[str]:
+    """Say what this file is for, and where a boot ROM would not take it as it is."""
+    ranges = found.ranges()
+    if any(isinstance(key, str) for key in ranges):
+        yield "it holds files for the file system of a board's drive, nothing for flash"
+    for chip in sorted(chips - set(places)):
+        if chip in _RP_CHIPS:
+            yield f"for {chip} it is a program in RAM, which no flash keeps"
+        else:
+            yield (
+                f"it is for the drive of a UF2 boot loader on an {chip}, such as tinyuf2, which "
+                "counts addresses from the start of its application partition ota_0; for a place "
+                "in flash, sign the application itself"
+            )
+    if places and (others := [name(key) for key in ranges if chip_of(key) is None]):
+        yield f"for other boards: {', '.join(others)}"
+    for chip in places:
+        yield from _choice_notes(chip, choices[chip], found)
+    if places and found.shared and len(ranges) > 1:
+        yield "one count for all families: a boot ROM waits for blocks that another chip takes"
+    if "rp2350" in places and found.mixed:
+        yield "families are interleaved: a boot ROM may begin its count again with each change"
+    if "rp2350" in places and found.late:
+        yield "the block for erratum RP2350-E10 is not the first, and so of no use"
+    if places and any(one.short and chip_of(key) in places for key, one in found.families.items()):
+        yield f"a boot ROM drops blocks that are shorter than {PAGE} bytes"
+
+
+def _choice_notes(chip: str, choice: _Choice, found: _Contents) -> Iterator[str]:
+    for key in choice.left:
+        yield f"for the same place in the flash of {chip}, left out: {name(key)}"
+    if choice.covers:
+        yield "the image covers the partition table that comes with it"
+    for key, shift in choice.shifts.items():
+        if shift:
+            yield f"{name(key)} goes into the partition at 0x{shift:x}"
+    if not found.shared and sum(found.families[key].whole for key in choice.shifts) > 1:
+        first = found.families[next(iter(choice.shifts))]
+        yield f"a boot ROM restarts {chip} after the {first.total} blocks of {name(first.key)}"
+
+
+def _details(found: _Contents) -> tuple[tuple[str, str], ...]:
+    details = [("blocks", str(found.blocks))]
+    details += [
+        (f"block {place}", "workaround for erratum RP2350-E10") for place in found.workarounds
+    ]
+    for label, kind in (
+        ("version", uf2_block.TAG_VERSION),
+        ("description", uf2_block.TAG_DESCRIPTION),
+    ):
+        if value := found.tags.get(kind):
+            details.append((label, text(value)))
+    if skipped := sum(family.skipped for family in found.families.values()):
+        details.append(("not for the main flash", f"{skipped} blocks"))
+    if not all(family.ordered for family in found.families.values()):
+        details.append(("order", "not that of the numbers"))
+    for key, family in found.families.items():
+        details.append(("family", name(key)))
+        details += [
+            ("range", f"{end - start} bytes at {start:#010x}") for start, end in family.ranges
+        ]
+    return tuple(details)
 
 
 def write_uf2(data: bytes, base: int, family: int) -> bytes:
@@ -328,9 +368,11 @@ def write_uf2(data: bytes, base: int, family: int) -> bytes:
         raise damaged("uf2", "contents", f"bytes at a multiple of {PAGE} within 32 bits", found)
     pages = [data[at : at + PAGE].ljust(PAGE, b"\0") for at in range(0, len(data), PAGE)]
     return b"".join(
-        _MAGICS
-        + struct.pack("<6I", _FAMILY, base + number * PAGE, PAGE, number, len(pages), family)
+        MAGICS
+        + struct.pack(
+            "<6I", uf2_block.FAMILY, base + number * PAGE, PAGE, number, len(pages), family
+        )
         + page.ljust(MAX_PAYLOAD, b"\0")
-        + struct.pack("<I", _MAGIC_END)
+        + struct.pack("<I", MAGIC_END)
         for number, page in enumerate(pages)
     )

@@ -6,9 +6,10 @@ that all of fwsign is used as with a cable. It proves no more than that about re
 
     sim:BOARD[?NAME=VALUE[&NAME=VALUE]...]
 
-BOARD is a chip of `fwsign.flash.esp_chips`, pico-uart or smp. `flash=FILE` keeps the flash's
-content from run to run; `baud=N` makes the line as slow as one of N bit/s, `baud=line` as slow as
-the host sets it; `id=HEX` gives the board another identity, of 12 digits for an ESP, 16 for a Pico.
+BOARD is a chip of `fwsign.flash.esp_chips`, pico-uart, pico-bootsel or smp. `flash=FILE` keeps the
+flash's content from run to run; `baud=N` makes the line as slow as one of N bit/s, `baud=line` as
+slow as the host sets it; `id=HEX` gives the board another identity, of 12 digits for an ESP, 16 for
+a Pico; `chip=rp2350` makes a pico-bootsel one of that chip; it is a drive, which has no line.
 
 For an ESP there are also: `lock=NAME`, which switches a protection on, as in
 `lock=secure-download-mode`; `revision=MAJOR.MINOR`, the chip's; `size=2MB`, the flash's, from 1MB
@@ -18,6 +19,7 @@ which leaves an empty flash empty. Else it gets a boot loader, a table and an ap
 `fault=NAME[@N]` lets something go wrong once:
 
     cable@N      the cable is pulled after byte N from the host
+    gone@N       the port is gone for 0.3 s after byte N from the host
     flip@N       a bit is flipped in byte N to the board, flip-back@N in byte N from it
     nak@N        command N is refused
     power@N      power is lost in the middle of writing or erasing sector N
@@ -31,12 +33,15 @@ from __future__ import annotations
 import importlib
 import re
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 from urllib.parse import parse_qsl
 
 from fwsign.atomic import read_bytes, write_atomic
 from fwsign.errors import Failed
 from fwsign.flash.simulate.line import LINE_FAULTS, Fault, Line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FAULTS: Final = (*LINE_FAULTS, "nak", "power", "lie", "stuck", "noise")
 SCHEME: Final = "sim:"
@@ -45,16 +50,39 @@ _LIMIT: Final = 128 * 1024 * 1024  # bytes of a file with a flash's content
 _REVISION: Final = re.compile(r"(\d)\.(\d{1,2})", re.ASCII)
 _TABLE: Final = re.compile(r"0x[0-9a-fA-F]{1,4}000", re.ASCII)
 _SIZES: Final = {f"{size}MB": size << 20 for size in (1, 2, 4, 8, 16, 32)}
+
+
+class _Value(NamedTuple):
+    """A setting with one value: its field, how it is read, and what is expected."""
+
+    field: str
+    read: Callable[[str], Any]
+    expected: str
+
+
+def _revision(text: str) -> int | None:
+    match = _REVISION.fullmatch(text)
+    return 100 * int(match[1]) + int(match[2]) if match else None
+
+
+def _baud(text: str) -> int | None:
+    return 0 if text == "line" else int(text) if text.isdecimal() else None
+
+
 _VALUES: Final = {
-    "flash": "a file",
-    "baud": "N or line",
-    "id": "hex digits",
-    "revision": "MAJOR.MINOR",
-    "size": f"one of {', '.join(_SIZES)}",
-    "table": "an offset in hex, at the start of a sector",
-    "content": "stock or blank",
+    "baud": _Value("baud", _baud, "N or line"),
+    "id": _Value("identity", lambda text: text.lower() if text.isalnum() else None, "hex digits"),
+    "revision": _Value("revision", _revision, "MAJOR.MINOR"),
+    "size": _Value("size", _SIZES.get, f"one of {', '.join(_SIZES)}"),
+    "table": _Value(
+        "table",
+        lambda text: int(text, 16) if _TABLE.fullmatch(text) else None,
+        "an offset in hex, at the start of a sector",
+    ),
+    "content": _Value("stock", {"stock": True, "blank": False}.get, "stock or blank"),
+    "chip": _Value("chip", lambda text: text or None, "a name"),
 }
-"""The settings that have one value, and what it is."""
+"""The settings that have one value; reading it gives None if it is wrong."""
 
 
 class Settings(NamedTuple):
@@ -71,6 +99,7 @@ class Settings(NamedTuple):
         size: of the flash, in bytes; None for 4 MiB, or as much more as its content needs.
         table: the offset at which the boot loader looks for the partition table.
         stock: whether an empty flash is filled with a boot loader, a table and an application.
+        chip: the chip of a Pico in BOOTSEL mode; None for an RP2040.
     """
 
     board: str
@@ -83,6 +112,7 @@ class Settings(NamedTuple):
     size: int | None = None
     table: int = 0x8000
     stock: bool = False
+    chip: str | None = None
 
 
 class Simulated:
@@ -100,12 +130,13 @@ class Simulated:
         if self._file is not None and self._file.exists():
             settings = settings._replace(flash=read_bytes(self._file, _LIMIT))
         self.machine = _machine(settings)
-        self._line = Line(self.machine, settings.faults)
+        self._line = _line(self.machine, settings)
 
     @property
     def port(self) -> str:
-        """The port for pyserial: `socket://127.0.0.1:N`."""
-        return self._line.port
+        """The port for pyserial, `socket://127.0.0.1:N`, or a drive."""
+        port: str = self._line.port
+        return port
 
     @property
     def flash(self) -> bytes:
@@ -151,33 +182,26 @@ def parse(uri: str) -> tuple[Settings, Path | None]:
     board, _, query = uri.removeprefix(SCHEME).partition("?")
     settings = Settings(board, stock=_is_esp(board))
     file: Path | None = None
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        match name:
-            case "flash" if value:
-                file = Path(value)
-            case "baud" if value == "line" or value.isdecimal():
-                settings = settings._replace(baud=0 if value == "line" else int(value))
-            case "id" if value.isalnum():
-                settings = settings._replace(identity=value.lower())
-            case "lock":
-                settings = settings._replace(locks=(*settings.locks, value.replace("-", " ")))
-            case "fault":
-                settings = settings._replace(faults=(*settings.faults, _fault(uri, value)))
-            case "revision" if match := _REVISION.fullmatch(value):
-                revision = 100 * int(match[1]) + int(match[2])
-                settings = settings._replace(revision=revision)
-            case "size" if value in _SIZES:
-                settings = settings._replace(size=_SIZES[value])
-            case "table" if _TABLE.fullmatch(value):
-                settings = settings._replace(table=int(value, 16))
-            case "content" if value in ("stock", "blank"):
-                settings = settings._replace(stock=value == "stock")
-            case _ if name in _VALUES:
-                raise _wrong(uri, f"{name}={value}", f"{name} with {_VALUES[name]}")
-            case _:
-                *names, last = (*_VALUES, "lock", "fault")
-                raise _wrong(uri, f"{name}={value}", f"{', '.join(names)} or {last}")
+    for name, text in parse_qsl(query, keep_blank_values=True):
+        if name == "flash":
+            file = Path(text or _expected(uri, name, text, "a file"))
+        elif name == "lock":
+            settings = settings._replace(locks=(*settings.locks, text.replace("-", " ")))
+        elif name == "fault":
+            settings = settings._replace(faults=(*settings.faults, _fault(uri, text)))
+        elif name in _VALUES:
+            field, read, expected = _VALUES[name]
+            value = read(text)
+            if value is None:
+                _expected(uri, name, text, expected)
+            settings = settings._replace(**{field: value})
+        else:
+            raise _wrong(uri, f"{name}={text}", f"{', '.join(_VALUES)}, flash, lock or fault")
     return settings, file
+
+
+def _expected(uri: str, name: str, text: str, expected: str) -> NoReturn:
+    raise _wrong(uri, f"{name}={text}", f"{name} with {expected}")
 
 
 def _fault(uri: str, text: str) -> Fault:
@@ -197,9 +221,14 @@ def _machine(settings: Settings) -> Any:
     from fwsign.flash.esp_chips import CHIPS
 
     kind = "esp" if _is_esp(settings.board) else settings.board
-    modules = {"esp": "esp", "pico-uart": "pico_uart", "smp": "smp"}
+    modules = {
+        "esp": "esp",
+        "pico-uart": "pico_uart",
+        "pico-bootsel": "pico_bootsel",
+        "smp": "smp",
+    }
     if kind not in modules:
-        known = ", ".join([*CHIPS, "pico-uart", "smp"])
+        known = ", ".join([*CHIPS, "pico-uart", "pico-bootsel", "smp"])
         raise _wrong(settings.board, settings.board, known)
     if kind != "esp" and settings.locks:
         raise _wrong(settings.board, "a lock", "an ESP for it")
@@ -207,10 +236,23 @@ def _machine(settings: Settings) -> Any:
     for name in ("revision", "size", "table", "stock"):
         if kind != "esp" and getattr(settings, name) != getattr(own, name):
             raise _wrong(settings.board, "content" if name == "stock" else name, "an ESP for it")
-    if kind == "smp" and settings.identity is not None:
+    if kind != "pico-bootsel" and settings.chip is not None:
+        raise _wrong(settings.board, "chip", "pico-bootsel for it")
+    if kind == "pico-bootsel" and (settings.faults or settings.baud is not None):
+        raise _wrong(settings.board, "a fault or baud", "a board with a line")
+    if kind in ("smp", "pico-bootsel") and settings.identity is not None:
         raise _wrong(settings.board, "id", "a board that has one")
     module = importlib.import_module(f"fwsign.flash.simulate.{modules[kind]}")
     return module.Simulator(settings)
+
+
+def _line(machine: Any, settings: Settings) -> Any:
+    """Return the line to a machine, or the drive that it is."""
+    if settings.board == "pico-bootsel":
+        from fwsign.flash.simulate.pico_bootsel import Drive
+
+        return Drive(machine)
+    return Line(machine, settings.faults)
 
 
 def _wrong(uri: str, found: str, expected: str) -> Failed:

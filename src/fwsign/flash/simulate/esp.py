@@ -47,6 +47,7 @@ _HEAD: Final = struct.Struct("<BBHI")
 _DATA_HEAD: Final = struct.Struct("<IIII")
 _READ_ACK: Final = struct.Struct("<I")
 _READ_SLOW: Final = 64  # bytes, whatever was asked for
+_WATCHDOG: Final = 1 << 31 | 5 << 28 | 1 << 8 | 2  # switches a watchdog on that resets the chip
 _S3_READ_HOOK: Final = 0x3FCEF688  # the ROM calls what this word points to when it reads flash
 
 _WRITING: Final = {0x02, 0x03, 0x04}
@@ -77,6 +78,8 @@ class Simulator:
         self._naks = {fault.at for fault in settings.faults if fault.name == "nak"}
         self._noise = [fault.at for fault in settings.faults if fault.name == "noise"]
         self._commands = 0
+        self.restarts = 0
+        """The number of times that a host has let the chip leave its boot loader."""
         self._run: Mapping[int, Callable[[bytes], bytes]] = {
             0x02: self._flash_begin,
             0x03: self._flash_data,
@@ -209,6 +212,7 @@ class Simulator:
     def _write_register(self, data: bytes) -> bytes:
         for address, value, mask, _delay in struct.iter_unpack("<IIII", data):
             self._registers.write(address, value, mask)
+            self.restarts += value == _WATCHDOG
         return b""
 
     def _security_info(self, data: bytes) -> bytes:
@@ -336,6 +340,7 @@ class Simulator:
 
     def _leave(self, _data: bytes) -> bytes:
         """Start the application, which is silent; a reset that nobody sees brings it back."""
+        self.restarts += 1
         self._restart()
         self._silent = True
         return b""

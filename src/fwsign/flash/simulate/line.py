@@ -7,8 +7,11 @@ import threading
 import time
 from typing import Final, NamedTuple, Protocol
 
-LINE_FAULTS: Final = ("cable", "flip", "flip-back")
-"""Pulled after byte N from the host; a bit flipped in byte N to the board, or from it."""
+LINE_FAULTS: Final = ("cable", "gone", "flip", "flip-back")
+"""Pulled after byte N from the host, or gone for `AWAY` after it; a bit flipped in byte N to the
+board, or from it."""
+AWAY: Final = 0.3
+"""Seconds for which a port is gone after the fault `gone`."""
 _CHUNK: Final = 4096
 _BITS_PER_BYTE: Final = 10  # 8N1
 
@@ -55,25 +58,26 @@ class Line:
         self._faults = [fault for fault in faults if fault.name in LINE_FAULTS]
         self._received = self._sent = 0  # bytes, over all connections
         self._due = 0.0  # when the line has carried what was sent so far
-        self._closed = False
+        self._closed = threading.Event()
         self._connection: socket.socket | None = None
         self._server = socket.create_server(("127.0.0.1", port))
+        self._address = self._server.getsockname()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
     @property
     def port(self) -> str:
         """What to give pyserial."""
-        return f"socket://127.0.0.1:{self._server.getsockname()[1]}"
+        return f"socket://127.0.0.1:{self._address[1]}"
 
     def close(self) -> None:
         """Pull the cable for good."""
-        self._closed = True
+        self._closed.set()
         with contextlib.suppress(OSError):
             self._server.shutdown(socket.SHUT_RDWR)  # wakes accept() on Linux
         with contextlib.suppress(OSError):
             # Elsewhere a last connection wakes it.
-            socket.create_connection(self._server.getsockname(), timeout=0.1).close()
+            socket.create_connection(self._address, timeout=0.1).close()
         if (connection := self._connection) is not None:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
@@ -89,7 +93,7 @@ class Line:
         self.close()
 
     def _serve(self) -> None:
-        while not self._closed:
+        while not self._closed.is_set():
             try:
                 connection, _ = self._server.accept()
             except OSError:
@@ -98,14 +102,22 @@ class Line:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._connection = connection
                 self._machine.connected()
+                gone = False
                 with contextlib.suppress(OSError):
-                    self._talk(connection)
+                    gone = self._talk(connection)
                 self._connection = None
                 self._machine.left()
+                if gone:
+                    self._server.close()
+            if gone:
+                self._closed.wait(AWAY)
+                self._server = socket.create_server(self._address)
 
-    def _talk(self, connection: socket.socket) -> None:
+    def _talk(self, connection: socket.socket) -> bool:
+        """Serve one host; return whether the port is gone now."""
         while data := connection.recv(_CHUNK):
-            pulled = self._take("cable", self._received, len(data))
+            gone = self._take("gone", self._received, len(data))
+            pulled = gone or self._take("cable", self._received, len(data))
             if pulled is not None:
                 data = data[: pulled.at - self._received]
             data = self._flip("flip", self._received, data)
@@ -113,11 +125,12 @@ class Line:
             self._carry(len(data))
             answer = self._machine.receive(data)
             if pulled is not None:
-                return
+                return gone is not None
             answer = self._flip("flip-back", self._sent, answer)
             self._sent += len(answer)
             self._carry(len(answer))
             connection.sendall(answer)
+        return False
 
     def _take(self, name: str, start: int, size: int) -> Fault | None:
         """Return a fault that falls into these bytes; each happens once."""

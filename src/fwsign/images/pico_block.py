@@ -20,6 +20,11 @@ _PARTITION_TABLE: Final = 0x0A
 _LAST: Final = 0x7F
 _MOST_ITEMS: Final = 64
 _RISCV: Final = 1
+_SECTOR: Final = 4096
+_SECTOR_BITS: Final = 0x1FFF
+_HAS_NAME: Final = 0x1000
+_FAMILY_FLAGS: Final = {0xE48BFF59: 1 << 16, 0xE48BFF5A: 1 << 17, 0xE48BFF5B: 1 << 18}
+"""UF2 families of images, and the flag of a partition that accepts each."""
 
 
 def is_riscv(image: bytes) -> bool:
@@ -32,8 +37,39 @@ def has_partitions(image: bytes) -> bool:
     return any(kind == _PARTITION_TABLE for kind, _ in _items(image))
 
 
+def partition_for(image: bytes, family: int) -> int:
+    """Return the offset of the first partition that accepts a family; 0 if there is none.
+
+    The item has a word for the flash without a partition, then two words and more for each
+    partition: its sectors, and its flags.
+    """
+    accepted = _FAMILY_FLAGS.get(family, 0)
+    for kind, word, at in _places(image):
+        if kind != _PARTITION_TABLE:
+            continue
+        end, place = at + 4 * (word >> 8 & 0xFF), at + 8
+        for _ in range(word >> 24 & 0xF):
+            if place + 8 > min(end, len(image)):
+                break
+            sectors: int
+            flags: int
+            sectors, flags = struct.unpack_from("<II", image, place)
+            if flags & accepted:
+                return (sectors & _SECTOR_BITS) * _SECTOR
+            more = 2 * (flags & 1) + (flags >> 7 & 3)  # its id, and further families
+            place += 8 + 4 * more
+            if flags & _HAS_NAME and place < len(image):
+                place += -(-(1 + (image[place] & 0x7F)) // 4) * 4
+    return 0
+
+
 def _items(image: bytes) -> Iterator[tuple[int, int]]:
     """Yield type and first word of the first block's items."""
+    return ((kind, word) for kind, word, _ in _places(image))
+
+
+def _places(image: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield type, first word and place of the first block's items."""
     window = image[:WINDOW]
     at = window.find(_START)
     while at % 4 and at >= 0:
@@ -49,5 +85,5 @@ def _items(image: bytes) -> Iterator[tuple[int, int]]:
         kind = word & 0x7F
         if kind == _LAST or size == 0:
             return
-        yield kind, word
+        yield kind, word, at
         at += 4 * size

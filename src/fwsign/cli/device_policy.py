@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The policy for per-device data in a release: check it before signing, and show it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fwsign.cli import ui
+from fwsign.cli.targets import Target
+from fwsign.device_data import NAME, Place, parse
+from fwsign.device_places import Found, locate
+from fwsign.errors import FwsignError, Malformed
+from fwsign.images.esp_flash import Partition, partitions
+
+_URI = f"#{NAME}"
+
+
+def check(integrated: Mapping[str, bytes], path: Path, group: Sequence[Target]) -> None:
+    """Check the policy of a release against its images.
+
+    Args:
+        integrated: the payloads inside the envelope.
+        path: the policy's file, as typed.
+        group: the other components.
+
+    Raises:
+        Malformed: `malformed.device-data`.
+        Unsuitable: `unsuitable.device-data`: the release's table has no such place.
+    """
+    try:
+        policy = parse(integrated[_URI])
+    except Malformed as error:
+        message = error.message.replace(NAME, str(path), 1)
+        raise Malformed(
+            error.code, message, expected=error.expected, found=error.found, hint=error.hint
+        ) from None
+    chips = {one.chip for one in group if one.chip}
+    for place in policy.places:
+        if place.chip not in chips:
+            ui.usage(
+                f"{path} is for {place.chip}, the files are for {', '.join(sorted(chips)) or 'no'}"
+                f"{'' if chips else ' board'}",
+                "the policy belongs to the images of the boards that it fills",
+            )
+        table = _table(group, place.chip)
+        if table is not None or place.offset is not None:
+            _check_apart(place, locate(place, table), group)
+
+
+def _table(group: Sequence[Target], chip: str) -> list[Partition] | None:
+    tables = [one for one in group if one.chip == chip and one.role == "partition table"]
+    if not tables:
+        return None
+    with tables[0].part.path.open("rb") as file:
+        return partitions(file, 0)
+
+
+def _check_apart(place: Place, found: Found, group: Sequence[Target]) -> None:
+    """Refuse a place over which the release itself writes."""
+    for one in group:
+        if one.chip != place.chip or (one.image is not None and one.image.kind == "uf2"):
+            continue
+        end = one.offset + one.part.path.stat().st_size
+        if one.offset < found.end and found.offset < end and one.role != "merged":
+            ui.usage(
+                f"{place.name} is for device data, and {one.part.path} goes to "
+                f"0x{one.offset:x} to 0x{end:x}",
+                "leave the one or the other out",
+            )
+
+
+def card(integrated: Mapping[str, bytes]) -> dict[str, Any] | None:
+    """Describe the policy of an envelope; None if it has none inside."""
+    if _URI not in integrated:
+        return None
+    try:
+        policy = parse(integrated[_URI])
+    except FwsignError as error:
+        return {"not decodable": error.message}
+    return {
+        "required": "yes" if policy.required else "no",
+        "places": [_place(one) for one in policy.places],
+    }
+
+
+def _place(place: Place) -> dict[str, Any]:
+    values = [
+        {
+            "column": one.column,
+            "key": f"{one.namespace}/{one.key}" if one.key else None,
+            "type": one.type,
+            "at most": f"{one.most} bytes",
+            "required": "yes" if one.required else "no",
+            "unique": "yes" if one.unique else "no",
+        }
+        for one in place.values
+    ]
+    return {"chip": place.chip, "place": place.name, "format": place.format, "values": values}

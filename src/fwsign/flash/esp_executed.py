@@ -17,7 +17,7 @@ from fwsign.flash.esp_future import Future
 from fwsign.flash.esp_layout import RAW_HINT, Piece
 from fwsign.flash.esp_table import Table
 from fwsign.flash.held import Payload
-from fwsign.flash.waivers import FLASH_SIZE, LAYOUT, REVISION
+from fwsign.flash.waivers import FLASH_SIZE, LAYOUT, REVISION, UNBOOTABLE
 from fwsign.images import esp
 from fwsign.images.base import Part
 
@@ -120,8 +120,8 @@ def check_needs(
         waived: names of waivers.
 
     Raises:
-        Unsuitable: `unsuitable.chip`, `unsuitable.partition`, `unsuitable.revision`,
-            `unsuitable.flash-size`.
+        Unsuitable: `unsuitable.chip`, `unsuitable.bootable`, `unsuitable.partition`,
+            `unsuitable.revision`, `unsuitable.flash-size`.
     """
     end = max((one.offset + one.size for one in table.partitions), default=0) if table else 0
     boot = esp.bootloader_offset(chip)
@@ -132,6 +132,14 @@ def check_needs(
                 f"{one.name} has an image for {one.part.chip}, the board is {chip}",
                 expected=chip,
                 found=one.part.chip,
+            )
+        if one.part.unstartable is not None and UNBOOTABLE not in waived:
+            raise Unsuitable(
+                "unsuitable.bootable",
+                f"no boot loader starts {one.name}: {one.part.unstartable}",
+                expected="an image that a boot loader starts",
+                found=one.part.unstartable,
+                hint="build it again; --accept unbootable writes it all the same",
             )
         if LAYOUT not in waived and one.place.offset != boot:
             _check_page(one)

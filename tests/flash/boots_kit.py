@@ -281,7 +281,7 @@ def _content(case: Case) -> bytes:
     if case.content == "blank":
         return b""
     place = 0x10000 if "0x10000" in case.content else 0x8000
-    kind = signature_for(case.chip, [case.lock])
+    kind = signature_for([case.lock])
     content = stock(case.chip, case.flash_size, place, kind)
     if case.content != "stock with slot 1" or case.chip == "esp8266":
         return content
@@ -320,7 +320,7 @@ def _pieces(board_chip: str, flash_size: int, lock: str) -> st.SearchStrategy[tu
             legacy=_mostly(st.just(0), st.integers(1, 4), 15),
             damage=_mostly(st.none(), st.one_of(st.integers(0, 63), st.integers(0, 20000)), 12),
             signed=_mostly(
-                st.just(signature_for(board_chip, [lock])), st.sampled_from([0, 1, 2, 3, 12, 13]), 6
+                st.just(signature_for([lock])), st.sampled_from([0, 1, 2, 3, 12, 13]), 6
             ),
             number=st.integers(1, 4),
             boot=_mostly(st.none(), st.sampled_from([0, 0x1000, 0x2000]), 8),

@@ -28,7 +28,7 @@ class EspPlan(NamedTuple):
 
     Args:
         pieces: the payloads at their places; a merged image in several pieces.
-        table_at: the offset of the partition table in force; None if unknown.
+        table: the partition table in force; None if unknown.
         selection: the run that makes a written application start.
         kept: the board's own data that is left as it is.
         unbootable: why the board will not start what is written; None if it will.
@@ -37,7 +37,7 @@ class EspPlan(NamedTuple):
     """
 
     pieces: Sequence[Piece]
-    table_at: int | None = None
+    table: Table | None = None
     selection: Run | None = None
     kept: Sequence[Kept] = ()
     unbootable: str | None = None
@@ -127,7 +127,7 @@ def _without_data(whole: Sequence[Piece], case: _Case) -> EspPlan:
             lost = esp_keep.lost_of(run, kept, case.before)
         pieces += [(payload, piece) for piece in esp_keep.cut(run, kept, case.own)]
     notes = (f"replaced, for the partition table changes: {', '.join(lost)}",) if lost else ()
-    return EspPlan(pieces, case.table.at if case.table else None, kept=kept, notes=notes)
+    return EspPlan(pieces, case.table, kept=kept, notes=notes)
 
 
 def _started(plan: EspPlan, case: _Case) -> EspPlan:

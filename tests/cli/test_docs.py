@@ -34,6 +34,7 @@ COMMANDS = [
     "receipts",
     "receipts show",
     "receipts verify",
+    "receipts export",
     "show",
     "staple",
     "pki",

@@ -113,6 +113,7 @@ def test_the_longest_words_fit_on_a_terminal(tmp_path: Path) -> None:
 
 def test_remarks_are_shown(tmp_path: Path) -> None:
     (tmp_path / "x.bin").write_bytes(esp_image(app=False) + b"\xffold")
-    words = f"3 bytes after the boot loader are not blank, the first at {len(esp_image(app=False)) + 1:#x}"
+    first = len(esp_image(app=False)) + 1
+    words = f"3 bytes after the boot loader are not blank, the first at {first:#x}"
     assert f"note: {words}\n" in good("show", tmp_path / "x.bin")
     assert show(tmp_path / "x.bin")["notes"] == [words]

@@ -62,13 +62,11 @@ def _parse(file: BinaryIO, head: bytes) -> Image:
 
         if esp8266.claims(head):
             return esp8266.parse(Reader(file, esp8266.CHIP, 0, size_of(file)))
-    if head[:1] in (b"\xe9", b"\xff"):
+    if head[:1] == b"\xe9":
         from fwsign.images import esp
 
         if esp.claims(head):
             return esp.parse(file)
-        if (merged := esp.parse_padded(file, head)) is not None:
-            return merged
     if head[:1] == b"U":
         from fwsign.images import uf2
 
@@ -83,6 +81,6 @@ def _parse(file: BinaryIO, head: bytes) -> Image:
 
     if (found := foreign.parse(head)) is not None:
         return found
-    from fwsign.images import esp_damage, esp_data
+    from fwsign.images import esp, esp_data
 
-    return esp_data.parse(file, head) or esp_damage.refuse_damaged(file, 0) or Image("unknown")
+    return esp_data.parse(file, head) or esp.parse_later(file) or Image("unknown")

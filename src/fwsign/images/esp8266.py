@@ -28,6 +28,8 @@ _MAX_SEGMENTS: Final = 16
 _V2_SEGMENTS: Final = 4  # which is a version here
 _HEADER: Final = struct.Struct("<BBBBI")
 _SEGMENT: Final = struct.Struct("<II")
+_AFTER_BOOT_LOADER: Final = 0x1000
+"""The offset of the first application after the SDK's second stage boot loader."""
 _CODE: Final = (0x40100000, 0x4010C000)
 _MEMORIES: Final = (_CODE, (0x3FFE8000, 0x40000000), (0x40200000, 0x40300000))
 _SIZES: Final = ("512KB", "256KB", "1MB", "2MB", "4MB", "2MB-c1", "4MB-c1", "", "8MB", "16MB")
@@ -61,6 +63,7 @@ def parse(reader: Reader) -> Image:
         Malformed: `malformed.image`.
     """
     magic, count, mode, size, entry = _HEADER.unpack(reader.take(_HEADER.size, "header"))
+    offset = _AFTER_BOOT_LOADER if magic == MAGIC_V2 else 0
     in_place: tuple[_Segment, ...] = ()
     if magic == MAGIC_V2:
         in_place = (_take(reader, "segment that is read in place")[0],)
@@ -91,7 +94,7 @@ def parse(reader: Reader) -> Image:
         ("checksum", f"{stored:#04x}"),
         *((("after the image", f"{reader.left} bytes, not judged"),) if reader.left else ()),
     )
-    return Image("esp", CHIP, offset=0, details=details)
+    return Image("esp", CHIP, offset=offset, details=details)
 
 
 def _take(reader: Reader, what: str) -> tuple[_Segment, int]:

@@ -47,7 +47,7 @@ def esp_image(
     else:
         first = struct.pack("<B3xI32s24s16x", 0x50, 1, b"v5.5", b"today")
     segment = first + noise(-(-size // 4) * 4, seed)
-    body = head + struct.pack("<II", 0x3C000000, len(segment)) + segment
+    body = head + struct.pack("<II", 0x3C000020, len(segment)) + segment
     body += bytes(15 - len(body) % 16)
     folded = 0xEF
     for byte in segment:

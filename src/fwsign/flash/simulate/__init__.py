@@ -9,7 +9,9 @@ that all of fwsign is used as with a cable. It proves no more than that about re
 BOARD is a chip of `fwsign.flash.esp_chips`, pico-uart, pico-bootsel or smp. `flash=FILE` keeps the
 flash's content from run to run; `baud=N` makes the line as slow as one of N bit/s, `baud=line` as
 slow as the host sets it; `id=HEX` gives the board another identity, of 12 digits for an ESP, 16 for
-a Pico; `chip=rp2350` makes a pico-bootsel one of that chip; it is a drive, which has no line.
+a Pico; `chip=rp2350` makes a pico-bootsel one of that chip; it is a drive, which has no line;
+`noise=RATE` damages bytes on the line to a pico-uart or smp with that probability, as in
+`noise=1e-4`.
 
 For an ESP there are also: `lock=NAME`, which switches a protection on, as in
 `lock=secure-download-mode`; `revision=MAJOR.MINOR`, the chip's; `size=2MB`, the flash's, from 1MB
@@ -69,6 +71,14 @@ def _baud(text: str) -> int | None:
     return 0 if text == "line" else int(text) if text.isdecimal() else None
 
 
+def _rate(text: str) -> float | None:
+    try:
+        rate = float(text)
+    except ValueError:
+        return None
+    return rate if 0 <= rate < 1 else None
+
+
 _VALUES: Final = {
     "baud": _Value("baud", _baud, "N or line"),
     "id": _Value("identity", lambda text: text.lower() if text.isalnum() else None, "hex digits"),
@@ -81,6 +91,7 @@ _VALUES: Final = {
     ),
     "content": _Value("stock", {"stock": True, "blank": False}.get, "stock or blank"),
     "chip": _Value("chip", lambda text: text or None, "a name"),
+    "noise": _Value("noise", _rate, "a number from 0 to below 1"),
 }
 """The settings that have one value; reading it gives None if it is wrong."""
 
@@ -100,6 +111,7 @@ class Settings(NamedTuple):
         table: the offset at which the boot loader looks for the partition table.
         stock: whether an empty flash is filled with a boot loader, a table and an application.
         chip: the chip of a Pico in BOOTSEL mode; None for an RP2040.
+        noise: the probability that a byte is damaged on the line.
     """
 
     board: str
@@ -113,6 +125,7 @@ class Settings(NamedTuple):
     table: int = 0x8000
     stock: bool = False
     chip: str | None = None
+    noise: float = 0.0
 
 
 class Simulated:
@@ -238,8 +251,10 @@ def _machine(settings: Settings) -> Any:
             raise _wrong(settings.board, "content" if name == "stock" else name, "an ESP for it")
     if kind != "pico-bootsel" and settings.chip is not None:
         raise _wrong(settings.board, "chip", "pico-bootsel for it")
-    if kind == "pico-bootsel" and (settings.faults or settings.baud is not None):
-        raise _wrong(settings.board, "a fault or baud", "a board with a line")
+    if kind == "pico-bootsel" and (settings.faults or settings.baud is not None or settings.noise):
+        raise _wrong(settings.board, "a fault, baud or noise", "a board with a line")
+    if kind == "esp" and settings.noise:
+        raise _wrong(settings.board, "noise", "fault=noise@N for an ESP")
     if kind in ("smp", "pico-bootsel") and settings.identity is not None:
         raise _wrong(settings.board, "id", "a board that has one")
     module = importlib.import_module(f"fwsign.flash.simulate.{modules[kind]}")
@@ -252,6 +267,10 @@ def _line(machine: Any, settings: Settings) -> Any:
         from fwsign.flash.simulate.pico_bootsel import Drive
 
         return Drive(machine)
+    if settings.noise:
+        from fwsign.flash.simulate.noise import Noisy
+
+        machine = Noisy(machine, settings.noise)
     return Line(machine, settings.faults)
 
 

@@ -350,5 +350,5 @@ def _content(settings: Settings) -> bytes:
     """Return the flash's first content: the file's, else that of the kind of board."""
     if settings.flash or not settings.stock:
         return settings.flash
-    signature = signature_for(settings.board, settings.locks)
+    signature = signature_for(settings.locks)
     return stock(settings.board, settings.size or SMALLEST, settings.table, signature)

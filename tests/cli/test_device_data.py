@@ -1,9 +1,11 @@
 """`fwsign flash --device-data`: one row of a CSV file for each board, as the policy allows."""
 
 import json
+import random
 import re
 import shlex
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -435,6 +437,61 @@ def test_two_programs_at_once_never_share_a_row(
     assert [one.returncode for one in programs] == [0, 0, 0], found
     serials = [one["device_data"]["serial"] for one in found]
     assert sorted(serials) == [f"SN-{number}" for number in range(6)]
+
+
+def test_killed_at_any_time_no_row_is_on_two_boards(
+    today: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(today)
+    prepare(today)
+    good(
+        *("sign", "app.bin", "boot.bin", "table.bin", "--device-data", "policy.toml", "--force"),
+        *("--output", "all.suit"),
+    )
+    rows = "".join(f"SN-{n},{SECRET} {n}\n" for n in range(20))
+    Path("boards.csv").unlink()
+    Path("tmp").mkdir()
+    dice = random.Random(3)
+    options = ("--device-data", "-", "--next", "--receipt", "day.jsonl")
+
+    def begin(number: int) -> "subprocess.Popen[str]":
+        started = subprocess.Popen(
+            command(("flash", "all.suit", *options, "--port", board(number))),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment(HOME=str(today), TMPDIR=str(today / "tmp")),
+        )
+        assert started.stdin is not None
+        started.stdin.write("serial,password\n" + rows)
+        started.stdin.close()
+        return started
+
+    for number in range(6):
+        doomed = begin(number)
+        time.sleep(0.5 + 2.5 * dice.random())
+        doomed.kill()
+        doomed.wait()
+        assert doomed.stdout is not None
+        doomed.stdout.close()
+    for number in range(6):
+        last = begin(number)
+        assert last.stdout is not None
+        with last.stdout:
+            out = last.stdout.read()
+        assert last.wait() == 0, out
+        assert SECRET not in out
+    held = [there(number) for number in range(6)]
+    known = {row(f"SN-{n}", f"{SECRET} {n}"): n for n in range(20)}
+    numbers = [known[one] for one in held]
+    assert len(set(numbers)) == 6
+    holders = [
+        path.name
+        for path in today.rglob("*")
+        if path.is_file() and SECRET.encode() in path.read_bytes()
+    ]
+    assert sorted(holders) == [f"{number}.flash" for number in range(6)]
 
 
 # --- other places ---------------------------------------------------------------------------------

@@ -63,7 +63,9 @@ def test_the_policy_is_a_component_inside_the_envelope() -> None:
     assert f"device-data.toml: {len(POLICY)} bytes, payload #device-data.toml" in found.err
     assert "warning" not in found.err
     assert "fwsign verify all.suit\n" in found.err
-    assert "verified" in good("verify", "all.suit")
+    verified = run("verify", "all.suit")
+    assert verified.out.startswith("verified")
+    assert "next: fwsign flash all.suit --port PORT --device-data CSV\n" in verified.err
     (made,) = json.loads(good(*ALL, "--force", "--json"))["envelopes"]
     assert [one["name"] for one in made["components"]] == [
         "esp32c3@0x10000",

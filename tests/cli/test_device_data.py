@@ -287,10 +287,7 @@ def test_a_run_that_was_cut_goes_on_with_the_same_row() -> None:
         ),
         (
             f"serial,password,pin\nSN-1,a,{SECRET}\n",
-            (
-                "boards.csv, line 1: the name of column 3 is not a column that the signed policy "
-                "allows"
-            ),
+            ('boards.csv, line 1: "pin" is not a column that the signed policy allows'),
         ),
         (f"serial,password\nSN-1,{SECRET},\n", "boards.csv, line 2: 3 cells, the first line has 2"),
     ],
@@ -306,7 +303,12 @@ def test_a_wrong_file_is_refused_before_any_board_is_asked(text: str, error: str
 
 def test_a_mistyped_serial_number_is_refused_before_any_board_is_asked() -> None:
     found = flash("--port", board(1), "--serial", "SN-9")
-    refused(found, 4, "boards.csv has no row with the serial number SN-9")
+    refused(
+        found,
+        4,
+        "boards.csv has no row with the serial number SN-9",
+        "is it mistyped, or in the file of another batch?",
+    )
     assert not Path("1.flash").exists()
 
 

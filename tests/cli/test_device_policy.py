@@ -309,6 +309,17 @@ def test_raw_places(place: str, error: str | None) -> None:
         refused(found, 4, error)
 
 
+def test_places_that_overlap_are_refused() -> None:
+    raw = RAW.partition("\n")[2].format(place="offset = 0x81000\nsize = 4096")
+    Path("policy.toml").write_text(POLICY + raw)
+    refused(
+        run(*ALL),
+        2,
+        'policy.toml: partition "device" and 4096 bytes at 0x81000 overlap',
+        "leave one of them out",
+    )
+
+
 def test_a_place_over_which_the_release_writes_is_refused() -> None:
     Path("other.bin").write_bytes(bytes(5000))
     Path("policy.toml").write_text(RAW.format(place="offset = 0x91000\nsize = 4096"))

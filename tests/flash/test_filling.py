@@ -265,7 +265,10 @@ def test_data_over_the_releases_own_is_refused() -> None:
     parts = {**PARTS, "esp32c3@0x90000": b"the release's own"}
     found = program(MemoryBoard(), Filler(stock(None, policy)), policy=policy, parts=parts)
     assert found.error is not None
-    assert found.error.code == "unsuitable.region"
+    assert found.error.code == "unsuitable.device-data"
+    assert found.error.message == (
+        "4096 bytes at 0x90000 is for device data, and esp32c3@0x90000 goes there"
+    )
 
 
 def test_a_pico_with_an_identity_has_raw_places() -> None:

@@ -279,8 +279,9 @@ class TestSelection:
         table = partition_table(
             ("factory", 0, 0, 0x10000, 0x40000), ("ota_0", 0, 0x10, 0x50000, 0x40000)
         )
-        with refused("unsuitable.bootable", 'nothing selects "ota_0", which was written'):
-            self.select("esp32c3@0x50000", b"", table)
+        found = self.select("esp32c3@0x50000", b"", table)
+        note = 'boot not controlled: nothing selects "ota_0", which was written'
+        assert (found.selection, found.notes) == (None, (note,))
 
     def test_the_test_application_is_out_of_control(self) -> None:
         table = partition_table(

@@ -159,7 +159,8 @@ def _started(plan: EspPlan, case: _Case) -> EspPlan:
         return _unbootable(plan, reason or "", case.waived)
     selection = esp_start.selection(table, found, future)
     reason = esp_start.app_reason(table, found, future) or selection.note
-    plan = plan._replace(selection=selection.run)
+    controls = (selection.control,) if selection.control is not None else ()
+    plan = plan._replace(selection=selection.run, controls=(*plan.controls, *controls))
     return plan if reason is None else _unbootable(plan, reason, case.waived)
 
 

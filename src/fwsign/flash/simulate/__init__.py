@@ -209,7 +209,7 @@ def parse(uri: str) -> tuple[Settings, Path | None]:
                 _expected(uri, name, text, expected)
             settings = settings._replace(**{field: value})
         else:
-            raise _wrong(uri, f"{name}={text}", f"{', '.join(_VALUES)}, flash, lock or fault")
+            raise _wrong(uri, f"{name}={text}", f"flash, {', '.join(_VALUES)}, lock or fault")
     return settings, file
 
 

@@ -234,7 +234,22 @@ def _image(opened: BinaryIO, head: bytes, size: int) -> dict[str, Any]:
         "version": image.version,
         "usual offset": None if image.offset is None else f"0x{image.offset:x}",
     }
-    return found | dict(image.details)
+    places = [f"{chip}@0x{offset:x}" for chip, offset in image.places]
+    more = {"usual places": places} if places else {}
+    return (
+        found | more | _gathered(image.details) | _gathered([("note", one) for one in image.notes])
+    )
+
+
+def _gathered(details: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Return details by name; those that have one name become a list."""
+    found: dict[str, Any] = {}
+    for name, value in details:
+        before = found.get(name, [])
+        found[name] = [*([before] if isinstance(before, str) else before), value]
+        if len(found[name]) == 1:
+            found[name] = value
+    return found
 
 
 def _lines(value: Any, indent: str = "") -> Iterator[str]:
@@ -247,6 +262,9 @@ def _lines(value: Any, indent: str = "") -> Iterator[str]:
             yield from _lines(item, indent + "  ")
         elif isinstance(item, list):
             for one in item:
+                if isinstance(one, str):
+                    yield f"{indent}{key}: {one}"
+                    continue
                 yield f"{indent}{key}"
                 yield from _lines(one, indent + "  ")
         elif key == "diagnostic":  # made here, of lines

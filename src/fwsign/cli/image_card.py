@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The card of a firmware image for `fwsign show`: what it is, what it needs, and its map."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Final
 
 from fwsign.errors import Malformed
@@ -44,14 +44,27 @@ def card(opened: BinaryIO, head: bytes, size: int) -> dict[str, Any]:
         "usual offset": None if image.offset is None else f"0x{image.offset:x}",
         "needs": _needs_in_words(image),
     }
+    if image.places:
+        found["usual places"] = [f"{chip}@0x{offset:x}" for chip, offset in image.places]
     mapped = _map(opened, image, size)
-    details = dict(image.details)
+    details = _gathered(image.details)
     if mapped:  # the same as values
         details = {key: value for key, value in details.items() if key[:10] != "partition "}
     found |= details
     found["notes"] = list(image.notes)
     found["parts"] = [_part(one) for one in image.parts] if mapped or image.chip else []
     found["map"] = mapped
+    return found
+
+
+def _gathered(details: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Return details by name; those that have one name become a list."""
+    found: dict[str, Any] = {}
+    for name, value in details:
+        before = found.get(name, [])
+        found[name] = [*([before] if isinstance(before, str) else before), value]
+        if len(found[name]) == 1:
+            found[name] = value
     return found
 
 

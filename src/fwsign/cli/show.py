@@ -237,6 +237,9 @@ def _lines(value: Any, indent: str = "") -> Iterator[str]:
             continue
         elif isinstance(item, list):
             for one in item:
+                if isinstance(one, str):
+                    yield f"{indent}{key}: {one}"
+                    continue
                 yield f"{indent}{key}"
                 yield from _lines(one, indent + "  ")
         elif key == "diagnostic":  # made here, of lines

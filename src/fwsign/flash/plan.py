@@ -58,7 +58,7 @@ class Plan(NamedTuple):
         regions: what is written, in a safe order.
         selection: the run that makes them boot, after they were verified.
         kept: data of the board under the release's images that is left as it is.
-        unbootable: why the board will not start what is written, though allowed by name.
+        unbootable: why the board will not, or may not, start what is written.
         notes: remarks for the result.
     """
 
@@ -88,7 +88,8 @@ def make(
     Raises:
         Unsuitable: `unsuitable.device-data`, `unsuitable.chip`, `unsuitable.payload`,
             `unsuitable.region`, `unsuitable.flash-size`, `unsuitable.locked`,
-            `unsuitable.partition`, `unsuitable.revision`, `unsuitable.bootable`.
+            `unsuitable.partition`, `unsuitable.revision`, `unsuitable.flash-mode`,
+            `unsuitable.bootable`.
         Malformed: `malformed.image`: a partition table in the release is damaged.
     """
     payloads, notes = _for_this_chip(held, info)

@@ -398,6 +398,6 @@ def test_many_places_are_looked_at_in_little_time() -> None:
     rows = tuple((0, 0x10 + n, 0x10000 + 0x10000 * n, 0x10000, f"ota_{n}") for n in range(16))
     sector = app()[:64].ljust(0x1000, b"\xe9")
     data = laid_out((0, boot()), (0x8000, table(*rows)), (0x110000, sector * 2048))
-    assert "partition for the image" in refusal(data)
+    assert read(data).notes
     claims = (b"\xe9\x10" + bytes(22) + b"\xff" * 8).ljust(0x1000, b"\xff") * 4096
     assert read(boot().ljust(0x10000, b"\xff") + claims).notes

@@ -21,8 +21,8 @@ def recognise(file: BinaryIO) -> Image:
 
     A file claims a format by its first bytes: the ESP magic with a plausible header and a known
     chip, both UF2 magics, or the MCUboot magic; an ESP partition table by its rows, OTA data by
-    its entries and size. A file that claims no format is "unknown" and is not read further. The
-    payload is read in pieces of 64 KiB.
+    its entries and size. An ESP image with a damaged header is told by what is still right. All
+    else is "unknown", and what a linker makes is named. The payload is read in pieces of 64 KiB.
 
     Args:
         file: seekable and opened in binary mode; its position is 0 afterwards.

@@ -113,8 +113,9 @@ def read(data: bytes, policy: Policy, name: str) -> Rows:
 
 
 def hex_of(identity: str) -> str:
-    """Return the digits of a board's identity, such as "mac:a0b765c1d2e3", or of a typed MAC."""
-    return identity.rpartition("mac:")[2].replace(":", "").replace("-", "").lower()
+    """Return the digits of a board's identity, such as "mac:a0b765c1d2e3", or of a written MAC."""
+    digits = identity.removeprefix("mac:").removeprefix("chipid:")
+    return digits.replace(":", "").replace("-", "").lower()
 
 
 def _lines(text: str, name: str) -> Iterator[tuple[int, Sequence[str]]]:

@@ -35,6 +35,7 @@ COMMANDS = [
     "receipts",
     "receipts show",
     "receipts verify",
+    "receipts export",
     "show",
     "staple",
     "pki",

@@ -184,8 +184,9 @@ def test_any_file_that_is_copied_is_taken() -> None:
     [
         ("chip=rp2060", "no Pico has the chip rp2060, expected rp2040 or rp2350"),
         ("chip=", "chip=, expected chip with a name"),
-        ("fault=nak@1", "a fault or baud, expected a board with a line"),
-        ("baud=9600", "a fault or baud, expected a board with a line"),
+        ("fault=nak@1", "a fault, baud or noise, expected a board with a line"),
+        ("noise=0.1", "a fault, baud or noise, expected a board with a line"),
+        ("baud=9600", "a fault, baud or noise, expected a board with a line"),
         ("id=0123456789abcdef", "id, expected a board that has one"),
         ("lock=secure-boot", "a lock, expected an ESP for it"),
     ],

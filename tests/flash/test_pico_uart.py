@@ -16,8 +16,9 @@ from fwsign.flash.board import Board, Run
 from fwsign.flash.engine import Options, Outcome, flash
 from fwsign.flash.pico_line import PicoLine
 from fwsign.flash.pico_uart import connect, refuse_unbootable
-from fwsign.flash.simulate import Settings
-from fwsign.flash.simulate.line import Fault
+from fwsign.flash.simulate import Settings, Simulated, check
+from fwsign.flash.simulate.line import Fault, Line
+from fwsign.flash.simulate.noise import Noisy
 from fwsign.flash.simulate.pico_uart import HEADER, SIZE, Simulator
 from support import refused
 
@@ -366,27 +367,81 @@ def test_closed_port_cannot_be_opened() -> None:
 
 
 def test_refused_command_says_which() -> None:
-    with bench(("nak", 2)) as it, it.board() as board, pytest.raises(Failed) as refusal:
+    refusals = [("nak", number) for number in range(2, 20)]
+    with bench(*refusals) as it, it.board() as board, pytest.raises(Failed) as refusal:
         board.write([run(PROGRAM)], no_progress)
     assert refusal.value.code == "device.refused"
     assert refusal.value.message == "the boot loader refused ERAS"
 
 
-def test_bit_flipped_in_data_is_noticed_at_once() -> None:
-    at = len(HELLO + b"INFO") + 12 + 12 + 100
-    with bench(("flip", at)) as it, it.board() as board, pytest.raises(Failed) as refusal:
+@pytest.mark.parametrize("number", range(2, 12))
+def test_command_that_is_refused_once_is_sent_again(number: int) -> None:
+    with bench(("nak", number)) as it, it.board() as board:
         board.write([run(PROGRAM)], no_progress)
-    assert refusal.value.code == "device.mismatch"
-    assert "the flash at 0x4000 does not hold what was written" in refusal.value.message
+    assert it.machine.flash[START : START + len(padded(PROGRAM))] == padded(PROGRAM)
 
 
-def test_bit_flipped_in_what_is_read_is_noticed() -> None:
-    at = 4 + 24 + 4 + 100  # after PICO, INFO's answer, OKOK
+@pytest.mark.parametrize("at", [0, 100, 1023, 1024 + 12, 4096 + 48 + 7])
+def test_bit_flipped_in_data_costs_one_sector(at: int) -> None:
+    start = len(HELLO + b"INFO") + 12 + 12 + at
+    with bench(("flip", start)) as it, it.board() as board:
+        board.write([run(PROGRAM)], no_progress)
+    assert it.machine.flash[START : START + len(padded(PROGRAM))] == padded(PROGRAM)
+    assert it.machine.commands.count(b"ERAS") == 2
+    assert it.machine.received < len(PROGRAM) * 1.5
+
+
+@pytest.mark.parametrize("at", [4 + 24 + 1, 4 + 24 + 4 + 100, 4 + 24 + 4 + 4096 + 14])
+def test_bit_flipped_in_what_is_read_costs_one_block(at: int) -> None:
     flash = bytes(START) + PROGRAM
+    with bench(("flip-back", at), flash=flash) as it, it.board() as board:
+        assert board.read(START, 4096) == PROGRAM[:4096]
+
+
+def test_what_can_never_be_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Simulator, "_crcc", lambda *_: b"\0\0\0\0")
     failing = pytest.raises(Failed, match="damaged on its way")
-    with bench(("flip-back", at), flash=flash) as it, it.board() as board, failing as refusal:
+    with bench(flash=bytes(START) + PROGRAM) as it, it.board() as board, failing as refusal:
         board.read(START, 4096)
     assert refusal.value.code == "device.protocol"
+
+
+def test_boot_loader_that_goes_away_after_noise_keeps_the_first_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with bench(("nak", 2)) as it, it.board() as board:
+        monkeypatch.setattr(Simulator, "_wait_for_sync", lambda _: None)
+        with pytest.raises(Failed, match="refused ERAS"):
+            board.write([run(PROGRAM)], no_progress)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("rate", [1e-5, 1e-4])
+def test_noise_on_the_line_only_costs_time(rate: float, seed: int) -> None:
+    data = program(60_000, seed)
+    machine = Simulator(Settings("pico-uart"))
+    noisy = Noisy(machine, rate * (1 + seed / 100))
+    with Line(noisy) as line:
+        judge = judging({f"rp2040@0x{START:x}": data})
+        outcome = flash(connect(line.port), judge, Options(), lambda _: None)
+    assert outcome.status == "verified", outcome.error
+    assert machine.flash[START : START + len(data)] == data
+    assert machine.sealed()
+    assert machine.received < 3 * len(data)
+    assert noisy.damaged > 0 or rate < 1e-4
+
+
+@pytest.mark.parametrize("rate", ["x", "1", "-1", "nan", ""])
+def test_noise_that_is_no_probability_is_refused(rate: str) -> None:
+    with refused("device.port", f"noise={rate}, expected noise with a number from 0 to below 1"):
+        check(f"sim:pico-uart?noise={rate}")
+
+
+def test_noise_is_for_pico_uart_and_smp() -> None:
+    check("sim:pico-uart?noise=1e-4")
+    check("sim:smp?noise=1e-4")
+    with refused("device.port", "noise, expected fault=noise@N for an ESP"):
+        check("sim:esp32?noise=1e-4")
 
 
 def test_answer_that_is_none_is_refused() -> None:
@@ -411,6 +466,17 @@ def test_boot_loader_that_lies_is_caught_by_reading() -> None:
         assert board.digest(START, 4096) == zlib.crc32(data).to_bytes(4, "big")
         with pytest.raises(Failed, match="damaged on its way"):
             board.read(START, 4096)
+
+
+def test_noise_of_the_simulator_damages_both_ways() -> None:
+    with Simulated("sim:pico-uart?noise=0.01") as simulated:
+        assert connect(simulated.port) is not None
+    noisy = Noisy(Simulator(Settings("pico-uart", baud=1)), 0.5)
+    noisy.connected()
+    noisy.left()
+    assert noisy.baud == 1
+    assert noisy.receive(bytes(100)) == b""
+    assert 20 < noisy.damaged < 80
 
 
 @pytest.mark.parametrize("sector", [HEADER // 4096, *range(4, 8)])

@@ -91,6 +91,29 @@ LEAVE_OUT: TypeAlias = Annotated[
         help="Flash without a component that is not for flash; repeat for several.",
     ),
 ]
+DEVICE_DATA: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--device-data",
+        readable=False,
+        metavar="CSV",
+        help="Rows of data, one for each board, as the release's policy allows; - is standard "
+        "input. No two boards get the same row.",
+    ),
+]
+SERIALS: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--serial",
+        metavar="[PORT=]SERIAL",
+        help="The board's row, by its serial number; repeat for several boards. Default: the row "
+        "that the board had before, or that names its MAC.",
+    ),
+]
+NEXT: TypeAlias = Annotated[
+    bool,
+    typer.Option("--next", help="Boards without a row of their own take the next free one."),
+]
 BOARD: TypeAlias = Annotated[
     str | None,
     typer.Option(

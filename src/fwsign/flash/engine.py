@@ -17,6 +17,7 @@ from fwsign.flash import plan as planning
 from fwsign.flash.attempts import WAITING, Attempts, left_running, refuse_another, restart
 from fwsign.flash.board import Board, BoardInfo, Connect, DigestName, Run
 from fwsign.flash.esp_keep import Kept
+from fwsign.flash.filling import Filled, Filler
 from fwsign.flash.held import HeldRelease
 from fwsign.flash.plan import Plan, Region
 
@@ -56,10 +57,17 @@ class Options(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """The release for one board, and the call that records it in the memory before the start."""
+    """The release for one board.
+
+    Args:
+        held: the release.
+        accept: records it in the memory before the start.
+        filler: chooses the data for this board alone; None without.
+    """
 
     held: HeldRelease
     accept: Callable[[], None]
+    filler: Filler | None = None
 
 
 Judge: TypeAlias = Callable[[BoardInfo], Judged]
@@ -106,6 +114,7 @@ class Outcome(NamedTuple):
         error: the reason for "refused" or "incomplete".
         seconds: time in each stage.
         kept: data of the board under the release's images that was left as it is.
+        filled: the data for this board alone; None without.
     """
 
     status: Status
@@ -120,6 +129,7 @@ class Outcome(NamedTuple):
     error: FwsignError | None
     seconds: tuple[tuple[str, float], ...]
     kept: tuple[Kept, ...] = ()
+    filled: Filled | None = None
 
 
 def flash(connect: Connect, judge: Judge, options: Options, report: Report) -> Outcome:
@@ -136,6 +146,7 @@ class _Run:
         self._info: BoardInfo | None = None
         self._judged: Judged | None = None
         self._plan = Plan(())
+        self._filled: Filled | None = None
         self._checked: list[Checked] = []
         self._notes: list[str] = []
         self._written: dict[int, int] = {}  # region's offset: bytes
@@ -203,9 +214,13 @@ class _Run:
         def read(offset: int, size: int) -> bytes | None:
             return board.read(offset, size) if info.readable else None
 
-        self._plan = planning.make(judged.held, info, read, self._options.waived)
-        _refuse_unplaced(judged.held)
-        return judged
+        while True:  # until the chosen data is this board's
+            filled = judged.filler.choose(info) if judged.filler else None
+            self._plan = planning.make(judged.held, info, read, self._options.waived, filled)
+            _refuse_unplaced(judged.held)
+            if judged.filler is None or judged.filler.allot(info, filled):
+                self._filled = filled
+                return judged
 
     def _flash(self, board: Board, info: BoardInfo, judged: Judged) -> Status:
         self._checked = []  # the results of an earlier attempt may be outdated
@@ -378,6 +393,7 @@ class _Run:
             error=error,
             seconds=tuple(self._seconds.items()),
             kept=self._plan.kept,
+            filled=self._filled,
         )
 
 

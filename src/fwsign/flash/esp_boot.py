@@ -22,10 +22,17 @@ _PENDING: Final = 1  # the state of an application that was started and is not c
 
 
 class Selection(NamedTuple):
-    """The run that makes the written application boot, or a note why there is none."""
+    """The run that makes the written application boot.
+
+    Args:
+        run: the run; None if none is needed, or there is none.
+        note: why there is none, though the table has a place for it.
+        control: why there can be none: the table leaves it to the applications.
+    """
 
     run: Run | None = None
     note: str | None = None
+    control: str | None = None
 
 
 def select(
@@ -47,6 +54,8 @@ def select(
         return Selection()
     slots = _slots(table)
     chosen = next((app for app in apps if app.subtype == _FACTORY or app in slots.values()), None)
+    if part is None and chosen is not None:
+        return Selection(control=f'nothing selects "{chosen.label}", which was written')
     if part is None or otadata is None or chosen is None:
         return Selection(note=f'nothing selects "{apps[0].label}", which was written')
     if fresh:

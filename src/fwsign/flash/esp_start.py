@@ -45,11 +45,30 @@ def table_reason(table: Table | None, before: Table | None, *, fresh_boot: bool)
     )
 
 
-def app_reason(table: Table, future: Future) -> str | None:
-    """Return a reason if no app partition begins with an image; None if one does."""
-    heads = [future.read(part.offset, 1) for part in table.apps]
-    if None in heads or _MAGIC in heads:
-        return None  # the flash cannot be read, or there is one, which `selection` makes start
+def app_reason(table: Table, found: Sequence[Executed], future: Future) -> str | None:
+    """Return why the boot loader will find no application; None if it will find one.
+
+    A written one was judged before. Without one, the board's own are read, until one is intact:
+    another table may give them other bounds, and a boot loader alone starts nothing.
+
+    Args:
+        table: the table in force.
+        found: the written images.
+        future: the flash as it will be.
+    """
+    if any(_is_at(part, found) for part in table.apps):
+        return None
+    reasons = []
+    for part in table.apps:
+        try:
+            future.part(part.offset, part.offset + part.size)
+        except Malformed as error:
+            if future.read(part.offset, 1) == _MAGIC:
+                reasons.append(f'the one in "{part.label}" is damaged or cut: {error.message}')
+        else:
+            return None  # intact, or the flash cannot be read
+    if reasons:
+        return f"no application is whole: {'; '.join(reasons)}"
     return f"no application is in {labels(table.apps) or 'the partition table'}"
 
 

@@ -15,13 +15,17 @@ A cut is safe at any point: the header names the CRC-32 of the whole application
 of it has changed the boot loader stays, until SEAL. Commands carry no checksum of their own: a
 noisy line can change an address, which is noticed inside of what is written, but not outside.
 
+What noise damages is sent again: a command that may be repeated, a block that was read, a sector
+that was written. A silent line is not waited for in this way, since another board may be on it
+afterwards: that is an attempt of the engine's.
+
 Source: the boot loader's own source. It was tried with a simulated board, not yet with a real one.
 """
 
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple, TypeVar
 
 from fwsign.errors import Failed, Unsuitable
 from fwsign.flash.board import Board, BoardInfo, Connect, Progress, Run
@@ -36,6 +40,10 @@ _CHIP_ID: Final = 0x40000000  # SYSINFO.CHIP_ID, at the same place in both chips
 _CHIPS: Final = {0x0002927: "rp2040", 0x0004927: "rp2350"}  # part and manufacturer
 _OTP_ID: Final = 0x40130000  # RP2350: OTP rows 0 to 3, 16 bits each, are the chip's public id
 _ERASE_BLOCK: Final = 65536  # the flash erases it in a third of the time of its sectors
+_TRIES: Final = 12  # of one piece; noise of 1e-4 per byte damages every third sector
+_COSTS: Final = {"device.mismatch": 1, "device.protocol": 1, "device.refused": 4}
+"""Failures that noise explains, and how many tries each counts for."""
+_T = TypeVar("_T")
 
 
 def connect(port: str, *, baud: int | None = None) -> Connect:
@@ -186,15 +194,28 @@ class _UartBoard:
         words = size - size % 4
         crc = self._crc(offset, words)
         if size > words:
-            tail = self._read_memory(_XIP + offset + words, 4)
+            tail = self._read_memory_again(_XIP + offset + words, 4)
             crc = zlib.crc32(tail[: size - words], crc)
         return crc.to_bytes(4, "big")
 
     def read(self, offset: int, size: int) -> bytes:
         """Return the flash's content; a CRC-32 detects damage on the line."""
         start, end = offset - offset % 4, -(-(offset + size) // 4) * 4
-        content = self._read_memory(_XIP + start, end - start)
-        here, there = zlib.crc32(content), self._crc(start, end - start)
+        try:
+            content = self._checked(start, end - start)
+        except Failed as error:
+            self._resume(error)
+            pieces = range(start, end, self._layout.block)
+            sizes = [min(self._layout.block, end - at) for at in pieces]
+            content = b"".join(map(self._read_again, pieces, sizes))
+        return content[offset - start : offset - start + size]
+
+    def _read_again(self, offset: int, size: int) -> bytes:
+        return self._again(lambda: self._checked(offset, size))
+
+    def _checked(self, offset: int, size: int) -> bytes:
+        content = self._read_memory(_XIP + offset, size)
+        here, there = zlib.crc32(content), self._crc(offset, size)
         if here != there:
             raise Failed(
                 "device.protocol",
@@ -203,16 +224,37 @@ class _UartBoard:
                 expected=f"{there:08x}",
                 found=f"{here:08x}",
             )
-        return content[offset - start : offset - start + size]
+        return content
 
     def write(self, runs: Sequence[Run], progress: Progress) -> None:
-        """Erase and write, at most 64 KiB at a time."""
+        """Erase at most 64 KiB at a time, and write sector by sector."""
         for run in runs:
             for start, length in _blocks(run.offset, len(run.data)):
-                self._line.command(b"ERAS", _XIP + start, length)
-                self._program(start, run.data[start - run.offset :][:length], progress)
+                self._erase(start, length)
+                for at in range(start, start + length, self._layout.sector):
+                    sector = run.data[at - run.offset :][
+                        : min(self._layout.sector, start + length - at)
+                    ]
+                    self._write_sector(at, sector)
+                    progress(len(sector))
 
-    def _program(self, offset: int, data: bytes, progress: Progress) -> None:
+    def _erase(self, offset: int, size: int) -> None:
+        self._again(lambda: self._line.command(b"ERAS", _XIP + offset, size))
+
+    def _write_sector(self, offset: int, data: bytes) -> None:
+        """Write a sector that is erased; after a failure erase it again."""
+        erased = True
+
+        def attempt() -> None:
+            nonlocal erased
+            if not erased:
+                self._line.command(b"ERAS", _XIP + offset, self._layout.sector)
+            erased = False
+            self._program(offset, data)
+
+        self._again(attempt)
+
+    def _program(self, offset: int, data: bytes) -> None:
         for at in range(0, len(data), self._layout.block):
             block = data[at : at + self._layout.block]
             if block.strip(b"\xff"):  # else the erase was enough
@@ -226,7 +268,28 @@ class _UartBoard:
                         expected=f"{here:08x}",
                         found=f"{there:08x}",
                     )
-            progress(len(block))
+
+    def _again(self, action: Callable[[], _T]) -> _T:
+        """Do something until no noise is in the way."""
+        left = _TRIES
+        while True:
+            try:
+                return action()
+            except Failed as error:
+                left -= _COSTS.get(error.code, left)
+                if left <= 0:
+                    raise
+                self._resume(error)
+
+    def _resume(self, error: Failed) -> None:
+        """Make the boot loader wait for a command, or raise the error."""
+        if error.code not in _COSTS:
+            raise error
+        if error.code != "device.mismatch":
+            try:
+                self._line.synchronise(1)
+            except Failed:
+                raise error from None
 
     def finish(self, regions: Sequence[Run]) -> tuple[str, ...]:
         """Write the boot header for the program, unless it is there already."""
@@ -241,8 +304,8 @@ class _UartBoard:
         # The header is in the sector before the program, in every fork that is known. Elsewhere
         # it is only written once more than needed.
         before = _XIP + start - self._layout.sector
-        if self._read_memory(before, 12) != struct.pack("<3I", *header):
-            self._line.command(b"SEAL", *header)
+        if self._read_memory_again(before, 12) != struct.pack("<3I", *header):
+            self._again(lambda: self._line.command(b"SEAL", *header))
         return ()
 
     def reset(self) -> None:
@@ -254,7 +317,11 @@ class _UartBoard:
         self._line.close()
 
     def _crc(self, offset: int, size: int) -> int:
-        return _word(self._line.command(b"CRCC", _XIP + offset, size, answer=4))
+        where = _XIP + offset
+        return self._again(lambda: _word(self._line.command(b"CRCC", where, size, answer=4)))
+
+    def _read_memory_again(self, address: int, size: int) -> bytes:
+        return self._again(lambda: self._read_memory(address, size))
 
     def _read_memory(self, address: int, size: int) -> bytes:
         return self._line.read(address, size, self._layout.block)

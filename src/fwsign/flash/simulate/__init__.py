@@ -9,12 +9,15 @@ that all of fwsign is used as with a cable. It proves no more than that about re
 BOARD is a chip of `fwsign.flash.esp_chips`, pico-uart, pico-bootsel or smp. `flash=FILE` keeps the
 flash's content from run to run; `baud=N` makes the line as slow as one of N bit/s, `baud=line` as
 slow as the host sets it; `id=HEX` gives the board another identity, of 12 digits for an ESP, 16 for
-a Pico; `chip=rp2350` makes a pico-bootsel one of that chip; it is a drive, which has no line.
+a Pico; `chip=rp2350` makes a pico-bootsel one of that chip; it is a drive, which has no line;
+`noise=RATE` damages bytes on the line to a pico-uart or smp with that probability, as in
+`noise=1e-4`.
 
 For an ESP there are also: `lock=NAME`, which switches a protection on, as in
 `lock=secure-download-mode`; `revision=MAJOR.MINOR`, the chip's; `size=2MB`, the flash's, from 1MB
-to 32MB; `table=OFFSET`, where its boot loader looks for the partition table; and `content=blank`,
-which leaves an empty flash empty. Else it gets a boot loader, a table and an application.
+to 32MB; `table=OFFSET`, where its boot loader looks for the partition table; `lines=octal`, for the
+flash of an ESP32-S3; and `content=blank`, which leaves an empty flash empty. Else it gets a boot
+loader, a table and an application.
 
 `fault=NAME[@N]` lets something go wrong once:
 
@@ -69,6 +72,14 @@ def _baud(text: str) -> int | None:
     return 0 if text == "line" else int(text) if text.isdecimal() else None
 
 
+def _rate(text: str) -> float | None:
+    try:
+        rate = float(text)
+    except ValueError:
+        return None
+    return rate if 0 <= rate < 1 else None
+
+
 _VALUES: Final = {
     "baud": _Value("baud", _baud, "N or line"),
     "id": _Value("identity", lambda text: text.lower() if text.isalnum() else None, "hex digits"),
@@ -79,8 +90,10 @@ _VALUES: Final = {
         lambda text: int(text, 16) if _TABLE.fullmatch(text) else None,
         "an offset in hex, at the start of a sector",
     ),
+    "lines": _Value("octal", {"octal": True, "quad": False}.get, "quad or octal"),
     "content": _Value("stock", {"stock": True, "blank": False}.get, "stock or blank"),
     "chip": _Value("chip", lambda text: text or None, "a name"),
+    "noise": _Value("noise", _rate, "a number from 0 to below 1"),
 }
 """The settings that have one value; reading it gives None if it is wrong."""
 
@@ -98,8 +111,10 @@ class Settings(NamedTuple):
         revision: the chip's, major * 100 + minor; None for the simulator's own.
         size: of the flash, in bytes; None for 4 MiB, or as much more as its content needs.
         table: the offset at which the boot loader looks for the partition table.
+        octal: whether the eFuses of an ESP32-S3 say that its flash has eight data lines.
         stock: whether an empty flash is filled with a boot loader, a table and an application.
         chip: the chip of a Pico in BOOTSEL mode; None for an RP2040.
+        noise: the probability that a byte is damaged on the line.
     """
 
     board: str
@@ -111,8 +126,10 @@ class Settings(NamedTuple):
     revision: int | None = None
     size: int | None = None
     table: int = 0x8000
+    octal: bool = False
     stock: bool = False
     chip: str | None = None
+    noise: float = 0.0
 
 
 class Simulated:
@@ -196,7 +213,7 @@ def parse(uri: str) -> tuple[Settings, Path | None]:
                 _expected(uri, name, text, expected)
             settings = settings._replace(**{field: value})
         else:
-            raise _wrong(uri, f"{name}={text}", f"{', '.join(_VALUES)}, flash, lock or fault")
+            raise _wrong(uri, f"{name}={text}", f"flash, {', '.join(_VALUES)}, lock or fault")
     return settings, file
 
 
@@ -233,13 +250,15 @@ def _machine(settings: Settings) -> Any:
     if kind != "esp" and settings.locks:
         raise _wrong(settings.board, "a lock", "an ESP for it")
     own = Settings(settings.board)
-    for name in ("revision", "size", "table", "stock"):
+    for name in ("revision", "size", "table", "octal", "stock"):
         if kind != "esp" and getattr(settings, name) != getattr(own, name):
             raise _wrong(settings.board, "content" if name == "stock" else name, "an ESP for it")
     if kind != "pico-bootsel" and settings.chip is not None:
         raise _wrong(settings.board, "chip", "pico-bootsel for it")
-    if kind == "pico-bootsel" and (settings.faults or settings.baud is not None):
-        raise _wrong(settings.board, "a fault or baud", "a board with a line")
+    if kind == "pico-bootsel" and (settings.faults or settings.baud is not None or settings.noise):
+        raise _wrong(settings.board, "a fault, baud or noise", "a board with a line")
+    if kind == "esp" and settings.noise:
+        raise _wrong(settings.board, "noise", "fault=noise@N for an ESP")
     if kind in ("smp", "pico-bootsel") and settings.identity is not None:
         raise _wrong(settings.board, "id", "a board that has one")
     module = importlib.import_module(f"fwsign.flash.simulate.{modules[kind]}")
@@ -252,6 +271,10 @@ def _line(machine: Any, settings: Settings) -> Any:
         from fwsign.flash.simulate.pico_bootsel import Drive
 
         return Drive(machine)
+    if settings.noise:
+        from fwsign.flash.simulate.noise import Noisy
+
+        machine = Noisy(machine, settings.noise)
     return Line(machine, settings.faults)
 
 

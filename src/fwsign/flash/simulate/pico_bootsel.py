@@ -199,9 +199,11 @@ class Drive:
     def _take(self, path: Path) -> None:
         with path.open("rb") as file:
             file.seek(self._taken.get(path, 0))
-            while len(block := file.read(_BLOCK)) == _BLOCK:
-                self._machine.take(block)
-                self._taken[path] = self._taken.get(path, 0) + _BLOCK
+            data = file.read()
+        whole = len(data) - len(data) % _BLOCK
+        self._taken[path] = self._taken.get(path, 0) + whole
+        for at in range(0, whole, _BLOCK):
+            self._machine.take(data[at : at + _BLOCK])
 
 
 def _mpeg_crc(data: bytes) -> int:

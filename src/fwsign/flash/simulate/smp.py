@@ -2,10 +2,11 @@
 """A simulated board in MCUboot's serial recovery, after MCUboot's `boot_serial.c`.
 
 `flash` is the primary slot. It is erased as the upload goes on, and written in units of 8 bytes;
-what it lacks of a unit it asks for again. A slot is listed where the hash in its TLVs is that of
-its content: signatures are not checked. Faults: `nak@N` answers the Nth request with an error,
-`power@N` loses power in the middle of erasing sector N, `lie` judges the image by what was sent,
-`stuck@N` leaves byte N erased. After a reset it is silent until it is connected to again.
+what it lacks of a unit it asks for again. A slot is listed where the hash in its TLVs, SHA-256, 384
+or 512, is that of its content: signatures are not checked. Faults: `nak@N` answers the Nth request
+with an error, `power@N` loses power in the middle of erasing sector N, `lie` judges the image by
+what was sent, `stuck@N` leaves byte N erased. After a reset it is silent until it is connected to
+again.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _LINE: Final = 128
 _UNIT: Final = 8
 _BAUD: Final = 115200
 _UNKNOWN, _INVALID, _UNSUPPORTED = 1, 3, 8
-_SHA256: Final = 0x10
+_HASHES: Final = {0x10: "sha256", 0x11: "sha384", 0x12: "sha512"}
 
 
 class Simulator:
@@ -222,16 +223,16 @@ def _describe(slot: bytes, checks: bool) -> dict[str, Any] | None:
     version = "{}.{}.{}".format(*struct.unpack_from("<BBH", slot, 20))
     listed: dict[str, Any] = {"slot": 0, "version": version}
     at = end = header + size + protected
-    stored = b""
+    stored, algorithm = b"", "sha256"
     if slot[at : at + 2] == b"\x07\x69":
         end = at + int.from_bytes(slot[at + 2 : at + 4], "little")
         at += 4
         while at < end and not stored:
             kind, length = struct.unpack("<HH", slot[at : at + 4])
-            if kind == _SHA256:
-                stored = slot[at + 4 : at + 4 + length]
+            if kind in _HASHES:
+                stored, algorithm = slot[at + 4 : at + 4 + length], _HASHES[kind]
             at += 4 + length
-    hashed = hashlib.sha256(slot[: header + size + protected]).digest()
+    hashed = hashlib.new(algorithm, slot[: header + size + protected]).digest()
     if checks and (stored != hashed or len(slot) < end):
         return None
     return listed | ({"hash": stored} if stored else {})

@@ -377,6 +377,14 @@ def test_the_second_form_of_an_esp8266() -> None:
             "address of segment 1: expected one of the chip, found 0x50000000",
         ),
         (
+            patched(esp8266((0x40100000, bytes(4))), 0, b"\xe8"),
+            "damaged header, magic: expected 0xe9, found 0xe8",
+        ),
+        (
+            patched(esp8266((0x40100000, bytes(4))), 1, b"\0"),
+            "header: expected e9 and 1 to 16 segments, found 0xe9 and 0",
+        ),
+        (
             patched(esp8266((0x40100000, bytes(4))), 1, b"\x11"),
             "header: expected e9 and 1 to 16 segments, found 0xe9 and 17",
         ),

@@ -81,6 +81,9 @@ def _parse(file: BinaryIO, head: bytes) -> Image:
 
     if (found := foreign.parse(head)) is not None:
         return found
-    from fwsign.images import esp, esp_data
+    from fwsign.images import esp, esp8266, esp_data
 
-    return esp_data.parse(file, head) or esp.parse_later(file) or Image("unknown")
+    if (image := esp_data.parse(file, head) or esp.parse_later(file)) is not None:
+        return image
+    esp8266.refuse_damaged(file)
+    return Image("unknown")

@@ -15,9 +15,10 @@ Source: ESP8266 SDK, "Firmware Image Format"; esptool's documentation, same titl
 """
 
 import struct
-from typing import Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
-from fwsign.images.base import Image, Reader, damaged
+from fwsign.errors import Malformed
+from fwsign.images.base import Image, Reader, damaged, size_of
 from fwsign.images.esp_chips import MODES
 from fwsign.images.esp_image import fold
 
@@ -45,24 +46,47 @@ def claims(head: bytes) -> bool:
     if len(head) < _HEADER.size + _SEGMENT.size:
         return False
     magic, count, _, _, entry = _HEADER.unpack_from(head)
-    address, _ = _SEGMENT.unpack_from(head, _HEADER.size)
-    if not _within(entry, _CODE):
-        return False
     if magic == MAGIC_V2:
-        return bool(count == _V2_SEGMENTS and address == 0)
-    return bool(magic == MAGIC and count and any(_within(address, one) for one in _MEMORIES))
+        address, _ = _SEGMENT.unpack_from(head, _HEADER.size)
+        return bool(count == _V2_SEGMENTS and address == 0 and _within(entry, _CODE))
+    return magic == MAGIC and _has_addresses(head)
 
 
-def parse(reader: Reader) -> Image:
+def refuse_damaged(file: BinaryIO) -> None:
+    """Refuse an image with a damaged magic, if all else in it is right.
+
+    Raises:
+        Malformed: `malformed.image`.
+    """
+    size = size_of(file)
+    head = Reader(file, CHIP, 0, size).peek(_HEADER.size + _SEGMENT.size)
+    if len(head) < _HEADER.size + _SEGMENT.size or not _has_addresses(head):
+        return
+    try:
+        parse(Reader(file, CHIP, 0, size), MAGIC)
+    except Malformed:
+        return
+    raise damaged(CHIP, "damaged header, magic", f"{MAGIC:#04x}", f"{head[0]:#04x}")
+
+
+def _has_addresses(head: bytes) -> bool:
+    """Tell whether the entry point and the first load address are those of an ESP8266."""
+    entry, address = struct.unpack_from("<II", head, 4)
+    return _within(entry, _CODE) and any(_within(address, one) for one in _MEMORIES)
+
+
+def parse(reader: Reader, taken_for: int | None = None) -> Image:
     """Read an image for an ESP8266.
 
     Args:
         reader: at the first byte of the file.
+        taken_for: the magic to read instead of the first byte.
 
     Raises:
         Malformed: `malformed.image`.
     """
     magic, count, mode, size, entry = _HEADER.unpack(reader.take(_HEADER.size, "header"))
+    magic = magic if taken_for is None else taken_for
     offset = _AFTER_BOOT_LOADER if magic == MAGIC_V2 else 0
     in_place: tuple[_Segment, ...] = ()
     if magic == MAGIC_V2:

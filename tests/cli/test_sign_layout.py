@@ -170,13 +170,24 @@ def test_bytes_after_an_image_are_said_and_strict_refuses_them(project: Path) ->
     size = len(esp_image())
     (project / "app.bin").write_bytes(esp_image() + b"\xff" * 7 + b"old")
     words = f"app.bin: 3 bytes after the application are not blank, the first at {size + 7:#x}"
-    found = run("sign", "app.bin", "--strict", "--target", "esp32c3@0x10000")
-    assert found.status == 1
-    assert "app.bin: no segment is mapped as code" in found.errors[0]  # the first remark
+    refused(run("sign", "app.bin", "--strict"), 1, words, "without --strict it is signed as it is")
     found = run("sign", "app.bin")
     assert found.status == 0
     assert f"fwsign: {words}\n" in found.err
     assert f"esp32c3@0x10000: {size + 10} bytes" in found.err  # all of the file is signed
+    (project / "app.bin").write_bytes(esp_image() + b"\xff" * 7)
+    assert words not in run("sign", "app.bin", "--strict", "--force").err
+
+
+def test_an_application_without_code_in_flash_is_warned_about(project: Path) -> None:
+    words = "no segment is mapped as code: boot loaders of ESP-IDF abort when they start it"
+    (project / "merged.bin").write_bytes(merged(esp_image(app=False), FACTORY_TABLE, esp_image()))
+    for name, where in (("app.bin", ""), ("merged.bin", " (factory)")):
+        found = run("sign", name, "--strict")
+        assert (found.status, found.err.count(words)) == (0, 1)
+        assert f"fwsign: warning: {name}{where}: {words}\n" in found.err
+        assert words not in run("sign", name, "--accept", "unbootable", "--force").err
+        assert words in good("show", name)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import typer
 from fwsign.cli import config, inputs, sign_options, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON, KEY_PASS, PKI, TSA_ANCHORS
-from fwsign.flash.waivers import RAW
+from fwsign.flash.waivers import RAW, UNBOOTABLE
 
 if TYPE_CHECKING:
     from fwsign.cli.identity import Found, Signing
@@ -188,6 +188,10 @@ def _check_images(
 
         layout.check(groups, waived, strict=strict)
     for one in every:
+        for part in one.image.parts if one.image else ():
+            if part.doubt and UNBOOTABLE not in waived:
+                name = f"{one.part.path} ({part.label})" if part.label else f"{one.part.path}"
+                ui.note(f"warning: {name}: {part.doubt}")
         if version is None and one.framework:
             ui.note(
                 f"warning: {one.part.path} names no version of its own, but its framework's, "

@@ -33,12 +33,14 @@ class How(NamedTuple):
         baud: bit/s for the transfer.
         before: the way into the boot loader: a name that esptool knows.
         after: the board's action at the end: also a name that esptool knows.
+        encoding: how serial recovery carries its packets: a name in `smp_encodings`.
     """
 
     kind: str | None = None
     baud: int | None = None
     before: str | None = None
     after: str | None = None
+    encoding: str | None = None
 
 
 def kind_for(port: str, chips: Collection[str], vendor_id: int | None = None) -> str:
@@ -143,5 +145,7 @@ def _connect(port: str, how: How) -> Connect:
         raise Failed("device.support", f'no board is of kind "{how.kind}"')
     module = importlib.import_module(f"fwsign.flash.{_MODULES[how.kind]}")
     more = {"before": how.before, "after": how.after} if how.kind == "esp" else {}
+    if how.kind == "smp":
+        more = {"encoding": how.encoding}
     connect: Connect = module.connect(port, baud=how.baud, **more)
     return connect

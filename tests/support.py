@@ -92,6 +92,15 @@ def needs_cases() -> pytest.MarkDecorator:
     return pytest.mark.skipif(not cases().is_dir(), reason=f"no cases: {cases()} is not there")
 
 
+def firmware(name: str) -> Path:
+    """Return a file that `tools/fetch-firmware` fetches; skip where it is absent."""
+    given = os.environ.get("FWSIGN_FIRMWARE")
+    path = Path(given or Path(__file__).parent.parent / "build/firmware") / name
+    if not path.is_file():
+        absent(f"{name} is not there: tools/fetch-firmware fetches it")
+    return path
+
+
 @cache
 def rsa_key(bits: int) -> rsa.RSAPrivateKey:
     """Return the one RSA key of a size that all tests share: making them is slow."""

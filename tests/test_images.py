@@ -318,7 +318,6 @@ def test_boot_loader_behind_erased_sectors() -> None:
         b"",
         b"\xe9",
         b"\xff" * 10_000,
-        b"\x7fELF" + bytes(100),
         write_uf2(b"x", 0, 1)[:7],
     ],
 )

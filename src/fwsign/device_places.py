@@ -13,7 +13,6 @@ from fwsign.images.esp_flash import SECTOR, Partition
 _DATA: Final = 1
 _CUSTOM: Final = 0x40  # the first type that projects choose themselves
 _OTADATA, _NVS_KEYS = 0, 4
-_FIRST: Final = TABLE_OFFSET + SECTOR  # below lie the boot loader and the table
 
 
 class Found(NamedTuple):
@@ -28,12 +27,13 @@ class Found(NamedTuple):
         return self.offset + self.size
 
 
-def locate(place: Place, table: Sequence[Partition] | None) -> Found:
+def locate(place: Place, table: Sequence[Partition] | None, table_at: int = TABLE_OFFSET) -> Found:
     """Return the flash that a place has, and check that data may be there.
 
     Args:
         place: a place of the policy, for this chip.
         table: the partition table; None if it is not known, or if the chip has none.
+        table_at: its offset; below it lies the boot loader.
 
     Raises:
         Unsuitable: `unsuitable.device-data`, also if the longest values would not fit.
@@ -43,7 +43,9 @@ def locate(place: Place, table: Sequence[Partition] | None) -> Found:
         found = Found(part.offset, part.size)
     else:
         found = Found(place.offset, place.size)
-        _check_free(place, found, table)
+        if place.chip.startswith("esp32") and found.offset < (first := table_at + SECTOR):
+            raise _unfit(place, f"0x{first:x} or more", place.at)
+        _check_free(place, found, table or ())
     try:
         place.check_size(found.size)
     except FwsignError as error:
@@ -67,11 +69,9 @@ def _labelled(place: Place, table: Sequence[Partition] | None) -> Partition:
     return part
 
 
-def _check_free(place: Place, found: Found, table: Sequence[Partition] | None) -> None:
+def _check_free(place: Place, found: Found, table: Sequence[Partition]) -> None:
     """Check that a place by its offset lies in one partition for data, or in none."""
-    if place.chip.startswith("esp32") and found.offset < _FIRST:
-        raise _unfit(place, f"0x{_FIRST:x} or more", place.at)
-    for part in table or ():
+    for part in table:
         end = part.offset + part.size
         if found.end <= part.offset or end <= found.offset:
             continue

@@ -11,10 +11,10 @@ from flash.kit import esp_image, partition_table
 TABLE = partition_table(
     ("nvs", 1, 2, 0x9000, 0x6000),
     ("phy_init", 1, 1, 0xF000, 0x1000),
-    ("factory", 0, 0, 0x10000, 0x100000),
-    ("device", 1, 2, 0x110000, 0x3000),
-    ("secrets", 0x40, 0, 0x113000, 0x1000),
-    ("nvs_keys", 1, 4, 0x114000, 0x1000),
+    ("factory", 0, 0, 0x10000, 0x70000),
+    ("device", 1, 2, 0x80000, 0x3000),
+    ("secrets", 0x40, 0, 0x83000, 0x1000),
+    ("nvs_keys", 1, 4, 0x84000, 0x1000),
 )
 POLICY = """\
 version = 1
@@ -63,7 +63,9 @@ def test_the_policy_is_a_component_inside_the_envelope() -> None:
     assert f"device-data.toml: {len(POLICY)} bytes, payload #device-data.toml" in found.err
     assert "warning" not in found.err
     assert "fwsign verify all.suit\n" in found.err
-    assert "verified" in good("verify", "all.suit")
+    verified = run("verify", "all.suit")
+    assert verified.out.startswith("verified")
+    assert "next: fwsign flash all.suit --port PORT --device-data CSV\n" in verified.err
     (made,) = json.loads(good(*ALL, "--force", "--json"))["envelopes"]
     assert [one["name"] for one in made["components"]] == [
         "esp32c3@0x10000",
@@ -276,24 +278,24 @@ max = 4096
     ("place", "error"),
     [
         ('label = "secrets"', None),
-        ("offset = 0x113000\nsize = 4096", None),
-        ("offset = 0x200000\nsize = 4096", None),
+        ("offset = 0x83000\nsize = 4096", None),
+        ("offset = 0x90000\nsize = 4096", None),
         (
             "offset = 0x8000\nsize = 4096",
             "device data for esp32c3, 4096 bytes at 0x8000: expected 0x9000 or more, found 0x8000",
         ),
         (
-            "offset = 0x112000\nsize = 8192",
+            "offset = 0x82000\nsize = 8192",
             (
-                "device data for esp32c3, 8192 bytes at 0x112000: expected a place in one "
-                'partition for data, or in none, found a part of "device", 0x110000 to 0x113000'
+                "device data for esp32c3, 8192 bytes at 0x82000: expected a place in one "
+                'partition for data, or in none, found a part of "device", 0x80000 to 0x83000'
             ),
         ),
         (
             "offset = 0x20000\nsize = 4096",
             (
                 "device data for esp32c3, 4096 bytes at 0x20000: expected a place in one partition "
-                'for data, or in none, found a part of "factory", 0x10000 to 0x110000'
+                'for data, or in none, found a part of "factory", 0x10000 to 0x80000'
             ),
         ),
     ],
@@ -307,13 +309,24 @@ def test_raw_places(place: str, error: str | None) -> None:
         refused(found, 4, error)
 
 
+def test_places_that_overlap_are_refused() -> None:
+    raw = RAW.partition("\n")[2].format(place="offset = 0x81000\nsize = 4096")
+    Path("policy.toml").write_text(POLICY + raw)
+    refused(
+        run(*ALL),
+        2,
+        'policy.toml: partition "device" and 4096 bytes at 0x81000 overlap',
+        "leave one of them out",
+    )
+
+
 def test_a_place_over_which_the_release_writes_is_refused() -> None:
     Path("other.bin").write_bytes(bytes(5000))
-    Path("policy.toml").write_text(RAW.format(place="offset = 0x201000\nsize = 4096"))
-    arguments = ("sign", "app.bin", "other.bin", "--target", "other.bin=esp32c3@0x200000")
+    Path("policy.toml").write_text(RAW.format(place="offset = 0x91000\nsize = 4096"))
+    arguments = ("sign", "app.bin", "other.bin", "--target", "other.bin=esp32c3@0x90000")
     refused(
         run(*arguments, "--device-data", "policy.toml", "--output", "all.suit"),
         2,
-        "4096 bytes at 0x201000 is for device data, and other.bin goes to 0x200000 to 0x201388",
+        "4096 bytes at 0x91000 is for device data, and other.bin goes to 0x90000 to 0x91388",
         "leave the one or the other out",
     )

@@ -34,6 +34,7 @@ from fwsign.flash.simulate.esp_stock import (
 
 MB = 1 << 20
 CHIPS = ("esp8266", *SILICON)
+DATA = ("text", "noise", "erased")
 TABLES = {
     "ota": rows(),
     "ota at 0x10000": rows(0x10000),
@@ -97,6 +98,7 @@ class Case(NamedTuple):
         flash_size: of the board, in bytes.
         content: "blank", "stock", "stock at 0x10000", "stock with slot 1", or "noise".
         lock: a lock of `fwsign.flash.board`; empty for none.
+        worn: an offset at which a bit of the content is flipped; None for none.
     """
 
     pieces: tuple[Piece, ...]
@@ -105,6 +107,7 @@ class Case(NamedTuple):
     flash_size: int = 4 * MB
     content: str = "blank"
     lock: str = ""
+    worn: int | None = None
 
 
 class NorBoard:
@@ -112,10 +115,10 @@ class NorBoard:
 
     def __init__(self, case: Case) -> None:
         self.nor = Nor(_content(case), (), case.flash_size)
+        if case.worn is not None:
+            self.nor.cells[case.worn % case.flash_size] ^= 1
         locks = (case.lock,) if case.lock else ()
         self.rom = Rom(case.chip, case.revision, locks)
-        words = f"v{case.revision // 100}.{case.revision % 100}"
-        old = case.chip == "esp8266"
         self._info = BoardInfo(
             "esp",
             case.chip,
@@ -125,7 +128,7 @@ class NorBoard:
             digest_block=65536,
             readable=True,
             locks=locks,
-            details=() if old else (("revision", words),),
+            revision=None if case.chip == "esp8266" else case.revision,
         )
 
     @property
@@ -200,14 +203,34 @@ def broken_promise(case: Case) -> str | None:
     result = flashed(case)
     if isinstance(result.outcome, FwsignError) or result.outcome.status != "verified":
         return None
+    if result.before.offset is None and all(_is_data(one, case.chip) for one in case.pieces):
+        return None  # data beside a board that did not start before is no promise
     if result.after.offset is None:
-        return f"verified, but starts {result.after}"
-    apps = [one for one in case.pieces if one.what in ("app", "merged")]
+        return None if _looks_elsewhere(case) else f"verified, but starts {result.after}"
+    own = ("app", "merged", "boot") if case.chip == "esp8266" else ("app", "merged")
+    apps = [one for one in case.pieces if one.what in own]
     written = any(one.offset <= result.after.offset < one.offset + len(made(one)) for one in apps)
     told = any(note.startswith("boot not controlled") for note in result.outcome.notes)
     if apps and not written and not told:
         return f"verified, but starts another {result.after}"
     return None
+
+
+def _is_data(piece: Piece, chip: str) -> bool:
+    """Tell whether a payload is data to a board; damaged OTA data are too."""
+    if chip == "esp8266":
+        return piece.what in (*DATA, "table", "otadata")
+    return piece.what in DATA or (piece.what == "otadata" and piece.damage is not None)
+
+
+def _looks_elsewhere(case: Case) -> bool:
+    """Tell whether a release brings a boot loader for a table at another place.
+
+    Nothing in a real one states that place, so that no flasher can know.
+    """
+    tables = [one.offset for one in case.pieces if one.what == "table"]
+    at = tables[0] if tables else 0x10000 if "0x10000" in case.content else 0x8000
+    return any(one.what == "boot" and one.reads != at for one in case.pieces)
 
 
 # --- what is made ---------------------------------------------------------------------------
@@ -226,7 +249,7 @@ def _intact(piece: Piece) -> bytes:
     head = Head(piece.chip, piece.flash_size, piece.lowest, piece.highest, piece.legacy)
     match piece.what:
         case "boot" if piece.chip != "esp8266":
-            return _signed(boot_loader(head, piece.reads), piece.signed)
+            return _signed(boot_loader(head, piece.reads, piece.number), piece.signed)
         case "app" if piece.chip != "esp8266":
             return _signed(application(head, seed=piece.number), piece.signed)
         case "boot" | "app":
@@ -257,10 +280,13 @@ def _merged(piece: Piece, head: Head) -> bytes:
     place = SILICON[piece.chip].place if piece.boot is None else piece.boot
     parts = TABLES[piece.table]
     at = piece.reads
-    pieces = [(place, _signed(boot_loader(head, at), piece.signed)), (at, table(parts))]
+    pieces = [
+        (place, _signed(boot_loader(head, at, piece.number), piece.signed)),
+        (at, table(parts)),
+    ]
     for _, kind, _, offset, _ in parts:
         if kind == 0:
-            pieces.append((offset, _signed(application(head), piece.signed)))
+            pieces.append((offset, _signed(application(head, seed=piece.number), piece.signed)))
             break
     return laid_out(pieces)[piece.start :]
 
@@ -281,11 +307,11 @@ def _content(case: Case) -> bytes:
     if case.content == "blank":
         return b""
     place = 0x10000 if "0x10000" in case.content else 0x8000
-    kind = signature_for(case.chip, [case.lock])
+    kind = signature_for([case.lock])
     content = stock(case.chip, case.flash_size, place, kind)
     if case.content != "stock with slot 1" or case.chip == "esp8266":
         return content
-    parts = {label: offset for label, _, _, offset, _ in rows(place)}
+    parts = {label: offset for label, _, _, offset, _ in rows(place, case.flash_size)}
     app = application(Head(case.chip, case.flash_size), version="2.0", seed=2)
     pieces = [(parts["otadata"], ota_entry(2)), (parts["ota_1"], signed(app, kind))]
     return laid_out([(0, content), *pieces])
@@ -294,6 +320,20 @@ def _content(case: Case) -> bytes:
 # --- what is tried --------------------------------------------------------------------------
 
 _SIZES = [1 * MB, 2 * MB, 4 * MB, 8 * MB, 16 * MB]
+_WORN = [
+    0x1,
+    0x28,
+    0x300,
+    0x1001,
+    0x1028,
+    0x2028,
+    0x8004,
+    0x8080,
+    0xD000,
+    0x10001,
+    0x10028,
+    0x10800,
+]
 _PLACES = [0, 0x1000, 0x2000, 0x8000, 0x9000, 0xD000, 0x10000, 0x11000, 0x20000, 0x90000, 0x200000]
 
 
@@ -310,7 +350,7 @@ def _pieces(board_chip: str, flash_size: int, lock: str) -> st.SearchStrategy[tu
         revisions = st.sampled_from([1, 3, 100, 101, 300, 301])
         return st.builds(
             Piece,
-            what=_mostly(st.just(what), st.sampled_from(["text", "noise", "erased"]), 15),
+            what=_mostly(st.just(what), st.sampled_from(DATA), 15),
             offset=_mostly(st.just(usual), st.sampled_from(_PLACES), 8),
             chip=chips,
             table=_mostly(st.just(name), names, 8),
@@ -320,7 +360,7 @@ def _pieces(board_chip: str, flash_size: int, lock: str) -> st.SearchStrategy[tu
             legacy=_mostly(st.just(0), st.integers(1, 4), 15),
             damage=_mostly(st.none(), st.one_of(st.integers(0, 63), st.integers(0, 20000)), 12),
             signed=_mostly(
-                st.just(signature_for(board_chip, [lock])), st.sampled_from([0, 1, 2, 3, 12, 13]), 6
+                st.just(signature_for([lock])), st.sampled_from([0, 1, 2, 3, 12, 13]), 6
             ),
             number=st.integers(1, 4),
             boot=_mostly(st.none(), st.sampled_from([0, 0x1000, 0x2000]), 8),
@@ -384,4 +424,5 @@ def any_case(draw: st.DrawFn) -> Case:
         flash_size,
         draw(st.sampled_from(contents)),
         lock,
+        draw(_mostly(st.none(), st.sampled_from(_WORN), 5)),
     )

@@ -14,7 +14,8 @@ import pytest
 from flash import pico_kit, pico_rom, smp_kit
 from flash.esp_kit import bench
 from flash.kit import (
-    FACTORY_TABLE,
+    ERASED,
+    STOCK,
     MemoryBoard,
     board_info,
     esp_image,
@@ -22,6 +23,7 @@ from flash.kit import (
     judging,
     lost,
     run,
+    stock,
 )
 from fwsign.errors import Failed
 from fwsign.flash import attempts, drives, esp_worker, pico_usb, picoboot, smp
@@ -37,12 +39,11 @@ from support import refused, require_package
 
 APP = esp_image()
 PARTS = {"esp32c3@0x10000": APP}
-CONTENT = b"\xff" * 0x8000 + FACTORY_TABLE
 OTHER_CHIP = {"esp32s3@0x10000": esp_image("esp32s3")}
 
 
 def blank() -> MemoryBoard:
-    return MemoryBoard(CONTENT)
+    return MemoryBoard(STOCK)
 
 
 def gone() -> Failed:
@@ -162,7 +163,7 @@ class TestAPortThatIsGone:
     def test_pauses_are_cut_into_slices(self) -> None:
         seen: list[None] = []
         one = attempts.Attempts(blank().connect, lambda: seen.append(None))
-        one._pause(0.01)
+        one._pause(0.25)
         assert len(seen) >= 3
 
 
@@ -174,7 +175,7 @@ def test_an_esp_whose_port_is_gone_for_a_while_is_written(
     require_package("esptool")
     monkeypatch.setattr(attempts, "_PAUSES", (0.1,))
     monkeypatch.setattr(line, "AWAY", 1.5)  # esptool needs a while to start
-    with bench("esp32c3", ("gone", at), flash=CONTENT) as table:
+    with bench("esp32c3", ("gone", at), flash=STOCK) as table:
         stages: list[str] = []
         connect = connect_esp(table.port)
         parts = {"esp32c3@0x10000": esp_image(size=80_000)}
@@ -336,7 +337,7 @@ def test_an_esp_goes_on_unless_it_shall_not(
 ) -> None:
     require_package("esptool")
     good = {f"{chip}@0x90000": b"data"}
-    with bench(chip, flash=CONTENT) as table:
+    with bench(chip, flash=ERASED if chip == "esp8266" else stock(chip)) as table:
         found = refused_and_dry(
             connect_esp(table.port, after=after), good, {"esp32c6@0x90000": b"data"}
         )

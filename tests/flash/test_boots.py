@@ -5,8 +5,9 @@ other programs had, is kept below, by kind.
 """
 
 import pytest
+from hypothesis import given, settings
 
-from flash.boots_kit import CHIPS, MB, Case, Piece, broken_promise, flashed
+from flash.boots_kit import CHIPS, MB, Case, Piece, any_case, broken_promise, flashed
 from fwsign.flash.simulate.esp_boots import SILICON
 
 BOOTED = [chip for chip in CHIPS if chip in SILICON]
@@ -33,7 +34,8 @@ def whole(chip: str = "esp32c3", table: str = "factory", app: int = 0x10000) -> 
     )
 
 
-APP, NOISE = Piece("app", 0x10000), Piece("noise", 0)
+APP = Piece("app", 0x10000)
+OTHER = APP._replace(number=2)  # than the stock one, whose signature would stay behind it
 GOOD = {
     **{f"all three on a blank {chip}": Case(whole(chip), chip, 300) for chip in BOOTED},
     **{f"merged on a blank {chip}": Case((merged(chip),), chip, 300) for chip in BOOTED},
@@ -49,6 +51,9 @@ GOOD = {
     "header of 2 MB on 4 MB": Case((merged(flash_size=2 * MB),)),
     "revision 3.1 of P4": Case((merged("esp32p4", lowest=301, highest=399),), "esp32p4", 301),
     "secure boot": Case((APP._replace(signed=2),), content="stock", lock="secure boot"),
+    "secure boot v1": Case(
+        (Piece("app", 0x10000, "esp32", signed=1),), "esp32", 300, 4 * MB, "stock", "secure boot v1"
+    ),
     "data beside it": Case((Piece("noise", 0x9000), APP), content="stock"),
 }
 
@@ -59,3 +64,150 @@ def test_good_release_is_verified_and_starts(name: str) -> None:
     assert result.words == "verified"
     assert result.after.offset is not None
     assert broken_promise(GOOD[name]) is None
+
+
+BAD = {
+    # blank boards, on which something is missing
+    "application alone on a blank board": Case((APP,)),
+    "boot loader alone on a blank board": Case((boot(),)),
+    "table alone on a blank board": Case((Piece("table", 0x8000),)),
+    "boot loader and table on a blank board": Case(whole()[:2]),
+    "table and application on a blank board": Case(whole()[1:]),
+    "application alone on noise": Case((APP,), content="noise"),
+    # revisions
+    "P4 boot loader for 3.1 on 1.0": Case(
+        (merged("esp32p4", lowest=301, highest=399),), "esp32p4", 100
+    ),
+    "boot loader for an earlier revision": Case((boot(highest=1),), revision=3, content="stock"),
+    "boot loader for a later revision": Case((boot(lowest=4),), revision=3, content="stock"),
+    "application for an earlier revision": Case(
+        (APP._replace(highest=2),), revision=3, content="stock"
+    ),
+    "application for a later revision": Case(
+        (APP._replace(lowest=4),), revision=3, content="stock"
+    ),
+    "older field, ESP32": Case(
+        (Piece("app", 0x10000, "esp32", legacy=3),), "esp32", 100, content="stock"
+    ),
+    "older field, C3": Case((merged(legacy=4),), revision=3),
+    "merged with an application for another revision": Case(
+        (merged("esp32s3", lowest=2),), "esp32s3", 1
+    ),
+    # flash sizes
+    "header of 1 MB with a table of 2 MB": Case((merged(flash_size=1 * MB, table="ota"),)),
+    "header of 1 MB on the board's table": Case((boot(flash_size=1 * MB),), content="stock"),
+    "header of 16 MB on 4 MB": Case((merged(flash_size=16 * MB),)),
+    "boot loader of 8 MB on 4 MB": Case((boot(flash_size=8 * MB),), content="stock"),
+    "table of 5 MB on 4 MB": Case((Piece("table", 0x8000, table="large"),), content="stock"),
+    "table of 5 MB with a header of 4 MB on 8 MB": Case(
+        (merged(table="large"),), flash_size=8 * MB
+    ),
+    # tables
+    "application over the board's table": Case((APP,), content="stock at 0x10000"),
+    "application where no partition is": Case((Piece("app", 0x20000),), content="stock"),
+    "application that the table does not know": Case(
+        (*whole(table="shifted")[:2], APP), content="stock"
+    ),
+    "application larger than its partition": Case((merged(table="small"),)),
+    "application off its page": Case(whole(table="off its page", app=0x11000)),
+    "merged without an application": Case((merged(table="no application"),), content="stock"),
+    "table without an application's partition": Case(
+        (Piece("table", 0x8000, table="no application"),), content="stock"
+    ),
+    "table that moves the application away": Case(
+        (Piece("table", 0x8000, table="shifted"),), content="stock"
+    ),
+    # other bytes where something starts
+    **{
+        f"{what} over {name}": Case((Piece(what, at),), content="stock")
+        for what in ("noise", "text", "erased", "otadata")
+        for name, at in (
+            ("the boot loader", 0),
+            ("the boot loader's end", 0x1000),
+            ("the table", 0x8000),
+            ("the application", 0x10000),
+            ("the application's end", 0x11000),
+        )
+    },
+    "application over the boot loader": Case((Piece("app", 0),), content="stock"),
+    "boot loader over the application": Case((Piece("boot", 0x10000),), content="stock"),
+    **{
+        f"application with byte {at} damaged": Case(
+            (Piece("app", 0x10000, damage=at),), content="stock"
+        )
+        for at in (0, 1, 2, 12, 13, 23, 24, 40, 1000)
+    },
+    **{
+        f"boot loader with byte {at} damaged": Case((boot(damage=at),), content="stock")
+        for at in (0, 1, 2, 12, 13, 23, 24, 40, 1000)
+    },
+    # other chips
+    "application of an ESP8266 on a C3": Case((Piece("app", 0x10000, "esp8266"),), content="stock"),
+    "application of a C3 on an ESP8266": Case((Piece("app", 0),), "esp8266", content="stock"),
+    "ESP8266's application elsewhere on a blank board": Case(
+        (Piece("app", 0x10000, "esp8266"),), "esp8266"
+    ),
+    "merged of an S3 on a C3": Case((merged("esp32s3"),)),
+    **{
+        f"merged with the boot loader of {chip} at 0x{wrong:x}": Case(
+            (Piece("merged", 0, chip, boot=wrong),), chip
+        )
+        for chip, wrong in (("esp32c3", 0x1000), ("esp32p4", 0), ("esp32", 0), ("esp32s3", 0x2000))
+    },
+    # secure boot
+    **{
+        f"unsigned {what} with secure boot": Case((piece,), content="stock", lock="secure boot")
+        for what, piece in (
+            ("application", OTHER),
+            ("boot loader", boot(number=2)),
+            ("merged", merged(number=2)),
+        )
+    },
+    "signed application, unsigned boot loader": Case(
+        (boot(number=2), APP._replace(signed=2)), content="stock", lock="secure boot"
+    ),
+    "second block on an ESP32": Case(
+        (Piece("app", 0x10000, "esp32", signed=12),),
+        "esp32",
+        300,
+        content="stock",
+        lock="secure boot",
+    ),
+    "unsigned application with secure boot v1": Case(
+        (Piece("app", 0x10000, "esp32", number=2),),
+        "esp32",
+        300,
+        content="stock",
+        lock="secure boot v1",
+    ),
+    "signature of v2 with secure boot v1": Case(
+        (Piece("app", 0x10000, "esp32", signed=2),),
+        "esp32",
+        300,
+        content="stock",
+        lock="secure boot v1",
+    ),
+    "signature of v1 with secure boot v2": Case(
+        (Piece("app", 0x10000, "esp32", signed=1),),
+        "esp32",
+        300,
+        content="stock",
+        lock="secure boot",
+    ),
+    # OTA data
+    "OTA data that selects an empty slot": Case((Piece("otadata", 0xE000),), content="stock"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_release_that_would_not_start_is_not_verified(name: str) -> None:
+    result = flashed(BAD[name])
+    assert result.words != "verified"
+    if result.words != "not bootable":
+        assert result.after == result.before, "it was refused, and yet the board changed"
+
+
+@settings(max_examples=1000)
+@given(any_case())
+def test_verified_implies_that_the_board_starts(case: Case) -> None:
+    assert broken_promise(case) is None

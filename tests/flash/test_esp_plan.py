@@ -1,11 +1,16 @@
 """What a release makes of an ESP's flash: needs, the table in force, data that stays, waivers."""
 
+import hashlib
+import struct
+
 import pytest
 
+from flash.esp_kit import bench
 from flash.kit import (
     BOOT,
     ERASED,
     FACTORY_TABLE,
+    FLASH_SIZE,
     OTA_TABLE,
     STOCK,
     MemoryBoard,
@@ -15,10 +20,18 @@ from flash.kit import (
     noise,
     partition_table,
     run,
+    stock,
 )
 from flash.test_plan import entry, make
+from fwsign.flash.simulate.esp_stock import (
+    Head,
+    application,
+    boot_loader,
+    signature_block,
+    signed,
+)
 from fwsign.images.esp import CHIPS
-from support import refused
+from support import refused, require_package
 
 APP = esp_image()
 NVS = partition_table(
@@ -287,6 +300,76 @@ class TestStart:
         with refused("unsuitable.bootable", 'nothing selects "ota_2"'):
             make({"esp32c3@0x50000": APP}, flash=content(at_0=BOOT, at_8000=table))
 
+    def test_a_table_that_cuts_the_application_is_refused(self) -> None:
+        flash = content(at_0=BOOT, at_8000=FACTORY_TABLE, at_10000=APP)
+        small = partition_table(("factory", 0, 0, 0x10000, 0x1000))
+        words = (
+            'no application is whole: the one in "factory" is damaged or cut: esp image: segment'
+        )
+        with refused("unsuitable.bootable", words):
+            make({"esp32c3@0x8000": small}, flash=flash)
+        assert make({"esp32c3@0x8000": NVS}, flash=flash).regions
+
+    def test_a_boot_loader_alone_does_not_start_a_damaged_application(self) -> None:
+        damaged = content(at_0=BOOT, at_8000=FACTORY_TABLE, at_10000=APP[:-1] + b"?")
+        with refused("unsuitable.bootable", '"factory" is damaged or cut: esp image: appended sha'):
+            make({"esp32c3@0x0": esp_image(app=False, seed=3)}, flash=damaged)
+        assert make({"esp32c3@0x10000": APP}, flash=damaged).regions
+
+    def test_an_application_that_cannot_be_mapped_is_refused(self) -> None:
+        table = partition_table(("factory", 0, 0, 0x11000, 0x40000))
+        flash = content(at_0=BOOT, at_8000=table)
+        words = "is at 0x11000, and applications are mapped from multiples of 0x10000"
+        with refused("unsuitable.partition", words) as caught:
+            make({"esp32c3@0x11000": APP}, flash=flash)
+        assert caught.value.expected == "a multiple of 0x10000"
+        assert make({"esp32c3@0x11000": APP}, None, flash, "layout").regions
+
+    def test_an_application_that_no_boot_loader_maps_is_refused(self) -> None:
+        app = application(Head("esp32c3", FLASH_SIZE))
+        code = struct.pack("<I", 0x42010128)
+        assert app.count(code) == 1
+        moved = app.replace(code, struct.pack("<I", 0x42010228))
+        moved = moved[:-32] + hashlib.sha256(moved[:-32]).digest()
+        assert make({"esp32c3@0x10000": app}, None, STOCK).regions
+        words = "is to be mapped to 0x42010228, but lies at 0x128: they differ within a page"
+        with refused("unsuitable.bootable", "no boot loader starts ", words) as caught:
+            make({"esp32c3@0x10000": moved}, None, STOCK)
+        assert "--accept unbootable" in str(caught.value.hint)
+        assert make({"esp32c3@0x10000": moved}, None, STOCK, "unbootable").regions
+
+    def test_an_old_signature_does_not_sign_what_is_written_before_it(self) -> None:
+        """The rest of the last sector is erased, and the board's signature with it."""
+        from fwsign.flash.board import SECURE_BOOT_V1
+
+        head = Head("esp32", FLASH_SIZE)
+        old, new = application(head, seed=1), application(head, seed=2)
+        flash = content(at_1000=boot_loader(head), at_8000=FACTORY_TABLE, at_10000=signed(old, 1))
+        info = board_info(chip="esp32", locks=(SECURE_BOOT_V1,))
+        assert make({"esp32@0x10000": signed(new, 1)}, info, flash).regions
+        with refused("unsuitable.locked", "secure boot v1 switched on", "has no signature for it"):
+            make({"esp32@0x10000": new}, info, flash)
+
+    @pytest.mark.parametrize(
+        ("chip", "starts"), [("esp32", False), ("esp32c2", False), ("esp32s3", True)]
+    )
+    def test_some_chips_look_at_one_signature_block(self, chip: str, starts: bool) -> None:
+        from fwsign.flash.board import SECURE_BOOT
+
+        head = Head(chip, FLASH_SIZE)
+        padded = application(head)
+        padded += b"\xff" * (-len(padded) % 4096)
+        good = signature_block(padded, 2)
+        late = padded + (good[:1196] + bytes(20) + good).ljust(4096, b"\xff")
+        place = 0x1000 if chip == "esp32" else 0
+        flash = content(**{f"at_{place:x}": boot_loader(head)}, at_8000=FACTORY_TABLE)
+        info, parts = board_info(chip=chip, locks=(SECURE_BOOT,)), {f"{chip}@0x10000": late}
+        if starts:
+            assert make(parts, info, flash).regions
+            return
+        with refused("unsuitable.locked", "secure boot switched on", "has no signature for it"):
+            make(parts, info, flash)
+
     def test_a_write_is_never_its_own_witness(self) -> None:
         """Data whose bytes at 0x8000 look like a table is no table."""
         sly = noise(0x8000) + FACTORY_TABLE
@@ -312,3 +395,34 @@ class TestStart:
         with refused("unsuitable.locked") as caught:
             make({"esp32c3@0x10000": APP}, board_info(locks=(SECURE_BOOT,)))
         assert "espsecure sign-data --version 2" in str(caught.value.hint)
+
+
+class TestFlashMode:
+    """An ESP32-S3 with octal flash stops an image that was not built for it."""
+
+    @pytest.mark.parametrize("mode", [0, 1, 2])
+    def test_an_image_for_four_lines_is_refused(self, mode: int) -> None:
+        board = board_info(chip="esp32s3", octal=True)
+        app = esp_image("esp32s3", mode=mode)
+        parts = {"esp32s3@0x10000": app}
+        found = ("qio", "qout", "dio")[mode]
+        with refused("unsuitable.flash-mode", f"in mode {found}, the board's is octal"):
+            make(parts, board, stock("esp32s3", mode=3))
+        assert make(parts, board, stock("esp32s3", mode=3), "flash-mode").regions
+        assert make(parts, board_info(chip="esp32s3"), stock("esp32s3")).regions
+        quad = board_info(chip="esp32s3", octal=False)
+        assert make(parts, quad, stock("esp32s3")).regions
+
+    def test_an_image_for_eight_lines_passes(self) -> None:
+        board = board_info(chip="esp32s3", octal=True)
+        app = esp_image("esp32s3", mode=3)
+        assert make({"esp32s3@0x10000": app}, board, stock("esp32s3", mode=3)).regions
+        with refused("unsuitable.flash-mode", "the boot loader on the board is made for"):
+            make({"esp32s3@0x10000": app}, board, stock("esp32s3"))
+
+    @pytest.mark.external
+    @pytest.mark.parametrize("octal", [True, False])
+    def test_a_simulated_board_tells_it(self, octal: bool) -> None:
+        require_package("esptool")
+        with bench("esp32s3", octal=octal) as one, one.board() as opened:
+            assert opened.probe().octal is octal

@@ -35,6 +35,7 @@ from fwsign.flash.board import (
 )
 from fwsign.flash.engine import abandoned
 from fwsign.flash.plan import Plan
+from fwsign.flash.simulate.esp_stock import old_application
 from fwsign.images.uf2 import write_uf2
 from support import refused
 
@@ -278,8 +279,9 @@ class TestSelection:
         table = partition_table(
             ("factory", 0, 0, 0x10000, 0x40000), ("ota_0", 0, 0x10, 0x50000, 0x40000)
         )
-        with refused("unsuitable.bootable", 'nothing selects "ota_0", which was written'):
-            self.select("esp32c3@0x50000", b"", table)
+        found = self.select("esp32c3@0x50000", b"", table)
+        note = 'boot not controlled: nothing selects "ota_0", which was written'
+        assert (found.selection, found.notes) == (None, (note,))
 
     def test_the_test_application_is_out_of_control(self) -> None:
         table = partition_table(
@@ -347,10 +349,29 @@ def test_mcuboot_boards_take_mcuboot_images_alone() -> None:
 
 
 def test_esp8266_boots_what_is_at_zero() -> None:
-    info = board_info(chip="esp8266")
-    assert make({"esp8266@0x0": noise(99)}, info).notes == ()
-    found = make({"esp8266@0x10000": noise(99)}, info)
+    info, app = board_info(chip="esp8266"), old_application()
+    assert make({"esp8266@0x0": app}, info).notes == ()
+    for flash in (b"", app):
+        found = make({"esp8266@0x10000": noise(99)}, info, flash)
+        assert found.notes == ("boot not controlled: nothing was written at 0x0",)
+    found = make({"esp8266@0x10000": app}, info, app)
     assert found.notes == ("boot not controlled: nothing was written at 0x0",)
+
+
+@pytest.mark.parametrize("flash", [b"", noise(9000), old_application()[:-1]])
+def test_esp8266_with_nothing_whole_at_zero_is_refused(flash: bytes) -> None:
+    info, parts = board_info(chip="esp8266"), {"esp8266@0x10000": old_application()}
+    with refused("unsuitable.bootable", "the chip starts the image at 0x0, and there is none: esp"):
+        make(parts, info, flash)
+    found = make(parts, info, flash, "unbootable")
+    assert found.unbootable is not None
+
+
+@pytest.mark.parametrize("data", [noise(99), b"\xea" + old_application()[1:]])
+def test_esp8266_starts_no_other_bytes(data: bytes) -> None:
+    info = board_info(chip="esp8266")
+    with refused("unsuitable.region", "expected an image at 0x0, found no image that it starts"):
+        make({"esp8266@0x0": data}, info)
 
 
 class TestHeld:
@@ -416,8 +437,9 @@ class TestWholeRelease:
     def test_a_table_does_not_move_without_its_boot_loader(self) -> None:
         moved = partition_table(("nvs", 1, 2, 0x11000, 0x4000), ("factory", 0, 0, 0x20000, 0x80000))
         parts = {"esp32c3@0x10000": moved, "esp32c3@0x20000": APP}
-        with refused("unsuitable.bootable", "finds its partition table at 0x8000, the release's "):
-            make(parts)
+        words = "moves from 0x8000 to 0x10000, where the board's boot loader may not look"
+        assert make(parts).unbootable == f"the partition table {words}"
+        assert run(MemoryBoard(STOCK), parts).status == "not bootable"
         on_board = content(at_0=BOOT, at_10000=moved)
         assert make(parts, flash=on_board).notes == ()
         assert make({"esp32c3@0x20000": APP}, flash=on_board).notes == ()

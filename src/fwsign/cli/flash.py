@@ -3,7 +3,7 @@
 
 import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -30,6 +30,7 @@ from fwsign.flash.waivers import ACCEPTABLE, ERASE_DATA, RAW
 
 if TYPE_CHECKING:
     from fwsign.cli.demands import Trust
+    from fwsign.cli.flash_data import Typed
     from fwsign.cli.flash_records import Records, Where
     from fwsign.component import Component
     from fwsign.flash.backends import How
@@ -71,6 +72,9 @@ def flash(
     raw: option.RAW = False,
     erase_data: option.ERASE_DATA = False,
     leave_out: option.LEAVE_OUT = None,
+    device_data: option.DEVICE_DATA = None,
+    serial: option.SERIALS = None,
+    next_row: option.NEXT = False,
     profile: PROFILE = "strict",
     allow_example_keys: ALLOW_EXAMPLE = False,
     board: option.BOARD = None,
@@ -80,6 +84,7 @@ def flash(
     force_rewrite: option.FORCE_REWRITE = False,
     before: option.BEFORE_MODE = None,
     after: option.AFTER_MODE = None,
+    no_stub: option.NO_STUB = False,
     receipt: option.RECEIPT = None,
     receipt_key: option.RECEIPT_KEY = None,
     pass_: KEY_PASS = None,
@@ -93,6 +98,7 @@ def flash(
     differs is written, so that a run that was cut short goes on when it is repeated. Exit status
     0 says that every board holds what was signed.
     """
+    from fwsign.cli.flash_data import Typed, check
     from fwsign.cli.flash_records import Where
     from fwsign.cli.flash_run import run
     from fwsign.flash.backends import KINDS, How
@@ -101,7 +107,7 @@ def flash(
 
     ports = _checked_ports(port or (), every=every)
     accepted = tuple(dict.fromkeys(accept or ()))
-    _check_choices(
+    option.check_choices(
         ("--board", board, KINDS),
         ("--smp-encoding", smp_encoding, tuple(ENCODINGS)),
         ("--before", before, BEFORE),
@@ -109,6 +115,8 @@ def flash(
         ("--readback", readback, ("full", "digest")),
         *(("--accept", one, ACCEPTABLE) for one in accepted),
     )
+    data = Typed(device_data, tuple(serial or ()), next_row)
+    check(data, ports, leave_out or ())
     demands = Demands(
         anchor=anchor,
         crl=crl,
@@ -125,7 +133,8 @@ def flash(
         payloads or (),
         ports,
         tuple(dict.fromkeys(leave_out or ())),
-        How(board, baud, before, after, smp_encoding),
+        data,
+        How(board, baud, before, after, not no_stub, smp_encoding),
         Options(
             readback=_readback(readback),
             force_rewrite=force_rewrite,
@@ -156,6 +165,7 @@ class _Wanted(NamedTuple):
         payloads: its files, as typed.
         ports: the boards' ports; none for all boards that are here.
         left_out: names of components that are left out.
+        data: the options about per-device data.
         how: the way to reach boards.
         options: the options of flashing.
         where: the files that the run writes.
@@ -168,6 +178,7 @@ class _Wanted(NamedTuple):
     payloads: Sequence[Path]
     ports: Sequence[str]
     left_out: tuple[str, ...]
+    data: "Typed"
     how: "How"
     options: "Options"
     where: "Where"
@@ -187,12 +198,6 @@ def _checked_ports(ports: Sequence[str], *, every: bool) -> Sequence[str]:
         except Failed as error:
             ui.usage(f"--port {port}: {error.message}", "see fwsign ports; docs/flash.md has sim:")
     return ports
-
-
-def _check_choices(*choices: tuple[str, str | None, Sequence[str]]) -> None:
-    for name, value, known in choices:
-        if value is not None and value not in known:
-            ui.usage(f'{name} "{value}"', f"choose from {', '.join(known)}")
 
 
 def _readback(typed: str | None) -> Literal["full", "digest"] | None:
@@ -216,7 +221,7 @@ def _told_for_each_port(wanted: _Wanted) -> Iterator[None]:
 def _prepare(wanted: _Wanted, trust: "Trust") -> "tuple[Station, Records]":
     """Verify the release, find the boards, and open the files that the run writes."""
     from fwsign.atomic import read_bytes
-    from fwsign.cli import received, results
+    from fwsign.cli import flash_data, received, results
     from fwsign.cli.flash_records import Records
     from fwsign.flash.judge import Given, Judging
     from fwsign.flash.station import Station
@@ -242,7 +247,13 @@ def _prepare(wanted: _Wanted, trust: "Trust") -> "tuple[Station, Records]":
     _check_left_out(wanted.left_out, components)
     with received.finding(components, wanted.envelope, wanted.payloads) as find:
         chips = judging.hold(find)
-    station = Station(_jobs(wanted.ports, chips, wanted.how, judging.judge), wanted.options)
+    fillers = flash_data.fillers(wanted.data, judging, wanted.where.state, dry_run=dry_run)
+
+    def judges(ports: Sequence[str]) -> "list[Judge]":
+        found = fillers(ports)
+        return [functools.partial(judging.judge, filler=found.get(port)) for port in ports]
+
+    station = Station(_jobs(wanted.ports, chips, wanted.how, judges), wanted.options)
     records = Records(wanted.where, judging.release, waived, wanted.left_out, dry_run=dry_run)
     records.open()
     return station, records
@@ -273,7 +284,12 @@ def _check_left_out(names: Sequence[str], components: "Sequence[Component]") -> 
             ui.usage(f'--leave-out {name}: "{name}" {what}', f"what can be left out: {known}")
 
 
-def _jobs(ports: Sequence[str], chips: Sequence[str], how: "How", judge: "Judge") -> "list[Job]":
+def _jobs(
+    ports: Sequence[str],
+    chips: Sequence[str],
+    how: "How",
+    judges: "Callable[[Sequence[str]], list[Judge]]",
+) -> "list[Job]":
     """Return a job for each board: the named ones, or all fitting ones that are here."""
     from fwsign.flash.backends import attached, kind_for
     from fwsign.flash.ports import find, vendor_of
@@ -297,5 +313,5 @@ def _jobs(ports: Sequence[str], chips: Sequence[str], how: "How", judge: "Judge"
         ports, kinds = [port for port, _ in fitting], [kind for _, kind in fitting]
     return [
         Job(port, functools.partial(attached, port, how._replace(kind=kind)), judge)
-        for port, kind in zip(ports, kinds, strict=True)
+        for port, kind, judge in zip(ports, kinds, judges(ports), strict=True)
     ]

@@ -141,7 +141,8 @@ def tell(
         for words, names in (("waived", waived), ("left out", left_out))
         if names
     ]
-    line = "  ".join(filter(None, (port, who, _facts(outcome), *typed)))
+    serial = f"serial {outcome.filled.row.serial}" if outcome.filled else ""
+    line = "  ".join(filter(None, (port, who, serial, _facts(outcome), *typed)))
     ui.painted(outcome.status, _COLOURS[outcome.status], line)
     for one in outcome.regions:
         digest = one.region.sha256.hex()

@@ -12,6 +12,7 @@ import typer
 from fwsign.cli import config, inputs, sign_options, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON, KEY_PASS, PKI, TSA_ANCHORS
+from fwsign.flash.waivers import RAW
 
 if TYPE_CHECKING:
     from fwsign.cli.identity import Found, Signing
@@ -74,6 +75,9 @@ def sign(
     sequence: sign_options.SEQUENCE = None,
     not_after: sign_options.NOT_AFTER = None,
     target: sign_options.TARGETS = None,
+    strict: sign_options.STRICT = False,
+    raw: sign_options.RAW = False,
+    accept: sign_options.ACCEPT = None,
     name: sign_options.NAMES = None,
     embed: sign_options.EMBED = False,
     base_url: sign_options.BASE_URL = "",
@@ -145,6 +149,7 @@ def sign(
         block_size=block_size,
         policy=device_data,
     )
+    _check_images(groups, what.version, strict=strict, waived=(*(accept or ()), *([RAW] * raw)))
     if dry_run:
         identity.check(found, now, allow_example_keys=allow_example_keys, force=force)
         results.show_plan(
@@ -167,6 +172,27 @@ def sign(
     results.write(
         results.Made(envelopes, files, signed, now), pki=pki, force=force, as_json=as_json
     )
+
+
+def _check_images(
+    groups: "Sequence[Sequence[Target]]",
+    version: str | None,
+    *,
+    strict: bool,
+    waived: Sequence[str],
+) -> None:
+    """Check what the images say about themselves and each other."""
+    every = [one for group in groups for one in group]
+    if strict or any(one.chip for one in every):
+        from fwsign.cli import layout  # only images have one
+
+        layout.check(groups, waived, strict=strict)
+    for one in every:
+        if version is None and one.framework:
+            ui.note(
+                f"warning: {one.part.path} names no version of its own, but its framework's, "
+                f"{one.framework}: --version states one"
+            )
 
 
 def _describe(group: "Sequence[Target]", what: _What) -> "Release":

@@ -2,18 +2,29 @@
 """The options of `fwsign sign`, each with the check of its value."""
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import typer
 
 from fwsign.cli import ui
 from fwsign.cli.options import named
+from fwsign.flash.waivers import FLASH_SIZE, LAYOUT, UNBOOTABLE
+
+ACCEPTABLE: Final = (FLASH_SIZE, LAYOUT, UNBOOTABLE)
+"""The checks that --accept waives when signing."""
 
 
 def _words(value: str | None) -> str | None:
     if value is not None and not (value and value.isprintable()):
         ui.usage(f'"{value}" is not a line of printable text')
     return value
+
+
+def _checks(names: list[str] | None) -> list[str] | None:
+    for name in names or ():
+        if name not in ACCEPTABLE:
+            ui.usage(f'--accept "{name}"', f"choose from {', '.join(ACCEPTABLE)}")
+    return names
 
 
 def _base_url(url: str) -> str:
@@ -112,6 +123,29 @@ TARGETS: TypeAlias = Annotated[
         metavar="[FILE=]T",
         help="Where FILE goes: file, or CHIP@OFFSET; repeat for several. Default: as the "
         "image says, else file.",
+    ),
+]
+STRICT: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="Refuse images with a remark, such as bytes after the image that are not blank.",
+    ),
+]
+RAW: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--raw", help="Sign bytes that are no known image also for places that a chip executes."
+    ),
+]
+ACCEPT: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--accept",
+        metavar="CHECK",
+        callback=_checks,
+        help="Sign although a check of the images against each other fails: "
+        f"{', '.join(ACCEPTABLE)}; repeat for several.",
     ),
 ]
 NAMES: TypeAlias = Annotated[

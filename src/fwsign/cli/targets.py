@@ -30,11 +30,18 @@ class Target(NamedTuple):
         part: the file and its component's identifier; empty while it is not known.
         version: as the image states it.
         image: the recognised image; None if --target says that it is only a file.
+        typed: whether --target says where it goes.
     """
 
     part: Part
     version: str | None
     image: Image | None
+    typed: bool = False
+
+    @property
+    def framework(self) -> str | None:
+        """The framework's own project and version, where the image has no others."""
+        return dict(self.image.details).get("framework") if self.image else None
 
     @property
     def role(self) -> str | None:
@@ -81,6 +88,7 @@ def placed(group: Sequence[Target]) -> list[Target]:
         esps = [one.chip for one in group if one.chip and one.chip.startswith("esp32")]
         done = [_with_table_place(one, set(esps)) for one in done]
         done = [_with_otadata_place(one, done, set(esps)) for one in done]
+    done = [_with_app_place(one, done) for one in done]
     places: dict[tuple[bytes, ...], Path] = {}
     for one in done:
         before = places.setdefault(one.part.identifier, one.part.path)
@@ -165,14 +173,14 @@ def _find(file: Path, identifier: tuple[bytes, ...] | None) -> Target:
     """Return the target that a file alone tells."""
     if identifier is not None and identifier[0] == b"file":
         return Target(Part(file, identifier), None, None)
-    image = _image(file)
+    image, typed = _image(file), identifier is not None
     if identifier is None and image.chip is not None and image.offset is not None:
         identifier = flash_identifier(image.chip, image.offset)
     if identifier is None and image.role is None:
         identifier = _of_file(file)
     if identifier is not None and identifier[0] == b"flash":
         _check_fits(file, image, identifier)
-    return Target(Part(file, identifier or ()), image.version, image)
+    return Target(Part(file, identifier or ()), image.version, image, typed)
 
 
 def _check_fits(file: Path, image: Image, identifier: tuple[bytes, ...]) -> None:
@@ -246,6 +254,16 @@ def _with_otadata_place(target: Target, group: Sequence[Target], chips: Collecti
             _typed_hint(target, f"{chip}@OFFSET"),
         )
     return target.at(chip, offset)
+
+
+def _with_app_place(target: Target, group: Sequence[Target]) -> Target:
+    """Set the place of an application by its release's own table."""
+    if target.typed or target.image is None or target.image.role != "application":
+        return target
+    from fwsign.cli.layout import app_place  # for applications alone
+
+    place = app_place(target.image, group)
+    return target if place is None else target.at(str(target.image.chip), place)
 
 
 def _otadata_offset(table: Path) -> int | None:

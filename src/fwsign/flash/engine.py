@@ -14,9 +14,10 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from fwsign.errors import Failed, FwsignError, Unsuitable
 from fwsign.flash import plan as planning
-from fwsign.flash.attempts import WAITING, Attempts, refuse_another
+from fwsign.flash.attempts import WAITING, Attempts, left_running, refuse_another, restart
 from fwsign.flash.board import Board, BoardInfo, Connect, DigestName, Run
 from fwsign.flash.esp_keep import Kept
+from fwsign.flash.filling import Filled, Filler
 from fwsign.flash.held import HeldRelease
 from fwsign.flash.plan import Plan, Region
 
@@ -56,10 +57,17 @@ class Options(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """The release for one board, and the call that records it in the memory before the start."""
+    """The release for one board.
+
+    Args:
+        held: the release.
+        accept: records it in the memory before the start.
+        filler: chooses the data for this board alone; None without.
+    """
 
     held: HeldRelease
     accept: Callable[[], None]
+    filler: Filler | None = None
 
 
 Judge: TypeAlias = Callable[[BoardInfo], Judged]
@@ -106,6 +114,7 @@ class Outcome(NamedTuple):
         error: the reason for "refused" or "incomplete".
         seconds: time in each stage.
         kept: data of the board under the release's images that was left as it is.
+        filled: the data for this board alone; None without.
     """
 
     status: Status
@@ -120,6 +129,7 @@ class Outcome(NamedTuple):
     error: FwsignError | None
     seconds: tuple[tuple[str, float], ...]
     kept: tuple[Kept, ...] = ()
+    filled: Filled | None = None
 
 
 def flash(connect: Connect, judge: Judge, options: Options, report: Report) -> Outcome:
@@ -136,6 +146,7 @@ class _Run:
         self._info: BoardInfo | None = None
         self._judged: Judged | None = None
         self._plan = Plan(())
+        self._filled: Filled | None = None
         self._checked: list[Checked] = []
         self._notes: list[str] = []
         self._written: dict[int, int] = {}  # region's offset: bytes
@@ -192,20 +203,7 @@ class _Run:
         if self._touched and not another:
             return
         self._clock("leaving")
-        try:
-            self._notes += self._restart(board)
-        except Failed as failed:  # the result is the reason why it was left
-            self._notes.append(f"the board may still be in its boot loader: {failed.message}")
-
-    def _restart(self, board: Board) -> tuple[str, ...]:
-        """Restart a board; return a note if only its user can."""
-        try:
-            board.reset()
-        except Failed as error:
-            if error.code != "device.support":
-                raise
-            return (error.message,)
-        return ()
+        self._notes += left_running(board)
 
     def _refuse_early(self, board: Board, info: BoardInfo) -> Judged:
         """Make all checks that can refuse, before the flash is touched."""
@@ -216,9 +214,13 @@ class _Run:
         def read(offset: int, size: int) -> bytes | None:
             return board.read(offset, size) if info.readable else None
 
-        self._plan = planning.make(judged.held, info, read, self._options.waived)
-        _refuse_unplaced(judged.held)
-        return judged
+        while True:  # until the chosen data is this board's
+            filled = judged.filler.choose(info) if judged.filler else None
+            self._plan = planning.make(judged.held, info, read, self._options.waived, filled)
+            _refuse_unplaced(judged.held)
+            if judged.filler is None or judged.filler.allot(info, filled):
+                self._filled = filled
+                return judged
 
     def _flash(self, board: Board, info: BoardInfo, judged: Judged) -> Status:
         self._checked = []  # the results of an earlier attempt may be outdated
@@ -240,7 +242,7 @@ class _Run:
             self._checked = self._verify(board, info)
         self._enter("finishing")
         finishing = board.finish([one.run for one in self._plan.regions])
-        self._notes = [*finishing, *self._restart(board)]
+        self._notes = [*finishing, *restart(board)]
         return _status([one.how for one in self._checked], self._plan.unbootable)
 
     # --- compare and write ------------------------------------------------------------------
@@ -391,6 +393,7 @@ class _Run:
             error=error,
             seconds=tuple(self._seconds.items()),
             kept=self._plan.kept,
+            filled=self._filled,
         )
 
 

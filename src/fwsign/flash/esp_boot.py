@@ -22,10 +22,17 @@ _PENDING: Final = 1  # the state of an application that was started and is not c
 
 
 class Selection(NamedTuple):
-    """The run that makes the written application boot, or a note why there is none."""
+    """The run that makes the written application boot.
+
+    Args:
+        run: the run; None if none is needed, or there is none.
+        note: why there is none, though the table has a place for it.
+        control: why there can be none: the table leaves it to the applications.
+    """
 
     run: Run | None = None
     note: str | None = None
+    control: str | None = None
 
 
 def select(
@@ -43,10 +50,12 @@ def select(
     part = otadata_of(table)
     if part is not None and otadata is None and apps:
         return Selection(note=f'the OTA data that may select "{apps[0].label}" cannot be read')
-    if not apps or _booted(table, otadata) in apps:
+    if not apps or booted(table, otadata) in apps:
         return Selection()
     slots = _slots(table)
     chosen = next((app for app in apps if app.subtype == _FACTORY or app in slots.values()), None)
+    if part is None and chosen is not None:
+        return Selection(control=f'nothing selects "{chosen.label}", which was written')
     if part is None or otadata is None or chosen is None:
         return Selection(note=f'nothing selects "{apps[0].label}", which was written')
     if fresh:
@@ -67,7 +76,13 @@ def _slots(table: Sequence[Partition]) -> dict[int, Partition]:
     return {number: part for number, part in slots.items() if number < len(slots)}
 
 
-def _booted(table: Sequence[Partition], otadata: bytes | None) -> Partition | None:
+def booted(table: Sequence[Partition], otadata: bytes | None) -> Partition | None:
+    """Return the partition that the boot loader starts; None if nothing tells for sure.
+
+    Args:
+        table: the partition table.
+        otadata: both sectors of the OTA data; None if there is none.
+    """
     slots = [part for part in table if part.is_app and part.subtype in _SLOTS]
     valid = [one for one in entries(otadata or b"") if one is not None and one.counts]
     newest = max(valid, key=lambda one: one.sequence, default=None)

@@ -7,8 +7,9 @@ from typing import BinaryIO, Final, TypeAlias, cast
 
 from fwsign.errors import Malformed
 from fwsign.flash.board import Run
-from fwsign.images import esp
-from fwsign.images.base import Part
+from fwsign.images import esp, esp8266
+from fwsign.images.base import Image, Part, Reader
+from fwsign.images.esp_flash import SECTOR
 
 Read: TypeAlias = Callable[[int, int], bytes | None]
 """Reads the board's flash; None if that is not possible."""
@@ -21,12 +22,12 @@ class Future:
     """The flash of a board after a run.
 
     Args:
-        runs: the bytes that the run writes.
+        runs: the bytes that the run writes; the rest of their last sectors is erased.
         read: reads the board's flash as it is.
     """
 
     def __init__(self, runs: Sequence[Run], read: Read) -> None:
-        self._runs, self._read = runs, read
+        self._runs, self._read = [_whole(run) for run in runs], read
 
     def written(self, offset: int, size: int = 1) -> bool:
         """Tell whether the run writes any of these bytes."""
@@ -68,6 +69,29 @@ class Future:
             if view.blind:
                 return None
             raise
+
+    def first(self, end: int) -> Image | None:
+        """Return the image for an ESP8266 at 0; None if the board cannot be read there.
+
+        Args:
+            end: the size of the flash, in bytes.
+
+        Raises:
+            Malformed: `malformed.image`: no intact image is there.
+        """
+        view = _View(self)
+        try:
+            return esp8266.parse(Reader(cast("BinaryIO", view), "esp8266", 0, end))
+        except Malformed:
+            if view.blind:
+                return None
+            raise
+
+
+def _whole(run: Run) -> Run:
+    """Fill the last sector: what the board has there, such as an old signature, goes."""
+    size = -(-len(run.data) // SECTOR) * SECTOR
+    return run if size == len(run.data) else Run(run.offset, run.data.ljust(size, b"\xff"))
 
 
 class _View(io.RawIOBase):

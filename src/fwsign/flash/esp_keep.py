@@ -82,15 +82,15 @@ def _is_blank(data: bytes) -> bool:
     return not data.strip(_BLANK)
 
 
-def cut(run: Run, kept: Sequence[Kept], table: Table) -> Iterator[Run]:
+def cut(run: Run, kept: Sequence[Kept], table: Table | None = None) -> Iterator[Run]:
     """Yield the pieces of a merged image that are written; the table's sector is one of its own.
 
     Args:
         run: the merged image.
         kept: what is left out of it.
-        table: the table that it brings.
+        table: the table that it brings; None if it was cut there already.
     """
-    edges = {table.at, table.end}
+    edges = {table.at, table.end} if table is not None else set[int]()
     edges |= {edge for one in kept for edge in (one.offset, one.offset + one.size)}
     inner = sorted(edge for edge in edges if run.offset < edge < run.end)
     places = [run.offset, *inner, run.end]

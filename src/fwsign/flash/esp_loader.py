@@ -62,6 +62,13 @@ class Loader:
             baud: bit/s to change to; None to stay at what it is.
             stub: whether to start esptool's stub, where the chip allows it.
         """
+        if not stub and self._esp.CHIP_NAME == "ESP8266":
+            raise Failed(
+                "device.support",
+                "an ESP8266 needs the stub: its ROM cannot read the flash",
+                expected="the stub",
+                found="--no-stub",
+            )
         if stub:
             self._esp = self._run("start the stub", lambda: run_stub(self._esp))
         self._run("set up the flash", lambda: self._set_up(baud))
@@ -107,8 +114,13 @@ class Loader:
             "readable": not locked,
             "locks": self._locks(),
             "revision": revision,
+            "octal": None if locked else self._octal(),
             "details": details,
         }
+
+    def _octal(self) -> bool | None:
+        """Tell whether the flash has eight data lines; only the ESP32-S3 may have such flash."""
+        return bool(self._esp.flash_type()) if self._esp.CHIP_NAME == "ESP32-S3" else None
 
     def _identity(self) -> str:
         """Read the MAC twice: answers have no checksum, and floors depend on the MAC."""

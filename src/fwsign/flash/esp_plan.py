@@ -8,16 +8,17 @@ force, the images at the places that are executed, and which of them starts.
 from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
-from fwsign.errors import Unsuitable
+from fwsign.errors import Malformed, Unsuitable
 from fwsign.flash import esp_executed, esp_keep, esp_layout, esp_start, esp_table
 from fwsign.flash.board import SECURE_BOOT, SECURE_BOOT_V1, BoardInfo, Run
 from fwsign.flash.esp_executed import Executed
 from fwsign.flash.esp_future import Future, Read
 from fwsign.flash.esp_keep import Kept
-from fwsign.flash.esp_layout import Piece
+from fwsign.flash.esp_layout import RAW_HINT, Piece
 from fwsign.flash.esp_table import Table
 from fwsign.flash.held import Payload
 from fwsign.flash.waivers import ERASE_DATA, RAW, UNBOOTABLE
+from fwsign.images import esp8266
 
 _FLASH_END: Final = 1 << 32
 
@@ -27,16 +28,16 @@ class EspPlan(NamedTuple):
 
     Args:
         pieces: the payloads at their places; a merged image in several pieces.
-        table_at: the offset of the partition table in force; None if unknown.
+        table: the partition table in force; None if unknown.
         selection: the run that makes a written application start.
         kept: the board's own data that is left as it is.
-        unbootable: why the board will not start what is written; None if it will.
+        unbootable: why the board will not, or may not, start what is written; None if it will.
         controls: what leaves open whether it will.
         notes: other remarks for the result.
     """
 
     pieces: Sequence[Piece]
-    table_at: int | None = None
+    table: Table | None = None
     selection: Run | None = None
     kept: Sequence[Kept] = ()
     unbootable: str | None = None
@@ -73,20 +74,41 @@ def judge(
 
     Raises:
         Unsuitable: `unsuitable.region`, `unsuitable.partition`, `unsuitable.chip`,
-            `unsuitable.revision`, `unsuitable.flash-size`, `unsuitable.locked`,
-            `unsuitable.bootable`.
+            `unsuitable.revision`, `unsuitable.flash-size`, `unsuitable.flash-mode`,
+            `unsuitable.locked`, `unsuitable.bootable`.
         Malformed: `malformed.image`: a partition table in the release is damaged.
     """
     whole = [(one, Run(one.offset, one.data)) for one in payloads]
-    if info.chip == "esp8266":  # it has no partition table, and starts the image at 0
-        controlled = any(run.offset == 0 for _, run in whole)
-        return EspPlan(whole, controls=() if controlled else ("nothing was written at 0x0",))
+    if payloads[0].chip == esp8266.CHIP:
+        return _first(whole, info, read, waived)
     own = esp_table.of_release(payloads)
     before = esp_table.of_board(read, damaged_is_none=own is not None)
     case = _Case(info, payloads[0].chip, read, waived, own, before)
     if case.table is not None:
         esp_table.check(case.table, info.flash_size)
     return _started(_without_data(whole, case), case)
+
+
+def _first(whole: Sequence[Piece], info: BoardInfo, read: Read, waived: Collection[str]) -> EspPlan:
+    """Judge a release for an ESP8266, which has no partition table and starts the image at 0."""
+    plan = EspPlan(whole)
+    brought = next((one for one, run in whole if run.offset == 0), None)
+    if brought is not None:
+        unknown = brought.image.kind == "unknown"
+        starts = brought.image.chip == esp8266.CHIP and brought.data[0] == esp8266.MAGIC
+        if not starts and not (unknown and RAW in waived):
+            found = "no image that it starts"
+            raise brought.misplaced("an image at 0x0", found, RAW_HINT if unknown else None)
+        return plan
+    plan = plan._replace(controls=("nothing was written at 0x0",))
+    if not any(one.image.chip == esp8266.CHIP for one, _ in whole):
+        return plan  # data alone changes nothing about the start
+    try:
+        Future([run for _, run in whole], read).first(info.flash_size or _FLASH_END)
+    except Malformed as error:
+        reason = f"the chip starts the image at 0x0, and there is none: {error.message}"
+        return _unbootable(plan._replace(controls=()), reason, waived)
+    return plan
 
 
 def _without_data(whole: Sequence[Piece], case: _Case) -> EspPlan:
@@ -105,7 +127,7 @@ def _without_data(whole: Sequence[Piece], case: _Case) -> EspPlan:
             lost = esp_keep.lost_of(run, kept, case.before)
         pieces += [(payload, piece) for piece in esp_keep.cut(run, kept, case.own)]
     notes = (f"replaced, for the partition table changes: {', '.join(lost)}",) if lost else ()
-    return EspPlan(pieces, case.table.at if case.table else None, kept=kept, notes=notes)
+    return EspPlan(pieces, case.table, kept=kept, notes=notes)
 
 
 def _started(plan: EspPlan, case: _Case) -> EspPlan:
@@ -126,19 +148,29 @@ def _started(plan: EspPlan, case: _Case) -> EspPlan:
     esp_executed.check_needs([*found, *there], table, case.chip, info, case.waived)
     if not any(one.image.role for one, _ in plan.pieces):
         return plan  # data alone changes nothing about the start
-    if table is not None and case.before is not None and case.before.at != table.at:
-        moved = f"the partition table moves from 0x{case.before.at:x} to 0x{table.at:x}"
-        plan = plan._replace(controls=(moved,))
+    plan = _moved(plan, case, fresh_boot=fresh is not None)
     if loader is None or (table is None and not info.readable):
         return plan._replace(controls=(*plan.controls, _unknown(table, found, future)))
-    reason = loader if isinstance(loader, str) else None
-    reason = reason or esp_start.table_reason(table, case.before, fresh_boot=fresh is not None)
-    if table is None or reason is not None:
-        return _unbootable(plan, reason or "", case.waived)
+    if isinstance(loader, str):
+        return _unbootable(plan, loader, case.waived)
+    if table is None:
+        return _unbootable(plan, esp_start.NO_TABLE, case.waived)
     selection = esp_start.selection(table, found, future)
-    reason = esp_start.app_reason(table, future) or selection.note
-    plan = plan._replace(selection=selection.run)
+    reason = esp_start.app_reason(table, found, future) or selection.note
+    controls = (selection.control,) if selection.control is not None else ()
+    plan = plan._replace(selection=selection.run, controls=(*plan.controls, *controls))
     return plan if reason is None else _unbootable(plan, reason, case.waived)
+
+
+def _moved(plan: EspPlan, case: _Case, *, fresh_boot: bool) -> EspPlan:
+    """Say that a table moves. With the board's own boot loader, nobody knows whether it starts."""
+    table, before = case.table, case.before
+    if table is None or before is None or before.at == table.at:
+        return plan
+    words = f"the partition table moves from 0x{before.at:x} to 0x{table.at:x}"
+    if fresh_boot:
+        return plan._replace(controls=(words,))
+    return plan._replace(unbootable=f"{words}, where the board's boot loader may not look")
 
 
 def _unknown(table: Table | None, found: Sequence[Executed], future: Future) -> str:

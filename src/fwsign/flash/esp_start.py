@@ -2,6 +2,7 @@
 """Tell whether a board will start what is written to it, and what stands in the way."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from fwsign.errors import Malformed
 from fwsign.flash import esp_boot
@@ -13,7 +14,9 @@ from fwsign.images import esp
 from fwsign.images.esp_data import OTADATA_SIZE, otadata_of
 from fwsign.images.esp_flash import Partition
 
-_MAGIC = bytes([esp.MAGIC])
+NO_TABLE: Final = "no partition table is in the release or on the board"
+
+_MAGIC: Final = bytes([esp.MAGIC])
 
 
 def boot_loader(future: Future, place: Place) -> Executed | str | None:
@@ -27,29 +30,30 @@ def boot_loader(future: Future, place: Place) -> Executed | str | None:
     return None if part is None else Executed(place, part, None)
 
 
-def table_reason(table: Table | None, before: Table | None, *, fresh_boot: bool) -> str | None:
-    """Return why the boot loader will not find the table; None if it will.
+def app_reason(table: Table, found: Sequence[Executed], future: Future) -> str | None:
+    """Return why the boot loader will find no application; None if it will find one.
+
+    A written one was judged before. Without one, the board's own are read, until one is intact:
+    another table may give them other bounds, and a boot loader alone starts nothing.
 
     Args:
         table: the table in force.
-        before: the table that the board has.
-        fresh_boot: whether the release brings the boot loader too.
+        found: the written images.
+        future: the flash as it will be.
     """
-    if table is None:
-        return "no partition table is in the release or on the board"
-    if table.payload is None or fresh_boot or before is None or before.at == table.at:
+    if any(_is_at(part, found) for part in table.apps):
         return None
-    return (
-        f"the board's boot loader finds its partition table at 0x{before.at:x}, the release's "
-        f"goes to 0x{table.at:x}"
-    )
-
-
-def app_reason(table: Table, future: Future) -> str | None:
-    """Return a reason if no app partition begins with an image; None if one does."""
-    heads = [future.read(part.offset, 1) for part in table.apps]
-    if None in heads or _MAGIC in heads:
-        return None  # the flash cannot be read, or there is one, which `selection` makes start
+    reasons = []
+    for part in table.apps:
+        try:
+            future.part(part.offset, part.offset + part.size)
+        except Malformed as error:
+            if future.read(part.offset, 1) == _MAGIC:
+                reasons.append(f'the one in "{part.label}" is damaged or cut: {error.message}')
+        else:
+            return None  # intact, or the flash cannot be read
+    if reasons:
+        return f"no application is whole: {'; '.join(reasons)}"
     return f"no application is in {labels(table.apps) or 'the partition table'}"
 
 

@@ -6,10 +6,12 @@ from collections.abc import Callable, Collection
 from typing import Final, NamedTuple, TypeAlias, final
 
 from fwsign.component import Component
+from fwsign.device_data import MAX_POLICY, parse
 from fwsign.errors import Failed, Malformed, Unsuitable, check_limit
 from fwsign.flash.waivers import RAW
 from fwsign.images import Image, recognise
 from fwsign.payload import Source
+from fwsign.release import DEVICE_DATA
 from fwsign.verified import VerifiedRelease
 
 MAX_HELD: Final = 256 * 1024 * 1024
@@ -62,17 +64,26 @@ class HeldRelease:
         find: opens payloads; each is read once, through step 10.
         waived: names in `release.unchecked` that the user has waived; with "raw" a damaged image
             is taken as bytes without a format.
-        left_out: names of components that are not for flash and that the user has left out.
+        left_out: names of components that are not for flash and that the user has left out; the
+            policy for per-device data among them is not read.
         elsewhere: names of components that the caller delivers elsewhere.
 
     Raises:
         Failed: `state.unchecked`; `io.*` where a payload cannot be read.
         Tampered: `tampered.payload-size`, `tampered.payload-digest`.
         Unsuitable: `unsuitable.payload`: there is nothing for flash in it.
-        Malformed: `malformed.size`, `malformed.image`.
+        Malformed: `malformed.size`, `malformed.image`, `malformed.device-data`.
     """
 
-    __slots__ = ("elsewhere", "left_out", "payloads", "release", "unplaced")
+    __slots__ = (
+        "elsewhere",
+        "left_out",
+        "payloads",
+        "policy",
+        "policy_data",
+        "release",
+        "unplaced",
+    )
 
     def __init__(
         self,
@@ -89,6 +100,7 @@ class HeldRelease:
         here = [one for one in release.components if one.name not in elsewhere]
         wanted = [one for one in here if one.identifier[0] == b"flash"]
         others = [one.name for one in here if one.identifier[0] != b"flash"]
+        rules = [one for one in here if one.name == DEVICE_DATA and one.name not in left_out]
         if not wanted:
             names = ", ".join(one.name for one in release.components)
             raise Unsuitable(
@@ -103,7 +115,10 @@ class HeldRelease:
         self.release: Final = release
         self.elsewhere: Final = tuple(sorted(elsewhere))
         self.left_out: Final = tuple(name for name in others if name in left_out)
-        self.unplaced: Final = tuple(name for name in others if name not in left_out)
+        used = (*left_out, *(one.name for one in rules))
+        self.unplaced: Final = tuple(name for name in others if name not in used)
+        self.policy_data: Final = _receive_policy(release, rules[0], find) if rules else None
+        self.policy: Final = None if self.policy_data is None else parse(self.policy_data)
         raw = RAW in waived
         self.payloads: Final = tuple(_receive(release, one, find, raw=raw) for one in wanted)
 
@@ -118,6 +133,14 @@ def _receive(release: VerifiedRelease, component: Component, find: Find, *, raw:
             raise
         image = Image("unknown", notes=(error.message,))
     return Payload(component, memory.getvalue(), image)
+
+
+def _receive_policy(release: VerifiedRelease, component: Component, find: Find) -> bytes:
+    """Return the policy for per-device data, which says what a station may write."""
+    check_limit(component.size, MAX_POLICY, f"{component.name} of {component.size} bytes")
+    memory = io.BytesIO()
+    release.receive(component, find(component), memory)
+    return memory.getvalue()
 
 
 def _refuse_unchecked(release: VerifiedRelease, waived: Collection[str]) -> None:

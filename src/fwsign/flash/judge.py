@@ -7,7 +7,9 @@ import io
 from typing import TYPE_CHECKING, NamedTuple
 
 from fwsign.flash.engine import Judged
+from fwsign.flash.filling import refuse_missing
 from fwsign.flash.held import Find, HeldRelease
+from fwsign.release import DEVICE_DATA
 from fwsign.verify import Anchor, DevicePolicy, Verifier
 
 if TYPE_CHECKING:
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fwsign.component import Component
+    from fwsign.device_data import Policy
     from fwsign.flash.board import BoardInfo
+    from fwsign.flash.filling import Filler
 
 
 class Given(NamedTuple):
@@ -57,24 +61,38 @@ class Judging:
         self._given = given
         self.release = Verifier(given.anchors, given.policy).verify(given.envelope, at=given.at)
         self._bytes: dict[str, bytes] = {}
+        self.policy: Policy | None = None
 
-    def hold(self, find: Find) -> tuple[str, ...]:
+    def hold(self, find: Find, elsewhere: Collection[str] = ()) -> tuple[str, ...]:
         """Read and verify the payloads, once for all boards; return the chips they are for.
+
+        Args:
+            find: opens payloads.
+            elsewhere: names of components that go to another place than any board.
 
         Raises:
             FwsignError: as `HeldRelease`.
         """
         # A board's floor is only known once the board has told its identity.
-        held = HeldRelease(self.release, find, (*self._given.waived, "rollback"))
+        waived = (*self._given.waived, "rollback")
+        held = HeldRelease(
+            self.release, find, waived, left_out=self._given.left_out, elsewhere=elsewhere
+        )
         self._bytes = {one.component.name: one.data for one in held.payloads}
+        if held.policy_data is not None:
+            self._bytes[DEVICE_DATA] = held.policy_data
+        self.policy = held.policy
         return tuple(sorted({one.chip for one in held.payloads}))
 
-    def judge(self, info: BoardInfo, elsewhere: Collection[str] = ()) -> Judged:
+    def judge(
+        self, info: BoardInfo, elsewhere: Collection[str] = (), filler: Filler | None = None
+    ) -> Judged:
         """Verify for a board, its floor included; see `fwsign.flash.engine.Judge`.
 
         Args:
             info: what the board says of itself.
             elsewhere: names of components that go to another place than this board.
+            filler: chooses the data for this board alone.
 
         Raises:
             FwsignError: as above; Failed: `state.*`.
@@ -93,6 +111,8 @@ class Judging:
             release, self._find, given.waived, left_out=given.left_out, elsewhere=elsewhere
         )
 
+        refuse_missing(held.policy, given=filler is not None)
+
         def accept() -> None:
             if given.state is not None and given.remember:
                 from fwsign.state import State  # as above
@@ -100,7 +120,7 @@ class Judging:
                 with State.open(given.state, create=False) as memory:
                     memory.accept(info.floor_key, release, floor)
 
-        return Judged(held, accept)
+        return Judged(held, accept, filler)
 
     def _find(self, component: Component) -> io.BytesIO:
         """Return the bytes that were verified before; they are verified again, which is cheap."""

@@ -12,6 +12,7 @@ from fwsign.flash.board import FLASH_ENCRYPTION, BoardInfo, Run
 from fwsign.flash.esp_executed import locked
 from fwsign.flash.esp_future import Read
 from fwsign.flash.esp_keep import Kept
+from fwsign.flash.filling import Filled, lay_over
 from fwsign.flash.held import HeldRelease, Payload
 from fwsign.flash.pico_uart import refuse_unbootable
 from fwsign.images import esp, uf2
@@ -57,7 +58,7 @@ class Plan(NamedTuple):
         regions: what is written, in a safe order.
         selection: the run that makes them boot, after they were verified.
         kept: data of the board under the release's images that is left as it is.
-        unbootable: why the board will not start what is written, though allowed by name.
+        unbootable: why the board will not, or may not, start what is written.
         notes: remarks for the result.
     """
 
@@ -68,7 +69,13 @@ class Plan(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def make(held: HeldRelease, info: BoardInfo, read: Read, waived: Collection[str] = ()) -> Plan:
+def make(
+    held: HeldRelease,
+    info: BoardInfo,
+    read: Read,
+    waived: Collection[str] = (),
+    filled: Filled | None = None,
+) -> Plan:
     """Plan the writes to a board.
 
     Args:
@@ -76,11 +83,13 @@ def make(held: HeldRelease, info: BoardInfo, read: Read, waived: Collection[str]
         info: the board's facts.
         read: reads the board's flash, for what it holds already.
         waived: names of checks that the user has waived, as in `fwsign.flash.waivers`.
+        filled: the data for this board alone; None without.
 
     Raises:
-        Unsuitable: `unsuitable.chip`, `unsuitable.payload`, `unsuitable.region`,
-            `unsuitable.flash-size`, `unsuitable.locked`, `unsuitable.partition`,
-            `unsuitable.revision`, `unsuitable.bootable`.
+        Unsuitable: `unsuitable.device-data`, `unsuitable.chip`, `unsuitable.payload`,
+            `unsuitable.region`, `unsuitable.flash-size`, `unsuitable.locked`,
+            `unsuitable.partition`, `unsuitable.revision`, `unsuitable.flash-mode`,
+            `unsuitable.bootable`.
         Malformed: `malformed.image`: a partition table in the release is damaged.
     """
     payloads, notes = _for_this_chip(held, info)
@@ -99,6 +108,12 @@ def make(held: HeldRelease, info: BoardInfo, read: Read, waived: Collection[str]
         judged = esp_plan.judge(payloads, info, read, waived)
     elif info.kind == "pico-uf2" and not any(run.offset == 0 for _, run in pieces):
         judged = judged._replace(controls=("what begins the flash was not written",))
+    if filled is not None:
+        judged = lay_over(judged, filled)
+        for payload, run in judged.pieces:
+            _check_place(payload, run, info)
+    elif held.policy is not None:
+        notes.append("the release allows data for each board, and none was given")
     _check_overlaps(judged.pieces, info.sector)
     if info.flash_size is None and info.kind != "smp":
         notes.append("the board does not tell the size of its flash, so that was not checked")
@@ -109,7 +124,8 @@ def make(held: HeldRelease, info: BoardInfo, read: Read, waived: Collection[str]
         names = ", ".join(one.label for one in judged.kept)
         notes.append(f"kept as the board has it: {names}; --erase-data replaces it")
     boot = esp.bootloader_offset(info.chip or "")
-    ordered = sorted(judged.pieces, key=lambda piece: _safest_last(piece[1], boot, judged.table_at))
+    table_at = judged.table.at if judged.table else None
+    ordered = sorted(judged.pieces, key=lambda piece: _safest_last(piece[1], boot, table_at))
     return Plan(
         tuple(_region(one, run) for one, run in ordered),
         judged.selection,

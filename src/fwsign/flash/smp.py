@@ -202,6 +202,14 @@ class SerialRecovery:
         """Release the port."""
         self._link.close()
 
+    def images(self) -> list[dict[str, Any]]:
+        """Return the list of images, by MCUboot's own names.
+
+        Raises:
+            Failed: as every call.
+        """
+        return self._slots()
+
     def _slots(self) -> list[dict[str, Any]]:
         answer = self._link.request(READ, IMAGE, STATE, {}, _LIST)
         if code := result(answer):

@@ -13,7 +13,7 @@ from fwsign.images.base import Image, Reader, size_of
 
 __all__ = ["Image", "recognise"]
 
-_HEAD = 64  # bytes that suffice to recognise any format (two rows of an ESP partition table)
+_HEAD = 128  # bytes that suffice to recognise any format (two rows of a table, a record in hex)
 
 
 def recognise(file: BinaryIO) -> Image:
@@ -79,6 +79,10 @@ def _parse(file: BinaryIO, head: bytes) -> Image:
 
         if mcuboot.claims(head):
             return mcuboot.parse(file)
+    from fwsign.images import foreign  # it is small
+
+    if (found := foreign.parse(head)) is not None:
+        return found
     from fwsign.images import esp_damage, esp_data
 
     return esp_data.parse(file, head) or esp_damage.refuse_damaged(file, 0) or Image("unknown")

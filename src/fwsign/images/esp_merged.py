@@ -131,6 +131,12 @@ def merged(file: BinaryIO, boot: One, table: int | None) -> Image:
             *boot.details,
             ("merged", f"partition table at {table + base:#x}"),
             *found.details,
+            *dict.fromkeys(
+                pair
+                for one in found.apps
+                for pair in (one.app.details if one.app else ())
+                if pair[0] == "framework"
+            ),
         ),
         role="merged",
         parts=(boot.part(), *_table_parts(layout), *found.parts),

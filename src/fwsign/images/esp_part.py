@@ -82,8 +82,8 @@ def read_one(file: BinaryIO, start: int, end: int) -> One:
     """
     body = read(file, start, end)
     app = app_of(body)
-    signatures = read_v2(body.reader, start, body.hasher)
-    if not signatures.intact and app and body.chip.name == "esp32":
+    signatures = read_v2(body.reader, start, body.hasher, body.chip.name)
+    if not signatures.details and app and body.chip.name == "esp32":
         signatures = read_v1(body.reader)
     return One(body, app, signatures, start, body.reader.position)
 

@@ -19,6 +19,7 @@ from fwsign.images.esp_flash import SECTOR
 
 MAX_SIGNATURES: Final = 3
 """The ROM's own limit; a sector holds as many."""
+_ONE_BLOCK: Final = ("esp32", "esp32c2")  # chips with one key for it
 _BLOCK: Final = struct.Struct("<BBB1x32s1160xI16x")
 _MAGIC: Final = 0xE7
 _KINDS: Final = {2: "rsa", 3: "ecdsa"}
@@ -55,13 +56,14 @@ def read_v1(reader: Reader) -> Signatures:
     return Signatures((("secure boot signature", "v1 ecdsa"),), ("v1",))
 
 
-def read_v2(reader: Reader, start: int, hasher: Hasher) -> Signatures:
+def read_v2(reader: Reader, start: int, hasher: Hasher, chip: str) -> Signatures:
     """Read the signature sector of secure boot v2, if there is one.
 
     Args:
         reader: its position is after the image; afterwards it is after the sector.
         start: the image's offset in the file.
         hasher: SHA-256 over the image, which also takes in the bytes from `reader`.
+        chip: the image's chip, which may look at the first block only.
 
     Raises:
         Malformed: `malformed.image`: there are blocks, and none is good.
@@ -84,9 +86,10 @@ def read_v2(reader: Reader, start: int, hasher: Hasher) -> Signatures:
     if all(one.kind is None for one in judged):
         number, fault = next((at, one.fault) for at, one in enumerate(judged) if one.fault)
         raise damaged("esp", f"{fault.what} of {names[number]}", fault.expected, fault.found)
+    usable = 1 if chip in _ONE_BLOCK else MAX_SIGNATURES
     return Signatures(
         tuple((name, one.words) for name, one in zip(names, judged, strict=True)),
-        tuple(f"v2 {one.kind}" for one in judged if one.kind),
+        tuple(f"v2 {one.kind}" for one in judged[:usable] if one.kind),
     )
 
 

@@ -28,6 +28,7 @@ _PAGE: Final = 0x10000  # flash is mapped in pages of this size
 _LARGEST_APP: Final = 16 << 20
 _APP_WORD: Final = 0xABCD5432
 _SIGNATURE_SIZE: Final = 1216
+_KINDS: Final = (2, 3)  # RSA and ECDSA; which of them a chip takes is not modelled
 _ERASED: Final = 0xFFFFFFFF
 _OTA_SLOTS: Final = range(0x10, 0x20)
 
@@ -56,7 +57,6 @@ class Silicon(NamedTuple):
         place: the offset of its boot loader.
         data, code: the ranges in which it sees its flash.
         blocks: the signature blocks of secure boot v2 that it looks at.
-        kinds: the versions of those blocks: 2 for RSA, 3 for ECDSA.
         legacy: the revision that 1 in the header's older byte stands for.
     """
 
@@ -65,7 +65,6 @@ class Silicon(NamedTuple):
     data: range
     code: range
     blocks: int = 3
-    kinds: tuple[int, ...] = (2, 3)
     legacy: int = 1
 
 
@@ -78,18 +77,16 @@ _UNIFIED: Final = _both(0x42000000, 0x43000000)
 _LARGE: Final = _both(0x42000000, 0x44000000)
 SILICON: Final[Mapping[str, Silicon]] = {
     "esp32": Silicon(
-        0, 0x1000, range(0x3F400000, 0x3F800000), range(0x400D0000, 0x40400000), 1, (2,), 100
+        0, 0x1000, range(0x3F400000, 0x3F800000), range(0x400D0000, 0x40400000), 1, 100
     ),
-    "esp32s2": Silicon(
-        2, 0x1000, range(0x3F000000, 0x3FF80000), range(0x40080000, 0x40800000), 3, (2,)
-    ),
-    "esp32c3": Silicon(5, 0, _C_DATA, _C_CODE, 3, (2,)),
-    "esp32s3": Silicon(9, 0, range(0x3C000000, 0x3E000000), range(0x42000000, 0x44000000), 3, (2,)),
-    "esp32c2": Silicon(12, 0, _C_DATA, _C_CODE, 1, (3,)),
+    "esp32s2": Silicon(2, 0x1000, range(0x3F000000, 0x3FF80000), range(0x40080000, 0x40800000)),
+    "esp32c3": Silicon(5, 0, _C_DATA, _C_CODE),
+    "esp32s3": Silicon(9, 0, range(0x3C000000, 0x3E000000), range(0x42000000, 0x44000000)),
+    "esp32c2": Silicon(12, 0, _C_DATA, _C_CODE, 1),
     "esp32c6": Silicon(13, 0, *_UNIFIED),
     "esp32h2": Silicon(16, 0, *_UNIFIED),
     "esp32p4": Silicon(18, 0x2000, *_both(0x40000000, 0x44000000)),
-    "esp32c61": Silicon(20, 0, *_LARGE, 3, (3,)),
+    "esp32c61": Silicon(20, 0, *_LARGE),
     "esp32c5": Silicon(23, 0x2000, *_LARGE),
 }
 """The chips with a second-stage boot loader; an ESP8266 has none."""
@@ -283,7 +280,7 @@ def _check_signed(cells: bytes | bytearray, chip: Silicon, at: int, end: int, wh
     digest = hashlib.sha256(cells[at:sector]).digest()
     for number in range(chip.blocks):
         block = bytes(cells[sector + number * _SIGNATURE_SIZE :][:_SIGNATURE_SIZE])
-        if len(block) < _SIGNATURE_SIZE or block[0] != 0xE7 or block[1] not in chip.kinds:
+        if len(block) < _SIGNATURE_SIZE or block[0] != 0xE7 or block[1] not in _KINDS:
             continue
         stored = int.from_bytes(block[1196:1200], "little")
         if zlib.crc32(block[:1196]) == stored and block[4:36] == digest:

@@ -16,6 +16,7 @@ from fwsign.flash.simulate.esp_boots import SECTOR, SILICON, TABLE_MARK
 TABLE: Final = 0x8000
 _RAM: Final = 0x3FFE8000
 _MEGABYTE: Final = 1 << 20
+_RSA: Final = 2
 _APP_WORD: Final = 0xABCD5432
 _VERSION: Final = b"v5.5"
 
@@ -128,11 +129,9 @@ def stock(chip: str, flash_size: int, place: int = TABLE, signature: int = 0) ->
     )
 
 
-def signature_for(chip: str, locks: Collection[str]) -> int:
+def signature_for(locks: Collection[str]) -> int:
     """Return the signature that a board with these locks starts; see `signed`."""
-    if "secure boot" in locks and chip in SILICON:
-        return SILICON[chip].kinds[0]
-    return int("secure boot v1" in locks)
+    return _RSA if "secure boot" in locks else int("secure boot v1" in locks)
 
 
 def signed(image: bytes, signature: int) -> bytes:

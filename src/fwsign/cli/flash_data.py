@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The per-device data of a run of `fwsign flash`: the CSV file, and whose row is whose."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from fwsign.cli import inputs, ui
+from fwsign.release import DEVICE_DATA
+
+if TYPE_CHECKING:
+    from fwsign.flash.filling import Filler
+    from fwsign.flash.judge import Judging
+
+
+class Typed(NamedTuple):
+    """The options about per-device data, as typed.
+
+    Args:
+        file: the CSV file; None without data.
+        serials: the values of --serial, each `PORT=SERIAL`, or `SERIAL` for a single port.
+        take_next: whether boards without a row of their own take the next free one.
+    """
+
+    file: Path | None
+    serials: Sequence[str] = ()
+    take_next: bool = False
+
+
+def check(typed: Typed, ports: Sequence[str], left_out: Sequence[str]) -> None:
+    """Refuse options that do not belong together, before anything is read.
+
+    Args:
+        typed: the options.
+        ports: the typed ports; none for all boards that are here.
+        left_out: names of components that are left out.
+    """
+    if typed.file is None:
+        for option, given in (("--serial", typed.serials), ("--next", typed.take_next)):
+            if given:
+                ui.usage(f"{option} without --device-data", "--device-data FILE.csv has the rows")
+        return
+    if DEVICE_DATA in left_out:
+        ui.usage(f"--device-data and --leave-out {DEVICE_DATA} exclude each other")
+    if ports:
+        by_port(typed.serials, ports)
+
+
+def by_port(serials: Sequence[str], ports: Sequence[str]) -> dict[str, str]:
+    """Return the typed serial number of each port that has one.
+
+    Args:
+        serials: the values of --serial.
+        ports: the boards of this run.
+    """
+    found: dict[str, str] = {}
+    for text in serials:
+        named = [port for port in ports if text.startswith(f"{port}=")]
+        if not named and len(ports) == 1 and "=" not in text:
+            named, text = list(ports), f"{ports[0]}={text}"  # noqa: PLW2901 - the full form
+        if not named:
+            known = ", ".join(ports)
+            ui.usage(f"--serial {text} names no board of this run", f"write PORT=SERIAL: {known}")
+        port = max(named, key=len)
+        serial = text.removeprefix(f"{port}=")
+        if port in found:
+            ui.usage(f"two serial numbers for {port}: {found[port]} and {serial}")
+        if serial in found.values():
+            ui.usage(f"the serial number {serial} was typed for two boards", "each board has one")
+        found[port] = serial
+    return found
+
+
+def fillers(
+    typed: Typed, judging: "Judging", state: Path, *, dry_run: bool
+) -> "Callable[[Sequence[str]], dict[str, Filler]]":
+    """Read and check the CSV file; return a function from ports to the data for each.
+
+    Args:
+        typed: the options.
+        judging: the verified release, with its policy.
+        state: the memory that records which board has which row.
+        dry_run: allot no row.
+
+    Raises:
+        Malformed: `malformed.device-data`: the file breaks the policy.
+        Unsuitable: `unsuitable.device-data`: there is no policy, or it requires data.
+        Failed: `io.*`.
+    """
+    from fwsign.flash.filling import refuse_missing
+
+    refuse_missing(judging.policy, given=typed.file is not None)
+    if typed.file is None or judging.policy is None:
+        return lambda _: {}
+    from fwsign.device_rows import MAX_FILE, read
+    from fwsign.flash.filling import Filler, Stock
+
+    manifest = judging.release.manifest
+    rows = read(inputs.read(typed.file, MAX_FILE), judging.policy, str(typed.file))
+    stock = Stock(
+        rows,
+        judging.policy,
+        manifest.vendor_id,
+        manifest.class_id,
+        state,
+        remember=not dry_run,
+        take_next=typed.take_next,
+    )
+
+    def of(ports: Sequence[str]) -> dict[str, Filler]:
+        serials = by_port(typed.serials, ports)
+        for serial in serials.values():
+            rows.get(serial)  # a mistyped one is refused before any board is asked
+        return {port: Filler(stock, serials.get(port)) for port in ports}
+
+    return of

@@ -25,6 +25,7 @@ from fwsign.cli.demands import (
 from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, KEY_PASS, PRODUCT_OF_DEVICE
 from fwsign.errors import Failed, FwsignError
 from fwsign.flash.esp_chips import AFTER, BEFORE
+from fwsign.flash.smp_encodings import ENCODINGS
 from fwsign.flash.waivers import ACCEPTABLE, ERASE_DATA, RAW
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def flash(
     allow_example_keys: ALLOW_EXAMPLE = False,
     board: option.BOARD = None,
     baud: option.BAUD = None,
+    smp_encoding: option.SMP_ENCODING = None,
     readback: option.READBACK = None,
     force_rewrite: option.FORCE_REWRITE = False,
     before: option.BEFORE_MODE = None,
@@ -107,6 +109,7 @@ def flash(
     accepted = tuple(dict.fromkeys(accept or ()))
     option.check_choices(
         ("--board", board, KINDS),
+        ("--smp-encoding", smp_encoding, tuple(ENCODINGS)),
         ("--before", before, BEFORE),
         ("--after", after, AFTER),
         ("--readback", readback, ("full", "digest")),
@@ -131,7 +134,7 @@ def flash(
         ports,
         tuple(dict.fromkeys(leave_out or ())),
         data,
-        How(board, baud, before, after, not no_stub),
+        How(board, baud, before, after, not no_stub, smp_encoding),
         Options(
             readback=_readback(readback),
             force_rewrite=force_rewrite,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flash.kit import MemoryBoard, board_info, esp_image, ignore, partition_table, pki
+from flash.kit import STOCK, MemoryBoard, board_info, esp_image, ignore, partition_table, pki
 from fwsign.component import Component, Digest, file_identifier, flash_identifier
 from fwsign.cose import SHA256
 from fwsign.device_data import MAX_POLICY, parse
@@ -258,6 +258,23 @@ def test_a_table_that_moved_up_moves_the_first_place() -> None:
         found = program(MemoryBoard(), Filler(stock(None, policy)), policy=policy, parts=parts)
         assert (found.error is None) == (error is None), found.error
         assert error is None or error in str(found.error)
+
+
+def test_without_a_known_table_nothing_is_filled() -> None:
+    parts = {"esp32c3@0x10000": esp_image()}
+    place = "offset = 0x90000\nsize = 4096"
+    for info, where in ((board_info(readable=False), place), (board_info(), 'label = "device"')):
+        policy = HEAD.format(chip="esp32c3") + where + "\n" + VALUE
+        board = MemoryBoard(b"" if info.readable else STOCK, info=info)
+        found = flash(
+            board.connect,
+            judging(Filler(stock(None, policy)), policy=policy, parts=parts),
+            Options(waived=("unbootable", "raw")),
+            ignore,
+        )
+        assert found.error is not None
+        assert "and the board's partition table is not known" in found.error.message
+        assert not found.touched
 
 
 def test_data_over_the_releases_own_is_refused() -> None:

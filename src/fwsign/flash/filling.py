@@ -261,6 +261,12 @@ def _piece(place: Place, row: Row, plan: EspPlan) -> Piece:
     """Return the content of a place, like a payload of the release."""
     table = plan.table
     rows, at = (table.partitions, table.at) if table else (None, TABLE_OFFSET)
+    if rows is None and place.chip.startswith("esp32"):
+        raise _unfit(
+            f"{place.name} is for device data, and the board's partition table is not known",
+            "a partition table, of the release or of a board that can be read",
+            "none",
+        )
     found = locate(place, rows, at)
     for payload, run in plan.pieces:
         if payload.image.role != "merged" and run.offset < found.end and found.offset < run.end:

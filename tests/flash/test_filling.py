@@ -134,7 +134,7 @@ def test_a_board_that_lost_the_last_row_is_refused_without_a_row(tmp_path: Path)
     assert found.status == "refused"
     assert found.error is not None
     assert found.error.message == (
-        "rows.csv has no row for the board mac:a0b765c1d2e3: all 1 taken"
+        "rows.csv has no row for the board mac:a0b765c1d2e3: none of 1 is free"
     )
     assert found.filled is None
     assert not found.touched

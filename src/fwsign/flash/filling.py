@@ -181,10 +181,10 @@ class Stock(NamedTuple):
     def _none_left(self, identity: str) -> Unsuitable:
         count = len(self.rows.by_serial)
         if self.take_next:
-            found, hint = f"all {count} taken", "more boards need a file with more rows"
+            found, hint = f"none of {count} is free", "more boards need a file with more rows"
         else:
-            found = f"none of {count} rows for {identity}"
-            hint = "name it with --serial PORT=SERIAL, in a column mac, or take --next"
+            found = f"none of {count} names it"
+            hint = "name it with --serial PORT=SERIAL, --scan, or in a column mac; or take --next"
         message = f"{self.rows.name} has no row for the board {identity}: {found}"
         return _unfit(message, "a row for this board", found, hint)
 

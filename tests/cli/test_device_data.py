@@ -114,8 +114,8 @@ def test_next_takes_the_rows_in_their_order_and_each_once() -> None:
     assert found.status == 4
     assert found.errors == [
         (
-            f"error: {board(4)}: boards.csv has no row for the board mac:a0b765c1d2e4: none of 3 is "
-            "free"
+            f"error: {board(4)}: boards.csv has no row for the board mac:a0b765c1d2e4: "
+            "none of 3 is free"
         ),
         "hint: more boards need a file with more rows",
     ]

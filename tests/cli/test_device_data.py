@@ -77,7 +77,7 @@ def test_a_row_is_written_verified_and_named() -> None:
     found = flash("--port", board(1), "--serial", "SN-1")
     assert found.status == 0, found
     assert "  serial SN-1  " in found.out.splitlines()[0]
-    assert "esp32c3@0x80000  12288 bytes" in found.out
+    assert '  device data in partition "device"  12288 bytes, ' in found.out
     assert there(1) == row("SN-1", SECRET)
     assert SECRET not in found.out + found.err
 
@@ -93,7 +93,10 @@ def test_the_receipt_has_serial_number_keys_and_digest_and_no_value() -> None:
         "places": [{"place": 'partition "device"', "keys": ["device/serial", "wifi/password"]}],
     }
     digests = {one["component"]: one["sha256"] for one in receipt["regions"]}
-    assert digests["esp32c3@0x80000"] == hashlib.sha256(row("SN-1", SECRET)).hexdigest()
+    assert (
+        digests['device data in partition "device"']
+        == hashlib.sha256(row("SN-1", SECRET)).hexdigest()
+    )
     assert receipt["left_out"] == []
     assert SECRET not in found.out + found.err + Path("day.jsonl").read_text()
     out = good("receipts", "export", "day.jsonl")

@@ -87,7 +87,7 @@ def test_the_place_is_a_region_of_the_plan(tmp_path: Path) -> None:
     assert found.status == "verified", found.error
     assert [one.region.component for one in found.regions] == [
         "esp32c3@0x10000",
-        "esp32c3@0x83000",
+        "device data in 4096 bytes at 0x83000",
         "esp32c3@0x8000",
         "esp32c3@0x0",
     ]

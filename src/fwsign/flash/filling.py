@@ -28,6 +28,15 @@ from fwsign.state import State
 from fwsign.state_rows import Batch
 
 
+class DataComponent(Component):
+    """The data for one board, like a component of the release; its uri is its place in words."""
+
+    @property
+    def name(self) -> str:
+        """The data's name in results and receipts."""
+        return f"device data in {self.uri}"
+
+
 class Filled(NamedTuple):
     """The row of one board, and the places for it.
 
@@ -277,7 +286,8 @@ def _piece(place: Place, row: Row, plan: EspPlan) -> Piece:
             )
     data = place.content(row.cells, found.size)
     identifier = flash_identifier(place.chip, found.offset)
-    component = Component(identifier, Digest(SHA256, digest(SHA256, data)), len(data), NAME)
+    image = Digest(SHA256, digest(SHA256, data))
+    component = DataComponent(identifier, image, len(data), place.name)
     return Payload(component, data, Image("unknown")), Run(found.offset, data)
 
 

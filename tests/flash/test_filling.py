@@ -21,6 +21,7 @@ from fwsign.flash.judge import Given, Judging
 from fwsign.payload import digest
 from fwsign.policy import DevicePolicy
 from fwsign.state import State
+from fwsign.state_rows import Batch
 from support import NOW, PRODUCT, VENDOR, make_manifest, sign_with, verify
 
 TABLE = partition_table(
@@ -138,6 +139,44 @@ def test_a_board_that_lost_the_last_row_is_refused_without_a_row(tmp_path: Path)
     )
     assert found.filled is None
     assert not found.touched
+
+
+def test_wherever_a_run_ends_a_board_that_was_touched_has_its_row(tmp_path: Path) -> None:
+    class Cut(Exception):
+        """The program ends here."""
+
+    class Program:
+        """A program that is killed at one step of its work."""
+
+        def __init__(self, at: int) -> None:
+            self.at = at
+
+        def __call__(self, step: int) -> None:
+            if step >= self.at:
+                raise Cut
+
+    seen = set()
+    for at in range(500):
+        path = memory(tmp_path / f"{at}")
+        board = MemoryBoard(fault=Program(at))
+        try:
+            program(board, Filler(stock(path)))
+        except Cut:
+            pass
+        else:
+            break
+        with State.open(path) as state:
+            serial = state.serial_of(Batch(bytes(16), bytes(16)), board.info.identity or "")
+        touched = bool(board.did("erase"))
+        assert serial in (("A",) if touched else ("A", None))
+        seen.add((touched, serial))
+        board.fault = ignore
+        found = program(board, Filler(stock(path)))
+        assert found.filled is not None
+        assert (found.status, found.filled.row.serial) == ("verified", "A")
+    else:
+        pytest.fail("it never ends")
+    assert seen == {(False, None), (False, "A"), (True, "A")}
 
 
 def test_without_a_memory_rows_are_chosen_and_none_is_kept(tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ def flash(
     leave_out: option.LEAVE_OUT = None,
     device_data: option.DEVICE_DATA = None,
     serial: option.SERIALS = None,
+    scan: option.SCAN = False,
     next_row: option.NEXT = False,
     profile: PROFILE = "strict",
     allow_example_keys: ALLOW_EXAMPLE = False,
@@ -116,7 +117,7 @@ def flash(
         ("--readback", readback, ("full", "digest")),
         *(("--accept", one, ACCEPTABLE) for one in accepted),
     )
-    data = Typed(device_data, tuple(serial or ()), next_row)
+    data = Typed(device_data, tuple(serial or ()), scan=scan, take_next=next_row)
     check(data, ports, leave_out or ())
     demands = Demands(
         anchor=anchor,

@@ -120,6 +120,13 @@ SERIALS: TypeAlias = Annotated[
         "that the board had before, or that names its MAC.",
     ),
 ]
+SCAN: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--scan",
+        help="Ask for each board's serial number, as bar code scanners type it, before the run.",
+    ),
+]
 NEXT: TypeAlias = Annotated[
     bool,
     typer.Option("--next", help="Boards without a row of their own take the next free one."),

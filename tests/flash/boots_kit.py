@@ -288,7 +288,7 @@ def _merged(piece: Piece, head: Head) -> bytes:
         if kind == 0:
             pieces.append((offset, _signed(application(head, seed=piece.number), piece.signed)))
             break
-    return laid_out(pieces)[piece.start :]
+    return laid_out(pieces)[min(piece.start, place) :]
 
 
 def _signed(image: bytes, kind: int) -> bytes:

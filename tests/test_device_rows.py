@@ -64,7 +64,7 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     "empty": ("", "boards.csv is empty"),
     "a column that is not allowed": (
         f"serial,key,pin\nSN-1,{KEY},{SECRET}\n",
-        f"{WHERE} 1: the name of column 3 is not a column that the signed policy allows",
+        f'{WHERE} 1: "pin" is not a column that the signed policy allows',
     ),
     "a column that is misspelt": (
         f"serial,key,chanel\nSN-1,{KEY},1\n",
@@ -72,11 +72,16 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     ),
     "no header": (
         f"SN-1,{SECRET}\n",
-        f"{WHERE} 1: the name of column 1 is not a column that the signed policy allows",
+        f"{WHERE} 1: no column says which board a row is for",
     ),
     "semicolons": (
         f"serial;key\nSN-1;{KEY}\n",
-        f"{WHERE} 1: the name of column 1 is not a column that the signed policy allows",
+        f"{WHERE} 1: no column says which board a row is for",
+    ),
+    "no row": ("serial,key\n", "boards.csv has no row"),
+    "no header, and a value that is nearly a column": (
+        f"{SECRET},channel1\n",
+        f"{WHERE} 1: no column says which board a row is for",
     ),
     "a column twice": (f"serial,key,key\n{GOOD}", f'{WHERE} 1: the column "key" is there twice'),
     "no board": (f"key\n{KEY}\n", f"{WHERE} 1: no column says which board a row is for"),
@@ -149,7 +154,7 @@ def test_a_row_that_is_not_there_is_named() -> None:
         rows(HEAD + GOOD).get("SN-2")
     assert caught.value.code == "unsuitable.device-data"
     assert caught.value.message == "boards.csv has no row with the serial number SN-2"
-    assert caught.value.hint is None  # a serial number that is nearly right is another board's
+    assert caught.value.hint == "is it mistyped, or in the file of another batch?"
 
 
 def test_limits() -> None:

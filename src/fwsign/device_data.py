@@ -72,7 +72,7 @@ class Value(NamedTuple):
             if not data or len(text) != 2 * len(data):
                 raise Unfit("pairs of hex digits", "other text") from None
         else:
-            data = text.encode(errors="surrogatepass")
+            data = text.encode()
             if b"\0" in data:
                 raise Unfit("a text without NUL", "a NUL")
         if len(data) > self.most:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, final
 
-from fwsign.device_data import MAC, SERIAL, Policy, Unfit, Value, bad
+from fwsign.device_data import MAC, MAX_COLUMN, SERIAL, Policy, Unfit, Value, bad
 from fwsign.errors import Malformed, Unsuitable, check_limit
 from fwsign.nearest import did_you_mean
 
@@ -75,6 +75,7 @@ class Rows(NamedTuple):
             f"{self.name} has no row with the serial number {serial}",
             expected=f"one of {len(self.by_serial)} rows",
             found=serial,
+            hint="is it mistyped, or in the file of another batch?",
         )
 
 
@@ -103,6 +104,8 @@ def read(data: bytes, policy: Policy, name: str) -> Rows:
     values = {one.column: one for one in policy.values}
     _check_header(header, values, f"{name}, line {first}")
     rows = [_row(name, line, header, cells, values) for line, cells in lines]
+    if not rows:
+        raise bad(f"{name} has no row", expected="a row for each board", found="none")
     check_limit(len(rows), MAX_ROWS, f"{name} with {len(rows)} rows")
     _refuse_repeated(name, rows, values)
     return Rows(
@@ -139,24 +142,21 @@ def _lines(text: str, name: str) -> Iterator[tuple[int, Sequence[str]]]:
 
 def _check_header(header: Sequence[str], values: Mapping[str, Value], place: str) -> None:
     known = (SERIAL, MAC, *values)
+    columns = f"the columns are {', '.join(known)}, with commas between them"
+    if SERIAL not in header and MAC not in header:
+        # Perhaps there is no header, and these are the cells of a row: they are not shown.
+        message = f"{place}: no column says which board a row is for"
+        raise bad(message, expected=f"{SERIAL} or {MAC}", hint=columns)
     for number, column in enumerate(header, 1):
         if column not in known:
-            # Without a header, this is a cell: it is not shown unless it is nearly a column.
-            near = None if set(column) & {";", "\t"} else did_you_mean(column, known)
-            what = f'"{column}"' if near else f"the name of column {number}"
             raise bad(
-                f"{place}: {what} is not a column that the signed policy allows",
+                f'{place}: "{column:.{MAX_COLUMN}}" is not a column that the signed policy allows',
                 expected=", ".join(known),
-                hint=near or f"the columns are {', '.join(known)}, with commas between them",
+                found=column,
+                hint=did_you_mean(column, known) or columns,
             )
         if header.index(column) != number - 1:
             raise bad(f'{place}: the column "{column}" is there twice', expected="once")
-    if SERIAL not in header and MAC not in header:
-        raise bad(
-            f"{place}: no column says which board a row is for",
-            expected=f"{SERIAL} or {MAC}",
-            found=", ".join(header),
-        )
     for value in values.values():
         if value.required and value.column not in header:
             raise bad(

@@ -1,9 +1,11 @@
 """`fwsign flash --device-data`: one row of a CSV file for each board, as the policy allows."""
 
 import json
+import random
 import re
 import shlex
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -285,10 +287,7 @@ def test_a_run_that_was_cut_goes_on_with_the_same_row() -> None:
         ),
         (
             f"serial,password,pin\nSN-1,a,{SECRET}\n",
-            (
-                "boards.csv, line 1: the name of column 3 is not a column that the signed policy "
-                "allows"
-            ),
+            ('boards.csv, line 1: "pin" is not a column that the signed policy allows'),
         ),
         (f"serial,password\nSN-1,{SECRET},\n", "boards.csv, line 2: 3 cells, the first line has 2"),
     ],
@@ -304,7 +303,12 @@ def test_a_wrong_file_is_refused_before_any_board_is_asked(text: str, error: str
 
 def test_a_mistyped_serial_number_is_refused_before_any_board_is_asked() -> None:
     found = flash("--port", board(1), "--serial", "SN-9")
-    refused(found, 4, "boards.csv has no row with the serial number SN-9")
+    refused(
+        found,
+        4,
+        "boards.csv has no row with the serial number SN-9",
+        "is it mistyped, or in the file of another batch?",
+    )
     assert not Path("1.flash").exists()
 
 
@@ -435,6 +439,61 @@ def test_two_programs_at_once_never_share_a_row(
     assert [one.returncode for one in programs] == [0, 0, 0], found
     serials = [one["device_data"]["serial"] for one in found]
     assert sorted(serials) == [f"SN-{number}" for number in range(6)]
+
+
+def test_killed_at_any_time_no_row_is_on_two_boards(
+    today: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(today)
+    prepare(today)
+    good(
+        *("sign", "app.bin", "boot.bin", "table.bin", "--device-data", "policy.toml", "--force"),
+        *("--output", "all.suit"),
+    )
+    rows = "".join(f"SN-{n},{SECRET} {n}\n" for n in range(20))
+    Path("boards.csv").unlink()
+    Path("tmp").mkdir()
+    dice = random.Random(3)
+    options = ("--device-data", "-", "--next", "--receipt", "day.jsonl")
+
+    def begin(number: int) -> "subprocess.Popen[str]":
+        started = subprocess.Popen(
+            command(("flash", "all.suit", *options, "--port", board(number))),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment(HOME=str(today), TMPDIR=str(today / "tmp")),
+        )
+        assert started.stdin is not None
+        started.stdin.write("serial,password\n" + rows)
+        started.stdin.close()
+        return started
+
+    for number in range(6):
+        doomed = begin(number)
+        time.sleep(0.5 + 2.5 * dice.random())
+        doomed.kill()
+        doomed.wait()
+        assert doomed.stdout is not None
+        doomed.stdout.close()
+    for number in range(6):
+        last = begin(number)
+        assert last.stdout is not None
+        with last.stdout:
+            out = last.stdout.read()
+        assert last.wait() == 0, out
+        assert SECRET not in out
+    held = [there(number) for number in range(6)]
+    known = {row(f"SN-{n}", f"{SECRET} {n}"): n for n in range(20)}
+    numbers = [known[one] for one in held]
+    assert len(set(numbers)) == 6
+    holders = [
+        path.name
+        for path in today.rglob("*")
+        if path.is_file() and SECRET.encode() in path.read_bytes()
+    ]
+    assert sorted(holders) == [f"{number}.flash" for number in range(6)]
 
 
 # --- other places ---------------------------------------------------------------------------------

@@ -63,7 +63,9 @@ def test_the_policy_is_a_component_inside_the_envelope() -> None:
     assert f"device-data.toml: {len(POLICY)} bytes, payload #device-data.toml" in found.err
     assert "warning" not in found.err
     assert "fwsign verify all.suit\n" in found.err
-    assert "verified" in good("verify", "all.suit")
+    verified = run("verify", "all.suit")
+    assert verified.out.startswith("verified")
+    assert "next: fwsign flash all.suit --port PORT --device-data CSV\n" in verified.err
     (made,) = json.loads(good(*ALL, "--force", "--json"))["envelopes"]
     assert [one["name"] for one in made["components"]] == [
         "esp32c3@0x10000",
@@ -305,6 +307,17 @@ def test_raw_places(place: str, error: str | None) -> None:
         assert found.status == 0, found
     else:
         refused(found, 4, error)
+
+
+def test_places_that_overlap_are_refused() -> None:
+    raw = RAW.partition("\n")[2].format(place="offset = 0x81000\nsize = 4096")
+    Path("policy.toml").write_text(POLICY + raw)
+    refused(
+        run(*ALL),
+        2,
+        'policy.toml: partition "device" and 4096 bytes at 0x81000 overlap',
+        "leave one of them out",
+    )
 
 
 def test_a_place_over_which_the_release_writes_is_refused() -> None:

@@ -255,7 +255,10 @@ class TestJson:
     [
         ("sim:esp99", "esp8266, esp32, "),
         ("sim:", "esp8266, esp32, "),
-        ("sim:esp32c3?flsh=x", "flash, baud, id, revision, size, table, content, lock or fault"),
+        (
+            "sim:esp32c3?flsh=x",
+            "flash, baud, id, revision, size, table, lines, content, chip, noise, lock or fault",
+        ),
         ("sim:esp32c3?flash=", "flash with a file"),
         ("sim:esp32c3?baud=x", "baud with N or line"),
         ("sim:esp32c3?id=xyz", "12 hex digits"),

@@ -197,3 +197,10 @@ def test_a_labels_name_is_no_path(serial: str) -> None:
     names = {path.name for path in Path("labels").iterdir()}
     assert len(names) == 2
     assert all(name.startswith("label-") and len(name) < 90 for name in names)
+
+
+def test_show_names_the_serial_number_too() -> None:
+    write(receipt(), receipt(2, device_data=None))
+    lines = good("receipts", "show", "day.jsonl").splitlines()
+    assert lines[2] == "  serial: SN-1"
+    assert len(lines) == 4

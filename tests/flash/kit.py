@@ -37,10 +37,11 @@ def esp_image(
     seed: int = 0,
     revisions: tuple[int, int] = (0, 9999),
     megabytes: int = 1,
+    mode: int = 2,
 ) -> bytes:
     """Make an ESP image with about `size` bytes: an application, or a boot loader."""
     number = {one.name: one.id for one in CHIPS}[chip]
-    fields = (0xE9, 1, 2, megabytes.bit_length() - 1 << 4, 0x40380000, number, 0, *revisions, 1)
+    fields = (0xE9, 1, mode, megabytes.bit_length() - 1 << 4, 0x40380000, number, 0, *revisions, 1)
     head = struct.pack("<BBBBI4xHBHH4xB", *fields)
     if app:
         first = _APP.pack(0xABCD5432, 0, b"1.0", b"app", b"10:00", b"today", b"5.5", bytes(32))
@@ -88,10 +89,10 @@ ERASED = content()
 BOOT = esp_image(app=False, seed=7)
 
 
-def stock(chip: str = "esp32c3") -> bytes:
+def stock(chip: str = "esp32c3", mode: int = 2) -> bytes:
     """Return the flash of a board with a boot loader and a table, which wants an application."""
     place = next(one.bootloader for one in CHIPS if one.name == chip)
-    boot = {f"at_{place:x}": esp_image(chip, app=False, seed=7)}
+    boot = {f"at_{place:x}": esp_image(chip, app=False, seed=7, mode=mode)}
     return content(**boot, at_8000=FACTORY_TABLE)
 
 

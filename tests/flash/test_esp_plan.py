@@ -5,6 +5,7 @@ import struct
 
 import pytest
 
+from flash.esp_kit import bench
 from flash.kit import (
     BOOT,
     ERASED,
@@ -19,6 +20,7 @@ from flash.kit import (
     noise,
     partition_table,
     run,
+    stock,
 )
 from flash.test_plan import entry, make
 from fwsign.flash.simulate.esp_stock import (
@@ -29,7 +31,7 @@ from fwsign.flash.simulate.esp_stock import (
     signed,
 )
 from fwsign.images.esp import CHIPS
-from support import refused
+from support import refused, require_package
 
 APP = esp_image()
 NVS = partition_table(
@@ -393,3 +395,34 @@ class TestStart:
         with refused("unsuitable.locked") as caught:
             make({"esp32c3@0x10000": APP}, board_info(locks=(SECURE_BOOT,)))
         assert "espsecure sign-data --version 2" in str(caught.value.hint)
+
+
+class TestFlashMode:
+    """An ESP32-S3 with octal flash stops an image that was not built for it."""
+
+    @pytest.mark.parametrize("mode", [0, 1, 2])
+    def test_an_image_for_four_lines_is_refused(self, mode: int) -> None:
+        board = board_info(chip="esp32s3", octal=True)
+        app = esp_image("esp32s3", mode=mode)
+        parts = {"esp32s3@0x10000": app}
+        found = ("qio", "qout", "dio")[mode]
+        with refused("unsuitable.flash-mode", f"in mode {found}, the board's is octal"):
+            make(parts, board, stock("esp32s3", mode=3))
+        assert make(parts, board, stock("esp32s3", mode=3), "flash-mode").regions
+        assert make(parts, board_info(chip="esp32s3"), stock("esp32s3")).regions
+        quad = board_info(chip="esp32s3", octal=False)
+        assert make(parts, quad, stock("esp32s3")).regions
+
+    def test_an_image_for_eight_lines_passes(self) -> None:
+        board = board_info(chip="esp32s3", octal=True)
+        app = esp_image("esp32s3", mode=3)
+        assert make({"esp32s3@0x10000": app}, board, stock("esp32s3", mode=3)).regions
+        with refused("unsuitable.flash-mode", "the boot loader on the board is made for"):
+            make({"esp32s3@0x10000": app}, board, stock("esp32s3"))
+
+    @pytest.mark.external
+    @pytest.mark.parametrize("octal", [True, False])
+    def test_a_simulated_board_tells_it(self, octal: bool) -> None:
+        require_package("esptool")
+        with bench("esp32s3", octal=octal) as one, one.board() as opened:
+            assert opened.probe().octal is octal

@@ -274,6 +274,27 @@ def test_a_board_behind_the_gateway_is_flashed_and_remembered(
     assert own.sequence == 3
 
 
+def test_a_policy_for_device_data_is_a_file_for_a_gateway_and_fills_nothing(
+    board: MemoryBoard, tmp_path: Path
+) -> None:
+    policy = (
+        b'version = 1\nrequired = true\n[[partition]]\nchip = "esp32c3"\noffset = 0xf0000\n'
+        b'size = 4096\nformat = "raw"\n[[partition.value]]\ncolumn = "a"\ntype = "blob"\nmax = 1\n'
+    )
+    gateway = Gateway(tmp_path)
+    folder = gateway.base / "data"
+    folder.mkdir()
+    (folder / "esp.bin").write_bytes(IMAGE)
+    (folder / "device-data.toml").write_bytes(policy)
+    facts = Digest(SHA256, digest(SHA256, IMAGE))
+    part = Component(flash_identifier("esp32c3", 0x10000), facts, len(IMAGE), "esp.bin")
+    parts = [part, component(policy, "device-data.toml")]
+    assert gateway.install(gateway.sign(folder / "x.suit", 1, parts)).verdict == "installed"
+    assert gateway.installed == {"device-data.toml": policy}
+    assert board.holds({"esp32c3@0x10000": IMAGE})
+    assert bytes(board.flash[0xF0000:0xF1000]) == b"\xff" * 4096
+
+
 def test_a_board_that_fails_leaves_the_release_unfinished(
     board: MemoryBoard, tmp_path: Path
 ) -> None:

@@ -35,6 +35,7 @@ def check(integrated: Mapping[str, bytes], path: Path, group: Sequence[Target]) 
             error.code, message, expected=error.expected, found=error.found, hint=error.hint
         ) from None
     chips = {one.chip for one in group if one.chip}
+    known: list[tuple[Place, Found]] = []
     for place in policy.places:
         if place.chip not in chips:
             ui.usage(
@@ -44,7 +45,19 @@ def check(integrated: Mapping[str, bytes], path: Path, group: Sequence[Target]) 
             )
         table = _table(group, place.chip)
         if table is not None or place.offset is not None:
-            _check_apart(place, locate(place, table), group)
+            found = locate(place, table)
+            _check_apart(place, found, group)
+            _check_others(path, place, found, known)
+            known.append((place, found))
+
+
+def _check_others(
+    path: Path, place: Place, found: Found, known: Sequence[tuple[Place, Found]]
+) -> None:
+    """Refuse two places that share flash."""
+    for other, there in known:
+        if other.chip == place.chip and found.offset < there.end and there.offset < found.end:
+            ui.usage(f"{path}: {other.name} and {place.name} overlap", "leave one of them out")
 
 
 def _table(group: Sequence[Target], chip: str) -> list[Partition] | None:

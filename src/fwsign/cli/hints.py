@@ -116,6 +116,7 @@ HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         ),
         "unsuitable.chip": ("is it the right board, and the right release?",),
         "unsuitable.revision": ("is it the right board, and the right release?",),
+        "unsuitable.flash-mode": ("build it for the board's flash",),
         "unsuitable.bootable": ("sign what is missing in the same release",),
         "device.port": ("fwsign ports lists the ports; is it in use, and may you open it?",),
         "device.absent": ("is it connected, powered, and in its boot loader?",),

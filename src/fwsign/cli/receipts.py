@@ -263,6 +263,8 @@ def _row(receipt: "Receipt") -> _Row:
         )
         if names and isinstance(names, list)
     ]
+    if serial := _part(content, "device_data").get("serial"):
+        below.append(f"serial: {serial}")
     if content.get("code"):
         below.append(f"{content['code']}: {content.get('message') or '-'}")
     return _Row(cells, tuple(below))

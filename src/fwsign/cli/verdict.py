@@ -11,6 +11,7 @@ from fwsign.cli.received import list_used
 from fwsign.component import Component
 from fwsign.example_keys import EXAMPLE_SPKI
 from fwsign.facts import release_facts, signer_facts
+from fwsign.release import DEVICE_DATA
 from fwsign.verify import Signer, VerifiedRelease
 
 
@@ -125,4 +126,7 @@ def show(envelope: Path, view: Verdict) -> None:
     for line in view.notes:
         ui.painted("  note", "yellow", f"     {line}")
     if any(one.identifier[0] == b"flash" for one in release.components):
-        ui.next_command("flash", envelope, "--port", "PORT")
+        data = any(one.name == DEVICE_DATA for one in release.components)
+        ui.next_command(
+            "flash", envelope, "--port", "PORT", *(("--device-data", "CSV") if data else ())
+        )

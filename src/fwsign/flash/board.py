@@ -37,6 +37,7 @@ class BoardInfo(NamedTuple):
         details: names and values for the receipt, such as the boot loader's version and baud.
         simulated: whether it is our simulator.
         revision: the chip's revision, major * 100 + minor; None if unknown.
+        octal: whether its flash has eight data lines, by the chip's eFuses; None if unknown.
     """
 
     kind: str
@@ -52,6 +53,7 @@ class BoardInfo(NamedTuple):
     details: tuple[tuple[str, str], ...] = ()
     simulated: bool = False
     revision: int | None = None
+    octal: bool | None = None
 
     @property
     def floor_key(self) -> str | None:

@@ -131,6 +131,7 @@ class EspBoard:
             readable=fields["readable"],
             locks=tuple(fields["locks"]),
             revision=fields["revision"],
+            octal=fields["octal"],
             details=tuple((str(name), str(value)) for name, value in fields["details"]),
         )
 

@@ -17,12 +17,13 @@ from fwsign.flash.esp_future import Future
 from fwsign.flash.esp_layout import RAW_HINT, Piece
 from fwsign.flash.esp_table import Table
 from fwsign.flash.held import Payload
-from fwsign.flash.waivers import FLASH_SIZE, LAYOUT, REVISION, UNBOOTABLE
+from fwsign.flash.waivers import FLASH_MODE, FLASH_SIZE, LAYOUT, REVISION, UNBOOTABLE
 from fwsign.images import esp
 from fwsign.images.base import Part
 
 _BLANK: Final = b"\xff"
 _PAGE: Final = 0x10000
+_OCTAL_MODE: Final = "dout"
 _V1_LIMIT: Final = 0x8000  # secure boot v1 keeps everything below it
 
 
@@ -121,7 +122,7 @@ def check_needs(
 
     Raises:
         Unsuitable: `unsuitable.chip`, `unsuitable.bootable`, `unsuitable.partition`,
-            `unsuitable.revision`, `unsuitable.flash-size`.
+            `unsuitable.revision`, `unsuitable.flash-size`, `unsuitable.flash-mode`.
     """
     end = max((one.offset + one.size for one in table.partitions), default=0) if table else 0
     boot = esp.bootloader_offset(chip)
@@ -147,6 +148,8 @@ def check_needs(
             _check_revision(one, info.revision)
         if FLASH_SIZE not in waived:
             _check_flash(one, info.flash_size, end if one.place.offset == boot else 0)
+        if FLASH_MODE not in waived and info.octal:
+            _check_mode(one)
 
 
 def _check_page(one: Executed) -> None:
@@ -205,6 +208,19 @@ def _check_flash(one: Executed, flash_size: int | None, table_end: int) -> None:
         found=_megabytes(size),
         hint="build it for this flash; --accept flash-size writes it all the same",
     )
+
+
+def _check_mode(one: Executed) -> None:
+    """Refuse an image for four data lines: one for eight has dout in its header."""
+    mode = one.part.needs.flash_mode if one.part.needs is not None else _OCTAL_MODE
+    if mode != _OCTAL_MODE:
+        raise Unsuitable(
+            "unsuitable.flash-mode",
+            f"{one.name} is made for flash in mode {mode}, the board's is octal",
+            expected=f"{_OCTAL_MODE}, as in images for octal flash",
+            found=mode,
+            hint="build it for octal flash; --accept flash-mode writes it all the same",
+        )
 
 
 def _megabytes(size: int) -> str:

@@ -107,8 +107,13 @@ class Loader:
             "readable": not locked,
             "locks": self._locks(),
             "revision": revision,
+            "octal": None if locked else self._octal(),
             "details": details,
         }
+
+    def _octal(self) -> bool | None:
+        """Tell whether the flash has eight data lines; only the ESP32-S3 may have such flash."""
+        return bool(self._esp.flash_type()) if self._esp.CHIP_NAME == "ESP32-S3" else None
 
     def _identity(self) -> str:
         """Read the MAC twice: answers have no checksum, and floors depend on the MAC."""

@@ -74,8 +74,8 @@ def judge(
 
     Raises:
         Unsuitable: `unsuitable.region`, `unsuitable.partition`, `unsuitable.chip`,
-            `unsuitable.revision`, `unsuitable.flash-size`, `unsuitable.locked`,
-            `unsuitable.bootable`.
+            `unsuitable.revision`, `unsuitable.flash-size`, `unsuitable.flash-mode`,
+            `unsuitable.locked`, `unsuitable.bootable`.
         Malformed: `malformed.image`: a partition table in the release is damaged.
     """
     whole = [(one, Run(one.offset, one.data)) for one in payloads]

@@ -20,7 +20,6 @@ from fwsign.flash.board import BoardInfo, Run
 from fwsign.flash.esp_keep import Kept, cut
 from fwsign.flash.esp_layout import Piece
 from fwsign.flash.esp_plan import EspPlan
-from fwsign.flash.esp_table import Table
 from fwsign.flash.held import Payload
 from fwsign.images import Image
 from fwsign.images.esp_data import TABLE_OFFSET
@@ -93,9 +92,10 @@ class Stock(NamedTuple):
         if not places:
             chips = ", ".join(sorted({one.chip for one in self.policy.places}))
             raise _unfit(
-                f"the policy for device data is for {chips}, the board is {info.chip}",
+                f"the policy for device data is for {chips}, the board is "
+                + (info.chip or "one that does not tell its chip"),
                 chips,
-                info.chip,
+                info.chip or info.kind,
             )
         if info.identity is None:
             raise _unfit(
@@ -116,6 +116,7 @@ class Stock(NamedTuple):
                 f"this board is {info.identity}",
                 "a row that no board has",
                 f"that of {holder}",
+                "a row stays with its board: give this one another",
             )
         return Filled(row, places)
 
@@ -153,7 +154,12 @@ class Stock(NamedTuple):
         (serial, first), *others = said
         for other, words in others:
             if other != serial:
-                raise _unfit(f"two rows for the board {identity}: {first}, {words}", serial, other)
+                raise _unfit(
+                    f"two rows for the board {identity}: {first}, {words}",
+                    serial,
+                    other,
+                    "a row stays with its board" if own else None,
+                )
         row = self.rows.get(serial)
         if row.mac not in (None, digits):
             raise _unfit(
@@ -215,7 +221,7 @@ def lay_over(plan: EspPlan, filled: Filled) -> EspPlan:
     Raises:
         Unsuitable: `unsuitable.device-data`.
     """
-    data = [_piece(place, filled.row, plan.table) for place in filled.places]
+    data = [_piece(place, filled.row, plan) for place in filled.places]
     under = [Kept("", run.offset, len(run.data)) for _, run in data]
     pieces: list[Piece] = []
     for payload, run in plan.pieces:
@@ -251,10 +257,18 @@ def refuse_missing(policy: Policy | None, *, given: bool) -> None:
         )
 
 
-def _piece(place: Place, row: Row, table: Table | None) -> Piece:
+def _piece(place: Place, row: Row, plan: EspPlan) -> Piece:
     """Return the content of a place, like a payload of the release."""
+    table = plan.table
     rows, at = (table.partitions, table.at) if table else (None, TABLE_OFFSET)
     found = locate(place, rows, at)
+    for payload, run in plan.pieces:
+        if payload.image.role != "merged" and run.offset < found.end and found.offset < run.end:
+            raise _unfit(
+                f"{place.name} is for device data, and {payload.component.name} goes there",
+                "a place of its own",
+                f"0x{run.offset:x} to 0x{run.end:x}",
+            )
     data = place.content(row.cells, found.size)
     identifier = flash_identifier(place.chip, found.offset)
     component = Component(identifier, Digest(SHA256, digest(SHA256, data)), len(data), NAME)

@@ -63,15 +63,21 @@ class Judging:
         self._bytes: dict[str, bytes] = {}
         self.policy: Policy | None = None
 
-    def hold(self, find: Find) -> tuple[str, ...]:
+    def hold(self, find: Find, elsewhere: Collection[str] = ()) -> tuple[str, ...]:
         """Read and verify the payloads, once for all boards; return the chips they are for.
+
+        Args:
+            find: opens payloads.
+            elsewhere: names of components that go to another place than any board.
 
         Raises:
             FwsignError: as `HeldRelease`.
         """
         # A board's floor is only known once the board has told its identity.
         waived = (*self._given.waived, "rollback")
-        held = HeldRelease(self.release, find, waived, left_out=self._given.left_out)
+        held = HeldRelease(
+            self.release, find, waived, left_out=self._given.left_out, elsewhere=elsewhere
+        )
         self._bytes = {one.component.name: one.data for one in held.payloads}
         if held.policy_data is not None:
             self._bytes[DEVICE_DATA] = held.policy_data

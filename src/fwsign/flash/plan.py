@@ -88,7 +88,8 @@ def make(
     Raises:
         Unsuitable: `unsuitable.device-data`, `unsuitable.chip`, `unsuitable.payload`,
             `unsuitable.region`, `unsuitable.flash-size`, `unsuitable.locked`,
-            `unsuitable.partition`, `unsuitable.revision`, `unsuitable.bootable`.
+            `unsuitable.partition`, `unsuitable.revision`, `unsuitable.flash-mode`,
+            `unsuitable.bootable`.
         Malformed: `malformed.image`: a partition table in the release is damaged.
     """
     payloads, notes = _for_this_chip(held, info)

@@ -7,11 +7,13 @@ REVISION: Final = "revision"
 """The chip's revision is one that an image is for."""
 FLASH_SIZE: Final = "flash-size"
 """An image's header, the partition table and the board agree about the size of the flash."""
+FLASH_MODE: Final = "flash-mode"
+"""The board's flash has the data lines that an image is built for."""
 LAYOUT: Final = "layout"
 """An application lies in a partition for one."""
 UNBOOTABLE: Final = "unbootable"
 """The board will start what is written."""
-ACCEPTABLE: Final = (REVISION, FLASH_SIZE, LAYOUT, UNBOOTABLE)
+ACCEPTABLE: Final = (REVISION, FLASH_SIZE, FLASH_MODE, LAYOUT, UNBOOTABLE)
 
 RAW: Final = "raw"
 """Only images are written to places that are executed, and data only where there is room."""

@@ -191,7 +191,8 @@ def flash(
     components = judging.release.components
     with contextlib.ExitStack() as files:
         by_name = {one.component.name: one for one in staged}
-        chips = judging.hold(lambda one: files.enter_context(opened(by_name[one.name])))
+        others = {one.name for one in components if _chip(one) is None}
+        chips = judging.hold(lambda one: files.enter_context(opened(by_name[one.name])), others)
     jobs = []
     ports = dict.fromkeys(device.ports[chip] for chip in chips)
     here = [] if all(port.startswith(SCHEME) for port in ports) else find()

@@ -15,8 +15,9 @@ a Pico; `chip=rp2350` makes a pico-bootsel one of that chip; it is a drive, whic
 
 For an ESP there are also: `lock=NAME`, which switches a protection on, as in
 `lock=secure-download-mode`; `revision=MAJOR.MINOR`, the chip's; `size=2MB`, the flash's, from 1MB
-to 32MB; `table=OFFSET`, where its boot loader looks for the partition table; and `content=blank`,
-which leaves an empty flash empty. Else it gets a boot loader, a table and an application.
+to 32MB; `table=OFFSET`, where its boot loader looks for the partition table; `lines=octal`, for the
+flash of an ESP32-S3; and `content=blank`, which leaves an empty flash empty. Else it gets a boot
+loader, a table and an application.
 
 `fault=NAME[@N]` lets something go wrong once:
 
@@ -89,6 +90,7 @@ _VALUES: Final = {
         lambda text: int(text, 16) if _TABLE.fullmatch(text) else None,
         "an offset in hex, at the start of a sector",
     ),
+    "lines": _Value("octal", {"octal": True, "quad": False}.get, "quad or octal"),
     "content": _Value("stock", {"stock": True, "blank": False}.get, "stock or blank"),
     "chip": _Value("chip", lambda text: text or None, "a name"),
     "noise": _Value("noise", _rate, "a number from 0 to below 1"),
@@ -109,6 +111,7 @@ class Settings(NamedTuple):
         revision: the chip's, major * 100 + minor; None for the simulator's own.
         size: of the flash, in bytes; None for 4 MiB, or as much more as its content needs.
         table: the offset at which the boot loader looks for the partition table.
+        octal: whether the eFuses of an ESP32-S3 say that its flash has eight data lines.
         stock: whether an empty flash is filled with a boot loader, a table and an application.
         chip: the chip of a Pico in BOOTSEL mode; None for an RP2040.
         noise: the probability that a byte is damaged on the line.
@@ -123,6 +126,7 @@ class Settings(NamedTuple):
     revision: int | None = None
     size: int | None = None
     table: int = 0x8000
+    octal: bool = False
     stock: bool = False
     chip: str | None = None
     noise: float = 0.0
@@ -209,7 +213,7 @@ def parse(uri: str) -> tuple[Settings, Path | None]:
                 _expected(uri, name, text, expected)
             settings = settings._replace(**{field: value})
         else:
-            raise _wrong(uri, f"{name}={text}", f"{', '.join(_VALUES)}, flash, lock or fault")
+            raise _wrong(uri, f"{name}={text}", f"flash, {', '.join(_VALUES)}, lock or fault")
     return settings, file
 
 
@@ -246,7 +250,7 @@ def _machine(settings: Settings) -> Any:
     if kind != "esp" and settings.locks:
         raise _wrong(settings.board, "a lock", "an ESP for it")
     own = Settings(settings.board)
-    for name in ("revision", "size", "table", "stock"):
+    for name in ("revision", "size", "table", "octal", "stock"):
         if kind != "esp" and getattr(settings, name) != getattr(own, name):
             raise _wrong(settings.board, "content" if name == "stock" else name, "an ESP for it")
     if kind != "pico-bootsel" and settings.chip is not None:

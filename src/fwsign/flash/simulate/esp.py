@@ -70,7 +70,12 @@ class Simulator:
         self._nor = Nor(_content(settings), settings.faults, settings.size)
         self.flash = self._nor.cells
         self._registers = Registers(
-            settings.board, settings.identity, settings.locks, self._nor.id, settings.revision
+            settings.board,
+            settings.identity,
+            settings.locks,
+            self._nor.id,
+            settings.revision,
+            octal=settings.octal,
         )
         self._rom = _OLD_ROM if settings.board == "esp8266" else _ROM
         if SECURE_DOWNLOAD in settings.locks:

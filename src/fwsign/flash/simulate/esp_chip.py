@@ -99,6 +99,7 @@ _CHIPS: Final[Mapping[str, Chip]] = {
     "esp32h2": _usual(0x60003000, 0x600B0800),
     "esp32p4": _usual(0x5008D000, 0x5012D000),
 }
+_S3_OCTAL: Final = Fuse(0x6000703C, 1 << 9)
 _NO_SECURITY_INFO: Final = ("esp8266", "esp32")
 
 
@@ -116,6 +117,7 @@ class Registers:
         locks: as in `fwsign.flash.board`.
         flash_id: what the flash answers to RDID, first byte lowest.
         revision: the chip's, major * 100 + minor; None for the simulator's own.
+        octal: whether its flash has eight data lines.
 
     Raises:
         Failed: `device.port`: this chip has no such lock or revision, or that is no MAC.
@@ -128,6 +130,8 @@ class Registers:
         locks: tuple[str, ...],
         flash_id: int,
         revision: int | None = None,
+        *,
+        octal: bool = False,
     ) -> None:
         self._board = board
         self._chip = _CHIPS[board]
@@ -141,7 +145,7 @@ class Registers:
         for fuse in (*self._chip.fuses, *self._lock_fuses(board)):
             self._burn(fuse)
         self.revision = esp_revision.USUAL.get(board, 0) if revision is None else revision
-        for fuse in self._revision_fuses(board):
+        for fuse in (*self._revision_fuses(board), *self._octal_fuses(board, octal=octal)):
             self._burn(fuse)
         self._burn_mac(board, identity or own_mac(board))
         old = board in _NO_SECURITY_INFO
@@ -167,6 +171,16 @@ class Registers:
                 found=found,
             )
         return fuses
+
+    def _octal_fuses(self, board: str, *, octal: bool) -> list[Fuse]:
+        if octal and board != "esp32s3":
+            raise Failed(
+                "device.port",
+                f"a simulated {board} has no octal flash",
+                expected="an esp32s3",
+                found=board,
+            )
+        return [_S3_OCTAL] if octal else []
 
     def _revision_fuses(self, board: str) -> list[Fuse]:
         found = esp_revision.bits(board, self.revision)

@@ -57,7 +57,8 @@ class Piece(NamedTuple):
     """A payload.
 
     Args:
-        what: "boot", "app", "table", "otadata", "merged", "text", "noise" or "erased".
+        what: "boot", "app", "table", "otadata", "merged", "text", "noise", "erased", or "askew"
+            for an application whose code does not lie in flash as it is mapped.
         offset: its signed place.
         chip: of the image; the signed chip is always the board's.
         table: a key of `TABLES`, for a table or a merged image.
@@ -207,7 +208,7 @@ def broken_promise(case: Case) -> str | None:
         return None  # data beside a board that did not start before is no promise
     if result.after.offset is None:
         return None if _looks_elsewhere(case) else f"verified, but starts {result.after}"
-    own = ("app", "merged", "boot") if case.chip == "esp8266" else ("app", "merged")
+    own = {"app", "merged", "askew"} | ({"boot"} if case.chip == "esp8266" else set())
     apps = [one for one in case.pieces if one.what in own]
     written = any(one.offset <= result.after.offset < one.offset + len(made(one)) for one in apps)
     told = any(note.startswith("boot not controlled") for note in result.outcome.notes)
@@ -252,7 +253,9 @@ def _intact(piece: Piece) -> bytes:
             return _signed(boot_loader(head, piece.reads, piece.number), piece.signed)
         case "app" if piece.chip != "esp8266":
             return _signed(application(head, seed=piece.number), piece.signed)
-        case "boot" | "app":
+        case "askew" if piece.chip != "esp8266":
+            return _askew(application(head), piece.chip)
+        case "boot" | "app" | "askew":
             return old_application(seed=piece.number)
         case "table":
             return table(TABLES[piece.table])
@@ -265,6 +268,15 @@ def _intact(piece: Piece) -> bytes:
         case "erased":
             return b"\xff" * SECTOR
     return hashlib.shake_128(b"noise").digest(3 * SECTOR)
+
+
+def _askew(image: bytes, chip: str) -> bytes:
+    """Move the place in memory of an application's code; its checksum does not cover that."""
+    at = 0x20 + 256  # after the first segment
+    place = int.from_bytes(image[at : at + 4], "little")
+    assert place in SILICON[chip].code
+    moved = image[:at] + (place + 0x100).to_bytes(4, "little") + image[at + 4 : -32]
+    return moved + hashlib.sha256(moved).digest()
 
 
 def ota_entry(number: int) -> bytes:
@@ -350,7 +362,7 @@ def _pieces(board_chip: str, flash_size: int, lock: str) -> st.SearchStrategy[tu
         revisions = st.sampled_from([1, 3, 100, 101, 300, 301])
         return st.builds(
             Piece,
-            what=_mostly(st.just(what), st.sampled_from(DATA), 15),
+            what=_mostly(st.just(what), st.sampled_from([*DATA, "askew"]), 15),
             offset=_mostly(st.just(usual), st.sampled_from(_PLACES), 8),
             chip=chips,
             table=_mostly(st.just(name), names, 8),

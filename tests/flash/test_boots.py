@@ -110,6 +110,12 @@ BAD = {
     ),
     "application larger than its partition": Case((merged(table="small"),)),
     "application off its page": Case(whole(table="off its page", app=0x11000)),
+    **{
+        f"application that cannot be mapped on {chip}": Case(
+            (Piece("askew", 0x10000, chip),), chip, 300, content="stock"
+        )
+        for chip in BOOTED
+    },
     "merged without an application": Case((merged(table="no application"),), content="stock"),
     "table without an application's partition": Case(
         (Piece("table", 0x8000, table="no application"),), content="stock"

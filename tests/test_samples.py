@@ -90,6 +90,26 @@ def test_every_source_states_its_licence() -> None:
         assert any("SPDX-License-Identifier: Apache-2.0" in line for line in head), source.name
 
 
+def test_esp32c3_sample_is_what_a_boot_loader_of_esp_idf_starts() -> None:
+    data = (SAMPLES / "blink-esp32c3.bin").read_bytes()
+    count, entry = data[1], struct.unpack_from("<I", data, 4)[0]
+    at, mapped, loaded = 24, [], []
+    for _ in range(count):
+        address, size = struct.unpack_from("<II", data, at)
+        at += 8
+        if 0x3C000000 <= address < 0x3C800000 or 0x42000000 <= address < 0x42800000:
+            assert address % 0x10000 == at  # in pages of flash, as the descriptor says
+            mapped.append(range(address, address + size))
+        else:
+            loaded.append(range(address, address + size))
+        at += size
+    assert [one.start >> 24 for one in mapped] == [0x3C, 0x42]  # one of data, one of code
+    assert {one.start >> 16 & 0x7F for one in mapped} == {0, 1}  # each in its row of one table
+    assert all(one.start >= 0x4037C000 and one.stop <= 0x403C0000 for one in loaded)
+    assert any(entry in one for one in loaded)
+    assert data[32 + 180] == 16  # the size of a page, as a power of 2
+
+
 def check_vectors(image: bytes, base: int, begin: int) -> None:
     """Check a Cortex-M vector table as a boot loader does; `base` is where `image` begins."""
     stack, reset = struct.unpack_from("<II", image, begin - base)

@@ -3,7 +3,7 @@
  * Blinks an LED on GPIO8 of an ESP32-C3, half a second on, half a second off.
  *
  * An application for the stock second stage boot loader, without ESP-IDF: the boot loader maps
- * the descriptor, copies the code to RAM and jumps to start(). Register addresses are from
+ * the descriptor and one function, copies the other code to RAM and jumps to start(). Register addresses are from
  * the ESP32-C3 Technical Reference Manual; chapters are named below.
  */
 #include "registers.h"
@@ -64,7 +64,7 @@ __attribute__((section(".descriptor"), used)) const struct descriptor descriptor
     .log2_page_size = 16,
 };
 
-static void stop_watchdogs(void)
+__attribute__((noinline, section(".in_flash"))) static void stop_watchdogs(void)
 {
     RTC_WATCHDOG_LOCK = WATCHDOG_KEY;
     RTC_WATCHDOG = 0;

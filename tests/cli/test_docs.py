@@ -20,6 +20,7 @@ COMMANDS = [
     "verify",
     "flash",
     "ports",
+    "board",
     "device",
     "device init",
     "device status",

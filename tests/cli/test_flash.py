@@ -61,9 +61,9 @@ def test_the_happy_path_needs_an_envelope_and_a_port(esp: Path) -> None:
     found = run("flash", "app.bin.suit", "--port", ONE)
     assert found.status == 0, found
     first, second = found.out.splitlines()[:2]
-    assert first.startswith(f"verified  {ONE}  esp32c3 mac:a0b765c1d2e3  560 bytes, 4096 written")
+    assert first.startswith(f"verified  {ONE}  esp32c3 mac:a0b765c1d2e3  592 bytes, 4096 written")
     assert second.endswith("by md5")
-    assert (esp / "one.flash").read_bytes()[0x10000:][:560] == APP.read_bytes()
+    assert (esp / "one.flash").read_bytes()[0x10000:][:592] == APP.read_bytes()
     boards = esp / ".local/state/fwsign/boards.db"
     if os.name == "posix" and boards.exists():  # elsewhere the system has another place
         assert f"first use: what boards accept is remembered in {boards}" in found.err
@@ -72,7 +72,7 @@ def test_the_happy_path_needs_an_envelope_and_a_port(esp: Path) -> None:
 def test_what_is_there_is_not_written_again(esp: Path) -> None:
     del esp
     good("flash", "app.bin.suit", "--port", ONE)
-    assert "560 bytes, 0 written" in good("flash", "app.bin.suit", "--port", ONE)
+    assert "592 bytes, 0 written" in good("flash", "app.bin.suit", "--port", ONE)
 
 
 def test_an_older_release_is_refused_on_that_board_alone(esp: Path) -> None:
@@ -187,7 +187,7 @@ def test_one_bad_board_does_not_stop_the_others(esp: Path) -> None:
         "mac:a0b765ffffff": "verified",
     }
     for name in ("one.flash", "two.flash"):
-        assert (esp / name).read_bytes()[0x10000:][:560] == APP.read_bytes()
+        assert (esp / name).read_bytes()[0x10000:][:592] == APP.read_bytes()
 
 
 def test_the_worst_exit_status_counts(esp: Path) -> None:

@@ -139,7 +139,7 @@ def test_quiet_leaves_the_result(project: Path) -> None:
 def test_an_esp_image_is_recognised(project: Path) -> None:
     (project / "app.bin").write_bytes((SAMPLES / "blink-esp32c3.bin").read_bytes())
     found = run("sign", "app.bin")
-    assert "fwsign: esp32c3@0x10000: 560 bytes, payload app.bin\n" in found.err
+    assert "fwsign: esp32c3@0x10000: 592 bytes, payload app.bin\n" in found.err
     assert "version: 1.0.0\n" in good("show", "app.bin.suit")
 
 

@@ -83,7 +83,7 @@ class TestTarget:
     )
     def test_it_goes_where_it_was_typed(self, target: str, name: str) -> None:
         found = run("sign", "./app.bin", "--target", target)
-        assert f"fwsign: {name}: 560 bytes" in found.err
+        assert f"fwsign: {name}: 592 bytes" in found.err
 
     def test_a_file_of_no_known_kind_can_go_to_a_chip(self) -> None:
         assert (

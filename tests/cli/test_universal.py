@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from cli.kit import SAMPLES, good, refused, run
+from flash.smp_kit import image
+from fwsign.images.uf2 import write_uf2
 from support import require_package
 
 BOTH = ["rp2040@0x0", "rp2350@0x0"]
@@ -108,3 +110,36 @@ def test_remarks_are_said_when_signing(universal: Path) -> None:
     (universal / "blink.uf2").write_bytes(b"".join([*blocks[1:], blocks[0]]))
     found = run("sign", "blink.uf2")
     assert "blink.uf2: the block for erratum RP2350-E10 is not the first" in found.err
+
+
+def test_show_lists_each_family_with_its_ranges_and_the_places(universal: Path) -> None:
+    shown = good("show", "blink.uf2").splitlines()
+    assert [line for line in shown if line.startswith("usual places")] == [
+        "usual places: rp2040@0x0",
+        "usual places: rp2350@0x0",
+    ]
+    ranges = [line for line in shown if line.startswith("range: ")]
+    assert any(line.endswith(", rp2040 (0xe48bff56)") for line in ranges)
+    assert any(line.endswith(", rp2350-arm-s (0xe48bff59)") for line in ranges)
+    (card,) = json.loads(good("show", "--json", "blink.uf2"))["content"]
+    assert card["usual places"] == BOTH
+    (universal / "ram.uf2").write_bytes(write_uf2(bytes(256), 0x20000000, 0xE48BFF56))
+    assert "note: for rp2040 it is a program in RAM" in good("show", "ram.uf2")
+
+
+def test_mcuboot_image_without_a_target_is_said_to_be_a_file(universal: Path) -> None:
+    (universal / "app.bin").write_bytes(image())
+    remark = (
+        "app.bin: an MCUboot image does not name its chip, so this is signed as a file; for boards "
+        "with serial recovery: --target app.bin=CHIP@0x0, --target file if it is meant"
+    )
+    assert remark in run("sign", "app.bin").err
+    found = run("flash", "app.bin.suit", "--port", "sim:smp")
+    assert found.status == 4
+    assert found.errors == [
+        "error: nothing in this release is for flash, it has app.bin",
+        "hint: what is for a board is signed so: fwsign sign FILE --target CHIP@OFFSET",
+    ]
+    for target in ("file", "nrf52840@0x0"):
+        assert remark not in run("sign", "--force", "app.bin", "--target", target).err
+    good("flash", "app.bin.suit", "--port", "sim:smp")

@@ -437,8 +437,9 @@ class TestWholeRelease:
     def test_a_table_does_not_move_without_its_boot_loader(self) -> None:
         moved = partition_table(("nvs", 1, 2, 0x11000, 0x4000), ("factory", 0, 0, 0x20000, 0x80000))
         parts = {"esp32c3@0x10000": moved, "esp32c3@0x20000": APP}
-        with refused("unsuitable.bootable", "finds its partition table at 0x8000, the release's "):
-            make(parts)
+        words = "moves from 0x8000 to 0x10000, where the board's boot loader may not look"
+        assert make(parts).unbootable == f"the partition table {words}"
+        assert run(MemoryBoard(STOCK), parts).status == "not bootable"
         on_board = content(at_0=BOOT, at_10000=moved)
         assert make(parts, flash=on_board).notes == ()
         assert make({"esp32c3@0x20000": APP}, flash=on_board).notes == ()

@@ -117,6 +117,37 @@ def test_an_image_for_ram_is_judged_after_a_restart() -> None:
             assert board.digest(0, len(data)) == image_hash(data)
 
 
+def test_a_boot_loader_that_goes_back_to_an_older_image_is_told_from_a_failed_write() -> None:
+    data = image(flags=RAM_LOAD)
+    with bench() as made:
+        made.machine.speaks = True
+        made.machine.older = OTHER
+        with made.board() as board:
+            write(board, data)
+            words = "taken the whole image, but it lists another, version 1.2.3: it went back to"
+            with refused("device.mismatch", words) as caught:
+                board.digest(0, len(data))
+    assert "a key that this boot loader knows" in (caught.value.hint or "")
+    assert (caught.value.expected, caught.value.found) == (
+        image_hash(data).hex(),
+        image_hash(OTHER).hex(),
+    )
+
+
+def test_an_image_that_is_not_listed_after_its_upload_is_said_to_be_so() -> None:
+    with bench(("stuck", 5000)) as made, made.board() as board:
+        write(board, IMAGE)
+        words = "it lists none: a byte is wrong in its flash, or it does not accept the signature"
+        with refused("device.mismatch", words):
+            board.digest(0, len(IMAGE))
+
+
+def test_a_hash_before_any_upload_is_only_read() -> None:
+    with bench(flash=OTHER) as made, made.board() as board:
+        board.probe()
+        assert board.digest(0, 0) == image_hash(OTHER)
+
+
 def test_a_board_that_does_not_come_back_from_ram_is_absent() -> None:
     with bench() as made, made.board() as board, refused("device.absent", "no boot loader"):
         write(board, image(flags=RAM_LOAD))

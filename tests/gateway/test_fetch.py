@@ -1,16 +1,18 @@
 """Fetching over HTTPS from a server that is slow, endless, cut, wrong, or somebody else."""
 
+import email.utils
 import os
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fwsign.gateway import fetch, https
+from fwsign.gateway import answer, fetch, https
 from fwsign.gateway.config import FetchRules
 from gateway.kit import Gateway, make_gateway
 from gateway.server import Handler, Server, certificates, serving
@@ -41,9 +43,9 @@ def rules(server: Server, **more: Any) -> FetchRules:
 
 
 def get(server: Server, path: str = "/app.tar", start: int = 0, **more: Any) -> bytes:
-    said = more.pop("said", [])
+    said, size = more.pop("said", []), more.pop("size", None)
     url = path if "://" in path else server.url(path)
-    with fetch.opened(url, rules(server, **more), start, said.append) as source:
+    with fetch.opened(url, rules(server, **more), start, said.append, size) as source:
         return b"".join(iter(lambda: source.read(1 << 20), b""))
 
 
@@ -231,7 +233,7 @@ def test_404_during_resume_ends_at_once(server: Server) -> None:
 
 @pytest.mark.parametrize(
     "given",
-    ["bytes 0-99/100", "bytes 999-1098/5000", "bytes 1001-1100/5000", "bytes */5000", "none", ""],
+    ["bytes 0-99/100", "bytes 900-999/5000", "bytes 1001-1100/5000", "bytes */5000", "none", ""],
 )
 def test_a_wrong_range_is_refused(server: Server, given: str) -> None:
     def wrong(handler: Handler) -> None:
@@ -346,6 +348,205 @@ def test_endless_headers_are_refused(server: Server) -> None:
         get(server)
 
 
+def answered(status: int, headers: dict[str, str], body: bytes = b"") -> Any:
+    """Give one answer, whatever was asked for."""
+
+    def answer(handler: Handler) -> None:
+        handler.head(status, headers)
+        handler.wfile.write(body)
+
+    return answer
+
+
+def ranged(most: int, *, earlier: int = 0, total: str = str(len(DATA))) -> Any:
+    """Give ranges that are shorter than what was asked for, and may begin earlier."""
+
+    def answer(handler: Handler) -> None:
+        if not handler.start:
+            handler.give(most=most)
+            return
+        start = handler.start - earlier
+        body = DATA[start : handler.start + most]
+        if handler.start >= len(DATA):
+            handler.head(416, {"Content-Range": f"bytes */{len(DATA)}", "Content-Length": "0"})
+            return
+        place = f"bytes {start}-{start + len(body) - 1}/{total}"
+        handler.head(206, {"Content-Range": place, "Content-Length": str(len(body))})
+        handler.wfile.write(body)
+
+    return answer
+
+
+@pytest.mark.parametrize("total", [str(len(DATA)), "*"])
+@pytest.mark.parametrize("earlier", [0, 1, 777])
+def test_short_ranges_are_put_together_and_are_no_attempts(
+    server: Server, total: str, earlier: int
+) -> None:
+    """RFC 9110 s.15.3.7: a server may send less than what was asked for."""
+    server.answers["/app.tar"] = ranged(300_000, earlier=earlier, total=total)
+    for size in (None, len(DATA)):
+        server.requests.clear()
+        said: list[str] = []
+        assert get(server, said=said, size=size) == DATA
+        assert len(server.requests) > 2 * fetch.MAX_ATTEMPTS
+        assert len(said) == 1  # the first answer was cut, all others were whole
+
+
+def test_a_range_that_ends_before_what_was_asked_for_is_refused(server: Server) -> None:
+    headers = {"Content-Range": "bytes 0-4/10", "Content-Length": "5"}
+    server.answers["/app.tar"] = answered(206, headers, b"01234")
+    with refused("io.fetch-range", "bytes from 5 on were asked for"):
+        get(server, start=5)
+
+
+@pytest.mark.parametrize("given", ["bytes 5-10/10", "bytes 5-99/10"])
+def test_a_range_beyond_its_own_file_is_refused(server: Server, given: str) -> None:
+    server.answers["/app.tar"] = answered(206, {"Content-Range": given})
+    with refused("io.fetch-range", given):
+        get(server, start=5)
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+def test_a_busy_server_is_asked_again(server: Server, status: int) -> None:
+    busy = answered(status, {"Content-Length": "0"})
+    server.answers["/app.tar"] = then(busy, lambda handler: handler.give())
+    assert get(server) == DATA
+    server.answers["/app.tar"] = busy
+    with refused("io.fetch-cut", f"ended after 0 bytes, 5 times: status {status}"):
+        get(server)
+
+
+class TestRetryAfter:
+    @pytest.fixture(autouse=True)
+    def _clock(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.slept: list[float] = []
+        monkeypatch.setattr("fwsign.gateway.fetch.time.sleep", self.slept.append)
+
+    def waits(self, server: Server, value: str, **more: Any) -> list[str]:
+        busy = answered(429, {"Content-Length": "0", "Retry-After": value})
+        server.answers["/app.tar"] = then(busy, lambda handler: handler.give())
+        said: list[str] = []
+        assert get(server, said=said, **more) == DATA
+        return said
+
+    def test_seconds_are_waited_for_and_said(self, server: Server) -> None:
+        (said,) = self.waits(server, "7")
+        assert self.slept == [7]
+        assert said.endswith("ended after 0 bytes, trying again in 7 seconds: status 429")
+
+    def test_a_date_is_waited_for(self, server: Server) -> None:
+        self.waits(server, email.utils.formatdate(time.time() + 60, usegmt=True))
+        assert 50 < self.slept[0] <= 60
+
+    @pytest.mark.parametrize("value", ["86400", "99999999999", "Fri, 31 Dec 2999 23:59:59 GMT"])
+    def test_the_wait_is_bounded(self, server: Server, value: str) -> None:
+        self.waits(server, value)
+        assert self.slept == [answer.MAX_WAIT]
+
+    @pytest.mark.parametrize(
+        "value", ["", "soon", "-5", "1.5", "Thu, 01 Jan 1970 00:00:00 GMT", "Thu, 99 Jan 9999"]
+    )
+    def test_other_values_are_no_wait(self, server: Server, value: str) -> None:
+        self.waits(server, value)
+        assert self.slept == [0]
+
+    def test_the_usual_pause_is_the_least(self, server: Server) -> None:
+        self.waits(server, "1", pause_seconds=3)
+        assert self.slept == [3]
+
+    def test_the_whole_time_bounds_it_too(self, server: Server) -> None:
+        busy = answered(503, {"Content-Length": "0", "Retry-After": "200"})
+        server.answers["/app.tar"] = busy
+        with refused("io.fetch-cut", "status 503"):
+            get(server, total_seconds=60)
+        assert max(self.slept) <= 60
+
+
+class TestEndedEarly:
+    """What ends early is never taken for a file with other content."""
+
+    def test_an_answer_without_a_size_that_ends_by_closing(self, server: Server) -> None:
+        """RFC 9112 s.9.8: whole only if the TLS connection was closed properly."""
+        server.answers["/app.tar"] = answered(200, {}, DATA[:1000])
+        for size in (None, len(DATA)):
+            with refused("io.fetch-cut", "ended after 1000 bytes, 5 times"):
+                get(server, size=size)
+
+    def test_it_is_resumed_where_the_server_has_ranges(self, server: Server) -> None:
+        closing = then(answered(200, {}, DATA[:1000]), lambda handler: handler.give())
+        server.answers["/app.tar"] = closing
+        assert get(server) == DATA
+        assert server.requests[1][1] == "bytes=1000-"
+
+    def test_without_a_close_of_tls_a_file_of_the_right_size_is_whole(self, server: Server) -> None:
+        server.answers["/app.tar"] = answered(200, {}, DATA)
+        assert get(server, size=len(DATA)) == DATA
+        assert len(server.requests) == 1
+
+    @pytest.mark.parametrize("end", [b"", b"0\r\n\r\n", b"0\r\n", b"5", b"5\r\n"])
+    def test_chunks_that_end_early(self, server: Server, end: bytes) -> None:
+        more = DATA[1000:1002] if end == b"5\r\n" else b""
+        body = b"3e8\r\n" + DATA[:1000] + b"\r\n" + end + more
+        chunked = {"Transfer-Encoding": "chunked"}
+        torn = answered(200, chunked, body)
+        server.answers["/app.tar"] = then(torn, lambda handler: handler.give())
+        assert get(server, size=len(DATA)) == DATA
+        server.answers["/app.tar"] = torn
+        with refused("io.fetch-cut", "5 times"):
+            get(server, size=len(DATA))
+
+    def test_a_size_larger_than_the_body(self, server: Server) -> None:
+        long = answered(200, {"Content-Length": str(len(DATA))}, DATA[:1000])
+        server.answers["/app.tar"] = long
+        with refused("io.fetch-cut", "ended after 1000 bytes, 5 times"):
+            get(server, size=len(DATA))
+
+    def test_a_size_smaller_than_the_body_is_the_size(self, server: Server) -> None:
+        server.answers["/app.tar"] = answered(200, {"Content-Length": "1000"}, DATA[:2000])
+        assert get(server) == DATA[:1000]
+
+    @pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\nContent-Le"])
+    def test_a_head_that_ends_early(self, server: Server, head: bytes) -> None:
+        server.answers["/app.tar"] = then(
+            lambda handler: handler.wfile.write(head), lambda handler: handler.give()
+        )
+        assert get(server, size=len(DATA)) == DATA
+
+    def test_the_beginning_that_is_skipped_may_be_cut_too(self, server: Server) -> None:
+        server.answers["/app.tar"] = then(
+            answered(200, {}, DATA[:500]), answered(200, {"Content-Length": str(len(DATA))}, DATA)
+        )
+        assert get(server, start=1000) == DATA[1000:]
+
+
+class TestNoMoreBytes:
+    """Status 416: the file has no byte where one was asked for."""
+
+    @pytest.mark.parametrize("given", [f"bytes */{len(DATA)}", None])
+    def test_at_the_end_it_is_the_end(self, server: Server, given: str | None) -> None:
+        headers = {"Content-Length": "0", **({"Content-Range": given} if given else {})}
+        server.answers["/app.tar"] = answered(416, headers)
+        for size in (None, len(DATA)):
+            assert get(server, start=len(DATA), size=size) == b""
+
+    @pytest.mark.parametrize(
+        ("given", "found"),
+        [("bytes */1000", "1000 bytes"), ("bytes */5", "5 bytes"), ("x", "none")],
+    )
+    def test_before_the_end_it_is_another_file(
+        self, server: Server, given: str, found: str
+    ) -> None:
+        server.answers["/app.tar"] = answered(416, {"Content-Length": "0", "Content-Range": given})
+        message = f"status 416 for bytes from 1000 on, size of its file: {found}"
+        with refused("io.fetch-status", message):
+            get(server, start=1000, size=len(DATA))
+
+    def test_for_the_whole_file_it_is_no_answer(self, server: Server) -> None:
+        server.answers["/app.tar"] = answered(416, {"Content-Length": "0"})
+        with refused("io.fetch-status", "status 416"):
+            get(server)
+
+
 # --- slow and endless servers --------------------------------------------------------------------
 
 
@@ -447,6 +648,19 @@ def test_an_interrupted_download_is_resumed_by_the_next_run(
     gateway.install(None)
     assert gateway.installed == {"app.tar": DATA}
     assert server.requests[1] == ("/x1/app.tar", "bytes=500000-")
+
+
+@pytest.mark.parametrize("cut", [0, 10, 500_000])
+def test_a_payload_that_ended_early_is_never_a_tampered_one(
+    gateway: Gateway, server: Server, cut: int
+) -> None:
+    url = publish(gateway, server, 1, DATA)
+    server.answers["/x1/app.tar"] = answered(200, {}, DATA[:cut])
+    with refused("io.fetch-cut", f"ended after {cut} bytes"):
+        gateway.install(url)
+    server.answers["/x1/app.tar"] = ranged(400_000)
+    gateway.install(url)
+    assert gateway.installed == {"app.tar": DATA}
 
 
 def test_an_endless_server_is_left_at_the_signed_size(gateway: Gateway, server: Server) -> None:

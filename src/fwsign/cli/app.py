@@ -35,6 +35,7 @@ COMMANDS: Final = (
     "verify",
     "flash",
     "ports",
+    "board",
     "device",
     "install",
     "trust",

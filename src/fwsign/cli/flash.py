@@ -82,6 +82,7 @@ def flash(
     force_rewrite: option.FORCE_REWRITE = False,
     before: option.BEFORE_MODE = None,
     after: option.AFTER_MODE = None,
+    no_stub: option.NO_STUB = False,
     receipt: option.RECEIPT = None,
     receipt_key: option.RECEIPT_KEY = None,
     pass_: KEY_PASS = None,
@@ -104,7 +105,7 @@ def flash(
 
     ports = _checked_ports(port or (), every=every)
     accepted = tuple(dict.fromkeys(accept or ()))
-    _check_choices(
+    option.check_choices(
         ("--board", board, KINDS),
         ("--before", before, BEFORE),
         ("--after", after, AFTER),
@@ -130,7 +131,7 @@ def flash(
         ports,
         tuple(dict.fromkeys(leave_out or ())),
         data,
-        How(board, baud, before, after),
+        How(board, baud, before, after, not no_stub),
         Options(
             readback=_readback(readback),
             force_rewrite=force_rewrite,
@@ -194,12 +195,6 @@ def _checked_ports(ports: Sequence[str], *, every: bool) -> Sequence[str]:
         except Failed as error:
             ui.usage(f"--port {port}: {error.message}", "see fwsign ports; docs/flash.md has sim:")
     return ports
-
-
-def _check_choices(*choices: tuple[str, str | None, Sequence[str]]) -> None:
-    for name, value, known in choices:
-        if value is not None and value not in known:
-            ui.usage(f'{name} "{value}"', f"choose from {', '.join(known)}")
 
 
 def _readback(typed: str | None) -> Literal["full", "digest"] | None:

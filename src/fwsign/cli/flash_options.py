@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The options of `fwsign flash`, each with its help."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
 
+from fwsign.cli import ui
 from fwsign.flash.esp_chips import AFTER, BEFORE
 from fwsign.flash.waivers import ACCEPTABLE
 
@@ -152,6 +154,12 @@ AFTER_MODE: TypeAlias = Annotated[
         "--after", metavar="MODE", help=f"What an ESP does in the end: {', '.join(AFTER)}."
     ),
 ]
+NO_STUB: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--no-stub", help="Work with an ESP's ROM alone: slower, for where the stub does not run."
+    ),
+]
 RECEIPT: TypeAlias = Annotated[
     Path | None,
     typer.Option(
@@ -174,3 +182,10 @@ DRY_RUN: TypeAlias = Annotated[
     bool,
     typer.Option("--dry-run", help="Ask the boards, say what would change, but write nothing."),
 ]
+
+
+def check_choices(*choices: tuple[str, str | None, Sequence[str]]) -> None:
+    """Refuse a value that is not one of a few: each choice is an option, its value, the values."""
+    for name, value, known in choices:
+        if value is not None and value not in known:
+            ui.usage(f'{name} "{value}"', f"choose from {', '.join(known)}")

@@ -12,7 +12,7 @@ import typer
 from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.options import JSON
-from fwsign.errors import Failed, FwsignError, Malformed
+from fwsign.errors import Failed, FwsignError
 from fwsign.suit_labels import ENVELOPE_HEAD
 
 CRLS_SHOWN: Final = 4 * 1024 * 1024
@@ -96,7 +96,9 @@ def _cards(file: Path, opened: BinaryIO) -> list[dict[str, Any]]:
                 found = _keys_and_certificates(file, data, damage_matters=pem)
                 if found:
                     return found
-            return [_image(opened, head, size)]
+            from fwsign.cli import image_card  # only images need it
+
+            return [image_card.card(opened, head, size)]
     except OSError as error:
         raise io_error(error, file) from error
 
@@ -216,27 +218,6 @@ def _too_much(crl: bytes) -> dict[str, Any]:
     return {"kind": "CRL", "size": len(crl), "not shown": words}
 
 
-def _image(opened: BinaryIO, head: bytes, size: int) -> dict[str, Any]:
-    from fwsign.images import glance, recognise
-
-    damage = None
-    try:
-        image = recognise(opened)
-    except Malformed as error:  # its claims are shown anyway
-        image, damage = glance(head), error.message
-    kind = "unknown" if image.kind == "unknown" else f"{image.kind} image"
-    found = {
-        "kind": f"{kind}, damaged" if damage else kind,
-        "damage": damage,
-        "size": size,
-        "chip": image.chip,
-        "project": image.project,
-        "version": image.version,
-        "usual offset": None if image.offset is None else f"0x{image.offset:x}",
-    }
-    return found | dict(image.details)
-
-
 def _lines(value: Any, indent: str = "") -> Iterator[str]:
     """Lay out a card as an indented tree."""
     for key, item in value.items():
@@ -245,8 +226,20 @@ def _lines(value: Any, indent: str = "") -> Iterator[str]:
         if isinstance(item, dict):
             yield f"{indent}{key}"
             yield from _lines(item, indent + "  ")
+        elif key == "map":
+            from fwsign.cli.image_card import picture
+
+            yield f"{indent}{key}"
+            yield from (f"{indent}  {line}" for line in picture(item))
+        elif key == "notes":
+            yield from (f"{indent}note: {line}" for line in item)
+        elif key == "parts":  # the map and the words say it
+            continue
         elif isinstance(item, list):
             for one in item:
+                if isinstance(one, str):
+                    yield f"{indent}{key}: {one}"
+                    continue
                 yield f"{indent}{key}"
                 yield from _lines(one, indent + "  ")
         elif key == "diagnostic":  # made here, of lines

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from fwsign.atomic import io_error
 from fwsign.cli import ui
 from fwsign.cli.naming import assign
+from fwsign.cli.quoting import quoted
 from fwsign.component import flash_identifier
 from fwsign.errors import Malformed
 from fwsign.images import Image, recognise
@@ -99,12 +100,22 @@ def placed(group: Sequence[Target]) -> list[Target]:
 
 def remarks(targets: Sequence[Target]) -> list[str]:
     """Return the remarks about the images, each with its file."""
-    lines = [
-        f"{one.part.path}: {note}"
-        for one in targets
-        for note in (one.image.notes if one.image else ())
-    ]
+    lines = [f"{one.part.path}: {note}" for one in targets for note in _remarks(one)]
     return list(dict.fromkeys(lines))
+
+
+def _remarks(target: Target) -> list[str]:
+    image = target.image
+    if image is None:
+        return []
+    lines = list(image.notes)
+    if image.kind == "mcuboot" and target.chip is None:
+        name = target.part.path.name
+        lines.append(
+            "an MCUboot image does not name its chip, so this is signed as a file; for boards with "
+            f"serial recovery: --target {quoted(f'{name}=CHIP@0x0')}, --target file if it is meant"
+        )
+    return lines
 
 
 def common_version(targets: Sequence[Target]) -> str | None:

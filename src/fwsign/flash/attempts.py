@@ -79,6 +79,29 @@ class Attempts:
         return isinstance(error, FwsignError) and error.code in codes and self.count < ATTEMPTS
 
 
+def restart(board: Board) -> tuple[str, ...]:
+    """Restart a board; return a note if only its user can.
+
+    Raises:
+        Failed: as `Board.reset`.
+    """
+    try:
+        board.reset()
+    except Failed as error:
+        if error.code != "device.support":
+            raise
+        return (error.message,)
+    return ()
+
+
+def left_running(board: Board) -> tuple[str, ...]:
+    """Let a board go on that nothing was written to; return notes, also for an error."""
+    try:
+        return restart(board)
+    except Failed as error:  # the result is the reason why it was left
+        return (f"the board may still be in its boot loader: {error.message}",)
+
+
 def refuse_another(before: BoardInfo, now: BoardInfo) -> None:
     """Refuse to go on if another board was put in the place of the judged one.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 from urllib.parse import SplitResult, urlsplit
@@ -13,11 +14,14 @@ from fwsign.errors import Failed, Unsuitable
 from fwsign.flash.simulate import SCHEME, Simulated, check
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from fwsign.flash.board import Board, BoardInfo, Connect
+    from fwsign.flash.ports import Found
 
 KINDS: Final = ("esp", "pico-uart", "pico-uf2", "smp")
+SERIAL_KINDS: Final = ("esp", "pico-uart", "smp")
+"""The kinds that may be at any serial port."""
 _MODULES: Final = {"esp": "esp", "pico-uart": "pico_uart", "pico-uf2": "pico_uf2", "smp": "smp"}
 _RASPBERRY_PI: Final = 0x2E8A
 _WITH_HOST: Final = ("socket", "rfc2217")
@@ -33,12 +37,14 @@ class How(NamedTuple):
         baud: bit/s for the transfer.
         before: the way into the boot loader: a name that esptool knows.
         after: the board's action at the end: also a name that esptool knows.
+        stub: whether to start esptool's stub on an ESP.
     """
 
     kind: str | None = None
     baud: int | None = None
     before: str | None = None
     after: str | None = None
+    stub: bool = True
 
 
 def kind_for(port: str, chips: Collection[str], vendor_id: int | None = None) -> str:
@@ -70,6 +76,22 @@ def kind_for(port: str, chips: Collection[str], vendor_id: int | None = None) ->
         found=found,
         hint="boards with MCUboot's serial recovery: --board smp",
     )
+
+
+def kinds_at(port: str, here: Iterable[Found]) -> tuple[str, ...]:
+    """Return the kinds of boot loaders that may be at a port, the likeliest first.
+
+    Args:
+        port: the port, as typed.
+        here: the ports that are here.
+    """
+    if port.startswith(SCHEME):
+        return (kind_for(port, ("esp",)),)
+    if port.startswith("drive:") or Path(port).is_dir():
+        return ("pico-uf2",)
+    real = os.path.realpath(port)
+    found = next((one for one in here if os.path.realpath(one.device) == real), None)
+    return found.kinds if found is not None and found.kinds else SERIAL_KINDS
 
 
 def check_port(port: str) -> None:
@@ -127,21 +149,21 @@ class _Marked:
     """A simulated board that is marked as one, so that its receipts and floors are not real."""
 
     def __init__(self, board: Board) -> None:
-        self._board = board
+        self.inner = board
 
     def probe(self) -> BoardInfo:
         """Return the facts about this board."""
-        return self._board.probe()._replace(simulated=True)
+        return self.inner.probe()._replace(simulated=True)
 
     def __getattr__(self, name: str) -> object:
         """Leave everything else to the board."""
-        return getattr(self._board, name)
+        return getattr(self.inner, name)
 
 
 def _connect(port: str, how: How) -> Connect:
     if how.kind not in _MODULES:
         raise Failed("device.support", f'no board is of kind "{how.kind}"')
     module = importlib.import_module(f"fwsign.flash.{_MODULES[how.kind]}")
-    more = {"before": how.before, "after": how.after} if how.kind == "esp" else {}
-    connect: Connect = module.connect(port, baud=how.baud, **more)
+    own = {"before": how.before, "after": how.after, "stub": how.stub}
+    connect: Connect = module.connect(port, baud=how.baud, **(own if how.kind == "esp" else {}))
     return connect

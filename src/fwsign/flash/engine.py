@@ -14,7 +14,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from fwsign.errors import Failed, FwsignError, Unsuitable
 from fwsign.flash import plan as planning
-from fwsign.flash.attempts import WAITING, Attempts, refuse_another
+from fwsign.flash.attempts import WAITING, Attempts, left_running, refuse_another, restart
 from fwsign.flash.board import Board, BoardInfo, Connect, DigestName, Run
 from fwsign.flash.esp_keep import Kept
 from fwsign.flash.filling import Filled, Filler
@@ -205,20 +205,7 @@ class _Run:
         if self._touched and not another:
             return
         self._clock("leaving")
-        try:
-            self._notes += self._restart(board)
-        except Failed as failed:  # the result is the reason why it was left
-            self._notes.append(f"the board may still be in its boot loader: {failed.message}")
-
-    def _restart(self, board: Board) -> tuple[str, ...]:
-        """Restart a board; return a note if only its user can."""
-        try:
-            board.reset()
-        except Failed as error:
-            if error.code != "device.support":
-                raise
-            return (error.message,)
-        return ()
+        self._notes += left_running(board)
 
     def _refuse_early(self, board: Board, info: BoardInfo) -> Judged:
         """Make all checks that can refuse, before the flash is touched."""
@@ -257,7 +244,7 @@ class _Run:
             self._checked = self._verify(board, info)
         self._enter("finishing")
         finishing = board.finish([one.run for one in self._plan.regions])
-        self._notes = [*finishing, *self._restart(board)]
+        self._notes = [*finishing, *restart(board)]
         return _status([one.how for one in self._checked], self._plan.unbootable)
 
     # --- compare and write ------------------------------------------------------------------

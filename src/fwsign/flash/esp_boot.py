@@ -50,7 +50,7 @@ def select(
     part = otadata_of(table)
     if part is not None and otadata is None and apps:
         return Selection(note=f'the OTA data that may select "{apps[0].label}" cannot be read')
-    if not apps or _booted(table, otadata) in apps:
+    if not apps or booted(table, otadata) in apps:
         return Selection()
     slots = _slots(table)
     chosen = next((app for app in apps if app.subtype == _FACTORY or app in slots.values()), None)
@@ -76,7 +76,13 @@ def _slots(table: Sequence[Partition]) -> dict[int, Partition]:
     return {number: part for number, part in slots.items() if number < len(slots)}
 
 
-def _booted(table: Sequence[Partition], otadata: bytes | None) -> Partition | None:
+def booted(table: Sequence[Partition], otadata: bytes | None) -> Partition | None:
+    """Return the partition that the boot loader starts; None if nothing tells for sure.
+
+    Args:
+        table: the partition table.
+        otadata: both sectors of the OTA data; None if there is none.
+    """
     slots = [part for part in table if part.is_app and part.subtype in _SLOTS]
     valid = [one for one in entries(otadata or b"") if one is not None and one.counts]
     newest = max(valid, key=lambda one: one.sequence, default=None)

@@ -62,6 +62,13 @@ class Loader:
             baud: bit/s to change to; None to stay at what it is.
             stub: whether to start esptool's stub, where the chip allows it.
         """
+        if not stub and self._esp.CHIP_NAME == "ESP8266":
+            raise Failed(
+                "device.support",
+                "an ESP8266 needs the stub: its ROM cannot read the flash",
+                expected="the stub",
+                found="--no-stub",
+            )
         if stub:
             self._esp = self._run("start the stub", lambda: run_stub(self._esp))
         self._run("set up the flash", lambda: self._set_up(baud))

@@ -31,7 +31,7 @@ class EspPlan(NamedTuple):
         table: the partition table in force; None if unknown.
         selection: the run that makes a written application start.
         kept: the board's own data that is left as it is.
-        unbootable: why the board will not start what is written; None if it will.
+        unbootable: why the board will not, or may not, start what is written; None if it will.
         controls: what leaves open whether it will.
         notes: other remarks for the result.
     """
@@ -148,20 +148,29 @@ def _started(plan: EspPlan, case: _Case) -> EspPlan:
     esp_executed.check_needs([*found, *there], table, case.chip, info, case.waived)
     if not any(one.image.role for one, _ in plan.pieces):
         return plan  # data alone changes nothing about the start
-    if table is not None and case.before is not None and case.before.at != table.at:
-        moved = f"the partition table moves from 0x{case.before.at:x} to 0x{table.at:x}"
-        plan = plan._replace(controls=(moved,))
+    plan = _moved(plan, case, fresh_boot=fresh is not None)
     if loader is None or (table is None and not info.readable):
         return plan._replace(controls=(*plan.controls, _unknown(table, found, future)))
-    reason = loader if isinstance(loader, str) else None
-    reason = reason or esp_start.table_reason(table, case.before, fresh_boot=fresh is not None)
-    if table is None or reason is not None:
-        return _unbootable(plan, reason or "", case.waived)
+    if isinstance(loader, str):
+        return _unbootable(plan, loader, case.waived)
+    if table is None:
+        return _unbootable(plan, esp_start.NO_TABLE, case.waived)
     selection = esp_start.selection(table, found, future)
     reason = esp_start.app_reason(table, found, future) or selection.note
     controls = (selection.control,) if selection.control is not None else ()
     plan = plan._replace(selection=selection.run, controls=(*plan.controls, *controls))
     return plan if reason is None else _unbootable(plan, reason, case.waived)
+
+
+def _moved(plan: EspPlan, case: _Case, *, fresh_boot: bool) -> EspPlan:
+    """Say that a table moves. With the board's own boot loader, nobody knows whether it starts."""
+    table, before = case.table, case.before
+    if table is None or before is None or before.at == table.at:
+        return plan
+    words = f"the partition table moves from 0x{before.at:x} to 0x{table.at:x}"
+    if fresh_boot:
+        return plan._replace(controls=(words,))
+    return plan._replace(unbootable=f"{words}, where the board's boot loader may not look")
 
 
 def _unknown(table: Table | None, found: Sequence[Executed], future: Future) -> str:

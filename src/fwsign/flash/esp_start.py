@@ -2,6 +2,7 @@
 """Tell whether a board will start what is written to it, and what stands in the way."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from fwsign.errors import Malformed
 from fwsign.flash import esp_boot
@@ -13,7 +14,9 @@ from fwsign.images import esp
 from fwsign.images.esp_data import OTADATA_SIZE, otadata_of
 from fwsign.images.esp_flash import Partition
 
-_MAGIC = bytes([esp.MAGIC])
+NO_TABLE: Final = "no partition table is in the release or on the board"
+
+_MAGIC: Final = bytes([esp.MAGIC])
 
 
 def boot_loader(future: Future, place: Place) -> Executed | str | None:
@@ -25,24 +28,6 @@ def boot_loader(future: Future, place: Place) -> Executed | str | None:
         what = "there is none" if head == b"\xff" else f"it is damaged: {error.message}"
         return f"the chip starts a boot loader at 0x{place.offset:x}, and {what}"
     return None if part is None else Executed(place, part, None)
-
-
-def table_reason(table: Table | None, before: Table | None, *, fresh_boot: bool) -> str | None:
-    """Return why the boot loader will not find the table; None if it will.
-
-    Args:
-        table: the table in force.
-        before: the table that the board has.
-        fresh_boot: whether the release brings the boot loader too.
-    """
-    if table is None:
-        return "no partition table is in the release or on the board"
-    if table.payload is None or fresh_boot or before is None or before.at == table.at:
-        return None
-    return (
-        f"the board's boot loader finds its partition table at 0x{before.at:x}, the release's "
-        f"goes to 0x{table.at:x}"
-    )
 
 
 def app_reason(table: Table, found: Sequence[Executed], future: Future) -> str | None:

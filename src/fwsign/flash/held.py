@@ -108,6 +108,7 @@ class HeldRelease:
                 f"nothing in this release is for flash, it has {names}",
                 expected="a component such as esp32c3@0x10000",
                 found=names,
+                hint="what is for a board is signed so: fwsign sign FILE --target CHIP@OFFSET",
             )
         total = sum(one.size for one in wanted)
         check_limit(total, MAX_HELD, f"payloads for flash of {total} bytes")

@@ -58,7 +58,7 @@ class Plan(NamedTuple):
         regions: what is written, in a safe order.
         selection: the run that makes them boot, after they were verified.
         kept: data of the board under the release's images that is left as it is.
-        unbootable: why the board will not start what is written, though allowed by name.
+        unbootable: why the board will not, or may not, start what is written.
         notes: remarks for the result.
     """
 

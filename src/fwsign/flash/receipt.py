@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from fwsign import __version__
 from fwsign.facts import release_facts
+from fwsign.flash.board import BoardInfo
 from fwsign.flash.engine import Checked, Outcome
 from fwsign.verified import VerifiedRelease
 
@@ -48,17 +49,7 @@ def describe(outcome: Outcome, told: Told) -> dict[str, Any]:
         "message": _sound(error.message) if error else None,
         "notes": list(outcome.notes),
         "port": _sound(told.port),
-        "board": {
-            "kind": info.kind,
-            "chip": info.chip,
-            "identity": info.identity,
-            "flash_size": info.flash_size,
-            "locks": list(info.locks),
-            "details": dict(info.details),
-            "simulated": info.simulated,
-        }
-        if info
-        else None,
+        "board": board_facts(info) if info else None,
         "release": _release(release) if release else None,
         "waived": list(told.waived),
         "left_out": list(told.left_out),
@@ -73,6 +64,19 @@ def describe(outcome: Outcome, told: Told) -> dict[str, Any]:
         "attempts": outcome.attempts,
         "milliseconds": {name: round(1000 * spent) for name, spent in outcome.seconds},
         "fwsign": __version__,
+    }
+
+
+def board_facts(info: BoardInfo) -> dict[str, Any]:
+    """Return the facts of a board as receipts and `fwsign board --json` have them."""
+    return {
+        "kind": info.kind,
+        "chip": info.chip,
+        "identity": info.identity,
+        "flash_size": info.flash_size,
+        "locks": list(info.locks),
+        "details": dict(info.details),
+        "simulated": info.simulated,
     }
 
 

@@ -27,11 +27,12 @@ by its application, or because MCUboot found nothing to start.
 Whether an upload was begun by this process or by an earlier one hence makes no difference.
 """
 
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from fwsign.errors import Failed
+from fwsign.errors import Failed, Malformed
 from fwsign.flash.board import BoardInfo, Connect, Progress, Run
 from fwsign.flash.port import Port
 from fwsign.flash.smp_answers import (
@@ -40,6 +41,7 @@ from fwsign.flash.smp_answers import (
     is_application,
     listed_hash,
     next_offset,
+    not_taken,
     place,
     refused,
     result,
@@ -48,6 +50,7 @@ from fwsign.flash.smp_answers import (
 )
 from fwsign.flash.smp_frame import OVERHEAD, READ, WRITE
 from fwsign.flash.smp_link import ECHO, IMAGE, OS, PARAMETERS, POLL, RESET, STATE, UPLOAD, Link
+from fwsign.images.mcuboot import image_hash
 
 BAUD: Final = 115200
 _BUFFER: Final = 512  # bytes of a frame: MCUboot's default, if it does not tell
@@ -95,6 +98,7 @@ class SerialRecovery:
         self._attempt = attempt
         self._chunk = _chunk(_BUFFER, attempt)
         self._nameless = False  # whether this build of MCUboot leaves out the hashes
+        self._uploaded = b""  # the hash of an image that was uploaded whole
 
     def probe(self) -> BoardInfo:
         """Find the boot loader and its first image; leave the application if that answers."""
@@ -119,10 +123,17 @@ class SerialRecovery:
         )
 
     def digest(self, offset: int, size: int) -> bytes:
-        """Return the hash of the image in the first slot; empty if there is no valid one."""
+        """Return the hash of the image in the first slot; empty if there is no valid one.
+
+        Raises:
+            Failed: `device.mismatch`: it is not that of the image that was uploaded.
+        """
         del offset, size  # it is always the whole image
         first = first_slot(self._slots())
-        return b"" if first is None else listed_hash(first)
+        found = b"" if first is None else listed_hash(first)
+        if self._uploaded and found != self._uploaded:
+            raise not_taken(self._uploaded, first)
+        return found
 
     def read(self, offset: int, size: int) -> bytes:
         """Refuse: MCUboot does not let its flash be read."""
@@ -144,7 +155,12 @@ class SerialRecovery:
         data = runs[0].data
         if len(data) <= _HEADER:
             raise refused("write", INVALID)
-        count = _Count(progress)
+        self._uploaded = b""
+        self._upload_all(data, _Count(progress))
+        with contextlib.suppress(Malformed):  # then the boot loader does not list it
+            self._uploaded = image_hash(data)
+
+    def _upload_all(self, data: bytes, count: "_Count") -> None:
         if start := self._resumable(len(data)):
             count(start)
             try:
@@ -182,6 +198,14 @@ class SerialRecovery:
     def close(self) -> None:
         """Release the port."""
         self._link.close()
+
+    def images(self) -> list[dict[str, Any]]:
+        """Return the list of images, by MCUboot's own names.
+
+        Raises:
+            Failed: as every call.
+        """
+        return self._slots()
 
     def _slots(self) -> list[dict[str, Any]]:
         answer = self._link.request(READ, IMAGE, STATE, {}, _LIST)

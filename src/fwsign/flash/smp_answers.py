@@ -87,3 +87,21 @@ def unexpected(what: str, expected: str, found: object) -> Failed:
         expected=expected,
         found=shown,
     )
+
+
+def not_taken(expected: bytes, first: Slot | None) -> Failed:
+    """Return the error for an image that was uploaded whole, and is not the one that is listed."""
+    if first is None:
+        words = "it lists none: a byte is wrong in its flash, or it does not accept the signature"
+        found = "no image"
+    else:
+        version = first.get("version", "unknown")
+        words = f"it lists another, version {version}: it went back to that one"
+        found = listed_hash(first).hex() or "an image without a hash"
+    return Failed(
+        "device.mismatch",
+        f"the boot loader has taken the whole image, but {words}",
+        expected=expected.hex(),
+        found=found,
+        hint="is the image signed with a key that this boot loader knows, and of no lower version?",
+    )

@@ -7,7 +7,6 @@ at the point where it ended, as long as the server still has the file.
 
 import contextlib
 import http.client
-import re
 import ssl
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 
 from fwsign import __version__
 from fwsign.errors import Failed, check_limit
+from fwsign.gateway.answer import Cut, NoMoreError, judge, unexpected
 from fwsign.gateway.config import FetchRules, Tell
 from fwsign.gateway.https import Timed, check_address, connect, join, make_context, target_of
 from fwsign.payload import CHUNK_SIZE
@@ -26,12 +26,6 @@ MAX_ATTEMPTS: Final = 5
 PROGRESS: Final = 1024 * 1024
 
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
-_RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/(?:[0-9]{1,18}|\*)")
-_SIZE: Final = re.compile(r"[0-9]{1,18}")
-
-
-class _Cut(Exception):
-    """The connection broke; never leaves this module."""
 
 
 class _Answer(NamedTuple):
@@ -42,12 +36,14 @@ class _Answer(NamedTuple):
         response: the source of the body.
         skip: the number of unwanted bytes at its beginning.
         left: the number of bytes it must have; None if the server does not say.
+        total: the size of the whole file; None if the server does not say.
     """
 
     connection: http.client.HTTPSConnection
     response: http.client.HTTPResponse
     skip: int
     left: int | None
+    total: int | None
 
 
 def fetch_bytes(url: str, rules: FetchRules, limit: int, tell: Tell) -> bytes:
@@ -71,13 +67,15 @@ def fetch_bytes(url: str, rules: FetchRules, limit: int, tell: Tell) -> bytes:
 
 
 @contextlib.contextmanager
-def opened(url: str, rules: FetchRules, start: int, tell: Tell) -> Iterator["Download"]:
-    """Open a file on a server, beginning at byte `start`.
+def opened(
+    url: str, rules: FetchRules, start: int, tell: Tell, size: int | None = None
+) -> Iterator["Download"]:
+    """Open a file on a server; the arguments are those of `Download`.
 
     Raises:
         Failed: `io.fetch-*`.
     """
-    download = Download(url, rules, start, tell)
+    download = Download(url, rules, start, tell, size)
     try:
         yield download
     finally:
@@ -92,14 +90,18 @@ class Download:
         rules: what bounds this.
         start: the offset of the first wanted byte.
         tell: told of redirects and of resumed transfers.
+        size: the expected size of the whole file; None if it is not known. A transfer that ends
+            before is cut, if the server does not say that its file is shorter.
 
     Raises:
         Failed: `io.fetch-address`, `io.fetch-connect`.
     """
 
-    def __init__(self, url: str, rules: FetchRules, start: int, tell: Tell) -> None:
+    def __init__(
+        self, url: str, rules: FetchRules, start: int, tell: Tell, size: int | None = None
+    ) -> None:
         self._url, self._rules, self._tell = url, rules, tell
-        self._at = start
+        self._at, self._size = start, size
         self._since = start  # the offset where the last counted attempt began
         self._attempts = 0
         self._answer: _Answer | None = None
@@ -125,17 +127,44 @@ class Download:
                 if self._answer is None:
                     self._answer = self._skipped(self._connect())
                 data = self._body(self._answer, size)
+                if not data and size and self._goes_on(self._answer):
+                    self.close()
+                    continue
+            except NoMoreError:
+                return b""
             except TimeoutError:
                 self._again(self._slow(), "silence")
-            except (_Cut, ConnectionError, ssl.SSLEOFError) as error:
-                self._again(self._cut(error), str(error))
+            except Cut as error:
+                self._again(self._cut(str(error)), str(error), error.wait)
+            except (ConnectionError, ssl.SSLEOFError) as error:
+                if self._at == self._size:  # nothing is missing
+                    return b""
+                closed = isinstance(error, ssl.SSLEOFError)
+                reason = "the connection was closed" if closed else str(error)
+                self._again(self._cut(reason), reason)
             except (OSError, http.client.HTTPException) as error:
                 raise _protocol(self._url, error) from error
             else:
                 self._at += len(data)
                 return data
 
-    def _again(self, failure: Failed, reason: str) -> None:
+    def _goes_on(self, answer: _Answer) -> bool:
+        """Tell whether the file goes on after the end of an answer.
+
+        Raises:
+            Cut: the answer had to be longer, or nothing shows that it was whole.
+        """
+        if answer.total is not None:
+            return self._at < answer.total
+        if self._size is not None and self._at >= self._size:
+            return False
+        if answer.left is not None:
+            return True  # a range of a file whose size only the next answer may tell
+        if self._size is not None:
+            raise Cut("the answer ended early")
+        return False
+
+    def _again(self, failure: Failed, reason: str, wait: float = 0.0) -> None:
         """Count an attempt; refuse if too many brought nothing, or if no time is left."""
         self.close()
         if self._at - self._since >= PROGRESS:
@@ -143,21 +172,24 @@ class Download:
         self._attempts += 1
         if self._attempts >= MAX_ATTEMPTS or time.monotonic() >= self._deadline:
             raise failure
-        time.sleep(self._rules.pause_seconds)
-        self._tell(f"{self._url} ended after {self._at} bytes, trying again: {reason}")
+        left = max(self._deadline - time.monotonic(), 0)
+        pause = min(max(wait, self._rules.pause_seconds), left)
+        after = f" in {pause:.0f} seconds" if wait else ""
+        self._tell(f"{self._url} ended after {self._at} bytes, trying again{after}: {reason}")
+        time.sleep(pause)
 
     def _body(self, answer: _Answer, size: int) -> bytes:
         try:
             data = answer.response.read1(size) if size else b""
         except http.client.IncompleteRead as error:
-            raise _Cut("the connection was closed") from error
+            raise Cut("the connection was closed") from error
         if len(data) > size:  # http.client accepts chunks of negative size
             raise http.client.HTTPException("more bytes than were asked for")
         if data or not size:
             self._answer = answer._replace(left=answer.left - len(data)) if answer.left else answer
             return data
         if answer.left:
-            raise _Cut("the connection was closed")
+            raise Cut("the connection was closed")
         return b""
 
     def _skipped(self, answer: _Answer) -> _Answer:
@@ -166,8 +198,10 @@ class Download:
         left = answer.skip
         while left:
             data = self._body(self._answer, min(left, CHUNK_SIZE))
+            if not data and self._answer.left is None:
+                raise Cut("the answer ended early")
             if not data:
-                raise _status(self._url, "a shorter file than before")
+                raise unexpected(self._url, "a shorter file than before")
             left -= len(data)
         return self._answer
 
@@ -230,46 +264,16 @@ class Download:
         response: http.client.HTTPResponse,
     ) -> _Answer:
         try:
-            return self._judged(url, connection, response)
+            return _Answer(connection, response, *judge(url, response, self._at, self._size))
         except BaseException:
             response.close()
             connection.close()
             raise
 
-    def _judged(
-        self,
-        url: str,
-        connection: http.client.HTTPSConnection,
-        response: http.client.HTTPResponse,
-    ) -> _Answer:
-        if response.status >= 500:
-            raise _Cut(f"status {response.status}")
-        if response.status not in (200, 206):
-            raise _status(url, f"status {response.status}")
-        encoding = response.getheader("Content-Encoding", "identity")
-        length = response.getheader("Content-Length")
-        if encoding != "identity" or (length is not None and not _SIZE.fullmatch(length)):
-            what = f"{url} answers with Content-Encoding {encoding}, Content-Length {length}"
-            raise Failed("io.fetch-protocol", what, expected="the file as it is", found=encoding)
-        left = None if length is None else int(length)
-        if response.status == 200:
-            return _Answer(connection, response, self._at, left)
-        given = response.getheader("Content-Range", "none")
-        match = _RANGE.fullmatch(given)
-        fits = match and int(match[1]) == self._at
-        if not self._at or not match or not fits or left not in (None, _span(match)):
-            raise Failed(
-                "io.fetch-range",
-                f"{url}: bytes from {self._at} on were asked for, the answer has {given}",
-                expected=f"bytes {self._at}-",
-                found=given,
-            )
-        return _Answer(connection, response, 0, _span(match))
-
-    def _cut(self, error: Exception) -> Failed:
+    def _cut(self, reason: str) -> Failed:
         return Failed(
             "io.fetch-cut",
-            f"{self._url} ended after {self._at} bytes, {MAX_ATTEMPTS} times: {error}",
+            f"{self._url} ended after {self._at} bytes, {MAX_ATTEMPTS} times: {reason}",
             expected="the whole file",
             found=f"{self._at} bytes",
         )
@@ -283,15 +287,6 @@ class Download:
             expected=f"{rules.stall_seconds} and {rules.total_seconds} seconds",
             found="more",
         )
-
-
-def _span(match: re.Match[str]) -> int:
-    return int(match[2]) - int(match[1]) + 1
-
-
-def _status(url: str, found: str) -> Failed:
-    message = f"{url}: the server answers with {found}"
-    return Failed("io.fetch-status", message, expected="the file", found=found)
 
 
 def _protocol(url: str, error: Exception) -> Failed:

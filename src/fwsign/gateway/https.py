@@ -18,6 +18,8 @@ class Timed(ssl.SSLSocket):
 
     deadline: float = 0.0
     stall: float = 0.0
+    suppress_ragged_eofs: bool
+    """Whether an end without a closed TLS connection passes for an end; of the base class."""
 
     def recv_into(self, *arguments: Any, **more: Any) -> int:
         """Receive within the remaining time."""
@@ -33,6 +35,9 @@ def connect(connection: http.client.HTTPSConnection, url: str) -> None:
     """Connect; name the url in an error."""
     try:
         connection.connect()
+        if isinstance(connection.sock, Timed):
+            # RFC 9112 s.9.8: an answer that ends by closing is whole only if TLS was closed too.
+            connection.sock.suppress_ragged_eofs = False
     except (TimeoutError, ConnectionResetError):
         raise
     except (socket.gaierror, ssl.SSLError, OSError, UnicodeError) as error:

@@ -82,7 +82,7 @@ class Sources(NamedTuple):
         if is_url(place):
             from fwsign.gateway.fetch import opened  # files need no network
 
-            with opened(place, self.rules, start, self.tell) as source:
+            with opened(place, self.rules, start, self.tell, component.size) as source:
                 yield source
             return
         try:

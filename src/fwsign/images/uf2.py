@@ -346,8 +346,9 @@ def _details(found: _Contents) -> tuple[tuple[str, str], ...]:
         details.append(("order", "not that of the numbers"))
     for key, family in found.families.items():
         details.append(("family", name(key)))
+        whose = f", {name(key)}" if len(found.families) > 1 else ""
         details += [
-            ("range", f"{end - start} bytes at {start:#010x}") for start, end in family.ranges
+            ("range", f"{end - at} bytes at {at:#010x}{whose}") for at, end in family.ranges
         ]
     return tuple(details)
 

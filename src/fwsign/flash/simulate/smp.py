@@ -51,6 +51,8 @@ class Simulator:
         """Whether an application with an SMP server runs instead of the boot loader."""
         self.speaks = False
         """Whether the application that a reset starts has an SMP server."""
+        self.older: bytes | None = None
+        """An image in another slot, to which the boot loader goes back at each start."""
         self.others: list[dict[str, Any]] = []
         """Further entries in the list of images."""
         self.own: dict[str, Any] = {}
@@ -154,6 +156,8 @@ class Simulator:
         entered = self.application and recovery
         if not entered:
             self.started += 1
+            if self.older is not None:
+                self.flash[:] = self.older.ljust(SLOT, b"\xff")
         self.application = self.speaks and not entered
         self._silent = not entered and not self.speaks
         self._restart()

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a board is, and what it holds and runs now: asked without a release, and nothing changed.
+
+Programs are known by what they say at their beginning. Nothing here is verified.
+"""
+
+import importlib
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from fwsign.errors import Failed
+from fwsign.flash.attempts import Attempts, left_running
+from fwsign.flash.backends import How, attached
+from fwsign.flash.board import FLASH_ENCRYPTION, Board, BoardInfo, Connect
+
+_BY_KIND: Final = {"esp": "survey_esp", "pico-uart": "survey_pico", "pico-uf2": "survey_pico"}
+DRIVE: Final = "drive:"
+_NO_ANSWER: Final = ("device.absent", "device.lost", "device.protocol")
+_LISTED: Final = ("bootable", "pending", "confirmed", "active")  # states in MCUboot's list
+
+
+class Entry(NamedTuple):
+    """A place in the flash, and what it seems to hold.
+
+    Args:
+        name: "boot loader", "partition table", a partition's label, or a slot.
+        offset: in bytes from the start of the flash; None if the board does not tell.
+        size: of the place; None if unknown.
+        holds: "boot loader", "application", "partition table", "data", "blank" or "unknown".
+        project: the program's name; None if it does not tell.
+        version: the program's version; None if it does not tell.
+        starts: whether the boot loader selects it; None if that is not known here.
+        details: names and values for people.
+    """
+
+    name: str
+    offset: int | None
+    size: int | None
+    holds: str
+    project: str | None = None
+    version: str | None = None
+    starts: bool | None = None
+    details: tuple[tuple[str, str], ...] = ()
+
+
+class Content(NamedTuple):
+    """What a board holds: its places, and notes for the reader."""
+
+    entries: tuple[Entry, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Survey(NamedTuple):
+    """The answer of a board: its facts, and its content."""
+
+    info: BoardInfo
+    content: Content
+
+
+def survey(connect: Connect) -> Survey:
+    """Ask a board, and let it go on with the program that it has.
+
+    Raises:
+        Failed: `device.*`.
+    """
+    attempts = Attempts(connect, lambda: None)
+    seen = False
+    while True:
+        board = attempts.open()
+        try:
+            info = board.probe()
+            seen = True
+            content = look(board, info)
+            return Survey(info, content._replace(notes=(*content.notes, *left_running(board))))
+        except Failed as error:
+            if not attempts.may_help(error, seen=seen):
+                left_running(board)
+                raise
+        finally:
+            board.close()
+
+
+def ask(port: str, how: How, kinds: Sequence[str]) -> Survey:
+    """Ask the board at a port, by one kind of boot loader after another until one answers.
+
+    Args:
+        port: as typed.
+        how: the way to reach it.
+        kinds: of `backends.KINDS`, at least one.
+
+    Raises:
+        Failed: `device.*`, `io.*`.
+    """
+    for kind in kinds:
+        _refuse_stranding(port, kind)
+        try:
+            with attached(port, how._replace(kind=kind)) as connect:
+                return survey(connect)
+        except Failed as error:
+            if error.code not in _NO_ANSWER or len(kinds) == 1:
+                raise
+    tried = ", ".join(kinds)
+    raise Failed(
+        "device.absent",
+        f"no boot loader answers at {port}: tried {tried}",
+        expected=tried,
+        found="no answer",
+    )
+
+
+def _refuse_stranding(port: str, kind: str) -> None:
+    """Refuse to bring a Pico into a mode that nothing here can end."""
+    is_drive = port.startswith(DRIVE) or Path(port).is_dir()
+    if kind == "pico-uf2" and not is_drive and importlib.util.find_spec("usb") is None:
+        raise Failed(
+            "device.support",
+            f"the Pico at {port} would stay in BOOTSEL mode: restarting it needs pyusb",
+            expected="pyusb",
+            found="nothing",
+            hint='pipx install --force "fwsign[flash,usb]"; '
+            'in an environment: pip install "fwsign[flash,usb]"',
+        )
+
+
+def look(board: Board, info: BoardInfo) -> Content:
+    """Read what a board holds, as far as it shows it.
+
+    Raises:
+        Failed: `device.*`.
+    """
+    if info.kind == "smp":
+        return _listed(board)
+    if FLASH_ENCRYPTION in info.locks:
+        return Content(notes=("the flash is encrypted: its content cannot be told from here",))
+    if not info.readable:
+        reason = ", ".join(info.locks) or "a drive shows nothing"
+        return Content(notes=(f"the flash cannot be read: {reason}",))
+    module = importlib.import_module(f"fwsign.flash.{_BY_KIND[info.kind]}")
+    content: Content = module.look(board.read, info)
+    return content
+
+
+def _listed(board: Board) -> Content:
+    from fwsign.flash.smp import SerialRecovery  # only for MCUboot
+
+    inner = getattr(board, "inner", board)
+    if not isinstance(inner, SerialRecovery):
+        return Content()
+    entries = []
+    for slot in inner.images():
+        name = f"image {slot.get('image', 0)}, slot {slot.get('slot', 0)}"
+        code = slot.get("hash")
+        states = ", ".join(state for state in _LISTED if slot.get(state))
+        details = [("hash", code.hex())] if isinstance(code, bytes) else []
+        details += [("states", states)] if states else []
+        version = slot.get("version")
+        entries.append(
+            Entry(
+                name,
+                None,
+                None,
+                "application",
+                version=None if version is None else str(version),
+                details=tuple(details),
+            )
+        )
+    return Content(tuple(entries), () if entries else ("the boot loader lists no image",))

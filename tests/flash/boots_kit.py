@@ -97,7 +97,8 @@ class Case(NamedTuple):
         chip: of the board.
         revision: of the chip.
         flash_size: of the board, in bytes.
-        content: "blank", "stock", "stock at 0x10000", "stock with slot 1", or "noise".
+        content: "blank", "stock", "stock at 0x10000", "stock with slot 1", "foreign" for what
+            another chip's board has, or "noise".
         lock: a lock of `fwsign.flash.board`; empty for none.
         worn: an offset at which a bit of the content is flipped; None for none.
     """
@@ -318,6 +319,8 @@ def _content(case: Case) -> bytes:
         return hashlib.shake_128(b"old").digest(0x20000)
     if case.content == "blank":
         return b""
+    if case.content == "foreign":
+        return stock("esp32c3" if case.chip == "esp32s3" else "esp32s3", case.flash_size)
     place = 0x10000 if "0x10000" in case.content else 0x8000
     kind = signature_for([case.lock])
     content = stock(case.chip, case.flash_size, place, kind)
@@ -428,7 +431,15 @@ def any_case(draw: st.DrawFn) -> Case:
     locks = ["secure boot", "secure boot v1"] if chip == "esp32" else ["secure boot"]
     lock = draw(_mostly(st.just(""), st.sampled_from(locks if chip != "esp8266" else [""]), 4))
     pieces = draw(_pieces(chip, flash_size, lock))
-    contents = ["blank", "stock", "stock", "stock with slot 1", "stock at 0x10000", "noise"]
+    contents = [
+        "blank",
+        "stock",
+        "stock",
+        "stock with slot 1",
+        "stock at 0x10000",
+        "foreign",
+        "noise",
+    ]
     return Case(
         tuple({one.offset: one for one in pieces}.values()),
         chip,

@@ -153,6 +153,7 @@ BAD = {
     "ESP8266's application elsewhere on a blank board": Case(
         (Piece("app", 0x10000, "esp8266"),), "esp8266"
     ),
+    "application after another chip's boot loader": Case((APP,), content="foreign"),
     "merged of an S3 on a C3": Case((merged("esp32s3"),)),
     **{
         f"merged with the boot loader of {chip} at 0x{wrong:x}": Case(

@@ -180,6 +180,9 @@ BAD = {
         content="stock",
         lock="secure boot",
     ),
+    "another boot loader with secure boot v1": Case(
+        (boot("esp32", number=2),), "esp32", 300, content="stock", lock="secure boot v1"
+    ),
     "unsigned application with secure boot v1": Case(
         (Piece("app", 0x10000, "esp32", number=2),),
         "esp32",

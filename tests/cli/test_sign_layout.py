@@ -209,6 +209,11 @@ def test_an_application_without_code_in_flash_is_warned_about(project: Path) -> 
             "objcopy -I ihex -O binary FILE IMAGE makes one",
         ),
         (
+            b":FF000000" + b"AA" * 255 + b"AB\n:00000001FF\n",
+            "an Intel HEX file",
+            "objcopy -I ihex -O binary FILE IMAGE makes one",
+        ),
+        (
             b"S00600004844521B\r\nS9030000FC\r\n",
             "a file of S-records",
             "objcopy -I srec -O binary FILE IMAGE makes one",

@@ -8,6 +8,7 @@ import pytest
 
 from cli.kit import good, refused, run
 from flash.kit import FACTORY_TABLE, OTA_TABLE, esp_image, noise, partition_table
+from images_kit import descriptor, image
 
 SMALL = 0x10  # in a header: 2 MB of flash
 LARGE_TABLE = partition_table(("factory", 0, 0, 0x10000, 0x80000), ("data", 1, 6, 0x200000, 0x1000))
@@ -181,7 +182,9 @@ def test_bytes_after_an_image_are_said_and_strict_refuses_them(project: Path) ->
 
 def test_an_application_without_code_in_flash_is_warned_about(project: Path) -> None:
     words = "no segment is mapped as code: boot loaders of ESP-IDF abort when they start it"
-    (project / "merged.bin").write_bytes(merged(esp_image(app=False), FACTORY_TABLE, esp_image()))
+    bare = image("esp32c3", (0x3C000020, descriptor()), (0x40380000, b"code" * 9))
+    (project / "app.bin").write_bytes(bare)
+    (project / "merged.bin").write_bytes(merged(esp_image(app=False), FACTORY_TABLE, bare))
     for name, where in (("app.bin", ""), ("merged.bin", " (factory)")):
         found = run("sign", name, "--strict")
         assert (found.status, found.err.count(words)) == (0, 1)

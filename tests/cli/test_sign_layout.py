@@ -1,6 +1,7 @@
 """`fwsign sign`: what the images of one release say about each other, and about themselves."""
 
 import hashlib
+import json
 import struct
 from pathlib import Path
 
@@ -174,7 +175,12 @@ def test_bytes_after_an_image_are_said_and_strict_refuses_them(project: Path) ->
     refused(run("sign", "app.bin", "--strict"), 1, words, "without --strict it is signed as it is")
     found = run("sign", "app.bin")
     assert found.status == 0
-    assert f"fwsign: {words}\n" in found.err
+    assert f"fwsign: warning: {words}\n" in found.err
+    told = json.loads(good("sign", "app.bin", "--json", "--force"))
+    assert told["warnings"] == [words]
+    told = json.loads(good("sign", "app.bin", "--json", "--dry-run", "--force"))
+    assert (told["verdict"], told["warnings"]) == ("dry run", [words])
+    assert f"fwsign: warning: {words}\n" in run("sign", "app.bin", "--dry-run", "--force").err
     assert f"esp32c3@0x10000: {size + 10} bytes" in found.err  # all of the file is signed
     (project / "app.bin").write_bytes(esp_image() + b"\xff" * 7)
     assert words not in run("sign", "app.bin", "--strict", "--force").err

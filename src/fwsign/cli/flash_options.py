@@ -27,6 +27,15 @@ PORTS: TypeAlias = Annotated[
 EVERY: TypeAlias = Annotated[
     bool, typer.Option("--all", help="Every board here whose USB identity fits; see fwsign ports.")
 ]
+LABEL: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label",
+        metavar="PORT=NAME",
+        help="Call the board at a port by a name, such as that of its slot; repeat for several. "
+        "Default: [labels] of fwsign.toml.",
+    ),
+]
 STATE: TypeAlias = Annotated[
     Path | None,
     typer.Option(
@@ -109,6 +118,13 @@ SERIALS: TypeAlias = Annotated[
         metavar="[PORT=]SERIAL",
         help="The board's row, by its serial number; repeat for several boards. Default: the row "
         "that the board had before, or that names its MAC.",
+    ),
+]
+SCAN: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--scan",
+        help="Ask for each board's serial number, as bar code scanners type it, before the run.",
     ),
 ]
 NEXT: TypeAlias = Annotated[

@@ -6,7 +6,8 @@ what it lacks of a unit it asks for again. A slot is listed where the hash in it
 or 512, is that of its content: signatures are not checked, nor the hash of an encrypted image.
 Faults: `nak@N` answers the Nth request with an error, `power@N` loses power in the middle of
 erasing sector N, `lie` judges the image by what was sent, `stuck@N` leaves byte N erased. After a
-reset it is silent until it is connected to again. With `encoding=raw` or `cobs` packets come as `smp_encodings` says, and not in lines.
+reset it is silent until it is connected to again. With `encoding=raw` or `cobs` packets come as
+`smp_encodings` says, and not in lines.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ Whether an upload was begun by this process or by an earlier one hence makes no 
 import contextlib
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from fwsign.errors import Failed, Malformed
 from fwsign.flash.board import BoardInfo, Connect, Progress, Run
@@ -59,7 +59,7 @@ _SMALLEST: Final = 128  # the smallest frame of later attempts
 _UPLOAD_CBOR: Final = 18  # bytes of {"off": u32, "data": up to 64 KiB} without the data, at most
 _ALIGNMENT: Final = 32  # bytes of the largest write unit of any flash
 _HEADER: Final = 32  # bytes of an image's header, the first to be uploaded
-_FLAGS_AT: Final = 16
+_FLAGS: Final = slice(16, 20)
 _RAM_LOAD: Final = 0x20  # the flag of an image that is copied to RAM before it is judged
 _IMPOSSIBLE: Final = 0xFFFFFFFE  # an offset; 0xFFFFFFFF stands for none
 
@@ -255,7 +255,8 @@ class SerialRecovery:
             count(at)
             if at == _HEADER and not self._nameless:
                 self._check_list(len(data))
-        if data[_FLAGS_AT] & _RAM_LOAD:
+        order: Literal["little", "big"] = "big" if data.startswith(b"\x96") else "little"
+        if int.from_bytes(data[_FLAGS], order) & _RAM_LOAD:
             self.reset()
             self._find(_START)
 

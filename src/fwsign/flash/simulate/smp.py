@@ -3,10 +3,11 @@
 
 `flash` is the primary slot. It is erased as the upload goes on, and written in units of 8 bytes;
 what it lacks of a unit it asks for again. A slot is listed where the hash in its TLVs, SHA-256, 384
-or 512, is that of its content: signatures are not checked. Faults: `nak@N` answers the Nth request
-with an error, `power@N` loses power in the middle of erasing sector N, `lie` judges the image by
-what was sent, `stuck@N` leaves byte N erased. After a reset it is silent until it is connected to
-again. With `encoding=raw` or `cobs` packets come as `smp_encodings` says, and not in lines.
+or 512, is that of its content: signatures are not checked, nor the hash of an encrypted image.
+Faults: `nak@N` answers the Nth request with an error, `power@N` loses power in the middle of
+erasing sector N, `lie` judges the image by what was sent, `stuck@N` leaves byte N erased. After a
+reset it is silent until it is connected to again. With `encoding=raw` or `cobs` packets come as
+`smp_encodings` says, and not in lines.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ _LINE: Final = 128
 _UNIT: Final = 8
 _BAUD: Final = 115200
 _UNKNOWN, _INVALID, _UNSUPPORTED = 1, 3, 8
+_ORDERS: Final = {bytes.fromhex("3db8f396"): "<", bytes.fromhex("96f3b83d"): ">"}
+_ENCRYPTED: Final = 0x4 | 0x8
 _HASHES: Final = {0x10: "sha256", 0x11: "sha384", 0x12: "sha512"}
 
 
@@ -251,23 +254,26 @@ class Simulator:
 
 def _describe(slot: bytes, checks: bool) -> dict[str, Any] | None:
     """List a slot as MCUboot does; without checks, by its first bytes alone."""
-    if slot[:4] != bytes.fromhex("3db8f396"):
+    order = _ORDERS.get(slot[:4])
+    if order is None:
         return None
-    header, protected, size = struct.unpack_from("<HHI", slot, 8)
-    version = "{}.{}.{}".format(*struct.unpack_from("<BBH", slot, 20))
+    header, protected, size, flags = struct.unpack_from(f"{order}HHII", slot, 8)
+    version = "{}.{}.{}".format(*struct.unpack_from(f"{order}BBH", slot, 20))
     listed: dict[str, Any] = {"slot": 0, "version": version}
     at = end = header + size + protected
     stored, algorithm = b"", "sha256"
-    if slot[at : at + 2] == b"\x07\x69":
-        end = at + int.from_bytes(slot[at + 2 : at + 4], "little")
+    if slot[at : at + 2] == struct.pack(f"{order}H", 0x6907):
+        end = at + struct.unpack_from(f"{order}H", slot, at + 2)[0]
         at += 4
         while at < end and not stored:
-            kind, length = struct.unpack("<HH", slot[at : at + 4])
+            kind, length = struct.unpack(f"{order}HH", slot[at : at + 4])
+            kind = kind >> 8 or kind
             if kind in _HASHES:
                 stored, algorithm = slot[at + 4 : at + 4 + length], _HASHES[kind]
             at += 4 + length
     hashed = hashlib.new(algorithm, slot[: header + size + protected]).digest()
-    if checks and (stored != hashed or len(slot) < end):
+    good = bool(stored) if flags & _ENCRYPTED else stored == hashed
+    if checks and (not good or len(slot) < end):
         return None
     return listed | ({"hash": stored} if stored else {})
 

@@ -25,6 +25,7 @@ from fwsign.cli.demands import (
 from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, KEY_PASS, PRODUCT_OF_DEVICE
 from fwsign.errors import Failed, FwsignError
 from fwsign.flash.esp_chips import AFTER, BEFORE
+from fwsign.flash.smp_encodings import ENCODINGS
 from fwsign.flash.waivers import ACCEPTABLE, ERASE_DATA, RAW
 
 if TYPE_CHECKING:
@@ -76,11 +77,13 @@ def flash(
     leave_out: option.LEAVE_OUT = None,
     device_data: option.DEVICE_DATA = None,
     serial: option.SERIALS = None,
+    scan: option.SCAN = False,
     next_row: option.NEXT = False,
     profile: PROFILE = "strict",
     allow_example_keys: ALLOW_EXAMPLE = False,
     board: option.BOARD = None,
     baud: option.BAUD = None,
+    smp_encoding: option.SMP_ENCODING = None,
     readback: option.READBACK = None,
     force_rewrite: option.FORCE_REWRITE = False,
     before: option.BEFORE_MODE = None,
@@ -110,12 +113,13 @@ def flash(
     accepted = tuple(dict.fromkeys(accept or ()))
     option.check_choices(
         ("--board", board, KINDS),
+        ("--smp-encoding", smp_encoding, tuple(ENCODINGS)),
         ("--before", before, BEFORE),
         ("--after", after, AFTER),
         ("--readback", readback, ("full", "digest")),
         *(("--accept", one, ACCEPTABLE) for one in accepted),
     )
-    data = Typed(device_data, tuple(serial or ()), next_row)
+    data = Typed(device_data, tuple(serial or ()), scan=scan, take_next=next_row)
     check(data, ports, leave_out or ())
     if wait and serial:
         ui.usage("--serial and --wait exclude each other", "a serial number is for one board")
@@ -137,7 +141,7 @@ def flash(
         flash_labels.typed(label or (), ports),
         tuple(dict.fromkeys(leave_out or ())),
         data,
-        How(board, baud, before, after, not no_stub),
+        How(board, baud, before, after, not no_stub, smp_encoding),
         Options(
             readback=_readback(readback),
             force_rewrite=force_rewrite,

@@ -9,6 +9,7 @@ import typer
 
 from fwsign.cli import ui
 from fwsign.flash.esp_chips import AFTER, BEFORE
+from fwsign.flash.smp_encodings import ENCODINGS
 from fwsign.flash.waivers import ACCEPTABLE
 
 ENVELOPE: TypeAlias = Annotated[
@@ -128,6 +129,13 @@ SERIALS: TypeAlias = Annotated[
         "that the board had before, or that names its MAC.",
     ),
 ]
+SCAN: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--scan",
+        help="Ask for each board's serial number, as bar code scanners type it, before the run.",
+    ),
+]
 NEXT: TypeAlias = Annotated[
     bool,
     typer.Option("--next", help="Boards without a row of their own take the next free one."),
@@ -144,6 +152,14 @@ BAUD: TypeAlias = Annotated[
     int | None,
     typer.Option(
         "--baud", metavar="N", min=300, help="Bit/s. Default: fast, and slower where that fails."
+    ),
+]
+SMP_ENCODING: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--smp-encoding",
+        metavar="|".join(ENCODINGS),
+        help="How MCUboot's serial recovery was built to carry packets. Default: console.",
     ),
 ]
 READBACK: TypeAlias = Annotated[

@@ -92,10 +92,10 @@ def test_slots_show_what_to_do_and_count(capsys: pytest.CaptureFixture[str]) -> 
         if outcome is not None:
             slots.end("A", outcome)
     assert told == [
-        "slot 1        INSERT A BOARD  0 good",
-        "slot 1        WRITING  25%  0 good",
-        "slot 1        VERIFIED: PULL THE BOARD  1 good",
-        "slot 1        CONNECTING  1 good",
-        "slot 1        INCOMPLETE: PULL THE BOARD  1 good, 1 bad",
+        "slot 1  INSERT A BOARD  0 good",
+        "slot 1  WRITING  25%  0 good",
+        "slot 1  VERIFIED: PULL THE BOARD  1 good",
+        "slot 1  CONNECTING  1 good",
+        "slot 1  INCOMPLETE: PULL THE BOARD  1 good, 1 bad",
     ]
     assert ui.clean(slots._paint("A", told[-1])) == told[-1]

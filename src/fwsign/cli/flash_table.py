@@ -14,7 +14,6 @@ from fwsign.flash.engine import Event, Outcome
 
 _BAR: Final = 20  # columns
 _REST: Final = 53  # columns of a line, beside the board's name
-_SLOT: Final = 12  # columns of a slot's name
 _SHORTEST: Final = 8  # columns of a name, even in a narrow terminal
 _GAP: Final = "..."
 _REDRAW: Final = 0.1  # seconds
@@ -135,13 +134,14 @@ class Slots(Table):
             return ui.paint(line, _COLOURS[self._last_status[port]], sys.stderr)
         return ui.paint(line, "yellow", sys.stderr) if stage == INSERT else line
 
-    def _line(self, port: str, name: str, columns: int) -> str:  # noqa: ARG002 - it is cut anyway
+    def _line(self, port: str, name: str, columns: int) -> str:
         event, _ = self._at[port]
+        width = min(max(columns - _REST, _SHORTEST), max(map(len, self._called.values())))
         good, bad = self._good.get(port, 0), self._bad.get(port, 0)
         counts = f"{good} good" + (f", {bad} bad" if bad else "")
         share = f" {event.done / event.total:4.0%}" if event.total else ""
         status = f"{self._last_status[port].upper()}: " if event.stage == PULL else ""
-        return f"{name:{_SLOT}}  {status}{event.stage.upper()}{share}  {counts}"
+        return f"{name:{width}}  {status}{event.stage.upper()}{share}  {counts}"
 
 
 def short_names(ports: Sequence[str], room: int) -> dict[str, str]:

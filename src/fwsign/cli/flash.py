@@ -163,7 +163,7 @@ def flash(
         wanted = wanted._replace(labels={**settings.labels, **wanted.labels})
         trust = gather(demands, settings, without_crls="require")
         station, records = _prepare(wanted, trust)
-    if status := run(station, records, as_json=as_json, bell=bell):
+    if status := run(station, records, as_json=as_json, bell=bell, count=every):
         raise typer.Exit(status)
 
 

@@ -20,7 +20,9 @@ _WORST: Final = (70, ui.REFUSED, ui.FAILED, ui.UNSUITABLE, ui.STALE, 0)
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if os.name == "posix" else []))
 
 
-def run(station: Station, records: Records, *, as_json: bool, bell: bool = False) -> int:
+def run(
+    station: Station, records: Records, *, as_json: bool, bell: bool = False, count: bool = False
+) -> int:
     """Flash all boards, print each result, and return the exit status of the worst.
 
     Args:
@@ -28,6 +30,7 @@ def run(station: Station, records: Records, *, as_json: bool, bell: bool = False
         records: keeps a receipt of each board, also of abandoned ones.
         as_json: print lines of JSON.
         bell: ring the terminal's bell for each board that has ended.
+        count: sum up also a single board, since nobody named it.
 
     Raises:
         FwsignError: a receipt could not be kept.
@@ -63,9 +66,9 @@ def run(station: Station, records: Records, *, as_json: bool, bell: bool = False
             outcomes.append(abandoned())
             with _later(errors):
                 records.keep(records.describe(port, outcomes[-1]))
-        _sum_up(outcomes, errors, as_json=as_json, always=waits)
+        _sum_up(outcomes, errors, as_json=as_json, always=count or waits)
         raise
-    _sum_up(outcomes, errors, as_json=as_json, always=waits)
+    _sum_up(outcomes, errors, as_json=as_json, always=count or waits)
     for error in errors:
         if not isinstance(error, ui.ReaderGone):  # without a reader, the status still tells
             raise error

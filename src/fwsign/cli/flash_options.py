@@ -36,6 +36,15 @@ LABEL: TypeAlias = Annotated[
         "Default: [labels] of fwsign.toml.",
     ),
 ]
+WAIT: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--wait", help="Take the next board when one is pulled, until Ctrl-C; then count them."
+    ),
+]
+BELL: TypeAlias = Annotated[
+    bool, typer.Option("--bell", help="Ring the terminal's bell when a board has ended.")
+]
 STATE: TypeAlias = Annotated[
     Path | None,
     typer.Option(

@@ -110,6 +110,12 @@ BAD = {
     ),
     "application larger than its partition": Case((merged(table="small"),)),
     "application off its page": Case(whole(table="off its page", app=0x11000)),
+    **{
+        f"application that cannot be mapped on {chip}": Case(
+            (Piece("askew", 0x10000, chip),), chip, 300, content="stock"
+        )
+        for chip in BOOTED
+    },
     "merged without an application": Case((merged(table="no application"),), content="stock"),
     "table without an application's partition": Case(
         (Piece("table", 0x8000, table="no application"),), content="stock"
@@ -147,6 +153,7 @@ BAD = {
     "ESP8266's application elsewhere on a blank board": Case(
         (Piece("app", 0x10000, "esp8266"),), "esp8266"
     ),
+    "application after another chip's boot loader": Case((APP,), content="foreign"),
     "merged of an S3 on a C3": Case((merged("esp32s3"),)),
     **{
         f"merged with the boot loader of {chip} at 0x{wrong:x}": Case(
@@ -172,6 +179,9 @@ BAD = {
         300,
         content="stock",
         lock="secure boot",
+    ),
+    "another boot loader with secure boot v1": Case(
+        (boot("esp32", number=2),), "esp32", 300, content="stock", lock="secure boot v1"
     ),
     "unsigned application with secure boot v1": Case(
         (Piece("app", 0x10000, "esp32", number=2),),

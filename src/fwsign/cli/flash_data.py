@@ -96,12 +96,13 @@ def _scan(ports: Sequence[str], serials: dict[str, str], rows: "Rows") -> None:
 
 
 def fillers(
-    typed: Typed, judging: "Judging", state: Path, *, dry_run: bool
+    typed: Typed, named: Sequence[str], judging: "Judging", state: Path, *, dry_run: bool
 ) -> "Callable[[Sequence[str]], dict[str, Filler]]":
     """Read and check the CSV file; return a function from ports to the data for each.
 
     Args:
         typed: the options.
+        named: the typed ports; none for all boards that are here.
         judging: the verified release, with its policy.
         state: the memory that records which board has which row.
         dry_run: allot no row.
@@ -132,7 +133,9 @@ def fillers(
     )
 
     def of(ports: Sequence[str]) -> dict[str, Filler]:
-        serials = by_port(typed.serials, ports)
+        # Boards that come one after the other are asked for by their port alone.
+        every = by_port(typed.serials, named or ports)
+        serials = {port: every[port] for port in ports if port in every}
         for serial in serials.values():
             rows.get(serial)  # a mistyped one is refused before any board is asked
         if typed.scan:

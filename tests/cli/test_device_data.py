@@ -430,6 +430,17 @@ def test_a_typed_serial_number_is_not_asked_for_and_the_end_of_input_is_no_board
     assert not Path("1.flash").exists()
 
 
+def test_a_slots_label_stands_for_its_port() -> None:
+    ports = ("--port", board(1), "--port", board(2))
+    labels = ("--label", f"{board(1)}=left", "--label", f"{board(2)}=right")
+    found = flash(*(*ports, *labels, "--serial", "right=SN-1", "--scan", "--json"), stdin="SN-2\n")
+    assert {one["label"]: one["device_data"]["serial"] for one in receipts(found)} == {
+        "left": "SN-2",
+        "right": "SN-1",
+    }
+    assert "fwsign: serial number of the board at left?" in found.err
+
+
 def test_rows_from_standard_input_are_on_no_disk() -> None:
     found = run("flash", "all.suit", "--device-data", "-", "--port", board(1), "--next", stdin=ROWS)
     assert found.status == 0, found

@@ -118,7 +118,7 @@ def flash(
         *(("--accept", one, ACCEPTABLE) for one in accepted),
     )
     data = Typed(device_data, tuple(serial or ()), scan=scan, take_next=next_row)
-    check(data, ports, leave_out or ())
+    check(data, leave_out or ())
     demands = Demands(
         anchor=anchor,
         crl=crl,
@@ -258,7 +258,7 @@ def _prepare(wanted: _Wanted, trust: "Trust") -> "tuple[Station, Records]":
     with received.finding(components, wanted.envelope, wanted.payloads) as find:
         chips = judging.hold(find)
     fillers = flash_data.fillers(
-        wanted.data, wanted.ports, judging, wanted.where.state, dry_run=dry_run
+        wanted.data, wanted.ports, wanted.labels, judging, wanted.where.state, dry_run=dry_run
     )
 
     def judges(ports: Sequence[str]) -> "list[Judge]":

@@ -384,7 +384,7 @@ def test_a_release_without_a_policy_takes_no_data() -> None:
         ),
         (
             ("--device-data", "boards.csv", "--port", board(2), "--serial", "SN-1"),
-            "--serial SN-1 names no board of this run",
+            "--serial SN-1 with 2 boards",
         ),
     ],
 )

@@ -118,7 +118,7 @@ def flash(
         *(("--accept", one, ACCEPTABLE) for one in accepted),
     )
     data = Typed(device_data, tuple(serial or ()), scan=scan, take_next=next_row)
-    check(data, leave_out or ())
+    check(data, ports, leave_out or ())
     demands = Demands(
         anchor=anchor,
         crl=crl,

@@ -32,11 +32,12 @@ class Typed(NamedTuple):
     take_next: bool = False
 
 
-def check(typed: Typed, left_out: Sequence[str]) -> None:
+def check(typed: Typed, ports: Sequence[str], left_out: Sequence[str]) -> None:
     """Refuse options that do not belong together, before anything is read.
 
     Args:
         typed: the options.
+        ports: the typed ports; none for all boards that are here.
         left_out: names of components that are left out.
     """
     if typed.file is None:
@@ -45,6 +46,10 @@ def check(typed: Typed, left_out: Sequence[str]) -> None:
             if given:
                 ui.usage(f"{option} without --device-data", "--device-data FILE.csv has the rows")
         return
+    bare = next((one for one in typed.serials if "=" not in one), None)
+    if bare is not None and len(ports) != 1:
+        number = f"{len(ports)} boards" if ports else "--all"
+        ui.usage(f"--serial {bare} with {number}", "write --serial PORT=SERIAL for each")
     if typed.scan and typed.file == inputs.STREAM:
         ui.usage("--scan and --device-data - both read standard input")
     if DEVICE_DATA in left_out:

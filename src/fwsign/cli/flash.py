@@ -264,7 +264,9 @@ def _prepare(wanted: _Wanted, trust: "Trust") -> "tuple[Station, Records]":
     _check_left_out(wanted.left_out, components)
     with received.finding(components, wanted.envelope, wanted.payloads) as find:
         chips = judging.hold(find)
-    fillers = flash_data.fillers(wanted.data, judging, wanted.where.state, dry_run=dry_run)
+    fillers = flash_data.fillers(
+        wanted.data, wanted.ports, wanted.labels, judging, wanted.where.state, dry_run=dry_run
+    )
 
     def judges(ports: Sequence[str]) -> "list[Judge]":
         found = fillers(ports)

@@ -125,8 +125,8 @@ SERIALS: TypeAlias = Annotated[
     typer.Option(
         "--serial",
         metavar="[PORT=]SERIAL",
-        help="The board's row, by its serial number; repeat for several boards. Default: the row "
-        "that the board had before, or that names its MAC.",
+        help="The board's row, by its serial number; with several boards the port or its label "
+        "before it. Default: the row that the board had before, or that names its MAC.",
     ),
 ]
 SCAN: TypeAlias = Annotated[

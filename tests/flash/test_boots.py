@@ -154,6 +154,7 @@ BAD = {
         (Piece("app", 0x10000, "esp8266"),), "esp8266"
     ),
     "application after another chip's boot loader": Case((APP,), content="foreign"),
+    "boot loader before another chip's application": Case((boot(),), content="foreign"),
     "merged of an S3 on a C3": Case((merged("esp32s3"),)),
     **{
         f"merged with the boot loader of {chip} at 0x{wrong:x}": Case(

@@ -303,7 +303,10 @@ class TestStart:
     def test_a_table_that_cuts_the_application_is_refused(self) -> None:
         flash = content(at_0=BOOT, at_8000=FACTORY_TABLE, at_10000=APP)
         small = partition_table(("factory", 0, 0, 0x10000, 0x1000))
-        words = 'no application is one to start: the one in "factory" is damaged or cut: esp image: segment'
+        words = (
+            'no application is one to start: the one in "factory" is damaged or cut: '
+            "esp image: segment"
+        )
         with refused("unsuitable.bootable", words):
             make({"esp32c3@0x8000": small}, flash=flash)
         assert make({"esp32c3@0x8000": NVS}, flash=flash).regions

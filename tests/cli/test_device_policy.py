@@ -252,6 +252,18 @@ PLACES = {
 }
 
 
+def test_the_table_in_a_merged_image_counts_too() -> None:
+    merged = bytearray(b"\xff" * 0x20000)
+    for at, data in ((0, esp_image(app=False)), (0x8000, TABLE), (0x10000, esp_image())):
+        merged[at : at + len(data)] = data
+    Path("merged.bin").write_bytes(merged)
+    good("sign", "merged.bin", "--device-data", "policy.toml")
+    changed(('label = "device"', 'label = "devices"'))
+    found = run("sign", "merged.bin", "--device-data", "policy.toml", "--force")
+    assert found.status == 4
+    assert 'expected one partition "devices", found "nvs"' in found.err
+
+
 @pytest.mark.parametrize("case", PLACES)
 def test_a_place_that_the_release_does_not_have(case: str) -> None:
     pairs, status, error = PLACES[case]

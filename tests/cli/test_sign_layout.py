@@ -265,3 +265,19 @@ def test_a_name_that_accept_does_not_have_is_refused() -> None:
         '--accept "everything"',
         "choose from flash-size, layout, unbootable",
     )
+
+
+@pytest.mark.parametrize(
+    ("data", "words"), [(OTA_TABLE, "has them at 0xd000"), (FACTORY_TABLE, "has them nowhere")]
+)
+def test_ota_data_off_the_table_are_refused(project: Path, data: bytes, words: str) -> None:
+    (project / "table.bin").write_bytes(data)
+    (project / "ota.bin").write_bytes(b"\xff" * 0x2000)
+    arguments = ("app.bin", "table.bin", "ota.bin", "--target", "ota.bin=esp32c3@0xb000")
+    refused(
+        run("sign", *arguments, "-o", "all.suit"),
+        1,
+        f"ota.bin is ESP OTA data for 0xb000, and table.bin {words}",
+        "--accept layout signs it all the same",
+    )
+    good("sign", *arguments, "-o", "all.suit", "--accept", "layout")

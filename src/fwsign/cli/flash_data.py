@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The per-device data of a run of `fwsign flash`: the CSV file, and whose row is whose."""
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -9,6 +10,7 @@ from fwsign.cli import inputs, ui
 from fwsign.release import DEVICE_DATA
 
 if TYPE_CHECKING:
+    from fwsign.device_rows import Rows
     from fwsign.flash.filling import Filler
     from fwsign.flash.judge import Judging
 
@@ -19,11 +21,13 @@ class Typed(NamedTuple):
     Args:
         file: the CSV file; None without data.
         serials: the values of --serial, each `PORT=SERIAL`, or `SERIAL` for a single port.
+        scan: whether to ask for the serial number of each board without a typed one.
         take_next: whether boards without a row of their own take the next free one.
     """
 
     file: Path | None
     serials: Sequence[str] = ()
+    scan: bool = False
     take_next: bool = False
 
 
@@ -36,10 +40,13 @@ def check(typed: Typed, ports: Sequence[str], left_out: Sequence[str]) -> None:
         left_out: names of components that are left out.
     """
     if typed.file is None:
-        for option, given in (("--serial", typed.serials), ("--next", typed.take_next)):
+        options = (("--serial", typed.serials), ("--scan", typed.scan), ("--next", typed.take_next))
+        for option, given in options:
             if given:
                 ui.usage(f"{option} without --device-data", "--device-data FILE.csv has the rows")
         return
+    if typed.scan and typed.file == inputs.STREAM:
+        ui.usage("--scan and --device-data - both read standard input")
     if DEVICE_DATA in left_out:
         ui.usage(f"--device-data and --leave-out {DEVICE_DATA} exclude each other")
     if ports:
@@ -69,6 +76,23 @@ def by_port(serials: Sequence[str], ports: Sequence[str]) -> dict[str, str]:
             ui.usage(f"the serial number {serial} was typed for two boards", "each board has one")
         found[port] = serial
     return found
+
+
+def _scan(ports: Sequence[str], serials: dict[str, str], rows: "Rows") -> None:
+    """Ask for the serial number of each port without one, until it is that of a free row."""
+    for port in ports:
+        while port not in serials:
+            ui.note(f"serial number of the board at {port}?")
+            line = sys.stdin.readline() if sys.stdin is not None else ""
+            if not line:
+                ui.usage(f"no serial number for {port}", "scan one for each board, and Enter")
+            serial = line.strip()
+            if serial not in rows.by_serial:
+                ui.note(f"{rows.name} has no row with the serial number {serial}")
+            elif serial in serials.values():
+                ui.note(f"the serial number {serial} is that of another board of this run")
+            else:
+                serials[port] = serial
 
 
 def fillers(
@@ -111,6 +135,8 @@ def fillers(
         serials = by_port(typed.serials, ports)
         for serial in serials.values():
             rows.get(serial)  # a mistyped one is refused before any board is asked
+        if typed.scan:
+            _scan(ports, serials, rows)
         return {port: Filler(stock, serials.get(port)) for port in ports}
 
     return of

@@ -35,7 +35,7 @@ def run(station: Station, records: Records, *, as_json: bool) -> int:
     try:
         with (
             _stopped_by_signals(station),
-            Table(station.ports) as table,
+            Table({port: records.labels.get(port, port) for port in station.ports}) as table,
             contextlib.closing(iter(station)) as happenings,
         ):
             for job, what in happenings:
@@ -48,18 +48,24 @@ def run(station: Station, records: Records, *, as_json: bool) -> int:
                 left.remove(job.port)
     except KeyboardInterrupt:  # the remaining boards are abandoned, but were begun
         for port in left:
+            outcomes.append(abandoned())
             with _later(errors):
-                records.keep(records.describe(port, abandoned()))
+                records.keep(records.describe(port, outcomes[-1]))
+        _sum_up(outcomes, errors, as_json=as_json)
         raise
-    if not as_json:
-        with _later(errors):
-            sum_up(outcomes)
+    _sum_up(outcomes, errors, as_json=as_json)
     for error in errors:
         if not isinstance(error, ui.ReaderGone):  # without a reader, the status still tells
             raise error
     if station.stopping:
         raise KeyboardInterrupt
     return min((_status(one) for one in outcomes), key=_WORST.index, default=0)
+
+
+def _sum_up(outcomes: list[Outcome], errors: list[Exception], *, as_json: bool) -> None:
+    if not as_json:
+        with _later(errors):
+            sum_up(outcomes)
 
 
 def _tell(
@@ -74,7 +80,7 @@ def _tell(
         if as_json:
             ui.print_json_line(receipt)
         else:
-            tell(port, outcome, receipt["waived"], receipt["left_out"])
+            tell(receipt["label"] or port, outcome, receipt)
 
 
 def _status(outcome: Outcome) -> int:

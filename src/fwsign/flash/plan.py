@@ -117,6 +117,7 @@ def make(
     _check_overlaps(judged.pieces, info.sector)
     if info.flash_size is None and info.kind != "smp":
         notes.append("the board does not tell the size of its flash, so that was not checked")
+    notes += [f"{one.component.name}: {note}" for one in payloads for note in one.image.notes]
     reasons = (*judged.controls, judged.unbootable)
     notes += [_NO_CONTROL + one for one in reasons if one]
     notes += judged.notes

@@ -48,6 +48,7 @@ from fwsign.flash.smp_answers import (
     unexpected,
     words,
 )
+from fwsign.flash.smp_encodings import DEFAULT_ENCODING, ENCODINGS
 from fwsign.flash.smp_frame import OVERHEAD, READ, WRITE
 from fwsign.flash.smp_link import ECHO, IMAGE, OS, PARAMETERS, POLL, RESET, STATE, UPLOAD, Link
 from fwsign.images.mcuboot import image_hash
@@ -71,16 +72,18 @@ _START: Final = 15.0  # to start the application, or to enter the boot loader fr
 NOT_CONTROLLED: Final = "boot not controlled"
 
 
-def connect(port: str, *, baud: int | None = None) -> Connect:
+def connect(port: str, *, baud: int | None = None, encoding: str | None = None) -> Connect:
     """Return a function that opens a port with MCUboot's serial recovery behind it.
 
     Args:
         port: anything that pyserial opens.
         baud: bit/s; it is fixed in the boot loader, mostly to 115200.
+        encoding: a name in `ENCODINGS`; it is fixed in the boot loader, mostly to console.
     """
+    carried = ENCODINGS[encoding or DEFAULT_ENCODING]
 
     def attempt(number: int) -> SerialRecovery:
-        return SerialRecovery(Link(Port(port, baud or BAUD, POLL)), number)
+        return SerialRecovery(Link(Port(port, baud or BAUD, POLL), carried()), number)
 
     return attempt
 

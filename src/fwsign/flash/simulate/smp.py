@@ -6,7 +6,7 @@ what it lacks of a unit it asks for again. A slot is listed where the hash in it
 or 512, is that of its content: signatures are not checked. Faults: `nak@N` answers the Nth request
 with an error, `power@N` loses power in the middle of erasing sector N, `lie` judges the image by
 what was sent, `stuck@N` leaves byte N erased. After a reset it is silent until it is connected to
-again.
+again. With `encoding=raw` or `cobs` packets come as `smp_encodings` says, and not in lines.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import base64
 import binascii
 import hashlib
 import struct
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from fwsign import cbor
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 SLOT: Final = 512 * 1024
 SECTOR: Final = 4096
 BUFFER: Final = 1024  # bytes of a frame
+FORGETS: Final = 0.5  # seconds of silence after which half of a raw packet is forgotten
 _LINE: Final = 128
 _UNIT: Final = 8
 _BAUD: Final = 115200
@@ -59,6 +61,8 @@ class Simulator:
         """States of the first slot in the list of images, if it has any."""
         self.started = 0
         """The number of starts of the slot's image from the boot loader."""
+        self._encoding = settings.encoding
+        self._heard = 0.0  # when the last byte came
         self._faults = list(settings.faults)
         self._requests = 0
         self._silent = False
@@ -81,6 +85,8 @@ class Simulator:
 
     def receive(self, data: bytes) -> bytes:
         """Take bytes from the host and return the answer to all that is complete."""
+        if self._encoding != "console":
+            return self._receive_binary(data)
         answer = b""
         for byte in data:
             self._line.append(byte)
@@ -91,6 +97,28 @@ class Simulator:
                     answer += self._take_line(line)
             elif len(self._line) > BUFFER:
                 self._line.clear()
+        return answer
+
+    def _receive_binary(self, data: bytes) -> bytes:
+        now = time.monotonic()
+        if self._encoding == "raw" and now - self._heard > FORGETS:
+            self._line.clear()
+        self._heard = now
+        answer = b""
+        for byte in data:
+            self._line.append(byte)
+            if self._encoding == "cobs":
+                if byte:
+                    continue
+                packet = _uncobs(bytes(self._line[:-1]))
+                self._line.clear()
+                good = len(packet) >= 10 and not binascii.crc_hqx(packet, 0)
+                answer += self._take_packet(packet[:-2]) if good and not self._silent else b""
+            elif len(self._line) >= 8 + int.from_bytes(self._line[2:4], "big"):
+                packet = bytes(self._line)
+                self._line.clear()
+                if len(packet) >= 8 and not self._silent:
+                    answer += self._take_packet(packet)
         return answer
 
     def _take_line(self, line: bytes) -> bytes:
@@ -128,7 +156,9 @@ class Simulator:
             return b""
         answer = _encode(body)
         head = struct.pack(">BBHHBB", operation + 1, 0, len(answer), group, sequence, command)
-        return _to_lines(head + answer)
+        if self._encoding == "raw":
+            return head + answer
+        return (_to_lines if self._encoding == "console" else _to_cobs)(head + answer)
 
     def _perform(
         self, operation: int, group: int, command: int, asked: Any
@@ -264,3 +294,21 @@ def _to_lines(packet: bytes) -> bytes:
     text = base64.b64encode(len(checked).to_bytes(2, "big") + checked)
     pieces = [text[at : at + 124] for at in range(0, len(text), 124)]
     return b"\x06\x09" + b"\n\x04\x14".join(pieces) + b"\n"
+
+
+def _to_cobs(packet: bytes) -> bytes:
+    rest = packet + binascii.crc_hqx(packet, 0).to_bytes(2, "big") + b"\0"
+    frame = b""
+    while rest:
+        size = min(rest.index(0), 254)
+        frame += bytes([size + 1]) + rest[:size]
+        rest = rest[size + (size < 254) :]
+    return frame + b"\0"
+
+
+def _uncobs(frame: bytes) -> bytes:
+    data = b""
+    while frame:
+        data += frame[1 : frame[0]] + (b"\0" if frame[0] < 255 else b"")
+        frame = frame[frame[0] :]
+    return data[:-1] if data.endswith(b"\0") else data

@@ -206,7 +206,13 @@ BAD = {
         lock="secure boot",
     ),
     # OTA data
-    "OTA data that selects an empty slot": Case((Piece("otadata", 0xE000),), content="stock"),
+    "OTA data off their partition": Case((Piece("otadata", 0xE000),), content="stock"),
+    "OTA data that select another slot": Case(
+        (Piece("app", 0x200000, number=2), Piece("otadata", 0xD000, number=1)), content="stock"
+    ),
+    "application for tests, which nothing selects": Case(
+        (boot(), Piece("table", 0x8000, table="test"), Piece("app", 0x110000)), content="stock"
+    ),
 }
 
 

@@ -135,6 +135,11 @@ BAD = {
             ("the application's end", 0x11000),
         )
     },
+    **{
+        f"{what} at 0 on an ESP8266": Case((Piece(what, 0),), "esp8266", content="stock")
+        for what in ("noise", "text", "erased")
+    },
+    "component larger than its partition": Case(whole(table="small")),
     "application over the boot loader": Case((Piece("app", 0),), content="stock"),
     "boot loader over the application": Case((Piece("boot", 0x10000),), content="stock"),
     **{

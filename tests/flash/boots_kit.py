@@ -48,6 +48,11 @@ TABLES = {
     "shifted": [("nvs", 1, 2, 0x9000, 0x6000), ("factory", 0, 0, 0x20000, 0x100000)],
     "small": [("nvs", 1, 2, 0x9000, 0x6000), ("factory", 0, 0, 0x10000, 0x1000)],
     "large": [("factory", 0, 0, 0x10000, 0x100000), ("data", 1, 0x82, 0x400000, 0x100000)],
+    "test": [
+        ("otadata", 1, 0, 0xD000, 0x2000),
+        ("factory", 0, 0, 0x10000, 0x100000),
+        ("test", 0, 0x20, 0x110000, 0x100000),
+    ],
     "off its page": [("factory", 0, 0, 0x11000, 0x100000)],
     "no application": [("nvs", 1, 2, 0x9000, 0x6000)],
 }
@@ -418,6 +423,7 @@ def _pieces(board_chip: str, flash_size: int, lock: str) -> st.SearchStrategy[tu
         ("app", "text"),
         ("app", "noise"),
         ("app", "app2"),
+        ("app2", "otadata"),
         ("merged", "noise"),
     ]
     return st.tuples(names, st.sampled_from(sets)).flatmap(lambda one: release(*one))

@@ -304,7 +304,8 @@ class TestStart:
         flash = content(at_0=BOOT, at_8000=FACTORY_TABLE, at_10000=APP)
         small = partition_table(("factory", 0, 0, 0x10000, 0x1000))
         words = (
-            'no application is whole: the one in "factory" is damaged or cut: esp image: segment'
+            'no application is one to start: the one in "factory" is damaged or cut: '
+            "esp image: segment"
         )
         with refused("unsuitable.bootable", words):
             make({"esp32c3@0x8000": small}, flash=flash)
@@ -315,6 +316,12 @@ class TestStart:
         with refused("unsuitable.bootable", '"factory" is damaged or cut: esp image: appended sha'):
             make({"esp32c3@0x0": esp_image(app=False, seed=3)}, flash=damaged)
         assert make({"esp32c3@0x10000": APP}, flash=damaged).regions
+
+    def test_a_boot_loader_alone_does_not_start_another_chips_application(self) -> None:
+        other = content(at_0=BOOT, at_8000=FACTORY_TABLE, at_10000=esp_image("esp32s3"))
+        words = 'no application is one to start: the one in "factory" is for esp32s3'
+        with refused("unsuitable.bootable", words):
+            make({"esp32c3@0x0": esp_image(app=False, seed=3)}, flash=other)
 
     def test_an_application_that_cannot_be_mapped_is_refused(self) -> None:
         table = partition_table(("factory", 0, 0, 0x11000, 0x40000))

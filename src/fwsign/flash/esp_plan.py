@@ -156,7 +156,7 @@ def _started(plan: EspPlan, case: _Case) -> EspPlan:
     if table is None:
         return _unbootable(plan, esp_start.NO_TABLE, case.waived)
     selection = esp_start.selection(table, found, future)
-    reason = esp_start.app_reason(table, found, future) or selection.note
+    reason = esp_start.app_reason(table, found, future, case.chip) or selection.note
     controls = (selection.control,) if selection.control is not None else ()
     plan = plan._replace(selection=selection.run, controls=(*plan.controls, *controls))
     return plan if reason is None else _unbootable(plan, reason, case.waived)

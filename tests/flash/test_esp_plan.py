@@ -218,16 +218,15 @@ class TestKept:
         before = bytes(board.flash)
         found = run(board, {"esp32c3@0x0": merged(NVS)})
         assert found.status == "verified", found
-        assert [one.label for one in found.kept] == ["nvs", "otadata", "phy"]
+        assert [one.label for one in found.kept] == ["nvs", "phy"]
         assert found.kept[0] == ("nvs", 0x9000, 0x4000)
         assert board.flash[0x9000:0xD000] == before[0x9000:0xD000]
         assert board.flash[0xF000:0x10000] == before[0xF000:0x10000]
         assert board.flash[0x90000:] == before[0x90000:]
         assert board.flash[0x10000 : 0x10000 + len(APP)] == APP
-        assert board.flash[0xE000:0xF000] == entry(3)  # the kept OTA data selected the other slot
-        assert (
-            "kept as the board has it: nvs, otadata, phy; --erase-data replaces it" in found.notes
-        )
+        assert board.flash[0xE000:0xF000] == entry(3)  # the board's OTA data selected another slot
+        assert "kept as the board has it: nvs, phy; --erase-data replaces it" in found.notes
+        assert "changed in otadata: which application starts" in found.notes
 
     def test_it_is_written_if_that_is_typed(self) -> None:
         board = self.board()
@@ -247,13 +246,39 @@ class TestKept:
         board = MemoryBoard(content(at_0=BOOT, at_8000=NVS, at_9000=b"settings"))
         found = run(board, {"esp32c3@0x0": whole})
         assert [one.label for one in found.kept] == ["nvs", "otadata", "phy"]
+        assert not [note for note in found.notes if note.startswith("replaced")]
         assert board.flash[0x90000 : 0x90000 + 9000] == noise(9000)
 
     def test_content_of_a_merged_image_does_not_replace_what_is_there(self) -> None:
         board = self.board()
         found = run(board, {"esp32c3@0x0": merged(NVS, at_90000=noise(9000))})
-        assert [one.label for one in found.kept] == ["nvs", "otadata", "phy", "files"]
+        assert [one.label for one in found.kept] == ["nvs", "phy", "files"]
         assert board.flash[0x90000:0x90008] == b"my files"
+
+    @pytest.mark.parametrize("size", [1, 255, 4096, 5000, 8999])
+    @pytest.mark.parametrize("partial", [0, 0xFF])
+    def test_a_sector_that_was_half_written_is_finished(self, size: int, partial: int) -> None:
+        wanted = bytes(256) + noise(8744)
+        begun = wanted[:size] + bytes([wanted[size] | partial & 0x3C])
+        board = MemoryBoard(content(at_0=BOOT, at_8000=NVS, at_90000=begun))
+        found = run(board, {"esp32c3@0x0": merged(NVS, at_90000=wanted)})
+        assert [one.label for one in found.kept] == ["nvs", "otadata", "phy"]
+        assert board.flash[0x90000 : 0x90000 + 9000] == wanted
+
+    def test_a_sector_that_was_half_erased_is_finished(self) -> None:
+        wanted = noise(9000)
+        begun = b"\xff" * 2048 + wanted[2048:4000]
+        board = MemoryBoard(content(at_0=BOOT, at_8000=NVS, at_90000=begun))
+        run(board, {"esp32c3@0x0": merged(NVS, at_90000=wanted)})
+        assert board.flash[0x90000 : 0x90000 + 9000] == wanted
+
+    @pytest.mark.parametrize("own", [b"\x01", bytes(255) + b"\x7f\x7f", bytes(256) + b"my files"])
+    def test_other_content_is_never_taken_for_half_written(self, own: bytes) -> None:
+        wanted = bytes(256) + noise(8744)
+        board = MemoryBoard(content(at_0=BOOT, at_8000=NVS, at_90000=own + b"\x01"))
+        found = run(board, {"esp32c3@0x0": merged(NVS, at_90000=wanted)})
+        assert "files" in [one.label for one in found.kept]
+        assert board.flash[0x90000 : 0x90000 + len(own)] == own
 
     @pytest.mark.parametrize("step", range(0, 260, 7))
     def test_content_that_was_half_written_is_finished(self, step: int) -> None:

@@ -124,7 +124,7 @@ def _without_data(whole: Sequence[Piece], case: _Case) -> EspPlan:
             # Of a board that cannot be read, all data may be its own.
             there = case.before if case.info.readable else case.own
             kept = esp_keep.kept_of(run, case.own, there, case.read)
-            lost = esp_keep.lost_of(run, kept, case.before)
+            lost = esp_keep.lost_of(run, case.own, case.before)
         pieces += [(payload, piece) for piece in esp_keep.cut(run, kept, case.own)]
     notes = (f"replaced, for the partition table changes: {', '.join(lost)}",) if lost else ()
     return EspPlan(pieces, case.table, kept=kept, notes=notes)
@@ -158,8 +158,18 @@ def _started(plan: EspPlan, case: _Case) -> EspPlan:
     selection = esp_start.selection(table, found, future)
     reason = esp_start.app_reason(table, found, future) or selection.note
     controls = (selection.control,) if selection.control is not None else ()
-    plan = plan._replace(selection=selection.run, controls=(*plan.controls, *controls))
+    plan = plan._replace(controls=(*plan.controls, *controls))
+    if selection.run is not None:
+        plan = _selected(plan, selection.run)
     return plan if reason is None else _unbootable(plan, reason, case.waived)
+
+
+def _selected(plan: EspPlan, run: Run) -> EspPlan:
+    """Select what was written. Kept OTA data are then not as the board has them."""
+    kept = [one for one in plan.kept if not one.offset <= run.offset < one.offset + one.size]
+    changed = [one.label for one in plan.kept if one not in kept]
+    notes = [f"changed in {label}: which application starts" for label in changed]
+    return plan._replace(selection=run, kept=kept, notes=(*plan.notes, *notes))
 
 
 def _moved(plan: EspPlan, case: _Case, *, fresh_boot: bool) -> EspPlan:

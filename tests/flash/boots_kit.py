@@ -234,6 +234,9 @@ def _is_data(piece: Piece, chip: str) -> bool:
     """Tell whether a payload is data to a board; damaged OTA data are too."""
     if chip == "esp8266":
         return piece.what in (*DATA, "table", "otadata")
+    place = SILICON[piece.chip].place if piece.boot is None and piece.chip in SILICON else 0
+    if piece.what == "merged" and piece.start > (piece.boot or place):
+        return True  # the boot loader is cut
     return piece.what in DATA or (piece.what == "otadata" and piece.damage is not None)
 
 

@@ -74,6 +74,7 @@ def partitions(file: BinaryIO, position: int) -> list[Partition]:
     reader = Reader(file, "esp", position, min(position + TABLE_SIZE, size_of(file)))
     found: list[Partition] = []
     hasher = hashlib.md5(usedforsecurity=False)
+    digested = False
     while reader.left:
         row = reader.take(_ROW.size, f"partition {len(found)}")
         if row.startswith(_ROW_MAGIC):
@@ -83,14 +84,12 @@ def partitions(file: BinaryIO, position: int) -> list[Partition]:
         if row.startswith(DIGEST_ROW):
             if row[16:] != hasher.digest():
                 raise damaged("esp", "md5 of partition table", hasher.hexdigest(), row[16:].hex())
+            digested = True
         elif row.strip(b"\xff"):
             raise damaged("esp", f"partition {len(found)}", "aa50, ebeb or 0xff", row[:2].hex())
         if first_other(reader, reader.left) is not None:
             raise damaged("esp", "bytes after the partition table", "0xff", "other bytes")
-        rows = len(found) + row.startswith(DIGEST_ROW)
-        break
-    else:
-        rows = len(found)
+    rows = len(found) + digested
     if rows * ROW_SIZE >= TABLE_SIZE:  # a boot loader looks for an erased row after the last one
         most = TABLE_SIZE // ROW_SIZE - 1
         raise damaged("esp", "rows of partition table", f"at most {most}", f"{rows} without an end")

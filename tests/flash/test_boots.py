@@ -54,6 +54,9 @@ GOOD = {
     "secure boot v1": Case(
         (Piece("app", 0x10000, "esp32", signed=1),), "esp32", 300, 4 * MB, "stock", "secure boot v1"
     ),
+    "application in the last of two factory partitions": Case(
+        whole(table="two factories", app=0x90000)
+    ),
     "data beside it": Case((Piece("noise", 0x9000), APP), content="stock"),
 }
 
@@ -123,6 +126,18 @@ BAD = {
     "table that moves the application away": Case(
         (Piece("table", 0x8000, table="shifted"),), content="stock"
     ),
+    # tables that a boot loader reads in another way, or not at all
+    "application in the first of two factory partitions": Case(whole(table="two factories")),
+    "application in the first of two slots 0": Case(whole(table="two slots 0")),
+    "OTA data in the first of two partitions": Case(
+        (*whole(table="two otadata"), Piece("otadata", 0x9000))
+    ),
+    "OTA data partition of one sector": Case(whole(table="small otadata")),
+    "application partition of 17 MB": Case(
+        tuple(one._replace(flash_size=32 * MB) for one in whole(table="large partition")),
+        flash_size=32 * MB,
+    ),
+    "table without an end": Case(whole(table="no end")),
     # other bytes where something starts
     **{
         f"{what} over {name}": Case((Piece(what, at),), content="stock")

@@ -16,7 +16,7 @@ from flash.kit import ignore, judging
 from fwsign.errors import FwsignError
 from fwsign.flash.board import BoardInfo, Progress, Run
 from fwsign.flash.engine import Options, Outcome, flash
-from fwsign.flash.simulate.esp_boots import SILICON, Rom, Started, seal, start
+from fwsign.flash.simulate.esp_boots import SILICON, Rom, Started, bound_to, start
 from fwsign.flash.simulate.esp_nor import SECTOR, Nor
 from fwsign.flash.simulate.esp_stock import (
     Head,
@@ -139,7 +139,7 @@ class NorBoard:
         if case.worn is not None:
             self.nor.cells[case.worn % case.flash_size] ^= 1
         locks = (case.lock,) if case.lock else ()
-        self.rom = Rom(case.chip, case.revision, locks, sealed=seal(self.nor.cells))
+        self.rom = Rom(case.chip, case.revision, locks, sealed=bound_to(self.nor.cells))
         self._info = BoardInfo(
             "esp",
             case.chip,

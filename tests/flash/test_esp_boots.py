@@ -5,7 +5,7 @@ import zlib
 
 import pytest
 
-from fwsign.flash.simulate.esp_boots import SILICON, Rom, seal, start
+from fwsign.flash.simulate.esp_boots import SILICON, Rom, bound_to, start
 from fwsign.flash.simulate.esp_stock import (
     Head,
     application,
@@ -263,7 +263,7 @@ def test_secure_boot_v1_starts_one_boot_loader_only() -> None:
     head = Head("esp32")
     pieces = ((0x8000, table(FACTORY)), (0x10000, signed(application(head), 1)))
     old, new = (board((0x1000, boot_loader(head, seed=one)), *pieces) for one in (0, 1))
-    locked = Rom("esp32", 300, ("secure boot v1",), sealed=seal(old))
+    locked = Rom("esp32", 300, ("secure boot v1",), sealed=bound_to(old))
     assert words(old, locked) == "application at 0x10000"
     assert words(new, locked) == "nothing: boot loader: not the one that secure boot v1 knows"
     assert words(new, locked._replace(locks=())) == "application at 0x10000"

@@ -452,7 +452,7 @@ class TestStart:
             ("esp32c3@0x0", "the chip starts a boot loader at 0x0, and it is damaged"),
             ("esp32c3@0x1000", "the chip starts a boot loader at 0x0, and it is damaged"),
             ("esp32c3@0x10000", 'no application is in "factory" at 0x10000'),
-            ("esp32c3@0x11000", 'no application is whole: the one in "factory" is damaged'),
+            ("esp32c3@0x11000", 'no application is one to start: the one in "factory" is d'),
         ],
     )
     def test_raw_bytes_over_what_starts_are_never_verified(self, target: str, words: str) -> None:

@@ -14,7 +14,7 @@ import zlib
 from typing import TYPE_CHECKING, Final
 
 from fwsign.flash.board import SECURE_DOWNLOAD
-from fwsign.flash.simulate.esp_boots import Rom, Started, seal, start
+from fwsign.flash.simulate.esp_boots import Rom, Started, bound_to, start
 from fwsign.flash.simulate.esp_chip import Registers
 from fwsign.flash.simulate.esp_frame import (
     CHECKSUM,
@@ -69,7 +69,7 @@ class Simulator:
         self._settings = settings
         self._nor = Nor(_content(settings), settings.faults, settings.size)
         self.flash = self._nor.cells
-        self._sealed = seal(self.flash)
+        self._sealed = bound_to(self.flash)
         self._registers = Registers(
             settings.board,
             settings.identity,

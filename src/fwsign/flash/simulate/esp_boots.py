@@ -100,7 +100,7 @@ class Rom(NamedTuple):
         revision: major * 100 + minor.
         locks: "secure boot v1", "secure boot".
         table: the place of the partition table, for a boot loader that does not state it.
-        sealed: with secure boot v1, `seal` of the flash when it was switched on: the chip's own
+        sealed: with secure boot v1, `bound_to` of the flash when it was switched on: the chip's own
             key signs the boot loader, so that no other one starts. Empty if unknown.
         mapped: whether an application needs a segment of data and one of code in flash, as
             ESP-IDF's boot loaders assert since version 5.0.
@@ -141,14 +141,14 @@ def start(cells: bytes | bytearray, rom: Rom) -> Started:
         return Started(None, f"nothing: {dead}")
 
 
-def seal(cells: bytes | bytearray) -> bytes:
+def bound_to(cells: bytes | bytearray) -> bytes:
     """Return a digest of the boot loader and its signature of secure boot v1."""
     return hashlib.sha256(cells[:_TABLE]).digest()
 
 
 def _start_application(cells: bytes | bytearray, rom: Rom) -> Started:
     chip = SILICON[rom.chip]
-    if "secure boot v1" in rom.locks and rom.sealed and seal(cells) != rom.sealed:
+    if "secure boot v1" in rom.locks and rom.sealed and bound_to(cells) != rom.sealed:
         raise _DeadError("boot loader: not the one that secure boot v1 knows")
     loader = _image(cells, rom, chip.place, len(cells), "boot loader")
     if _has_descriptor(loader):

@@ -52,7 +52,7 @@ def board(
     no_stub: option.NO_STUB = False,
     as_json: JSON = False,
 ) -> None:
-    """Show what a board is, and what it holds and runs, without a release.
+    """Show what a board is, holds and runs, without a release.
 
     The board is restarted into its boot loader, and goes on with its program afterwards. Names and
     versions are what programs say of themselves: nothing is verified, and nothing is written.

@@ -186,6 +186,13 @@ class TestData:
         with refused("malformed.image"):
             make({"esp32c3@0x10000": broken})
 
+    def test_what_spoils_an_application_on_the_board_is_named(self) -> None:
+        signed = esp_stock("esp32c3", 4 << 20, signature=2)
+        parts = {"esp32c3@0x10000": application(Head("esp32c3"), version="2")}
+        words = '"ota_0" at 0x10000, found esp image: digest of secure boot signature 0: expected '
+        with refused("unsuitable.region", words):
+            make(parts, board_info(flash_size=4 << 20), signed)
+
     def test_an_application_over_the_table_is_refused(self) -> None:
         whole = esp_image(size=30000)
         with refused("unsuitable.region", "a partition table at 0x8000, found application"):

@@ -12,6 +12,7 @@ from flash.kit import (
     FACTORY_TABLE,
     FLASH_SIZE,
     OTA_TABLE,
+    SECTOR,
     STOCK,
     MemoryBoard,
     board_info,
@@ -298,6 +299,22 @@ class TestKept:
         board.fault = lambda _: None
         assert run(board, {"esp32c3@0x0": whole}).status == "verified"
         assert board.flash[0x90000 : 0x90000 + 40_000] == noise(40_000)
+
+    @pytest.mark.parametrize("now", [b"", b"\xaa\x50\x01"])
+    def test_data_is_kept_after_the_table_was_lost_on_the_way(self, now: bytes) -> None:
+        board, whole = self.board(), merged(NVS, esp_image(seed=3))
+        run(board, {"esp32c3@0x0": whole})
+        board.flash[0x8000:0x9000] = now.ljust(SECTOR, b"\xff")
+        found = run(board, {"esp32c3@0x0": whole})
+        assert (found.status, found.kept[0].label) == ("verified", "nvs")
+        assert board.flash[0x9000:0x9008] == b"settings"
+        assert board.flash[0xF000:0xF00B] == b"calibration"
+
+    def test_nothing_is_kept_of_another_program_without_a_table(self) -> None:
+        board, whole = self.board(), merged(NVS, esp_image(seed=3))
+        board.flash[0x8000:0x9000] = b"\xff" * SECTOR
+        assert run(board, {"esp32c3@0x0": whole}).kept == ()
+        assert board.flash[: len(whole)] == whole
 
     def test_data_of_another_table_is_not_kept(self) -> None:
         board = MemoryBoard(content(at_0=BOOT, at_8000=OTA_TABLE, at_9000=noise(0x10000)))

@@ -52,6 +52,25 @@ def kept_of(run: Run, table: Table, before: Table | None, read: Read) -> list[Ke
     return kept
 
 
+def was_cut_short(run: Run, table: Table, read: Read) -> bool:
+    """Tell whether a board without a table lost it while this merged image was written.
+
+    All else is written before the table, so the image's application and its end are there. What the
+    former table kept is then still the board's own, and all the rest is blank already.
+
+    Args:
+        run: the merged image.
+        table: the table that it brings.
+        read: reads the board's flash.
+    """
+    apps = [one.offset for one in table.apps if run.offset <= one.offset < run.end]
+    places = [*apps, max(run.end - SECTOR, run.offset)]
+    pieces = [(at, run.data[at - run.offset :][:SECTOR]) for at in places]
+    if all(_is_blank(piece) for at, piece in pieces if at in apps):
+        return False
+    return all(read(at, len(piece)) == piece for at, piece in pieces)
+
+
 def lost_of(run: Run, table: Table, before: Table | None) -> list[str]:
     """Return the board's data partitions under a merged image that its table does not have.
 

@@ -132,6 +132,8 @@ def _without_data(whole: Sequence[Piece], case: _Case) -> EspPlan:
         if ERASE_DATA not in case.waived:
             # Of a board that cannot be read, all data may be its own.
             there = case.before if case.info.readable else case.own
+            if there is None and esp_keep.was_cut_short(run, case.own, case.read):
+                there = case.own
             kept = esp_keep.kept_of(run, case.own, there, case.read)
             lost = esp_keep.lost_of(run, case.own, case.before)
         pieces += [(payload, piece) for piece in esp_keep.cut(run, kept, case.own)]

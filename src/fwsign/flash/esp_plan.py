@@ -136,7 +136,10 @@ def _without_data(whole: Sequence[Piece], case: _Case) -> EspPlan:
                 there = case.own
             kept = esp_keep.kept_of(run, case.own, there, case.read)
             lost = esp_keep.lost_of(run, case.own, case.before)
-        pieces += [(payload, piece) for piece in esp_keep.cut(run, kept, case.own)]
+        others = [other for one, other in whole if one is not payload]
+        apart = esp_keep.apart_of(run, others, case.own)
+        pieces += [(payload, piece) for piece in esp_keep.cut(run, [*kept, *apart], case.own)]
+        kept = [one for one in kept if not any(esp_keep.touches(one, other) for other in others)]
     notes = (f"replaced, for the partition table changes: {', '.join(lost)}",) if lost else ()
     return EspPlan(pieces, case.table, kept=kept, notes=notes)
 
@@ -170,7 +173,12 @@ def _started(plan: EspPlan, case: _Case) -> EspPlan:
     if table is None:
         return _unbootable(plan, esp_start.NO_TABLE, waived)
     selection = esp_start.selection(table, found, future)
-    reason = esp_start.app_reason(table, found, future) or selection.note
+
+    def check(one: Executed) -> None:
+        esp_executed.check_needs([one], table, case.chip, info, case.waived)
+        esp_executed.check_signed([one], (), info)
+
+    reason = esp_start.app_reason(table, found, future, check) or selection.note
     controls = [selection.control] if selection.control is not None else []
     controls += esp_layout.outside(plan.pieces, table)
     plan = plan._replace(controls=(*plan.controls, *controls))

@@ -87,7 +87,9 @@ def parse_padded(file: BinaryIO, head: bytes) -> Image | None:
 
 
 def part_at(file: BinaryIO, start: int, end: int) -> Part:
-    """Read the one image at a place in a file or in a flash, with its signatures.
+    """Read the one image at a place in a flash, with its signatures.
+
+    A bad signature is none: an earlier image at this place may have left it.
 
     Args:
         file: seekable.
@@ -97,7 +99,7 @@ def part_at(file: BinaryIO, start: int, end: int) -> Part:
     Raises:
         Malformed: `malformed.image`: there is none, or it is damaged.
     """
-    return read_one(file, start, end).part()
+    return read_one(file, start, end, in_flash=True).part()
 
 
 def place_expected(image: Image, chip: str, offset: int) -> int | None:

@@ -18,12 +18,14 @@ from flash.kit import (
     board_info,
     content,
     esp_image,
+    held,
     noise,
     partition_table,
     run,
     stock,
 )
 from flash.test_plan import entry, make
+from fwsign.flash import plan as planning
 from fwsign.flash.simulate.esp_stock import (
     Head,
     application,
@@ -418,6 +420,13 @@ class TestStart:
         info = board_info(locks=locks, revision=3)
         with refused("unsuitable.bootable", "no application starts: ", words):
             make({"esp32c3@0x8000": FACTORY_TABLE}, info, flash)
+
+    def test_a_merged_image_on_a_board_that_cannot_be_read(self) -> None:
+        info = board_info(readable=False, digest=None, locks=("secure download mode",))
+        found = planning.make(held({"esp32c3@0x0": merged(NVS)}), info, lambda *_: None)
+        assert [one.label for one in found.kept] == ["nvs", "otadata", "phy"]
+        words = 'boot not controlled: the OTA data that may select "ota_0" cannot be read'
+        assert words in found.notes
 
     def test_ota_data_that_select_an_empty_slot(self) -> None:
         flash = content(at_0=BOOT, at_8000=NVS, at_10000=APP)

@@ -224,7 +224,8 @@ def _unknown(table: Table | None, found: Sequence[Executed], future: Future) -> 
     """Return what a board that cannot be read leaves open."""
     if table is None:
         return "the board's partition table is not known"
-    return esp_start.selection(table, found, future).note or "what the board starts cannot be read"
+    selection = esp_start.selection(table, found, future)
+    return selection.control or selection.note or "what the board starts cannot be read"
 
 
 def _unbootable(plan: EspPlan, reason: str, waived: Collection[str]) -> EspPlan:

@@ -955,6 +955,19 @@ def test_what_espsecure_signs_is_read(scheme: str, words: str, tmp_path: Path) -
     assert dict(image.details)["secure boot signature 0"] == words
 
 
+@pytest.mark.external
+def test_what_espsecure_signs_for_v1_is_read(tmp_path: Path) -> None:
+    need("espsecure")
+    key, plain, out = tmp_path / "key.pem", tmp_path / "app.bin", tmp_path / "signed.bin"
+    plain.write_bytes(app_image(0))
+    tool = ("-m", "espsecure")
+    run(*tool, "generate-signing-key", "--version", "1", key)
+    run(*tool, "sign-data", "--version", "1", "--keyfile", key, "--output", out, plain)
+    image = read(out.read_bytes())
+    assert (image.parts[0].secure_boot, image.notes) == (("v1",), ())
+    assert image.parts[0].end == out.stat().st_size
+
+
 IMGTOOL_CASES: dict[str, tuple[str, ...]] = {
     "plain": (),
     "padded": ("--pad",),

@@ -67,6 +67,21 @@ def test_a_partition_table_is_told_and_names_no_chip(size: int, digest: bool) ->
             "offset of partition b: expected 0xe000 or more, found 0xd000",
         ),
         (table(), "partition table: expected at least one partition, found none"),
+        (
+            table((1, 0, 0xD000, 0x1000, "otadata")),
+            "size of partition otadata, for OTA data: expected at least 0x2000, found 0x1000",
+        ),
+        (
+            table((0, 0, 1 << 16, (16 << 20) + 1, "a")),
+            "size of partition a, for an application: expected at most 0x1000000, found 0x1000001",
+        ),
+        *(
+            (
+                table(*((64, 0, n << 12, 1, "") for n in range(96 - digest)), digest=digest),
+                "rows of partition table: expected at most 95, found 96 without an end",
+            )
+            for digest in (False, True)
+        ),
         (table(*OTA_ROWS)[:40], "partition 1: expected 32 bytes, found 8 bytes"),
     ],
 )

@@ -295,13 +295,13 @@ def test_a_segment_must_lie_in_flash_as_in_memory(page: int, fits: bool) -> None
 
 
 @pytest.mark.parametrize("chip", [one.name for one in CHIPS])
-def test_an_application_without_code_in_flash_gets_a_remark(chip: str) -> None:
+def test_an_application_without_code_in_flash_is_doubted(chip: str) -> None:
     first = next(one.data[0] for one in CHIPS if one.name == chip) + 0x20
     found = read(
         image(chip, (first, descriptor()), (0x40080000 if chip == "esp32" else 0, b"x" * 8))
     )
-    assert found.notes == (
-        "no segment is mapped as code: boot loaders of ESP-IDF abort when they start it",
+    assert found.parts[0].doubt == (
+        "no segment is mapped as code: boot loaders of ESP-IDF abort when they start it"
     )
     assert found.parts[0].unstartable is None
 

@@ -384,7 +384,7 @@ def test_a_release_without_a_policy_takes_no_data() -> None:
         ),
         (
             ("--device-data", "boards.csv", "--port", board(2), "--serial", "SN-1"),
-            "--serial SN-1 names no board of this run",
+            "--serial SN-1 with 2 boards",
         ),
     ],
 )
@@ -428,6 +428,17 @@ def test_a_typed_serial_number_is_not_asked_for_and_the_end_of_input_is_no_board
     assert found.status == 2
     assert found.errors[0] == f"error: no serial number for {board(2)}"
     assert not Path("1.flash").exists()
+
+
+def test_a_slots_label_stands_for_its_port() -> None:
+    ports = ("--port", board(1), "--port", board(2))
+    labels = ("--label", f"{board(1)}=left", "--label", f"{board(2)}=right")
+    found = flash(*(*ports, *labels, "--serial", "right=SN-1", "--scan", "--json"), stdin="SN-2\n")
+    assert {one["label"]: one["device_data"]["serial"] for one in receipts(found)} == {
+        "left": "SN-2",
+        "right": "SN-1",
+    }
+    assert "fwsign: serial number of the board at left?" in found.err
 
 
 def test_rows_from_standard_input_are_on_no_disk() -> None:

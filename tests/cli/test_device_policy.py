@@ -155,6 +155,16 @@ def test_show_describes_it() -> None:
     assert "device data" not in good("show", "app.bin.suit")
 
 
+def test_show_says_what_is_wrong_with_a_damaged_policy() -> None:
+    good(*ALL)
+    data = Path("all.suit").read_bytes()
+    Path("all.suit").write_bytes(data.replace(b"version = 1", b"version = 3"))
+    (card,) = json.loads(good("show", "all.suit", "--json"))["content"]
+    assert card["device data"] == {
+        "not decodable": 'device-data.toml: "version" is not 1, which this fwsign knows'
+    }
+
+
 def test_the_name_is_reserved() -> None:
     Path("Device-Data.toml").write_text(POLICY)
     refused(

@@ -13,6 +13,7 @@ import pytest
 from cli.kit import SAMPLES, good, run
 from fwsign.cli import flash_labels, flash_table, ui
 from fwsign.errors import Failed
+from fwsign.flash import ports
 from fwsign.flash.attempts import WAITING
 from fwsign.flash.engine import Event, never_reached
 from support import require_package
@@ -212,6 +213,14 @@ class TestFlashing:
         )
         line = json.loads(found.out)
         assert (line["result"], line["port"], line["label"]) == ("refused", ONE, "slot 1")
+
+    def test_a_single_board_that_nobody_named_is_counted(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        here = [ports.Found(ONE, ONE, "Espressif USB", ("esp",), None, 0x303A)]
+        monkeypatch.setattr(ports, "find", lambda: here)
+        assert good("flash", "app.bin.suit", "--all").splitlines()[-1] == "1 of 1 verified"
+        assert "1 of 1" not in good("flash", "app.bin.suit", "--port", ONE)
 
     @pytest.mark.parametrize("columns", [80, 40])
     def test_receipts_fit_the_terminal(self, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:

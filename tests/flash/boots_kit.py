@@ -48,8 +48,27 @@ TABLES = {
     "shifted": [("nvs", 1, 2, 0x9000, 0x6000), ("factory", 0, 0, 0x20000, 0x100000)],
     "small": [("nvs", 1, 2, 0x9000, 0x6000), ("factory", 0, 0, 0x10000, 0x1000)],
     "large": [("factory", 0, 0, 0x10000, 0x100000), ("data", 1, 0x82, 0x400000, 0x100000)],
+    "test": [
+        ("otadata", 1, 0, 0xD000, 0x2000),
+        ("factory", 0, 0, 0x10000, 0x100000),
+        ("test", 0, 0x20, 0x110000, 0x100000),
+    ],
     "off its page": [("factory", 0, 0, 0x11000, 0x100000)],
     "no application": [("nvs", 1, 2, 0x9000, 0x6000)],
+    "two factories": [("one", 0, 0, 0x10000, 0x80000), ("two", 0, 0, 0x90000, 0x80000)],
+    "two slots 0": [("one", 0, 0x10, 0x10000, 0x80000), ("two", 0, 0x10, 0x90000, 0x80000)],
+    "two otadata": [
+        ("one", 1, 0, 0x9000, 0x2000),
+        ("two", 1, 0, 0xD000, 0x2000),
+        ("ota_0", 0, 0x10, 0x10000, 0x80000),
+        ("ota_1", 0, 0x11, 0x90000, 0x80000),
+    ],
+    "small otadata": [("otadata", 1, 0, 0xD000, 0x1000), ("factory", 0, 0, 0x10000, 0x80000)],
+    "large partition": [("factory", 0, 0, 0x10000, 17 * MB)],
+    "no end": [
+        ("factory", 0, 0, 0x10000, 0x10000),
+        *((f"data {n}", 0x40, 0, 0x20000 + n * SECTOR, SECTOR) for n in range(94)),
+    ],
 }
 
 
@@ -222,6 +241,9 @@ def _is_data(piece: Piece, chip: str) -> bool:
     """Tell whether a payload is data to a board; damaged OTA data are too."""
     if chip == "esp8266":
         return piece.what in (*DATA, "table", "otadata")
+    place = SILICON[piece.chip].place if piece.boot is None and piece.chip in SILICON else 0
+    if piece.what == "merged" and piece.start > (piece.boot or place):
+        return True  # the boot loader is cut
     return piece.what in DATA or (piece.what == "otadata" and piece.damage is not None)
 
 
@@ -418,6 +440,7 @@ def _pieces(board_chip: str, flash_size: int, lock: str) -> st.SearchStrategy[tu
         ("app", "text"),
         ("app", "noise"),
         ("app", "app2"),
+        ("app2", "otadata"),
         ("merged", "noise"),
     ]
     return st.tuples(names, st.sampled_from(sets)).flatmap(lambda one: release(*one))

@@ -54,6 +54,9 @@ GOOD = {
     "secure boot v1": Case(
         (Piece("app", 0x10000, "esp32", signed=1),), "esp32", 300, 4 * MB, "stock", "secure boot v1"
     ),
+    "application in the last of two factory partitions": Case(
+        whole(table="two factories", app=0x90000)
+    ),
     "data beside it": Case((Piece("noise", 0x9000), APP), content="stock"),
 }
 
@@ -123,6 +126,18 @@ BAD = {
     "table that moves the application away": Case(
         (Piece("table", 0x8000, table="shifted"),), content="stock"
     ),
+    # tables that a boot loader reads in another way, or not at all
+    "application in the first of two factory partitions": Case(whole(table="two factories")),
+    "application in the first of two slots 0": Case(whole(table="two slots 0")),
+    "OTA data in the first of two partitions": Case(
+        (*whole(table="two otadata"), Piece("otadata", 0x9000))
+    ),
+    "OTA data partition of one sector": Case(whole(table="small otadata")),
+    "application partition of 17 MB": Case(
+        tuple(one._replace(flash_size=32 * MB) for one in whole(table="large partition")),
+        flash_size=32 * MB,
+    ),
+    "table without an end": Case(whole(table="no end")),
     # other bytes where something starts
     **{
         f"{what} over {name}": Case((Piece(what, at),), content="stock")
@@ -135,6 +150,11 @@ BAD = {
             ("the application's end", 0x11000),
         )
     },
+    **{
+        f"{what} at 0 on an ESP8266": Case((Piece(what, 0),), "esp8266", content="stock")
+        for what in ("noise", "text", "erased")
+    },
+    "component larger than its partition": Case(whole(table="small")),
     "application over the boot loader": Case((Piece("app", 0),), content="stock"),
     "boot loader over the application": Case((Piece("boot", 0x10000),), content="stock"),
     **{
@@ -154,6 +174,7 @@ BAD = {
         (Piece("app", 0x10000, "esp8266"),), "esp8266"
     ),
     "application after another chip's boot loader": Case((APP,), content="foreign"),
+    "boot loader before another chip's application": Case((boot(),), content="foreign"),
     "merged of an S3 on a C3": Case((merged("esp32s3"),)),
     **{
         f"merged with the boot loader of {chip} at 0x{wrong:x}": Case(
@@ -205,7 +226,13 @@ BAD = {
         lock="secure boot",
     ),
     # OTA data
-    "OTA data that selects an empty slot": Case((Piece("otadata", 0xE000),), content="stock"),
+    "OTA data off their partition": Case((Piece("otadata", 0xE000),), content="stock"),
+    "OTA data that select another slot": Case(
+        (Piece("app", 0x200000, number=2), Piece("otadata", 0xD000, number=1)), content="stock"
+    ),
+    "application for tests, which nothing selects": Case(
+        (boot(), Piece("table", 0x8000, table="test"), Piece("app", 0x110000)), content="stock"
+    ),
 }
 
 

@@ -27,13 +27,16 @@ from fwsign.flash.simulate.esp_stock import (
     Head,
     application,
     boot_loader,
+    old_application,
     signature_block,
     signed,
 )
+from fwsign.flash.simulate.esp_stock import stock as esp_stock
 from fwsign.images.esp import CHIPS
 from support import refused, require_package
 
 APP = esp_image()
+MCUBOOT = struct.pack("<IIHHIIBBHI4x", 0x96F3B83D, 0, 32, 0, 64, 0, 1, 0, 0, 0) + bytes(64)
 NVS = partition_table(
     ("nvs", 1, 2, 0x9000, 0x4000),
     ("otadata", 1, 0, 0xD000, 0x2000),
@@ -218,16 +221,15 @@ class TestKept:
         before = bytes(board.flash)
         found = run(board, {"esp32c3@0x0": merged(NVS)})
         assert found.status == "verified", found
-        assert [one.label for one in found.kept] == ["nvs", "otadata", "phy"]
+        assert [one.label for one in found.kept] == ["nvs", "phy"]
         assert found.kept[0] == ("nvs", 0x9000, 0x4000)
         assert board.flash[0x9000:0xD000] == before[0x9000:0xD000]
         assert board.flash[0xF000:0x10000] == before[0xF000:0x10000]
         assert board.flash[0x90000:] == before[0x90000:]
         assert board.flash[0x10000 : 0x10000 + len(APP)] == APP
-        assert board.flash[0xE000:0xF000] == entry(3)  # the kept OTA data selected the other slot
-        assert (
-            "kept as the board has it: nvs, otadata, phy; --erase-data replaces it" in found.notes
-        )
+        assert board.flash[0xE000:0xF000] == entry(3)  # the board's OTA data selected another slot
+        assert "kept as the board has it: nvs, phy; --erase-data replaces it" in found.notes
+        assert "changed in otadata: which application starts" in found.notes
 
     def test_it_is_written_if_that_is_typed(self) -> None:
         board = self.board()
@@ -247,13 +249,39 @@ class TestKept:
         board = MemoryBoard(content(at_0=BOOT, at_8000=NVS, at_9000=b"settings"))
         found = run(board, {"esp32c3@0x0": whole})
         assert [one.label for one in found.kept] == ["nvs", "otadata", "phy"]
+        assert not [note for note in found.notes if note.startswith("replaced")]
         assert board.flash[0x90000 : 0x90000 + 9000] == noise(9000)
 
     def test_content_of_a_merged_image_does_not_replace_what_is_there(self) -> None:
         board = self.board()
         found = run(board, {"esp32c3@0x0": merged(NVS, at_90000=noise(9000))})
-        assert [one.label for one in found.kept] == ["nvs", "otadata", "phy", "files"]
+        assert [one.label for one in found.kept] == ["nvs", "phy", "files"]
         assert board.flash[0x90000:0x90008] == b"my files"
+
+    @pytest.mark.parametrize("size", [1, 255, 4096, 5000, 8999])
+    @pytest.mark.parametrize("partial", [0, 0xFF])
+    def test_a_sector_that_was_half_written_is_finished(self, size: int, partial: int) -> None:
+        wanted = bytes(256) + noise(8744)
+        begun = wanted[:size] + bytes([wanted[size] | partial & 0x3C])
+        board = MemoryBoard(content(at_0=BOOT, at_8000=NVS, at_90000=begun))
+        found = run(board, {"esp32c3@0x0": merged(NVS, at_90000=wanted)})
+        assert [one.label for one in found.kept] == ["nvs", "otadata", "phy"]
+        assert board.flash[0x90000 : 0x90000 + 9000] == wanted
+
+    def test_a_sector_that_was_half_erased_is_finished(self) -> None:
+        wanted = noise(9000)
+        begun = b"\xff" * 2048 + wanted[2048:4000]
+        board = MemoryBoard(content(at_0=BOOT, at_8000=NVS, at_90000=begun))
+        run(board, {"esp32c3@0x0": merged(NVS, at_90000=wanted)})
+        assert board.flash[0x90000 : 0x90000 + 9000] == wanted
+
+    @pytest.mark.parametrize("own", [b"\x01", bytes(255) + b"\x7f\x7f", bytes(256) + b"my files"])
+    def test_other_content_is_never_taken_for_half_written(self, own: bytes) -> None:
+        wanted = bytes(256) + noise(8744)
+        board = MemoryBoard(content(at_0=BOOT, at_8000=NVS, at_90000=own + b"\x01"))
+        found = run(board, {"esp32c3@0x0": merged(NVS, at_90000=wanted)})
+        assert "files" in [one.label for one in found.kept]
+        assert board.flash[0x90000 : 0x90000 + len(own)] == own
 
     @pytest.mark.parametrize("step", range(0, 260, 7))
     def test_content_that_was_half_written_is_finished(self, step: int) -> None:
@@ -284,6 +312,39 @@ class TestKept:
         assert (found.status, found.kept) == ("verified", ())
 
 
+class TestTwoTables:
+    """A release that moved the table left the former one on the board."""
+
+    MOVED = partition_table(("nvs", 1, 2, 0xB000, 0x4000), ("factory", 0, 0, 0x10000, 0x80000))
+    COPY = partition_table(("copy", 3, 1, 0xA000, 0x1000), ("factory", 0, 0, 0x10000, 0x80000))
+
+    def flash(self) -> bytes:
+        boot, app, nvs = BOOT, esp_image(seed=1), b"settings"
+        return content(at_0=boot, at_8000=NVS, at_a000=self.MOVED, at_b000=nvs, at_10000=app)
+
+    def test_an_application_alone_is_refused(self) -> None:
+        with refused("unsuitable.partition", "partition tables at 0x8000 and 0xa000") as caught:
+            make({"esp32c3@0x10000": APP}, None, self.flash())
+        assert caught.value.hint == "sign and flash the table in force in the same release"
+
+    def test_the_one_of_the_release_counts(self) -> None:
+        board = MemoryBoard(self.flash())
+        whole = content(at_0=BOOT, at_a000=self.MOVED, at_10000=APP).rstrip(b"\xff")
+        found = run(board, {"esp32c3@0x0": whole})
+        assert (found.status, [one.label for one in found.kept]) == ("verified", ["nvs"])
+        assert board.flash[0xB000:0xB008] == b"settings"
+        assert board.flash[0x10000 : 0x10000 + len(APP)] == APP
+        assert found.notes == ("kept as the board has it: nvs; --erase-data replaces it",)
+
+    def test_a_copy_that_the_table_names_is_none(self) -> None:
+        flash = content(at_0=BOOT, at_8000=self.COPY, at_a000=self.COPY)
+        assert make({"esp32c3@0x10000": APP}, None, flash).unbootable is None
+
+    def test_a_table_in_an_application_is_none(self) -> None:
+        flash = content(at_0=BOOT, at_8000=FACTORY_TABLE, at_11000=NVS)
+        assert make({"esp32c3@0x10000": APP}, None, flash).unbootable is None
+
+
 class TestStart:
     def test_an_unconfirmed_slot_is_selected_anew(self) -> None:
         flash = content(at_0=BOOT, at_8000=NVS, at_d000=entry(1, state=1))
@@ -304,7 +365,8 @@ class TestStart:
         flash = content(at_0=BOOT, at_8000=FACTORY_TABLE, at_10000=APP)
         small = partition_table(("factory", 0, 0, 0x10000, 0x1000))
         words = (
-            'no application is whole: the one in "factory" is damaged or cut: esp image: segment'
+            'no application is one to start: the one in "factory" is damaged or cut: '
+            "esp image: segment"
         )
         with refused("unsuitable.bootable", words):
             make({"esp32c3@0x8000": small}, flash=flash)
@@ -315,6 +377,12 @@ class TestStart:
         with refused("unsuitable.bootable", '"factory" is damaged or cut: esp image: appended sha'):
             make({"esp32c3@0x0": esp_image(app=False, seed=3)}, flash=damaged)
         assert make({"esp32c3@0x10000": APP}, flash=damaged).regions
+
+    def test_a_boot_loader_alone_does_not_start_another_chips_application(self) -> None:
+        other = content(at_0=BOOT, at_8000=FACTORY_TABLE, at_10000=esp_image("esp32s3"))
+        words = 'no application is one to start: the one in "factory" is for esp32s3'
+        with refused("unsuitable.bootable", words):
+            make({"esp32c3@0x0": esp_image(app=False, seed=3)}, flash=other)
 
     def test_an_application_that_cannot_be_mapped_is_refused(self) -> None:
         table = partition_table(("factory", 0, 0, 0x11000, 0x40000))
@@ -377,6 +445,57 @@ class TestStart:
             make({"esp32c3@0x0": sly}, None, STOCK)
         with refused("unsuitable.region", "a partition table at 0x8000"):
             make({"esp32c3@0x0": sly, "esp32c3@0x10000": APP}, None, STOCK, "raw")
+
+    @pytest.mark.parametrize(
+        ("target", "words"),
+        [
+            ("esp32c3@0x0", "the chip starts a boot loader at 0x0, and it is damaged"),
+            ("esp32c3@0x1000", "the chip starts a boot loader at 0x0, and it is damaged"),
+            ("esp32c3@0x10000", 'no application is in "factory" at 0x10000'),
+            ("esp32c3@0x11000", 'no application is whole: the one in "factory" is damaged'),
+        ],
+    )
+    def test_raw_bytes_over_what_starts_are_never_verified(self, target: str, words: str) -> None:
+        board = MemoryBoard(content(at_0=BOOT, at_8000=FACTORY_TABLE, at_10000=APP))
+        found = run(board, {target: noise(99)}, waived=("raw",))
+        assert found.status == "not bootable"
+        assert [note for note in found.notes if note.startswith(f"boot not controlled: {words}")]
+
+    def test_raw_bytes_beside_what_starts_are_verified(self) -> None:
+        flash = content(at_0=BOOT, at_8000=OTA_TABLE, at_10000=APP)
+        found = run(MemoryBoard(flash), {"esp32c3@0x50000": noise(99)}, waived=("raw",))
+        assert (found.status, found.notes) == ("verified", ())
+
+    def test_an_mcuboot_image_over_an_application_is_refused(self) -> None:
+        flash = content(at_0=BOOT, at_8000=FACTORY_TABLE, at_10000=APP)
+        with refused("unsuitable.bootable", 'the one in "factory" is damaged or cut'):
+            make({"esp32c3@0x11000": MCUBOOT}, None, flash)
+
+    def test_an_application_outside_of_all_partitions_is_not_what_starts(self) -> None:
+        flash = content(at_0=BOOT, at_8000=FACTORY_TABLE, at_10000=APP)
+        found = make({"esp32c3@0xa0000": APP}, None, flash, "layout")
+        words = "no partition for an application begins where esp32c3@0xa0000 was written"
+        assert found.notes == (f"boot not controlled: {words}",)
+
+    @pytest.mark.parametrize("waived", [(), ("raw",)])
+    def test_data_over_the_program_of_an_esp8266(self, waived: tuple[str, ...]) -> None:
+        info = board_info(chip="esp8266")
+        program = old_application()
+        with refused("unsuitable.bootable", "the chip starts the image at 0x0, and there is none"):
+            make({"esp8266@0x1000": noise(99)}, info, program.ljust(1 << 20, b"\xff"), *waived)
+        assert make({"esp8266@0x1000": noise(99)}, info, ERASED, *waived).unbootable is None
+        raw = make({"esp8266@0x0": noise(99)}, info, ERASED, "raw")
+        assert raw.unbootable == "what begins the flash is no image"
+
+    def test_secure_boot_v1_wants_a_signed_table(self) -> None:
+        flash = esp_stock("esp32", 1 << 20, 0x8000, 1).ljust(1 << 20, b"\xff")
+        info = board_info(chip="esp32", locks=("secure boot v1",), revision=None)
+        table = flash[0x8000:0x8C00]
+        words = "secure boot v1 switched on, and esp32@0x8000 has no signature for it"
+        with refused("unsuitable.locked", words) as caught:
+            make({"esp32@0x8000": table}, info, flash)
+        assert "espsecure sign-data --version 1" in str(caught.value.hint)
+        assert make({"esp32@0x8000": signed(table, 1)}, info, flash).unbootable is None
 
     def test_raw_bytes_do_not_start_on_a_locked_board(self) -> None:
         from fwsign.flash.board import SECURE_BOOT, SECURE_BOOT_V1

@@ -292,6 +292,14 @@ class TestSelection:
         with refused("unsuitable.bootable", 'nothing selects "test", which was written'):
             self.select("esp32c3@0x50000", b"", table)
 
+    @pytest.mark.parametrize("last", [0xFFFFFFFD, 0xFFFFFFFE])
+    def test_numbers_that_are_used_up_begin_anew(self, last: int) -> None:
+        target = "esp32c3@0x10000" if last % 2 == 0 else "esp32c3@0x50000"
+        found = self.select(target, entry(last - 1) + entry(last))
+        number = 1 if last % 2 == 0 else last + 1
+        fresh = (0xD000, entry(1) + b"\xff" * SECTOR)
+        assert found.selection == (fresh if number == 1 else (0xD000, entry(number)))
+
     def test_signed_ota_data_is_never_replaced(self) -> None:
         parts = {"esp32c3@0x50000": APP, "esp32c3@0xd000": entry(1) + b"\xff" * SECTOR}
         flash = with_table(OTA_TABLE, entry(1) + entry(2))

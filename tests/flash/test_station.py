@@ -292,7 +292,7 @@ class TestTable:
             table.show("A", Event("writing", 0, 1000))
             table.show("A", Event("writing", 500, 1000))  # too soon to be drawn
             table.show("BB", Event("verifying", 1000, 1000))
-            table.end("A")
+            table.end("A", never_reached(lost()))
         text = screen.getvalue()
         assert "A   connecting\x1b[K\nBB  waiting\x1b[K\n\x1b[2A\x1b[J" in text
         assert "A   writing    [....................]   0%" in text

@@ -85,12 +85,10 @@ def _check_apart(place: Place, found: Found, group: Sequence[Target]) -> None:
             )
 
 
-def card(integrated: Mapping[str, bytes]) -> dict[str, Any] | None:
-    """Describe the policy of an envelope; None if it has none inside."""
-    if _URI not in integrated:
-        return None
+def card(data: bytes) -> dict[str, Any]:
+    """Describe a policy, or say what is wrong with it."""
     try:
-        policy = parse(integrated[_URI])
+        policy = parse(data)
     except FwsignError as error:
         return {"not decodable": error.message}
     return {

@@ -58,6 +58,8 @@ def flash(
     port: option.PORTS = None,
     every: option.EVERY = False,
     label: option.LABEL = None,
+    wait: option.WAIT = False,
+    bell: option.BELL = False,
     anchor: ANCHORS = None,
     crl: CRLS = None,
     vendor: VENDOR_OF_DEVICE = None,
@@ -119,6 +121,8 @@ def flash(
     )
     data = Typed(device_data, tuple(serial or ()), scan=scan, take_next=next_row)
     check(data, ports, leave_out or ())
+    if wait and serial:
+        ui.usage("--serial and --wait exclude each other", "a serial number is for one board")
     demands = Demands(
         anchor=anchor,
         crl=crl,
@@ -152,13 +156,14 @@ def flash(
         any_product=any_product,
         no_rollback_check=no_rollback_check,
         as_json=as_json,
+        wait=wait,
     )
     with _told_for_each_port(wanted):
         settings = config.load()
         wanted = wanted._replace(labels={**settings.labels, **wanted.labels})
         trust = gather(demands, settings, without_crls="require")
         station, records = _prepare(wanted, trust)
-    if status := run(station, records, as_json=as_json):
+    if status := run(station, records, as_json=as_json, bell=bell, count=every):
         raise typer.Exit(status)
 
 
@@ -178,6 +183,7 @@ class _Wanted(NamedTuple):
         any_product: take releases for any product.
         no_rollback_check: take older releases.
         as_json: print lines of JSON.
+        wait: take the next board when one is pulled.
     """
 
     envelope: Path
@@ -192,6 +198,7 @@ class _Wanted(NamedTuple):
     any_product: bool
     no_rollback_check: bool
     as_json: bool
+    wait: bool
 
 
 def _checked_ports(ports: Sequence[str], *, every: bool) -> Sequence[str]:
@@ -231,7 +238,7 @@ def _prepare(wanted: _Wanted, trust: "Trust") -> "tuple[Station, Records]":
     """Verify the release, find the boards, and open the files that the run writes."""
     from fwsign.atomic import read_bytes
     from fwsign.cli import flash_data, received, results
-    from fwsign.cli.flash_jobs import jobs
+    from fwsign.cli.flash_jobs import conveyor, jobs
     from fwsign.cli.flash_records import Records
     from fwsign.flash.judge import Given, Judging
     from fwsign.flash.station import Station
@@ -257,20 +264,27 @@ def _prepare(wanted: _Wanted, trust: "Trust") -> "tuple[Station, Records]":
     _check_left_out(wanted.left_out, components)
     with received.finding(components, wanted.envelope, wanted.payloads) as find:
         chips = judging.hold(find)
-    fillers = flash_data.fillers(wanted.data, judging, wanted.where.state, dry_run=dry_run)
+    fillers = flash_data.fillers(
+        wanted.data, wanted.ports, wanted.labels, judging, wanted.where.state, dry_run=dry_run
+    )
 
     def judges(ports: Sequence[str]) -> "list[Judge]":
         found = fillers(ports)
         return [functools.partial(judging.judge, filler=found.get(port)) for port in ports]
 
-    station = Station(jobs(wanted.ports, chips, wanted.how, judges), wanted.options)
+    where = (wanted.ports, chips, wanted.how, judges)
+    if wanted.wait:
+        station: Station = conveyor(*where, wanted.options)
+    else:
+        station = Station(jobs(*where), wanted.options)
+    flash_labels.labels_of(station.ports, wanted.labels)  # two ports with one name are refused
     records = Records(
         wanted.where,
         judging.release,
         waived,
         wanted.left_out,
         dry_run=dry_run,
-        labels=flash_labels.labels_of(station.ports, wanted.labels),
+        labels=wanted.labels,
     )
     records.open()
     return station, records

@@ -2,12 +2,16 @@
 """The boards of a run of `fwsign flash`: the named ones, or all that are here."""
 
 import functools
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from fwsign.errors import Failed
 from fwsign.flash import ports as ports_here
 from fwsign.flash.backends import How, attached, kind_for
-from fwsign.flash.engine import Judge
+from fwsign.flash.conveyor import Conveyor
+from fwsign.flash.engine import Judge, Options
+from fwsign.flash.simulate import SCHEME
 from fwsign.flash.station import Job
 
 
@@ -50,3 +54,36 @@ def jobs(
         Job(port, functools.partial(attached, port, how._replace(kind=kind)), judge)
         for port, kind, judge in zip(ports, kinds, judges(ports), strict=True)
     ]
+
+
+def conveyor(
+    ports: Sequence[str],
+    chips: Sequence[str],
+    how: How,
+    judges: Callable[[Sequence[str]], list[Judge]],
+    options: Options,
+) -> Conveyor:
+    """Return the station that takes one board after another; the arguments are those of `jobs`."""
+
+    def look() -> dict[str, str | None]:
+        here = ports_here.find()
+        if not ports:
+            kinds = [how.kind or kind_for(one.port, chips, one.vendor_id) for one in here]
+            return {
+                one.port: one.serial
+                for one, kind in zip(here, kinds, strict=True)
+                if kind in one.kinds
+            }
+        serials = {os.path.realpath(one.device): one.serial for one in here}
+        named = [(port, os.path.realpath(port)) for port in ports]
+        return {
+            port: serials.get(real)
+            for port, real in named
+            if real in serials or "://" in port or port.startswith(SCHEME) or Path(real).exists()
+        }
+
+    def make(port: str) -> Job:
+        (job,) = jobs([port], chips, how, judges)
+        return job
+
+    return Conveyor(look, make, options, tuple(ports))

@@ -36,6 +36,15 @@ LABEL: TypeAlias = Annotated[
         "Default: [labels] of fwsign.toml.",
     ),
 ]
+WAIT: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--wait", help="Take the next board when one is pulled, until Ctrl-C; then count them."
+    ),
+]
+BELL: TypeAlias = Annotated[
+    bool, typer.Option("--bell", help="Ring the terminal's bell when a board has ended.")
+]
 STATE: TypeAlias = Annotated[
     Path | None,
     typer.Option(
@@ -116,8 +125,8 @@ SERIALS: TypeAlias = Annotated[
     typer.Option(
         "--serial",
         metavar="[PORT=]SERIAL",
-        help="The board's row, by its serial number; repeat for several boards. Default: the row "
-        "that the board had before, or that names its MAC.",
+        help="The board's row, by its serial number; with several boards the port or its label "
+        "before it. Default: the row that the board had before, or that names its MAC.",
     ),
 ]
 SCAN: TypeAlias = Annotated[

@@ -51,7 +51,7 @@ class Records:
         dry_run: bool,
         labels: Mapping[str, str],
     ) -> None:
-        self.labels = labels
+        self._labels = labels
         self._where, self._dry_run = where, dry_run
         self._release, self._waived, self._left_out = release, waived, left_out
         self._first_use = False
@@ -82,6 +82,12 @@ class Records:
         if self._first_use:
             ui.note(f"first use: what boards accept is remembered in {where.state} from now on")
 
+    def label(self, port: str) -> str | None:
+        """Return the name of a port's slot; None if it has none."""
+        from fwsign.cli.flash_labels import labels_of  # beside the command
+
+        return labels_of([port], self._labels).get(port)
+
     def describe(self, port: str, outcome: "Outcome") -> dict[str, Any]:
         """Return a board's receipt."""
         from fwsign.flash.receipt import Told, describe  # beside the engine
@@ -93,7 +99,7 @@ class Records:
             self._waived,
             self._left_out,
             self._first_use,
-            self.labels.get(port),
+            self.label(port),
         )
         return describe(outcome, told)
 

@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from fwsign.cli import ui
 from fwsign.flash.attempts import PORT_WAIT, WAITING
+from fwsign.flash.conveyor import INSERT, PULL
 from fwsign.flash.engine import Event, Outcome
 
 _BAR: Final = 20  # columns
 _REST: Final = 53  # columns of a line, beside the board's name
-_NARROW: Final = 31  # the same without the bar
 _SHORTEST: Final = 8  # columns of a name, even in a narrow terminal
 _GAP: Final = "..."
 _REDRAW: Final = 0.1  # seconds
@@ -54,8 +54,8 @@ class Table:
 
     def show(self, port: str, event: Event) -> None:
         """Show a board's progress."""
-        before, since = self._at[port]
-        entered = event.stage != before.stage
+        before, since = self._at.get(port, (None, 0.0))
+        entered = before is None or event.stage != before.stage
         self._at[port] = (event, time.monotonic() if entered else since)
         if not self._live:
             if entered and event.stage in ("writing", "verifying"):
@@ -66,7 +66,7 @@ class Table:
             self._clear()
             self._draw()
 
-    def end(self, port: str) -> None:
+    def end(self, port: str, outcome: Outcome) -> None:  # noqa: ARG002 - for slots
         """Remove a board, and make room for lines about it."""
         del self._at[port]
         self._clear()
@@ -75,13 +75,21 @@ class Table:
         self._last = time.monotonic()
         columns, rows = _size()
         names = short_names([self._called[port] for port in self._at], columns - _REST)
-        lines = [self._line(port, names[self._called[port]], columns) for port in self._at]
-        if len(lines) >= rows:  # a taller table could not be cleared
-            lines[rows - 2 :] = [f"and {len(lines) - rows + 2} more"]
-        cut = (ui.clean(line)[: columns - 1] for line in lines)
-        sys.stderr.write("".join(f"{line}\x1b[K\n" for line in cut))
+        shown = list(self._at)
+        if len(shown) >= rows:  # a taller table could not be cleared
+            shown = shown[: max(rows - 2, 0)]
+        lines = []
+        for port in shown:
+            line = ui.clean(self._line(port, names[self._called[port]], columns))
+            lines.append(self._paint(port, line[: columns - 1]))
+        if len(shown) < len(self._at):
+            lines.append(f"and {len(self._at) - len(shown)} more")
+        sys.stderr.write("".join(f"{line}\x1b[K\n" for line in lines))
         sys.stderr.flush()
         self._drawn = len(lines)
+
+    def _paint(self, port: str, line: str) -> str:  # noqa: ARG002 - for slots
+        return line
 
     def _clear(self) -> None:
         if self._drawn:
@@ -101,6 +109,39 @@ class Table:
         if columns > width + _REST:
             return f"{name:{width}}  {event.stage:10} [{bar}] {share:4.0%} {speed}"
         return f"{name:{width}}  {event.stage:10} {share:4.0%} {speed}"
+
+
+class Slots(Table):
+    """A block of lines that stays: each slot's state in a word, and the count of its boards."""
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        super().__init__(names)
+        self._good: dict[str, int] = {}
+        self._bad: dict[str, int] = {}
+        self._last_status: dict[str, str] = {}
+
+    def end(self, port: str, outcome: Outcome) -> None:
+        """Count a board, and make room for lines about it."""
+        counts = self._bad if _COLOURS[outcome.status] == "red" else self._good
+        counts[port] = counts.get(port, 0) + 1
+        self._last_status[port] = outcome.status
+        self._clear()
+
+    def _paint(self, port: str, line: str) -> str:
+        """Colour a slot by what its operator has to do."""
+        stage = self._at[port][0].stage
+        if stage == PULL:
+            return ui.paint(line, _COLOURS[self._last_status[port]], sys.stderr)
+        return ui.paint(line, "yellow", sys.stderr) if stage == INSERT else line
+
+    def _line(self, port: str, name: str, columns: int) -> str:
+        event, _ = self._at[port]
+        width = min(max(columns - _REST, _SHORTEST), max(map(len, self._called.values())))
+        good, bad = self._good.get(port, 0), self._bad.get(port, 0)
+        counts = f"{good} good" + (f", {bad} bad" if bad else "")
+        share = f" {event.done / event.total:4.0%}" if event.total else ""
+        status = f"{self._last_status[port].upper()}: " if event.stage == PULL else ""
+        return f"{name:{width}}  {status}{event.stage.upper()}{share}  {counts}"
 
 
 def short_names(ports: Sequence[str], room: int) -> dict[str, str]:
@@ -177,9 +218,9 @@ def _facts(outcome: Outcome) -> str:
     return f"{size} bytes, {outcome.written} written, {seconds:.1f} s" if size else ""
 
 
-def sum_up(outcomes: Sequence[Outcome]) -> None:
-    """Print the number of boards with each result, the good results first."""
-    if len(outcomes) < 2:
+def sum_up(outcomes: Sequence[Outcome], *, always: bool = False) -> None:
+    """Print the number of boards with each result, the good ones first; for one only if always."""
+    if len(outcomes) < 2 and not always:
         return
     statuses: list[str] = [one.status for one in outcomes]
     counts = {status: statuses.count(status) for status in _COLOURS}

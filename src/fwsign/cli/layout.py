@@ -48,7 +48,7 @@ def check(
     for group in groups:
         for one in group:
             if strict and one.image and one.image.notes:
-                hint = "without --strict it is signed, and this is only said"
+                hint = "without --strict it is signed as it is"
                 raise _refused(f"{one.part.path}: {one.image.notes[0]}", "no remark", "one", hint)
             if UNBOOTABLE not in waived:
                 _check_starts(one)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from fwsign.flash.board import Run
-from fwsign.images.esp_data import OTADATA_SIZE, entries, make_entry, otadata_of
+from fwsign.images.esp_data import NO_SEQUENCE, OTADATA_SIZE, entries, make_entry, otadata_of
 from fwsign.images.esp_flash import SECTOR, Partition
 
 _FACTORY: Final = 0x00
@@ -53,7 +53,8 @@ def select(
     if not apps or booted(table, otadata) in apps:
         return Selection()
     slots = _slots(table)
-    chosen = next((app for app in apps if app.subtype == _FACTORY or app in slots.values()), None)
+    known = (_factory(table), *slots.values())
+    chosen = next((app for app in apps if app in known), None)
     if part is None and chosen is not None:
         return Selection(control=f'nothing selects "{chosen.label}", which was written')
     if part is None or otadata is None or chosen is None:
@@ -63,17 +64,29 @@ def select(
     if chosen.subtype == _FACTORY:
         return Selection(Run(part.offset, b"\xff" * OTADATA_SIZE))
     number = next(number for number, one in slots.items() if one == chosen)
-    return Selection(_entry_for(number, len(slots), part.offset, otadata))
+    return Selection(_entry_for(number, _count(table), part.offset, otadata))
+
+
+def _factory(table: Sequence[Partition]) -> Partition | None:
+    """Return the factory partition; of several, a boot loader takes the last."""
+    return next(
+        (part for part in reversed(table) if part.is_app and part.subtype == _FACTORY), None
+    )
+
+
+def _count(table: Sequence[Partition]) -> int:
+    """Return the number of slots as a boot loader counts them: a repeated one counts again."""
+    return sum(part.is_app and part.subtype in _SLOTS for part in table)
 
 
 def _slots(table: Sequence[Partition]) -> dict[int, Partition]:
-    """Return the slots by their number; a boot loader counts them, and takes numbers below that."""
+    """Return the slots by number, of repeated ones the last; numbers are below their count."""
     slots = {
         part.subtype - _SLOTS.start: part
         for part in table
         if part.is_app and part.subtype in _SLOTS
     }
-    return {number: part for number, part in slots.items() if number < len(slots)}
+    return {number: part for number, part in slots.items() if number < _count(table)}
 
 
 def booted(table: Sequence[Partition], otadata: bytes | None) -> Partition | None:
@@ -83,15 +96,14 @@ def booted(table: Sequence[Partition], otadata: bytes | None) -> Partition | Non
         table: the partition table.
         otadata: both sectors of the OTA data; None if there is none.
     """
-    slots = [part for part in table if part.is_app and part.subtype in _SLOTS]
+    slots = _count(table)
     valid = [one for one in entries(otadata or b"") if one is not None and one.counts]
     newest = max(valid, key=lambda one: one.sequence, default=None)
     if newest is not None and slots:
         if newest.state == _PENDING:
             return None
-        return _slots(table).get((newest.sequence - 1) % len(slots))
-    factory = next((part for part in table if part.is_app and part.subtype == _FACTORY), None)
-    return factory or _slots(table).get(0)
+        return _slots(table).get((newest.sequence - 1) % slots)
+    return _factory(table) or _slots(table).get(0)
 
 
 def _sequences(otadata: bytes) -> list[int]:
@@ -113,5 +125,7 @@ def _entry_for(number: int, slots: int, offset: int, otadata: bytes) -> Run:
     sequence = newest + 1
     while (sequence - 1) % slots != number:
         sequence += 1
+    if sequence >= NO_SEQUENCE:  # the numbers are used up: begin anew, with one entry
+        return Run(offset, make_entry(number + 1) + b"\xff" * SECTOR)
     place = 1 if newest and sequences[0] == newest else 0
     return Run(offset + place * SECTOR, make_entry(sequence))

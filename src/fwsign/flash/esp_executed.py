@@ -244,8 +244,12 @@ def check_signed(found: Sequence[Executed], pieces: Sequence[Piece], info: Board
             continue
         if lock == SECURE_BOOT_V1:
             for payload, run in pieces:
+                name, image = payload.component.name, payload.image
                 if run.offset < _V1_LIMIT:
-                    raise locked(lock, f"{payload.component.name} is below 0x{_V1_LIMIT:x}")
+                    raise locked(lock, f"{name} is below 0x{_V1_LIMIT:x}")
+                # Some boot loaders verify the table, too; ESP-IDF's build signs it.
+                if image.role == "partition table" and not image.parts[0].secure_boot:
+                    raise locked(lock, f"{name} has no signature for it", _SIGN[lock])
         for one in found:
             if not any(made.startswith(scheme[lock]) for made in one.part.secure_boot):
                 raise locked(lock, f"{one.name} has no signature for it", _SIGN[lock])

@@ -16,6 +16,7 @@ from fwsign.images.esp_flash import SECTOR, Partition
 
 _OTHERS: Final = (0, 2, 3)  # types: applications, boot loader, partition table
 _BLANK: Final = b"\xff"
+_ERASED: Final = 0xFF
 
 
 class Kept(NamedTuple):
@@ -51,8 +52,12 @@ def kept_of(run: Run, table: Table, before: Table | None, read: Read) -> list[Ke
     return kept
 
 
-def lost_of(run: Run, kept: Sequence[Kept], before: Table | None) -> list[str]:
-    """Return the names of the board's data partitions that a merged image is written over."""
+def lost_of(run: Run, table: Table, before: Table | None) -> list[str]:
+    """Return the board's data partitions under a merged image that its table does not have.
+
+    One that both tables have, and that is not kept, held nothing but the image's own content.
+    """
+    places = [one[1:] for one in table.partitions]
     rows = before.partitions if before is not None else ()
     return [
         one.label
@@ -60,12 +65,12 @@ def lost_of(run: Run, kept: Sequence[Kept], before: Table | None) -> list[str]:
         if one.type not in _OTHERS
         and one.offset < run.end
         and run.offset < one.offset + one.size
-        and not any(there.offset == one.offset for there in kept)
+        and one[1:] not in places
     ]
 
 
 def _has_own(brought: bytes, start: int, read: Read) -> bool:
-    """Tell whether a sector is neither blank nor as the image wants it."""
+    """Tell whether a sector holds something else than what the image wants, or a part of it."""
     for at in range(0, len(brought), READ_SIZE):
         wanted = brought[at : at + READ_SIZE]
         content = read(start + at, len(wanted))
@@ -73,9 +78,20 @@ def _has_own(brought: bytes, start: int, read: Read) -> bool:
             return False
         for sector in range(0, len(wanted), SECTOR):
             now = content[sector : sector + SECTOR]
-            if not _is_blank(now) and now != wanted[sector : sector + SECTOR]:
+            if not _is_begun(now, wanted[sector : sector + SECTOR]):
                 return True
     return False
+
+
+def _is_begun(now: bytes, wanted: bytes) -> bool:
+    """Tell whether a sector is what a run leaves that lost its power: as wanted, blank elsewhere.
+
+    While the last byte was programmed, only some of its bits may have been cleared.
+    """
+    end = max(len(now.rstrip(_BLANK)) - 1, 0)
+    if now[end] & wanted[end] != wanted[end]:
+        return False
+    return all(one in (_ERASED, other) for one, other in zip(now[:end], wanted, strict=False))
 
 
 def _is_blank(data: bytes) -> bool:

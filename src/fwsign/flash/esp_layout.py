@@ -106,6 +106,21 @@ def _check_data(payload: Payload, run: Run, table: Table | None, boot: int) -> N
             )
 
 
+def outside(pieces: Sequence[Piece], table: Table) -> list[str]:
+    """Say of applications that are at no place for one that nothing starts them.
+
+    Args:
+        pieces: what is written.
+        table: the table in force.
+    """
+    places = [one.offset for one in table.apps]
+    return [
+        f"no partition for an application begins where {payload.component.name} was written"
+        for payload, run in pieces
+        if payload.image.role == "application" and run.offset not in places
+    ]
+
+
 def check_app(table: Sequence[Partition], name: str, app: Run) -> None:
     """Refuse an application that is not at the beginning of an app partition, or does not fit.
 

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from fwsign.errors import Malformed, Unsuitable
 from fwsign.flash import esp_executed, esp_keep, esp_layout, esp_start, esp_table
 from fwsign.flash.board import SECURE_BOOT, SECURE_BOOT_V1, BoardInfo, Run
-from fwsign.flash.esp_executed import Executed
+from fwsign.flash.esp_executed import Executed, Place
 from fwsign.flash.esp_future import Future, Read
 from fwsign.flash.esp_keep import Kept
 from fwsign.flash.esp_layout import RAW_HINT, Piece
@@ -82,7 +82,7 @@ def judge(
     if payloads[0].chip == esp8266.CHIP:
         return _first(whole, info, read, waived)
     own = esp_table.of_release(payloads)
-    before = esp_table.of_board(read, damaged_is_none=own is not None)
+    before = esp_table.of_board(read, own)
     case = _Case(info, payloads[0].chip, read, waived, own, before)
     if case.table is not None:
         esp_table.check(case.table, info.flash_size)
@@ -99,16 +99,25 @@ def _first(whole: Sequence[Piece], info: BoardInfo, read: Read, waived: Collecti
         if not starts and not (unknown and RAW in waived):
             found = "no image that it starts"
             raise brought.misplaced("an image at 0x0", found, RAW_HINT if unknown else None)
-        return plan
+        return plan if starts else plan._replace(unbootable="what begins the flash is no image")
     plan = plan._replace(controls=("nothing was written at 0x0",))
-    if not any(one.image.chip == esp8266.CHIP for one, _ in whole):
-        return plan  # data alone changes nothing about the start
+    end = info.flash_size or _FLASH_END
     try:
-        Future([run for _, run in whole], read).first(info.flash_size or _FLASH_END)
+        Future([run for _, run in whole], read).first(end)
     except Malformed as error:
+        if not any(one.image.chip == esp8266.CHIP for one, _ in whole) and not _starts(read, end):
+            return plan  # data alone on a board that starts nothing
         reason = f"the chip starts the image at 0x0, and there is none: {error.message}"
         return _unbootable(plan._replace(controls=()), reason, waived)
     return plan
+
+
+def _starts(read: Read, end: int) -> bool:
+    """Tell whether an ESP8266 starts what it has."""
+    try:
+        return Future((), read).first(end) is not None
+    except Malformed:
+        return False
 
 
 def _without_data(whole: Sequence[Piece], case: _Case) -> EspPlan:
@@ -124,7 +133,7 @@ def _without_data(whole: Sequence[Piece], case: _Case) -> EspPlan:
             # Of a board that cannot be read, all data may be its own.
             there = case.before if case.info.readable else case.own
             kept = esp_keep.kept_of(run, case.own, there, case.read)
-            lost = esp_keep.lost_of(run, kept, case.before)
+            lost = esp_keep.lost_of(run, case.own, case.before)
         pieces += [(payload, piece) for piece in esp_keep.cut(run, kept, case.own)]
     notes = (f"replaced, for the partition table changes: {', '.join(lost)}",) if lost else ()
     return EspPlan(pieces, case.table, kept=kept, notes=notes)
@@ -146,20 +155,48 @@ def _started(plan: EspPlan, case: _Case) -> EspPlan:
     loader = fresh or esp_start.boot_loader(future, boot)
     there = [loader] if fresh is None and isinstance(loader, Executed) else []
     esp_executed.check_needs([*found, *there], table, case.chip, info, case.waived)
-    if not any(one.image.role for one, _ in plan.pieces):
+    if not any(one.image.role for one, _ in plan.pieces) and not _over_executed(plan, places):
         return plan  # data alone changes nothing about the start
+    waived = case.waived
+    if raw and _over_executed(plan, places, "unknown"):
+        waived = (*waived, UNBOOTABLE)  # that these bytes may not start was accepted with them
     plan = _moved(plan, case, fresh_boot=fresh is not None)
     if loader is None or (table is None and not info.readable):
         return plan._replace(controls=(*plan.controls, _unknown(table, found, future)))
     if isinstance(loader, str):
-        return _unbootable(plan, loader, case.waived)
+        return _unbootable(plan, loader, waived)
     if table is None:
-        return _unbootable(plan, esp_start.NO_TABLE, case.waived)
+        return _unbootable(plan, esp_start.NO_TABLE, waived)
     selection = esp_start.selection(table, found, future)
-    reason = esp_start.app_reason(table, found, future) or selection.note
-    controls = (selection.control,) if selection.control is not None else ()
-    plan = plan._replace(selection=selection.run, controls=(*plan.controls, *controls))
-    return plan if reason is None else _unbootable(plan, reason, case.waived)
+    reason = esp_start.app_reason(table, found, future, case.chip) or selection.note
+    controls = [selection.control] if selection.control is not None else []
+    controls += esp_layout.outside(plan.pieces, table)
+    plan = plan._replace(controls=(*plan.controls, *controls))
+    if selection.run is not None:
+        plan = _selected(plan, selection.run)
+    return plan if reason is None else _unbootable(plan, reason, waived)
+
+
+def _over_executed(plan: EspPlan, places: Sequence[Place], kind: str | None = None) -> bool:
+    """Tell whether anything, or anything of a kind, is written over what is executed.
+
+    Without a table nothing tells where the boot loader ends, but where it begins.
+    """
+    ends = [one.end if plan.table is not None else one.offset + 1 for one in places]
+    return any(
+        place.offset < run.end and run.offset < end
+        for payload, run in plan.pieces
+        if kind in (None, payload.image.kind)
+        for place, end in zip(places, ends, strict=True)
+    )
+
+
+def _selected(plan: EspPlan, run: Run) -> EspPlan:
+    """Select what was written. Kept OTA data are then not as the board has them."""
+    kept = [one for one in plan.kept if not one.offset <= run.offset < one.offset + one.size]
+    changed = [one.label for one in plan.kept if one not in kept]
+    notes = [f"changed in {label}: which application starts" for label in changed]
+    return plan._replace(selection=run, kept=kept, notes=(*plan.notes, *notes))
 
 
 def _moved(plan: EspPlan, case: _Case, *, fresh_boot: bool) -> EspPlan:

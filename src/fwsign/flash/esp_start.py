@@ -30,7 +30,7 @@ def boot_loader(future: Future, place: Place) -> Executed | str | None:
     return None if part is None else Executed(place, part, None)
 
 
-def app_reason(table: Table, found: Sequence[Executed], future: Future) -> str | None:
+def app_reason(table: Table, found: Sequence[Executed], future: Future, chip: str) -> str | None:
     """Return why the boot loader will find no application; None if it will find one.
 
     A written one was judged before. Without one, the board's own are read, until one is intact:
@@ -40,20 +40,23 @@ def app_reason(table: Table, found: Sequence[Executed], future: Future) -> str |
         table: the table in force.
         found: the written images.
         future: the flash as it will be.
+        chip: the board's chip.
     """
     if any(_is_at(part, found) for part in table.apps):
         return None
     reasons = []
     for part in table.apps:
         try:
-            future.part(part.offset, part.offset + part.size)
+            own = future.part(part.offset, part.offset + part.size)
         except Malformed as error:
             if future.read(part.offset, 1) == _MAGIC:
                 reasons.append(f'the one in "{part.label}" is damaged or cut: {error.message}')
         else:
-            return None  # intact, or the flash cannot be read
+            if own is None or own.chip == chip:
+                return None  # intact, or the flash cannot be read
+            reasons.append(f'the one in "{part.label}" is for {own.chip}')
     if reasons:
-        return f"no application is whole: {'; '.join(reasons)}"
+        return f"no application is one to start: {'; '.join(reasons)}"
     return f"no application is in {labels(table.apps) or 'the partition table'}"
 
 

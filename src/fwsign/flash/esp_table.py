@@ -17,7 +17,8 @@ from fwsign.images.esp_flash import SECTOR, TABLE_SIZE, Partition, is_table, par
 
 LAST_PLACE: Final = 0x20000
 """The last offset where a board's table is looked for."""
-_OF_BOOTING: Final = (2, 3)  # types: a boot loader, the partition table itself
+_TABLES: Final = 3  # type of partitions for the partition table itself
+_OF_BOOTING: Final = (2, _TABLES)  # types: a boot loader, a partition table
 
 
 class Table(NamedTuple):
@@ -70,37 +71,75 @@ def _brought(payload: Payload) -> Table | None:
     return None
 
 
-def of_board(read: Read, *, damaged_is_none: bool = False) -> Table | None:
+def of_board(read: Read, own: Table | None = None) -> Table | None:
     """Return the table that a board has; None if it has none, or cannot be read.
+
+    A release that moved the table has left the former one where it was. The place of the release's
+    own table counts first; without one, nothing tells which of two tables is in force.
 
     Args:
         read: reads its flash.
-        damaged_is_none: take a damaged one as none, for it will be replaced.
+        own: the release's table, which replaces a damaged one.
 
     Raises:
-        Unsuitable: `unsuitable.partition`: it is damaged.
+        Unsuitable: `unsuitable.partition`: it is damaged, or there are two.
     """
+    if own is not None and (same := _table_at(read, own.at, damaged_is_none=True)) is not None:
+        return same
+    found: Table | None = None
+    end = LAST_PLACE
     for at in range(TABLE_OFFSET, LAST_PLACE, SECTOR):
-        head = read(at, 2)
-        if head is None:
-            return None
-        content = read(at, SECTOR) if is_row(head) else None
-        if content is None:
+        if at >= end:
+            break
+        table = _table_at(read, at, damaged_is_none=own is not None or found is not None)
+        if table is None:
             continue
-        try:
-            rows = read_rows(content)
-        except Malformed as error:
-            if damaged_is_none:
-                return None
-            raise Unsuitable(
-                "unsuitable.partition",
-                f"the board's partition table is damaged: {error.message}",
-                expected=error.expected,
-                found=error.found,
-            ) from None
-        if rows is not None:
-            return Table(at, rows)
-    return None
+        if found is None:
+            found = table
+            if own is not None:
+                break
+            end = min((one.offset for one in table.apps), default=end)  # these may hold anything
+        elif not _is_copy(found, at):
+            raise _two_tables(found, table)
+    return found
+
+
+def _is_copy(table: Table, at: int) -> bool:
+    """Tell whether a table says itself that another one lies at a place."""
+    return any(
+        row.type == _TABLES and row.offset <= at < row.offset + row.size for row in table.partitions
+    )
+
+
+def _table_at(read: Read, at: int, *, damaged_is_none: bool) -> Table | None:
+    """Return the table at a place, if there is one."""
+    head = read(at, 2)
+    content = read(at, SECTOR) if head is not None and is_row(head) else None
+    if content is None:
+        return None
+    try:
+        rows = read_rows(content)
+    except Malformed as error:
+        if damaged_is_none:
+            return None
+        raise Unsuitable(
+            "unsuitable.partition",
+            f"the board's partition table is damaged: {error.message}",
+            expected=error.expected,
+            found=error.found,
+        ) from None
+    return Table(at, rows) if rows else None
+
+
+def _two_tables(first: Table, second: Table) -> Unsuitable:
+    places = f"0x{first.at:x} and 0x{second.at:x}"
+    return Unsuitable(
+        "unsuitable.partition",
+        f"the board has partition tables at {places}, and its boot loader alone knows which counts",
+        expected="one partition table",
+        found=places,
+        hint="sign and flash the table in force in the same release",
+    )
 
 
 def is_row(head: bytes) -> bool:

@@ -13,7 +13,7 @@ from fwsign.images.base import Image, Reader, size_of
 
 __all__ = ["Image", "recognise"]
 
-_HEAD = 128  # bytes that suffice to recognise any format (two rows of a table, a record in hex)
+_HEAD = 600  # bytes that suffice to recognise any format (the longest record of Intel HEX)
 
 
 def recognise(file: BinaryIO) -> Image:

@@ -167,5 +167,5 @@ def _application(file: BinaryIO, one: One) -> Image:
         details=one.details,
         role="application",
         parts=(one.part(),),
-        notes=(*one.notes, *tail(file, one.end, "application")),
+        notes=tail(file, one.end, "application"),
     )

@@ -62,6 +62,8 @@ def refuse_damaged(file: BinaryIO) -> None:
     head = Reader(file, CHIP, 0, size).peek(_HEADER.size + _SEGMENT.size)
     if len(head) < _HEADER.size + _SEGMENT.size or not _has_addresses(head):
         return
+    if head[0] == MAGIC_V2:  # no damage, but another form
+        return
     try:
         parse(Reader(file, CHIP, 0, size), MAGIC)
     except Malformed:

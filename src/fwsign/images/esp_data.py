@@ -73,11 +73,9 @@ def entries(data: bytes) -> list[Entry | None]:
 
 
 def otadata_of(table: Sequence[Partition]) -> Partition | None:
-    """Return the OTA data partition, if the table has one."""
-    for part in table:
-        if (part.type, part.subtype) == _OTADATA and part.size >= OTADATA_SIZE:
-            return part
-    return None
+    """Return the OTA data partition, if there is one; of several, a boot loader takes the last."""
+    found = [part for part in table if (part.type, part.subtype) == _OTADATA]
+    return found[-1] if found else None
 
 
 def make_entry(sequence: int) -> bytes:

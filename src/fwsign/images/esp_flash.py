@@ -22,6 +22,9 @@ _ROW_MAGIC = b"\xaa\x50"
 DIGEST_ROW = b"\xeb\xeb" + b"\xff" * 14
 """The beginning of the row with the digest, which never occurs by chance."""
 _TYPE_APP = 0
+_OTADATA = (1, 0)  # type and subtype
+_OTADATA_LEAST = 2 * SECTOR
+_LARGEST_APP = 16 << 20
 _TYPES = range(4)  # applications, data, boot loaders, tables
 _TYPE_CUSTOM = 0x40
 _LARGEST = 1 << 30
@@ -65,11 +68,13 @@ def partitions(file: BinaryIO, position: int) -> list[Partition]:
         position: the table's offset in the file.
 
     Raises:
-        Malformed: `malformed.image`, also for a wrong digest row; the row may be absent.
+        Malformed: `malformed.image`, also for a wrong digest row, which may be absent, and for a
+            table that no boot loader accepts.
     """
     reader = Reader(file, "esp", position, min(position + TABLE_SIZE, size_of(file)))
     found: list[Partition] = []
     hasher = hashlib.md5(usedforsecurity=False)
+    digested = False
     while reader.left:
         row = reader.take(_ROW.size, f"partition {len(found)}")
         if row.startswith(_ROW_MAGIC):
@@ -79,10 +84,15 @@ def partitions(file: BinaryIO, position: int) -> list[Partition]:
         if row.startswith(DIGEST_ROW):
             if row[16:] != hasher.digest():
                 raise damaged("esp", "md5 of partition table", hasher.hexdigest(), row[16:].hex())
+            digested = True
         elif row.strip(b"\xff"):
             raise damaged("esp", f"partition {len(found)}", "aa50, ebeb or 0xff", row[:2].hex())
         if first_other(reader, reader.left) is not None:
             raise damaged("esp", "bytes after the partition table", "0xff", "other bytes")
+    rows = len(found) + digested
+    if rows * ROW_SIZE >= TABLE_SIZE:  # a boot loader looks for an erased row after the last one
+        most = TABLE_SIZE // ROW_SIZE - 1
+        raise damaged("esp", "rows of partition table", f"at most {most}", f"{rows} without an end")
     # Without this, a small table could make us read the same large partition many times.
     for before, after in itertools.pairwise(sorted(found, key=lambda part: part.offset)):
         if before.offset + before.size > after.offset:
@@ -101,4 +111,10 @@ def _partition(number: int, row: bytes) -> Partition:
             "an offset in whole sectors and a size",
             f"offset {offset:#x}, size {size:#x}",
         )
+    if (kind, subtype) == _OTADATA and size < _OTADATA_LEAST:
+        what = f"size of partition {text(label)}, for OTA data"
+        raise damaged("esp", what, f"at least {_OTADATA_LEAST:#x}", f"{size:#x}")
+    if kind == _TYPE_APP and size > _LARGEST_APP:
+        what = f"size of partition {text(label)}, for an application"
+        raise damaged("esp", what, f"at most {_LARGEST_APP:#x}", f"{size:#x}")
     return Partition(text(label), kind, subtype, offset, size)

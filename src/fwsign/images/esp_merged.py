@@ -220,7 +220,8 @@ def _table_parts(layout: _Layout) -> Iterator[Part]:
 
 def _applications(layout: _Layout, chip: Chip) -> _Found:
     """Read the application partitions."""
-    parts, apps, details, notes = [], [], [], []
+    parts, apps, details = [], [], []
+    notes: list[str] = []
     for row in layout.rows:
         words = f"{row.size} bytes at {row.offset:#x}"
         start = layout.start_of(row)
@@ -231,7 +232,6 @@ def _applications(layout: _Layout, chip: Chip) -> _Found:
                 words += f", holds {' '.join(filter(None, names)) or 'an image'}"
                 parts.append(one.part(row.label))
                 apps.append(one)
-                notes += [f"{row.label}: {note}" for note in one.notes]
                 rest = layout.reader(one.end, layout.end_of(row))
                 notes += remark(others(rest, rest.left), f"after the application in {row.label}")
             else:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One image in a file for an ESP, with its signatures, and the bytes after it."""
 
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 from fwsign.images.base import Part, Reader, Role, others, size_of
 from fwsign.images.esp_chips import Chip
@@ -17,6 +17,8 @@ from fwsign.images.esp_image import (
     unstartable,
 )
 from fwsign.images.esp_signature import Signatures, read_v1, read_v2
+
+_NO_CODE: Final = "no segment is mapped as code: boot loaders of ESP-IDF abort when they start it"
 
 
 class One(NamedTuple):
@@ -59,13 +61,6 @@ class One(NamedTuple):
         before = (("secure boot digest", "v1"),) if self.digest else ()
         return (*header_details(self.body), *before, *self.signatures.details, *(own or none))
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Doubts about what a boot loader makes of an application."""
-        if self.app is None or has_code(self.body):
-            return ()
-        return ("no segment is mapped as code: boot loaders of ESP-IDF abort when they start it",)
-
     def part(self, label: str | None = None) -> Part:
         """Return its facts, with the label of its partition."""
         role: Role = "application" if self.is_app else "boot loader"
@@ -79,6 +74,7 @@ class One(NamedTuple):
             signed,
             label,
             unstartable(self.body, self.app) if self.app else None,
+            _NO_CODE if self.app and not has_code(self.body) else None,
         )
 
 

@@ -153,6 +153,10 @@ class Simulated:
         settings, self._file = parse(uri)
         if self._file is not None and self._file.exists():
             settings = settings._replace(flash=read_bytes(self._file, _LIMIT))
+            size = settings.size or len(settings.flash)
+            if size < len(settings.flash):
+                found = f"{self._file} has {len(settings.flash)} bytes"
+                raise _wrong(uri, found, f"at most {size} for this size")
         self.machine = _machine(settings)
         self._line = _line(self.machine, settings)
 

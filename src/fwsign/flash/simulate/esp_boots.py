@@ -351,8 +351,8 @@ def _candidates(
     """Return the applications in the order in which the boot loader tries them."""
     apps = {subtype: (offset, size) for kind, subtype, offset, size in rows if kind == 0}
     slots = [apps.get(subtype) for subtype in _OTA_SLOTS]
-    count = sum(1 for slot in slots if slot)
-    data = next((row for row in rows if row[:2] == (1, 0)), None)
+    count = sum(1 for kind, subtype, _, _ in rows if kind == 0 and subtype in _OTA_SLOTS)
+    data = next((row for row in reversed(rows) if row[:2] == (1, 0)), None)
     index = -1  # the factory application
     if data is not None:
         if data[3] < 2 * SECTOR:

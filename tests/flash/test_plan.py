@@ -387,6 +387,17 @@ class TestUf2:
         found = planning.make(held(parts), self.INFO, lambda *_: pytest.fail("it was read"))
         assert len(found.regions) == 2
 
+    def test_holes_beyond_the_flash_are_not_read(self) -> None:
+        pages = [
+            write_uf2(noise(256), 0x10000000 + at, RP2040) for at in (0x4000, FLASH_SIZE + 256)
+        ]
+        with refused("unsuitable.flash-size", f"the board's flash at 0x{FLASH_SIZE:x}"):
+            planning.make(
+                held({"rp2040@0x4000": b"".join(pages)}),
+                self.INFO._replace(flash_size=FLASH_SIZE),
+                lambda *_: pytest.fail("it was read"),
+            )
+
     def test_a_place_beyond_what_a_pico_reaches_is_refused(self) -> None:
         parts = {"rp2350@0x1000000": write_uf2(noise(256), 0x11000000, 0xE48BFF59)}
         words = "ends at 0x1000100, the board's flash at 0x1000000"

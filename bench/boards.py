@@ -3,7 +3,8 @@
 
 usage: bench/boards.py [--quick]       with a Python that has fwsign[flash]
 
-Each board is a process of its own, and its line is as slow as a cable at 921600 bit/s.
+Each board is a process of its own, and its line is as slow as a cable at 921600 bit/s. It comes
+with a boot loader, a partition table and an application, as a board does that is updated.
 """
 
 import contextlib
@@ -15,9 +16,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from fwsign.flash.simulate.esp_stock import Head, application
 
 BAUD = 921_600
 SIZE = 1_702_240  # bytes, as MicroPython for the ESP32
@@ -33,11 +36,28 @@ with Simulated(sys.argv[1]) as board:
 """
 
 
+TASKS = ("first", "again", "changed")
+
+
 class Sample(NamedTuple):
     """One run: seconds on the wall, and CPU seconds of the program and its children."""
 
     wall: float
     cpu: float
+
+
+class Contest(NamedTuple):
+    """The tasks by one program, each on the flash as the one before left it.
+
+    Args:
+        first: a board with another application.
+        again: the same release, unchanged.
+        changed: a release with 4 KiB of other code.
+    """
+
+    first: Sample
+    again: Sample
+    changed: Sample
 
 
 def main() -> None:
@@ -57,16 +77,14 @@ def cell(found: Sequence[Sequence[tuple[float, float]]], row: int, column: int) 
 
 
 def prepare() -> None:
-    """Make a PKI, and two releases that differ in a block of 4 KiB."""
+    """Make a PKI, and two releases of an application that differ in 4 KiB of code."""
     init = ("init", "--org", "Acme", "--vendor", "acme.example", "--product", "bench")
     run(PROGRAMS / "fwsign", *init, "--no-passphrase")
-    image = firmware()
-    Path("old.bin").write_bytes(image)
-    changed = image[:900_000] + hashlib.shake_128(b"new").digest(4096) + image[904_096:]
-    Path("new.bin").write_bytes(changed)
-    for number, name in enumerate(("old.bin", "new.bin"), 1):
-        target = ("--target", f"esp32c3@{OFFSET:#x}", "--sequence", number)
-        run(PROGRAMS / "fwsign", "sign", name, *target)
+    code = firmware()
+    changed = code[:900_000] + hashlib.shake_128(b"new").digest(4096) + code[904_096:]
+    for number, (name, data) in enumerate((("old.bin", code), ("new.bin", changed)), 1):
+        Path(name).write_bytes(application(Head("esp32c3"), data))
+        run(PROGRAMS / "fwsign", "sign", name, "--sequence", number)
 
 
 def firmware() -> bytes:
@@ -78,36 +96,87 @@ def firmware() -> bytes:
 
 def measure() -> list[tuple[float, float]]:
     """Run every contest once; each row is our figure and the peer's."""
-    with boards(1) as (port,):
-        theirs = esptool(port)
-    with boards(1) as (port,):
-        first = fwsign([port], "old.bin")
-        again = fwsign([port], "old.bin")
-        changed = fwsign([port], "new.bin")
+    ours, theirs = contest(by_fwsign), contest(by_esptool)
+    ours_alone, theirs_alone = contest(by_fwsign, alone=True), contest(by_esptool, alone=True)
     with boards(BOARDS) as ports:
         all_of_them = fwsign(ports, "old.bin")
     with boards(1, baud=None) as (port,):
-        bare = esptool(port)
+        bare = esptool(port, "old.bin")
     with boards(1, baud=None) as (port,):
         one = fwsign([port], "old.bin")
     with boards(BOARDS, baud=None) as ports:
         eight = fwsign(ports, "old.bin")
     more = (eight.cpu - one.cpu) / (BOARDS - 1)
     return [
-        (first.wall, theirs.wall),
-        (again.wall, theirs.wall),
-        (changed.wall, theirs.wall),
-        (all_of_them.wall, first.wall),
+        (ours.first.wall, theirs.first.wall),
+        (ours_alone.first.wall, theirs_alone.first.wall),
+        (ours_alone.first.cpu, theirs_alone.first.cpu),
+        (ours.again.wall, theirs.first.wall),
+        (ours.again.wall, theirs.again.wall),
+        (ours_alone.again.wall, theirs_alone.again.wall),
+        (ours_alone.again.cpu, theirs_alone.again.cpu),
+        (ours.changed.wall, theirs.first.wall),
+        (ours.changed.wall, theirs.changed.wall),
+        (ours_alone.changed.wall, theirs_alone.changed.wall),
+        (ours_alone.changed.cpu, theirs_alone.changed.cpu),
+        (all_of_them.wall, ours.first.wall),
         (more, bare.cpu),
         (eight.wall, bare.wall),  # no line at all: what this computer can do
     ]
 
 
+def contest(by: Callable[[str, str], Sample], *, alone: bool = False) -> Contest:
+    """Let a program do its tasks on a board of its own, with one core or all.
+
+    The board is reset before each: its ROM answers, and the flash is as it was left.
+    """
+    kept = Path("board.flash")
+    kept.unlink(missing_ok=True)
+    found = []
+    for task in TASKS:
+        with boards(1, kept=kept) as (port,), one_core() if alone else contextlib.nullcontext():
+            found.append(by(port, task))
+    return Contest(*found)
+
+
+def by_fwsign(port: str, task: str) -> Sample:
+    """Flash a release; fwsign has no image to compare with but the board's."""
+    return fwsign([port], "new.bin" if task == "changed" else "old.bin")
+
+
+def by_esptool(port: str, task: str) -> Sample:
+    """Flash an image with the option for the task; for the last one it is given the old image."""
+    if task == "changed":
+        return esptool(port, "new.bin", "--diff-with", "old.bin")
+    return esptool(port, "old.bin", *(("--skip-flashed",) if task == "again" else ()))
+
+
 @contextlib.contextmanager
-def boards(count: int, baud: int | None = BAUD) -> Iterator[list[str]]:
-    """Start simulated boards, each a process, and give their ports; nothing is remembered."""
+def one_core() -> Iterator[None]:
+    """Start programs on one core, where that can be asked for; boards that run keep theirs."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+@contextlib.contextmanager
+def boards(count: int, baud: int | None = BAUD, kept: Path | None = None) -> Iterator[list[str]]:
+    """Start simulated boards, each a process, and give their ports; nothing is remembered.
+
+    Args:
+        count: how many.
+        baud: the line's speed in bit/s; None for as fast as the computer.
+        kept: a file with the flash, before and after.
+    """
     Path("boards.db").unlink(missing_ok=True)
     line = f"&baud={baud}" if baud else ""
+    line += f"&flash={kept}" if kept else ""
     started = [
         subprocess.Popen(
             [sys.executable, "-c", BOARD, f"sim:esp32c3?id={number:012x}{line}"],
@@ -124,16 +193,18 @@ def boards(count: int, baud: int | None = BAUD) -> Iterator[list[str]]:
             one.communicate()
 
 
-def esptool(port: str) -> Sample:
-    """Let esptool write the image."""
+def esptool(port: str, name: str, *more: str) -> Sample:
+    """Let esptool write an image."""
     quiet = ("--port", port, "--chip", "esp32c3", "--before", "no-reset", "--after", "no-reset")
-    return run(sys.executable, "-m", "esptool", *quiet, "write-flash", hex(OFFSET), "old.bin")
+    written = ("write-flash", hex(OFFSET), name, *more)
+    return run(sys.executable, "-m", "esptool", *quiet, *written)
 
 
 def fwsign(ports: Sequence[str], name: str) -> Sample:
     """Let fwsign flash a release."""
     named = [word for port in ports for word in ("--port", port)]
-    return run(PROGRAMS / "fwsign", "flash", f"{name}.suit", *named, "--state", "boards.db")
+    end = ("--after", "no-reset", "--state", "boards.db")
+    return run(PROGRAMS / "fwsign", "flash", f"{name}.suit", *named, *end)
 
 
 def run(*command: object) -> Sample:

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fwsign.device_data import MAX_POLICY, NAME, Unfit, Value, parse
-from fwsign.errors import Failed, FwsignError, Malformed
+from fwsign.errors import Failed, Malformed
 from fwsign.images import esp_nvs
 from fwsign.table import Table
 from support import refused
@@ -318,9 +320,6 @@ def test_the_longest_values_must_fit_into_a_partition() -> None:
     with pytest.raises(Failed) as caught:
         nvs.check_size(0x2000)
     assert caught.value.code == "state.limit"
-    with pytest.raises(FwsignError) as large:
-        nvs.check_size(0x200000)
-    assert large.value.code == "malformed.size"
     text = changed("max = 32", "max = 3999").replace(b"max = 32\n", b"max = 8000\n")
     with pytest.raises(Failed) as full:
         parse(text).places[0].check_size(0x3000)
@@ -331,3 +330,26 @@ def test_the_longest_values_must_fit_into_a_partition() -> None:
 
 def test_the_name_is_one_that_a_component_may_have() -> None:
     assert NAME == "device-data.toml"
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_whatever_is_changed_is_a_policy_or_refused(data: st.DataObject) -> None:
+    lines = POLICY.splitlines()
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(lines) - 1))
+        word = st.sampled_from(["", "=", "[", '"', "nvs", "-1", "1.5", "true", "2026-11-27", "x=1"])
+        how = data.draw(st.integers(0, 2))
+        if how == 0:
+            lines[at] = data.draw(word).join(lines[at].rsplit(" ", 1))
+        elif how == 1:
+            lines[at] = lines[data.draw(st.integers(0, len(lines) - 1))]
+        else:
+            lines[at] = lines[at].partition("=")[0] + "= " + data.draw(word)
+    try:
+        policy = parse("\n".join(lines).encode())
+    except Malformed as error:
+        assert error.code == "malformed.device-data"  # noqa: PT017 - or it is a policy
+        return
+    assert 1 <= len(policy.places) <= 16
+    assert all(one.values for one in policy.places)

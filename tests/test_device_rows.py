@@ -3,6 +3,8 @@
 import traceback
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fwsign.device_data import parse
 from fwsign.device_rows import MAX_FILE, Rows, hex_of, read
@@ -179,3 +181,25 @@ def test_a_row_shows_no_value() -> None:
 
 def test_the_digits_of_identities() -> None:
     assert hex_of("mac:a0b765c1d2e3") == hex_of("A0-B7-65-C1-D2-E3") == "a0b765c1d2e3"
+
+
+CELLS = st.sampled_from(["SN-1", "SN-2", "", KEY, "cd" * 32, "255", "256", SECRET, "a0b765c1d2e3"])
+PIECES = st.one_of(
+    CELLS, st.sampled_from([",", "\n", '"', "\r", ";", "\0", "é", "\ud7ff"]), st.text()
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(PIECES, max_size=30), st.booleans())
+def test_whatever_is_in_a_file_it_is_read_or_refused_without_a_cell(
+    pieces: list[str], headed: bool
+) -> None:
+    text = (HEAD if headed else "") + "".join(pieces)
+    try:
+        found = rows(text)
+    except Malformed as error:
+        shown = (error.message, error.hint, error.expected, error.found)
+        assert error.code == "malformed.device-data"  # noqa: PT017 - or it is read
+        assert not any(SECRET in str(one) for one in shown)
+        return
+    assert len({row.serial for row in found.by_serial.values()}) == len(found.by_serial) > 0

@@ -26,6 +26,7 @@ from fwsign.images import (
     recognise,
     uf2,
     uf2_block,
+    uf2_content,
     uf2_count,
 )
 from fwsign.images.uf2 import write_uf2
@@ -650,9 +651,9 @@ def test_uf2_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uf2_count, "MAX_PIECES", 4)
     assert "contiguous ranges: expected at most 4, found more" in refusal(scattered)
     several = b"".join(block(family=n, address=0x1000 * n) for n in range(3))
-    monkeypatch.setattr(uf2, "MAX_FAMILIES", 3)
+    monkeypatch.setattr(uf2_content, "MAX_FAMILIES", 3)
     assert read(several).kind == "uf2"
-    monkeypatch.setattr(uf2, "MAX_FAMILIES", 2)
+    monkeypatch.setattr(uf2_content, "MAX_FAMILIES", 2)
     assert "families: expected at most 2, found more" in refusal(several)
     monkeypatch.setattr(uf2, "MAX_BLOCKS", 4)
     assert "number of blocks: expected at most 4, found 5" in refusal(scattered)
@@ -952,6 +953,19 @@ def test_what_espsecure_signs_is_read(scheme: str, words: str, tmp_path: Path) -
     image = read(out.read_bytes())
     assert image.version == "1.2.3"
     assert dict(image.details)["secure boot signature 0"] == words
+
+
+@pytest.mark.external
+def test_what_espsecure_signs_for_v1_is_read(tmp_path: Path) -> None:
+    need("espsecure")
+    key, plain, out = tmp_path / "key.pem", tmp_path / "app.bin", tmp_path / "signed.bin"
+    plain.write_bytes(app_image(0))
+    tool = ("-m", "espsecure")
+    run(*tool, "generate-signing-key", "--version", "1", key)
+    run(*tool, "sign-data", "--version", "1", "--keyfile", key, "--output", out, plain)
+    image = read(out.read_bytes())
+    assert (image.parts[0].secure_boot, image.notes) == (("v1",), ())
+    assert image.parts[0].end == out.stat().st_size
 
 
 IMGTOOL_CASES: dict[str, tuple[str, ...]] = {

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """UF2 files as they are published: orders, counts, families, and what is refused."""
 
+import hashlib
 import io
 import random
 import struct
@@ -382,6 +383,17 @@ def test_damaged_tags_are_refused(size: int) -> None:
 def test_tags_end_with_the_block() -> None:
     blocks = [b._replace(flags=0xA000, extra=b"\x04\1\2\3" * 55) for b in program(ARM)]
     assert read(blocks).chip == "rp2350"
+
+
+@pytest.mark.parametrize("at_end", [False, True])
+@pytest.mark.parametrize("family", [ESP32S3, STM32])
+def test_digest_after_the_payload_or_at_the_end_is_checked(family: int, *, at_end: bool) -> None:
+    data = bytes(range(200))
+    part = struct.pack("<II", 0x8000, 200) + hashlib.md5(data, usedforsecurity=False).digest()
+    extra = part.rjust(276, b"\0") if at_end else part
+    (block,) = numbered([B(family, 0x8000, data, flags=0x6000, extra=extra)])
+    assert read([block]).kind == "uf2"
+    assert "md5 of block 0: expected " in refusal([block._replace(data=b"!" + data[1:])])
 
 
 # --- targets ------------------------------------------------------------------------------------

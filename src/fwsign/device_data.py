@@ -146,7 +146,6 @@ class Place(NamedTuple):
         Raises:
             Failed: `state.limit`.
         """
-        check_limit(size, MAX_PLACE_SIZE, f"{self.name} of {size} bytes")
         self.content({one.column: b"\xff" * one.most for one in self.values}, size)
 
 

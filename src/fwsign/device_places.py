@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from fwsign.device_data import Place
+from fwsign.device_data import MAX_PLACE_SIZE, Place
 from fwsign.errors import FwsignError, Unsuitable
 from fwsign.images import esp_nvs
 from fwsign.images.esp_data import TABLE_OFFSET
@@ -46,6 +46,8 @@ def locate(place: Place, table: Sequence[Partition] | None, table_at: int = TABL
         if place.chip.startswith("esp32") and found.offset < (first := table_at + SECTOR):
             raise _unfit(place, f"0x{first:x} or more", place.at)
         _check_free(place, found, table or ())
+    if found.size > MAX_PLACE_SIZE:
+        raise _unfit(place, f"at most {MAX_PLACE_SIZE} bytes", f"{found.size} bytes")
     try:
         place.check_size(found.size)
     except FwsignError as error:

@@ -77,7 +77,7 @@ def test_a_row_is_written_verified_and_named() -> None:
     found = flash("--port", board(1), "--serial", "SN-1")
     assert found.status == 0, found
     assert "  serial SN-1  " in found.out.splitlines()[0]
-    assert "esp32c3@0x80000  12288 bytes" in found.out
+    assert '  device data in partition "device"  12288 bytes, ' in found.out
     assert there(1) == row("SN-1", SECRET)
     assert SECRET not in found.out + found.err
 
@@ -93,7 +93,10 @@ def test_the_receipt_has_serial_number_keys_and_digest_and_no_value() -> None:
         "places": [{"place": 'partition "device"', "keys": ["device/serial", "wifi/password"]}],
     }
     digests = {one["component"]: one["sha256"] for one in receipt["regions"]}
-    assert digests["esp32c3@0x80000"] == hashlib.sha256(row("SN-1", SECRET)).hexdigest()
+    assert (
+        digests['device data in partition "device"']
+        == hashlib.sha256(row("SN-1", SECRET)).hexdigest()
+    )
     assert receipt["left_out"] == []
     assert SECRET not in found.out + found.err + Path("day.jsonl").read_text()
     out = good("receipts", "export", "day.jsonl")
@@ -113,7 +116,10 @@ def test_next_takes_the_rows_in_their_order_and_each_once() -> None:
     found = flash("--port", board(4), "--next")
     assert found.status == 4
     assert found.errors == [
-        f"error: {board(4)}: boards.csv has no row for the board mac:a0b765c1d2e4: all 3 taken",
+        (
+            f"error: {board(4)}: boards.csv has no row for the board mac:a0b765c1d2e4: "
+            "none of 3 is free"
+        ),
         "hint: more boards need a file with more rows",
     ]
     assert esp_image() not in Path("4.flash").read_bytes()
@@ -212,9 +218,9 @@ def test_a_board_without_a_row_is_refused() -> None:
     assert found.errors == [
         (
             f"error: {board(1)}: boards.csv has no row for the board mac:a0b765c1d2e1: "
-            "none of 3 rows for mac:a0b765c1d2e1"
+            "none of 3 names it"
         ),
-        "hint: name it with --serial PORT=SERIAL, in a column mac, or take --next",
+        "hint: name it with --serial PORT=SERIAL, --scan, or in a column mac; or take --next",
     ]
 
 
@@ -352,6 +358,11 @@ def test_a_release_without_a_policy_takes_no_data() -> None:
     [
         (("--serial", "SN-1"), "--serial without --device-data"),
         (("--next",), "--next without --device-data"),
+        (("--scan",), "--scan without --device-data"),
+        (
+            ("--device-data", "-", "--scan"),
+            "--scan and --device-data - both read standard input",
+        ),
         (
             ("--device-data", "boards.csv", "--leave-out", "device-data.toml"),
             "--device-data and --leave-out device-data.toml exclude each other",
@@ -373,7 +384,7 @@ def test_a_release_without_a_policy_takes_no_data() -> None:
         ),
         (
             ("--device-data", "boards.csv", "--port", board(2), "--serial", "SN-1"),
-            "--serial SN-1 names no board of this run",
+            "--serial SN-1 with 2 boards",
         ),
     ],
 )
@@ -390,6 +401,44 @@ def test_rows_by_port() -> None:
         board(1): "SN-2",
         board(2): "SN-1",
     }
+
+
+def test_serial_numbers_are_scanned_one_after_the_other() -> None:
+    ports = ("--port", board(1), "--port", board(2))
+    scanned = "SN-9\nSN-2\nSN-2\nSN-3\n"
+    found = flash(*ports, "--scan", "--json", stdin=scanned)
+    assert {one["port"]: one["device_data"]["serial"] for one in receipts(found)} == {
+        board(1): "SN-2",
+        board(2): "SN-3",
+    }
+    asked = [line for line in found.err.splitlines() if "serial number" in line]
+    assert asked == [
+        f"fwsign: serial number of the board at {board(1)}?",
+        "fwsign: boards.csv has no row with the serial number SN-9",
+        f"fwsign: serial number of the board at {board(1)}?",
+        f"fwsign: serial number of the board at {board(2)}?",
+        "fwsign: the serial number SN-2 is that of another board of this run",
+        f"fwsign: serial number of the board at {board(2)}?",
+    ]
+
+
+def test_a_typed_serial_number_is_not_asked_for_and_the_end_of_input_is_no_board() -> None:
+    ports = ("--port", board(1), "--port", board(2))
+    found = flash(*ports, "--serial", f"{board(1)}=SN-1", "--scan", stdin="")
+    assert found.status == 2
+    assert found.errors[0] == f"error: no serial number for {board(2)}"
+    assert not Path("1.flash").exists()
+
+
+def test_a_slots_label_stands_for_its_port() -> None:
+    ports = ("--port", board(1), "--port", board(2))
+    labels = ("--label", f"{board(1)}=left", "--label", f"{board(2)}=right")
+    found = flash(*(*ports, *labels, "--serial", "right=SN-1", "--scan", "--json"), stdin="SN-2\n")
+    assert {one["label"]: one["device_data"]["serial"] for one in receipts(found)} == {
+        "left": "SN-2",
+        "right": "SN-1",
+    }
+    assert "fwsign: serial number of the board at left?" in found.err
 
 
 def test_rows_from_standard_input_are_on_no_disk() -> None:

@@ -155,6 +155,16 @@ def test_show_describes_it() -> None:
     assert "device data" not in good("show", "app.bin.suit")
 
 
+def test_show_says_what_is_wrong_with_a_damaged_policy() -> None:
+    good(*ALL)
+    data = Path("all.suit").read_bytes()
+    Path("all.suit").write_bytes(data.replace(b"version = 1", b"version = 3"))
+    (card,) = json.loads(good("show", "all.suit", "--json"))["content"]
+    assert card["device data"] == {
+        "not decodable": 'device-data.toml: "version" is not 1, which this fwsign knows'
+    }
+
+
 def test_the_name_is_reserved() -> None:
     Path("Device-Data.toml").write_text(POLICY)
     refused(
@@ -250,6 +260,18 @@ PLACES = {
         ),
     ),
 }
+
+
+def test_the_table_in_a_merged_image_counts_too() -> None:
+    merged = bytearray(b"\xff" * 0x20000)
+    for at, data in ((0, esp_image(app=False)), (0x8000, TABLE), (0x10000, esp_image())):
+        merged[at : at + len(data)] = data
+    Path("merged.bin").write_bytes(merged)
+    good("sign", "merged.bin", "--device-data", "policy.toml")
+    changed(('label = "device"', 'label = "devices"'))
+    found = run("sign", "merged.bin", "--device-data", "policy.toml", "--force")
+    assert found.status == 4
+    assert 'expected one partition "devices", found "nvs"' in found.err
 
 
 @pytest.mark.parametrize("case", PLACES)

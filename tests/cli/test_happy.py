@@ -41,6 +41,7 @@ def test_help_lists_the_commands_in_whole_sentences() -> None:
         "verify",
         "flash",
         "ports",
+        "board",
         "device",
         "install",
         "trust",

@@ -113,7 +113,9 @@ def test_a_receipt_without_a_time_is_in_no_span() -> None:
     assert len(rows(good("receipts", "export", "day.jsonl", "--since", "1y"))) == 1
 
 
-@pytest.mark.parametrize("text", ["noon", "2026-11-22T12:00:00", "99999999y"])
+@pytest.mark.parametrize(
+    "text", ["noon", "2026-11-22T12:00:00", "9999y", "99999999y", "99999999999999y"]
+)
 def test_what_is_no_time(text: str) -> None:
     write(receipt())
     found = run("receipts", "export", "day.jsonl", "--since", text)
@@ -188,6 +190,14 @@ def test_labels_are_made_again_and_never_replaced_unasked() -> None:
     assert label.read_text() == "by hand"
     good(*arguments, "--force")
     assert label.read_text().startswith("serial   SN-1\n")
+
+
+def test_a_place_for_labels_that_cannot_be_made() -> None:
+    write(receipt())
+    found = run("receipts", "export", "day.jsonl", "--labels", "none/labels", "--csv", "out.csv")
+    assert found.status == 5
+    assert "cannot write none/labels: no such file or directory" in found.err
+    assert not Path("out.csv").exists()
 
 
 @pytest.mark.parametrize("serial", ["../../x", "/etc/passwd", "..", "a" * 300, "con", "\u202ex"])

@@ -1,6 +1,7 @@
 """`fwsign sign`: what the images of one release say about each other, and about themselves."""
 
 import hashlib
+import json
 import struct
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from cli.kit import good, refused, run
 from flash.kit import FACTORY_TABLE, OTA_TABLE, esp_image, noise, partition_table
+from images_kit import descriptor, image
 
 SMALL = 0x10  # in a header: 2 MB of flash
 LARGE_TABLE = partition_table(("factory", 0, 0, 0x10000, 0x80000), ("data", 1, 6, 0x200000, 0x1000))
@@ -170,13 +172,31 @@ def test_bytes_after_an_image_are_said_and_strict_refuses_them(project: Path) ->
     size = len(esp_image())
     (project / "app.bin").write_bytes(esp_image() + b"\xff" * 7 + b"old")
     words = f"app.bin: 3 bytes after the application are not blank, the first at {size + 7:#x}"
-    found = run("sign", "app.bin", "--strict", "--target", "esp32c3@0x10000")
-    assert found.status == 1
-    assert "app.bin: no segment is mapped as code" in found.errors[0]  # the first remark
+    refused(run("sign", "app.bin", "--strict"), 1, words, "without --strict it is signed as it is")
     found = run("sign", "app.bin")
     assert found.status == 0
-    assert f"fwsign: {words}\n" in found.err
+    assert f"fwsign: warning: {words}\n" in found.err
+    told = json.loads(good("sign", "app.bin", "--json", "--force"))
+    assert told["warnings"] == [words]
+    told = json.loads(good("sign", "app.bin", "--json", "--dry-run", "--force"))
+    assert (told["verdict"], told["warnings"]) == ("dry run", [words])
+    assert f"fwsign: warning: {words}\n" in run("sign", "app.bin", "--dry-run", "--force").err
     assert f"esp32c3@0x10000: {size + 10} bytes" in found.err  # all of the file is signed
+    (project / "app.bin").write_bytes(esp_image() + b"\xff" * 7)
+    assert words not in run("sign", "app.bin", "--strict", "--force").err
+
+
+def test_an_application_without_code_in_flash_is_warned_about(project: Path) -> None:
+    words = "no segment is mapped as code: boot loaders of ESP-IDF abort when they start it"
+    bare = image("esp32c3", (0x3C000020, descriptor()), (0x40380000, b"code" * 9))
+    (project / "app.bin").write_bytes(bare)
+    (project / "merged.bin").write_bytes(merged(esp_image(app=False), FACTORY_TABLE, bare))
+    for name, where in (("app.bin", ""), ("merged.bin", " (factory)")):
+        found = run("sign", name, "--strict")
+        assert (found.status, found.err.count(words)) == (0, 1)
+        assert f"fwsign: warning: {name}{where}: {words}\n" in found.err
+        assert words not in run("sign", name, "--accept", "unbootable", "--force").err
+        assert words in good("show", name)
 
 
 @pytest.mark.parametrize(
@@ -194,6 +214,11 @@ def test_bytes_after_an_image_are_said_and_strict_refuses_them(project: Path) ->
         ),
         (
             b":020000040800F2\n:00000001FF\n",
+            "an Intel HEX file",
+            "objcopy -I ihex -O binary FILE IMAGE makes one",
+        ),
+        (
+            b":FF000000" + b"AA" * 255 + b"AB\n:00000001FF\n",
             "an Intel HEX file",
             "objcopy -I ihex -O binary FILE IMAGE makes one",
         ),
@@ -265,3 +290,19 @@ def test_a_name_that_accept_does_not_have_is_refused() -> None:
         '--accept "everything"',
         "choose from flash-size, layout, unbootable",
     )
+
+
+@pytest.mark.parametrize(
+    ("data", "words"), [(OTA_TABLE, "has them at 0xd000"), (FACTORY_TABLE, "has them nowhere")]
+)
+def test_ota_data_off_the_table_are_refused(project: Path, data: bytes, words: str) -> None:
+    (project / "table.bin").write_bytes(data)
+    (project / "ota.bin").write_bytes(b"\xff" * 0x2000)
+    arguments = ("app.bin", "table.bin", "ota.bin", "--target", "ota.bin=esp32c3@0xb000")
+    refused(
+        run("sign", *arguments, "-o", "all.suit"),
+        1,
+        f"ota.bin is ESP OTA data for 0xb000, and table.bin {words}",
+        "--accept layout signs it all the same",
+    )
+    good("sign", *arguments, "-o", "all.suit", "--accept", "layout")

@@ -5,8 +5,10 @@ import io
 
 import pytest
 
+from flash.kit import held
 from fwsign.errors import Malformed
 from fwsign.flash.board import Run
+from fwsign.flash.engine import Judged, Options, flash
 from fwsign.flash.simulate import Settings
 from fwsign.flash.simulate.line import Line
 from fwsign.flash.simulate.smp import Simulator
@@ -49,7 +51,7 @@ READ: dict[str, tuple[dict[str, str | None], tuple[str, ...]]] = {
     ),
 }
 HASHES = {"m-ed512": "sha512", "m-ed512-own": "sha512", "m-pure": "sha512", "m-p384": "sha384"}
-ON_BOARDS = [name for name in READ if name not in ("m-no-tlv", "m-be", "m-enc-ec")]
+ON_BOARDS = [name for name in READ if name != "m-no-tlv"]
 
 
 def data_of(name: str) -> bytes:
@@ -101,3 +103,24 @@ def test_board_lists_the_hash_that_the_image_has(name: str) -> None:
         board.write([Run(0, data)], lambda _: None)
         assert board.digest(0, len(data)) == image_hash(data)
         board.close()
+
+
+@pytest.mark.parametrize("encoding", ["console", "raw"])
+@pytest.mark.parametrize("name", ON_BOARDS)
+def test_board_reports_what_was_signed(name: str, encoding: str) -> None:
+    judged = Judged(held({"nrf52840@0x0": data_of(name)}), lambda: None)
+    with Line(Simulator(Settings("smp", encoding=encoding))) as line:
+        reach = connect(line.port, encoding=encoding)
+        found = flash(reach, lambda _: judged, Options(), lambda _: None)
+    assert (found.status, found.error) == ("device-reported", None)
+    assert [one.how for one in found.regions] == ["image"]
+
+
+def test_image_without_a_hash_is_refused_before_anything_is_written() -> None:
+    judged = Judged(held({"nrf52840@0x0": data_of("m-no-tlv")}), lambda: None)
+    with Line(Simulator(Settings("smp"))) as line:
+        found = flash(connect(line.port), lambda _: judged, Options(), lambda _: None)
+    assert (found.status, found.touched) == ("refused", False)
+    assert found.error is not None
+    assert found.error.code == "malformed.image"
+    assert "tlvs: expected one hash, found no tlvs" in found.error.message

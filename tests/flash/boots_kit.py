@@ -16,7 +16,7 @@ from flash.kit import ignore, judging
 from fwsign.errors import FwsignError
 from fwsign.flash.board import BoardInfo, Progress, Run
 from fwsign.flash.engine import Options, Outcome, flash
-from fwsign.flash.simulate.esp_boots import SILICON, Rom, Started, start
+from fwsign.flash.simulate.esp_boots import SILICON, Rom, Started, bound_to, start
 from fwsign.flash.simulate.esp_nor import SECTOR, Nor
 from fwsign.flash.simulate.esp_stock import (
     Head,
@@ -48,6 +48,11 @@ TABLES = {
     "shifted": [("nvs", 1, 2, 0x9000, 0x6000), ("factory", 0, 0, 0x20000, 0x100000)],
     "small": [("nvs", 1, 2, 0x9000, 0x6000), ("factory", 0, 0, 0x10000, 0x1000)],
     "large": [("factory", 0, 0, 0x10000, 0x100000), ("data", 1, 0x82, 0x400000, 0x100000)],
+    "test": [
+        ("otadata", 1, 0, 0xD000, 0x2000),
+        ("factory", 0, 0, 0x10000, 0x100000),
+        ("test", 0, 0x20, 0x110000, 0x100000),
+    ],
     "off its page": [("factory", 0, 0, 0x11000, 0x100000)],
     "no application": [("nvs", 1, 2, 0x9000, 0x6000)],
     "two factories": [("one", 0, 0, 0x10000, 0x80000), ("two", 0, 0, 0x90000, 0x80000)],
@@ -71,7 +76,8 @@ class Piece(NamedTuple):
     """A payload.
 
     Args:
-        what: "boot", "app", "table", "otadata", "merged", "text", "noise" or "erased".
+        what: "boot", "app", "table", "otadata", "merged", "text", "noise", "erased", or "askew"
+            for an application whose code does not lie in flash as it is mapped.
         offset: its signed place.
         chip: of the image; the signed chip is always the board's.
         table: a key of `TABLES`, for a table or a merged image.
@@ -110,7 +116,8 @@ class Case(NamedTuple):
         chip: of the board.
         revision: of the chip.
         flash_size: of the board, in bytes.
-        content: "blank", "stock", "stock at 0x10000", "stock with slot 1", or "noise".
+        content: "blank", "stock", "stock at 0x10000", "stock with slot 1", "foreign" for what
+            another chip's board has, or "noise".
         lock: a lock of `fwsign.flash.board`; empty for none.
         worn: an offset at which a bit of the content is flipped; None for none.
     """
@@ -132,7 +139,7 @@ class NorBoard:
         if case.worn is not None:
             self.nor.cells[case.worn % case.flash_size] ^= 1
         locks = (case.lock,) if case.lock else ()
-        self.rom = Rom(case.chip, case.revision, locks)
+        self.rom = Rom(case.chip, case.revision, locks, sealed=bound_to(self.nor.cells))
         self._info = BoardInfo(
             "esp",
             case.chip,
@@ -221,7 +228,7 @@ def broken_promise(case: Case) -> str | None:
         return None  # data beside a board that did not start before is no promise
     if result.after.offset is None:
         return None if _looks_elsewhere(case) else f"verified, but starts {result.after}"
-    own = ("app", "merged", "boot") if case.chip == "esp8266" else ("app", "merged")
+    own = {"app", "merged", "askew"} | ({"boot"} if case.chip == "esp8266" else set())
     apps = [one for one in case.pieces if one.what in own]
     written = any(one.offset <= result.after.offset < one.offset + len(made(one)) for one in apps)
     told = any(note.startswith("boot not controlled") for note in result.outcome.notes)
@@ -269,7 +276,9 @@ def _intact(piece: Piece) -> bytes:
             return _signed(boot_loader(head, piece.reads, piece.number), piece.signed)
         case "app" if piece.chip != "esp8266":
             return _signed(application(head, seed=piece.number), piece.signed)
-        case "boot" | "app":
+        case "askew" if piece.chip != "esp8266":
+            return _askew(application(head), piece.chip)
+        case "boot" | "app" | "askew":
             return old_application(seed=piece.number)
         case "table":
             return table(TABLES[piece.table])
@@ -282,6 +291,15 @@ def _intact(piece: Piece) -> bytes:
         case "erased":
             return b"\xff" * SECTOR
     return hashlib.shake_128(b"noise").digest(3 * SECTOR)
+
+
+def _askew(image: bytes, chip: str) -> bytes:
+    """Move the place in memory of an application's code; its checksum does not cover that."""
+    at = 0x20 + 256  # after the first segment
+    place = int.from_bytes(image[at : at + 4], "little")
+    assert place in SILICON[chip].code
+    moved = image[:at] + (place + 0x100).to_bytes(4, "little") + image[at + 4 : -32]
+    return moved + hashlib.sha256(moved).digest()
 
 
 def ota_entry(number: int) -> bytes:
@@ -305,7 +323,7 @@ def _merged(piece: Piece, head: Head) -> bytes:
         if kind == 0:
             pieces.append((offset, _signed(application(head, seed=piece.number), piece.signed)))
             break
-    return laid_out(pieces)[piece.start :]
+    return laid_out(pieces)[min(piece.start, place) :]
 
 
 def _signed(image: bytes, kind: int) -> bytes:
@@ -323,6 +341,8 @@ def _content(case: Case) -> bytes:
         return hashlib.shake_128(b"old").digest(0x20000)
     if case.content == "blank":
         return b""
+    if case.content == "foreign":
+        return stock("esp32c3" if case.chip == "esp32s3" else "esp32s3", case.flash_size)
     place = 0x10000 if "0x10000" in case.content else 0x8000
     kind = signature_for([case.lock])
     content = stock(case.chip, case.flash_size, place, kind)
@@ -367,7 +387,7 @@ def _pieces(board_chip: str, flash_size: int, lock: str) -> st.SearchStrategy[tu
         revisions = st.sampled_from([1, 3, 100, 101, 300, 301])
         return st.builds(
             Piece,
-            what=_mostly(st.just(what), st.sampled_from(DATA), 15),
+            what=_mostly(st.just(what), st.sampled_from([*DATA, "askew"]), 15),
             offset=_mostly(st.just(usual), st.sampled_from(_PLACES), 8),
             chip=chips,
             table=_mostly(st.just(name), names, 8),
@@ -420,6 +440,7 @@ def _pieces(board_chip: str, flash_size: int, lock: str) -> st.SearchStrategy[tu
         ("app", "text"),
         ("app", "noise"),
         ("app", "app2"),
+        ("app2", "otadata"),
         ("merged", "noise"),
     ]
     return st.tuples(names, st.sampled_from(sets)).flatmap(lambda one: release(*one))
@@ -433,7 +454,15 @@ def any_case(draw: st.DrawFn) -> Case:
     locks = ["secure boot", "secure boot v1"] if chip == "esp32" else ["secure boot"]
     lock = draw(_mostly(st.just(""), st.sampled_from(locks if chip != "esp8266" else [""]), 4))
     pieces = draw(_pieces(chip, flash_size, lock))
-    contents = ["blank", "stock", "stock", "stock with slot 1", "stock at 0x10000", "noise"]
+    contents = [
+        "blank",
+        "stock",
+        "stock",
+        "stock with slot 1",
+        "stock at 0x10000",
+        "foreign",
+        "noise",
+    ]
     return Case(
         tuple({one.offset: one for one in pieces}.values()),
         chip,

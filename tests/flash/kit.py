@@ -40,18 +40,23 @@ def esp_image(
     mode: int = 2,
 ) -> bytes:
     """Make an ESP image with about `size` bytes: an application, or a boot loader."""
-    number = {one.name: one.id for one in CHIPS}[chip]
-    fields = (0xE9, 1, mode, megabytes.bit_length() - 1 << 4, 0x40380000, number, 0, *revisions, 1)
-    head = struct.pack("<BBBBI4xHBHH4xB", *fields)
+    one = next(one for one in CHIPS if one.name == chip)
     if app:
         first = _APP.pack(0xABCD5432, 0, b"1.0", b"app", b"10:00", b"today", b"5.5", bytes(32))
     else:
         first = struct.pack("<B3xI32s24s16x", 0x50, 1, b"v5.5", b"today")
-    segment = first + noise(-(-size // 4) * 4, seed)
-    body = head + struct.pack("<II", 0x3C000020, len(segment)) + segment
+    data = first + noise(-(-size // 4) * 4, seed)
+    segments = [(one.data[0] + 0x20, data)]
+    if app:  # flash is mapped in pages of 64 KiB, so a segment has the same place in both
+        segments.append((one.code[0] + 0x10000 + (0x28 + len(data)) % 0x10000, bytes(16)))
+    size_code = megabytes.bit_length() - 1 << 4
+    fields = (0xE9, len(segments), mode, size_code, 0x40380000, one.id, 0, *revisions, 1)
+    body = struct.pack("<BBBBI4xHBHH4xB", *fields)
+    for address, part in segments:
+        body += struct.pack("<II", address, len(part)) + part
     body += bytes(15 - len(body) % 16)
     folded = 0xEF
-    for byte in segment:
+    for byte in data:
         folded ^= byte
     body += bytes([folded])
     return body + hashlib.sha256(body).digest()

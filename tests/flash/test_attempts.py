@@ -34,6 +34,7 @@ from fwsign.flash.esp import connect as connect_esp
 from fwsign.flash.esp_pipe import Message
 from fwsign.flash.pico_uart import connect as connect_uart
 from fwsign.flash.pico_uf2 import _DriveBoard
+from fwsign.flash.pico_uf2 import connect as connect_drive
 from fwsign.flash.simulate import line
 from support import refused, require_package
 
@@ -168,14 +169,11 @@ class TestAPortThatIsGone:
 
 
 @pytest.mark.external
-@pytest.mark.parametrize("at", [20_000, 60_000])
-def test_an_esp_whose_port_is_gone_for_a_while_is_written(
-    at: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_esp_whose_port_is_gone_for_a_while_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     require_package("esptool")
     monkeypatch.setattr(attempts, "_PAUSES", (0.1,))
-    monkeypatch.setattr(line, "AWAY", 1.5)  # esptool needs a while to start
-    with bench("esp32c3", ("gone", at), flash=STOCK) as table:
+    monkeypatch.setattr(line, "AWAY", 4.0)  # esptool needs a while to end and to start
+    with bench("esp32c3", ("gone", 60_000), flash=STOCK) as table:
         stages: list[str] = []
         connect = connect_esp(table.port)
         parts = {"esp32c3@0x10000": esp_image(size=80_000)}
@@ -193,6 +191,25 @@ def test_a_pico_whose_port_is_gone_for_a_while_is_written() -> None:
         found = flash(connect, judging({"rp2040@0x4000": program}), Options(), ignore)
     assert (found.status, found.attempts) == ("verified", 2)
     assert table.machine.flash[0x4000:].startswith(program)
+
+
+def test_a_drive_that_is_gone_for_a_while_is_waited_for(tmp_path: Path) -> None:
+    """Its path is the port: that it vanished is no other board."""
+    drive = tmp_path / "RPI-RP2"
+    left = [3]
+
+    def appear() -> None:
+        left[0] -= 1
+        if not left[0]:
+            drive.mkdir()
+            (drive / drives.INFO).write_text("Board-ID: RPI-RP2\n")
+
+    one = attempts.Attempts(connect_drive(f"drive:{drive}"), appear)
+    with refused("device.port", f"cannot open {drive}: no such file or directory"):
+        one.open()
+    one.count = 1  # it was there before
+    assert one.open().probe().chip == "rp2040"
+    assert one.count == 2
 
 
 def test_the_simulated_port_is_really_gone_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,6 +113,12 @@ BAD = {
     ),
     "application larger than its partition": Case((merged(table="small"),)),
     "application off its page": Case(whole(table="off its page", app=0x11000)),
+    **{
+        f"application that cannot be mapped on {chip}": Case(
+            (Piece("askew", 0x10000, chip),), chip, 300, content="stock"
+        )
+        for chip in BOOTED
+    },
     "merged without an application": Case((merged(table="no application"),), content="stock"),
     "table without an application's partition": Case(
         (Piece("table", 0x8000, table="no application"),), content="stock"
@@ -144,6 +150,11 @@ BAD = {
             ("the application's end", 0x11000),
         )
     },
+    **{
+        f"{what} at 0 on an ESP8266": Case((Piece(what, 0),), "esp8266", content="stock")
+        for what in ("noise", "text", "erased")
+    },
+    "component larger than its partition": Case(whole(table="small")),
     "application over the boot loader": Case((Piece("app", 0),), content="stock"),
     "boot loader over the application": Case((Piece("boot", 0x10000),), content="stock"),
     **{
@@ -162,6 +173,8 @@ BAD = {
     "ESP8266's application elsewhere on a blank board": Case(
         (Piece("app", 0x10000, "esp8266"),), "esp8266"
     ),
+    "application after another chip's boot loader": Case((APP,), content="foreign"),
+    "boot loader before another chip's application": Case((boot(),), content="foreign"),
     "merged of an S3 on a C3": Case((merged("esp32s3"),)),
     **{
         f"merged with the boot loader of {chip} at 0x{wrong:x}": Case(
@@ -188,6 +201,9 @@ BAD = {
         content="stock",
         lock="secure boot",
     ),
+    "another boot loader with secure boot v1": Case(
+        (boot("esp32", number=2),), "esp32", 300, content="stock", lock="secure boot v1"
+    ),
     "unsigned application with secure boot v1": Case(
         (Piece("app", 0x10000, "esp32", number=2),),
         "esp32",
@@ -210,7 +226,13 @@ BAD = {
         lock="secure boot",
     ),
     # OTA data
-    "OTA data that selects an empty slot": Case((Piece("otadata", 0xE000),), content="stock"),
+    "OTA data off their partition": Case((Piece("otadata", 0xE000),), content="stock"),
+    "OTA data that select another slot": Case(
+        (Piece("app", 0x200000, number=2), Piece("otadata", 0xD000, number=1)), content="stock"
+    ),
+    "application for tests, which nothing selects": Case(
+        (boot(), Piece("table", 0x8000, table="test"), Piece("app", 0x110000)), content="stock"
+    ),
 }
 
 

@@ -53,16 +53,33 @@ class TestWriting:
         assert board.did("erase") == board.did("program") == []
         assert board.did("digest") == [(0x10000, len(APP))]
 
-    def test_only_blocks_that_differ_are_written(self) -> None:
+    @pytest.mark.parametrize(
+        ("places", "sectors"),
+        [
+            ([200_000], [48]),  # one block of five: its sectors are compared as well
+            ([0], [0]),
+            ([299_999], [73]),
+            ([200_000, 204_800, 220_000], [48, 50, 53]),  # all in one block
+            ([100, 200_000], [*range(16), *range(48, 64)]),  # two blocks: both are written
+        ],
+    )
+    def test_only_what_differs_is_written(self, places: list[int], sectors: list[int]) -> None:
         large = {"esp32c3@0xa0000": noise(300_000)}
         board = blank()
         run(board, large)
-        board.flash[0xA0000 + 200_000] ^= 1
+        for place in places:
+            board.flash[0xA0000 + place] ^= 1
         board.log.clear()
         found = run(board, large)
-        assert (found.status, found.written) == ("verified", 65536)
-        assert {offset for offset, _ in board.did("erase")} == {*range(0xD0000, 0xE0000, SECTOR)}
+        assert (found.status, found.written) == ("verified", SECTOR * len(sectors))
+        erased = [offset for offset, _ in board.did("erase")]
+        assert erased == [0xA0000 + SECTOR * one for one in sectors]
         assert board.holds(large)
+
+    def test_a_first_write_compares_no_sectors(self) -> None:
+        board = blank()
+        run(board, {"esp32c3@0xa0000": noise(300_000)})
+        assert {size for _, size in board.did("digest")} == {65536, 300_000 % 65536, 300_000}
 
     def test_force_rewrites_everything(self) -> None:
         board = blank()

@@ -5,7 +5,7 @@ import zlib
 
 import pytest
 
-from fwsign.flash.simulate.esp_boots import SILICON, Rom, start
+from fwsign.flash.simulate.esp_boots import SILICON, Rom, bound_to, start
 from fwsign.flash.simulate.esp_stock import (
     Head,
     application,
@@ -14,6 +14,7 @@ from fwsign.flash.simulate.esp_stock import (
     old_application,
     rows,
     signature_block,
+    signed,
     stock,
     table,
 )
@@ -256,6 +257,16 @@ def test_secure_boot_v1_starts_signed_applications_only() -> None:
     for tail, starts in [(bytes(4) + bytes(range(64)), 0x10000), (b"", None), (bytes(68), None)]:
         pieces = ((0x1000, boot_loader(head)), (0x8000, table(FACTORY)), (0x10000, app + tail))
         assert start(board(*pieces), locked).offset == starts
+
+
+def test_secure_boot_v1_starts_one_boot_loader_only() -> None:
+    head = Head("esp32")
+    pieces = ((0x8000, table(FACTORY)), (0x10000, signed(application(head), 1)))
+    old, new = (board((0x1000, boot_loader(head, seed=one)), *pieces) for one in (0, 1))
+    locked = Rom("esp32", 300, ("secure boot v1",), sealed=bound_to(old))
+    assert words(old, locked) == "application at 0x10000"
+    assert words(new, locked) == "nothing: boot loader: not the one that secure boot v1 knows"
+    assert words(new, locked._replace(locks=())) == "application at 0x10000"
 
 
 def test_older_field_counts_major_revisions_on_an_esp32() -> None:

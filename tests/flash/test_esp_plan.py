@@ -399,7 +399,8 @@ class TestStart:
         flash = content(at_0=BOOT, at_8000=FACTORY_TABLE, at_10000=APP)
         small = partition_table(("factory", 0, 0, 0x10000, 0x1000))
         words = (
-            'no application is whole: the one in "factory" is damaged or cut: esp image: segment'
+            'no application is one to start: the one in "factory" is damaged or cut: '
+            "esp image: segment"
         )
         with refused("unsuitable.bootable", words):
             make({"esp32c3@0x8000": small}, flash=flash)
@@ -418,7 +419,7 @@ class TestStart:
     ) -> None:
         flash = content(at_0=BOOT, at_8000=NVS, at_10000=app)
         info = board_info(locks=locks, revision=3)
-        with refused("unsuitable.bootable", "no application starts: ", words):
+        with refused("unsuitable.bootable", "no application is one to start: ", words):
             make({"esp32c3@0x8000": FACTORY_TABLE}, info, flash)
 
     def test_a_merged_image_on_a_board_that_cannot_be_read(self) -> None:
@@ -450,6 +451,15 @@ class TestStart:
         with refused("unsuitable.bootable", '"factory" is damaged or cut: esp image: appended sha'):
             make({"esp32c3@0x0": esp_image(app=False, seed=3)}, flash=damaged)
         assert make({"esp32c3@0x10000": APP}, flash=damaged).regions
+
+    def test_a_boot_loader_alone_does_not_start_another_chips_application(self) -> None:
+        other = content(at_0=BOOT, at_8000=FACTORY_TABLE, at_10000=esp_image("esp32s3"))
+        words = (
+            "no application is one to start: "
+            'the application in "factory" on the board has an image for esp32s3'
+        )
+        with refused("unsuitable.bootable", words):
+            make({"esp32c3@0x0": esp_image(app=False, seed=3)}, flash=other)
 
     def test_an_application_that_cannot_be_mapped_is_refused(self) -> None:
         table = partition_table(("factory", 0, 0, 0x11000, 0x40000))
@@ -519,7 +529,7 @@ class TestStart:
             ("esp32c3@0x0", "the chip starts a boot loader at 0x0, and it is damaged"),
             ("esp32c3@0x1000", "the chip starts a boot loader at 0x0, and it is damaged"),
             ("esp32c3@0x10000", 'no application is in "factory" at 0x10000'),
-            ("esp32c3@0x11000", 'no application is whole: the one in "factory" is damaged'),
+            ("esp32c3@0x11000", 'no application is one to start: the one in "factory" is d'),
         ],
     )
     def test_raw_bytes_over_what_starts_are_never_verified(self, target: str, words: str) -> None:

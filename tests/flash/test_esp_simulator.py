@@ -357,6 +357,17 @@ def test_a_stock_board_starts_its_application(chip: str) -> None:
         assert (one.started or "").startswith("nothing: ")
 
 
+def test_content_that_is_larger_than_the_flash_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "board.flash"
+    with Simulated(f"sim:esp32c3?size=2MB&flash={file}"):
+        pass
+    with Simulated(f"sim:esp32c3?size=2MB&flash={file}") as one:
+        assert len(one.flash) == 2 << 20
+    words = "board.flash has 2097152 bytes, expected at most 1048576 for this size"
+    with refused("device.port", words):
+        Simulated(f"sim:esp32c3?size=1MB&flash={file}")
+
+
 def test_another_board_does_not_tell_what_it_starts() -> None:
     with Simulated("sim:smp") as one:
         assert one.started is None

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flash.kit import MemoryBoard, board_info, esp_image, ignore, partition_table, pki
+from flash.kit import STOCK, MemoryBoard, board_info, esp_image, ignore, partition_table, pki
 from fwsign.component import Component, Digest, file_identifier, flash_identifier
 from fwsign.cose import SHA256
 from fwsign.device_data import MAX_POLICY, parse
@@ -21,6 +21,7 @@ from fwsign.flash.judge import Given, Judging
 from fwsign.payload import digest
 from fwsign.policy import DevicePolicy
 from fwsign.state import State
+from fwsign.state_rows import Batch
 from support import NOW, PRODUCT, VENDOR, make_manifest, sign_with, verify
 
 TABLE = partition_table(
@@ -87,7 +88,7 @@ def test_the_place_is_a_region_of_the_plan(tmp_path: Path) -> None:
     assert found.status == "verified", found.error
     assert [one.region.component for one in found.regions] == [
         "esp32c3@0x10000",
-        "esp32c3@0x83000",
+        "device data in 4096 bytes at 0x83000",
         "esp32c3@0x8000",
         "esp32c3@0x0",
     ]
@@ -134,10 +135,48 @@ def test_a_board_that_lost_the_last_row_is_refused_without_a_row(tmp_path: Path)
     assert found.status == "refused"
     assert found.error is not None
     assert found.error.message == (
-        "rows.csv has no row for the board mac:a0b765c1d2e3: all 1 taken"
+        "rows.csv has no row for the board mac:a0b765c1d2e3: none of 1 is free"
     )
     assert found.filled is None
     assert not found.touched
+
+
+def test_wherever_a_run_ends_a_board_that_was_touched_has_its_row(tmp_path: Path) -> None:
+    class Cut(Exception):
+        """The program ends here."""
+
+    class Program:
+        """A program that is killed at one step of its work."""
+
+        def __init__(self, at: int) -> None:
+            self.at = at
+
+        def __call__(self, step: int) -> None:
+            if step >= self.at:
+                raise Cut
+
+    seen = set()
+    for at in range(500):
+        path = memory(tmp_path / f"{at}")
+        board = MemoryBoard(fault=Program(at))
+        try:
+            program(board, Filler(stock(path)))
+        except Cut:
+            pass
+        else:
+            break
+        with State.open(path) as state:
+            serial = state.serial_of(Batch(bytes(16), bytes(16)), board.info.identity or "")
+        touched = bool(board.did("erase"))
+        assert serial in (("A",) if touched else ("A", None))
+        seen.add((touched, serial))
+        board.fault = ignore
+        found = program(board, Filler(stock(path)))
+        assert found.filled is not None
+        assert (found.status, found.filled.row.serial) == ("verified", "A")
+    else:
+        pytest.fail("it never ends")
+    assert seen == {(False, None), (False, "A"), (True, "A")}
 
 
 def test_without_a_memory_rows_are_chosen_and_none_is_kept(tmp_path: Path) -> None:
@@ -258,6 +297,23 @@ def test_a_table_that_moved_up_moves_the_first_place() -> None:
         found = program(MemoryBoard(), Filler(stock(None, policy)), policy=policy, parts=parts)
         assert (found.error is None) == (error is None), found.error
         assert error is None or error in str(found.error)
+
+
+def test_without_a_known_table_nothing_is_filled() -> None:
+    parts = {"esp32c3@0x10000": esp_image()}
+    place = "offset = 0x90000\nsize = 4096"
+    for info, where in ((board_info(readable=False), place), (board_info(), 'label = "device"')):
+        policy = HEAD.format(chip="esp32c3") + where + "\n" + VALUE
+        board = MemoryBoard(b"" if info.readable else STOCK, info=info)
+        found = flash(
+            board.connect,
+            judging(Filler(stock(None, policy)), policy=policy, parts=parts),
+            Options(waived=("unbootable", "raw")),
+            ignore,
+        )
+        assert found.error is not None
+        assert "and the board's partition table is not known" in found.error.message
+        assert not found.touched
 
 
 def test_data_over_the_releases_own_is_refused() -> None:

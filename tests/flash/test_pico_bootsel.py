@@ -1,29 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
 """The simulated Pico in BOOTSEL mode, by itself and with the flasher."""
 
+import io
 import random
 import struct
 import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from flash.kit import board_info
 from flash.pico_kit import no_progress
+from flash.test_plan import make
 from fwsign.errors import Failed
 from fwsign.flash.backends import How, attached, kind_for
 from fwsign.flash.board import Run
+from fwsign.flash.pico_uf2 import build
 from fwsign.flash.simulate import Settings, Simulated, check
-from fwsign.flash.simulate.pico_bootsel import Simulator
+from fwsign.flash.simulate.pico_bootsel import SIZES, Simulator
+from fwsign.images import recognise
 from support import require_package
 from test_images_uf2 import (
     ABSOLUTE,
     ACCEPTS_ARM,
     ARM,
+    FLASH,
     ORDERS,
+    RISCV,
     RP2040,
     STM32,
     B,
     joined,
+    numbered,
     pack,
     program,
     table,
@@ -31,6 +41,7 @@ from test_images_uf2 import (
     workaround,
 )
 
+INFO = board_info(kind="pico-uf2", chip="rp2040", digest=None, flash_size=None)
 SAMPLES = Path(__file__).parents[2] / "firmware-samples"
 
 
@@ -208,3 +219,39 @@ def test_absolute_family_is_that_of_the_rp2350() -> None:
     machine = taken(board("rp2040"), pack(program(ABSOLUTE)))
     assert machine.dropped == 4
     assert taken(board("rp2350"), pack(program(ABSOLUTE))).restarted
+
+
+# --- whatever is read is taken --------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    pages=st.sets(st.integers(1, 200), max_size=40),
+    family=st.sampled_from([RP2040, ARM, RISCV, ABSOLUTE]),
+    order=st.sampled_from(sorted(set(ORDERS) - {"interleaved", "one count, interleaved"})),
+    seed=st.integers(0, 99),
+)
+def test_boot_rom_takes_what_was_read_from_any_file(
+    pages: set[int], family: int, order: str, seed: int
+) -> None:
+    chip, other = ("rp2040", ARM) if family == RP2040 else ("rp2350", RP2040)
+    first = program(family, pages=1, seed=seed)[0]
+    later = [B(family, FLASH + 256 * page, bytes([page]) * 256) for page in sorted(pages)]
+    mine = numbered([first, *later])
+    file = pack(ORDERS[order](mine, program(other, pages=2, seed=seed)))
+    image = recognise(io.BytesIO(file))
+    assert dict(image.places)[chip] == 0
+    expected = bytearray(b"\xff" * SIZES[chip])
+    for block in mine:
+        at = block.address - FLASH
+        expected[at : at + 256] = block.data
+    plan = make({f"{chip}@0x0": file}, INFO._replace(chip=chip), b"\xff" * 0x100000)
+    machine = taken(board(chip), build([padded(one.run) for one in plan.regions], chip))
+    assert machine.restarted
+    assert machine.starts()
+    assert machine.flash == expected
+
+
+def padded(run: Run) -> Run:
+    """Fill up the last sector, as the engine does."""
+    return Run(run.offset, run.data.ljust(-(-len(run.data) // 4096) * 4096, b"\xff"))

@@ -345,6 +345,65 @@ class TestUf2:
         with refused("unsuitable.payload", "nothing for the flash of rp2040: for rp2040 it is a"):
             make(parts, self.INFO)
 
+    def scattered(self, *offsets: int) -> dict[str, bytes]:
+        """Return a file of single pages, and of its target."""
+        files = [write_uf2(noise(256, at), 0x10000000 + at, RP2040) for at in offsets]
+        return {f"rp2040@0x{min(offsets):x}": b"".join(files)}
+
+    @pytest.mark.parametrize(
+        ("offsets", "regions"),
+        [
+            ((0x4000, 0x4200), [(0x4000, 0x300)]),
+            ((0x4000, 0x4F00, 0x5000), [(0x4000, 0x1100)]),
+            ((0x4000, 0x5100), [(0x4000, 0x100), (0x5000, 0x200)]),
+            ((0x4000, 0x4100, 0x6000), [(0x4000, 0x200), (0x6000, 0x100)]),
+        ],
+    )
+    def test_holes_in_a_sector_are_filled_with_what_the_flash_holds(
+        self, offsets: tuple[int, ...], regions: list[tuple[int, int]]
+    ) -> None:
+        flash = noise(FLASH_SIZE, 9)
+        found = make(self.scattered(*offsets), self.INFO, flash)
+        assert sorted((one.offset, one.size) for one in found.regions) == regions
+        for region in found.regions:
+            right = bytearray(flash[region.offset : region.end])
+            for at in offsets:
+                if region.offset <= at < region.end:
+                    right[at - region.offset : at - region.offset + 256] = noise(256, at)
+            assert region.run.data == right
+
+    def test_holes_that_cannot_be_read_are_refused_with_the_way_out(self) -> None:
+        words = "leaves out 256 bytes at 0x4100, in a sector of 4096 that is erased as a whole"
+        with refused("unsuitable.region", words) as caught:
+            planning.make(
+                held(self.scattered(0x4000, 0x4200)),
+                self.INFO._replace(readable=False),
+                lambda *_: None,
+            )
+        assert "or let the linker fill the gaps" in (caught.value.hint or "")
+
+    def test_whole_sectors_need_no_reading(self) -> None:
+        parts = self.scattered(0x4000, 0x5000)
+        found = planning.make(held(parts), self.INFO, lambda *_: pytest.fail("it was read"))
+        assert len(found.regions) == 2
+
+    def test_holes_beyond_the_flash_are_not_read(self) -> None:
+        pages = [
+            write_uf2(noise(256), 0x10000000 + at, RP2040) for at in (0x4000, FLASH_SIZE + 256)
+        ]
+        with refused("unsuitable.flash-size", f"the board's flash at 0x{FLASH_SIZE:x}"):
+            planning.make(
+                held({"rp2040@0x4000": b"".join(pages)}),
+                self.INFO._replace(flash_size=FLASH_SIZE),
+                lambda *_: pytest.fail("it was read"),
+            )
+
+    def test_a_place_beyond_what_a_pico_reaches_is_refused(self) -> None:
+        parts = {"rp2350@0x1000000": write_uf2(noise(256), 0x11000000, 0xE48BFF59)}
+        words = "ends at 0x1000100, the board's flash at 0x1000000"
+        with refused("unsuitable.flash-size", words):
+            make(parts, self.INFO._replace(chip="rp2350"))
+
     def test_a_uf2_file_is_not_for_esp_boards(self) -> None:
         parts = {"esp32c3@0x10000": write_uf2(noise(256), 0x10000, 0xD42BA06C)}
         with refused("unsuitable.payload", "is of kind uf2"):

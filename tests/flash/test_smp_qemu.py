@@ -25,6 +25,11 @@ CACHE = Path(__file__).parents[2] / "build" / "external"
 ECHO = (2, 0, 0, {"d": "here?"})
 IMAGES = "smpclient-7.3.0/tests/fixtures/smp-server/"
 RECOVERY = "zephyr_f33aa2bc4a43_smp_server_27c54835_mps2_an385_serial_recovery"
+BUILDS = {
+    "console": RECOVERY,
+    "raw": f"{RECOVERY}_raw",
+    "cobs": "zephyr_f33aa2bc4a43_smp_server_fa39f8c2_mps2_an385_serial_recovery_raw_cobs",
+}
 
 pytestmark = pytest.mark.external
 
@@ -54,7 +59,9 @@ def fetch(folder: Path) -> None:
 def images(tmp_path: Path) -> Path:
     """Unpack the images that the test needs."""
     with tarfile.open(archive()) as files:
-        for name in (f"{RECOVERY}.hex", f"{RECOVERY}.signed.bin"):
+        for name in (
+            f"{build}{end}" for build in BUILDS.values() for end in (".hex", ".signed.bin")
+        ):
             packed = files.extractfile(IMAGES + name)
             assert packed is not None
             with packed, (tmp_path / name).open("wb") as file:
@@ -63,7 +70,7 @@ def images(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def emulator(images: Path) -> Iterator[tuple[str, Path]]:
+def emulator(images: Path, encoding: str = "console") -> Iterator[tuple[str, Path]]:
     """Run the board, with nothing but MCUboot; give its port and its log."""
     log = images / "log"
     # The port listens before the emulator starts, so that there is nothing to wait for.
@@ -72,7 +79,7 @@ def emulator(images: Path) -> Iterator[tuple[str, Path]]:
             *(require_program("qemu-system-arm"), "-machine", "mps2-an385", "-nographic"),
             *("-chardev", f"socket,id=line,fd={server.fileno()},server=on,wait=off"),
             *("-serial", "chardev:line", "-serial", f"file:{log}", "-monitor", "none"),
-            *("-device", f"loader,file={RECOVERY}.hex"),
+            *("-device", f"loader,file={BUILDS[encoding]}.hex"),
         ]
         process = subprocess.Popen(
             command,
@@ -88,8 +95,8 @@ def emulator(images: Path) -> Iterator[tuple[str, Path]]:
             process.wait(timeout=10)
 
 
-def opened(port: str) -> SerialRecovery:
-    board = connect(port)(0)
+def opened(port: str, encoding: str = "console") -> SerialRecovery:
+    board = connect(port, encoding=encoding)(0)
     assert isinstance(board, SerialRecovery)
     return board
 
@@ -128,4 +135,46 @@ def test_mcuboot_takes_an_image_in_two_parts(images: Path) -> None:
         board._link.request(*ECHO, 15)
         assert log.read_bytes().count(b"Jumping to the first image slot") == 2
         assert board._slots()[0]["active"] is True
+        board.close()
+
+
+def test_mcuboot_takes_an_image_in_raw_packets(images: Path) -> None:
+    data = (images / f"{BUILDS['raw']}.signed.bin").read_bytes()
+    with emulator(images, "raw") as (port, log):
+        board = opened(port, "raw")
+        assert board.probe().details[1:] == (("buffer", "1024 bytes"),)
+        board.write([Run(0, data)], lambda _: None)
+        assert log.read_bytes().count(b"Jumping to the first image slot") == 1
+        assert board.digest(0, 0) == image_hash(data)
+        board.close()
+
+
+def test_mcuboot_goes_on_in_frames_of_cobs(images: Path) -> None:
+    data = (images / f"{BUILDS['cobs']}.signed.bin").read_bytes()
+    done: list[int] = []
+
+    def pull_the_cable(size: int) -> None:
+        done.append(size)
+        if sum(done) > 9000:
+            board.close()
+
+    with emulator(images, "cobs") as (port, _):
+        board = opened(port, "cobs")
+        board.probe()
+        with pytest.raises(Failed) as caught:
+            board.write([Run(0, data)], pull_the_cable)
+        assert caught.value.code == "device.lost"
+        board = opened(port, "cobs")
+        board.probe()
+        assert board._resumable(len(data)) >= sum(done)
+        board.close()
+
+
+@pytest.mark.parametrize("encoding", ["raw", "cobs"])
+def test_mcuboot_of_another_encoding_is_absent(images: Path, encoding: str) -> None:
+    with emulator(images, encoding) as (port, _):
+        board = opened(port)
+        with pytest.raises(Failed) as caught:
+            board.probe()
+        assert caught.value.code == "device.absent"
         board.close()

@@ -272,6 +272,9 @@ class TestPorts:
         assert (found.port, found.device) == (str(links / "pci-usb-0:1"), str(tmp_path / "ttyUSB0"))
 
 
+NO_RECEIPT: dict[str, Any] = {"waived": [], "left_out": [], "release": None}
+
+
 class Terminal(io.StringIO):
     """Standard error with somebody in front of it."""
 
@@ -284,12 +287,12 @@ class TestTable:
         screen = Terminal()
         monkeypatch.setattr(sys, "stderr", screen)
         monkeypatch.setattr(ui.Console, "quiet", False)
-        with flash_table.Table(["A", "BB"]) as table:
+        with flash_table.Table({"A": "A", "BB": "BB"}) as table:
             table.show("A", Event("connecting"))
             table.show("A", Event("writing", 0, 1000))
             table.show("A", Event("writing", 500, 1000))  # too soon to be drawn
             table.show("BB", Event("verifying", 1000, 1000))
-            table.end("A")
+            table.end("A", never_reached(lost()))
         text = screen.getvalue()
         assert "A   connecting\x1b[K\nBB  waiting\x1b[K\n\x1b[2A\x1b[J" in text
         assert "A   writing    [....................]   0%" in text
@@ -298,13 +301,13 @@ class TestTable:
         assert text.endswith("\x1b[2A\x1b[J")
 
     def test_notes_elsewhere(self, capsys: pytest.CaptureFixture[str]) -> None:
-        with flash_table.Table(["A"]) as table:
+        with flash_table.Table({"A": "A"}) as table:
             table.show("A", Event("writing", 0, 10))
             table.show("A", Event("writing", 5, 10))
         assert capsys.readouterr().err == "fwsign: A: writing 10 bytes\n"
 
     def test_what_to_do_is_said_with_how_it_ended(self, capsys: pytest.CaptureFixture[str]) -> None:
-        flash_table.tell("A", never_reached(lost()))
+        flash_table.tell("A", never_reached(lost()), NO_RECEIPT)
         found = capsys.readouterr()
         assert found.out == "incomplete  A\n"
         assert found.err.splitlines() == [
@@ -320,7 +323,7 @@ class TestTable:
                 raise lost()
 
         board.fault = fault
-        flash_table.tell("A", run(board, PARTS))
+        flash_table.tell("A", run(board, PARTS), NO_RECEIPT)
         found = capsys.readouterr()
         assert found.out == "incomplete  A  esp32c3 mac:a0b765c1d2e3\n"
         assert "the same command again goes on where it was" in found.err
@@ -328,7 +331,8 @@ class TestTable:
     def test_notes_are_shown(self, capsys: pytest.CaptureFixture[str]) -> None:
         board = MemoryBoard(ERASED, board_info())
         options = Options(waived=("unbootable",))
-        flash_table.tell("A", flash(board.connect, judging(PARTS), options, lambda _: None))
+        outcome = flash(board.connect, judging(PARTS), options, lambda _: None)
+        flash_table.tell("A", outcome, NO_RECEIPT)
         found = capsys.readouterr().out
         assert found.startswith("not bootable  A  esp32c3 mac:a0b765c1d2e3")
         assert "  note  boot not controlled: " in found

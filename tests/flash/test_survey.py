@@ -163,6 +163,18 @@ class TestAttempts:
             survey_of(board.connect)
         assert (board.closed, board.resets) == (4, 1)
 
+    def test_ctrl_c_lets_the_board_go_on(self) -> None:
+        board = ota()
+
+        def fault(_: int) -> None:
+            if board.log[-1][0] == "read":
+                raise KeyboardInterrupt
+
+        board.fault = fault
+        with pytest.raises(KeyboardInterrupt):
+            survey_of(board.connect)
+        assert (board.closed, board.resets) == (1, 1)
+
     def test_an_error_of_the_restart_is_a_note(self) -> None:
         board = ota()
 

@@ -130,7 +130,7 @@ WRONG = [
     (
         {},
         "[flash]\nesp32 = 'sim:esp32?flsh=x'",
-        "is not flash, baud, id, revision, size, table, lines, content, chip, noise, lock or fault",
+        "is not flash, baud, id, revision, size, table, lines, content, chip, noise, encoding",
     ),
     ({}, "[fetch]\nallow_hosts = ['A.example']", "is not a list of host names"),
     ({}, "[fetch]\nca = 'ca.pem'", '"fetch.ca" is not an absolute path'),

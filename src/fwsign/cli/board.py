@@ -11,6 +11,7 @@ from fwsign.cli.command import Command, examples
 from fwsign.cli.options import JSON
 from fwsign.errors import Failed
 from fwsign.flash.esp_chips import AFTER, BEFORE
+from fwsign.flash.smp_encodings import ENCODINGS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,12 +46,13 @@ def board(
     *,
     kind: option.BOARD = None,
     baud: option.BAUD = None,
+    smp_encoding: option.SMP_ENCODING = None,
     before: option.BEFORE_MODE = None,
     after: option.AFTER_MODE = None,
     no_stub: option.NO_STUB = False,
     as_json: JSON = False,
 ) -> None:
-    """Show what a board is, and what it holds and runs, without a release.
+    """Show what a board is, holds and runs, without a release.
 
     The board is restarted into its boot loader, and goes on with its program afterwards. Names and
     versions are what programs say of themselves: nothing is verified, and nothing is written.
@@ -60,14 +62,17 @@ def board(
     from fwsign.flash.survey import ask
 
     option.check_choices(
-        ("--board", kind, KINDS), ("--before", before, BEFORE), ("--after", after, AFTER)
+        ("--board", kind, KINDS),
+        ("--smp-encoding", smp_encoding, tuple(ENCODINGS)),
+        ("--before", before, BEFORE),
+        ("--after", after, AFTER),
     )
     try:
         check_port(port)
     except Failed as error:
         ui.usage(error.message, "see fwsign ports; docs/flash.md has sim:")
     kinds = (kind,) if kind else kinds_at(port, [] if ":" in port else find())
-    found = ask(port, How(None, baud, before, after, not no_stub), kinds)
+    found = ask(port, How(None, baud, before, after, not no_stub, smp_encoding), kinds)
     if as_json:
         ui.print_json({"port": port, **facts(found)})
     else:

@@ -3,8 +3,10 @@
 
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, NamedTuple
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from fwsign.atomic import io_error, read_bytes
 from fwsign.cli import ui
@@ -13,16 +15,19 @@ from fwsign.nearest import did_you_mean
 
 NAME: Final = "fwsign.toml"
 KEYS: Final = ("vendor", "product", "pki", "signer")
+LABELS: Final = "labels"
+"""The table of names for the slots of a station, by their ports."""
 _LIMIT: Final = 64 * 1024
 
 
 class Config(NamedTuple):
-    """The settings of fwsign.toml and the environment; `pki` is a path."""
+    """The settings of fwsign.toml and the environment; `pki` is a path, `labels` are by port."""
 
     vendor: str | None = None
     product: str | None = None
     pki: Path | None = None
     signer: str | None = None
+    labels: Mapping[str, str] = MappingProxyType({})
 
 
 def load() -> Config:
@@ -37,7 +42,9 @@ def load() -> Config:
         raise io_error(error, "the current directory") from error
     if path and path.parent == here:
         path = Path(NAME)  # as people would write it
-    said = _parse(path) if path else {}
+    content = _parse(path) if path else {}
+    labels = _labels(path, content.pop(LABELS, {}))
+    said: dict[str, str] = content
     if path and "pki" in said:
         said["pki"] = str(path.parent / said["pki"])
     places = {key: f'{path}: "{key}"' for key in said}
@@ -47,7 +54,7 @@ def load() -> Config:
             places[key] = f"FWSIGN_{key.upper()}"
     _check(said, places)
     pki = Path(said["pki"]) if "pki" in said else None
-    return Config(said.get("vendor"), said.get("product"), pki, said.get("signer"))
+    return Config(said.get("vendor"), said.get("product"), pki, said.get("signer"), labels)
 
 
 def find_pki(given: Path | None) -> Path:
@@ -101,7 +108,7 @@ def _owner(path: Path) -> int | None:
         return None
 
 
-def _parse(path: Path) -> dict[str, str]:
+def _parse(path: Path) -> dict[str, Any]:
     try:
         # Editors on Windows write a byte order mark at the beginning.
         content = tomllib.loads(read_bytes(path, _LIMIT).decode("utf-8-sig"))
@@ -109,6 +116,8 @@ def _parse(path: Path) -> dict[str, str]:
         words = str(error)
         raise Failed("io.config", f"{path}: {words[:1].lower()}{words[1:]}") from None
     for key, value in content.items():
+        if key == LABELS:
+            continue
         if key not in KEYS:
             raise Failed(
                 "io.config",
@@ -125,6 +134,26 @@ def _parse(path: Path) -> dict[str, str]:
                 found=value,
             )
     return content
+
+
+def _labels(path: Path | None, value: Any) -> Mapping[str, str]:
+    """Check the table of labels."""
+    if value == {}:
+        return {}
+    from fwsign.cli.flash_labels import LONGEST, is_label
+
+    table = value if isinstance(value, dict) else {"": value}
+    for port, name in table.items():
+        if not port or not isinstance(name, str) or not is_label(name):
+            where = f"{LABELS}.{port}" if port else LABELS
+            expected = f"a name of 1 to {LONGEST} letters" if port else "a table: [labels]"
+            raise Failed(
+                "io.config",
+                f'{path}: "{where}" is not {expected}',
+                expected=expected,
+                found=name,
+            )
+    return table
 
 
 def _check(said: dict[str, str], places: dict[str, str]) -> None:

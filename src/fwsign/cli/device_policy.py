@@ -10,6 +10,7 @@ from fwsign.cli.targets import Target
 from fwsign.device_data import NAME, Place, parse
 from fwsign.device_places import Found, locate
 from fwsign.errors import FwsignError, Malformed
+from fwsign.images.esp_data import TABLE_OFFSET
 from fwsign.images.esp_flash import Partition, partitions
 
 _URI = f"#{NAME}"
@@ -43,9 +44,9 @@ def check(integrated: Mapping[str, bytes], path: Path, group: Sequence[Target]) 
                 f"{'' if chips else ' board'}",
                 "the policy belongs to the images of the boards that it fills",
             )
-        table = _table(group, place.chip)
+        table, at = _table(group, place.chip)
         if table is not None or place.offset is not None:
-            found = locate(place, table)
+            found = locate(place, table, at)
             _check_apart(place, found, group)
             _check_others(path, place, found, known)
             known.append((place, found))
@@ -60,12 +61,14 @@ def _check_others(
             ui.usage(f"{path}: {other.name} and {place.name} overlap", "leave one of them out")
 
 
-def _table(group: Sequence[Target], chip: str) -> list[Partition] | None:
-    tables = [one for one in group if one.chip == chip and one.role == "partition table"]
-    if not tables:
-        return None
-    with tables[0].part.path.open("rb") as file:
-        return partitions(file, 0)
+def _table(group: Sequence[Target], chip: str) -> tuple[list[Partition] | None, int]:
+    """Return the table that a release brings, alone or in a merged image, and its offset."""
+    for one in group:
+        for part in one.image.parts if one.image is not None and one.chip == chip else ():
+            if part.role == "partition table":
+                with one.part.path.open("rb") as file:
+                    return partitions(file, part.start), one.offset + part.start
+    return None, TABLE_OFFSET
 
 
 def _check_apart(place: Place, found: Found, group: Sequence[Target]) -> None:
@@ -82,12 +85,10 @@ def _check_apart(place: Place, found: Found, group: Sequence[Target]) -> None:
             )
 
 
-def card(integrated: Mapping[str, bytes]) -> dict[str, Any] | None:
-    """Describe the policy of an envelope; None if it has none inside."""
-    if _URI not in integrated:
-        return None
+def card(data: bytes) -> dict[str, Any]:
+    """Describe a policy, or say what is wrong with it."""
     try:
-        policy = parse(integrated[_URI])
+        policy = parse(data)
     except FwsignError as error:
         return {"not decodable": error.message}
     return {

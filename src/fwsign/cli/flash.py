@@ -3,13 +3,13 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import typer
 
-from fwsign.cli import config, inputs, ui
+from fwsign.cli import config, flash_labels, inputs, ui
 from fwsign.cli import flash_options as option
 from fwsign.cli.command import Command, examples
 from fwsign.cli.demands import (
@@ -25,6 +25,7 @@ from fwsign.cli.demands import (
 from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, KEY_PASS, PRODUCT_OF_DEVICE
 from fwsign.errors import Failed, FwsignError
 from fwsign.flash.esp_chips import AFTER, BEFORE
+from fwsign.flash.smp_encodings import ENCODINGS
 from fwsign.flash.waivers import ACCEPTABLE, ERASE_DATA, RAW
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from fwsign.component import Component
     from fwsign.flash.backends import How
     from fwsign.flash.engine import Judge, Options
-    from fwsign.flash.station import Job, Station
+    from fwsign.flash.station import Station
     from fwsign.policy import DevicePolicy
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -56,6 +57,9 @@ def flash(
     *,
     port: option.PORTS = None,
     every: option.EVERY = False,
+    label: option.LABEL = None,
+    wait: option.WAIT = False,
+    bell: option.BELL = False,
     anchor: ANCHORS = None,
     crl: CRLS = None,
     vendor: VENDOR_OF_DEVICE = None,
@@ -73,11 +77,13 @@ def flash(
     leave_out: option.LEAVE_OUT = None,
     device_data: option.DEVICE_DATA = None,
     serial: option.SERIALS = None,
+    scan: option.SCAN = False,
     next_row: option.NEXT = False,
     profile: PROFILE = "strict",
     allow_example_keys: ALLOW_EXAMPLE = False,
     board: option.BOARD = None,
     baud: option.BAUD = None,
+    smp_encoding: option.SMP_ENCODING = None,
     readback: option.READBACK = None,
     force_rewrite: option.FORCE_REWRITE = False,
     before: option.BEFORE_MODE = None,
@@ -107,13 +113,16 @@ def flash(
     accepted = tuple(dict.fromkeys(accept or ()))
     option.check_choices(
         ("--board", board, KINDS),
+        ("--smp-encoding", smp_encoding, tuple(ENCODINGS)),
         ("--before", before, BEFORE),
         ("--after", after, AFTER),
         ("--readback", readback, ("full", "digest")),
         *(("--accept", one, ACCEPTABLE) for one in accepted),
     )
-    data = Typed(device_data, tuple(serial or ()), next_row)
+    data = Typed(device_data, tuple(serial or ()), scan=scan, take_next=next_row)
     check(data, ports, leave_out or ())
+    if wait and serial:
+        ui.usage("--serial and --wait exclude each other", "a serial number is for one board")
     demands = Demands(
         anchor=anchor,
         crl=crl,
@@ -129,9 +138,10 @@ def flash(
         envelope,
         payloads or (),
         ports,
+        flash_labels.typed(label or (), ports),
         tuple(dict.fromkeys(leave_out or ())),
         data,
-        How(board, baud, before, after, not no_stub),
+        How(board, baud, before, after, not no_stub, smp_encoding),
         Options(
             readback=_readback(readback),
             force_rewrite=force_rewrite,
@@ -146,11 +156,14 @@ def flash(
         any_product=any_product,
         no_rollback_check=no_rollback_check,
         as_json=as_json,
+        wait=wait,
     )
     with _told_for_each_port(wanted):
-        trust = gather(demands, config.load(), without_crls="require")
+        settings = config.load()
+        wanted = wanted._replace(labels={**settings.labels, **wanted.labels})
+        trust = gather(demands, settings, without_crls="require")
         station, records = _prepare(wanted, trust)
-    if status := run(station, records, as_json=as_json):
+    if status := run(station, records, as_json=as_json, bell=bell, count=every):
         raise typer.Exit(status)
 
 
@@ -161,6 +174,7 @@ class _Wanted(NamedTuple):
         envelope: the release.
         payloads: its files, as typed.
         ports: the boards' ports; none for all boards that are here.
+        labels: names of slots by their ports.
         left_out: names of components that are left out.
         data: the options about per-device data.
         how: the way to reach boards.
@@ -169,11 +183,13 @@ class _Wanted(NamedTuple):
         any_product: take releases for any product.
         no_rollback_check: take older releases.
         as_json: print lines of JSON.
+        wait: take the next board when one is pulled.
     """
 
     envelope: Path
     payloads: Sequence[Path]
     ports: Sequence[str]
+    labels: "Mapping[str, str]"
     left_out: tuple[str, ...]
     data: "Typed"
     how: "How"
@@ -182,6 +198,7 @@ class _Wanted(NamedTuple):
     any_product: bool
     no_rollback_check: bool
     as_json: bool
+    wait: bool
 
 
 def _checked_ports(ports: Sequence[str], *, every: bool) -> Sequence[str]:
@@ -211,7 +228,9 @@ def _told_for_each_port(wanted: _Wanted) -> Iterator[None]:
             ui.Console.json_told = True
             with contextlib.suppress(ui.ReaderGone, FwsignError):  # the status still tells
                 for port in wanted.ports or (None,):
-                    ui.print_json_line({**ui.refusal(error), "result": "refused", "port": port})
+                    label = wanted.labels.get(port) if port else None
+                    line = {"result": "refused", "port": port, "label": label}
+                    ui.print_json_line({**ui.refusal(error), **line})
         raise
 
 
@@ -219,6 +238,7 @@ def _prepare(wanted: _Wanted, trust: "Trust") -> "tuple[Station, Records]":
     """Verify the release, find the boards, and open the files that the run writes."""
     from fwsign.atomic import read_bytes
     from fwsign.cli import flash_data, received, results
+    from fwsign.cli.flash_jobs import conveyor, jobs
     from fwsign.cli.flash_records import Records
     from fwsign.flash.judge import Given, Judging
     from fwsign.flash.station import Station
@@ -244,14 +264,28 @@ def _prepare(wanted: _Wanted, trust: "Trust") -> "tuple[Station, Records]":
     _check_left_out(wanted.left_out, components)
     with received.finding(components, wanted.envelope, wanted.payloads) as find:
         chips = judging.hold(find)
-    fillers = flash_data.fillers(wanted.data, judging, wanted.where.state, dry_run=dry_run)
+    fillers = flash_data.fillers(
+        wanted.data, wanted.ports, wanted.labels, judging, wanted.where.state, dry_run=dry_run
+    )
 
     def judges(ports: Sequence[str]) -> "list[Judge]":
         found = fillers(ports)
         return [functools.partial(judging.judge, filler=found.get(port)) for port in ports]
 
-    station = Station(_jobs(wanted.ports, chips, wanted.how, judges), wanted.options)
-    records = Records(wanted.where, judging.release, waived, wanted.left_out, dry_run=dry_run)
+    where = (wanted.ports, chips, wanted.how, judges)
+    if wanted.wait:
+        station: Station = conveyor(*where, wanted.options)
+    else:
+        station = Station(jobs(*where), wanted.options)
+    flash_labels.labels_of(station.ports, wanted.labels)  # two ports with one name are refused
+    records = Records(
+        wanted.where,
+        judging.release,
+        waived,
+        wanted.left_out,
+        dry_run=dry_run,
+        labels=wanted.labels,
+    )
     records.open()
     return station, records
 
@@ -279,36 +313,3 @@ def _check_left_out(names: Sequence[str], components: "Sequence[Component]") -> 
             is_flash = any(name in (one.name, one.payload_name) for one in components)
             what = "is for flash, and is always written" if is_flash else "is not in the release"
             ui.usage(f'--leave-out {name}: "{name}" {what}', f"what can be left out: {known}")
-
-
-def _jobs(
-    ports: Sequence[str],
-    chips: Sequence[str],
-    how: "How",
-    judges: "Callable[[Sequence[str]], list[Judge]]",
-) -> "list[Job]":
-    """Return a job for each board: the named ones, or all fitting ones that are here."""
-    from fwsign.flash.backends import attached, kind_for
-    from fwsign.flash.ports import find, vendor_of
-    from fwsign.flash.station import Job
-
-    here = [] if ports and how.kind else find()
-    if ports:
-        kinds = [how.kind or kind_for(port, chips, vendor_of(port, here)) for port in ports]
-    else:
-        found = [(one, how.kind or kind_for(one.port, chips, one.vendor_id)) for one in here]
-        fitting = [(one.port, kind) for one, kind in found if kind in one.kinds]
-        if not fitting:
-            words = ", ".join(chips)
-            seen = ", ".join(f"{one.port} ({one.words})" for one, _ in found) or "no port at all"
-            raise Failed(
-                "device.absent",
-                f"no board here may be for {words}: {seen}",
-                expected=words,
-                found=seen,
-            )
-        ports, kinds = [port for port, _ in fitting], [kind for _, kind in fitting]
-    return [
-        Job(port, functools.partial(attached, port, how._replace(kind=kind)), judge)
-        for port, kind, judge in zip(ports, kinds, judges(ports), strict=True)
-    ]

@@ -9,6 +9,7 @@ import typer
 
 from fwsign.cli import ui
 from fwsign.flash.esp_chips import AFTER, BEFORE
+from fwsign.flash.smp_encodings import ENCODINGS
 from fwsign.flash.waivers import ACCEPTABLE
 
 ENVELOPE: TypeAlias = Annotated[
@@ -25,6 +26,24 @@ PORTS: TypeAlias = Annotated[
 ]
 EVERY: TypeAlias = Annotated[
     bool, typer.Option("--all", help="Every board here whose USB identity fits; see fwsign ports.")
+]
+LABEL: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label",
+        metavar="PORT=NAME",
+        help="Call the board at a port by a name, such as that of its slot; repeat for several. "
+        "Default: [labels] of fwsign.toml.",
+    ),
+]
+WAIT: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--wait", help="Take the next board when one is pulled, until Ctrl-C; then count them."
+    ),
+]
+BELL: TypeAlias = Annotated[
+    bool, typer.Option("--bell", help="Ring the terminal's bell when a board has ended.")
 ]
 STATE: TypeAlias = Annotated[
     Path | None,
@@ -106,8 +125,15 @@ SERIALS: TypeAlias = Annotated[
     typer.Option(
         "--serial",
         metavar="[PORT=]SERIAL",
-        help="The board's row, by its serial number; repeat for several boards. Default: the row "
-        "that the board had before, or that names its MAC.",
+        help="The board's row, by its serial number; with several boards the port or its label "
+        "before it. Default: the row that the board had before, or that names its MAC.",
+    ),
+]
+SCAN: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--scan",
+        help="Ask for each board's serial number, as bar code scanners type it, before the run.",
     ),
 ]
 NEXT: TypeAlias = Annotated[
@@ -126,6 +152,14 @@ BAUD: TypeAlias = Annotated[
     int | None,
     typer.Option(
         "--baud", metavar="N", min=300, help="Bit/s. Default: fast, and slower where that fails."
+    ),
+]
+SMP_ENCODING: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--smp-encoding",
+        metavar="|".join(ENCODINGS),
+        help="How MCUboot's serial recovery was built to carry packets. Default: console.",
     ),
 ]
 READBACK: TypeAlias = Annotated[

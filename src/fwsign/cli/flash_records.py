@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The records of a run of `fwsign flash`: the memory of boards, and receipts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -38,6 +38,7 @@ class Records:
         waived: names of checks that were waived or loosened.
         left_out: names of components that were left out.
         dry_run: keep nothing.
+        labels: the names of slots by their ports.
     """
 
     def __init__(
@@ -48,7 +49,9 @@ class Records:
         left_out: Sequence[str],
         *,
         dry_run: bool,
+        labels: Mapping[str, str],
     ) -> None:
+        self._labels = labels
         self._where, self._dry_run = where, dry_run
         self._release, self._waived, self._left_out = release, waived, left_out
         self._first_use = False
@@ -79,12 +82,24 @@ class Records:
         if self._first_use:
             ui.note(f"first use: what boards accept is remembered in {where.state} from now on")
 
+    def label(self, port: str) -> str | None:
+        """Return the name of a port's slot; None if it has none."""
+        from fwsign.cli.flash_labels import labels_of  # beside the command
+
+        return labels_of([port], self._labels).get(port)
+
     def describe(self, port: str, outcome: "Outcome") -> dict[str, Any]:
         """Return a board's receipt."""
         from fwsign.flash.receipt import Told, describe  # beside the engine
 
         told = Told(
-            port, inputs.now(), self._release, self._waived, self._left_out, self._first_use
+            port,
+            inputs.now(),
+            self._release,
+            self._waived,
+            self._left_out,
+            self._first_use,
+            self.label(port),
         )
         return describe(outcome, told)
 

@@ -51,7 +51,8 @@ def card(opened: BinaryIO, head: bytes, size: int) -> dict[str, Any]:
     if mapped:  # the same as values
         details = {key: value for key, value in details.items() if key[:10] != "partition "}
     found |= details
-    found["notes"] = list(image.notes)
+    doubts = [f"{one.label or one.role}: {one.doubt}" for one in image.parts if one.doubt]
+    found["notes"] = [*image.notes, *doubts]
     found["parts"] = [_part(one) for one in image.parts] if mapped or image.chip else []
     found["map"] = mapped
     return found

@@ -13,6 +13,7 @@ from fwsign.errors import Malformed
 from fwsign.flash.waivers import FLASH_SIZE, LAYOUT, RAW, UNBOOTABLE
 from fwsign.images.base import Image
 from fwsign.images.esp_chips import bootloader_offset, size_name
+from fwsign.images.esp_data import otadata_of
 from fwsign.images.esp_flash import SECTOR, Partition, partitions
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def check(
     for group in groups:
         for one in group:
             if strict and one.image and one.image.notes:
-                hint = "without --strict it is signed, and this is only said"
+                hint = "without --strict it is signed as it is"
                 raise _refused(f"{one.part.path}: {one.image.notes[0]}", "no remark", "one", hint)
             if UNBOOTABLE not in waived:
                 _check_starts(one)
@@ -185,6 +186,8 @@ def _check_place(target: "Target", table: _Table) -> None:
             f"{at:#x} to {end:#x}",
             hint,
         )
+    if target.role == "ota data":
+        _check_otadata(target, table, hint)
     if target.role != "application":
         return
     own = next((row for row in table.apps if row.offset == at), None)
@@ -203,5 +206,18 @@ def _check_place(target: "Target", table: _Table) -> None:
             f'{path} has an image of {used} bytes, partition "{own.label}" has {own.size}',
             f"at most {own.size} bytes",
             f"{used} bytes",
+            hint,
+        )
+
+
+def _check_otadata(target: "Target", table: _Table, hint: str) -> None:
+    """Refuse OTA data that are not where the table has them."""
+    row = otadata_of(table.rows)
+    if row is None or row.offset != target.offset:
+        raise _refused(
+            f"{target.part.path} is ESP OTA data for {target.offset:#x}, and "
+            f"{table.target.part.path} has them {f'at {row.offset:#x}' if row else 'nowhere'}",
+            f"{row.offset:#x}" if row else "a partition for them",
+            f"{target.offset:#x}",
             hint,
         )

@@ -2,6 +2,7 @@
 """`fwsign receipts`: show the actions on devices, and verify that the record is whole."""
 
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -271,9 +272,11 @@ def _row(receipt: "Receipt") -> _Row:
 
 
 def _board(content: Mapping[str, Any]) -> str:
-    """Return the subject of a receipt: a board, else its port, else this gateway."""
+    """Return the subject of a receipt: a slot and its board, else a port, else this gateway."""
     board, device = _part(content, "board"), _part(content, "device")
-    name = board.get("identity") or content.get("port") or device.get("product") or "-"
+    label = content.get("label")
+    own = board.get("identity") or (None if label else content.get("port"))
+    name = " ".join(str(one) for one in (label, own) if one) or device.get("product") or "-"
     return f"{name} (simulated)" if board.get("simulated") is True else str(name)
 
 
@@ -292,11 +295,36 @@ def _part(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _print_table(rows: Sequence[_Row]) -> None:
     cleaned = [[ui.clean(cell) for cell in row.cells] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cleaned, strict=True)]
+    room = ui.columns()
+    if room is not None and sum(widths) + 2 * (len(widths) - 1) > room:
+        _print_blocks(cleaned, rows, room)
+        return
     for cells, row in zip(cleaned, rows, strict=True):
         line = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
         ui.out("  ".join(line).rstrip())
         for below in row.below:
             ui.out(f"  {below}")
+
+
+def _print_blocks(cleaned: Sequence[Sequence[str]], rows: Sequence[_Row], room: int) -> None:
+    """Print a block of lines for each receipt, since the table is wider than the terminal."""
+    names, *contents = cleaned
+    width = max(map(len, names[1:]))
+    for cells, row in zip(contents, rows[1:], strict=True):
+        ui.out(cells[0])
+        for name, cell in zip(names[1:], cells[1:], strict=True):
+            if 2 * (width + 4) < room:
+                _print_folded(f"  {name:{width}}  {cell}", width + 4, room)
+            else:
+                _print_folded(f"  {name}: {cell}", 4, room)
+        for below in row.below:
+            _print_folded(f"  {below}", 4, room)
+
+
+def _print_folded(text: str, indent: int, room: int) -> None:
+    folded = textwrap.wrap(ui.clean(text), max(room, 2 * indent), subsequent_indent=" " * indent)
+    for line in folded:
+        ui.out(line)
 
 
 def _print_summary(found: "Summary") -> None:

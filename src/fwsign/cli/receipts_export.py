@@ -173,14 +173,10 @@ def time_of(text: str | None, option: str) -> datetime | None:
         return None
     from fwsign.spans import parse_span  # where it is typed
 
-    try:
-        span = parse_span(text)
-    except (ValueError, OverflowError):
-        span = None
     now = inputs.now()
-    if span is not None:
-        try:
+    try:
+        if (span := parse_span(text)) is not None:
             return now - span
-        except OverflowError:
-            ui.usage(f'{option} "{text}" is out of range', "times are in the years 1 to 9999")
+    except OverflowError:
+        ui.usage(f'{option} "{text}" is out of range', "times are in the years 1 to 9999")
     return inputs.parse_time(text, now)

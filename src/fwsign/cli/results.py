@@ -102,12 +102,14 @@ class Made(NamedTuple):
         files: the signed files, as typed.
         signed: each envelope, and the result of verifying it.
         at: the time of signing.
+        said: the remarks about the files themselves.
     """
 
     envelopes: Sequence[Path]
     files: Sequence[Path]
     signed: Sequence[tuple[bytes, VerifiedRelease]]
     at: datetime
+    said: Sequence[str] = ()
 
     @property
     def warnings(self) -> list[str]:
@@ -115,7 +117,7 @@ class Made(NamedTuple):
         older = [
             _older(path, one) for path, (_, one) in zip(self.envelopes, self.signed, strict=True)
         ]
-        lines = [*filter(None, older), *_envelope_payloads(self.files)]
+        lines = [*self.said, *filter(None, older), *_envelope_payloads(self.files)]
         for _, verified in self.signed:
             lines += _warnings(verified, self.at)
         return [*dict.fromkeys(lines)]
@@ -215,7 +217,12 @@ def _facts(
 
 
 def show_plan(
-    envelopes: Sequence[Path], releases: "Sequence[Release]", found: "Found", *, as_json: bool
+    envelopes: Sequence[Path],
+    releases: "Sequence[Release]",
+    found: "Found",
+    said: Sequence[str],
+    *,
+    as_json: bool,
 ) -> None:
     """Print what would be signed, in a dry run.
 
@@ -223,6 +230,7 @@ def show_plan(
         envelopes: the path of each envelope.
         releases: the content of each envelope.
         found: the signers.
+        said: the remarks about the files themselves.
         as_json: say it as one JSON object.
     """
     from fwsign.suit import decode_text  # only in a dry run
@@ -232,7 +240,7 @@ def show_plan(
         for path, one in zip(envelopes, releases, strict=True)
     ]
     if as_json:
-        ui.print_json({"verdict": "dry run", "envelopes": plans, "warnings": []})
+        ui.print_json({"verdict": "dry run", "envelopes": plans, "warnings": list(said)})
         return
     for plan in plans:
         ui.painted("would sign", "yellow", plan["envelope"])
@@ -242,6 +250,8 @@ def show_plan(
         for one in plan["components"]:
             digest = one["digest"][:16]
             ui.out(f"  payload    {one['name']}, {one['size']} bytes, {digest}..., {one['uri']}")
+    for line in said:
+        ui.note(f"warning: {line}")
     ui.note("nothing was written, and no key was opened")
 
 

@@ -142,10 +142,10 @@ def _envelope(data: bytes) -> dict[str, Any]:
     envelope = suit.decode_envelope(data)
     found: dict[str, Any] = {"kind": "SUIT envelope, not verified here", "size": len(data)}
     found |= _manifest(envelope)
-    if f"#{DEVICE_DATA}" in envelope.integrated:
+    if (policy := envelope.integrated.get(f"#{DEVICE_DATA}")) is not None:
         from fwsign.cli.device_policy import card  # few releases have one
 
-        found["device data"] = card(envelope.integrated)
+        found["device data"] = card(policy)
     found["blocks"] = _blocks(envelope.blocks)
     found["payloads inside"] = {name: len(value) for name, value in envelope.integrated.items()}
     found["diagnostic"] = "\n".join(diagnostic.lines(cbor.decode(data)))

@@ -12,7 +12,7 @@ import typer
 from fwsign.cli import config, inputs, sign_options, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON, KEY_PASS, PKI, TSA_ANCHORS
-from fwsign.flash.waivers import RAW
+from fwsign.flash.waivers import RAW, UNBOOTABLE
 
 if TYPE_CHECKING:
     from fwsign.cli.identity import Found, Signing
@@ -132,8 +132,6 @@ def sign(
     parts = naming.renamed(targets.find_targets(files, target or ()), names)
     apart = [[one for one in parts if one.part.path == file] for file in files]
     groups = [targets.placed(one) for one in ([parts] if output else apart)]
-    for remark in targets.remarks(parts):
-        ui.note(remark)
 
     found = _find(who, settings, pass_)
     vendor = vendor or settings.vendor or _only_vendor(found)
@@ -149,11 +147,12 @@ def sign(
         block_size=block_size,
         policy=device_data,
     )
-    _check_images(groups, what.version, strict=strict, waived=(*(accept or ()), *([RAW] * raw)))
+    waived = (*(accept or ()), *([RAW] * raw))
+    said = _check_images(groups, what.version, strict=strict, waived=waived)
     if dry_run:
         identity.check(found, now, allow_example_keys=allow_example_keys, force=force)
         results.show_plan(
-            envelopes, [_describe(one, what) for one in groups], found, as_json=as_json
+            envelopes, [_describe(one, what) for one in groups], found, said, as_json=as_json
         )
         return
     signing = identity.opened(found, pass_)
@@ -170,7 +169,7 @@ def sign(
         for one in groups
     ]
     results.write(
-        results.Made(envelopes, files, signed, now), pki=pki, force=force, as_json=as_json
+        results.Made(envelopes, files, signed, now, said), pki=pki, force=force, as_json=as_json
     )
 
 
@@ -180,19 +179,26 @@ def _check_images(
     *,
     strict: bool,
     waived: Sequence[str],
-) -> None:
-    """Check what the images say about themselves and each other."""
+) -> list[str]:
+    """Check what the images say about themselves and each other; return the remarks."""
+    from fwsign.cli import targets
+
     every = [one for group in groups for one in group]
     if strict or any(one.chip for one in every):
         from fwsign.cli import layout  # only images have one
 
         layout.check(groups, waived, strict=strict)
-    for one in every:
-        if version is None and one.framework:
-            ui.note(
-                f"warning: {one.part.path} names no version of its own, but its framework's, "
-                f"{one.framework}: --version states one"
-            )
+    said = targets.remarks(every)
+    if UNBOOTABLE not in waived:
+        said += targets.doubts(every)
+    if version is None:
+        said += [
+            f"{one.part.path} names no version of its own, but its framework's, "
+            f"{one.framework}: --version states one"
+            for one in every
+            if one.framework
+        ]
+    return said
 
 
 def _describe(group: "Sequence[Target]", what: _What) -> "Release":

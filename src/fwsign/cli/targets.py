@@ -104,6 +104,16 @@ def remarks(targets: Sequence[Target]) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
+def doubts(targets: Sequence[Target]) -> list[str]:
+    """Return what may keep applications from starting, each with its file and partition."""
+    parts = [(one.part.path, part) for one in targets if one.image for part in one.image.parts]
+    return [
+        f"{path} ({part.label}): {part.doubt}" if part.label else f"{path}: {part.doubt}"
+        for path, part in parts
+        if part.doubt
+    ]
+
+
 def _remarks(target: Target) -> list[str]:
     image = target.image
     if image is None:

@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Final, NoReturn
@@ -76,6 +77,28 @@ def paint(text: str, colour: str, stream: Any = None) -> str:
 def painted(word: str, colour: str, text: str) -> None:
     """Print a line of the result that begins with a coloured word."""
     _write(f"{paint(word, colour)}  {clean(text)}")
+
+
+def painted_parts(word: str, colour: str, parts: Iterable[str]) -> None:
+    """Print a line of the result in parts; on a terminal too narrow for all, in several lines."""
+    lines, room = [""], columns()
+    taken = len(word)
+    for part in filter(None, parts):
+        shown = clean(part)
+        if room is not None and lines[-1] and taken + 2 + len(shown) > room:
+            lines.append(f"  {shown}")
+            taken = len(lines[-1])
+        else:
+            lines[-1] += f"  {shown}"
+            taken += 2 + len(shown)
+    _write("\n".join([f"{paint(word, colour)}{lines[0]}", *lines[1:]]))
+
+
+def columns() -> int | None:
+    """Return the width of the terminal that standard output is; None for another output."""
+    if not is_terminal(sys.stdout):
+        return None
+    return shutil.get_terminal_size().columns
 
 
 def pieces(parts: Iterable[tuple[str, Mapping[str, Any]]]) -> None:

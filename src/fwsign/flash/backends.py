@@ -38,6 +38,7 @@ class How(NamedTuple):
         before: the way into the boot loader: a name that esptool knows.
         after: the board's action at the end: also a name that esptool knows.
         stub: whether to start esptool's stub on an ESP.
+        encoding: how serial recovery carries its packets: a name in `smp_encodings`.
     """
 
     kind: str | None = None
@@ -45,6 +46,7 @@ class How(NamedTuple):
     before: str | None = None
     after: str | None = None
     stub: bool = True
+    encoding: str | None = None
 
 
 def kind_for(port: str, chips: Collection[str], vendor_id: int | None = None) -> str:
@@ -164,6 +166,10 @@ def _connect(port: str, how: How) -> Connect:
     if how.kind not in _MODULES:
         raise Failed("device.support", f'no board is of kind "{how.kind}"')
     module = importlib.import_module(f"fwsign.flash.{_MODULES[how.kind]}")
-    own = {"before": how.before, "after": how.after, "stub": how.stub}
-    connect: Connect = module.connect(port, baud=how.baud, **(own if how.kind == "esp" else {}))
+    own: dict[str, object] = {}
+    if how.kind == "esp":
+        own = {"before": how.before, "after": how.after, "stub": how.stub}
+    elif how.kind == "smp":
+        own = {"encoding": how.encoding}
+    connect: Connect = module.connect(port, baud=how.baud, **own)
     return connect

@@ -55,8 +55,14 @@ def at(path: Path, root: Path = _ROOT) -> Drive:
     """Return the drive at `path`.
 
     Raises:
-        Failed: `device.absent`: it is not the drive of an RP2040 or RP2350.
+        Failed: `device.port`: it is not there; `device.absent`: it is not the drive of an RP2040
+            or RP2350.
     """
+    if not path.exists():
+        reason = "no such file or directory"
+        raise Failed(
+            "device.port", f"cannot open {path}: {reason}", expected="a drive", found=reason
+        )
     chip = _chip(path)
     if chip is None:
         raise Failed(

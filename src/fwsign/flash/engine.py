@@ -23,6 +23,8 @@ from fwsign.flash.plan import Plan, Region
 
 READ_SIZE: Final = 64 * 1024
 """Bytes per request when flash is read back."""
+FEW: Final = 4
+"""If at most one block in so many differs, its sectors are compared too: fewer are sent then."""
 
 Status: TypeAlias = Literal[
     "verified",
@@ -269,19 +271,19 @@ class _Run:
             self._progress(len(part.data))
             yield part
             return
-        begin: int | None = None  # of the run of blocks that differ
         step = info.digest_block or len(part.data)
-        for start in range(0, len(part.data), step):
-            block = part.data[start : start + step]
-            same = board.digest(part.offset + start, len(block)) == _digest(info.digest, block)
-            self._progress(len(block))
-            if same and begin is not None:
-                yield Run(part.offset + begin, part.data[begin:start])
-                begin = None
-            elif not same and begin is None:
-                begin = start
-        if begin is not None:
-            yield Run(part.offset + begin, part.data[begin:])
+        blocks = range(0, len(part.data), step)
+        wrong = []
+        for start in blocks:
+            if not _holds(board, info.digest, part, start, step):
+                wrong.append(start)
+            self._progress(min(step, len(part.data) - start))
+        if step > info.sector and len(wrong) * FEW <= len(blocks):
+            inside = [at for one in wrong for at in range(one, one + step, info.sector)]
+            inside = [at for at in inside if at < len(part.data)]
+            wrong = [at for at in inside if not _holds(board, info.digest, part, at, info.sector)]
+            step = info.sector
+        yield from _joined(part, wrong, step)
 
     def _write(self, board: Board, dirty: Sequence[tuple[int, Run]]) -> None:
         if not dirty:
@@ -444,6 +446,23 @@ def _digest(name: DigestName, data: bytes) -> bytes:
     from fwsign.images.mcuboot import image_hash  # only for MCUboot
 
     return image_hash(data)
+
+
+def _holds(board: Board, name: DigestName, part: Run, start: int, size: int) -> bool:
+    """Tell whether the board holds a piece of a run, by its own digest."""
+    piece = part.data[start : start + size]
+    return board.digest(part.offset + start, len(piece)) == _digest(name, piece)
+
+
+def _joined(part: Run, starts: Sequence[int], size: int) -> Iterator[Run]:
+    """Join neighbouring pieces of a run."""
+    begin = end = -1
+    for start in starts:
+        if start != end and begin >= 0:
+            yield Run(part.offset + begin, part.data[begin:end])
+        begin, end = begin if start == end else start, start + size
+    if begin >= 0:
+        yield Run(part.offset + begin, part.data[begin:end])
 
 
 def _padded(run: Run, sector: int) -> Run:

@@ -46,7 +46,7 @@ def app_reason(
     """
     if any(_is_at(part, found) for part in table.apps):
         return None
-    reasons, verb = [], "is whole"
+    reasons = []
     for part in table.apps:
         place = Place(f'the application in "{part.label}"', part.offset, part.offset + part.size)
         try:
@@ -58,11 +58,10 @@ def app_reason(
                 reasons.append(f'the one in "{part.label}" is damaged or cut: {error.message}')
         except Unsuitable as error:
             reasons.append(error.message)
-            verb = "starts"
         else:
             return None  # it starts, or the flash cannot be read
     if reasons:
-        return f"no application {verb}: {'; '.join(reasons)}"
+        return f"no application is one to start: {'; '.join(reasons)}"
     return f"no application is in {labels(table.apps) or 'the partition table'}"
 
 

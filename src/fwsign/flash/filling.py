@@ -28,6 +28,15 @@ from fwsign.state import State
 from fwsign.state_rows import Batch
 
 
+class DataComponent(Component):
+    """The data for one board, like a component of the release; its uri is its place in words."""
+
+    @property
+    def name(self) -> str:
+        """The data's name in results and receipts."""
+        return f"device data in {self.uri}"
+
+
 class Filled(NamedTuple):
     """The row of one board, and the places for it.
 
@@ -181,10 +190,10 @@ class Stock(NamedTuple):
     def _none_left(self, identity: str) -> Unsuitable:
         count = len(self.rows.by_serial)
         if self.take_next:
-            found, hint = f"all {count} taken", "more boards need a file with more rows"
+            found, hint = f"none of {count} is free", "more boards need a file with more rows"
         else:
-            found = f"none of {count} rows for {identity}"
-            hint = "name it with --serial PORT=SERIAL, in a column mac, or take --next"
+            found = f"none of {count} names it"
+            hint = "name it with --serial PORT=SERIAL, --scan, or in a column mac; or take --next"
         message = f"{self.rows.name} has no row for the board {identity}: {found}"
         return _unfit(message, "a row for this board", found, hint)
 
@@ -261,6 +270,12 @@ def _piece(place: Place, row: Row, plan: EspPlan) -> Piece:
     """Return the content of a place, like a payload of the release."""
     table = plan.table
     rows, at = (table.partitions, table.at) if table else (None, TABLE_OFFSET)
+    if rows is None and place.chip.startswith("esp32"):
+        raise _unfit(
+            f"{place.name} is for device data, and the board's partition table is not known",
+            "a partition table, of the release or of a board that can be read",
+            "none",
+        )
     found = locate(place, rows, at)
     for payload, run in plan.pieces:
         if payload.image.role != "merged" and run.offset < found.end and found.offset < run.end:
@@ -271,7 +286,8 @@ def _piece(place: Place, row: Row, plan: EspPlan) -> Piece:
             )
     data = place.content(row.cells, found.size)
     identifier = flash_identifier(place.chip, found.offset)
-    component = Component(identifier, Digest(SHA256, digest(SHA256, data)), len(data), NAME)
+    image = Digest(SHA256, digest(SHA256, data))
+    component = DataComponent(identifier, image, len(data), place.name)
     return Payload(component, data, Image("unknown")), Run(found.offset, data)
 
 

@@ -22,6 +22,7 @@ class Told(NamedTuple):
         waived: names of checks that were waived or loosened, as typed.
         left_out: names of components that were left out, as typed.
         first_use: whether the memory of boards was made for this run.
+        label: the name of its slot; None if it has none.
     """
 
     port: str
@@ -30,6 +31,7 @@ class Told(NamedTuple):
     waived: Sequence[str] = ()
     left_out: Sequence[str] = ()
     first_use: bool = False
+    label: str | None = None
 
 
 def describe(outcome: Outcome, told: Told) -> dict[str, Any]:
@@ -49,6 +51,7 @@ def describe(outcome: Outcome, told: Told) -> dict[str, Any]:
         "message": _sound(error.message) if error else None,
         "notes": list(outcome.notes),
         "port": _sound(told.port),
+        "label": told.label,
         "board": board_facts(info) if info else None,
         "release": _release(release) if release else None,
         "waived": list(told.waived),

@@ -30,7 +30,7 @@ Whether an upload was begun by this process or by an earlier one hence makes no 
 import contextlib
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from fwsign.errors import Failed, Malformed
 from fwsign.flash.board import BoardInfo, Connect, Progress, Run
@@ -48,6 +48,7 @@ from fwsign.flash.smp_answers import (
     unexpected,
     words,
 )
+from fwsign.flash.smp_encodings import DEFAULT_ENCODING, ENCODINGS
 from fwsign.flash.smp_frame import OVERHEAD, READ, WRITE
 from fwsign.flash.smp_link import ECHO, IMAGE, OS, PARAMETERS, POLL, RESET, STATE, UPLOAD, Link
 from fwsign.images.mcuboot import image_hash
@@ -58,7 +59,7 @@ _SMALLEST: Final = 128  # the smallest frame of later attempts
 _UPLOAD_CBOR: Final = 18  # bytes of {"off": u32, "data": up to 64 KiB} without the data, at most
 _ALIGNMENT: Final = 32  # bytes of the largest write unit of any flash
 _HEADER: Final = 32  # bytes of an image's header, the first to be uploaded
-_FLAGS_AT: Final = 16
+_FLAGS: Final = slice(16, 20)
 _RAM_LOAD: Final = 0x20  # the flag of an image that is copied to RAM before it is judged
 _IMPOSSIBLE: Final = 0xFFFFFFFE  # an offset; 0xFFFFFFFF stands for none
 
@@ -71,16 +72,18 @@ _START: Final = 15.0  # to start the application, or to enter the boot loader fr
 NOT_CONTROLLED: Final = "boot not controlled"
 
 
-def connect(port: str, *, baud: int | None = None) -> Connect:
+def connect(port: str, *, baud: int | None = None, encoding: str | None = None) -> Connect:
     """Return a function that opens a port with MCUboot's serial recovery behind it.
 
     Args:
         port: anything that pyserial opens.
         baud: bit/s; it is fixed in the boot loader, mostly to 115200.
+        encoding: a name in `ENCODINGS`; it is fixed in the boot loader, mostly to console.
     """
+    carried = ENCODINGS[encoding or DEFAULT_ENCODING]
 
     def attempt(number: int) -> SerialRecovery:
-        return SerialRecovery(Link(Port(port, baud or BAUD, POLL)), number)
+        return SerialRecovery(Link(Port(port, baud or BAUD, POLL), carried()), number)
 
     return attempt
 
@@ -252,7 +255,8 @@ class SerialRecovery:
             count(at)
             if at == _HEADER and not self._nameless:
                 self._check_list(len(data))
-        if data[_FLAGS_AT] & _RAM_LOAD:
+        order: Literal["little", "big"] = "big" if data.startswith(b"\x96") else "little"
+        if int.from_bytes(data[_FLAGS], order) & _RAM_LOAD:
             self.reset()
             self._find(_START)
 

@@ -26,6 +26,7 @@ _FURTHER: Final = b"\x04\x14"
 _LENGTH: Final = struct.Struct(">H")
 _HEADER: Final = struct.Struct(">BBHHBB")
 _OPERATION: Final = 0x07  # the rest of the byte is the protocol's version, and reserved
+HEADER_SIZE: Final = _HEADER.size
 OVERHEAD: Final = _LENGTH.size + _HEADER.size + 2  # bytes of a frame without the packet's body
 
 
@@ -43,10 +44,27 @@ class Garbled(Exception):
     """A frame arrived damaged. Never leaves the backend: the request is sent again."""
 
 
+def pack(packet: Packet) -> bytes:
+    """Return a packet's header and body."""
+    operation, group, command, sequence, body = packet
+    return _HEADER.pack(operation, 0, len(body), group, sequence, command) + body
+
+
+def unpack(raw: bytes) -> Packet:
+    """Read a packet's header and body.
+
+    Raises:
+        Garbled: its length is another.
+    """
+    operation, _, size, group, sequence, command = _HEADER.unpack_from(raw)
+    if size != len(raw) - _HEADER.size:
+        raise Garbled
+    return Packet(operation & _OPERATION, group, command, sequence, raw[_HEADER.size :])
+
+
 def lines(packet: Packet) -> Iterator[bytes]:
     """Yield the lines that carry a packet."""
-    operation, group, command, sequence, body = packet
-    raw = _HEADER.pack(operation, 0, len(body), group, sequence, command) + body
+    raw = pack(packet)
     framed = _LENGTH.pack(len(raw) + 2) + raw + _LENGTH.pack(binascii.crc_hqx(raw, 0))
     text = base64.b64encode(framed)
     room = LINE_LIMIT - len(_FIRST) - 1
@@ -91,7 +109,4 @@ def _packet(frame: bytes) -> Packet:
         raise Garbled
     if crc != _LENGTH.pack(binascii.crc_hqx(raw, 0)):
         raise Garbled
-    operation, _, size, group, sequence, command = _HEADER.unpack_from(raw)
-    if size != len(raw) - _HEADER.size:
-        raise Garbled
-    return Packet(operation & _OPERATION, group, command, sequence, raw[_HEADER.size :])
+    return unpack(raw)

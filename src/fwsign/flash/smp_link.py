@@ -14,7 +14,8 @@ from fwsign import cbor
 from fwsign.errors import Failed
 from fwsign.flash.port import Port
 from fwsign.flash.smp_cbor import decode_map
-from fwsign.flash.smp_frame import WRITE, Assembler, Garbled, Packet, lines
+from fwsign.flash.smp_encodings import Console, Encoding
+from fwsign.flash.smp_frame import WRITE, Garbled, Packet
 
 OS, IMAGE = 0, 1
 """Groups of commands."""
@@ -26,7 +27,6 @@ STATE, UPLOAD = 0, 1
 POLL: Final = 0.1  # seconds that a read from the port waits
 _SILENCE: Final = 1.0  # seconds of silence after which an echo is requested
 _SENDS: Final = 8  # sends of one request; a line that damages more is unusable
-_LINE_LIMIT: Final = 4096  # bytes without an end of line, such as noise at another speed
 
 
 class Link:
@@ -34,12 +34,12 @@ class Link:
 
     Args:
         port: its reads must end after `POLL`.
+        encoding: how packets are carried.
     """
 
-    def __init__(self, port: Port) -> None:
+    def __init__(self, port: Port, encoding: Encoding | None = None) -> None:
         self._port = port
-        self._assembler = Assembler()
-        self._line = bytearray()
+        self._encoding: Encoding = encoding or Console()
         self._sequence = 0
         self._disturbed = True  # the other side may hold a part of a line
 
@@ -77,9 +77,12 @@ class Link:
 
     def _send(self, operation: int, group: int, command: int, body: dict[str, Any]) -> int:
         self._sequence = (self._sequence + 1) % 256
-        text = b"".join(lines(Packet(operation, group, command, self._sequence, cbor.encode(body))))
-        # An empty line ends any noise that the other side takes for the beginning of a line.
-        self._port.write(b"\n" + text if self._disturbed else text)
+        packet = Packet(operation, group, command, self._sequence, cbor.encode(body))
+        sent = self._encoding.encode(packet)
+        if self._disturbed:
+            self._encoding.reset()
+            sent = self._encoding.wake + sent
+        self._port.write(sent)
         self._disturbed = False
         return self._sequence
 
@@ -88,7 +91,7 @@ class Link:
         knock = None
         while True:
             try:
-                packet = self._receive(min(end, time.monotonic() + _SILENCE))
+                packet = self._receive(min(end, time.monotonic() + _SILENCE * self._encoding.calm))
             except Garbled:
                 self._disturbed = True
                 return None
@@ -105,14 +108,7 @@ class Link:
     def _receive(self, until: float) -> Packet | None:
         while time.monotonic() < until:
             byte = self._port.read(1)
-            if byte != b"\n":
-                self._line += byte
-                if len(self._line) > _LINE_LIMIT:
-                    self._line.clear()
-                continue
-            line = bytes(self._line)
-            self._line.clear()
-            if (packet := self._assembler.add(line)) is not None:
+            if byte and (packet := self._encoding.feed(byte)) is not None:
                 return packet
         return None
 

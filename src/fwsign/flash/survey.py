@@ -74,7 +74,7 @@ def survey(connect: Connect) -> Survey:
             seen = True
             content = look(board, info)
             return Survey(info, content._replace(notes=(*content.notes, *left_running(board))))
-        except Failed as error:
+        except BaseException as error:  # Ctrl-C too: the board shall go on
             if not attempts.may_help(error, seen=seen):
                 left_running(board)
                 raise

@@ -13,7 +13,7 @@ from fwsign.images.base import Image, Reader, size_of
 
 __all__ = ["Image", "recognise"]
 
-_HEAD = 128  # bytes that suffice to recognise any format (two rows of a table, a record in hex)
+_HEAD = 600  # bytes that suffice to recognise any format (the longest record of Intel HEX)
 
 
 def recognise(file: BinaryIO) -> Image:
@@ -21,8 +21,8 @@ def recognise(file: BinaryIO) -> Image:
 
     A file claims a format by its first bytes: the ESP magic with a plausible header and a known
     chip, both UF2 magics, or the MCUboot magic; an ESP partition table by its rows, OTA data by
-    its entries and size. A file that claims no format is "unknown" and is not read further. The
-    payload is read in pieces of 64 KiB.
+    its entries and size. An ESP image with a damaged header is told by what is still right. All
+    else is "unknown", and what a linker makes is named. The payload is read in pieces of 64 KiB.
 
     Args:
         file: seekable and opened in binary mode; its position is 0 afterwards.
@@ -62,13 +62,11 @@ def _parse(file: BinaryIO, head: bytes) -> Image:
 
         if esp8266.claims(head):
             return esp8266.parse(Reader(file, esp8266.CHIP, 0, size_of(file)))
-    if head[:1] in (b"\xe9", b"\xff"):
+    if head[:1] == b"\xe9":
         from fwsign.images import esp
 
         if esp.claims(head):
             return esp.parse(file)
-        if (merged := esp.parse_padded(file, head)) is not None:
-            return merged
     if head[:1] == b"U":
         from fwsign.images import uf2
 
@@ -83,6 +81,9 @@ def _parse(file: BinaryIO, head: bytes) -> Image:
 
     if (found := foreign.parse(head)) is not None:
         return found
-    from fwsign.images import esp_damage, esp_data
+    from fwsign.images import esp, esp8266, esp_data
 
-    return esp_data.parse(file, head) or esp_damage.refuse_damaged(file, 0) or Image("unknown")
+    if (image := esp_data.parse(file, head) or esp.parse_later(file)) is not None:
+        return image
+    esp8266.refuse_damaged(file)
+    return Image("unknown")

@@ -41,6 +41,7 @@ class Part(NamedTuple):
         secure_boot: its intact signatures for secure boot, such as "v1" or "v2 rsa".
         label: the partition that holds it, in a merged file.
         unstartable: why no boot loader of ESP-IDF starts it; None for all that may start.
+        doubt: why boot loaders of ESP-IDF may not start it; None if nothing is wrong with it.
     """
 
     role: Role
@@ -51,6 +52,7 @@ class Part(NamedTuple):
     secure_boot: tuple[str, ...] = ()
     label: str | None = None
     unstartable: str | None = None
+    doubt: str | None = None
 
 
 class Image(NamedTuple):

@@ -28,13 +28,15 @@ __all__ = [
     "bootloader_offset",
     "claims",
     "parse",
-    "parse_padded",
+    "parse_later",
     "part_at",
     "place_expected",
 ]
 
 APP_OFFSET = 0x10000
 """The offset of the factory application in ESP-IDF's stock partition tables."""
+_DIGEST_SIZE = 192  # a vector of 128 bytes, a digest of 64
+_DIGEST_BEFORE = 0x1000
 _LATEST = 0x10000
 """The first image or table of a merged file begins here at the latest."""
 
@@ -62,12 +64,15 @@ def parse(file: BinaryIO) -> Image:
     return _parse(file, 0)
 
 
-def parse_padded(file: BinaryIO, head: bytes) -> Image | None:
-    """Read a merged file that begins with the erased sectors before the boot loader.
+def parse_later(file: BinaryIO) -> Image | None:
+    """Read a merged file that begins with something else than its boot loader.
+
+    Before the boot loader may be erased sectors, or the digest that secure boot v1 of the ESP32 has
+    at the start of flash. A file may also begin with a partition table, at its first sector that is
+    not erased.
 
     Args:
         file: seekable.
-        head: its first bytes.
 
     Returns:
         None if it is not such a file.
@@ -75,15 +80,27 @@ def parse_padded(file: BinaryIO, head: bytes) -> Image | None:
     Raises:
         Malformed: `malformed.image`: a boot loader or application is at no place of its chip.
     """
-    if not head or head.strip(b"\xff"):
-        return None
     size = size_of(file)
     start = first_other(Reader(file, "esp", 0, size), min(size, _LATEST + 1))
-    if start is None or start % SECTOR:
+    if start is None:
         return None
-    if chip_of(Reader(file, "esp", start, size).peek(HEADER.size)) is None:
-        return esp_damage.refuse_damaged(file, start)
-    return _parse(file, start)
+    if start % SECTOR:
+        return esp_damage.refuse_damaged(file, start - start % SECTOR)
+    if chip_of(Reader(file, "esp", start, size).peek(HEADER.size)) is not None:
+        return _parse(file, start)
+    if start == 0 and _has_digest(file, size):
+        return _parse(file, _DIGEST_BEFORE, digest=True)
+    if esp_merged.has_table(file, start) and size - start > SECTOR:
+        return esp_merged.without_boot_loader(file, start)
+    return esp_damage.refuse_damaged(file, start)
+
+
+def _has_digest(file: BinaryIO, size: int) -> bool:
+    """Tell whether a file begins with a digest for secure boot v1, and a boot loader after it."""
+    before = Reader(file, "esp", 0, size).peek(_DIGEST_BEFORE + HEADER.size)
+    erased = not before[_DIGEST_SIZE:_DIGEST_BEFORE].strip(b"\xff")
+    chip = chip_of(before[_DIGEST_BEFORE:])
+    return erased and chip is not None and chip.name == "esp32"
 
 
 def part_at(file: BinaryIO, start: int, end: int) -> Part:
@@ -116,9 +133,9 @@ def place_expected(image: Image, chip: str, offset: int) -> int | None:
     return None
 
 
-def _parse(file: BinaryIO, start: int) -> Image:
-    one = read_one(file, start, size_of(file))
-    if one.app is not None:
+def _parse(file: BinaryIO, start: int, *, digest: bool = False) -> Image:
+    one = read_one(file, start, size_of(file))._replace(digest=digest)
+    if one.is_app:
         if start:
             what = f"place of the application at {start:#x}"
             raise damaged("esp", what, "the first byte of the file", f"{start} erased bytes before")
@@ -152,5 +169,5 @@ def _application(file: BinaryIO, one: One) -> Image:
         details=one.details,
         role="application",
         parts=(one.part(),),
-        notes=(*one.notes, *tail(file, one.end, "application")),
+        notes=tail(file, one.end, "application"),
     )

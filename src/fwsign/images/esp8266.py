@@ -15,9 +15,10 @@ Source: ESP8266 SDK, "Firmware Image Format"; esptool's documentation, same titl
 """
 
 import struct
-from typing import Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
-from fwsign.images.base import Image, Reader, damaged
+from fwsign.errors import Malformed
+from fwsign.images.base import Image, Reader, damaged, size_of
 from fwsign.images.esp_chips import MODES
 from fwsign.images.esp_image import fold
 
@@ -28,6 +29,8 @@ _MAX_SEGMENTS: Final = 16
 _V2_SEGMENTS: Final = 4  # which is a version here
 _HEADER: Final = struct.Struct("<BBBBI")
 _SEGMENT: Final = struct.Struct("<II")
+_AFTER_BOOT_LOADER: Final = 0x1000
+"""The offset of the first application after the SDK's second stage boot loader."""
 _CODE: Final = (0x40100000, 0x4010C000)
 _MEMORIES: Final = (_CODE, (0x3FFE8000, 0x40000000), (0x40200000, 0x40300000))
 _SIZES: Final = ("512KB", "256KB", "1MB", "2MB", "4MB", "2MB-c1", "4MB-c1", "", "8MB", "16MB")
@@ -43,24 +46,50 @@ def claims(head: bytes) -> bool:
     if len(head) < _HEADER.size + _SEGMENT.size:
         return False
     magic, count, _, _, entry = _HEADER.unpack_from(head)
-    address, _ = _SEGMENT.unpack_from(head, _HEADER.size)
-    if not _within(entry, _CODE):
-        return False
     if magic == MAGIC_V2:
-        return bool(count == _V2_SEGMENTS and address == 0)
-    return bool(magic == MAGIC and count and any(_within(address, one) for one in _MEMORIES))
+        address, _ = _SEGMENT.unpack_from(head, _HEADER.size)
+        return bool(count == _V2_SEGMENTS and address == 0 and _within(entry, _CODE))
+    return magic == MAGIC and _has_addresses(head)
 
 
-def parse(reader: Reader) -> Image:
+def refuse_damaged(file: BinaryIO) -> None:
+    """Refuse an image with a damaged magic, if all else in it is right.
+
+    Raises:
+        Malformed: `malformed.image`.
+    """
+    size = size_of(file)
+    head = Reader(file, CHIP, 0, size).peek(_HEADER.size + _SEGMENT.size)
+    if len(head) < _HEADER.size + _SEGMENT.size or not _has_addresses(head):
+        return
+    if head[0] == MAGIC_V2:  # no damage, but another form
+        return
+    try:
+        parse(Reader(file, CHIP, 0, size), MAGIC)
+    except Malformed:
+        return
+    raise damaged(CHIP, "damaged header, magic", f"{MAGIC:#04x}", f"{head[0]:#04x}")
+
+
+def _has_addresses(head: bytes) -> bool:
+    """Tell whether the entry point and the first load address are those of an ESP8266."""
+    entry, address = struct.unpack_from("<II", head, 4)
+    return _within(entry, _CODE) and any(_within(address, one) for one in _MEMORIES)
+
+
+def parse(reader: Reader, taken_for: int | None = None) -> Image:
     """Read an image for an ESP8266.
 
     Args:
         reader: at the first byte of the file.
+        taken_for: the magic to read instead of the first byte.
 
     Raises:
         Malformed: `malformed.image`.
     """
     magic, count, mode, size, entry = _HEADER.unpack(reader.take(_HEADER.size, "header"))
+    magic = magic if taken_for is None else taken_for
+    offset = _AFTER_BOOT_LOADER if magic == MAGIC_V2 else 0
     in_place: tuple[_Segment, ...] = ()
     if magic == MAGIC_V2:
         in_place = (_take(reader, "segment that is read in place")[0],)
@@ -91,7 +120,7 @@ def parse(reader: Reader) -> Image:
         ("checksum", f"{stored:#04x}"),
         *((("after the image", f"{reader.left} bytes, not judged"),) if reader.left else ()),
     )
-    return Image("esp", CHIP, offset=0, details=details)
+    return Image("esp", CHIP, offset=offset, details=details)
 
 
 def _take(reader: Reader, what: str) -> tuple[_Segment, int]:

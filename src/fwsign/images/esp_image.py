@@ -282,5 +282,16 @@ def has_code(body: Body) -> bool:
     return len(mapped) >= (2 if body.chip.code == body.chip.data else 1)
 
 
+def is_mapped(body: Body) -> bool:
+    """Tell whether segments are mapped as data and as code, each from where it can be."""
+    held = [one for one in body.segments if one.length]
+    right = [one.address for one in held if (one.address - one.start) % _PAGE == 0]
+    data = [one for one in right if _within(one, body.chip.data)]
+    code = [one for one in right if _within(one, body.chip.code)]
+    if body.chip.code == body.chip.data:
+        return len(code) > 1
+    return bool(data and code)
+
+
 def _within(address: int, memory: tuple[int, int]) -> bool:
     return memory[0] <= address < memory[1]

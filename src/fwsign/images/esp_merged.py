@@ -8,9 +8,10 @@ in partitions is the user's; bytes that are in none are counted in a note.
 """
 
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 from fwsign.images.base import Image, Part, Reader, damaged, others, size_of
+from fwsign.images.esp_chips import Chip
 from fwsign.images.esp_data import OTADATA_SIZE, TABLE_OFFSET, otadata_of
 from fwsign.images.esp_flash import (
     DIGEST_ROW,
@@ -24,6 +25,9 @@ from fwsign.images.esp_flash import (
 from fwsign.images.esp_image import HEADER, extent
 from fwsign.images.esp_part import One, read_one, remark, tail
 
+_UNUSUAL: Final = "the partition table is at {:#x}: boot loaders look for it at 0x8000 by default"
+_NO_BOOT_LOADER: Final = "no boot loader is in the file"
+
 
 class _Layout(NamedTuple):
     """A merged file: sizes and positions are of the file, `base` is the flash offset of byte 0."""
@@ -33,6 +37,7 @@ class _Layout(NamedTuple):
     base: int
     table: int
     rows: list[Partition]
+    boot: One | None
 
     def start_of(self, row: Partition) -> int:
         """Return the position of a partition in the file, which may be outside of it."""
@@ -58,16 +63,17 @@ class _Found(NamedTuple):
 
 
 def find_table(file: BinaryIO, start: int) -> int | None:
-    """Return the position of the first partition table on a sector from `start` on.
+    """Return the position of the first partition table on a sector from `start` on."""
+    return next((at for at in _sectors(start, size_of(file)) if has_table(file, at)), None)
+
+
+def has_table(file: BinaryIO, at: int) -> bool:
+    """Tell whether a partition table begins at `at`.
 
     One of its first two rows says what it is, so that a damaged one does not pass as other bytes.
     """
-    size = size_of(file)
-    for at in _sectors(start, size):
-        head = Reader(file, "esp", at, size).peek(2 * ROW_SIZE)
-        if is_row(head[:ROW_SIZE]) or is_row(head[ROW_SIZE:]):
-            return at
-    return None
+    head = Reader(file, "esp", at, size_of(file)).peek(2 * ROW_SIZE)
+    return is_row(head[:ROW_SIZE]) or is_row(head[ROW_SIZE:])
 
 
 def refuse_unplaced(file: BinaryIO, start: int) -> None:
@@ -116,31 +122,63 @@ def merged(file: BinaryIO, boot: One, table: int | None) -> Image:
             parts=(boot.part(),),
             notes=(*note, "no partition table is in the file"),
         )
-    layout = _Layout(file, size_of(file), base, table, partitions(file, table))
-    _check_table(layout, boot)
-    found = _applications(layout, boot)
-    unsure = "" if usual or found.apps else f"the partition table is at {table + base:#x}"
-    doubt = f"{unsure}: boot loaders look for it at {TABLE_OFFSET:#x} unless built otherwise"
+    layout = _Layout(file, size_of(file), base, table, partitions(file, table), boot)
+    _check_table(layout)
+    found = _applications(layout, boot.chip)
+    doubts = [] if usual or found.apps else [_UNUSUAL.format(table + base)]
+    return _image(layout, boot.chip, found, doubts)
+
+
+def without_boot_loader(file: BinaryIO, table: int) -> Image | None:
+    """Read a file that has a partition table and applications, and no boot loader before them.
+
+    It goes where the table then lies at the place at which boot loaders look for it, or to the
+    start of flash if the table is further on.
+
+    Args:
+        file: seekable.
+        table: the position of its partition table.
+
+    Returns:
+        None if there is no application in it.
+
+    Raises:
+        Malformed: `malformed.image`.
+    """
+    size, base = size_of(file), max(TABLE_OFFSET - table, 0)
+    layout = _Layout(file, size, base, table, partitions(file, table), None)
+    starts = [layout.start_of(row) for row in layout.rows if row.is_app]
+    first = next((at for at in starts if at >= 0 and extent(file, at, size)), None)
+    if first is not None:
+        _check_table(layout)
+        chip = read_one(file, first, size).chip
+        return _image(layout, chip, _applications(layout, chip), [_NO_BOOT_LOADER])
+    at = _image_in(file, table, size)
+    if at is not None:
+        places = ", ".join(f"{row.offset:#x}" for row in layout.rows if row.is_app) or "none"
+        raise damaged("esp", "place of the first image", places, f"{at + base:#x}")
+    return None
+
+
+def _image(layout: _Layout, chip: Chip, found: _Found, notes: list[str]) -> Image:
+    boot = layout.boot
+    own = [pair for one in found.apps for pair in (one.app.details if one.app else ())]
+    frameworks = dict.fromkeys(pair for pair in own if pair[0] == "framework")
     return Image(
         "esp",
-        boot.chip.name,
+        chip.name,
         version=_same([one.app.version for one in found.apps if one.app]),
         project=_same([one.app.project for one in found.apps if one.app]),
-        offset=base,
+        offset=layout.base,
         details=(
-            *boot.details,
-            ("merged", f"partition table at {table + base:#x}"),
+            *(boot.details if boot else ()),
+            ("merged", f"partition table at {layout.table + layout.base:#x}"),
             *found.details,
-            *dict.fromkeys(
-                pair
-                for one in found.apps
-                for pair in (one.app.details if one.app else ())
-                if pair[0] == "framework"
-            ),
+            *frameworks,
         ),
         role="merged",
-        parts=(boot.part(), *_table_parts(layout), *found.parts),
-        notes=(*found.notes, *([doubt] if unsure else ()), *_gaps(layout, boot)),
+        parts=(*([boot.part()] if boot else ()), *_table_parts(layout), *found.parts),
+        notes=(*found.notes, *notes, *_gaps(layout)),
     )
 
 
@@ -149,20 +187,21 @@ def _same(texts: list[str | None]) -> str | None:
     return texts[0] if texts and len(set(texts)) == 1 else None
 
 
-def _check_table(layout: _Layout, boot: One) -> None:
+def _check_table(layout: _Layout) -> None:
     """Refuse a table that lies over a partition or before it: it was made for another place."""
     start, end = layout.table + layout.base, layout.table + layout.base + SECTOR
     for row in layout.rows:
         over = row.offset < end and row.offset + row.size > start
         if over or (row.is_app and row.offset < end):
-            _refuse_shifted(layout, boot)
+            _refuse_shifted(layout)
             what = f"offset of partition {row.label}"
             raise damaged("esp", what, f"{end:#x} or more, after the table", f"{row.offset:#x}")
 
 
-def _refuse_shifted(layout: _Layout, boot: One) -> None:
+def _refuse_shifted(layout: _Layout) -> None:
     """Refuse a file that was laid out from the start of flash, with its boot loader there."""
-    if layout.base == 0:
+    boot = layout.boot
+    if layout.base == 0 or boot is None:
         return
     for row in layout.rows:
         if row.is_app and extent(layout.file, min(row.offset, layout.size), layout.size):
@@ -179,31 +218,31 @@ def _table_parts(layout: _Layout) -> Iterator[Part]:
         yield Part("ota data", start, start + OTADATA_SIZE, label=row.label)
 
 
-def _applications(layout: _Layout, boot: One) -> _Found:
+def _applications(layout: _Layout, chip: Chip) -> _Found:
     """Read the application partitions."""
-    parts, apps, details, notes = [], [], [], []
+    parts, apps, details = [], [], []
+    notes: list[str] = []
     for row in layout.rows:
         words = f"{row.size} bytes at {row.offset:#x}"
         start = layout.start_of(row)
         if row.is_app and 0 <= start < layout.size:
             if layout.reader(start, layout.end_of(row)).peek(HEADER.size).strip(b"\xff"):
-                one = _application(layout, row, boot)
+                one = _application(layout, row, chip)
                 names = (one.app.project, one.app.version) if one.app else ()
                 words += f", holds {' '.join(filter(None, names)) or 'an image'}"
                 parts.append(one.part(row.label))
                 apps.append(one)
-                notes += [f"{row.label}: {note}" for note in one.notes]
                 rest = layout.reader(one.end, layout.end_of(row))
                 notes += remark(others(rest, rest.left), f"after the application in {row.label}")
             else:
-                notes += _erased(layout, row, boot)
+                notes += _erased(layout, row)
         details.append((f"partition {row.label}", words))
     if not apps:
         notes.append("no application is in the file: by itself it starts nothing")
     return _Found(tuple(parts), tuple(apps), tuple(details), tuple(notes))
 
 
-def _application(layout: _Layout, row: Partition, boot: One) -> One:
+def _application(layout: _Layout, row: Partition, chip: Chip) -> One:
     """Read the image in a partition for applications."""
     start = layout.start_of(row)
     size = extent(layout.file, start, layout.size)
@@ -214,35 +253,39 @@ def _application(layout: _Layout, row: Partition, boot: One) -> One:
         expected = f"at least {size} bytes"
         raise damaged("esp", f"image in {row.label}", expected, f"{there} bytes, cut")
     one = read_one(layout.file, start, layout.end_of(row))
-    if one.chip != boot.chip:
-        raise damaged("esp", f"chip of {row.label}", boot.chip.name, one.chip.name)
+    if one.chip != chip:
+        raise damaged("esp", f"chip of {row.label}", chip.name, one.chip.name)
     return one
 
 
-def _erased(layout: _Layout, row: Partition, boot: One) -> tuple[str, ...]:
+def _erased(layout: _Layout, row: Partition) -> tuple[str, ...]:
     """Judge a partition for an application that begins erased."""
     start, end = layout.start_of(row), layout.end_of(row)
     at = _image_in(layout.file, start, end)
     if at is not None:
-        _refuse_shifted(layout, boot)
+        _refuse_shifted(layout)
         what = f"place of the application in {row.label}"
         raise damaged("esp", what, f"{row.offset:#x}", f"{at + layout.base:#x}")
     rest = layout.reader(start, end)
     return remark(others(rest, rest.left), f"in {row.label}, which begins erased,")
 
 
-def _gaps(layout: _Layout, boot: One) -> Iterator[str]:
+def _gaps(layout: _Layout) -> Iterator[str]:
     """Yield notes about bytes in no partition; refuse applications there.
 
     Raises:
         Malformed: `malformed.image`.
     """
-    known = [(boot.start, boot.end), (layout.table, layout.table + TABLE_SIZE)]
-    known += [(layout.start_of(row), layout.end_of(row)) for row in layout.rows]
+    known = [(layout.table, layout.table + TABLE_SIZE, "after the partition table")]
+    if layout.boot is not None:
+        known.append((layout.boot.start, layout.boot.end, "after the boot loader"))
+    known += [
+        (layout.start_of(row), layout.end_of(row), f"after {row.label}") for row in layout.rows
+    ]
     at, before = 0, "at the beginning"
-    names = ["after the boot loader", "after the partition table"]
-    names += [f"after {row.label}" for row in layout.rows]
-    for (start, end), name in sorted(zip(known, names, strict=True)):
+    if layout.boot is not None and layout.boot.digest:
+        at = layout.boot.start
+    for start, end, name in sorted(known):
         yield from _gap(layout, at, start, before)
         if end > at:
             at, before = end, name

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One image in a file for an ESP, with its signatures, and the bytes after it."""
 
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 from fwsign.errors import Malformed
 from fwsign.images.base import Part, Reader, Role, others, size_of
@@ -13,10 +13,13 @@ from fwsign.images.esp_image import (
     boot_of,
     has_code,
     header_details,
+    is_mapped,
     read,
     unstartable,
 )
 from fwsign.images.esp_signature import Signatures, read_v1, read_v2
+
+_NO_CODE: Final = "no segment is mapped as code: boot loaders of ESP-IDF abort when they start it"
 
 
 class One(NamedTuple):
@@ -28,6 +31,7 @@ class One(NamedTuple):
         signatures: what follows it.
         start: its first byte in the file.
         end: the first byte after it and its signatures.
+        digest: whether a digest for secure boot v1 was before it.
     """
 
     body: Body
@@ -35,6 +39,7 @@ class One(NamedTuple):
     signatures: Signatures
     start: int
     end: int
+    digest: bool = False
 
     @property
     def chip(self) -> Chip:
@@ -42,31 +47,35 @@ class One(NamedTuple):
         return self.body.chip
 
     @property
+    def is_app(self) -> bool:
+        """Whether it is an application: older ones have no descriptor.
+
+        The ROM loads a boot loader into memory, so that no part of one is mapped from flash.
+        """
+        return self.app is not None or (not boot_of(self.body) and is_mapped(self.body))
+
+    @property
     def details(self) -> tuple[tuple[str, str], ...]:
         """As in `Image`."""
         own = self.app.details if self.app else boot_of(self.body)
         none = (("descriptor", "none"),)
-        return (*header_details(self.body), *self.signatures.details, *(own or none))
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Doubts about what a boot loader makes of an application."""
-        if self.app is None or has_code(self.body):
-            return ()
-        return ("no segment is mapped as code: boot loaders of ESP-IDF abort when they start it",)
+        before = (("secure boot digest", "v1"),) if self.digest else ()
+        return (*header_details(self.body), *before, *self.signatures.details, *(own or none))
 
     def part(self, label: str | None = None) -> Part:
         """Return its facts, with the label of its partition."""
-        role: Role = "application" if self.app else "boot loader"
+        role: Role = "application" if self.is_app else "boot loader"
+        signed = ("v1",) if self.digest else self.signatures.intact
         return Part(
             role,
             self.start,
             self.end,
             self.chip.name,
             self.body.needs,
-            self.signatures.intact,
+            signed,
             label,
             unstartable(self.body, self.app) if self.app else None,
+            _NO_CODE if self.app and not has_code(self.body) else None,
         )
 
 

@@ -134,23 +134,27 @@ def tags(block: Block) -> dict[int, bytes]:
 
 
 def check_md5(block: Block) -> None:
-    """Check the digest after the payload, if it covers the payload.
+    """Check the digest after the payload or at the end, if it covers the payload.
 
-    The specification lets it cover any flash, so that a board can skip content that it has
-    already. Only Espressif's writers use it, and they let it cover the block.
+    The specification puts it at the end, and lets it cover any flash, so that a board can skip
+    content that it has already. Espressif's writers put it after the payload that it covers.
     """
     if not block.flags & _MD5:
         return
-    start, size, digest = _MD5_PART.unpack_from(block.data, block.size)
-    if (start, size) != (block.address, block.size):
+    payload = (block.address, block.size)
+    parts = [
+        _MD5_PART.unpack_from(block.data, at) for at in (block.size, MAX_PAYLOAD - _MD5_PART.size)
+    ]
+    digests = [digest for start, size, digest in parts if (start, size) == payload]
+    if not digests:
         if (chip_of(block.key) or "").startswith("esp"):
-            expected, found = (f"{n} bytes at {at:#010x}" for at, n in (block[2:4], (start, size)))
+            expected, found = (f"{n} bytes at {at:#010x}" for at, n in (payload, parts[0][:2]))
             raise damaged("uf2", f"md5 of block {block.place}", f"over {expected}", found)
         return
-    computed = hashlib.md5(block.data[:size], usedforsecurity=False)
-    if computed.digest() != digest:
+    computed = hashlib.md5(block.data[: block.size], usedforsecurity=False)
+    if computed.digest() != digests[0]:
         what = f"md5 of block {block.place}"
-        raise damaged("uf2", what, computed.hexdigest(), digest.hex())
+        raise damaged("uf2", what, computed.hexdigest(), digests[0].hex())
 
 
 def check_rp(block: Block) -> None:

@@ -11,7 +11,7 @@ flash's content from run to run; `baud=N` makes the line as slow as one of N bit
 slow as the host sets it; `id=HEX` gives the board another identity, of 12 digits for an ESP, 16 for
 a Pico; `chip=rp2350` makes a pico-bootsel one of that chip; it is a drive, which has no line;
 `noise=RATE` damages bytes on the line to a pico-uart or smp with that probability, as in
-`noise=1e-4`.
+`noise=1e-4`; `encoding=raw` or `cobs` is how an smp carries packets.
 
 For an ESP there are also: `lock=NAME`, which switches a protection on, as in
 `lock=secure-download-mode`; `revision=MAJOR.MINOR`, the chip's; `size=2MB`, the flash's, from 1MB
@@ -94,6 +94,11 @@ _VALUES: Final = {
     "content": _Value("stock", {"stock": True, "blank": False}.get, "stock or blank"),
     "chip": _Value("chip", lambda text: text or None, "a name"),
     "noise": _Value("noise", _rate, "a number from 0 to below 1"),
+    "encoding": _Value(
+        "encoding",
+        lambda text: text if text in ("console", "raw", "cobs") else None,
+        "console, raw or cobs",
+    ),
 }
 """The settings that have one value; reading it gives None if it is wrong."""
 
@@ -115,6 +120,7 @@ class Settings(NamedTuple):
         stock: whether an empty flash is filled with a boot loader, a table and an application.
         chip: the chip of a Pico in BOOTSEL mode; None for an RP2040.
         noise: the probability that a byte is damaged on the line.
+        encoding: how a board with MCUboot carries packets: "console", "raw" or "cobs".
     """
 
     board: str
@@ -130,6 +136,7 @@ class Settings(NamedTuple):
     stock: bool = False
     chip: str | None = None
     noise: float = 0.0
+    encoding: str = "console"
 
 
 class Simulated:
@@ -146,6 +153,10 @@ class Simulated:
         settings, self._file = parse(uri)
         if self._file is not None and self._file.exists():
             settings = settings._replace(flash=read_bytes(self._file, _LIMIT))
+            size = settings.size or len(settings.flash)
+            if size < len(settings.flash):
+                found = f"{self._file} has {len(settings.flash)} bytes"
+                raise _wrong(uri, found, f"at most {size} for this size")
         self.machine = _machine(settings)
         self._line = _line(self.machine, settings)
 
@@ -253,6 +264,8 @@ def _machine(settings: Settings) -> Any:
     for name in ("revision", "size", "table", "octal", "stock"):
         if kind != "esp" and getattr(settings, name) != getattr(own, name):
             raise _wrong(settings.board, "content" if name == "stock" else name, "an ESP for it")
+    if kind != "smp" and settings.encoding != "console":
+        raise _wrong(settings.board, "encoding", "smp for it")
     if kind != "pico-bootsel" and settings.chip is not None:
         raise _wrong(settings.board, "chip", "pico-bootsel for it")
     if kind == "pico-bootsel" and (settings.faults or settings.baud is not None or settings.noise):

@@ -14,7 +14,7 @@ import zlib
 from typing import TYPE_CHECKING, Final
 
 from fwsign.flash.board import SECURE_DOWNLOAD
-from fwsign.flash.simulate.esp_boots import Rom, Started, start
+from fwsign.flash.simulate.esp_boots import Rom, Started, bound_to, start
 from fwsign.flash.simulate.esp_chip import Registers
 from fwsign.flash.simulate.esp_frame import (
     CHECKSUM,
@@ -69,6 +69,7 @@ class Simulator:
         self._settings = settings
         self._nor = Nor(_content(settings), settings.faults, settings.size)
         self.flash = self._nor.cells
+        self._sealed = bound_to(self.flash)
         self._registers = Registers(
             settings.board,
             settings.identity,
@@ -133,7 +134,8 @@ class Simulator:
     def started(self) -> Started:
         """What a reset starts now, as its ROM and its boot loader judge the flash."""
         settings = self._settings
-        rom = Rom(settings.board, self._registers.revision, settings.locks, settings.table)
+        revision = self._registers.revision
+        rom = Rom(settings.board, revision, settings.locks, settings.table, self._sealed)
         return start(self.flash, rom)
 
     def connected(self) -> None:

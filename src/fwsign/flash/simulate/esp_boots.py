@@ -100,6 +100,8 @@ class Rom(NamedTuple):
         revision: major * 100 + minor.
         locks: "secure boot v1", "secure boot".
         table: the place of the partition table, for a boot loader that does not state it.
+        sealed: with secure boot v1, `bound_to` of the flash when it was switched on: the chip's own
+            key signs the boot loader, so that no other one starts. Empty if unknown.
         mapped: whether an application needs a segment of data and one of code in flash, as
             ESP-IDF's boot loaders assert since version 5.0.
     """
@@ -108,6 +110,7 @@ class Rom(NamedTuple):
     revision: int = 0
     locks: Collection[str] = ()
     table: int = _TABLE
+    sealed: bytes = b""
     mapped: bool = False
 
 
@@ -138,8 +141,15 @@ def start(cells: bytes | bytearray, rom: Rom) -> Started:
         return Started(None, f"nothing: {dead}")
 
 
+def bound_to(cells: bytes | bytearray) -> bytes:
+    """Return a digest of the boot loader and its signature of secure boot v1."""
+    return hashlib.sha256(cells[:_TABLE]).digest()
+
+
 def _start_application(cells: bytes | bytearray, rom: Rom) -> Started:
     chip = SILICON[rom.chip]
+    if "secure boot v1" in rom.locks and rom.sealed and bound_to(cells) != rom.sealed:
+        raise _DeadError("boot loader: not the one that secure boot v1 knows")
     loader = _image(cells, rom, chip.place, len(cells), "boot loader")
     if _has_descriptor(loader):
         raise _DeadError("boot loader: an application is in its place")

@@ -3,10 +3,11 @@
 
 `flash` is the primary slot. It is erased as the upload goes on, and written in units of 8 bytes;
 what it lacks of a unit it asks for again. A slot is listed where the hash in its TLVs, SHA-256, 384
-or 512, is that of its content: signatures are not checked. Faults: `nak@N` answers the Nth request
-with an error, `power@N` loses power in the middle of erasing sector N, `lie` judges the image by
-what was sent, `stuck@N` leaves byte N erased. After a reset it is silent until it is connected to
-again.
+or 512, is that of its content: signatures are not checked, nor the hash of an encrypted image.
+Faults: `nak@N` answers the Nth request with an error, `power@N` loses power in the middle of
+erasing sector N, `lie` judges the image by what was sent, `stuck@N` leaves byte N erased. After a
+reset it is silent until it is connected to again. With `encoding=raw` or `cobs` packets come as
+`smp_encodings` says, and not in lines.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import base64
 import binascii
 import hashlib
 import struct
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from fwsign import cbor
@@ -26,10 +28,13 @@ if TYPE_CHECKING:
 SLOT: Final = 512 * 1024
 SECTOR: Final = 4096
 BUFFER: Final = 1024  # bytes of a frame
+FORGETS: Final = 0.5  # seconds of silence after which half of a raw packet is forgotten
 _LINE: Final = 128
 _UNIT: Final = 8
 _BAUD: Final = 115200
 _UNKNOWN, _INVALID, _UNSUPPORTED = 1, 3, 8
+_ORDERS: Final = {bytes.fromhex("3db8f396"): "<", bytes.fromhex("96f3b83d"): ">"}
+_ENCRYPTED: Final = 0x4 | 0x8
 _HASHES: Final = {0x10: "sha256", 0x11: "sha384", 0x12: "sha512"}
 
 
@@ -59,6 +64,8 @@ class Simulator:
         """States of the first slot in the list of images, if it has any."""
         self.started = 0
         """The number of starts of the slot's image from the boot loader."""
+        self._encoding = settings.encoding
+        self._heard = 0.0  # when the last byte came
         self._faults = list(settings.faults)
         self._requests = 0
         self._silent = False
@@ -81,6 +88,8 @@ class Simulator:
 
     def receive(self, data: bytes) -> bytes:
         """Take bytes from the host and return the answer to all that is complete."""
+        if self._encoding != "console":
+            return self._receive_binary(data)
         answer = b""
         for byte in data:
             self._line.append(byte)
@@ -91,6 +100,28 @@ class Simulator:
                     answer += self._take_line(line)
             elif len(self._line) > BUFFER:
                 self._line.clear()
+        return answer
+
+    def _receive_binary(self, data: bytes) -> bytes:
+        now = time.monotonic()
+        if self._encoding == "raw" and now - self._heard > FORGETS:
+            self._line.clear()
+        self._heard = now
+        answer = b""
+        for byte in data:
+            self._line.append(byte)
+            if self._encoding == "cobs":
+                if byte:
+                    continue
+                packet = _uncobs(bytes(self._line[:-1]))
+                self._line.clear()
+                good = len(packet) >= 10 and not binascii.crc_hqx(packet, 0)
+                answer += self._take_packet(packet[:-2]) if good and not self._silent else b""
+            elif len(self._line) >= 8 + int.from_bytes(self._line[2:4], "big"):
+                packet = bytes(self._line)
+                self._line.clear()
+                if len(packet) >= 8 and not self._silent:
+                    answer += self._take_packet(packet)
         return answer
 
     def _take_line(self, line: bytes) -> bytes:
@@ -128,7 +159,9 @@ class Simulator:
             return b""
         answer = _encode(body)
         head = struct.pack(">BBHHBB", operation + 1, 0, len(answer), group, sequence, command)
-        return _to_lines(head + answer)
+        if self._encoding == "raw":
+            return head + answer
+        return (_to_lines if self._encoding == "console" else _to_cobs)(head + answer)
 
     def _perform(
         self, operation: int, group: int, command: int, asked: Any
@@ -221,23 +254,26 @@ class Simulator:
 
 def _describe(slot: bytes, checks: bool) -> dict[str, Any] | None:
     """List a slot as MCUboot does; without checks, by its first bytes alone."""
-    if slot[:4] != bytes.fromhex("3db8f396"):
+    order = _ORDERS.get(slot[:4])
+    if order is None:
         return None
-    header, protected, size = struct.unpack_from("<HHI", slot, 8)
-    version = "{}.{}.{}".format(*struct.unpack_from("<BBH", slot, 20))
+    header, protected, size, flags = struct.unpack_from(f"{order}HHII", slot, 8)
+    version = "{}.{}.{}".format(*struct.unpack_from(f"{order}BBH", slot, 20))
     listed: dict[str, Any] = {"slot": 0, "version": version}
     at = end = header + size + protected
     stored, algorithm = b"", "sha256"
-    if slot[at : at + 2] == b"\x07\x69":
-        end = at + int.from_bytes(slot[at + 2 : at + 4], "little")
+    if slot[at : at + 2] == struct.pack(f"{order}H", 0x6907):
+        end = at + struct.unpack_from(f"{order}H", slot, at + 2)[0]
         at += 4
         while at < end and not stored:
-            kind, length = struct.unpack("<HH", slot[at : at + 4])
+            kind, length = struct.unpack(f"{order}HH", slot[at : at + 4])
+            kind = kind >> 8 or kind
             if kind in _HASHES:
                 stored, algorithm = slot[at + 4 : at + 4 + length], _HASHES[kind]
             at += 4 + length
     hashed = hashlib.new(algorithm, slot[: header + size + protected]).digest()
-    if checks and (stored != hashed or len(slot) < end):
+    good = bool(stored) if flags & _ENCRYPTED else stored == hashed
+    if checks and (not good or len(slot) < end):
         return None
     return listed | ({"hash": stored} if stored else {})
 
@@ -264,3 +300,21 @@ def _to_lines(packet: bytes) -> bytes:
     text = base64.b64encode(len(checked).to_bytes(2, "big") + checked)
     pieces = [text[at : at + 124] for at in range(0, len(text), 124)]
     return b"\x06\x09" + b"\n\x04\x14".join(pieces) + b"\n"
+
+
+def _to_cobs(packet: bytes) -> bytes:
+    rest = packet + binascii.crc_hqx(packet, 0).to_bytes(2, "big") + b"\0"
+    frame = b""
+    while rest:
+        size = min(rest.index(0), 254)
+        frame += bytes([size + 1]) + rest[:size]
+        rest = rest[size + (size < 254) :]
+    return frame + b"\0"
+
+
+def _uncobs(frame: bytes) -> bytes:
+    data = b""
+    while frame:
+        data += frame[1 : frame[0]] + (b"\0" if frame[0] < 255 else b"")
+        frame = frame[frame[0] :]
+    return data[:-1] if data.endswith(b"\0") else data

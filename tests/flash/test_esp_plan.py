@@ -429,6 +429,22 @@ class TestStart:
         words = 'boot not controlled: the OTA data that may select "ota_0" cannot be read'
         assert words in found.notes
 
+    def test_blank_bytes_are_ota_data_only_in_its_partition(self) -> None:
+        flash, blank = content(at_0=BOOT, at_8000=NVS, at_10000=APP), b"\xff" * 2 * SECTOR
+        assert make({"esp32c3@0x9000": blank}, None, flash).unbootable is None
+        assert make({"esp32c3@0xd000": blank}, None, flash).unbootable is None
+        with refused("unsuitable.region", "expected 0xd000, found OTA data at 0xb000"):
+            make({"esp32c3@0xb000": blank}, None, flash)
+        with refused("unsuitable.region", "expected 0xd000, found OTA data at 0x9000"):
+            make({"esp32c3@0x9000": entry(1) + blank[:SECTOR]}, None, flash)
+
+    def test_an_application_that_its_partition_cuts_is_told_so(self) -> None:
+        table = partition_table(("factory", 0, 0, 0x10000, 0x1000))
+        flash = content(at_0=BOOT, at_8000=table)
+        words = 'expected the application in "factory" at 0x10000, found esp image: segment 0: '
+        with refused("unsuitable.region", words):
+            make({"esp32c3@0x10000": APP}, None, flash, "layout")
+
     def test_ota_data_that_select_an_empty_slot(self) -> None:
         flash = content(at_0=BOOT, at_8000=NVS, at_10000=APP)
         found = make({"esp32c3@0xd000": entry(2) + b"\xff" * SECTOR}, None, flash)

@@ -86,6 +86,7 @@ def judge(
     case = _Case(info, payloads[0].chip, read, waived, own, before)
     if case.table is not None:
         esp_table.check(case.table, info.flash_size)
+        whole = [(esp_layout.told(one, case.table), run) for one, run in whole]
     return _started(_without_data(whole, case), case)
 
 

@@ -564,6 +564,10 @@ class TestStart:
         with refused("unsuitable.bootable", 'the one in "factory" is damaged or cut'):
             make({"esp32c3@0x11000": MCUBOOT}, None, flash)
 
+    def test_an_mcuboot_image_says_that_mcuboot_selects(self) -> None:
+        found = make({"esp32c3@0x20000": MCUBOOT}, None, content(at_0=BOOT))
+        assert "boot not controlled: what MCUboot starts is not known here" in found.notes
+
     def test_an_application_outside_of_all_partitions_is_not_what_starts(self) -> None:
         flash = content(at_0=BOOT, at_8000=FACTORY_TABLE, at_10000=APP)
         found = make({"esp32c3@0xa0000": APP}, None, flash, "layout")

@@ -162,6 +162,8 @@ def _started(plan: EspPlan, case: _Case) -> EspPlan:
     there = [loader] if fresh is None and isinstance(loader, Executed) else []
     esp_executed.check_needs([*found, *there], table, case.chip, info, case.waived)
     if not any(one.image.role for one, _ in plan.pieces) and not _over_executed(plan, places):
+        if any(one.image.kind == "mcuboot" for one, _ in plan.pieces):
+            return plan._replace(controls=("what MCUboot starts is not known here",))
         return plan  # data alone changes nothing about the start
     waived = case.waived
     if raw and _over_executed(plan, places, "unknown"):

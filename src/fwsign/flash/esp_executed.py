@@ -93,7 +93,7 @@ def brought(
         if payload.image.role == "merged" and future.read(place.offset, 1) == _BLANK:
             continue  # an empty slot
         try:
-            part = future.part(place.offset, place.end)
+            part = future.part(place.offset, place.end, signed=locked)
         except Malformed as error:
             what = f"{place.what} at 0x{place.offset:x}"
             words = error.message if payload.image.role == "merged" else payload.image.role

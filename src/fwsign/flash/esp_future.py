@@ -52,19 +52,20 @@ class Future:
                 content = content[: start - offset] + fresh + content[end - offset :]
         return content
 
-    def part(self, offset: int, end: int) -> Part | None:
+    def part(self, offset: int, end: int, *, signed: bool = True) -> Part | None:
         """Return the image at a place; None if the board cannot be read there.
 
         Args:
             offset: its first byte.
             end: the first byte that cannot belong to it.
+            signed: whether its signatures are wanted.
 
         Raises:
             Malformed: `malformed.image`: no intact image is there.
         """
         view = _View(self)
         try:
-            return esp.part_at(cast("BinaryIO", view), offset, end)
+            return esp.part_at(cast("BinaryIO", view), offset, end, signed=signed)
         except Malformed:
             if view.blind:
                 return None

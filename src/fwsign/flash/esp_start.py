@@ -22,7 +22,7 @@ _MAGIC: Final = bytes([esp.MAGIC])
 def boot_loader(future: Future, place: Place) -> Executed | str | None:
     """Return the boot loader as it will be; words if there is none; None if nothing tells."""
     try:
-        part = future.part(place.offset, place.end)
+        part = future.part(place.offset, place.end, signed=False)
     except Malformed as error:
         head = future.read(place.offset, 1)
         what = "there is none" if head == b"\xff" else f"it is damaged: {error.message}"
@@ -47,7 +47,7 @@ def app_reason(table: Table, found: Sequence[Executed], future: Future, chip: st
     reasons = []
     for part in table.apps:
         try:
-            own = future.part(part.offset, part.offset + part.size)
+            own = future.part(part.offset, part.offset + part.size, signed=False)
         except Malformed as error:
             if future.read(part.offset, 1) == _MAGIC:
                 reasons.append(f'the one in "{part.label}" is damaged or cut: {error.message}')

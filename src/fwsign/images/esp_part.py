@@ -78,19 +78,22 @@ class One(NamedTuple):
         )
 
 
-def read_one(file: BinaryIO, start: int, end: int) -> One:
+def read_one(file: BinaryIO, start: int, end: int, *, signed: bool = True) -> One:
     """Read an image and its signatures.
 
     Args:
         file: seekable.
         start: its first byte.
         end: the first byte that cannot belong to it.
+        signed: whether its signatures are wanted.
 
     Raises:
         Malformed: `malformed.image`.
     """
     body = read(file, start, end)
     app = app_of(body)
+    if not signed:
+        return One(body, app, Signatures(), start, body.reader.position)
     signatures = read_v2(body.reader, start, body.hasher, body.chip.name)
     if not signatures.details and app and body.chip.name == "esp32":
         signatures = read_v1(body.reader)

@@ -35,7 +35,7 @@ from fwsign.flash.board import (
 )
 from fwsign.flash.engine import abandoned
 from fwsign.flash.plan import Plan
-from fwsign.flash.simulate.esp_stock import old_application
+from fwsign.flash.simulate.esp_stock import old_application, signed
 from fwsign.images.uf2 import write_uf2
 from support import refused
 
@@ -528,7 +528,7 @@ class TestWholeRelease:
             make({"esp32c3@0xd000": b"\xff" * 8192}, flash=with_table(FACTORY_TABLE))
 
     def test_secure_boot_needs_no_signature_of_a_table(self) -> None:
-        flash = content(at_0=BOOT, at_10000=APP)
+        flash = content(at_0=BOOT, at_10000=signed(APP, 2))
         assert make(self.TABLE, board_info(locks=(SECURE_BOOT,)), flash).regions
 
 

@@ -93,10 +93,12 @@ def brought(
         if payload.image.role == "merged" and future.read(place.offset, 1) == _BLANK:
             continue  # an empty slot
         try:
-            part = future.part(place.offset, place.end, signed=locked)
+            part = future.part(place.offset, place.end)
         except Malformed as error:
             what = f"{place.what} at 0x{place.offset:x}"
-            words = error.message if payload.image.role == "merged" else payload.image.role
+            begins = payload.offset == place.offset and payload.image.role == "application"
+            whole = begins or payload.image.role == "merged"  # its bounds or its inside are wrong
+            words = error.message if whole else payload.image.role
             hint = RAW_HINT if unknown else None
             raise payload.misplaced(what, words or "no image for an ESP", hint) from None
         if part is not None:

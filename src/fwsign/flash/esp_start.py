@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tell whether a board will start what is written to it, and what stands in the way."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from fwsign.errors import Malformed
+from fwsign.errors import Malformed, Unsuitable
 from fwsign.flash import esp_boot
 from fwsign.flash.esp_executed import Executed, Place
 from fwsign.flash.esp_future import Future
@@ -22,7 +22,7 @@ _MAGIC: Final = bytes([esp.MAGIC])
 def boot_loader(future: Future, place: Place) -> Executed | str | None:
     """Return the boot loader as it will be; words if there is none; None if nothing tells."""
     try:
-        part = future.part(place.offset, place.end, signed=False)
+        part = future.part(place.offset, place.end)
     except Malformed as error:
         head = future.read(place.offset, 1)
         what = "there is none" if head == b"\xff" else f"it is damaged: {error.message}"
@@ -30,31 +30,36 @@ def boot_loader(future: Future, place: Place) -> Executed | str | None:
     return None if part is None else Executed(place, part, None)
 
 
-def app_reason(table: Table, found: Sequence[Executed], future: Future, chip: str) -> str | None:
+def app_reason(
+    table: Table, found: Sequence[Executed], future: Future, check: Callable[[Executed], None]
+) -> str | None:
     """Return why the boot loader will find no application; None if it will find one.
 
-    A written one was judged before. Without one, the board's own are read, until one is intact:
-    another table may give them other bounds, and a boot loader alone starts nothing.
+    A written one was judged before. Without one, the board's own are read, until one is intact and
+    suits the board: another table may give them other bounds or place another one first.
 
     Args:
         table: the table in force.
         found: the written images.
         future: the flash as it will be.
-        chip: the board's chip.
+        check: raises `Unsuitable` for an image that the board does not start.
     """
     if any(_is_at(part, found) for part in table.apps):
         return None
     reasons = []
     for part in table.apps:
+        place = Place(f'the application in "{part.label}"', part.offset, part.offset + part.size)
         try:
-            own = future.part(part.offset, part.offset + part.size, signed=False)
+            image = future.part(place.offset, place.end)
+            if image is not None:
+                check(Executed(place, image, None))
         except Malformed as error:
             if future.read(part.offset, 1) == _MAGIC:
                 reasons.append(f'the one in "{part.label}" is damaged or cut: {error.message}')
+        except Unsuitable as error:
+            reasons.append(error.message)
         else:
-            if own is None or own.chip == chip:
-                return None  # intact, or the flash cannot be read
-            reasons.append(f'the one in "{part.label}" is for {own.chip}')
+            return None  # it starts, or the flash cannot be read
     if reasons:
         return f"no application is one to start: {'; '.join(reasons)}"
     return f"no application is in {labels(table.apps) or 'the partition table'}"
@@ -72,7 +77,21 @@ def selection(table: Table, found: Sequence[Executed], future: Future) -> esp_bo
     otadata = future.read(part.offset, OTADATA_SIZE) if part is not None else None
     fresh = part is not None and future.written(part.offset, OTADATA_SIZE)
     written = [one for one in table.apps if _is_at(one, found)]
+    if fresh and not written:
+        return esp_boot.Selection(control=_empty_choice(table, otadata, future))
     return esp_boot.select(table.partitions, written, otadata, fresh=fresh)
+
+
+def _empty_choice(table: Table, otadata: bytes | None, future: Future) -> str | None:
+    """Say that the release's OTA data select a slot without a whole application."""
+    chosen = esp_boot.booted(table.partitions, otadata)
+    if chosen is None:
+        return "nothing tells which application the OTA data select"
+    try:
+        future.part(chosen.offset, chosen.offset + chosen.size)
+    except Malformed:
+        return f'the OTA data select "{chosen.label}", which has no whole application'
+    return None
 
 
 def _is_at(app: Partition, found: Sequence[Executed]) -> bool:

@@ -174,7 +174,8 @@ def check(table: Table, flash_size: int | None) -> None:
             size = f"0x{flash_size:x}" if flash_size is not None else "the end of the flash"
             raise Unsuitable(
                 "unsuitable.partition",
-                f'partition "{part.label}" is at 0x{part.offset:x} to 0x{end:x}',
+                f'partition "{part.label}" is at 0x{part.offset:x} to 0x{end:x}, '
+                f"there is room from 0x{table.end:x} to {size}",
                 expected=f"0x{table.end:x} to {size}",
                 found=f"0x{part.offset:x} to 0x{end:x}",
             )

@@ -104,7 +104,9 @@ def _has_digest(file: BinaryIO, size: int) -> bool:
 
 
 def part_at(file: BinaryIO, start: int, end: int, *, signed: bool = True) -> Part:
-    """Read the one image at a place in a file or in a flash, with its signatures.
+    """Read the one image at a place in a flash, with its signatures.
+
+    A bad signature is none: an earlier image at this place may have left it.
 
     Args:
         file: seekable.
@@ -115,7 +117,7 @@ def part_at(file: BinaryIO, start: int, end: int, *, signed: bool = True) -> Par
     Raises:
         Malformed: `malformed.image`: there is none, or it is damaged.
     """
-    return read_one(file, start, end, signed=signed).part()
+    return read_one(file, start, end, in_flash=True, signed=signed).part()
 
 
 def place_expected(image: Image, chip: str, offset: int) -> int | None:

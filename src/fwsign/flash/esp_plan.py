@@ -148,8 +148,8 @@ def _without_data(whole: Sequence[Piece], case: _Case) -> EspPlan:
 def _started(plan: EspPlan, case: _Case) -> EspPlan:
     """Check the images, and tell whether they will start."""
     info, table = case.info, case.table
-    future = Future([run for _, run in plan.pieces], case.read)
     locked = any(lock in info.locks for lock in (SECURE_BOOT, SECURE_BOOT_V1))
+    future = Future([run for _, run in plan.pieces], case.read, signed=locked)
     boot = esp_executed.boot_place(case.chip, table, info.flash_size or _FLASH_END)
     places = [boot, *esp_executed.app_places(table, plan.pieces)]
     esp_layout.check_places(plan.pieces, table, case.waived)

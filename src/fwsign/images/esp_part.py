@@ -79,7 +79,9 @@ class One(NamedTuple):
         )
 
 
-def read_one(file: BinaryIO, start: int, end: int, *, in_flash: bool = False) -> One:
+def read_one(
+    file: BinaryIO, start: int, end: int, *, in_flash: bool = False, signed: bool = True
+) -> One:
     """Read an image and its signatures.
 
     Args:
@@ -87,6 +89,7 @@ def read_one(file: BinaryIO, start: int, end: int, *, in_flash: bool = False) ->
         start: its first byte.
         end: the first byte that cannot belong to it.
         in_flash: whether a bad signature may be that of an earlier image: then it is none.
+        signed: whether its signatures are wanted.
 
     Raises:
         Malformed: `malformed.image`.
@@ -94,6 +97,8 @@ def read_one(file: BinaryIO, start: int, end: int, *, in_flash: bool = False) ->
     body = read(file, start, end)
     app = app_of(body)
     after = body.reader.position
+    if not signed:
+        return One(body, app, Signatures(), start, after)
     try:
         signatures = read_v2(body.reader, start, body.hasher, body.chip.name)
     except Malformed:

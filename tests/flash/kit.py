@@ -12,8 +12,9 @@ from fwsign.component import Component, Digest, flash_identifier
 from fwsign.cose import SHA256
 from fwsign.errors import Failed
 from fwsign.flash.board import BoardInfo, Progress, Run
-from fwsign.flash.engine import Judge, Judged, Options, Outcome, Report, flash
+from fwsign.flash.engine import flash
 from fwsign.flash.held import HeldRelease
+from fwsign.flash.outcome import Judge, Judged, Options, Outcome, Report
 from fwsign.images.esp import CHIPS
 from fwsign.payload import digest
 from fwsign.verified import VerifiedRelease

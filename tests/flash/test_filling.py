@@ -23,10 +23,11 @@ from fwsign.device_data import MAX_POLICY, parse
 from fwsign.device_rows import read
 from fwsign.errors import FwsignError
 from fwsign.flash.board import BoardInfo
-from fwsign.flash.engine import Judge, Judged, Options, Outcome, flash
+from fwsign.flash.engine import flash
 from fwsign.flash.filling import Filled, Filler, Stock
 from fwsign.flash.held import HeldRelease
 from fwsign.flash.judge import Given, Judging
+from fwsign.flash.outcome import Judge, Judged, Options, Outcome
 from fwsign.payload import digest
 from fwsign.policy import DevicePolicy
 from fwsign.state import State

@@ -33,7 +33,7 @@ from fwsign.flash.board import (
     SECURE_DOWNLOAD,
     BoardInfo,
 )
-from fwsign.flash.engine import abandoned
+from fwsign.flash.outcome import abandoned
 from fwsign.flash.plan import Plan
 from fwsign.flash.simulate.esp_stock import old_application, signed
 from fwsign.images.uf2 import write_uf2

@@ -451,6 +451,13 @@ class TestStart:
         words = 'boot not controlled: the OTA data select "ota_1", which has no whole application'
         assert found.notes == (words,)
 
+    def test_ota_data_that_select_what_the_board_does_not_start(self) -> None:
+        other = esp_image("esp32s3")
+        flash = content(at_0=BOOT, at_8000=NVS, at_10000=APP, at_50000=other)
+        found = make({"esp32c3@0xd000": entry(2) + b"\xff" * SECTOR}, None, flash)
+        words = 'the OTA data select "ota_1", and the application in "ota_1" on the board has an '
+        assert found.notes[0].startswith(f"boot not controlled: {words}image for esp32s3")
+
     @pytest.mark.parametrize("place", ["0x0", "0x10000"])
     def test_a_signature_that_an_earlier_image_left_is_none(self, place: str) -> None:
         head = Head("esp32c3", 1 << 20)

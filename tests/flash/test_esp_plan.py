@@ -649,3 +649,14 @@ class TestFlashMode:
         require_package("esptool")
         with bench("esp32s3", octal=octal) as one, one.board() as opened:
             assert opened.probe().octal is octal
+
+
+def test_a_program_that_may_need_no_table_is_written() -> None:
+    """Zephyr and NuttX have programs that the ROM starts; nothing tells them from old loaders."""
+    own = esp_image(app=False, described=False)
+    found = run(MemoryBoard(ERASED), {"esp32c3@0x0": own})
+    words = "no partition table is in the release or on the board, which some programs need"
+    assert (found.status, found.error) == ("not bootable", None)
+    assert found.notes == (f"boot not controlled: {words}",)
+    with refused("unsuitable.bootable", "no partition table is in the release"):
+        make({"esp32c3@0x0": BOOT}, flash=ERASED)

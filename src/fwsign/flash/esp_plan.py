@@ -179,6 +179,8 @@ def _started(plan: EspPlan, case: _Case) -> EspPlan:
     if isinstance(loader, str):
         return _unbootable(plan, loader, waived)
     if table is None:
+        if esp_start.may_need_no_table(fresh):
+            return plan._replace(unbootable=f"{esp_start.NO_TABLE}, which some programs need")
         return _unbootable(plan, esp_start.NO_TABLE, waived)
     selection = esp_start.selection(table, found, future, check)
     reason = esp_start.app_reason(table, found, future, check) or selection.note

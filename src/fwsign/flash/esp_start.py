@@ -30,6 +30,18 @@ def boot_loader(future: Future, place: Place) -> Executed | str | None:
     return None if part is None else Executed(place, part, None)
 
 
+def may_need_no_table(brought: Executed | None) -> bool:
+    """Tell whether a written image may be a program that the ROM starts, or MCUboot.
+
+    ESP-IDF's own boot loaders have a descriptor since version 5.1; these have none.
+    """
+    return (
+        brought is not None
+        and brought.payload is not None
+        and ("descriptor", "none") in brought.payload.image.details
+    )
+
+
 def app_reason(
     table: Table, found: Sequence[Executed], future: Future, check: Callable[[Executed], None]
 ) -> str | None:

@@ -1,5 +1,7 @@
 """The policy for per-device data: what it may say, and what is refused."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,6 +9,8 @@ from hypothesis import strategies as st
 from fwsign.device_data import MAX_POLICY, NAME, Unfit, Value, parse
 from fwsign.errors import Failed, Malformed
 from fwsign.images import esp_nvs
+from fwsign.table import Table
+from support import refused
 
 POLICY = """\
 version = 1
@@ -102,6 +106,14 @@ REFUSED = {
     "a later version": (
         changed("version = 1", "version = 2"),
         '"version" is not 1, which this fwsign knows',
+    ),
+    "a version of thousands of digits": (
+        changed("version = 1", "version = 0x" + "9" * 900),
+        '"version" is not 1, which this fwsign knows',
+    ),
+    "a list of such numbers": (
+        changed("version = 1", f"version = [{'0x' + '9' * 900}]"),
+        '"version" is not a whole number',
     ),
     "required in words": (
         changed("required = true", 'required = "yes"'),
@@ -219,6 +231,20 @@ def test_a_large_policy_is_not_read() -> None:
     with pytest.raises(Malformed) as caught:
         parse(b"#" * (MAX_POLICY + 1))
     assert caught.value.code == "malformed.size"
+
+
+def test_a_long_line_is_not_parsed() -> None:
+    line = b"a" + b".a" * 30_000 + b" = 1"
+    with refused("malformed.size", f"line 2 of {NAME} with {len(line)} bytes, at most 1024"):
+        parse(b"version = 1\n" + line)
+
+
+def test_numbers_of_thousands_of_digits_are_an_answer() -> None:
+    wrong = Table(Path("x.toml"), "", {}).wrong("size", "a number", 16**5000)
+    assert (wrong.message, wrong.found) == (
+        'x.toml: "size" is not a number',
+        "a number of thousands of digits",
+    )
 
 
 def test_what_is_misspelt_is_answered_with_what_was_meant() -> None:

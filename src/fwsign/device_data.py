@@ -21,6 +21,8 @@ NAME: Final = DEVICE_DATA
 IDENTIFIER: Final = file_identifier(NAME)
 MAX_POLICY: Final = 64 * 1024
 """Bytes of a policy."""
+MAX_LINE: Final = 1024
+"""Bytes of a line: the time to read a key with dots grows with the square of its length."""
 MAX_PLACES: Final = 16
 MAX_VALUES: Final = 256
 """Values in all places together."""
@@ -171,6 +173,8 @@ def parse(data: bytes) -> Policy:
         Malformed: `malformed.device-data`, `malformed.size`.
     """
     check_limit(len(data), MAX_POLICY, f"{NAME} of {len(data)} bytes")
+    for number, line in enumerate(data.split(b"\n"), 1):
+        check_limit(len(line), MAX_LINE, f"line {number} of {NAME} with {len(line)} bytes")
     try:
         content = tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:

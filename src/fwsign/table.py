@@ -86,8 +86,16 @@ class Table:
         words = known.get(expected, expected)
         what = "is missing" if found is None else f"is not {words}"
         message = f'{self._path}: "{self._name}{key}" {what}'
-        return Failed("io.config", message, expected=words, found=found)
+        return Failed("io.config", message, expected=words, found=_shown(found))
 
 
 def _is_text(text: str) -> bool:
     return bool(text) and text.replace("\n", "").isprintable()
+
+
+def _shown(value: object) -> str | None:
+    """Return a value for an error; Python writes no integer of thousands of digits."""
+    try:
+        return None if value is None else str(value)
+    except ValueError:
+        return "a number of thousands of digits"

@@ -15,7 +15,7 @@ from fwsign.cli import flash_labels, flash_table, ui
 from fwsign.errors import Failed
 from fwsign.flash import ports
 from fwsign.flash.attempts import WAITING
-from fwsign.flash.engine import Event, never_reached
+from fwsign.flash.outcome import Event, never_reached
 from support import require_package
 
 ONE = "sim:esp32c3?flash=one.flash&id=a0b765c1d2e3"

@@ -13,7 +13,7 @@ from flash.smp_kit import image
 from fwsign.cli import ui
 from fwsign.cli.flash_table import short_names, sum_up
 from fwsign.errors import Failed
-from fwsign.flash.engine import Outcome, never_reached
+from fwsign.flash.outcome import Outcome, never_reached
 from fwsign.flash.simulate import Simulated
 from support import require_package
 

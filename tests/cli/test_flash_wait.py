@@ -13,7 +13,7 @@ from fwsign.cli import flash_table, ui
 from fwsign.errors import Failed
 from fwsign.flash import conveyor, ports
 from fwsign.flash.conveyor import INSERT, PULL
-from fwsign.flash.engine import Event, never_reached
+from fwsign.flash.outcome import Event, never_reached
 from support import require_package
 
 ONE = "sim:esp32c3?id=a0b765c1d2e3"

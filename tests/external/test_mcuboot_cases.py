@@ -8,7 +8,8 @@ import pytest
 from flash.kit import held
 from fwsign.errors import Malformed
 from fwsign.flash.board import Run
-from fwsign.flash.engine import Judged, Options, flash
+from fwsign.flash.engine import flash
+from fwsign.flash.outcome import Judged, Options
 from fwsign.flash.simulate import Settings
 from fwsign.flash.simulate.line import Line
 from fwsign.flash.simulate.smp import Simulator

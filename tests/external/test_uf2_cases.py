@@ -12,7 +12,8 @@ from flash.pico_rom import BootRom
 from fwsign.errors import FwsignError, Malformed
 from fwsign.flash import pico_uf2
 from fwsign.flash.board import Board
-from fwsign.flash.engine import Judged, Options, Outcome, flash
+from fwsign.flash.engine import flash
+from fwsign.flash.outcome import Judged, Options, Outcome
 from fwsign.flash.pico_usb import Link
 from fwsign.flash.picoboot import PicobootBoard
 from fwsign.flash.simulate import Simulated

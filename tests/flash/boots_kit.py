@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from flash.kit import ignore, judging
 from fwsign.errors import FwsignError
 from fwsign.flash.board import BoardInfo, Progress, Run
-from fwsign.flash.engine import Options, Outcome, flash
+from fwsign.flash.engine import flash
+from fwsign.flash.outcome import Options, Outcome
 from fwsign.flash.simulate.esp_boots import SILICON, Rom, Started, bound_to, start
 from fwsign.flash.simulate.esp_nor import SECTOR, Nor
 from fwsign.flash.simulate.esp_stock import (

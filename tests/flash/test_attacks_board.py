@@ -30,7 +30,8 @@ from flash.smp_kit import image
 from fwsign.errors import Failed
 from fwsign.flash import smp
 from fwsign.flash.board import SECURE_BOOT, BoardInfo, Progress, Run
-from fwsign.flash.engine import Options, Outcome, flash
+from fwsign.flash.engine import flash
+from fwsign.flash.outcome import Options, Outcome
 from fwsign.flash.simulate import Simulated
 from fwsign.flash.station import Job, Station
 from support import refused
@@ -257,7 +258,7 @@ class TestPartitionTables:
         words = refusal(found, "refused", "unsuitable.partition")
         assert words == (
             'partition "otadata" is at 0x0 to 0x2000, '
-            "and partitions of this board lie in 0x9000 to 0x100000"
+            "there is room from 0x9000 to 0x100000"
         )
         assert board.did("erase") == []
 

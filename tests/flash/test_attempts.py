@@ -29,9 +29,10 @@ from fwsign.errors import Failed
 from fwsign.flash import attempts, drives, esp_worker, pico_usb, picoboot, smp
 from fwsign.flash.attempts import ATTEMPTS, WAITING
 from fwsign.flash.board import Connect
-from fwsign.flash.engine import Event, Options, Outcome, Stopped, flash
+from fwsign.flash.engine import flash
 from fwsign.flash.esp import connect as connect_esp
 from fwsign.flash.esp_pipe import Message
+from fwsign.flash.outcome import Event, Options, Outcome, Stopped
 from fwsign.flash.pico_uart import connect as connect_uart
 from fwsign.flash.pico_uf2 import _DriveBoard
 from fwsign.flash.pico_uf2 import connect as connect_drive

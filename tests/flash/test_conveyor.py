@@ -12,7 +12,7 @@ from fwsign.errors import Failed, Unsuitable
 from fwsign.flash import conveyor
 from fwsign.flash.board import Connect
 from fwsign.flash.conveyor import INSERT, PULL, Conveyor
-from fwsign.flash.engine import Options, Outcome
+from fwsign.flash.outcome import Options, Outcome
 from fwsign.flash.station import Job
 
 PARTS = {"esp32c3@0x10000": esp_image()}

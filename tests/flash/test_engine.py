@@ -20,7 +20,7 @@ from flash.kit import (
 from fwsign.errors import Code, Failed
 from fwsign.flash.attempts import ATTEMPTS
 from fwsign.flash.board import BoardInfo, Run
-from fwsign.flash.engine import Event, Stopped
+from fwsign.flash.outcome import Event, Stopped
 
 APP = esp_image()
 PARTS = {"esp32c3@0x10000": APP}

@@ -12,17 +12,20 @@ from flash.kit import (
     FACTORY_TABLE,
     FLASH_SIZE,
     OTA_TABLE,
+    SECTOR,
     STOCK,
     MemoryBoard,
     board_info,
     content,
     esp_image,
+    held,
     noise,
     partition_table,
     run,
     stock,
 )
 from flash.test_plan import entry, make
+from fwsign.flash import plan as planning
 from fwsign.flash.simulate.esp_stock import (
     Head,
     application,
@@ -186,13 +189,6 @@ class TestData:
         with refused("malformed.image"):
             make({"esp32c3@0x10000": broken})
 
-    def test_what_spoils_an_application_on_the_board_is_named(self) -> None:
-        signed = esp_stock("esp32c3", 4 << 20, signature=2)
-        parts = {"esp32c3@0x10000": application(Head("esp32c3"), version="2")}
-        words = '"ota_0" at 0x10000, found esp image: digest of secure boot signature 0: expected '
-        with refused("unsuitable.region", words):
-            make(parts, board_info(flash_size=4 << 20), signed)
-
     def test_an_application_over_the_table_is_refused(self) -> None:
         whole = esp_image(size=30000)
         with refused("unsuitable.region", "a partition table at 0x8000, found application"):
@@ -306,6 +302,37 @@ class TestKept:
         assert run(board, {"esp32c3@0x0": whole}).status == "verified"
         assert board.flash[0x90000 : 0x90000 + 40_000] == noise(40_000)
 
+    @pytest.mark.parametrize("now", [b"", b"\xaa\x50\x01"])
+    def test_data_is_kept_after_the_table_was_lost_on_the_way(self, now: bytes) -> None:
+        board, whole = self.board(), merged(NVS, esp_image(seed=3))
+        run(board, {"esp32c3@0x0": whole})
+        board.flash[0x8000:0x9000] = now.ljust(SECTOR, b"\xff")
+        found = run(board, {"esp32c3@0x0": whole})
+        assert (found.status, found.kept[0].label) == ("verified", "nvs")
+        assert board.flash[0x9000:0x9008] == b"settings"
+        assert board.flash[0xF000:0xF00B] == b"calibration"
+
+    @pytest.mark.parametrize("flash", [ERASED, None], ids=["blank", "with data"])
+    def test_a_component_of_its_own_lies_in_a_merged_image(self, flash: bytes | None) -> None:
+        board = self.board() if flash is None else MemoryBoard(flash)
+        data = {"esp32c3@0x9000": b"factory", "esp32c3@0xd000": entry(1) + b"\xff" * SECTOR}
+        found = run(board, {"esp32c3@0x0": merged(NVS), **data})
+        assert (found.status, found.error) == ("verified", None)
+        assert [one.label for one in found.kept] == (["phy"] if flash is None else [])
+        assert board.flash[0x9000:0x9007] == b"factory"
+        assert board.flash[0xD000:0xF000] == entry(1) + b"\xff" * SECTOR
+
+    def test_content_of_a_merged_image_is_not_laid_over(self) -> None:
+        parts = {"esp32c3@0x0": merged(NVS, at_9000=b"other"), "esp32c3@0x9000": b"factory"}
+        with refused("unsuitable.region", "esp32c3@0x0 and esp32c3@0x9000 overlap"):
+            make(parts, None, ERASED)
+
+    def test_nothing_is_kept_of_another_program_without_a_table(self) -> None:
+        board, whole = self.board(), merged(NVS, esp_image(seed=3))
+        board.flash[0x8000:0x9000] = b"\xff" * SECTOR
+        assert run(board, {"esp32c3@0x0": whole}).kept == ()
+        assert board.flash[: len(whole)] == whole
+
     def test_data_of_another_table_is_not_kept(self) -> None:
         board = MemoryBoard(content(at_0=BOOT, at_8000=OTA_TABLE, at_9000=noise(0x10000)))
         whole = merged(FACTORY_TABLE)
@@ -379,6 +406,69 @@ class TestStart:
             make({"esp32c3@0x8000": small}, flash=flash)
         assert make({"esp32c3@0x8000": NVS}, flash=flash).regions
 
+    @pytest.mark.parametrize(
+        ("app", "locks", "words"),
+        [
+            (esp_image("esp32s3"), (), 'in "factory" on the board has an image for esp32s3'),
+            (esp_image(revisions=(4, 9999)), (), "needs a chip of revision v0.4 to v99.99"),
+            (APP, ("secure boot",), 'in "factory" on the board has no signature for it'),
+        ],
+    )
+    def test_an_application_on_the_board_must_suit_it(
+        self, app: bytes, locks: tuple[str, ...], words: str
+    ) -> None:
+        flash = content(at_0=BOOT, at_8000=NVS, at_10000=app)
+        info = board_info(locks=locks, revision=3)
+        with refused("unsuitable.bootable", "no application is one to start: ", words):
+            make({"esp32c3@0x8000": FACTORY_TABLE}, info, flash)
+
+    def test_a_merged_image_on_a_board_that_cannot_be_read(self) -> None:
+        info = board_info(readable=False, digest=None, locks=("secure download mode",))
+        found = planning.make(held({"esp32c3@0x0": merged(NVS)}), info, lambda *_: None)
+        assert [one.label for one in found.kept] == ["nvs", "otadata", "phy"]
+        words = 'boot not controlled: the OTA data that may select "ota_0" cannot be read'
+        assert words in found.notes
+
+    def test_blank_bytes_are_ota_data_only_in_its_partition(self) -> None:
+        flash, blank = content(at_0=BOOT, at_8000=NVS, at_10000=APP), b"\xff" * 2 * SECTOR
+        assert make({"esp32c3@0x9000": blank}, None, flash).unbootable is None
+        assert make({"esp32c3@0xd000": blank}, None, flash).unbootable is None
+        with refused("unsuitable.region", "expected 0xd000, found OTA data at 0xb000"):
+            make({"esp32c3@0xb000": blank}, None, flash)
+        with refused("unsuitable.region", "expected 0xd000, found OTA data at 0x9000"):
+            make({"esp32c3@0x9000": entry(1) + blank[:SECTOR]}, None, flash)
+
+    def test_an_application_that_its_partition_cuts_is_told_so(self) -> None:
+        table = partition_table(("factory", 0, 0, 0x10000, 0x1000))
+        flash = content(at_0=BOOT, at_8000=table)
+        words = 'expected the application in "factory" at 0x10000, found esp image: segment 0: '
+        with refused("unsuitable.region", words):
+            make({"esp32c3@0x10000": APP}, None, flash, "layout")
+
+    def test_ota_data_that_select_an_empty_slot(self) -> None:
+        flash = content(at_0=BOOT, at_8000=NVS, at_10000=APP)
+        found = make({"esp32c3@0xd000": entry(2) + b"\xff" * SECTOR}, None, flash)
+        words = 'boot not controlled: the OTA data select "ota_1", which has no whole application'
+        assert found.notes == (words,)
+
+    def test_ota_data_that_select_what_the_board_does_not_start(self) -> None:
+        other = esp_image("esp32s3")
+        flash = content(at_0=BOOT, at_8000=NVS, at_10000=APP, at_50000=other)
+        found = make({"esp32c3@0xd000": entry(2) + b"\xff" * SECTOR}, None, flash)
+        words = 'the OTA data select "ota_1", and the application in "ota_1" on the board has an '
+        assert found.notes[0].startswith(f"boot not controlled: {words}image for esp32s3")
+
+    @pytest.mark.parametrize("place", ["0x0", "0x10000"])
+    def test_a_signature_that_an_earlier_image_left_is_none(self, place: str) -> None:
+        head = Head("esp32c3", 1 << 20)
+        images = {"0x0": boot_loader(head, seed=2), "0x10000": application(head, seed=2)}
+        boot, app = signed(boot_loader(head), 2), signed(application(head), 2)
+        flash = content(at_0=boot, at_8000=FACTORY_TABLE, at_10000=app)
+        part = {f"esp32c3@{place}": images[place]}
+        assert make(part, None, flash).unbootable is None
+        with refused("unsuitable.locked", f"esp32c3@{place} has no signature for it"):
+            make(part, board_info(locks=("secure boot",)), flash)
+
     def test_a_boot_loader_alone_does_not_start_a_damaged_application(self) -> None:
         damaged = content(at_0=BOOT, at_8000=FACTORY_TABLE, at_10000=APP[:-1] + b"?")
         with refused("unsuitable.bootable", '"factory" is damaged or cut: esp image: appended sha'):
@@ -387,7 +477,10 @@ class TestStart:
 
     def test_a_boot_loader_alone_does_not_start_another_chips_application(self) -> None:
         other = content(at_0=BOOT, at_8000=FACTORY_TABLE, at_10000=esp_image("esp32s3"))
-        words = 'no application is one to start: the one in "factory" is for esp32s3'
+        words = (
+            "no application is one to start: "
+            'the application in "factory" on the board has an image for esp32s3'
+        )
         with refused("unsuitable.bootable", words):
             make({"esp32c3@0x0": esp_image(app=False, seed=3)}, flash=other)
 
@@ -478,6 +571,10 @@ class TestStart:
         with refused("unsuitable.bootable", 'the one in "factory" is damaged or cut'):
             make({"esp32c3@0x11000": MCUBOOT}, None, flash)
 
+    def test_an_mcuboot_image_says_that_mcuboot_selects(self) -> None:
+        found = make({"esp32c3@0x20000": MCUBOOT}, None, content(at_0=BOOT))
+        assert "boot not controlled: what MCUboot starts is not known here" in found.notes
+
     def test_an_application_outside_of_all_partitions_is_not_what_starts(self) -> None:
         flash = content(at_0=BOOT, at_8000=FACTORY_TABLE, at_10000=APP)
         found = make({"esp32c3@0xa0000": APP}, None, flash, "layout")
@@ -552,3 +649,14 @@ class TestFlashMode:
         require_package("esptool")
         with bench("esp32s3", octal=octal) as one, one.board() as opened:
             assert opened.probe().octal is octal
+
+
+def test_a_program_that_may_need_no_table_is_written() -> None:
+    """Zephyr and NuttX have programs that the ROM starts; nothing tells them from old loaders."""
+    own = esp_image(app=False, described=False)
+    found = run(MemoryBoard(ERASED), {"esp32c3@0x0": own})
+    words = "no partition table is in the release or on the board, which some programs need"
+    assert (found.status, found.error) == ("not bootable", None)
+    assert found.notes == (f"boot not controlled: {words}",)
+    with refused("unsuitable.bootable", "no partition table is in the release"):
+        make({"esp32c3@0x0": BOOT}, flash=ERASED)

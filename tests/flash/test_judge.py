@@ -14,9 +14,10 @@ from fwsign.component import Component, Digest, file_identifier, flash_identifie
 from fwsign.cose import SHA256
 from fwsign.errors import FwsignError
 from fwsign.flash import plan as planning
-from fwsign.flash.engine import Judged, Options, Outcome, flash
+from fwsign.flash.engine import flash
 from fwsign.flash.held import HeldRelease
 from fwsign.flash.judge import Given, Judging
+from fwsign.flash.outcome import Judged, Options, Outcome
 from fwsign.payload import digest
 from fwsign.policy import DevicePolicy
 from fwsign.state import State

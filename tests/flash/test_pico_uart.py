@@ -13,7 +13,8 @@ from flash.pico_kit import START, XIP, Bench, bench, no_progress, padded, progra
 from fwsign.errors import Failed, Unsuitable
 from fwsign.flash import pico_line, pico_uart
 from fwsign.flash.board import Board, Run
-from fwsign.flash.engine import Options, Outcome, flash
+from fwsign.flash.engine import flash
+from fwsign.flash.outcome import Options, Outcome
 from fwsign.flash.pico_line import PicoLine
 from fwsign.flash.pico_uart import connect, refuse_unbootable
 from fwsign.flash.simulate import Settings, Simulated, check

@@ -33,9 +33,9 @@ from fwsign.flash.board import (
     SECURE_DOWNLOAD,
     BoardInfo,
 )
-from fwsign.flash.engine import abandoned
+from fwsign.flash.outcome import abandoned
 from fwsign.flash.plan import Plan
-from fwsign.flash.simulate.esp_stock import old_application
+from fwsign.flash.simulate.esp_stock import old_application, signed
 from fwsign.images.uf2 import write_uf2
 from support import refused
 
@@ -387,6 +387,17 @@ class TestUf2:
         found = planning.make(held(parts), self.INFO, lambda *_: pytest.fail("it was read"))
         assert len(found.regions) == 2
 
+    def test_holes_beyond_the_flash_are_not_read(self) -> None:
+        pages = [
+            write_uf2(noise(256), 0x10000000 + at, RP2040) for at in (0x4000, FLASH_SIZE + 256)
+        ]
+        with refused("unsuitable.flash-size", f"the board's flash at 0x{FLASH_SIZE:x}"):
+            planning.make(
+                held({"rp2040@0x4000": b"".join(pages)}),
+                self.INFO._replace(flash_size=FLASH_SIZE),
+                lambda *_: pytest.fail("it was read"),
+            )
+
     def test_a_place_beyond_what_a_pico_reaches_is_refused(self) -> None:
         parts = {"rp2350@0x1000000": write_uf2(noise(256), 0x11000000, 0xE48BFF59)}
         words = "ends at 0x1000100, the board's flash at 0x1000000"
@@ -517,7 +528,7 @@ class TestWholeRelease:
             make({"esp32c3@0xd000": b"\xff" * 8192}, flash=with_table(FACTORY_TABLE))
 
     def test_secure_boot_needs_no_signature_of_a_table(self) -> None:
-        flash = content(at_0=BOOT, at_10000=APP)
+        flash = content(at_0=BOOT, at_10000=signed(APP, 2))
         assert make(self.TABLE, board_info(locks=(SECURE_BOOT,)), flash).regions
 
 

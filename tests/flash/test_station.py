@@ -17,7 +17,8 @@ from fwsign.cli import flash_table, ui
 from fwsign.errors import Failed, Malformed
 from fwsign.flash import backends, drives, ports
 from fwsign.flash.board import Connect
-from fwsign.flash.engine import Event, Judge, Options, Outcome, flash, never_reached
+from fwsign.flash.engine import flash
+from fwsign.flash.outcome import Event, Judge, Options, Outcome, never_reached
 from fwsign.flash.port import INSTALL, Port
 from fwsign.flash.simulate import Simulated
 from fwsign.flash.station import MAX_BOARDS, Job, Station

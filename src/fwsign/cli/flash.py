@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from fwsign.cli.flash_records import Records, Where
     from fwsign.component import Component
     from fwsign.flash.backends import How
-    from fwsign.flash.engine import Judge, Options
+    from fwsign.flash.outcome import Judge, Options
     from fwsign.flash.station import Station
     from fwsign.policy import DevicePolicy
 
@@ -106,7 +106,7 @@ def flash(
     from fwsign.cli.flash_records import Where
     from fwsign.cli.flash_run import run
     from fwsign.flash.backends import KINDS, How
-    from fwsign.flash.engine import Options
+    from fwsign.flash.outcome import Options
     from fwsign.state import default_path
 
     ports = _checked_ports(port or (), every=every)

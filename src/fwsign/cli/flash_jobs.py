@@ -10,7 +10,7 @@ from fwsign.errors import Failed
 from fwsign.flash import ports as ports_here
 from fwsign.flash.backends import How, attached, kind_for
 from fwsign.flash.conveyor import Conveyor
-from fwsign.flash.engine import Judge, Options
+from fwsign.flash.outcome import Judge, Options
 from fwsign.flash.simulate import SCHEME
 from fwsign.flash.station import Job
 

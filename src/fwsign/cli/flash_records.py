@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fwsign.cli import inputs, ui
 
 if TYPE_CHECKING:
-    from fwsign.flash.engine import Outcome
+    from fwsign.flash.outcome import Outcome
     from fwsign.keys import Signer
     from fwsign.verified import VerifiedRelease
 

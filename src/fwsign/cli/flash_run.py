@@ -13,7 +13,7 @@ from fwsign.cli.flash_records import Records
 from fwsign.cli.flash_table import Slots, Table, sum_up, tell
 from fwsign.errors import FwsignError
 from fwsign.flash.conveyor import INSERT, PULL, Conveyor
-from fwsign.flash.engine import Outcome, abandoned
+from fwsign.flash.outcome import Outcome, abandoned
 from fwsign.flash.station import Station
 
 _WORST: Final = (70, ui.REFUSED, ui.FAILED, ui.UNSUITABLE, ui.STALE, 0)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from fwsign.cli import ui
 from fwsign.flash.attempts import PORT_WAIT, WAITING
 from fwsign.flash.conveyor import INSERT, PULL
-from fwsign.flash.engine import Event, Outcome
+from fwsign.flash.outcome import Event, Outcome
 
 _BAR: Final = 20  # columns
 _REST: Final = 53  # columns of a line, beside the board's name

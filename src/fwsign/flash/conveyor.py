@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Mapping
 from typing import Final
 
 from fwsign.errors import Failed, FwsignError
-from fwsign.flash.engine import Event, Options, Outcome, never_reached
+from fwsign.flash.outcome import Event, Options, Outcome, never_reached
 from fwsign.flash.station import MAX_BOARDS, Happening, Job, Station
 
 INSERT: Final = "insert a board"

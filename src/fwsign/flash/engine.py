@@ -9,129 +9,35 @@ continues in the same way.
 import hashlib
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final, Literal, NamedTuple, TypeAlias
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
 
 from fwsign.errors import Failed, FwsignError, Unsuitable
 from fwsign.flash import plan as planning
 from fwsign.flash.attempts import WAITING, Attempts, left_running, refuse_another, restart
 from fwsign.flash.board import Board, BoardInfo, Connect, DigestName, Run
-from fwsign.flash.esp_keep import Kept
-from fwsign.flash.filling import Filled, Filler
 from fwsign.flash.held import HeldRelease
+from fwsign.flash.outcome import (
+    Checked,
+    Event,
+    How,
+    Judge,
+    Judged,
+    Options,
+    Outcome,
+    Report,
+    Status,
+    Stopped,
+)
 from fwsign.flash.plan import Plan, Region
+
+if TYPE_CHECKING:
+    from fwsign.flash.filling import Filled
 
 READ_SIZE: Final = 64 * 1024
 """Bytes per request when flash is read back."""
 FEW: Final = 4
 """If at most one block in so many differs, its sectors are compared too: fewer are sent then."""
-
-Status: TypeAlias = Literal[
-    "verified",
-    "device-reported",
-    "not bootable",
-    "not verifiable",
-    "incomplete",
-    "refused",
-    "dry run",
-]
-How: TypeAlias = Literal["sha256", "md5", "crc32", "image", "none"]
-
-
-class Options(NamedTuple):
-    """The options of flashing.
-
-    Args:
-        readback: "full" reads everything back, "digest" lets the board compute digests; None
-            takes the cheapest way that suffices for `verified`.
-        force_rewrite: also write bytes that are there already.
-        dry_run: stop before the first erase.
-        accept_unverifiable: write to boards that cannot show their content.
-        waived: names of checks of images against the board that are waived, as in
-            `fwsign.flash.waivers`.
-    """
-
-    readback: Literal["full", "digest"] | None = None
-    force_rewrite: bool = False
-    dry_run: bool = False
-    accept_unverifiable: bool = False
-    waived: tuple[str, ...] = ()
-
-
-class Judged(NamedTuple):
-    """The release for one board.
-
-    Args:
-        held: the release.
-        accept: records it in the memory before the start.
-        filler: chooses the data for this board alone; None without.
-    """
-
-    held: HeldRelease
-    accept: Callable[[], None]
-    filler: Filler | None = None
-
-
-Judge: TypeAlias = Callable[[BoardInfo], Judged]
-"""Verifies the release for a board whose facts are known."""
-
-
-class Event(NamedTuple):
-    """Progress: the stage, and the number of its bytes that are done."""
-
-    stage: str
-    done: int = 0
-    total: int = 0
-
-
-Report: TypeAlias = Callable[[Event], None]
-"""Told of progress; may raise `Stopped`."""
-
-
-class Stopped(Exception):
-    """The user wants to stop; never leaves `flash`."""
-
-
-class Checked(NamedTuple):
-    """A region after the run: the way it was verified, and the number of bytes written."""
-
-    region: Region
-    how: How
-    written: int
-
-
-class Outcome(NamedTuple):
-    """The outcome for one board.
-
-    Args:
-        status: the known state of the flash.
-        info: the board's facts; None if it never answered.
-        held: the flashed release; None if it was refused before.
-        regions: the checked regions.
-        written: bytes that were written.
-        differing: bytes that differed, in whole sectors; None if nothing was compared.
-        touched: whether anything in the flash may have changed.
-        attempts: connections that were made.
-        notes: notes for the reader.
-        error: the reason for "refused" or "incomplete".
-        seconds: time in each stage.
-        kept: data of the board under the release's images that was left as it is.
-        filled: the data for this board alone; None without.
-    """
-
-    status: Status
-    info: BoardInfo | None
-    held: HeldRelease | None
-    regions: tuple[Checked, ...]
-    written: int
-    differing: int | None
-    touched: bool
-    attempts: int
-    notes: tuple[str, ...]
-    error: FwsignError | None
-    seconds: tuple[tuple[str, float], ...]
-    kept: tuple[Kept, ...] = ()
-    filled: Filled | None = None
 
 
 def flash(connect: Connect, judge: Judge, options: Options, report: Report) -> Outcome:
@@ -485,14 +391,3 @@ def _status(hows: Sequence[How], unbootable: str | None) -> Status:
     if unbootable is not None:
         return "not bootable"
     return "verified" if all(how in ("sha256", "md5") for how in hows) else "device-reported"
-
-
-def never_reached(error: FwsignError) -> Outcome:
-    """Return the outcome for a board that cannot be reached."""
-    return Outcome("incomplete", None, None, (), 0, None, False, 0, (), error, ())
-
-
-def abandoned() -> Outcome:
-    """Return the outcome for an abandoned board, which may have been written to."""
-    error = Failed("device.stopped", "ended at once: what the board holds is not known")
-    return never_reached(error)._replace(touched=True)

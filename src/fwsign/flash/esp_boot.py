@@ -27,7 +27,8 @@ class Selection(NamedTuple):
     Args:
         run: the run; None if none is needed, or there is none.
         note: why there is none, though the table has a place for it.
-        control: why there can be none: the table leaves it to the applications.
+        control: why there can be none: the table leaves it to the applications, or the board
+            cannot be read.
     """
 
     run: Run | None = None
@@ -49,7 +50,7 @@ def select(
     """
     part = otadata_of(table)
     if part is not None and otadata is None and apps:
-        return Selection(note=f'the OTA data that may select "{apps[0].label}" cannot be read')
+        return Selection(control=f'the OTA data that may select "{apps[0].label}" cannot be read')
     if not apps or booted(table, otadata) in apps:
         return Selection()
     slots = _slots(table)

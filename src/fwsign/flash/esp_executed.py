@@ -96,10 +96,9 @@ def brought(
             part = future.part(place.offset, place.end)
         except Malformed as error:
             what = f"{place.what} at 0x{place.offset:x}"
-            # Bytes of the board that follow an image may spoil it, as an old signature does.
-            role = payload.image.role
-            begins = role in ("application", "boot loader") and payload.offset == place.offset
-            words = error.message if begins or role == "merged" else role
+            begins = payload.offset == place.offset and payload.image.role == "application"
+            whole = begins or payload.image.role == "merged"  # its bounds or its inside are wrong
+            words = error.message if whole else payload.image.role
             hint = RAW_HINT if unknown else None
             raise payload.misplaced(what, words or "no image for an ESP", hint) from None
         if part is not None:

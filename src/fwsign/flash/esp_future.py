@@ -24,10 +24,12 @@ class Future:
     Args:
         runs: the bytes that the run writes; the rest of their last sectors is erased.
         read: reads the board's flash as it is.
+        signed: whether the signatures of images are read, which are two sectors after each.
     """
 
-    def __init__(self, runs: Sequence[Run], read: Read) -> None:
+    def __init__(self, runs: Sequence[Run], read: Read, *, signed: bool = True) -> None:
         self._runs, self._read = [_whole(run) for run in runs], read
+        self._signed = signed
 
     def written(self, offset: int, size: int = 1) -> bool:
         """Tell whether the run writes any of these bytes."""
@@ -64,7 +66,7 @@ class Future:
         """
         view = _View(self)
         try:
-            return esp.part_at(cast("BinaryIO", view), offset, end)
+            return esp.part_at(cast("BinaryIO", view), offset, end, signed=self._signed)
         except Malformed:
             if view.blind:
                 return None

@@ -52,6 +52,54 @@ def kept_of(run: Run, table: Table, before: Table | None, read: Read) -> list[Ke
     return kept
 
 
+def apart_of(run: Run, others: Sequence[Run], table: Table) -> list[Kept]:
+    """Return where other components fill blank bytes of a merged image's data partitions.
+
+    Args:
+        run: the merged image.
+        others: the other components.
+        table: the table that the merged image brings.
+    """
+    found = []
+    for other in others:
+        start, end = other.offset, -(-other.end // SECTOR) * SECTOR
+        inside = any(
+            one.type not in _OTHERS and one.offset <= start and end <= one.offset + one.size
+            for one in table.partitions
+        )
+        if (
+            inside
+            and run.offset <= start
+            and _is_blank(run.data[start - run.offset :][: end - start])
+        ):
+            found.append(Kept("", start, end - start))
+    return found
+
+
+def touches(one: Kept, run: Run) -> bool:
+    """Tell whether a component of its own is written into a kept partition."""
+    return one.offset < run.end and run.offset < one.offset + one.size
+
+
+def was_cut_short(run: Run, table: Table, read: Read) -> bool:
+    """Tell whether a board without a table lost it while this merged image was written.
+
+    All else is written before the table, so the image's application and its end are there. What the
+    former table kept is then still the board's own, and all the rest is blank already.
+
+    Args:
+        run: the merged image.
+        table: the table that it brings.
+        read: reads the board's flash.
+    """
+    apps = [one.offset for one in table.apps if run.offset <= one.offset < run.end]
+    places = [*apps, max(run.end - SECTOR, run.offset)]
+    pieces = [(at, run.data[at - run.offset :][:SECTOR]) for at in places]
+    if all(_is_blank(piece) for at, piece in pieces if at in apps):
+        return False
+    return all(read(at, len(piece)) == piece for at, piece in pieces)
+
+
 def lost_of(run: Run, table: Table, before: Table | None) -> list[str]:
     """Return the board's data partitions under a merged image that its table does not have.
 

@@ -13,7 +13,7 @@ from fwsign.flash.board import Run
 from fwsign.flash.esp_table import Table
 from fwsign.flash.held import Payload
 from fwsign.flash.waivers import LAYOUT, RAW
-from fwsign.images import esp
+from fwsign.images import Image, esp
 from fwsign.images.esp_data import TABLE_OFFSET, otadata_of
 from fwsign.images.esp_flash import Partition
 
@@ -63,6 +63,24 @@ def check_data(
         is_data = payload.image.role is None and payload.image.kind != "mcuboot"
         if is_data and RAW not in waived:
             _check_data(payload, run, table, esp.bootloader_offset(chip) or 0)
+
+
+def told(payload: Payload, table: Table) -> Payload:
+    """Return blank bytes at the beginning of other data as data: only their size says OTA data.
+
+    Args:
+        payload: a payload.
+        table: the table in force.
+    """
+    blank = payload.image.role == "ota data" and not payload.data.strip(b"\xff")
+    others = [
+        part.offset
+        for part in table.partitions
+        if not part.is_app and part != otadata_of(table.partitions)
+    ]
+    return (
+        payload._replace(image=Image("unknown")) if blank and payload.offset in others else payload
+    )
 
 
 def _check_otadata(payload: Payload, part: Partition | None) -> None:

@@ -5,7 +5,7 @@ The flash as it will be is judged, not the release alone: the partition table in
 at the places that are executed, and the one that starts.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, NamedTuple
 
 from fwsign.errors import Malformed, Unsuitable
@@ -86,6 +86,7 @@ def judge(
     case = _Case(info, payloads[0].chip, read, waived, own, before)
     if case.table is not None:
         esp_table.check(case.table, info.flash_size)
+        whole = [(esp_layout.told(one, case.table), run) for one, run in whole]
     return _started(_without_data(whole, case), case)
 
 
@@ -132,9 +133,14 @@ def _without_data(whole: Sequence[Piece], case: _Case) -> EspPlan:
         if ERASE_DATA not in case.waived:
             # Of a board that cannot be read, all data may be its own.
             there = case.before if case.info.readable else case.own
+            if there is None and esp_keep.was_cut_short(run, case.own, case.read):
+                there = case.own
             kept = esp_keep.kept_of(run, case.own, there, case.read)
             lost = esp_keep.lost_of(run, case.own, case.before)
-        pieces += [(payload, piece) for piece in esp_keep.cut(run, kept, case.own)]
+        others = [other for one, other in whole if one is not payload]
+        apart = esp_keep.apart_of(run, others, case.own)
+        pieces += [(payload, piece) for piece in esp_keep.cut(run, [*kept, *apart], case.own)]
+        kept = [one for one in kept if not any(esp_keep.touches(one, other) for other in others)]
     notes = (f"replaced, for the partition table changes: {', '.join(lost)}",) if lost else ()
     return EspPlan(pieces, case.table, kept=kept, notes=notes)
 
@@ -142,8 +148,8 @@ def _without_data(whole: Sequence[Piece], case: _Case) -> EspPlan:
 def _started(plan: EspPlan, case: _Case) -> EspPlan:
     """Check the images, and tell whether they will start."""
     info, table = case.info, case.table
-    future = Future([run for _, run in plan.pieces], case.read)
     locked = any(lock in info.locks for lock in (SECURE_BOOT, SECURE_BOOT_V1))
+    future = Future([run for _, run in plan.pieces], case.read, signed=locked)
     boot = esp_executed.boot_place(case.chip, table, info.flash_size or _FLASH_END)
     places = [boot, *esp_executed.app_places(table, plan.pieces)]
     esp_layout.check_places(plan.pieces, table, case.waived)
@@ -156,19 +162,28 @@ def _started(plan: EspPlan, case: _Case) -> EspPlan:
     there = [loader] if fresh is None and isinstance(loader, Executed) else []
     esp_executed.check_needs([*found, *there], table, case.chip, info, case.waived)
     if not any(one.image.role for one, _ in plan.pieces) and not _over_executed(plan, places):
+        if any(one.image.kind == "mcuboot" for one, _ in plan.pieces):
+            return plan._replace(controls=("what MCUboot starts is not known here",))
         return plan  # data alone changes nothing about the start
     waived = case.waived
     if raw and _over_executed(plan, places, "unknown"):
         waived = (*waived, UNBOOTABLE)  # that these bytes may not start was accepted with them
     plan = _moved(plan, case, fresh_boot=fresh is not None)
+
+    def check(one: Executed) -> None:
+        esp_executed.check_needs([one], table, case.chip, info, case.waived)
+        esp_executed.check_signed([one], (), info)
+
     if loader is None or (table is None and not info.readable):
-        return plan._replace(controls=(*plan.controls, _unknown(table, found, future)))
+        return plan._replace(controls=(*plan.controls, _unknown(table, found, future, check)))
     if isinstance(loader, str):
         return _unbootable(plan, loader, waived)
     if table is None:
+        if esp_start.may_need_no_table(fresh):
+            return plan._replace(unbootable=f"{esp_start.NO_TABLE}, which some programs need")
         return _unbootable(plan, esp_start.NO_TABLE, waived)
-    selection = esp_start.selection(table, found, future)
-    reason = esp_start.app_reason(table, found, future, case.chip) or selection.note
+    selection = esp_start.selection(table, found, future, check)
+    reason = esp_start.app_reason(table, found, future, check) or selection.note
     controls = [selection.control] if selection.control is not None else []
     controls += esp_layout.outside(plan.pieces, table)
     plan = plan._replace(controls=(*plan.controls, *controls))
@@ -210,11 +225,17 @@ def _moved(plan: EspPlan, case: _Case, *, fresh_boot: bool) -> EspPlan:
     return plan._replace(unbootable=f"{words}, where the board's boot loader may not look")
 
 
-def _unknown(table: Table | None, found: Sequence[Executed], future: Future) -> str:
+def _unknown(
+    table: Table | None,
+    found: Sequence[Executed],
+    future: Future,
+    check: Callable[[Executed], None],
+) -> str:
     """Return what a board that cannot be read leaves open."""
     if table is None:
         return "the board's partition table is not known"
-    return esp_start.selection(table, found, future).note or "what the board starts cannot be read"
+    selection = esp_start.selection(table, found, future, check)
+    return selection.control or selection.note or "what the board starts cannot be read"
 
 
 def _unbootable(plan: EspPlan, reason: str, waived: Collection[str]) -> EspPlan:

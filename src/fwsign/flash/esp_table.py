@@ -172,12 +172,11 @@ def check(table: Table, flash_size: int | None) -> None:
         low = part.offset < table.end and part.type not in _OF_BOOTING
         if low or (flash_size is not None and end > flash_size):
             size = f"0x{flash_size:x}" if flash_size is not None else "the end of the flash"
-            expected = f"0x{table.end:x} to {size}"
             raise Unsuitable(
                 "unsuitable.partition",
                 f'partition "{part.label}" is at 0x{part.offset:x} to 0x{end:x}, '
-                f"and partitions of this board lie in {expected}",
-                expected=expected,
+                f"there is room from 0x{table.end:x} to {size}",
+                expected=f"0x{table.end:x} to {size}",
                 found=f"0x{part.offset:x} to 0x{end:x}",
                 hint="the partition table is for another board: build it for this one's flash",
             )

@@ -6,9 +6,9 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, NamedTuple
 
-from fwsign.flash.engine import Judged
 from fwsign.flash.filling import refuse_missing
 from fwsign.flash.held import Find, HeldRelease
+from fwsign.flash.outcome import Judged
 from fwsign.release import DEVICE_DATA
 from fwsign.verify import Anchor, DevicePolicy, Verifier
 
@@ -87,7 +87,7 @@ class Judging:
     def judge(
         self, info: BoardInfo, elsewhere: Collection[str] = (), filler: Filler | None = None
     ) -> Judged:
-        """Verify for a board, its floor included; see `fwsign.flash.engine.Judge`.
+        """Verify for a board, its floor included; see `fwsign.flash.outcome.Judge`.
 
         Args:
             info: what the board says of itself.

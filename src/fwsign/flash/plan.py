@@ -206,6 +206,8 @@ def _runs(payload: Payload, info: BoardInfo, read: Read) -> Iterator[Run]:
         return
     ranges = uf2.contents(payload.data, payload.chip)
     runs = [Run(address - _XIP, data) for address, data in ranges]
+    for run in runs:  # before the board is asked for bytes that it does not have
+        _check_size(payload, run, info)
     yield from pico_holes.filled(payload, runs, info, read)
 
 
@@ -232,6 +234,10 @@ def _check_place(payload: Payload, run: Run, info: BoardInfo) -> None:
         raise payload.misplaced(f"0x{info.start:x} or more", f"0x{run.offset:x}")
     if info.kind == "pico-uart" and run.offset == info.start:
         refuse_unbootable(run)
+    _check_size(payload, run, info)
+
+
+def _check_size(payload: Payload, run: Run, info: BoardInfo) -> None:
     size = _PICO_MOST if info.flash_size is None and info.kind == "pico-uf2" else info.flash_size
     if size is not None and run.end > size:
         raise Unsuitable(

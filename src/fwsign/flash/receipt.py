@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from fwsign import __version__
 from fwsign.facts import release_facts
 from fwsign.flash.board import BoardInfo
-from fwsign.flash.engine import Checked, Outcome
+from fwsign.flash.outcome import Checked, Outcome
 from fwsign.verified import VerifiedRelease
 
 

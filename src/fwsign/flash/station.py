@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, TypeAlias
 from fwsign.errors import Failed
 from fwsign.flash import engine
 from fwsign.flash.board import Connect
-from fwsign.flash.engine import Event, Judge, Options, Outcome, Stopped
+from fwsign.flash.outcome import Event, Judge, Options, Outcome, Stopped, never_reached
 
 MAX_BOARDS: Final = 64
 """Boards at once: more than any USB tree has, and few enough for a thread each."""
@@ -121,7 +121,7 @@ class Station:
             with job.attach() as connect:
                 outcome = engine.flash(connect, job.judge, self._options, report)
         except Failed as error:  # there is no such port
-            outcome = engine.never_reached(error)
+            outcome = never_reached(error)
         except BaseException as error:  # noqa: BLE001 - our own mistake: passed on, and raised there
             self._happenings.put((job, error))
             return

@@ -24,7 +24,7 @@ from fwsign.payload import Source, receive
 from fwsign.verified import VerifiedRelease
 
 if TYPE_CHECKING:
-    from fwsign.flash.engine import Outcome
+    from fwsign.flash.outcome import Outcome
     from fwsign.policy import DevicePolicy
     from fwsign.verify import Anchor
 
@@ -178,8 +178,8 @@ def flash(
         FwsignError: the release is refused.
     """
     from fwsign.flash.backends import How, attached, kind_for  # few gateways have boards
-    from fwsign.flash.engine import Options, Outcome
     from fwsign.flash.judge import Given, Judging
+    from fwsign.flash.outcome import Options, Outcome
     from fwsign.flash.ports import find, vendor_of
     from fwsign.flash.simulate import SCHEME
     from fwsign.flash.station import Job, Station

@@ -104,18 +104,21 @@ def _has_digest(file: BinaryIO, size: int) -> bool:
     return erased and chip is not None and chip.name == "esp32"
 
 
-def part_at(file: BinaryIO, start: int, end: int) -> Part:
-    """Read the one image at a place in a file or in a flash, with its signatures.
+def part_at(file: BinaryIO, start: int, end: int, *, signed: bool = True) -> Part:
+    """Read the one image at a place in a flash, with its signatures.
+
+    A bad signature is none: an earlier image at this place may have left it.
 
     Args:
         file: seekable.
         start: its first byte.
         end: the first byte that cannot belong to it.
+        signed: whether its signatures are wanted, which are two sectors to read.
 
     Raises:
         Malformed: `malformed.image`: there is none, or it is damaged.
     """
-    return read_one(file, start, end).part()
+    return read_one(file, start, end, in_flash=True, signed=signed).part()
 
 
 def place_expected(image: Image, chip: str, offset: int) -> int | None:

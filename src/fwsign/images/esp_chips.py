@@ -57,7 +57,7 @@ MODES: Final = ("qio", "qout", "dio", "dout", "fast read", "slow read")
 _SIZES: Final = 8  # from 1 MiB to 128 MiB, each twice the one before
 _MEMORIES: Final = (  # all that any of the chips maps or loads to, roughly; 0 is padding
     (0x0, 0x10000),
-    (0x2E000000, 0x30000000),
+    (0x2E000000, 0x30102000),
     (0x3C000000, 0x44000000),
     (0x48000000, 0x54000000),
     (0x600FE000, 0x60100000),

@@ -3,6 +3,7 @@
 
 from typing import BinaryIO, Final, NamedTuple
 
+from fwsign.errors import Malformed
 from fwsign.images.base import Part, Reader, Role, others, size_of
 from fwsign.images.esp_chips import Chip
 from fwsign.images.esp_image import (
@@ -78,20 +79,32 @@ class One(NamedTuple):
         )
 
 
-def read_one(file: BinaryIO, start: int, end: int) -> One:
+def read_one(
+    file: BinaryIO, start: int, end: int, *, in_flash: bool = False, signed: bool = True
+) -> One:
     """Read an image and its signatures.
 
     Args:
         file: seekable.
         start: its first byte.
         end: the first byte that cannot belong to it.
+        in_flash: whether a bad signature may be that of an earlier image: then it is none.
+        signed: whether its signatures are wanted.
 
     Raises:
         Malformed: `malformed.image`.
     """
     body = read(file, start, end)
     app = app_of(body)
-    signatures = read_v2(body.reader, start, body.hasher, body.chip.name)
+    after = body.reader.position
+    if not signed:
+        return One(body, app, Signatures(), start, after)
+    try:
+        signatures = read_v2(body.reader, start, body.hasher, body.chip.name)
+    except Malformed:
+        if not in_flash:
+            raise
+        return One(body, app, Signatures(), start, after)
     if not signatures.details and app and body.chip.name == "esp32":
         signatures = read_v1(body.reader)
     return One(body, app, signatures, start, body.reader.position)

@@ -257,8 +257,7 @@ class TestPartitionTables:
         found = run(board, {"esp32c3@0x50000": APP})
         words = refusal(found, "refused", "unsuitable.partition")
         assert words == (
-            'partition "otadata" is at 0x0 to 0x2000, '
-            "there is room from 0x9000 to 0x100000"
+            'partition "otadata" is at 0x0 to 0x2000, there is room from 0x9000 to 0x100000'
         )
         assert board.did("erase") == []
 

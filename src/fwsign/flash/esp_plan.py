@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judge what a release makes of an ESP's flash, before anything is erased.
+"""Judge an ESP's flash as a release will leave it, before anything is erased.
 
-The flash as it will be is looked at, not the release alone: the partition table that will be in
-force, the images at the places that are executed, and which of them starts.
+The flash as it will be is judged, not the release alone: the partition table in force, the images
+at the places that are executed, and the one that starts.
 """
 
 from collections.abc import Callable, Collection, Sequence

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tell whether a board will start what is written to it, and what stands in the way."""
+"""Tell whether a board will start the written firmware, and if not, why."""
 
 from collections.abc import Callable, Sequence
 from typing import Final

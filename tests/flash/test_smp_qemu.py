@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from fwsign.errors import Failed
+from fwsign.flash.attempts import ATTEMPTS
 from fwsign.flash.board import Run
 from fwsign.flash.smp import SerialRecovery, connect
 from fwsign.images.mcuboot import image_hash
@@ -96,9 +97,17 @@ def emulator(images: Path, encoding: str = "console") -> Iterator[tuple[str, Pat
 
 
 def opened(port: str, encoding: str = "console") -> SerialRecovery:
-    board = connect(port, encoding=encoding)(0)
-    assert isinstance(board, SerialRecovery)
-    return board
+    """Connect as often as a run does: the emulator loses bytes while it starts."""
+    for attempt in range(ATTEMPTS):
+        try:
+            board = connect(port, encoding=encoding)(attempt)
+        except Failed as error:
+            if error.code != "device.absent":
+                raise
+        else:
+            assert isinstance(board, SerialRecovery)
+            return board
+    raise AssertionError(f"no answer in {ATTEMPTS} attempts")
 
 
 def test_mcuboot_takes_an_image_in_two_parts(images: Path) -> None:

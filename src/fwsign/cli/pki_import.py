@@ -8,7 +8,8 @@ import typer
 
 from fwsign.cli import config, inputs, ui
 from fwsign.cli.command import Command, examples
-from fwsign.cli.options import ALG, CA_PASS, NO_PASSPHRASE, PASS, named
+from fwsign.cli.options import CA_PASS, NO_PASSPHRASE, PASS, named
+from fwsign.cli.pki_options import KIND_OF_CA_KEY
 
 if TYPE_CHECKING:
     from fwsign.pki.directory import Pki
@@ -67,7 +68,7 @@ def import_(
             "for several. What lies beside the CA's certificate is found without it.",
         ),
     ] = None,
-    alg: ALG = "p256",
+    alg: KIND_OF_CA_KEY = None,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
     ca_pass: CA_PASS = None,
@@ -82,6 +83,7 @@ def import_(
     key stays where it is.
     """
     from fwsign.pki.easyrsa import read
+    from fwsign.pki.leaves import default_algorithm
     from fwsign.pki.takeover import NewIssuing, take_over, why_no_issuing
 
     source = read(directory, root or ())
@@ -94,7 +96,7 @@ def import_(
         passphrase = inputs.new_passphrase(
             pass_, none=no_passphrase, what="the new issuing CA's key"
         )
-        issuing = NewIssuing(domains, alg, passphrase)
+        issuing = NewIssuing(domains, alg or default_algorithm(source.ca), passphrase)
     secret = inputs.passphrase_source(ca_pass, "the CA's key", "--ca-pass")
     pki = take_over(source, to, issuing=issuing, ca_passphrase=secret, now=inputs.now())
     ui.out(str(to))

@@ -76,7 +76,7 @@ def sign_ca(
         list[str] | None,
         typer.Option(
             metavar="DOMAIN",
-            callback=named("vendor_domain"),
+            callback=named("host_name"),
             help="What the CA may issue for, its vendor first; repeat for several. It is you who "
             "says so, not the request.",
         ),

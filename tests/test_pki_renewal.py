@@ -14,7 +14,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fwsign.keys import ALGORITHMS
 from fwsign.keys.file import load_private_key
-from fwsign.pki import renewal
 from fwsign.pki.directory import Pki
 from fwsign.pki.expiry import ending
 from fwsign.pki.issue import NewKey

@@ -9,6 +9,7 @@ import typer
 from fwsign.cli import config, inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.options import CA_PASS, NO_PASSPHRASE, PASS, named
+from fwsign.cli.passphrases import Passphrases
 from fwsign.cli.pki_options import KIND_OF_CA_KEY
 
 if TYPE_CHECKING:
@@ -83,9 +84,12 @@ def import_(
     key stays where it is.
     """
     from fwsign.pki.easyrsa import read
+    from fwsign.pki.files import refuse_used
     from fwsign.pki.leaves import default_algorithm
     from fwsign.pki.takeover import NewIssuing, take_over, why_no_issuing
 
+    refuse_used(to)
+    asked_for = Passphrases()
     source = read(directory, root or ())
     fault = why_no_issuing(source)
     issuing = None
@@ -93,11 +97,10 @@ def import_(
         domains = vendor or ([known] if (known := config.load().vendor) else None)
         if not domains:
             ui.usage("no vendor for the new issuing CA", "name it with --vendor DOMAIN")
-        passphrase = inputs.new_passphrase(
-            pass_, none=no_passphrase, what="the new issuing CA's key"
-        )
+        what = "the new issuing CA's key"
+        passphrase = asked_for.new(pass_, none=no_passphrase, what=what)
         issuing = NewIssuing(domains, alg or default_algorithm(source.ca), passphrase)
-    secret = inputs.passphrase_source(ca_pass, "the CA's key", "--ca-pass")
+    secret = asked_for.existing(ca_pass, "the CA's key", "--ca-pass")
     pki = take_over(source, to, issuing=issuing, ca_passphrase=secret, now=inputs.now())
     ui.out(str(to))
     _say(source, pki, issuing, fault)
@@ -122,7 +125,7 @@ def _say(source: "Source", pki: "Pki", issuing: "NewIssuing | None", fault: str 
         ui.note(f"a new CRL of the root comes in with: fwsign pki accept {pki.directory} FILE")
     elif issuing:
         ui.note(f"new issuing CA, for {', '.join(issuing.vendors)}: it issues from now on")
-        if issuing.passphrase is None:
+        if issuing.key.secret() is None:
             ui.note(f"warning: {pki.key_path('issuing')} has no passphrase")
     else:
         ui.note(f"warning: no issuing CA, so fwsign pki issue does not work: {fault}")

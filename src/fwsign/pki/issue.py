@@ -220,6 +220,7 @@ def refuse_outside(pki: Pki, ca: str, what: str, names: Sequence[str]) -> None:
     """
     issuer = pki.certificate(ca)
     permitted = profiles.permitted_vendors(issuer)
+    closed = is_root(ca) or what == "vendor"
     for name in names:
         if not _is_within(name, permitted):
             raise Failed(
@@ -228,7 +229,7 @@ def refuse_outside(pki: Pki, ca: str, what: str, names: Sequence[str]) -> None:
                 f"{', '.join(permitted)}",
                 expected=", ".join(permitted),
                 found=name,
-                hint=None if is_root(ca) or what == "vendor" else f"widen it, with the root's key: {_wider(ca)}",
+                hint=None if closed else f"widen it, with the root's key: {_wider(ca)}",
             )
 
 

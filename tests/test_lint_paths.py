@@ -127,7 +127,8 @@ def test_a_cross_certified_root_is_good(tmp_path: Path) -> None:
 
 def test_below_ml_dsa(tmp_path: Path) -> None:
     pki = make_pki("ml-dsa-65")
-    good = (pki.root, pki.issuing, *crls(pki.root, pki.issuing), pki.leaf)
+    good: tuple[Entity | bytes, ...] = (pki.root, pki.issuing)
+    good += (*crls(pki.root, pki.issuing), pki.leaf)
     assert codes(fill(tmp_path / "good", *good)) == []
     weak = leaf(pki.issuing)
     place = fill(tmp_path / "weak", *good, weak)

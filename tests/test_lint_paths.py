@@ -123,3 +123,25 @@ def test_a_cross_certified_root_is_good(tmp_path: Path) -> None:
     issuing = make_ca("New Issuing", new, permitted=[VENDOR], path_length=0, days=(-10, 3600))
     things: tuple[Entity | bytes, ...] = (new, crossed, issuing, *crls(new, issuing), leaf(issuing))
     assert codes(fill(tmp_path, *GOOD, *things)) == []
+
+
+def test_below_ml_dsa(tmp_path: Path) -> None:
+    pki = make_pki("ml-dsa-65")
+    good: tuple[Entity | bytes, ...] = (pki.root, pki.issuing)
+    good += (*crls(pki.root, pki.issuing), pki.leaf)
+    assert codes(fill(tmp_path / "good", *good)) == []
+    weak = leaf(pki.issuing)
+    place = fill(tmp_path / "weak", *good, weak)
+    assert codes(place) == ["below-ml-dsa"]
+    words = 'the key is P-256, its issuer "Issuing" has ML-DSA-65'
+    assert said(place, "below-ml-dsa") == [words]
+    assert [one.severity for one in findings(place)] == ["warning"]
+
+
+def test_above_ml_dsa(tmp_path: Path) -> None:
+    strong = leaf(PKI.issuing, alg="ml-dsa-87")
+    place = fill(tmp_path, *GOOD, strong)
+    assert codes(place) == ["above-ml-dsa"]
+    words = 'the key is ML-DSA-87, its issuer "Issuing" has P-256'
+    assert said(place, "above-ml-dsa") == [words]
+    assert [one.severity for one in findings(place)] == ["note"]

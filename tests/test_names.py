@@ -10,6 +10,7 @@ from fwsign.errors import Failed
 from fwsign.names import (
     host_name,
     organisation,
+    peer_name,
     product_from,
     product_name,
     signer_name,
@@ -215,3 +216,53 @@ def test_organisation_refusals(text: str, words: str) -> None:
 def test_nothing_but_failed_is_raised(check: Callable[[str], str], text: str) -> None:
     error = failure(check, text)
     assert error is None or error.code == "state.policy"
+
+
+@pytest.mark.parametrize("text", ["localhost", "factorycube-server-vernemq", "a", "b.acme.example"])
+def test_host_name_may_be_a_single_label(text: str) -> None:
+    assert host_name(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Localhost", 'it must be written in lower-case ASCII; "localhost" would be accepted'),
+        ("localhost.", 'it ends with a dot; "localhost" would be accepted'),
+        ("my_broker", 'label "my_broker" is not 1 to 63 letters, digits and inner hyphens'),
+        ("42", "it is an address, not a name"),
+        ("", 'label "" is not 1 to 63 letters'),
+        ("*", "a wildcard would let a server speak for others"),
+    ],
+)
+def test_host_name_refusals(text: str, words: str) -> None:
+    error = failure(host_name, text)
+    assert error is not None
+    assert error.message.startswith(f'host "{text}" is not a domain name such as "acme.example": ')
+    assert words in error.message
+
+
+def test_a_vendor_is_never_a_single_label() -> None:
+    error = failure(vendor_domain, "localhost")
+    assert error is not None
+    assert "it has only one label" in error.message
+
+
+@pytest.mark.parametrize("text", ["TESTING", "gateway-0017", "Broker.acme.example", "a" * 64])
+def test_peer_name_is_returned_as_it_is(text: str) -> None:
+    assert peer_name(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("CA", '"CA" is the name of a CA, a server or client needs another'),
+        ("Issuing-2", '"Issuing-2" is the name of a CA'),
+        ("NUL", '"NUL" cannot name a server or client: Windows reserves it'),
+        ("../ca", "it is not 1 to 64 of A-Z, a-z, 0-9"),
+        ("a" * 65, "it is not 1 to 64 of A-Z, a-z, 0-9"),
+    ],
+)
+def test_peer_name_refusals(text: str, words: str) -> None:
+    error = failure(peer_name, text)
+    assert error is not None
+    assert words in error.message

@@ -824,7 +824,7 @@ def test_openssl_refuses_a_vendor_that_the_ca_may_not_issue_for(
     pki: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(issuing_module, "_refuse_outside", lambda *_: None)
+    monkeypatch.setattr(issuing_module, "refuse_outside", lambda *_: None)
     issue(pki, "ci", domains=("other.example",))
     assert "permitted subtree violation" in openssl_verify(pki, "ci").stderr
 

@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fwsign.keys import ALGORITHMS
 from fwsign.keys.file import load_private_key
-from fwsign.pki import renewal
 from fwsign.pki.directory import Pki
 from fwsign.pki.expiry import ending
 from fwsign.pki.issue import NewKey
+from fwsign.pki.leaves import renewed_algorithm
 from fwsign.pki.renewal import renew as renew_it
 from pki_kit import (
     DAY,
@@ -79,7 +79,7 @@ def test_renewed_with_a_new_key_of_the_same_kind(alg: str, pki: Path) -> None:
     renew(pki, "x", new_key=NewKey("", None), lifetime=30 * DAY)
     new = Pki(pki).certificate("x")
     assert new.public_key() != old.public_key()
-    assert renewal.algorithm_name(new) == alg
+    assert renewed_algorithm(new, new) == alg
     assert hosts_of(new) == ["192.0.2.7"]
     assert new.not_valid_after_utc == SECOND + YEAR + 30 * DAY
     assert (pki / "private/x.key.unused-1").read_bytes() == key

@@ -1,6 +1,7 @@
 """Which certificates are accepted for what; code signing is what the verifier says."""
 
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -201,3 +202,36 @@ def test_the_second_verifier_is_asked_for_tls_alone() -> None:
             judge([leaf.der], [root.anchor], purpose=purpose, at=NOW)
     stamp = with_usages(STAMP, issuer=root)
     assert judge([stamp.der], [root.anchor], purpose="timestamp", at=NOW)
+
+
+@pytest.mark.parametrize(
+    ("has", "asked", "good"),
+    [
+        ("*.acme.example", "b.acme.example", True),
+        ("*.acme.example", "a.b.acme.example", False),
+        ("*.acme.example", "acme.example", False),
+        ("*.localhost", "b.localhost", False),
+        ("B.acme.example", "b.ACME.example", True),
+        ("localhost", "localhost", True),
+        ("localhost", "b.localhost", False),
+    ],
+)
+@pytest.mark.parametrize("alg", ["p256", "ed25519"])  # judged with another library, or by us alone
+def test_the_name_that_a_client_calls(has: str, asked: str, good: bool, alg: str) -> None:
+    root = make_ca(alg=alg)
+    server = with_usages(SERVER, vendors=(has,), issuer=root)
+    call = partial(judge, [server.der], [root.anchor], purpose="server", at=NOW)
+    if good:
+        assert call(host=x509.DNSName(asked)).path.name == "release"
+        return
+    with refused("untrusted.vendor") as caught:
+        call(host=x509.DNSName(asked))
+    words = f'"release" is for "{has}", not for "{asked}": a different domain'
+    assert caught.value.message == words
+
+
+def test_a_name_that_not_every_library_takes() -> None:
+    server = with_usages(SERVER, vendors=(f"a_b.{VENDOR}",))
+    notes = accept(server, "server", host=x509.DNSName(f"a_b.{VENDOR}")).notes
+    words = f'not every TLS library takes the name "a_b.{VENDOR}": judged by our own rules only'
+    assert words in notes

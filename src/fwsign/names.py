@@ -6,6 +6,7 @@ import re
 from fwsign.errors import Failed
 
 _PRODUCT = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_PEER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NOT_IN_PRODUCT = re.compile(r"[^a-z0-9._-]+")
 _WINDOWS = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?")
 _ORGANISATION_LIMIT = 53  # octets: with " Issuing CA" after it, a CN has 64 at most
@@ -28,12 +29,15 @@ def vendor_domain(text: str) -> str:
 
 
 def host_name(text: str) -> str:
-    """Return `text` if it is a host's domain name, in the form of `vendor_domain`.
+    """Return `text` if it is a host's name: a domain name, or a single label.
+
+    A single label, such as "localhost" or a container's name, is no public name: it means another
+    machine in another network. Otherwise the form is that of `vendor_domain`.
 
     Raises:
         Failed: `state.policy`.
     """
-    return _domain_name(text, "host", "server")
+    return _domain_name(text, "host", "server", single=True)
 
 
 def product_name(text: str) -> str:
@@ -76,26 +80,18 @@ def signer_name(text: str) -> str:
     Raises:
         Failed: `state.policy`.
     """
-    if _RESERVED.fullmatch(text):
-        raise Failed(
-            "state.policy",
-            f'"{text}" is the name of a CA, a signer needs another',
-            expected="a name other than those of CAs: ca, issuing, standby, ca-2 and so on",
-            found=text,
-        )
-    if _PRODUCT.fullmatch(text) and not _WINDOWS.fullmatch(text):
-        return text
-    fault = (
-        "Windows reserves it"
-        if _WINDOWS.fullmatch(text)
-        else 'it is not 1 to 64 of a-z, 0-9, ".", "_" and "-" after a letter or digit'
-    )
-    raise Failed(
-        "state.policy",
-        f'"{text[:80]}" cannot name a signer: {fault}',
-        expected=_PRODUCT.pattern,
-        found=text[:80],
-    )
+    return _entry_name(text, "signer", "a-z", _PRODUCT)
+
+
+def peer_name(text: str) -> str:
+    """Return `text` if it can name a TLS server or client; it may have upper-case letters.
+
+    Brokers take a client's CN as its user name, and compare it letter by letter.
+
+    Raises:
+        Failed: `state.policy`.
+    """
+    return _entry_name(text, "server or client", "A-Z, a-z", _PEER)
 
 
 def organisation(text: str) -> str:
@@ -120,17 +116,43 @@ def organisation(text: str) -> str:
     )
 
 
-def _domain_name(text: str, what: str, holder: str) -> str:
+def _entry_name(text: str, holder: str, letters: str, pattern: re.Pattern[str]) -> str:
+    """Return `text` if it can be a CN and the name of files."""
+    small = text.lower()  # some file systems do not tell "CA" from "ca"
+    if _RESERVED.fullmatch(small):
+        raise Failed(
+            "state.policy",
+            f'"{text}" is the name of a CA, a {holder} needs another',
+            expected="a name other than those of CAs: ca, issuing, standby, ca-2 and so on",
+            found=text,
+        )
+    if pattern.fullmatch(text) and not _WINDOWS.fullmatch(small):
+        return text
+    fault = (
+        "Windows reserves it"
+        if _WINDOWS.fullmatch(small)
+        else f'it is not 1 to 64 of {letters}, 0-9, ".", "_" and "-" after a letter or digit'
+    )
+    raise Failed(
+        "state.policy",
+        f'"{text[:80]}" cannot name a {holder}: {fault}',
+        expected=pattern.pattern,
+        found=text[:80],
+    )
+
+
+def _domain_name(text: str, what: str, holder: str, *, single: bool = False) -> str:
     """Return `text` if it is a domain name.
 
     Args:
         text: the name.
         what: the owner of the name: "vendor" or "host".
         holder: the subject of a certificate with this name: "signer" or "server".
+        single: whether one label is enough.
     """
-    from fwsign.constraints import MAX_DOMAIN, is_domain  # slow to import
+    from fwsign.constraints import MAX_DOMAIN  # slow to import
 
-    if is_domain(text):
+    if _is_name(text, single=single):
         return text
     if len(text) > MAX_DOMAIN:
         raise Failed(
@@ -139,19 +161,26 @@ def _domain_name(text: str, what: str, holder: str) -> str:
             expected=f"at most {MAX_DOMAIN} characters",
             found=len(text),
         )
-    fault = _domain_fault(text, holder)
-    other = _other_spelling(text)
+    fault = _domain_fault(text, holder, single=single)
+    other = _other_spelling(text, single=single)
     hint = f'; "{other}" would be accepted' if other else ""
     raise Failed(
         "state.policy",
         f'{what} "{text}" is not a domain name such as "acme.example": {fault}{hint}',
-        expected=other or "lower-case letters, digits and hyphens in two labels or more",
+        expected=other
+        or "lower-case letters, digits and hyphens" + ("" if single else " in two labels or more"),
         found=text,
     )
 
 
-def _domain_fault(text: str, holder: str) -> str:
-    """Return the reason why a text is not a domain, after `constraints.is_domain` said so."""
+def _is_name(text: str, *, single: bool) -> bool:
+    from fwsign.constraints import is_domain, is_label  # slow to import
+
+    return is_domain(text) or (single and is_label(text) and not text.isdigit())
+
+
+def _domain_fault(text: str, holder: str, *, single: bool) -> str:
+    """Return the reason why a text is not a domain, after `_is_name` said so."""
     from fwsign.constraints import is_label  # slow to import
 
     labels = text.split(".")
@@ -159,7 +188,7 @@ def _domain_fault(text: str, holder: str) -> str:
         return f"a wildcard would let a {holder} speak for others"
     if text.endswith("."):
         return "it ends with a dot"
-    if len(labels) < 2:
+    if len(labels) < 2 and not single:
         return "it has only one label"
     if not text.isascii() or text != text.lower():
         return "it must be written in lower-case ASCII"
@@ -171,10 +200,8 @@ def _domain_fault(text: str, holder: str) -> str:
     return "it is an address, not a name"
 
 
-def _other_spelling(text: str) -> str | None:
+def _other_spelling(text: str, *, single: bool) -> str | None:
     """Return the spelling that the user probably meant, if it names the same domain."""
-    from fwsign.constraints import is_domain  # slow to import
-
     wanted = text.removesuffix(".").lower()
     try:
         guess = wanted.encode("idna").decode("ascii")
@@ -183,4 +210,4 @@ def _other_spelling(text: str) -> str | None:
         same = guess.encode("ascii").decode("idna") == wanted
     except UnicodeError:
         return None
-    return guess if same and is_domain(guess) else None
+    return guess if same and _is_name(guess, single=single) else None

@@ -139,7 +139,7 @@ class TestIssue:
             run("pki", "issue", "signer", "release", "--no-passphrase"),
             5,
             'there is a certificate "release" in pki already',
-            "choose another name; to issue this one anew: fwsign pki renew NAME",
+            "choose another name; to issue this one anew: fwsign pki renew release",
         )
         assert tree(project) == before
 

@@ -64,7 +64,7 @@ class TestKinds:
             5,
             'host "b.plant.test" is outside what the CA "Acme Issuing CA" is limited to: '
             "acme.example",
-            "a CA's domains are set when it is made: fwsign pki init --permit DOMAIN",
+            "widen it, with the root's key: fwsign pki renew issuing --permit NAME",
         )
 
     def test_server_without_a_name(self) -> None:
@@ -72,7 +72,8 @@ class TestKinds:
             run("pki", "issue", "server", "b", "--no-passphrase"),
             5,
             'server "b" has no host name and no address: clients look for one',
-            "give it --host NAME or --ip ADDR",
+            'give it --host NAME or --ip ADDR; to let clients call it "b": '
+            "fwsign pki renew issuing --permit NAME",
         )
 
     def test_an_address_that_is_none(self) -> None:

@@ -105,6 +105,7 @@ HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         ),
         "io.crl-unused": ("leave it out, or give the CRL of an issuer of the signer",),
         "key.format": ("fwsign show FILE tells what it is",),
+        "key.unsupported": ("--new-key makes another one",),
         "key.passphrase": ("is it the passphrase of this key?",),
         "key.passphrase-missing": (
             "give it with --pass or --ca-pass: env:NAME, file:PATH or fd:N",

@@ -14,7 +14,7 @@ from fwsign.cli.options import ALG, NO_PASSPHRASE, ORG, PASS, ROOT_PASS, VENDOR_
 from fwsign.errors import Failed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -61,6 +61,7 @@ def init(
     """
     from fwsign.atomic import io_error, write_atomic
     from fwsign.names import product_from
+    from fwsign.pki.files import refuse_used
 
     settings = directory / config.NAME
     if os.path.lexists(settings):
@@ -77,29 +78,41 @@ def init(
         except OSError as error:  # removed meanwhile
             raise io_error(error, "the current directory") from error
         ui.note(f'the product is called "{product}", after the directory; --product names it')
+    content = config.render(vendor, product, "pki")
+    with _way_out(settings, content):
+        refuse_used(directory / "pki")
     passphrases = new_passphrases(pass_, root_pass, none=no_passphrase)
     new = not os.path.lexists(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise io_error(error, directory, "write") from error
-    content = config.render(vendor, product, "pki")
     try:
-        create_pki(directory / "pki", org, (vendor,), alg, passphrases)
+        with _way_out(settings, content):
+            create_pki(directory / "pki", org, (vendor,), alg, passphrases)
         write_atomic(settings, content)
-    except Failed as error:
+    except Failed:
         if new:
             with contextlib.suppress(OSError):  # it is only removed if it is empty
                 directory.rmdir()
-        if error.code == "state.pki-exists":
-            lines = ", ".join(content.decode().splitlines()[1:])
-            hint = f"to use the PKI that is there, write {settings}: {lines}"
-            raise error.with_hint(hint) from error
         raise
     ui.out(str(directory / "pki"))
     ui.out(str(settings))
     say_what_now(directory / "pki", org, passphrases)
     ui.next_command("sign", "FILE", after=f", in {directory}" if directory != Path() else "")
+
+
+@contextlib.contextmanager
+def _way_out(settings: Path, content: bytes) -> "Iterator[None]":
+    """Say how to go on with a PKI that is there already."""
+    try:
+        yield
+    except Failed as error:
+        if error.code != "state.pki-exists":
+            raise
+        lines = ", ".join(content.decode().splitlines()[1:])
+        hint = f"to use the PKI that is there, write {settings}: {lines}"
+        raise error.with_hint(hint) from error
 
 
 def new_passphrases(

@@ -92,14 +92,21 @@ def new_passphrase(
     source: str | None, *, none: bool, what: str, option: str = "--pass"
 ) -> bytes | None:
     """Return the passphrase for a new key; None for a key without one."""
-    if source and none:
-        ui.usage(f"{option} and --no-passphrase exclude each other")
+    check_new_passphrase(source, none=none, option=option)
     if none:
         return None
     passphrase = _from(source) if source else _prompt(what, option, confirm=True)
     if not passphrase:
         ui.usage(f"the passphrase of {what} is empty", "--no-passphrase leaves the key unencrypted")
     return passphrase
+
+
+def check_new_passphrase(source: str | None, *, none: bool, option: str = "--pass") -> None:
+    """Refuse options that no new key can have."""
+    if source and none:
+        ui.usage(f"{option} and --no-passphrase exclude each other")
+    if source:
+        _check_source(source)
 
 
 def _check_source(source: str) -> tuple[str, str]:

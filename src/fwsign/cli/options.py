@@ -20,6 +20,11 @@ def algorithm(value: str | None) -> str | None:
     return value
 
 
+def tls_algorithm(value: str | None) -> str | None:
+    """Refuse an option's value that is no algorithm of a TLS server's or client's key."""
+    return value if value == "rsa2048" else algorithm(value)
+
+
 def named(check: str) -> Callable[[Any], Any]:
     """Return the callback of an option whose value is a name: a wrong one is a usage error.
 

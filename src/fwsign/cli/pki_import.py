@@ -8,7 +8,9 @@ import typer
 
 from fwsign.cli import config, inputs, ui
 from fwsign.cli.command import Command, examples
-from fwsign.cli.options import ALG, CA_PASS, NO_PASSPHRASE, PASS, named
+from fwsign.cli.options import CA_PASS, NO_PASSPHRASE, PASS, named
+from fwsign.cli.passphrases import Passphrases
+from fwsign.cli.pki_options import KIND_OF_CA_KEY
 
 if TYPE_CHECKING:
     from fwsign.pki.directory import Pki
@@ -67,7 +69,7 @@ def import_(
             "for several. What lies beside the CA's certificate is found without it.",
         ),
     ] = None,
-    alg: ALG = "p256",
+    alg: KIND_OF_CA_KEY = None,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
     ca_pass: CA_PASS = None,
@@ -82,8 +84,12 @@ def import_(
     key stays where it is.
     """
     from fwsign.pki.easyrsa import read
+    from fwsign.pki.files import refuse_used
+    from fwsign.pki.leaves import default_algorithm
     from fwsign.pki.takeover import NewIssuing, take_over, why_no_issuing
 
+    refuse_used(to)
+    asked_for = Passphrases()
     source = read(directory, root or ())
     fault = why_no_issuing(source)
     issuing = None
@@ -91,11 +97,10 @@ def import_(
         domains = vendor or ([known] if (known := config.load().vendor) else None)
         if not domains:
             ui.usage("no vendor for the new issuing CA", "name it with --vendor DOMAIN")
-        passphrase = inputs.new_passphrase(
-            pass_, none=no_passphrase, what="the new issuing CA's key"
-        )
-        issuing = NewIssuing(domains, alg, passphrase)
-    secret = inputs.passphrase_source(ca_pass, "the CA's key", "--ca-pass")
+        what = "the new issuing CA's key"
+        passphrase = asked_for.new(pass_, none=no_passphrase, what=what)
+        issuing = NewIssuing(domains, alg or default_algorithm(source.ca), passphrase)
+    secret = asked_for.existing(ca_pass, "the CA's key", "--ca-pass")
     pki = take_over(source, to, issuing=issuing, ca_passphrase=secret, now=inputs.now())
     ui.out(str(to))
     _say(source, pki, issuing, fault)
@@ -120,7 +125,7 @@ def _say(source: "Source", pki: "Pki", issuing: "NewIssuing | None", fault: str 
         ui.note(f"a new CRL of the root comes in with: fwsign pki accept {pki.directory} FILE")
     elif issuing:
         ui.note(f"new issuing CA, for {', '.join(issuing.vendors)}: it issues from now on")
-        if issuing.passphrase is None:
+        if issuing.key.secret() is None:
             ui.note(f"warning: {pki.key_path('issuing')} has no passphrase")
     else:
         ui.note(f"warning: no issuing CA, so fwsign pki issue does not work: {fault}")

@@ -68,9 +68,12 @@ def init(
     With --layout easyrsa, easy-rsa works on DIR as well (EASYRSA_PKI=DIR): its one CA is the root,
     and the key of it is needed to issue. Each sees what the other has issued and revoked.
     """
+    from fwsign.pki.files import refuse_used
+
     flat = layout == "easyrsa"
     if flat and root_only:
         ui.usage("--root-only and --layout easyrsa exclude each other")
+    refuse_used(directory)
     domains = (vendor, *(permit or ()))
     if root_only:
         source = root_pass or pass_

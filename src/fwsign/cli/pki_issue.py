@@ -2,6 +2,7 @@
 """`fwsign pki issue`: a certificate with a new key, for a request, or for a key that exists."""
 
 from collections.abc import Sequence
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
@@ -12,9 +13,18 @@ from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, Group, examples
 from fwsign.cli.config import find_pki, load, pki_words
 from fwsign.cli.options import CA_PASS, NO_PASSPHRASE, PASS, PKI, named
-from fwsign.cli.pki_options import KIND_OF_KEY, LIFETIME, span
+from fwsign.cli.passphrases import Passphrases
+from fwsign.cli.pki_options import (
+    COMPAT,
+    KIND_OF_KEY,
+    KIND_OF_TLS_KEY,
+    LIFETIME,
+    span,
+    warn_of_rsa2048,
+)
 
 if TYPE_CHECKING:
+    from fwsign.keys import Passphrase
     from fwsign.pki.request import Request
 
 _NAME: TypeAlias = Annotated[
@@ -23,6 +33,14 @@ _NAME: TypeAlias = Annotated[
         metavar="NAME",
         callback=named("signer_name"),
         help="Names the certificate and its key; it is the CN, too.",
+    ),
+]
+_PEER_NAME: TypeAlias = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        callback=named("peer_name"),
+        help="Names the certificate and its key; it is the CN, too. Upper case is kept.",
     ),
 ]
 _CSR: TypeAlias = Annotated[
@@ -59,6 +77,7 @@ class _Options(NamedTuple):
     pass_: str | None
     no_passphrase: bool
     ca_pass: str | None
+    compat: bool = False
 
 
 def register(command: typer.Typer) -> None:
@@ -75,10 +94,12 @@ def register(command: typer.Typer) -> None:
         server: (
             "fwsign pki issue server broker.acme.example --ip 192.0.2.7",
             "fwsign pki issue server broker --csr broker.csr --host mqtt.acme.example",
+            "fwsign pki issue server broker --host localhost",
         ),
         client: (
             "fwsign pki issue client gateway-0017 --no-passphrase",
             "fwsign pki issue client gateway-0017 --csr gateway.csr",
+            "fwsign pki issue client TESTING --csr java.csr --compat",
         ),
     }
     for function, lines in pages.items():
@@ -134,7 +155,7 @@ def tsa(
 
 
 def server(
-    name: _NAME,
+    name: _PEER_NAME,
     *,
     pki: PKI = None,
     host: Annotated[
@@ -142,8 +163,8 @@ def server(
         typer.Option(
             metavar="NAME",
             callback=named("host_name"),
-            help="A name that clients call it by; repeat for several. NAME is one, too, if there "
-            "is a dot in it.",
+            help="A name that clients call it by, or a single label, which is no public name; "
+            "repeat for several. NAME is one, too, if there is a dot in it, or no other.",
         ),
     ] = None,
     ip: Annotated[
@@ -155,29 +176,32 @@ def server(
     csr: _CSR = None,
     from_key: _FROM_KEY = None,
     lifetime: LIFETIME = None,
-    alg: KIND_OF_KEY = None,
+    alg: KIND_OF_TLS_KEY = None,
+    compat: COMPAT = False,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
     ca_pass: CA_PASS = None,
 ) -> None:
     """Issue a TLS server's certificate, such as an MQTT broker's, for 397 days.
 
-    The names must lie within the domains that the issuing CA is limited to; see --permit of
-    fwsign pki init.
+    The names must lie within the domains that the issuing CA is limited to, also single labels:
+    fwsign pki renew issuing --permit localhost. In another network, another machine may have the
+    same single label, and its own certificate.
     """
-    options = _Options(pki, csr, from_key, lifetime, alg, pass_, no_passphrase, ca_pass)
+    options = _Options(pki, csr, from_key, lifetime, alg, pass_, no_passphrase, ca_pass, compat)
     path = _issue("server", name, options, host or (), [*map(_address, ip or ())])
     _say_who_needs(path, "server")
 
 
 def client(
-    name: _NAME,
+    name: _PEER_NAME,
     *,
     pki: PKI = None,
     csr: _CSR = None,
     from_key: _FROM_KEY = None,
     lifetime: LIFETIME = None,
-    alg: KIND_OF_KEY = None,
+    alg: KIND_OF_TLS_KEY = None,
+    compat: COMPAT = False,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
     ca_pass: CA_PASS = None,
@@ -187,7 +211,7 @@ def client(
     NAME is the CN, which MQTT brokers take as the user name; with a dot in it, it is a host name
     and must lie within the domains that the issuing CA is limited to.
     """
-    options = _Options(pki, csr, from_key, lifetime, alg, pass_, no_passphrase, ca_pass)
+    options = _Options(pki, csr, from_key, lifetime, alg, pass_, no_passphrase, ca_pass, compat)
     path = _issue("client", name, options)
     _say_who_needs(path, "client")
 
@@ -199,14 +223,21 @@ def _issue(
     domains: Sequence[str] = (),
     addresses: Sequence[Any] = (),
 ) -> Path:
+    from fwsign.pki.directory import Pki
     from fwsign.pki.issue import issue
 
     now = inputs.now()
     lifetime = span(options.lifetime, now)
     directory = find_pki(options.pki)
     _check(options)
-    source = inputs.passphrase_source(options.ca_pass, "the issuing CA's key", "--ca-pass")
-    request = _request(options.csr) if options.csr else None
+    asked_for = Passphrases()
+    source = asked_for.existing(
+        options.ca_pass,
+        "the issuing CA's key",
+        "--ca-pass",
+        path=lambda: (pki := Pki(directory)).key_path(pki.issuing()),
+    )
+    request = _request(options) if options.csr else None
     if request and kind == "server" and not domains and not addresses:
         domains, addresses = request.domains, request.addresses
         asked = ", ".join([*domains, *map(str, addresses)]) or "nothing"
@@ -215,14 +246,16 @@ def _issue(
         directory,
         kind,
         name,
-        key=request.public_key if request else _key(name, options),
+        key=request.public_key if request else _key(name, options, asked_for),
         domains=domains,
         addresses=addresses,
         lifetime=lifetime,
+        compat=options.compat,
         ca_passphrase=source,
         now=now,
     )
     ui.out(str(path))
+    warn_of_rsa2048(path)
     return path
 
 
@@ -230,6 +263,11 @@ def _check(options: _Options) -> None:
     """Refuse options that have no meaning together."""
     if options.csr and options.from_key:
         ui.usage("--csr and --from-key exclude each other")
+    if options.compat and not options.csr and not options.from_key:
+        ui.usage(
+            "--compat is for a key that exists: --csr or --from-key",
+            "a new key of that kind: --alg rsa2048",
+        )
     given = "--csr" if options.csr else "--from-key" if options.from_key else None
     without = {"--alg": options.alg, "--no-passphrase": options.no_passphrase}
     if options.csr:
@@ -239,25 +277,35 @@ def _check(options: _Options) -> None:
             ui.usage(f"{given} and {option} exclude each other", f"{option} is for a new key")
 
 
-def _key(name: str, options: _Options) -> Any:
+def _key(name: str, options: _Options, asked_for: Passphrases) -> Any:
     from fwsign.pki.issue import NewKey
 
     if options.from_key is None:
-        what = f'the key "{name}"'
-        none = options.no_passphrase
-        passphrase = inputs.new_passphrase(options.pass_, none=none, what=what)
-        return NewKey(options.alg or "p256", passphrase)
-    from fwsign.keys import signer_from_uri
-
-    source = inputs.passphrase_source(options.pass_, f"the key {options.from_key}")
-    return signer_from_uri(options.from_key, source).public_key
+        what, none = f'the key "{name}"', options.no_passphrase
+        return NewKey(options.alg or "", asked_for.new(options.pass_, none=none, what=what))
+    source = asked_for.existing(options.pass_, f"the key {options.from_key}")
+    return partial(_public_key, options.from_key, source, compat=options.compat)
 
 
-def _request(path: Path) -> "Request":
+def _public_key(uri: str, source: "Passphrase", *, compat: bool) -> Any:
+    from fwsign.atomic import read_bytes
+    from fwsign.keys import key_file, signer_from_uri
+    from fwsign.keys.file import KEY_FILE_LIMIT
+    from fwsign.keys.formats import read_private_key
+
+    if not compat:
+        return signer_from_uri(uri, source).public_key
+    path = Path(key_file(uri))
+    return read_private_key(read_bytes(path, KEY_FILE_LIMIT), source, path).public_key()
+
+
+def _request(options: _Options) -> "Request":
     from fwsign.atomic import read_bytes
     from fwsign.pki.request import REQUEST_LIMIT, parse_request
 
-    return parse_request(read_bytes(path, REQUEST_LIMIT), str(path))
+    assert options.csr is not None  # noqa: S101 - the caller has looked
+    data = read_bytes(options.csr, REQUEST_LIMIT)
+    return parse_request(data, str(options.csr), compat=options.compat)
 
 
 def _address(text: str) -> Any:

@@ -52,9 +52,11 @@ def csr(
     The key never leaves this machine. Take the request to the root (fwsign pki sign-ca) and what
     it answers back (fwsign pki accept). To renew the CA, take the same request again.
     """
+    from fwsign.pki.files import refuse_used
     from fwsign.pki.issue import NewKey
     from fwsign.pki.offline import create_request
 
+    refuse_used(directory)
     passphrase = inputs.new_passphrase(pass_, none=no_passphrase, what="the issuing CA's key")
     path = create_request(
         directory, org=org, vendor=vendor, permit=permit or (), new_key=NewKey(alg, passphrase)
@@ -76,7 +78,7 @@ def sign_ca(
         list[str] | None,
         typer.Option(
             metavar="DOMAIN",
-            callback=named("vendor_domain"),
+            callback=named("host_name"),
             help="What the CA may issue for, its vendor first; repeat for several. It is you who "
             "says so, not the request.",
         ),

@@ -7,8 +7,8 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from fwsign.cli import inputs
-from fwsign.cli.options import algorithm, named
+from fwsign.cli import inputs, ui
+from fwsign.cli.options import algorithm, named, tls_algorithm
 from fwsign.keys import ALGORITHMS
 
 NEW_PKI: TypeAlias = Annotated[
@@ -19,9 +19,9 @@ PERMIT: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         metavar="DOMAIN",
-        callback=named("vendor_domain"),
-        help="One more domain that the issuing CA may issue for, such as that of your servers; "
-        "repeat for several.",
+        callback=named("host_name"),
+        help="One more domain that the issuing CA may issue for, such as that of your servers, or "
+        "a single label, such as localhost; repeat for several.",
     ),
 ]
 LIFETIME: TypeAlias = Annotated[
@@ -33,16 +33,57 @@ LIFETIME: TypeAlias = Annotated[
         "its kind, but never longer than its issuer.",
     ),
 ]
+_DEFAULT = "p256, below ML-DSA the issuer's; of a renewed one, as before."
 KIND_OF_KEY: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--alg",
         metavar="ALG",
         callback=algorithm,
-        help=f"Kind of the key: {', '.join(ALGORITHMS)}. Default: p256; of a renewed one, as "
-        "before.",
+        help=f"Kind of the key: {', '.join(ALGORITHMS)}. Default: {_DEFAULT}",
     ),
 ]
+KIND_OF_TLS_KEY: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--alg",
+        metavar="ALG",
+        callback=tls_algorithm,
+        help=f"Kind of the key: {', '.join(ALGORITHMS)}; for TLS servers and clients also rsa2048, "
+        f"where a peer takes no other. Default: {_DEFAULT}",
+    ),
+]
+KIND_OF_CA_KEY: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--alg",
+        metavar="ALG",
+        callback=algorithm,
+        help=f"Kind of the key: {', '.join(ALGORITHMS)}. Default: p256, or ML-DSA where the PKI "
+        "has it.",
+    ),
+]
+COMPAT: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--compat",
+        help="Certify an RSA key of 2048 bits, too, for TLS alone: Java, NSS and easy-rsa make "
+        "such keys.",
+    ),
+]
+
+
+def warn_of_rsa2048(certificate: Path) -> None:
+    """Print a warning if a new certificate's key is good enough for TLS alone."""
+    from cryptography import x509
+
+    from fwsign.cose import key_name
+    from fwsign.pki.leaves import below_strength
+
+    key = x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
+    if below_strength(key):  # type: ignore[arg-type]
+        found = key_name(key)
+        ui.note(f"warning: {found} is weaker than all other keys here: for TLS with old peers only")
 
 
 def span(lifetime: str | None, now: datetime) -> timedelta | None:

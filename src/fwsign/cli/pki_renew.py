@@ -11,8 +11,9 @@ import typer
 from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.config import find_pki, pki_words
-from fwsign.cli.options import CA_PASS, NO_PASSPHRASE, PASS, PKI
-from fwsign.cli.pki_options import KIND_OF_KEY, LIFETIME, span
+from fwsign.cli.options import CA_PASS, NO_PASSPHRASE, PASS, PKI, named
+from fwsign.cli.passphrases import Passphrases
+from fwsign.cli.pki_options import COMPAT, KIND_OF_TLS_KEY, LIFETIME, span, warn_of_rsa2048
 from fwsign.errors import Failed
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ def register(command: typer.Typer) -> None:
         epilog=examples(
             "fwsign pki renew release",
             "fwsign pki renew broker.acme.example --new-key --no-passphrase",
+            "fwsign pki renew TESTING --compat",
             "fwsign pki renew issuing --for 10y --ca-pass env:ROOT_PASS",
+            "fwsign pki renew issuing --permit localhost",
         ),
     )(renew)
 
@@ -46,7 +49,17 @@ def renew(
     ] = False,
     pki: PKI = None,
     lifetime: LIFETIME = None,
-    alg: KIND_OF_KEY = None,
+    alg: KIND_OF_TLS_KEY = None,
+    compat: COMPAT = False,
+    permit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DOMAIN",
+            callback=named("host_name"),
+            help="Of the issuing CA: one more domain, or single label such as localhost, that it "
+            "may issue for; repeat for several.",
+        ),
+    ] = None,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
     ca_pass: CA_PASS = None,
@@ -56,7 +69,8 @@ def renew(
     The old certificate goes to certs_by_serial, an old key to NAME.key.unused-1. What the old one
     vouches for stays good until it ends: revoke it, by its serial number, only if its key leaked,
     for devices then refuse all of that. "issuing" needs the root's key; with --new-key there is
-    another issuing CA from then on.
+    another issuing CA from then on. After --permit, whoever sends the issuing CA's certificate
+    needs the new one: fwsign pki export chain.
     """
     from fwsign.pki.directory import Pki, is_issuing
     from fwsign.pki.issue import NewKey
@@ -64,24 +78,38 @@ def renew(
 
     if not new_key and (pass_ or no_passphrase or alg):
         ui.usage("--pass, --no-passphrase and --alg are for --new-key")
+    if new_key and compat:
+        ui.usage("--compat and --new-key exclude each other", "a new key: --alg rsa2048")
+    if permit and (new_key or not is_issuing(name)):
+        ui.usage("--permit is for an issuing CA that keeps its key")
     now = inputs.now()
     validity = span(lifetime, now)
     directory = find_pki(pki)
     old = Pki(directory).certificate(name)
-    source = inputs.passphrase_source(ca_pass, "the key of its issuer", "--ca-pass")
+    asked_for = Passphrases()
+    source = asked_for.existing(ca_pass, "the key of its issuer", "--ca-pass")
     new = None
     if new_key:
         what = f'the new key of "{name}"'
-        passphrase = inputs.new_passphrase(pass_, none=no_passphrase, what=what)
-        new = NewKey(alg or "", passphrase)
+        new = NewKey(alg or "", asked_for.new(pass_, none=no_passphrase, what=what))
     if new is not None and is_issuing(name):
         if lifetime:
             ui.usage("--for and --new-key exclude each other for an issuing CA")
         _replace_issuing(directory, new, source)
         ui.next_command("pki", "renew", "NAME", *pki_words(pki), after=", for each signer")
         return
-    path = renew_it(directory, name, new_key=new, lifetime=validity, ca_passphrase=source, now=now)
+    path = renew_it(
+        directory,
+        name,
+        new_key=new,
+        lifetime=validity,
+        permit=permit or (),
+        compat=compat,
+        ca_passphrase=source,
+        now=now,
+    )
     ui.out(str(path))
+    warn_of_rsa2048(path)
     for line in _about_the_old(Pki(directory), name, old, now):
         ui.note(line)
 
@@ -115,7 +143,6 @@ def _why_bad(pki: "Pki", certificate: "x509.Certificate", now: datetime) -> str:
 
 def _replace_issuing(directory: Path, new: "NewKey", source: "Passphrase") -> None:
     from fwsign.pki.directory import Pki
-    from fwsign.pki.renewal import algorithm_name
     from fwsign.pki.rotation import replace_issuing
 
     pki = Pki(directory)
@@ -123,7 +150,7 @@ def _replace_issuing(directory: Path, new: "NewKey", source: "Passphrase") -> No
     old = pki.certificate(pki.issuing())
     name = replace_issuing(
         directory,
-        new_key=new._replace(alg=new.alg or algorithm_name(old)),
+        new_key=new,
         passphrase=lambda _: source(),
         now=now,
     )

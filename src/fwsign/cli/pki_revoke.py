@@ -11,6 +11,7 @@ from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.config import find_pki, pki_words
 from fwsign.cli.options import CA_PASS, PKI, ROOT_PASS
+from fwsign.cli.passphrases import Passphrases
 from fwsign.cli.quoting import quoted
 from fwsign.errors import Failed
 
@@ -144,12 +145,14 @@ def crl(*, pki: PKI = None, ca_pass: CA_PASS = None, root_pass: ROOT_PASS = None
         if name not in here:
             ui.note(f'the key of CA "{name}" is not here: its CRL stays as it is')
     # One source for all its keys: a descriptor can be read only once.
+    asked_for = Passphrases()
     common = inputs.passphrase_source(ca_pass, "the CA's keys", "--ca-pass") if ca_pass else None
     roots = inputs.passphrase_source(root_pass, "the root's key") if root_pass else common
 
     def passphrase(name: str) -> bytes | None:
         source = roots if is_root(name) else common
-        prompt = inputs.passphrase_source(None, f'the key of CA "{name}"', "--ca-pass")
+        what, path = f'the key of CA "{name}"', keys[name]
+        prompt = asked_for.existing(None, what, "--ca-pass", path=lambda: path)
         return (source or prompt)()
 
     for path in renew_crls(directory, passphrase=passphrase, now=inputs.now(), names=here):

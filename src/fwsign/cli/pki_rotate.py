@@ -8,7 +8,9 @@ import typer
 from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.config import find_pki, pki_words
-from fwsign.cli.options import ALG, NO_PASSPHRASE, PASS, PKI
+from fwsign.cli.options import NO_PASSPHRASE, PASS, PKI
+from fwsign.cli.passphrases import Passphrases
+from fwsign.cli.pki_options import KIND_OF_CA_KEY
 
 
 def register(command: typer.Typer) -> None:
@@ -31,7 +33,7 @@ def register(command: typer.Typer) -> None:
 def standby(
     *,
     pki: PKI = None,
-    alg: ALG = "p256",
+    alg: KIND_OF_CA_KEY = None,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
 ) -> None:
@@ -46,8 +48,8 @@ def standby(
 
     directory = find_pki(pki)
     found = Pki(directory)
-    passphrase = inputs.new_passphrase(pass_, none=no_passphrase, what="the standby's key")
-    name = make_standby(directory, new_key=NewKey(alg, passphrase), now=inputs.now())
+    passphrase = Passphrases().new(pass_, none=no_passphrase, what="the standby's key")
+    name = make_standby(directory, new_key=NewKey(alg or "", passphrase), now=inputs.now())
     path = found.certificate_path(name)
     ui.out(str(path))
     ui.note(f"give {path} to every device, beside {directory / 'ca.crt'}")
@@ -57,7 +59,7 @@ def standby(
 def rotate(
     *,
     pki: PKI = None,
-    alg: ALG = "p256",
+    alg: KIND_OF_CA_KEY = None,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
     root_pass: Annotated[
@@ -88,12 +90,15 @@ def rotate(
     directory = find_pki(pki)
     found = Pki(directory)
     old = current_root(found)
-    new_key = NewKey(alg, inputs.new_passphrase(pass_, none=no_passphrase, what="the new keys"))
+    asked_for = Passphrases()
+    secret = asked_for.new(pass_, none=no_passphrase, what="the new keys")
+    new_key = NewKey(alg or "", secret)
     sources = {True: (root_pass, "--root-pass"), False: (standby_pass, "--standby-pass")}
 
     def passphrase(name: str) -> bytes | None:
         source, option = sources[name == old]
-        return inputs.passphrase_source(source, f'the key of the root "{name}"', option)()
+        what = f'the key of the root "{name}"'
+        return asked_for.existing(source, what, option, path=lambda: found.key_path(name))()
 
     done = rotate_it(
         directory, root_key=new_key, new_key=new_key, passphrase=passphrase, now=inputs.now()

@@ -9,14 +9,22 @@ import typer
 from fwsign.cli import config, inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.demands import PROFILE
-from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON, P12_PASS, PKI
+from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON, P12_PASS, PKI, named
 from fwsign.errors import Failed, FwsignError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fwsign.chain import Anchor
-    from fwsign.pki.purpose import Accepted
+    from fwsign.pki.purpose import Accepted, Host
+
+_KINDS = {"timestamp": "tsa", "server": "server", "client": "client"}
+_OTHERS = {
+    "stale.certificate": "issue it anew: fwsign pki renew NAME",
+    "untrusted.eku": "issue one for that: fwsign pki issue {kind} NAME",
+    "untrusted.vendor": "issue one with a name: fwsign pki issue {kind} NAME --host HOST",
+}
+"""Hints where the certificate is for another purpose than signing code."""
 
 
 def register(command: typer.Typer) -> None:
@@ -28,6 +36,7 @@ def register(command: typer.Typer) -> None:
             "fwsign pki verify pki/issued/release.crt",
             "fwsign pki verify release.crt issuing.crt --anchor ca.crt --crl crls.pem",
             "fwsign pki verify gateway.crt --purpose server --at 1y --json",
+            "fwsign pki verify broker.crt --purpose server --host broker.acme.example",
         ),
     )(verify)
 
@@ -71,6 +80,14 @@ def verify(
             help="What it is to be used for: codesign, timestamp, server, client.",
         ),
     ] = "codesign",
+    host: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="For a server: the name or address that clients call it by. Default: any of its "
+            "names.",
+        ),
+    ] = None,
     profile: PROFILE = "strict",
     crl: CRLS = None,
     pki: PKI = None,
@@ -92,6 +109,9 @@ def verify(
         ui.usage(f'"{purpose}" is not a purpose', f"choose from {', '.join(PURPOSES)}")
     if profile not in ("strict", "compat"):
         ui.usage(f'"{profile}" is not a profile', "choose strict or compat")
+    if host is not None and chosen != "server":
+        ui.usage("--host is for --purpose server")
+    called = None if host is None else _host(host)
     now = inputs.now()
     time = inputs.parse_time(at, now) if at else now
     leaf, *rest = certificates(certificate, pass_)
@@ -114,9 +134,12 @@ def verify(
         at=time,
         profile="compat" if profile == "compat" else "strict",
         crls=crls,
+        host=called,
         allow_example_keys=allow_example_keys,
     )
     if isinstance(verdict, FwsignError):
+        if chosen != "codesign" and verdict.code in _OTHERS and verdict.hint is None:
+            verdict = verdict.with_hint(_OTHERS[verdict.code].format(kind=_KINDS[chosen]))
         _refuse(verdict, judged, as_json=as_json)
         raise typer.Exit(ui.exit_status(verdict))
     _refuse_unused(given, verdict)
@@ -124,6 +147,20 @@ def verify(
         ui.print_json(_as_json(verdict, purpose))
     else:
         _show(certificate, verdict, purpose)
+
+
+def _host(text: str) -> "Host":
+    from ipaddress import ip_address
+
+    from cryptography import x509
+
+    try:
+        return x509.IPAddress(ip_address(text))
+    except ValueError:
+        name = text.removesuffix(".")
+    if not (name and name.isascii() and name.isprintable()):
+        named("host_name")(name)  # a usage error, perhaps with the spelling in A-labels
+    return x509.DNSName(name)
 
 
 def _refuse_unused(crls: "Sequence[bytes]", accepted: "Accepted") -> None:

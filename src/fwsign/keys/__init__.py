@@ -40,6 +40,9 @@ KEY_NAMES: Mapping[str, str] = MappingProxyType(
 )
 """Names of the keys that `new_private_key` makes, with their names in `fwsign.cose.key_name`."""
 ALGORITHMS = tuple(KEY_NAMES)
+TLS_ALGORITHMS = (*ALGORITHMS, "rsa2048")
+"""Of keys for TLS servers and clients: `rsa2048` is for peers that take no other, and never signs
+a release."""
 
 # One letter before the colon is a Windows drive, not a scheme.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
@@ -78,6 +81,17 @@ def signer_from_uri(uri: str, passphrase: Passphrase) -> Signer:
         Failed: `key.unsupported`: no such backend, or a key of another algorithm;
             `key.format`, `key.passphrase`, `key.passphrase-missing`, `io.*`.
     """
+    from fwsign.keys.file import open_signer  # a backend is imported on use
+
+    return open_signer(key_file(uri), passphrase)
+
+
+def key_file(uri: str) -> str:
+    """Return the path of the key that a URI names.
+
+    Raises:
+        Failed: `key.unsupported`: no such backend.
+    """
     found = _SCHEME.fullmatch(uri)
     scheme = found[1].lower() if found else "file"
     if scheme != "file":
@@ -87,9 +101,7 @@ def signer_from_uri(uri: str, passphrase: Passphrase) -> Signer:
             expected="file",
             found=scheme,
         )
-    from fwsign.keys.file import open_signer  # a backend is imported on use
-
-    return open_signer(_path_of(found[2]) if found else uri, passphrase)
+    return _path_of(found[2]) if found else uri
 
 
 def _path_of(rest: str) -> str:

@@ -13,7 +13,7 @@ from fwsign.atomic import read_bytes
 from fwsign.errors import Failed
 from fwsign.keys.file import KEY_FILE_LIMIT, new_private_key, write_private_key
 from fwsign.keys.formats import read_private_key
-from fwsign.names import organisation, vendor_domain
+from fwsign.names import host_name, organisation, vendor_domain
 from fwsign.pki import crls, flat, leaves, profiles
 from fwsign.pki.directory import ISSUING, ROOT, Pki, common_name
 from fwsign.pki.files import build_beside, make_directories, write_certificate
@@ -62,7 +62,7 @@ def create(
         root_passphrase: for the root's key, which belongs offline; None for no encryption.
         passphrase: for the keys of the issuing CA and the signer; None for no encryption.
         now: an aware time, the notBefore of all certificates less an hour.
-        permit: more domains that the issuing CA may issue for.
+        permit: more domains, or single labels, that the issuing CA may issue for.
         root_only: make only the root and its CRL; issuing CAs are elsewhere, see `offline`.
         flat: make the layout of easy-rsa: one CA, limited to the domains, which issues leaves.
 
@@ -71,7 +71,7 @@ def create(
             `key.passphrase-missing`, `io.*`.
     """
     organisation(org)
-    names = (org, tuple(dict.fromkeys(map(vendor_domain, (vendor, *permit)))))
+    names = (org, tuple(dict.fromkeys((vendor_domain(vendor), *map(host_name, permit)))))
     keys = (alg, root_passphrase, passphrase)
     now = profiles.utc(now)
 

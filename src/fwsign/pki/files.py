@@ -60,6 +60,18 @@ def build_beside(directory: str | os.PathLike[str], build: Callable[[Path], None
         raise io_error(error, directory, "write") from error
 
 
+def refuse_used(directory: str | os.PathLike[str]) -> None:
+    """Refuse a place for a new directory that `build_beside` would refuse.
+
+    Raises:
+        Failed: `state.pki-exists`, `io.*`.
+    """
+    try:
+        _refuse_used(Path(os.path.realpath(directory)))
+    except OSError as error:
+        raise io_error(error, directory, "write") from error
+
+
 def _refuse_used(target: Path) -> None:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise Failed(

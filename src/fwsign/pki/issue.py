@@ -7,36 +7,56 @@ certificate, which the next run sets aside.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from fwsign.errors import Failed
-from fwsign.keys.file import new_private_key, write_private_key
-from fwsign.names import host_name, signer_name, vendor_domain
+from fwsign.keys.file import write_private_key
+from fwsign.names import host_name, peer_name, signer_name, vendor_domain
 from fwsign.pki import profiles
 from fwsign.pki.authority import open_authority, refuse_early
-from fwsign.pki.directory import Pki, common_name
+from fwsign.pki.directory import Pki, common_name, is_root
 from fwsign.pki.files import set_aside, write_certificate
 from fwsign.pki.flat import enter
-from fwsign.pki.leaves import KINDS, Leaf, check_public_key, leaf_certificate
+from fwsign.pki.leaves import (
+    KINDS,
+    TLS,
+    Leaf,
+    check_public_key,
+    default_algorithm,
+    leaf_certificate,
+    new_leaf_key,
+)
 from fwsign.pki.lock import exclusive
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime, timedelta
     from pathlib import Path
 
     from cryptography import x509
 
-    from fwsign.keys import Passphrase, PublicKey
+    from fwsign.keys import Passphrase, PrivateKey, PublicKey
     from fwsign.pki.leaves import Address
 
 
 class NewKey(NamedTuple):
-    """A key to be made: one of `fwsign.keys.ALGORITHMS`, and a passphrase or None."""
+    """A key to be made: its kind, and a passphrase, None, or a function that asks for it.
+
+    The kind is one of `fwsign.keys.ALGORITHMS`; empty leaves the choice to the command.
+    """
 
     alg: str
-    passphrase: bytes | None
+    passphrase: bytes | Passphrase | None
+
+    def secret(self) -> bytes | None:
+        """Return the passphrase; it is asked for when all else has been judged."""
+        return self.passphrase() if callable(self.passphrase) else self.passphrase
+
+    def settled(self) -> NewKey:
+        """Return the same with a known passphrase, before a lock is taken."""
+        return self._replace(passphrase=self.secret())
 
 
 def issue(
@@ -44,10 +64,11 @@ def issue(
     kind: str,
     name: str,
     *,
-    key: NewKey | PublicKey,
+    key: NewKey | PublicKey | Callable[[], PublicKey],
     domains: Sequence[str] = (),
     addresses: Sequence[Address] = (),
     lifetime: timedelta | None = None,
+    compat: bool = False,
     ca_passphrase: Passphrase,
     now: datetime,
 ) -> Path:
@@ -56,12 +77,15 @@ def issue(
     Args:
         pki_dir: the PKI.
         kind: one of `fwsign.pki.leaves.KINDS`.
-        name: the entry's name, and the CN; see `fwsign.names.signer_name`.
-        key: the key to make, or the public half of an existing one, from a request or elsewhere.
+        name: the entry's name, and the CN; see `fwsign.names.signer_name` and `peer_name`.
+        key: the key to make (`default_algorithm` if its kind is empty), or the public half of an
+            existing one, from a request or elsewhere, or a function that opens it.
         domains: the vendors of a signer (none: the first that the issuing CA is limited to), or
-            the hosts of a server. A name with a dot is also a host, unless it is a signer's.
+            the hosts of a server. A name with a dot is also a host, unless it is a signer's, and
+            so is the name of a server without other hosts and addresses.
         addresses: the addresses of a server.
         lifetime: the span from `now`; None: the kind's, or until the issuing CA ends.
+        compat: certify RSA of 2048 bits of a server or client; never that of another kind.
         ca_passphrase: called if the key of the issuing CA is encrypted.
         now: an aware time; notBefore is an hour earlier.
 
@@ -70,40 +94,51 @@ def issue(
             issuing CA; `state.pki`: the issuing CA may not issue that; `state.policy`,
             `state.clock`, `key.*`, `io.*`. Nothing has been written then.
     """
-    signer_name(name)
+    (peer_name if kind in TLS else signer_name)(name)
     now = profiles.utc(now)
     pki = Pki(pki_dir)
     ca = pki.issuing()
     certificate = pki.certificate(ca)
     _refuse_taken(pki, name)
     refuse_unable(pki, ca, now)
-    leaf = permitted_leaf(certificate, kind, name, domains, addresses)
+    leaf = permitted_leaf(pki, ca, Leaf(kind, name, tuple(domains), tuple(addresses)))
     period = period_of(leaf, certificate, lifetime, now)
     if not isinstance(key, NewKey):
-        check_public_key(key, f'"{name}"')
+        key = key() if callable(key) else key
+        check_public_key(key, f'"{name}"', compat=compat if kind in TLS else None)
     issuer = open_authority(pki, ca, ca_passphrase)
-    private = new_private_key(key.alg) if isinstance(key, NewKey) else None
-    public: PublicKey = private.public_key() if private else key  # type: ignore[assignment]
+    new = _make(kind, key, certificate) if isinstance(key, NewKey) else None
+    public: PublicKey = new[0].public_key() if new else key  # type: ignore[assignment]
     issued = leaf_certificate(leaf, public, period, issuer)
     with exclusive(pki.directory):
         _refuse_taken(pki, name)
         set_aside(pki.key_path(name))
-        if private is not None and isinstance(key, NewKey):
-            write_private_key(pki.key_path(name), private, key.passphrase)
+        if new is not None:
+            write_private_key(pki.key_path(name), *new)
         enter(pki, issued)
         write_certificate(pki.certificate_path(name), issued)
     return pki.certificate_path(name)
 
 
+def _make(kind: str, key: NewKey, issuer: x509.Certificate) -> tuple[PrivateKey, bytes | None]:
+    return new_leaf_key(kind, key.alg or default_algorithm(issuer)), key.secret()
+
+
 def _refuse_taken(pki: Pki, name: str) -> None:
-    if name in pki.names():
-        raise Failed(
-            "state.pki-exists",
-            f'there is a certificate "{name}" in {pki.directory} already',
-            expected="a new name",
-            found=name,
-            hint="choose another name; to issue this one anew: fwsign pki renew NAME",
-        )
+    # Some file systems do not tell "TESTING" from "testing".
+    there = next((one for one in pki.names() if one.lower() == name.lower()), None)
+    if there is None:
+        return
+    more = ""
+    with contextlib.suppress(Failed):  # its issuer's CRL may be elsewhere
+        more = " --new-key" if pki.revocation(there) is not None else ""
+    raise Failed(
+        "state.pki-exists",
+        f'there is a certificate "{there}" in {pki.directory} already',
+        expected="a new name",
+        found=name,
+        hint=f"choose another name; to issue this one anew: fwsign pki renew {there}{more}",
+    )
 
 
 def refuse_unable(pki: Pki, ca: str, now: datetime) -> None:
@@ -126,20 +161,16 @@ def refuse_unable(pki: Pki, ca: str, now: datetime) -> None:
     )
 
 
-def permitted_leaf(
-    issuer: x509.Certificate,
-    kind: str,
-    name: str,
-    domains: Sequence[str],
-    addresses: Sequence[Address],
-) -> Leaf:
+def permitted_leaf(pki: Pki, ca: str, wanted: Leaf) -> Leaf:
     """Return the content of a new certificate, after checking it against its issuer's limits."""
-    permitted = profiles.permitted_vendors(issuer)
+    kind, name, domains, addresses = wanted
+    issuer = pki.certificate(ca)
     if kind == "signer":
-        wanted = tuple(dict.fromkeys(map(vendor_domain, domains))) or permitted[:1]
-        _refuse_outside(issuer, "vendor", wanted)
-        if wanted:
-            return Leaf(kind, name, wanted)
+        vendors = [name for name in profiles.permitted_vendors(issuer) if "." in name]
+        named = tuple(dict.fromkeys(map(vendor_domain, domains))) or tuple(vendors[:1])
+        refuse_outside(pki, ca, "vendor", named)
+        if named:
+            return Leaf(kind, name, named)
         raise Failed(
             "state.pki",
             f'the CA "{common_name(issuer)}" is not limited to a vendor, '
@@ -148,31 +179,57 @@ def permitted_leaf(
             found="none",
         )
     # A name with a dot looks like a host: openssl applies name constraints to it, too.
-    own = (name,) if "." in name else ()
+    alone = kind == "server" and not domains and not addresses
+    own = (name,) if "." in name or (alone and _may_be_host(issuer, name)) else ()
     hosts = tuple(dict.fromkeys(map(host_name, (*own, *domains))))
-    _refuse_outside(issuer, "host", hosts)
+    refuse_outside(pki, ca, "host", hosts)
     if kind == "server" and not hosts and not addresses:
         raise Failed(
             "state.policy",
             f'server "{name}" has no host name and no address: clients look for one',
             expected="a host name or an address",
             found="none",
-            hint="give it --host NAME or --ip ADDR",
+            hint="give it --host NAME or --ip ADDR"
+            + ("" if is_root(ca) else f'; to let clients call it "{name}": {_wider(ca)}'),
         )
     return Leaf(kind, name, hosts, tuple(dict.fromkeys(addresses)))
 
 
-def _refuse_outside(issuer: x509.Certificate, what: str, names: Sequence[str]) -> None:
+def _may_be_host(issuer: x509.Certificate, name: str) -> bool:
+    """Tell whether a single label can be a host below an issuer; it is no public name."""
+    try:
+        return _is_within(host_name(name), profiles.permitted_vendors(issuer))
+    except Failed:
+        return False
+
+
+def _is_within(name: str, permitted: Sequence[str]) -> bool:
+    # RFC 5280 s.4.2.1.10: the domain itself, or a name with more labels in front.
+    return not permitted or any(f".{name}".endswith(f".{domain}") for domain in permitted)
+
+
+def _wider(ca: str) -> str:
+    return f"fwsign pki renew {ca} --permit NAME"
+
+
+def refuse_outside(pki: Pki, ca: str, what: str, names: Sequence[str]) -> None:
+    """Refuse names outside the domains that a CA is limited to.
+
+    Raises:
+        Failed: `state.ca-limit`.
+    """
+    issuer = pki.certificate(ca)
     permitted = profiles.permitted_vendors(issuer)
+    closed = is_root(ca) or what == "vendor"
     for name in names:
-        # RFC 5280 s.4.2.1.10: the domain itself, or a name with more labels in front.
-        if permitted and not any(f".{name}".endswith(f".{domain}") for domain in permitted):
+        if not _is_within(name, permitted):
             raise Failed(
                 "state.ca-limit",
                 f'{what} "{name}" is outside what the CA "{common_name(issuer)}" is limited to: '
                 f"{', '.join(permitted)}",
                 expected=", ".join(permitted),
                 found=name,
+                hint=None if closed else f"widen it, with the root's key: {_wider(ca)}",
             )
 
 

@@ -11,8 +11,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from fwsign.chain import MIN_CA_RSA_BITS
 from fwsign.cose import KEY_KINDS, MIN_RSA_BITS, allowed_rsa_size, key_kind, key_name
 from fwsign.errors import Failed
+from fwsign.keys import KEY_NAMES
+from fwsign.keys.file import new_private_key
 from fwsign.pki.profiles import (
     NO_USAGE,
     build_certificate,
@@ -24,7 +27,7 @@ from fwsign.pki.profiles import (
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from fwsign.keys import PublicKey
+    from fwsign.keys import PrivateKey, PublicKey
     from fwsign.pki.profiles import Authority
 
 Address = IPv4Address | IPv6Address
@@ -54,6 +57,8 @@ KINDS: Final = {
 }
 """The kinds of leaf certificates by their names on the command line."""
 SIGNER: Final = KINDS["signer"]
+TLS: Final = ("server", "client")
+"""The kinds whose keys make handshakes, and nothing that has to last."""
 
 
 class Leaf(NamedTuple):
@@ -130,25 +135,72 @@ def alternative_names(
     )
 
 
-def check_public_key(key: object, what: str) -> PublicKey:
+def check_public_key(key: object, what: str, *, compat: bool | None = None) -> PublicKey:
     """Return a public key if it is of a kind and strength that fwsign certifies.
 
     Args:
         key: a key from a request or a key file.
         what: the key's source, for the refusal.
+        compat: True accepts RSA of 2048 bits, which the verifier accepts from TLS servers and
+            clients; False names the option in a refusal; None: there is none.
 
     Raises:
         Failed: `key.unsupported`.
     """
     found: PublicKey = key  # type: ignore[assignment]
     weak = isinstance(key, rsa.RSAPublicKey) and key.public_numbers().e < _MIN_EXPONENT
-    if key_kind(found) in KEY_KINDS and allowed_rsa_size(found) and not weak:
+    least = MIN_CA_RSA_BITS if compat else MIN_RSA_BITS
+    known = key_kind(found) in KEY_KINDS and not weak
+    if known and allowed_rsa_size(found, least):
         return found
-    expected = f"{', '.join(KEY_KINDS)}; RSA of {MIN_RSA_BITS} to 8192 bits, e >= 65537"
+    expected = f"{', '.join(KEY_KINDS)}; RSA of {least} to 8192 bits, e >= 65537"
     name = key_name(found) + (" with a small exponent" if weak else "")
+    helps = compat is False and known and allowed_rsa_size(found, MIN_CA_RSA_BITS)
     raise Failed(
         "key.unsupported",
         f"the key of {what} is {name}, expected {expected}",
         expected=expected,
         found=name,
+        hint="--compat certifies it, for a peer that makes no other" if helps else None,
     )
+
+
+def below_strength(key: PublicKey) -> bool:
+    """Tell whether only `compat` certifies a key."""
+    return not allowed_rsa_size(key)
+
+
+def new_leaf_key(kind: str, alg: str) -> PrivateKey:
+    """Make the private key of a leaf: `rsa2048` for TLS, all others for every kind.
+
+    Raises:
+        Failed: `key.unsupported`.
+    """
+    if kind in TLS and alg == "rsa2048":
+        return rsa.generate_private_key(_MIN_EXPONENT, MIN_CA_RSA_BITS)
+    return new_private_key(alg)
+
+
+def default_algorithm(issuer: x509.Certificate) -> str:
+    """Return the kind of key below an issuer: `p256`, or ML-DSA below ML-DSA.
+
+    A path is as strong as its weakest key, so that another kind would waste the issuer's.
+    """
+    name = _ml_dsa(issuer)
+    return name or "p256"
+
+
+def renewed_algorithm(old: x509.Certificate, issuer: x509.Certificate) -> str:
+    """Return the kind of a new key in place of an old one: the old kind if it is good enough."""
+    key: PublicKey = old.public_key()  # type: ignore[assignment]
+    if (name := _ml_dsa(old) or _ml_dsa(issuer)) is not None:
+        return name
+    if isinstance(key, rsa.RSAPublicKey):
+        return "rsa3072" if key.key_size <= MIN_RSA_BITS else "rsa4096"
+    return next((alg for alg, made in KEY_NAMES.items() if made == key_name(key)), "p256")
+
+
+def _ml_dsa(certificate: x509.Certificate) -> str | None:
+    key: PublicKey = certificate.public_key()  # type: ignore[assignment]
+    made = {name: alg for alg, name in KEY_NAMES.items() if name.startswith("ML-DSA")}
+    return made.get(key_name(key))

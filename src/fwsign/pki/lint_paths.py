@@ -11,6 +11,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fwsign.certificate import PARSE_ERRORS, display_name, parse_anchor, parse_certificate
 from fwsign.chain import Anchor, validate_path
+from fwsign.cose import key_name
 from fwsign.errors import FwsignError
 from fwsign.pki.lint_certificates import signs_code
 from fwsign.pki.lint_files import Seen
@@ -157,10 +158,24 @@ def _pair(one: Seen, issuer: Seen) -> Iterator[Finding]:
     if wanted is not None and there is not None and wanted != there:
         words = f'it names issuer key {wanted.hex()}, "{issuer.name}" has {there.hex()}'
         yield found("lint.aki-mismatch", one.name, one.file, words)
+    yield from _mixture(one, issuer)
     last, above = one.parsed.not_valid_after_utc, issuer.parsed.not_valid_after_utc
     if last > above:
         words = f'valid until {last:%Y-%m-%d}, its issuer "{issuer.name}" until {above:%Y-%m-%d}'
         yield found("lint.outlives-issuer", one.name, one.file, words)
+
+
+def _mixture(one: Seen, issuer: Seen) -> Iterator[Finding]:
+    """Name a path with keys that a quantum computer breaks, and others."""
+    try:
+        names = [key_name(seen.parsed.public_key()) for seen in (one, issuer)]
+    except (UnsupportedAlgorithm, *PARSE_ERRORS):  # lint.key names it
+        return
+    lasts = [name.startswith("ML-DSA") for name in names]
+    if lasts[0] != lasts[1]:
+        code = "lint.below-ml-dsa" if lasts[1] else "lint.above-ml-dsa"
+        words = f'the key is {names[0]}, its issuer "{issuer.name}" has {names[1]}'
+        yield found(code, one.name, one.file, words)
 
 
 def _issuer(ca: Seen, below: Sequence[Seen], tree: Tree) -> Iterator[Finding]:

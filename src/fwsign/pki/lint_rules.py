@@ -127,6 +127,17 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
             "devices refuse it",
             "P-256, P-384, Ed25519, ML-DSA, or RSA of 3072 bits (CAs: 2048)",
         ),
+        "lint.below-ml-dsa": _warning(
+            "a key that is not ML-DSA, below a CA of ML-DSA",
+            "who breaks it with a quantum computer signs in its place: the path is as strong as "
+            "its weakest key",
+            "a new key of the issuer's kind: fwsign pki renew NAME --new-key",
+        ),
+        "lint.above-ml-dsa": _note(
+            "a key of ML-DSA, below a CA that is not",
+            "the path is no stronger than the CA above",
+            "nothing, as a step towards ML-DSA; the next: fwsign pki rotate --alg ml-dsa-65",
+        ),
         "lint.published-key": _error(
             "a key whose private half is published",
             "everyone can sign with it",

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fwsign.atomic import write_atomic
 from fwsign.errors import Failed
 from fwsign.keys.file import new_private_key, write_private_key
-from fwsign.names import organisation, vendor_domain
+from fwsign.names import host_name, organisation, vendor_domain
 from fwsign.pki import profiles
 from fwsign.pki.authority import open_authority, refuse_early
 from fwsign.pki.directory import ISSUING, ROOT, Pki, common_name, is_issuing, next_name
@@ -60,7 +60,8 @@ def create_request(
         Failed: `state.pki-exists`, `state.policy`, `key.*`, `io.*`. Nothing is left then.
     """
     organisation(org)
-    domains = [x509.DNSName(vendor_domain(domain)) for domain in dict.fromkeys((vendor, *permit))]
+    names = dict.fromkeys((vendor_domain(vendor), *map(host_name, permit)))
+    domains = [x509.DNSName(name) for name in names]
 
     def build(scratch: Path) -> None:
         make_directories(scratch)
@@ -73,7 +74,7 @@ def create_request(
             .add_extension(x509.NameConstraints(domains, None), critical=True)
         )
         request = builder.sign(key, profiles.signature_hash(key))
-        write_private_key(scratch / "private/issuing.key", key, new_key.passphrase)
+        write_private_key(scratch / "private/issuing.key", key, new_key.secret())
         write_atomic(scratch / REQUEST, request.public_bytes(Encoding.PEM))
 
     build_beside(directory, build)
@@ -107,7 +108,7 @@ def sign_request(
             `key.*`, `io.*`.
     """
     now = profiles.utc(now)
-    domains = tuple(dict.fromkeys(map(vendor_domain, permitted)))
+    domains = tuple(dict.fromkeys((*map(vendor_domain, permitted[:1]), *map(host_name, permitted))))
     if not domains:
         raise Failed("state.policy", "an issuing CA must be limited to a domain, none was given")
     pki = Pki(pki_dir)

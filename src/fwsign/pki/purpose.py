@@ -4,7 +4,9 @@
 The verify path's own code judges the path: `chain.validate_path` with the purpose, dates, CRLs.
 For TLS, cryptography's verifier gives a second opinion, as a client or server would. It differs:
 
-- it judges a server by the first name in its certificate, since the client's name is not known;
+- it judges a server by one name: the one that is asked for, or the first in the certificate;
+- it refuses names that are no domain names to every library, as with an underscore: then it is not
+  asked either;
 - an anchor's dates count there;
 - it refuses Ed25519 CAs: then it is not asked, and the result notes that.
 """
@@ -40,6 +42,8 @@ PURPOSES: Final[Mapping[Purpose, Use]] = MappingProxyType(
 )
 """Purposes by their names on the command line."""
 _TLS: Final = ("server", "client")
+Host: TypeAlias = x509.DNSName | x509.IPAddress
+"""What a client calls a server by."""
 
 
 class Accepted(NamedTuple):
@@ -68,6 +72,7 @@ def judge_pool(
     at: datetime,
     profile: Profile = "strict",
     crls: Sequence[bytes] = (),
+    host: Host | None = None,
     allow_example_keys: bool = False,
 ) -> Judgement:
     """Judge a leaf by the first acceptable path from a pool; return a refusal as a value.
@@ -81,6 +86,7 @@ def judge_pool(
         at=at,
         profile=profile,
         crls=crls,
+        host=host,
         allow_example_keys=allow_example_keys,
     )
     use, refused = PURPOSES[purpose], None
@@ -122,6 +128,7 @@ def judge(
     at: datetime,
     profile: Profile = "strict",
     crls: Sequence[bytes] = (),
+    host: Host | None = None,
     allow_example_keys: bool = False,
 ) -> Accepted:
     """Judge a path for a purpose, at a time, with the CRLs given.
@@ -133,11 +140,12 @@ def judge(
         at: an aware time.
         profile: `strict` or `compat`.
         crls: CRLs in DER; if one belongs to an issuer of the path, every issuer needs one.
+        host: the name or address that a client calls a server by; None: any that it has.
         allow_example_keys: accept published keys.
 
     Raises:
         Malformed, Tampered, Untrusted, Stale: as `fwsign.chain` and `fwsign.crl`;
-            `untrusted.example-key`: a published key.
+            `untrusted.example-key`: a published key; `untrusted.vendor`: another host.
     """
     at = at.astimezone(UTC).replace(microsecond=0)
     path = validate_path(chain, anchors, profile=profile, use=PURPOSES[purpose])
@@ -153,7 +161,9 @@ def judge(
     now = max([at, *updates(issued)])
     check_dates(path, now, not_before=at >= now)
     if purpose in _TLS:
-        forgiven += _ask(path, purpose, now)
+        if host is not None:
+            _check_host(path, host)
+        forgiven += _ask(path, purpose, now, host)
     at_hand = any(one.crls for one in issued)
     if at_hand:
         reader.check(issued, now)
@@ -163,7 +173,32 @@ def judge(
     return Accepted(path, issued, now, at_hand or not path.certificates, notes)
 
 
-def _ask(path: Path, purpose: Purpose, now: datetime) -> tuple[str, ...]:
+def _check_host(path: Path, host: Host) -> None:
+    """Refuse a server that has not the name that a client calls it by (RFC 9525 section 6)."""
+    names = host_names(path.certificates[0])
+    if any(_fits(name, host) for name in names):
+        return
+    found, wanted = ", ".join(f'"{name.value}"' for name in names), str(host.value)
+    raise Untrusted(
+        "untrusted.vendor",
+        f'"{path.name}" is for {found}, not for "{wanted}": a different domain',
+        expected=wanted,
+        found=", ".join(str(name.value) for name in names),
+        hint=f"issue one for it: fwsign pki issue server NAME "
+        f"{'--host' if isinstance(host, x509.DNSName) else '--ip'} {wanted}",
+    )
+
+
+def _fits(name: Host, host: Host) -> bool:
+    if not isinstance(name, x509.DNSName) or not isinstance(host, x509.DNSName):
+        return name == host
+    has, asked = name.value.lower(), host.value.lower()
+    head, _, above = asked.partition(".")
+    # A wildcard stands for one label, below a domain of two or more.
+    return has == asked or (bool(head) and "." in above and has == f"*.{above}")
+
+
+def _ask(path: Path, purpose: Purpose, now: datetime, host: Host | None) -> tuple[str, ...]:
     """Ask cryptography's verifier about the path; return notes."""
     root = path.anchor.certificate
     assert root is not None  # noqa: S101 - no bare key is an anchor for TLS
@@ -185,10 +220,15 @@ def _ask(path: Path, purpose: Purpose, now: datetime) -> tuple[str, ...]:
         )
         above = [one.parsed for one in path.certificates[1:]]
         if purpose == "server":
-            name = host_names(leaf)[0]
+            name = host or host_names(leaf)[0]
             if isinstance(name, x509.DNSName) and name.value.startswith("*."):
                 name = x509.DNSName(f"any{name.value[1:]}")
-            builder.build_server_verifier(name).verify(leaf.parsed, above)
+            try:
+                verifier = builder.build_server_verifier(name)
+            except ValueError:
+                words = f'not every TLS library takes the name "{name.value}"'
+                return (f"{words}: judged by our own rules only",)
+            verifier.verify(leaf.parsed, above)
         else:
             builder.build_client_verifier().verify(leaf.parsed, above)
     except verification.VerificationError as error:

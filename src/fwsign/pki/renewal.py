@@ -11,23 +11,36 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives.asymmetric import rsa
-
 from fwsign.atomic import io_error
-from fwsign.cose import key_name
 from fwsign.errors import Failed
-from fwsign.keys import KEY_NAMES
-from fwsign.keys.file import new_private_key, write_private_key
+from fwsign.keys.file import write_private_key
+from fwsign.names import host_name
 from fwsign.pki import profiles
 from fwsign.pki.authority import open_authority, refuse_early
 from fwsign.pki.directory import Pki, common_name, is_issuing, is_root
 from fwsign.pki.files import set_aside, write_certificate
 from fwsign.pki.flat import enter
-from fwsign.pki.issue import NewKey, last_day, period_of, permitted_leaf, refuse_unable
-from fwsign.pki.leaves import KINDS, check_public_key, leaf_certificate, leaf_of
+from fwsign.pki.issue import (
+    NewKey,
+    last_day,
+    period_of,
+    permitted_leaf,
+    refuse_outside,
+    refuse_unable,
+)
+from fwsign.pki.leaves import (
+    KINDS,
+    TLS,
+    check_public_key,
+    leaf_certificate,
+    leaf_of,
+    new_leaf_key,
+    renewed_algorithm,
+)
 from fwsign.pki.lock import exclusive
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime, timedelta
     from pathlib import Path
 
@@ -42,6 +55,8 @@ def renew(
     *,
     new_key: NewKey | None = None,
     lifetime: timedelta | None = None,
+    permit: Sequence[str] = (),
+    compat: bool = False,
     ca_passphrase: Passphrase,
     now: datetime,
 ) -> Path:
@@ -54,8 +69,10 @@ def renew(
         pki_dir: the PKI.
         name: a leaf's name, or an issuing CA's. The CA keeps its key, so that all its certificates
             stay valid; `fwsign.pki.rotation.replace_issuing` makes a CA with a new key.
-        new_key: the key to make, of the old key's kind if `alg` is empty; None keeps the key.
+        new_key: the key to make, of `renewed_algorithm` if its kind is empty; None keeps the key.
         lifetime: as for `issue`.
+        permit: for an issuing CA, more domains or hosts that it may issue for.
+        compat: as for `issue`, for a key that stays.
         ca_passphrase: called if the key of the issuer is encrypted.
         now: an aware time; notBefore is an hour earlier.
 
@@ -76,34 +93,52 @@ def renew(
             hint="--new-key makes one",
         )
     if is_issuing(name) and new_key is None:
-        return _replace(pki, name, old, _issuing_anew(pki, name, lifetime, ca_passphrase, now))
+        wider = _widened(pki, name, permit)
+        new = _issuing_anew(pki, name, ca_passphrase, now, permitted=wider, lifetime=lifetime)
+        return _replace(pki, name, old, new)
     leaf = None if is_issuing(name) or is_root(name) else leaf_of(old, name)
     if leaf is None:
         raise _not_renewed(name)
     ca = pki.issuing()
     certificate = pki.certificate(ca)
     refuse_unable(pki, ca, now)
-    leaf = permitted_leaf(certificate, *leaf)
+    leaf = permitted_leaf(pki, ca, leaf)
     period = period_of(leaf, certificate, lifetime, now)
-    public = check_public_key(old.public_key(), f'"{name}"')
-    issuer = open_authority(pki, ca, ca_passphrase)
     if new_key is None:
+        public = check_public_key(
+            old.public_key(), f'"{name}"', compat=compat if leaf.kind in TLS else None
+        )
+        issuer = open_authority(pki, ca, ca_passphrase)
         return _replace(pki, name, old, leaf_certificate(leaf, public, period, issuer))
-    private = new_private_key(new_key.alg or algorithm_name(old))
+    issuer = open_authority(pki, ca, ca_passphrase)
+    private = new_leaf_key(leaf.kind, new_key.alg or renewed_algorithm(old, certificate))
     new = leaf_certificate(leaf, private.public_key(), period, issuer)
-    return _replace(pki, name, old, new, (private, new_key.passphrase))
+    return _replace(pki, name, old, new, (private, new_key.secret()))
 
 
-def algorithm_name(certificate: x509.Certificate) -> str:
-    """Return the name in `fwsign.keys.ALGORITHMS` for the kind of a certificate's key."""
-    key = check_public_key(certificate.public_key(), f'"{common_name(certificate)}"')
-    if isinstance(key, rsa.RSAPublicKey):
-        return "rsa3072" if key.key_size <= 3072 else "rsa4096"
-    return next(alg for alg, made in KEY_NAMES.items() if made == key_name(key))
+def _widened(pki: Pki, name: str, permit: Sequence[str]) -> tuple[str, ...]:
+    """Return the domains of an issuing CA, and more; none means that it has no limit."""
+    permitted = profiles.permitted_vendors(pki.certificate(name))
+    more = tuple(map(host_name, permit))
+    if more and not permitted:
+        raise Failed(
+            "state.pki",
+            f'the CA "{name}" is not limited to domains: it may issue for any already',
+            expected="a CA with limits",
+            found="none",
+        )
+    refuse_outside(pki, pki.issuer_of(pki.certificate(name)), "domain", more)
+    return tuple(dict.fromkeys((*permitted, *more)))
 
 
 def _issuing_anew(
-    pki: Pki, name: str, lifetime: timedelta | None, passphrase: Passphrase, now: datetime
+    pki: Pki,
+    name: str,
+    passphrase: Passphrase,
+    now: datetime,
+    *,
+    permitted: Sequence[str],
+    lifetime: timedelta | None,
 ) -> x509.Certificate:
     old = pki.certificate(name)
     root = pki.issuer_of(old)
@@ -116,7 +151,7 @@ def _issuing_anew(
     return profiles.issuing_certificate(
         check_public_key(old.public_key(), f'"{name}"'),
         old.subject,
-        profiles.permitted_vendors(old),
+        permitted,
         issuer,
         now,
         end=end,

@@ -30,12 +30,13 @@ class Request(NamedTuple):
     permitted: tuple[str, ...]
 
 
-def parse_request(data: bytes, what: str) -> Request:
+def parse_request(data: bytes, what: str, *, compat: bool | None = None) -> Request:
     """Read a request, in PEM or DER, and check its signature and its key.
 
     Args:
         data: the file's content.
         what: its name, for refusals.
+        compat: as for `fwsign.pki.leaves.check_public_key`.
 
     Raises:
         Failed: `io.format`: not a request, or damaged; `key.mismatch`: its signature is not by its
@@ -60,7 +61,7 @@ def parse_request(data: bytes, what: str) -> Request:
             expected="a certificate request (PKCS #10)",
             found=str(error)[:200],
         ) from None
-    checked = check_public_key(key, what)
+    checked = check_public_key(key, what, compat=compat)
     if not signed:
         raise Failed(
             "key.mismatch",

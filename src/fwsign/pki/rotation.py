@@ -19,6 +19,7 @@ from fwsign.pki.authority import open_authority, refuse_early
 from fwsign.pki.directory import ISSUING, Pki, common_name, is_issuing, next_name
 from fwsign.pki.files import set_aside, write_certificate
 from fwsign.pki.flat import refuse_flat
+from fwsign.pki.leaves import default_algorithm, renewed_algorithm
 from fwsign.pki.lock import exclusive
 from fwsign.pki.profiles import Authority
 
@@ -78,19 +79,25 @@ def standby(pki_dir: str | os.PathLike[str], *, new_key: NewKey, now: datetime) 
     now = profiles.utc(now)
     pki = Pki(pki_dir)
     refuse_flat(pki)
+    _refuse_second(pki)
+    new_key = new_key.settled()
     with exclusive(pki.directory):
-        if spare := spare_roots(pki):
-            path = pki.certificate_path(spare[0])
-            raise Failed(
-                "state.pki-exists",
-                f"there is a standby root already: {path}",
-                expected="none",
-                found=path,
-            )
+        _refuse_second(pki)
         new = _new_root(pki, "standby", new_key, now)
         _write_authority(pki, new)
         crls.write_bundle(pki)
     return new.name
+
+
+def _refuse_second(pki: Pki) -> None:
+    if spare := spare_roots(pki):
+        path = pki.certificate_path(spare[0])
+        raise Failed(
+            "state.pki-exists",
+            f"there is a standby root already: {path}",
+            expected="none",
+            found=path,
+        )
 
 
 def replace_issuing(
@@ -106,7 +113,7 @@ def replace_issuing(
 
     Args:
         pki_dir: the PKI.
-        new_key: of the issuing CA.
+        new_key: of the issuing CA; of `renewed_algorithm` if its kind is empty.
         passphrase: called with the name of the root if its key is encrypted.
         now: an aware time.
 
@@ -117,7 +124,9 @@ def replace_issuing(
     pki = Pki(pki_dir)
     root = current_root(pki)
     refuse_early(pki.certificate(root), now)
+    alg = new_key.alg or renewed_algorithm(pki.certificate(pki.issuing()), pki.certificate(root))
     issuer = open_authority(pki, root, lambda: passphrase(root))
+    new_key = new_key._replace(alg=alg).settled()
     with exclusive(pki.directory):
         new = _new_issuing(pki, new_key, issuer, now)
         _write_authority(pki, new)
@@ -169,6 +178,7 @@ def rotate(
             "afterwards; or fwsign pki standby, and rotate when devices know it",
         )
     opened = open_authority(pki, spare, lambda: passphrase(spare)) if spare else None
+    root_key, new_key = root_key.settled(), new_key.settled()
     with exclusive(pki.directory):
         if spare is None or opened is None:
             new = _new_root(pki, "ca", root_key, now)
@@ -216,7 +226,7 @@ def _new_root(pki: Pki, first: str, new_key: NewKey, now: datetime) -> _New:
     taken = pki.roots()
     name = next_name(first, taken)
     org = profiles.organisation_of(pki.root) or common_name(pki.root)
-    key = new_private_key(new_key.alg)
+    key = new_private_key(new_key.alg or default_algorithm(pki.certificate(pki.roots()[-1])))
     certificate = profiles.root_certificate(key, org, now, number=len(taken) + 1)
     return _new(name, certificate, key, new_key, now)
 
@@ -226,7 +236,7 @@ def _new_issuing(pki: Pki, new_key: NewKey, issuer: Authority, now: datetime) ->
     taken = [name for name in pki.authorities() if is_issuing(name)]
     name = next_name("issuing", tuple(taken))
     org = profiles.organisation_of(issuer.certificate) or common_name(issuer.certificate)
-    key = new_private_key(new_key.alg)
+    key = new_private_key(new_key.alg or default_algorithm(issuer.certificate))
     certificate = profiles.issuing_certificate(
         key.public_key(),
         profiles.authority_name(org, "Issuing CA", len(taken) + 1),
@@ -241,7 +251,7 @@ def _new(
     name: str, certificate: x509.Certificate, key: PrivateKey, new_key: NewKey, now: datetime
 ) -> _New:
     authority = Authority(certificate, key)
-    return _New(name, authority, new_key.passphrase, crls.first_crl(name, authority, now))
+    return _New(name, authority, new_key.secret(), crls.first_crl(name, authority, now))
 
 
 def _write_authority(pki: Pki, new: _New) -> None:

@@ -29,6 +29,7 @@ from fwsign.pki.directory import ISSUING, ROOT, Pki, common_name
 from fwsign.pki.easyrsa import Entry, Source
 from fwsign.pki.files import build_beside, make_directories
 from fwsign.pki.index import INDEX_LIMIT
+from fwsign.pki.issue import NewKey
 from fwsign.pki.offline import REQUEST
 from fwsign.pki.profiles import Authority
 
@@ -41,7 +42,12 @@ class NewIssuing(NamedTuple):
 
     vendors: Sequence[str]
     alg: str
-    passphrase: bytes | None
+    passphrase: bytes | Passphrase | None
+
+    @property
+    def key(self) -> NewKey:
+        """The key to make."""
+        return NewKey(self.alg, self.passphrase)
 
 
 def why_no_issuing(source: Source) -> str | None:
@@ -153,7 +159,7 @@ def _add_issuing(pki: Pki, root: Authority, issuing: NewIssuing, now: datetime) 
     certificate = profiles.issuing_certificate(
         key.public_key(), subject, issuing.vendors, root, now
     )
-    write_private_key(pki.key_path(ISSUING), key, issuing.passphrase)
+    write_private_key(pki.key_path(ISSUING), key, issuing.key.secret())
     _write(pki.certificate_path(ISSUING), certificate)
     authority = Authority(certificate, key)
     write_atomic(pki.crl_path(ISSUING), crls.first_crl(ISSUING, authority, now))

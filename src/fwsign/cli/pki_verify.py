@@ -85,7 +85,7 @@ def verify(
     used. Exit statuses are those of fwsign verify.
     """
     from fwsign.cli.keyfiles import certificates
-    from fwsign.pki.purpose import PURPOSES, judge_pool
+    from fwsign.pki.purpose import PURPOSES, belonging, judge_pool
 
     chosen = next((one for one in PURPOSES if one == purpose), None)
     if chosen is None:
@@ -97,7 +97,7 @@ def verify(
     leaf, *rest = certificates(certificate, pass_)
     pool = [*rest, *(one for path in chain or () for one in certificates(path, pass_))]
     given = inputs.load_pem(crl or (), "X509 CRL", "CRL")
-    crls = [*given]
+    crls: list[bytes] = []
     if anchor and not pki:
         anchors = inputs.load_anchors(anchor)
     else:
@@ -106,6 +106,7 @@ def verify(
         anchors = inputs.load_anchors(anchor) if anchor else roots
         pool += authorities
         crls += lists
+    crls += belonging(given, [leaf, *pool], anchors)
     judged, verdict = judge_pool(
         leaf,
         pool,
@@ -119,17 +120,27 @@ def verify(
     if isinstance(verdict, FwsignError):
         _refuse(verdict, judged, as_json=as_json)
         raise typer.Exit(ui.exit_status(verdict))
-    _refuse_unused(given, verdict)
+    verdict = verdict._replace(notes=(*verdict.notes, *_about_unused(given, verdict)))
     if as_json:
         ui.print_json(_as_json(verdict, purpose))
     else:
         _show(certificate, verdict, purpose)
 
 
-def _refuse_unused(crls: "Sequence[bytes]", accepted: "Accepted") -> None:
+def _about_unused(crls: "Sequence[bytes]", accepted: "Accepted") -> tuple[str, ...]:
+    """Return a note about CRLs that belong to no issuer in the path; refuse if none of them does.
+
+    A bundle has the CRLs of a whole PKI. One that belongs makes each issuer in the path need one,
+    so a missing one is never overlooked.
+    """
     used = {crl.data for issued in accepted.issued for crl in issued.crls}
-    if not used.issuperset(crls):
+    unused = len({*crls} - used)
+    if unused and used.isdisjoint(crls):
         raise Failed("io.crl-unused", "a CRL given belongs to no issuer in the path")
+    if not unused:
+        return ()
+    what = "a CRL given belongs" if unused == 1 else f"{unused} CRLs given belong"
+    return (f"{what} to no issuer in the path: not used",)
 
 
 def _of_pki(directory: Path) -> "tuple[list[Anchor], list[bytes], list[bytes]]":

@@ -315,8 +315,8 @@ def _entries(
 
 
 def _name(one: Found, held: Mapping[str, int]) -> str:
-    alone = held[one.files[0]] == 1
-    return (PurePosixPath(one.files[0]).stem if alone else one.facts.common_name) or one.facts.serial
+    stem = PurePosixPath(one.files[0]).stem
+    return (stem if held[one.files[0]] == 1 else one.facts.common_name) or one.facts.serial
 
 
 def _kind(said: Facts, *, is_root: bool) -> str:

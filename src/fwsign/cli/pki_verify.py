@@ -96,7 +96,7 @@ def verify(
     time = inputs.parse_time(at, now) if at else now
     leaf, *rest = certificates(certificate, pass_)
     pool = [*rest, *(one for path in chain or () for one in certificates(path, pass_))]
-    given = inputs.load_pem(crl or (), "X509 CRL", "CRL")
+    given = [inputs.load_pem([path], "X509 CRL", "CRL") for path in crl or ()]
     crls: list[bytes] = []
     if anchor and not pki:
         anchors = inputs.load_anchors(anchor)
@@ -106,7 +106,7 @@ def verify(
         anchors = inputs.load_anchors(anchor) if anchor else roots
         pool += authorities
         crls += lists
-    crls += belonging(given, [leaf, *pool], anchors)
+    crls += belonging([one for file in given for one in file], [leaf, *pool], anchors)
     judged, verdict = judge_pool(
         leaf,
         pool,
@@ -127,20 +127,17 @@ def verify(
         _show(certificate, verdict, purpose)
 
 
-def _about_unused(crls: "Sequence[bytes]", accepted: "Accepted") -> tuple[str, ...]:
-    """Return a note about CRLs that belong to no issuer in the path; refuse if none of them does.
+def _about_unused(files: "Sequence[Sequence[bytes]]", accepted: "Accepted") -> tuple[str, ...]:
+    """Return a note about CRLs of other issuers than those in the path.
 
-    A bundle has the CRLs of a whole PKI. One that belongs makes each issuer in the path need one,
-    so a missing one is never overlooked.
+    A bundle has the CRLs of a whole PKI. A file without any that belongs was given by mistake.
     """
     used = {crl.data for issued in accepted.issued for crl in issued.crls}
-    unused = len({*crls} - used)
-    if unused and used.isdisjoint(crls):
+    if any(used.isdisjoint(crls) for crls in files):
         raise Failed("io.crl-unused", "a CRL given belongs to no issuer in the path")
-    if not unused:
-        return ()
+    unused = len({crl for crls in files for crl in crls} - used)
     what = "a CRL given belongs" if unused == 1 else f"{unused} CRLs given belong"
-    return (f"{what} to no issuer in the path: not used",)
+    return (f"{what} to no issuer in the path: not used",) if unused else ()
 
 
 def _of_pki(directory: Path) -> "tuple[list[Anchor], list[bytes], list[bytes]]":

@@ -148,6 +148,7 @@ def crl(*, pki: PKI = None, ca_pass: CA_PASS = None, root_pass: ROOT_PASS = None
     for name in authorities:
         if name not in here:
             ui.note(f'the key of CA "{name}" is not here: its CRL stays as it is')
+    ended = [one for one in stale_crls(directory, now=now) if one[0] not in here]
     # One source for all its keys: a descriptor can be read only once.
     common = inputs.passphrase_source(ca_pass, "the CA's keys", "--ca-pass") if ca_pass else None
     roots = inputs.passphrase_source(root_pass, "the root's key") if root_pass else common
@@ -159,8 +160,8 @@ def crl(*, pki: PKI = None, ca_pass: CA_PASS = None, root_pass: ROOT_PASS = None
 
     for path in renew_crls(directory, passphrase=passphrase, now=now, names=here):
         ui.out(str(path))
-    if stale := stale_crls(directory, now=now):
-        for name, end in stale:
+    if ended:
+        for name, end in ended:
             ui.complain(
                 f'the CRL of CA "{name}" is stale since {end:%Y-%m-%d}, and its key is not here: '
                 "devices refuse what is below that CA",

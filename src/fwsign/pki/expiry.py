@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -129,24 +130,38 @@ def _is_replaced(pki: Pki, name: str) -> bool:
     """Tell whether another issuing CA has taken the place of this one, and nothing is below it."""
     if not is_issuing(name) or name == pki.issuing():
         return False
-    links = (_link(pki, pki.certificate(one)) for one in pki.names())
-    return all(name not in link.issuers for link in links)
+    return not any(_is_issuer(pki, name, one) for one in pki.names())
 
 
 def _ends(pki: Pki, more: Mapping[str, x509.Certificate]) -> dict[str, PathEnd[str]]:
     """Return when the paths of all CAs and more certificates end."""
     authorities = {name: pki.certificate(name) for name in pki.authorities()}
-    return path_ends({name: _link(pki, one) for name, one in {**authorities, **more}.items()})
+    revoked = {name: _revoked_by(pki, name) for name in authorities}
+    found = {**authorities, **more}
+    return path_ends({name: _link(pki, one, revoked) for name, one in found.items()})
 
 
-def _link(pki: Pki, certificate: x509.Certificate) -> Link[str]:
+def _revoked_by(pki: Pki, ca: str) -> frozenset[int]:
+    """Return the serial numbers that a CA has revoked, as far as known here."""
+    here = pki.crl(ca) if os.path.lexists(pki.crl_path(ca)) else ()
+    return frozenset(entry.serial_number for entry in (*here, *pki.noted()))
+
+
+def _link(
+    pki: Pki, certificate: x509.Certificate, revoked: Mapping[str, frozenset[int]]
+) -> Link[str]:
     end, tls = certificate.not_valid_after_utc, use_of(purposes_of(certificate)) in TLS
     try:
         issuer = pki.issuer_of(certificate)
     except Failed:  # its issuer is elsewhere
         return Link((), end, revoked=False, tls=tls)
-    known = pki.flat or os.path.lexists(pki.crl_path(issuer))
-    return Link((issuer,), end, known and pki.revocation_of(certificate) is not None, tls)
+    return Link((issuer,), end, certificate.serial_number in revoked[issuer], tls)
+
+
+def _is_issuer(pki: Pki, ca: str, name: str) -> bool:
+    with contextlib.suppress(Failed):
+        return pki.issuer_of(pki.certificate(name)) == ca
+    return False
 
 
 def _time_of(pki: Pki, end: PathEnd[str]) -> datetime:

@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from flash.kit import STOCK, MemoryBoard, board_info, esp_image, ignore, partition_table, pki
+from flash.kit import (
+    STOCK,
+    MemoryBoard,
+    board_info,
+    content,
+    esp_image,
+    ignore,
+    partition_table,
+    pki,
+)
 from fwsign.component import Component, Digest, file_identifier, flash_identifier
 from fwsign.cose import SHA256
 from fwsign.device_data import MAX_POLICY, parse
@@ -343,3 +352,13 @@ def test_a_pico_with_an_identity_has_raw_places() -> None:
     label = policy.replace("offset = 0x1ff000\nsize = 4096", 'label = "x"')
     other = program(MemoryBoard(info=info), Filler(stock(None, label)), policy=label, parts=parts)
     assert 'expected a table with the partition "x", found no known table' in str(other.error)
+
+
+def test_a_partition_that_is_filled_in_part_is_not_called_kept() -> None:
+    boot, app = PARTS["esp32c3@0x0"], PARTS["esp32c3@0x10000"]
+    whole = content(at_0=boot, at_8000=TABLE, at_10000=app)
+    board = MemoryBoard(content(at_0=boot, at_8000=TABLE, at_80000=b"own", at_84000=b"own"))
+    found = program(board, Filler(stock(None)), parts={"esp32c3@0x0": whole})
+    assert (found.status, [one.label for one in found.kept]) == ("verified", ["device"])
+    assert board.flash[0x83000:0x83006] == b"first\xff"
+    assert board.flash[0x84000:0x84003] == board.flash[0x80000:0x80003] == b"own"

@@ -17,7 +17,7 @@ from fwsign.device_places import locate
 from fwsign.device_rows import Row, Rows, hex_of
 from fwsign.errors import Unsuitable
 from fwsign.flash.board import BoardInfo, Run
-from fwsign.flash.esp_keep import Kept, cut
+from fwsign.flash.esp_keep import Kept, cut, touches
 from fwsign.flash.esp_layout import Piece
 from fwsign.flash.esp_plan import EspPlan
 from fwsign.flash.held import Payload
@@ -236,7 +236,7 @@ def lay_over(plan: EspPlan, filled: Filled) -> EspPlan:
     for payload, run in plan.pieces:
         merged = payload.image.role == "merged"
         pieces += [(payload, one) for one in cut(run, under if merged else ())]
-    kept = [one for one in plan.kept if not any(one[1:] == place[1:] for place in under)]
+    kept = [one for one in plan.kept if not any(touches(one, run) for _, run in data)]
     return plan._replace(pieces=[*pieces, *data], kept=kept)
 
 

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from cli.kit import good, refused, run
 from fwsign.cli import inputs
 from fwsign.keys.file import load_private_key
 from fwsign.pki import inventory, page
-from support import NOW, Entity, make_ca, make_crl, make_leaf
+from support import CODE_SIGNING, NOW, Entity, leaf_extensions, make_ca, make_crl, make_leaf
 
 REVOKE = ("pki", "revoke", "issuing", "--reason", "keyCompromise")
 SILENT = (
@@ -28,6 +29,17 @@ def stolen(project: Path) -> Path:
     good("pki", "issue", "server", "b.acme.example", "--no-passphrase")
     good(*REVOKE)
     return project
+
+
+def issuing_of(project: Path) -> Entity:
+    """The issuing CA of a project, to issue what fwsign would not."""
+    key = load_private_key(project / "pki/private/issuing.key", lambda: None)
+    pem = (project / "pki/issued/issuing.crt").read_bytes()
+    return Entity(key, x509.load_pem_x509_certificate(pem))
+
+
+def place(path: Path, entity: Entity) -> None:
+    path.write_bytes(entity.certificate.public_bytes(Encoding.PEM))
 
 
 def at(monkeypatch: pytest.MonkeyPatch, days: int) -> None:
@@ -177,17 +189,31 @@ class TestRenewAll:
 
     def test_one_that_cannot_be_renewed_does_not_stop_the_others(self, project: Path) -> None:
         good("pki", "issue", "server", "b.acme.example", "--no-passphrase")
-        path = project / "pki/issued/a.crt"
-        key = load_private_key(project / "pki/private/issuing.key", lambda: None)
-        issuing = x509.load_pem_x509_certificate((project / "pki/issued/issuing.crt").read_bytes())
-        other = make_leaf(Entity(key, issuing), "a", vendors=["other.test"])
-        path.write_bytes(other.certificate.public_bytes(Encoding.PEM))
+        other = make_leaf(issuing_of(project), "a", vendors=["other.test"])
+        place(project / "pki/issued/a.crt", other)
         found = run("pki", "renew", "--all")
         assert found.status == 5
         assert found.out == "pki/issued/b.acme.example.crt\npki/issued/release.crt\n"
         assert found.errors[0] == (
             'error: "a" was not renewed: vendor "other.test" is outside what the CA '
             '"Acme Issuing CA" is limited to: acme.example'
+        )
+
+    def test_one_of_another_kind(self, project: Path) -> None:
+        both = leaf_extensions(usages=[ExtendedKeyUsageOID.SERVER_AUTH, CODE_SIGNING])
+        place(project / "pki/issued/a.crt", make_leaf(issuing_of(project), "a", extensions=both))
+        found = run("pki", "renew", "--all")
+        assert (found.status, found.out) == (0, "pki/issued/release.crt\n")
+        words = 'warning: "a" is of no kind that can be renewed: left as it is'
+        assert found.err.splitlines()[0] == f"fwsign: {words}"
+
+    @pytest.mark.usefixtures("stolen")
+    def test_a_second_ca_that_is_good(self) -> None:
+        renew = ("pki", "renew", "issuing", "--new-key", "--no-passphrase")
+        good(*renew)
+        assert run(*renew).err.startswith(
+            'fwsign: the CA "issuing-3" issues from now on; what "issuing-2" issued stays good '
+            "until 2036-11-21 at most\n"
         )
 
     @pytest.mark.usefixtures("project")
@@ -221,6 +247,41 @@ class TestExpiredCa:
         good("pki", "renew", "--all")
         good("pki", "crl")
         assert run("pki", "expire").status == 0  # the expired CA was replaced
+
+    def test_expire_and_show_of_a_leaf_that_lasts_longer(
+        self, project: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        days = (-1, 12 * 365)
+        place(project / "pki/issued/long.crt", make_leaf(issuing_of(project), "long", days=days))
+        assert '! it ends with "issuing"' in good("pki", "show", env={"COLUMNS": "100"})
+        at(monkeypatch, 10 * 365 - 30)
+        found = json.loads(run("pki", "expire", "--json").out)["ending"]
+        ended = {one["name"]: (one["end"][:10], one["below"]) for one in found}
+        assert ended["issuing"] == ("2036-11-21", None)
+        assert ended["long"] == ("2036-11-21", "issuing")
+        assert 'long  pki/issued/long.crt, below "issuing"\n' in run("pki", "expire").out
+
+    def test_expire_with_a_stray_certificate_and_without_a_crl(self, project: Path) -> None:
+        place(project / "pki/issued/stray.crt", make_leaf(make_ca("Other"), "stray"))
+        (project / "pki/crl/issuing.pem").unlink()
+        assert run("pki", "expire").status == 0
+
+    def test_a_root_counts_for_tls_alone(self, tmp_path: Path) -> None:
+        (tmp_path / "x").mkdir()
+        root = make_ca(days=(-10, -1))
+        server = leaf_extensions(usages=[ExtendedKeyUsageOID.SERVER_AUTH])
+        place(tmp_path / "x/ca.crt", root)
+        place(tmp_path / "x/signer.crt", make_leaf(root, "signer"))
+        place(tmp_path / "x/server.crt", make_leaf(root, "server", extensions=server))
+        found = json.loads(good("pki", "show", "x", "--json"))["certificates"]
+        assert {one["name"]: one["standing"] for one in found} == {
+            "ca": "expired",
+            "server": "below an expired CA",
+            "signer": "valid",
+        }
+        anchor = ("--anchor", "x/ca.crt")
+        assert run("pki", "verify", "x/server.crt", *anchor, "--purpose", "server").status == 1
+        assert run("pki", "verify", "x/signer.crt", *anchor).status == 0
 
     def test_a_leaf_that_lasts_longer(self, tmp_path: Path) -> None:
         root = make_ca()

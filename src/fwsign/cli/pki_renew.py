@@ -92,7 +92,7 @@ def renew(
     if new is not None and name is not None and is_issuing(name):
         if lifetime:
             ui.usage("--for and --new-key exclude each other for an issuing CA")
-        if _replace_issuing(directory, new, source):
+        if _replace_issuing(directory, name, new, source):
             ui.next_command("pki", "renew", "--all", *pki_words(pki))
         else:
             ui.next_command("pki", "renew", "NAME", *pki_words(pki), after=", for each signer")
@@ -124,16 +124,19 @@ def _renew(
 
 
 def _leaves(pki: "Pki") -> tuple[str, ...]:
-    """Return the names of all leaves that are not revoked; tell of those that are."""
+    """Return the names of all leaves that can be renewed; tell of those that cannot."""
+    from fwsign.pki.entry import facts
     from fwsign.pki.leaves import leaf_of
 
     found = []
     for name in pki.names():
-        if leaf_of(certificate := pki.certificate(name), name) is None:
+        certificate = pki.certificate(name)
+        if facts(certificate).ca:
             continue
-        gone = _revoked(pki, certificate)
-        if gone:
+        if gone := _revoked(pki, certificate):
             ui.note(f'"{name}" {gone}: left as it is')
+        elif leaf_of(certificate, name) is None:
+            ui.note(f'warning: "{name}" is of no kind that can be renewed: left as it is')
         else:
             found.append(name)
     return tuple(found)
@@ -193,15 +196,17 @@ def _revoked(pki: "Pki", certificate: "x509.Certificate") -> str:
     return ""
 
 
-def _replace_issuing(directory: Path, new: "NewKey", source: "Passphrase") -> bool:
-    """Make another issuing CA; tell whether the old one no longer counts."""
+def _replace_issuing(directory: Path, asked: str, new: "NewKey", source: "Passphrase") -> bool:
+    """Make another issuing CA; tell whether the one that issued no longer counts."""
     from fwsign.pki.directory import Pki
     from fwsign.pki.renewal import algorithm_name
     from fwsign.pki.rotation import replace_issuing
 
     pki = Pki(directory)
     now = inputs.now()
-    old = pki.certificate(pki.issuing())
+    before = pki.issuing()
+    old = pki.certificate(before)
+    who = "the old one" if before == asked else f'"{before}"'  # another one may be older
     name = replace_issuing(
         directory,
         new_key=new._replace(alg=new.alg or algorithm_name(old)),
@@ -209,8 +214,8 @@ def _replace_issuing(directory: Path, new: "NewKey", source: "Passphrase") -> bo
         now=now,
     )
     ui.out(str(pki.certificate_path(name)))
-    good = f"what the old one issued stays good until {old.not_valid_after_utc:%Y-%m-%d} at most"
+    good = f"what {who} issued stays good until {old.not_valid_after_utc:%Y-%m-%d} at most"
     gone = _why_bad(pki, old, now)
-    fate = f"the old one {gone}, and nothing that it issued counts" if gone else good
+    fate = f"{who} {gone}, and nothing that it issued counts" if gone else good
     ui.note(f'the CA "{name}" issues from now on; {fate}')
     return bool(gone)

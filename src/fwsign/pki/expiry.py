@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fwsign.errors import Failed
 from fwsign.pki import profiles
-from fwsign.pki.directory import Pki, is_issuing
+from fwsign.pki.directory import Pki, is_issuing, issuer_among
 from fwsign.pki.entry import purposes_of, use_of
 from fwsign.pki.path_end import REVOKED, TLS, Link, PathEnd, path_ends
 from fwsign.pki.rotation import spare_roots
@@ -70,8 +69,8 @@ def ending(
         raise Failed("state.clock", f"{within.days} days from now is in the past")
     pki = Pki(pki_dir)
     ends = _ends(pki, {name: pki.certificate(name) for name in (*pki.roots(), *pki.names())})
-    found = [one for name in ends if (one := _certificate(pki, name, ends, within, now))]
-    return tuple(sorted([*found, *_crls(pki, now, within)]))
+    found = (_certificate(pki, name, end, within, now) for name, end in ends.items())
+    return tuple(sorted([*filter(None, found), *_crls(pki, now, within)]))
 
 
 def dead_above(pki: Pki, certificate: x509.Certificate, now: datetime) -> Dead | None:
@@ -112,10 +111,9 @@ def _crls(pki: Pki, now: datetime, within: timedelta | None) -> list[Ending]:
 
 
 def _certificate(
-    pki: Pki, name: str, ends: Mapping[str, PathEnd[str]], within: timedelta, now: datetime
+    pki: Pki, name: str, end: PathEnd[str], within: timedelta, now: datetime
 ) -> Ending | None:
     own, path = pki.certificate(name).not_valid_after_utc, pki.certificate_path(name)
-    end = ends[name]
     if end.cause is None:
         ended = end.time == REVOKED or (own < now and _is_replaced(pki, name))
         return None if ended or own - now > within else Ending(own, "certificate", name, path)
@@ -130,38 +128,28 @@ def _is_replaced(pki: Pki, name: str) -> bool:
     """Tell whether another issuing CA has taken the place of this one, and nothing is below it."""
     if not is_issuing(name) or name == pki.issuing():
         return False
-    return not any(_is_issuer(pki, name, one) for one in pki.names())
+    ca = (name, pki.certificate(name))
+    return not any(issuer_among(pki.certificate(one), (ca,)) for one in pki.names())
 
 
 def _ends(pki: Pki, more: Mapping[str, x509.Certificate]) -> dict[str, PathEnd[str]]:
     """Return when the paths of all CAs and more certificates end."""
     authorities = {name: pki.certificate(name) for name in pki.authorities()}
     revoked = {name: _revoked_by(pki, name) for name in authorities}
-    found = {**authorities, **more}
-    return path_ends({name: _link(pki, one, revoked) for name, one in found.items()})
+    links = {}
+    for name, one in {**authorities, **more}.items():
+        issuer = issuer_among(one, authorities.items())
+        above = () if issuer is None else (issuer,)  # it may be elsewhere
+        is_revoked = any(one.serial_number in revoked[ca] for ca in above)
+        tls = use_of(purposes_of(one)) in TLS
+        links[name] = Link(above, one.not_valid_after_utc, is_revoked, tls)
+    return path_ends(links)
 
 
 def _revoked_by(pki: Pki, ca: str) -> frozenset[int]:
     """Return the serial numbers that a CA has revoked, as far as known here."""
     here = pki.crl(ca) if os.path.lexists(pki.crl_path(ca)) else ()
     return frozenset(entry.serial_number for entry in (*here, *pki.noted()))
-
-
-def _link(
-    pki: Pki, certificate: x509.Certificate, revoked: Mapping[str, frozenset[int]]
-) -> Link[str]:
-    end, tls = certificate.not_valid_after_utc, use_of(purposes_of(certificate)) in TLS
-    try:
-        issuer = pki.issuer_of(certificate)
-    except Failed:  # its issuer is elsewhere
-        return Link((), end, revoked=False, tls=tls)
-    return Link((issuer,), end, certificate.serial_number in revoked[issuer], tls)
-
-
-def _is_issuer(pki: Pki, ca: str, name: str) -> bool:
-    with contextlib.suppress(Failed):
-        return pki.issuer_of(pki.certificate(name)) == ca
-    return False
 
 
 def _time_of(pki: Pki, end: PathEnd[str]) -> datetime:

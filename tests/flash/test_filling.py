@@ -151,6 +151,28 @@ def test_a_board_that_lost_the_last_row_is_refused_without_a_row(tmp_path: Path)
     assert not found.touched
 
 
+def test_a_row_may_be_lost_between_finding_and_reading_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another program takes the free row just after it was found: the board gets the next."""
+    state = memory(tmp_path)
+    found = State.first_free
+    taken: list[str] = []
+
+    def first_free(self: State, batch: Batch, serials: Any) -> str | None:
+        row = found(self, batch, serials)
+        if row is not None and not taken:
+            taken.append(row)
+            assert self.allot(batch, "mac:02", row)
+        return row
+
+    monkeypatch.setattr(State, "first_free", first_free)
+    outcome = program(MemoryBoard(STOCK), Filler(stock(state)))
+    assert (outcome.status, taken) == ("verified", ["A"])
+    assert outcome.filled is not None
+    assert outcome.filled.row.serial == "B"
+
+
 def test_wherever_a_run_ends_a_board_that_was_touched_has_its_row(tmp_path: Path) -> None:
     class Cut(Exception):
         """The program ends here."""

@@ -115,9 +115,12 @@ class Stock(NamedTuple):
         batch = Batch(self.vendor, self.klass, info.simulated)
         with self._memory() as memory:
             own = memory.serial_of(batch, info.identity) if memory else None
-            row = self._own(info.identity, own, typed) or self._next(batch, memory)
-            if row is None:
-                raise self._none_left(info.identity)
+            row = self._own(info.identity, own, typed)
+            if row is None:  # the next one is free, unless another board is faster: see `allot`
+                following = self._next(batch, memory)
+                if following is None:
+                    raise self._none_left(info.identity)
+                return Filled(following, places)
             holder = memory.board_of(batch, row.serial) if memory else None
         if holder not in (None, info.identity):
             raise _unfit(

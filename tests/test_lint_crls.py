@@ -139,3 +139,27 @@ def test_only_the_newest_crl_of_a_ca_counts(tmp_path: Path) -> None:
 def test_a_crl_alone_is_not_compared_with_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "one.crl").write_bytes(crl())
     assert codes(tmp_path / "one.crl") == ["crl-orphan"]
+
+
+def alone(tmp_path: Path, crl: bytes) -> list[str]:
+    tmp_path.mkdir(exist_ok=True)
+    (tmp_path / "one.crl").write_bytes(crl)
+    assert codes(tmp_path) == codes(tmp_path / "one.crl")
+    return codes(tmp_path)
+
+
+def test_a_crl_alone_is_judged_for_what_can_be_seen_of_it(tmp_path: Path) -> None:
+    assert alone(tmp_path, crl(days=(-900, -800))) == ["crl-orphan", "crl-stale"]
+    assert alone(tmp_path, edited(4)) == ["crl-next-update", "crl-orphan"]
+    assert alone(tmp_path, crl(number=None)) == ["crl-number", "crl-orphan"]
+    delta = [(x509.DeltaCRLIndicator(1), True)]
+    assert alone(tmp_path, crl(extensions=delta)) == ["crl-orphan", "crl-partial"]
+    assert alone(tmp_path, crl()) == ["crl-orphan"]
+
+
+def test_an_older_crl_beside_a_newer_one_of_the_same_absent_ca(tmp_path: Path) -> None:
+    stale = crl(days=(-9, -1))
+    assert codes(fill(tmp_path, stale, crl(number=2))) == ["crl-orphan", "crl-orphan"]
+    other = make_crl(make_ca("Other"), days=(-9, -1))
+    found = codes(fill(tmp_path / "b", other, crl(number=2)))
+    assert found == ["crl-orphan", "crl-orphan", "crl-stale"]

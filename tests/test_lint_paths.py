@@ -145,3 +145,78 @@ def test_above_ml_dsa(tmp_path: Path) -> None:
     words = 'the key is ML-DSA-87, its issuer "Issuing" has P-256'
     assert said(place, "above-ml-dsa") == [words]
     assert [one.severity for one in findings(place)] == ["note"]
+
+
+def below_a_dead_ca(tmp_path: Path, *more: Entity | bytes) -> Path:
+    """A second issuing CA, whose end comes first, and a signer that lasts longer."""
+    return fill(tmp_path, *GOOD, DYING, leaf(DYING, "second"), *crls(DYING), *more)
+
+
+DYING = make_ca("Dying", PKI.root, permitted=[VENDOR], path_length=0, days=(-10, 500))
+
+
+def revoking() -> bytes:
+    return make_crl(PKI.root, [DYING], number=2, days=(-1, 60))
+
+
+def test_ca_revoked(tmp_path: Path) -> None:
+    folder = below_a_dead_ca(tmp_path, revoking())
+    (found,) = findings(folder)
+    assert (found.code, found.severity, found.subject) == ("lint.ca-revoked", "error", "second")
+    assert found.message == 'below "Dying", a revoked CA'
+    assert found.mend == (
+        "another CA: fwsign pki renew issuing --new-key; then fwsign pki renew --all"
+    )
+
+
+def test_ca_revoked_and_what_was_below_it_replaced(tmp_path: Path) -> None:
+    folder = below_a_dead_ca(tmp_path, revoking(), leaf(PKI.issuing, "second"))
+    assert codes(folder) == []
+    # Nobody needs a fresh CRL of the revoked CA.
+    stale = make_crl(DYING, number=2, days=(-9, -1))
+    assert codes(fill(tmp_path / "b", *GOOD, DYING, revoking(), stale)) == []
+
+
+def test_ca_revoked_says_nothing_of_what_ended_or_was_revoked(tmp_path: Path) -> None:
+    ended = leaf(DYING, "ended", days=(-9, -1))
+    gone = leaf(DYING, "gone")
+    lists = (revoking(), make_crl(DYING, [gone], number=2, days=(-1, 60)))
+    assert codes(fill(tmp_path, *GOOD, DYING, ended, gone, *lists)) == []
+
+
+def test_ca_revoked_in_the_middle(tmp_path: Path) -> None:
+    upper = make_ca("Upper", PKI.root, permitted=[VENDOR], path_length=1, days=(-10, 3000))
+    lower = make_ca("Lower", upper, permitted=[VENDOR], path_length=0, days=(-10, 2000))
+    lists = (make_crl(PKI.root, [upper], number=2, days=(-1, 60)), *crls(upper, lower))
+    folder = fill(tmp_path, *GOOD, upper, lower, leaf(lower, "second"), *lists)
+    assert codes(folder) == ["ca-revoked", "ca-revoked"]
+    assert {*said(folder, "ca-revoked")} == {'below "Upper", a revoked CA'}
+
+
+def test_ca_revoked_of_a_cross_certificate_alone(tmp_path: Path) -> None:
+    new = make_ca("New", days=(-10, 7300))
+    crossed = certify(new.key, new.certificate.subject, PKI.root, ca_extensions(), days=(-10, 3650))
+    issuing = make_ca("Second", new, permitted=[VENDOR], path_length=0, days=(-10, 3650))
+    lists = (make_crl(PKI.root, [crossed], number=2, days=(-1, 60)), *crls(new, issuing))
+    signer = leaf(issuing, "second")
+    assert codes(fill(tmp_path, *GOOD, new, crossed, issuing, signer, *lists)) == []
+    # Without the new root itself there is no path left.
+    alone = fill(tmp_path / "b", *GOOD, crossed, issuing, signer, *lists)
+    assert codes(alone) == ["ca-revoked", "ca-revoked"]
+
+
+def test_ca_expired(tmp_path: Path) -> None:
+    folder = fill(tmp_path, *GOOD, DYING, leaf(DYING, "second"))
+    assert said(folder, "ca-expired", days=501) == [
+        f'below "Dying", a CA that expired {DYING.certificate.not_valid_after_utc:%Y-%m-%d}'
+    ]
+    assert "ca-expired" not in codes(folder, days=499)
+
+
+def test_ca_expired_for_a_root_and_tls_alone(tmp_path: Path) -> None:
+    root = make_ca("Short Root", days=(-10, 100))
+    usages = [ExtendedKeyUsageOID.SERVER_AUTH]
+    server = leaf(root, "server", extensions=leaf_extensions(usages=usages))
+    folder = fill(tmp_path, root, server, leaf(root, "signer"))
+    found = [one for one in findings(folder, days=101) if one.code == "lint.ca-expired"]
+    assert [one.subject for one in found] == ["server"]

@@ -2,14 +2,16 @@
 """`fwsign pki expire`."""
 
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, examples
-from fwsign.cli.config import find_pki
+from fwsign.cli.config import find_pki, pki_words
 from fwsign.cli.options import JSON, PKI
+from fwsign.cli.quoting import quoted
 
 if TYPE_CHECKING:
     from fwsign.pki.expiry import Ending
@@ -35,7 +37,8 @@ def expire(
     """Show what ends soon; for a job that runs every week.
 
     The exit status is 3 if there is something, 0 if not. CRLs, which are made to be renewed
-    often, count in the last third of their time. What is revoked does not count.
+    often, count in the last third of their time. What is below a revoked CA has ended; what is
+    revoked itself, and the CRL of a revoked CA, needs nothing and does not count.
     """
     from fwsign.pki.expiry import ending
 
@@ -48,18 +51,39 @@ def expire(
     if as_json:
         ui.print_json({"at": now.isoformat(), "ending": [_as_json(one, now) for one in found]})
     for one in [] if as_json else found:
-        ui.out(f"{one.end:%Y-%m-%d}  {_when(one.end, now):<16} {one.kind} {one.name}  {one.path}")
+        ui.out(_line(one, now))
     if not found:
         ui.note(
             f"no certificate in use ends before {now + span:%Y-%m-%d}, "
             "and no CRL is in the last third of its time"
         )
         return
-    if {one.kind for one in found} & {"certificate"}:
+    if below := {one.below for one in found if one.revoked}:
+        _say_how(directory, below, pki)
+    if any(one.kind == "certificate" and not one.revoked for one in found):
         ui.note("renew certificates with: fwsign pki renew NAME; a root with: fwsign pki rotate")
     if {one.kind for one in found} & {"CRL"}:
         ui.note("make new CRLs with: fwsign pki crl")
     raise typer.Exit(ui.STALE)
+
+
+def _line(one: "Ending", now: datetime) -> str:
+    why = ""
+    if one.below is not None:
+        why = f', below "{one.below}"' + (", which was revoked" if one.revoked else "")
+    when = "dead" if one.revoked else _when(one.end, now)
+    return f"{one.end:%Y-%m-%d}  {when:<16} {one.kind} {one.name}  {one.path}{why}"
+
+
+def _say_how(directory: Path, below: set[str | None], pki: Path | None) -> None:
+    """Say how to replace what is below revoked CAs."""
+    from fwsign.pki.directory import Pki
+
+    again = " ".join(map(quoted, ("fwsign", "pki", "renew", "--all", *pki_words(pki))))
+    if Pki(directory).issuing() in below:
+        another = ("fwsign", "pki", "renew", "issuing", "--new-key", *pki_words(pki))
+        again = f"{' '.join(map(quoted, another))}; then {again}"
+    ui.note(f"replace what is below a revoked CA: {again}")
 
 
 def _when(end: datetime, now: datetime) -> str:
@@ -75,5 +99,7 @@ def _as_json(one: "Ending", now: datetime) -> dict[str, Any]:
         "name": one.name,
         "path": str(one.path),
         "end": one.end.isoformat(),
-        "expired": one.end < now,
+        "expired": one.revoked or one.end < now,
+        "below": one.below,
+        "below_revoked": one.revoked,
     }

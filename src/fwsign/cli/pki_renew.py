@@ -2,7 +2,8 @@
 """`fwsign pki renew`."""
 
 import contextlib
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,8 @@ from fwsign.cli.pki_options import COMPAT, KIND_OF_TLS_KEY, LIFETIME, span, warn
 from fwsign.errors import Failed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from cryptography import x509
 
     from fwsign.keys import Passphrase
@@ -35,15 +38,21 @@ def register(command: typer.Typer) -> None:
             "fwsign pki renew TESTING --compat",
             "fwsign pki renew issuing --for 10y --ca-pass env:ROOT_PASS",
             "fwsign pki renew issuing --permit localhost",
+            "fwsign pki renew --all --ca-pass env:CA_PASS",
         ),
     )(renew)
 
 
 def renew(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help='What to renew, or "issuing" for the issuing CA.')
-    ],
+        str | None,
+        typer.Argument(metavar="[NAME]", help='What to renew, or "issuing" for the issuing CA.'),
+    ] = None,
     *,
+    every: Annotated[
+        bool,
+        typer.Option("--all", help="Renew all signers, tsas, servers and clients not revoked."),
+    ] = False,
     new_key: Annotated[
         bool, typer.Option("--new-key", help="Make a new key, too. Default: the same key.")
     ] = False,
@@ -70,40 +79,79 @@ def renew(
     vouches for stays good until it ends: revoke it, by its serial number, only if its key leaked,
     for devices then refuse all of that. "issuing" needs the root's key; with --new-key there is
     another issuing CA from then on. After --permit, whoever sends the issuing CA's certificate
-    needs the new one: fwsign pki export chain.
+    needs the new one: fwsign pki export chain. --all brings everything below the CA that issues
+    now, as is needed after another CA was revoked.
     """
     from fwsign.pki.directory import Pki, is_issuing
-    from fwsign.pki.issue import NewKey
-    from fwsign.pki.renewal import renew as renew_it
+    from fwsign.pki.issue import NewKey, refuse_unable
 
+    if every == (name is not None):
+        ui.usage("expected NAME or --all" if name is None else "NAME and --all exclude each other")
     if not new_key and (pass_ or no_passphrase or alg):
         ui.usage("--pass, --no-passphrase and --alg are for --new-key")
     if new_key and compat:
         ui.usage("--compat and --new-key exclude each other", "a new key: --alg rsa2048")
-    if permit and (new_key or not is_issuing(name)):
+    if permit and (new_key or name is None or not is_issuing(name)):
         ui.usage("--permit is for an issuing CA that keeps its key")
     now = inputs.now()
     validity = span(lifetime, now)
     directory = find_pki(pki)
-    old = Pki(directory).certificate(name)
+    found = Pki(directory)
+    if name is None:
+        refuse_unable(found, found.issuing(), now)  # once, and before a passphrase is asked for
+    else:
+        found.certificate(name)
     asked_for = Passphrases()
     source = asked_for.existing(ca_pass, "the key of its issuer", "--ca-pass")
     new = None
     if new_key:
-        what = f'the new key of "{name}"'
+        what = "all new keys" if name is None else f'the new key of "{name}"'
         new = NewKey(alg or "", asked_for.new(pass_, none=no_passphrase, what=what))
-    if new is not None and is_issuing(name):
+    if new is not None and name is not None and is_issuing(name):
         if lifetime:
             ui.usage("--for and --new-key exclude each other for an issuing CA")
-        _replace_issuing(directory, new, source)
-        ui.next_command("pki", "renew", "NAME", *pki_words(pki), after=", for each signer")
+        if _replace_issuing(directory, name, new, source):
+            ui.next_command("pki", "renew", "--all", *pki_words(pki))
+        else:
+            ui.next_command("pki", "renew", "NAME", *pki_words(pki), after=", for each signer")
         return
+    again = partial(
+        _renew,
+        directory,
+        new=new,
+        lifetime=validity,
+        permit=permit or (),
+        compat=compat,
+        source=source,
+        now=now,
+    )
+    if name is not None:
+        again(name)
+        return
+    raise typer.Exit(ui.worst([0, *(_tried(again, one) for one in _leaves(found))]))
+
+
+def _renew(
+    directory: Path,
+    name: str,
+    *,
+    new: "NewKey | None",
+    lifetime: timedelta | None,
+    permit: "Sequence[str]",
+    compat: bool,
+    source: "Passphrase",
+    now: datetime,
+) -> None:
+    from fwsign.pki.directory import Pki
+    from fwsign.pki.renewal import renew as renew_it
+
+    old = Pki(directory).certificate(name)
     path = renew_it(
         directory,
         name,
         new_key=new,
-        lifetime=validity,
-        permit=permit or (),
+        lifetime=lifetime,
+        permit=permit,
         compat=compat,
         ca_passphrase=source,
         now=now,
@@ -112,6 +160,37 @@ def renew(
     warn_of_rsa2048(path)
     for line in _about_the_old(Pki(directory), name, old, now):
         ui.note(line)
+
+
+def _leaves(pki: "Pki") -> tuple[str, ...]:
+    """Return the names of all leaves that can be renewed; tell of those that cannot."""
+    from fwsign.pki.entry import facts
+    from fwsign.pki.leaves import leaf_of
+
+    found = []
+    for name in pki.names():
+        certificate = pki.certificate(name)
+        if facts(certificate).ca:
+            continue
+        if gone := _revoked(pki, certificate):
+            ui.note(f'"{name}" {gone}: left as it is')
+        elif leaf_of(certificate, name) is None:
+            ui.note(f'warning: "{name}" is of no kind that can be renewed: left as it is')
+        else:
+            found.append(name)
+    return tuple(found)
+
+
+def _tried(again: "Callable[[str], None]", name: str) -> int:
+    """Renew one of several; the others do not depend on it. Return the exit status."""
+    try:
+        again(name)
+    except Failed as error:
+        if error.code.startswith("key.passphrase"):
+            raise
+        ui.complain(f'"{name}" was not renewed: {error.message}', ui.hint_for(error))
+        return ui.exit_status(error)
+    return 0
 
 
 def _about_the_old(
@@ -134,20 +213,38 @@ def _about_the_old(
 
 def _why_bad(pki: "Pki", certificate: "x509.Certificate", now: datetime) -> str:
     """Return why a certificate no longer counts; empty if it counts, as far as known here."""
+    from fwsign.pki.expiry import dead_above
+
+    if gone := _revoked(pki, certificate):
+        return gone
+    end = certificate.not_valid_after_utc
+    if end <= now:
+        return f"ended {end:%Y-%m-%d}"
+    with contextlib.suppress(Failed):
+        if above := dead_above(pki, certificate, now):
+            what = "was revoked" if above.revoked else "ended"
+            return f'is below "{above.name}", which {what} {above.time:%Y-%m-%d}'
+    return ""
+
+
+def _revoked(pki: "Pki", certificate: "x509.Certificate") -> str:
+    """Say when a certificate was revoked; empty if it was not, as far as known here."""
     with contextlib.suppress(Failed):  # its issuer's CRL may be elsewhere
         if (entry := pki.revocation_of(certificate)) is not None:
             return f"was revoked {entry.revocation_date_utc:%Y-%m-%d}"
-    end = certificate.not_valid_after_utc
-    return f"ended {end:%Y-%m-%d}" if end <= now else ""
+    return ""
 
 
-def _replace_issuing(directory: Path, new: "NewKey", source: "Passphrase") -> None:
+def _replace_issuing(directory: Path, asked: str, new: "NewKey", source: "Passphrase") -> bool:
+    """Make another issuing CA; tell whether the one that issued no longer counts."""
     from fwsign.pki.directory import Pki
     from fwsign.pki.rotation import replace_issuing
 
     pki = Pki(directory)
     now = inputs.now()
-    old = pki.certificate(pki.issuing())
+    before = pki.issuing()
+    old = pki.certificate(before)
+    who = "the old one" if before == asked else f'"{before}"'  # another one may be older
     name = replace_issuing(
         directory,
         new_key=new,
@@ -155,7 +252,8 @@ def _replace_issuing(directory: Path, new: "NewKey", source: "Passphrase") -> No
         now=now,
     )
     ui.out(str(pki.certificate_path(name)))
-    good = f"what the old one issued stays good until {old.not_valid_after_utc:%Y-%m-%d} at most"
+    good = f"what {who} issued stays good until {old.not_valid_after_utc:%Y-%m-%d} at most"
     gone = _why_bad(pki, old, now)
-    fate = f"the old one {gone}, and nothing that it issued counts" if gone else good
+    fate = f"{who} {gone}, and nothing that it issued counts" if gone else good
     ui.note(f'the CA "{name}" issues from now on; {fate}')
+    return bool(gone)

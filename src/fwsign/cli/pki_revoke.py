@@ -3,7 +3,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from fwsign.cli.options import CA_PASS, PKI, ROOT_PASS
 from fwsign.cli.passphrases import Passphrases
 from fwsign.cli.quoting import quoted
 from fwsign.errors import Failed
+
+if TYPE_CHECKING:
+    from fwsign.pki.directory import Pki
 
 
 def register(command: typer.Typer) -> None:
@@ -131,6 +134,7 @@ def crl(*, pki: PKI = None, ca_pass: CA_PASS = None, root_pass: ROOT_PASS = None
     them with fwsign staple.
     """
     from fwsign.pki.directory import BUNDLE, Pki, is_root
+    from fwsign.pki.expiry import stale_crls
     from fwsign.pki.revocation import renew_crls
 
     directory = find_pki(pki)
@@ -141,9 +145,11 @@ def crl(*, pki: PKI = None, ca_pass: CA_PASS = None, root_pass: ROOT_PASS = None
     if not here:
         places = " or ".join(map(str, keys.values()))
         raise Failed("state.pki", f"no CA's key is here to sign a CRL: expected {places}")
+    now = inputs.now()
     for name in authorities:
         if name not in here:
             ui.note(f'the key of CA "{name}" is not here: its CRL stays as it is')
+    ended = [one for one in stale_crls(directory, now=now) if one[0] not in here]
     # One source for all its keys: a descriptor can be read only once.
     asked_for = Passphrases()
     common = inputs.passphrase_source(ca_pass, "the CA's keys", "--ca-pass") if ca_pass else None
@@ -155,8 +161,25 @@ def crl(*, pki: PKI = None, ca_pass: CA_PASS = None, root_pass: ROOT_PASS = None
         prompt = asked_for.existing(None, what, "--ca-pass", path=lambda: path)
         return (source or prompt)()
 
-    for path in renew_crls(directory, passphrase=passphrase, now=inputs.now(), names=here):
+    for path in renew_crls(directory, passphrase=passphrase, now=now, names=here):
         ui.out(str(path))
+    if ended:
+        for name, end in ended:
+            ui.complain(
+                f'the CRL of CA "{name}" is stale since {end:%Y-%m-%d}, and its key is not here: '
+                "devices refuse what is below that CA",
+                _how_to_renew(found, name),
+            )
+        raise typer.Exit(ui.STALE)
     if not found.flat:
         ui.note(f"all CRLs in one file, to ship: {directory / BUNDLE}")
     ui.next_command("staple", "ENVELOPE", *pki_words(pki), after=", for what is signed already")
+
+
+def _how_to_renew(pki: "Pki", name: str) -> str:
+    from fwsign.pki.offline import REQUEST
+
+    if (pki.directory / REQUEST).exists():
+        accept = " ".join(map(quoted, ("fwsign", "pki", "accept", pki.directory, "FILE")))
+        return f"fwsign pki crl where that key is, then here: {accept}"
+    return f"bring {pki.key_path(name)} here, run fwsign pki crl again, and take it away afterwards"

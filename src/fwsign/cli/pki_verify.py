@@ -102,7 +102,7 @@ def verify(
     used. Exit statuses are those of fwsign verify.
     """
     from fwsign.cli.keyfiles import certificates
-    from fwsign.pki.purpose import PURPOSES, judge_pool
+    from fwsign.pki.purpose import PURPOSES, belonging, judge_pool
 
     chosen = next((one for one in PURPOSES if one == purpose), None)
     if chosen is None:
@@ -116,8 +116,8 @@ def verify(
     time = inputs.parse_time(at, now) if at else now
     leaf, *rest = certificates(certificate, pass_)
     pool = [*rest, *(one for path in chain or () for one in certificates(path, pass_))]
-    given = inputs.load_pem(crl or (), "X509 CRL", "CRL")
-    crls = [*given]
+    given = [inputs.load_pem([path], "X509 CRL", "CRL") for path in crl or ()]
+    crls: list[bytes] = []
     if anchor and not pki:
         anchors = inputs.load_anchors(anchor)
     else:
@@ -126,6 +126,7 @@ def verify(
         anchors = inputs.load_anchors(anchor) if anchor else roots
         pool += authorities
         crls += lists
+    crls += belonging([one for file in given for one in file], [leaf, *pool], anchors)
     judged, verdict = judge_pool(
         leaf,
         pool,
@@ -142,7 +143,7 @@ def verify(
             verdict = verdict.with_hint(_OTHERS[verdict.code].format(kind=_KINDS[chosen]))
         _refuse(verdict, judged, as_json=as_json)
         raise typer.Exit(ui.exit_status(verdict))
-    _refuse_unused(given, verdict)
+    verdict = verdict._replace(notes=(*verdict.notes, *_about_unused(given, verdict)))
     if as_json:
         ui.print_json(_as_json(verdict, purpose))
     else:
@@ -163,10 +164,17 @@ def _host(text: str) -> "Host":
     return x509.DNSName(name)
 
 
-def _refuse_unused(crls: "Sequence[bytes]", accepted: "Accepted") -> None:
+def _about_unused(files: "Sequence[Sequence[bytes]]", accepted: "Accepted") -> tuple[str, ...]:
+    """Return a note about CRLs of other issuers than those in the path.
+
+    A bundle has the CRLs of a whole PKI. A file without any that belongs was given by mistake.
+    """
     used = {crl.data for issued in accepted.issued for crl in issued.crls}
-    if not used.issuperset(crls):
+    if any(used.isdisjoint(crls) for crls in files):
         raise Failed("io.crl-unused", "a CRL given belongs to no issuer in the path")
+    unused = len({crl for crls in files for crl in crls} - used)
+    what = "a CRL given belongs" if unused == 1 else f"{unused} CRLs given belong"
+    return (f"{what} to no issuer in the path: not used",) if unused else ()
 
 
 def _of_pki(directory: Path) -> "tuple[list[Anchor], list[bytes], list[bytes]]":

@@ -241,15 +241,9 @@ class Pki:
             Failed: `state.pki`: none of them did; `io.*`.
         """
         authorities = self.authorities()
-        for name in authorities:
-            try:
-                certificate.verify_directly_issued_by(self.certificate(name))
-            except (
-                *_UNREADABLE,
-                InvalidSignature,
-            ):  # another name, another kind of key, another key
-                continue
-            return name
+        found = issuer_among(certificate, ((one, self.certificate(one)) for one in authorities))
+        if found is not None:
+            return found
         below = self.flat and certificate == self.root
         raise _contradiction(
             f'no CA in {self.directory} issued "{common_name(certificate)}": '
@@ -363,6 +357,18 @@ def _in_order(pattern: re.Pattern[str], names: Iterable[str]) -> list[str]:
     """Return the names that a pattern matches: by their word, then by their number."""
     found = filter(None, map(pattern.fullmatch, names))
     return [match[0] for match in sorted(found, key=lambda match: (match[1], int(match[2] or 1)))]
+
+
+def issuer_among(
+    certificate: x509.Certificate, authorities: Iterable[tuple[str, x509.Certificate]]
+) -> str | None:
+    """Return the name of the first CA that issued a certificate; None if none of them did."""
+    for name, authority in authorities:
+        # Another name, another kind of key, or another key.
+        with contextlib.suppress(*_UNREADABLE, InvalidSignature):
+            certificate.verify_directly_issued_by(authority)
+            return name
+    return None
 
 
 def common_name(certificate: x509.Certificate) -> str:

@@ -17,7 +17,7 @@ from fwsign.certificate import key_digest
 from fwsign.cose import key_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from datetime import datetime
 
 UNREADABLE: Final = (
@@ -127,11 +127,24 @@ def facts(certificate: x509.Certificate) -> Facts:
         key=key,
         key_sha256=digest,
         signature=oid_name(certificate.signature_algorithm_oid),
-        use=next((kind for oid, kind in _KINDS if oid in purposes), "other"),
+        use=use_of(purposes),
         subject_key=subject_key.digest if subject_key else None,
         authority_key=authority_key.key_identifier if authority_key else None,
         fault=fault,
     )
+
+
+def use_of(purposes: Collection[x509.ObjectIdentifier]) -> str:
+    """Return the kind of a leaf by its extended key usages: signer, tsa, server, client, other."""
+    return next((kind for oid, kind in _KINDS if oid in purposes), "other")
+
+
+def purposes_of(certificate: x509.Certificate) -> tuple[x509.ObjectIdentifier, ...]:
+    """Return the extended key usages; empty if there are none, or none that can be read."""
+    try:
+        return tuple(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+    except (x509.ExtensionNotFound, *UNREADABLE):
+        return ()
 
 
 def oid_name(oid: x509.ObjectIdentifier) -> str:

@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fwsign.errors import Failed
 from fwsign.pki import profiles
-from fwsign.pki.directory import Pki
+from fwsign.pki.directory import Pki, is_issuing, issuer_among
+from fwsign.pki.entry import purposes_of, use_of
+from fwsign.pki.path_end import REVOKED, TLS, Link, PathEnd, path_ends
 from fwsign.pki.rotation import spare_roots
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
     from pathlib import Path
+
+    from cryptography import x509
 
 CRL_SHARE: Final = 3
 """A CRL ends soon in the last third of its time: CRLs are renewed often by design."""
@@ -24,9 +29,22 @@ class Ending(NamedTuple):
     """A certificate or CRL that ends soon, or has ended."""
 
     end: datetime
+    """Its own end, or that of its path if it is sooner."""
     kind: str
     name: str
     path: Path
+    below: str | None = None
+    """The CA that ends it before its own time."""
+    revoked: bool = False
+    """Whether that CA was revoked, at `end`."""
+
+
+class Dead(NamedTuple):
+    """A CA that was revoked or has expired, at a time, and with it all that is below."""
+
+    name: str
+    time: datetime
+    revoked: bool
 
 
 def ending(
@@ -34,7 +52,9 @@ def ending(
 ) -> tuple[Ending, ...]:
     """Return the certificates and CRLs that end soon, in the order of their ends.
 
-    Revoked certificates do not count, nor does the CRL of a standby root, which is not in use yet.
+    What is below a revoked CA has ended, however long it says it lasts. Nothing needs to be done
+    about a revoked certificate, an expired one below a revoked CA, an expired issuing CA that
+    another has replaced, a CRL of a dead CA, or the CRL of a standby root, which is not in use yet.
 
     Args:
         pki_dir: the PKI.
@@ -48,18 +68,90 @@ def ending(
     if within < timedelta(0):
         raise Failed("state.clock", f"{within.days} days from now is in the past")
     pki = Pki(pki_dir)
-    found = []
-    for name in (*pki.roots(), *pki.names()):
-        end = pki.certificate(name).not_valid_after_utc
-        if end - now <= within and pki.revocation(name) is None:
-            found.append(Ending(end, "certificate", name, pki.certificate_path(name)))
-    spare = spare_roots(pki)
+    ends = _ends(pki, {name: pki.certificate(name) for name in (*pki.roots(), *pki.names())})
+    found = (_certificate(pki, name, end, within, now) for name, end in ends.items())
+    return tuple(sorted([*filter(None, found), *_crls(pki, now, within)]))
+
+
+def dead_above(pki: Pki, certificate: x509.Certificate, now: datetime) -> Dead | None:
+    """Return the dead CA above a certificate, also a renewed one; raise like `Pki.path`."""
+    end = _ends(pki, {"": certificate})[""]
+    if end.cause is None or end.time >= now:
+        return None
+    return Dead(end.cause, _time_of(pki, end), end.time == REVOKED)
+
+
+def stale_crls(
+    pki_dir: str | os.PathLike[str], *, now: datetime
+) -> tuple[tuple[str, datetime], ...]:
+    """Return the CAs whose CRL here is past its next update, and that time.
+
+    A dead CA and a standby root need none.
+
+    Raises:
+        Failed: as `ending`.
+    """
+    return tuple((one.name, one.end) for one in _crls(Pki(pki_dir), profiles.utc(now), None))
+
+
+def _crls(pki: Pki, now: datetime, within: timedelta | None) -> list[Ending]:
+    """Return the CRLs that end soon; with None, only those that have ended."""
+    ends, spare, found = _ends(pki, {}), spare_roots(pki), []
     for name in pki.authorities():
         path = pki.crl_path(name)
-        if name in spare or not os.path.lexists(path):  # that CA's key and CRL are elsewhere
+        elsewhere = not os.path.lexists(path)  # as is that CA's key
+        if elsewhere or name in spare or ends[name].time < now:
             continue
         crl = pki.crl(name)
         end = crl.next_update_utc or crl.last_update_utc
-        if end - now <= min(within, (end - crl.last_update_utc) / CRL_SHARE):
+        third = (end - crl.last_update_utc) / CRL_SHARE
+        if end < now or (within is not None and end - now <= min(within, third)):
             found.append(Ending(end, "CRL", name, path))
-    return tuple(sorted(found))
+    return found
+
+
+def _certificate(
+    pki: Pki, name: str, end: PathEnd[str], within: timedelta, now: datetime
+) -> Ending | None:
+    own, path = pki.certificate(name).not_valid_after_utc, pki.certificate_path(name)
+    if end.cause is None:
+        ended = end.time == REVOKED or (own < now and _is_replaced(pki, name))
+        return None if ended or own - now > within else Ending(own, "certificate", name, path)
+    revoked = end.time == REVOKED
+    time = min(own, _time_of(pki, end))
+    if (revoked and own < now) or time - now > within:
+        return None
+    return Ending(time, "certificate", name, path, end.cause, revoked)
+
+
+def _is_replaced(pki: Pki, name: str) -> bool:
+    """Tell whether another issuing CA has taken the place of this one, and nothing is below it."""
+    if not is_issuing(name) or name == pki.issuing():
+        return False
+    ca = (name, pki.certificate(name))
+    return not any(issuer_among(pki.certificate(one), (ca,)) for one in pki.names())
+
+
+def _ends(pki: Pki, more: Mapping[str, x509.Certificate]) -> dict[str, PathEnd[str]]:
+    """Return when the paths of all CAs and more certificates end."""
+    authorities = {name: pki.certificate(name) for name in pki.authorities()}
+    revoked = {name: _revoked_by(pki, name) for name in authorities}
+    links = {}
+    for name, one in {**authorities, **more}.items():
+        issuer = issuer_among(one, authorities.items())
+        above = () if issuer is None else (issuer,)  # it may be elsewhere
+        is_revoked = any(one.serial_number in revoked[ca] for ca in above)
+        tls = use_of(purposes_of(one)) in TLS
+        links[name] = Link(above, one.not_valid_after_utc, is_revoked, tls)
+    return path_ends(links)
+
+
+def _revoked_by(pki: Pki, ca: str) -> frozenset[int]:
+    """Return the serial numbers that a CA has revoked, as far as known here."""
+    here = pki.crl(ca) if os.path.lexists(pki.crl_path(ca)) else ()
+    return frozenset(entry.serial_number for entry in (*here, *pki.noted()))
+
+
+def _time_of(pki: Pki, end: PathEnd[str]) -> datetime:
+    entry = pki.revocation(end.cause) if end.cause and end.time == REVOKED else None
+    return entry.revocation_date_utc if entry else end.time

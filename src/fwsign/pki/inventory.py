@@ -29,9 +29,11 @@ from fwsign.pki.linking import (
     once,
 )
 from fwsign.pki.material import KeyFile, KeyFinder, Material, Problem, collect
+from fwsign.pki.path_end import TLS, Link, path_ends
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
     from datetime import datetime
 
     from fwsign.keys import Passphrase
@@ -42,14 +44,24 @@ _SOON_SHARE: Final = 0.2
 
 
 class Standing(Enum):
-    """The state of a certificate or CRL at a time; revoked comes before all others."""
+    """The state of a certificate or CRL at a time; its own comes before that of its path."""
 
     OK = "valid"
     SOON = "ending soon"
     URGENT = "ending very soon"
     EXPIRED = "expired"
     FUTURE = "not valid yet"
+    CA_EXPIRED = "below an expired CA"
+    CA_REVOKED = "below a revoked CA"
     REVOKED = "revoked"
+
+    @property
+    def dead(self) -> bool:
+        """Whether it is past its time, or revoked, by itself or by a CA above it."""
+        return self in _DEAD
+
+
+_DEAD: Final = (Standing.EXPIRED, Standing.CA_EXPIRED, Standing.CA_REVOKED, Standing.REVOKED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +71,16 @@ class Revocation:
     date: datetime
     reason: str
     crl: str
+
+
+@dataclass(frozen=True, slots=True)
+class Above:
+    """The certificate above another that ends the last of its paths."""
+
+    number: int
+    name: str
+    end: datetime
+    revocation: Revocation | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +99,25 @@ class Entry:
     key_file: KeyFile | None
     """Its private key; None if it is not here."""
     revocation: Revocation | None
+    above: Above | None
+    """The certificate above that ends it before its own time; None if there is none."""
     problems: tuple[str, ...]
+
+    @property
+    def end(self) -> datetime:
+        """The time when it ends: its own, or that of its path."""
+        return min(self.facts.end, self.above.end) if self.above else self.facts.end
 
     def standing(self, at: datetime) -> Standing:
         """Return its state at a time."""
         if self.revocation:
             return Standing.REVOKED
-        return _standing(self.facts.begin, self.facts.end, at)
+        if self.facts.end < at or self.above is None:
+            return _standing(self.facts.begin, self.facts.end, at)
+        if self.above.revocation:
+            return Standing.CA_REVOKED
+        own = _standing(self.facts.begin, self.end, at)
+        return Standing.CA_EXPIRED if own is Standing.EXPIRED else own
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +254,8 @@ def _crl(
         problems.append(f"its extensions cannot be read: {error}")
     if named and not own:
         problems.append("its signature does not verify with the issuer that is here")
+    if crl.next_update_utc is None:
+        problems.append("it does not say when the next one comes: devices refuse it")
     return Crl(
         name=PurePosixPath(files[0]).stem,
         files=files,
@@ -243,9 +279,16 @@ def _entries(
     subjects = {one.certificate.subject.public_bytes() for one in found}
     keys = KeyFinder(material.keys)
     entries = []
+    ends = path_ends(
+        {
+            number: Link(issuers[number], one.facts.end, number in revoked, one.facts.use in TLS)
+            for number, one in enumerate(found)
+        }
+    )
+    names = [_name(one, held) for one in found]
     for number, one in enumerate(found):
         said = one.facts
-        stem = PurePosixPath(one.files[0]).stem
+        cause = ends[number].cause
         problems = [said.fault] if said.fault else []
         if not issuers[number] and one.certificate.issuer.public_bytes() in subjects:
             problems.append("its signature does not verify with the issuer that is here")
@@ -255,17 +298,25 @@ def _entries(
         entries.append(
             Entry(
                 number=number,
-                name=(stem if held[one.files[0]] == 1 else said.common_name) or said.serial,
+                name=names[number],
                 files=one.files,
                 facts=said,
                 kind=_kind(said, is_root=number in issuers[number]),
                 issuers=issuers[number],
                 key_file=keys.of(said.key_sha256, one.files),
                 revocation=revoked.get(number),
+                above=None
+                if cause is None
+                else Above(cause, names[cause], found[cause].facts.end, revoked.get(cause)),
                 problems=tuple(problems),
             )
         )
     return tuple(entries)
+
+
+def _name(one: Found, held: Mapping[str, int]) -> str:
+    stem = PurePosixPath(one.files[0]).stem
+    return (stem if held[one.files[0]] == 1 else one.facts.common_name) or one.facts.serial
 
 
 def _kind(said: Facts, *, is_root: bool) -> str:

@@ -38,7 +38,7 @@ def as_json(inventory: Inventory, at: datetime) -> dict[str, Any]:
 
 
 def _entry_json(entry: Entry, names: list[str], at: datetime) -> dict[str, Any]:
-    said, revocation, key = entry.facts, entry.revocation, entry.key_file
+    said, revocation, key, above = entry.facts, entry.revocation, entry.key_file, entry.above
     return {
         "name": entry.name,
         "kind": entry.kind,
@@ -69,5 +69,6 @@ def _entry_json(entry: Entry, names: list[str], at: datetime) -> dict[str, Any]:
         }
         if revocation
         else None,
+        "ended_by": names[above.number] if above else None,
         "problems": list(entry.problems),
     }

@@ -149,8 +149,10 @@ def refuse_unable(pki: Pki, ca: str, now: datetime) -> None:
     entry = pki.revocation(ca)
     if entry is not None:
         fault = f"was revoked {entry.revocation_date_utc:%Y-%m-%d}"
+        way = "fwsign pki renew issuing --new-key makes another one"
     elif now >= end:
         fault = f"expired {end:%Y-%m-%d}, it is {now:%Y-%m-%d}"
+        way = "fwsign pki renew issuing, with the root's key"
     else:
         return
     raise Failed(
@@ -158,6 +160,7 @@ def refuse_unable(pki: Pki, ca: str, now: datetime) -> None:
         f'the CA "{common_name(issuer)}" {fault}',
         expected="a CA that may issue",
         found=fault,
+        hint=None if pki.flat else way,
     )
 
 

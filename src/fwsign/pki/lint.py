@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Check any PKI for faults that devices will refuse, or that will cause trouble.
 
-Nothing is written. Certificates that are revoked are left out.
+Nothing is written. Certificates that are revoked, or below a revoked CA, are left out of all rules
+but `lint.ca-revoked`.
 The codes are in `fwsign.pki.lint_rules`.
 """
 
@@ -15,7 +16,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fwsign.keys import Passphrase
-from fwsign.pki import lint_certificates, lint_crls, lint_files, lint_paths
+from fwsign.pki import lint_certificates, lint_crls, lint_fate, lint_files, lint_paths
 from fwsign.pki.known_keys import is_published
 from fwsign.pki.lint_files import Folder, Seen, SeenKey
 from fwsign.pki.lint_paths import Tree
@@ -63,17 +64,20 @@ def _look_over(folder: Folder, now: datetime) -> Report:
     tree = lint_paths.link(folder.certificates)
     lists = lint_crls.link(folder)
     revoked = lists.revoked(tree)
+    fates = lint_fate.judge(tree, revoked, now)
+    gone = revoked | fates.below_revoked
     findings = [
         *(found("lint.damaged", one.file.name, one.file, one.what) for one in folder.damaged),
         *(found("lint.locked", file.name, file, "PKCS#12, encrypted") for file in folder.locked),
-        *_certificates(tree, revoked, now),
-        *lint_paths.check(tree, revoked),
-        *lint_crls.check(folder, tree, lists, now),
+        *fates.findings,
+        *_certificates(tree, gone, now),
+        *lint_paths.check(tree, gone),
+        *lint_crls.check(folder, tree, lists, now, fates.dead),
         *_keys(folder),
     ]
     blamed = {one.file for one in findings if one.severity == "error"}
     faulty = frozenset(one.der for one in folder.certificates if one.file in blamed)
-    findings += lint_paths.refusals(tree, revoked, faulty)
+    findings += lint_paths.refusals(tree, gone, faulty)
     findings.sort(key=lambda one: SEVERITIES.index(one.severity))
     sizes = (len(folder.certificates), len(folder.crls), len(folder.keys))
     return Report(*sizes, tuple(findings))

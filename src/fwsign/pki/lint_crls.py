@@ -62,21 +62,48 @@ def link(folder: Folder) -> Lists:
     return Lists(latest, forged, orphans)
 
 
-def check(folder: Folder, tree: Tree, lists: Lists, now: datetime) -> Iterator[Finding]:
-    """Find faults of each CA's newest CRLs, and CAs without a CRL."""
+def check(
+    folder: Folder, tree: Tree, lists: Lists, now: datetime, dead: frozenset[bytes]
+) -> Iterator[Finding]:
+    """Find faults of each CA's newest CRLs, and CAs without a CRL.
+
+    No device asks for a CRL of a CA that is dead, by the DER in `dead`, so it may go stale.
+    """
     for crl in lists.forged:
         yield found("lint.crl-signature", crl.name, crl.file, "not signed by the CA of its name")
     for crl in lists.orphans:
         yield found("lint.crl-orphan", crl.name, crl.file, "its CA is not here")
+    for crl in _latest(lists.orphans):
+        for code, message in (*_form(crl), *_dates(crl, now)):
+            yield found(code, crl.name, crl.file, message)
     for crl, makers in lists.judged():
-        rules = (_form(crl), _dates(crl, now), _unknown(makers, crl, tree))
+        needed = any(ca.der not in dead for ca in makers)
+        dates = _dates(crl, now) if needed else ()
+        rules = (_form(crl), dates, _unknown(makers, crl, tree))
         for code, message in (said for rule in rules for said in rule):
             yield found(code, crl.name, crl.file, message)
     if len(folder.certificates) + len(folder.crls) == 1:
         return  # one file alone: nothing can be missing
     for ca in folder.certificates:
-        if ca.der not in lists.newest and ca.is_ca and tree.below(ca):
+        if ca.der not in (*lists.newest, *dead) and ca.is_ca and tree.below(ca):
             yield found("lint.crl-missing", ca.name, ca.file, "it has issued, and has no CRL here")
+
+
+def _latest(crls: Sequence[SeenCrl]) -> Iterator[SeenCrl]:
+    """Yield the newest CRLs of each issuer, by its name and key identifier."""
+    found: dict[tuple[x509.Name, bytes | None], dict[bytes, SeenCrl]] = {}
+    for crl in crls:
+        key = next(
+            (
+                extension.value.key_identifier
+                for extension in crl.parsed.extensions
+                if isinstance(extension.value, x509.AuthorityKeyIdentifier)
+            ),
+            None,
+        )
+        found.setdefault((crl.parsed.issuer, key), {}).setdefault(crl.der, crl)
+    for same in found.values():
+        yield from newest(same.values())
 
 
 def _signed(crl: SeenCrl, ca: Seen) -> bool:

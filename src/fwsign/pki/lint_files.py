@@ -22,6 +22,8 @@ from fwsign.keys import Passphrase
 from fwsign.keys.formats import CONTAINER, Found, read_opened
 from fwsign.pki import lint_der
 from fwsign.pki.crls import number_of
+from fwsign.pki.entry import use_of
+from fwsign.pki.path_end import TLS
 
 FILE_LIMIT: Final = 4 * 1024 * 1024
 """Octets of one file; larger files are neither certificates nor CRLs."""
@@ -68,6 +70,11 @@ class Seen(NamedTuple):
         """The extended key usages."""
         extended = self.extension(x509.ExtendedKeyUsage)
         return tuple(extended.value) if extended else ()
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether it is a TLS server's or client's."""
+        return use_of(self.usages) in TLS
 
     @property
     def key_identifiers(self) -> tuple[bytes | None, bytes | None]:

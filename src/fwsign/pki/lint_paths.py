@@ -13,10 +13,12 @@ from fwsign.certificate import PARSE_ERRORS, display_name, parse_anchor, parse_c
 from fwsign.chain import Anchor, validate_path
 from fwsign.cose import key_name
 from fwsign.errors import FwsignError
+from fwsign.pki.linking import ISSUER_LIMIT
 from fwsign.pki.lint_certificates import signs_code
 from fwsign.pki.lint_files import Seen
 from fwsign.pki.lint_rules import Finding, found
 from fwsign.pki.path_building import find_paths
+from fwsign.pki.path_end import Link, PathEnd, path_ends
 
 _CODE = {ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
 
@@ -26,6 +28,9 @@ class Tree(NamedTuple):
 
     certificates: Sequence[Seen]
     issuers: Mapping[bytes, Seen]
+    """The one that counts for rules about a pair."""
+    makers: Mapping[bytes, Sequence[Seen]]
+    """All of them: several if a CA was renewed or cross-signed."""
     children: Mapping[bytes, Sequence[Seen]]
     forged: Sequence[Seen]
     orphans: Sequence[Seen]
@@ -41,6 +46,20 @@ class Tree(NamedTuple):
             above.append(issuer)
         return above
 
+    def ends(self, revoked: frozenset[bytes]) -> dict[bytes, PathEnd[bytes]]:
+        """When the path of each certificate ends, by DER."""
+        return path_ends(
+            {
+                one.der: Link(
+                    [ca.der for ca in self.makers.get(one.der, ())],
+                    one.parsed.not_valid_after_utc,
+                    one.der in revoked,
+                    tls=one.is_tls,
+                )
+                for one in self.certificates
+            }
+        )
+
 
 def link(certificates: Sequence[Seen]) -> Tree:
     """Find the issuer of each certificate."""
@@ -48,6 +67,7 @@ def link(certificates: Sequence[Seen]) -> Tree:
     for one in certificates:
         named[one.parsed.subject].append(one)
     issuers: dict[bytes, Seen] = {}
+    makers: dict[bytes, list[Seen]] = {}
     forged: list[Seen] = []
     orphans: list[Seen] = []
     for one in certificates:
@@ -55,7 +75,8 @@ def link(certificates: Sequence[Seen]) -> Tree:
         candidates = sorted(
             named.get(one.parsed.issuer, []), key=lambda ca: (ca is not one, not ca.is_root)
         )
-        issuer = next((ca for ca in candidates if _issued(ca, one)), None)
+        makers[one.der] = [ca for ca in candidates[:ISSUER_LIMIT] if _issued(ca, one)]
+        issuer = next(iter(makers[one.der]), None)
         wanted = one.key_identifiers[1]
         fitting = [ca for ca in candidates if wanted in (None, ca.key_identifiers[0])]
         if issuer is not None:
@@ -64,13 +85,14 @@ def link(certificates: Sequence[Seen]) -> Tree:
             forged.append(one)
         elif fitting:  # a weak algorithm, which only lint.signature-weak reports
             issuers[one.der] = fitting[0]
+            makers[one.der] = fitting[:1]
         else:
             orphans.append(one)
     children: dict[bytes, list[Seen]] = defaultdict(list)
     for one in certificates:
         if (above := issuers.get(one.der)) is not None and above is not one:
             children[above.der].append(one)
-    return Tree(certificates, issuers, children, forged, orphans)
+    return Tree(certificates, issuers, makers, children, forged, orphans)
 
 
 def check(tree: Tree, revoked: frozenset[bytes]) -> Iterator[Finding]:

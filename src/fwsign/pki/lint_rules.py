@@ -187,6 +187,17 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
             "it ends with its issuer, sooner than it says",
             "fwsign never issues such ones; plan with the issuer's end",
         ),
+        "lint.ca-revoked": _error(
+            "a certificate is below a revoked CA, and nothing has replaced it",
+            "devices refuse it, and what is signed with it",
+            "another CA: fwsign pki renew issuing --new-key; then fwsign pki renew --all",
+        ),
+        "lint.ca-expired": _error(
+            "a certificate is below a CA that has expired, and nothing has replaced it",
+            "devices refuse it, and what is signed with it",
+            "renew the CA: fwsign pki renew issuing, or fwsign pki rotate; then fwsign pki renew "
+            "--all",
+        ),
         "lint.ca-long-lived": _note(
             "a CA is valid for more than 20 years",
             "its key has to be kept safe for as long",

@@ -115,7 +115,7 @@ def _timeline(inventory: Inventory, at: datetime) -> dict[str, str]:
     found += [lines for _, lines in axes]
     order = dict.fromkeys(row.entry for row in tree.rows(inventory))
     for entry in (inventory.entries[number] for number in order):
-        period = (entry.facts.begin, entry.facts.end)
+        period = (entry.facts.begin, entry.end)
         found.append(_span(f"c{entry.number}", entry.name, period, entry.standing(at), chart))
     if inventory.crls:
         found.append('<p class="group" id="dated">Revocation lists</p>')
@@ -140,7 +140,7 @@ def _span(
     chart: tuple[timeline.Scale, datetime],
 ) -> str:
     (begin, end), (scale, at) = period, chart
-    turn = end if standing is Standing.REVOKED else at  # a revoked one has no time left
+    turn = end if standing.dead else at  # a dead one has no time left
     words = f"{name}: {standing.value}, {begin:%Y-%m-%d} to {end:%Y-%m-%d}"
     return (
         f'<div class="span" data-of="{target}"><a href="#{target}">{text(name)}</a>'

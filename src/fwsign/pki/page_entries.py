@@ -80,11 +80,11 @@ def _node(inventory: Inventory, row: Row, at: datetime, *, nested: bool) -> str:
     named = f'<span class="common">{text(common)}</span>' if common != entry.name else ""
     who = f'<span class="name">{text(entry.name)}</span>{_chip(entry)}{named}{_marks(entry, at)}'
     words = tree.validity(entry, at)
-    life = _life((entry.facts.begin, entry.facts.end), at, (entry.standing(at), tone), words)
+    life = _life((entry.facts.begin, entry.end), at, (entry.standing(at), tone), words)
     return (
         f'{begin}{fold if nested else ""}<details class="entry" id="c{entry.number}">'
         f'<summary><span class="who">{who}</span>{life}</summary>'
-        f"{_facts(_said(inventory, entry))}</details></div>"
+        f"{_facts(_said(inventory, entry, at))}</details></div>"
     )
 
 
@@ -96,7 +96,9 @@ def _chip(entry: Entry) -> str:
 def _marks(entry: Entry, at: datetime) -> str:
     found = []
     standing = entry.standing(at)
-    if standing in {Standing.REVOKED, Standing.EXPIRED, Standing.FUTURE}:
+    if standing in tree.BELOW:
+        found.append(f'<span class="chip {TONES[standing]}">DEAD</span>')
+    elif standing in {Standing.REVOKED, Standing.EXPIRED, Standing.FUTURE}:
         found.append(f'<span class="chip {TONES[standing]}">{standing.value.upper()}</span>')
     if entry.problems:
         found.append('<span class="chip warn">PROBLEM</span>')
@@ -108,7 +110,7 @@ def _life(
 ) -> str:
     standing, tone = state
     mark = standing_icon(standing) if tone == TONES[standing] else icon(tone)
-    share = 0.0 if standing is Standing.REVOKED else tree.share_left(*period, at)
+    share = 0.0 if standing.dead else tree.share_left(*period, at)
     return (
         f'<span class="life {tone}"><span>{mark}{words}</span>'
         '<svg class="bar" aria-hidden="true"><rect class="fill" width="100%" height="5"/>'
@@ -126,11 +128,13 @@ def _facts(items: Iterable[tuple[str, list[str]]]) -> str:
     return f'<dl class="facts">{found}</dl>'
 
 
-def _said(inventory: Inventory, entry: Entry) -> Iterator[tuple[str, list[str]]]:
+def _said(inventory: Inventory, entry: Entry, at: datetime) -> Iterator[tuple[str, list[str]]]:
     said, key = entry.facts, entry.key_file
     if entry.revocation:
         date, reason, crl = entry.revocation.date, entry.revocation.reason, entry.revocation.crl
         yield "Revoked", [f"<b>{date:%Y-%m-%d %H:%M} UTC</b>, {text(reason)}, by {text(crl)}"]
+    if note := tree.path_note(entry, at):
+        yield "Path", [f'<span class="fault">{text(note)}</span>']
     yield "Problem", [f'<span class="fault">{text(one)}</span>' for one in entry.problems]
     yield "Subject", [text(said.subject)]
     yield "Issuer", [_issuers(inventory, entry)]

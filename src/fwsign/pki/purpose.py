@@ -12,6 +12,7 @@ For TLS, cryptography's verifier gives a second opinion, as a client or server w
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from types import MappingProxyType
@@ -101,6 +102,30 @@ def judge_pool(
         return refused or judged(in_order(leaf, pool, at))
     except FwsignError as error:  # an input that is not a certificate or CRL
         return Judgement((leaf,), error)
+
+
+def belonging(
+    crls: Sequence[bytes], certificates: Sequence[bytes], anchors: Sequence[Anchor]
+) -> tuple[bytes, ...]:
+    """Return the CRLs that name an issuer in a pool, and those that name none that can be read.
+
+    The form of another CA's CRL, such as a standby's in the same bundle, says nothing of a path.
+    """
+    if not all(one.certificate for one in anchors):  # a bare key has no name to compare
+        return tuple(crls)
+    named = {one.certificate.subject for one in anchors if one.certificate}
+    for data in certificates:
+        with suppress(*PARSE_ERRORS):
+            parsed = x509.load_der_x509_certificate(data)
+            named |= {parsed.subject, parsed.issuer}
+    return tuple(crl for crl in crls if _issuer_of(crl) in {None, *named})
+
+
+def _issuer_of(crl: bytes) -> x509.Name | None:
+    try:
+        return x509.load_der_x509_crl(crl).issuer
+    except PARSE_ERRORS:
+        return None
 
 
 def _judged(chain: tuple[bytes, ...], **how: Any) -> Judgement:

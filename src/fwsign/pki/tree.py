@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
-    from fwsign.pki.inventory import Crl, Entry, Inventory
+    from fwsign.pki.inventory import Above, Crl, Entry, Inventory
 
 Tone: TypeAlias = Literal["", "strong", "dim", "good", "warn", "bad"]
 _Text: TypeAlias = "Callable[[str], str]"
@@ -60,8 +60,12 @@ TONES: Final[dict[Standing, Tone]] = {
     Standing.URGENT: "bad",
     Standing.EXPIRED: "bad",
     Standing.FUTURE: "warn",
+    Standing.CA_EXPIRED: "bad",
+    Standing.CA_REVOKED: "bad",
     Standing.REVOKED: "bad",
 }
+BELOW: Final = (Standing.CA_EXPIRED, Standing.CA_REVOKED)
+"""The states of a certificate that is dead by its path alone."""
 
 
 def tone_of(entry: Entry, at: datetime) -> Tone:
@@ -181,10 +185,28 @@ def until(begin: datetime, end: datetime, at: datetime) -> str:
 
 
 def validity(entry: Entry, at: datetime) -> str:
-    """Return the end of a certificate, or its revocation, in words."""
+    """Return the end of a certificate or of its path, or the revocation, in words."""
     if entry.revocation:
         return f"revoked {entry.revocation.date:%Y-%m-%d}"
-    return until(entry.facts.begin, entry.facts.end, at)
+    if entry.above and (standing := entry.standing(at)) in BELOW:
+        return _fate(entry.above, standing)
+    return until(entry.facts.begin, entry.end, at)
+
+
+def path_note(entry: Entry, at: datetime, clean: _Text = visible) -> str:
+    """Return how the path ends a certificate before its own time; empty if it does not."""
+    above, standing = entry.above, entry.standing(at)
+    if above is None or (standing.dead and standing not in BELOW):
+        return ""
+    if standing in BELOW:
+        return f'below "{clean(above.name)}": {_fate(above, standing)}'
+    return f'it ends with "{clean(above.name)}"'
+
+
+def _fate(above: Above, standing: Standing) -> str:
+    if standing is Standing.CA_REVOKED and above.revocation:
+        return f"its CA was revoked {above.revocation.date:%Y-%m-%d}"
+    return f"its CA ended {above.end:%Y-%m-%d}"
 
 
 def details(entry: Entry, clean: _Text = visible) -> list[str]:
@@ -243,12 +265,14 @@ class _Page:
             return
         if mark := self._mark(entry, standing):
             left.append(Piece(f"  {mark}", "bad"))
-        period = (entry.facts.begin, entry.facts.end)
+        period = (entry.facts.begin, entry.end)
         words = validity(entry, self._at)
         bar = self._bar(period, standing, words, tone_of(entry, self._at))
         under = below + (marks.rail if row.has_children else "   ")
         yield from self._fit(left, bar, under)
         yield from self._wrapped(self._phrases(entry), under, "dim")
+        if note := path_note(entry, self._at, self._clean):
+            yield from self.note(note, under, "bad" if standing in BELOW else "warn")
         for problem in entry.problems:
             yield from self.note(problem, under, "warn")
 
@@ -278,12 +302,14 @@ class _Page:
         revocation = entry.revocation
         if revocation:
             return f"REVOKED ({self._clean(revocation.reason)})"
+        if standing in BELOW:
+            return "DEAD"
         return {Standing.EXPIRED: "EXPIRED", Standing.FUTURE: "NOT VALID YET"}.get(standing, "")
 
     def _bar(
         self, period: tuple[datetime, datetime], standing: Standing, words: str, tone: Tone
     ) -> list[Piece]:
-        share = 0.0 if standing is Standing.REVOKED else share_left(*period, self._at)
+        share = 0.0 if standing.dead else share_left(*period, self._at)
         cells = max(round(share * BAR), 1 if share > 0 else 0)
         bar = self._marks.full * cells + self._marks.empty * (BAR - cells)
         return [Piece(f"{bar} {words}", tone)]

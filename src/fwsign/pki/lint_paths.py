@@ -12,6 +12,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from fwsign.certificate import PARSE_ERRORS, display_name, parse_anchor, parse_certificate
 from fwsign.chain import Anchor, validate_path
 from fwsign.errors import FwsignError
+from fwsign.pki.lenient import serial_text
 from fwsign.pki.lint_certificates import signs_code
 from fwsign.pki.lint_files import Seen
 from fwsign.pki.lint_rules import Finding, found
@@ -142,7 +143,9 @@ def _twice(certificates: Sequence[Seen], alive: Sequence[Seen]) -> Iterator[Find
     for one in certificates:
         first = serials.setdefault((one.parsed.issuer, one.outline.serial), one)
         if first is not one:
-            words = f'serial number {one.outline.serial:x} is also that of "{first.name}"'
+            words = (
+                f'serial number {serial_text(one.outline.serial)} is also that of "{first.name}"'
+            )
             yield found("lint.serial-twice", one.name, one.file, f"{words}, {first.file}")
     names: dict[x509.Name, Seen] = {}
     for one in alive:

@@ -21,6 +21,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtensionOID
 
 from cli.kit import good, refused, run
 from fwsign.certificate import parse_certificate
+from fwsign.cli.inputs import select
 from fwsign.keys.ber import MAX_DEPTH, definite
 from fwsign.pki.extension_text import value_text
 from fwsign.pki.lenient import Extension
@@ -410,6 +411,41 @@ def test_key_stores_of_others_are_named(
     )
     assert command in hint
     assert found.status == 5
+
+
+def test_public_keys_that_no_library_reads(tmp_path: Path) -> None:
+    curve = tlv(0x30, bytes.fromhex("06072a8648ce3d0201"), bytes.fromhex("06052b81040001"))
+    data = tlv(0x30, curve, tlv(3, b"\0\4\1\1"))
+    words = "cannot be read: a form that is not supported (id-ecPublicKey, 1.3.132.0.1)"
+    for content in (data, base64_pem("PUBLIC KEY", data)):
+        found = show(tmp_path, content)
+        assert (found["kind"], found["key"]) == ("public key", words)
+
+
+def test_force_replaces_no_store_of_several_keys(tmp_path: Path) -> None:
+    file = tmp_path / "store"
+    for content in (b"\xfe\xed\xfe\xed", b"PuTTY-User-Key-File-2: ssh-rsa", b'{"kty": "oct"}'):
+        file.write_bytes(content)
+        found = run("key", "new", file, "--no-passphrase", "--force")
+        words = f"{file} exists already and is not a key"
+        refused(found, 5, words, "choose another name, or remove it yourself")
+        assert file.read_bytes() == content
+
+
+@pytest.mark.parametrize("form", ["PEM", "DER"])
+def test_bundles_in_ber_are_not_pinned(tmp_path: Path, form: str) -> None:
+    root, file = make_ca(), tmp_path / "thing"
+    ber = indefinite(pkcs7.serialize_certificates([root.certificate], Encoding.DER))
+    with refuses("io.format", "has no certificate, it has certificate in BER"):
+        select(
+            file, ber if form == "DER" else base64_pem("PKCS7", ber), "CERTIFICATE", "certificate"
+        )
+
+
+def test_trusted_certificates_are_not_pinned(tmp_path: Path) -> None:
+    data = base64_pem("TRUSTED CERTIFICATE", make_ca().der + tlv(0x30))
+    with refuses("io.format", "has no certificate, it has TRUSTED CERTIFICATE"):
+        select(tmp_path / "thing", data, "CERTIFICATE", "certificate")
 
 
 def test_show_is_not_verify(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from cryptography.x509 import ObjectIdentifier
+
 from fwsign.certificate import key_digest
 from fwsign.cose import ALGORITHMS, key_kinds, key_name
 from fwsign.errors import Failed, FwsignError, Malformed
@@ -16,6 +18,7 @@ from fwsign.keys.encryption import Encryption
 from fwsign.keys.formats import TRUSTED, Found
 from fwsign.pki import lenient
 from fwsign.pki.extension_text import extension_name, value_text
+from fwsign.pki.lenient import oid_name
 
 _Card: TypeAlias = Callable[..., dict[str, Any]]
 
@@ -147,7 +150,10 @@ def key_card(found: Found) -> dict[str, Any]:
     """Describe a key, encrypted or not."""
     told: dict[str, Any] = {"kind": found.kind, "format": found.format, "encoding": found.encoding}
     if found.kind == "public key" and found.public_key is None:
-        raise Malformed("malformed.certificate", "not a public key")
+        if not (algorithm := named.key_algorithm(found.content)):
+            raise Malformed("malformed.certificate", "not a public key")
+        kinds = ", ".join(oid_name(ObjectIdentifier(one)) for one in algorithm)
+        return told | {"key": f"cannot be read: a form that is not supported ({kinds})"}
     if found.kind != "public key":
         told |= {"encrypted": found.encryption is not None}
         told |= {"encryption": encryption_card(found.encryption)} if found.encryption else {}

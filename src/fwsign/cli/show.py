@@ -36,9 +36,9 @@ def show(
         typer.Argument(
             readable=False,
             metavar="FILE",
-            help="An envelope; a certificate, request, key or CRL in PEM or DER, PKCS#12, PKCS#7 "
-            "or OpenSSH's forms; a firmware image (ESP, UF2, MCUboot); or anything else. - is "
-            "standard input.",
+            help="An envelope; a certificate, request, key or CRL in PEM, DER or JSON, PKCS#12, "
+            "PKCS#7 or OpenSSH's forms; a firmware image (ESP, UF2, MCUboot); or anything else. - "
+            "is standard input.",
         ),
     ],
     *,

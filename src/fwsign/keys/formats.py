@@ -20,6 +20,18 @@ CONTAINER: Final = "PKCS#12 container"
 """The kind of a locked PKCS#12 file."""
 TRUSTED: Final = "OpenSSL's trusted certificate"
 """The format of a certificate with OpenSSL's notes after it, what it is trusted for."""
+READ: Final = frozenset(
+    {
+        "private key",
+        "public key",
+        "certificate",
+        "certificate signing request",
+        "CRL",
+        CONTAINER,
+        "EC parameters",
+    }
+)
+"""The kinds that are read; things of other kinds are only named."""
 _SSH_TYPES: Final = (b"ssh-ed25519 ", b"ssh-rsa ", b"ssh-dss ", b"ecdsa-sha2-", b"sk-")
 _SSH2_BEGIN: Final = b"---- BEGIN SSH2 PUBLIC KEY ----"  # RFC 4716
 _SSH2_END: Final = b"---- END SSH2 PUBLIC KEY ----"
@@ -46,6 +58,7 @@ _LABELS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "PKCS12": (CONTAINER, "PKCS#12"),
         "EC PARAMETERS": ("EC parameters", "SEC1"),
         "DH PARAMETERS": ("DH parameters", "PKCS#3"),
+        "DSA PUBLIC KEY": ("public key of DSA", "OpenSSL traditional"),
         "DSA PARAMETERS": ("DSA parameters", "OpenSSL traditional"),
         "ATTRIBUTE CERTIFICATE": ("attribute certificate", "RFC 5755"),
     }
@@ -61,7 +74,7 @@ class Found(NamedTuple):
     format: str
     """The format, as in "PKCS#8", "SEC1", "PKCS#12"; the PEM label if it is unknown."""
     encoding: str
-    """"PEM", "DER" or "text"."""
+    """"PEM", "DER", "text" or "JSON"; "BER" for what was no DER, in PEM or not."""
     content: bytes
     """The DER of a public thing: certificate, request, CRL, SubjectPublicKeyInfo."""
     key: Any = None
@@ -220,7 +233,7 @@ def _from_der(
             if ber.is_pkcs7(data):
                 yield from _bundle(data, "DER")
             elif (again := _definite(data)) is not None:
-                yield from _signed(again, "DER")
+                yield from _signed(again, "BER")
             if not ber.is_pkcs7(data):
                 yield from _container(data, "DER", passphrase, name)
         case [asn1.INTEGER, asn1.SEQUENCE] | [asn1.INTEGER, asn1.SEQUENCE, asn1.SEQUENCE]:
@@ -297,7 +310,7 @@ def _public(data: bytes, form: str, encoding: str) -> Found:
 
 def _if_public(data: bytes, form: str) -> Iterator[Found]:
     found = _public(data, form, "DER")
-    if found.public_key is not None:
+    if found.public_key is not None or named.key_algorithm(data):
         yield found
 
 
@@ -329,7 +342,9 @@ def _definite(data: bytes) -> bytes | None:
 def _bundle(data: bytes, encoding: str) -> Iterator[Found]:
     """Yield the certificates and CRLs in SignedData: RFC 5652 s.5.1; name other messages."""
     try:
-        kind, content = sequence_parts(_definite(data) or data)
+        again = _definite(data) or data
+        encoding = encoding if again == data else "BER"
+        kind, content = sequence_parts(again)
         if kind.content != _SIGNED_DATA:
             if (words := named.message(kind)) is not None:
                 yield Found("PKCS#7 message", "PKCS#7", encoding, data, detail=words)

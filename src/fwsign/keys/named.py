@@ -76,6 +76,17 @@ def signed_kind(data: bytes) -> str | None:
     return None
 
 
+def key_algorithm(data: bytes) -> tuple[str, ...]:
+    """Return the object identifiers of a SubjectPublicKeyInfo: algorithm, curve; () if none."""
+    try:
+        algorithm, bits = sequence_parts(data)
+        kind, *more = algorithm.parts()
+        curve = [one.oid() for one in more if one.tag == asn1.OID]
+        return (kind.oid(), *curve) if bits.tag == asn1.BIT_STRING else ()
+    except ValueError:
+        return ()
+
+
 def message(kind: Element) -> str | None:
     """Name the content of CMS that is no bundle; None if it is not known."""
     try:

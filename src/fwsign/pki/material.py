@@ -21,7 +21,7 @@ from fwsign.certificate import key_digest
 from fwsign.errors import Failed
 from fwsign.keys import jwk, named
 from fwsign.keys.formats import CONTAINER, Found, read_opened
-from fwsign.pki.lenient import UNREADABLE, quietly
+from fwsign.pki.lenient import UNREADABLE, certificate, quietly, words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -220,9 +220,19 @@ def _take_one(one: Found, file: str, found: Material) -> bool:
             found.problems.append(Problem(file, "is encrypted PKCS#12, without its passphrase"))
         else:  # requests and public keys do not belong to an inventory
             return one.format != "PKCS#7" and "CERTIFICATE" not in one.format
-    except UNREADABLE:
-        return False
+    except UNREADABLE as error:
+        if one.kind != "certificate" or (subject := _subject(one.content)) is None:
+            return False
+        message = f"has a certificate that cannot be read: {words(error)}; its subject is {subject}"
+        found.problems.append(Problem(file, message))
     return True
+
+
+def _subject(data: bytes) -> str | None:
+    try:
+        return certificate(data).subject
+    except UNREADABLE:
+        return None
 
 
 class KeyFinder:

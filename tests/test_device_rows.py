@@ -166,6 +166,10 @@ def test_limits() -> None:
             ("serial,key\n" + "".join(f"{n},{n:064x}\n" for n in range(100_001))).encode(),
             "boards.csv with 100001 rows",
         ),
+        (
+            b"serial,key\n" + b"," * (4 << 20) + b"\n",
+            f"line 2 of boards.csv with {(4 << 20) + 1} characters",
+        ),
     ):
         with pytest.raises(FwsignError) as caught:
             rows(data)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The policy for per-device data: the places that a station may fill for each board, and with what.
+"""The policy for per-device data: the places that a station may fill, and their values.
 
 It is a component of the release, `['file', 'device-data.toml']`, and is signed like any other. It
 names each place and each value; nothing else may be filled. A filled place is written as a whole.

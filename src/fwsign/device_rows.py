@@ -25,6 +25,7 @@ MAX_SERIAL: Final = 64
 
 _SERIAL: Final = re.compile(rf"[!-~]{{1,{MAX_SERIAL}}}")
 _MAC: Final = re.compile(r"[0-9a-f]{12}(?:[0-9a-f]{4})?")
+_LINE: Final = 4 * 1024 * 1024  # characters; each may be a comma, and so a cell in memory
 _CELL: Final = 2 * 1024 * 1024  # characters; as hex, a raw place of the largest size
 
 
@@ -125,7 +126,7 @@ def _lines(text: str, name: str) -> Iterator[tuple[int, Sequence[str]]]:
     """Yield each row that is not empty, and the line on which it begins."""
     before = csv.field_size_limit(_CELL)
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        reader = csv.reader(_short_lines(text, name), strict=True)
         line = 1
         try:
             for cells in reader:
@@ -138,6 +139,12 @@ def _lines(text: str, name: str) -> Iterator[tuple[int, Sequence[str]]]:
             raise bad(message, expected=expected, hint=f"expected are {expected}") from None
     finally:
         csv.field_size_limit(before)
+
+
+def _short_lines(text: str, name: str) -> Iterator[str]:
+    for number, line in enumerate(io.StringIO(text, newline=""), 1):
+        check_limit(len(line), _LINE, f"line {number} of {name} with {len(line)} characters")
+        yield line
 
 
 def _check_header(header: Sequence[str], values: Mapping[str, Value], place: str) -> None:

@@ -92,6 +92,7 @@ class TestProbe:
         assert "  failed     cannot open /dev/none: no such file or directory" in out
         assert "  not asked: its USB identity does not tell; fwsign board PORT asks" in out
         assert "  chip      rp2040" in out
+        assert "  through   UART boot loader, PICO" in out
 
     def test_json_has_an_answer_or_an_error_for_each(self) -> None:
         found = run("ports", "--probe", "--json")

@@ -605,14 +605,13 @@ def test_the_data_of_a_board_is_put_back_by_the_same_command() -> None:
 
 # --- the documentation ----------------------------------------------------------------------------
 
-PAGE = REPOSITORY / "docs" / "flash.md"
+PAGE = REPOSITORY / "docs" / "device-data.md"
 
 
 @pytest.mark.skipif(not PAGE.exists(), reason="the tests run without the docs")
 def test_the_worked_example_of_the_page_runs(project: Path) -> None:
-    page = PAGE.read_text(encoding="utf-8").partition("## Per-device data\n")[2]
-    section = page.partition("\n## ")[0]
-    blocks = re.findall(r"```(\w+)\n(.*?)```", section, re.DOTALL)
+    page = PAGE.read_text(encoding="utf-8")
+    blocks = re.findall(r"```(\w+)\n(.*?)```", page, re.DOTALL)
     texts = {kind: text for kind, text in blocks if kind != "console"}
     commands = [
         line.removeprefix("$ fwsign ")

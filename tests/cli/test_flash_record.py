@@ -265,7 +265,7 @@ class TestJson:
         ("sim:pico-uart?id=xyz", "16 hex digits"),
         ("sim:pico-uart?lock=secure-boot", "an ESP for it"),
         ("sim:smp?id=00", "a board that has one"),
-        ("sim:esp32c3?lock=nonsense", "secure boot, flash encryption, secure download mode"),
+        ("sim:esp32c3?lock=nonsense", "secure-boot, flash-encryption, secure-download-mode"),
         ("sim:esp32c3?fault=cabel@1", "NAME or NAME@N"),
         ("sim:esp32c3?fault=cable@x", "NAME or NAME@N"),
         ("socket://board", "socket://HOST:PORT"),

@@ -120,6 +120,18 @@ def test_a_hint_that_came_along_is_dropped_where_the_command_has_no_such_option(
     assert hints.hint_for("key.unsupported", given, path, OPTIONS[path]) == given
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        'pipx install --force "fwsign[flash]"; in an environment: pip install "fwsign[flash]"',
+        "sign it with the board's key first: espsecure sign-data --version 2",
+    ],
+)
+@pytest.mark.parametrize("path", [("flash",), ("board",)])
+def test_options_of_other_programs_keep_no_hint_back(given: str, path: tuple[str, ...]) -> None:
+    assert hints.hint_for("device.support", given, path, OPTIONS[path]) == given
+
+
 def test_a_gateway_is_told_of_device_toml_and_others_of_options() -> None:
     def hint(*path: str) -> str | None:
         return hints.hint_for("unsuitable.product", None, path, OPTIONS[path])

@@ -74,7 +74,7 @@ def test_other_bytes_at_a_place_that_is_executed_are_refused(
         f"error: {name} is no image for esp32c3, and esp32c3 starts its "
     )
     assert f"at {place}, which it covers" in found.errors[0]
-    assert "--raw signs them" in found.errors[1]
+    assert "--raw signs it" in found.errors[1]
     assert not (project / "all.suit").exists()
     good("sign", *arguments, "--raw")
 

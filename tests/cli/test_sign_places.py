@@ -147,7 +147,14 @@ def test_what_cannot_be_there_is_refused(name: str, target: str, words: str) -> 
     found = run("sign", name, "--target", target)
     assert found.status == 1
     assert found.errors[0].startswith(f"error: {words}")
-    assert found.errors[1].startswith("hint: --target esp32")
+    assert found.errors[1].startswith(f"hint: --target {name}=esp32")
+
+
+def test_the_hint_for_a_wrong_place_works_with_several_files() -> None:
+    typed = ("sign", "app.bin", "boot.bin", "--output", "two.suit")
+    found = run(*typed, "--target", "boot.bin=esp32c3@0x1000")
+    assert found.errors[1] == "hint: --target boot.bin=esp32c3@0x0"
+    good(*typed, *found.errors[1].removeprefix("hint: ").split())
 
 
 @pytest.mark.parametrize("chip", ["esp99", "esp32c9", "esp33c3", "rp2041", "exp32c3", "esp32-c3"])

@@ -39,13 +39,14 @@ def esp_image(
     revisions: tuple[int, int] = (0, 9999),
     megabytes: int = 1,
     mode: int = 2,
+    described: bool = True,
 ) -> bytes:
     """Make an ESP image with about `size` bytes: an application, or a boot loader."""
     one = next(one for one in CHIPS if one.name == chip)
     if app:
         first = _APP.pack(0xABCD5432, 0, b"1.0", b"app", b"10:00", b"today", b"5.5", bytes(32))
     else:
-        first = struct.pack("<B3xI32s24s16x", 0x50, 1, b"v5.5", b"today")
+        first = struct.pack("<B3xI32s24s16x", 0x50 * described, 1, b"v5.5", b"today")
     data = first + noise(-(-size // 4) * 4, seed)
     segments = [(one.data[0] + 0x20, data)]
     if app:  # flash is mapped in pages of 64 KiB, so a segment has the same place in both

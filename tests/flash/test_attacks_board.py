@@ -256,7 +256,9 @@ class TestPartitionTables:
         board = blank(table)
         found = run(board, {"esp32c3@0x50000": APP})
         words = refusal(found, "refused", "unsuitable.partition")
-        assert words == 'partition "otadata" is at 0x0 to 0x2000'
+        assert words == (
+            'partition "otadata" is at 0x0 to 0x2000, there is room from 0x9000 to 0x100000'
+        )
         assert board.did("erase") == []
 
     def test_a_damaged_table_of_the_board_is_said_to_be_its_own(self) -> None:

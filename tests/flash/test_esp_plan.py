@@ -451,6 +451,13 @@ class TestStart:
         words = 'boot not controlled: the OTA data select "ota_1", which has no whole application'
         assert found.notes == (words,)
 
+    def test_ota_data_that_select_what_the_board_does_not_start(self) -> None:
+        other = esp_image("esp32s3")
+        flash = content(at_0=BOOT, at_8000=NVS, at_10000=APP, at_50000=other)
+        found = make({"esp32c3@0xd000": entry(2) + b"\xff" * SECTOR}, None, flash)
+        words = 'the OTA data select "ota_1", and the application in "ota_1" on the board has an '
+        assert found.notes[0].startswith(f"boot not controlled: {words}image for esp32s3")
+
     @pytest.mark.parametrize("place", ["0x0", "0x10000"])
     def test_a_signature_that_an_earlier_image_left_is_none(self, place: str) -> None:
         head = Head("esp32c3", 1 << 20)
@@ -564,6 +571,10 @@ class TestStart:
         with refused("unsuitable.bootable", 'the one in "factory" is damaged or cut'):
             make({"esp32c3@0x11000": MCUBOOT}, None, flash)
 
+    def test_an_mcuboot_image_says_that_mcuboot_selects(self) -> None:
+        found = make({"esp32c3@0x20000": MCUBOOT}, None, content(at_0=BOOT))
+        assert "boot not controlled: what MCUboot starts is not known here" in found.notes
+
     def test_an_application_outside_of_all_partitions_is_not_what_starts(self) -> None:
         flash = content(at_0=BOOT, at_8000=FACTORY_TABLE, at_10000=APP)
         found = make({"esp32c3@0xa0000": APP}, None, flash, "layout")
@@ -638,3 +649,14 @@ class TestFlashMode:
         require_package("esptool")
         with bench("esp32s3", octal=octal) as one, one.board() as opened:
             assert opened.probe().octal is octal
+
+
+def test_a_program_that_may_need_no_table_is_written() -> None:
+    """Zephyr and NuttX have programs that the ROM starts; nothing tells them from old loaders."""
+    own = esp_image(app=False, described=False)
+    found = run(MemoryBoard(ERASED), {"esp32c3@0x0": own})
+    words = "no partition table is in the release or on the board, which some programs need"
+    assert (found.status, found.error) == ("not bootable", None)
+    assert found.notes == (f"boot not controlled: {words}",)
+    with refused("unsuitable.bootable", "no partition table is in the release"):
+        make({"esp32c3@0x0": BOOT}, flash=ERASED)

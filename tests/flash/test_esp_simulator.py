@@ -306,9 +306,9 @@ def test_secure_download_mode_knows_few_commands() -> None:
     ("board", "lock", "words"),
     [
         ("esp8266", SECURE_BOOT, "expected no lock"),
-        ("esp32", SECURE_DOWNLOAD, "expected secure boot v1, secure boot, flash encryption"),
-        ("esp32c3", SECURE_BOOT_V1, "expected secure boot, flash encryption, secure download mode"),
-        ("esp32c3", "seven seals", "a simulated esp32c3 has no such lock: seven seals"),
+        ("esp32", SECURE_DOWNLOAD, "expected secure-boot-v1, secure-boot, flash-encryption"),
+        ("esp32c3", SECURE_BOOT_V1, "expected secure-boot, flash-encryption, secure-download-mode"),
+        ("esp32c3", "seven seals", "a simulated esp32c3 has no such lock: seven-seals"),
     ],
 )
 def test_a_lock_that_a_chip_does_not_have(board: str, lock: str, words: str) -> None:

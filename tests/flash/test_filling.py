@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from flash.kit import STOCK, MemoryBoard, board_info, esp_image, ignore, partition_table, pki
+from flash.kit import (
+    STOCK,
+    MemoryBoard,
+    board_info,
+    content,
+    esp_image,
+    ignore,
+    partition_table,
+    pki,
+)
 from fwsign.component import Component, Digest, file_identifier, flash_identifier
 from fwsign.cose import SHA256
 from fwsign.device_data import MAX_POLICY, parse
@@ -140,6 +149,28 @@ def test_a_board_that_lost_the_last_row_is_refused_without_a_row(tmp_path: Path)
     )
     assert found.filled is None
     assert not found.touched
+
+
+def test_a_row_may_be_lost_between_finding_and_reading_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another program takes the free row just after it was found: the board gets the next."""
+    state = memory(tmp_path)
+    found = State.first_free
+    taken: list[str] = []
+
+    def first_free(self: State, batch: Batch, serials: Any) -> str | None:
+        row = found(self, batch, serials)
+        if row is not None and not taken:
+            taken.append(row)
+            assert self.allot(batch, "mac:02", row)
+        return row
+
+    monkeypatch.setattr(State, "first_free", first_free)
+    outcome = program(MemoryBoard(STOCK), Filler(stock(state)))
+    assert (outcome.status, taken) == ("verified", ["A"])
+    assert outcome.filled is not None
+    assert outcome.filled.row.serial == "B"
 
 
 def test_wherever_a_run_ends_a_board_that_was_touched_has_its_row(tmp_path: Path) -> None:
@@ -343,3 +374,13 @@ def test_a_pico_with_an_identity_has_raw_places() -> None:
     label = policy.replace("offset = 0x1ff000\nsize = 4096", 'label = "x"')
     other = program(MemoryBoard(info=info), Filler(stock(None, label)), policy=label, parts=parts)
     assert 'expected a table with the partition "x", found no known table' in str(other.error)
+
+
+def test_a_partition_that_is_filled_in_part_is_not_called_kept() -> None:
+    boot, app = PARTS["esp32c3@0x0"], PARTS["esp32c3@0x10000"]
+    whole = content(at_0=boot, at_8000=TABLE, at_10000=app)
+    board = MemoryBoard(content(at_0=boot, at_8000=TABLE, at_80000=b"own", at_84000=b"own"))
+    found = program(board, Filler(stock(None)), parts={"esp32c3@0x0": whole})
+    assert (found.status, [one.label for one in found.kept]) == ("verified", ["device"])
+    assert board.flash[0x83000:0x83006] == b"first\xff"
+    assert board.flash[0x84000:0x84003] == board.flash[0x80000:0x80003] == b"own"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fwsign board`: ask one board what it is, and what it holds and runs."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -92,6 +93,11 @@ def facts(found: "Survey") -> dict[str, Any]:
     }
 
 
+def _through(kind: str, details: Mapping[str, str]) -> str | None:
+    name = details.get("boot loader") or details.get("through")
+    return f"UART boot loader, {name}" if kind == "pico-uart" else name
+
+
 def tell(found: "Survey") -> None:
     """Print the answer of a board, each line indented."""
     info = found.info
@@ -103,7 +109,7 @@ def tell(found: "Survey") -> None:
         ("identity", info.identity),
         ("flash", None if size is None else size_words(size)),
         ("locks", ", ".join(info.locks) or "none"),
-        ("through", details.get("boot loader") or details.get("through")),
+        ("through", _through(info.kind, details)),
     )
     for name, value in rows:
         if value:

@@ -39,7 +39,7 @@ LABEL: TypeAlias = Annotated[
 WAIT: TypeAlias = Annotated[
     bool,
     typer.Option(
-        "--wait", help="Take the next board when one is pulled, until Ctrl-C; then count them."
+        "--wait", help="Take the next board after one is pulled, until Ctrl-C; then count them."
     ),
 ]
 BELL: TypeAlias = Annotated[
@@ -145,7 +145,7 @@ BOARD: TypeAlias = Annotated[
     typer.Option(
         "--board",
         metavar="esp|pico-uart|pico-uf2|smp",
-        help="The kind of board. Default: by the release's chip and the port.",
+        help="The kind of board. Default: by the port, and the chip of a release.",
     ),
 ]
 BAUD: TypeAlias = Annotated[
@@ -191,7 +191,7 @@ AFTER_MODE: TypeAlias = Annotated[
 NO_STUB: TypeAlias = Annotated[
     bool,
     typer.Option(
-        "--no-stub", help="Work with an ESP's ROM alone: slower, for where the stub does not run."
+        "--no-stub", help="Use only an ESP's ROM, if its stub does not run; this is slower."
     ),
 ]
 RECEIPT: TypeAlias = Annotated[

@@ -208,7 +208,7 @@ def hint_for(
 def clauses(text: str) -> Iterator[tuple[str, str]]:
     """Yield the parts of a hint: the text before a command line, and that line."""
     for part in text.split("; "):
-        place = re.search(r"\b(fwsign|pip) [a-z]", part)
+        place = re.search(r"\b(fwsign|pipx?|espsecure) [a-z]", part)
         start = place.start() if place else len(part)
         yield part[:start], part[start:]
 

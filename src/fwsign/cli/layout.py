@@ -154,7 +154,7 @@ def _check_raw(target: "Target", chip: str, tables: Sequence[_Table]) -> None:
                 f"{place:#x}, which it covers",
                 f"an image for {chip}",
                 "other bytes",
-                "is the offset right? --raw signs them for this place all the same",
+                "is the offset right? --raw signs it for this place all the same",
             )
 
 

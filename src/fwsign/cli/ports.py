@@ -30,7 +30,7 @@ _PROBE = Annotated[
     bool,
     typer.Option(
         "--probe",
-        help="Ask each board that may be there what it is and runs; this restarts it.",
+        help="Ask each board that may be there for its chip and programs; this restarts it.",
     ),
 ]
 
@@ -42,8 +42,8 @@ _PROBE = Annotated[
 def ports(*, probe: _PROBE = False, as_json: JSON = False) -> None:
     """List serial ports and drives, and which boards may be there.
 
-    Without --probe no board is asked, for that would restart it: what is said comes from USB
-    identities. The names stay with the USB socket where the system has such names.
+    Without --probe no board is asked, since that would restart it; the answers come from USB
+    identities. If the system has names that stay with the USB socket, they are listed.
     """
     from fwsign.flash.ports import find
 

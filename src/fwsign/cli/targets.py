@@ -212,7 +212,7 @@ def _check_fits(file: Path, image: Image, identifier: tuple[bytes, ...]) -> None
             f"{file} is {_named(image.role)}: it goes to 0x{expected:x}, not 0x{offset:x}",
             expected=f"0x{expected:x}",
             found=f"0x{offset:x}",
-            hint=f"--target {chip}@0x{expected:x}",
+            hint=f"--target {quoted(f'{file.name}={chip}@0x{expected:x}')}",
         )
 
 

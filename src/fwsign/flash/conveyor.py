@@ -3,7 +3,7 @@
 
 The system's list of ports tells what comes and goes: no board is asked again, for that would
 restart it. A port is free again if it was gone for a while, or if the USB serial number at it has
-changed. A board that ended well and comes back is left alone where its serial number shows that.
+changed. A board that ended well is left alone if its serial number shows that it comes back.
 """
 
 import queue

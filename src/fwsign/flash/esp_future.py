@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The flash as it will be: the bytes of a release, over what the board holds."""
+"""The flash as it will be: the bytes of a release, laid over the board's own."""
 
 import io
 from collections.abc import Callable, Sequence

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keep the data of a board when a merged image is written over it.
 
-A merged image covers the flash from the boot loader to the application, with blank bytes where data
-partitions are: settings, Wi-Fi calibration, which slot to start. These are the board's own.
+A merged image covers the flash from the boot loader to the application, with blank bytes over the
+data partitions: settings, Wi-Fi calibration, the slot to start. This data is the board's own.
 """
 
 import itertools

@@ -2,7 +2,7 @@
 """Check that everything a release writes to an ESP lies where the partition table has room for it.
 
 The table that judges is the one in force after the run. A write is never its own witness: only a
-partition table that was recognised as one, alone or in a merged image, says what is where.
+recognised partition table, alone or in a merged image, assigns places.
 """
 
 from collections.abc import Collection, Sequence

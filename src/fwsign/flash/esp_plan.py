@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judge what a release makes of an ESP's flash, before anything is erased.
+"""Judge an ESP's flash as a release will leave it, before anything is erased.
 
-The flash as it will be is looked at, not the release alone: the partition table that will be in
-force, the images at the places that are executed, and which of them starts.
+The flash as it will be is judged, not the release alone: the partition table in force, the images
+at the places that are executed, and the one that starts.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, NamedTuple
 
 from fwsign.errors import Malformed, Unsuitable
@@ -162,23 +162,27 @@ def _started(plan: EspPlan, case: _Case) -> EspPlan:
     there = [loader] if fresh is None and isinstance(loader, Executed) else []
     esp_executed.check_needs([*found, *there], table, case.chip, info, case.waived)
     if not any(one.image.role for one, _ in plan.pieces) and not _over_executed(plan, places):
+        if any(one.image.kind == "mcuboot" for one, _ in plan.pieces):
+            return plan._replace(controls=("what MCUboot starts is not known here",))
         return plan  # data alone changes nothing about the start
     waived = case.waived
     if raw and _over_executed(plan, places, "unknown"):
         waived = (*waived, UNBOOTABLE)  # that these bytes may not start was accepted with them
     plan = _moved(plan, case, fresh_boot=fresh is not None)
-    if loader is None or (table is None and not info.readable):
-        return plan._replace(controls=(*plan.controls, _unknown(table, found, future)))
-    if isinstance(loader, str):
-        return _unbootable(plan, loader, waived)
-    if table is None:
-        return _unbootable(plan, esp_start.NO_TABLE, waived)
-    selection = esp_start.selection(table, found, future)
 
     def check(one: Executed) -> None:
         esp_executed.check_needs([one], table, case.chip, info, case.waived)
         esp_executed.check_signed([one], (), info)
 
+    if loader is None or (table is None and not info.readable):
+        return plan._replace(controls=(*plan.controls, _unknown(table, found, future, check)))
+    if isinstance(loader, str):
+        return _unbootable(plan, loader, waived)
+    if table is None:
+        if esp_start.may_need_no_table(fresh):
+            return plan._replace(unbootable=f"{esp_start.NO_TABLE}, which some programs need")
+        return _unbootable(plan, esp_start.NO_TABLE, waived)
+    selection = esp_start.selection(table, found, future, check)
     reason = esp_start.app_reason(table, found, future, check) or selection.note
     controls = [selection.control] if selection.control is not None else []
     controls += esp_layout.outside(plan.pieces, table)
@@ -221,11 +225,16 @@ def _moved(plan: EspPlan, case: _Case, *, fresh_boot: bool) -> EspPlan:
     return plan._replace(unbootable=f"{words}, where the board's boot loader may not look")
 
 
-def _unknown(table: Table | None, found: Sequence[Executed], future: Future) -> str:
+def _unknown(
+    table: Table | None,
+    found: Sequence[Executed],
+    future: Future,
+    check: Callable[[Executed], None],
+) -> str:
     """Return what a board that cannot be read leaves open."""
     if table is None:
         return "the board's partition table is not known"
-    selection = esp_start.selection(table, found, future)
+    selection = esp_start.selection(table, found, future, check)
     return selection.control or selection.note or "what the board starts cannot be read"
 
 

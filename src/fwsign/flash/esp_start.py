@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tell whether a board will start what is written to it, and what stands in the way."""
+"""Tell whether a board will start the written firmware, and if not, why."""
 
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -30,6 +30,18 @@ def boot_loader(future: Future, place: Place) -> Executed | str | None:
     return None if part is None else Executed(place, part, None)
 
 
+def may_need_no_table(brought: Executed | None) -> bool:
+    """Tell whether a written image may be a program that the ROM starts, or MCUboot.
+
+    ESP-IDF's own boot loaders have a descriptor since version 5.1; these have none.
+    """
+    return (
+        brought is not None
+        and brought.payload is not None
+        and ("descriptor", "none") in brought.payload.image.details
+    )
+
+
 def app_reason(
     table: Table, found: Sequence[Executed], future: Future, check: Callable[[Executed], None]
 ) -> str | None:
@@ -48,7 +60,7 @@ def app_reason(
         return None
     reasons = []
     for part in table.apps:
-        place = Place(f'the application in "{part.label}"', part.offset, part.offset + part.size)
+        place = _place(part)
         try:
             image = future.part(place.offset, place.end)
             if image is not None:
@@ -65,33 +77,50 @@ def app_reason(
     return f"no application is in {labels(table.apps) or 'the partition table'}"
 
 
-def selection(table: Table, found: Sequence[Executed], future: Future) -> esp_boot.Selection:
+def selection(
+    table: Table,
+    found: Sequence[Executed],
+    future: Future,
+    check: Callable[[Executed], None],
+) -> esp_boot.Selection:
     """Return the run that makes a written application start, or the reason why nothing does.
 
     Args:
         table: the table in force.
         found: the written images.
         future: the flash as it will be.
+        check: raises `Unsuitable` for an image that the board does not start.
     """
     part = otadata_of(table.partitions)
     otadata = future.read(part.offset, OTADATA_SIZE) if part is not None else None
     fresh = part is not None and future.written(part.offset, OTADATA_SIZE)
     written = [one for one in table.apps if _is_at(one, found)]
     if fresh and not written:
-        return esp_boot.Selection(control=_empty_choice(table, otadata, future))
+        return esp_boot.Selection(control=_empty_choice(table, otadata, future, check))
     return esp_boot.select(table.partitions, written, otadata, fresh=fresh)
 
 
-def _empty_choice(table: Table, otadata: bytes | None, future: Future) -> str | None:
-    """Say that the release's OTA data select a slot without a whole application."""
+def _empty_choice(
+    table: Table, otadata: bytes | None, future: Future, check: Callable[[Executed], None]
+) -> str | None:
+    """Say that the release's OTA data select a slot without an application that starts."""
     chosen = esp_boot.booted(table.partitions, otadata)
     if chosen is None:
         return "nothing tells which application the OTA data select"
+    place = _place(chosen)
     try:
-        future.part(chosen.offset, chosen.offset + chosen.size)
+        image = future.part(place.offset, place.end)
+        if image is not None:
+            check(Executed(place, image, None))
     except Malformed:
         return f'the OTA data select "{chosen.label}", which has no whole application'
+    except Unsuitable as error:
+        return f'the OTA data select "{chosen.label}", and {error.message}'
     return None
+
+
+def _place(part: Partition) -> Place:
+    return Place(f'the application in "{part.label}"', part.offset, part.offset + part.size)
 
 
 def _is_at(app: Partition, found: Sequence[Executed]) -> bool:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The partition table that is in force after a run: the release's own, else the board's.
+"""The partition table that is in force after a run: the release's own, otherwise the board's.
 
-No boot loader says where it looks for the table: that is compiled into it. 0x8000 is usual; larger
+The table's place is compiled into the boot loader, which does not state it. 0x8000 is usual; larger
 boot loaders have it at a later sector.
 """
 
@@ -178,4 +178,5 @@ def check(table: Table, flash_size: int | None) -> None:
                 f"there is room from 0x{table.end:x} to {size}",
                 expected=f"0x{table.end:x} to {size}",
                 found=f"0x{part.offset:x} to 0x{end:x}",
+                hint="the partition table is for another board: build it for this one's flash",
             )

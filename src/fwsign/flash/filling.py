@@ -17,7 +17,7 @@ from fwsign.device_places import locate
 from fwsign.device_rows import Row, Rows, hex_of
 from fwsign.errors import Unsuitable
 from fwsign.flash.board import BoardInfo, Run
-from fwsign.flash.esp_keep import Kept, cut
+from fwsign.flash.esp_keep import Kept, cut, touches
 from fwsign.flash.esp_layout import Piece
 from fwsign.flash.esp_plan import EspPlan
 from fwsign.flash.held import Payload
@@ -115,9 +115,12 @@ class Stock(NamedTuple):
         batch = Batch(self.vendor, self.klass, info.simulated)
         with self._memory() as memory:
             own = memory.serial_of(batch, info.identity) if memory else None
-            row = self._own(info.identity, own, typed) or self._next(batch, memory)
-            if row is None:
-                raise self._none_left(info.identity)
+            row = self._own(info.identity, own, typed)
+            if row is None:  # the next one is free, unless another board is faster: see `allot`
+                following = self._next(batch, memory)
+                if following is None:
+                    raise self._none_left(info.identity)
+                return Filled(following, places)
             holder = memory.board_of(batch, row.serial) if memory else None
         if holder not in (None, info.identity):
             raise _unfit(
@@ -236,7 +239,7 @@ def lay_over(plan: EspPlan, filled: Filled) -> EspPlan:
     for payload, run in plan.pieces:
         merged = payload.image.role == "merged"
         pieces += [(payload, one) for one in cut(run, under if merged else ())]
-    kept = [one for one in plan.kept if not any(one[1:] == place[1:] for place in under)]
+    kept = [one for one in plan.kept if not any(touches(one, run) for _, run in data)]
     return plan._replace(pieces=[*pieces, *data], kept=kept)
 
 

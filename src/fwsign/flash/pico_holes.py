@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fill the holes of a UF2 file inside the flash's sectors.
 
-A sector is erased as a whole, but a file may leave pages of it out, and what the flash holds there
-may be a setting of the board. So these bytes are read first and written again with the rest. Power
+A sector is erased as a whole, but a file may leave pages of it out, and their content may be a
+setting of the board. So these bytes are read first and written again with the rest. Power
 that is lost in between loses them: they are nowhere else.
 """
 

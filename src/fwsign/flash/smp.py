@@ -73,7 +73,7 @@ NOT_CONTROLLED: Final = "boot not controlled"
 
 
 def connect(port: str, *, baud: int | None = None, encoding: str | None = None) -> Connect:
-    """Return a function that opens a port with MCUboot's serial recovery behind it.
+    """Return a function that opens a port to MCUboot's serial recovery.
 
     Args:
         port: anything that pyserial opens.

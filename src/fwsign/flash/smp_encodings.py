@@ -5,9 +5,9 @@
     raw       packets, one after the other; their headers say how long they are
     cobs      COBS(packet, CRC-16/XMODEM), 00
 
-A raw packet has no checksum. What noise damages in an image is found by the image's hash, and what
-it damages in an answer mostly by its CBOR. Where bytes are lost, the boot loader waits for them and
-would take those of the next packet; it forgets the unfinished one after some seconds of silence.
+A raw packet has no checksum. The image's hash finds damage to an image; damage to an answer mostly
+makes its CBOR invalid. If bytes are lost, the boot loader waits for them and would take those of
+the next packet; it forgets the unfinished one after some seconds of silence.
 Source: MCUboot's serial recovery (raw, merged in 2026; COBS is proposed there); Zephyr's "SMP over
 console".
 """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a board is, and what it holds and runs now: asked without a release, and nothing changed.
+"""Ask a board for its chip, content and programs, without a release and without a change to it.
 
-Programs are known by what they say at their beginning. Nothing here is verified.
+Programs are known by their own words at their beginning. Nothing here is verified.
 """
 
 import importlib

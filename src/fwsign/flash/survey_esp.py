@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an ESP holds: the boot loader, the partition table, applications, and the selected one."""
+"""The content of an ESP: boot loader, partition table, applications, and the selected one."""
 
 from collections.abc import Callable
 from typing import Final

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a Pico holds: its program, by the binary info that Raspberry Pi's SDK puts into it.
+"""The content of a Pico: its program, by the binary info that Raspberry Pi's SDK puts into it.
 
     f2eb8871, start (u32), end (u32), table (u32), 90a31ae7
 
 This is near the program's beginning: magic, the list's start and end, a table of other addresses,
 magic. The list has addresses of entries: type (u16), tag (u16), id (u32), address of a text.
-Source: pico-sdk, `pico/binary_info`; little-endian. It is what a program says of itself.
+Source: pico-sdk, `pico/binary_info`; little-endian. These are the program's own words.
 """
 
 import struct

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Deliver components that are not files: to a command, or to a board behind the gateway.
+"""Deliver components that are not files: to a command, or to a board at the gateway.
 
 Both begin only after every payload of the release was verified. They get the verified bytes through
 a descriptor that no other process can write.
@@ -160,7 +160,7 @@ def flash(
     at: datetime,
     staged: Sequence[Staged],
 ) -> "list[tuple[str, Outcome]]":
-    """Write the components for flash to the boards behind this gateway, and verify them there.
+    """Write the components for flash to the boards at this gateway, and verify them there.
 
     Each board has its own floor in the memory, and judges the release anew.
 

@@ -6,7 +6,8 @@ is a boot loader, which has its own kind only since ESP-IDF 5.1, or a program wi
 
 After an image may come, in this order: a signature of secure boot; 0xFF of any length; and, only
 after a boot loader, a partition table on a 4 KiB boundary, which makes it a merged file: see
-`esp_merged`. Other bytes are counted in a note: what was read back from a board has them.
+`esp_merged`. Other bytes are counted in a note: files that were read back from a board have
+them.
 """
 
 from typing import BinaryIO

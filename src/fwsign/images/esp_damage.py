@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images for an ESP whose header is damaged: they are refused, and never pass as another file.
 
-What is still right says so: the magic of an application's descriptor at its place, or a chain of
-segments with plausible addresses that ends in the right checksum.
+Other evidence shows that they are images: the magic of an application's descriptor at its place, or
+a chain of segments with plausible addresses that ends in the right checksum.
 """
 
 import hashlib

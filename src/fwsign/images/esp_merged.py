@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Merged files for an ESP: a boot loader, a partition table and all that the table names.
 
-The boot loader has one place in the flash of its chip, so it tells to which offset the file's first
-byte goes. The table says where applications are: each of these partitions is erased, or holds an
+The boot loader has one place in the flash of its chip, which gives the offset of the file's first
+byte. The table has the places of applications: each of these partitions is erased, or holds an
 intact image for the same chip that fits. An application anywhere else would never start. All else
 in partitions is the user's; bytes that are in none are counted in a note.
 """

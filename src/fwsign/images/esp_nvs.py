@@ -3,8 +3,8 @@
 
 A page is a sector: a header, a map of two bits for each entry, and 126 entries of 32 bytes. A value
 is one entry (numbers), an entry and its text, or for blobs a chunk on each page and an index. The
-same entries make the same bytes. What erased flash reads as follows the last page, one page at
-least, which ESP-IDF needs free.
+same entries make the same bytes. Erased bytes follow the last page: one page at least, which
+ESP-IDF needs free.
 
 Source: ESP-IDF programming guide, "Non-Volatile Storage Library", section "Internals"; numbers are
 little-endian.

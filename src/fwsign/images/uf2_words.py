@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A UF2 file in words: its details, what it is for, and where a boot ROM would not take it."""
+"""A UF2 file in words: its details, its purpose, and why a boot ROM would not take it."""
 
 from collections.abc import Iterator, Mapping
 

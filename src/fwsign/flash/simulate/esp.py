@@ -118,7 +118,7 @@ class Simulator:
         self._speed = _ROM_BAUD
         self._partial = b""
         self._value = 0
-        self._follows = b""  # what is sent behind an answer
+        self._follows = b""  # what is sent after an answer
         self._silent = False  # no answer comes: the command never returns
         self._loading: tuple[int, int] | None = None  # blocks to come, their size
         self._loaded = 0

@@ -7,7 +7,7 @@ It is as strict as ESP-IDF's boot loader with its usual configuration, and stric
 a wrong SHA-256 of the boot loader, of which some ROMs only complain, and an application in its
 place, which they load and then crash. Signatures are not verified against keys, which nobody has.
 
-A boot loader has the table's offset compiled in. One that the simulator made states it behind the
+A boot loader has the table's offset compiled in. One that the simulator made states it after the
 word `TABLE_MARK` in its code; for others it is the board's setting.
 
 Source: ESP-IDF programming guide, "Application Startup Flow", "Bootloader", "Partition Tables",
@@ -285,7 +285,7 @@ def _is_mapped(chip: Silicon, addresses: list[int]) -> bool:
 
 
 def _check_signed(cells: bytes | bytearray, chip: Silicon, at: int, end: int, what: str) -> None:
-    """Look for a signature of version 2 behind an image."""
+    """Look for a signature of version 2 after an image."""
     sector = -(-end // SECTOR) * SECTOR
     digest = hashlib.sha256(cells[at:sector]).digest()
     for number in range(chip.blocks):
@@ -299,7 +299,7 @@ def _check_signed(cells: bytes | bytearray, chip: Silicon, at: int, end: int, wh
 
 
 def _check_signed_v1(cells: bytes | bytearray, end: int, limit: int, what: str) -> None:
-    """Look for version 0 and 64 bytes that may be a signature behind an image."""
+    """Look for version 0 and 64 bytes that may be a signature after an image."""
     tail = bytes(cells[end : min(end + 68, limit)])
     if len(tail) < 68 or tail[:4] != bytes(4) or len(set(tail[4:])) < 8:
         raise _DeadError(f"{what}: no signature of secure boot v1")
@@ -386,7 +386,7 @@ def _sequence(cells: bytes | bytearray, at: int) -> tuple[int | None, bool]:
 
 
 def _start_old(cells: bytes | bytearray) -> Started:
-    """Start what the ESP8266's ROM finds at 0: an image, or a boot loader with one behind it."""
+    """Start the image that the ESP8266's ROM finds at 0, or the one after a boot loader there."""
     if cells[0] == 0xEA:
         raise _DeadError("boot loader: a second part of an application is in its place")
     if cells[0] != _MAGIC:

@@ -4,7 +4,7 @@
 Addresses and bits are those of the technical reference manuals (eFuse controller, SPI1, UART0).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from fwsign.errors import Failed
@@ -163,7 +163,7 @@ class Registers:
         fuses = [fuse for lock in self._locks if (fuse := known.get(lock)) is not None]
         if len(fuses) != len(self._locks):
             names = [name for name, fuse in known.items() if fuse is not None]
-            expected, found = ", ".join(names) or "no lock", ", ".join(self._locks)
+            expected, found = _typed(names) or "no lock", _typed(self._locks)
             raise Failed(
                 "device.port",
                 f"a simulated {board} has no such lock: {found}, expected {expected}",
@@ -243,3 +243,8 @@ class Registers:
             return info
         number = next(one.id for one in esp.CHIPS if one.name == self._board)
         return info + number.to_bytes(4, "little") + bytes(4)
+
+
+def _typed(locks: Iterable[str]) -> str:
+    """Return the names of locks as they are typed: `lock=secure-boot`."""
+    return ", ".join(name.replace(" ", "-") for name in locks)

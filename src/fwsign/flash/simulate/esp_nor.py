@@ -19,7 +19,7 @@ class Nor:
     """A flash of 4 MiB or another size, or as much more as its content needs.
 
     Args:
-        content: what it holds to begin with; erased behind it.
+        content: what it holds to begin with; erased after it.
         faults: `power`, `stuck` and `lie` are this class's.
         size: in bytes, a power of two; None for as large as its content needs.
     """

@@ -67,7 +67,7 @@ class Reading:
         self._sent = 0
 
     def acknowledged(self, nor: Nor, count: int) -> bytes:
-        """Return the frames that may follow; behind the last block, the digest of all."""
+        """Return the frames that may follow; after the last block, the digest of all."""
         if count >= self._size:
             return slip(nor.md5(self._offset, self._size))
         frames = []

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A simulated Pico in BOOTSEL mode: a folder in the place of its drive, and what its boot ROM does.
+"""A simulated Pico in BOOTSEL mode: a folder as its drive, and a model of its boot ROM.
 
 Whatever is copied into the folder is taken block by block. As on a board, the first block of a
 count says how many there are; when all have come, the board restarts and its drive is gone. Blocks
 that the ROM has no use for are dropped without a word: another chip's family, a payload that is not
 256 bytes, an address outside of flash and RAM. Sectors are erased when the first of their pages
-comes. Of the flasher's reader of UF2 files nothing is used here, so that each checks the other.
+comes. Nothing of the flasher's reader of UF2 files is used here, so that each checks the other.
 
 Source: RP2040 data sheet, section 2.8.4; RP2350 data sheet, sections 5.5.3 and 5.9.
 """

@@ -352,6 +352,11 @@ def test_json_web_keys(tmp_path: Path, alg: str) -> None:
     [
         ({"kty": "oct", "k": "AAAA"}, "symmetric key", "fwsign has no use for it"),
         ({"kty": "EC", "crv": "P-256"}, "damaged public key", "a part is absent or wrong: 'x'"),
+        (
+            {"kty": "RSA", "e": "AQAB", "n": "A" * 4000},
+            "damaged public key",
+            "a number of 3000 bytes, expected at most 2048",
+        ),
         ({"kty": "new"}, "damaged public key", "a key type that is not supported"),
         ({"kty": "OKP", "crv": "Ed25519", "x": "A"}, "damaged public key", "not base64url"),
     ],

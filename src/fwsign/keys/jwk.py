@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa, x
 
 MAX_DEPTH: Final = 8
 """Levels of JSON that are searched; cfssl's answers have three."""
+MAX_NUMBER: Final = 2048
+"""Bytes of one number: RSA of 16384 bits. Checking a larger key would take minutes."""
 _CURVES: Final[Mapping[str, ec.EllipticCurve]] = MappingProxyType(
     {
         "P-256": ec.SECP256R1(),
@@ -114,4 +116,7 @@ def _bytes(text: str) -> bytes:
 
 
 def _int(text: str) -> int:
-    return int.from_bytes(_bytes(text), "big")
+    content = _bytes(text)
+    if len(content) > MAX_NUMBER:
+        raise ValueError(f"a number of {len(content)} bytes, expected at most {MAX_NUMBER}")
+    return int.from_bytes(content, "big")

@@ -412,9 +412,10 @@ def test_pkcs12_that_would_take_hours(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_certificates_of_a_version_that_is_none() -> None:
+    """They are recognised, for `show` names what is odd; what verifies refuses them."""
     version = bytes.fromhex("a003020102")
     data = make_ca().der
-    assert read_any(data.replace(version, bytes.fromhex("a003020107"), 1)) == ()
+    assert one(data.replace(version, bytes.fromhex("a003020107"), 1)).kind == "certificate"
 
 
 def test_pkcs12_in_pem() -> None:
@@ -515,7 +516,7 @@ def test_a_bundle_that_is_damaged() -> None:
     inside = tlv(0x30, bytes.fromhex("06092a864886f70d010702"), tlv(0xA0, b"\x30"))
     assert one(inside).kind == "unknown"
     other = tlv(0x30, bytes.fromhex("06092a864886f70d010701"), tlv(0xA0))
-    assert read_any(other) == ()
+    assert (one(other).kind, one(other).detail) == ("PKCS#7 message", "data")
 
 
 def test_several_things_in_one_file() -> None:

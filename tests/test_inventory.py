@@ -513,7 +513,7 @@ def test_extensions_that_cannot_be_read_are_a_problem(tmp_path: Path) -> None:
     broken = x509.UnrecognizedExtension(ExtensionOID.BASIC_CONSTRAINTS, b"\xff")
     found = read(write(tmp_path, a_crt=certify(new_key(), name("a"), None, [(broken, True)])))
     (problem,) = found.entries[0].problems
-    assert problem.startswith("its extensions cannot be read: ")
+    assert problem == "its extensions cannot all be read: basicConstraints: it is cut off"
     assert found.entries[0].facts.ca is False
 
 
@@ -530,8 +530,8 @@ def test_names_of_every_kind(tmp_path: Path) -> None:
         ]
     )
     found = read(write(tmp_path, a_crt=make_leaf(make_ca(), extensions=[(san, False)])))
-    wanted = 'SAN a.example, "", IP 192.0.2.1, email a@a.example, URI urn:a, directory CN=dir, '
-    assert wanted + "RegisteredID 1.2.3" in tree.details(found.entries[0])
+    wanted = 'SAN a.example, "", IP:192.0.2.1, email:a@a.example, URI:urn:a, directory:CN=dir, '
+    assert wanted + "RID:1.2.3" in tree.details(found.entries[0])
 
 
 def test_hostile_names_are_shown_as_text(tmp_path: Path) -> None:

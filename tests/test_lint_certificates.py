@@ -120,6 +120,14 @@ def test_critical_extension(tmp_path: Path) -> None:
     assert odd(tmp_path, entity) == []
 
 
+def test_extension(tmp_path: Path) -> None:
+    broken = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.32"), b"\xff")
+    entity = leaf(PKI.issuing, extensions=[*leaf_extensions(), (broken, False)])
+    assert odd(tmp_path, entity) == ["extension"]
+    (message,) = said(tmp_path, "extension")
+    assert message == "certificatePolicies: it is cut off"
+
+
 def test_aki_absent(tmp_path: Path) -> None:
     assert odd(tmp_path, leaf(PKI.issuing, identifiers=False)) == ["aki-absent"]
 

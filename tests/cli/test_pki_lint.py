@@ -43,7 +43,7 @@ def test_a_finding_says_where_what_it_costs_and_how_to_mend_it(project: Path) ->
     assert lines[:4] == [
         'error    lint.damaged  "x.pem": an empty file',
         "         file  pki/crl/x.pem",
-        "         cost  nothing can read it",
+        "         cost  fwsign and devices cannot read it; other programs may",
         "         mend  fetch or make it again",
     ]
     assert (
@@ -65,7 +65,7 @@ def test_json_has_the_same(project: Path) -> None:
         "subject": "x.crt",
         "file": "pki/x.crt",
         "message": "an empty file",
-        "cost": "nothing can read it",
+        "cost": "fwsign and devices cannot read it; other programs may",
         "mend": "fetch or make it again",
     }
 

@@ -2,31 +2,25 @@
 """The output of `fwsign show` about certificates, CRLs, requests and keys."""
 
 import functools
+import hashlib
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.x509 import ObjectIdentifier
 
 from fwsign.certificate import key_digest
 from fwsign.cose import ALGORITHMS, key_kinds, key_name
 from fwsign.errors import Failed, FwsignError, Malformed
+from fwsign.keys import named
+from fwsign.keys.asn1 import Element
 from fwsign.keys.encryption import Encryption
-from fwsign.keys.formats import Found
-from fwsign.pki.entry import UNREADABLE
+from fwsign.keys.formats import TRUSTED, Found
+from fwsign.pki import lenient
+from fwsign.pki.extension_text import extension_name, value_text
+from fwsign.pki.lenient import oid_name
 
-_EXPIRED_CERTS = "2.5.29.60"  # X.509 s.9.5.2.8
 _Card: TypeAlias = Callable[..., dict[str, Any]]
-_USAGES = (
-    "digital_signature",
-    "content_commitment",
-    "key_encipherment",
-    "data_encipherment",
-    "key_agreement",
-    "key_cert_sign",
-    "crl_sign",
-)
 
 
 def _reading(what: str) -> Callable[[_Card], _Card]:
@@ -39,8 +33,9 @@ def _reading(what: str) -> Callable[[_Card], _Card]:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # about certificates that break rules
                     return card(*given)
-            except UNREADABLE as error:
-                raise Malformed("malformed.certificate", f"not a {what}: {error}") from None
+            except lenient.UNREADABLE as error:
+                words = f"not a {what}: {lenient.words(error)}"
+                raise Malformed("malformed.certificate", words) from None
 
         return guarded
 
@@ -49,57 +44,63 @@ def _reading(what: str) -> Callable[[_Card], _Card]:
 
 @_reading("certificate")
 def certificate_card(data: bytes) -> dict[str, Any]:
-    """Describe a certificate, in DER."""
-    certificate = x509.load_der_x509_certificate(data)
-    card: dict[str, Any] = {
+    """Describe a certificate, in DER; a part that cannot be read says so in its place."""
+    found = lenient.certificate(data)
+    return {
         "kind": "certificate",
-        "subject": certificate.subject.rfc4514_string(),
-        "issuer": certificate.issuer.rfc4514_string(),
-        "serial": f"{certificate.serial_number:x}",
-        "sha256": certificate.fingerprint(hashes.SHA256()).hex(),
-        "valid from": certificate.not_valid_before_utc.isoformat(),
-        "valid until": certificate.not_valid_after_utc.isoformat(),
-        **_key(certificate.public_key()),
-        "signature": _oid(certificate.signature_algorithm_oid),
+        "subject": found.subject,
+        "issuer": found.issuer,
+        "serial": found.serial,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "valid from": found.begin,
+        "valid until": found.end,
+        **_key(found.key),
+        "signature": found.signature,
+        "extensions": _extensions(found.extensions),
+        "notes": _notes(found),
     }
-    return card | {"extensions": _extensions(certificate.extensions)}
 
 
 @_reading("certificate signing request")
 def request_card(data: bytes) -> dict[str, Any]:
     """Describe a certificate signing request, in DER."""
-    request = x509.load_der_x509_csr(data)
+    found = lenient.request(data)
     return {
         "kind": "certificate signing request",
-        "subject": request.subject.rfc4514_string(),
-        **_key(request.public_key()),
-        "signed by its key": request.is_signature_valid,
-        "extensions": _extensions(request.extensions),
+        "subject": found.subject,
+        **_key(found.key),
+        "signed by its key": lenient.attempt(
+            lambda: found.parsed is not None and found.parsed.is_signature_valid
+        ),
+        "extensions": _extensions(found.extensions),
+        "notes": _notes(found),
     }
 
 
 @_reading("CRL")
 def crl_card(data: bytes, most: int | None = None) -> dict[str, Any]:
     """Describe a CRL, in DER, with at most `most` of its entries."""
-    crl = x509.load_der_x509_crl(data)
-    shown = list(crl) if most is None else crl[:most]
+    found = lenient.crl(data)
+    shown = found.entries[:most]
     return {
         "kind": "CRL",
-        "issuer": crl.issuer.rfc4514_string(),
-        "this update": crl.last_update_utc.isoformat(),
-        "next update": crl.next_update_utc.isoformat() if crl.next_update_utc else None,
-        "signature": _oid(crl.signature_algorithm_oid),
-        "extensions": _extensions(crl.extensions),
-        "revoked": [
-            {
-                "serial": f"{entry.serial_number:x}",
-                "since": entry.revocation_date_utc.isoformat(),
-                **_extensions(entry.extensions),
-            }
-            for entry in shown
-        ],
-        "revoked, not shown": len(crl) - len(shown) or None,
+        "issuer": found.issuer,
+        "this update": found.begin,
+        "next update": found.end,
+        "signature": found.signature,
+        "extensions": _extensions(found.extensions),
+        "revoked": [_revoked(entry) for entry in shown],
+        "revoked, not shown": len(found.entries) - len(shown) or None,
+        "notes": _notes(found),
     }
+
+
+def _revoked(entry: Element) -> dict[str, Any]:
+    try:
+        serial, since, extensions = lenient.crl_entry(entry)
+    except ValueError as error:
+        return {"serial": lenient.unread(error)}
+    return {"serial": serial, "since": since, **_extensions(extensions)}
 
 
 def token_card(data: bytes) -> dict[str, Any]:
@@ -130,11 +131,18 @@ def card(found: Found) -> dict[str, Any]:
     }
     if found.kind in readers:
         told = readers[found.kind](found.content)
+        if found.format == TRUSTED:
+            return told | {"in": found.format, "trust": found.detail}
         inside = found.format if found.format in ("PKCS#12", "PKCS#7") else None
         return told | ({"in": inside, "friendly name": found.detail} if inside else {})
     if found.kind in ("private key", "public key", "PKCS#12 container"):
         return key_card(found)
-    return {"kind": found.kind, "PEM label": found.format, "size": len(found.content)}
+    if found.kind == "unknown":
+        return {"kind": "unknown", "PEM label": found.format, "size": len(found.content)}
+    told = {"kind": found.kind, "format": found.format, "encoding": found.encoding}
+    if named.foreign(found.content) is not None:
+        return told | {"what to do": found.detail}
+    return told | {"detail": found.detail}
 
 
 @_reading("key")
@@ -142,7 +150,10 @@ def key_card(found: Found) -> dict[str, Any]:
     """Describe a key, encrypted or not."""
     told: dict[str, Any] = {"kind": found.kind, "format": found.format, "encoding": found.encoding}
     if found.kind == "public key" and found.public_key is None:
-        raise Malformed("malformed.certificate", "not a public key")
+        if not (algorithm := named.key_algorithm(found.content)):
+            raise Malformed("malformed.certificate", "not a public key")
+        kinds = ", ".join(oid_name(ObjectIdentifier(one)) for one in algorithm)
+        return told | {"key": f"cannot be read: a form that is not supported ({kinds})"}
     if found.kind != "public key":
         told |= {"encrypted": found.encryption is not None}
         told |= {"encryption": encryption_card(found.encryption)} if found.encryption else {}
@@ -180,57 +191,22 @@ def uses(public_key: Any) -> str:
 
 
 def _key(key: Any) -> dict[str, str]:
+    if isinstance(key, str):
+        return {"key": key}
     return {"key": key_name(key), "key sha256": key_digest(key)}
 
 
-def _oid(oid: x509.ObjectIdentifier) -> str:
-    name: str = oid._name  # noqa: SLF001 - the library has no public way to the name
-    if oid.dotted_string == _EXPIRED_CERTS:
-        return "expiredCertsOnCRL"
-    return oid.dotted_string if name == "Unknown OID" else name
+def _extensions(found: lenient.Extensions) -> dict[str, Any]:
+    told: dict[str, Any] = {}
+    for one in found.each:
+        name = extension_name(one.oid) + (" (critical)" if one.critical else "")
+        while name in told:  # RFC 5280 section 4.2 forbids it
+            name += " (again)"
+        told[name] = value_text(one)
+    return told
 
 
-def _extensions(extensions: x509.Extensions) -> dict[str, Any]:
-    return {
-        _oid(found.oid) + (" (critical)" if found.critical else ""): _value(found.value)
-        for found in extensions
-    }
-
-
-def _value(value: Any) -> Any:
-    match value:
-        case x509.BasicConstraints():
-            length = "" if value.path_length is None else f", path length {value.path_length}"
-            return f"CA {value.ca}{length}"
-        case x509.KeyUsage():
-            return ", ".join(name.replace("_", " ") for name in _USAGES if getattr(value, name))
-        case x509.ExtendedKeyUsage():
-            return ", ".join(map(_oid, value))
-        case x509.SubjectAlternativeName():
-            return ", ".join(str(name.value) for name in value)
-        case x509.SubjectKeyIdentifier():
-            return value.digest.hex()
-        case x509.AuthorityKeyIdentifier():
-            return value.key_identifier.hex() if value.key_identifier else "by name"
-        case x509.NameConstraints():
-            subtrees = (value.permitted_subtrees, value.excluded_subtrees)
-            return {
-                word: ", ".join(str(name.value) for name in names)
-                for word, names in zip(("permitted", "excluded"), subtrees, strict=True)
-                if names
-            }
-        case x509.CRLNumber():
-            return value.crl_number
-        case x509.CRLReason():
-            return value.reason.value
-        case x509.InvalidityDate():
-            return value.invalidity_date_utc.isoformat()
-        case x509.UnrecognizedExtension():
-            return _other(value.oid, value.value)
-    return str(value)
-
-
-def _other(oid: x509.ObjectIdentifier, value: bytes) -> str:
-    if oid.dotted_string == _EXPIRED_CERTS:  # a GeneralizedTime
-        return value[2:].decode("ascii", "backslashreplace")
-    return value.hex()
+def _notes(found: lenient.Outline) -> list[str]:
+    """Say why a strict reader, such as the verifier, refuses what is shown."""
+    why = found.fault or "; ".join(found.extensions.faults)
+    return [f"a strict reader refuses it: {why}"] if why else []

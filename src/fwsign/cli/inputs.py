@@ -301,13 +301,16 @@ def select(
         return found
     labels = ", ".join(sorted({name for name, _ in blocks})) or "no PEM"
     if data[:1] == b"\x30" or not _BUNDLES.isdisjoint(name for name, _ in blocks):
-        from fwsign.keys.formats import read_opened  # most are plain PEM
+        from fwsign.keys.formats import TRUSTED, read_opened  # most are plain PEM
 
         things = read_opened(data, passphrase, name=path)
-        found = [one.content for one in things if one.kind == _KINDS[label]]
+        # What is pinned or verified must be DER, and alone: BER and notes are for `show`.
+        strict = [one for one in things if one.encoding != "BER" and one.format != TRUSTED]
+        found = [one.content for one in strict if one.kind == _KINDS[label]]
         if not things and not blocks:  # the caller's parser will name the fault
             return [data]
-        labels = ", ".join(sorted({one.kind for one in things})) or labels
+        kinds = {one.kind if one in strict else f"{one.kind} in BER" for one in things}
+        labels = ", ".join(sorted(kinds)) or labels
     if not found:
         raise Failed(
             "io.format",

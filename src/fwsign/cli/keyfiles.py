@@ -37,11 +37,15 @@ def _exists(path: Path, what: str, hint: str) -> Failed:
 
 def _is_ours(path: Path) -> bool:
     """Tell whether --force may replace a file."""
-    from fwsign.keys.formats import read_any
+    from fwsign.keys.formats import READ, read_any
 
     data = inputs.read_pem(path)
     try:
-        return not data or any(one.kind != "unknown" for one in read_any(data, name=path))
+        found = read_any(data, name=path)
+        # JSON and key stores of others may have more in them than a key.
+        return not data or (
+            data.lstrip()[:1] not in (b"{", b"[") and any(one.kind in READ for one in found)
+        )
     except Failed:
         return False
 

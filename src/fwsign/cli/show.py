@@ -36,9 +36,9 @@ def show(
         typer.Argument(
             readable=False,
             metavar="FILE",
-            help="An envelope; a certificate, request, key or CRL in PEM or DER, PKCS#12, PKCS#7 "
-            "or OpenSSH's forms; a firmware image (ESP, UF2, MCUboot); or anything else. - is "
-            "standard input.",
+            help="An envelope; a certificate, request, key or CRL in PEM, DER or JSON, PKCS#12, "
+            "PKCS#7 or OpenSSH's forms; a firmware image (ESP, UF2, MCUboot); or anything else. - "
+            "is standard input.",
         ),
     ],
     *,
@@ -81,6 +81,7 @@ def print_cards(file: Path, found: list[dict[str, Any]], *, as_json: bool) -> No
 
 def _cards(file: Path, opened: BinaryIO) -> list[dict[str, Any]]:
     from fwsign.atomic import io_error
+    from fwsign.keys import named
 
     try:
         with opened:
@@ -91,7 +92,8 @@ def _cards(file: Path, opened: BinaryIO) -> list[dict[str, Any]]:
             # Images may carry PEM too, but text has no NUL and DER begins as it does.
             text = b"\0" not in head
             pem = text and b"-----BEGIN " in head
-            if pem or ((text or head[:1] == b"\x30") and size <= inputs.PEM_LIMIT):
+            known = text or head[:1] == b"\x30" or named.foreign(head) is not None
+            if pem or (known and size <= inputs.PEM_LIMIT):
                 data = _all(file, opened, size)
                 found = _keys_and_certificates(file, data, damage_matters=pem)
                 if found:

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """All forms of keys and certificates, recognised by content, never by a file's name.
 
-PEM, DER and the one-line or boxed text of OpenSSH; PKCS#8, SEC1, PKCS#1, PKCS#12, OpenSSH; public
-keys, certificates, requests, CRLs and PKCS#7 bundles of them.
+PEM, DER and the one-line or boxed text of OpenSSH; PKCS#8, SEC1, PKCS#1, PKCS#12, OpenSSH, JWK;
+public keys, certificates, requests, CRLs, PKCS#7 bundles and JSON of cfssl with them.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from fwsign.errors import Failed
-from fwsign.keys import Passphrase, asn1, pem, unlock
+from fwsign.keys import Passphrase, asn1, ber, jwk, named, pem, unlock
 from fwsign.keys.asn1 import Element, sequence_parts
 from fwsign.keys.encryption import Encryption
 
@@ -18,6 +18,20 @@ _SIGNED_DATA: Final = bytes.fromhex("2a864886f70d010702")  # 1.2.840.113549.1.7.
 _PRIVATE: Final = "private key"
 CONTAINER: Final = "PKCS#12 container"
 """The kind of a locked PKCS#12 file."""
+TRUSTED: Final = "OpenSSL's trusted certificate"
+"""The format of a certificate with OpenSSL's notes after it, what it is trusted for."""
+READ: Final = frozenset(
+    {
+        "private key",
+        "public key",
+        "certificate",
+        "certificate signing request",
+        "CRL",
+        CONTAINER,
+        "EC parameters",
+    }
+)
+"""The kinds that are read; things of other kinds are only named."""
 _SSH_TYPES: Final = (b"ssh-ed25519 ", b"ssh-rsa ", b"ssh-dss ", b"ecdsa-sha2-", b"sk-")
 _SSH2_BEGIN: Final = b"---- BEGIN SSH2 PUBLIC KEY ----"  # RFC 4716
 _SSH2_END: Final = b"---- END SSH2 PUBLIC KEY ----"
@@ -35,7 +49,7 @@ _LABELS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "RSA PUBLIC KEY": ("public key", "PKCS#1"),
         "CERTIFICATE": ("certificate", "X.509"),
         "X509 CERTIFICATE": ("certificate", "X.509"),
-        "TRUSTED CERTIFICATE": ("unknown", "OpenSSL's trusted certificate"),
+        "TRUSTED CERTIFICATE": ("certificate", TRUSTED),
         "CERTIFICATE REQUEST": ("certificate signing request", "PKCS#10"),
         "NEW CERTIFICATE REQUEST": ("certificate signing request", "PKCS#10"),
         "X509 CRL": ("CRL", "X.509"),
@@ -43,6 +57,10 @@ _LABELS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "CMS": ("PKCS#7 bundle", "PKCS#7"),
         "PKCS12": (CONTAINER, "PKCS#12"),
         "EC PARAMETERS": ("EC parameters", "SEC1"),
+        "DH PARAMETERS": ("DH parameters", "PKCS#3"),
+        "DSA PUBLIC KEY": ("public key of DSA", "OpenSSL traditional"),
+        "DSA PARAMETERS": ("DSA parameters", "OpenSSL traditional"),
+        "ATTRIBUTE CERTIFICATE": ("attribute certificate", "RFC 5755"),
     }
 )
 
@@ -52,11 +70,11 @@ class Found(NamedTuple):
 
     kind: str
     """"private key", "public key", "certificate", "certificate signing request", "CRL", "PKCS#12
-    container" (locked), "EC parameters" or "unknown"."""
+    container" (locked), "EC parameters" and others that are only named, or "unknown"."""
     format: str
     """The format, as in "PKCS#8", "SEC1", "PKCS#12"; the PEM label if it is unknown."""
     encoding: str
-    """"PEM", "DER" or "text"."""
+    """"PEM", "DER", "text" or "JSON"; "BER" for what was no DER, in PEM or not."""
     content: bytes
     """The DER of a public thing: certificate, request, CRL, SubjectPublicKeyInfo."""
     key: Any = None
@@ -88,6 +106,8 @@ def read_any(
             `key.unsupported`; `io.format`: damaged PEM.
     """
     data = pem.as_utf8(data)
+    if (foreign := named.foreign(data)) is not None:
+        return (Found(foreign.kind, foreign.format, foreign.encoding, data, detail=foreign.remedy),)
     if data[:1] == b"\x30":
         try:
             tags = sequence_parts(data)
@@ -95,10 +115,10 @@ def read_any(
             tags = []
         if tags or data[:2] == b"\x30\x80":
             return tuple(_from_der(data, tags, passphrase, name))
+    if (value := jwk.parse(data.lstrip())) is not None:
+        return tuple(_from_json(value, passphrase, name))
     if b"-----BEGIN " in data:
-        return tuple(
-            one for block in pem.blocks(data, name) for one in _from_pem(block, passphrase, name)
-        )
+        return tuple(_from_blocks(data, passphrase, name))
     return tuple(_from_text(data))
 
 
@@ -156,6 +176,29 @@ def only_key(found: Iterable[Found], data: bytes, name: object) -> Any:
     return keys[0]
 
 
+def _from_blocks(data: bytes, passphrase: Passphrase | None, name: object) -> Iterator[Found]:
+    for block in pem.blocks(data, name):
+        yield from _from_pem(block, passphrase, name)
+
+
+def _from_json(value: Any, passphrase: Passphrase | None, name: object) -> Iterator[Found]:
+    for text in jwk.pem_in(value):
+        yield from _from_blocks(text, passphrase, name)
+    for key in jwk.keys_in(value):
+        kind = _PRIVATE if "d" in key else "public key"
+        if key["kty"] == "oct":
+            yield Found("symmetric key", "JWK", "JSON", b"", detail="fwsign has no use for it")
+            continue
+        try:
+            private, public = jwk.load(key)
+        except ValueError as error:
+            words = f"JWK that cannot be read: {error}"
+            yield Found(f"damaged {kind}", "JWK", "JSON", b"", detail=words)
+            continue
+        content = b"" if private else unlock.spki(public)
+        yield Found(kind, "JWK", "JSON", content, private, public)
+
+
 def _from_pem(block: pem.Block, passphrase: Passphrase | None, name: object) -> Iterator[Found]:
     kind, form = _LABELS.get(block.label, ("unknown", block.label))
     if kind == _PRIVATE:
@@ -171,6 +214,8 @@ def _from_pem(block: pem.Block, passphrase: Passphrase | None, name: object) -> 
         yield from _container(block.content, "PEM", passphrase, name)
     elif kind == "public key":
         yield _public(block.content, form, "PEM")
+    elif form == TRUSTED:
+        yield _trusted(block.content, "PEM")
     else:
         yield Found(kind, form, "PEM", block.content)
 
@@ -185,7 +230,12 @@ def _from_der(
         return
     match [part.tag for part in parts]:
         case []:  # BER
-            yield from _container(data, "DER", passphrase, name)
+            if ber.is_pkcs7(data):
+                yield from _bundle(data, "DER")
+            elif (again := _definite(data)) is not None:
+                yield from _signed(again, "BER")
+            if not ber.is_pkcs7(data):
+                yield from _container(data, "DER", passphrase, name)
         case [asn1.INTEGER, asn1.SEQUENCE] | [asn1.INTEGER, asn1.SEQUENCE, asn1.SEQUENCE]:
             yield from _container(data, "DER", passphrase, name)
         case [asn1.INTEGER, asn1.INTEGER]:
@@ -193,8 +243,7 @@ def _from_der(
         case [asn1.SEQUENCE, asn1.BIT_STRING]:
             yield from _if_public(data, "SubjectPublicKeyInfo")
         case [asn1.OID, asn1.TAG_0]:
-            if parts[0].content == _SIGNED_DATA:
-                yield from _bundle(data, "DER")
+            yield from _bundle(data, "DER")
         case [asn1.SEQUENCE, asn1.SEQUENCE, asn1.BIT_STRING]:
             yield from _signed(data, "DER")
 
@@ -261,35 +310,59 @@ def _public(data: bytes, form: str, encoding: str) -> Found:
 
 def _if_public(data: bytes, form: str) -> Iterator[Found]:
     found = _public(data, form, "DER")
-    if found.public_key is not None:
+    if found.public_key is not None or named.key_algorithm(data):
         yield found
 
 
 def _signed(data: bytes, encoding: str) -> Iterator[Found]:
     """Distinguish certificate, request and CRL, which have the same outer shape."""
-    from cryptography import x509  # keys do not need it
+    kind = named.signed_kind(data)
+    if kind is not None:
+        form = "PKCS#10" if kind == "certificate signing request" else "X.509"
+        yield Found(kind, form, encoding, data)
 
-    loaders: tuple[tuple[str, str, Callable[[bytes], object]], ...] = (
-        ("certificate", "X.509", x509.load_der_x509_certificate),
-        ("CRL", "X.509", x509.load_der_x509_crl),
-        ("certificate signing request", "PKCS#10", x509.load_der_x509_csr),
-    )
-    for kind, form, load in loaders:
-        if unlock.quietly(load, data) is not None:
-            yield Found(kind, form, encoding, data)
-            return
+
+def _trusted(data: bytes, encoding: str) -> Found:
+    """Take the certificate from OpenSSL's form, which has notes about trust after it."""
+    try:
+        first, *notes = asn1.elements(data)
+    except ValueError:
+        return Found("unknown", TRUSTED, encoding, data)
+    words = named.trust(notes[0]) if notes else None
+    return Found("certificate", TRUSTED, encoding, first.whole, detail=words)
+
+
+def _definite(data: bytes) -> bytes | None:
+    try:
+        return ber.definite(data)
+    except ValueError:
+        return None
 
 
 def _bundle(data: bytes, encoding: str) -> Iterator[Found]:
-    """Yield the certificates and CRLs in SignedData: RFC 5652 s.5.1."""
+    """Yield the certificates and CRLs in SignedData: RFC 5652 s.5.1; name other messages."""
     try:
-        _, content = sequence_parts(data)
+        again = _definite(data) or data
+        encoding = encoding if again == data else "BER"
+        kind, content = sequence_parts(again)
+        if kind.content != _SIGNED_DATA:
+            if (words := named.message(kind)) is not None:
+                yield Found("PKCS#7 message", "PKCS#7", encoding, data, detail=words)
+            return
         found = [
             Found("certificate" if part.tag == asn1.TAG_0 else "CRL", "PKCS#7", encoding, one.whole)
             for part in content.parts()[0].parts()
             if part.tag in {asn1.TAG_0, asn1.TAG_1}
             for one in part.parts()
             if one.tag == asn1.SEQUENCE
+        ] or [
+            Found(
+                "PKCS#7 message",
+                "PKCS#7",
+                encoding,
+                data,
+                detail="signed data without certificates",
+            )
         ]
     except (ValueError, IndexError):
         found = [Found("unknown", "PKCS#7", encoding, data)]

@@ -12,7 +12,7 @@ from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from fwsign.errors import Failed
-from fwsign.keys import Passphrase, pem
+from fwsign.keys import Passphrase, named, pem
 from fwsign.keys.asn1 import sequence_parts
 from fwsign.keys.encryption import (
     CLEAR,
@@ -187,12 +187,14 @@ def spki(key: Any) -> bytes:
 
 def no_key(data: bytes, name: object) -> Failed:
     """Return the refusal of a file without a private key."""
-    found = _describe(data)
+    foreign = named.foreign(data)
+    found = _describe(data) if foreign is None else f"a {foreign.kind} ({foreign.format})"
     return Failed(
         "key.format",
         f"{name} is not a private key that can be read: it is {found}",
         expected=_EXPECTED,
         found=found,
+        hint=None if foreign is None else f"convert it first: {foreign.remedy}",
     )
 
 

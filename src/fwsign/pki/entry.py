@@ -3,43 +3,28 @@
 
 from __future__ import annotations
 
-import warnings
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fwsign.certificate import key_digest
 from fwsign.cose import key_name
+from fwsign.pki.extension_text import names_of, subtrees, used_for
+from fwsign.pki.lenient import (
+    UNREADABLE,
+    Extensions,
+    of_certificate,
+    oid_name,
+    serial_text,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection
     from datetime import datetime
 
-UNREADABLE: Final = (
-    ValueError,
-    TypeError,
-    OverflowError,
-    UnsupportedAlgorithm,
-    x509.DuplicateExtension,
-    x509.InvalidVersion,
-    x509.UnsupportedGeneralNameType,
-)
-"""Errors of cryptography for undecodable input, on loading and long after."""
-
-_USAGES: Final = (
-    ("digital_signature", "digital signature"),
-    ("content_commitment", "content commitment"),
-    ("key_encipherment", "key encipherment"),
-    ("data_encipherment", "data encipherment"),
-    ("key_agreement", "key agreement"),
-    ("key_cert_sign", "certificate sign"),
-    ("crl_sign", "CRL sign"),
-)
 _KINDS: Final = (
     (ExtendedKeyUsageOID.CODE_SIGNING, "signer"),
     (ExtendedKeyUsageOID.TIME_STAMPING, "tsa"),
@@ -75,15 +60,7 @@ class Facts:
     subject_key: bytes | None
     authority_key: bytes | None
     fault: str | None
-    """The reason why the extensions cannot be read, if so; their fields are then empty."""
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Silence the warnings of cryptography about certificates that break rules."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """The extensions that cannot be read, and why; their fields are then empty."""
 
 
 def visible(text: object) -> str:
@@ -100,7 +77,8 @@ def facts(certificate: x509.Certificate) -> Facts:
     Raises:
         ValueError, TypeError, UnsupportedAlgorithm and others in `UNREADABLE`.
     """
-    said, fault = _extensions(certificate)
+    extensions = of_certificate(certificate)
+    said: dict[type, Any] = {type(one.value): one.value for one in extensions.each}
     basic = said.get(x509.BasicConstraints)
     usage = said.get(x509.KeyUsage)
     purposes = tuple(said.get(x509.ExtendedKeyUsage, ()))
@@ -113,24 +91,24 @@ def facts(certificate: x509.Certificate) -> Facts:
         subject=subject,
         common_name=_common_name(certificate) or subject,
         issuer=certificate.issuer.rfc4514_string(),
-        serial=f"{certificate.serial_number:x}",
+        serial=serial_text(certificate.serial_number),
         sha256=certificate.fingerprint(hashes.SHA256()).hex(),
         begin=certificate.not_valid_before_utc,
         end=certificate.not_valid_after_utc,
         ca=bool(basic and basic.ca),
         path_length=basic.path_length if basic else None,
-        key_usage=tuple(word for name, word in _USAGES if usage and getattr(usage, name)),
+        key_usage=used_for(usage) if usage else (),
         extended_key_usage=tuple(map(oid_name, purposes)),
-        names=_names(said.get(x509.SubjectAlternativeName, ())),
-        permitted=_names((constraints and constraints.permitted_subtrees) or ()),
-        excluded=_names((constraints and constraints.excluded_subtrees) or ()),
+        names=names_of(extensions),
+        permitted=subtrees((constraints and constraints.permitted_subtrees) or ()),
+        excluded=subtrees((constraints and constraints.excluded_subtrees) or ()),
         key=key,
         key_sha256=digest,
         signature=oid_name(certificate.signature_algorithm_oid),
         use=use_of(purposes),
         subject_key=subject_key.digest if subject_key else None,
         authority_key=authority_key.key_identifier if authority_key else None,
-        fault=fault,
+        fault=_fault(extensions),
     )
 
 
@@ -141,23 +119,8 @@ def use_of(purposes: Collection[x509.ObjectIdentifier]) -> str:
 
 def purposes_of(certificate: x509.Certificate) -> tuple[x509.ObjectIdentifier, ...]:
     """Return the extended key usages; empty if there are none, or none that can be read."""
-    try:
-        return tuple(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
-    except (x509.ExtensionNotFound, *UNREADABLE):
-        return ()
-
-
-def oid_name(oid: x509.ObjectIdentifier) -> str:
-    """Return the name of an object identifier, or its number if it has none."""
-    name: str = oid._name  # noqa: SLF001 - the library has no public way to the name
-    return oid.dotted_string if name == "Unknown OID" else name
-
-
-def _extensions(certificate: x509.Certificate) -> tuple[dict[type, Any], str | None]:
-    try:
-        return {type(found.value): found.value for found in certificate.extensions}, None
-    except UNREADABLE as error:
-        return {}, f"its extensions cannot be read: {error}"
+    values = [one.value for one in of_certificate(certificate).each]
+    return next((tuple(one) for one in values if isinstance(one, x509.ExtendedKeyUsage)), ())
 
 
 def _common_name(certificate: x509.Certificate) -> str:
@@ -165,24 +128,9 @@ def _common_name(certificate: x509.Certificate) -> str:
     return str(found[0].value) if found else ""
 
 
-def _names(names: Iterable[x509.GeneralName]) -> tuple[str, ...]:
-    return tuple(map(_general_name, names))
-
-
-def _general_name(name: x509.GeneralName) -> str:
-    match name:
-        case x509.DNSName():
-            return str(name.value)
-        case x509.DirectoryName():
-            return f"directory {name.value.rfc4514_string()}"
-        case x509.IPAddress():
-            return f"IP {name.value}"
-        case x509.RFC822Name():
-            return f"email {name.value}"
-        case x509.UniformResourceIdentifier():
-            return f"URI {name.value}"
-    value = name.value
-    return f"{type(name).__name__} {getattr(value, 'dotted_string', value)}"
+def _fault(extensions: Extensions) -> str | None:
+    faults = "; ".join(extensions.faults)
+    return f"its extensions cannot all be read: {faults}" if faults else None
 
 
 def _key(certificate: x509.Certificate) -> tuple[str, str]:

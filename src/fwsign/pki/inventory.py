@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from cryptography import x509
 
 from fwsign.pki.crls import number_of
-from fwsign.pki.entry import UNREADABLE, Facts, quietly
+from fwsign.pki.lenient import UNREADABLE, quietly, words
 from fwsign.pki.linking import (
     ISSUER_LIMIT,
     Found,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from fwsign.keys import Passphrase
+    from fwsign.pki.entry import Facts
 
 _URGENT: Final = timedelta(days=30)
 _SOON: Final = timedelta(days=90)
@@ -219,7 +220,7 @@ def _crls(
                     _note(revoked, number, listed, files[0])
             crls.append(_crl(files, crl, tuple(own), named=bool(named)))
         except UNREADABLE as error:
-            problems.append(Problem(files[0], f"has a CRL that cannot be read: {error}"))
+            problems.append(Problem(files[0], f"has a CRL that cannot be read: {words(error)}"))
     return tuple(sorted(crls, key=lambda one: one.files)), revoked
 
 
@@ -251,7 +252,7 @@ def _crl(
         number = number_of(crl)
     except UNREADABLE as error:
         number = None
-        problems.append(f"its extensions cannot be read: {error}")
+        problems.append(f"its extensions cannot be read: {words(error)}")
     if named and not own:
         problems.append("its signature does not verify with the issuer that is here")
     if crl.next_update_utc is None:

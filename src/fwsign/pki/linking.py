@@ -10,7 +10,8 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fwsign.pki.entry import UNREADABLE, Facts, facts
+from fwsign.pki.entry import Facts, facts
+from fwsign.pki.lenient import UNREADABLE, words
 from fwsign.pki.material import Material, Problem
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def distinct(material: Material, problems: list[Problem]) -> list[Found]:
         try:
             found.append(Found(certificate, facts(certificate), places))
         except UNREADABLE as error:
-            message = f"has a certificate that cannot be read: {error}"
+            message = f"has a certificate that cannot be read: {words(error)}"
             problems.append(Problem(places[0], message))
     return sorted(found, key=lambda one: ("by_serial/" in one.files[0], one.files[0]))
 

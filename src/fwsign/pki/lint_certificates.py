@@ -16,6 +16,7 @@ from fwsign.cose import MIN_RSA_BITS, allowed_rsa_size, key_kind, key_name
 from fwsign.der import SIGNATURE_ALGORITHMS
 from fwsign.pki import lint_der
 from fwsign.pki.known_keys import is_published
+from fwsign.pki.lenient import serial_text
 from fwsign.pki.lint_files import Seen
 from fwsign.pki.lint_rules import Finding, found
 
@@ -82,9 +83,9 @@ def _form(certificate: Seen, above: bool) -> _Said:
         yield "lint.version", f"version {version.name}, expected v3"
     least = 0 if certificate.is_root else 1  # devices pin roots, and accept 0 there
     if not least <= outline.serial < 1 << MAX_SERIAL_BITS:
-        yield "lint.serial", f"serial number {outline.serial:x}"
+        yield "lint.serial", f"serial number {serial_text(outline.serial)}"
     elif outline.serial_size < SHORT_SERIAL:
-        yield "lint.serial-short", f"serial number {outline.serial:x}"
+        yield "lint.serial-short", f"serial number {serial_text(outline.serial)}"
     dates = (certificate.parsed.not_valid_before_utc, certificate.parsed.not_valid_after_utc)
     for time, date in zip(outline.times, dates, strict=False):
         if time.tag == lint_der.GENERALIZED_TIME and date.year <= _LAST_UTC_TIME:
@@ -119,7 +120,9 @@ def _signature(certificate: Seen, above: bool) -> _Said:
 
 
 def _extensions(certificate: Seen, above: bool) -> _Said:
-    for extension in certificate.parsed.extensions:
+    for fault in certificate.extensions.faults:
+        yield "lint.extension", fault
+    for extension in certificate.extensions.each:
         if extension.critical and extension.oid not in _KNOWN:
             yield "lint.critical-extension", f"critical extension {extension.oid.dotted_string}"
     if not certificate.is_root and certificate.key_identifiers[1] is None:

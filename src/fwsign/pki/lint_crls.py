@@ -13,6 +13,7 @@ from fwsign.certificate import PARSE_ERRORS
 from fwsign.crl import limited_to, newest
 from fwsign.der import SIGNATURE_ALGORITHMS
 from fwsign.pki import lint_der
+from fwsign.pki.lenient import serial_text
 from fwsign.pki.lint_files import Folder, Seen, SeenCrl
 from fwsign.pki.lint_paths import Tree
 from fwsign.pki.lint_rules import Finding, found
@@ -151,4 +152,7 @@ def _unknown(makers: Sequence[Seen], crl: SeenCrl, tree: Tree) -> Iterator[tuple
     unknown = [entry.serial_number for entry in crl.parsed if entry.serial_number not in here]
     if unknown:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        yield "lint.crl-unknown", f"serial number {unknown[0]:x}{more}: no such certificate here"
+        yield (
+            "lint.crl-unknown",
+            f"serial number {serial_text(unknown[0])}{more}: no such certificate here",
+        )

@@ -18,11 +18,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fwsign.atomic import io_error, read_bytes
 from fwsign.certificate import PARSE_ERRORS, display_name, key_digest
 from fwsign.errors import Failed
-from fwsign.keys import Passphrase
+from fwsign.keys import Passphrase, jwk, named
 from fwsign.keys.formats import CONTAINER, Found, read_opened
 from fwsign.pki import lint_der
 from fwsign.pki.crls import number_of
 from fwsign.pki.entry import use_of
+from fwsign.pki.lenient import Extensions, of_certificate, serial_text, words
 from fwsign.pki.path_end import TLS
 
 FILE_LIMIT: Final = 4 * 1024 * 1024
@@ -46,18 +47,19 @@ class Seen(NamedTuple):
     parsed: x509.Certificate
     outline: lint_der.Outline
     spki: str | None
+    extensions: Extensions
 
     @property
     def name(self) -> str:
         """The certificate's name for people."""
-        return display_name(self.parsed.subject) or f"serial {self.outline.serial:x}"
+        return display_name(self.parsed.subject) or f"serial {serial_text(self.outline.serial)}"
 
     def extension(self, kind: type[_Extension]) -> x509.Extension[_Extension] | None:
-        """Return the extension of a kind, or None."""
-        try:
-            return self.parsed.extensions.get_extension_for_class(kind)
-        except x509.ExtensionNotFound:
-            return None
+        """Return the extension of a kind; None if it is absent or cannot be read."""
+        for one in self.extensions.each:
+            if type(one.value) is kind:
+                return x509.Extension(one.oid, one.critical, one.value)
+        return None
 
     @property
     def is_ca(self) -> bool:
@@ -168,8 +170,8 @@ def read(place: Path, passphrase: Passphrase | None = None) -> Folder:
             except (UnsupportedAlgorithm, IndexError, Failed, *PARSE_ERRORS) as error:
                 if single and isinstance(error, Failed) and error.code != "io.format":
                     raise
-                words = f"{label or 'DER'} that cannot be read: {error}"
-                pile.damaged.append(Damaged(file, words))
+                told = f"{label or 'DER'} that cannot be read: {words(error)}"
+                pile.damaged.append(Damaged(file, told))
         if fault := _fault(data):
             pile.damaged.append(Damaged(file, fault))
     return pile.folder()
@@ -206,7 +208,9 @@ def _files(folder: Path) -> list[Path]:
 def _fault(data: bytes) -> str | None:
     if not data:
         return "an empty file"
-    if data[:1] == b"\x30" or _BLOCK.search(data):
+    if (foreign := named.foreign(data)) is not None:
+        return f"it {foreign.words}"
+    if data[:1] == b"\x30" or _BLOCK.search(data) or jwk.parse(data.lstrip()) is not None:
         return None
     return "PEM without its end" if b"-----BEGIN " in data else "neither PEM nor DER"
 
@@ -215,6 +219,9 @@ def _blocks(data: bytes) -> Iterator[tuple[str, bytes]]:
     """Return PEM blocks with their labels, or DER with none; damage then spoils one block only."""
     if data[:1] == b"\x30":
         yield "", data
+        return
+    if jwk.parse(data.lstrip()) is not None:
+        yield "JSON", data
         return
     for match in _BLOCK.finditer(data):
         yield match[1].decode(), match[0]
@@ -243,7 +250,7 @@ class _Pile:
             elif one.kind == CONTAINER:
                 self._locked.append(file)
             elif one.format == "PKCS#7":
-                raise ValueError("not a bundle of certificates")
+                raise ValueError(f"not a bundle of certificates{_but(one.detail)}")
         if nothing:
             raise ValueError("not a certificate, CRL or key")
 
@@ -262,11 +269,15 @@ class _Pile:
         )
 
 
+def _but(detail: str | None) -> str:
+    return f", but {detail}" if detail else ""
+
+
 def _certificate(file: Path, content: bytes) -> Seen:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd names and serials, which lint says better
         parsed = x509.load_der_x509_certificate(content)
-        _ = parsed.extensions, parsed.subject, parsed.issuer
+        _ = parsed.subject, parsed.issuer
         _ = parsed.not_valid_before_utc, parsed.not_valid_after_utc
     try:
         key = parsed.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -274,7 +285,7 @@ def _certificate(file: Path, content: bytes) -> Seen:
         spki = None
     else:
         spki = hashlib.sha256(key).hexdigest()
-    return Seen(file, content, parsed, lint_der.outline(content), spki)
+    return Seen(file, content, parsed, lint_der.outline(content), spki, of_certificate(parsed))
 
 
 def _crl(file: Path, content: bytes) -> SeenCrl:

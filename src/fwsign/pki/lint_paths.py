@@ -13,6 +13,7 @@ from fwsign.certificate import PARSE_ERRORS, display_name, parse_anchor, parse_c
 from fwsign.chain import Anchor, validate_path
 from fwsign.cose import key_name
 from fwsign.errors import FwsignError
+from fwsign.pki.lenient import serial_text
 from fwsign.pki.linking import ISSUER_LIMIT
 from fwsign.pki.lint_certificates import signs_code
 from fwsign.pki.lint_files import Seen
@@ -165,7 +166,9 @@ def _twice(certificates: Sequence[Seen], alive: Sequence[Seen]) -> Iterator[Find
     for one in certificates:
         first = serials.setdefault((one.parsed.issuer, one.outline.serial), one)
         if first is not one:
-            words = f'serial number {one.outline.serial:x} is also that of "{first.name}"'
+            words = (
+                f'serial number {serial_text(one.outline.serial)} is also that of "{first.name}"'
+            )
             yield found("lint.serial-twice", one.name, one.file, f"{words}, {first.file}")
     names: dict[x509.Name, Seen] = {}
     for one in alive:

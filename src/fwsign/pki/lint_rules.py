@@ -70,7 +70,7 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
         # Files.
         "lint.damaged": _error(
             "a file that claims to be a certificate, CRL or key and is not",
-            "nothing can read it",
+            "fwsign and devices cannot read it; other programs may",
             "fetch or make it again",
         ),
         "lint.refused": _error(
@@ -147,6 +147,11 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
             "a critical extension that the verifier does not know",
             "devices refuse it",
             "issue another one without it",
+        ),
+        "lint.extension": _error(
+            "an extension that a strict reader refuses, for the reason given",
+            "devices refuse it",
+            f"{_NEW_LEAF}, or a new CA",
         ),
         "lint.issuer-absent": _note(
             "the issuer is not here",

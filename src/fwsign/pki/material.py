@@ -19,8 +19,9 @@ from cryptography import x509
 from fwsign.atomic import io_error, read_bytes
 from fwsign.certificate import key_digest
 from fwsign.errors import Failed
+from fwsign.keys import jwk, named
 from fwsign.keys.formats import CONTAINER, Found, read_opened
-from fwsign.pki.entry import UNREADABLE, quietly
+from fwsign.pki.lenient import UNREADABLE, certificate, quietly, words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,9 +146,13 @@ def _sort(data: bytes, file: str, passphrase: Passphrase | None, found: Material
     """Take in the content of one file."""
     if not data:
         found.problems.append(Problem(file, "is empty"))
-    elif b"-----BEGIN " in data:
+    elif (foreign := named.foreign(data)) is not None:
+        found.problems.append(Problem(file, foreign.words))
+    elif b"-----BEGIN " in data and jwk.parse(data.lstrip()) is None:
         _sort_pem(data, file, passphrase, found)
-    elif data[:1] != b"\x30" or not _take(read_opened(data, passphrase, name=file), file, found):
+    elif data.lstrip()[:1] not in (b"\x30", b"{", b"[") or not _take(
+        read_opened(data, passphrase, name=file), file, found
+    ):
         found.problems.append(Problem(file, "has no certificate, CRL or key that can be read"))
 
 
@@ -215,9 +220,19 @@ def _take_one(one: Found, file: str, found: Material) -> bool:
             found.problems.append(Problem(file, "is encrypted PKCS#12, without its passphrase"))
         else:  # requests and public keys do not belong to an inventory
             return one.format != "PKCS#7" and "CERTIFICATE" not in one.format
-    except UNREADABLE:
-        return False
+    except UNREADABLE as error:
+        if one.kind != "certificate" or (subject := _subject(one.content)) is None:
+            return False
+        message = f"has a certificate that cannot be read: {words(error)}; its subject is {subject}"
+        found.problems.append(Problem(file, message))
     return True
+
+
+def _subject(data: bytes) -> str | None:
+    try:
+        return certificate(data).subject
+    except UNREADABLE:
+        return None
 
 
 class KeyFinder:

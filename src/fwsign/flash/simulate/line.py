@@ -101,6 +101,8 @@ class Line:
             with connection:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._connection = connection
+                if self._closed.is_set():  # `close` may have looked for a connection before
+                    return
                 self._machine.connected()
                 gone = False
                 with contextlib.suppress(OSError):

@@ -26,6 +26,8 @@ from flash.kit import (
 )
 from flash.test_plan import entry, make
 from fwsign.flash import plan as planning
+from fwsign.flash.engine import flash
+from fwsign.flash.outcome import Judged, Options
 from fwsign.flash.simulate.esp_stock import (
     Head,
     application,
@@ -188,6 +190,16 @@ class TestData:
         broken = APP[:500] + bytes([APP[500] ^ 1]) + APP[501:]
         with refused("malformed.image"):
             make({"esp32c3@0x10000": broken})
+        raw = held({"esp32c3@0x10000": broken}, ("raw",))
+        board = MemoryBoard(STOCK)
+        found = flash(
+            board.connect,
+            lambda _: Judged(raw, lambda: None),
+            Options(waived=("raw",)),
+            lambda _: None,
+        )
+        assert found.status == "not bootable"
+        assert [note for note in found.notes if note.startswith("esp32c3@0x10000: esp image: ")]
 
     def test_an_application_over_the_table_is_refused(self) -> None:
         whole = esp_image(size=30000)

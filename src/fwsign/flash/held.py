@@ -38,11 +38,6 @@ class Payload(NamedTuple):
         """The signed offset, in bytes from the start of the flash."""
         return int.from_bytes(self.component.identifier[2], "big")
 
-    @property
-    def end(self) -> int:
-        """The first offset after it, where the bytes are the flash's own."""
-        return self.offset + len(self.data)
-
     def misplaced(self, expected: str, found: str, hint: str | None = None) -> Unsuitable:
         """Return the refusal to write this to its signed place."""
         return Unsuitable(

@@ -20,6 +20,7 @@ from fwsign.flash.held import Payload
 from fwsign.flash.waivers import FLASH_MODE, FLASH_SIZE, LAYOUT, REVISION, UNBOOTABLE
 from fwsign.images import esp
 from fwsign.images.base import Part
+from fwsign.images.esp_flash import Partition
 
 _BLANK: Final = b"\xff"
 _PAGE: Final = 0x10000
@@ -60,10 +61,12 @@ def app_places(table: Table | None, pieces: Sequence[Piece]) -> list[Place]:
     if table is None:
         apps = [(one, run) for one, run in pieces if one.image.role == "application"]
         return [Place(one.component.name, run.offset, run.end) for one, run in apps]
-    return [
-        Place(f'the application in "{one.label}"', one.offset, one.offset + one.size)
-        for one in table.apps
-    ]
+    return [app_place(one) for one in table.apps]
+
+
+def app_place(part: Partition) -> Place:
+    """Return the place of the application in a partition."""
+    return Place(f'the application in "{part.label}"', part.offset, part.offset + part.size)
 
 
 def brought(

@@ -6,7 +6,7 @@ from typing import Final
 
 from fwsign.errors import Malformed, Unsuitable
 from fwsign.flash import esp_boot
-from fwsign.flash.esp_executed import Executed, Place
+from fwsign.flash.esp_executed import Executed, Place, app_place
 from fwsign.flash.esp_future import Future
 from fwsign.flash.esp_keep import labels
 from fwsign.flash.esp_table import Table
@@ -60,7 +60,7 @@ def app_reason(
         return None
     reasons = []
     for part in table.apps:
-        place = _place(part)
+        place = app_place(part)
         try:
             image = future.part(place.offset, place.end)
             if image is not None:
@@ -107,7 +107,7 @@ def _empty_choice(
     chosen = esp_boot.booted(table.partitions, otadata)
     if chosen is None:
         return "nothing tells which application the OTA data select"
-    place = _place(chosen)
+    place = app_place(chosen)
     try:
         image = future.part(place.offset, place.end)
         if image is not None:
@@ -117,10 +117,6 @@ def _empty_choice(
     except Unsuitable as error:
         return f'the OTA data select "{chosen.label}", and {error.message}'
     return None
-
-
-def _place(part: Partition) -> Place:
-    return Place(f'the application in "{part.label}"', part.offset, part.offset + part.size)
 
 
 def _is_at(app: Partition, found: Sequence[Executed]) -> bool:

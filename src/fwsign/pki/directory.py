@@ -160,6 +160,8 @@ class Pki:
     def key_path(self, name: str) -> Path:
         """Return the path of an entry's private key, which may be elsewhere."""
         plain = self.directory / f"private/{name}.key"
+        if not self.certificate_path(name).exists():
+            return plain
         try:
             renewed = self.renewed_key_path(name, self.certificate(name).serial_number)
             return renewed if renewed.exists() else plain

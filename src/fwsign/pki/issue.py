@@ -15,10 +15,13 @@ from fwsign.keys.file import write_private_key
 from fwsign.names import host_name, peer_name, signer_name, vendor_domain
 from fwsign.pki import profiles
 from fwsign.pki.authority import open_authority, refuse_early
+from fwsign.pki.devices import check_device, devices_in, refuse_known_device
 from fwsign.pki.directory import Pki, common_name, is_root
+from fwsign.pki.extras import NONE as NO_EXTRAS
 from fwsign.pki.files import set_aside, write_certificate
 from fwsign.pki.flat import enter
 from fwsign.pki.leaves import (
+    ENDLESS,
     KINDS,
     TLS,
     Leaf,
@@ -31,14 +34,15 @@ from fwsign.pki.lock import exclusive
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime, timedelta
     from pathlib import Path
 
     from cryptography import x509
 
     from fwsign.keys import Passphrase, PrivateKey, PublicKey
-    from fwsign.pki.leaves import Address
+    from fwsign.pki.extras import Extras
+    from fwsign.pki.leaves import Address, Device
 
 
 class NewKey(NamedTuple):
@@ -67,6 +71,8 @@ def issue(
     key: NewKey | PublicKey | Callable[[], PublicKey],
     domains: Sequence[str] = (),
     addresses: Sequence[Address] = (),
+    device: Device | None = None,
+    more: Extras = NO_EXTRAS,
     lifetime: timedelta | None = None,
     compat: bool = False,
     ca_passphrase: Passphrase,
@@ -84,6 +90,8 @@ def issue(
             the hosts of a server. A name with a dot is also a host, unless it is a signer's, and
             so is the name of a server without other hosts and addresses.
         addresses: the addresses of a server.
+        device: the identity of an idevid, which no other of the PKI has.
+        more: extensions to add.
         lifetime: the span from `now`; None: the kind's, or until the issuing CA ends.
         compat: certify RSA of 2048 bits of a server or client; never that of another kind.
         ca_passphrase: called if the key of the issuing CA is encrypted.
@@ -101,7 +109,10 @@ def issue(
     certificate = pki.certificate(ca)
     _refuse_taken(pki, name)
     refuse_unable(pki, ca, now)
-    leaf = permitted_leaf(pki, ca, Leaf(kind, name, tuple(domains), tuple(addresses)))
+    wanted = Leaf(kind, name, tuple(domains), tuple(addresses), device, more)
+    leaf = permitted_leaf(pki, ca, wanted)
+    if leaf.device:
+        refuse_known_device(leaf, devices_in(pki))
     period = period_of(leaf, certificate, lifetime, now)
     if not isinstance(key, NewKey):
         key = key() if callable(key) else key
@@ -112,26 +123,66 @@ def issue(
     issued = leaf_certificate(leaf, public, period, issuer)
     with exclusive(pki.directory):
         _refuse_taken(pki, name)
-        set_aside(pki.key_path(name))
-        if new is not None:
-            write_private_key(pki.key_path(name), *new)
-        enter(pki, issued)
-        write_certificate(pki.certificate_path(name), issued)
+        if leaf.device:
+            refuse_known_device(leaf, devices_in(pki))
+        write_entry(pki, name, issued, new)
     return pki.certificate_path(name)
+
+
+def write_entry(
+    pki: Pki,
+    name: str,
+    issued: x509.Certificate,
+    new: tuple[PrivateKey, bytes | None] | None = None,
+) -> None:
+    """Write a new entry, with its key if that was made here; the caller holds the lock."""
+    set_aside(pki.key_path(name))
+    if new is not None:
+        write_private_key(pki.key_path(name), *new)
+    enter(pki, issued)
+    write_certificate(pki.certificate_path(name), issued)
 
 
 def _make(kind: str, key: NewKey, issuer: x509.Certificate) -> tuple[PrivateKey, bytes | None]:
     return new_leaf_key(kind, key.alg or default_algorithm(issuer)), key.secret()
 
 
+def refuse_taken_name(pki: Pki, name: str, otherwise: str) -> None:
+    """Refuse the name of an entry that exists, with another hint; raise like `refuse_taken`."""
+    try:
+        _refuse_taken(pki, name)
+    except Failed as error:
+        raise error.with_hint(f"choose another name; {otherwise}") from None
+
+
 def _refuse_taken(pki: Pki, name: str) -> None:
+    def is_revoked(there: str) -> bool:
+        with contextlib.suppress(Failed):  # its issuer's CRL may be elsewhere
+            return pki.revocation(there) is not None
+        return False
+
+    refuse_taken(pki, name, {one.lower(): one for one in pki.names()}, is_revoked)
+
+
+def refuse_taken(
+    pki: Pki, name: str, names: Mapping[str, str], is_revoked: Callable[[str], bool]
+) -> None:
+    """Refuse the name of an entry that exists.
+
+    Args:
+        pki: the PKI.
+        name: the new name.
+        names: those of all entries, by their lower case.
+        is_revoked: tells whether an entry is revoked.
+
+    Raises:
+        Failed: `state.pki-exists`.
+    """
     # Some file systems do not tell "TESTING" from "testing".
-    there = next((one for one in pki.names() if one.lower() == name.lower()), None)
+    there = names.get(name.lower())
     if there is None:
         return
-    more = ""
-    with contextlib.suppress(Failed):  # its issuer's CRL may be elsewhere
-        more = " --new-key" if pki.revocation(there) is not None else ""
+    more = " --new-key" if is_revoked(there) else ""
     raise Failed(
         "state.pki-exists",
         f'there is a certificate "{there}" in {pki.directory} already',
@@ -166,14 +217,18 @@ def refuse_unable(pki: Pki, ca: str, now: datetime) -> None:
 
 def permitted_leaf(pki: Pki, ca: str, wanted: Leaf) -> Leaf:
     """Return the content of a new certificate, after checking it against its issuer's limits."""
-    kind, name, domains, addresses = wanted
+    kind, name, domains, addresses = wanted[:4]
+    wanted = wanted._replace(more=wanted.more.at(ca))
     issuer = pki.certificate(ca)
+    _check_extras(wanted)
+    if kind == "idevid":
+        check_device(wanted)
     if kind == "signer":
         vendors = [name for name in profiles.permitted_vendors(issuer) if "." in name]
         named = tuple(dict.fromkeys(map(vendor_domain, domains))) or tuple(vendors[:1])
         refuse_outside(pki, ca, "vendor", named)
         if named:
-            return Leaf(kind, name, named)
+            return wanted._replace(domains=named)
         raise Failed(
             "state.pki",
             f'the CA "{common_name(issuer)}" is not limited to a vendor, '
@@ -195,7 +250,19 @@ def permitted_leaf(pki: Pki, ca: str, wanted: Leaf) -> Leaf:
             hint="give it --host NAME or --ip ADDR"
             + ("" if is_root(ca) else f'; to let clients call it "{name}": {_wider(ca)}'),
         )
-    return Leaf(kind, name, hosts, tuple(dict.fromkeys(addresses)))
+    return wanted._replace(domains=hosts, addresses=tuple(dict.fromkeys(addresses)))
+
+
+def _check_extras(leaf: Leaf) -> None:
+    critical = [one.oid for one in leaf.more.custom if one.critical]
+    if critical and leaf.kind not in TLS:
+        raise Failed(
+            "state.policy",
+            f"devices refuse a {leaf.kind} with a critical extension that they do not know, "
+            f"such as {critical[0]}",
+            expected="an extension that is not critical",
+            found=critical[0],
+        )
 
 
 def _may_be_host(issuer: x509.Certificate, name: str) -> bool:
@@ -240,10 +307,13 @@ def period_of(
     leaf: Leaf, issuer: x509.Certificate, lifetime: timedelta | None, now: datetime
 ) -> tuple[datetime, datetime]:
     """Return notBefore and notAfter of a new certificate; raise like `last_day`."""
-    if lifetime is None:
-        end = min(now + KINDS[leaf.kind].lifetime, issuer.not_valid_after_utc)
-    else:
+    usual = KINDS[leaf.kind].lifetime
+    if lifetime is not None:
         end = last_day(f'{leaf.kind} "{leaf.name}"', issuer, lifetime, now)
+    elif usual == ENDLESS:
+        end = profiles.NO_END
+    else:
+        end = min(now + usual, issuer.not_valid_after_utc)
     return profiles.begin(issuer, now), end
 
 

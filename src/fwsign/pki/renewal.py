@@ -17,7 +17,9 @@ from fwsign.keys.file import write_private_key
 from fwsign.names import host_name
 from fwsign.pki import profiles
 from fwsign.pki.authority import open_authority, refuse_early
-from fwsign.pki.directory import Pki, common_name, is_issuing, is_root
+from fwsign.pki.directory import Pki, common_name, is_issuing, is_root, issuer_among
+from fwsign.pki.extras import NONE as NO_EXTRAS
+from fwsign.pki.extras import Extras, extras_of
 from fwsign.pki.files import set_aside, write_certificate
 from fwsign.pki.flat import enter
 from fwsign.pki.issue import (
@@ -56,6 +58,7 @@ def renew(
     new_key: NewKey | None = None,
     lifetime: timedelta | None = None,
     permit: Sequence[str] = (),
+    more: Extras = NO_EXTRAS,
     compat: bool = False,
     ca_passphrase: Passphrase,
     now: datetime,
@@ -72,6 +75,8 @@ def renew(
         new_key: the key to make, of `renewed_algorithm` if its kind is empty; None keeps the key.
         lifetime: as for `issue`.
         permit: for an issuing CA, more domains or hosts that it may issue for.
+        more: extensions to add. Those of the old certificate stay, and addresses are replaced
+            by new ones of their kind.
         compat: as for `issue`, for a key that stays.
         ca_passphrase: called if the key of the issuer is encrypted.
         now: an aware time; notBefore is an hour earlier.
@@ -94,7 +99,9 @@ def renew(
         )
     if is_issuing(name) and new_key is None:
         wider = _widened(pki, name, permit)
-        new = _issuing_anew(pki, name, ca_passphrase, now, permitted=wider, lifetime=lifetime)
+        new = _issuing_anew(
+            pki, name, ca_passphrase, now, permitted=wider, lifetime=lifetime, more=more
+        )
         return _replace(pki, name, old, new)
     leaf = None if is_issuing(name) or is_root(name) else leaf_of(old, name)
     if leaf is None:
@@ -102,7 +109,7 @@ def renew(
     ca = pki.issuing()
     certificate = pki.certificate(ca)
     refuse_unable(pki, ca, now)
-    leaf = permitted_leaf(pki, ca, leaf)
+    leaf = permitted_leaf(pki, ca, leaf._replace(more=carried(pki, old, ca, more)))
     period = period_of(leaf, certificate, lifetime, now)
     if new_key is None:
         public = check_public_key(
@@ -114,6 +121,36 @@ def renew(
     private = new_leaf_key(leaf.kind, new_key.alg or renewed_algorithm(old, certificate))
     new = leaf_certificate(leaf, private.public_key(), period, issuer)
     return _replace(pki, name, old, new, (private, new_key.secret()))
+
+
+def carried(pki: Pki, old: x509.Certificate, ca: str, more: Extras) -> Extras:
+    """Return the added extensions of a new certificate, by the CA of that name.
+
+    Raises:
+        Failed: `state.pki`: the old one names the CRL or certificate of another CA.
+    """
+    kept = extras_of(old)
+    added = {one.oid: one for one in (*kept.custom, *more.custom)}
+    found = Extras(
+        more.crl_urls or kept.crl_urls,
+        more.ca_issuers_urls or kept.ca_issuers_urls,
+        tuple(added.values()),
+    )
+    stale = {
+        "--crl-url": (more.crl_urls, kept.crl_urls),
+        "--ca-issuers-url": (more.ca_issuers_urls, kept.ca_issuers_urls),
+    }
+    before = issuer_among(old, ((one, pki.certificate(one)) for one in pki.authorities()))
+    for option, (new, urls) in stale.items():
+        if before != ca and urls and not new:
+            raise Failed(
+                "state.pki",
+                f'the certificate names {urls[0]}, of the CA that issued it; "{ca}" issues now',
+                expected=f'an address of "{ca}"',
+                found=urls[0],
+                hint=f"{option} gives another one; {{ca}} in it stands for the CA's name",
+            )
+    return found.at(ca)
 
 
 def _widened(pki: Pki, name: str, permit: Sequence[str]) -> tuple[str, ...]:
@@ -139,6 +176,7 @@ def _issuing_anew(
     *,
     permitted: Sequence[str],
     lifetime: timedelta | None,
+    more: Extras,
 ) -> x509.Certificate:
     old = pki.certificate(name)
     root = pki.issuer_of(old)
@@ -147,6 +185,7 @@ def _issuing_anew(
     end = None
     if lifetime is not None:
         end = last_day(f'the CA "{common_name(old)}"', certificate, lifetime, now)
+    added = carried(pki, old, root, more).extensions()
     issuer = open_authority(pki, root, passphrase)
     return profiles.issuing_certificate(
         check_public_key(old.public_key(), f'"{name}"'),
@@ -155,6 +194,7 @@ def _issuing_anew(
         issuer,
         now,
         end=end,
+        more=added,
     )
 
 
@@ -166,20 +206,31 @@ def _replace(
     key: tuple[PrivateKey, bytes | None] | None = None,
 ) -> Path:
     with exclusive(pki.directory):
-        if pki.certificate(name) != old:
-            raise Failed(
-                "state.pki-exists",
-                f'another process has renewed "{name}" just now',
-                expected=f"serial number {old.serial_number:X}",
-                found="another certificate",
-            )
-        settle_key(pki, name)
-        if key is not None:
-            path = pki.renewed_key_path(name, new.serial_number)
-            write_private_key(path, key[0], key[1])
-        replace_certificate(pki, name, old, new)
-        settle_key(pki, name)
+        replace_entry(pki, name, old, new, key)
     return pki.certificate_path(name)
+
+
+def replace_entry(
+    pki: Pki,
+    name: str,
+    old: x509.Certificate,
+    new: x509.Certificate,
+    key: tuple[PrivateKey, bytes | None] | None = None,
+) -> None:
+    """Replace an entry, with its key if a new one was made here; the caller holds the lock."""
+    if pki.certificate(name) != old:
+        raise Failed(
+            "state.pki-exists",
+            f'another process has renewed "{name}" just now',
+            expected=f"serial number {old.serial_number:X}",
+            found="another certificate",
+        )
+    settle_key(pki, name)
+    if key is not None:
+        path = pki.renewed_key_path(name, new.serial_number)
+        write_private_key(path, key[0], key[1])
+    replace_certificate(pki, name, old, new)
+    settle_key(pki, name)
 
 
 def replace_certificate(pki: Pki, name: str, old: x509.Certificate, new: x509.Certificate) -> None:

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.x509.oid import NameOID
 
-from fwsign.errors import Failed
-from fwsign.pki.leaves import alternative_names, check_public_key
+from fwsign.certificate import PARSE_ERRORS, key_digest
+from fwsign.errors import Failed, Untrusted
+from fwsign.pki.known_keys import is_published
+from fwsign.pki.leaves import alternative_names, check_public_key, device_of
 from fwsign.pki.profiles import organisation_of
 
 if TYPE_CHECKING:
     from fwsign.keys import PublicKey
-    from fwsign.pki.leaves import Address
+    from fwsign.pki.leaves import Address, Device
 
 REQUEST_LIMIT = 64 * 1024
 """Octets of a request's file; one with ML-DSA-87 takes 10 kB in PEM."""
@@ -28,6 +31,9 @@ class Request(NamedTuple):
     domains: tuple[str, ...]
     addresses: tuple[Address, ...]
     permitted: tuple[str, ...]
+    common_name: str | None
+    device: Device | None
+    parsed: x509.CertificateSigningRequest
 
 
 def parse_request(data: bytes, what: str, *, compat: bool | None = None) -> Request:
@@ -39,6 +45,7 @@ def parse_request(data: bytes, what: str, *, compat: bool | None = None) -> Requ
         compat: as for `fwsign.pki.leaves.check_public_key`.
 
     Raises:
+        Untrusted: `untrusted.example-key`: a key whose private half is published.
         Failed: `io.format`: not a request, or damaged; `key.mismatch`: its signature is not by its
             key; `key.unsupported`: a key of a kind or size that fwsign does not certify.
     """
@@ -49,12 +56,13 @@ def parse_request(data: bytes, what: str, *, compat: bool | None = None) -> Requ
         key = request.public_key()
         domains, addresses = alternative_names(request.extensions)
         permitted = _permitted(request.extensions)
-        organisation = organisation_of(request)
+        organisation, common_name = organisation_of(request), _common_name(request)
+        device = device_of(request)
     except UnsupportedAlgorithm as error:
         raise Failed(
             "key.unsupported", f"{what} is of a kind that is not supported: {error}"
         ) from None
-    except (ValueError, TypeError, x509.DuplicateExtension, x509.InvalidVersion) as error:
+    except PARSE_ERRORS as error:
         raise Failed(
             "io.format",
             f"{what} is not a certificate request in PEM or DER",
@@ -69,7 +77,28 @@ def parse_request(data: bytes, what: str, *, compat: bool | None = None) -> Requ
             expected="a signature by the key that is to be certified",
             found="another",
         )
-    return Request(checked, organisation, domains, addresses, permitted)
+    if whose := is_published(key_digest(checked)):
+        raise Untrusted(
+            "untrusted.example-key",
+            f"the key of {what} is {whose}, which anyone can use",
+            expected="a key whose private half nobody else has",
+            found=whose,
+        )
+    return Request(
+        checked, organisation, domains, addresses, permitted, common_name, device, request
+    )
+
+
+def _common_name(request: x509.CertificateSigningRequest) -> str | None:
+    """Return the CN; None if there is none.
+
+    Raises:
+        ValueError: there are several, so that programs could read different ones.
+    """
+    found = request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    if len(found) > 1:
+        raise ValueError(f"{len(found)} common names")
+    return str(found[0].value) if found else None
 
 
 def _permitted(extensions: x509.Extensions) -> tuple[str, ...]:

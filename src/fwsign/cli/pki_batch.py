@@ -54,7 +54,7 @@ def issue_batch(
     if options.out and not held:
         _refuse_out(options.out, [one.name for one in wanted])
     if not held and wanted:
-        issue_judged(directory, judged, source)
+        issue_judged(directory, judged, source, now=now)
     if options.out and not held:
         _write_out(directory, options.out, [one.name for one in judged if not one.error])
     if options.as_json:

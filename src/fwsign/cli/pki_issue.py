@@ -411,6 +411,7 @@ def _issue(
     """Issue one certificate and return its path; None after a batch."""
     from fwsign.pki.directory import Pki
     from fwsign.pki.issue import issue
+    from fwsign.pki.log import Origin
 
     now = inputs.now()
     lifetime = span(options.lifetime, now)
@@ -449,6 +450,7 @@ def _issue(
         more=more,
         lifetime=lifetime,
         compat=options.compat,
+        origin=Origin(request=request.digest if request else None),
         ca_passphrase=source,
         now=now,
     )

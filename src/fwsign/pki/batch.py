@@ -22,6 +22,7 @@ from fwsign.pki.extras import NONE as NO_EXTRAS
 from fwsign.pki.issue import period_of, permitted_leaf, refuse_taken, refuse_unable, write_entry
 from fwsign.pki.leaves import TLS, Leaf, leaf_certificate, leaf_of
 from fwsign.pki.lock import exclusive
+from fwsign.pki.log import Origin
 from fwsign.pki.request import REQUEST_LIMIT, Request, parse_request
 
 if TYPE_CHECKING:
@@ -122,7 +123,11 @@ def judge(
 
 
 def issue_judged(
-    pki_dir: str | os.PathLike[str], judged: Sequence[Judged], ca_passphrase: Passphrase
+    pki_dir: str | os.PathLike[str],
+    judged: Sequence[Judged],
+    ca_passphrase: Passphrase,
+    *,
+    now: datetime,
 ) -> tuple[Path, ...]:
     """Issue what can be granted; return the paths. The others are left out.
 
@@ -130,6 +135,7 @@ def issue_judged(
         pki_dir: the PKI.
         judged: the result of `judge`.
         ca_passphrase: called once if the key of the issuing CA is encrypted.
+        now: the time of `judge`, for the log.
 
     Raises:
         Failed: as `issue`; the certificates before a failure are issued.
@@ -145,7 +151,8 @@ def issue_judged(
                 continue
             refuse_taken(pki, one.name, names, lambda _: False)
             leaf, period, request = one.wanted
-            write_entry(pki, one.name, leaf_certificate(leaf, request.public_key, period, issuer))
+            issued = leaf_certificate(leaf, request.public_key, period, issuer)
+            write_entry(pki, one.name, issued, now, origin=Origin(request=request.digest))
             names[one.name.lower()] = one.name
             paths.append(pki.certificate_path(one.name))
     return tuple(paths)

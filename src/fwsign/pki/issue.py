@@ -31,6 +31,7 @@ from fwsign.pki.leaves import (
     new_leaf_key,
 )
 from fwsign.pki.lock import exclusive
+from fwsign.pki.log import OWN
 
 if TYPE_CHECKING:
     import os
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from fwsign.keys import Passphrase, PrivateKey, PublicKey
     from fwsign.pki.extras import Extras
     from fwsign.pki.leaves import Address, Device
+    from fwsign.pki.log import Origin
 
 
 class NewKey(NamedTuple):
@@ -75,6 +77,7 @@ def issue(
     more: Extras = NO_EXTRAS,
     lifetime: timedelta | None = None,
     compat: bool = False,
+    origin: Origin = OWN,
     ca_passphrase: Passphrase,
     now: datetime,
 ) -> Path:
@@ -94,6 +97,7 @@ def issue(
         more: extensions to add.
         lifetime: the span from `now`; None: the kind's, or until the issuing CA ends.
         compat: certify RSA of 2048 bits of a server or client; never that of another kind.
+        origin: who wanted it, for the log.
         ca_passphrase: called if the key of the issuing CA is encrypted.
         now: an aware time; notBefore is an hour earlier.
 
@@ -125,7 +129,7 @@ def issue(
         _refuse_taken(pki, name)
         if leaf.device:
             refuse_known_device(leaf, devices_in(pki))
-        write_entry(pki, name, issued, new)
+        write_entry(pki, name, issued, now, new=new, origin=origin)
     return pki.certificate_path(name)
 
 
@@ -133,13 +137,16 @@ def write_entry(
     pki: Pki,
     name: str,
     issued: x509.Certificate,
+    now: datetime,
+    *,
     new: tuple[PrivateKey, bytes | None] | None = None,
+    origin: Origin = OWN,
 ) -> None:
     """Write a new entry, with its key if that was made here; the caller holds the lock."""
     set_aside(pki.key_path(name))
     if new is not None:
         write_private_key(pki.key_path(name), *new)
-    enter(pki, issued)
+    enter(pki, name, issued, now, origin=origin)
     write_certificate(pki.certificate_path(name), issued)
 
 

@@ -9,7 +9,7 @@ key whenever a run is killed.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fwsign.atomic import io_error
 from fwsign.errors import Failed
@@ -40,6 +40,7 @@ from fwsign.pki.leaves import (
     renewed_algorithm,
 )
 from fwsign.pki.lock import exclusive
+from fwsign.pki.log import OWN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,6 +50,27 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from fwsign.keys import Passphrase, PrivateKey
+    from fwsign.pki.log import Origin
+
+
+class Replacement(NamedTuple):
+    """An entry's next certificate.
+
+    Args:
+        name: the entry.
+        old: its certificate.
+        new: the next one.
+        now: when it is replaced.
+        origin: who wanted it.
+        kind: for the log; see `fwsign.pki.log.log_certificate`.
+    """
+
+    name: str
+    old: x509.Certificate
+    new: x509.Certificate
+    now: datetime
+    origin: Origin = OWN
+    kind: str = "renew"
 
 
 def renew(
@@ -60,6 +82,7 @@ def renew(
     permit: Sequence[str] = (),
     more: Extras = NO_EXTRAS,
     compat: bool = False,
+    origin: Origin = OWN,
     ca_passphrase: Passphrase,
     now: datetime,
 ) -> Path:
@@ -78,6 +101,7 @@ def renew(
         more: extensions to add. Those of the old certificate stay, and addresses are replaced
             by new ones of their kind.
         compat: as for `issue`, for a key that stays.
+        origin: as for `issue`.
         ca_passphrase: called if the key of the issuer is encrypted.
         now: an aware time; notBefore is an hour earlier.
 
@@ -102,7 +126,7 @@ def renew(
         new = _issuing_anew(
             pki, name, ca_passphrase, now, permitted=wider, lifetime=lifetime, more=more
         )
-        return _replace(pki, name, old, new)
+        return _replace(pki, Replacement(name, old, new, now, origin))
     leaf = None if is_issuing(name) or is_root(name) else leaf_of(old, name)
     if leaf is None:
         raise _not_renewed(name)
@@ -116,11 +140,13 @@ def renew(
             old.public_key(), f'"{name}"', compat=compat if leaf.kind in TLS else None
         )
         issuer = open_authority(pki, ca, ca_passphrase)
-        return _replace(pki, name, old, leaf_certificate(leaf, public, period, issuer))
+        new = leaf_certificate(leaf, public, period, issuer)
+        return _replace(pki, Replacement(name, old, new, now, origin))
     issuer = open_authority(pki, ca, ca_passphrase)
     private = new_leaf_key(leaf.kind, new_key.alg or renewed_algorithm(old, certificate))
     new = leaf_certificate(leaf, private.public_key(), period, issuer)
-    return _replace(pki, name, old, new, (private, new_key.secret()))
+    change = Replacement(name, old, new, now, origin)
+    return _replace(pki, change, (private, new_key.secret()))
 
 
 def carried(pki: Pki, old: x509.Certificate, ca: str, more: Extras) -> Extras:
@@ -199,25 +225,18 @@ def _issuing_anew(
 
 
 def _replace(
-    pki: Pki,
-    name: str,
-    old: x509.Certificate,
-    new: x509.Certificate,
-    key: tuple[PrivateKey, bytes | None] | None = None,
+    pki: Pki, change: Replacement, key: tuple[PrivateKey, bytes | None] | None = None
 ) -> Path:
     with exclusive(pki.directory):
-        replace_entry(pki, name, old, new, key)
-    return pki.certificate_path(name)
+        replace_entry(pki, change, key)
+    return pki.certificate_path(change.name)
 
 
 def replace_entry(
-    pki: Pki,
-    name: str,
-    old: x509.Certificate,
-    new: x509.Certificate,
-    key: tuple[PrivateKey, bytes | None] | None = None,
+    pki: Pki, change: Replacement, key: tuple[PrivateKey, bytes | None] | None = None
 ) -> None:
     """Replace an entry, with its key if a new one was made here; the caller holds the lock."""
+    name, old, new = change.name, change.old, change.new
     if pki.certificate(name) != old:
         raise Failed(
             "state.pki-exists",
@@ -229,12 +248,13 @@ def replace_entry(
     if key is not None:
         path = pki.renewed_key_path(name, new.serial_number)
         write_private_key(path, key[0], key[1])
-    replace_certificate(pki, name, old, new)
+    replace_certificate(pki, change)
     settle_key(pki, name)
 
 
-def replace_certificate(pki: Pki, name: str, old: x509.Certificate, new: x509.Certificate) -> None:
+def replace_certificate(pki: Pki, change: Replacement) -> None:
     """Replace a certificate and keep the old one; the caller holds the lock."""
+    name, old, new, now, origin, kind = change
     place = pki.old_path(old.serial_number)
     try:
         place.parent.mkdir(exist_ok=True)
@@ -242,7 +262,7 @@ def replace_certificate(pki: Pki, name: str, old: x509.Certificate, new: x509.Ce
         raise io_error(error, place.parent, "write") from error
     if not os.path.lexists(place):  # easy-rsa keeps a copy of every certificate there
         write_certificate(place, old)
-    enter(pki, new)
+    enter(pki, name, new, now, kind=kind, origin=origin)
     write_certificate(pki.certificate_path(name), new, overwrite=True)
 
 

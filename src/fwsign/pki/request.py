@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from fwsign.certificate import PARSE_ERRORS, key_digest
@@ -31,6 +33,8 @@ class Request(NamedTuple):
     domains: tuple[str, ...]
     addresses: tuple[Address, ...]
     permitted: tuple[str, ...]
+    digest: str
+    """SHA-256 of the request in DER, in hex."""
     common_name: str | None
     device: Device | None
     parsed: x509.CertificateSigningRequest
@@ -85,7 +89,15 @@ def parse_request(data: bytes, what: str, *, compat: bool | None = None) -> Requ
             found=whose,
         )
     return Request(
-        checked, organisation, domains, addresses, permitted, common_name, device, request
+        checked,
+        organisation,
+        domains,
+        addresses,
+        permitted,
+        digest=sha256(request.public_bytes(Encoding.DER)).hexdigest(),
+        common_name=common_name,
+        device=device,
+        parsed=request,
     )
 
 

@@ -37,10 +37,10 @@ def log(
 ) -> None:
     """Show who issued, renewed and revoked what, and when.
 
-    A line also names the request (CSR) if there was one. Each line of log.jsonl has the digest of the line before, so a changed or missing line is
-    refused, with exit status 1. Nobody has signed the lines: whoever can write the file can
-    write all of it anew. So keep the head, the digest of the last line, elsewhere: with --head,
-    nothing up to it may be missing or changed.
+    A line also names the request (CSR) if there was one. Each line of log.jsonl has the digest of
+    the line before, so a changed or missing line is refused, with exit status 1. Nobody has signed
+    the lines: whoever can write the file can write all of it anew. So keep the head, the digest
+    of the last line, elsewhere: with --head, nothing up to it may be missing or changed.
     """
     from fwsign.pki.directory import Pki
     from fwsign.pki.log import FILE, read_log, verify_log

@@ -154,12 +154,9 @@ def _make(kind: str, key: NewKey, issuer: x509.Certificate) -> tuple[PrivateKey,
     return new_leaf_key(kind, key.alg or default_algorithm(issuer)), key.secret()
 
 
-def refuse_taken_name(pki: Pki, name: str, otherwise: str) -> None:
-    """Refuse the name of an entry that exists, with another hint; raise like `refuse_taken`."""
-    try:
-        _refuse_taken(pki, name)
-    except Failed as error:
-        raise error.with_hint(f"choose another name; {otherwise}") from None
+def is_taken(pki: Pki, name: str) -> bool:
+    """Tell whether there is an entry of a name, in upper or lower case; raise like `Pki.names`."""
+    return name.lower() in map(str.lower, pki.names())
 
 
 def _refuse_taken(pki: Pki, name: str) -> None:

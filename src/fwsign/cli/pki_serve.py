@@ -96,6 +96,16 @@ def serve(
             help="How long certificates are valid: 24h, 90d. Default: as is usual for their kind.",
         ),
     ] = None,
+    retry_after: Annotated[
+        int,
+        typer.Option(
+            "--retry-after",
+            min=1,
+            max=86_400,
+            metavar="SECONDS",
+            help="When a client asks again whose request waits for approval.",
+        ),
+    ] = 60,
     rate: Annotated[
         int,
         typer.Option(
@@ -133,12 +143,8 @@ def serve(
     from fwsign.pki.issue import refuse_unable
 
     now = inputs.now()
-    rules = Rules(
-        tuple(approve or ("auto",)),
-        span(lifetime, now),
-        read_extras(crl_url, ca_issuers_url),
-        compat,
-    )
+    more = read_extras(crl_url, ca_issuers_url)
+    rules = Rules(tuple(approve or ("auto",)), span(lifetime, now), more, compat, retry_after)
     found = Pki(find_pki(pki))
     ca = found.issuing()
     refuse_unable(found, ca, now)

@@ -57,7 +57,6 @@ _PKCS7: Final = {
     "Content-Transfer-Encoding": "base64",
 }
 _TEXT: Final = {"Content-Type": "text/plain; charset=utf-8"}
-_LINE: Final = 64
 _SHOWN: Final = 120  # characters of a name in an answer
 
 
@@ -369,7 +368,8 @@ def _issued(name: str, certificate: x509.Certificate) -> Answer:
 
 
 def _certificates(certificates: list[x509.Certificate]) -> bytes:
-    """Return certificates as a PKCS#7 without signatures, in base64 with lines."""
-    text = base64.b64encode(pkcs7.serialize_certificates(certificates, Encoding.DER))
-    lines = [text[start : start + _LINE] for start in range(0, len(text), _LINE)]
-    return b"\r\n".join((*lines, b""))
+    """Return certificates as a PKCS#7 without signatures, in base64 of one line.
+
+    RFC 8951 s.3.1: line ends are not added, since some clients, such as strongSwan's, read none.
+    """
+    return base64.b64encode(pkcs7.serialize_certificates(certificates, Encoding.DER))

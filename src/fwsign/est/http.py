@@ -124,8 +124,9 @@ class Exchange:
         method, target = match[1].decode(), match[2].decode()
         return Request(method, target, headers, self._body(headers))
 
-    def send(self, data: bytes) -> None:
-        """Send an answer within the time."""
+    def send(self, data: bytes, *, at_least: float = 0.0) -> None:
+        """Send bytes within the time that is left, or within `at_least` seconds."""
+        self._deadline = max(self._deadline, time.monotonic() + at_least)
         view = memoryview(data)
         while view:
             self._limit()

@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 MAX_CONNECTIONS: Final = 128
 MAX_OF_ONE_ADDRESS: Final = 64
 EXCHANGE_SECONDS: Final = 20.0
-"""From the TCP connection to the last byte of the answer."""
+"""From the TCP connection to the last byte of the request."""
 HANDSHAKE_SECONDS: Final = 10.0
+ANSWER_SECONDS: Final = 2.0
+"""The time for an answer, also to a client that was too slow."""
 STOP_SECONDS: Final = 10.0
 """How long a stopping server waits for the exchanges in progress."""
 WRONG_COST: Final = 6.0
@@ -188,11 +190,9 @@ class Server:
                 return
             exchange = Exchange(tls, deadline - time.monotonic())
             operation, answer = self._answered(exchange, Client(address, tls.getpeercert(True)))
-            exchange.send(answer.encode())
+            exchange.send(answer.encode(), at_least=ANSWER_SECONDS)
             self._tell(Event(address, operation, answer.status, answer.note))
-            with contextlib.suppress(OSError):
-                connection.settimeout(1)
-                exchange.drain()
+            exchange.drain()
 
     def _answered(self, exchange: Exchange, client: Client) -> tuple[str, Answer]:
         """Return the operation and the answer; every refusal becomes one."""

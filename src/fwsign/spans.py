@@ -30,6 +30,15 @@ def parse_span(text: str) -> timedelta | None:
     return int(match[1]) * _UNITS[match[2]] if match else None
 
 
+def plain_span(span: timedelta) -> str:
+    """Return a span in words: days, or hours and minutes below two days."""
+    minutes = max(int(span.total_seconds()) // 60, 0)
+    for size, word in ((1440, "day"), (60, "hour")):
+        if minutes >= 2 * size:
+            return f"{minutes // size} {word}s"
+    return f"{minutes} minute{'' if minutes == 1 else 's'}"
+
+
 def parse_revocation(text: str) -> "tuple[Revocation, timedelta] | None":
     """Return the revocation mode of a text, and the span for which stale CRLs are accepted.
 

@@ -25,6 +25,10 @@ ROOT_LIFETIME: Final = timedelta(days=7305)  # 20 years: devices that pin it are
 ISSUING_LIFETIME: Final = timedelta(days=3652)  # 10 years
 NO_END: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 """RFC 5280 s.4.1.2.5: the notAfter of a certificate without an end date."""
+SHORT_LIVED: Final = timedelta(days=10)
+"""At most so long live certificates that are renewed often by design, as CRLs are."""
+SHORT_SHARE: Final = 3
+"""They end soon in the last third of their time."""
 BACKDATED: Final = timedelta(hours=1)  # for verifiers whose clock is behind
 
 _COMMON_NAME_LIMIT = 64  # octets, RFC 5280 appendix A.1
@@ -168,6 +172,12 @@ def issuing_certificate(
 def _limits(permitted: Sequence[str]) -> Extensions:
     subtrees = [x509.DNSName(domain) for domain in permitted]
     return ((x509.NameConstraints(subtrees, None), True),) if subtrees else ()
+
+
+def short_third(begin: datetime, end: datetime) -> timedelta | None:
+    """Return the last third of a short-lived certificate's time; None for any other one."""
+    life = end - begin
+    return life / SHORT_SHARE if life <= SHORT_LIVED + BACKDATED else None
 
 
 def begin(issuer: x509.Certificate, now: datetime) -> datetime:

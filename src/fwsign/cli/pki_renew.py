@@ -14,6 +14,7 @@ from fwsign.cli.command import Command, examples
 from fwsign.cli.config import find_pki, pki_words
 from fwsign.cli.options import CA_PASS, NO_PASSPHRASE, PASS, PKI, named
 from fwsign.cli.passphrases import Passphrases
+from fwsign.cli.pki_extras import CA_ISSUERS_URL, CRL_URL, read_extras
 from fwsign.cli.pki_options import COMPAT, KIND_OF_TLS_KEY, LIFETIME, span, warn_of_rsa2048
 from fwsign.errors import Failed
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from fwsign.keys import Passphrase
     from fwsign.pki.directory import Pki
+    from fwsign.pki.extras import Extras
     from fwsign.pki.issue import NewKey
 
 
@@ -69,11 +71,13 @@ def renew(
             "may issue for; repeat for several.",
         ),
     ] = None,
+    crl_url: CRL_URL = None,
+    ca_issuers_url: CA_ISSUERS_URL = None,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
     ca_pass: CA_PASS = None,
 ) -> None:
-    """Issue a certificate anew, with the same names.
+    """Issue a certificate anew, with the same names and added extensions.
 
     The old certificate goes to certs_by_serial, an old key to NAME.key.unused-1. What the old one
     vouches for stays good until it ends: revoke it, by its serial number, only if its key leaked,
@@ -93,6 +97,7 @@ def renew(
         ui.usage("--compat and --new-key exclude each other", "a new key: --alg rsa2048")
     if permit and (new_key or name is None or not is_issuing(name)):
         ui.usage("--permit is for an issuing CA that keeps its key")
+    more = read_extras(crl_url, ca_issuers_url)
     now = inputs.now()
     validity = span(lifetime, now)
     directory = find_pki(pki)
@@ -121,6 +126,7 @@ def renew(
         new=new,
         lifetime=validity,
         permit=permit or (),
+        more=more,
         compat=compat,
         source=source,
         now=now,
@@ -138,6 +144,7 @@ def _renew(
     new: "NewKey | None",
     lifetime: timedelta | None,
     permit: "Sequence[str]",
+    more: "Extras",
     compat: bool,
     source: "Passphrase",
     now: datetime,
@@ -152,6 +159,7 @@ def _renew(
         new_key=new,
         lifetime=lifetime,
         permit=permit,
+        more=more,
         compat=compat,
         ca_passphrase=source,
         now=now,

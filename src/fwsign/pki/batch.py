@@ -200,7 +200,7 @@ class _Judging:
         if said is not None and said != name:
             raise Failed(
                 "state.policy",
-                f'{file} asks for the name "{said[:80]}", its file for "{name}"',
+                f'it asks for the name "{said[:80]}", its file for "{name}"',
                 expected=name,
                 found=said[:80],
                 hint="--names cn takes the names in the requests",
@@ -217,7 +217,7 @@ class _Judging:
             if first != file:
                 raise Failed(
                     "state.pki-exists",
-                    f"{file}: {what} is also that of {first}",
+                    f"{what} is also that of {first}",
                     expected="each name and key once",
                     found=first,
                 )

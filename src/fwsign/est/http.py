@@ -104,6 +104,8 @@ class Exchange:
         self._connection = connection
         self._deadline = time.monotonic() + seconds
         self._data = b""
+        self.whole = False
+        """Whether the request was read to its end."""
 
     def read(self) -> Request:
         """Read the request.
@@ -122,7 +124,9 @@ class Exchange:
         if match[3] == b"1" and "host" not in headers:
             raise Refused(400, "no Host")
         method, target = match[1].decode(), match[2].decode()
-        return Request(method, target, headers, self._body(headers))
+        body = self._body(headers)
+        self.whole = True
+        return Request(method, target, headers, body)
 
     def send(self, data: bytes, *, at_least: float = 0.0) -> None:
         """Send bytes within the time that is left, or within `at_least` seconds."""

@@ -34,6 +34,8 @@ EXCHANGE_SECONDS: Final = 20.0
 HANDSHAKE_SECONDS: Final = 10.0
 ANSWER_SECONDS: Final = 2.0
 """The time for an answer, also to a client that was too slow."""
+CLOSE_SECONDS: Final = 1.0
+"""The time for the client to close TLS, after the answer."""
 STOP_SECONDS: Final = 10.0
 """How long a stopping server waits for the exchanges in progress."""
 WRONG_COST: Final = 6.0
@@ -192,7 +194,13 @@ class Server:
             operation, answer = self._answered(exchange, Client(address, tls.getpeercert(True)))
             exchange.send(answer.encode(), at_least=ANSWER_SECONDS)
             self._tell(Event(address, operation, answer.status, answer.note))
-            exchange.drain()
+            with contextlib.suppress(OSError):
+                if exchange.whole:
+                    tls.settimeout(CLOSE_SECONDS)
+                    tls.unwrap()
+                else:  # what the client still sends would make a reset of the end
+                    tls.shutdown(socket.SHUT_WR)
+                    exchange.drain()
 
     def _answered(self, exchange: Exchange, client: Client) -> tuple[str, Answer]:
         """Return the operation and the answer; every refusal becomes one."""

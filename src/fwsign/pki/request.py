@@ -10,7 +10,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 
 from fwsign.errors import Failed
 from fwsign.pki.leaves import alternative_names, check_public_key
-from fwsign.pki.profiles import organisation_of
+from fwsign.pki.profiles import limits_of, organisation_of
 
 if TYPE_CHECKING:
     from fwsign.keys import PublicKey
@@ -28,6 +28,7 @@ class Request(NamedTuple):
     domains: tuple[str, ...]
     addresses: tuple[Address, ...]
     permitted: tuple[str, ...]
+    usages: tuple[x509.ObjectIdentifier, ...] = ()
 
 
 def parse_request(data: bytes, what: str, *, compat: bool | None = None) -> Request:
@@ -48,7 +49,7 @@ def parse_request(data: bytes, what: str, *, compat: bool | None = None) -> Requ
         signed = request.is_signature_valid
         key = request.public_key()
         domains, addresses = alternative_names(request.extensions)
-        permitted = _permitted(request.extensions)
+        limits = limits_of(request)
         organisation = organisation_of(request)
     except UnsupportedAlgorithm as error:
         raise Failed(
@@ -69,13 +70,4 @@ def parse_request(data: bytes, what: str, *, compat: bool | None = None) -> Requ
             expected="a signature by the key that is to be certified",
             found="another",
         )
-    return Request(checked, organisation, domains, addresses, permitted)
-
-
-def _permitted(extensions: x509.Extensions) -> tuple[str, ...]:
-    try:
-        found = extensions.get_extension_for_class(x509.NameConstraints).value
-    except x509.ExtensionNotFound:
-        return ()
-    names = found.permitted_subtrees or []
-    return tuple(name.value for name in names if isinstance(name, x509.DNSName))
+    return Request(checked, organisation, domains, addresses, *limits)

@@ -62,7 +62,7 @@ def before_tls(directory: Path, passphrase: bytes | None = None) -> Path:
     limits = Limits(permitted_vendors(old))
     new = issuing_certificate(key, old.subject, limits, root, begin, end=end)
     pki.certificate_path("issuing").write_bytes(new.public_bytes(Encoding.PEM))
-    for path in list(directory.rglob("issuing-tls*")):
+    for path in [*directory.rglob("issuing-tls*"), directory / "log.jsonl"]:
         path.unlink()
     write_bundle(pki)
     return directory

@@ -21,6 +21,7 @@ PARTS = [
     "issued/issuing-tls.crt",
     "issued/issuing.crt",
     "issued/release.crt",
+    "log.jsonl",
     "private/.gitignore",
     "private/ca.key",
     "private/issuing-tls.key",

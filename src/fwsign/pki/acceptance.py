@@ -31,9 +31,10 @@ from fwsign.pki.directory import (
 )
 from fwsign.pki.files import write_certificate
 from fwsign.pki.lock import exclusive
+from fwsign.pki.log import log_certificate, log_crl
 from fwsign.pki.offline import REQUESTS, request_path
 from fwsign.pki.profiles import TLS_ONLY, Authority, usages_of
-from fwsign.pki.renewal import replace_certificate
+from fwsign.pki.renewal import Replacement, replace_certificate
 from fwsign.pki.request import REQUEST_LIMIT, Request, parse_request
 
 if TYPE_CHECKING:
@@ -237,7 +238,9 @@ def _write(
     for name, one in issuing.items():
         own = place / f"crl/{name}.pem"
         if not os.path.lexists(own):
-            write_atomic(own, _first_crl(place, name, one, passphrase, now))
+            first = _first_crl(place, name, one, passphrase, now)
+            log_crl(place, name, x509.load_pem_x509_crl(first), int(now.timestamp()))
+            write_atomic(own, first)
             written.append(own)
     if crl is not None:
         path = place / "crl/ca.pem"
@@ -246,11 +249,14 @@ def _write(
     for name, one in issuing.items():
         path = place / f"issued/{name}.crt"
         if held is not None and name in held.names() and held.certificate(name) != one:
-            replace_certificate(held, name, held.certificate(name), one)
+            change = Replacement(name, held.certificate(name), one, now, kind="accept")
+            replace_certificate(held, change)
         else:
+            log_certificate(place, name, one, now, kind="accept")
             write_certificate(path, one, overwrite=True)
         written.append(path)
     if held is None:
+        log_certificate(place, ROOT, root, now, kind="accept")
         write_certificate(place / "ca.crt", root)
         written.append(place / "ca.crt")
     crls.write_bundle(Pki(place))

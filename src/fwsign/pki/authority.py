@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from fwsign.atomic import read_bytes, write_atomic
+from fwsign.atomic import read_bytes
 from fwsign.errors import Failed
 from fwsign.keys.file import KEY_FILE_LIMIT, new_private_key, write_private_key
 from fwsign.keys.formats import read_private_key
@@ -17,6 +17,7 @@ from fwsign.names import host_name, organisation, vendor_domain
 from fwsign.pki import crls, flat, leaves, profiles
 from fwsign.pki.directory import ISSUING, ISSUING_TLS, ROOT, Pki, common_name
 from fwsign.pki.files import build_beside, make_directories, set_aside, write_certificate
+from fwsign.pki.log import log_certificate
 from fwsign.pki.profiles import SIGNING, TLS_ONLY, Authority, Limits
 
 if TYPE_CHECKING:
@@ -134,7 +135,8 @@ def add_authority(
     path = pki.key_path(name)
     set_aside(path)
     write_private_key(path, authority.key, passphrase)
-    write_atomic(pki.crl_path(name), crl, overwrite=True)
+    crls.write_crl(pki, name, crl)
+    flat.enter(pki, name, authority.certificate, now)
     write_certificate(pki.certificate_path(name), authority.certificate)
 
 
@@ -163,6 +165,7 @@ def _build(directory: Path, names: _Names, keys: _Keys, now: datetime, *, root_o
     # Write this first: its directory sync covers those inside, and it makes this a Pki.
     write_certificate(directory / "ca.crt", root.certificate)
     pki = Pki(directory)
+    log_certificate(directory, ROOT, root.certificate, now)
     write_private_key(pki.key_path(ROOT), root_key, root_passphrase)
     signed = {ROOT: crls.first_crl(ROOT, root, now)}
     if not root_only:
@@ -174,6 +177,7 @@ def _build(directory: Path, names: _Names, keys: _Keys, now: datetime, *, root_o
         for name, issuer in issuers.items():
             add_authority(pki, name, issuer, passphrase, now)
         signer = _first_signer(pki, issuers[ISSUING], permitted, (alg, passphrase), now)
+        flat.enter(pki, FIRST_SIGNER, signer, now)
         write_certificate(pki.certificate_path(FIRST_SIGNER), signer)
     crls.write_crls(pki, signed)
 
@@ -188,7 +192,8 @@ def _build_flat(directory: Path, names: _Names, keys: _Keys, now: datetime) -> N
     pki = Pki(directory)
     write_private_key(pki.key_path(ROOT), key, root_passphrase)
     signer = _first_signer(pki, root, permitted, (alg, passphrase), now)
-    flat.enter(pki, signer)
+    log_certificate(directory, ROOT, root.certificate, now)
+    flat.enter(pki, FIRST_SIGNER, signer, now)
     write_certificate(pki.certificate_path(FIRST_SIGNER), signer)
     crls.write_crls(pki, {ROOT: crls.first_crl(ISSUING, root, now)})
 

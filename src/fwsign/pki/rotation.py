@@ -11,14 +11,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from fwsign.atomic import write_atomic
 from fwsign.errors import Failed
 from fwsign.keys.file import new_private_key
 from fwsign.pki import crls, profiles
 from fwsign.pki.authority import add_authority, new_issuing, open_authority, refuse_early
 from fwsign.pki.directory import ISSUING, ISSUING_TLS, Pki, common_name, next_name
 from fwsign.pki.files import write_certificate
-from fwsign.pki.flat import refuse_flat
+from fwsign.pki.flat import enter, refuse_flat
 from fwsign.pki.leaves import default_algorithm, renewed_algorithm
 from fwsign.pki.lock import exclusive
 from fwsign.pki.profiles import SIGNING, TLS_ONLY, Authority, Limits, limits_of
@@ -201,7 +200,7 @@ def rotate(
         else:
             root, authority = spare, opened
             renewed = crls.next_crl(pki.crl(spare), spare, authority, (), now)
-            write_atomic(pki.crl_path(spare), renewed, overwrite=True)
+            crls.write_crl(pki, spare, renewed)
         crossed = _cross(pki, root, old, above, now)
         tls = _rotated_tls(pki, new_key, (root, authority), now)
         issuing = _new_issuing(pki, ISSUING, new_key, authority, now)
@@ -247,6 +246,7 @@ def _cross(pki: Pki, root: str, old: str, above: Authority | None, now: datetime
     if above is None:
         return None
     certificate = profiles.crossed_certificate(pki.certificate(root), above, now)
+    enter(pki, name, certificate, now, kind="certify")
     write_certificate(pki.certificate_path(name), certificate)
     return name
 

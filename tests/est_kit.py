@@ -80,7 +80,7 @@ class Enrolment:
         self.service = self.start(**rules)
 
     def start(self, **rules: Any) -> Service:
-        ca = self.pki.issuing()
+        ca = self.pki.issuing("client")
         authority = open_authority(self.pki, ca, no_passphrase)
         directory = self.pki.directory
         self.service = Service(directory, (ca, authority), Rules(**rules), lambda: self.now)

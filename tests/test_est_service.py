@@ -66,7 +66,7 @@ def test_the_cas_are_for_everybody(est: Enrolment) -> None:
     assert answer.headers["Content-Transfer-Encoding"] == "base64"
     assert b"\n" not in answer.body
     pki = est.pki
-    assert set(certificates_in(answer.body)) == {pki.root, pki.certificate(pki.issuing())}
+    assert set(certificates_in(answer.body)) == {pki.root, pki.certificate(pki.issuing("client"))}
 
 
 def test_no_attributes_are_asked_for(est: Enrolment) -> None:
@@ -652,7 +652,7 @@ def test_another_ca_needs_another_start(est: Enrolment) -> None:
         est.pki.directory, new_key=NEW, passphrase=lambda _: None, now=est.now + timedelta(hours=1)
     )
     est.now += 2 * timedelta(hours=1)
-    words = f'the CA "{est.pki.issuing()}" issues now: the server has to be started again'
+    words = f'the CA "{est.pki.issuing("client")}" issues now: the server has to be started again'
     request = csr(new_key(), "sensor-7")
     refusal(lambda: est.enrol("sensor-7", password, request), 503, words)
     est.start()
@@ -660,7 +660,7 @@ def test_another_ca_needs_another_start(est: Enrolment) -> None:
 
 
 def test_a_renewed_ca_goes_on(est: Enrolment) -> None:
-    renew(est.pki.directory, est.pki.issuing(), ca_passphrase=no_passphrase, now=est.now + DAY)
+    renew(est.pki.directory, est.pki.issuing("client"), ca_passphrase=no_passphrase, now=est.now + DAY)
     est.now += 2 * DAY
     est.enrolled("sensor-7")
     assert est.pki.path("sensor-7")

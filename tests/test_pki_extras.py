@@ -299,7 +299,7 @@ def test_the_address_of_another_ca_is_not_kept(pki: Path) -> None:
     replace_issuing(pki, new_key=NEW, passphrase=lambda _: None, now=later)
     now = later + DAY
     found = refused(lambda: renew(pki, "x", ca_passphrase=no_passphrase, now=now), "state.pki")
-    ca = Pki(pki).issuing()
+    ca = Pki(pki).issuing("client")
     assert found.message == (
         "the certificate names http://crl.acme.example/issuing.crl, of the CA that issued it; "
         f'"{ca}" issues now'

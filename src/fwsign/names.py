@@ -13,7 +13,7 @@ _ORGANISATION_LIMIT = 53  # octets: with " Issuing CA" after it, a CN has 64 at 
 _SERIAL_NUMBER = re.compile(r"[A-Za-z0-9 '()+,./:=?-]{1,64}")
 _URL = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+")  # RFC 3986 s.2
 _URL_LIMIT = 512  # characters; certificates stay small
-_RESERVED = re.compile(r"(?:ca|standby|issuing)(?:-[0-9]+)?(?:-by-.*)?")
+_RESERVED = re.compile(r"(?:ca|standby|issuing(?:-tls)?)(?:-[0-9]+)?(?:-by-.*)?")
 
 
 def vendor_domain(text: str) -> str:

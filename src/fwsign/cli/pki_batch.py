@@ -54,9 +54,10 @@ def issue_batch(
     if options.out and not held:
         _refuse_out(options.out, [one.name for one in wanted])
     if not held and wanted:
-        issue_judged(directory, judged, source, now=now)
+        issue_judged(directory, judged, source, kind=terms.kind, now=now)
     if options.out and not held:
-        _write_out(directory, options.out, [one.name for one in judged if not one.error])
+        names = [one.name for one in judged if not one.error]
+        _write_out(directory, options.out, names, terms.kind)
     if options.as_json:
         ui.print_json(_as_json(directory, judged, held=held))
     else:
@@ -124,7 +125,7 @@ def _exists(path: Path) -> Failed:
     )
 
 
-def _write_out(directory: Path, out: Path, names: list[str]) -> None:
+def _write_out(directory: Path, out: Path, names: list[str], kind: str) -> None:
     """Write each certificate with the CAs above it, as TLS clients and servers send them."""
     from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -134,7 +135,7 @@ def _write_out(directory: Path, out: Path, names: list[str]) -> None:
     from fwsign.pki.directory import Pki, issuer_among
 
     pki = Pki(directory)
-    ca = pki.issuing()
+    ca = pki.issuing(kind)
     issuer, above = (ca, pki.certificate(ca)), pki.path(ca)  # once: nearly all have this issuer
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -146,7 +146,7 @@ def serve(
     more = read_extras(crl_url, ca_issuers_url)
     rules = Rules(tuple(approve or ("auto",)), span(lifetime, now), more, compat, retry_after)
     found = Pki(find_pki(pki))
-    ca = found.issuing()
+    ca = found.issuing("client")
     refuse_unable(found, ca, now)
     _check_server(found, name)
     asked_for = Passphrases()

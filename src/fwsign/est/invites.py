@@ -114,7 +114,9 @@ def invite(
             `state.ca-limit`, `state.pki`, `io.*`.
     """
     peer_name(name)
-    leaf = permitted_leaf(pki, pki.issuing(), Leaf(kind, name, tuple(domains), tuple(addresses)))
+    leaf = permitted_leaf(
+        pki, pki.issuing(kind), Leaf(kind, name, tuple(domains), tuple(addresses))
+    )
     password = None if device else _password()
     with exclusive(pki.directory):
         _check_name(pki, name, kind, again=again)

@@ -31,13 +31,14 @@ from fwsign.pki import profiles
 from fwsign.pki.directory import Pki
 from fwsign.pki.entry import visible
 from fwsign.pki.extras import NONE as NO_EXTRAS
+from fwsign.pki.extras import carried
 from fwsign.pki.issue import is_taken, period_of, permitted_leaf, refuse_unable, write_entry
 from fwsign.pki.leaves import Leaf, leaf_certificate
 from fwsign.pki.lock import exclusive
 from fwsign.pki.log import Origin
 from fwsign.pki.profiles import Authority
-from fwsign.pki.renewal import Replacement, carried, replace_entry
-from fwsign.pki.request import parse_request
+from fwsign.pki.renewal import Replacement, replace_entry
+from fwsign.pki.request import names_in, parse_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -165,7 +166,7 @@ class Service:
             name = wanted.common_name or ""
         else:
             raise _unknown()
-        ca, authority = self._issuer(pki, now)
+        ca, authority = self._issuer(pki, invites.KINDS[0], now)
         with exclusive(pki.directory):
             invite = self._invited(pki, name, password, peer, now)
             key = key_digest(wanted.public_key)
@@ -239,7 +240,7 @@ class Service:
         if not invite.again and is_taken(pki, invite.name):
             raise Refused(403, f'"{invite.name}" has a certificate already')
         leaf = invite.leaf()
-        asked = _alternative_names(wanted.parsed)
+        asked = wanted.alternative_names
         granted = {*map(x509.DNSName, leaf.domains), *map(x509.IPAddress, leaf.addresses)}
         if more := [name for name in asked if name not in granted]:
             raise Refused(403, f'"{invite.name}" is not invited as {_words(more[0])}')
@@ -260,13 +261,13 @@ class Service:
         """Issue an entry's next certificate: the same kind and names (RFC 7030 s.4.2.2)."""
         if peer.leaf.kind not in invites.KINDS:
             raise Refused(403, f'"{peer.name}" is of a kind that is not renewed here')
-        before, asked = peer.certificate, wanted.parsed
-        if asked.subject != before.subject:
-            words = [_shown(one.subject.rfc4514_string()) for one in (asked, before)]
+        before = peer.certificate
+        if wanted.subject != before.subject:
+            words = [_shown(one.subject.rfc4514_string()) for one in (wanted, before)]
             raise Refused(403, f"the request is for {words[0]}, the certificate for {words[1]}")
-        if set(_alternative_names(asked)) != set(_alternative_names(before)):
+        if set(wanted.alternative_names) != set(names_in(before)):
             raise Refused(403, "the request has other alternative names than the certificate")
-        ca, authority = self._issuer(pki, now)
+        ca, authority = self._issuer(pki, peer.leaf.kind, now)
         with exclusive(pki.directory):
             old = pki.certificate(peer.name)
             more = carried(pki, old, ca, self._rules.more)
@@ -280,9 +281,9 @@ class Service:
 
     # --- both -------------------------------------------------------------------------------
 
-    def _issuer(self, pki: Pki, now: datetime) -> tuple[str, Authority]:
-        """Return the CA that issues, as it is now."""
-        ca = pki.issuing()
+    def _issuer(self, pki: Pki, kind: str, now: datetime) -> tuple[str, Authority]:
+        """Return the CA that issues a kind, as it is now."""
+        ca = pki.issuing(kind)
         certificate = pki.certificate(ca)
         if certificate.public_key() != self._authority.key.public_key():
             raise Refused(503, f'the CA "{ca}" issues now: the server has to be started again')
@@ -336,16 +337,6 @@ def _unknown() -> Refused:
     """Return the one refusal of all who are not known, so that it says nothing about names."""
     header = f'Basic realm="{REALM}", charset="UTF-8"'
     return Refused(401, "no invitation of that name and password is open", WWW_Authenticate=header)
-
-
-def _alternative_names(
-    thing: x509.Certificate | x509.CertificateSigningRequest,
-) -> tuple[x509.GeneralName, ...]:
-    try:
-        found = thing.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return ()
-    return tuple(found)
 
 
 def _words(name: x509.GeneralName) -> str:

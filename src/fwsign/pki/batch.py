@@ -17,10 +17,10 @@ from fwsign.names import peer_name, signer_name
 from fwsign.pki import profiles
 from fwsign.pki.authority import open_authority
 from fwsign.pki.devices import devices_in, refuse_known_device
-from fwsign.pki.directory import Pki
+from fwsign.pki.directory import TLS, Pki
 from fwsign.pki.extras import NONE as NO_EXTRAS
 from fwsign.pki.issue import period_of, permitted_leaf, refuse_taken, refuse_unable, write_entry
-from fwsign.pki.leaves import TLS, Leaf, leaf_certificate, leaf_of
+from fwsign.pki.leaves import Leaf, leaf_certificate, leaf_of
 from fwsign.pki.lock import exclusive
 from fwsign.pki.log import Origin
 from fwsign.pki.request import REQUEST_LIMIT, Request, parse_request
@@ -116,7 +116,7 @@ def judge(
             request is in the result.
     """
     pki, now = Pki(pki_dir), profiles.utc(now)
-    ca = pki.issuing()
+    ca = pki.issuing(terms.kind)
     refuse_unable(pki, ca, now)
     judging = _Judging(pki, ca, terms, now)
     return tuple(map(judging.judge, files))
@@ -127,6 +127,7 @@ def issue_judged(
     judged: Sequence[Judged],
     ca_passphrase: Passphrase,
     *,
+    kind: str,
     now: datetime,
 ) -> tuple[Path, ...]:
     """Issue what can be granted; return the paths. The others are left out.
@@ -135,13 +136,14 @@ def issue_judged(
         pki_dir: the PKI.
         judged: the result of `judge`.
         ca_passphrase: called once if the key of the issuing CA is encrypted.
+        kind: that of the terms.
         now: the time of `judge`, for the log.
 
     Raises:
         Failed: as `issue`; the certificates before a failure are issued.
     """
     pki = Pki(pki_dir)
-    ca = pki.issuing()
+    ca = pki.issuing(kind)
     issuer = open_authority(pki, ca, ca_passphrase)
     paths = []
     with exclusive(pki.directory):

@@ -17,10 +17,12 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtensionOID
 from fwsign.errors import Failed
 from fwsign.keys import asn1
 from fwsign.names import web_address
+from fwsign.pki.directory import issuer_among
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from fwsign.pki.directory import Pki
     from fwsign.pki.profiles import Extensions
 
 EXTENSION_LIMIT: Final = 8 * 1024
@@ -161,6 +163,36 @@ def custom(oid: str, value: bytes, what: str, *, critical: bool) -> Custom:
             found=fault,
         )
     return Custom(oid, value, critical)
+
+
+def carried(pki: Pki, old: x509.Certificate, ca: str, more: Extras) -> Extras:
+    """Return the added extensions of a new certificate, by the CA of that name.
+
+    Raises:
+        Failed: `state.pki`: the old one names the CRL or certificate of another CA.
+    """
+    kept = extras_of(old)
+    added = {one.oid: one for one in (*kept.custom, *more.custom)}
+    found = Extras(
+        more.crl_urls or kept.crl_urls,
+        more.ca_issuers_urls or kept.ca_issuers_urls,
+        tuple(added.values()),
+    )
+    stale = {
+        "--crl-url": (more.crl_urls, kept.crl_urls),
+        "--ca-issuers-url": (more.ca_issuers_urls, kept.ca_issuers_urls),
+    }
+    before = issuer_among(old, ((one, pki.certificate(one)) for one in pki.authorities()))
+    for option, (new, urls) in stale.items():
+        if before != ca and urls and not new:
+            raise Failed(
+                "state.pki",
+                f'the certificate names {urls[0]}, of the CA that issued it; "{ca}" issues now',
+                expected=f'an address of "{ca}"',
+                found=urls[0],
+                hint=f"{option} gives another one; {{ca}} in it stands for the CA's name",
+            )
+    return found.at(ca)
 
 
 def check_oid(text: str) -> str:

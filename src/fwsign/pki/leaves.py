@@ -17,6 +17,7 @@ from fwsign.cose import KEY_KINDS, MIN_RSA_BITS, allowed_rsa_size, key_kind, key
 from fwsign.errors import Failed
 from fwsign.keys import KEY_NAMES, asn1
 from fwsign.keys.file import new_private_key
+from fwsign.pki.directory import TLS
 from fwsign.pki.extras import NONE as NO_EXTRAS
 from fwsign.pki.extras import Extras, extras_of
 from fwsign.pki.profiles import (
@@ -67,8 +68,6 @@ KINDS: Final = {
 }
 """The kinds of leaf certificates by their names on the command line."""
 SIGNER: Final = KINDS["signer"]
-TLS: Final = ("server", "client", "idevid")
-"""The kinds whose keys make handshakes, and nothing that has to last."""
 
 
 class Device(NamedTuple):

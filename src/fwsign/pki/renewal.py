@@ -17,9 +17,9 @@ from fwsign.keys.file import write_private_key
 from fwsign.names import host_name
 from fwsign.pki import profiles
 from fwsign.pki.authority import open_authority, refuse_early
-from fwsign.pki.directory import Pki, common_name, is_issuing, is_root, issuer_among
+from fwsign.pki.directory import TLS, Pki, common_name, is_issuing, is_root
 from fwsign.pki.extras import NONE as NO_EXTRAS
-from fwsign.pki.extras import Extras, extras_of
+from fwsign.pki.extras import Extras, carried
 from fwsign.pki.files import set_aside, write_certificate
 from fwsign.pki.flat import enter
 from fwsign.pki.issue import (
@@ -32,7 +32,6 @@ from fwsign.pki.issue import (
 )
 from fwsign.pki.leaves import (
     KINDS,
-    TLS,
     check_public_key,
     leaf_certificate,
     leaf_of,
@@ -121,16 +120,17 @@ def renew(
             found=when,
             hint="--new-key makes one",
         )
-    if is_issuing(name) and new_key is None:
-        wider = _widened(pki, name, permit)
+    issues = is_issuing(name) and name in pki.authorities()
+    if issues and new_key is None:
+        limits = _widened(pki, name, permit)
         new = _issuing_anew(
-            pki, name, ca_passphrase, now, permitted=wider, lifetime=lifetime, more=more
+            pki, name, ca_passphrase, now, limits=limits, lifetime=lifetime, more=more
         )
         return _replace(pki, Replacement(name, old, new, now, origin))
-    leaf = None if is_issuing(name) or is_root(name) else leaf_of(old, name)
+    leaf = None if issues or is_root(name) else leaf_of(old, name)
     if leaf is None:
         raise _not_renewed(name)
-    ca = pki.issuing()
+    ca = pki.issuing(leaf.kind)
     certificate = pki.certificate(ca)
     refuse_unable(pki, ca, now)
     leaf = permitted_leaf(pki, ca, leaf._replace(more=carried(pki, old, ca, more)))
@@ -149,41 +149,11 @@ def renew(
     return _replace(pki, change, (private, new_key.secret()))
 
 
-def carried(pki: Pki, old: x509.Certificate, ca: str, more: Extras) -> Extras:
-    """Return the added extensions of a new certificate, by the CA of that name.
-
-    Raises:
-        Failed: `state.pki`: the old one names the CRL or certificate of another CA.
-    """
-    kept = extras_of(old)
-    added = {one.oid: one for one in (*kept.custom, *more.custom)}
-    found = Extras(
-        more.crl_urls or kept.crl_urls,
-        more.ca_issuers_urls or kept.ca_issuers_urls,
-        tuple(added.values()),
-    )
-    stale = {
-        "--crl-url": (more.crl_urls, kept.crl_urls),
-        "--ca-issuers-url": (more.ca_issuers_urls, kept.ca_issuers_urls),
-    }
-    before = issuer_among(old, ((one, pki.certificate(one)) for one in pki.authorities()))
-    for option, (new, urls) in stale.items():
-        if before != ca and urls and not new:
-            raise Failed(
-                "state.pki",
-                f'the certificate names {urls[0]}, of the CA that issued it; "{ca}" issues now',
-                expected=f'an address of "{ca}"',
-                found=urls[0],
-                hint=f"{option} gives another one; {{ca}} in it stands for the CA's name",
-            )
-    return found.at(ca)
-
-
-def _widened(pki: Pki, name: str, permit: Sequence[str]) -> tuple[str, ...]:
-    """Return the domains of an issuing CA, and more; none means that it has no limit."""
-    permitted = profiles.permitted_vendors(pki.certificate(name))
+def _widened(pki: Pki, name: str, permit: Sequence[str]) -> profiles.Limits:
+    """Return the limits of an issuing CA, with more domains."""
+    limits = profiles.limits_of(pki.certificate(name))
     more = tuple(map(host_name, permit))
-    if more and not permitted:
+    if more and not limits.permitted:
         raise Failed(
             "state.pki",
             f'the CA "{name}" is not limited to domains: it may issue for any already',
@@ -191,7 +161,7 @@ def _widened(pki: Pki, name: str, permit: Sequence[str]) -> tuple[str, ...]:
             found="none",
         )
     refuse_outside(pki, pki.issuer_of(pki.certificate(name)), "domain", more)
-    return tuple(dict.fromkeys((*permitted, *more)))
+    return limits._replace(permitted=tuple(dict.fromkeys((*limits.permitted, *more))))
 
 
 def _issuing_anew(
@@ -200,7 +170,7 @@ def _issuing_anew(
     passphrase: Passphrase,
     now: datetime,
     *,
-    permitted: Sequence[str],
+    limits: profiles.Limits,
     lifetime: timedelta | None,
     more: Extras,
 ) -> x509.Certificate:
@@ -216,7 +186,7 @@ def _issuing_anew(
     return profiles.issuing_certificate(
         check_public_key(old.public_key(), f'"{name}"'),
         old.subject,
-        permitted,
+        limits,
         issuer,
         now,
         end=end,

@@ -15,7 +15,7 @@ from fwsign.certificate import PARSE_ERRORS, key_digest
 from fwsign.errors import Failed, Untrusted
 from fwsign.pki.known_keys import is_published
 from fwsign.pki.leaves import alternative_names, check_public_key, device_of
-from fwsign.pki.profiles import organisation_of
+from fwsign.pki.profiles import limits_of, organisation_of
 
 if TYPE_CHECKING:
     from fwsign.keys import PublicKey
@@ -33,11 +33,13 @@ class Request(NamedTuple):
     domains: tuple[str, ...]
     addresses: tuple[Address, ...]
     permitted: tuple[str, ...]
+    usages: tuple[x509.ObjectIdentifier, ...]
     digest: str
     """SHA-256 of the request in DER, in hex."""
-    common_name: str | None
-    device: Device | None
-    parsed: x509.CertificateSigningRequest
+    common_name: str | None = None
+    device: Device | None = None
+    subject: x509.Name = x509.Name([])
+    alternative_names: tuple[x509.GeneralName, ...] = ()
 
 
 def parse_request(data: bytes, what: str, *, compat: bool | None = None) -> Request:
@@ -59,7 +61,7 @@ def parse_request(data: bytes, what: str, *, compat: bool | None = None) -> Requ
         signed = request.is_signature_valid
         key = request.public_key()
         domains, addresses = alternative_names(request.extensions)
-        permitted = _permitted(request.extensions)
+        limits = limits_of(request)
         organisation, common_name = organisation_of(request), _common_name(request)
         device = device_of(request)
     except UnsupportedAlgorithm as error:
@@ -93,12 +95,24 @@ def parse_request(data: bytes, what: str, *, compat: bool | None = None) -> Requ
         organisation,
         domains,
         addresses,
-        permitted,
+        *limits,
         digest=sha256(request.public_bytes(Encoding.DER)).hexdigest(),
         common_name=common_name,
         device=device,
-        parsed=request,
+        subject=request.subject,
+        alternative_names=names_in(request),
     )
+
+
+def names_in(
+    thing: x509.Certificate | x509.CertificateSigningRequest,
+) -> tuple[x509.GeneralName, ...]:
+    """Return the subject alternative names of all types."""
+    try:
+        found = thing.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    return tuple(found)
 
 
 def _common_name(request: x509.CertificateSigningRequest) -> str | None:
@@ -111,12 +125,3 @@ def _common_name(request: x509.CertificateSigningRequest) -> str | None:
     if len(found) > 1:
         raise ValueError(f"{len(found)} common names")
     return str(found[0].value) if found else None
-
-
-def _permitted(extensions: x509.Extensions) -> tuple[str, ...]:
-    try:
-        found = extensions.get_extension_for_class(x509.NameConstraints).value
-    except x509.ExtensionNotFound:
-        return ()
-    names = found.permitted_subtrees or []
-    return tuple(name.value for name in names if isinstance(name, x509.DNSName))

@@ -88,12 +88,12 @@ def test_no_end(tmp_path: Path) -> None:
     for number in range(3):
         issue(pki, f"d{number}", "idevid", device=Device(f"{number}"))
     named = [one for one in lint(pki, now=PKI_NOW).findings if "end" in one.code]
-    end = Pki(pki).certificate("issuing").not_valid_after_utc
+    end = Pki(pki).certificate("issuing-tls").not_valid_after_utc
     assert [(one.code, one.severity, one.subject, one.message) for one in named] == [
         (
             "lint.no-end",
             "note",
-            "Acme Issuing CA",
+            "Acme TLS CA",
             f'3 below it have no end date, such as "d0", and end with it, {end:%Y-%m-%d}',
         )
     ]

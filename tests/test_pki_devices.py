@@ -117,16 +117,16 @@ def test_impossible_devices_are_refused(pki: Path, device: Device | None, messag
 
 def test_an_identity_lives_as_long_as_its_ca_is_renewed(pki: Path) -> None:
     born(pki)
-    end = Pki(pki).certificate("issuing").not_valid_after_utc
+    end = Pki(pki).certificate("issuing-tls").not_valid_after_utc
     late = end + DAY
     renew_lists(pki, end - DAY)
     refusal = verdict(pki, "sn-0017", late)
     assert (refusal.code, refusal.message.partition(" expired")[0]) == (
         "stale.certificate",
-        'certificate "Acme Issuing CA"',
+        'certificate "Acme TLS CA"',
     )
     assert openssl_verify(pki, "sn-0017", now=late).returncode != 0
-    renew(pki, "issuing", ca_passphrase=no_passphrase, now=end - DAY)
+    renew(pki, "issuing-tls", ca_passphrase=no_passphrase, now=end - DAY)
     renew_lists(pki, late)
     assert isinstance(verdict(pki, "sn-0017", late), Accepted)
     assert openssl_verify(pki, "sn-0017", now=late).returncode == 0
@@ -134,11 +134,11 @@ def test_an_identity_lives_as_long_as_its_ca_is_renewed(pki: Path) -> None:
 
 def test_expire_names_its_ca_instead(pki: Path) -> None:
     born(pki)
-    end = Pki(pki).certificate("issuing").not_valid_after_utc
+    end = Pki(pki).certificate("issuing-tls").not_valid_after_utc
     found = ending(pki, 20 * DAY, now=end - 10 * DAY)
-    assert "issuing" in [one.name for one in found]
+    assert "issuing-tls" in [one.name for one in found]
     assert "sn-0017" not in [one.name for one in found]
-    withdraw(pki, "issuing")
+    withdraw(pki, "issuing-tls")
     assert "sn-0017" in [one.name for one in ending(pki, DAY, now=NOW)]
 
 
@@ -146,7 +146,7 @@ def test_show_draws_it_until_its_ca_ends(pki: Path) -> None:
     born(pki)
     found = read(pki)
     entry = next(one for one in found.entries if one.facts.common_name == "sn-0017")
-    assert entry.end == Pki(pki).certificate("issuing").not_valid_after_utc
+    assert entry.end == Pki(pki).certificate("issuing-tls").not_valid_after_utc
     assert entry.standing(NOW) is Standing.OK
 
 

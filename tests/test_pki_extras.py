@@ -57,8 +57,8 @@ def test_addresses_name_the_issuer(pki: Path) -> None:
     assert found[ExtensionOID.CRL_DISTRIBUTION_POINTS] is False
     assert found[ExtensionOID.AUTHORITY_INFORMATION_ACCESS] is False
     assert urls(certificate) == (
-        ["http://crl.acme.example/issuing.crl", "http://b/"],
-        ["https://ca.acme.example:8443/issuing.cer?x=1"],
+        ["http://crl.acme.example/issuing-tls.crl", "http://b/"],
+        ["https://ca.acme.example:8443/issuing-tls.cer?x=1"],
     )
     points = certificate.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
     assert len(points) == 1  # several places of one list
@@ -271,7 +271,7 @@ def test_renewing_keeps_what_was_added(pki: Path) -> None:
     issue(pki, "x", "client", more=more)
     before = extras_of(Pki(pki).certificate("x"))
     renew(pki, "x", ca_passphrase=no_passphrase, now=NOW + DAY)
-    assert extras_of(Pki(pki).certificate("x")) == before == more.at("issuing")
+    assert extras_of(Pki(pki).certificate("x")) == before == more.at("issuing-tls")
 
 
 def test_renewing_replaces_addresses(pki: Path) -> None:
@@ -279,8 +279,8 @@ def test_renewing_replaces_addresses(pki: Path) -> None:
     more = extras(crl_urls=["http://new/{ca}"])
     renew(pki, "x", more=more, ca_passphrase=no_passphrase, now=NOW + DAY)
     assert urls(Pki(pki).certificate("x")) == (
-        ["http://new/issuing"],
-        ["https://ca.acme.example:8443/issuing.cer?x=1"],
+        ["http://new/issuing-tls"],
+        ["https://ca.acme.example:8443/issuing-tls.cer?x=1"],
     )
 
 
@@ -296,14 +296,44 @@ def test_a_renewed_ca_has_addresses(pki: Path) -> None:
 def test_the_address_of_another_ca_is_not_kept(pki: Path) -> None:
     issue(pki, "x", "client", more=extras(crl_urls=[CRL]))
     later = NOW + timedelta(days=2)
-    replace_issuing(pki, new_key=NEW, passphrase=lambda _: None, now=later)
+    replace_issuing(pki, "issuing-tls", new_key=NEW, passphrase=lambda _: None, now=later)
     now = later + DAY
     found = refused(lambda: renew(pki, "x", ca_passphrase=no_passphrase, now=now), "state.pki")
-    ca = Pki(pki).issuing("client")
+    ca = "issuing-tls-2"
     assert found.message == (
-        "the certificate names http://crl.acme.example/issuing.crl, of the CA that issued it; "
+        "the certificate names http://crl.acme.example/issuing-tls.crl, of the CA that issued it; "
         f'"{ca}" issues now'
     )
     assert found.hint == ("--crl-url gives another one; {ca} in it stands for the CA's name")
     renew(pki, "x", more=extras(crl_urls=[CRL]), ca_passphrase=no_passphrase, now=now)
     assert urls(Pki(pki).certificate("x")) == ([f"http://crl.acme.example/{ca}.crl"], [])
+
+
+# --- new PKIs -------------------------------------------------------------------------------
+
+
+def test_all_below_a_new_root_name_their_issuer(tmp_path: Path) -> None:
+    more = extras(crl_urls=[CRL], ca_issuers_urls=["http://x/{ca}"])
+    pki = make(tmp_path / "pki", more=more)
+    assert urls(pki.root) == ([], [])
+    for name, ca in (("issuing", "ca"), ("issuing-tls", "ca"), ("release", "issuing")):
+        wanted = ([f"http://crl.acme.example/{ca}.crl"], [f"http://x/{ca}"])
+        assert urls(pki.certificate(name)) == wanted
+    assert openssl_verify(pki.directory, "release").returncode == 0
+    path = pki.path("release")
+    anchor = Anchor.from_certificate(pki.root.public_bytes(Encoding.DER))
+    crls = pki.crls("release")
+    judged = judge_pool(path[0], path, [anchor], purpose="codesign", at=NOW, crls=crls)
+    assert isinstance(judged.verdict, Accepted)
+
+
+def test_one_ca_names_itself_to_its_leaves(tmp_path: Path) -> None:
+    pki = make(tmp_path / "pki", flat=True, more=extras(crl_urls=[CRL]))
+    assert urls(pki.root) == ([], [])
+    assert urls(pki.certificate("release")) == (["http://crl.acme.example/ca.crl"], [])
+
+
+def test_the_next_ca_under_the_same_root_names_it_too(tmp_path: Path) -> None:
+    pki = make(tmp_path / "pki", more=extras(crl_urls=[CRL])).directory
+    replace_issuing(pki, new_key=NEW, passphrase=lambda _: None, now=NOW + DAY)
+    assert urls(Pki(pki).certificate("issuing-2")) == (["http://crl.acme.example/ca.crl"], [])

@@ -30,7 +30,8 @@ BATCH = ("pki", "issue", "client", "--csr", "reqs")
 
 
 def issued() -> set[str]:
-    return {path.stem for path in Path("pki/issued").iterdir()} - {"issuing", "release"}
+    made = {"issuing", "issuing-tls", "release"}
+    return {path.stem for path in Path("pki/issued").iterdir()} - made
 
 
 def test_a_directory_of_requests_is_issued() -> None:
@@ -166,10 +167,11 @@ def test_published_keys_are_refused_alone_and_in_a_batch() -> None:
 def test_each_server_gets_the_hosts_it_asks_for() -> None:
     names = [x509.DNSName("x.acme.example")]
     write("a.csr", names=names)
-    write("b.csr", names=[x509.DNSName("x.other.example")])
+    write("b.csr", names=[x509.DNSName("*.other.example")])
     found = run("pki", "issue", "server", "--csr", "reqs", "--keep-going")
     assert found.out == "pki/issued/a.crt\n"
-    assert 'host "x.other.example" is outside what the CA' in found.err
+    assert 'host "*.other.example" is not a domain name' in found.err
+    assert "a: hosts, as the request asks: x.acme.example" in found.err
     san = (
         Pki("pki").certificate("a").extensions.get_extension_for_class(x509.SubjectAlternativeName)
     )
@@ -267,8 +269,8 @@ def test_extensions_are_added() -> None:
         "may need this very CRL\n"
     )
     said = good("show", "pki/issued/a.crt")
-    assert "https://crl.acme.example/issuing.crl" in said
-    assert "caIssuers URI:http://crl.acme.example/issuing.cer" in said
+    assert "https://crl.acme.example/issuing-tls.crl" in said
+    assert "caIssuers URI:http://crl.acme.example/issuing-tls.cer" in said
     assert "1.3.6.1.4.1.99999.2 (critical)" in said
     refusal = run("pki", "verify", "pki/issued/a.crt", "--purpose", "client")
     assert refusal.status == 1
@@ -295,3 +297,48 @@ def test_a_short_life_in_minutes() -> None:
             "hint: write 2026-11-22T12:00:00Z, or 30min, 12h, 90d, 4w, 2y",
         ],
     )
+
+
+INIT = ("pki", "init", "new", "--org", "Acme", "--vendor", "acme.example", "--no-passphrase")
+
+
+def test_a_new_pki_names_where_its_crls_are() -> None:
+    good(*INIT, "--crl-url", "http://crl.acme.example/{ca}.crl")
+    assert "URI:http://crl.acme.example/ca.crl" in good("show", "new/issued/issuing-tls.crt")
+    assert "URI:http://crl.acme.example/issuing.crl" in good("show", "new/issued/release.crt")
+    assert good("pki", "lint", "new").splitlines()[-1].startswith("clean")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (
+            ("--crl-url", "http://a/b"),
+            "--crl-url http://a/b has no {ca} in it",
+            "there are several CAs, each with its own CRL",
+        ),
+        (
+            ("--ca-issuers-url", "http://a/{ca}", "--root-only"),
+            "--ca-issuers-url and --root-only exclude each other",
+            "a root has no issuer",
+        ),
+    ],
+)
+def test_addresses_that_a_new_pki_cannot_have(
+    arguments: tuple[str, ...], message: str, hint: str
+) -> None:
+    refused(run(*INIT, *arguments), 2, message, hint)
+    assert not Path("new").exists()
+
+
+def test_another_ca_is_renewed_to_have_addresses() -> None:
+    found = run("pki", "renew", "issuing", "--new-key", "--no-passphrase", "--crl-url", "http://a/")
+    assert (found.status, found.errors) == (
+        2,
+        [
+            "error: addresses and --new-key exclude each other for an issuing CA",
+            "hint: renew it once more to name them: fwsign pki renew issuing",
+        ],
+    )
+    good("pki", "renew", "issuing", "--crl-url", "http://a/{ca}")
+    assert "URI:http://a/ca" in good("show", "pki/issued/issuing.crt")

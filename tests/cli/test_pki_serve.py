@@ -74,7 +74,6 @@ def served(
 ) -> Iterator[Running]:
     """Run the server; `kill` ends it at that event of its threads."""
     if not Path(f"{pki}/issued/est.crt").exists():
-        good("pki", "renew", "issuing", "--permit", "localhost", "--pki", pki)
         names = ("--host", "localhost", "--ip", HERE)
         good("pki", "issue", "server", "est", *names, "--no-passphrase")
     log = Path("serve.log")
@@ -178,7 +177,7 @@ def test_strongswan_enrols_and_waits_for_the_operator() -> None:
     program_ = require_program("pki")
     with served("--approve", "gateway-*", "--retry-after", "1") as server:
         url = server.url.partition("/.well-known")[0].replace(HERE, "localhost")
-        cas = ("--cacert", "pki/ca.crt", "--cacert", "pki/issued/issuing.crt")
+        cas = ("--cacert", "pki/ca.crt", "--cacert", "pki/issued/issuing-tls.crt")
         for name in ("gateway-1", "sensor-7"):
             request(name, f"/CN={name}")
             der = base64.b64decode(Path(f"{name}.b64").read_bytes())
@@ -216,11 +215,11 @@ def test_passphrases_are_given_once() -> None:
     given = ("--pki", "locked", "--ca-pass", "env:P", "--pass", "env:Q")
     with served(*given, pki="locked", env=env) as server:
         assert server.end() == 0
-    words = "wrong passphrase for locked/private/issuing.key"
+    words = "wrong passphrase for locked/private/issuing-tls.key"
     wrong = ("--listen", f"{HERE}:0", "--ca-pass", "env:Q", "--pass", "env:Q")
     found = run("pki", "serve", "--as", "est", "--pki", "locked", *wrong, env=env)
     assert (found.status, found.errors[0].startswith("error: ")) == (5, True)
-    assert "issuing.key" in found.errors[0], words
+    assert found.errors[0].startswith(f"error: {words}")
 
 
 @pytest.mark.parametrize(
@@ -300,8 +299,8 @@ def test_a_kill_in_the_middle_loses_nothing_and_counts_nothing_twice() -> None:
         verify_log(Path("pki"))
         outcomes.add((first, issued, state))
         # Whatever is left, the password counts once.
-        authority = open_authority(pki, "issuing", lambda: None)
-        service = Service(Path("pki"), ("issuing", authority), Rules())
+        authority = open_authority(pki, "issuing-tls", lambda: None)
+        service = Service(Path("pki"), ("issuing-tls", authority), Rules())
         body = body_of(csr(new_key(), name))
         headers = {"content-type": "application/pkcs10", "authorization": basic(name, password)}
         request_ = Request("POST", PREFIX + "simpleenroll", headers, body)

@@ -12,7 +12,7 @@ from fwsign.errors import Failed
 
 if TYPE_CHECKING:
     from fwsign.keys import Passphrase
-    from fwsign.pki.batch import Judged, Terms
+    from fwsign.pki.batch import Judged, Terms, Wanted
 
 
 class Options(Protocol):
@@ -76,6 +76,8 @@ def _tell(directory: Path, judged: "tuple[Judged, ...]", *, held: bool) -> None:
             ui.complain(f"{one.file}: {one.error.message} ({one.error.code})", hint)
         elif one.wanted and not held:
             ui.out(str(pki.certificate_path(one.name)))
+            if one.wanted.leaf.kind == "server":
+                ui.note(f"{one.name}: hosts, as the request asks: {', '.join(_hosts(one.wanted))}")
     wanted = sum(one.wanted is not None for one in judged)
     refused = sum(one.error is not None for one in judged)
     there = len(judged) - wanted - refused
@@ -85,6 +87,10 @@ def _tell(directory: Path, judged: "tuple[Judged, ...]", *, held: bool) -> None:
     ui.note(f"{len(judged)} requests: {', '.join(parts)}")
     if held and wanted:
         ui.note(f"nothing was issued: --keep-going issues the other {wanted}")
+
+
+def _hosts(wanted: "Wanted") -> list[str]:
+    return [*wanted.leaf.domains, *map(str, wanted.leaf.addresses)]
 
 
 def _as_json(directory: Path, judged: "tuple[Judged, ...]", *, held: bool) -> dict[str, Any]:
@@ -104,6 +110,8 @@ def _as_json(directory: Path, judged: "tuple[Judged, ...]", *, held: bool) -> di
             serial = f"{pki.certificate(one.name).serial_number:X}"
             path = str(pki.certificate_path(one.name))
             said |= {"verdict": verdict, "serial": serial, "path": path}
+            if one.wanted and one.wanted.leaf.kind == "server":
+                said |= {"hosts": _hosts(one.wanted)}
         each.append(said)
     refused = any(one.error for one in judged)
     return {"verdict": "refused" if refused else "issued", "requests": each}

@@ -122,6 +122,11 @@ def renew(
     if new is not None and name is not None and (issues or first):
         if lifetime:
             ui.usage("--for and --new-key exclude each other for an issuing CA")
+        if crl_url or ca_issuers_url:
+            ui.usage(
+                "addresses and --new-key exclude each other for an issuing CA",
+                f"renew it once more to name them: fwsign pki renew {name}",
+            )
         (_add_tls if first else _replace_issuing)(directory, name, new, source, pki)
         return
     again = partial(

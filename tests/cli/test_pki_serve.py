@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,8 +16,9 @@ from typing import Any, NamedTuple
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from cli.kit import command, environment, good, program, refused, run
+from cli.kit import REPOSITORY, command, environment, good, program, refused, run
 from est_kit import basic, body_of, csr, new_key
 from fwsign.est.http import Refused, Request
 from fwsign.est.service import PREFIX, Client, Rules, Service
@@ -380,3 +382,58 @@ def test_invitations_do_not_disturb_other_commands() -> None:
     assert good("pki", "lint", "pki").splitlines()[-1].startswith("clean")
     assert "sensor-7" not in good("pki", "show", "pki")
     assert program("pki", "crl", "--pki", "pki").returncode == 0
+
+
+# --- the page -------------------------------------------------------------------------------
+
+PAGE = REPOSITORY / "docs" / "enrol.md"
+
+
+@pytest.mark.external
+@pytest.mark.skipif(not PAGE.exists(), reason="the tests run without the docs")
+def test_the_page_about_enrolment_can_be_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("bash", "curl", "openssl"):
+        require_program(name)
+    places = (str(Path(sys.executable).parent), os.environ["PATH"])
+    monkeypatch.setenv("PATH", os.pathsep.join(places))
+    Path("requests").mkdir()
+    Path("requests/a.csr").write_bytes(csr(new_key(), "a").public_bytes(Encoding.PEM))
+    with socket.create_server((HERE, 0)) as free:
+        port = str(free.getsockname()[1])
+    server, shown, lines = None, "", 0
+    try:
+        page = PAGE.read_text(encoding="utf-8")
+        for block in re.finditer(r"```(?:console|sh)\n(.*?)```", page, re.DOTALL):
+            text = block[1].replace("8443", port)
+            commands = [text] if "$ " not in text and "& " not in text else text.splitlines()
+            for line in commands:
+                lines += 1
+                if line.startswith("& "):
+                    server = subprocess.Popen(
+                        ["bash", "-c", f"exec {line[2:]}"],
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.DEVNULL,
+                        text=True,
+                    )
+                    assert server.stdout is not None
+                    assert server.stdout.readline().startswith("https://")
+                    continue
+                done = subprocess.run(
+                    ["bash", "-e", "-o", "pipefail", "-c", line.removeprefix("$ ")],
+                    env={**os.environ, "PASSWORD": shown},
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+                assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+                if " invite " in line:
+                    shown = done.stdout.split()[1]
+    finally:
+        if server is not None:
+            server.terminate()
+            server.wait(20)
+            assert server.stdout is not None
+            server.stdout.close()
+    assert lines >= 9
+    issued_ = Path("sensor-7.crt").read_bytes()
+    assert x509.load_pem_x509_certificate(issued_) == Pki("pki").certificate("sensor-7")

@@ -392,6 +392,16 @@ def test_a_name_that_exists_is_invited_with_again_alone(est: Enrolment) -> None:
     assert est.pki.by_serial(f"{first.serial_number:X}") == first
 
 
+def test_a_revoked_key_is_not_invited_back(est: Enrolment) -> None:
+    key = new_key()
+    est.enrolled("sensor-7", key)
+    withdraw(est.pki.directory, "sensor-7")
+    password = est.invite("sensor-7", again=True)
+    words = 'the certificate of "sensor-7" was revoked with this key: make another'
+    refusal(lambda: est.enrol("sensor-7", password, csr(key, "sensor-7")), 403, words)
+    assert est.enrol("sensor-7", password, csr(new_key(), "sensor-7")).status == 200
+
+
 def test_again_is_for_the_same_kind(est: Enrolment) -> None:
     found = refused(lambda: est.invite("release", again=True), "state.pki")
     assert found.message == '"release" is no client'

@@ -256,6 +256,7 @@ def test_an_address_that_is_not_here_is_named() -> None:
     found = run("pki", "serve", "--as", "est", "--listen", "192.0.2.1:8443")
     assert found.status == 5
     assert found.errors[0].startswith("error: cannot listen on 192.0.2.1, port 8443: ")
+    assert found.errors[1] == "hint: --listen names another address and port"
 
 
 # --- killed at any time ---------------------------------------------------------------------

@@ -239,6 +239,9 @@ class Service:
             raise Refused(403, words)
         if not invite.again and is_taken(pki, invite.name):
             raise Refused(403, f'"{invite.name}" has a certificate already')
+        if invite.again and _is_of_revoked(pki, invite.name, wanted):
+            words = f'the certificate of "{invite.name}" was revoked with this key: make another'
+            raise Refused(403, words)
         leaf = invite.leaf()
         asked = wanted.alternative_names
         granted = {*map(x509.DNSName, leaf.domains), *map(x509.IPAddress, leaf.addresses)}
@@ -351,6 +354,12 @@ def _how(invite: Invite, peer: Peer | None) -> str:
     if peer is None:
         return f'password of "{invite.name}"'
     return f"certificate {peer.certificate.serial_number:X}"
+
+
+def _is_of_revoked(pki: Pki, name: str, wanted: CertificateRequest) -> bool:
+    """Tell whether a request is for the key of an entry that is revoked."""
+    same = pki.certificate(name).public_key() == wanted.public_key
+    return same and pki.revocation(name) is not None
 
 
 def _issued(name: str, certificate: x509.Certificate) -> Answer:

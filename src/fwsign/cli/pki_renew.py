@@ -5,11 +5,11 @@ import contextlib
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from fwsign.cli import inputs, ui
+from fwsign.cli import inputs, pki_keys, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.config import find_pki, pki_words
 from fwsign.cli.options import CA_PASS, NO_PASSPHRASE, PASS, PKI, named
@@ -22,9 +22,20 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from fwsign.keys import Passphrase
+    from fwsign.keys import Passphrase, PublicKey
     from fwsign.pki.directory import Pki
     from fwsign.pki.issue import NewKey
+
+
+class _Options(NamedTuple):
+    name: str | None
+    new_key: bool
+    csr: Path | None
+    from_key: str | None
+    alg: str | None
+    pass_: str | None
+    no_passphrase: bool
+    compat: bool
 
 
 def register(command: typer.Typer) -> None:
@@ -36,6 +47,7 @@ def register(command: typer.Typer) -> None:
             "fwsign pki renew release",
             "fwsign pki renew broker.acme.example --new-key --no-passphrase",
             "fwsign pki renew TESTING --compat",
+            "fwsign pki renew sensor-7 --csr sensor-7.csr",
             "fwsign pki renew issuing --for 10y --ca-pass env:ROOT_PASS",
             "fwsign pki renew issuing --permit localhost",
             "fwsign pki renew --all --ca-pass env:CA_PASS",
@@ -56,6 +68,24 @@ def renew(
     new_key: Annotated[
         bool, typer.Option("--new-key", help="Make a new key, too. Default: the same key.")
     ] = False,
+    csr: Annotated[
+        Path | None,
+        typer.Option(
+            "--csr",
+            readable=False,
+            metavar="FILE",
+            help="Certify the key of this request, a new one or the same; its names do not count.",
+        ),
+    ] = None,
+    from_key: Annotated[
+        str | None,
+        typer.Option(
+            "--from-key",
+            metavar="URI",
+            help="Certify this key, a path or file: URI; --pass opens it, and it stays where it "
+            "is.",
+        ),
+    ] = None,
     pki: PKI = None,
     lifetime: LIFETIME = None,
     alg: KIND_OF_TLS_KEY = None,
@@ -73,9 +103,10 @@ def renew(
     no_passphrase: NO_PASSPHRASE = False,
     ca_pass: CA_PASS = None,
 ) -> None:
-    """Issue a certificate anew, with the same names.
+    """Issue a certificate anew, with the same names, also one that was imported.
 
-    The old certificate goes to certs_by_serial, an old key to NAME.key.unused-1. What the old one
+    It keeps its key, or gets a new one, also of another kind. The old certificate goes to
+    certs_by_serial, an old key to NAME.key.unused-1. What the old one
     vouches for stays good until it ends: revoke it, by its serial number, only if its key leaked,
     for devices then refuse all of that. "issuing" needs the root's key; with --new-key there is
     another issuing CA from then on. After --permit, whoever sends the issuing CA's certificate
@@ -87,10 +118,8 @@ def renew(
 
     if every == (name is not None):
         ui.usage("expected NAME or --all" if name is None else "NAME and --all exclude each other")
-    if not new_key and (pass_ or no_passphrase or alg):
-        ui.usage("--pass, --no-passphrase and --alg are for --new-key")
-    if new_key and compat:
-        ui.usage("--compat and --new-key exclude each other", "a new key: --alg rsa2048")
+    options = _Options(name, new_key, csr, from_key, alg, pass_, no_passphrase, compat)
+    _check(options)
     if permit and (new_key or name is None or not is_issuing(name)):
         ui.usage("--permit is for an issuing CA that keeps its key")
     now = inputs.now()
@@ -103,11 +132,8 @@ def renew(
         found.certificate(name)
     asked_for = Passphrases()
     source = asked_for.existing(ca_pass, "the key of its issuer", "--ca-pass")
-    new = None
-    if new_key:
-        what = "all new keys" if name is None else f'the new key of "{name}"'
-        new = NewKey(alg or "", asked_for.new(pass_, none=no_passphrase, what=what))
-    if new is not None and name is not None and is_issuing(name):
+    new = _key(options, asked_for)
+    if isinstance(new, NewKey) and name is not None and is_issuing(name):
         if lifetime:
             ui.usage("--for and --new-key exclude each other for an issuing CA")
         if _replace_issuing(directory, name, new, source):
@@ -131,11 +157,53 @@ def renew(
     raise typer.Exit(ui.worst([0, *(_tried(again, one) for one in _leaves(found))]))
 
 
+def _check(options: _Options) -> None:
+    """Refuse options that have no meaning together."""
+    from fwsign.pki.directory import is_issuing
+
+    name, csr, from_key, alg, pass_ = (
+        options.name,
+        options.csr,
+        options.from_key,
+        options.alg,
+        options.pass_,
+    )
+    none = options.no_passphrase
+    pki_keys.refuse_clash(csr, from_key, alg=alg, pass_=pass_, no_passphrase=none)
+    given = "--csr" if csr else "--from-key" if from_key else None
+    if not options.new_key and given is None and (pass_ or none or alg):
+        ui.usage("--pass, --no-passphrase and --alg are for --new-key")
+    if options.new_key and given:
+        ui.usage(f"--new-key and {given} exclude each other")
+    if given and (name is None or is_issuing(name)):
+        way = "a CA's request: fwsign pki sign-ca" if csr and name else None
+        ui.usage(f"{given} is for one signer, tsa, server or client", way)
+    if options.new_key and options.compat:
+        ui.usage("--compat and --new-key exclude each other", "a new key: --alg rsa2048")
+
+
+def _key(options: _Options, asked_for: Passphrases) -> "NewKey | Callable[[], PublicKey] | None":
+    """Return the key to make, or a function that returns one; None keeps the key."""
+    from fwsign.pki.issue import NewKey
+
+    if options.csr:
+        request = pki_keys.read_request(options.csr, compat=options.compat)
+        return lambda: request.public_key
+    if options.from_key:
+        opened = asked_for.existing(options.pass_, f"the key {options.from_key}")
+        return pki_keys.opens(options.from_key, opened, compat=options.compat)
+    if not options.new_key:
+        return None
+    what = "all new keys" if options.name is None else f'the new key of "{options.name}"'
+    secret = asked_for.new(options.pass_, none=options.no_passphrase, what=what)
+    return NewKey(options.alg or "", secret)
+
+
 def _renew(
     directory: Path,
     name: str,
     *,
-    new: "NewKey | None",
+    new: "NewKey | Callable[[], PublicKey] | None",
     lifetime: timedelta | None,
     permit: "Sequence[str]",
     compat: bool,
@@ -158,7 +226,7 @@ def _renew(
     )
     ui.out(str(path))
     warn_of_rsa2048(path)
-    for line in _about_the_old(Pki(directory), name, old, now):
+    for line in _about_the_old(Pki(directory), old, now):
         ui.note(line)
 
 
@@ -174,7 +242,7 @@ def _leaves(pki: "Pki") -> tuple[str, ...]:
             continue
         if gone := _revoked(pki, certificate):
             ui.note(f'"{name}" {gone}: left as it is')
-        elif leaf_of(certificate, name) is None:
+        elif leaf_of(certificate) is None:
             ui.note(f'warning: "{name}" is of no kind that can be renewed: left as it is')
         else:
             found.append(name)
@@ -193,16 +261,14 @@ def _tried(again: "Callable[[str], None]", name: str) -> int:
     return 0
 
 
-def _about_the_old(
-    pki: "Pki", name: str, old: "x509.Certificate", now: datetime
-) -> tuple[str, ...]:
+def _about_the_old(pki: "Pki", old: "x509.Certificate", now: datetime) -> tuple[str, ...]:
     """Return notes about the renewed certificate and the things that it vouches for."""
     from fwsign.pki.leaves import leaf_of
 
     if gone := _why_bad(pki, old, now):
         return (f"the old one {gone}: devices refuse it, whatever it vouches for",)
     end, serial = f"{old.not_valid_after_utc:%Y-%m-%d}", f"{old.serial_number:X}"
-    leaf = leaf_of(old, name)
+    leaf = leaf_of(old)
     if leaf is not None and leaf.kind in ("server", "client"):
         return (f"the old one is good until {end}: revoke {serial} when the new one is in use",)
     return (

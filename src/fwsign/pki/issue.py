@@ -8,7 +8,8 @@ certificate, which the next run sets aside.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, NamedTuple
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fwsign.errors import Failed
 from fwsign.keys.file import write_private_key
@@ -18,6 +19,7 @@ from fwsign.pki.authority import open_authority, refuse_early
 from fwsign.pki.directory import Pki, common_name, is_root
 from fwsign.pki.files import set_aside, write_certificate
 from fwsign.pki.flat import enter
+from fwsign.pki.known_keys import refuse_published
 from fwsign.pki.leaves import (
     KINDS,
     TLS,
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
     from fwsign.keys import Passphrase, PrivateKey, PublicKey
     from fwsign.pki.leaves import Address
+
+_LIKE_HOST: Final = re.compile(r"[a-z0-9_*.-]+")
 
 
 class NewKey(NamedTuple):
@@ -142,9 +146,10 @@ def _refuse_taken(pki: Pki, name: str) -> None:
 
 
 def refuse_unable(pki: Pki, ca: str, now: datetime) -> None:
-    """Refuse an issuer that every verifier would refuse: revoked, expired or not valid yet."""
+    """Refuse an issuer that every verifier would refuse, as revoked, expired or published."""
     issuer = pki.certificate(ca)
     refuse_early(issuer, now)
+    refuse_published(issuer.public_key(), f'the CA "{common_name(issuer)}"')
     end = issuer.not_valid_after_utc
     entry = pki.revocation(ca)
     if entry is not None:
@@ -166,14 +171,14 @@ def refuse_unable(pki: Pki, ca: str, now: datetime) -> None:
 
 def permitted_leaf(pki: Pki, ca: str, wanted: Leaf) -> Leaf:
     """Return the content of a new certificate, after checking it against its issuer's limits."""
-    kind, name, domains, addresses = wanted
+    kind, name, domains, addresses, subject, _ = wanted
     issuer = pki.certificate(ca)
     if kind == "signer":
         vendors = [name for name in profiles.permitted_vendors(issuer) if "." in name]
         named = tuple(dict.fromkeys(map(vendor_domain, domains))) or tuple(vendors[:1])
         refuse_outside(pki, ca, "vendor", named)
         if named:
-            return Leaf(kind, name, named)
+            return wanted._replace(domains=named, addresses=())
         raise Failed(
             "state.pki",
             f'the CA "{common_name(issuer)}" is not limited to a vendor, '
@@ -183,7 +188,12 @@ def permitted_leaf(pki: Pki, ca: str, wanted: Leaf) -> Leaf:
         )
     # A name with a dot looks like a host: openssl applies name constraints to it, too.
     alone = kind == "server" and not domains and not addresses
-    own = (name,) if "." in name or (alone and _may_be_host(issuer, name)) else ()
+    if subject is not None:  # of a certificate made elsewhere: any text, in any case
+        name = name.lower()
+        dotted = "." in name and _LIKE_HOST.fullmatch(name) is not None
+    else:
+        dotted = "." in name
+    own = (name,) if dotted or (alone and _may_be_host(issuer, name)) else ()
     hosts = tuple(dict.fromkeys(map(host_name, (*own, *domains))))
     refuse_outside(pki, ca, "host", hosts)
     if kind == "server" and not hosts and not addresses:
@@ -195,7 +205,7 @@ def permitted_leaf(pki: Pki, ca: str, wanted: Leaf) -> Leaf:
             hint="give it --host NAME or --ip ADDR"
             + ("" if is_root(ca) else f'; to let clients call it "{name}": {_wider(ca)}'),
         )
-    return Leaf(kind, name, hosts, tuple(dict.fromkeys(addresses)))
+    return wanted._replace(domains=hosts, addresses=tuple(dict.fromkeys(addresses)))
 
 
 def _may_be_host(issuer: x509.Certificate, name: str) -> bool:

@@ -28,6 +28,7 @@ from fwsign.pki.issue import (
     refuse_outside,
     refuse_unable,
 )
+from fwsign.pki.known_keys import refuse_published
 from fwsign.pki.leaves import (
     KINDS,
     TLS,
@@ -40,20 +41,20 @@ from fwsign.pki.leaves import (
 from fwsign.pki.lock import exclusive
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime, timedelta
     from pathlib import Path
 
     from cryptography import x509
 
-    from fwsign.keys import Passphrase, PrivateKey
+    from fwsign.keys import Passphrase, PrivateKey, PublicKey
 
 
 def renew(
     pki_dir: str | os.PathLike[str],
     name: str,
     *,
-    new_key: NewKey | None = None,
+    new_key: NewKey | PublicKey | Callable[[], PublicKey] | None = None,
     lifetime: timedelta | None = None,
     permit: Sequence[str] = (),
     compat: bool = False,
@@ -69,10 +70,11 @@ def renew(
         pki_dir: the PKI.
         name: a leaf's name, or an issuing CA's. The CA keeps its key, so that all its certificates
             stay valid; `fwsign.pki.rotation.replace_issuing` makes a CA with a new key.
-        new_key: the key to make, of `renewed_algorithm` if its kind is empty; None keeps the key.
+        new_key: the key to make, of `renewed_algorithm` if its kind is empty; or the public half of
+            one that is elsewhere, or a function that opens it; None keeps the key.
         lifetime: as for `issue`.
         permit: for an issuing CA, more domains or hosts that it may issue for.
-        compat: as for `issue`, for a key that stays.
+        compat: as for `issue`, for a key that exists; an issuing CA's, too.
         ca_passphrase: called if the key of the issuer is encrypted.
         now: an aware time; notBefore is an hour earlier.
 
@@ -93,10 +95,11 @@ def renew(
             hint="--new-key makes one",
         )
     if is_issuing(name) and new_key is None:
+        _may_stay(old, name, compat=compat)
         wider = _widened(pki, name, permit)
         new = _issuing_anew(pki, name, ca_passphrase, now, permitted=wider, lifetime=lifetime)
         return _replace(pki, name, old, new)
-    leaf = None if is_issuing(name) or is_root(name) else leaf_of(old, name)
+    leaf = None if is_issuing(name) or is_root(name) else leaf_of(old)
     if leaf is None:
         raise _not_renewed(name)
     ca = pki.issuing()
@@ -104,16 +107,25 @@ def renew(
     refuse_unable(pki, ca, now)
     leaf = permitted_leaf(pki, ca, leaf)
     period = period_of(leaf, certificate, lifetime, now)
-    if new_key is None:
-        public = check_public_key(
-            old.public_key(), f'"{name}"', compat=compat if leaf.kind in TLS else None
-        )
+    allowed = compat if leaf.kind in TLS else None
+    if isinstance(new_key, NewKey):
         issuer = open_authority(pki, ca, ca_passphrase)
-        return _replace(pki, name, old, leaf_certificate(leaf, public, period, issuer))
+        private = new_leaf_key(leaf.kind, new_key.alg or renewed_algorithm(old, certificate))
+        new = leaf_certificate(leaf, private.public_key(), period, issuer)
+        return _replace(pki, name, old, new, (private, new_key.secret()))
+    if new_key is None:
+        public = _may_stay(old, name, compat=allowed)
+    else:
+        given = new_key() if callable(new_key) else new_key
+        public = check_public_key(given, f'"{name}"', compat=allowed)
     issuer = open_authority(pki, ca, ca_passphrase)
-    private = new_leaf_key(leaf.kind, new_key.alg or renewed_algorithm(old, certificate))
-    new = leaf_certificate(leaf, private.public_key(), period, issuer)
-    return _replace(pki, name, old, new, (private, new_key.secret()))
+    return _replace(pki, name, old, leaf_certificate(leaf, public, period, issuer))
+
+
+def _may_stay(old: x509.Certificate, name: str, *, compat: bool | None) -> PublicKey:
+    """Return the key of a certificate that is renewed with it, if it is still good enough."""
+    other = "--new-key makes another one, of the kind that --alg names"
+    return check_public_key(old.public_key(), f'"{name}"', compat=compat, other=other)
 
 
 def _widened(pki: Pki, name: str, permit: Sequence[str]) -> tuple[str, ...]:
@@ -144,12 +156,13 @@ def _issuing_anew(
     root = pki.issuer_of(old)
     certificate = pki.certificate(root)
     refuse_early(certificate, now)
+    refuse_published(certificate.public_key(), f'the root "{common_name(certificate)}"')
     end = None
     if lifetime is not None:
         end = last_day(f'the CA "{common_name(old)}"', certificate, lifetime, now)
     issuer = open_authority(pki, root, passphrase)
     return profiles.issuing_certificate(
-        check_public_key(old.public_key(), f'"{name}"'),
+        old.public_key(),  # type: ignore[arg-type]
         old.subject,
         permitted,
         issuer,
@@ -179,6 +192,8 @@ def _replace(
             write_private_key(path, key[0], key[1])
         replace_certificate(pki, name, old, new)
         settle_key(pki, name)
+        if new.public_key() != old.public_key() and key is None:  # the new key is elsewhere
+            set_aside(pki.key_path(name))
     return pki.certificate_path(name)
 
 

@@ -1,5 +1,7 @@
 """What easy-rsa made, taken over and renewed: its names stay, its keys stay or change."""
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +187,9 @@ class TestRenewing:
         new = certificate("TESTING")
         assert (key_name(new.public_key()), new.subject) == ("P-256", CLIENT.certificate.subject)
         assert not Path("ours/private/TESTING.key").exists()
+        der = x509.load_pem_x509_csr(Path("new.csr").read_bytes()).public_bytes(Encoding.DER)
+        last = json.loads(Path("ours/log.jsonl").read_text().splitlines()[-1])
+        assert last["request"] == hashlib.sha256(der).hexdigest()
         assert Path("ours/private/TESTING.key.unused-1").read_bytes() == key_pem(CLIENT)
 
     def test_a_request_of_rsa_2048(self) -> None:

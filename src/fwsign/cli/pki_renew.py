@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fwsign.keys import Passphrase, PublicKey
     from fwsign.pki.directory import Pki
     from fwsign.pki.issue import NewKey
+    from fwsign.pki.log import Origin
 
 
 class _Options(NamedTuple):
@@ -132,7 +133,7 @@ def renew(
         found.certificate(name)
     asked_for = Passphrases()
     source = asked_for.existing(ca_pass, "the key of its issuer", "--ca-pass")
-    new = _key(options, asked_for)
+    new, origin = _key(options, asked_for)
     if isinstance(new, NewKey) and name is not None and is_issuing(name):
         if lifetime:
             ui.usage("--for and --new-key exclude each other for an issuing CA")
@@ -148,6 +149,7 @@ def renew(
         lifetime=validity,
         permit=permit or (),
         compat=compat,
+        origin=origin,
         source=source,
         now=now,
     )
@@ -182,21 +184,24 @@ def _check(options: _Options) -> None:
         ui.usage("--compat and --new-key exclude each other", "a new key: --alg rsa2048")
 
 
-def _key(options: _Options, asked_for: Passphrases) -> "NewKey | Callable[[], PublicKey] | None":
-    """Return the key to make, or a function that returns one; None keeps the key."""
+def _key(
+    options: _Options, asked_for: Passphrases
+) -> "tuple[NewKey | Callable[[], PublicKey] | None, Origin]":
+    """Return the key to make, or a function that returns one, or None; and its origin."""
     from fwsign.pki.issue import NewKey
+    from fwsign.pki.log import OWN, Origin
 
     if options.csr:
         request = pki_keys.read_request(options.csr, compat=options.compat)
-        return lambda: request.public_key
+        return (lambda: request.public_key), Origin(request=request.digest)
     if options.from_key:
         opened = asked_for.existing(options.pass_, f"the key {options.from_key}")
-        return pki_keys.opens(options.from_key, opened, compat=options.compat)
+        return pki_keys.opens(options.from_key, opened, compat=options.compat), OWN
     if not options.new_key:
-        return None
+        return None, OWN
     what = "all new keys" if options.name is None else f'the new key of "{options.name}"'
     secret = asked_for.new(options.pass_, none=options.no_passphrase, what=what)
-    return NewKey(options.alg or "", secret)
+    return NewKey(options.alg or "", secret), OWN
 
 
 def _renew(
@@ -207,6 +212,7 @@ def _renew(
     lifetime: timedelta | None,
     permit: "Sequence[str]",
     compat: bool,
+    origin: "Origin",
     source: "Passphrase",
     now: datetime,
 ) -> None:
@@ -221,6 +227,7 @@ def _renew(
         lifetime=lifetime,
         permit=permit,
         compat=compat,
+        origin=origin,
         ca_passphrase=source,
         now=now,
     )

@@ -13,6 +13,7 @@ from fwsign.pki.authority import open_authority, refuse_early
 from fwsign.pki.directory import INDEX, ISSUING, Pki, is_root
 from fwsign.pki.index import revoke_line
 from fwsign.pki.lock import exclusive
+from fwsign.pki.log import log_revocation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -82,7 +83,9 @@ def revoke(
         _refuse_revoked(pki, name, ca, certificate)
         if pki.flat:  # before the CRL, so that easy-rsa never makes a CRL without it
             entry = revoke_line(pki.directory / INDEX, certificate, entry)
-        crls.write_crls(pki, {ca: _next_crl(pki, ca, issuer, now, (entry,))})
+        signed = {ca: _next_crl(pki, ca, issuer, now, (entry,))}
+        log_revocation(pki.directory, name, entry, reason, now)
+        crls.write_crls(pki, signed)
     return pki.crl_path(ca)
 
 

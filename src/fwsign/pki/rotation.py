@@ -11,14 +11,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from fwsign.atomic import write_atomic
 from fwsign.errors import Failed
 from fwsign.keys.file import new_private_key, write_private_key
 from fwsign.pki import crls, profiles
 from fwsign.pki.authority import open_authority, refuse_early
 from fwsign.pki.directory import ISSUING, Pki, common_name, is_issuing, next_name
 from fwsign.pki.files import set_aside, write_certificate
-from fwsign.pki.flat import refuse_flat
+from fwsign.pki.flat import enter, refuse_flat
 from fwsign.pki.leaves import default_algorithm, renewed_algorithm
 from fwsign.pki.lock import exclusive
 from fwsign.pki.profiles import Authority
@@ -84,7 +83,7 @@ def standby(pki_dir: str | os.PathLike[str], *, new_key: NewKey, now: datetime) 
     with exclusive(pki.directory):
         _refuse_second(pki)
         new = _new_root(pki, "standby", new_key, now)
-        _write_authority(pki, new)
+        _write_authority(pki, new, now)
         crls.write_bundle(pki)
     return new.name
 
@@ -129,7 +128,7 @@ def replace_issuing(
     new_key = new_key._replace(alg=alg).settled()
     with exclusive(pki.directory):
         new = _new_issuing(pki, new_key, issuer, now)
-        _write_authority(pki, new)
+        _write_authority(pki, new, now)
         crls.write_bundle(pki)
     return new.name
 
@@ -182,15 +181,15 @@ def rotate(
     with exclusive(pki.directory):
         if spare is None or opened is None:
             new = _new_root(pki, "ca", root_key, now)
-            _write_authority(pki, new)
+            _write_authority(pki, new, now)
             root, authority = new.name, new.authority
         else:
             root, authority = spare, opened
             renewed = crls.next_crl(pki.crl(spare), spare, authority, (), now)
-            write_atomic(pki.crl_path(spare), renewed, overwrite=True)
+            crls.write_crl(pki, spare, renewed)
         crossed = _cross(pki, root, old, above, now)
         issuing = _new_issuing(pki, new_key, authority, now)
-        _write_authority(pki, issuing)
+        _write_authority(pki, issuing, now)
         crls.write_bundle(pki)
     return Rotation(root, crossed, issuing.name)
 
@@ -218,6 +217,7 @@ def _cross(pki: Pki, root: str, old: str, above: Authority | None, now: datetime
     if above is None:
         return None
     certificate = profiles.crossed_certificate(pki.certificate(root), above, now)
+    enter(pki, name, certificate, now, kind="certify")
     write_certificate(pki.certificate_path(name), certificate)
     return name
 
@@ -254,10 +254,11 @@ def _new(
     return _New(name, authority, new_key.secret(), crls.first_crl(name, authority, now))
 
 
-def _write_authority(pki: Pki, new: _New) -> None:
+def _write_authority(pki: Pki, new: _New, now: datetime) -> None:
     """Write a new CA, the certificate last; the caller holds the lock."""
     path = pki.key_path(new.name)
     set_aside(path)
     write_private_key(path, new.authority.key, new.passphrase)
-    write_atomic(pki.crl_path(new.name), new.crl, overwrite=True)
+    crls.write_crl(pki, new.name, new.crl)
+    enter(pki, new.name, new.authority.certificate, now)
     write_certificate(pki.certificate_path(new.name), new.authority.certificate)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +35,22 @@ ROOT = certify(new_key("rsa2048"), name("Easy-RSA CA", None), None, ca_extension
                days=(-10, 3650))  # fmt: skip
 
 
-def leaf(common: str, usages: list[x509.ObjectIdentifier], *hosts: str, alg: str = "rsa2048",
-         subject: x509.Name | None = None) -> Entity:  # fmt: skip
+def leaf(
+    common: str,
+    usages: list[x509.ObjectIdentifier],
+    *hosts: str,
+    alg: str = "rsa2048",
+    subject: x509.Name | None = None,
+    others: Sequence[x509.GeneralName] = (),
+) -> Entity:
     more: list[tuple[x509.ExtensionType, bool]] = [
         (x509.BasicConstraints(ca=False, path_length=None), False),
         (x509.ExtendedKeyUsage(usages), False),
         (key_usage("digital_signature"), False),
     ]
     if hosts:
-        more.append((x509.SubjectAlternativeName([x509.DNSName(one) for one in hosts]), False))
+        names = [*map(x509.DNSName, hosts), *others]
+        more.append((x509.SubjectAlternativeName(names), False))
     return certify(new_key(alg), subject or name(common, None), ROOT, more)
 
 
@@ -55,7 +63,13 @@ WHOLE = leaf("whole", [Usage.CLIENT_AUTH], alg="ed25519", subject=x509.Name([
     x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "Another"),
     x509.NameAttribute(x509.NameOID.COMMON_NAME, "Sensor 1.0"),
 ]))  # fmt: skip
+BARE = leaf("bare", [Usage.SERVER_AUTH], alg="p256")
+SPIFFE = leaf("spiffe", [Usage.SERVER_AUTH], "s.acme.example", alg="p256", others=[
+    x509.UniformResourceIdentifier("spiffe://a/b"), x509.RFC822Name("a@acme.example"),
+])  # fmt: skip
 ISSUED = {
+    "bare": BARE,
+    "spiffe": SPIFFE,
     "TESTING": CLIENT,
     "factorycube-server-vernemq": SERVER,
     "both": BOTH,
@@ -156,6 +170,25 @@ class TestRenewing:
         assert usages("both") == [Usage.SERVER_AUTH, Usage.CLIENT_AUTH]
         assert hosts_of(certificate("both")) == ["both.acme.example"]
 
+    def test_names_of_other_kinds_are_lost_aloud(self) -> None:
+        found = run("pki", "renew", "spiffe", "--pki", "ours")
+        names = "URI:spiffe://a/b, email:a@acme.example"
+        words = (
+            f"warning: it has no longer the names {names}: fwsign takes hosts and addresses only"
+        )
+        assert (found.status, f"fwsign: {words}" in found.err.splitlines()) == (0, True)
+        assert hosts_of(certificate("spiffe")) == ["s.acme.example"]
+        assert "no longer" not in run("pki", "renew", "both", "--pki", "ours").err
+
+    def test_a_server_without_names(self) -> None:
+        found = run("pki", "renew", "bare", "--pki", "ours")
+        words = 'server "bare" has no host name and no address: clients look for one'
+        hint = (
+            "issue another one: fwsign pki issue server NAME --host HOST; to let clients call it "
+            '"bare": fwsign pki renew issuing --permit NAME'
+        )
+        refused(found, 5, words, hint)
+
     def test_a_single_label_once_the_ca_permits_it(self) -> None:
         host = "factorycube-server-vernemq"
         found = run("pki", "renew", host, "--pki", "ours", "--new-key", "--alg", "p256", PLAIN)
@@ -176,7 +209,11 @@ class TestRenewing:
         renew("issuing", "--permit", "factorycube-server-vernemq")
         found = run("pki", "renew", "--all", "--pki", "ours", "--compat")
         assert found.status == 5
-        assert found.errors[0].startswith('error: "signer" was not renewed: the key of "signer"')
+        assert [one.partition(" was")[0] for one in found.errors if "error" in one] == [
+            'error: "bare"',
+            'error: "signer"',
+        ]
+        renew("issuing", "--permit", "bare")
         renew("--all", "--new-key", "--alg", "p256", PLAIN)
         kinds = {key_name(certificate(one).public_key()) for one in ISSUED}
         assert kinds == {"P-256"}

@@ -233,8 +233,21 @@ def _renew(
     )
     ui.out(str(path))
     warn_of_rsa2048(path)
-    for line in _about_the_old(Pki(directory), old, now):
+    pki = Pki(directory)
+    if lost := _lost_names(old, pki.certificate(name)):
+        ui.note(
+            f"warning: it has no longer the names {lost}: fwsign takes hosts and addresses only"
+        )
+    for line in _about_the_old(pki, old, now):
         ui.note(line)
+
+
+def _lost_names(old: "x509.Certificate", new: "x509.Certificate") -> str:
+    """Return the alternative names of an imported certificate that its renewal left out."""
+    from fwsign.pki.entry import facts
+
+    kept = {one.lower() for one in facts(new).names}
+    return ", ".join(one for one in facts(old).names if one.lower() not in kept)
 
 
 def _leaves(pki: "Pki") -> tuple[str, ...]:

@@ -159,6 +159,9 @@ def _host(text: str) -> "Host":
         return x509.IPAddress(ip_address(text))
     except ValueError:
         name = text.removesuffix(".")
+    if "*" in name:
+        hint = "a client calls a server by one name: ask for that"
+        ui.usage(f'"{text}" is a wildcard, expected the name of one host', hint)
     if not (name and name.isascii() and name.isprintable()):
         named("host_name")(name)  # a usage error, perhaps with the spelling in A-labels
     return x509.DNSName(name)

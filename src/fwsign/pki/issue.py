@@ -201,15 +201,23 @@ def permitted_leaf(pki: Pki, ca: str, wanted: Leaf) -> Leaf:
     hosts = tuple(dict.fromkeys(map(host_name, (*own, *domains))))
     refuse_outside(pki, ca, "host", hosts)
     if kind == "server" and not hosts and not addresses:
-        raise Failed(
-            "state.policy",
-            f'server "{name}" has no host name and no address: clients look for one',
-            expected="a host name or an address",
-            found="none",
-            hint="give it --host NAME or --ip ADDR"
-            + ("" if is_root(ca) else f'; to let clients call it "{name}": {_wider(ca)}'),
-        )
+        raise _nameless(ca, wanted)
     return wanted._replace(domains=hosts, addresses=tuple(dict.fromkeys(addresses)))
+
+
+def _nameless(ca: str, wanted: Leaf) -> Failed:
+    if wanted.subject is None:
+        way = "give it --host NAME or --ip ADDR"
+    else:  # a renewed certificate has the names of the old one
+        way = "issue another one: fwsign pki issue server NAME --host HOST"
+    wider = "" if is_root(ca) else f'; to let clients call it "{wanted.name}": {_wider(ca)}'
+    return Failed(
+        "state.policy",
+        f'server "{wanted.name}" has no host name and no address: clients look for one',
+        expected="a host name or an address",
+        found="none",
+        hint=f"{way}{wider}",
+    )
 
 
 def _may_be_host(issuer: x509.Certificate, name: str) -> bool:

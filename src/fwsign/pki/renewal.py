@@ -2,8 +2,8 @@
 """Renew certificates, with the old key or a new one.
 
 The new certificate replaces the old one in one step. A new key stays beside the old one, under the
-serial number of its certificate, until it replaces the old one. So `Pki.key_path` finds the right
-key whenever a run is killed.
+serial number of its certificate, until it replaces the old one. If the new key is elsewhere, the
+old one gets such a name. So `Pki.key_path` finds the right key whenever a run is killed.
 """
 
 from __future__ import annotations
@@ -213,11 +213,23 @@ def _replace(
         if key is not None:
             path = pki.renewed_key_path(name, new.serial_number)
             write_private_key(path, key[0], key[1])
+        elif new.public_key() != old.public_key():  # the new key is elsewhere
+            _bind_key(pki, name, old)
         replace_certificate(pki, change)
         settle_key(pki, name)
-        if new.public_key() != old.public_key() and key is None:  # the new key is elsewhere
-            set_aside(pki.key_path(name))
+        plain = pki.directory / f"private/{name}.key"
+        set_aside(plain, pki.renewed_key_path(name, old.serial_number))
     return pki.certificate_path(name)
+
+
+def _bind_key(pki: Pki, name: str, old: x509.Certificate) -> None:
+    """Rename a key so that it is found for the old certificate alone, whenever a run is killed."""
+    plain = pki.directory / f"private/{name}.key"
+    try:
+        if plain.exists():
+            plain.rename(pki.renewed_key_path(name, old.serial_number))
+    except OSError as error:
+        raise io_error(error, plain, "write") from error
 
 
 def replace_certificate(pki: Pki, change: Replacement) -> None:

@@ -53,14 +53,14 @@ def refuse_published(key: Any, what: object, hint: str = "make your own PKI: fws
     """Refuse a key that anyone can use.
 
     Args:
-        key: the public half.
+        key: the public half, or the SHA-256 of its SubjectPublicKeyInfo in hexadecimal.
         what: the holder of the key, for the refusal.
         hint: the next action.
 
     Raises:
         Untrusted: `untrusted.example-key`.
     """
-    spki = key_digest(key)
+    spki = key if isinstance(key, str) else key_digest(key)
     if whose := is_published(spki):
         raise Untrusted(
             "untrusted.example-key",

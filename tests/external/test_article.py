@@ -124,7 +124,7 @@ OURS = {
     "ca": Row(
         "Article Root CA", "Article Root CA", True, (), ("certificate sign", "CRL sign"), (),
         "RSA-3072", "sha256WithRSAEncryption", 7305, (True, False),
-        ("basicConstraints", "keyUsage", "nameConstraints"), True, True,
+        ("basicConstraints", "keyUsage"), True, True,
     ),
     "TESTING": Row(
         "TESTING", "Article Root CA", False, (), ("digital signature",), ("clientAuth",),
@@ -192,7 +192,7 @@ def test_the_article_itself_is_refused() -> None:
 
 def drawn(pki: str) -> list[str]:
     """Return the lines of the tree that name a certificate: rails, name and kind."""
-    lines = good("pki", "show", pki).splitlines()
+    lines = good("pki", "show", pki, env={"COLUMNS": "100"}).splitlines()
     return [
         re.sub(r"\s{2,}[█░].*", "", line) for line in lines if "█" in line and "crl" not in line
     ]
@@ -276,12 +276,12 @@ def test_what_was_taken_over_and_renewed_talks_to_what_was_not() -> None:
     pkcs8 = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     Path("easy-rsa/pki/private/TESTING_pkc8.key").write_bytes(pkcs8)
     lines = commands("taken")
-    assert [" ".join(line[1:2]) for line in lines] == ["import", *["renew"] * 4]
+    assert [" ".join(line[1:2]) for line in lines] == ["import", *["renew"] * 3]
     kinds = []
     for line in lines:
         good(*line)
         kinds.append(key_name(Pki("taken").certificate("TESTING").public_key()))
-    assert kinds == ["RSA-2048", "RSA-2048", "P-256", "P-256", "P-256"]
+    assert kinds == ["RSA-2048", "RSA-2048", "P-256", "P-256"]
     pki = Pki("taken")
     for name in LEAVES:
         assert (

@@ -177,9 +177,9 @@ def crl(*, pki: PKI = None, ca_pass: CA_PASS = None, root_pass: ROOT_PASS = None
 
 
 def _how_to_renew(pki: "Pki", name: str) -> str:
-    from fwsign.pki.offline import REQUEST
+    from fwsign.pki.offline import REQUESTS
 
-    if (pki.directory / REQUEST).exists():
+    if (pki.directory / REQUESTS).exists():
         accept = " ".join(map(quoted, ("fwsign", "pki", "accept", pki.directory, "FILE")))
         return f"fwsign pki crl where that key is, then here: {accept}"
     return f"bring {pki.key_path(name)} here, run fwsign pki crl again, and take it away afterwards"

@@ -126,7 +126,7 @@ def _certificate(
 
 def _is_replaced(pki: Pki, name: str) -> bool:
     """Tell whether another issuing CA has taken the place of this one, and nothing is below it."""
-    if not is_issuing(name) or name == pki.issuing():
+    if not is_issuing(name) or name in pki.in_use():
         return False
     ca = (name, pki.certificate(name))
     return not any(issuer_among(pki.certificate(one), (ca,)) for one in pki.names())

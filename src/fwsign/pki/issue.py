@@ -11,24 +11,26 @@ import contextlib
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
 from fwsign.errors import Failed
 from fwsign.keys.file import write_private_key
 from fwsign.names import host_name, peer_name, signer_name, vendor_domain
 from fwsign.pki import profiles
 from fwsign.pki.authority import open_authority, refuse_early
-from fwsign.pki.directory import Pki, common_name, is_root
+from fwsign.pki.directory import ISSUING_TLS, TLS, Pki, common_name, is_root, line_of
 from fwsign.pki.files import set_aside, write_certificate
 from fwsign.pki.flat import enter
 from fwsign.pki.known_keys import refuse_published
 from fwsign.pki.leaves import (
     KINDS,
-    TLS,
     Leaf,
     check_public_key,
     default_algorithm,
     leaf_certificate,
     new_leaf_key,
 )
+from fwsign.pki.lenient import oid_name
 from fwsign.pki.lock import exclusive
 from fwsign.pki.log import OWN
 
@@ -105,7 +107,7 @@ def issue(
     (peer_name if kind in TLS else signer_name)(name)
     now = profiles.utc(now)
     pki = Pki(pki_dir)
-    ca = pki.issuing()
+    ca = pki.issuing(kind)
     certificate = pki.certificate(ca)
     _refuse_taken(pki, name)
     refuse_unable(pki, ca, now)
@@ -158,10 +160,10 @@ def refuse_unable(pki: Pki, ca: str, now: datetime) -> None:
     entry = pki.revocation(ca)
     if entry is not None:
         fault = f"was revoked {entry.revocation_date_utc:%Y-%m-%d}"
-        way = "fwsign pki renew issuing --new-key makes another one"
+        way = f"fwsign pki renew {line_of(ca)} --new-key makes another one"
     elif now >= end:
         fault = f"expired {end:%Y-%m-%d}, it is {now:%Y-%m-%d}"
-        way = "fwsign pki renew issuing, with the root's key"
+        way = f"fwsign pki renew {ca}, with the root's key"
     else:
         return
     raise Failed(
@@ -177,6 +179,7 @@ def permitted_leaf(pki: Pki, ca: str, wanted: Leaf) -> Leaf:
     """Return the content of a new certificate, after checking it against its issuer's limits."""
     kind, name, domains, addresses, subject, _ = wanted
     issuer = pki.certificate(ca)
+    _refuse_use(pki, ca, kind)
     if kind == "signer":
         vendors = [name for name in profiles.permitted_vendors(issuer) if "." in name]
         named = tuple(dict.fromkeys(map(vendor_domain, domains))) or tuple(vendors[:1])
@@ -201,16 +204,18 @@ def permitted_leaf(pki: Pki, ca: str, wanted: Leaf) -> Leaf:
     hosts = tuple(dict.fromkeys(map(host_name, (*own, *domains))))
     refuse_outside(pki, ca, "host", hosts)
     if kind == "server" and not hosts and not addresses:
-        raise _nameless(ca, wanted)
+        raise _nameless(pki, ca, wanted)
     return wanted._replace(domains=hosts, addresses=tuple(dict.fromkeys(addresses)))
 
 
-def _nameless(ca: str, wanted: Leaf) -> Failed:
+def _nameless(pki: Pki, ca: str, wanted: Leaf) -> Failed:
     if wanted.subject is None:
         way = "give it --host NAME or --ip ADDR"
     else:  # a renewed certificate has the names of the old one
         way = "issue another one: fwsign pki issue server NAME --host HOST"
-    wider = "" if is_root(ca) else f'; to let clients call it "{wanted.name}": {_wider(ca)}'
+    limited = not is_root(ca) and bool(profiles.permitted_vendors(pki.certificate(ca)))
+    could = limited and _is_host(wanted.name)
+    wider = f'; to let clients call it "{wanted.name}": {_wider(ca)}' if could else ""
     return Failed(
         "state.policy",
         f'server "{wanted.name}" has no host name and no address: clients look for one',
@@ -220,10 +225,35 @@ def _nameless(ca: str, wanted: Leaf) -> Failed:
     )
 
 
+def _refuse_use(pki: Pki, ca: str, kind: str) -> None:
+    """Refuse a kind that the extended key usage of a CA, or of one above it, leaves out."""
+    wanted = KINDS[kind].usage
+    for name in (ca, *pki.issuers(ca)):
+        issuer = pki.certificate(name)
+        usages = profiles.usages_of(issuer)
+        if not usages or {wanted, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(usages):
+            continue
+        there = ", ".join(map(oid_name, usages))
+        makes = kind in TLS and not is_root(name)
+        raise Failed(
+            "state.pki",
+            f'the CA "{common_name(issuer)}" may not issue a {kind}: it is for {there}',
+            expected=oid_name(wanted),
+            found=there,
+            hint=f"fwsign pki renew {ISSUING_TLS} makes a CA for servers and clients"
+            if makes
+            else None,
+        )
+
+
 def _may_be_host(issuer: x509.Certificate, name: str) -> bool:
     """Tell whether a single label can be a host below an issuer; it is no public name."""
+    return _is_host(name) and _is_within(name, profiles.permitted_vendors(issuer))
+
+
+def _is_host(name: str) -> bool:
     try:
-        return _is_within(host_name(name), profiles.permitted_vendors(issuer))
+        return host_name(name) == name
     except Failed:
         return False
 
@@ -238,11 +268,16 @@ def _wider(ca: str) -> str:
 
 
 def refuse_outside(pki: Pki, ca: str, what: str, names: Sequence[str]) -> None:
-    """Refuse names outside the domains that a CA is limited to.
+    """Refuse names outside the domains that a CA, or one above it, is limited to.
 
     Raises:
         Failed: `state.ca-limit`.
     """
+    for one in (ca, *pki.issuers(ca)):
+        _refuse_names(pki, one, what, names)
+
+
+def _refuse_names(pki: Pki, ca: str, what: str, names: Sequence[str]) -> None:
     issuer = pki.certificate(ca)
     permitted = profiles.permitted_vendors(issuer)
     closed = is_root(ca) or what == "vendor"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -450,6 +451,14 @@ class TestKeys:
         said = take()
         for one in ("whole", "both"):
             assert f"warning: pki/private/{one}.key {why}" in said
+
+    @pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+    def test_keys_on_another_medium(self) -> None:
+        article(both__key=key_pem(BOTH))
+        Path("pki/private").rename("medium")
+        Path("pki/private").symlink_to(Path("medium").absolute())
+        assert '"both" from both.crt, with its key' in take()
+        assert Path("ours/private/ca.key").read_bytes() == key_pem(ROOT)
 
     def test_the_key_of_the_ca(self) -> None:
         article(root_old__pem=key_pem(ROOT))

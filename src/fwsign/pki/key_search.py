@@ -17,6 +17,7 @@ from fwsign.certificate import key_digest
 from fwsign.errors import Failed
 from fwsign.keys.file import KEY_FILE_LIMIT
 from fwsign.keys.formats import CONTAINER, read_any, read_opened
+from fwsign.pki.files import PRIVATE
 from fwsign.pki.lint_files import FILES_LIMIT
 
 if TYPE_CHECKING:
@@ -141,8 +142,12 @@ def _files(base: Path) -> Iterator[Path]:
         raise error
 
     count = 0
+    # Keys may be on another medium: a link to it is followed, others are not.
+    keys = base / PRIVATE
+    linked = [keys] if keys.is_symlink() and keys.is_dir() else []
+    walks = (os.walk(place, onerror=refuse) for place in (base, *linked))
     try:
-        for directory, below, names in os.walk(base, onerror=refuse):
+        for directory, below, names in itertools.chain.from_iterable(walks):
             below[:] = sorted(name for name in below if not name.startswith("."))
             count += len(names)
             if count > FILES_LIMIT:

@@ -16,7 +16,7 @@ from fwsign.cose import KEY_KINDS, MIN_RSA_BITS, allowed_rsa_size, key_kind, key
 from fwsign.errors import Failed
 from fwsign.keys import KEY_NAMES
 from fwsign.keys.file import new_private_key
-from fwsign.pki.directory import TLS, common_name
+from fwsign.pki.directory import TLS, common_name, is_ca
 from fwsign.pki.known_keys import refuse_published
 from fwsign.pki.profiles import (
     NO_USAGE,
@@ -120,6 +120,8 @@ def leaf_of(certificate: x509.Certificate) -> Leaf | None:
     try:
         usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:
+        return None
+    if is_ca(certificate):
         return None
     peer = set(usages) == {KINDS[kind].usage for kind in TLS}
     kinds = [kind for kind, profile in KINDS.items() if list(usages) == [profile.usage]]

@@ -241,7 +241,7 @@ def test_a_request_with_another_keys_signature_is_refused(est: Enrolment) -> Non
 
 def test_published_keys_are_refused(est: Enrolment) -> None:
     key = load_pem_private_key((EXAMPLE / "private/release.key").read_bytes(), None)
-    words = "the key of the request is fwsign's keys.example, which anyone can use"
+    words = "the request has a key of fwsign's keys.example, whose private half is published"
     password = est.invite("sensor-7")
     refusal(lambda: est.enrol("sensor-7", password, csr(key, "sensor-7")), 400, words)
 

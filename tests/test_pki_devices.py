@@ -81,7 +81,7 @@ def test_the_hardware_module_is_an_other_name(pki: Path) -> None:
     (name,) = names.get_values_for_type(x509.OtherName)
     assert name.type_id.dotted_string == "1.3.6.1.5.5.7.8.4"
     assert name.value.hex() == "300f06092b06010401868d1f07040200ff"
-    leaf = leaf_of(certificate, "sn-0017")
+    leaf = leaf_of(certificate)
     assert leaf
     assert leaf.device == Device("SN-0017", ("1.3.6.1.4.1.99999.7", b"\0\xff"))
     assert isinstance(verdict(pki, "sn-0017", NOW), Accepted)
@@ -152,11 +152,11 @@ def test_show_draws_it_until_its_ca_ends(pki: Path) -> None:
 
 def test_renewing_keeps_the_identity(pki: Path) -> None:
     born(pki, device=Device("SN-0017", ("1.3.6.1.4.1.99999.7", b"\1")))
-    before = leaf_of(Pki(pki).certificate("sn-0017"), "sn-0017")
+    before = leaf_of(Pki(pki).certificate("sn-0017"))
     renew(pki, "sn-0017", ca_passphrase=no_passphrase, now=NOW + DAY)
     certificate = Pki(pki).certificate("sn-0017")
     assert certificate.not_valid_after_utc == ENDLESS
-    assert leaf_of(certificate, "sn-0017") == before
+    assert leaf_of(certificate) == before
 
 
 # --- hours ----------------------------------------------------------------------------------

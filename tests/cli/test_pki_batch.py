@@ -155,7 +155,7 @@ def test_two_requests_for_one_name_or_key() -> None:
 def test_published_keys_are_refused_alone_and_in_a_batch() -> None:
     key = load_private_key(EXAMPLE / "private/release.key", lambda: None)
     write("a.csr", key=key)
-    words = "the key of reqs/a.csr is fwsign's keys.example, which anyone can use"
+    words = "reqs/a.csr has a key of fwsign's keys.example, whose private half is published"
     found = run(*BATCH)
     assert found.status == 1
     assert f"error: reqs/a.csr: {words} (untrusted.example-key)" in found.err

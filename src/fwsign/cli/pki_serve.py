@@ -172,7 +172,7 @@ def _check_server(pki: "Pki", name: str) -> None:
     """Refuse an entry that no client of EST would take for this server's."""
     from fwsign.pki.leaves import leaf_of
 
-    leaf = leaf_of(pki.certificate(name), name)
+    leaf = leaf_of(pki.certificate(name))
     if leaf is None or leaf.kind != "server":
         raise Failed(
             "state.pki",

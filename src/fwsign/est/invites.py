@@ -155,7 +155,7 @@ def _check_name(pki: Pki, name: str, kind: str, *, again: bool) -> None:
                 hint="choose another name, or replace its certificate: --again",
             )
         return
-    leaf = leaf_of(pki.certificate(name), name)
+    leaf = leaf_of(pki.certificate(name))
     if leaf is None or leaf.kind != kind:
         found = leaf.kind if leaf else "another kind"
         raise Failed(

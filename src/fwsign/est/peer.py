@@ -48,7 +48,7 @@ def judge_peer(pki: Pki, der: bytes, now: datetime) -> Peer:
     try:
         certificate = x509.load_der_x509_certificate(der)
         name = peer_name(common_name(certificate))
-        leaf = leaf_of(certificate, name)
+        leaf = leaf_of(certificate)
         if leaf is None or not _is_kept(pki, name, certificate):
             raise _unkept()
         # Of a revoked entry, an older certificate does not count either.

@@ -229,7 +229,7 @@ class _Judging:
         if name not in self._names.values():
             return False
         there = self._pki.certificate(name)
-        leaf = leaf_of(there, name)
+        leaf = leaf_of(there)
         same = leaf is not None and leaf.kind == self._terms.kind
         return same and there.public_key() == request.public_key and not self._is_revoked(name)
 
@@ -239,9 +239,9 @@ class _Judging:
     def _leaf(self, name: str, request: Request) -> Leaf:
         terms = self._terms
         if terms.kind == "server":
-            return Leaf("server", name, request.domains, request.addresses, None, terms.more)
+            return Leaf("server", name, request.domains, request.addresses, more=terms.more)
         device = request.device if terms.kind == "idevid" else None
-        return Leaf(terms.kind, name, tuple(terms.domains), (), device, terms.more)
+        return Leaf(terms.kind, name, tuple(terms.domains), device=device, more=terms.more)
 
 
 def _revoked(pki: Pki) -> frozenset[int]:

@@ -23,7 +23,7 @@ def devices_in(pki: Pki) -> dict[str, str]:
     """Return the serial numbers of the devices that have an identity here, and their entries."""
     found = {}
     for name in pki.names():
-        leaf = leaf_of(pki.certificate(name), name)
+        leaf = leaf_of(pki.certificate(name))
         if leaf is not None and leaf.device is not None:
             found[leaf.device.serial_number] = name
     return found

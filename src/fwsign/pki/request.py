@@ -11,9 +11,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from fwsign.certificate import PARSE_ERRORS, key_digest
-from fwsign.errors import Failed, Untrusted
-from fwsign.pki.known_keys import is_published
+from fwsign.certificate import PARSE_ERRORS
+from fwsign.errors import Failed
 from fwsign.pki.leaves import alternative_names, check_public_key, device_of
 from fwsign.pki.profiles import limits_of, organisation_of
 
@@ -82,13 +81,6 @@ def parse_request(data: bytes, what: str, *, compat: bool | None = None) -> Requ
             f"the signature of {what} is not by the key in it: it was changed, or the key copied",
             expected="a signature by the key that is to be certified",
             found="another",
-        )
-    if whose := is_published(key_digest(checked)):
-        raise Untrusted(
-            "untrusted.example-key",
-            f"the key of {what} is {whose}, which anyone can use",
-            expected="a key whose private half nobody else has",
-            found=whose,
         )
     return Request(
         checked,

@@ -57,6 +57,17 @@ def test_what_follows_a_request_is_no_request(pair: Pair) -> None:
     assert read(pair, one + one.replace(b"/a", b"/b")).target == "/a"
 
 
+@pytest.mark.parametrize("end", [b"", b"\x01"])
+def test_a_header_of_spaces_costs_no_time(pair: Pair, end: bytes) -> None:
+    begin = time.process_time()
+    data = b"GET /a HTTP/1.1\r\nHost: x\r\nA:" + b" \t" * 4000 + end + b"\r\n\r\n"
+    if end:
+        refused(pair, data, 400, "a header that cannot be read")
+    else:
+        assert read(pair, data).headers == {"host": "x", "a": ""}
+    assert time.process_time() - begin < 1
+
+
 def test_an_old_client_needs_no_host(pair: Pair) -> None:
     assert read(pair, b"GET /a HTTP/1.0\r\n\r\n").headers == {}
 

@@ -28,7 +28,7 @@ DRAIN_SECONDS: Final = 2.0
 
 _PIECE: Final = 16 * 1024
 _REQUEST_LINE: Final = re.compile(rb"([A-Z]{1,16}) ([!-~]{1,1024}) HTTP/1\.([01])")
-_HEADER: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}):[ \t]*([ \t!-~]*?)[ \t]*")
+_HEADER: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}):([ \t!-~]*)")
 _LENGTH: Final = re.compile(r"[0-9]{1,9}")
 
 REASONS: Final = {
@@ -203,5 +203,5 @@ def _headers(lines: list[bytes]) -> dict[str, str]:
         name = match[1].decode().lower()
         if name in found:  # two readers could take two of them
             raise Refused(400, f"the header {name} twice")
-        found[name] = match[2].decode()
+        found[name] = match[2].strip(b" \t").decode()
     return found

@@ -283,4 +283,7 @@ def _read_back(oid: str, value: bytes) -> None:
     extension = x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value)
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     made = builder.add_extension(extension, critical=False).sign(key, hashes.SHA256())
-    _ = made.extensions
+    try:
+        _ = made.extensions
+    except ValueError:  # its words are for programmers
+        raise ValueError("it is not what that number stands for") from None

@@ -12,10 +12,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fwsign.keys import ALGORITHMS
 from fwsign.pki.acceptance import accept
+from fwsign.pki.authority import open_authority
 from fwsign.pki.crls import number_of
 from fwsign.pki.directory import Pki
 from fwsign.pki.issue import NewKey
 from fwsign.pki.offline import create_requests, sign_request
+from fwsign.pki.profiles import NO_USAGE, build_certificate, key_identifiers
 from fwsign.pki.request import parse_request
 from fwsign.pki.revocation import renew_crls
 from fwsign.pki.rotation import rotate
@@ -200,6 +202,32 @@ def test_what_does_not_belong_together(root: Path, tmp_path: Path) -> None:
         assert not (pki / "ca.crt").exists()
     error = refused(lambda: accept(pki, [b"hello"], passphrase=no_passphrase, now=NOW), "state.pki")
     assert error.message == "neither a certificate nor a CRL"
+
+
+@pytest.mark.parametrize("how", ["CA:FALSE", "no key usage for certificates"])
+def test_what_cannot_issue_is_no_ca(pair: tuple[Path, Path], how: str) -> None:
+    root, pki = pair
+    before = contents(pki)
+    authority = open_authority(Pki(root), "ca", no_passphrase)
+    asked = x509.load_pem_x509_csr((pki / "reqs/issuing.csr").read_bytes())
+    is_ca = how != "CA:FALSE"
+    usage = x509.KeyUsage(**{**NO_USAGE, "digital_signature": True})
+    made = build_certificate(
+        asked.subject,
+        asked.public_key(),  # type: ignore[arg-type]
+        (NOW, NOW + DAY),
+        (authority.certificate.subject, authority.key),
+        (
+            (x509.BasicConstraints(ca=is_ca, path_length=None), True),
+            *([(usage, True)] if is_ca else []),
+            *key_identifiers(asked.public_key(), authority),  # type: ignore[arg-type]
+        ),
+    )
+    file = root / "made.crt"
+    file.write_bytes(made.public_bytes(Encoding.PEM))
+    error = refused(partial(take, pki, file), "state.pki")
+    assert error.message == 'the root has certified the key of "issuing", but not as a CA'
+    assert contents(pki) == before
 
 
 def test_a_directory_without_a_request(root: Path) -> None:

@@ -26,6 +26,7 @@ from fwsign.pki.directory import (
     ROOT,
     Pki,
     common_name,
+    is_ca,
     is_issuing,
     line_of,
 )
@@ -189,7 +190,13 @@ def _check(answer: _Answer, held: Pki | None) -> None:
 
 
 def _check_use(name: str, certificate: x509.Certificate) -> None:
-    """Refuse a CA of signers in the place of one for TLS, and the other way round."""
+    """Refuse what is no CA, and a CA of signers in the place of one for TLS, or the reverse."""
+    if not _may_certify(certificate):
+        raise _unfit(
+            f'the root has certified the key of "{name}", but not as a CA',
+            "CA:TRUE, and the key usage certificate sign",
+            "a certificate that cannot issue others",
+        )
     usages = set(usages_of(certificate))
     is_tls = bool(usages) and usages <= set(TLS_ONLY.usages)
     if is_tls != (line_of(name) == ISSUING_TLS):
@@ -199,6 +206,14 @@ def _check_use(name: str, certificate: x509.Certificate) -> None:
             f"a CA {uses[not is_tls]}",
             uses[is_tls],
         )
+
+
+def _may_certify(certificate: x509.Certificate) -> bool:
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound:  # an imported CA's
+        return is_ca(certificate)
+    return is_ca(certificate) and usage.key_cert_sign
 
 
 def _check_newer(crl: x509.CertificateRevocationList, held: x509.CertificateRevocationList) -> None:

@@ -1,6 +1,7 @@
 """`fwsign pki issue --csr DIR`, and the options that add extensions."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from cli.kit import EXAMPLE, good, refused, run, tree
 from est_kit import csr, new_key
+from fwsign.cli import inputs
 from fwsign.keys.file import load_private_key
 from fwsign.pki.directory import Pki
 
@@ -135,6 +137,29 @@ def test_a_name_that_is_taken_is_refused(how: str) -> None:
     assert 'there is a certificate "a" in pki already (state.pki-exists)' in found.err
     again = " --new-key" if how == "revoked" else ""
     assert found.err.count(f"fwsign pki renew a{again}\n") == 1
+
+
+def test_what_was_issued_before_is_what_is_asked_for() -> None:
+    key = new_key()
+    write("a.csr", key=key, names=[x509.DNSName("x.acme.example")])
+    command = ("pki", "issue", "server", "--csr", "reqs")
+    good(*command)
+    assert run(*command).err == "fwsign: 1 requests: 0 issued, 1 issued before\n"
+    write("a.csr", key=key, names=[x509.DNSName("y.acme.example")])
+    found = run(*command, "--out", "out")
+    assert found.status == 5
+    assert 'there is a certificate "a" in pki already (state.pki-exists)' in found.err
+    assert not Path("out").exists()
+
+
+def test_what_was_issued_before_is_not_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    write("a.csr")
+    good(*BATCH, "--for", "1h")
+    later = inputs.now() + timedelta(hours=2)
+    monkeypatch.setattr("fwsign.cli.inputs.now", lambda: later)
+    found = run(*BATCH)
+    assert found.status == 5
+    assert 'there is a certificate "a" in pki already (state.pki-exists)' in found.err
 
 
 def test_two_requests_for_one_name_or_key() -> None:

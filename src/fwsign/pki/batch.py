@@ -148,11 +148,14 @@ def issue_judged(
     paths = []
     with exclusive(pki.directory):
         names = {one.lower(): one for one in pki.names()}
+        devices = devices_in(pki) if kind == "idevid" else {}
         for one in judged:
             if one.wanted is None:
                 continue
             refuse_taken(pki, one.name, names, lambda _: False)
             leaf, period, request = one.wanted
+            if leaf.device:
+                refuse_known_device(leaf, devices)
             issued = leaf_certificate(leaf, request.public_key, period, issuer)
             write_entry(pki, one.name, issued, now, origin=Origin(request=request.digest))
             names[one.name.lower()] = one.name
@@ -225,13 +228,16 @@ class _Judging:
                 )
 
     def _is_issued(self, name: str, request: Request) -> bool:
-        """Tell whether an entry is there, of this kind and for this key, and not revoked."""
+        """Tell whether what is asked for is there, for this key, and neither revoked nor over."""
         if name not in self._names.values():
             return False
         there = self._pki.certificate(name)
+        if there.public_key() != request.public_key or self._is_revoked(name):
+            return False
         leaf = leaf_of(there)
-        same = leaf is not None and leaf.kind == self._terms.kind
-        return same and there.public_key() == request.public_key and not self._is_revoked(name)
+        wanted = permitted_leaf(self._pki, self._ca, self._leaf(name, request))
+        same = leaf is not None and leaf._replace(subject=None) == wanted
+        return same and there.not_valid_after_utc > self._now
 
     def _is_revoked(self, name: str) -> bool:
         return self._pki.certificate(name).serial_number in self._revoked

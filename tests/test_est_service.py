@@ -694,3 +694,31 @@ def test_a_failure_to_write_uses_up_the_password(
     monkeypatch.undo()
     refusal(lambda: est.enrol("sensor-7", password, csr(new_key(), "sensor-7")), 401, UNKNOWN)
     assert base64.b64encode(b"") == b""
+
+
+# --- faults and races -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_password_counts_on_where_the_certificate_cannot_be_written(
+    est: Enrolment, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    if again:
+        est.enrolled("sensor-7")
+    before = {name: est.pki.certificate(name) for name in est.pki.names()}
+    password, key = est.invite("sensor-7", again=again), new_key()
+    monkeypatch.setattr("fwsign.pki.log.append", full_disk)
+    with pytest.raises(Failed, match="no space left"):
+        est.enrol("sensor-7", password, csr(key, "sensor-7"))
+    monkeypatch.undo()
+    assert {name: est.pki.certificate(name) for name in est.pki.names()} == before
+    (found,) = [one for one in invites.listed(est.pki) if one.name == "sensor-7"]
+    assert found.state == "approved"
+    other = csr(new_key(), "sensor-7")
+    refusal(lambda: est.enrol("sensor-7", password, other), 401, UNKNOWN)
+    assert est.enrol("sensor-7", password, csr(key, "sensor-7")).status == 200
+    refusal(lambda: est.enrol("sensor-7", password, csr(key, "sensor-7")), 401, UNKNOWN)
+
+
+def full_disk(*_: Any) -> None:
+    raise Failed("io.full", "cannot write log.jsonl: no space left on device")

@@ -8,7 +8,8 @@ An invitation goes through these states, and never back:
     any but issued -> denied
 
 The first good request claims it: from then on it is for that key alone. The file says `issued`
-before the certificate is written, so that no kill lets a password count twice.
+before the certificate is written, so that no kill lets a password count twice. Only where that
+certificate cannot be written, as on a full disk, it is `approved` again, for the same key.
 """
 
 from __future__ import annotations

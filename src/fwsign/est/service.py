@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -41,7 +42,7 @@ from fwsign.pki.renewal import Replacement, replace_entry
 from fwsign.pki.request import names_in, parse_request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import timedelta
     from pathlib import Path
 
@@ -182,13 +183,12 @@ class Service:
             issued = leaf_certificate(leaf, wanted.public_key, period, authority)
             who = f"EST client {client.address}, {_how(invite, peer)}"
             origin = Origin(who, wanted.digest)
-            # Before the certificate: no kill lets the password count for another one.
-            invites.write(pki, invite._replace(state=invites.ISSUED, since=now))
-            if invite.again:
-                old = pki.certificate(invite.name)
-                replace_entry(pki, Replacement(invite.name, old, issued, now, origin))
-            else:
-                write_entry(pki, invite.name, issued, now, origin=origin)
+            with _counted(pki, invite, issued, now):
+                if invite.again:
+                    old = pki.certificate(invite.name)
+                    replace_entry(pki, Replacement(invite.name, old, issued, now, origin))
+                else:
+                    write_entry(pki, invite.name, issued, now, origin=origin)
         return _issued(invite.name, issued)
 
     def _invited(
@@ -348,6 +348,23 @@ def _words(name: x509.GeneralName) -> str:
 
 def _shown(text: object) -> str:
     return visible(str(text)[:_SHOWN])
+
+
+@contextlib.contextmanager
+def _counted(pki: Pki, invite: Invite, issued: x509.Certificate, now: datetime) -> Iterator[None]:
+    """Count an invitation before its certificate is written, and no more if that fails.
+
+    Before, so that no kill lets the password count for another one. A failure, such as a full
+    disk, leaves it to the key that has claimed it.
+    """
+    invites.write(pki, invite._replace(state=invites.ISSUED, since=now))
+    try:
+        yield
+    except FwsignError:
+        with contextlib.suppress(FwsignError):
+            if not is_taken(pki, invite.name) or pki.certificate(invite.name) != issued:
+                invites.write(pki, invite)
+        raise
 
 
 def _how(invite: Invite, peer: Peer | None) -> str:

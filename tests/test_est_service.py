@@ -28,6 +28,7 @@ from fwsign.est import invites
 from fwsign.est.http import Request
 from fwsign.est.service import Client
 from fwsign.pki.extras import extras
+from fwsign.pki.lock import exclusive
 from fwsign.pki.log import read_log
 from fwsign.pki.renewal import renew
 from fwsign.pki.rotation import replace_issuing
@@ -722,3 +723,20 @@ def test_a_password_counts_on_where_the_certificate_cannot_be_written(
 
 def full_disk(*_: Any) -> None:
     raise Failed("io.full", "cannot write log.jsonl: no space left on device")
+
+
+def test_a_client_that_is_revoked_while_its_request_waits_gets_nothing(
+    est: Enrolment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = est.enrolled("sensor-7")
+
+    def slow(directory: Path) -> Any:
+        monkeypatch.undo()
+        withdraw(directory, "sensor-7", "keyCompromise")
+        return exclusive(directory)
+
+    monkeypatch.setattr("fwsign.est.service.exclusive", slow)
+    request = csr(new_key(), "sensor-7", org="Acme")
+    words = f'the certificate of "sensor-7" was revoked {est.now:%Y-%m-%d}'
+    refusal(lambda: est.enrol_again(old, request), 403, words)
+    assert est.pki.certificate("sensor-7") == old

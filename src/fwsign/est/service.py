@@ -169,6 +169,8 @@ class Service:
             raise _unknown()
         ca, authority = self._issuer(pki, invites.KINDS[0], now)
         with exclusive(pki.directory):
+            if peer is not None:  # again: it may have been revoked while others held the lock
+                judge_peer(pki, peer.certificate.public_bytes(Encoding.DER), now)
             invite = self._invited(pki, name, password, peer, now)
             key = key_digest(wanted.public_key)
             if invite.key not in (None, key):
@@ -272,6 +274,8 @@ class Service:
             raise Refused(403, "the request has other alternative names than the certificate")
         ca, authority = self._issuer(pki, peer.leaf.kind, now)
         with exclusive(pki.directory):
+            # Again: it may have been revoked while others held the lock.
+            judge_peer(pki, before.public_bytes(Encoding.DER), now)
             old = pki.certificate(peer.name)
             more = carried(pki, old, ca, self._rules.more)
             leaf = permitted_leaf(pki, ca, peer.leaf._replace(more=more))

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from cli.kit import SAMPLES, good, refused, run
 from fwsign.cli import raw
+from fwsign.keys import pem
 from fwsign.pki.directory import Pki
 from support import certify, make_ca, make_crl, make_leaf, name, new_key, signing_hash
 
@@ -98,6 +99,34 @@ def test_what_a_passphrase_hides() -> None:
             words = "x is encrypted, and shows nothing without its passphrase"
             hint = "its public half: fwsign key convert x - --to public"
             refused(run("show", "x", option), 2, words, hint)
+
+
+@pytest.mark.parametrize("label", ["CERTIFICATE", "X509 CRL", "PUBLIC KEY", "CERTIFICATE REQUEST"])
+@pytest.mark.parametrize("form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL])
+def test_a_private_key_with_a_public_label(label: str, form: PrivateFormat) -> None:
+    key = new_key()
+    secret = key.private_bytes(Encoding.DER, form, NoEncryption())
+    Path("x").write_bytes(pem.encode(label, secret))
+    for option in ("--pem", "--hex"):
+        shown = json.loads(good("show", "x", option, "--json"))["content"]
+        assert [one["kind"] for one in shown] == ["public key"]
+    assert load_pem_public_key(good("show", "x", "--pem").encode()) == key.public_key()
+
+
+def test_a_damaged_thing_is_shown_as_it_is() -> None:
+    data = pem.encode(
+        "CERTIFICATE", LEAF.certificate.public_bytes(Encoding.DER)[:-4] + b"\0\0\0\0\0"
+    )
+    for text in (data, pem.encode("X509 CRL", b"hello")):
+        Path("x").write_bytes(text)
+        assert good("show", "x", "--pem").encode() == text
+
+
+def test_a_locked_private_key_with_a_public_label() -> None:
+    lock = BestAvailableEncryption(b"secret")
+    secret = new_key().private_bytes(Encoding.DER, PrivateFormat.PKCS8, lock)
+    Path("x").write_bytes(pem.encode("CERTIFICATE", secret))
+    assert "x is encrypted, and shows nothing" in run("show", "x", "--pem").err
 
 
 def test_several_things_in_their_order() -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The output of `fwsign show --pem` and `--hex`: certificates, CRLs and public keys as bytes."""
 
+import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
@@ -44,7 +45,7 @@ def of_things(found: Iterable["Found"], file: Path) -> list[Raw]:
         UsageFailure: there is nothing, or only what a passphrase hides.
     """
     shown, locked = [], False
-    for one in found:
+    for one in itertools.chain.from_iterable(map(_really, found)):
         if one.kind in _LABELS and one.content:
             shown.append(Raw(one.kind, one.content))
         elif one.public_key is not None:
@@ -60,6 +61,17 @@ def of_things(found: Iterable["Found"], file: Path) -> list[Raw]:
         public = f"its public half: fwsign key convert {name} - --to public"
         ui.usage(f"{file} is encrypted, and shows nothing without its passphrase", public)
     raise refusal(file)
+
+
+def _really(one: "Found") -> "tuple[Found, ...]":
+    """Return a thing, or the private key that a public label in PEM names wrongly."""
+    from fwsign.keys.formats import CONTAINER, read_opened
+
+    if one.kind not in _LABELS or not one.content:
+        return (one,)
+    content = read_opened(one.content, None, name=f"the {one.kind}")
+    secret = any(inner.kind in ("private key", CONTAINER) for inner in content)
+    return content if secret else (one,)
 
 
 def of_envelope(data: bytes, file: Path) -> list[Raw]:

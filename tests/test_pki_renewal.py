@@ -18,7 +18,10 @@ from fwsign.pki.directory import Pki
 from fwsign.pki.expiry import ending
 from fwsign.pki.issue import NewKey
 from fwsign.pki.leaves import renewed_algorithm
+from fwsign.pki.log import read_log
 from fwsign.pki.renewal import renew as renew_it
+from fwsign.pki.revocation import unrevoked
+from fwsign.pki.rotation import replace_issuing
 from pki_kit import (
     DAY,
     NEW,
@@ -173,6 +176,36 @@ def test_an_old_certificate_is_revoked_by_its_serial_number(pki: Path) -> None:
     assert serials(Pki(pki).crl("issuing")) == {old}
     assert Pki(pki).revocation("release") is None
     refused(partial(withdraw, pki, f"0x{old:X}", now=LATER), "state.pki-exists")
+
+
+@pytest.mark.parametrize("name", ["release", "issuing", "issuing-tls"])
+def test_the_older_certificates_of_a_key_are_revoked_with_it(pki: Path, name: str) -> None:
+    first = Pki(pki).certificate(name)
+    renew(pki, name)
+    second = Pki(pki).certificate(name)
+    renew(pki, name)
+    third = Pki(pki).certificate(name)
+    withdraw(pki, name, now=LATER)
+    own = {one.serial_number for one in (first, second, third)}
+    assert serials(Pki(pki).crl(Pki(pki).issuer_of(first))) == own
+    logged = [one.content["serial"] for one in read_log(pki) if one.content["kind"] == "revoke"]
+    assert {int(one, 16) for one in logged} == own
+
+
+def test_what_has_another_key_or_another_ca_is_not_revoked_with_it(pki: Path) -> None:
+    old = Pki(pki).certificate("release").serial_number
+    renew(pki, "release", new_key=NEW)
+    second = Pki(pki).certificate("release")
+    replace_issuing(pki, new_key=NEW, passphrase=lambda _: None, now=LATER)
+    renew(pki, "release")
+    third = Pki(pki).certificate("release")
+    issue(pki, "other", key=third.public_key(), now=LATER)
+    withdraw(pki, "release", now=LATER)
+    assert serials(Pki(pki).crl("issuing-2")) == {third.serial_number}
+    left = {(one.serial_number, by) for one, by in unrevoked(Pki(pki), third)}
+    other = Pki(pki).certificate("other").serial_number
+    assert left == {(second.serial_number, "issuing"), (other, "issuing-2")}
+    assert old not in {serial for serial, _ in left}
 
 
 def test_a_serial_number_that_nobody_has(pki: Path) -> None:

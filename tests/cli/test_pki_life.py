@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cli.kit import good, refused, run, tree
 from fwsign.cli import inputs
 from fwsign.keys.file import load_private_key
+from fwsign.pki.directory import Pki
 from pki_kit import before_tls
 from support import NOW, new_key, signing_hash
 
@@ -154,6 +155,29 @@ class TestRenew:
         revoke = ("pki", "revoke", f"{old.serial_number:x}", "--reason", "superseded")
         assert good(*revoke, "--invalidity-date", "2026-12-01T00:00:00Z") == "pki/crl/issuing.pem\n"
         good("sign", "build.bin", "--force")
+
+    def test_a_leaked_key_is_revoked_in_all_its_certificates(self) -> None:
+        old = Pki("pki").certificate("release").serial_number
+        chain = Path("pki/issued/release.crt").read_bytes()
+        Path("old.pem").write_bytes(chain + Path("pki/issued/issuing.crt").read_bytes())
+        good("pki", "renew", "release")
+        good("pki", "crl")
+        verify = ("pki", "verify", "old.pem", "--purpose", "codesign")
+        good(*verify)
+        found = run("pki", "revoke", "release", "--reason", "keyCompromise")
+        assert "has the same key" not in found.err
+        assert 'certificate "release" revoked 2028-10-22 (key compromise)' in run(*verify).err
+        assert Pki("pki").crl("issuing").get_revoked_certificate_by_serial_number(old)
+
+    def test_other_certificates_of_a_leaked_key_are_named(self) -> None:
+        old = Pki("pki").certificate("release").serial_number
+        good("pki", "renew", "release")
+        found = run("pki", "revoke", f"{old:X}", "--reason", "keyCompromise")
+        new = Pki("pki").certificate("release").serial_number
+        assert found.err.splitlines()[0] == (
+            f'fwsign: warning: {new:X}, by "issuing", has the same key and stays good: '
+            "revoke it, too, if the key leaked"
+        )
 
     def test_new_key(self, project: Path) -> None:
         good("pki", "renew", "release", "--new-key", "--pass", "env:P", env={"P": "new"})

@@ -76,6 +76,9 @@ def revoke(
 ) -> None:
     """Revoke a certificate, for good.
 
+    With a NAME, its older certificates of the same key are revoked, too; with a serial number, that
+    one alone.
+
     Its issuer's CRL is written anew, and crl/bundle.pem; devices learn of it from envelopes that
     carry that CRL. They then refuse all that it signed. Only where the reason is superseded,
     cessationOfOperation or affiliationChanged, what a time stamp shows to be older stays good.
@@ -97,6 +100,7 @@ def revoke(
         invalid_since=since,
     )
     ui.out(str(path))
+    _warn_of_key(directory, name, reason)
     if words := _what_is_lost(directory, name, reason):
         ui.note(words)
         staple = " ".join(map(quoted, ("fwsign", "staple", "ENVELOPE", *pki_words(pki))))
@@ -104,6 +108,26 @@ def revoke(
     else:
         bundle = directory / BUNDLE
         ui.note(f"bring the CRL to the other side of TLS: {bundle if bundle.exists() else path}")
+
+
+def _warn_of_key(directory: Path, name: str, reason: str) -> None:
+    """Name the certificates of the same key that stay good."""
+    from cryptography.x509 import ReasonFlags
+
+    from fwsign.crl import HARMLESS
+    from fwsign.pki.directory import Pki
+    from fwsign.pki.revocation import unrevoked
+
+    if ReasonFlags(reason) in HARMLESS:  # the key may go on
+        return
+    pki = Pki(directory)
+    certificate = pki.certificate(name) if name in pki.names() else pki.by_serial(name)
+    for one, issuer in unrevoked(pki, certificate) if certificate else ():
+        serial = f"{one.serial_number:X}"
+        ui.note(
+            f'warning: {serial}, by "{issuer}", has the same key and stays good: revoke it, too, '
+            "if the key leaked"
+        )
 
 
 def _what_is_lost(directory: Path, name: str, reason: str) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from typing import TYPE_CHECKING, Final
@@ -49,10 +50,13 @@ def revoke(
 ) -> Path:
     """Put a certificate on the CRL of its issuer for good; return the path of that CRL.
 
+    An entry was perhaps renewed with its key: its older certificates are revoked with it, as far
+    as that CA has issued them. Otherwise whoever has the key would use one of those.
+
     Args:
         pki_dir: the PKI.
-        name: an entry's name, or a certificate's serial number in hexadecimal, which also finds
-            renewed certificates. The root revokes `issuing`.
+        name: an entry's name; or a certificate's serial number in hexadecimal, which also finds
+            renewed certificates, for that one alone. The root revokes `issuing`.
         reason: one of `REASONS`.
         ca_passphrase: called if the key of the issuer is encrypted.
         now: an aware time, the revocation date.
@@ -78,15 +82,32 @@ def revoke(
     ca = pki.issuer_of(certificate)
     _refuse_revoked(pki, name, ca, certificate)
     issuer = open_authority(pki, ca, ca_passphrase)
-    entry = crls.revoked_entry(certificate.serial_number, reason, now, since)
     with exclusive(pki.directory):
         _refuse_revoked(pki, name, ca, certificate)
-        if pki.flat:  # before the CRL, so that easy-rsa never makes a CRL without it
-            entry = revoke_line(pki.directory / INDEX, certificate, entry)
-        signed = {ca: _next_crl(pki, ca, issuer, now, (entry,))}
-        log_revocation(pki.directory, name, entry, reason, now)
+        gone, entries = [certificate], []
+        if name in pki.names():
+            others = unrevoked(pki, certificate)
+            gone += [one for one, by in others if (by, one.subject) == (ca, certificate.subject)]
+        for one in gone:
+            entry = crls.revoked_entry(one.serial_number, reason, now, since)
+            if pki.flat:  # before the CRL, so that easy-rsa never makes a CRL without it
+                entry = revoke_line(pki.directory / INDEX, one, entry)
+            entries.append(entry)
+        signed = {ca: _next_crl(pki, ca, issuer, now, entries)}
+        for entry in entries:
+            log_revocation(pki.directory, name, entry, reason, now)
         crls.write_crls(pki, signed)
     return pki.crl_path(ca)
+
+
+def unrevoked(pki: Pki, certificate: x509.Certificate) -> tuple[tuple[x509.Certificate, str], ...]:
+    """Return the other certificates of a certificate's key that no CRL has, and their issuers."""
+    found = {}
+    for one in pki.of_key(certificate.public_key()):
+        with contextlib.suppress(Failed):  # another PKI's, or its CRL is elsewhere
+            if one != certificate and pki.revocation_of(one) is None:
+                found[one.serial_number] = (one, pki.issuer_of(one))
+    return tuple(found.values())
 
 
 def issuer_name(pki_dir: str | os.PathLike[str], name: str) -> str:

@@ -145,6 +145,36 @@ def test_a_revoked_key_is_not_certified_again(pki: Path) -> None:
     assert Pki(pki).revocation("release") is None
 
 
+@pytest.mark.parametrize("reason", ["keyCompromise", "superseded"])
+def test_a_revoked_key_is_not_certified_again_by_a_request(pki: Path, reason: str) -> None:
+    key = Pki(pki).certificate("release").public_key()
+    withdraw(pki, "release", reason)
+    error = refused(partial(renew, pki, "release", new_key=key), "state.pki")
+    assert error.message == (
+        'certificate "release" was revoked 2026-11-01: only a new key can be certified'
+    )
+
+
+def test_a_leaked_key_is_certified_under_no_name(pki: Path) -> None:
+    key = Pki(pki).certificate("release").public_key()
+    renew(pki, "release", new_key=NEW)
+    issue(pki, "other")
+    issue(pki, "third", key=key)  # not yet
+    withdraw(pki, "third")
+    words = "leaked: a certificate of it was revoked for that reason"
+    error = refused(partial(issue, pki, "fourth", key=key), "state.pki")
+    assert error.message == f'the key of "fourth" {words}'
+    error = refused(partial(renew, pki, "other", new_key=key), "state.pki")
+    assert error.message == f'the key of "other" {words}'
+
+
+def test_a_key_that_did_not_leak_gets_another_name(pki: Path) -> None:
+    key = Pki(pki).certificate("release").public_key()
+    withdraw(pki, "release", "cessationOfOperation")
+    issue(pki, "other", key=key)
+    assert Pki(pki).certificate("other").public_key() == key
+
+
 def test_renewed_by_another_process_meanwhile(pki: Path) -> None:
     def slow() -> None:
         (pki / "private/issuing.key").write_bytes(plain)

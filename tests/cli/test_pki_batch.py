@@ -139,6 +139,18 @@ def test_a_name_that_is_taken_is_refused(how: str) -> None:
     assert found.err.count(f"fwsign pki renew a{again}\n") == 1
 
 
+def test_a_leaked_key_is_refused_in_a_batch() -> None:
+    key = new_key()
+    write("a.csr", key=key)
+    good("pki", "issue", "client", "b", "--csr", write("b.csr", None, key=key))
+    Path("reqs/b.csr").unlink()
+    good("pki", "revoke", "b", "--reason", "keyCompromise")
+    found = run(*BATCH)
+    words = "leaked: a certificate of it was revoked for that reason (state.pki)"
+    assert f"the key of reqs/a.csr {words}" in found.err
+    assert found.status == 5
+
+
 def test_what_was_issued_before_is_what_is_asked_for() -> None:
     key = new_key()
     write("a.csr", key=key, names=[x509.DNSName("x.acme.example")])

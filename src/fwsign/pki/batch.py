@@ -24,6 +24,7 @@ from fwsign.pki.leaves import Leaf, leaf_certificate, leaf_of
 from fwsign.pki.lock import exclusive
 from fwsign.pki.log import Origin
 from fwsign.pki.request import REQUEST_LIMIT, Request, parse_request
+from fwsign.pki.revocation import leaked_keys, refuse_leaked
 
 if TYPE_CHECKING:
     import os
@@ -172,6 +173,7 @@ class _Judging:
         self._names = {one.lower(): one for one in pki.names()}
         self._devices = devices_in(pki) if terms.kind == "idevid" else {}
         self._revoked = _revoked(pki)
+        self._leaked = leaked_keys(pki)
         self._taken: dict[str, Path] = {}
         self._keys: dict[str, Path] = {}
 
@@ -182,6 +184,7 @@ class _Judging:
             request = parse_request(read_bytes(file, REQUEST_LIMIT), str(file), compat=compat)
             name = self._name(file, request)
             key = key_digest(request.public_key)
+            refuse_leaked(request.public_key, str(file), self._leaked)
             self._refuse_twice(file, name, key)
             if self._is_issued(name, request):
                 return Judged(file, name)

@@ -250,14 +250,12 @@ class Pki:
                 return _parse(_load_certificate, path, CERTIFICATE_LIMIT, "certificate")
         return None
 
-    def of_key(self, key: object) -> Iterator[x509.Certificate]:
-        """Yield the certificates of a public key, renewed ones included, and roots left out."""
+    def held(self) -> Iterator[x509.Certificate]:
+        """Yield all certificates that can be read, renewed ones included, and roots left out."""
         old = (self.directory / "certs_by_serial").glob("*.pem")
         for path in (*map(self.certificate_path, self.names()), *sorted(old)):
             with contextlib.suppress(Failed, _Missing):  # what cannot be read is no reason to stop
-                found = _parse(_load_certificate, path, CERTIFICATE_LIMIT, "certificate")
-                if found.public_key() == key:
-                    yield found
+                yield _parse(_load_certificate, path, CERTIFICATE_LIMIT, "certificate")
 
     def crl(self, name: str) -> x509.CertificateRevocationList:
         """Return the last CRL of a CA.

@@ -36,6 +36,7 @@ from fwsign.pki.leaves import (
 from fwsign.pki.lenient import oid_name
 from fwsign.pki.lock import exclusive
 from fwsign.pki.log import OWN
+from fwsign.pki.revocation import leaked_keys, refuse_leaked
 
 if TYPE_CHECKING:
     import os
@@ -127,6 +128,7 @@ def issue(
     if not isinstance(key, NewKey):
         key = key() if callable(key) else key
         check_public_key(key, f'"{name}"', compat=compat if kind in TLS else None)
+        refuse_leaked(key, f'"{name}"', leaked_keys(pki))
     issuer = open_authority(pki, ca, ca_passphrase)
     new = _make(kind, key, certificate) if isinstance(key, NewKey) else None
     public: PublicKey = new[0].public_key() if new else key  # type: ignore[assignment]

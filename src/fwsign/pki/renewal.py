@@ -41,6 +41,7 @@ from fwsign.pki.leaves import (
 )
 from fwsign.pki.lock import exclusive
 from fwsign.pki.log import OWN
+from fwsign.pki.revocation import leaked_keys, refuse_leaked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -113,15 +114,8 @@ def renew(
     now = profiles.utc(now)
     pki = Pki(pki_dir)
     old = pki.certificate(name)
-    if new_key is None and (entry := pki.revocation(name)) is not None:
-        when = f"revoked {entry.revocation_date_utc:%Y-%m-%d}"
-        raise Failed(
-            "state.pki",
-            f'certificate "{name}" was {when}: only a new key can be certified',
-            expected="a new key",
-            found=when,
-            hint="--new-key makes one",
-        )
+    if new_key is None:
+        _refuse_revoked(pki, name)
     issues = is_issuing(name) and name in pki.authorities()
     if issues and new_key is None:
         _may_stay(old, name, compat=compat)
@@ -150,9 +144,25 @@ def renew(
     else:
         given = new_key() if callable(new_key) else new_key
         public = check_public_key(given, f'"{name}"', compat=allowed)
+        if public == old.public_key():
+            _refuse_revoked(pki, name)
+        refuse_leaked(public, f'"{name}"', leaked_keys(pki))
     issuer = open_authority(pki, ca, ca_passphrase)
     new = leaf_certificate(leaf, public, period, issuer)
     return _replace(pki, Replacement(name, old, new, now, origin))
+
+
+def _refuse_revoked(pki: Pki, name: str) -> None:
+    if (entry := pki.revocation(name)) is None:
+        return
+    when = f"revoked {entry.revocation_date_utc:%Y-%m-%d}"
+    raise Failed(
+        "state.pki",
+        f'certificate "{name}" was {when}: only a new key can be certified',
+        expected="a new key",
+        found=when,
+        hint="--new-key makes one",
+    )
 
 
 def _may_stay(old: x509.Certificate, name: str, *, compat: bool | None) -> PublicKey:

@@ -8,6 +8,9 @@ import functools
 import os
 from typing import TYPE_CHECKING, Final
 
+from cryptography import x509
+
+from fwsign.certificate import key_digest
 from fwsign.errors import Failed
 from fwsign.pki import crls, profiles
 from fwsign.pki.authority import open_authority, refuse_early
@@ -17,13 +20,11 @@ from fwsign.pki.lock import exclusive
 from fwsign.pki.log import log_revocation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from datetime import datetime
     from pathlib import Path
 
-    from cryptography import x509
-
-    from fwsign.keys import Passphrase
+    from fwsign.keys import Passphrase, PublicKey
     from fwsign.pki.profiles import Authority
 
 REASONS: Final = (
@@ -37,6 +38,13 @@ REASONS: Final = (
 )
 """Reasons for revocation (RFC 5280 s.5.3.1). A revocation here is final, so certificateHold and
 removeFromCRL are missing."""
+_LEAKED: Final = frozenset(
+    {
+        x509.ReasonFlags.key_compromise,
+        x509.ReasonFlags.ca_compromise,
+        x509.ReasonFlags.aa_compromise,
+    }
+)
 
 
 def revoke(
@@ -103,11 +111,56 @@ def revoke(
 def unrevoked(pki: Pki, certificate: x509.Certificate) -> tuple[tuple[x509.Certificate, str], ...]:
     """Return the other certificates of a certificate's key that no CRL has, and their issuers."""
     found = {}
-    for one in pki.of_key(certificate.public_key()):
+    key = certificate.public_key()
+    for one in (one for one in pki.held() if one.public_key() == key):
         with contextlib.suppress(Failed):  # another PKI's, or its CRL is elsewhere
             if one != certificate and pki.revocation_of(one) is None:
                 found[one.serial_number] = (one, pki.issuer_of(one))
     return tuple(found.values())
+
+
+def leaked_keys(pki: Pki) -> frozenset[str]:
+    """Return the keys whose certificates were revoked because they leaked, by `key_digest`."""
+    entries = list(pki.noted())
+    for ca in pki.authorities():
+        with contextlib.suppress(Failed):  # it may be elsewhere
+            entries += pki.crl(ca)
+    serials = {entry.serial_number for entry in entries if _reason(entry) in _LEAKED}
+    if not serials:
+        return frozenset()
+    return frozenset(
+        key_digest(one.public_key())
+        for one in pki.held()
+        if one.serial_number in serials
+    )
+
+
+def refuse_leaked(key: PublicKey, what: str, leaked: Collection[str]) -> None:
+    """Refuse to certify a key that leaked, also under another name.
+
+    Args:
+        key: the key.
+        what: its holder, for the refusal.
+        leaked: from `leaked_keys`.
+
+    Raises:
+        Failed: `state.pki`.
+    """
+    if key_digest(key) in leaked:
+        raise Failed(
+            "state.pki",
+            f"the key of {what} leaked: a certificate of it was revoked for that reason",
+            expected="a new key",
+            found="a key that leaked",
+            hint="make another key: fwsign key new",
+        )
+
+
+def _reason(entry: x509.RevokedCertificate) -> x509.ReasonFlags | None:
+    try:
+        return entry.extensions.get_extension_for_class(x509.CRLReason).value.reason
+    except x509.ExtensionNotFound:
+        return None
 
 
 def issuer_name(pki_dir: str | os.PathLike[str], name: str) -> str:

@@ -222,6 +222,16 @@ def test_the_older_certificates_of_a_key_are_revoked_with_it(pki: Path, name: st
     assert {int(one, 16) for one in logged} == own
 
 
+def test_short_lived_ones_that_are_over_stay_off_the_crl(pki: Path) -> None:
+    issue(pki, "sensor", "client", lifetime=DAY)
+    renew(pki, "sensor", lifetime=3 * DAY, now=NOW + DAY)
+    second = Pki(pki).certificate("sensor").serial_number
+    renew(pki, "sensor", lifetime=DAY, now=NOW + 2 * DAY)
+    third = Pki(pki).certificate("sensor").serial_number
+    withdraw(pki, "sensor", now=NOW + 2 * DAY)
+    assert serials(Pki(pki).crl("issuing-tls")) == {second, third}
+
+
 def test_what_has_another_key_or_another_ca_is_not_revoked_with_it(pki: Path) -> None:
     old = Pki(pki).certificate("release").serial_number
     renew(pki, "release", new_key=NEW)

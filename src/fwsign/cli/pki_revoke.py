@@ -123,6 +123,8 @@ def _warn_of_key(directory: Path, name: str, reason: str) -> None:
     pki = Pki(directory)
     certificate = pki.certificate(name) if name in pki.names() else pki.by_serial(name)
     for one, issuer in unrevoked(pki, certificate) if certificate else ():
+        if one.not_valid_after_utc < inputs.now():
+            continue
         serial = f"{one.serial_number:X}"
         ui.note(
             f'warning: {serial}, by "{issuer}", has the same key and stays good: revoke it, too, '

@@ -14,8 +14,9 @@ from fwsign.certificate import key_digest
 from fwsign.errors import Failed
 from fwsign.pki import crls, profiles
 from fwsign.pki.authority import open_authority, refuse_early
-from fwsign.pki.directory import INDEX, ISSUING, Pki, is_root
+from fwsign.pki.directory import INDEX, ISSUING, TLS, Pki, is_root
 from fwsign.pki.index import revoke_line
+from fwsign.pki.leaves import leaf_of
 from fwsign.pki.lock import exclusive
 from fwsign.pki.log import log_revocation
 
@@ -94,8 +95,9 @@ def revoke(
         _refuse_revoked(pki, name, ca, certificate)
         gone, entries = [certificate], []
         if name in pki.names():
-            others = unrevoked(pki, certificate)
-            gone += [one for one, by in others if (by, one.subject) == (ca, certificate.subject)]
+            for one, by in unrevoked(pki, certificate):
+                if (by, one.subject) == (ca, certificate.subject) and not _is_over(one, now):
+                    gone.append(one)
         for one in gone:
             entry = crls.revoked_entry(one.serial_number, reason, now, since)
             if pki.flat:  # before the CRL, so that easy-rsa never makes a CRL without it
@@ -106,6 +108,12 @@ def revoke(
             log_revocation(pki.directory, name, entry, reason, now)
         crls.write_crls(pki, signed)
     return pki.crl_path(ca)
+
+
+def _is_over(certificate: x509.Certificate, now: datetime) -> bool:
+    """Tell whether a certificate needs no revocation: TLS ends with it, a signature may not."""
+    leaf = leaf_of(certificate)
+    return leaf is not None and leaf.kind in TLS and certificate.not_valid_after_utc < now
 
 
 def unrevoked(pki: Pki, certificate: x509.Certificate) -> tuple[tuple[x509.Certificate, str], ...]:
@@ -129,9 +137,7 @@ def leaked_keys(pki: Pki) -> frozenset[str]:
     if not serials:
         return frozenset()
     return frozenset(
-        key_digest(one.public_key())
-        for one in pki.held()
-        if one.serial_number in serials
+        key_digest(one.public_key()) for one in pki.held() if one.serial_number in serials
     )
 
 

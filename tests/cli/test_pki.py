@@ -195,10 +195,13 @@ class TestRevoke:
             'certificate "release" was revoked 2026-11-22 already',
         )
 
-    @pytest.mark.parametrize("kind", ["server", "client"])
+    @pytest.mark.parametrize("kind", ["server", "client", "idevid", "the CA"])
     def test_the_crl_of_tls_goes_to_the_other_side_and_not_to_devices(self, kind: str) -> None:
-        good("pki", "issue", kind, "b.acme.example", "--no-passphrase")
-        found = run("pki", "revoke", "b.acme.example", "--reason", "superseded")
+        name = "issuing-tls" if kind == "the CA" else "b.acme.example"
+        more = ("--serial-number", "SN-1") if kind == "idevid" else ()
+        if kind != "the CA":
+            good("pki", "issue", kind, name, *more, "--no-passphrase")
+        found = run("pki", "revoke", name, "--reason", "superseded")
         words = "fwsign: bring the CRL to the other side of TLS: pki/crl/bundle.pem\n"
         assert (found.status, found.err) == (0, words)
 

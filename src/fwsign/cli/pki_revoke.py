@@ -16,6 +16,8 @@ from fwsign.cli.quoting import quoted
 from fwsign.errors import Failed
 
 if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
     from fwsign.pki.directory import Pki
 
 
@@ -137,19 +139,27 @@ def _what_is_lost(directory: Path, name: str, reason: str) -> str:
     from cryptography.x509 import ReasonFlags
 
     from fwsign.crl import HARMLESS
-    from fwsign.pki.directory import Pki
+    from fwsign.pki.directory import TLS, Pki
     from fwsign.pki.leaves import leaf_of
 
     pki = Pki(directory)
     certificate = pki.certificate(name) if name in pki.names() else pki.by_serial(name)
     leaf = leaf_of(certificate) if certificate else None
     kind = leaf.kind if leaf else "CA"
-    if kind in ("server", "client"):
+    if kind in TLS or _is_for_tls(certificate):
         return ""
     if kind == "tsa":  # a thief of its key can choose the time
         return "devices refuse its time stamps, however old"
     but = "unless a time stamp shows that it is older" if ReasonFlags(reason) in HARMLESS else ""
     return f"devices refuse what it signed, {but or 'however old'}"
+
+
+def _is_for_tls(certificate: "Certificate | None") -> bool:
+    """Tell whether a CA certifies nothing that signs."""
+    from fwsign.pki.profiles import TLS_ONLY, usages_of
+
+    usages = set(usages_of(certificate)) if certificate else set()
+    return bool(usages) and usages <= set(TLS_ONLY.usages)
 
 
 def crl(*, pki: PKI = None, ca_pass: CA_PASS = None, root_pass: ROOT_PASS = None) -> None:

@@ -177,7 +177,7 @@ def crl(*, pki: PKI = None, ca_pass: CA_PASS = None, root_pass: ROOT_PASS = None
 
 
 def _how_to_renew(pki: "Pki", name: str) -> str:
-    from fwsign.pki.offline import REQUEST
+    from fwsign.pki.directory import REQUEST
 
     if (pki.directory / REQUEST).exists():
         accept = " ".join(map(quoted, ("fwsign", "pki", "accept", pki.directory, "FILE")))

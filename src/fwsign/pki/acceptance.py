@@ -19,14 +19,13 @@ from fwsign.crl import newest
 from fwsign.errors import Failed
 from fwsign.keys.file import load_private_key
 from fwsign.pki import crls, profiles
-from fwsign.pki.authority import refuse_early
-from fwsign.pki.directory import ISSUING, ROOT, Pki, common_name
+from fwsign.pki.directory import ISSUING, REQUEST, ROOT, Pki, common_name
 from fwsign.pki.files import write_certificate
 from fwsign.pki.lock import exclusive
-from fwsign.pki.offline import REQUEST
 from fwsign.pki.profiles import Authority
 from fwsign.pki.renewal import replace_certificate
 from fwsign.pki.request import REQUEST_LIMIT, Request, parse_request
+from fwsign.pki.term import refuse_early
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

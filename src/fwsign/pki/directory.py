@@ -40,6 +40,9 @@ INDEX: Final = "index.txt"
 ISSUING: Final = "issuing"
 BUNDLE: Final = "crl/bundle.pem"
 """The CRLs of all CAs in one file, to ship."""
+REQUEST: Final = "reqs/issuing.csr"
+"""The request in the directory of an issuing CA whose root is elsewhere; easy-rsa uses the same
+place."""
 
 CERTIFICATE_LIMIT: Final = 64 * 1024
 """Octets of a certificate's file; ML-DSA-87 takes 10 kB in PEM, and easy-rsa adds text."""

@@ -12,7 +12,7 @@ from fwsign.pki import profiles
 from fwsign.pki.directory import Pki, is_issuing, issuer_among
 from fwsign.pki.entry import purposes_of, use_of
 from fwsign.pki.path_end import REVOKED, TLS, Link, PathEnd, path_ends
-from fwsign.pki.rotation import spare_roots
+from fwsign.pki.term import spare_roots
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

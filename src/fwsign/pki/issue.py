@@ -14,7 +14,7 @@ from fwsign.errors import Failed
 from fwsign.keys.file import write_private_key
 from fwsign.names import host_name, peer_name, signer_name, vendor_domain
 from fwsign.pki import profiles
-from fwsign.pki.authority import open_authority, refuse_early
+from fwsign.pki.authority import open_authority
 from fwsign.pki.directory import Pki, common_name, is_root
 from fwsign.pki.files import set_aside, write_certificate
 from fwsign.pki.flat import enter
@@ -28,6 +28,7 @@ from fwsign.pki.leaves import (
     new_leaf_key,
 )
 from fwsign.pki.lock import exclusive
+from fwsign.pki.term import refuse_ended_ca
 
 if TYPE_CHECKING:
     import os
@@ -143,25 +144,17 @@ def _refuse_taken(pki: Pki, name: str) -> None:
 
 def refuse_unable(pki: Pki, ca: str, now: datetime) -> None:
     """Refuse an issuer that every verifier would refuse: revoked, expired or not valid yet."""
-    issuer = pki.certificate(ca)
-    refuse_early(issuer, now)
-    end = issuer.not_valid_after_utc
     entry = pki.revocation(ca)
     if entry is not None:
         fault = f"was revoked {entry.revocation_date_utc:%Y-%m-%d}"
-        way = "fwsign pki renew issuing --new-key makes another one"
-    elif now >= end:
-        fault = f"expired {end:%Y-%m-%d}, it is {now:%Y-%m-%d}"
-        way = "fwsign pki renew issuing, with the root's key"
-    else:
-        return
-    raise Failed(
-        "state.pki",
-        f'the CA "{common_name(issuer)}" {fault}',
-        expected="a CA that may issue",
-        found=fault,
-        hint=None if pki.flat else way,
-    )
+        raise Failed(
+            "state.pki",
+            f'the CA "{common_name(pki.certificate(ca))}" {fault}',
+            expected="a CA that may issue",
+            found=fault,
+            hint=None if pki.flat else f"fwsign pki renew {ca} --new-key makes another one",
+        )
+    refuse_ended_ca(pki, ca, now)
 
 
 def permitted_leaf(pki: Pki, ca: str, wanted: Leaf) -> Leaf:

@@ -8,7 +8,7 @@ certifies the request on the root's machine. `fwsign.pki.acceptance` accepts the
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -18,13 +18,22 @@ from fwsign.errors import Failed
 from fwsign.keys.file import new_private_key, write_private_key
 from fwsign.names import host_name, organisation, vendor_domain
 from fwsign.pki import profiles
-from fwsign.pki.authority import open_authority, refuse_early
-from fwsign.pki.directory import ISSUING, ROOT, Pki, common_name, is_issuing, next_name
+from fwsign.pki.authority import open_authority
+from fwsign.pki.directory import (
+    ISSUING,
+    REQUEST,
+    ROOT,
+    Pki,
+    common_name,
+    is_issuing,
+    next_name,
+)
 from fwsign.pki.files import build_beside, make_directories, write_certificate
 from fwsign.pki.flat import refuse_flat
 from fwsign.pki.issue import last_day
 from fwsign.pki.lock import exclusive
 from fwsign.pki.renewal import replace_certificate
+from fwsign.pki.term import refuse_ended_ca
 
 if TYPE_CHECKING:
     import os
@@ -34,9 +43,6 @@ if TYPE_CHECKING:
     from fwsign.keys import Passphrase
     from fwsign.pki.issue import NewKey
     from fwsign.pki.request import Request
-
-REQUEST: Final = "reqs/issuing.csr"
-"""The request in the directory of the issuing CA; easy-rsa uses the same place."""
 
 
 def create_request(
@@ -113,7 +119,7 @@ def sign_request(
         raise Failed("state.policy", "an issuing CA must be limited to a domain, none was given")
     pki = Pki(pki_dir)
     refuse_flat(pki)
-    refuse_early(pki.root, now)
+    refuse_ended_ca(pki, ROOT, now)
     end = None if lifetime is None else last_day("the CA", pki.root, lifetime, now)
     root = open_authority(pki, ROOT, root_passphrase)
     with exclusive(pki.directory):

@@ -16,7 +16,7 @@ from fwsign.errors import Failed
 from fwsign.keys.file import write_private_key
 from fwsign.names import host_name
 from fwsign.pki import profiles
-from fwsign.pki.authority import open_authority, refuse_early
+from fwsign.pki.authority import open_authority
 from fwsign.pki.directory import Pki, common_name, is_issuing, is_root
 from fwsign.pki.files import set_aside, write_certificate
 from fwsign.pki.flat import enter
@@ -38,6 +38,7 @@ from fwsign.pki.leaves import (
     renewed_algorithm,
 )
 from fwsign.pki.lock import exclusive
+from fwsign.pki.term import refuse_ended_ca
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,7 +144,7 @@ def _issuing_anew(
     old = pki.certificate(name)
     root = pki.issuer_of(old)
     certificate = pki.certificate(root)
-    refuse_early(certificate, now)
+    refuse_ended_ca(pki, root, now)
     end = None
     if lifetime is not None:
         end = last_day(f'the CA "{common_name(old)}"', certificate, lifetime, now)

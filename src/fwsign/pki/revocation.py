@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 from fwsign.errors import Failed
 from fwsign.pki import crls, profiles
-from fwsign.pki.authority import open_authority, refuse_early
+from fwsign.pki.authority import open_authority
 from fwsign.pki.directory import INDEX, ISSUING, Pki, is_root
 from fwsign.pki.index import revoke_line
 from fwsign.pki.lock import exclusive
+from fwsign.pki.term import refuse_early
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

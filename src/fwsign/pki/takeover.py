@@ -24,14 +24,14 @@ from fwsign.errors import Failed
 from fwsign.keys import Passphrase
 from fwsign.keys.file import KEY_FILE_LIMIT, new_private_key, write_private_key
 from fwsign.pki import crls, profiles
-from fwsign.pki.authority import join, refuse_early
-from fwsign.pki.directory import ISSUING, ROOT, Pki, common_name
+from fwsign.pki.authority import join
+from fwsign.pki.directory import ISSUING, REQUEST, ROOT, Pki, common_name
 from fwsign.pki.easyrsa import Entry, Source
 from fwsign.pki.files import build_beside, make_directories
 from fwsign.pki.index import INDEX_LIMIT
 from fwsign.pki.issue import NewKey
-from fwsign.pki.offline import REQUEST
 from fwsign.pki.profiles import Authority
+from fwsign.pki.term import refuse_early, refuse_ended
 
 _CN_LIMIT: Final = 64
 _RECORDS: Final = ("index.txt", "index.txt.attr", "serial", "crlnumber", "crl.pem", "crl/crl.pem")
@@ -96,6 +96,9 @@ def take_over(
         )
     authority = None
     if source.key is not None:
+        if issuing is not None and source.above is None:
+            hint = "fwsign pki show reads it as it is; fwsign pki init makes another PKI"
+            refuse_ended(source.ca, now, hint)
         refuse_early(source.ca, now)
         authority = join(source.ca, source.key, ca_passphrase)
     elif source.crl is None or source.unlisted:

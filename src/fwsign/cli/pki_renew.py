@@ -12,8 +12,8 @@ import typer
 from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.config import find_pki, pki_words
-from fwsign.cli.options import CA_PASS, NO_PASSPHRASE, PASS, PKI, named
-from fwsign.cli.passphrases import Passphrases
+from fwsign.cli.options import CA_PASSES, NO_PASSPHRASE, PASS, PKI, named
+from fwsign.cli.passphrases import CaPassphrases, Passphrases
 from fwsign.cli.pki_options import COMPAT, KIND_OF_TLS_KEY, LIFETIME, span, warn_of_rsa2048
 from fwsign.errors import Failed
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from fwsign.keys import Passphrase
     from fwsign.pki.directory import Pki
     from fwsign.pki.issue import NewKey
 
@@ -71,7 +70,7 @@ def renew(
     ] = None,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
-    ca_pass: CA_PASS = None,
+    ca_pass: CA_PASSES = None,
 ) -> None:
     """Issue a certificate anew, with the same names.
 
@@ -102,7 +101,7 @@ def renew(
     else:
         found.certificate(name)
     asked_for = Passphrases()
-    source = asked_for.existing(ca_pass, "the key of its issuer", "--ca-pass")
+    secrets = CaPassphrases(asked_for, ca_pass, found)
     new = None
     if new_key:
         what = "all new keys" if name is None else f'the new key of "{name}"'
@@ -110,7 +109,7 @@ def renew(
     if new is not None and name is not None and is_issuing(name):
         if lifetime:
             ui.usage("--for and --new-key exclude each other for an issuing CA")
-        if _replace_issuing(directory, name, new, source):
+        if _replace_issuing(directory, name, new, secrets):
             ui.next_command("pki", "renew", "--all", *pki_words(pki))
         else:
             ui.next_command("pki", "renew", "NAME", *pki_words(pki), after=", for each signer")
@@ -122,7 +121,7 @@ def renew(
         lifetime=validity,
         permit=permit or (),
         compat=compat,
-        source=source,
+        secrets=secrets,
         now=now,
     )
     if name is not None:
@@ -139,13 +138,15 @@ def _renew(
     lifetime: timedelta | None,
     permit: "Sequence[str]",
     compat: bool,
-    source: "Passphrase",
+    secrets: CaPassphrases,
     now: datetime,
 ) -> None:
     from fwsign.pki.directory import Pki
+    from fwsign.pki.renewal import issuer_name
     from fwsign.pki.renewal import renew as renew_it
 
-    old = Pki(directory).certificate(name)
+    found = Pki(directory)
+    old = found.certificate(name)
     path = renew_it(
         directory,
         name,
@@ -153,7 +154,7 @@ def _renew(
         lifetime=lifetime,
         permit=permit,
         compat=compat,
-        ca_passphrase=source,
+        ca_passphrase=lambda: secrets.get(issuer_name(found, name)),
         now=now,
     )
     ui.out(str(path))
@@ -235,7 +236,7 @@ def _revoked(pki: "Pki", certificate: "x509.Certificate") -> str:
     return ""
 
 
-def _replace_issuing(directory: Path, asked: str, new: "NewKey", source: "Passphrase") -> bool:
+def _replace_issuing(directory: Path, asked: str, new: "NewKey", secrets: CaPassphrases) -> bool:
     """Make another issuing CA; tell whether the one that issued no longer counts."""
     from fwsign.pki.directory import Pki
     from fwsign.pki.rotation import replace_issuing
@@ -248,7 +249,7 @@ def _replace_issuing(directory: Path, asked: str, new: "NewKey", source: "Passph
     name = replace_issuing(
         directory,
         new_key=new,
-        passphrase=lambda _: source(),
+        passphrase=secrets.get,
         now=now,
     )
     ui.out(str(pki.certificate_path(name)))

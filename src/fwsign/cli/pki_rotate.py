@@ -8,8 +8,8 @@ import typer
 from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.config import find_pki, pki_words
-from fwsign.cli.options import NO_PASSPHRASE, PASS, PKI
-from fwsign.cli.passphrases import Passphrases
+from fwsign.cli.options import CA_PASSES, NO_PASSPHRASE, PASS, PKI
+from fwsign.cli.passphrases import CaPassphrases, Passphrases
 from fwsign.cli.pki_options import KIND_OF_CA_KEY
 
 
@@ -74,6 +74,7 @@ def rotate(
             "--standby-pass", metavar="SRC", help="Passphrase of the standby's key. As for --pass."
         ),
     ] = None,
+    ca_pass: CA_PASSES = None,
 ) -> None:
     """Go over to another root and another issuing CA.
 
@@ -93,15 +94,11 @@ def rotate(
     asked_for = Passphrases()
     secret = asked_for.new(pass_, none=no_passphrase, what="the new keys")
     new_key = NewKey(alg or "", secret)
-    sources = {True: (root_pass, "--root-pass"), False: (standby_pass, "--standby-pass")}
-
-    def passphrase(name: str) -> bytes | None:
-        source, option = sources[name == old]
-        what = f'the key of the root "{name}"'
-        return asked_for.existing(source, what, option, path=lambda: found.key_path(name))()
-
+    others = [name for name in found.roots() if name != old]
+    own = [("--root-pass", root_pass, [old]), ("--standby-pass", standby_pass, others)]
+    secrets = CaPassphrases(asked_for, ca_pass, found, own)
     done = rotate_it(
-        directory, root_key=new_key, new_key=new_key, passphrase=passphrase, now=inputs.now()
+        directory, root_key=new_key, new_key=new_key, passphrase=secrets.get, now=inputs.now()
     )
     names = [done.root, *([done.crossed] if done.crossed else []), done.issuing]
     for name in names:

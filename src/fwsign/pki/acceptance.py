@@ -140,9 +140,10 @@ def _check(answer: _Answer, held: Pki | None) -> None:
         raise _unfit("the CA's certificate is missing", "issuing.crt", "none")
     if held is None and crl is None:
         raise _unfit("the root's CRL is missing", "crl/ca.pem", "none")
-    if held is not None and crl is not None:
-        _check_newer(crl, held.crl(ROOT))
-    current = crl or (held.crl(ROOT) if held else None)
+    before = crls.last_crl(held, ROOT) if held else None
+    if before is not None and crl is not None:
+        _check_newer(crl, before)
+    current = crl if crl is not None else before
     if (
         issuing is not None
         and current is not None

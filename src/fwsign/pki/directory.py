@@ -226,7 +226,10 @@ class Pki:
         try:
             crl = _parse(_load_crl, path, CRL_LIMIT, "CRL")
         except _Missing as error:
-            hint = "make one: fwsign pki crl" if self.flat else None
+            here = self.key_path(name).exists() or (self.directory / BUNDLE).exists()
+            hint = "make one: fwsign pki crl" if self.flat else "fwsign pki crl restores it"
+            if not here:
+                hint = f'it is where the key of the CA "{name}" is'
             raise _contradiction(f"{path} is missing", "a CRL", "nothing", hint) from error
         issuer = self.certificate(name)
         if crl.issuer != issuer.subject or not crl_is_signed(crl, issuer):

@@ -117,6 +117,11 @@ def renew(
     return _replace(pki, name, old, new, (private, new_key.secret()))
 
 
+def issuer_name(pki: Pki, name: str) -> str:
+    """Return the name of the CA whose key renews a certificate; raise like `Pki.issuer_of`."""
+    return pki.issuer_of(pki.certificate(name)) if is_issuing(name) else pki.issuing()
+
+
 def _widened(pki: Pki, name: str, permit: Sequence[str]) -> tuple[str, ...]:
     """Return the domains of an issuing CA, and more; none means that it has no limit."""
     permitted = profiles.permitted_vendors(pki.certificate(name))

@@ -176,7 +176,7 @@ def rotate(
         root = made.name if made else str(spare)
         authority = made.authority if made else opened
         assert authority is not None  # noqa: S101 - one of the two is there
-        renewed = None if made else crls.next_crl(pki.crl(root), root, authority, (), now)
+        renewed = None if made else crls.next_crl([pki.crl(root)], root, authority, (), now)
         crossed = _crossed(pki, root, old)
         cross = profiles.crossed_certificate(authority.certificate, above, now) if above else None
         issuing = _new_issuing(pki, new_key, authority, now)

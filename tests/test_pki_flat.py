@@ -185,7 +185,7 @@ def test_an_index_that_cannot_be_read_refuses_all(flat: Path) -> None:
 
 def test_there_is_no_second_ca(flat: Path) -> None:
     key = Pki(flat).root.public_key()
-    request = Request(key, "Acme", (), (), ())  # type: ignore[arg-type]
+    request = Request(key, "Acme", (), (), (), "")  # type: ignore[arg-type]
     before = contents(flat)
     for action in (
         partial(standby, flat, new_key=NEW, now=NOW),

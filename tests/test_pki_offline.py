@@ -75,7 +75,8 @@ def pair(root: Path, tmp_path: Path) -> tuple[Path, Path]:
 
 def test_root_alone(root: Path) -> None:
     private = {"private/ca.key", "private/.gitignore"}
-    assert set(contents(root)) == {"ca.crt", "crl/ca.pem", "crl/bundle.pem", *private}
+    crls = {"crl/ca.pem", "crl/bundle.pem"}
+    assert set(contents(root)) == {"ca.crt", "log.jsonl", *crls, *private}
     assert Pki(root).names() == ()
     renew_lists(root)
     error = refused(partial(issue, root, "x"), "state.pki")

@@ -159,7 +159,7 @@ def test_what_was_before_stays_and_can_be_revoked(pki: Path) -> None:
     turn(pki)
     after = contents(pki)
     changed = {name for name in before if after[name] != before[name]}
-    assert changed == {"crl/bundle.pem"}
+    assert changed == {"crl/bundle.pem", "log.jsonl"}
     assert withdraw(pki, "release") == pki / "crl/issuing.pem"
     assert serials(Pki(pki).crl("issuing")) == {Pki(pki).certificate("release").serial_number}
     error = refused(partial(withdraw, pki, "ca-2"), "state.pki")

@@ -55,6 +55,7 @@ COMMANDS = [
     "pki standby",
     "pki rotate",
     "pki show",
+    "pki log",
     "pki lint",
     "pki verify",
     "pki import",

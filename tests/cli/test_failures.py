@@ -303,7 +303,7 @@ class TestFullDisk:
         [
             (("sign", "build.bin"), "build.bin.suit"),
             (("staple", "build.bin.suit"), None),
-            (("pki", "crl"), "pki/crl/ca.pem"),
+            (("pki", "crl"), "pki/log.jsonl"),
             (("pki", "issue", "signer", "x", "--no-passphrase"), "pki/private/x.key"),
             (("pki", "init", "other", *INIT), None),
             (("init", "other", *INIT), None),

@@ -19,6 +19,7 @@ PARTS = [
     "crl/issuing.pem",
     "issued/issuing.crt",
     "issued/release.crt",
+    "log.jsonl",
     "private/.gitignore",
     "private/ca.key",
     "private/issuing.key",

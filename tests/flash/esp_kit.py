@@ -1,6 +1,7 @@
 """Simulated ESP boards, and firmware for them."""
 
 import random
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from hashlib import md5
@@ -29,6 +30,13 @@ class Bench:
         else:
             count = self.line._sent if name == "flip-back" else self.line._received
             self.line._faults.append(Fault(name, count + after))
+
+    def restarts(self, expected: int) -> int:
+        """Return how often the board restarted: a command without an answer is still on its way."""
+        latest = time.monotonic() + 10
+        while self.chip.restarts < expected and time.monotonic() < latest:
+            time.sleep(0.01)
+        return self.chip.restarts
 
     @contextmanager
     def board(self, baud: int | None = None, attempt: int = 0, **how: Any) -> Iterator[EspBoard]:

@@ -359,7 +359,7 @@ def test_an_esp_goes_on_unless_it_shall_not(
         found = refused_and_dry(
             connect_esp(table.port, after=after), good, {"esp32c6@0x90000": b"data"}
         )
-    assert table.chip.restarts == restarts
+        assert table.restarts(restarts) == restarts
     assert [note in one.notes for one in found] == [note is not None] * 2
 
 

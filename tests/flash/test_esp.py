@@ -325,7 +325,7 @@ def test_what_can_be_reset_over_a_socket_is_reset(chip: str, after: str, restart
     with bench(chip) as table, table.board(after=after) as board:
         assert board.finish([APP]) == ()
         board.reset()
-        assert table.chip.restarts == restarts
+        assert table.restarts(restarts) == restarts
 
 
 @pytest.mark.parametrize("chip", ["esp32", "esp32h2"])

@@ -46,6 +46,13 @@ def named(check: str) -> Callable[[Any], Any]:
     return callback
 
 
+def digest(value: str | None) -> str | None:
+    """Refuse an option's value that is not a head: the digest of a record's last line."""
+    if value is not None and (len(value) != 64 or set(value) - set("0123456789abcdef")):
+        ui.usage(f'"{value}" is not a head', "64 hex digits, as they were printed before")
+    return value
+
+
 _SRC = "env:NAME, file:PATH or fd:N; asked for if there is a terminal"
 
 ORG: TypeAlias = Annotated[
@@ -154,4 +161,12 @@ ALLOW_EXAMPLE: TypeAlias = Annotated[
 ]
 JSON: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON object, also where it is refused.")
+]
+HEAD: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HEX",
+        callback=digest,
+        help="A head that was printed before: nothing up to it may be missing or changed.",
+    ),
 ]

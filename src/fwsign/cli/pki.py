@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "crl": "pki_crl",
     "expire": "pki_expire",
     "show": "pki_show",
+    "log": "pki_log",
     "lint": "pki_lint",
     "verify": "pki_verify",
     "import": "pki_import",

@@ -225,6 +225,7 @@ def _issue(
 ) -> Path:
     from fwsign.pki.directory import Pki
     from fwsign.pki.issue import issue
+    from fwsign.pki.log import Origin
 
     now = inputs.now()
     lifetime = span(options.lifetime, now)
@@ -251,6 +252,7 @@ def _issue(
         addresses=addresses,
         lifetime=lifetime,
         compat=options.compat,
+        origin=Origin(request=request.digest if request else None),
         ca_passphrase=source,
         now=now,
     )

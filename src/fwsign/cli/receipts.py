@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fwsign receipts`: show the actions on devices, and verify that the record is whole."""
 
-import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ import typer
 
 from fwsign.cli import ui
 from fwsign.cli.command import Command, Group, examples
-from fwsign.cli.options import JSON
+from fwsign.cli.options import HEAD, JSON
 from fwsign.errors import Failed, FwsignError
 
 if TYPE_CHECKING:
@@ -46,12 +45,6 @@ _CONFIG: TypeAlias = Annotated[
         "--config", readable=False, metavar="FILE", help="Those of the gateway of a device.toml."
     ),
 ]
-
-
-def _digest(value: str | None) -> str | None:
-    if value is not None and not re.fullmatch("[0-9a-f]{64}", value):
-        ui.usage(f'"{value}" is not a head', "64 hex digits, as fwsign receipts verify prints them")
-    return value
 
 
 @command.command(
@@ -115,14 +108,7 @@ def verify(
             help="Roots of what signed, by certificates for TLS clients; repeat for several.",
         ),
     ] = None,
-    head: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HEX",
-            callback=_digest,
-            help="A head that was printed before: nothing up to it may be missing or changed.",
-        ),
-    ] = None,
+    head: HEAD = None,
     as_json: JSON = False,
 ) -> None:
     """Verify the chain of receipts and every signature.

@@ -22,8 +22,9 @@ from fwsign.pki import crls, profiles
 from fwsign.pki.directory import ISSUING, REQUEST, ROOT, Pki, common_name
 from fwsign.pki.files import write_certificate
 from fwsign.pki.lock import exclusive
+from fwsign.pki.log import log_certificate, log_crl
 from fwsign.pki.profiles import Authority
-from fwsign.pki.renewal import replace_certificate
+from fwsign.pki.renewal import Replacement, replace_certificate
 from fwsign.pki.request import REQUEST_LIMIT, Request, parse_request
 from fwsign.pki.term import refuse_early
 
@@ -193,7 +194,9 @@ def _write(
         key = load_private_key(place / "private/issuing.key", passphrase)
         if key.public_key() != issuing.public_key():
             raise Failed("key.mismatch", f"{place}/private/issuing.key is not the key of {REQUEST}")
-        write_atomic(own, crls.first_crl(ISSUING, Authority(issuing, key), now))
+        first = crls.first_crl(ISSUING, Authority(issuing, key), now)
+        log_crl(place, ISSUING, x509.load_pem_x509_crl(first), int(now.timestamp()))
+        write_atomic(own, first)
         written.append(own)
     if crl is not None:
         path = place / "crl/ca.pem"
@@ -202,11 +205,14 @@ def _write(
     if issuing is not None:
         path = place / "issued/issuing.crt"
         if held is not None and (old := held.certificate(ISSUING)) != issuing:
-            replace_certificate(held, ISSUING, old, issuing)
+            change = Replacement(ISSUING, old, issuing, now, kind="accept")
+            replace_certificate(held, change)
         else:
+            log_certificate(place, ISSUING, issuing, now, kind="accept")
             write_certificate(path, issuing, overwrite=True)
         written.append(path)
     if held is None:
+        log_certificate(place, ROOT, root, now, kind="accept")
         write_certificate(place / "ca.crt", root)
         written.append(place / "ca.crt")
     crls.write_bundle(Pki(place))

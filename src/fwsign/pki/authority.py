@@ -17,6 +17,7 @@ from fwsign.names import host_name, organisation, vendor_domain
 from fwsign.pki import crls, flat, leaves, profiles
 from fwsign.pki.directory import ISSUING, ROOT, Pki, common_name
 from fwsign.pki.files import build_beside, make_directories, write_certificate
+from fwsign.pki.log import log_certificate
 from fwsign.pki.profiles import Authority
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ def _build(directory: Path, names: _Names, keys: _Keys, now: datetime, *, root_o
     # Write this first: its directory sync covers those inside, and it makes this a Pki.
     write_certificate(directory / "ca.crt", root.certificate)
     pki = Pki(directory)
+    log_certificate(directory, ROOT, root.certificate, now)
     write_private_key(pki.key_path(ROOT), root_key, root_passphrase)
     signed = {ROOT: crls.first_crl(ROOT, root, now)}
     if not root_only:
@@ -136,8 +138,10 @@ def _build(directory: Path, names: _Names, keys: _Keys, now: datetime, *, root_o
         )
         issuing = Authority(certificate, issuing_key)
         write_private_key(pki.key_path(ISSUING), issuing_key, passphrase)
+        flat.enter(pki, ISSUING, certificate, now)
         write_certificate(pki.certificate_path(ISSUING), certificate)
         signer = _first_signer(pki, issuing, permitted, (alg, passphrase), now)
+        flat.enter(pki, FIRST_SIGNER, signer, now)
         write_certificate(pki.certificate_path(FIRST_SIGNER), signer)
         signed[ISSUING] = crls.first_crl(ISSUING, issuing, now)
     crls.write_crls(pki, signed)
@@ -153,7 +157,8 @@ def _build_flat(directory: Path, names: _Names, keys: _Keys, now: datetime) -> N
     pki = Pki(directory)
     write_private_key(pki.key_path(ROOT), key, root_passphrase)
     signer = _first_signer(pki, root, permitted, (alg, passphrase), now)
-    flat.enter(pki, signer)
+    log_certificate(directory, ROOT, root.certificate, now)
+    flat.enter(pki, FIRST_SIGNER, signer, now)
     write_certificate(pki.certificate_path(FIRST_SIGNER), signer)
     crls.write_crls(pki, {ROOT: crls.first_crl(ISSUING, root, now)})
 

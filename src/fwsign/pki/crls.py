@@ -17,6 +17,7 @@ from fwsign.errors import Failed
 from fwsign.keys.pem import blocks
 from fwsign.pki.directory import BUNDLE, CRL_LIMIT, crl_is_signed, is_root
 from fwsign.pki.index import serial_text
+from fwsign.pki.log import log_crl
 from fwsign.pki.profiles import authority_key, signature_hash
 from fwsign.spans import CLOCK_TOLERANCE
 
@@ -177,10 +178,17 @@ def write_crls(pki: Pki, signed: Mapping[str, bytes]) -> None:
     If a process is killed before it writes the bundle, the next writer of a CRL makes it.
     """
     for name, pem in signed.items():
-        if pki.flat:
-            _write_number(pki, next_number(x509.load_pem_x509_crl(pem)))
-        write_atomic(pki.crl_path(name), pem, overwrite=True)
+        write_crl(pki, name, pem)
     write_bundle(pki)
+
+
+def write_crl(pki: Pki, name: str, pem: bytes) -> None:
+    """Log and write a CA's CRL without the bundle; the caller holds the lock."""
+    crl = x509.load_pem_x509_crl(pem)
+    log_crl(pki.directory, name, crl, number_of(crl))
+    if pki.flat:
+        _write_number(pki, next_number(crl))
+    write_atomic(pki.crl_path(name), pem, overwrite=True)
 
 
 def write_bundle(pki: Pki) -> None:

@@ -16,13 +16,16 @@ from fwsign.pki.crls import CRL_NUMBER
 from fwsign.pki.directory import INDEX
 from fwsign.pki.files import keep_from_git, make_directories, write_certificate
 from fwsign.pki.index import add_line
+from fwsign.pki.log import OWN, log_certificate
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
     from cryptography import x509
 
     from fwsign.pki.directory import Pki
+    from fwsign.pki.log import Origin
 
 _FOLDERS: Final = (
     "certs_by_serial",
@@ -135,12 +138,23 @@ def make_flat(directory: Path, index: str = "") -> None:
         write_atomic(directory / name, text.encode())
 
 
-def enter(pki: Pki, certificate: x509.Certificate) -> None:
-    """Add a certificate to index.txt before it is issued; the caller holds the lock.
+def enter(
+    pki: Pki,
+    name: str,
+    certificate: x509.Certificate,
+    now: datetime,
+    *,
+    kind: str = "issue",
+    origin: Origin = OWN,
+) -> None:
+    """Add a certificate to the log, and to index.txt, before it is issued.
+
+    The caller holds the lock. Args and errors as for `log_certificate`.
 
     Raises:
-        Failed: `state.pki`: index.txt cannot be read; `io.*`.
+        Failed: `state.pki`: index.txt cannot be read.
     """
+    log_certificate(pki.directory, name, certificate, now, kind=kind, origin=origin)
     if not pki.flat:
         return
     write_certificate(pki.old_path(certificate.serial_number), certificate)

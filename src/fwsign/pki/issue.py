@@ -28,6 +28,7 @@ from fwsign.pki.leaves import (
     new_leaf_key,
 )
 from fwsign.pki.lock import exclusive
+from fwsign.pki.log import OWN
 from fwsign.pki.term import refuse_ended_ca
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from fwsign.keys import Passphrase, PrivateKey, PublicKey
     from fwsign.pki.leaves import Address
+    from fwsign.pki.log import Origin
 
 
 class NewKey(NamedTuple):
@@ -70,6 +72,7 @@ def issue(
     addresses: Sequence[Address] = (),
     lifetime: timedelta | None = None,
     compat: bool = False,
+    origin: Origin = OWN,
     ca_passphrase: Passphrase,
     now: datetime,
 ) -> Path:
@@ -87,6 +90,7 @@ def issue(
         addresses: the addresses of a server.
         lifetime: the span from `now`; None: the kind's, or until the issuing CA ends.
         compat: certify RSA of 2048 bits of a server or client; never that of another kind.
+        origin: who wanted it, for the log.
         ca_passphrase: called if the key of the issuing CA is encrypted.
         now: an aware time; notBefore is an hour earlier.
 
@@ -116,7 +120,7 @@ def issue(
         set_aside(pki.key_path(name))
         if new is not None:
             write_private_key(pki.key_path(name), *new)
-        enter(pki, issued)
+        enter(pki, name, issued, now, origin=origin)
         write_certificate(pki.certificate_path(name), issued)
     return pki.certificate_path(name)
 

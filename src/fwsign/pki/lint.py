@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fwsign.keys import Passphrase
-from fwsign.pki import lint_certificates, lint_crls, lint_fate, lint_files, lint_paths
+from fwsign.pki import lint_certificates, lint_crls, lint_fate, lint_files, lint_log, lint_paths
 from fwsign.pki.known_keys import is_published
 from fwsign.pki.lint_files import Folder, Seen, SeenKey
 from fwsign.pki.lint_paths import Tree
@@ -57,10 +57,10 @@ def lint(place: Path, *, now: datetime, passphrase: Passphrase | None = None) ->
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about odd names and serials, which lint reports better
-        return _look_over(lint_files.read(place, passphrase), now)
+        return _look_over(lint_files.read(place, passphrase), place, now)
 
 
-def _look_over(folder: Folder, now: datetime) -> Report:
+def _look_over(folder: Folder, place: Path, now: datetime) -> Report:
     tree = lint_paths.link(folder.certificates)
     lists = lint_crls.link(folder)
     revoked = lists.revoked(tree)
@@ -73,6 +73,7 @@ def _look_over(folder: Folder, now: datetime) -> Report:
         *_certificates(tree, gone, now),
         *lint_paths.check(tree, gone),
         *lint_crls.check(folder, tree, lists, now, fates.dead),
+        *lint_log.check(place, tree.certificates, gone),
         *_keys(folder),
     ]
     blamed = {one.file for one in findings if one.severity == "error"}

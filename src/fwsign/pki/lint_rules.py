@@ -340,6 +340,17 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
             "nothing: an entry stays when the file is gone",
             "nothing needs to be done",
         ),
+        # The log.
+        "lint.log": _warning(
+            "a log with a changed, missing or damaged line",
+            "nobody can say any more who issued what",
+            "take log.jsonl from a backup; find out who wrote to it",
+        ),
+        "lint.not-logged": _warning(
+            "a certificate that is younger than the log and not in it",
+            "someone may have used the CA's key without fwsign",
+            "ask who issued it; if nobody knows: fwsign pki revoke, and replace the CA's key",
+        ),
         # Private keys.
         "lint.key-readable": _warning(
             "other users can read or alter the file of a private key",

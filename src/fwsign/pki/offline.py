@@ -29,10 +29,11 @@ from fwsign.pki.directory import (
     next_name,
 )
 from fwsign.pki.files import build_beside, make_directories, write_certificate
-from fwsign.pki.flat import refuse_flat
+from fwsign.pki.flat import enter, refuse_flat
 from fwsign.pki.issue import last_day
 from fwsign.pki.lock import exclusive
-from fwsign.pki.renewal import replace_certificate
+from fwsign.pki.log import Origin
+from fwsign.pki.renewal import Replacement, replace_certificate
 from fwsign.pki.term import refuse_ended_ca
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ def sign_request(
     refuse_ended_ca(pki, ROOT, now)
     end = None if lifetime is None else last_day("the CA", pki.root, lifetime, now)
     root = open_authority(pki, ROOT, root_passphrase)
+    origin = Origin(request=request.digest)
     with exclusive(pki.directory):
         taken = tuple(name for name in pki.authorities() if is_issuing(name))
         known = [name for name in taken if pki.certificate(name).public_key() == request.public_key]
@@ -143,7 +145,9 @@ def sign_request(
             request.public_key, subject, domains, root, now, end=end
         )
         if old is not None:
-            replace_certificate(pki, name, old, certificate)
+            change = Replacement(name, old, certificate, now, origin, "certify")
+            replace_certificate(pki, change)
         else:
+            enter(pki, name, certificate, now, kind="certify", origin=origin)
             write_certificate(pki.certificate_path(name), certificate)
     return pki.certificate_path(name)

@@ -9,7 +9,7 @@ key whenever a run is killed.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fwsign.atomic import io_error
 from fwsign.errors import Failed
@@ -38,6 +38,7 @@ from fwsign.pki.leaves import (
     renewed_algorithm,
 )
 from fwsign.pki.lock import exclusive
+from fwsign.pki.log import OWN
 from fwsign.pki.term import refuse_ended_ca
 
 if TYPE_CHECKING:
@@ -48,6 +49,27 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from fwsign.keys import Passphrase, PrivateKey
+    from fwsign.pki.log import Origin
+
+
+class Replacement(NamedTuple):
+    """An entry's next certificate.
+
+    Args:
+        name: the entry.
+        old: its certificate.
+        new: the next one.
+        now: when it is replaced.
+        origin: who wanted it.
+        kind: for the log; see `fwsign.pki.log.log_certificate`.
+    """
+
+    name: str
+    old: x509.Certificate
+    new: x509.Certificate
+    now: datetime
+    origin: Origin = OWN
+    kind: str = "renew"
 
 
 def renew(
@@ -58,6 +80,7 @@ def renew(
     lifetime: timedelta | None = None,
     permit: Sequence[str] = (),
     compat: bool = False,
+    origin: Origin = OWN,
     ca_passphrase: Passphrase,
     now: datetime,
 ) -> Path:
@@ -74,6 +97,7 @@ def renew(
         lifetime: as for `issue`.
         permit: for an issuing CA, more domains or hosts that it may issue for.
         compat: as for `issue`, for a key that stays.
+        origin: as for `issue`.
         ca_passphrase: called if the key of the issuer is encrypted.
         now: an aware time; notBefore is an hour earlier.
 
@@ -96,7 +120,7 @@ def renew(
     if is_issuing(name) and new_key is None:
         wider = _widened(pki, name, permit)
         new = _issuing_anew(pki, name, ca_passphrase, now, permitted=wider, lifetime=lifetime)
-        return _replace(pki, name, old, new)
+        return _replace(pki, Replacement(name, old, new, now, origin))
     leaf = None if is_issuing(name) or is_root(name) else leaf_of(old, name)
     if leaf is None:
         raise _not_renewed(name)
@@ -110,11 +134,13 @@ def renew(
             old.public_key(), f'"{name}"', compat=compat if leaf.kind in TLS else None
         )
         issuer = open_authority(pki, ca, ca_passphrase)
-        return _replace(pki, name, old, leaf_certificate(leaf, public, period, issuer))
+        new = leaf_certificate(leaf, public, period, issuer)
+        return _replace(pki, Replacement(name, old, new, now, origin))
     issuer = open_authority(pki, ca, ca_passphrase)
     private = new_leaf_key(leaf.kind, new_key.alg or renewed_algorithm(old, certificate))
     new = leaf_certificate(leaf, private.public_key(), period, issuer)
-    return _replace(pki, name, old, new, (private, new_key.secret()))
+    change = Replacement(name, old, new, now, origin)
+    return _replace(pki, change, (private, new_key.secret()))
 
 
 def issuer_name(pki: Pki, name: str) -> str:
@@ -165,12 +191,9 @@ def _issuing_anew(
 
 
 def _replace(
-    pki: Pki,
-    name: str,
-    old: x509.Certificate,
-    new: x509.Certificate,
-    key: tuple[PrivateKey, bytes | None] | None = None,
+    pki: Pki, change: Replacement, key: tuple[PrivateKey, bytes | None] | None = None
 ) -> Path:
+    name, old, new = change.name, change.old, change.new
     with exclusive(pki.directory):
         if pki.certificate(name) != old:
             raise Failed(
@@ -183,13 +206,14 @@ def _replace(
         if key is not None:
             path = pki.renewed_key_path(name, new.serial_number)
             write_private_key(path, key[0], key[1])
-        replace_certificate(pki, name, old, new)
+        replace_certificate(pki, change)
         settle_key(pki, name)
     return pki.certificate_path(name)
 
 
-def replace_certificate(pki: Pki, name: str, old: x509.Certificate, new: x509.Certificate) -> None:
+def replace_certificate(pki: Pki, change: Replacement) -> None:
     """Replace a certificate and keep the old one; the caller holds the lock."""
+    name, old, new, now, origin, kind = change
     place = pki.old_path(old.serial_number)
     try:
         place.parent.mkdir(exist_ok=True)
@@ -197,7 +221,7 @@ def replace_certificate(pki: Pki, name: str, old: x509.Certificate, new: x509.Ce
         raise io_error(error, place.parent, "write") from error
     if not os.path.lexists(place):  # easy-rsa keeps a copy of every certificate there
         write_certificate(place, old)
-    enter(pki, new)
+    enter(pki, name, new, now, kind=kind, origin=origin)
     write_certificate(pki.certificate_path(name), new, overwrite=True)
 
 

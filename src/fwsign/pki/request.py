@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from fwsign.errors import Failed
 from fwsign.pki.leaves import alternative_names, check_public_key
@@ -28,6 +30,8 @@ class Request(NamedTuple):
     domains: tuple[str, ...]
     addresses: tuple[Address, ...]
     permitted: tuple[str, ...]
+    digest: str
+    """SHA-256 of the request in DER, in hex."""
 
 
 def parse_request(data: bytes, what: str, *, compat: bool | None = None) -> Request:
@@ -69,7 +73,8 @@ def parse_request(data: bytes, what: str, *, compat: bool | None = None) -> Requ
             expected="a signature by the key that is to be certified",
             found="another",
         )
-    return Request(checked, organisation, domains, addresses, permitted)
+    digest = sha256(request.public_bytes(Encoding.DER)).hexdigest()
+    return Request(checked, organisation, domains, addresses, permitted, digest)
 
 
 def _permitted(extensions: x509.Extensions) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from fwsign.pki.authority import open_authority
 from fwsign.pki.directory import BUNDLE, INDEX, ISSUING, Pki, is_root
 from fwsign.pki.index import revoke_line
 from fwsign.pki.lock import exclusive
+from fwsign.pki.log import log_revocation
 from fwsign.pki.term import refuse_early
 
 if TYPE_CHECKING:
@@ -87,7 +88,9 @@ def revoke(
     with exclusive(pki.directory):
         _refuse_revoked(pki, name, ca, certificate)
         noted = [one for one in pki.noted() if one.serial_number == entry.serial_number]
-        signed = _next_crl(pki, ca, issuer, now, noted or (entry,))
+        entry = noted[0] if noted else entry
+        signed = _next_crl(pki, ca, issuer, now, (entry,))
+        log_revocation(pki.directory, name, entry, reason, now)
         if pki.flat:  # before the CRL, so that easy-rsa never makes a CRL without it
             revoke_line(pki.directory / INDEX, certificate, entry)
         crls.write_crls(pki, {ca: signed})

@@ -11,14 +11,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from fwsign.atomic import write_atomic
 from fwsign.errors import Failed
 from fwsign.keys.file import new_private_key, write_private_key
 from fwsign.pki import crls, profiles
 from fwsign.pki.authority import open_authority
 from fwsign.pki.directory import ISSUING, Pki, common_name, is_issuing, next_name
 from fwsign.pki.files import set_aside, write_certificate
-from fwsign.pki.flat import refuse_flat
+from fwsign.pki.flat import enter, refuse_flat
 from fwsign.pki.leaves import default_algorithm, renewed_algorithm
 from fwsign.pki.lock import exclusive
 from fwsign.pki.profiles import Authority
@@ -80,7 +79,7 @@ def standby(pki_dir: str | os.PathLike[str], *, new_key: NewKey, now: datetime) 
     with exclusive(pki.directory):
         _refuse_second(pki, now)
         new = _new_root(pki, "standby", new_key, now)
-        _write_authority(pki, new)
+        _write_authority(pki, new, now)
         crls.write_bundle(pki)
     return new.name
 
@@ -125,7 +124,7 @@ def replace_issuing(
     new_key = new_key._replace(alg=alg).settled()
     with exclusive(pki.directory):
         new = _new_issuing(pki, new_key, issuer, now)
-        _write_authority(pki, new)
+        _write_authority(pki, new, now)
         crls.write_bundle(pki)
     return new.name
 
@@ -181,13 +180,14 @@ def rotate(
         cross = profiles.crossed_certificate(authority.certificate, above, now) if above else None
         issuing = _new_issuing(pki, new_key, authority, now)
         if made:
-            _write_authority(pki, made)
+            _write_authority(pki, made, now)
         elif renewed:
-            write_atomic(pki.crl_path(root), renewed, overwrite=True)
+            crls.write_crl(pki, root, renewed)
         if crossed is None and cross is not None:
             crossed = f"{root}-by-{old}"
+            enter(pki, crossed, cross, now, kind="certify")
             write_certificate(pki.certificate_path(crossed), cross)
-        _write_authority(pki, issuing)
+        _write_authority(pki, issuing, now)
         crls.write_bundle(pki)
     return Rotation(root, crossed, issuing.name)
 
@@ -260,10 +260,11 @@ def _new(
     return _New(name, authority, new_key.secret(), crls.first_crl(name, authority, now))
 
 
-def _write_authority(pki: Pki, new: _New) -> None:
+def _write_authority(pki: Pki, new: _New, now: datetime) -> None:
     """Write a new CA, the certificate last; the caller holds the lock."""
     path = pki.key_path(new.name)
     set_aside(path)
     write_private_key(path, new.authority.key, new.passphrase)
-    write_atomic(pki.crl_path(new.name), new.crl, overwrite=True)
+    crls.write_crl(pki, new.name, new.crl)
+    enter(pki, new.name, new.authority.certificate, now)
     write_certificate(pki.certificate_path(new.name), new.authority.certificate)

@@ -30,6 +30,7 @@ from fwsign.pki.easyrsa import Entry, Source
 from fwsign.pki.files import build_beside, make_directories
 from fwsign.pki.index import INDEX_LIMIT
 from fwsign.pki.issue import NewKey
+from fwsign.pki.log import log_certificate
 from fwsign.pki.profiles import Authority
 from fwsign.pki.term import refuse_early, refuse_ended
 
@@ -128,8 +129,9 @@ def _build(
         _write(pki.certificate_path(ISSUING), source.ca)
     if source.key is not None:
         _copy(source.key, pki.key_path(ca), KEY_FILE_LIMIT, mode=0o600)
+    log_certificate(directory, ca, source.ca, now, kind="import")
     for entry in source.entries:
-        _entry(pki, entry)
+        _entry(pki, entry, now)
     old = directory / "certs_by_serial"
     old.mkdir(exist_ok=True)
     for certificate in source.old:
@@ -146,7 +148,7 @@ def _build(
     else:
         assert source.crl is not None  # noqa: S101 - the caller has looked
         pem = source.crl.public_bytes(Encoding.PEM)
-    write_atomic(pki.crl_path(ca), pem)
+    crls.write_crl(pki, ca, pem)
     if authority is not None and source.above is not None:
         _write_request(directory, authority)
     elif authority is not None and issuing is not None:
@@ -163,9 +165,10 @@ def _add_issuing(pki: Pki, root: Authority, issuing: NewIssuing, now: datetime) 
         key.public_key(), subject, issuing.vendors, root, now
     )
     write_private_key(pki.key_path(ISSUING), key, issuing.key.secret())
+    log_certificate(pki.directory, ISSUING, certificate, now)
     _write(pki.certificate_path(ISSUING), certificate)
     authority = Authority(certificate, key)
-    write_atomic(pki.crl_path(ISSUING), crls.first_crl(ISSUING, authority, now))
+    crls.write_crl(pki, ISSUING, crls.first_crl(ISSUING, authority, now))
 
 
 def _write_request(directory: Path, issuing: Authority) -> None:
@@ -176,7 +179,8 @@ def _write_request(directory: Path, issuing: Authority) -> None:
     write_atomic(directory / REQUEST, request.public_bytes(Encoding.PEM))
 
 
-def _entry(pki: Pki, entry: Entry) -> None:
+def _entry(pki: Pki, entry: Entry, now: datetime) -> None:
+    log_certificate(pki.directory, entry.name, entry.certificate, now, kind="import")
     if entry.key is not None:
         _copy(entry.key, pki.key_path(entry.name), KEY_FILE_LIMIT, mode=0o600)
     _write(pki.certificate_path(entry.name), entry.certificate)

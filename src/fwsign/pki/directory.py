@@ -32,6 +32,7 @@ from fwsign.pki.index import parse_index, serial_text
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Iterator
+    from datetime import datetime
 
 _T = TypeVar("_T")
 
@@ -259,32 +260,39 @@ class Pki:
             f"a CA below a root: fwsign pki import {self.directory}" if below else None,
         )
 
-    def issuers(self, name: str) -> tuple[str, ...]:
+    def issuers(self, name: str, *, at: datetime | None = None) -> tuple[str, ...]:
         """Return the names of the CAs above an entry, nearest first; the last is a root.
 
         If an older root certified a newer one, both are in the list, so that a device which pins
         either of them finds it in the path.
 
+        Args:
+            name: the entry.
+            at: leave out older roots that lead no device to the newer one at this aware time any
+                more, because the certificate between them has ended or the older CRL is stale.
+
         Raises:
             Failed: `state.pki`, `io.*`.
         """
-        return tuple(issuer for _, issuer in self._climb(name))
+        return tuple(issuer for _, issuer in self._climb(name, at))
 
-    def anchor(self, name: str) -> x509.Certificate:
-        """Return the root that ends the path of an entry; raise like `path`."""
-        return self.certificate((name, *self.issuers(name))[-1])
+    def anchor(self, name: str, *, at: datetime | None = None) -> x509.Certificate:
+        """Return the root that ends the path of an entry; as `path`."""
+        return self.certificate((name, *self.issuers(name, at=at))[-1])
 
-    def path(self, name: str) -> tuple[bytes, ...]:
+    def path(self, name: str, *, at: datetime | None = None) -> tuple[bytes, ...]:
         """Return the certificates from an entry up to, and without, the root, as DER.
+
+        Args: as `issuers`.
 
         Raises:
             Failed: `state.pki`: an entry is missing or does not belong here; `io.*`.
         """
-        return tuple(certificate.public_bytes(Encoding.DER) for certificate, _ in self._climb(name))
+        return tuple(one.public_bytes(Encoding.DER) for one, _ in self._climb(name, at))
 
-    def crls(self, name: str) -> tuple[bytes, ...]:
-        """Return the CRLs of the CAs above an entry, nearest first, as DER; raise like `path`."""
-        return tuple(self.crl(ca).public_bytes(Encoding.DER) for ca in self.issuers(name))
+    def crls(self, name: str, *, at: datetime | None = None) -> tuple[bytes, ...]:
+        """Return the CRLs of the CAs above an entry, nearest first, as DER; as `path`."""
+        return tuple(self.crl(ca).public_bytes(Encoding.DER) for ca in self.issuers(name, at=at))
 
     def revocation(self, name: str) -> x509.RevokedCertificate | None:
         """Return an entry's revocation on its issuer's CRL; raise like `path`."""
@@ -302,11 +310,11 @@ class Pki:
         """Return the revocations in index.txt, on the CRL or not yet on it; raise like `crl`."""
         return tuple(parse_index(self.directory / INDEX)) if self.flat else ()
 
-    def _climb(self, name: str) -> Iterator[tuple[x509.Certificate, str]]:
+    def _climb(self, name: str, at: datetime | None) -> Iterator[tuple[x509.Certificate, str]]:
         """Yield each certificate from an entry up, and the name of the CA that issued it."""
         seen = [name]
         while True:
-            certificate = self._crossed(name) if is_root(name) else self.certificate(name)
+            certificate = self._crossed(name, at) if is_root(name) else self.certificate(name)
             if certificate is None:
                 return
             name = self.issuer_of(certificate)
@@ -319,16 +327,21 @@ class Pki:
             seen.append(name)
             yield certificate, name
 
-    def _crossed(self, root: str) -> x509.Certificate | None:
-        """Return a root's certificate by an older root, unless it was revoked."""
+    def _crossed(self, root: str, at: datetime | None) -> x509.Certificate | None:
+        """Return a root's certificate by an older root, unless it was revoked, or leads nowhere."""
         if root == ROOT:
             return None
         for name in self.names():
             if name.startswith(f"{root}-by-") and self.revocation(name) is None:
                 certificate = self.certificate(name)
-                if certificate.public_key() == self.certificate(root).public_key():
+                same = certificate.public_key() == self.certificate(root).public_key()
+                if same and (at is None or self._leads(certificate, at)):
                     return certificate
         return None
+
+    def _leads(self, crossed: x509.Certificate, at: datetime) -> bool:
+        fresh = self.crl(self.issuer_of(crossed)).next_update_utc
+        return at <= crossed.not_valid_after_utc and (fresh is None or at <= fresh)
 
     def _read_certificate(self, name: str) -> x509.Certificate:
         path = self.certificate_path(name)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fwsign.errors import Failed
 from fwsign.pki import profiles
-from fwsign.pki.directory import Pki, is_issuing, is_root, issuer_among
+from fwsign.pki.directory import Pki, is_issuing, issuer_among
 from fwsign.pki.entry import purposes_of, use_of
 from fwsign.pki.path_end import REVOKED, TLS, Link, PathEnd, path_ends
 from fwsign.pki.term import spare_roots
@@ -55,9 +55,9 @@ def ending(
     """Return the certificates and CRLs that end soon, in the order of their ends.
 
     What is below a revoked CA has ended, however long it says it lasts. Nothing needs to be done
-    about a revoked certificate, an expired one below a revoked CA, an expired CA that another has
-    replaced, the CRL of a dead CA, that of a standby root, which is not in use yet, or that of a CA
-    which nothing in use needs any more and whose key is not here, such as a lost root.
+    about a revoked certificate, an expired one below a revoked CA, a replaced CA that nothing in
+    use needs, the CRL of a dead CA, that of a standby root, which is not in use yet, or that of a
+    replaced CA whose key is not here, such as a lost root.
 
     Args:
         pki_dir: the PKI.
@@ -73,11 +73,12 @@ def ending(
     pki = Pki(pki_dir)
     links = _links(pki, _all(pki))
     needed = _needed(pki, links, now)
+    replaced = {*pki.authorities()} - needed - {*spare_roots(pki)}
     ends = path_ends(links)
     found = (
         _certificate(pki, name, end, within, now)
         for name, end in ends.items()
-        if _CROSSED not in name and not _is_replaced(name, links[name], needed, now)
+        if _CROSSED not in name and name not in replaced
     )
     return tuple(sorted([*filter(None, found), *_crls(pki, ends, needed, now, within)]))
 
@@ -128,11 +129,6 @@ def _crls(
         if end < now or (within is not None and end - now <= min(within, third)):
             found.append(Ending(end, "CRL", name, path))
     return found
-
-
-def _is_replaced(name: str, link: Link[str], needed: frozenset[str], now: datetime) -> bool:
-    """Tell whether others have taken the place of a CA that has expired."""
-    return (is_root(name) or is_issuing(name)) and link.end < now and name not in needed
 
 
 def _certificate(

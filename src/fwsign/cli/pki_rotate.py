@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fwsign pki standby` and `fwsign pki rotate`: other roots."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from fwsign.cli.config import find_pki, pki_words
 from fwsign.cli.options import CA_PASSES, NO_PASSPHRASE, PASS, PKI
 from fwsign.cli.passphrases import CaPassphrases, Passphrases
 from fwsign.cli.pki_options import KIND_OF_CA_KEY
+
+if TYPE_CHECKING:
+    from fwsign.pki.directory import Pki
 
 
 def register(command: typer.Typer) -> None:
@@ -52,8 +55,16 @@ def standby(
     name = make_standby(directory, new_key=NewKey(alg or "", passphrase), now=inputs.now())
     path = found.certificate_path(name)
     ui.out(str(path))
-    ui.note(f"give {path} to every device, beside {directory / 'ca.crt'}")
+    ui.note(f"give {path} to every device, beside {found.certificate_path(_root_in_use(found))}")
     ui.note(f"keep {found.key_path(name)} offline, not where the key of the first root is")
+
+
+def _root_in_use(pki: "Pki") -> str:
+    """Return the root above the CA that issues now; the first, if no CA issues yet."""
+    from fwsign.pki.directory import ROOT, is_issuing
+
+    issues = any(map(is_issuing, pki.names()))
+    return pki.issuer_of(pki.certificate(pki.issuing())) if issues else ROOT
 
 
 def rotate(

@@ -11,16 +11,17 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import crypto
 
 from fwsign.errors import Failed
 from fwsign.keys.file import load_private_key
-from fwsign.pki.authority import create
-from fwsign.pki.crls import make_crl
+from fwsign.pki.authority import create, open_authority
+from fwsign.pki.crls import make_crl, write_bundle
 from fwsign.pki.directory import Pki, is_root
 from fwsign.pki.issue import NewKey
 from fwsign.pki.issue import issue as issue_it
-from fwsign.pki.profiles import Authority
+from fwsign.pki.profiles import Authority, Limits, issuing_certificate, permitted_vendors
 from fwsign.pki.revocation import renew_crls, revoke
 from support import require_program
 
@@ -49,6 +50,22 @@ def make(directory: Path, alg: str = "p256", *, org: str = "Acme", **more: Any) 
             **more,
         },
     )
+
+
+def before_tls(directory: Path, passphrase: bytes | None = None) -> Path:
+    """Make a new PKI one of those without a CA for TLS: `issuing` issues everything."""
+    pki = Pki(directory)
+    root = open_authority(pki, "ca", lambda: passphrase)
+    old = pki.certificate("issuing")
+    key: Any = old.public_key()
+    begin, end = old.not_valid_before_utc + HOUR, old.not_valid_after_utc
+    limits = Limits(permitted_vendors(old))
+    new = issuing_certificate(key, old.subject, limits, root, begin, end=end)
+    pki.certificate_path("issuing").write_bytes(new.public_bytes(Encoding.PEM))
+    for path in [*directory.rglob("issuing-tls*"), directory / "log.jsonl"]:
+        path.unlink()
+    write_bundle(pki)
+    return directory
 
 
 def issue(pki: Path, name: str, kind: str = "signer", **more: Any) -> Path:

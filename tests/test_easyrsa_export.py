@@ -30,6 +30,7 @@ from pki_kit import (
     SECOND,
     YEAR,
     another_crl,
+    before_tls,
     contents,
     issue,
     make,
@@ -45,6 +46,7 @@ from support import make_ca
 def pki(tmp_path: Path) -> Path:
     """A PKI with a signer that was renewed, one that was revoked, and a client."""
     directory = make(tmp_path / "pki", passphrase=b"key", root_passphrase=b"root").directory
+    before_tls(directory, b"root")  # one CA has issued it all
     issue(directory, "ci", ca_passphrase=lambda: b"key")
     issue(directory, "sensor", "client", lifetime=YEAR, ca_passphrase=lambda: b"key")
     revoke(directory, "ci", reason="keyCompromise", ca_passphrase=lambda: b"key", now=NOW)
@@ -130,7 +132,7 @@ def test_what_other_cas_issued_is_left_out(tmp_path: Path) -> None:
     replace_issuing(pki, new_key=NEW, passphrase=lambda _: None, now=NOW)
     issue(pki, "ci")
     done = export(pki, tmp_path / "easyrsa")
-    assert done == ("issuing-2", ("ci",), ("issuing", "release"))
+    assert done == ("issuing-2", ("ci",), ("issuing", "issuing-tls", "release"))
 
 
 def test_export_refuses_and_leaves_nothing(tmp_path: Path) -> None:

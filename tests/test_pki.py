@@ -32,6 +32,7 @@ from fwsign.pki import authority, files, lock
 from fwsign.pki import issue as issuing_module
 from fwsign.pki.authority import create
 from fwsign.pki.directory import Pki
+from fwsign.pki.profiles import usages_of
 from fwsign.pki.revocation import REASONS, renew_crls, revoke
 from pki_kit import (
     DAY,
@@ -121,9 +122,14 @@ def test_issuing_profile(made: dict[str, Path]) -> None:
         ExtensionOID.BASIC_CONSTRAINTS: True,
         ExtensionOID.KEY_USAGE: True,
         ExtensionOID.NAME_CONSTRAINTS: True,
+        ExtensionOID.EXTENDED_KEY_USAGE: True,
         ExtensionOID.SUBJECT_KEY_IDENTIFIER: False,
         ExtensionOID.AUTHORITY_KEY_IDENTIFIER: False,
     }
+    assert usages_of(issuing) == (
+        ExtendedKeyUsageOID.CODE_SIGNING,
+        ExtendedKeyUsageOID.TIME_STAMPING,
+    )
     basic = issuing.extensions.get_extension_for_class(x509.BasicConstraints).value
     assert (basic.ca, basic.path_length) == (True, 0)
     assert usage(issuing) == {"key_cert_sign", "crl_sign"}
@@ -132,6 +138,25 @@ def test_issuing_profile(made: dict[str, Path]) -> None:
     assert constraints.excluded_subtrees is None
     assert names_of(issuing)[1] == (NameOID.COMMON_NAME, "Acme Issuing CA")
     assert issuing.not_valid_after_utc == SECOND + timedelta(days=3652)
+
+
+def test_tls_issuing_profile(made: dict[str, Path]) -> None:
+    pki = Pki(made["p256"])
+    issuing = pki.certificate("issuing-tls")
+    assert extensions(issuing) == {
+        ExtensionOID.BASIC_CONSTRAINTS: True,
+        ExtensionOID.KEY_USAGE: True,
+        ExtensionOID.EXTENDED_KEY_USAGE: False,
+        ExtensionOID.SUBJECT_KEY_IDENTIFIER: False,
+        ExtensionOID.AUTHORITY_KEY_IDENTIFIER: False,
+    }
+    assert usages_of(issuing) == (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
+    basic = issuing.extensions.get_extension_for_class(x509.BasicConstraints).value
+    assert (basic.ca, basic.path_length) == (True, 0)
+    assert usage(issuing) == {"key_cert_sign", "crl_sign"}
+    assert names_of(issuing)[1] == (NameOID.COMMON_NAME, "Acme TLS CA")
+    assert issuing.not_valid_after_utc == SECOND + timedelta(days=3652)
+    assert pki.issuers("issuing-tls") == ("ca",)
 
 
 def test_signer_profile(made: dict[str, Path]) -> None:
@@ -186,8 +211,8 @@ def test_no_signature_uses_sha1(alg: str, made: dict[str, Path]) -> None:
     digest = {"p256": "sha256", "p384": "sha384"}.get(alg)
     digest = "sha256" if alg.startswith("rsa") else digest
     used = [pki.certificate(name).signature_hash_algorithm for name in ("ca", *pki.names())]
-    used += [pki.crl(name).signature_hash_algorithm for name in ("ca", "issuing")]
-    assert [found.name if found else None for found in used] == [digest] * 5
+    used += [pki.crl(name).signature_hash_algorithm for name in pki.authorities()]
+    assert [found.name if found else None for found in used] == [digest] * 7
 
 
 def test_serial_numbers_are_random_and_positive(made: dict[str, Path]) -> None:
@@ -253,7 +278,7 @@ def test_passphrases_are_used(sealed: Path) -> None:
 def test_an_empty_directory_is_filled(tmp_path: Path) -> None:
     directory = tmp_path / "pki"
     directory.mkdir(mode=0o750)
-    assert make(directory).names() == ("issuing", "release")
+    assert make(directory).names() == ("issuing", "issuing-tls", "release")
     if os.name == "posix":
         assert stat.S_IMODE(directory.stat().st_mode) == 0o750
     assert [entry.name for entry in tmp_path.iterdir()] == ["pki"]
@@ -331,7 +356,7 @@ def test_issue_signer(pki: Path) -> None:
     san = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert san.get_values_for_type(x509.DNSName) == ["dev.acme.example", "acme.example"]
     assert certificate.not_valid_after_utc == SECOND + 30 * DAY
-    assert Pki(pki).names() == ("ci", "issuing", "release")
+    assert Pki(pki).names() == ("ci", "issuing", "issuing-tls", "release")
 
 
 def test_vendor_outside_the_constraint_is_refused_before_anything_is_written(pki: Path) -> None:
@@ -539,7 +564,10 @@ def test_what_cannot_be_revoked(pki: Path) -> None:
     error = refused(lambda: withdraw(pki, "ca"), "state.pki")
     assert error.message.startswith("the root cannot be revoked")
     error = refused(lambda: withdraw(pki, "nobody"), "state.pki")
-    assert error.message == f'no certificate "nobody" in {pki}, there are: issuing, release'
+    assert (
+        error.message
+        == f'no certificate "nobody" in {pki}, there are: issuing, issuing-tls, release'
+    )
     withdraw(pki, "release")
     before = contents(pki)
     error = refused(lambda: withdraw(pki, "release", now=NOW + DAY), "state.pki-exists")
@@ -552,7 +580,8 @@ def test_what_cannot_be_revoked(pki: Path) -> None:
 
 def test_crl_numbers_only_rise_and_follow_the_clock(pki: Path) -> None:
     first = number(Pki(pki).crl("ca"))
-    assert renew_lists(pki) == (pki / "crl" / "ca.pem", pki / "crl" / "issuing.pem")
+    names = ("ca", "issuing", "issuing-tls")
+    assert renew_lists(pki) == tuple(pki / "crl" / f"{name}.pem" for name in names)
     assert number(Pki(pki).crl("ca")) == first + 1
     renew_lists(pki, NOW - HOUR)
     assert number(Pki(pki).crl("ca")) == first + 2
@@ -592,7 +621,7 @@ def test_the_issuing_ca_renews_without_the_root(pki: Path) -> None:
         lambda: renew_crls(pki, lambda _: None, now=NOW, names=("release",)),
         "state.pki",
     )
-    assert error.message == f'"release" is not a CA of {pki}, there are: ca, issuing'
+    assert error.message == f'"release" is not a CA of {pki}, there are: ca, issuing, issuing-tls'
 
 
 def test_a_clock_before_the_ca_renews_nothing(pki: Path) -> None:
@@ -676,7 +705,7 @@ def test_files_being_written_are_no_entries(pki: Path) -> None:
     (pki / "issued" / ".ci.crt.abc").write_text("half")
     (pki / "issued" / ".hidden.crt").write_text("half")
     (pki / "issued" / "notes.txt").write_text("mine")
-    assert Pki(pki).names() == ("issuing", "release")
+    assert Pki(pki).names() == ("issuing", "issuing-tls", "release")
 
 
 def test_incomplete_directories(pki: Path) -> None:

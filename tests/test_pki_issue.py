@@ -27,6 +27,7 @@ from pki_kit import (
     HOUR,
     NOW,
     SECOND,
+    before_tls,
     contents,
     extensions,
     hosts_of,
@@ -78,7 +79,8 @@ def request(key: Any, *, names: tuple[str, ...] = (), common: str = "anything") 
 @pytest.mark.parametrize("kind", KINDS)
 def test_profile_of_each_kind(kind: str, pki: Path) -> None:
     issue(pki, "x", kind, **HOSTS.get(kind, {}))
-    certificate, issuing = Pki(pki).certificate("x"), Pki(pki).certificate("issuing")
+    certificate = Pki(pki).certificate("x")
+    issuing = Pki(pki).certificate("issuing" if kind in {"signer", "tsa"} else "issuing-tls")
     found = extensions(certificate)
     assert found.pop(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, None) in {None, False}
     assert found == {
@@ -145,6 +147,7 @@ def test_only_an_rsa_server_encrypts_keys(pki: Path) -> None:
 def test_host_outside_what_the_ca_is_limited_to(
     kind: str, name: str, domains: list[str], pki: Path
 ) -> None:
+    before_tls(pki)
     before = contents(pki)
     error = refused(partial(issue, pki, name, kind, domains=domains), "state.ca-limit")
     assert 'is outside what the CA "Acme Issuing CA" is limited to: acme.example, plant.test' in (
@@ -154,7 +157,7 @@ def test_host_outside_what_the_ca_is_limited_to(
 
 
 def test_names_that_no_host_has(pki: Path) -> None:
-    error = refused(partial(issue, pki, "x", "server"), "state.policy")
+    error = refused(partial(issue, before_tls(pki), "x", "server"), "state.policy")
     assert error.message == ('server "x" has no host name and no address: clients look for one')
     error = refused(partial(issue, pki, "x", "server", domains=["*.acme.example"]), "state.policy")
     assert error.message.endswith("a wildcard would let a server speak for others")
@@ -162,7 +165,10 @@ def test_names_that_no_host_has(pki: Path) -> None:
     assert error.message.startswith('host "a_b.c" is not a domain name')
 
 
-@pytest.mark.parametrize("name", ["ca-2", "standby", "issuing-2", "ca-2-by-ca", "standby-3"])
+@pytest.mark.parametrize(
+    "name",
+    ["ca-2", "standby", "issuing-2", "issuing-tls", "issuing-tls-2", "ca-2-by-ca", "standby-3"],
+)
 def test_names_of_cas_to_come_are_reserved(name: str, pki: Path) -> None:
     error = refused(partial(issue, pki, name), "state.policy")
     assert error.message == f'"{name}" is the name of a CA, a signer needs another'
@@ -300,7 +306,7 @@ def test_gnutls_takes_the_path(tmp_path: Path) -> None:
     now = datetime.now(UTC)  # certtool knows no other time
     pki = make(tmp_path / "pki", now=now).directory
     issue(pki, "b.acme.example", "server", now=now)
-    names = ("b.acme.example", "issuing", "ca")
+    names = ("b.acme.example", "issuing-tls", "ca")
     chain = tmp_path / "chain.pem"
     chain.write_bytes(b"".join(Pki(pki).certificate_path(name).read_bytes() for name in names))
     command = [require_program("certtool"), "--verify-chain", "--infile", str(chain)]

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fwsign.pki.acceptance import accept
 from fwsign.pki.directory import Pki
-from fwsign.pki.offline import create_request, sign_request
+from fwsign.pki.offline import create_requests, sign_request
 from fwsign.pki.renewal import renew
 from fwsign.pki.request import parse_request
 from fwsign.pki.rotation import rotate, standby
@@ -48,8 +48,8 @@ def take(pki: Path, root: Path) -> object:
     return accept(pki, blobs, passphrase=no_passphrase, now=NOW)
 
 
-def ask(pki: Path) -> Path:
-    return create_request(pki, org="Acme", vendor="acme.example", new_key=NEW)
+def ask(pki: Path) -> tuple[Path, Path]:
+    return create_requests(pki, org="Acme", vendor="acme.example", new_key=NEW)
 
 
 def kill_everywhere(base: Path, what: str, pki: Path, action: Callable[[], object]) -> None:
@@ -107,6 +107,8 @@ def kill_rotations(base: Path, pki: Path) -> None:
             assert Pki(copy).roots() == ("ca", root)  # one rotation, however often it is run
             issue(copy, "next")
             assert Pki(copy).issuers("next") == ("issuing-2", root, "ca")
+            assert Pki(copy).issuing("client") == "issuing-tls-2"
+            assert Pki(copy).issuers("issuing-tls-2") == (root, "ca")
             shutil.rmtree(copy)
         print(what, step)  # for the test that started this
 

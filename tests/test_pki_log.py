@@ -20,7 +20,7 @@ from fwsign.pki.directory import Pki
 from fwsign.pki.easyrsa import read as read_old
 from fwsign.pki.lint import lint
 from fwsign.pki.log import FILE, Origin, read_log, user, verify_log
-from fwsign.pki.offline import create_request, sign_request
+from fwsign.pki.offline import create_requests, sign_request
 from fwsign.pki.renewal import renew
 from fwsign.pki.request import parse_request
 from fwsign.pki.rotation import replace_issuing, rotate, standby
@@ -108,14 +108,14 @@ def test_what_each_command_adds(pki: Path) -> None:
     turn = partial(rotate, pki, root_key=NEW, new_key=NEW, passphrase=lambda _: None, now=NOW)
     added = new(pki, turn)
     assert ("certify", "standby-by-ca") in added
-    assert ("issue", "issuing-3") in added
+    assert {("issue", "issuing-3"), ("issue", "issuing-tls-2")} <= set(added)
     assert verify_log(pki).receipts == len(lines(pki))
 
 
 def test_a_root_elsewhere(tmp_path: Path) -> None:
     root, away = tmp_path / "root", tmp_path / "away"
     make(root, root_only=True)
-    path = create_request(away, org="Acme", vendor="acme.example", new_key=NEW)
+    path, _ = create_requests(away, org="Acme", vendor="acme.example", new_key=NEW)
     request = parse_request(path.read_bytes(), "x")
     certify = partial(
         sign_request,
@@ -150,7 +150,7 @@ def test_a_flat_pki_and_its_import(tmp_path: Path) -> None:
     )
     kinds = {one["name"]: one["kind"] for one in lines(target) if one["kind"] != "crl"}
     assert kinds["ca"] == kinds["release"] == "import"
-    assert kinds["issuing"] == "issue"
+    assert kinds["issuing"] == kinds["issuing-tls"] == "issue"
     assert codes(target) == codes(old) == []
 
 

@@ -15,7 +15,7 @@ from fwsign.pki.acceptance import accept
 from fwsign.pki.crls import number_of
 from fwsign.pki.directory import Pki
 from fwsign.pki.issue import NewKey
-from fwsign.pki.offline import create_request, sign_request
+from fwsign.pki.offline import create_requests, sign_request
 from fwsign.pki.request import parse_request
 from fwsign.pki.revocation import renew_crls
 from fwsign.pki.rotation import rotate
@@ -41,7 +41,7 @@ from pki_kit import (
 
 def ask(directory: Path, alg: str = "p256", **more: Any) -> Path:
     arguments = {"org": "Acme", "vendor": "acme.example", "new_key": NewKey(alg, None), **more}
-    return create_request(directory, **arguments)
+    return create_requests(directory, **arguments)[0]
 
 
 def certify(root: Path, request: Path, **more: Any) -> Path:
@@ -85,8 +85,9 @@ def test_root_alone(root: Path) -> None:
 
 def test_request_says_what_it_wants_and_the_root_decides(root: Path, tmp_path: Path) -> None:
     path = ask(tmp_path / "pki", permit=("plant.test",))
-    private = {"private/issuing.key", "private/.gitignore"}
-    assert set(contents(tmp_path / "pki")) == {"reqs/issuing.csr", *private}
+    private = {"private/issuing.key", "private/issuing-tls.key", "private/.gitignore"}
+    requests = {"reqs/issuing.csr", "reqs/issuing-tls.csr"}
+    assert set(contents(tmp_path / "pki")) == requests | private
     parsed = parse_request(path.read_bytes(), "x.csr")
     assert parsed.permitted == ("acme.example", "plant.test")
     certificate = Pki(root).certificate(certify(root, path).stem)
@@ -257,7 +258,7 @@ def test_rotated_where_the_offline_key_was_brought_for_it(pair: tuple[Path, Path
     root, pki = pair
     key = Path(shutil.copy(root / "private/ca.key", pki / "private/ca.key"))
     done = rotate(pki, root_key=NEW, new_key=NEW, passphrase=lambda _: None, now=NOW)
-    assert done == ("ca-2", "ca-2-by-ca", "issuing-2")
+    assert done == ("ca-2", "ca-2-by-ca", "issuing-2", None)
     key.unlink()
     issue(pki, "next")
     assert Pki(pki).issuers("next") == ("issuing-2", "ca-2", "ca")

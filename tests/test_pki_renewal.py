@@ -209,7 +209,7 @@ def test_the_bundle_has_all_crls_as_they_are(pki: Path) -> None:
 
     for change in (lambda: None, partial(withdraw, pki, "release"), partial(renew_lists, pki)):
         change()
-        assert bundle() == [Pki(pki).crl("ca"), Pki(pki).crl("issuing")]
+        assert bundle() == [Pki(pki).crl(name) for name in ("ca", "issuing", "issuing-tls")]
 
 
 # What ends.
@@ -217,8 +217,10 @@ def test_the_bundle_has_all_crls_as_they_are(pki: Path) -> None:
 
 def test_what_ends_soon(pki: Path) -> None:
     assert ending(pki, 90 * DAY, now=NOW) == ()
-    (crl,) = ending(pki, 90 * DAY, now=NOW + 61 * DAY)  # in the last third of its 90 days
-    assert (crl.kind, crl.name, crl.path) == ("CRL", "issuing", pki / "crl/issuing.pem")
+    found = ending(pki, 90 * DAY, now=NOW + 61 * DAY)  # in the last third of its 90 days
+    assert [(crl.kind, crl.name, crl.path) for crl in found] == [
+        ("CRL", name, pki / f"crl/{name}.pem") for name in ("issuing", "issuing-tls")
+    ]
     renew_lists(pki, NOW + 700 * DAY)
     (signer,) = ending(pki, 90 * DAY, now=NOW + 700 * DAY)
     assert (signer.kind, signer.name) == ("certificate", "release")
@@ -227,7 +229,7 @@ def test_what_ends_soon(pki: Path) -> None:
     withdraw(pki, "release", now=NOW + 700 * DAY)
     assert ending(pki, 90 * DAY, now=NOW + 700 * DAY) == ()
     found = ending(pki, 90 * DAY, now=NOW + 8000 * DAY)
-    assert {one.name for one in found} == {"ca", "issuing"}
+    assert {one.name for one in found} == {"ca", "issuing", "issuing-tls"}
     assert [one.end for one in found] == sorted(one.end for one in found)
     error = refused(partial(ending, pki, -DAY, now=NOW), "state.clock")
     assert error.message == "-1 days from now is in the past"

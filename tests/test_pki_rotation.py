@@ -100,7 +100,7 @@ def test_standby_is_a_root_that_issues_nothing_yet(pki: Path) -> None:
 def test_promoted_standby_serves_devices_that_know_one_root_or_the_other(pki: Path) -> None:
     standby(pki, new_key=NEW, now=NOW)
     now = NOW + YEAR
-    assert turn(pki, now) == Rotation("standby", "standby-by-ca", "issuing-2")
+    assert turn(pki, now) == Rotation("standby", "standby-by-ca", "issuing-2", "issuing-tls-2")
     renew_lists(pki, now)
     issue(pki, "next", now=now)
     assert Pki(pki).issuers("next") == ("issuing-2", "standby", "ca")
@@ -122,7 +122,7 @@ def test_lost_root(pki: Path) -> None:
         "afterwards; or fwsign pki standby, and rotate when devices know it"
     )
     standby(pki, new_key=NEW, now=NOW)
-    assert turn(pki) == Rotation("standby", None, "issuing-2")
+    assert turn(pki) == Rotation("standby", None, "issuing-2", "issuing-tls-2")
     issue(pki, "next")
     assert Pki(pki).issuers("next") == ("issuing-2", "standby")
     assert Pki(pki).anchor("next") == Pki(pki).certificate("standby")
@@ -139,7 +139,9 @@ def test_lost_root(pki: Path) -> None:
 def test_rotated(alg: str, tmp_path: Path) -> None:
     pki = make(tmp_path / "pki", alg).directory
     now = NOW + YEAR
-    assert turn(pki, now, NewKey(alg, None)) == Rotation("ca-2", "ca-2-by-ca", "issuing-2")
+    assert turn(pki, now, NewKey(alg, None)) == Rotation(
+        "ca-2", "ca-2-by-ca", "issuing-2", "issuing-tls-2"
+    )
     renew_lists(pki, now)
     issue(pki, "next", key=NewKey(alg, None), now=now)
     check_whole(pki, set())
@@ -185,7 +187,7 @@ def test_renewed_under_the_new_ca(pki: Path) -> None:
 
 def test_rotated_twice(pki: Path) -> None:
     turn(pki)
-    assert turn(pki, NOW + DAY) == Rotation("ca-3", "ca-3-by-ca-2", "issuing-3")
+    assert turn(pki, NOW + DAY) == Rotation("ca-3", "ca-3-by-ca-2", "issuing-3", "issuing-tls-3")
     issue(pki, "next", now=NOW + DAY)
     assert Pki(pki).issuers("next") == ("issuing-3", "ca-3", "ca-2", "ca")
     check_device(pki, "next", NOW + DAY, "ca", "ca-2", "ca-3")

@@ -10,7 +10,7 @@ _PEER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NOT_IN_PRODUCT = re.compile(r"[^a-z0-9._-]+")
 _WINDOWS = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?")
 _ORGANISATION_LIMIT = 53  # octets: with " Issuing CA" after it, a CN has 64 at most
-_RESERVED = re.compile(r"(?:ca|standby|issuing)(?:-[0-9]+)?(?:-by-.*)?")
+_RESERVED = re.compile(r"(?:ca|standby|issuing(?:-tls)?)(?:-[0-9]+)?(?:-by-.*)?")
 
 
 def vendor_domain(text: str) -> str:

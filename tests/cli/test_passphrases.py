@@ -52,11 +52,11 @@ class TestSources:
         good("sign", "build.bin", "--pass", f"fd:{reader}")
         os.close(reader)
 
-    def test_one_descriptor_opens_the_keys_of_both_cas(self) -> None:
+    def test_one_descriptor_opens_the_keys_of_all_cas(self) -> None:
         reader, writer = os.pipe()
         os.write(writer, CA_PASS)
         os.close(writer)
-        assert len(good("pki", "crl", "--ca-pass", f"fd:{reader}").splitlines()) == 2
+        assert len(good("pki", "crl", "--ca-pass", f"fd:{reader}").splitlines()) == 3
         os.close(reader)
 
     def test_each_of_two_passphrases_has_its_option(self, tmp_path: Path) -> None:
@@ -81,6 +81,7 @@ class TestNewKeys:
         keys = sorted((tmp_path / "d/pki/private").iterdir())
         assert [path.name for path in keys if encrypted(path)] == [
             "ca.key",
+            "issuing-tls.key",
             "issuing.key",
             "release.key",
         ]

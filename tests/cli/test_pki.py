@@ -16,12 +16,15 @@ PARTS = [
     "ca.crt",
     "crl/bundle.pem",
     "crl/ca.pem",
+    "crl/issuing-tls.pem",
     "crl/issuing.pem",
+    "issued/issuing-tls.crt",
     "issued/issuing.crt",
     "issued/release.crt",
     "log.jsonl",
     "private/.gitignore",
     "private/ca.key",
+    "private/issuing-tls.key",
     "private/issuing.key",
     "private/release.key",
 ]
@@ -234,7 +237,7 @@ class TestRevoke:
         refused(
             run("pki", "revoke", name, "--reason", "superseded"),
             5,
-            f'no certificate "{name}" in pki, there are: issuing, release',
+            f'no certificate "{name}" in pki, there are: issuing, issuing-tls, release',
         )
 
 
@@ -244,7 +247,7 @@ class TestCrl:
         monkeypatch.setattr(inputs, "now", lambda: NOW + timedelta(80))
         assert run("pki", "crl") == (
             0,
-            "pki/crl/ca.pem\npki/crl/issuing.pem\n",
+            "pki/crl/ca.pem\npki/crl/issuing.pem\npki/crl/issuing-tls.pem\n",
             (
                 "fwsign: all CRLs in one file, to ship: pki/crl/bundle.pem\n"
                 "fwsign: next: fwsign staple ENVELOPE, for what is signed already\n"
@@ -255,19 +258,15 @@ class TestCrl:
     def test_without_the_roots_key_its_crl_stays(self, project: Path) -> None:
         (project / "pki/private/ca.key").unlink()
         found = run("pki", "crl")
-        assert found.out == "pki/crl/issuing.pem\n"
+        assert found.out == "pki/crl/issuing.pem\npki/crl/issuing-tls.pem\n"
         assert 'fwsign: the key of CA "ca" is not here: its CRL stays as it is\n' in found.err
 
     def test_without_any_key_there_is_nothing_to_do(self, project: Path) -> None:
-        for name in ("ca", "issuing"):
+        names = ("ca", "issuing", "issuing-tls")
+        for name in names:
             (project / f"pki/private/{name}.key").unlink()
-        private = "pki/private"
-        refused(
-            run("pki", "crl"),
-            5,
-            f"no CA's key is here to sign a CRL: expected {private}/ca.key or "
-            f"{private}/issuing.key",
-        )
+        keys = " or ".join(f"pki/private/{name}.key" for name in names)
+        refused(run("pki", "crl"), 5, f"no CA's key is here to sign a CRL: expected {keys}")
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,7 @@ def test_export_and_import_are_a_circle() -> None:
         "theirs\n",
         """\
 fwsign: "issuing" is ca.crt there; the CAs above it are in theirs/above.pem
+fwsign: "issuing-tls" was left out: "issuing" did not issue it
 fwsign: go on with one of the two: neither learns what the other issues and revokes
 fwsign: next: EASYRSA_PKI=theirs easyrsa show-ca
 """,
@@ -134,4 +135,4 @@ def test_a_certificate_and_its_chain_become_pkcs12_as_the_help_says(
     found = pkcs12.load_pkcs12(Path("sensor.p12").read_bytes(), b"four dull words here")
     assert found.cert is not None
     names = [common_name(one.certificate) for one in (found.cert, *found.additional_certs)]
-    assert names == ["sensor", "Acme Issuing CA"]
+    assert names == ["sensor", "Acme TLS CA"]

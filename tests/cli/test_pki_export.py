@@ -39,7 +39,7 @@ def test_a_bundle_has_every_root_and_devices_take_it() -> None:
 def test_a_chain_goes_up_to_the_root_and_leaves_it_out() -> None:
     good("pki", "issue", "client", "sensor-7", "--pki", "pki", "--no-passphrase")
     good("pki", "export", "chain", "sensor-7", "sensor-7.pem", "--pki", "pki")
-    assert subjects("sensor-7.pem") == ["CN=sensor-7,O=Acme", "CN=Acme Issuing CA,O=Acme"]
+    assert subjects("sensor-7.pem") == ["CN=sensor-7,O=Acme", "CN=Acme TLS CA,O=Acme"]
 
 
 def test_what_is_not_there_is_named() -> None:

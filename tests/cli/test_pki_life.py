@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cli.kit import good, refused, run, tree
 from fwsign.cli import inputs
 from fwsign.keys.file import load_private_key
+from pki_kit import before_tls
 from support import NOW, new_key, signing_hash
 
 NAMES = ("--org", "Acme", "--vendor", "acme.example")
@@ -45,7 +46,7 @@ class TestKinds:
             "pki/issued/broker.acme.example.crt\n",
             (
                 "fwsign: the server sends pki/issued/broker.acme.example.crt and "
-                "pki/issued/issuing.crt, in this order\n"
+                "pki/issued/issuing-tls.crt, in this order\n"
                 "fwsign: the other side trusts pki/ca.crt\n"
             ),
         )
@@ -59,6 +60,7 @@ class TestKinds:
         )
 
     def test_host_outside_the_domains_of_the_ca(self) -> None:
+        before_tls(Path("pki"))
         refused(
             run("pki", "issue", "server", "b", "--host", "b.plant.test", "--no-passphrase"),
             5,
@@ -68,6 +70,7 @@ class TestKinds:
         )
 
     def test_server_without_a_name(self) -> None:
+        before_tls(Path("pki"))
         refused(
             run("pki", "issue", "server", "b", "--no-passphrase"),
             5,
@@ -247,6 +250,7 @@ class TestExpire:
             3,
             (
                 "2027-02-20  610 days ago     CRL issuing  pki/crl/issuing.pem\n"
+                "2027-02-20  610 days ago     CRL issuing-tls  pki/crl/issuing-tls.pem\n"
                 "2027-12-27  300 days ago     CRL ca  pki/crl/ca.pem\n"
                 "2028-11-21  in 30 days       certificate release  pki/issued/release.crt\n"
             ),
@@ -259,7 +263,7 @@ class TestExpire:
         found = run("pki", "expire", "--within", "1h", "--json")
         assert found.status == 3
         ended = [(one["name"], one["expired"]) for one in json.loads(found.out)["ending"]]
-        assert ended == [("issuing", True), ("ca", True)]
+        assert ended == [("issuing", True), ("issuing-tls", True), ("ca", True)]
 
     def test_a_time_in_the_past(self) -> None:
         found = run("pki", "expire", "--within", "2020-01-01T00:00:00Z")
@@ -271,7 +275,10 @@ class TestOtherRoots:
     def test_rotate(self, project: Path) -> None:
         good("sign", "build.bin")
         found = run("pki", "rotate", "--no-passphrase")
-        assert found.out == ("pki/ca-2.crt\npki/issued/ca-2-by-ca.crt\npki/issued/issuing-2.crt\n")
+        assert found.out == (
+            "pki/ca-2.crt\npki/issued/ca-2-by-ca.crt\npki/issued/issuing-tls-2.crt\n"
+            "pki/issued/issuing-2.crt\n"
+        )
         assert "fwsign: give pki/ca-2.crt to new devices, beside those before\n" in found.err
         good("pki", "renew", "release")
         good("staple", "build.bin.suit")  # its path has fewer CAs than there are CRLs
@@ -280,7 +287,7 @@ class TestOtherRoots:
         for root in ("ca", "ca-2"):
             anchor = project / f"pki/{root}.crt"
             good("verify", "build.bin.suit", "--anchor", anchor, "--revocation", "require")
-        assert len(good("pki", "crl").splitlines()) == 4
+        assert len(good("pki", "crl").splitlines()) == 6
 
     def test_standby_and_a_lost_root(self, project: Path) -> None:
         assert run("pki", "standby", "--pass", "env:S", env={"S": "spare"}) == (
@@ -295,7 +302,9 @@ class TestOtherRoots:
         (project / "pki/private/ca.key").unlink()
         rotate = ("pki", "rotate", "--no-passphrase", "--standby-pass", "env:S")
         found = run(*rotate, env={"S": "spare"})
-        assert found.out == "pki/standby.crt\npki/issued/issuing-2.crt\n"
+        assert found.out == (
+            "pki/standby.crt\npki/issued/issuing-tls-2.crt\npki/issued/issuing-2.crt\n"
+        )
         assert (
             'fwsign: warning: devices that know only "ca" refuse what is signed from now on\n'
             in found.err
@@ -333,10 +342,12 @@ class TestOfflineRoot:
         )
         assert run("pki", "csr", "pki", *NAMES, "--pass", "env:P", env={"P": "ca"}) == (
             0,
-            "pki/reqs/issuing.csr\n",
+            "pki/reqs/issuing.csr\npki/reqs/issuing-tls.csr\n",
             (
                 "fwsign: next, where the root is: fwsign pki sign-ca issuing.csr --pki DIR "
                 "--permit acme.example\n"
+                "fwsign: next, where the root is: fwsign pki sign-ca issuing-tls.csr --pki DIR "
+                "--tls\n"
             ),
         )
         sign = ("pki", "sign-ca", "pki/reqs/issuing.csr", "--pki", "root")

@@ -14,6 +14,7 @@ from cli.kit import good, refused, run
 from fwsign.cli import inputs
 from fwsign.keys.file import load_private_key
 from fwsign.pki import inventory, page
+from pki_kit import before_tls
 from support import CODE_SIGNING, NOW, Entity, leaf_extensions, make_ca, make_crl, make_leaf
 
 REVOKE = ("pki", "revoke", "issuing", "--reason", "keyCompromise")
@@ -25,7 +26,8 @@ SILENT = (
 
 @pytest.fixture
 def stolen(project: Path) -> Path:
-    """A project whose issuing CA was revoked."""
+    """A project whose issuing CA was revoked; it has issued everything."""
+    before_tls(project / "pki")
     good("pki", "issue", "server", "b.acme.example", "--no-passphrase")
     good(*REVOKE)
     return project
@@ -246,7 +248,10 @@ class TestExpiredCa:
         good("pki", "renew", "issuing", "--new-key", "--no-passphrase")
         good("pki", "renew", "--all")
         good("pki", "crl")
-        assert run("pki", "expire").status == 0  # the expired CA was replaced
+        (line,) = run("pki", "expire").out.splitlines()  # the expired CA was replaced
+        assert "certificate issuing-tls" in line
+        good("pki", "renew", "issuing-tls", "--new-key", "--no-passphrase")
+        assert run("pki", "expire").status == 0
 
     def test_expire_and_show_of_a_leaf_that_lasts_longer(
         self, project: Path, monkeypatch: pytest.MonkeyPatch
@@ -326,7 +331,7 @@ class TestOtherRoots:
     def test_a_bundle_with_the_crl_of_a_standby(self) -> None:
         good("pki", "standby", "--no-passphrase")
         paths = ("pki/issued/release.crt", "pki/issued/issuing.crt", "--anchor", "pki/ca.crt")
-        note = "a CRL given belongs to no issuer in the path: not used"
+        note = "2 CRLs given belong to no issuer in the path: not used"
         found = json.loads(good("pki", "verify", *paths, "--crl", "pki/crl/bundle.pem", "--json"))
         assert (found["notes"], found["unchecked"]) == ([note], [])
         found = good("pki", "verify", paths[0], "--crl", "pki/crl/bundle.pem")
@@ -356,11 +361,11 @@ class TestOfflineRoot:
     def test_a_stale_crl_of_the_root(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (project / "pki/private/ca.key").rename(project / "ca.key")
         found = run("pki", "crl")
-        assert (found.status, found.out) == (0, "pki/crl/issuing.pem\n")
+        assert (found.status, found.out) == (0, "pki/crl/issuing.pem\npki/crl/issuing-tls.pem\n")
         assert "to ship" in found.err
         at(monkeypatch, 401)
         found = run("pki", "crl")
-        assert (found.status, found.out) == (3, "pki/crl/issuing.pem\n")
+        assert (found.status, found.out) == (3, "pki/crl/issuing.pem\npki/crl/issuing-tls.pem\n")
         assert found.errors == [
             (
                 'error: the CRL of CA "ca" is stale since 2027-12-27, and its key is not here: '

@@ -16,7 +16,7 @@ from fwsign.cli import ui
 from fwsign.cose import key_name
 from fwsign.keys.file import encode_private_key, load_private_key
 from fwsign.pki.directory import Pki
-from pki_kit import hosts_of, openssl_verify, usage
+from pki_kit import before_tls, hosts_of, openssl_verify, usage
 from support import NOW, new_key, signing_hash
 
 PLAIN = "--no-passphrase"
@@ -76,6 +76,7 @@ class TestNames:
         refused(run("pki", "issue", "signer", "release", PLAIN), 5, words, hint)
 
     def test_a_single_label_is_refused_if_the_ca_does_not_permit_it(self, project: Path) -> None:
+        before_tls(project / "pki")
         before = tree(project)
         refused(
             run("pki", "issue", "server", "x", "--host", "localhost", PLAIN),
@@ -94,9 +95,12 @@ class TestNames:
         assert tree(project) == before
 
     @pytest.mark.external
-    def test_a_permitted_one_is_accepted_by_openssl(self) -> None:
+    @pytest.mark.parametrize("one_ca", [True, False])
+    def test_a_permitted_one_is_accepted_by_openssl(self, project: Path, *, one_ca: bool) -> None:
         names = ("localhost", "factorycube-server-vernemq")
-        good("pki", "renew", "issuing", *(part for one in names for part in ("--permit", one)))
+        if one_ca:
+            before_tls(project / "pki")
+            good("pki", "renew", "issuing", *(part for one in names for part in ("--permit", one)))
         good("pki", "issue", "server", names[1], PLAIN)
         good("pki", "issue", "server", "bench", "--host", "localhost", PLAIN)
         assert hosts_of(issued(names[1])) == [names[1]]
@@ -253,7 +257,7 @@ def test_a_pki_of_ml_dsa_stays_one(alg: str, tmp_path: Path) -> None:
     good("pki", "issue", "client", "weak", "--alg", "p256", *where, PLAIN)
     found = run("pki", "lint", "pki")
     assert found.status == 3
-    assert f'the key is P-256, its issuer "A Issuing CA" has {wanted}' in found.out
+    assert f'the key is P-256, its issuer "A TLS CA" has {wanted}' in found.out
     good("pki", "renew", "weak", "--new-key", *where, PLAIN)
     good("pki", "standby", *where, PLAIN)
     good("pki", "renew", "issuing", "--new-key", *where, PLAIN)
@@ -275,7 +279,7 @@ class TestOnePassphrase:
     @pytest.fixture(autouse=True)
     def _terminal(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked: list[str] = []
-        for name in ("ca", "issuing"):
+        for name in ("ca", "issuing", "issuing-tls"):
             path = project / f"pki/private/{name}.key"
             key = load_private_key(path, lambda: None)
             path.write_bytes(encode_private_key(key, b"dice"))
@@ -330,7 +334,7 @@ class TestOnePassphrase:
         [
             ("pki", "issue", "signer", "release"),
             ("pki", "issue", "signer", "x", "--vendor", "other.example"),
-            ("pki", "issue", "server", "x.other.example"),
+            ("pki", "issue", "server", "release"),
             ("pki", "issue", "client", "release", "--from-key", "pki/private/issuing.key"),
             ("pki", "renew", "nobody", "--new-key"),
             ("pki", "renew", "ca", "--new-key"),

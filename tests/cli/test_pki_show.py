@@ -114,7 +114,7 @@ def test_a_page_is_replaced_with_force_and_other_files_never(project: Path) -> N
 
 def test_page_and_json_together(project: Path) -> None:
     found = json.loads(good("pki", "show", "--json", "--html", "pki.html"))
-    assert len(found["certificates"]) == 3
+    assert len(found["certificates"]) == 4
     assert (project / "pki.html").exists()
 
 

@@ -55,9 +55,9 @@ def init(
 ) -> None:
     """Make a PKI and fwsign.toml, once for each project.
 
-    DIR/pki gets a root CA, an issuing CA, the signer "release" and CRLs; DIR/fwsign.toml says
-    what the other commands take from there. --pass protects all keys, unless --root-pass gives
-    the root a passphrase of its own. Nothing that is there is replaced.
+    DIR/pki gets a root CA, issuing CAs for signers and for TLS, the signer "release" and CRLs;
+    DIR/fwsign.toml says what the other commands take from there. --pass protects all keys, unless
+    --root-pass gives the root a passphrase of its own. Nothing that is there is replaced.
     """
     from fwsign.atomic import io_error, write_atomic
     from fwsign.names import product_from

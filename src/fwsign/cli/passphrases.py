@@ -20,12 +20,12 @@ _Place: TypeAlias = Callable[[], Path] | None
 class Passphrases:
     """The passphrases of a command's keys, each asked for when its key is needed.
 
-    One that was typed is tried on the next encrypted key, and protects new keys, before anybody is
-    asked again. What comes from an option is for the keys of that option alone.
+    Those that were typed are tried on the next encrypted key before anybody is asked again, and the
+    first protects new keys. What comes from an option is for the keys of that option alone.
     """
 
     def __init__(self) -> None:
-        self._typed: bytes | None = None
+        self._typed: list[bytes] = []
         self._sources: dict[str, Callable[[], bytes | None]] = {}
 
     def existing(
@@ -46,10 +46,12 @@ class Passphrases:
         def get() -> bytes | None:
             if source is not None:
                 return ask()
-            if self._typed is not None and path is not None and _opens(path(), self._typed):
-                return self._typed
+            for typed in self._typed:
+                if path is not None and _opens(path(), typed):
+                    return typed
             found = ask()
-            self._typed = self._typed or found
+            if found is not None:
+                self._typed.append(found)
             return found
 
         return get
@@ -66,9 +68,9 @@ class Passphrases:
 
         def get() -> bytes | None:
             if not known:
-                if source is None and not none and self._typed is not None:
+                if source is None and not none and self._typed:
                     ui.note(f"{what}: protected by the passphrase just typed; {option} gives one")
-                    known.append(self._typed)
+                    known.append(self._typed[0])
                 else:
                     asked = inputs.new_passphrase(source, none=none, what=what, option=option)
                     known.append(asked)

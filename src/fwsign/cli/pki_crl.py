@@ -229,9 +229,9 @@ def _tell_lost(pki: "Pki", name: str) -> int:
 
 
 def _how_to_renew(pki: "Pki", name: str) -> str:
-    from fwsign.pki.directory import REQUEST
+    from fwsign.pki.directory import ISSUING, request_path
 
-    if (pki.directory / REQUEST).exists():
+    if request_path(pki.directory, ISSUING).exists():
         accept = " ".join(map(quoted, ("fwsign", "pki", "accept", pki.directory, "FILE")))
         return f"fwsign pki crl where that key is, then here: {accept}"
     return f"bring {pki.key_path(name)} here, run fwsign pki crl again, and take it away afterwards"

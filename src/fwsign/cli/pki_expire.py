@@ -83,11 +83,11 @@ def _line(one: "Ending", now: datetime) -> str:
 
 def _say_how(directory: Path, below: set[str | None], pki: Path | None) -> None:
     """Say how to replace what is below revoked CAs."""
-    from fwsign.pki.directory import Pki
+    from fwsign.pki.directory import Pki, line_of
 
     again = " ".join(map(quoted, ("fwsign", "pki", "renew", "--all", *pki_words(pki))))
-    if Pki(directory).issuing() in below:
-        another = ("fwsign", "pki", "renew", "issuing", "--new-key", *pki_words(pki))
+    for ca in reversed([one for one in Pki(directory).in_use() if one in below]):
+        another = ("fwsign", "pki", "renew", line_of(ca), "--new-key", *pki_words(pki))
         again = f"{' '.join(map(quoted, another))}; then {again}"
     ui.note(f"replace what is below a revoked CA: {again}")
 

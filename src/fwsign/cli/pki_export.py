@@ -31,7 +31,12 @@ def register(command: typer.Typer) -> None:
         "chain", cls=Command, epilog=examples("fwsign pki export chain broker broker.pem")
     )(chain)
     group.command(
-        "easyrsa", cls=Command, epilog=examples("fwsign pki export easyrsa ~/easy-rsa/pki")
+        "easyrsa",
+        cls=Command,
+        epilog=examples(
+            "fwsign pki export easyrsa ~/easy-rsa/pki",
+            "fwsign pki export easyrsa ~/easy-rsa/pki --ca issuing-tls",
+        ),
     )(easyrsa)
     command.add_typer(
         group, name="export", help="Write what devices, TLS programs or easy-rsa need."
@@ -78,9 +83,17 @@ def easyrsa(
         ),
     ],
     *,
+    ca: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The issuing CA; issuing-tls is for servers and clients. Default: the one that "
+            "issues signers now.",
+        ),
+    ] = None,
     pki: PKI = None,
 ) -> None:
-    """Write the CA that issues now as a PKI of easy-rsa.
+    """Write an issuing CA as a PKI of easy-rsa.
 
     All that it has issued and revoked comes along, keys encrypted as they are. easy-rsa goes on
     with it: EASYRSA_PKI=DIR easyrsa. Its roots and their CRLs are in above.pem.
@@ -88,7 +101,7 @@ def easyrsa(
     from fwsign.pki.easyrsa_export import ABOVE, export
 
     found = find_pki(pki)
-    done = export(found, directory)
+    done = export(found, directory, ca)
     ui.out(str(directory))
     ui.note(f'"{done.ca}" is ca.crt there; the CAs above it are in {directory / ABOVE}')
     for name in done.left_out:

@@ -56,8 +56,8 @@ def import_(
         typer.Option(
             metavar="DOMAIN",
             callback=named("vendor_domain"),
-            help="What the new issuing CA is limited to; repeat for several. Default: that of "
-            "fwsign.toml.",
+            help="What the new issuing CA of signers is limited to; repeat for several. Default: "
+            "that of fwsign.toml.",
         ),
     ] = None,
     root: Annotated[
@@ -78,8 +78,8 @@ def import_(
     """Take over a PKI of easy-rsa or openssl.
 
     Its CA becomes the root of a new PKI, its certificates, keys and revocations come along, keys
-    encrypted as they are. A new issuing CA below the root issues from now on; --pass protects its
-    key, --ca-pass opens the root's. What the root has issued stays good.
+    encrypted as they are. New issuing CAs below the root issue from now on; --pass protects their
+    keys, --ca-pass opens the root's. What the root has issued stays good.
 
     A CA that is below a root becomes the issuing CA of the new PKI and keeps its key; the root's
     key stays where it is.
@@ -98,7 +98,7 @@ def import_(
         domains = vendor or ([known] if (known := config.load().vendor) else None)
         if not domains:
             ui.usage("no vendor for the new issuing CA", "name it with --vendor DOMAIN")
-        what = "the new issuing CA's key"
+        what = "the new issuing CAs' keys"
         passphrase = asked_for.new(pass_, none=no_passphrase, what=what)
         issuing = NewIssuing(domains, alg or default_algorithm(source.ca), passphrase)
     secret = asked_for.existing(ca_pass, "the CA's key", "--ca-pass")
@@ -133,8 +133,9 @@ def _say(
         ui.note(f"a new CRL of the root comes in with: fwsign pki accept {pki.directory} FILE")
     elif issuing:
         ui.note(f"new issuing CA, for {', '.join(issuing.vendors)}: it issues from now on")
+        ui.note("new issuing CA for TLS: servers and clients come from it from now on")
         if issuing.key.secret() is None:
-            ui.note(f"warning: {pki.key_path('issuing')} has no passphrase")
+            ui.note(f"warning: {pki.key_path('issuing')} and issuing-tls.key have no passphrase")
     else:
         ui.note(f"warning: no issuing CA, so fwsign pki issue does not work: {fault}")
     ui.note("issue and revoke here from now on, not in the old PKI")

@@ -59,11 +59,11 @@ def init(
     no_passphrase: NO_PASSPHRASE = False,
     root_pass: ROOT_PASS = None,
 ) -> None:
-    """Make a PKI alone: root, issuing CA, signer "release", CRLs.
+    """Make a PKI alone: root, issuing CAs for signers and for TLS, signer "release", CRLs.
 
     fwsign init makes one together with fwsign.toml. --pass protects all keys, unless --root-pass
-    gives the root a passphrase of its own. With --root-only, the issuing CA asks from its own
-    machine: fwsign pki csr.
+    gives the root a passphrase of its own. With --root-only, the issuing CAs ask from their
+    own machine: fwsign pki csr.
 
     With --layout easyrsa, easy-rsa works on DIR as well (EASYRSA_PKI=DIR): its one CA is the root,
     and the key of it is needed to issue. Each sees what the other has issued and revoked.

@@ -22,9 +22,11 @@ from fwsign.cli.pki_options import (
     span,
     warn_of_rsa2048,
 )
+from fwsign.cli.quoting import quoted
 
 if TYPE_CHECKING:
     from fwsign.keys import Passphrase
+    from fwsign.pki.directory import Pki
     from fwsign.pki.request import Request
 
 _NAME: TypeAlias = Annotated[
@@ -184,13 +186,13 @@ def server(
 ) -> None:
     """Issue a TLS server's certificate, such as an MQTT broker's, for 397 days.
 
-    The names must lie within the domains that the issuing CA is limited to, also single labels:
-    fwsign pki renew issuing --permit localhost. In another network, another machine may have the
-    same single label, and its own certificate.
+    The CA is issuing-tls, which has no limit on names. In an older PKI without one, names must lie
+    within the domains of the issuing CA: fwsign pki renew issuing-tls. In another network, another
+    machine may have the same single label, and its own certificate.
     """
     options = _Options(pki, csr, from_key, lifetime, alg, pass_, no_passphrase, ca_pass, compat)
     path = _issue("server", name, options, host or (), [*map(_address, ip or ())])
-    _say_who_needs(path, "server")
+    _say_who_needs(path, "server", pki)
 
 
 def client(
@@ -208,12 +210,12 @@ def client(
 ) -> None:
     """Issue a TLS client's certificate, such as a device's, for two years.
 
-    NAME is the CN, which MQTT brokers take as the user name; with a dot in it, it is a host name
-    and must lie within the domains that the issuing CA is limited to.
+    NAME is the CN, which MQTT brokers take as the user name; with a dot in it, it is a host name,
+    too.
     """
     options = _Options(pki, csr, from_key, lifetime, alg, pass_, no_passphrase, ca_pass, compat)
     path = _issue("client", name, options)
-    _say_who_needs(path, "client")
+    _say_who_needs(path, "client", pki)
 
 
 def _issue(
@@ -236,7 +238,7 @@ def _issue(
         options.ca_pass,
         "the issuing CA's key",
         "--ca-pass",
-        path=lambda: (pki := Pki(directory)).key_path(pki.issuing()),
+        path=lambda: (pki := Pki(directory)).key_path(pki.issuing(kind)),
     )
     request = _request(options) if options.csr else None
     if request and kind == "server" and not domains and not addresses:
@@ -317,7 +319,7 @@ def _address(text: str) -> Any:
         ui.usage(f'"{text}" is not an address', "write 192.0.2.7 or 2001:db8::7")
 
 
-def _say_who_needs(path: Path, who: str) -> None:
+def _say_who_needs(path: Path, who: str, given: Path | None) -> None:
     from fwsign.pki.directory import Pki
 
     pki = Pki(path.parent.parent)
@@ -325,3 +327,18 @@ def _say_who_needs(path: Path, who: str) -> None:
     chain = f" and {pki.certificate_path(below[0])}, in this order" if below else ""
     ui.note(f"the {who} sends {path}{chain}")
     ui.note(f"the other side trusts {pki.certificate_path(root)}")
+    _say_who_cannot(pki, (*below, root), given)
+
+
+def _say_who_cannot(pki: "Pki", names: Sequence[str], given: Path | None) -> None:
+    """Warn of a path that mbedTLS cannot read, as ESP-IDF has it."""
+    from cryptography.x509 import NameConstraints
+
+    from fwsign.pki.directory import ISSUING_TLS, is_root
+
+    for name in names:
+        found = [one for one in pki.certificate(name).extensions if one.critical]
+        if any(isinstance(one.value, NameConstraints) for one in found):
+            words = ("fwsign", "pki", "renew", ISSUING_TLS, *pki_words(given))
+            way = "" if is_root(name) else f": {' '.join(map(quoted, words))} makes one for TLS"
+            ui.note(f'mbedTLS, as in ESP-IDF, cannot read the CA "{name}"{way}')

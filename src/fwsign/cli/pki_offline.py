@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`fwsign pki csr`, `sign-ca` and `accept`: the root on another machine than the issuing CA."""
+"""`fwsign pki csr`, `sign-ca` and `accept`: the root on another machine than the issuing CAs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -26,13 +26,15 @@ def register(command: typer.Typer) -> None:
         epilog=examples(
             "fwsign pki sign-ca issuing.csr --pki root --permit acme.example",
             "fwsign pki sign-ca issuing.csr --pki root --permit acme.example --for 5y",
+            "fwsign pki sign-ca issuing-tls.csr --pki root --tls",
         ),
     )(sign_ca)
     command.command(
         "accept",
         cls=Command,
         epilog=examples(
-            "fwsign pki accept pki ca.crt issuing.crt ca.pem", "fwsign pki accept pki ca.pem"
+            "fwsign pki accept pki ca.crt issuing.crt issuing-tls.crt ca.pem",
+            "fwsign pki accept pki ca.pem",
         ),
     )(accept)
 
@@ -47,25 +49,28 @@ def csr(
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
 ) -> None:
-    """Ask an offline root for an issuing CA: a key and a request.
+    """Ask an offline root for issuing CAs: keys and requests.
 
-    The key never leaves this machine. Take the request to the root (fwsign pki sign-ca) and what
-    it answers back (fwsign pki accept). To renew the CA, take the same request again.
+    One CA is for signers, the other for TLS servers and clients. The keys never leave this machine.
+    Take the requests to the root (fwsign pki sign-ca) and what it answers back (fwsign pki accept).
+    To renew a CA, take the same request again.
     """
     from fwsign.pki.files import refuse_used
     from fwsign.pki.issue import NewKey
-    from fwsign.pki.offline import create_request
+    from fwsign.pki.offline import create_requests
 
     refuse_used(directory)
-    passphrase = inputs.new_passphrase(pass_, none=no_passphrase, what="the issuing CA's key")
-    path = create_request(
+    passphrase = inputs.new_passphrase(pass_, none=no_passphrase, what="the issuing CAs' keys")
+    paths = create_requests(
         directory, org=org, vendor=vendor, permit=permit or (), new_key=NewKey(alg, passphrase)
     )
-    ui.out(str(path))
+    for path in paths:
+        ui.out(str(path))
     if passphrase is None:
         ui.note(f"warning: keys in {directory / 'private'} have no passphrase")
     asked = " ".join(f"--permit {domain}" for domain in (vendor, *(permit or ())))
-    ui.note(f"next, where the root is: fwsign pki sign-ca {path.name} --pki DIR {asked}")
+    for path, options in zip(paths, (asked, "--tls"), strict=True):
+        ui.note(f"next, where the root is: fwsign pki sign-ca {path.name} --pki DIR {options}")
 
 
 def sign_ca(
@@ -83,6 +88,13 @@ def sign_ca(
             "says so, not the request.",
         ),
     ] = None,
+    tls: Annotated[
+        bool,
+        typer.Option(
+            "--tls",
+            help="The CA may issue for TLS servers and clients, of any name, and for nothing else.",
+        ),
+    ] = False,
     pki: PKI = None,
     lifetime: LIFETIME = None,
     root_pass: Annotated[
@@ -103,20 +115,25 @@ def sign_ca(
     from fwsign.atomic import read_bytes
     from fwsign.pki.directory import Pki
     from fwsign.pki.offline import sign_request
+    from fwsign.pki.profiles import TLS_ONLY
     from fwsign.pki.request import REQUEST_LIMIT, parse_request
 
     now = inputs.now()
     validity = span(lifetime, now)
     directory = find_pki(pki)
     parsed = parse_request(read_bytes(request, REQUEST_LIMIT), str(request))
-    if not permit:
+    if permit and tls:
+        ui.usage("--permit and --tls exclude each other", "a CA of signers has --permit")
+    if not permit and not tls:
         asked = " ".join(f"--permit {domain}" for domain in parsed.permitted)
+        asked = asked or ("--tls" if parsed.usages == TLS_ONLY.usages else "")
         hint = f"the request asks for {asked}" if asked else "name it with --permit DOMAIN"
         ui.usage("no domain is given that the CA may issue for", hint)
     path = sign_request(
         directory,
         parsed,
-        permitted=permit,
+        permitted=permit or (),
+        tls=tls,
         lifetime=validity,
         root_passphrase=inputs.passphrase_source(root_pass, "the root's key", "--root-pass"),
         now=now,
@@ -131,7 +148,7 @@ def accept(
     directory: Annotated[
         Path,
         typer.Argument(
-            readable=False, metavar="DIR", help="The issuing CA's directory, from fwsign pki csr."
+            readable=False, metavar="DIR", help="The issuing CAs' directory, from fwsign pki csr."
         ),
     ],
     files: Annotated[
@@ -139,13 +156,13 @@ def accept(
         typer.Argument(
             readable=False,
             metavar="FILE...",
-            help="What the root gave: ca.crt, issuing.crt, ca.pem; in any order.",
+            help="What the root gave: ca.crt, issuing.crt, issuing-tls.crt, ca.pem; in any order.",
         ),
     ],
     *,
     ca_pass: CA_PASS = None,
 ) -> None:
-    """Take what the root has signed into the issuing CA's directory.
+    """Take what the root has signed into the issuing CAs' directory.
 
     It is checked that all belongs together: the root signed the certificate and the CRL, the
     certificate is for the key here, nothing is older than what is here. Later, a new CRL of the
@@ -162,7 +179,7 @@ def accept(
             inputs.select(file, data, "CERTIFICATE", "certificate or CRL")
         blobs += known or [data]
     first = not (directory / "ca.crt").exists()
-    source = inputs.passphrase_source(ca_pass, "the issuing CA's key", "--ca-pass")
+    source = inputs.passphrase_source(ca_pass, "the issuing CAs' keys", "--ca-pass")
     for path in accept_it(directory, blobs, passphrase=source, now=inputs.now()):
         ui.out(str(path))
     if first:

@@ -20,8 +20,8 @@ PERMIT: TypeAlias = Annotated[
     typer.Option(
         metavar="DOMAIN",
         callback=named("host_name"),
-        help="One more domain that the issuing CA may issue for, such as that of your servers, or "
-        "a single label, such as localhost; repeat for several.",
+        help="One more domain that the issuing CA of signers may issue for; repeat for several. "
+        "The CA of TLS servers and clients has no such limit.",
     ),
 ]
 LIFETIME: TypeAlias = Annotated[

@@ -36,7 +36,8 @@ def register(command: typer.Typer) -> None:
             "fwsign pki renew broker.acme.example --new-key --no-passphrase",
             "fwsign pki renew TESTING --compat",
             "fwsign pki renew issuing --for 10y --ca-pass env:ROOT_PASS",
-            "fwsign pki renew issuing --permit localhost",
+            "fwsign pki renew issuing --permit plant.acme.test",
+            "fwsign pki renew issuing-tls --pass env:TLS_PASS --ca-pass env:ROOT_PASS",
             "fwsign pki renew --all --ca-pass env:CA_PASS",
         ),
     )(renew)
@@ -45,7 +46,9 @@ def register(command: typer.Typer) -> None:
 def renew(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help='What to renew, or "issuing" for the issuing CA.'),
+        typer.Argument(
+            metavar="[NAME]", help='What to renew; "issuing" or "issuing-tls" for a CA.'
+        ),
     ] = None,
     *,
     every: Annotated[
@@ -77,28 +80,32 @@ def renew(
     The old certificate goes to certs_by_serial, an old key to NAME.key.unused-1. What the old one
     vouches for stays good until it ends: revoke it, by its serial number, only if its key leaked,
     for devices then refuse all of that. "issuing" needs the root's key; with --new-key there is
-    another issuing CA from then on. After --permit, whoever sends the issuing CA's certificate
-    needs the new one: fwsign pki export chain. --all brings everything below the CA that issues
-    now, as is needed after another CA was revoked.
+    another issuing CA from then on. "issuing-tls", the CA of servers and clients, is made if there
+    is none; with the root elsewhere, that is a request for it. After --permit, whoever sends the
+    issuing CA's certificate needs the new one: fwsign pki export chain. --all brings everything
+    below the CAs that issue now, as is needed after another CA was revoked.
     """
-    from fwsign.pki.directory import Pki, is_issuing
-    from fwsign.pki.issue import NewKey, refuse_unable
+    from fwsign.pki.directory import ISSUING_TLS, Pki
+    from fwsign.pki.issue import NewKey
 
     if every == (name is not None):
         ui.usage("expected NAME or --all" if name is None else "NAME and --all exclude each other")
-    if not new_key and (pass_ or no_passphrase or alg):
-        ui.usage("--pass, --no-passphrase and --alg are for --new-key")
-    if new_key and compat:
-        ui.usage("--compat and --new-key exclude each other", "a new key: --alg rsa2048")
-    if permit and (new_key or name is None or not is_issuing(name)):
-        ui.usage("--permit is for an issuing CA that keeps its key")
     now = inputs.now()
     validity = span(lifetime, now)
     directory = find_pki(pki)
     found = Pki(directory)
+    issues = name in found.issuers_in_line()
+    first = name == ISSUING_TLS and name not in found.names()
+    new_key |= first
+    if not new_key and (pass_ or no_passphrase or alg):
+        ui.usage("--pass, --no-passphrase and --alg are for --new-key")
+    if new_key and compat:
+        ui.usage("--compat and --new-key exclude each other", "a new key: --alg rsa2048")
+    if permit and (new_key or not issues):
+        ui.usage("--permit is for an issuing CA that keeps its key")
     if name is None:
-        refuse_unable(found, found.issuing(), now)  # once, and before a passphrase is asked for
-    else:
+        _refuse_unable(found, now)
+    elif not first:
         found.certificate(name)
     asked_for = Passphrases()
     secrets = CaPassphrases(asked_for, ca_pass, found)
@@ -106,13 +113,10 @@ def renew(
     if new_key:
         what = "all new keys" if name is None else f'the new key of "{name}"'
         new = NewKey(alg or "", asked_for.new(pass_, none=no_passphrase, what=what))
-    if new is not None and name is not None and is_issuing(name):
+    if new is not None and name is not None and (issues or first):
         if lifetime:
             ui.usage("--for and --new-key exclude each other for an issuing CA")
-        if _replace_issuing(directory, name, new, secrets):
-            ui.next_command("pki", "renew", "--all", *pki_words(pki))
-        else:
-            ui.next_command("pki", "renew", "NAME", *pki_words(pki), after=", for each signer")
+        (_add_tls if first else _replace_issuing)(directory, name, new, secrets, pki)
         return
     again = partial(
         _renew,
@@ -236,18 +240,22 @@ def _revoked(pki: "Pki", certificate: "x509.Certificate") -> str:
     return ""
 
 
-def _replace_issuing(directory: Path, asked: str, new: "NewKey", secrets: CaPassphrases) -> bool:
-    """Make another issuing CA; tell whether the one that issued no longer counts."""
-    from fwsign.pki.directory import Pki
+def _replace_issuing(
+    directory: Path, asked: str, new: "NewKey", secrets: CaPassphrases, words: Path | None
+) -> None:
+    """Make another issuing CA, and say what becomes of the one that issued."""
+    from fwsign.pki.directory import ISSUING_TLS, Pki, line_of
     from fwsign.pki.rotation import replace_issuing
 
     pki = Pki(directory)
     now = inputs.now()
-    before = pki.issuing()
+    line = line_of(asked)
+    before = pki.issuing("client" if line == ISSUING_TLS else "signer")
     old = pki.certificate(before)
     who = "the old one" if before == asked else f'"{before}"'  # another one may be older
     name = replace_issuing(
         directory,
+        line,
         new_key=new,
         passphrase=secrets.get,
         now=now,
@@ -256,5 +264,42 @@ def _replace_issuing(directory: Path, asked: str, new: "NewKey", secrets: CaPass
     good = f"what {who} issued stays good until {old.not_valid_after_utc:%Y-%m-%d} at most"
     gone = _why_bad(pki, old, now)
     fate = f"{who} {gone}, and nothing that it issued counts" if gone else good
-    ui.note(f'the CA "{name}" issues from now on; {fate}')
-    return bool(gone)
+    what = " servers and clients" if line == ISSUING_TLS else ""
+    ui.note(f'the CA "{name}" issues{what} from now on; {fate}')
+    if gone:
+        ui.next_command("pki", "renew", "--all", *pki_words(words))
+    else:
+        each = f", for each {'server and client' if what else 'signer'}"
+        ui.next_command("pki", "renew", "NAME", *pki_words(words), after=each)
+
+
+def _add_tls(
+    directory: Path, asked: str, new: "NewKey", secrets: CaPassphrases, words: Path | None
+) -> None:
+    """Make the first CA for TLS, or ask the root for it if its key is elsewhere."""
+    from fwsign.pki.directory import Pki
+    from fwsign.pki.offline import add_request
+    from fwsign.pki.rotation import current_root, replace_issuing
+
+    pki = Pki(directory)
+    root = pki.key_path(current_root(pki))
+    if not root.exists():
+        path = add_request(directory, new_key=new)
+        ui.out(str(path))
+        ui.note(f"the root's key is not here: {root} is missing")
+        ui.note(f"next, where the root is: fwsign pki sign-ca {path.name} --pki DIR --tls")
+        return
+    name = replace_issuing(directory, asked, new_key=new, passphrase=secrets.get, now=inputs.now())
+    ui.out(str(pki.certificate_path(name)))
+    ui.note(f'the CA "{name}" issues servers and clients from now on; what is there stays good')
+    ui.next_command("pki", "renew", "NAME", *pki_words(words), after=", for each server and client")
+
+
+def _refuse_unable(pki: "Pki", now: datetime) -> None:
+    """Refuse CAs that may not issue: once, and before a passphrase is asked for."""
+    from fwsign.pki.issue import refuse_unable
+    from fwsign.pki.leaves import leaf_of
+
+    leaves = filter(None, (leaf_of(pki.certificate(name), name) for name in pki.names()))
+    for ca in dict.fromkeys(pki.issuing(leaf.kind) for leaf in leaves):
+        refuse_unable(pki, ca, now)

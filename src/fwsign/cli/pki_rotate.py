@@ -87,7 +87,7 @@ def rotate(
     ] = None,
     ca_pass: CA_PASSES = None,
 ) -> None:
-    """Go over to another root and another issuing CA.
+    """Go over to another root and other issuing CAs.
 
     The new root is the standby, if there is one. The old root certifies it, so that devices that
     know only the old root accept what is signed from now on. Where the old root's key is not here
@@ -111,7 +111,7 @@ def rotate(
     done = rotate_it(
         directory, root_key=new_key, new_key=new_key, passphrase=secrets.get, now=inputs.now()
     )
-    names = [done.root, *([done.crossed] if done.crossed else []), done.issuing]
+    names = [one for one in (done.root, done.crossed, done.tls, done.issuing) if one is not None]
     for name in names:
         ui.out(str(found.certificate_path(name)))
     ui.note(f"give {found.certificate_path(done.root)} to new devices, beside those before")

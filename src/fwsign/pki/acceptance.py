@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accept the certificates and CRLs of an offline root into an issuing CA's directory.
+"""Accept the certificates and CRLs of an offline root into the directory of issuing CAs.
 
 `ca.crt` is written last and makes it a PKI; after a killed run, simply run the command again.
 """
@@ -14,16 +14,26 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fwsign.atomic import read_bytes, write_atomic
+from fwsign.atomic import io_error, read_bytes, write_atomic
 from fwsign.crl import newest
 from fwsign.errors import Failed
 from fwsign.keys.file import load_private_key
 from fwsign.pki import crls, profiles
-from fwsign.pki.directory import ISSUING, REQUEST, ROOT, Pki, common_name
+from fwsign.pki.directory import (
+    ISSUING,
+    ISSUING_TLS,
+    REQUESTS,
+    ROOT,
+    Pki,
+    common_name,
+    is_issuing,
+    line_of,
+    request_path,
+)
 from fwsign.pki.files import write_certificate
 from fwsign.pki.lock import exclusive
 from fwsign.pki.log import log_certificate, log_crl
-from fwsign.pki.profiles import Authority
+from fwsign.pki.profiles import TLS_ONLY, Authority, usages_of
 from fwsign.pki.renewal import Replacement, replace_certificate
 from fwsign.pki.request import REQUEST_LIMIT, Request, parse_request
 from fwsign.pki.term import refuse_early
@@ -36,10 +46,10 @@ if TYPE_CHECKING:
 
 
 class _Answer(NamedTuple):
-    """The files that came back from the root."""
+    """The files that came back from the root; `issuing` has the CAs by their names here."""
 
     root: x509.Certificate
-    issuing: x509.Certificate | None
+    issuing: dict[str, x509.Certificate]
     crl: x509.CertificateRevocationList | None
 
 
@@ -50,15 +60,15 @@ def accept(
     passphrase: Passphrase,
     now: datetime,
 ) -> tuple[Path, ...]:
-    """Accept files that the root has signed into an issuing CA's directory; return the new paths.
+    """Accept files that the root has signed into a directory of issuing CAs; return the new paths.
 
-    The first time these are the root, the CA's certificate and the root's CRL, and the CA's key
+    The first time these are the root, the certificate of a CA and the root's CRL, and the CA's key
     signs the CA's first CRL. Later, each file may come alone.
 
     Args:
-        directory: a directory from `create_request`.
+        directory: a directory from `create_requests`.
         blobs: certificates and CRLs, in DER.
-        passphrase: called if the key of the issuing CA is needed and encrypted.
+        passphrase: called if the key of an issuing CA is needed and encrypted.
         now: an aware time.
 
     Raises:
@@ -67,25 +77,40 @@ def accept(
     """
     now = profiles.utc(now)
     place = Path(directory)
-    path = place / REQUEST
-    request = parse_request(read_bytes(path, REQUEST_LIMIT), str(path))
+    requests = _requests(place)
     with exclusive(place):
         held = Pki(place) if os.path.lexists(place / "ca.crt") else None
-        answer = _sort(blobs, request, held)
+        answer = _sort(blobs, requests, held)
         _check(answer, held)
         return _write(place, answer, held, passphrase, now)
 
 
-def _sort(blobs: Sequence[bytes], request: Request, held: Pki | None) -> _Answer:
-    root, issuing, crl = (held.root if held else None), None, None
+def _requests(place: Path) -> dict[str, Request]:
+    """Return the requests here, by the names of their CAs."""
+    try:
+        names = sorted(path.stem for path in (place / REQUESTS).glob("*.csr"))
+    except OSError as error:
+        raise io_error(error, place / REQUESTS) from error
+    paths = {name: request_path(place, name) for name in filter(is_issuing, names)}
+    paths = paths or {ISSUING: request_path(place, ISSUING)}  # it is missing
+    return {
+        name: parse_request(read_bytes(path, REQUEST_LIMIT), str(path))
+        for name, path in paths.items()
+    }
+
+
+def _sort(blobs: Sequence[bytes], requests: dict[str, Request], held: Pki | None) -> _Answer:
+    root, crl = (held.root if held else None), None
+    issuing: dict[str, x509.Certificate] = {}
     for blob in blobs:
         found = _parse(blob)
+        name = _asked_by(found, requests)
         if isinstance(found, x509.CertificateRevocationList):
             if crl is not None and crl != found:
                 raise _unfit("two different CRLs were given", "one CRL", "two")
             crl = found
-        elif found.public_key() == request.public_key:
-            issuing = found
+        elif name is not None:
+            issuing[name] = found
         elif found.issuer == found.subject and (root is None or root == found):
             root = found
         elif found.issuer == found.subject:
@@ -103,6 +128,16 @@ def _sort(blobs: Sequence[bytes], request: Request, held: Pki | None) -> _Answer
     if root is None:
         raise _unfit("the root's certificate is missing", "ca.crt", "none")
     return _Answer(root, issuing, crl)
+
+
+def _asked_by(
+    found: x509.Certificate | x509.CertificateRevocationList, requests: dict[str, Request]
+) -> str | None:
+    """Return the name of the CA here that asked for a certificate."""
+    if isinstance(found, x509.CertificateRevocationList):
+        return None
+    key = found.public_key()
+    return next((name for name, one in requests.items() if one.public_key == key), None)
 
 
 def _parse(blob: bytes) -> x509.Certificate | x509.CertificateRevocationList:
@@ -123,12 +158,14 @@ def _check(answer: _Answer, held: Pki | None) -> None:
     root, issuing, crl = answer
     if not _issued_by(root, root):
         raise _unfit(f'"{common_name(root)}" did not sign itself', "a root", "a damaged one")
-    if issuing is not None and not _issued_by(issuing, root):
-        raise _unfit(
-            f'the CA "{common_name(issuing)}" was not issued by "{common_name(root)}"',
-            common_name(root),
-            issuing.issuer.rfc4514_string(),
-        )
+    for name, one in issuing.items():
+        _check_use(name, one)
+        if not _issued_by(one, root):
+            raise _unfit(
+                f'the CA "{common_name(one)}" was not issued by "{common_name(root)}"',
+                common_name(root),
+                one.issuer.rfc4514_string(),
+            )
     if crl is not None and not (
         crl.issuer == root.subject and crl.is_signature_valid(root.public_key())  # type: ignore[arg-type]
     ):
@@ -137,7 +174,7 @@ def _check(answer: _Answer, held: Pki | None) -> None:
             common_name(root),
             crl.issuer.rfc4514_string(),
         )
-    if held is None and issuing is None:
+    if held is None and not issuing:
         raise _unfit("the CA's certificate is missing", "issuing.crt", "none")
     if held is None and crl is None:
         raise _unfit("the root's CRL is missing", "crl/ca.pem", "none")
@@ -145,12 +182,24 @@ def _check(answer: _Answer, held: Pki | None) -> None:
     if before is not None and crl is not None:
         _check_newer(crl, before)
     current = crl if crl is not None else before
-    if (
-        issuing is not None
-        and current is not None
-        and current.get_revoked_certificate_by_serial_number(issuing.serial_number)
-    ):
-        raise _unfit(f'the CA "{common_name(issuing)}" is revoked', "one that is not", "revoked")
+    for one in issuing.values():
+        if current is not None and current.get_revoked_certificate_by_serial_number(
+            one.serial_number
+        ):
+            raise _unfit(f'the CA "{common_name(one)}" is revoked', "one that is not", "revoked")
+
+
+def _check_use(name: str, certificate: x509.Certificate) -> None:
+    """Refuse a CA of signers in the place of one for TLS, and the other way round."""
+    usages = set(usages_of(certificate))
+    is_tls = bool(usages) and usages <= set(TLS_ONLY.usages)
+    if is_tls != (line_of(name) == ISSUING_TLS):
+        uses = {True: "for TLS servers and clients", False: "for signers"}
+        raise _unfit(
+            f'the root has certified the CA "{name}" {uses[is_tls]}',
+            f"a CA {uses[not is_tls]}",
+            uses[is_tls],
+        )
 
 
 def _check_newer(crl: x509.CertificateRevocationList, held: x509.CertificateRevocationList) -> None:
@@ -188,28 +237,25 @@ def _write(
     """Write the new files: first all that a PKI needs, then `ca.crt`, then the bundle."""
     root, issuing, crl = answer
     written = []
-    own = place / "crl/issuing.pem"
-    if issuing is not None and not os.path.lexists(own):
-        refuse_early(issuing, now)
-        key = load_private_key(place / "private/issuing.key", passphrase)
-        if key.public_key() != issuing.public_key():
-            raise Failed("key.mismatch", f"{place}/private/issuing.key is not the key of {REQUEST}")
-        first = crls.first_crl(ISSUING, Authority(issuing, key), now)
-        log_crl(place, ISSUING, x509.load_pem_x509_crl(first), int(now.timestamp()))
-        write_atomic(own, first)
-        written.append(own)
+    for name, one in issuing.items():
+        own = place / f"crl/{name}.pem"
+        if not os.path.lexists(own):
+            first = _first_crl(place, name, one, passphrase, now)
+            log_crl(place, name, x509.load_pem_x509_crl(first), int(now.timestamp()))
+            write_atomic(own, first)
+            written.append(own)
     if crl is not None:
         path = place / "crl/ca.pem"
         write_atomic(path, crl.public_bytes(Encoding.PEM), overwrite=True)
         written.append(path)
-    if issuing is not None:
-        path = place / "issued/issuing.crt"
-        if held is not None and (old := held.certificate(ISSUING)) != issuing:
-            change = Replacement(ISSUING, old, issuing, now, kind="accept")
+    for name, one in issuing.items():
+        path = place / f"issued/{name}.crt"
+        if held is not None and name in held.names() and held.certificate(name) != one:
+            change = Replacement(name, held.certificate(name), one, now, kind="accept")
             replace_certificate(held, change)
         else:
-            log_certificate(place, ISSUING, issuing, now, kind="accept")
-            write_certificate(path, issuing, overwrite=True)
+            log_certificate(place, name, one, now, kind="accept")
+            write_certificate(path, one, overwrite=True)
         written.append(path)
     if held is None:
         log_certificate(place, ROOT, root, now, kind="accept")
@@ -217,6 +263,18 @@ def _write(
         written.append(place / "ca.crt")
     crls.write_bundle(Pki(place))
     return tuple(written)
+
+
+def _first_crl(
+    place: Path, name: str, issuing: x509.Certificate, passphrase: Passphrase, now: datetime
+) -> bytes:
+    refuse_early(issuing, now)
+    path = place / f"private/{name}.key"
+    key = load_private_key(path, passphrase)
+    if key.public_key() != issuing.public_key():
+        request = request_path(place, name).relative_to(place)
+        raise Failed("key.mismatch", f"{path} is not the key of {request}")
+    return crls.first_crl(name, Authority(issuing, key), now)
 
 
 def _unfit(message: str, expected: object, found: object) -> Failed:

@@ -15,10 +15,10 @@ from fwsign.keys.file import KEY_FILE_LIMIT, new_private_key, write_private_key
 from fwsign.keys.formats import read_private_key
 from fwsign.names import host_name, organisation, vendor_domain
 from fwsign.pki import crls, flat, leaves, profiles
-from fwsign.pki.directory import ISSUING, ROOT, Pki, common_name
-from fwsign.pki.files import build_beside, make_directories, write_certificate
+from fwsign.pki.directory import ISSUING, ISSUING_TLS, ROOT, Pki, common_name
+from fwsign.pki.files import build_beside, make_directories, set_aside, write_certificate
 from fwsign.pki.log import log_certificate
-from fwsign.pki.profiles import Authority
+from fwsign.pki.profiles import SIGNING, TLS_ONLY, Authority, Limits
 
 if TYPE_CHECKING:
     import os
@@ -50,7 +50,7 @@ def create(
     root_only: bool = False,
     flat: bool = False,
 ) -> Pki:
-    """Make a PKI: root, issuing CA, the signer `release`, and the first CRLs.
+    """Make a PKI: root, an issuing CA for signers, one for TLS, the signer `release`, first CRLs.
 
     It is built beside `directory` and then renamed, so that an interrupted run leaves nothing
     under that name.
@@ -58,12 +58,12 @@ def create(
     Args:
         directory: must not exist, or be empty.
         org: name of the organisation, part of every subject.
-        vendor: the domain that the issuing CA is limited to.
-        alg: of all three keys, one of `fwsign.keys.ALGORITHMS`.
+        vendor: the domain that signers are limited to.
+        alg: of all keys, one of `fwsign.keys.ALGORITHMS`.
         root_passphrase: for the root's key, which belongs offline; None for no encryption.
-        passphrase: for the keys of the issuing CA and the signer; None for no encryption.
+        passphrase: for the keys of the issuing CAs and the signer; None for no encryption.
         now: an aware time, the notBefore of all certificates less an hour.
-        permit: more domains, or single labels, that the issuing CA may issue for.
+        permit: more domains, or single labels, that the CA of signers may issue for.
         root_only: make only the root and its CRL; issuing CAs are elsewhere, see `offline`.
         flat: make the layout of easy-rsa: one CA, limited to the domains, which issues leaves.
 
@@ -115,6 +115,31 @@ def join(certificate: x509.Certificate, path: Path, passphrase: Passphrase) -> A
     return Authority(certificate, key)
 
 
+def new_issuing(
+    alg: str, subject: x509.Name, limits: Limits, root: Authority, now: datetime
+) -> Authority:
+    """Make an issuing CA below a root, with a new key; nothing is written."""
+    key = new_private_key(alg)
+    public = key.public_key()
+    return Authority(profiles.issuing_certificate(public, subject, limits, root, now), key)
+
+
+def add_authority(
+    pki: Pki, name: str, authority: Authority, passphrase: bytes | None, now: datetime
+) -> None:
+    """Write a new CA: its key, its first CRL, and its certificate last.
+
+    The caller holds the lock, and writes the bundle of CRLs afterwards.
+    """
+    crl = crls.first_crl(name, authority, now)
+    path = pki.key_path(name)
+    set_aside(path)
+    write_private_key(path, authority.key, passphrase)
+    crls.write_crl(pki, name, crl)
+    flat.enter(pki, name, authority.certificate, now)
+    write_certificate(pki.certificate_path(name), authority.certificate)
+
+
 def _build(directory: Path, names: _Names, keys: _Keys, now: datetime, *, root_only: bool) -> None:
     org, permitted = names
     alg, root_passphrase, passphrase = keys
@@ -128,22 +153,16 @@ def _build(directory: Path, names: _Names, keys: _Keys, now: datetime, *, root_o
     write_private_key(pki.key_path(ROOT), root_key, root_passphrase)
     signed = {ROOT: crls.first_crl(ROOT, root, now)}
     if not root_only:
-        issuing_key = new_private_key(alg)
-        certificate = profiles.issuing_certificate(
-            issuing_key.public_key(),
-            profiles.authority_name(org, "Issuing CA"),
-            permitted,
-            root,
-            now,
-        )
-        issuing = Authority(certificate, issuing_key)
-        write_private_key(pki.key_path(ISSUING), issuing_key, passphrase)
-        flat.enter(pki, ISSUING, certificate, now)
-        write_certificate(pki.certificate_path(ISSUING), certificate)
-        signer = _first_signer(pki, issuing, permitted, (alg, passphrase), now)
+        limits = {ISSUING: SIGNING._replace(permitted=permitted), ISSUING_TLS: TLS_ONLY}
+        issuers = {
+            name: new_issuing(alg, profiles.issuing_name(org, name), limit, root, now)
+            for name, limit in limits.items()
+        }
+        for name, issuer in issuers.items():
+            add_authority(pki, name, issuer, passphrase, now)
+        signer = _first_signer(pki, issuers[ISSUING], permitted, (alg, passphrase), now)
         flat.enter(pki, FIRST_SIGNER, signer, now)
         write_certificate(pki.certificate_path(FIRST_SIGNER), signer)
-        signed[ISSUING] = crls.first_crl(ISSUING, issuing, now)
     crls.write_crls(pki, signed)
 
 

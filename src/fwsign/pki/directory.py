@@ -8,10 +8,13 @@ every other name a leaf. A certificate makes an entry; a key alone does not.
 A directory with `index.txt` is flat: easy-rsa also works on it. There `ca` issues leaves itself,
 its CRL is `crl.pem`, and certificates that index.txt calls revoked are revoked.
 
-In time there may be more: the roots `standby` and `ca-2` beside `ca.crt`, the issuing CA
-`issuing-2`, and `issued/ca-2-by-ca.crt`, the root `ca-2` certified by `ca`. A renewed certificate
-stays as `certs_by_serial/SERIAL.pem`. Nothing is ever renamed, so that each step of a change adds
-or replaces one file.
+`issuing` is for signers and time stampers, `issuing-tls` for TLS servers and clients. Without the
+latter, `issuing` is for all.
+
+In time there may be more: the roots `standby` and `ca-2` beside `ca.crt`, the issuing CAs
+`issuing-2` and `issuing-tls-2`, and `issued/ca-2-by-ca.crt`, the root `ca-2` certified by `ca`. A
+renewed certificate stays as `certs_by_serial/SERIAL.pem`. Nothing is ever renamed, so that each
+step of a change adds or replaces one file.
 """
 
 from __future__ import annotations
@@ -39,11 +42,13 @@ _T = TypeVar("_T")
 ROOT: Final = "ca"
 INDEX: Final = "index.txt"
 ISSUING: Final = "issuing"
+ISSUING_TLS: Final = "issuing-tls"
+TLS: Final = ("server", "client")
+"""The kinds whose keys make handshakes, and nothing that has to last."""
 BUNDLE: Final = "crl/bundle.pem"
 """The CRLs of all CAs in one file, to ship."""
-REQUEST: Final = "reqs/issuing.csr"
-"""The request in the directory of an issuing CA whose root is elsewhere; easy-rsa uses the same
-place."""
+REQUESTS: Final = "reqs"
+"""The directory of the requests of issuing CAs; easy-rsa uses the same place."""
 
 CERTIFICATE_LIMIT: Final = 64 * 1024
 """Octets of a certificate's file; ML-DSA-87 takes 10 kB in PEM, and easy-rsa adds text."""
@@ -51,7 +56,7 @@ CRL_LIMIT: Final = 2 * 1024 * 1024
 """Octets of a CRL's file: in PEM, more than an envelope can carry."""
 
 _ROOT_NAME = re.compile(r"(ca|standby)(?:-([1-9][0-9]{0,3}))?")
-_ISSUING_NAME = re.compile(r"(issuing)(?:-([1-9][0-9]{0,3}))?")
+_ISSUING_NAME = re.compile(r"(issuing(?:-tls)?)(?:-([1-9][0-9]{0,3}))?")
 _SERIAL = re.compile(r"(?:0x)?([0-9a-f]{1,40})", re.IGNORECASE)
 
 _UNREADABLE = (
@@ -71,8 +76,19 @@ def is_root(name: str) -> bool:
 
 
 def is_issuing(name: str) -> bool:
-    """Tell whether a name is an issuing CA's: `issuing`, `issuing-2` and so on."""
+    """Tell whether a name is an issuing CA's: `issuing`, `issuing-tls`, `issuing-2` and so on."""
     return _ISSUING_NAME.fullmatch(name) is not None
+
+
+def line_of(name: str) -> str:
+    """Return the first of the CAs that an issuing CA succeeds: `issuing` or `issuing-tls`."""
+    match = _ISSUING_NAME.fullmatch(name)
+    return match[1] if match else name
+
+
+def request_path(directory: Path, name: str) -> Path:
+    """Return the path of an issuing CA's request, in its directory whose root is elsewhere."""
+    return directory / REQUESTS / f"{name}.csr"
 
 
 def next_name(first: str, taken: tuple[str, ...]) -> str:
@@ -135,23 +151,48 @@ class Pki:
         """Return the names of all CAs, roots first; raise like `names`."""
         if self.flat:
             return (ROOT,)
-        return (*self.roots(), *_in_order(_ISSUING_NAME, self.names()))
+        return (*self.roots(), *self.issuers_in_line())
 
-    def issuing(self) -> str:
-        """Return the name of the CA that issues now: the newest whose key is here.
+    def issuers_in_line(self, line: str | None = None) -> tuple[str, ...]:
+        """Return the names of the issuing CAs, or of one line of them, in their order.
+
+        Raises:
+            Failed: `state.pki`: a certificate cannot be read; `io.*`.
+        """
+        found = _in_order(_ISSUING_NAME, self.names())
+        mine = [name for name in found if line in (None, line_of(name))]
+        # A leaf may have this name: it was not reserved at first.
+        return tuple(
+            one for one in mine if line_of(one) == ISSUING or _is_ca(self.certificate(one))
+        )
+
+    def issuing(self, kind: str = "signer") -> str:
+        """Return the name of the CA that issues now for a kind: the newest whose key is here.
+
+        Args:
+            kind: one of `fwsign.pki.leaves.KINDS`.
 
         Raises:
             Failed: `state.pki`: there is none; `io.*`.
         """
         if self.flat:
             return ROOT
-        found = [name for name in self.authorities() if is_issuing(name)]
+        found = self.issuers_in_line(ISSUING_TLS) if kind in TLS else ()
+        found = found or self.issuers_in_line(ISSUING)
         if not found:
+            what = f" for a {kind}" if self.issuers_in_line() else ""
             raise _contradiction(
-                f"there is no issuing CA in {self.directory}", "issued/issuing.crt", "none"
+                f"there is no issuing CA{what} in {self.directory}", "issued/issuing.crt", "none"
             )
         here = [name for name in found if self.key_path(name).exists()]
         return (here or found)[-1]
+
+    def in_use(self) -> tuple[str, ...]:
+        """Return the names of the CAs that issue now, for signers first; none in a root alone."""
+        kinds = ("signer", "client") if self.flat or self.issuers_in_line(ISSUING) else ("client",)
+        if not self.flat and not self.issuers_in_line():
+            return ()
+        return tuple(dict.fromkeys(map(self.issuing, kinds)))
 
     def certificate_path(self, name: str) -> Path:
         """Return the path of an entry's certificate."""
@@ -376,6 +417,13 @@ def _in_order(pattern: re.Pattern[str], names: Iterable[str]) -> list[str]:
     """Return the names that a pattern matches: by their word, then by their number."""
     found = filter(None, map(pattern.fullmatch, names))
     return [match[0] for match in sorted(found, key=lambda match: (match[1], int(match[2] or 1)))]
+
+
+def _is_ca(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
 
 
 def issuer_among(

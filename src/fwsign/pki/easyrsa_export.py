@@ -45,18 +45,21 @@ class _Content(NamedTuple):
     crl: x509.CertificateRevocationList
 
 
-def export(pki_dir: str | os.PathLike[str], target: str | os.PathLike[str]) -> Exported:
-    """Make an easy-rsa PKI from the present issuing CA and all its certificates.
+def export(
+    pki_dir: str | os.PathLike[str], target: str | os.PathLike[str], ca: str | None = None
+) -> Exported:
+    """Make an easy-rsa PKI from an issuing CA and all its certificates.
 
     It is built beside `target` and then renamed. Keys are copied as they are, encrypted or not.
 
     Args:
         pki_dir: the PKI; it is not changed.
         target: must not exist, or be empty.
+        ca: the issuing CA's name; None: the one that issues signers now.
 
     Raises:
         Failed: `state.pki-exists`: there is something in `target`; `state.pki`: the PKI is one
-            for easy-rsa already; `io.missing`: the CA's key is not here; `io.*`.
+            for easy-rsa already, or has no such CA; `io.missing`: the CA's key is not here; `io.*`.
     """
     pki = Pki(pki_dir)
     if pki.flat:
@@ -67,11 +70,23 @@ def export(pki_dir: str | os.PathLike[str], target: str | os.PathLike[str]) -> E
             found=pki.directory,
         )
     with exclusive(pki.directory):
-        ca = pki.issuing()
+        ca = pki.issuing() if ca is None else _known(pki, ca)
         own = tuple(name for name in pki.names() if pki.issuer_of(pki.certificate(name)) == ca)
         content = _Content(ca, own, _renewed(pki, own, ca), pki.crl(ca))
         build_beside(target, lambda scratch: _build(scratch, pki, content))
     return Exported(ca, own, tuple(name for name in pki.names() if name not in (*own, ca)))
+
+
+def _known(pki: Pki, name: str) -> str:
+    known = pki.issuers_in_line()
+    if name in known:
+        return name
+    raise Failed(
+        "state.pki",
+        f'"{name}" is not an issuing CA of {pki.directory}, there are: {", ".join(known)}',
+        expected=" or ".join(known),
+        found=name,
+    )
 
 
 def _renewed(pki: Pki, names: tuple[str, ...], ca: str) -> tuple[x509.Certificate, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fwsign.errors import Failed
 from fwsign.pki import profiles
-from fwsign.pki.directory import Pki, is_issuing, issuer_among
+from fwsign.pki.directory import Pki, issuer_among
 from fwsign.pki.entry import purposes_of, use_of
 from fwsign.pki.path_end import REVOKED, TLS, Link, PathEnd, path_ends
 from fwsign.pki.term import spare_roots
@@ -148,11 +148,11 @@ def _certificate(
 def _needed(pki: Pki, links: Mapping[str, Link[str]], now: datetime) -> frozenset[str]:
     """Return the CAs above the leaves in use and above the CA that issues now, itself included."""
     authorities = pki.authorities()
-    if not any(map(is_issuing, authorities)):
+    if not pki.in_use():
         return frozenset(authorities)
     found: set[str] = set()
     ahead = [
-        pki.issuing(),
+        *pki.in_use(),
         *(
             name
             for name, link in links.items()

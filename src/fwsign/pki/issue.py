@@ -10,23 +10,25 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
 from fwsign.errors import Failed
 from fwsign.keys.file import write_private_key
 from fwsign.names import host_name, peer_name, signer_name, vendor_domain
 from fwsign.pki import profiles
 from fwsign.pki.authority import open_authority
-from fwsign.pki.directory import Pki, common_name, is_root
+from fwsign.pki.directory import ISSUING_TLS, TLS, Pki, common_name, is_root, line_of
 from fwsign.pki.files import set_aside, write_certificate
 from fwsign.pki.flat import enter
 from fwsign.pki.leaves import (
     KINDS,
-    TLS,
     Leaf,
     check_public_key,
     default_algorithm,
     leaf_certificate,
     new_leaf_key,
 )
+from fwsign.pki.lenient import oid_name
 from fwsign.pki.lock import exclusive
 from fwsign.pki.log import OWN
 from fwsign.pki.term import refuse_ended_ca
@@ -102,7 +104,7 @@ def issue(
     (peer_name if kind in TLS else signer_name)(name)
     now = profiles.utc(now)
     pki = Pki(pki_dir)
-    ca = pki.issuing()
+    ca = pki.issuing(kind)
     certificate = pki.certificate(ca)
     _refuse_taken(pki, name)
     refuse_unable(pki, ca, now)
@@ -156,7 +158,9 @@ def refuse_unable(pki: Pki, ca: str, now: datetime) -> None:
             f'the CA "{common_name(pki.certificate(ca))}" {fault}',
             expected="a CA that may issue",
             found=fault,
-            hint=None if pki.flat else f"fwsign pki renew {ca} --new-key makes another one",
+            hint=None
+            if pki.flat
+            else f"fwsign pki renew {line_of(ca)} --new-key makes another one",
         )
     refuse_ended_ca(pki, ca, now)
 
@@ -165,6 +169,7 @@ def permitted_leaf(pki: Pki, ca: str, wanted: Leaf) -> Leaf:
     """Return the content of a new certificate, after checking it against its issuer's limits."""
     kind, name, domains, addresses = wanted
     issuer = pki.certificate(ca)
+    _refuse_use(pki, ca, kind)
     if kind == "signer":
         vendors = [name for name in profiles.permitted_vendors(issuer) if "." in name]
         named = tuple(dict.fromkeys(map(vendor_domain, domains))) or tuple(vendors[:1])
@@ -195,6 +200,27 @@ def permitted_leaf(pki: Pki, ca: str, wanted: Leaf) -> Leaf:
     return Leaf(kind, name, hosts, tuple(dict.fromkeys(addresses)))
 
 
+def _refuse_use(pki: Pki, ca: str, kind: str) -> None:
+    """Refuse a kind that the extended key usage of a CA, or of one above it, leaves out."""
+    wanted = KINDS[kind].usage
+    for name in (ca, *pki.issuers(ca)):
+        issuer = pki.certificate(name)
+        usages = profiles.usages_of(issuer)
+        if not usages or {wanted, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(usages):
+            continue
+        there = ", ".join(map(oid_name, usages))
+        makes = kind in TLS and not is_root(name)
+        raise Failed(
+            "state.pki",
+            f'the CA "{common_name(issuer)}" may not issue a {kind}: it is for {there}',
+            expected=oid_name(wanted),
+            found=there,
+            hint=f"fwsign pki renew {ISSUING_TLS} makes a CA for servers and clients"
+            if makes
+            else None,
+        )
+
+
 def _may_be_host(issuer: x509.Certificate, name: str) -> bool:
     """Tell whether a single label can be a host below an issuer; it is no public name."""
     try:
@@ -213,11 +239,16 @@ def _wider(ca: str) -> str:
 
 
 def refuse_outside(pki: Pki, ca: str, what: str, names: Sequence[str]) -> None:
-    """Refuse names outside the domains that a CA is limited to.
+    """Refuse names outside the domains that a CA, or one above it, is limited to.
 
     Raises:
         Failed: `state.ca-limit`.
     """
+    for one in (ca, *pki.issuers(ca)):
+        _refuse_names(pki, one, what, names)
+
+
+def _refuse_names(pki: Pki, ca: str, what: str, names: Sequence[str]) -> None:
     issuer = pki.certificate(ca)
     permitted = profiles.permitted_vendors(issuer)
     closed = is_root(ca) or what == "vendor"

@@ -16,6 +16,7 @@ from fwsign.cose import KEY_KINDS, MIN_RSA_BITS, allowed_rsa_size, key_kind, key
 from fwsign.errors import Failed
 from fwsign.keys import KEY_NAMES
 from fwsign.keys.file import new_private_key
+from fwsign.pki.directory import TLS
 from fwsign.pki.profiles import (
     NO_USAGE,
     build_certificate,
@@ -57,8 +58,6 @@ KINDS: Final = {
 }
 """The kinds of leaf certificates by their names on the command line."""
 SIGNER: Final = KINDS["signer"]
-TLS: Final = ("server", "client")
-"""The kinds whose keys make handshakes, and nothing that has to last."""
 
 
 class Leaf(NamedTuple):

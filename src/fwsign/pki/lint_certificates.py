@@ -120,6 +120,7 @@ def _signature(certificate: Seen, above: bool) -> _Said:
 
 
 def _extensions(certificate: Seen, above: bool) -> _Said:
+    del above
     for fault in certificate.extensions.faults:
         yield "lint.extension", fault
     for extension in certificate.extensions.each:
@@ -128,8 +129,8 @@ def _extensions(certificate: Seen, above: bool) -> _Said:
     if not certificate.is_root and certificate.key_identifiers[1] is None:
         yield "lint.aki-absent", "no authority key identifier"
     extended = certificate.extension(x509.ExtendedKeyUsage)
-    judged = above or signs_code(certificate)  # TLS certificates never have it critical
-    if judged and extended is not None and not extended.critical:
+    # TLS certificates never have it critical, and a CA for TLS is above no signer.
+    if signs_code(certificate) and extended is not None and not extended.critical:
         yield "lint.eku-criticality", "extended key usage is not critical"
 
 

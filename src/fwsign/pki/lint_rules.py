@@ -253,10 +253,11 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
             _REFUSED,
             _NEW_CA,
         ),
-        "lint.constraints-criticality": _warning(
+        "lint.constraints-criticality": _note(
             "name constraints that are not critical",
-            "other verifiers may ignore them",
-            _NEW_CA,
+            "verifiers that do not know them ignore them; fwsign obeys them",
+            "nothing needs to be done: mbedTLS reads no CA with critical ones, so the one CA of "
+            "fwsign pki init --layout easyrsa has them like this",
         ),
         # Signers.
         "lint.ca-as-leaf": _error(

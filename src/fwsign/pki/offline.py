@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A root on one machine and the issuing CA on another: request, certificate, and back.
+"""A root on one machine and the issuing CAs on another: requests, certificates, and back.
 
-`create_request` makes the directory of the issuing CA with its key and a request. `sign_request`
-certifies the request on the root's machine. `fwsign.pki.acceptance` accepts the certificate.
+`create_requests` makes the directory of the issuing CAs with their keys and requests, `add_request`
+adds a CA for TLS to one without. `sign_request` certifies a request on the root's machine.
+`fwsign.pki.acceptance` accepts the certificates.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fwsign.atomic import write_atomic
+from fwsign.atomic import io_error, write_atomic
 from fwsign.errors import Failed
 from fwsign.keys.file import new_private_key, write_private_key
 from fwsign.names import host_name, organisation, vendor_domain
@@ -21,18 +22,22 @@ from fwsign.pki import profiles
 from fwsign.pki.authority import open_authority
 from fwsign.pki.directory import (
     ISSUING,
-    REQUEST,
+    ISSUING_TLS,
+    REQUESTS,
     ROOT,
     Pki,
     common_name,
-    is_issuing,
+    line_of,
     next_name,
+    request_path,
 )
-from fwsign.pki.files import build_beside, make_directories, write_certificate
+from fwsign.pki.files import build_beside, make_directories, set_aside, write_certificate
 from fwsign.pki.flat import enter, refuse_flat
 from fwsign.pki.issue import last_day
+from fwsign.pki.leaves import renewed_algorithm
 from fwsign.pki.lock import exclusive
 from fwsign.pki.log import Origin
+from fwsign.pki.profiles import SIGNING, TLS_ONLY, Limits
 from fwsign.pki.renewal import Replacement, replace_certificate
 from fwsign.pki.term import refuse_ended_ca
 
@@ -46,53 +51,94 @@ if TYPE_CHECKING:
     from fwsign.pki.request import Request
 
 
-def create_request(
+def create_requests(
     directory: str | os.PathLike[str],
     *,
     org: str,
     vendor: str,
     permit: Sequence[str] = (),
     new_key: NewKey,
-) -> Path:
-    """Make the directory of an issuing CA whose root is elsewhere; return the request's path.
+) -> tuple[Path, Path]:
+    """Make the directory of issuing CAs whose root is elsewhere; return the requests' paths.
+
+    The first is the CA of signers, the second that of TLS servers and clients.
 
     Args:
         directory: must not exist, or be empty.
-        org: name of the organisation, the O of the CA.
-        vendor: the domain that the CA requests.
+        org: name of the organisation, the O of the CAs.
+        vendor: the domain that the CA of signers requests.
         permit: more such domains.
-        new_key: the key to make for the CA.
+        new_key: the keys to make for the CAs.
 
     Raises:
         Failed: `state.pki-exists`, `state.policy`, `key.*`, `io.*`. Nothing is left then.
     """
     organisation(org)
     names = dict.fromkeys((vendor_domain(vendor), *map(host_name, permit)))
-    domains = [x509.DNSName(name) for name in names]
 
     def build(scratch: Path) -> None:
         make_directories(scratch)
-        (scratch / REQUEST).parent.mkdir()
-        key = new_private_key(new_key.alg)
-        builder = (
-            x509.CertificateSigningRequestBuilder()
-            .subject_name(profiles.authority_name(org, "Issuing CA"))
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(x509.NameConstraints(domains, None), critical=True)
-        )
-        request = builder.sign(key, profiles.signature_hash(key))
-        write_private_key(scratch / "private/issuing.key", key, new_key.secret())
-        write_atomic(scratch / REQUEST, request.public_bytes(Encoding.PEM))
+        (scratch / REQUESTS).mkdir()
+        _request(scratch, ISSUING, org, SIGNING._replace(permitted=tuple(names)), new_key)
+        _request(scratch, ISSUING_TLS, org, TLS_ONLY, new_key)
 
     build_beside(directory, build)
-    return Path(directory) / REQUEST
+    place = Path(directory)
+    return request_path(place, ISSUING), request_path(place, ISSUING_TLS)
+
+
+def add_request(pki_dir: str | os.PathLike[str], *, new_key: NewKey) -> Path:
+    """Ask the root, which is elsewhere, for a CA of TLS servers and clients.
+
+    A request that the root has not answered yet is replaced, and its key set aside.
+
+    Args:
+        pki_dir: the PKI.
+        new_key: the key to make, of the kind that the issuing CA has if its own is empty.
+
+    Raises:
+        Failed: `state.pki`, `key.*`, `io.*`.
+    """
+    pki = Pki(pki_dir)
+    refuse_flat(pki)
+    before = pki.certificate(pki.issuing("client"))
+    alg = new_key.alg or renewed_algorithm(before, pki.root)
+    new_key = new_key._replace(alg=alg).settled()
+    org = profiles.organisation_of(before) or common_name(before)
+    with exclusive(pki.directory):
+        name = next_name(ISSUING_TLS, pki.names())
+        path = request_path(pki.directory, name)
+        try:
+            path.parent.mkdir(exist_ok=True)
+        except OSError as error:
+            raise io_error(error, path.parent, "write") from error
+        set_aside(pki.key_path(name))
+        _request(pki.directory, name, org, TLS_ONLY, new_key)
+    return path
+
+
+def _request(directory: Path, name: str, org: str, limits: Limits, new_key: NewKey) -> None:
+    """Write a key and a request, in a directory that holds the place for each."""
+    key = new_private_key(new_key.alg)
+    builder = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(profiles.issuing_name(org, name))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    )
+    for extension, critical in profiles.limiting(limits):
+        builder = builder.add_extension(extension, critical)
+    request = builder.sign(key, profiles.signature_hash(key))
+    write_private_key(directory / f"private/{name}.key", key, new_key.secret())
+    path = request_path(directory, name)
+    write_atomic(path, request.public_bytes(Encoding.PEM), overwrite=True)
 
 
 def sign_request(
     pki_dir: str | os.PathLike[str],
     request: Request,
     *,
-    permitted: Sequence[str],
+    permitted: Sequence[str] = (),
+    tls: bool = False,
     lifetime: timedelta | None = None,
     root_passphrase: Passphrase,
     now: datetime,
@@ -105,18 +151,19 @@ def sign_request(
     Args:
         pki_dir: the PKI with the root.
         request: from `fwsign.pki.request.parse_request`; only its key and O count.
-        permitted: the domains that the CA is limited to; at least one.
+        permitted: the domains that a CA of signers is limited to; at least one.
+        tls: certify a CA of TLS servers and clients instead, which has no domains.
         lifetime: the span from `now`; None: 10 years, or until the root ends.
         root_passphrase: called if the root's key is encrypted.
         now: an aware time; notBefore is an hour earlier.
 
     Raises:
-        Failed: `state.policy`: no domain, or an impossible one; `state.pki`, `state.clock`,
-            `key.*`, `io.*`.
+        Failed: `state.policy`: no domain, or an impossible one; `state.pki`: a key that was
+            certified for the other use, or revoked; `state.clock`, `key.*`, `io.*`.
     """
     now = profiles.utc(now)
     domains = tuple(dict.fromkeys((*map(vendor_domain, permitted[:1]), *map(host_name, permitted))))
-    if not domains:
+    if not domains and not tls:
         raise Failed("state.policy", "an issuing CA must be limited to a domain, none was given")
     pki = Pki(pki_dir)
     refuse_flat(pki)
@@ -125,9 +172,17 @@ def sign_request(
     root = open_authority(pki, ROOT, root_passphrase)
     origin = Origin(request=request.digest)
     with exclusive(pki.directory):
-        taken = tuple(name for name in pki.authorities() if is_issuing(name))
-        known = [name for name in taken if pki.certificate(name).public_key() == request.public_key]
-        name = known[0] if known else next_name(ISSUING, taken)
+        line = ISSUING_TLS if tls else ISSUING
+        every = pki.issuers_in_line()
+        known = [name for name in every if pki.certificate(name).public_key() == request.public_key]
+        name = known[0] if known else next_name(line, pki.names())
+        if line_of(name) != line:
+            raise Failed(
+                "state.pki",
+                f'the key is that of the CA "{name}": one key is either for signers or for TLS',
+                expected=f"a key of {line}, or a new one",
+                found=name,
+            )
         old = pki.certificate(name) if known else None
         if old is not None and pki.revocation(name) is not None:
             raise Failed(
@@ -137,12 +192,13 @@ def sign_request(
                 found="the key of a revoked CA",
             )
         org = request.organisation or profiles.organisation_of(pki.root) or common_name(pki.root)
-        number = len(taken) + 1
-        subject = (
-            old.subject if old else profiles.authority_name(organisation(org), "Issuing CA", number)
-        )
+        number = len(pki.issuers_in_line(line)) + 1
+        subject = old.subject if old else profiles.issuing_name(organisation(org), name, number)
+        limits = TLS_ONLY if tls else SIGNING._replace(permitted=domains)
+        if old is not None and not tls:  # before there was a CA for TLS, one was for all
+            limits = limits._replace(usages=profiles.usages_of(old))
         certificate = profiles.issuing_certificate(
-            request.public_key, subject, domains, root, now, end=end
+            request.public_key, subject, limits, root, now, end=end
         )
         if old is not None:
             change = Replacement(name, old, certificate, now, origin, "certify")

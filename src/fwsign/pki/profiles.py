@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fwsign.errors import Failed
-from fwsign.pki.directory import common_name
+from fwsign.pki.directory import ISSUING, ISSUING_TLS, common_name, line_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +38,25 @@ NO_USAGE: Final = {
     "decipher_only": False,
 }
 _CA_USAGE: Final = x509.KeyUsage(**{**NO_USAGE, "key_cert_sign": True, "crl_sign": True})
+
+
+ROLES: Final = {ISSUING: "Issuing CA", ISSUING_TLS: "TLS CA"}
+
+
+class Limits(NamedTuple):
+    """The limits of an issuing CA: domains for dNSNames, extended key usages; none: no limit."""
+
+    permitted: tuple[str, ...] = ()
+    usages: tuple[x509.ObjectIdentifier, ...] = ()
+
+
+SIGNING: Final = Limits(
+    usages=(ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.TIME_STAMPING)
+)
+"""An issuing CA of signers and time stampers, before its domains are known."""
+TLS_ONLY: Final = Limits(usages=(ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH))
+"""An issuing CA of TLS servers and clients. It has no domains: mbedTLS, which many devices have,
+reads no certificate with critical name constraints. Its usages keep it from signing code."""
 
 
 class Authority(NamedTuple):
@@ -97,7 +116,9 @@ def root_certificate(
             (x509.BasicConstraints(ca=True, path_length=None), True),
             (_CA_USAGE, True),
             (x509.SubjectKeyIdentifier.from_public_key(public_key), False),
-            *_limits(permitted),
+            # RFC 5280 s.4.2.1.10 has them critical, but mbedTLS reads no such certificate, and TLS
+            # servers and clients are below this one, too. Our verifier obeys them in any case.
+            *_constraints(permitted, critical=False),
         ),
     )
 
@@ -126,20 +147,18 @@ def crossed_certificate(
 def issuing_certificate(
     public_key: PublicKey,
     subject: x509.Name,
-    permitted: Sequence[str],
+    limits: Limits,
     issuer: Authority,
     now: datetime,
     *,
     end: datetime | None = None,
 ) -> x509.Certificate:
-    """Make the certificate of an issuing CA: 10 years, limited to its vendors, no CA below.
-
-    It has no extended key usage, so that it can issue for more than code signing.
+    """Make the certificate of an issuing CA: 10 years, and no CA below.
 
     Args:
         public_key: the issuing CA's public key.
-        subject: see `authority_name`.
-        permitted: the domains that limit dNSNames.
+        subject: see `issuing_name`.
+        limits: the domains and uses that it may issue for.
         issuer: a root.
         now: from `utc`.
         end: notAfter; None: 10 years from now, or with the issuer.
@@ -154,15 +173,38 @@ def issuing_certificate(
         (
             (x509.BasicConstraints(ca=True, path_length=0), True),
             (_CA_USAGE, True),
-            *_limits(permitted),
+            *limiting(limits),
             *key_identifiers(public_key, issuer),
         ),
     )
 
 
-def _limits(permitted: Sequence[str]) -> Extensions:
+def limits_of(issuer: x509.Certificate | x509.CertificateSigningRequest) -> Limits:
+    """Return the domains and the extended key usages that limit a CA, or that a request names."""
+    return Limits(permitted_vendors(issuer), usages_of(issuer))
+
+
+def usages_of(
+    issuer: x509.Certificate | x509.CertificateSigningRequest,
+) -> tuple[x509.ObjectIdentifier, ...]:
+    """Return the extended key usages that limit a CA; none means that it has no such limit."""
+    try:
+        return tuple(issuer.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+    except x509.ExtensionNotFound:
+        return ()
+
+
+def _constraints(permitted: Sequence[str], *, critical: bool) -> Extensions:
     subtrees = [x509.DNSName(domain) for domain in permitted]
-    return ((x509.NameConstraints(subtrees, None), True),) if subtrees else ()
+    return ((x509.NameConstraints(subtrees, None), critical),) if subtrees else ()
+
+
+def limiting(limits: Limits) -> Extensions:
+    """Return the extensions that limit an issuing CA."""
+    # Critical above signers, as devices demand; not for TLS, where some stacks refuse it.
+    critical = ExtendedKeyUsageOID.CODE_SIGNING in limits.usages
+    usages = ((x509.ExtendedKeyUsage(limits.usages), critical),) if limits.usages else ()
+    return (*_constraints(limits.permitted, critical=True), *usages)
 
 
 def begin(issuer: x509.Certificate, now: datetime) -> datetime:
@@ -170,7 +212,9 @@ def begin(issuer: x509.Certificate, now: datetime) -> datetime:
     return max(now - BACKDATED, issuer.not_valid_before_utc)
 
 
-def permitted_vendors(issuer: x509.Certificate) -> tuple[str, ...]:
+def permitted_vendors(
+    issuer: x509.Certificate | x509.CertificateSigningRequest,
+) -> tuple[str, ...]:
     """Return the domains that limit a CA; none means that it has no such limit."""
     try:
         constraints = issuer.extensions.get_extension_for_class(x509.NameConstraints).value
@@ -233,6 +277,11 @@ def authority_name(org: str, role: str, number: int = 1) -> x509.Name:
     end = f" {role}" if number == 1 else f" {role} {number}"
     room = _COMMON_NAME_LIMIT - len(end.encode())
     return subject_name(org, org.encode()[:room].decode(errors="ignore") + end)
+
+
+def issuing_name(org: str, name: str, number: int = 1) -> x509.Name:
+    """Return the subject of an issuing CA, by its name in the directory and its number."""
+    return authority_name(org, ROLES[line_of(name)], number)
 
 
 def organisation_of(

@@ -17,7 +17,7 @@ from fwsign.keys.file import write_private_key
 from fwsign.names import host_name
 from fwsign.pki import profiles
 from fwsign.pki.authority import open_authority
-from fwsign.pki.directory import Pki, common_name, is_issuing, is_root
+from fwsign.pki.directory import TLS, Pki, common_name, is_issuing, is_root
 from fwsign.pki.files import set_aside, write_certificate
 from fwsign.pki.flat import enter
 from fwsign.pki.issue import (
@@ -30,7 +30,6 @@ from fwsign.pki.issue import (
 )
 from fwsign.pki.leaves import (
     KINDS,
-    TLS,
     check_public_key,
     leaf_certificate,
     leaf_of,
@@ -117,14 +116,15 @@ def renew(
             found=when,
             hint="--new-key makes one",
         )
-    if is_issuing(name) and new_key is None:
-        wider = _widened(pki, name, permit)
-        new = _issuing_anew(pki, name, ca_passphrase, now, permitted=wider, lifetime=lifetime)
+    issues = is_issuing(name) and name in pki.authorities()
+    if issues and new_key is None:
+        limits = _widened(pki, name, permit)
+        new = _issuing_anew(pki, name, ca_passphrase, now, limits=limits, lifetime=lifetime)
         return _replace(pki, Replacement(name, old, new, now, origin))
-    leaf = None if is_issuing(name) or is_root(name) else leaf_of(old, name)
+    leaf = None if issues or is_root(name) else leaf_of(old, name)
     if leaf is None:
         raise _not_renewed(name)
-    ca = pki.issuing()
+    ca = pki.issuing(leaf.kind)
     certificate = pki.certificate(ca)
     refuse_unable(pki, ca, now)
     leaf = permitted_leaf(pki, ca, leaf)
@@ -145,14 +145,18 @@ def renew(
 
 def issuer_name(pki: Pki, name: str) -> str:
     """Return the name of the CA whose key renews a certificate; raise like `Pki.issuer_of`."""
-    return pki.issuer_of(pki.certificate(name)) if is_issuing(name) else pki.issuing()
+    certificate = pki.certificate(name)
+    if name in pki.issuers_in_line():
+        return pki.issuer_of(certificate)
+    leaf = leaf_of(certificate, name)
+    return pki.issuing(leaf.kind if leaf else "signer")
 
 
-def _widened(pki: Pki, name: str, permit: Sequence[str]) -> tuple[str, ...]:
-    """Return the domains of an issuing CA, and more; none means that it has no limit."""
-    permitted = profiles.permitted_vendors(pki.certificate(name))
+def _widened(pki: Pki, name: str, permit: Sequence[str]) -> profiles.Limits:
+    """Return the limits of an issuing CA, with more domains."""
+    limits = profiles.limits_of(pki.certificate(name))
     more = tuple(map(host_name, permit))
-    if more and not permitted:
+    if more and not limits.permitted:
         raise Failed(
             "state.pki",
             f'the CA "{name}" is not limited to domains: it may issue for any already',
@@ -160,7 +164,7 @@ def _widened(pki: Pki, name: str, permit: Sequence[str]) -> tuple[str, ...]:
             found="none",
         )
     refuse_outside(pki, pki.issuer_of(pki.certificate(name)), "domain", more)
-    return tuple(dict.fromkeys((*permitted, *more)))
+    return limits._replace(permitted=tuple(dict.fromkeys((*limits.permitted, *more))))
 
 
 def _issuing_anew(
@@ -169,7 +173,7 @@ def _issuing_anew(
     passphrase: Passphrase,
     now: datetime,
     *,
-    permitted: Sequence[str],
+    limits: profiles.Limits,
     lifetime: timedelta | None,
 ) -> x509.Certificate:
     old = pki.certificate(name)
@@ -183,7 +187,7 @@ def _issuing_anew(
     return profiles.issuing_certificate(
         check_public_key(old.public_key(), f'"{name}"'),
         old.subject,
-        permitted,
+        limits,
         issuer,
         now,
         end=end,

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fwsign.errors import Failed
 from fwsign.pki.leaves import alternative_names, check_public_key
-from fwsign.pki.profiles import organisation_of
+from fwsign.pki.profiles import limits_of, organisation_of
 
 if TYPE_CHECKING:
     from fwsign.keys import PublicKey
@@ -30,6 +30,7 @@ class Request(NamedTuple):
     domains: tuple[str, ...]
     addresses: tuple[Address, ...]
     permitted: tuple[str, ...]
+    usages: tuple[x509.ObjectIdentifier, ...]
     digest: str
     """SHA-256 of the request in DER, in hex."""
 
@@ -52,7 +53,7 @@ def parse_request(data: bytes, what: str, *, compat: bool | None = None) -> Requ
         signed = request.is_signature_valid
         key = request.public_key()
         domains, addresses = alternative_names(request.extensions)
-        permitted = _permitted(request.extensions)
+        limits = limits_of(request)
         organisation = organisation_of(request)
     except UnsupportedAlgorithm as error:
         raise Failed(
@@ -74,13 +75,4 @@ def parse_request(data: bytes, what: str, *, compat: bool | None = None) -> Requ
             found="another",
         )
     digest = sha256(request.public_bytes(Encoding.DER)).hexdigest()
-    return Request(checked, organisation, domains, addresses, permitted, digest)
-
-
-def _permitted(extensions: x509.Extensions) -> tuple[str, ...]:
-    try:
-        found = extensions.get_extension_for_class(x509.NameConstraints).value
-    except x509.ExtensionNotFound:
-        return ()
-    names = found.permitted_subtrees or []
-    return tuple(name.value for name in names if isinstance(name, x509.DNSName))
+    return Request(checked, organisation, domains, addresses, *limits, digest)

@@ -2,8 +2,8 @@
 """New CAs in a PKI that is in use: a standby root, another issuing CA, another root.
 
 No existing file changes. Each new CA gets its key, its CRL and its certificate in this order, and
-the issuing CA's certificate is the last file: it puts the new path into use. After a killed run,
-simply run the command again.
+the certificate of the CA for signers is the last file: it puts the new path into use. After a
+killed run, simply run the command again.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from fwsign.errors import Failed
-from fwsign.keys.file import new_private_key, write_private_key
+from fwsign.keys.file import new_private_key
 from fwsign.pki import crls, profiles
-from fwsign.pki.authority import open_authority
-from fwsign.pki.directory import ISSUING, Pki, common_name, is_issuing, next_name
-from fwsign.pki.files import set_aside, write_certificate
+from fwsign.pki.authority import add_authority, new_issuing, open_authority
+from fwsign.pki.directory import ISSUING, ISSUING_TLS, Pki, common_name, next_name
+from fwsign.pki.files import write_certificate
 from fwsign.pki.flat import enter, refuse_flat
 from fwsign.pki.leaves import default_algorithm, renewed_algorithm
 from fwsign.pki.lock import exclusive
-from fwsign.pki.profiles import Authority
+from fwsign.pki.profiles import SIGNING, TLS_ONLY, Authority, Limits, limits_of
 from fwsign.pki.term import fresh_spares, has_ended, refuse_early, refuse_ended_ca
 
 if TYPE_CHECKING:
@@ -29,25 +29,30 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from fwsign.keys import PrivateKey
     from fwsign.pki.issue import NewKey
 
 
 class Rotation(NamedTuple):
-    """The names of the CAs in use now; `crossed` is None if no old root certified the new one."""
+    """The names of the CAs in use now.
+
+    `crossed` is None if no old root certified the new one, `tls` if one issuing CA is for all.
+    """
 
     root: str
     crossed: str | None
     issuing: str
+    tls: str | None
 
 
 class _New(NamedTuple):
-    """A CA to write: name, certificate, key, passphrase, first CRL."""
+    """A CA to write: name, certificate, key, passphrase."""
 
     name: str
     authority: Authority
     passphrase: bytes | None
-    crl: bytes
+
+    def write(self, pki: Pki, now: datetime) -> None:
+        add_authority(pki, self.name, self.authority, self.passphrase, now)
 
 
 def current_root(pki: Pki) -> str:
@@ -58,7 +63,7 @@ def current_root(pki: Pki) -> str:
     """
     refuse_flat(pki)
     _refuse_elsewhere(pki)
-    return pki.issuer_of(pki.certificate(pki.issuing()))
+    return pki.issuer_of(pki.certificate(pki.in_use()[0]))
 
 
 def standby(pki_dir: str | os.PathLike[str], *, new_key: NewKey, now: datetime) -> str:
@@ -79,7 +84,7 @@ def standby(pki_dir: str | os.PathLike[str], *, new_key: NewKey, now: datetime) 
     with exclusive(pki.directory):
         _refuse_second(pki, now)
         new = _new_root(pki, "standby", new_key, now)
-        _write_authority(pki, new, now)
+        new.write(pki, now)
         crls.write_bundle(pki)
     return new.name
 
@@ -97,6 +102,7 @@ def _refuse_second(pki: Pki, now: datetime) -> None:
 
 def replace_issuing(
     pki_dir: str | os.PathLike[str],
+    line: str = ISSUING,
     *,
     new_key: NewKey,
     passphrase: Callable[[str], bytes | None],
@@ -108,6 +114,8 @@ def replace_issuing(
 
     Args:
         pki_dir: the PKI.
+        line: `issuing`, or `issuing-tls`, which need not exist yet: servers and clients then come
+            from it instead of `issuing`.
         new_key: of the issuing CA; of `renewed_algorithm` if its kind is empty.
         passphrase: called with the name of the root if its key is encrypted.
         now: an aware time.
@@ -119,14 +127,19 @@ def replace_issuing(
     pki = Pki(pki_dir)
     root = current_root(pki)
     refuse_ended_ca(pki, root, now)
-    alg = new_key.alg or renewed_algorithm(pki.certificate(pki.issuing()), pki.certificate(root))
+    alg = new_key.alg or renewed_algorithm(_before(pki, line), pki.certificate(root))
     issuer = open_authority(pki, root, lambda: passphrase(root))
     new_key = new_key._replace(alg=alg).settled()
     with exclusive(pki.directory):
-        new = _new_issuing(pki, new_key, issuer, now)
-        _write_authority(pki, new, now)
+        new = _new_issuing(pki, line, new_key, issuer, now)
+        new.write(pki, now)
         crls.write_bundle(pki)
     return new.name
+
+
+def _before(pki: Pki, line: str) -> x509.Certificate:
+    """Return the certificate of the CA that issues now in place of a line's next CA."""
+    return pki.certificate(pki.issuing("client" if line == ISSUING_TLS else "signer"))
 
 
 def rotate(
@@ -140,13 +153,13 @@ def rotate(
     """Switch to another root: the standby if there is one, else a new one.
 
     The old root certifies it, so that devices which pin only the old root accept new releases.
-    If the old root's key is lost, only devices that pin the standby do. From now on, a new issuing
-    CA under that root issues.
+    If the old root's key is lost, only devices that pin the standby do. From now on, new issuing
+    CAs under that root issue.
 
     Args:
         pki_dir: the PKI.
         root_key: the new root's key, if there is no standby.
-        new_key: of the issuing CA.
+        new_key: of the issuing CAs.
         passphrase: called with the name of a root if its key is encrypted.
         now: an aware time.
 
@@ -178,18 +191,22 @@ def rotate(
         renewed = None if made else crls.next_crl([pki.crl(root)], root, authority, (), now)
         crossed = _crossed(pki, root, old)
         cross = profiles.crossed_certificate(authority.certificate, above, now) if above else None
-        issuing = _new_issuing(pki, new_key, authority, now)
+        tls = _rotated_tls(pki, new_key, (root, authority), now)
+        issuing = _new_issuing(pki, ISSUING, new_key, authority, now)
         if made:
-            _write_authority(pki, made, now)
+            made.write(pki, now)
         elif renewed:
             crls.write_crl(pki, root, renewed)
         if crossed is None and cross is not None:
             crossed = f"{root}-by-{old}"
             enter(pki, crossed, cross, now, kind="certify")
             write_certificate(pki.certificate_path(crossed), cross)
-        _write_authority(pki, issuing, now)
+        if isinstance(tls, _New):
+            tls.write(pki, now)
+            tls = tls.name
+        issuing.write(pki, now)
         crls.write_bundle(pki)
-    return Rotation(root, crossed, issuing.name)
+    return Rotation(root, crossed, issuing.name, tls)
 
 
 def _refuse_unknown(pki: Pki, old: str, now: datetime) -> None:
@@ -207,9 +224,24 @@ def _refuse_unknown(pki: Pki, old: str, now: datetime) -> None:
         )
 
 
+def _rotated_tls(
+    pki: Pki, new_key: NewKey, root: tuple[str, Authority], now: datetime
+) -> _New | str | None:
+    """Make the TLS CA below a new root, if there is one below the old, or name one that is there.
+
+    Nothing is written.
+    """
+    if not pki.issuers_in_line(ISSUING_TLS):
+        return None
+    name = pki.issuing("client")
+    if pki.issuer_of(pki.certificate(name)) == root[0]:  # a killed run left it
+        return name
+    return _new_issuing(pki, ISSUING_TLS, new_key, root[1], now)
+
+
 def _refuse_elsewhere(pki: Pki) -> None:
     """Refuse in a root-only PKI: the next issuing CA makes a request on its own machine."""
-    names = [name for name in pki.authorities() if is_issuing(name)] or [ISSUING]
+    names = pki.issuers_in_line() or [ISSUING]
     paths = list(map(pki.key_path, names))
     if not any(map(os.path.lexists, paths)):
         raise Failed(
@@ -234,37 +266,25 @@ def _new_root(pki: Pki, first: str, new_key: NewKey, now: datetime) -> _New:
     org = profiles.organisation_of(pki.root) or common_name(pki.root)
     key = new_private_key(new_key.alg or default_algorithm(pki.certificate(pki.roots()[-1])))
     certificate = profiles.root_certificate(key, org, now, number=len(taken) + 1)
-    return _new(name, certificate, key, new_key, now)
+    return _New(name, Authority(certificate, key), new_key.secret())
 
 
-def _new_issuing(pki: Pki, new_key: NewKey, issuer: Authority, now: datetime) -> _New:
-    before = pki.certificate(pki.issuing())
-    taken = [name for name in pki.authorities() if is_issuing(name)]
-    name = next_name("issuing", tuple(taken))
+def _new_issuing(pki: Pki, line: str, new_key: NewKey, issuer: Authority, now: datetime) -> _New:
+    taken = pki.issuers_in_line(line)
+    name = next_name(line, pki.names())
     org = profiles.organisation_of(issuer.certificate) or common_name(issuer.certificate)
-    key = new_private_key(new_key.alg or default_algorithm(issuer.certificate))
-    certificate = profiles.issuing_certificate(
-        key.public_key(),
-        profiles.authority_name(org, "Issuing CA", len(taken) + 1),
-        profiles.permitted_vendors(before),
-        issuer,
-        now,
-    )
-    return _new(name, certificate, key, new_key, now)
+    alg = new_key.alg or default_algorithm(issuer.certificate)
+    subject = profiles.issuing_name(org, name, len(taken) + 1)
+    authority = new_issuing(alg, subject, _next_limits(pki, line), issuer, now)
+    return _New(name, authority, new_key.secret())
 
 
-def _new(
-    name: str, certificate: x509.Certificate, key: PrivateKey, new_key: NewKey, now: datetime
-) -> _New:
-    authority = Authority(certificate, key)
-    return _New(name, authority, new_key.secret(), crls.first_crl(name, authority, now))
-
-
-def _write_authority(pki: Pki, new: _New, now: datetime) -> None:
-    """Write a new CA, the certificate last; the caller holds the lock."""
-    path = pki.key_path(new.name)
-    set_aside(path)
-    write_private_key(path, new.authority.key, new.passphrase)
-    crls.write_crl(pki, new.name, new.crl)
-    enter(pki, new.name, new.authority.certificate, now)
-    write_certificate(pki.certificate_path(new.name), new.authority.certificate)
+def _next_limits(pki: Pki, line: str) -> Limits:
+    """Return the limits of a line's next CA: those of the last, or `TLS_ONLY` for the first."""
+    if not pki.issuers_in_line(line):
+        return TLS_ONLY
+    before = limits_of(_before(pki, line))
+    # One that issued everything leaves TLS to the CA that is for it.
+    if pki.issuers_in_line(ISSUING_TLS) and not before.usages:
+        return before._replace(usages=SIGNING.usages)
+    return before

@@ -2,7 +2,7 @@
 """Take over a PKI of easy-rsa or `openssl ca` into a new directory, beside the old one.
 
 Such a PKI has one CA, which issues signers itself. It becomes the root `ca`, and its certificates
-stay unchanged. A new issuing CA below it issues from now on. Revocations come from the old CRL and
+stay unchanged. New issuing CAs below it issue from now on. Revocations come from the old CRL and
 from index.txt; none is dropped, and the root's new CRL has them all. Keys are copied unchanged,
 encrypted or not.
 
@@ -22,16 +22,16 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fwsign.atomic import read_bytes, write_atomic
 from fwsign.errors import Failed
 from fwsign.keys import Passphrase
-from fwsign.keys.file import KEY_FILE_LIMIT, new_private_key, write_private_key
+from fwsign.keys.file import KEY_FILE_LIMIT
 from fwsign.pki import crls, profiles
-from fwsign.pki.authority import join
-from fwsign.pki.directory import ISSUING, REQUEST, ROOT, Pki, common_name
+from fwsign.pki.authority import add_authority, join, new_issuing
+from fwsign.pki.directory import ISSUING, ISSUING_TLS, ROOT, Pki, common_name, request_path
 from fwsign.pki.easyrsa import Entry, Source
 from fwsign.pki.files import build_beside, make_directories
 from fwsign.pki.index import INDEX_LIMIT
 from fwsign.pki.issue import NewKey
 from fwsign.pki.log import log_certificate
-from fwsign.pki.profiles import Authority
+from fwsign.pki.profiles import SIGNING, TLS_ONLY, Authority
 from fwsign.pki.term import refuse_early, refuse_ended
 
 _CN_LIMIT: Final = 64
@@ -39,7 +39,7 @@ _RECORDS: Final = ("index.txt", "index.txt.attr", "serial", "crlnumber", "crl.pe
 
 
 class NewIssuing(NamedTuple):
-    """The new issuing CA's vendors, kind of key and passphrase."""
+    """The vendors of the new issuing CA for signers; kind of key and passphrase of both CAs."""
 
     vendors: Sequence[str]
     alg: str
@@ -78,7 +78,7 @@ def take_over(
     Args:
         source: the old PKI.
         target: must not exist, or be empty; not inside the source.
-        issuing: the new issuing CA; None if `why_no_issuing` gives a reason, or if the CA is
+        issuing: the new issuing CAs; None if `why_no_issuing` gives a reason, or if the CA is
             below a root.
         ca_passphrase: called if the key of the old CA is encrypted.
         now: an aware time.
@@ -157,26 +157,24 @@ def _build(
 
 
 def _add_issuing(pki: Pki, root: Authority, issuing: NewIssuing, now: datetime) -> None:
-    key = new_private_key(issuing.alg)
-    end = " Issuing CA"
-    name = common_name(root.certificate).encode()[: _CN_LIMIT - len(end)].decode(errors="ignore")
-    subject = profiles.subject_name(profiles.organisation_of(root.certificate), name + end)
-    certificate = profiles.issuing_certificate(
-        key.public_key(), subject, issuing.vendors, root, now
-    )
-    write_private_key(pki.key_path(ISSUING), key, issuing.key.secret())
-    log_certificate(pki.directory, ISSUING, certificate, now)
-    _write(pki.certificate_path(ISSUING), certificate)
-    authority = Authority(certificate, key)
-    crls.write_crl(pki, ISSUING, crls.first_crl(ISSUING, authority, now))
+    passphrase = issuing.key.secret()
+    signing = SIGNING._replace(permitted=tuple(issuing.vendors))
+    for name, limits in ((ISSUING, signing), (ISSUING_TLS, TLS_ONLY)):
+        end = f" {profiles.ROLES[name]}"
+        room = _CN_LIMIT - len(end)
+        common = common_name(root.certificate).encode()[:room].decode(errors="ignore") + end
+        subject = profiles.subject_name(profiles.organisation_of(root.certificate), common)
+        authority = new_issuing(issuing.alg, subject, limits, root, now)
+        add_authority(pki, name, authority, passphrase, now)
 
 
 def _write_request(directory: Path, issuing: Authority) -> None:
     """Write the request that `fwsign pki accept` needs when the root sends new files."""
     builder = x509.CertificateSigningRequestBuilder().subject_name(issuing.certificate.subject)
     request = builder.sign(issuing.key, profiles.signature_hash(issuing.key))
-    (directory / REQUEST).parent.mkdir()
-    write_atomic(directory / REQUEST, request.public_bytes(Encoding.PEM))
+    path = request_path(directory, ISSUING)
+    path.parent.mkdir()
+    write_atomic(path, request.public_bytes(Encoding.PEM))
 
 
 def _entry(pki: Pki, entry: Entry, now: datetime) -> None:

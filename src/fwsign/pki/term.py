@@ -11,7 +11,16 @@ import os
 from typing import TYPE_CHECKING
 
 from fwsign.errors import Failed
-from fwsign.pki.directory import REQUEST, ROOT, Pki, common_name, is_issuing, is_root
+from fwsign.pki.directory import (
+    ISSUING,
+    ISSUING_TLS,
+    ROOT,
+    Pki,
+    common_name,
+    is_root,
+    line_of,
+    request_path,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -65,8 +74,9 @@ def refuse_ended_ca(pki: Pki, name: str, now: datetime) -> None:
 
 
 def spare_roots(pki: Pki) -> tuple[str, ...]:
-    """Return the standbys: roots that have not issued yet, and are not the first."""
-    used = {pki.issuer_of(pki.certificate(name)) for name in pki.authorities() if is_issuing(name)}
+    """Return the standbys: roots that no signer is below yet, and are not the first."""
+    line = pki.issuers_in_line(ISSUING) or pki.issuers_in_line()
+    used = {pki.issuer_of(pki.certificate(name)) for name in line}
     return tuple(name for name in pki.roots()[1:] if name not in used)
 
 
@@ -83,14 +93,15 @@ def _way_out(pki: Pki, name: str, now: datetime) -> str:
     if has_ended(pki.certificate(root), now):
         if fresh_spares(pki, now):
             return "fwsign pki rotate goes over to the standby root"
-        issues = any(map(is_issuing, pki.names())) and os.path.lexists(pki.key_path(pki.issuing()))
+        issues = any(os.path.lexists(pki.key_path(name)) for name in pki.in_use())
         where = "" if issues else " where the issuing CA is, with that root's key"
         way = "fwsign pki standby makes another root: give it to devices, then fwsign pki rotate"
         return f"{way}{where}"
-    request = pki.directory / REQUEST
+    request = request_path(pki.directory, name)
     if root == ROOT and not os.path.lexists(pki.key_path(root)) and request.exists():
+        tls = " --tls" if line_of(name) == ISSUING_TLS else ""
         return (
-            f"where the root is: fwsign pki sign-ca {request.name}; then here: "
+            f"where the root is: fwsign pki sign-ca {request.name}{tls}; then here: "
             f"fwsign pki accept {pki.directory} FILE"
         )
     return f"fwsign pki renew {name}, with the root's key"

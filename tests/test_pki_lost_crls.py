@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fwsign.pki.acceptance import accept
 from fwsign.pki.crls import make_crl
 from fwsign.pki.directory import Pki
-from fwsign.pki.offline import create_request, sign_request
+from fwsign.pki.offline import create_requests, sign_request
 from fwsign.pki.request import parse_request
 from fwsign.pki.revocation import renew_crls
 from pki_kit import (
@@ -32,6 +32,7 @@ from pki_kit import (
 )
 
 LOST = "crl/issuing.pem"
+TLS = "crl/issuing-tls.pem"
 BUNDLE = "crl/bundle.pem"
 
 
@@ -55,6 +56,10 @@ def bundled(pki: Path) -> list[x509.CertificateRevocationList]:
     return [x509.load_pem_x509_crl(b"-----BEGIN" + one) for one in marks]
 
 
+def every(pki: Path) -> list[int]:
+    return [number(Pki(pki).crl(name)) for name in Pki(pki).authorities()]
+
+
 def again(pki: Path, **more: object) -> tuple[Path, ...]:
     return renew_crls(pki, lambda _: None, now=NOW + DAY, **more)  # type: ignore[arg-type]
 
@@ -65,7 +70,7 @@ def test_it_comes_back_from_the_bundle(pki: Path, gone: int) -> None:
     crl = Pki(pki).crl("issuing")
     assert serials(crl) == {gone}
     assert number(crl) == max(before + 1, int((SECOND + DAY).timestamp()))
-    assert len(bundled(pki)) == 2
+    assert len(bundled(pki)) == 3
 
 
 def test_a_revocation_brings_it_back_too(pki: Path, gone: int) -> None:
@@ -130,9 +135,7 @@ def test_a_lost_bundle_is_remade(pki: Path) -> None:
     again(pki)
     (pki / BUNDLE).unlink()
     again(pki)
-    assert [number(crl) for crl in bundled(pki)] == [
-        number(Pki(pki).crl(name)) for name in ("ca", "issuing")
-    ]
+    assert [number(crl) for crl in bundled(pki)] == every(pki)
 
 
 def test_a_copy_from_elsewhere_keeps_what_it_revokes_and_passes_its_number(
@@ -231,7 +234,7 @@ class TestFlat:
 
 def test_the_root_answers_where_its_crl_was_lost(tmp_path: Path) -> None:
     root, away = make(tmp_path / "root", root_only=True).directory, tmp_path / "away"
-    path = create_request(away, org="Acme", vendor="acme.example", new_key=NEW)
+    path, _ = create_requests(away, org="Acme", vendor="acme.example", new_key=NEW)
     request = parse_request(path.read_bytes(), "x")
     sign_request(root, request, permitted=["acme.example"], root_passphrase=no_passphrase, now=NOW)
     reader = Pki(root)
@@ -255,10 +258,10 @@ def test_one_key_that_does_not_open_does_not_stop_the_others(tmp_path: Path) -> 
     told = []
     made = renew_crls(
         sealed,
-        lambda name: b"rest" if name == "issuing" else b"wrong",
+        lambda name: b"rest" if name != "ca" else b"wrong",
         now=NOW + timedelta(10),
         failed=lambda name, error: told.append((name, error.code)),
     )
-    assert (made, told) == ((sealed / LOST,), [("ca", "key.passphrase")])
+    assert (made, told) == ((sealed / LOST, sealed / TLS), [("ca", "key.passphrase")])
     assert Pki(sealed).crl("ca") == was
-    assert len(bundled(sealed)) == 2
+    assert len(bundled(sealed)) == 3

@@ -15,14 +15,15 @@ from fwsign.keys.file import encode_private_key, load_private_key
 from support import NOW
 
 HELP = "fwsign pki crl --help shows how"
-SECRETS = {"ca": "root", "issuing": "daily"}
-ENV = {"R": "root", "D": "daily", "WRONG": "x"}
-SOURCES = {"ca": "ca=env:R", "issuing": "issuing=env:D"}
+SECRETS = {"ca": "root", "issuing": "daily", "issuing-tls": "tls"}
+ENV = {"R": "root", "D": "daily", "T": "tls", "WRONG": "x"}
+SOURCES = ("ca=env:R", "issuing=env:D", "issuing-tls=env:T")
+TLS = "pki/crl/issuing-tls.pem\n"
 
 
 @pytest.fixture
 def sealed(project: Path) -> Path:
-    """A project whose two CAs have a passphrase each."""
+    """A project whose three CAs have a passphrase each."""
     for name, secret in SECRETS.items():
         path = project / f"pki/private/{name}.key"
         key = load_private_key(path, lambda: None)
@@ -39,23 +40,23 @@ class TestPassphrases:
     @pytest.mark.parametrize(
         "sources",
         [
-            ("ca=env:R", "issuing=env:D"),
-            ("env:D", "ca=env:R"),
-            ("issuing=env:D", "env:R"),
+            SOURCES,
+            ("env:D", "ca=env:R", "issuing-tls=env:T"),
+            ("issuing=env:D", "env:R", "issuing-tls=env:T"),
         ],
     )
     def test_each_ca_has_its_own(self, sources: tuple[str, ...]) -> None:
         made = good("pki", "crl", *given(*sources), env=ENV)
-        assert made == "pki/crl/ca.pem\npki/crl/issuing.pem\n"
+        assert made == f"pki/crl/ca.pem\npki/crl/issuing.pem\n{TLS}"
 
     def test_a_name_counts_before_the_roots_option(self) -> None:
         more = ("--root-pass", "env:WRONG")
-        good("pki", "crl", *given("ca=env:R", "env:D"), *more, env=ENV)
+        good("pki", "crl", *given("ca=env:R", "env:D", "issuing-tls=env:T"), *more, env=ENV)
 
     def test_one_that_is_missing_keeps_the_old_crl_of_its_ca(self, sealed: Path) -> None:
         before = tree(sealed)
-        found = run("pki", "crl", *given("issuing=env:D"), env=ENV)
-        assert (found.status, found.out) == (5, "pki/crl/issuing.pem\n")
+        found = run("pki", "crl", *given(*SOURCES[1:]), env=ENV)
+        assert (found.status, found.out) == (5, f"pki/crl/issuing.pem\n{TLS}")
         assert found.errors == [
             (
                 'error: no new CRL of CA "ca", the one here is good until 2027-12-27: no '
@@ -64,12 +65,17 @@ class TestPassphrases:
             "hint: give the passphrase of that key with --ca-pass ca=SRC",
         ]
         changed = {name for name, data in tree(sealed).items() if before[name] != data}
-        assert changed == {"pki/crl/issuing.pem", "pki/crl/bundle.pem"}
+        assert changed == {
+            "pki/crl/issuing.pem",
+            "pki/crl/issuing-tls.pem",
+            "pki/crl/bundle.pem",
+            "pki/log.jsonl",
+        }
 
     def test_a_wrong_one_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(inputs, "now", lambda: NOW + timedelta(200))
-        found = run("pki", "crl", *given("issuing=env:WRONG", "env:R"), env=ENV)
-        assert (found.status, found.out) == (5, "pki/crl/ca.pem\n")
+        found = run("pki", "crl", *given("issuing=env:WRONG", "env:R", SOURCES[2]), env=ENV)
+        assert (found.status, found.out) == (5, f"pki/crl/ca.pem\n{TLS}")
         assert found.errors == [
             (
                 'error: no new CRL of CA "issuing", the one here is stale since 2027-02-20: wrong '
@@ -81,13 +87,13 @@ class TestPassphrases:
     def test_all_wrong_writes_nothing(self, sealed: Path) -> None:
         before = tree(sealed)
         found = run("pki", "crl", *given("env:WRONG"), env=ENV)
-        assert (found.status, found.out, len(found.errors)) == (5, "", 4)
+        assert (found.status, found.out, len(found.errors)) == (5, "", 6)
         assert tree(sealed) == before
 
     def test_a_damaged_key_does_not_stop_the_other_ca(self, sealed: Path) -> None:
         (sealed / "pki/private/ca.key").write_bytes(b"no key\n")
-        found = run("pki", "crl", *given("env:D"), env=ENV)
-        assert (found.status, found.out) == (5, "pki/crl/issuing.pem\n")
+        found = run("pki", "crl", *given("env:D", SOURCES[2]), env=ENV)
+        assert (found.status, found.out) == (5, f"pki/crl/issuing.pem\n{TLS}")
         assert found.errors[0].startswith(
             'error: no new CRL of CA "ca", the one here is good until'
         )
@@ -97,8 +103,9 @@ class TestPassphrases:
 
     def test_of_the_others_a_stale_crl_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(inputs, "now", lambda: NOW + timedelta(500))
-        found = run("pki", "crl", "issuing", *given("env:D"), env=ENV)
-        assert (found.status, found.out) == (3, "pki/crl/issuing.pem\n")
+        words = ("issuing", "issuing-tls", *given("env:D", SOURCES[2]))
+        found = run("pki", "crl", *words, env=ENV)
+        assert (found.status, found.out) == (3, f"pki/crl/issuing.pem\n{TLS}")
         assert found.errors == [
             (
                 'error: the CRL of CA "ca" is stale since 2027-12-27: devices refuse what is below '
@@ -118,7 +125,7 @@ class TestPassphrases:
             (
                 ("x=env:D",),
                 '--ca-pass names "x", which is no CA of pki',
-                "choose from ca, issuing",
+                "choose from ca, issuing, issuing-tls",
             ),
             (
                 ("ca=env:R", "ca=env:D"),
@@ -157,7 +164,8 @@ class TestPassphrases:
         reader, writer = os.pipe()
         os.write(writer, b"same\n")
         os.close(writer)
-        good("pki", "crl", *given(f"ca=fd:{reader}", f"issuing=fd:{reader}"))
+        sources = (f"{name}=fd:{reader}" for name in SECRETS)
+        good("pki", "crl", *given(*sources))
         os.close(reader)
 
     def test_at_a_terminal_each_is_asked_for_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +173,7 @@ class TestPassphrases:
 
         def prompt(text: str, **_: object) -> str:
             asked.append(text)
-            return "root" if "ca" in text.split('"') else "daily"
+            return SECRETS[text.split('"')[1]]
 
         monkeypatch.setattr(ui, "is_terminal", lambda _: True)
         monkeypatch.setattr("typer.prompt", prompt)
@@ -173,10 +181,11 @@ class TestPassphrases:
         assert asked == [
             'Passphrase of the key of CA "ca"',
             'Passphrase of the key of CA "issuing"',
+            'Passphrase of the key of CA "issuing-tls"',
         ]
 
     def test_other_commands_take_names(self) -> None:
-        both = given(*SOURCES.values())
+        both = given(*SOURCES)
         good("pki", "revoke", "release", "--reason", "superseded", *both, env=ENV)
         good("pki", "renew", "release", "--new-key", "--no-passphrase", *both, env=ENV)
         good("pki", "renew", "issuing", *both, env=ENV)
@@ -203,7 +212,7 @@ class TestLost:
             "fwsign pki crl restores it",
         )
         found = run("pki", "crl")
-        assert (found.status, found.out) == (0, "pki/crl/ca.pem\npki/crl/issuing.pem\n")
+        assert (found.status, found.out) == (0, f"pki/crl/ca.pem\npki/crl/issuing.pem\n{TLS}")
         note = "fwsign: pki/crl/issuing.pem was lost, and is back from a copy: revocations: 1\n"
         assert note in found.err
 
@@ -215,7 +224,7 @@ class TestLost:
         was = (project / "pki/crl/ca.pem").read_bytes()
         (project / "pki/crl/ca.pem").unlink()
         found = run("pki", "crl")
-        assert (found.status, found.out) == (0, "pki/crl/ca.pem\npki/crl/issuing.pem\n")
+        assert (found.status, found.out) == (0, f"pki/crl/ca.pem\npki/crl/issuing.pem\n{TLS}")
         note = "pki/crl/ca.pem was lost, and is back from a copy, of 2026-11-22: revocations: 0\n"
         assert note in found.err
         assert (project / "pki/crl/ca.pem").read_bytes() == was
@@ -225,7 +234,7 @@ class TestLost:
         for name in ("ca", "bundle"):
             (project / f"pki/crl/{name}.pem").unlink()
         found = run("pki", "crl")
-        assert (found.status, found.out) == (5, "pki/crl/issuing.pem\n")
+        assert (found.status, found.out) == (5, f"pki/crl/issuing.pem\n{TLS}")
         assert found.errors == [
             (
                 'error: the CRL of CA "ca" is lost, no copy of it is here, and its key is not here '
@@ -241,7 +250,7 @@ class TestLost:
         for name in ("issuing", "bundle"):
             (project / f"pki/crl/{name}.pem").unlink()
         found = run("pki", "crl")
-        assert (found.status, found.out) == (5, "pki/crl/ca.pem\n")
+        assert (found.status, found.out) == (5, f"pki/crl/ca.pem\n{TLS}")
         assert found.errors == [
             (
                 'error: no new CRL of CA "issuing", there is none here: pki/crl/issuing.pem is '
@@ -281,7 +290,7 @@ class TestLost:
         for name in ("issuing", "bundle"):
             (project / f"pki/crl/{name}.pem").unlink()
         found = run("pki", "crl", "--forget", "issuing", "--number", "99999999999")
-        assert (found.status, found.out) == (0, "pki/crl/ca.pem\npki/crl/issuing.pem\n")
+        assert (found.status, found.out) == (0, f"pki/crl/ca.pem\npki/crl/issuing.pem\n{TLS}")
         assert (
             "fwsign: warning: pki/crl/issuing.pem has no revocations: fwsign pki revoke again "
             "what was revoked\n"

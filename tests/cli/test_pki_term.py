@@ -15,10 +15,10 @@ NAMES = ("--org", "Acme", "--vendor", "acme.example", "--no-passphrase")
 NO = "--no-passphrase"
 YEAR = timedelta(days=365.25)
 ROOT = 'the CA "Acme Root CA" expired 2046-11-22, it is 2046-11-24'
-ISSUING = 'the CA "Acme Issuing CA" expired 2036-11-21, it is {}'
+ISSUING = 'the CA "Acme {} CA" expired 2036-11-21, it is {}'
 STANDBY = "fwsign pki standby makes another root: give it to devices, then fwsign pki rotate"
 BEHIND = 'it is 2026-11-20, but the CA "Acme {}" begins 2026-11-22'
-ANEW = "fwsign pki renew issuing, with the root's key"
+ANEW = "fwsign pki renew {}, with the root's key"
 
 FOR_ROOT = {
     "rotate": ("rotate", NO),
@@ -51,6 +51,14 @@ ANYWAY = {
     "revoke issuing": ("revoke", "issuing", "--reason", "cACompromise"),
     "standby": ("standby", NO),
 }
+
+
+def ca_of(words: tuple[str, ...]) -> tuple[str, str]:
+    """Return the CA that a command issues by: the word in its subject, and its name."""
+    return ("TLS", "issuing-tls") if words[1] == "server" else ("Issuing", "issuing")
+
+
+MADE = "pki/standby.crt\npki/issued/issuing-tls-2.crt\npki/issued/issuing-2.crt\n"
 
 Clock = Callable[[datetime], None]
 
@@ -112,7 +120,9 @@ class TestRootHasExpired:
         self, words: tuple[str, ...], pki: Path
     ) -> None:
         before = tree(pki)
-        unchanged(pki, on("pki", *words), before, ISSUING.format("2046-11-24"), STANDBY)
+        unchanged(
+            pki, on("pki", *words), before, ISSUING.format(ca_of(words)[0], "2046-11-24"), STANDBY
+        )
 
     @pytest.mark.parametrize("words", ANYWAY.values(), ids=ANYWAY)
     def test_crls_are_made_and_a_standby(self, words: tuple[str, ...], pki: Path) -> None:
@@ -144,7 +154,7 @@ class TestRootHasExpired:
         words = "fwsign: warning: it expired 2036-11-21, it is 2046-11-24: the root can renew it"
         assert words in found.err
         assert on("ours", "issue", "signer", "x", NO).errors[0] == (
-            f"error: {ISSUING.format('2046-11-24')}"
+            f"error: {ISSUING.format('Issuing', '2046-11-24')}"
         )
         assert pki
 
@@ -154,7 +164,7 @@ class TestRootHasExpired:
             "hint: fwsign pki rotate goes over to the standby root"
         )
         found = on("pki", "rotate", NO)
-        assert (found.status, found.out) == (0, "pki/standby.crt\npki/issued/issuing-2.crt\n")
+        assert (found.status, found.out) == (0, MADE)
         warning = 'warning: devices that know only "ca" refuse what is signed from now on'
         assert warning in found.err
         assert on("pki", "issue", "signer", "x", NO).status == 0
@@ -178,7 +188,9 @@ class TestIssuingHasExpired:
     @pytest.mark.parametrize("words", FOR_ISSUING.values(), ids=FOR_ISSUING)
     def test_it_certifies_nothing(self, words: tuple[str, ...], pki: Path) -> None:
         before = tree(pki)
-        unchanged(pki, on("pki", *words), before, ISSUING.format("2037-11-22"), ANEW)
+        subject, name = ca_of(words)
+        error = ISSUING.format(subject, "2037-11-22")
+        unchanged(pki, on("pki", *words), before, error, ANEW.format(name))
 
     @pytest.mark.parametrize("words", FOR_ROOT.values(), ids=FOR_ROOT)
     def test_the_root_goes_on(self, words: tuple[str, ...], pki: Path) -> None:
@@ -203,7 +215,7 @@ class TestIssuingHasExpired:
             "FILE"
         )
         words = FOR_ISSUING["issue"]
-        unchanged(pki, on("away", *words), before, ISSUING.format("2037-11-22"), hint)
+        unchanged(pki, on("away", *words), before, ISSUING.format("Issuing", "2037-11-22"), hint)
 
 
 class TestClockIsBehind:
@@ -219,7 +231,7 @@ class TestClockIsBehind:
     @pytest.mark.parametrize("words", FOR_ISSUING.values(), ids=FOR_ISSUING)
     def test_of_the_issuing_ca(self, words: tuple[str, ...], pki: Path) -> None:
         before = tree(pki)
-        unchanged(pki, on("pki", *words), before, BEHIND.format("Issuing CA"), None)
+        unchanged(pki, on("pki", *words), before, BEHIND.format(f"{ca_of(words)[0]} CA"), None)
 
     @pytest.mark.parametrize("directory", ["pki", "flat"])
     def test_a_revocation(self, directory: str, pki: Path) -> None:

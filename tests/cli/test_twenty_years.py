@@ -33,7 +33,7 @@ LEAVES = {
     "sensor": "client",
 }
 POLICY = DevicePolicy(vendor="acme.example", product="x1", revocation="require")
-ALIVE = {"valid", "ends soon"}
+ALIVE = {"valid", "ending soon", "ending very soon"}
 
 
 class Device(NamedTuple):

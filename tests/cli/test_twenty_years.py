@@ -6,6 +6,7 @@ is made each year; it pins the roots of its year, has a memory, and sees every r
 """
 
 import json
+import os
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -62,6 +63,7 @@ class Life:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *options: str) -> None:
         self.now = START
         monkeypatch.setattr(inputs, "now", lambda: self.now)
+        monkeypatch.setattr(os, "fsync", lambda _: None)  # no power fails here
         self.revoked: set[int] = set()
         self.devices: list[Device] = []
         self.old: list[tuple[int, bytes]] = []
@@ -224,7 +226,8 @@ class Life:
                 events[year]()
             self.make_device()
             self.obey()
-            self.check()
+            if year % 2 == 0 or year in events:
+                self.check()
             found.append(self.ship())
         return found
 

@@ -191,6 +191,8 @@ class TestPassphrases:
         good("pki", "renew", "issuing", *both, env=ENV)
         good("pki", "renew", "--all", *both, env=ENV)
         good("pki", "renew", "issuing", "--new-key", "--no-passphrase", *both, env=ENV)
+        for kind, name in (("signer", "ci"), ("server", "b.acme.example")):
+            good("pki", "issue", kind, name, "--no-passphrase", *both, env=ENV)
         good("pki", "standby", "--no-passphrase")
         good("pki", "rotate", "--no-passphrase", *both, env=ENV)
         good("pki", "revoke", "issuing", "--reason", "superseded", *both, env=ENV)

@@ -253,3 +253,43 @@ def test_the_last_second(pki: Path, clock: Clock) -> None:
         on("pki", "renew", "issuing").errors[0].startswith('error: the CA "Acme Root CA" expired')
     )
     assert pki
+
+
+@pytest.mark.parametrize(
+    ("year", "why"),
+    [(2040, "its CRL is stale since 2036-12-26"), (2047, "what it certified has ended")],
+)
+def test_signing_warns_of_devices_that_know_only_a_root_that_is_gone(
+    year: int, why: str, pki: Path, clock: Clock
+) -> None:
+    """Its key is lost in 2040; in 2047 it is here, and the root has ended."""
+    clock(NOW + 9 * YEAR)
+    good("pki", "rotate", "--pki", "pki", NO)
+    good("pki", "renew", "--all", "--pki", "pki")
+    good("pki", "crl", "--pki", "pki")
+    (pki / "build.bin").write_bytes(b"build")
+    sign = ("sign", "build.bin", "--pki", "pki", "--product", "x1", "--force")
+    assert "warning" not in run(*sign).err
+    time = NOW + (year - 2026) * YEAR
+    clock(time)
+    if year == 2040:
+        (pki / "pki/private/ca.key").unlink()
+    good("pki", "renew", "issuing-2", "--pki", "pki")
+    good("pki", "renew", "--all", "--pki", "pki")
+    run("pki", "crl", "--pki", "pki")
+    found = run(*sign)
+    assert (found.status, found.out) == (0, "build.bin.suit\n")
+    note = f'fwsign: warning: devices that know only the root "ca" refuse this: {why}\n'
+    assert note in found.err
+
+
+def test_a_root_that_was_left_is_named_before_its_end(pki: Path, clock: Clock) -> None:
+    clock(NOW + 9 * YEAR)
+    good("pki", "rotate", "--pki", "pki", NO)
+    clock(NOW + 20 * YEAR - timedelta(30))
+    found = run("pki", "expire", "--pki", "pki")
+    assert "certificate ca  pki/ca.crt\n" in found.out
+    assert "-by-" not in found.out
+    words = 'devices that know only the root "ca" refuse all after its end: give them another\n'
+    assert words in found.err
+    assert pki

@@ -103,6 +103,15 @@ CA_PASS: TypeAlias = Annotated[
         "--ca-pass", metavar="SRC", help=f"Passphrase of the CA's key, if it has one: {_SRC}."
     ),
 ]
+CA_PASSES: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ca-pass",
+        metavar="[NAME=]SRC",
+        help="Passphrase of the keys of CAs, or of the one called NAME; repeat for several. SRC "
+        f"is {_SRC}.",
+    ),
+]
 ROOT_PASS: TypeAlias = Annotated[
     str | None,
     typer.Option(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fwsign.cli import quoting, ui
+from fwsign.cli import inputs, quoting, ui
 from fwsign.cli.command import Command, Group, examples
 from fwsign.cli.config import find_pki
 from fwsign.cli.options import PKI
@@ -71,8 +71,8 @@ def chain(
 
     from fwsign.pki.directory import Pki
 
-    found = Pki(find_pki(pki))
-    _write(file, [x509.load_der_x509_certificate(one) for one in found.path(name)], force=force)
+    found = Pki(find_pki(pki)).path(name, at=inputs.now())
+    _write(file, [x509.load_der_x509_certificate(one) for one in found], force=force)
 
 
 def easyrsa(

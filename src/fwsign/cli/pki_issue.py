@@ -11,8 +11,8 @@ import typer
 from fwsign.cli import inputs, pki_keys, ui
 from fwsign.cli.command import Command, Group, examples
 from fwsign.cli.config import find_pki, load, pki_words
-from fwsign.cli.options import CA_PASS, JSON, NO_PASSPHRASE, PASS, PKI, named
-from fwsign.cli.passphrases import Passphrases
+from fwsign.cli.options import CA_PASSES, JSON, NO_PASSPHRASE, PASS, PKI, named
+from fwsign.cli.passphrases import CaPassphrases, Passphrases
 from fwsign.cli.pki_extras import (
     CA_ISSUERS_URL,
     CRITICAL_EXTENSION,
@@ -133,7 +133,7 @@ class _Options(NamedTuple):
     alg: str | None
     pass_: str | None
     no_passphrase: bool
-    ca_pass: str | None
+    ca_pass: list[str] | None
     compat: bool = False
     more: _More = _More()
     batch: _Batch = _Batch()
@@ -191,7 +191,7 @@ def signer(
     alg: KIND_OF_KEY = None,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
-    ca_pass: CA_PASS = None,
+    ca_pass: CA_PASSES = None,
     crl_url: CRL_URL = None,
     ca_issuers_url: CA_ISSUERS_URL = None,
     extension: EXTENSION = None,
@@ -226,7 +226,7 @@ def tsa(
     alg: KIND_OF_KEY = None,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
-    ca_pass: CA_PASS = None,
+    ca_pass: CA_PASSES = None,
     crl_url: CRL_URL = None,
     ca_issuers_url: CA_ISSUERS_URL = None,
     extension: EXTENSION = None,
@@ -271,7 +271,7 @@ def server(
     compat: COMPAT = False,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
-    ca_pass: CA_PASS = None,
+    ca_pass: CA_PASSES = None,
     crl_url: CRL_URL = None,
     ca_issuers_url: CA_ISSUERS_URL = None,
     extension: EXTENSION = None,
@@ -309,7 +309,7 @@ def client(
     compat: COMPAT = False,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
-    ca_pass: CA_PASS = None,
+    ca_pass: CA_PASSES = None,
     crl_url: CRL_URL = None,
     ca_issuers_url: CA_ISSUERS_URL = None,
     extension: EXTENSION = None,
@@ -370,7 +370,7 @@ def idevid(
     compat: COMPAT = False,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
-    ca_pass: CA_PASS = None,
+    ca_pass: CA_PASSES = None,
     crl_url: CRL_URL = None,
     ca_issuers_url: CA_ISSUERS_URL = None,
     extension: EXTENSION = None,
@@ -419,12 +419,12 @@ def _issue(
     _check(name, options)
     more = read_extras(*options.more)
     asked_for = Passphrases()
-    source = asked_for.existing(
-        options.ca_pass,
-        "the issuing CA's key",
-        "--ca-pass",
-        path=lambda: (pki := Pki(directory)).key_path(pki.issuing(kind)),
-    )
+    pki = Pki(directory)
+    secrets = CaPassphrases(asked_for, options.ca_pass, pki)
+
+    def source() -> bytes | None:
+        return secrets.get(pki.issuing(kind))
+
     csr, compat = options.csr, options.compat
     if csr and csr.is_dir():
         from fwsign.cli.pki_batch import issue_batch

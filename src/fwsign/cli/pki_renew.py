@@ -12,8 +12,8 @@ import typer
 from fwsign.cli import inputs, pki_keys, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.config import find_pki, pki_words
-from fwsign.cli.options import CA_PASS, NO_PASSPHRASE, PASS, PKI, named
-from fwsign.cli.passphrases import Passphrases
+from fwsign.cli.options import CA_PASSES, NO_PASSPHRASE, PASS, PKI, named
+from fwsign.cli.passphrases import CaPassphrases, Passphrases
 from fwsign.cli.pki_extras import CA_ISSUERS_URL, CRL_URL, read_extras
 from fwsign.cli.pki_options import COMPAT, KIND_OF_TLS_KEY, LIFETIME, span, warn_of_rsa2048
 from fwsign.errors import Failed
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from fwsign.keys import Passphrase, PublicKey
+    from fwsign.keys import PublicKey
     from fwsign.pki.directory import Pki
     from fwsign.pki.extras import Extras
     from fwsign.pki.issue import NewKey
@@ -109,7 +109,7 @@ def renew(
     ca_issuers_url: CA_ISSUERS_URL = None,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
-    ca_pass: CA_PASS = None,
+    ca_pass: CA_PASSES = None,
 ) -> None:
     """Issue a certificate anew, with the same names, also one that was imported.
 
@@ -144,7 +144,7 @@ def renew(
     elif not first:
         found.certificate(name)
     asked_for = Passphrases()
-    source = asked_for.existing(ca_pass, "the key of its issuer", "--ca-pass")
+    secrets = CaPassphrases(asked_for, ca_pass, found)
     new, origin = _key(options, asked_for)
     if isinstance(new, NewKey) and name is not None and (issues or first):
         if lifetime:
@@ -154,7 +154,7 @@ def renew(
                 "addresses and --new-key exclude each other for an issuing CA",
                 f"renew it once more to name them: fwsign pki renew {name}",
             )
-        (_add_tls if first else _replace_issuing)(directory, name, new, source, pki)
+        (_add_tls if first else _replace_issuing)(directory, name, new, secrets, pki)
         return
     again = partial(
         _renew,
@@ -165,7 +165,7 @@ def renew(
         more=more,
         compat=compat,
         origin=origin,
-        source=source,
+        secrets=secrets,
         now=now,
     )
     if name is not None:
@@ -232,13 +232,15 @@ def _renew(
     more: "Extras",
     compat: bool,
     origin: "Origin",
-    source: "Passphrase",
+    secrets: CaPassphrases,
     now: datetime,
 ) -> None:
     from fwsign.pki.directory import Pki
+    from fwsign.pki.renewal import issuer_name
     from fwsign.pki.renewal import renew as renew_it
 
-    old = Pki(directory).certificate(name)
+    found = Pki(directory)
+    old = found.certificate(name)
     path = renew_it(
         directory,
         name,
@@ -248,7 +250,7 @@ def _renew(
         more=more,
         compat=compat,
         origin=origin,
-        ca_passphrase=source,
+        ca_passphrase=lambda: secrets.get(issuer_name(found, name)),
         now=now,
     )
     ui.out(str(path))
@@ -342,7 +344,7 @@ def _revoked(pki: "Pki", certificate: "x509.Certificate") -> str:
 
 
 def _replace_issuing(
-    directory: Path, asked: str, new: "NewKey", source: "Passphrase", words: Path | None
+    directory: Path, asked: str, new: "NewKey", secrets: CaPassphrases, words: Path | None
 ) -> None:
     """Make another issuing CA, and say what becomes of the one that issued."""
     from fwsign.pki.directory import ISSUING_TLS, Pki, line_of
@@ -358,7 +360,7 @@ def _replace_issuing(
         directory,
         line,
         new_key=new,
-        passphrase=lambda _: source(),
+        passphrase=secrets.get,
         now=now,
     )
     ui.out(str(pki.certificate_path(name)))
@@ -375,7 +377,7 @@ def _replace_issuing(
 
 
 def _add_tls(
-    directory: Path, asked: str, new: "NewKey", source: "Passphrase", words: Path | None
+    directory: Path, asked: str, new: "NewKey", secrets: CaPassphrases, words: Path | None
 ) -> None:
     """Make the first CA for TLS, or ask the root for it if its key is elsewhere."""
     from fwsign.pki.directory import Pki
@@ -390,9 +392,7 @@ def _add_tls(
         ui.note(f"the root's key is not here: {root} is missing")
         ui.note(f"next, where the root is: fwsign pki sign-ca {path.name} --pki DIR --tls")
         return
-    name = replace_issuing(
-        directory, asked, new_key=new, passphrase=lambda _: source(), now=inputs.now()
-    )
+    name = replace_issuing(directory, asked, new_key=new, passphrase=secrets.get, now=inputs.now())
     ui.out(str(pki.certificate_path(name)))
     ui.note(f'the CA "{name}" issues servers and clients from now on; what is there stays good')
     ui.next_command("pki", "renew", "NAME", *pki_words(words), after=", for each server and client")

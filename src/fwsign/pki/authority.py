@@ -152,22 +152,6 @@ def add_authority(
     write_certificate(pki.certificate_path(name), authority.certificate)
 
 
-def refuse_early(issuer: x509.Certificate, now: datetime) -> None:
-    """Refuse to issue before the CA's own notBefore: the clock is then wrong.
-
-    Raises:
-        Failed: `state.clock`.
-    """
-    begin = issuer.not_valid_before_utc
-    if now < begin:
-        raise Failed(
-            "state.clock",
-            f'it is {now:%Y-%m-%d}, but the CA "{common_name(issuer)}" begins {begin:%Y-%m-%d}',
-            expected=f"{begin:%Y-%m-%d} or later",
-            found=f"{now:%Y-%m-%d}",
-        )
-
-
 def _build(
     directory: Path,
     names: _Names,

@@ -17,7 +17,7 @@ from fwsign.errors import Failed
 from fwsign.keys.file import write_private_key
 from fwsign.names import host_name, peer_name, signer_name, vendor_domain
 from fwsign.pki import profiles
-from fwsign.pki.authority import open_authority, refuse_early
+from fwsign.pki.authority import open_authority
 from fwsign.pki.devices import check_device, devices_in, refuse_known_device
 from fwsign.pki.directory import ISSUING_TLS, TLS, Pki, common_name, is_root, line_of
 from fwsign.pki.extras import NONE as NO_EXTRAS
@@ -36,6 +36,7 @@ from fwsign.pki.leaves import (
 from fwsign.pki.lenient import oid_name
 from fwsign.pki.lock import exclusive
 from fwsign.pki.log import OWN
+from fwsign.pki.term import refuse_early, refuse_ended_ca
 
 if TYPE_CHECKING:
     import os
@@ -207,23 +208,19 @@ def refuse_unable(pki: Pki, ca: str, now: datetime) -> None:
     issuer = pki.certificate(ca)
     refuse_early(issuer, now)
     refuse_published(issuer.public_key(), f'the CA "{common_name(issuer)}"')
-    end = issuer.not_valid_after_utc
     entry = pki.revocation(ca)
     if entry is not None:
         fault = f"was revoked {entry.revocation_date_utc:%Y-%m-%d}"
-        way = f"fwsign pki renew {line_of(ca)} --new-key makes another one"
-    elif now >= end:
-        fault = f"expired {end:%Y-%m-%d}, it is {now:%Y-%m-%d}"
-        way = f"fwsign pki renew {ca}, with the root's key"
-    else:
-        return
-    raise Failed(
-        "state.pki",
-        f'the CA "{common_name(issuer)}" {fault}',
-        expected="a CA that may issue",
-        found=fault,
-        hint=None if pki.flat else way,
-    )
+        raise Failed(
+            "state.pki",
+            f'the CA "{common_name(issuer)}" {fault}',
+            expected="a CA that may issue",
+            found=fault,
+            hint=None
+            if pki.flat
+            else f"fwsign pki renew {line_of(ca)} --new-key makes another one",
+        )
+    refuse_ended_ca(pki, ca, now)
 
 
 def permitted_leaf(pki: Pki, ca: str, wanted: Leaf) -> Leaf:

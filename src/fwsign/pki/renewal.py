@@ -16,7 +16,7 @@ from fwsign.errors import Failed
 from fwsign.keys.file import write_private_key
 from fwsign.names import host_name
 from fwsign.pki import profiles
-from fwsign.pki.authority import open_authority, refuse_early
+from fwsign.pki.authority import open_authority
 from fwsign.pki.directory import TLS, Pki, common_name, is_issuing, is_root
 from fwsign.pki.extras import NONE as NO_EXTRAS
 from fwsign.pki.extras import Extras, carried
@@ -41,6 +41,7 @@ from fwsign.pki.leaves import (
 )
 from fwsign.pki.lock import exclusive
 from fwsign.pki.log import OWN
+from fwsign.pki.term import refuse_ended_ca
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -161,6 +162,15 @@ def _may_stay(old: x509.Certificate, name: str, *, compat: bool | None) -> Publi
     return check_public_key(old.public_key(), f'"{name}"', compat=compat, other=other)
 
 
+def issuer_name(pki: Pki, name: str) -> str:
+    """Return the name of the CA whose key renews a certificate; raise like `Pki.issuer_of`."""
+    certificate = pki.certificate(name)
+    if name in pki.issuers_in_line():
+        return pki.issuer_of(certificate)
+    leaf = leaf_of(certificate)
+    return pki.issuing(leaf.kind if leaf else "signer")
+
+
 def _widened(pki: Pki, name: str, permit: Sequence[str]) -> profiles.Limits:
     """Return the limits of an issuing CA, with more domains."""
     limits = profiles.limits_of(pki.certificate(name))
@@ -189,7 +199,7 @@ def _issuing_anew(
     old = pki.certificate(name)
     root = pki.issuer_of(old)
     certificate = pki.certificate(root)
-    refuse_early(certificate, now)
+    refuse_ended_ca(pki, root, now)
     refuse_published(certificate.public_key(), f'the root "{common_name(certificate)}"')
     end = None
     if lifetime is not None:

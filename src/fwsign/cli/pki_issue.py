@@ -12,7 +12,7 @@ import typer
 from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, Group, examples
 from fwsign.cli.config import find_pki, load, pki_words
-from fwsign.cli.options import CA_PASS, NO_PASSPHRASE, PASS, PKI, named
+from fwsign.cli.options import CA_PASS, KDF, NO_PASSPHRASE, PASS, PKI, named, refuse_kdf
 from fwsign.cli.passphrases import Passphrases
 from fwsign.cli.pki_options import (
     COMPAT,
@@ -78,6 +78,7 @@ class _Options(NamedTuple):
     alg: str | None
     pass_: str | None
     no_passphrase: bool
+    kdf: str | None
     ca_pass: str | None
     compat: bool = False
 
@@ -127,10 +128,11 @@ def signer(
     alg: KIND_OF_KEY = None,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
+    kdf: KDF = None,
     ca_pass: CA_PASS = None,
 ) -> None:
     """Issue a signer: whoever has its key signs releases, for two years."""
-    options = _Options(pki, csr, from_key, lifetime, alg, pass_, no_passphrase, ca_pass)
+    options = _Options(pki, csr, from_key, lifetime, alg, pass_, no_passphrase, kdf, ca_pass)
     _issue("signer", name, options, vendor or ())
     if from_key:
         ui.next_command("sign", "FILE", "--key", from_key, "--chain", "PEM")
@@ -149,10 +151,11 @@ def tsa(
     alg: KIND_OF_KEY = None,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
+    kdf: KDF = None,
     ca_pass: CA_PASS = None,
 ) -> None:
     """Issue a time stamper's certificate (RFC 3161), for five years."""
-    options = _Options(pki, csr, from_key, lifetime, alg, pass_, no_passphrase, ca_pass)
+    options = _Options(pki, csr, from_key, lifetime, alg, pass_, no_passphrase, kdf, ca_pass)
     _issue("tsa", name, options)
 
 
@@ -182,6 +185,7 @@ def server(
     compat: COMPAT = False,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
+    kdf: KDF = None,
     ca_pass: CA_PASS = None,
 ) -> None:
     """Issue a TLS server's certificate, such as an MQTT broker's, for 397 days.
@@ -190,7 +194,9 @@ def server(
     within the domains of the issuing CA: fwsign pki renew issuing-tls. In another network, another
     machine may have the same single label, and its own certificate.
     """
-    options = _Options(pki, csr, from_key, lifetime, alg, pass_, no_passphrase, ca_pass, compat)
+    options = _Options(
+        pki, csr, from_key, lifetime, alg, pass_, no_passphrase, kdf, ca_pass, compat
+    )
     path = _issue("server", name, options, host or (), [*map(_address, ip or ())])
     _say_who_needs(path, "server", pki)
 
@@ -206,6 +212,7 @@ def client(
     compat: COMPAT = False,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
+    kdf: KDF = None,
     ca_pass: CA_PASS = None,
 ) -> None:
     """Issue a TLS client's certificate, such as a device's, for two years.
@@ -213,7 +220,9 @@ def client(
     NAME is the CN, which MQTT brokers take as the user name; with a dot in it, it is a host name,
     too.
     """
-    options = _Options(pki, csr, from_key, lifetime, alg, pass_, no_passphrase, ca_pass, compat)
+    options = _Options(
+        pki, csr, from_key, lifetime, alg, pass_, no_passphrase, kdf, ca_pass, compat
+    )
     path = _issue("client", name, options)
     _say_who_needs(path, "client", pki)
 
@@ -265,6 +274,7 @@ def _issue(
 
 def _check(options: _Options) -> None:
     """Refuse options that have no meaning together."""
+    refuse_kdf(options.kdf, none=options.no_passphrase)
     if options.csr and options.from_key:
         ui.usage("--csr and --from-key exclude each other")
     if options.compat and not options.csr and not options.from_key:
@@ -273,7 +283,11 @@ def _check(options: _Options) -> None:
             "a new key of that kind: --alg rsa2048",
         )
     given = "--csr" if options.csr else "--from-key" if options.from_key else None
-    without = {"--alg": options.alg, "--no-passphrase": options.no_passphrase}
+    without = {
+        "--alg": options.alg,
+        "--kdf": options.kdf,
+        "--no-passphrase": options.no_passphrase,
+    }
     if options.csr:
         without["--pass"] = options.pass_
     for option, value in without.items():
@@ -286,7 +300,9 @@ def _key(name: str, options: _Options, asked_for: Passphrases) -> Any:
 
     if options.from_key is None:
         what, none = f'the key "{name}"', options.no_passphrase
-        return NewKey(options.alg or "", asked_for.new(options.pass_, none=none, what=what))
+        return NewKey(
+            options.alg or "", asked_for.new(options.pass_, none=none, what=what), options.kdf or ""
+        )
     source = asked_for.existing(options.pass_, f"the key {options.from_key}")
     return partial(_public_key, options.from_key, source, compat=options.compat)
 

@@ -12,7 +12,7 @@ import typer
 from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.config import find_pki, pki_words
-from fwsign.cli.options import CA_PASS, NO_PASSPHRASE, PASS, PKI, named
+from fwsign.cli.options import CA_PASS, KDF, NO_PASSPHRASE, PASS, PKI, named, refuse_kdf
 from fwsign.cli.passphrases import Passphrases
 from fwsign.cli.pki_options import COMPAT, KIND_OF_TLS_KEY, LIFETIME, span, warn_of_rsa2048
 from fwsign.errors import Failed
@@ -74,6 +74,7 @@ def renew(
     ] = None,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
+    kdf: KDF = None,
     ca_pass: CA_PASS = None,
 ) -> None:
     """Issue a certificate anew, with the same names.
@@ -98,8 +99,9 @@ def renew(
     issues = name in found.issuers_in_line()
     first = name == ISSUING_TLS and name not in found.names()
     new_key |= first
-    if not new_key and (pass_ or no_passphrase or alg):
-        ui.usage("--pass, --no-passphrase and --alg are for --new-key")
+    if not new_key and (pass_ or no_passphrase or alg or kdf):
+        ui.usage("--pass, --no-passphrase, --kdf and --alg are for --new-key")
+    refuse_kdf(kdf, none=no_passphrase)
     if new_key and compat:
         ui.usage("--compat and --new-key exclude each other", "a new key: --alg rsa2048")
     if permit and (new_key or not issues):
@@ -113,7 +115,7 @@ def renew(
     new = None
     if new_key:
         what = "all new keys" if name is None else f'the new key of "{name}"'
-        new = NewKey(alg or "", asked_for.new(pass_, none=no_passphrase, what=what))
+        new = NewKey(alg or "", asked_for.new(pass_, none=no_passphrase, what=what), kdf or "")
     if new is not None and name is not None and (issues or first):
         if lifetime:
             ui.usage("--for and --new-key exclude each other for an issuing CA")

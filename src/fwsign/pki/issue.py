@@ -25,6 +25,7 @@ from fwsign.pki.leaves import (
     Leaf,
     check_public_key,
     default_algorithm,
+    default_kdf,
     leaf_certificate,
     new_leaf_key,
 )
@@ -48,11 +49,13 @@ if TYPE_CHECKING:
 class NewKey(NamedTuple):
     """A key to be made: its kind, and a passphrase, None, or a function that asks for it.
 
-    The kind is one of `fwsign.keys.ALGORITHMS`; empty leaves the choice to the command.
+    The kind is one of `fwsign.keys.ALGORITHMS`, the derivation that protects it one of
+    `fwsign.keys.KDFS`; empty ones leave the choice to the command.
     """
 
     alg: str
     passphrase: bytes | Passphrase | None
+    kdf: str = ""
 
     def secret(self) -> bytes | None:
         """Return the passphrase; it is asked for when all else has been judged."""
@@ -113,8 +116,10 @@ def issue(
         key = key() if callable(key) else key
         check_public_key(key, f'"{name}"', compat=compat if kind in TLS else None)
     issuer = open_authority(pki, ca, ca_passphrase)
-    new = _make(kind, key, certificate) if isinstance(key, NewKey) else None
-    public: PublicKey = new[0].public_key() if new else key  # type: ignore[assignment]
+    new = None
+    if isinstance(key, NewKey):
+        new = make_key(kind, key, default_algorithm(certificate))
+    public: PublicKey = new.key.public_key() if new else key  # type: ignore[assignment]
     issued = leaf_certificate(leaf, public, period, issuer)
     with exclusive(pki.directory):
         _refuse_taken(pki, name)
@@ -126,8 +131,18 @@ def issue(
     return pki.certificate_path(name)
 
 
-def _make(kind: str, key: NewKey, issuer: x509.Certificate) -> tuple[PrivateKey, bytes | None]:
-    return new_leaf_key(kind, key.alg or default_algorithm(issuer)), key.secret()
+class Made(NamedTuple):
+    """A new key, and how the file protects it."""
+
+    key: PrivateKey
+    passphrase: bytes | None
+    kdf: str
+
+
+def make_key(kind: str, wanted: NewKey, alg: str) -> Made:
+    """Make the key of a leaf; `alg` is its kind if `wanted` leaves it open."""
+    key = new_leaf_key(kind, wanted.alg or alg)
+    return Made(key, wanted.secret(), wanted.kdf or default_kdf(kind))
 
 
 def _refuse_taken(pki: Pki, name: str) -> None:

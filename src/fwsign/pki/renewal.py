@@ -21,8 +21,10 @@ from fwsign.pki.directory import TLS, Pki, common_name, is_issuing, is_root
 from fwsign.pki.files import set_aside, write_certificate
 from fwsign.pki.flat import enter
 from fwsign.pki.issue import (
+    Made,
     NewKey,
     last_day,
+    make_key,
     period_of,
     permitted_leaf,
     refuse_outside,
@@ -33,7 +35,6 @@ from fwsign.pki.leaves import (
     check_public_key,
     leaf_certificate,
     leaf_of,
-    new_leaf_key,
     renewed_algorithm,
 )
 from fwsign.pki.lock import exclusive
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from fwsign.keys import Passphrase, PrivateKey
+    from fwsign.keys import Passphrase
     from fwsign.pki.log import Origin
 
 
@@ -136,10 +137,9 @@ def renew(
         new = leaf_certificate(leaf, public, period, issuer)
         return _replace(pki, Replacement(name, old, new, now, origin))
     issuer = open_authority(pki, ca, ca_passphrase)
-    private = new_leaf_key(leaf.kind, new_key.alg or renewed_algorithm(old, certificate))
-    new = leaf_certificate(leaf, private.public_key(), period, issuer)
-    change = Replacement(name, old, new, now, origin)
-    return _replace(pki, change, (private, new_key.secret()))
+    made = make_key(leaf.kind, new_key, renewed_algorithm(old, certificate))
+    new = leaf_certificate(leaf, made.key.public_key(), period, issuer)
+    return _replace(pki, Replacement(name, old, new, now, origin), made)
 
 
 def _widened(pki: Pki, name: str, permit: Sequence[str]) -> profiles.Limits:
@@ -184,9 +184,7 @@ def _issuing_anew(
     )
 
 
-def _replace(
-    pki: Pki, change: Replacement, key: tuple[PrivateKey, bytes | None] | None = None
-) -> Path:
+def _replace(pki: Pki, change: Replacement, made: Made | None = None) -> Path:
     name, old, new = change.name, change.old, change.new
     with exclusive(pki.directory):
         if pki.certificate(name) != old:
@@ -197,9 +195,8 @@ def _replace(
                 found="another certificate",
             )
         settle_key(pki, name)
-        if key is not None:
-            path = pki.renewed_key_path(name, new.serial_number)
-            write_private_key(path, key[0], key[1])
+        if made is not None:
+            write_private_key(pki.renewed_key_path(name, new.serial_number), *made)
         replace_certificate(pki, change)
         settle_key(pki, name)
     return pki.certificate_path(name)

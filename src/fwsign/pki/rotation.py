@@ -44,14 +44,15 @@ class Rotation(NamedTuple):
 
 
 class _New(NamedTuple):
-    """A CA to write: name, certificate, key, passphrase."""
+    """A CA to write: name, certificate, key, passphrase, and how it protects the key."""
 
     name: str
     authority: Authority
     passphrase: bytes | None
+    kdf: str
 
     def write(self, pki: Pki, now: datetime) -> None:
-        add_authority(pki, self.name, self.authority, self.passphrase, now)
+        add_authority(pki, self.name, self.authority, self.passphrase, now, kdf=self.kdf)
 
 
 def spare_roots(pki: Pki) -> tuple[str, ...]:
@@ -257,7 +258,7 @@ def _new_root(pki: Pki, first: str, new_key: NewKey, now: datetime) -> _New:
     org = profiles.organisation_of(pki.root) or common_name(pki.root)
     key = new_private_key(new_key.alg or default_algorithm(pki.certificate(pki.roots()[-1])))
     certificate = profiles.root_certificate(key, org, now, number=len(taken) + 1)
-    return _New(name, Authority(certificate, key), new_key.secret())
+    return _New(name, Authority(certificate, key), new_key.secret(), new_key.kdf or "scrypt")
 
 
 def _new_issuing(pki: Pki, line: str, new_key: NewKey, issuer: Authority, now: datetime) -> _New:
@@ -267,7 +268,7 @@ def _new_issuing(pki: Pki, line: str, new_key: NewKey, issuer: Authority, now: d
     alg = new_key.alg or default_algorithm(issuer.certificate)
     subject = profiles.issuing_name(org, name, len(taken) + 1)
     authority = new_issuing(alg, subject, _next_limits(pki, line), issuer, now)
-    return _New(name, authority, new_key.secret())
+    return _New(name, authority, new_key.secret(), new_key.kdf or "scrypt")
 
 
 def _next_limits(pki: Pki, line: str) -> Limits:

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from browser import Browser, chromium
-from fwsign.pki import page
+from fwsign.pki import page, page_facts
 from fwsign.pki.inventory import Inventory, build, read
 from fwsign.pki.material import KeyFile, Material, Problem
 from support import (
@@ -218,6 +219,60 @@ def test_the_page_says_what_there_is(pages: dict[str, str]) -> None:
         assert phrase in words
 
 
+def test_details_are_those_of_xca() -> None:
+    url = x509.DistributionPoint([x509.UniformResourceIdentifier("http://a/<b>")], None, None, None)
+    root = make_ca("Acme Root", days=(-300, 7000))
+    points = x509.CRLDistributionPoints([url])
+    leaf = make_leaf(root, "odd", extensions=[*leaf_extensions(), (points, False)])
+    found = material(("ca.crt", root), ("issued/odd.crt", leaf))
+    crl = make_crl(root, [leaf], number=7)
+    found.crls.append(("crl.pem", x509.load_der_x509_crl(crl)))
+    html = page.render(build(found), NOW)
+    words = Outline(html).words
+    der = leaf.der
+    above = root.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    own = leaf.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    serial = f"{leaf.certificate.serial_number:x}"
+    for phrase in (
+        hashlib.sha256(der).hexdigest(),
+        hashlib.sha1(der, usedforsecurity=False).hexdigest(),
+        hashlib.md5(der, usedforsecurity=False).hexdigest(),
+        f"Subject key identifier {own.digest.hex()}",
+        f"Authority key identifier {above.digest.hex()}",
+        "Basic constraints (critical) CA:FALSE",
+        "cRLDistributionPoints",
+        "http://a/<b>",
+        "keyCompromise",
+        hashlib.sha256(crl).hexdigest(),
+        "Name Common name CA Serial Key Expires CRL until",
+    ):
+        assert "".join(phrase.split()) in "".join(words.split())
+    blocks = re.findall(r'<pre class="mono">(-----BEGIN [^<]*)</pre>', html)
+    pem = Encoding.PEM
+    wanted = [one.certificate.public_bytes(pem) for one in (root, leaf)]
+    wanted.append(x509.load_der_x509_crl(crl).public_bytes(pem))
+    assert [one.encode() for one in blocks] == wanted
+    rows = re.findall(r'<tr class="listed".*?</tr>', html)
+    assert len(rows) == 2
+    end = NOW + 30 * DAY
+    assert ("yes" in rows[0], f"{end:%Y-%m-%d}" in rows[0], serial in rows[1]) == (True, True, True)
+    assert f"{end:%Y-%m-%d}" not in rows[1]
+
+
+def test_a_large_crl_is_shown_in_part() -> None:
+    root = make_ca("Acme Root", days=(-300, 7000))
+    leaves = [make_leaf(root, key=root.key) for _ in range(3)]
+    crl = x509.load_der_x509_crl(make_crl(root, leaves))
+    found = material(("ca.crt", root))
+    found.crls.append(("crl.pem", crl))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page_facts, "_REVOKED", 2)
+        patch.setattr(page_facts, "_RAW", 10)
+        html = page.render(build(found), NOW)
+    assert "and 1 more" in Outline(html).words
+    assert "BEGIN X509 CRL" not in html
+
+
 def test_dates_at_the_ends_of_time() -> None:
     for days in ((-700_000, 2_900_000), (-2, 2_900_000), (-1, 0)):
         found = build(material(("a.crt", make_ca(days=_possible(days)))))
@@ -304,12 +359,12 @@ def test_open_an_entry_with_mouse_and_keyboard(
     browser.open(put(tmp_path, pages["small"]))
     is_open = "return document.querySelector('#tree .entry').open"
     assert browser.run(is_open) is False
-    browser.click("#tree summary")
+    browser.click("#tree .entry > summary")
     assert browser.run(is_open) is True
     assert visible(browser, "#tree .facts") == 1
-    browser.type("#tree summary", "\ue007")  # Enter
+    browser.type("#tree .entry > summary", "\ue007")  # Enter
     assert browser.run(is_open) is False
-    browser.type("#tree summary", "\ue015")  # down
+    browser.type("#tree .entry > summary", "\ue015")  # down
     focused = "return document.activeElement.querySelector('.name').textContent"
     assert browser.run(focused) == "issuing"
     browser.click("#open")
@@ -322,12 +377,12 @@ def test_fold_a_ca_and_follow_a_link_into_it(
     pages: dict[str, str], browser: Browser, tmp_path: Path
 ) -> None:
     browser.open(put(tmp_path, pages["small"]))
-    assert visible(browser, "#tree summary") == 8
+    assert visible(browser, "#tree .entry > summary") == 8
     browser.click("#tree .fold")
-    assert visible(browser, "#tree summary") == 1
+    assert visible(browser, "#tree .entry > summary") == 1
     assert browser.run("return document.querySelector('.fold').ariaExpanded") == "false"
     browser.click(".span:nth-of-type(5) a")
-    assert visible(browser, "#tree summary") == 8
+    assert visible(browser, "#tree .entry > summary") == 8
     assert visible(browser, "#tree .facts") == 1
 
 
@@ -339,14 +394,14 @@ def test_search_and_filter(
     browser.type("#search", "unit-3-0")
     browser.screenshot(shots / "search.png")
     assert browser.run("return document.getElementById('shown').textContent") == "10 of 301 shown"
-    assert visible(browser, "#tree summary") == 12  # with the two CAs above
+    assert visible(browser, "#tree .entry > summary") == 12  # with the two CAs above
     assert visible(browser, ".span") == 10
     browser.type("#search", " nothing")
     assert visible(browser, "#none") == 1
     browser.type("#search", "\ue00c")  # Escape
-    assert visible(browser, "#tree summary") == 301
+    assert visible(browser, "#tree .entry > summary") == 301
     browser.type("#kind", "CAs")
-    assert visible(browser, "#tree summary") == 7
+    assert visible(browser, "#tree .entry > summary") == 7
     browser.open(put(tmp_path, pages["small"]))
     browser.type("#kind", "Needs")
     assert browser.run("return document.getElementById('shown').textContent") == "6 of 10 shown"

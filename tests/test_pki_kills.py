@@ -27,10 +27,11 @@ from pki_kit import (
     no_passphrase,
     run_myself,
 )
+from support import new_key
 
 
-def again(pki: Path, name: str, *, new_key: bool = False) -> Path:
-    key = NEW if new_key else None
+def again(pki: Path, name: str, *, other: bool = False) -> Path:
+    key = NEW if other else None
     return renew(pki, name, new_key=key, ca_passphrase=no_passphrase, now=NOW)
 
 
@@ -85,10 +86,33 @@ def kill(base: Path) -> None:
     check_whole(away, set())
 
     pki = make(base / "pki").directory
-    for what, new_key in (("renew", False), ("new-key", True)):
-        kill_everywhere(base, what, pki, partial(again, pki, "release", new_key=new_key))
+    for what, other in (("renew", False), ("new-key", True)):
+        kill_everywhere(base, what, pki, partial(again, pki, "release", other=other))
     kill_everywhere(base, "issuing", pki, partial(again, pki, "issuing"))
+    kill_elsewhere(base, pki)
     kill_rotations(base, pki)
+
+
+def kill_elsewhere(base: Path, pki: Path) -> None:
+    """Kill a renewal for a key that is elsewhere, each time of a fresh copy; then run it again."""
+    elsewhere = new_key().public_key()
+    step, lived = 0, False
+    while not lived:
+        step += 1
+        copy = Path(shutil.copytree(pki, base / f"elsewhere-{step}"))
+        action = partial(renew, copy, "release", new_key=elsewhere, ca_passphrase=no_passphrase)
+        lived = fork(partial(action, now=NOW), partial(at_file_event, step))
+        found = Pki(copy)
+        key = found.key_path("release")
+        renewed = found.certificate("release").public_key() == elsewhere
+        assert renewed is not key.exists(), (step, key)
+        if not renewed:
+            check_whole(copy, set())
+            action(now=NOW)
+        assert not Pki(copy).key_path("release").exists()
+        assert [*(copy / "private").glob("release.key.*")]  # nothing is lost
+        shutil.rmtree(copy)
+    print("elsewhere", step)  # for the test that started this
 
 
 def kill_rotations(base: Path, pki: Path) -> None:
@@ -116,7 +140,7 @@ def kill_rotations(base: Path, pki: Path) -> None:
 @needs_fork
 def test_killed_at_each_step_the_pki_stays_whole(tmp_path: Path) -> None:
     steps = run_myself(__file__, "kill", tmp_path)
-    names = {"csr", "sign-ca", "accept", "renew", "new-key", "issuing"}
+    names = {"csr", "sign-ca", "accept", "renew", "new-key", "issuing", "elsewhere"}
     assert set(steps) == {*names, "rotate", "new-root"}
     assert all(count > 10 for count in steps.values()), steps
 

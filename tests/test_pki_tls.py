@@ -18,7 +18,7 @@ from fwsign.pki.authority import open_authority
 from fwsign.pki.directory import Pki, line_of
 from fwsign.pki.easyrsa import read
 from fwsign.pki.issue import NewKey
-from fwsign.pki.leaves import Leaf, leaf_certificate
+from fwsign.pki.leaves import Leaf, leaf_certificate, leaf_of
 from fwsign.pki.offline import add_request, create_requests, sign_request
 from fwsign.pki.profiles import Limits, issuing_certificate, limits_of, usages_of
 from fwsign.pki.renewal import renew
@@ -399,3 +399,8 @@ def test_an_older_offline_pki_asks_for_it(apart: tuple[Path, Path, Path, Path]) 
     issue(pki, "c", "client")
     assert Pki(pki).issuers("c") == ("issuing-tls", "ca")
     check_whole(pki, set())
+
+
+def test_no_ca_is_taken_for_a_leaf(tmp_path: Path) -> None:
+    pki = make(tmp_path / "pki")
+    assert [leaf_of(pki.certificate(name)) for name in pki.authorities()] == [None] * 3

@@ -190,3 +190,12 @@ def test_a_rolled_back_crl_does_not_count_beside_the_newer_one() -> None:
         "pki", "verify", pem("leaf.crt", leaf), "--anchor", pem("root.crt", root), *crls, "--json"
     )
     assert json.loads(found.out)["code"] == "untrusted.revoked"
+
+
+@pytest.mark.usefixtures("project")
+def test_a_wildcard_is_no_name_to_ask_for() -> None:
+    good("pki", "issue", "server", "b.acme.example", "--no-passphrase")
+    asked = ("--purpose", "server", "--host", "*.acme.example")
+    found = run("pki", "verify", "pki/issued/b.acme.example.crt", *asked)
+    words = '"*.acme.example" is a wildcard, expected the name of one host'
+    refused(found, 2, words, "a client calls a server by one name: ask for that")

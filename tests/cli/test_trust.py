@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from cli.kit import good, refused, run
+from fwsign.certificate import key_digest
+from fwsign.pki import known_keys
+from fwsign.pki.directory import Pki
 from pki_kit import needs_fork
 
 NEXT = "fwsign: next: fwsign trust "
@@ -252,3 +255,15 @@ def test_nothing_is_replaced_by_make(chain: list[str]) -> None:
     found = run("trust", "make", chain[0], "--from", "device.toml", "--key", OLD)
     assert found.status == 5
     assert "exists" in found.err
+
+
+@pytest.mark.parametrize("role", ["--release", "--trust", "--tsa"])
+def test_published_keys_are_in_no_list(
+    role: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Pki(project / "pki").root.public_key()
+    monkeypatch.setattr(known_keys, "PUBLISHED", {key_digest(root): "somebody's"})
+    found = run("trust", "make", "x.trust", "--product", "x", role, "acme.example=pki/ca.crt")
+    words = "pki/ca.crt has somebody's key, whose private half is published"
+    refused(found, 1, words, "make your own PKI: fwsign init")
+    assert not Path("x.trust").exists()

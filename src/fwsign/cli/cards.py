@@ -17,6 +17,7 @@ from fwsign.keys.asn1 import Element
 from fwsign.keys.encryption import Encryption
 from fwsign.keys.formats import TRUSTED, Found
 from fwsign.pki import lenient
+from fwsign.pki.entry import old_fingerprints
 from fwsign.pki.extension_text import extension_name, value_text
 from fwsign.pki.lenient import oid_name
 
@@ -28,11 +29,11 @@ def _reading(what: str) -> Callable[[_Card], _Card]:
 
     def decorate(card: _Card) -> _Card:
         @functools.wraps(card)
-        def guarded(*given: Any) -> dict[str, Any]:
+        def guarded(*given: Any, **more: Any) -> dict[str, Any]:
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # about certificates that break rules
-                    return card(*given)
+                    return card(*given, **more)
             except lenient.UNREADABLE as error:
                 words = f"not a {what}: {lenient.words(error)}"
                 raise Malformed("malformed.certificate", words) from None
@@ -43,8 +44,13 @@ def _reading(what: str) -> Callable[[_Card], _Card]:
 
 
 @_reading("certificate")
-def certificate_card(data: bytes) -> dict[str, Any]:
-    """Describe a certificate, in DER; a part that cannot be read says so in its place."""
+def certificate_card(data: bytes, every: bool = False) -> dict[str, Any]:
+    """Describe a certificate, in DER; a part that cannot be read says so in its place.
+
+    Args:
+        data: the certificate.
+        every: whether to add its fingerprints by old hashes.
+    """
     found = lenient.certificate(data)
     return {
         "kind": "certificate",
@@ -52,6 +58,7 @@ def certificate_card(data: bytes) -> dict[str, Any]:
         "issuer": found.issuer,
         "serial": found.serial,
         "sha256": hashlib.sha256(data).hexdigest(),
+        **(old_fingerprints(data) if every else {}),
         "valid from": found.begin,
         "valid until": found.end,
         **_key(found.key),
@@ -118,14 +125,18 @@ def token_card(data: bytes) -> dict[str, Any]:
     }
 
 
-def card(found: Found) -> dict[str, Any]:
+def card(found: Found, *, every: bool = False) -> dict[str, Any]:
     """Describe a thing in a file, without its secret.
+
+    Args:
+        found: the thing.
+        every: as for `certificate_card`.
 
     Raises:
         Malformed: `malformed.certificate`: a certificate, request, CRL or key that is damaged.
     """
-    readers = {
-        "certificate": certificate_card,
+    readers: dict[str, _Card] = {
+        "certificate": functools.partial(certificate_card, every=every),
         "certificate signing request": request_card,
         "CRL": crl_card,
     }

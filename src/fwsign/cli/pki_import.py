@@ -14,7 +14,7 @@ from fwsign.cli.pki_options import KIND_OF_CA_KEY
 
 if TYPE_CHECKING:
     from fwsign.pki.directory import Pki
-    from fwsign.pki.easyrsa import Source
+    from fwsign.pki.easyrsa import Entry, Source
     from fwsign.pki.takeover import NewIssuing
 
 
@@ -77,8 +77,10 @@ def import_(
     """Take over a PKI of easy-rsa or openssl.
 
     Its CA becomes the root of a new PKI, its certificates, keys and revocations come along, keys
-    encrypted as they are. New issuing CAs below the root issue from now on; --pass protects their
-    keys, --ca-pass opens the root's. What the root has issued stays good.
+    encrypted as they are. Keys are found by their content, in any form and under any name; if one
+    is encrypted, its name or --ca-pass tells whose it is. New issuing CAs below the root issue from
+    now on; --pass protects their keys, --ca-pass opens the root's. What the root has issued stays
+    good.
 
     A CA that is below a root becomes the issuing CA of the new PKI and keeps its key; the root's
     key stays where it is.
@@ -90,7 +92,8 @@ def import_(
 
     refuse_used(to)
     asked_for = Passphrases()
-    source = read(directory, root or ())
+    secret = asked_for.existing(ca_pass, "the CA's key", "--ca-pass")
+    source = read(directory, root or (), secret if ca_pass else None)
     fault = why_no_issuing(source)
     issuing = None
     if fault is None and source.above is None:
@@ -100,7 +103,6 @@ def import_(
         what = "the new issuing CAs' keys"
         passphrase = asked_for.new(pass_, none=no_passphrase, what=what)
         issuing = NewIssuing(domains, alg or default_algorithm(source.ca), passphrase)
-    secret = asked_for.existing(ca_pass, "the CA's key", "--ca-pass")
     pki = take_over(source, to, issuing=issuing, ca_passphrase=secret, now=inputs.now())
     ui.out(str(to))
     _say(source, pki, issuing, fault)
@@ -115,8 +117,7 @@ def _say(source: "Source", pki: "Pki", issuing: "NewIssuing | None", fault: str 
         ui.note(f'its root is "{common_name(source.above.root)}", whose key is elsewhere')
     ui.note(f"{source.directory} is as it was")
     for entry in source.entries:
-        key = "with its key" if entry.key else "without a key"
-        ui.note(f'"{entry.name}" from {entry.file.name}, {key}')
+        ui.note(f'"{entry.name}" from {entry.file.name}, {_key(entry)}')
     for path, reason in source.left_out:
         ui.note(f"warning: {path} was left out: {reason}")
     only = len(source.unlisted)
@@ -134,6 +135,16 @@ def _say(source: "Source", pki: "Pki", issuing: "NewIssuing | None", fault: str 
     if _needs_compat(source):
         ui.note("devices need --profile compat, because of how its CAs were made")
     ui.next_command("pki", "lint", pki.directory)
+
+
+def _key(entry: "Entry") -> str:
+    """Return where a key was found, if not at its usual place."""
+    if entry.key is None:
+        return "without a key"
+    if entry.key.name == f"{entry.file.stem}.key":
+        return "with its key"
+    why = ", by its name, for it is encrypted" if entry.by_name else ""
+    return f"with its key {entry.key.name}{why}"
 
 
 def _needs_compat(source: "Source") -> bool:

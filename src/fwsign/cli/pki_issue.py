@@ -2,14 +2,13 @@
 """`fwsign pki issue`: a certificate with a new key, for a request, or for a key that exists."""
 
 from collections.abc import Sequence
-from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 
 import typer
 
-from fwsign.cli import inputs, ui
+from fwsign.cli import inputs, pki_keys, ui
 from fwsign.cli.command import Command, Group, examples
 from fwsign.cli.config import find_pki, load, pki_words
 from fwsign.cli.options import CA_PASS, KDF, NO_PASSPHRASE, PASS, PKI, named, refuse_kdf
@@ -25,9 +24,7 @@ from fwsign.cli.pki_options import (
 from fwsign.cli.quoting import quoted
 
 if TYPE_CHECKING:
-    from fwsign.keys import Passphrase
     from fwsign.pki.directory import Pki
-    from fwsign.pki.request import Request
 
 _NAME: TypeAlias = Annotated[
     str,
@@ -249,7 +246,8 @@ def _issue(
         "--ca-pass",
         path=lambda: (pki := Pki(directory)).key_path(pki.issuing(kind)),
     )
-    request = _request(options) if options.csr else None
+    csr, compat = options.csr, options.compat
+    request = pki_keys.read_request(csr, compat=compat) if csr else None
     if request and kind == "server" and not domains and not addresses:
         domains, addresses = request.domains, request.addresses
         asked = ", ".join([*domains, *map(str, addresses)]) or "nothing"
@@ -275,24 +273,19 @@ def _issue(
 def _check(options: _Options) -> None:
     """Refuse options that have no meaning together."""
     refuse_kdf(options.kdf, none=options.no_passphrase)
-    if options.csr and options.from_key:
-        ui.usage("--csr and --from-key exclude each other")
     if options.compat and not options.csr and not options.from_key:
         ui.usage(
             "--compat is for a key that exists: --csr or --from-key",
             "a new key of that kind: --alg rsa2048",
         )
-    given = "--csr" if options.csr else "--from-key" if options.from_key else None
-    without = {
-        "--alg": options.alg,
-        "--kdf": options.kdf,
-        "--no-passphrase": options.no_passphrase,
-    }
-    if options.csr:
-        without["--pass"] = options.pass_
-    for option, value in without.items():
-        if given and value:
-            ui.usage(f"{given} and {option} exclude each other", f"{option} is for a new key")
+    pki_keys.refuse_clash(
+        options.csr,
+        options.from_key,
+        alg=options.alg,
+        kdf=options.kdf,
+        pass_=options.pass_,
+        no_passphrase=options.no_passphrase,
+    )
 
 
 def _key(name: str, options: _Options, asked_for: Passphrases) -> Any:
@@ -304,28 +297,7 @@ def _key(name: str, options: _Options, asked_for: Passphrases) -> Any:
             options.alg or "", asked_for.new(options.pass_, none=none, what=what), options.kdf or ""
         )
     source = asked_for.existing(options.pass_, f"the key {options.from_key}")
-    return partial(_public_key, options.from_key, source, compat=options.compat)
-
-
-def _public_key(uri: str, source: "Passphrase", *, compat: bool) -> Any:
-    from fwsign.atomic import read_bytes
-    from fwsign.keys import key_file, signer_from_uri
-    from fwsign.keys.file import KEY_FILE_LIMIT
-    from fwsign.keys.formats import read_private_key
-
-    if not compat:
-        return signer_from_uri(uri, source).public_key
-    path = Path(key_file(uri))
-    return read_private_key(read_bytes(path, KEY_FILE_LIMIT), source, path).public_key()
-
-
-def _request(options: _Options) -> "Request":
-    from fwsign.atomic import read_bytes
-    from fwsign.pki.request import REQUEST_LIMIT, parse_request
-
-    assert options.csr is not None  # noqa: S101 - the caller has looked
-    data = read_bytes(options.csr, REQUEST_LIMIT)
-    return parse_request(data, str(options.csr), compat=options.compat)
+    return pki_keys.opens(options.from_key, source, compat=options.compat)
 
 
 def _address(text: str) -> Any:

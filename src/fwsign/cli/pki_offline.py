@@ -10,7 +10,7 @@ from fwsign.cli import inputs, quoting, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.config import find_pki
 from fwsign.cli.options import ALG, CA_PASS, NO_PASSPHRASE, ORG, PASS, PKI, VENDOR_OF_PKI, named
-from fwsign.cli.pki_options import LIFETIME, NEW_PKI, PERMIT, span
+from fwsign.cli.pki_options import COMPAT, LIFETIME, NEW_PKI, PERMIT, span, warn_of_rsa2048
 
 
 def register(command: typer.Typer) -> None:
@@ -97,6 +97,7 @@ def sign_ca(
     ] = False,
     pki: PKI = None,
     lifetime: LIFETIME = None,
+    compat: COMPAT = False,
     root_pass: Annotated[
         str | None,
         typer.Option(
@@ -121,7 +122,7 @@ def sign_ca(
     now = inputs.now()
     validity = span(lifetime, now)
     directory = find_pki(pki)
-    parsed = parse_request(read_bytes(request, REQUEST_LIMIT), str(request))
+    parsed = parse_request(read_bytes(request, REQUEST_LIMIT), str(request), compat=compat)
     if permit and tls:
         ui.usage("--permit and --tls exclude each other", "a CA of signers has --permit")
     if not permit and not tls:
@@ -139,6 +140,7 @@ def sign_ca(
         now=now,
     )
     ui.out(str(path))
+    warn_of_rsa2048(path)
     parts = (directory / "ca.crt", path, Pki(directory).crl_path("ca"))
     files = " ".join(map(quoting.quoted, parts))
     ui.note(f"next: take {files} to the issuing CA, and there: fwsign pki accept DIR FILE...")

@@ -67,8 +67,8 @@ COMPAT: TypeAlias = Annotated[
     bool,
     typer.Option(
         "--compat",
-        help="Certify an RSA key of 2048 bits, too, for TLS alone: Java, NSS and easy-rsa make "
-        "such keys.",
+        help="Certify an RSA key of 2048 bits, too, for TLS, or of a CA that is renewed: Java, "
+        "NSS and easy-rsa make such keys.",
     ),
 ]
 
@@ -80,10 +80,12 @@ def warn_of_rsa2048(certificate: Path) -> None:
     from fwsign.cose import key_name
     from fwsign.pki.leaves import below_strength
 
-    key = x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
+    parsed = x509.load_pem_x509_certificate(certificate.read_bytes())
+    key = parsed.public_key()
     if below_strength(key):  # type: ignore[arg-type]
-        found = key_name(key)
-        ui.note(f"warning: {found} is weaker than all other keys here: for TLS with old peers only")
+        basic = parsed.extensions.get_extension_for_class(x509.BasicConstraints).value
+        use = "a new CA: --new-key" if basic.ca else "for TLS with old peers only"
+        ui.note(f"warning: {key_name(key)} is weaker than all other keys here: {use}")
 
 
 def span(lifetime: str | None, now: datetime) -> timedelta | None:

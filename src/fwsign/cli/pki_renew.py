@@ -5,11 +5,11 @@ import contextlib
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from fwsign.cli import inputs, ui
+from fwsign.cli import inputs, pki_keys, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.config import find_pki, pki_words
 from fwsign.cli.options import CA_PASS, KDF, NO_PASSPHRASE, PASS, PKI, named, refuse_kdf
@@ -22,9 +22,22 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from fwsign.keys import Passphrase
+    from fwsign.keys import Passphrase, PublicKey
     from fwsign.pki.directory import Pki
     from fwsign.pki.issue import NewKey
+    from fwsign.pki.log import Origin
+
+
+class _Options(NamedTuple):
+    name: str | None
+    new_key: bool
+    csr: Path | None
+    from_key: str | None
+    alg: str | None
+    pass_: str | None
+    no_passphrase: bool
+    kdf: str | None
+    compat: bool
 
 
 def register(command: typer.Typer) -> None:
@@ -36,6 +49,7 @@ def register(command: typer.Typer) -> None:
             "fwsign pki renew release",
             "fwsign pki renew broker.acme.example --new-key --no-passphrase",
             "fwsign pki renew TESTING --compat",
+            "fwsign pki renew sensor-7 --csr sensor-7.csr",
             "fwsign pki renew issuing --for 10y --ca-pass env:ROOT_PASS",
             "fwsign pki renew issuing --permit plant.acme.test",
             "fwsign pki renew issuing-tls --pass env:TLS_PASS --ca-pass env:ROOT_PASS",
@@ -59,6 +73,24 @@ def renew(
     new_key: Annotated[
         bool, typer.Option("--new-key", help="Make a new key, too. Default: the same key.")
     ] = False,
+    csr: Annotated[
+        Path | None,
+        typer.Option(
+            "--csr",
+            readable=False,
+            metavar="FILE",
+            help="Certify the key of this request, a new one or the same; its names do not count.",
+        ),
+    ] = None,
+    from_key: Annotated[
+        str | None,
+        typer.Option(
+            "--from-key",
+            metavar="URI",
+            help="Certify this key, a path or file: URI; --pass opens it, and it stays where it "
+            "is.",
+        ),
+    ] = None,
     pki: PKI = None,
     lifetime: LIFETIME = None,
     alg: KIND_OF_TLS_KEY = None,
@@ -77,9 +109,10 @@ def renew(
     kdf: KDF = None,
     ca_pass: CA_PASS = None,
 ) -> None:
-    """Issue a certificate anew, with the same names.
+    """Issue a certificate anew, with the same names, also one that was imported.
 
-    The old certificate goes to certs_by_serial, an old key to NAME.key.unused-1. What the old one
+    It keeps its key, or gets a new one, also of another kind. The old certificate goes to
+    certs_by_serial, an old key to NAME.key.unused-1. What the old one
     vouches for stays good until it ends: revoke it, by its serial number, only if its key leaked,
     for devices then refuse all of that. "issuing" needs the root's key; with --new-key there is
     another issuing CA from then on. "issuing-tls", the CA of servers and clients, is made if there
@@ -99,11 +132,8 @@ def renew(
     issues = name in found.issuers_in_line()
     first = name == ISSUING_TLS and name not in found.names()
     new_key |= first
-    if not new_key and (pass_ or no_passphrase or alg or kdf):
-        ui.usage("--pass, --no-passphrase, --kdf and --alg are for --new-key")
-    refuse_kdf(kdf, none=no_passphrase)
-    if new_key and compat:
-        ui.usage("--compat and --new-key exclude each other", "a new key: --alg rsa2048")
+    options = _Options(name, new_key, csr, from_key, alg, pass_, no_passphrase, kdf, compat)
+    _check(options, issues=issues or first)
     if permit and (new_key or not issues):
         ui.usage("--permit is for an issuing CA that keeps its key")
     if name is None:
@@ -112,11 +142,8 @@ def renew(
         found.certificate(name)
     asked_for = Passphrases()
     source = asked_for.existing(ca_pass, "the key of its issuer", "--ca-pass")
-    new = None
-    if new_key:
-        what = "all new keys" if name is None else f'the new key of "{name}"'
-        new = NewKey(alg or "", asked_for.new(pass_, none=no_passphrase, what=what), kdf or "")
-    if new is not None and name is not None and (issues or first):
+    new, origin = _key(options, asked_for)
+    if isinstance(new, NewKey) and name is not None and (issues or first):
         if lifetime:
             ui.usage("--for and --new-key exclude each other for an issuing CA")
         (_add_tls if first else _replace_issuing)(directory, name, new, source, pki)
@@ -128,6 +155,7 @@ def renew(
         lifetime=validity,
         permit=permit or (),
         compat=compat,
+        origin=origin,
         source=source,
         now=now,
     )
@@ -137,14 +165,64 @@ def renew(
     raise typer.Exit(ui.worst([0, *(_tried(again, one) for one in _leaves(found))]))
 
 
+def _check(options: _Options, *, issues: bool) -> None:
+    """Refuse options that have no meaning together.
+
+    Args:
+        options: the options.
+        issues: whether it is an issuing CA.
+    """
+    name, csr, from_key, alg, pass_ = (
+        options.name,
+        options.csr,
+        options.from_key,
+        options.alg,
+        options.pass_,
+    )
+    none, kdf = options.no_passphrase, options.kdf
+    refuse_kdf(kdf, none=none)
+    pki_keys.refuse_clash(csr, from_key, alg=alg, kdf=kdf, pass_=pass_, no_passphrase=none)
+    given = "--csr" if csr else "--from-key" if from_key else None
+    if not options.new_key and given is None and (pass_ or none or alg or kdf):
+        ui.usage("--pass, --no-passphrase, --kdf and --alg are for --new-key")
+    if options.new_key and given:
+        ui.usage(f"--new-key and {given} exclude each other")
+    if given and (name is None or issues):
+        way = "a CA's request: fwsign pki sign-ca" if csr and name else None
+        ui.usage(f"{given} is for one signer, tsa, server or client", way)
+    if options.new_key and options.compat:
+        ui.usage("--compat and --new-key exclude each other", "a new key: --alg rsa2048")
+
+
+def _key(
+    options: _Options, asked_for: Passphrases
+) -> "tuple[NewKey | Callable[[], PublicKey] | None, Origin]":
+    """Return the key to make, or a function that returns one, or None; and its origin."""
+    from fwsign.pki.issue import NewKey
+    from fwsign.pki.log import OWN, Origin
+
+    if options.csr:
+        request = pki_keys.read_request(options.csr, compat=options.compat)
+        return (lambda: request.public_key), Origin(request=request.digest)
+    if options.from_key:
+        opened = asked_for.existing(options.pass_, f"the key {options.from_key}")
+        return pki_keys.opens(options.from_key, opened, compat=options.compat), OWN
+    if not options.new_key:
+        return None, OWN
+    what = "all new keys" if options.name is None else f'the new key of "{options.name}"'
+    secret = asked_for.new(options.pass_, none=options.no_passphrase, what=what)
+    return NewKey(options.alg or "", secret, options.kdf or ""), OWN
+
+
 def _renew(
     directory: Path,
     name: str,
     *,
-    new: "NewKey | None",
+    new: "NewKey | Callable[[], PublicKey] | None",
     lifetime: timedelta | None,
     permit: "Sequence[str]",
     compat: bool,
+    origin: "Origin",
     source: "Passphrase",
     now: datetime,
 ) -> None:
@@ -159,13 +237,27 @@ def _renew(
         lifetime=lifetime,
         permit=permit,
         compat=compat,
+        origin=origin,
         ca_passphrase=source,
         now=now,
     )
     ui.out(str(path))
     warn_of_rsa2048(path)
-    for line in _about_the_old(Pki(directory), name, old, now):
+    pki = Pki(directory)
+    if lost := _lost_names(old, pki.certificate(name)):
+        ui.note(
+            f"warning: it has no longer the names {lost}: fwsign takes hosts and addresses only"
+        )
+    for line in _about_the_old(pki, old, now):
         ui.note(line)
+
+
+def _lost_names(old: "x509.Certificate", new: "x509.Certificate") -> str:
+    """Return the alternative names of an imported certificate that its renewal left out."""
+    from fwsign.pki.entry import facts
+
+    kept = {one.lower() for one in facts(new).names}
+    return ", ".join(one for one in facts(old).names if one.lower() not in kept)
 
 
 def _leaves(pki: "Pki") -> tuple[str, ...]:
@@ -180,7 +272,7 @@ def _leaves(pki: "Pki") -> tuple[str, ...]:
             continue
         if gone := _revoked(pki, certificate):
             ui.note(f'"{name}" {gone}: left as it is')
-        elif leaf_of(certificate, name) is None:
+        elif leaf_of(certificate) is None:
             ui.note(f'warning: "{name}" is of no kind that can be renewed: left as it is')
         else:
             found.append(name)
@@ -199,16 +291,14 @@ def _tried(again: "Callable[[str], None]", name: str) -> int:
     return 0
 
 
-def _about_the_old(
-    pki: "Pki", name: str, old: "x509.Certificate", now: datetime
-) -> tuple[str, ...]:
+def _about_the_old(pki: "Pki", old: "x509.Certificate", now: datetime) -> tuple[str, ...]:
     """Return notes about the renewed certificate and the things that it vouches for."""
     from fwsign.pki.leaves import leaf_of
 
     if gone := _why_bad(pki, old, now):
         return (f"the old one {gone}: devices refuse it, whatever it vouches for",)
     end, serial = f"{old.not_valid_after_utc:%Y-%m-%d}", f"{old.serial_number:X}"
-    leaf = leaf_of(old, name)
+    leaf = leaf_of(old)
     if leaf is not None and leaf.kind in ("server", "client"):
         return (f"the old one is good until {end}: revoke {serial} when the new one is in use",)
     return (
@@ -303,6 +393,6 @@ def _refuse_unable(pki: "Pki", now: datetime) -> None:
     from fwsign.pki.issue import refuse_unable
     from fwsign.pki.leaves import leaf_of
 
-    leaves = filter(None, (leaf_of(pki.certificate(name), name) for name in pki.names()))
+    leaves = filter(None, (leaf_of(pki.certificate(name)) for name in pki.names()))
     for ca in dict.fromkeys(pki.issuing(leaf.kind) for leaf in leaves):
         refuse_unable(pki, ca, now)

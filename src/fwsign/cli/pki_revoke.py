@@ -116,7 +116,7 @@ def _what_is_lost(directory: Path, name: str, reason: str) -> str:
 
     pki = Pki(directory)
     certificate = pki.certificate(name) if name in pki.names() else pki.by_serial(name)
-    leaf = leaf_of(certificate, name) if certificate else None
+    leaf = leaf_of(certificate) if certificate else None
     kind = leaf.kind if leaf else "CA"
     if kind in ("server", "client"):
         return ""

@@ -33,6 +33,7 @@ def register(command: typer.Typer) -> None:
         cls=Command,
         epilog=examples(
             "fwsign pki show",
+            "fwsign pki show --all",
             "fwsign pki show easy-rsa/pki --html pki.html",
             "fwsign pki show release.p12 --json",
         ),
@@ -52,6 +53,14 @@ def show(
     *,
     pki: PKI = None,
     pass_: P12_PASS = None,
+    every: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="Show serial numbers and fingerprints in full, SHA-1 and MD5 too, and key "
+            "identifiers. The page and --json always do.",
+        ),
+    ] = False,
     as_json: JSON = False,
     html: Annotated[
         Path | None,
@@ -100,7 +109,7 @@ def show(
         ui.out(str(html))
         ui.note("open it in a browser; it loads nothing from elsewhere")
     else:
-        _print_tree(found, at)
+        _print_tree(found, at, every=every)
 
 
 def _write_page(file: Path, found: Any, at: datetime, *, force: bool) -> None:
@@ -131,7 +140,7 @@ def _is_page(file: Path) -> bool:
     return head in (b"", page.FIRST_LINE)
 
 
-def _print_tree(found: Any, at: datetime) -> None:
+def _print_tree(found: Any, at: datetime, *, every: bool) -> None:
     from fwsign.pki import tree
 
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
@@ -142,5 +151,5 @@ def _print_tree(found: Any, at: datetime) -> None:
     drawn = "".join(tree.BOX) + "·"
     marks = tree.BOX if clean(drawn) == drawn else tree.ASCII
     width = min(shutil.get_terminal_size((_WIDEST, 24)).columns, _WIDEST)
-    for line in tree.lines(found, at, width, marks, clean):
+    for line in tree.lines(found, at, width, marks, clean, every=every):
         ui.pieces((piece.text, _STYLES.get(piece.tone, {})) for piece in line)

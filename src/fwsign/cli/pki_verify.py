@@ -159,6 +159,9 @@ def _host(text: str) -> "Host":
         return x509.IPAddress(ip_address(text))
     except ValueError:
         name = text.removesuffix(".")
+    if "*" in name:
+        hint = "a client calls a server by one name: ask for that"
+        ui.usage(f'"{text}" is a wildcard, expected the name of one host', hint)
     if not (name and name.isascii() and name.isprintable()):
         named("host_name")(name)  # a usage error, perhaps with the spelling in A-labels
     return x509.DNSName(name)
@@ -182,25 +185,15 @@ def _of_pki(directory: Path) -> "tuple[list[Anchor], list[bytes], list[bytes]]":
     from cryptography.hazmat.primitives.serialization import Encoding
 
     from fwsign.chain import Anchor
-    from fwsign.pki.directory import Pki
+    from fwsign.pki.directory import Pki, is_ca
 
     pki = Pki(directory)
     roots = [pki.certificate(name).public_bytes(Encoding.DER) for name in pki.roots()]
     certificates = [pki.certificate(name) for name in pki.names()]
-    authorities = [one.public_bytes(Encoding.DER) for one in certificates if _is_ca(one)]
+    authorities = [one.public_bytes(Encoding.DER) for one in certificates if is_ca(one)]
     there = [path for name in pki.authorities() if (path := pki.crl_path(name)).exists()]
     crls = inputs.load_pem(there, "X509 CRL", "CRL")
     return [Anchor.from_certificate(root) for root in roots], authorities, crls
-
-
-def _is_ca(certificate: Any) -> bool:
-    from cryptography import x509
-
-    try:
-        basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
-    except x509.ExtensionNotFound:
-        return False
-    return bool(basic.value.ca)
 
 
 def _refuse(error: FwsignError, chain: "Sequence[bytes]", *, as_json: bool) -> None:

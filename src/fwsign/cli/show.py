@@ -5,7 +5,7 @@ import io
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final
 
 import typer
 
@@ -14,6 +14,10 @@ from fwsign.cli.command import Command, examples
 from fwsign.cli.options import JSON
 from fwsign.errors import Failed, FwsignError
 from fwsign.suit_labels import ENVELOPE_HEAD
+
+if TYPE_CHECKING:
+    from fwsign.cli import raw
+    from fwsign.keys.formats import Found
 
 CRLS_SHOWN: Final = 4 * 1024 * 1024
 """Bytes of CRLs in an envelope that are parsed, counted by `crl.reading`."""
@@ -27,7 +31,10 @@ command = typer.Typer(rich_markup_mode=None, add_completion=False)
 @command.command(
     cls=Command,
     epilog=examples(
-        "fwsign show build.bin.suit", "fwsign show pki/ca.crt", "fwsign show firmware.bin --json"
+        "fwsign show build.bin.suit",
+        "fwsign show pki/ca.crt --all",
+        "fwsign show pki/ca.crt --hex",
+        "fwsign show firmware.bin --json",
     ),
 )
 def show(
@@ -42,6 +49,21 @@ def show(
         ),
     ],
     *,
+    every: Annotated[
+        bool,
+        typer.Option("--all", help="Show the SHA-1 and MD5 fingerprints of certificates, too."),
+    ] = False,
+    as_pem: Annotated[
+        bool,
+        typer.Option(
+            "--pem",
+            help="Print the certificates, requests, CRLs and public keys themselves, in PEM: of a "
+            "private key its public half, of an envelope what its signatures carry.",
+        ),
+    ] = False,
+    as_hex: Annotated[
+        bool, typer.Option("--hex", help="Print the same things as their bytes, in DER.")
+    ] = False,
     as_json: JSON = False,
 ) -> None:
     """Show what a file is, by its content.
@@ -49,7 +71,28 @@ def show(
     Nothing is verified here, and no passphrase is asked for: of an encrypted key it says how it is
     encrypted, and whether that is strong.
     """
-    print_cards(file, _cards(file, _opened(file)), as_json=as_json)
+    given = [f"--{name}" for name, on in (("all", every), ("pem", as_pem), ("hex", as_hex)) if on]
+    if len(given) > 1:
+        ui.usage(f"{given[0]} and {given[1]} exclude each other")
+    opened = _opened(file)
+    if as_pem or as_hex:
+        _print_raw(file, opened, "pem" if as_pem else "hex", as_json=as_json)
+    else:
+        print_cards(file, _cards(file, opened, every=every), as_json=as_json)
+
+
+def _print_raw(file: Path, opened: BinaryIO, form: "raw.Form", *, as_json: bool) -> None:
+    from fwsign.atomic import io_error
+    from fwsign.cli import raw
+
+    try:
+        with opened:
+            found = _recognised(file, opened)
+    except OSError as error:
+        raise io_error(error, file) from error
+    if found is None:
+        raise raw.refusal(file)
+    raw.show(file, raw.things_in(found, file), form, as_json=as_json)
 
 
 def _opened(file: Path) -> BinaryIO:
@@ -79,30 +122,42 @@ def print_cards(file: Path, found: list[dict[str, Any]], *, as_json: bool) -> No
             ui.out(line)
 
 
-def _cards(file: Path, opened: BinaryIO) -> list[dict[str, Any]]:
+def _cards(file: Path, opened: BinaryIO, *, every: bool) -> list[dict[str, Any]]:
     from fwsign.atomic import io_error
-    from fwsign.keys import named
 
     try:
         with opened:
-            head = opened.read(_HEAD)
-            size = opened.seek(0, io.SEEK_END)
-            if head.startswith(ENVELOPE_HEAD):
-                return [_envelope(_all(file, opened, size))]
-            # Images may carry PEM too, but text has no NUL and DER begins as it does.
-            text = b"\0" not in head
-            pem = text and b"-----BEGIN " in head
-            known = text or head[:1] == b"\x30" or named.foreign(head) is not None
-            if pem or (known and size <= inputs.PEM_LIMIT):
-                data = _all(file, opened, size)
-                found = _keys_and_certificates(file, data, damage_matters=pem)
-                if found:
-                    return found
+            found = _recognised(file, opened)
+            if isinstance(found, bytes):
+                return [_envelope(found, every=every)]
+            if found is not None:
+                from fwsign.cli import cards
+
+                return [cards.card(one, every=every) for one in found]
             from fwsign.cli import image_card  # only images need it
 
-            return [image_card.card(opened, head, size)]
+            size = opened.seek(0, io.SEEK_END)
+            opened.seek(0)
+            return [image_card.card(opened, opened.read(_HEAD), size)]
     except OSError as error:
         raise io_error(error, file) from error
+
+
+def _recognised(file: Path, opened: BinaryIO) -> "bytes | tuple[Found, ...] | None":
+    """Return an envelope whole, or the keys and certificates in a file; None for anything else."""
+    from fwsign.keys import named
+
+    head = opened.read(_HEAD)
+    size = opened.seek(0, io.SEEK_END)
+    if head.startswith(ENVELOPE_HEAD):
+        return _all(file, opened, size)
+    # Images may carry PEM too, but text has no NUL and DER begins as it does.
+    text = b"\0" not in head
+    pem = text and b"-----BEGIN " in head
+    known = text or head[:1] == b"\x30" or named.foreign(head) is not None
+    if not pem and not (known and size <= inputs.PEM_LIMIT):
+        return None
+    return _keys_and_certificates(file, _all(file, opened, size), damage_matters=pem) or None
 
 
 def _all(file: Path, opened: BinaryIO, size: int) -> bytes:
@@ -122,21 +177,22 @@ def _all(file: Path, opened: BinaryIO, size: int) -> bytes:
     return opened.read()
 
 
-def _keys_and_certificates(
-    file: Path, data: bytes, *, damage_matters: bool
-) -> list[dict[str, Any]]:
+def _keys_and_certificates(file: Path, data: bytes, *, damage_matters: bool) -> "tuple[Found, ...]":
     from fwsign.cli import cards
     from fwsign.keys.formats import read_any
 
     try:
-        return [cards.card(one) for one in read_any(data, name=file)]
+        found = read_any(data, name=file)
+        if not damage_matters:  # an image may begin as DER does
+            _ = [cards.card(one) for one in found]
     except FwsignError:
         if damage_matters:
             raise
-        return []
+        return ()
+    return found
 
 
-def _envelope(data: bytes) -> dict[str, Any]:
+def _envelope(data: bytes, *, every: bool) -> dict[str, Any]:
     from fwsign import cbor, suit
     from fwsign.cli import diagnostic
     from fwsign.release import DEVICE_DATA
@@ -148,7 +204,7 @@ def _envelope(data: bytes) -> dict[str, Any]:
         from fwsign.cli.device_policy import card  # few releases have one
 
         found["device data"] = card(policy)
-    found["blocks"] = _blocks(envelope.blocks)
+    found["blocks"] = _blocks(envelope.blocks, every=every)
     found["payloads inside"] = {name: len(value) for name, value in envelope.integrated.items()}
     found["diagnostic"] = "\n".join(diagnostic.lines(cbor.decode(data)))
     return found
@@ -181,17 +237,17 @@ def _manifest(envelope: Any) -> dict[str, Any]:
     }
 
 
-def _blocks(encoded: Iterable[bytes]) -> list[dict[str, Any]]:
+def _blocks(encoded: Iterable[bytes], *, every: bool) -> list[dict[str, Any]]:
     """Describe blocks, with at most `CRLS_SHOWN` bytes of CRLs, in the order of the blocks."""
     left, blocks = CRLS_SHOWN, []
     for data in encoded:
-        block, size = _block(data, left)
+        block, size = _block(data, left, every=every)
         left -= size
         blocks.append(block)
     return blocks
 
 
-def _block(data: bytes, room: int) -> tuple[dict[str, Any], int]:
+def _block(data: bytes, room: int, *, every: bool) -> tuple[dict[str, Any], int]:
     from fwsign.cli import cards
     from fwsign.cose import ALGORITHMS, decode_block
     from fwsign.crl import reading
@@ -206,7 +262,7 @@ def _block(data: bytes, room: int) -> tuple[dict[str, Any], int]:
             crls.append(cards.crl_card(crl, ENTRIES_SHOWN) if fits else _too_much(crl))
         told = {
             "algorithm": known.name if known else block.algorithm,
-            "certificates": [cards.certificate_card(one) for one in block.chain],
+            "certificates": [cards.certificate_card(one, every) for one in block.chain],
             "crls": crls,
             "time stamp": None if block.token is None else cards.token_card(block.token),
         }

@@ -90,6 +90,7 @@ def _named(text: str, anchors: Iterable[str]) -> list[str]:
 
 def _anchors(text: str) -> list[Anchor]:
     from fwsign.names import vendor_domain
+    from fwsign.pki.known_keys import refuse_published
 
     domains, equals, path = text.rpartition("=")
     if equals and not Path(text).exists():
@@ -99,7 +100,10 @@ def _anchors(text: str) -> list[Anchor]:
             ui.usage(error.message)
     else:
         vendors, path = (), text
-    return [one._replace(vendors=vendors) for one in inputs.load_anchors([Path(path)])]
+    found = inputs.load_anchors([Path(path)])
+    for one in found:
+        refuse_published(one.spki, path)
+    return [one._replace(vendors=vendors) for one in found]
 
 
 def count(trust: TrustState, data: bytes) -> str:

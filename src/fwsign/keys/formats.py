@@ -105,29 +105,16 @@ def read_any(
         Failed: `key.passphrase`, `key.passphrase-missing`; `key.format`: a damaged private key;
             `key.unsupported`; `io.format`: damaged PEM.
     """
-    data = pem.as_utf8(data)
-    if (foreign := named.foreign(data)) is not None:
-        return (Found(foreign.kind, foreign.format, foreign.encoding, data, detail=foreign.remedy),)
-    if data[:1] == b"\x30":
-        try:
-            tags = sequence_parts(data)
-        except ValueError:  # PKCS#12 in BER has indefinite lengths
-            tags = []
-        if tags or data[:2] == b"\x30\x80":
-            return tuple(_from_der(data, tags, passphrase, name))
-    if (value := jwk.parse(data.lstrip())) is not None:
-        return tuple(_from_json(value, passphrase, name))
-    if b"-----BEGIN " in data:
-        return tuple(_from_blocks(data, passphrase, name))
-    return tuple(_from_text(data))
+    return _read(data, _How(passphrase, name))
 
 
 def read_opened(
     data: bytes, passphrase: Passphrase | None, *, name: object = "the file"
 ) -> tuple[Found, ...]:
-    """List the things in a file; of the encrypted ones, open only PKCS#12.
+    """List the things in a file, with the public halves of keys; open only encrypted PKCS#12.
 
-    This is for callers that need certificates: no passphrases of private keys are asked for.
+    This is for callers that need certificates: no passphrases of private keys are asked for, and no
+    private key is returned. So the primes of RSA keys are not tested, which takes most of the time.
 
     Args:
         data: as for `read_any`.
@@ -137,10 +124,10 @@ def read_opened(
     Raises:
         Failed: as `read_any`.
     """
-    found = read_any(data, name=name)
+    found = _read(data, _How(None, name, view=True))
     if passphrase is None or all(one.kind != CONTAINER for one in found):
         return found
-    return read_any(data, passphrase, name=name)
+    return _read(data, _How(passphrase, name, view=True))
 
 
 def read_private_key(data: bytes, passphrase: Passphrase, name: object) -> Any:
@@ -176,42 +163,68 @@ def only_key(found: Iterable[Found], data: bytes, name: object) -> Any:
     return keys[0]
 
 
-def _from_blocks(data: bytes, passphrase: Passphrase | None, name: object) -> Iterator[Found]:
-    for block in pem.blocks(data, name):
-        yield from _from_pem(block, passphrase, name)
+class _How(NamedTuple):
+    """The way to read a file: its name for errors, and whether public halves suffice."""
+
+    passphrase: Passphrase | None
+    name: object
+    view: bool = False
 
 
-def _from_json(value: Any, passphrase: Passphrase | None, name: object) -> Iterator[Found]:
+def _read(data: bytes, how: _How) -> tuple[Found, ...]:
+    data = pem.as_utf8(data)
+    if (foreign := named.foreign(data)) is not None:
+        return (Found(foreign.kind, foreign.format, foreign.encoding, data, detail=foreign.remedy),)
+    if data[:1] == b"\x30":
+        try:
+            tags = sequence_parts(data)
+        except ValueError:  # PKCS#12 in BER has indefinite lengths
+            tags = []
+        if tags or data[:2] == b"\x30\x80":
+            return tuple(_from_der(data, tags, how))
+    if (value := jwk.parse(data.lstrip())) is not None:
+        return tuple(_from_json(value, how))
+    if b"-----BEGIN " in data:
+        return tuple(_from_blocks(data, how))
+    return tuple(_from_text(data))
+
+
+def _from_blocks(data: bytes, how: _How) -> Iterator[Found]:
+    for block in pem.blocks(data, how.name):
+        yield from _from_pem(block, how)
+
+
+def _from_json(value: Any, how: _How) -> Iterator[Found]:
     for text in jwk.pem_in(value):
-        yield from _from_blocks(text, passphrase, name)
+        yield from _from_blocks(text, how)
     for key in jwk.keys_in(value):
         kind = _PRIVATE if "d" in key else "public key"
         if key["kty"] == "oct":
             yield Found("symmetric key", "JWK", "JSON", b"", detail="fwsign has no use for it")
             continue
         try:
-            private, public = jwk.load(key)
+            private, public = jwk.load(key, view=how.view)
         except ValueError as error:
             words = f"JWK that cannot be read: {error}"
             yield Found(f"damaged {kind}", "JWK", "JSON", b"", detail=words)
             continue
         content = b"" if private else unlock.spki(public)
-        yield Found(kind, "JWK", "JSON", content, private, public)
+        yield Found(kind, "JWK", "JSON", content, None if how.view else private, public)
 
 
-def _from_pem(block: pem.Block, passphrase: Passphrase | None, name: object) -> Iterator[Found]:
+def _from_pem(block: pem.Block, how: _How) -> Iterator[Found]:
     kind, form = _LABELS.get(block.label, ("unknown", block.label))
     if kind == _PRIVATE:
         # Labels are sometimes wrong, the content never is (openssl also goes by the content).
         inside = None if unlock.DEK_INFO in block.headers else _private_form(block.content)
         if inside is None:
-            yield _private(form, "PEM", block.text, passphrase, name)
+            yield _private(form, "PEM", block.text, how)
         else:
-            yield _private(inside, "PEM", block.content, passphrase, name, text=block.text)
+            yield _private(inside, "PEM", block.content, how, text=block.text)
     elif kind == "PKCS#7 bundle":
         yield from _bundle(block.content, "PEM")
     elif kind == CONTAINER:
-        yield from _container(block.content, "PEM", passphrase, name)
+        yield from _container(block.content, "PEM", how)
     elif kind == "public key":
         yield _public(block.content, form, "PEM")
     elif form == TRUSTED:
@@ -220,13 +233,11 @@ def _from_pem(block: pem.Block, passphrase: Passphrase | None, name: object) -> 
         yield Found(kind, form, "PEM", block.content)
 
 
-def _from_der(
-    data: bytes, parts: list[Element], passphrase: Passphrase | None, name: object
-) -> Iterator[Found]:
+def _from_der(data: bytes, parts: list[Element], how: _How) -> Iterator[Found]:
     """Recognise a form by the types of its outermost parts, which differ for all forms."""
     form = _private_form(data)
     if form is not None:
-        yield _private(form, "DER", data, passphrase, name)
+        yield _private(form, "DER", data, how)
         return
     match [part.tag for part in parts]:
         case []:  # BER
@@ -235,9 +246,9 @@ def _from_der(
             elif (again := _definite(data)) is not None:
                 yield from _signed(again, "BER")
             if not ber.is_pkcs7(data):
-                yield from _container(data, "DER", passphrase, name)
+                yield from _container(data, "DER", how)
         case [asn1.INTEGER, asn1.SEQUENCE] | [asn1.INTEGER, asn1.SEQUENCE, asn1.SEQUENCE]:
-            yield from _container(data, "DER", passphrase, name)
+            yield from _container(data, "DER", how)
         case [asn1.INTEGER, asn1.INTEGER]:
             yield from _if_public(data, "PKCS#1")
         case [asn1.SEQUENCE, asn1.BIT_STRING]:
@@ -288,18 +299,21 @@ def _private(
     form: str,
     encoding: str,
     data: bytes,
-    passphrase: Passphrase | None,
-    name: object,
+    how: _How,
     *,
     text: bytes | None = None,
 ) -> Found:
     try:
-        key, public, encryption, detail = unlock.open_key(form, data, passphrase, name, text=text)
+        key, public, encryption, detail = unlock.open_key(
+            form, data, how.passphrase, how.name, text=text, view=how.view
+        )
     except Failed as error:
-        if passphrase is not None:
+        if how.passphrase is not None:
             raise
         return Found(_PRIVATE, form, encoding, b"", detail=error.message)
-    return Found(_PRIVATE, form, encoding, b"", key, public, encryption, detail)
+    return Found(
+        _PRIVATE, form, encoding, b"", None if how.view else key, public, encryption, detail
+    )
 
 
 def _public(data: bytes, form: str, encoding: str) -> Found:
@@ -369,10 +383,8 @@ def _bundle(data: bytes, encoding: str) -> Iterator[Found]:
     yield from found
 
 
-def _container(
-    data: bytes, encoding: str, passphrase: Passphrase | None, name: object
-) -> Iterator[Found]:
-    opened, encryption = unlock.open_container(data, passphrase, name)
+def _container(data: bytes, encoding: str, how: _How) -> Iterator[Found]:
+    opened, encryption = unlock.open_container(data, how.passphrase, how.name)
     form = "PKCS#12"
     if opened is None:
         if encryption is not None:
@@ -380,7 +392,8 @@ def _container(
         return
     if opened.key is not None:
         public = opened.key.public_key()
-        yield Found(_PRIVATE, form, encoding, b"", opened.key, public, encryption)
+        private = None if how.view else opened.key
+        yield Found(_PRIVATE, form, encoding, b"", private, public, encryption)
     own = [] if opened.cert is None else [opened.cert]
     for one in (*own, *opened.additional_certs):
         words = one.friendly_name.decode(errors="replace") if one.friendly_name else None

@@ -11,6 +11,8 @@ from typing import Any, Final
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa, x448, x25519
 
+from fwsign.keys.unlock import check_rsa
+
 MAX_DEPTH: Final = 8
 """Levels of JSON that are searched; cfssl's answers have three."""
 MAX_NUMBER: Final = 2048
@@ -60,8 +62,12 @@ def keys_in(value: Any) -> tuple[Mapping[str, Any], ...]:
     return tuple(one for one in each or () if isinstance(one, dict) and "kty" in one)
 
 
-def load(key: Mapping[str, Any]) -> tuple[Any, Any]:
+def load(key: Mapping[str, Any], *, view: bool = False) -> tuple[Any, Any]:
     """Return the private key, or None, and the public key of a JSON Web Key.
+
+    Args:
+        key: its members.
+        view: as for `fwsign.keys.unlock.open_key`.
 
     Raises:
         ValueError: a damaged key, or one of a kind that is not supported.
@@ -73,7 +79,7 @@ def load(key: Mapping[str, Any]) -> tuple[Any, Any]:
             case "EC":
                 return _ec(key)
             case "RSA":
-                return _rsa(key)
+                return _rsa(key, view=view)
             case "OKP":
                 return _okp(key)
     except (KeyError, TypeError, OverflowError, UnsupportedAlgorithm) as error:
@@ -89,12 +95,16 @@ def _ec(key: Mapping[str, Any]) -> tuple[Any, Any]:
     return private, private.public_key()
 
 
-def _rsa(key: Mapping[str, Any]) -> tuple[Any, Any]:
+def _rsa(key: Mapping[str, Any], *, view: bool) -> tuple[Any, Any]:
     numbers = rsa.RSAPublicNumbers(_int(key["e"]), _int(key["n"]))
     if "d" not in key:
         return None, numbers.public_key()
     p, q, d, dp, dq, qi = (_int(key[name]) for name in ("p", "q", "d", "dp", "dq", "qi"))
-    private = rsa.RSAPrivateNumbers(p, q, d, dp, dq, qi, numbers).private_key()
+    private = rsa.RSAPrivateNumbers(p, q, d, dp, dq, qi, numbers).private_key(
+        unsafe_skip_rsa_key_validation=view
+    )
+    if view:
+        check_rsa(private)
     return private, private.public_key()
 
 

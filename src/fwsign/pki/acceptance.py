@@ -92,8 +92,9 @@ def _requests(place: Path) -> dict[str, Request]:
         raise io_error(error, place / REQUESTS) from error
     paths = {name: request_path(place, name) for name in filter(is_issuing, names)}
     paths = paths or {ISSUING: request_path(place, ISSUING)}  # it is missing
+    # An imported CA may have RSA-2048. Its root has judged that key, not we.
     return {
-        name: parse_request(read_bytes(path, REQUEST_LIMIT), str(path))
+        name: parse_request(read_bytes(path, REQUEST_LIMIT), str(path), compat=True)
         for name, path in paths.items()
     }
 

@@ -154,9 +154,7 @@ class Pki:
         found = _in_order(_ISSUING_NAME, self.names())
         mine = [name for name in found if line in (None, line_of(name))]
         # A leaf may have this name: it was not reserved at first.
-        return tuple(
-            one for one in mine if line_of(one) == ISSUING or _is_ca(self.certificate(one))
-        )
+        return tuple(one for one in mine if line_of(one) == ISSUING or is_ca(self.certificate(one)))
 
     def issuing(self, kind: str = "signer") -> str:
         """Return the name of the CA that issues now for a kind: the newest whose key is here.
@@ -396,7 +394,8 @@ def _in_order(pattern: re.Pattern[str], names: Iterable[str]) -> list[str]:
     return [match[0] for match in sorted(found, key=lambda match: (match[1], int(match[2] or 1)))]
 
 
-def _is_ca(certificate: x509.Certificate) -> bool:
+def is_ca(certificate: x509.Certificate) -> bool:
+    """Tell whether a certificate says that it is a CA's."""
     try:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:

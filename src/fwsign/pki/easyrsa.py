@@ -10,15 +10,19 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from fwsign.atomic import io_error, read_bytes
-from fwsign.certificate import PARSE_ERRORS
+from fwsign.certificate import PARSE_ERRORS, key_digest
 from fwsign.crl import newest
-from fwsign.errors import Failed, Untrusted
-from fwsign.names import signer_name
+from fwsign.errors import Failed
+from fwsign.keys import Passphrase
+from fwsign.names import peer_name, signer_name
 from fwsign.pki.directory import CERTIFICATE_LIMIT, CRL_LIMIT, INDEX, common_name, crl_is_signed
+from fwsign.pki.entry import purposes_of, use_of
 from fwsign.pki.index import parse_index
-from fwsign.pki.known_keys import is_published
+from fwsign.pki.key_search import Keys
+from fwsign.pki.known_keys import refuse_published
 from fwsign.pki.lint_files import Folder, Seen
 from fwsign.pki.lint_files import read as read_files
+from fwsign.pki.path_end import TLS
 
 
 class Layout(NamedTuple):
@@ -53,12 +57,16 @@ _CHAINS: Final = (".crt", ".pem", ".cer", ".crl")
 
 
 class Entry(NamedTuple):
-    """A found certificate, its new name, and its key if there is one."""
+    """A found certificate, its new name, and its key if there is one.
+
+    `by_name` tells that only the name of the key's file says whose it is.
+    """
 
     name: str
     file: Path
     certificate: x509.Certificate
     key: Path | None
+    by_name: bool = False
 
 
 class Above(NamedTuple):
@@ -89,13 +97,16 @@ class Source(NamedTuple):
         return tuple(one.serial_number for one in self.revoked if one.serial_number not in listed)
 
 
-def read(directory: Path, above: Sequence[Path] = ()) -> Source:
+def read(
+    directory: Path, above: Sequence[Path] = (), passphrase: Passphrase | None = None
+) -> Source:
     """Read the directory of easy-rsa or `openssl ca`, or the one above it.
 
     Args:
         directory: of the CA.
         above: if the CA is below a root, files with the root's certificate and CRL; the files
             beside the CA's own certificate are searched, too.
+        passphrase: tried on encrypted keys whose names fit no certificate; None: on none.
 
     Raises:
         Failed: `state.pki`: it is no such directory, or contradicts itself; `io.*`.
@@ -107,13 +118,17 @@ def read(directory: Path, above: Sequence[Path] = ()) -> Source:
     found = [read_files(folder) for folder in folders]
     seen = [one for folder in found for one in folder.certificates]
     over = None if issued_by(ca, ca) else _above(ca, base, (*above, *_beside(base)), found)
-    _refuse_published([(ca, base / layout.certificate), *((one.parsed, one.file) for one in seen)])
+    refuse_published(ca.public_key(), base / layout.certificate)
+    for one in seen:
+        refuse_published(one.parsed.public_key(), one.file)
     crl = next((_crl(base / name, ca) for name in layout.crls if (base / name).is_file()), None)
     listed = list(parse_index(base / INDEX))
-    known = {one.serial_number for one in crl or ()}
-    revoked = (*(crl or ()), *(one for one in listed if one.serial_number not in known))
+    on_crl = {one.serial_number for one in crl or ()}
+    revoked = (*(crl or ()), *(one for one in listed if one.serial_number not in on_crl))
     others = (ca, over.root) if over else (ca,)
     own = {one.der: one for one in reversed(seen) if one.parsed not in others}
+    stems = (Path(layout.key).stem, *(one.file.stem for one in own.values()))
+    keys = Keys.below(base, stems, passphrase)
     entries: list[Entry] = []
     old: list[x509.Certificate] = []
     left_out = [(one.file, one.what) for folder in found for one in folder.damaged]
@@ -124,16 +139,28 @@ def read(directory: Path, above: Sequence[Path] = ()) -> Source:
         elif one.parsed.serial_number in gone or "serial" in one.file.parent.name:
             old.append(one.parsed)
         else:
-            entries.append(_entry(one, base, layout, {entry.name for entry in entries}))
-    there = key if (key := base / layout.key).is_file() else None
+            entries.append(_entry(one, keys, layout, {entry.name.lower() for entry in entries}))
+    there = keys.of(_spki(ca), base / layout.key, even_another=True)
+    known = {*(one.spki for one in own.values()), *map(_spki, others)}
+    wanted = {_usual(base, entry.file): entry.key for entry in entries}
+    left_out += keys.strange(known, {**wanted, base / layout.key: there and there.path})
     parts = (tuple(entries), tuple(old), revoked, crl, tuple(left_out), over)
-    return Source(base, layout.tool, ca, there, *parts)
+    return Source(base, layout.tool, ca, there and there.path, *parts)
 
 
-def _entry(one: Seen, base: Path, layout: Layout, taken: set[str]) -> Entry:
+def _spki(certificate: x509.Certificate) -> str:
+    return key_digest(certificate.public_key())
+
+
+def _usual(base: Path, certificate: Path) -> Path:
+    return base / f"private/{certificate.stem}.key"
+
+
+def _entry(one: Seen, keys: Keys, layout: Layout, taken: set[str]) -> Entry:
     name = _name(one.file, one.parsed, layout.tool, taken)
-    key = base / f"private/{one.file.stem}.key"
-    return Entry(name, one.file, one.parsed, key if key.is_file() else None)
+    key = keys.of(_spki(one.parsed), _usual(keys.base, one.file))
+    locked = key is not None and key.spki is None
+    return Entry(name, one.file, one.parsed, key.path if key else None, locked)
 
 
 def _beside(base: Path) -> list[Path]:
@@ -153,7 +180,7 @@ def _above(ca: x509.Certificate, base: Path, files: Sequence[Path], known: list[
     if not issued_by(issuer, issuer):
         other = f'"{common_name(issuer)}", which is not a root either'
         raise _incomplete(ca, base, other, "a CA must be directly below its root")
-    _refuse_published([(issuer, base)])
+    refuse_published(issuer.public_key(), base)
     crls = {one.der: one for folder in folders for one in folder.crls}
     named = [one for one in crls.values() if one.parsed.issuer == issuer.subject]
     own = newest(one for one in named if crl_is_signed(one.parsed, issuer))
@@ -227,25 +254,14 @@ def issued_by(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
     return True
 
 
-def _refuse_published(certificates: Sequence[tuple[x509.Certificate, Path]]) -> None:
-    from fwsign.certificate import key_digest  # beside its only use
-
-    for certificate, path in certificates:
-        key = certificate.public_key()
-        if whose := is_published(key_digest(key)):
-            raise Untrusted(
-                "untrusted.example-key",
-                f"{path} has {whose}, whose private half is published",
-                found=str(path),
-            )
-
-
 def _name(path: Path, certificate: x509.Certificate, tool: str, taken: set[str]) -> str:
-    """Return the name for an entry: its file's name, if a signer can have it."""
+    """Return the name for an entry: its file's name, if such an entry can have it."""
     text = path.stem if tool == "easy-rsa" else common_name(certificate)
-    name = re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("._-")[:50] or "signer"
+    use = use_of(purposes_of(certificate))
+    check, text = (peer_name, text) if use in TLS else (signer_name, text.lower())
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("._-")[:50] or use
     try:
-        signer_name(name)
+        check(name)
     except Failed:  # reserved, such as "ca" and "issuing"
         name = f"imported-{name}"
-    return name if name not in taken else f"{name}-{certificate.serial_number:x}"[:64]
+    return name if name.lower() not in taken else f"{name}-{certificate.serial_number:x}"[:64]

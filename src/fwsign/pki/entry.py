@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fwsign.certificate import key_digest
@@ -42,6 +43,7 @@ class Facts:
     common_name: str
     issuer: str
     serial: str
+    der: bytes
     sha256: str
     begin: datetime
     end: datetime
@@ -87,12 +89,14 @@ def facts(certificate: x509.Certificate) -> Facts:
     authority_key = said.get(x509.AuthorityKeyIdentifier)
     subject = certificate.subject.rfc4514_string()
     key, digest = _key(certificate)
+    der = certificate.public_bytes(Encoding.DER)
     return Facts(
         subject=subject,
         common_name=_common_name(certificate) or subject,
         issuer=certificate.issuer.rfc4514_string(),
         serial=serial_text(certificate.serial_number),
-        sha256=certificate.fingerprint(hashes.SHA256()).hex(),
+        der=der,
+        sha256=hashlib.sha256(der).hexdigest(),
         begin=certificate.not_valid_before_utc,
         end=certificate.not_valid_after_utc,
         ca=bool(basic and basic.ca),
@@ -110,6 +114,17 @@ def facts(certificate: x509.Certificate) -> Facts:
         authority_key=authority_key.key_identifier if authority_key else None,
         fault=_fault(extensions),
     )
+
+
+def old_fingerprints(der: bytes) -> dict[str, str]:
+    """Return the fingerprints by SHA-1 and MD5, which other programs still show.
+
+    Both hashes are broken: two certificates can be made that have the same one.
+    """
+    return {
+        "sha1": hashlib.sha1(der, usedforsecurity=False).hexdigest(),
+        "md5": hashlib.md5(der, usedforsecurity=False).hexdigest(),
+    }
 
 
 def use_of(purposes: Collection[x509.ObjectIdentifier]) -> str:

@@ -90,17 +90,22 @@ def _put_in_place(scratch: Path, target: Path) -> None:
     sync_directory(target.parent)
 
 
-def set_aside(key_path: Path) -> None:
+def set_aside(key_path: Path, current: Path | None = None) -> None:
     """Rename a key that a killed run left without a certificate, to make room for a new one.
 
     It is not removed, because it may still be needed.
+
+    Args:
+        key_path: the usual place of the key.
+        current: the place where it is, if that is another.
     """
+    source = current or key_path
     try:
-        if key_path.exists():
+        if source.exists():
             number = 1
             while (aside := key_path.with_name(f"{key_path.name}.unused-{number}")).exists():
                 number += 1
-            key_path.rename(aside)
+            source.rename(aside)
     except OSError as error:
         raise io_error(error, key_path, "write") from error
 

@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from fwsign.pki.crls import number_of
 from fwsign.pki.lenient import UNREADABLE, quietly, words
@@ -133,6 +134,7 @@ class Crl:
     begin: datetime
     end: datetime | None
     revoked: int
+    der: bytes
     problems: tuple[str, ...]
 
     def standing(self, at: datetime) -> Standing:
@@ -266,6 +268,7 @@ def _crl(
         begin=crl.last_update_utc,
         end=crl.next_update_utc,
         revoked=len(crl),
+        der=crl.public_bytes(Encoding.DER),
         problems=tuple(problems),
     )
 

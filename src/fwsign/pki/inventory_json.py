@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fwsign.pki.entry import old_fingerprints
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -49,6 +51,9 @@ def _entry_json(entry: Entry, names: list[str], at: datetime) -> dict[str, Any]:
         "issuers": [names[number] for number in entry.issuers],
         "serial": said.serial,
         "sha256": said.sha256,
+        **old_fingerprints(said.der),
+        "subject_key_identifier": said.subject_key.hex() if said.subject_key else None,
+        "authority_key_identifier": said.authority_key.hex() if said.authority_key else None,
         "valid_from": said.begin.isoformat(),
         "valid_until": said.end.isoformat(),
         "ca": said.ca,

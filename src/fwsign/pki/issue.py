@@ -8,7 +8,8 @@ certificate, which the next run sets aside.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, NamedTuple
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -20,6 +21,7 @@ from fwsign.pki.authority import open_authority, refuse_early
 from fwsign.pki.directory import ISSUING_TLS, TLS, Pki, common_name, is_root, line_of
 from fwsign.pki.files import set_aside, write_certificate
 from fwsign.pki.flat import enter
+from fwsign.pki.known_keys import refuse_published
 from fwsign.pki.leaves import (
     KINDS,
     Leaf,
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
     from fwsign.keys import Passphrase, PrivateKey, PublicKey
     from fwsign.pki.leaves import Address
     from fwsign.pki.log import Origin
+
+_LIKE_HOST: Final = re.compile(r"[a-z0-9_*.-]+")
 
 
 class NewKey(NamedTuple):
@@ -163,9 +167,10 @@ def _refuse_taken(pki: Pki, name: str) -> None:
 
 
 def refuse_unable(pki: Pki, ca: str, now: datetime) -> None:
-    """Refuse an issuer that every verifier would refuse: revoked, expired or not valid yet."""
+    """Refuse an issuer that every verifier would refuse, as revoked, expired or published."""
     issuer = pki.certificate(ca)
     refuse_early(issuer, now)
+    refuse_published(issuer.public_key(), f'the CA "{common_name(issuer)}"')
     end = issuer.not_valid_after_utc
     entry = pki.revocation(ca)
     if entry is not None:
@@ -187,7 +192,7 @@ def refuse_unable(pki: Pki, ca: str, now: datetime) -> None:
 
 def permitted_leaf(pki: Pki, ca: str, wanted: Leaf) -> Leaf:
     """Return the content of a new certificate, after checking it against its issuer's limits."""
-    kind, name, domains, addresses = wanted
+    kind, name, domains, addresses, subject, _ = wanted
     issuer = pki.certificate(ca)
     _refuse_use(pki, ca, kind)
     if kind == "signer":
@@ -195,7 +200,7 @@ def permitted_leaf(pki: Pki, ca: str, wanted: Leaf) -> Leaf:
         named = tuple(dict.fromkeys(map(vendor_domain, domains))) or tuple(vendors[:1])
         refuse_outside(pki, ca, "vendor", named)
         if named:
-            return Leaf(kind, name, named)
+            return wanted._replace(domains=named, addresses=())
         raise Failed(
             "state.pki",
             f'the CA "{common_name(issuer)}" is not limited to a vendor, '
@@ -205,19 +210,34 @@ def permitted_leaf(pki: Pki, ca: str, wanted: Leaf) -> Leaf:
         )
     # A name with a dot looks like a host: openssl applies name constraints to it, too.
     alone = kind == "server" and not domains and not addresses
-    own = (name,) if "." in name or (alone and _may_be_host(issuer, name)) else ()
+    if subject is not None:  # of a certificate made elsewhere: any text, in any case
+        name = name.lower()
+        dotted = "." in name and _LIKE_HOST.fullmatch(name) is not None
+    else:
+        dotted = "." in name
+    own = (name,) if dotted or (alone and _may_be_host(issuer, name)) else ()
     hosts = tuple(dict.fromkeys(map(host_name, (*own, *domains))))
     refuse_outside(pki, ca, "host", hosts)
     if kind == "server" and not hosts and not addresses:
-        raise Failed(
-            "state.policy",
-            f'server "{name}" has no host name and no address: clients look for one',
-            expected="a host name or an address",
-            found="none",
-            hint="give it --host NAME or --ip ADDR"
-            + ("" if is_root(ca) else f'; to let clients call it "{name}": {_wider(ca)}'),
-        )
-    return Leaf(kind, name, hosts, tuple(dict.fromkeys(addresses)))
+        raise _nameless(pki, ca, wanted)
+    return wanted._replace(domains=hosts, addresses=tuple(dict.fromkeys(addresses)))
+
+
+def _nameless(pki: Pki, ca: str, wanted: Leaf) -> Failed:
+    if wanted.subject is None:
+        way = "give it --host NAME or --ip ADDR"
+    else:  # a renewed certificate has the names of the old one
+        way = "issue another one: fwsign pki issue server NAME --host HOST"
+    limited = not is_root(ca) and bool(profiles.permitted_vendors(pki.certificate(ca)))
+    could = limited and _is_host(wanted.name)
+    wider = f'; to let clients call it "{wanted.name}": {_wider(ca)}' if could else ""
+    return Failed(
+        "state.policy",
+        f'server "{wanted.name}" has no host name and no address: clients look for one',
+        expected="a host name or an address",
+        found="none",
+        hint=f"{way}{wider}",
+    )
 
 
 def _refuse_use(pki: Pki, ca: str, kind: str) -> None:
@@ -243,8 +263,12 @@ def _refuse_use(pki: Pki, ca: str, kind: str) -> None:
 
 def _may_be_host(issuer: x509.Certificate, name: str) -> bool:
     """Tell whether a single label can be a host below an issuer; it is no public name."""
+    return _is_host(name) and _is_within(name, profiles.permitted_vendors(issuer))
+
+
+def _is_host(name: str) -> bool:
     try:
-        return _is_within(host_name(name), profiles.permitted_vendors(issuer))
+        return host_name(name) == name
     except Failed:
         return False
 

@@ -16,7 +16,8 @@ from fwsign.cose import KEY_KINDS, MIN_RSA_BITS, allowed_rsa_size, key_kind, key
 from fwsign.errors import Failed
 from fwsign.keys import KEY_NAMES
 from fwsign.keys.file import new_private_key
-from fwsign.pki.directory import TLS
+from fwsign.pki.directory import TLS, common_name, is_ca
+from fwsign.pki.known_keys import refuse_published
 from fwsign.pki.profiles import (
     NO_USAGE,
     build_certificate,
@@ -71,6 +72,10 @@ class Leaf(NamedTuple):
     name: str
     domains: tuple[str, ...] = ()
     addresses: tuple[Address, ...] = ()
+    subject: x509.Name | None = None
+    """The subject of a renewed certificate, which stays; None: the issuer's O, and the name."""
+    peer: bool = False
+    """Whether a server is a client, too, as easy-rsa's type serverClient is."""
 
 
 def leaf_certificate(
@@ -82,17 +87,18 @@ def leaf_certificate(
         leaf: its content.
         public_key: the leaf's public key.
         period: notBefore and notAfter.
-        issuer: the CA; the leaf gets its O.
+        issuer: the CA; a new leaf gets its O.
 
     Source: RFC 5280 s.4.2.1.3, s.4.2.1.6, s.4.2.1.12; RFC 3161 s.2.3.
     """
     profile = KINDS[leaf.kind]
     # TLS 1.2 may encrypt to a server's RSA key (RFC 5246 s.7.4.2).
     encrypts = leaf.kind == "server" and isinstance(public_key, rsa.RSAPublicKey)
+    usages = [profile.usage, KINDS["client"].usage] if leaf.peer else [profile.usage]
     extensions: list[tuple[x509.ExtensionType, bool]] = [
         (x509.BasicConstraints(ca=False, path_length=None), True),
         (_RSA_SERVER_USAGE if encrypts else _LEAF_USAGE, True),
-        (x509.ExtendedKeyUsage([profile.usage]), profile.critical),
+        (x509.ExtendedKeyUsage(usages), profile.critical),
     ]
     alternative = [
         *(x509.DNSName(domain) for domain in leaf.domains),
@@ -101,7 +107,7 @@ def leaf_certificate(
     if alternative:
         extensions.append((x509.SubjectAlternativeName(alternative), False))
     return build_certificate(
-        subject_name(organisation_of(issuer.certificate), leaf.name),
+        leaf.subject or subject_name(organisation_of(issuer.certificate), leaf.name),
         public_key,
         period,
         (issuer.certificate.subject, issuer.key),
@@ -109,14 +115,27 @@ def leaf_certificate(
     )
 
 
-def leaf_of(certificate: x509.Certificate, name: str) -> Leaf | None:
+def leaf_of(certificate: x509.Certificate) -> Leaf | None:
     """Return the content of a certificate; None for a CA's, or for one of another kind."""
     try:
         usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:
         return None
+    if is_ca(certificate):
+        return None
+    peer = set(usages) == {KINDS[kind].usage for kind in TLS}
     kinds = [kind for kind, profile in KINDS.items() if list(usages) == [profile.usage]]
-    return Leaf(kinds[0], name, *alternative_names(certificate.extensions)) if kinds else None
+    if not kinds and not peer:
+        return None
+    domains, addresses = alternative_names(certificate.extensions)
+    return Leaf(
+        kinds[0] if kinds else "server",
+        common_name(certificate),
+        tuple(domain.lower() for domain in domains),
+        addresses,
+        certificate.subject,
+        peer,
+    )
 
 
 def alternative_names(
@@ -134,19 +153,24 @@ def alternative_names(
     )
 
 
-def check_public_key(key: object, what: str, *, compat: bool | None = None) -> PublicKey:
-    """Return a public key if it is of a kind and strength that fwsign certifies.
+def check_public_key(
+    key: object, what: str, *, compat: bool | None = None, other: str = ""
+) -> PublicKey:
+    """Return a public key if it is of a kind and strength that fwsign certifies, and no one else's.
 
     Args:
         key: a key from a request or a key file.
         what: the key's source, for the refusal.
         compat: True accepts RSA of 2048 bits, which the verifier accepts from TLS servers and
             clients; False names the option in a refusal; None: there is none.
+        other: the way to another key, for the hint.
 
     Raises:
         Failed: `key.unsupported`.
+        Untrusted: `untrusted.example-key`: its private half is published.
     """
     found: PublicKey = key  # type: ignore[assignment]
+    refuse_published(key, what, other or "make another key: fwsign key new")
     weak = isinstance(key, rsa.RSAPublicKey) and key.public_numbers().e < _MIN_EXPONENT
     least = MIN_CA_RSA_BITS if compat else MIN_RSA_BITS
     known = key_kind(found) in KEY_KINDS and not weak
@@ -155,12 +179,13 @@ def check_public_key(key: object, what: str, *, compat: bool | None = None) -> P
     expected = f"{', '.join(KEY_KINDS)}; RSA of {least} to 8192 bits, e >= 65537"
     name = key_name(found) + (" with a small exponent" if weak else "")
     helps = compat is False and known and allowed_rsa_size(found, MIN_CA_RSA_BITS)
+    ways = ["--compat certifies it, for a peer that makes no other"] if helps else []
     raise Failed(
         "key.unsupported",
         f"the key of {what} is {name}, expected {expected}",
         expected=expected,
         found=name,
-        hint="--compat certifies it, for a peer that makes no other" if helps else None,
+        hint="; ".join([*ways, *([other] if other else [])]) or None,
     )
 
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Final
 from fwsign import __version__
 from fwsign.pki import timeline, tree
 from fwsign.pki.inventory import Standing
-from fwsign.pki.page_entries import crls_of, icon, standing_icon, text, tree_of
+from fwsign.pki.page_entries import crls_of, icon, standing_icon, table_of, tree_of
+from fwsign.pki.page_facts import text
 from fwsign.pki.tree import TONES
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def render(inventory: Inventory, at: datetime) -> str:
         "problems": _problems(inventory),
         "tree": tree_of(inventory, at),
         "crls": crls_of(inventory, at),
+        "table": table_of(inventory),
         **_timeline(inventory, at),
     }
     return _MARKER.sub(lambda marker: parts[marker[1]], template)  # once: no part is looked into

@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import html
 from typing import TYPE_CHECKING, Final
 
-from fwsign.pki import tree
-from fwsign.pki.entry import visible
+from fwsign.pki import page_facts, tree
 from fwsign.pki.inventory import Standing
+from fwsign.pki.page_facts import link, mono, text
 from fwsign.pki.tree import TONES, tone_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
     from datetime import datetime
 
     from fwsign.pki.inventory import Crl, Entry, Inventory
@@ -20,11 +18,6 @@ if TYPE_CHECKING:
 
 _DEPTH: Final = 200
 """Levels of nesting; browsers ignore more than 512 elements in one another."""
-
-
-def text(value: object) -> str:
-    """Escape text for HTML, in elements and in attributes with quotes."""
-    return html.escape(visible(value))
 
 
 def icon(tone: str, shape: str = "") -> str:
@@ -80,11 +73,12 @@ def _node(inventory: Inventory, row: Row, at: datetime, *, nested: bool) -> str:
     named = f'<span class="common">{text(common)}</span>' if common != entry.name else ""
     who = f'<span class="name">{text(entry.name)}</span>{_chip(entry)}{named}{_marks(entry, at)}'
     words = tree.validity(entry, at)
+    facts = page_facts.laid_out(page_facts.of_certificate(inventory, entry, at))
     life = _life((entry.facts.begin, entry.end), at, (entry.standing(at), tone), words)
     return (
         f'{begin}{fold if nested else ""}<details class="entry" id="c{entry.number}">'
         f'<summary><span class="who">{who}</span>{life}</summary>'
-        f"{_facts(_said(inventory, entry, at))}</details></div>"
+        f"{facts}</details></div>"
     )
 
 
@@ -116,58 +110,6 @@ def _life(
         '<svg class="bar" aria-hidden="true"><rect class="fill" width="100%" height="5"/>'
         f'<rect class="fill {tone}" width="{share * 100:.1f}%" height="5"/></svg></span>'
     )
-
-
-def _facts(items: Iterable[tuple[str, list[str]]]) -> str:
-    """Lay out facts; the values are HTML already."""
-    found = "".join(
-        f"<dt>{name}</dt>" + "".join(f"<dd>{value}</dd>" for value in values)
-        for name, values in items
-        if values
-    )
-    return f'<dl class="facts">{found}</dl>'
-
-
-def _said(inventory: Inventory, entry: Entry, at: datetime) -> Iterator[tuple[str, list[str]]]:
-    said, key = entry.facts, entry.key_file
-    if entry.revocation:
-        date, reason, crl = entry.revocation.date, entry.revocation.reason, entry.revocation.crl
-        yield "Revoked", [f"<b>{date:%Y-%m-%d %H:%M} UTC</b>, {text(reason)}, by {text(crl)}"]
-    if note := tree.path_note(entry, at):
-        yield "Path", [f'<span class="fault">{text(note)}</span>']
-    yield "Problem", [f'<span class="fault">{text(one)}</span>' for one in entry.problems]
-    yield "Subject", [text(said.subject)]
-    yield "Issuer", [_issuers(inventory, entry)]
-    yield "Valid", [f"{said.begin:%Y-%m-%d %H:%M} to {said.end:%Y-%m-%d %H:%M} UTC"]
-    length = "" if said.path_length is None else f", path length {said.path_length}"
-    yield "Basic constraints", [f"CA:TRUE{length}" if said.ca else "CA:FALSE"]
-    yield "Key usage", [", ".join(said.key_usage)] if said.key_usage else []
-    yield (
-        "Extended key usage",
-        [text(", ".join(said.extended_key_usage))] * bool(said.extended_key_usage),
-    )
-    yield "Alternative names", [text(one or '""') for one in said.names]
-    yield "Permits names", [text(one or '""') for one in said.permitted]
-    yield "Excludes names", [text(one or '""') for one in said.excluded]
-    yield "Key", [text(said.key)]
-    yield "Private key", [text(f"{key.file}, {key.protection}") if key else "not here"]
-    yield "Signature", [text(said.signature)]
-    yield "Serial", [f'<span class="mono">{text(said.serial)}</span>']
-    yield "SHA-256", [f'<span class="mono">{said.sha256}</span>']
-    yield "Key SHA-256", [f'<span class="mono">{said.key_sha256}</span>'] * bool(said.key_sha256)
-    yield "File", [f'<span class="mono">{text(one)}</span>' for one in entry.files]
-
-
-def _issuers(inventory: Inventory, entry: Entry) -> str:
-    links = [
-        "itself" if number == entry.number else _link(inventory.entries[number])
-        for number in entry.issuers
-    ]
-    return f"{text(entry.facts.issuer)} ({', '.join(links) or tree.unlinked(entry)})"
-
-
-def _link(entry: Entry) -> str:
-    return f'<a href="#c{entry.number}">{text(entry.name)}</a>'
 
 
 # --- CRLs -----------------------------------------------------------------------------------
@@ -203,22 +145,38 @@ def _crl(inventory: Inventory, number: int, crl: Crl, at: datetime) -> str:
         if crl.end
         else '<span class="life"><span>no next update</span></span>'
     )
-    links = ", ".join(_link(inventory.entries[one]) for one in crl.issuers) or "not here"
-    end = f"{crl.end:%Y-%m-%d %H:%M} UTC" if crl.end else "none"
-    facts = _facts(
-        (
-            ("Problem", [f'<span class="fault">{text(one)}</span>' for one in crl.problems]),
-            ("Issuer", [f"{text(crl.issuer)} ({links})"]),
-            ("Number", ["none" if crl.number is None else str(crl.number)]),
-            ("Revoked", [tree.plural(crl.revoked, "certificate")]),
-            ("This update", [f"{crl.begin:%Y-%m-%d %H:%M} UTC"]),
-            ("Next update", [end]),
-            ("File", [f'<span class="mono">{text(one)}</span>' for one in crl.files]),
-        )
-    )
+    facts = page_facts.laid_out(page_facts.of_crl(inventory, crl))
     revoked = f'<span class="common">{crl.revoked} revoked</span>'
     return (
         f'<details class="entry" id="r{number}"><summary><span class="who"><span class="name">'
         f'{text(crl.files[0])}</span><span class="chip">CRL</span>{revoked}{stale}{faulty}</span>'
         f"{life}</summary>{facts}</details>"
     )
+
+
+# --- the table ------------------------------------------------------------------------------
+
+_COLUMNS: Final = ("Name", "Common name", "CA", "Serial", "Key", "Expires", "CRL until")
+
+
+def table_of(inventory: Inventory) -> str:
+    """Return all certificates as rows of a table, in the order of the tree."""
+    head = "".join(f'<th scope="col">{one}</th>' for one in _COLUMNS)
+    order = dict.fromkeys(row.entry for row in tree.rows(inventory))
+    body = "".join(_row(inventory, inventory.entries[number]) for number in order)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _row(inventory: Inventory, entry: Entry) -> str:
+    ends = [crl.end for crl in inventory.crls if entry.number in crl.issuers and crl.end]
+    cells = (
+        link(entry),
+        text(entry.facts.common_name),
+        "yes" if entry.facts.ca else "no",
+        mono(entry.facts.serial),
+        text(entry.facts.key),
+        f"{entry.facts.end:%Y-%m-%d}",
+        f"{max(ends):%Y-%m-%d}" if ends else "",
+    )
+    row = "".join(f"<td>{cell}</td>" for cell in cells)
+    return f'<tr class="listed" data-of="c{entry.number}">{row}</tr>'

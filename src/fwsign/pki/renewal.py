@@ -2,8 +2,8 @@
 """Renew certificates, with the old key or a new one.
 
 The new certificate replaces the old one in one step. A new key stays beside the old one, under the
-serial number of its certificate, until it replaces the old one. So `Pki.key_path` finds the right
-key whenever a run is killed.
+serial number of its certificate, until it replaces the old one. If the new key is elsewhere, the
+old one gets such a name. So `Pki.key_path` finds the right key whenever a run is killed.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from fwsign.pki.issue import (
     refuse_outside,
     refuse_unable,
 )
+from fwsign.pki.known_keys import refuse_published
 from fwsign.pki.leaves import (
     KINDS,
     check_public_key,
@@ -41,13 +42,13 @@ from fwsign.pki.lock import exclusive
 from fwsign.pki.log import OWN
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime, timedelta
     from pathlib import Path
 
     from cryptography import x509
 
-    from fwsign.keys import Passphrase
+    from fwsign.keys import Passphrase, PublicKey
     from fwsign.pki.log import Origin
 
 
@@ -75,7 +76,7 @@ def renew(
     pki_dir: str | os.PathLike[str],
     name: str,
     *,
-    new_key: NewKey | None = None,
+    new_key: NewKey | PublicKey | Callable[[], PublicKey] | None = None,
     lifetime: timedelta | None = None,
     permit: Sequence[str] = (),
     compat: bool = False,
@@ -92,10 +93,11 @@ def renew(
         pki_dir: the PKI.
         name: a leaf's name, or an issuing CA's. The CA keeps its key, so that all its certificates
             stay valid; `fwsign.pki.rotation.replace_issuing` makes a CA with a new key.
-        new_key: the key to make, of `renewed_algorithm` if its kind is empty; None keeps the key.
+        new_key: the key to make, of `renewed_algorithm` if its kind is empty; or the public half of
+            one that is elsewhere, or a function that opens it; None keeps the key.
         lifetime: as for `issue`.
         permit: for an issuing CA, more domains or hosts that it may issue for.
-        compat: as for `issue`, for a key that stays.
+        compat: as for `issue`, for a key that exists; an issuing CA's, too.
         origin: as for `issue`.
         ca_passphrase: called if the key of the issuer is encrypted.
         now: an aware time; notBefore is an hour earlier.
@@ -118,10 +120,11 @@ def renew(
         )
     issues = is_issuing(name) and name in pki.authorities()
     if issues and new_key is None:
+        _may_stay(old, name, compat=compat)
         limits = _widened(pki, name, permit)
         new = _issuing_anew(pki, name, ca_passphrase, now, limits=limits, lifetime=lifetime)
         return _replace(pki, Replacement(name, old, new, now, origin))
-    leaf = None if issues or is_root(name) else leaf_of(old, name)
+    leaf = None if issues or is_root(name) else leaf_of(old)
     if leaf is None:
         raise _not_renewed(name)
     ca = pki.issuing(leaf.kind)
@@ -129,17 +132,26 @@ def renew(
     refuse_unable(pki, ca, now)
     leaf = permitted_leaf(pki, ca, leaf)
     period = period_of(leaf, certificate, lifetime, now)
-    if new_key is None:
-        public = check_public_key(
-            old.public_key(), f'"{name}"', compat=compat if leaf.kind in TLS else None
-        )
+    allowed = compat if leaf.kind in TLS else None
+    if isinstance(new_key, NewKey):
         issuer = open_authority(pki, ca, ca_passphrase)
-        new = leaf_certificate(leaf, public, period, issuer)
-        return _replace(pki, Replacement(name, old, new, now, origin))
+        made = make_key(leaf.kind, new_key, renewed_algorithm(old, certificate))
+        new = leaf_certificate(leaf, made.key.public_key(), period, issuer)
+        return _replace(pki, Replacement(name, old, new, now, origin), made)
+    if new_key is None:
+        public = _may_stay(old, name, compat=allowed)
+    else:
+        given = new_key() if callable(new_key) else new_key
+        public = check_public_key(given, f'"{name}"', compat=allowed)
     issuer = open_authority(pki, ca, ca_passphrase)
-    made = make_key(leaf.kind, new_key, renewed_algorithm(old, certificate))
-    new = leaf_certificate(leaf, made.key.public_key(), period, issuer)
-    return _replace(pki, Replacement(name, old, new, now, origin), made)
+    new = leaf_certificate(leaf, public, period, issuer)
+    return _replace(pki, Replacement(name, old, new, now, origin))
+
+
+def _may_stay(old: x509.Certificate, name: str, *, compat: bool | None) -> PublicKey:
+    """Return the key of a certificate that is renewed with it, if it is still good enough."""
+    other = "--new-key makes another one, of the kind that --alg names"
+    return check_public_key(old.public_key(), f'"{name}"', compat=compat, other=other)
 
 
 def _widened(pki: Pki, name: str, permit: Sequence[str]) -> profiles.Limits:
@@ -170,12 +182,13 @@ def _issuing_anew(
     root = pki.issuer_of(old)
     certificate = pki.certificate(root)
     refuse_early(certificate, now)
+    refuse_published(certificate.public_key(), f'the root "{common_name(certificate)}"')
     end = None
     if lifetime is not None:
         end = last_day(f'the CA "{common_name(old)}"', certificate, lifetime, now)
     issuer = open_authority(pki, root, passphrase)
     return profiles.issuing_certificate(
-        check_public_key(old.public_key(), f'"{name}"'),
+        old.public_key(),  # type: ignore[arg-type]
         old.subject,
         limits,
         issuer,
@@ -197,9 +210,23 @@ def _replace(pki: Pki, change: Replacement, made: Made | None = None) -> Path:
         settle_key(pki, name)
         if made is not None:
             write_private_key(pki.renewed_key_path(name, new.serial_number), *made)
+        elif new.public_key() != old.public_key():  # the new key is elsewhere
+            _bind_key(pki, name, old)
         replace_certificate(pki, change)
         settle_key(pki, name)
+        plain = pki.directory / f"private/{name}.key"
+        set_aside(plain, pki.renewed_key_path(name, old.serial_number))
     return pki.certificate_path(name)
+
+
+def _bind_key(pki: Pki, name: str, old: x509.Certificate) -> None:
+    """Rename a key so that it is found for the old certificate alone, whenever a run is killed."""
+    plain = pki.directory / f"private/{name}.key"
+    try:
+        if plain.exists():
+            plain.rename(pki.renewed_key_path(name, old.serial_number))
+    except OSError as error:
+        raise io_error(error, plain, "write") from error
 
 
 def replace_certificate(pki: Pki, change: Replacement) -> None:

@@ -6,13 +6,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from fwsign.pki.columns import columns, wrap
-from fwsign.pki.entry import visible
+from fwsign.pki.entry import old_fingerprints, visible
 from fwsign.pki.inventory import Standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
+    from fwsign.pki.entry import Facts
     from fwsign.pki.inventory import Above, Crl, Entry, Inventory
 
 Tone: TypeAlias = Literal["", "strong", "dim", "good", "warn", "bad"]
@@ -116,6 +117,8 @@ def lines(
     width: int = 100,
     marks: Marks = BOX,
     clean: _Text = visible,
+    *,
+    every: bool = False,
 ) -> Iterator[tuple[Piece, ...]]:
     """Lay out an inventory as lines of pieces, none wider than `width`, or 60 if that is less.
 
@@ -125,8 +128,9 @@ def lines(
         width: columns of the terminal.
         marks: `BOX`, or `ASCII` if the output supports nothing better.
         clean: escapes text of certificates and files.
+        every: whether to show serial numbers, fingerprints and key identifiers in full.
     """
-    page = _Page(inventory, at, max(width, 60), marks, clean)
+    page = _Page(inventory, at, max(width, 60), marks, clean, every=every)
     yield (Piece(summary(inventory, at), "strong"),)
     for row in rows(inventory):
         yield from page.entry(row)
@@ -240,12 +244,32 @@ def _key_place(entry: Entry) -> str:
     return f"key in {key.file}, {key.protection}" if key else "private key not here"
 
 
+def _in_full(said: Facts) -> list[str]:
+    """Return the serial number, the fingerprints and the key identifiers of a certificate."""
+    old = old_fingerprints(said.der)
+    found = [f"serial {said.serial}", f"SHA-256 {said.sha256}"]
+    found += [f"SHA-1 {old['sha1']}", f"MD5 {old['md5']}"]
+    found += [f"key SHA-256 {said.key_sha256}"] * bool(said.key_sha256)
+    for word, identifier in (("subject", said.subject_key), ("authority", said.authority_key)):
+        if identifier is not None:
+            found.append(f"{word} key identifier {identifier.hex()}")
+    return found
+
+
 class _Page:
     """The settings of all lines."""
 
     def __init__(
-        self, inventory: Inventory, at: datetime, width: int, marks: Marks, clean: _Text
+        self,
+        inventory: Inventory,
+        at: datetime,
+        width: int,
+        marks: Marks,
+        clean: _Text,
+        *,
+        every: bool,
     ) -> None:
+        self._every = every
         self._entries, self._at, self._width = inventory.entries, at, width
         self._marks, self._clean = marks, clean
         # In a deeper tree, lines would have no room for words.
@@ -319,8 +343,11 @@ class _Page:
         named = said.common_name != entry.name
         found = [self._clean(said.common_name)] if named else []
         found += details(entry, self._clean)
-        found.append(f"serial {said.serial[:8]}{more if len(said.serial) > 8 else ''}")
-        found.append(f"SHA-256 {said.sha256[:16]}{more}")
+        if self._every:
+            found += _in_full(said)
+        else:
+            found.append(f"serial {said.serial[:8]}{more if len(said.serial) > 8 else ''}")
+            found.append(f"SHA-256 {said.sha256[:16]}{more}")
         if not entry.issuers:
             found.append(f"issuer {unlinked(entry)}: {self._clean(said.issuer)}")
         return found

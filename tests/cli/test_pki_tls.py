@@ -272,6 +272,11 @@ class TestKdf:
         assert kdf("pki/private/x.key") == default
         good("pki", "issue", kind, "y", "--kdf", other, *self.new, env=self.env)
         assert kdf("pki/private/y.key") == other
+        name = {"scrypt": "scrypt", "pbkdf2": "PBKDF2"}[other]
+        assert f"y.key, encrypted with {name}" in good("pki", "show", env={"COLUMNS": "100"})
+        found = json.loads(good("pki", "show", "--json"))["certificates"]
+        keys = {one["name"]: one["private_key"] for one in found}
+        assert keys["y"]["derivation"] == KDF[other]
         shown = good("key", "show", "pki/private/y.key")
         assert f"derivation: {KDF[other]}\n" in shown
 

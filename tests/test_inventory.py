@@ -645,7 +645,8 @@ def test_wide_letters_take_two_columns() -> None:
 
 def test_years_and_days_in_words() -> None:
     begin = datetime(2026, 1, 1, tzinfo=UTC)
-    assert tree.span(begin, begin + timedelta(days=1)) == "1 day"
+    assert tree.span(begin, begin + timedelta(days=1)) == "24 hours"
+    assert tree.span(begin, begin + timedelta(days=2)) == "2 days"
     assert tree.span(begin, begin + timedelta(days=729)) == "729 days"
     assert tree.span(begin, begin + timedelta(days=730)) == "2 years"
     assert tree.share_left(begin, begin, begin) == 0

@@ -6,7 +6,12 @@ from typing import Any
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from fwsign.pki.directory import Pki
+from fwsign.pki.leaves import Device
+from fwsign.pki.lint import lint
 from lint_kit import CA_USAGE, ca, codes, crls, fill, findings, leaf, make_pki, said
+from pki_kit import NOW as PKI_NOW
+from pki_kit import issue, make
 from support import (
     CODE_SIGNING,
     VENDOR,
@@ -76,6 +81,22 @@ def test_outlives_issuer(tmp_path: Path) -> None:
     signer = leaf(issuing)
     found = codes(fill(tmp_path, *GOOD, issuing, *crls(issuing), signer))
     assert found == ["outlives-issuer"]
+
+
+def test_no_end(tmp_path: Path) -> None:
+    pki = make(tmp_path / "pki").directory
+    for number in range(3):
+        issue(pki, f"d{number}", "idevid", device=Device(f"{number}"))
+    named = [one for one in lint(pki, now=PKI_NOW).findings if "end" in one.code]
+    end = Pki(pki).certificate("issuing-tls").not_valid_after_utc
+    assert [(one.code, one.severity, one.subject, one.message) for one in named] == [
+        (
+            "lint.no-end",
+            "note",
+            "Acme TLS CA",
+            f'3 below it have no end date, such as "d0", and end with it, {end:%Y-%m-%d}',
+        )
+    ]
 
 
 def test_issuer_not_ca(tmp_path: Path) -> None:

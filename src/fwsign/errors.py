@@ -109,6 +109,7 @@ if TYPE_CHECKING:
         "io.fetch-cut",
         "io.tsa",
         "io.crl-unused",
+        "io.listen",
         "device.port",
         "device.absent",
         "device.lost",
@@ -337,6 +338,7 @@ CODES: Mapping[Code, str] = MappingProxyType(
         "io.fetch-cut": "the transfer ended before its end, again and again",
         "io.tsa": "a time-stamping authority gave no token",
         "io.crl-unused": "a CRL was given that belongs to no issuer in the path",
+        "io.listen": "the server cannot listen at the address",
         # Boards.
         "device.port": "the port cannot be opened",
         "device.absent": "no boot loader answers at the port",

@@ -10,6 +10,9 @@ _PEER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NOT_IN_PRODUCT = re.compile(r"[^a-z0-9._-]+")
 _WINDOWS = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?")
 _ORGANISATION_LIMIT = 53  # octets: with " Issuing CA" after it, a CN has 64 at most
+_SERIAL_NUMBER = re.compile(r"[A-Za-z0-9 '()+,./:=?-]{1,64}")
+_URL = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+")  # RFC 3986 s.2
+_URL_LIMIT = 512  # characters; certificates stay small
 _RESERVED = re.compile(r"(?:ca|standby|issuing(?:-tls)?)(?:-[0-9]+)?(?:-by-.*)?")
 
 
@@ -114,6 +117,72 @@ def organisation(text: str) -> str:
         expected=f"1 to {_ORGANISATION_LIMIT} octets",
         found=text[:80],
     )
+
+
+def serial_number(text: str) -> str:
+    """Return `text` if it can be a device's serial number in a subject.
+
+    Args:
+        text: 1 to 64 characters of PrintableString, without spaces around it.
+
+    Raises:
+        Failed: `state.policy`.
+
+    Source: RFC 5280 appendix A.1 (X520SerialNumber), IEEE 802.1AR-2018 s.8.6.
+    """
+    if _SERIAL_NUMBER.fullmatch(text) and text == text.strip():
+        return text
+    raise Failed(
+        "state.policy",
+        f'"{text[:80]}" cannot be the serial number of a device: it is not 1 to 64 of A-Z, a-z, '
+        "0-9, space and '()+,-./:=?",
+        expected=_SERIAL_NUMBER.pattern,
+        found=text[:80],
+    )
+
+
+def web_address(text: str) -> str:
+    """Return `text` if certificates can name it as a place to fetch a CRL or a CA from.
+
+    Args:
+        text: http://HOST/... or https://HOST/..., ASCII; {ca} stands for the name of the CA.
+
+    Raises:
+        Failed: `state.policy`.
+
+    Source: RFC 5280 s.4.2.1.13, s.4.2.2.1: an absolute URI of IA5String.
+    """
+    fault = _address_fault(text.replace("{ca}", "ca"))
+    if not fault:
+        return text
+    raise Failed(
+        "state.policy",
+        f'"{text[:80]}" is not an address http://HOST/... that certificates can have: {fault}',
+        expected="http://HOST/... or https://HOST/..., at most 512 characters",
+        found=text[:80],
+    )
+
+
+def _address_fault(text: str) -> str:
+    """Return the reason why certificates cannot name an address; empty if they can."""
+    from urllib.parse import urlsplit  # not every command has an address
+
+    try:
+        parts = urlsplit(text)
+        port_is_bad = parts.port == 0
+    except ValueError:
+        return "it cannot be read"
+    if not _URL.fullmatch(text):
+        return "it has a character that no address has"
+    if len(text) > _URL_LIMIT:
+        return f"it has {len(text)} characters, at most {_URL_LIMIT} are allowed"
+    if parts.scheme not in ("http", "https"):
+        return "programs fetch by http or https"
+    if not parts.hostname or port_is_bad:
+        return "it names no host, or no port of one"
+    if "@" in parts.netloc or parts.fragment or text.endswith("#"):
+        return "it has a user, a password or a fragment"
+    return ""
 
 
 def _entry_name(text: str, holder: str, letters: str, pattern: re.Pattern[str]) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Spans of time as people type them (12h, 90d, 4w, 2y), revocation modes, and clock errors."""
+"""Spans of time as people type them (30min, 12h, 2y), revocation modes, and clock errors."""
 
 import re
 from datetime import timedelta
@@ -11,8 +11,14 @@ if TYPE_CHECKING:
 REVOCATION: Final = "require, off, or allow-stale:TIME as in allow-stale:30d"
 """The input of `parse_revocation`, for people."""
 
-_SPAN: Final = re.compile(r"([0-9]{1,5})([hdwy])")
-_UNITS: Final = {"h": timedelta(hours=1), "d": timedelta(1), "w": timedelta(7), "y": timedelta(365)}
+_SPAN: Final = re.compile(r"([0-9]{1,5})(min|[hdwy])")  # "m" alone could be a month
+_UNITS: Final = {
+    "min": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(1),
+    "w": timedelta(7),
+    "y": timedelta(365),
+}
 
 CLOCK_TOLERANCE: Final = timedelta(hours=1)
 """How far a clock may be behind another machine's dates before it counts as wrong."""
@@ -22,6 +28,15 @@ def parse_span(text: str) -> timedelta | None:
     """Return the span that a text names; None if it names none."""
     match = _SPAN.fullmatch(text)
     return int(match[1]) * _UNITS[match[2]] if match else None
+
+
+def plain_span(span: timedelta) -> str:
+    """Return a span in words: days, or hours and minutes below two days."""
+    minutes = max(int(span.total_seconds()) // 60, 0)
+    for size, word in ((1440, "day"), (60, "hour")):
+        if minutes >= 2 * size:
+            return f"{minutes // size} {word}s"
+    return f"{minutes} minute{'' if minutes == 1 else 's'}"
 
 
 def parse_revocation(text: str) -> "tuple[Revocation, timedelta] | None":

@@ -340,7 +340,6 @@ class TestPaths:
             ["verify", "build.bin.suit", "--crl", "d"],
             ["verify", "build.bin.suit", "d"],
             ["pki", "verify", "d"],
-            ["pki", "issue", "signer", "n", "--csr", "d"],
             ["trust", "show", "d"],
             ["receipts", "show", "d"],
         ],

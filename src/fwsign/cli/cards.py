@@ -20,6 +20,7 @@ from fwsign.pki import lenient
 from fwsign.pki.entry import old_fingerprints
 from fwsign.pki.extension_text import extension_name, value_text
 from fwsign.pki.lenient import oid_name
+from fwsign.pki.profiles import NO_END
 
 _Card: TypeAlias = Callable[..., dict[str, Any]]
 
@@ -64,8 +65,13 @@ def certificate_card(data: bytes, every: bool = False) -> dict[str, Any]:
         **_key(found.key),
         "signature": found.signature,
         "extensions": _extensions(found.extensions),
-        "notes": _notes(found),
+        "notes": [*_notes(found), *_no_end(found.end)],
     }
+
+
+def _no_end(end: str | None) -> list[str]:
+    """Say that a time stands for no end (RFC 5280 section 4.1.2.5)."""
+    return ["it has no end date, and ends with its CA"] if end == NO_END.isoformat() else []
 
 
 @_reading("certificate signing request")

@@ -103,6 +103,7 @@ HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "--output names another file",
             "--force replaces it",
         ),
+        "io.listen": ("--listen names another address and port",),
         "io.crl-unused": ("leave it out, or give the CRL of an issuer of the signer",),
         "key.format": ("fwsign show FILE tells what it is",),
         "key.unsupported": ("--new-key makes another one",),

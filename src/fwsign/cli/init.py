@@ -16,6 +16,8 @@ from fwsign.errors import Failed
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from fwsign.pki.extras import Extras
+
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
@@ -134,9 +136,11 @@ def create_pki(
     *,
     root_only: bool = False,
     flat: bool = False,
+    more: "Extras | None" = None,
 ) -> None:
     """Make a PKI; the first of the domains is the vendor."""
     from fwsign.pki.authority import create
+    from fwsign.pki.extras import NONE
 
     root_passphrase, passphrase = passphrases
     create(
@@ -146,6 +150,7 @@ def create_pki(
         permit=domains[1:],
         root_only=root_only,
         flat=flat,
+        more=more or NONE,
         alg=alg,
         root_passphrase=root_passphrase,
         passphrase=passphrase,

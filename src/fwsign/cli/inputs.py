@@ -31,7 +31,7 @@ _BUNDLES: Final = frozenset({"PKCS7", "CMS", "PKCS12"})
 
 
 def parse_time(text: str, now: datetime) -> datetime:
-    """Parse RFC 3339 with a zone, or a span counted from `now` such as 12h, 90d, 4w or 2y."""
+    """Parse RFC 3339 with a zone, or a span from `now` on, such as 30min, 12h, 90d or 2y."""
     try:
         if (span := spans.parse_span(text)) is not None:
             return now + span
@@ -40,16 +40,18 @@ def parse_time(text: str, now: datetime) -> datetime:
             ui.usage(f'"{text}" has no time zone', f"write {time.isoformat()}Z if it is UTC")
         return time.astimezone(UTC)
     except ValueError:
-        ui.usage(f'"{text}" is not a time', "write 2026-11-22T12:00:00Z, or 12h, 90d, 4w, 2y")
+        ui.usage(
+            f'"{text}" is not a time', "write 2026-11-22T12:00:00Z, or 30min, 12h, 90d, 4w, 2y"
+        )
     except OverflowError:
         ui.usage(f'"{text}" is out of range', "times are in the years 1 to 9999")
 
 
 def parse_span(text: str) -> timedelta:
-    """Parse a span such as 12h, 90d, 4w or 2y."""
+    """Parse a span such as 30min, 12h, 90d, 4w or 2y."""
     span = spans.parse_span(text)
     if span is None:
-        ui.usage(f'"{text}" is not a span of time', "write 12h, 90d, 4w, 2y")
+        ui.usage(f'"{text}" is not a span of time', "write 30min, 12h, 90d, 4w, 2y")
     return span
 
 

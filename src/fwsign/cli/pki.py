@@ -25,6 +25,11 @@ COMMANDS: Final = {
     "csr": "pki_offline",
     "sign-ca": "pki_offline",
     "accept": "pki_offline",
+    "serve": "pki_serve",
+    "invite": "pki_enrol",
+    "requests": "pki_enrol",
+    "approve": "pki_enrol",
+    "deny": "pki_enrol",
     "standby": "pki_rotate",
     "rotate": "pki_rotate",
 }

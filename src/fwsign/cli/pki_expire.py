@@ -12,6 +12,7 @@ from fwsign.cli.command import Command, examples
 from fwsign.cli.config import find_pki, pki_words
 from fwsign.cli.options import JSON, PKI
 from fwsign.cli.quoting import quoted
+from fwsign.spans import plain_span
 
 if TYPE_CHECKING:
     from fwsign.pki.expiry import Ending
@@ -37,7 +38,8 @@ def expire(
     """Show what ends soon; for a job that runs every week.
 
     The exit status is 3 if there is something, 0 if not. CRLs, which are made to be renewed
-    often, count in the last third of their time. What is below a revoked CA has ended; what is
+    often, count in the last third of their time, and so do certificates of ten days or less. What
+    is below a revoked CA has ended; what is
     revoked itself, and the CRL of a revoked CA, needs nothing and does not count.
     """
     from fwsign.pki.expiry import ending
@@ -87,10 +89,9 @@ def _say_how(directory: Path, below: set[str | None], pki: Path | None) -> None:
 
 
 def _when(end: datetime, now: datetime) -> str:
-    days = abs((end - now).days)
     if end < now:
-        return f"{days} days ago" if days != 1 else "a day ago"
-    return f"in {days} days" if days != 1 else "in a day"
+        return f"{plain_span(now - end)} ago"
+    return f"in {plain_span(end - now)}"
 
 
 def _as_json(one: "Ending", now: datetime) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from fwsign.cli import inputs, quoting, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.init import create_pki, new_passphrases, say_what_now
 from fwsign.cli.options import ALG, NO_PASSPHRASE, ORG, PASS, ROOT_PASS, VENDOR_OF_PKI
+from fwsign.cli.pki_extras import CA_ISSUERS_URL, CRL_URL, read_extras
 from fwsign.cli.pki_options import NEW_PKI, PERMIT
 
 
@@ -55,6 +56,8 @@ def init(
             help="fwsign, or easyrsa: one CA that issues signers itself, for easy-rsa, too.",
         ),
     ] = "fwsign",
+    crl_url: CRL_URL = None,
+    ca_issuers_url: CA_ISSUERS_URL = None,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
     root_pass: ROOT_PASS = None,
@@ -73,6 +76,13 @@ def init(
     flat = layout == "easyrsa"
     if flat and root_only:
         ui.usage("--root-only and --layout easyrsa exclude each other")
+    for option, urls in {"--crl-url": crl_url, "--ca-issuers-url": ca_issuers_url}.items():
+        if urls and root_only:
+            ui.usage(f"{option} and --root-only exclude each other", "a root has no issuer")
+        if bare := [url for url in urls or () if "{ca}" not in url and not flat]:
+            words = "there are several CAs, each with its own CRL"
+            ui.usage(f"{option} {bare[0]} has no {{ca}} in it", words)
+    more = read_extras(crl_url, ca_issuers_url)
     refuse_used(directory)
     domains = (vendor, *(permit or ()))
     if root_only:
@@ -81,7 +91,7 @@ def init(
         passphrases = (passphrase, passphrase)
     else:
         passphrases = new_passphrases(pass_, root_pass, none=no_passphrase)
-    create_pki(directory, org, domains, alg, passphrases, root_only=root_only, flat=flat)
+    create_pki(directory, org, domains, alg, passphrases, root_only=root_only, flat=flat, more=more)
     ui.out(str(directory))
     say_what_now(directory, org, passphrases, issues=flat)
     if not root_only:

@@ -14,6 +14,7 @@ from fwsign.cli.command import Command, examples
 from fwsign.cli.config import find_pki, pki_words
 from fwsign.cli.options import CA_PASS, KDF, NO_PASSPHRASE, PASS, PKI, named, refuse_kdf
 from fwsign.cli.passphrases import Passphrases
+from fwsign.cli.pki_extras import CA_ISSUERS_URL, CRL_URL, read_extras
 from fwsign.cli.pki_options import COMPAT, KIND_OF_TLS_KEY, LIFETIME, span, warn_of_rsa2048
 from fwsign.errors import Failed
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from fwsign.keys import Passphrase, PublicKey
     from fwsign.pki.directory import Pki
+    from fwsign.pki.extras import Extras
     from fwsign.pki.issue import NewKey
     from fwsign.pki.log import Origin
 
@@ -104,6 +106,8 @@ def renew(
             "may issue for; repeat for several.",
         ),
     ] = None,
+    crl_url: CRL_URL = None,
+    ca_issuers_url: CA_ISSUERS_URL = None,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
     kdf: KDF = None,
@@ -125,6 +129,7 @@ def renew(
 
     if every == (name is not None):
         ui.usage("expected NAME or --all" if name is None else "NAME and --all exclude each other")
+    more = read_extras(crl_url, ca_issuers_url)
     now = inputs.now()
     validity = span(lifetime, now)
     directory = find_pki(pki)
@@ -146,6 +151,11 @@ def renew(
     if isinstance(new, NewKey) and name is not None and (issues or first):
         if lifetime:
             ui.usage("--for and --new-key exclude each other for an issuing CA")
+        if crl_url or ca_issuers_url:
+            ui.usage(
+                "addresses and --new-key exclude each other for an issuing CA",
+                f"renew it once more to name them: fwsign pki renew {name}",
+            )
         (_add_tls if first else _replace_issuing)(directory, name, new, source, pki)
         return
     again = partial(
@@ -154,6 +164,7 @@ def renew(
         new=new,
         lifetime=validity,
         permit=permit or (),
+        more=more,
         compat=compat,
         origin=origin,
         source=source,
@@ -221,6 +232,7 @@ def _renew(
     new: "NewKey | Callable[[], PublicKey] | None",
     lifetime: timedelta | None,
     permit: "Sequence[str]",
+    more: "Extras",
     compat: bool,
     origin: "Origin",
     source: "Passphrase",
@@ -236,6 +248,7 @@ def _renew(
         new_key=new,
         lifetime=lifetime,
         permit=permit,
+        more=more,
         compat=compat,
         origin=origin,
         ca_passphrase=source,

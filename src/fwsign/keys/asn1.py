@@ -102,3 +102,13 @@ def octets(content: bytes) -> bytes:
 def sequence(*parts: bytes) -> bytes:
     """Encode a SEQUENCE of encoded elements."""
     return tlv(SEQUENCE, b"".join(parts))
+
+
+def object_identifier(dotted: str) -> bytes:
+    """Encode an OBJECT IDENTIFIER in dotted form."""
+    first, second, *rest = map(int, dotted.split("."))
+    content = bytearray()
+    for arc in (first * 40 + second, *rest):  # X.690 s.8.19.4
+        groups = [arc >> shift & 0x7F for shift in range(0, max(arc.bit_length(), 1), 7)]
+        content += bytes((*(group | 0x80 for group in reversed(groups[1:])), groups[0]))
+    return tlv(OID, bytes(content))

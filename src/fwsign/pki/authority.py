@@ -16,6 +16,7 @@ from fwsign.keys.formats import read_private_key
 from fwsign.names import host_name, organisation, vendor_domain
 from fwsign.pki import crls, flat, leaves, profiles
 from fwsign.pki.directory import ISSUING, ISSUING_TLS, ROOT, Pki, common_name
+from fwsign.pki.extras import NONE as NO_EXTRAS
 from fwsign.pki.files import build_beside, make_directories, set_aside, write_certificate
 from fwsign.pki.log import log_certificate
 from fwsign.pki.profiles import SIGNING, TLS_ONLY, Authority, Limits
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from fwsign.keys import Passphrase
+    from fwsign.pki.extras import Extras
 
 _Names: TypeAlias = tuple[str, tuple[str, ...]]
 _Keys: TypeAlias = tuple[str, bytes | None, bytes | None]
@@ -49,6 +51,7 @@ def create(
     permit: Sequence[str] = (),
     root_only: bool = False,
     flat: bool = False,
+    more: Extras = NO_EXTRAS,
 ) -> Pki:
     """Make a PKI: root, an issuing CA for signers, one for TLS, the signer `release`, first CRLs.
 
@@ -66,6 +69,8 @@ def create(
         permit: more domains, or single labels, that the CA of signers may issue for.
         root_only: make only the root and its CRL; issuing CAs are elsewhere, see `offline`.
         flat: make the layout of easy-rsa: one CA, limited to the domains, which issues leaves.
+        more: extensions to add to all certificates below the root; {ca} in an address stands for
+            the name of each one's issuer.
 
     Raises:
         Failed: `state.pki-exists`, `state.policy`, `state.clock`, `key.unsupported`,
@@ -78,9 +83,9 @@ def create(
 
     def build(scratch: Path) -> None:
         if flat:
-            _build_flat(scratch, names, keys, now)
+            _build_flat(scratch, names, keys, now, more=more)
         else:
-            _build(scratch, names, keys, now, root_only=root_only)
+            _build(scratch, names, keys, now, root_only=root_only, more=more)
 
     build_beside(directory, build)
     return Pki(directory)
@@ -116,12 +121,19 @@ def join(certificate: x509.Certificate, path: Path, passphrase: Passphrase) -> A
 
 
 def new_issuing(
-    alg: str, subject: x509.Name, limits: Limits, root: Authority, now: datetime
+    alg: str,
+    subject: x509.Name,
+    limits: Limits,
+    root: Authority,
+    now: datetime,
+    *,
+    more: profiles.Extensions = (),
 ) -> Authority:
-    """Make an issuing CA below a root, with a new key; nothing is written."""
+    """Make an issuing CA below a root, with a new key and more extensions; nothing is written."""
     key = new_private_key(alg)
     public = key.public_key()
-    return Authority(profiles.issuing_certificate(public, subject, limits, root, now), key)
+    made = profiles.issuing_certificate(public, subject, limits, root, now, more=more)
+    return Authority(made, key)
 
 
 def add_authority(
@@ -162,7 +174,15 @@ def refuse_early(issuer: x509.Certificate, now: datetime) -> None:
         )
 
 
-def _build(directory: Path, names: _Names, keys: _Keys, now: datetime, *, root_only: bool) -> None:
+def _build(
+    directory: Path,
+    names: _Names,
+    keys: _Keys,
+    now: datetime,
+    *,
+    root_only: bool,
+    more: Extras,
+) -> None:
     org, permitted = names
     alg, root_passphrase, passphrase = keys
     make_directories(directory)
@@ -176,19 +196,23 @@ def _build(directory: Path, names: _Names, keys: _Keys, now: datetime, *, root_o
     signed = {ROOT: crls.first_crl(ROOT, root, now)}
     if not root_only:
         limits = {ISSUING: SIGNING._replace(permitted=permitted), ISSUING_TLS: TLS_ONLY}
+        added = more.at(ROOT).extensions()
         issuers = {
-            name: new_issuing(alg, profiles.issuing_name(org, name), limit, root, now)
+            name: new_issuing(alg, profiles.issuing_name(org, name), limit, root, now, more=added)
             for name, limit in limits.items()
         }
         for name, issuer in issuers.items():
             add_authority(pki, name, issuer, passphrase, now)
-        signer = _first_signer(pki, issuers[ISSUING], permitted, (alg, passphrase), now)
+        leaf = leaves.Leaf("signer", FIRST_SIGNER, permitted[:1], more=more.at(ISSUING))
+        signer = _first_signer(pki, issuers[ISSUING], leaf, (alg, passphrase), now)
         flat.enter(pki, FIRST_SIGNER, signer, now)
         write_certificate(pki.certificate_path(FIRST_SIGNER), signer)
     crls.write_crls(pki, signed)
 
 
-def _build_flat(directory: Path, names: _Names, keys: _Keys, now: datetime) -> None:
+def _build_flat(
+    directory: Path, names: _Names, keys: _Keys, now: datetime, *, more: Extras
+) -> None:
     org, permitted = names
     alg, root_passphrase, passphrase = keys
     flat.make_flat(directory)
@@ -197,7 +221,8 @@ def _build_flat(directory: Path, names: _Names, keys: _Keys, now: datetime) -> N
     write_certificate(directory / "ca.crt", root.certificate)
     pki = Pki(directory)
     write_private_key(pki.key_path(ROOT), key, root_passphrase)
-    signer = _first_signer(pki, root, permitted, (alg, passphrase), now)
+    leaf = leaves.Leaf("signer", FIRST_SIGNER, permitted[:1], more=more.at(ROOT))
+    signer = _first_signer(pki, root, leaf, (alg, passphrase), now)
     log_certificate(directory, ROOT, root.certificate, now)
     flat.enter(pki, FIRST_SIGNER, signer, now)
     write_certificate(pki.certificate_path(FIRST_SIGNER), signer)
@@ -207,13 +232,12 @@ def _build_flat(directory: Path, names: _Names, keys: _Keys, now: datetime) -> N
 def _first_signer(
     pki: Pki,
     issuer: Authority,
-    permitted: tuple[str, ...],
+    leaf: leaves.Leaf,
     new_key: tuple[str, bytes | None],
     now: datetime,
 ) -> x509.Certificate:
     """Write the key of the first signer; return its certificate."""
     key = new_private_key(new_key[0])
     write_private_key(pki.key_path(FIRST_SIGNER), key, new_key[1])
-    leaf = leaves.Leaf("signer", FIRST_SIGNER, permitted[:1])
     period = (profiles.begin(issuer.certificate, now), now + leaves.SIGNER.lifetime)
     return leaves.leaf_certificate(leaf, key.public_key(), period, issuer)

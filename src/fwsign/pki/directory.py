@@ -42,7 +42,7 @@ ROOT: Final = "ca"
 INDEX: Final = "index.txt"
 ISSUING: Final = "issuing"
 ISSUING_TLS: Final = "issuing-tls"
-TLS: Final = ("server", "client")
+TLS: Final = ("server", "client", "idevid")
 """The kinds whose keys make handshakes, and nothing that has to last."""
 BUNDLE: Final = "crl/bundle.pem"
 """The CRLs of all CAs in one file, to ship."""
@@ -195,6 +195,8 @@ class Pki:
     def key_path(self, name: str) -> Path:
         """Return the path of an entry's private key, which may be elsewhere."""
         plain = self.directory / f"private/{name}.key"
+        if not self.certificate_path(name).exists():
+            return plain
         try:
             renewed = self.renewed_key_path(name, self.certificate(name).serial_number)
             return renewed if renewed.exists() else plain

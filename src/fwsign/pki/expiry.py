@@ -56,6 +56,10 @@ def ending(
     about a revoked certificate, an expired one below a revoked CA, an expired issuing CA that
     another has replaced, a CRL of a dead CA, or the CRL of a standby root, which is not in use yet.
 
+    A certificate without an end date ends with its CA, which counts instead: to renew that is all
+    that needs to be done. A short-lived certificate counts in the last third of its time, and after
+    its end as long as such ones live: later it was given up.
+
     Args:
         pki_dir: the PKI.
         within: the span from `now`. A CRL counts only in the last third of its time.
@@ -113,7 +117,15 @@ def _crls(pki: Pki, now: datetime, within: timedelta | None) -> list[Ending]:
 def _certificate(
     pki: Pki, name: str, end: PathEnd[str], within: timedelta, now: datetime
 ) -> Ending | None:
-    own, path = pki.certificate(name).not_valid_after_utc, pki.certificate_path(name)
+    certificate, path = pki.certificate(name), pki.certificate_path(name)
+    own = certificate.not_valid_after_utc
+    if own == profiles.NO_END and end.time != REVOKED:
+        return None
+    third = profiles.short_third(certificate.not_valid_before_utc, own)
+    if third is not None and end.time != REVOKED:
+        if now - own > profiles.SHORT_LIVED:
+            return None
+        within = min(within, third)
     if end.cause is None:
         ended = end.time == REVOKED or (own < now and _is_replaced(pki, name))
         return None if ended or own - now > within else Ending(own, "certificate", name, path)

@@ -31,6 +31,7 @@ from fwsign.pki.linking import (
 )
 from fwsign.pki.material import KeyFile, KeyFinder, Material, Problem, collect
 from fwsign.pki.path_end import TLS, Link, path_ends
+from fwsign.pki.profiles import short_third
 
 if TYPE_CHECKING:
     import os
@@ -187,6 +188,7 @@ def _standing(
         return Standing.EXPIRED
     if at < begin:
         return Standing.FUTURE
+    short_lived |= short_third(begin, end) is not None
     if left < _URGENT and not short_lived:
         return Standing.URGENT
     if left < (end - begin) * _SOON_SHARE or (left < _SOON and not short_lived):

@@ -18,11 +18,14 @@ from fwsign.keys.file import write_private_key
 from fwsign.names import host_name, peer_name, signer_name, vendor_domain
 from fwsign.pki import profiles
 from fwsign.pki.authority import open_authority, refuse_early
+from fwsign.pki.devices import check_device, devices_in, refuse_known_device
 from fwsign.pki.directory import ISSUING_TLS, TLS, Pki, common_name, is_root, line_of
+from fwsign.pki.extras import NONE as NO_EXTRAS
 from fwsign.pki.files import set_aside, write_certificate
 from fwsign.pki.flat import enter
 from fwsign.pki.known_keys import refuse_published
 from fwsign.pki.leaves import (
+    ENDLESS,
     KINDS,
     Leaf,
     check_public_key,
@@ -37,14 +40,15 @@ from fwsign.pki.log import OWN
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime, timedelta
     from pathlib import Path
 
     from cryptography import x509
 
     from fwsign.keys import Passphrase, PrivateKey, PublicKey
-    from fwsign.pki.leaves import Address
+    from fwsign.pki.extras import Extras
+    from fwsign.pki.leaves import Address, Device
     from fwsign.pki.log import Origin
 
 _LIKE_HOST: Final = re.compile(r"[a-z0-9_*.-]+")
@@ -78,6 +82,8 @@ def issue(
     key: NewKey | PublicKey | Callable[[], PublicKey],
     domains: Sequence[str] = (),
     addresses: Sequence[Address] = (),
+    device: Device | None = None,
+    more: Extras = NO_EXTRAS,
     lifetime: timedelta | None = None,
     compat: bool = False,
     origin: Origin = OWN,
@@ -96,6 +102,8 @@ def issue(
             the hosts of a server. A name with a dot is also a host, unless it is a signer's, and
             so is the name of a server without other hosts and addresses.
         addresses: the addresses of a server.
+        device: the identity of an idevid, which no other of the PKI has.
+        more: extensions to add.
         lifetime: the span from `now`; None: the kind's, or until the issuing CA ends.
         compat: certify RSA of 2048 bits of a server or client; never that of another kind.
         origin: who wanted it, for the log.
@@ -114,7 +122,10 @@ def issue(
     certificate = pki.certificate(ca)
     _refuse_taken(pki, name)
     refuse_unable(pki, ca, now)
-    leaf = permitted_leaf(pki, ca, Leaf(kind, name, tuple(domains), tuple(addresses)))
+    wanted = Leaf(kind, name, tuple(domains), tuple(addresses), device=device, more=more)
+    leaf = permitted_leaf(pki, ca, wanted)
+    if leaf.device:
+        refuse_known_device(leaf, devices_in(pki))
     period = period_of(leaf, certificate, lifetime, now)
     if not isinstance(key, NewKey):
         key = key() if callable(key) else key
@@ -127,11 +138,9 @@ def issue(
     issued = leaf_certificate(leaf, public, period, issuer)
     with exclusive(pki.directory):
         _refuse_taken(pki, name)
-        set_aside(pki.key_path(name))
-        if new is not None:
-            write_private_key(pki.key_path(name), *new)
-        enter(pki, name, issued, now, origin=origin)
-        write_certificate(pki.certificate_path(name), issued)
+        if leaf.device:
+            refuse_known_device(leaf, devices_in(pki))
+        write_entry(pki, name, issued, now, new=new, origin=origin)
     return pki.certificate_path(name)
 
 
@@ -149,14 +158,56 @@ def make_key(kind: str, wanted: NewKey, alg: str) -> Made:
     return Made(key, wanted.secret(), wanted.kdf or default_kdf(kind))
 
 
+def write_entry(
+    pki: Pki,
+    name: str,
+    issued: x509.Certificate,
+    now: datetime,
+    *,
+    new: Made | None = None,
+    origin: Origin = OWN,
+) -> None:
+    """Write a new entry, with its key if that was made here; the caller holds the lock."""
+    set_aside(pki.key_path(name))
+    if new is not None:
+        write_private_key(pki.key_path(name), *new)
+    enter(pki, name, issued, now, origin=origin)
+    write_certificate(pki.certificate_path(name), issued)
+
+
+def is_taken(pki: Pki, name: str) -> bool:
+    """Tell whether there is an entry of a name, in upper or lower case; raise like `Pki.names`."""
+    return name.lower() in map(str.lower, pki.names())
+
+
 def _refuse_taken(pki: Pki, name: str) -> None:
+    def is_revoked(there: str) -> bool:
+        with contextlib.suppress(Failed):  # its issuer's CRL may be elsewhere
+            return pki.revocation(there) is not None
+        return False
+
+    refuse_taken(pki, name, {one.lower(): one for one in pki.names()}, is_revoked)
+
+
+def refuse_taken(
+    pki: Pki, name: str, names: Mapping[str, str], is_revoked: Callable[[str], bool]
+) -> None:
+    """Refuse the name of an entry that exists.
+
+    Args:
+        pki: the PKI.
+        name: the new name.
+        names: those of all entries, by their lower case.
+        is_revoked: tells whether an entry is revoked.
+
+    Raises:
+        Failed: `state.pki-exists`.
+    """
     # Some file systems do not tell "TESTING" from "testing".
-    there = next((one for one in pki.names() if one.lower() == name.lower()), None)
+    there = names.get(name.lower())
     if there is None:
         return
-    more = ""
-    with contextlib.suppress(Failed):  # its issuer's CRL may be elsewhere
-        more = " --new-key" if pki.revocation(there) is not None else ""
+    more = " --new-key" if is_revoked(there) else ""
     raise Failed(
         "state.pki-exists",
         f'there is a certificate "{there}" in {pki.directory} already',
@@ -192,9 +243,13 @@ def refuse_unable(pki: Pki, ca: str, now: datetime) -> None:
 
 def permitted_leaf(pki: Pki, ca: str, wanted: Leaf) -> Leaf:
     """Return the content of a new certificate, after checking it against its issuer's limits."""
-    kind, name, domains, addresses, subject, _ = wanted
+    kind, name, domains, addresses, subject = wanted[:5]
+    wanted = wanted._replace(more=wanted.more.at(ca))
     issuer = pki.certificate(ca)
     _refuse_use(pki, ca, kind)
+    _check_extras(wanted)
+    if kind == "idevid":
+        check_device(wanted)
     if kind == "signer":
         vendors = [name for name in profiles.permitted_vendors(issuer) if "." in name]
         named = tuple(dict.fromkeys(map(vendor_domain, domains))) or tuple(vendors[:1])
@@ -221,6 +276,18 @@ def permitted_leaf(pki: Pki, ca: str, wanted: Leaf) -> Leaf:
     if kind == "server" and not hosts and not addresses:
         raise _nameless(pki, ca, wanted)
     return wanted._replace(domains=hosts, addresses=tuple(dict.fromkeys(addresses)))
+
+
+def _check_extras(leaf: Leaf) -> None:
+    critical = [one.oid for one in leaf.more.custom if one.critical]
+    if critical and leaf.kind not in TLS:
+        raise Failed(
+            "state.policy",
+            f"devices refuse a {leaf.kind} with a critical extension that they do not know, "
+            f"such as {critical[0]}",
+            expected="an extension that is not critical",
+            found=critical[0],
+        )
 
 
 def _nameless(pki: Pki, ca: str, wanted: Leaf) -> Failed:
@@ -312,10 +379,13 @@ def period_of(
     leaf: Leaf, issuer: x509.Certificate, lifetime: timedelta | None, now: datetime
 ) -> tuple[datetime, datetime]:
     """Return notBefore and notAfter of a new certificate; raise like `last_day`."""
-    if lifetime is None:
-        end = min(now + KINDS[leaf.kind].lifetime, issuer.not_valid_after_utc)
-    else:
+    usual = KINDS[leaf.kind].lifetime
+    if lifetime is not None:
         end = last_day(f'{leaf.kind} "{leaf.name}"', issuer, lifetime, now)
+    elif usual == ENDLESS:
+        end = profiles.NO_END
+    else:
+        end = min(now + usual, issuer.not_valid_after_utc)
     return profiles.begin(issuer, now), end
 
 

@@ -1,24 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The certificates below the CAs (RFC 5280): signers, time stampers, TLS servers and clients."""
+"""The certificates below the CAs (RFC 5280): signers, time stampers, TLS peers, devices."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fwsign.chain import MIN_CA_RSA_BITS
 from fwsign.cose import KEY_KINDS, MIN_RSA_BITS, allowed_rsa_size, key_kind, key_name
 from fwsign.errors import Failed
-from fwsign.keys import KEY_NAMES
+from fwsign.keys import KEY_NAMES, asn1
 from fwsign.keys.file import new_private_key
 from fwsign.pki.directory import TLS, common_name, is_ca
+from fwsign.pki.extras import NONE as NO_EXTRAS
+from fwsign.pki.extras import Extras, extras_of
 from fwsign.pki.known_keys import refuse_published
 from fwsign.pki.profiles import (
+    NO_END,
     NO_USAGE,
     build_certificate,
     key_identifiers,
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
 
 Address = IPv4Address | IPv6Address
 
+HARDWARE_MODULE: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.8.4")
+"""id-on-hardwareModuleName (RFC 4108 s.5)."""
 _MIN_EXPONENT = 65537  # FIPS 186-5 A.1.1: greater than 2^16
 _LEAF_USAGE: Final = x509.KeyUsage(**{**NO_USAGE, "digital_signature": True})
 _RSA_SERVER_USAGE: Final = x509.KeyUsage(
@@ -49,6 +55,8 @@ class Kind(NamedTuple):
     lifetime: timedelta
 
 
+ENDLESS: Final = timedelta.max
+"""The lifetime of a certificate without an end date."""
 KINDS: Final = {
     "signer": Kind(ExtendedKeyUsageOID.CODE_SIGNING, critical=True, lifetime=timedelta(days=730)),
     # RFC 3161 s.2.3: timeStamping alone, and critical. Tokens must outlast many signers.
@@ -56,9 +64,21 @@ KINDS: Final = {
     # Browsers and phones accept at most 398 days from a server.
     "server": Kind(ExtendedKeyUsageOID.SERVER_AUTH, critical=False, lifetime=timedelta(days=397)),
     "client": Kind(ExtendedKeyUsageOID.CLIENT_AUTH, critical=False, lifetime=timedelta(days=730)),
+    # IEEE 802.1AR-2018 s.8: a device is born with it, and it has no end date.
+    "idevid": Kind(ExtendedKeyUsageOID.CLIENT_AUTH, critical=False, lifetime=ENDLESS),
 }
 """The kinds of leaf certificates by their names on the command line."""
 SIGNER: Final = KINDS["signer"]
+
+
+class Device(NamedTuple):
+    """The identity of a device (IEEE 802.1AR): its serial number, and its hardware module.
+
+    The module is the type, an OID, and the serial number of RFC 4108 s.5; None if it has none.
+    """
+
+    serial_number: str
+    hardware: tuple[str, bytes] | None = None
 
 
 class Leaf(NamedTuple):
@@ -76,6 +96,8 @@ class Leaf(NamedTuple):
     """The subject of a renewed certificate, which stays; None: the issuer's O, and the name."""
     peer: bool = False
     """Whether a server is a client, too, as easy-rsa's type serverClient is."""
+    device: Device | None = None
+    more: Extras = NO_EXTRAS
 
 
 def leaf_certificate(
@@ -103,16 +125,52 @@ def leaf_certificate(
     alternative = [
         *(x509.DNSName(domain) for domain in leaf.domains),
         *(x509.IPAddress(address) for address in leaf.addresses),
+        *_hardware_names(leaf.device),
     ]
     if alternative:
         extensions.append((x509.SubjectAlternativeName(alternative), False))
+    serial_number = leaf.device.serial_number if leaf.device else None
     return build_certificate(
-        leaf.subject or subject_name(organisation_of(issuer.certificate), leaf.name),
+        leaf.subject or subject_name(organisation_of(issuer.certificate), leaf.name, serial_number),
         public_key,
         period,
         (issuer.certificate.subject, issuer.key),
-        (*extensions, *key_identifiers(public_key, issuer)),
+        (*extensions, *key_identifiers(public_key, issuer), *leaf.more.extensions()),
     )
+
+
+def _hardware_names(device: Device | None) -> list[x509.OtherName]:
+    if device is None or device.hardware is None:
+        return []
+    kind, serial = device.hardware
+    oid = asn1.object_identifier(kind)
+    return [x509.OtherName(HARDWARE_MODULE, asn1.sequence(oid, asn1.octets(serial)))]
+
+
+def device_of(thing: x509.Certificate | x509.CertificateSigningRequest) -> Device | None:
+    """Return the identity of a device in a certificate or request; None without serial number.
+
+    Raises:
+        ValueError: its hardware module name is not that of RFC 4108.
+    """
+    found = thing.subject.get_attributes_for_oid(NameOID.SERIAL_NUMBER)
+    if len(found) != 1:
+        return None
+    return Device(str(found[0].value), _hardware_of(thing.extensions))
+
+
+def _hardware_of(extensions: x509.Extensions) -> tuple[str, bytes] | None:
+    try:
+        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return None
+    for name in names.get_values_for_type(x509.OtherName):
+        if name.type_id == HARDWARE_MODULE:
+            kind, serial = asn1.sequence_parts(name.value)
+            if serial.tag != asn1.OCTETS:
+                raise ValueError("a hardware module name without its serial number")
+            return kind.oid(), serial.content
+    return None
 
 
 def leaf_of(certificate: x509.Certificate) -> Leaf | None:
@@ -128,14 +186,20 @@ def leaf_of(certificate: x509.Certificate) -> Leaf | None:
     if not kinds and not peer:
         return None
     domains, addresses = alternative_names(certificate.extensions)
-    return Leaf(
+    leaf = Leaf(
         kinds[0] if kinds else "server",
         common_name(certificate),
         tuple(domain.lower() for domain in domains),
         addresses,
         certificate.subject,
         peer,
+        more=extras_of(certificate),
     )
+    if leaf.kind == "client" and certificate.not_valid_after_utc == NO_END:
+        with suppress(ValueError):
+            if (device := device_of(certificate)) is not None:
+                return leaf._replace(kind="idevid", device=device)
+    return leaf
 
 
 def alternative_names(

@@ -19,6 +19,8 @@ from fwsign.pki.known_keys import is_published
 from fwsign.pki.lenient import serial_text
 from fwsign.pki.lint_files import Seen
 from fwsign.pki.lint_rules import Finding, found
+from fwsign.pki.profiles import short_third
+from fwsign.spans import plain_span
 
 CA_LONG: Final = timedelta(days=20 * 366)
 LEAF_LONG: Final = timedelta(days=3 * 366)
@@ -136,12 +138,12 @@ def _extensions(certificate: Seen, above: bool) -> _Said:
 
 def _dates(certificate: Seen, above: bool, now: datetime) -> _Said:
     first, last = certificate.parsed.not_valid_before_utc, certificate.parsed.not_valid_after_utc
-    soon = CA_SOON if above else LEAF_SOON
+    soon = short_third(first, last) or (CA_SOON if above else LEAF_SOON)
     if now > last:
         code = "lint.root-expired" if certificate.is_root and above else "lint.expired"
         yield code, f"expired {last:%Y-%m-%d}, it is {now:%Y-%m-%d}"
     elif last - now < soon:
-        yield "lint.expires-soon", f"expires {last:%Y-%m-%d}, in {(last - now).days} days"
+        yield "lint.expires-soon", f"expires {last:%Y-%m-%d}, in {plain_span(last - now)}"
     if now < first:
         yield "lint.not-yet-valid", f"valid from {first:%Y-%m-%d}, it is {now:%Y-%m-%d}"
 

@@ -20,6 +20,7 @@ from fwsign.pki.lint_files import Seen
 from fwsign.pki.lint_rules import Finding, found
 from fwsign.pki.path_building import find_paths
 from fwsign.pki.path_end import Link, PathEnd, path_ends
+from fwsign.pki.profiles import NO_END
 
 _CODE = {ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
 
@@ -185,7 +186,7 @@ def _pair(one: Seen, issuer: Seen) -> Iterator[Finding]:
         yield found("lint.aki-mismatch", one.name, one.file, words)
     yield from _mixture(one, issuer)
     last, above = one.parsed.not_valid_after_utc, issuer.parsed.not_valid_after_utc
-    if last > above:
+    if last > above and last != NO_END:
         words = f'valid until {last:%Y-%m-%d}, its issuer "{issuer.name}" until {above:%Y-%m-%d}'
         yield found("lint.outlives-issuer", one.name, one.file, words)
 
@@ -207,6 +208,12 @@ def _issuer(ca: Seen, below: Sequence[Seen], tree: Tree) -> Iterator[Finding]:
     if not ca.is_ca:
         words = f'it is not a CA, but has issued "{below[0].name}"'
         yield found("lint.issuer-not-ca", ca.name, ca.file, words)
+    endless = [one for one in below if one.parsed.not_valid_after_utc == NO_END]
+    if endless:
+        last = ca.parsed.not_valid_after_utc
+        words = f'{len(endless)} below it have no end date, such as "{endless[0].name}", and end '
+        words += f"with it, {last:%Y-%m-%d}"
+        yield found("lint.no-end", ca.name, ca.file, words)
     basic = ca.extension(x509.BasicConstraints)
     limit = basic.value.path_length if basic else None
     depth = max(_depth(child, tree, {ca.der}) for child in below)

@@ -187,6 +187,11 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
             "devices will refuse it then",
             "a signer: fwsign pki renew NAME; a CA: fwsign pki rotate",
         ),
+        "lint.no-end": _note(
+            "a CA below which there are certificates without an end date",
+            "they count as long as there is a certificate of this CA that does",
+            "renew it with its old key before its end: fwsign pki renew issuing",
+        ),
         "lint.outlives-issuer": _warning(
             "valid for longer than its issuer",
             "it ends with its issuer, sooner than it says",

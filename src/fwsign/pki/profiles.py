@@ -23,6 +23,12 @@ Extensions = tuple[tuple[x509.ExtensionType, bool], ...]
 
 ROOT_LIFETIME: Final = timedelta(days=7305)  # 20 years: devices that pin it are hard to reach
 ISSUING_LIFETIME: Final = timedelta(days=3652)  # 10 years
+NO_END: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+"""RFC 5280 s.4.1.2.5: the notAfter of a certificate without an end date."""
+SHORT_LIVED: Final = timedelta(days=10)
+"""At most so long live certificates that are renewed often by design, as CRLs are."""
+SHORT_SHARE: Final = 3
+"""They end soon in the last third of their time."""
 BACKDATED: Final = timedelta(hours=1)  # for verifiers whose clock is behind
 
 _COMMON_NAME_LIMIT = 64  # octets, RFC 5280 appendix A.1
@@ -152,6 +158,7 @@ def issuing_certificate(
     now: datetime,
     *,
     end: datetime | None = None,
+    more: Extensions = (),
 ) -> x509.Certificate:
     """Make the certificate of an issuing CA: 10 years, and no CA below.
 
@@ -162,6 +169,7 @@ def issuing_certificate(
         issuer: a root.
         now: from `utc`.
         end: notAfter; None: 10 years from now, or with the issuer.
+        more: more extensions, see `fwsign.pki.extras`.
 
     Source: RFC 5280 s.4.2.1.9 (path length), s.4.2.1.10 (name constraints are critical).
     """
@@ -175,6 +183,7 @@ def issuing_certificate(
             (_CA_USAGE, True),
             *limiting(limits),
             *key_identifiers(public_key, issuer),
+            *more,
         ),
     )
 
@@ -205,6 +214,12 @@ def limiting(limits: Limits) -> Extensions:
     critical = ExtendedKeyUsageOID.CODE_SIGNING in limits.usages
     usages = ((x509.ExtendedKeyUsage(limits.usages), critical),) if limits.usages else ()
     return (*_constraints(limits.permitted, critical=True), *usages)
+
+
+def short_third(begin: datetime, end: datetime) -> timedelta | None:
+    """Return the last third of a short-lived certificate's time; None for any other one."""
+    life = end - begin
+    return life / SHORT_SHARE if life <= SHORT_LIVED + BACKDATED else None
 
 
 def begin(issuer: x509.Certificate, now: datetime) -> datetime:
@@ -275,12 +290,14 @@ def organisation_of(
     return str(found[0].value) if found else None
 
 
-def subject_name(org: str | None, common: str) -> x509.Name:
-    """Return a name with a CN, and with an O if there is one."""
-    parts = [x509.NameAttribute(NameOID.COMMON_NAME, common)]
-    if org is not None:
-        parts.insert(0, x509.NameAttribute(NameOID.ORGANIZATION_NAME, org))
-    return x509.Name(parts)
+def subject_name(org: str | None, common: str, serial_number: str | None = None) -> x509.Name:
+    """Return a name with a CN, and with an O and a device's serial number if there are such."""
+    parts = (
+        (NameOID.ORGANIZATION_NAME, org),
+        (NameOID.COMMON_NAME, common),
+        (NameOID.SERIAL_NUMBER, serial_number),
+    )
+    return x509.Name([x509.NameAttribute(oid, text) for oid, text in parts if text is not None])
 
 
 def _end(lifetime: timedelta, issuer: Authority, now: datetime) -> datetime:

@@ -18,6 +18,8 @@ from fwsign.names import host_name
 from fwsign.pki import profiles
 from fwsign.pki.authority import open_authority, refuse_early
 from fwsign.pki.directory import TLS, Pki, common_name, is_issuing, is_root
+from fwsign.pki.extras import NONE as NO_EXTRAS
+from fwsign.pki.extras import Extras, carried
 from fwsign.pki.files import set_aside, write_certificate
 from fwsign.pki.flat import enter
 from fwsign.pki.issue import (
@@ -79,6 +81,7 @@ def renew(
     new_key: NewKey | PublicKey | Callable[[], PublicKey] | None = None,
     lifetime: timedelta | None = None,
     permit: Sequence[str] = (),
+    more: Extras = NO_EXTRAS,
     compat: bool = False,
     origin: Origin = OWN,
     ca_passphrase: Passphrase,
@@ -97,6 +100,8 @@ def renew(
             one that is elsewhere, or a function that opens it; None keeps the key.
         lifetime: as for `issue`.
         permit: for an issuing CA, more domains or hosts that it may issue for.
+        more: extensions to add. Those of the old certificate stay, and addresses are replaced
+            by new ones of their kind.
         compat: as for `issue`, for a key that exists; an issuing CA's, too.
         origin: as for `issue`.
         ca_passphrase: called if the key of the issuer is encrypted.
@@ -122,7 +127,9 @@ def renew(
     if issues and new_key is None:
         _may_stay(old, name, compat=compat)
         limits = _widened(pki, name, permit)
-        new = _issuing_anew(pki, name, ca_passphrase, now, limits=limits, lifetime=lifetime)
+        new = _issuing_anew(
+            pki, name, ca_passphrase, now, limits=limits, lifetime=lifetime, more=more
+        )
         return _replace(pki, Replacement(name, old, new, now, origin))
     leaf = None if issues or is_root(name) else leaf_of(old)
     if leaf is None:
@@ -130,7 +137,7 @@ def renew(
     ca = pki.issuing(leaf.kind)
     certificate = pki.certificate(ca)
     refuse_unable(pki, ca, now)
-    leaf = permitted_leaf(pki, ca, leaf)
+    leaf = permitted_leaf(pki, ca, leaf._replace(more=carried(pki, old, ca, more)))
     period = period_of(leaf, certificate, lifetime, now)
     allowed = compat if leaf.kind in TLS else None
     if isinstance(new_key, NewKey):
@@ -177,6 +184,7 @@ def _issuing_anew(
     *,
     limits: profiles.Limits,
     lifetime: timedelta | None,
+    more: Extras,
 ) -> x509.Certificate:
     old = pki.certificate(name)
     root = pki.issuer_of(old)
@@ -186,6 +194,7 @@ def _issuing_anew(
     end = None
     if lifetime is not None:
         end = last_day(f'the CA "{common_name(old)}"', certificate, lifetime, now)
+    added = carried(pki, old, root, more).extensions()
     issuer = open_authority(pki, root, passphrase)
     return profiles.issuing_certificate(
         old.public_key(),  # type: ignore[arg-type]
@@ -194,29 +203,35 @@ def _issuing_anew(
         issuer,
         now,
         end=end,
+        more=added,
     )
 
 
 def _replace(pki: Pki, change: Replacement, made: Made | None = None) -> Path:
-    name, old, new = change.name, change.old, change.new
     with exclusive(pki.directory):
-        if pki.certificate(name) != old:
-            raise Failed(
-                "state.pki-exists",
-                f'another process has renewed "{name}" just now',
-                expected=f"serial number {old.serial_number:X}",
-                found="another certificate",
-            )
-        settle_key(pki, name)
-        if made is not None:
-            write_private_key(pki.renewed_key_path(name, new.serial_number), *made)
-        elif new.public_key() != old.public_key():  # the new key is elsewhere
-            _bind_key(pki, name, old)
-        replace_certificate(pki, change)
-        settle_key(pki, name)
-        plain = pki.directory / f"private/{name}.key"
-        set_aside(plain, pki.renewed_key_path(name, old.serial_number))
-    return pki.certificate_path(name)
+        replace_entry(pki, change, made)
+    return pki.certificate_path(change.name)
+
+
+def replace_entry(pki: Pki, change: Replacement, made: Made | None = None) -> None:
+    """Replace an entry, with its key if a new one was made here; the caller holds the lock."""
+    name, old, new = change.name, change.old, change.new
+    if pki.certificate(name) != old:
+        raise Failed(
+            "state.pki-exists",
+            f'another process has renewed "{name}" just now',
+            expected=f"serial number {old.serial_number:X}",
+            found="another certificate",
+        )
+    settle_key(pki, name)
+    if made is not None:
+        write_private_key(pki.renewed_key_path(name, new.serial_number), *made)
+    elif new.public_key() != old.public_key():  # the new key is elsewhere
+        _bind_key(pki, name, old)
+    replace_certificate(pki, change)
+    settle_key(pki, name)
+    plain = pki.directory / f"private/{name}.key"
+    set_aside(plain, pki.renewed_key_path(name, old.serial_number))
 
 
 def _bind_key(pki: Pki, name: str, old: x509.Certificate) -> None:

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
+from fwsign.certificate import PARSE_ERRORS
 from fwsign.errors import Failed
-from fwsign.pki.leaves import alternative_names, check_public_key
+from fwsign.pki.leaves import alternative_names, check_public_key, device_of
 from fwsign.pki.profiles import limits_of, organisation_of
 
 if TYPE_CHECKING:
     from fwsign.keys import PublicKey
-    from fwsign.pki.leaves import Address
+    from fwsign.pki.leaves import Address, Device
 
 REQUEST_LIMIT = 64 * 1024
 """Octets of a request's file; one with ML-DSA-87 takes 10 kB in PEM."""
@@ -33,6 +35,10 @@ class Request(NamedTuple):
     usages: tuple[x509.ObjectIdentifier, ...]
     digest: str
     """SHA-256 of the request in DER, in hex."""
+    common_name: str | None = None
+    device: Device | None = None
+    subject: x509.Name = x509.Name([])
+    alternative_names: tuple[x509.GeneralName, ...] = ()
 
 
 def parse_request(data: bytes, what: str, *, compat: bool | None = None) -> Request:
@@ -44,6 +50,7 @@ def parse_request(data: bytes, what: str, *, compat: bool | None = None) -> Requ
         compat: as for `fwsign.pki.leaves.check_public_key`.
 
     Raises:
+        Untrusted: `untrusted.example-key`: a key whose private half is published.
         Failed: `io.format`: not a request, or damaged; `key.mismatch`: its signature is not by its
             key; `key.unsupported`: a key of a kind or size that fwsign does not certify.
     """
@@ -54,12 +61,13 @@ def parse_request(data: bytes, what: str, *, compat: bool | None = None) -> Requ
         key = request.public_key()
         domains, addresses = alternative_names(request.extensions)
         limits = limits_of(request)
-        organisation = organisation_of(request)
+        organisation, common_name = organisation_of(request), _common_name(request)
+        device = device_of(request)
     except UnsupportedAlgorithm as error:
         raise Failed(
             "key.unsupported", f"{what} is of a kind that is not supported: {error}"
         ) from None
-    except (ValueError, TypeError, x509.DuplicateExtension, x509.InvalidVersion) as error:
+    except PARSE_ERRORS as error:
         raise Failed(
             "io.format",
             f"{what} is not a certificate request in PEM or DER",
@@ -74,5 +82,38 @@ def parse_request(data: bytes, what: str, *, compat: bool | None = None) -> Requ
             expected="a signature by the key that is to be certified",
             found="another",
         )
-    digest = sha256(request.public_bytes(Encoding.DER)).hexdigest()
-    return Request(checked, organisation, domains, addresses, *limits, digest)
+    return Request(
+        checked,
+        organisation,
+        domains,
+        addresses,
+        *limits,
+        digest=sha256(request.public_bytes(Encoding.DER)).hexdigest(),
+        common_name=common_name,
+        device=device,
+        subject=request.subject,
+        alternative_names=names_in(request),
+    )
+
+
+def names_in(
+    thing: x509.Certificate | x509.CertificateSigningRequest,
+) -> tuple[x509.GeneralName, ...]:
+    """Return the subject alternative names of all types."""
+    try:
+        found = thing.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    return tuple(found)
+
+
+def _common_name(request: x509.CertificateSigningRequest) -> str | None:
+    """Return the CN; None if there is none.
+
+    Raises:
+        ValueError: there are several, so that programs could read different ones.
+    """
+    found = request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    if len(found) > 1:
+        raise ValueError(f"{len(found)} common names")
+    return str(found[0].value) if found else None

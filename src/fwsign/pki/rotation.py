@@ -15,7 +15,15 @@ from fwsign.errors import Failed
 from fwsign.keys.file import new_private_key
 from fwsign.pki import crls, profiles
 from fwsign.pki.authority import add_authority, new_issuing, open_authority, refuse_early
-from fwsign.pki.directory import ISSUING, ISSUING_TLS, Pki, common_name, next_name
+from fwsign.pki.directory import (
+    ISSUING,
+    ISSUING_TLS,
+    Pki,
+    common_name,
+    issuer_among,
+    next_name,
+)
+from fwsign.pki.extras import extras_of
 from fwsign.pki.files import write_certificate
 from fwsign.pki.flat import enter, refuse_flat
 from fwsign.pki.leaves import default_algorithm, renewed_algorithm
@@ -23,12 +31,13 @@ from fwsign.pki.lock import exclusive
 from fwsign.pki.profiles import SIGNING, TLS_ONLY, Authority, Limits, limits_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from cryptography import x509
 
     from fwsign.pki.issue import NewKey
+    from fwsign.pki.profiles import Extensions
 
 
 class Rotation(NamedTuple):
@@ -267,8 +276,18 @@ def _new_issuing(pki: Pki, line: str, new_key: NewKey, issuer: Authority, now: d
     org = profiles.organisation_of(issuer.certificate) or common_name(issuer.certificate)
     alg = new_key.alg or default_algorithm(issuer.certificate)
     subject = profiles.issuing_name(org, name, len(taken) + 1)
-    authority = new_issuing(alg, subject, _next_limits(pki, line), issuer, now)
+    more = _next_extensions(pki, taken, issuer)
+    authority = new_issuing(alg, subject, _next_limits(pki, line), issuer, now, more=more)
     return _New(name, authority, new_key.secret(), new_key.kdf or "scrypt")
+
+
+def _next_extensions(pki: Pki, taken: Sequence[str], issuer: Authority) -> Extensions:
+    """Return the added extensions of a line's last CA, if they name the same issuer's CRL."""
+    if not taken:
+        return ()
+    before = pki.certificate(taken[-1])
+    same = issuer_among(before, [("", issuer.certificate)]) is not None
+    return extras_of(before).extensions() if same else ()
 
 
 def _next_limits(pki: Pki, line: str) -> Limits:

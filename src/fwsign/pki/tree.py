@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 from fwsign.pki.columns import columns, wrap
 from fwsign.pki.entry import old_fingerprints, visible
 from fwsign.pki.inventory import Standing
+from fwsign.spans import plain_span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -167,9 +168,11 @@ def plural(count: int, word: str) -> str:
 
 
 def span(begin: datetime, end: datetime) -> str:
-    """Return a span in words: whole years from two years on, else days."""
+    """Return a span in words: whole years from two years on, below two days hours or minutes."""
     days = (end - begin).days
-    return plural(days // 365, "year") if days >= 730 else plural(days, "day")
+    if 2 <= days < 730:
+        return plural(days, "day")
+    return plural(days // 365, "year") if days >= 730 else plain_span(end - begin)
 
 
 def share_left(begin: datetime, end: datetime, at: datetime) -> float:

@@ -45,7 +45,7 @@ TLS_ALGORITHMS = (*ALGORITHMS, "rsa2048")
 a release."""
 
 KDFS = ("scrypt", "pbkdf2")
-"""Derivations that protect keys in PKCS#8: GnuTLS, mbedTLS and Java read only the second."""
+"""Derivations that protect keys in PKCS#8: GnuTLS and wolfSSL read only the second."""
 
 # One letter before the colon is a Windows drive, not a scheme.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)

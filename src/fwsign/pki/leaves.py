@@ -261,7 +261,7 @@ def below_strength(key: PublicKey) -> bool:
 def default_kdf(kind: str) -> str:
     """Return the derivation that protects a new key of a kind, one of `fwsign.keys.KDFS`.
 
-    GnuTLS and mbedTLS read no scrypt.
+    GnuTLS and wolfSSL read no scrypt.
     """
     return "pbkdf2" if kind in TLS else "scrypt"
 

@@ -252,8 +252,8 @@ def test_the_root_answers_where_its_crl_was_lost(tmp_path: Path) -> None:
 
 
 def test_one_key_that_does_not_open_does_not_stop_the_others(tmp_path: Path) -> None:
-    secrets = {"root_passphrase": b"root", "passphrase": b"rest"}
-    sealed = make(tmp_path / "pki", **secrets).directory
+    place = tmp_path / "pki"
+    sealed = make(place, root_passphrase=b"root", passphrase=b"rest").directory
     was = Pki(sealed).crl("ca")
     told = []
     made = renew_crls(

@@ -127,7 +127,7 @@ class TestRootHasExpired:
     @pytest.mark.parametrize("words", ANYWAY.values(), ids=ANYWAY)
     def test_crls_are_made_and_a_standby(self, words: tuple[str, ...], pki: Path) -> None:
         assert on("pki", *words).status == 0
-        assert pki
+        assert pki.is_dir()
 
     def test_a_root_alone(self, pki: Path) -> None:
         before = tree(pki)
@@ -156,7 +156,7 @@ class TestRootHasExpired:
         assert on("ours", "issue", "signer", "x", NO).errors[0] == (
             f"error: {ISSUING.format('Issuing', '2046-11-24')}"
         )
-        assert pki
+        assert pki.is_dir()
 
     def test_a_standby_takes_over_without_its_help(self, pki: Path) -> None:
         good("pki", "standby", "--pki", "pki", NO)
@@ -168,7 +168,7 @@ class TestRootHasExpired:
         warning = 'warning: devices that know only "ca" refuse what is signed from now on'
         assert warning in found.err
         assert on("pki", "issue", "signer", "x", NO).status == 0
-        assert pki
+        assert pki.is_dir()
 
     def test_a_standby_that_has_expired_too_is_none(self, pki: Path, clock: Clock) -> None:
         clock(NOW)
@@ -195,7 +195,7 @@ class TestIssuingHasExpired:
     @pytest.mark.parametrize("words", FOR_ROOT.values(), ids=FOR_ROOT)
     def test_the_root_goes_on(self, words: tuple[str, ...], pki: Path) -> None:
         assert on("pki", *words).status == 0
-        assert pki
+        assert pki.is_dir()
 
     def test_a_later_one_is_named(self, pki: Path, clock: Clock) -> None:
         good("pki", "rotate", "--pki", "pki", NO)
@@ -206,7 +206,7 @@ class TestIssuingHasExpired:
             "hint: fwsign pki renew issuing-2, with the root's key",
         ]
         assert on("pki", "renew", "issuing-2").status == 0
-        assert pki
+        assert pki.is_dir()
 
     def test_the_root_is_elsewhere(self, pki: Path) -> None:
         before = tree(pki)
@@ -252,7 +252,7 @@ def test_the_last_second(pki: Path, clock: Clock) -> None:
     assert (
         on("pki", "renew", "issuing").errors[0].startswith('error: the CA "Acme Root CA" expired')
     )
-    assert pki
+    assert pki.is_dir()
 
 
 @pytest.mark.parametrize(
@@ -292,4 +292,4 @@ def test_a_root_that_was_left_is_named_before_its_end(pki: Path, clock: Clock) -
     assert "-by-" not in found.out
     words = 'devices that know only the root "ca" refuse all after its end: give them another\n'
     assert words in found.err
-    assert pki
+    assert pki.is_dir()

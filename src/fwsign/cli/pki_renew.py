@@ -12,7 +12,15 @@ import typer
 from fwsign.cli import inputs, pki_keys, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.config import find_pki, pki_words
-from fwsign.cli.options import CA_PASSES, NO_PASSPHRASE, PASS, PKI, named
+from fwsign.cli.options import (
+    CA_PASSES,
+    KDF,
+    NO_PASSPHRASE,
+    PASS,
+    PKI,
+    named,
+    refuse_kdf,
+)
 from fwsign.cli.passphrases import CaPassphrases, Passphrases
 from fwsign.cli.pki_extras import CA_ISSUERS_URL, CRL_URL, read_extras
 from fwsign.cli.pki_options import COMPAT, KIND_OF_TLS_KEY, LIFETIME, span, warn_of_rsa2048
@@ -38,6 +46,7 @@ class _Options(NamedTuple):
     alg: str | None
     pass_: str | None
     no_passphrase: bool
+    kdf: str | None
     compat: bool
 
 
@@ -109,6 +118,7 @@ def renew(
     ca_issuers_url: CA_ISSUERS_URL = None,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
+    kdf: KDF = None,
     ca_pass: CA_PASSES = None,
 ) -> None:
     """Issue a certificate anew, with the same names, also one that was imported.
@@ -135,7 +145,7 @@ def renew(
     issues = name in found.issuers_in_line()
     first = name == ISSUING_TLS and name not in found.names()
     new_key |= first
-    options = _Options(name, new_key, csr, from_key, alg, pass_, no_passphrase, compat)
+    options = _Options(name, new_key, csr, from_key, alg, pass_, no_passphrase, kdf, compat)
     _check(options, issues=issues or first)
     if permit and (new_key or not issues):
         ui.usage("--permit is for an issuing CA that keeps its key")
@@ -188,11 +198,12 @@ def _check(options: _Options, *, issues: bool) -> None:
         options.alg,
         options.pass_,
     )
-    none = options.no_passphrase
-    pki_keys.refuse_clash(csr, from_key, alg=alg, pass_=pass_, no_passphrase=none)
+    none, kdf = options.no_passphrase, options.kdf
+    refuse_kdf(kdf, none=none)
+    pki_keys.refuse_clash(csr, from_key, alg=alg, kdf=kdf, pass_=pass_, no_passphrase=none)
     given = "--csr" if csr else "--from-key" if from_key else None
-    if not options.new_key and given is None and (pass_ or none or alg):
-        ui.usage("--pass, --no-passphrase and --alg are for --new-key")
+    if not options.new_key and given is None and (pass_ or none or alg or kdf):
+        ui.usage("--pass, --no-passphrase, --kdf and --alg are for --new-key")
     if options.new_key and given:
         ui.usage(f"--new-key and {given} exclude each other")
     if given and (name is None or issues):
@@ -219,7 +230,7 @@ def _key(
         return None, OWN
     what = "all new keys" if options.name is None else f'the new key of "{options.name}"'
     secret = asked_for.new(options.pass_, none=options.no_passphrase, what=what)
-    return NewKey(options.alg or "", secret), OWN
+    return NewKey(options.alg or "", secret, options.kdf or ""), OWN
 
 
 def _renew(

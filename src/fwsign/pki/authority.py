@@ -137,7 +137,13 @@ def new_issuing(
 
 
 def add_authority(
-    pki: Pki, name: str, authority: Authority, passphrase: bytes | None, now: datetime
+    pki: Pki,
+    name: str,
+    authority: Authority,
+    passphrase: bytes | None,
+    now: datetime,
+    *,
+    kdf: str = "scrypt",
 ) -> None:
     """Write a new CA: its key, its first CRL, and its certificate last.
 
@@ -146,7 +152,7 @@ def add_authority(
     crl = crls.first_crl(name, authority, now)
     path = pki.key_path(name)
     set_aside(path)
-    write_private_key(path, authority.key, passphrase)
+    write_private_key(path, authority.key, passphrase, kdf)
     crls.write_crl(pki, name, crl)
     flat.enter(pki, name, authority.certificate, now)
     write_certificate(pki.certificate_path(name), authority.certificate)

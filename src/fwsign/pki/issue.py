@@ -30,6 +30,7 @@ from fwsign.pki.leaves import (
     Leaf,
     check_public_key,
     default_algorithm,
+    default_kdf,
     leaf_certificate,
     new_leaf_key,
 )
@@ -57,11 +58,13 @@ _LIKE_HOST: Final = re.compile(r"[a-z0-9_*.-]+")
 class NewKey(NamedTuple):
     """A key to be made: its kind, and a passphrase, None, or a function that asks for it.
 
-    The kind is one of `fwsign.keys.ALGORITHMS`; empty leaves the choice to the command.
+    The kind is one of `fwsign.keys.ALGORITHMS`, the derivation that protects it one of
+    `fwsign.keys.KDFS`; empty ones leave the choice to the command.
     """
 
     alg: str
     passphrase: bytes | Passphrase | None
+    kdf: str = ""
 
     def secret(self) -> bytes | None:
         """Return the passphrase; it is asked for when all else has been judged."""
@@ -129,8 +132,10 @@ def issue(
         key = key() if callable(key) else key
         check_public_key(key, f'"{name}"', compat=compat if kind in TLS else None)
     issuer = open_authority(pki, ca, ca_passphrase)
-    new = _make(kind, key, certificate) if isinstance(key, NewKey) else None
-    public: PublicKey = new[0].public_key() if new else key  # type: ignore[assignment]
+    new = None
+    if isinstance(key, NewKey):
+        new = make_key(kind, key, default_algorithm(certificate))
+    public: PublicKey = new.key.public_key() if new else key  # type: ignore[assignment]
     issued = leaf_certificate(leaf, public, period, issuer)
     with exclusive(pki.directory):
         _refuse_taken(pki, name)
@@ -140,13 +145,27 @@ def issue(
     return pki.certificate_path(name)
 
 
+class Made(NamedTuple):
+    """A new key, and how the file protects it."""
+
+    key: PrivateKey
+    passphrase: bytes | None
+    kdf: str
+
+
+def make_key(kind: str, wanted: NewKey, alg: str) -> Made:
+    """Make the key of a leaf; `alg` is its kind if `wanted` leaves it open."""
+    key = new_leaf_key(kind, wanted.alg or alg)
+    return Made(key, wanted.secret(), wanted.kdf or default_kdf(kind))
+
+
 def write_entry(
     pki: Pki,
     name: str,
     issued: x509.Certificate,
     now: datetime,
     *,
-    new: tuple[PrivateKey, bytes | None] | None = None,
+    new: Made | None = None,
     origin: Origin = OWN,
 ) -> None:
     """Write a new entry, with its key if that was made here; the caller holds the lock."""
@@ -155,10 +174,6 @@ def write_entry(
         write_private_key(pki.key_path(name), *new)
     enter(pki, name, issued, now, origin=origin)
     write_certificate(pki.certificate_path(name), issued)
-
-
-def _make(kind: str, key: NewKey, issuer: x509.Certificate) -> tuple[PrivateKey, bytes | None]:
-    return new_leaf_key(kind, key.alg or default_algorithm(issuer)), key.secret()
 
 
 def is_taken(pki: Pki, name: str) -> bool:

@@ -128,7 +128,8 @@ def _request(directory: Path, name: str, org: str, limits: Limits, new_key: NewK
     for extension, critical in profiles.limiting(limits):
         builder = builder.add_extension(extension, critical)
     request = builder.sign(key, profiles.signature_hash(key))
-    write_private_key(directory / f"private/{name}.key", key, new_key.secret())
+    place = directory / f"private/{name}.key"
+    write_private_key(place, key, new_key.secret(), new_key.kdf or "scrypt")
     path = request_path(directory, name)
     write_atomic(path, request.public_bytes(Encoding.PEM), overwrite=True)
 

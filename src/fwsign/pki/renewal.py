@@ -23,8 +23,10 @@ from fwsign.pki.extras import Extras, carried
 from fwsign.pki.files import set_aside, write_certificate
 from fwsign.pki.flat import enter
 from fwsign.pki.issue import (
+    Made,
     NewKey,
     last_day,
+    make_key,
     period_of,
     permitted_leaf,
     refuse_outside,
@@ -36,7 +38,6 @@ from fwsign.pki.leaves import (
     check_public_key,
     leaf_certificate,
     leaf_of,
-    new_leaf_key,
     renewed_algorithm,
 )
 from fwsign.pki.lock import exclusive
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from fwsign.keys import Passphrase, PrivateKey, PublicKey
+    from fwsign.keys import Passphrase, PublicKey
     from fwsign.pki.log import Origin
 
 
@@ -142,10 +143,9 @@ def renew(
     allowed = compat if leaf.kind in TLS else None
     if isinstance(new_key, NewKey):
         issuer = open_authority(pki, ca, ca_passphrase)
-        private = new_leaf_key(leaf.kind, new_key.alg or renewed_algorithm(old, certificate))
-        new = leaf_certificate(leaf, private.public_key(), period, issuer)
-        change = Replacement(name, old, new, now, origin)
-        return _replace(pki, change, (private, new_key.secret()))
+        made = make_key(leaf.kind, new_key, renewed_algorithm(old, certificate))
+        new = leaf_certificate(leaf, made.key.public_key(), period, issuer)
+        return _replace(pki, Replacement(name, old, new, now, origin), made)
     if new_key is None:
         public = _may_stay(old, name, compat=allowed)
     else:
@@ -217,17 +217,13 @@ def _issuing_anew(
     )
 
 
-def _replace(
-    pki: Pki, change: Replacement, key: tuple[PrivateKey, bytes | None] | None = None
-) -> Path:
+def _replace(pki: Pki, change: Replacement, made: Made | None = None) -> Path:
     with exclusive(pki.directory):
-        replace_entry(pki, change, key)
+        replace_entry(pki, change, made)
     return pki.certificate_path(change.name)
 
 
-def replace_entry(
-    pki: Pki, change: Replacement, key: tuple[PrivateKey, bytes | None] | None = None
-) -> None:
+def replace_entry(pki: Pki, change: Replacement, made: Made | None = None) -> None:
     """Replace an entry, with its key if a new one was made here; the caller holds the lock."""
     name, old, new = change.name, change.old, change.new
     if pki.certificate(name) != old:
@@ -238,9 +234,8 @@ def replace_entry(
             found="another certificate",
         )
     settle_key(pki, name)
-    if key is not None:
-        path = pki.renewed_key_path(name, new.serial_number)
-        write_private_key(path, key[0], key[1])
+    if made is not None:
+        write_private_key(pki.renewed_key_path(name, new.serial_number), *made)
     elif new.public_key() != old.public_key():  # the new key is elsewhere
         _bind_key(pki, name, old)
     replace_certificate(pki, change)

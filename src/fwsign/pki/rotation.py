@@ -54,14 +54,15 @@ class Rotation(NamedTuple):
 
 
 class _New(NamedTuple):
-    """A CA to write: name, certificate, key, passphrase."""
+    """A CA to write: name, certificate, key, passphrase, and how it protects the key."""
 
     name: str
     authority: Authority
     passphrase: bytes | None
+    kdf: str
 
     def write(self, pki: Pki, now: datetime) -> None:
-        add_authority(pki, self.name, self.authority, self.passphrase, now)
+        add_authority(pki, self.name, self.authority, self.passphrase, now, kdf=self.kdf)
 
 
 def current_root(pki: Pki) -> str:
@@ -275,7 +276,7 @@ def _new_root(pki: Pki, first: str, new_key: NewKey, now: datetime) -> _New:
     org = profiles.organisation_of(pki.root) or common_name(pki.root)
     key = new_private_key(new_key.alg or default_algorithm(pki.certificate(pki.roots()[-1])))
     certificate = profiles.root_certificate(key, org, now, number=len(taken) + 1)
-    return _New(name, Authority(certificate, key), new_key.secret())
+    return _New(name, Authority(certificate, key), new_key.secret(), new_key.kdf or "scrypt")
 
 
 def _new_issuing(pki: Pki, line: str, new_key: NewKey, issuer: Authority, now: datetime) -> _New:
@@ -286,7 +287,7 @@ def _new_issuing(pki: Pki, line: str, new_key: NewKey, issuer: Authority, now: d
     subject = profiles.issuing_name(org, name, len(taken) + 1)
     more = _next_extensions(pki, taken, issuer)
     authority = new_issuing(alg, subject, _next_limits(pki, line), issuer, now, more=more)
-    return _New(name, authority, new_key.secret())
+    return _New(name, authority, new_key.secret(), new_key.kdf or "scrypt")
 
 
 def _next_extensions(pki: Pki, taken: Sequence[str], issuer: Authority) -> Extensions:

@@ -73,7 +73,7 @@ def new(
     write_private_key(output, new_private_key(alg), passphrase, overwrite=force)
     ui.out(str(file))
     if passphrase is None:
-        ui.note("warning: the key is not encrypted: whoever reads the file can sign")
+        ui.note("warning: the key is not encrypted: whoever reads the file can use it")
     ui.next_command("key", "convert", file, file.with_suffix(".pub"), "--to", "public")
 
 
@@ -266,7 +266,7 @@ def passwd(
     if one.format != "PKCS#8":
         ui.note(f"it was {one.format} and is PKCS#8 now; fwsign key convert turns it back")
     if passphrase is None:
-        ui.note("warning: the key is not encrypted: whoever reads the file can sign")
+        ui.note("warning: the key is not encrypted: whoever reads the file can use it")
 
 
 def _check_options(
@@ -305,4 +305,4 @@ def _warn(*, legacy: bool, encrypted: bool) -> None:
             "passphrase, and delete the file once it is imported"
         )
     if not encrypted:
-        ui.note("warning: the key is not encrypted: whoever reads the file can sign")
+        ui.note("warning: the key is not encrypted: whoever reads the file can use it")

@@ -210,6 +210,11 @@ def test_a_directory_without_requests() -> None:
     refused(run(*BATCH), 5, "reqs has no file with a certificate request")
 
 
+def test_what_is_no_directory() -> None:
+    hint = "nowhere is not a directory"
+    refused(run("pki", "issue", "client", "--csr", "nowhere"), 2, "missing argument NAME", hint)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

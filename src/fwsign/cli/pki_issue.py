@@ -486,9 +486,12 @@ def _check(name: str | None, options: _Options) -> None:
     """Refuse options that have no meaning together."""
     several = options.csr is not None and options.csr.is_dir()
     if several == (name is not None):
+        if several:
+            ui.usage(
+                "--csr DIR and NAME exclude each other", "the files or the requests have the names"
+            )
         ui.usage(
-            "--csr DIR and NAME exclude each other" if several else "missing argument NAME",
-            "the files or the requests have the names" if several else None,
+            "missing argument NAME", f"{options.csr} is not a directory" if options.csr else None
         )
     for option, given in zip(
         ("--names", "--keep-going", "--out", "--json"), options.batch, strict=True

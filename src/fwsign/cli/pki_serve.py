@@ -2,6 +2,7 @@
 """`fwsign pki serve`: the server of EST (RFC 7030)."""
 
 import contextlib
+import os
 import signal
 import socket
 import tempfile
@@ -202,7 +203,8 @@ def _socket(host: str, port: int) -> socket.socket:
         family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(place[:2], family=family, backlog=128)
     except OSError as error:
-        words = (error.strerror or str(error)).lower()
+        plain = error.errno and not isinstance(error, socket.gaierror)
+        words = (os.strerror(error.errno) if plain else error.strerror or str(error)).lower()
         raise Failed(
             "io.listen",
             f"cannot listen on {host}, port {port}: {words}",

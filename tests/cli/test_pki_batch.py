@@ -56,7 +56,7 @@ def test_one_bad_request_holds_all_back() -> None:
     found = run(*BATCH)
     assert (found.status, found.out) == (5, "")
     assert found.err == (
-        'fwsign: error: reqs/b.csr: it asks for the name "another", its file for "b" '
+        'fwsign: error: reqs/b.csr: it asks for the name "another", its file is called "b" '
         "(state.policy)\n"
         "fwsign: hint: --names cn takes the names in the requests\n"
         "fwsign: error: reqs/c.csr: reqs/c.csr is not a certificate request in PEM or DER "

@@ -325,7 +325,7 @@ def test_invitations_are_printed_once() -> None:
     found = run("pki", "invite", "sensor-7", "sensor-8", "--until", "24h")
     assert found.status == 0
     assert re.fullmatch(r"(sensor-[78]  [a-z2-9]{5}(-[a-z2-9]{5}){4}\n){2}", found.out)
-    assert "with this password, which counts once" in found.err
+    assert "with this password, which works once" in found.err
     said = json.loads(good("pki", "invite", "sensor-9", "--json"))
     assert [one["name"] for one in said["invited"]] == ["sensor-9"]
     listed = good("pki", "requests")
@@ -359,7 +359,7 @@ def test_nobody_is_invited_at_first() -> None:
         ((), "missing argument NAME..."),
         (("ca",), '"ca" is the name of a CA'),
         (("../x",), '"../x" cannot name a server or client'),
-        (("x", "--kind", "signer"), '"signer" is no kind to invite'),
+        (("x", "--kind", "signer"), '"signer" cannot be invited'),
         (("x", "--host", "a.b"), "--host and --ip are for --kind server"),
         (("x", "y", "--device", "1"), "--host, --ip and --device are for one NAME"),
         (("x", "--kind", "server", "--ip", "x"), '"x" does not appear to be an IPv4'),

@@ -57,9 +57,9 @@ _CSR: TypeAlias = Annotated[
         "--csr",
         readable=False,
         metavar="FILE",
-        help="Certify the key of this request, which stays with its owner. Of what the request "
-        "asks for, only hosts and addresses of a server, and the identity of an idevid, are taken, "
-        "by the same rules. A directory: all requests in it, without NAME.",
+        help="Certify the key of this request, which stays with its owner. From the request, "
+        "only the hosts and addresses of a server and the identity of an idevid are taken, by the "
+        "same rules. With a directory instead, all requests in it, and no NAME.",
     ),
 ]
 _FROM_KEY: TypeAlias = Annotated[

@@ -260,7 +260,7 @@ def _renew(
     pki = Pki(directory)
     if lost := _lost_names(old, pki.certificate(name)):
         ui.note(
-            f"warning: it has no longer the names {lost}: fwsign takes hosts and addresses only"
+            f"warning: it no longer has the names {lost}: fwsign takes hosts and addresses only"
         )
     for line in _about_the_old(pki, old, now):
         ui.note(line)

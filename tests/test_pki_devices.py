@@ -170,7 +170,12 @@ def test_short_lived_certificates_are_good(pki: Path, life: timedelta) -> None:
     assert certificate.not_valid_after_utc == SECOND + life
     assert isinstance(verdict(pki, "x", SECOND), Accepted)
     assert isinstance(verdict(pki, "x", SECOND + life), Accepted)
-    assert verdict(pki, "x", SECOND + life + timedelta(seconds=1)).code == "stale.certificate"
+    late = SECOND + life + timedelta(seconds=1)
+    refusal = verdict(pki, "x", late)
+    assert refusal.code == "stale.certificate"
+    form = "%Y-%m-%d %H:%M:%S"
+    words = f'certificate "x" expired {SECOND + life:{form}}, it is {late:{form}}'
+    assert refusal.message == words
     assert openssl_verify(pki, "x", now=SECOND + life / 2).returncode == 0
 
 

@@ -1,6 +1,5 @@
 """The log of a PKI: every certificate, revocation and CRL, chained."""
 
-import json
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -18,7 +17,6 @@ from fwsign.pki.acceptance import accept
 from fwsign.pki.authority import create
 from fwsign.pki.directory import Pki
 from fwsign.pki.easyrsa import read as read_old
-from fwsign.pki.lint import lint
 from fwsign.pki.log import FILE, Origin, read_log, user, verify_log
 from fwsign.pki.offline import create_requests, sign_request
 from fwsign.pki.renewal import renew
@@ -48,11 +46,6 @@ def new(directory: Path, action: Callable[[], object]) -> list[tuple[str, str]]:
 
 def digest(directory: Path, name: str) -> str:
     return sha256(Pki(directory).certificate(name).public_bytes(Encoding.DER)).hexdigest()
-
-
-def codes(directory: Path) -> list[tuple[str, str]]:
-    found = lint(directory, now=NOW + DAY).findings
-    return [(one.code, one.message) for one in found if one.code in {"lint.log", "lint.not-logged"}]
 
 
 def test_every_certificate_and_crl_of_a_new_pki_is_in_it(pki: Path) -> None:
@@ -151,7 +144,6 @@ def test_a_flat_pki_and_its_import(tmp_path: Path) -> None:
     kinds = {one["name"]: one["kind"] for one in lines(target) if one["kind"] != "crl"}
     assert kinds["ca"] == kinds["release"] == "import"
     assert kinds["issuing"] == kinds["issuing-tls"] == "issue"
-    assert codes(target) == codes(old) == []
 
 
 def test_nothing_is_issued_that_cannot_be_logged(
@@ -187,8 +179,6 @@ def test_a_changed_line_a_missing_one_and_a_lost_end(pki: Path) -> None:
     file.write_text(whole.replace("release", "relaese", 1))
     with pytest.raises(Tampered, match="as the one before it"):
         verify_log(pki)
-    [(code, message)] = codes(pki)
-    assert (code, "as the one before it" in message) == ("lint.log", True)
     file.write_text("".join(whole.splitlines(keepends=True)[1:]))
     with pytest.raises(Tampered):
         verify_log(pki)
@@ -199,42 +189,8 @@ def test_a_changed_line_a_missing_one_and_a_lost_end(pki: Path) -> None:
     file.write_text("no log\n")
     with pytest.raises(Malformed):
         verify_log(pki)
-    assert [code for code, _ in codes(pki)] == ["lint.log"]
     error = refused(partial(issue, pki, "next"), "io.format")
     assert error.message == f"{file} does not end in a receipt"
-
-
-@pytest.mark.parametrize("first", ["{}", '{"clock":"2026-01-01T00:00:00"}', '{"clock":7}'])
-def test_a_first_line_without_a_time(first: str, pki: Path) -> None:
-    content = json.dumps({**json.loads(first), "previous": None}, separators=(",", ":"))
-    (pki / FILE).write_text(f"{content}\n")
-    assert codes(pki) == [("lint.log", "its first line has no time")]
-
-
-def test_a_certificate_that_is_not_in_it_is_found(pki: Path) -> None:
-    assert codes(pki) == []
-    kept = (pki / FILE).read_bytes()
-    issue(pki, "ci", now=NOW + DAY)
-    (pki / FILE).write_bytes(kept)
-    assert codes(pki) == [
-        ("lint.not-logged", "it begins 2026-11-02 11:30, the log earlier"),
-    ]
-    withdraw(pki, "ci", now=NOW + DAY)
-    assert codes(pki) == []
-
-
-def test_what_is_older_than_the_log_may_be_missing_in_it(pki: Path) -> None:
-    (pki / FILE).unlink()
-    assert codes(pki) == []
-    issue(pki, "ci", now=NOW + DAY)
-    assert [one["name"] for one in lines(pki)] == ["ci"]
-    assert codes(pki) == []
-
-
-def test_easy_rsa_writes_no_log(tmp_path: Path) -> None:
-    old = make(tmp_path / "old", flat=True).directory
-    (old / FILE).write_text((old / FILE).read_text().splitlines(keepends=True)[0])
-    assert codes(old) == []
 
 
 def test_a_user_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -272,9 +272,11 @@ def check_dates(path: Path, at: datetime, *, not_before: bool = True, when: str 
             certificate.parsed.not_valid_after_utc,
         )
         if at > last:
+            # A certificate of hours may end on the day on which it is judged.
+            form = "%Y-%m-%d" if at.date() != last.date() else "%Y-%m-%d %H:%M:%S"
             raise Stale(
                 "stale.certificate",
-                f'certificate "{certificate.name}" expired {last:%Y-%m-%d}, {when} {at:%Y-%m-%d}',
+                f'certificate "{certificate.name}" expired {last:{form}}, {when} {at:{form}}',
                 expected=f"a time until {last.isoformat()}",
                 found=at.isoformat(),
             )

@@ -362,7 +362,7 @@ def test_nobody_is_invited_at_first() -> None:
         (("x", "--kind", "signer"), '"signer" cannot be invited'),
         (("x", "--host", "a.b"), "--host and --ip are for --kind server"),
         (("x", "y", "--device", "1"), "--host, --ip and --device are for one NAME"),
-        (("x", "--kind", "server", "--ip", "x"), '"x" does not appear to be an IPv4'),
+        (("x", "--kind", "server", "--ip", "x"), '"x" is not an address'),
         (("x", "--until", "2020-01-01T00:00:00Z"), "--until 2020-01-01T00:00:00Z is in the past"),
     ],
 )

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fwsign pki invite`, `requests`, `approve` and `deny`: who may enrol at `fwsign pki serve`."""
 
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
@@ -10,6 +9,7 @@ from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.config import find_pki
 from fwsign.cli.options import JSON, PKI, named
+from fwsign.cli.pki_options import address
 
 if TYPE_CHECKING:
     from fwsign.est.invites import Invite
@@ -101,10 +101,7 @@ def invite(
         ui.usage("--host and --ip are for --kind server")
     if len(names) > 1 and (host or ip or device):
         ui.usage("--host, --ip and --device are for one NAME")
-    try:
-        addresses = tuple(map(ip_address, ip or ()))
-    except ValueError as error:
-        ui.usage(str(error).replace("'", '"'), "write 192.0.2.7 or 2001:db8::7")
+    addresses = tuple(map(address, ip or ()))
     found = Pki(find_pki(pki))
     made = []
     for name in dict.fromkeys(names):

@@ -2,7 +2,6 @@
 """`fwsign pki issue`: a certificate with a new key, for a request, or for a key that exists."""
 
 from collections.abc import Callable, Sequence
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 
@@ -25,6 +24,7 @@ from fwsign.cli.pki_options import (
     KIND_OF_KEY,
     KIND_OF_TLS_KEY,
     LIFETIME,
+    address,
     span,
     warn_of_rsa2048,
 )
@@ -284,8 +284,8 @@ def server(
     """Issue a TLS server's certificate, such as an MQTT broker's, for 397 days.
 
     The CA is issuing-tls, which has no limit on names. In an older PKI without one, names must lie
-    within the domains of the issuing CA: fwsign pki renew issuing-tls. In another network, another
-    machine may have the same single label, and its own certificate.
+    within the domains of the issuing CA; fwsign pki renew issuing-tls adds the CA for TLS. In
+    another network, another machine may have the same single label, and its own certificate.
     """
     more = _More(crl_url, ca_issuers_url, extension, critical_extension)
     batch = _Batch(names, keep_going, out, as_json)
@@ -294,7 +294,7 @@ def server(
     )
     if csr and csr.is_dir() and (host or ip):
         ui.usage("--csr DIR takes hosts and addresses from the requests")
-    if path := _issue("server", name, options, host or (), [*map(_address, ip or ())]):
+    if path := _issue("server", name, options, host or (), [*map(address, ip or ())]):
         _say_who_needs(path, "server", pki)
 
 
@@ -522,13 +522,6 @@ def _key(name: str, options: _Options, asked_for: Passphrases) -> Any:
         return NewKey(options.alg or "", asked_for.new(options.pass_, none=none, what=what))
     source = asked_for.existing(options.pass_, f"the key {options.from_key}")
     return pki_keys.opens(options.from_key, source, compat=options.compat)
-
-
-def _address(text: str) -> Any:
-    try:
-        return ip_address(text)
-    except ValueError:
-        ui.usage(f'"{text}" is not an address', "write 192.0.2.7 or 2001:db8::7")
 
 
 def _say_who_needs(path: Path, who: str, given: Path | None) -> None:

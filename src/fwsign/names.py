@@ -158,7 +158,7 @@ def web_address(text: str) -> str:
         return text
     raise Failed(
         "state.policy",
-        f'"{text[:80]}" is not an address http://HOST/... that certificates can have: {fault}',
+        f'"{text[:80]}" is not a web address such as http://pki.acme.example/ca.crl: {fault}',
         expected="http://HOST/... or https://HOST/..., at most 512 characters",
         found=text[:80],
     )
@@ -178,7 +178,7 @@ def _address_fault(text: str) -> str:
     if len(text) > _URL_LIMIT:
         return f"it has {len(text)} characters, at most {_URL_LIMIT} are allowed"
     if parts.scheme not in ("http", "https"):
-        return "programs fetch by http or https"
+        return "it begins with neither http:// nor https://"
     if not parts.hostname or port_is_bad:
         return "it names no host, or no port of one"
     if "@" in parts.netloc or parts.fragment or text.endswith("#"):

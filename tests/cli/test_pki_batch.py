@@ -249,7 +249,10 @@ def test_options_without_meaning_are_usage_errors(arguments: tuple[str, ...], me
 def test_an_identity_alone() -> None:
     words = 'device "a" has no serial number'
     refused(
-        run("pki", "issue", "idevid", "a", "--no-passphrase"), 5, words, "give it --serial-number"
+        run("pki", "issue", "idevid", "a", "--no-passphrase"),
+        5,
+        words,
+        "give it one: --serial-number SERIAL",
     )
     given = ("--serial-number", "SN-1", "--hw-type", "1.3.6.1.4.1.99999.7")
     assert good("pki", "issue", "idevid", "a", *given, "--no-passphrase") == "pki/issued/a.crt\n"

@@ -400,4 +400,5 @@ def last_day(what: str, issuer: x509.Certificate, lifetime: timedelta, now: date
         f'but its issuer "{common_name(issuer)}" only until {last:%Y-%m-%d}',
         expected=f"{last:%Y-%m-%d} or earlier",
         found=end,
+        hint="--for gives an earlier end; without it, the issuer's end is the last one",
     )

@@ -309,9 +309,12 @@ def test_an_easyrsa_directory(tmp_path: Path) -> None:
     ca, board, lost = found.entries
     assert board.name == "board"
     assert [Path(file).parts[0] for file in board.files] == ["issued", "certs_by_serial"]
-    assert ca.key_file == ("private/ca.key", "encrypted", None)
+    assert ca.key_file is not None
+    assert ca.key_file[:3] == ("private/ca.key", "encrypted", None)
+    assert ca.key_file.state == "encrypted with PBKDF2"
     assert board.key_file is not None
     assert board.key_file[:2] == ("private/board.key", "not encrypted")
+    assert board.key_file.state == "not encrypted"
     assert lost.key_file is not None
     assert lost.key_file.file.startswith("revoked/private_by_serial/")
     assert lost.standing(NOW) is Standing.REVOKED

@@ -648,9 +648,12 @@ def test_a_clock_behind_the_crls_makes_none(name: str, pki: Path) -> None:
 
 def test_a_lost_crl_is_not_replaced_by_an_empty_one(pki: Path) -> None:
     (pki / "crl" / "issuing.pem").unlink()
-    error = refused(lambda: renew_lists(pki), "state.pki")
-    assert error.message == f"{pki / 'crl' / 'issuing.pem'} is missing"
-    refused(lambda: withdraw(pki, "release"), "state.pki")
+    (pki / "crl" / "bundle.pem").unlink()
+    message = (
+        f"{pki / 'crl/issuing.pem'} is missing, and there is no copy in {pki / 'crl/bundle.pem'}"
+    )
+    assert refused(lambda: renew_lists(pki), "state.pki").message == message
+    assert refused(lambda: withdraw(pki, "release"), "state.pki").message == message
     assert not (pki / "crl" / "issuing.pem").exists()
 
 

@@ -147,7 +147,7 @@ class TestRefusals:
             "give it with --pass env:NAME, file:PATH or fd:N",
         )
         refused(
-            run("pki", "crl"),
+            run("pki", "crl", "ca", "issuing"),  # the other one has no passphrase
             2,
             'no passphrase for the key of CA "ca", and no terminal to ask',
             "give it with --ca-pass env:NAME, file:PATH or fd:N",

@@ -286,7 +286,7 @@ class TestRenew:
         refused(
             run("pki", "renew", "release", "--no-passphrase"),
             2,
-            "--pass, --no-passphrase and --alg are for --new-key",
+            "--pass, --no-passphrase, --kdf and --alg are for --new-key",
             "add --new-key",
         )
 

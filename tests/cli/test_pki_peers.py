@@ -297,14 +297,14 @@ class TestOnePassphrase:
 
     def test_the_cas_protects_the_new_key(self) -> None:
         found = run("pki", "issue", "signer", "ci")
-        assert self.asked == ["Passphrase of the issuing CA's key"]
+        assert self.asked == ['Passphrase of the key of CA "issuing"']
         words = 'the key "ci": protected by the passphrase just typed; --pass gives one'
         assert words in found.err
         load_private_key("pki/private/ci.key", lambda: b"dice")
 
     def test_pass_gives_another(self) -> None:
         good("pki", "issue", "signer", "ci", "--pass", "env:P", env={"P": "other"})
-        assert self.asked == ["Passphrase of the issuing CA's key"]
+        assert self.asked == ['Passphrase of the key of CA "issuing"']
         load_private_key("pki/private/ci.key", lambda: b"other")
 
     @pytest.mark.parametrize(

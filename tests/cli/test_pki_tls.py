@@ -3,10 +3,18 @@
 
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+)
 
 from cli.kit import good, refused, run, tree
+from fwsign.keys.encryption import describe_encryption
+from fwsign.keys.file import load_private_key
 from pki_kit import before_tls
 
 PLAIN = "--no-passphrase"
@@ -121,6 +129,216 @@ class TestRevoked:
             "fwsign pki renew issuing --new-key; then fwsign pki renew issuing-tls --new-key; "
             "then fwsign pki renew --all\n"
         ) in run("pki", "expire").err
+
+
+@pytest.mark.usefixtures("project")
+class TestExport:
+    @pytest.mark.parametrize(
+        ("program", "lines"),
+        [
+            (
+                "esp-idf",
+                (
+                    "CMakeLists.txt: EMBED_TXTFILES with c.pem, pki/ca.crt and the key",
+                    (
+                        "esp_tls_cfg_t: clientcert_buf, cacert_buf, clientkey_buf; sizes with the "
+                        "final zero"
+                    ),
+                    (
+                        "the key in clear, with flash encryption: fwsign key convert "
+                        "pki/private/c.key OUT --no-passphrase"
+                    ),
+                ),
+            ),
+            (
+                "node",
+                (
+                    "cert c.pem, key pki/private/c.key, ca pki/ca.crt",
+                    (
+                        "crl: [pki/crl/ca.pem, pki/crl/issuing-tls.pem], each read by itself: of "
+                        "one file Node takes the first list alone"
+                    ),
+                ),
+            ),
+            (
+                "mosquitto",
+                (
+                    "certfile c.pem",
+                    "keyfile pki/private/c.key, readable by its user",
+                    "cafile pki/ca.crt",
+                    "crlfile pki/crl/bundle.pem, again after each fwsign pki crl",
+                ),
+            ),
+            (
+                "gnutls",
+                (
+                    (
+                        "trusts both, in one file: pki/ca.crt, pki/issued/issuing-tls.crt; it "
+                        "takes a CRL only of a CA that it trusts"
+                    ),
+                    "CRLs of these CAs, in one file: pki/crl/ca.pem, pki/crl/issuing-tls.pem",
+                ),
+            ),
+            (
+                "wolfssl",
+                (
+                    (
+                        "wolfSSL_CTX_load_verify_locations: pki/ca.crt, "
+                        "pki/issued/issuing-tls.crt, in one file"
+                    ),
+                    (
+                        "wolfSSL_CTX_LoadCRLFile, once for each: pki/crl/ca.pem, "
+                        "pki/crl/issuing-tls.pem"
+                    ),
+                ),
+            ),
+            (
+                "java",
+                (
+                    "keystore: fwsign key convert pki/private/c.key c.p12 --to p12 --cert c.pem",
+                    "truststore: keytool -importcert -file pki/ca.crt",
+                ),
+            ),
+        ],
+    )
+    def test_what_a_program_needs(self, program: str, lines: tuple[str, ...]) -> None:
+        good("pki", "issue", "client", "c", PLAIN)
+        assert run("pki", "export", "chain", "c", "c.pem", "--for", program) == (
+            0,
+            "c.pem\n",
+            "".join(f"fwsign: {line}\n" for line in lines),
+        )
+
+    def test_a_program_that_is_not_known(self) -> None:
+        found = run("pki", "export", "chain", "release", "c.pem", "--for", "word")
+        words = '"word" is not a program that is known here'
+        hint = "choose from esp-idf, gnutls, java, mosquitto, node, wolfssl"
+        refused(found, 2, words, hint)
+
+    def test_mbedtls_cannot_read_an_older_pki(self, project: Path) -> None:
+        before_tls(project / "pki")
+        good("pki", "issue", "client", "c", PLAIN)
+        refused(
+            run("pki", "export", "chain", "c", "c.pem", "--for", "esp-idf"),
+            5,
+            'mbedTLS cannot read the CA "Acme Issuing CA": its name constraints are critical',
+            "servers and clients need a CA without them: fwsign pki renew issuing-tls, then "
+            "fwsign pki renew NAME",
+        )
+        assert not (project / "c.pem").exists()
+        good("pki", "export", "chain", "c", "c.pem", "--for", "mosquitto")
+
+    @pytest.mark.parametrize(("alg", "name"), [("ed25519", "Ed25519"), ("ml-dsa-65", "ML-DSA-65")])
+    def test_nor_some_keys(self, alg: str, name: str) -> None:
+        good("pki", "init", "other", *NAMES, "--alg", alg)
+        good("pki", "issue", "client", "c", "--pki", "other", "--alg", "p256", PLAIN)
+        refused(
+            run("pki", "export", "chain", "c", "c.pem", "--for", "esp-idf", "--pki", "other"),
+            5,
+            f'mbedTLS cannot read "Acme TLS CA": its key is {name}, expected P-256, P-384, P-521, '
+            "RSA",
+            "the whole path needs such keys, the root included: another PKI for these devices, "
+            "fwsign pki init --alg p256",
+        )
+
+
+KDF = {"scrypt": "scrypt N=16384 r=8 p=5", "pbkdf2": "PBKDF2-HMAC-SHA256, 600000 iterations"}
+
+
+def kdf(path: str) -> str:
+    found = describe_encryption(Path(path).read_bytes())
+    assert found is not None
+    assert (found.verdict, found.cipher) == ("good", "AES-256-CBC")
+    load_private_key(path, lambda: b"secret")
+    return {text: name for name, text in KDF.items()}[found.kdf]
+
+
+@pytest.mark.usefixtures("project")
+class TestKdf:
+    env: ClassVar = {"P": "secret"}
+    new: ClassVar = ("--pass", "env:P")
+
+    @pytest.mark.parametrize(
+        ("kind", "default"),
+        [("signer", "scrypt"), ("tsa", "scrypt"), ("server", "pbkdf2"), ("client", "pbkdf2")],
+    )
+    def test_the_default_follows_the_purpose(self, kind: str, default: str) -> None:
+        good("pki", "issue", kind, "x", *self.new, env=self.env)
+        assert kdf("pki/private/x.key") == default
+        other = "scrypt" if default == "pbkdf2" else "pbkdf2"
+        good("pki", "renew", "x", "--new-key", "--kdf", other, *self.new, env=self.env)
+        assert kdf("pki/private/x.key") == other
+        good("pki", "renew", "x", "--new-key", *self.new, env=self.env)
+        assert kdf("pki/private/x.key") == default
+        good("pki", "issue", kind, "y", "--kdf", other, *self.new, env=self.env)
+        assert kdf("pki/private/y.key") == other
+        name = {"scrypt": "scrypt", "pbkdf2": "PBKDF2"}[other]
+        assert f"y.key, encrypted with {name}" in good("pki", "show", env={"COLUMNS": "100"})
+        found = json.loads(good("pki", "show", "--json"))["certificates"]
+        keys = {one["name"]: one["private_key"] for one in found}
+        assert keys["y"]["derivation"] == KDF[other]
+        shown = good("key", "show", "pki/private/y.key")
+        assert f"derivation: {KDF[other]}\n" in shown
+
+    @pytest.mark.parametrize("wanted", ["scrypt", "pbkdf2"])
+    def test_keys_of_cas(self, wanted: str) -> None:
+        for line in ("issuing", "issuing-tls"):
+            more = ("--new-key", "--kdf", wanted, *self.new)
+            good("pki", "renew", line, *more, env=self.env)
+            assert kdf(f"pki/private/{line}-2.key") == wanted
+
+    def test_keys_alone(self) -> None:
+        good("key", "new", "a.key", *self.new, env=self.env)
+        assert kdf("a.key") == "scrypt"
+        both = ("--pass", "env:P", "--new-pass", "env:P")
+        good("key", "convert", "a.key", "b.key", "--kdf", "pbkdf2", *both, env=self.env)
+        assert kdf("b.key") == "pbkdf2"
+        good("key", "convert", "b.key", "c.key", *both, env=self.env)
+        assert kdf("c.key") == "scrypt"
+        good("key", "passwd", "b.key", *both, env=self.env)  # some program needs it
+        assert kdf("b.key") == "pbkdf2"
+        good("key", "passwd", "b.key", "--kdf", "scrypt", *both, env=self.env)
+        assert kdf("b.key") == "scrypt"
+        good("key", "new", "d.key", "--kdf", "pbkdf2", *self.new, env=self.env)
+        assert kdf("d.key") == "pbkdf2"
+
+    def test_a_weak_one_becomes_scrypt(self) -> None:
+        key = load_private_key("pki/private/release.key", lambda: None)
+        form = BestAvailableEncryption(b"secret")  # PBKDF2, 2048 times
+        Path("w.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, form))
+        both = ("--pass", "env:P", "--new-pass", "env:P")
+        good("key", "passwd", "w.key", *both, env=self.env)
+        assert kdf("w.key") == "scrypt"
+
+    @pytest.mark.parametrize(
+        ("command", "words"),
+        [
+            (("key", "new", "x.key", "--kdf", "md5"), '"md5" is not a key derivation'),
+            (
+                ("pki", "issue", "client", "x", "--kdf", "scrypt", PLAIN),
+                "--kdf and --no-passphrase exclude each other",
+            ),
+            (
+                ("pki", "issue", "client", "x", "--kdf", "scrypt", "--csr", "x.csr"),
+                "--csr and --kdf exclude each other",
+            ),
+            (
+                ("pki", "renew", "release", "--kdf", "scrypt"),
+                "--pass, --no-passphrase, --kdf and --alg are for --new-key",
+            ),
+            (
+                ("key", "convert", "a", "b", "--to", "p12", "--kdf", "scrypt"),
+                "--kdf is for --to pkcs8 alone",
+            ),
+            (
+                ("key", "passwd", "a", "--kdf", "scrypt", PLAIN),
+                "--kdf and --no-passphrase exclude each other",
+            ),
+        ],
+    )
+    def test_usage(self, command: tuple[str, ...], words: str) -> None:
+        found = run(*command)
+        assert (found.status, found.errors[0]) == (2, f"error: {words}")
 
 
 class TestFlat:

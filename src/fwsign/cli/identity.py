@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from fwsign.chain import Anchor
-from fwsign.cli import inputs, keyfiles
+from fwsign.cli import inputs, keyfiles, ui
 from fwsign.constraints import dns_names, is_domain
 from fwsign.errors import Failed, Untrusted
 from fwsign.keys import signer_from_uri
@@ -66,14 +66,20 @@ def from_pki(directory: Path, name: str, crls: "Sequence[Path]") -> Found:
     from fwsign.pki.directory import Pki, common_name
 
     pki = Pki(directory)
-    chain, root = pki.path(name), pki.anchor(name)
+    now = inputs.now()
+    chain, root = pki.path(name, at=now), pki.anchor(name, at=now)
     if not chain:  # a root has no path, which the verifier would refuse for what it is
         raise Untrusted(
             "untrusted.ca-as-leaf", f'"{common_name(root)}" is a CA, it may not sign releases'
         )
+    for old in set(pki.issuers(name)) - set(pki.issuers(name, at=now)):
+        end = pki.crl(old).next_update_utc
+        stale = end is not None and end < now
+        why = f"its CRL is stale since {end:%Y-%m-%d}" if stale else "what it certified has ended"
+        ui.note(f'warning: devices that know only the root "{old}" refuse this: {why}')
     given = inputs.load_pem(crls, "X509 CRL", "CRL")
     anchor = Anchor.from_certificate(root.public_bytes(Encoding.DER))
-    return Found(str(pki.key_path(name)), chain, anchor, (*pki.crls(name), *given))
+    return Found(str(pki.key_path(name)), chain, anchor, (*pki.crls(name, at=now), *given))
 
 
 def from_key(uri: str, chain: Path, source: str | None, crls: "Sequence[Path]") -> Found:

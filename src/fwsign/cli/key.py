@@ -2,7 +2,7 @@
 """`fwsign key`: make keys, convert them, change their passphrase, show them."""
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -10,8 +10,11 @@ from fwsign.atomic import write_atomic
 from fwsign.cli import inputs, quoting, ui
 from fwsign.cli.command import Command, Group, examples
 from fwsign.cli.keyfiles import certificates_from, output_path, private_key, public_key, read
-from fwsign.cli.options import ALG, JSON, KEY_PASS, NO_PASSPHRASE, PASS
+from fwsign.cli.options import ALG, JSON, KDF, KEY_PASS, NO_PASSPHRASE, PASS, refuse_kdf
 from fwsign.errors import Failed
+
+if TYPE_CHECKING:
+    from fwsign.keys.formats import Found
 
 _PUBLIC_MODE, _PRIVATE_MODE = 0o644, 0o600
 _FORMS = ("pkcs8", "sec1", "pkcs1", "openssh", "p12", "public", "public-openssh")
@@ -59,18 +62,20 @@ def new(
     alg: ALG = "p256",
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
+    kdf: KDF = None,
     force: _FORCE = False,
 ) -> None:
     """Make a private key without a certificate.
 
-    It is PKCS#8, encrypted with scrypt and AES-256, readable by you alone. fwsign pki issue makes
+    It is PKCS#8, encrypted with AES-256, readable by you alone. fwsign pki issue makes
     keys that have a certificate.
     """
     from fwsign.keys.file import new_private_key, write_private_key
 
+    refuse_kdf(kdf, none=no_passphrase)
     output = output_path(file, force=force)
     passphrase = inputs.new_passphrase(pass_, none=no_passphrase, what=f"the new key {file}")
-    write_private_key(output, new_private_key(alg), passphrase, overwrite=force)
+    write_private_key(output, new_private_key(alg), passphrase, kdf or "scrypt", overwrite=force)
     ui.out(str(file))
     if passphrase is None:
         ui.note("warning: the key is not encrypted: whoever reads the file can use it")
@@ -167,16 +172,20 @@ def convert(
     pass_: KEY_PASS = None,
     new_pass: _NEW_PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
+    kdf: KDF = None,
     force: _FORCE = False,
 ) -> None:
     """Write a key in the form that another program wants.
 
-    IN is told by its content and stays as it is. pkcs8 is encrypted with scrypt, openssh with
-    bcrypt, p12 with PBKDF2; sec1 and pkcs1 cannot be.
+    IN is told by its content and stays as it is. pkcs8 is encrypted as --kdf says, openssh
+    with bcrypt, p12 with PBKDF2; sec1 and pkcs1 cannot be.
     """
     _check_options(
         to, der=der, cert=cert, legacy=legacy, new_pass=new_pass, no_passphrase=no_passphrase
     )
+    if kdf and to != "pkcs8":
+        ui.usage("--kdf is for --to pkcs8 alone")
+    refuse_kdf(kdf, none=no_passphrase)
     target = output_path(output, force=force)
     data = inputs.read_pem(source)
     asked = inputs.passphrase_source(pass_, str(source))
@@ -200,6 +209,7 @@ def convert(
             key,
             to,
             passphrase,
+            kdf=kdf or "scrypt",
             der=der,
             certificates=certificates_from(certificates) if to == "p12" else (),
             legacy=legacy,
@@ -232,14 +242,17 @@ def passwd(
     pass_: KEY_PASS = None,
     new_pass: _NEW_PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
+    kdf: KDF = None,
 ) -> None:
     """Change the passphrase of a key.
 
-    Whatever encrypted it before, FILE becomes PKCS#8 with scrypt and AES-256. It is replaced whole,
-    and only after the new content was read back.
+    Whatever encrypted it before, FILE becomes PKCS#8 with AES-256. PBKDF2 stays if it is strong,
+    for it may be there for a program that reads nothing else. FILE is replaced whole, and only
+    after the new content was read back.
     """
     from fwsign.keys import convert, unlock
 
+    refuse_kdf(kdf, none=no_passphrase)
     data = inputs.read_pem(file)
     source = inputs.passphrase_source(pass_, str(file))
     _refuse_clash(new_pass, none=no_passphrase)
@@ -260,13 +273,22 @@ def passwd(
         new_pass, none=no_passphrase, what=f"{file} from now on", option="--new-pass"
     )
     der = one.encoding == "DER"
-    encoded = convert.encode_private(one.key, "pkcs8", passphrase, der=der)
+    kdf = kdf or _kdf_of(one)
+    encoded = convert.encode_private(one.key, "pkcs8", passphrase, kdf=kdf, der=der)
     write_atomic(file.resolve(), encoded, overwrite=True, mode=_PRIVATE_MODE)
     ui.out(str(file))
     if one.format != "PKCS#8":
         ui.note(f"it was {one.format} and is PKCS#8 now; fwsign key convert turns it back")
     if passphrase is None:
         ui.note("warning: the key is not encrypted: whoever reads the file can use it")
+
+
+def _kdf_of(one: "Found") -> str:
+    """Return the derivation that a key keeps: PBKDF2 if it is strong, else scrypt."""
+    there = one.encryption
+    if there is None or (there.scheme, there.verdict) != ("PBES2", "good"):
+        return "scrypt"
+    return "pbkdf2" if there.kdf.startswith("PBKDF2") else "scrypt"
 
 
 def _check_options(

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from fwsign.cli import ui
-from fwsign.keys import ALGORITHMS
+from fwsign.keys import ALGORITHMS, KDFS
 from fwsign.nearest import did_you_mean
 
 
@@ -23,6 +23,19 @@ def algorithm(value: str | None) -> str | None:
 def tls_algorithm(value: str | None) -> str | None:
     """Refuse an option's value that is no algorithm of a TLS server's or client's key."""
     return value if value == "rsa2048" else algorithm(value)
+
+
+def derivation(value: str | None) -> str | None:
+    """Refuse an option's value that is not a key derivation."""
+    if value is not None and value not in KDFS:
+        ui.usage(f'"{value}" is not a key derivation', f"choose from {', '.join(KDFS)}")
+    return value
+
+
+def refuse_kdf(kdf: str | None, *, none: bool) -> None:
+    """Refuse a derivation for a key that no passphrase protects."""
+    if kdf and none:
+        ui.usage("--kdf and --no-passphrase exclude each other")
 
 
 def named(check: str) -> Callable[[Any], Any]:
@@ -103,6 +116,15 @@ CA_PASS: TypeAlias = Annotated[
         "--ca-pass", metavar="SRC", help=f"Passphrase of the CA's key, if it has one: {_SRC}."
     ),
 ]
+CA_PASSES: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ca-pass",
+        metavar="[NAME=]SRC",
+        help="Passphrase of the keys of CAs, or of the one called NAME; repeat for several. SRC "
+        f"is {_SRC}.",
+    ),
+]
 ROOT_PASS: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -159,5 +181,16 @@ HEAD: TypeAlias = Annotated[
         metavar="HEX",
         callback=digest,
         help="A head that was printed before: nothing up to it may be missing or changed.",
+    ),
+]
+
+KDF: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--kdf",
+        metavar="KDF",
+        callback=derivation,
+        help="How the passphrase protects the new key: scrypt, or pbkdf2, which more programs read."
+        " Default: pbkdf2 for TLS servers and clients, else scrypt.",
     ),
 ]

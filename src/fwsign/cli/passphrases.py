@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """One passphrase for a whole command: typed once, and tried on every key that needs one."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from fwsign.cli import inputs, ui
 from fwsign.errors import Failed
+from fwsign.nearest import did_you_mean
 
+if TYPE_CHECKING:
+    from fwsign.pki.directory import Pki
+
+_NAMED: Final = re.compile(r"(?!(?:env|file|fd):)([^=]*)=(.*)", re.DOTALL)
 _Place: TypeAlias = Callable[[], Path] | None
 
 
@@ -20,6 +26,7 @@ class Passphrases:
 
     def __init__(self) -> None:
         self._typed: list[bytes] = []
+        self._sources: dict[str, Callable[[], bytes | None]] = {}
 
     def existing(
         self, source: str | None, what: str, option: str = "--pass", *, path: _Place = None
@@ -33,6 +40,8 @@ class Passphrases:
             path: returns the key's file; None for the first key of a command.
         """
         ask = inputs.passphrase_source(source, what, option)
+        if source is not None:  # a descriptor can be read only once
+            ask = self._sources.setdefault(source, ask)
 
         def get() -> bytes | None:
             if source is not None:
@@ -68,6 +77,65 @@ class Passphrases:
             return known[0]
 
         return get
+
+
+class CaPassphrases:
+    """The passphrases of the CAs of a PKI: NAME=SRC for one of them, SRC for the others.
+
+    Args:
+        asked_for: the passphrases of the command.
+        given: the values of `--ca-pass`.
+        pki: the PKI.
+        options: more options, each for CAs by name, with its value. NAME=SRC counts before them,
+            and they count before SRC.
+    """
+
+    def __init__(
+        self,
+        asked_for: Passphrases,
+        given: Sequence[str] | None,
+        pki: "Pki",
+        options: Sequence[tuple[str, str | None, Sequence[str]]] = (),
+    ) -> None:
+        self._asked_for, self._pki = asked_for, pki
+        self._sources: dict[str, tuple[str, str]] = {}
+        self._common: str | None = None
+        for text in given or ():
+            self._add(text)
+        for option, source, names in options:
+            for name in names if source else ():
+                self._sources.setdefault(name, (str(source), option))
+        for source in (self._common, *(source for source, _ in self._sources.values())):
+            inputs.passphrase_source(source, "the CA's key")  # refuses other forms at once
+
+    def _add(self, text: str) -> None:
+        match = _NAMED.fullmatch(text)
+        if match is None:
+            if self._common is not None:
+                ui.usage("--ca-pass SRC is given twice", "--ca-pass NAME=SRC is for one CA")
+            self._common = text
+            return
+        name, there = match[1], self._pki.authorities()
+        if name not in there:
+            ui.usage(
+                f'--ca-pass names "{name}", which is no CA of {self._pki.directory}',
+                did_you_mean(name, there) or f"choose from {', '.join(there)}",
+            )
+        if name in self._sources:
+            ui.usage(f'--ca-pass is given twice for the CA "{name}"')
+        self._sources[name] = (match[2], "--ca-pass")
+
+    def given(self, name: str) -> bool:
+        """Tell whether an option gives the passphrase of a CA."""
+        return self._common is not None or name in self._sources
+
+    def get(self, name: str) -> bytes | None:
+        """Return the passphrase of a CA's key."""
+        source, option = self._sources.get(name, (self._common, "--ca-pass"))
+        what = f'the key of CA "{name}"'
+        return self._asked_for.existing(
+            source, what, option, path=lambda: self._pki.key_path(name)
+        )()
 
 
 def _opens(path: Path, passphrase: bytes) -> bool:

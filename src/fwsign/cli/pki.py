@@ -14,7 +14,7 @@ COMMANDS: Final = {
     "issue": "pki_issue",
     "renew": "pki_renew",
     "revoke": "pki_revoke",
-    "crl": "pki_revoke",
+    "crl": "pki_crl",
     "expire": "pki_expire",
     "show": "pki_show",
     "log": "pki_log",

@@ -15,6 +15,8 @@ from fwsign.cli.quoting import quoted
 from fwsign.spans import plain_span
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fwsign.pki.expiry import Ending
 
 
@@ -64,6 +66,10 @@ def expire(
         _say_how(directory, below, pki)
     if any(one.kind == "certificate" and not one.revoked for one in found):
         ui.note("renew certificates with: fwsign pki renew NAME; a root with: fwsign pki rotate")
+    for name in _left_roots(directory, found):
+        ui.note(
+            f'devices that know only the root "{name}" refuse all after its end: give them another'
+        )
     if {one.kind for one in found} & {"CRL"}:
         ui.note("make new CRLs with: fwsign pki crl")
     raise typer.Exit(ui.STALE)
@@ -86,6 +92,18 @@ def _say_how(directory: Path, below: set[str | None], pki: Path | None) -> None:
         another = ("fwsign", "pki", "renew", line_of(ca), "--new-key", *pki_words(pki))
         again = f"{' '.join(map(quoted, another))}; then {again}"
     ui.note(f"replace what is below a revoked CA: {again}")
+
+
+def _left_roots(directory: Path, found: "Sequence[Ending]") -> list[str]:
+    """Return the roots that end, and from which others have taken over."""
+    from fwsign.pki.directory import Pki, is_root
+
+    ending = [one.name for one in found if one.kind == "certificate" and is_root(one.name)]
+    pki = Pki(directory)
+    if not ending or pki.flat:
+        return []
+    now = pki.issuer_of(pki.certificate(pki.issuing()))
+    return [name for name in ending if name != now]
 
 
 def _when(end: datetime, now: datetime) -> str:

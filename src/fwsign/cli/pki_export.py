@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fwsign.cli import quoting, ui
+from fwsign.cli import inputs, quoting, ui
 from fwsign.cli.command import Command, Group, examples
 from fwsign.cli.config import find_pki
 from fwsign.cli.options import PKI
@@ -21,6 +21,17 @@ _FORCE = Annotated[
 ]
 
 
+_PROGRAMS = ("esp-idf", "gnutls", "java", "mosquitto", "node", "wolfssl")
+
+
+def _program(value: str | None) -> str | None:
+    if value is not None and value not in _PROGRAMS:
+        ui.usage(
+            f'"{value}" is not a program that is known here', f"choose from {', '.join(_PROGRAMS)}"
+        )
+    return value
+
+
 def register(command: typer.Typer) -> None:
     """Add the commands to an application."""
     group = typer.Typer(cls=Group, rich_markup_mode=None)
@@ -28,7 +39,12 @@ def register(command: typer.Typer) -> None:
         bundle
     )
     group.command(
-        "chain", cls=Command, epilog=examples("fwsign pki export chain broker broker.pem")
+        "chain",
+        cls=Command,
+        epilog=examples(
+            "fwsign pki export chain broker broker.pem",
+            "fwsign pki export chain sensor-7 sensor-7.pem --for esp-idf",
+        ),
     )(chain)
     group.command(
         "easyrsa",
@@ -59,6 +75,16 @@ def chain(
     name: Annotated[str, typer.Argument(metavar="NAME", help="An entry of the PKI.")],
     file: _OUT,
     *,
+    program: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="PROGRAM",
+            callback=_program,
+            help=f"Say how to give it to a program, which must be able to read it: "
+            f"{', '.join(_PROGRAMS)}.",
+        ),
+    ] = None,
     pki: PKI = None,
     force: _FORCE = False,
 ) -> None:
@@ -70,9 +96,15 @@ def chain(
     from cryptography import x509
 
     from fwsign.pki.directory import Pki
+    from fwsign.pki.peers import advice, refuse_unreadable
 
-    found = Pki(find_pki(pki))
-    _write(file, [x509.load_der_x509_certificate(one) for one in found.path(name)], force=force)
+    found, now = Pki(find_pki(pki)), inputs.now()
+    certificates = [x509.load_der_x509_certificate(one) for one in found.path(name, at=now)]
+    if program == "esp-idf":
+        refuse_unreadable((*certificates, found.anchor(name, at=now)))
+    _write(file, certificates, force=force)
+    for line in advice(found, name, file, program, quoting.words) if program else ():
+        ui.note(line)
 
 
 def easyrsa(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fwsign pki import`: take over a PKI of easy-rsa or openssl ca."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -103,18 +104,25 @@ def import_(
         what = "the new issuing CAs' keys"
         passphrase = asked_for.new(pass_, none=no_passphrase, what=what)
         issuing = NewIssuing(domains, alg or default_algorithm(source.ca), passphrase)
-    pki = take_over(source, to, issuing=issuing, ca_passphrase=secret, now=inputs.now())
+    now = inputs.now()
+    pki = take_over(source, to, issuing=issuing, ca_passphrase=secret, now=now)
     ui.out(str(to))
-    _say(source, pki, issuing, fault)
+    _say(source, pki, issuing, fault, now)
 
 
-def _say(source: "Source", pki: "Pki", issuing: "NewIssuing | None", fault: str | None) -> None:
+def _say(
+    source: "Source", pki: "Pki", issuing: "NewIssuing | None", fault: str | None, now: datetime
+) -> None:
     from fwsign.pki.directory import common_name
+    from fwsign.pki.term import has_ended
 
     role = "root" if source.above is None else "issuing CA"
     ui.note(f'"{common_name(source.ca)}" of {source.tool} is the {role} now')
     if source.above is not None:
         ui.note(f'its root is "{common_name(source.above.root)}", whose key is elsewhere')
+    if has_ended(source.ca, now):
+        words = f"it expired {source.ca.not_valid_after_utc:%Y-%m-%d}, it is {now:%Y-%m-%d}"
+        ui.note(f"warning: {words}{': the root can renew it' if source.above else ''}")
     ui.note(f"{source.directory} is as it was")
     for entry in source.entries:
         ui.note(f'"{entry.name}" from {entry.file.name}, {_key(entry)}')

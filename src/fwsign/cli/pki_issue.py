@@ -10,8 +10,17 @@ import typer
 from fwsign.cli import inputs, pki_keys, ui
 from fwsign.cli.command import Command, Group, examples
 from fwsign.cli.config import find_pki, load, pki_words
-from fwsign.cli.options import CA_PASS, JSON, NO_PASSPHRASE, PASS, PKI, named
-from fwsign.cli.passphrases import Passphrases
+from fwsign.cli.options import (
+    CA_PASSES,
+    JSON,
+    KDF,
+    NO_PASSPHRASE,
+    PASS,
+    PKI,
+    named,
+    refuse_kdf,
+)
+from fwsign.cli.passphrases import CaPassphrases, Passphrases
 from fwsign.cli.pki_extras import (
     CA_ISSUERS_URL,
     CRITICAL_EXTENSION,
@@ -133,7 +142,8 @@ class _Options(NamedTuple):
     alg: str | None
     pass_: str | None
     no_passphrase: bool
-    ca_pass: str | None
+    kdf: str | None
+    ca_pass: list[str] | None
     compat: bool = False
     more: _More = _More()
     batch: _Batch = _Batch()
@@ -191,7 +201,8 @@ def signer(
     alg: KIND_OF_KEY = None,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
-    ca_pass: CA_PASS = None,
+    kdf: KDF = None,
+    ca_pass: CA_PASSES = None,
     crl_url: CRL_URL = None,
     ca_issuers_url: CA_ISSUERS_URL = None,
     extension: EXTENSION = None,
@@ -205,7 +216,7 @@ def signer(
     more = _More(crl_url, ca_issuers_url, extension, critical_extension)
     batch = _Batch(names, keep_going, out, as_json)
     options = _Options(
-        pki, csr, from_key, lifetime, alg, pass_, no_passphrase, ca_pass, False, more, batch
+        pki, csr, from_key, lifetime, alg, pass_, no_passphrase, kdf, ca_pass, False, more, batch
     )
     if _issue("signer", name, options, vendor or ()) is None:
         return
@@ -226,7 +237,8 @@ def tsa(
     alg: KIND_OF_KEY = None,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
-    ca_pass: CA_PASS = None,
+    kdf: KDF = None,
+    ca_pass: CA_PASSES = None,
     crl_url: CRL_URL = None,
     ca_issuers_url: CA_ISSUERS_URL = None,
     extension: EXTENSION = None,
@@ -240,7 +252,7 @@ def tsa(
     more = _More(crl_url, ca_issuers_url, extension, critical_extension)
     batch = _Batch(names, keep_going, out, as_json)
     options = _Options(
-        pki, csr, from_key, lifetime, alg, pass_, no_passphrase, ca_pass, False, more, batch
+        pki, csr, from_key, lifetime, alg, pass_, no_passphrase, kdf, ca_pass, False, more, batch
     )
     _issue("tsa", name, options)
 
@@ -271,7 +283,8 @@ def server(
     compat: COMPAT = False,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
-    ca_pass: CA_PASS = None,
+    kdf: KDF = None,
+    ca_pass: CA_PASSES = None,
     crl_url: CRL_URL = None,
     ca_issuers_url: CA_ISSUERS_URL = None,
     extension: EXTENSION = None,
@@ -290,7 +303,7 @@ def server(
     more = _More(crl_url, ca_issuers_url, extension, critical_extension)
     batch = _Batch(names, keep_going, out, as_json)
     options = _Options(
-        pki, csr, from_key, lifetime, alg, pass_, no_passphrase, ca_pass, compat, more, batch
+        pki, csr, from_key, lifetime, alg, pass_, no_passphrase, kdf, ca_pass, compat, more, batch
     )
     if csr and csr.is_dir() and (host or ip):
         ui.usage("--csr DIR takes hosts and addresses from the requests")
@@ -309,7 +322,8 @@ def client(
     compat: COMPAT = False,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
-    ca_pass: CA_PASS = None,
+    kdf: KDF = None,
+    ca_pass: CA_PASSES = None,
     crl_url: CRL_URL = None,
     ca_issuers_url: CA_ISSUERS_URL = None,
     extension: EXTENSION = None,
@@ -327,7 +341,7 @@ def client(
     more = _More(crl_url, ca_issuers_url, extension, critical_extension)
     batch = _Batch(names, keep_going, out, as_json)
     options = _Options(
-        pki, csr, from_key, lifetime, alg, pass_, no_passphrase, ca_pass, compat, more, batch
+        pki, csr, from_key, lifetime, alg, pass_, no_passphrase, kdf, ca_pass, compat, more, batch
     )
     if path := _issue("client", name, options):
         _say_who_needs(path, "client", pki)
@@ -370,7 +384,8 @@ def idevid(
     compat: COMPAT = False,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
-    ca_pass: CA_PASS = None,
+    kdf: KDF = None,
+    ca_pass: CA_PASSES = None,
     crl_url: CRL_URL = None,
     ca_issuers_url: CA_ISSUERS_URL = None,
     extension: EXTENSION = None,
@@ -389,7 +404,7 @@ def idevid(
     more = _More(crl_url, ca_issuers_url, extension, critical_extension)
     batch = _Batch(names, keep_going, out, as_json)
     options = _Options(
-        pki, csr, from_key, None, alg, pass_, no_passphrase, ca_pass, compat, more, batch
+        pki, csr, from_key, None, alg, pass_, no_passphrase, kdf, ca_pass, compat, more, batch
     )
     if hw_serial and not hw_type:
         ui.usage("--hw-serial is for --hw-type")
@@ -419,12 +434,12 @@ def _issue(
     _check(name, options)
     more = read_extras(*options.more)
     asked_for = Passphrases()
-    source = asked_for.existing(
-        options.ca_pass,
-        "the issuing CA's key",
-        "--ca-pass",
-        path=lambda: (pki := Pki(directory)).key_path(pki.issuing(kind)),
-    )
+    pki = Pki(directory)
+    secrets = CaPassphrases(asked_for, options.ca_pass, pki)
+
+    def source() -> bytes | None:
+        return secrets.get(pki.issuing(kind))
+
     csr, compat = options.csr, options.compat
     if csr and csr.is_dir():
         from fwsign.cli.pki_batch import issue_batch
@@ -484,6 +499,7 @@ def _device(
 
 def _check(name: str | None, options: _Options) -> None:
     """Refuse options that have no meaning together."""
+    refuse_kdf(options.kdf, none=options.no_passphrase)
     several = options.csr is not None and options.csr.is_dir()
     if several == (name is not None):
         if several:
@@ -509,6 +525,7 @@ def _check(name: str | None, options: _Options) -> None:
         options.csr,
         options.from_key,
         alg=options.alg,
+        kdf=options.kdf,
         pass_=options.pass_,
         no_passphrase=options.no_passphrase,
     )
@@ -519,7 +536,9 @@ def _key(name: str, options: _Options, asked_for: Passphrases) -> Any:
 
     if options.from_key is None:
         what, none = f'the key "{name}"', options.no_passphrase
-        return NewKey(options.alg or "", asked_for.new(options.pass_, none=none, what=what))
+        return NewKey(
+            options.alg or "", asked_for.new(options.pass_, none=none, what=what), options.kdf or ""
+        )
     source = asked_for.existing(options.pass_, f"the key {options.from_key}")
     return pki_keys.opens(options.from_key, source, compat=options.compat)
 

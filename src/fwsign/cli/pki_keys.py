@@ -32,6 +32,7 @@ def refuse_clash(
     from_key: str | None,
     *,
     alg: str | None,
+    kdf: str | None,
     pass_: str | None,
     no_passphrase: bool,
 ) -> None:
@@ -39,7 +40,12 @@ def refuse_clash(
     if csr and from_key:
         ui.usage("--csr and --from-key exclude each other")
     given = "--csr" if csr else "--from-key" if from_key else None
-    without = {"--alg": alg, "--no-passphrase": no_passphrase, "--pass": csr and pass_}
+    without = {
+        "--alg": alg,
+        "--kdf": kdf,
+        "--no-passphrase": no_passphrase,
+        "--pass": csr and pass_,
+    }
     for option, value in without.items():
         if given and value:
             ui.usage(f"{given} and {option} exclude each other", f"{option} is for a new key")

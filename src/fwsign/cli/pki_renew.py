@@ -12,8 +12,16 @@ import typer
 from fwsign.cli import inputs, pki_keys, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.config import find_pki, pki_words
-from fwsign.cli.options import CA_PASS, NO_PASSPHRASE, PASS, PKI, named
-from fwsign.cli.passphrases import Passphrases
+from fwsign.cli.options import (
+    CA_PASSES,
+    KDF,
+    NO_PASSPHRASE,
+    PASS,
+    PKI,
+    named,
+    refuse_kdf,
+)
+from fwsign.cli.passphrases import CaPassphrases, Passphrases
 from fwsign.cli.pki_extras import CA_ISSUERS_URL, CRL_URL, read_extras
 from fwsign.cli.pki_options import COMPAT, KIND_OF_TLS_KEY, LIFETIME, span, warn_of_rsa2048
 from fwsign.errors import Failed
@@ -23,7 +31,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from fwsign.keys import Passphrase, PublicKey
+    from fwsign.keys import PublicKey
     from fwsign.pki.directory import Pki
     from fwsign.pki.extras import Extras
     from fwsign.pki.issue import NewKey
@@ -38,6 +46,7 @@ class _Options(NamedTuple):
     alg: str | None
     pass_: str | None
     no_passphrase: bool
+    kdf: str | None
     compat: bool
 
 
@@ -109,7 +118,8 @@ def renew(
     ca_issuers_url: CA_ISSUERS_URL = None,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
-    ca_pass: CA_PASS = None,
+    kdf: KDF = None,
+    ca_pass: CA_PASSES = None,
 ) -> None:
     """Issue a certificate anew, with the same names, also one that was imported.
 
@@ -135,7 +145,7 @@ def renew(
     issues = name in found.issuers_in_line()
     first = name == ISSUING_TLS and name not in found.names()
     new_key |= first
-    options = _Options(name, new_key, csr, from_key, alg, pass_, no_passphrase, compat)
+    options = _Options(name, new_key, csr, from_key, alg, pass_, no_passphrase, kdf, compat)
     _check(options, issues=issues or first)
     if permit and (new_key or not issues):
         ui.usage("--permit is for an issuing CA that keeps its key")
@@ -144,7 +154,7 @@ def renew(
     elif not first:
         found.certificate(name)
     asked_for = Passphrases()
-    source = asked_for.existing(ca_pass, "the key of its issuer", "--ca-pass")
+    secrets = CaPassphrases(asked_for, ca_pass, found)
     new, origin = _key(options, asked_for)
     if isinstance(new, NewKey) and name is not None and (issues or first):
         if lifetime:
@@ -154,7 +164,7 @@ def renew(
                 "addresses and --new-key exclude each other for an issuing CA",
                 f"renew it once more to name them: fwsign pki renew {name}",
             )
-        (_add_tls if first else _replace_issuing)(directory, name, new, source, pki)
+        (_add_tls if first else _replace_issuing)(directory, name, new, secrets, pki)
         return
     again = partial(
         _renew,
@@ -165,7 +175,7 @@ def renew(
         more=more,
         compat=compat,
         origin=origin,
-        source=source,
+        secrets=secrets,
         now=now,
     )
     if name is not None:
@@ -192,11 +202,12 @@ def _check(options: _Options, *, issues: bool) -> None:
         options.alg,
         options.pass_,
     )
-    none = options.no_passphrase
-    pki_keys.refuse_clash(csr, from_key, alg=alg, pass_=pass_, no_passphrase=none)
+    none, kdf = options.no_passphrase, options.kdf
+    refuse_kdf(kdf, none=none)
+    pki_keys.refuse_clash(csr, from_key, alg=alg, kdf=kdf, pass_=pass_, no_passphrase=none)
     given = "--csr" if csr else "--from-key" if from_key else None
-    if not options.new_key and given is None and (pass_ or none or alg):
-        ui.usage("--pass, --no-passphrase and --alg are for --new-key", "add --new-key")
+    if not options.new_key and given is None and (pass_ or none or alg or kdf):
+        ui.usage("--pass, --no-passphrase, --kdf and --alg are for --new-key", "add --new-key")
     if options.new_key and given:
         ui.usage(f"--new-key and {given} exclude each other")
     if given and (name is None or issues):
@@ -223,7 +234,7 @@ def _key(
         return None, OWN
     what = "all new keys" if options.name is None else f'the new key of "{options.name}"'
     secret = asked_for.new(options.pass_, none=options.no_passphrase, what=what)
-    return NewKey(options.alg or "", secret), OWN
+    return NewKey(options.alg or "", secret, options.kdf or ""), OWN
 
 
 def _renew(
@@ -236,13 +247,15 @@ def _renew(
     more: "Extras",
     compat: bool,
     origin: "Origin",
-    source: "Passphrase",
+    secrets: CaPassphrases,
     now: datetime,
 ) -> None:
     from fwsign.pki.directory import Pki
+    from fwsign.pki.renewal import issuer_name
     from fwsign.pki.renewal import renew as renew_it
 
-    old = Pki(directory).certificate(name)
+    found = Pki(directory)
+    old = found.certificate(name)
     path = renew_it(
         directory,
         name,
@@ -252,7 +265,7 @@ def _renew(
         more=more,
         compat=compat,
         origin=origin,
-        ca_passphrase=source,
+        ca_passphrase=lambda: secrets.get(issuer_name(found, name)),
         now=now,
     )
     ui.out(str(path))
@@ -360,7 +373,7 @@ def _revoked(pki: "Pki", certificate: "x509.Certificate") -> str:
 
 
 def _replace_issuing(
-    directory: Path, asked: str, new: "NewKey", source: "Passphrase", words: Path | None
+    directory: Path, asked: str, new: "NewKey", secrets: CaPassphrases, words: Path | None
 ) -> None:
     """Make another issuing CA, and say what becomes of the one that issued."""
     from fwsign.pki.directory import ISSUING_TLS, Pki, line_of
@@ -376,7 +389,7 @@ def _replace_issuing(
         directory,
         line,
         new_key=new,
-        passphrase=lambda _: source(),
+        passphrase=secrets.get,
         now=now,
     )
     ui.out(str(pki.certificate_path(name)))
@@ -393,7 +406,7 @@ def _replace_issuing(
 
 
 def _add_tls(
-    directory: Path, asked: str, new: "NewKey", source: "Passphrase", words: Path | None
+    directory: Path, asked: str, new: "NewKey", secrets: CaPassphrases, words: Path | None
 ) -> None:
     """Make the first CA for TLS, or ask the root for it if its key is elsewhere."""
     from fwsign.pki.directory import Pki
@@ -408,9 +421,7 @@ def _add_tls(
         ui.note(f"the root's key is not here: {root} is missing")
         ui.note(f"next, where the root is: fwsign pki sign-ca {path.name} --pki DIR --tls")
         return
-    name = replace_issuing(
-        directory, asked, new_key=new, passphrase=lambda _: source(), now=inputs.now()
-    )
+    name = replace_issuing(directory, asked, new_key=new, passphrase=secrets.get, now=inputs.now())
     ui.out(str(pki.certificate_path(name)))
     ui.note(f'the CA "{name}" issues servers and clients from now on; what is there stays good')
     ui.next_command("pki", "renew", "NAME", *pki_words(words), after=", for each server and client")

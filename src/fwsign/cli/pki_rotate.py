@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fwsign pki standby` and `fwsign pki rotate`: other roots."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.config import find_pki, pki_words
-from fwsign.cli.options import NO_PASSPHRASE, PASS, PKI
-from fwsign.cli.passphrases import Passphrases
+from fwsign.cli.options import CA_PASSES, NO_PASSPHRASE, PASS, PKI
+from fwsign.cli.passphrases import CaPassphrases, Passphrases
 from fwsign.cli.pki_options import KIND_OF_CA_KEY
+
+if TYPE_CHECKING:
+    from fwsign.pki.directory import Pki
 
 
 def register(command: typer.Typer) -> None:
@@ -52,8 +55,16 @@ def standby(
     name = make_standby(directory, new_key=NewKey(alg or "", passphrase), now=inputs.now())
     path = found.certificate_path(name)
     ui.out(str(path))
-    ui.note(f"give {path} to every device, beside {directory / 'ca.crt'}")
+    ui.note(f"give {path} to every device, beside {found.certificate_path(_root_in_use(found))}")
     ui.note(f"keep {found.key_path(name)} offline, not where the key of the first root is")
+
+
+def _root_in_use(pki: "Pki") -> str:
+    """Return the root above the CA that issues now; the first, if no CA issues yet."""
+    from fwsign.pki.directory import ROOT, is_issuing
+
+    issues = any(map(is_issuing, pki.names()))
+    return pki.issuer_of(pki.certificate(pki.issuing())) if issues else ROOT
 
 
 def rotate(
@@ -74,6 +85,7 @@ def rotate(
             "--standby-pass", metavar="SRC", help="Passphrase of the standby's key. As for --pass."
         ),
     ] = None,
+    ca_pass: CA_PASSES = None,
 ) -> None:
     """Go over to another root and other issuing CAs.
 
@@ -93,15 +105,11 @@ def rotate(
     asked_for = Passphrases()
     secret = asked_for.new(pass_, none=no_passphrase, what="the new keys")
     new_key = NewKey(alg or "", secret)
-    sources = {True: (root_pass, "--root-pass"), False: (standby_pass, "--standby-pass")}
-
-    def passphrase(name: str) -> bytes | None:
-        source, option = sources[name == old]
-        what = f'the key of the root "{name}"'
-        return asked_for.existing(source, what, option, path=lambda: found.key_path(name))()
-
+    others = [name for name in found.roots() if name != old]
+    own = [("--root-pass", root_pass, [old]), ("--standby-pass", standby_pass, others)]
+    secrets = CaPassphrases(asked_for, ca_pass, found, own)
     done = rotate_it(
-        directory, root_key=new_key, new_key=new_key, passphrase=passphrase, now=inputs.now()
+        directory, root_key=new_key, new_key=new_key, passphrase=secrets.get, now=inputs.now()
     )
     names = [one for one in (done.root, done.crossed, done.tls, done.issuing) if one is not None]
     for name in names:

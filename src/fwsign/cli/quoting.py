@@ -7,3 +7,8 @@ def quoted(word: object) -> str:
     text = str(word)
     plain = text and all(letter.isalnum() or letter in "@%+=:,./_-" for letter in text)
     return text if plain and text.isascii() else "'" + text.replace("'", "'\"'\"'") + "'"
+
+
+def words(*given: object) -> str:
+    """Return a command line for pasting."""
+    return " ".join(map(quoted, given))

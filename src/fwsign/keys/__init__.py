@@ -44,6 +44,9 @@ TLS_ALGORITHMS = (*ALGORITHMS, "rsa2048")
 """Of keys for TLS servers and clients: `rsa2048` is for peers that take no other, and never signs
 a release."""
 
+KDFS = ("scrypt", "pbkdf2")
+"""Derivations that protect keys in PKCS#8: GnuTLS and wolfSSL read only the second."""
+
 # One letter before the colon is a Windows drive, not a scheme.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
 

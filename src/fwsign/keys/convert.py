@@ -64,6 +64,7 @@ def encode_private(
     form: str,
     passphrase: bytes | None,
     *,
+    kdf: str = "scrypt",
     der: bool = False,
     certificates: Sequence[Any] = (),
     legacy: bool = False,
@@ -73,9 +74,10 @@ def encode_private(
 
     Args:
         key: cryptography's private key.
-        form: PKCS#8 is encrypted with scrypt, OpenSSH with bcrypt, PKCS#12 by
+        form: PKCS#8 is encrypted with `kdf`, OpenSSH with bcrypt, PKCS#12 by
             `fwsign.keys.p12`; SEC1 and PKCS#1 cannot be encrypted.
         passphrase: None leaves the key in clear.
+        kdf: one of `fwsign.keys.KDFS`.
         der: DER instead of PEM.
         certificates: for PKCS#12, in any order; the key's own comes first in the file.
         legacy: for PKCS#12, see `fwsign.keys.p12.encode`.
@@ -94,7 +96,7 @@ def encode_private(
             found="none",
         )
     if form == "pkcs8":
-        data = _pkcs8(key, passphrase, der=der)
+        data = _pkcs8(key, passphrase, kdf, der=der)
     elif form == "p12":
         from fwsign.keys import p12  # other forms do not need it
 
@@ -127,13 +129,13 @@ def own_first(key: Any, certificates: Sequence[Any]) -> list[Any]:
     return own[:1] + [one for one in certificates if one not in own[:1]]
 
 
-def _pkcs8(key: Any, passphrase: bytes | None, *, der: bool) -> bytes:
+def _pkcs8(key: Any, passphrase: bytes | None, kdf: str, *, der: bool) -> bytes:
     plain: bytes = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     label = "PRIVATE KEY"
     if passphrase is not None:
         from fwsign.keys import pbes2  # other forms do not need it
 
-        plain, label = pbes2.encrypt(plain, passphrase), "ENCRYPTED PRIVATE KEY"
+        plain, label = pbes2.encrypt(plain, passphrase, kdf), "ENCRYPTED PRIVATE KEY"
     return plain if der else pem.encode(label, plain)
 
 

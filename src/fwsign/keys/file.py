@@ -129,12 +129,13 @@ def load_private_key(path: str | os.PathLike[str], passphrase: Passphrase) -> Pr
     return cast("PrivateKey", key)
 
 
-def encode_private_key(key: PrivateKey, passphrase: bytes | None) -> bytes:
+def encode_private_key(key: PrivateKey, passphrase: bytes | None, kdf: str = "scrypt") -> bytes:
     """Return a key as PEM PKCS#8; `fwsign.keys.pbes2` encrypts it if there is a passphrase.
 
     Args:
         key: what to write.
         passphrase: None writes the key in clear, for every reader of the file.
+        kdf: one of `fwsign.keys.KDFS`.
 
     Raises:
         Failed: `key.passphrase-missing`: the passphrase is empty.
@@ -157,19 +158,25 @@ def encode_private_key(key: PrivateKey, passphrase: bytes | None) -> bytes:
     der = pbes2.encrypt(
         key.private_bytes(serialization.Encoding.DER, form, plain),
         passphrase,
+        kdf,
     )
     return pem.encode("ENCRYPTED PRIVATE KEY", der)
 
 
 def write_private_key(
-    path: Path, key: PrivateKey, passphrase: bytes | None, *, overwrite: bool = False
+    path: Path,
+    key: PrivateKey,
+    passphrase: bytes | None,
+    kdf: str = "scrypt",
+    *,
+    overwrite: bool = False,
 ) -> None:
     """Write a key in the form of `encode_private_key`; only its owner can read the file.
 
     Raises:
         Failed: `key.passphrase-missing`, `io.*`.
     """
-    write_atomic(path, encode_private_key(key, passphrase), overwrite=overwrite, mode=0o600)
+    write_atomic(path, encode_private_key(key, passphrase, kdf), overwrite=overwrite, mode=0o600)
 
 
 def new_private_key(alg: str) -> PrivateKey:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Encrypted PKCS#8 with scrypt, written by hand because no library lets us choose the cost."""
+"""Encrypted PKCS#8 with scrypt or PBKDF2, by hand because no library lets us choose the cost."""
 
 import os
 from typing import Final
@@ -9,46 +9,68 @@ from fwsign.keys.asn1 import Element, integer, octets, sequence, sequence_parts
 SCRYPT_N: Final = 1 << 14  # from 2^15 on, the openssl command refuses for lack of memory
 SCRYPT_R: Final = 8  # with N, this is 16 MiB
 SCRYPT_P: Final = 5  # with N and r, the least that OWASP's password storage page advises
+PBKDF2_ITERATIONS: Final = 600_000  # OWASP, for HMAC-SHA-256
 _SALT_SIZE = 16
 _KEY_SIZE = 32  # AES-256
 _BLOCK_SIZE = 16
 
 _PBES2 = bytes.fromhex("06092a864886f70d01050d")  # 1.2.840.113549.1.5.13, RFC 8018 A.4
 _SCRYPT = bytes.fromhex("06092b06010401da47040b")  # 1.3.6.1.4.1.11591.4.11, RFC 7914 s.7
+_PBKDF2 = bytes.fromhex("06092a864886f70d01050c")  # 1.2.840.113549.1.5.12, RFC 8018 A.2
+# 1.2.840.113549.2.9 with NULL, RFC 8018 B.1.2
+_HMAC_SHA256 = bytes.fromhex("300c06082a864886f70d02090500")
 _AES256_CBC = bytes.fromhex("060960864801650304012a")  # 2.16.840.1.101.3.4.1.42, RFC 8018 B.2.5
 _3DES: Final = "3DES-CBC"
 _KEY_SIZES: Final = {"AES-128-CBC": 16, "AES-192-CBC": 24, "AES-256-CBC": 32, _3DES: 24}
 _PKCS12_3DES: Final = "1.2.840.113549.1.12.1.3"  # RFC 7292 appendix C
 
 
-def encrypt(private_key_info: bytes, passphrase: bytes) -> bytes:
-    """Return a DER EncryptedPrivateKeyInfo: PBES2, scrypt N=2^14 r=8 p=5, AES-256-CBC.
+def encrypt(private_key_info: bytes, passphrase: bytes, kdf: str = "scrypt") -> bytes:
+    """Return a DER EncryptedPrivateKeyInfo: PBES2, AES-256-CBC, and a derivation.
 
     `BestAvailableEncryption` of cryptography always writes PBKDF2 with 2048 rounds, which lets
     an attacker guess a weak passphrase some hundred times faster.
 
     Args:
         private_key_info: DER PrivateKeyInfo, unencrypted.
-        passphrase: any bytes; takes about 0.15 s and 16 MiB.
+        passphrase: any bytes; takes about 0.15 s.
+        kdf: "scrypt", N=2^14 r=8 p=5, which takes 16 MiB; or "pbkdf2", HMAC-SHA-256 with 600,000
+            iterations, for programs that know no scrypt.
 
     Source: RFC 5958 s.3, RFC 8018 s.6.2, RFC 7914 s.7.
     """
     # Imported here, since callers that only read keys do not need it.
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-    from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
     from cryptography.hazmat.primitives.padding import PKCS7
 
     salt, iv = os.urandom(_SALT_SIZE), os.urandom(_BLOCK_SIZE)
-    kdf = Scrypt(salt=salt, length=_KEY_SIZE, n=SCRYPT_N, r=SCRYPT_R, p=SCRYPT_P)
+    key, derivation = (_with_pbkdf2 if kdf == "pbkdf2" else _with_scrypt)(passphrase, salt)
     padder = PKCS7(8 * _BLOCK_SIZE).padder()
-    encryptor = Cipher(algorithms.AES256(kdf.derive(passphrase)), modes.CBC(iv)).encryptor()
+    encryptor = Cipher(algorithms.AES256(key), modes.CBC(iv)).encryptor()
     sealed = encryptor.update(padder.update(private_key_info) + padder.finalize())
     sealed += encryptor.finalize()
 
-    numbers = b"".join(map(integer, (SCRYPT_N, SCRYPT_R, SCRYPT_P, _KEY_SIZE)))
-    derivation = sequence(_SCRYPT, sequence(octets(salt), numbers))
     encryption = sequence(_AES256_CBC, octets(iv))
     return sequence(sequence(_PBES2, sequence(derivation, encryption)), octets(sealed))
+
+
+def _with_scrypt(passphrase: bytes, salt: bytes) -> tuple[bytes, bytes]:
+    """Derive a key; return it, and the parameters to derive it again."""
+    from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+    kdf = Scrypt(salt=salt, length=_KEY_SIZE, n=SCRYPT_N, r=SCRYPT_R, p=SCRYPT_P)
+    numbers = b"".join(map(integer, (SCRYPT_N, SCRYPT_R, SCRYPT_P, _KEY_SIZE)))
+    return kdf.derive(passphrase), sequence(_SCRYPT, sequence(octets(salt), numbers))
+
+
+def _with_pbkdf2(passphrase: bytes, salt: bytes) -> tuple[bytes, bytes]:
+    """Derive a key; return it, and the parameters to derive it again."""
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
+
+    kdf = PBKDF2HMAC(SHA256(), _KEY_SIZE, salt, PBKDF2_ITERATIONS)
+    parameters = sequence(octets(salt), integer(PBKDF2_ITERATIONS), _HMAC_SHA256)
+    return kdf.derive(passphrase), sequence(_PBKDF2, parameters)
 
 
 def decrypt(data: bytes, passphrase: bytes) -> bytes:

@@ -19,23 +19,24 @@ from fwsign.crl import newest
 from fwsign.errors import Failed
 from fwsign.keys.file import load_private_key
 from fwsign.pki import crls, profiles
-from fwsign.pki.authority import refuse_early
 from fwsign.pki.directory import (
     ISSUING,
     ISSUING_TLS,
+    REQUESTS,
     ROOT,
     Pki,
     common_name,
     is_issuing,
     line_of,
+    request_path,
 )
 from fwsign.pki.files import write_certificate
 from fwsign.pki.lock import exclusive
 from fwsign.pki.log import log_certificate, log_crl
-from fwsign.pki.offline import REQUESTS, request_path
 from fwsign.pki.profiles import TLS_ONLY, Authority, usages_of
 from fwsign.pki.renewal import Replacement, replace_certificate
 from fwsign.pki.request import REQUEST_LIMIT, Request, parse_request
+from fwsign.pki.term import refuse_early
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -178,9 +179,10 @@ def _check(answer: _Answer, held: Pki | None) -> None:
         raise _unfit("the CA's certificate is missing", "issuing.crt", "none")
     if held is None and crl is None:
         raise _unfit("the root's CRL is missing", "crl/ca.pem", "none")
-    if held is not None and crl is not None:
-        _check_newer(crl, held.crl(ROOT))
-    current = crl or (held.crl(ROOT) if held else None)
+    before = crls.last_crl(held, ROOT) if held else None
+    if before is not None and crl is not None:
+        _check_newer(crl, before)
+    current = crl if crl is not None else before
     for one in issuing.values():
         if current is not None and current.get_revoked_certificate_by_serial_number(
             one.serial_number

@@ -144,7 +144,13 @@ def new_issuing(
 
 
 def add_authority(
-    pki: Pki, name: str, authority: Authority, passphrase: bytes | None, now: datetime
+    pki: Pki,
+    name: str,
+    authority: Authority,
+    passphrase: bytes | None,
+    now: datetime,
+    *,
+    kdf: str = "scrypt",
 ) -> None:
     """Write a new CA: its key, its first CRL, and its certificate last.
 
@@ -153,26 +159,10 @@ def add_authority(
     crl = crls.first_crl(name, authority, now)
     path = pki.key_path(name)
     set_aside(path)
-    write_private_key(path, authority.key, passphrase)
+    write_private_key(path, authority.key, passphrase, kdf)
     crls.write_crl(pki, name, crl)
     flat.enter(pki, name, authority.certificate, now)
     write_certificate(pki.certificate_path(name), authority.certificate)
-
-
-def refuse_early(issuer: x509.Certificate, now: datetime) -> None:
-    """Refuse to issue before the CA's own notBefore: the clock is then wrong.
-
-    Raises:
-        Failed: `state.clock`.
-    """
-    begin = issuer.not_valid_before_utc
-    if now < begin:
-        raise Failed(
-            "state.clock",
-            f'it is {now:%Y-%m-%d}, but the CA "{common_name(issuer)}" begins {begin:%Y-%m-%d}',
-            expected=f"{begin:%Y-%m-%d} or later",
-            found=f"{now:%Y-%m-%d}",
-        )
 
 
 def _build(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -10,16 +11,18 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fwsign.atomic import write_atomic
+from fwsign.atomic import read_bytes, write_atomic
+from fwsign.certificate import PARSE_ERRORS
 from fwsign.errors import Failed
-from fwsign.pki.directory import BUNDLE, is_root
+from fwsign.keys.pem import blocks
+from fwsign.pki.directory import BUNDLE, CRL_LIMIT, crl_is_signed, is_root
 from fwsign.pki.index import serial_text
 from fwsign.pki.log import log_crl
 from fwsign.pki.profiles import authority_key, signature_hash
 from fwsign.spans import CLOCK_TOLERANCE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from fwsign.pki.directory import Pki
@@ -29,6 +32,9 @@ ROOT_LIFETIME: Final = timedelta(days=400)  # a new one each year, with a month 
 ISSUING_LIFETIME: Final = timedelta(days=90)
 
 CRL_NUMBER: Final = "crlnumber"
+
+_BUNDLE_LIMIT: Final = 64 * CRL_LIMIT
+_NUMBER_LIMIT: Final = 64
 
 # ITU-T X.509: entries stay on the CRL when their certificate has expired.
 EXPIRED_CERTS_ON_CRL: Final = x509.ObjectIdentifier("2.5.29.60")
@@ -40,19 +46,37 @@ def first_crl(name: str, issuer: Authority, now: datetime) -> bytes:
 
 
 def next_crl(
-    before: x509.CertificateRevocationList | None,
+    before: Sequence[x509.CertificateRevocationList],
     name: str,
     issuer: Authority,
     more: Iterable[x509.RevokedCertificate],
     now: datetime,
+    *,
+    least: int = 0,
 ) -> bytes:
     """Make a CA's next CRL with all present entries, and more, in PEM.
 
+    Args:
+        before: the CA's earlier CRLs, as far as known; several differ where one was lost and
+            another copy came back.
+        name: the CA's name in the directory.
+        issuer: the CA.
+        more: new entries; one that an earlier CRL has keeps its form.
+        now: from `profiles.utc`.
+        least: the lowest number that it may have.
+
     Raises:
-        Failed: `state.clock`: the clock is behind the previous CRL.
+        Failed: `state.clock`: the clock is behind an earlier CRL.
     """
-    if before is not None and before.last_update_utc > now + CLOCK_TOLERANCE:
-        made = f"{before.last_update_utc:%Y-%m-%d %H:%M}"
+    before = sorted(before, key=lambda crl: (number_of(crl) or 0, crl.last_update_utc))
+    entries: dict[int, x509.RevokedCertificate] = {}
+    for crl in reversed(before):
+        for entry in crl:
+            entries.setdefault(entry.serial_number, entry)
+    entries |= {one.serial_number: one for one in more if one.serial_number not in entries}
+    last = max((crl.last_update_utc for crl in before), default=now)
+    if last > now + CLOCK_TOLERANCE:
+        made = f"{last:%Y-%m-%d %H:%M}"
         raise Failed(
             "state.clock",
             f'the clock is wrong: it says {now:%Y-%m-%d %H:%M}, but the CRL of "{name}" was made '
@@ -61,8 +85,8 @@ def next_crl(
             found=f"{now:%Y-%m-%d %H:%M}",
         )
     # The number is the time, so that a PKI restored from an old copy soon passes the last one.
-    number = max(next_number(before), int(now.timestamp()))
-    return make_crl(name, issuer, number, (*(before or ()), *more), now)
+    number = max(least, int(now.timestamp()), *map(next_number, before))
+    return make_crl(name, issuer, number, entries.values(), now)
 
 
 def make_crl(
@@ -170,13 +194,51 @@ def write_crl(pki: Pki, name: str, pem: bytes) -> None:
 def write_bundle(pki: Pki) -> None:
     """Write the CRLs of all CAs into one file; a root-only PKI may lack those of other CAs.
 
-    A flat PKI has one CRL, and no bundle.
+    The bundle's own copy of a lost CRL stays in it. A flat PKI has one CRL, and no bundle.
     """
     if pki.flat:
         return
-    here = [name for name in pki.authorities() if os.path.lexists(pki.crl_path(name))]
-    bundle = b"".join(pki.crl(name).public_bytes(Encoding.PEM) for name in here)
+    found = (last_crl(pki, name) for name in pki.authorities())
+    bundle = b"".join(crl.public_bytes(Encoding.PEM) for crl in found if crl is not None)
     write_atomic(pki.directory / BUNDLE, bundle, overwrite=True)
+
+
+def last_crl(pki: Pki, name: str) -> x509.CertificateRevocationList | None:
+    """Return the last CRL of a CA: that of its file, or the bundle's copy if the file is lost.
+
+    Raises:
+        Failed: as `Pki.crl`, but not for a missing file.
+    """
+    if os.path.lexists(pki.crl_path(name)):
+        return pki.crl(name)
+    copies = signed_by(pki.certificate(name), _bundled(pki))
+    return copies[0] if copies else None
+
+
+def signed_by(
+    issuer: x509.Certificate, crls: Iterable[x509.CertificateRevocationList]
+) -> tuple[x509.CertificateRevocationList, ...]:
+    """Return the CRLs that a CA has signed."""
+    return tuple(crl for crl in crls if crl.issuer == issuer.subject and crl_is_signed(crl, issuer))
+
+
+def _bundled(pki: Pki) -> list[x509.CertificateRevocationList]:
+    """Return the CRLs in the bundle; none of a bundle that is missing or cannot be read."""
+    found = []
+    with contextlib.suppress(Failed):
+        for block in blocks(read_bytes(pki.directory / BUNDLE, _BUNDLE_LIMIT), BUNDLE):
+            with contextlib.suppress(*PARSE_ERRORS):
+                found.append(x509.load_der_x509_crl(block.content))
+    return found
+
+
+def least_number(pki: Pki) -> int:
+    """Return the lowest number that the next CRL may have, as noted for easy-rsa; else 0."""
+    try:
+        text = read_bytes(pki.directory / CRL_NUMBER, _NUMBER_LIMIT) if pki.flat else b"0"
+        return int(text, 16)
+    except (Failed, ValueError):
+        return 0
 
 
 def _write_number(pki: Pki, number: int) -> None:

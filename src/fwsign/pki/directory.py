@@ -35,6 +35,7 @@ from fwsign.pki.index import parse_index, serial_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from datetime import datetime
 
 _T = TypeVar("_T")
 
@@ -46,6 +47,8 @@ TLS: Final = ("server", "client", "idevid")
 """The kinds whose keys make handshakes, and nothing that has to last."""
 BUNDLE: Final = "crl/bundle.pem"
 """The CRLs of all CAs in one file, to ship."""
+REQUESTS: Final = "reqs"
+"""The directory of the requests of issuing CAs; easy-rsa uses the same place."""
 
 CERTIFICATE_LIMIT: Final = 64 * 1024
 """Octets of a certificate's file; ML-DSA-87 takes 10 kB in PEM, and easy-rsa adds text."""
@@ -81,6 +84,11 @@ def line_of(name: str) -> str:
     """Return the first of the CAs that an issuing CA succeeds: `issuing` or `issuing-tls`."""
     match = _ISSUING_NAME.fullmatch(name)
     return match[1] if match else name
+
+
+def request_path(directory: Path, name: str) -> Path:
+    """Return the path of an issuing CA's request, in its directory whose root is elsewhere."""
+    return directory / REQUESTS / f"{name}.csr"
 
 
 def next_name(first: str, taken: tuple[str, ...]) -> str:
@@ -260,7 +268,10 @@ class Pki:
         try:
             crl = _parse(_load_crl, path, CRL_LIMIT, "CRL")
         except _Missing as error:
-            hint = "make one: fwsign pki crl" if self.flat else None
+            here = self.key_path(name).exists() or (self.directory / BUNDLE).exists()
+            hint = "make one: fwsign pki crl" if self.flat else "fwsign pki crl restores it"
+            if not here:
+                hint = f'it is where the key of the CA "{name}" is'
             raise _contradiction(f"{path} is missing", "a CRL", "nothing", hint) from error
         issuer = self.certificate(name)
         if crl.issuer != issuer.subject or not crl_is_signed(crl, issuer):
@@ -290,32 +301,39 @@ class Pki:
             f"a CA below a root: fwsign pki import {self.directory}" if below else None,
         )
 
-    def issuers(self, name: str) -> tuple[str, ...]:
+    def issuers(self, name: str, *, at: datetime | None = None) -> tuple[str, ...]:
         """Return the names of the CAs above an entry, nearest first; the last is a root.
 
         If an older root certified a newer one, both are in the list, so that a device which pins
         either of them finds it in the path.
 
+        Args:
+            name: the entry.
+            at: leave out older roots that lead no device to the newer one at this aware time any
+                more, because the certificate between them has ended or the older CRL is stale.
+
         Raises:
             Failed: `state.pki`, `io.*`.
         """
-        return tuple(issuer for _, issuer in self._climb(name))
+        return tuple(issuer for _, issuer in self._climb(name, at))
 
-    def anchor(self, name: str) -> x509.Certificate:
-        """Return the root that ends the path of an entry; raise like `path`."""
-        return self.certificate((name, *self.issuers(name))[-1])
+    def anchor(self, name: str, *, at: datetime | None = None) -> x509.Certificate:
+        """Return the root that ends the path of an entry; as `path`."""
+        return self.certificate((name, *self.issuers(name, at=at))[-1])
 
-    def path(self, name: str) -> tuple[bytes, ...]:
+    def path(self, name: str, *, at: datetime | None = None) -> tuple[bytes, ...]:
         """Return the certificates from an entry up to, and without, the root, as DER.
+
+        Args: as `issuers`.
 
         Raises:
             Failed: `state.pki`: an entry is missing or does not belong here; `io.*`.
         """
-        return tuple(certificate.public_bytes(Encoding.DER) for certificate, _ in self._climb(name))
+        return tuple(one.public_bytes(Encoding.DER) for one, _ in self._climb(name, at))
 
-    def crls(self, name: str) -> tuple[bytes, ...]:
-        """Return the CRLs of the CAs above an entry, nearest first, as DER; raise like `path`."""
-        return tuple(self.crl(ca).public_bytes(Encoding.DER) for ca in self.issuers(name))
+    def crls(self, name: str, *, at: datetime | None = None) -> tuple[bytes, ...]:
+        """Return the CRLs of the CAs above an entry, nearest first, as DER; as `path`."""
+        return tuple(self.crl(ca).public_bytes(Encoding.DER) for ca in self.issuers(name, at=at))
 
     def revocation(self, name: str) -> x509.RevokedCertificate | None:
         """Return an entry's revocation on its issuer's CRL; raise like `path`."""
@@ -333,11 +351,11 @@ class Pki:
         """Return the revocations in index.txt, on the CRL or not yet on it; raise like `crl`."""
         return tuple(parse_index(self.directory / INDEX)) if self.flat else ()
 
-    def _climb(self, name: str) -> Iterator[tuple[x509.Certificate, str]]:
+    def _climb(self, name: str, at: datetime | None) -> Iterator[tuple[x509.Certificate, str]]:
         """Yield each certificate from an entry up, and the name of the CA that issued it."""
         seen = [name]
         while True:
-            certificate = self._crossed(name) if is_root(name) else self.certificate(name)
+            certificate = self._crossed(name, at) if is_root(name) else self.certificate(name)
             if certificate is None:
                 return
             name = self.issuer_of(certificate)
@@ -350,16 +368,21 @@ class Pki:
             seen.append(name)
             yield certificate, name
 
-    def _crossed(self, root: str) -> x509.Certificate | None:
-        """Return a root's certificate by an older root, unless it was revoked."""
+    def _crossed(self, root: str, at: datetime | None) -> x509.Certificate | None:
+        """Return a root's certificate by an older root, unless it was revoked, or leads nowhere."""
         if root == ROOT:
             return None
         for name in self.names():
             if name.startswith(f"{root}-by-") and self.revocation(name) is None:
                 certificate = self.certificate(name)
-                if certificate.public_key() == self.certificate(root).public_key():
+                same = certificate.public_key() == self.certificate(root).public_key()
+                if same and (at is None or self._leads(certificate, at)):
                     return certificate
         return None
+
+    def _leads(self, crossed: x509.Certificate, at: datetime) -> bool:
+        fresh = self.crl(self.issuer_of(crossed)).next_update_utc
+        return at <= crossed.not_valid_after_utc and (fresh is None or at <= fresh)
 
     def _read_certificate(self, name: str) -> x509.Certificate:
         path = self.certificate_path(name)

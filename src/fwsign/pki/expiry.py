@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fwsign.errors import Failed
 from fwsign.pki import profiles
-from fwsign.pki.directory import Pki, is_issuing, issuer_among
+from fwsign.pki.directory import Pki, issuer_among
 from fwsign.pki.entry import purposes_of, use_of
 from fwsign.pki.path_end import REVOKED, TLS, Link, PathEnd, path_ends
-from fwsign.pki.rotation import spare_roots
+from fwsign.pki.term import spare_roots
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
+_CROSSED: Final = "-by-"
+"""In the name of a root as certified by another, such as `standby-by-ca`: it ends with that."""
 CRL_SHARE: Final = 3
 """A CRL ends soon in the last third of its time: CRLs are renewed often by design."""
 
@@ -53,8 +55,9 @@ def ending(
     """Return the certificates and CRLs that end soon, in the order of their ends.
 
     What is below a revoked CA has ended, however long it says it lasts. Nothing needs to be done
-    about a revoked certificate, an expired one below a revoked CA, an expired issuing CA that
-    another has replaced, a CRL of a dead CA, or the CRL of a standby root, which is not in use yet.
+    about a revoked certificate, an expired one below a revoked CA, a replaced CA that nothing in
+    use needs, the CRL of a dead CA, that of a standby root, which is not in use yet, or that of a
+    replaced CA whose key is not here, such as a lost root.
 
     A certificate without an end date ends with its CA, which counts instead: to renew that is all
     that needs to be done. A short-lived certificate counts in the last third of its time, and after
@@ -72,14 +75,21 @@ def ending(
     if within < timedelta(0):
         raise Failed("state.clock", f"{within.days} days from now is in the past")
     pki = Pki(pki_dir)
-    ends = _ends(pki, {name: pki.certificate(name) for name in (*pki.roots(), *pki.names())})
-    found = (_certificate(pki, name, end, within, now) for name, end in ends.items())
-    return tuple(sorted([*filter(None, found), *_crls(pki, now, within)]))
+    links = _links(pki, _all(pki))
+    needed = _needed(pki, links, now)
+    replaced = {*pki.authorities()} - needed - {*spare_roots(pki)}
+    ends = path_ends(links)
+    found = (
+        _certificate(pki, name, end, within, now)
+        for name, end in ends.items()
+        if _CROSSED not in name and name not in replaced
+    )
+    return tuple(sorted([*filter(None, found), *_crls(pki, ends, needed, now, within)]))
 
 
 def dead_above(pki: Pki, certificate: x509.Certificate, now: datetime) -> Dead | None:
     """Return the dead CA above a certificate, also a renewed one; raise like `Pki.path`."""
-    end = _ends(pki, {"": certificate})[""]
+    end = path_ends(_links(pki, {"": certificate}))[""]
     if end.cause is None or end.time >= now:
         return None
     return Dead(end.cause, _time_of(pki, end), end.time == REVOKED)
@@ -95,16 +105,27 @@ def stale_crls(
     Raises:
         Failed: as `ending`.
     """
-    return tuple((one.name, one.end) for one in _crls(Pki(pki_dir), profiles.utc(now), None))
+    now, pki = profiles.utc(now), Pki(pki_dir)
+    links = _links(pki, _all(pki))
+    found = _crls(pki, path_ends(links), _needed(pki, links, now), now, None)
+    return tuple((one.name, one.end) for one in found)
 
 
-def _crls(pki: Pki, now: datetime, within: timedelta | None) -> list[Ending]:
+def _crls(
+    pki: Pki,
+    ends: Mapping[str, PathEnd[str]],
+    needed: frozenset[str],
+    now: datetime,
+    within: timedelta | None,
+) -> list[Ending]:
     """Return the CRLs that end soon; with None, only those that have ended."""
-    ends, spare, found = _ends(pki, {}), spare_roots(pki), []
+    spare, found = spare_roots(pki), []
     for name in pki.authorities():
         path = pki.crl_path(name)
         elsewhere = not os.path.lexists(path)  # as is that CA's key
         if elsewhere or name in spare or ends[name].time < now:
+            continue
+        if name not in needed and not os.path.lexists(pki.key_path(name)):
             continue
         crl = pki.crl(name)
         end = crl.next_update_utc or crl.last_update_utc
@@ -127,7 +148,7 @@ def _certificate(
             return None
         within = min(within, third)
     if end.cause is None:
-        ended = end.time == REVOKED or (own < now and _is_replaced(pki, name))
+        ended = end.time == REVOKED
         return None if ended or own - now > within else Ending(own, "certificate", name, path)
     revoked = end.time == REVOKED
     time = min(own, _time_of(pki, end))
@@ -136,16 +157,41 @@ def _certificate(
     return Ending(time, "certificate", name, path, end.cause, revoked)
 
 
-def _is_replaced(pki: Pki, name: str) -> bool:
-    """Tell whether another issuing CA has taken the place of this one, and nothing is below it."""
-    if not is_issuing(name) or name in pki.in_use():
-        return False
-    ca = (name, pki.certificate(name))
-    return not any(issuer_among(pki.certificate(one), (ca,)) for one in pki.names())
+def _needed(pki: Pki, links: Mapping[str, Link[str]], now: datetime) -> frozenset[str]:
+    """Return the CAs above the leaves in use and above the CA that issues now, itself included."""
+    authorities = pki.authorities()
+    if not pki.in_use():
+        return frozenset(authorities)
+    found: set[str] = set()
+    ahead = [
+        *pki.in_use(),
+        *(
+            name
+            for name, link in links.items()
+            if name not in authorities
+            and _CROSSED not in name
+            and link.end > now
+            and not link.revoked
+        ),
+    ]
+    while ahead:
+        name = ahead.pop()
+        above = {*links[name].issuers}
+        for one, link in links.items():  # the older roots that lead to this one
+            if one.startswith(f"{name}{_CROSSED}") and link.end > now and not link.revoked:
+                above |= {*link.issuers}
+        found |= {name} & {*authorities}
+        ahead += above - found
+        found |= above
+    return frozenset(found)
 
 
-def _ends(pki: Pki, more: Mapping[str, x509.Certificate]) -> dict[str, PathEnd[str]]:
-    """Return when the paths of all CAs and more certificates end."""
+def _all(pki: Pki) -> dict[str, x509.Certificate]:
+    return {name: pki.certificate(name) for name in (*pki.roots(), *pki.names())}
+
+
+def _links(pki: Pki, more: Mapping[str, x509.Certificate]) -> dict[str, Link[str]]:
+    """Return all CAs and more certificates, each with the CA above it."""
     authorities = {name: pki.certificate(name) for name in pki.authorities()}
     revoked = {name: _revoked_by(pki, name) for name in authorities}
     links = {}
@@ -155,7 +201,7 @@ def _ends(pki: Pki, more: Mapping[str, x509.Certificate]) -> dict[str, PathEnd[s
         is_revoked = any(one.serial_number in revoked[ca] for ca in above)
         tls = use_of(purposes_of(one)) in TLS
         links[name] = Link(above, one.not_valid_after_utc, is_revoked, tls)
-    return path_ends(links)
+    return links
 
 
 def _revoked_by(pki: Pki, ca: str) -> frozenset[int]:

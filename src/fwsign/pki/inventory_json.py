@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from fwsign.pki.inventory import Entry, Inventory
+    from fwsign.pki.material import KeyFile
 
 
 def as_json(inventory: Inventory, at: datetime) -> dict[str, Any]:
@@ -66,7 +67,7 @@ def _entry_json(entry: Entry, names: list[str], at: datetime) -> dict[str, Any]:
         "key": said.key,
         "key_sha256": said.key_sha256 or None,
         "signature": said.signature,
-        "private_key": {"file": key.file, "protection": key.protection} if key else None,
+        "private_key": _key(key) if key else None,
         "revoked": {
             "date": revocation.date.isoformat(),
             "reason": revocation.reason,
@@ -77,3 +78,7 @@ def _entry_json(entry: Entry, names: list[str], at: datetime) -> dict[str, Any]:
         "ended_by": names[above.number] if above else None,
         "problems": list(entry.problems),
     }
+
+
+def _key(key: KeyFile) -> dict[str, Any]:
+    return {"file": key.file, "protection": key.protection, "derivation": key.derivation}

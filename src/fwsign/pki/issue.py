@@ -17,7 +17,7 @@ from fwsign.errors import Failed
 from fwsign.keys.file import write_private_key
 from fwsign.names import host_name, peer_name, signer_name, vendor_domain
 from fwsign.pki import profiles
-from fwsign.pki.authority import open_authority, refuse_early
+from fwsign.pki.authority import open_authority
 from fwsign.pki.devices import check_device, devices_in, refuse_known_device
 from fwsign.pki.directory import ISSUING_TLS, TLS, Pki, common_name, is_root, line_of
 from fwsign.pki.extras import NONE as NO_EXTRAS
@@ -30,12 +30,14 @@ from fwsign.pki.leaves import (
     Leaf,
     check_public_key,
     default_algorithm,
+    default_kdf,
     leaf_certificate,
     new_leaf_key,
 )
 from fwsign.pki.lenient import oid_name
 from fwsign.pki.lock import exclusive
 from fwsign.pki.log import OWN
+from fwsign.pki.term import refuse_early, refuse_ended_ca
 
 if TYPE_CHECKING:
     import os
@@ -56,11 +58,13 @@ _LIKE_HOST: Final = re.compile(r"[a-z0-9_*.-]+")
 class NewKey(NamedTuple):
     """A key to be made: its kind, and a passphrase, None, or a function that asks for it.
 
-    The kind is one of `fwsign.keys.ALGORITHMS`; empty leaves the choice to the command.
+    The kind is one of `fwsign.keys.ALGORITHMS`, the derivation that protects it one of
+    `fwsign.keys.KDFS`; empty ones leave the choice to the command.
     """
 
     alg: str
     passphrase: bytes | Passphrase | None
+    kdf: str = ""
 
     def secret(self) -> bytes | None:
         """Return the passphrase; it is asked for when all else has been judged."""
@@ -128,8 +132,10 @@ def issue(
         key = key() if callable(key) else key
         check_public_key(key, f'"{name}"', compat=compat if kind in TLS else None)
     issuer = open_authority(pki, ca, ca_passphrase)
-    new = _make(kind, key, certificate) if isinstance(key, NewKey) else None
-    public: PublicKey = new[0].public_key() if new else key  # type: ignore[assignment]
+    new = None
+    if isinstance(key, NewKey):
+        new = make_key(kind, key, default_algorithm(certificate))
+    public: PublicKey = new.key.public_key() if new else key  # type: ignore[assignment]
     issued = leaf_certificate(leaf, public, period, issuer)
     with exclusive(pki.directory):
         _refuse_taken(pki, name)
@@ -139,13 +145,27 @@ def issue(
     return pki.certificate_path(name)
 
 
+class Made(NamedTuple):
+    """A new key, and how the file protects it."""
+
+    key: PrivateKey
+    passphrase: bytes | None
+    kdf: str
+
+
+def make_key(kind: str, wanted: NewKey, alg: str) -> Made:
+    """Make the key of a leaf; `alg` is its kind if `wanted` leaves it open."""
+    key = new_leaf_key(kind, wanted.alg or alg)
+    return Made(key, wanted.secret(), wanted.kdf or default_kdf(kind))
+
+
 def write_entry(
     pki: Pki,
     name: str,
     issued: x509.Certificate,
     now: datetime,
     *,
-    new: tuple[PrivateKey, bytes | None] | None = None,
+    new: Made | None = None,
     origin: Origin = OWN,
 ) -> None:
     """Write a new entry, with its key if that was made here; the caller holds the lock."""
@@ -154,10 +174,6 @@ def write_entry(
         write_private_key(pki.key_path(name), *new)
     enter(pki, name, issued, now, origin=origin)
     write_certificate(pki.certificate_path(name), issued)
-
-
-def _make(kind: str, key: NewKey, issuer: x509.Certificate) -> tuple[PrivateKey, bytes | None]:
-    return new_leaf_key(kind, key.alg or default_algorithm(issuer)), key.secret()
 
 
 def is_taken(pki: Pki, name: str) -> bool:
@@ -207,23 +223,19 @@ def refuse_unable(pki: Pki, ca: str, now: datetime) -> None:
     issuer = pki.certificate(ca)
     refuse_early(issuer, now)
     refuse_published(issuer.public_key(), f'the CA "{common_name(issuer)}"')
-    end = issuer.not_valid_after_utc
     entry = pki.revocation(ca)
     if entry is not None:
         fault = f"was revoked {entry.revocation_date_utc:%Y-%m-%d}"
-        way = f"fwsign pki renew {line_of(ca)} --new-key makes another one"
-    elif now >= end:
-        fault = f"expired {end:%Y-%m-%d}, it is {now:%Y-%m-%d}"
-        way = f"fwsign pki renew {ca}, with the root's key"
-    else:
-        return
-    raise Failed(
-        "state.pki",
-        f'the CA "{common_name(issuer)}" {fault}',
-        expected="a CA that may issue",
-        found=fault,
-        hint=None if pki.flat else way,
-    )
+        raise Failed(
+            "state.pki",
+            f'the CA "{common_name(issuer)}" {fault}',
+            expected="a CA that may issue",
+            found=fault,
+            hint=None
+            if pki.flat
+            else f"fwsign pki renew {line_of(ca)} --new-key makes another one",
+        )
+    refuse_ended_ca(pki, ca, now)
 
 
 def permitted_leaf(pki: Pki, ca: str, wanted: Leaf) -> Leaf:
@@ -400,5 +412,5 @@ def last_day(what: str, issuer: x509.Certificate, lifetime: timedelta, now: date
         f'but its issuer "{common_name(issuer)}" only until {last:%Y-%m-%d}',
         expected=f"{last:%Y-%m-%d} or earlier",
         found=end,
-        hint="--for gives an earlier end; without it, the issuer's end is the last one",
+        hint="give an earlier end with --for, or leave it out",
     )

@@ -258,6 +258,14 @@ def below_strength(key: PublicKey) -> bool:
     return not allowed_rsa_size(key)
 
 
+def default_kdf(kind: str) -> str:
+    """Return the derivation that protects a new key of a kind, one of `fwsign.keys.KDFS`.
+
+    GnuTLS and wolfSSL read no scrypt.
+    """
+    return "pbkdf2" if kind in TLS else "scrypt"
+
+
 def new_leaf_key(kind: str, alg: str) -> PrivateKey:
     """Make the private key of a leaf: `rsa2048` for TLS, all others for every kind.
 

@@ -66,13 +66,14 @@ def _look_over(folder: Folder, place: Path, now: datetime) -> Report:
     revoked = lists.revoked(tree)
     fates = lint_fate.judge(tree, revoked, now)
     gone = revoked | fates.below_revoked
+    idle = lint_fate.idle(tree, fates, revoked, now)
     findings = [
         *(found("lint.damaged", one.file.name, one.file, one.what) for one in folder.damaged),
         *(found("lint.locked", file.name, file, "PKCS#12, encrypted") for file in folder.locked),
         *fates.findings,
-        *_certificates(tree, gone, now),
+        *_certificates(tree, gone, idle, now),
         *lint_paths.check(tree, gone),
-        *lint_crls.check(folder, tree, lists, now, fates.dead),
+        *lint_crls.check(folder, tree, lists, now, fates.dead | idle),
         *lint_log.check(place, tree.certificates, gone),
         *_keys(folder),
     ]
@@ -84,18 +85,20 @@ def _look_over(folder: Folder, place: Path, now: datetime) -> Report:
     return Report(*sizes, tuple(findings))
 
 
-def _certificates(tree: Tree, revoked: frozenset[bytes], now: datetime) -> Iterator[Finding]:
-    latest: dict[object, datetime] = {}
+def _certificates(
+    tree: Tree, revoked: frozenset[bytes], idle: frozenset[bytes], now: datetime
+) -> Iterator[Finding]:
+    latest: dict[x509.Name, datetime] = {}
     for one in tree.certificates:
         last = one.parsed.not_valid_after_utc
-        who = (one.parsed.subject, one.parsed.issuer)
+        who = one.parsed.subject  # it may have come from another CA since
         latest[who] = max(last, latest.get(who, last))
     for one in tree.certificates:
         if one.der not in revoked:
-            renewed = latest[one.parsed.subject, one.parsed.issuer]
+            renewed = latest[one.parsed.subject] > one.parsed.not_valid_after_utc
             above = bool(tree.below(one)) or (one.is_ca and not _is_meant_to_sign(one))
             yield from lint_certificates.check(
-                one, above=above, now=now, renewed=renewed > one.parsed.not_valid_after_utc
+                one, above=above, now=now, renewed=renewed or one.der in idle
             )
 
 

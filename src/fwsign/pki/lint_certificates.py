@@ -63,7 +63,8 @@ def check(
         certificate: a certificate that is not revoked.
         above: whether it is a CA here, or claims to be one and is not a signer.
         now: the time to judge at.
-        renewed: whether one with the same name and issuer is here that ends later.
+        renewed: whether one with the same name is here that ends later, or other CAs have taken
+            over.
     """
     for rule in (_form, _key, _published, _signature, _extensions):
         for code, message in rule(certificate, above):

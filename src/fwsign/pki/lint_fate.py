@@ -30,6 +30,33 @@ def judge(tree: Tree, revoked: frozenset[bytes], now: datetime) -> Fates:
     return Fates(dead, below - revoked, tuple(_findings(tree, above, dead, revoked, now)))
 
 
+def idle(tree: Tree, fates: Fates, revoked: frozenset[bytes], now: datetime) -> frozenset[bytes]:
+    """Return the CAs whose work others have taken over, by DER: nothing in use is below them.
+
+    A lost or expired root is one after a rotation, once the last certificate below it has ended. If
+    no CA is in use, none has taken over.
+    """
+    taken = {one.parsed.subject for one in tree.certificates if one.der not in fates.dead}
+
+    def waits(one: Seen) -> bool:
+        """Tell whether a certificate is dead by its path alone, and nothing has replaced it."""
+        in_date = one.parsed.not_valid_after_utc >= now
+        replaced = one.der in revoked or one.parsed.subject in taken
+        return in_date and one.der in fates.dead and not replaced
+
+    def is_busy(one: Seen, seen: frozenset[bytes]) -> bool:
+        below = [kid for kid in tree.below(one) if kid.der not in seen]
+        if not one.is_ca or not below:
+            return one.der not in fates.dead or waits(one)
+        if one.der in fates.dead:
+            return any(map(waits, below))
+        return any(is_busy(kid, seen | {kid.der}) for kid in below)
+
+    authorities = [one for one in tree.certificates if one.is_ca]
+    busy = {one.der for one in authorities if is_busy(one, frozenset({one.der}))}
+    return frozenset(one.der for one in authorities if one.der not in busy) if busy else frozenset()
+
+
 def _findings(
     tree: Tree,
     above: dict[bytes, Seen],

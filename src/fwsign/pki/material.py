@@ -54,6 +54,16 @@ class KeyFile(NamedTuple):
     file: str
     protection: Protection
     key_sha256: str | None
+    derivation: str | None = None
+    """How a passphrase protects it, as in "scrypt N=16384 r=8 p=5"."""
+
+    @property
+    def state(self) -> str:
+        """Whether it is encrypted, and how."""
+        if self.derivation is None:
+            return self.protection
+        name, *_ = self.derivation.replace("-", " ").split()
+        return f"{self.protection} with {name}"
 
 
 @dataclass(slots=True)
@@ -215,7 +225,8 @@ def _take_one(one: Found, file: str, found: Material) -> bool:
                 return False
             digest = None if one.public_key is None else key_digest(one.public_key)
             protection: Protection = "encrypted" if one.encryption else "not encrypted"
-            found.keys.append(KeyFile(file, protection, digest))
+            kdf = one.encryption.kdf if one.encryption else None
+            found.keys.append(KeyFile(file, protection, digest, kdf))
         elif one.kind == CONTAINER:
             found.problems.append(Problem(file, "is encrypted PKCS#12, without its passphrase"))
         else:  # requests and public keys do not belong to an inventory

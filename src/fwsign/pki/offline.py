@@ -9,7 +9,7 @@ adds a CA for TLS to one without. `sign_request` certifies a request on the root
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -19,8 +19,18 @@ from fwsign.errors import Failed
 from fwsign.keys.file import new_private_key, write_private_key
 from fwsign.names import host_name, organisation, vendor_domain
 from fwsign.pki import profiles
-from fwsign.pki.authority import open_authority, refuse_early
-from fwsign.pki.directory import ISSUING, ISSUING_TLS, ROOT, Pki, common_name, line_of, next_name
+from fwsign.pki.authority import open_authority
+from fwsign.pki.directory import (
+    ISSUING,
+    ISSUING_TLS,
+    REQUESTS,
+    ROOT,
+    Pki,
+    common_name,
+    line_of,
+    next_name,
+    request_path,
+)
 from fwsign.pki.files import build_beside, make_directories, set_aside, write_certificate
 from fwsign.pki.flat import enter, refuse_flat
 from fwsign.pki.issue import last_day
@@ -29,6 +39,7 @@ from fwsign.pki.lock import exclusive
 from fwsign.pki.log import Origin
 from fwsign.pki.profiles import SIGNING, TLS_ONLY, Limits
 from fwsign.pki.renewal import Replacement, replace_certificate
+from fwsign.pki.term import refuse_ended_ca
 
 if TYPE_CHECKING:
     import os
@@ -38,14 +49,6 @@ if TYPE_CHECKING:
     from fwsign.keys import Passphrase
     from fwsign.pki.issue import NewKey
     from fwsign.pki.request import Request
-
-REQUESTS: Final = "reqs"
-"""The directory of the requests of issuing CAs; easy-rsa uses the same place."""
-
-
-def request_path(directory: Path, name: str) -> Path:
-    """Return the path of an issuing CA's request."""
-    return directory / REQUESTS / f"{name}.csr"
 
 
 def create_requests(
@@ -125,7 +128,8 @@ def _request(directory: Path, name: str, org: str, limits: Limits, new_key: NewK
     for extension, critical in profiles.limiting(limits):
         builder = builder.add_extension(extension, critical)
     request = builder.sign(key, profiles.signature_hash(key))
-    write_private_key(directory / f"private/{name}.key", key, new_key.secret())
+    place = directory / f"private/{name}.key"
+    write_private_key(place, key, new_key.secret(), new_key.kdf or "scrypt")
     path = request_path(directory, name)
     write_atomic(path, request.public_bytes(Encoding.PEM), overwrite=True)
 
@@ -164,7 +168,7 @@ def sign_request(
         raise Failed("state.policy", "an issuing CA must be limited to a domain, none was given")
     pki = Pki(pki_dir)
     refuse_flat(pki)
-    refuse_early(pki.root, now)
+    refuse_ended_ca(pki, ROOT, now)
     end = None if lifetime is None else last_day("the CA", pki.root, lifetime, now)
     root = open_authority(pki, ROOT, root_passphrase)
     origin = Origin(request=request.digest)

@@ -251,11 +251,15 @@ def build_certificate(
     Args:
         subject: the holder's name.
         public_key: the holder's public key.
-        period: notBefore and notAfter.
+        period: notBefore and notAfter, the later one.
         issuer: the issuer's name and key.
         extensions: each with its criticality.
+
+    Raises:
+        Failed: `state.pki`: the period is empty.
     """
     issuer_name, key = issuer
+    _refuse_empty(period)
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -268,6 +272,19 @@ def build_certificate(
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical)
     return builder.sign(key, signature_hash(key))
+
+
+def _refuse_empty(period: tuple[datetime, datetime]) -> None:
+    """Refuse a certificate that would never be valid, whoever asked for it."""
+    begin, end = period
+    if end <= begin:
+        raise Failed(
+            "state.pki",
+            f"a certificate would end {end:%Y-%m-%d %H:%M}, before it begins, "
+            f"{begin:%Y-%m-%d %H:%M}",
+            expected=f"after {begin:%Y-%m-%d %H:%M}",
+            found=f"{end:%Y-%m-%d %H:%M}",
+        )
 
 
 def authority_name(org: str, role: str, number: int = 1) -> x509.Name:

@@ -16,7 +16,7 @@ from fwsign.errors import Failed
 from fwsign.keys.file import write_private_key
 from fwsign.names import host_name
 from fwsign.pki import profiles
-from fwsign.pki.authority import open_authority, refuse_early
+from fwsign.pki.authority import open_authority
 from fwsign.pki.directory import TLS, Pki, common_name, is_issuing, is_root
 from fwsign.pki.extras import NONE as NO_EXTRAS
 from fwsign.pki.extras import Extras, carried
@@ -24,8 +24,10 @@ from fwsign.pki.files import set_aside, write_certificate
 from fwsign.pki.flat import enter
 from fwsign.pki.index import serial_text
 from fwsign.pki.issue import (
+    Made,
     NewKey,
     last_day,
+    make_key,
     period_of,
     permitted_leaf,
     refuse_outside,
@@ -37,11 +39,11 @@ from fwsign.pki.leaves import (
     check_public_key,
     leaf_certificate,
     leaf_of,
-    new_leaf_key,
     renewed_algorithm,
 )
 from fwsign.pki.lock import exclusive
 from fwsign.pki.log import OWN
+from fwsign.pki.term import refuse_ended_ca
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from fwsign.keys import Passphrase, PrivateKey, PublicKey
+    from fwsign.keys import Passphrase, PublicKey
     from fwsign.pki.log import Origin
 
 
@@ -142,10 +144,9 @@ def renew(
     allowed = compat if leaf.kind in TLS else None
     if isinstance(new_key, NewKey):
         issuer = open_authority(pki, ca, ca_passphrase)
-        private = new_leaf_key(leaf.kind, new_key.alg or renewed_algorithm(old, certificate))
-        new = leaf_certificate(leaf, private.public_key(), period, issuer)
-        change = Replacement(name, old, new, now, origin)
-        return _replace(pki, change, (private, new_key.secret()))
+        made = make_key(leaf.kind, new_key, renewed_algorithm(old, certificate))
+        new = leaf_certificate(leaf, made.key.public_key(), period, issuer)
+        return _replace(pki, Replacement(name, old, new, now, origin), made)
     if new_key is None:
         public = _may_stay(old, name, compat=allowed)
     else:
@@ -160,6 +161,15 @@ def _may_stay(old: x509.Certificate, name: str, *, compat: bool | None) -> Publi
     """Return the key of a certificate that is renewed with it, if it is still good enough."""
     other = "--new-key makes another one, of the kind that --alg names"
     return check_public_key(old.public_key(), f'"{name}"', compat=compat, other=other)
+
+
+def issuer_name(pki: Pki, name: str) -> str:
+    """Return the name of the CA whose key renews a certificate; raise like `Pki.issuer_of`."""
+    certificate = pki.certificate(name)
+    if name in pki.issuers_in_line():
+        return pki.issuer_of(certificate)
+    leaf = leaf_of(certificate)
+    return pki.issuing(leaf.kind if leaf else "signer")
 
 
 def _widened(pki: Pki, name: str, permit: Sequence[str]) -> profiles.Limits:
@@ -190,7 +200,7 @@ def _issuing_anew(
     old = pki.certificate(name)
     root = pki.issuer_of(old)
     certificate = pki.certificate(root)
-    refuse_early(certificate, now)
+    refuse_ended_ca(pki, root, now)
     refuse_published(certificate.public_key(), f'the root "{common_name(certificate)}"')
     end = None
     if lifetime is not None:
@@ -208,17 +218,13 @@ def _issuing_anew(
     )
 
 
-def _replace(
-    pki: Pki, change: Replacement, key: tuple[PrivateKey, bytes | None] | None = None
-) -> Path:
+def _replace(pki: Pki, change: Replacement, made: Made | None = None) -> Path:
     with exclusive(pki.directory):
-        replace_entry(pki, change, key)
+        replace_entry(pki, change, made)
     return pki.certificate_path(change.name)
 
 
-def replace_entry(
-    pki: Pki, change: Replacement, key: tuple[PrivateKey, bytes | None] | None = None
-) -> None:
+def replace_entry(pki: Pki, change: Replacement, made: Made | None = None) -> None:
     """Replace an entry, with its key if a new one was made here; the caller holds the lock."""
     name, old, new = change.name, change.old, change.new
     if pki.certificate(name) != old:
@@ -229,9 +235,8 @@ def replace_entry(
             found="another certificate",
         )
     settle_key(pki, name)
-    if key is not None:
-        path = pki.renewed_key_path(name, new.serial_number)
-        write_private_key(path, key[0], key[1])
+    if made is not None:
+        write_private_key(pki.renewed_key_path(name, new.serial_number), *made)
     elif new.public_key() != old.public_key():  # the new key is elsewhere
         _bind_key(pki, name, old)
     replace_certificate(pki, change)

@@ -3,20 +3,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from fwsign.crl import newest
 from fwsign.errors import Failed
 from fwsign.pki import crls, profiles
-from fwsign.pki.authority import open_authority, refuse_early
-from fwsign.pki.directory import INDEX, ISSUING, Pki, is_root
+from fwsign.pki.authority import open_authority
+from fwsign.pki.directory import BUNDLE, INDEX, ISSUING, Pki, is_root
 from fwsign.pki.index import revoke_line
 from fwsign.pki.lock import exclusive
 from fwsign.pki.log import log_revocation
+from fwsign.pki.term import refuse_early
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -81,11 +87,13 @@ def revoke(
     entry = crls.revoked_entry(certificate.serial_number, reason, now, since)
     with exclusive(pki.directory):
         _refuse_revoked(pki, name, ca, certificate)
-        if pki.flat:  # before the CRL, so that easy-rsa never makes a CRL without it
-            entry = revoke_line(pki.directory / INDEX, certificate, entry)
-        signed = {ca: _next_crl(pki, ca, issuer, now, (entry,))}
+        noted = [one for one in pki.noted() if one.serial_number == entry.serial_number]
+        entry = noted[0] if noted else entry
+        signed = _next_crl(pki, ca, issuer, now, (entry,))
         log_revocation(pki.directory, name, entry, reason, now)
-        crls.write_crls(pki, signed)
+        if pki.flat:  # before the CRL, so that easy-rsa never makes a CRL without it
+            revoke_line(pki.directory / INDEX, certificate, entry)
+        crls.write_crls(pki, {ca: signed})
     return pki.crl_path(ca)
 
 
@@ -101,39 +109,102 @@ def renew_crls(
     *,
     now: datetime,
     names: Sequence[str] | None = None,
+    copies: Sequence[x509.CertificateRevocationList] = (),
+    forget: Mapping[str, int] = MappingProxyType({}),
+    failed: Callable[[str, Failed], None] | None = None,
 ) -> tuple[Path, ...]:
     """Issue the CRLs of the CAs anew, with all their entries; return their paths.
 
     All keys are opened and all CRLs are signed before the first is written. The CRLs of all CAs,
-    also unchanged ones, go into `crl/bundle.pem`, too.
+    also unchanged ones, go into `crl/bundle.pem`, too. A lost CRL comes back from there or from
+    `copies`: that of a CA whose key is elsewhere as it was.
 
     Args:
         pki_dir: the PKI.
         passphrase: called with the name of a CA if its key is encrypted.
         now: an aware time, thisUpdate.
         names: the CAs' names, without those whose key is elsewhere; None: all.
+        copies: earlier CRLs from elsewhere; what they revoke stays revoked, their numbers are
+            passed, and those of other CAs are left out.
+        forget: CAs whose CRL is lost for good, with the lowest number of a new one without the
+            earlier entries.
+        failed: called with a CA and the reason if its CRL cannot be made; the others do not wait
+            for it. None: the first reason is raised, and nothing is written.
 
     Raises:
         Failed: `state.pki`, `state.clock`, `key.*`, `io.*`.
     """
     now = profiles.utc(now)
     pki = Pki(pki_dir)
-    authorities = pki.authorities()
-    names = authorities if names is None else names
-    if unknown := [name for name in names if name not in authorities]:
+    names = _authorities(pki, (*(pki.authorities() if names is None else names), *forget))
+    for name in forget:
+        _refuse_unforgettable(pki, name, copies)
+    issuers, signed = {}, {}
+    for name in names:
+        with _telling(name, failed):
+            issuers[name] = open_authority(pki, name, functools.partial(passphrase, name))
+    with exclusive(pki.directory):
+        for name, issuer in issuers.items():
+            with _telling(name, failed):
+                signed[name] = _next_crl(
+                    pki, name, issuer, now, copies=copies, forget=forget.get(name)
+                )
+        returned = _returned(pki, signed, copies)
+        crls.write_crls(pki, {**returned, **signed})
+    return tuple(map(pki.crl_path, (*returned, *signed)))
+
+
+def _authorities(pki: Pki, names: Iterable[str]) -> tuple[str, ...]:
+    """Return names of CAs, each once, after checking that they are some."""
+    names, there = tuple(dict.fromkeys(names)), pki.authorities()
+    if unknown := [name for name in names if name not in there]:
         raise Failed(
             "state.pki",
-            f'"{unknown[0]}" is not a CA of {pki.directory}, there are: {", ".join(authorities)}',
-            expected=" or ".join(authorities),
+            f'"{unknown[0]}" is not a CA of {pki.directory}, there are: {", ".join(there)}',
+            expected=" or ".join(there),
             found=unknown[0],
         )
-    issuers = {
-        name: open_authority(pki, name, functools.partial(passphrase, name)) for name in names
-    }
-    with exclusive(pki.directory):
-        signed = {name: _next_crl(pki, name, issuer, now) for name, issuer in issuers.items()}
-        crls.write_crls(pki, signed)
-    return tuple(map(pki.crl_path, signed))
+    return names
+
+
+@contextlib.contextmanager
+def _telling(name: str, failed: Callable[[str, Failed], None] | None) -> Iterator[None]:
+    """Tell why one CA failed, and go on with the next."""
+    try:
+        yield
+    except Failed as error:
+        if failed is None:
+            raise
+        failed(name, error)
+
+
+def _returned(
+    pki: Pki, signed: Collection[str], copies: Sequence[x509.CertificateRevocationList]
+) -> dict[str, bytes]:
+    """Return lost CRLs that were found again, and are not made anew."""
+    found = {}
+    for name in pki.authorities():
+        if name in signed or os.path.lexists(pki.crl_path(name)):
+            continue
+        known = (crls.last_crl(pki, name), *crls.signed_by(pki.certificate(name), copies))
+        if ranked := newest(crls.Ranked(crl) for crl in known if crl is not None):
+            found[name] = ranked[0].crl.public_bytes(Encoding.PEM)
+    return found
+
+
+def _refuse_unforgettable(
+    pki: Pki, name: str, copies: Sequence[x509.CertificateRevocationList]
+) -> None:
+    """Refuse to drop revocations that are known here."""
+    known = crls.last_crl(pki, name)
+    if pki.flat or known is not None or crls.signed_by(pki.certificate(name), copies):
+        raise Failed(
+            "state.pki",
+            f'the revocations of the CA "{name}" are here: they are not forgotten',
+            expected="a CA whose CRL is lost",
+            found=pki.crl_path(name),
+            hint="without --forget, fwsign pki crl makes a CRL that has them",
+        )
 
 
 def _find(pki: Pki, name: str) -> x509.Certificate:
@@ -164,7 +235,10 @@ def _not_later(since: datetime | None, now: datetime) -> datetime | None:
 
 def _refuse_revoked(pki: Pki, name: str, ca: str, certificate: x509.Certificate) -> None:
     # Revocations that only index.txt has are not on the CRL yet: add them now.
-    entry = pki.crl(ca).get_revoked_certificate_by_serial_number(certificate.serial_number)
+    before = crls.last_crl(pki, ca)
+    if before is None:
+        raise _lost(pki, ca)
+    entry = before.get_revoked_certificate_by_serial_number(certificate.serial_number)
     if entry is not None:
         raise Failed(
             "state.pki-exists",
@@ -174,19 +248,36 @@ def _refuse_revoked(pki: Pki, name: str, ca: str, certificate: x509.Certificate)
         )
 
 
+def _lost(pki: Pki, name: str) -> Failed:
+    path = pki.crl_path(name)
+    return Failed(
+        "state.pki",
+        f"{path} is missing, and there is no copy in {pki.directory / BUNDLE}",
+        expected="a CRL",
+        found="nothing",
+        hint="fwsign pki crl --from FILE takes a copy, also from an envelope or a backup; if none "
+        f"is left: fwsign pki crl --forget {name}",
+    )
+
+
 def _next_crl(
     pki: Pki,
     name: str,
     issuer: Authority,
     now: datetime,
     more: Sequence[x509.RevokedCertificate] = (),
+    *,
+    copies: Sequence[x509.CertificateRevocationList] = (),
+    forget: int | None = None,
 ) -> bytes:
     """Return a CA's next CRL with more entries, in PEM; the caller holds the lock."""
     refuse_early(issuer.certificate, now)
+    here = crls.last_crl(pki, name)
+    known = (*([here] if here is not None else ()), *crls.signed_by(issuer.certificate, copies))
     if not pki.flat:
-        return crls.next_crl(pki.crl(name), name, issuer, more, now)
-    before = pki.crl(name) if os.path.lexists(pki.crl_path(name)) else None
-    known = {entry.serial_number for entry in (*(before or ()), *more)}
-    noted = [entry for entry in pki.noted() if entry.serial_number not in known]
+        if not known and forget is None:
+            raise _lost(pki, name)
+        return crls.next_crl(known, name, issuer, more, now, least=forget or 0)
     # This root's key is not offline, so its CRL ends as soon as an issuing CA's.
-    return crls.next_crl(before, ISSUING, issuer, (*more, *noted), now)
+    least = crls.least_number(pki)
+    return crls.next_crl(known, ISSUING, issuer, (*more, *pki.noted()), now, least=least)

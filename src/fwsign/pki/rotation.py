@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fwsign.errors import Failed
 from fwsign.keys.file import new_private_key
 from fwsign.pki import crls, profiles
-from fwsign.pki.authority import add_authority, new_issuing, open_authority, refuse_early
+from fwsign.pki.authority import add_authority, new_issuing, open_authority
 from fwsign.pki.directory import (
     ISSUING,
     ISSUING_TLS,
@@ -29,6 +29,7 @@ from fwsign.pki.flat import enter, refuse_flat
 from fwsign.pki.leaves import default_algorithm, renewed_algorithm
 from fwsign.pki.lock import exclusive
 from fwsign.pki.profiles import SIGNING, TLS_ONLY, Authority, Limits, limits_of
+from fwsign.pki.term import fresh_spares, has_ended, refuse_early, refuse_ended_ca
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,21 +54,15 @@ class Rotation(NamedTuple):
 
 
 class _New(NamedTuple):
-    """A CA to write: name, certificate, key, passphrase."""
+    """A CA to write: name, certificate, key, passphrase, and how it protects the key."""
 
     name: str
     authority: Authority
     passphrase: bytes | None
+    kdf: str
 
     def write(self, pki: Pki, now: datetime) -> None:
-        add_authority(pki, self.name, self.authority, self.passphrase, now)
-
-
-def spare_roots(pki: Pki) -> tuple[str, ...]:
-    """Return the standbys: roots that no signer is below yet, and are not the first."""
-    line = pki.issuers_in_line(ISSUING) or pki.issuers_in_line()
-    used = {pki.issuer_of(pki.certificate(name)) for name in line}
-    return tuple(name for name in pki.roots()[1:] if name not in used)
+        add_authority(pki, self.name, self.authority, self.passphrase, now, kdf=self.kdf)
 
 
 def current_root(pki: Pki) -> str:
@@ -93,18 +88,19 @@ def standby(pki_dir: str | os.PathLike[str], *, new_key: NewKey, now: datetime) 
     now = profiles.utc(now)
     pki = Pki(pki_dir)
     refuse_flat(pki)
-    _refuse_second(pki)
+    refuse_early(pki.root, now)
+    _refuse_second(pki, now)
     new_key = new_key.settled()
     with exclusive(pki.directory):
-        _refuse_second(pki)
+        _refuse_second(pki, now)
         new = _new_root(pki, "standby", new_key, now)
         new.write(pki, now)
         crls.write_bundle(pki)
     return new.name
 
 
-def _refuse_second(pki: Pki) -> None:
-    if spare := spare_roots(pki):
+def _refuse_second(pki: Pki, now: datetime) -> None:
+    if spare := fresh_spares(pki, now):
         path = pki.certificate_path(spare[0])
         raise Failed(
             "state.pki-exists",
@@ -140,7 +136,7 @@ def replace_issuing(
     now = profiles.utc(now)
     pki = Pki(pki_dir)
     root = current_root(pki)
-    refuse_early(pki.certificate(root), now)
+    refuse_ended_ca(pki, root, now)
     alg = new_key.alg or renewed_algorithm(_before(pki, line), pki.certificate(root))
     issuer = open_authority(pki, root, lambda: passphrase(root))
     new_key = new_key._replace(alg=alg).settled()
@@ -185,11 +181,48 @@ def rotate(
     pki = Pki(pki_dir)
     old = current_root(pki)
     refuse_early(pki.certificate(old), now)
+    spare = next(iter(fresh_spares(pki, now)), None)
+    if spare is None:
+        _refuse_unknown(pki, old, now)
     above = None
-    if os.path.lexists(pki.key_path(old)):
+    if not has_ended(pki.certificate(old), now) and os.path.lexists(pki.key_path(old)):
         above = open_authority(pki, old, lambda: passphrase(old))
-    spare = next(iter(spare_roots(pki)), None)
-    if above is None and spare is None:
+    opened = None
+    if spare is not None:
+        refuse_early(pki.certificate(spare), now)
+        opened = open_authority(pki, spare, lambda: passphrase(spare))
+    root_key, new_key = root_key.settled(), new_key.settled()
+    with exclusive(pki.directory):
+        # Everything is made before the first file is written.
+        made = _new_root(pki, "ca", root_key, now) if opened is None else None
+        root = made.name if made else str(spare)
+        authority = made.authority if made else opened
+        assert authority is not None  # noqa: S101 - one of the two is there
+        renewed = None if made else crls.next_crl([pki.crl(root)], root, authority, (), now)
+        crossed = _crossed(pki, root, old)
+        cross = profiles.crossed_certificate(authority.certificate, above, now) if above else None
+        tls = _rotated_tls(pki, new_key, (root, authority), now)
+        issuing = _new_issuing(pki, ISSUING, new_key, authority, now)
+        if made:
+            made.write(pki, now)
+        elif renewed:
+            crls.write_crl(pki, root, renewed)
+        if crossed is None and cross is not None:
+            crossed = f"{root}-by-{old}"
+            enter(pki, crossed, cross, now, kind="certify")
+            write_certificate(pki.certificate_path(crossed), cross)
+        if isinstance(tls, _New):
+            tls.write(pki, now)
+            tls = tls.name
+        issuing.write(pki, now)
+        crls.write_bundle(pki)
+    return Rotation(root, crossed, issuing.name, tls)
+
+
+def _refuse_unknown(pki: Pki, old: str, now: datetime) -> None:
+    """Refuse a new root that no device would know: no standby, and no old root to certify it."""
+    refuse_ended_ca(pki, old, now)
+    if not os.path.lexists(pki.key_path(old)):
         raise Failed(
             "state.pki",
             f'the key of the root "{common_name(pki.certificate(old))}" is not here and there is '
@@ -199,37 +232,21 @@ def rotate(
             hint=f"bring {pki.key_path(old)} here from where the root is, and take it away "
             "afterwards; or fwsign pki standby, and rotate when devices know it",
         )
-    opened = open_authority(pki, spare, lambda: passphrase(spare)) if spare else None
-    root_key, new_key = root_key.settled(), new_key.settled()
-    with exclusive(pki.directory):
-        if spare is None or opened is None:
-            new = _new_root(pki, "ca", root_key, now)
-            new.write(pki, now)
-            root, authority = new.name, new.authority
-        else:
-            root, authority = spare, opened
-            renewed = crls.next_crl(pki.crl(spare), spare, authority, (), now)
-            crls.write_crl(pki, spare, renewed)
-        crossed = _cross(pki, root, old, above, now)
-        tls = _rotated_tls(pki, new_key, (root, authority), now)
-        issuing = _new_issuing(pki, ISSUING, new_key, authority, now)
-        issuing.write(pki, now)
-        crls.write_bundle(pki)
-    return Rotation(root, crossed, issuing.name, tls)
 
 
 def _rotated_tls(
     pki: Pki, new_key: NewKey, root: tuple[str, Authority], now: datetime
-) -> str | None:
-    """Make the TLS CA below a new root, if there is one below the old; return its name."""
+) -> _New | str | None:
+    """Make the TLS CA below a new root, if there is one below the old, or name one that is there.
+
+    Nothing is written.
+    """
     if not pki.issuers_in_line(ISSUING_TLS):
         return None
     name = pki.issuing("client")
-    if pki.issuer_of(pki.certificate(name)) != root[0]:  # else a killed run left it
-        new = _new_issuing(pki, ISSUING_TLS, new_key, root[1], now)
-        new.write(pki, now)
-        name = new.name
-    return name
+    if pki.issuer_of(pki.certificate(name)) == root[0]:  # a killed run left it
+        return name
+    return _new_issuing(pki, ISSUING_TLS, new_key, root[1], now)
 
 
 def _refuse_elsewhere(pki: Pki) -> None:
@@ -247,17 +264,10 @@ def _refuse_elsewhere(pki: Pki) -> None:
         )
 
 
-def _cross(pki: Pki, root: str, old: str, above: Authority | None, now: datetime) -> str | None:
-    """Certify the new root by the old one; return the name of that certificate."""
+def _crossed(pki: Pki, root: str, old: str) -> str | None:
+    """Return the name of the new root as certified by the old one, where a killed run left it."""
     name = f"{root}-by-{old}"
-    if name in pki.names():  # a killed run left it
-        return name
-    if above is None:
-        return None
-    certificate = profiles.crossed_certificate(pki.certificate(root), above, now)
-    enter(pki, name, certificate, now, kind="certify")
-    write_certificate(pki.certificate_path(name), certificate)
-    return name
+    return name if name in pki.names() else None
 
 
 def _new_root(pki: Pki, first: str, new_key: NewKey, now: datetime) -> _New:
@@ -266,7 +276,7 @@ def _new_root(pki: Pki, first: str, new_key: NewKey, now: datetime) -> _New:
     org = profiles.organisation_of(pki.root) or common_name(pki.root)
     key = new_private_key(new_key.alg or default_algorithm(pki.certificate(pki.roots()[-1])))
     certificate = profiles.root_certificate(key, org, now, number=len(taken) + 1)
-    return _New(name, Authority(certificate, key), new_key.secret())
+    return _New(name, Authority(certificate, key), new_key.secret(), new_key.kdf or "scrypt")
 
 
 def _new_issuing(pki: Pki, line: str, new_key: NewKey, issuer: Authority, now: datetime) -> _New:
@@ -277,7 +287,7 @@ def _new_issuing(pki: Pki, line: str, new_key: NewKey, issuer: Authority, now: d
     subject = profiles.issuing_name(org, name, len(taken) + 1)
     more = _next_extensions(pki, taken, issuer)
     authority = new_issuing(alg, subject, _next_limits(pki, line), issuer, now, more=more)
-    return _New(name, authority, new_key.secret())
+    return _New(name, authority, new_key.secret(), new_key.kdf or "scrypt")
 
 
 def _next_extensions(pki: Pki, taken: Sequence[str], issuer: Authority) -> Extensions:

@@ -24,15 +24,15 @@ from fwsign.errors import Failed
 from fwsign.keys import Passphrase
 from fwsign.keys.file import KEY_FILE_LIMIT
 from fwsign.pki import crls, profiles
-from fwsign.pki.authority import add_authority, join, new_issuing, refuse_early
-from fwsign.pki.directory import ISSUING, ISSUING_TLS, ROOT, Pki, common_name
+from fwsign.pki.authority import add_authority, join, new_issuing
+from fwsign.pki.directory import ISSUING, ISSUING_TLS, ROOT, Pki, common_name, request_path
 from fwsign.pki.easyrsa import Entry, Source
 from fwsign.pki.files import build_beside, make_directories
 from fwsign.pki.index import INDEX_LIMIT
 from fwsign.pki.issue import NewKey
 from fwsign.pki.log import log_certificate
-from fwsign.pki.offline import request_path
 from fwsign.pki.profiles import SIGNING, TLS_ONLY, Authority
+from fwsign.pki.term import refuse_early, refuse_ended
 
 _CN_LIMIT: Final = 64
 _RECORDS: Final = ("index.txt", "index.txt.attr", "serial", "crlnumber", "crl.pem", "crl/crl.pem")
@@ -97,6 +97,9 @@ def take_over(
         )
     authority = None
     if source.key is not None:
+        if issuing is not None and source.above is None:
+            hint = "fwsign pki show reads it as it is; fwsign pki init makes another PKI"
+            refuse_ended(source.ca, now, hint)
         refuse_early(source.ca, now)
         authority = join(source.ca, source.key, ca_passphrase)
     elif source.crl is None or source.unlisted:

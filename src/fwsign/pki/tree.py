@@ -244,7 +244,7 @@ def unlinked(entry: Entry) -> str:
 
 def _key_place(entry: Entry) -> str:
     key = entry.key_file
-    return f"key in {key.file}, {key.protection}" if key else "private key not here"
+    return f"key in {key.file}, {key.state}" if key else "private key not here"
 
 
 def _in_full(said: Facts) -> list[str]:

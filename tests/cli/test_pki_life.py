@@ -273,6 +273,13 @@ class TestRenew:
             f"put the key of {whose} there for this command, or run it where that key is",
         )
 
+    @pytest.mark.parametrize("name", ["issuing-tls", "sn-1"])
+    def test_what_is_for_tls_alone_has_no_envelopes(self, name: str) -> None:
+        good("pki", "issue", "idevid", "sn-1", "--serial-number", "SN-1", "--no-passphrase")
+        assert run("pki", "revoke", name, "--reason", "cACompromise").err == (
+            "fwsign: bring the CRL to the other side of TLS: pki/crl/bundle.pem\n"
+        )
+
     def test_no_reason_to_revoke(self) -> None:
         # Whoever pastes the hint must not revoke the signer of all releases.
         refused(

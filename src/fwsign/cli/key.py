@@ -247,7 +247,7 @@ def passwd(
     """Change the passphrase of a key.
 
     Whatever encrypted it before, FILE becomes PKCS#8 with AES-256. PBKDF2 stays if it is strong,
-    for it may be there for a program that reads nothing else. FILE is replaced whole, and only
+    because a program may read nothing else. FILE is replaced whole, and only
     after the new content was read back.
     """
     from fwsign.keys import convert, unlock

@@ -105,14 +105,16 @@ def _what_is_lost(directory: Path, name: str, reason: str) -> str:
     from cryptography.x509 import ReasonFlags
 
     from fwsign.crl import HARMLESS
-    from fwsign.pki.directory import Pki
+    from fwsign.pki.directory import TLS, Pki
     from fwsign.pki.leaves import leaf_of
+    from fwsign.pki.profiles import TLS_ONLY, usages_of
 
     pki = Pki(directory)
     certificate = pki.certificate(name) if name in pki.names() else pki.by_serial(name)
     leaf = leaf_of(certificate) if certificate else None
     kind = leaf.kind if leaf else "CA"
-    if kind in ("server", "client"):
+    ca_of_tls = certificate is not None and usages_of(certificate) == TLS_ONLY.usages
+    if kind in TLS or ca_of_tls:
         return ""
     if kind == "tsa":  # a thief of its key can choose the time
         return "devices refuse its time stamps, however old"

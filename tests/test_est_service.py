@@ -28,6 +28,7 @@ from fwsign.est import invites
 from fwsign.est.http import Request
 from fwsign.est.service import Client
 from fwsign.pki.extras import extras
+from fwsign.pki.index import serial_text
 from fwsign.pki.lock import exclusive
 from fwsign.pki.log import read_log
 from fwsign.pki.renewal import renew
@@ -467,7 +468,7 @@ def test_a_client_renews_its_certificate(est: Enrolment, same_key: bool) -> None
     assert second.public_key() == another.public_key()
     assert second.not_valid_after_utc == first.not_valid_after_utc + DAY
     line = list(read_log(est.pki.directory))[-1].content
-    assert f"certificate {first.serial_number:X}" in line["who"]
+    assert f"certificate {serial_text(first.serial_number)}" in line["who"]
     # The answer was lost: the first one still counts, and the second does.
     assert est.enrol_again(first, csr(key, "sensor-7", org="Acme")).status == 200
     assert est.enrol_again(second, csr(key, "sensor-7", org="Acme")).status == 200

@@ -92,10 +92,10 @@ def test_verifiers_go_on_accepting(pki: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("url", "fault"),
     [
-        ("ftp://a/b", "programs fetch by http or https"),
-        ("ldap://a/b", "programs fetch by http or https"),
-        ("file:///etc/passwd", "programs fetch by http or https"),
-        ("a/b", "programs fetch by http or https"),
+        ("ftp://a/b", "it begins with neither http:// nor https://"),
+        ("ldap://a/b", "it begins with neither http:// nor https://"),
+        ("file:///etc/passwd", "it begins with neither http:// nor https://"),
+        ("a/b", "it begins with neither http:// nor https://"),
         ("", "it has a character that no address has"),
         ("http://", "it names no host, or no port of one"),
         ("http:///x", "it names no host, or no port of one"),
@@ -118,7 +118,7 @@ def test_impossible_addresses_are_refused(url: str, fault: str) -> None:
     for arguments in ({"crl_urls": [url]}, {"ca_issuers_urls": [url]}):
         found = refused(lambda a=arguments: extras(**a), "state.policy")  # type: ignore[misc]
         assert found.message == (
-            f'"{url[:80]}" is not an address http://HOST/... that certificates can have: {fault}'
+            f'"{url[:80]}" is not a web address such as http://pki.acme.example/ca.crl: {fault}'
         )
 
 

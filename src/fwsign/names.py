@@ -13,6 +13,7 @@ _ORGANISATION_LIMIT = 53  # octets: with " Issuing CA" after it, a CN has 64 at 
 _SERIAL_NUMBER = re.compile(r"[A-Za-z0-9 '()+,./:=?-]{1,64}")
 _URL = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+")  # RFC 3986 s.2
 _URL_LIMIT = 512  # characters; certificates stay small
+_ADDRESS = "it is an address, not a name"
 _RESERVED = re.compile(r"(?:ca|standby|issuing(?:-tls)?)(?:-[0-9]+)?(?:-by-.*)?")
 
 
@@ -157,7 +158,7 @@ def web_address(text: str) -> str:
         return text
     raise Failed(
         "state.policy",
-        f'"{text[:80]}" is not an address http://HOST/... that certificates can have: {fault}',
+        f'"{text[:80]}" is not a web address such as http://pki.acme.example/ca.crl: {fault}',
         expected="http://HOST/... or https://HOST/..., at most 512 characters",
         found=text[:80],
     )
@@ -177,7 +178,7 @@ def _address_fault(text: str) -> str:
     if len(text) > _URL_LIMIT:
         return f"it has {len(text)} characters, at most {_URL_LIMIT} are allowed"
     if parts.scheme not in ("http", "https"):
-        return "programs fetch by http or https"
+        return "it begins with neither http:// nor https://"
     if not parts.hostname or port_is_bad:
         return "it names no host, or no port of one"
     if "@" in parts.netloc or parts.fragment or text.endswith("#"):
@@ -239,6 +240,9 @@ def _domain_name(text: str, what: str, holder: str, *, single: bool = False) -> 
         expected=other
         or "lower-case letters, digits and hyphens" + ("" if single else " in two labels or more"),
         found=text,
+        hint=f"give an address with --ip {text}, and choose another NAME"
+        if fault == _ADDRESS
+        else None,
     )
 
 
@@ -266,7 +270,7 @@ def _domain_fault(text: str, holder: str, *, single: bool) -> str:
             f'label "{bad[0]}" is not 1 to 63 letters, digits and inner hyphens '
             '(third and fourth only after "xn")'
         )
-    return "it is an address, not a name"
+    return _ADDRESS
 
 
 def _other_spelling(text: str, *, single: bool) -> str | None:

@@ -77,7 +77,7 @@ class TestNew:
 
     def test_without_a_passphrase_it_says_so(self) -> None:
         found = done("new", "a.key", "--no-passphrase")
-        assert "warning: the key is not encrypted: whoever reads the file can sign" in found.err
+        assert "warning: the key is not encrypted: whoever reads the file can use it" in found.err
         opened("a.key")
 
     def test_nothing_is_replaced(self) -> None:

@@ -166,6 +166,7 @@ class TestIssue:
         found = run("pki", "issue", "signer", "x", "--for", "50y", "--no-passphrase")
         assert found.status == 5
         assert 'but its issuer "Acme Issuing CA" only until' in found.errors[0]
+        assert found.errors[1] == "hint: give an earlier end with --for, or leave it out"
 
     def test_a_lifetime_that_is_over_is_refused(self) -> None:
         found = run(

@@ -58,7 +58,7 @@ def test_one_bad_request_holds_all_back() -> None:
     found = run(*BATCH)
     assert (found.status, found.out) == (5, "")
     assert found.err == (
-        'fwsign: error: reqs/b.csr: it asks for the name "another", its file for "b" '
+        'fwsign: error: reqs/b.csr: it asks for the name "another", its file is called "b" '
         "(state.policy)\n"
         "fwsign: hint: --names cn takes the names in the requests\n"
         "fwsign: error: reqs/c.csr: reqs/c.csr is not a certificate request in PEM or DER "
@@ -247,6 +247,11 @@ def test_a_directory_without_requests() -> None:
     refused(run(*BATCH), 5, "reqs has no file with a certificate request")
 
 
+def test_what_is_no_directory() -> None:
+    hint = "nowhere is not a directory"
+    refused(run("pki", "issue", "client", "--csr", "nowhere"), 2, "missing argument NAME", hint)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -267,8 +272,8 @@ def test_a_directory_without_requests() -> None:
         (("idevid", "a", "--serial-number", "a_b"), '"a_b" cannot be the serial number'),
         (("client", "a", "--extension", "1.2.3"), '--extension "1.2.3" is not OID=FILE'),
         (("client", "a", "--critical-extension", "=x"), '--critical-extension "=x" is not OID=F'),
-        (("client", "a", "--crl-url", "ftp://x/"), '"ftp://x/" is not an address http://HOST'),
-        (("client", "a", "--ca-issuers-url", "x"), '"x" is not an address http://HOST'),
+        (("client", "a", "--crl-url", "ftp://x/"), '"ftp://x/" is not a web address such as http'),
+        (("client", "a", "--ca-issuers-url", "x"), '"x" is not a web address such as http'),
     ],
 )
 def test_options_without_meaning_are_usage_errors(arguments: tuple[str, ...], message: str) -> None:
@@ -281,7 +286,10 @@ def test_options_without_meaning_are_usage_errors(arguments: tuple[str, ...], me
 def test_an_identity_alone() -> None:
     words = 'device "a" has no serial number'
     refused(
-        run("pki", "issue", "idevid", "a", "--no-passphrase"), 5, words, "give it --serial-number"
+        run("pki", "issue", "idevid", "a", "--no-passphrase"),
+        5,
+        words,
+        "give it one: --serial-number SERIAL",
     )
     given = ("--serial-number", "SN-1", "--hw-type", "1.3.6.1.4.1.99999.7")
     assert good("pki", "issue", "idevid", "a", *given, "--no-passphrase") == "pki/issued/a.crt\n"

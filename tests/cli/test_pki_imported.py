@@ -177,7 +177,7 @@ class TestRenewing:
         found = run("pki", "renew", "spiffe", "--pki", "ours")
         names = "URI:spiffe://a/b, email:a@acme.example"
         words = (
-            f"warning: it has no longer the names {names}: fwsign takes hosts and addresses only"
+            f"warning: it no longer has the names {names}: fwsign takes hosts and addresses only"
         )
         assert (found.status, f"fwsign: {words}" in found.err.splitlines()) == (0, True)
         assert hosts_of(certificate("spiffe")) == ["s.acme.example"]
@@ -423,7 +423,9 @@ class TestKeys:
     def test_an_encrypted_key_by_its_name(self) -> None:
         article(both_pkc8__key=key_pem(BOTH, b"secret"))
         said = take()
-        words = '"both" from both.crt, with its key both_pkc8.key, by its name, for it is encrypted'
+        words = (
+            '"both" from both.crt, with its key both_pkc8.key, by its name, because it is encrypted'
+        )
         assert words in said
 
     def test_an_encrypted_key_by_a_passphrase(self) -> None:

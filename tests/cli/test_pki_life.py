@@ -12,6 +12,7 @@ from cli.kit import good, refused, run, tree
 from fwsign.cli import inputs
 from fwsign.keys.file import load_private_key
 from fwsign.pki.directory import Pki
+from fwsign.pki.index import serial_text
 from pki_kit import before_tls
 from support import NOW, new_key, signing_hash
 
@@ -67,7 +68,7 @@ class TestKinds:
             5,
             'host "b.plant.test" is outside what the CA "Acme Issuing CA" is limited to: '
             "acme.example",
-            "widen it, with the root's key: fwsign pki renew issuing --permit NAME",
+            "widen it, with the root's key: fwsign pki renew issuing --permit b.plant.test",
         )
 
     def test_server_without_a_name(self) -> None:
@@ -77,7 +78,7 @@ class TestKinds:
             5,
             'server "b" has no host name and no address: clients look for one',
             'give it --host NAME or --ip ADDR; to let clients call it "b": '
-            "fwsign pki renew issuing --permit NAME",
+            "fwsign pki renew issuing --permit b",
         )
 
     def test_an_address_that_is_none(self) -> None:
@@ -86,6 +87,15 @@ class TestKinds:
             2,
             '"192.0.2" is not an address',
             "write 192.0.2.7 or 2001:db8::7",
+        )
+
+    def test_an_address_as_the_name(self) -> None:
+        refused(
+            run("pki", "issue", "server", "192.0.2.7", "--no-passphrase"),
+            5,
+            'host "192.0.2.7" is not a domain name such as "acme.example": it is an address, '
+            "not a name",
+            "give an address with --ip 192.0.2.7, and choose another NAME",
         )
 
     def test_permitted_domains(self, tmp_path: Path) -> None:
@@ -146,7 +156,7 @@ class TestRenew:
             (
                 "fwsign: what the old one vouches for stays good until 2028-11-21: "
                 "sign anew what must last longer\n"
-                f"fwsign: revoke {old.serial_number:X} only if its key leaked: "
+                f"fwsign: revoke {serial_text(old.serial_number)} only if its key leaked: "
                 "devices then refuse all that it vouches for\n"
             ),
         )
@@ -243,7 +253,64 @@ class TestRenew:
         old = x509.load_pem_x509_certificate(path.read_bytes())
         assert run("pki", "renew", "b.acme.example").err == (
             f"fwsign: the old one is good until {old.not_valid_after_utc:%Y-%m-%d}: "
-            f"revoke {old.serial_number:X} when the new one is in use\n"
+            f"revoke {serial_text(old.serial_number)} when the new one is in use\n"
+            "fwsign: next: fwsign pki export chain b.acme.example FILE\n"
+        )
+
+    def test_all_names_the_next_command_once(self) -> None:
+        for name in ("a.acme.example", "b.acme.example"):
+            good("pki", "issue", "server", name, "--no-passphrase")
+        found = run("pki", "renew", "--all", "--pki", "pki").err
+        line = (
+            "fwsign: next: fwsign pki export chain NAME FILE --pki pki, for each server and client"
+        )
+        assert found.splitlines()[-1] == line
+        assert found.count("export chain") == 1
+
+    def test_a_signer_has_no_path_to_send(self) -> None:
+        assert "export chain" not in run("pki", "renew", "release").err
+
+    def test_a_root(self) -> None:
+        refused(
+            run("pki", "renew", "ca"),
+            5,
+            "a root is not renewed: devices would have to learn of it, as of a new one",
+            "make another root: fwsign pki standby; go over to it: fwsign pki rotate",
+        )
+
+    @pytest.mark.parametrize(
+        ("arguments", "key", "whose"),
+        [
+            (("renew", "issuing"), "ca", "the root"),
+            (("revoke", "issuing", "--reason", "superseded"), "ca", "the root"),
+            (("renew", "release"), "issuing", 'the CA "issuing"'),
+        ],
+    )
+    def test_a_key_that_is_elsewhere(
+        self, project: Path, arguments: tuple[str, ...], key: str, whose: str
+    ) -> None:
+        (project / f"pki/private/{key}.key").unlink()
+        refused(
+            run("pki", *arguments),
+            5,
+            f"cannot read pki/private/{key}.key: no such file or directory",
+            f"put the key of {whose} there for this command, or run it where that key is",
+        )
+
+    @pytest.mark.parametrize("name", ["issuing-tls", "sn-1"])
+    def test_what_is_for_tls_alone_has_no_envelopes(self, name: str) -> None:
+        good("pki", "issue", "idevid", "sn-1", "--serial-number", "SN-1", "--no-passphrase")
+        assert run("pki", "revoke", name, "--reason", "cACompromise").err == (
+            "fwsign: bring the CRL to the other side of TLS: pki/crl/bundle.pem\n"
+        )
+
+    def test_no_reason_to_revoke(self) -> None:
+        # Whoever pastes the hint must not revoke the signer of all releases.
+        refused(
+            run("pki", "revoke", "sensor-7"),
+            2,
+            "missing option --reason",
+            "as in: fwsign pki revoke sensor-8 --reason cessationOfOperation",
         )
 
     def test_options_of_a_new_key(self) -> None:
@@ -251,7 +318,7 @@ class TestRenew:
             run("pki", "renew", "release", "--no-passphrase"),
             2,
             "--pass, --no-passphrase, --kdf and --alg are for --new-key",
-            "fwsign pki renew --help shows how",
+            "add --new-key",
         )
 
     def test_an_invalidity_date_to_come(self) -> None:

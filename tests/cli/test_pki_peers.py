@@ -82,7 +82,7 @@ class TestNames:
             run("pki", "issue", "server", "x", "--host", "localhost", PLAIN),
             5,
             'host "localhost" is outside what the CA "Acme Issuing CA" is limited to: acme.example',
-            "widen it, with the root's key: fwsign pki renew issuing --permit NAME",
+            "widen it, with the root's key: fwsign pki renew issuing --permit localhost",
         )
         refused(
             run("pki", "issue", "server", "factorycube-server-vernemq", PLAIN),
@@ -90,7 +90,7 @@ class TestNames:
             'server "factorycube-server-vernemq" has no host name and no address: clients look '
             "for one",
             'give it --host NAME or --ip ADDR; to let clients call it "factorycube-server-vernemq":'
-            " fwsign pki renew issuing --permit NAME",
+            " fwsign pki renew issuing --permit factorycube-server-vernemq",
         )
         assert tree(project) == before
 
@@ -238,11 +238,14 @@ class TestHost:
         found = run(*self.VERIFY, "192.0.2.8")
         hint = "hint: issue one for it: fwsign pki issue server NAME --ip 192.0.2.8"
         assert (found.status, found.errors[1]) == (1, hint)
+        assert found.errors[0].endswith('not for "192.0.2.8": a different address')
 
     def test_it_is_for_servers(self) -> None:
         command = ("pki", "verify", "pki/issued/b.crt", "--host", "b.acme.example")
+        words = "--host is for --purpose server"
+        refused(run(*command), 2, words, "add --purpose server")
         hint = "fwsign pki verify --help shows how"
-        refused(run(*command), 2, "--host is for --purpose server", hint)
+        refused(run(*command, "--purpose", "client"), 2, words, hint)
 
 
 @pytest.mark.parametrize("alg", ["ml-dsa-65", "ml-dsa-87"])

@@ -110,6 +110,26 @@ def test_a_purpose_that_it_is_not_for(project: Path) -> None:
     assert (found.status, found.errors[0]) == (1, f"error: {words}")
 
 
+@pytest.mark.parametrize(
+    ("kind", "more", "purpose"),
+    [
+        ("server", ("--host", "b.acme.example"), "server"),
+        ("client", (), "client"),
+        ("idevid", ("--serial-number", "SN-1"), "client"),
+        ("tsa", (), "timestamp"),
+    ],
+)
+def test_the_purpose_that_it_is_for(
+    project: Path, kind: str, more: tuple[str, ...], purpose: str
+) -> None:
+    del project
+    good("pki", "issue", kind, "b", *more, "--no-passphrase")
+    found = run("pki", "verify", "pki/issued/b.crt")
+    hint = f"it is made for another use; judge it with --purpose {purpose}"
+    assert (found.status, found.errors[1]) == (1, f"hint: {hint}")
+    good("pki", "verify", "pki/issued/b.crt", "--purpose", purpose)
+
+
 def test_usage(project: Path) -> None:
     del project
     found = run("pki", "verify", "pki/ca.crt", "--purpose", "email")

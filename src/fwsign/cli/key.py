@@ -78,7 +78,7 @@ def new(
     write_private_key(output, new_private_key(alg), passphrase, kdf or "scrypt", overwrite=force)
     ui.out(str(file))
     if passphrase is None:
-        ui.note("warning: the key is not encrypted: whoever reads the file can sign")
+        ui.note("warning: the key is not encrypted: whoever reads the file can use it")
     ui.next_command("key", "convert", file, file.with_suffix(".pub"), "--to", "public")
 
 
@@ -247,7 +247,7 @@ def passwd(
     """Change the passphrase of a key.
 
     Whatever encrypted it before, FILE becomes PKCS#8 with AES-256. PBKDF2 stays if it is strong,
-    for it may be there for a program that reads nothing else. FILE is replaced whole, and only
+    because a program may read nothing else. FILE is replaced whole, and only
     after the new content was read back.
     """
     from fwsign.keys import convert, unlock
@@ -280,7 +280,7 @@ def passwd(
     if one.format != "PKCS#8":
         ui.note(f"it was {one.format} and is PKCS#8 now; fwsign key convert turns it back")
     if passphrase is None:
-        ui.note("warning: the key is not encrypted: whoever reads the file can sign")
+        ui.note("warning: the key is not encrypted: whoever reads the file can use it")
 
 
 def _kdf_of(one: "Found") -> str:
@@ -327,4 +327,4 @@ def _warn(*, legacy: bool, encrypted: bool) -> None:
             "passphrase, and delete the file once it is imported"
         )
     if not encrypted:
-        ui.note("warning: the key is not encrypted: whoever reads the file can sign")
+        ui.note("warning: the key is not encrypted: whoever reads the file can use it")

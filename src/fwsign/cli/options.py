@@ -136,7 +136,7 @@ ROOT_PASS: TypeAlias = Annotated[
 NO_PASSPHRASE: TypeAlias = Annotated[
     bool,
     typer.Option(
-        "--no-passphrase", help="Leave new keys unencrypted: whoever reads the file can sign."
+        "--no-passphrase", help="Leave new keys unencrypted: whoever reads the file can use them."
     ),
 ]
 # readable=False: Typer would call a file that may not be read a usage error.

@@ -95,6 +95,7 @@ def _hosts(wanted: "Wanted") -> list[str]:
 
 def _as_json(directory: Path, judged: "tuple[Judged, ...]", *, held: bool) -> dict[str, Any]:
     from fwsign.pki.directory import Pki
+    from fwsign.pki.index import serial_text
 
     pki = Pki(directory)
     each = []
@@ -107,7 +108,7 @@ def _as_json(directory: Path, judged: "tuple[Judged, ...]", *, held: bool) -> di
             said |= {"verdict": "held back"}
         else:
             verdict = "issued" if one.wanted else "issued before"
-            serial = f"{pki.certificate(one.name).serial_number:X}"
+            serial = serial_text(pki.certificate(one.name).serial_number)
             path = str(pki.certificate_path(one.name))
             said |= {"verdict": verdict, "serial": serial, "path": path}
             if one.wanted and one.wanted.leaf.kind == "server":

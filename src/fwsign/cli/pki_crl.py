@@ -48,8 +48,8 @@ def crl(
             "--from",
             readable=False,
             metavar="FILE",
-            help="Copies of earlier CRLs, in PEM or DER, or envelopes that carry them: nothing on "
-            "them is lost; repeat for several.",
+            help="Copies of earlier CRLs, in PEM or DER, or envelopes that carry them: what "
+            "they revoke stays revoked; repeat for several.",
         ),
     ] = None,
     forget: Annotated[
@@ -66,7 +66,8 @@ def crl(
         typer.Option(
             min=1,
             metavar="N",
-            help="With --forget: the lowest number of the new CRL, above all seen.",
+            help="With --forget: the lowest number of the new CRL, above all that devices have "
+            "seen.",
         ),
     ] = None,
     pki: PKI = None,

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fwsign pki invite`, `requests`, `approve` and `deny`: who may enrol at `fwsign pki serve`."""
 
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
@@ -10,6 +9,7 @@ from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.config import find_pki
 from fwsign.cli.options import JSON, PKI, named
+from fwsign.cli.pki_options import address
 
 if TYPE_CHECKING:
     from fwsign.est.invites import Invite
@@ -45,7 +45,7 @@ def invite(
         typer.Argument(
             metavar="NAME...",
             callback=named("peer_name"),
-            help="Names of certificates to come; each is the CN, and the user of its password.",
+            help="Names of the certificates; each is the CN, and the user name for its password.",
         ),
     ],
     *,
@@ -76,7 +76,7 @@ def invite(
     ] = None,
     again: Annotated[
         bool,
-        typer.Option("--again", help="Replace the certificate of an entry that has lost its key."),
+        typer.Option("--again", help="Replace the certificate of a device that has lost its key."),
     ] = False,
     until: Annotated[
         str, typer.Option("--until", metavar="TIME", help="How long it is open: 24h, 7d.")
@@ -85,8 +85,8 @@ def invite(
 ) -> None:
     """Invite devices to fetch a certificate from fwsign pki serve.
 
-    Each gets a password of its own, which counts once and is shown once: the PKI keeps its digest
-    alone. The names are all that the certificate can have. A new invitation ends the one before.
+    Each gets a password of its own, which works once and is shown once: the PKI keeps its digest
+    alone. The certificate can have no other names. A new invitation ends the one before.
     """
     from fwsign.est import invites
     from fwsign.pki.directory import Pki
@@ -96,15 +96,12 @@ def invite(
     if end <= now:
         ui.usage(f"--until {until} is in the past")
     if kind not in invites.KINDS:
-        ui.usage(f'"{kind}" is no kind to invite', f"choose from {', '.join(invites.KINDS)}")
+        ui.usage(f'"{kind}" cannot be invited', f"choose from {', '.join(invites.KINDS)}")
     if kind != "server" and (host or ip):
         ui.usage("--host and --ip are for --kind server")
     if len(names) > 1 and (host or ip or device):
         ui.usage("--host, --ip and --device are for one NAME")
-    try:
-        addresses = tuple(map(ip_address, ip or ()))
-    except ValueError as error:
-        ui.usage(str(error).replace("'", '"'), "write 192.0.2.7 or 2001:db8::7")
+    addresses = tuple(map(address, ip or ()))
     found = Pki(find_pki(pki))
     made = []
     for name in dict.fromkeys(names):
@@ -124,7 +121,7 @@ def invite(
             ui.out(f"{name}  {password}" if password else name)
     if as_json:
         ui.print_json({"invited": made})
-    how = f"for the device {device}" if device else "with this password, which counts once"
+    how = f"for the device {device}" if device else "with this password, which works once"
     ui.note(f"open until {end:%Y-%m-%d %H:%M} UTC, {how}")
 
 

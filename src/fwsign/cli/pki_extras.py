@@ -19,8 +19,8 @@ CRL_URL: TypeAlias = Annotated[
         "--crl-url",
         metavar="URL",
         callback=named("web_address"),
-        help="Where programs that fetch find the issuer's CRL, in DER; {ca} stands for the "
-        "issuer's name here, such as issuing. Repeat for several.",
+        help="Where programs can download the issuer's CRL, in DER; {ca} stands for the issuer's "
+        "name in this PKI, such as issuing. Repeat for several.",
     ),
 ]
 CA_ISSUERS_URL: TypeAlias = Annotated[
@@ -29,7 +29,7 @@ CA_ISSUERS_URL: TypeAlias = Annotated[
         "--ca-issuers-url",
         metavar="URL",
         callback=named("web_address"),
-        help="Where programs that fetch find the issuer's certificate, in DER. Written as for "
+        help="Where programs can download the issuer's certificate, in DER. Written as for "
         "--crl-url.",
     ),
 ]

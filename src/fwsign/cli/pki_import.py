@@ -151,7 +151,7 @@ def _key(entry: "Entry") -> str:
         return "without a key"
     if entry.key.name == f"{entry.file.stem}.key":
         return "with its key"
-    why = ", by its name, for it is encrypted" if entry.by_name else ""
+    why = ", by its name, because it is encrypted" if entry.by_name else ""
     return f"with its key {entry.key.name}{why}"
 
 

@@ -2,7 +2,6 @@
 """`fwsign pki issue`: a certificate with a new key, for a request, or for a key that exists."""
 
 from collections.abc import Callable, Sequence
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 
@@ -34,6 +33,7 @@ from fwsign.cli.pki_options import (
     KIND_OF_KEY,
     KIND_OF_TLS_KEY,
     LIFETIME,
+    address,
     span,
     warn_of_rsa2048,
 )
@@ -66,9 +66,9 @@ _CSR: TypeAlias = Annotated[
         "--csr",
         readable=False,
         metavar="FILE",
-        help="Certify the key of this request, which stays with its owner. Of what the request "
-        "asks for, only hosts and addresses of a server, and the identity of an idevid, are taken, "
-        "by the same rules. A directory: all requests in it, without NAME.",
+        help="Certify the key of this request, which stays with its owner. From the request, "
+        "only the hosts and addresses of a server and the identity of an idevid are taken, by the "
+        "same rules. With a directory instead, all requests in it, and no NAME.",
     ),
 ]
 _FROM_KEY: TypeAlias = Annotated[
@@ -297,8 +297,8 @@ def server(
     """Issue a TLS server's certificate, such as an MQTT broker's, for 397 days.
 
     The CA is issuing-tls, which has no limit on names. In an older PKI without one, names must lie
-    within the domains of the issuing CA: fwsign pki renew issuing-tls. In another network, another
-    machine may have the same single label, and its own certificate.
+    within the domains of the issuing CA; fwsign pki renew issuing-tls adds the CA for TLS. In
+    another network, another machine may have the same single label, and its own certificate.
     """
     more = _More(crl_url, ca_issuers_url, extension, critical_extension)
     batch = _Batch(names, keep_going, out, as_json)
@@ -307,7 +307,7 @@ def server(
     )
     if csr and csr.is_dir() and (host or ip):
         ui.usage("--csr DIR takes hosts and addresses from the requests")
-    if path := _issue("server", name, options, host or (), [*map(_address, ip or ())]):
+    if path := _issue("server", name, options, host or (), [*map(address, ip or ())]):
         _say_who_needs(path, "server", pki)
 
 
@@ -502,9 +502,12 @@ def _check(name: str | None, options: _Options) -> None:
     refuse_kdf(options.kdf, none=options.no_passphrase)
     several = options.csr is not None and options.csr.is_dir()
     if several == (name is not None):
+        if several:
+            ui.usage(
+                "--csr DIR and NAME exclude each other", "the files or the requests have the names"
+            )
         ui.usage(
-            "--csr DIR and NAME exclude each other" if several else "missing argument NAME",
-            "the files or the requests have the names" if several else None,
+            "missing argument NAME", f"{options.csr} is not a directory" if options.csr else None
         )
     for option, given in zip(
         ("--names", "--keep-going", "--out", "--json"), options.batch, strict=True
@@ -538,13 +541,6 @@ def _key(name: str, options: _Options, asked_for: Passphrases) -> Any:
         )
     source = asked_for.existing(options.pass_, f"the key {options.from_key}")
     return pki_keys.opens(options.from_key, source, compat=options.compat)
-
-
-def _address(text: str) -> Any:
-    try:
-        return ip_address(text)
-    except ValueError:
-        ui.usage(f'"{text}" is not an address', "write 192.0.2.7 or 2001:db8::7")
 
 
 def _say_who_needs(path: Path, who: str, given: Path | None) -> None:

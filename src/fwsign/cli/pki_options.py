@@ -2,6 +2,7 @@
 """Options of several commands of `fwsign pki`."""
 
 from datetime import datetime, timedelta
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -86,6 +87,14 @@ def warn_of_rsa2048(certificate: Path) -> None:
         basic = parsed.extensions.get_extension_for_class(x509.BasicConstraints).value
         use = "a new CA: --new-key" if basic.ca else "for TLS with old peers only"
         ui.note(f"warning: {key_name(key)} is weaker than all other keys here: {use}")
+
+
+def address(text: str) -> IPv4Address | IPv6Address:
+    """Parse the value of --ip."""
+    try:
+        return ip_address(text)
+    except ValueError:
+        ui.usage(f'"{text}" is not an address', "write 192.0.2.7 or 2001:db8::7")
 
 
 def span(lifetime: str | None, now: datetime) -> timedelta | None:

@@ -180,8 +180,12 @@ def renew(
     )
     if name is not None:
         again(name)
+        _next(found, (name,), name, pki)
         return
-    raise typer.Exit(ui.worst([0, *(_tried(again, one) for one in _leaves(found))]))
+    leaves = _leaves(found)
+    worst = ui.worst([0, *(_tried(again, one) for one in leaves)])
+    _next(found, leaves, "NAME", pki, after=", for each server and client")
+    raise typer.Exit(worst)
 
 
 def _check(options: _Options, *, issues: bool) -> None:
@@ -203,7 +207,7 @@ def _check(options: _Options, *, issues: bool) -> None:
     pki_keys.refuse_clash(csr, from_key, alg=alg, kdf=kdf, pass_=pass_, no_passphrase=none)
     given = "--csr" if csr else "--from-key" if from_key else None
     if not options.new_key and given is None and (pass_ or none or alg or kdf):
-        ui.usage("--pass, --no-passphrase, --kdf and --alg are for --new-key")
+        ui.usage("--pass, --no-passphrase, --kdf and --alg are for --new-key", "add --new-key")
     if options.new_key and given:
         ui.usage(f"--new-key and {given} exclude each other")
     if given and (name is None or issues):
@@ -269,10 +273,22 @@ def _renew(
     pki = Pki(directory)
     if lost := _lost_names(old, pki.certificate(name)):
         ui.note(
-            f"warning: it has no longer the names {lost}: fwsign takes hosts and addresses only"
+            f"warning: it no longer has the names {lost}: fwsign takes hosts and addresses only"
         )
     for line in _about_the_old(pki, old, now):
         ui.note(line)
+
+
+def _next(
+    pki: "Pki", names: "Sequence[str]", word: str, words: Path | None, *, after: str = ""
+) -> None:
+    """Name the next command if servers or clients among the renewed ones send a new path."""
+    from fwsign.pki.directory import TLS
+    from fwsign.pki.leaves import leaf_of
+
+    leaves = (leaf_of(pki.certificate(name)) for name in names)
+    if any(leaf is not None and leaf.kind in TLS for leaf in leaves):
+        ui.next_command("pki", "export", "chain", word, "FILE", *pki_words(words), after=after)
 
 
 def _lost_names(old: "x509.Certificate", new: "x509.Certificate") -> str:
@@ -316,13 +332,15 @@ def _tried(again: "Callable[[str], None]", name: str) -> int:
 
 def _about_the_old(pki: "Pki", old: "x509.Certificate", now: datetime) -> tuple[str, ...]:
     """Return notes about the renewed certificate and the things that it vouches for."""
+    from fwsign.pki.directory import TLS
+    from fwsign.pki.index import serial_text
     from fwsign.pki.leaves import leaf_of
 
     if gone := _why_bad(pki, old, now):
         return (f"the old one {gone}: devices refuse it, whatever it vouches for",)
-    end, serial = f"{old.not_valid_after_utc:%Y-%m-%d}", f"{old.serial_number:X}"
+    end, serial = f"{old.not_valid_after_utc:%Y-%m-%d}", serial_text(old.serial_number)
     leaf = leaf_of(old)
-    if leaf is not None and leaf.kind in ("server", "client"):
+    if leaf is not None and leaf.kind in TLS:
         return (f"the old one is good until {end}: revoke {serial} when the new one is in use",)
     return (
         f"what the old one vouches for stays good until {end}: sign anew what must last longer",

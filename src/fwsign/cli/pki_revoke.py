@@ -23,8 +23,8 @@ def register(command: typer.Typer) -> None:
         "revoke",
         cls=Command,
         epilog=examples(
-            "fwsign pki revoke release --reason keyCompromise",
-            "fwsign pki revoke ci --reason cessationOfOperation",
+            "fwsign pki revoke sensor-8 --reason cessationOfOperation",
+            "fwsign pki revoke ci --reason keyCompromise",
             "fwsign pki revoke 5E0C91 --reason keyCompromise \\",
             "    --invalidity-date 2026-11-01T00:00:00Z",
         ),

@@ -2,6 +2,7 @@
 """`fwsign pki serve`: the server of EST (RFC 7030)."""
 
 import contextlib
+import os
 import signal
 import socket
 import tempfile
@@ -13,7 +14,7 @@ import typer
 from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.config import find_pki
-from fwsign.cli.options import CA_PASS, PASS, PKI, named
+from fwsign.cli.options import CA_PASS, KEY_PASS, PKI, named
 from fwsign.cli.passphrases import Passphrases
 from fwsign.cli.pki_extras import CA_ISSUERS_URL, CRL_URL, read_extras
 from fwsign.cli.pki_options import COMPAT, span
@@ -83,9 +84,9 @@ def serve(
             "--approve",
             metavar="auto|manual|PATTERN",
             callback=_approve,
-            help="Which invited names get their certificate at once: all, none, or those that a "
-            "pattern such as 'sensor-*' fits; the others wait for fwsign pki approve. Repeat for "
-            "several patterns. Default: auto.",
+            help="Which invited names get their certificate at once: all, none, or those that "
+            "match a pattern such as 'sensor-*'; the others wait for fwsign pki approve. Repeat "
+            "for several patterns. Default: auto.",
         ),
     ] = None,
     lifetime: Annotated[
@@ -103,13 +104,18 @@ def serve(
             min=1,
             max=86_400,
             metavar="SECONDS",
-            help="When a client asks again whose request waits for approval.",
+            help="How long a client waits before it asks again about a request that is not "
+            "approved yet.",
         ),
     ] = 60,
     rate: Annotated[
         int,
         typer.Option(
-            "--rate", min=1, max=100_000, metavar="N", help="Requests of one address in a minute."
+            "--rate",
+            min=1,
+            max=100_000,
+            metavar="N",
+            help="Limit of requests from one address in a minute.",
         ),
     ] = 60,
     rate_all: Annotated[
@@ -119,13 +125,13 @@ def serve(
             min=1,
             max=1_000_000,
             metavar="N",
-            help="Requests of all addresses in a minute.",
+            help="Limit of requests from all addresses in a minute.",
         ),
     ] = 1200,
     crl_url: CRL_URL = None,
     ca_issuers_url: CA_ISSUERS_URL = None,
     compat: COMPAT = False,
-    pass_: PASS = None,
+    pass_: KEY_PASS = None,
     ca_pass: CA_PASS = None,
 ) -> None:
     """Let devices fetch their certificates by EST (RFC 7030), over TLS.
@@ -202,7 +208,8 @@ def _socket(host: str, port: int) -> socket.socket:
         family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(place[:2], family=family, backlog=128)
     except OSError as error:
-        words = (error.strerror or str(error)).lower()
+        code = None if isinstance(error, socket.gaierror) else error.errno
+        words = (os.strerror(code) if code else error.strerror or str(error)).lower()
         raise Failed(
             "io.listen",
             f"cannot listen on {host}, port {port}: {words}",

@@ -110,7 +110,10 @@ def verify(
     if profile not in ("strict", "compat"):
         ui.usage(f'"{profile}" is not a profile', "choose strict or compat")
     if host is not None and chosen != "server":
-        ui.usage("--host is for --purpose server")
+        ui.usage(
+            "--host is for --purpose server",
+            "add --purpose server" if chosen == "codesign" else None,
+        )
     called = None if host is None else _host(host)
     now = inputs.now()
     time = inputs.parse_time(at, now) if at else now
@@ -141,6 +144,10 @@ def verify(
     if isinstance(verdict, FwsignError):
         if chosen != "codesign" and verdict.code in _OTHERS and verdict.hint is None:
             verdict = verdict.with_hint(_OTHERS[verdict.code].format(kind=_KINDS[chosen]))
+        elif chosen == "codesign" and (use := _use_of(leaf)):
+            verdict = verdict.with_hint(
+                f"it is made for another use; judge it with --purpose {use}"
+            )
         _refuse(verdict, judged, as_json=as_json)
         raise typer.Exit(ui.exit_status(verdict))
     verdict = verdict._replace(notes=(*verdict.notes, *_about_unused(given, verdict)))
@@ -148,6 +155,20 @@ def verify(
         ui.print_json(_as_json(verdict, purpose))
     else:
         _show(certificate, verdict, purpose)
+
+
+def _use_of(leaf: bytes) -> str | None:
+    """Return the purpose that a certificate was made for, None if that is to sign code."""
+    from cryptography import x509
+
+    from fwsign.pki.leaves import leaf_of
+
+    try:
+        found = leaf_of(x509.load_der_x509_certificate(leaf))
+    except ValueError:
+        return None
+    kinds = {**{kind: purpose for purpose, kind in _KINDS.items()}, "idevid": "client"}
+    return kinds.get(found.kind) if found else None
 
 
 def _host(text: str) -> "Host":

@@ -33,6 +33,7 @@ from fwsign.pki.directory import Pki
 from fwsign.pki.entry import visible
 from fwsign.pki.extras import NONE as NO_EXTRAS
 from fwsign.pki.extras import carried
+from fwsign.pki.index import serial_text
 from fwsign.pki.issue import is_taken, period_of, permitted_leaf, refuse_unable, write_entry
 from fwsign.pki.leaves import Leaf, leaf_certificate
 from fwsign.pki.lock import exclusive
@@ -281,7 +282,7 @@ class Service:
             leaf = permitted_leaf(pki, ca, peer.leaf._replace(more=more))
             period = self._period(leaf, authority, now)
             issued = leaf_certificate(leaf, wanted.public_key, period, authority)
-            who = f"EST client {client.address}, certificate {before.serial_number:X}"
+            who = f"EST client {client.address}, certificate {serial_text(before.serial_number)}"
             origin = Origin(who, wanted.digest)
             replace_entry(pki, Replacement(peer.name, old, issued, now, origin))
         return _issued(peer.name, issued)
@@ -374,7 +375,7 @@ def _counted(pki: Pki, invite: Invite, issued: x509.Certificate, now: datetime) 
 def _how(invite: Invite, peer: Peer | None) -> str:
     if peer is None:
         return f'password of "{invite.name}"'
-    return f"certificate {peer.certificate.serial_number:X}"
+    return f"certificate {serial_text(peer.certificate.serial_number)}"
 
 
 def _is_of_revoked(pki: Pki, name: str, wanted: CertificateRequest) -> bool:
@@ -385,7 +386,7 @@ def _is_of_revoked(pki: Pki, name: str, wanted: CertificateRequest) -> bool:
 
 def _issued(name: str, certificate: x509.Certificate) -> Answer:
     body = _certificates([certificate])
-    return Answer(200, body, _PKCS7, f'"{name}" has {certificate.serial_number:X}')
+    return Answer(200, body, _PKCS7, f'"{name}" has {serial_text(certificate.serial_number)}')
 
 
 def _certificates(certificates: list[x509.Certificate]) -> bytes:

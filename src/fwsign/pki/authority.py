@@ -15,7 +15,7 @@ from fwsign.keys.file import KEY_FILE_LIMIT, new_private_key, write_private_key
 from fwsign.keys.formats import read_private_key
 from fwsign.names import host_name, organisation, vendor_domain
 from fwsign.pki import crls, flat, leaves, profiles
-from fwsign.pki.directory import ISSUING, ISSUING_TLS, ROOT, Pki, common_name
+from fwsign.pki.directory import ISSUING, ISSUING_TLS, ROOT, Pki, common_name, is_root
 from fwsign.pki.extras import NONE as NO_EXTRAS
 from fwsign.pki.files import build_beside, make_directories, set_aside, write_certificate
 from fwsign.pki.log import log_certificate
@@ -97,7 +97,14 @@ def open_authority(pki: Pki, name: str, passphrase: Passphrase) -> Authority:
     Raises:
         Failed: `key.mismatch`: the key is of another certificate; `state.pki`, `key.*`, `io.*`.
     """
-    return join(pki.certificate(name), pki.key_path(name), passphrase)
+    try:
+        return join(pki.certificate(name), pki.key_path(name), passphrase)
+    except Failed as error:
+        if error.code != "io.missing":
+            raise
+        whose = "the root" if is_root(name) else f'the CA "{name}"'
+        hint = f"put the key of {whose} there for this command, or run it where that key is"
+        raise error.with_hint(hint) from error
 
 
 def join(certificate: x509.Certificate, path: Path, passphrase: Passphrase) -> Authority:

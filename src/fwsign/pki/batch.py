@@ -208,7 +208,7 @@ class _Judging:
         if said is not None and said != name:
             raise Failed(
                 "state.policy",
-                f'it asks for the name "{said[:80]}", its file for "{name}"',
+                f'it asks for the name "{said[:80]}", its file is called "{name}"',
                 expected=name,
                 found=said[:80],
                 hint="--names cn takes the names in the requests",

@@ -58,7 +58,7 @@ def check_device(leaf: Leaf) -> None:
             f'device "{leaf.name}" has no serial number',
             expected="a serial number",
             found="none",
-            hint="give it --serial-number",
+            hint="give it one: --serial-number SERIAL",
         )
     checked(leaf.device.serial_number)
     if leaf.device.hardware and not 1 <= len(leaf.device.hardware[1]) <= HARDWARE_LIMIT:

@@ -79,6 +79,7 @@ def _refuse_used(target: Path) -> None:
             f"{target} exists already and is not an empty directory",
             expected="no such directory, or an empty one",
             found="files in it",
+            hint="name another directory",
         )
 
 

@@ -296,7 +296,7 @@ def _nameless(pki: Pki, ca: str, wanted: Leaf) -> Failed:
         way = "issue another one: fwsign pki issue server NAME --host HOST"
     limited = not is_root(ca) and bool(profiles.permitted_vendors(pki.certificate(ca)))
     could = limited and _is_host(wanted.name)
-    wider = f'; to let clients call it "{wanted.name}": {_wider(ca)}' if could else ""
+    wider = f'; to let clients call it "{wanted.name}": {_wider(ca, wanted.name)}' if could else ""
     return Failed(
         "state.policy",
         f'server "{wanted.name}" has no host name and no address: clients look for one',
@@ -344,8 +344,8 @@ def _is_within(name: str, permitted: Sequence[str]) -> bool:
     return not permitted or any(f".{name}".endswith(f".{domain}") for domain in permitted)
 
 
-def _wider(ca: str) -> str:
-    return f"fwsign pki renew {ca} --permit NAME"
+def _wider(ca: str, name: str) -> str:
+    return f"fwsign pki renew {ca} --permit {name}"
 
 
 def refuse_outside(pki: Pki, ca: str, what: str, names: Sequence[str]) -> None:
@@ -370,7 +370,7 @@ def _refuse_names(pki: Pki, ca: str, what: str, names: Sequence[str]) -> None:
                 f"{', '.join(permitted)}",
                 expected=", ".join(permitted),
                 found=name,
-                hint=None if closed else f"widen it, with the root's key: {_wider(ca)}",
+                hint=None if closed else f"widen it, with the root's key: {_wider(ca, name)}",
             )
 
 
@@ -414,4 +414,5 @@ def last_day(what: str, issuer: x509.Certificate, lifetime: timedelta, now: date
         f'but its issuer "{common_name(issuer)}" only until {last:%Y-%m-%d}',
         expected=f"{last:%Y-%m-%d} or earlier",
         found=end,
+        hint="give an earlier end with --for, or leave it out",
     )

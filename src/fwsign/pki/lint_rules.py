@@ -190,7 +190,7 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
         "lint.no-end": _note(
             "a CA below which there are certificates without an end date",
             "they count as long as there is a certificate of this CA that does",
-            "renew it with its old key before its end: fwsign pki renew issuing",
+            "renew it with its old key before its end: fwsign pki renew issuing-tls",
         ),
         "lint.outlives-issuer": _warning(
             "valid for longer than its issuer",
@@ -365,7 +365,7 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
         ),
         "lint.key-plain": _note(
             "a private key without passphrase",
-            "whoever reads the file can sign",
+            "whoever reads the file can use the key",
             "keep it where nobody else reads, or encrypt it: fwsign key passwd FILE",
         ),
         "lint.key-weak-kdf": _note(

@@ -203,10 +203,11 @@ def _check_host(path: Path, host: Host) -> None:
     names = host_names(path.certificates[0])
     if any(_fits(name, host) for name in names):
         return
+    what = "domain" if isinstance(host, x509.DNSName) else "address"
     found, wanted = ", ".join(f'"{name.value}"' for name in names), str(host.value)
     raise Untrusted(
         "untrusted.vendor",
-        f'"{path.name}" is for {found}, not for "{wanted}": a different domain',
+        f'"{path.name}" is for {found}, not for "{wanted}": a different {what}',
         expected=wanted,
         found=", ".join(str(name.value) for name in names),
         hint=f"issue one for it: fwsign pki issue server NAME "

@@ -22,6 +22,7 @@ from fwsign.pki.extras import NONE as NO_EXTRAS
 from fwsign.pki.extras import Extras, carried
 from fwsign.pki.files import set_aside, write_certificate
 from fwsign.pki.flat import enter
+from fwsign.pki.index import serial_text
 from fwsign.pki.issue import (
     Made,
     NewKey,
@@ -240,7 +241,7 @@ def replace_entry(pki: Pki, change: Replacement, made: Made | None = None) -> No
         raise Failed(
             "state.pki-exists",
             f'another process has renewed "{name}" just now',
-            expected=f"serial number {old.serial_number:X}",
+            expected=f"serial number {serial_text(old.serial_number)}",
             found="another certificate",
         )
     settle_key(pki, name)
@@ -293,10 +294,12 @@ def settle_key(pki: Pki, name: str) -> None:
 
 
 def _not_renewed(name: str) -> Failed:
+    hint = None
     if is_root(name):
+        hint = "make another root: fwsign pki standby; go over to it: fwsign pki rotate"
         message = "a root is not renewed: devices would have to learn of it, as of a new one"
     elif is_issuing(name):
         message = f'the CA "{name}" has another key only as another CA'
     else:
         message = f'certificate "{name}" is of no kind that can be renewed'
-    return Failed("state.pki", message, expected=f"a {', '.join(KINDS)}", found=name)
+    return Failed("state.pki", message, expected=f"a {', '.join(KINDS)}", found=name, hint=hint)

@@ -142,7 +142,7 @@ def test_the_page_for_newcomers_can_be_followed(
                 else:
                     for line in step[3].splitlines():
                         one.type(line)
-        assert one.commands == 52
+        assert one.commands == 54
         key = (home / "gateway/pki/private/issuing.key").read_text()
         assert key.startswith("-----BEGIN ENCRYPTED") is passphrase
 

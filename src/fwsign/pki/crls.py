@@ -32,6 +32,13 @@ ROOT_LIFETIME: Final = timedelta(days=400)  # a new one each year, with a month 
 ISSUING_LIFETIME: Final = timedelta(days=90)
 
 CRL_NUMBER: Final = "crlnumber"
+_LEAKED: Final = frozenset(
+    {
+        x509.ReasonFlags.key_compromise,
+        x509.ReasonFlags.ca_compromise,
+        x509.ReasonFlags.aa_compromise,
+    }
+)
 
 _BUNDLE_LIMIT: Final = 64 * CRL_LIMIT
 _NUMBER_LIMIT: Final = 64
@@ -141,6 +148,18 @@ def revoked_entry(
         since = x509.InvalidityDate(invalid_since.replace(tzinfo=None))  # both are in UTC
         builder = builder.add_extension(since, critical=False)
     return builder.build()
+
+
+def has_leaked(entry: x509.RevokedCertificate) -> bool:
+    """Tell whether a certificate was revoked because somebody else has its key.
+
+    Raises:
+        ValueError, TypeError and others in `fwsign.certificate.PARSE_ERRORS`.
+    """
+    try:
+        return entry.extensions.get_extension_for_class(x509.CRLReason).value.reason in _LEAKED
+    except x509.ExtensionNotFound:
+        return False
 
 
 def number_of(crl: x509.CertificateRevocationList) -> int | None:

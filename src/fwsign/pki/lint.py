@@ -74,6 +74,7 @@ def _look_over(folder: Folder, place: Path, now: datetime) -> Report:
         *_certificates(tree, gone, idle, now),
         *lint_paths.check(tree, gone),
         *lint_crls.check(folder, tree, lists, now, fates.dead | idle),
+        *lint_crls.check_keys(tree, lists, fates.dead, revoked),
         *lint_log.check(place, tree.certificates, gone),
         *_keys(folder),
     ]

@@ -13,6 +13,7 @@ from fwsign.certificate import PARSE_ERRORS
 from fwsign.crl import limited_to, newest
 from fwsign.der import SIGNATURE_ALGORITHMS
 from fwsign.pki import lint_der
+from fwsign.pki.crls import has_leaked
 from fwsign.pki.lenient import serial_text
 from fwsign.pki.lint_files import Folder, Seen, SeenCrl
 from fwsign.pki.lint_paths import Tree
@@ -38,6 +39,18 @@ class Lists(NamedTuple):
             if one.outline.serial in serials
         )
 
+    def leaked(self, tree: Tree) -> Mapping[str, Seen]:
+        """The revoked certificates whose keys leaked, by the SHA-256 of the key."""
+        found: dict[str, Seen] = {}
+        for ca, crls in self.newest.values():
+            serials = {
+                entry.serial_number for crl in crls for entry in crl.parsed if _leaked(entry)
+            }
+            for one in tree.below(ca) if serials else ():
+                if one.outline.serial in serials and one.spki:
+                    found[one.spki] = one
+        return found
+
     def judged(self) -> Iterable[tuple[SeenCrl, Sequence[Seen]]]:
         """The newest CRLs, each once, with the certificates of its CA: several after a renewal."""
         makers: dict[bytes, tuple[SeenCrl, list[Seen]]] = {}
@@ -61,6 +74,21 @@ def link(folder: Folder) -> Lists:
             (forged if named else orphans).append(crl)
     latest = {der: (ca, newest(crls.values())) for der, (ca, crls) in own.items()}
     return Lists(latest, forged, orphans)
+
+
+def check_keys(
+    tree: Tree, lists: Lists, dead: frozenset[bytes], revoked: frozenset[bytes]
+) -> Iterator[Finding]:
+    """Find certificates that are good although their key leaked: another one of it was revoked."""
+    leaked = lists.leaked(tree)
+    for one in tree.certificates if leaked else ():
+        source = leaked.get(one.spki or "")
+        if source is not None and one.der not in dead | revoked:
+            serial = serial_text(source.outline.serial)
+            words = (
+                f"its key leaked: certificate {serial} was revoked for that, and this one was not"
+            )
+            yield found("lint.leaked-key", one.name, one.file, words)
 
 
 def check(
@@ -156,3 +184,10 @@ def _unknown(makers: Sequence[Seen], crl: SeenCrl, tree: Tree) -> Iterator[tuple
             "lint.crl-unknown",
             f"serial number {serial_text(unknown[0])}{more}: no such certificate here",
         )
+
+
+def _leaked(entry: x509.RevokedCertificate) -> bool:
+    try:
+        return has_leaked(entry)
+    except PARSE_ERRORS:  # another rule names an entry that cannot be read
+        return False

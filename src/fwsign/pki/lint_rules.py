@@ -143,6 +143,11 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
             "everyone can sign with it",
             "make another PKI: fwsign init; tell devices to drop this one",
         ),
+        "lint.leaked-key": _error(
+            "a certificate whose key leaked: another certificate of it was revoked for that",
+            "whoever has the key uses this certificate",
+            "revoke it by its serial number: fwsign pki revoke SERIAL --reason keyCompromise",
+        ),
         "lint.critical-extension": _error(
             "a critical extension that the verifier does not know",
             "devices refuse it",

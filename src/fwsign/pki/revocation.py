@@ -9,7 +9,6 @@ import os
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fwsign.certificate import key_digest
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from cryptography import x509
+
     from fwsign.keys import Passphrase, PublicKey
     from fwsign.pki.profiles import Authority
 
@@ -43,13 +44,6 @@ REASONS: Final = (
 )
 """Reasons for revocation (RFC 5280 s.5.3.1). A revocation here is final, so certificateHold and
 removeFromCRL are missing."""
-_LEAKED: Final = frozenset(
-    {
-        x509.ReasonFlags.key_compromise,
-        x509.ReasonFlags.ca_compromise,
-        x509.ReasonFlags.aa_compromise,
-    }
-)
 
 
 def revoke(
@@ -140,7 +134,7 @@ def leaked_keys(pki: Pki) -> frozenset[str]:
     for ca in pki.authorities():
         with contextlib.suppress(Failed):  # it may be elsewhere
             entries += pki.crl(ca)
-    serials = {entry.serial_number for entry in entries if _reason(entry) in _LEAKED}
+    serials = {entry.serial_number for entry in entries if crls.has_leaked(entry)}
     if not serials:
         return frozenset()
     return frozenset(
@@ -167,13 +161,6 @@ def refuse_leaked(key: PublicKey, what: str, leaked: Collection[str]) -> None:
             found="a key that leaked",
             hint="make another key: fwsign key new",
         )
-
-
-def _reason(entry: x509.RevokedCertificate) -> x509.ReasonFlags | None:
-    try:
-        return entry.extensions.get_extension_for_class(x509.CRLReason).value.reason
-    except x509.ExtensionNotFound:
-        return None
 
 
 def issuer_name(pki_dir: str | os.PathLike[str], name: str) -> str:

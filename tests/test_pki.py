@@ -6,13 +6,13 @@ import stat
 import subprocess
 import sys
 from base64 import b64decode, encodebytes
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from errno import EACCES, ENOLCK
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 import pytest
 from cryptography import x509
@@ -60,6 +60,9 @@ from pki_kit import (
     usage,
     withdraw,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 EXAMPLE = Path(__file__).parent.parent / "keys.example"
 
@@ -879,29 +882,29 @@ def test_openssl_reads_our_crls(pki: Path) -> None:
 
 
 def kill_at_each_step(base: Path) -> None:
-    pki = make(base / "pki").directory
-    renew_lists(pki)  # so that what is imported on use has been
+    template = make(base / "template").directory
+    issue(template, "old")
+    renew_lists(template)  # so that what is imported on use has been
 
-    def actions(step: int) -> dict[str, Callable[[], object]]:
-        return {
-            "create": partial(make, base / f"new{step}"),
-            "issue": partial(issue, pki, f"s{step}"),
-            "renew": partial(renew_lists, pki),
-            "revoke": partial(withdraw, pki, f"r{step}"),
-        }
-
-    for action in actions(0):
+    actions: dict[str, Callable[[Path], object]] = {
+        "create": lambda pki: make(pki.with_name("new")),
+        "issue": lambda pki: issue(pki, "new"),
+        "renew": renew_lists,
+        "revoke": lambda pki: withdraw(pki, "old"),
+    }
+    for action, act in actions.items():
         step, lived = 0, False
         while not lived:
             step += 1
-            if action == "revoke":
-                issue(pki, f"r{step}")
-            lived = fork(actions(step)[action], partial(at_file_event, step))
+            pki = base / f"{action}{step}" / "pki"
+            shutil.copytree(template, pki)
+            lived = fork(partial(act, pki), partial(at_file_event, step))
             check_whole(pki, set())
-            if action == "create" and (base / f"new{step}").exists():
-                check_whole(base / f"new{step}", set())
-            if action == "issue" and f"s{step}" not in Pki(pki).names():
-                issue(pki, f"s{step}")  # the next run goes on where this one was killed
+            if action == "create" and (made := pki.with_name("new")).exists():
+                check_whole(made, set())
+            if action == "issue" and "new" not in Pki(pki).names():
+                issue(pki, "new")  # the next run goes on where this one was killed
+            shutil.rmtree(pki.parent)
         print(action, step)  # for the test that started this
 
 

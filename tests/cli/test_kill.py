@@ -13,7 +13,7 @@ from fwsign.pki.directory import Pki
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX system")
 
-ROUNDS = 30
+ROUNDS = 20
 NAMES = ("--org", "Acme", "--vendor", "acme.example", "--product", "x1", "--no-passphrase")
 
 
@@ -63,7 +63,7 @@ def test_of_init(tmp_path: Path) -> None:
         project = tmp_path / f"p{number}"
         killed(("init", project.name, *NAMES), tmp_path, whole * rng.uniform(0.3, 1.1))
         if (project / "pki").exists():
-            assert Pki(project / "pki").names() == ("issuing", "release")
+            assert Pki(project / "pki").names() == ("issuing", "issuing-tls", "release")
             assert len(Pki(project / "pki").crls("release")) == 2
         if (project / "fwsign.toml").exists():
             assert (project / "fwsign.toml").read_text().endswith('signer = "release"\n')

@@ -191,11 +191,13 @@ def test_certificates_are_valid_from_their_first_to_their_last_second(at: dateti
 
 
 def test_an_expired_leaf_is_refused() -> None:
-    words = 'certificate "release" expired 2027-11-22, it is 2027-11-22'
+    words = 'certificate "release" expired 2027-11-22 12:00:00, it is 2027-11-22 12:00:01'
     with refused("stale.certificate", words) as caught:
         check_dates(PATH, LAST + SECOND)
     assert caught.value.expected == f"a time until {LAST.isoformat()}"
     assert caught.value.found == (LAST + SECOND).isoformat()
+    with refused("stale.certificate", 'certificate "release" expired 2027-11-22, it is 2027-11-23'):
+        check_dates(PATH, LAST + 86400 * SECOND)
 
 
 def test_a_leaf_that_is_not_valid_yet_is_refused() -> None:

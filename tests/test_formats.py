@@ -155,7 +155,7 @@ def test_an_empty_passphrase_is_refused() -> None:
 
 def test_what_does_not_read_back_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
     other = pkcs8(new_key())
-    monkeypatch.setattr(pbes2, "encrypt", lambda info, secret: other)  # noqa: ARG005
+    monkeypatch.setattr(pbes2, "encrypt", lambda *_: other)
     with refused("key.failed", "does not read back as it was"):
         convert.encode_private(new_key(), "pkcs8", SECRET, der=True)
 

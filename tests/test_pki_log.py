@@ -85,11 +85,12 @@ def test_what_each_command_adds(pki: Path) -> None:
     assert new(pki, again) == [("renew", "ci")]
     assert new(pki, partial(withdraw, pki, "ci", "keyCompromise")) == [
         ("revoke", "ci"),
+        ("revoke", "ci"),  # the one before the renewal, which has the same key
         ("crl", issuing),
     ]
-    [line] = [one for one in lines(pki) if one["kind"] == "revoke"]
-    assert line["reason"] == "keyCompromise"
-    assert int(line["serial"], 16) == Pki(pki).certificate("ci").serial_number
+    revoked = [one for one in lines(pki) if one["kind"] == "revoke"]
+    assert {one["reason"] for one in revoked} == {"keyCompromise"}
+    assert Pki(pki).certificate("ci").serial_number in [int(one["serial"], 16) for one in revoked]
     found = new(pki, partial(renew_lists, pki))
     assert found == [("crl", name) for name in Pki(pki).authorities()]
     another = partial(replace_issuing, pki, new_key=NEW, passphrase=lambda _: None, now=NOW)

@@ -15,7 +15,7 @@ CASES = {
     "fwsign pki iss": {"issue"},
     "fwsign pki issue si": {"signer"},
     "fwsign --quiet pki ex": {"expire", "export"},
-    "fwsign pki issue signer --ca": {"--ca-pass"},
+    "fwsign pki issue signer --ca-p": {"--ca-pass"},
     "fwsign sign x --dry": {"--dry-run"},
     "fwsign verify --min": {"--min-sequence"},
     "fwsign key convert --le": {"--legacy"},

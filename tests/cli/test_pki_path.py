@@ -147,7 +147,8 @@ class TestRevokedCa:
         )
         names = ("b.acme.example", "release")
         out = "".join(f"pki/issued/{name}.crt\n" for name in names)
-        assert run("pki", "renew", "--all") == (0, out, words * 2)
+        after = "fwsign: next: fwsign pki export chain NAME FILE, for each server and client\n"
+        assert run("pki", "renew", "--all") == (0, out, words * 2 + after)
         assert run("pki", "expire") == (0, "", SILENT)
         assert good("pki", "lint").splitlines()[-1].startswith("clean")
         for name, purpose in zip(names, ("server", "codesign"), strict=True):

@@ -118,7 +118,7 @@ class TestNumbers:
     @pytest.mark.parametrize(
         ("time", "error", "hint"),
         [
-            ("soon", "is not a time", "write 2026-11-22T12:00:00Z, or 12h, 90d, 4w, 2y"),
+            ("soon", "is not a time", "write 2026-11-22T12:00:00Z, or 30min, 12h, 90d, 4w, 2y"),
             ("99999y", "is out of range", "times are in the years 1 to 9999"),
             ("2027-01-01", "has no time zone", "write 2027-01-01T00:00:00Z if it is UTC"),
         ],

@@ -218,7 +218,9 @@ def test_ca_revoked_of_a_cross_certificate_alone(tmp_path: Path) -> None:
     new = make_ca("New", days=(-10, 7300))
     crossed = certify(new.key, new.certificate.subject, PKI.root, ca_extensions(), days=(-10, 3650))
     issuing = make_ca("Second", new, permitted=[VENDOR], path_length=0, days=(-10, 3650))
-    lists = (make_crl(PKI.root, [crossed], number=2, days=(-1, 60)), *crls(new, issuing))
+    no_leak = x509.ReasonFlags.superseded
+    list_ = make_crl(PKI.root, [crossed], number=2, days=(-1, 60), reason=no_leak)
+    lists = (list_, *crls(new, issuing))
     signer = leaf(issuing, "second")
     assert codes(fill(tmp_path, *GOOD, new, crossed, issuing, signer, *lists)) == []
     # Without the new root itself there is no path left.

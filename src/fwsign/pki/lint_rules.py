@@ -146,7 +146,7 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
         "lint.leaked-key": _error(
             "a certificate whose key leaked: another certificate of it was revoked for that",
             "whoever has the key uses this certificate",
-            "revoke it by its serial number: fwsign pki revoke SERIAL --reason keyCompromise",
+            "fwsign pki revoke SERIAL --reason keyCompromise; a root: fwsign pki rotate",
         ),
         "lint.critical-extension": _error(
             "a critical extension that the verifier does not know",

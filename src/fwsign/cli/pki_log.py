@@ -63,9 +63,12 @@ def log(
 
 
 def _concerns(content: Mapping[str, Any], name: str) -> bool:
-    serial = str(content.get("serial", ""))
-    wanted = name.replace(":", "").lower().removeprefix("0x").lstrip("0")
-    return content.get("name") == name or (serial.lower().lstrip("0") == wanted != "")
+    from fwsign.pki.directory import serial_of
+
+    serial = serial_of(name)
+    return content.get("name") == name or (
+        serial is not None and serial_of(str(content.get("serial", ""))) == serial
+    )
 
 
 def _line(content: Mapping[str, Any]) -> str:

@@ -91,6 +91,12 @@ def request_path(directory: Path, name: str) -> Path:
     return directory / REQUESTS / f"{name}.csr"
 
 
+def serial_of(text: str) -> int | None:
+    """Return the serial number in a text, as `Pki.by_serial` takes it; None for other texts."""
+    match = _SERIAL.fullmatch(text.replace(":", ""))
+    return int(match[1], 16) if match else None
+
+
 def next_name(first: str, taken: tuple[str, ...]) -> str:
     """Return the first free name of `first`, `first-2` and so on."""
     name, number = first, 1
@@ -245,10 +251,9 @@ class Pki:
         Raises:
             Failed: `state.pki`: a file is not a certificate; `io.*`.
         """
-        match = _SERIAL.fullmatch(text.replace(":", ""))
-        if not match:
+        serial = serial_of(text)
+        if serial is None:
             return None
-        serial = int(match[1], 16)
         for name in (*self.names(), *self.roots()):
             if (found := self.certificate(name)).serial_number == serial:
                 return found

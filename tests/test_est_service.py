@@ -23,13 +23,13 @@ from est_kit import (
     new_key,
     refusal,
 )
+from fwsign.atomic import exclusive
 from fwsign.errors import Failed
 from fwsign.est import invites
 from fwsign.est.http import Request
 from fwsign.est.service import Client
 from fwsign.pki.extras import extras
 from fwsign.pki.index import serial_text
-from fwsign.pki.lock import exclusive
 from fwsign.pki.log import read_log
 from fwsign.pki.renewal import renew
 from fwsign.pki.rotation import replace_issuing

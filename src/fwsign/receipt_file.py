@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fwsign.atomic import io_error, sync_directory
+from fwsign.atomic import io_error, sync_directory, wait_for
 from fwsign.errors import Failed, Malformed
 from fwsign.keys import Signer
-from fwsign.pki.lock import wait_for
 from fwsign.receipts import MAX_LINE, line_digest, make_line, parse_line
 
 

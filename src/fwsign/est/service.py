@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
+from fwsign.atomic import exclusive
 from fwsign.certificate import key_digest
 from fwsign.errors import Failed, FwsignError
 from fwsign.est import invites
@@ -36,7 +37,6 @@ from fwsign.pki.extras import carried
 from fwsign.pki.index import serial_text
 from fwsign.pki.issue import is_taken, period_of, permitted_leaf, refuse_unable, write_entry
 from fwsign.pki.leaves import Leaf, leaf_certificate
-from fwsign.pki.lock import exclusive
 from fwsign.pki.log import Origin
 from fwsign.pki.profiles import Authority
 from fwsign.pki.renewal import Replacement, replace_entry

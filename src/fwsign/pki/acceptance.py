@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fwsign.atomic import io_error, read_bytes, write_atomic
+from fwsign.atomic import exclusive, io_error, read_bytes, write_atomic
 from fwsign.crl import newest
 from fwsign.errors import Failed
 from fwsign.keys.file import load_private_key
@@ -32,7 +32,6 @@ from fwsign.pki.directory import (
     request_path,
 )
 from fwsign.pki.files import write_certificate
-from fwsign.pki.lock import exclusive
 from fwsign.pki.log import log_certificate, log_crl
 from fwsign.pki.profiles import TLS_ONLY, Authority, usages_of
 from fwsign.pki.renewal import Replacement, replace_certificate

@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from fwsign.atomic import io_error, read_bytes
+from fwsign.atomic import exclusive, io_error, read_bytes
 from fwsign.certificate import key_digest
 from fwsign.errors import Failed, FwsignError
 from fwsign.names import peer_name, signer_name
@@ -21,7 +21,6 @@ from fwsign.pki.directory import TLS, Pki
 from fwsign.pki.extras import NONE as NO_EXTRAS
 from fwsign.pki.issue import period_of, permitted_leaf, refuse_taken, refuse_unable, write_entry
 from fwsign.pki.leaves import Leaf, leaf_certificate, leaf_of
-from fwsign.pki.lock import exclusive
 from fwsign.pki.log import Origin
 from fwsign.pki.request import REQUEST_LIMIT, Request, parse_request
 from fwsign.pki.revocation import leaked_keys, refuse_leaked

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fwsign.atomic import read_bytes, write_atomic
+from fwsign.atomic import exclusive, read_bytes, write_atomic
 from fwsign.certificate import PARSE_ERRORS
 from fwsign.errors import Failed
 from fwsign.keys.file import KEY_FILE_LIMIT
@@ -18,7 +18,6 @@ from fwsign.pki.easyrsa import issued_by
 from fwsign.pki.files import build_beside, write_certificate
 from fwsign.pki.flat import make_flat
 from fwsign.pki.index import line, lost_line, serial_text
-from fwsign.pki.lock import exclusive
 
 if TYPE_CHECKING:
     import os

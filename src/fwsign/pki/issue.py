@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from fwsign.atomic import exclusive
 from fwsign.errors import Failed
 from fwsign.keys.file import write_private_key
 from fwsign.names import host_name, peer_name, signer_name, vendor_domain
@@ -35,7 +36,6 @@ from fwsign.pki.leaves import (
     new_leaf_key,
 )
 from fwsign.pki.lenient import oid_name
-from fwsign.pki.lock import exclusive
 from fwsign.pki.log import OWN
 from fwsign.pki.revocation import leaked_keys, refuse_leaked
 from fwsign.pki.term import refuse_early, refuse_ended_ca

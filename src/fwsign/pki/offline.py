@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fwsign.atomic import io_error, write_atomic
+from fwsign.atomic import exclusive, io_error, write_atomic
 from fwsign.errors import Failed
 from fwsign.keys.file import new_private_key, write_private_key
 from fwsign.names import host_name, organisation, vendor_domain
@@ -35,7 +35,6 @@ from fwsign.pki.files import build_beside, make_directories, set_aside, write_ce
 from fwsign.pki.flat import enter, refuse_flat
 from fwsign.pki.issue import last_day
 from fwsign.pki.leaves import renewed_algorithm
-from fwsign.pki.lock import exclusive
 from fwsign.pki.log import Origin
 from fwsign.pki.profiles import SIGNING, TLS_ONLY, Limits
 from fwsign.pki.renewal import Replacement, replace_certificate

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from fwsign.atomic import io_error
+from fwsign.atomic import exclusive, io_error
 from fwsign.errors import Failed
 from fwsign.keys.file import write_private_key
 from fwsign.names import host_name
@@ -41,7 +41,6 @@ from fwsign.pki.leaves import (
     leaf_of,
     renewed_algorithm,
 )
-from fwsign.pki.lock import exclusive
 from fwsign.pki.log import OWN
 from fwsign.pki.revocation import leaked_keys, refuse_leaked
 from fwsign.pki.term import refuse_ended_ca

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from fwsign.atomic import exclusive
 from fwsign.certificate import key_digest
 from fwsign.crl import newest
 from fwsign.errors import Failed
@@ -19,7 +20,6 @@ from fwsign.pki.authority import open_authority
 from fwsign.pki.directory import BUNDLE, INDEX, ISSUING, TLS, Pki, is_root
 from fwsign.pki.index import revoke_line
 from fwsign.pki.leaves import leaf_of
-from fwsign.pki.lock import exclusive
 from fwsign.pki.log import log_revocation
 from fwsign.pki.term import refuse_early
 

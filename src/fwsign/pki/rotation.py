@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from fwsign.atomic import exclusive
 from fwsign.errors import Failed
 from fwsign.keys.file import new_private_key
 from fwsign.pki import crls, profiles
@@ -27,7 +28,6 @@ from fwsign.pki.extras import extras_of
 from fwsign.pki.files import write_certificate
 from fwsign.pki.flat import enter, refuse_flat
 from fwsign.pki.leaves import default_algorithm, renewed_algorithm
-from fwsign.pki.lock import exclusive
 from fwsign.pki.profiles import SIGNING, TLS_ONLY, Authority, Limits, limits_of
 from fwsign.pki.term import fresh_spares, has_ended, refuse_early, refuse_ended_ca
 

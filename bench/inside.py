@@ -23,20 +23,20 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fwsign import cbor
-from fwsign.certificate import parse_certificate
-from fwsign.chain import Anchor
-from fwsign.component import file_identifier
-from fwsign.cose import decode_block, sig_structure
+from fwsign.format import cbor
+from fwsign.format.component import file_identifier
+from fwsign.format.cose import decode_block, sig_structure
+from fwsign.format.suit import Text, decode_envelope
 from fwsign.keys import ALGORITHMS, signer_from_uri
 from fwsign.pki.authority import create
 from fwsign.pki.directory import Pki
 from fwsign.pki.issue import NewKey, issue
-from fwsign.policy import DevicePolicy, Slot
-from fwsign.release import Part, describe
-from fwsign.sign import Identity, sign
-from fwsign.suit import Text, decode_envelope
-from fwsign.verify import Verifier
+from fwsign.signing.envelope import Identity, sign
+from fwsign.signing.release import Part, describe
+from fwsign.verify.policy import DevicePolicy, Slot
+from fwsign.verify.verifier import Verifier
+from fwsign.x509.certificate import parse_certificate
+from fwsign.x509.chain import Anchor
 
 VENDOR, PRODUCT = "acme.example", "bench"
 POLICY = DevicePolicy(vendor=VENDOR, product=PRODUCT, min_sequence=0, revocation="require")

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from fwsign import suit
-from fwsign.blocks import encode_blocks
-from fwsign.component import BlockList, Component, Digest
-from fwsign.payload import Blocks, digest
+from fwsign.format import suit
+from fwsign.format.blocks import encode_blocks
+from fwsign.format.component import BlockList, Component, Digest
+from fwsign.format.payload import Blocks, digest
 from support import Pki, component, make_manifest, sign_with
 
 BLOCK = 4096

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from fwsign import cbor, suit
-from fwsign.chain import Anchor
 from fwsign.errors import CODES, FwsignError
-from fwsign.verify import VerifiedRelease
+from fwsign.format import cbor, suit
+from fwsign.verify.verifier import VerifiedRelease
+from fwsign.x509.chain import Anchor
 from support import NOW, Pki, der, make_block, make_manifest, refused, signed_digest, verify
 
 

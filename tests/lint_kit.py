@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from fwsign.pki.lint import Finding, lint
+from fwsign.pki.lint.run import Finding, lint
 from support import (
     DAY,
     NOW,

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from typing import Any
 
-from fwsign import cbor
 from fwsign.errors import FwsignError
+from fwsign.format import cbor
 
 # --- seeded choices -------------------------------------------------------------------------
 

@@ -230,8 +230,13 @@ def check_whole(directory: Path, revoked: set[int]) -> None:
 
 def run_myself(file: str, what: str, base: Path) -> dict[str, int]:
     """Run a function of a test file in a process of its own; return what it printed."""
+    paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
-        [sys.executable, file, what, base], capture_output=True, text=True, check=False
+        [sys.executable, file, what, base],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return {word: int(count) for word, count in map(str.split, done.stdout.splitlines())}

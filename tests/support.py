@@ -16,16 +16,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from fwsign import cbor, suit
-from fwsign.chain import Anchor
-from fwsign.component import Component, Digest, file_identifier
-from fwsign.cose import SHA256, Block, encode_block, protected_header, sig_structure
 from fwsign.errors import FwsignError
+from fwsign.format import cbor, suit
+from fwsign.format.component import Component, Digest, file_identifier
+from fwsign.format.cose import SHA256, Block, encode_block, protected_header, sig_structure
+from fwsign.format.payload import digest
 from fwsign.keys.file import FileSigner
-from fwsign.payload import digest
-from fwsign.trust import encode_update
-from fwsign.trust_list import Update
-from fwsign.verify import DevicePolicy, VerifiedRelease, Verifier
+from fwsign.trust.lists import Update
+from fwsign.trust.update import encode_update
+from fwsign.verify.verifier import DevicePolicy, VerifiedRelease, Verifier
+from fwsign.x509.chain import Anchor
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from fwsign import blocks, cbor, component, cose, release, suit
 from fwsign.cli import app
 from fwsign.cli.inputs import load_pem
-from fwsign.component import file_identifier
+from fwsign.format import blocks, cbor, component, cose, suit
+from fwsign.format.component import file_identifier
 from fwsign.keys import signer_from_uri
-from fwsign.release import Part, describe
-from fwsign.sign import Identity, sign
-from fwsign.verify import Anchor, DevicePolicy, Verifier
+from fwsign.signing import release
+from fwsign.signing.envelope import Identity, sign
+from fwsign.signing.release import Part, describe
+from fwsign.verify.verifier import Anchor, DevicePolicy, Verifier
 
 ROOT = Path(__file__).parent.parent
 FORMAT = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fwsign.constraints import is_domain
 from fwsign.errors import Failed
 from fwsign.names import (
     host_name,
@@ -16,6 +15,7 @@ from fwsign.names import (
     signer_name,
     vendor_domain,
 )
+from fwsign.x509.constraints import is_domain
 
 
 def failure(check: Callable[[str], str], text: str) -> Failed | None:

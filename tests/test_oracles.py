@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from OpenSSL import crypto
 
-from fwsign.chain import check_dates, validate_path
 from fwsign.errors import FwsignError
-from fwsign.revocation import CrlReader
+from fwsign.x509.chain import check_dates, validate_path
+from fwsign.x509.revocation import CrlReader
 from support import (
     CODE_SIGNING,
     NOW,

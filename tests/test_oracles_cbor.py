@@ -7,9 +7,9 @@ import cbor2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fwsign import cbor
-from fwsign.cbor import Tag
 from fwsign.errors import Malformed
+from fwsign.format import cbor
+from fwsign.format.cbor import Tag
 
 SCALARS = st.one_of(
     st.integers(-(2**64), 2**64 - 1),

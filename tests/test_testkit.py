@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from fwsign.chain import Anchor
 from fwsign.errors import CODES, FwsignError
-from fwsign.verify import DevicePolicy, Recorded, Slot, Verifier
+from fwsign.verify.verifier import DevicePolicy, Recorded, Slot, Verifier
+from fwsign.x509.chain import Anchor
 from testkit.make import VECTORS, make
 from testkit.vector import FORMAT, Vector, to_json
 

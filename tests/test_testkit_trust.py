@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from fwsign.chain import Anchor
 from fwsign.errors import FwsignError
-from fwsign.trust import apply_chain
-from fwsign.trust_list import TrustAnchor, TrustState
+from fwsign.trust.lists import TrustAnchor, TrustState
+from fwsign.trust.update import apply_chain
+from fwsign.x509.chain import Anchor
 from testkit.trust_vectors import FORMAT, VECTORS, TrustVector, make, to_json
 
 

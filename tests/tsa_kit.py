@@ -10,8 +10,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from fwsign import cbor, der
-from fwsign.cose import TOKEN
+from fwsign.format import cbor
+from fwsign.format.cose import TOKEN
+from fwsign.x509 import der
 from hostile import altered_block, blocks_in, with_blocks
 from support import (
     NOW,

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from fwsign import der
+from fwsign.x509 import der
 from support import NOW, tlv
 from tsa_kit import Tsa, integer, sequence
 

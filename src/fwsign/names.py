@@ -220,7 +220,7 @@ def _domain_name(text: str, what: str, holder: str, *, single: bool = False) -> 
         holder: the subject of a certificate with this name: "signer" or "server".
         single: whether one label is enough.
     """
-    from fwsign.constraints import MAX_DOMAIN  # slow to import
+    from fwsign.x509.constraints import MAX_DOMAIN  # slow to import
 
     if _is_name(text, single=single):
         return text
@@ -247,14 +247,14 @@ def _domain_name(text: str, what: str, holder: str, *, single: bool = False) -> 
 
 
 def _is_name(text: str, *, single: bool) -> bool:
-    from fwsign.constraints import is_domain, is_label  # slow to import
+    from fwsign.x509.constraints import is_domain, is_label  # slow to import
 
     return is_domain(text) or (single and is_label(text) and not text.isdigit())
 
 
 def _domain_fault(text: str, holder: str, *, single: bool) -> str:
     """Return the reason why a text is not a domain, after `_is_name` said so."""
-    from fwsign.constraints import is_label  # slow to import
+    from fwsign.x509.constraints import is_label  # slow to import
 
     labels = text.split(".")
     if "*" in text:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from fwsign.policy import Revocation
+    from fwsign.verify.policy import Revocation
 
 REVOCATION: Final = "require, off, or allow-stale:TIME as in allow-stale:30d"
 """The input of `parse_revocation`, for people."""

@@ -11,9 +11,9 @@ import pytest
 
 from blocks_kit import list_of
 from cli.kit import good, refused, run
-from fwsign import suit
 from fwsign.cli import payloads
-from fwsign.payload import CHUNK_SIZE
+from fwsign.format import suit
+from fwsign.format.payload import CHUNK_SIZE
 
 LARGE = b"".join(index.to_bytes(4, "big") for index in range(1024 * 1024))  # 4 MiB
 OTHER = "this is not the file that was signed; fetch it again"
@@ -105,7 +105,7 @@ class TestSign:
     def test_a_list_that_fits_no_envelope_is_refused(
         self, large: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("fwsign.release.MAX_EMBEDDED_SIZE", 1000)
+        monkeypatch.setattr("fwsign.signing.release.MAX_EMBEDDED_SIZE", 1000)
         (large / "large.bin.suit").unlink()
         refused(
             run("sign", "large.bin"),

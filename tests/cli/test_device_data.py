@@ -16,7 +16,7 @@ from cli.test_device_policy import POLICY, TABLE
 from flash.kit import esp_image, partition_table
 from fwsign.images import esp_nvs
 from fwsign.images.esp_nvs import Entry
-from fwsign.state import default_path
+from fwsign.memory.state import default_path
 from support import require_package
 
 SECRET = "correct horse battery"
@@ -225,9 +225,9 @@ def test_a_board_without_a_row_is_refused() -> None:
 
 
 def test_simulated_boards_use_up_no_rows_of_real_ones() -> None:
-    from fwsign.state import State
-    from fwsign.state_rows import Batch
-    from fwsign.suit import class_id, vendor_id
+    from fwsign.format.suit import class_id, vendor_id
+    from fwsign.memory.rows import Batch
+    from fwsign.memory.state import State
 
     flash("--port", board(1), "--next")
     batch = Batch(vendor_id("acme.example"), class_id("acme.example", "gateway-x1"))

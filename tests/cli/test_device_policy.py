@@ -103,7 +103,7 @@ def test_a_changed_policy_does_not_verify() -> None:
 
 
 def test_a_policy_that_was_taken_out_is_noticed(project: Path) -> None:
-    from fwsign import cbor
+    from fwsign.format import cbor
 
     del project
     good(*ALL)

@@ -11,8 +11,9 @@ import pytest
 from typer.main import get_command
 
 from cli.kit import MAIN, environment, good, refused, run, tree
-from fwsign import release
-from fwsign.cli import app, targets
+from fwsign.cli import app
+from fwsign.cli.sign import targets
+from fwsign.signing import release
 
 LONG = "x" * 300
 INIT = ("--org", "Acme", "--vendor", "acme.example", "--no-passphrase")

@@ -317,7 +317,7 @@ class TestReceipts:
         def full(*_: object) -> str:
             raise Failed("io.full", "no space left on device")
 
-        monkeypatch.setattr("fwsign.receipt_file.append", full)
+        monkeypatch.setattr("fwsign.receipts.file.append", full)
         ports = ("--port", ONE, "--port", TWO)
         found = run("flash", "app.bin.suit", *ports, "--receipt", esp / "line.jsonl")
         assert found.status == 5

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from cli.kit import SAMPLES, good, run
-from fwsign.cli import flash_labels, flash_table, ui
+from fwsign.cli import ui
+from fwsign.cli.flash import labels as flash_labels
+from fwsign.cli.flash import table as flash_table
 from fwsign.errors import Failed
 from fwsign.flash import ports
 from fwsign.flash.attempts import WAITING

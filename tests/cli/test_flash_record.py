@@ -11,7 +11,7 @@ from cli.kit import SAMPLES, good, refused, run
 from flash.kit import OTA_TABLE, esp_image
 from flash.smp_kit import image
 from fwsign.cli import ui
-from fwsign.cli.flash_table import short_names, sum_up
+from fwsign.cli.flash.table import short_names, sum_up
 from fwsign.errors import Failed
 from fwsign.flash.outcome import Outcome, never_reached
 from fwsign.flash.simulate import Simulated
@@ -243,7 +243,7 @@ class TestJson:
         def full(*_: object) -> str:
             raise Failed("io.full", "no space left on device")
 
-        monkeypatch.setattr("fwsign.receipt_file.append", full)
+        monkeypatch.setattr("fwsign.receipts.file.append", full)
         found = run("flash", "app.bin.suit", "--port", C3, "--json", "--receipt", "line.jsonl")
         (told,) = lines(found.out)
         assert (found.status, told["result"]) == (5, "verified")

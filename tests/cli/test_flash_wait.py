@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from cli.kit import SAMPLES, good, refused, run
-from fwsign.cli import flash_table, ui
+from fwsign.cli import ui
+from fwsign.cli.flash import table as flash_table
 from fwsign.errors import Failed
 from fwsign.flash import conveyor, ports
 from fwsign.flash.conveyor import INSERT, PULL

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cli.kit import Result, run
-from fwsign.verify import Verifier
+from fwsign.verify.verifier import Verifier
 
 REFUSED = [
     "verdict",

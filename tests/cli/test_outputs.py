@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cli.kit import good, refused, run, tree
-from fwsign import atomic
-from fwsign.cli import targets
+from fwsign import files as atomic
+from fwsign.cli.sign import targets
 
 posix = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX system")
 

@@ -6,7 +6,7 @@ from cryptography import x509
 
 from cli.kit import good, refused, run
 from easyrsa_kit import ROOT, STOLEN, easyrsa, key_pem
-from fwsign.pki.lint import lint
+from fwsign.pki.lint.run import lint
 from support import NOW
 
 VENDOR = ("--vendor", "acme.example")

@@ -19,11 +19,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
 
 from cli.kit import good, refused, run, tree
 from easyrsa_kit import key_pem, line, write
-from fwsign.certificate import key_digest
-from fwsign.cose import key_name
+from fwsign.format.cose import key_name
+from fwsign.keys import published as known_keys
 from fwsign.keys.formats import read_private_key
-from fwsign.pki import known_keys
 from fwsign.pki.directory import Pki
+from fwsign.x509.certificate import key_digest
 from pki_kit import hosts_of
 from support import Entity, ca_extensions, certify, key_usage, make_crl, name, new_key, signing_hash
 

@@ -13,7 +13,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from cli.kit import good, refused, run
 from fwsign.cli import inputs
 from fwsign.keys.file import load_private_key
-from fwsign.pki import inventory, page
+from fwsign.pki.report import inventory, page
 from pki_kit import before_tls
 from support import CODE_SIGNING, NOW, Entity, leaf_extensions, make_ca, make_crl, make_leaf
 

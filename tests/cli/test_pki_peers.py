@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from cli.kit import good, refused, run, tree
 from fwsign.cli import ui
-from fwsign.cose import key_name
+from fwsign.format.cose import key_name
 from fwsign.keys.file import encode_private_key, load_private_key
 from fwsign.pki.directory import Pki
 from pki_kit import before_tls, hosts_of, openssl_verify, usage

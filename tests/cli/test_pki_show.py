@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from cli.kit import EXAMPLE, good, program, refused, run, tree
 from fwsign.cli import ui
-from fwsign.pki import page
+from fwsign.pki.report import page
 
 DRAWN = """\
 3 certificates, 2 CRLs, as of 2026-11-22 12:00 UTC

@@ -7,11 +7,11 @@ import pytest
 
 from cli.kit import good, refused, run
 from fwsign.keys.file import FileSigner
-from fwsign.receipt_file import append
-from fwsign.receipts import line_digest
-from fwsign.state import State, default_path
+from fwsign.memory.state import State, default_path
+from fwsign.receipts.chain import line_digest
+from fwsign.receipts.file import append
+from receipts.test_receipts import station
 from support import new_key
-from test_receipts import station
 
 RECEIPT = {
     "clock": "2026-11-22T12:00:00+00:00",

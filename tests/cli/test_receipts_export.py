@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from cli.kit import good, refused, run
-from fwsign.receipt_file import append
-from fwsign.receipts import line_digest
-from fwsign.state import State, default_path
+from fwsign.memory.state import State, default_path
+from fwsign.receipts.chain import line_digest
+from fwsign.receipts.file import append
 
 HEAD = "time,result,identity,serial,label,product,version,sequence,code,digest,receipt"
 

@@ -20,11 +20,11 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtensionOID
 
 from cli.kit import good, refused, run
-from fwsign.certificate import parse_certificate
 from fwsign.cli.inputs import select
 from fwsign.keys.ber import MAX_DEPTH, definite
-from fwsign.pki.extension_text import value_text
-from fwsign.pki.lenient import Extension
+from fwsign.pki.view.extension_text import value_text
+from fwsign.pki.view.lenient import Extension
+from fwsign.x509.certificate import parse_certificate
 from support import (
     Entity,
     certify,

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from cli.kit import SAMPLES, good, refused, run
-from fwsign.cli import raw
+from fwsign.cli.show import raw
 from fwsign.keys import pem
 from fwsign.pki.directory import Pki
 from support import certify, make_ca, make_crl, make_leaf, name, new_key, signing_hash

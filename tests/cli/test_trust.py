@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from cli.kit import good, refused, run
-from fwsign.certificate import key_digest
-from fwsign.pki import known_keys
+from fwsign.keys import published as known_keys
 from fwsign.pki.directory import Pki
+from fwsign.x509.certificate import key_digest
 from pki_kit import needs_fork
 
 NEXT = "fwsign: next: fwsign trust "

@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cli.kit import run
 from fwsign.cli import inputs
 from fwsign.errors import FwsignError
-from fwsign.state import State
-from fwsign.verify import Anchor, DevicePolicy, Verifier
+from fwsign.memory.state import State
+from fwsign.verify.verifier import Anchor, DevicePolicy, Verifier
 
 START = datetime(2026, 11, 22, 12, 30, tzinfo=UTC)
 NO = "--no-passphrase"

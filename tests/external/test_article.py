@@ -24,9 +24,9 @@ from cryptography.hazmat.primitives.serialization import (
 
 from cli.kit import good, refused, run
 from external.test_easyrsa_programs import call
-from fwsign.cose import key_name
+from fwsign.format.cose import key_name
 from fwsign.pki.directory import Pki
-from fwsign.pki.entry import facts
+from fwsign.pki.view.entry import facts
 from support import require_program, vectors
 
 pytestmark = pytest.mark.external

@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 
 from cli.kit import good, run, tree
-from fwsign.pki.lint import lint
+from fwsign.pki.lint.run import lint
 from support import require_program
 
 pytestmark = pytest.mark.external

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fwsign.pki.lint import lint
+from fwsign.pki.lint.run import lint
 from support import vectors
 
 FOLDER = vectors() / "foreign-pki"

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import pytest
 from cryptography import x509
 
-from fwsign.chain import Anchor, Path, Profile, check_dates, validate_path
-from fwsign.revocation import CrlReader
+from fwsign.x509.chain import Anchor, Path, Profile, check_dates, validate_path
+from fwsign.x509.revocation import CrlReader
 from support import der, refused, vectors
 
 FOLDER = vectors() / "foreign-pki"

@@ -7,13 +7,13 @@ import pytest
 
 from flash.kit import held
 from fwsign.errors import Malformed
-from fwsign.flash.board import Run
+from fwsign.flash.boards.board import Run
 from fwsign.flash.engine import flash
 from fwsign.flash.outcome import Judged, Options
 from fwsign.flash.simulate import Settings
 from fwsign.flash.simulate.line import Line
 from fwsign.flash.simulate.smp import Simulator
-from fwsign.flash.smp import connect
+from fwsign.flash.smp.board import connect
 from fwsign.images import Image, recognise
 from fwsign.images.mcuboot import image_hash
 from support import cases, needs_cases

@@ -10,10 +10,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from fwsign import cbor
-from fwsign.timestamp import parse_token
-from fwsign.tsa_client import make_request, read_response, request_token
-from fwsign.verify import VerifiedRelease
+from fwsign.format import cbor
+from fwsign.signing.tsa_client import make_request, read_response, request_token
+from fwsign.verify.token import parse_token
+from fwsign.verify.verifier import VerifiedRelease
 from hostile import outcome
 from support import (
     CODE_SIGNING,

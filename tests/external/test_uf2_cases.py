@@ -10,12 +10,12 @@ import pytest
 from flash.kit import held
 from flash.pico_rom import BootRom
 from fwsign.errors import FwsignError, Malformed
-from fwsign.flash import pico_uf2
-from fwsign.flash.board import Board
+from fwsign.flash.boards.board import Board
 from fwsign.flash.engine import flash
 from fwsign.flash.outcome import Judged, Options, Outcome
-from fwsign.flash.pico_usb import Link
-from fwsign.flash.picoboot import PicobootBoard
+from fwsign.flash.pico import uf2 as pico_uf2
+from fwsign.flash.pico.picoboot import PicobootBoard
+from fwsign.flash.pico.usb import Link
 from fwsign.flash.simulate import Simulated
 from fwsign.images import Image, recognise
 from fwsign.images.uf2 import place_expected, places_of

@@ -11,14 +11,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, mldsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from fwsign import cbor, suit
-from fwsign.cbor import Tag
-from fwsign.certificate import signature_valid
-from fwsign.chain import Anchor
-from fwsign.cose import ALG, ALGORITHMS, decode_block, sig_structure, verify_signature
-from fwsign.der import SIGNATURE_ALGORITHMS, Signed
 from fwsign.errors import FwsignError, Tampered
-from fwsign.verify import DevicePolicy, Verifier
+from fwsign.format import cbor, suit
+from fwsign.format.cbor import Tag
+from fwsign.format.cose import ALG, ALGORITHMS, decode_block, sig_structure, verify_signature
+from fwsign.verify.verifier import DevicePolicy, Verifier
+from fwsign.x509.certificate import signature_valid
+from fwsign.x509.chain import Anchor
+from fwsign.x509.der import SIGNATURE_ALGORITHMS, Signed
 from support import NOW, refused, vectors
 
 VECTORS = vectors()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from flash.kit import ignore, judging
 from fwsign.errors import FwsignError
-from fwsign.flash.board import BoardInfo, Progress, Run
+from fwsign.flash.boards.board import BoardInfo, Progress, Run
 from fwsign.flash.engine import flash
 from fwsign.flash.outcome import Options, Outcome
 from fwsign.flash.simulate.esp_boots import SILICON, Rom, Started, bound_to, start
@@ -119,7 +119,7 @@ class Case(NamedTuple):
         flash_size: of the board, in bytes.
         content: "blank", "stock", "stock at 0x10000", "stock with slot 1", "foreign" for what
             another chip's board has, or "noise".
-        lock: a lock of `fwsign.flash.board`; empty for none.
+        lock: a lock of `fwsign.flash.boards.board`; empty for none.
         worn: an offset at which a bit of the content is flipped; None for none.
     """
 

@@ -7,8 +7,8 @@ from contextlib import closing, contextmanager
 from hashlib import md5
 from typing import Any
 
-from fwsign.flash.board import Run
-from fwsign.flash.esp import EspBoard
+from fwsign.flash.boards.board import Run
+from fwsign.flash.esp.board import EspBoard
 from fwsign.flash.simulate import Settings
 from fwsign.flash.simulate.esp import Simulator
 from fwsign.flash.simulate.line import Fault, Line

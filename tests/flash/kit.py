@@ -8,16 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from fwsign.component import Component, Digest, flash_identifier
-from fwsign.cose import SHA256
 from fwsign.errors import Failed
-from fwsign.flash.board import BoardInfo, Progress, Run
+from fwsign.flash.boards.board import BoardInfo, Progress, Run
+from fwsign.flash.boards.held import HeldRelease
 from fwsign.flash.engine import flash
-from fwsign.flash.held import HeldRelease
 from fwsign.flash.outcome import Judge, Judged, Options, Outcome, Report
+from fwsign.format.component import Component, Digest, flash_identifier
+from fwsign.format.cose import SHA256
+from fwsign.format.payload import digest
 from fwsign.images.esp import CHIPS
-from fwsign.payload import digest
-from fwsign.verified import VerifiedRelease
+from fwsign.verify.verified import VerifiedRelease
 from support import Pki, make_manifest, make_pki, sign_with, verify
 
 SECTOR = 4096

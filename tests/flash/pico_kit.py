@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from fwsign.flash.board import Board, Run
-from fwsign.flash.pico_uart import connect
+from fwsign.flash.boards.board import Board, Run
+from fwsign.flash.pico.uart import connect
 from fwsign.flash.simulate import Settings
 from fwsign.flash.simulate.line import Fault, Line
 from fwsign.flash.simulate.pico_uart import Simulator

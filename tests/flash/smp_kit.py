@@ -14,11 +14,12 @@ import cbor2
 import pytest
 
 from fwsign.errors import Failed
-from fwsign.flash import smp, smp_link
-from fwsign.flash.board import Board, Run
+from fwsign.flash.boards.board import Board, Run
 from fwsign.flash.simulate import Settings
 from fwsign.flash.simulate.line import Fault, Line
 from fwsign.flash.simulate.smp import Simulator
+from fwsign.flash.smp import board as smp
+from fwsign.flash.smp import link as smp_link
 
 RAM_LOAD = 0x20
 

@@ -28,11 +28,11 @@ from flash.kit import (
 )
 from flash.smp_kit import image
 from fwsign.errors import Failed
-from fwsign.flash import smp
-from fwsign.flash.board import SECURE_BOOT, BoardInfo, Progress, Run
+from fwsign.flash.boards.board import SECURE_BOOT, BoardInfo, Progress, Run
 from fwsign.flash.engine import flash
 from fwsign.flash.outcome import Options, Outcome
 from fwsign.flash.simulate import Simulated
+from fwsign.flash.smp import board as smp
 from fwsign.flash.station import Job, Station
 from support import refused
 

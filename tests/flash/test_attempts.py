@@ -26,17 +26,21 @@ from flash.kit import (
     stock,
 )
 from fwsign.errors import Failed
-from fwsign.flash import attempts, drives, esp_worker, pico_usb, picoboot, smp
+from fwsign.flash import attempts
 from fwsign.flash.attempts import ATTEMPTS, WAITING
-from fwsign.flash.board import Connect
+from fwsign.flash.boards.board import Connect
 from fwsign.flash.engine import flash
-from fwsign.flash.esp import connect as connect_esp
-from fwsign.flash.esp_pipe import Message
+from fwsign.flash.esp import worker as esp_worker
+from fwsign.flash.esp.board import connect as connect_esp
+from fwsign.flash.esp.pipe import Message
 from fwsign.flash.outcome import Event, Options, Outcome, Stopped
-from fwsign.flash.pico_uart import connect as connect_uart
-from fwsign.flash.pico_uf2 import _DriveBoard
-from fwsign.flash.pico_uf2 import connect as connect_drive
+from fwsign.flash.pico import drives, picoboot
+from fwsign.flash.pico import usb as pico_usb
+from fwsign.flash.pico.uart import connect as connect_uart
+from fwsign.flash.pico.uf2 import _DriveBoard
+from fwsign.flash.pico.uf2 import connect as connect_drive
 from fwsign.flash.simulate import line
+from fwsign.flash.smp import board as smp
 from support import refused, require_package
 
 APP = esp_image()
@@ -368,7 +372,8 @@ def test_an_esp_whose_stub_does_not_start_is_reset_where_it_can_be_found_again(
     monkeypatch: pytest.MonkeyPatch, recoverable: bool
 ) -> None:
     require_package("esptool")
-    from fwsign.flash import esp_loader, esp_tuned
+    from fwsign.flash.esp import loader as esp_loader
+    from fwsign.flash.esp import tuned as esp_tuned
 
     class Stubborn:
         resets: ClassVar[list[str]] = []

@@ -10,7 +10,7 @@ import pytest
 from flash.kit import STOCK, MemoryBoard, board_info, esp_image, judging, lost
 from fwsign.errors import Failed, Unsuitable
 from fwsign.flash import conveyor
-from fwsign.flash.board import Connect
+from fwsign.flash.boards.board import Connect
 from fwsign.flash.conveyor import INSERT, PULL, Conveyor
 from fwsign.flash.outcome import Options, Outcome
 from fwsign.flash.station import Job

@@ -19,7 +19,7 @@ from flash.kit import (
 )
 from fwsign.errors import Code, Failed
 from fwsign.flash.attempts import ATTEMPTS
-from fwsign.flash.board import BoardInfo, Run
+from fwsign.flash.boards.board import BoardInfo, Run
 from fwsign.flash.outcome import Event, Stopped
 
 APP = esp_image()

@@ -15,18 +15,18 @@ import pytest
 
 from flash.esp_kit import SECTOR, Bench, bench, differing, digest, firmware, write
 from fwsign.errors import Failed
-from fwsign.flash import esp
-from fwsign.flash.board import (
+from fwsign.flash.boards.board import (
     FLASH_ENCRYPTION,
     SECURE_BOOT,
     SECURE_BOOT_V1,
     SECURE_DOWNLOAD,
     Run,
 )
-from fwsign.flash.esp import EspBoard, connect, rung
-from fwsign.flash.esp_chips import CHIPS
-from fwsign.flash.esp_pipe import Message, receive, send
-from fwsign.flash.port import INSTALL
+from fwsign.flash.boards.port import INSTALL
+from fwsign.flash.esp import board as esp
+from fwsign.flash.esp.board import EspBoard, connect, rung
+from fwsign.flash.esp.chips import CHIPS
+from fwsign.flash.esp.pipe import Message, receive, send
 from fwsign.flash.simulate.esp_chip import own_mac
 from support import refused, require_package
 
@@ -490,7 +490,7 @@ def test_an_esptool_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_our_process_never_loads_esptool() -> None:
-    code = "import fwsign.flash.esp, sys; print('esptool' in sys.modules)"
+    code = "import fwsign.flash.esp.board, sys; print('esptool' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"
 
@@ -520,7 +520,7 @@ def test_the_same_image_is_compressed_once_for_all_boards() -> None:
 def test_the_fast_checksum_is_esptools(data: bytes) -> None:
     from esptool.loader import ESPLoader  # the package may be absent
 
-    from fwsign.flash.esp_tuned import checksum
+    from fwsign.flash.esp.tuned import checksum
 
     assert checksum(data) == ESPLoader.checksum(data)
     assert checksum(data, 0x11) == ESPLoader.checksum(data, 0x11)
@@ -544,7 +544,7 @@ class Wire:
 
 
 def test_frames_come_whole_and_noise_between_them_is_dropped() -> None:
-    from fwsign.flash.esp_tuned import SilenceError, slip_frames
+    from fwsign.flash.esp.tuned import SilenceError, slip_frames
 
     wire = Wire(b"boot:0x7\r\n\xc0", b"a\xdb", b"\xdcb\xc0\xc0\xdb\xdd\xdc\xc0", b"\xc0c")
     frames = slip_frames(wire, print)

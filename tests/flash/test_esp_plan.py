@@ -520,7 +520,7 @@ class TestStart:
 
     def test_an_old_signature_does_not_sign_what_is_written_before_it(self) -> None:
         """The rest of the last sector is erased, and the board's signature with it."""
-        from fwsign.flash.board import SECURE_BOOT_V1
+        from fwsign.flash.boards.board import SECURE_BOOT_V1
 
         head = Head("esp32", FLASH_SIZE)
         old, new = application(head, seed=1), application(head, seed=2)
@@ -534,7 +534,7 @@ class TestStart:
         ("chip", "starts"), [("esp32", False), ("esp32c2", False), ("esp32s3", True)]
     )
     def test_some_chips_look_at_one_signature_block(self, chip: str, starts: bool) -> None:
-        from fwsign.flash.board import SECURE_BOOT
+        from fwsign.flash.boards.board import SECURE_BOOT
 
         head = Head(chip, FLASH_SIZE)
         padded = application(head)
@@ -614,7 +614,7 @@ class TestStart:
         assert make({"esp32@0x8000": signed(table, 1)}, info, flash).unbootable is None
 
     def test_raw_bytes_do_not_start_on_a_locked_board(self) -> None:
-        from fwsign.flash.board import SECURE_BOOT, SECURE_BOOT_V1
+        from fwsign.flash.boards.board import SECURE_BOOT, SECURE_BOOT_V1
 
         for lock in (SECURE_BOOT, SECURE_BOOT_V1):
             with refused("unsuitable.region", "the application in") as caught:
@@ -622,7 +622,7 @@ class TestStart:
             assert caught.value.hint is None
 
     def test_hints_fit_the_lock(self) -> None:
-        from fwsign.flash.board import FLASH_ENCRYPTION, SECURE_BOOT
+        from fwsign.flash.boards.board import FLASH_ENCRYPTION, SECURE_BOOT
 
         with refused("unsuitable.locked") as caught:
             make({"esp32c3@0x10000": APP}, board_info(locks=(FLASH_ENCRYPTION,)))

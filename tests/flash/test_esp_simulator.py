@@ -12,8 +12,13 @@ from typing import Any
 import pytest
 
 from flash.esp_kit import SECTOR, bench, digest, firmware
-from fwsign.flash.board import FLASH_ENCRYPTION, SECURE_BOOT, SECURE_BOOT_V1, SECURE_DOWNLOAD
-from fwsign.flash.esp_chips import CHIPS, chip_of
+from fwsign.flash.boards.board import (
+    FLASH_ENCRYPTION,
+    SECURE_BOOT,
+    SECURE_BOOT_V1,
+    SECURE_DOWNLOAD,
+)
+from fwsign.flash.esp.chips import CHIPS, chip_of
 from fwsign.flash.simulate import Settings, Simulated
 from fwsign.flash.simulate.esp import Simulator
 from fwsign.flash.simulate.line import Fault

@@ -17,21 +17,21 @@ from flash.kit import (
     partition_table,
     pki,
 )
-from fwsign.component import Component, Digest, file_identifier, flash_identifier
-from fwsign.cose import SHA256
-from fwsign.device_data import MAX_POLICY, parse
-from fwsign.device_rows import read
+from fwsign.device_data.policy import MAX_POLICY, parse
+from fwsign.device_data.rows import read
 from fwsign.errors import FwsignError
-from fwsign.flash.board import BoardInfo
+from fwsign.flash.boards.board import BoardInfo
+from fwsign.flash.boards.held import HeldRelease
 from fwsign.flash.engine import flash
 from fwsign.flash.filling import Filled, Filler, Stock
-from fwsign.flash.held import HeldRelease
-from fwsign.flash.judge import Given, Judging
 from fwsign.flash.outcome import Judge, Judged, Options, Outcome
-from fwsign.payload import digest
-from fwsign.policy import DevicePolicy
-from fwsign.state import State
-from fwsign.state_rows import Batch
+from fwsign.flash.per_board import Given, Judging
+from fwsign.format.component import Component, Digest, file_identifier, flash_identifier
+from fwsign.format.cose import SHA256
+from fwsign.format.payload import digest
+from fwsign.memory.rows import Batch
+from fwsign.memory.state import State
+from fwsign.verify.policy import DevicePolicy
 from support import NOW, PRODUCT, VENDOR, make_manifest, sign_with, verify
 
 TABLE = partition_table(

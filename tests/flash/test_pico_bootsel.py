@@ -16,13 +16,12 @@ from flash.pico_kit import no_progress
 from flash.test_plan import make
 from fwsign.errors import Failed
 from fwsign.flash.backends import How, attached, kind_for
-from fwsign.flash.board import Run
-from fwsign.flash.pico_uf2 import build
+from fwsign.flash.boards.board import Run
+from fwsign.flash.pico.uf2 import build
 from fwsign.flash.simulate import Settings, Simulated, check
 from fwsign.flash.simulate.pico_bootsel import SIZES, Simulator
 from fwsign.images import recognise
-from support import require_package
-from test_images_uf2 import (
+from images.test_images_uf2 import (
     ABSOLUTE,
     ACCEPTS_ARM,
     ARM,
@@ -40,6 +39,7 @@ from test_images_uf2 import (
     with_table,
     workaround,
 )
+from support import require_package
 
 INFO = board_info(kind="pico-uf2", chip="rp2040", digest=None, flash_size=None)
 SAMPLES = Path(__file__).parents[2] / "firmware-samples"
@@ -170,7 +170,7 @@ def test_partition_table_is_written_where_it_says() -> None:
     data = table((2, ACCEPTS_ARM)).ljust(4096, b"\xff")
     image = joined(program(ARM)).ljust(4096, b"\xff")
     with Simulated("sim:pico-bootsel?chip=rp2350") as simulated:
-        from fwsign.flash.pico_uf2 import connect
+        from fwsign.flash.pico.uf2 import connect
 
         one = connect(simulated.port)(0)
         one.write([Run(0, data), Run(0x2000, image)], no_progress)

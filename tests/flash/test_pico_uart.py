@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from flash.kit import judging
 from flash.pico_kit import START, XIP, Bench, bench, no_progress, padded, program, run
 from fwsign.errors import Failed, Unsuitable
-from fwsign.flash import pico_line, pico_uart
-from fwsign.flash.board import Board, Run
+from fwsign.flash.boards.board import Board, Run
 from fwsign.flash.engine import flash
 from fwsign.flash.outcome import Options, Outcome
-from fwsign.flash.pico_line import PicoLine
-from fwsign.flash.pico_uart import connect, refuse_unbootable
+from fwsign.flash.pico import line as pico_line
+from fwsign.flash.pico import uart as pico_uart
+from fwsign.flash.pico.line import PicoLine
+from fwsign.flash.pico.uart import connect, refuse_unbootable
 from fwsign.flash.simulate import Settings, Simulated, check
 from fwsign.flash.simulate.line import Fault, Line
 from fwsign.flash.simulate.noise import Noisy

@@ -17,11 +17,13 @@ from flash.pico_kit import no_progress, padded
 from flash.pico_rom import BootRom
 from flash.test_picoboot import ARM, RISCV, picobin
 from fwsign.errors import Failed, Malformed
-from fwsign.flash import drives, pico_uf2, pico_usb, picoboot
-from fwsign.flash.board import Board, Run
-from fwsign.flash.drives import Drive
-from fwsign.flash.pico_uf2 import build, connect
-from fwsign.flash.port import Port
+from fwsign.flash.boards.board import Board, Run
+from fwsign.flash.boards.port import Port
+from fwsign.flash.pico import drives, picoboot
+from fwsign.flash.pico import uf2 as pico_uf2
+from fwsign.flash.pico import usb as pico_usb
+from fwsign.flash.pico.drives import Drive
+from fwsign.flash.pico.uf2 import build, connect
 from fwsign.images import uf2
 from support import require_terminals
 
@@ -57,7 +59,7 @@ class Syncs:
         self.vanish_at: int | None = None  # number of the call; None: with the last block
         self.error: int | None = errno.EIO
         self.copied = b""
-        monkeypatch.setattr("fwsign.flash.drives.os.fsync", self)
+        monkeypatch.setattr("fwsign.flash.pico.drives.os.fsync", self)
 
     def __call__(self, _: int) -> None:
         self.calls += 1
@@ -435,7 +437,7 @@ def test_system_without_a_mount_table_has_no_drives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr("fwsign.flash.drives.sys.platform", "linux")
+    monkeypatch.setattr("fwsign.flash.pico.drives.sys.platform", "linux")
     assert drives.find(tmp_path) == []
 
 
@@ -443,13 +445,13 @@ def test_drives_of_macos_are_volumes(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.undo()
     (tmp_path / "Volumes").mkdir()
     drive = drive_in(tmp_path / "Volumes/RP2350", "rp2350")
-    monkeypatch.setattr("fwsign.flash.drives.sys.platform", "darwin")
+    monkeypatch.setattr("fwsign.flash.pico.drives.sys.platform", "darwin")
     assert drives.find(tmp_path) == [Drive(drive, "rp2350", None)]
 
 
 def test_drives_of_windows_are_letters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr("fwsign.flash.drives.sys.platform", "win32")
+    monkeypatch.setattr("fwsign.flash.pico.drives.sys.platform", "win32")
     letters = [str(path) for path, _ in drives._mounted(Path("/"))]
     assert letters[:3] == ["A:\\", "B:\\", "C:\\"]
     assert len(letters) == 26

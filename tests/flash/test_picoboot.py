@@ -11,10 +11,10 @@ import pytest
 from flash.pico_kit import no_progress, padded
 from flash.pico_rom import BootRom, Interface, UsbError
 from fwsign.errors import Failed
-from fwsign.flash import pico_usb
-from fwsign.flash.board import Run
-from fwsign.flash.pico_usb import Link, link_to
-from fwsign.flash.picoboot import PicobootBoard
+from fwsign.flash.boards.board import Run
+from fwsign.flash.pico import usb as pico_usb
+from fwsign.flash.pico.picoboot import PicobootBoard
+from fwsign.flash.pico.usb import Link, link_to
 from fwsign.images.pico_block import has_partitions, is_riscv
 from support import require_package
 

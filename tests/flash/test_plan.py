@@ -26,7 +26,7 @@ from flash.kit import (
 )
 from fwsign.errors import FwsignError
 from fwsign.flash import plan as planning
-from fwsign.flash.board import (
+from fwsign.flash.boards.board import (
     FLASH_ENCRYPTION,
     SECURE_BOOT,
     SECURE_BOOT_V1,

@@ -6,13 +6,13 @@ import pytest
 
 from flash.smp_kit import RAM_LOAD, Bench, bench, flash, image, no_progress, quick, write
 from fwsign.errors import Failed, Malformed
-from fwsign.flash import smp
-from fwsign.flash.board import BoardInfo, Run
+from fwsign.flash.boards.board import BoardInfo, Run
 from fwsign.flash.simulate import Settings, Simulated
 from fwsign.flash.simulate.line import Fault
 from fwsign.flash.simulate.smp import Simulator
-from fwsign.flash.smp_cbor import decode_map
-from fwsign.flash.smp_frame import Packet, lines
+from fwsign.flash.smp import board as smp
+from fwsign.flash.smp.cbor import decode_map
+from fwsign.flash.smp.frame import Packet, lines
 from fwsign.images.mcuboot import image_hash
 from support import refused
 

@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 
 from flash.smp_kit import image, no_progress, quick
 from fwsign.errors import Failed
-from fwsign.flash import smp, smp_link
-from fwsign.flash.board import Run
+from fwsign.flash.boards.board import Run
 from fwsign.flash.simulate import Settings, Simulated, check
 from fwsign.flash.simulate import smp as simulated_smp
 from fwsign.flash.simulate.line import Fault, Line
 from fwsign.flash.simulate.smp import Simulator
-from fwsign.flash.smp_encodings import ENCODINGS, Cobs, Console, Encoding, Raw, stuff, unstuff
-from fwsign.flash.smp_frame import Garbled, Packet
+from fwsign.flash.smp import board as smp
+from fwsign.flash.smp import link as smp_link
+from fwsign.flash.smp.encodings import ENCODINGS, Cobs, Console, Encoding, Raw, stuff, unstuff
+from fwsign.flash.smp.frame import Garbled, Packet
 from fwsign.images.mcuboot import image_hash
 from support import refused
 

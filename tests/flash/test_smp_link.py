@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from flash.smp_kit import Asked, Scripted, answer, framed, no_progress, quick
 from fwsign.errors import Failed
-from fwsign.flash import smp_link
-from fwsign.flash.board import Run
-from fwsign.flash.port import Port
-from fwsign.flash.smp import SerialRecovery
-from fwsign.flash.smp_cbor import decode_map
-from fwsign.flash.smp_frame import LINE_LIMIT, OVERHEAD, READ, Assembler, Garbled, Packet, lines
-from fwsign.flash.smp_link import Link
+from fwsign.flash.boards.board import Run
+from fwsign.flash.boards.port import Port
+from fwsign.flash.smp import link as smp_link
+from fwsign.flash.smp.board import SerialRecovery
+from fwsign.flash.smp.cbor import decode_map
+from fwsign.flash.smp.frame import LINE_LIMIT, OVERHEAD, READ, Assembler, Garbled, Packet, lines
+from fwsign.flash.smp.link import Link
 from support import refused, require_package
 
 PACKETS = st.builds(

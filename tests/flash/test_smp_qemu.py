@@ -15,8 +15,8 @@ import pytest
 
 from fwsign.errors import Failed
 from fwsign.flash.attempts import ATTEMPTS
-from fwsign.flash.board import Run
-from fwsign.flash.smp import SerialRecovery, connect
+from fwsign.flash.boards.board import Run
+from fwsign.flash.smp.board import SerialRecovery, connect
 from fwsign.images.mcuboot import image_hash
 from support import absent, require_program
 

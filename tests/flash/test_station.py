@@ -13,13 +13,15 @@ from typing import Any
 import pytest
 
 from flash.kit import ERASED, STOCK, MemoryBoard, board_info, esp_image, judging, lost, run
-from fwsign.cli import flash_table, ui
+from fwsign.cli import ui
+from fwsign.cli.flash import table as flash_table
 from fwsign.errors import Failed, Malformed
-from fwsign.flash import backends, drives, ports
-from fwsign.flash.board import Connect
+from fwsign.flash import backends, ports
+from fwsign.flash.boards.board import Connect
+from fwsign.flash.boards.port import INSTALL, Port
 from fwsign.flash.engine import flash
 from fwsign.flash.outcome import Event, Judge, Options, Outcome, never_reached
-from fwsign.flash.port import INSTALL, Port
+from fwsign.flash.pico import drives
 from fwsign.flash.simulate import Simulated
 from fwsign.flash.station import MAX_BOARDS, Job, Station
 from support import refused, require_package, require_terminals

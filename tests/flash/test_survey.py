@@ -21,12 +21,16 @@ from flash.kit import (
     lost,
 )
 from fwsign.errors import Failed
-from fwsign.flash import backends, drives, pico_usb, picoboot, ports, smp, survey
+from fwsign.flash import backends, ports, survey
 from fwsign.flash.backends import How
-from fwsign.flash.board import FLASH_ENCRYPTION, SECURE_DOWNLOAD
-from fwsign.flash.esp import connect as connect_esp
-from fwsign.flash.pico_uart import connect as connect_uart
-from fwsign.flash.pico_uf2 import _DriveBoard
+from fwsign.flash.boards.board import FLASH_ENCRYPTION, SECURE_DOWNLOAD
+from fwsign.flash.boards.content import Content, Entry
+from fwsign.flash.esp.board import connect as connect_esp
+from fwsign.flash.pico import drives, picoboot
+from fwsign.flash.pico import usb as pico_usb
+from fwsign.flash.pico.uart import connect as connect_uart
+from fwsign.flash.pico.uf2 import _DriveBoard
+from fwsign.flash.smp import board as smp
 from fwsign.flash.survey import Survey, ask
 from fwsign.flash.survey import survey as survey_of
 from fwsign.images.esp_data import make_entry
@@ -39,7 +43,7 @@ def ota(**more: bytes) -> MemoryBoard:
     return MemoryBoard(content(at_0=BOOT, at_8000=OTA_TABLE, **more))
 
 
-def entry(found: Survey, name: str) -> survey.Entry:
+def entry(found: Survey, name: str) -> Entry:
     (one,) = [one for one in found.content.entries if one.name == name]
     return one
 
@@ -295,7 +299,7 @@ class TestSmp:
     def test_no_image(self) -> None:
         with smp_kit.bench() as table:
             found = survey_of(smp.connect(table.line.port))
-        assert found.content == survey.Content((), ("the boot loader lists no image",))
+        assert found.content == Content((), ("the boot loader lists no image",))
 
 
 class TestAsking:

@@ -18,10 +18,10 @@ from collections import Counter
 from collections.abc import Callable
 
 from blocks_kit import list_of, named
-from fwsign import cbor, suit
-from fwsign.cose import Block, decode_block, encode_block
 from fwsign.errors import CODES, FwsignError
-from fwsign.verify import VerifiedRelease, Verifier
+from fwsign.format import cbor, suit
+from fwsign.format.cose import Block, decode_block, encode_block
+from fwsign.verify.verifier import VerifiedRelease, Verifier
 from hostile import bare, block_of, close, no_stronger, spki
 from mutation import Dice, close_der, close_tree, mutate_der, mutate_tree, open_der, open_tree
 from support import (

@@ -12,8 +12,8 @@ from fwsign.gateway.enrol import Enrolment, init
 from fwsign.gateway.install import install
 from fwsign.gateway.session import Installed, Request
 from fwsign.gateway.sources import Sources
-from fwsign.receipts import judge_lines
-from fwsign.state import Floor, State
+from fwsign.memory.state import Floor, State
+from fwsign.receipts.chain import judge_lines
 from support import (
     NOW,
     PRODUCT,

@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from fwsign.chain import Anchor
-from fwsign.example_keys import EXAMPLE_SPKI
 from fwsign.gateway import enrol
 from fwsign.gateway.config import (
     DEFAULT_CONFIG,
@@ -24,7 +22,9 @@ from fwsign.gateway.config import (
 )
 from fwsign.gateway.session import demands
 from fwsign.gateway.table import LIMIT
-from fwsign.state import State
+from fwsign.memory.state import State
+from fwsign.verify.example_keys import EXAMPLE_SPKI
+from fwsign.x509.chain import Anchor
 from gateway.kit import Gateway, enrolment, make_gateway, pki
 from support import NOW, VENDOR, der, new_key, refused
 

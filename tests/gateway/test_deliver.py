@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from flash.kit import MemoryBoard, board_info, esp_image, stock
-from fwsign import cbor, suit
-from fwsign.component import Component, Digest, flash_identifier
-from fwsign.cose import SHA256
 from fwsign.flash import backends
+from fwsign.format import cbor, suit
+from fwsign.format.component import Component, Digest, flash_identifier
+from fwsign.format.cose import SHA256
+from fwsign.format.payload import digest
 from fwsign.gateway import deliver
 from fwsign.gateway.session import INTENT
-from fwsign.payload import digest
-from fwsign.state import State
+from fwsign.memory.state import State
 from gateway.kit import Gateway, make_gateway
 from support import PRODUCT, VENDOR, component, refused
 

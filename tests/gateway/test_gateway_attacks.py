@@ -17,9 +17,9 @@ from cryptography import x509
 from fwsign.gateway.enrol import status
 from fwsign.gateway.target import Target
 from fwsign.keys.file import FileSigner
-from fwsign.state import State
-from fwsign.trust_list import TrustAnchor, Update
-from fwsign.trust_sign import make_update
+from fwsign.memory.state import State
+from fwsign.signing.trust_update import make_update
+from fwsign.trust.lists import TrustAnchor, Update
 from gateway.kit import Gateway, crls, make_gateway, namesake, pki
 from support import DAY, NOW, Entity, component, make_ca, make_crl, make_leaf, refused
 from tsa_kit import make_tsa, signatures, with_tokens

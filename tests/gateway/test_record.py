@@ -9,7 +9,7 @@ import pytest
 
 from fwsign.gateway import record
 from fwsign.gateway.record import Record
-from fwsign.state import State
+from fwsign.memory.state import State
 from support import refused
 
 RECORD = Record("ab" * 32, 7, "ab" * 32, True, "2.4.0", ("a.bin", "b.bin"))

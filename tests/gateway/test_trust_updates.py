@@ -9,13 +9,13 @@ import pytest
 from fwsign.errors import FwsignError
 from fwsign.gateway.rehearse import Outcome, rehearse
 from fwsign.gateway.session import demands
-from fwsign.gateway.trust_updates import apply
-from fwsign.policy import DevicePolicy
-from fwsign.state import State
-from fwsign.trust_list import Floors
+from fwsign.gateway.trust import apply
+from fwsign.memory.state import State
+from fwsign.trust.lists import Floors
+from fwsign.verify.policy import DevicePolicy
 from gateway.kit import Gateway, make_gateway, pki
 from support import NOW, PRODUCT, VENDOR, Pki, make_pki, refused
-from test_trust import bare, root, sign, update
+from trust.test_update import bare, root, sign, update
 
 OTHER = make_pki(common="Other ")
 OLD, NEW = pki().root, OTHER.root

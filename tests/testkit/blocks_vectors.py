@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from blocks_kit import BLOCK, LONG, blocks_of, list_of, listed, listed_manifest, named
-from fwsign import cbor, suit
-from fwsign.component import Component, Digest
+from fwsign.format import cbor, suit
+from fwsign.format.component import Component, Digest
 from hostile import altered_manifest, block_of, with_members
 from support import component, make_manifest, signed_digest
 from testkit.vector import Case, Vector, accepted, case, pki, refused

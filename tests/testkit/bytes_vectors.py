@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from fwsign import cbor, suit
-from fwsign.cose import CRLS, MAX_CERTIFICATE_SIZE, TOKEN, X5CHAIN, protected_header
+from fwsign.format import cbor, suit
+from fwsign.format.cose import CRLS, MAX_CERTIFICATE_SIZE, TOKEN, X5CHAIN, protected_header
 from hostile import (
     altered_block,
     block_of,

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from fwsign import cbor, suit
-from fwsign.component import Component, Digest
-from fwsign.payload import digest
+from fwsign.format import cbor, suit
+from fwsign.format.component import Component, Digest
+from fwsign.format.payload import digest
 from hostile import (
     altered_manifest,
     block_of,

@@ -7,9 +7,9 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from fwsign import cbor
-from fwsign.payload import digest
-from fwsign.policy import Recorded
+from fwsign.format import cbor
+from fwsign.format.payload import digest
+from fwsign.verify.policy import Recorded
 from hostile import encoded, with_members
 from support import (
     NOW,

@@ -6,9 +6,9 @@ from typing import Any
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from fwsign import cbor
-from fwsign.cose import X5CHAIN, protected_header
-from fwsign.payload import digest
+from fwsign.format import cbor
+from fwsign.format.cose import X5CHAIN, protected_header
+from fwsign.format.payload import digest
 from hostile import bare, block_of, close, encoded, spki, with_block
 from support import (
     CODE_SIGNING,

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-from fwsign import cbor
-from fwsign.policy import Slot
+from fwsign.format import cbor
+from fwsign.verify.policy import Slot
 from hostile import block_of, close, encoded, spki
 from support import (
     VENDOR,

@@ -7,7 +7,8 @@ from typing import Any
 
 from cryptography import x509
 
-from fwsign import der, suit
+from fwsign.format import suit
+from fwsign.x509 import der
 from support import CODE_SIGNING, DAY, NOW, Pki, make_crl, make_leaf, make_pki, sign_with, tlv
 from testkit.vector import Case, Vector, accepted, case, pki, refused
 from tsa_kit import (

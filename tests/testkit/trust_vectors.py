@@ -8,9 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fwsign.chain import Anchor
-from fwsign.trust import encode_update
-from fwsign.trust_list import Floors, Role, TrustAnchor, TrustState, Update
+from fwsign.trust.lists import Floors, Role, TrustAnchor, TrustState, Update
+from fwsign.trust.update import encode_update
+from fwsign.x509.chain import Anchor
 from support import (
     PRODUCT,
     VENDOR,

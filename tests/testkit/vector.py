@@ -7,8 +7,8 @@ from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple
 
-from fwsign.chain import Anchor
-from fwsign.verify import DevicePolicy
+from fwsign.verify.verifier import DevicePolicy
+from fwsign.x509.chain import Anchor
 from support import NOW, PAYLOAD, PRODUCT, VENDOR, Entity, Pki, der, make_pki
 
 FORMAT = "fwsign-testkit-1"

@@ -29,26 +29,26 @@ fwsign show build.bin.suit                      see what is inside; any key or i
 fwsign COMMAND --help                           everything else"""
 
 
-COMMANDS: Final = (
-    "init",
-    "sign",
-    "verify",
-    "flash",
-    "ports",
-    "board",
-    "device",
-    "install",
-    "trust",
-    "receipts",
-    "show",
-    "staple",
-    "pki",
-    "key",
-    "completion",
-    "version",
-    "help",
-)
-"""The commands in the order of help. Each is the attribute `command` of a module of its name."""
+COMMANDS: Final = {
+    "init": "init",
+    "sign": "sign.command",
+    "verify": "verify.command",
+    "flash": "flash.command",
+    "ports": "flash.ports",
+    "board": "flash.board",
+    "device": "device.command",
+    "install": "device.install",
+    "trust": "trust.command",
+    "receipts": "receipts.command",
+    "show": "show.command",
+    "staple": "sign.staple",
+    "pki": "pki.group",
+    "key": "key.command",
+    "completion": "completion",
+    "version": "version",
+    "help": "help",
+}
+"""The commands in the order of help, with the modules whose attribute `command` they are."""
 
 
 class Root(Group):
@@ -66,7 +66,7 @@ class Root(Group):
         del ctx
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"fwsign.cli.{cmd_name}")
+        module = importlib.import_module(f"fwsign.cli.{COMMANDS[cmd_name]}")
         return typer.main.get_command(module.command)
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> Any:
@@ -107,7 +107,7 @@ def run(command: Any, arguments: Sequence[str]) -> int:
 def _judge(error: BaseException) -> tuple[int, dict[str, Any]]:
     """Return the exit status for an exception, and the message about it."""
     if isinstance(error, OSError):  # from an inaccessible path, or from --help
-        from fwsign.atomic import io_error
+        from fwsign.files import io_error
 
         named = error.filename is not None
         place = str(error.filename) if named else "standard output"

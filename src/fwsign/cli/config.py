@@ -8,14 +8,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from fwsign.atomic import io_error, read_bytes
 from fwsign.cli import ui
 from fwsign.errors import Failed
+from fwsign.files import io_error, read_bytes
 from fwsign.nearest import did_you_mean
 
 NAME: Final = "fwsign.toml"
 KEYS: Final = ("vendor", "product", "pki", "signer")
 LABELS: Final = "labels"
+LONGEST_LABEL: Final = 24
+"""Letters of a label: it fits beside the progress on a terminal of 80 columns."""
 """The table of names for the slots of a station, by their ports."""
 _LIMIT: Final = 64 * 1024
 
@@ -140,13 +142,12 @@ def _labels(path: Path | None, value: Any) -> Mapping[str, str]:
     """Check the table of labels."""
     if value == {}:
         return {}
-    from fwsign.cli.flash_labels import LONGEST, is_label
 
     table = value if isinstance(value, dict) else {"": value}
     for port, name in table.items():
         if not port or not isinstance(name, str) or not is_label(name):
             where = f"{LABELS}.{port}" if port else LABELS
-            expected = f"a name of 1 to {LONGEST} letters" if port else "a table: [labels]"
+            expected = f"a name of 1 to {LONGEST_LABEL} letters" if port else "a table: [labels]"
             raise Failed(
                 "io.config",
                 f'{path}: "{where}" is not {expected}',
@@ -177,3 +178,8 @@ def render(vendor: str, product: str, pki: str) -> bytes:
         "# What fwsign takes where the command line does not say.\n"
         f'vendor = "{vendor}"\nproduct = "{product}"\npki = "{pki}"\nsigner = "release"\n'
     ).encode()
+
+
+def is_label(name: str) -> bool:
+    """Tell whether a text can be a label."""
+    return name.isprintable() and 0 < len(name) <= LONGEST_LABEL and name == name.strip()

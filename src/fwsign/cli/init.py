@@ -61,7 +61,7 @@ def init(
     DIR/fwsign.toml says what the other commands take from there. --pass protects all keys, unless
     --root-pass gives the root a passphrase of its own. Nothing that is there is replaced.
     """
-    from fwsign.atomic import io_error, write_atomic
+    from fwsign.files import io_error, write_atomic
     from fwsign.names import product_from
     from fwsign.pki.files import refuse_used
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 from fwsign import spans
-from fwsign.atomic import io_error, read_bytes
 from fwsign.cli import quoting, ui
 from fwsign.errors import Failed, Malformed
-from fwsign.suit_labels import ENVELOPE_HEAD
+from fwsign.files import io_error, read_bytes
+from fwsign.format.suit_labels import ENVELOPE_HEAD
 
 if TYPE_CHECKING:
-    from fwsign.chain import Anchor
+    from fwsign.x509.chain import Anchor
 
 PEM_LIMIT: Final = 4 * 1024 * 1024
 """Bytes of a file with certificates or CRLs."""
@@ -261,7 +261,7 @@ def load_anchors(paths: Iterable[Path]) -> "list[Anchor]":
     Raises:
         Failed: `io.format` if there is neither.
     """
-    from fwsign.chain import Anchor  # not every command pins
+    from fwsign.x509.chain import Anchor  # not every command pins
 
     anchors = []
     for path in paths:

@@ -5,9 +5,9 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from fwsign.atomic import io_error
 from fwsign.cli import inputs
 from fwsign.errors import Failed, Malformed
+from fwsign.files import io_error
 
 _FORCE_HINT = "--force replaces a key, a certificate or an empty file"
 
@@ -107,7 +107,7 @@ def certificates(path: Path, pass_: str | None) -> list[bytes]:
     found = inputs.select(path, data, "CERTIFICATE", "certificate", opener(pass_, path))
     if len(found) == 1:
         return found
-    from fwsign.pki.path_building import leaf_of  # only for several
+    from fwsign.pki.paths.build import leaf_of  # only for several
 
     leaf = leaf_of(found)
     return [leaf, *(one for one in found if one != leaf)]

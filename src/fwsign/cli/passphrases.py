@@ -139,7 +139,7 @@ class CaPassphrases:
 
 
 def _opens(path: Path, passphrase: bytes) -> bool:
-    from fwsign.atomic import read_bytes
+    from fwsign.files import read_bytes
     from fwsign.keys.file import KEY_FILE_LIMIT
     from fwsign.keys.formats import read_private_key
 

@@ -13,11 +13,11 @@ from typing import Any, Final
 
 import typer
 
-from fwsign.atomic import io_error
 from fwsign.cli import ui
 from fwsign.cli.inputs import STREAM
-from fwsign.component import Component
-from fwsign.payload import CHUNK_SIZE, Blocks, Source, failed, wrong_size
+from fwsign.files import io_error
+from fwsign.format.component import Component
+from fwsign.format.payload import CHUNK_SIZE, Blocks, Source, failed, wrong_size
 
 _LARGE: Final = 32 * 1024 * 1024  # bytes; smaller files are done before a bar is seen
 _IN_HAND: Final = 32 * 1024 * 1024  # bytes that all threads together hash at a time

@@ -187,7 +187,7 @@ def _output() -> Iterator[None]:
     except BrokenPipeError:  # not left to Typer, which would exit with 1
         raise ReaderGone from None
     except OSError as error:
-        from fwsign.atomic import io_error
+        from fwsign.files import io_error
 
         raise io_error(error, "standard output", "write") from error
 

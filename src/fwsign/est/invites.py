@@ -22,8 +22,8 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from fwsign.atomic import exclusive, io_error, read_bytes, write_atomic
 from fwsign.errors import Failed
+from fwsign.files import exclusive, io_error, read_bytes, write_atomic
 from fwsign.names import peer_name
 from fwsign.pki.issue import is_taken, permitted_leaf
 from fwsign.pki.leaves import Leaf, leaf_of

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fwsign.certificate import PARSE_ERRORS
-from fwsign.chain import Anchor
 from fwsign.errors import Failed, FwsignError
 from fwsign.est.http import Refused
 from fwsign.names import peer_name
 from fwsign.pki.directory import common_name
 from fwsign.pki.leaves import Leaf, leaf_of
-from fwsign.pki.purpose import judge
+from fwsign.pki.paths.purpose import judge
+from fwsign.x509.certificate import PARSE_ERRORS
+from fwsign.x509.chain import Anchor
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -84,7 +84,7 @@ def _old(pki: Pki, certificate: x509.Certificate) -> x509.Certificate | None:
 
 
 def _judge_path(pki: Pki, certificate: x509.Certificate, now: datetime) -> None:
-    """Judge the path with the CRLs of all CAs above; raise as `fwsign.pki.purpose.judge`."""
+    """Judge the path with the CRLs of all CAs above; raise as `fwsign.pki.paths.purpose.judge`."""
     issuer = pki.issuer_of(certificate)
     issuers = (issuer, *pki.issuers(issuer))
     root = pki.certificate(issuers[-1])

@@ -22,16 +22,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
-from fwsign.atomic import exclusive
-from fwsign.certificate import key_digest
 from fwsign.errors import Failed, FwsignError
 from fwsign.est import invites
 from fwsign.est.http import Answer, Refused, Request
 from fwsign.est.peer import Peer, judge_peer
+from fwsign.files import exclusive
 from fwsign.names import peer_name
 from fwsign.pki import profiles
 from fwsign.pki.directory import Pki
-from fwsign.pki.entry import visible
 from fwsign.pki.extras import NONE as NO_EXTRAS
 from fwsign.pki.extras import carried
 from fwsign.pki.index import serial_text
@@ -41,6 +39,8 @@ from fwsign.pki.log import Origin
 from fwsign.pki.profiles import Authority
 from fwsign.pki.renewal import Replacement, replace_entry
 from fwsign.pki.request import names_in, parse_request
+from fwsign.pki.view.entry import visible
+from fwsign.x509.certificate import key_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from fwsign.errors import Failed, FwsignError
-from fwsign.flash.board import Board, BoardInfo, Connect
+from fwsign.flash.boards.board import Board, BoardInfo, Connect
 
 ATTEMPTS: Final = 4
 """Connections for one run. A failed one may have made progress; the next may be slower."""

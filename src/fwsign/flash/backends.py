@@ -16,13 +16,18 @@ from fwsign.flash.simulate import SCHEME, Simulated, check
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-    from fwsign.flash.board import Board, BoardInfo, Connect
+    from fwsign.flash.boards.board import Board, BoardInfo, Connect
     from fwsign.flash.ports import Found
 
 KINDS: Final = ("esp", "pico-uart", "pico-uf2", "smp")
 SERIAL_KINDS: Final = ("esp", "pico-uart", "smp")
 """The kinds that may be at any serial port."""
-_MODULES: Final = {"esp": "esp", "pico-uart": "pico_uart", "pico-uf2": "pico_uf2", "smp": "smp"}
+_MODULES: Final = {
+    "esp": "esp.board",
+    "pico-uart": "pico.uart",
+    "pico-uf2": "pico.uf2",
+    "smp": "smp.board",
+}
 _RASPBERRY_PI: Final = 0x2E8A
 _WITH_HOST: Final = ("socket", "rfc2217")
 _URLS: Final = (*_WITH_HOST, "hwgrep", "spy", "alt", "loop", "cp2110")

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 from fwsign.errors import Failed, FwsignError, Unsuitable
 from fwsign.flash import plan as planning
 from fwsign.flash.attempts import WAITING, Attempts, left_running, refuse_another, restart
-from fwsign.flash.board import Board, BoardInfo, Connect, DigestName, Run
-from fwsign.flash.held import HeldRelease
+from fwsign.flash.boards.board import Board, BoardInfo, Connect, DigestName, Run
+from fwsign.flash.boards.held import HeldRelease
 from fwsign.flash.outcome import (
     Checked,
     Event,

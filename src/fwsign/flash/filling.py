@@ -10,22 +10,22 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
-from fwsign.component import Component, Digest, flash_identifier
-from fwsign.cose import SHA256
-from fwsign.device_data import NAME, Place, Policy
-from fwsign.device_places import locate
-from fwsign.device_rows import Row, Rows, hex_of
+from fwsign.device_data.places import locate
+from fwsign.device_data.policy import NAME, Place, Policy
+from fwsign.device_data.rows import Row, Rows, hex_of
 from fwsign.errors import Unsuitable
-from fwsign.flash.board import BoardInfo, Run
-from fwsign.flash.esp_keep import Kept, cut, touches
-from fwsign.flash.esp_layout import Piece
-from fwsign.flash.esp_plan import EspPlan
-from fwsign.flash.held import Payload
+from fwsign.flash.boards.board import BoardInfo, Run
+from fwsign.flash.boards.held import Payload
+from fwsign.flash.esp.keep import Kept, cut, touches
+from fwsign.flash.esp.layout import Piece
+from fwsign.flash.esp.plan import EspPlan
+from fwsign.format.component import Component, Digest, flash_identifier
+from fwsign.format.cose import SHA256
+from fwsign.format.payload import digest
 from fwsign.images import Image
 from fwsign.images.esp_data import TABLE_OFFSET
-from fwsign.payload import digest
-from fwsign.state import State
-from fwsign.state_rows import Batch
+from fwsign.memory.rows import Batch
+from fwsign.memory.state import State
 
 
 class DataComponent(Component):

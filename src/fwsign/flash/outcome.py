@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple, TypeAlias
 
 from fwsign.errors import Failed, FwsignError
-from fwsign.flash.board import BoardInfo
-from fwsign.flash.esp_keep import Kept
+from fwsign.flash.boards.board import BoardInfo
+from fwsign.flash.boards.held import HeldRelease
+from fwsign.flash.esp.keep import Kept
 from fwsign.flash.filling import Filled, Filler
-from fwsign.flash.held import HeldRelease
 from fwsign.flash.plan import Region
 
 Status: TypeAlias = Literal[
@@ -33,7 +33,7 @@ class Options(NamedTuple):
         dry_run: stop before the first erase.
         accept_unverifiable: write to boards that cannot show their content.
         waived: names of checks of images against the board that are waived, as in
-            `fwsign.flash.waivers`.
+            `fwsign.flash.boards.waivers`.
     """
 
     readback: Literal["full", "digest"] | None = None

@@ -7,14 +7,14 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from fwsign.errors import Unsuitable
-from fwsign.flash import esp_plan, pico_holes
-from fwsign.flash.board import FLASH_ENCRYPTION, BoardInfo, Run
-from fwsign.flash.esp_executed import locked
-from fwsign.flash.esp_future import Read
-from fwsign.flash.esp_keep import Kept
+from fwsign.flash.boards.board import FLASH_ENCRYPTION, BoardInfo, Read, Run
+from fwsign.flash.boards.held import HeldRelease, Payload
+from fwsign.flash.esp import plan as esp_plan
+from fwsign.flash.esp.executed import locked
+from fwsign.flash.esp.keep import Kept
 from fwsign.flash.filling import Filled, lay_over
-from fwsign.flash.held import HeldRelease, Payload
-from fwsign.flash.pico_uart import refuse_unbootable
+from fwsign.flash.pico import holes as pico_holes
+from fwsign.flash.pico.uart import refuse_unbootable
 from fwsign.images import esp, uf2
 
 _XIP: Final = 0x10000000  # where the RP chips see their flash
@@ -82,7 +82,7 @@ def make(
         held: a verified release, with its payloads.
         info: the board's facts.
         read: reads the board's flash, for what it holds already.
-        waived: names of checks that the user has waived, as in `fwsign.flash.waivers`.
+        waived: names of checks that the user has waived, as in `fwsign.flash.boards.waivers`.
         filled: the data for this board alone; None without.
 
     Raises:

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from fwsign.flash import drives
-from fwsign.flash.port import missing
+from fwsign.flash.boards.port import missing
+from fwsign.flash.pico import drives
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

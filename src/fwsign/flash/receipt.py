@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from fwsign import __version__
-from fwsign.facts import release_facts
-from fwsign.flash.board import BoardInfo
+from fwsign.flash.boards.board import BoardInfo
 from fwsign.flash.outcome import Checked, Outcome
-from fwsign.verified import VerifiedRelease
+from fwsign.receipts.facts import release_facts
+from fwsign.verify.verified import VerifiedRelease
 
 
 class Told(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from fwsign.errors import Failed
 from fwsign.flash import engine
-from fwsign.flash.board import Connect
+from fwsign.flash.boards.board import Connect
 from fwsign.flash.outcome import Event, Judge, Options, Outcome, Stopped, never_reached
 
 MAX_BOARDS: Final = 64

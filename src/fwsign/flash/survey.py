@@ -13,43 +13,13 @@ from typing import Final, NamedTuple
 from fwsign.errors import Failed
 from fwsign.flash.attempts import Attempts, left_running
 from fwsign.flash.backends import How, attached
-from fwsign.flash.board import FLASH_ENCRYPTION, Board, BoardInfo, Connect
+from fwsign.flash.boards.board import FLASH_ENCRYPTION, Board, BoardInfo, Connect
+from fwsign.flash.boards.content import Content, Entry
 
-_BY_KIND: Final = {"esp": "survey_esp", "pico-uart": "survey_pico", "pico-uf2": "survey_pico"}
+_BY_KIND: Final = {"esp": "esp.survey", "pico-uart": "pico.survey", "pico-uf2": "pico.survey"}
 DRIVE: Final = "drive:"
 _NO_ANSWER: Final = ("device.absent", "device.lost", "device.protocol")
 _LISTED: Final = ("bootable", "pending", "confirmed", "active")  # states in MCUboot's list
-
-
-class Entry(NamedTuple):
-    """A place in the flash, and what it seems to hold.
-
-    Args:
-        name: "boot loader", "partition table", a partition's label, or a slot.
-        offset: in bytes from the start of the flash; None if the board does not tell.
-        size: of the place; None if unknown.
-        holds: "boot loader", "application", "partition table", "data", "blank" or "unknown".
-        project: the program's name; None if it does not tell.
-        version: the program's version; None if it does not tell.
-        starts: whether the boot loader selects it; None if that is not known here.
-        details: names and values for people.
-    """
-
-    name: str
-    offset: int | None
-    size: int | None
-    holds: str
-    project: str | None = None
-    version: str | None = None
-    starts: bool | None = None
-    details: tuple[tuple[str, str], ...] = ()
-
-
-class Content(NamedTuple):
-    """What a board holds: its places, and notes for the reader."""
-
-    entries: tuple[Entry, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 class Survey(NamedTuple):
@@ -143,7 +113,7 @@ def look(board: Board, info: BoardInfo) -> Content:
 
 
 def _listed(board: Board) -> Content:
-    from fwsign.flash.smp import SerialRecovery  # only for MCUboot
+    from fwsign.flash.smp.board import SerialRecovery  # only for MCUboot
 
     inner = getattr(board, "inner", board)
     if not isinstance(inner, SerialRecovery):

@@ -13,14 +13,14 @@ from types import MappingProxyType
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from fwsign import spans
-from fwsign.chain import Anchor
 from fwsign.errors import Failed, FwsignError, Untrusted
 from fwsign.gateway.table import read_owned, read_toml
+from fwsign.keys.published import is_published
 from fwsign.names import product_name, vendor_domain
-from fwsign.pki.known_keys import is_published
-from fwsign.policy import DevicePolicy, Revocation
-from fwsign.table import Table
-from fwsign.trust_list import MAX_THRESHOLD, TrustAnchor, TrustState
+from fwsign.toml import Table
+from fwsign.trust.lists import MAX_THRESHOLD, TrustAnchor, TrustState
+from fwsign.verify.policy import DevicePolicy, Revocation
+from fwsign.x509.chain import Anchor
 
 DEFAULT_CONFIG: Final = Path("/etc/fwsign/device.toml")
 DEFAULT_STATE: Final = Path("/var/lib/fwsign/state.db")

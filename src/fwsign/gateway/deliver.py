@@ -15,18 +15,18 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from fwsign.component import Component
 from fwsign.errors import Failed, Unsuitable
+from fwsign.format.component import Component
+from fwsign.format.payload import Source, receive
 from fwsign.gateway.config import Device
 from fwsign.gateway.stage import Staged, explained
 from fwsign.gateway.target import Target
-from fwsign.payload import Source, receive
-from fwsign.verified import VerifiedRelease
+from fwsign.verify.verified import VerifiedRelease
 
 if TYPE_CHECKING:
     from fwsign.flash.outcome import Outcome
-    from fwsign.policy import DevicePolicy
-    from fwsign.verify import Anchor
+    from fwsign.verify.policy import DevicePolicy
+    from fwsign.verify.verifier import Anchor
 
 IN_MEMORY: Final = 64 * 1024 * 1024
 """Bytes of a payload in sealed memory; larger ones stay on the disk."""
@@ -178,8 +178,8 @@ def flash(
         FwsignError: the release is refused.
     """
     from fwsign.flash.backends import How, attached, kind_for  # few gateways have boards
-    from fwsign.flash.judge import Given, Judging
     from fwsign.flash.outcome import Options, Outcome
+    from fwsign.flash.per_board import Given, Judging
     from fwsign.flash.ports import find, vendor_of
     from fwsign.flash.simulate import SCHEME
     from fwsign.flash.station import Job, Station

@@ -10,18 +10,18 @@ from typing import Any, NamedTuple
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from fwsign.atomic import write_atomic
-from fwsign.chain import Anchor
-from fwsign.crl import parse_crl
 from fwsign.errors import Failed
+from fwsign.files import write_atomic
 from fwsign.gateway import record
 from fwsign.gateway.config import Device, load, parse_revocation, refuse_published
-from fwsign.gateway.receipt import Log
+from fwsign.gateway.log import Log
 from fwsign.gateway.session import INSTALLED, INTENT, demands, opened, refuse_foreign, trusted
 from fwsign.keys import Signer
-from fwsign.receipts import line_digest, waivers
-from fwsign.state import State
-from fwsign.trust_list import TrustState
+from fwsign.memory.state import State
+from fwsign.receipts.chain import line_digest, waivers
+from fwsign.trust.lists import TrustState
+from fwsign.x509.chain import Anchor
+from fwsign.x509.crl import parse_crl
 
 
 class Enrolment(NamedTuple):

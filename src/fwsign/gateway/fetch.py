@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 
 from fwsign import __version__
 from fwsign.errors import Failed, check_limit
+from fwsign.format.payload import CHUNK_SIZE
 from fwsign.gateway.answer import Cut, NoMoreError, judge, unexpected
 from fwsign.gateway.config import FetchRules, Tell
 from fwsign.gateway.https import Timed, check_address, connect, join, make_context, target_of
-from fwsign.payload import CHUNK_SIZE
 
 MAX_REDIRECTS: Final = 5
 MAX_ATTEMPTS: Final = 5

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from fwsign.errors import Failed, FwsignError
 from fwsign.gateway import deliver, record
-from fwsign.gateway.receipt import Log
+from fwsign.gateway.log import Log
 from fwsign.gateway.record import Record, record_of
 from fwsign.gateway.session import (
     INSTALLED,
@@ -33,13 +33,13 @@ from fwsign.gateway.session import (
 from fwsign.gateway.sources import Sources
 from fwsign.gateway.stage import Staged
 from fwsign.gateway.target import Target
-from fwsign.receipts import waivers
-from fwsign.state import Floor, State
-from fwsign.verified import VerifiedRelease
-from fwsign.verify import Verifier
+from fwsign.memory.state import Floor, State
+from fwsign.receipts.chain import waivers
+from fwsign.verify.verified import VerifiedRelease
+from fwsign.verify.verifier import Verifier
 
 if TYPE_CHECKING:
-    from fwsign.trust_list import TrustState
+    from fwsign.trust.lists import TrustState
 
 
 def install(request: Request, sources: Sources | None) -> Installed:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from fwsign.errors import Failed
-from fwsign.state import State
-from fwsign.verified import VerifiedRelease
+from fwsign.memory.state import State
+from fwsign.verify.verified import VerifiedRelease
 
 
 class Record(NamedTuple):

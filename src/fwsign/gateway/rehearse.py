@@ -8,15 +8,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from fwsign.atomic import io_error
 from fwsign.errors import Failed, FwsignError
+from fwsign.files import io_error
 from fwsign.gateway.config import DEFAULT_CONFIG, load
 from fwsign.gateway.session import demands_of
-from fwsign.policy import DevicePolicy
-from fwsign.state import State
-from fwsign.trust import is_update, split_updates
-from fwsign.trust_list import TrustState
-from fwsign.verify import Verifier
+from fwsign.memory.state import State
+from fwsign.trust.lists import TrustState
+from fwsign.trust.update import is_update, split_updates
+from fwsign.verify.policy import DevicePolicy
+from fwsign.verify.verifier import Verifier
 
 MAX_DEVICES: Final = 100_000
 """Memories in one directory; a larger fleet is rehearsed by samples."""

@@ -8,17 +8,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from fwsign.atomic import io_error
-from fwsign.chain import Anchor
 from fwsign.errors import Failed
+from fwsign.files import io_error
 from fwsign.gateway.config import Device, Tell
 from fwsign.gateway.sources import Progress
 from fwsign.gateway.table import refuse_writable
 from fwsign.keys import Signer
-from fwsign.policy import DevicePolicy, pins_for
-from fwsign.state import State
-from fwsign.trust_list import TrustState
-from fwsign.verified import VerifiedRelease
+from fwsign.memory.state import State
+from fwsign.trust.lists import TrustState
+from fwsign.verify.policy import DevicePolicy, pins_for
+from fwsign.verify.verified import VerifiedRelease
+from fwsign.x509.chain import Anchor
 
 INTENT: Final = "install"
 """The memory's name for the release that was accepted and is not yet installed."""
@@ -121,7 +121,7 @@ def demands(device: Device, state: State) -> tuple[tuple[Anchor, ...], DevicePol
 def demands_of(trust: TrustState, policy: DevicePolicy) -> tuple[tuple[Anchor, ...], DevicePolicy]:
     """Return a list's anchors for releases, and a policy completed from the list.
 
-    A certificate names the vendors that it signs for; see `fwsign.policy.pins_for`.
+    A certificate names the vendors that it signs for; see `fwsign.verify.policy.pins_for`.
     """
     anchors = trust.anchors_for("release")
     policy = policy._replace(

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from fwsign.atomic import io_error, read_bytes
-from fwsign.component import Component, is_inside, is_url
 from fwsign.errors import Failed
+from fwsign.files import io_error, read_bytes
+from fwsign.format.component import Component, is_inside, is_url
+from fwsign.format.payload import CHUNK_SIZE, Source
+from fwsign.format.suit import MAX_ENVELOPE_SIZE
 from fwsign.gateway.config import FetchRules, Tell
-from fwsign.payload import CHUNK_SIZE, Source
-from fwsign.suit import MAX_ENVELOPE_SIZE
 
 Opener = Callable[[Component, int], contextlib.AbstractContextManager[Source | None]]
 """Opens the payload of a component at an offset; None if it is in the envelope."""

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from fwsign.atomic import io_error
-from fwsign.component import Component, is_inside
 from fwsign.errors import Tampered
+from fwsign.files import io_error
+from fwsign.format.component import Component, is_inside
+from fwsign.format.payload import CHUNK_SIZE, Receiving, Source
 from fwsign.gateway.sources import Opener, Progress
-from fwsign.payload import CHUNK_SIZE, Receiving, Source
-from fwsign.verified import VerifiedRelease
+from fwsign.verify.verified import VerifiedRelease
 
 DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 """Flags to open our own directories."""

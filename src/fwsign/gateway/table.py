@@ -7,9 +7,9 @@ import tomllib
 from pathlib import Path
 from typing import Final
 
-from fwsign.atomic import io_error
 from fwsign.errors import Failed
-from fwsign.table import Table
+from fwsign.files import io_error
+from fwsign.toml import Table
 
 LIMIT: Final = 1024 * 1024
 """Bytes of device.toml, and of each file that it names."""

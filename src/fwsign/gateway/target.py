@@ -17,9 +17,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, Self
 
-from fwsign.atomic import io_error
-from fwsign.component import Component
 from fwsign.errors import Failed, Tampered
+from fwsign.files import io_error
+from fwsign.format.component import Component
+from fwsign.format.payload import receive
 from fwsign.gateway.sources import Opener, Progress
 from fwsign.gateway.stage import (
     DIRECTORY,
@@ -35,8 +36,7 @@ from fwsign.gateway.stage import (
     write_all,
 )
 from fwsign.gateway.table import refuse_writable
-from fwsign.payload import receive
-from fwsign.verified import VerifiedRelease
+from fwsign.verify.verified import VerifiedRelease
 
 CURRENT: Final = "current"
 VERSIONS: Final = "versions"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, Literal, NamedTuple, Protocol
 
 from fwsign.errors import Malformed
-from fwsign.payload import CHUNK_SIZE
+from fwsign.format.payload import CHUNK_SIZE
 
 Role = Literal["application", "boot loader", "merged", "partition table", "ota data"]
 """The role of an image on an ESP board; a merged one has a boot loader and all after it."""

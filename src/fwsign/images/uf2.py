@@ -17,6 +17,7 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from fwsign.format.payload import CHUNK_SIZE
 from fwsign.images import uf2_block
 from fwsign.images.base import Image, Reader, damaged, size_of
 from fwsign.images.uf2_block import (
@@ -35,7 +36,6 @@ from fwsign.images.uf2_block import (
 )
 from fwsign.images.uf2_content import Content, choose
 from fwsign.images.uf2_words import image
-from fwsign.payload import CHUNK_SIZE
 
 __all__ = [
     "ABSOLUTE",

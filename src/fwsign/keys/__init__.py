@@ -38,7 +38,7 @@ KEY_NAMES: Mapping[str, str] = MappingProxyType(
         "ml-dsa-87": "ML-DSA-87",
     }
 )
-"""Names of the keys that `new_private_key` makes, with their names in `fwsign.cose.key_name`."""
+"""Names of the keys that `new_private_key` makes, named as in `fwsign.format.cose.key_name`."""
 ALGORITHMS = tuple(KEY_NAMES)
 TLS_ALGORITHMS = (*ALGORITHMS, "rsa2048")
 """Of keys for TLS servers and clients: `rsa2048` is for peers that take no other, and never signs

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A small DER reader and writer for key containers and their encryption.
 
-The verify path has its own and stricter reader, `fwsign.der`.
+The verify path has its own and stricter reader, `fwsign.x509.der`.
 """
 
 from typing import Final, NamedTuple

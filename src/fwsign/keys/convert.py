@@ -196,7 +196,7 @@ def _refuse_der(form: str, *, der: bool) -> None:
 
 
 def _no_such_form(key: Any, form: str) -> Failed:
-    from fwsign.cose import key_name  # only for the message
+    from fwsign.format.cose import key_name  # only for the message
 
     public = key.public_key() if hasattr(key, "public_key") else key
     return Failed(

@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from fwsign import cose
-from fwsign.atomic import read_bytes, write_atomic
 from fwsign.errors import Failed
+from fwsign.files import read_bytes, write_atomic
+from fwsign.format import cose
 from fwsign.keys import ALGORITHMS
 
 if TYPE_CHECKING:

@@ -82,7 +82,7 @@ def encode(
 
 
 def _no_place(key: Any) -> Failed:
-    from fwsign.cose import key_name  # only for the message
+    from fwsign.format.cose import key_name  # only for the message
 
     found = key_name(key.public_key())
     return Failed(

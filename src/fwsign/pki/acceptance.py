@@ -14,9 +14,8 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fwsign.atomic import exclusive, io_error, read_bytes, write_atomic
-from fwsign.crl import newest
 from fwsign.errors import Failed
+from fwsign.files import exclusive, io_error, read_bytes, write_atomic
 from fwsign.keys.file import load_private_key
 from fwsign.pki import crls, profiles
 from fwsign.pki.directory import (
@@ -37,6 +36,7 @@ from fwsign.pki.profiles import TLS_ONLY, Authority, usages_of
 from fwsign.pki.renewal import Replacement, replace_certificate
 from fwsign.pki.request import REQUEST_LIMIT, Request, parse_request
 from fwsign.pki.term import refuse_early
+from fwsign.x509.crl import newest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

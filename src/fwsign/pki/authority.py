@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from fwsign.atomic import read_bytes
 from fwsign.errors import Failed
+from fwsign.files import read_bytes
 from fwsign.keys.file import KEY_FILE_LIMIT, new_private_key, write_private_key
 from fwsign.keys.formats import read_private_key
 from fwsign.names import host_name, organisation, vendor_domain
-from fwsign.pki import crls, flat, leaves, profiles
+from fwsign.pki import crls, leaves, profiles
+from fwsign.pki import layout as flat
 from fwsign.pki.directory import ISSUING, ISSUING_TLS, ROOT, Pki, common_name, is_root
 from fwsign.pki.extras import NONE as NO_EXTRAS
 from fwsign.pki.files import build_beside, make_directories, set_aside, write_certificate

@@ -10,9 +10,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from fwsign.atomic import exclusive, io_error, read_bytes
-from fwsign.certificate import key_digest
 from fwsign.errors import Failed, FwsignError
+from fwsign.files import exclusive, io_error, read_bytes
 from fwsign.names import peer_name, signer_name
 from fwsign.pki import profiles
 from fwsign.pki.authority import open_authority
@@ -24,6 +23,7 @@ from fwsign.pki.leaves import Leaf, leaf_certificate, leaf_of
 from fwsign.pki.log import Origin
 from fwsign.pki.request import REQUEST_LIMIT, Request, parse_request
 from fwsign.pki.revocation import leaked_keys, refuse_leaked
+from fwsign.x509.certificate import key_digest
 
 if TYPE_CHECKING:
     import os

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fwsign.atomic import read_bytes, write_atomic
-from fwsign.certificate import PARSE_ERRORS
 from fwsign.errors import Failed
+from fwsign.files import read_bytes, write_atomic
 from fwsign.keys.pem import blocks
 from fwsign.pki.directory import BUNDLE, CRL_LIMIT, crl_is_signed, is_root
 from fwsign.pki.index import serial_text
 from fwsign.pki.log import log_crl
 from fwsign.pki.profiles import authority_key, signature_hash
 from fwsign.spans import CLOCK_TOLERANCE
+from fwsign.x509.certificate import PARSE_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -154,7 +154,7 @@ def has_leaked(entry: x509.RevokedCertificate) -> bool:
     """Tell whether a certificate was revoked because somebody else has its key.
 
     Raises:
-        ValueError, TypeError and others in `fwsign.certificate.PARSE_ERRORS`.
+        ValueError, TypeError and others in `fwsign.x509.certificate.PARSE_ERRORS`.
     """
     try:
         return entry.extensions.get_extension_for_class(x509.CRLReason).value.reason in _LEAKED
@@ -171,7 +171,7 @@ def number_of(crl: x509.CertificateRevocationList) -> int | None:
 
 
 class Ranked(NamedTuple):
-    """A CRL with the fields that `fwsign.crl.newest` compares."""
+    """A CRL with the fields that `fwsign.x509.crl.newest` compares."""
 
     crl: x509.CertificateRevocationList
 

@@ -29,8 +29,8 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fwsign.atomic import io_error, read_bytes
 from fwsign.errors import Failed
+from fwsign.files import io_error, read_bytes
 from fwsign.pki.index import parse_index, serial_text
 
 if TYPE_CHECKING:

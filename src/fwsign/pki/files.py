@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fwsign.atomic import io_error, sync_directory, write_atomic
 from fwsign.errors import Failed
+from fwsign.files import io_error, sync_directory, write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable

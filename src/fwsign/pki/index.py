@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from cryptography import x509
 
-from fwsign.atomic import read_bytes, write_atomic
 from fwsign.errors import Failed
+from fwsign.files import read_bytes, write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

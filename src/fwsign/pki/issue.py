@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from fwsign.atomic import exclusive
 from fwsign.errors import Failed
+from fwsign.files import exclusive
 from fwsign.keys.file import write_private_key
+from fwsign.keys.published import refuse_published
 from fwsign.names import host_name, peer_name, signer_name, vendor_domain
 from fwsign.pki import profiles
 from fwsign.pki.authority import open_authority
@@ -23,8 +24,7 @@ from fwsign.pki.devices import check_device, devices_in, refuse_known_device
 from fwsign.pki.directory import ISSUING_TLS, TLS, Pki, common_name, is_root, line_of
 from fwsign.pki.extras import NONE as NO_EXTRAS
 from fwsign.pki.files import set_aside, write_certificate
-from fwsign.pki.flat import enter
-from fwsign.pki.known_keys import refuse_published
+from fwsign.pki.layout import enter
 from fwsign.pki.leaves import (
     ENDLESS,
     KINDS,
@@ -35,10 +35,10 @@ from fwsign.pki.leaves import (
     leaf_certificate,
     new_leaf_key,
 )
-from fwsign.pki.lenient import oid_name
 from fwsign.pki.log import OWN
 from fwsign.pki.revocation import leaked_keys, refuse_leaked
 from fwsign.pki.term import refuse_early, refuse_ended_ca
+from fwsign.pki.view.lenient import oid_name
 
 if TYPE_CHECKING:
     import os

@@ -12,15 +12,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from fwsign.chain import MIN_CA_RSA_BITS
-from fwsign.cose import KEY_KINDS, MIN_RSA_BITS, allowed_rsa_size, key_kind, key_name
 from fwsign.errors import Failed
+from fwsign.format.cose import KEY_KINDS, MIN_RSA_BITS, allowed_rsa_size, key_kind, key_name
 from fwsign.keys import KEY_NAMES, asn1
 from fwsign.keys.file import new_private_key
+from fwsign.keys.published import refuse_published
 from fwsign.pki.directory import TLS, common_name, is_ca
 from fwsign.pki.extras import NONE as NO_EXTRAS
 from fwsign.pki.extras import Extras, extras_of
-from fwsign.pki.known_keys import refuse_published
 from fwsign.pki.profiles import (
     NO_END,
     NO_USAGE,
@@ -29,6 +28,7 @@ from fwsign.pki.profiles import (
     organisation_of,
     subject_name,
 )
+from fwsign.x509.chain import MIN_CA_RSA_BITS
 
 if TYPE_CHECKING:
     from datetime import datetime

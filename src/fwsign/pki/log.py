@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives import hashes
 
 from fwsign import __version__
 from fwsign.pki.index import serial_text
-from fwsign.receipt_file import append, read_lines
-from fwsign.receipts import judge_lines, verify_lines
+from fwsign.receipts.chain import judge_lines, verify_lines
+from fwsign.receipts.file import append, read_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from fwsign.receipts import Receipt, Summary
+    from fwsign.receipts.chain import Receipt, Summary
 
 FILE: Final = "log.jsonl"
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fwsign.atomic import exclusive, io_error, write_atomic
 from fwsign.errors import Failed
+from fwsign.files import exclusive, io_error, write_atomic
 from fwsign.keys.file import new_private_key, write_private_key
 from fwsign.names import host_name, organisation, vendor_domain
 from fwsign.pki import profiles
@@ -32,8 +32,8 @@ from fwsign.pki.directory import (
     request_path,
 )
 from fwsign.pki.files import build_beside, make_directories, set_aside, write_certificate
-from fwsign.pki.flat import enter, refuse_flat
 from fwsign.pki.issue import last_day
+from fwsign.pki.layout import enter, refuse_flat
 from fwsign.pki.leaves import renewed_algorithm
 from fwsign.pki.log import Origin
 from fwsign.pki.profiles import SIGNING, TLS_ONLY, Limits

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cryptography import x509
 
-from fwsign.cose import key_kind, key_name
 from fwsign.errors import Failed
+from fwsign.format.cose import key_kind, key_name
 from fwsign.pki.directory import BUNDLE, ISSUING_TLS, Pki, common_name
 
 if TYPE_CHECKING:

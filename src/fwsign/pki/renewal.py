@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from fwsign.atomic import exclusive, io_error
 from fwsign.errors import Failed
+from fwsign.files import exclusive, io_error
 from fwsign.keys.file import write_private_key
+from fwsign.keys.published import refuse_published
 from fwsign.names import host_name
 from fwsign.pki import profiles
 from fwsign.pki.authority import open_authority
@@ -21,7 +22,6 @@ from fwsign.pki.directory import TLS, Pki, common_name, is_issuing, is_root
 from fwsign.pki.extras import NONE as NO_EXTRAS
 from fwsign.pki.extras import Extras, carried
 from fwsign.pki.files import set_aside, write_certificate
-from fwsign.pki.flat import enter
 from fwsign.pki.index import serial_text
 from fwsign.pki.issue import (
     Made,
@@ -33,7 +33,7 @@ from fwsign.pki.issue import (
     refuse_outside,
     refuse_unable,
 )
-from fwsign.pki.known_keys import refuse_published
+from fwsign.pki.layout import enter
 from fwsign.pki.leaves import (
     KINDS,
     check_public_key,

@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fwsign.atomic import exclusive
-from fwsign.certificate import key_digest
-from fwsign.crl import newest
 from fwsign.errors import Failed
+from fwsign.files import exclusive
 from fwsign.pki import crls, profiles
 from fwsign.pki.authority import open_authority
 from fwsign.pki.directory import BUNDLE, INDEX, ISSUING, TLS, Pki, is_root
@@ -22,6 +20,8 @@ from fwsign.pki.index import revoke_line
 from fwsign.pki.leaves import leaf_of
 from fwsign.pki.log import log_revocation
 from fwsign.pki.term import refuse_early
+from fwsign.x509.certificate import key_digest
+from fwsign.x509.crl import newest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence

@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from fwsign.atomic import exclusive
 from fwsign.errors import Failed
+from fwsign.files import exclusive
 from fwsign.keys.file import new_private_key
 from fwsign.pki import crls, profiles
 from fwsign.pki.authority import add_authority, new_issuing, open_authority
@@ -26,7 +26,7 @@ from fwsign.pki.directory import (
 )
 from fwsign.pki.extras import extras_of
 from fwsign.pki.files import write_certificate
-from fwsign.pki.flat import enter, refuse_flat
+from fwsign.pki.layout import enter, refuse_flat
 from fwsign.pki.leaves import default_algorithm, renewed_algorithm
 from fwsign.pki.profiles import SIGNING, TLS_ONLY, Authority, Limits, limits_of
 from fwsign.pki.term import fresh_spares, has_ended, refuse_early, refuse_ended_ca

@@ -6,7 +6,7 @@ that all of fwsign is used as with a cable. It proves no more than that about re
 
     sim:BOARD[?NAME=VALUE[&NAME=VALUE]...]
 
-BOARD is a chip of `fwsign.flash.esp_chips`, pico-uart, pico-bootsel or smp. `flash=FILE` keeps the
+BOARD is a chip of `fwsign.flash.esp.chips`, pico-uart, pico-bootsel or smp. `flash=FILE` keeps the
 flash's content from run to run; `baud=N` makes the line as slow as one of N bit/s, `baud=line` as
 slow as the host sets it; `id=HEX` gives the board another identity, of 12 digits for an ESP, 16 for
 a Pico; `chip=rp2350` makes a pico-bootsel one of that chip; it is a drive, which has no line;
@@ -39,8 +39,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 from urllib.parse import parse_qsl
 
-from fwsign.atomic import read_bytes, write_atomic
 from fwsign.errors import Failed
+from fwsign.files import read_bytes, write_atomic
 from fwsign.flash.simulate.line import LINE_FAULTS, Fault, Line
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Settings(NamedTuple):
         flash: the content to begin with; empty for an erased one.
         baud: bit/s; None for the computer's speed; 0 for the rate that the host sets.
         identity: hex digits of the board's identity; None for the simulator's own.
-        locks: as in `fwsign.flash.board`.
+        locks: as in `fwsign.flash.boards.board`.
         faults: the faults to inject.
         revision: the chip's, major * 100 + minor; None for the simulator's own.
         size: of the flash, in bytes; None for 4 MiB, or as much more as its content needs.
@@ -240,13 +240,13 @@ def _fault(uri: str, text: str) -> Fault:
 
 
 def _is_esp(board: str) -> bool:
-    from fwsign.flash.esp_chips import CHIPS
+    from fwsign.flash.esp.chips import CHIPS
 
     return board in CHIPS
 
 
 def _machine(settings: Settings) -> Any:
-    from fwsign.flash.esp_chips import CHIPS
+    from fwsign.flash.esp.chips import CHIPS
 
     kind = "esp" if _is_esp(settings.board) else settings.board
     modules = {

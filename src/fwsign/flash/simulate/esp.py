@@ -13,7 +13,7 @@ import struct
 import zlib
 from typing import TYPE_CHECKING, Final
 
-from fwsign.flash.board import SECURE_DOWNLOAD
+from fwsign.flash.boards.board import SECURE_DOWNLOAD
 from fwsign.flash.simulate.esp_boots import Rom, Started, bound_to, start
 from fwsign.flash.simulate.esp_chip import Registers
 from fwsign.flash.simulate.esp_frame import (

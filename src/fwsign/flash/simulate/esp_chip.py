@@ -8,7 +8,12 @@ from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from fwsign.errors import Failed
-from fwsign.flash.board import FLASH_ENCRYPTION, SECURE_BOOT, SECURE_BOOT_V1, SECURE_DOWNLOAD
+from fwsign.flash.boards.board import (
+    FLASH_ENCRYPTION,
+    SECURE_BOOT,
+    SECURE_BOOT_V1,
+    SECURE_DOWNLOAD,
+)
 from fwsign.flash.simulate import esp_revision
 from fwsign.images import esp
 
@@ -112,9 +117,9 @@ class Registers:
     """The memory of one chip, as far as anybody reads it.
 
     Args:
-        board: a key of `fwsign.flash.esp_chips.CHIPS`.
+        board: a key of `fwsign.flash.esp.chips.CHIPS`.
         identity: the MAC in hex; None for `own_mac`.
-        locks: as in `fwsign.flash.board`.
+        locks: as in `fwsign.flash.boards.board`.
         flash_id: what the flash answers to RDID, first byte lowest.
         revision: the chip's, major * 100 + minor; None for the simulator's own.
         octal: whether its flash has eight data lines.

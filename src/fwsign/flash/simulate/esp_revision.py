@@ -63,7 +63,7 @@ def bits(chip: str, revision: int) -> Iterator[tuple[int, int]] | None:
     """Return the addresses of eFuse words with their burnt bits; None if that cannot be burnt.
 
     Args:
-        chip: a key of `fwsign.flash.esp_chips.CHIPS`.
+        chip: a key of `fwsign.flash.esp.chips.CHIPS`.
         revision: major * 100 + minor.
     """
     layout = LAYOUTS.get(chip)

@@ -19,8 +19,8 @@ import struct
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from fwsign import cbor
 from fwsign.errors import Malformed
+from fwsign.format import cbor
 
 if TYPE_CHECKING:
     from fwsign.flash.simulate import Settings

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fwsign device`: enrol this gateway, show what it remembers, enrol it anew."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+
+from fwsign.cli import inputs, ui
+from fwsign.cli.command import Command, Group, examples
+from fwsign.cli.options import JSON, KEY_PASS, named
+from fwsign.errors import FwsignError
+
+if TYPE_CHECKING:
+    from fwsign.gateway.config import Device
+    from fwsign.keys import Signer
+
+
+command = typer.Typer(
+    cls=Group,
+    rich_markup_mode=None,
+    add_completion=False,
+    help="Enrol this gateway, and show what it remembers.",
+)
+
+CONFIG: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        readable=False,
+        metavar="FILE",
+        help="This device. Default: FWSIGN_DEVICE, else /etc/fwsign/device.toml.",
+    ),
+]
+
+
+def device_signer(uri: str | None, source: str | None) -> "Signer | None":
+    """Open the key that signs this device's receipts, if there is one.
+
+    Args:
+        uri: of device.toml.
+        source: the source of its passphrase, as typed.
+
+    Raises:
+        Failed: `key.*`, `io.*`.
+    """
+    if uri is None:
+        return None
+    from fwsign.keys import signer_from_uri  # not every device has a key
+
+    return signer_from_uri(uri, inputs.passphrase_source(source, "the device's key"))
+
+
+def load_device(config: Path | None) -> "Device":
+    """Read the device.toml that a command line names.
+
+    Args:
+        config: as typed.
+
+    Raises:
+        Failed: `state.platform`, `io.*`.
+        Untrusted: `untrusted.example-key`.
+    """
+    from fwsign.gateway.config import find, load  # after the line was understood
+    from fwsign.gateway.session import refuse_platform
+
+    refuse_platform()
+    path = find(config)
+    try:
+        return load(path)
+    except FwsignError as error:
+        if error.code == "io.missing" and not path.exists():
+            hint = "enrol this device with: fwsign device init; or name its file with --config"
+            raise error.with_hint(hint) from error
+        raise
+
+
+@command.command(
+    "init",
+    cls=Command,
+    epilog=examples(
+        "fwsign device init --vendor acme.example --product gateway-x1 --anchor ca.crt \\",
+        "    --anchor standby.crt --target-dir /srv/gateway",
+    ),
+)
+def init(
+    *,
+    config: CONFIG = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            readable=False,
+            metavar="FILE",
+            help="The memory, which must not be there yet. Default: /var/lib/fwsign/state.db.",
+        ),
+    ] = None,
+    vendor: Annotated[
+        str,
+        typer.Option(metavar="DOMAIN", callback=named("vendor_domain"), help="The vendor."),
+    ],
+    product: Annotated[
+        str,
+        typer.Option(metavar="NAME", callback=named("product_name"), help="What this device is."),
+    ],
+    anchor: Annotated[
+        list[Path],
+        typer.Option(
+            readable=False,
+            metavar="PEM",
+            help="What to trust: roots or public keys; repeat for several.",
+        ),
+    ],
+    target_dir: Annotated[
+        Path,
+        typer.Option(
+            readable=False, metavar="DIR", help="Where files are installed: in DIR/current."
+        ),
+    ],
+    tsa_anchor: Annotated[
+        list[Path] | None,
+        typer.Option(
+            readable=False,
+            metavar="PEM",
+            help="Roots of time-stamp authorities; repeat for several.",
+        ),
+    ] = None,
+    revocation: Annotated[
+        str,
+        typer.Option(
+            metavar="require|off|allow-stale:TIME",
+            help="require refuses without fresh CRLs; allow-stale:30d takes them so long after "
+            "their next update; off ignores them.",
+        ),
+    ] = "require",
+    require: Annotated[
+        int,
+        typer.Option(metavar="N", min=1, max=8, help="How many distinct signers must be there."),
+    ] = 1,
+    device_key: Annotated[
+        str | None,
+        typer.Option(metavar="URI", help="Sign receipts with this key: a path or file: URI."),
+    ] = None,
+    pass_: KEY_PASS = None,
+    as_json: JSON = False,
+) -> None:
+    """Enrol this gateway, once.
+
+    Writes device.toml and makes the memory of floors, CRLs and receipts. A memory that is lost
+    later is an error, never a fresh start: fwsign device reset makes a new one.
+    """
+    from fwsign.errors import Failed  # after the line was understood
+    from fwsign.gateway import enrol
+    from fwsign.gateway.config import DEFAULT_STATE, find, parse_revocation
+    from fwsign.gateway.session import refuse_platform
+
+    refuse_platform()
+    try:
+        parse_revocation(revocation)
+    except Failed as error:
+        ui.usage(error.message, f"choose {error.expected}")
+    if device_key is not None and ":" not in device_key:
+        device_key = str(Path(device_key).absolute())  # a daemon starts elsewhere
+    wanted = enrol.Enrolment(
+        find(config),
+        state or DEFAULT_STATE,
+        vendor,
+        product,
+        inputs.load_anchors(anchor),
+        inputs.load_anchors(tsa_anchor or ()),
+        target_dir,
+        revocation,
+        require,
+        device_key,
+    )
+    device = enrol.init(wanted, inputs.now(), device_signer(device_key, pass_))
+    for line in enrol.warnings(device, device.trust):
+        ui.note(f"warning: {line}")
+    if as_json:
+        ui.print_json(enrol.status(device))
+        return
+    _enrolled(device, f"{vendor} {product}")
+    ui.out(f"  config  {device.path}")
+    ui.out(f"  memory  {device.state}")
+    for one in device.trust.anchors:
+        ui.out(f"  anchor  {one.anchor.name}, key {one.anchor.spki[:16]}")
+    ui.next_command("install", "ENVELOPE", *(("--config", config) if config else ()))
+
+
+@command.command("status", cls=Command, epilog=examples("fwsign device status --json"))
+def status(*, config: CONFIG = None, as_json: JSON = False) -> None:
+    """Show what this gateway is, what it trusts, and what it remembers."""
+    from fwsign.gateway import enrol  # after the line was understood
+
+    found = enrol.status(load_device(config))
+    if as_json:
+        ui.print_json(found)
+        return
+    ui.out(f"device      {found['vendor']} {found['product']}")
+    ui.out(f"config      {found['config']}")
+    ui.out(f"memory      {found['state']}")
+    ui.out(f"files       {found['target_dir']}/current")
+    for one in found["anchors"]:
+        limits = ", ".join(one["vendors"]) or "any vendor"
+        roles = "+".join(one["roles"])
+        ui.out(f"anchor      {one['name']}, {roles}, {limits}, key {one['key'][:16]}")
+    hours = found["allow_stale_hours"]
+    stale = f", stale for {hours} hours" if hours else ""
+    profile = f", profile {found['profile']}" if found["profile"] != "strict" else ""
+    policy = f"require {found['require']}, revocation {found['revocation']}{stale}{profile}"
+    ui.out(f"policy      {policy}")
+    if found["waived"]:
+        ui.painted("waived", "yellow", f"    {', '.join(found['waived'])}")
+    ui.out(f"floor       {_or_none(found['floor'])}")
+    ui.out(f"time floor  {_or_none(found['time_floor'])}")
+    for one in found["crls"]:
+        ui.out(f"crl         {one['issuer']}, number {_or_none(one['number'])}")
+    ui.out(f"installed   {_release(found['installed'])}")
+    if found["unfinished"]:
+        ui.painted(
+            "unfinished", "yellow", f"{_release(found['unfinished'])}: fwsign install --resume"
+        )
+    ui.out(f"receipts    {found['receipts']}, head {found['head']}")
+    for line in found["warnings"]:
+        ui.note(f"warning: {line}")
+
+
+@command.command("reset", cls=Command, epilog=examples("fwsign device reset"))
+def reset(*, config: CONFIG = None, pass_: KEY_PASS = None, as_json: JSON = False) -> None:
+    """Forget what was accepted, and enrol this gateway anew.
+
+    For a device whose memory was lost, or that is repaired. Older releases are accepted again
+    after this, so the product's name has to be typed, at a terminal. Receipts stay, and a new one
+    says that it was done.
+    """
+    from fwsign.gateway import enrol  # after the line was understood
+
+    device = load_device(config)
+    if not ui.is_terminal(sys.stdin):
+        ui.usage("fwsign device reset has to be typed at a terminal", "nothing was changed")
+    product = device.trust.product
+    ui.note(f"this forgets which releases {product} accepted: older ones are accepted again")
+    typed: str = typer.prompt("Type the product's name to go on", err=True)
+    if typed != product:
+        ui.usage(f'"{typed}" is not the product "{product}"', "nothing was changed")
+    had = enrol.reset(device, inputs.now(), device_signer(device.device_key, pass_))
+    if as_json:
+        ui.print_json(enrol.status(device))
+    else:
+        what = "the memory begins anew" if had else "a new memory was made, the old one was lost"
+        _enrolled(device, f"{device.trust.vendor} {product}: {what}")
+
+
+def _enrolled(device: "Device", line: str) -> None:
+    """Print that a device is enrolled, and the checks that it waives."""
+    from fwsign.receipts.chain import waivers  # after the line was understood
+
+    waived = ", ".join(waivers(device.policy))
+    ui.painted("enrolled", "green", f"{line}, waived: {waived}" if waived else line)
+
+
+def _or_none(value: object) -> object:
+    return "none" if value is None else value
+
+
+def _release(value: dict[str, Any] | None) -> str:
+    if not value:
+        return "none"
+    version = f"version {value['version']}, " if value["version"] else ""
+    files = f": {', '.join(value['files'])}" if value["files"] else ""
+    return f"sequence {value['sequence']}, {version}{value['manifest'][:16]}{files}"

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fwsign install`: a release, from a file or over HTTPS, into this gateway."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fwsign.cli import inputs, ui
+from fwsign.cli.command import Command, examples
+from fwsign.cli.device.command import CONFIG, device_signer, load_device
+from fwsign.cli.options import JSON, KEY_PASS
+
+if TYPE_CHECKING:
+    from fwsign.gateway.config import Device
+    from fwsign.gateway.session import Installed
+
+command = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+
+@command.command(
+    cls=Command,
+    epilog=examples(
+        "fwsign install update.suit",
+        "fwsign install https://updates.acme.example/x1/update.suit",
+        "fwsign install update.suit /media/usb/app.tar --dry-run",
+        "fwsign install --resume",
+    ),
+)
+def install(
+    envelope: Annotated[
+        str | None,
+        typer.Argument(metavar="[ENVELOPE]", help="A .suit file, or an https address of one."),
+    ] = None,
+    payloads: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PAYLOAD]...",
+            help="Files or https addresses of payloads, by their signed names. Default: beside "
+            "ENVELOPE, or where it says.",
+        ),
+    ] = None,
+    *,
+    config: CONFIG = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the release that was begun last."),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Verify release and payloads, but change nothing."),
+    ] = False,
+    pass_: KEY_PASS = None,
+    as_json: JSON = False,
+) -> None:
+    """Install a release on this gateway, if it is right for it.
+
+    Everything is verified by what the gateway remembers, then staged, and only then put in its
+    place: a crash or power loss leaves the old release or the new one. Files are in DIR/current
+    then; other components go to the commands and boards that device.toml names. POSIX only.
+    """
+    from fwsign.gateway.session import Request, refuse_platform
+    from fwsign.gateway.sources import Sources
+
+    refuse_platform()
+    from fwsign.gateway import install as gateway  # only on POSIX systems
+
+    if resume == bool(envelope) or (resume and dry_run):
+        ui.usage("name an ENVELOPE, or --resume alone", "fwsign install update.suit")
+    device = load_device(config)
+    sources = None
+    if envelope is not None:
+        sources = Sources(envelope, tuple(payloads or ()), device.fetch, ui.note)
+    request = Request(
+        device,
+        inputs.now(),
+        None if dry_run else device_signer(device.device_key, pass_),
+        dry_run=dry_run,
+        progress=_Progress(),
+        tell=ui.note,
+    )
+    done = gateway.install(request, sources)
+    if as_json:
+        ui.print_json(_as_json(device, done))
+    else:
+        _show(device, done)
+
+
+class _Progress:
+    """Shows each payload's progress on a terminal."""
+
+    def __init__(self) -> None:
+        self._shown = -1
+
+    def __call__(self, name: str, done: int, size: int) -> None:
+        """Take a component's name, its bytes done and its size."""
+        if ui.Console.quiet or not ui.is_terminal(sys.stderr):
+            return
+        percent = 100 * done // size if size else 100
+        if percent != self._shown:
+            self._shown = percent
+            end = "\n" if percent == 100 else ""
+            typer.echo(f"\r{ui.clean(name)}: {percent} %{end}", nl=False, err=True)
+
+
+def _as_json(device: "Device", done: "Installed") -> dict[str, Any]:
+    from fwsign.gateway.log import described  # beside the installer
+    from fwsign.receipts.chain import waivers
+
+    return ui.accepted(
+        done.verdict,
+        done.release.unchecked,
+        {**described(done.release), "notes": list(done.release.notes)},
+        waived=list(waivers(device.policy)),
+        notes=list(done.notes),
+        current=str(device.target_dir / "current"),
+    )
+
+
+def _show(device: "Device", done: "Installed") -> None:
+    from fwsign.receipts.chain import waivers  # after the installer
+
+    release, text = done.release, done.release.text
+    named = f"{text.product} {text.version or ''}".rstrip() if text else "text was cut off"
+    waived = ", ".join(waivers(device.policy))
+    line = f"{named}, sequence {release.manifest.sequence_number}"
+    ui.painted(done.verdict, "green", f"{line}, waived: {waived}" if waived else line)
+    for component in release.components:
+        digest = component.digest.value.hex()
+        ui.out(f"  component  {component.name}, {component.size} bytes, {digest[:16]}...")
+    for one, path in release.counted:
+        ui.out(f"  signer     {path.name}, {one.algorithm}")
+    for name in release.unchecked:
+        ui.painted("  unchecked", "yellow", f"{name} (by {Path(device.path)})")
+    for line in (*release.notes, *done.notes):
+        ui.painted("  note", "yellow", f"     {line}")

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fwsign pki init`."""
+
+from typing import Annotated
+
+import typer
+
+from fwsign.cli import inputs, quoting, ui
+from fwsign.cli.command import Command, examples
+from fwsign.cli.init import create_pki, new_passphrases, say_what_now
+from fwsign.cli.options import ALG, NO_PASSPHRASE, ORG, PASS, ROOT_PASS, VENDOR_OF_PKI
+from fwsign.cli.pki.extras import CA_ISSUERS_URL, CRL_URL, read_extras
+from fwsign.cli.pki.options import NEW_PKI, PERMIT
+
+
+def register(command: typer.Typer) -> None:
+    """Add the command to an application."""
+    command.command(
+        "init",
+        cls=Command,
+        epilog=examples(
+            "fwsign pki init pki --org Acme --vendor acme.example --alg p384",
+            "fwsign pki init pki --org Acme --vendor acme.example --permit plant.acme.test",
+            "fwsign pki init root --org Acme --vendor acme.example --root-only",
+            "fwsign pki init pki --org Acme --vendor acme.example --layout easyrsa",
+        ),
+    )(init)
+
+
+def _layout(value: str) -> str:
+    if value not in ("fwsign", "easyrsa"):
+        ui.usage(f'"{value}" is not a layout', "choose from fwsign, easyrsa")
+    return value
+
+
+def init(
+    directory: NEW_PKI,
+    *,
+    org: ORG,
+    vendor: VENDOR_OF_PKI,
+    permit: PERMIT = None,
+    alg: ALG = "p256",
+    root_only: Annotated[
+        bool,
+        typer.Option(
+            "--root-only",
+            help="Make the root alone, on a machine that stays offline; issuing CAs are elsewhere.",
+        ),
+    ] = False,
+    layout: Annotated[
+        str,
+        typer.Option(
+            "--layout",
+            metavar="LAYOUT",
+            callback=_layout,
+            help="fwsign, or easyrsa: one CA that issues signers itself, for easy-rsa, too.",
+        ),
+    ] = "fwsign",
+    crl_url: CRL_URL = None,
+    ca_issuers_url: CA_ISSUERS_URL = None,
+    pass_: PASS = None,
+    no_passphrase: NO_PASSPHRASE = False,
+    root_pass: ROOT_PASS = None,
+) -> None:
+    """Make a PKI alone: root, issuing CAs for signers and for TLS, signer "release", CRLs.
+
+    fwsign init makes one together with fwsign.toml. --pass protects all keys, unless --root-pass
+    gives the root a passphrase of its own. With --root-only, the issuing CAs ask from their
+    own machine: fwsign pki csr.
+
+    With --layout easyrsa, easy-rsa works on DIR as well (EASYRSA_PKI=DIR): its one CA is the root,
+    and the key of it is needed to issue. Each sees what the other has issued and revoked.
+    """
+    from fwsign.pki.files import refuse_used
+
+    flat = layout == "easyrsa"
+    if flat and root_only:
+        ui.usage("--root-only and --layout easyrsa exclude each other")
+    for option, urls in {"--crl-url": crl_url, "--ca-issuers-url": ca_issuers_url}.items():
+        if urls and root_only:
+            ui.usage(f"{option} and --root-only exclude each other", "a root has no issuer")
+        if bare := [url for url in urls or () if "{ca}" not in url and not flat]:
+            words = "there are several CAs, each with its own CRL"
+            ui.usage(f"{option} {bare[0]} has no {{ca}} in it", words)
+    more = read_extras(crl_url, ca_issuers_url)
+    refuse_used(directory)
+    domains = (vendor, *(permit or ()))
+    if root_only:
+        source = root_pass or pass_
+        passphrase = inputs.new_passphrase(source, none=no_passphrase, what="the root's key")
+        passphrases = (passphrase, passphrase)
+    else:
+        passphrases = new_passphrases(pass_, root_pass, none=no_passphrase)
+    create_pki(directory, org, domains, alg, passphrases, root_only=root_only, flat=flat, more=more)
+    ui.out(str(directory))
+    say_what_now(directory, org, passphrases, issues=flat)
+    if not root_only:
+        ui.next_command("sign", "FILE", "--pki", directory, "--product", "NAME")
+        return
+    asked = " ".join(f"--permit {domain}" for domain in domains[1:])
+    ui.note(
+        f"next, where certificates are issued: fwsign pki csr pki --org {quoting.quoted(org)} "
+        f"--vendor {vendor} {asked}".rstrip()
+    )

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fwsign pki serve`: the server of EST (RFC 7030)."""
+
+import contextlib
+import os
+import signal
+import socket
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fwsign.cli import inputs, ui
+from fwsign.cli.command import Command, examples
+from fwsign.cli.config import find_pki
+from fwsign.cli.options import CA_PASS, KEY_PASS, PKI, named
+from fwsign.cli.passphrases import Passphrases
+from fwsign.cli.pki.extras import CA_ISSUERS_URL, CRL_URL, read_extras
+from fwsign.cli.pki.options import COMPAT, span
+from fwsign.errors import Failed
+
+if TYPE_CHECKING:
+    from fwsign.est.server import Event
+    from fwsign.pki.directory import Pki
+
+
+def register(command: typer.Typer) -> None:
+    """Add the command to an application."""
+    command.command(
+        "serve",
+        cls=Command,
+        epilog=examples(
+            "fwsign pki serve --as est.acme.example --listen 192.0.2.7:8443",
+            "fwsign pki serve --as est.acme.example --approve manual --for 90d",
+            "fwsign pki serve --as est.acme.example --approve 'sensor-*' --ca-pass env:CA_PASS",
+        ),
+    )(serve)
+
+
+def _listen(value: str) -> str:
+    _place(value)
+    return value
+
+
+def _place(value: str) -> tuple[str, int]:
+    host, colon, port = value.rpartition(":")
+    host = host[1:-1] if host[:1] == "[" and host[-1:] == "]" else host
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        ui.usage(f'"{value}" is not ADDR:PORT', "as in 127.0.0.1:8443 or [::1]:8443")
+    return host, int(port)
+
+
+def _approve(value: list[str] | None) -> list[str] | None:
+    if value and "manual" in value and len(value) > 1:
+        ui.usage("--approve manual excludes other rules")
+    return value
+
+
+def serve(
+    *,
+    name: Annotated[
+        str,
+        typer.Option(
+            "--as",
+            metavar="NAME",
+            callback=named("peer_name"),
+            help="The server's own certificate and key: an entry of the PKI, of kind server.",
+        ),
+    ],
+    pki: PKI = None,
+    listen: Annotated[
+        str,
+        typer.Option(
+            "--listen",
+            metavar="ADDR:PORT",
+            callback=_listen,
+            help="Where to listen. Port 0 takes a free one.",
+        ),
+    ] = "127.0.0.1:8443",
+    approve: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--approve",
+            metavar="auto|manual|PATTERN",
+            callback=_approve,
+            help="Which invited names get their certificate at once: all, none, or those that "
+            "match a pattern such as 'sensor-*'; the others wait for fwsign pki approve. Repeat "
+            "for several patterns. Default: auto.",
+        ),
+    ] = None,
+    lifetime: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="TIME",
+            help="How long certificates are valid: 24h, 90d. Default: as is usual for their kind.",
+        ),
+    ] = None,
+    retry_after: Annotated[
+        int,
+        typer.Option(
+            "--retry-after",
+            min=1,
+            max=86_400,
+            metavar="SECONDS",
+            help="How long a client waits before it asks again about a request that is not "
+            "approved yet.",
+        ),
+    ] = 60,
+    rate: Annotated[
+        int,
+        typer.Option(
+            "--rate",
+            min=1,
+            max=100_000,
+            metavar="N",
+            help="Limit of requests from one address in a minute.",
+        ),
+    ] = 60,
+    rate_all: Annotated[
+        int,
+        typer.Option(
+            "--rate-all",
+            min=1,
+            max=1_000_000,
+            metavar="N",
+            help="Limit of requests from all addresses in a minute.",
+        ),
+    ] = 1200,
+    crl_url: CRL_URL = None,
+    ca_issuers_url: CA_ISSUERS_URL = None,
+    compat: COMPAT = False,
+    pass_: KEY_PASS = None,
+    ca_pass: CA_PASS = None,
+) -> None:
+    """Let devices fetch their certificates by EST (RFC 7030), over TLS.
+
+    A device needs an invitation for its first certificate: fwsign pki invite. For the next ones it
+    needs the one that it has. The issuing CA's key is opened once, at the start, and stays in
+    memory: run this as a user of its own. It ends with Ctrl-C or SIGTERM, after the requests in
+    progress. --pass opens the key of --as, --ca-pass that of the CA.
+    """
+    from fwsign.est.limits import Limits
+    from fwsign.est.server import Server, make_context
+    from fwsign.est.service import PREFIX, Rules, Service
+    from fwsign.pki.authority import open_authority
+    from fwsign.pki.directory import Pki
+    from fwsign.pki.issue import refuse_unable
+
+    now = inputs.now()
+    more = read_extras(crl_url, ca_issuers_url)
+    rules = Rules(tuple(approve or ("auto",)), span(lifetime, now), more, compat, retry_after)
+    found = Pki(find_pki(pki))
+    ca = found.issuing("client")
+    refuse_unable(found, ca, now)
+    _check_server(found, name)
+    asked_for = Passphrases()
+    source = asked_for.existing(ca_pass, "the issuing CA's key", "--ca-pass")
+    authority = open_authority(found, ca, source)
+    own = asked_for.existing(pass_, f'the key "{name}"', path=lambda: found.key_path(name))
+    with tempfile.TemporaryDirectory() as scratch:
+        chain = Path(scratch) / "chain.pem"
+        chain.write_bytes(_pem(found.path(name)))
+        context = make_context(chain, found.key_path(name), _authorities(found), own)
+    listener = _socket(*_place(listen))
+    service = Service(found.directory, (ca, authority), rules)
+    server = Server(listener, context, service, Limits(rate, rate_all), _tell)
+    with _stopped_by_signals(server.stop):
+        host, port = listener.getsockname()[:2]
+        ui.out(f"https://{f'[{host}]' if ':' in host else host}:{port}{PREFIX}")
+        ui.flush()
+        server.run()
+    ui.note("stopped")
+
+
+def _check_server(pki: "Pki", name: str) -> None:
+    """Refuse an entry that no client of EST would take for this server's."""
+    from fwsign.pki.leaves import leaf_of
+
+    leaf = leaf_of(pki.certificate(name))
+    if leaf is None or leaf.kind != "server":
+        raise Failed(
+            "state.pki",
+            f'"{name}" is not a server',
+            expected="an entry of kind server",
+            found=leaf.kind if leaf else "another kind",
+            hint="issue one: fwsign pki issue server NAME --host NAME",
+        )
+
+
+def _pem(path: tuple[bytes, ...]) -> bytes:
+    from fwsign.keys import pem
+
+    return b"".join(pem.encode("CERTIFICATE", der) for der in path)
+
+
+def _authorities(pki: "Pki") -> str:
+    """Return all CAs and roots by other roots, in PEM: a client may send only its own."""
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    names = [*pki.authorities(), *(name for name in pki.names() if "-by-" in name)]
+    return b"".join(pki.certificate(name).public_bytes(Encoding.PEM) for name in names).decode()
+
+
+def _socket(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(place[:2], family=family, backlog=128)
+    except OSError as error:
+        code = None if isinstance(error, socket.gaierror) else error.errno
+        words = (os.strerror(code) if code else error.strerror or str(error)).lower()
+        raise Failed(
+            "io.listen",
+            f"cannot listen on {host}, port {port}: {words}",
+            expected="an address of this machine, and a free port",
+            found=words,
+        ) from error
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(stop: Any) -> Any:
+    """Call `stop` for SIGINT and SIGTERM while the block runs."""
+    before = {}
+    for one in (signal.SIGINT, signal.SIGTERM):
+        before[one] = signal.signal(one, lambda *_: stop())
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def _tell(event: "Event") -> None:
+    """Print an event to standard error; a request's words are cleaned there."""
+    status = str(event.status or "refused")
+    ui.note(f"{inputs.now():%H:%M:%S} {event.address} {event.operation} {status} {event.note}")

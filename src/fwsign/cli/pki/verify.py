@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fwsign pki verify`: would this certificate be accepted?"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fwsign.cli import config, inputs, ui
+from fwsign.cli.command import Command, examples
+from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON, P12_PASS, PKI, named
+from fwsign.cli.verify.demands import PROFILE
+from fwsign.errors import Failed, FwsignError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fwsign.pki.paths.purpose import Accepted, Host
+    from fwsign.x509.chain import Anchor
+
+_KINDS = {"timestamp": "tsa", "server": "server", "client": "client"}
+_OTHERS = {
+    "stale.certificate": "issue it anew: fwsign pki renew NAME",
+    "untrusted.eku": "issue one for that: fwsign pki issue {kind} NAME",
+    "untrusted.vendor": "issue one with a name: fwsign pki issue {kind} NAME --host HOST",
+}
+"""Hints where the certificate is for another purpose than signing code."""
+
+
+def register(command: typer.Typer) -> None:
+    """Add `verify` to the commands of `fwsign pki`."""
+    command.command(
+        "verify",
+        cls=Command,
+        epilog=examples(
+            "fwsign pki verify pki/issued/release.crt",
+            "fwsign pki verify release.crt issuing.crt --anchor ca.crt --crl crls.pem",
+            "fwsign pki verify gateway.crt --purpose server --at 1y --json",
+            "fwsign pki verify broker.crt --purpose server --host broker.acme.example",
+        ),
+    )(verify)
+
+
+def verify(
+    certificate: Annotated[
+        Path,
+        typer.Argument(
+            readable=False,
+            metavar="CERT",
+            help="The certificate, in PEM, DER, PKCS#7 or PKCS#12; the others in the file are its "
+            "chain.",
+        ),
+    ],
+    chain: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            readable=False,
+            metavar="[CHAIN]...",
+            help="Certificates above it, in any order. Default: the CAs of the PKI.",
+        ),
+    ] = None,
+    *,
+    anchor: Annotated[
+        list[Path] | None,
+        typer.Option(
+            readable=False,
+            metavar="PEM",
+            help="What to trust: roots or public keys; repeat for several. Default: the roots of "
+            "the PKI.",
+        ),
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Judge by this time: RFC 3339, or 90d. Default: now."),
+    ] = None,
+    purpose: Annotated[
+        str,
+        typer.Option(
+            metavar="PURPOSE",
+            help="What it is to be used for: codesign, timestamp, server, client.",
+        ),
+    ] = "codesign",
+    host: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="For a server: the name or address that clients call it by. Default: any of its "
+            "names.",
+        ),
+    ] = None,
+    profile: PROFILE = "strict",
+    crl: CRLS = None,
+    pki: PKI = None,
+    pass_: P12_PASS = None,
+    allow_example_keys: ALLOW_EXAMPLE = False,
+    as_json: JSON = False,
+) -> None:
+    """Tell whether a certificate is accepted.
+
+    And, if not, which rule refuses it. For codesign the rules are those of fwsign verify. With
+    --anchor, nothing is taken from the PKI of fwsign.toml; without, its roots, CAs and CRLs are
+    used. Exit statuses are those of fwsign verify.
+    """
+    from fwsign.cli.keyfiles import certificates
+    from fwsign.pki.paths.purpose import PURPOSES, belonging, judge_pool
+
+    chosen = next((one for one in PURPOSES if one == purpose), None)
+    if chosen is None:
+        ui.usage(f'"{purpose}" is not a purpose', f"choose from {', '.join(PURPOSES)}")
+    if profile not in ("strict", "compat"):
+        ui.usage(f'"{profile}" is not a profile', "choose strict or compat")
+    if host is not None and chosen != "server":
+        ui.usage(
+            "--host is for --purpose server",
+            "add --purpose server" if chosen == "codesign" else None,
+        )
+    called = None if host is None else _host(host)
+    now = inputs.now()
+    time = inputs.parse_time(at, now) if at else now
+    leaf, *rest = certificates(certificate, pass_)
+    pool = [*rest, *(one for path in chain or () for one in certificates(path, pass_))]
+    given = [inputs.load_pem([path], "X509 CRL", "CRL") for path in crl or ()]
+    crls: list[bytes] = []
+    if anchor and not pki:
+        anchors = inputs.load_anchors(anchor)
+    else:
+        directory = config.find_pki(pki)
+        roots, authorities, lists = _of_pki(directory)
+        anchors = inputs.load_anchors(anchor) if anchor else roots
+        pool += authorities
+        crls += lists
+    crls += belonging([one for file in given for one in file], [leaf, *pool], anchors)
+    judged, verdict = judge_pool(
+        leaf,
+        pool,
+        anchors,
+        purpose=chosen,
+        at=time,
+        profile="compat" if profile == "compat" else "strict",
+        crls=crls,
+        host=called,
+        allow_example_keys=allow_example_keys,
+    )
+    if isinstance(verdict, FwsignError):
+        if chosen != "codesign" and verdict.code in _OTHERS and verdict.hint is None:
+            verdict = verdict.with_hint(_OTHERS[verdict.code].format(kind=_KINDS[chosen]))
+        elif chosen == "codesign" and (use := _use_of(leaf)):
+            verdict = verdict.with_hint(
+                f"it is made for another use; judge it with --purpose {use}"
+            )
+        _refuse(verdict, judged, as_json=as_json)
+        raise typer.Exit(ui.exit_status(verdict))
+    verdict = verdict._replace(notes=(*verdict.notes, *_about_unused(given, verdict)))
+    if as_json:
+        ui.print_json(_as_json(verdict, purpose))
+    else:
+        _show(certificate, verdict, purpose)
+
+
+def _use_of(leaf: bytes) -> str | None:
+    """Return the purpose that a certificate was made for, None if that is to sign code."""
+    from cryptography import x509
+
+    from fwsign.pki.leaves import leaf_of
+
+    try:
+        found = leaf_of(x509.load_der_x509_certificate(leaf))
+    except ValueError:
+        return None
+    kinds = {**{kind: purpose for purpose, kind in _KINDS.items()}, "idevid": "client"}
+    return kinds.get(found.kind) if found else None
+
+
+def _host(text: str) -> "Host":
+    from ipaddress import ip_address
+
+    from cryptography import x509
+
+    try:
+        return x509.IPAddress(ip_address(text))
+    except ValueError:
+        name = text.removesuffix(".")
+    if "*" in name:
+        hint = "a client calls a server by one name: ask for that"
+        ui.usage(f'"{text}" is a wildcard, expected the name of one host', hint)
+    if not (name and name.isascii() and name.isprintable()):
+        named("host_name")(name)  # a usage error, perhaps with the spelling in A-labels
+    return x509.DNSName(name)
+
+
+def _about_unused(files: "Sequence[Sequence[bytes]]", accepted: "Accepted") -> tuple[str, ...]:
+    """Return a note about CRLs of other issuers than those in the path.
+
+    A bundle has the CRLs of a whole PKI. A file without any that belongs was given by mistake.
+    """
+    used = {crl.data for issued in accepted.issued for crl in issued.crls}
+    if any(used.isdisjoint(crls) for crls in files):
+        raise Failed("io.crl-unused", "a CRL given belongs to no issuer in the path")
+    unused = len({crl for crls in files for crl in crls} - used)
+    what = "a CRL given belongs" if unused == 1 else f"{unused} CRLs given belong"
+    return (f"{what} to no issuer in the path: not used",) if unused else ()
+
+
+def _of_pki(directory: Path) -> "tuple[list[Anchor], list[bytes], list[bytes]]":
+    """Return the roots, all CAs, and the CRLs of a PKI."""
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    from fwsign.pki.directory import Pki, is_ca
+    from fwsign.x509.chain import Anchor
+
+    pki = Pki(directory)
+    roots = [pki.certificate(name).public_bytes(Encoding.DER) for name in pki.roots()]
+    certificates = [pki.certificate(name) for name in pki.names()]
+    authorities = [one.public_bytes(Encoding.DER) for one in certificates if is_ca(one)]
+    there = [path for name in pki.authorities() if (path := pki.crl_path(name)).exists()]
+    crls = inputs.load_pem(there, "X509 CRL", "CRL")
+    return [Anchor.from_certificate(root) for root in roots], authorities, crls
+
+
+def _refuse(error: FwsignError, chain: "Sequence[bytes]", *, as_json: bool) -> None:
+    """Print the refused path and the rule; the path as given comes first."""
+    certificates = _described(chain)
+    for one in certificates:
+        ui.note(f"{one['name']}, {one['from']} to {one['until']}")
+    ui.note(f"refused by the rule {error.code}")
+    ui.complain(error.message, ui.hint_for(error))
+    if as_json:
+        ui.print_json({**ui.refusal(error), "path": certificates})
+
+
+def _described(chain: "Sequence[bytes]") -> list[dict[str, Any]]:
+    from fwsign.x509.certificate import parse_certificate
+
+    found = []
+    for data in chain:
+        try:
+            one = parse_certificate(data)
+        except FwsignError:  # this certificate is the refused one
+            continue
+        found.append(_entry(one))
+    return found
+
+
+def _entry(one: Any) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "key": one.spki,
+        "from": f"{one.parsed.not_valid_before_utc:%Y-%m-%d}",
+        "until": f"{one.parsed.not_valid_after_utc:%Y-%m-%d}",
+    }
+
+
+def _path(accepted: "Accepted") -> list[dict[str, Any]]:
+    path = accepted.path
+    root = path.anchor.certificate
+    bare = {"name": path.anchor.name, "key": path.anchor.spki, "from": None, "until": None}
+    return [*map(_entry, path.certificates), _entry(root) if root else bare]
+
+
+def _as_json(accepted: "Accepted", purpose: str) -> dict[str, Any]:
+    nothing = ("code", "step", "message", "expected", "found", "hint")
+    return {
+        "verdict": "verified",
+        **dict.fromkeys(nothing),
+        "unchecked": [] if accepted.revocation_checked else ["revocation"],
+        "release": None,
+        "purpose": purpose,
+        "judged_at": accepted.now.isoformat(),
+        "path": _path(accepted),
+        "vendors": list(accepted.path.vendors) if purpose == "codesign" else [],
+        "notes": list(accepted.notes),
+    }
+
+
+def _show(certificate: Path, accepted: "Accepted", purpose: str) -> None:
+    ui.painted("verified", "green", f"{certificate} for {purpose}, {accepted.now:%Y-%m-%d}")
+    *below, anchor = _path(accepted)
+    for one in below:
+        ui.out(f"  path       {one['name']}, {one['from']} to {one['until']}")
+    dates = f", {anchor['from']} to {anchor['until']}" if anchor["from"] else ""
+    ui.out(f"  anchor     {anchor['name']}{dates}")
+    if purpose == "codesign":
+        vendors = ", ".join(accepted.path.vendors) or "none: devices must pin one for its key"
+        ui.out(f"  vendors    {vendors}")
+    for issued in accepted.issued:
+        for crl in issued.newest:
+            ui.out(f"  crl        {crl.name}, until {crl.next_update:%Y-%m-%d}")
+    if not accepted.revocation_checked:
+        ui.painted("  unchecked", "yellow", "revocation (no CRLs: give --crl)")
+    for line in accepted.notes:
+        ui.painted("  note", "yellow", f"     {line}")

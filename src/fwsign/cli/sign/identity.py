@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Find the signer: one of a PKI directory, or a key with its chain."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from fwsign.cli import inputs, keyfiles, ui
+from fwsign.errors import Failed, Untrusted
+from fwsign.keys import signer_from_uri
+from fwsign.signing.envelope import Identity, check_clock, check_margin, known_time
+from fwsign.x509.chain import Anchor
+from fwsign.x509.constraints import dns_names, is_domain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from fwsign.x509.certificate import Certificate
+
+DEFAULT_SIGNER = "release"
+
+
+class Found(NamedTuple):
+    """A found signer, whose key is not opened yet.
+
+    Args:
+        uri: the URI of the key.
+        chain: DER certificates, leaf first, up to and without the anchor.
+        anchor: the anchor that devices pin.
+        crls: DER CRLs.
+    """
+
+    uri: str
+    chain: tuple[bytes, ...]
+    anchor: Anchor
+    crls: tuple[bytes, ...]
+
+    @property
+    def name(self) -> str:
+        """The signer's name in its certificate."""
+        leaf = self._leaf
+        return leaf.name if leaf else self.uri
+
+    @property
+    def vendors(self) -> tuple[str, ...]:
+        """The vendors in the signer's certificate."""
+        leaf = self._leaf
+        return tuple(filter(is_domain, dns_names(leaf))) if leaf else ()
+
+    @property
+    def _leaf(self) -> "Certificate | None":
+        return Anchor.from_certificate(self.chain[0]).certificate
+
+
+class Signing(NamedTuple):
+    """A signer, and the anchors that devices pin."""
+
+    identity: Identity
+    anchor: Anchor
+
+
+def from_pki(directory: Path, name: str, crls: "Sequence[Path]") -> Found:
+    """Take a signer from a PKI directory, with the CRLs of its path."""
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    from fwsign.pki.directory import Pki, common_name
+
+    pki = Pki(directory)
+    now = inputs.now()
+    chain, root = pki.path(name, at=now), pki.anchor(name, at=now)
+    if not chain:  # a root has no path, which the verifier would refuse for what it is
+        raise Untrusted(
+            "untrusted.ca-as-leaf", f'"{common_name(root)}" is a CA, it may not sign releases'
+        )
+    for old in set(pki.issuers(name)) - set(pki.issuers(name, at=now)):
+        end = pki.crl(old).next_update_utc
+        stale = end is not None and end < now
+        why = f"its CRL is stale since {end:%Y-%m-%d}" if stale else "what it certified has ended"
+        ui.note(f'warning: devices that know only the root "{old}" refuse this: {why}')
+    given = inputs.load_pem(crls, "X509 CRL", "CRL")
+    anchor = Anchor.from_certificate(root.public_bytes(Encoding.DER))
+    return Found(str(pki.key_path(name)), chain, anchor, (*pki.crls(name, at=now), *given))
+
+
+def from_key(uri: str, chain: Path, source: str | None, crls: "Sequence[Path]") -> Found:
+    """Take a key and its certificates, in any order; devices pin the last one of the path."""
+    from fwsign.pki.paths.build import in_order  # a PKI directory has an order
+
+    leaf, *others = keyfiles.certificates(chain, source)
+    if not others:
+        raise Failed(
+            "io.format",
+            f"{chain} has one certificate, expected the leaf and at least its issuer",
+            expected="two certificates or more",
+            found="one",
+        )
+    certificates = list(in_order(leaf, others, inputs.now()))
+    if len(certificates) < 2:
+        name = Anchor.from_certificate(leaf).name
+        raise Failed(
+            "io.format",
+            f'{chain} has {len(others) + 1} certificates, but none that has issued "{name}"',
+            expected="the leaf and at least its issuer",
+            found="certificates of others",
+        )
+    anchor = Anchor.from_certificate(certificates[-1])
+    parsed = anchor.certificate
+    if parsed is not None and parsed.parsed.issuer == parsed.parsed.subject:
+        certificates.pop()  # an envelope never carries the anchor
+    given = tuple(inputs.load_pem(crls, "X509 CRL", "CRL"))
+    return Found(uri, tuple(certificates), anchor, given)
+
+
+def check(found: Found, now: "datetime", *, allow_example_keys: bool, force: bool) -> None:
+    """Refuse a signer whose path signing would refuse: all that can be told without its key.
+
+    Raises:
+        FwsignError: as `fwsign.signing.envelope.sign`.
+    """
+    from fwsign.pki.paths.purpose import judge  # where nothing is signed
+    from fwsign.x509.crl import parse_crl
+
+    crls = [parse_crl(crl) for crl in found.crls]
+    if not force:
+        check_clock(crls, now)
+    at = known_time(crls, now)
+    accepted = judge(
+        found.chain,
+        [found.anchor],
+        purpose="codesign",
+        at=at,
+        profile="compat",
+        crls=found.crls,
+        allow_example_keys=allow_example_keys,
+    )
+    if not force:
+        check_margin([crl for issued in accepted.issued for crl in issued.newest], at)
+
+
+def opened(found: Found, source: str | None) -> Signing:
+    """Open a signer's key."""
+    signer = signer_from_uri(found.uri, inputs.passphrase_source(source, f"the key {found.uri}"))
+    return Signing(Identity(signer, found.chain, found.crls), found.anchor)

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options of `fwsign sign`, each with the check of its value."""
+
+from pathlib import Path
+from typing import Annotated, Final, TypeAlias
+
+import typer
+
+from fwsign.cli import ui
+from fwsign.cli.options import named
+from fwsign.flash.boards.waivers import FLASH_SIZE, LAYOUT, UNBOOTABLE
+
+ACCEPTABLE: Final = (FLASH_SIZE, LAYOUT, UNBOOTABLE)
+"""The checks that --accept waives when signing."""
+
+
+def _words(value: str | None) -> str | None:
+    if value is not None and not (value and value.isprintable()):
+        ui.usage(f'"{value}" is not a line of printable text')
+    return value
+
+
+def _checks(names: list[str] | None) -> list[str] | None:
+    for name in names or ():
+        if name not in ACCEPTABLE:
+            ui.usage(f'--accept "{name}"', f"choose from {', '.join(ACCEPTABLE)}")
+    return names
+
+
+def _base_url(url: str) -> str:
+    if url:
+        from fwsign.format.component import is_url  # where it is given
+
+        if not (is_url(url) and url.endswith(("/", "="))):
+            ui.usage(
+                f'--base-url "{url}" is not the beginning of a URL',
+                "names follow it at once: end it with / as in https://acme.example/updates/",
+            )
+    return url
+
+
+def _block_size(size: int | None) -> int | None:
+    if size:
+        from fwsign.format.blocks import BLOCK_SIZES, is_block_size  # where it is given
+
+        if not is_block_size(size):
+            ui.usage(f"--block-size {size} is not 0 or {BLOCK_SIZES}")
+    return size
+
+
+FILES: TypeAlias = Annotated[
+    list[Path],
+    typer.Argument(
+        readable=False, metavar="FILE...", help="What to sign: regular files, of any kind."
+    ),
+]
+SIGNER: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="A signer of the PKI. Default: that of fwsign.toml, else release."
+    ),
+]
+KEY: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="URI", help="The key, where there is no PKI: a path or file: URI."),
+]
+CHAIN: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        readable=False,
+        metavar="PEM",
+        help="The key's certificates: its own first, the root last.",
+    ),
+]
+VENDOR: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DOMAIN",
+        callback=named("vendor_domain"),
+        help="Whose devices it is for. Default: that of fwsign.toml, else the only one that "
+        "the signer's certificate names.",
+    ),
+]
+PRODUCT: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        callback=named("product_name"),
+        help="Which of the vendor's products it is for. Default: that of fwsign.toml.",
+    ),
+]
+VERSION: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="V",
+        callback=_words,
+        help="Version, for people. Default: the image's own, if it has one.",
+    ),
+]
+DESCRIPTION: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", callback=_words, help="For people; signed with the rest."),
+]
+SEQUENCE: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Devices accept none lower than they have seen. Default: SOURCE_DATE_EPOCH, else "
+        "the time in seconds.",
+    ),
+]
+NOT_AFTER: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="Devices refuse to install it from then on: 90d, or RFC 3339 with a zone. "
+        "Default: never.",
+    ),
+]
+TARGETS: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[FILE=]T",
+        help="Where FILE goes: file, or CHIP@OFFSET; repeat for several. Default: as the "
+        "image says, else file.",
+    ),
+]
+STRICT: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="Refuse images with a remark, such as bytes after the image that are not blank.",
+    ),
+]
+RAW: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--raw", help="Sign bytes that are no known image also for places that a chip executes."
+    ),
+]
+ACCEPT: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--accept",
+        metavar="CHECK",
+        callback=_checks,
+        help="Sign although a check of the images against each other fails: "
+        f"{', '.join(ACCEPTABLE)}; repeat for several.",
+    ),
+]
+NAMES: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[FILE=]NAME",
+        help="What FILE is called in the release, where its own name is not allowed there; repeat "
+        "for several.",
+    ),
+]
+EMBED: TypeAlias = Annotated[
+    bool, typer.Option("--embed", help="Put the files into the envelope, at most 16 MiB each.")
+]
+BASE_URL: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="URL",
+        show_default=False,
+        callback=_base_url,
+        help="Where devices fetch the files: URL and name. Default: beside the envelope.",
+    ),
+]
+BLOCK_SIZE: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        callback=_block_size,
+        help="Bytes of the blocks that devices check one by one as they arrive, a power of two "
+        "from 4096; for files larger than one. 0: none. Default: 65536, for files above 1 MiB.",
+    ),
+]
+DEVICE_DATA: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--device-data",
+        readable=False,
+        metavar="TOML",
+        help="A policy: which data fwsign flash may write for each board. It is signed with "
+        "the rest.",
+    ),
+]
+TSA: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Have a time-stamping authority (RFC 3161) prove when each signature was made; "
+        "--crl gives the CRLs of its issuers.",
+    ),
+]
+FORCE: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        help="Replace envelopes that exist; allow a --sequence of more than a day ahead, a clock "
+        "behind the CRLs, and CRLs that go stale within a day.",
+    ),
+]
+ALLOW_EMPTY: TypeAlias = Annotated[
+    bool, typer.Option("--allow-empty", help="Sign files without content, too.")
+]
+OUTPUT: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        readable=False,
+        metavar="FILE",
+        help="One envelope, with all FILEs as its components; - is standard output. Default: "
+        "FILE.suit for each.",
+    ),
+]
+DRY_RUN: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Say what would be signed; open no key, ask nobody and write nothing."
+    ),
+]

@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The envelopes that `fwsign sign` writes: check what they replace, and report on them."""
+
+import contextlib
+import stat
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fwsign.cli import ui
+from fwsign.cli.inputs import STREAM, rfc3339, write_stream
+from fwsign.errors import Failed, FwsignError
+from fwsign.files import io_error, read_bytes, write_atomic
+from fwsign.format.component import Component, is_inside
+from fwsign.format.suit import MAX_ENVELOPE_SIZE, decode_envelope, decode_manifest
+from fwsign.format.suit_labels import ENVELOPE_HEAD
+from fwsign.signing.envelope import CRL_WARNING, known_time, used_crls
+from fwsign.signing.release import DEVICE_DATA
+from fwsign.spans import CLOCK_TOLERANCE
+from fwsign.verify.example_keys import EXAMPLE_SPKI
+from fwsign.verify.verifier import VerifiedRelease
+from fwsign.x509.crl import Crl
+
+if TYPE_CHECKING:
+    from fwsign.cli.sign.identity import Found
+    from fwsign.format.suit import Manifest, Text
+    from fwsign.signing.release import Release
+
+_EXPIRY_WARNING = timedelta(days=30)
+
+
+def check(envelopes: Sequence[Path], inputs: Sequence[Path], *, force: bool) -> None:
+    """Refuse what must not be replaced, before any work; the write itself decides again.
+
+    Args:
+        envelopes: the paths to write.
+        inputs: the files that are read for them.
+        force: replace envelopes, but no other files.
+    """
+    for path in envelopes:
+        if path == STREAM:
+            continue
+        for other in inputs:
+            if _same(path, other):
+                ui.usage(f"{path} would replace {other}, which is read", "--output names another")
+        _refuse_existing(path, force=force)
+
+
+def _same(path: Path, other: Path) -> bool:
+    try:
+        return path.samefile(other)
+    except OSError:  # one of them is not there
+        return False
+
+
+def _refuse_existing(path: Path, *, force: bool) -> None:
+    try:
+        linked = path.is_symlink() and not path.exists()
+        mode = path.lstat().st_mode if linked else path.stat().st_mode
+        if not force:
+            hint = "--force replaces envelopes that exist"
+            raise Failed("io.exists", f"{path} exists already", hint=hint)
+        if stat.S_ISDIR(mode):
+            raise Failed("io.directory", f"cannot write {path}: is a directory")
+        if not linked:  # a broken link is replaced
+            _refuse_other(path, regular=stat.S_ISREG(mode))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise io_error(error, path, "write") from error
+
+
+def _refuse_other(path: Path, *, regular: bool) -> None:
+    """--force replaces an envelope or an empty file, never a payload, a key or a device."""
+    head = b"another"
+    if regular:
+        with path.open("rb") as file:
+            head = file.read(len(ENVELOPE_HEAD))
+    if head not in (b"", ENVELOPE_HEAD):
+        raise Failed(
+            "io.exists",
+            f"{path} exists already and is not an envelope",
+            expected="an envelope, or no such file",
+            found="something else",
+            hint="choose another name, or remove it yourself",
+        )
+
+
+class Made(NamedTuple):
+    """The result of signing.
+
+    Args:
+        envelopes: the path of each envelope.
+        files: the signed files, as typed.
+        signed: each envelope, and the result of verifying it.
+        at: the time of signing.
+        said: the remarks about the files themselves.
+    """
+
+    envelopes: Sequence[Path]
+    files: Sequence[Path]
+    signed: Sequence[tuple[bytes, VerifiedRelease]]
+    at: datetime
+    said: Sequence[str] = ()
+
+    @property
+    def warnings(self) -> list[str]:
+        """The notes for the user, each once; they are made before anything is replaced."""
+        older = [
+            _older(path, one) for path, (_, one) in zip(self.envelopes, self.signed, strict=True)
+        ]
+        lines = [*self.said, *filter(None, older), *_envelope_payloads(self.files)]
+        for _, verified in self.signed:
+            lines += _warnings(verified, self.at)
+        return [*dict.fromkeys(lines)]
+
+
+def write(made: Made, *, pki: Path | None, force: bool, as_json: bool) -> None:
+    """Write all envelopes, then print their paths, their content and notes.
+
+    Args:
+        made: the result of signing.
+        pki: the PKI's path, if it was typed; for the next command.
+        force: replace envelopes that exist.
+        as_json: say it as one JSON object.
+    """
+    written: list[Path] = []
+    warnings = made.warnings
+    try:
+        for path, (envelope, _) in zip(made.envelopes, made.signed, strict=True):
+            if path == STREAM:
+                write_stream(envelope)
+                continue
+            write_atomic(path, envelope, overwrite=force)
+            written.append(path)
+    finally:  # if one fails, those before it are there and good
+        if not as_json:
+            for path in written:
+                ui.out(str(path))
+    if as_json:
+        ui.print_json(_as_json(made, warnings))
+    _say(made, warnings, pki)
+
+
+def _say(made: Made, warnings: Sequence[str], pki: Path | None) -> None:
+    for _, verified in made.signed:
+        for component in verified.components:
+            ui.note(f"{component.name}: {component.size} bytes, payload {component.uri}")
+        for one in verified.signers:
+            if one.signed_at is not None:
+                ui.note(f"time stamp: {one.signed_at} by {one.tsa}")
+    for line in warnings:
+        ui.note(f"warning: {line}")
+    first = made.envelopes[0]
+    if first == STREAM:
+        return
+    components = made.signed[0][1].components
+    outside = [one for one in components if not is_inside(one.uri)]
+    apart = [file for file in _of_first(made) if _is_apart(file, made)] if outside else []
+    if outside and len(components) > 1:  # the verifier tells several by their names
+        # Several components may be one payload, for several chips.
+        names = dict.fromkeys(part.payload_name for part in outside)
+        for file, name in zip(_of_first(made), names, strict=True):
+            if file in apart and file.name != name:
+                apart.remove(file)
+                ui.note(f"{file} is looked for as {first.parent / name}: copy it there")
+    anchor = ["--anchor", pki / "ca.crt"] if pki else []
+    ui.next_command("verify", first, *apart, *anchor)
+
+
+def _of_first(made: Made) -> Sequence[Path]:
+    """Return the files of the first envelope."""
+    return made.files if len(made.envelopes) == 1 else made.files[:1]
+
+
+def _is_apart(file: Path, made: Made) -> bool:
+    """Tell whether a file is not at the verifier's place: beside the envelope, by its name."""
+    names = {one.payload_name for one in made.signed[0][1].components}
+    return file.parent != made.envelopes[0].parent or file.name not in names
+
+
+def _as_json(made: Made, warnings: Sequence[str]) -> dict[str, Any]:
+    """Return a JSON object about the written files."""
+    envelopes = [
+        _facts(path, verified.text, verified.manifest, *(one.name for _, one in verified.counted))
+        for path, (_, verified) in zip(made.envelopes, made.signed, strict=True)
+    ]
+    return {"verdict": "signed", "envelopes": envelopes, "warnings": warnings}
+
+
+def _facts(
+    envelope: Path, text: "Text | None", manifest: "Manifest", *signers: str
+) -> dict[str, Any]:
+    """Return an envelope's content in words."""
+    return {
+        "envelope": str(envelope),
+        "vendor": text.vendor if text else None,
+        "product": text.product if text else None,
+        "version": text.version if text else None,
+        "description": text.description if text else None,
+        "sequence_number": manifest.sequence_number,
+        "use_before": rfc3339(manifest.use_before),
+        "components": [
+            {"name": one.name, "size": one.size, "digest": one.digest.value.hex(), "uri": one.uri}
+            for one in manifest.components
+        ],
+        "signers": signers,
+    }
+
+
+def show_plan(
+    envelopes: Sequence[Path],
+    releases: "Sequence[Release]",
+    found: "Found",
+    said: Sequence[str],
+    *,
+    as_json: bool,
+) -> None:
+    """Print what would be signed, in a dry run.
+
+    Args:
+        envelopes: the path of each envelope.
+        releases: the content of each envelope.
+        found: the signers.
+        said: the remarks about the files themselves.
+        as_json: say it as one JSON object.
+    """
+    from fwsign.format.suit import decode_text  # only in a dry run
+
+    plans = [
+        _facts(path, decode_text(one.text, one.manifest), one.manifest, found.name)
+        for path, one in zip(envelopes, releases, strict=True)
+    ]
+    if as_json:
+        ui.print_json({"verdict": "dry run", "envelopes": plans, "warnings": list(said)})
+        return
+    for plan in plans:
+        ui.painted("would sign", "yellow", plan["envelope"])
+        named = " ".join(filter(None, (plan["product"], plan["version"])))
+        ui.out(f"  release    {named}, {plan['vendor']}, sequence {plan['sequence_number']}")
+        ui.out(f"  signer     {found.name}")
+        for one in plan["components"]:
+            digest = one["digest"][:16]
+            ui.out(f"  payload    {one['name']}, {one['size']} bytes, {digest}..., {one['uri']}")
+    for line in said:
+        ui.note(f"warning: {line}")
+    ui.note("nothing was written, and no key was opened")
+
+
+def _older(path: Path, verified: VerifiedRelease) -> str | None:
+    """Return a note if the new release counts as older than the one it replaces."""
+    new = verified.manifest.sequence_number
+    with contextlib.suppress(OSError, FwsignError):  # none there, or not ours
+        envelope = decode_envelope(read_bytes(path, MAX_ENVELOPE_SIZE))
+        old = decode_manifest(envelope.manifest).sequence_number
+        if old > new:
+            return (
+                f"{path} had sequence number {old}, now {new}: "
+                "devices that have seen the old one refuse it"
+            )
+    return None
+
+
+def _envelope_payloads(files: Sequence[Path]) -> list[str]:
+    lines = []
+    for file in files:
+        with contextlib.suppress(OSError), file.open("rb") as opened:
+            if opened.read(len(ENVELOPE_HEAD)) == ENVELOPE_HEAD:
+                lines.append(f"{file} is an envelope itself, and was signed as a payload")
+    return lines
+
+
+def crl_warnings(crls: Iterable[Crl], at: datetime) -> list[str]:
+    """Return notes about CRLs of an envelope that are stale or go stale soon."""
+    return [
+        f"{crl.name} {'went' if crl.next_update <= at else 'goes'} stale "
+        f"{crl.next_update:%Y-%m-%d}: devices refuse the release from then on, "
+        "until fwsign staple puts in a newer one"
+        for crl in crls
+        if crl.next_update < at + CRL_WARNING
+    ]
+
+
+def _left_by_boards(verified: VerifiedRelease) -> list[str]:
+    """Return a note about components that boards do not take, in a release for boards."""
+    chips = sorted({one.identifier[1].decode() for one in verified.components if _is_flash(one)})
+    files = [
+        one.name for one in verified.components if not _is_flash(one) and one.name != DEVICE_DATA
+    ]
+    lines = [
+        f"{name} is not for flash: fwsign flash refuses the release unless it is left out by "
+        "name; --target CHIP@OFFSET says where on the board it goes"
+        for name in files
+        if chips
+    ]
+    if len(chips) > 1:
+        lines.append(f"for {', '.join(chips)}: each board takes what is for its own chip")
+    return lines
+
+
+def _is_flash(component: Component) -> bool:
+    return component.identifier[0] == b"flash"
+
+
+def _warnings(verified: "VerifiedRelease", now: datetime) -> list[str]:
+    crls = used_crls(verified)
+    at = known_time(crls, now)
+    lines = [f"devices need the profile compat: {note}" for note in verified.notes]
+    if at - now > CLOCK_TOLERANCE:
+        lines.append(
+            f"the clock is wrong, CRLs were made {at:%Y-%m-%d}: devices may have seen higher "
+            f"sequence numbers than {verified.manifest.sequence_number}"
+        )
+    lines += crl_warnings(crls, at)
+    lines += _left_by_boards(verified)
+    for one in verified.signers:
+        if one.path is None:
+            continue
+        if not EXAMPLE_SPKI.isdisjoint(one.path.keys):
+            lines.append("signed with a published example key, which anyone can use")
+        if not one.path.vendors:
+            lines.append(
+                f'certificate "{one.path.name}" names no vendor: devices must pin '
+                f"{verified.vendor} for key {one.path.keys[0]}"
+            )
+        if not one.revocation_checked:
+            lines.append("no CRLs in the envelope: devices cannot tell whether it is revoked")
+        for certificate in one.path.certificates:
+            end = certificate.parsed.not_valid_after_utc
+            if end - at < _EXPIRY_WARNING:
+                lines.append(f'certificate "{certificate.name}" expires {end:%Y-%m-%d}')
+    return lines

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fwsign verify`: all ten steps on files."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fwsign.cli import config, inputs, ui
+from fwsign.cli.command import Command, examples
+from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON, PRODUCT_OF_DEVICE, TSA_ANCHORS
+from fwsign.cli.verify.demands import (
+    ANCHORS,
+    AT,
+    MIN_SEQUENCE,
+    PAYLOADS,
+    PROFILE,
+    REQUIRE,
+    VENDOR_OF_DEVICE,
+    Demands,
+    Trust,
+    gather,
+)
+from fwsign.cli.verify.parcels import Parcel, split
+from fwsign.errors import FwsignError
+
+if TYPE_CHECKING:
+    from fwsign.cli.verify.verdict import Verdict
+    from fwsign.verify.verifier import Verifier
+
+command = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+
+@command.command(
+    cls=Command,
+    epilog=examples(
+        "fwsign verify build.bin.suit",
+        "fwsign verify update.suit app.bin boot.bin --anchor ca.crt --json",
+        "fwsign verify app.suit app.bin boot.suit boot.bin",
+        "fwsign verify build.bin.suit --anchor ca.crt --vendor acme.example --product x1 \\",
+        "    --min-sequence 1795339738 --revocation require",
+    ),
+)
+def verify(
+    envelope: Annotated[
+        Path,
+        typer.Argument(
+            readable=False,
+            metavar="ENVELOPE",
+            help="A .suit file, at most 32 MiB; a pipe will do, and - is standard input.",
+        ),
+    ],
+    payloads: PAYLOADS = None,
+    *,
+    anchor: ANCHORS = None,
+    vendor: VENDOR_OF_DEVICE = None,
+    product: PRODUCT_OF_DEVICE = None,
+    min_sequence: MIN_SEQUENCE = None,
+    require: REQUIRE = 1,
+    crl: CRLS = None,
+    at: AT = None,
+    profile: PROFILE = "strict",
+    revocation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="require|off|allow-stale:TIME",
+            help="require refuses where there are no CRLs, off ignores them, allow-stale:30d is "
+            "require, but takes old CRLs so long past their next update. Default: judged if "
+            "there are any, else listed as unchecked.",
+        ),
+    ] = None,
+    tsa_anchor: TSA_ANCHORS = None,
+    require_token: Annotated[
+        bool,
+        typer.Option(
+            "--require-token", help="Demand a time stamp that counts; needs --tsa-anchor."
+        ),
+    ] = False,
+    manifest_only: Annotated[
+        bool,
+        typer.Option("--manifest-only", help="Leave payloads that are not here unchecked."),
+    ] = False,
+    allow_example_keys: ALLOW_EXAMPLE = False,
+    as_json: JSON = False,
+) -> None:
+    """Verify an envelope and its payloads.
+
+    The exit status is 0 only if signature, path, revocation, device and payloads are good; what
+    could not be checked is listed as unchecked. Further envelopes may follow, each with its
+    payloads: all are judged, and the worst exit status counts.
+    """
+    from fwsign.verify.verifier import Verifier
+
+    now = inputs.now()
+    time = inputs.parse_time(at, now) if at else now
+    settings = config.load()
+    demands = Demands(
+        anchor=anchor,
+        crl=crl,
+        vendor=vendor,
+        product=product,
+        min_sequence=min_sequence,
+        require=require,
+        profile=profile,
+        revocation=revocation,
+        allow_example_keys=allow_example_keys,
+        tsa_anchor=tsa_anchor or (),
+        require_token=require_token,
+    )
+    parcels = split(envelope, payloads or ())
+    trust = gather(demands, settings)
+    verifier = Verifier(trust.anchors, trust.policy)
+
+    def judge(parcel: Parcel) -> "Verdict":
+        return _judge(parcel, verifier, trust, time, manifest_only=manifest_only, typed=revocation)
+
+    if len(parcels) > 1:
+        status = _each(parcels, judge, as_json=as_json)
+        if status:
+            raise typer.Exit(status)
+        return
+    from fwsign.cli.verify import verdict
+
+    view = judge(parcels[0])
+    if as_json:
+        ui.print_json(verdict.as_json(view))
+    else:
+        verdict.show(parcels[0].envelope, view)
+
+
+def _judge(
+    parcel: Parcel,
+    verifier: "Verifier",
+    trust: Trust,
+    at: datetime,
+    *,
+    manifest_only: bool,
+    typed: str | None,
+) -> "Verdict":
+    """Run all steps for one envelope."""
+    from fwsign.cli.verify import payload_files, verdict
+    from fwsign.cli.verify.demands import refuse_unused
+
+    if isinstance(parcel.data, FwsignError):
+        raise parcel.data
+    with inputs.expecting_envelope(parcel.envelope):
+        release = verifier.verify(parcel.data, at=at)
+    if trust.policy.revocation != "off":
+        refuse_unused(trust.policy.crls, release)
+    found = payload_files.receive(
+        release, parcel.envelope, parcel.payloads, manifest_only=manifest_only
+    )
+    unchecked = [*release.unchecked, *(["payload"] if None in found.values() else [])]
+    return verdict.Verdict(release, unchecked, found, trust.places, typed)
+
+
+def _each(parcels: Sequence[Parcel], judge: Callable[[Parcel], "Verdict"], *, as_json: bool) -> int:
+    """Judge several envelopes, print each verdict, and return the worst exit status."""
+    from fwsign.cli.verify import verdict
+
+    statuses = []
+    for parcel in parcels:
+        named = {"envelope": str(parcel.envelope)}
+        try:
+            view = judge(parcel)
+        except FwsignError as error:
+            statuses.append(ui.exit_status(error))
+            place = str(parcel.envelope)
+            named_already = place in error.message
+            message = error.message if named_already else f"{place}: {error.message}"
+            ui.complain(message, ui.hint_for(error))
+            if as_json:
+                ui.print_json_line({**ui.refusal(error), **named})
+            continue
+        statuses.append(0)
+        if as_json:
+            ui.print_json_line({**verdict.as_json(view), **named})
+        else:
+            verdict.show(parcel.envelope, view)
+    ui.note(f"{statuses.count(0)} of {len(statuses)} verified")
+    return ui.worst(statuses)

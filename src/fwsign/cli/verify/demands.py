@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trust and the demands of `verify` and `flash`: from flags, then fwsign.toml."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias
+
+import typer
+
+from fwsign import spans
+from fwsign.cli import config, inputs, ui
+from fwsign.cli.options import named
+from fwsign.errors import Failed
+
+if TYPE_CHECKING:
+    from fwsign.verify.policy import Revocation
+    from fwsign.verify.verifier import Anchor, DevicePolicy, VerifiedRelease
+    from fwsign.x509.chain import Profile
+
+PAYLOADS: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        readable=False,
+        metavar="[PAYLOAD]...",
+        help="The files that were signed. Default: those of the signed names beside ENVELOPE.",
+    ),
+]
+ANCHORS: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--anchor",
+        readable=False,
+        metavar="PEM",
+        help="What to trust: roots or public keys; repeat for several. Default: the roots of "
+        "fwsign.toml's PKI.",
+    ),
+]
+VENDOR_OF_DEVICE: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--vendor",
+        metavar="DOMAIN",
+        callback=named("vendor_domain"),
+        help="This device's vendor. Default: that of fwsign.toml.",
+    ),
+]
+MIN_SEQUENCE: TypeAlias = Annotated[
+    int | None,
+    typer.Option("--min-sequence", metavar="N", min=0, help="The lowest sequence number accepted."),
+]
+REQUIRE: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        "--require", metavar="N", min=1, max=8, help="How many distinct signers must be there."
+    ),
+]
+AT: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--at", metavar="TIME", help="Judge by this time: RFC 3339. Default: the clock."),
+]
+PROFILE: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--profile",
+        metavar="strict|compat",
+        help="compat forgives habits of PKIs made by easy-rsa or openssl, and lists them.",
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True)  # keywords only: two of them could be swapped unseen
+class Demands:
+    """The command line's demands on a release, as typed."""
+
+    anchor: Sequence[Path] | None
+    crl: Sequence[Path] | None
+    vendor: str | None
+    product: str | None
+    min_sequence: int | None
+    require: int
+    profile: str
+    revocation: str | None
+    allow_example_keys: bool
+    tsa_anchor: Sequence[Path] = ()
+    require_token: bool = False
+
+
+class Trust(NamedTuple):
+    """Anchors, the files they came from, and the policy."""
+
+    anchors: "Sequence[Anchor]"
+    places: Sequence[Path]
+    policy: "DevicePolicy"
+
+
+def gather(
+    demands: Demands, settings: config.Config, *, without_crls: "Revocation" = "if-present"
+) -> Trust:
+    """Return the anchors and the policy to judge by.
+
+    Args:
+        demands: the demands, as typed.
+        settings: the settings of fwsign.toml and the environment.
+        without_crls: the revocation mode if the command line does not name one.
+    """
+    from fwsign.verify.policy import DevicePolicy, pins_for  # only once the line is read
+
+    if demands.profile not in ("strict", "compat"):
+        ui.usage(f'"{demands.profile}" is not a profile', "choose strict or compat")
+    vendor = demands.vendor or settings.vendor
+    if demands.product and not vendor:
+        ui.usage("--product without a vendor", "name it with --vendor DOMAIN, or in fwsign.toml")
+    anchors, places = _anchors(demands.anchor, settings)
+    if demands.require_token and not demands.tsa_anchor:
+        ui.usage("--require-token without an authority", "say whom to believe: --tsa-anchor PEM")
+    profile: Profile = "compat" if demands.profile == "compat" else "strict"
+    revocation, allow_stale = _revocation(demands.revocation, without_crls)
+    policy = DevicePolicy(
+        vendor=vendor,
+        product=(demands.product or settings.product) if vendor else demands.product,
+        min_sequence=demands.min_sequence,
+        threshold=demands.require,
+        profile=profile,
+        revocation=revocation,
+        allow_stale=allow_stale,
+        crls=tuple(inputs.load_pem(demands.crl or (), "X509 CRL", "CRL")),
+        pinned_vendors=pins_for(anchors, profile, vendor) if vendor else {},
+        allow_example_keys=demands.allow_example_keys,
+        require_token=demands.require_token,
+        tsa_anchors=tuple(inputs.load_anchors(demands.tsa_anchor)),
+    )
+    return Trust(anchors, places, policy)
+
+
+def _revocation(typed: str | None, without_crls: "Revocation") -> "tuple[Revocation, timedelta]":
+    """Read --revocation: the mode, and the span for which stale CRLs are accepted."""
+    if typed is None:
+        return without_crls, timedelta(0)
+    found = spans.parse_revocation(typed)
+    if found is None:
+        ui.usage(f'--revocation "{typed}" is not a choice', f"choose {spans.REVOCATION}")
+    return found
+
+
+def _anchors(
+    given: Sequence[Path] | None, settings: config.Config
+) -> "tuple[list[Anchor], list[Path]]":
+    if not given:
+        if settings.pki is None:
+            ui.usage(
+                "no anchor given, and no fwsign.toml found",
+                "name a root with --anchor PEM; your own PKI is made by: fwsign init",
+            )
+        given = config.roots(settings.pki)
+    return inputs.load_anchors(given), list(given)
+
+
+def refuse_unused(crls: Sequence[bytes], verified: "VerifiedRelease") -> None:
+    """Refuse a CRL that no device would use: the user must have meant another one."""
+    used = {crl.data for one in verified.signers for issued in one.issued for crl in issued.crls}
+    if not used.issuperset(crls):
+        raise Failed("io.crl-unused", "a CRL given belongs to no issuer in the signer's path")

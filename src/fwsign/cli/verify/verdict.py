@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The output of `fwsign verify` about an accepted release, for people and programs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fwsign.cli import ui
+from fwsign.cli.inputs import rfc3339
+from fwsign.cli.verify.payload_files import list_used
+from fwsign.format.component import Component
+from fwsign.receipts.facts import release_facts, signer_facts
+from fwsign.signing.release import DEVICE_DATA
+from fwsign.verify.example_keys import EXAMPLE_SPKI
+from fwsign.verify.verifier import Signer, VerifiedRelease
+
+
+class Verdict(NamedTuple):
+    """A verified release with the command line's facts about it.
+
+    Args:
+        release: the verified release.
+        unchecked: the steps that were not run.
+        payloads: each component's payload path, None if it was not found.
+        anchors: the files of the anchors.
+        revocation: the typed value: "require", "off" or None.
+    """
+
+    release: VerifiedRelease
+    unchecked: Sequence[str]
+    payloads: dict[str, Path | None]
+    anchors: Sequence[Path]
+    revocation: str | None
+
+    @property
+    def notes(self) -> list[str]:
+        """The notes for the reader."""
+        keys = {key for one in self.release.signers if one.path for key in one.path.keys}
+        example = "signed with a published example key, which anyone can use"
+        return [*([] if EXAMPLE_SPKI.isdisjoint(keys) else [example]), *self.release.notes]
+
+
+def as_json(view: Verdict) -> dict[str, Any]:
+    """Return the JSON object that --json prints."""
+    release = view.release
+    text, manifest = release.text, release.manifest
+    facts = {
+        **release_facts(release),
+        "description": text.description if text else None,
+        "use_before": rfc3339(manifest.use_before),
+        "judged_at": release.now.isoformat(),
+        "components": [
+            {
+                "name": component.name,
+                "size": component.size,
+                "digest": component.digest.value.hex(),
+                "uri": component.uri,
+                "payload": str(path) if (path := view.payloads[component.name]) else None,
+                "checked_by": _checked_by(view, component),
+            }
+            for component in release.components
+        ],
+        "signers": [_signer_as_json(one) for one in release.signers],
+        "anchors": [str(place) for place in view.anchors],
+        "notes": view.notes,
+    }
+    return ui.accepted("verified", view.unchecked, facts)
+
+
+def _checked_by(view: Verdict, component: Component) -> str | None:
+    if view.payloads[component.name] is None:
+        return None
+    return "digest" if list_used(view.release, component) is None else "block list"
+
+
+def _signer_as_json(one: Signer) -> dict[str, Any]:
+    path = one.path
+    return {
+        **signer_facts(one),
+        "path": [*(c.name for c in path.certificates), path.anchor.name] if path else [],
+        "tsa": one.tsa,
+        "counts": one.refusal is None,
+        "code": one.refusal.code if one.refusal else None,
+        "message": one.refusal.message if one.refusal else None,
+    }
+
+
+_HOW_TO_CHECK = {
+    "revocation": "no CRLs: staple them, or give --crl",
+    "vendor": "give --vendor",
+    "product": "give --product",
+    "rollback": "give --min-sequence",
+    "payload": "it is not here",
+}
+
+
+def show(envelope: Path, view: Verdict) -> None:
+    """Print the verdict for people."""
+    release, text = view.release, view.release.text
+    ui.painted("verified", "green", str(envelope))
+    named = f"{text.product} {text.version or ''}".rstrip() if text else "text was cut off"
+    ui.out(f"  release    {named}, {release.vendor}, sequence {release.manifest.sequence_number}")
+    if release.manifest.use_before is not None:
+        ui.out(f"  use before {rfc3339(release.manifest.use_before)}")
+    for one in release.signers:
+        if one.path is None or one.refusal is not None:
+            ui.out(f"  not counted: {one.refusal}")
+            continue
+        names = [*(c.name for c in one.path.certificates), one.path.anchor.name]
+        ui.out(f"  signer     {' < '.join(names)}, {one.algorithm}")
+        if one.signed_at is not None:
+            ui.out(f"  signed     {one.signed_at} or before, says {one.tsa}")
+    for component in release.components:
+        where = view.payloads[component.name] or "not here"
+        by = ", by its block list" if _checked_by(view, component) == "block list" else ""
+        digest = component.digest.value.hex()
+        ui.out(
+            f"  payload    {component.name}, {component.size} bytes, {digest[:16]}..., {where}{by}"
+        )
+    for place in view.anchors:
+        ui.out(f"  anchor     {place}")
+    for name in view.unchecked:
+        off = name == "revocation" and view.revocation == "off"
+        reason = "--revocation off" if off else _HOW_TO_CHECK[name]
+        ui.painted("  unchecked", "yellow", f"{name} ({reason})")
+    for line in view.notes:
+        ui.painted("  note", "yellow", f"     {line}")
+    if any(one.identifier[0] == b"flash" for one in release.components):
+        data = any(one.name == DEVICE_DATA for one in release.components)
+        ui.next_command(
+            "flash", envelope, "--port", "PORT", *(("--device-data", "CSV") if data else ())
+        )

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""File access: whole or not at all, one writer at a time; an OSError becomes a `Failed`."""
+
+import contextlib
+import errno
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Final, Literal
+
+from fwsign.errors import Code, Failed, FwsignError
+
+_CODES: Final[dict[int, tuple[Code, str]]] = {
+    errno.ENOENT: ("io.missing", "no such file or directory"),
+    errno.ENOTDIR: ("io.directory", "a part of the path is not a directory"),
+    errno.EISDIR: ("io.directory", "is a directory"),
+    errno.EACCES: ("io.permission", "permission denied"),
+    errno.EPERM: ("io.permission", "operation not permitted"),
+    errno.EROFS: ("io.permission", "read-only file system"),
+    errno.ENOSPC: ("io.full", "no space left on device"),
+    errno.EDQUOT: ("io.full", "disk quota exceeded"),
+    errno.EFBIG: ("io.full", "file too large"),
+    errno.EEXIST: ("io.exists", "exists already"),
+}
+
+
+def io_error(
+    error: OSError, path: str | os.PathLike[str], doing: Literal["read", "write"] = "read"
+) -> Failed:
+    """Turn an OSError into a `Failed` with one of the `io.*` codes.
+
+    Args:
+        error: the operating system's error.
+        path: the file under the name that the user knows, not a temporary one.
+        doing: "read" or "write"; it chooses the code if errno has none of its own.
+    """
+    otherwise: Code = "io.read" if doing == "read" else "io.write"
+    fallback = (otherwise, (error.strerror or str(error)).lower())
+    code, words = _CODES.get(error.errno or 0, fallback)
+    return Failed(code, f"cannot {doing} {os.fspath(path)}: {words}", found=words)
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """Read a whole small file, at most `limit` bytes.
+
+    Raises:
+        Failed: `io.*`; a file over the limit is `io.format`.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise io_error(error, path) from error
+    if len(data) > limit:
+        raise Failed(
+            "io.format",
+            f"{path} is larger than {limit} bytes",
+            expected=f"at most {limit} bytes",
+            found="more",
+        )
+    return data
+
+
+@contextlib.contextmanager
+def atomic_writer(path: Path, *, overwrite: bool = False, mode: int = 0o644) -> Iterator[BinaryIO]:
+    """Open a file that appears under its name only when the block ends without an error.
+
+    The bytes are synced before the name changes and the directory after it, so that a crash
+    leaves the old file or the new one.
+
+    Args:
+        path: the file to write.
+        overwrite: replace an existing file; otherwise it is refused (`io.exists`).
+        mode: permission bits, before the umask applies.
+
+    Raises:
+        Failed: `io.exists`, `io.full`, `io.permission`, `io.missing`, `io.write`.
+    """
+    temporary = ""
+    try:
+        if not overwrite and path.exists():  # refuse before any work; the end checks again
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:64]}.", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(mode & ~_umask())
+        _give_name(Path(temporary), path, overwrite=overwrite)
+        temporary = ""
+        sync_directory(path.parent)
+    except FwsignError:
+        raise
+    except OSError as error:
+        raise io_error(error, path, "write") from error
+    finally:
+        if temporary:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink()
+
+
+def write_atomic(path: Path, data: bytes, *, overwrite: bool = False, mode: int = 0o644) -> None:
+    """Write `data` to `path` whole or not at all; see `atomic_writer`."""
+    with atomic_writer(path, overwrite=overwrite, mode=mode) as file:
+        file.write(data)
+
+
+def _give_name(temporary: Path, path: Path, *, overwrite: bool) -> None:
+    if overwrite:
+        temporary.replace(path)
+        return
+    try:
+        path.hardlink_to(temporary)  # unlike a rename, this never replaces
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links (FAT, some network mounts)
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+        temporary.rename(path)
+    else:
+        temporary.unlink()
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def sync_directory(directory: Path) -> None:
+    """Sync a directory, so that its names survive a power loss."""
+    if os.name == "nt":  # Windows cannot open a directory for syncing
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+_LOCK: Final = ".lock"
+
+
+@contextlib.contextmanager
+def exclusive(directory: Path) -> Iterator[None]:
+    """Wait until no other process writes to `directory`, then make other processes wait.
+
+    The operating system ties the lock to the open file, so that it ends with the process, in
+    any case. The empty file that stays has no meaning.
+
+    Raises:
+        Failed: `io.*`: the directory cannot be locked.
+    """
+    path = directory / _LOCK
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise io_error(error, path, "write") from error
+    try:
+        try:
+            wait_for(handle)
+        except OSError as error:
+            raise io_error(error, path, "write") from error
+        yield
+    finally:
+        os.close(handle)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def wait_for(handle: int) -> None:
+        """Wait for the lock of an open file; it ends when the file is closed."""
+        msvcrt.locking(handle, msvcrt.LK_LOCK, 1)  # gives up after ten seconds
+
+else:
+    import fcntl
+
+    def wait_for(handle: int) -> None:
+        """Wait for the lock of an open file; it ends when the file is closed."""
+        fcntl.flock(handle, fcntl.LOCK_EX)

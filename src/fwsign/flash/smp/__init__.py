@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MCUboot serial recovery: SMP over a serial line."""

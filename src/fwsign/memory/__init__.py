@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The memory of a device: what it accepted, and what it must never accept again."""

@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The file of the device's memory: it is created whole, checked when opened, and transactional.
+
+It is one SQLite file with a rollback journal, so a single file at rest. EXTRA syncs the directory
+after the journal is removed, so that a crash or power loss leaves the old state or the new one.
+SQLite itself has no checksum, so the file keeps a sum over everything that affects decisions: a
+flipped bit is an error, and never a board that looks new. The sum is no protection from an attacker
+who can write the file.
+"""
+
+import hashlib
+import os
+import sqlite3
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final, Literal, Self
+
+from fwsign.errors import Code, Failed
+from fwsign.files import io_error, sync_directory, write_atomic
+
+BUSY_SECONDS: Final = 30
+"""Seconds to wait for another process; a slow token signs many receipts in that time."""
+
+_APPLICATION: Final = int.from_bytes(b"fwsg")
+_VERSION: Final = 2
+_SCHEMA: Final = f"""
+PRAGMA application_id = {_APPLICATION};
+PRAGMA user_version = {_VERSION};
+CREATE TABLE floors (
+    identity TEXT NOT NULL, vendor BLOB NOT NULL, class BLOB NOT NULL, sequence INTEGER NOT NULL,
+    PRIMARY KEY (identity, vendor, class)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE recorded (
+    identity TEXT NOT NULL, vendor BLOB NOT NULL, class BLOB NOT NULL, manifest BLOB NOT NULL,
+    components BLOB NOT NULL,
+    PRIMARY KEY (identity, vendor, class, manifest)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE crls (
+    issuer BLOB NOT NULL, keys TEXT NOT NULL, crl BLOB NOT NULL
+) STRICT;
+CREATE TABLE times (vendor BLOB PRIMARY KEY, seconds INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE facts (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE receipts (number INTEGER PRIMARY KEY, line TEXT NOT NULL) STRICT;
+"""
+_NOT_OURS: Final = (
+    "SELECT 1 FROM sqlite_master WHERE type NOT IN ('table', 'index') OR sql LIKE 'CREATE VIRTUAL%'"
+)
+"""Finds views and triggers: these programs may never end, in a memory from a hostile device."""
+_DECIDING: Final = (
+    "SELECT * FROM floors",
+    "SELECT * FROM recorded",
+    "SELECT * FROM crls ORDER BY rowid",
+    "SELECT * FROM times",
+    "SELECT * FROM facts WHERE name <> 'sum'",
+    "SELECT * FROM receipts ORDER BY number DESC LIMIT 1",
+)
+"""The sum covers these rows; the last receipt stands for the chain before it."""
+_PRAGMAS: Final = ("synchronous = EXTRA", "fullfsync = ON", "temp_store = MEMORY")
+
+_JOURNAL_MAGIC: Final = bytes.fromhex("d9d505f920a163d7")
+"""If a journal ends like this, SQLite takes the bytes before for a super-journal's name."""
+
+_REASONS: Final[Mapping[int, tuple[Code, str]]] = MappingProxyType(
+    {
+        sqlite3.SQLITE_BUSY: ("state.busy", "another process keeps it locked"),
+        sqlite3.SQLITE_LOCKED: ("state.busy", "another process keeps it locked"),
+        sqlite3.SQLITE_PERM: ("io.permission", "permission denied"),
+        sqlite3.SQLITE_READONLY: ("io.permission", "it is read-only"),
+        sqlite3.SQLITE_CANTOPEN: ("io.permission", "it cannot be opened, or nothing written there"),
+        sqlite3.SQLITE_FULL: ("io.full", "no space left on device"),
+        sqlite3.SQLITE_IOERR: ("io.write", "input or output error"),
+        sqlite3.SQLITE_NOTADB: ("state.foreign", "it is something else, or overwritten"),
+    }
+)
+
+
+class StateFile:
+    """The open file. Only `open` makes it, and one thread uses it.
+
+    Attributes:
+        is_new: whether `open` made the file.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, *, is_new: bool) -> None:
+        self._connection = connection
+        self._path = path
+        self.is_new = is_new
+
+    @classmethod
+    def open(cls, path: Path, *, create: bool) -> Self:
+        """Open a memory, and check that it is whole; see `fwsign.memory.state.State.open`."""
+        is_new = create and not os.path.lexists(path) and _create(path)
+        _refuse_super_journal(path)
+        # Never read it as a plain file: closing that would drop this process's locks on it.
+        opened = cls(_connect(path), path, is_new=is_new)
+        try:
+            opened._check()
+        except BaseException:
+            opened.close()
+            raise
+        return opened
+
+    def close(self) -> None:
+        """Close the file; undo uncommitted changes."""
+        self._connection.close()
+
+    def run(self, statement: str, *values: object) -> sqlite3.Cursor:
+        """Run a statement inside a `transaction`."""
+        return self._connection.execute(statement, values)
+
+    @contextmanager
+    def transaction(self, kind: Literal["read", "write"]) -> Iterator[None]:
+        """Make all statements inside it one step: they read one moment; all or none are written.
+
+        Raises:
+            Failed: `state.busy`, `state.damaged`, `io.*`.
+        """
+        if self._connection.in_transaction:  # a part of a larger step
+            yield
+            return
+        with _explained(self._path):
+            self.run("BEGIN IMMEDIATE" if kind == "write" else "BEGIN")
+            try:
+                yield
+                if kind == "write":
+                    self.run("REPLACE INTO facts VALUES ('sum', ?)", self._sum())
+                self.run("COMMIT")
+            except BaseException:
+                self._connection.rollback()
+                raise
+
+    def _check(self) -> None:
+        with _explained(self._path):
+            for pragma in _PRAGMAS:
+                self.run(f"PRAGMA {pragma}")
+            ((application,),) = self.run("PRAGMA application_id")
+            ((version,),) = self.run("PRAGMA user_version")
+        if application != _APPLICATION:
+            raise Failed("state.foreign", f"{self._path} is not a device's memory")
+        if version != _VERSION:
+            raise Failed(
+                "state.newer" if version > _VERSION else "state.foreign",
+                f"{self._path} is a memory of version {version}, this fwsign knows {_VERSION}",
+                expected=_VERSION,
+                found=version,
+            )
+        with self.transaction("read"):
+            if self.run(_NOT_OURS).fetchone() is not None:
+                raise _damaged(self._path, "it has more than tables")
+            kept = self.run("SELECT value FROM facts WHERE name = 'sum'").fetchone()
+            if kept != (self._sum(),):
+                raise _damaged(self._path, "its sum is not the one kept in it")
+
+    def _sum(self) -> bytes:
+        state = hashlib.sha256()
+        for statement in _DECIDING:
+            for row in self.run(statement):
+                state.update(repr(row).encode())
+        return state.digest()
+
+
+def _create(path: Path) -> bool:
+    """Make an empty memory, whole or not at all; return False if another process was first."""
+    journal = Path(f"{path}-journal")
+    if os.path.lexists(journal):  # SQLite would apply the old journal to the new file
+        message = f"{path} is not there, but its journal is: the memory was moved or deleted"
+        raise Failed("state.lost", message, expected=str(path), found=str(journal))
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.executescript(_SCHEMA)
+        with StateFile(connection, path, is_new=True).transaction("write"):
+            pass  # writes the sum of the empty memory
+        content = connection.serialize()
+    try:
+        _make_directory(path.parent)
+        write_atomic(path, content, mode=0o600)
+    except OSError as error:
+        raise io_error(error, path.parent, "write") from error
+    except Failed as error:
+        if error.code != "io.exists":
+            raise
+        return False
+    return True
+
+
+def _make_directory(directory: Path) -> None:
+    if not directory.is_dir():
+        _make_directory(directory.parent)
+        directory.mkdir(mode=0o700, exist_ok=True)
+        sync_directory(directory.parent)
+
+
+def _refuse_super_journal(path: Path) -> None:
+    """Refuse a journal that names a file at its end: SQLite would delete that file."""
+    journal = Path(f"{os.path.realpath(path)}-journal")
+    try:
+        with journal.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - len(_JOURNAL_MAGIC)))
+            found = file.read(len(_JOURNAL_MAGIC))
+    except (FileNotFoundError, NotADirectoryError):  # SQLite has a better message for the second
+        return
+    except OSError as error:
+        raise io_error(error, journal) from error
+    if found == _JOURNAL_MAGIC:
+        raise _damaged(path, "its journal is of several databases")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    try:
+        uri = f"{path.absolute().as_uri()}?mode=rw"  # rwc would make a new, empty one
+        with _explained(path):
+            return sqlite3.connect(uri, timeout=BUSY_SECONDS, isolation_level=None, uri=True)
+    except OSError as error:
+        raise io_error(error, path) from error
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.ProgrammingError:
+        raise
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the second for damaged names
+        raise _explain(error, path) from error
+
+
+def _explain(error: Exception, path: Path) -> Failed:
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        message = f"the device's memory {path} is not there"
+        return Failed("state.lost", message, expected=str(path), found="no such file")
+    except OSError as reason:
+        return io_error(reason, path)
+    if stat.S_ISDIR(mode):
+        return Failed("io.directory", f"{path} is a directory, not a device's memory")
+    number = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+    if (number & 0xFF) not in _REASONS:
+        return _damaged(path, str(error))
+    code, words = _REASONS[number & 0xFF]
+    return Failed(code, f"the device's memory {path}: {words}", found=str(error))
+
+
+def _damaged(path: Path, found: str) -> Failed:
+    words = f"the device's memory {path} is damaged, or was changed by another program: {found}"
+    return Failed("state.damaged", words, expected="a whole memory", found=found)

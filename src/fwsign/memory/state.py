@@ -1,0 +1,439 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The device's memory: accepted releases, the time floor, CRLs, and receipts.
+
+Only `accept` and trust updates move floors. `fwsign.memory.file` keeps the file whole.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self
+
+from fwsign.errors import Failed
+from fwsign.format import cbor, suit
+from fwsign.keys import Signer
+from fwsign.memory import rows as state_rows
+from fwsign.memory.crls import held_crls, keep_crls, knows_crls
+from fwsign.memory.file import StateFile
+from fwsign.receipts.chain import line_digest, make_line
+from fwsign.trust.lists import TrustState, Update, decode_trust, encode_trust
+from fwsign.trust.update import apply_chain
+from fwsign.verify.policy import DevicePolicy, Recorded
+from fwsign.verify.verified import VerifiedRelease
+from fwsign.x509.revocation import Issued
+
+_FLOOR: Final = "SELECT sequence FROM floors WHERE identity = ? AND vendor = ? AND class = ?"
+_RECORDED: Final = (
+    "SELECT manifest, components FROM recorded WHERE identity = ? AND vendor = ? AND class = ?"
+)
+_FORGET: Final = "DELETE FROM recorded WHERE identity = ? AND vendor = ? AND class = ?"
+_LAST_RECEIPT: Final = "SELECT line FROM receipts ORDER BY number DESC LIMIT 1"
+_TEXT: Final = "SELECT value FROM facts WHERE name = ?"
+_TIME: Final = "SELECT seconds FROM times WHERE vendor = ?"
+
+MAX_RECORDED: Final = 256
+"""Releases at one floor: one for each file that one run of `fwsign sign` signed."""
+MAX_IDENTITY: Final = 200
+"""Characters of a board's identity."""
+
+
+class Floor(NamedTuple):
+    """The lowest sequence number still accepted, and the releases accepted at it."""
+
+    sequence: int
+    recorded: tuple[Recorded, ...] = ()
+
+
+class _Key(NamedTuple):
+    """The key of a floor: board, vendor and product. Another vendor could claim a class alone."""
+
+    identity: str
+    vendor: bytes
+    klass: bytes
+
+
+class State:
+    """The open memory; a context manager. Only `open` makes it, and one thread uses it.
+
+    Attributes:
+        is_new: whether `open` made the file.
+    """
+
+    def __init__(self, file: StateFile) -> None:
+        self._file = file
+        self.is_new = file.is_new
+
+    @classmethod
+    def open(cls, path: Path, *, create: bool = False) -> Self:
+        """Open a memory, and check that it is whole.
+
+        Args:
+            path: the file.
+            create: make the file and its directory, if there is none.
+
+        Raises:
+            Failed: `state.lost`, `state.foreign`, `state.newer`, `state.damaged`, `state.busy`,
+                `io.*`.
+        """
+        return cls(StateFile.open(path, create=create))
+
+    def close(self) -> None:
+        """Close the file; undo uncommitted changes."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Make all changes inside it one step: all of them are kept, or none.
+
+        Raises:
+            Failed: `state.busy`, `io.*`.
+        """
+        return self._file.transaction("write")
+
+    def floor(self, identity: str | None, vendor: str, product: str) -> Floor | None:
+        """Return the floor of a product on a board; None if it has none yet.
+
+        Args:
+            identity: the board's identity; None for boards without one, which share a floor.
+            vendor: the vendor's domain.
+            product: the product's name.
+
+        Raises:
+            Failed: `state.limit`, `state.damaged`, `state.busy`, `io.*`.
+        """
+        key = _key(identity, suit.vendor_id(vendor), suit.class_id(vendor, product))
+        with self._file.transaction("read"):  # both tables at one moment
+            return self._floor(key)
+
+    def policy(
+        self, base: DevicePolicy, identity: str | None, release: VerifiedRelease | None = None
+    ) -> tuple[DevicePolicy, Floor | None]:
+        """Add the memory's floors and CRLs to a policy, for `Verifier`.
+
+        If the policy names vendor and product, or a release is given, "rollback" is checked from
+        the first release on. The time floor is the vendor's: CRLs of other vendors never move it.
+
+        Args:
+            base: the device's own policy; the stricter demand counts.
+            identity: the board's identity.
+            release: the release to verify for this board; its product's floor counts.
+
+        Returns:
+            The policy, and the floor for `accept`; None on first use.
+
+        Raises:
+            Failed: as `floor`.
+        """
+        vendor = release.manifest.vendor_id if release else _vendor_id(base)
+        with self._file.transaction("read"):
+            time = self._time(vendor) if vendor is not None else None
+            policy = base._replace(
+                held=(*base.held, *held_crls(self._file)),
+                time_floor=max(filter(None, (base.time_floor, time)), default=None),
+            )
+            if release is not None:
+                manifest = release.manifest
+                floor = self._floor(_key(identity, manifest.vendor_id, manifest.class_id))
+            elif base.vendor is None or base.product is None:
+                return policy, None
+            else:
+                floor = self.floor(identity, base.vendor, base.product)
+        known = floor or Floor(0)
+        given = Floor(base.min_sequence or 0, base.recorded)
+        lowest = max(known.sequence, given.sequence)
+        recorded = [one for at in (given, known) if at.sequence == lowest for one in at.recorded]
+        return policy._replace(min_sequence=lowest, recorded=tuple(recorded)), floor
+
+    def accept(
+        self, identity: str | None, release: VerifiedRelease, expected: Floor | None
+    ) -> None:
+        """Remember that a release was accepted under a policy from `policy`.
+
+        The floor only rises. A release with a waived rollback check never lowers it, and is not
+        recorded at it. The clock is not remembered, only the release's `known_time`, and only for
+        its vendor. CRLs that came with blocks for this vendor are kept, whether the blocks count
+        or not: a revocation may be the very reason why a block does not count.
+
+        Args:
+            identity: the board's identity.
+            release: the verified release.
+            expected: the floor that `policy` returned; not compared if that check was waived.
+
+        Raises:
+            Failed: `state.conflict`: another release was accepted meanwhile, verify again;
+                `state.limit`, `state.damaged`, `state.busy`, `io.*`.
+        """
+        manifest = release.manifest
+        key = _key(identity, manifest.vendor_id, manifest.class_id)
+        with self.transaction():
+            floor = self._floor(key)
+            known = floor or Floor(-1)
+            if all(release.manifest_digest != one.manifest_digest for one in known.recorded):
+                if "rollback" not in release.unchecked:
+                    _check_unmoved(floor, expected)
+                self._raise(key, known, release)
+            self._keep_time(key.vendor, release.known_time)
+            keep_crls(self._file, _teaching(release))
+
+    def knows(self, release: VerifiedRelease) -> bool:
+        """Tell whether `accept` would learn nothing from the CRLs of a release.
+
+        Raises:
+            Failed: `state.limit`, `state.busy`, `io.*`.
+        """
+        with self._file.transaction("read"):
+            return knows_crls(self._file, _teaching(release))
+
+    def trust(self) -> TrustState | None:
+        """Return the list of anchors from trust updates; None if there was no update yet.
+
+        Raises:
+            Failed: `state.busy`, `io.*`.
+        """
+        with self._file.transaction("read"):
+            found = self._file.run("SELECT value FROM facts WHERE name = 'trust'").fetchone()
+        return decode_trust(found[0]) if found else None
+
+    def apply_trust(
+        self, updates: Sequence[bytes], enrolled: TrustState, identity: str | None = None
+    ) -> TrustState:
+        """Verify trust updates, keep the last list, and reset floors as they state, in one step.
+
+        Args:
+            updates: in the order of their numbers; see `fwsign.trust.update.apply_chain`.
+            enrolled: the list that counts if none was kept yet.
+            identity: the device's identity, as for `floor`.
+
+        Raises:
+            FwsignError: as `fwsign.trust.update.apply_chain`; the memory is then unchanged.
+            Failed: `state.limit`, `state.busy`, `io.*`.
+        """
+        with self.transaction():
+            current = self.trust() or enrolled
+            update = apply_chain(current, updates)
+            if update.trust.number > current.number:
+                kept = encode_trust(update.trust)
+                self._file.run("REPLACE INTO facts VALUES ('trust', ?)", kept)
+                self._reset_floors(update, identity)
+        return update.trust
+
+    def append_receipt(
+        self, receipt: Mapping[str, Any], signer: Signer | None = None, chain: Sequence[bytes] = ()
+    ) -> str:
+        """Add a receipt to the chain and return its line; see `fwsign.receipts.chain.make_line`.
+
+        Raises:
+            Failed: `state.receipt`, `state.busy`, `io.*`, `key.*`.
+        """
+        with self.transaction():
+            last = self._last_receipt()
+            line = make_line(receipt, line_digest(last) if last else None, signer, chain)
+            self._file.run("INSERT INTO receipts (line) VALUES (?)", line)
+        return line
+
+    def serial_of(self, batch: state_rows.Batch, identity: str) -> str | None:
+        """Return the serial number of the row of device data that a board has; None without one.
+
+        Raises:
+            Failed: `state.busy`, `io.*`.
+        """
+        with self._file.transaction("read"):
+            return state_rows.serial_of(self._file, batch, identity)
+
+    def board_of(self, batch: state_rows.Batch, serial: str) -> str | None:
+        """Return the identity of the board that has a row of device data; None if it is free.
+
+        Raises:
+            Failed: `state.busy`, `io.*`.
+        """
+        with self._file.transaction("read"):
+            return state_rows.board_of(self._file, batch, serial)
+
+    def first_free(self, batch: state_rows.Batch, serials: Iterable[str]) -> str | None:
+        """Return the first of several serial numbers that no board has; None if all are taken.
+
+        Raises:
+            Failed: `state.busy`, `io.*`.
+        """
+        with self._file.transaction("read"):
+            return state_rows.first_free(self._file, batch, serials)
+
+    def allot(self, batch: state_rows.Batch, identity: str, serial: str) -> bool:
+        """Give a row of device data to a board for ever; return whether the board has it now.
+
+        Raises:
+            Failed: `state.limit`, `state.busy`, `io.*`.
+        """
+        _key(identity, batch.vendor, batch.klass)
+        with self.transaction():
+            return state_rows.allot(self._file, batch, identity, serial)
+
+    def last_receipt(self) -> str | None:
+        """Return the line of the newest receipt.
+
+        Raises:
+            Failed: `state.busy`, `io.*`.
+        """
+        with self._file.transaction("read"):
+            return self._last_receipt()
+
+    def remembered(self, name: str) -> str | None:
+        """Return a text that `remember` kept; None if there is none.
+
+        Raises:
+            Failed: `state.busy`, `io.*`.
+        """
+        with self._file.transaction("read"):
+            found = self._file.run(_TEXT, f"text:{name}").fetchone()
+        return str(found[0]) if found else None
+
+    def remember(self, name: str, text: str | None) -> None:
+        """Keep a text under a name; None removes it.
+
+        Raises:
+            Failed: `state.busy`, `io.*`.
+        """
+        with self.transaction():
+            self._file.run("DELETE FROM facts WHERE name = ?", f"text:{name}")
+            if text is not None:
+                self._file.run("INSERT INTO facts VALUES (?, ?)", f"text:{name}", text)
+
+    def forget(self) -> None:
+        """Forget everything that affects decisions, for a new enrolment; the receipts stay.
+
+        Raises:
+            Failed: `state.busy`, `io.*`.
+        """
+        with self.transaction():
+            for table in ("floors", "recorded", "crls", "times", "facts"):
+                self._file.run(f"DELETE FROM {table}")  # noqa: S608 - our own names
+
+    def receipt_lines(self) -> Iterator[str]:
+        """Yield the receipts' lines from the first on, for `fwsign.receipts`.
+
+        Raises:
+            Failed: `state.damaged`, `state.busy`, `io.*`.
+        """
+        last = 0
+        while True:  # in pieces: a slow reader must not keep writers waiting
+            with self._file.transaction("read"):
+                rows = self._file.run(
+                    "SELECT number, line FROM receipts WHERE number > ? ORDER BY number LIMIT 256",
+                    last,
+                ).fetchall()
+            if not rows:
+                return
+            for last, line in rows:  # noqa: B007 - the next piece begins after it
+                yield line
+
+    def _last_receipt(self) -> str | None:
+        found = self._file.run(_LAST_RECEIPT).fetchone()
+        return found[0] if found else None
+
+    def _floor(self, key: _Key) -> Floor | None:
+        found = self._file.run(_FLOOR, *key).fetchone()
+        if found is None:
+            return None
+        rows = self._file.run(_RECORDED, *key)
+        recorded = tuple(Recorded(digest, cbor.decode(data)) for digest, data in rows)
+        return Floor(found[0], recorded)
+
+    def _raise(self, key: _Key, floor: Floor, release: VerifiedRelease) -> None:
+        number = release.manifest.sequence_number
+        waived = "rollback" in release.unchecked
+        if number < floor.sequence or (number == floor.sequence and waived):
+            return
+        if number > floor.sequence:
+            self._file.run(_FORGET, *key)
+            self._file.run("REPLACE INTO floors VALUES (?, ?, ?, ?)", *key, number)
+        elif len(floor.recorded) == MAX_RECORDED:
+            raise Failed(
+                "state.limit",
+                f"{MAX_RECORDED} releases have sequence number {number} already",
+                expected="a higher sequence number",
+                found=number,
+            )
+        components = cbor.encode(tuple(one.identifier for one in release.components))
+        values = (*key, release.manifest_digest, components)
+        self._file.run("INSERT INTO recorded VALUES (?, ?, ?, ?, ?)", *values)
+
+    def _reset_floors(self, update: Update, identity: str | None) -> None:
+        """Set the floors that an update states, up or down; leave the others."""
+        trust, floors = update.trust, update.floors
+        vendor = suit.vendor_id(trust.vendor)
+        if floors.sequence is not None:
+            key = _key(identity, vendor, suit.class_id(trust.vendor, trust.product))
+            self._file.run(_FORGET, *key)
+            self._file.run("REPLACE INTO floors VALUES (?, ?, ?, ?)", *key, floors.sequence)
+        if floors.time is not None:
+            self._file.run("REPLACE INTO times VALUES (?, ?)", vendor, floors.time)
+
+    def _time(self, vendor: bytes) -> datetime | None:
+        found = self._file.run(_TIME, vendor).fetchone()
+        return datetime.fromtimestamp(found[0], UTC) if found else None
+
+    def _keep_time(self, vendor: bytes, time: datetime | None) -> None:
+        times = [one for one in (time, self._time(vendor)) if one is not None]
+        if times:
+            seconds = int(max(times).timestamp())
+            self._file.run("REPLACE INTO times VALUES (?, ?)", vendor, seconds)
+
+
+def default_path(platform: str = sys.platform) -> Path:
+    """Return the path of a user's memory of boards.
+
+    Raises:
+        Failed: `state.home`.
+    """
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises if there is none
+    if platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", ""))
+    elif platform == "darwin":
+        base = home / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_STATE_HOME", ""))
+        if not base.is_absolute():  # the XDG specification says to ignore it then
+            base = home / ".local" / "state"
+    if not base.is_absolute():
+        raise Failed("state.home", "there is no home directory to keep the memory of boards in")
+    return base / "fwsign" / "boards.db"
+
+
+def _vendor_id(policy: DevicePolicy) -> bytes | None:
+    return suit.vendor_id(policy.vendor) if policy.vendor is not None else None
+
+
+def _teaching(release: VerifiedRelease) -> list[Issued]:
+    """Return the certificates in blocks for this vendor, with their issuers' verified CRLs."""
+    return [one for signer in release.signers if signer.for_vendor for one in signer.issued]
+
+
+def _key(identity: str | None, vendor: bytes, klass: bytes) -> _Key:
+    name = identity or ""
+    if len(name) > MAX_IDENTITY or not name.isprintable():
+        raise Failed(
+            "state.limit",
+            f"the board calls itself {name!r:.80}",
+            expected=f"at most {MAX_IDENTITY} printable characters",
+            found=name,
+        )
+    return _Key(name, vendor, klass)
+
+
+def _check_unmoved(floor: Floor | None, expected: Floor | None) -> None:
+    if floor != expected:
+        now, before = (one.sequence if one else "none" for one in (floor, expected))
+        raise Failed(
+            "state.conflict",
+            f"another release was accepted meanwhile: the floor was {before} and is {now}",
+            expected=before,
+            found=now,
+        )

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A PKI as people see it: inventory, tree, page, timeline."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Certificates of any quality, read leniently, for views and advice alone."""

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sign a release, and verify the envelope before it is returned."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from fwsign.errors import Failed, FwsignError, Stale, Tampered
+from fwsign.format import suit
+from fwsign.format.cose import (
+    SHA256,
+    Block,
+    decode_block,
+    encode_block,
+    protected_header,
+    sig_structure,
+    verify_signature,
+)
+from fwsign.format.opening import encode_manifest_digest
+from fwsign.format.payload import digest
+from fwsign.keys import Signer
+from fwsign.signing.release import Release
+from fwsign.spans import CLOCK_TOLERANCE
+from fwsign.verify.policy import DevicePolicy
+from fwsign.verify.token import parse_token
+from fwsign.verify.verifier import VerifiedRelease, Verifier
+from fwsign.x509.certificate import Certificate, key_digest, parse_certificate
+from fwsign.x509.chain import Anchor
+from fwsign.x509.crl import Crl, newest, parse_crl
+
+CRL_MARGIN: Final = timedelta(days=1)
+"""A CRL that goes stale sooner would stop the update before it reaches its devices."""
+CRL_WARNING: Final = timedelta(days=30)
+"""A CRL that goes stale sooner deserves a note: slow devices would refuse the update."""
+
+
+class Identity(NamedTuple):
+    """A signer, and the parts of its PKI that an envelope must carry.
+
+    Args:
+        signer: holds the key.
+        chain: DER certificates, leaf first, without the anchor.
+        crls: the CRLs of every issuer in the path, in DER.
+    """
+
+    signer: Signer
+    chain: tuple[bytes, ...]
+    crls: tuple[bytes, ...] = ()
+
+
+class TimeStamping(NamedTuple):
+    """The source of time-stamp tokens.
+
+    Args:
+        request: returns a token for a signature, as `fwsign.signing.tsa_client.request_token` does.
+        anchors: the anchors that devices pin for the authority.
+    """
+
+    request: Callable[[bytes], bytes]
+    anchors: tuple[Anchor, ...]
+
+
+def sign(
+    release: Release,
+    identities: Sequence[Identity],
+    anchors: Sequence[Anchor],
+    *,
+    at: datetime,
+    tsa: TimeStamping | None = None,
+    allow_example_keys: bool = False,
+    force: bool = False,
+) -> tuple[bytes, VerifiedRelease]:
+    """Sign a release, and verify the envelope like a device.
+
+    If the clock is behind the CRLs, the envelope is verified at the time that they prove.
+
+    Args:
+        release: the release to sign.
+        identities: one for each signature.
+        anchors: the anchors that devices pin; only the check uses them.
+        at: the present time, with a zone.
+        tsa: stamps each signature; a device that pins it must accept the token.
+        allow_example_keys: sign with the published keys of keys.example.
+        force: sign although the clock is behind the CRLs, or a CRL goes stale within a day.
+
+    Returns:
+        The envelope, and the result of verifying it.
+
+    Raises:
+        FwsignError: a device would refuse the envelope, or a CRL goes stale within a day.
+        Failed: `state.clock`: the clock is behind the CRLs; `key.failed`, `key.mismatch`, and
+            the errors of `tsa`.
+    """
+    crls = [parse_crl(crl) for identity in identities for crl in identity.crls]
+    known = known_time(crls, at)
+    if not force:
+        check_clock(crls, at)
+    at = known
+    manifest = suit.encode_manifest(release.manifest)
+    payload = encode_manifest_digest(manifest)
+    leaves = [parse_certificate(identity.chain[0]) for identity in identities]
+    blocks = tuple(
+        _sign_block(identity, leaf, payload, tsa)
+        for identity, leaf in zip(identities, leaves, strict=True)
+    )
+    envelope = suit.encode_envelope(
+        suit.Envelope(payload, blocks, manifest, release.text, release.integrated)
+    )
+    text = suit.decode_text(release.text, release.manifest)
+    policy = DevicePolicy(
+        vendor=text.vendor,
+        product=text.product,
+        threshold=len({leaf.spki for leaf in leaves}),
+        profile="compat",
+        pinned_vendors={leaf.spki: (text.vendor,) for leaf in leaves},
+        allow_example_keys=allow_example_keys,
+        require_token=tsa is not None,
+        tsa_anchors=tsa.anchors if tsa else (),
+    )
+    verified = Verifier(anchors, policy).verify(envelope, at=at)
+    for component in verified.components:
+        if component.uri in release.integrated:
+            verified.receive(component)
+    if not force:
+        check_margin(used_crls(verified), at)
+    return envelope, verified
+
+
+def _sign_block(
+    identity: Identity, leaf: Certificate, payload: bytes, tsa: TimeStamping | None
+) -> bytes:
+    signer = identity.signer
+    if key_digest(signer.public_key) != leaf.spki:
+        raise Failed(
+            "key.mismatch",
+            f'the key is not that of certificate "{leaf.name}"',
+            expected=leaf.spki,
+            found=key_digest(signer.public_key),
+        )
+    protected = protected_header(signer.algorithm, digest(SHA256, identity.chain[0]))
+    signature = sign_message(signer, sig_structure(protected, payload))
+    block = Block(protected, signer.algorithm, signature, chain=identity.chain, crls=identity.crls)
+    return encode_block(block._replace(token=tsa.request(signature) if tsa else None))
+
+
+def sign_message(signer: Signer, message: bytes) -> bytes:
+    """Sign a message, and verify the signature.
+
+    Raises:
+        Failed: `key.failed`, and the signer's own errors.
+    """
+    signature = signer.sign(message)
+    try:
+        _check_signature(signer, message, signature)
+    except Tampered as error:
+        raise Failed("key.failed", f"the key's own signature is wrong: {error}") from None
+    return signature
+
+
+def _check_signature(signer: Signer, message: bytes, signature: bytes) -> None:
+    """Verify with another implementation than the one that signed, if there is one."""
+    key = signer.public_key
+    if not isinstance(key, Ed25519PublicKey):
+        verify_signature(signer.algorithm, key, message, signature)
+        return
+    import nacl.exceptions  # 20 ms that only Ed25519 pays
+    import nacl.signing
+
+    try:
+        nacl.signing.VerifyKey(key.public_bytes_raw()).verify(message, signature)
+    except (nacl.exceptions.CryptoError, ValueError) as error:
+        raise Tampered("tampered.signature", f"libsodium refuses it: {error}") from None
+
+
+def used_crls(verified: VerifiedRelease) -> list[Crl]:
+    """Return the CRLs of a release's signers and of their time-stamping authorities."""
+    return [crl for one in verified.signers for issued in one.issued for crl in issued.newest]
+
+
+def known_time(crls: Iterable[Crl], at: datetime) -> datetime:
+    """Return the clock's time, or that of the latest CRL if the clock is behind it.
+
+    Raises:
+        Failed: `state.clock`: a time without a zone.
+    """
+    if at.utcoffset() is None:
+        raise Failed("state.clock", "the time given has no time zone")
+    return max((at, *(crl.this_update for crl in crls)))
+
+
+def check_clock(crls: Sequence[Crl], at: datetime) -> None:
+    """Refuse a clock that is behind CRLs: its sequence numbers and dates would be wrong.
+
+    Raises:
+        Failed: `state.clock`.
+    """
+    latest = max(crls, key=lambda crl: crl.this_update, default=None)
+    if latest is None or latest.this_update <= at + CLOCK_TOLERANCE:
+        return
+    made, now = (f"{time:%Y-%m-%d %H:%M}" for time in (latest.this_update, at.astimezone(UTC)))
+    raise Failed(
+        "state.clock",
+        f"the clock is wrong: it says {now}, but the {latest.name} was made {made}",
+        expected=f"{made} or later",
+        found=now,
+        hint="set the clock: sequence numbers come from it, and devices refuse lower ones than "
+        "they have seen; --force signs all the same",
+    )
+
+
+def check_margin(crls: Iterable[Crl], at: datetime) -> None:
+    """Refuse CRLs that go stale before an update has reached its devices.
+
+    Raises:
+        Stale: `stale.crl`.
+    """
+    for crl in crls:
+        if crl.next_update < at + CRL_MARGIN:
+            raise Stale(
+                "stale.crl",
+                f"{crl.name} goes stale {crl.next_update:%Y-%m-%d %H:%M}, less than a day from now",
+                expected=f"one until {(at + CRL_MARGIN).astimezone(UTC).isoformat()} or later",
+                found=f"one until {crl.next_update.isoformat()}",
+                hint="make new ones with: fwsign pki crl; --force takes them all the same",
+            )
+
+
+def staple(envelope: bytes, crls: Sequence[bytes], *, skip_unused: bool = False) -> bytes:
+    """Put newer CRLs into an envelope. No key is needed: CRLs prove themselves.
+
+    They may be of the signer's issuers, or of the issuers of the block's time-stamping authority.
+
+    Args:
+        envelope: a whole envelope; its signatures are not verified here.
+        crls: CRLs in DER.
+        skip_unused: leave out CRLs that belong to no issuer, if others do belong to one.
+
+    Returns:
+        The envelope with, for each issuer, the CRLs that `fwsign.x509.crl.newest` leaves.
+
+    Raises:
+        Malformed: `malformed.*`, for envelope or CRLs, or for more CRLs than an envelope may
+            hold.
+        Failed: `io.crl-unused` for a CRL that belongs to no issuer of any block.
+    """
+    decoded = suit.decode_envelope(envelope)
+    new = [parse_crl(crl) for crl in crls]
+    unused = set(range(len(new)))
+    blocks = []
+    for data in decoded.blocks:
+        block = decode_block(data)
+        chain = [parse_certificate(certificate) for certificate in _certificates(block)]
+        own = [index for index, crl in enumerate(new) if any(map(crl.is_by_issuer_of, chain))]
+        unused -= set(own)
+        old = [parse_crl(crl) for crl in block.crls]
+        merged = _newest_of_each([*old, *(new[index] for index in own)])
+        blocks.append(encode_block(block._replace(crls=tuple(crl.data for crl in merged))))
+        decode_block(blocks[-1])  # enforces the limits of blocks
+    if unused and not (skip_unused and len(unused) < len(new)):
+        raise Failed(
+            "io.crl-unused",
+            f"the {new[min(unused)].name} belongs to no issuer in the envelope",
+        )
+    return suit.encode_envelope(decoded._replace(blocks=tuple(blocks)))
+
+
+def carried_crls(envelope: bytes) -> list[Crl]:
+    """Return the CRLs in an envelope, each once; raise like `staple`."""
+    blocks = map(decode_block, suit.decode_envelope(envelope).blocks)
+    return [parse_crl(crl) for crl in dict.fromkeys(crl for block in blocks for crl in block.crls)]
+
+
+def _certificates(block: Block) -> tuple[bytes, ...]:
+    """Return the signer's certificates, and those of a readable time-stamp token."""
+    if block.token is not None:
+        with contextlib.suppress(FwsignError):  # a bad token does not count, and needs no CRLs
+            return (*block.chain, *parse_token(block.token).certificates)
+    return block.chain
+
+
+def _newest_of_each(crls: Sequence[Crl]) -> list[Crl]:
+    """Return the newest CRLs of each issuer, by name and key."""
+    issuers: dict[tuple[bytes, bytes | None], dict[bytes, Crl]] = {}
+    for crl in crls:
+        issuer = (crl.issuer.public_bytes(), crl.authority_key)
+        issuers.setdefault(issuer, {})[crl.data] = crl
+    return [crl for own in issuers.values() for crl in newest(own.values())]

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Describe files by a manifest."""
+
+import hashlib
+import io
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Final, NamedTuple, TypeAlias
+
+from fwsign.errors import Failed
+from fwsign.files import io_error
+from fwsign.format import cbor, suit
+from fwsign.format.blocks import BLOCK_SIZES, encode_blocks, is_block_size
+from fwsign.format.component import (
+    BlockList,
+    Component,
+    Digest,
+    check_identifier,
+    check_name,
+    check_unique,
+    check_uri,
+)
+from fwsign.format.payload import CHUNK_SIZE, Blocks, Source, digest, measure
+
+MAX_EMBEDDED_SIZE: Final = 16 * 1024 * 1024
+"""Bytes of one payload inside an envelope: the largest flash of the known boards."""
+BLOCK_SIZE: Final = 64 * 1024
+"""Bytes of a block by default: the list is then a 2000th of the payload."""
+DEVICE_DATA: Final = "device-data.toml"
+"""The reserved name of a policy for per-device data; see `fwsign.device_data.policy`."""
+LISTED_ABOVE: Final = 1024 * 1024
+"""Up to so many bytes, a payload gets no block list by default: it is soon sent again."""
+
+
+class Part(NamedTuple):
+    """A file of a release and the component it becomes.
+
+    Args:
+        path: the payload's file.
+        identifier: the place for the bytes; see `fwsign.format.component`.
+        name: the payload's name in the release; None for the file's own name.
+        inside: whether it always goes into the envelope.
+    """
+
+    path: Path
+    identifier: tuple[bytes, ...]
+    name: str | None = None
+    inside: bool = False
+
+
+Opener: TypeAlias = Callable[[Path], AbstractContextManager[Source]]
+"""Opens a payload for reading."""
+
+
+class Release(NamedTuple):
+    """A release ready to be signed."""
+
+    manifest: suit.Manifest
+    text: bytes
+    integrated: Mapping[str, bytes]
+
+
+def describe(
+    parts: Sequence[Part],
+    text: suit.Text,
+    *,
+    sequence_number: int,
+    use_before: int | None = None,
+    embed: bool = False,
+    base_url: str = "",
+    block_size: int | None = None,
+    opener: Opener = lambda path: path.open("rb"),
+) -> Release:
+    """Hash files and describe them.
+
+    Args:
+        parts: one or more; their names must differ in more than case.
+        text: vendor, product, version and description.
+        sequence_number: 0 to 2**63 - 1; devices refuse lower ones than they have seen.
+        use_before: Unix time in seconds, from which on devices refuse the release.
+        embed: put the payloads into the envelope, at most 16 MiB each.
+        base_url: a prefix for each name, for payloads that devices fetch.
+        block_size: bytes of a block. If it is given, every payload larger than one block gets a
+            block list; 0 makes no lists. By default payloads above 1 MiB get lists of 64 KiB
+            blocks. Payloads inside the envelope get none.
+        opener: opens each file once, for a progress bar.
+
+    Raises:
+        Malformed: `malformed.component`.
+        Failed: `io.*`, `state.policy`.
+    """
+    if not 1 <= len(parts) <= suit.MAX_COMPONENTS:
+        raise Failed("state.policy", f"a release of {len(parts)} files, expected 1 to 256")
+    _check_numbers(sequence_number, use_before, block_size)
+    integrated: dict[str, bytes] = {}
+    components, lists = [], []
+    for index, part in enumerate(parts):
+        check_identifier(part.identifier)
+        name = check_name(part.name or part.path.name)
+        inside = embed or part.inside
+        uri = check_uri(f"#{name}" if inside else base_url + name)
+        if inside:
+            integrated[uri] = data = _load(part.path, opener)
+            components.append(Component(part.identifier, *measure(io.BytesIO(data)), uri))
+            continue
+        image, size, blocks = _measure(part.path, block_size, opener)
+        components.append(Component(part.identifier, image, size, uri))
+        if blocks is not None:
+            data = _encode_list(part.path, blocks)
+            lists.append(BlockList(index, *measure(io.BytesIO(data))))
+            integrated[lists[-1].uri] = data
+    _check_count(len(components), len(lists))
+    check_unique(tuple(components), tuple(lists))
+    encoded_text = suit.encode_text(text, tuple(components))
+    head = cbor.byte_string_head(len(encoded_text))
+    manifest = suit.Manifest(
+        sequence_number,
+        suit.vendor_id(text.vendor),
+        suit.class_id(text.vendor, text.product),
+        tuple(components),
+        use_before,
+        suit.version_numbers(text.version) if text.version else None,
+        Digest(suit.SHA256, digest(suit.SHA256, head, encoded_text)),
+        tuple(lists),
+    )
+    return Release(manifest, encoded_text, integrated)
+
+
+def _check_numbers(sequence_number: int, use_before: int | None, block_size: int | None) -> None:
+    for name, number, limit in (
+        ("sequence number", sequence_number, suit.MAX_SEQUENCE_NUMBER),
+        ("time of expiry", use_before or 0, suit.MAX_TIME),
+    ):
+        if not 0 <= number <= limit:
+            raise Failed("state.policy", f"{name} {number}, expected 0 to {limit}")
+    if block_size and not is_block_size(block_size):
+        raise Failed("state.policy", f"block size {block_size}, expected {BLOCK_SIZES}")
+
+
+def _check_count(files: int, lists: int) -> None:
+    if files + lists > suit.MAX_COMPONENTS:
+        raise Failed(
+            "state.policy",
+            f"a release of {files} files with {lists} block lists, together at most "
+            f"{suit.MAX_COMPONENTS} are possible",
+            expected=f"at most {suit.MAX_COMPONENTS}",
+            found=files + lists,
+        )
+
+
+def _measure(
+    path: Path, block_size: int | None, opener: Opener
+) -> tuple[Digest, int, Blocks | None]:
+    """Hash a file in one pass; return its block list too, if it shall have one."""
+    try:
+        with opener(path) as source:
+            if block_size == 0:
+                return (*measure(source), None)
+            image, size, blocks = _measure_blocks(source, block_size or BLOCK_SIZE)
+    except OSError as error:
+        raise io_error(error, path) from error
+    return image, size, blocks if size > (block_size or LISTED_ABOVE) else None
+
+
+def _measure_blocks(source: Source, block_size: int) -> tuple[Digest, int, Blocks]:
+    """Read a source once; return its SHA-256, its size in bytes and its block list."""
+    image, block = hashlib.sha256(), hashlib.sha256()
+    size, left, digests = 0, block_size, bytearray()
+    while data := source.read(CHUNK_SIZE):
+        image.update(data)
+        size += len(data)
+        rest = memoryview(data)
+        while rest:
+            piece, rest = rest[:left], rest[left:]
+            block.update(piece)
+            left -= len(piece)
+            if not left:
+                digests += block.digest()
+                block, left = hashlib.sha256(), block_size
+    if left < block_size:
+        digests += block.digest()
+    return Digest(suit.SHA256, image.digest()), size, Blocks(block_size, bytes(digests))
+
+
+def _encode_list(path: Path, blocks: Blocks) -> bytes:
+    data = encode_blocks(blocks)
+    if len(data) > MAX_EMBEDDED_SIZE:
+        raise Failed(
+            "state.policy",
+            f"the block list of {path} has {len(data)} bytes, at most {MAX_EMBEDDED_SIZE} fit into "
+            f"an envelope: {blocks.size} bytes are too small for its blocks",
+            expected=f"at most {MAX_EMBEDDED_SIZE} bytes",
+            found=len(data),
+        )
+    return data
+
+
+def _load(path: Path, opener: Opener) -> bytes:
+    """Read a file that goes inside the envelope."""
+    try:
+        with opener(path) as source:
+            data = b"".join(iter(lambda: source.read(CHUNK_SIZE), b""))
+    except OSError as error:
+        raise io_error(error, path) from error
+    if len(data) > MAX_EMBEDDED_SIZE:
+        raise Failed(
+            "io.format",
+            f"{path} has {len(data)} bytes, at most {MAX_EMBEDDED_SIZE} fit into an envelope",
+            expected=f"at most {MAX_EMBEDDED_SIZE} bytes",
+            found=len(data),
+        )
+    return data

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decide whether a release may be installed: ten steps from bytes to a `VerifiedRelease`."""
+
+from fwsign.verify.policy import DevicePolicy, Recorded, Slot
+from fwsign.verify.verified import Signer, VerifiedRelease
+from fwsign.verify.verifier import Verifier
+from fwsign.x509.chain import Anchor
+
+__all__ = [
+    "Anchor",
+    "DevicePolicy",
+    "Recorded",
+    "Signer",
+    "Slot",
+    "VerifiedRelease",
+    "Verifier",
+]

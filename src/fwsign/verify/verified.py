@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The results of verification: a `VerifiedRelease`, and the verdict on each block."""
+
+import io
+from collections.abc import Mapping
+from datetime import datetime
+from typing import NamedTuple, final
+
+from fwsign.errors import Failed, FwsignError, Unsuitable
+from fwsign.format import suit
+from fwsign.format.component import Component
+from fwsign.format.payload import Blocks, Receiving, Sink, Source, Staged, receive
+from fwsign.verify.token import Stamp
+from fwsign.x509.chain import Path
+from fwsign.x509.revocation import Issued
+
+
+class Signer(NamedTuple):
+    """The verdict on one block of an envelope.
+
+    Args:
+        algorithm: the COSE algorithm's name, or its number if it is unknown.
+        now: the time at which this block was judged.
+        path: the validated path, None if validation did not get that far.
+        issued: the certificates of the path and of the time-stamping authority's path, with the
+            verified CRLs of their issuers.
+        revocation_checked: whether step 5 was run.
+        notes: notes for the caller, such as "freshness unproven" and the faults forgiven.
+        stamp: the verdict on the time-stamp token, None if there is none.
+        refusal: the reason why the block does not count, None if it does.
+        for_vendor: whether it may sign for the manifest's vendor, counted or not. CRLs that came
+            with other blocks do not concern this vendor's releases, and are not remembered.
+    """
+
+    algorithm: str
+    now: datetime
+    path: Path | None = None
+    issued: tuple[Issued, ...] = ()
+    revocation_checked: bool = False
+    notes: tuple[str, ...] = ()
+    stamp: Stamp | None = None
+    refusal: FwsignError | None = None
+    for_vendor: bool = False
+
+    @property
+    def signed_at(self) -> datetime | None:
+        """A time at which the signature existed, if a token that counts proves it."""
+        return self.stamp.signed_at if self.stamp else None
+
+    @property
+    def tsa(self) -> str | None:
+        """The authority that proved `signed_at`, for people."""
+        counted = self.stamp and self.stamp.signed_at and self.stamp.path
+        return counted.name if counted else None
+
+
+@final
+class VerifiedRelease:
+    """A release that passed steps 1 to 9; only `Verifier.verify` makes one. Step 10 is `receive`.
+
+    Attributes:
+        manifest: the signed content: components, sequence number, identifiers.
+        manifest_digest: the digest that was signed; it identifies the release.
+        text: the text for people, None if it was cut off.
+        vendor: the vendor's domain, from the signer's certificate or the policy's pins.
+        signers: the verdicts on all blocks, including those that do not count.
+        unchecked: the steps not run: "revocation" (no CRLs, or off), "vendor", "product" and
+            "rollback" (the policy does not say).
+        notes: notes for the caller.
+        now: the time at which the release was judged; never before the given clock's time.
+        known_time: the latest time that CRLs prove to have passed, as far as other evidence
+            supports them. A device remembers it as its time floor. None if nothing is known.
+    """
+
+    __slots__ = (
+        "_block_lists",
+        "_integrated",
+        "known_time",
+        "manifest",
+        "manifest_digest",
+        "notes",
+        "now",
+        "signers",
+        "text",
+        "unchecked",
+        "vendor",
+    )
+    manifest: suit.Manifest
+    manifest_digest: bytes
+    text: suit.Text | None
+    vendor: str
+    signers: tuple[Signer, ...]
+    unchecked: tuple[str, ...]
+    notes: tuple[str, ...]
+    now: datetime
+    known_time: datetime | None
+    _block_lists: Mapping[str, Blocks]
+    _integrated: Mapping[str, bytes]
+
+    def __new__(cls) -> "VerifiedRelease":
+        """Refuse: only verification makes one."""
+        raise TypeError("only Verifier.verify makes a VerifiedRelease")
+
+    def __init_subclass__(cls) -> None:
+        """Refuse: an instance of a subclass would pass as a verified release."""
+        raise TypeError("a VerifiedRelease has no subclasses")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a VerifiedRelease does not change: {name}")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"a VerifiedRelease does not change: {name}")
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """The components, each with identifier, digest, size in bytes and uri."""
+        return self.manifest.components
+
+    @property
+    def counted(self) -> tuple[tuple[Signer, Path], ...]:
+        """The blocks that count, with the path of each."""
+        return tuple((one, one.path) for one in self.signers if one.path and one.refusal is None)
+
+    def component(self, name: str) -> Component:
+        """Return the component with a name such as `build.bin` or `esp32c3@0x10000`.
+
+        Raises:
+            Unsuitable: `unsuitable.component`.
+        """
+        for component in self.components:
+            if component.name == name:
+                return component
+        known = ", ".join(component.name for component in self.components)
+        raise Unsuitable(
+            "unsuitable.component",
+            f'the release has no component "{name}", it has {known}',
+            expected=known,
+            found=name,
+        )
+
+    def blocks(self, component: Component | str) -> Blocks | None:
+        """Return the block list of a component, given it or its name; None if it has none.
+
+        Raises:
+            Unsuitable: `unsuitable.component`.
+        """
+        return self._block_lists.get(self._own(component).name)
+
+    def _own(self, component: Component | str) -> Component:
+        return self.component(component if isinstance(component, str) else component.name)
+
+    def receive(
+        self, component: Component | str, source: Source | None = None, sink: Sink | None = None
+    ) -> None:
+        """Step 10: stream a payload and check size and digest; commit only after this returned.
+
+        With a block list, only blocks with the right digest reach the sink.
+
+        Args:
+            component: a component of this release, or its name.
+            source: the source of the payload; not needed if it is inside the envelope.
+            sink: takes the bytes, at most the signed size; they are good only if this returns.
+
+        Raises:
+            Tampered: `tampered.payload-size`, `tampered.payload-digest`, `tampered.block`.
+            Unsuitable: `unsuitable.component`.
+            Failed: `io.read`, `io.write`, `io.payload-missing`.
+        """
+        own = self._own(component)
+        inside = self._integrated.get(own.uri)
+        if inside is not None:
+            source = io.BytesIO(inside)
+        elif source is None:
+            message = f'no source for the payload of "{own.name}"'
+            raise Failed("io.payload-missing", message, step=10)
+        receive(own, source, sink, self.blocks(own))
+
+    def receiving(self, component: Component | str, sink: Sink | None = None) -> Receiving:
+        """Step 10 for bytes that come in pieces: `feed` them, then `finish`, then commit.
+
+        Raises:
+            Unsuitable: `unsuitable.component`.
+        """
+        own = self._own(component)
+        return Receiving(own, sink, self.blocks(own))
+
+    def resuming(self, component: Component | str, file: Staged) -> Receiving:
+        """Step 10 for a payload that an earlier try left incomplete: go on at its `offset`.
+
+        Args:
+            component: a component of this release, or its name.
+            file: the file of the earlier try, open for reading and writing. It is rehashed from its
+                start, and cut after the bytes that can be kept. Nothing else may write to it.
+
+        Raises:
+            Unsuitable: `unsuitable.component`.
+            Failed: `io.read`, `io.write`.
+        """
+        own = self._own(component)
+        return Receiving.resume(own, file, self.blocks(own))
+
+
+def seal(
+    *,
+    manifest: suit.Manifest,
+    manifest_digest: bytes,
+    text: suit.Text | None,
+    vendor: str,
+    signers: tuple[Signer, ...],
+    unchecked: tuple[str, ...],
+    notes: tuple[str, ...],
+    now: datetime,
+    known_time: datetime | None,
+    integrated: Mapping[str, bytes],
+    block_lists: Mapping[str, Blocks],
+) -> VerifiedRelease:
+    """Make a `VerifiedRelease`; only `Verifier.verify` may call this, as a layer test checks."""
+    release = object.__new__(VerifiedRelease)
+    for name, fact in {
+        "manifest": manifest,
+        "manifest_digest": manifest_digest,
+        "text": text,
+        "vendor": vendor,
+        "signers": signers,
+        "unchecked": unchecked,
+        "notes": notes,
+        "now": now,
+        "known_time": known_time,
+        "_integrated": integrated,
+        "_block_lists": block_lists,
+    }.items():
+        object.__setattr__(release, name, fact)
+    return release

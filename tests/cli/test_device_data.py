@@ -15,7 +15,7 @@ from cli.kit import REPOSITORY, Result, command, environment, good, refused, run
 from cli.test_device_policy import POLICY, TABLE
 from flash.kit import esp_image, partition_table
 from fwsign.images import esp_nvs
-from fwsign.images.esp_nvs import Entry
+from fwsign.images.esp_nvs import NvsEntry
 from fwsign.memory.state import default_path
 from support import require_package
 
@@ -67,9 +67,9 @@ def there(number: int, at: int = AT, size: int = SIZE) -> bytes:
 
 
 def row(serial: str, password: str | None = None) -> bytes:
-    entries = [Entry("device", "serial", "string", serial.encode())]
+    entries = [NvsEntry("device", "serial", "string", serial.encode())]
     if password is not None:
-        entries.append(Entry("wifi", "password", "string", password.encode()))
+        entries.append(NvsEntry("wifi", "password", "string", password.encode()))
     return esp_nvs.partition(entries, SIZE)
 
 

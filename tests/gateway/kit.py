@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from fwsign.gateway.config import Device, FetchRules, load
 from fwsign.gateway.enrol import Enrolment, init
 from fwsign.gateway.install import install
-from fwsign.gateway.session import Installed, Request
+from fwsign.gateway.session import Installed, InstallRequest
 from fwsign.gateway.sources import Sources
 from fwsign.memory.state import Floor, State
 from fwsign.receipts.chain import judge_lines
@@ -132,7 +132,7 @@ class Gateway(NamedTuple):
         sources = None
         if envelope is not None:
             sources = Sources(str(envelope), payloads, device.fetch, said.append)
-        return install(Request(device, at, tell=said.append, **more), sources)
+        return install(InstallRequest(device, at, tell=said.append, **more), sources)
 
 
 def make_gateway(base: Path, **more: Any) -> Gateway:

@@ -12,9 +12,9 @@ from typing import Final, NamedTuple
 
 from fwsign.errors import Failed
 from fwsign.flash.attempts import Attempts, left_running
-from fwsign.flash.backends import How, attached
+from fwsign.flash.backends import ConnectOptions, attached
 from fwsign.flash.boards.board import FLASH_ENCRYPTION, Board, BoardInfo, Connect
-from fwsign.flash.boards.content import Content, Entry
+from fwsign.flash.boards.content import BoardContent, BoardEntry
 
 _BY_KIND: Final = {"esp": "esp.survey", "pico-uart": "pico.survey", "pico-uf2": "pico.survey"}
 DRIVE: Final = "drive:"
@@ -26,7 +26,7 @@ class Survey(NamedTuple):
     """The answer of a board: its facts, and its content."""
 
     info: BoardInfo
-    content: Content
+    content: BoardContent
 
 
 def survey(connect: Connect) -> Survey:
@@ -52,7 +52,7 @@ def survey(connect: Connect) -> Survey:
             board.close()
 
 
-def ask(port: str, how: How, kinds: Sequence[str]) -> Survey:
+def ask(port: str, how: ConnectOptions, kinds: Sequence[str]) -> Survey:
     """Ask the board at a port, by one kind of boot loader after another until one answers.
 
     Args:
@@ -94,7 +94,7 @@ def _refuse_stranding(port: str, kind: str) -> None:
         )
 
 
-def look(board: Board, info: BoardInfo) -> Content:
+def look(board: Board, info: BoardInfo) -> BoardContent:
     """Read what a board holds, as far as it shows it.
 
     Raises:
@@ -103,21 +103,21 @@ def look(board: Board, info: BoardInfo) -> Content:
     if info.kind == "smp":
         return _listed(board)
     if FLASH_ENCRYPTION in info.locks:
-        return Content(notes=("the flash is encrypted: its content cannot be told from here",))
+        return BoardContent(notes=("the flash is encrypted: its content cannot be told from here",))
     if not info.readable:
         reason = ", ".join(info.locks) or "a drive shows nothing"
-        return Content(notes=(f"the flash cannot be read: {reason}",))
+        return BoardContent(notes=(f"the flash cannot be read: {reason}",))
     module = importlib.import_module(f"fwsign.flash.{_BY_KIND[info.kind]}")
-    content: Content = module.look(board.read, info)
+    content: BoardContent = module.look(board.read, info)
     return content
 
 
-def _listed(board: Board) -> Content:
+def _listed(board: Board) -> BoardContent:
     from fwsign.flash.smp.board import SerialRecovery  # only for MCUboot
 
     inner = getattr(board, "inner", board)
     if not isinstance(inner, SerialRecovery):
-        return Content()
+        return BoardContent()
     entries = []
     for slot in inner.images():
         name = f"image {slot.get('image', 0)}, slot {slot.get('slot', 0)}"
@@ -127,7 +127,7 @@ def _listed(board: Board) -> Content:
         details += [("states", states)] if states else []
         version = slot.get("version")
         entries.append(
-            Entry(
+            BoardEntry(
                 name,
                 None,
                 None,
@@ -136,4 +136,4 @@ def _listed(board: Board) -> Content:
                 details=tuple(details),
             )
         )
-    return Content(tuple(entries), () if entries else ("the boot loader lists no image",))
+    return BoardContent(tuple(entries), () if entries else ("the boot loader lists no image",))

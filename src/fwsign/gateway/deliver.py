@@ -177,7 +177,7 @@ def flash(
     Raises:
         FwsignError: the release is refused.
     """
-    from fwsign.flash.backends import How, attached, kind_for  # few gateways have boards
+    from fwsign.flash.backends import ConnectOptions, attached, kind_for  # few gateways have boards
     from fwsign.flash.outcome import Options, Outcome
     from fwsign.flash.per_board import Given, Judging
     from fwsign.flash.ports import find, vendor_of
@@ -198,7 +198,7 @@ def flash(
     here = [] if all(port.startswith(SCHEME) for port in ports) else find()
     for port in ports:
         own = [chip for chip in chips if device.ports[chip] == port]
-        how = How(kind_for(port, own, vendor_of(port, here)))
+        how = ConnectOptions(kind_for(port, own, vendor_of(port, here)))
         # The other components are for files, commands or another port, not for this board.
         elsewhere = {one.name for one in components if _chip(one) not in own}
         judge = functools.partial(judging.judge, elsewhere=elsewhere)

@@ -23,7 +23,7 @@ from fwsign.gateway.session import (
     INTENT,
     SOURCES,
     Installed,
-    Request,
+    InstallRequest,
     demands,
     demands_of,
     opened,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from fwsign.trust.lists import TrustState
 
 
-def install(request: Request, sources: Sources | None) -> Installed:
+def install(request: InstallRequest, sources: Sources | None) -> Installed:
     """Install a release.
 
     Args:
@@ -69,7 +69,7 @@ def install(request: Request, sources: Sources | None) -> Installed:
 class _Judge:
     """Decides by the memory, and changes nothing."""
 
-    def __init__(self, request: Request, state: State) -> None:
+    def __init__(self, request: InstallRequest, state: State) -> None:
         self._request, self._state, self._device = request, state, request.device
         self._trust: TrustState | None = None  # the list that the release was judged by
 
@@ -128,7 +128,7 @@ class _Judge:
 class _Run:
     """One run, with the memory and the target directory open."""
 
-    def __init__(self, request: Request, state: State, target: Target) -> None:
+    def __init__(self, request: InstallRequest, state: State, target: Target) -> None:
         self._request, self._state, self._device = request, state, request.device
         self._target = target
         self._judge = _Judge(request, state)
@@ -321,7 +321,7 @@ def _known(sources: Sources | None) -> Sources:
     return sources
 
 
-def _remembered(state: State, request: Request) -> Sources:
+def _remembered(state: State, request: InstallRequest) -> Sources:
     """Return the sources of the release that was begun last; they are only a hint."""
     text = state.remembered(SOURCES)
     if text is None:

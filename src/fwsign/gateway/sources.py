@@ -16,7 +16,7 @@ from fwsign.gateway.config import FetchRules, Tell
 
 Opener = Callable[[Component, int], contextlib.AbstractContextManager[Source | None]]
 """Opens the payload of a component at an offset; None if it is in the envelope."""
-Progress = Callable[[str, int, int], object]
+PayloadProgress = Callable[[str, int, int], object]
 """Called with a component's name, its bytes done and its size."""
 
 

@@ -13,7 +13,7 @@ from fwsign.errors import Tampered
 from fwsign.files import io_error
 from fwsign.format.component import Component, is_inside
 from fwsign.format.payload import CHUNK_SIZE, Receiving, Source
-from fwsign.gateway.sources import Opener, Progress
+from fwsign.gateway.sources import Opener, PayloadProgress
 from fwsign.verify.verified import VerifiedRelease
 
 DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -52,7 +52,7 @@ def stage(
     component: Component,
     handle: int,
     opener: Opener,
-    progress: Progress,
+    progress: PayloadProgress,
 ) -> None:
     """Fill a file with a component's verified payload; verify the bytes it already has.
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from fwsign.errors import Failed
 from fwsign.files import io_error
-from fwsign.toml import Table
+from fwsign.toml import TomlTable
 
 LIMIT: Final = 1024 * 1024
 """Bytes of device.toml, and of each file that it names."""
@@ -17,7 +17,7 @@ LIMIT: Final = 1024 * 1024
 _OWNED: Final = "writable by its owner alone: root, or who runs this"
 
 
-def read_toml(path: Path) -> Table:
+def read_toml(path: Path) -> TomlTable:
     """Read a TOML file.
 
     Raises:
@@ -28,7 +28,7 @@ def read_toml(path: Path) -> Table:
     except (ValueError, RecursionError) as error:
         words = str(error)
         raise Failed("io.config", f"{path}: {words[:1].lower()}{words[1:]}") from None
-    return Table(path, "", content)
+    return TomlTable(path, "", content)
 
 
 def read_owned(path: Path) -> bytes:

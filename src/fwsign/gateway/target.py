@@ -21,7 +21,7 @@ from fwsign.errors import Failed, Tampered
 from fwsign.files import io_error
 from fwsign.format.component import Component
 from fwsign.format.payload import receive
-from fwsign.gateway.sources import Opener, Progress
+from fwsign.gateway.sources import Opener, PayloadProgress
 from fwsign.gateway.stage import (
     DIRECTORY,
     FILE,
@@ -155,7 +155,7 @@ class Target:
         release: VerifiedRelease,
         number: int,
         opener: Opener,
-        progress: Progress,
+        progress: PayloadProgress,
         *,
         is_file: bool,
     ) -> Staged:

@@ -33,7 +33,7 @@ LISTED_ABOVE: Final = 1024 * 1024
 """Up to so many bytes, a payload gets no block list by default: it is soon sent again."""
 
 
-class Part(NamedTuple):
+class ReleaseFile(NamedTuple):
     """A file of a release and the component it becomes.
 
     Args:
@@ -62,7 +62,7 @@ class Release(NamedTuple):
 
 
 def describe(
-    parts: Sequence[Part],
+    parts: Sequence[ReleaseFile],
     text: suit.Text,
     *,
     sequence_number: int,

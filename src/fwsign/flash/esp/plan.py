@@ -27,11 +27,11 @@ from fwsign.flash.esp import (
 from fwsign.flash.esp import (
     table as esp_table,
 )
-from fwsign.flash.esp.executed import Executed, Place
+from fwsign.flash.esp.executed import Executed, ExecutedPlace
 from fwsign.flash.esp.future import Future
 from fwsign.flash.esp.keep import Kept
 from fwsign.flash.esp.layout import RAW_HINT, Piece
-from fwsign.flash.esp.table import Table
+from fwsign.flash.esp.table import PartitionTable
 from fwsign.images import esp8266
 
 _FLASH_END: Final = 1 << 32
@@ -51,7 +51,7 @@ class EspPlan(NamedTuple):
     """
 
     pieces: Sequence[Piece]
-    table: Table | None = None
+    table: PartitionTable | None = None
     selection: Run | None = None
     kept: Sequence[Kept] = ()
     unbootable: str | None = None
@@ -66,11 +66,11 @@ class _Case(NamedTuple):
     chip: str
     read: Read
     waived: Collection[str]
-    own: Table | None
-    before: Table | None
+    own: PartitionTable | None
+    before: PartitionTable | None
 
     @property
-    def table(self) -> Table | None:
+    def table(self) -> PartitionTable | None:
         """The table in force after the run."""
         return self.own or self.before
 
@@ -206,7 +206,7 @@ def _started(plan: EspPlan, case: _Case) -> EspPlan:
     return plan if reason is None else _unbootable(plan, reason, waived)
 
 
-def _over_executed(plan: EspPlan, places: Sequence[Place], kind: str | None = None) -> bool:
+def _over_executed(plan: EspPlan, places: Sequence[ExecutedPlace], kind: str | None = None) -> bool:
     """Tell whether anything, or anything of a kind, is written over what is executed.
 
     Without a table nothing tells where the boot loader ends, but where it begins.
@@ -240,7 +240,7 @@ def _moved(plan: EspPlan, case: _Case, *, fresh_boot: bool) -> EspPlan:
 
 
 def _unknown(
-    table: Table | None,
+    table: PartitionTable | None,
     found: Sequence[Executed],
     future: Future,
     check: Callable[[Executed], None],

@@ -16,7 +16,7 @@ from fwsign.errors import Failed, FwsignError, Unsuitable
 from fwsign.flash import plan as planning
 from fwsign.flash.attempts import WAITING, Attempts, left_running, refuse_another, restart
 from fwsign.flash.boards.board import Board, BoardInfo, Connect, DigestName, Run
-from fwsign.flash.boards.held import HeldRelease
+from fwsign.flash.boards.release import HeldRelease
 from fwsign.flash.outcome import (
     Checked,
     Event,
@@ -32,7 +32,7 @@ from fwsign.flash.outcome import (
 from fwsign.flash.plan import Plan, Region
 
 if TYPE_CHECKING:
-    from fwsign.flash.filling import Filled
+    from fwsign.flash.device_data import Filled
 
 READ_SIZE: Final = 64 * 1024
 """Bytes per request when flash is read back."""

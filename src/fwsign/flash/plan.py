@@ -8,11 +8,11 @@ from typing import Final, NamedTuple
 
 from fwsign.errors import Unsuitable
 from fwsign.flash.boards.board import FLASH_ENCRYPTION, BoardInfo, Read, Run
-from fwsign.flash.boards.held import HeldRelease, Payload
+from fwsign.flash.boards.release import HeldRelease, Payload
+from fwsign.flash.device_data import Filled, lay_over
 from fwsign.flash.esp import plan as esp_plan
 from fwsign.flash.esp.executed import locked
-from fwsign.flash.esp.keep import Kept
-from fwsign.flash.filling import Filled, lay_over
+from fwsign.flash.esp.kept_data import Kept
 from fwsign.flash.pico import holes as pico_holes
 from fwsign.flash.pico.uart import refuse_unbootable
 from fwsign.images import esp, uf2

@@ -179,10 +179,10 @@ def flash(
     """
     from fwsign.flash.backends import ConnectOptions, attached, kind_for  # few gateways have boards
     from fwsign.flash.outcome import Options, Outcome
-    from fwsign.flash.per_board import Given, Judging
     from fwsign.flash.ports import find, vendor_of
     from fwsign.flash.simulate import SCHEME
     from fwsign.flash.station import Job, Station
+    from fwsign.flash.verify_per_board import Given, Judging
 
     anchors, policy = trust
     waived = ("revocation",) if policy.revocation == "off" else ()

@@ -15,9 +15,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from fwsign.errors import Failed, FwsignError
-from fwsign.gateway import deliver, record
+from fwsign.gateway import deliver, release_record
 from fwsign.gateway.log import Log
-from fwsign.gateway.record import Record, record_of
+from fwsign.gateway.release_record import ReleaseRecord, record_of
 from fwsign.gateway.session import (
     INSTALLED,
     INTENT,
@@ -112,7 +112,7 @@ class _Judge:
 
     def refuse_unfinished(self, release: VerifiedRelease) -> None:
         """Refuse any but a newer release while commands or boards of another are unfinished."""
-        intent = record.read(self._state, INTENT)
+        intent = release_record.read(self._state, INTENT)
         if intent is None or not intent.forward_only:
             return
         number = release.manifest.sequence_number
@@ -168,10 +168,10 @@ class _Run:
 
     def _is_installed(self, release: VerifiedRelease, kinds: Sequence[str]) -> bool:
         """Tell whether this very release is in place, byte for byte; boards are asked again."""
-        known = record.read(self._state, INSTALLED)
+        known = release_record.read(self._state, INSTALLED)
         if known is None or known.manifest != release.manifest_digest.hex():
             return False
-        if "flash" in kinds or record.read(self._state, INTENT) is not None:
+        if "flash" in kinds or release_record.read(self._state, INTENT) is not None:
             return False
         if known.directory is None:
             return "file" not in kinds  # device.toml may have had a command for the file then
@@ -213,8 +213,10 @@ class _Run:
         with self._state.transaction():
             self._judge.refuse_other_trust()
             self._state.accept(None, release, floor)
-            if record.read(self._state, INTENT) != intent:  # equal if a command failed before
-                record.write(self._state, INTENT, intent)
+            if (
+                release_record.read(self._state, INTENT) != intent
+            ):  # equal if a command failed before
+                release_record.write(self._state, INTENT, intent)
                 self._log.add("accepted", release=release)
 
     def _deliver(
@@ -256,11 +258,11 @@ class _Run:
             self._target.check_version(version, files)
             if before != version:
                 self._target.flip(version)
-        known = record.read(self._state, INSTALLED)
+        known = release_record.read(self._state, INSTALLED)
         names = tuple(one.component.name for one in files)
         with self._state.transaction():
-            record.write(self._state, INSTALLED, record_of(release, version, names))
-            record.write(self._state, INTENT, None)
+            release_record.write(self._state, INSTALLED, record_of(release, version, names))
+            release_record.write(self._state, INTENT, None)
             self._log.add("installed", release=release, before=known and known.manifest)
         with contextlib.suppress(FwsignError):  # the release is installed; the next run tidies up
             self._target.clear()
@@ -274,7 +276,7 @@ class _Run:
 
         A release with commands or boards stays as it is: the same release or a newer finishes it.
         """
-        intent = record.read(self._state, INTENT)
+        intent = release_record.read(self._state, INTENT)
         if intent is None or intent.forward_only:
             return
         version = intent.directory
@@ -285,14 +287,14 @@ class _Run:
                 self._log.add("incomplete", error=error, manifest=intent.manifest)
                 return
             with self._state.transaction():
-                record.write(self._state, INTENT, None)
+                release_record.write(self._state, INTENT, None)
                 self._log.add("rolled back", error=error, manifest=intent.manifest)
             self._notes.append(f"a release that was begun before was undone: {error.message}")
             return
         self._commit(release, version, files)
         self._notes.append("a release that was accepted before was finished first")
 
-    def _found(self, intent: Record) -> tuple[VerifiedRelease, list[Staged]]:
+    def _found(self, intent: ReleaseRecord) -> tuple[VerifiedRelease, list[Staged]]:
         """Verify an accepted release again, from the files that a crash left."""
         envelope = self._target.staged_envelope()
         if envelope is None:

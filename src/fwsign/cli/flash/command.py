@@ -243,8 +243,8 @@ def _prepare(wanted: _Wanted, trust: "Trust") -> "tuple[Station, Records]":
     from fwsign.cli.verify import payload_files
     from fwsign.cli.verify.demands import refuse_unused
     from fwsign.files import read_bytes
-    from fwsign.flash.per_board import Given, Judging
     from fwsign.flash.station import Station
+    from fwsign.flash.verify_per_board import Given, Judging
     from fwsign.format.suit import MAX_ENVELOPE_SIZE
 
     policy, dry_run = trust.policy, wanted.options.dry_run

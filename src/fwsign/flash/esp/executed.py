@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from fwsign.errors import Malformed, Unsuitable
 from fwsign.flash.boards.board import SECURE_BOOT, SECURE_BOOT_V1, BoardInfo
-from fwsign.flash.boards.held import Payload
+from fwsign.flash.boards.release import Payload
 from fwsign.flash.boards.waivers import FLASH_MODE, FLASH_SIZE, LAYOUT, REVISION, UNBOOTABLE
 from fwsign.flash.esp.future import Future
 from fwsign.flash.esp.layout import RAW_HINT, Piece

@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 from fwsign.errors import Unsuitable
 from fwsign.flash.boards.board import Run
-from fwsign.flash.boards.held import Payload
+from fwsign.flash.boards.release import Payload
 from fwsign.flash.boards.waivers import LAYOUT, RAW
 from fwsign.flash.esp.table import PartitionTable
 from fwsign.images import Image, esp

@@ -10,13 +10,13 @@ from typing import Final, NamedTuple
 
 from fwsign.errors import Malformed, Unsuitable
 from fwsign.flash.boards.board import SECURE_BOOT, SECURE_BOOT_V1, BoardInfo, Read, Run
-from fwsign.flash.boards.held import Payload
+from fwsign.flash.boards.release import Payload
 from fwsign.flash.boards.waivers import ERASE_DATA, RAW, UNBOOTABLE
 from fwsign.flash.esp import (
     executed as esp_executed,
 )
 from fwsign.flash.esp import (
-    keep as esp_keep,
+    kept_data,
 )
 from fwsign.flash.esp import (
     layout as esp_layout,
@@ -29,7 +29,7 @@ from fwsign.flash.esp import (
 )
 from fwsign.flash.esp.executed import Executed, ExecutedPlace
 from fwsign.flash.esp.future import Future
-from fwsign.flash.esp.keep import Kept
+from fwsign.flash.esp.kept_data import Kept
 from fwsign.flash.esp.layout import RAW_HINT, Piece
 from fwsign.flash.esp.table import PartitionTable
 from fwsign.images import esp8266
@@ -147,14 +147,14 @@ def _without_data(whole: Sequence[Piece], case: _Case) -> EspPlan:
         if ERASE_DATA not in case.waived:
             # Of a board that cannot be read, all data may be its own.
             there = case.before if case.info.readable else case.own
-            if there is None and esp_keep.was_cut_short(run, case.own, case.read):
+            if there is None and kept_data.was_cut_short(run, case.own, case.read):
                 there = case.own
-            kept = esp_keep.kept_of(run, case.own, there, case.read)
-            lost = esp_keep.lost_of(run, case.own, case.before)
+            kept = kept_data.kept_of(run, case.own, there, case.read)
+            lost = kept_data.lost_of(run, case.own, case.before)
         others = [other for one, other in whole if one is not payload]
-        apart = esp_keep.apart_of(run, others, case.own)
-        pieces += [(payload, piece) for piece in esp_keep.cut(run, [*kept, *apart], case.own)]
-        kept = [one for one in kept if not any(esp_keep.touches(one, other) for other in others)]
+        apart = kept_data.apart_of(run, others, case.own)
+        pieces += [(payload, piece) for piece in kept_data.cut(run, [*kept, *apart], case.own)]
+        kept = [one for one in kept if not any(kept_data.touches(one, other) for other in others)]
     notes = (f"replaced, for the partition table changes: {', '.join(lost)}",) if lost else ()
     return EspPlan(pieces, case.table, kept=kept, notes=notes)
 

@@ -8,7 +8,7 @@ from fwsign.errors import Malformed, Unsuitable
 from fwsign.flash.esp import boot as esp_boot
 from fwsign.flash.esp.executed import Executed, ExecutedPlace, app_place
 from fwsign.flash.esp.future import Future
-from fwsign.flash.esp.keep import labels
+from fwsign.flash.esp.kept_data import labels
 from fwsign.flash.esp.table import PartitionTable
 from fwsign.images import esp
 from fwsign.images.esp_data import OTADATA_SIZE, otadata_of

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from fwsign.errors import Malformed, Unsuitable
 from fwsign.flash.boards.board import Read
-from fwsign.flash.boards.held import Payload
+from fwsign.flash.boards.release import Payload
 from fwsign.images.esp_data import TABLE_OFFSET
 from fwsign.images.esp_flash import SECTOR, TABLE_SIZE, Partition, is_table, partitions
 

@@ -15,8 +15,8 @@ from fwsign.device_data.policy import NAME, DataPlace, Policy
 from fwsign.device_data.rows import DataRow, Rows, hex_of
 from fwsign.errors import Unsuitable
 from fwsign.flash.boards.board import BoardInfo, Run
-from fwsign.flash.boards.held import Payload
-from fwsign.flash.esp.keep import Kept, cut, touches
+from fwsign.flash.boards.release import Payload
+from fwsign.flash.esp.kept_data import Kept, cut, touches
 from fwsign.flash.esp.layout import Piece
 from fwsign.flash.esp.plan import EspPlan
 from fwsign.format.component import Component, Digest, flash_identifier

@@ -12,21 +12,8 @@ from fwsign.errors import Malformed, Unsuitable
 from fwsign.flash.boards.board import SECURE_BOOT, SECURE_BOOT_V1, BoardInfo, Read, Run
 from fwsign.flash.boards.release import Payload
 from fwsign.flash.boards.waivers import ERASE_DATA, RAW, UNBOOTABLE
-from fwsign.flash.esp import (
-    executed as esp_executed,
-)
-from fwsign.flash.esp import (
-    kept_data,
-)
-from fwsign.flash.esp import (
-    layout as esp_layout,
-)
-from fwsign.flash.esp import (
-    start as esp_start,
-)
-from fwsign.flash.esp import (
-    table as esp_table,
-)
+from fwsign.flash.esp import executed, kept_data, layout, start
+from fwsign.flash.esp import table as esp_table
 from fwsign.flash.esp.executed import Executed, ExecutedPlace
 from fwsign.flash.esp.future import Future
 from fwsign.flash.esp.kept_data import Kept
@@ -100,7 +87,7 @@ def judge(
     case = _Case(info, payloads[0].chip, read, waived, own, before)
     if case.table is not None:
         esp_table.check(case.table, info.flash_size)
-        whole = [(esp_layout.told(one, case.table), run) for one, run in whole]
+        whole = [(layout.told(one, case.table), run) for one, run in whole]
     return _started(_without_data(whole, case), case)
 
 
@@ -164,17 +151,17 @@ def _started(plan: EspPlan, case: _Case) -> EspPlan:
     info, table = case.info, case.table
     locked = any(lock in info.locks for lock in (SECURE_BOOT, SECURE_BOOT_V1))
     future = Future([run for _, run in plan.pieces], case.read, signed=locked)
-    boot = esp_executed.boot_place(case.chip, table, info.flash_size or _FLASH_END)
-    places = [boot, *esp_executed.app_places(table, plan.pieces)]
-    esp_layout.check_places(plan.pieces, table, case.waived)
+    boot = executed.boot_place(case.chip, table, info.flash_size or _FLASH_END)
+    places = [boot, *executed.app_places(table, plan.pieces)]
+    layout.check_places(plan.pieces, table, case.waived)
     raw = RAW in case.waived
-    found = esp_executed.brought(plan.pieces, future, places, raw=raw, locked=locked)
-    esp_layout.check_data(plan.pieces, table, case.chip, case.waived)
-    esp_executed.check_signed(found, plan.pieces, info)
+    found = executed.brought(plan.pieces, future, places, raw=raw, locked=locked)
+    layout.check_data(plan.pieces, table, case.chip, case.waived)
+    executed.check_signed(found, plan.pieces, info)
     fresh = next((one for one in found if one.place == boot), None)
-    loader = fresh or esp_start.boot_loader(future, boot)
+    loader = fresh or start.boot_loader(future, boot)
     there = [loader] if fresh is None and isinstance(loader, Executed) else []
-    esp_executed.check_needs([*found, *there], table, case.chip, info, case.waived)
+    executed.check_needs([*found, *there], table, case.chip, info, case.waived)
     if not any(one.image.role for one, _ in plan.pieces) and not _over_executed(plan, places):
         if any(one.image.kind == "mcuboot" for one, _ in plan.pieces):
             return plan._replace(controls=("what MCUboot starts is not known here",))
@@ -185,21 +172,21 @@ def _started(plan: EspPlan, case: _Case) -> EspPlan:
     plan = _moved(plan, case, fresh_boot=fresh is not None)
 
     def check(one: Executed) -> None:
-        esp_executed.check_needs([one], table, case.chip, info, case.waived)
-        esp_executed.check_signed([one], (), info)
+        executed.check_needs([one], table, case.chip, info, case.waived)
+        executed.check_signed([one], (), info)
 
     if loader is None or (table is None and not info.readable):
         return plan._replace(controls=(*plan.controls, _unknown(table, found, future, check)))
     if isinstance(loader, str):
         return _unbootable(plan, loader, waived)
     if table is None:
-        if esp_start.may_need_no_table(fresh):
-            return plan._replace(unbootable=f"{esp_start.NO_TABLE}, which some programs need")
-        return _unbootable(plan, esp_start.NO_TABLE, waived)
-    selection = esp_start.selection(table, found, future, check)
-    reason = esp_start.app_reason(table, found, future, check) or selection.note
+        if start.may_need_no_table(fresh):
+            return plan._replace(unbootable=f"{start.NO_TABLE}, which some programs need")
+        return _unbootable(plan, start.NO_TABLE, waived)
+    selection = start.selection(table, found, future, check)
+    reason = start.app_reason(table, found, future, check) or selection.note
     controls = [selection.control] if selection.control is not None else []
-    controls += esp_layout.outside(plan.pieces, table)
+    controls += layout.outside(plan.pieces, table)
     plan = plan._replace(controls=(*plan.controls, *controls))
     if selection.run is not None:
         plan = _selected(plan, selection.run)
@@ -248,7 +235,7 @@ def _unknown(
     """Return what a board that cannot be read leaves open."""
     if table is None:
         return "the board's partition table is not known"
-    selection = esp_start.selection(table, found, future, check)
+    selection = start.selection(table, found, future, check)
     return selection.control or selection.note or "what the board starts cannot be read"
 
 

@@ -6,6 +6,7 @@ Strict: an unknown key is an error, and so is a file that another user could hav
 
 import os
 import re
+import tomllib
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from fwsign import spans
 from fwsign.errors import Failed, FwsignError, Untrusted
-from fwsign.gateway.table import read_owned, read_toml
+from fwsign.files import read_owned
 from fwsign.keys.published import is_published
 from fwsign.names import product_name, vendor_domain
 from fwsign.toml import TomlTable
@@ -26,6 +27,8 @@ DEFAULT_CONFIG: Final = Path("/etc/fwsign/device.toml")
 DEFAULT_STATE: Final = Path("/var/lib/fwsign/state.db")
 VARIABLE: Final = "FWSIGN_DEVICE"
 """The environment variable that names another device.toml."""
+MAX_SIZE: Final = 1024 * 1024
+"""Bytes of device.toml, and of each file that it names."""
 MAX_SIGNERS: Final = 8
 """The most distinct signers that a policy may demand, as in `fwsign verify --require`."""
 _HOST: Final = re.compile(r"[a-z0-9.-]+|[0-9a-f:]+")
@@ -96,7 +99,7 @@ def load(path: Path) -> Device:
         Failed: `io.config` for a mistake in it, or a file that other users may write; `io.*`.
         Untrusted: `untrusted.example-key`.
     """
-    table = read_toml(path)
+    table = _read(path)
     try:
         return _device(path, table)
     except FwsignError as error:
@@ -104,6 +107,15 @@ def load(path: Path) -> Device:
             raise
         message = f"{path}: {error.message}"
         raise Failed("io.config", message, expected=error.expected, found=error.found) from None
+
+
+def _read(path: Path) -> TomlTable:
+    try:
+        content = tomllib.loads(read_owned(path, MAX_SIZE).decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        words = str(error)
+        raise Failed("io.config", f"{path}: {words[:1].lower()}{words[1:]}") from None
+    return TomlTable(path, "", content)
 
 
 def parse_revocation(text: str) -> tuple[Revocation, timedelta]:
@@ -206,7 +218,7 @@ def _release_anchor(table: TomlTable) -> TrustAnchor:
 def _anchor(table: TomlTable) -> Anchor:
     """Read the anchor of a table: inline as `pem`, or from the file that `file` names."""
     if "file" in table.keys():  # noqa: SIM118 - not a mapping
-        data = read_owned(table.place("file"))
+        data = read_owned(table.place("file"), MAX_SIZE)
     else:
         data = table.take("pem", str).encode()
     anchor = Anchor.from_pem(data)

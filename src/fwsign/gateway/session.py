@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from fwsign.errors import Failed
-from fwsign.files import io_error
+from fwsign.files import io_error, refuse_writable
 from fwsign.gateway.config import Device, Tell
 from fwsign.gateway.sources import PayloadProgress
-from fwsign.gateway.table import refuse_writable
 from fwsign.keys import Signer
 from fwsign.memory.state import State
 from fwsign.trust.lists import TrustState

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from fwsign.errors import Failed, Tampered
-from fwsign.files import io_error
+from fwsign.files import io_error, refuse_writable
 from fwsign.format.component import Component
 from fwsign.format.payload import receive
 from fwsign.gateway.sources import Opener, PayloadProgress
@@ -35,7 +35,6 @@ from fwsign.gateway.stage import (
     stage,
     write_all,
 )
-from fwsign.gateway.table import refuse_writable
 from fwsign.verify.verified import VerifiedRelease
 
 CURRENT: Final = "current"

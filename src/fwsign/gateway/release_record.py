@@ -2,10 +2,11 @@
 """The memory's records of the accepted and of the installed release."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fwsign.errors import Failed
+from fwsign.gateway.stage import Staged
 from fwsign.memory.state import State
 from fwsign.verify.verified import VerifiedRelease
 
@@ -37,7 +38,7 @@ class ReleaseRecord(NamedTuple):
 def record_of(
     release: VerifiedRelease,
     directory: str | None,
-    files: tuple[str, ...],
+    files: Sequence[Staged],
     *,
     forward_only: bool = False,
 ) -> ReleaseRecord:
@@ -48,7 +49,7 @@ def record_of(
         directory,
         forward_only,
         release.text.version if release.text else None,
-        files,
+        tuple(one.component.name for one in files),
     )
 
 

@@ -14,8 +14,6 @@ from fwsign.format.payload import CHUNK_SIZE, Source
 from fwsign.format.suit import MAX_ENVELOPE_SIZE
 from fwsign.gateway.config import FetchRules, Tell
 
-Opener = Callable[[Component, int], contextlib.AbstractContextManager[Source | None]]
-"""Opens the payload of a component at an offset; None if it is in the envelope."""
 PayloadProgress = Callable[[str, int, int], object]
 """Called with a component's name, its bytes done and its size."""
 

@@ -16,7 +16,7 @@ from cli.test_device_policy import POLICY, TABLE
 from flash.kit import esp_image, partition_table
 from fwsign.images import esp_nvs
 from fwsign.images.esp_nvs import NvsEntry
-from fwsign.memory.state import default_path
+from fwsign.memory.file import default_path
 from support import require_package
 
 SECRET = "correct horse battery"

@@ -12,7 +12,8 @@ from fwsign.gateway.enrol import Enrolment, init
 from fwsign.gateway.install import install
 from fwsign.gateway.session import Installed, InstallRequest
 from fwsign.gateway.sources import Sources
-from fwsign.memory.state import Floor, State
+from fwsign.memory.floors import Floor
+from fwsign.memory.state import State
 from fwsign.receipts.chain import judge_lines
 from support import (
     NOW,

@@ -34,7 +34,8 @@ from fwsign.gateway.session import (
 from fwsign.gateway.sources import Sources
 from fwsign.gateway.stage import Staged
 from fwsign.gateway.target import Target
-from fwsign.memory.state import Floor, State
+from fwsign.memory.floors import Floor
+from fwsign.memory.state import State
 from fwsign.receipts.chain import waivers
 from fwsign.verify.verified import VerifiedRelease
 from fwsign.verify.verifier import Verifier

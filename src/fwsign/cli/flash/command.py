@@ -108,7 +108,7 @@ def flash(
     from fwsign.cli.flash.run import run
     from fwsign.flash.backends import KINDS, ConnectOptions
     from fwsign.flash.outcome import Options
-    from fwsign.memory.state import default_path
+    from fwsign.memory.file import default_path
 
     ports = _checked_ports(port or (), every=every)
     accepted = tuple(dict.fromkeys(accept or ()))

@@ -633,7 +633,7 @@ FULL = """
 import resource, sys
 from pathlib import Path
 from fwsign.errors import Failed, FwsignError
-from fwsign.state import State
+from fwsign.memory.state import State
 path, room = Path(sys.argv[1]), int(sys.argv[2])
 with State.open(path) as state:
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from fwsign.errors import Unsuitable
 from fwsign.format.component import Component
-from fwsign.format.payload import Source
+from fwsign.format.payload import PayloadSource
 from fwsign.gateway.config import Device
 from fwsign.gateway.sources import Sources
 
@@ -29,7 +29,7 @@ class Delivery(NamedTuple):
     component: Component
     to: Destination
     name: str
-    open: Callable[[int], AbstractContextManager[Source | None]]
+    open: Callable[[int], AbstractContextManager[PayloadSource | None]]
 
 
 def deliveries(device: Device, components: Sequence[Component], sources: Sources) -> list[Delivery]:

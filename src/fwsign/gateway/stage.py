@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from fwsign.errors import Tampered
 from fwsign.files import io_error
 from fwsign.format.component import Component, is_inside
-from fwsign.format.payload import CHUNK_SIZE, Receiving, Source
+from fwsign.format.payload import CHUNK_SIZE, PayloadSource, Receiving
 from fwsign.gateway.delivery import Delivery, Destination
 from fwsign.gateway.sources import PayloadProgress
 from fwsign.verify.verified import VerifiedRelease
@@ -123,7 +123,7 @@ def _fill(release: VerifiedRelease, delivery: Delivery, file: _File) -> None:
         _fill(release, delivery, file)
 
 
-def _feed(receiving: Receiving, component: Component, source: Source | None) -> None:
+def _feed(receiving: Receiving, component: Component, source: PayloadSource | None) -> None:
     """Read the source, but stop when it has more than the signed size."""
     while source is not None:
         try:
@@ -136,7 +136,7 @@ def _feed(receiving: Receiving, component: Component, source: Source | None) -> 
 
 
 @contextlib.contextmanager
-def reading(handle: int) -> Iterator[Source]:
+def reading(handle: int) -> Iterator[PayloadSource]:
     """Read a staged file from its beginning."""
     with os.fdopen(os.dup(handle), "rb", buffering=0) as file:
         file.seek(0)

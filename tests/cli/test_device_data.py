@@ -549,7 +549,7 @@ def test_killed_at_any_time_no_row_is_on_two_boards(
 
 
 def test_data_lies_over_a_merged_image_and_is_not_kept() -> None:
-    from fwsign.images.esp_flash import SECTOR
+    from fwsign.images.esp_partitions import SECTOR
 
     merged = bytearray(b"\xff" * 0x84000)
     for at, name in ((0, "boot.bin"), (0x8000, "table.bin"), (0x10000, "app.bin")):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from fwsign.device_data.places import locate
 from fwsign.device_data.policy import DataPlace, Value
 from fwsign.errors import Unsuitable
-from fwsign.images.esp_flash import Partition
+from fwsign.images.esp_partitions import Partition
 
 SECTOR = 4096
 KEY = Value("k", "string", 20, True, False, "n", "k")

@@ -8,7 +8,7 @@ from fwsign.device_data.policy import MAX_PLACE_SIZE, DataPlace
 from fwsign.errors import FwsignError, Unsuitable
 from fwsign.images import esp_nvs
 from fwsign.images.esp_data import TABLE_OFFSET
-from fwsign.images.esp_flash import SECTOR, Partition
+from fwsign.images.esp_partitions import SECTOR, Partition
 
 _DATA: Final = 1
 _CUSTOM: Final = 0x40  # the first type that projects choose themselves

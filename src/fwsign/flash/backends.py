@@ -6,11 +6,11 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 from urllib.parse import SplitResult, urlsplit
 
 from fwsign.errors import Failed, Unsuitable
+from fwsign.flash.pico.drives import is_drive
 from fwsign.flash.simulate import SCHEME, Simulated, check
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def kind_for(port: str, chips: Collection[str], vendor_id: int | None = None) ->
     if any(chip.startswith("esp") for chip in chips):
         return "esp"
     if any(chip.startswith("rp2") for chip in chips):
-        is_drive = port.startswith("drive:") or Path(port).is_dir()
-        return "pico-uf2" if is_drive or vendor_id == _RASPBERRY_PI else "pico-uart"
+        over_usb = vendor_id == _RASPBERRY_PI or is_drive(port)
+        return "pico-uf2" if over_usb else "pico-uart"
     found = ", ".join(chips)
     raise Unsuitable(
         "unsuitable.chip",
@@ -94,7 +94,7 @@ def kinds_at(port: str, here: Iterable[PortInfo]) -> tuple[str, ...]:
     """
     if port.startswith(SCHEME):
         return (kind_for(port, ("esp",)),)
-    if port.startswith("drive:") or Path(port).is_dir():
+    if is_drive(port):
         return ("pico-uf2",)
     real = os.path.realpath(port)
     found = next((one for one in here if os.path.realpath(one.device) == real), None)

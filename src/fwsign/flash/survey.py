@@ -7,7 +7,6 @@ Programs are known by their own words at their beginning. Nothing here is verifi
 import importlib
 import importlib.util
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from fwsign.errors import Failed
@@ -15,9 +14,9 @@ from fwsign.flash.attempts import Attempts, left_running
 from fwsign.flash.backends import ConnectOptions, attached
 from fwsign.flash.boards.board import FLASH_ENCRYPTION, Board, BoardInfo, Connect
 from fwsign.flash.boards.content import BoardContent, BoardEntry
+from fwsign.flash.pico.drives import is_drive
 
 _BY_KIND: Final = {"esp": "esp.survey", "pico-uart": "pico.survey", "pico-uf2": "pico.survey"}
-DRIVE: Final = "drive:"
 _NO_ANSWER: Final = ("device.absent", "device.lost", "device.protocol")
 _LISTED: Final = ("bootable", "pending", "confirmed", "active")  # states in MCUboot's list
 
@@ -82,8 +81,7 @@ def ask(port: str, how: ConnectOptions, kinds: Sequence[str]) -> Survey:
 
 def _refuse_stranding(port: str, kind: str) -> None:
     """Refuse to bring a Pico into a mode that nothing here can end."""
-    is_drive = port.startswith(DRIVE) or Path(port).is_dir()
-    if kind == "pico-uf2" and not is_drive and importlib.util.find_spec("usb") is None:
+    if kind == "pico-uf2" and not is_drive(port) and importlib.util.find_spec("usb") is None:
         raise Failed(
             "device.support",
             f"the Pico at {port} would stay in BOOTSEL mode: restarting it needs pyusb",

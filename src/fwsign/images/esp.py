@@ -15,9 +15,9 @@ from typing import BinaryIO
 from fwsign.images import esp_damage, esp_merged
 from fwsign.images.base import Image, ImagePart, Reader, damaged, first_other, size_of
 from fwsign.images.esp_chips import BY_NAME, CHIPS, Chip, bootloader_offset
-from fwsign.images.esp_flash import SECTOR
 from fwsign.images.esp_image import HEADER, MAGIC, MAX_SEGMENTS, chip_of
 from fwsign.images.esp_part import One, read_one, tail
+from fwsign.images.esp_partitions import SECTOR
 
 __all__ = [
     "APP_OFFSET",

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from typing import BinaryIO, Final, NamedTuple
 
 from fwsign.images.base import Image, ImagePart, Reader, damaged, others, size_of
-from fwsign.images.esp_flash import (
+from fwsign.images.esp_part import remark
+from fwsign.images.esp_partitions import (
     ROW_SIZE,
     SECTOR,
     TABLE_SIZE,
@@ -23,7 +24,6 @@ from fwsign.images.esp_flash import (
     is_row,
     partitions,
 )
-from fwsign.images.esp_part import remark
 from fwsign.images.esp_signature import Signatures, read_v1
 
 TABLE_OFFSET: Final = 0x8000

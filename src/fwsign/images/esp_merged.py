@@ -13,7 +13,9 @@ from typing import BinaryIO, Final, NamedTuple
 from fwsign.images.base import Image, ImagePart, Reader, damaged, others, size_of
 from fwsign.images.esp_chips import Chip
 from fwsign.images.esp_data import OTADATA_SIZE, TABLE_OFFSET, otadata_of
-from fwsign.images.esp_flash import (
+from fwsign.images.esp_image import HEADER, extent
+from fwsign.images.esp_part import One, read_one, remark, tail
+from fwsign.images.esp_partitions import (
     DIGEST_ROW,
     ROW_SIZE,
     SECTOR,
@@ -22,8 +24,6 @@ from fwsign.images.esp_flash import (
     is_row,
     partitions,
 )
-from fwsign.images.esp_image import HEADER, extent
-from fwsign.images.esp_part import One, read_one, remark, tail
 
 _UNUSUAL: Final = "the partition table is at {:#x}: boot loaders look for it at 0x8000 by default"
 _NO_BOOT_LOADER: Final = "no boot loader is in the file"

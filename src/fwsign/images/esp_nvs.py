@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from fwsign.errors import Failed
-from fwsign.images.esp_flash import SECTOR
+from fwsign.images.esp_partitions import SECTOR
 
 SUBTYPE: Final = 2
 """The subtype of NVS among the partitions of type data."""

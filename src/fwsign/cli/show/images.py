@@ -125,7 +125,7 @@ def _map(opened: BinaryIO, image: Image, size: int) -> list[dict[str, Any]]:
     if table is None:
         return []
     from fwsign.images.esp_data import TABLE_OFFSET
-    from fwsign.images.esp_flash import SECTOR, partitions
+    from fwsign.images.esp_partitions import SECTOR, partitions
 
     alone = image.role == "partition table"
     base = TABLE_OFFSET if alone else image.offset or 0

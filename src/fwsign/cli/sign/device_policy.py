@@ -10,7 +10,7 @@ from fwsign.device_data.places import FlashRange, locate
 from fwsign.device_data.policy import NAME, DataPlace, parse
 from fwsign.errors import Malformed
 from fwsign.images.esp_data import TABLE_OFFSET
-from fwsign.images.esp_flash import Partition, partitions
+from fwsign.images.esp_partitions import Partition, partitions
 
 _URI = f"#{NAME}"
 

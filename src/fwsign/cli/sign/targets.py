@@ -144,7 +144,7 @@ def _identifier(file: Path, typed: str) -> tuple[bytes, ...]:
         identifier = flash_identifier(chip, offset)
     except Malformed as error:
         ui.usage(f"--target {typed}: {error.expected} is expected")
-    from fwsign.images.esp_flash import SECTOR  # where a place is typed
+    from fwsign.images.esp_partitions import SECTOR  # where a place is typed
 
     if _is_ours(typed, chip) and offset % SECTOR:
         below = offset - offset % SECTOR
@@ -278,7 +278,7 @@ def _with_app_place(target: Target, group: Sequence[Target]) -> Target:
 
 def _otadata_offset(table: Path) -> int | None:
     from fwsign.images.esp_data import otadata_of  # for OTA data alone
-    from fwsign.images.esp_flash import partitions
+    from fwsign.images.esp_partitions import partitions
 
     with table.open("rb") as opened:
         part = otadata_of(partitions(opened, 0))

@@ -20,7 +20,7 @@ from fwsign.flash.esp.layout import RAW_HINT, Piece
 from fwsign.flash.esp.table import PartitionTable
 from fwsign.images import esp
 from fwsign.images.base import ImagePart
-from fwsign.images.esp_flash import Partition
+from fwsign.images.esp_partitions import Partition
 
 _BLANK: Final = b"\xff"
 _PAGE: Final = 0x10000

@@ -9,7 +9,7 @@ from fwsign.errors import Malformed
 from fwsign.flash.boards.board import Read, Run
 from fwsign.images import esp, esp8266
 from fwsign.images.base import Image, ImagePart, Reader
-from fwsign.images.esp_flash import SECTOR
+from fwsign.images.esp_partitions import SECTOR
 
 READ_SIZE: Final = 64 * 1024
 """Bytes per request to the board."""

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from fwsign.flash.boards.board import Read, Run
 from fwsign.flash.esp.future import READ_SIZE
 from fwsign.flash.esp.table import PartitionTable
-from fwsign.images.esp_flash import SECTOR, Partition
+from fwsign.images.esp_partitions import SECTOR, Partition
 
 _OTHERS: Final = (0, 2, 3)  # types: applications, boot loader, partition table
 _BLANK: Final = b"\xff"

@@ -15,7 +15,7 @@ from fwsign.flash.boards.waivers import LAYOUT, RAW
 from fwsign.flash.esp.table import PartitionTable
 from fwsign.images import Image, esp
 from fwsign.images.esp_data import TABLE_OFFSET, otadata_of
-from fwsign.images.esp_flash import Partition
+from fwsign.images.esp_partitions import Partition
 
 Piece: TypeAlias = tuple[Payload, Run]
 """A payload, or a part of it, at its place."""

@@ -12,7 +12,7 @@ from fwsign.flash.esp.kept_data import labels
 from fwsign.flash.esp.table import PartitionTable
 from fwsign.images import esp
 from fwsign.images.esp_data import OTADATA_SIZE, otadata_of
-from fwsign.images.esp_flash import Partition
+from fwsign.images.esp_partitions import Partition
 
 NO_TABLE: Final = "no partition table is in the release or on the board"
 

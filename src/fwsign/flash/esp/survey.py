@@ -10,8 +10,8 @@ from fwsign.flash.esp import boot as esp_boot
 from fwsign.flash.esp import table as esp_table
 from fwsign.images.esp_chips import bootloader_offset
 from fwsign.images.esp_data import OTADATA_SIZE, otadata_of
-from fwsign.images.esp_flash import SECTOR, Partition
 from fwsign.images.esp_glance import HEAD_SIZE, glance
+from fwsign.images.esp_partitions import SECTOR, Partition
 
 _ENTRY_SIZE: Final = 32
 _BLANK: Final = b"\xff"

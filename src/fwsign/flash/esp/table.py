@@ -13,7 +13,7 @@ from fwsign.errors import Malformed, Unsuitable
 from fwsign.flash.boards.board import Read
 from fwsign.flash.boards.release import Payload
 from fwsign.images.esp_data import TABLE_OFFSET
-from fwsign.images.esp_flash import SECTOR, TABLE_SIZE, Partition, is_table, partitions
+from fwsign.images.esp_partitions import SECTOR, TABLE_SIZE, Partition, is_table, partitions
 
 LAST_PLACE: Final = 0x20000
 """The last offset where a board's table is looked for."""

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from fwsign.verify.verifier import DevicePolicy
-from fwsign.x509.chain import Anchor
+from fwsign.x509.anchor import Anchor
 from support import NOW, PAYLOAD, PRODUCT, VENDOR, Entity, Pki, make_pki
 from testkit.fixed import shared
 

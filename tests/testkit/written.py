@@ -8,7 +8,7 @@ from typing import Any
 from blocks_kit import LONG
 from fwsign.errors import CODES
 from fwsign.trust.lists import TrustAnchor
-from fwsign.x509.chain import Anchor
+from fwsign.x509.anchor import Anchor
 from support import PAYLOAD, der
 from testkit.fixed import scope
 from testkit.read import Bytes, run

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, TypeAlias
 from fwsign.errors import Failed
 from fwsign.files import io_error
 from fwsign.format import cbor, suit
+from fwsign.format.algorithms import SHA256
 from fwsign.format.blocks import BLOCK_SIZES, encode_blocks, is_block_size
 from fwsign.format.component import (
     BlockList,
@@ -121,7 +122,7 @@ def describe(
         tuple(components),
         use_before,
         suit.version_numbers(text.version) if text.version else None,
-        Digest(suit.SHA256, digest(suit.SHA256, head, encoded_text)),
+        Digest(SHA256, digest(SHA256, head, encoded_text)),
         tuple(lists),
     )
     return Release(manifest, encoded_text, integrated)
@@ -180,7 +181,7 @@ def _measure_blocks(source: Source, block_size: int) -> tuple[Digest, int, Block
                 block, left = hashlib.sha256(), block_size
     if left < block_size:
         digests += block.digest()
-    return Digest(suit.SHA256, image.digest()), size, Blocks(block_size, bytes(digests))
+    return Digest(SHA256, image.digest()), size, Blocks(block_size, bytes(digests))
 
 
 def _encode_list(path: Path, blocks: Blocks) -> bytes:

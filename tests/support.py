@@ -26,7 +26,7 @@ from fwsign.keys.file import FileSigner
 from fwsign.trust.lists import Update
 from fwsign.trust.update import encode_update
 from fwsign.verify.verifier import DevicePolicy, VerifiedRelease, Verifier
-from fwsign.x509.chain import Anchor
+from fwsign.x509.anchor import Anchor
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -12,7 +12,7 @@ import pytest
 
 from fwsign.errors import CODES, FwsignError
 from fwsign.verify.verifier import DevicePolicy, Recorded, Slot, Verifier
-from fwsign.x509.chain import Anchor
+from fwsign.x509.anchor import Anchor
 from testkit.make import VECTORS, make
 from testkit.vector import FORMAT, Vector, to_json
 

@@ -10,7 +10,7 @@ import pytest
 from fwsign.errors import FwsignError
 from fwsign.trust.lists import TrustAnchor, TrustState
 from fwsign.trust.update import apply_chain
-from fwsign.x509.chain import Anchor
+from fwsign.x509.anchor import Anchor
 from testkit.trust_vectors import FORMAT, VECTORS, TrustVector, make, to_json
 
 

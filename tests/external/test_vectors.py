@@ -17,8 +17,8 @@ from fwsign.format.algorithms import ALGORITHMS, CERTIFICATE_ALGORITHMS
 from fwsign.format.cbor import Tag
 from fwsign.format.cose import ALG, decode_block, sig_structure, verify_signature
 from fwsign.verify.verifier import DevicePolicy, Verifier
+from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import signature_valid
-from fwsign.x509.chain import Anchor
 from fwsign.x509.der import Signed
 from support import NOW, refused, vectors
 

@@ -119,10 +119,10 @@ def two_signers() -> Case:
     """Sign the token twice."""
 
     def twice(signature: bytes) -> bytes:
-        cms = der.Reader(tsa().stamp(signature))
-        inside = der.Reader(cms.content(0x30))
+        cms = der.DerReader(tsa().stamp(signature))
+        inside = der.DerReader(cms.content(0x30))
         kind = inside.whole(6)
-        parts = der.Reader(der.Reader(inside.content(0xA0)).content(0x30))
+        parts = der.DerReader(der.DerReader(inside.content(0xA0)).content(0x30))
         found = [parts.whole(tag) for tag in (2, 0x31, 0x30, 0xA0)]
         signers = parts.content(0x31)
         return sequence(kind, tlv(0xA0, sequence(*found, tlv(0x31, signers, signers))))

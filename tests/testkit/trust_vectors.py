@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from fwsign.trust.lists import Floors, Role, TrustAnchor, TrustState, Update
 from fwsign.trust.update import encode_update
-from fwsign.x509.chain import Anchor
+from fwsign.x509.anchor import Anchor
 from support import (
     PRODUCT,
     VENDOR,

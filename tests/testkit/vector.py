@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from fwsign.verify.verifier import DevicePolicy
-from fwsign.x509.chain import Anchor
+from fwsign.x509.anchor import Anchor
 from support import NOW, PAYLOAD, PRODUCT, VENDOR, Entity, Pki, der, make_pki
 
 FORMAT = "fwsign-testkit-1"

@@ -10,7 +10,7 @@ from typing import Any
 
 from fwsign.errors import Failed
 from fwsign.flash.boards.board import BoardInfo, Progress, Run
-from fwsign.flash.boards.held import HeldRelease
+from fwsign.flash.boards.release import HeldRelease
 from fwsign.flash.engine import flash
 from fwsign.flash.outcome import Judge, Judged, Options, Outcome, Report
 from fwsign.format.algorithms import SHA256

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from fwsign.errors import Failed, FwsignError, Stale, Tampered
 from fwsign.format import suit
+from fwsign.format.algorithms import SHA256
 from fwsign.format.cose import (
-    SHA256,
     Block,
     decode_block,
     encode_block,

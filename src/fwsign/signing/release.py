@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, TypeAlias
 from fwsign.errors import Failed
 from fwsign.files import io_error
 from fwsign.format import cbor, suit
+from fwsign.format.algorithms import SHA256
 from fwsign.format.blocks import BLOCK_SIZES, encode_blocks, is_block_size
 from fwsign.format.component import (
     BlockList,
@@ -126,7 +127,7 @@ def describe(
 def _text_digest(encoded: bytes) -> Digest:
     """Return the digest of a text as the byte string that an envelope has for it."""
     head = cbor.byte_string_head(len(encoded))
-    return Digest(suit.SHA256, digest(suit.SHA256, head, encoded))
+    return Digest(SHA256, digest(SHA256, head, encoded))
 
 
 def _check_numbers(
@@ -186,7 +187,7 @@ def _measure_blocks(source: PayloadSource, block_size: int) -> tuple[Digest, int
                 block, left = hashlib.sha256(), block_size
     if left < block_size:
         digests += block.digest()
-    return Digest(suit.SHA256, image.digest()), size, Blocks(block_size, bytes(digests))
+    return Digest(SHA256, image.digest()), size, Blocks(block_size, bytes(digests))
 
 
 def _encode_list(path: Path, blocks: Blocks) -> bytes:

@@ -29,7 +29,7 @@ from fwsign.errors import Failed
 from fwsign.keys import ALGORITHMS
 from fwsign.keys.file import load_private_key
 from fwsign.pki import authority, files
-from fwsign.pki import issue as issuing_module
+from fwsign.pki import issuance as issuing_module
 from fwsign.pki.authority import create
 from fwsign.pki.directory import Pki
 from fwsign.pki.profiles import usages_of

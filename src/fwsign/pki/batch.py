@@ -18,7 +18,7 @@ from fwsign.pki.authority import open_authority
 from fwsign.pki.devices import devices_in, refuse_known_device
 from fwsign.pki.directory import TLS, Pki
 from fwsign.pki.extras import NONE as NO_EXTRAS
-from fwsign.pki.issue import period_of, permitted_leaf, refuse_taken, refuse_unable, write_entry
+from fwsign.pki.issuance import period_of, permitted_leaf, refuse_taken, refuse_unable, write_entry
 from fwsign.pki.leaves import Leaf, leaf_certificate, leaf_of
 from fwsign.pki.log import Origin
 from fwsign.pki.request import REQUEST_LIMIT, Request, parse_request
@@ -61,7 +61,7 @@ class Judged(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """The conditions of a batch: as for `fwsign.pki.issue.issue`.
+    """The conditions of a batch: as for `fwsign.pki.issuance.issue`.
 
     A certificate is named after its file, which the request may not contradict; with
     `named_by_requests`, after its CN.

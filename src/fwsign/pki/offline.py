@@ -32,7 +32,7 @@ from fwsign.pki.directory import (
     request_path,
 )
 from fwsign.pki.files import build_beside, make_directories, set_aside, write_certificate
-from fwsign.pki.issue import last_day
+from fwsign.pki.issuance import last_day
 from fwsign.pki.layout import enter, refuse_flat
 from fwsign.pki.leaves import renewed_algorithm
 from fwsign.pki.log import Origin
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from fwsign.keys import Passphrase
-    from fwsign.pki.issue import NewKey
+    from fwsign.pki.issuance import NewKey
     from fwsign.pki.request import Request
 
 

@@ -23,7 +23,7 @@ from fwsign.pki.extras import NONE as NO_EXTRAS
 from fwsign.pki.extras import Extras, carried
 from fwsign.pki.files import set_aside, write_certificate
 from fwsign.pki.index import serial_text
-from fwsign.pki.issue import (
+from fwsign.pki.issuance import (
     Made,
     NewKey,
     last_day,

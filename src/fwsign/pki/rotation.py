@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from fwsign.pki.issue import NewKey
+    from fwsign.pki.issuance import NewKey
     from fwsign.pki.profiles import Extensions
 
 
@@ -81,6 +81,11 @@ def standby(pki_dir: str | os.PathLike[str], *, new_key: NewKey, now: datetime) 
 
     It issues nothing until `rotate`. Its key belongs offline, in another place than the first
     root's key.
+
+    Args:
+        pki_dir: the PKI.
+        new_key: of the standby.
+        now: an aware time.
 
     Raises:
         Failed: `state.pki-exists`: there is one already; `state.pki`, `key.*`, `io.*`.

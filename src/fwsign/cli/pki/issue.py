@@ -426,7 +426,7 @@ def _issue(
 ) -> Path | None:
     """Issue one certificate and return its path; None after a batch."""
     from fwsign.pki.directory import Pki
-    from fwsign.pki.issue import issue
+    from fwsign.pki.issuance import issue
     from fwsign.pki.log import Origin
 
     now = inputs.now()
@@ -533,7 +533,7 @@ def _check(name: str | None, options: _Options) -> None:
 
 
 def _key(name: str, options: _Options, asked_for: Passphrases) -> Any:
-    from fwsign.pki.issue import NewKey
+    from fwsign.pki.issuance import NewKey
 
     if options.from_key is None:
         what, none = f'the key "{name}"', options.no_passphrase

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from fwsign.keys import PublicKey
     from fwsign.pki.directory import Pki
     from fwsign.pki.extras import Extras
-    from fwsign.pki.issue import NewKey
+    from fwsign.pki.issuance import NewKey
     from fwsign.pki.log import Origin
 
 
@@ -134,7 +134,7 @@ def renew(
     below the CAs that issue now, as is needed after another CA was revoked.
     """
     from fwsign.pki.directory import ISSUING_TLS, Pki
-    from fwsign.pki.issue import NewKey
+    from fwsign.pki.issuance import NewKey
 
     if every == (name is not None):
         ui.usage("expected NAME or --all" if name is None else "NAME and --all exclude each other")
@@ -222,7 +222,7 @@ def _key(
     options: _Options, asked_for: Passphrases
 ) -> "tuple[NewKey | Callable[[], PublicKey] | None, Origin]":
     """Return the key to make, or a function that returns one, or None; and its origin."""
-    from fwsign.pki.issue import NewKey
+    from fwsign.pki.issuance import NewKey
     from fwsign.pki.log import OWN, Origin
 
     if options.csr:
@@ -430,7 +430,7 @@ def _add_tls(
 
 def _refuse_unable(pki: "Pki", now: datetime) -> None:
     """Refuse CAs that may not issue: once, and before a passphrase is asked for."""
-    from fwsign.pki.issue import refuse_unable
+    from fwsign.pki.issuance import refuse_unable
     from fwsign.pki.leaves import leaf_of
 
     leaves = filter(None, (leaf_of(pki.certificate(name)) for name in pki.names()))

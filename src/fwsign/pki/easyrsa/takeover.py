@@ -29,7 +29,7 @@ from fwsign.pki.directory import ISSUING, ISSUING_TLS, ROOT, Pki, common_name, r
 from fwsign.pki.easyrsa.read import Entry, Source
 from fwsign.pki.files import build_beside, make_directories
 from fwsign.pki.index import INDEX_LIMIT
-from fwsign.pki.issue import NewKey
+from fwsign.pki.issuance import NewKey
 from fwsign.pki.log import log_certificate
 from fwsign.pki.profiles import SIGNING, TLS_ONLY, Authority
 from fwsign.pki.term import refuse_early, refuse_ended

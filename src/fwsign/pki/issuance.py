@@ -57,10 +57,12 @@ _LIKE_HOST: Final = re.compile(r"[a-z0-9_*.-]+")
 
 
 class NewKey(NamedTuple):
-    """A key to be made: its kind, and a passphrase, None, or a function that asks for it.
+    """A key to be made, and how its file is protected.
 
-    The kind is one of `fwsign.keys.ALGORITHMS`, the derivation that protects it one of
-    `fwsign.keys.KDFS`; empty ones leave the choice to the command.
+    Args:
+        alg: its kind, one of `fwsign.keys.ALGORITHMS`; empty leaves the choice to the function.
+        passphrase: a passphrase; None for a key in clear; or a function that asks for it.
+        kdf: the derivation that protects it, one of `fwsign.keys.KDFS`; empty as above.
     """
 
     alg: str

@@ -2,11 +2,45 @@
 """One error root, six classes cut by what the caller does next, and the table of codes.
 
 A code is stable: scripts may match it. Messages are for people and may change.
+
+```python
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fwsign.errors import CODES, Failed, FwsignError, Stale, Unsuitable
+from fwsign.verify import Anchor, DevicePolicy, Verifier
+
+anchor = Anchor.from_pem(Path("pki/ca.crt").read_bytes())
+verifier = Verifier([anchor], DevicePolicy(vendor="acme.example", product="thermostat"))
+try:
+    verifier.verify(Path("build.bin.suit").read_bytes(), at=datetime.now(UTC))
+except Stale:
+    answer = "fetch a newer release, or newer CRLs"
+except Unsuitable as refusal:
+    answer = f"for another device: {refusal.found}, not {refusal.expected}"
+except Failed as failure:
+    answer = f"repair it and try again: {failure.message}"
+except FwsignError as refusal:  # Malformed, Tampered, Untrusted
+    answer = f"never use it: {refusal.code}, at step {refusal.step}: {CODES[refusal.code]}"
+assert answer == "for another device: gateway-x1, not thermostat"
+```
 """
 
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeAlias
+
+__all__ = [
+    "CODES",
+    "Code",
+    "Failed",
+    "FwsignError",
+    "Malformed",
+    "Stale",
+    "Tampered",
+    "Unsuitable",
+    "Untrusted",
+]
 
 if TYPE_CHECKING:
     Code: TypeAlias = Literal[

@@ -75,7 +75,15 @@ def file_identifier(name: str) -> tuple[bytes, ...]:
 
 
 def flash_identifier(chip: str, offset: int) -> tuple[bytes, ...]:
-    """Return the identifier of a flash region; `offset` in bytes, at most 32 bits."""
+    """Return the identifier of a flash region.
+
+    Args:
+        chip: such as "esp32c3".
+        offset: bytes from the start of the flash, at most 32 bits.
+
+    Raises:
+        Malformed: `malformed.component`.
+    """
     if not 0 <= offset < 1 << 32:
         raise _bad(f"offset 0x{offset:x}", "an offset of at most 32 bits")
     return check_identifier((b"flash", chip.encode(), offset.to_bytes(4, "big")))

@@ -218,7 +218,12 @@ class Pki:
             return plain
 
     def renewed_key_path(self, name: str, serial: int) -> Path:
-        """Return the path of a renewed certificate's key before it replaces the old one."""
+        """Return the path of a renewed certificate's key before it replaces the old one.
+
+        Args:
+            name: the entry.
+            serial: the serial number of the renewed certificate.
+        """
         return self.directory / f"private/{name}.key.{serial:X}"
 
     def crl_path(self, name: str) -> Path:
@@ -330,7 +335,12 @@ class Pki:
         return tuple(issuer for _, issuer in self._climb(name, at))
 
     def anchor(self, name: str, *, at: datetime | None = None) -> x509.Certificate:
-        """Return the root that ends the path of an entry; as `path`."""
+        """Return the root that ends the path of an entry.
+
+        Args: as `issuers`.
+
+        Raises: as `path`.
+        """
         return self.certificate((name, *self.issuers(name, at=at))[-1])
 
     def path(self, name: str, *, at: datetime | None = None) -> tuple[bytes, ...]:
@@ -344,7 +354,12 @@ class Pki:
         return tuple(one.public_bytes(Encoding.DER) for one, _ in self._climb(name, at))
 
     def crls(self, name: str, *, at: datetime | None = None) -> tuple[bytes, ...]:
-        """Return the CRLs of the CAs above an entry, nearest first, as DER; as `path`."""
+        """Return the CRLs of the CAs above an entry, nearest first, as DER.
+
+        Args: as `issuers`.
+
+        Raises: as `path`.
+        """
         return tuple(self.crl(ca).public_bytes(Encoding.DER) for ca in self.issuers(name, at=at))
 
     def revocation(self, name: str) -> x509.RevokedCertificate | None:

@@ -23,7 +23,15 @@ class Rule(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """A finding; `subject` names the thing with the fault, `message` describes the fault."""
+    """A fault that was found.
+
+    Args:
+        code: the rule's, as in docs/lint.md.
+        severity: "error", "warning" or "note".
+        subject: the name of the thing with the fault.
+        file: where that is.
+        message: the fault, with the expected and the found value.
+    """
 
     code: str
     severity: Severity

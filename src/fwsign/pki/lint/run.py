@@ -43,7 +43,14 @@ __all__ = ["RULES", "SEVERITIES", "Finding", "Report", "Rule", "lint"]
 
 
 class Report(NamedTuple):
-    """The checked files and the findings, the worst first."""
+    """The number of things that were checked, and the findings.
+
+    Args:
+        certificates: how many.
+        crls: how many.
+        keys: how many private keys.
+        findings: the worst first.
+    """
 
     certificates: int
     crls: int

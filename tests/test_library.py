@@ -277,6 +277,13 @@ def test_every_argument_is_described(face: str) -> None:
     assert all(text.strip() for _, text, _ in described(face))
 
 
+@pytest.mark.parametrize("face", FACES)
+def test_every_function_says_what_it_raises(face: str) -> None:
+    named = (defined(face, name) for name in public(face))
+    functions = [one for one in named if isinstance(one.node, ast.FunctionDef)]
+    assert [one.name for one in functions if "\nRaises:\n" not in one.text] == []
+
+
 # --- the examples ---------------------------------------------------------------------------
 
 

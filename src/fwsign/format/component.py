@@ -70,7 +70,14 @@ class Component(NamedTuple):
 
 
 def file_identifier(name: str) -> tuple[bytes, ...]:
-    """Return the identifier of a file component."""
+    """Return the identifier of a file component.
+
+    Args:
+        name: 1 to 100 of A-Z a-z 0-9 . _ + -, as `check_name` has it.
+
+    Raises:
+        Malformed: `malformed.component`.
+    """
     return check_identifier((b"file", name.encode()))
 
 

@@ -14,6 +14,7 @@ anchor = Anchor.from_pem(Path("pki/ca.crt").read_bytes())
 verifier = Verifier([anchor], DevicePolicy(vendor="acme.example", product="thermostat"))
 try:
     verifier.verify(Path("build.bin.suit").read_bytes(), at=datetime.now(UTC))
+    answer = "receive its payloads"
 except Stale:
     answer = "fetch a newer release, or newer CRLs"
 except Unsuitable as refusal:

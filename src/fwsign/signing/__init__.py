@@ -46,7 +46,7 @@ has `flash_identifier("esp32c3", 0x10000)`. Any object with the three members of
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fwsign.format.component import file_identifier, flash_identifier
+    from fwsign.format.kinds import file_identifier, flash_identifier
     from fwsign.format.suit import Text
     from fwsign.keys import Signer, signer_from_uri
     from fwsign.signing.envelope import Identity, TimeStamping, sign, staple
@@ -77,8 +77,8 @@ _PLACES = {
     "Text": "format.suit",
     "TimeStamping": "signing.envelope",
     "describe": "signing.release",
-    "file_identifier": "format.component",
-    "flash_identifier": "format.component",
+    "file_identifier": "format.kinds",
+    "flash_identifier": "format.kinds",
     "request_token": "signing.tsa_client",
     "sign": "signing.envelope",
     "signer_from_uri": "keys",

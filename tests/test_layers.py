@@ -204,7 +204,7 @@ def test_verify_path_needs_only_cryptography(module: str) -> None:
 FORMATS = [one for one in VERIFY_PATH if one.startswith("format.") and one != "format.cose"]
 
 
-@pytest.mark.parametrize("module", ["errors", "x509.der", *FORMATS])
+@pytest.mark.parametrize("module", ["errors.classes", "errors.codes", "x509.der", *FORMATS])
 def test_formats_need_no_cryptography(module: str) -> None:
     assert others(module) == set()
 

@@ -11,7 +11,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsag
 
 from fwsign.errors import FwsignError
 from fwsign.pki.paths.purpose import PURPOSES, Purpose, judge
-from fwsign.verify.token import judge_token
+from fwsign.verify.stamp import judge_token
 from fwsign.verify.verifier import DevicePolicy
 from fwsign.x509.chain import Profile, Use, validate_path
 from support import (

@@ -25,11 +25,11 @@ from fwsign.keys import Signer
 from fwsign.signing.release import Release
 from fwsign.spans import CLOCK_TOLERANCE
 from fwsign.verify.policy import DevicePolicy
-from fwsign.verify.token import parse_token
 from fwsign.verify.verifier import VerifiedRelease, Verifier
 from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import Certificate, key_digest, parse_certificate
 from fwsign.x509.crl import Crl, newest, parse_crl
+from fwsign.x509.token import parse_token
 
 CRL_MARGIN: Final = timedelta(days=1)
 """A CRL that goes stale sooner would stop the update before it reaches its devices."""

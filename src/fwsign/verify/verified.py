@@ -17,7 +17,7 @@ from fwsign.format.payload import (
     Receiving,
     receive,
 )
-from fwsign.verify.token import Stamp
+from fwsign.verify.stamp import Stamp
 from fwsign.x509.chain import CertificationPath
 from fwsign.x509.revocation import Issued
 

@@ -44,7 +44,7 @@ from fwsign.verify.policy import (
     missing_signers,
     refuse_example,
 )
-from fwsign.verify.token import Stamp, judge_token
+from fwsign.verify.stamp import Stamp, judge_token
 from fwsign.verify.verified import VerifiedRelease, VerifiedSigner, seal
 from fwsign.x509.anchor import Anchor
 from fwsign.x509.chain import CertificationPath, check_dates, validate_path

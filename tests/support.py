@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fwsign.errors import FwsignError
-from fwsign.format import cbor, suit
+from fwsign.format import cbor, identifiers, suit
 from fwsign.format.component import Component, Digest, file_identifier
 from fwsign.format.cose import SHA256, Block, encode_block, protected_header, sig_structure
 from fwsign.format.payload import digest
@@ -340,8 +340,8 @@ def make_manifest(*components: Component, sequence_number: int = 100, **more: An
     vendor, product = more.pop("vendor", VENDOR), more.pop("product", PRODUCT)
     return suit.Manifest(
         sequence_number,
-        suit.vendor_id(vendor),
-        suit.class_id(vendor, product),
+        identifiers.vendor_id(vendor),
+        identifiers.class_id(vendor, product),
         components or (component(),),
         **more,
     )

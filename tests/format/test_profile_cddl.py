@@ -13,7 +13,8 @@ from fwsign.format.cbor import Tag
 from fwsign.format.component import Component, Digest, flash_identifier
 from fwsign.format.cose import ALGORITHMS
 from fwsign.format.payload import digest
-from fwsign.format.suit import Text, encode_text
+from fwsign.format.text import Text, encode_text
+from fwsign.format.version import version_numbers
 from support import (
     PRODUCT,
     VENDOR,
@@ -44,7 +45,7 @@ def is_valid(envelope: bytes) -> bool:
 def with_text(*components: Component, **more: Any) -> tuple[suit.Manifest, bytes]:
     text = encode_text(Text(VENDOR, PRODUCT, **more), components)
     signed = Digest(-16, digest(-16, cbor.byte_string_head(len(text)), text))
-    version = suit.version_numbers(more.get("version") or "")
+    version = version_numbers(more.get("version") or "")
     return make_manifest(*components, text_digest=signed, version=version), text
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from fwsign.format import cose, suit
 from fwsign.format.component import file_identifier
+from fwsign.format.text import Text
 from fwsign.keys.file import FileSigner
 from fwsign.signing.envelope import CRL_MARGIN, Identity, TimeStamping, sign, staple
 from fwsign.signing.release import MAX_EMBEDDED_SIZE, Part, Release, describe
@@ -29,7 +30,7 @@ from support import (
 )
 from tsa_kit import Tsa, make_tsa, oid, sequence, signatures, with_tokens
 
-TEXT = suit.Text(VENDOR, PRODUCT, "2.4.1", "mends the clock")
+TEXT = Text(VENDOR, PRODUCT, "2.4.1", "mends the clock")
 ALGORITHMS = ["p256", "p384", "ed25519", "rsa3072", "ml-dsa-65", "ml-dsa-87"]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fwsign.errors import CODES, FwsignError
-from fwsign.format import cbor, suit
+from fwsign.format import cbor, identifiers, suit
 from fwsign.format.cbor import Tag
 from fwsign.format.component import Component, Digest
 from fwsign.format.cose import Block, encode_block, protected_header, sig_structure
@@ -439,7 +439,7 @@ def wrapped(content: bytes, change: Callable[[dict[Any, Any]], Any] = lambda _: 
     """Sign any list, and any manifest: `change` gets its members."""
     image = Digest(-16, digest(-16, content))
     component = Component((b"trust",), image, len(content), "#trust")
-    ids = suit.vendor_id(VENDOR), suit.class_id(VENDOR, PRODUCT)
+    ids = identifiers.vendor_id(VENDOR), identifiers.class_id(VENDOR, PRODUCT)
     members = dict(cbor.decode(suit.encode_manifest(suit.Manifest(1, *ids, (component,)))))
     change(members)
     manifest = cbor.encode(members)

@@ -10,6 +10,7 @@ from fwsign.errors import FwsignError
 from fwsign.format import cbor, suit
 from fwsign.format.component import Digest
 from fwsign.format.payload import digest
+from fwsign.format.text import Text, encode_text
 from fwsign.verify.verifier import DevicePolicy, VerifiedRelease, Verifier
 from hostile import outcome
 from mutation import Dice
@@ -34,7 +35,7 @@ class Target:
     def __init__(self, alg: str = "p256", *, inside: bool = False) -> None:
         pki = make_pki(alg)
         part = component(PAYLOAD, uri="#build.bin" if inside else None)
-        text = suit.encode_text(suit.Text(VENDOR, PRODUCT, "2.4.1"), (part,))
+        text = encode_text(Text(VENDOR, PRODUCT, "2.4.1"), (part,))
         head = cbor.byte_string_head(len(text))
         signed = Digest(-16, digest(-16, head, text))
         manifest = make_manifest(part, version=(2, 4, 1), text_digest=signed)

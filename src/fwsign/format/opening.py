@@ -7,6 +7,7 @@ from fwsign.errors import Malformed, Tampered, check_limit
 from fwsign.format import cbor, suit
 from fwsign.format.cose import MAX_PROOFS_SIZE, Block, decode_block
 from fwsign.format.payload import digest
+from fwsign.format.text import Text, decode_text
 
 
 def encode_manifest_digest(manifest: bytes) -> bytes:
@@ -48,7 +49,7 @@ def decode_blocks(encoded: Iterable[bytes]) -> list[Block]:
     return blocks
 
 
-def decode_content(envelope: suit.Envelope) -> tuple[suit.Manifest, suit.Text | None]:
+def decode_content(envelope: suit.Envelope) -> tuple[suit.Manifest, Text | None]:
     """Step 7. Manifest and text match their templates, and nothing else rides along.
 
     Raises:
@@ -81,4 +82,4 @@ def decode_content(envelope: suit.Envelope) -> tuple[suit.Manifest, suit.Text | 
     head = cbor.byte_string_head(len(envelope.text))
     if signed is None or digest(signed.algorithm, head, envelope.text) != signed.value:
         raise Tampered("tampered.text", "the text is not the one that was signed")
-    return manifest, suit.decode_text(envelope.text, manifest)
+    return manifest, decode_text(envelope.text, manifest)

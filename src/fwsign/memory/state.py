@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 from fwsign.errors import Failed
-from fwsign.format import cbor, suit
+from fwsign.format import cbor, identifiers
 from fwsign.keys import Signer
 from fwsign.memory import rows as state_rows
 from fwsign.memory.crls import held_crls, keep_crls, knows_crls
@@ -109,7 +109,7 @@ class State:
         Raises:
             Failed: `state.limit`, `state.damaged`, `state.busy`, `io.*`.
         """
-        key = _key(identity, suit.vendor_id(vendor), suit.class_id(vendor, product))
+        key = _key(identity, identifiers.vendor_id(vendor), identifiers.class_id(vendor, product))
         with self._file.transaction("read"):  # both tables at one moment
             return self._floor(key)
 
@@ -368,9 +368,9 @@ class State:
     def _reset_floors(self, update: Update, identity: str | None) -> None:
         """Set the floors that an update states, up or down; leave the others."""
         trust, floors = update.trust, update.floors
-        vendor = suit.vendor_id(trust.vendor)
+        vendor = identifiers.vendor_id(trust.vendor)
         if floors.sequence is not None:
-            key = _key(identity, vendor, suit.class_id(trust.vendor, trust.product))
+            key = _key(identity, vendor, identifiers.class_id(trust.vendor, trust.product))
             self._file.run(_FORGET, *key)
             self._file.run("REPLACE INTO floors VALUES (?, ?, ?, ?)", *key, floors.sequence)
         if floors.time is not None:
@@ -408,7 +408,7 @@ def default_path(platform: str = sys.platform) -> Path:
 
 
 def _vendor_id(policy: DevicePolicy) -> bytes | None:
-    return suit.vendor_id(policy.vendor) if policy.vendor is not None else None
+    return identifiers.vendor_id(policy.vendor) if policy.vendor is not None else None
 
 
 def _teaching(release: VerifiedRelease) -> list[Issued]:

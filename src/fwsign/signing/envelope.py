@@ -21,6 +21,7 @@ from fwsign.format.cose import (
 )
 from fwsign.format.opening import encode_manifest_digest
 from fwsign.format.payload import digest
+from fwsign.format.text import decode_text
 from fwsign.keys import Signer
 from fwsign.signing.release import Release
 from fwsign.spans import CLOCK_TOLERANCE
@@ -109,7 +110,7 @@ def sign(
     envelope = suit.encode_envelope(
         suit.Envelope(payload, blocks, manifest, release.text, release.integrated)
     )
-    text = suit.decode_text(release.text, release.manifest)
+    text = decode_text(release.text, release.manifest)
     policy = DevicePolicy(
         vendor=text.vendor,
         product=text.product,

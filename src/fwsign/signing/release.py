@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from fwsign.errors import Failed
 from fwsign.files import io_error
-from fwsign.format import cbor, suit
+from fwsign.format import cbor, identifiers, suit
 from fwsign.format.blocks import BLOCK_SIZES, encode_blocks, is_block_size
 from fwsign.format.component import (
     BlockList,
@@ -22,6 +22,8 @@ from fwsign.format.component import (
     check_uri,
 )
 from fwsign.format.payload import CHUNK_SIZE, Blocks, PayloadSource, digest, measure
+from fwsign.format.text import Text, encode_text
+from fwsign.format.version import version_numbers
 
 MAX_EMBEDDED_SIZE: Final = 16 * 1024 * 1024
 """Bytes of one payload inside an envelope: the largest flash of the known boards."""
@@ -63,7 +65,7 @@ class Release(NamedTuple):
 
 def describe(
     parts: Sequence[Part],
-    text: suit.Text,
+    text: Text,
     *,
     sequence_number: int,
     use_before: int | None = None,
@@ -112,15 +114,15 @@ def describe(
             integrated[lists[-1].uri] = data
     _check_count(len(components), len(lists))
     check_unique(tuple(components), tuple(lists))
-    encoded_text = suit.encode_text(text, tuple(components))
+    encoded_text = encode_text(text, tuple(components))
     head = cbor.byte_string_head(len(encoded_text))
     manifest = suit.Manifest(
         sequence_number,
-        suit.vendor_id(text.vendor),
-        suit.class_id(text.vendor, text.product),
+        identifiers.vendor_id(text.vendor),
+        identifiers.class_id(text.vendor, text.product),
         tuple(components),
         use_before,
-        suit.version_numbers(text.version) if text.version else None,
+        version_numbers(text.version) if text.version else None,
         Digest(suit.SHA256, digest(suit.SHA256, head, encoded_text)),
         tuple(lists),
     )

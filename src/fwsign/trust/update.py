@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from fwsign.errors import Malformed, Tampered, Unsuitable, Untrusted, check_limit
-from fwsign.format import cbor, suit
+from fwsign.format import cbor, identifiers, suit
 from fwsign.format.component import Component, Digest
 from fwsign.format.cose import (
     ALGORITHMS,
@@ -137,7 +137,7 @@ def _verify(current: TrustState, opened: _Opened) -> Update:
 
 def _check_device(current: TrustState, manifest: suit.Manifest) -> None:
     for what, expected, name, found in (
-        ("vendor", suit.vendor_id(current.vendor), current.vendor, manifest.vendor_id),
+        ("vendor", identifiers.vendor_id(current.vendor), current.vendor, manifest.vendor_id),
         ("product", _class_id(current), current.product, manifest.class_id),
     ):
         if expected != found:
@@ -281,12 +281,12 @@ def decode_update(data: bytes) -> Update:
 def _describe(trust: TrustState, content: bytes) -> suit.Manifest:
     image = Digest(suit.SHA256, digest(suit.SHA256, content))
     component = Component(_IDENTIFIER, image, len(content), _URI)
-    ids = suit.vendor_id(trust.vendor), _class_id(trust)
+    ids = identifiers.vendor_id(trust.vendor), _class_id(trust)
     return suit.Manifest(trust.number, *ids, (component,))
 
 
 def _class_id(trust: TrustState) -> bytes:
-    return suit.class_id(trust.vendor, trust.product)
+    return identifiers.class_id(trust.vendor, trust.product)
 
 
 def _open(data: bytes) -> _Opened:
@@ -355,7 +355,7 @@ def _decode_manifest(data: bytes) -> suit.Manifest:
 
 def _decode_content(opened: _Opened) -> Update:
     update = decode_content(opened.content, opened.number)
-    ids = suit.vendor_id(update.trust.vendor), _class_id(update.trust)
+    ids = identifiers.vendor_id(update.trust.vendor), _class_id(update.trust)
     if ids != (opened.manifest.vendor_id, opened.manifest.class_id):
         raise Malformed("malformed.trust", "the list is for another product than its manifest")
     return update

@@ -17,6 +17,7 @@ from fwsign.format.payload import (
     Receiving,
     receive,
 )
+from fwsign.format.text import Text
 from fwsign.verify.stamp import Stamp
 from fwsign.x509.chain import CertificationPath
 from fwsign.x509.revocation import Issued
@@ -94,7 +95,7 @@ class VerifiedRelease:
     )
     manifest: suit.Manifest
     manifest_digest: bytes
-    text: suit.Text | None
+    text: Text | None
     vendor: str
     signers: tuple[VerifiedSigner, ...]
     unchecked: tuple[str, ...]
@@ -214,7 +215,7 @@ def seal(
     *,
     manifest: suit.Manifest,
     manifest_digest: bytes,
-    text: suit.Text | None,
+    text: Text | None,
     vendor: str,
     signers: tuple[VerifiedSigner, ...],
     unchecked: tuple[str, ...],

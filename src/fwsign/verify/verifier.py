@@ -34,8 +34,10 @@ from fwsign.format.cose import (
     sig_structure,
     verify_signature,
 )
+from fwsign.format.identifiers import class_id, vendor_id
 from fwsign.format.opening import check_manifest_digest, decode_blocks, decode_content
 from fwsign.format.payload import digest
+from fwsign.format.text import Text
 from fwsign.verify.policy import (
     DevicePolicy,
     Recorded,
@@ -275,7 +277,7 @@ class Verifier:
         raise Untrusted(code, f"the policy demands {missing}", expected=missing)
 
     def _limit_to_vendor(
-        self, signer: VerifiedSigner, manifest: suit.Manifest, text: suit.Text | None
+        self, signer: VerifiedSigner, manifest: suit.Manifest, text: Text | None
     ) -> VerifiedSigner:
         """Step 8: a leaf that does not list the manifest's vendor no longer counts."""
         if signer.path is None:
@@ -299,19 +301,19 @@ class Verifier:
     def _check_device(
         self,
         manifest: suit.Manifest,
-        text: suit.Text | None,
+        text: Text | None,
         manifest_digest: bytes,
         now: datetime,
     ) -> tuple[str, ...]:
         """Step 9: vendor, product, sequence, expiry. Return the names of the steps not run."""
         policy = self._policy
-        if policy.vendor is not None and suit.vendor_id(policy.vendor) != manifest.vendor_id:
+        if policy.vendor is not None and vendor_id(policy.vendor) != manifest.vendor_id:
             found = text.vendor if text else manifest.vendor_id.hex()
             raise _not_for_this_device("vendor", policy.vendor, found)
         if (
             policy.vendor is not None
             and policy.product is not None
-            and suit.class_id(policy.vendor, policy.product) != manifest.class_id
+            and class_id(policy.vendor, policy.product) != manifest.class_id
         ):
             found = text.product if text else manifest.class_id.hex()
             raise _not_for_this_device("product", policy.product, found)
@@ -373,7 +375,7 @@ def _step(number: int) -> Iterator[None]:
 
 
 def _vendor_name(vendors: Sequence[str], manifest: suit.Manifest) -> str | None:
-    return next((name for name in vendors if suit.vendor_id(name) == manifest.vendor_id), None)
+    return next((name for name in vendors if vendor_id(name) == manifest.vendor_id), None)
 
 
 def _not_for_this_device(

@@ -212,10 +212,11 @@ def _envelope(data: bytes, *, every: bool) -> dict[str, Any]:
 
 def _manifest(envelope: Any) -> dict[str, Any]:
     from fwsign.format import suit
+    from fwsign.format.text import decode_text
 
     try:
         manifest = suit.decode_manifest(envelope.manifest)
-        text = suit.decode_text(envelope.text, manifest) if envelope.text is not None else None
+        text = decode_text(envelope.text, manifest) if envelope.text is not None else None
     except FwsignError as error:
         return {"manifest": str(error)}
     return {

@@ -207,7 +207,7 @@ def _describe(group: "Sequence[Target]", what: _What) -> "Release":
     from fwsign.cli import payloads
     from fwsign.cli.sign import targets
     from fwsign.format.component import file_identifier
-    from fwsign.format.suit import Text
+    from fwsign.format.text import Text
     from fwsign.signing.release import DEVICE_DATA, Part, describe
 
     stated = what.version or targets.common_version(group)

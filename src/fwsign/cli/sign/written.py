@@ -24,7 +24,8 @@ from fwsign.x509.crl import Crl
 
 if TYPE_CHECKING:
     from fwsign.cli.sign.identity import Found
-    from fwsign.format.suit import Manifest, Text
+    from fwsign.format.suit import Manifest
+    from fwsign.format.text import Text
     from fwsign.signing.release import Release
 
 _EXPIRY_WARNING = timedelta(days=30)
@@ -226,7 +227,7 @@ def show_plan(
         said: the remarks about the files themselves.
         as_json: say it as one JSON object.
     """
-    from fwsign.format.suit import decode_text  # only in a dry run
+    from fwsign.format.text import decode_text  # only in a dry run
 
     plans = [
         _facts(path, decode_text(one.text, one.manifest), one.manifest, found.name)

@@ -20,11 +20,14 @@ from fwsign.errors import FwsignError
 from fwsign.format import cbor, identifiers, suit
 from fwsign.format.component import Component, Digest, file_identifier
 from fwsign.format.cose import SHA256, Block, encode_block, protected_header, sig_structure
+from fwsign.format.envelope import Envelope, decode_envelope, encode_envelope
 from fwsign.format.payload import digest
 from fwsign.keys.file import FileSigner
+from fwsign.trust.envelope import encode_update
 from fwsign.trust.lists import Update
-from fwsign.trust.update import encode_update
-from fwsign.verify.verifier import DevicePolicy, VerifiedRelease, Verifier
+from fwsign.verify.policy import DevicePolicy
+from fwsign.verify.verified import VerifiedRelease
+from fwsign.verify.verifier import Verifier
 from fwsign.x509.anchor import Anchor
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -377,7 +380,7 @@ def signed_digest(manifest: bytes) -> bytes:
 
 def signed_bytes(update: Update) -> bytes:
     """Return what the blocks of a trust update sign."""
-    return suit.decode_envelope(encode_update(update)).digest
+    return decode_envelope(encode_update(update)).digest
 
 
 def make_envelope(
@@ -394,7 +397,7 @@ def make_envelope(
         make_block(payload, leaf.key, [leaf.der, *(one.der for one in above)], crls)
         for leaf, above, crls in signers
     )
-    return suit.encode_envelope(suit.Envelope(payload, blocks, encoded, text, integrated or {}))
+    return encode_envelope(Envelope(payload, blocks, encoded, text, integrated or {}))
 
 
 def sign_with(pki: Pki, manifest: suit.Manifest | bytes | None = None, **more: Any) -> bytes:

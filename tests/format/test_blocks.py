@@ -21,7 +21,8 @@ from fwsign.format.component import Digest, check_block_indexes
 from fwsign.format.payload import CHUNK_SIZE, Receiving, digest, receive
 from fwsign.format.suit import decode_manifest, encode_manifest
 from fwsign.format.text import Text, decode_text, encode_text
-from fwsign.verify.verifier import Recorded, VerifiedRelease
+from fwsign.verify.policy import Recorded
+from fwsign.verify.verified import VerifiedRelease
 from hostile import no_stronger, outcome, refused_at, with_members
 from mutation import Dice, close_tree, mutate_tree, open_tree
 from support import (

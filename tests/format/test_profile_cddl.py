@@ -12,6 +12,7 @@ from fwsign.format import cbor, suit
 from fwsign.format.cbor import Tag
 from fwsign.format.component import Component, Digest, flash_identifier
 from fwsign.format.cose import ALGORITHMS
+from fwsign.format.envelope import Envelope, encode_envelope
 from fwsign.format.payload import digest
 from fwsign.format.text import Text, encode_text
 from fwsign.format.version import version_numbers
@@ -102,7 +103,7 @@ def test_envelopes_of_bare_keys_are_what_the_cddl_says(alg: str) -> None:
     manifest = suit.encode_manifest(make_manifest())
     payload = signed_digest(manifest)
     blocks = (make_block(payload, new_key(alg)),)
-    assert is_valid(suit.encode_envelope(suit.Envelope(payload, blocks, manifest, None, {})))
+    assert is_valid(encode_envelope(Envelope(payload, blocks, manifest, None, {})))
 
 
 def test_every_algorithm_is_in_the_cddl() -> None:

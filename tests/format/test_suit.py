@@ -12,21 +12,23 @@ from fwsign.errors import FwsignError
 from fwsign.format import cbor
 from fwsign.format.cbor import Tag
 from fwsign.format.component import Component, Digest, flash_identifier
+from fwsign.format.envelope import (
+    MAX_BLOCKS,
+    MAX_ENVELOPE_SIZE,
+    Envelope,
+    decode_envelope,
+    encode_envelope,
+)
 from fwsign.format.identifiers import class_id, vendor_id
 from fwsign.format.payload import digest
 from fwsign.format.suit import (
-    MAX_BLOCKS,
     MAX_COMPONENTS,
-    MAX_ENVELOPE_SIZE,
     MAX_PAYLOAD_SIZE,
     MAX_SEQUENCE_NUMBER,
     MAX_TIME,
-    Envelope,
     Manifest,
     decode_digest,
-    decode_envelope,
     decode_manifest,
-    encode_envelope,
     encode_manifest,
 )
 from support import PRODUCT, VENDOR, component, make_manifest, refused

@@ -20,7 +20,8 @@ from fwsign.memory.crls import MAX_EQUAL_CRLS
 from fwsign.memory.state import MAX_RECORDED, Floor, State, default_path
 from fwsign.receipts.chain import verify_lines
 from fwsign.verify.policy import DevicePolicy, Recorded
-from fwsign.verify.verifier import VerifiedRelease, Verifier
+from fwsign.verify.verified import VerifiedRelease
+from fwsign.verify.verifier import Verifier
 from support import (
     DAY,
     NOW,

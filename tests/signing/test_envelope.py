@@ -9,6 +9,7 @@ import pytest
 
 from fwsign.format import cose, suit
 from fwsign.format.component import file_identifier
+from fwsign.format.envelope import decode_envelope
 from fwsign.format.text import Text
 from fwsign.keys.file import FileSigner
 from fwsign.signing.envelope import CRL_MARGIN, Identity, TimeStamping, sign, staple
@@ -200,7 +201,7 @@ def test_a_payload_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def crls_in(envelope: bytes) -> tuple[bytes, ...]:
-    return cose.decode_block(suit.decode_envelope(envelope).blocks[0]).crls
+    return cose.decode_block(decode_envelope(envelope).blocks[0]).crls
 
 
 def test_stapling_replaces_older_crls_and_nothing_else(pki: Pki) -> None:

@@ -11,10 +11,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from fwsign.format import cbor, identifiers, suit
 from fwsign.format.component import Component, Digest, flash_identifier
+from fwsign.format.envelope import decode_envelope
 from fwsign.format.payload import digest
 from fwsign.format.text import Text, encode_text
 from fwsign.keys.file import FileSigner
-from fwsign.verify.verifier import Recorded
+from fwsign.verify.policy import Recorded
 from hostile import block_of, close, encoded, judge, refused_at, with_members
 from support import (
     NOW,
@@ -306,7 +307,7 @@ def test_severed_text_is_accepted(pki: Pki) -> None:
 
 def test_altered_text_is_refused(pki: Pki) -> None:
     envelope = texted(pki, Text(VENDOR, PRODUCT, "2.4.1"), (2, 4, 1))
-    raw = suit.decode_envelope(envelope).text or b""
+    raw = decode_envelope(envelope).text or b""
     with refused_at(7, "tampered.text", "not the one that was signed"):
         verify(with_members(envelope, {23: raw.replace(b"2.4.1", b"9.9.9")}), [pki.root])
 

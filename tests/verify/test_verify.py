@@ -11,8 +11,9 @@ from fwsign.format import cbor
 from fwsign.format.component import Digest
 from fwsign.format.payload import digest
 from fwsign.format.text import Text, encode_text
-from fwsign.verify.verified import seal
-from fwsign.verify.verifier import DevicePolicy, Recorded, Slot, VerifiedRelease, Verifier
+from fwsign.verify.policy import DevicePolicy, Recorded, Slot
+from fwsign.verify.verified import VerifiedRelease, seal
+from fwsign.verify.verifier import Verifier
 from fwsign.x509.anchor import Anchor
 from hostile import bare, block_of, encoded, judge, refused_at, spki
 from support import (

@@ -6,34 +6,9 @@ from collections.abc import Iterable
 from fwsign.errors import Malformed, Tampered, check_limit
 from fwsign.format import cbor, suit
 from fwsign.format.cose import MAX_PROOFS_SIZE, Block, decode_block
+from fwsign.format.envelope import Envelope
 from fwsign.format.payload import digest
 from fwsign.format.text import Text, decode_text
-
-
-def encode_manifest_digest(manifest: bytes) -> bytes:
-    """Return the bytes that blocks sign: the SUIT_Digest of a manifest with its bstr head."""
-    head = cbor.byte_string_head(len(manifest))
-    return cbor.encode((suit.SHA256, digest(suit.SHA256, head, manifest)))
-
-
-def check_manifest_digest(envelope: suit.Envelope) -> bytes:
-    """Step 2. The digest covers the manifest with its bstr head (SUIT section 8.3).
-
-    Raises:
-        Malformed: `malformed.cbor`, `malformed.profile`.
-        Tampered: `tampered.manifest`.
-    """
-    signed = suit.decode_digest(cbor.decode(envelope.digest))
-    head = cbor.byte_string_head(len(envelope.manifest))
-    found = digest(signed.algorithm, head, envelope.manifest)
-    if found != signed.value:
-        raise Tampered(
-            "tampered.manifest",
-            f"the manifest has digest {found.hex()}, the signed one is {signed.value.hex()}",
-            expected=signed.value.hex(),
-            found=found.hex(),
-        )
-    return found
 
 
 def decode_blocks(encoded: Iterable[bytes]) -> list[Block]:
@@ -49,7 +24,7 @@ def decode_blocks(encoded: Iterable[bytes]) -> list[Block]:
     return blocks
 
 
-def decode_content(envelope: suit.Envelope) -> tuple[suit.Manifest, Text | None]:
+def decode_content(envelope: Envelope) -> tuple[suit.Manifest, Text | None]:
     """Step 7. Manifest and text match their templates, and nothing else rides along.
 
     Raises:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Encode and decode envelope, manifest and text (draft-ietf-suit-manifest-37, our profile).
+"""Encode and decode the manifest (draft-ietf-suit-manifest-37, our profile).
 
 SUIT has a command language; we do not interpret it. The decoder reads the values at their places in
 our template, writes a manifest from them again, and refuses the input unless the bytes are equal.
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Set
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from fwsign.errors import Malformed, Unsuitable, check_limit
+from fwsign.errors import Code, Malformed, Unsuitable
 from fwsign.format import cbor, suit_labels
 from fwsign.format.component import (
     BlockList,
@@ -21,13 +21,9 @@ from fwsign.format.component import (
     check_uri,
     is_inside,
 )
-from fwsign.format.suit_labels import REPORT, Common, Key, Member, Parameter, SuitCommand
+from fwsign.format.suit_labels import REPORT, Common, Key, Parameter, SuitCommand
 from fwsign.format.version import is_version
 
-MAX_ENVELOPE_SIZE: Final = 32 * 1024 * 1024
-"""Bytes; integrated payloads are held in memory, so larger ones stay outside the envelope."""
-MAX_BLOCKS: Final = 8
-"""Signatures of one envelope; each costs a path validation."""
 MAX_COMPONENTS: Final = 256
 """Components and block lists of one release together."""
 MAX_SEQUENCE_NUMBER: Final = 2**63 - 1
@@ -36,6 +32,8 @@ MAX_PAYLOAD_SIZE: Final = 2**48
 """Bytes; larger than any medium."""
 MAX_TIME: Final = 253402300799
 """The last second of the year 9999; later years do not fit the calendars of many languages."""
+TRUST_LIST: Final = (b"trust",)
+"""The identifier of the only component of a trust update, its list of anchors."""
 SHA256: Final = -16
 DIGEST_SIZES: Final[Mapping[int, int]] = MappingProxyType({-16: 32, -43: 48, -44: 64})
 """COSE hash algorithms accepted (SHA-256, SHA-384, SHA-512) and their sizes in bytes."""
@@ -70,65 +68,6 @@ class Manifest(NamedTuple):
         return frozenset(item.uri for item in items if is_inside(item.uri))
 
 
-class Envelope(NamedTuple):
-    """The members of an envelope. The blocks sign `digest`; `blocks` are still opaque."""
-
-    digest: bytes
-    blocks: tuple[bytes, ...]
-    manifest: bytes
-    text: bytes | None
-    integrated: Mapping[str, bytes]
-    other: tuple[int, ...] = ()
-
-
-# --- envelope -------------------------------------------------------------------------------
-
-
-def decode_envelope(data: bytes) -> Envelope:
-    """Decode envelope and authentication wrapper; the rest stays opaque.
-
-    Raises:
-        Malformed: `malformed.size`, `malformed.cbor`, `malformed.envelope`.
-    """
-    check_limit(len(data), MAX_ENVELOPE_SIZE, f"envelope of {len(data)} bytes")
-    match cbor.decode(data):
-        case cbor.Tag(
-            suit_labels.ENVELOPE_TAG,
-            {Member.WRAPPER: bytes(wrapper), Member.MANIFEST: bytes(manifest), **rest},
-        ):
-            members: dict[Any, Any] = {**rest}
-        case _:
-            raise _bad_envelope("not a tagged SUIT envelope with wrapper and manifest")
-    if unknown := [key for key in members if isinstance(key, int) and key not in Member.REGISTERED]:
-        raise _bad_envelope(f"unknown member {unknown[0]}")
-    if not all(isinstance(key, (int, str)) for key in members):
-        raise _bad_envelope("a member that is neither a number nor a name")
-    if odd := [key for key, member in members.items() if not isinstance(member, bytes)]:
-        raise _bad_envelope(f"member {odd[0]} is not a byte string")
-    match cbor.decode(wrapper):
-        case (bytes(digest), *blocks) if all(isinstance(block, bytes) for block in blocks):
-            pass
-        case _:
-            raise _bad_envelope("wrapper is not an array of a digest and blocks, each a bstr")
-    check_limit(len(blocks), MAX_BLOCKS, f"{len(blocks)} signatures")
-    integrated = {key: value for key, value in members.items() if isinstance(key, str)}
-    other = tuple(key for key in members if isinstance(key, int) and key != Member.TEXT)
-    text = members.get(Member.TEXT)
-    return Envelope(digest, tuple(blocks), manifest, text, integrated, other)
-
-
-def encode_envelope(envelope: Envelope) -> bytes:
-    """Encode an envelope; inverse of `decode_envelope`."""
-    members: dict[int | str, bytes] = {
-        Member.WRAPPER: cbor.encode((envelope.digest, *envelope.blocks)),
-        Member.MANIFEST: envelope.manifest,
-    }
-    members.update(envelope.integrated)
-    if envelope.text is not None:
-        members[Member.TEXT] = envelope.text
-    return cbor.encode(cbor.Tag(suit_labels.ENVELOPE_TAG, members))
-
-
 def decode_digest(value: Any) -> Digest:
     """Check a SUIT_Digest array.
 
@@ -139,13 +78,6 @@ def decode_digest(value: Any) -> Digest:
         case (int(algorithm), bytes(digest)) if DIGEST_SIZES.get(algorithm) == len(digest):
             return Digest(algorithm, digest)
     raise outside("digest is not SHA-256, SHA-384 or SHA-512 of the right size")
-
-
-def _bad_envelope(message: str) -> Malformed:
-    return Malformed("malformed.envelope", message)
-
-
-# --- manifest -------------------------------------------------------------------------------
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
@@ -198,12 +130,17 @@ def encode_manifest(manifest: Manifest) -> bytes:
     return cbor.encode(members)
 
 
-def decode_manifest(data: bytes) -> Manifest:
+def decode_manifest(data: bytes, *, of_trust: bool = False) -> Manifest:
     """Match a manifest to the template.
+
+    Args:
+        data: the manifest.
+        of_trust: whether to expect a trust update, whose identifier and uri the caller checks, or
+            a release.
 
     Raises:
         Malformed: `malformed.cbor`, `malformed.profile`, `malformed.component`.
-        Unsuitable: `unsuitable.trust-update`.
+        Unsuitable: `unsuitable.trust-update`, `unsuitable.release`.
     """
     members = _map(cbor.decode(data), "manifest", _REQUIRED, {Key.SET_VERSION, Key.TEXT})
     if members[Key.VERSION] != suit_labels.MANIFEST_VERSION:
@@ -213,18 +150,17 @@ def decode_manifest(data: bytes) -> Manifest:
     identifiers = common[Common.COMPONENTS]
     if not isinstance(identifiers, tuple) or not 1 <= len(identifiers) <= MAX_COMPONENTS:
         raise outside(f"components are not an array of 1 to {MAX_COMPONENTS}")
-    if identifiers == ((b"trust",),):
-        raise Unsuitable(
-            "unsuitable.trust-update",
-            "this is a trust update, not a release",
-            expected="a release",
-            found="a trust update",
-        )
+    if (identifiers == (TRUST_LIST,)) != of_trust:
+        raise _of_another_kind(of_trust)
     vendor, klass, images = _shared(
         _inner(common[Common.SHARED], "shared sequence"), len(identifiers)
     )
     use_before, uris = _install(_inner(members[Key.INSTALL], "install sequence"), len(identifiers))
-    components, block_lists = _items(identifiers, images, uris)
+    if of_trust:
+        components: tuple[Component, ...] = (Component(TRUST_LIST, *images[0], uris[0]),)
+        block_lists: tuple[BlockList, ...] = ()
+    else:
+        components, block_lists = _items(identifiers, images, uris)
     version = _inner(members[Key.SET_VERSION], "version") if Key.SET_VERSION in members else None
     if version is not None and not is_version(version):
         raise outside("version is not an array of 1 to 10 numbers")
@@ -235,6 +171,14 @@ def decode_manifest(data: bytes) -> Manifest:
     if encode_manifest(manifest) != data:
         raise outside("a sequence has commands or parameters that no template has")
     return manifest
+
+
+def _of_another_kind(of_trust: bool) -> Unsuitable:
+    release, update = "a release", "a trust update"
+    found, expected = (release, update) if of_trust else (update, release)
+    code: Code = "unsuitable.release" if of_trust else "unsuitable.trust-update"
+    message = f"this is {found}, not {expected}"
+    return Unsuitable(code, message, expected=expected, found=found)
 
 
 def _items(

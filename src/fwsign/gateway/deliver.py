@@ -26,7 +26,7 @@ from fwsign.verify.verified import VerifiedRelease
 if TYPE_CHECKING:
     from fwsign.flash.outcome import Outcome
     from fwsign.verify.policy import DevicePolicy
-    from fwsign.verify.verifier import Anchor
+    from fwsign.x509.anchor import Anchor
 
 IN_MEMORY: Final = 64 * 1024 * 1024
 """Bytes of a payload in sealed memory; larger ones stay on the disk."""

@@ -2,7 +2,7 @@
 """The results of verification: a `VerifiedRelease`, and the verdict on each block."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple, final
 
@@ -60,6 +60,13 @@ class VerifiedSigner(NamedTuple):
         """The authority that proved `signed_at`, for people."""
         counted = self.stamp and self.stamp.signed_at and self.stamp.path
         return counted.name if counted else None
+
+
+def counted(
+    signers: Iterable[VerifiedSigner],
+) -> tuple[tuple[VerifiedSigner, CertificationPath], ...]:
+    """Return the verdicts on the blocks that count, with the path of each."""
+    return tuple((one, one.path) for one in signers if one.path and one.refusal is None)
 
 
 @final
@@ -127,7 +134,7 @@ class VerifiedRelease:
     @property
     def counted(self) -> tuple[tuple[VerifiedSigner, CertificationPath], ...]:
         """The blocks that count, with the path of each."""
-        return tuple((one, one.path) for one in self.signers if one.path and one.refusal is None)
+        return counted(self.signers)
 
     def component(self, name: str) -> Component:
         """Return the component with a name such as `build.bin` or `esp32c3@0x10000`.

@@ -16,7 +16,7 @@ from fwsign.errors import Malformed, Untrusted
 from fwsign.x509 import der
 from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import PARSE_ERRORS, Certificate, display_name
-from fwsign.x509.chain import Profile
+from fwsign.x509.roles import Profile
 
 HARMLESS: Final = frozenset(
     {

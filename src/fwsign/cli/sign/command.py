@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fwsign.cli.sign.targets import Target
     from fwsign.signing.envelope import TimeStamping
     from fwsign.signing.release import Release
-    from fwsign.verify.verifier import VerifiedRelease
+    from fwsign.verify.verified import VerifiedRelease
 
 _DAY = 24 * 60 * 60
 

@@ -13,13 +13,14 @@ from fwsign.cli.inputs import STREAM, rfc3339, write_stream
 from fwsign.errors import Failed, FwsignError
 from fwsign.files import io_error, read_bytes, write_atomic
 from fwsign.format.component import Component, is_inside
-from fwsign.format.suit import MAX_ENVELOPE_SIZE, decode_envelope, decode_manifest
+from fwsign.format.envelope import MAX_ENVELOPE_SIZE, decode_envelope
+from fwsign.format.suit import decode_manifest
 from fwsign.format.suit_labels import ENVELOPE_HEAD
 from fwsign.signing.envelope import CRL_WARNING, known_time, used_crls
 from fwsign.signing.release import DEVICE_DATA
 from fwsign.spans import CLOCK_TOLERANCE
 from fwsign.verify.example_keys import EXAMPLE_SPKI
-from fwsign.verify.verifier import VerifiedRelease
+from fwsign.verify.verified import VerifiedRelease
 from fwsign.x509.crl import Crl
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from fwsign.pki.profiles import short_third
 from fwsign.pki.view.lenient import serial_text
 from fwsign.spans import plain_span
 from fwsign.x509.certificate import MAX_SERIAL_BITS, PARSE_ERRORS
-from fwsign.x509.chain import KEY_KINDS, MIN_CA_RSA_BITS
 from fwsign.x509.constraints import is_domain
 from fwsign.x509.der import SIGNATURE_ALGORITHMS
+from fwsign.x509.roles import KEY_KINDS, MIN_CA_RSA_BITS
 
 CA_LONG: Final = timedelta(days=20 * 366)
 LEAF_LONG: Final = timedelta(days=3 * 366)

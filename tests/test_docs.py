@@ -18,7 +18,7 @@ from fwsign.format.text import Text
 from fwsign.keys import signer_from_uri
 from fwsign.signing import release
 from fwsign.signing.envelope import Identity, sign
-from fwsign.signing.release import Part, describe
+from fwsign.signing.release import ReleaseFile, describe
 from fwsign.verify.policy import DevicePolicy
 from fwsign.verify.verifier import Verifier
 from fwsign.x509.anchor import Anchor
@@ -55,7 +55,7 @@ def test_signing_the_example_again_gives_the_same_bytes(example: bytes, tmp_path
     payload = tmp_path / "build.bin"
     payload.write_bytes(PAYLOAD)
     described = describe(
-        [Part(payload, file_identifier("build.bin"))],
+        [ReleaseFile(payload, file_identifier("build.bin"))],
         Text("example.com", "gateway-x1", "2.4.1"),
         sequence_number=1793577600,
     )
@@ -98,9 +98,10 @@ def test_the_readme_happy_path_works(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert Path("staged.bin").read_bytes() == PAYLOAD
 
 
-@pytest.mark.parametrize(
-    "module", [blocks, cbor, component, cose, envelope, release, suit, text, version]
-)
+LIMITED = (blocks, cbor, component, cose, envelope, release, suit, text, version)
+
+
+@pytest.mark.parametrize("module", LIMITED)
 def test_every_limit_is_in_the_table(module: object) -> None:
     limits = [name for name in vars(module) if name.startswith("MAX_")]
     assert limits

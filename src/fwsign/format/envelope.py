@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from fwsign.errors import Malformed, Tampered, check_limit
 from fwsign.format import cbor, suit, suit_labels
+from fwsign.format.algorithms import SHA256
 from fwsign.format.payload import digest
 from fwsign.format.suit_labels import Member
 
@@ -78,7 +79,7 @@ def _bad_envelope(message: str) -> Malformed:
 def encode_manifest_digest(manifest: bytes) -> bytes:
     """Return the bytes that blocks sign: the SUIT_Digest of a manifest with its bstr head."""
     head = cbor.byte_string_head(len(manifest))
-    return cbor.encode((suit.SHA256, digest(suit.SHA256, head, manifest)))
+    return cbor.encode((SHA256, digest(SHA256, head, manifest)))
 
 
 def check_manifest_digest(envelope: Envelope) -> bytes:

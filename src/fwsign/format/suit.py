@@ -5,12 +5,12 @@ SUIT has a command language; we do not interpret it. The decoder reads the value
 our template, writes a manifest from them again, and refuses the input unless the bytes are equal.
 """
 
-from collections.abc import Mapping, Set
-from types import MappingProxyType
+from collections.abc import Set
 from typing import Any, Final, NamedTuple
 
 from fwsign.errors import Code, Malformed, Unsuitable
 from fwsign.format import cbor, suit_labels
+from fwsign.format.algorithms import DIGESTS
 from fwsign.format.component import (
     BlockList,
     Component,
@@ -34,10 +34,7 @@ MAX_TIME: Final = 253402300799
 """The last second of the year 9999; later years do not fit the calendars of many languages."""
 TRUST_LIST: Final = (b"trust",)
 """The identifier of the only component of a trust update, its list of anchors."""
-SHA256: Final = -16
-DIGEST_SIZES: Final[Mapping[int, int]] = MappingProxyType({-16: 32, -43: 48, -44: 64})
-"""COSE hash algorithms accepted (SHA-256, SHA-384, SHA-512) and their sizes in bytes."""
-
+_DIGEST_SIZES: Final = {number: one.size for number, one in DIGESTS.items()}
 
 _REQUIRED: Final = frozenset(
     {Key.VERSION, Key.SEQUENCE_NUMBER, Key.COMMON, Key.VALIDATE, Key.INSTALL}
@@ -75,7 +72,7 @@ def decode_digest(value: Any) -> Digest:
         Malformed: `malformed.profile`.
     """
     match value:
-        case (int(algorithm), bytes(digest)) if DIGEST_SIZES.get(algorithm) == len(digest):
+        case (int(algorithm), bytes(digest)) if _DIGEST_SIZES.get(algorithm) == len(digest):
             return Digest(algorithm, digest)
     raise outside("digest is not SHA-256, SHA-384 or SHA-512 of the right size")
 

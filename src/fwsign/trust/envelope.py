@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 from fwsign.errors import Malformed, Tampered, check_limit
 from fwsign.format import cbor, suit
+from fwsign.format.algorithms import SHA256
 from fwsign.format.component import Component, Digest
 from fwsign.format.cose import Block, decode_block
 from fwsign.format.envelope import (
@@ -82,7 +83,7 @@ def decode_update(data: bytes) -> Update:
 
 
 def _describe(trust: TrustState, content: bytes) -> suit.Manifest:
-    image = Digest(suit.SHA256, digest(suit.SHA256, content))
+    image = Digest(SHA256, digest(SHA256, content))
     component = Component(suit.TRUST_LIST, image, len(content), _URI)
     return suit.Manifest(trust.number, *trust.identifiers, (component,))
 

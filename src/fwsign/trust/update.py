@@ -12,8 +12,8 @@ from typing import Final
 
 from fwsign.errors import Code, Tampered, Unsuitable, Untrusted, check_limit
 from fwsign.format import suit
+from fwsign.format.algorithms import ALGORITHMS
 from fwsign.format.cose import (
-    ALGORITHMS,
     Block,
     algorithm_for,
     key_kind,

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fwsign.cli.flash.data import Typed
     from fwsign.cli.flash.records import Records, Where
     from fwsign.cli.verify.demands import Trust
-    from fwsign.flash.backends import How
+    from fwsign.flash.backends import ConnectOptions
     from fwsign.flash.outcome import Judge, Options
     from fwsign.flash.station import Station
     from fwsign.format.component import Component
@@ -106,9 +106,9 @@ def flash(
     from fwsign.cli.flash.data import Typed, check
     from fwsign.cli.flash.records import Where
     from fwsign.cli.flash.run import run
-    from fwsign.flash.backends import KINDS, How
+    from fwsign.flash.backends import KINDS, ConnectOptions
     from fwsign.flash.outcome import Options
-    from fwsign.memory.state import default_path
+    from fwsign.memory.file import default_path
 
     ports = _checked_ports(port or (), every=every)
     accepted = tuple(dict.fromkeys(accept or ()))
@@ -142,7 +142,7 @@ def flash(
         flash_labels.typed(label or (), ports),
         tuple(dict.fromkeys(leave_out or ())),
         data,
-        How(board, baud, before, after, not no_stub, smp_encoding),
+        ConnectOptions(board, baud, before, after, not no_stub, smp_encoding),
         Options(
             readback=_readback(readback),
             force_rewrite=force_rewrite,
@@ -193,7 +193,7 @@ class _Wanted(NamedTuple):
     labels: "Mapping[str, str]"
     left_out: tuple[str, ...]
     data: "Typed"
-    how: "How"
+    how: "ConnectOptions"
     options: "Options"
     where: "Where"
     any_product: bool
@@ -243,8 +243,8 @@ def _prepare(wanted: _Wanted, trust: "Trust") -> "tuple[Station, Records]":
     from fwsign.cli.verify import payload_files
     from fwsign.cli.verify.demands import refuse_unused
     from fwsign.files import read_bytes
-    from fwsign.flash.per_board import Given, Judging
     from fwsign.flash.station import Station
+    from fwsign.flash.verify_per_board import Given, Judging
     from fwsign.format.envelope import MAX_ENVELOPE_SIZE
 
     policy, dry_run = trust.policy, wanted.options.dry_run

@@ -208,12 +208,14 @@ def _describe(group: "Sequence[Target]", what: _What) -> "Release":
     from fwsign.cli.sign import targets
     from fwsign.format.component import file_identifier
     from fwsign.format.text import Text
-    from fwsign.signing.release import DEVICE_DATA, Part, describe
+    from fwsign.signing.release import DEVICE_DATA, ReleaseFile, describe
 
     stated = what.version or targets.common_version(group)
     parts = [one.part for one in group]
     if what.policy is not None:
-        parts.append(Part(what.policy, file_identifier(DEVICE_DATA), DEVICE_DATA, inside=True))
+        parts.append(
+            ReleaseFile(what.policy, file_identifier(DEVICE_DATA), DEVICE_DATA, inside=True)
+        )
     release = describe(
         parts,
         Text(what.vendor, what.product, stated, what.description),

@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ExtensionOID
 
+from fwsign.format.algorithms import CERTIFICATE_ALGORITHMS
 from fwsign.pki.crls import has_leaked
 from fwsign.pki.lint import der as lint_der
 from fwsign.pki.lint.files import Folder, Seen, SeenCrl
@@ -17,7 +18,6 @@ from fwsign.pki.lint.rules import Finding, found
 from fwsign.pki.view.lenient import serial_text
 from fwsign.x509.certificate import PARSE_ERRORS
 from fwsign.x509.crl import limited_to, newest
-from fwsign.x509.der import SIGNATURE_ALGORITHMS
 
 SOON: Final = timedelta(days=30)
 
@@ -147,7 +147,7 @@ def _form(crl: SeenCrl) -> Iterator[tuple[str, str]]:
         yield "lint.crl-version", "version 1, expected v2"
     fields = lint_der.elements(lint_der.elements(crl.der)[0].content)
     if bytes([fields[1].tag, len(fields[1].content)]) + fields[1].content not in (
-        SIGNATURE_ALGORITHMS
+        CERTIFICATE_ALGORITHMS
     ):
         oid = crl.parsed.signature_algorithm_oid.dotted_string
         yield "lint.signature-weak", f"signed with {oid}"

@@ -6,6 +6,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from fwsign.format.algorithms import KEYS
+
 Severity: TypeAlias = Literal["error", "warning", "note"]
 SEVERITIES: Final[tuple[Severity, ...]] = ("error", "warning", "note")
 """error: devices will refuse; warning: it will cause trouble; note: good to know."""
@@ -45,6 +47,13 @@ def found(code: str, subject: str, file: Path, message: str) -> Finding:
     return Finding(code, RULES[code].severity, subject, file, message)
 
 
+_KEYS = ", ".join(
+    dict.fromkeys(
+        kind.family if kind.family == "ML-DSA" else kind.name
+        for kind in KEYS
+        if kind.new and kind.family != "RSA"
+    )
+)
 _REFUSED = "devices refuse everything below it"
 _COMPAT = "devices need --profile compat"
 _NEW_LEAF = "issue another one: fwsign pki issue signer NAME"
@@ -125,7 +134,7 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
         "lint.key": _error(
             "a key of a kind or size that is not supported",
             "devices refuse it",
-            "P-256, P-384, Ed25519, ML-DSA, or RSA of 3072 bits (CAs: 2048)",
+            f"{_KEYS}, or RSA of 3072 bits (CAs: 2048)",
         ),
         "lint.below-ml-dsa": _warning(
             "a key that is not ML-DSA, below a CA of ML-DSA",

@@ -76,22 +76,25 @@ def _bad_envelope(message: str) -> Malformed:
     return Malformed("malformed.envelope", message)
 
 
+def bstr_digest(algorithm: int, data: bytes) -> bytes:
+    """Hash bytes with their bstr head, as manifest and text are hashed (SUIT section 8.3)."""
+    return digest(algorithm, cbor.byte_string_head(len(data)), data)
+
+
 def encode_manifest_digest(manifest: bytes) -> bytes:
-    """Return the bytes that blocks sign: the SUIT_Digest of a manifest with its bstr head."""
-    head = cbor.byte_string_head(len(manifest))
-    return cbor.encode((SHA256, digest(SHA256, head, manifest)))
+    """Return the bytes that blocks sign: the SUIT_Digest of a manifest."""
+    return cbor.encode((SHA256, bstr_digest(SHA256, manifest)))
 
 
 def check_manifest_digest(envelope: Envelope) -> bytes:
-    """Step 2. The digest covers the manifest with its bstr head (SUIT section 8.3).
+    """Step 2. The digest is that of the manifest. Return it.
 
     Raises:
         Malformed: `malformed.cbor`, `malformed.profile`.
         Tampered: `tampered.manifest`.
     """
     signed = suit.decode_digest(cbor.decode(envelope.digest))
-    head = cbor.byte_string_head(len(envelope.manifest))
-    found = digest(signed.algorithm, head, envelope.manifest)
+    found = bstr_digest(signed.algorithm, envelope.manifest)
     if found != signed.value:
         raise Tampered(
             "tampered.manifest",

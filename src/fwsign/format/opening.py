@@ -4,10 +4,9 @@
 from collections.abc import Iterable
 
 from fwsign.errors import Malformed, Tampered, check_limit
-from fwsign.format import cbor, suit
+from fwsign.format import suit
 from fwsign.format.cose import MAX_PROOFS_SIZE, Block, decode_block
-from fwsign.format.envelope import Envelope
-from fwsign.format.payload import digest
+from fwsign.format.envelope import Envelope, bstr_digest
 from fwsign.format.text import Text, decode_text
 
 
@@ -54,7 +53,6 @@ def decode_content(envelope: Envelope) -> tuple[suit.Manifest, Text | None]:
     if envelope.text is None:
         return manifest, None
     signed = manifest.text_digest
-    head = cbor.byte_string_head(len(envelope.text))
-    if signed is None or digest(signed.algorithm, head, envelope.text) != signed.value:
+    if signed is None or bstr_digest(signed.algorithm, envelope.text) != signed.value:
         raise Tampered("tampered.text", "the text is not the one that was signed")
     return manifest, decode_text(envelope.text, manifest)

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from fwsign.errors import Failed
 from fwsign.files import io_error
-from fwsign.format import cbor, identifiers, suit
+from fwsign.format import identifiers, suit
 from fwsign.format.algorithms import SHA256
 from fwsign.format.blocks import BLOCK_SIZES, encode_blocks, is_block_size
 from fwsign.format.component import (
@@ -22,7 +22,8 @@ from fwsign.format.component import (
     check_unique,
     check_uri,
 )
-from fwsign.format.payload import CHUNK_SIZE, Blocks, PayloadSource, digest, measure
+from fwsign.format.envelope import bstr_digest
+from fwsign.format.payload import CHUNK_SIZE, Blocks, PayloadSource, measure
 from fwsign.format.text import Text, encode_text
 from fwsign.format.version import version_numbers
 
@@ -120,16 +121,10 @@ def describe(
         tuple(components),
         use_before,
         version_numbers(text.version) if text.version else None,
-        _text_digest(encoded_text),
+        Digest(SHA256, bstr_digest(SHA256, encoded_text)),
         tuple(lists),
     )
     return Release(manifest, encoded_text, integrated)
-
-
-def _text_digest(encoded: bytes) -> Digest:
-    """Return the digest of a text as the byte string that an envelope has for it."""
-    head = cbor.byte_string_head(len(encoded))
-    return Digest(SHA256, digest(SHA256, head, encoded))
 
 
 def _check_numbers(

@@ -5,15 +5,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
-from fwsign.errors import FwsignError, Stale, Tampered, Untrusted
+from fwsign.errors import FwsignError, Malformed, Stale, Tampered, Untrusted
 from fwsign.format.algorithms import ALGORITHMS, SHA256
-from fwsign.format.cose import (
-    Block,
-    allowed_rsa_size,
-    key_kind,
-    sig_structure,
-    verify_signature,
-)
+from fwsign.format.cose import Block, sig_structure, verify_signature
 from fwsign.format.payload import digest
 from fwsign.verify.policy import DevicePolicy, refuse_example
 from fwsign.verify.stamp import Stamp, judge_token
@@ -107,15 +101,17 @@ class BlockVerifier:
             expected=f"a pinned {kind} key",
             found="none",
         )
-        bare = (anchor for anchor in self._anchors if anchor.certificate is None)
-        for anchor in bare:
-            if key_kind(anchor.key) == kind and allowed_rsa_size(anchor.key):
-                try:
-                    verify_signature(block.algorithm, anchor.key, message, block.signature)
-                except Tampered as error:
-                    failure = error
-                else:
-                    return CertificationPath((), anchor)
+        for anchor in self._anchors:
+            if anchor.certificate is not None:
+                continue
+            try:
+                verify_signature(block.algorithm, anchor.key, message, block.signature)
+            except Malformed:  # a key that does not fit the algorithm
+                continue
+            except Tampered as error:
+                failure = error
+            else:
+                return CertificationPath((), anchor)
         raise failure
 
     def _judge_token(

@@ -24,21 +24,9 @@ from fwsign.errors import Malformed, Tampered, Untrusted, check_limit
 from fwsign.format import cbor
 from fwsign.format.algorithms import DIGESTS, PKCS1
 from fwsign.format.cose import MAX_CHAIN, PublicKey
+from fwsign.x509 import der
 from fwsign.x509.certificate import Certificate, parse_certificate, signature_valid
-from fwsign.x509.der import (
-    BOOLEAN,
-    GENERALIZED_TIME,
-    INTEGER,
-    OCTETS,
-    OID,
-    SEQUENCE,
-    SET,
-    DerReader,
-    Signed,
-    generalized_time,
-    issuer_and_serial,
-    single,
-)
+from fwsign.x509.der import OCTETS, OID, SEQUENCE, DerReader, Signed, single
 
 TAG_0_PRIMITIVE, TAG_0, TAG_1, TAG_2, TAG_3 = 0x80, 0xA0, 0xA1, 0xA2, 0xA3
 
@@ -144,7 +132,7 @@ def _parse(data: bytes) -> Token:
     cms = DerReader(single(info.content(TAG_0), SEQUENCE))
     info.end()
     version = cms.integer()
-    digests = _only(cms.content(SET), "digest algorithm")
+    digests = _only(cms.content(der.SET), "digest algorithm")
     encapsulated = DerReader(cms.content(SEQUENCE))
     _expect(encapsulated.content(OID), TST_INFO, "what is signed is not a TSTInfo")
     content = single(encapsulated.content(TAG_0), OCTETS)
@@ -152,7 +140,7 @@ def _parse(data: bytes) -> Token:
     certificates, demanded = _certificates(cms.optional(TAG_0))
     # RFC 5652 section 5.1: version 3, because the content is not id-data.
     _expect(version in {3, demanded}, True, "SignedData is not of version 3")
-    signer = DerReader(single(_only(cms.content(SET), "signer, and no CRLs"), SEQUENCE))
+    signer = DerReader(single(_only(cms.content(der.SET), "signer, and no CRLs"), SEQUENCE))
     cms.end()
     return _signed_by(signer, digests, content, certificates)
 
@@ -193,12 +181,12 @@ def _signed_by(
         raise Tampered("tampered.token", "the time-stamp token's content is not the signed one")
     data = _leaf(signed, certificates)
     leaf = parse_certificate(data)
-    own = leaf.subject_key if key_identifier is not None else issuer_and_serial(leaf.signed.tbs)
+    own = leaf.subject_key if key_identifier is not None else der.issuer_and_serial(leaf.signed.tbs)
     _expect(identifier, own, "its signer is not the certificate that it names")
     if signature_algorithm == _RSA:
         signature_algorithm = _RSA_WITH[hashed]
     # RFC 5652 section 5.4: the signature is over a SET OF, but the token has a [0] tag.
-    parts = Signed(bytes([SET]) + attributes[1:], signature_algorithm, signature)
+    parts = Signed(bytes([der.SET]) + attributes[1:], signature_algorithm, signature)
     return _tst_info(content, _chain(data, leaf, certificates), parts)
 
 
@@ -210,7 +198,7 @@ def _signed_attributes(content: bytes) -> dict[bytes, bytes]:
     while reader.more:
         whole.append(reader.whole(SEQUENCE))
         attribute = DerReader(single(whole[-1], SEQUENCE))
-        kind, value = attribute.content(OID), attribute.content(SET)
+        kind, value = attribute.content(OID), attribute.content(der.SET)
         attribute.end()
         if kind in values:
             raise ValueError("a signed attribute twice")
@@ -295,11 +283,11 @@ def _tst_info(data: bytes, certificates: tuple[bytes, ...], signed: Signed) -> T
     hashed, digest = _hash(imprint.whole(SEQUENCE)), imprint.content(OCTETS)
     imprint.end()
     info.integer()  # serialNumber
-    gen_time = generalized_time(info.content(GENERALIZED_TIME))
+    gen_time = der.generalized_time(info.content(der.GENERALIZED_TIME))
     info.optional(SEQUENCE)  # accuracy
-    if info.optional(BOOLEAN) not in (None, b"\xff"):  # ordering; DER leaves out false
+    if info.optional(der.BOOLEAN) not in (None, b"\xff"):  # ordering; DER leaves out false
         raise ValueError("ordering is neither true nor absent")
-    nonce = info.integer() if info.peek(INTEGER) else None
+    nonce = info.integer() if info.peek(der.INTEGER) else None
     info.optional(TAG_0)  # tsa: a name; a signed attribute identifies the certificate
     _check_extensions(DerReader(info.optional(TAG_1) or b""))
     info.end()
@@ -310,7 +298,7 @@ def _check_extensions(reader: DerReader) -> None:
     while reader.more:
         extension = DerReader(reader.content(SEQUENCE))
         extension.content(OID)
-        critical = extension.optional(BOOLEAN)
+        critical = extension.optional(der.BOOLEAN)
         extension.content(OCTETS)
         extension.end()
         if critical is not None:

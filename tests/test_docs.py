@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from fwsign.cli import app
 from fwsign.cli.inputs import load_pem
 from fwsign.format import blocks, cbor, component, cose, envelope, suit, text, version
-from fwsign.format.component import file_identifier
+from fwsign.format.kinds import file_identifier
 from fwsign.format.text import Text
 from fwsign.keys import signer_from_uri
 from fwsign.signing import release

@@ -11,8 +11,9 @@ from blocks_kit import list_of, listed, listed_manifest
 from fwsign.format import cbor, suit
 from fwsign.format.algorithms import ALGORITHMS
 from fwsign.format.cbor import Tag
-from fwsign.format.component import Component, Digest, flash_identifier
+from fwsign.format.component import Component, Digest
 from fwsign.format.envelope import Envelope, encode_envelope
+from fwsign.format.kinds import flash_identifier
 from fwsign.format.payload import digest
 from fwsign.format.text import Text, encode_text
 from fwsign.format.version import version_numbers

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fwsign.errors import FwsignError
 from fwsign.format import cbor
 from fwsign.format.cbor import Tag
-from fwsign.format.component import Component, Digest, flash_identifier
+from fwsign.format.component import Component, Digest
 from fwsign.format.envelope import (
     MAX_BLOCKS,
     MAX_ENVELOPE_SIZE,
@@ -20,6 +20,7 @@ from fwsign.format.envelope import (
     encode_envelope,
 )
 from fwsign.format.identifiers import class_id, vendor_id
+from fwsign.format.kinds import flash_identifier
 from fwsign.format.payload import digest
 from fwsign.format.suit import (
     MAX_COMPONENTS,

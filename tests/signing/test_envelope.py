@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from fwsign.format import cose, suit
-from fwsign.format.component import file_identifier
 from fwsign.format.envelope import decode_envelope
+from fwsign.format.kinds import file_identifier
 from fwsign.format.text import Text
 from fwsign.keys.file import FileSigner
 from fwsign.signing.envelope import CRL_MARGIN, Identity, TimeStamping, sign, staple

@@ -10,8 +10,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from fwsign.format import cbor, identifiers, suit
-from fwsign.format.component import Component, Digest, flash_identifier
+from fwsign.format.component import Component, Digest
 from fwsign.format.envelope import decode_envelope
+from fwsign.format.kinds import flash_identifier
 from fwsign.format.payload import digest
 from fwsign.format.text import Text, encode_text
 from fwsign.keys.file import FileSigner

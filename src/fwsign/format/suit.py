@@ -16,11 +16,11 @@ from fwsign.format.component import (
     Component,
     Digest,
     check_block_indexes,
-    check_identifier,
     check_unique,
     check_uri,
     is_inside,
 )
+from fwsign.format.kinds import check_identifier
 from fwsign.format.suit_labels import REPORT, Common, Key, Parameter, SuitCommand
 from fwsign.format.version import is_version
 

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fwsign.format import cbor
 from fwsign.format.cose import decode_block, sig_structure
-from fwsign.format.suit import decode_envelope
+from fwsign.format.envelope import decode_envelope
 from fwsign.keys import ALGORITHMS
 from fwsign.pki import NewKey, Pki, create, issue
 from fwsign.signing import (

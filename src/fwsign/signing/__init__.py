@@ -47,7 +47,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fwsign.format.kinds import file_identifier, flash_identifier
-    from fwsign.format.suit import Text
+    from fwsign.format.text import Text
     from fwsign.keys import Signer, signer_from_uri
     from fwsign.signing.envelope import Identity, TimeStamping, sign, staple
     from fwsign.signing.release import Release, ReleaseFile, describe
@@ -74,7 +74,7 @@ _PLACES = {
     "Release": "signing.release",
     "ReleaseFile": "signing.release",
     "Signer": "keys",
-    "Text": "format.suit",
+    "Text": "format.text",
     "TimeStamping": "signing.envelope",
     "describe": "signing.release",
     "file_identifier": "format.kinds",

@@ -13,15 +13,8 @@ from fwsign.files import io_error
 from fwsign.format import cbor, suit
 from fwsign.format.algorithms import SHA256
 from fwsign.format.blocks import BLOCK_SIZES, encode_blocks, is_block_size
-from fwsign.format.component import (
-    BlockList,
-    Component,
-    Digest,
-    check_identifier,
-    check_name,
-    check_unique,
-    check_uri,
-)
+from fwsign.format.component import BlockList, Component, Digest, check_unique, check_uri
+from fwsign.format.kinds import check_identifier, check_name
 from fwsign.format.payload import CHUNK_SIZE, Blocks, PayloadSource, digest, measure
 
 MAX_EMBEDDED_SIZE: Final = 16 * 1024 * 1024

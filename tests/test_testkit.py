@@ -91,6 +91,12 @@ def test_the_readme_counts_them() -> None:
     ]
 
 
+def test_the_readme_counts_the_steps() -> None:
+    steps = Counter(vector.expected.get("step", 0) for vector in RELEASES)
+    counted = " | ".join(str(steps[step]) for step in (*range(1, 11), None))
+    assert f"\n| `release` | {counted} |\n" in (VECTORS / "README.md").read_text(encoding="utf-8")
+
+
 def test_every_member_is_described() -> None:
     readme = (VECTORS / "README.md").read_text(encoding="utf-8")
     given: set[str] = set()

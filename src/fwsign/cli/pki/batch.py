@@ -3,7 +3,7 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -11,24 +11,9 @@ from fwsign.cli import ui
 from fwsign.errors import Failed
 
 if TYPE_CHECKING:
+    from fwsign.cli.pki.issue_options import BatchOptions
     from fwsign.keys import Passphrase
     from fwsign.pki.batch import Judged, Terms, Wanted
-
-
-class Options(Protocol):
-    """The options of a batch."""
-
-    @property
-    def keep_going(self) -> bool:
-        """Issue what can be, although some cannot."""
-
-    @property
-    def out(self) -> Path | None:
-        """The directory for copies with their paths."""
-
-    @property
-    def as_json(self) -> bool:
-        """Print one JSON object."""
 
 
 def issue_batch(
@@ -38,7 +23,7 @@ def issue_batch(
     source: "Passphrase",
     *,
     now: datetime,
-    options: Options,
+    options: "BatchOptions",
 ) -> None:
     """Judge all requests of a directory, and issue all or none of them, or those that can be.
 

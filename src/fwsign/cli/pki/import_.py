@@ -3,7 +3,7 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -32,44 +32,50 @@ def register(command: typer.Typer) -> None:
     )(import_)
 
 
+_SOURCE: TypeAlias = Annotated[
+    Path,
+    typer.Argument(
+        readable=False,
+        metavar="DIR",
+        help="A PKI of easy-rsa 3 or openssl ca; it is read, never changed.",
+    ),
+]
+_TO: TypeAlias = Annotated[
+    Path,
+    typer.Option(
+        readable=False,
+        metavar="DIR",
+        show_default=False,
+        help="The new PKI; must not exist, or be empty. Default: fwsign-pki.",
+    ),
+]
+_VENDORS: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="DOMAIN",
+        callback=named("vendor_domain"),
+        help="What the new issuing CA of signers is limited to; repeat for several. Default: "
+        "that of fwsign.toml.",
+    ),
+]
+_ROOT: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--root",
+        readable=False,
+        metavar="FILE",
+        help="For a CA that is below a root: the root's certificate, its CRL, or both; repeat "
+        "for several. What lies beside the CA's certificate is found without it.",
+    ),
+]
+
+
 def import_(
-    directory: Annotated[
-        Path,
-        typer.Argument(
-            readable=False,
-            metavar="DIR",
-            help="A PKI of easy-rsa 3 or openssl ca; it is read, never changed.",
-        ),
-    ],
+    directory: _SOURCE,
     *,
-    to: Annotated[
-        Path,
-        typer.Option(
-            readable=False,
-            metavar="DIR",
-            show_default=False,
-            help="The new PKI; must not exist, or be empty. Default: fwsign-pki.",
-        ),
-    ] = Path("fwsign-pki"),
-    vendor: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="DOMAIN",
-            callback=named("vendor_domain"),
-            help="What the new issuing CA of signers is limited to; repeat for several. Default: "
-            "that of fwsign.toml.",
-        ),
-    ] = None,
-    root: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--root",
-            readable=False,
-            metavar="FILE",
-            help="For a CA that is below a root: the root's certificate, its CRL, or both; repeat "
-            "for several. What lies beside the CA's certificate is found without it.",
-        ),
-    ] = None,
+    to: _TO = Path("fwsign-pki"),
+    vendor: _VENDORS = None,
+    root: _ROOT = None,
     alg: KIND_OF_CA_KEY = None,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,

@@ -4,12 +4,20 @@
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, NamedTuple, TypeAlias
 
 import typer
 
 from fwsign.cli import inputs, ui
-from fwsign.cli.options import algorithm, named, tls_algorithm
+from fwsign.cli.options import (
+    CA_PASSES,
+    KDF,
+    NO_PASSPHRASE,
+    PASS,
+    algorithm,
+    named,
+    tls_algorithm,
+)
 from fwsign.keys import ALGORITHMS
 
 NEW_PKI: TypeAlias = Annotated[
@@ -72,6 +80,15 @@ COMPAT: TypeAlias = Annotated[
         "NSS and easy-rsa make such keys.",
     ),
 ]
+
+
+class Protection(NamedTuple):
+    """Options: the passphrases of a new key and of the issuing CA's."""
+
+    pass_: PASS = None
+    no_passphrase: NO_PASSPHRASE = False
+    kdf: KDF = None
+    ca_pass: CA_PASSES = None
 
 
 def warn_of_rsa2048(certificate: Path) -> None:

@@ -2,7 +2,7 @@
 """`fwsign pki revoke`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -39,33 +39,38 @@ def _reason(value: str) -> str:
     return value
 
 
+_NAME: TypeAlias = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help='What to revoke, "issuing" for the issuing CA; or a serial number in hexadecimal, '
+        "for a certificate that was renewed.",
+    ),
+]
+_REASON: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="REASON",
+        callback=_reason,
+        help="unspecified, keyCompromise, cACompromise, affiliationChanged, superseded, "
+        "cessationOfOperation or privilegeWithdrawn.",
+    ),
+]
+_INVALIDITY_DATE: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--invalidity-date",
+        metavar="TIME",
+        help="Since when the key may have been misused, if that was earlier: RFC 3339.",
+    ),
+]
+
+
 def revoke(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME",
-            help='What to revoke, "issuing" for the issuing CA; or a serial number in hexadecimal, '
-            "for a certificate that was renewed.",
-        ),
-    ],
+    name: _NAME,
     *,
-    reason: Annotated[
-        str,
-        typer.Option(
-            metavar="REASON",
-            callback=_reason,
-            help="unspecified, keyCompromise, cACompromise, affiliationChanged, superseded, "
-            "cessationOfOperation or privilegeWithdrawn.",
-        ),
-    ],
-    invalidity_date: Annotated[
-        str | None,
-        typer.Option(
-            "--invalidity-date",
-            metavar="TIME",
-            help="Since when the key may have been misused, if that was earlier: RFC 3339.",
-        ),
-    ] = None,
+    reason: _REASON,
+    invalidity_date: _INVALIDITY_DATE = None,
     pki: PKI = None,
     ca_pass: CA_PASSES = None,
 ) -> None:

@@ -10,6 +10,7 @@ from fwsign.cli import ui
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fwsign.cli.pki.options import Protection
     from fwsign.keys import Passphrase
     from fwsign.pki.request import Request
 
@@ -28,13 +29,7 @@ def opens(uri: str, source: "Passphrase", *, compat: bool) -> "Callable[[], Any]
 
 
 def refuse_clash(
-    csr: Path | None,
-    from_key: str | None,
-    *,
-    alg: str | None,
-    kdf: str | None,
-    pass_: str | None,
-    no_passphrase: bool,
+    csr: Path | None, from_key: str | None, *, alg: str | None, protection: "Protection"
 ) -> None:
     """Refuse options that have no meaning together."""
     if csr and from_key:
@@ -42,9 +37,9 @@ def refuse_clash(
     given = "--csr" if csr else "--from-key" if from_key else None
     without = {
         "--alg": alg,
-        "--kdf": kdf,
-        "--no-passphrase": no_passphrase,
-        "--pass": csr and pass_,
+        "--kdf": protection.kdf,
+        "--no-passphrase": protection.no_passphrase,
+        "--pass": csr and protection.pass_,
     }
     for option, value in without.items():
         if given and value:

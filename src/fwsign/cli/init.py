@@ -4,7 +4,7 @@
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -21,6 +21,25 @@ if TYPE_CHECKING:
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
+_DIRECTORY: TypeAlias = Annotated[
+    Path,
+    typer.Argument(
+        readable=False,
+        metavar="[DIR]",
+        show_default=False,
+        help="The project; it is made if need be. Default: the current directory.",
+    ),
+]
+_PRODUCT: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        callback=named("product_name"),
+        help="What devices of this kind are called. Default: made of DIR's name.",
+    ),
+]
+
+
 @command.command(
     cls=Command,
     epilog=examples(
@@ -30,26 +49,11 @@ command = typer.Typer(rich_markup_mode=None, add_completion=False)
     ),
 )
 def init(
-    directory: Annotated[
-        Path,
-        typer.Argument(
-            readable=False,
-            metavar="[DIR]",
-            show_default=False,
-            help="The project; it is made if need be. Default: the current directory.",
-        ),
-    ] = Path(),
+    directory: _DIRECTORY = Path(),
     *,
     org: ORG,
     vendor: VENDOR_OF_PKI,
-    product: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            callback=named("product_name"),
-            help="What devices of this kind are called. Default: made of DIR's name.",
-        ),
-    ] = None,
+    product: _PRODUCT = None,
     alg: ALG = "p256",
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,

@@ -51,6 +51,52 @@ def _role(what: str, words: str) -> Any:
     )
 
 
+_OUTPUT: TypeAlias = Annotated[
+    Path,
+    typer.Argument(
+        readable=False, metavar="FILE", help="Where the trust update goes; not replaced."
+    ),
+]
+_VENDOR: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DOMAIN",
+        callback=named("vendor_domain"),
+        help="Whose devices, without --from. Default: that of fwsign.toml.",
+    ),
+]
+_REMOVE: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PEM|HEX", help="Leave an anchor out: its file, or the begin of its key's hash."
+    ),
+]
+_REQUIRE: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        max=4,
+        help="How many trust keys must sign the next list. Default: as before, else 1.",
+    ),
+]
+_FLOOR: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=0,
+        help="Set the lowest sequence number accepted, up or down; raises the epoch.",
+    ),
+]
+_FLOOR_TIME: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="Set the time that devices know to have passed, RFC 3339; raises the epoch.",
+    ),
+]
+
+
 @command.command(
     "make",
     cls=Command,
@@ -62,56 +108,18 @@ def _role(what: str, words: str) -> Any:
     ),
 )
 def make(
-    output: Annotated[
-        Path,
-        typer.Argument(
-            readable=False, metavar="FILE", help="Where the trust update goes; not replaced."
-        ),
-    ],
+    output: _OUTPUT,
     *,
     base: _BASE = None,
-    vendor: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DOMAIN",
-            callback=named("vendor_domain"),
-            help="Whose devices, without --from. Default: that of fwsign.toml.",
-        ),
-    ] = None,
+    vendor: _VENDOR = None,
     product: PRODUCT_OF_DEVICE = None,
     release: Annotated[list[str] | None, _role("release", "vouch for releases")] = None,
     trust: Annotated[list[str] | None, _role("trust", "sign trust updates")] = None,
     tsa: Annotated[list[str] | None, _role("tsa", "vouch for time stamps")] = None,
-    remove: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PEM|HEX", help="Leave an anchor out: its file, or the begin of its key's hash."
-        ),
-    ] = None,
-    require: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            max=4,
-            help="How many trust keys must sign the next list. Default: as before, else 1.",
-        ),
-    ] = None,
-    floor: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=0,
-            help="Set the lowest sequence number accepted, up or down; raises the epoch.",
-        ),
-    ] = None,
-    floor_time: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME",
-            help="Set the time that devices know to have passed, RFC 3339; raises the epoch.",
-        ),
-    ] = None,
+    remove: _REMOVE = None,
+    require: _REQUIRE = None,
+    floor: _FLOOR = None,
+    floor_time: _FLOOR_TIME = None,
     key: _KEYS = None,
     pass_: KEY_PASS = None,
 ) -> None:

@@ -18,7 +18,8 @@ from fwsign.errors import Failed
 from fwsign.keys.file import load_private_key
 from fwsign.pki.authority import create, open_authority
 from fwsign.pki.crls import make_crl, write_bundle
-from fwsign.pki.directory import Pki, is_root
+from fwsign.pki.directory import Pki
+from fwsign.pki.entry_names import is_root
 from fwsign.pki.issue import NewKey
 from fwsign.pki.issue import issue as issue_it
 from fwsign.pki.profiles import Authority, Limits, issuing_certificate, permitted_vendors

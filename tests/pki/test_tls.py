@@ -14,9 +14,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from fwsign.errors import Untrusted
 from fwsign.pki.acceptance import accept
 from fwsign.pki.authority import open_authority
-from fwsign.pki.directory import Pki, line_of
+from fwsign.pki.directory import Pki
 from fwsign.pki.easyrsa.read import read
 from fwsign.pki.easyrsa.takeover import NewIssuing, take_over
+from fwsign.pki.entry_names import line_of
 from fwsign.pki.issue import NewKey
 from fwsign.pki.leaves import Leaf, leaf_certificate, leaf_of
 from fwsign.pki.offline import add_request, create_requests, sign_request

@@ -29,16 +29,18 @@ from fwsign.est.peer import Peer, judge_peer
 from fwsign.files import exclusive
 from fwsign.names import peer_name
 from fwsign.pki import profiles
+from fwsign.pki.ca_limits import permitted_leaf
 from fwsign.pki.directory import Pki
 from fwsign.pki.extras import NONE as NO_EXTRAS
 from fwsign.pki.extras import carried
 from fwsign.pki.index import serial_text
-from fwsign.pki.issue import is_taken, period_of, permitted_leaf, refuse_unable, write_entry
+from fwsign.pki.issue import is_taken, refuse_unable, write_entry
 from fwsign.pki.leaves import Leaf, leaf_certificate
 from fwsign.pki.log import Origin
 from fwsign.pki.profiles import Authority
 from fwsign.pki.renewal import Replacement, replace_entry
 from fwsign.pki.request import names_in, parse_request
+from fwsign.pki.validity import period_of
 from fwsign.pki.view.entry import visible
 from fwsign.x509.certificate import key_digest
 

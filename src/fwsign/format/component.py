@@ -96,7 +96,7 @@ def check_identifier(identifier: Any) -> tuple[bytes, ...]:
             raise _bad("a block list", "block lists after all components")
         case _:
             raise _bad(repr(identifier)[:80], "['file', NAME] or ['flash', CHIP, OFFSET]")
-    return cast(tuple[bytes, ...], identifier)
+    return cast("tuple[bytes, ...]", identifier)
 
 
 def check_block_indexes(identifiers: tuple[Any, ...], count: int) -> list[int]:

@@ -18,14 +18,13 @@ from fwsign.errors import Failed
 from fwsign.files import exclusive, io_error, read_bytes, write_atomic
 from fwsign.keys.file import load_private_key
 from fwsign.pki import crls, profiles
-from fwsign.pki.directory import (
+from fwsign.pki.certificates import common_name, is_ca
+from fwsign.pki.directory import Pki
+from fwsign.pki.entry_names import (
     ISSUING,
     ISSUING_TLS,
     REQUESTS,
     ROOT,
-    Pki,
-    common_name,
-    is_ca,
     is_issuing,
     line_of,
     request_path,
@@ -35,7 +34,7 @@ from fwsign.pki.log import log_certificate, log_crl
 from fwsign.pki.profiles import TLS_ONLY, Authority, usages_of
 from fwsign.pki.renewal import Replacement, replace_certificate
 from fwsign.pki.request import REQUEST_LIMIT, Request, parse_request
-from fwsign.pki.term import refuse_early
+from fwsign.pki.validity import refuse_early
 from fwsign.x509.crl import newest
 
 if TYPE_CHECKING:

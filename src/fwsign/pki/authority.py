@@ -15,10 +15,12 @@ from fwsign.keys.file import KEY_FILE_LIMIT, new_private_key, write_private_key
 from fwsign.keys.formats import read_private_key
 from fwsign.names import host_name, organisation, vendor_domain
 from fwsign.pki import crls, leaves, profiles
-from fwsign.pki import layout as flat
-from fwsign.pki.directory import ISSUING, ISSUING_TLS, ROOT, Pki, common_name, is_root
+from fwsign.pki.certificates import common_name
+from fwsign.pki.directory import Pki
+from fwsign.pki.entry_names import ISSUING, ISSUING_TLS, ROOT, is_root
 from fwsign.pki.extras import NONE as NO_EXTRAS
 from fwsign.pki.files import build_beside, make_directories, set_aside, write_certificate
+from fwsign.pki.flat import enter, make_flat
 from fwsign.pki.log import log_certificate
 from fwsign.pki.profiles import SIGNING, TLS_ONLY, Authority, Limits
 
@@ -162,7 +164,7 @@ def add_authority(
     set_aside(path)
     write_private_key(path, authority.key, passphrase, kdf)
     crls.write_crl(pki, name, crl)
-    flat.enter(pki, name, authority.certificate, now)
+    enter(pki, name, authority.certificate, now)
     write_certificate(pki.certificate_path(name), authority.certificate)
 
 
@@ -197,7 +199,7 @@ def _build(
             add_authority(pki, name, issuer, passphrase, now)
         leaf = leaves.Leaf("signer", FIRST_SIGNER, permitted[:1], more=more.at(ISSUING))
         signer = _first_signer(pki, issuers[ISSUING], leaf, (alg, passphrase), now)
-        flat.enter(pki, FIRST_SIGNER, signer, now)
+        enter(pki, FIRST_SIGNER, signer, now)
         write_certificate(pki.certificate_path(FIRST_SIGNER), signer)
     crls.write_crls(pki, signed)
 
@@ -207,7 +209,7 @@ def _build_flat(
 ) -> None:
     org, permitted = names
     alg, root_passphrase, passphrase = keys
-    flat.make_flat(directory)
+    make_flat(directory)
     key = new_private_key(alg)
     root = Authority(profiles.root_certificate(key, org, now, permitted=permitted), key)
     write_certificate(directory / "ca.crt", root.certificate)
@@ -216,7 +218,7 @@ def _build_flat(
     leaf = leaves.Leaf("signer", FIRST_SIGNER, permitted[:1], more=more.at(ROOT))
     signer = _first_signer(pki, root, leaf, (alg, passphrase), now)
     log_certificate(directory, ROOT, root.certificate, now)
-    flat.enter(pki, FIRST_SIGNER, signer, now)
+    enter(pki, FIRST_SIGNER, signer, now)
     write_certificate(pki.certificate_path(FIRST_SIGNER), signer)
     crls.write_crls(pki, {ROOT: crls.first_crl(ISSUING, root, now)})
 

@@ -15,14 +15,17 @@ from fwsign.files import exclusive, io_error, read_bytes
 from fwsign.names import peer_name, signer_name
 from fwsign.pki import profiles
 from fwsign.pki.authority import open_authority
+from fwsign.pki.ca_limits import permitted_leaf
 from fwsign.pki.devices import devices_in, refuse_known_device
-from fwsign.pki.directory import TLS, Pki
+from fwsign.pki.directory import Pki
+from fwsign.pki.entry_names import TLS
 from fwsign.pki.extras import NONE as NO_EXTRAS
-from fwsign.pki.issue import period_of, permitted_leaf, refuse_taken, refuse_unable, write_entry
+from fwsign.pki.issue import refuse_taken, refuse_unable, write_entry
 from fwsign.pki.leaves import Leaf, leaf_certificate, leaf_of
 from fwsign.pki.log import Origin
 from fwsign.pki.request import REQUEST_LIMIT, Request, parse_request
 from fwsign.pki.revocation import leaked_keys, refuse_leaked
+from fwsign.pki.validity import period_of
 from fwsign.x509.certificate import key_digest
 
 if TYPE_CHECKING:

@@ -14,9 +14,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fwsign.errors import Failed
 from fwsign.files import read_bytes, write_atomic
 from fwsign.keys.pem import blocks
-from fwsign.pki.directory import BUNDLE, CRL_LIMIT, crl_is_signed, is_root
+from fwsign.pki.certificates import CRL_LIMIT, crl_is_signed
+from fwsign.pki.entry_names import is_root
 from fwsign.pki.index import serial_text
 from fwsign.pki.log import log_crl
+from fwsign.pki.places import BUNDLE
 from fwsign.pki.profiles import authority_key, signature_hash
 from fwsign.spans import CLOCK_TOLERANCE
 from fwsign.x509.certificate import PARSE_ERRORS

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fwsign.errors import Failed
 from fwsign.pki import profiles
-from fwsign.pki.directory import Pki, issuer_among
+from fwsign.pki.certificates import issuer_among
+from fwsign.pki.directory import Pki
 from fwsign.pki.paths.end import REVOKED, TLS, Link, PathEnd, path_ends
-from fwsign.pki.term import spare_roots
+from fwsign.pki.validity import spare_roots
 from fwsign.pki.view.entry import purposes_of, use_of
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from fwsign.format.cose import KEY_KINDS, MIN_RSA_BITS, allowed_rsa_size, key_ki
 from fwsign.keys import KEY_NAMES, asn1
 from fwsign.keys.file import new_private_key
 from fwsign.keys.published import refuse_published
-from fwsign.pki.directory import TLS, common_name, is_ca
+from fwsign.pki.certificates import common_name, is_ca
+from fwsign.pki.entry_names import TLS
 from fwsign.pki.extras import NONE as NO_EXTRAS
 from fwsign.pki.extras import Extras, extras_of
 from fwsign.pki.profiles import (

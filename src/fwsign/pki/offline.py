@@ -20,25 +20,24 @@ from fwsign.keys.file import new_private_key, write_private_key
 from fwsign.names import host_name, organisation, vendor_domain
 from fwsign.pki import profiles
 from fwsign.pki.authority import open_authority
-from fwsign.pki.directory import (
+from fwsign.pki.certificates import common_name
+from fwsign.pki.directory import Pki
+from fwsign.pki.entry_names import (
     ISSUING,
     ISSUING_TLS,
     REQUESTS,
     ROOT,
-    Pki,
-    common_name,
     line_of,
     next_name,
     request_path,
 )
 from fwsign.pki.files import build_beside, make_directories, set_aside, write_certificate
-from fwsign.pki.issue import last_day
-from fwsign.pki.layout import enter, refuse_flat
+from fwsign.pki.flat import enter, refuse_flat
 from fwsign.pki.leaves import renewed_algorithm
 from fwsign.pki.log import Origin
 from fwsign.pki.profiles import SIGNING, TLS_ONLY, Limits
 from fwsign.pki.renewal import Replacement, replace_certificate
-from fwsign.pki.term import refuse_ended_ca
+from fwsign.pki.validity import last_day, refuse_ended_ca
 
 if TYPE_CHECKING:
     import os

@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fwsign.errors import Failed
-from fwsign.pki.directory import ISSUING, ISSUING_TLS, common_name, line_of
+from fwsign.pki.certificates import common_name
+from fwsign.pki.entry_names import ISSUING, ISSUING_TLS, line_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,22 +18,16 @@ from fwsign.keys.published import refuse_published
 from fwsign.names import host_name
 from fwsign.pki import profiles
 from fwsign.pki.authority import open_authority
-from fwsign.pki.directory import TLS, Pki, common_name, is_issuing, is_root
+from fwsign.pki.ca_limits import permitted_leaf, refuse_outside
+from fwsign.pki.certificates import common_name
+from fwsign.pki.directory import Pki
+from fwsign.pki.entry_names import TLS, is_issuing, is_root
 from fwsign.pki.extras import NONE as NO_EXTRAS
 from fwsign.pki.extras import Extras, carried
 from fwsign.pki.files import set_aside, write_certificate
+from fwsign.pki.flat import enter
 from fwsign.pki.index import serial_text
-from fwsign.pki.issue import (
-    Made,
-    NewKey,
-    last_day,
-    make_key,
-    period_of,
-    permitted_leaf,
-    refuse_outside,
-    refuse_unable,
-)
-from fwsign.pki.layout import enter
+from fwsign.pki.issue import Made, NewKey, make_key, refuse_unable
 from fwsign.pki.leaves import (
     KINDS,
     check_public_key,
@@ -43,7 +37,7 @@ from fwsign.pki.leaves import (
 )
 from fwsign.pki.log import OWN
 from fwsign.pki.revocation import leaked_keys, refuse_leaked
-from fwsign.pki.term import refuse_ended_ca
+from fwsign.pki.validity import last_day, period_of, refuse_ended_ca
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -15,11 +15,13 @@ from fwsign.errors import Failed
 from fwsign.files import exclusive
 from fwsign.pki import crls, profiles
 from fwsign.pki.authority import open_authority
-from fwsign.pki.directory import BUNDLE, INDEX, ISSUING, TLS, Pki, is_root
+from fwsign.pki.directory import Pki
+from fwsign.pki.entry_names import ISSUING, TLS, is_root
 from fwsign.pki.index import revoke_line
 from fwsign.pki.leaves import leaf_of
 from fwsign.pki.log import log_revocation
-from fwsign.pki.term import refuse_early
+from fwsign.pki.places import BUNDLE, INDEX
+from fwsign.pki.validity import refuse_early
 from fwsign.x509.certificate import key_digest
 from fwsign.x509.crl import newest
 

@@ -16,20 +16,15 @@ from fwsign.files import exclusive
 from fwsign.keys.file import new_private_key
 from fwsign.pki import crls, profiles
 from fwsign.pki.authority import add_authority, new_issuing, open_authority
-from fwsign.pki.directory import (
-    ISSUING,
-    ISSUING_TLS,
-    Pki,
-    common_name,
-    issuer_among,
-    next_name,
-)
+from fwsign.pki.certificates import common_name, issuer_among
+from fwsign.pki.directory import Pki
+from fwsign.pki.entry_names import ISSUING, ISSUING_TLS, next_name
 from fwsign.pki.extras import extras_of
 from fwsign.pki.files import write_certificate
-from fwsign.pki.layout import enter, refuse_flat
+from fwsign.pki.flat import enter, refuse_flat
 from fwsign.pki.leaves import default_algorithm, renewed_algorithm
 from fwsign.pki.profiles import SIGNING, TLS_ONLY, Authority, Limits, limits_of
-from fwsign.pki.term import fresh_spares, has_ended, refuse_early, refuse_ended_ca
+from fwsign.pki.validity import fresh_spares, has_ended, refuse_early, refuse_ended_ca
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -126,7 +126,8 @@ def _write_out(directory: Path, out: Path, names: list[str], kind: str) -> None:
     from fwsign.cli.inputs import PEM_LIMIT
     from fwsign.files import io_error, read_bytes, write_atomic
     from fwsign.keys import pem
-    from fwsign.pki.directory import Pki, issuer_among
+    from fwsign.pki.certificates import issuer_among
+    from fwsign.pki.directory import Pki
 
     pki = Pki(directory)
     ca = pki.issuing(kind)

@@ -91,8 +91,10 @@ def crl(
     key cannot be opened keeps its CRL, and the others get theirs. A lost CRL comes back from
     crl/bundle.pem. Envelopes take CRLs with fwsign staple.
     """
-    from fwsign.pki.directory import BUNDLE, Pki, is_root
+    from fwsign.pki.directory import Pki
+    from fwsign.pki.entry_names import is_root
     from fwsign.pki.expiry import stale_crls
+    from fwsign.pki.places import BUNDLE
     from fwsign.pki.revocation import renew_crls
 
     copies, forget, number = lost
@@ -243,7 +245,7 @@ def _tell_lost(pki: "Pki", name: str) -> int:
 
 
 def _how_to_renew(pki: "Pki", name: str) -> str:
-    from fwsign.pki.directory import ISSUING, request_path
+    from fwsign.pki.entry_names import ISSUING, request_path
 
     if request_path(pki.directory, ISSUING).exists():
         accept = " ".join(map(quoted, ("fwsign", "pki", "accept", pki.directory, "FILE")))

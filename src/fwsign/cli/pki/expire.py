@@ -85,7 +85,8 @@ def _line(one: "Ending", now: datetime) -> str:
 
 def _say_how(directory: Path, below: set[str | None], pki: Path | None) -> None:
     """Say how to replace what is below revoked CAs."""
-    from fwsign.pki.directory import Pki, line_of
+    from fwsign.pki.directory import Pki
+    from fwsign.pki.entry_names import line_of
 
     again = " ".join(map(quoted, ("fwsign", "pki", "renew", "--all", *pki_words(pki))))
     for ca in reversed([one for one in Pki(directory).in_use() if one in below]):
@@ -96,7 +97,8 @@ def _say_how(directory: Path, below: set[str | None], pki: Path | None) -> None:
 
 def _left_roots(directory: Path, found: "Sequence[Ending]") -> list[str]:
     """Return the roots that end, and from which others have taken over."""
-    from fwsign.pki.directory import Pki, is_root
+    from fwsign.pki.directory import Pki
+    from fwsign.pki.entry_names import is_root
 
     ending = [one.name for one in found if one.kind == "certificate" and is_root(one.name)]
     pki = Pki(directory)

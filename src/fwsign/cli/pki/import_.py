@@ -119,8 +119,8 @@ def import_(
 def _say(
     source: "Source", pki: "Pki", issuing: "NewIssuing | None", fault: str | None, now: datetime
 ) -> None:
-    from fwsign.pki.directory import common_name
-    from fwsign.pki.term import has_ended
+    from fwsign.pki.certificates import common_name
+    from fwsign.pki.validity import has_ended
 
     role = "root" if source.above is None else "issuing CA"
     ui.note(f'"{common_name(source.ca)}" of {source.tool} is the {role} now')

@@ -318,7 +318,7 @@ def _say_who_cannot(pki: "Pki", names: Sequence[str], given: Path | None) -> Non
     """Warn of a path that mbedTLS cannot read, as ESP-IDF has it."""
     from cryptography.x509 import NameConstraints
 
-    from fwsign.pki.directory import ISSUING_TLS, is_root
+    from fwsign.pki.entry_names import ISSUING_TLS, is_root
 
     for name in names:
         found = [one for one in pki.certificate(name).extensions if one.critical]

@@ -17,7 +17,8 @@ def replace(
     directory: Path, asked: str, new: "NewKey", secrets: CaPassphrases, words: Path | None
 ) -> None:
     """Make another issuing CA, and say what becomes of the one that issued."""
-    from fwsign.pki.directory import ISSUING_TLS, Pki, line_of
+    from fwsign.pki.directory import Pki
+    from fwsign.pki.entry_names import ISSUING_TLS, line_of
     from fwsign.pki.rotation import replace_issuing
 
     pki = Pki(directory)

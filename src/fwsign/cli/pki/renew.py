@@ -135,7 +135,8 @@ def renew(
     issuing CA's certificate needs the new one: fwsign pki export chain. --all brings everything
     below the CAs that issue now, as is needed after another CA was revoked.
     """
-    from fwsign.pki.directory import ISSUING_TLS, Pki
+    from fwsign.pki.directory import Pki
+    from fwsign.pki.entry_names import ISSUING_TLS
     from fwsign.pki.issue import NewKey
 
     if what.every == (name is not None):
@@ -278,7 +279,7 @@ def _next(
     pki: "Pki", names: "Sequence[str]", word: str, words: Path | None, *, after: str = ""
 ) -> None:
     """Name the next command if servers or clients among the renewed ones send a new path."""
-    from fwsign.pki.directory import TLS
+    from fwsign.pki.entry_names import TLS
     from fwsign.pki.leaves import leaf_of
 
     leaves = (leaf_of(pki.certificate(name)) for name in names)

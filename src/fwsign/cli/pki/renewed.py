@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def about_the_old(pki: "Pki", old: "x509.Certificate", now: datetime) -> tuple[str, ...]:
     """Return notes about the renewed certificate and the things that it vouches for."""
-    from fwsign.pki.directory import TLS
+    from fwsign.pki.entry_names import TLS
     from fwsign.pki.index import serial_text
     from fwsign.pki.leaves import leaf_of
 

@@ -83,7 +83,8 @@ def revoke(
     carry that CRL. They then refuse all that it signed. Only where the reason is superseded,
     cessationOfOperation or affiliationChanged, what a time stamp shows to be older stays good.
     """
-    from fwsign.pki.directory import BUNDLE, Pki
+    from fwsign.pki.directory import Pki
+    from fwsign.pki.places import BUNDLE
     from fwsign.pki.revocation import issuer_name
     from fwsign.pki.revocation import revoke as revoke_it
 
@@ -138,7 +139,8 @@ def _what_is_lost(directory: Path, name: str, reason: str) -> str:
     """Return what devices refuse after a certificate was revoked; empty for TLS."""
     from cryptography.x509 import ReasonFlags
 
-    from fwsign.pki.directory import TLS, Pki
+    from fwsign.pki.directory import Pki
+    from fwsign.pki.entry_names import TLS
     from fwsign.pki.leaves import leaf_of
     from fwsign.x509.crl import HARMLESS
 

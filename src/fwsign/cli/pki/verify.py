@@ -229,7 +229,8 @@ def _of_pki(directory: Path) -> "tuple[list[Anchor], list[bytes], list[bytes]]":
     """Return the roots, all CAs, and the CRLs of a PKI."""
     from cryptography.hazmat.primitives.serialization import Encoding
 
-    from fwsign.pki.directory import Pki, is_ca
+    from fwsign.pki.certificates import is_ca
+    from fwsign.pki.directory import Pki
     from fwsign.x509.chain import Anchor
 
     pki = Pki(directory)

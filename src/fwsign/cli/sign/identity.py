@@ -63,7 +63,8 @@ def from_pki(directory: Path, name: str, crls: "Sequence[Path]") -> Found:
     """Take a signer from a PKI directory, with the CRLs of its path."""
     from cryptography.hazmat.primitives.serialization import Encoding
 
-    from fwsign.pki.directory import Pki, common_name
+    from fwsign.pki.certificates import common_name
+    from fwsign.pki.directory import Pki
 
     pki = Pki(directory)
     now = inputs.now()

@@ -14,12 +14,13 @@ from fwsign.files import io_error, read_bytes
 from fwsign.keys import Passphrase
 from fwsign.keys.published import refuse_published
 from fwsign.names import peer_name, signer_name
-from fwsign.pki.directory import CERTIFICATE_LIMIT, CRL_LIMIT, INDEX, common_name, crl_is_signed
+from fwsign.pki.certificates import CERTIFICATE_LIMIT, CRL_LIMIT, common_name, crl_is_signed
 from fwsign.pki.easyrsa.key_search import Keys
 from fwsign.pki.index import parse_index
 from fwsign.pki.lint.files import Folder, Seen
 from fwsign.pki.lint.files import read as read_files
 from fwsign.pki.paths.end import TLS
+from fwsign.pki.places import INDEX
 from fwsign.pki.view.entry import purposes_of, use_of
 from fwsign.x509.certificate import PARSE_ERRORS, key_digest
 from fwsign.x509.crl import newest

@@ -25,14 +25,16 @@ from fwsign.keys import Passphrase
 from fwsign.keys.file import KEY_FILE_LIMIT
 from fwsign.pki import crls, profiles
 from fwsign.pki.authority import add_authority, join, new_issuing
-from fwsign.pki.directory import ISSUING, ISSUING_TLS, ROOT, Pki, common_name, request_path
+from fwsign.pki.certificates import common_name
+from fwsign.pki.directory import Pki
 from fwsign.pki.easyrsa.read import Entry, Source
+from fwsign.pki.entry_names import ISSUING, ISSUING_TLS, ROOT, request_path
 from fwsign.pki.files import build_beside, make_directories
 from fwsign.pki.index import INDEX_LIMIT
 from fwsign.pki.issue import NewKey
 from fwsign.pki.log import log_certificate
 from fwsign.pki.profiles import SIGNING, TLS_ONLY, Authority
-from fwsign.pki.term import refuse_early, refuse_ended
+from fwsign.pki.validity import refuse_early, refuse_ended
 
 _CN_LIMIT: Final = 64
 _RECORDS: Final = ("index.txt", "index.txt.attr", "serial", "crlnumber", "crl.pem", "crl/crl.pem")

@@ -23,6 +23,7 @@ from fwsign.pki.files import build_beside, make_directories, set_aside, write_ce
 from fwsign.pki.flat import enter, make_flat
 from fwsign.pki.log import log_certificate
 from fwsign.pki.profiles import SIGNING, TLS_ONLY, Authority, Limits
+from fwsign.pki.subjects import issuing_name
 
 if TYPE_CHECKING:
     import os
@@ -192,7 +193,7 @@ def _build(
         limits = {ISSUING: SIGNING._replace(permitted=permitted), ISSUING_TLS: TLS_ONLY}
         added = more.at(ROOT).extensions()
         issuers = {
-            name: new_issuing(alg, profiles.issuing_name(org, name), limit, root, now, more=added)
+            name: new_issuing(alg, issuing_name(org, name), limit, root, now, more=added)
             for name, limit in limits.items()
         }
         for name, issuer in issuers.items():

@@ -15,7 +15,7 @@ from fwsign.pki.certificates import common_name
 from fwsign.pki.devices import check_device
 from fwsign.pki.entry_names import ISSUING_TLS, TLS, is_root
 from fwsign.pki.leaves import KINDS, Leaf
-from fwsign.pki.view.lenient import oid_name
+from fwsign.pki.view.words import oid_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,14 +21,8 @@ from fwsign.pki.certificates import common_name, is_ca
 from fwsign.pki.entry_names import TLS
 from fwsign.pki.extras import NONE as NO_EXTRAS
 from fwsign.pki.extras import Extras, extras_of
-from fwsign.pki.profiles import (
-    NO_END,
-    NO_USAGE,
-    build_certificate,
-    key_identifiers,
-    organisation_of,
-    subject_name,
-)
+from fwsign.pki.profiles import NO_END, NO_USAGE, build_certificate, key_identifiers
+from fwsign.pki.subjects import organisation_of, subject_name
 from fwsign.x509.chain import MIN_CA_RSA_BITS
 
 if TYPE_CHECKING:

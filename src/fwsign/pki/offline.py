@@ -37,6 +37,7 @@ from fwsign.pki.leaves import renewed_algorithm
 from fwsign.pki.log import Origin
 from fwsign.pki.profiles import SIGNING, TLS_ONLY, Limits
 from fwsign.pki.renewal import Replacement, replace_certificate
+from fwsign.pki.subjects import issuing_name, organisation_of
 from fwsign.pki.validity import last_day, refuse_ended_ca
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def add_request(pki_dir: str | os.PathLike[str], *, new_key: NewKey) -> Path:
     before = pki.certificate(pki.issuing("client"))
     alg = new_key.alg or renewed_algorithm(before, pki.root)
     new_key = new_key._replace(alg=alg).settled()
-    org = profiles.organisation_of(before) or common_name(before)
+    org = organisation_of(before) or common_name(before)
     with exclusive(pki.directory):
         name = next_name(ISSUING_TLS, pki.names())
         path = request_path(pki.directory, name)
@@ -120,7 +121,7 @@ def _request(directory: Path, name: str, org: str, limits: Limits, new_key: NewK
     key = new_private_key(new_key.alg)
     builder = (
         x509.CertificateSigningRequestBuilder()
-        .subject_name(profiles.issuing_name(org, name))
+        .subject_name(issuing_name(org, name))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     )
     for extension, critical in profiles.limiting(limits):
@@ -190,9 +191,9 @@ def sign_request(
                 expected="a new key",
                 found="the key of a revoked CA",
             )
-        org = request.organisation or profiles.organisation_of(pki.root) or common_name(pki.root)
+        org = request.organisation or organisation_of(pki.root) or common_name(pki.root)
         number = len(pki.issuers_in_line(line)) + 1
-        subject = old.subject if old else profiles.issuing_name(organisation(org), name, number)
+        subject = old.subject if old else issuing_name(organisation(org), name, number)
         limits = TLS_ONLY if tls else SIGNING._replace(permitted=domains)
         if old is not None and not tls:  # before there was a CA for TLS, one was for all
             limits = limits._replace(usages=profiles.usages_of(old))

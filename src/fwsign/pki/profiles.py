@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fwsign.errors import Failed
 from fwsign.pki.certificates import common_name
-from fwsign.pki.entry_names import ISSUING, ISSUING_TLS, line_of
+from fwsign.pki.subjects import authority_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,6 @@ SHORT_SHARE: Final = 3
 """They end soon in the last third of their time."""
 BACKDATED: Final = timedelta(hours=1)  # for verifiers whose clock is behind
 
-_COMMON_NAME_LIMIT = 64  # octets, RFC 5280 appendix A.1
 NO_USAGE: Final = {
     "digital_signature": False,
     "content_commitment": False,
@@ -45,9 +44,6 @@ NO_USAGE: Final = {
     "decipher_only": False,
 }
 _CA_USAGE: Final = x509.KeyUsage(**{**NO_USAGE, "key_cert_sign": True, "crl_sign": True})
-
-
-ROLES: Final = {ISSUING: "Issuing CA", ISSUING_TLS: "TLS CA"}
 
 
 class Limits(NamedTuple):
@@ -286,36 +282,6 @@ def _refuse_empty(period: tuple[datetime, datetime]) -> None:
             expected=f"after {begin:%Y-%m-%d %H:%M}",
             found=f"{end:%Y-%m-%d %H:%M}",
         )
-
-
-def authority_name(org: str, role: str, number: int = 1) -> x509.Name:
-    """Return the subject of a CA, such as O=Acme, CN=Acme Root CA 2; a long CN loses its middle."""
-    end = f" {role}" if number == 1 else f" {role} {number}"
-    room = _COMMON_NAME_LIMIT - len(end.encode())
-    return subject_name(org, org.encode()[:room].decode(errors="ignore") + end)
-
-
-def issuing_name(org: str, name: str, number: int = 1) -> x509.Name:
-    """Return the subject of an issuing CA, by its name in the directory and its number."""
-    return authority_name(org, ROLES[line_of(name)], number)
-
-
-def organisation_of(
-    certificate: x509.Certificate | x509.CertificateSigningRequest,
-) -> str | None:
-    """Return the O of a subject."""
-    found = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
-    return str(found[0].value) if found else None
-
-
-def subject_name(org: str | None, common: str, serial_number: str | None = None) -> x509.Name:
-    """Return a name with a CN, and with an O and a device's serial number if there are such."""
-    parts = (
-        (NameOID.ORGANIZATION_NAME, org),
-        (NameOID.COMMON_NAME, common),
-        (NameOID.SERIAL_NUMBER, serial_number),
-    )
-    return x509.Name([x509.NameAttribute(oid, text) for oid, text in parts if text is not None])
 
 
 def _end(lifetime: timedelta, issuer: Authority, now: datetime) -> datetime:

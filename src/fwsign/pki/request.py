@@ -13,7 +13,8 @@ from cryptography.x509.oid import NameOID
 
 from fwsign.errors import Failed
 from fwsign.pki.leaves import alternative_names, check_public_key, device_of
-from fwsign.pki.profiles import limits_of, organisation_of
+from fwsign.pki.profiles import limits_of
+from fwsign.pki.subjects import organisation_of
 from fwsign.x509.certificate import PARSE_ERRORS
 
 if TYPE_CHECKING:

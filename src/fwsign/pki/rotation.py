@@ -24,6 +24,7 @@ from fwsign.pki.files import write_certificate
 from fwsign.pki.flat import enter, refuse_flat
 from fwsign.pki.leaves import default_algorithm, renewed_algorithm
 from fwsign.pki.profiles import SIGNING, TLS_ONLY, Authority, Limits, limits_of
+from fwsign.pki.subjects import issuing_name, organisation_of
 from fwsign.pki.validity import fresh_spares, has_ended, refuse_early, refuse_ended_ca
 
 if TYPE_CHECKING:
@@ -268,7 +269,7 @@ def _crossed(pki: Pki, root: str, old: str) -> str | None:
 def _new_root(pki: Pki, first: str, new_key: NewKey, now: datetime) -> _New:
     taken = pki.roots()
     name = next_name(first, taken)
-    org = profiles.organisation_of(pki.root) or common_name(pki.root)
+    org = organisation_of(pki.root) or common_name(pki.root)
     key = new_private_key(new_key.alg or default_algorithm(pki.certificate(pki.roots()[-1])))
     certificate = profiles.root_certificate(key, org, now, number=len(taken) + 1)
     return _New(name, Authority(certificate, key), new_key.secret(), new_key.kdf or "scrypt")
@@ -277,9 +278,9 @@ def _new_root(pki: Pki, first: str, new_key: NewKey, now: datetime) -> _New:
 def _new_issuing(pki: Pki, line: str, new_key: NewKey, issuer: Authority, now: datetime) -> _New:
     taken = pki.issuers_in_line(line)
     name = next_name(line, pki.names())
-    org = profiles.organisation_of(issuer.certificate) or common_name(issuer.certificate)
+    org = organisation_of(issuer.certificate) or common_name(issuer.certificate)
     alg = new_key.alg or default_algorithm(issuer.certificate)
-    subject = profiles.issuing_name(org, name, len(taken) + 1)
+    subject = issuing_name(org, name, len(taken) + 1)
     more = _next_extensions(pki, taken, issuer)
     authority = new_issuing(alg, subject, _next_limits(pki, line), issuer, now, more=more)
     return _New(name, authority, new_key.secret(), new_key.kdf or "scrypt")

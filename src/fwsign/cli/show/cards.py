@@ -19,7 +19,8 @@ from fwsign.pki.profiles import NO_END
 from fwsign.pki.view import lenient
 from fwsign.pki.view.entry import old_fingerprints
 from fwsign.pki.view.extension_text import extension_name, value_text
-from fwsign.pki.view.lenient import oid_name
+from fwsign.pki.view.extensions import Extensions
+from fwsign.pki.view.words import UNREADABLE, attempt, error_words, oid_name, unread
 from fwsign.x509.certificate import key_digest
 
 _Card: TypeAlias = Callable[..., dict[str, Any]]
@@ -35,8 +36,8 @@ def _reading(what: str) -> Callable[[_Card], _Card]:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # about certificates that break rules
                     return card(*given, **more)
-            except lenient.UNREADABLE as error:
-                words = f"not a {what}: {lenient.words(error)}"
+            except UNREADABLE as error:
+                words = f"not a {what}: {error_words(error)}"
                 raise Malformed("malformed.certificate", words) from None
 
         return guarded
@@ -82,7 +83,7 @@ def request_card(data: bytes) -> dict[str, Any]:
         "kind": "certificate signing request",
         "subject": found.subject,
         **_key(found.key),
-        "signed by its key": lenient.attempt(
+        "signed by its key": attempt(
             lambda: found.parsed is not None and found.parsed.is_signature_valid
         ),
         "extensions": _extensions(found.extensions),
@@ -112,7 +113,7 @@ def _revoked(entry: Element) -> dict[str, Any]:
     try:
         serial, since, extensions = lenient.crl_entry(entry)
     except ValueError as error:
-        return {"serial": lenient.unread(error)}
+        return {"serial": unread(error)}
     return {"serial": serial, "since": since, **_extensions(extensions)}
 
 
@@ -213,7 +214,7 @@ def _key(key: Any) -> dict[str, str]:
     return {"key": key_name(key), "key sha256": key_digest(key)}
 
 
-def _extensions(found: lenient.Extensions) -> dict[str, Any]:
+def _extensions(found: Extensions) -> dict[str, Any]:
     told: dict[str, Any] = {}
     for one in found.each:
         name = extension_name(one.oid) + (" (critical)" if one.critical else "")

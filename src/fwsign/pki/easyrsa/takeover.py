@@ -34,6 +34,7 @@ from fwsign.pki.index import INDEX_LIMIT
 from fwsign.pki.issue import NewKey
 from fwsign.pki.log import log_certificate
 from fwsign.pki.profiles import SIGNING, TLS_ONLY, Authority
+from fwsign.pki.subjects import ROLES, organisation_of, subject_name
 from fwsign.pki.validity import refuse_early, refuse_ended
 
 _CN_LIMIT: Final = 64
@@ -162,10 +163,10 @@ def _add_issuing(pki: Pki, root: Authority, issuing: NewIssuing, now: datetime) 
     passphrase = issuing.key.secret()
     signing = SIGNING._replace(permitted=tuple(issuing.vendors))
     for name, limits in ((ISSUING, signing), (ISSUING_TLS, TLS_ONLY)):
-        end = f" {profiles.ROLES[name]}"
+        end = f" {ROLES[name]}"
         room = _CN_LIMIT - len(end)
         common = common_name(root.certificate).encode()[:room].decode(errors="ignore") + end
-        subject = profiles.subject_name(profiles.organisation_of(root.certificate), common)
+        subject = subject_name(organisation_of(root.certificate), common)
         authority = new_issuing(issuing.alg, subject, limits, root, now)
         add_authority(pki, name, authority, passphrase, now)
 

@@ -15,7 +15,7 @@ from fwsign.pki.lint import der as lint_der
 from fwsign.pki.lint.files import Seen
 from fwsign.pki.lint.rules import Finding, found
 from fwsign.pki.profiles import short_third
-from fwsign.pki.view.lenient import serial_text
+from fwsign.pki.view.words import shown_serial
 from fwsign.spans import plain_span
 from fwsign.x509.certificate import MAX_SERIAL_BITS, PARSE_ERRORS
 from fwsign.x509.chain import KEY_KINDS, MIN_CA_RSA_BITS
@@ -86,9 +86,9 @@ def _form(certificate: Seen, above: bool) -> _Said:
         yield "lint.version", f"version {version.name}, expected v3"
     least = 0 if certificate.is_root else 1  # devices pin roots, and accept 0 there
     if not least <= outline.serial < 1 << MAX_SERIAL_BITS:
-        yield "lint.serial", f"serial number {serial_text(outline.serial)}"
+        yield "lint.serial", f"serial number {shown_serial(outline.serial)}"
     elif outline.serial_size < SHORT_SERIAL:
-        yield "lint.serial-short", f"serial number {serial_text(outline.serial)}"
+        yield "lint.serial-short", f"serial number {shown_serial(outline.serial)}"
     dates = (certificate.parsed.not_valid_before_utc, certificate.parsed.not_valid_after_utc)
     for time, date in zip(outline.times, dates, strict=False):
         if time.tag == lint_der.GENERALIZED_TIME and date.year <= _LAST_UTC_TIME:

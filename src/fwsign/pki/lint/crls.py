@@ -14,7 +14,7 @@ from fwsign.pki.lint import der as lint_der
 from fwsign.pki.lint.files import Folder, Seen, SeenCrl
 from fwsign.pki.lint.paths import Tree
 from fwsign.pki.lint.rules import Finding, found
-from fwsign.pki.view.lenient import serial_text
+from fwsign.pki.view.words import shown_serial
 from fwsign.x509.certificate import PARSE_ERRORS
 from fwsign.x509.crl import limited_to, newest
 from fwsign.x509.der import SIGNATURE_ALGORITHMS
@@ -84,7 +84,7 @@ def check_keys(
     for one in tree.certificates if leaked else ():
         source = leaked.get(one.spki or "")
         if source is not None and one.der not in dead | revoked:
-            serial = serial_text(source.outline.serial)
+            serial = shown_serial(source.outline.serial)
             words = (
                 f"its key leaked: certificate {serial} was revoked for that, and this one was not"
             )
@@ -182,7 +182,7 @@ def _unknown(makers: Sequence[Seen], crl: SeenCrl, tree: Tree) -> Iterator[tuple
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         yield (
             "lint.crl-unknown",
-            f"serial number {serial_text(unknown[0])}{more}: no such certificate here",
+            f"serial number {shown_serial(unknown[0])}{more}: no such certificate here",
         )
 
 

@@ -23,7 +23,9 @@ from fwsign.pki.crls import number_of
 from fwsign.pki.lint import der as lint_der
 from fwsign.pki.paths.end import TLS
 from fwsign.pki.view.entry import use_of
-from fwsign.pki.view.lenient import Extensions, of_certificate, serial_text, words
+from fwsign.pki.view.extensions import Extensions
+from fwsign.pki.view.lenient import of_certificate
+from fwsign.pki.view.words import error_words, shown_serial
 from fwsign.x509.certificate import PARSE_ERRORS, display_name, key_digest
 
 FILE_LIMIT: Final = 4 * 1024 * 1024
@@ -52,7 +54,7 @@ class Seen(NamedTuple):
     @property
     def name(self) -> str:
         """The certificate's name for people."""
-        return display_name(self.parsed.subject) or f"serial {serial_text(self.outline.serial)}"
+        return display_name(self.parsed.subject) or f"serial {shown_serial(self.outline.serial)}"
 
     def extension(self, kind: type[_Extension]) -> x509.Extension[_Extension] | None:
         """Return the extension of a kind; None if it is absent or cannot be read."""
@@ -170,7 +172,7 @@ def read(place: Path, passphrase: Passphrase | None = None) -> Folder:
             except (UnsupportedAlgorithm, IndexError, Failed, *PARSE_ERRORS) as error:
                 if single and isinstance(error, Failed) and error.code != "io.format":
                     raise
-                told = f"{label or 'DER'} that cannot be read: {words(error)}"
+                told = f"{label or 'DER'} that cannot be read: {error_words(error)}"
                 pile.damaged.append(Damaged(file, told))
         if fault := _fault(data):
             pile.damaged.append(Damaged(file, fault))

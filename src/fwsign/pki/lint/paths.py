@@ -18,7 +18,7 @@ from fwsign.pki.paths.build import find_paths
 from fwsign.pki.paths.end import Link, PathEnd, path_ends
 from fwsign.pki.profiles import NO_END
 from fwsign.pki.report.linking import ISSUER_LIMIT
-from fwsign.pki.view.lenient import serial_text
+from fwsign.pki.view.words import shown_serial
 from fwsign.x509.certificate import PARSE_ERRORS, display_name, parse_anchor, parse_certificate
 from fwsign.x509.chain import Anchor, validate_path
 
@@ -168,7 +168,7 @@ def _twice(certificates: Sequence[Seen], alive: Sequence[Seen]) -> Iterator[Find
         first = serials.setdefault((one.parsed.issuer, one.outline.serial), one)
         if first is not one:
             words = (
-                f'serial number {serial_text(one.outline.serial)} is also that of "{first.name}"'
+                f'serial number {shown_serial(one.outline.serial)} is also that of "{first.name}"'
             )
             yield found("lint.serial-twice", one.name, one.file, f"{words}, {first.file}")
     names: dict[x509.Name, Seen] = {}

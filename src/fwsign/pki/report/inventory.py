@@ -31,7 +31,7 @@ from fwsign.pki.report.linking import (
     once,
 )
 from fwsign.pki.report.material import KeyFile, KeyFinder, Material, Problem, collect
-from fwsign.pki.view.lenient import UNREADABLE, quietly, words
+from fwsign.pki.view.words import UNREADABLE, error_words, quietly
 
 if TYPE_CHECKING:
     import os
@@ -224,7 +224,9 @@ def _crls(
                     _note(revoked, number, listed, files[0])
             crls.append(_crl(files, crl, tuple(own), named=bool(named)))
         except UNREADABLE as error:
-            problems.append(Problem(files[0], f"has a CRL that cannot be read: {words(error)}"))
+            problems.append(
+                Problem(files[0], f"has a CRL that cannot be read: {error_words(error)}")
+            )
     return tuple(sorted(crls, key=lambda one: one.files)), revoked
 
 
@@ -256,7 +258,7 @@ def _crl(
         number = number_of(crl)
     except UNREADABLE as error:
         number = None
-        problems.append(f"its extensions cannot be read: {words(error)}")
+        problems.append(f"its extensions cannot be read: {error_words(error)}")
     if named and not own:
         problems.append("its signature does not verify with the issuer that is here")
     if crl.next_update_utc is None:

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fwsign.pki.report.material import Material, Problem
 from fwsign.pki.view.entry import Facts, facts
-from fwsign.pki.view.lenient import UNREADABLE, words
+from fwsign.pki.view.words import UNREADABLE, error_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,7 @@ def distinct(material: Material, problems: list[Problem]) -> list[Found]:
         try:
             found.append(Found(certificate, facts(certificate), places))
         except UNREADABLE as error:
-            message = f"has a certificate that cannot be read: {words(error)}"
+            message = f"has a certificate that cannot be read: {error_words(error)}"
             problems.append(Problem(places[0], message))
     return sorted(found, key=lambda one: ("by_serial/" in one.files[0], one.files[0]))
 

@@ -20,7 +20,8 @@ from fwsign.errors import Failed
 from fwsign.files import io_error, read_bytes
 from fwsign.keys import jwk, named
 from fwsign.keys.formats import CONTAINER, Found, read_opened
-from fwsign.pki.view.lenient import UNREADABLE, certificate, quietly, words
+from fwsign.pki.view.lenient import certificate
+from fwsign.pki.view.words import UNREADABLE, error_words, quietly
 from fwsign.x509.certificate import key_digest
 
 if TYPE_CHECKING:
@@ -234,7 +235,9 @@ def _take_one(one: Found, file: str, found: Material) -> bool:
     except UNREADABLE as error:
         if one.kind != "certificate" or (subject := _subject(one.content)) is None:
             return False
-        message = f"has a certificate that cannot be read: {words(error)}; its subject is {subject}"
+        message = (
+            f"has a certificate that cannot be read: {error_words(error)}; its subject is {subject}"
+        )
         found.problems.append(Problem(file, message))
     return True
 

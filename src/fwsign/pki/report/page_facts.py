@@ -14,8 +14,10 @@ from fwsign.keys import pem
 from fwsign.pki.report import tree
 from fwsign.pki.view.entry import old_fingerprints, visible
 from fwsign.pki.view.extension_text import extension_name, value_text
-from fwsign.pki.view.lenient import Extensions, certificate, crl_entry, unread
+from fwsign.pki.view.extensions import Extensions
+from fwsign.pki.view.lenient import certificate, crl_entry
 from fwsign.pki.view.lenient import crl as read_crl
+from fwsign.pki.view.words import unread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -20,7 +20,7 @@ from fwsign.files import io_error, read_bytes
 from fwsign.keys import Passphrase, jwk, named
 from fwsign.keys.formats import CONTAINER, Found, read_opened
 from fwsign.pki.crls import number_of
-from fwsign.pki.lint import der as lint_der
+from fwsign.pki.lint.der import RawFields, raw_fields
 from fwsign.pki.paths.end import TLS
 from fwsign.pki.view.entry import use_of
 from fwsign.pki.view.extensions import Extensions
@@ -47,14 +47,14 @@ class Seen(NamedTuple):
     file: Path
     der: bytes
     parsed: x509.Certificate
-    outline: lint_der.Outline
+    fields: RawFields
     spki: str | None
     extensions: Extensions
 
     @property
     def name(self) -> str:
         """The certificate's name for people."""
-        return display_name(self.parsed.subject) or f"serial {shown_serial(self.outline.serial)}"
+        return display_name(self.parsed.subject) or f"serial {shown_serial(self.fields.serial)}"
 
     def extension(self, kind: type[_Extension]) -> x509.Extension[_Extension] | None:
         """Return the extension of a kind; None if it is absent or cannot be read."""
@@ -287,7 +287,7 @@ def _certificate(file: Path, content: bytes) -> Seen:
         spki = None
     else:
         spki = hashlib.sha256(key).hexdigest()
-    return Seen(file, content, parsed, lint_der.outline(content), spki, of_certificate(parsed))
+    return Seen(file, content, parsed, raw_fields(content), spki, of_certificate(parsed))
 
 
 def _crl(file: Path, content: bytes) -> SeenCrl:

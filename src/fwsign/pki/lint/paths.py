@@ -165,10 +165,10 @@ def _can_tell(ca: Seen, certificate: Seen) -> bool:
 def _twice(certificates: Sequence[Seen], alive: Sequence[Seen]) -> Iterator[Finding]:
     serials: dict[tuple[x509.Name, int], Seen] = {}
     for one in certificates:
-        first = serials.setdefault((one.parsed.issuer, one.outline.serial), one)
+        first = serials.setdefault((one.parsed.issuer, one.fields.serial), one)
         if first is not one:
             words = (
-                f'serial number {shown_serial(one.outline.serial)} is also that of "{first.name}"'
+                f'serial number {shown_serial(one.fields.serial)} is also that of "{first.name}"'
             )
             yield found("lint.serial-twice", one.name, one.file, f"{words}, {first.file}")
     names: dict[x509.Name, Seen] = {}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cryptography import x509
 
 from fwsign.keys import pem
-from fwsign.pki.report import tree
+from fwsign.pki.report.words import path_note, unlinked
 from fwsign.pki.view.entry import old_fingerprints, visible
 from fwsign.pki.view.extension_text import extension_name, value_text
 from fwsign.pki.view.extensions import Extensions
@@ -67,7 +67,7 @@ def of_certificate(
     if entry.revocation:
         date, reason, crl = entry.revocation.date, entry.revocation.reason, entry.revocation.crl
         yield "Revoked", [f"<b>{date:%Y-%m-%d %H:%M} UTC</b>, {text(reason)}, by {text(crl)}"]
-    if note := tree.path_note(entry, at):
+    if note := path_note(entry, at):
         yield "Path", [f'<span class="fault">{text(note)}</span>']
     yield "Problem", [f'<span class="fault">{text(one)}</span>' for one in entry.problems]
     yield "Subject", [text(said.subject)]
@@ -142,7 +142,7 @@ def _issuers(inventory: Inventory, entry: Entry) -> str:
         "itself" if number == entry.number else link(inventory.entries[number])
         for number in entry.issuers
     ]
-    return f"{text(entry.facts.issuer)} ({', '.join(links) or tree.unlinked(entry)})"
+    return f"{text(entry.facts.issuer)} ({', '.join(links) or unlinked(entry)})"
 
 
 def link(entry: Entry) -> str:

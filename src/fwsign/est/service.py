@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from fwsign.errors import Failed, FwsignError
 from fwsign.est import invites
-from fwsign.est.http import Answer, Refused, Request
+from fwsign.est.http import Answer, HttpRequest, Refused
 from fwsign.est.peer import Peer, judge_peer
 from fwsign.files import exclusive
 from fwsign.names import peer_name
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
     from fwsign.est.invites import Invite
     from fwsign.pki.extras import Extras
-    from fwsign.pki.request import Request as CertificateRequest
+    from fwsign.pki.request import CertificateRequest
 
 PREFIX: Final = "/.well-known/est/"
 REALM: Final = "fwsign"
@@ -72,7 +72,7 @@ class Client(NamedTuple):
     certificate: bytes | None = None
 
 
-class Rules(NamedTuple):
+class EnrolmentRules(NamedTuple):
     """What the server grants.
 
     Args:
@@ -109,7 +109,7 @@ class Service:
         self,
         directory: Path,
         issuer: tuple[str, Authority],
-        rules: Rules,
+        rules: EnrolmentRules,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._directory = directory
@@ -117,7 +117,7 @@ class Service:
         self._rules = rules
         self._clock = clock
 
-    def answer(self, request: Request, client: Client) -> Answer:
+    def answer(self, request: HttpRequest, client: Client) -> Answer:
         """Return the answer to a request.
 
         Raises:
@@ -154,7 +154,7 @@ class Service:
 
     # --- a first certificate ----------------------------------------------------------------
 
-    def _enrol(self, request: Request, client: Client) -> Answer:
+    def _enrol(self, request: HttpRequest, client: Client) -> Answer:
         pki, now = Pki(self._directory), profiles.utc(self._clock())
         said = request.headers.get("authorization")
         peer = None
@@ -256,7 +256,7 @@ class Service:
 
     # --- another certificate ----------------------------------------------------------------
 
-    def _enrol_again(self, request: Request, client: Client) -> Answer:
+    def _enrol_again(self, request: HttpRequest, client: Client) -> Answer:
         if client.certificate is None:
             raise Refused(403, "another certificate needs the one that the client has, in TLS")
         pki, now = Pki(self._directory), profiles.utc(self._clock())
@@ -306,7 +306,7 @@ class Service:
             lifetime = min(lifetime, authority.certificate.not_valid_after_utc - now)
         return period_of(leaf, authority.certificate, lifetime, now)
 
-    def _wanted(self, request: Request) -> CertificateRequest:
+    def _wanted(self, request: HttpRequest) -> CertificateRequest:
         """Return the certificate request in a body: base64 of DER."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/pkcs10":
@@ -323,7 +323,7 @@ class Service:
             raise Refused(400, error.message) from error
 
 
-def _demand_method(request: Request, method: str) -> None:
+def _demand_method(request: HttpRequest, method: str) -> None:
     if request.method != method:
         raise Refused(405, f"this is for {method}", Allow=method)
 

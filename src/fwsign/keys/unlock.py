@@ -57,7 +57,7 @@ def open_key(
     """Open a private key: PKCS#8, SEC1, PKCS#1 or OpenSSH.
 
     Args:
-        form: as in `fwsign.keys.formats.Found`.
+        form: as in `fwsign.keys.formats.FileItem`.
         data: DER, or one PEM block if only the text can be read (OpenSSH, DEK-Info).
         passphrase: called if the key is encrypted.
         name: what to call the file in errors.

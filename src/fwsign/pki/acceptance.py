@@ -33,7 +33,7 @@ from fwsign.pki.files import write_certificate
 from fwsign.pki.log import log_certificate, log_crl
 from fwsign.pki.profiles import TLS_ONLY, Authority, usages_of
 from fwsign.pki.renewal import Replacement, replace_certificate
-from fwsign.pki.request import REQUEST_LIMIT, Request, parse_request
+from fwsign.pki.request import REQUEST_LIMIT, CertificateRequest, parse_request
 from fwsign.pki.validity import refuse_early
 from fwsign.x509.crl import newest
 
@@ -84,7 +84,7 @@ def accept(
         return _write(place, answer, held, passphrase, now)
 
 
-def _requests(place: Path) -> dict[str, Request]:
+def _requests(place: Path) -> dict[str, CertificateRequest]:
     """Return the requests here, by the names of their CAs."""
     try:
         names = sorted(path.stem for path in (place / REQUESTS).glob("*.csr"))
@@ -99,7 +99,9 @@ def _requests(place: Path) -> dict[str, Request]:
     }
 
 
-def _sort(blobs: Sequence[bytes], requests: dict[str, Request], held: Pki | None) -> _Answer:
+def _sort(
+    blobs: Sequence[bytes], requests: dict[str, CertificateRequest], held: Pki | None
+) -> _Answer:
     root, crl = (held.root if held else None), None
     issuing: dict[str, x509.Certificate] = {}
     for blob in blobs:
@@ -131,7 +133,8 @@ def _sort(blobs: Sequence[bytes], requests: dict[str, Request], held: Pki | None
 
 
 def _asked_by(
-    found: x509.Certificate | x509.CertificateRevocationList, requests: dict[str, Request]
+    found: x509.Certificate | x509.CertificateRevocationList,
+    requests: dict[str, CertificateRequest],
 ) -> str | None:
     """Return the name of the CA here that asked for a certificate."""
     if isinstance(found, x509.CertificateRevocationList):

@@ -22,7 +22,7 @@ from fwsign.pki.extras import NONE as NO_EXTRAS
 from fwsign.pki.files import build_beside, make_directories, set_aside, write_certificate
 from fwsign.pki.flat import enter, make_flat
 from fwsign.pki.log import log_certificate
-from fwsign.pki.profiles import SIGNING, TLS_ONLY, Authority, Limits
+from fwsign.pki.profiles import SIGNING, TLS_ONLY, Authority, CaLimits
 from fwsign.pki.subjects import issuing_name
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def join(certificate: x509.Certificate, path: Path, passphrase: Passphrase) -> A
 def new_issuing(
     alg: str,
     subject: x509.Name,
-    limits: Limits,
+    limits: CaLimits,
     root: Authority,
     now: datetime,
     *,

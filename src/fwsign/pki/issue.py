@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from fwsign.keys import Passphrase, PrivateKey, PublicKey
     from fwsign.pki.extras import Extras
-    from fwsign.pki.leaves import Address, Device
+    from fwsign.pki.leaves import Address, DeviceIdentity
     from fwsign.pki.log import Origin
 
 
@@ -79,7 +79,7 @@ def issue(
     key: NewKey | PublicKey | Callable[[], PublicKey],
     domains: Sequence[str] = (),
     addresses: Sequence[Address] = (),
-    device: Device | None = None,
+    device: DeviceIdentity | None = None,
     more: Extras = NO_EXTRAS,
     lifetime: timedelta | None = None,
     compat: bool = False,
@@ -142,7 +142,7 @@ def issue(
     return pki.certificate_path(name)
 
 
-class Made(NamedTuple):
+class MadeKey(NamedTuple):
     """A new key, and how the file protects it."""
 
     key: PrivateKey
@@ -150,10 +150,10 @@ class Made(NamedTuple):
     kdf: str
 
 
-def make_key(kind: str, wanted: NewKey, alg: str) -> Made:
+def make_key(kind: str, wanted: NewKey, alg: str) -> MadeKey:
     """Make the key of a leaf; `alg` is its kind if `wanted` leaves it open."""
     key = new_leaf_key(kind, wanted.alg or alg)
-    return Made(key, wanted.secret(), wanted.kdf or default_kdf(kind))
+    return MadeKey(key, wanted.secret(), wanted.kdf or default_kdf(kind))
 
 
 def write_entry(
@@ -162,7 +162,7 @@ def write_entry(
     issued: x509.Certificate,
     now: datetime,
     *,
-    new: Made | None = None,
+    new: MadeKey | None = None,
     origin: Origin = OWN,
 ) -> None:
     """Write a new entry, with its key if that was made here; the caller holds the lock."""

@@ -66,7 +66,7 @@ KINDS: Final = {
 SIGNER: Final = KINDS["signer"]
 
 
-class Device(NamedTuple):
+class DeviceIdentity(NamedTuple):
     """The identity of a device (IEEE 802.1AR): its serial number, and its hardware module.
 
     The module is the type, an OID, and the serial number of RFC 4108 s.5; None if it has none.
@@ -91,7 +91,7 @@ class Leaf(NamedTuple):
     """The subject of a renewed certificate, which stays; None: the issuer's O, and the name."""
     peer: bool = False
     """Whether a server is a client, too, as easy-rsa's type serverClient is."""
-    device: Device | None = None
+    device: DeviceIdentity | None = None
     more: Extras = NO_EXTRAS
 
 
@@ -134,7 +134,7 @@ def leaf_certificate(
     )
 
 
-def _hardware_names(device: Device | None) -> list[x509.OtherName]:
+def _hardware_names(device: DeviceIdentity | None) -> list[x509.OtherName]:
     if device is None or device.hardware is None:
         return []
     kind, serial = device.hardware
@@ -142,7 +142,7 @@ def _hardware_names(device: Device | None) -> list[x509.OtherName]:
     return [x509.OtherName(HARDWARE_MODULE, asn1.sequence(oid, asn1.octets(serial)))]
 
 
-def device_of(thing: x509.Certificate | x509.CertificateSigningRequest) -> Device | None:
+def device_of(thing: x509.Certificate | x509.CertificateSigningRequest) -> DeviceIdentity | None:
     """Return the identity of a device in a certificate or request; None without serial number.
 
     Raises:
@@ -151,7 +151,7 @@ def device_of(thing: x509.Certificate | x509.CertificateSigningRequest) -> Devic
     found = thing.subject.get_attributes_for_oid(NameOID.SERIAL_NUMBER)
     if len(found) != 1:
         return None
-    return Device(str(found[0].value), _hardware_of(thing.extensions))
+    return DeviceIdentity(str(found[0].value), _hardware_of(thing.extensions))
 
 
 def _hardware_of(extensions: x509.Extensions) -> tuple[str, bytes] | None:

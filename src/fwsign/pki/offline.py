@@ -35,7 +35,7 @@ from fwsign.pki.files import build_beside, make_directories, set_aside, write_ce
 from fwsign.pki.flat import enter, refuse_flat
 from fwsign.pki.leaves import renewed_algorithm
 from fwsign.pki.log import Origin
-from fwsign.pki.profiles import SIGNING, TLS_ONLY, Limits
+from fwsign.pki.profiles import SIGNING, TLS_ONLY, CaLimits
 from fwsign.pki.renewal import Replacement, replace_certificate
 from fwsign.pki.subjects import issuing_name, organisation_of
 from fwsign.pki.validity import last_day, refuse_ended_ca
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from fwsign.keys import Passphrase
     from fwsign.pki.issue import NewKey
-    from fwsign.pki.request import Request
+    from fwsign.pki.request import CertificateRequest
 
 
 def create_requests(
@@ -116,7 +116,7 @@ def add_request(pki_dir: str | os.PathLike[str], *, new_key: NewKey) -> Path:
     return path
 
 
-def _request(directory: Path, name: str, org: str, limits: Limits, new_key: NewKey) -> None:
+def _request(directory: Path, name: str, org: str, limits: CaLimits, new_key: NewKey) -> None:
     """Write a key and a request, in a directory that holds the place for each."""
     key = new_private_key(new_key.alg)
     builder = (
@@ -135,7 +135,7 @@ def _request(directory: Path, name: str, org: str, limits: Limits, new_key: NewK
 
 def sign_request(
     pki_dir: str | os.PathLike[str],
-    request: Request,
+    request: CertificateRequest,
     *,
     permitted: Sequence[str] = (),
     tls: bool = False,

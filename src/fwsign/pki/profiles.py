@@ -46,18 +46,20 @@ NO_USAGE: Final = {
 _CA_USAGE: Final = x509.KeyUsage(**{**NO_USAGE, "key_cert_sign": True, "crl_sign": True})
 
 
-class Limits(NamedTuple):
+class CaLimits(NamedTuple):
     """The limits of an issuing CA: domains for dNSNames, extended key usages; none: no limit."""
 
     permitted: tuple[str, ...] = ()
     usages: tuple[x509.ObjectIdentifier, ...] = ()
 
 
-SIGNING: Final = Limits(
+SIGNING: Final = CaLimits(
     usages=(ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.TIME_STAMPING)
 )
 """An issuing CA of signers and time stampers, before its domains are known."""
-TLS_ONLY: Final = Limits(usages=(ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH))
+TLS_ONLY: Final = CaLimits(
+    usages=(ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
+)
 """An issuing CA of TLS servers and clients. It has no domains: mbedTLS, which many devices have,
 reads no certificate with critical name constraints. Its usages keep it from signing code."""
 
@@ -150,7 +152,7 @@ def crossed_certificate(
 def issuing_certificate(
     public_key: PublicKey,
     subject: x509.Name,
-    limits: Limits,
+    limits: CaLimits,
     issuer: Authority,
     now: datetime,
     *,
@@ -185,9 +187,9 @@ def issuing_certificate(
     )
 
 
-def limits_of(issuer: x509.Certificate | x509.CertificateSigningRequest) -> Limits:
+def limits_of(issuer: x509.Certificate | x509.CertificateSigningRequest) -> CaLimits:
     """Return the domains and the extended key usages that limit a CA, or that a request names."""
-    return Limits(permitted_vendors(issuer), usages_of(issuer))
+    return CaLimits(permitted_vendors(issuer), usages_of(issuer))
 
 
 def usages_of(
@@ -205,7 +207,7 @@ def _constraints(permitted: Sequence[str], *, critical: bool) -> Extensions:
     return ((x509.NameConstraints(subtrees, None), critical),) if subtrees else ()
 
 
-def limiting(limits: Limits) -> Extensions:
+def limiting(limits: CaLimits) -> Extensions:
     """Return the extensions that limit an issuing CA."""
     # Critical above signers, as devices demand; not for TLS, where some stacks refuse it.
     critical = ExtendedKeyUsageOID.CODE_SIGNING in limits.usages

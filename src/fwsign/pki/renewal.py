@@ -27,7 +27,7 @@ from fwsign.pki.extras import Extras, carried
 from fwsign.pki.files import set_aside, write_certificate
 from fwsign.pki.flat import enter
 from fwsign.pki.index import serial_text
-from fwsign.pki.issue import Made, NewKey, make_key, refuse_unable
+from fwsign.pki.issue import MadeKey, NewKey, make_key, refuse_unable
 from fwsign.pki.leaves import (
     KINDS,
     check_public_key,
@@ -175,7 +175,7 @@ def issuer_name(pki: Pki, name: str) -> str:
     return pki.issuing(leaf.kind if leaf else "signer")
 
 
-def _widened(pki: Pki, name: str, permit: Sequence[str]) -> profiles.Limits:
+def _widened(pki: Pki, name: str, permit: Sequence[str]) -> profiles.CaLimits:
     """Return the limits of an issuing CA, with more domains."""
     limits = profiles.limits_of(pki.certificate(name))
     more = tuple(map(host_name, permit))
@@ -196,7 +196,7 @@ def _issuing_anew(
     passphrase: Passphrase,
     now: datetime,
     *,
-    limits: profiles.Limits,
+    limits: profiles.CaLimits,
     lifetime: timedelta | None,
     more: Extras,
 ) -> x509.Certificate:
@@ -221,13 +221,13 @@ def _issuing_anew(
     )
 
 
-def _replace(pki: Pki, change: Replacement, made: Made | None = None) -> Path:
+def _replace(pki: Pki, change: Replacement, made: MadeKey | None = None) -> Path:
     with exclusive(pki.directory):
         replace_entry(pki, change, made)
     return pki.certificate_path(change.name)
 
 
-def replace_entry(pki: Pki, change: Replacement, made: Made | None = None) -> None:
+def replace_entry(pki: Pki, change: Replacement, made: MadeKey | None = None) -> None:
     """Replace an entry, with its key if a new one was made here; the caller holds the lock."""
     name, old, new = change.name, change.old, change.new
     if pki.certificate(name) != old:

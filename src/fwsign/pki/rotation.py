@@ -23,7 +23,7 @@ from fwsign.pki.extras import extras_of
 from fwsign.pki.files import write_certificate
 from fwsign.pki.flat import enter, refuse_flat
 from fwsign.pki.leaves import default_algorithm, renewed_algorithm
-from fwsign.pki.profiles import SIGNING, TLS_ONLY, Authority, Limits, limits_of
+from fwsign.pki.profiles import SIGNING, TLS_ONLY, Authority, CaLimits, limits_of
 from fwsign.pki.subjects import issuing_name, organisation_of
 from fwsign.pki.validity import fresh_spares, has_ended, refuse_early, refuse_ended_ca
 
@@ -295,7 +295,7 @@ def _next_extensions(pki: Pki, taken: Sequence[str], issuer: Authority) -> Exten
     return extras_of(before).extensions() if same else ()
 
 
-def _next_limits(pki: Pki, line: str) -> Limits:
+def _next_limits(pki: Pki, line: str) -> CaLimits:
     """Return the limits of a line's next CA: those of the last, or `TLS_ONLY` for the first."""
     if not pki.issuers_in_line(line):
         return TLS_ONLY

@@ -53,19 +53,19 @@ def flash(
     envelope: option.ENVELOPE,
     payloads: PAYLOADS = None,
     *,
-    boards: option.Boards,
+    boards: option.BoardOptions,
     anchor: ANCHORS = None,
     crl: CRLS = None,
     device: DeviceOptions,
     state: option.STATE = None,
     revocation: option.REVOCATION = None,
-    waivers: option.Waivers,
+    waivers: option.WaiverOptions,
     data: option.RowOptions,
     profile: PROFILE = "strict",
     allow_example_keys: ALLOW_EXAMPLE = False,
-    link: option.Link,
-    writing: option.Writing,
-    esp: option.EspModes,
+    link: option.LinkOptions,
+    writing: option.WritingOptions,
+    esp: option.EspOptions,
     receipts: option.ReceiptOptions,
     as_json: option.JSON_LINES = False,
     dry_run: option.DRY_RUN = False,
@@ -130,7 +130,7 @@ class _Wanted(NamedTuple):
     payloads: Sequence[Path]
     ports: Sequence[str]
     labels: "Mapping[str, str]"
-    waivers: option.Waivers
+    waivers: option.WaiverOptions
     data: option.RowOptions
     how: "How"
     options: "Options"
@@ -140,7 +140,10 @@ class _Wanted(NamedTuple):
 
 
 def _check_choices(
-    link: option.Link, writing: option.Writing, esp: option.EspModes, waivers: option.Waivers
+    link: option.LinkOptions,
+    writing: option.WritingOptions,
+    esp: option.EspOptions,
+    waivers: option.WaiverOptions,
 ) -> None:
     """Refuse values that are not among those of an option."""
     from fwsign.flash.backends import KINDS
@@ -155,7 +158,9 @@ def _check_choices(
     )
 
 
-def _check_data(data: option.RowOptions, boards: option.Boards, waivers: option.Waivers) -> None:
+def _check_data(
+    data: option.RowOptions, boards: option.BoardOptions, waivers: option.WaiverOptions
+) -> None:
     """Refuse options about per-device data that have no meaning together."""
     from fwsign.cli.flash.data import check
 
@@ -164,13 +169,15 @@ def _check_data(data: option.RowOptions, boards: option.Boards, waivers: option.
         ui.usage("--serial and --wait exclude each other", "a serial number is for one board")
 
 
-def _how(link: option.Link, esp: option.EspModes) -> "How":
+def _how(link: option.LinkOptions, esp: option.EspOptions) -> "How":
     from fwsign.flash.backends import How
 
     return How(link.board, link.baud, esp.before, esp.after, not esp.no_stub, link.smp_encoding)
 
 
-def _options(writing: option.Writing, waivers: option.Waivers, *, dry_run: bool) -> "Options":
+def _options(
+    writing: option.WritingOptions, waivers: option.WaiverOptions, *, dry_run: bool
+) -> "Options":
     from fwsign.flash.outcome import Options
 
     readback: Literal["full", "digest"] = "full" if writing.readback == "full" else "digest"

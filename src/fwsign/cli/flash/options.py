@@ -219,7 +219,7 @@ DRY_RUN: TypeAlias = Annotated[
 ]
 
 
-class Boards(NamedTuple):
+class BoardOptions(NamedTuple):
     """Options: the boards of a run."""
 
     port: PORTS = None
@@ -229,7 +229,7 @@ class Boards(NamedTuple):
     bell: BELL = False
 
 
-class Waivers(NamedTuple):
+class WaiverOptions(NamedTuple):
     """Options: the checks that do not count, and the components that are left out."""
 
     no_rollback_check: NO_ROLLBACK_CHECK = False
@@ -261,7 +261,7 @@ class RowOptions(NamedTuple):
     next_row: NEXT = False
 
 
-class Link(NamedTuple):
+class LinkOptions(NamedTuple):
     """Options: the link to a board."""
 
     board: BOARD = None
@@ -269,14 +269,14 @@ class Link(NamedTuple):
     smp_encoding: SMP_ENCODING = None
 
 
-class Writing(NamedTuple):
+class WritingOptions(NamedTuple):
     """Options: what is written and how it is verified."""
 
     readback: READBACK = None
     force_rewrite: FORCE_REWRITE = False
 
 
-class EspModes(NamedTuple):
+class EspOptions(NamedTuple):
     """Options: how an ESP starts and ends."""
 
     before: BEFORE_MODE = None

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from fwsign.cli import ui
 from fwsign.cli.flash.records import Records
-from fwsign.cli.flash.table import Slots, Table, sum_up, tell
+from fwsign.cli.flash.table import ResultTable, Slots, sum_up, tell
 from fwsign.errors import FwsignError
 from fwsign.flash.conveyor import INSERT, PULL, Conveyor
 from fwsign.flash.outcome import Outcome, abandoned
@@ -43,7 +43,7 @@ def run(
     try:
         with (
             _stopped_by_signals(station),
-            Slots(names) if waits else Table(names) as table,
+            Slots(names) if waits else ResultTable(names) as table,
             contextlib.closing(iter(station)) as happenings,
         ):
             for job, what in happenings:

@@ -28,7 +28,7 @@ _COLOURS: Final = {
 }
 
 
-class Table:
+class ResultTable:
     """A line for each board at work, on a terminal; elsewhere a note for each stage.
 
     Args:
@@ -44,7 +44,7 @@ class Table:
         self._drawn = 0  # lines on the screen
         self._last = 0.0
 
-    def __enter__(self) -> "Table":
+    def __enter__(self) -> "ResultTable":
         """Return itself."""
         return self
 
@@ -111,7 +111,7 @@ class Table:
         return f"{name:{width}}  {event.stage:10} {share:4.0%} {speed}"
 
 
-class Slots(Table):
+class Slots(ResultTable):
     """A block of lines that stays: each slot's state in a word, and the count of its boards."""
 
     def __init__(self, names: Mapping[str, str]) -> None:

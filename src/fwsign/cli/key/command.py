@@ -14,7 +14,7 @@ from fwsign.errors import Failed
 from fwsign.files import write_atomic
 
 if TYPE_CHECKING:
-    from fwsign.keys.formats import Found
+    from fwsign.keys.formats import FileItem
 
 _PUBLIC_MODE, _PRIVATE_MODE = 0o644, 0o600
 _FORMS = ("pkcs8", "sec1", "pkcs1", "openssh", "p12", "public", "public-openssh")
@@ -290,7 +290,7 @@ def passwd(
         ui.note("warning: the key is not encrypted: whoever reads the file can use it")
 
 
-def _kdf_of(one: "Found") -> str:
+def _kdf_of(one: "FileItem") -> str:
     """Return the derivation that a key keeps: PBKDF2 if it is strong, else scrypt."""
     there = one.encryption
     if there is None or (there.scheme, there.verdict) != ("PBES2", "good"):

@@ -13,7 +13,7 @@ from fwsign.errors import Failed
 if TYPE_CHECKING:
     from fwsign.cli.pki.issue_options import BatchOptions
     from fwsign.keys import Passphrase
-    from fwsign.pki.batch import Judged, Terms, Wanted
+    from fwsign.pki.batch import JudgedRequest, Terms, Wanted
 
 
 def issue_batch(
@@ -51,7 +51,7 @@ def issue_batch(
         raise typer.Exit(ui.worst(ui.exit_status(one.error) for one in refused if one.error))
 
 
-def _tell(directory: Path, judged: "tuple[Judged, ...]", *, held: bool) -> None:
+def _tell(directory: Path, judged: "tuple[JudgedRequest, ...]", *, held: bool) -> None:
     from fwsign.pki.directory import Pki
 
     pki = Pki(directory)
@@ -78,7 +78,7 @@ def _hosts(wanted: "Wanted") -> list[str]:
     return [*wanted.leaf.domains, *map(str, wanted.leaf.addresses)]
 
 
-def _as_json(directory: Path, judged: "tuple[Judged, ...]", *, held: bool) -> dict[str, Any]:
+def _as_json(directory: Path, judged: "tuple[JudgedRequest, ...]", *, held: bool) -> dict[str, Any]:
     from fwsign.pki.directory import Pki
     from fwsign.pki.index import serial_text
 

@@ -10,12 +10,12 @@ from fwsign.cli import ui
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fwsign.cli.pki.options import Protection
+    from fwsign.cli.pki.options import PassphraseOptions
     from fwsign.keys import Passphrase
-    from fwsign.pki.request import Request
+    from fwsign.pki.request import CertificateRequest
 
 
-def read_request(file: Path, *, compat: bool) -> "Request":
+def read_request(file: Path, *, compat: bool) -> "CertificateRequest":
     """Read a request; raise like `fwsign.pki.request.parse_request`."""
     from fwsign.files import read_bytes
     from fwsign.pki.request import REQUEST_LIMIT, parse_request
@@ -29,7 +29,7 @@ def opens(uri: str, source: "Passphrase", *, compat: bool) -> "Callable[[], Any]
 
 
 def refuse_clash(
-    csr: Path | None, from_key: str | None, *, alg: str | None, protection: "Protection"
+    csr: Path | None, from_key: str | None, *, alg: str | None, protection: "PassphraseOptions"
 ) -> None:
     """Refuse options that have no meaning together."""
     if csr and from_key:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fwsign.pki.extras import Custom, Extras
 
 
-class Addresses(NamedTuple):
+class AddressOptions(NamedTuple):
     """Options: where programs can download what belongs to the issuer."""
 
     crl_url: Annotated[
@@ -38,7 +38,7 @@ class Addresses(NamedTuple):
     ] = None
 
 
-class OwnExtensions(NamedTuple):
+class ExtensionOptions(NamedTuple):
     """Options: extensions that the user has encoded."""
 
     extension: Annotated[
@@ -61,7 +61,7 @@ class OwnExtensions(NamedTuple):
     ] = None
 
 
-def read_extras(addresses: Addresses, own: OwnExtensions | None = None) -> "Extras":
+def read_extras(addresses: AddressOptions, own: ExtensionOptions | None = None) -> "Extras":
     """Return the extensions that options ask for.
 
     Raises:
@@ -71,7 +71,7 @@ def read_extras(addresses: Addresses, own: OwnExtensions | None = None) -> "Extr
 
     if not any((*addresses, *(own or ()))):
         return NONE
-    own = own or OwnExtensions()
+    own = own or ExtensionOptions()
     crl_urls, ca_issuers_urls = addresses.crl_url or (), addresses.ca_issuers_url or ()
     added = [_custom("--extension", one, critical=False) for one in own.extension or ()]
     added += [

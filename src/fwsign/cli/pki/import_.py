@@ -15,7 +15,7 @@ from fwsign.cli.pki.options import KIND_OF_CA_KEY
 
 if TYPE_CHECKING:
     from fwsign.pki.directory import Pki
-    from fwsign.pki.easyrsa.read import Entry, Source
+    from fwsign.pki.easyrsa.read import ForeignEntry, ForeignPki
     from fwsign.pki.easyrsa.takeover import NewIssuing
 
 
@@ -117,7 +117,7 @@ def import_(
 
 
 def _say(
-    source: "Source", pki: "Pki", issuing: "NewIssuing | None", fault: str | None, now: datetime
+    source: "ForeignPki", pki: "Pki", issuing: "NewIssuing | None", fault: str | None, now: datetime
 ) -> None:
     from fwsign.pki.certificates import common_name
     from fwsign.pki.validity import has_ended
@@ -151,7 +151,7 @@ def _say(
     ui.next_command("pki", "lint", pki.directory)
 
 
-def _key(entry: "Entry") -> str:
+def _key(entry: "ForeignEntry") -> str:
     """Return where a key was found, if not at its usual place."""
     if entry.key is None:
         return "without a key"
@@ -161,7 +161,7 @@ def _key(entry: "Entry") -> str:
     return f"with its key {entry.key.name}{why}"
 
 
-def _needs_compat(source: "Source") -> bool:
+def _needs_compat(source: "ForeignPki") -> bool:
     from cryptography import x509
 
     for ca in (source.ca, *([source.above.root] if source.above else [])):

@@ -9,7 +9,7 @@ from fwsign.cli import inputs, quoting, ui
 from fwsign.cli.command import Command, examples, grouped
 from fwsign.cli.init import create_pki, new_passphrases, say_what_now
 from fwsign.cli.options import ALG, NO_PASSPHRASE, ORG, PASS, ROOT_PASS, VENDOR_OF_PKI
-from fwsign.cli.pki.extensions import Addresses, read_extras
+from fwsign.cli.pki.extensions import AddressOptions, read_extras
 from fwsign.cli.pki.options import NEW_PKI, PERMIT
 
 
@@ -60,7 +60,7 @@ def init(
     alg: ALG = "p256",
     root_only: _ROOT_ONLY = False,
     layout: _LAYOUT = "fwsign",
-    addresses: Addresses,
+    addresses: AddressOptions,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
     root_pass: ROOT_PASS = None,
@@ -100,7 +100,7 @@ def init(
     )
 
 
-def _check(addresses: Addresses, *, root_only: bool, flat: bool) -> None:
+def _check(addresses: AddressOptions, *, root_only: bool, flat: bool) -> None:
     """Refuse options that have no meaning together."""
     if flat and root_only:
         ui.usage("--root-only and --layout easyrsa exclude each other")

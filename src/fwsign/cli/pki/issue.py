@@ -13,23 +13,23 @@ from fwsign.cli.config import find_pki, load, pki_words
 from fwsign.cli.options import PKI
 from fwsign.cli.passphrases import CaPassphrases, Passphrases
 from fwsign.cli.pki import existing_keys
-from fwsign.cli.pki.extensions import Addresses, OwnExtensions, read_extras
+from fwsign.cli.pki.extensions import AddressOptions, ExtensionOptions, read_extras
 from fwsign.cli.pki.issue_options import (
     NAME,
     PEER_NAME,
     VENDORS,
     BatchOptions,
-    DeviceIdentity,
-    ExistingKey,
-    Hosts,
+    HostOptions,
+    IdentityOptions,
     IssueOptions,
+    KeyOptions,
 )
 from fwsign.cli.pki.options import (
     COMPAT,
     KIND_OF_KEY,
     KIND_OF_TLS_KEY,
     LIFETIME,
-    Protection,
+    PassphraseOptions,
     address,
     span,
     warn_of_rsa2048,
@@ -38,8 +38,8 @@ from fwsign.cli.quoting import quoted
 
 if TYPE_CHECKING:
     from fwsign.pki.directory import Pki
-    from fwsign.pki.leaves import Device
-    from fwsign.pki.request import Request
+    from fwsign.pki.leaves import DeviceIdentity
+    from fwsign.pki.request import CertificateRequest
 
 _HELP = """
 
@@ -94,12 +94,12 @@ def signer(
     *,
     pki: PKI = None,
     vendor: VENDORS = None,
-    existing: ExistingKey,
+    existing: KeyOptions,
     lifetime: LIFETIME = None,
     alg: KIND_OF_KEY = None,
-    protection: Protection,
-    addresses: Addresses,
-    own: OwnExtensions,
+    protection: PassphraseOptions,
+    addresses: AddressOptions,
+    own: ExtensionOptions,
     batch: BatchOptions,
 ) -> None:
     """Issue a signer: whoever has its key signs releases, for two years."""
@@ -117,12 +117,12 @@ def tsa(
     name: NAME = None,
     *,
     pki: PKI = None,
-    existing: ExistingKey,
+    existing: KeyOptions,
     lifetime: LIFETIME = None,
     alg: KIND_OF_KEY = None,
-    protection: Protection,
-    addresses: Addresses,
-    own: OwnExtensions,
+    protection: PassphraseOptions,
+    addresses: AddressOptions,
+    own: ExtensionOptions,
     batch: BatchOptions,
 ) -> None:
     """Issue a time stamper's certificate (RFC 3161), for five years."""
@@ -134,14 +134,14 @@ def server(
     name: PEER_NAME = None,
     *,
     pki: PKI = None,
-    hosts: Hosts,
-    existing: ExistingKey,
+    hosts: HostOptions,
+    existing: KeyOptions,
     lifetime: LIFETIME = None,
     alg: KIND_OF_TLS_KEY = None,
     compat: COMPAT = False,
-    protection: Protection,
-    addresses: Addresses,
-    own: OwnExtensions,
+    protection: PassphraseOptions,
+    addresses: AddressOptions,
+    own: ExtensionOptions,
     batch: BatchOptions,
 ) -> None:
     """Issue a TLS server's certificate, such as an MQTT broker's, for 397 days.
@@ -162,13 +162,13 @@ def client(
     name: PEER_NAME = None,
     *,
     pki: PKI = None,
-    existing: ExistingKey,
+    existing: KeyOptions,
     lifetime: LIFETIME = None,
     alg: KIND_OF_TLS_KEY = None,
     compat: COMPAT = False,
-    protection: Protection,
-    addresses: Addresses,
-    own: OwnExtensions,
+    protection: PassphraseOptions,
+    addresses: AddressOptions,
+    own: ExtensionOptions,
     batch: BatchOptions,
 ) -> None:
     """Issue a TLS client's certificate, such as a device's, for two years.
@@ -185,13 +185,13 @@ def idevid(
     name: PEER_NAME = None,
     *,
     pki: PKI = None,
-    identity: DeviceIdentity,
-    existing: ExistingKey,
+    identity: IdentityOptions,
+    existing: KeyOptions,
     alg: KIND_OF_TLS_KEY = None,
     compat: COMPAT = False,
-    protection: Protection,
-    addresses: Addresses,
-    own: OwnExtensions,
+    protection: PassphraseOptions,
+    addresses: AddressOptions,
+    own: ExtensionOptions,
     batch: BatchOptions,
 ) -> None:
     """Issue the identity that a device is born with (IDevID, IEEE 802.1AR), without an end date.
@@ -216,7 +216,7 @@ def _issue(
     domains: Sequence[str] = (),
     addresses: Sequence[Any] = (),
     *,
-    identity: DeviceIdentity | None = None,
+    identity: IdentityOptions | None = None,
 ) -> Path | None:
     """Issue one certificate and return its path; None after a batch."""
     from fwsign.pki.directory import Pki
@@ -270,10 +270,12 @@ def _issue(
     return path
 
 
-def _device(request: "Request | None", identity: DeviceIdentity) -> "Device | None":
+def _device(
+    request: "CertificateRequest | None", identity: IdentityOptions
+) -> "DeviceIdentity | None":
     """Return the identity that options give, or that a request asks for."""
     from fwsign.pki.extras import check_oid
-    from fwsign.pki.leaves import Device
+    from fwsign.pki.leaves import DeviceIdentity
 
     asked = request.device if request else None
     serial_number, hw_type, hw_serial = identity
@@ -288,7 +290,7 @@ def _device(request: "Request | None", identity: DeviceIdentity) -> "Device | No
         except ValueError:
             ui.usage(f'--hw-serial "{hw_serial}" is not hexadecimal', "as in 00a1b2c3")
         hardware = (check_oid(hw_type), octets)
-    return Device(serial_number, hardware)
+    return DeviceIdentity(serial_number, hardware)
 
 
 def _key(name: str, options: IssueOptions, asked_for: Passphrases) -> Any:

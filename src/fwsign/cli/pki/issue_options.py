@@ -9,8 +9,8 @@ import typer
 from fwsign.cli import ui
 from fwsign.cli.options import JSON, named, refuse_kdf
 from fwsign.cli.pki.existing_keys import refuse_clash
-from fwsign.cli.pki.extensions import Addresses, OwnExtensions
-from fwsign.cli.pki.options import Protection
+from fwsign.cli.pki.extensions import AddressOptions, ExtensionOptions
+from fwsign.cli.pki.options import PassphraseOptions
 
 NAME: TypeAlias = Annotated[
     str | None,
@@ -38,7 +38,7 @@ VENDORS: TypeAlias = Annotated[
 ]
 
 
-class Hosts(NamedTuple):
+class HostOptions(NamedTuple):
     """IssueOptions: what clients call a server."""
 
     host: Annotated[
@@ -58,7 +58,7 @@ class Hosts(NamedTuple):
     ] = None
 
 
-class DeviceIdentity(NamedTuple):
+class IdentityOptions(NamedTuple):
     """IssueOptions: the identity that a device is born with."""
 
     serial_number: Annotated[
@@ -90,7 +90,7 @@ class DeviceIdentity(NamedTuple):
     ] = None
 
 
-class ExistingKey(NamedTuple):
+class KeyOptions(NamedTuple):
     """IssueOptions: a key that exists already, to be certified."""
 
     csr: Annotated[
@@ -163,13 +163,13 @@ class IssueOptions(NamedTuple):
     """
 
     pki: Path | None
-    existing: ExistingKey
+    existing: KeyOptions
     lifetime: str | None
     alg: str | None
     compat: bool
-    protection: Protection
-    addresses: Addresses
-    own: OwnExtensions
+    protection: PassphraseOptions
+    addresses: AddressOptions
+    own: ExtensionOptions
     batch: BatchOptions
 
     @property

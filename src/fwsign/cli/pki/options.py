@@ -82,7 +82,7 @@ COMPAT: TypeAlias = Annotated[
 ]
 
 
-class Protection(NamedTuple):
+class PassphraseOptions(NamedTuple):
     """Options: the passphrases of a new key and of the issuing CA's."""
 
     pass_: PASS = None

@@ -14,12 +14,12 @@ from fwsign.cli.config import find_pki, pki_words
 from fwsign.cli.options import PKI, named, refuse_kdf
 from fwsign.cli.passphrases import CaPassphrases, Passphrases
 from fwsign.cli.pki import existing_keys, new_issuing
-from fwsign.cli.pki.extensions import Addresses, read_extras
+from fwsign.cli.pki.extensions import AddressOptions, read_extras
 from fwsign.cli.pki.options import (
     COMPAT,
     KIND_OF_TLS_KEY,
     LIFETIME,
-    Protection,
+    PassphraseOptions,
     span,
     warn_of_rsa2048,
 )
@@ -87,8 +87,8 @@ class _Options(NamedTuple):
     name: str | None
     what: _What
     how: _How
-    addresses: Addresses
-    protection: Protection
+    addresses: AddressOptions
+    protection: PassphraseOptions
 
 
 def register(command: typer.Typer) -> None:
@@ -121,8 +121,8 @@ def renew(
     what: _What,
     pki: PKI = None,
     how: _How,
-    addresses: Addresses,
-    protection: Protection,
+    addresses: AddressOptions,
+    protection: PassphraseOptions,
 ) -> None:
     """Issue a certificate anew, with the same names, also one that was imported.
 

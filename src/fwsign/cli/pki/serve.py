@@ -16,12 +16,12 @@ from fwsign.cli.command import Command, examples, grouped
 from fwsign.cli.config import find_pki
 from fwsign.cli.options import CA_PASS, KEY_PASS, PKI, named
 from fwsign.cli.passphrases import Passphrases
-from fwsign.cli.pki.extensions import Addresses, read_extras
+from fwsign.cli.pki.extensions import AddressOptions, read_extras
 from fwsign.cli.pki.options import COMPAT, span
 from fwsign.errors import Failed
 
 if TYPE_CHECKING:
-    from fwsign.est.server import Event
+    from fwsign.est.server import ServerEvent
     from fwsign.pki.directory import Pki
 
 
@@ -144,7 +144,7 @@ def serve(
     listen: _LISTEN = "127.0.0.1:8443",
     rules: _Rules,
     rates: _Rates,
-    addresses: Addresses,
+    addresses: AddressOptions,
     compat: COMPAT = False,
     pass_: KEY_PASS = None,
     ca_pass: CA_PASS = None,
@@ -156,9 +156,9 @@ def serve(
     memory: run this as a user of its own. It ends with Ctrl-C or SIGTERM, after the requests in
     progress. --pass opens the key of --as, --ca-pass that of the CA.
     """
-    from fwsign.est.limits import Limits
+    from fwsign.est.limits import RateLimits
     from fwsign.est.server import Server, make_context
-    from fwsign.est.service import PREFIX, Rules, Service
+    from fwsign.est.service import PREFIX, EnrolmentRules, Service
     from fwsign.pki.authority import open_authority
     from fwsign.pki.directory import Pki
     from fwsign.pki.issue import refuse_unable
@@ -166,7 +166,9 @@ def serve(
     now = inputs.now()
     more = read_extras(addresses)
     approve = tuple(rules.approve or ("auto",))
-    service_rules = Rules(approve, span(rules.lifetime, now), more, compat, rules.retry_after)
+    service_rules = EnrolmentRules(
+        approve, span(rules.lifetime, now), more, compat, rules.retry_after
+    )
     found = Pki(find_pki(pki))
     ca = found.issuing("client")
     refuse_unable(found, ca, now)
@@ -181,7 +183,7 @@ def serve(
         context = make_context(chain, found.key_path(name), _authorities(found), own)
     listener = _socket(*_place(listen))
     service = Service(found.directory, (ca, authority), service_rules)
-    server = Server(listener, context, service, Limits(*rates), _tell)
+    server = Server(listener, context, service, RateLimits(*rates), _tell)
     with _stopped_by_signals(server.stop):
         host, port = listener.getsockname()[:2]
         ui.out(f"https://{f'[{host}]' if ':' in host else host}:{port}{PREFIX}")
@@ -247,7 +249,7 @@ def _stopped_by_signals(stop: Any) -> Any:
             signal.signal(one, handler)
 
 
-def _tell(event: "Event") -> None:
+def _tell(event: "ServerEvent") -> None:
     """Print an event to standard error; a request's words are cleaned there."""
     status = str(event.status or "refused")
     ui.note(f"{inputs.now():%H:%M:%S} {event.address} {event.operation} {status} {event.note}")

@@ -14,7 +14,7 @@ from fwsign.format.cose import ALGORITHMS, key_kinds, key_name
 from fwsign.keys import named
 from fwsign.keys.asn1 import Element
 from fwsign.keys.encryption import Encryption
-from fwsign.keys.formats import TRUSTED, Found
+from fwsign.keys.formats import TRUSTED, FileItem
 from fwsign.pki.profiles import NO_END
 from fwsign.pki.view import lenient
 from fwsign.pki.view.entry import old_fingerprints
@@ -132,7 +132,7 @@ def token_card(data: bytes) -> dict[str, Any]:
     }
 
 
-def card(found: Found, *, every: bool = False) -> dict[str, Any]:
+def card(found: FileItem, *, every: bool = False) -> dict[str, Any]:
     """Describe a thing in a file, without its secret.
 
     Args:
@@ -164,7 +164,7 @@ def card(found: Found, *, every: bool = False) -> dict[str, Any]:
 
 
 @_reading("key")
-def key_card(found: Found) -> dict[str, Any]:
+def key_card(found: FileItem) -> dict[str, Any]:
     """Describe a key, encrypted or not."""
     told: dict[str, Any] = {"kind": found.kind, "format": found.format, "encoding": found.encoding}
     if found.kind == "public key" and found.public_key is None:

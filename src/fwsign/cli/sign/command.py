@@ -16,8 +16,8 @@ from fwsign.cli.sign import options as option
 from fwsign.flash.boards.waivers import UNBOOTABLE
 
 if TYPE_CHECKING:
-    from fwsign.cli.sign.identity import Found, Signing
-    from fwsign.cli.sign.targets import Target
+    from fwsign.cli.sign.identity import FoundSigner, Signing
+    from fwsign.cli.sign.targets import TargetFile
     from fwsign.signing.envelope import TimeStamping
     from fwsign.signing.release import Release
     from fwsign.verify.verifier import VerifiedRelease
@@ -39,10 +39,10 @@ class _What(NamedTuple):
 
     vendor: str
     product: str
-    about: option.About
+    about: option.AboutOptions
     number: int
     use_before: int | None
-    content: option.Content
+    content: option.ContentOptions
 
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -61,11 +61,11 @@ command = typer.Typer(rich_markup_mode=None, add_completion=False)
 def sign(
     files: option.FILES,
     *,
-    who: option.Who,
-    about: option.About,
-    images: option.Images,
-    content: option.Content,
-    evidence: option.Evidence,
+    who: option.SignerOptions,
+    about: option.AboutOptions,
+    images: option.ImageOptions,
+    content: option.ContentOptions,
+    evidence: option.EvidenceOptions,
     force: option.FORCE = False,
     pass_: KEY_PASS = None,
     allow_empty: option.ALLOW_EMPTY = False,
@@ -110,11 +110,11 @@ def sign(
     stamping = _time_stamping(evidence, signing)
     permitted = {"allow_example_keys": allow_example_keys, "force": force}
     signed = [_sign(_describe(one, what), signing, stamping, now, **permitted) for one in groups]
-    made = written.Made(envelopes, files, signed, now, said)
+    made = written.SignedFiles(envelopes, files, signed, now, said)
     written.write(made, pki=who.pki, force=force, as_json=as_json)
 
 
-def _product(about: option.About, settings: config.Config) -> str:
+def _product(about: option.AboutOptions, settings: config.Config) -> str:
     product = about.product or settings.product
     if product is None:
         ui.usage(
@@ -125,8 +125,8 @@ def _product(about: option.About, settings: config.Config) -> str:
 
 
 def _check_options(
-    content: option.Content,
-    evidence: option.Evidence,
+    content: option.ContentOptions,
+    evidence: option.EvidenceOptions,
     output: Path | None,
     *,
     several: bool,
@@ -148,7 +148,7 @@ def _check_options(
 
 
 def _check_images(
-    groups: "Sequence[Sequence[Target]]",
+    groups: "Sequence[Sequence[TargetFile]]",
     version: str | None,
     *,
     strict: bool,
@@ -175,7 +175,7 @@ def _check_images(
     return said
 
 
-def _describe(group: "Sequence[Target]", what: _What) -> "Release":
+def _describe(group: "Sequence[TargetFile]", what: _What) -> "Release":
     """Hash the files of a release and describe them."""
     from fwsign.cli import payloads
     from fwsign.cli.sign import targets
@@ -268,8 +268,11 @@ def _use_before(given: str | None, now: datetime) -> int | None:
 
 
 def _find(
-    who: option.Who, evidence: option.Evidence, settings: config.Config, source: str | None
-) -> "Found":
+    who: option.SignerOptions,
+    evidence: option.EvidenceOptions,
+    settings: config.Config,
+    source: str | None,
+) -> "FoundSigner":
     from fwsign.cli.sign import identity
 
     crls = evidence.crl or ()
@@ -279,7 +282,7 @@ def _find(
     return identity.from_key(who.key, who.chain, source, crls)
 
 
-def _time_stamping(evidence: option.Evidence, signing: "Signing") -> "TimeStamping | None":
+def _time_stamping(evidence: option.EvidenceOptions, signing: "Signing") -> "TimeStamping | None":
     if not evidence.tsa:
         return None
     from functools import partial  # only for time stamps
@@ -291,7 +294,7 @@ def _time_stamping(evidence: option.Evidence, signing: "Signing") -> "TimeStampi
     return TimeStamping(partial(request_token, evidence.tsa), tuple(believed))
 
 
-def _only_vendor(found: "Found") -> str:
+def _only_vendor(found: "FoundSigner") -> str:
     if len(found.vendors) != 1:
         domains = ", ".join(found.vendors) or "no domain"
         ui.usage(f"the signer's certificate names {domains}", "say which with --vendor DOMAIN")

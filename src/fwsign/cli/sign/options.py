@@ -225,7 +225,7 @@ DRY_RUN: TypeAlias = Annotated[
 ]
 
 
-class Who(NamedTuple):
+class SignerOptions(NamedTuple):
     """Options: the signer."""
 
     pki: PKI = None
@@ -243,7 +243,7 @@ class Who(NamedTuple):
             ui.usage("--key and --signer exclude each other")
 
 
-class About(NamedTuple):
+class AboutOptions(NamedTuple):
     """Options: what the release says of itself, for devices and people."""
 
     vendor: VENDOR = None
@@ -254,7 +254,7 @@ class About(NamedTuple):
     not_after: NOT_AFTER = None
 
 
-class Images(NamedTuple):
+class ImageOptions(NamedTuple):
     """Options: where files go on a device, and the checks of them that do not count."""
 
     target: TARGETS = None
@@ -269,7 +269,7 @@ class Images(NamedTuple):
         return (*(self.accept or ()), *([waivers.RAW] * self.raw))
 
 
-class Content(NamedTuple):
+class ContentOptions(NamedTuple):
     """Options: the payloads in the envelope, and how devices get them."""
 
     embed: EMBED = False
@@ -278,7 +278,7 @@ class Content(NamedTuple):
     device_data: DEVICE_DATA = None
 
 
-class Evidence(NamedTuple):
+class EvidenceOptions(NamedTuple):
     """Options: what goes with the signatures."""
 
     crl: CRLS = None

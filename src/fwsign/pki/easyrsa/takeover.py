@@ -27,7 +27,7 @@ from fwsign.pki import crls, profiles
 from fwsign.pki.authority import add_authority, join, new_issuing
 from fwsign.pki.certificates import common_name
 from fwsign.pki.directory import Pki
-from fwsign.pki.easyrsa.read import Entry, Source
+from fwsign.pki.easyrsa.read import ForeignEntry, ForeignPki
 from fwsign.pki.entry_names import ISSUING, ISSUING_TLS, ROOT, request_path
 from fwsign.pki.files import build_beside, make_directories
 from fwsign.pki.index import INDEX_LIMIT
@@ -54,7 +54,7 @@ class NewIssuing(NamedTuple):
         return NewKey(self.alg, self.passphrase)
 
 
-def why_no_issuing(source: Source) -> str | None:
+def why_no_issuing(source: ForeignPki) -> str | None:
     """Return why no issuing CA can be made below the root; None if one can, or is there already."""
     if source.above is not None:
         return None
@@ -67,7 +67,7 @@ def why_no_issuing(source: Source) -> str | None:
 
 
 def take_over(
-    source: Source,
+    source: ForeignPki,
     target: str | os.PathLike[str],
     *,
     issuing: NewIssuing | None,
@@ -118,7 +118,7 @@ def take_over(
 
 def _build(
     directory: Path,
-    source: Source,
+    source: ForeignPki,
     authority: Authority | None,
     issuing: NewIssuing | None,
     now: datetime,
@@ -180,7 +180,7 @@ def _write_request(directory: Path, issuing: Authority) -> None:
     write_atomic(path, request.public_bytes(Encoding.PEM))
 
 
-def _entry(pki: Pki, entry: Entry, now: datetime) -> None:
+def _entry(pki: Pki, entry: ForeignEntry, now: datetime) -> None:
     log_certificate(pki.directory, entry.name, entry.certificate, now, kind="import")
     if entry.key is not None:
         _copy(entry.key, pki.key_path(entry.name), KEY_FILE_LIMIT, mode=0o600)

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fwsign.errors import Failed
 from fwsign.files import io_error, read_bytes
 from fwsign.keys import Passphrase, jwk, named
-from fwsign.keys.formats import CONTAINER, Found, read_opened
+from fwsign.keys.formats import CONTAINER, FileItem, read_opened
 from fwsign.pki.crls import number_of
 from fwsign.pki.lint.der import RawFields, raw_fields
 from fwsign.pki.paths.end import TLS
@@ -238,7 +238,7 @@ class _Pile:
         self._locked: list[Path] = []
         self.damaged: list[Damaged] = []
 
-    def take(self, file: Path, found: Iterable[Found]) -> None:
+    def take(self, file: Path, found: Iterable[FileItem]) -> None:
         """Take in the things in one block; raise for an unreadable one."""
         nothing = True
         for one in found:
@@ -297,7 +297,7 @@ def _crl(file: Path, content: bytes) -> SeenCrl:
     return SeenCrl(file, content, parsed)
 
 
-def _key(file: Path, found: Found) -> SeenKey:
+def _key(file: Path, found: FileItem) -> SeenKey:
     encryption = found.encryption
     if found.public_key is None and encryption is None:
         raise ValueError(found.detail or "not a key")

@@ -15,7 +15,7 @@ from fwsign.pki.lint.certificates import signs_code
 from fwsign.pki.lint.files import Seen
 from fwsign.pki.lint.rules import Finding, found
 from fwsign.pki.paths.build import find_paths
-from fwsign.pki.paths.end import Link, PathEnd, path_ends
+from fwsign.pki.paths.end import PathEnd, PathLink, path_ends
 from fwsign.pki.profiles import NO_END
 from fwsign.pki.report.linking import ISSUER_LIMIT
 from fwsign.pki.view.words import shown_serial
@@ -52,7 +52,7 @@ class Tree(NamedTuple):
         """When the path of each certificate ends, by DER."""
         return path_ends(
             {
-                one.der: Link(
+                one.der: PathLink(
                     [ca.der for ca in self.makers.get(one.der, ())],
                     one.parsed.not_valid_after_utc,
                     one.der in revoked,

@@ -19,7 +19,7 @@ from cryptography import x509
 from fwsign.errors import Failed
 from fwsign.files import io_error, read_bytes
 from fwsign.keys import jwk, named
-from fwsign.keys.formats import CONTAINER, Found, read_opened
+from fwsign.keys.formats import CONTAINER, FileItem, read_opened
 from fwsign.pki.view.lenient import certificate
 from fwsign.pki.view.words import UNREADABLE, error_words, quietly
 from fwsign.x509.certificate import key_digest
@@ -209,13 +209,13 @@ def _endless(begin: re.Match[bytes]) -> str:
     return f"is damaged: BEGIN {begin[2].decode()} without its END"
 
 
-def _take(things: tuple[Found, ...], file: str, found: Material) -> bool:
+def _take(things: tuple[FileItem, ...], file: str, found: Material) -> bool:
     """Take in the things in one block; return whether all of them could be read."""
     taken = [_take_one(one, file, found) for one in things]
     return bool(taken) and all(taken)
 
 
-def _take_one(one: Found, file: str, found: Material) -> bool:
+def _take_one(one: FileItem, file: str, found: Material) -> bool:
     try:
         if one.kind == "certificate":
             found.certificates.append((file, x509.load_der_x509_certificate(one.content)))

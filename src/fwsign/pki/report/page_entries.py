@@ -14,7 +14,7 @@ from fwsign.pki.report.words import BELOW, share_left, until, validity
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from fwsign.pki.report.inventory import Crl, Entry, Inventory
+    from fwsign.pki.report.inventory import CrlEntry, Entry, Inventory
     from fwsign.pki.report.tree import TreeRow
 
 _DEPTH: Final = 200
@@ -132,12 +132,12 @@ def crls_of(inventory: Inventory, at: datetime) -> str:
     )
 
 
-def _crl_tone(crl: Crl, at: datetime) -> str:
+def _crl_tone(crl: CrlEntry, at: datetime) -> str:
     tone = TONES[crl.standing(at)]
     return "warn" if crl.problems and tone == "good" else tone
 
 
-def _crl(inventory: Inventory, number: int, crl: Crl, at: datetime) -> str:
+def _crl(inventory: Inventory, number: int, crl: CrlEntry, at: datetime) -> str:
     standing, tone = crl.standing(at), _crl_tone(crl, at)
     stale = '<span class="chip bad">STALE</span>' if standing is Standing.EXPIRED else ""
     faulty = '<span class="chip warn">PROBLEM</span>' if crl.problems else ""

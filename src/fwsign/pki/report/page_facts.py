@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from fwsign.keys.asn1 import Element
-    from fwsign.pki.report.inventory import Crl, Entry, Inventory
+    from fwsign.pki.report.inventory import CrlEntry, Entry, Inventory
 
 _TOLD: Final = (
     x509.BasicConstraints,
@@ -150,7 +150,7 @@ def link(entry: Entry) -> str:
     return f'<a href="#c{entry.number}">{text(entry.name)}</a>'
 
 
-def of_crl(inventory: Inventory, crl: Crl) -> Iterator[tuple[str, list[str]]]:
+def of_crl(inventory: Inventory, crl: CrlEntry) -> Iterator[tuple[str, list[str]]]:
     """Yield the facts of a CRL: titles, and values in HTML."""
     outline = read_crl(crl.der)
     links = ", ".join(link(inventory.entries[one]) for one in crl.issuers) or "not here"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
-    from fwsign.pki.report.inventory import Crl, Entry, Inventory
+    from fwsign.pki.report.inventory import CrlEntry, Entry, Inventory
 
 Tone: TypeAlias = Literal["", "strong", "dim", "good", "warn", "bad"]
 _Text: TypeAlias = "Callable[[str], str]"
@@ -213,7 +213,7 @@ class _Page:
         for problem in entry.problems:
             yield from self.note(problem, under, "warn")
 
-    def crl(self, crl: Crl) -> Iterator[tuple[Piece, ...]]:
+    def crl(self, crl: CrlEntry) -> Iterator[tuple[Piece, ...]]:
         standing = crl.standing(self._at)
         left = [Piece(self._clean(crl.files[0]), "strong")]
         if standing is Standing.EXPIRED:

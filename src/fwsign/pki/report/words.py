@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from fwsign.pki.report.inventory import Above, Entry
+    from fwsign.pki.report.inventory import EndingCa, Entry
     from fwsign.pki.view.entry import Facts
 
 BELOW: Final = (Standing.CA_EXPIRED, Standing.CA_REVOKED)
@@ -68,7 +68,7 @@ def path_note(entry: Entry, at: datetime, clean: Callable[[str], str] = visible)
     return f'it ends with "{clean(above.name)}"'
 
 
-def _fate(above: Above, standing: Standing) -> str:
+def _fate(above: EndingCa, standing: Standing) -> str:
     if standing is Standing.CA_REVOKED and above.revocation:
         return f"its CA was revoked {above.revocation.date:%Y-%m-%d}"
     return f"its CA ended {above.end:%Y-%m-%d}"

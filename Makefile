@@ -9,7 +9,7 @@ bin := $(VENV)/bin
 pip := $(bin)/python -m pip --disable-pip-version-check install --quiet
 ready := $(VENV)/.package $(VENV)/.flash $(VENV)/.dev
 
-.PHONY: help demo test lint wheel bench fuzz clean
+.PHONY: help demo test lint wheel vectors bench fuzz clean
 .DELETE_ON_ERROR:
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo '             compare with is skipped, or fails: make test FWSIGN_REQUIRE_EXTERNAL=1'
 	@echo 'make lint    linters and types alone'
 	@echo 'make wheel   build the wheel and run the tests against it, without src/'
+	@echo 'make vectors write vectors/ and build/fwsign-vectors.tar.gz, the same bytes each time'
 	@echo 'make bench   measure, and write bench/RESULTS.md'
 	@echo 'make fuzz    mutate envelopes for FUZZ_SECONDS ($(FUZZ_SECONDS))'
 	@echo 'make clean   remove everything that these made'
@@ -36,6 +37,9 @@ lint: $(ready)
 
 wheel: $(ready)
 	$(bin)/python tools/test-wheel
+
+vectors: $(ready)
+	PYTHONPATH=tests $(bin)/python -m testkit.make vectors build/fwsign-vectors.tar.gz
 
 bench: $(VENV)/.package
 	$(bin)/python bench/run

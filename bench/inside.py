@@ -35,8 +35,8 @@ from fwsign.signing.envelope import Identity, sign
 from fwsign.signing.release import Part, describe
 from fwsign.verify.policy import DevicePolicy, Slot
 from fwsign.verify.verifier import Verifier
+from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import parse_certificate
-from fwsign.x509.chain import Anchor
 
 VENDOR, PRODUCT = "acme.example", "bench"
 POLICY = DevicePolicy(vendor=VENDOR, product=PRODUCT, min_sequence=0, revocation="require")

@@ -8,7 +8,7 @@ from typing import Any
 from fwsign.errors import CODES, FwsignError
 from fwsign.format import cbor, suit
 from fwsign.verify.verifier import VerifiedRelease
-from fwsign.x509.chain import Anchor
+from fwsign.x509.anchor import Anchor
 from support import NOW, Pki, der, make_block, make_manifest, refused, signed_digest, verify
 
 

@@ -25,7 +25,7 @@ from fwsign.keys.file import FileSigner
 from fwsign.trust.lists import Update
 from fwsign.trust.update import encode_update
 from fwsign.verify.verifier import DevicePolicy, VerifiedRelease, Verifier
-from fwsign.x509.chain import Anchor
+from fwsign.x509.anchor import Anchor
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -219,7 +219,13 @@ def certify(
     for extension, critical in own:
         builder = builder.add_extension(extension, critical)
     chosen = signing_hash(signer) if algorithm is ... else algorithm
-    return Entity(key, builder.sign(signer, chosen))
+    return Entity(key, sign_builder(builder, signer, chosen))
+
+
+def sign_builder(builder: Any, key: Any, algorithm: Any) -> Any:
+    """Sign a certificate or CRL that is being built; with ECDSA, the same bytes each time."""
+    same = True if isinstance(key, ec.EllipticCurvePrivateKey) else None
+    return builder.sign(key, algorithm, ecdsa_deterministic=same)
 
 
 def ca_extensions(
@@ -304,7 +310,7 @@ def make_crl(
         if reason:
             entry = entry.add_extension(x509.CRLReason(reason), critical=False)
         builder = builder.add_revoked_certificate(entry.build())
-    return der(builder.sign(by.key, signing_hash(by.key)))
+    return der(sign_builder(builder, by.key, signing_hash(by.key)))
 
 
 class Pki(NamedTuple):
@@ -453,7 +459,8 @@ def _content(data: bytes, at: int) -> tuple[int, int]:
 def resign(tbs: Sequence[bytes], key: Any) -> bytes:
     """Sign a certificate or CRL put together by hand, with ECDSA and SHA-256."""
     whole, algorithm = tlv(0x30, *tbs), bytes.fromhex("300a06082a8648ce3d040302")
-    return tlv(0x30, whole, algorithm, tlv(3, b"\0", key.sign(whole, ec.ECDSA(hashes.SHA256()))))
+    signature = key.sign(whole, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
+    return tlv(0x30, whole, algorithm, tlv(3, b"\0", signature))
 
 
 def with_serial(one: Entity, content: bytes, issuer: Entity | None = None) -> bytes:

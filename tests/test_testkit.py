@@ -1,20 +1,29 @@
-"""The vectors of tests/testkit, made afresh and read back as any implementation would read them."""
+"""The vectors in vectors/, run by nothing but their files; and made again, to the byte."""
 
-import base64
-import io
 import json
+import os
+import re
+import subprocess
+import sys
 from collections import Counter
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fwsign.errors import CODES, FwsignError
-from fwsign.verify.verifier import DevicePolicy, Recorded, Slot, Verifier
-from fwsign.x509.chain import Anchor
-from testkit.make import VECTORS, make
-from testkit.vector import FORMAT, Vector, to_json
+from fwsign.errors import CODES
+from testkit.every import RELEASES, UPDATES
+from testkit.read import Bytes, run
+from testkit.written import FORMAT
+
+VECTORS = Path(__file__).parent.parent / "vectors"
+FILES = sorted(VECTORS.glob("*/*.json"))
+DOCUMENTS = {
+    path.relative_to(VECTORS).with_suffix("").as_posix(): json.loads(
+        path.read_text(encoding="utf-8")
+    )
+    for path in FILES
+}
 
 NOT_FROM_A_VERIFIER = {
     "malformed.image",
@@ -42,25 +51,63 @@ NOT_FROM_A_VERIFIER = {
 }
 
 
-@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: str(vector.name))
-def test_vector(vector: Vector) -> None:
-    document = json.loads(to_json(vector))
-    assert run(document) == document["expected"], document["says"]
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_vector(name: str) -> None:
+    document = DOCUMENTS[name]
+    assert run(document, Bytes(VECTORS)) == document["expected"], document["says"]
 
 
-def test_all_are_written_and_found(tmp_path: Path) -> None:
-    made = make(tmp_path / "kit")
-    found = sorted((tmp_path / "kit").glob("*.json"))
-    assert found == sorted(made)
-    assert len(found) == len(VECTORS) >= 60
-    for path in found:
-        document = json.loads(path.read_text(encoding="utf-8"))
+def test_all_are_found() -> None:
+    kinds = Counter(document["kind"] for document in DOCUMENTS.values())
+    assert kinds == {"release": len(RELEASES), "trust": len(UPDATES)}
+    assert kinds["release"] >= 266
+    assert kinds["trust"] >= 20
+    for name, document in DOCUMENTS.items():
         assert document["format"] == FORMAT
-        assert document["name"] == path.stem
+        assert f"{document['kind']}/{document['name']}" == name
+
+
+def test_each_says_what_it_shows_in_words_of_its_own() -> None:
+    said = Counter((one["kind"], one["says"]) for one in DOCUMENTS.values())
+    assert [words for words, count in said.items() if count > 1] == []
+    assert [words for _, words in said if words.startswith("the same")] == []
+
+
+def test_the_readme_counts_them() -> None:
+    verdicts = Counter((one["kind"], one["expected"]["verdict"]) for one in DOCUMENTS.values())
+    readme = (VECTORS / "README.md").read_text(encoding="utf-8")
+    counted = re.findall(r"^\| `(\w+)` \| (\d+) \| (\d+) \| (\d+) \|$", readme, re.MULTILINE)
+    assert counted == [
+        (
+            kind,
+            str(good := verdicts[kind, "accepted"]),
+            str(bad := verdicts[kind, "refused"]),
+            str(good + bad),
+        )
+        for kind in ("release", "trust")
+    ]
+
+
+def test_every_member_is_described() -> None:
+    readme = (VECTORS / "README.md").read_text(encoding="utf-8")
+    given: set[str] = set()
+    for document in DOCUMENTS.values():
+        for part in (document, document["expected"], *(document.get(key, {}) for key in PARTS)):
+            given |= part.keys()
+    assert {member for member in given if f"`{member}`" not in readme} == set()
+
+
+PARTS = ("device", "policy", "list")
+
+
+def test_the_codes_are_listed_with_their_meaning() -> None:
+    expected = {document["expected"].get("code") for document in DOCUMENTS.values()} - {None}
+    listed = json.loads((VECTORS / "codes.json").read_text(encoding="utf-8"))
+    assert listed == {code: CODES[code] for code in CODES if code in expected}
 
 
 def test_every_step_and_code_of_the_verifier_has_a_vector() -> None:
-    refusals = [vector.expected for vector in VECTORS if vector.expected["verdict"] == "refused"]
+    refusals = [vector.expected for vector in RELEASES if vector.expected["verdict"] == "refused"]
     assert {one["step"] for one in refusals} - {None} == set(range(1, 11))
     reachable = {
         code
@@ -72,49 +119,45 @@ def test_every_step_and_code_of_the_verifier_has_a_vector() -> None:
     assert reachable - codes.keys() == NOT_FROM_A_VERIFIER
 
 
-def run(document: dict[str, Any]) -> dict[str, Any]:
-    """Verify a vector by nothing but its JSON, and say what came of it."""
-    try:
-        verifier = Verifier(map(anchor, document["anchors"]), policy(document["policy"]))
-        at = datetime.fromisoformat(document["at"])
-        release = verifier.verify(base64.b64decode(document["envelope"]), at=at)
-        payloads = dict(document["payloads"])
-        for component in release.components:
-            given = payloads.pop(component.name, None)
-            source = None if given is None else io.BytesIO(base64.b64decode(given))
-            release.receive(component, source)
-        for name in payloads:
-            release.receive(name)
-    except FwsignError as error:
-        return {"verdict": "refused", "code": error.code, "step": error.step}
+def test_expectations_are_those_that_people_wrote() -> None:
+    written = {f"release/{one.name}": one.expected for one in RELEASES}
+    written |= {f"trust/{one.name}": one.expected for one in UPDATES}
+    assert written.keys() == DOCUMENTS.keys()
+    for name, expected in written.items():
+        found: dict[str, Any] = DOCUMENTS[name]["expected"]
+        assert {key: found[key] for key in expected} == expected
+
+
+def test_made_again_they_are_the_same_bytes(tmp_path: Path) -> None:
+    for seed, folder in enumerate(("one", "other")):
+        made = tmp_path / folder
+        archive = tmp_path / f"{folder}.tar.gz"
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
+            "PYTHONHASHSEED": str(seed),
+        }
+        command = (sys.executable, "-m", "testkit.make", str(made), str(archive))
+        subprocess.run(command, check=True, env=environment, capture_output=True)
+    published = contents(VECTORS)
+    readme = published.pop("README.md")
+    assert b"NOT FOR PRODUCTION" in readme
+    for folder in ("one", "other"):
+        made_again = contents(tmp_path / folder)
+        assert made_again.keys() == published.keys()
+        changed = [name for name in published if made_again[name] != published[name]]
+        assert changed == [], "run `make vectors`, and look at what changed"
+    one, other = ((tmp_path / name).read_bytes() for name in ("one.tar.gz", "other.tar.gz"))
+    assert one == other
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return the content of every file in a folder, by its path."""
     return {
-        "verdict": "accepted",
-        "unchecked": list(release.unchecked),
-        "notes": list(release.notes),
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
     }
 
 
-def anchor(document: dict[str, Any]) -> Anchor:
-    if "certificate" in document:
-        encoded = base64.b64decode(document["certificate"])
-        return Anchor.from_certificate(encoded, document["vendors"])
-    return Anchor.from_public_key(base64.b64decode(document["public_key"]), document["vendors"])
-
-
-def policy(document: dict[str, Any]) -> DevicePolicy:
-    floor = document["time_floor"]
-    changes = {
-        "recorded": tuple(
-            Recorded(
-                base64.b64decode(one["manifest_digest"]),
-                tuple(tuple(map(base64.b64decode, place)) for place in one["components"]),
-            )
-            for one in document["recorded"]
-        ),
-        "slots": tuple(Slot(**slot) for slot in document["slots"]),
-        "crls": tuple(map(base64.b64decode, document["crls"])),
-        "tsa_anchors": tuple(map(anchor, document["tsa_anchors"])),
-        "allow_stale": timedelta(seconds=document["allow_stale"]),
-        "time_floor": datetime.fromisoformat(floor) if floor else None,
-    }
-    return DevicePolicy(**{**document, **changes})
+def test_they_are_small() -> None:
+    assert sum(path.stat().st_size for path in VECTORS.rglob("*") if path.is_file()) < 2_000_000

@@ -146,7 +146,8 @@ def raw_signature(key: Any, message: bytes, digest: str) -> tuple[bytes, bytes]:
     if isinstance(key, ec.EllipticCurvePrivateKey):
         arc = SHA2[digest] + 1
         identifier = bytes.fromhex(f"300a06082a8648ce3d04030{arc}")
-        return identifier, key.sign(message, ec.ECDSA(function[digest]))
+        ecdsa = ec.ECDSA(function[digest], deterministic_signing=True)
+        return identifier, key.sign(message, ecdsa)
     if isinstance(key, rsa.RSAPrivateKey):
         arc = SHA2[digest] + 10
         identifier = bytes.fromhex(f"300d06092a864886f70d01010{arc:x}0500")

@@ -28,7 +28,7 @@ def stamping(tsa: Tsa, gen_time: datetime = NOW) -> Answer:
     """Return an answer with a token for what is asked, at any time."""
 
     def answer(request: bytes) -> bytes:
-        query = der.Reader(der.Reader(request).content(0x30))
+        query = der.DerReader(der.DerReader(request).content(0x30))
         query.integer()
         imprint, nonce = query.whole(0x30), query.whole(2)
         return granted(tsa.stamp(b"", imprint=imprint, nonce=nonce, gen_time=gen_time))

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 import pytest
 from cryptography import x509
 
-from fwsign.x509.chain import Anchor, Path, Profile, check_dates, validate_path
+from fwsign.x509.anchor import Anchor
+from fwsign.x509.chain import CertificationPath, Profile, check_dates, validate_path
 from fwsign.x509.revocation import CrlReader
 from support import der, refused, vectors
 
@@ -18,7 +19,7 @@ def certificate(name: str) -> bytes:
     return der(x509.load_pem_x509_certificate((FOLDER / name).read_bytes()))
 
 
-def validated(*names: str, profile: Profile) -> Path:
+def validated(*names: str, profile: Profile) -> CertificationPath:
     """Validate a path given from the leaf to the root, at the beginning of December."""
     chain = [certificate(name) for name in names]
     anchor = Anchor.from_certificate(chain[-1])

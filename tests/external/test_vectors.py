@@ -16,8 +16,8 @@ from fwsign.format import cbor, suit
 from fwsign.format.cbor import Tag
 from fwsign.format.cose import ALG, ALGORITHMS, decode_block, sig_structure, verify_signature
 from fwsign.verify.verifier import DevicePolicy, Verifier
+from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import signature_valid
-from fwsign.x509.chain import Anchor
 from fwsign.x509.der import SIGNATURE_ALGORITHMS, Signed
 from support import NOW, refused, vectors
 

@@ -24,7 +24,7 @@ from fwsign.gateway.session import demands
 from fwsign.gateway.table import LIMIT
 from fwsign.memory.state import State
 from fwsign.verify.example_keys import EXAMPLE_SPKI
-from fwsign.x509.chain import Anchor
+from fwsign.x509.anchor import Anchor
 from gateway.kit import Gateway, enrolment, make_gateway, pki
 from support import NOW, VENDOR, der, new_key, refused
 

@@ -17,7 +17,7 @@ from fwsign.pki.paths.purpose import Accepted, judge_pool
 from fwsign.pki.renewal import renew
 from fwsign.pki.report.inventory import Standing, read
 from fwsign.spans import parse_span, plain_span
-from fwsign.x509.chain import Anchor
+from fwsign.x509.anchor import Anchor
 from pki_kit import (
     DAY,
     HOUR,

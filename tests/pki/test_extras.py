@@ -20,7 +20,7 @@ from fwsign.pki.extras import (
 from fwsign.pki.paths.purpose import Accepted, judge_pool
 from fwsign.pki.renewal import renew
 from fwsign.pki.rotation import replace_issuing
-from fwsign.x509.chain import Anchor
+from fwsign.x509.anchor import Anchor
 from pki_kit import (
     DAY,
     NEW,

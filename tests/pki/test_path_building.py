@@ -16,8 +16,9 @@ from fwsign.format.cose import MAX_CHAIN
 from fwsign.pki.paths import build as path_building
 from fwsign.pki.paths.build import MAX_NAMESAKES, MAX_STEPS, find_paths, in_order, leaf_of
 from fwsign.pki.paths.purpose import Accepted, judge_pool
+from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import signature_valid
-from fwsign.x509.chain import Anchor, check_link, validate_path
+from fwsign.x509.chain import check_link, validate_path
 from lint_kit import codes, crls, fill
 from support import (
     DAY,

@@ -10,7 +10,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fwsign.errors import FwsignError
 from fwsign.pki.paths.purpose import Accepted, Purpose, judge
-from fwsign.x509.chain import Anchor, validate_path
+from fwsign.x509.anchor import Anchor
+from fwsign.x509.chain import validate_path
 from support import (
     CODE_SIGNING,
     DAY,

@@ -19,7 +19,7 @@ from fwsign.pki.expiry import ending
 from fwsign.pki.issue import NewKey
 from fwsign.pki.renewal import renew
 from fwsign.pki.rotation import Rotation, replace_issuing, rotate, standby
-from fwsign.x509.chain import Anchor
+from fwsign.x509.anchor import Anchor
 from pki_kit import (
     DAY,
     HOUR,

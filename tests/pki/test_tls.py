@@ -25,7 +25,8 @@ from fwsign.pki.profiles import CaLimits, issuing_certificate, limits_of, usages
 from fwsign.pki.renewal import renew
 from fwsign.pki.request import parse_request
 from fwsign.pki.rotation import replace_issuing, rotate
-from fwsign.x509.chain import Anchor, validate_path
+from fwsign.x509.anchor import Anchor
+from fwsign.x509.chain import validate_path
 from pki_kit import (
     DAY,
     NEW,

@@ -23,7 +23,7 @@ from fwsign.receipts import jws
 from fwsign.receipts.canonical import canonical
 from fwsign.receipts.chain import MAX_LINE, judge_lines, line_digest, make_line, verify_lines
 from fwsign.receipts.file import append, read_lines
-from fwsign.x509.chain import Anchor
+from fwsign.x509.anchor import Anchor
 from support import Entity, der, make_ca, make_leaf, new_key, refused, require_package
 
 EXAMPLE = Path(__file__).parents[2] / "keys.example"

@@ -133,13 +133,18 @@ VECTORS = (
         refused(1, "malformed.size"),
         lambda: case(with_blocks(good(), *blocks_in(good()) * 9)),
     ),
-    Vector("cbor-empty", "no bytes", refused(1, "malformed.cbor"), lambda: case(b"")),
     Vector(
-        "cbor-trailing", "a byte behind", refused(1, "malformed.cbor"), lambda: case(good() + b"\0")
+        "cbor-empty", "the envelope has no bytes", refused(1, "malformed.cbor"), lambda: case(b"")
+    ),
+    Vector(
+        "cbor-trailing",
+        "a byte follows the envelope",
+        refused(1, "malformed.cbor"),
+        lambda: case(good() + b"\0"),
     ),
     Vector(
         "cbor-truncated",
-        "the last byte gone",
+        "the last byte of the envelope is gone",
         refused(1, "malformed.cbor"),
         lambda: case(good()[:-1]),
     ),
@@ -161,19 +166,27 @@ VECTORS = (
         refused(1, "malformed.cbor"),
         second_manifest,
     ),
-    Vector("envelope-untagged", "no tag 107", refused(1, "malformed.envelope"), untagged),
+    Vector(
+        "envelope-untagged",
+        "the envelope has no tag 107",
+        refused(1, "malformed.envelope"),
+        untagged,
+    ),
     Vector(
         "envelope-no-manifest",
-        "no member 3",
+        "the envelope has no member 3, the manifest",
         refused(1, "malformed.envelope"),
         member(good, 3, None),
     ),
     Vector(
-        "envelope-unknown", "member 99", refused(1, "malformed.envelope"), member(good, 99, b"")
+        "envelope-unknown",
+        "the envelope has member 99",
+        refused(1, "malformed.envelope"),
+        member(good, 99, b""),
     ),
     Vector(
         "envelope-null-text",
-        "member 23 is null",
+        "member 23, the text, is null",
         refused(1, "malformed.envelope"),
         lambda: case(cbor.encode(cbor.Tag(107, {**cbor.decode(good()).value, 23: None}))),
     ),
@@ -181,32 +194,46 @@ VECTORS = (
         "block-untagged", "a block without tag 18", refused(1, "malformed.envelope"), untagged_block
     ),
     Vector(
-        "block-junk", "a second block that is none", refused(1, "malformed.envelope"), junk_block
+        "block-junk",
+        "beside the good block, one that is no COSE_Sign1",
+        refused(1, "malformed.envelope"),
+        junk_block,
     ),
-    Vector("block-attached", "the payload attached", refused(1, "malformed.envelope"), attached),
     Vector(
-        "header-both-buckets", "alg in both buckets", refused(1, "malformed.header"), both_buckets
+        "block-attached",
+        "the signed payload is attached to the block",
+        refused(1, "malformed.envelope"),
+        attached,
+    ),
+    Vector(
+        "header-both-buckets",
+        "alg stands in both headers",
+        refused(1, "malformed.header"),
+        both_buckets,
     ),
     Vector(
         "header-alg-unprotected",
-        "alg only unprotected",
+        "alg stands in the unprotected header alone",
         refused(1, "malformed.header"),
         wrong_alg_in_unprotected,
     ),
     Vector(
         "header-crit",
-        "a crit header",
+        "the protected header has crit",
         refused(1, "malformed.header"),
         header({1: -9, 2: (34,), 34: (-16, bytes(32))}),
     ),
     Vector(
         "header-unknown",
-        "an unknown unprotected label",
+        "the unprotected header has an unknown label",
         refused(1, "malformed.header"),
         unprotected(99, 0),
     ),
     Vector(
-        "header-empty", "an empty protected header", refused(1, "malformed.header"), header(b"\xa0")
+        "header-empty",
+        "the protected header is empty",
+        refused(1, "malformed.header"),
+        header(b"\xa0"),
     ),
     Vector(
         "header-chain-of-one",
@@ -225,13 +252,13 @@ VECTORS = (
     ),
     Vector(
         "header-x5t-sha1",
-        "x5t of another hash",
+        "x5t names another hash than SHA-256",
         refused(1, "malformed.header"),
         header({1: -9, 34: (-14, bytes(20))}),
     ),
     Vector(
         "header-no-crls",
-        "an empty list of CRLs",
+        "the list of CRLs is empty",
         refused(1, "malformed.header"),
         unprotected(CRLS, ()),
     ),
@@ -243,7 +270,7 @@ VECTORS = (
     ),
     Vector(
         "manifest-digest-kind",
-        "a digest that is none",
+        "the signed digest is none",
         refused(2, "malformed.profile"),
         lambda: case(close(encoded(), *blocks_in(good()), payload=cbor.encode((-14, bytes(20))))),
     ),
@@ -271,7 +298,7 @@ VECTORS = (
     ),
     Vector(
         "block-signature-of-another",
-        "a block with another's signature",
+        "the block has the signature of another block",
         refused(3, "tampered.signature"),
         lambda: case(
             with_block(
@@ -284,7 +311,7 @@ VECTORS = (
     ),
     Vector(
         "block-null",
-        "a block that is null",
+        "the block is null",
         refused(1, "malformed.envelope"),
         lambda: case(
             with_blocks(

@@ -76,18 +76,25 @@ def payload_renamed() -> Case:
 
 
 VECTORS = (
-    Vector("good-embedded", "the payload inside", accepted(), lambda: case(embedded())),
+    Vector(
+        "good-embedded", "the payload is inside the envelope", accepted(), lambda: case(embedded())
+    ),
     Vector("good-text", "with text for people", accepted(), lambda: case(with_text())),
-    Vector("good-severed", "the text cut off", accepted(), lambda: case(with_text(severed=True))),
+    Vector(
+        "good-severed",
+        "the text for people was cut off",
+        accepted(),
+        lambda: case(with_text(severed=True)),
+    ),
     Vector(
         "member-16",
-        "SUIT payload-fetch, outside the profile",
+        "the envelope has SUIT's member 16, which is outside the profile",
         refused(7, "malformed.profile"),
         member(good, 16, b""),
     ),
     Vector(
         "member-20",
-        "a severed install sequence",
+        "the install sequence is severed, which is outside the profile",
         refused(7, "malformed.profile"),
         member(good, 20, b""),
     ),
@@ -105,13 +112,13 @@ VECTORS = (
     ),
     Vector(
         "manifest-load",
-        "a load sequence",
+        "the manifest has a load sequence",
         refused(7, "malformed.profile"),
         manifest(lambda m: m.update({8: b"\x80"})),
     ),
     Vector(
         "manifest-command",
-        "an unknown command",
+        "the manifest has an unknown command",
         refused(7, "malformed.profile"),
         manifest(append(20, 23, 15)),
     ),
@@ -123,7 +130,7 @@ VECTORS = (
     ),
     Vector(
         "manifest-reporting",
-        "another reporting policy",
+        "a command has another reporting policy",
         refused(7, "malformed.profile"),
         manifest(lambda m: m.update({7: [3, 0]})),
     ),
@@ -133,39 +140,47 @@ VECTORS = (
         refused(7, "unsuitable.trust-update"),
         manifest(lambda m: m[3].update({2: ((b"trust",),)})),
     ),
-    Vector("name-dotdot", "the name ..", refused(7, "malformed.component"), parts(named(b".."))),
+    Vector(
+        "name-dotdot",
+        "a component's name is ..",
+        refused(7, "malformed.component"),
+        parts(named(b"..")),
+    ),
     Vector(
         "name-path",
-        "a path in a name",
+        "a component's name has a path in it",
         refused(7, "malformed.component"),
         parts(named(b"../../etc/shadow")),
     ),
     Vector(
         "name-absolute",
-        "an absolute path",
+        "a component's name is an absolute path",
         refused(7, "malformed.component"),
         parts(named(b"/etc/shadow")),
     ),
     Vector(
         "name-reserved",
-        "a name that Windows reserves",
+        "a component's name is one that Windows reserves",
         refused(7, "malformed.component"),
         parts(named(b"nul.txt")),
     ),
     Vector(
         "name-trailing-dot",
-        "a dot at the end",
+        "a component's name ends with a dot",
         refused(7, "malformed.component"),
         parts(named(b"build.")),
     ),
     Vector(
         "name-case",
-        "two names that differ in case only",
+        "two components' names differ in case only",
         refused(7, "malformed.component"),
         parts(component(file="a"), component(file="A", uri="b")),
     ),
     Vector(
-        "uri-path", "a path as uri", refused(7, "malformed.component"), parts(component(uri="../x"))
+        "uri-path",
+        "a component's uri has a path in it",
+        refused(7, "malformed.component"),
+        parts(component(uri="../x")),
     ),
     Vector(
         "blocks-reserved",
@@ -175,7 +190,7 @@ VECTORS = (
     ),
     Vector(
         "payload-unreferenced",
-        "an integrated payload nobody names",
+        "an integrated payload that no component names",
         refused(7, "malformed.unreferenced-payload"),
         member(good, "#extra", b"x"),
     ),
@@ -193,7 +208,7 @@ VECTORS = (
     ),
     Vector(
         "text-altered",
-        "text that was not signed",
+        "the text is not the one that was signed",
         refused(7, "tampered.text"),
         member(with_text, 23, b"\xa0"),
     ),

@@ -93,81 +93,119 @@ EXPIRED = refused(9, "stale.release")
 TIME = int(NOW.timestamp())
 
 VECTORS = (
-    Vector("device-vendor", "another vendor's", refused(9, "unsuitable.vendor"), other_vendor),
+    Vector(
+        "device-vendor",
+        "a release for another vendor",
+        refused(9, "unsuitable.vendor"),
+        other_vendor,
+    ),
     Vector(
         "device-product",
-        "another product",
+        "a release for another product",
         refused(9, "unsuitable.product"),
         lambda: device(product="gateway-x2"),
     ),
     Vector(
         "device-rollback",
-        "below the floor",
+        "a release below the floor",
         refused(9, "unsuitable.rollback"),
         lambda: device(min_sequence=SEQUENCE + 1),
     ),
     Vector(
         "device-floor",
-        "at the floor, nothing recorded",
+        "a release at the floor, where nothing is recorded",
         accepted(),
         lambda: device(min_sequence=SEQUENCE),
     ),
-    Vector("device-again", "the release at the floor again", accepted(), same_again),
+    Vector(
+        "device-again",
+        "the release that the device accepted at its floor, once more",
+        accepted(),
+        same_again,
+    ),
     Vector(
         "device-conflict",
-        "another release at the floor",
+        "another release at the floor, with a component of the recorded one",
         refused(9, "unsuitable.conflict"),
         lambda: at_floor(Recorded(bytes(32), (BUILD,))),
     ),
     Vector(
         "device-conflict-case",
-        "the same, the name in other case",
+        "another release at the floor, with a component of the recorded one in other case",
         refused(9, "unsuitable.conflict"),
         lambda: at_floor(Recorded(bytes(32), ((b"file", b"BUILD.BIN"),))),
     ),
     Vector(
         "device-other-component",
-        "another component at the floor",
+        "another release at the floor, which shares no component with the recorded one",
         accepted(),
         lambda: at_floor(Recorded(bytes(32), ((b"file", b"other.bin"),))),
     ),
-    Vector("device-expired", "past its expiry", EXPIRED, lambda: expiring(TIME - 1)),
-    Vector("device-expires-now", "expiring this second", EXPIRED, lambda: expiring(TIME)),
-    Vector("device-expires-later", "expiring in a second", accepted(), lambda: expiring(TIME + 1)),
+    Vector("device-expired", "the release is past its expiry", EXPIRED, lambda: expiring(TIME - 1)),
+    Vector(
+        "device-expires-now", "the release expires this second", EXPIRED, lambda: expiring(TIME)
+    ),
+    Vector(
+        "device-expires-later",
+        "the release expires in a second",
+        accepted(),
+        lambda: expiring(TIME + 1),
+    ),
     Vector(
         "device-unsaid",
-        "a device that says nothing",
+        "a device that does not say its vendor, product and floor",
         accepted(unchecked=["vendor", "product", "rollback"]),
         lambda: device(vendor=None, product=None, min_sequence=None),
     ),
-    Vector("example-key", "a published key", refused(3, "untrusted.example-key"), example_key),
+    Vector(
+        "example-key", "signed by a published key", refused(3, "untrusted.example-key"), example_key
+    ),
     Vector(
         "example-key-allowed",
-        "a published key, allowed",
+        "signed by a published key, which the policy allows",
         accepted(unchecked=["revocation"]),
         lambda: example_key(allow_example_keys=True),
     ),
-    Vector("payload-long", "a byte too many", SIZE, lambda: delivered(PAYLOAD + b"\0")),
-    Vector("payload-short", "a byte too few", SIZE, lambda: delivered(PAYLOAD[:-1])),
-    Vector("payload-empty", "nothing", SIZE, lambda: delivered(b"")),
-    Vector("payload-bit", "a bit of it", DIGEST, lambda: delivered(b"F" + PAYLOAD[1:])),
+    Vector(
+        "payload-long", "the payload has a byte too many", SIZE, lambda: delivered(PAYLOAD + b"\0")
+    ),
+    Vector(
+        "payload-short", "the payload has a byte too few", SIZE, lambda: delivered(PAYLOAD[:-1])
+    ),
+    Vector("payload-empty", "the payload is empty", SIZE, lambda: delivered(b"")),
+    Vector(
+        "payload-bit",
+        "one bit of the payload is flipped",
+        DIGEST,
+        lambda: delivered(b"F" + PAYLOAD[1:]),
+    ),
     Vector(
         "payload-two",
-        "two payloads",
+        "a release of two payloads",
         accepted(),
         lambda: two_payloads({"a.bin": b"first" * 9, "b.bin": b"other" * 9}),
     ),
     Vector(
         "payload-swapped",
-        "two payloads swapped",
+        "two payloads are swapped",
         DIGEST,
         lambda: two_payloads({"a.bin": b"other" * 9, "b.bin": b"first" * 9}),
     ),
-    Vector("payload-inside-long", "a byte too many inside", SIZE, lambda: inside(PAYLOAD + b"\0")),
-    Vector("payload-inside-bit", "a bit of it inside", DIGEST, lambda: inside(b"F" + PAYLOAD[1:])),
+    Vector(
+        "payload-inside-long",
+        "the payload in the envelope has a byte too many",
+        SIZE,
+        lambda: inside(PAYLOAD + b"\0"),
+    ),
+    Vector(
+        "payload-inside-bit",
+        "one bit of the payload in the envelope is flipped",
+        DIGEST,
+        lambda: inside(b"F" + PAYLOAD[1:]),
+    ),
     Vector(
         "payload-missing",
-        "none delivered",
+        "no payload is delivered",
         refused(10, "io.payload-missing"),
         lambda: case(good(), payloads={}),
     ),

@@ -1,43 +1,70 @@
-"""Make the vectors: `python -m testkit.make DIRECTORY`, with src and tests on PYTHONPATH."""
+"""Write the vectors: `python -m testkit.make DIRECTORY [ARCHIVE]`, with tests on PYTHONPATH.
 
+The same bytes each time; `make vectors` writes vectors/ and build/fwsign-vectors.tar.gz.
+"""
+
+import gzip
+import io
+import shutil
 import sys
+import tarfile
 from pathlib import Path
 
-from testkit import (
-    blocks_vectors,
-    bytes_vectors,
-    content_vectors,
-    device_vectors,
-    path_vectors,
-    signer_vectors,
-    time_vectors,
-    token_vectors,
-)
-from testkit.vector import Vector, to_json
+from testkit import fixed
 
-VECTORS: tuple[Vector, ...] = (
-    *bytes_vectors.VECTORS,
-    *content_vectors.VECTORS,
-    *blocks_vectors.VECTORS,
-    *path_vectors.VECTORS,
-    *time_vectors.VECTORS,
-    *token_vectors.VECTORS,
-    *signer_vectors.VECTORS,
-    *device_vectors.VECTORS,
-)
+TOP = "fwsign-vectors"
+"""The folder in the archive."""
+FORMAT = Path(__file__).parents[2] / "docs" / "format.md"
+"""Goes along in the archive."""
 
 
 def make(directory: Path) -> list[Path]:
-    """Write one file for each vector, with fresh keys; return their paths."""
-    directory.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for vector in VECTORS:
-        path = directory / f"{vector.name}.json"
-        path.write_text(to_json(vector), encoding="utf-8")
-        paths.append(path)
-    return paths
+    """Write one file for each vector, and those that they share; return the paths.
+
+    What is in the way goes, so that a vector that is no longer made is no longer there.
+    """
+    fixed.install()  # before the modules below take what they need from `support`
+    from testkit import written
+    from testkit.every import RELEASES, UPDATES
+
+    writer = written.Writer(files := written.shared_files())
+    texts = {
+        **{f"release/{one.name}.json": writer.release(one) for one in RELEASES},
+        **{f"trust/{one.name}.json": writer.trust(one) for one in UPDATES},
+    }
+    texts["codes.json"] = written.codes(texts.values())
+    contents = {**files, **{name: text.encode() for name, text in texts.items()}}
+    for folder in ("release", "trust", "shared"):
+        shutil.rmtree(directory / folder, ignore_errors=True)
+        (directory / folder).mkdir(parents=True)
+    for name, content in contents.items():
+        (directory / name).write_bytes(content)
+    return [directory / name for name in contents]
+
+
+def pack(directory: Path, archive: Path) -> None:
+    """Pack the vectors, their README and the format: the same files give the same archive."""
+    found = {path.relative_to(directory).as_posix(): path for path in directory.rglob("*")}
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, path in sorted({**found, FORMAT.name: FORMAT}.items()):
+            if path.is_file():
+                entry = tarfile.TarInfo(f"{TOP}/{name}")
+                entry.size, entry.mode = path.stat().st_size, 0o644
+                with path.open("rb") as file:
+                    tar.addfile(entry, file)
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    archive.write_bytes(gzip.compress(packed.getvalue(), mtime=0))
+
+
+def main(directory: str, archive: str | None = None) -> None:
+    """Write the vectors, and pack them if an archive is named."""
+    made = make(Path(directory))
+    sys.stdout.write(f"{len(made)} files in {directory}\n")
+    if archive is not None:
+        pack(Path(directory), Path(archive))
+        sys.stdout.write(f"{archive}\n")
 
 
 if __name__ == "__main__":
-    made = make(Path(sys.argv[1]))
-    sys.stdout.write(f"{len(made)} vectors in {sys.argv[1]}\n")
+    main(*sys.argv[1:])

@@ -97,7 +97,7 @@ def headed(label: int, key: str = "p256") -> Callable[[], Case]:
 
 
 def chained(*entities: Callable[[], Entity], signer: Callable[[], Entity]) -> Callable[[], Case]:
-    """Sign with a signer and put these certificates into x5chain behind it."""
+    """Sign with a signer and put these certificates into x5chain after it."""
 
     def make() -> Case:
         one, content = signer(), encoded()
@@ -214,24 +214,45 @@ BROKEN = refused(3, "tampered.signature")
 UNFIT = refused(3, "malformed.algorithm")
 
 VECTORS = (
-    Vector("good-p384", "ESP384", accepted(), algorithm("p384")),
-    Vector("good-ed25519", "Ed25519", accepted(), algorithm("ed25519")),
-    Vector("good-ml-dsa-65", "ML-DSA-65", accepted(), algorithm("ml-dsa-65")),
-    Vector("good-ml-dsa-87", "ML-DSA-87", accepted(), algorithm("ml-dsa-87")),
-    Vector("good-rsa", "PS256", accepted(), algorithm("rsa3072")),
+    Vector("good-p384", "ESP384, on a PKI of P-384 keys", accepted(), algorithm("p384")),
+    Vector("good-ed25519", "Ed25519, on a PKI of such keys", accepted(), algorithm("ed25519")),
+    Vector(
+        "good-ml-dsa-65", "ML-DSA-65, on a PKI of such keys", accepted(), algorithm("ml-dsa-65")
+    ),
+    Vector(
+        "good-ml-dsa-87", "ML-DSA-87, on a PKI of such keys", accepted(), algorithm("ml-dsa-87")
+    ),
+    Vector(
+        "good-rsa", "PS256, on a PKI of RSA keys of 3072 bits", accepted(), algorithm("rsa3072")
+    ),
     Vector("good-es256", "ES256 with a P-256 key", accepted(), headed(-7)),
-    Vector("good-bare-key", "a pinned bare key", accepted(), bare_key),
-    Vector("good-enrolled", "an anchor for this vendor", accepted(), enrolled(VENDOR)),
-    Vector("path-unknown-algorithm", "alg -999", KEY, unknown_algorithm),
+    Vector("good-bare-key", "signed by a pinned bare key", accepted(), bare_key),
+    Vector("good-enrolled", "the anchor is enrolled for this vendor", accepted(), enrolled(VENDOR)),
+    Vector("path-unknown-algorithm", "the block names alg -999", KEY, unknown_algorithm),
     Vector("path-alg-key-mismatch", "ESP384 with a P-256 key", UNFIT, headed(-51)),
     Vector("path-es256-p384", "ES256 with a P-384 key", UNFIT, headed(-7, "p384")),
     Vector("path-p521", "a P-521 leaf, for which there is no alg", UNFIT, headed(-9, "p521")),
     Vector("path-rsa-2048", "an RSA leaf of 2048 bits", KEY, leaf(alg="rsa2048")),
     Vector("path-secp256k1", "a key on another curve", KEY, leaf(alg="secp256k1")),
-    Vector("path-x5t", "not the leaf that x5t names", refused(3, "tampered.x5t"), swapped_leaf),
-    Vector("path-signature", "a bit of the signature", BROKEN, signature(flip)),
-    Vector("path-signature-short", "half a signature", BROKEN, signature(lambda raw: raw[:32])),
-    Vector("path-signature-zero", "r and s are 0", BROKEN, signature(lambda _: bytes(64))),
+    Vector(
+        "path-x5t",
+        "the leaf is not the one that x5t names",
+        refused(3, "tampered.x5t"),
+        swapped_leaf,
+    ),
+    Vector("path-signature", "one bit of the signature is flipped", BROKEN, signature(flip)),
+    Vector(
+        "path-signature-short",
+        "half of the signature is gone",
+        BROKEN,
+        signature(lambda raw: raw[:32]),
+    ),
+    Vector(
+        "path-signature-zero",
+        "r and s of the signature are 0",
+        BROKEN,
+        signature(lambda _: bytes(64)),
+    ),
     Vector(
         "path-forged-leaf",
         "a leaf that its CA did not sign",
@@ -240,19 +261,19 @@ VECTORS = (
     ),
     Vector(
         "path-leaf-bit",
-        "a bit of the leaf's signature",
+        "one bit of the leaf's signature is flipped",
         refused(3, "tampered.certificate"),
         certificate(0, flip),
     ),
     Vector(
         "path-certificate-trailing",
-        "a byte behind a certificate",
+        "a byte after a certificate",
         refused(3, "malformed.certificate"),
         certificate(1, lambda raw: raw + b"\0"),
     ),
     Vector(
         "path-certificate-junk",
-        "no certificate",
+        "bytes that are no certificate",
         refused(3, "malformed.certificate"),
         certificate(1, lambda _: b"0"),
     ),
@@ -276,7 +297,7 @@ VECTORS = (
     ),
     Vector(
         "path-gap",
-        "a stranger in the chain",
+        "a stranger's certificate stands in the chain",
         refused(3, "untrusted.issuer"),
         chained(lambda: make_ca("Else"), signer=lambda: pki().leaf),
     ),
@@ -286,7 +307,12 @@ VECTORS = (
         refused(3, "untrusted.issuer"),
         chained(lambda: pki().leaf, lambda: pki().issuing, signer=lambda: make_leaf(pki().leaf)),
     ),
-    Vector("path-length", "a CA too many", refused(3, "untrusted.path-length"), deep),
+    Vector(
+        "path-length",
+        "a CA more than the path length allows",
+        refused(3, "untrusted.path-length"),
+        deep,
+    ),
     Vector(
         "path-ca-as-leaf",
         "a CA signs a release",
@@ -306,15 +332,18 @@ VECTORS = (
         USAGE,
         leaf(minimal((key_usage("digital_signature", "key_cert_sign"), True))),
     ),
-    Vector("path-leaf-no-eku", "no extended key usage", USES, leaf(usages=())),
+    Vector("path-leaf-no-eku", "the leaf has no extended key usage", USES, leaf(usages=())),
     Vector(
         "path-leaf-tls",
-        "a server's certificate",
+        "the leaf is a TLS server's certificate",
         USES,
         leaf(usages=[ExtendedKeyUsageOID.SERVER_AUTH]),
     ),
     Vector(
-        "path-leaf-any-use", "any extended key usage", USES, leaf(usages=[CODE_SIGNING, ANY_USE])
+        "path-leaf-any-use",
+        "the leaf is for any extended key usage",
+        USES,
+        leaf(usages=[CODE_SIGNING, ANY_USE]),
     ),
     Vector(
         "path-ca-no-cert-sign",
@@ -332,13 +361,13 @@ VECTORS = (
     ),
     Vector(
         "path-critical-leaf",
-        "an unknown critical extension",
+        "an unknown critical extension in the leaf",
         refused(3, "untrusted.extension"),
         leaf([*leaf_extensions(), UNKNOWN]),
     ),
     Vector(
         "path-critical-root",
-        "the same in an anchor",
+        "an unknown critical extension in an anchor",
         refused(3, "untrusted.extension"),
         root([*ca_extensions(), UNKNOWN]),
     ),
@@ -350,25 +379,25 @@ VECTORS = (
     ),
     Vector(
         "path-no-key-identifiers",
-        "no key identifiers",
+        "the leaf has no key identifiers",
         refused(3, "untrusted.key-identifier"),
         issuing(ca_extensions(), identifiers=False),
     ),
     Vector(
         "path-constraint-ca",
-        "outside the CA's domain",
+        "the leaf is outside its CA's domain",
         NAMES,
         issuing(ca_extensions(permitted=["other.example"])),
     ),
     Vector(
         "path-constraint-root",
-        "outside the root's domain",
+        "the leaf is outside the root's domain",
         NAMES,
         root(ca_extensions(permitted=["other.example"])),
     ),
     Vector(
         "path-constraint-sibling",
-        "a domain that only ends alike",
+        "the leaf's domain only ends like the permitted one",
         NAMES,
         issuing(ca_extensions(permitted=["cme.example"])),
     ),
@@ -389,7 +418,7 @@ VECTORS = (
     ),
     Vector(
         "path-unused",
-        "an anchor behind the path is not looked at",
+        "an anchor after the path is not looked at",
         accepted(),
         chained(lambda: pki().issuing, lambda: pki().root, signer=lambda: pki().leaf),
     ),

@@ -1,7 +1,6 @@
 """Steps 6 and 8: enough of the right signers, each for this vendor."""
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
 from fwsign.format import cbor
@@ -19,18 +18,19 @@ from support import (
     sign_with,
     signed_digest,
 )
+from testkit.fixed import shared
 from testkit.vector import Case, Vector, accepted, case, pki, refused
 
 ONE_CA = "a single CA could meet this policy alone: no slots are pinned"
 
 
-@cache
+@shared
 def second() -> Pki:
     """Return a PKI of another team."""
     return make_pki(common="Second ")
 
 
-@cache
+@shared
 def quantum() -> Pki:
     """Return a post-quantum PKI."""
     return make_pki("ml-dsa-65", common="Quantum ")
@@ -129,41 +129,87 @@ EMPTY = refused(6, "untrusted.slot")
 VENDORS = refused(8, "untrusted.vendor")
 
 VECTORS = (
-    Vector("signers-none", "no block at all", FEW, signed),
-    Vector("signers-two", "two of two", accepted(ONE_CA), lambda: signed(pki, second, threshold=2)),
-    Vector("signers-stripped", "one of two", FEW, lambda: signed(pki, threshold=2)),
-    Vector("signers-twice", "one signer twice", FEW, lambda: signed(pki, pki, threshold=2)),
-    Vector("signers-one-key", "one key under two certificates", FEW, one_key_twice),
-    Vector("slots-all", "both slots filled", accepted(), slots(pki, second)),
-    Vector("slots-other-order", "in the other order", accepted(), slots(second, pki)),
-    Vector("slots-stripped", "one block taken out", EMPTY, slots(pki)),
+    Vector("signers-none", "the envelope has no block", FEW, signed),
+    Vector(
+        "signers-two",
+        "two of two signers are there",
+        accepted(ONE_CA),
+        lambda: signed(pki, second, threshold=2),
+    ),
+    Vector(
+        "signers-stripped", "one of two signers is there", FEW, lambda: signed(pki, threshold=2)
+    ),
+    Vector(
+        "signers-twice",
+        "one signer twice is one signer of two",
+        FEW,
+        lambda: signed(pki, pki, threshold=2),
+    ),
+    Vector(
+        "signers-one-key", "one key under two certificates is one signer of two", FEW, one_key_twice
+    ),
+    Vector("slots-all", "both slots are filled", accepted(), slots(pki, second)),
+    Vector(
+        "slots-other-order",
+        "both slots are filled, in the other order",
+        accepted(),
+        slots(second, pki),
+    ),
+    Vector("slots-stripped", "the block of one slot is taken out", EMPTY, slots(pki)),
     Vector(
         "slots-one-of-two", "one of two slots is enough", accepted(), slots(second, threshold=1)
     ),
-    Vector("slots-sibling", "two leaves of one CA", EMPTY, slots(pki, sibling)),
-    Vector("slots-nearest", "CA and root above it", EMPTY, nearest),
-    Vector("slots-one-ca", "one CA, two leaves, two slots", EMPTY, one_ca_twice),
-    Vector("hybrid", "classic and post-quantum", accepted(), hybrid(pki, quantum)),
-    Vector("hybrid-stripped", "the post-quantum block gone", EMPTY, hybrid(pki)),
-    Vector("hybrid-classic-stripped", "the classic block gone", EMPTY, hybrid(quantum)),
+    Vector("slots-sibling", "two leaves of one CA fill one slot", EMPTY, slots(pki, sibling)),
+    Vector(
+        "slots-nearest",
+        "one leaf fills not both the slot of its CA and that of the root above it",
+        EMPTY,
+        nearest,
+    ),
+    Vector(
+        "slots-one-ca",
+        "two leaves of one CA fill not both its slot and that of the root above it",
+        EMPTY,
+        one_ca_twice,
+    ),
+    Vector(
+        "hybrid",
+        "a classic and a post-quantum block for two slots",
+        accepted(),
+        hybrid(pki, quantum),
+    ),
+    Vector(
+        "hybrid-stripped",
+        "of a classic and a post-quantum block, the post-quantum one is gone",
+        EMPTY,
+        hybrid(pki),
+    ),
+    Vector(
+        "hybrid-classic-stripped",
+        "of a classic and a post-quantum block, the classic one is gone",
+        EMPTY,
+        hybrid(quantum),
+    ),
     Vector(
         "junk-algorithm",
-        "an unknown algorithm beside",
+        "beside the good block, one of an unknown algorithm",
         accepted(),
         lambda: signed(pki, junk=[unknown_block()]),
     ),
     Vector(
         "junk-stranger",
-        "a stranger's block beside",
+        "beside the good block, one of a stranger",
         accepted(),
         lambda: case(
             close(content := encoded(), block_of(pki(), content), block_of(second(), content))
         ),
     ),
-    Vector("junk-bare-key", "an unknown bare key beside", accepted(), bare_junk),
+    Vector(
+        "junk-bare-key", "beside the good block, one of an unknown bare key", accepted(), bare_junk
+    ),
     Vector(
         "junk-does-not-count",
-        "a stranger is no second signer",
+        "a stranger's block is no second signer",
         refused(3, "untrusted.no-anchor"),
         lambda: case(
             close(content := encoded(), block_of(pki(), content), block_of(second(), content)),
@@ -171,16 +217,46 @@ VECTORS = (
         ),
     ),
     Vector("vendor-other", "a leaf for another vendor", VENDORS, leaf_for(["other.example"])),
-    Vector("vendor-below", "a leaf for a subdomain", VENDORS, leaf_for([f"eu.{VENDOR}"])),
-    Vector("vendor-above", "a leaf for the domain above", VENDORS, leaf_for(["example"])),
-    Vector("vendor-wildcard", "a wildcard", VENDORS, leaf_for(["*.example"])),
-    Vector("vendor-upper-case", "another case", VENDORS, leaf_for(["ACME.example"])),
-    Vector("vendor-dot", "a dot at the end", VENDORS, leaf_for([f"{VENDOR}."])),
-    Vector("vendor-none", "a leaf without dNSName", VENDORS, leaf_for([])),
-    Vector("vendor-several", "one of several", accepted(), leaf_for(["other.example", VENDOR])),
-    Vector("vendor-pinned", "pinned by policy", accepted(), lambda: pinned_leaf(to=VENDOR)),
     Vector(
-        "vendor-pinned-other", "pinned to another", VENDORS, lambda: pinned_leaf(to="other.example")
+        "vendor-below",
+        "a leaf for a subdomain of the vendor's",
+        VENDORS,
+        leaf_for([f"eu.{VENDOR}"]),
+    ),
+    Vector(
+        "vendor-above", "a leaf for the domain above the vendor's", VENDORS, leaf_for(["example"])
+    ),
+    Vector("vendor-wildcard", "a leaf for a wildcard", VENDORS, leaf_for(["*.example"])),
+    Vector(
+        "vendor-upper-case",
+        "a leaf for the vendor in other case",
+        VENDORS,
+        leaf_for(["ACME.example"]),
+    ),
+    Vector(
+        "vendor-dot",
+        "a leaf for the vendor with a dot at the end",
+        VENDORS,
+        leaf_for([f"{VENDOR}."]),
+    ),
+    Vector("vendor-none", "a leaf without dNSName", VENDORS, leaf_for([])),
+    Vector(
+        "vendor-several",
+        "a leaf for several vendors, of which this is one",
+        accepted(),
+        leaf_for(["other.example", VENDOR]),
+    ),
+    Vector(
+        "vendor-pinned",
+        "a leaf without dNSName, pinned to the vendor by policy",
+        accepted(),
+        lambda: pinned_leaf(to=VENDOR),
+    ),
+    Vector(
+        "vendor-pinned-other",
+        "a leaf without dNSName, pinned to another vendor",
+        VENDORS,
+        lambda: pinned_leaf(to="other.example"),
     ),
     Vector(
         "vendor-one-of-two", "one of two signers is for another vendor", VENDORS, one_vendor_short

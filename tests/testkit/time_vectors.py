@@ -106,13 +106,17 @@ LAST = NOW + 365 * DAY
 
 VECTORS = (
     Vector("time-leaf-expired", "the leaf has expired", STALE, leaf((-10, -2))),
-    Vector("time-issuing-expired", "the intermediate has", STALE, lambda: issuing((-10, -2))),
-    Vector("time-root-expired", "an anchor may have", accepted(), lambda: root((-10, -2))),
+    Vector(
+        "time-issuing-expired", "the intermediate CA has expired", STALE, lambda: issuing((-10, -2))
+    ),
+    Vector("time-root-expired", "an anchor may have expired", accepted(), lambda: root((-10, -2))),
     Vector("time-leaf-early", "the leaf is not valid yet", EARLY, leaf((2, 9))),
-    Vector("time-issuing-early", "nor is the CA", EARLY, lambda: issuing((2, 9))),
+    Vector(
+        "time-issuing-early", "the intermediate CA is not valid yet", EARLY, lambda: issuing((2, 9))
+    ),
     Vector(
         "time-last-second",
-        "valid until its last second",
+        "the leaf is in the last second of its validity",
         accepted(),
         at(NOW + 30 * DAY),
     ),
@@ -124,7 +128,7 @@ VECTORS = (
     ),
     Vector(
         "time-floor-expires",
-        "the time floor is behind the leaf's end",
+        "the time floor is after the leaf's end",
         STALE,
         at(OLD, time_floor=LAST + timedelta(seconds=1)),
     ),
@@ -136,7 +140,7 @@ VECTORS = (
     ),
     Vector(
         "time-token-required",
-        "policy demands a token",
+        "the policy demands a token, and there is none",
         refused(4, "untrusted.token-required"),
         at(NOW, require_token=True),
     ),
@@ -148,13 +152,13 @@ VECTORS = (
     ),
     Vector(
         "crl-issuing-revoked",
-        "the intermediate is",
+        "the intermediate CA is revoked",
         REVOKED,
         lists(lambda: [of_issuing(), of_root("issuing")]),
     ),
     Vector(
         "crl-revoked-superseded",
-        "whatever the reason, without a token",
+        "the leaf was superseded, and no token says when it signed",
         REVOKED,
         lists(lambda: [of_issuing("leaf", reason=x509.ReasonFlags.superseded), of_root()]),
     ),
@@ -194,53 +198,63 @@ VECTORS = (
         refused(5, "stale.crl-missing"),
         lists(lambda: [of_issuing()]),
     ),
-    Vector("crl-none", "no CRL at all", accepted(unchecked=["revocation"]), lists(list)),
+    Vector(
+        "crl-none",
+        "no CRL is at hand, and the policy demands none",
+        accepted(unchecked=["revocation"]),
+        lists(list),
+    ),
     Vector(
         "crl-none-required",
-        "none, but required",
+        "no CRL is at hand, and the policy demands them",
         refused(5, "stale.crl-missing"),
         lists(list, revocation="require"),
     ),
     Vector(
         "crl-off",
-        "revocation off",
+        "the policy judges no revocation",
         accepted(unchecked=["revocation"]),
         lists(lambda: [of_issuing("leaf"), of_root()], revocation="off"),
     ),
     Vector(
         "crl-stale",
-        "past nextUpdate",
+        "a CRL is past its nextUpdate",
         refused(5, "stale.crl"),
         lists(lambda: [of_issuing(days=(-9, -1)), of_root()]),
     ),
     Vector(
         "crl-stale-beside-fresh",
-        "the highest number counts, fresh or not",
+        "the CRL of the highest number counts, even if an older one is fresh",
         refused(5, "stale.crl"),
         lists(lambda: [of_issuing(number=2, days=(-9, -1)), of_issuing(number=1), of_root()]),
     ),
     Vector(
         "crl-forged",
-        "signed by another key",
+        "a CRL is signed by another key than its issuer's",
         refused(5, "tampered.crl"),
         lists(lambda: [forged_crl(), of_root()]),
     ),
-    Vector("crl-junk", "not a CRL", refused(5, "malformed.crl"), lists(lambda: [b"0", of_root()])),
+    Vector(
+        "crl-junk",
+        "bytes that are no CRL",
+        refused(5, "malformed.crl"),
+        lists(lambda: [b"0", of_root()]),
+    ),
     Vector(
         "crl-no-number",
-        "without number",
+        "a CRL without number",
         UNUSABLE,
         lists(lambda: [of_issuing(number=None), of_root()]),
     ),
     Vector(
         "crl-no-number-compat",
-        "without number, compat",
+        "a CRL without number, in profile compat",
         accepted('CRL of "Issuing" has no number'),
         lists(lambda: [of_issuing(number=None), of_root()], profile="compat"),
     ),
     Vector(
         "crl-delta",
-        "a delta CRL",
+        "a delta CRL is no complete one",
         UNUSABLE,
         lists(lambda: [of_issuing(extensions=[DELTA]), of_root()]),
     ),

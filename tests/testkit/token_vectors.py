@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from functools import cache
 from typing import Any
 
 from cryptography import x509
@@ -10,6 +9,7 @@ from cryptography import x509
 from fwsign.format import suit
 from fwsign.x509 import der
 from support import CODE_SIGNING, DAY, NOW, Pki, make_crl, make_leaf, make_pki, sign_with, tlv
+from testkit.fixed import shared
 from testkit.vector import Case, Vector, accepted, case, pki, refused
 from tsa_kit import (
     TIME_STAMPING,
@@ -35,10 +35,22 @@ BEFORE = NOW - 5 * DAY
 """A time at which an expired signer below was still valid."""
 
 
-@cache
+@shared
 def tsa() -> Tsa:
     """Return the authority that most vectors of one run share."""
     return make_tsa()
+
+
+@shared
+def other_tsa() -> Tsa:
+    """Return another authority."""
+    return make_tsa()
+
+
+@shared
+def stranger() -> Pki:
+    """Return a PKI that has nothing to do with the authority."""
+    return make_pki()
 
 
 def token(of: Callable[[], Tsa] = tsa, **more: Any) -> Callable[[], Case]:
@@ -119,10 +131,10 @@ def two_signers() -> Case:
     """Sign the token twice."""
 
     def twice(signature: bytes) -> bytes:
-        cms = der.Reader(tsa().stamp(signature))
-        inside = der.Reader(cms.content(0x30))
+        cms = der.DerReader(tsa().stamp(signature))
+        inside = der.DerReader(cms.content(0x30))
         kind = inside.whole(6)
-        parts = der.Reader(der.Reader(inside.content(0xA0)).content(0x30))
+        parts = der.DerReader(der.DerReader(inside.content(0xA0)).content(0x30))
         found = [parts.whole(tag) for tag in (2, 0x31, 0x30, 0xA0)]
         signers = parts.content(0x31)
         return sequence(kind, tlv(0xA0, sequence(*found, tlv(0x31, signers, signers))))
@@ -167,34 +179,39 @@ EXPIRED = refused(4, "stale.certificate")
 NO_CRL = 'no CRL of "TSA Root", the issuer of "TSA 1"'
 
 VECTORS = (
-    Vector("token-good", "a token that counts", accepted(), token(policy={"require_token": True})),
+    Vector(
+        "token-good",
+        "a token that counts, where one is required",
+        accepted(),
+        token(policy={"require_token": True}),
+    ),
     Vector(
         "token-not-pinned",
-        "no authority is pinned: as if there were none",
+        "a token, where no authority is pinned: as if there were none",
         not_counted("no time-stamping authority is pinned"),
         lambda: case(stamped(pki(), tsa())),
     ),
     Vector(
         "token-of-another",
-        "of an authority that is not pinned",
+        "a token of an authority that is not pinned",
         not_counted('the path ends at issuer "TSA Root", the anchors are "Root"'),
         lambda: case(stamped(pki(), tsa()), tsa_anchors=(pki().root.anchor,)),
     ),
     Vector(
         "token-of-another-required",
-        "the same, where a token is required",
+        "a token of an authority that is not pinned, where one is required",
         refused(4, "untrusted.no-anchor"),
         lambda: case(stamped(pki(), tsa()), tsa_anchors=(pki().root.anchor,), require_token=True),
     ),
     Vector(
         "token-after-expiry",
-        "signed before the leaf expired, and its CA keeps expired certificates on its CRL",
+        "stamped before the leaf expired, and its CA keeps expired certificates on its CRL",
         accepted(),
         aged(keeping),
     ),
     Vector(
         "token-after-expiry-forgotten",
-        "the CA may have forgotten that it was revoked",
+        "stamped before the leaf expired, but its CA may have forgotten that it was revoked",
         EXPIRED,
         aged(lambda one: one.crls),
     ),
@@ -210,22 +227,27 @@ VECTORS = (
         refused(4, "stale.not-yet-valid"),
         token(lambda: make_tsa(days=(-99, 99)), gen_time=NOW - 11 * DAY, crls=(), policy={}),
     ),
-    Vector("token-superseded", "superseded after it signed", accepted(), revoked()),
+    Vector(
+        "token-superseded",
+        "the leaf was superseded after it signed, says its token",
+        accepted(),
+        revoked(),
+    ),
     Vector(
         "token-superseded-stripped",
-        "the same, the token taken out",
+        "the leaf was superseded after it signed, but the token is taken out",
         refused(5, "untrusted.revoked"),
         revoked(strip=True),
     ),
     Vector(
         "token-compromised",
-        "a stolen key refuses whatever the time",
+        "the leaf's key was stolen: refused whatever the token's time",
         refused(5, "untrusted.revoked"),
         revoked(x509.ReasonFlags.key_compromise),
     ),
     Vector(
         "token-superseded-before",
-        "superseded before it signed",
+        "the leaf was superseded before it signed, says its token",
         refused(5, "untrusted.revoked"),
         revoked(since=BEFORE),
     ),
@@ -251,7 +273,7 @@ VECTORS = (
     ),
     Vector(
         "token-stale-crl-allowed",
-        "the same, where the policy takes it for a while",
+        "a CRL past its nextUpdate, which the policy takes for two days",
         accepted('stale revocation: CRL of "Issuing" was to be replaced by 2026-11-21'),
         lambda: case(
             sign_with(pki(), crls=(make_crl(pki().issuing, days=(-9, -1)), make_crl(pki().root))),
@@ -260,25 +282,25 @@ VECTORS = (
     ),
     Vector(
         "token-revoked-tsa",
-        "a revoked authority, whatever the reason",
+        "a token of an authority that was revoked, whatever the reason",
         not_counted('certificate "TSA 1" revoked 2026-11-22 (superseded)'),
         of_revoked_tsa,
     ),
     Vector(
         "token-revoked-tsa-required",
-        "the same, where a token is required",
+        "a token of an authority that was revoked, where one is required",
         refused(4, "untrusted.revoked"),
         lambda: of_revoked_tsa(require_token=True),
     ),
     Vector(
         "token-tsa-without-crl",
-        "nobody can tell whether the authority is revoked",
+        "a token of an authority for which there is no CRL",
         not_counted(NO_CRL),
         lambda: trusted(stamped(pki(), tsa(), crls=pki().crls), tsa()),
     ),
     Vector(
         "token-tsa-expired",
-        "stamped when the authority had expired",
+        "stamped when the authority had expired, where a token is required",
         refused(4, "stale.certificate"),
         token(lambda: make_tsa(days=(-10, -2)), policy={"require_token": True}),
     ),
@@ -290,7 +312,7 @@ VECTORS = (
     ),
     Vector(
         "token-eku-not-critical",
-        "timeStamping that is not critical",
+        "an authority's certificate whose timeStamping is not critical",
         refused(4, "untrusted.criticality"),
         token(
             lambda: make_tsa(critical=False),
@@ -299,7 +321,7 @@ VECTORS = (
     ),
     Vector(
         "token-eku-not-alone",
-        "a certificate for time stamps and code",
+        "an authority's certificate for time stamps and code",
         refused(4, "untrusted.eku"),
         token(
             lambda: make_tsa(
@@ -313,65 +335,83 @@ VECTORS = (
     ),
     Vector(
         "token-moved",
-        "of another envelope, where a token is required",
+        "a token of another envelope, where one is required",
         refused(4, "tampered.token"),
         lambda: moved(**DEMANDED),
     ),
     Vector(
         "token-moved-expired",
-        "of another envelope, for a leaf that has expired",
+        "a token of another envelope, for a leaf that has expired",
         EXPIRED,
         lambda: moved(at=NOW + 800 * DAY),
     ),
-    Vector("token-swapped", "of another block", refused(4, "tampered.token"), swapped),
+    Vector(
+        "token-swapped",
+        "a token of another block, where one is required",
+        refused(4, "tampered.token"),
+        swapped,
+    ),
     Vector(
         "token-forged",
-        "signed by another key",
+        "a token signed by another key, where one is required",
         refused(4, "tampered.token"),
-        token(key=make_pki().leaf.key, policy=DEMANDED),
+        token(key=stranger().leaf.key, policy=DEMANDED),
     ),
     Vector(
         "token-forged-not-required",
-        "the same, where none is required: as if there were none",
+        "a token signed by another key, where none is required: as if there were none",
         not_counted("the time-stamp token's own signature does not verify"),
-        token(key=make_pki().leaf.key),
+        token(key=stranger().leaf.key),
     ),
-    Vector("token-v1", "names its certificate by SHA-1", accepted(), named(by_sha1(tsa()))),
+    Vector(
+        "token-v1", "a token that names its certificate by SHA-1", accepted(), named(by_sha1(tsa()))
+    ),
     Vector(
         "token-v1-of-another",
-        "names by SHA-1 a certificate that is not there",
+        "a token that names by SHA-1 a certificate that is not there",
         BAD,
-        named(by_sha1(make_tsa())),
+        named(by_sha1(other_tsa())),
     ),
     Vector(
         "token-attribute-certificate",
-        "with an attribute certificate beside the authority's own",
+        "a token with an attribute certificate beside the authority's own",
         accepted(),
         token(certificate_set=tlv(0xA0, tsa().leaf.der, tlv(0xA2, b"")), policy=DEMANDED),
     ),
-    Vector("token-two-signers", "two SignerInfos", BAD, two_signers),
+    Vector("token-two-signers", "a token with two SignerInfos", BAD, two_signers),
     Vector(
-        "token-trailing", "bytes behind it", BAD, altered(lambda data: data + b"\0", **DEMANDED)
+        "token-trailing",
+        "a byte follows the token",
+        BAD,
+        altered(lambda data: data + b"\0", **DEMANDED),
     ),
-    Vector("token-cut", "its last byte is gone", BAD, altered(lambda data: data[:-1], **DEMANDED)),
+    Vector(
+        "token-cut",
+        "the token's last byte is gone, where one is required",
+        BAD,
+        altered(lambda data: data[:-1], **DEMANDED),
+    ),
     Vector(
         "token-cut-not-required",
-        "the same, where none is required: as if there were none",
+        "the token's last byte is gone, where none is required: as if there were none",
         not_counted("time-stamp token: an element that goes beyond the end at byte 0"),
         altered(lambda data: data[:-1]),
     ),
     Vector(
         "token-ber",
-        "an indefinite length",
+        "a token with an indefinite length",
         BAD,
         altered(lambda data: b"\x30\x80" + data[4:] + b"\0\0", **DEMANDED),
     ),
     Vector(
-        "token-version", "SignedData of version 1", BAD, token(version=integer(1), policy=DEMANDED)
+        "token-version",
+        "a token whose SignedData is of version 1",
+        BAD,
+        token(version=integer(1), policy=DEMANDED),
     ),
     Vector(
         "token-sha1",
-        "a digest that is not allowed",
+        "a token with a digest that is not allowed",
         refused(4, "untrusted.algorithm"),
         token(
             imprint=sequence(sequence(bytes.fromhex("06052b0e03021a")), tlv(4, bytes(20))),
@@ -380,13 +420,13 @@ VECTORS = (
     ),
     Vector(
         "token-not-tst-info",
-        "signed data of another type",
+        "a token whose signed data is of another type",
         BAD,
         token(content=sequence(oid("data"), tlv(0xA0, tlv(4, b"data"))), policy=DEMANDED),
     ),
     Vector(
         "token-two-digests",
-        "two digest algorithms",
+        "a token with two digest algorithms",
         BAD,
         token(
             digests=tlv(0x31, hash_identifier("sha256"), hash_identifier("sha384")),
@@ -395,7 +435,7 @@ VECTORS = (
     ),
     Vector(
         "token-large",
-        "more than 64 KiB",
+        "a token of more than 64 KiB",
         refused(1, "malformed.size"),
         altered(lambda _: bytes(65537)),
     ),

@@ -1,16 +1,11 @@
-"""Trust updates: `python -m testkit.trust_vectors DIRECTORY`, with src and tests on PYTHONPATH."""
+"""Trust updates: the list that a device has, and what it is given."""
 
-import base64
-import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from fwsign.trust.lists import Floors, Role, TrustAnchor, TrustState, Update
 from fwsign.trust.update import encode_update
-from fwsign.x509.chain import Anchor
+from fwsign.x509.anchor import Anchor
 from support import (
     PRODUCT,
     VENDOR,
@@ -23,9 +18,8 @@ from support import (
     sign_with,
     signed_bytes,
 )
+from testkit.fixed import shared
 from testkit.vector import pki
-
-FORMAT = "fwsign-testkit-trust-1"
 
 
 class TrustVector(NamedTuple):
@@ -39,13 +33,13 @@ class TrustVector(NamedTuple):
     make: Callable[[], tuple[TrustState, Sequence[bytes]]]
 
 
-@cache
+@shared
 def ca(name: str) -> Entity:
     """Return a root by its name, the same one each time."""
     return make_ca(name)
 
 
-@cache
+@shared
 def key(name: str) -> Any:
     """Return a private key by its name, the same one each time."""
     del name
@@ -106,28 +100,33 @@ def refused(code: str) -> dict[str, Any]:
 
 
 VECTORS = (
-    TrustVector("good", "signed by old and new", accepted(1), lambda: given(old(), first())),
+    TrustVector(
+        "good",
+        "an update signed by the old and the new list",
+        accepted(1),
+        lambda: given(old(), first()),
+    ),
     TrustVector(
         "chain",
-        "two generations in one file",
+        "two updates in one go",
         accepted(2),
         lambda: given(old(), first(), second()),
     ),
     TrustVector(
         "chain-behind",
-        "what the device is past is left out",
+        "updates that the device is past are left out",
         accepted(2),
         lambda: given(state(1, root("new")), first(), second()),
     ),
     TrustVector(
         "same-again",
-        "the list that the device has",
+        "an update to the list that the device has",
         accepted(1),
         lambda: given(state(1, root("new")), first()),
     ),
     TrustVector(
         "replayed",
-        "an older update",
+        "an update older than the device's list",
         refused("unsuitable.rollback"),
         lambda: given(state(2, root("next")), first()),
     ),
@@ -139,19 +138,19 @@ VECTORS = (
     ),
     TrustVector(
         "fork",
-        "another list 1",
+        "another list 1 than the device has",
         refused("unsuitable.conflict"),
         lambda: given(state(1, root("new")), first(epoch=1)),
     ),
     TrustVector(
         "too-few",
-        "one of two trust keys",
+        "one of two trust keys signed, and two must",
         refused("untrusted.signers"),
         lambda: given(state(0, root("old"), bare("second"), threshold=2), first()),
     ),
     TrustVector(
         "same-key-twice",
-        "one key in two blocks",
+        "one trust key in two blocks is one of two",
         refused("untrusted.signers"),
         lambda: given(
             state(0, root("old"), bare("second"), threshold=2), first("old", "old", "new")
@@ -159,19 +158,19 @@ VECTORS = (
     ),
     TrustVector(
         "not-its-own",
-        "its own list did not sign",
+        "no key of the new list signed",
         refused("untrusted.signers"),
         lambda: given(old(), first("old")),
     ),
     TrustVector(
         "retired",
-        "signed by an anchor of the list before",
+        "signed by an anchor of the list before the device's",
         refused("untrusted.signers"),
         lambda: given(state(1, root("new")), update(2, "next", ca("old").key, ca("next").key)),
     ),
     TrustVector(
         "release-key",
-        "a pinned key that may sign releases only",
+        "signed by a pinned key that may sign releases only",
         refused("untrusted.signers"),
         lambda: given(
             state(0, root("old"), bare("release", "release")),
@@ -180,25 +179,25 @@ VECTORS = (
     ),
     TrustVector(
         "leaf",
-        "a signer below an anchor",
+        "signed by a signer below an anchor",
         refused("untrusted.signers"),
         lambda: given(old(), update(1, "new", make_leaf(ca("old")).key, ca("new").key)),
     ),
     TrustVector(
         "other-vendor",
-        "another vendor's update",
+        "an update for another vendor",
         refused("unsuitable.vendor"),
         lambda: given(old(), first(vendor="other.example")),
     ),
     TrustVector(
         "other-product",
-        "another product's update",
+        "an update for another product",
         refused("unsuitable.product"),
         lambda: given(old(), first(product="other")),
     ),
     TrustVector(
         "threshold",
-        "more must sign than there are",
+        "more must sign than there are trust keys",
         refused("malformed.trust"),
         lambda: given(old(), first(threshold=2)),
     ),
@@ -215,55 +214,15 @@ VECTORS = (
         lambda: given(old(epoch=1), first()),
     ),
     TrustVector(
-        "reset", "floors", accepted(1), lambda: given(old(), first(epoch=1, floors=Floors(1, 2)))
+        "reset",
+        "floors with a raised epoch",
+        accepted(1),
+        lambda: given(old(), first(epoch=1, floors=Floors(1, 2))),
     ),
     TrustVector(
         "release",
-        "a release",
+        "a release given as an update",
         refused("unsuitable.release"),
         lambda: given(old(), sign_with(pki())),
     ),
 )
-
-
-def to_json(vector: TrustVector) -> str:
-    """Make a vector and write it down; README.md has the members."""
-    has, updates = vector.make()
-    document = {
-        "format": FORMAT,
-        "name": vector.name,
-        "says": vector.says,
-        "expected": dict(vector.expected),
-        "list": {**has._asdict(), "anchors": list(map(_anchor, has.anchors))},
-        "updates": [_base64(one) for one in updates],
-    }
-    return json.dumps(document, indent=1) + "\n"
-
-
-def _anchor(one: TrustAnchor) -> dict[str, Any]:
-    anchor = one.anchor
-    if anchor.certificate is None:
-        pinned = {"public_key": _base64(der(anchor.key))}
-    else:
-        pinned = {"certificate": _base64(der(anchor.certificate.parsed))}
-    return {**pinned, "roles": list(one.roles), "vendors": list(anchor.vendors)}
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-def make(directory: Path) -> list[Path]:
-    """Write one file for each vector, with fresh keys; return their paths."""
-    directory.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for vector in VECTORS:
-        path = directory / f"trust-{vector.name}.json"
-        path.write_text(to_json(vector), encoding="utf-8")
-        paths.append(path)
-    return paths
-
-
-if __name__ == "__main__":
-    written = make(Path(sys.argv[1]))
-    sys.stdout.write(f"{len(written)} vectors in {sys.argv[1]}\n")

@@ -39,7 +39,7 @@ from fwsign.trust.update import (
     split_updates,
     verify_update,
 )
-from fwsign.x509.chain import Anchor
+from fwsign.x509.anchor import Anchor
 from mutation import Dice
 from support import (
     PRODUCT,

@@ -10,7 +10,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fwsign.errors import FwsignError
 from fwsign.keys.pem import encode
-from fwsign.x509.chain import Anchor
+from fwsign.x509.anchor import Anchor
 from hostile import bare, block_of, close, counted, encoded, judge, refused_at, spki
 from support import (
     CODE_SIGNING,

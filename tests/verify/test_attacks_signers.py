@@ -8,7 +8,7 @@ import pytest
 from fwsign.errors import FwsignError
 from fwsign.format import cbor
 from fwsign.verify.policy import Slot
-from fwsign.x509.chain import Anchor
+from fwsign.x509.anchor import Anchor
 from hostile import (
     bare,
     block_of,

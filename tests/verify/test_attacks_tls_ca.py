@@ -24,7 +24,7 @@ from fwsign.pki.profiles import (
     issuing_certificate,
 )
 from fwsign.pki.rotation import rotate
-from fwsign.x509.chain import Anchor
+from fwsign.x509.anchor import Anchor
 from pki_kit import DAY, NEW, NOW, SECOND, before_tls, issue, make, no_passphrase, refused
 from support import leaf_extensions, make_block, make_manifest, new_key, signed_digest, verify
 

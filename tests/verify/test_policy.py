@@ -14,18 +14,19 @@ from fwsign.verify.policy import (
     missing_signers,
     pins_for,
 )
-from fwsign.x509.chain import Anchor, Path, validate_path
+from fwsign.x509.anchor import Anchor
+from fwsign.x509.chain import CertificationPath, validate_path
 from support import NOW, VENDOR, Entity, der, make_ca, make_leaf, make_pki, new_key, refused
 
 PKI = make_pki()
 OTHER = make_pki(common="Other")
 
 
-def path_of(leaf: Entity, issuing: Entity, anchor: Anchor) -> Path:
+def path_of(leaf: Entity, issuing: Entity, anchor: Anchor) -> CertificationPath:
     return validate_path([leaf.der, issuing.der], [anchor])
 
 
-def signer(pki: Any = PKI, **more: Any) -> Path:
+def signer(pki: Any = PKI, **more: Any) -> CertificationPath:
     """The path of another leaf of a PKI."""
     return path_of(make_leaf(pki.issuing, **more), pki.issuing, pki.root.anchor)
 
@@ -36,7 +37,7 @@ def spki(entity: Entity) -> str:
 
 PATH = path_of(PKI.leaf, PKI.issuing, PKI.root.anchor)
 OTHER_PATH = path_of(OTHER.leaf, OTHER.issuing, OTHER.root.anchor)
-BARE = Path((), Anchor.from_public_key(der(new_key().public_key())))
+BARE = CertificationPath((), Anchor.from_public_key(der(new_key().public_key())))
 
 
 # --- policies that cannot be meant ----------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 from fwsign.errors import FwsignError, Malformed
 from fwsign.verify.token import check_imprint, check_signature, parse_token
 from fwsign.x509 import der
-from fwsign.x509.chain import Anchor
+from fwsign.x509.anchor import Anchor
 from mutation import Dice
 from support import NOW, make_ca, make_leaf, make_pki, new_key, refused, tlv, with_serial
 from tsa_kit import (
@@ -417,7 +417,7 @@ def test_times_that_are_not_der_or_cannot_be(text: str) -> None:
         lambda data: sequence(oid("data"), data[4:]),
         lambda data: sequence(*inside(data), NULL),
         lambda data: sequence(
-            inside(data)[0], tlv(0xA0, der.Reader(inside(data)[1]).content(0xA0), NULL)
+            inside(data)[0], tlv(0xA0, der.DerReader(inside(data)[1]).content(0xA0), NULL)
         ),
         lambda _: b"",
         lambda _: NULL,
@@ -430,7 +430,7 @@ def test_a_frame_that_is_wrong(change: Callable[[bytes], bytes]) -> None:
 
 
 def inside(data: bytes) -> tuple[bytes, bytes]:
-    reader = der.Reader(der.Reader(data).content(der.SEQUENCE))
+    reader = der.DerReader(der.DerReader(data).content(der.SEQUENCE))
     return reader.whole(6), reader.whole(0xA0)
 
 
@@ -593,7 +593,7 @@ def test_numbers(value: int) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 255, 256, 70000])
 def test_elements_are_read_one_behind_the_other(size: int) -> None:
-    reader = der.Reader(tlv(4, bytes(size)) + NULL)
+    reader = der.DerReader(tlv(4, bytes(size)) + NULL)
     assert reader.optional(0x31) is None
     assert reader.content(4) == bytes(size)
     with pytest.raises(ValueError, match="2 bytes too many"):

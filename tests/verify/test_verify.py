@@ -12,7 +12,7 @@ from fwsign.format.component import Digest
 from fwsign.format.payload import digest
 from fwsign.verify.verified import seal
 from fwsign.verify.verifier import DevicePolicy, Recorded, Slot, VerifiedRelease, Verifier
-from fwsign.x509.chain import Anchor
+from fwsign.x509.anchor import Anchor
 from hostile import bare, block_of, encoded, judge, refused_at, spki
 from support import (
     DAY,

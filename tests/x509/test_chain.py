@@ -7,7 +7,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from fwsign.x509.chain import Path, Profile, validate_path
+from fwsign.x509.chain import CertificationPath, Profile, validate_path
 from support import (
     CODE_SIGNING,
     VENDOR,
@@ -34,7 +34,7 @@ SERVER = ExtendedKeyUsageOID.SERVER_AUTH
 Own = Sequence[tuple[x509.ExtensionType, bool]]
 
 
-def validate(*path: Entity, profile: Profile = "strict") -> Path:
+def validate(*path: Entity, profile: Profile = "strict") -> CertificationPath:
     """Validate a path given from the leaf to the anchor."""
     chain = [entity.der for entity in path[:-1]]
     return validate_path(chain, [path[-1].anchor], profile=profile)

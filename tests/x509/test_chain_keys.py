@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from fwsign.x509.chain import Anchor, Path, Profile, check_dates, validate_path
+from fwsign.x509.anchor import Anchor
+from fwsign.x509.chain import CertificationPath, Profile, check_dates, validate_path
 from support import (
     CODE_SIGNING,
     DAY,
@@ -35,7 +36,7 @@ ALLOWED = ("p256", "p384", "p521", "ed25519", "ml-dsa-65", "ml-dsa-87", "rsa3072
 SECOND = timedelta(seconds=1)
 
 
-def validate(*path: Entity | Anchor, profile: Profile = "strict") -> Path:
+def validate(*path: Entity | Anchor, profile: Profile = "strict") -> CertificationPath:
     """Validate a path given from the leaf to the anchor."""
     chain = [entity.der for entity in path[:-1] if isinstance(entity, Entity)]
     last = path[-1]
@@ -132,7 +133,7 @@ def test_a_certificate_without_authority_key_identifier_under_a_bare_key_is_refu
 
 
 def test_a_path_of_a_bare_key_alone() -> None:
-    path = Path((), bare(PKI.root))
+    path = CertificationPath((), bare(PKI.root))
     assert (path.name, path.vendors, path.keys) == ("P-256 key", (), (PKI.root.anchor.spki,))
 
 

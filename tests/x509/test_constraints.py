@@ -8,8 +8,9 @@ from cryptography import x509
 from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
 
+from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import MAX_ATTRIBUTES, parse_certificate
-from fwsign.x509.chain import Anchor, validate_path
+from fwsign.x509.chain import validate_path
 from fwsign.x509.constraints import MAX_NAMES, MAX_SUBTREES, dns_names, is_domain, within_domain
 from support import (
     VENDOR,

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from fwsign.x509.chain import Anchor, Path, Profile, validate_path
+from fwsign.x509.anchor import Anchor
+from fwsign.x509.chain import CertificationPath, Profile, validate_path
 from fwsign.x509.crl import parse_crl
 from fwsign.x509.revocation import CrlReader
 from support import (
@@ -39,7 +40,7 @@ def judge(
     profile: Profile = "strict",
     now: datetime = NOW,
     signed_at: datetime | None = None,
-    path: Path = PATH,
+    path: CertificationPath = PATH,
 ) -> list[str]:
     """Judge a path by these CRLs; return what was forgiven."""
     reader = CrlReader(profile)
@@ -134,7 +135,7 @@ def test_crls_of_an_anchor_that_is_a_bare_key() -> None:
 
 
 def test_a_bare_key_that_signs_by_itself_needs_no_crl() -> None:
-    path = Path((), Anchor.from_public_key(der(PKI.root.key.public_key())))
+    path = CertificationPath((), Anchor.from_public_key(der(PKI.root.key.public_key())))
     assert judge(ROOT_CRL, path=path) == []
 
 

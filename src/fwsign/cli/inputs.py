@@ -19,7 +19,7 @@ from fwsign.files import io_error, read_bytes
 from fwsign.format.suit_labels import ENVELOPE_HEAD
 
 if TYPE_CHECKING:
-    from fwsign.x509.chain import Anchor
+    from fwsign.x509.anchor import Anchor
 
 PEM_LIMIT: Final = 4 * 1024 * 1024
 """Bytes of a file with certificates or CRLs."""
@@ -261,7 +261,7 @@ def load_anchors(paths: Iterable[Path]) -> "list[Anchor]":
     Raises:
         Failed: `io.format` if there is neither.
     """
-    from fwsign.x509.chain import Anchor  # not every command pins
+    from fwsign.x509.anchor import Anchor
 
     anchors = []
     for path in paths:

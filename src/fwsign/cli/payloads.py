@@ -17,7 +17,7 @@ from fwsign.cli import ui
 from fwsign.cli.inputs import STREAM
 from fwsign.files import io_error
 from fwsign.format.component import Component
-from fwsign.format.payload import CHUNK_SIZE, Blocks, Source, failed, wrong_size
+from fwsign.format.payload import CHUNK_SIZE, Blocks, PayloadSource, failed, wrong_size
 
 _LARGE: Final = 32 * 1024 * 1024  # bytes; smaller files are done before a bar is seen
 _IN_HAND: Final = 32 * 1024 * 1024  # bytes that all threads together hash at a time
@@ -37,7 +37,7 @@ class _Counted:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Source]:
+def opened(path: Path) -> Iterator[PayloadSource]:
     """Open a payload for reading.
 
     Raises:

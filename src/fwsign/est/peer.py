@@ -18,8 +18,8 @@ from fwsign.names import peer_name
 from fwsign.pki.certificates import common_name
 from fwsign.pki.leaves import Leaf, leaf_of
 from fwsign.pki.paths.purpose import judge
+from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import PARSE_ERRORS
-from fwsign.x509.chain import Anchor
 
 if TYPE_CHECKING:
     from datetime import datetime

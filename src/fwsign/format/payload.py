@@ -24,7 +24,7 @@ _HASHES: Final[Mapping[int, Callable[[], Any]]] = MappingProxyType(
 )
 
 
-class Source(Protocol):
+class PayloadSource(Protocol):
     """The source of a payload: anything with `read`."""
 
     def read(self, size: int, /) -> bytes:
@@ -32,7 +32,7 @@ class Source(Protocol):
         ...
 
 
-class Sink(Protocol):
+class PayloadSink(Protocol):
     """The destination of a payload: anything with `write`."""
 
     def write(self, data: bytes, /) -> object:
@@ -40,7 +40,7 @@ class Sink(Protocol):
         ...
 
 
-class Staged(Source, Sink, Protocol):
+class PartialPayload(PayloadSource, PayloadSink, Protocol):
     """The file of a payload that arrives in several tries, open for reading and writing."""
 
     def seek(self, offset: int, /) -> object:
@@ -91,7 +91,7 @@ def digest(algorithm: int, *parts: bytes) -> bytes:
     return bytes(state.digest())
 
 
-def measure(source: Source, algorithm: int = -16) -> tuple[Digest, int]:
+def measure(source: PayloadSource, algorithm: int = -16) -> tuple[Digest, int]:
     """Read a whole source; return its digest and its size in bytes."""
     state, size = _HASHES[algorithm](), 0
     while data := source.read(CHUNK_SIZE):
@@ -116,7 +116,7 @@ class Receiving:
     """
 
     def __init__(
-        self, component: Component, sink: Sink | None = None, blocks: Blocks | None = None
+        self, component: Component, sink: PayloadSink | None = None, blocks: Blocks | None = None
     ) -> None:
         self._component, self._sink, self._blocks = component, sink, blocks
         self._state = _HASHES[component.digest.algorithm]()
@@ -125,7 +125,9 @@ class Receiving:
         self._failure: FwsignError | None = None
 
     @classmethod
-    def resume(cls, component: Component, file: Staged, blocks: Blocks | None = None) -> Self:
+    def resume(
+        cls, component: Component, file: PartialPayload, blocks: Blocks | None = None
+    ) -> Self:
         """Go on after an earlier try: rehash the file's content, and write after it.
 
         With a block list the file is cut after the last good block, else after the signed size.
@@ -222,8 +224,8 @@ class Receiving:
 
 def receive(
     component: Component,
-    source: Source,
-    sink: Sink | None = None,
+    source: PayloadSource,
+    sink: PayloadSink | None = None,
     blocks: Blocks | None = None,
 ) -> None:
     """Stream a payload from source to sink; it is good only if this returns.
@@ -255,14 +257,14 @@ def wrong_size(component: Component, found: str) -> Tampered:
     )
 
 
-def _read(component: Component, source: Source, size: int) -> bytes:
+def _read(component: Component, source: PayloadSource, size: int) -> bytes:
     try:
         return source.read(size)
     except OSError as error:
         raise failed("io.read", "reading", component, error) from error
 
 
-def _write(component: Component, sink: Sink, data: bytes) -> None:
+def _write(component: Component, sink: PayloadSink, data: bytes) -> None:
     try:
         written = sink.write(data)
         if isinstance(written, int) and written != len(data):

@@ -23,7 +23,7 @@ from fwsign.format.component import (
     check_uri,
     is_inside,
 )
-from fwsign.format.suit_labels import REPORT, About, Command, Common, Key, Member, Parameter
+from fwsign.format.suit_labels import REPORT, About, Common, Key, Member, Parameter, SuitCommand
 
 MAX_ENVELOPE_SIZE: Final = 32 * 1024 * 1024
 """Bytes; integrated payloads are held in memory, so larger ones stay outside the envelope."""
@@ -200,15 +200,15 @@ def encode_manifest(manifest: Manifest) -> bytes:
     items: tuple[Component | BlockList, ...] = (*manifest.components, *manifest.block_lists)
     several = len(items) > 1
     ids = {Parameter.VENDOR_ID: manifest.vendor_id, Parameter.CLASS_ID: manifest.class_id}
-    checks = (Command.VENDOR_ID, REPORT, Command.CLASS_ID, REPORT)
-    override = Command.OVERRIDE_PARAMETERS
+    checks = (SuitCommand.VENDOR_ID, REPORT, SuitCommand.CLASS_ID, REPORT)
+    override = SuitCommand.OVERRIDE_PARAMETERS
     # With several, the identifiers are checked once, for all: set-component-index true.
-    shared: list[Any] = [Command.SET_COMPONENT_INDEX, True, override, ids, *checks] * several
+    shared: list[Any] = [SuitCommand.SET_COMPONENT_INDEX, True, override, ids, *checks] * several
     validate: list[Any] = []
     expiry: list[Any] = []
     fetches: list[list[Any]] = []
     for index, item in enumerate(items):
-        select = (Command.SET_COMPONENT_INDEX, index) if several else ()
+        select = (SuitCommand.SET_COMPONENT_INDEX, index) if several else ()
         image = {
             Parameter.IMAGE_DIGEST: cbor.encode(item.digest),
             Parameter.IMAGE_SIZE: item.size,
@@ -219,11 +219,11 @@ def encode_manifest(manifest: Manifest) -> bytes:
             shared += [override, {**ids, **image}, *checks]
         if index == 0 and manifest.use_before is not None:
             until = {Parameter.USE_BEFORE: manifest.use_before}
-            expiry = [*select, override, until, Command.USE_BEFORE, REPORT]
+            expiry = [*select, override, until, SuitCommand.USE_BEFORE, REPORT]
         if index < len(manifest.components):  # a device does not keep block lists
-            validate += [*select, Command.IMAGE_MATCH, REPORT]
-        fetch = (override, {Parameter.URI: item.uri}, Command.FETCH, REPORT)
-        fetches.append([*select, *fetch, Command.IMAGE_MATCH, REPORT])
+            validate += [*select, SuitCommand.IMAGE_MATCH, REPORT]
+        fetch = (override, {Parameter.URI: item.uri}, SuitCommand.FETCH, REPORT)
+        fetches.append([*select, *fetch, SuitCommand.IMAGE_MATCH, REPORT])
     count = len(manifest.components)
     lists_first = [*fetches[count:], *fetches[:count]]
     install = [*expiry, *(command for fetch in lists_first for command in fetch)]
@@ -314,19 +314,19 @@ def _shared(sequence: Any, count: int) -> tuple[bytes, bytes, list[tuple[Digest,
     """Read vendor, class and each component's digest and size from the shared sequence."""
     match sequence:
         case (
-            Command.OVERRIDE_PARAMETERS,
+            SuitCommand.OVERRIDE_PARAMETERS,
             {Parameter.VENDOR_ID: bytes(vendor), Parameter.CLASS_ID: bytes(klass)} as parameters,
             *_,
         ) if count == 1:
             images = [parameters]
         case (
-            Command.SET_COMPONENT_INDEX,
+            SuitCommand.SET_COMPONENT_INDEX,
             True,
-            Command.OVERRIDE_PARAMETERS,
+            SuitCommand.OVERRIDE_PARAMETERS,
             {Parameter.VENDOR_ID: bytes(vendor), Parameter.CLASS_ID: bytes(klass)},
-            Command.VENDOR_ID,
+            SuitCommand.VENDOR_ID,
             _,
-            Command.CLASS_ID,
+            SuitCommand.CLASS_ID,
             _,
             *rest,
         ):
@@ -350,19 +350,19 @@ def _install(sequence: Any, count: int) -> tuple[int | None, list[Any]]:
     use_before = None
     match sequence:
         case (
-            Command.OVERRIDE_PARAMETERS,
+            SuitCommand.OVERRIDE_PARAMETERS,
             {Parameter.USE_BEFORE: time},
-            Command.USE_BEFORE,
+            SuitCommand.USE_BEFORE,
             _,
             *rest,
         ) if count == 1:
             use_before, sequence = _number(time, "use-before", MAX_TIME), rest
         case (
-            Command.SET_COMPONENT_INDEX,
+            SuitCommand.SET_COMPONENT_INDEX,
             0,
-            Command.OVERRIDE_PARAMETERS,
+            SuitCommand.OVERRIDE_PARAMETERS,
             {Parameter.USE_BEFORE: time},
-            Command.USE_BEFORE,
+            SuitCommand.USE_BEFORE,
             _,
             *rest,
         ) if count > 1:

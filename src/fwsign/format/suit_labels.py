@@ -29,7 +29,7 @@ class Common:
     COMPONENTS, SHARED = 2, 4
 
 
-class Command:
+class SuitCommand:
     """Commands of a sequence: conditions and directives."""
 
     VENDOR_ID, CLASS_ID, IMAGE_MATCH, USE_BEFORE = 1, 2, 3, 4

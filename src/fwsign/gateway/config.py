@@ -20,7 +20,7 @@ from fwsign.names import product_name, vendor_domain
 from fwsign.toml import Table
 from fwsign.trust.lists import MAX_THRESHOLD, TrustAnchor, TrustState
 from fwsign.verify.policy import DevicePolicy, Revocation
-from fwsign.x509.chain import Anchor
+from fwsign.x509.anchor import Anchor
 
 DEFAULT_CONFIG: Final = Path("/etc/fwsign/device.toml")
 DEFAULT_STATE: Final = Path("/var/lib/fwsign/state.db")

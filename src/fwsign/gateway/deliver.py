@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from fwsign.errors import Failed, Unsuitable
 from fwsign.format.component import Component
-from fwsign.format.payload import Source, receive
+from fwsign.format.payload import PayloadSource, receive
 from fwsign.gateway.config import Device
 from fwsign.gateway.stage import Staged, explained
 from fwsign.gateway.target import Target
@@ -146,7 +146,7 @@ def _verify_again(staged: Staged, handle: int) -> None:
 
 
 @contextlib.contextmanager
-def opened(staged: Staged) -> Iterator[Source]:
+def opened(staged: Staged) -> Iterator[PayloadSource]:
     """Open a staged payload at its beginning."""
     with os.fdopen(os.dup(staged.handle), "rb", buffering=0) as file:
         file.seek(0)

@@ -20,7 +20,7 @@ from fwsign.keys import Signer
 from fwsign.memory.state import State
 from fwsign.receipts.chain import line_digest, waivers
 from fwsign.trust.lists import TrustState
-from fwsign.x509.chain import Anchor
+from fwsign.x509.anchor import Anchor
 from fwsign.x509.crl import parse_crl
 
 

@@ -18,7 +18,7 @@ from fwsign.memory.state import State
 from fwsign.trust.lists import TrustState
 from fwsign.verify.policy import DevicePolicy, pins_for
 from fwsign.verify.verified import VerifiedRelease
-from fwsign.x509.chain import Anchor
+from fwsign.x509.anchor import Anchor
 
 INTENT: Final = "install"
 """The memory's name for the release that was accepted and is not yet installed."""

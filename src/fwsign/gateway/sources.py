@@ -10,11 +10,11 @@ from typing import NamedTuple, Self
 from fwsign.errors import Failed
 from fwsign.files import io_error, read_bytes
 from fwsign.format.component import Component, is_inside, is_url
-from fwsign.format.payload import CHUNK_SIZE, Source
+from fwsign.format.payload import CHUNK_SIZE, PayloadSource
 from fwsign.format.suit import MAX_ENVELOPE_SIZE
 from fwsign.gateway.config import FetchRules, Tell
 
-Opener = Callable[[Component, int], contextlib.AbstractContextManager[Source | None]]
+Opener = Callable[[Component, int], contextlib.AbstractContextManager[PayloadSource | None]]
 """Opens the payload of a component at an offset; None if it is in the envelope."""
 Progress = Callable[[str, int, int], object]
 """Called with a component's name, its bytes done and its size."""
@@ -65,7 +65,7 @@ class Sources(NamedTuple):
         return read_bytes(Path(self.envelope), MAX_ENVELOPE_SIZE)
 
     @contextlib.contextmanager
-    def open(self, component: Component, start: int = 0) -> Iterator[Source | None]:
+    def open(self, component: Component, start: int = 0) -> Iterator[PayloadSource | None]:
         """Open a component's payload; None if it is in the envelope.
 
         Args:
@@ -133,7 +133,7 @@ def _absolute(place: str) -> str:
     return place if is_url(place) else str(Path(place).absolute())
 
 
-def _skip(file: "Source", start: int) -> None:
+def _skip(file: "PayloadSource", start: int) -> None:
     """Skip the first bytes of a file, which may be a pipe."""
     seek = getattr(file, "seek", None)
     if seek is not None and getattr(file, "seekable", bool)():

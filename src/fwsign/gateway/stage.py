@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from fwsign.errors import Tampered
 from fwsign.files import io_error
 from fwsign.format.component import Component, is_inside
-from fwsign.format.payload import CHUNK_SIZE, Receiving, Source
+from fwsign.format.payload import CHUNK_SIZE, PayloadSource, Receiving
 from fwsign.gateway.sources import Opener, Progress
 from fwsign.verify.verified import VerifiedRelease
 
@@ -121,7 +121,7 @@ def _fill(release: VerifiedRelease, component: Component, file: _File, opener: O
         _fill(release, component, file, opener)
 
 
-def _feed(receiving: Receiving, component: Component, source: Source | None) -> None:
+def _feed(receiving: Receiving, component: Component, source: PayloadSource | None) -> None:
     """Read the source, but stop when it has more than the signed size."""
     while source is not None:
         try:

@@ -24,8 +24,9 @@ from fwsign.receipts import jws
 from fwsign.receipts.canonical import canonical
 from fwsign.verify.example_keys import EXAMPLE_SPKI
 from fwsign.verify.policy import DevicePolicy
+from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import parse_certificate
-from fwsign.x509.chain import Anchor, Path
+from fwsign.x509.chain import CertificationPath
 
 MAX_LINE: Final = 64 * 1024
 """Bytes; an ML-DSA-87 signature with its chain of three takes 35 thousand."""
@@ -225,7 +226,7 @@ class _Trust(NamedTuple):
 
     keys: Sequence[Anchor]
     anchors: Sequence[Anchor]
-    paths: dict[tuple[bytes, ...], Path]
+    paths: dict[tuple[bytes, ...], CertificationPath]
 
     def verify(self, content: Mapping[str, Any], found: jws.Jws | None) -> str:
         """Verify a line's signature and return its signer."""
@@ -259,7 +260,7 @@ class _Trust(NamedTuple):
         return path.certificates[0].key, path.name
 
 
-def _validate(chain: Sequence[bytes], anchors: Sequence[Anchor]) -> Path:
+def _validate(chain: Sequence[bytes], anchors: Sequence[Anchor]) -> CertificationPath:
     from fwsign.pki.paths.purpose import judge  # few receipts carry certificates
 
     issued = max(parse_certificate(data).parsed.not_valid_before_utc for data in chain)

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from fwsign.verify.verified import Signer, VerifiedRelease
+from fwsign.verify.verified import VerifiedRelease, VerifiedSigner
 
 
 def release_facts(release: VerifiedRelease) -> dict[str, Any]:
@@ -18,7 +18,7 @@ def release_facts(release: VerifiedRelease) -> dict[str, Any]:
     }
 
 
-def signer_facts(signer: Signer) -> dict[str, Any]:
+def signer_facts(signer: VerifiedSigner) -> dict[str, Any]:
     """Return a signature's signer, algorithm and time; None stands for unknown."""
     path = signer.path
     return {

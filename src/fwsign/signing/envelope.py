@@ -27,8 +27,8 @@ from fwsign.spans import CLOCK_TOLERANCE
 from fwsign.verify.policy import DevicePolicy
 from fwsign.verify.token import parse_token
 from fwsign.verify.verifier import VerifiedRelease, Verifier
+from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import Certificate, key_digest, parse_certificate
-from fwsign.x509.chain import Anchor
 from fwsign.x509.crl import Crl, newest, parse_crl
 
 CRL_MARGIN: Final = timedelta(days=1)

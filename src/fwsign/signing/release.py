@@ -21,7 +21,7 @@ from fwsign.format.component import (
     check_unique,
     check_uri,
 )
-from fwsign.format.payload import CHUNK_SIZE, Blocks, Source, digest, measure
+from fwsign.format.payload import CHUNK_SIZE, Blocks, PayloadSource, digest, measure
 
 MAX_EMBEDDED_SIZE: Final = 16 * 1024 * 1024
 """Bytes of one payload inside an envelope: the largest flash of the known boards."""
@@ -49,7 +49,7 @@ class Part(NamedTuple):
     inside: bool = False
 
 
-Opener: TypeAlias = Callable[[Path], AbstractContextManager[Source]]
+Opener: TypeAlias = Callable[[Path], AbstractContextManager[PayloadSource]]
 """Opens a payload for reading."""
 
 
@@ -163,7 +163,7 @@ def _measure(
     return image, size, blocks if size > (block_size or LISTED_ABOVE) else None
 
 
-def _measure_blocks(source: Source, block_size: int) -> tuple[Digest, int, Blocks]:
+def _measure_blocks(source: PayloadSource, block_size: int) -> tuple[Digest, int, Blocks]:
     """Read a source once; return its SHA-256, its size in bytes and its block list."""
     image, block = hashlib.sha256(), hashlib.sha256()
     size, left, digests = 0, block_size, bytearray()

@@ -10,8 +10,8 @@ from fwsign.keys import Signer
 from fwsign.signing.envelope import sign_message
 from fwsign.trust.lists import Update, check_update
 from fwsign.trust.update import decode_update, encode_update, signers
+from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import key_digest
-from fwsign.x509.chain import Anchor
 
 
 def make_update(update: Update, keys: Iterable[Signer] = (), *, signed: bytes = b"") -> bytes:

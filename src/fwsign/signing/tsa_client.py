@@ -77,14 +77,14 @@ def read_response(data: bytes) -> bytes:
         Failed: `io.tsa` if there is none.
     """
     try:
-        outer = der.Reader(data)
-        response = der.Reader(outer.content(der.SEQUENCE))
+        outer = der.DerReader(data)
+        response = der.DerReader(outer.content(der.SEQUENCE))
         outer.end()
-        info = der.Reader(response.content(der.SEQUENCE))
+        info = der.DerReader(response.content(der.SEQUENCE))
         status = info.integer()
         said = info.optional(der.SEQUENCE)
         if status > 1:  # 0 is granted, 1 granted with changes that verification will judge
-            words = der.Reader(said or b"").optional(_UTF8) or b""
+            words = der.DerReader(said or b"").optional(_UTF8) or b""
             reason = f"{_STATUS.get(status, status)} {words.decode(errors='replace')[:200]!r}"
             raise Failed("io.tsa", f"the authority refuses: {reason}", found=reason)
         token = response.whole(der.SEQUENCE)

@@ -9,7 +9,7 @@ from fwsign.errors import Malformed, Untrusted, check_limit
 from fwsign.format import cbor, suit
 from fwsign.format.cose import MAX_CERTIFICATE_SIZE, algorithm_for
 from fwsign.verify.example_keys import EXAMPLE_SPKI
-from fwsign.x509.chain import Anchor
+from fwsign.x509.anchor import Anchor
 from fwsign.x509.constraints import is_domain
 
 Role: TypeAlias = Literal["release", "trust", "tsa"]

@@ -24,7 +24,7 @@ from fwsign.format.cose import (
 )
 from fwsign.format.opening import check_manifest_digest, encode_manifest_digest
 from fwsign.format.payload import digest
-from fwsign.format.suit_labels import Command, Common, Key, Parameter
+from fwsign.format.suit_labels import Common, Key, Parameter, SuitCommand
 from fwsign.trust.lists import (
     Floors,
     TrustState,
@@ -34,7 +34,7 @@ from fwsign.trust.lists import (
     encode_content,
     encode_trust,
 )
-from fwsign.x509.chain import Anchor
+from fwsign.x509.anchor import Anchor
 
 MAX_UPDATE_SIZE: Final = 1024 * 1024
 """Bytes; 32 anchors with ML-DSA-87 certificates and 8 such signatures have 280 kB."""
@@ -332,7 +332,7 @@ def _decode_manifest(data: bytes) -> suit.Manifest:
             )
     match cbor.decode(shared):
         case (
-            Command.OVERRIDE_PARAMETERS,
+            SuitCommand.OVERRIDE_PARAMETERS,
             {
                 Parameter.VENDOR_ID: bytes(vendor),
                 Parameter.CLASS_ID: bytes(klass),

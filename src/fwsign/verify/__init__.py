@@ -2,16 +2,16 @@
 """Decide whether a release may be installed: ten steps from bytes to a `VerifiedRelease`."""
 
 from fwsign.verify.policy import DevicePolicy, Recorded, Slot
-from fwsign.verify.verified import Signer, VerifiedRelease
+from fwsign.verify.verified import VerifiedRelease, VerifiedSigner
 from fwsign.verify.verifier import Verifier
-from fwsign.x509.chain import Anchor
+from fwsign.x509.anchor import Anchor
 
 __all__ = [
     "Anchor",
     "DevicePolicy",
     "Recorded",
-    "Signer",
     "Slot",
     "VerifiedRelease",
+    "VerifiedSigner",
     "Verifier",
 ]

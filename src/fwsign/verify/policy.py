@@ -8,7 +8,8 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from fwsign.errors import Failed, Untrusted
 from fwsign.verify.example_keys import EXAMPLE_SPKI
-from fwsign.x509.chain import Anchor, Path, Profile
+from fwsign.x509.anchor import Anchor
+from fwsign.x509.chain import CertificationPath, Profile
 from fwsign.x509.constraints import dns_names, is_domain, permits, within_domain
 from fwsign.x509.crl import HeldCrl
 from fwsign.x509.revocation import CrlReader
@@ -98,7 +99,7 @@ class DevicePolicy(NamedTuple):
         """Whether a single CA could meet this policy by issuing several leaves."""
         return not self.slots and self.needed > 1
 
-    def vendors_of(self, path: Path) -> tuple[str, ...]:
+    def vendors_of(self, path: CertificationPath) -> tuple[str, ...]:
         """The vendors that a signer may sign for: the leaf's own, else those pinned for its key.
 
         A CA's pin also covers the leaves below it, as far as the CAs between them permit its names.
@@ -112,7 +113,7 @@ class DevicePolicy(NamedTuple):
             if not limits or any(within_domain(name, limit) for limit in limits)
         )
 
-    def _pinned_for(self, path: Path) -> tuple[str, ...]:
+    def _pinned_for(self, path: CertificationPath) -> tuple[str, ...]:
         for above, key in enumerate(path.keys):
             if key in self.pinned_vendors:
                 between = path.certificates[1:above]
@@ -161,7 +162,7 @@ def pins_for(
     return {one.spki: (vendor,) for one in silent}
 
 
-def refuse_example(policy: DevicePolicy, path: Path) -> None:
+def refuse_example(policy: DevicePolicy, path: CertificationPath) -> None:
     """Refuse a path with a published key, unless the policy accepts it.
 
     Raises:
@@ -174,7 +175,7 @@ def refuse_example(policy: DevicePolicy, path: Path) -> None:
         )
 
 
-def missing_signers(policy: DevicePolicy, paths: Sequence[Path]) -> str | None:
+def missing_signers(policy: DevicePolicy, paths: Sequence[CertificationPath]) -> str | None:
     """Describe the signers that are missing among those that count, or return None.
 
     Each leaf key counts once, however many certificates it has.

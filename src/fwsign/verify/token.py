@@ -27,7 +27,7 @@ from fwsign.format.cose import MAX_CHAIN, PublicKey
 from fwsign.verify.policy import DevicePolicy, refuse_example
 from fwsign.x509 import der
 from fwsign.x509.certificate import Certificate, parse_certificate, signature_valid
-from fwsign.x509.chain import Path, check_dates, validate_path
+from fwsign.x509.chain import CertificationPath, check_dates, validate_path
 from fwsign.x509.revocation import CrlReader, Issued, check_kept, updates
 
 BOOLEAN, OCTETS, OID, SET = 0x01, 0x04, 0x06, 0x31
@@ -99,7 +99,7 @@ class Stamp(NamedTuple):
     """
 
     signed_at: datetime | None = None
-    path: Path | None = None
+    path: CertificationPath | None = None
     issued: tuple[Issued, ...] = ()
     revocation_checked: bool = False
     notes: tuple[str, ...] = ()
@@ -202,28 +202,28 @@ def check_signature(token: Token, key: PublicKey) -> None:
 
 
 def _parse(data: bytes) -> Token:
-    outer = der.Reader(data)
-    info = der.Reader(outer.content(der.SEQUENCE))
+    outer = der.DerReader(data)
+    info = der.DerReader(outer.content(der.SEQUENCE))
     outer.end()
     _expect(info.content(OID), SIGNED_DATA, "its content is not SignedData")
-    explicit = der.Reader(info.content(TAG_0))
+    explicit = der.DerReader(info.content(TAG_0))
     info.end()
-    cms = der.Reader(explicit.content(der.SEQUENCE))
+    cms = der.DerReader(explicit.content(der.SEQUENCE))
     explicit.end()
     version = cms.integer()
-    digests = _only(der.Reader(cms.content(SET)), "digest algorithm")
-    content = _content(der.Reader(cms.content(der.SEQUENCE)))
+    digests = _only(der.DerReader(cms.content(SET)), "digest algorithm")
+    content = _content(der.DerReader(cms.content(der.SEQUENCE)))
     certificates, demanded = _certificates(cms.optional(TAG_0))
     # RFC 5652 section 5.1: version 3, because the content is not id-data.
     _expect(version in {3, demanded}, True, "SignedData is not of version 3")
-    signer = der.Reader(_only(der.Reader(cms.content(SET)), "signer, and no CRLs"))
+    signer = der.DerReader(_only(der.DerReader(cms.content(SET)), "signer, and no CRLs"))
     cms.end()
-    return _signed_by(der.Reader(signer.content(der.SEQUENCE)), digests, content, certificates)
+    return _signed_by(der.DerReader(signer.content(der.SEQUENCE)), digests, content, certificates)
 
 
-def _content(encapsulated: der.Reader) -> bytes:
+def _content(encapsulated: der.DerReader) -> bytes:
     _expect(encapsulated.content(OID), TST_INFO, "what is signed is not a TSTInfo")
-    explicit = der.Reader(encapsulated.content(TAG_0))
+    explicit = der.DerReader(encapsulated.content(TAG_0))
     encapsulated.end()
     content = explicit.content(OCTETS)
     explicit.end()
@@ -233,7 +233,7 @@ def _content(encapsulated: der.Reader) -> bytes:
 def _certificates(content: bytes | None) -> tuple[list[bytes], int]:
     """Return the certificates, and the version of SignedData that the set demands."""
     found, count, version = [], 0, 3
-    reader = der.Reader(content or b"")
+    reader = der.DerReader(content or b"")
     while reader.more:
         count += 1
         check_limit(count, MAX_CHAIN, "more certificates in a time-stamp token")
@@ -247,7 +247,7 @@ def _certificates(content: bytes | None) -> tuple[list[bytes], int]:
 
 
 def _signed_by(
-    signer: der.Reader, digests: bytes, content: bytes, certificates: Sequence[bytes]
+    signer: der.DerReader, digests: bytes, content: bytes, certificates: Sequence[bytes]
 ) -> Token:
     """Read the SignerInfo (RFC 5652 section 5.3), and with it the TSTInfo."""
     version = signer.integer()
@@ -261,7 +261,7 @@ def _signed_by(
     signature_algorithm = signer.whole(der.SEQUENCE)
     signature = signer.content(OCTETS)
     signer.end()  # no unsigned attributes: none is needed, and anyone could add them
-    signed = _signed_attributes(der.Reader(attributes).content(TAG_0))
+    signed = _signed_attributes(der.DerReader(attributes).content(TAG_0))
     if _single(signed[MESSAGE_DIGEST], OCTETS) != hashed(content).digest():
         raise Tampered("tampered.token", "the time-stamp token's content is not the signed one")
     data = _leaf(signed, certificates)
@@ -279,10 +279,10 @@ def _signed_attributes(content: bytes) -> dict[bytes, bytes]:
     """Return the values of the signed attributes, by attribute type."""
     whole: list[bytes] = []
     values: dict[bytes, bytes] = {}
-    reader = der.Reader(content)
+    reader = der.DerReader(content)
     while reader.more:
         whole.append(reader.whole(der.SEQUENCE))
-        attribute = der.Reader(der.Reader(whole[-1]).content(der.SEQUENCE))
+        attribute = der.DerReader(der.DerReader(whole[-1]).content(der.SEQUENCE))
         kind, value = attribute.content(OID), attribute.content(SET)
         attribute.end()
         if kind in values:
@@ -317,11 +317,11 @@ def _named(kind: bytes, values: bytes, certificates: Sequence[bytes]) -> bytes:
     The digest alone identifies it. Issuer and serial number, digests of further certificates, and
     policies are checked for their form only.
     """
-    named = der.Reader(_single(values, der.SEQUENCE))
-    names = der.Reader(named.content(der.SEQUENCE))
+    named = der.DerReader(_single(values, der.SEQUENCE))
+    names = der.DerReader(named.content(der.SEQUENCE))
     named.optional(der.SEQUENCE)  # policies
     named.end()
-    first = der.Reader(names.content(der.SEQUENCE))
+    first = der.DerReader(names.content(der.SEQUENCE))
     while names.more:
         names.content(der.SEQUENCE)
     hashed = _SHA1 if kind == SIGNING_CERTIFICATE else hashlib.sha256
@@ -365,12 +365,12 @@ def _issuer_and_serial(certificate: Certificate) -> bytes:
 
 def _tst_info(data: bytes) -> Token:
     """Read a TSTInfo (RFC 3161 section 2.4.2)."""
-    outer = der.Reader(data)
-    info = der.Reader(outer.content(der.SEQUENCE))
+    outer = der.DerReader(data)
+    info = der.DerReader(outer.content(der.SEQUENCE))
     outer.end()
     _expect(info.integer(), 1, "TSTInfo is not of version 1")
     info.content(OID)  # the policy, which only the TSA's customers need
-    imprint = der.Reader(info.content(der.SEQUENCE))
+    imprint = der.DerReader(info.content(der.SEQUENCE))
     hashed, digest = _hash(imprint.whole(der.SEQUENCE)), imprint.content(OCTETS)
     imprint.end()
     info.integer()  # serialNumber
@@ -380,15 +380,15 @@ def _tst_info(data: bytes) -> Token:
         raise ValueError("ordering is neither true nor absent")
     nonce = info.optional(der.INTEGER)
     info.optional(TAG_0)  # tsa: a name; a signed attribute identifies the certificate
-    _check_extensions(der.Reader(info.optional(TAG_1) or b""))
+    _check_extensions(der.DerReader(info.optional(TAG_1) or b""))
     info.end()
     number = None if nonce is None else der.number(nonce)
     return Token(gen_time, hashed, digest, number, (), der.Signed(b"", b"", b""))
 
 
-def _check_extensions(reader: der.Reader) -> None:
+def _check_extensions(reader: der.DerReader) -> None:
     while reader.more:
-        extension = der.Reader(reader.content(der.SEQUENCE))
+        extension = der.DerReader(reader.content(der.SEQUENCE))
         extension.content(OID)
         critical = extension.optional(BOOLEAN)
         extension.content(OCTETS)
@@ -408,7 +408,7 @@ def _expect(found: object, wanted: object, words: str) -> None:
         raise ValueError(words)
 
 
-def _only(reader: der.Reader, words: str) -> bytes:
+def _only(reader: der.DerReader, words: str) -> bytes:
     """Return the one SEQUENCE of a SET OF."""
     whole = reader.whole(der.SEQUENCE)
     if reader.more:
@@ -418,7 +418,7 @@ def _only(reader: der.Reader, words: str) -> bytes:
 
 def _single(values: bytes, tag: int) -> bytes:
     """Return the content of the one value of an attribute."""
-    reader = der.Reader(values)
+    reader = der.DerReader(values)
     content = reader.content(tag)
     reader.end()
     return content

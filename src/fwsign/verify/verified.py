@@ -9,13 +9,20 @@ from typing import NamedTuple, final
 from fwsign.errors import Failed, FwsignError, Unsuitable
 from fwsign.format import suit
 from fwsign.format.component import Component
-from fwsign.format.payload import Blocks, Receiving, Sink, Source, Staged, receive
+from fwsign.format.payload import (
+    Blocks,
+    PartialPayload,
+    PayloadSink,
+    PayloadSource,
+    Receiving,
+    receive,
+)
 from fwsign.verify.token import Stamp
-from fwsign.x509.chain import Path
+from fwsign.x509.chain import CertificationPath
 from fwsign.x509.revocation import Issued
 
 
-class Signer(NamedTuple):
+class VerifiedSigner(NamedTuple):
     """The verdict on one block of an envelope.
 
     Args:
@@ -34,7 +41,7 @@ class Signer(NamedTuple):
 
     algorithm: str
     now: datetime
-    path: Path | None = None
+    path: CertificationPath | None = None
     issued: tuple[Issued, ...] = ()
     revocation_checked: bool = False
     notes: tuple[str, ...] = ()
@@ -89,7 +96,7 @@ class VerifiedRelease:
     manifest_digest: bytes
     text: suit.Text | None
     vendor: str
-    signers: tuple[Signer, ...]
+    signers: tuple[VerifiedSigner, ...]
     unchecked: tuple[str, ...]
     notes: tuple[str, ...]
     now: datetime
@@ -117,7 +124,7 @@ class VerifiedRelease:
         return self.manifest.components
 
     @property
-    def counted(self) -> tuple[tuple[Signer, Path], ...]:
+    def counted(self) -> tuple[tuple[VerifiedSigner, CertificationPath], ...]:
         """The blocks that count, with the path of each."""
         return tuple((one, one.path) for one in self.signers if one.path and one.refusal is None)
 
@@ -150,7 +157,10 @@ class VerifiedRelease:
         return self.component(component if isinstance(component, str) else component.name)
 
     def receive(
-        self, component: Component | str, source: Source | None = None, sink: Sink | None = None
+        self,
+        component: Component | str,
+        source: PayloadSource | None = None,
+        sink: PayloadSink | None = None,
     ) -> None:
         """Step 10: stream a payload and check size and digest; commit only after this returned.
 
@@ -175,7 +185,7 @@ class VerifiedRelease:
             raise Failed("io.payload-missing", message, step=10)
         receive(own, source, sink, self.blocks(own))
 
-    def receiving(self, component: Component | str, sink: Sink | None = None) -> Receiving:
+    def receiving(self, component: Component | str, sink: PayloadSink | None = None) -> Receiving:
         """Step 10 for bytes that come in pieces: `feed` them, then `finish`, then commit.
 
         Raises:
@@ -184,7 +194,7 @@ class VerifiedRelease:
         own = self._own(component)
         return Receiving(own, sink, self.blocks(own))
 
-    def resuming(self, component: Component | str, file: Staged) -> Receiving:
+    def resuming(self, component: Component | str, file: PartialPayload) -> Receiving:
         """Step 10 for a payload that an earlier try left incomplete: go on at its `offset`.
 
         Args:
@@ -206,7 +216,7 @@ def seal(
     manifest_digest: bytes,
     text: suit.Text | None,
     vendor: str,
-    signers: tuple[Signer, ...],
+    signers: tuple[VerifiedSigner, ...],
     unchecked: tuple[str, ...],
     notes: tuple[str, ...],
     now: datetime,

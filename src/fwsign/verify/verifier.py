@@ -45,8 +45,9 @@ from fwsign.verify.policy import (
     refuse_example,
 )
 from fwsign.verify.token import Stamp, judge_token
-from fwsign.verify.verified import Signer, VerifiedRelease, seal
-from fwsign.x509.chain import Anchor, Path, check_dates, validate_path
+from fwsign.verify.verified import VerifiedRelease, VerifiedSigner, seal
+from fwsign.x509.anchor import Anchor
+from fwsign.x509.chain import CertificationPath, check_dates, validate_path
 from fwsign.x509.constraints import is_domain
 from fwsign.x509.revocation import CrlReader, Issued, check_kept, updates
 
@@ -54,9 +55,9 @@ __all__ = [
     "Anchor",
     "DevicePolicy",
     "Recorded",
-    "Signer",
     "Slot",
     "VerifiedRelease",
+    "VerifiedSigner",
     "Verifier",
 ]
 
@@ -136,10 +137,10 @@ class Verifier:
             block_lists=lists,
         )
 
-    def _judge(self, block: Block, payload: bytes, at: datetime, crls: CrlReader) -> Signer:
+    def _judge(self, block: Block, payload: bytes, at: datetime, crls: CrlReader) -> VerifiedSigner:
         """Steps 3 to 5. A trust failure leaves the block uncounted; all else refuses."""
         known = ALGORITHMS.get(block.algorithm)
-        signer = Signer(known.name if known else str(block.algorithm), at)
+        signer = VerifiedSigner(known.name if known else str(block.algorithm), at)
         try:
             with _step(3):
                 signer = signer._replace(path=(path := self._authenticate(block, payload)))
@@ -160,7 +161,7 @@ class Verifier:
             _add_token_refusal(refusal, signer.stamp)
             return signer._replace(refusal=refusal)
 
-    def _authenticate(self, block: Block, payload: bytes) -> Path:
+    def _authenticate(self, block: Block, payload: bytes) -> CertificationPath:
         """Step 3: algorithm, x5t, path without dates, signature."""
         if block.algorithm not in ALGORITHMS:
             raise Untrusted(
@@ -181,7 +182,7 @@ class Verifier:
         refuse_example(self._policy, path)
         return path
 
-    def _find_bare_key(self, block: Block, message: bytes) -> Path:
+    def _find_bare_key(self, block: Block, message: bytes) -> CertificationPath:
         kind = ALGORITHMS[block.algorithm].key
         failure: FwsignError = Untrusted(
             "untrusted.no-anchor",
@@ -197,7 +198,7 @@ class Verifier:
                 except Tampered as error:
                     failure = error
                 else:
-                    return Path((), anchor)
+                    return CertificationPath((), anchor)
         raise failure
 
     def _judge_token(
@@ -223,7 +224,7 @@ class Verifier:
 
     def _check_time(
         self,
-        path: Path,
+        path: CertificationPath,
         issued: Sequence[Issued],
         stamp: Stamp | None,
         now: datetime,
@@ -246,8 +247,8 @@ class Verifier:
     def _check_revocation(
         self,
         block: Block,
-        path: Path,
-        signer: Signer,
+        path: CertificationPath,
+        signer: VerifiedSigner,
         issued: Sequence[Issued],
         crls: CrlReader,
     ) -> tuple[bool, tuple[str, ...]]:
@@ -261,7 +262,7 @@ class Verifier:
         notes = crls.check(issued, signer.now, signer.signed_at, allow_stale=allowed)
         return checked, notes
 
-    def _check_signers(self, signers: Sequence[Signer]) -> None:
+    def _check_signers(self, signers: Sequence[VerifiedSigner]) -> None:
         """Step 6: enough blocks count. Raise a block's own refusal, if there is one, stale last."""
         counted = [one.path for one in signers if one.path and one.refusal is None]
         missing = missing_signers(self._policy, counted)
@@ -274,8 +275,8 @@ class Verifier:
         raise Untrusted(code, f"the policy demands {missing}", expected=missing)
 
     def _limit_to_vendor(
-        self, signer: Signer, manifest: suit.Manifest, text: suit.Text | None
-    ) -> Signer:
+        self, signer: VerifiedSigner, manifest: suit.Manifest, text: suit.Text | None
+    ) -> VerifiedSigner:
         """Step 8: a leaf that does not list the manifest's vendor no longer counts."""
         if signer.path is None:
             return signer
@@ -327,7 +328,7 @@ class Verifier:
         names = ("vendor", "product", "rollback")
         return tuple(name for name, value in zip(names, said, strict=True) if value is None)
 
-    def _known_time(self, signers: Sequence[Signer], at: datetime) -> datetime | None:
+    def _known_time(self, signers: Sequence[VerifiedSigner], at: datetime) -> datetime | None:
         """Find a time that has passed, from the CRLs of the signers that count (ADR 13).
 
         One of several signers must not move a device to a year in which no other signer is valid.
@@ -344,7 +345,7 @@ class Verifier:
             most = max(most, min(max(own) for own in times))
         return max((one for own in times for one in own if one <= most), default=None)
 
-    def _notes(self, signers: Sequence[Signer]) -> tuple[str, ...]:
+    def _notes(self, signers: Sequence[VerifiedSigner]) -> tuple[str, ...]:
         notes = [note for signer in signers for note in signer.notes]
         if self._policy.one_ca_suffices:
             notes.append("a single CA could meet this policy alone: no slots are pinned")
@@ -386,7 +387,7 @@ def _not_for_this_device(
     )
 
 
-def _leaves_uncounted(refusal: FwsignError, block: Block, signer: Signer) -> bool:
+def _leaves_uncounted(refusal: FwsignError, block: Block, signer: VerifiedSigner) -> bool:
     """Tell whether a refusal only leaves its block uncounted; any other refuses the envelope."""
     if isinstance(refusal, Untrusted | Stale):
         return True

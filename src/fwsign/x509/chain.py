@@ -15,31 +15,21 @@ The verifier itself asks for codeSigning and timeStamping; receipts and `fwsign 
 for the TLS uses.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_der_public_key,
-    load_pem_public_key,
-)
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from fwsign.errors import Code, Malformed, Stale, Tampered, Untrusted
 from fwsign.format import cose
-from fwsign.format.cose import MIN_RSA_BITS, PublicKey, allowed_rsa_size, key_kind, key_name
+from fwsign.format.cose import MIN_RSA_BITS, allowed_rsa_size, key_kind, key_name
+from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import (
-    PARSE_ERRORS,
     Certificate,
     display_name,
-    key_digest,
-    no_warnings,
-    parse_anchor,
     parse_certificate,
     signature_valid,
 )
@@ -60,7 +50,7 @@ MIN_CA_RSA_BITS: Final = 2048
 """Old roots have these keys; they retire with the root."""
 
 
-class Rules(NamedTuple):
+class UseRules(NamedTuple):
     """The rules that differ between the uses of a leaf.
 
     Args:
@@ -86,7 +76,7 @@ class Rules(NamedTuple):
     host: bool = False
 
 
-_TLS: Final = Rules(
+_TLS: Final = UseRules(
     ExtendedKeyUsageOID.CLIENT_AUTH,
     "TLS clients",
     "TLS handshakes",
@@ -94,14 +84,14 @@ _TLS: Final = Rules(
     rsa_bits=MIN_CA_RSA_BITS,
     bare_anchor=False,
 )
-USES: Final[Mapping[Use, Rules]] = MappingProxyType(
+USES: Final[Mapping[Use, UseRules]] = MappingProxyType(
     {
-        "codeSigning": Rules(
+        "codeSigning": UseRules(
             ExtendedKeyUsageOID.CODE_SIGNING, "code signing", "releases", critical=True
         ),
         # RFC 3161 section 2.3: critical and alone in the leaf, so compat forgives nothing here.
         # Public CAs for time stamps leave their own usage uncritical, as RFC 5280 allows.
-        "timeStamping": Rules(
+        "timeStamping": UseRules(
             ExtendedKeyUsageOID.TIME_STAMPING, "time stamping", "time stamps", alone=True
         ),
         "clientAuth": _TLS,
@@ -121,76 +111,7 @@ _KNOWN_EXTENSIONS: Final = frozenset(
 )
 
 
-class Anchor(NamedTuple):
-    """A root certificate or a bare public key that a verifier pins.
-
-    A bare key verifies blocks without certificates, and certificates that it signed. An anchor
-    with `vendors` is trusted only for these domain names and those below them.
-    """
-
-    key: PublicKey
-    spki: str
-    certificate: Certificate | None = None
-    vendors: tuple[str, ...] = ()
-
-    @classmethod
-    def from_certificate(cls, data: bytes, vendors: Iterable[str] = ()) -> "Anchor":
-        """Pin a certificate, in DER.
-
-        Raises:
-            Malformed: `malformed.certificate`.
-            Untrusted: `untrusted.algorithm`, `untrusted.serial`.
-        """
-        certificate = parse_anchor(data)
-        return cls(certificate.key, certificate.spki, certificate, tuple(vendors))
-
-    @classmethod
-    def from_public_key(cls, spki: bytes, vendors: Iterable[str] = ()) -> "Anchor":
-        """Pin a bare public key, a SubjectPublicKeyInfo in DER.
-
-        Raises:
-            Malformed: `malformed.certificate`.
-        """
-        try:
-            key = load_der_public_key(spki)
-            digest = key_digest(key)
-        except (UnsupportedAlgorithm, *PARSE_ERRORS) as error:
-            raise Malformed("malformed.certificate", f"not a public key: {error}") from None
-        return cls(key, digest, None, tuple(vendors))
-
-    @classmethod
-    def from_pem(cls, data: bytes, vendors: Iterable[str] = ()) -> "Anchor":
-        """Pin the one certificate or public key of a PEM file's content.
-
-        Raises:
-            Malformed: `malformed.certificate`, also for more than one.
-            Untrusted: `untrusted.algorithm`, `untrusted.serial`.
-        """
-        try:
-            if b"-----BEGIN PUBLIC KEY-----" in data:
-                key = load_pem_public_key(data)
-                spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-                return cls.from_public_key(spki, vendors)
-            with no_warnings():
-                found = x509.load_pem_x509_certificates(data)
-        except (UnsupportedAlgorithm, *PARSE_ERRORS) as error:
-            raise Malformed("malformed.certificate", f"not a PEM file to pin: {error}") from None
-        if len(found) != 1:
-            raise Malformed(
-                "malformed.certificate",
-                f"{len(found)} certificates to pin, expected one",
-                expected=1,
-                found=len(found),
-            )
-        return cls.from_certificate(found[0].public_bytes(Encoding.DER), vendors)
-
-    @property
-    def name(self) -> str:
-        """The anchor for people."""
-        return self.certificate.name if self.certificate else f"{key_name(self.key)} key"
-
-
-class Path(NamedTuple):
+class CertificationPath(NamedTuple):
     """A validated path: certificates from the leaf up, the anchor, and the faults forgiven.
 
     A pinned bare key that signed by itself is a path without certificates.
@@ -223,7 +144,7 @@ def validate_path(
     *,
     profile: Profile = "strict",
     use: Use = "codeSigning",
-) -> Path:
+) -> CertificationPath:
     """Validate a path from a leaf to an anchor, except dates and revocation.
 
     Args:
@@ -251,10 +172,12 @@ def validate_path(
     if anchor.vendors:
         check_vendors(anchor.name, anchor.vendors, certificates[0])
     forgiven += _check_leaf(certificates[0], use, profile)
-    return Path(certificates, anchor, forgiven)
+    return CertificationPath(certificates, anchor, forgiven)
 
 
-def check_dates(path: Path, at: datetime, *, not_before: bool = True, when: str = "it is") -> None:
+def check_dates(
+    path: CertificationPath, at: datetime, *, not_before: bool = True, when: str = "it is"
+) -> None:
     """Check that every certificate of a path is valid; an anchor's own dates do not count.
 
     Args:
@@ -409,7 +332,7 @@ def check_ca(
     return forgiven
 
 
-def _check_ca_usage(ca: Certificate, rules: Rules, profile: Profile) -> tuple[str, ...]:
+def _check_ca_usage(ca: Certificate, rules: UseRules, profile: Profile) -> tuple[str, ...]:
     """Check that a CA may issue certificates for a use."""
     extended = ca.extension(x509.ExtendedKeyUsage)
     if extended is None:

@@ -14,8 +14,9 @@ from cryptography.x509.oid import ExtensionOID
 
 from fwsign.errors import Malformed, Untrusted
 from fwsign.x509 import der
+from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import PARSE_ERRORS, Certificate, display_name
-from fwsign.x509.chain import Anchor, Profile
+from fwsign.x509.chain import Profile
 
 HARMLESS: Final = frozenset(
     {
@@ -172,7 +173,7 @@ def parse_crl(data: bytes) -> Crl:
 def _keeps_since(found: x509.ExtensionType | None) -> datetime | None:
     if not isinstance(found, x509.UnrecognizedExtension):
         return None
-    reader = der.Reader(found.value)
+    reader = der.DerReader(found.value)
     since = der.generalized_time(reader.content(der.GENERALIZED_TIME))
     reader.end()
     return since

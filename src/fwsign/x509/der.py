@@ -41,7 +41,7 @@ class Signed(NamedTuple):
     signature: bytes
 
 
-class Reader:
+class DerReader:
     """Read elements one after another; each has its length in the shortest form.
 
     Args:
@@ -143,7 +143,7 @@ def serial_number(tbs: bytes) -> int:
     Raises:
         ValueError: there is none.
     """
-    inside = Reader(Reader(tbs).content(SEQUENCE))
+    inside = DerReader(DerReader(tbs).content(SEQUENCE))
     inside.optional(VERSION)
     return int.from_bytes(inside.content(INTEGER), "big", signed=True)
 
@@ -156,7 +156,7 @@ def issuer_and_serial(tbs: bytes) -> bytes:
     Raises:
         ValueError: there are none.
     """
-    inside = Reader(Reader(tbs).content(SEQUENCE))
+    inside = DerReader(DerReader(tbs).content(SEQUENCE))
     inside.optional(VERSION)
     serial = inside.whole(INTEGER)
     inside.whole(SEQUENCE)  # the algorithm
@@ -173,16 +173,16 @@ def extension(tbs: bytes, oid: bytes) -> bytes | None:
     Raises:
         ValueError: the shape is not that of RFC 5280 section 4.1.
     """
-    inside = Reader(Reader(tbs).content(SEQUENCE))
+    inside = DerReader(DerReader(tbs).content(SEQUENCE))
     inside.content(VERSION)
     inside.content(INTEGER)
     for _ in range(5):  # algorithm, issuer, validity, subject, key
         inside.content(SEQUENCE)
     inside.optional(ISSUER_ID)
     inside.optional(SUBJECT_ID)
-    every = Reader(Reader(inside.content(EXTENSIONS)).content(SEQUENCE))
+    every = DerReader(DerReader(inside.content(EXTENSIONS)).content(SEQUENCE))
     while every.more:
-        one = Reader(every.content(SEQUENCE))
+        one = DerReader(every.content(SEQUENCE))
         found = one.content(OID)
         one.optional(BOOLEAN)  # critical
         if found == oid:
@@ -196,7 +196,7 @@ def entries_size(tbs: bytes) -> int:
     Raises:
         ValueError: the shape is not that of RFC 5280 section 5.1.
     """
-    inside = Reader(Reader(tbs).content(SEQUENCE))
+    inside = DerReader(DerReader(tbs).content(SEQUENCE))
     inside.content(INTEGER)
     for _ in range(2):  # algorithm, issuer
         inside.content(SEQUENCE)

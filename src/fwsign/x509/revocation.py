@@ -10,8 +10,9 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from fwsign.errors import Malformed, Stale, Tampered, Untrusted, check_limit
+from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import PARSE_ERRORS, Certificate, signature_valid
-from fwsign.x509.chain import Anchor, Path, Profile
+from fwsign.x509.chain import CertificationPath, Profile
 from fwsign.x509.crl import (
     Crl,
     HeldCrl,
@@ -86,7 +87,7 @@ class CrlReader:
         self._plain: set[bytes] = set()
         self._reading = 0
 
-    def collect(self, path: Path, stapled: Sequence[bytes] = ()) -> Collected:
+    def collect(self, path: CertificationPath, stapled: Sequence[bytes] = ()) -> Collected:
         """Find and verify the CRLs of every issuer in a path; CRLs of other issuers are ignored.
 
         Args:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fwsign.pki.paths.purpose import Accepted, Host, Purpose
-    from fwsign.x509.chain import Anchor
+    from fwsign.x509.anchor import Anchor
 
 _KINDS = {"timestamp": "tsa", "server": "server", "client": "client"}
 _OTHERS = {
@@ -231,7 +231,7 @@ def _of_pki(directory: Path) -> "tuple[list[Anchor], list[bytes], list[bytes]]":
 
     from fwsign.pki.certificates import is_ca
     from fwsign.pki.directory import Pki
-    from fwsign.x509.chain import Anchor
+    from fwsign.x509.anchor import Anchor
 
     pki = Pki(directory)
     roots = [pki.certificate(name).public_bytes(Encoding.DER) for name in pki.roots()]

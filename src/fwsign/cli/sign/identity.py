@@ -8,7 +8,7 @@ from fwsign.cli import inputs, keyfiles, ui
 from fwsign.errors import Failed, Untrusted
 from fwsign.keys import signer_from_uri
 from fwsign.signing.envelope import Identity, check_clock, check_margin, known_time
-from fwsign.x509.chain import Anchor
+from fwsign.x509.anchor import Anchor
 from fwsign.x509.constraints import dns_names, is_domain
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from fwsign.cli import ui
 from fwsign.cli.payloads import check_blocks, opened
 from fwsign.errors import Failed
 from fwsign.format.component import Component, is_inside
-from fwsign.format.payload import Blocks, Source
+from fwsign.format.payload import Blocks, PayloadSource
 from fwsign.format.payload import receive as receive_payload
 from fwsign.verify.verifier import VerifiedRelease
 
@@ -60,12 +60,12 @@ def list_used(release: VerifiedRelease, component: Component) -> Blocks | None:
 @contextlib.contextmanager
 def finding(
     components: Sequence[Component], envelope: Path, given: Sequence[Path]
-) -> Iterator[Callable[[Component], Source | None]]:
+) -> Iterator[Callable[[Component], PayloadSource | None]]:
     """Yield a function that opens payloads for `receive`; they are closed at the end."""
     named = _match(components, given)
     with contextlib.ExitStack() as files:
 
-        def find(component: Component) -> Source | None:
+        def find(component: Component) -> PayloadSource | None:
             path = named.get(component.name)
             if is_inside(component.uri):
                 return None

@@ -12,7 +12,7 @@ from fwsign.format.component import Component
 from fwsign.receipts.facts import release_facts, signer_facts
 from fwsign.signing.release import DEVICE_DATA
 from fwsign.verify.example_keys import EXAMPLE_SPKI
-from fwsign.verify.verifier import Signer, VerifiedRelease
+from fwsign.verify.verifier import VerifiedRelease, VerifiedSigner
 
 
 class Verdict(NamedTuple):
@@ -73,7 +73,7 @@ def _checked_by(view: Verdict, component: Component) -> str | None:
     return "digest" if list_used(view.release, component) is None else "block list"
 
 
-def _signer_as_json(one: Signer) -> dict[str, Any]:
+def _signer_as_json(one: VerifiedSigner) -> dict[str, Any]:
     path = one.path
     return {
         **signer_facts(one),

@@ -9,7 +9,7 @@ from fwsign.device_data.policy import MAX_POLICY, parse
 from fwsign.errors import Failed, Malformed, Unsuitable, check_limit
 from fwsign.flash.boards.waivers import RAW
 from fwsign.format.component import Component
-from fwsign.format.payload import Source
+from fwsign.format.payload import PayloadSource
 from fwsign.images import Image, recognise
 from fwsign.signing.release import DEVICE_DATA
 from fwsign.verify.verified import VerifiedRelease
@@ -17,7 +17,7 @@ from fwsign.verify.verified import VerifiedRelease
 MAX_HELD: Final = 256 * 1024 * 1024
 """Bytes of all payloads for flash together; twice the largest flash that an ESP chip takes."""
 
-Find: TypeAlias = Callable[[Component], Source | None]
+Find: TypeAlias = Callable[[Component], PayloadSource | None]
 """Opens the payload of a component; None if it is inside the envelope."""
 
 

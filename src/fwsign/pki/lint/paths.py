@@ -19,8 +19,9 @@ from fwsign.pki.paths.end import PathEnd, PathLink, path_ends
 from fwsign.pki.profiles import NO_END
 from fwsign.pki.report.linking import ISSUER_LIMIT
 from fwsign.pki.view.words import shown_serial
+from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import PARSE_ERRORS, display_name, parse_anchor, parse_certificate
-from fwsign.x509.chain import Anchor, validate_path
+from fwsign.x509.chain import validate_path
 
 _CODE = {ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
 

@@ -22,11 +22,11 @@ from cryptography import x509
 from fwsign.errors import FwsignError, Untrusted
 from fwsign.format.cose import MAX_CHAIN
 from fwsign.x509 import der
+from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import Certificate, parse_anchor, parse_certificate, signature_valid
 from fwsign.x509.chain import (
     USES,
-    Anchor,
-    Path,
+    CertificationPath,
     Profile,
     Use,
     check_ca,
@@ -40,7 +40,7 @@ MAX_STEPS: Final = 2000
 MAX_NAMESAKES: Final = 100
 """CAs of one name whose signatures are tried if no path validates."""
 
-Fits: TypeAlias = Callable[[Path], object]
+Fits: TypeAlias = Callable[[CertificationPath], object]
 """Judges a path of one certificate and its issuer; it raises `FwsignError` to exclude it."""
 
 
@@ -48,7 +48,7 @@ class BuiltPath(NamedTuple):
     """A chain in DER, and its path."""
 
     chain: tuple[bytes, ...]
-    path: Path
+    path: CertificationPath
 
 
 class _One(NamedTuple):
@@ -59,7 +59,7 @@ class _One(NamedTuple):
     names: bytes
 
 
-def _takes_all(_: Path) -> None:
+def _takes_all(_: CertificationPath) -> None:
     pass
 
 
@@ -188,7 +188,7 @@ def _validated(
 ) -> BuiltPath | None:
     try:
         path = validate_path(chain, anchors, use=use, profile=profile)
-        fits(Path(path.certificates[-1:], path.anchor))
+        fits(CertificationPath(path.certificates[-1:], path.anchor))
     except FwsignError:
         return None
     return BuiltPath(chain, path)
@@ -200,7 +200,7 @@ def _follows(path: Sequence[_One], ca: _One, use: Use, profile: Profile, fits: F
     try:
         check_ca(above, below, profile=profile, use=use)
         check_link(below[-1], above)
-        fits(Path((below[-1],), Anchor(above.key, above.spki, above)))
+        fits(CertificationPath((below[-1],), Anchor(above.key, above.spki, above)))
     except FwsignError:
         return False
     return True

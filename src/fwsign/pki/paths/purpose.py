@@ -26,8 +26,9 @@ from fwsign.errors import FwsignError, Malformed, Untrusted
 from fwsign.format.cose import key_kind
 from fwsign.keys.published import is_published
 from fwsign.pki.paths.build import find_paths, in_order
+from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import PARSE_ERRORS
-from fwsign.x509.chain import Anchor, Path, Profile, Use, check_dates, validate_path
+from fwsign.x509.chain import CertificationPath, Profile, Use, check_dates, validate_path
 from fwsign.x509.constraints import host_names
 from fwsign.x509.crl import Crl, parse_crl
 from fwsign.x509.revocation import CrlReader, Issued, updates
@@ -50,7 +51,7 @@ Host: TypeAlias = x509.DNSName | x509.IPAddress
 class Accepted(NamedTuple):
     """An accepted path, the CRLs that count, and notes for the reader."""
 
-    path: Path
+    path: CertificationPath
     issued: tuple[Issued, ...]
     now: datetime
     revocation_checked: bool
@@ -135,7 +136,9 @@ def _judged(chain: tuple[bytes, ...], **how: Any) -> Judgement:
         return Judgement(chain, error)
 
 
-def _check_step(step: Path, *, at: datetime, crls: Sequence[Crl], profile: Profile) -> None:
+def _check_step(
+    step: CertificationPath, *, at: datetime, crls: Sequence[Crl], profile: Profile
+) -> None:
     """Refuse a certificate and issuer that `judge` would refuse in any path."""
     check_dates(step, at, not_before=False)
     own = [crl.data for crl in crls if crl.is_by_issuer_of(step.certificates[0])]
@@ -198,7 +201,7 @@ def judge(
     return Accepted(path, issued, now, at_hand or not path.certificates, notes)
 
 
-def _check_host(path: Path, host: Host) -> None:
+def _check_host(path: CertificationPath, host: Host) -> None:
     """Refuse a server that has not the name that a client calls it by (RFC 9525 section 6)."""
     names = host_names(path.certificates[0])
     if any(_fits(name, host) for name in names):
@@ -224,7 +227,9 @@ def _fits(name: Host, host: Host) -> bool:
     return has == asked or (bool(head) and "." in above and has == f"*.{above}")
 
 
-def _ask(path: Path, purpose: Purpose, now: datetime, host: Host | None) -> tuple[str, ...]:
+def _ask(
+    path: CertificationPath, purpose: Purpose, now: datetime, host: Host | None
+) -> tuple[str, ...]:
     """Ask cryptography's verifier about the path; return notes."""
     root = path.anchor.certificate
     assert root is not None  # noqa: S101 - no bare key is an anchor for TLS

@@ -1,0 +1,27 @@
+"""Every vector, by kind."""
+
+from testkit import (
+    blocks_vectors,
+    bytes_vectors,
+    content_vectors,
+    device_vectors,
+    path_vectors,
+    signer_vectors,
+    time_vectors,
+    token_vectors,
+    trust_vectors,
+)
+from testkit.trust_vectors import TrustVector
+from testkit.vector import Vector
+
+RELEASES: tuple[Vector, ...] = (
+    *bytes_vectors.VECTORS,
+    *content_vectors.VECTORS,
+    *blocks_vectors.VECTORS,
+    *path_vectors.VECTORS,
+    *time_vectors.VECTORS,
+    *token_vectors.VECTORS,
+    *signer_vectors.VECTORS,
+    *device_vectors.VECTORS,
+)
+UPDATES: tuple[TrustVector, ...] = trust_vectors.VECTORS

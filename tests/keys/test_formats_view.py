@@ -10,7 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from fwsign.keys import asn1, unlock
-from fwsign.keys.formats import FileItem, read_any, read_opened
+from fwsign.keys.formats import read_any, read_opened
+from fwsign.keys.items import FileItem
 from support import new_key
 
 KEY = new_key("rsa2048")

@@ -5,86 +5,19 @@ PEM, DER and the one-line or boxed text of OpenSSH; PKCS#8, SEC1, PKCS#1, PKCS#1
 public keys, certificates, requests, CRLs, PKCS#7 bundles and JSON of cfssl with them.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from fwsign.errors import Failed
 from fwsign.keys import Passphrase, asn1, ber, jwk, named, pem, unlock
 from fwsign.keys.asn1 import Element, sequence_parts
-from fwsign.keys.encryption import Encryption
+from fwsign.keys.items import CONTAINER, LABELS, PRIVATE, TRUSTED, FileItem
+from fwsign.keys.public_keys import der, public_key, spki, ssh_public_key
 
 _SIGNED_DATA: Final = bytes.fromhex("2a864886f70d010702")  # 1.2.840.113549.1.7.2
-_PRIVATE: Final = "private key"
-CONTAINER: Final = "PKCS#12 container"
-"""The kind of a locked PKCS#12 file."""
-TRUSTED: Final = "OpenSSL's trusted certificate"
-"""The format of a certificate with OpenSSL's notes after it, what it is trusted for."""
-READ: Final = frozenset(
-    {
-        "private key",
-        "public key",
-        "certificate",
-        "certificate signing request",
-        "CRL",
-        CONTAINER,
-        "EC parameters",
-    }
-)
-"""The kinds that are read; things of other kinds are only named."""
 _SSH_TYPES: Final = (b"ssh-ed25519 ", b"ssh-rsa ", b"ssh-dss ", b"ecdsa-sha2-", b"sk-")
 _SSH2_BEGIN: Final = b"---- BEGIN SSH2 PUBLIC KEY ----"  # RFC 4716
 _SSH2_END: Final = b"---- END SSH2 PUBLIC KEY ----"
-
-# Kind and format by PEM label; other labels are "unknown".
-_LABELS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
-    {
-        "PRIVATE KEY": (_PRIVATE, "PKCS#8"),
-        "ENCRYPTED PRIVATE KEY": (_PRIVATE, "PKCS#8"),
-        "EC PRIVATE KEY": (_PRIVATE, "SEC1"),
-        "RSA PRIVATE KEY": (_PRIVATE, "PKCS#1"),
-        "DSA PRIVATE KEY": (_PRIVATE, "OpenSSL traditional"),
-        "OPENSSH PRIVATE KEY": (_PRIVATE, "OpenSSH"),
-        "PUBLIC KEY": ("public key", "SubjectPublicKeyInfo"),
-        "RSA PUBLIC KEY": ("public key", "PKCS#1"),
-        "CERTIFICATE": ("certificate", "X.509"),
-        "X509 CERTIFICATE": ("certificate", "X.509"),
-        "TRUSTED CERTIFICATE": ("certificate", TRUSTED),
-        "CERTIFICATE REQUEST": ("certificate signing request", "PKCS#10"),
-        "NEW CERTIFICATE REQUEST": ("certificate signing request", "PKCS#10"),
-        "X509 CRL": ("CRL", "X.509"),
-        "PKCS7": ("PKCS#7 bundle", "PKCS#7"),
-        "CMS": ("PKCS#7 bundle", "PKCS#7"),
-        "PKCS12": (CONTAINER, "PKCS#12"),
-        "EC PARAMETERS": ("EC parameters", "SEC1"),
-        "DH PARAMETERS": ("DH parameters", "PKCS#3"),
-        "DSA PUBLIC KEY": ("public key of DSA", "OpenSSL traditional"),
-        "DSA PARAMETERS": ("DSA parameters", "OpenSSL traditional"),
-        "ATTRIBUTE CERTIFICATE": ("attribute certificate", "RFC 5755"),
-    }
-)
-
-
-class FileItem(NamedTuple):
-    """One thing in a file."""
-
-    kind: str
-    """"private key", "public key", "certificate", "certificate signing request", "CRL", "PKCS#12
-    container" (locked), "EC parameters" and others that are only named, or "unknown"."""
-    format: str
-    """The format, as in "PKCS#8", "SEC1", "PKCS#12"; the PEM label if it is unknown."""
-    encoding: str
-    """"PEM", "DER", "text" or "JSON"; "BER" for what was no DER, in PEM or not."""
-    content: bytes
-    """The DER of a public thing: certificate, request, CRL, SubjectPublicKeyInfo."""
-    key: Any = None
-    """cryptography's private key; None if it is locked or this is another kind."""
-    public_key: Any = None
-    """cryptography's public key of a key, if it is readable without the passphrase."""
-    encryption: Encryption | None = None
-    """The encryption of a private key; None for one in clear."""
-    detail: str | None = None
-    """Further remarks."""
 
 
 def read_any(
@@ -200,7 +133,7 @@ def _from_json(value: Any, how: _How) -> Iterator[FileItem]:
     for text in jwk.pem_in(value):
         yield from _from_blocks(text, how)
     for key in jwk.keys_in(value):
-        kind = _PRIVATE if "d" in key else "public key"
+        kind = PRIVATE if "d" in key else "public key"
         if key["kty"] == "oct":
             yield FileItem("symmetric key", "JWK", "JSON", b"", detail="fwsign has no use for it")
             continue
@@ -210,13 +143,13 @@ def _from_json(value: Any, how: _How) -> Iterator[FileItem]:
             words = f"JWK that cannot be read: {error}"
             yield FileItem(f"damaged {kind}", "JWK", "JSON", b"", detail=words)
             continue
-        content = b"" if private else unlock.spki(public)
+        content = b"" if private else spki(public)
         yield FileItem(kind, "JWK", "JSON", content, None if how.view else private, public)
 
 
 def _from_pem(block: pem.PemBlock, how: _How) -> Iterator[FileItem]:
-    kind, form = _LABELS.get(block.label, ("unknown", block.label))
-    if kind == _PRIVATE:
+    kind, form = LABELS.get(block.label, ("unknown", block.label))
+    if kind == PRIVATE:
         # Labels are sometimes wrong, the content never is (openssl also goes by the content).
         inside = None if unlock.DEK_INFO in block.headers else _private_form(block.content)
         if inside is None:
@@ -292,9 +225,9 @@ def _from_text(data: bytes) -> Iterator[FileItem]:
 
 
 def _ssh_line(base64: bytes, form: str) -> Iterator[FileItem]:
-    key = unlock.ssh_public_key(base64)
+    key = ssh_public_key(base64)
     if key is not None:
-        yield FileItem("public key", form, "text", unlock.spki(key), public_key=key)
+        yield FileItem("public key", form, "text", spki(key), public_key=key)
 
 
 def _private(
@@ -312,15 +245,15 @@ def _private(
     except Failed as error:
         if how.passphrase is not None:
             raise
-        return FileItem(_PRIVATE, form, encoding, b"", detail=error.message)
+        return FileItem(PRIVATE, form, encoding, b"", detail=error.message)
     return FileItem(
-        _PRIVATE, form, encoding, b"", None if how.view else key, public, encryption, detail
+        PRIVATE, form, encoding, b"", None if how.view else key, public, encryption, detail
     )
 
 
 def _public(data: bytes, form: str, encoding: str) -> FileItem:
-    key = unlock.public_key(data)
-    content = data if key is None else unlock.spki(key)
+    key = public_key(data)
+    content = data if key is None else spki(key)
     return FileItem("public key", form, encoding, content, public_key=key)
 
 
@@ -397,9 +330,9 @@ def _container(data: bytes, encoding: str, how: _How) -> Iterator[FileItem]:
     if opened.key is not None:
         public = opened.key.public_key()
         private = None if how.view else opened.key
-        yield FileItem(_PRIVATE, form, encoding, b"", private, public, encryption)
+        yield FileItem(PRIVATE, form, encoding, b"", private, public, encryption)
     own = [] if opened.cert is None else [opened.cert]
     for one in (*own, *opened.additional_certs):
         words = one.friendly_name.decode(errors="replace") if one.friendly_name else None
-        content = unlock.der(one.certificate)
+        content = der(one.certificate)
         yield FileItem("certificate", form, encoding, content, encryption=encryption, detail=words)

@@ -30,7 +30,8 @@ from fwsign.pki.entry_names import (
     request_path,
 )
 from fwsign.pki.files import write_certificate
-from fwsign.pki.log import log_certificate, log_crl
+from fwsign.pki.log import log_certificate
+from fwsign.pki.places import Places
 from fwsign.pki.profiles import TLS_ONLY, Authority, usages_of
 from fwsign.pki.renewal import Replacement, replace_certificate
 from fwsign.pki.request import REQUEST_LIMIT, CertificateRequest, parse_request
@@ -258,8 +259,7 @@ def _write(
         own = place / f"crl/{name}.pem"
         if not os.path.lexists(own):
             first = _first_crl(place, name, one, passphrase, now)
-            log_crl(place, name, x509.load_pem_x509_crl(first), int(now.timestamp()))
-            write_atomic(own, first)
+            crls.write_crl(Places(place), name, first)
             written.append(own)
     if crl is not None:
         path = place / "crl/ca.pem"

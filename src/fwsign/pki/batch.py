@@ -21,10 +21,10 @@ from fwsign.pki.directory import Pki
 from fwsign.pki.entry_names import TLS
 from fwsign.pki.extras import NONE as NO_EXTRAS
 from fwsign.pki.issue import refuse_taken, refuse_unable, write_entry
+from fwsign.pki.leaked import leaked_keys, refuse_leaked
 from fwsign.pki.leaves import Leaf, leaf_certificate, leaf_of
 from fwsign.pki.log import Origin
 from fwsign.pki.request import REQUEST_LIMIT, CertificateRequest, parse_request
-from fwsign.pki.revocation import leaked_keys, refuse_leaked
 from fwsign.pki.validity import period_of
 from fwsign.x509.certificate import key_digest
 

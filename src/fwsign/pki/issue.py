@@ -25,6 +25,7 @@ from fwsign.pki.entry_names import TLS, line_of
 from fwsign.pki.extras import NONE as NO_EXTRAS
 from fwsign.pki.files import set_aside, write_certificate
 from fwsign.pki.flat import enter
+from fwsign.pki.leaked import leaked_keys, refuse_leaked
 from fwsign.pki.leaves import (
     Leaf,
     check_public_key,
@@ -34,7 +35,6 @@ from fwsign.pki.leaves import (
     new_leaf_key,
 )
 from fwsign.pki.log import OWN
-from fwsign.pki.revocation import leaked_keys, refuse_leaked
 from fwsign.pki.validity import period_of, refuse_early, refuse_ended_ca
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from fwsign.pki.extras import Extras
     from fwsign.pki.leaves import Address, DeviceIdentity
     from fwsign.pki.log import Origin
+    from fwsign.pki.profiles import Authority
 
 
 class NewKey(NamedTuple):
@@ -116,30 +117,41 @@ def issue(
     now = profiles.utc(now)
     pki = Pki(pki_dir)
     ca = pki.issuing(kind)
-    certificate = pki.certificate(ca)
     _refuse_taken(pki, name)
     refuse_unable(pki, ca, now)
     wanted = Leaf(kind, name, tuple(domains), tuple(addresses), device=device, more=more)
     leaf = permitted_leaf(pki, ca, wanted)
-    if leaf.device:
-        refuse_known_device(leaf, devices_in(pki))
-    period = period_of(leaf, certificate, lifetime, now)
+    _refuse_known(pki, leaf)
+    period = period_of(leaf, pki.certificate(ca), lifetime, now)
     if not isinstance(key, NewKey):
-        key = key() if callable(key) else key
-        check_public_key(key, f'"{name}"', compat=compat if kind in TLS else None)
-        refuse_leaked(key, f'"{name}"', leaked_keys(pki))
+        key = _existing_key(pki, leaf, key, compat=compat)
     issuer = open_authority(pki, ca, ca_passphrase)
-    new = None
-    if isinstance(key, NewKey):
-        new = make_key(kind, key, default_algorithm(certificate))
-    public: PublicKey = new.key.public_key() if new else key  # type: ignore[assignment]
-    issued = leaf_certificate(leaf, public, period, issuer)
+    new, issued = _certified(leaf, key, period, issuer)
     with exclusive(pki.directory):
         _refuse_taken(pki, name)
-        if leaf.device:
-            refuse_known_device(leaf, devices_in(pki))
+        _refuse_known(pki, leaf)
         write_entry(pki, name, issued, now, new=new, origin=origin)
     return pki.certificate_path(name)
+
+
+def _existing_key(
+    pki: Pki, leaf: Leaf, key: PublicKey | Callable[[], PublicKey], *, compat: bool
+) -> PublicKey:
+    """Return a key that is not made here, after checking that it may be certified."""
+    key = key() if callable(key) else key
+    check_public_key(key, f'"{leaf.name}"', compat=compat if leaf.kind in TLS else None)
+    refuse_leaked(key, f'"{leaf.name}"', leaked_keys(pki))
+    return key
+
+
+def _certified(
+    leaf: Leaf, key: NewKey | PublicKey, period: tuple[datetime, datetime], issuer: Authority
+) -> tuple[MadeKey | None, x509.Certificate]:
+    """Make a leaf's key, unless there is one, and its certificate."""
+    if not isinstance(key, NewKey):
+        return None, leaf_certificate(leaf, key, period, issuer)
+    new = make_key(leaf.kind, key, default_algorithm(issuer.certificate))
+    return new, leaf_certificate(leaf, new.key.public_key(), period, issuer)
 
 
 class MadeKey(NamedTuple):
@@ -176,6 +188,11 @@ def write_entry(
 def is_taken(pki: Pki, name: str) -> bool:
     """Tell whether there is an entry of a name, in upper or lower case; raise like `Pki.names`."""
     return name.lower() in map(str.lower, pki.names())
+
+
+def _refuse_known(pki: Pki, leaf: Leaf) -> None:
+    if leaf.device:
+        refuse_known_device(leaf, devices_in(pki))
 
 
 def _refuse_taken(pki: Pki, name: str) -> None:

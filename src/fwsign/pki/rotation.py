@@ -183,10 +183,7 @@ def rotate(
     above = None
     if not has_ended(pki.certificate(old), now) and os.path.lexists(pki.key_path(old)):
         above = open_authority(pki, old, lambda: passphrase(old))
-    opened = None
-    if spare is not None:
-        refuse_early(pki.certificate(spare), now)
-        opened = open_authority(pki, spare, lambda: passphrase(spare))
+    opened = _opened(pki, spare, passphrase, now)
     root_key, new_key = root_key.settled(), new_key.settled()
     with exclusive(pki.directory):
         # Everything is made before the first file is written.
@@ -204,15 +201,29 @@ def rotate(
         elif renewed:
             crls.write_crl(pki, root, renewed)
         if crossed is None and cross is not None:
-            crossed = f"{root}-by-{old}"
-            enter(pki, crossed, cross, now, kind="certify")
-            write_certificate(pki.certificate_path(crossed), cross)
+            crossed = _write_crossed(pki, f"{root}-by-{old}", cross, now)
         if isinstance(tls, _New):
             tls.write(pki, now)
             tls = tls.name
         issuing.write(pki, now)
         crls.write_bundle(pki)
     return Rotation(root, crossed, issuing.name, tls)
+
+
+def _opened(
+    pki: Pki, spare: str | None, passphrase: Callable[[str], bytes | None], now: datetime
+) -> Authority | None:
+    """Return the standby with its opened key, if there is one."""
+    if spare is None:
+        return None
+    refuse_early(pki.certificate(spare), now)
+    return open_authority(pki, spare, lambda: passphrase(spare))
+
+
+def _write_crossed(pki: Pki, name: str, certificate: x509.Certificate, now: datetime) -> str:
+    enter(pki, name, certificate, now, kind="certify")
+    write_certificate(pki.certificate_path(name), certificate)
+    return name
 
 
 def _refuse_unknown(pki: Pki, old: str, now: datetime) -> None:

@@ -14,7 +14,7 @@ from fwsign.errors import Failed
 from fwsign.files import write_atomic
 
 if TYPE_CHECKING:
-    from fwsign.keys.formats import FileItem
+    from fwsign.keys.items import FileItem
 
 _PUBLIC_MODE, _PRIVATE_MODE = 0o644, 0o600
 _FORMS = ("pkcs8", "sec1", "pkcs1", "openssh", "p12", "public", "public-openssh")

@@ -101,16 +101,14 @@ def crl(
     if number is not None and not forget:
         ui.usage("--number is for --forget")
     found = Pki(find_pki(pki))
-    authorities = found.authorities()
-    asked = tuple(names or authorities)
+    asked = tuple(names or found.authorities())
     here = _with_keys(found, asked)
-    own = [("--root-pass", root_pass, tuple(filter(is_root, authorities)))]
-    secrets = CaPassphrases(Passphrases(), ca_pass, found, own)
+    roots = tuple(filter(is_root, found.authorities()))
+    secrets = CaPassphrases(Passphrases(), ca_pass, found, [("--root-pass", root_pass, roots)])
     now = inputs.now()
-    for name in asked:
-        if name not in here:
-            ui.note(f'the key of CA "{name}" is not here: its CRL stays as it is')
-    missing = [name for name in authorities if not os.path.lexists(found.crl_path(name))]
+    for name in (one for one in asked if one not in here):
+        ui.note(f'the key of CA "{name}" is not here: its CRL stays as it is')
+    missing = _without_crl(found)
     ended = stale_crls(found.directory, now=now)
     failures: dict[str, Failed] = {}
     unasked: list[ui.UsageFailure] = []
@@ -131,8 +129,8 @@ def crl(
     statuses = [_tell_failed(found, name, error, now) for name, error in failures.items()]
     still = [one for one in ended if found.crl_path(one[0]) not in made]
     statuses += [_tell_stale(found, name, end) for name, end in still if name not in failures]
-    gone = [name for name in missing if not os.path.lexists(found.crl_path(name))]
-    statuses += [_tell_lost(found, name) for name in gone if is_root(name) and name not in here]
+    gone = [name for name in _without_crl(found) if is_root(name) and name not in here]
+    statuses += [_tell_lost(found, name) for name in gone]
     if statuses:
         raise typer.Exit(ui.worst(statuses))
     if not found.flat:
@@ -149,6 +147,10 @@ def _passphrase(secrets: CaPassphrases, unasked: list[ui.UsageFailure], name: st
             raise
         unasked.append(error)
         raise Failed("key.passphrase-missing", str(error)) from None
+
+
+def _without_crl(pki: "Pki") -> list[str]:
+    return [name for name in pki.authorities() if not os.path.lexists(pki.crl_path(name))]
 
 
 def _with_keys(pki: "Pki", asked: Sequence[str]) -> list[str]:

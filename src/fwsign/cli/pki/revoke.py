@@ -118,7 +118,7 @@ def _warn_of_key(directory: Path, name: str, reason: str) -> None:
     from cryptography.x509 import ReasonFlags
 
     from fwsign.pki.directory import Pki
-    from fwsign.pki.revocation import unrevoked
+    from fwsign.pki.leaked import unrevoked
     from fwsign.x509.crl import HARMLESS
 
     if ReasonFlags(reason) in HARMLESS:  # the key may go on

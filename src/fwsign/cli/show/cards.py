@@ -14,7 +14,7 @@ from fwsign.format.cose import ALGORITHMS, key_kinds, key_name
 from fwsign.keys import named
 from fwsign.keys.asn1 import Element
 from fwsign.keys.encryption import Encryption
-from fwsign.keys.formats import TRUSTED, FileItem
+from fwsign.keys.items import TRUSTED, FileItem
 from fwsign.pki.profiles import NO_END
 from fwsign.pki.view import lenient
 from fwsign.pki.view.entry import old_fingerprints

@@ -17,7 +17,7 @@ from fwsign.format.suit_labels import ENVELOPE_HEAD
 
 if TYPE_CHECKING:
     from fwsign.cli.show import raw
-    from fwsign.keys.formats import FileItem
+    from fwsign.keys.items import FileItem
 
 CRLS_SHOWN: Final = 4 * 1024 * 1024
 """Bytes of CRLs in an envelope that are parsed, counted by `crl.reading`."""

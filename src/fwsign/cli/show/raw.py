@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from fwsign.cli import quoting, ui
 
 if TYPE_CHECKING:
-    from fwsign.keys.formats import FileItem
+    from fwsign.keys.items import FileItem
 
 Form = Literal["pem", "hex"]
 
@@ -49,7 +49,7 @@ def of_things(found: Iterable["FileItem"], file: Path) -> list[RawThing]:
         if one.kind in _LABELS and one.content:
             shown.append(RawThing(one.kind, one.content))
         elif one.public_key is not None:
-            from fwsign.keys.unlock import spki
+            from fwsign.keys.public_keys import spki
 
             shown.append(RawThing("public key", spki(one.public_key)))
         else:
@@ -65,7 +65,8 @@ def of_things(found: Iterable["FileItem"], file: Path) -> list[RawThing]:
 
 def _really(one: "FileItem") -> "tuple[FileItem, ...]":
     """Return a thing, or the private key that a public label in PEM names wrongly."""
-    from fwsign.keys.formats import CONTAINER, read_opened
+    from fwsign.keys.formats import read_opened
+    from fwsign.keys.items import CONTAINER
 
     if one.kind not in _LABELS or not one.content:
         return (one,)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 from fwsign.errors import Failed
 from fwsign.files import io_error, read_bytes
 from fwsign.keys.file import KEY_FILE_LIMIT
-from fwsign.keys.formats import CONTAINER, read_any, read_opened
+from fwsign.keys.formats import read_any, read_opened
+from fwsign.keys.items import CONTAINER
 from fwsign.pki.files import PRIVATE
 from fwsign.pki.lint.files import FILES_LIMIT
 from fwsign.x509.certificate import key_digest

@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fwsign.errors import Failed
 from fwsign.files import io_error, read_bytes
 from fwsign.keys import Passphrase, jwk, named
-from fwsign.keys.formats import CONTAINER, FileItem, read_opened
+from fwsign.keys.formats import read_opened
+from fwsign.keys.items import CONTAINER, FileItem
 from fwsign.pki.crls import number_of
 from fwsign.pki.lint.der import RawFields, raw_fields
 from fwsign.pki.paths.end import TLS

@@ -19,7 +19,8 @@ from cryptography import x509
 from fwsign.errors import Failed
 from fwsign.files import io_error, read_bytes
 from fwsign.keys import jwk, named
-from fwsign.keys.formats import CONTAINER, FileItem, read_opened
+from fwsign.keys.formats import read_opened
+from fwsign.keys.items import CONTAINER, FileItem
 from fwsign.pki.view.lenient import certificate
 from fwsign.pki.view.words import UNREADABLE, error_words, quietly
 from fwsign.x509.certificate import key_digest

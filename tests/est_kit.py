@@ -25,8 +25,9 @@ from cryptography.x509.oid import NameOID
 from fwsign.est import invites
 from fwsign.est.http import Answer, HttpRequest, Refused
 from fwsign.est.limits import RateLimits
+from fwsign.est.rules import EnrolmentRules
 from fwsign.est.server import Server, ServerEvent, make_context
-from fwsign.est.service import PREFIX, Client, EnrolmentRules, Service
+from fwsign.est.service import PREFIX, Client, Service
 from fwsign.pki.authority import open_authority
 from pki_kit import DAY, NOW, issue, make, no_passphrase
 

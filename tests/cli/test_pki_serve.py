@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cli.kit import REPOSITORY, command, environment, good, program, refused, run
 from est_kit import basic, body_of, csr, new_key
 from fwsign.est.http import HttpRequest, Refused
-from fwsign.est.service import PREFIX, Client, EnrolmentRules, Service
+from fwsign.est.rules import EnrolmentRules
+from fwsign.est.service import PREFIX, Client, Service
 from fwsign.pki.authority import open_authority
 from fwsign.pki.directory import Pki
 from fwsign.pki.log import verify_log

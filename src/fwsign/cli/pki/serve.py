@@ -157,8 +157,9 @@ def serve(
     progress. --pass opens the key of --as, --ca-pass that of the CA.
     """
     from fwsign.est.limits import RateLimits
+    from fwsign.est.rules import EnrolmentRules
     from fwsign.est.server import Server, make_context
-    from fwsign.est.service import PREFIX, EnrolmentRules, Service
+    from fwsign.est.service import PREFIX, Service
     from fwsign.pki.authority import open_authority
     from fwsign.pki.directory import Pki
     from fwsign.pki.issue import refuse_unable

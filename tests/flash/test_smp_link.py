@@ -6,7 +6,7 @@ import contextlib
 import random
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import cbor2
 import pytest
@@ -16,15 +16,13 @@ from hypothesis import strategies as st
 from flash.smp_kit import Asked, Scripted, answer, framed, no_progress, quick
 from fwsign.errors import Failed
 from fwsign.flash.boards.board import Run
+from fwsign.flash.boards.port import Port
 from fwsign.flash.smp import link as smp_link
 from fwsign.flash.smp.board import SerialRecovery
 from fwsign.flash.smp.cbor import decode_map
 from fwsign.flash.smp.frame import LINE_LIMIT, OVERHEAD, READ, Assembler, Garbled, Packet, lines
 from fwsign.flash.smp.link import Link
 from support import refused, require_package
-
-if TYPE_CHECKING:
-    from fwsign.flash.boards.port import Port
 
 PACKETS = st.builds(
     Packet,
@@ -216,7 +214,7 @@ def test_keys_that_are_no_text_are_left_out() -> None:
 def ask(respond: Respond, patience: float = 2.0) -> tuple[dict[str, Any], list[Asked]]:
     """Ask for the list of images."""
     port = Scripted(respond)
-    link = Link(cast("Port", port))
+    link = Link(cast(Port, port))
     found = link.request(READ, smp_link.IMAGE, smp_link.STATE, {}, patience)
     link.close()
     return found, port.asked
@@ -321,7 +319,7 @@ def board(changes: dict[tuple[int, int, int], object]) -> SerialRecovery:
     }
     known = sound | changes
     port = Scripted(lambda one: answer(one, known[one[:3]]))
-    return SerialRecovery(Link(cast("Port", port)))
+    return SerialRecovery(Link(cast(Port, port)))
 
 
 @pytest.mark.parametrize("images", [None, 5, [5], {"slot": 0}])

@@ -32,7 +32,7 @@ from fwsign.pki.authority import create
 from fwsign.pki.directory import Pki
 from fwsign.pki.issue import NewKey, issue
 from fwsign.signing.envelope import Identity, sign
-from fwsign.signing.release import Part, describe
+from fwsign.signing.release import ReleaseFile, describe
 from fwsign.verify.policy import DevicePolicy, Slot
 from fwsign.verify.verifier import Verifier
 from fwsign.x509.anchor import Anchor
@@ -169,7 +169,7 @@ def sign_small(pki: Pki, names: Sequence[str], now: datetime) -> bytes:
         for name in names
     ]
     release = describe(
-        [Part(payload, file_identifier(payload.name))],
+        [ReleaseFile(payload, file_identifier(payload.name))],
         Text(VENDOR, PRODUCT, "1.0.0", None),
         sequence_number=1,
     )

@@ -17,7 +17,7 @@ from fwsign.format.component import file_identifier
 from fwsign.keys import signer_from_uri
 from fwsign.signing import release
 from fwsign.signing.envelope import Identity, sign
-from fwsign.signing.release import Part, describe
+from fwsign.signing.release import ReleaseFile, describe
 from fwsign.verify.verifier import Anchor, DevicePolicy, Verifier
 
 ROOT = Path(__file__).parent.parent
@@ -52,7 +52,7 @@ def test_signing_the_example_again_gives_the_same_bytes(example: bytes, tmp_path
     payload = tmp_path / "build.bin"
     payload.write_bytes(PAYLOAD)
     described = describe(
-        [Part(payload, file_identifier("build.bin"))],
+        [ReleaseFile(payload, file_identifier("build.bin"))],
         suit.Text("example.com", "gateway-x1", "2.4.1"),
         sequence_number=1793577600,
     )

@@ -4,6 +4,7 @@
 import contextlib
 import errno
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ _CODES: Final[dict[int, tuple[Code, str]]] = {
     errno.EFBIG: ("io.full", "file too large"),
     errno.EEXIST: ("io.exists", "exists already"),
 }
+_OWNED: Final = "writable by its owner alone: root, or who runs this"
 
 
 def io_error(
@@ -61,6 +63,49 @@ def read_bytes(path: Path, limit: int) -> bytes:
             found="more",
         )
     return data
+
+
+def read_owned(path: Path, limit: int) -> bytes:
+    """Read a configuration file that only root or this user can write.
+
+    Raises:
+        Failed: `io.config`, also for more bytes than `limit`; `io.*`.
+    """
+    try:
+        with path.open("rb") as file:
+            facts = os.fstat(file.fileno())
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise io_error(error, path) from error
+    if what := _foreign(facts):
+        message = f"{path} could have been written by another user: {what}"
+        raise Failed("io.config", message, expected=_OWNED, found=what)
+    if len(data) > limit:
+        raise Failed("io.config", f"{path} is larger than {limit} bytes", expected=limit)
+    return data
+
+
+def refuse_writable(place: int | Path, path: Path) -> None:
+    """Refuse a file or directory that another user could change.
+
+    Args:
+        place: the file's path or descriptor.
+        path: the path to name in the error.
+
+    Raises:
+        Failed: `io.permission`.
+        OSError: its facts cannot be read.
+    """
+    if what := _foreign(os.stat(place)):  # noqa: PTH116 - a descriptor too
+        message = f"{path} can be changed by other users: {what}"
+        raise Failed("io.permission", message, expected=_OWNED, found=what)
+
+
+def _foreign(facts: os.stat_result) -> str | None:
+    """Return the facts that let another user write a file or directory; None if none do."""
+    if facts.st_uid in (0, os.geteuid()) and not facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return None
+    return f"mode {stat.S_IMODE(facts.st_mode):04o}, owner {facts.st_uid}"
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from fwsign.nearest import did_you_mean
 T = TypeVar("T")
 
 
-class Table:
+class TomlTable:
     """A TOML table from which each key is taken once; `end` refuses the keys that are left."""
 
     def __init__(self, path: Path, name: str, content: Mapping[str, Any]) -> None:
@@ -52,16 +52,16 @@ class Table:
             raise self.wrong(key, "an absolute path", text)
         return Path(text)
 
-    def table(self, key: str) -> "Table":
+    def table(self, key: str) -> "TomlTable":
         """Return a table inside this one; empty if there is none."""
-        return Table(self._path, f"{self._name}{key}.", self.take(key, dict, {}))
+        return TomlTable(self._path, f"{self._name}{key}.", self.take(key, dict, {}))
 
-    def tables(self, key: str) -> Iterator["Table"]:
+    def tables(self, key: str) -> Iterator["TomlTable"]:
         """Yield the tables of an array."""
         for number, one in enumerate(self.take(key, list, []), 1):
             if not isinstance(one, dict):
                 raise self.wrong(key, "a table for each", one)
-            yield Table(self._path, f"{self._name}{key} {number}: ", one)
+            yield TomlTable(self._path, f"{self._name}{key} {number}: ", one)
 
     def keys(self) -> list[str]:
         """Return the keys that were not taken yet."""

@@ -76,10 +76,10 @@ class TestProbe:
     @pytest.fixture(autouse=True)
     def _here(self, monkeypatch: pytest.MonkeyPatch) -> None:
         here = [
-            ports.Found(ONE, ONE, "Espressif USB", ("esp",), "S1", 0x303A),
-            ports.Found("/dev/none", "/dev/none", "Espressif USB", ("esp",)),
-            ports.Found("/dev/ttyS0", "/dev/ttyS0", "serial port"),
-            ports.Found("sim:pico-uart", "x", "Raspberry Pi Debug Probe", ("pico-uart", "smp")),
+            ports.PortInfo(ONE, ONE, "Espressif USB", ("esp",), "S1", 0x303A),
+            ports.PortInfo("/dev/none", "/dev/none", "Espressif USB", ("esp",)),
+            ports.PortInfo("/dev/ttyS0", "/dev/ttyS0", "serial port"),
+            ports.PortInfo("sim:pico-uart", "x", "Raspberry Pi Debug Probe", ("pico-uart", "smp")),
         ]
         monkeypatch.setattr(ports, "find", lambda: here)
 

@@ -15,8 +15,8 @@ from cli.kit import REPOSITORY, Result, command, environment, good, refused, run
 from cli.test_device_policy import POLICY, TABLE
 from flash.kit import esp_image, partition_table
 from fwsign.images import esp_nvs
-from fwsign.images.esp_nvs import Entry
-from fwsign.memory.state import default_path
+from fwsign.images.esp_nvs import NvsEntry
+from fwsign.memory.file import default_path
 from support import require_package
 
 SECRET = "correct horse battery"
@@ -67,9 +67,9 @@ def there(number: int, at: int = AT, size: int = SIZE) -> bytes:
 
 
 def row(serial: str, password: str | None = None) -> bytes:
-    entries = [Entry("device", "serial", "string", serial.encode())]
+    entries = [NvsEntry("device", "serial", "string", serial.encode())]
     if password is not None:
-        entries.append(Entry("wifi", "password", "string", password.encode()))
+        entries.append(NvsEntry("wifi", "password", "string", password.encode()))
     return esp_nvs.partition(entries, SIZE)
 
 
@@ -549,7 +549,7 @@ def test_killed_at_any_time_no_row_is_on_two_boards(
 
 
 def test_data_lies_over_a_merged_image_and_is_not_kept() -> None:
-    from fwsign.images.esp_flash import SECTOR
+    from fwsign.images.esp_partitions import SECTOR
 
     merged = bytearray(b"\xff" * 0x84000)
     for at, name in ((0, "boot.bin"), (0x8000, "table.bin"), (0x10000, "app.bin")):

@@ -219,9 +219,9 @@ class TestAll:
     ) -> None:
         del esp
         found = [
-            ports.Found(ONE, "ttyUSB0", "Espressif USB", ("esp",), None, 0x303A),
-            ports.Found("/dev/x", "ttyUSB1", "Raspberry Pi Pico, running", ("pico-uf2",)),
-            ports.Found(TWO, "ttyUSB2", "CP210x UART bridge", ("esp", "smp"), None, 0x10C4),
+            ports.PortInfo(ONE, "ttyUSB0", "Espressif USB", ("esp",), None, 0x303A),
+            ports.PortInfo("/dev/x", "ttyUSB1", "Raspberry Pi Pico, running", ("pico-uf2",)),
+            ports.PortInfo(TWO, "ttyUSB2", "CP210x UART bridge", ("esp", "smp"), None, 0x10C4),
         ]
         monkeypatch.setattr(ports, "find", lambda: found)
         results = lines(good("flash", "app.bin.suit", "--all", "--json"))
@@ -234,11 +234,11 @@ class TestAll:
         ("found", "words"),
         [
             ([], "no port at all"),
-            ([ports.Found("/dev/x", "x", "serial port")], "/dev/x (serial port)"),
+            ([ports.PortInfo("/dev/x", "x", "serial port")], "/dev/x (serial port)"),
         ],
     )
     def test_none_is_said(
-        self, esp: Path, monkeypatch: pytest.MonkeyPatch, found: list[ports.Found], words: str
+        self, esp: Path, monkeypatch: pytest.MonkeyPatch, found: list[ports.PortInfo], words: str
     ) -> None:
         del esp
         monkeypatch.setattr(ports, "find", lambda: found)

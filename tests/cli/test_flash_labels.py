@@ -221,7 +221,7 @@ class TestFlashing:
     def test_a_single_board_that_nobody_named_is_counted(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        here = [ports.Found(ONE, ONE, "Espressif USB", ("esp",), None, 0x303A)]
+        here = [ports.PortInfo(ONE, ONE, "Espressif USB", ("esp",), None, 0x303A)]
         monkeypatch.setattr(ports, "find", lambda: here)
         assert good("flash", "app.bin.suit", "--all").splitlines()[-1] == "1 of 1 verified"
         assert "1 of 1" not in good("flash", "app.bin.suit", "--port", ONE)

@@ -38,18 +38,18 @@ def _release(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conveyor, "GONE", 0.0)
 
 
-def coming_and_going(receipts: Path, boards: int) -> Callable[[], list[ports.Found]]:
+def coming_and_going(receipts: Path, boards: int) -> Callable[[], list[ports.PortInfo]]:
     """Return what finds ports: each board is pulled when it has a receipt; then Ctrl-C."""
     pulled = {0}
 
-    def find() -> list[ports.Found]:
+    def find() -> list[ports.PortInfo]:
         done = len(receipts.read_text().splitlines()) if receipts.exists() else 0
         if done == boards:
             signal.raise_signal(signal.SIGINT)
         if done not in pulled:
             pulled.add(done)
             return []
-        return [ports.Found(ONE, ONE, "Espressif USB", ("esp",), f"S{done}", 0x303A)]
+        return [ports.PortInfo(ONE, ONE, "Espressif USB", ("esp",), f"S{done}", 0x303A)]
 
     return find
 

@@ -7,7 +7,8 @@ import pytest
 
 from cli.kit import good, refused, run
 from fwsign.keys.file import FileSigner
-from fwsign.memory.state import State, default_path
+from fwsign.memory.file import default_path
+from fwsign.memory.state import State
 from fwsign.receipts.chain import line_digest
 from fwsign.receipts.file import append
 from receipts.test_receipts import station

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fwsign.device_data.places import locate
-from fwsign.device_data.policy import Place, Value
+from fwsign.device_data.policy import DataPlace, Value
 from fwsign.errors import Unsuitable
-from fwsign.images.esp_flash import Partition
+from fwsign.images.esp_partitions import Partition
 
 SECTOR = 4096
 KEY = Value("k", "string", 20, True, False, "n", "k")
@@ -26,12 +26,12 @@ TABLE = [
 ]
 
 
-def labelled(label: str, form: str = "nvs") -> Place:
-    return Place("esp32", label, None, None, form, (KEY if form == "nvs" else NOTE,))
+def labelled(label: str, form: str = "nvs") -> DataPlace:
+    return DataPlace("esp32", label, None, None, form, (KEY if form == "nvs" else NOTE,))
 
 
-def at(offset: int, size: int = SECTOR) -> Place:
-    return Place("esp32", None, offset, size, "raw", (NOTE,))
+def at(offset: int, size: int = SECTOR) -> DataPlace:
+    return DataPlace("esp32", None, offset, size, "raw", (NOTE,))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fwsign.device_data.policy import MAX_POLICY, NAME, Unfit, Value, parse
 from fwsign.errors import Failed, Malformed
 from fwsign.images import esp_nvs
-from fwsign.toml import Table
+from fwsign.toml import TomlTable
 from support import refused
 
 POLICY = """\
@@ -90,8 +90,8 @@ def test_the_content_of_a_place_fills_all_of_it() -> None:
     cells = {"serial": b"SN-1", "key": b"k" * 32, "certificate": b"PEM"}
     assert nvs.content(cells, 0x3000) == esp_nvs.partition(
         [
-            esp_nvs.Entry("device", "serial", "string", b"SN-1"),
-            esp_nvs.Entry("device", "key", "blob", b"k" * 32),
+            esp_nvs.NvsEntry("device", "serial", "string", b"SN-1"),
+            esp_nvs.NvsEntry("device", "key", "blob", b"k" * 32),
         ],
         0x3000,
     )
@@ -240,7 +240,7 @@ def test_a_long_line_is_not_parsed() -> None:
 
 
 def test_numbers_of_thousands_of_digits_are_an_answer() -> None:
-    wrong = Table(Path("x.toml"), "", {}).wrong("size", "a number", 16**5000)
+    wrong = TomlTable(Path("x.toml"), "", {}).wrong("size", "a number", 16**5000)
     assert (wrong.message, wrong.found) == (
         'x.toml: "size" is not a number',
         "a number of thousands of digits",

@@ -15,7 +15,7 @@ from fwsign.flash.engine import flash
 from fwsign.flash.outcome import Judged, Options, Outcome
 from fwsign.flash.pico import uf2 as pico_uf2
 from fwsign.flash.pico.picoboot import PicobootBoard
-from fwsign.flash.pico.usb import Link
+from fwsign.flash.pico.usb import UsbLink
 from fwsign.flash.simulate import Simulated
 from fwsign.images import Image, recognise
 from fwsign.images.uf2 import place_expected, places_of
@@ -155,7 +155,7 @@ def run(name: str, chip: str, board: Board, options: Options | None = None) -> O
 
 def usb(rom: BootRom) -> PicobootBoard:
     chip = "rp2350" if rom.rp2350 else "rp2040"
-    return PicobootBoard(Link(rom, chip, 1, 3, 0x84, rom.release))
+    return PicobootBoard(UsbLink(rom, chip, 1, 3, 0x84, rom.release))
 
 
 def expected(name: str, chip: str, before: bytes) -> bytes:

@@ -13,12 +13,13 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from fwsign.errors import FwsignError, Tampered
 from fwsign.format import cbor, suit
+from fwsign.format.algorithms import ALGORITHMS, CERTIFICATE_ALGORITHMS
 from fwsign.format.cbor import Tag
-from fwsign.format.cose import ALG, ALGORITHMS, decode_block, sig_structure, verify_signature
+from fwsign.format.cose import ALG, decode_block, sig_structure, verify_signature
 from fwsign.verify.verifier import DevicePolicy, Verifier
 from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import signature_valid
-from fwsign.x509.der import SIGNATURE_ALGORITHMS, Signed
+from fwsign.x509.der import Signed
 from support import NOW, refused, vectors
 
 VECTORS = vectors()
@@ -197,7 +198,7 @@ def test_an_ml_dsa_signature_of_something_else_does_not_verify() -> None:
 # --- Wycheproof -----------------------------------------------------------------------------
 
 ECDSA, ED25519 = (
-    next(own for own, kind in SIGNATURE_ALGORITHMS.items() if kind == wanted)
+    next(own for own, kind in CERTIFICATE_ALGORITHMS.items() if kind == wanted)
     for wanted in (("ECDSA", "SHA-256"), ("Ed25519", ""))
 )
 

@@ -17,7 +17,8 @@ from fwsign.errors import FwsignError
 from fwsign.flash.boards.board import BoardInfo, Progress, Run
 from fwsign.flash.engine import flash
 from fwsign.flash.outcome import Options, Outcome
-from fwsign.flash.simulate.esp_boots import SILICON, Rom, Started, bound_to, start
+from fwsign.flash.simulate.esp_boot_image import SILICON, Rom
+from fwsign.flash.simulate.esp_boots import Started, bound_to, start
 from fwsign.flash.simulate.esp_nor import SECTOR, Nor
 from fwsign.flash.simulate.esp_stock import (
     Head,

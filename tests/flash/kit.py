@@ -10,11 +10,11 @@ from typing import Any
 
 from fwsign.errors import Failed
 from fwsign.flash.boards.board import BoardInfo, Progress, Run
-from fwsign.flash.boards.held import HeldRelease
+from fwsign.flash.boards.release import HeldRelease
 from fwsign.flash.engine import flash
 from fwsign.flash.outcome import Judge, Judged, Options, Outcome, Report
+from fwsign.format.algorithms import SHA256
 from fwsign.format.component import Component, Digest, flash_identifier
-from fwsign.format.cose import SHA256
 from fwsign.format.payload import digest
 from fwsign.images.esp import CHIPS
 from fwsign.verify.verified import VerifiedRelease

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 
 from flash.boots_kit import CHIPS, MB, Case, Piece, any_case, broken_promise, flashed
-from fwsign.flash.simulate.esp_boots import SILICON
+from fwsign.flash.simulate.esp_boot_image import SILICON
 
 BOOTED = [chip for chip in CHIPS if chip in SILICON]
 

@@ -5,7 +5,8 @@ import zlib
 
 import pytest
 
-from fwsign.flash.simulate.esp_boots import SILICON, Rom, bound_to, start
+from fwsign.flash.simulate.esp_boot_image import SILICON, Rom
+from fwsign.flash.simulate.esp_boots import bound_to, start
 from fwsign.flash.simulate.esp_stock import (
     Head,
     application,

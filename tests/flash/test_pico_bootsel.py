@@ -15,7 +15,7 @@ from flash.kit import board_info
 from flash.pico_kit import no_progress
 from flash.test_plan import make
 from fwsign.errors import Failed
-from fwsign.flash.backends import How, attached, kind_for
+from fwsign.flash.backends import ConnectOptions, attached, kind_for
 from fwsign.flash.boards.board import Run
 from fwsign.flash.pico.uf2 import build
 from fwsign.flash.simulate import Settings, Simulated, check
@@ -154,7 +154,7 @@ def test_flasher_copies_and_the_board_restarts(chip: str, tmp_path: Path) -> Non
     data = bytearray(random.Random(1).randbytes(8192))  # no secret
     data[:256] = program(RP2040)[0].data if chip == "rp2040" else program(ARM)[0].data
     assert kind_for(port, ["rp2040"]) == "pico-uf2"
-    with attached(port, How("pico-uf2")) as connect:
+    with attached(port, ConnectOptions("pico-uf2")) as connect:
         one = connect(0)
         info = one.probe()
         assert (info.chip, info.simulated, info.readable) == (chip, True, False)

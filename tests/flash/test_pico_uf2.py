@@ -336,11 +336,11 @@ def test_missing_pyserial_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def with_device(monkeypatch: pytest.MonkeyPatch, rom: BootRom, *, usable: bool = True) -> None:
-    def link_to(device: object) -> pico_usb.Link:
+    def link_to(device: object) -> pico_usb.UsbLink:
         assert device is rom
         if not usable:
             raise Failed("device.port", "access denied")
-        return pico_usb.Link(rom, "rp2040", 1, 3, 0x84, rom.release)
+        return pico_usb.UsbLink(rom, "rp2040", 1, 3, 0x84, rom.release)
 
     monkeypatch.setattr(pico_usb, "find", lambda: {"1-2.3": rom})
     monkeypatch.setattr(pico_usb, "link_to", link_to)

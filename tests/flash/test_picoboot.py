@@ -14,7 +14,7 @@ from fwsign.errors import Failed
 from fwsign.flash.boards.board import Run
 from fwsign.flash.pico import usb as pico_usb
 from fwsign.flash.pico.picoboot import PicobootBoard
-from fwsign.flash.pico.usb import Link, link_to
+from fwsign.flash.pico.usb import UsbLink, link_to
 from fwsign.images.pico_block import has_partitions, is_riscv
 from support import require_package
 
@@ -24,7 +24,7 @@ SAMPLES = Path(__file__).parents[2] / "firmware-samples"
 
 def board(rom: BootRom) -> PicobootBoard:
     chip = "rp2350" if rom.rp2350 else "rp2040"
-    return PicobootBoard(Link(rom, chip, 1, 3, 0x84, rom.release))
+    return PicobootBoard(UsbLink(rom, chip, 1, 3, 0x84, rom.release))
 
 
 # --- what it says of itself -------------------------------------------------------------------

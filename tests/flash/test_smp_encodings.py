@@ -17,7 +17,15 @@ from fwsign.flash.simulate.line import Fault, Line
 from fwsign.flash.simulate.smp import Simulator
 from fwsign.flash.smp import board as smp
 from fwsign.flash.smp import link as smp_link
-from fwsign.flash.smp.encodings import ENCODINGS, Cobs, Console, Encoding, Raw, stuff, unstuff
+from fwsign.flash.smp.encodings import (
+    ENCODINGS,
+    CobsEncoding,
+    ConsoleEncoding,
+    Encoding,
+    RawEncoding,
+    stuff,
+    unstuff,
+)
 from fwsign.flash.smp.frame import Garbled, Packet
 from fwsign.images.mcuboot import image_hash
 from support import refused
@@ -80,12 +88,12 @@ def test_frames_that_are_no_cobs_are_garbled(frame: bytes) -> None:
     with pytest.raises(Garbled):
         unstuff(frame)
     with pytest.raises(Garbled):
-        fed(Cobs(), frame + b"\0")
+        fed(CobsEncoding(), frame + b"\0")
 
 
 def test_damaged_frame_of_cobs_is_garbled_and_the_next_is_read() -> None:
     packet = Packet(3, 1, 0, 7, b"\xa0")
-    encoding = Cobs()
+    encoding = CobsEncoding()
     sent = encoding.encode(packet)
     for at in range(1, len(sent) - 1):
         changed = sent[at] ^ 0x40 or 0x20
@@ -99,17 +107,17 @@ def test_damaged_frame_of_cobs_is_garbled_and_the_next_is_read() -> None:
 
 
 def test_endless_noise_is_not_kept() -> None:
-    encoding = Cobs()
+    encoding = CobsEncoding()
     fed(encoding, b"x" * 20_000)
     assert len(encoding._frame) <= 8192
-    console = Console()
+    console = ConsoleEncoding()
     fed(console, b"x" * 20_000)
     assert len(console._line) <= 4096
 
 
 def test_bytes_before_a_raw_answer_are_dropped() -> None:
     packet = Packet(1, 0, 6, 9, b"\xa1\x61a\x01")
-    encoding = Raw()
+    encoding = RawEncoding()
     sent = encoding.encode(packet)
     for noise in (b"\0", b"boot\r\n", b"\x03", b"\x03\x01", b"\x03\0\xff", b"\x01\0\0\1\xff\xff"):
         assert fed(encoding, noise + sent)[-1:] == [packet], noise

@@ -21,7 +21,7 @@ from fwsign.flash.smp import link as smp_link
 from fwsign.flash.smp.board import SerialRecovery
 from fwsign.flash.smp.cbor import decode_map
 from fwsign.flash.smp.frame import LINE_LIMIT, OVERHEAD, READ, Assembler, Garbled, Packet, lines
-from fwsign.flash.smp.link import Link
+from fwsign.flash.smp.link import SmpLink
 from support import refused, require_package
 
 PACKETS = st.builds(
@@ -214,7 +214,7 @@ def test_keys_that_are_no_text_are_left_out() -> None:
 def ask(respond: Respond, patience: float = 2.0) -> tuple[dict[str, Any], list[Asked]]:
     """Ask for the list of images."""
     port = Scripted(respond)
-    link = Link(cast(Port, port))
+    link = SmpLink(cast(Port, port))
     found = link.request(READ, smp_link.IMAGE, smp_link.STATE, {}, patience)
     link.close()
     return found, port.asked
@@ -319,7 +319,7 @@ def board(changes: dict[tuple[int, int, int], object]) -> SerialRecovery:
     }
     known = sound | changes
     port = Scripted(lambda one: answer(one, known[one[:3]]))
-    return SerialRecovery(Link(cast(Port, port)))
+    return SerialRecovery(SmpLink(cast(Port, port)))
 
 
 @pytest.mark.parametrize("images", [None, 5, [5], {"slot": 0}])

@@ -140,7 +140,7 @@ class TestKinds:
     def test_an_unknown_kind_is_refused(self) -> None:
         with (
             refused("device.support", 'no board is of kind "toaster"'),
-            backends.attached("COM1", backends.How(kind="toaster")),
+            backends.attached("COM1", backends.ConnectOptions(kind="toaster")),
         ):
             pass
 
@@ -220,7 +220,7 @@ class TestPort:
 
 
 class TestPorts:
-    def found(self, monkeypatch: pytest.MonkeyPatch, *known: Any) -> list[ports.Found]:
+    def found(self, monkeypatch: pytest.MonkeyPatch, *known: Any) -> list[ports.PortInfo]:
         require_package("serial")
         from serial.tools import list_ports  # where it is installed
 

@@ -22,9 +22,9 @@ from flash.kit import (
 )
 from fwsign.errors import Failed
 from fwsign.flash import backends, ports, survey
-from fwsign.flash.backends import How
+from fwsign.flash.backends import ConnectOptions
 from fwsign.flash.boards.board import FLASH_ENCRYPTION, SECURE_DOWNLOAD
-from fwsign.flash.boards.content import Content, Entry
+from fwsign.flash.boards.content import BoardContent, BoardEntry
 from fwsign.flash.esp.board import connect as connect_esp
 from fwsign.flash.pico import drives, picoboot
 from fwsign.flash.pico import usb as pico_usb
@@ -43,7 +43,7 @@ def ota(**more: bytes) -> MemoryBoard:
     return MemoryBoard(content(at_0=BOOT, at_8000=OTA_TABLE, **more))
 
 
-def entry(found: Survey, name: str) -> Entry:
+def entry(found: Survey, name: str) -> BoardEntry:
     (one,) = [one for one in found.content.entries if one.name == name]
     return one
 
@@ -276,7 +276,7 @@ class TestPico:
         monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
         message = "the Pico at /dev/x would stay in BOOTSEL mode: restarting it needs pyusb"
         with refused("device.support", message):
-            ask("/dev/x", How(), ["pico-uf2"])
+            ask("/dev/x", ConnectOptions(), ["pico-uf2"])
 
 
 class TestSmp:
@@ -299,12 +299,12 @@ class TestSmp:
     def test_no_image(self) -> None:
         with smp_kit.bench() as table:
             found = survey_of(smp.connect(table.line.port))
-        assert found.content == Content((), ("the boot loader lists no image",))
+        assert found.content == BoardContent((), ("the boot loader lists no image",))
 
 
 class TestAsking:
     @contextmanager
-    def _silent(self, port: str, how: How) -> Iterator[Any]:
+    def _silent(self, port: str, how: ConnectOptions) -> Iterator[Any]:
         self.asked.append(str(how.kind))
         if how.kind == self.answers:
             yield ota().connect
@@ -319,22 +319,22 @@ class TestAsking:
 
     def test_kinds_are_tried_in_turn(self) -> None:
         self.answers = "pico-uart"
-        assert ask("P", How(), backends.SERIAL_KINDS).info.chip == "esp32c3"
+        assert ask("P", ConnectOptions(), backends.SERIAL_KINDS).info.chip == "esp32c3"
         assert self.asked == ["esp", "pico-uart"]
 
     def test_no_answer_names_what_was_tried(self) -> None:
         message = "no boot loader answers at P: tried esp, pico-uart, smp"
         with refused("device.absent", message):
-            ask("P", How(), backends.SERIAL_KINDS)
+            ask("P", ConnectOptions(), backends.SERIAL_KINDS)
 
     def test_one_kind_keeps_its_own_error(self) -> None:
         with refused("device.absent", "no answer at P"):
-            ask("P", How(), ["esp"])
+            ask("P", ConnectOptions(), ["esp"])
 
     def test_kinds_come_from_the_usb_identity(self, tmp_path: Path) -> None:
         here = [
-            ports.Found("/dev/a", "/dev/a", "Espressif USB", ("esp",)),
-            ports.Found("/dev/b", "/dev/b", "serial port"),
+            ports.PortInfo("/dev/a", "/dev/a", "Espressif USB", ("esp",)),
+            ports.PortInfo("/dev/b", "/dev/b", "serial port"),
         ]
         assert backends.kinds_at("/dev/a", here) == ("esp",)
         assert backends.kinds_at("/dev/b", here) == backends.SERIAL_KINDS

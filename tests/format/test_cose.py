@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from fwsign.errors import Malformed
 from fwsign.format import cbor
+from fwsign.format.algorithms import ALGORITHMS, SHA256
 from fwsign.format.cbor import Tag
 from fwsign.format.cose import (
     ALG,
-    ALGORITHMS,
     CRLS,
+    HASHES,
     KID,
     MAX_CERTIFICATE_SIZE,
     MAX_CHAIN,
@@ -23,7 +24,6 @@ from fwsign.format.cose import (
     MAX_CRLS,
     MAX_RSA_BITS,
     MAX_SIGNATURE_SIZE,
-    SHA256,
     TOKEN,
     X5CHAIN,
     X5T,
@@ -250,9 +250,9 @@ def signed(key: Any, algorithm: int) -> bytes:
     """Sign without the code under test."""
     chosen = ALGORITHMS[algorithm]
     if chosen.width:
-        numbers = decode_dss_signature(key.sign(MESSAGE, ec.ECDSA(chosen.hash)))
+        numbers = decode_dss_signature(key.sign(MESSAGE, ec.ECDSA(HASHES[chosen.digest])))
         return b"".join(number.to_bytes(chosen.width, "big") for number in numbers)
-    if chosen.hash:
+    if chosen.digest:
         pss = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
         return bytes(key.sign(MESSAGE, pss, hashes.SHA256()))
     return bytes(key.sign(MESSAGE))

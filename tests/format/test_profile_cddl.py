@@ -9,9 +9,9 @@ import pytest
 
 from blocks_kit import list_of, listed, listed_manifest
 from fwsign.format import cbor, suit
+from fwsign.format.algorithms import ALGORITHMS
 from fwsign.format.cbor import Tag
 from fwsign.format.component import Component, Digest, flash_identifier
-from fwsign.format.cose import ALGORITHMS
 from fwsign.format.payload import digest
 from fwsign.format.suit import Text, encode_text
 from support import (

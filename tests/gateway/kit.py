@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 from fwsign.gateway.config import Device, FetchRules, load
 from fwsign.gateway.enrol import Enrolment, init
 from fwsign.gateway.install import install
-from fwsign.gateway.session import Installed, Request
+from fwsign.gateway.session import Installed, InstallRequest
 from fwsign.gateway.sources import Sources
-from fwsign.memory.state import Floor, State
+from fwsign.memory.floors import Floor
+from fwsign.memory.state import State
 from fwsign.receipts.chain import judge_lines
 from support import (
     NOW,
@@ -132,7 +133,7 @@ class Gateway(NamedTuple):
         sources = None
         if envelope is not None:
             sources = Sources(str(envelope), payloads, device.fetch, said.append)
-        return install(Request(device, at, tell=said.append, **more), sources)
+        return install(InstallRequest(device, at, tell=said.append, **more), sources)
 
 
 def make_gateway(base: Path, **more: Any) -> Gateway:

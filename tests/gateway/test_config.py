@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fwsign.gateway import enrol
 from fwsign.gateway.config import (
     DEFAULT_CONFIG,
+    MAX_SIZE,
     VARIABLE,
     Device,
     find,
@@ -21,7 +22,6 @@ from fwsign.gateway.config import (
     parse_revocation,
 )
 from fwsign.gateway.session import demands
-from fwsign.gateway.table import LIMIT
 from fwsign.memory.state import State
 from fwsign.verify.example_keys import EXAMPLE_SPKI
 from fwsign.x509.anchor import Anchor
@@ -186,7 +186,7 @@ def test_a_file_of_another_user_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_too_large_or_not_there_is_refused(tmp_path: Path) -> None:
     with refused("io.missing"):
         load(tmp_path / "device.toml")
-    (tmp_path / "device.toml").write_bytes(b"#" * (LIMIT + 1))
+    (tmp_path / "device.toml").write_bytes(b"#" * (MAX_SIZE + 1))
     with refused("io.config", "is larger than"):
         load(tmp_path / "device.toml")
 

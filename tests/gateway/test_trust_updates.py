@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fwsign.errors import FwsignError
-from fwsign.gateway.rehearse import Outcome, rehearse
+from fwsign.gateway.rehearse import DeviceVerdict, rehearse
 from fwsign.gateway.session import demands
 from fwsign.gateway.trust import apply
 from fwsign.memory.state import State
@@ -107,7 +107,7 @@ def fleet(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def judged(found: list[Outcome]) -> dict[str, tuple[str, str | None]]:
+def judged(found: list[DeviceVerdict]) -> dict[str, tuple[str, str | None]]:
     return {
         one.state.parts[0]: (one.verdict, one.refusal.code if one.refusal else None)
         for one in found

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fwsign.errors import Failed
 from fwsign.images import esp_nvs
-from fwsign.images.esp_nvs import Entry, partition
+from fwsign.images.esp_nvs import NvsEntry, partition
 from support import require_package
 
 SIZE = 0x6000
@@ -24,7 +24,7 @@ def number(kind: str, value: int) -> bytes:
     return value.to_bytes(size, "little", signed=signed)
 
 
-def oracle(entries: Sequence[Entry], size: int) -> bytes:
+def oracle(entries: Sequence[NvsEntry], size: int) -> bytes:
     """Return what Espressif's generator makes of the same values."""
     require_package("esp_idf_nvs_partition_gen")
     from esp_idf_nvs_partition_gen import nvs_partition_gen as gen
@@ -46,8 +46,8 @@ def oracle(entries: Sequence[Entry], size: int) -> bytes:
     return out.getvalue()
 
 
-def entry(kind: str, data: bytes, key: str = "k", namespace: str = "factory") -> Entry:
-    return Entry(namespace, key, kind, data)
+def entry(kind: str, data: bytes, key: str = "k", namespace: str = "factory") -> NvsEntry:
+    return NvsEntry(namespace, key, kind, data)
 
 
 CASES = {
@@ -107,8 +107,8 @@ def test_the_end_of_a_page_is_used_as_by_the_generator(kind: str, used: int) -> 
 
 
 @st.composite
-def values(draw: st.DrawFn) -> list[Entry]:
-    found: dict[tuple[str, str], Entry] = {}
+def values(draw: st.DrawFn) -> list[NvsEntry]:
+    found: dict[tuple[str, str], NvsEntry] = {}
     for _ in range(draw(st.integers(0, 12))):
         namespace, key = draw(st.sampled_from(["a", "wifi", "n" * 15])), draw(NAMES)
         kind = draw(st.sampled_from(esp_nvs.TYPES))
@@ -118,13 +118,13 @@ def values(draw: st.DrawFn) -> list[Entry]:
             data = draw(st.text(st.characters(exclude_characters="\0"), max_size=300)).encode()
         else:
             data = draw(st.binary(max_size=200)) * draw(st.integers(1, 25))
-        found[namespace, key] = Entry(namespace, key, kind, data)
+        found[namespace, key] = NvsEntry(namespace, key, kind, data)
     return list(found.values())
 
 
 @settings(max_examples=150, deadline=None)
 @given(values())
-def test_any_values_make_the_same_bytes(entries: list[Entry]) -> None:
+def test_any_values_make_the_same_bytes(entries: list[NvsEntry]) -> None:
     size = 0x20000
     assert partition(entries, size) == oracle(entries, size)
 

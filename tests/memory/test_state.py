@@ -17,7 +17,9 @@ from fwsign.errors import Failed, FwsignError
 from fwsign.format.component import flash_identifier
 from fwsign.memory import file as state_file
 from fwsign.memory.crls import MAX_EQUAL_CRLS
-from fwsign.memory.state import MAX_RECORDED, Floor, State, default_path
+from fwsign.memory.file import default_path
+from fwsign.memory.floors import MAX_RECORDED, Floor
+from fwsign.memory.state import State
 from fwsign.receipts.chain import verify_lines
 from fwsign.verify.policy import DevicePolicy, Recorded
 from fwsign.verify.verifier import VerifiedRelease, Verifier
@@ -256,7 +258,7 @@ def test_too_many_releases_of_one_number_are_refused(
     pki: Pki, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert MAX_RECORDED >= 64
-    monkeypatch.setattr("fwsign.memory.state.MAX_RECORDED", 2)
+    monkeypatch.setattr("fwsign.memory.floors.MAX_RECORDED", 2)
     install(pki, state, 100, "a.bin")
     install(pki, state, 100, "b.bin")
     with refused("state.limit", "2 releases have sequence number 100 already"):
@@ -631,7 +633,7 @@ FULL = """
 import resource, sys
 from pathlib import Path
 from fwsign.errors import Failed, FwsignError
-from fwsign.state import State
+from fwsign.memory.state import State
 path, room = Path(sys.argv[1]), int(sys.argv[2])
 with State.open(path) as state:
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))

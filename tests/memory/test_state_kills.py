@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from fwsign.memory.state import Floor, State
+from fwsign.memory.floors import Floor
+from fwsign.memory.state import State
 from fwsign.receipts.chain import judge_lines, verify_lines
 from fwsign.verify.verifier import DevicePolicy, Verifier
 from pki_kit import needs_fork

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from fwsign.errors import FwsignError
-from fwsign.memory.state import Floor, State
+from fwsign.memory.floors import Floor
+from fwsign.memory.state import State
 from fwsign.trust.lists import Floors
 from fwsign.verify.verifier import DevicePolicy, Verifier
 from pki_kit import needs_fork

@@ -13,7 +13,7 @@ from fwsign.pki.directory import Pki
 from fwsign.pki.expiry import ending
 from fwsign.pki.leaves import DeviceIdentity, leaf_of
 from fwsign.pki.lint.run import lint
-from fwsign.pki.paths.purpose import Accepted, judge_pool
+from fwsign.pki.paths.purpose import AcceptedPath, judge_pool
 from fwsign.pki.renewal import renew
 from fwsign.pki.report.inventory import Standing, read
 from fwsign.spans import parse_span, plain_span
@@ -69,7 +69,7 @@ def test_the_profile_of_an_identity(pki: Path) -> None:
     eku = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
     assert (list(eku.value), eku.critical) == ([ExtendedKeyUsageOID.CLIENT_AUTH], False)
     assert len(extensions(certificate)) == 5
-    assert isinstance(verdict(pki, "sn-0017", NOW), Accepted)
+    assert isinstance(verdict(pki, "sn-0017", NOW), AcceptedPath)
     assert openssl_verify(pki, "sn-0017", "-purpose", "sslclient").returncode == 0
 
 
@@ -84,7 +84,7 @@ def test_the_hardware_module_is_an_other_name(pki: Path) -> None:
     leaf = leaf_of(certificate)
     assert leaf
     assert leaf.device == DeviceIdentity("SN-0017", ("1.3.6.1.4.1.99999.7", b"\0\xff"))
-    assert isinstance(verdict(pki, "sn-0017", NOW), Accepted)
+    assert isinstance(verdict(pki, "sn-0017", NOW), AcceptedPath)
     assert openssl_verify(pki, "sn-0017").returncode == 0
 
 
@@ -136,7 +136,7 @@ def test_an_identity_lives_as_long_as_its_ca_is_renewed(pki: Path) -> None:
     assert openssl_verify(pki, "sn-0017", now=late).returncode != 0
     renew(pki, "issuing-tls", ca_passphrase=no_passphrase, now=end - DAY)
     renew_lists(pki, late)
-    assert isinstance(verdict(pki, "sn-0017", late), Accepted)
+    assert isinstance(verdict(pki, "sn-0017", late), AcceptedPath)
     assert openssl_verify(pki, "sn-0017", now=late).returncode == 0
 
 
@@ -176,8 +176,8 @@ def test_short_lived_certificates_are_good(pki: Path, life: timedelta) -> None:
     certificate = Pki(pki).certificate("x")
     assert certificate.not_valid_before_utc == SECOND - HOUR
     assert certificate.not_valid_after_utc == SECOND + life
-    assert isinstance(verdict(pki, "x", SECOND), Accepted)
-    assert isinstance(verdict(pki, "x", SECOND + life), Accepted)
+    assert isinstance(verdict(pki, "x", SECOND), AcceptedPath)
+    assert isinstance(verdict(pki, "x", SECOND + life), AcceptedPath)
     late = SECOND + life + timedelta(seconds=1)
     refusal = verdict(pki, "x", late)
     assert refusal.code == "stale.certificate"

@@ -11,7 +11,7 @@ from fwsign.format import cose, suit
 from fwsign.format.component import file_identifier
 from fwsign.keys.file import FileSigner
 from fwsign.signing.envelope import CRL_MARGIN, Identity, TimeStamping, sign, staple
-from fwsign.signing.release import MAX_EMBEDDED_SIZE, Part, Release, describe
+from fwsign.signing.release import MAX_EMBEDDED_SIZE, Release, ReleaseFile, describe
 from fwsign.spans import CLOCK_TOLERANCE
 from fwsign.x509.crl import parse_crl
 from support import (
@@ -47,7 +47,7 @@ def payload(tmp_path: Path) -> Path:
 
 def release(payload: Path, **more: Any) -> Release:
     own = {"sequence_number": 100, **more}
-    return describe([Part(payload, file_identifier("build.bin"))], TEXT, **own)
+    return describe([ReleaseFile(payload, file_identifier("build.bin"))], TEXT, **own)
 
 
 def identity(pki: Pki, crls: tuple[bytes, ...] | None = None, signer: Any = None) -> Identity:

@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa,
 import support
 from fwsign.errors import FwsignError
 from fwsign.format import suit
-from fwsign.format.cose import ALGORITHMS, decode_block, verify_signature
+from fwsign.format.algorithms import ALGORITHMS
+from fwsign.format.cose import decode_block, verify_signature
 from fwsign.keys.file import FileSigner
 from support import der, parts, tlv
 from testkit.read import Bytes

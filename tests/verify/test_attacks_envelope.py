@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from fwsign.format import cbor
-from fwsign.format.cose import ALGORITHMS, CRLS, TOKEN, X5CHAIN, protected_header
+from fwsign.format.algorithms import ALGORITHMS
+from fwsign.format.cose import CRLS, TOKEN, X5CHAIN, protected_header
 from fwsign.format.payload import digest
 from hostile import (
     block_of,

@@ -7,6 +7,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
+from fwsign.format.algorithms import CERTIFICATE_ALGORITHMS
 from fwsign.x509 import der
 from fwsign.x509.certificate import (
     MAX_ALTERNATIVE_NAMES,
@@ -264,7 +265,7 @@ def test_ecdsa_under_a_curve_that_is_not_allowed_is_no_signature() -> None:
 
 def test_an_algorithm_of_another_kind_of_key_is_no_signature() -> None:
     signed: der.Signed = parsed(LEAF).signed
-    for algorithm in der.SIGNATURE_ALGORITHMS:
+    for algorithm in CERTIFICATE_ALGORITHMS:
         fits = algorithm == signed.algorithm
         assert signature_valid(signed._replace(algorithm=algorithm), ROOT.key.public_key()) is fits
 

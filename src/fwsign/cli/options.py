@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from fwsign.cli import ui
-from fwsign.keys import ALGORITHMS, KDFS
+from fwsign.keys import ALGORITHMS, KDFS, TLS_ALGORITHMS
 from fwsign.nearest import did_you_mean
 
 
@@ -22,7 +22,7 @@ def algorithm(value: str | None) -> str | None:
 
 def tls_algorithm(value: str | None) -> str | None:
     """Refuse an option's value that is no algorithm of a TLS server's or client's key."""
-    return value if value == "rsa2048" else algorithm(value)
+    return value if value in TLS_ALGORITHMS else algorithm(value)
 
 
 def derivation(value: str | None) -> str | None:

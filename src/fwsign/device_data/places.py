@@ -4,18 +4,18 @@
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from fwsign.device_data.policy import MAX_PLACE_SIZE, Place
+from fwsign.device_data.policy import MAX_PLACE_SIZE, DataPlace
 from fwsign.errors import FwsignError, Unsuitable
 from fwsign.images import esp_nvs
 from fwsign.images.esp_data import TABLE_OFFSET
-from fwsign.images.esp_flash import SECTOR, Partition
+from fwsign.images.esp_partitions import SECTOR, Partition
 
 _DATA: Final = 1
 _CUSTOM: Final = 0x40  # the first type that projects choose themselves
 _OTADATA, _NVS_KEYS = 0, 4
 
 
-class Found(NamedTuple):
+class FlashRange(NamedTuple):
     """A place in flash: offset and size in bytes."""
 
     offset: int
@@ -27,7 +27,9 @@ class Found(NamedTuple):
         return self.offset + self.size
 
 
-def locate(place: Place, table: Sequence[Partition] | None, table_at: int = TABLE_OFFSET) -> Found:
+def locate(
+    place: DataPlace, table: Sequence[Partition] | None, table_at: int = TABLE_OFFSET
+) -> FlashRange:
     """Return the flash that a place has, and check that data may be there.
 
     Args:
@@ -40,9 +42,9 @@ def locate(place: Place, table: Sequence[Partition] | None, table_at: int = TABL
     """
     if place.offset is None or place.size is None:
         part = _labelled(place, table)
-        found = Found(part.offset, part.size)
+        found = FlashRange(part.offset, part.size)
     else:
-        found = Found(place.offset, place.size)
+        found = FlashRange(place.offset, place.size)
         if place.chip.startswith("esp32") and found.offset < (first := table_at + SECTOR):
             raise _unfit(place, f"0x{first:x} or more", place.at)
         _check_free(place, found, table or ())
@@ -56,7 +58,7 @@ def locate(place: Place, table: Sequence[Partition] | None, table_at: int = TABL
     return found
 
 
-def _labelled(place: Place, table: Sequence[Partition] | None) -> Partition:
+def _labelled(place: DataPlace, table: Sequence[Partition] | None) -> Partition:
     if table is None:
         raise _unfit(place, f'a table with the partition "{place.label}"', "no known table")
     parts = [part for part in table if part.label == place.label]
@@ -71,7 +73,7 @@ def _labelled(place: Place, table: Sequence[Partition] | None) -> Partition:
     return part
 
 
-def _check_free(place: Place, found: Found, table: Sequence[Partition]) -> None:
+def _check_free(place: DataPlace, found: FlashRange, table: Sequence[Partition]) -> None:
     """Check that a place by its offset lies in one partition for data, or in none."""
     for part in table:
         end = part.offset + part.size
@@ -97,7 +99,7 @@ def _is_nvs(part: Partition) -> bool:
     return (part.type, part.subtype) == (_DATA, esp_nvs.SUBTYPE)
 
 
-def _unfit(place: Place, expected: str, found: str) -> Unsuitable:
+def _unfit(place: DataPlace, expected: str, found: str) -> Unsuitable:
     return Unsuitable(
         "unsuitable.device-data",
         f"device data for {place.chip}, {place.name}: expected {expected}, found {found}",

@@ -13,9 +13,9 @@ from typing import Final, NamedTuple
 from fwsign.errors import Failed, FwsignError, Malformed, check_limit
 from fwsign.format.component import file_identifier, flash_identifier
 from fwsign.images import esp_nvs
-from fwsign.images.esp_flash import SECTOR
+from fwsign.images.esp_partitions import SECTOR
 from fwsign.signing.release import DEVICE_DATA
-from fwsign.toml import Table
+from fwsign.toml import TomlTable
 
 NAME: Final = DEVICE_DATA
 IDENTIFIER: Final = file_identifier(NAME)
@@ -90,7 +90,7 @@ class Unfit(Exception):
         self.expected, self.found = expected, found
 
 
-class Place(NamedTuple):
+class DataPlace(NamedTuple):
     """A place that a station may fill.
 
     Args:
@@ -131,7 +131,9 @@ class Place(NamedTuple):
         """
         found = [(one, cells[one.column]) for one in self.values if one.column in cells]
         if self.format == "nvs":
-            entries = [esp_nvs.Entry(one.namespace, one.key, one.type, data) for one, data in found]
+            entries = [
+                esp_nvs.NvsEntry(one.namespace, one.key, one.type, data) for one, data in found
+            ]
             return esp_nvs.partition(entries, size)
         data = b"".join(data for _, data in found)
         if len(data) > size:
@@ -158,7 +160,7 @@ class Policy(NamedTuple):
     """
 
     required: bool
-    places: tuple[Place, ...]
+    places: tuple[DataPlace, ...]
 
     @property
     def values(self) -> tuple[Value, ...]:
@@ -181,7 +183,7 @@ def parse(data: bytes) -> Policy:
         words = str(error)
         raise bad(f"{NAME}: {words[:1].lower()}{words[1:]}") from None
     try:
-        return _policy(Table(Path(NAME), "", content))
+        return _policy(TomlTable(Path(NAME), "", content))
     except FwsignError as error:
         raise bad(
             error.message, expected=error.expected, found=error.found, hint=error.hint
@@ -199,7 +201,7 @@ def bad(
     return Malformed("malformed.device-data", message, expected=expected, found=found, hint=hint)
 
 
-def _policy(table: Table) -> Policy:
+def _policy(table: TomlTable) -> Policy:
     version = table.take("version", int)
     if version != _VERSION:
         raise table.wrong("version", f"{_VERSION}, which this fwsign knows", version)
@@ -223,7 +225,7 @@ def _policy(table: Table) -> Policy:
     return policy
 
 
-def _refuse_twice(table: Table, key: str, names: Iterator[str], what: str) -> None:
+def _refuse_twice(table: TomlTable, key: str, names: Iterator[str], what: str) -> None:
     seen: set[str] = set()
     for name in names:
         if name in seen:
@@ -231,7 +233,7 @@ def _refuse_twice(table: Table, key: str, names: Iterator[str], what: str) -> No
         seen.add(name)
 
 
-def _place(table: Table) -> Place:
+def _place(table: TomlTable) -> DataPlace:
     chip, form = table.take("chip", str), table.take("format", str)
     flash_identifier(chip, 0)
     if form not in ("nvs", "raw"):
@@ -253,13 +255,13 @@ def _place(table: Table) -> Place:
         expected = "a list of one table" if form == "raw" else "a list of tables, one at least"
         raise table.wrong("value", expected, len(values))
     _refuse_twice(table, "value", (f"{one.namespace}/{one.key}" for one in values), "a key")
-    place = Place(chip, label, offset, size, form, values)
+    place = DataPlace(chip, label, offset, size, form, values)
     if size is not None:
         place.check_size(size)
     return place
 
 
-def _value(table: Table, form: str) -> Value:
+def _value(table: TomlTable, form: str) -> Value:
     kind = table.take("type", str)
     known = esp_nvs.TYPES if form == "nvs" else ("string", "blob")
     if kind not in known:
@@ -289,7 +291,7 @@ def _value(table: Table, form: str) -> Value:
     return value
 
 
-def _name(table: Table, key: str) -> str:
+def _name(table: TomlTable, key: str) -> str:
     """Return a namespace or key of NVS."""
     name = table.take(key, str)
     if len(name) > esp_nvs.MAX_NAME or not name.isascii() or " " in name:

@@ -30,7 +30,7 @@ _CELL: Final = 2 * 1024 * 1024  # characters; as hex, a raw place of the largest
 
 
 @final
-class Row:
+class DataRow:
     """A row; its representation shows no value.
 
     Args:
@@ -60,10 +60,10 @@ class Rows(NamedTuple):
     """
 
     name: str
-    by_serial: Mapping[str, Row]
-    by_mac: Mapping[str, Row]
+    by_serial: Mapping[str, DataRow]
+    by_mac: Mapping[str, DataRow]
 
-    def get(self, serial: str) -> Row:
+    def get(self, serial: str) -> DataRow:
         """Return the row with a serial number.
 
         Raises:
@@ -175,7 +175,7 @@ def _check_header(header: Sequence[str], values: Mapping[str, Value], place: str
 
 def _row(
     name: str, line: int, header: Sequence[str], cells: Sequence[str], values: Mapping[str, Value]
-) -> Row:
+) -> DataRow:
     place = f"{name}, line {line}"
     if len(cells) != len(header):
         raise bad(
@@ -201,7 +201,7 @@ def _row(
             found[column] = value.encode(text)
         except Unfit as error:
             raise _wrong(place, column, error.expected, error.found) from None
-    return Row(serial, mac, line, found)
+    return DataRow(serial, mac, line, found)
 
 
 def _mac(text: str, place: str) -> str | None:
@@ -218,7 +218,7 @@ def _wrong(place: str, column: str, expected: str, found: str) -> Malformed:
     return bad(message, expected=expected, found=found)
 
 
-def _refuse_repeated(name: str, rows: Sequence[Row], values: Mapping[str, Value]) -> None:
+def _refuse_repeated(name: str, rows: Sequence[DataRow], values: Mapping[str, Value]) -> None:
     unique = [one.column for one in values.values() if one.unique]
     seen: dict[tuple[str, object], int] = {}
     for row in rows:

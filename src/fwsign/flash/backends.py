@@ -6,18 +6,18 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 from urllib.parse import SplitResult, urlsplit
 
 from fwsign.errors import Failed, Unsuitable
+from fwsign.flash.pico.drives import is_drive
 from fwsign.flash.simulate import SCHEME, Simulated, check
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
     from fwsign.flash.boards.board import Board, BoardInfo, Connect
-    from fwsign.flash.ports import Found
+    from fwsign.flash.ports import PortInfo
 
 KINDS: Final = ("esp", "pico-uart", "pico-uf2", "smp")
 SERIAL_KINDS: Final = ("esp", "pico-uart", "smp")
@@ -34,7 +34,7 @@ _URLS: Final = (*_WITH_HOST, "hwgrep", "spy", "alt", "loop", "cp2110")
 """The URL schemes that pyserial opens, in addition to devices."""
 
 
-class How(NamedTuple):
+class ConnectOptions(NamedTuple):
     """The way to reach a board, as typed; None stands for the default.
 
     Args:
@@ -73,8 +73,8 @@ def kind_for(port: str, chips: Collection[str], vendor_id: int | None = None) ->
     if any(chip.startswith("esp") for chip in chips):
         return "esp"
     if any(chip.startswith("rp2") for chip in chips):
-        is_drive = port.startswith("drive:") or Path(port).is_dir()
-        return "pico-uf2" if is_drive or vendor_id == _RASPBERRY_PI else "pico-uart"
+        over_usb = vendor_id == _RASPBERRY_PI or is_drive(port)
+        return "pico-uf2" if over_usb else "pico-uart"
     found = ", ".join(chips)
     raise Unsuitable(
         "unsuitable.chip",
@@ -85,7 +85,7 @@ def kind_for(port: str, chips: Collection[str], vendor_id: int | None = None) ->
     )
 
 
-def kinds_at(port: str, here: Iterable[Found]) -> tuple[str, ...]:
+def kinds_at(port: str, here: Iterable[PortInfo]) -> tuple[str, ...]:
     """Return the kinds of boot loaders that may be at a port, the likeliest first.
 
     Args:
@@ -94,7 +94,7 @@ def kinds_at(port: str, here: Iterable[Found]) -> tuple[str, ...]:
     """
     if port.startswith(SCHEME):
         return (kind_for(port, ("esp",)),)
-    if port.startswith("drive:") or Path(port).is_dir():
+    if is_drive(port):
         return ("pico-uf2",)
     real = os.path.realpath(port)
     found = next((one for one in here if os.path.realpath(one.device) == real), None)
@@ -134,7 +134,7 @@ def _port_of(place: SplitResult) -> int | None:
 
 
 @contextlib.contextmanager
-def attached(port: str, how: How) -> Iterator[Connect]:
+def attached(port: str, how: ConnectOptions) -> Iterator[Connect]:
     """Yield a function that opens the board at a port; a simulated board lives for this context.
 
     Args:
@@ -167,7 +167,7 @@ class _Marked:
         return getattr(self.inner, name)
 
 
-def _connect(port: str, how: How) -> Connect:
+def _connect(port: str, how: ConnectOptions) -> Connect:
     if how.kind not in _MODULES:
         raise Failed("device.support", f'no board is of kind "{how.kind}"')
     module = importlib.import_module(f"fwsign.flash.{_MODULES[how.kind]}")

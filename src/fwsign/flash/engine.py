@@ -8,15 +8,15 @@ continues in the same way.
 
 import hashlib
 import time
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from fwsign.errors import Failed, FwsignError, Unsuitable
 from fwsign.flash import plan as planning
 from fwsign.flash.attempts import WAITING, Attempts, left_running, refuse_another, restart
-from fwsign.flash.boards.board import Board, BoardInfo, Connect, DigestName, Run
-from fwsign.flash.boards.held import HeldRelease
+from fwsign.flash.boards.board import Board, BoardInfo, Connect, Run
+from fwsign.flash.boards.release import HeldRelease
+from fwsign.flash.compare import different, digest
 from fwsign.flash.outcome import (
     Checked,
     Event,
@@ -32,12 +32,10 @@ from fwsign.flash.outcome import (
 from fwsign.flash.plan import Plan, Region
 
 if TYPE_CHECKING:
-    from fwsign.flash.filling import Filled
+    from fwsign.flash.device_data import Filled
 
 READ_SIZE: Final = 64 * 1024
 """Bytes per request when flash is read back."""
-FEW: Final = 4
-"""If at most one block in so many differs, its sectors are compared too: fewer are sent then."""
 
 
 def flash(connect: Connect, judge: Judge, options: Options, report: Report) -> Outcome:
@@ -163,33 +161,12 @@ class _Run:
         dirty: list[tuple[int, Run]] = []
         for region in self._plan.regions:
             blind = force or region.offset in self._distrusted
-            runs = [
-                (region.offset, _padded(run, info.sector))
-                for run in self._different(board, info, region.run, blind=blind)
-            ]
+            found = different(board, info, region.run, self._progress, blind=blind)
+            runs = [(region.offset, run) for run in found]
             if not runs:
                 self._current.add(region.offset)
             dirty += runs
         return dirty
-
-    def _different(self, board: Board, info: BoardInfo, part: Run, *, blind: bool) -> Iterator[Run]:
-        if info.digest is None or blind:
-            self._progress(len(part.data))
-            yield part
-            return
-        step = info.digest_block or len(part.data)
-        blocks = range(0, len(part.data), step)
-        wrong = []
-        for start in blocks:
-            if not _holds(board, info.digest, part, start, step):
-                wrong.append(start)
-            self._progress(min(step, len(part.data) - start))
-        if step > info.sector and len(wrong) * FEW <= len(blocks):
-            inside = [at for one in wrong for at in range(one, one + step, info.sector)]
-            inside = [at for at in inside if at < len(part.data)]
-            wrong = [at for at in inside if not _holds(board, info.digest, part, at, info.sector)]
-            step = info.sector
-        yield from _joined(part, wrong, step)
 
     def _write(self, board: Board, dirty: Sequence[tuple[int, Run]]) -> None:
         if not dirty:
@@ -255,7 +232,7 @@ class _Run:
             how = info.digest
             good = region.offset in self._current  # every block's digest was right just now
             if not good:
-                expected = _digest(info.digest, region.run.data)
+                expected = digest(info.digest, region.run.data)
                 good = board.digest(region.offset, region.size) == expected
             self._progress(region.size)
         if not good:
@@ -342,38 +319,6 @@ def _refuse_unplaced(held: HeldRelease) -> None:
 def _reads_back(info: BoardInfo, options: Options) -> bool:
     wanted = options.readback or ("digest" if info.digest == "md5" else "full")
     return (wanted == "full" or info.digest is None) and info.readable
-
-
-def _digest(name: DigestName, data: bytes) -> bytes:
-    if name == "md5":
-        return hashlib.md5(data, usedforsecurity=False).digest()
-    if name == "crc32":
-        return zlib.crc32(data).to_bytes(4, "big")
-    from fwsign.images.mcuboot import image_hash  # only for MCUboot
-
-    return image_hash(data)
-
-
-def _holds(board: Board, name: DigestName, part: Run, start: int, size: int) -> bool:
-    """Tell whether the board holds a piece of a run, by its own digest."""
-    piece = part.data[start : start + size]
-    return board.digest(part.offset + start, len(piece)) == _digest(name, piece)
-
-
-def _joined(part: Run, starts: Sequence[int], size: int) -> Iterator[Run]:
-    """Join neighbouring pieces of a run."""
-    begin = end = -1
-    for start in starts:
-        if start != end and begin >= 0:
-            yield Run(part.offset + begin, part.data[begin:end])
-        begin, end = begin if start == end else start, start + size
-    if begin >= 0:
-        yield Run(part.offset + begin, part.data[begin:end])
-
-
-def _padded(run: Run, sector: int) -> Run:
-    size = -(-len(run.data) // sector) * sector
-    return Run(run.offset, run.data.ljust(size, b"\xff"))
 
 
 def _mismatch(what: str, offset: int) -> Failed:

@@ -6,9 +6,9 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from fwsign.errors import Failed, FwsignError
 from fwsign.flash.boards.board import BoardInfo
-from fwsign.flash.boards.held import HeldRelease
-from fwsign.flash.esp.keep import Kept
-from fwsign.flash.filling import Filled, Filler
+from fwsign.flash.boards.release import HeldRelease
+from fwsign.flash.device_data import Filled, Filler
+from fwsign.flash.esp.kept_data import Kept
 from fwsign.flash.plan import Region
 
 Status: TypeAlias = Literal[

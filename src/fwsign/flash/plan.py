@@ -8,11 +8,11 @@ from typing import Final, NamedTuple
 
 from fwsign.errors import Unsuitable
 from fwsign.flash.boards.board import FLASH_ENCRYPTION, BoardInfo, Read, Run
-from fwsign.flash.boards.held import HeldRelease, Payload
+from fwsign.flash.boards.release import HeldRelease, Payload
+from fwsign.flash.device_data import Filled, lay_over
 from fwsign.flash.esp import plan as esp_plan
 from fwsign.flash.esp.executed import locked
-from fwsign.flash.esp.keep import Kept
-from fwsign.flash.filling import Filled, lay_over
+from fwsign.flash.esp.kept_data import Kept
 from fwsign.flash.pico import holes as pico_holes
 from fwsign.flash.pico.uart import refuse_unbootable
 from fwsign.images import esp, uf2
@@ -112,9 +112,30 @@ def make(
         judged = lay_over(judged, filled)
         for payload, run in judged.pieces:
             _check_place(payload, run, info)
-    elif held.policy is not None:
-        notes.append("the release allows data for each board, and none was given")
     _check_overlaps(judged.pieces, info.sector)
+    boot = esp.bootloader_offset(info.chip or "")
+    table_at = judged.table.at if judged.table else None
+    ordered = sorted(judged.pieces, key=lambda piece: _safest_last(piece[1], boot, table_at))
+    return Plan(
+        tuple(_region(one, run) for one, run in ordered),
+        judged.selection,
+        tuple(judged.kept),
+        judged.unbootable,
+        (*notes, *_notes(held, payloads, info, judged, filled)),
+    )
+
+
+def _notes(
+    held: HeldRelease,
+    payloads: Sequence[Payload],
+    info: BoardInfo,
+    judged: esp_plan.EspPlan,
+    filled: Filled | None,
+) -> list[str]:
+    """Return the remarks about what is written, and about what was not checked."""
+    notes = []
+    if filled is None and held.policy is not None:
+        notes.append("the release allows data for each board, and none was given")
     if info.flash_size is None and info.kind != "smp":
         notes.append("the board does not tell the size of its flash, so that was not checked")
     notes += [f"{one.component.name}: {note}" for one in payloads for note in one.image.notes]
@@ -124,16 +145,7 @@ def make(
     if judged.kept:
         names = ", ".join(one.label for one in judged.kept)
         notes.append(f"kept as the board has it: {names}; --erase-data replaces it")
-    boot = esp.bootloader_offset(info.chip or "")
-    table_at = judged.table.at if judged.table else None
-    ordered = sorted(judged.pieces, key=lambda piece: _safest_last(piece[1], boot, table_at))
-    return Plan(
-        tuple(_region(one, run) for one, run in ordered),
-        judged.selection,
-        tuple(judged.kept),
-        judged.unbootable,
-        tuple(notes),
-    )
+    return notes
 
 
 # --- which payloads -------------------------------------------------------------------------

@@ -28,7 +28,7 @@ _BOARDS: Final[Mapping[tuple[int, int | None], tuple[str, tuple[str, ...]]]] = {
 """USB identities, from the vendors' documentation and usb.ids."""
 
 
-class Found(NamedTuple):
+class PortInfo(NamedTuple):
     """A port.
 
     Args:
@@ -48,7 +48,7 @@ class Found(NamedTuple):
     vendor_id: int | None = None
 
 
-def find() -> list[Found]:
+def find() -> list[PortInfo]:
     """List the serial ports, sorted by name, and the drives of boot ROMs.
 
     Raises:
@@ -65,14 +65,14 @@ def find() -> list[Found]:
         if one.vid is None:
             words = one.description if one.description not in (None, "n/a") else "serial port"
         name = stable.get(os.path.realpath(one.device), one.device)
-        found.append(Found(name, one.device, words, kinds, one.serial_number, one.vid))
+        found.append(PortInfo(name, one.device, words, kinds, one.serial_number, one.vid))
     for drive in drives.find():
         words = f"Raspberry Pi {drive.chip.upper()} in BOOTSEL, its drive"
-        found.append(Found(str(drive.path), str(drive.path), words, ("pico-uf2",)))
+        found.append(PortInfo(str(drive.path), str(drive.path), words, ("pico-uf2",)))
     return found
 
 
-def vendor_of(port: str, found: Iterable[Found]) -> int | None:
+def vendor_of(port: str, found: Iterable[PortInfo]) -> int | None:
     """Return the USB vendor behind a port, by any of its names.
 
     Args:

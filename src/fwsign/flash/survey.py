@@ -7,17 +7,16 @@ Programs are known by their own words at their beginning. Nothing here is verifi
 import importlib
 import importlib.util
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from fwsign.errors import Failed
 from fwsign.flash.attempts import Attempts, left_running
-from fwsign.flash.backends import How, attached
+from fwsign.flash.backends import ConnectOptions, attached
 from fwsign.flash.boards.board import FLASH_ENCRYPTION, Board, BoardInfo, Connect
-from fwsign.flash.boards.content import Content, Entry
+from fwsign.flash.boards.content import BoardContent, BoardEntry
+from fwsign.flash.pico.drives import is_drive
 
 _BY_KIND: Final = {"esp": "esp.survey", "pico-uart": "pico.survey", "pico-uf2": "pico.survey"}
-DRIVE: Final = "drive:"
 _NO_ANSWER: Final = ("device.absent", "device.lost", "device.protocol")
 _LISTED: Final = ("bootable", "pending", "confirmed", "active")  # states in MCUboot's list
 
@@ -26,7 +25,7 @@ class Survey(NamedTuple):
     """The answer of a board: its facts, and its content."""
 
     info: BoardInfo
-    content: Content
+    content: BoardContent
 
 
 def survey(connect: Connect) -> Survey:
@@ -52,7 +51,7 @@ def survey(connect: Connect) -> Survey:
             board.close()
 
 
-def ask(port: str, how: How, kinds: Sequence[str]) -> Survey:
+def ask(port: str, how: ConnectOptions, kinds: Sequence[str]) -> Survey:
     """Ask the board at a port, by one kind of boot loader after another until one answers.
 
     Args:
@@ -82,8 +81,7 @@ def ask(port: str, how: How, kinds: Sequence[str]) -> Survey:
 
 def _refuse_stranding(port: str, kind: str) -> None:
     """Refuse to bring a Pico into a mode that nothing here can end."""
-    is_drive = port.startswith(DRIVE) or Path(port).is_dir()
-    if kind == "pico-uf2" and not is_drive and importlib.util.find_spec("usb") is None:
+    if kind == "pico-uf2" and not is_drive(port) and importlib.util.find_spec("usb") is None:
         raise Failed(
             "device.support",
             f"the Pico at {port} would stay in BOOTSEL mode: restarting it needs pyusb",
@@ -94,7 +92,7 @@ def _refuse_stranding(port: str, kind: str) -> None:
         )
 
 
-def look(board: Board, info: BoardInfo) -> Content:
+def look(board: Board, info: BoardInfo) -> BoardContent:
     """Read what a board holds, as far as it shows it.
 
     Raises:
@@ -103,21 +101,21 @@ def look(board: Board, info: BoardInfo) -> Content:
     if info.kind == "smp":
         return _listed(board)
     if FLASH_ENCRYPTION in info.locks:
-        return Content(notes=("the flash is encrypted: its content cannot be told from here",))
+        return BoardContent(notes=("the flash is encrypted: its content cannot be told from here",))
     if not info.readable:
         reason = ", ".join(info.locks) or "a drive shows nothing"
-        return Content(notes=(f"the flash cannot be read: {reason}",))
+        return BoardContent(notes=(f"the flash cannot be read: {reason}",))
     module = importlib.import_module(f"fwsign.flash.{_BY_KIND[info.kind]}")
-    content: Content = module.look(board.read, info)
+    content: BoardContent = module.look(board.read, info)
     return content
 
 
-def _listed(board: Board) -> Content:
+def _listed(board: Board) -> BoardContent:
     from fwsign.flash.smp.board import SerialRecovery  # only for MCUboot
 
     inner = getattr(board, "inner", board)
     if not isinstance(inner, SerialRecovery):
-        return Content()
+        return BoardContent()
     entries = []
     for slot in inner.images():
         name = f"image {slot.get('image', 0)}, slot {slot.get('slot', 0)}"
@@ -127,7 +125,7 @@ def _listed(board: Board) -> Content:
         details += [("states", states)] if states else []
         version = slot.get("version")
         entries.append(
-            Entry(
+            BoardEntry(
                 name,
                 None,
                 None,
@@ -136,4 +134,4 @@ def _listed(board: Board) -> Content:
                 details=tuple(details),
             )
         )
-    return Content(tuple(entries), () if entries else ("the boot loader lists no image",))
+    return BoardContent(tuple(entries), () if entries else ("the boot loader lists no image",))

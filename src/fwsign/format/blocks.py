@@ -10,6 +10,7 @@ from typing import Final
 
 from fwsign.errors import Malformed, Tampered
 from fwsign.format import cbor
+from fwsign.format.algorithms import SHA256
 from fwsign.format.component import Component
 from fwsign.format.payload import SHA256_SIZE, Blocks, digest
 from fwsign.format.suit import Manifest
@@ -22,8 +23,6 @@ MAX_BLOCK_SIZE: Final = 16 * 1024 * 1024
 BLOCK_SIZES: Final = f"a power of two from {MIN_BLOCK_SIZE} to {MAX_BLOCK_SIZE}"
 """The allowed block sizes, in words."""
 
-_SHA256: Final = -16  # for blocks always; the image digest may use another algorithm
-
 
 def is_block_size(size: int) -> bool:
     """Tell whether blocks may have this size in bytes."""
@@ -32,7 +31,8 @@ def is_block_size(size: int) -> bool:
 
 def encode_blocks(blocks: Blocks) -> bytes:
     """Encode a block list as it stands in an envelope."""
-    return cbor.encode((blocks.size, _SHA256, blocks.digests))
+    # The digests of blocks are SHA-256 even if the image's is another.
+    return cbor.encode((blocks.size, SHA256, blocks.digests))
 
 
 def decode_block_lists(manifest: Manifest, integrated: Mapping[str, bytes]) -> dict[str, Blocks]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""COSE_Sign1 blocks with a closed list of headers, and the table of algorithms.
+"""COSE_Sign1 blocks with a closed list of headers, and their signatures.
 
-RFC 9052 (COSE), RFC 9360 (x5chain, x5t), RFC 9864 (ESP256, ESP384, Ed25519), RFC 9964 (ML-DSA).
+RFC 9052 (COSE), RFC 9360 (x5chain, x5t). The algorithms stand in `fwsign.format.algorithms`.
 """
 
 from collections.abc import Mapping
@@ -10,16 +10,25 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from fwsign.errors import Malformed, Tampered, check_limit
 from fwsign.format import cbor
+from fwsign.format.algorithms import (
+    ALGORITHMS,
+    BLOCK_KEYS,
+    DIGESTS,
+    KEYS,
+    SHA256,
+    Algorithm,
+    KeyKind,
+)
 
 PublicKey: TypeAlias = Any
 """A public key object of `cryptography`; `key_kind` names its kind."""
+Hash: TypeAlias = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
 
-SHA256: Final = -16
 ALG, KID, X5CHAIN, X5T, TOKEN, CRLS = 1, 4, 33, 34, 270, -1719104356
 """Header labels. TOKEN is 3161-ctt (RFC 9921); CRLS is ours, an array of DER CRLs."""
 
@@ -38,40 +47,6 @@ MAX_PROOFS_SIZE: Final = 256 * 1024
 each fit, and more; parsing them takes a tenth of a second."""
 MAX_SIGNATURE_SIZE: Final = 8 * 1024
 """Bytes. An ML-DSA-87 signature has 4,627."""
-
-
-class Algorithm(NamedTuple):
-    """A signature algorithm.
-
-    Args:
-        name: its name in COSE.
-        key: the kind of key that it needs.
-        hash: the hash of the message; None if the algorithm has its own.
-        width: the bytes of r, and of s.
-        jose: its name in JOSE (RFC 7518, 8037, 9964), if a JWS may use it.
-    """
-
-    name: str
-    key: str
-    hash: Any = None
-    width: int = 0
-    jose: str = ""
-
-
-ALGORITHMS: Final[Mapping[int, Algorithm]] = MappingProxyType(
-    {
-        -9: Algorithm("ESP256", "P-256", hashes.SHA256(), 32, jose="ES256"),
-        -51: Algorithm("ESP384", "P-384", hashes.SHA384(), 48, jose="ES384"),
-        -19: Algorithm("Ed25519", "Ed25519", jose="EdDSA"),
-        -37: Algorithm("PS256", "RSA", hashes.SHA256(), jose="PS256"),
-        -49: Algorithm("ML-DSA-65", "ML-DSA-65", jose="ML-DSA-65"),
-        -50: Algorithm("ML-DSA-87", "ML-DSA-87", jose="ML-DSA-87"),
-        -7: Algorithm("ES256", "P-256", hashes.SHA256(), 32),  # accepted, never written
-    }
-)
-"""COSE algorithm identifiers that a block may have."""
-KEY_KINDS: Final = tuple(dict.fromkeys(one.key for one in ALGORITHMS.values()))
-"""Kinds of keys that sign blocks, as `key_kind` names them."""
 
 
 class Block(NamedTuple):
@@ -97,21 +72,27 @@ MAX_RSA_BITS: Final = 8192
 MAX_RSA_EXPONENT_BITS: Final = 64
 """Bits of a public exponent, nearly always 65537; one as long as the key costs a hundred times."""
 
+_CURVES: Final = {one.imported("").name: one for one in KEYS if one.family == "ECDSA"}
+_TYPES: Final = tuple((one.imported("PublicKey"), one) for one in KEYS if one.family != "ECDSA")
+HASHES: Final[Mapping[str, Hash]] = MappingProxyType(
+    {one.name: getattr(hashes, one.function.upper())() for one in DIGESTS.values()}
+)
+"""Digests, as cryptography has them, by name."""
+
+
+def kind_of(key: PublicKey) -> KeyKind | None:
+    """Return the kind of a key; None if certificates in a path may not have such keys."""
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return _CURVES.get(key.curve.name)
+    return next((kind for own, kind in _TYPES if isinstance(key, own)), None)
+
 
 def key_kind(key: PublicKey) -> str:
     """Name the kind of a key, as in "P-256", "RSA" or "Ed25519"."""
-    match key:
-        case ec.EllipticCurvePublicKey():
-            names = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
-            return names.get(key.curve.name, key.curve.name)
-        case rsa.RSAPublicKey():
-            return "RSA"
-        case ed25519.Ed25519PublicKey():
-            return "Ed25519"
-        case mldsa.MLDSA65PublicKey():
-            return "ML-DSA-65"
-        case mldsa.MLDSA87PublicKey():
-            return "ML-DSA-87"
+    if (kind := kind_of(key)) is not None:
+        return kind.name
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return key.curve.name
     return type(key).__name__.removesuffix("PublicKey")
 
 
@@ -137,14 +118,14 @@ def allowed_rsa_size(key: PublicKey, least: int = MIN_RSA_BITS) -> bool:
 def key_kinds() -> str:
     """Name the keys that sign blocks, for people."""
     rsa_keys = f"RSA of {MIN_RSA_BITS} bits or more"
-    *kinds, last = (rsa_keys if kind == "RSA" else kind for kind in KEY_KINDS)
+    *kinds, last = (rsa_keys if kind == "RSA" else kind for kind in BLOCK_KEYS)
     return f"{', '.join(kinds)} or {last}"
 
 
 def algorithm_for(key: PublicKey) -> int | None:
     """Return the COSE algorithm that this key signs with, or None."""
     kind = key_kind(key)
-    fitting = (label for label, algorithm in ALGORITHMS.items() if algorithm.key == kind)
+    fitting = (one.number for one in ALGORITHMS.values() if one.key == kind and one.written)
     return next(fitting, None) if allowed_rsa_size(key) else None
 
 
@@ -306,9 +287,9 @@ def _verify(chosen: Algorithm, key: PublicKey, message: bytes, signature: bytes)
             raise InvalidSignature
         r = int.from_bytes(signature[: chosen.width], "big")
         s = int.from_bytes(signature[chosen.width :], "big")
-        key.verify(encode_dss_signature(r, s), message, ec.ECDSA(chosen.hash))
-    elif chosen.hash is not None:
-        key.verify(signature, message, pss(chosen.hash), chosen.hash)
+        key.verify(encode_dss_signature(r, s), message, ec.ECDSA(HASHES[chosen.digest]))
+    elif chosen.digest:
+        key.verify(signature, message, pss(HASHES[chosen.digest]), HASHES[chosen.digest])
     else:
         key.verify(signature, message)
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from fwsign.errors import Malformed, Tampered, check_limit
 from fwsign.format import cbor, suit
+from fwsign.format.algorithms import SHA256
 from fwsign.format.cose import MAX_PROOFS_SIZE, Block, decode_block
 from fwsign.format.payload import digest
 
@@ -12,7 +13,7 @@ from fwsign.format.payload import digest
 def encode_manifest_digest(manifest: bytes) -> bytes:
     """Return the bytes that blocks sign: the SUIT_Digest of a manifest with its bstr head."""
     head = cbor.byte_string_head(len(manifest))
-    return cbor.encode((suit.SHA256, digest(suit.SHA256, head, manifest)))
+    return cbor.encode((SHA256, digest(SHA256, head, manifest)))
 
 
 def check_manifest_digest(envelope: suit.Envelope) -> bytes:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol, Self, final
 
 from fwsign.errors import Code, Failed, FwsignError, Tampered
+from fwsign.format.algorithms import DIGESTS, SHA256
 from fwsign.format.component import Component, Digest
 
 CHUNK_SIZE: Final = 128 * 1024
@@ -16,11 +17,11 @@ A piece stays in a core's second-level cache until its last hash is made, and is
 the steps between pieces cost little.
 """
 
-SHA256_SIZE: Final = 32
+SHA256_SIZE: Final = DIGESTS[SHA256].size
 """Bytes of a digest in a block list."""
 
 _HASHES: Final[Mapping[int, Callable[[], Any]]] = MappingProxyType(
-    {-16: hashlib.sha256, -43: hashlib.sha384, -44: hashlib.sha512}
+    {number: getattr(hashlib, one.function) for number, one in DIGESTS.items()}
 )
 
 

@@ -8,11 +8,11 @@ our template, writes a manifest from them again, and refuses the input unless th
 import hashlib
 import re
 from collections.abc import Mapping, Set
-from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from fwsign.errors import Malformed, Unsuitable, check_limit
 from fwsign.format import cbor, suit_labels
+from fwsign.format.algorithms import DIGESTS
 from fwsign.format.component import (
     BlockList,
     Component,
@@ -43,10 +43,7 @@ MAX_TEXT_SIZE: Final = 256 * 1024
 MAX_VERSION_PARTS: Final = 10
 """Eight numbers, a pre-release and its count."""
 
-SHA256: Final = -16
-DIGEST_SIZES: Final[Mapping[int, int]] = MappingProxyType({-16: 32, -43: 48, -44: 64})
-"""COSE hash algorithms accepted (SHA-256, SHA-384, SHA-512) and their sizes in bytes."""
-
+_DIGEST_SIZES: Final = {number: one.size for number, one in DIGESTS.items()}
 _VERSION = re.compile(r"(\d{1,9}(?:\.\d{1,9}){0,7})(?:-(alpha|beta|rc)(?:\.(\d{1,9}))?)?", re.ASCII)
 _PRE_RELEASE: Final = {"rc": -1, "beta": -2, "alpha": -3}
 _NAMESPACE_DNS: Final = bytes.fromhex("6ba7b8109dad11d180b400c04fd430c8")
@@ -183,7 +180,7 @@ def decode_digest(value: Any) -> Digest:
         Malformed: `malformed.profile`.
     """
     match value:
-        case (int(algorithm), bytes(digest)) if DIGEST_SIZES.get(algorithm) == len(digest):
+        case (int(algorithm), bytes(digest)) if _DIGEST_SIZES.get(algorithm) == len(digest):
             return Digest(algorithm, digest)
     raise _outside("digest is not SHA-256, SHA-384 or SHA-512 of the right size")
 

@@ -6,6 +6,7 @@ Strict: an unknown key is an error, and so is a file that another user could hav
 
 import os
 import re
+import tomllib
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -14,10 +15,10 @@ from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from fwsign import spans
 from fwsign.errors import Failed, FwsignError, Untrusted
-from fwsign.gateway.table import read_owned, read_toml
+from fwsign.files import read_owned
 from fwsign.keys.published import is_published
 from fwsign.names import product_name, vendor_domain
-from fwsign.toml import Table
+from fwsign.toml import TomlTable
 from fwsign.trust.lists import MAX_THRESHOLD, TrustAnchor, TrustState
 from fwsign.verify.policy import DevicePolicy, Revocation
 from fwsign.x509.anchor import Anchor
@@ -26,6 +27,8 @@ DEFAULT_CONFIG: Final = Path("/etc/fwsign/device.toml")
 DEFAULT_STATE: Final = Path("/var/lib/fwsign/state.db")
 VARIABLE: Final = "FWSIGN_DEVICE"
 """The environment variable that names another device.toml."""
+MAX_SIZE: Final = 1024 * 1024
+"""Bytes of device.toml, and of each file that it names."""
 MAX_SIGNERS: Final = 8
 """The most distinct signers that a policy may demand, as in `fwsign verify --require`."""
 _HOST: Final = re.compile(r"[a-z0-9.-]+|[0-9a-f:]+")
@@ -96,7 +99,7 @@ def load(path: Path) -> Device:
         Failed: `io.config` for a mistake in it, or a file that other users may write; `io.*`.
         Untrusted: `untrusted.example-key`.
     """
-    table = read_toml(path)
+    table = _read(path)
     try:
         return _device(path, table)
     except FwsignError as error:
@@ -104,6 +107,15 @@ def load(path: Path) -> Device:
             raise
         message = f"{path}: {error.message}"
         raise Failed("io.config", message, expected=error.expected, found=error.found) from None
+
+
+def _read(path: Path) -> TomlTable:
+    try:
+        content = tomllib.loads(read_owned(path, MAX_SIZE).decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        words = str(error)
+        raise Failed("io.config", f"{path}: {words[:1].lower()}{words[1:]}") from None
+    return TomlTable(path, "", content)
 
 
 def parse_revocation(text: str) -> tuple[Revocation, timedelta]:
@@ -134,7 +146,7 @@ def refuse_published(anchor: Anchor) -> None:
         raise Untrusted("untrusted.example-key", message, found=anchor.spki)
 
 
-def _device(path: Path, top: Table) -> Device:
+def _device(path: Path, top: TomlTable) -> Device:
     vendor, product = vendor_domain(top.take("vendor", str)), product_name(top.take("product", str))
     policy = top.table("policy")
     threshold = policy.number("trust_require", 1, MAX_THRESHOLD)
@@ -155,7 +167,7 @@ def _device(path: Path, top: Table) -> Device:
     return device
 
 
-def _policy(table: Table, vendor: str, product: str) -> DevicePolicy:
+def _policy(table: TomlTable, vendor: str, product: str) -> DevicePolicy:
     how, stale = parse_revocation(table.take("revocation", str, "require"))
     profile = table.take("profile", str, "strict")
     if profile not in ("strict", "compat"):
@@ -173,7 +185,7 @@ def _policy(table: Table, vendor: str, product: str) -> DevicePolicy:
     return policy
 
 
-def _anchors(path: Path, top: Table) -> tuple[TrustAnchor, ...]:
+def _anchors(path: Path, top: TomlTable) -> tuple[TrustAnchor, ...]:
     found: dict[str, TrustAnchor] = {}
     for one in top.tables("anchor"):
         anchor = _release_anchor(one)
@@ -189,7 +201,7 @@ def _anchors(path: Path, top: Table) -> tuple[TrustAnchor, ...]:
     return tuple(found.values())
 
 
-def _release_anchor(table: Table) -> TrustAnchor:
+def _release_anchor(table: TomlTable) -> TrustAnchor:
     """Read an anchor. A certificate may also sign trust updates; a bare key needs that role."""
     role = table.maybe("role")
     if role not in (None, "release", "trust"):
@@ -203,10 +215,10 @@ def _release_anchor(table: Table) -> TrustAnchor:
     return TrustAnchor(anchor, ("release", "trust"))
 
 
-def _anchor(table: Table) -> Anchor:
+def _anchor(table: TomlTable) -> Anchor:
     """Read the anchor of a table: inline as `pem`, or from the file that `file` names."""
     if "file" in table.keys():  # noqa: SIM118 - not a mapping
-        data = read_owned(table.place("file"))
+        data = read_owned(table.place("file"), MAX_SIZE)
     else:
         data = table.take("pem", str).encode()
     anchor = Anchor.from_pem(data)
@@ -215,8 +227,8 @@ def _anchor(table: Table) -> Anchor:
     return anchor
 
 
-def _hooks(table: Table) -> Mapping[str, tuple[str, ...]]:
-    def command(table: Table, key: str) -> tuple[str, ...]:
+def _hooks(table: TomlTable) -> Mapping[str, tuple[str, ...]]:
+    def command(table: TomlTable, key: str) -> tuple[str, ...]:
         words = table.texts(key)
         if not words or not words[0].startswith("/"):
             raise table.wrong(key, "a command by its absolute path, with its arguments", words)
@@ -225,7 +237,7 @@ def _hooks(table: Table) -> Mapping[str, tuple[str, ...]]:
     return _each(table, command)
 
 
-def _port(table: Table, key: str) -> str:
+def _port(table: TomlTable, key: str) -> str:
     from fwsign.flash.backends import check_port  # few gateways have boards
 
     port = table.take(key, str)
@@ -236,11 +248,11 @@ def _port(table: Table, key: str) -> str:
     return port
 
 
-def _each(table: Table, read: Callable[[Table, str], T]) -> Mapping[str, T]:
+def _each(table: TomlTable, read: Callable[[TomlTable, str], T]) -> Mapping[str, T]:
     return MappingProxyType({key: read(table, key) for key in table.keys()})  # noqa: SIM118
 
 
-def _fetch(table: Table) -> FetchRules:
+def _fetch(table: TomlTable) -> FetchRules:
     usual = FetchRules()
     hosts = table.texts("allow_hosts")
     if not all(map(_HOST.fullmatch, hosts)):

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fwsign.errors import Failed
 from fwsign.files import write_atomic
-from fwsign.gateway import record
+from fwsign.gateway import release_record
 from fwsign.gateway.config import Device, load, parse_revocation, refuse_published
 from fwsign.gateway.log import Log
 from fwsign.gateway.session import INSTALLED, INTENT, demands, opened, refuse_foreign, trusted
@@ -117,7 +117,8 @@ def status(device: Device) -> dict[str, Any]:
         trust = trusted(device, state)
         policy, floor = state.policy(demands(device, state)[1], None)
         line = state.last_receipt()
-        installed, intent = record.read(state, INSTALLED), record.read(state, INTENT)
+        installed = release_record.read(state, INSTALLED)
+        intent = release_record.read(state, INTENT)
         receipts = sum(1 for _ in state.receipt_lines())
     return {
         "config": str(device.path),

@@ -15,15 +15,16 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from fwsign.errors import Failed, FwsignError
-from fwsign.gateway import deliver, record
+from fwsign.gateway import boards, hooks, release_record
+from fwsign.gateway.delivery import Delivery, deliveries, destination
 from fwsign.gateway.log import Log
-from fwsign.gateway.record import Record, record_of
+from fwsign.gateway.release_record import ReleaseRecord, record_of
 from fwsign.gateway.session import (
     INSTALLED,
     INTENT,
     SOURCES,
     Installed,
-    Request,
+    InstallRequest,
     demands,
     demands_of,
     opened,
@@ -33,7 +34,8 @@ from fwsign.gateway.session import (
 from fwsign.gateway.sources import Sources
 from fwsign.gateway.stage import Staged
 from fwsign.gateway.target import Target
-from fwsign.memory.state import Floor, State
+from fwsign.memory.floors import Floor
+from fwsign.memory.state import State
 from fwsign.receipts.chain import waivers
 from fwsign.verify.verified import VerifiedRelease
 from fwsign.verify.verifier import Verifier
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from fwsign.trust.lists import TrustState
 
 
-def install(request: Request, sources: Sources | None) -> Installed:
+def install(request: InstallRequest, sources: Sources | None) -> Installed:
     """Install a release.
 
     Args:
@@ -69,19 +71,16 @@ def install(request: Request, sources: Sources | None) -> Installed:
 class _Judge:
     """Decides by the memory, and changes nothing."""
 
-    def __init__(self, request: Request, state: State) -> None:
+    def __init__(self, request: InstallRequest, state: State) -> None:
         self._request, self._state, self._device = request, state, request.device
         self._trust: TrustState | None = None  # the list that the release was judged by
 
     def rehearse(self, sources: Sources) -> Installed:
         """Do all steps of an install that change nothing."""
         release, _ = self.verify(sources.read_envelope())
-        self.kinds(release)
-        sources.check(release.components)
-        self.refuse_unfinished(release)
-        for component in release.components:
-            with sources.open(component) as source:
-                release.receive(component, source)
+        for one in self.deliveries(release, sources):
+            with one.open(0) as source:
+                release.receive(one.component, source)
         return Installed("dry run", release, ())
 
     def verify(self, envelope: bytes) -> tuple[VerifiedRelease, Floor | None]:
@@ -107,12 +106,16 @@ class _Judge:
                 found=f"number {now.number}",
             )
 
-    def kinds(self, release: VerifiedRelease) -> list[str]:
-        return [deliver.kind(self._device, one) for one in release.components]
+    def deliveries(self, release: VerifiedRelease, sources: Sources) -> list[Delivery]:
+        """Return the way of each component, if the release can be installed here now."""
+        found = deliveries(self._device, release.components, sources)
+        sources.check(release.components)
+        self._refuse_unfinished(release)
+        return found
 
-    def refuse_unfinished(self, release: VerifiedRelease) -> None:
+    def _refuse_unfinished(self, release: VerifiedRelease) -> None:
         """Refuse any but a newer release while commands or boards of another are unfinished."""
-        intent = record.read(self._state, INTENT)
+        intent = release_record.read(self._state, INTENT)
         if intent is None or not intent.forward_only:
             return
         number = release.manifest.sequence_number
@@ -128,7 +131,7 @@ class _Judge:
 class _Run:
     """One run, with the memory and the target directory open."""
 
-    def __init__(self, request: Request, state: State, target: Target) -> None:
+    def __init__(self, request: InstallRequest, state: State, target: Target) -> None:
         self._request, self._state, self._device = request, state, request.device
         self._target = target
         self._judge = _Judge(request, state)
@@ -140,43 +143,41 @@ class _Run:
         envelope = sources.read_envelope()
         with self._refusals(envelope):
             release, floor = self._judge.verify(envelope)
-            kinds = self._judge.kinds(release)
-            sources.check(release.components)
-            self._judge.refuse_unfinished(release)
-            if self._is_installed(release, kinds):
+            wanted = self._judge.deliveries(release, sources)
+            if self._is_installed(release, wanted):
                 self._keep_crls(release, floor)
                 self._notes.append("it was installed before")
                 return Installed("already installed", release, tuple(self._notes))
             digest = release.manifest_digest.hex()
             self._state.remember(SOURCES, sources.hint())
             self._target.begin(envelope, digest)
-            staged = [
-                self._target.receive(
-                    release, number, sources.open, self._request.progress, is_file=kind == "file"
-                )
-                for number, kind in enumerate(kinds)
-            ]
-            files = [one for one, kind in zip(staged, kinds, strict=True) if kind == "file"]
+            progress = self._request.progress
+            staged = [self._target.receive(release, one, progress) for one in wanted]
+            files = [one for one in staged if one.to == "file"]
             version = self._target.settle(digest, files) if files else None
-            names = tuple(one.component.name for one in files)
-            forward_only = len(files) < len(kinds)
-            self._accept(release, floor, version, names, forward_only=forward_only)
+            others = len(files) < len(staged)
+            intent = record_of(release, version, files, forward_only=others)
+            self._accept(release, floor, intent)
         with self._refusals(envelope, release):
-            self._deliver(release, envelope, staged, kinds)
+            self._run_hooks(release, staged)
+            self._flash_boards(release, envelope, staged)
             self._commit(release, version, files)
         return Installed("installed", release, tuple(self._notes))
 
-    def _is_installed(self, release: VerifiedRelease, kinds: Sequence[str]) -> bool:
+    def _is_installed(self, release: VerifiedRelease, wanted: Sequence[Delivery]) -> bool:
         """Tell whether this very release is in place, byte for byte; boards are asked again."""
-        known = record.read(self._state, INSTALLED)
+        known = release_record.read(self._state, INSTALLED)
         if known is None or known.manifest != release.manifest_digest.hex():
             return False
-        if "flash" in kinds or record.read(self._state, INTENT) is not None:
+        if any(one.to == "flash" for one in wanted):
             return False
+        if release_record.read(self._state, INTENT) is not None:
+            return False
+        files = [one.component for one in wanted if one.to == "file"]
         if known.directory is None:
-            return "file" not in kinds  # device.toml may have had a command for the file then
+            return not files  # device.toml may have had a command for the file then
         try:
-            self._adopt(release, kinds, known.directory)
+            self._target.adopt(files, known.directory)
             return self._target.current() == known.directory
         except FwsignError:
             self._notes.append("the installed files were damaged, and are installed again")
@@ -190,55 +191,38 @@ class _Run:
             self._judge.refuse_other_trust()
             self._state.accept(None, release, floor)
 
-    def _adopt(
-        self, release: VerifiedRelease, kinds: Sequence[str], version: str | None
-    ) -> list[Staged]:
-        parts = zip(release.components, kinds, strict=True)
-        files = [one for one, kind in parts if kind == "file"]
-        return self._target.adopt(files, version) if version is not None else []
-
     # --- doing ------------------------------------------------------------------------------------
 
-    def _accept(
-        self,
-        release: VerifiedRelease,
-        floor: Floor | None,
-        version: str | None,
-        files: tuple[str, ...],
-        *,
-        forward_only: bool,
-    ) -> None:
+    def _accept(self, release: VerifiedRelease, floor: Floor | None, intent: ReleaseRecord) -> None:
         """Step 5. From here on nothing older is accepted, even if this release fails."""
-        intent = record_of(release, version, files, forward_only=forward_only)
         with self._state.transaction():
             self._judge.refuse_other_trust()
             self._state.accept(None, release, floor)
-            if record.read(self._state, INTENT) != intent:  # equal if a command failed before
-                record.write(self._state, INTENT, intent)
+            if release_record.read(self._state, INTENT) != intent:  # equal if a command failed
+                release_record.write(self._state, INTENT, intent)
                 self._log.add("accepted", release=release)
 
-    def _deliver(
-        self,
-        release: VerifiedRelease,
-        envelope: bytes,
-        staged: Sequence[Staged],
-        kinds: Sequence[str],
-    ) -> None:
-        """Step 6."""
-        for one, kind in zip(staged, kinds, strict=True):
-            if kind == "exec":
+    def _run_hooks(self, release: VerifiedRelease, staged: Sequence[Staged]) -> None:
+        """Step 6, commands."""
+        for one in staged:
+            if one.to == "exec":
                 name = one.component.name
                 self._request.tell(f"{name}: {self._device.hooks[name][0]}")
-                deliver.run_hook(self._device, release, one, self._target)
-        boards = [one for one, kind in zip(staged, kinds, strict=True) if kind == "flash"]
-        if not boards:
+                hooks.run_hook(self._device, release, one, self._target)
+
+    def _flash_boards(
+        self, release: VerifiedRelease, envelope: bytes, staged: Sequence[Staged]
+    ) -> None:
+        """Step 6, boards."""
+        payloads = [one for one in staged if one.to == "flash"]
+        if not payloads:
             return
         from fwsign.flash.receipt import Told, describe  # few gateways have boards
 
         failures = []
         at = self._request.at
-        for port, outcome in deliver.flash(
-            self._device, envelope, demands(self._device, self._state), at, boards
+        for port, outcome in boards.flash(
+            self._device, envelope, demands(self._device, self._state), at, payloads
         ):
             told = Told(port, at, release, waivers(self._device.policy))
             self._state.append_receipt(describe(outcome, told), self._request.signer)
@@ -256,11 +240,10 @@ class _Run:
             self._target.check_version(version, files)
             if before != version:
                 self._target.flip(version)
-        known = record.read(self._state, INSTALLED)
-        names = tuple(one.component.name for one in files)
+        known = release_record.read(self._state, INSTALLED)
         with self._state.transaction():
-            record.write(self._state, INSTALLED, record_of(release, version, names))
-            record.write(self._state, INTENT, None)
+            release_record.write(self._state, INSTALLED, record_of(release, version, files))
+            release_record.write(self._state, INTENT, None)
             self._log.add("installed", release=release, before=known and known.manifest)
         with contextlib.suppress(FwsignError):  # the release is installed; the next run tidies up
             self._target.clear()
@@ -274,7 +257,7 @@ class _Run:
 
         A release with commands or boards stays as it is: the same release or a newer finishes it.
         """
-        intent = record.read(self._state, INTENT)
+        intent = release_record.read(self._state, INTENT)
         if intent is None or intent.forward_only:
             return
         version = intent.directory
@@ -285,14 +268,14 @@ class _Run:
                 self._log.add("incomplete", error=error, manifest=intent.manifest)
                 return
             with self._state.transaction():
-                record.write(self._state, INTENT, None)
+                release_record.write(self._state, INTENT, None)
                 self._log.add("rolled back", error=error, manifest=intent.manifest)
             self._notes.append(f"a release that was begun before was undone: {error.message}")
             return
         self._commit(release, version, files)
         self._notes.append("a release that was accepted before was finished first")
 
-    def _found(self, intent: Record) -> tuple[VerifiedRelease, list[Staged]]:
+    def _found(self, intent: ReleaseRecord) -> tuple[VerifiedRelease, list[Staged]]:
         """Verify an accepted release again, from the files that a crash left."""
         envelope = self._target.staged_envelope()
         if envelope is None:
@@ -300,7 +283,9 @@ class _Run:
         release, _ = self._judge.verify(envelope)
         if release.manifest_digest.hex() != intent.manifest:
             raise Failed("state.nothing", "another release is staged than was accepted")
-        return release, self._adopt(release, self._judge.kinds(release), intent.directory)
+        files = [one for one in release.components if destination(self._device, one) == "file"]
+        version = intent.directory
+        return release, self._target.adopt(files, version) if version is not None else []
 
     @contextlib.contextmanager
     def _refusals(self, envelope: bytes, release: VerifiedRelease | None = None) -> Iterator[None]:
@@ -321,7 +306,7 @@ def _known(sources: Sources | None) -> Sources:
     return sources
 
 
-def _remembered(state: State, request: Request) -> Sources:
+def _remembered(state: State, request: InstallRequest) -> Sources:
     """Return the sources of the release that was begun last; they are only a hint."""
     text = state.remembered(SOURCES)
     if text is None:

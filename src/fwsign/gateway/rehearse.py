@@ -23,7 +23,7 @@ MAX_DEVICES: Final = 100_000
 _OTHERS: Final = ("unsuitable.vendor", "unsuitable.product")
 
 
-class Outcome(NamedTuple):
+class DeviceVerdict(NamedTuple):
     """The verdict of one device.
 
     Args:
@@ -41,7 +41,7 @@ class Outcome(NamedTuple):
 
 def rehearse(
     directory: Path, candidates: Sequence[bytes], base: DevicePolicy, at: datetime
-) -> Iterator[Outcome]:
+) -> Iterator[DeviceVerdict]:
     """Judge candidates by every memory (`*.db`) below a directory. Nothing is changed.
 
     Enrolment and policy come from `device.toml` beside a memory, or from the file with its name
@@ -71,7 +71,7 @@ def rehearse(
 
 def _rehearse_one(
     path: Path, candidates: Sequence[bytes], base: DevicePolicy, at: datetime
-) -> Outcome:
+) -> DeviceVerdict:
     number = None
     try:
         with tempfile.TemporaryDirectory() as scratch, State.open(_copy(path, scratch)) as state:
@@ -81,8 +81,8 @@ def _rehearse_one(
                 _meet(data, enrolled, policy, state, at)
     except FwsignError as refusal:
         verdict = "other" if refusal.code in _OTHERS else "stranded"
-        return Outcome(path, verdict, number, refusal)
-    return Outcome(path, "accepts", number)
+        return DeviceVerdict(path, verdict, number, refusal)
+    return DeviceVerdict(path, "accepts", number)
 
 
 def _copy(path: Path, scratch: str) -> Path:

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from fwsign.errors import Failed
-from fwsign.files import io_error
+from fwsign.files import io_error, refuse_writable
 from fwsign.gateway.config import Device, Tell
-from fwsign.gateway.sources import Progress
-from fwsign.gateway.table import refuse_writable
+from fwsign.gateway.sources import PayloadProgress
 from fwsign.keys import Signer
 from fwsign.memory.state import State
 from fwsign.trust.lists import TrustState
@@ -28,7 +27,7 @@ SOURCES: Final = "sources"
 """The memory's name for the sources of the last release; they are only a hint."""
 
 
-class Request(NamedTuple):
+class InstallRequest(NamedTuple):
     """The device and the options of an install.
 
     Args:
@@ -44,7 +43,7 @@ class Request(NamedTuple):
     at: datetime
     signer: Signer | None = None
     dry_run: bool = False
-    progress: Progress = lambda *_: None
+    progress: PayloadProgress = lambda *_: None
     tell: Tell = lambda _: None
 
 

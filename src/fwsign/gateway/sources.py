@@ -14,9 +14,7 @@ from fwsign.format.payload import CHUNK_SIZE, PayloadSource
 from fwsign.format.suit import MAX_ENVELOPE_SIZE
 from fwsign.gateway.config import FetchRules, Tell
 
-Opener = Callable[[Component, int], contextlib.AbstractContextManager[PayloadSource | None]]
-"""Opens the payload of a component at an offset; None if it is in the envelope."""
-Progress = Callable[[str, int, int], object]
+PayloadProgress = Callable[[str, int, int], object]
 """Called with a component's name, its bytes done and its size."""
 
 

@@ -13,7 +13,8 @@ from fwsign.errors import Tampered
 from fwsign.files import io_error
 from fwsign.format.component import Component, is_inside
 from fwsign.format.payload import CHUNK_SIZE, PayloadSource, Receiving
-from fwsign.gateway.sources import Opener, Progress
+from fwsign.gateway.delivery import Delivery, Destination
+from fwsign.gateway.sources import PayloadProgress
 from fwsign.verify.verified import VerifiedRelease
 
 DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -23,9 +24,13 @@ FILE: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Staged(NamedTuple):
-    """A staged file: its component, name, descriptor, and its state after verification."""
+    """A staged file: its component and destination, name, descriptor, and its state when verified.
+
+    A file of a version that is in place is one too.
+    """
 
     component: Component
+    to: Destination
     name: str
     handle: int
     facts: tuple[int, ...]
@@ -48,31 +53,27 @@ def explained(path: Path, *past: type[OSError]) -> Iterator[None]:
 
 
 def stage(
-    release: VerifiedRelease,
-    component: Component,
-    handle: int,
-    opener: Opener,
-    progress: Progress,
+    release: VerifiedRelease, delivery: Delivery, handle: int, progress: PayloadProgress
 ) -> None:
     """Fill a file with a component's verified payload; verify the bytes it already has.
 
     Args:
         release: the verified release.
-        component: one of its components.
+        delivery: one of its components, with its source.
         handle: the file's descriptor.
-        opener: opens the payload.
         progress: told of the staged bytes.
 
     Raises:
         Tampered: `tampered.payload-size`, `tampered.payload-digest`, `tampered.block`.
         Failed: `io.*`.
     """
+    component = delivery.component
     file = _File(handle, lambda done: progress(component.name, done, component.size))
     if is_inside(component.uri):
         file.truncate(0)
         release.receive(component, None, file)
     else:
-        _fill(release, component, file, opener)
+        _fill(release, delivery, file)
 
 
 class _File:
@@ -102,13 +103,14 @@ class _File:
         self._report(os.lseek(self._handle, 0, os.SEEK_CUR))
 
 
-def _fill(release: VerifiedRelease, component: Component, file: _File, opener: Opener) -> None:
+def _fill(release: VerifiedRelease, delivery: Delivery, file: _File) -> None:
     """Fetch the bytes that are not staged yet, and verify the whole payload."""
+    component = delivery.component
     receiving = release.resuming(component, file)
     kept = receiving.offset
     try:
         if not kept or kept < component.size:
-            with opener(component, kept) as source:
+            with delivery.open(kept) as source:
                 _feed(receiving, component, source)
         receiving.finish()
     except Tampered:
@@ -118,7 +120,7 @@ def _fill(release: VerifiedRelease, component: Component, file: _File, opener: O
         if not kept:
             raise
         # The bytes that were there before may be bad, and the source good.
-        _fill(release, component, file, opener)
+        _fill(release, delivery, file)
 
 
 def _feed(receiving: Receiving, component: Component, source: PayloadSource | None) -> None:
@@ -131,6 +133,14 @@ def _feed(receiving: Receiving, component: Component, source: PayloadSource | No
         if not data:
             return
         receiving.feed(data)
+
+
+@contextlib.contextmanager
+def reading(handle: int) -> Iterator[PayloadSource]:
+    """Read a staged file from its beginning."""
+    with os.fdopen(os.dup(handle), "rb", buffering=0) as file:
+        file.seek(0)
+        yield file
 
 
 def names(handle: int) -> list[str]:

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Final, Self
 
 from fwsign.errors import Failed, Tampered
-from fwsign.files import io_error
+from fwsign.files import io_error, refuse_writable
 from fwsign.format.component import Component
 from fwsign.format.payload import receive
-from fwsign.gateway.sources import Opener, Progress
+from fwsign.gateway.delivery import Delivery
+from fwsign.gateway.sources import PayloadProgress
 from fwsign.gateway.stage import (
     DIRECTORY,
     FILE,
@@ -31,11 +32,11 @@ from fwsign.gateway.stage import (
     facts,
     names,
     open_own,
+    reading,
     remove,
     stage,
     write_all,
 )
-from fwsign.gateway.table import refuse_writable
 from fwsign.verify.verified import VerifiedRelease
 
 CURRENT: Final = "current"
@@ -151,35 +152,27 @@ class Target:
         remove(self.own, STAGE)
 
     def receive(
-        self,
-        release: VerifiedRelease,
-        number: int,
-        opener: Opener,
-        progress: Progress,
-        *,
-        is_file: bool,
+        self, release: VerifiedRelease, delivery: Delivery, progress: PayloadProgress
     ) -> Staged:
         """Stage and verify the payload of a component; verify bytes that are already there.
 
         Args:
             release: the verified release.
-            number: the component's index in the manifest.
-            opener: opens the payload.
+            delivery: one of its components, with its source.
             progress: told of the staged bytes.
-            is_file: whether it becomes a file of a version.
 
         Raises:
             Tampered: `tampered.payload-size`, `tampered.payload-digest`.
             Failed: `io.*`.
         """
-        component = release.components[number]
-        parent, name = (self.files, component.name) if is_file else (self.others, str(number))
+        component, to, name, _ = delivery
+        parent, mode = (self.files, 0o644) if to == "file" else (self.others, 0o600)
         with explained(self.path / name):
             handle = self._keep(open_own(parent, name))
-            stage(release, component, handle, opener, progress)
-            os.fchmod(handle, 0o644 if is_file else 0o600)
+            stage(release, delivery, handle, progress)
+            os.fchmod(handle, mode)
             os.fsync(handle)
-            return Staged(component, name, handle, facts(handle))
+            return Staged(component, to, name, handle, facts(handle))
 
     def take_out(self, staged: Staged) -> int:
         """Remove a staged file's name and its writable descriptor; return a read-only one.
@@ -233,9 +226,9 @@ class Target:
             for component in components:
                 flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
                 handle = self._keep(os.open(component.name, flags, dir_fd=parent))
-                with os.fdopen(os.dup(handle), "rb", buffering=0) as file:
+                with reading(handle) as file:
                     receive(component, file)
-                found.append(Staged(component, component.name, handle, facts(handle)))
+                found.append(Staged(component, "file", component.name, handle, facts(handle)))
         self.check_version(name, found)
         return found
 

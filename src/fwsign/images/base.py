@@ -7,7 +7,7 @@ from typing import BinaryIO, Literal, NamedTuple, Protocol
 from fwsign.errors import Malformed
 from fwsign.format.payload import CHUNK_SIZE
 
-Role = Literal["application", "boot loader", "merged", "partition table", "ota data"]
+ImageRole = Literal["application", "boot loader", "merged", "partition table", "ota data"]
 """The role of an image on an ESP board; a merged one has a boot loader and all after it."""
 
 
@@ -29,7 +29,7 @@ class Needs(NamedTuple):
     flash_frequency: str | None = None
 
 
-class Part(NamedTuple):
+class ImagePart(NamedTuple):
     """An image or a table in a file for an ESP; a merged file has several.
 
     Args:
@@ -44,7 +44,7 @@ class Part(NamedTuple):
         doubt: why boot loaders of ESP-IDF may not start it; None if nothing is wrong with it.
     """
 
-    role: Role
+    role: ImageRole
     start: int
     end: int
     chip: str | None = None
@@ -77,8 +77,8 @@ class Image(NamedTuple):
     project: str | None = None
     offset: int | None = None
     details: tuple[tuple[str, str], ...] = ()
-    role: Role | None = None
-    parts: tuple[Part, ...] = ()
+    role: ImageRole | None = None
+    parts: tuple[ImagePart, ...] = ()
     places: tuple[tuple[str, int], ...] = ()
     notes: tuple[str, ...] = ()
 

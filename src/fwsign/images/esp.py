@@ -13,11 +13,11 @@ them.
 from typing import BinaryIO
 
 from fwsign.images import esp_damage, esp_merged
-from fwsign.images.base import Image, Part, Reader, damaged, first_other, size_of
+from fwsign.images.base import Image, ImagePart, Reader, damaged, first_other, size_of
 from fwsign.images.esp_chips import BY_NAME, CHIPS, Chip, bootloader_offset
-from fwsign.images.esp_flash import SECTOR
 from fwsign.images.esp_image import HEADER, MAGIC, MAX_SEGMENTS, chip_of
 from fwsign.images.esp_part import One, read_one, tail
+from fwsign.images.esp_partitions import SECTOR
 
 __all__ = [
     "APP_OFFSET",
@@ -104,7 +104,7 @@ def _has_digest(file: BinaryIO, size: int) -> bool:
     return erased and chip is not None and chip.name == "esp32"
 
 
-def part_at(file: BinaryIO, start: int, end: int, *, signed: bool = True) -> Part:
+def part_at(file: BinaryIO, start: int, end: int, *, signed: bool = True) -> ImagePart:
     """Read the one image at a place in a flash, with its signatures.
 
     A bad signature is none: an earlier image at this place may have left it.

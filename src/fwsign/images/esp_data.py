@@ -14,8 +14,9 @@ import struct
 from collections.abc import Sequence
 from typing import BinaryIO, Final, NamedTuple
 
-from fwsign.images.base import Image, Part, Reader, damaged, others, size_of
-from fwsign.images.esp_flash import (
+from fwsign.images.base import Image, ImagePart, Reader, damaged, others, size_of
+from fwsign.images.esp_part import remark
+from fwsign.images.esp_partitions import (
     ROW_SIZE,
     SECTOR,
     TABLE_SIZE,
@@ -23,7 +24,6 @@ from fwsign.images.esp_flash import (
     is_row,
     partitions,
 )
-from fwsign.images.esp_part import remark
 from fwsign.images.esp_signature import Signatures, read_v1
 
 TABLE_OFFSET: Final = 0x8000
@@ -36,7 +36,7 @@ _STATES: Final = (*range(5), 0xFFFFFFFF)
 _ENTRY: Final = struct.Struct("<I20sII")
 
 
-class Entry(NamedTuple):
+class OtaEntry(NamedTuple):
     """The entry in one sector of the OTA data.
 
     Args:
@@ -55,20 +55,20 @@ class Entry(NamedTuple):
         return self.intact and self.state not in _BAD_STATES
 
 
-def entries(data: bytes) -> list[Entry | None]:
+def entries(data: bytes) -> list[OtaEntry | None]:
     """Read the two entries of OTA data; None for an erased one; missing bytes give no entry.
 
     Args:
         data: both sectors.
     """
-    found: list[Entry | None] = []
+    found: list[OtaEntry | None] = []
     for start in (0, SECTOR):
         head = data[start : start + _ENTRY.size]
         if len(head) < _ENTRY.size:
             return []
         sequence, _, state, crc = _ENTRY.unpack(head)
         intact = crc == _crc(sequence)
-        found.append(None if sequence == NO_SEQUENCE else Entry(sequence, state, intact))
+        found.append(None if sequence == NO_SEQUENCE else OtaEntry(sequence, state, intact))
     return found
 
 
@@ -120,7 +120,7 @@ def _table(file: BinaryIO) -> Image:
         offset=TABLE_OFFSET,
         details=(*details, *signed.details),
         role="partition table",
-        parts=(Part("partition table", 0, TABLE_SIZE, secure_boot=signed.intact),),
+        parts=(ImagePart("partition table", 0, TABLE_SIZE, secure_boot=signed.intact),),
         notes=notes,
     )
 
@@ -151,7 +151,7 @@ def _otadata(file: BinaryIO, head: bytes, size: int) -> Image | None:
         if entry is not None and not entry.intact:
             raise damaged("esp", f"ota data entry {number}", "a crc that is right", "another")
         details.append((f"ota data entry {number}", f"{entry.sequence}" if entry else "erased"))
-    parts = (Part("ota data", 0, OTADATA_SIZE),)
+    parts = (ImagePart("ota data", 0, OTADATA_SIZE),)
     return Image("esp", details=tuple(details), role="ota data", parts=parts)
 
 

@@ -9,7 +9,7 @@ import io
 from typing import Final, NamedTuple
 
 from fwsign.images import esp8266
-from fwsign.images.base import Reader, Role
+from fwsign.images.base import ImageRole, Reader
 from fwsign.images.esp_image import HEADER, SEGMENT, Body, app_of, boot_of, chip_of
 
 HEAD_SIZE: Final = 512
@@ -29,7 +29,7 @@ class Glance(NamedTuple):
     """
 
     chip: str | None
-    role: Role
+    role: ImageRole
     project: str | None
     version: str | None
     details: tuple[tuple[str, str], ...]

@@ -10,10 +10,12 @@ in partitions is the user's; bytes that are in none are counted in a note.
 from collections.abc import Iterator
 from typing import BinaryIO, Final, NamedTuple
 
-from fwsign.images.base import Image, Part, Reader, damaged, others, size_of
+from fwsign.images.base import Image, ImagePart, Reader, damaged, others, size_of
 from fwsign.images.esp_chips import Chip
 from fwsign.images.esp_data import OTADATA_SIZE, TABLE_OFFSET, otadata_of
-from fwsign.images.esp_flash import (
+from fwsign.images.esp_image import HEADER, extent
+from fwsign.images.esp_part import One, read_one, remark, tail
+from fwsign.images.esp_partitions import (
     DIGEST_ROW,
     ROW_SIZE,
     SECTOR,
@@ -22,8 +24,6 @@ from fwsign.images.esp_flash import (
     is_row,
     partitions,
 )
-from fwsign.images.esp_image import HEADER, extent
-from fwsign.images.esp_part import One, read_one, remark, tail
 
 _UNUSUAL: Final = "the partition table is at {:#x}: boot loaders look for it at 0x8000 by default"
 _NO_BOOT_LOADER: Final = "no boot loader is in the file"
@@ -56,7 +56,7 @@ class _Layout(NamedTuple):
 class _Found(NamedTuple):
     """The applications of a merged file."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[ImagePart, ...]
     apps: tuple[One, ...]
     details: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
@@ -209,13 +209,13 @@ def _refuse_shifted(layout: _Layout) -> None:
             raise damaged("esp", what, f"{boot.chip.bootloader:#x}", f"{boot.start:#x}")
 
 
-def _table_parts(layout: _Layout) -> Iterator[Part]:
+def _table_parts(layout: _Layout) -> Iterator[ImagePart]:
     """Yield the table, and the OTA data if the file has all of it."""
-    yield Part("partition table", layout.table, min(layout.table + TABLE_SIZE, layout.size))
+    yield ImagePart("partition table", layout.table, min(layout.table + TABLE_SIZE, layout.size))
     row = otadata_of(layout.rows)
     if row is not None and 0 <= layout.start_of(row) <= layout.size - OTADATA_SIZE:
         start = layout.start_of(row)
-        yield Part("ota data", start, start + OTADATA_SIZE, label=row.label)
+        yield ImagePart("ota data", start, start + OTADATA_SIZE, label=row.label)
 
 
 def _applications(layout: _Layout, chip: Chip) -> _Found:

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from fwsign.errors import Failed
-from fwsign.images.esp_flash import SECTOR
+from fwsign.images.esp_partitions import SECTOR
 
 SUBTYPE: Final = 2
 """The subtype of NVS among the partitions of type data."""
@@ -54,7 +54,7 @@ _U8, _STRING, _BLOB_DATA, _BLOB_INDEX = 0x01, 0x21, 0x42, 0x48
 _ANY = 0xFF  # the chunk of what has no chunks
 
 
-class Entry(NamedTuple):
+class NvsEntry(NamedTuple):
     """A value under its key. Values may be secrets, and are not in the representation.
 
     Args:
@@ -74,7 +74,7 @@ class Entry(NamedTuple):
         return f"<{self.namespace}/{self.key}, {self.type}>"
 
 
-def partition(entries: Sequence[Entry], size: int) -> bytes:
+def partition(entries: Sequence[NvsEntry], size: int) -> bytes:
     """Return the content of a whole partition.
 
     Args:
@@ -102,7 +102,7 @@ def partition(entries: Sequence[Entry], size: int) -> bytes:
     return content.ljust(size, b"\xff")
 
 
-def _write(pages: "_Pages", index: int, entry: Entry) -> None:
+def _write(pages: "_Pages", index: int, entry: NvsEntry) -> None:
     if entry.type in NUMBERS:
         pages.add(_entry(index, NUMBERS[entry.type][0], entry.key, entry.data))
     elif entry.type == "string":
@@ -111,7 +111,7 @@ def _write(pages: "_Pages", index: int, entry: Entry) -> None:
         _write_blob(pages, index, entry)
 
 
-def _write_blob(pages: "_Pages", index: int, entry: Entry) -> None:
+def _write_blob(pages: "_Pages", index: int, entry: NvsEntry) -> None:
     """Write the chunks of a blob, the first one on the rest of the page, and the index last."""
     if not pages.room:
         pages.turn()

@@ -4,7 +4,7 @@
 from typing import BinaryIO, Final, NamedTuple
 
 from fwsign.errors import Malformed
-from fwsign.images.base import Part, Reader, Role, others, size_of
+from fwsign.images.base import ImagePart, ImageRole, Reader, others, size_of
 from fwsign.images.esp_chips import Chip
 from fwsign.images.esp_image import (
     App,
@@ -62,11 +62,11 @@ class One(NamedTuple):
         before = (("secure boot digest", "v1"),) if self.digest else ()
         return (*header_details(self.body), *before, *self.signatures.details, *(own or none))
 
-    def part(self, label: str | None = None) -> Part:
+    def part(self, label: str | None = None) -> ImagePart:
         """Return its facts, with the label of its partition."""
-        role: Role = "application" if self.is_app else "boot loader"
+        role: ImageRole = "application" if self.is_app else "boot loader"
         signed = ("v1",) if self.digest else self.signatures.intact
-        return Part(
+        return ImagePart(
             role,
             self.start,
             self.end,

@@ -15,7 +15,7 @@ import struct
 from typing import Final, NamedTuple
 
 from fwsign.images.base import Hasher, Reader, damaged
-from fwsign.images.esp_flash import SECTOR
+from fwsign.images.esp_partitions import SECTOR
 
 MAX_SIGNATURES: Final = 3
 """The ROM's own limit; a sector holds as many."""

@@ -30,11 +30,11 @@ from fwsign.images.uf2_block import (
     MAGICS,
     MAX_PAYLOAD,
     PAGE,
-    Block,
+    Uf2Block,
     boot2_crc,
     name,
 )
-from fwsign.images.uf2_content import Content, choose
+from fwsign.images.uf2_content import Uf2Content, choose
 from fwsign.images.uf2_words import image
 
 __all__ = [
@@ -77,7 +77,7 @@ def parse(file: BinaryIO) -> Image:
         raise damaged("uf2", "size", f"a multiple of {BLOCK} bytes", f"{size} bytes")
     if size > MAX_BLOCKS * BLOCK:
         raise damaged("uf2", "number of blocks", f"at most {MAX_BLOCKS}", size // BLOCK)
-    found = Content(size // BLOCK)
+    found = Uf2Content(size // BLOCK)
     reader = Reader(file, "uf2", 0, size)
     while reader.left:
         for fields in FIELDS.iter_unpack(reader.take(min(reader.left, CHUNK_SIZE), "blocks")):
@@ -96,7 +96,7 @@ def contents(data: bytes, chip: str) -> list[tuple[int, bytes]]:
     Raises:
         Malformed: `malformed.image`: nothing in it is for this chip's flash.
     """
-    found = Content(len(data) // BLOCK)
+    found = Uf2Content(len(data) // BLOCK)
     for block in _blocks(data):
         found.add(block)
     found.finish()
@@ -118,7 +118,7 @@ def contents(data: bytes, chip: str) -> list[tuple[int, bytes]]:
     return [(address, bytes(content)) for address, content in ranges]
 
 
-def _blocks(data: bytes) -> Iterator[Block]:
+def _blocks(data: bytes) -> Iterator[Uf2Block]:
     return (uf2_block.read(place, fields) for place, fields in enumerate(FIELDS.iter_unpack(data)))
 
 

@@ -66,7 +66,7 @@ Key: TypeAlias = int | str | None
 Raw: TypeAlias = tuple[int, int, int, int, int, int, int, int, bytes, int]
 
 
-class Block(NamedTuple):
+class Uf2Block(NamedTuple):
     """One block; `place` is its number in the file, counted by us."""
 
     place: int
@@ -79,7 +79,7 @@ class Block(NamedTuple):
     data: bytes
 
 
-def read(place: int, fields: Raw) -> Block:
+def read(place: int, fields: Raw) -> Uf2Block:
     """Return a block of valid form.
 
     Raises:
@@ -99,10 +99,10 @@ def read(place: int, fields: Raw) -> Block:
     key: Key = family if flags & FAMILY else None
     if flags & CONTAINER:
         key = text(data[size:]) or f"file of {family} bytes"
-    return Block(place, flags, address, size, number, total, key, data)
+    return Uf2Block(place, flags, address, size, number, total, key, data)
 
 
-def is_workaround(block: Block) -> bool:
+def is_workaround(block: Uf2Block) -> bool:
     """Tell whether this is the block of erratum RP2350-E10, a page that nobody needs.
 
     It announces a second block that never comes, and goes to the end of some size of flash.
@@ -115,7 +115,7 @@ def is_workaround(block: Block) -> bool:
     )
 
 
-def tags(block: Block) -> dict[int, bytes]:
+def tags(block: Uf2Block) -> dict[int, bytes]:
     """Return a block's extension tags: size with its head (u8), type (u24), value, filled to 4.
 
     Raises:
@@ -133,7 +133,7 @@ def tags(block: Block) -> dict[int, bytes]:
     return found
 
 
-def check_md5(block: Block) -> None:
+def check_md5(block: Uf2Block) -> None:
     """Check the digest after the payload or at the end, if it covers the payload.
 
     The specification puts it at the end, and lets it cover any flash, so that a board can skip
@@ -157,7 +157,7 @@ def check_md5(block: Block) -> None:
         raise damaged("uf2", what, computed.hexdigest(), digests[0].hex())
 
 
-def check_rp(block: Block) -> None:
+def check_rp(block: Uf2Block) -> None:
     """Check the demands of the boot ROMs of RP2040 and RP2350 on a block of theirs."""
     chip = chip_of(block.key)
     if chip not in _FLASHES:

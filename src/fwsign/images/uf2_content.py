@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 from fwsign.images import pico_block, uf2_block
 from fwsign.images.base import damaged
-from fwsign.images.uf2_block import ABSOLUTE, DATA, FLASH, Block, Key, chip_of, in_flash, name
+from fwsign.images.uf2_block import ABSOLUTE, DATA, FLASH, Key, Uf2Block, chip_of, in_flash, name
 from fwsign.images.uf2_count import MAX_FAMILIES, Family, Range, check_counts
 
 RP_CHIPS = ("rp2040", "rp2350")
 
 
-class Content:
+class Uf2Content:
     """The content of all blocks so far.
 
     Args:
@@ -29,7 +29,7 @@ class Content:
         self._most = most
         self._last: Key = None
 
-    def add(self, block: Block) -> None:
+    def add(self, block: Uf2Block) -> None:
         """Take in the next block."""
         self.blocks += 1
         if uf2_block.is_workaround(block):

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import TypeAlias
 
 from fwsign.images.base import damaged
-from fwsign.images.uf2_block import NOT_MAIN_FLASH, PAGE, Block, Key, chip_of, name
+from fwsign.images.uf2_block import NOT_MAIN_FLASH, PAGE, Key, Uf2Block, chip_of, name
 
 MAX_PIECES = 1024
 """Contiguous ranges of flash; a linker makes a handful."""
@@ -39,7 +39,7 @@ class Family:
         self._lowest = self._highest = 0
         self._starts, self._ends = array("Q"), array("Q")
 
-    def add(self, block: Block) -> None:
+    def add(self, block: Uf2Block) -> None:
         """Take in a block.
 
         Raises:
@@ -59,7 +59,7 @@ class Family:
             self._starts.append(start)
             self._ends.append(end)
 
-    def _count(self, block: Block) -> None:
+    def _count(self, block: Uf2Block) -> None:
         number, total = block.number, block.total
         if not self.seen:
             if total > self._most:

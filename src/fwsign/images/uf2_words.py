@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from fwsign.images import uf2_block
 from fwsign.images.base import Image, text
 from fwsign.images.uf2_block import FLASH, PAGE, chip_of, name
-from fwsign.images.uf2_content import RP_CHIPS, Choice, Content, choose
+from fwsign.images.uf2_content import RP_CHIPS, Choice, Uf2Content, choose
 
 
-def image(found: Content) -> Image:
+def image(found: Uf2Content) -> Image:
     """Return the facts in a file."""
     ranges = found.ranges()
     choices = {chip: choose(chip, ranges, bytes(found.window)) for chip in RP_CHIPS}
@@ -33,7 +33,7 @@ def image(found: Content) -> Image:
 
 
 def _notes(
-    found: Content,
+    found: Uf2Content,
     choices: Mapping[str, Choice],
     places: Mapping[str, int],
     chips: set[str],
@@ -65,7 +65,7 @@ def _notes(
         yield f"a boot ROM drops blocks that are shorter than {PAGE} bytes"
 
 
-def _choice_notes(chip: str, choice: Choice, found: Content) -> Iterator[str]:
+def _choice_notes(chip: str, choice: Choice, found: Uf2Content) -> Iterator[str]:
     for key in choice.left:
         yield f"for the same place in the flash of {chip}, left out: {name(key)}"
     if choice.covers:
@@ -78,7 +78,7 @@ def _choice_notes(chip: str, choice: Choice, found: Content) -> Iterator[str]:
         yield f"a boot ROM restarts {chip} after the {first.total} blocks of {name(first.key)}"
 
 
-def _details(found: Content) -> tuple[tuple[str, str], ...]:
+def _details(found: Uf2Content) -> tuple[tuple[str, str], ...]:
     details = [("blocks", str(found.blocks))]
     details += [
         (f"block {place}", "workaround for erratum RP2350-E10") for place in found.workarounds

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from fwsign.errors import Failed
+from fwsign.format.algorithms import NEW_KEYS
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
@@ -27,22 +27,11 @@ PrivateKey: TypeAlias = (
 Passphrase: TypeAlias = Callable[[], bytes | None]
 """Asks for a passphrase, and is called only when one is needed; it returns None to give none."""
 
-KEY_NAMES: Mapping[str, str] = MappingProxyType(
-    {
-        "p256": "P-256",
-        "p384": "P-384",
-        "ed25519": "Ed25519",
-        "rsa3072": "RSA-3072",
-        "rsa4096": "RSA-4096",
-        "ml-dsa-65": "ML-DSA-65",
-        "ml-dsa-87": "ML-DSA-87",
-    }
-)
-"""Names of the keys that `new_private_key` makes, named as in `fwsign.format.cose.key_name`."""
-ALGORITHMS = tuple(KEY_NAMES)
-TLS_ALGORITHMS = (*ALGORITHMS, "rsa2048")
-"""Of keys for TLS servers and clients: `rsa2048` is for peers that take no other, and never signs
-a release."""
+ALGORITHMS = tuple(alg for alg, (_, new) in NEW_KEYS.items() if not new.tls_alone)
+"""Names of the keys that `new_private_key` makes."""
+TLS_ALONE = tuple(alg for alg, (_, new) in NEW_KEYS.items() if new.tls_alone)
+"""Names of further keys for TLS servers and clients, which never sign a release."""
+TLS_ALGORITHMS = (*ALGORITHMS, *TLS_ALONE)
 
 KDFS = ("scrypt", "pbkdf2")
 """Derivations that protect keys in PKCS#8: GnuTLS and wolfSSL read only the second."""

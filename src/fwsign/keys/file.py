@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from fwsign.errors import Failed
 from fwsign.files import read_bytes, write_atomic
-from fwsign.format import cose
-from fwsign.keys import ALGORITHMS
+from fwsign.format import algorithms, cose
+from fwsign.keys import ALGORITHMS, TLS_ALGORITHMS
 
 if TYPE_CHECKING:
     import os
@@ -58,13 +58,14 @@ class FileSigner:
         ECDSA is deterministic (RFC 6979): building a release twice gives the same bytes, and a
         poor random generator cannot leak the key.
         """
-        own = cose.ALGORITHMS[self._algorithm]
+        own = algorithms.ALGORITHMS[self._algorithm]
         if isinstance(self._key, ec.EllipticCurvePrivateKey):
-            ecdsa = ec.ECDSA(own.hash, deterministic_signing=True)
+            ecdsa = ec.ECDSA(cose.HASHES[own.digest], deterministic_signing=True)
             r, s = decode_dss_signature(self._key.sign(message, ecdsa))
             return r.to_bytes(own.width, "big") + s.to_bytes(own.width, "big")  # RFC 9053 s.2.1
         if isinstance(self._key, rsa.RSAPrivateKey):
-            return self._key.sign(message, cose.pss(own.hash), own.hash)
+            hashed = cose.HASHES[own.digest]
+            return self._key.sign(message, cose.pss(hashed), hashed)
         return self._key.sign(message)
 
 
@@ -179,33 +180,27 @@ def write_private_key(
     write_atomic(path, encode_private_key(key, passphrase, kdf), overwrite=overwrite, mode=0o600)
 
 
-def new_private_key(alg: str) -> PrivateKey:
+def new_private_key(alg: str, *, tls: bool = False) -> PrivateKey:
     """Make a private key.
 
     Args:
         alg: one of `fwsign.keys.ALGORITHMS`.
+        tls: the key is for TLS: `alg` is one of `fwsign.keys.TLS_ALGORITHMS`.
 
     Raises:
         Failed: `key.unsupported`.
     """
-    if alg == "p256":
-        return ec.generate_private_key(ec.SECP256R1())
-    if alg == "p384":
-        return ec.generate_private_key(ec.SECP384R1())
-    if alg == "ed25519":
-        return ed25519.Ed25519PrivateKey.generate()
-    if alg == "rsa3072":
-        return rsa.generate_private_key(65537, 3072)
-    if alg == "rsa4096":
-        return rsa.generate_private_key(65537, 4096)
-    if alg == "ml-dsa-65":
-        return mldsa.MLDSA65PrivateKey.generate()
-    if alg == "ml-dsa-87":
-        return mldsa.MLDSA87PrivateKey.generate()
-    expected = ", ".join(ALGORITHMS)
-    raise Failed(
-        "key.unsupported",
-        f'no key algorithm "{alg}", there are {expected}',
-        expected=expected,
-        found=alg,
-    )
+    if alg not in (TLS_ALGORITHMS if tls else ALGORITHMS):
+        expected = ", ".join(ALGORITHMS)
+        raise Failed(
+            "key.unsupported",
+            f'no key algorithm "{alg}", there are {expected}',
+            expected=expected,
+            found=alg,
+        )
+    kind, new = algorithms.NEW_KEYS[alg]
+    if kind.family == "ECDSA":
+        return ec.generate_private_key(kind.imported("")())
+    if kind.family == "RSA":
+        return rsa.generate_private_key(MIN_EXPONENT, new.bits)
+    return cast("PrivateKey", kind.imported("PrivateKey").generate())

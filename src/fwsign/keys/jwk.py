@@ -11,6 +11,7 @@ from typing import Any, Final
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa, x448, x25519
 
+from fwsign.format.algorithms import KEYS
 from fwsign.keys.unlock import check_rsa
 
 MAX_DEPTH: Final = 8
@@ -19,9 +20,7 @@ MAX_NUMBER: Final = 2048
 """Bytes of one number: RSA of 16384 bits. Checking a larger key would take minutes."""
 _CURVES: Final[Mapping[str, ec.EllipticCurve]] = MappingProxyType(
     {
-        "P-256": ec.SECP256R1(),
-        "P-384": ec.SECP384R1(),
-        "P-521": ec.SECP521R1(),
+        **{one.name: one.imported("")() for one in KEYS if one.family == "ECDSA"},
         "secp256k1": ec.SECP256K1(),
     }
 )

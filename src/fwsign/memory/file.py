@@ -12,6 +12,7 @@ import hashlib
 import os
 import sqlite3
 import stat
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -160,6 +161,26 @@ class StateFile:
             for row in self.run(statement):
                 state.update(repr(row).encode())
         return state.digest()
+
+
+def default_path(platform: str = sys.platform) -> Path:
+    """Return the path of a user's memory of boards.
+
+    Raises:
+        Failed: `state.home`.
+    """
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises if there is none
+    if platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", ""))
+    elif platform == "darwin":
+        base = home / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_STATE_HOME", ""))
+        if not base.is_absolute():  # the XDG specification says to ignore it then
+            base = home / ".local" / "state"
+    if not base.is_absolute():
+        raise Failed("state.home", "there is no home directory to keep the memory of boards in")
+    return base / "fwsign" / "boards.db"
 
 
 def _create(path: Path) -> bool:

@@ -4,55 +4,28 @@
 Only `accept` and trust updates move floors. `fwsign.memory.file` keeps the file whole.
 """
 
-import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Self
 
 from fwsign.errors import Failed
-from fwsign.format import cbor, suit
+from fwsign.format import suit
 from fwsign.keys import Signer
+from fwsign.memory import floors
 from fwsign.memory import rows as state_rows
 from fwsign.memory.crls import held_crls, keep_crls, knows_crls
 from fwsign.memory.file import StateFile
+from fwsign.memory.floors import Floor
 from fwsign.receipts.chain import line_digest, make_line
-from fwsign.trust.lists import TrustState, Update, decode_trust, encode_trust
+from fwsign.trust.lists import TrustState, decode_trust, encode_trust
 from fwsign.trust.update import apply_chain
-from fwsign.verify.policy import DevicePolicy, Recorded
+from fwsign.verify.policy import DevicePolicy
 from fwsign.verify.verified import VerifiedRelease
 from fwsign.x509.revocation import Issued
 
-_FLOOR: Final = "SELECT sequence FROM floors WHERE identity = ? AND vendor = ? AND class = ?"
-_RECORDED: Final = (
-    "SELECT manifest, components FROM recorded WHERE identity = ? AND vendor = ? AND class = ?"
-)
-_FORGET: Final = "DELETE FROM recorded WHERE identity = ? AND vendor = ? AND class = ?"
 _LAST_RECEIPT: Final = "SELECT line FROM receipts ORDER BY number DESC LIMIT 1"
 _TEXT: Final = "SELECT value FROM facts WHERE name = ?"
-_TIME: Final = "SELECT seconds FROM times WHERE vendor = ?"
-
-MAX_RECORDED: Final = 256
-"""Releases at one floor: one for each file that one run of `fwsign sign` signed."""
-MAX_IDENTITY: Final = 200
-"""Characters of a board's identity."""
-
-
-class Floor(NamedTuple):
-    """The lowest sequence number still accepted, and the releases accepted at it."""
-
-    sequence: int
-    recorded: tuple[Recorded, ...] = ()
-
-
-class _Key(NamedTuple):
-    """The key of a floor: board, vendor and product. Another vendor could claim a class alone."""
-
-    identity: str
-    vendor: bytes
-    klass: bytes
 
 
 class State:
@@ -109,9 +82,9 @@ class State:
         Raises:
             Failed: `state.limit`, `state.damaged`, `state.busy`, `io.*`.
         """
-        key = _key(identity, suit.vendor_id(vendor), suit.class_id(vendor, product))
+        key = floors.key(identity, suit.vendor_id(vendor), suit.class_id(vendor, product))
         with self._file.transaction("read"):  # both tables at one moment
-            return self._floor(key)
+            return floors.get(self._file, key)
 
     def policy(
         self, base: DevicePolicy, identity: str | None, release: VerifiedRelease | None = None
@@ -134,14 +107,15 @@ class State:
         """
         vendor = release.manifest.vendor_id if release else _vendor_id(base)
         with self._file.transaction("read"):
-            time = self._time(vendor) if vendor is not None else None
+            time = floors.time(self._file, vendor) if vendor is not None else None
             policy = base._replace(
                 held=(*base.held, *held_crls(self._file)),
                 time_floor=max(filter(None, (base.time_floor, time)), default=None),
             )
             if release is not None:
                 manifest = release.manifest
-                floor = self._floor(_key(identity, manifest.vendor_id, manifest.class_id))
+                key = floors.key(identity, manifest.vendor_id, manifest.class_id)
+                floor = floors.get(self._file, key)
             elif base.vendor is None or base.product is None:
                 return policy, None
             else:
@@ -172,15 +146,15 @@ class State:
                 `state.limit`, `state.damaged`, `state.busy`, `io.*`.
         """
         manifest = release.manifest
-        key = _key(identity, manifest.vendor_id, manifest.class_id)
+        key = floors.key(identity, manifest.vendor_id, manifest.class_id)
         with self.transaction():
-            floor = self._floor(key)
+            floor = floors.get(self._file, key)
             known = floor or Floor(-1)
             if all(release.manifest_digest != one.manifest_digest for one in known.recorded):
                 if "rollback" not in release.unchecked:
                     _check_unmoved(floor, expected)
-                self._raise(key, known, release)
-            self._keep_time(key.vendor, release.known_time)
+                floors.rise(self._file, key, known, release)
+            floors.keep_time(self._file, key.vendor, release.known_time)
             keep_crls(self._file, _teaching(release))
 
     def knows(self, release: VerifiedRelease) -> bool:
@@ -222,7 +196,7 @@ class State:
             if update.trust.number > current.number:
                 kept = encode_trust(update.trust)
                 self._file.run("REPLACE INTO facts VALUES ('trust', ?)", kept)
-                self._reset_floors(update, identity)
+                floors.reset(self._file, update, identity)
         return update.trust
 
     def append_receipt(
@@ -272,7 +246,7 @@ class State:
         Raises:
             Failed: `state.limit`, `state.busy`, `io.*`.
         """
-        _key(identity, batch.vendor, batch.klass)
+        floors.key(identity, batch.vendor, batch.klass)
         with self.transaction():
             return state_rows.allot(self._file, batch, identity, serial)
 
@@ -338,74 +312,6 @@ class State:
         found = self._file.run(_LAST_RECEIPT).fetchone()
         return found[0] if found else None
 
-    def _floor(self, key: _Key) -> Floor | None:
-        found = self._file.run(_FLOOR, *key).fetchone()
-        if found is None:
-            return None
-        rows = self._file.run(_RECORDED, *key)
-        recorded = tuple(Recorded(digest, cbor.decode(data)) for digest, data in rows)
-        return Floor(found[0], recorded)
-
-    def _raise(self, key: _Key, floor: Floor, release: VerifiedRelease) -> None:
-        number = release.manifest.sequence_number
-        waived = "rollback" in release.unchecked
-        if number < floor.sequence or (number == floor.sequence and waived):
-            return
-        if number > floor.sequence:
-            self._file.run(_FORGET, *key)
-            self._file.run("REPLACE INTO floors VALUES (?, ?, ?, ?)", *key, number)
-        elif len(floor.recorded) == MAX_RECORDED:
-            raise Failed(
-                "state.limit",
-                f"{MAX_RECORDED} releases have sequence number {number} already",
-                expected="a higher sequence number",
-                found=number,
-            )
-        components = cbor.encode(tuple(one.identifier for one in release.components))
-        values = (*key, release.manifest_digest, components)
-        self._file.run("INSERT INTO recorded VALUES (?, ?, ?, ?, ?)", *values)
-
-    def _reset_floors(self, update: Update, identity: str | None) -> None:
-        """Set the floors that an update states, up or down; leave the others."""
-        trust, floors = update.trust, update.floors
-        vendor = suit.vendor_id(trust.vendor)
-        if floors.sequence is not None:
-            key = _key(identity, vendor, suit.class_id(trust.vendor, trust.product))
-            self._file.run(_FORGET, *key)
-            self._file.run("REPLACE INTO floors VALUES (?, ?, ?, ?)", *key, floors.sequence)
-        if floors.time is not None:
-            self._file.run("REPLACE INTO times VALUES (?, ?)", vendor, floors.time)
-
-    def _time(self, vendor: bytes) -> datetime | None:
-        found = self._file.run(_TIME, vendor).fetchone()
-        return datetime.fromtimestamp(found[0], UTC) if found else None
-
-    def _keep_time(self, vendor: bytes, time: datetime | None) -> None:
-        times = [one for one in (time, self._time(vendor)) if one is not None]
-        if times:
-            seconds = int(max(times).timestamp())
-            self._file.run("REPLACE INTO times VALUES (?, ?)", vendor, seconds)
-
-
-def default_path(platform: str = sys.platform) -> Path:
-    """Return the path of a user's memory of boards.
-
-    Raises:
-        Failed: `state.home`.
-    """
-    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises if there is none
-    if platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", ""))
-    elif platform == "darwin":
-        base = home / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get("XDG_STATE_HOME", ""))
-        if not base.is_absolute():  # the XDG specification says to ignore it then
-            base = home / ".local" / "state"
-    if not base.is_absolute():
-        raise Failed("state.home", "there is no home directory to keep the memory of boards in")
-    return base / "fwsign" / "boards.db"
-
 
 def _vendor_id(policy: DevicePolicy) -> bytes | None:
     return suit.vendor_id(policy.vendor) if policy.vendor is not None else None
@@ -414,18 +320,6 @@ def _vendor_id(policy: DevicePolicy) -> bytes | None:
 def _teaching(release: VerifiedRelease) -> list[Issued]:
     """Return the certificates in blocks for this vendor, with their issuers' verified CRLs."""
     return [one for signer in release.signers if signer.for_vendor for one in signer.issued]
-
-
-def _key(identity: str | None, vendor: bytes, klass: bytes) -> _Key:
-    name = identity or ""
-    if len(name) > MAX_IDENTITY or not name.isprintable():
-        raise Failed(
-            "state.limit",
-            f"the board calls itself {name!r:.80}",
-            expected=f"at most {MAX_IDENTITY} printable characters",
-            found=name,
-        )
-    return _Key(name, vendor, klass)
 
 
 def _check_unmoved(floor: Floor | None, expected: Floor | None) -> None:

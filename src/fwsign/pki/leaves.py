@@ -6,15 +6,16 @@ from __future__ import annotations
 from contextlib import suppress
 from datetime import timedelta
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fwsign.errors import Failed
-from fwsign.format.cose import KEY_KINDS, MIN_RSA_BITS, allowed_rsa_size, key_kind, key_name
-from fwsign.keys import KEY_NAMES, asn1
+from fwsign.format.algorithms import BLOCK_KEYS
+from fwsign.format.cose import MIN_RSA_BITS, allowed_rsa_size, key_kind, key_name, kind_of
+from fwsign.keys import asn1
 from fwsign.keys.file import new_private_key
 from fwsign.keys.published import refuse_published
 from fwsign.pki.certificates import common_name, is_ca
@@ -232,10 +233,10 @@ def check_public_key(
     refuse_published(key, what, other or "make another key: fwsign key new")
     weak = isinstance(key, rsa.RSAPublicKey) and key.public_numbers().e < _MIN_EXPONENT
     least = MIN_CA_RSA_BITS if compat else MIN_RSA_BITS
-    known = key_kind(found) in KEY_KINDS and not weak
+    known = key_kind(found) in BLOCK_KEYS and not weak
     if known and allowed_rsa_size(found, least):
         return found
-    expected = f"{', '.join(KEY_KINDS)}; RSA of {least} to 8192 bits, e >= 65537"
+    expected = f"{', '.join(BLOCK_KEYS)}; RSA of {least} to 8192 bits, e >= 65537"
     name = key_name(found) + (" with a small exponent" if weak else "")
     helps = compat is False and known and allowed_rsa_size(found, MIN_CA_RSA_BITS)
     ways = ["--compat certifies it, for a peer that makes no other"] if helps else []
@@ -267,9 +268,7 @@ def new_leaf_key(kind: str, alg: str) -> PrivateKey:
     Raises:
         Failed: `key.unsupported`.
     """
-    if kind in TLS and alg == "rsa2048":
-        return rsa.generate_private_key(_MIN_EXPONENT, MIN_CA_RSA_BITS)
-    return new_private_key(alg)
+    return new_private_key(alg, tls=kind in TLS)
 
 
 def default_algorithm(issuer: x509.Certificate) -> str:
@@ -283,15 +282,20 @@ def default_algorithm(issuer: x509.Certificate) -> str:
 
 def renewed_algorithm(old: x509.Certificate, issuer: x509.Certificate) -> str:
     """Return the kind of a new key in place of an old one: the old kind if it is good enough."""
-    key: PublicKey = old.public_key()  # type: ignore[assignment]
     if (name := _ml_dsa(old) or _ml_dsa(issuer)) is not None:
         return name
-    if isinstance(key, rsa.RSAPublicKey):
-        return "rsa3072" if key.key_size <= MIN_RSA_BITS else "rsa4096"
-    return next((alg for alg, made in KEY_NAMES.items() if made == key_name(key)), "p256")
+    return _alike(old) or "p256"
 
 
 def _ml_dsa(certificate: x509.Certificate) -> str | None:
-    key: PublicKey = certificate.public_key()  # type: ignore[assignment]
-    made = {name: alg for alg, name in KEY_NAMES.items() if name.startswith("ML-DSA")}
-    return made.get(key_name(key))
+    kind = kind_of(certificate.public_key())
+    return _alike(certificate) if kind and kind.family == "ML-DSA" else None
+
+
+def _alike(certificate: x509.Certificate) -> str | None:
+    """Return the name of a new key like a certificate's, as large if there is such a size."""
+    key: Any = certificate.public_key()
+    kind = kind_of(key)
+    made = [one for one in kind.new if not one.tls_alone] if kind else []
+    enough = [one for one in made if not one.bits or one.bits >= key.key_size]
+    return next((one.alg for one in (*enough, *reversed(made))), None)

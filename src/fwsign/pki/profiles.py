@@ -7,11 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fwsign.errors import Failed
+from fwsign.format.cose import HASHES, Hash, kind_of
 from fwsign.pki.certificates import common_name
 from fwsign.pki.subjects import authority_name
 
@@ -316,10 +315,7 @@ def authority_key(issuer: Authority) -> x509.AuthorityKeyIdentifier:
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(extension.value)
 
 
-def signature_hash(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384 | None:
+def signature_hash(key: PrivateKey) -> Hash | None:
     """Return the hash for a key; None for Ed25519 and ML-DSA, which have their own."""
-    if isinstance(key, rsa.RSAPrivateKey):
-        return hashes.SHA256()
-    if isinstance(key, ec.EllipticCurvePrivateKey):
-        return hashes.SHA384() if isinstance(key.curve, ec.SECP384R1) else hashes.SHA256()
-    return None
+    kind = kind_of(key.public_key())
+    return HASHES.get(kind.digest) if kind else None

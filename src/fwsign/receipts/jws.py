@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from fwsign.errors import Failed, Malformed, Tampered
-from fwsign.format.cose import ALGORITHMS, MAX_CHAIN, PublicKey, verify_signature
+from fwsign.format.algorithms import ALGORITHMS
+from fwsign.format.cose import MAX_CHAIN, PublicKey, verify_signature
 from fwsign.keys import Signer
 from fwsign.receipts.canonical import canonical
 from fwsign.x509.certificate import key_digest, parse_certificate

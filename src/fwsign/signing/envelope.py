@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from fwsign.errors import Failed, FwsignError, Stale, Tampered
 from fwsign.format import suit
+from fwsign.format.algorithms import SHA256
 from fwsign.format.cose import (
-    SHA256,
     Block,
     decode_block,
     encode_block,
@@ -109,17 +109,7 @@ def sign(
     envelope = suit.encode_envelope(
         suit.Envelope(payload, blocks, manifest, release.text, release.integrated)
     )
-    text = suit.decode_text(release.text, release.manifest)
-    policy = DevicePolicy(
-        vendor=text.vendor,
-        product=text.product,
-        threshold=len({leaf.spki for leaf in leaves}),
-        profile="compat",
-        pinned_vendors={leaf.spki: (text.vendor,) for leaf in leaves},
-        allow_example_keys=allow_example_keys,
-        require_token=tsa is not None,
-        tsa_anchors=tsa.anchors if tsa else (),
-    )
+    policy = _device_policy(release, leaves, tsa)._replace(allow_example_keys=allow_example_keys)
     verified = Verifier(anchors, policy).verify(envelope, at=at)
     for component in verified.components:
         if component.uri in release.integrated:
@@ -127,6 +117,22 @@ def sign(
     if not force:
         check_margin(used_crls(verified), at)
     return envelope, verified
+
+
+def _device_policy(
+    release: Release, leaves: Sequence[Certificate], tsa: TimeStamping | None
+) -> DevicePolicy:
+    """Return the policy of a device that demands all of these signatures and tokens."""
+    text = suit.decode_text(release.text, release.manifest)
+    return DevicePolicy(
+        vendor=text.vendor,
+        product=text.product,
+        threshold=len({leaf.spki for leaf in leaves}),
+        profile="compat",
+        pinned_vendors={leaf.spki: (text.vendor,) for leaf in leaves},
+        require_token=tsa is not None,
+        tsa_anchors=tsa.anchors if tsa else (),
+    )
 
 
 def _sign_block(

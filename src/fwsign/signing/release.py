@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, TypeAlias
 from fwsign.errors import Failed
 from fwsign.files import io_error
 from fwsign.format import cbor, suit
+from fwsign.format.algorithms import SHA256
 from fwsign.format.blocks import BLOCK_SIZES, encode_blocks, is_block_size
 from fwsign.format.component import (
     BlockList,
@@ -33,7 +34,7 @@ LISTED_ABOVE: Final = 1024 * 1024
 """Up to so many bytes, a payload gets no block list by default: it is soon sent again."""
 
 
-class Part(NamedTuple):
+class ReleaseFile(NamedTuple):
     """A file of a release and the component it becomes.
 
     Args:
@@ -62,7 +63,7 @@ class Release(NamedTuple):
 
 
 def describe(
-    parts: Sequence[Part],
+    parts: Sequence[ReleaseFile],
     text: suit.Text,
     *,
     sequence_number: int,
@@ -90,16 +91,13 @@ def describe(
         Malformed: `malformed.component`.
         Failed: `io.*`, `state.policy`.
     """
-    if not 1 <= len(parts) <= suit.MAX_COMPONENTS:
-        raise Failed("state.policy", f"a release of {len(parts)} files, expected 1 to 256")
-    _check_numbers(sequence_number, use_before, block_size)
+    _check_numbers(len(parts), sequence_number, use_before, block_size)
     integrated: dict[str, bytes] = {}
     components, lists = [], []
     for index, part in enumerate(parts):
         check_identifier(part.identifier)
-        name = check_name(part.name or part.path.name)
         inside = embed or part.inside
-        uri = check_uri(f"#{name}" if inside else base_url + name)
+        uri = check_uri(("#" if inside else base_url) + check_name(part.name or part.path.name))
         if inside:
             integrated[uri] = data = _load(part.path, opener)
             components.append(Component(part.identifier, *measure(io.BytesIO(data)), uri))
@@ -113,7 +111,6 @@ def describe(
     _check_count(len(components), len(lists))
     check_unique(tuple(components), tuple(lists))
     encoded_text = suit.encode_text(text, tuple(components))
-    head = cbor.byte_string_head(len(encoded_text))
     manifest = suit.Manifest(
         sequence_number,
         suit.vendor_id(text.vendor),
@@ -121,13 +118,23 @@ def describe(
         tuple(components),
         use_before,
         suit.version_numbers(text.version) if text.version else None,
-        Digest(suit.SHA256, digest(suit.SHA256, head, encoded_text)),
+        _text_digest(encoded_text),
         tuple(lists),
     )
     return Release(manifest, encoded_text, integrated)
 
 
-def _check_numbers(sequence_number: int, use_before: int | None, block_size: int | None) -> None:
+def _text_digest(encoded: bytes) -> Digest:
+    """Return the digest of a text as the byte string that an envelope has for it."""
+    head = cbor.byte_string_head(len(encoded))
+    return Digest(SHA256, digest(SHA256, head, encoded))
+
+
+def _check_numbers(
+    files: int, sequence_number: int, use_before: int | None, block_size: int | None
+) -> None:
+    if not 1 <= files <= suit.MAX_COMPONENTS:
+        raise Failed("state.policy", f"a release of {files} files, expected 1 to 256")
     for name, number, limit in (
         ("sequence number", sequence_number, suit.MAX_SEQUENCE_NUMBER),
         ("time of expiry", use_before or 0, suit.MAX_TIME),
@@ -180,7 +187,7 @@ def _measure_blocks(source: PayloadSource, block_size: int) -> tuple[Digest, int
                 block, left = hashlib.sha256(), block_size
     if left < block_size:
         digests += block.digest()
-    return Digest(suit.SHA256, image.digest()), size, Blocks(block_size, bytes(digests))
+    return Digest(SHA256, image.digest()), size, Blocks(block_size, bytes(digests))
 
 
 def _encode_list(path: Path, blocks: Blocks) -> bytes:

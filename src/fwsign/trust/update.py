@@ -12,9 +12,9 @@ from typing import Final, NamedTuple
 
 from fwsign.errors import Malformed, Tampered, Unsuitable, Untrusted, check_limit
 from fwsign.format import cbor, suit
+from fwsign.format.algorithms import ALGORITHMS, SHA256
 from fwsign.format.component import Component, Digest
 from fwsign.format.cose import (
-    ALGORITHMS,
     Block,
     algorithm_for,
     decode_block,
@@ -279,7 +279,7 @@ def decode_update(data: bytes) -> Update:
 
 
 def _describe(trust: TrustState, content: bytes) -> suit.Manifest:
-    image = Digest(suit.SHA256, digest(suit.SHA256, content))
+    image = Digest(SHA256, digest(SHA256, content))
     component = Component(_IDENTIFIER, image, len(content), _URI)
     ids = suit.vendor_id(trust.vendor), _class_id(trust)
     return suit.Manifest(trust.number, *ids, (component,))

@@ -23,6 +23,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from fwsign.errors import FwsignError, Malformed, Tampered, Untrusted, check_limit
 from fwsign.format import cbor
+from fwsign.format.algorithms import DIGESTS, PKCS1
 from fwsign.format.cose import MAX_CHAIN, PublicKey
 from fwsign.verify.policy import DevicePolicy, refuse_example
 from fwsign.x509 import der
@@ -65,9 +66,7 @@ HASHES: Final[Mapping[bytes, Hash]] = MappingProxyType(
 
 _RSA: Final = bytes.fromhex("300d06092a864886f70d0101010500")
 _RSA_WITH: Final[Mapping[Hash, bytes]] = {
-    hashlib.sha256: bytes.fromhex("300d06092a864886f70d01010b0500"),
-    hashlib.sha384: bytes.fromhex("300d06092a864886f70d01010c0500"),
-    hashlib.sha512: bytes.fromhex("300d06092a864886f70d01010d0500"),
+    getattr(hashlib, one.function): PKCS1[one.name] for one in DIGESTS.values()
 }
 """CMS may name rsaEncryption; digestAlgorithm then names the hash (RFC 3370 section 3.2)."""
 

@@ -25,9 +25,9 @@ from fwsign.errors import (
     Untrusted,
 )
 from fwsign.format import suit
+from fwsign.format.algorithms import ALGORITHMS, SHA256
 from fwsign.format.blocks import decode_block_lists
 from fwsign.format.cose import (
-    ALGORITHMS,
     Block,
     allowed_rsa_size,
     key_kind,
@@ -174,7 +174,7 @@ class Verifier:
         if not block.chain:
             path = self._find_bare_key(block, message)
         else:
-            if digest(suit.SHA256, block.chain[0]) != block.x5t:
+            if digest(SHA256, block.chain[0]) != block.x5t:
                 raise Tampered("tampered.x5t", "the leaf certificate is not the one x5t names")
             path = validate_path(block.chain, self._anchors, profile=self._policy.profile)
             leaf = path.certificates[0]

@@ -9,13 +9,13 @@ from typing import Final, NamedTuple, TypeVar, cast
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from fwsign.errors import Malformed, Untrusted, check_limit
-from fwsign.format.cose import PublicKey, key_kind
+from fwsign.format.algorithms import CERTIFICATE_ALGORITHMS, certificate_algorithms
+from fwsign.format.cose import HASHES, PublicKey, kind_of
 from fwsign.x509 import der
 
 MAX_ATTRIBUTES: Final = 64
@@ -36,11 +36,6 @@ PARSE_ERRORS: Final = (
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
 )
-_HASHES: Final = {
-    "SHA-256": hashes.SHA256(),
-    "SHA-384": hashes.SHA384(),
-    "SHA-512": hashes.SHA512(),
-}
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 
@@ -176,24 +171,24 @@ def signature_valid(signed: der.Signed, key: PublicKey) -> bool:
     Raises:
         Untrusted: `untrusted.algorithm` for an algorithm outside the closed list.
     """
-    if signed.algorithm not in der.SIGNATURE_ALGORITHMS:
+    if signed.algorithm not in CERTIFICATE_ALGORITHMS:
         raise Untrusted(
             "untrusted.algorithm",
             f"signature algorithm {signed.algorithm.hex()} is not allowed",
-            expected="SHA-256 or longer with ECDSA or RSA, Ed25519, ML-DSA",
+            expected=certificate_algorithms(),
             found=signed.algorithm.hex(),
         )
-    kind, hash_name = der.SIGNATURE_ALGORITHMS[signed.algorithm]
-    found = key_kind(key)
+    family, digest = CERTIFICATE_ALGORITHMS[signed.algorithm]
+    kind = kind_of(key)
+    if kind is None or signed.algorithm not in kind.certificates.values():
+        return False
     try:
-        if kind == "ECDSA" and found.startswith("P-"):
-            key.verify(signed.signature, signed.tbs, ec.ECDSA(_HASHES[hash_name]))
-        elif kind == "RSA" == found:
-            key.verify(signed.signature, signed.tbs, padding.PKCS1v15(), _HASHES[hash_name])
-        elif kind == found:
-            key.verify(signed.signature, signed.tbs)
+        if family == "ECDSA":
+            key.verify(signed.signature, signed.tbs, ec.ECDSA(HASHES[digest]))
+        elif family == "RSA":
+            key.verify(signed.signature, signed.tbs, padding.PKCS1v15(), HASHES[digest])
         else:
-            return False
+            key.verify(signed.signature, signed.tbs)
     except InvalidSignature:
         return False
     return True

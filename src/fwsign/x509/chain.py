@@ -24,7 +24,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from fwsign.errors import Code, Malformed, Stale, Tampered, Untrusted
-from fwsign.format import cose
+from fwsign.format.algorithms import PATH_KEYS
 from fwsign.format.cose import MIN_RSA_BITS, allowed_rsa_size, key_kind, key_name
 from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import (
@@ -44,8 +44,6 @@ from fwsign.x509.constraints import (
 Profile: TypeAlias = Literal["strict", "compat"]
 Use: TypeAlias = Literal["codeSigning", "timeStamping", "serverAuth", "clientAuth"]
 
-KEY_KINDS: Final = (*cose.KEY_KINDS, "P-521")
-"""Kinds of keys that certificates in a path may have."""
 MIN_CA_RSA_BITS: Final = 2048
 """Old roots have these keys; they retire with the root."""
 
@@ -390,9 +388,9 @@ def _check_criticality(
 
 
 def _check_key(certificate: Certificate | Anchor, least_rsa: int) -> None:
-    if key_kind(certificate.key) in KEY_KINDS and allowed_rsa_size(certificate.key, least_rsa):
+    if key_kind(certificate.key) in PATH_KEYS and allowed_rsa_size(certificate.key, least_rsa):
         return
-    expected = f"{', '.join(KEY_KINDS)}; RSA of {least_rsa} bits or more"
+    expected = f"{', '.join(PATH_KEYS)}; RSA of {least_rsa} bits or more"
     raise Untrusted(
         "untrusted.algorithm",
         f'the key of "{certificate.name}" is {key_name(certificate.key)}, expected {expected}',

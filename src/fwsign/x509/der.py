@@ -7,30 +7,13 @@ DER. The AlgorithmIdentifier must be in a closed list and equal the one in the s
 """
 
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 SEQUENCE, BIT_STRING, INTEGER, VERSION = 0x30, 0x03, 0x02, 0xA0
 BOOLEAN, OCTETS, OID = 0x01, 0x04, 0x06
 ISSUER_ID, SUBJECT_ID, EXTENSIONS = 0x81, 0x82, 0xA3
 UTC_TIME, GENERALIZED_TIME = 0x17, 0x18
-
-SIGNATURE_ALGORITHMS: Final[Mapping[bytes, tuple[str, str]]] = MappingProxyType(
-    {
-        bytes.fromhex("300a06082a8648ce3d040302"): ("ECDSA", "SHA-256"),
-        bytes.fromhex("300a06082a8648ce3d040303"): ("ECDSA", "SHA-384"),
-        bytes.fromhex("300a06082a8648ce3d040304"): ("ECDSA", "SHA-512"),
-        bytes.fromhex("300506032b6570"): ("Ed25519", ""),
-        bytes.fromhex("300d06092a864886f70d01010b0500"): ("RSA", "SHA-256"),
-        bytes.fromhex("300d06092a864886f70d01010c0500"): ("RSA", "SHA-384"),
-        bytes.fromhex("300d06092a864886f70d01010d0500"): ("RSA", "SHA-512"),
-        bytes.fromhex("300b0609608648016503040312"): ("ML-DSA-65", ""),
-        bytes.fromhex("300b0609608648016503040313"): ("ML-DSA-87", ""),
-    }
-)
-"""AlgorithmIdentifiers allowed for issuers, whole (RFC 5758, 8410, 4055, 9881)."""
 
 
 class Signed(NamedTuple):

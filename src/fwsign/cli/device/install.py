@@ -60,7 +60,7 @@ def install(
     place: a crash or power loss leaves the old release or the new one. Files are in DIR/current
     then; other components go to the commands and boards that device.toml names. POSIX only.
     """
-    from fwsign.gateway.session import Request, refuse_platform
+    from fwsign.gateway.session import InstallRequest, refuse_platform
     from fwsign.gateway.sources import Sources
 
     refuse_platform()
@@ -72,7 +72,7 @@ def install(
     sources = None
     if envelope is not None:
         sources = Sources(envelope, tuple(payloads or ()), device.fetch, ui.note)
-    request = Request(
+    request = InstallRequest(
         device,
         inputs.now(),
         None if dry_run else device_signer(device.device_key, pass_),

@@ -17,7 +17,7 @@ from fwsign.flash.smp.encodings import ENCODINGS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fwsign.flash.boards.content import Entry
+    from fwsign.flash.boards.content import BoardEntry
     from fwsign.flash.survey import Survey
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -59,7 +59,7 @@ def board(
     The board is restarted into its boot loader, and goes on with its program afterwards. Names and
     versions are what programs say of themselves: nothing is verified, and nothing is written.
     """
-    from fwsign.flash.backends import KINDS, How, check_port, kinds_at
+    from fwsign.flash.backends import KINDS, ConnectOptions, check_port, kinds_at
     from fwsign.flash.ports import find
     from fwsign.flash.survey import ask
 
@@ -74,7 +74,7 @@ def board(
     except Failed as error:
         ui.usage(error.message, "see fwsign ports; docs/flash.md has sim:")
     kinds = (kind,) if kind else kinds_at(port, [] if ":" in port else find())
-    found = ask(port, How(None, baud, before, after, not no_stub, smp_encoding), kinds)
+    found = ask(port, ConnectOptions(None, baud, before, after, not no_stub, smp_encoding), kinds)
     if as_json:
         ui.print_json({"port": port, **facts(found)})
     else:
@@ -120,7 +120,7 @@ def tell(found: "Survey") -> None:
         ui.painted("  note", "yellow", note)
 
 
-def _table(entries: "Sequence[Entry]") -> None:
+def _table(entries: "Sequence[BoardEntry]") -> None:
     places = ["" if one.offset is None else f"0x{one.offset:x}" for one in entries]
     widths = [
         max(map(len, column), default=0) for column in (places, [one.name for one in entries])
@@ -130,7 +130,7 @@ def _table(entries: "Sequence[Entry]") -> None:
         ui.out(line if place else f"  {line.lstrip()}")
 
 
-def _words(entry: "Entry") -> str:
+def _words(entry: "BoardEntry") -> str:
     program = " ".join(filter(None, (entry.project, entry.version)))
     details = dict(entry.details)
     more = [f"{name} {details[name]}" for name in _SHOWN if name in details]

@@ -29,7 +29,7 @@ from fwsign.flash.smp.encodings import ENCODINGS
 
 if TYPE_CHECKING:
     from fwsign.cli.flash.records import Records, Where
-    from fwsign.flash.backends import How
+    from fwsign.flash.backends import ConnectOptions
     from fwsign.flash.outcome import Judge, Options
     from fwsign.flash.station import Station
     from fwsign.format.component import Component
@@ -132,7 +132,7 @@ class _Wanted(NamedTuple):
     labels: "Mapping[str, str]"
     waivers: option.WaiverOptions
     data: option.RowOptions
-    how: "How"
+    how: "ConnectOptions"
     options: "Options"
     where: "Where"
     as_json: bool
@@ -169,10 +169,12 @@ def _check_data(
         ui.usage("--serial and --wait exclude each other", "a serial number is for one board")
 
 
-def _how(link: option.LinkOptions, esp: option.EspOptions) -> "How":
-    from fwsign.flash.backends import How
+def _how(link: option.LinkOptions, esp: option.EspOptions) -> "ConnectOptions":
+    from fwsign.flash.backends import ConnectOptions
 
-    return How(link.board, link.baud, esp.before, esp.after, not esp.no_stub, link.smp_encoding)
+    return ConnectOptions(
+        link.board, link.baud, esp.before, esp.after, not esp.no_stub, link.smp_encoding
+    )
 
 
 def _options(
@@ -192,7 +194,7 @@ def _options(
 
 def _where(state: Path | None, receipts: option.ReceiptOptions) -> "Where":
     from fwsign.cli.flash.records import Where
-    from fwsign.memory.state import default_path
+    from fwsign.memory.file import default_path
 
     return Where(state or default_path(), *receipts)
 
@@ -234,8 +236,8 @@ def _prepare(wanted: _Wanted, demands: Demands) -> "tuple[Station, Records]":
     from fwsign.cli.verify import payload_files
     from fwsign.cli.verify.demands import refuse_unused
     from fwsign.files import read_bytes
-    from fwsign.flash.per_board import Given, Judging
     from fwsign.flash.station import Station
+    from fwsign.flash.verify_per_board import Given, Judging
     from fwsign.format.suit import MAX_ENVELOPE_SIZE
 
     settings = config.load()

@@ -13,8 +13,8 @@ from fwsign.signing.release import DEVICE_DATA
 if TYPE_CHECKING:
     from fwsign.cli.flash.options import RowOptions
     from fwsign.device_data.rows import Rows
-    from fwsign.flash.filling import Filler
-    from fwsign.flash.per_board import Judging
+    from fwsign.flash.device_data import Filler
+    from fwsign.flash.verify_per_board import Judging
 
 
 def check(typed: "RowOptions", ports: Sequence[str], left_out: Sequence[str]) -> None:
@@ -113,13 +113,13 @@ def fillers(
         Unsuitable: `unsuitable.device-data`: there is no policy, or it requires data.
         Failed: `io.*`.
     """
-    from fwsign.flash.filling import refuse_missing
+    from fwsign.flash.device_data import refuse_missing
 
     refuse_missing(judging.policy, given=typed.device_data is not None)
     if typed.device_data is None or judging.policy is None:
         return lambda _: {}
     from fwsign.device_data.rows import MAX_FILE, read
-    from fwsign.flash.filling import Filler, Stock
+    from fwsign.flash.device_data import Filler, Stock
 
     manifest = judging.release.manifest
     rows = read(inputs.read(typed.device_data, MAX_FILE), judging.policy, str(typed.device_data))

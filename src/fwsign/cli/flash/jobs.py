@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fwsign.errors import Failed
 from fwsign.flash import ports as ports_here
-from fwsign.flash.backends import How, attached, kind_for
+from fwsign.flash.backends import ConnectOptions, attached, kind_for
 from fwsign.flash.conveyor import Conveyor
 from fwsign.flash.outcome import Judge, Options
 from fwsign.flash.simulate import SCHEME
@@ -18,7 +18,7 @@ from fwsign.flash.station import Job
 def jobs(
     ports: Sequence[str],
     chips: Sequence[str],
-    how: How,
+    how: ConnectOptions,
     judges: Callable[[Sequence[str]], list[Judge]],
 ) -> list[Job]:
     """Return a job for each board: the named ones, or all fitting ones that are here.
@@ -59,7 +59,7 @@ def jobs(
 def conveyor(
     ports: Sequence[str],
     chips: Sequence[str],
-    how: How,
+    how: ConnectOptions,
     judges: Callable[[Sequence[str]], list[Judge]],
     options: Options,
 ) -> Conveyor:

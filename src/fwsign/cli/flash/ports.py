@@ -13,7 +13,7 @@ from fwsign.errors import FwsignError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fwsign.flash.ports import Found
+    from fwsign.flash.ports import PortInfo
     from fwsign.flash.survey import Survey
 
 _WORDS = {
@@ -62,16 +62,16 @@ def ports(*, probe: _PROBE = False, as_json: JSON = False) -> None:
         raise typer.Exit(ui.worst(failed))
 
 
-def _ask(found: "Sequence[Found]") -> "list[Survey | FwsignError | None]":
+def _ask(found: "Sequence[PortInfo]") -> "list[Survey | FwsignError | None]":
     """Ask the boards that may be at these ports, many at once; no error hides another answer."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from fwsign.flash.backends import How
+    from fwsign.flash.backends import ConnectOptions
     from fwsign.flash.survey import ask
 
-    def one(port: "Found") -> "Survey | FwsignError | None":
+    def one(port: "PortInfo") -> "Survey | FwsignError | None":
         try:
-            return ask(port.port, How(), port.kinds) if port.kinds else None
+            return ask(port.port, ConnectOptions(), port.kinds) if port.kinds else None
         except FwsignError as error:
             return error
 
@@ -79,7 +79,7 @@ def _ask(found: "Sequence[Found]") -> "list[Survey | FwsignError | None]":
         return list(pool.map(one, found))
 
 
-def _facts(one: "Found") -> dict[str, Any]:
+def _facts(one: "PortInfo") -> dict[str, Any]:
     return {**one._asdict(), "kinds": list(one.kinds)}
 
 
@@ -93,7 +93,7 @@ def _answered(answer: "Survey | FwsignError | None") -> dict[str, Any]:
     return {"code": None, "message": None, **facts(answer)}
 
 
-def _tell(one: "Found", answer: "Survey | FwsignError | None", *, asked: bool) -> None:
+def _tell(one: "PortInfo", answer: "Survey | FwsignError | None", *, asked: bool) -> None:
     from fwsign.cli.flash.board import tell
 
     ui.out(one.port)

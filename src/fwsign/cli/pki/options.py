@@ -18,7 +18,7 @@ from fwsign.cli.options import (
     named,
     tls_algorithm,
 )
-from fwsign.keys import ALGORITHMS
+from fwsign.keys import ALGORITHMS, TLS_ALONE
 
 NEW_PKI: TypeAlias = Annotated[
     Path,
@@ -58,8 +58,8 @@ KIND_OF_TLS_KEY: TypeAlias = Annotated[
         "--alg",
         metavar="ALG",
         callback=tls_algorithm,
-        help=f"Kind of the key: {', '.join(ALGORITHMS)}; for TLS servers and clients also rsa2048, "
-        f"where a peer takes no other. Default: {_DEFAULT}",
+        help=f"Kind of the key: {', '.join(ALGORITHMS)}; for TLS servers and clients also "
+        f"{', '.join(TLS_ALONE)}, where a peer takes no other. Default: {_DEFAULT}",
     ),
 ]
 KIND_OF_CA_KEY: TypeAlias = Annotated[

@@ -15,7 +15,7 @@ from fwsign.errors import Failed, FwsignError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fwsign.pki.paths.purpose import Accepted, Host, Purpose
+    from fwsign.pki.paths.purpose import AcceptedPath, Host, Purpose
     from fwsign.x509.anchor import Anchor
 
 _KINDS = {"timestamp": "tsa", "server": "server", "client": "client"}
@@ -212,7 +212,7 @@ def _host(text: str) -> "Host":
     return x509.DNSName(name)
 
 
-def _about_unused(files: "Sequence[Sequence[bytes]]", accepted: "Accepted") -> tuple[str, ...]:
+def _about_unused(files: "Sequence[Sequence[bytes]]", accepted: "AcceptedPath") -> tuple[str, ...]:
     """Return a note about CRLs of other issuers than those in the path.
 
     A bundle has the CRLs of a whole PKI. A file without any that belongs was given by mistake.
@@ -275,14 +275,14 @@ def _entry(one: Any) -> dict[str, Any]:
     }
 
 
-def _path(accepted: "Accepted") -> list[dict[str, Any]]:
+def _path(accepted: "AcceptedPath") -> list[dict[str, Any]]:
     path = accepted.path
     root = path.anchor.certificate
     bare = {"name": path.anchor.name, "key": path.anchor.spki, "from": None, "until": None}
     return [*map(_entry, path.certificates), _entry(root) if root else bare]
 
 
-def _as_json(accepted: "Accepted", purpose: str) -> dict[str, Any]:
+def _as_json(accepted: "AcceptedPath", purpose: str) -> dict[str, Any]:
     nothing = ("code", "step", "message", "expected", "found", "hint")
     return {
         "verdict": "verified",
@@ -297,7 +297,7 @@ def _as_json(accepted: "Accepted", purpose: str) -> dict[str, Any]:
     }
 
 
-def _show(certificate: Path, accepted: "Accepted", purpose: str) -> None:
+def _show(certificate: Path, accepted: "AcceptedPath", purpose: str) -> None:
     ui.painted("verified", "green", f"{certificate} for {purpose}, {accepted.now:%Y-%m-%d}")
     *below, anchor = _path(accepted)
     for one in below:

@@ -218,7 +218,8 @@ def export(
 
 @contextmanager
 def _lines(file: Path | None, state: Path | None, config: Path | None) -> Iterator[Iterator[str]]:
-    from fwsign.memory.state import State, default_path
+    from fwsign.memory.file import default_path
+    from fwsign.memory.state import State
     from fwsign.receipts.file import read_lines
 
     if sum(one is not None for one in (file, state, config)) > 1:

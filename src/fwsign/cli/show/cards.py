@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 from cryptography.x509 import ObjectIdentifier
 
 from fwsign.errors import Failed, FwsignError, Malformed
-from fwsign.format.cose import ALGORITHMS, key_kinds, key_name
+from fwsign.format.algorithms import ALGORITHMS
+from fwsign.format.cose import key_kinds, key_name
 from fwsign.keys import named
 from fwsign.keys.asn1 import Element
 from fwsign.keys.encryption import Encryption

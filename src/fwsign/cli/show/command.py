@@ -251,7 +251,8 @@ def _blocks(encoded: Iterable[bytes], *, every: bool) -> list[dict[str, Any]]:
 
 def _block(data: bytes, room: int, *, every: bool) -> tuple[dict[str, Any], int]:
     from fwsign.cli.show import cards
-    from fwsign.format.cose import ALGORITHMS, decode_block
+    from fwsign.format.algorithms import ALGORITHMS
+    from fwsign.format.cose import decode_block
     from fwsign.x509.crl import reading
 
     try:

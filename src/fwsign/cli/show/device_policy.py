@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from fwsign.device_data.policy import Place, parse
+from fwsign.device_data.policy import DataPlace, parse
 from fwsign.errors import FwsignError
 
 
@@ -19,7 +19,7 @@ def card(data: bytes) -> dict[str, Any]:
     }
 
 
-def _place(place: Place) -> dict[str, Any]:
+def _place(place: DataPlace) -> dict[str, Any]:
     values = [
         {
             "column": one.column,

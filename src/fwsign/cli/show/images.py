@@ -6,7 +6,7 @@ from typing import Any, BinaryIO, Final
 
 from fwsign.errors import Malformed
 from fwsign.images import glance, recognise
-from fwsign.images.base import Image, Needs, Part
+from fwsign.images.base import Image, ImagePart, Needs
 
 _BAR: Final = 10
 """Columns of the bar that shows how full a partition is."""
@@ -93,7 +93,7 @@ def _needs_in_words(image: Image) -> str | None:
     return "; ".join(words)
 
 
-def _part(part: Part) -> dict[str, Any]:
+def _part(part: ImagePart) -> dict[str, Any]:
     """Return the facts of a part as values."""
     return {
         "role": part.role,
@@ -125,7 +125,7 @@ def _map(opened: BinaryIO, image: Image, size: int) -> list[dict[str, Any]]:
     if table is None:
         return []
     from fwsign.images.esp_data import TABLE_OFFSET
-    from fwsign.images.esp_flash import SECTOR, partitions
+    from fwsign.images.esp_partitions import SECTOR, partitions
 
     alone = image.role == "partition table"
     base = TABLE_OFFSET if alone else image.offset or 0

@@ -181,13 +181,13 @@ def _describe(group: "Sequence[TargetFile]", what: _What) -> "Release":
     from fwsign.cli.sign import targets
     from fwsign.format.component import file_identifier
     from fwsign.format.suit import Text
-    from fwsign.signing.release import DEVICE_DATA, Part, describe
+    from fwsign.signing.release import DEVICE_DATA, ReleaseFile, describe
 
     policy = what.content.device_data
     stated = what.about.version or targets.common_version(group)
     parts = [one.part for one in group]
     if policy is not None:
-        parts.append(Part(policy, file_identifier(DEVICE_DATA), DEVICE_DATA, inside=True))
+        parts.append(ReleaseFile(policy, file_identifier(DEVICE_DATA), DEVICE_DATA, inside=True))
     release = describe(
         parts,
         Text(what.vendor, what.product, stated, what.about.description),

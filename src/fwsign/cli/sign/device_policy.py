@@ -6,11 +6,11 @@ from pathlib import Path
 
 from fwsign.cli import ui
 from fwsign.cli.sign.targets import TargetFile
-from fwsign.device_data.places import Found, locate
-from fwsign.device_data.policy import NAME, Place, parse
+from fwsign.device_data.places import FlashRange, locate
+from fwsign.device_data.policy import NAME, DataPlace, parse
 from fwsign.errors import Malformed
 from fwsign.images.esp_data import TABLE_OFFSET
-from fwsign.images.esp_flash import Partition, partitions
+from fwsign.images.esp_partitions import Partition, partitions
 
 _URI = f"#{NAME}"
 
@@ -35,7 +35,7 @@ def check(integrated: Mapping[str, bytes], path: Path, group: Sequence[TargetFil
             error.code, message, expected=error.expected, found=error.found, hint=error.hint
         ) from None
     chips = {one.chip for one in group if one.chip}
-    known: list[tuple[Place, Found]] = []
+    known: list[tuple[DataPlace, FlashRange]] = []
     for place in policy.places:
         if place.chip not in chips:
             ui.usage(
@@ -52,7 +52,7 @@ def check(integrated: Mapping[str, bytes], path: Path, group: Sequence[TargetFil
 
 
 def _check_others(
-    path: Path, place: Place, found: Found, known: Sequence[tuple[Place, Found]]
+    path: Path, place: DataPlace, found: FlashRange, known: Sequence[tuple[DataPlace, FlashRange]]
 ) -> None:
     """Refuse two places that share flash."""
     for other, there in known:
@@ -70,7 +70,7 @@ def _table(group: Sequence[TargetFile], chip: str) -> tuple[list[Partition] | No
     return None, TABLE_OFFSET
 
 
-def _check_apart(place: Place, found: Found, group: Sequence[TargetFile]) -> None:
+def _check_apart(place: DataPlace, found: FlashRange, group: Sequence[TargetFile]) -> None:
     """Refuse a place over which the release itself writes."""
     for one in group:
         if one.chip != place.chip or (one.image is not None and one.image.kind == "uf2"):

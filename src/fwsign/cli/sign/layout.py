@@ -14,7 +14,7 @@ from fwsign.flash.boards.waivers import FLASH_SIZE, LAYOUT, RAW, UNBOOTABLE
 from fwsign.images.base import Image
 from fwsign.images.esp_chips import bootloader_offset, size_name
 from fwsign.images.esp_data import otadata_of
-from fwsign.images.esp_flash import SECTOR, Partition, partitions
+from fwsign.images.esp_partitions import SECTOR, Partition, partitions
 
 if TYPE_CHECKING:
     from fwsign.cli.sign.targets import TargetFile

@@ -14,7 +14,7 @@ from fwsign.errors import Malformed
 from fwsign.files import io_error
 from fwsign.format.component import flash_identifier
 from fwsign.images import Image, recognise
-from fwsign.signing.release import Part
+from fwsign.signing.release import ReleaseFile
 
 _FLASH: Final = re.compile(r"([a-z][a-z0-9-]+)@(0x[0-9a-fA-F]{1,8}|\d{1,10})")
 
@@ -33,7 +33,7 @@ class TargetFile(NamedTuple):
         typed: whether --target says where it goes.
     """
 
-    part: Part
+    part: ReleaseFile
     version: str | None
     image: Image | None
     typed: bool = False
@@ -144,7 +144,7 @@ def _identifier(file: Path, typed: str) -> tuple[bytes, ...]:
         identifier = flash_identifier(chip, offset)
     except Malformed as error:
         ui.usage(f"--target {typed}: {error.expected} is expected")
-    from fwsign.images.esp_flash import SECTOR  # where a place is typed
+    from fwsign.images.esp_partitions import SECTOR  # where a place is typed
 
     if _is_ours(typed, chip) and offset % SECTOR:
         below = offset - offset % SECTOR
@@ -182,7 +182,7 @@ def _found(file: Path, identifier: tuple[bytes, ...] | None) -> list[TargetFile]
 def _find(file: Path, identifier: tuple[bytes, ...] | None) -> TargetFile:
     """Return the target that a file alone tells."""
     if identifier is not None and identifier[0] == b"file":
-        return TargetFile(Part(file, identifier), None, None)
+        return TargetFile(ReleaseFile(file, identifier), None, None)
     image, typed = _image(file), identifier is not None
     if identifier is None and image.chip is not None and image.offset is not None:
         identifier = flash_identifier(image.chip, image.offset)
@@ -190,7 +190,7 @@ def _find(file: Path, identifier: tuple[bytes, ...] | None) -> TargetFile:
         identifier = _of_file(file)
     if identifier is not None and identifier[0] == b"flash":
         _check_fits(file, image, identifier)
-    return TargetFile(Part(file, identifier or ()), image.version, image, typed)
+    return TargetFile(ReleaseFile(file, identifier or ()), image.version, image, typed)
 
 
 def _check_fits(file: Path, image: Image, identifier: tuple[bytes, ...]) -> None:
@@ -280,7 +280,7 @@ def _with_app_place(target: TargetFile, group: Sequence[TargetFile]) -> TargetFi
 
 def _otadata_offset(table: Path) -> int | None:
     from fwsign.images.esp_data import otadata_of  # for OTA data alone
-    from fwsign.images.esp_flash import partitions
+    from fwsign.images.esp_partitions import partitions
 
     with table.open("rb") as opened:
         part = otadata_of(partitions(opened, 0))

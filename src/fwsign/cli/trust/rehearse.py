@@ -12,7 +12,7 @@ from fwsign.cli.options import JSON
 from fwsign.cli.verify.demands import AT
 
 if TYPE_CHECKING:
-    from fwsign.gateway.rehearse import Outcome
+    from fwsign.gateway.rehearse import DeviceVerdict
 
 EXAMPLES: Final = examples(
     "fwsign trust rehearse fleet/ 2.trust",
@@ -89,7 +89,7 @@ def rehearse(
         raise typer.Exit(ui.STALE)
 
 
-def _device_as_json(one: "Outcome") -> dict[str, Any]:
+def _device_as_json(one: "DeviceVerdict") -> dict[str, Any]:
     return {
         "state": str(one.state),
         "verdict": one.verdict,
@@ -99,7 +99,7 @@ def _device_as_json(one: "Outcome") -> dict[str, Any]:
     }
 
 
-def _print_device(one: "Outcome") -> None:
+def _print_device(one: "DeviceVerdict") -> None:
     colour = {"accepts": "green", "other": "yellow"}.get(one.verdict, "red")
     reason = f": {one.refusal.message}" if one.refusal else ""
     has = f" (list {one.trust_list})" if one.trust_list is not None else ""

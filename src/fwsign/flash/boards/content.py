@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The content of a board: its places, and what they seem to hold."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+ReadAll: TypeAlias = Callable[[int, int], bytes]
+"""Reads the flash of a board that can be read: offset and size."""
 
 
-class Entry(NamedTuple):
+class BoardEntry(NamedTuple):
     """A place in the flash, and what it seems to hold.
 
     Args:
@@ -28,8 +32,8 @@ class Entry(NamedTuple):
     details: tuple[tuple[str, str], ...] = ()
 
 
-class Content(NamedTuple):
+class BoardContent(NamedTuple):
     """What a board holds: its places, and notes for the reader."""
 
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[BoardEntry, ...] = ()
     notes: tuple[str, ...] = ()

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from fwsign.flash.boards.board import Run
 from fwsign.images.esp_data import NO_SEQUENCE, OTADATA_SIZE, entries, make_entry, otadata_of
-from fwsign.images.esp_flash import SECTOR, Partition
+from fwsign.images.esp_partitions import SECTOR, Partition
 
 _FACTORY: Final = 0x00
 _SLOTS: Final = range(0x10, 0x20)

@@ -13,14 +13,14 @@ from typing import Final, NamedTuple
 
 from fwsign.errors import Malformed, Unsuitable
 from fwsign.flash.boards.board import SECURE_BOOT, SECURE_BOOT_V1, BoardInfo
-from fwsign.flash.boards.held import Payload
+from fwsign.flash.boards.release import Payload
 from fwsign.flash.boards.waivers import FLASH_MODE, FLASH_SIZE, LAYOUT, REVISION, UNBOOTABLE
 from fwsign.flash.esp.future import Future
 from fwsign.flash.esp.layout import RAW_HINT, Piece
-from fwsign.flash.esp.table import Table
+from fwsign.flash.esp.table import PartitionTable
 from fwsign.images import esp
-from fwsign.images.base import Part
-from fwsign.images.esp_flash import Partition
+from fwsign.images.base import ImagePart
+from fwsign.images.esp_partitions import Partition
 
 _BLANK: Final = b"\xff"
 _PAGE: Final = 0x10000
@@ -28,7 +28,7 @@ _OCTAL_MODE: Final = "dout"
 _V1_LIMIT: Final = 0x8000  # secure boot v1 keeps everything below it
 
 
-class Place(NamedTuple):
+class ExecutedPlace(NamedTuple):
     """A place that the board executes: the boot loader's, or the beginning of an app partition."""
 
     what: str
@@ -39,8 +39,8 @@ class Place(NamedTuple):
 class Executed(NamedTuple):
     """An image at such a place, and the payload that brings it; None for the board's own."""
 
-    place: Place
-    part: Part
+    place: ExecutedPlace
+    part: ImagePart
     payload: Payload | None
 
     @property
@@ -49,28 +49,33 @@ class Executed(NamedTuple):
         return self.payload.component.name if self.payload else f"{self.place.what} on the board"
 
 
-def boot_place(chip: str, table: Table | None, flash_end: int) -> Place:
+def boot_place(chip: str, table: PartitionTable | None, flash_end: int) -> ExecutedPlace:
     """Return the place of the boot loader, which ends where the table begins."""
     offset = esp.bootloader_offset(chip) or 0
     end = table.at if table is not None and table.at > offset else flash_end
-    return Place("the boot loader", offset, end)
+    return ExecutedPlace("the boot loader", offset, end)
 
 
-def app_places(table: Table | None, pieces: Sequence[Piece]) -> list[Place]:
+def app_places(table: PartitionTable | None, pieces: Sequence[Piece]) -> list[ExecutedPlace]:
     """Return the places of applications: where the table has them, else where the release does."""
     if table is None:
         apps = [(one, run) for one, run in pieces if one.image.role == "application"]
-        return [Place(one.component.name, run.offset, run.end) for one, run in apps]
+        return [ExecutedPlace(one.component.name, run.offset, run.end) for one, run in apps]
     return [app_place(one) for one in table.apps]
 
 
-def app_place(part: Partition) -> Place:
+def app_place(part: Partition) -> ExecutedPlace:
     """Return the place of the application in a partition."""
-    return Place(f'the application in "{part.label}"', part.offset, part.offset + part.size)
+    return ExecutedPlace(f'the application in "{part.label}"', part.offset, part.offset + part.size)
 
 
 def brought(
-    pieces: Sequence[Piece], future: Future, places: Sequence[Place], *, raw: bool, locked: bool
+    pieces: Sequence[Piece],
+    future: Future,
+    places: Sequence[ExecutedPlace],
+    *,
+    raw: bool,
+    locked: bool,
 ) -> list[Executed]:
     """Return the images that a run brings to places that are executed.
 
@@ -111,7 +116,7 @@ def brought(
 
 def check_needs(
     found: Sequence[Executed],
-    table: Table | None,
+    table: PartitionTable | None,
     chip: str,
     info: BoardInfo,
     waived: Collection[str],

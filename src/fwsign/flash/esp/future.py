@@ -8,8 +8,8 @@ from typing import BinaryIO, Final, cast
 from fwsign.errors import Malformed
 from fwsign.flash.boards.board import Read, Run
 from fwsign.images import esp, esp8266
-from fwsign.images.base import Image, Part, Reader
-from fwsign.images.esp_flash import SECTOR
+from fwsign.images.base import Image, ImagePart, Reader
+from fwsign.images.esp_partitions import SECTOR
 
 READ_SIZE: Final = 64 * 1024
 """Bytes per request to the board."""
@@ -51,7 +51,7 @@ class Future:
                 content = content[: start - offset] + fresh + content[end - offset :]
         return content
 
-    def part(self, offset: int, end: int) -> Part | None:
+    def part(self, offset: int, end: int) -> ImagePart | None:
         """Return the image at a place; None if the board cannot be read there.
 
         Args:

@@ -10,12 +10,12 @@ from typing import Final, TypeAlias
 
 from fwsign.errors import Unsuitable
 from fwsign.flash.boards.board import Run
-from fwsign.flash.boards.held import Payload
+from fwsign.flash.boards.release import Payload
 from fwsign.flash.boards.waivers import LAYOUT, RAW
-from fwsign.flash.esp.table import Table
+from fwsign.flash.esp.table import PartitionTable
 from fwsign.images import Image, esp
 from fwsign.images.esp_data import TABLE_OFFSET, otadata_of
-from fwsign.images.esp_flash import Partition
+from fwsign.images.esp_partitions import Partition
 
 Piece: TypeAlias = tuple[Payload, Run]
 """A payload, or a part of it, at its place."""
@@ -23,7 +23,9 @@ _NO_IMAGE: Final = "no image for an ESP"
 RAW_HINT: Final = "--raw writes it all the same"
 
 
-def check_places(pieces: Sequence[Piece], table: Table | None, waived: Collection[str]) -> None:
+def check_places(
+    pieces: Sequence[Piece], table: PartitionTable | None, waived: Collection[str]
+) -> None:
     """Refuse images and OTA data that are not in a partition of their kind.
 
     Args:
@@ -45,7 +47,7 @@ def check_places(pieces: Sequence[Piece], table: Table | None, waived: Collectio
 
 
 def check_data(
-    pieces: Sequence[Piece], table: Table | None, chip: str, waived: Collection[str]
+    pieces: Sequence[Piece], table: PartitionTable | None, chip: str, waived: Collection[str]
 ) -> None:
     """Refuse data over the boot loader, an application or OTA data, or beyond its partition.
 
@@ -65,7 +67,7 @@ def check_data(
             _check_data(payload, run, table, esp.bootloader_offset(chip) or 0)
 
 
-def told(payload: Payload, table: Table) -> Payload:
+def told(payload: Payload, table: PartitionTable) -> Payload:
     """Return blank bytes at the beginning of other data as data: only their size says OTA data.
 
     Args:
@@ -89,7 +91,7 @@ def _check_otadata(payload: Payload, part: Partition | None) -> None:
         raise payload.misplaced(expected, f"OTA data at 0x{payload.offset:x}")
 
 
-def _refuse_over_table(payload: Payload, run: Run, table: Table | None) -> None:
+def _refuse_over_table(payload: Payload, run: Run, table: PartitionTable | None) -> None:
     """Refuse to write over the table in force, or over the place where it usually is."""
     at = table.at if table is not None else TABLE_OFFSET
     if table is None and payload.image.role == "boot loader":
@@ -99,7 +101,7 @@ def _refuse_over_table(payload: Payload, run: Run, table: Table | None) -> None:
         raise payload.misplaced(f"a partition table at 0x{at:x}", words)
 
 
-def _check_data(payload: Payload, run: Run, table: Table | None, boot: int) -> None:
+def _check_data(payload: Payload, run: Run, table: PartitionTable | None, boot: int) -> None:
     limit = table.at if table is not None else TABLE_OFFSET
     if run.offset < limit and boot < run.end and boot < limit:
         raise payload.misplaced(f"the boot loader below 0x{limit:x}", _NO_IMAGE, RAW_HINT)
@@ -124,7 +126,7 @@ def _check_data(payload: Payload, run: Run, table: Table | None, boot: int) -> N
             )
 
 
-def outside(pieces: Sequence[Piece], table: Table) -> list[str]:
+def outside(pieces: Sequence[Piece], table: PartitionTable) -> list[str]:
     """Say of applications that are at no place for one that nothing starts them.
 
     Args:

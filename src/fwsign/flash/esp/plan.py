@@ -10,28 +10,15 @@ from typing import Final, NamedTuple
 
 from fwsign.errors import Malformed, Unsuitable
 from fwsign.flash.boards.board import SECURE_BOOT, SECURE_BOOT_V1, BoardInfo, Read, Run
-from fwsign.flash.boards.held import Payload
+from fwsign.flash.boards.release import Payload
 from fwsign.flash.boards.waivers import ERASE_DATA, RAW, UNBOOTABLE
-from fwsign.flash.esp import (
-    executed as esp_executed,
-)
-from fwsign.flash.esp import (
-    keep as esp_keep,
-)
-from fwsign.flash.esp import (
-    layout as esp_layout,
-)
-from fwsign.flash.esp import (
-    start as esp_start,
-)
-from fwsign.flash.esp import (
-    table as esp_table,
-)
-from fwsign.flash.esp.executed import Executed, Place
+from fwsign.flash.esp import executed, kept_data, layout, start
+from fwsign.flash.esp import table as esp_table
+from fwsign.flash.esp.executed import Executed, ExecutedPlace
 from fwsign.flash.esp.future import Future
-from fwsign.flash.esp.keep import Kept
+from fwsign.flash.esp.kept_data import Kept
 from fwsign.flash.esp.layout import RAW_HINT, Piece
-from fwsign.flash.esp.table import Table
+from fwsign.flash.esp.table import PartitionTable
 from fwsign.images import esp8266
 
 _FLASH_END: Final = 1 << 32
@@ -51,7 +38,7 @@ class EspPlan(NamedTuple):
     """
 
     pieces: Sequence[Piece]
-    table: Table | None = None
+    table: PartitionTable | None = None
     selection: Run | None = None
     kept: Sequence[Kept] = ()
     unbootable: str | None = None
@@ -66,11 +53,11 @@ class _Case(NamedTuple):
     chip: str
     read: Read
     waived: Collection[str]
-    own: Table | None
-    before: Table | None
+    own: PartitionTable | None
+    before: PartitionTable | None
 
     @property
-    def table(self) -> Table | None:
+    def table(self) -> PartitionTable | None:
         """The table in force after the run."""
         return self.own or self.before
 
@@ -100,7 +87,7 @@ def judge(
     case = _Case(info, payloads[0].chip, read, waived, own, before)
     if case.table is not None:
         esp_table.check(case.table, info.flash_size)
-        whole = [(esp_layout.told(one, case.table), run) for one, run in whole]
+        whole = [(layout.told(one, case.table), run) for one, run in whole]
     return _started(_without_data(whole, case), case)
 
 
@@ -147,14 +134,14 @@ def _without_data(whole: Sequence[Piece], case: _Case) -> EspPlan:
         if ERASE_DATA not in case.waived:
             # Of a board that cannot be read, all data may be its own.
             there = case.before if case.info.readable else case.own
-            if there is None and esp_keep.was_cut_short(run, case.own, case.read):
+            if there is None and kept_data.was_cut_short(run, case.own, case.read):
                 there = case.own
-            kept = esp_keep.kept_of(run, case.own, there, case.read)
-            lost = esp_keep.lost_of(run, case.own, case.before)
+            kept = kept_data.kept_of(run, case.own, there, case.read)
+            lost = kept_data.lost_of(run, case.own, case.before)
         others = [other for one, other in whole if one is not payload]
-        apart = esp_keep.apart_of(run, others, case.own)
-        pieces += [(payload, piece) for piece in esp_keep.cut(run, [*kept, *apart], case.own)]
-        kept = [one for one in kept if not any(esp_keep.touches(one, other) for other in others)]
+        apart = kept_data.apart_of(run, others, case.own)
+        pieces += [(payload, piece) for piece in kept_data.cut(run, [*kept, *apart], case.own)]
+        kept = [one for one in kept if not any(kept_data.touches(one, other) for other in others)]
     notes = (f"replaced, for the partition table changes: {', '.join(lost)}",) if lost else ()
     return EspPlan(pieces, case.table, kept=kept, notes=notes)
 
@@ -164,17 +151,17 @@ def _started(plan: EspPlan, case: _Case) -> EspPlan:
     info, table = case.info, case.table
     locked = any(lock in info.locks for lock in (SECURE_BOOT, SECURE_BOOT_V1))
     future = Future([run for _, run in plan.pieces], case.read, signed=locked)
-    boot = esp_executed.boot_place(case.chip, table, info.flash_size or _FLASH_END)
-    places = [boot, *esp_executed.app_places(table, plan.pieces)]
-    esp_layout.check_places(plan.pieces, table, case.waived)
+    boot = executed.boot_place(case.chip, table, info.flash_size or _FLASH_END)
+    places = [boot, *executed.app_places(table, plan.pieces)]
+    layout.check_places(plan.pieces, table, case.waived)
     raw = RAW in case.waived
-    found = esp_executed.brought(plan.pieces, future, places, raw=raw, locked=locked)
-    esp_layout.check_data(plan.pieces, table, case.chip, case.waived)
-    esp_executed.check_signed(found, plan.pieces, info)
+    found = executed.brought(plan.pieces, future, places, raw=raw, locked=locked)
+    layout.check_data(plan.pieces, table, case.chip, case.waived)
+    executed.check_signed(found, plan.pieces, info)
     fresh = next((one for one in found if one.place == boot), None)
-    loader = fresh or esp_start.boot_loader(future, boot)
+    loader = fresh or start.boot_loader(future, boot)
     there = [loader] if fresh is None and isinstance(loader, Executed) else []
-    esp_executed.check_needs([*found, *there], table, case.chip, info, case.waived)
+    executed.check_needs([*found, *there], table, case.chip, info, case.waived)
     if not any(one.image.role for one, _ in plan.pieces) and not _over_executed(plan, places):
         if any(one.image.kind == "mcuboot" for one, _ in plan.pieces):
             return plan._replace(controls=("what MCUboot starts is not known here",))
@@ -185,28 +172,28 @@ def _started(plan: EspPlan, case: _Case) -> EspPlan:
     plan = _moved(plan, case, fresh_boot=fresh is not None)
 
     def check(one: Executed) -> None:
-        esp_executed.check_needs([one], table, case.chip, info, case.waived)
-        esp_executed.check_signed([one], (), info)
+        executed.check_needs([one], table, case.chip, info, case.waived)
+        executed.check_signed([one], (), info)
 
     if loader is None or (table is None and not info.readable):
         return plan._replace(controls=(*plan.controls, _unknown(table, found, future, check)))
     if isinstance(loader, str):
         return _unbootable(plan, loader, waived)
     if table is None:
-        if esp_start.may_need_no_table(fresh):
-            return plan._replace(unbootable=f"{esp_start.NO_TABLE}, which some programs need")
-        return _unbootable(plan, esp_start.NO_TABLE, waived)
-    selection = esp_start.selection(table, found, future, check)
-    reason = esp_start.app_reason(table, found, future, check) or selection.note
+        if start.may_need_no_table(fresh):
+            return plan._replace(unbootable=f"{start.NO_TABLE}, which some programs need")
+        return _unbootable(plan, start.NO_TABLE, waived)
+    selection = start.selection(table, found, future, check)
+    reason = start.app_reason(table, found, future, check) or selection.note
     controls = [selection.control] if selection.control is not None else []
-    controls += esp_layout.outside(plan.pieces, table)
+    controls += layout.outside(plan.pieces, table)
     plan = plan._replace(controls=(*plan.controls, *controls))
     if selection.run is not None:
         plan = _selected(plan, selection.run)
     return plan if reason is None else _unbootable(plan, reason, waived)
 
 
-def _over_executed(plan: EspPlan, places: Sequence[Place], kind: str | None = None) -> bool:
+def _over_executed(plan: EspPlan, places: Sequence[ExecutedPlace], kind: str | None = None) -> bool:
     """Tell whether anything, or anything of a kind, is written over what is executed.
 
     Without a table nothing tells where the boot loader ends, but where it begins.
@@ -240,7 +227,7 @@ def _moved(plan: EspPlan, case: _Case, *, fresh_boot: bool) -> EspPlan:
 
 
 def _unknown(
-    table: Table | None,
+    table: PartitionTable | None,
     found: Sequence[Executed],
     future: Future,
     check: Callable[[Executed], None],
@@ -248,7 +235,7 @@ def _unknown(
     """Return what a board that cannot be read leaves open."""
     if table is None:
         return "the board's partition table is not known"
-    selection = esp_start.selection(table, found, future, check)
+    selection = start.selection(table, found, future, check)
     return selection.control or selection.note or "what the board starts cannot be read"
 
 

@@ -6,20 +6,20 @@ from typing import Final
 
 from fwsign.errors import Malformed, Unsuitable
 from fwsign.flash.esp import boot as esp_boot
-from fwsign.flash.esp.executed import Executed, Place, app_place
+from fwsign.flash.esp.executed import Executed, ExecutedPlace, app_place
 from fwsign.flash.esp.future import Future
-from fwsign.flash.esp.keep import labels
-from fwsign.flash.esp.table import Table
+from fwsign.flash.esp.kept_data import labels
+from fwsign.flash.esp.table import PartitionTable
 from fwsign.images import esp
 from fwsign.images.esp_data import OTADATA_SIZE, otadata_of
-from fwsign.images.esp_flash import Partition
+from fwsign.images.esp_partitions import Partition
 
 NO_TABLE: Final = "no partition table is in the release or on the board"
 
 _MAGIC: Final = bytes([esp.MAGIC])
 
 
-def boot_loader(future: Future, place: Place) -> Executed | str | None:
+def boot_loader(future: Future, place: ExecutedPlace) -> Executed | str | None:
     """Return the boot loader as it will be; words if there is none; None if nothing tells."""
     try:
         part = future.part(place.offset, place.end)
@@ -43,7 +43,10 @@ def may_need_no_table(brought: Executed | None) -> bool:
 
 
 def app_reason(
-    table: Table, found: Sequence[Executed], future: Future, check: Callable[[Executed], None]
+    table: PartitionTable,
+    found: Sequence[Executed],
+    future: Future,
+    check: Callable[[Executed], None],
 ) -> str | None:
     """Return why the boot loader will find no application; None if it will find one.
 
@@ -78,7 +81,7 @@ def app_reason(
 
 
 def selection(
-    table: Table,
+    table: PartitionTable,
     found: Sequence[Executed],
     future: Future,
     check: Callable[[Executed], None],
@@ -101,7 +104,7 @@ def selection(
 
 
 def _empty_choice(
-    table: Table, otadata: bytes | None, future: Future, check: Callable[[Executed], None]
+    table: PartitionTable, otadata: bytes | None, future: Future, check: Callable[[Executed], None]
 ) -> str | None:
     """Say that the release's OTA data select a slot without an application that starts."""
     chosen = esp_boot.booted(table.partitions, otadata)

@@ -11,9 +11,9 @@ from typing import Final, NamedTuple
 
 from fwsign.errors import Malformed, Unsuitable
 from fwsign.flash.boards.board import Read
-from fwsign.flash.boards.held import Payload
+from fwsign.flash.boards.release import Payload
 from fwsign.images.esp_data import TABLE_OFFSET
-from fwsign.images.esp_flash import SECTOR, TABLE_SIZE, Partition, is_table, partitions
+from fwsign.images.esp_partitions import SECTOR, TABLE_SIZE, Partition, is_table, partitions
 
 LAST_PLACE: Final = 0x20000
 """The last offset where a board's table is looked for."""
@@ -21,7 +21,7 @@ _TABLES: Final = 3  # type of partitions for the partition table itself
 _OF_BOOTING: Final = (2, _TABLES)  # types: a boot loader, a partition table
 
 
-class Table(NamedTuple):
+class PartitionTable(NamedTuple):
     """A partition table in flash.
 
     Args:
@@ -45,7 +45,7 @@ class Table(NamedTuple):
         return [part for part in self.partitions if part.is_app]
 
 
-def of_release(payloads: Sequence[Payload]) -> Table | None:
+def of_release(payloads: Sequence[Payload]) -> PartitionTable | None:
     """Return the table that a release brings, as a file of its own or in a merged image.
 
     Raises:
@@ -63,15 +63,15 @@ def of_release(payloads: Sequence[Payload]) -> Table | None:
     return found[0] if found else None
 
 
-def _brought(payload: Payload) -> Table | None:
+def _brought(payload: Payload) -> PartitionTable | None:
     for part in payload.image.parts:
         if part.role == "partition table":
             rows = read_rows(payload.data[part.start :]) or []
-            return Table(payload.offset + part.start, rows, payload)
+            return PartitionTable(payload.offset + part.start, rows, payload)
     return None
 
 
-def of_board(read: Read, own: Table | None = None) -> Table | None:
+def of_board(read: Read, own: PartitionTable | None = None) -> PartitionTable | None:
     """Return the table that a board has; None if it has none, or cannot be read.
 
     A release that moved the table has left the former one where it was. The place of the release's
@@ -86,7 +86,7 @@ def of_board(read: Read, own: Table | None = None) -> Table | None:
     """
     if own is not None and (same := _table_at(read, own.at, damaged_is_none=True)) is not None:
         return same
-    found: Table | None = None
+    found: PartitionTable | None = None
     end = LAST_PLACE
     for at in range(TABLE_OFFSET, LAST_PLACE, SECTOR):
         if at >= end:
@@ -104,14 +104,14 @@ def of_board(read: Read, own: Table | None = None) -> Table | None:
     return found
 
 
-def _is_copy(table: Table, at: int) -> bool:
+def _is_copy(table: PartitionTable, at: int) -> bool:
     """Tell whether a table says itself that another one lies at a place."""
     return any(
         row.type == _TABLES and row.offset <= at < row.offset + row.size for row in table.partitions
     )
 
 
-def _table_at(read: Read, at: int, *, damaged_is_none: bool) -> Table | None:
+def _table_at(read: Read, at: int, *, damaged_is_none: bool) -> PartitionTable | None:
     """Return the table at a place, if there is one."""
     head = read(at, 2)
     content = read(at, SECTOR) if head is not None and is_row(head) else None
@@ -128,10 +128,10 @@ def _table_at(read: Read, at: int, *, damaged_is_none: bool) -> Table | None:
             expected=error.expected,
             found=error.found,
         ) from None
-    return Table(at, rows) if rows else None
+    return PartitionTable(at, rows) if rows else None
 
 
-def _two_tables(first: Table, second: Table) -> Unsuitable:
+def _two_tables(first: PartitionTable, second: PartitionTable) -> Unsuitable:
     places = f"0x{first.at:x} and 0x{second.at:x}"
     return Unsuitable(
         "unsuitable.partition",
@@ -157,7 +157,7 @@ def read_rows(content: bytes) -> list[Partition] | None:
     return partitions(file, 0) if is_table(file, 0, TABLE_OFFSET) else None
 
 
-def check(table: Table, flash_size: int | None) -> None:
+def check(table: PartitionTable, flash_size: int | None) -> None:
     """Refuse a table whose partitions are outside the flash, or overlap the table itself.
 
     Args:

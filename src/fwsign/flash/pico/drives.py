@@ -13,6 +13,8 @@ from typing import Final, NamedTuple
 
 from fwsign.errors import Code, Failed
 
+DRIVE: Final = "drive:"
+"""A port with this prefix is the path of a drive, which is used instead of PICOBOOT."""
 INFO: Final = "INFO_UF2.TXT"
 CHIPS: Final = {"RPI-RP2": "rp2040", "RP2350": "rp2350"}
 """The boot ROMs' Board-ID, and the chip."""
@@ -26,6 +28,11 @@ _LEAVES: Final = 10.0  # seconds within which the drive vanishes after that bloc
 _POLL: Final = 0.1
 _LOCATION: Final = re.compile(r"/(\d+-\d+(?:\.\d+)*):\d+\.\d+(?:/|$)")
 _GONE: Final = (errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOENT, errno.ENOTCONN, errno.EROFS)
+
+
+def is_drive(port: str) -> bool:
+    """Tell whether a port is the path of a drive, with or without the prefix."""
+    return port.startswith(DRIVE) or Path(port).is_dir()
 
 
 class Drive(NamedTuple):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from fwsign.errors import Unsuitable
 from fwsign.flash.boards.board import BoardInfo, Read, Run
-from fwsign.flash.boards.held import Payload
+from fwsign.flash.boards.release import Payload
 
 
 def filled(payload: Payload, runs: Sequence[Run], info: BoardInfo, read: Read) -> list[Run]:

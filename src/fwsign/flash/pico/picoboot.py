@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from fwsign.errors import Failed
 from fwsign.flash.boards.board import SECURE_BOOT, BoardInfo, Progress, Run
-from fwsign.flash.pico.usb import Link
+from fwsign.flash.pico.usb import UsbLink
 from fwsign.images import pico_block
 
 _MAGIC: Final = 0x431FD10B
@@ -62,7 +62,7 @@ class PicobootBoard:
         Failed: `device.lost`, `device.refused`.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: UsbLink) -> None:
         self._link = link
         self._token = 0
         self._partitions: bool | None = None  # whether the board has any; None: it is not known

@@ -9,11 +9,11 @@ Source: pico-sdk, `pico/binary_info`; little-endian. These are the program's own
 """
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from fwsign.flash.boards.board import BoardInfo
-from fwsign.flash.boards.content import Content, Entry
+from fwsign.flash.boards.content import BoardContent, BoardEntry, ReadAll
 
 _XIP: Final = 0x10000000
 _WINDOW: Final = 2048  # bytes at the beginning in which the list is announced
@@ -23,10 +23,8 @@ _NAME, _VERSION, _BUILT, _SDK = 0x02031C86, 0x11A9BC3A, 0x9DA22254, 0x5360B3AB
 _MOST_ENTRIES: Final = 256
 _LONGEST: Final = 128  # bytes of a text
 
-Read = Callable[[int, int], bytes]
 
-
-def look(read: Read, info: BoardInfo) -> Content:
+def look(read: ReadAll, info: BoardInfo) -> BoardContent:
     """Read the beginning of the program, and its binary info.
 
     Args:
@@ -38,17 +36,19 @@ def look(read: Read, info: BoardInfo) -> Content:
     """
     head = read(info.start, _WINDOW)
     if not head.strip(b"\xff"):
-        return Content((Entry("program", info.start, None, "blank"),))
+        return BoardContent((BoardEntry("program", info.start, None, "blank"),))
     end = info.flash_size or 1 << 24
     texts = dict(_texts(head, read, info.start, end))
     named = ((words, texts.get(key)) for words, key in (("built", _BUILT), ("sdk", _SDK)))
     details = tuple((words, text) for words, text in named if text)
     holds = "application" if texts else "unknown"
     name, version = texts.get(_NAME), texts.get(_VERSION)
-    return Content((Entry("program", info.start, None, holds, name, version, None, details),))
+    return BoardContent(
+        (BoardEntry("program", info.start, None, holds, name, version, None, details),)
+    )
 
 
-def _texts(head: bytes, read: Read, start: int, end: int) -> Iterator[tuple[int, str]]:
+def _texts(head: bytes, read: ReadAll, start: int, end: int) -> Iterator[tuple[int, str]]:
     """Yield the texts of the binary info by their ids."""
     at = head.find(_BEGIN)
     while at >= 0 and (at % 4 or head[at + 16 : at + 20] != _END):

@@ -24,9 +24,6 @@ from fwsign.flash.pico import drives, picoboot
 from fwsign.flash.pico import usb as pico_usb
 from fwsign.images import pico_block, uf2
 
-DRIVE: Final = "drive:"
-"""A port with this prefix is the path of a drive, which is used instead of PICOBOOT."""
-
 _TOUCH_BAUD: Final = 1200
 _XIP: Final = 0x10000000
 _FAMILY: Final = {"rp2040": 0xE48BFF56, "rp2350": 0xE48BFF59}
@@ -45,8 +42,8 @@ def connect(port: str, *, baud: int | None = None) -> Connect:
         baud: of no effect on USB.
     """
     del baud
-    if port.startswith(DRIVE):
-        return lambda _: _DriveBoard(drives.at(Path(port.removeprefix(DRIVE))))
+    if port.startswith(drives.DRIVE):
+        return lambda _: _DriveBoard(drives.at(Path(port.removeprefix(drives.DRIVE))))
     if Path(port).is_dir():
         return _from_path(Path(port))
     location: str | None = None

@@ -33,7 +33,7 @@ class Usb(Protocol):
         ...
 
 
-class Link(NamedTuple):
+class UsbLink(NamedTuple):
     """A device in BOOTSEL mode: its interface, its endpoints, and how to give it back."""
 
     usb: Usb
@@ -58,7 +58,7 @@ def find() -> dict[str, Any]:
         return {}
 
 
-def link_to(device: Any) -> Link:
+def link_to(device: Any) -> UsbLink:
     """Find the PICOBOOT interface of a pyusb device.
 
     Raises:
@@ -72,7 +72,7 @@ def link_to(device: Any) -> Link:
             if interface.bInterfaceClass == 0xFF and len(ins) == len(outs) == 1:
                 number = interface.bInterfaceNumber
                 chip = PRODUCTS[device.idProduct]
-                return Link(
+                return UsbLink(
                     device, chip, number, outs[0], ins[0], lambda: util.dispose_resources(device)
                 )
     except (OSError, NotImplementedError) as error:

@@ -281,9 +281,9 @@ def _machine(settings: Settings) -> Any:
 def _line(machine: Any, settings: Settings) -> Any:
     """Return the line to a machine, or the drive that it is."""
     if settings.board == "pico-bootsel":
-        from fwsign.flash.simulate.pico_bootsel import Drive
+        from fwsign.flash.simulate.pico_bootsel import SimulatedDrive
 
-        return Drive(machine)
+        return SimulatedDrive(machine)
     if settings.noise:
         from fwsign.flash.simulate.noise import Noisy
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import struct
 import zlib
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from fwsign.flash.boards.board import SECURE_DOWNLOAD
-from fwsign.flash.simulate.esp_boots import Rom, Started, bound_to, start
+from fwsign.flash.simulate.esp_boot_image import Rom
+from fwsign.flash.simulate.esp_boots import Started, bound_to, start
 from fwsign.flash.simulate.esp_chip import Registers
 from fwsign.flash.simulate.esp_frame import (
     CHECKSUM,
@@ -87,8 +89,8 @@ class Simulator:
         self.restarts = 0
         """The number of times that a host has let the chip leave its boot loader."""
         self._run: Mapping[int, Callable[[bytes], bytes]] = {
-            0x02: self._flash_begin,
-            0x03: self._flash_data,
+            0x02: partial(self._begin, deflated=False),
+            0x03: partial(self._put, deflated=False),
             0x04: self._flash_end,
             0x05: self._mem_begin,
             0x06: self._mem_end,
@@ -100,8 +102,8 @@ class Simulator:
             0x0D: self._accept,
             0x0E: self._read_slow,
             0x0F: self._change_baud,
-            0x10: self._deflated_begin,
-            0x11: self._deflated_data,
+            0x10: partial(self._begin, deflated=True),
+            0x11: partial(self._put, deflated=True),
             0x12: self._flash_end,
             0x13: self._md5,
             0x14: self._security_info,
@@ -262,7 +264,7 @@ class Simulator:
 
     # --- writing ----------------------------------------------------------------------------
 
-    def _begin(self, data: bytes, *, deflated: bool) -> None:
+    def _begin(self, data: bytes, *, deflated: bool) -> bytes:
         expect(len(data) in (16, 20), LENGTH)  # the last word: to be encrypted, or not
         size, blocks, block, offset = struct.unpack_from("<IIII", data)
         if not self._stub:
@@ -272,24 +274,9 @@ class Simulator:
             self._nor.erase(offset, size)
         erased = not self._stub
         self._writing = Writing(offset, size, block, deflated=deflated, erased=erased)
-
-    def _flash_begin(self, data: bytes) -> bytes:
-        self._begin(data, deflated=False)
         return b""
 
-    def _deflated_begin(self, data: bytes) -> bytes:
-        self._begin(data, deflated=True)
-        return b""
-
-    def _flash_data(self, data: bytes) -> bytes:
-        self._put(data, deflated=False)
-        return b""
-
-    def _deflated_data(self, data: bytes) -> bytes:
-        self._put(data, deflated=True)
-        return b""
-
-    def _put(self, data: bytes, *, deflated: bool) -> None:
+    def _put(self, data: bytes, *, deflated: bool) -> bytes:
         if self._writing is None:
             raise RefusedError(MODE)
         size, sequence, _, _ = _DATA_HEAD.unpack_from(data)
@@ -299,6 +286,7 @@ class Simulator:
             self._writing.put(self._nor, sequence, block, deflated=deflated)
         except zlib.error:
             raise RefusedError(INFLATE) from None
+        return b""
 
     def _flash_end(self, data: bytes) -> bytes:
         (stay,) = struct.unpack("<I", data)

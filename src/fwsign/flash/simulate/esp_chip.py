@@ -30,7 +30,7 @@ class Fuse(NamedTuple):
     bits: int
 
 
-class Chip(NamedTuple):
+class ChipModel(NamedTuple):
     """One kind of chip.
 
     Args:
@@ -54,20 +54,20 @@ class Chip(NamedTuple):
     has_id: bool = True
 
 
-def _later(spi: int, efuse: int, encryption: Fuse, boot: Fuse) -> Chip:
+def _later(spi: int, efuse: int, encryption: Fuse, boot: Fuse) -> ChipModel:
     """Describe a chip with the eFuse layout of the later ones."""
     mac = (efuse + 0x44, efuse + 0x48)
-    return Chip(0, spi, mac, encryption, boot)
+    return ChipModel(0, spi, mac, encryption, boot)
 
 
-def _usual(spi: int, efuse: int) -> Chip:
+def _usual(spi: int, efuse: int) -> ChipModel:
     encryption, boot = Fuse(efuse + 0x34, 1 << 18), Fuse(efuse + 0x38, 1 << 20)
     return _later(spi, efuse, encryption, boot)
 
 
 _ESP32_EFUSE: Final = 0x3FF5A000
 _SECURE_BOOT_V1_FUSE: Final = Fuse(_ESP32_EFUSE + 0x18, 1 << 4)
-_ESP32: Final = Chip(
+_ESP32: Final = ChipModel(
     0x00F01D83,
     0x3FF42000,
     (_ESP32_EFUSE + 4, _ESP32_EFUSE + 8),
@@ -79,7 +79,7 @@ _ESP32: Final = Chip(
         Fuse(0x3FF5F06C, 800 << 7),
     ),
 )
-_C2: Final = Chip(
+_C2: Final = ChipModel(
     0,
     0x60002000,
     (0x60008840, 0x60008844),
@@ -87,8 +87,8 @@ _C2: Final = Chip(
     Fuse(0x60008830, 1 << 21),
 )
 
-_CHIPS: Final[Mapping[str, Chip]] = {
-    "esp8266": Chip(0xFFF0C101, 0x60000200, (0, 0), clock=(52, 0x60000014)),
+_CHIPS: Final[Mapping[str, ChipModel]] = {
+    "esp8266": ChipModel(0xFFF0C101, 0x60000200, (0, 0), clock=(52, 0x60000014)),
     "esp32": _ESP32,
     "esp32s2": _usual(0x3F402000, 0x3F41A000)._replace(detect=0x000007C6, has_id=False),
     "esp32s3": _usual(0x60002000, 0x60007000),

@@ -60,9 +60,14 @@ def unslip(frame: bytes) -> bytes:
 
 
 def fold(data: bytes) -> int:
-    """XOR all bytes, and 0xEF: by halves, since a loop over bytes would be the slowest part."""
+    """Return the checksum of data: XOR of all bytes, and 0xEF."""
+    return xor(data) ^ _SEED
+
+
+def xor(data: bytes) -> int:
+    """XOR all bytes: by halves, since a loop over bytes would be the slowest part."""
     value, size = int.from_bytes(data, "little"), len(data)
     while size > 1:
         size = (size + 1) // 2
         value = (value >> 8 * size) ^ (value & ((1 << 8 * size) - 1))
-    return value ^ _SEED
+    return value

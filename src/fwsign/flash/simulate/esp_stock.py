@@ -11,7 +11,8 @@ import zlib
 from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
-from fwsign.flash.simulate.esp_boots import SECTOR, SILICON, TABLE_MARK
+from fwsign.flash.simulate.esp_boot_image import SECTOR, SILICON
+from fwsign.flash.simulate.esp_boots import TABLE_MARK
 
 TABLE: Final = 0x8000
 _RAM: Final = 0x3FFE8000

@@ -158,7 +158,7 @@ class Simulator:
         return None
 
 
-class Drive:
+class SimulatedDrive:
     """The folder, and a thread that looks at it as the board does.
 
     Args:

@@ -50,7 +50,7 @@ from fwsign.flash.smp.answers import (
 )
 from fwsign.flash.smp.encodings import DEFAULT_ENCODING, ENCODINGS
 from fwsign.flash.smp.frame import OVERHEAD, READ, WRITE
-from fwsign.flash.smp.link import ECHO, IMAGE, OS, PARAMETERS, POLL, RESET, STATE, UPLOAD, Link
+from fwsign.flash.smp.link import ECHO, IMAGE, OS, PARAMETERS, POLL, RESET, STATE, UPLOAD, SmpLink
 from fwsign.images.mcuboot import image_hash
 
 BAUD: Final = 115200
@@ -83,7 +83,7 @@ def connect(port: str, *, baud: int | None = None, encoding: str | None = None) 
     carried = ENCODINGS[encoding or DEFAULT_ENCODING]
 
     def attempt(number: int) -> SerialRecovery:
-        return SerialRecovery(Link(Port(port, baud or BAUD, POLL), carried()), number)
+        return SerialRecovery(SmpLink(Port(port, baud or BAUD, POLL), carried()), number)
 
     return attempt
 
@@ -96,7 +96,7 @@ class SerialRecovery:
         attempt: counts from 0; each halves the size of packets, for small or slow buffers.
     """
 
-    def __init__(self, link: Link, attempt: int = 0) -> None:
+    def __init__(self, link: SmpLink, attempt: int = 0) -> None:
         self._link = link
         self._attempt = attempt
         self._chunk = _chunk(_BUFFER, attempt)

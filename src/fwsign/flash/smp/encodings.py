@@ -49,7 +49,7 @@ class Encoding(Protocol):
         ...
 
 
-class Console:
+class ConsoleEncoding:
     """Lines of text."""
 
     wake = b"\n"
@@ -78,7 +78,7 @@ class Console:
         """Keep what there is: lines find each other again."""
 
 
-class Raw:
+class RawEncoding:
     """Packets alone."""
 
     wake = b""
@@ -108,7 +108,7 @@ class Raw:
         self._packet.clear()
 
 
-class Cobs:
+class CobsEncoding:
     """Packets with a CRC-16, between zeros."""
 
     wake = b"\0"
@@ -142,10 +142,10 @@ class Cobs:
         """Keep what there is: the next zero ends it."""
 
 
-ENCODINGS: Final[dict[str, type[Console | Raw | Cobs]]] = {
-    "console": Console,
-    "raw": Raw,
-    "cobs": Cobs,
+ENCODINGS: Final[dict[str, type[ConsoleEncoding | RawEncoding | CobsEncoding]]] = {
+    "console": ConsoleEncoding,
+    "raw": RawEncoding,
+    "cobs": CobsEncoding,
 }
 DEFAULT_ENCODING: Final = "console"
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from fwsign.errors import Failed
 from fwsign.flash.boards.port import Port
 from fwsign.flash.smp.cbor import decode_map
-from fwsign.flash.smp.encodings import Console, Encoding
+from fwsign.flash.smp.encodings import ConsoleEncoding, Encoding
 from fwsign.flash.smp.frame import WRITE, Garbled, Packet
 from fwsign.format import cbor
 
@@ -29,7 +29,7 @@ _SILENCE: Final = 1.0  # seconds of silence after which an echo is requested
 _SENDS: Final = 8  # sends of one request; a line that damages more is unusable
 
 
-class Link:
+class SmpLink:
     """SMP over an open port, which it owns.
 
     Args:
@@ -39,7 +39,7 @@ class Link:
 
     def __init__(self, port: Port, encoding: Encoding | None = None) -> None:
         self._port = port
-        self._encoding: Encoding = encoding or Console()
+        self._encoding: Encoding = encoding or ConsoleEncoding()
         self._sequence = 0
         self._disturbed = True  # the other side may hold a part of a line
 

@@ -5,8 +5,16 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from fwsign.format.algorithms import KEYS
 from fwsign.pki.lint.rule import Rule, error, note, warning
 
+_KEYS = ", ".join(
+    dict.fromkeys(
+        kind.family if kind.family == "ML-DSA" else kind.name
+        for kind in KEYS
+        if kind.new and kind.family != "RSA"
+    )
+)
 _REFUSED = "devices refuse everything below it"
 _COMPAT = "devices need --profile compat"
 _NEW_LEAF = "issue another one: fwsign pki issue signer NAME"
@@ -57,7 +65,7 @@ CERTIFICATE_RULES: Final[Mapping[str, Rule]] = MappingProxyType(
         "lint.key": error(
             "a key of a kind or size that is not supported",
             "devices refuse it",
-            "P-256, P-384, Ed25519, ML-DSA, or RSA of 3072 bits (CAs: 2048)",
+            f"{_KEYS}, or RSA of 3072 bits (CAs: 2048)",
         ),
         "lint.below-ml-dsa": warning(
             "a key that is not ML-DSA, below a CA of ML-DSA",

@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
+from fwsign.format.algorithms import CERTIFICATE_ALGORITHMS, PATH_KEYS
 from fwsign.format.cose import MIN_RSA_BITS, allowed_rsa_size, key_kind, key_name
 from fwsign.keys.asn1 import elements
 from fwsign.keys.published import is_published
@@ -19,9 +20,8 @@ from fwsign.pki.profiles import short_third
 from fwsign.pki.view.words import shown_serial
 from fwsign.spans import plain_span
 from fwsign.x509.certificate import MAX_SERIAL_BITS, PARSE_ERRORS
-from fwsign.x509.chain import KEY_KINDS, MIN_CA_RSA_BITS
+from fwsign.x509.chain import MIN_CA_RSA_BITS
 from fwsign.x509.constraints import is_domain
-from fwsign.x509.der import SIGNATURE_ALGORITHMS
 
 CA_LONG: Final = timedelta(days=20 * 366)
 LEAF_LONG: Final = timedelta(days=3 * 366)
@@ -98,10 +98,10 @@ def _form(certificate: Seen, above: bool) -> _Said:
 
 def _key(certificate: Seen, above: bool) -> _Said:
     least = MIN_CA_RSA_BITS if above or not signs_code(certificate) else MIN_RSA_BITS
-    expected = f"{', '.join(KEY_KINDS)}; RSA of {least} bits or more"
+    expected = f"{', '.join(PATH_KEYS)}; RSA of {least} bits or more"
     try:
         key = certificate.parsed.public_key()
-        if key_kind(key) not in KEY_KINDS or not allowed_rsa_size(key, least):
+        if key_kind(key) not in PATH_KEYS or not allowed_rsa_size(key, least):
             yield "lint.key", f"the key is {key_name(key)}, expected {expected}"
     except (UnsupportedAlgorithm, *PARSE_ERRORS) as error:
         yield "lint.key", f"the key cannot be used: {error}"
@@ -117,7 +117,7 @@ def _signature(certificate: Seen, above: bool) -> _Said:
     del above
     fields = elements(elements(certificate.der)[0].content)
     head = bytes([fields[1].tag, len(fields[1].content)])
-    if head + fields[1].content not in SIGNATURE_ALGORITHMS:
+    if head + fields[1].content not in CERTIFICATE_ALGORITHMS:
         oid = certificate.parsed.signature_algorithm_oid.dotted_string
         code = "lint.root-signature-weak" if certificate.is_root else "lint.signature-weak"
         yield code, f"signed with {_ALGORITHM_NAMES.get(oid, oid)}"

@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ExtensionOID
 
+from fwsign.format.algorithms import CERTIFICATE_ALGORITHMS
 from fwsign.keys.asn1 import elements
 from fwsign.pki.crls import has_leaked
 from fwsign.pki.lint.der import crl_has_version
@@ -18,7 +19,6 @@ from fwsign.pki.lint.rules import Finding, found
 from fwsign.pki.view.words import shown_serial
 from fwsign.x509.certificate import PARSE_ERRORS
 from fwsign.x509.crl import limited_to, newest
-from fwsign.x509.der import SIGNATURE_ALGORITHMS
 
 SOON: Final = timedelta(days=30)
 
@@ -148,7 +148,7 @@ def _form(crl: SeenCrl) -> Iterator[tuple[str, str]]:
         yield "lint.crl-version", "version 1, expected v2"
     fields = elements(elements(crl.der)[0].content)
     if bytes([fields[1].tag, len(fields[1].content)]) + fields[1].content not in (
-        SIGNATURE_ALGORITHMS
+        CERTIFICATE_ALGORITHMS
     ):
         oid = crl.parsed.signature_algorithm_oid.dotted_string
         yield "lint.signature-weak", f"signed with {oid}"

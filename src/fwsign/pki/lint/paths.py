@@ -10,7 +10,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fwsign.errors import FwsignError
-from fwsign.format.cose import key_name
+from fwsign.format.cose import key_name, kind_of
 from fwsign.pki.lint.certificates import signs_code
 from fwsign.pki.lint.files import Seen
 from fwsign.pki.lint.rules import Finding, found
@@ -195,10 +195,11 @@ def _pair(one: Seen, issuer: Seen) -> Iterator[Finding]:
 def _mixture(one: Seen, issuer: Seen) -> Iterator[Finding]:
     """Name a path with keys that a quantum computer breaks, and others."""
     try:
-        names = [key_name(seen.parsed.public_key()) for seen in (one, issuer)]
+        keys = [seen.parsed.public_key() for seen in (one, issuer)]
     except (UnsupportedAlgorithm, *PARSE_ERRORS):  # lint.key names it
         return
-    lasts = [name.startswith("ML-DSA") for name in names]
+    names, kinds = [key_name(key) for key in keys], [kind_of(key) for key in keys]
+    lasts = [kind is not None and kind.family == "ML-DSA" for kind in kinds]
     if lasts[0] != lasts[1]:
         code = "lint.below-ml-dsa" if lasts[1] else "lint.above-ml-dsa"
         words = f'the key is {names[0]}, its issuer "{issuer.name}" has {names[1]}'

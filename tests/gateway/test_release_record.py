@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from fwsign.gateway import record
-from fwsign.gateway.record import Record
+from fwsign.gateway import release_record
+from fwsign.gateway.release_record import ReleaseRecord
 from fwsign.memory.state import State
 from support import refused
 
-RECORD = Record("ab" * 32, 7, "ab" * 32, True, "2.4.0", ("a.bin", "b.bin"))
+RECORD = ReleaseRecord("ab" * 32, 7, "ab" * 32, True, "2.4.0", ("a.bin", "b.bin"))
 
 
 @pytest.fixture
@@ -22,19 +22,21 @@ def state(tmp_path: Path) -> Any:
 
 
 def test_what_is_written_is_read(state: State) -> None:
-    assert record.read(state, "install") is None
-    record.write(state, "install", RECORD)
-    assert record.read(state, "install") == RECORD
-    record.write(state, "install", None)
-    assert record.read(state, "install") is None
+    assert release_record.read(state, "install") is None
+    release_record.write(state, "install", RECORD)
+    assert release_record.read(state, "install") == RECORD
+    release_record.write(state, "install", None)
+    assert release_record.read(state, "install") is None
 
 
 def test_what_an_older_version_wrote_is_read(state: State) -> None:
     old = {"manifest": "ab" * 32, "sequence": 7, "version": "cd" * 32}
     state.remember("installed", json.dumps(old))
-    assert record.read(state, "installed") == Record("ab" * 32, 7, "cd" * 32)
+    assert release_record.read(state, "installed") == ReleaseRecord("ab" * 32, 7, "cd" * 32)
     state.remember("install", json.dumps({**old, "version": None, "forward_only": True}))
-    assert record.read(state, "install") == Record("ab" * 32, 7, None, forward_only=True)
+    assert release_record.read(state, "install") == ReleaseRecord(
+        "ab" * 32, 7, None, forward_only=True
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,4 +54,4 @@ def test_what_an_older_version_wrote_is_read(state: State) -> None:
 def test_what_is_no_record_is_refused(state: State, text: str) -> None:
     state.remember("installed", text)
     with refused("state.damaged", 'what the memory calls "installed" is no record of a release'):
-        record.read(state, "installed")
+        release_record.read(state, "installed")

@@ -6,8 +6,8 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, NamedTuple
 
-from fwsign.flash.boards.held import Find, HeldRelease
-from fwsign.flash.filling import refuse_missing
+from fwsign.flash.boards.release import Find, HeldRelease
+from fwsign.flash.device_data import refuse_missing
 from fwsign.flash.outcome import Judged
 from fwsign.signing.release import DEVICE_DATA
 from fwsign.verify.verifier import Anchor, DevicePolicy, Verifier
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from fwsign.device_data.policy import Policy
     from fwsign.flash.boards.board import BoardInfo
-    from fwsign.flash.filling import Filler
+    from fwsign.flash.device_data import Filler
     from fwsign.format.component import Component
 
 

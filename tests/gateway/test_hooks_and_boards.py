@@ -14,10 +14,10 @@ import pytest
 from flash.kit import MemoryBoard, board_info, esp_image, stock
 from fwsign.flash import backends
 from fwsign.format import cbor, suit
+from fwsign.format.algorithms import SHA256
 from fwsign.format.component import Component, Digest, flash_identifier
-from fwsign.format.cose import SHA256
 from fwsign.format.payload import digest
-from fwsign.gateway import deliver
+from fwsign.gateway import hooks
 from fwsign.gateway.session import INTENT
 from fwsign.memory.state import State
 from gateway.kit import Gateway, make_gateway
@@ -76,11 +76,11 @@ def intent(gateway: Gateway) -> dict[str, Any] | None:
     return json.loads(text) if text else None
 
 
-@pytest.mark.parametrize("limit", [deliver.IN_MEMORY, 0])
+@pytest.mark.parametrize("limit", [hooks.IN_MEMORY, 0])
 def test_a_command_gets_the_payload_and_cannot_change_it(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
-    monkeypatch.setattr(deliver, "IN_MEMORY", limit)
+    monkeypatch.setattr(hooks, "IN_MEMORY", limit)
     monkeypatch.setenv("SECRET", "x")
     gateway.install(gateway.release(5, {"app.tar": b"for the command", "b.bin": b"b"}))
     found = facts(gateway)
@@ -209,19 +209,19 @@ def test_ctrl_c_ends_the_command_too(gateway: Gateway, monkeypatch: pytest.Monke
     assert intent(gateway) is not None
 
 
-@pytest.mark.parametrize("limit", [deliver.IN_MEMORY, 0])
+@pytest.mark.parametrize("limit", [hooks.IN_MEMORY, 0])
 def test_bytes_that_changed_since_they_were_verified_never_reach_a_command(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
-    monkeypatch.setattr(deliver, "IN_MEMORY", limit)
-    run = deliver.run_hook
+    monkeypatch.setattr(hooks, "IN_MEMORY", limit)
+    run = hooks.run_hook
 
     def swap(*arguments: Any) -> None:
         (gateway.target / ".fwsign/stage/others/0").write_bytes(b"bad")
         run(*arguments)
 
     with monkeypatch.context() as patch, refused("tampered.payload-digest"):
-        patch.setattr(deliver, "run_hook", swap)
+        patch.setattr(hooks, "run_hook", swap)
         gateway.install(gateway.release(1, {"app.tar": b"new"}))
     assert not (gateway.base / "facts").exists()
     gateway.install(None)

@@ -12,12 +12,12 @@ import pytest
 from flash.kit import MemoryBoard, board_info, ignore, noise, pki
 from fwsign.errors import FwsignError
 from fwsign.flash import plan as planning
-from fwsign.flash.boards.held import HeldRelease
+from fwsign.flash.boards.release import HeldRelease
 from fwsign.flash.engine import flash
 from fwsign.flash.outcome import Judged, Options, Outcome
-from fwsign.flash.per_board import Given, Judging
+from fwsign.flash.verify_per_board import Given, Judging
+from fwsign.format.algorithms import SHA256
 from fwsign.format.component import Component, Digest, file_identifier, flash_identifier
-from fwsign.format.cose import SHA256
 from fwsign.format.payload import digest
 from fwsign.memory.state import State
 from fwsign.verify.policy import DevicePolicy

@@ -21,13 +21,13 @@ from fwsign.device_data.policy import MAX_POLICY, parse
 from fwsign.device_data.rows import read
 from fwsign.errors import FwsignError
 from fwsign.flash.boards.board import BoardInfo
-from fwsign.flash.boards.held import HeldRelease
+from fwsign.flash.boards.release import HeldRelease
+from fwsign.flash.device_data import Filled, Filler, Stock
 from fwsign.flash.engine import flash
-from fwsign.flash.filling import Filled, Filler, Stock
 from fwsign.flash.outcome import Judge, Judged, Options, Outcome
-from fwsign.flash.per_board import Given, Judging
+from fwsign.flash.verify_per_board import Given, Judging
+from fwsign.format.algorithms import SHA256
 from fwsign.format.component import Component, Digest, file_identifier, flash_identifier
-from fwsign.format.cose import SHA256
 from fwsign.format.payload import digest
 from fwsign.memory.rows import Batch
 from fwsign.memory.state import State

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fwsign.device_data.places import locate
-from fwsign.device_data.policy import NAME, Place, Policy
-from fwsign.device_data.rows import Row, Rows, hex_of
+from fwsign.device_data.policy import NAME, DataPlace, Policy
+from fwsign.device_data.rows import DataRow, Rows, hex_of
 from fwsign.errors import Unsuitable
 from fwsign.flash.boards.board import BoardInfo, Run
-from fwsign.flash.boards.held import Payload
-from fwsign.flash.esp.keep import Kept, cut, touches
+from fwsign.flash.boards.release import Payload
+from fwsign.flash.esp.kept_data import Kept, cut, touches
 from fwsign.flash.esp.layout import Piece
 from fwsign.flash.esp.plan import EspPlan
+from fwsign.format.algorithms import SHA256
 from fwsign.format.component import Component, Digest, flash_identifier
-from fwsign.format.cose import SHA256
 from fwsign.format.payload import digest
 from fwsign.images import Image
 from fwsign.images.esp_data import TABLE_OFFSET
@@ -45,8 +45,8 @@ class Filled(NamedTuple):
         places: the places of the board's chip.
     """
 
-    row: Row
-    places: tuple[Place, ...]
+    row: DataRow
+    places: tuple[DataPlace, ...]
 
     @property
     def facts(self) -> dict[str, object]:
@@ -149,7 +149,7 @@ class Stock(NamedTuple):
             return nullcontext()
         return State.open(self.state, create=self.remember)
 
-    def _own(self, identity: str, own: str | None, typed: str | None) -> Row | None:
+    def _own(self, identity: str, own: str | None, typed: str | None) -> DataRow | None:
         """Return the row that the memory, the user or the file names for a board, if one does."""
         digits = hex_of(identity)
         named = [
@@ -182,7 +182,7 @@ class Stock(NamedTuple):
             )
         return row
 
-    def _next(self, batch: Batch, memory: State | None) -> Row | None:
+    def _next(self, batch: Batch, memory: State | None) -> DataRow | None:
         """Return the first free row that names no board, if such are taken."""
         if not self.take_next:
             return None
@@ -269,7 +269,7 @@ def refuse_missing(policy: Policy | None, *, given: bool) -> None:
         )
 
 
-def _piece(place: Place, row: Row, plan: EspPlan) -> Piece:
+def _piece(place: DataPlace, row: DataRow, plan: EspPlan) -> Piece:
     """Return the content of a place, like a payload of the release."""
     table = plan.table
     rows, at = (table.partitions, table.at) if table else (None, TABLE_OFFSET)

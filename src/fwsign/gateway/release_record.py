@@ -2,15 +2,16 @@
 """The memory's records of the accepted and of the installed release."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fwsign.errors import Failed
+from fwsign.gateway.stage import Staged
 from fwsign.memory.state import State
 from fwsign.verify.verified import VerifiedRelease
 
 
-class Record(NamedTuple):
+class ReleaseRecord(NamedTuple):
     """One release. It lets a run find an interrupted release; all else is verified anew.
 
     Args:
@@ -37,22 +38,22 @@ class Record(NamedTuple):
 def record_of(
     release: VerifiedRelease,
     directory: str | None,
-    files: tuple[str, ...],
+    files: Sequence[Staged],
     *,
     forward_only: bool = False,
-) -> Record:
-    """Return the record of a release; the arguments are as in `Record`."""
-    return Record(
+) -> ReleaseRecord:
+    """Return the record of a release; the arguments are as in `ReleaseRecord`."""
+    return ReleaseRecord(
         release.manifest_digest.hex(),
         release.manifest.sequence_number,
         directory,
         forward_only,
         release.text.version if release.text else None,
-        files,
+        tuple(one.component.name for one in files),
     )
 
 
-def read(state: State, name: str) -> Record | None:
+def read(state: State, name: str) -> ReleaseRecord | None:
     """Read the record under a name in the memory; None if there is none.
 
     Raises:
@@ -68,10 +69,10 @@ def read(state: State, name: str) -> Record | None:
         raise Failed("state.damaged", what, expected="a record", found=text[:80]) from error
 
 
-def _parsed(found: Mapping[str, Any]) -> Record:
+def _parsed(found: Mapping[str, Any]) -> ReleaseRecord:
     # In records without "files", "version" is the directory.
     directory = found["directory"] if "directory" in found else found["version"]
-    record = Record(
+    record = ReleaseRecord(
         found["manifest"],
         found["sequence"],
         directory,
@@ -85,6 +86,6 @@ def _parsed(found: Mapping[str, Any]) -> Record:
     return record
 
 
-def write(state: State, name: str, record: Record | None) -> None:
+def write(state: State, name: str, record: ReleaseRecord | None) -> None:
     """Store a record under a name in the memory; None removes it."""
     state.remember(name, None if record is None else json.dumps(record.as_json()))

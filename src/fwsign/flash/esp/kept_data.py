@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 
 from fwsign.flash.boards.board import Read, Run
 from fwsign.flash.esp.future import READ_SIZE
-from fwsign.flash.esp.table import Table
-from fwsign.images.esp_flash import SECTOR, Partition
+from fwsign.flash.esp.table import PartitionTable
+from fwsign.images.esp_partitions import SECTOR, Partition
 
 _OTHERS: Final = (0, 2, 3)  # types: applications, boot loader, partition table
 _BLANK: Final = b"\xff"
@@ -27,7 +27,9 @@ class Kept(NamedTuple):
     size: int
 
 
-def kept_of(run: Run, table: Table, before: Table | None, read: Read) -> list[Kept]:
+def kept_of(
+    run: Run, table: PartitionTable, before: PartitionTable | None, read: Read
+) -> list[Kept]:
     """Return the data partitions under a merged image that belong to the board.
 
     A partition belongs to the board if its table already has the same one. Content that the image
@@ -52,7 +54,7 @@ def kept_of(run: Run, table: Table, before: Table | None, read: Read) -> list[Ke
     return kept
 
 
-def apart_of(run: Run, others: Sequence[Run], table: Table) -> list[Kept]:
+def apart_of(run: Run, others: Sequence[Run], table: PartitionTable) -> list[Kept]:
     """Return where other components fill blank bytes of a merged image's data partitions.
 
     Args:
@@ -81,7 +83,7 @@ def touches(one: Kept, run: Run) -> bool:
     return one.offset < run.end and run.offset < one.offset + one.size
 
 
-def was_cut_short(run: Run, table: Table, read: Read) -> bool:
+def was_cut_short(run: Run, table: PartitionTable, read: Read) -> bool:
     """Tell whether a board without a table lost it while this merged image was written.
 
     All else is written before the table, so the image's application and its end are there. What the
@@ -100,7 +102,7 @@ def was_cut_short(run: Run, table: Table, read: Read) -> bool:
     return all(read(at, len(piece)) == piece for at, piece in pieces)
 
 
-def lost_of(run: Run, table: Table, before: Table | None) -> list[str]:
+def lost_of(run: Run, table: PartitionTable, before: PartitionTable | None) -> list[str]:
     """Return the board's data partitions under a merged image that its table does not have.
 
     One that both tables have, and that is not kept, held nothing but the image's own content.
@@ -146,7 +148,7 @@ def _is_blank(data: bytes) -> bool:
     return not data.strip(_BLANK)
 
 
-def cut(run: Run, kept: Sequence[Kept], table: Table | None = None) -> Iterator[Run]:
+def cut(run: Run, kept: Sequence[Kept], table: PartitionTable | None = None) -> Iterator[Run]:
     """Yield the pieces of a merged image that are written; the table's sector is one of its own.
 
     Args:

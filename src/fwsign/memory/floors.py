@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The floors in a device's memory: the releases accepted last, and the time that has passed.
+
+A function that writes is called inside a transaction for writing; `State` decides when.
+"""
+
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+
+from fwsign.errors import Failed
+from fwsign.format import cbor, suit
+from fwsign.memory.file import StateFile
+from fwsign.trust.lists import Update
+from fwsign.verify.policy import Recorded
+from fwsign.verify.verified import VerifiedRelease
+
+_FLOOR: Final = "SELECT sequence FROM floors WHERE identity = ? AND vendor = ? AND class = ?"
+_RECORDED: Final = (
+    "SELECT manifest, components FROM recorded WHERE identity = ? AND vendor = ? AND class = ?"
+)
+_FORGET: Final = "DELETE FROM recorded WHERE identity = ? AND vendor = ? AND class = ?"
+_SET: Final = "REPLACE INTO floors VALUES (?, ?, ?, ?)"
+_TIME: Final = "SELECT seconds FROM times WHERE vendor = ?"
+_SET_TIME: Final = "REPLACE INTO times VALUES (?, ?)"
+
+MAX_RECORDED: Final = 256
+"""Releases at one floor: one for each file that one run of `fwsign sign` signed."""
+MAX_IDENTITY: Final = 200
+"""Characters of a board's identity."""
+
+
+class Floor(NamedTuple):
+    """The lowest sequence number still accepted, and the releases accepted at it."""
+
+    sequence: int
+    recorded: tuple[Recorded, ...] = ()
+
+
+class FloorKey(NamedTuple):
+    """The key of a floor: board, vendor and product. Another vendor could claim a class alone."""
+
+    identity: str
+    vendor: bytes
+    klass: bytes
+
+
+def key(identity: str | None, vendor: bytes, klass: bytes) -> FloorKey:
+    """Return the key of a floor.
+
+    Args:
+        identity: the board's identity; None for boards without one, which share a floor.
+        vendor: the vendor's identifier.
+        klass: the product's.
+
+    Raises:
+        Failed: `state.limit`: the identity is too long, or not printable.
+    """
+    name = identity or ""
+    if len(name) > MAX_IDENTITY or not name.isprintable():
+        raise Failed(
+            "state.limit",
+            f"the board calls itself {name!r:.80}",
+            expected=f"at most {MAX_IDENTITY} printable characters",
+            found=name,
+        )
+    return FloorKey(name, vendor, klass)
+
+
+def get(file: StateFile, key: FloorKey) -> Floor | None:
+    """Return a floor; None if there is none yet."""
+    found = file.run(_FLOOR, *key).fetchone()
+    if found is None:
+        return None
+    rows = file.run(_RECORDED, *key)
+    return Floor(found[0], tuple(Recorded(digest, cbor.decode(data)) for digest, data in rows))
+
+
+def rise(file: StateFile, key: FloorKey, floor: Floor, release: VerifiedRelease) -> None:
+    """Record a release at its floor, which rises to it; an older release changes nothing.
+
+    Raises:
+        Failed: `state.limit`: there are `MAX_RECORDED` at this floor.
+    """
+    number = release.manifest.sequence_number
+    waived = "rollback" in release.unchecked
+    if number < floor.sequence or (number == floor.sequence and waived):
+        return
+    if number > floor.sequence:
+        _set(file, key, number)
+    elif len(floor.recorded) == MAX_RECORDED:
+        raise Failed(
+            "state.limit",
+            f"{MAX_RECORDED} releases have sequence number {number} already",
+            expected="a higher sequence number",
+            found=number,
+        )
+    components = cbor.encode(tuple(one.identifier for one in release.components))
+    values = (*key, release.manifest_digest, components)
+    file.run("INSERT INTO recorded VALUES (?, ?, ?, ?, ?)", *values)
+
+
+def reset(file: StateFile, update: Update, identity: str | None) -> None:
+    """Set the floors that a trust update states, up or down; leave the others."""
+    trust, floors = update.trust, update.floors
+    vendor = suit.vendor_id(trust.vendor)
+    if floors.sequence is not None:
+        product = suit.class_id(trust.vendor, trust.product)
+        _set(file, key(identity, vendor, product), floors.sequence)
+    if floors.time is not None:
+        file.run(_SET_TIME, vendor, floors.time)
+
+
+def _set(file: StateFile, key: FloorKey, sequence: int) -> None:
+    """Set a floor; no release was accepted at it yet."""
+    file.run(_FORGET, *key)
+    file.run(_SET, *key, sequence)
+
+
+def time(file: StateFile, vendor: bytes) -> datetime | None:
+    """Return the time that has passed for a vendor's releases; None if none is known."""
+    found = file.run(_TIME, vendor).fetchone()
+    return datetime.fromtimestamp(found[0], UTC) if found else None
+
+
+def keep_time(file: StateFile, vendor: bytes, known: datetime | None) -> None:
+    """Keep the later of a time and the one kept."""
+    times = [one for one in (known, time(file, vendor)) if one is not None]
+    if times:
+        file.run(_SET_TIME, vendor, int(max(times).timestamp()))

@@ -30,23 +30,23 @@ fwsign COMMAND --help                           everything else"""
 
 
 COMMANDS: Final = {
-    "init": "init",
-    "sign": "sign.command",
-    "verify": "verify.command",
-    "flash": "flash.command",
-    "ports": "flash.ports",
-    "board": "flash.board",
-    "device": "device.command",
-    "install": "device.install",
-    "trust": "trust.command",
-    "receipts": "receipts.command",
-    "show": "show.command",
-    "staple": "sign.staple",
-    "pki": "pki.group",
-    "key": "key.command",
-    "completion": "completion",
-    "version": "version",
-    "help": "help",
+    "init": "fwsign.cli.init",
+    "sign": "fwsign.cli.sign.command",
+    "verify": "fwsign.cli.verify.command",
+    "flash": "fwsign.cli.flash.command",
+    "ports": "fwsign.cli.flash.ports",
+    "board": "fwsign.cli.flash.board",
+    "device": "fwsign.cli.device.command",
+    "install": "fwsign.cli.device.install",
+    "trust": "fwsign.cli.trust.command",
+    "receipts": "fwsign.cli.receipts.command",
+    "show": "fwsign.cli.show.command",
+    "staple": "fwsign.cli.sign.staple",
+    "pki": "fwsign.cli.pki.group",
+    "key": "fwsign.cli.key.command",
+    "completion": "fwsign.cli.completion",
+    "version": "fwsign.cli.version",
+    "help": "fwsign.cli.help",
 }
 """The commands in the order of help, with the modules whose attribute `command` they are."""
 
@@ -66,7 +66,7 @@ class Root(Group):
         del ctx
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"fwsign.cli.{COMMANDS[cmd_name]}")
+        module = importlib.import_module(COMMANDS[cmd_name])
         return typer.main.get_command(module.command)
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import typer
 
-from fwsign.cli import config, inputs, ui
+from fwsign.cli import answer, config, inputs, ui
 from fwsign.cli.command import Command, examples, grouped
 from fwsign.cli.flash import labels as flash_labels
 from fwsign.cli.flash import options as option
@@ -224,7 +224,7 @@ def _told_for_each_port(wanted: _Wanted) -> Iterator[None]:
                 for port in wanted.ports or (None,):
                     label = wanted.labels.get(port) if port else None
                     line = {"result": "refused", "port": port, "label": label}
-                    ui.print_json_line({**ui.refusal(error), **line})
+                    ui.print_json_line({**answer.refusal(error), **line})
         raise
 
 

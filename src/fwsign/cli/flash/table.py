@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from fwsign.cli import ui
+from fwsign.cli import answer, ui
 from fwsign.flash.attempts import PORT_WAIT, WAITING
 from fwsign.flash.conveyor import INSERT, PULL
 from fwsign.flash.outcome import Event, Outcome
@@ -230,7 +230,7 @@ def sum_up(outcomes: Sequence[Outcome], *, always: bool = False) -> None:
 
 
 def _hint(outcome: Outcome) -> str | None:
-    if outcome.error is not None and (hint := ui.hint_for(outcome.error)):
+    if outcome.error is not None and (hint := answer.hint_for(outcome.error)):
         return hint
     if outcome.touched:
         return "the board may not start as it is; the same command again goes on where it was"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from fwsign.cli import ui
+from fwsign.cli import answer, ui
 from fwsign.errors import Failed
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ def issue_batch(
     else:
         _tell(directory, judged, held=held)
     if refused:
-        raise typer.Exit(ui.worst(ui.exit_status(one.error) for one in refused if one.error))
+        raise typer.Exit(
+            answer.worst(answer.exit_status(one.error) for one in refused if one.error)
+        )
 
 
 def _tell(directory: Path, judged: "tuple[JudgedRequest, ...]", *, held: bool) -> None:
@@ -57,7 +59,7 @@ def _tell(directory: Path, judged: "tuple[JudgedRequest, ...]", *, held: bool) -
     pki = Pki(directory)
     for one in judged:
         if one.error:
-            hint = ui.hint_for(one.error)
+            hint = answer.hint_for(one.error)
             ui.complain(f"{one.file}: {one.error.message} ({one.error.code})", hint)
         elif one.wanted and not held:
             ui.out(str(pki.certificate_path(one.name)))
@@ -88,7 +90,7 @@ def _as_json(directory: Path, judged: "tuple[JudgedRequest, ...]", *, held: bool
         said: dict[str, Any] = {"file": str(one.file), "name": one.name}
         if one.error:
             words = {"code": one.error.code, "message": one.error.message}
-            said |= {"verdict": "refused", **words, "hint": ui.hint_for(one.error)}
+            said |= {"verdict": "refused", **words, "hint": answer.hint_for(one.error)}
         elif one.wanted and held:
             said |= {"verdict": "held back"}
         else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias
 
 import typer
 
-from fwsign.cli import inputs, ui
+from fwsign.cli import answer, inputs, ui
 from fwsign.cli.command import Command, examples, grouped
 from fwsign.cli.config import find_pki, pki_words
 from fwsign.cli.options import CA_PASSES, PKI, ROOT_PASS
@@ -132,7 +132,7 @@ def crl(
     gone = [name for name in _without_crl(found) if is_root(name) and name not in here]
     statuses += [_tell_lost(found, name) for name in gone]
     if statuses:
-        raise typer.Exit(ui.worst(statuses))
+        raise typer.Exit(answer.worst(statuses))
     if not found.flat:
         ui.note(f"all CRLs in one file, to ship: {found.directory / BUNDLE}")
     ui.next_command("staple", "ENVELOPE", *pki_words(pki), after=", for what is signed already")
@@ -220,11 +220,11 @@ def _tell_failed(pki: "Pki", name: str, error: Failed, now: datetime) -> int:
         end = pki.crl(name).next_update_utc
         word = "is good until" if end is None or end > now else "is stale since"
         until = f"the one here {word} {end:%Y-%m-%d}" if end else "the one here names no end"
-    hint = ui.hint_for(error)
+    hint = answer.hint_for(error)
     if error.code.startswith("key.passphrase"):
         hint = f"give the passphrase of that key with --ca-pass {name}=SRC"
     ui.complain(f'no new CRL of CA "{name}", {until}: {error.message}', hint)
-    return ui.exit_status(error)
+    return answer.exit_status(error)
 
 
 def _tell_stale(pki: "Pki", name: str, end: datetime) -> int:
@@ -235,7 +235,7 @@ def _tell_stale(pki: "Pki", name: str, end: datetime) -> int:
         "below that CA",
         _how_to_renew(pki, name) if elsewhere else f"fwsign pki crl {name}",
     )
-    return ui.STALE
+    return answer.STALE
 
 
 def _tell_lost(pki: "Pki", name: str) -> int:
@@ -243,7 +243,7 @@ def _tell_lost(pki: "Pki", name: str) -> int:
         f'the CRL of CA "{name}" is lost, no copy of it is here, and its key is not here either',
         _how_to_renew(pki, name),
     )
-    return ui.FAILED
+    return answer.FAILED
 
 
 def _how_to_renew(pki: "Pki", name: str) -> str:

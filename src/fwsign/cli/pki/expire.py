@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fwsign.cli import inputs, ui
+from fwsign.cli import answer, inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.config import find_pki, pki_words
 from fwsign.cli.options import JSON, PKI
@@ -72,7 +72,7 @@ def expire(
         )
     if {one.kind for one in found} & {"CRL"}:
         ui.note("make new CRLs with: fwsign pki crl")
-    raise typer.Exit(ui.STALE)
+    raise typer.Exit(answer.STALE)
 
 
 def _line(one: "Ending", now: datetime) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias
 
 import typer
 
-from fwsign.cli import inputs, ui
+from fwsign.cli import answer, inputs, ui
 from fwsign.cli.command import Command, examples, grouped
 from fwsign.cli.config import find_pki, pki_words
 from fwsign.cli.options import PKI, named, refuse_kdf
@@ -309,7 +309,7 @@ def _leaves(pki: "Pki") -> tuple[str, ...]:
 def _renew_all(pki: "Pki", again: "Callable[[str], None]", words: Path | None) -> int:
     """Renew all leaves that can be; return the worst exit status."""
     leaves = _leaves(pki)
-    worst = ui.worst([0, *(_tried(again, one) for one in leaves)])
+    worst = answer.worst([0, *(_tried(again, one) for one in leaves)])
     _next(pki, leaves, "NAME", words, after=", for each server and client")
     return worst
 
@@ -321,8 +321,8 @@ def _tried(again: "Callable[[str], None]", name: str) -> int:
     except Failed as error:
         if error.code.startswith("key.passphrase"):
             raise
-        ui.complain(f'"{name}" was not renewed: {error.message}', ui.hint_for(error))
-        return ui.exit_status(error)
+        ui.complain(f'"{name}" was not renewed: {error.message}', answer.hint_for(error))
+        return answer.exit_status(error)
     return 0
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from fwsign.cli import config, inputs, ui
+from fwsign.cli import answer, config, inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON, P12_PASS, PKI, named
 from fwsign.cli.verify.demands import PROFILE
@@ -136,7 +136,7 @@ def verify(
     if isinstance(verdict, FwsignError):
         verdict = _with_hint(verdict, chosen, leaf)
         _refuse(verdict, judged, as_json=as_json)
-        raise typer.Exit(ui.exit_status(verdict))
+        raise typer.Exit(answer.exit_status(verdict))
     verdict = verdict._replace(notes=(*verdict.notes, *_about_unused(given, verdict)))
     if as_json:
         ui.print_json(_as_json(verdict, purpose))
@@ -248,9 +248,9 @@ def _refuse(error: FwsignError, chain: "Sequence[bytes]", *, as_json: bool) -> N
     for one in certificates:
         ui.note(f"{one['name']}, {one['from']} to {one['until']}")
     ui.note(f"refused by the rule {error.code}")
-    ui.complain(error.message, ui.hint_for(error))
+    ui.complain(error.message, answer.hint_for(error))
     if as_json:
-        ui.print_json({**ui.refusal(error), "path": certificates})
+        ui.print_json({**answer.refusal(error), "path": certificates})
 
 
 def _described(chain: "Sequence[bytes]") -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 import typer
 
-from fwsign.cli import inputs, ui
+from fwsign.cli import answer, inputs, ui
 from fwsign.cli.command import examples
 from fwsign.cli.options import JSON
 from fwsign.cli.verify.demands import AT
@@ -86,7 +86,7 @@ def rehearse(
             _print_device(one)
         ui.out(f"{len(stranded)} of {len(found)} devices would be stranded")
     if stranded:
-        raise typer.Exit(ui.STALE)
+        raise typer.Exit(answer.STALE)
 
 
 def _device_as_json(one: "DeviceVerdict") -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from fwsign.cli import config, inputs, ui
+from fwsign.cli import answer, config, inputs, ui
 from fwsign.cli.command import Command, examples, grouped
 from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON
 from fwsign.cli.verify.demands import (
@@ -158,13 +158,13 @@ def _each(parcels: Sequence[Parcel], judge: Callable[[Parcel], "Verdict"], *, as
         try:
             view = judge(parcel)
         except FwsignError as error:
-            statuses.append(ui.exit_status(error))
+            statuses.append(answer.exit_status(error))
             place = str(parcel.envelope)
             named_already = place in error.message
             message = error.message if named_already else f"{place}: {error.message}"
-            ui.complain(message, ui.hint_for(error))
+            ui.complain(message, answer.hint_for(error))
             if as_json:
-                ui.print_json_line({**ui.refusal(error), **named})
+                ui.print_json_line({**answer.refusal(error), **named})
             continue
         statuses.append(0)
         if as_json:
@@ -172,4 +172,4 @@ def _each(parcels: Sequence[Parcel], judge: Callable[[Parcel], "Verdict"], *, as
         else:
             verdict.show(parcel.envelope, view)
     ui.note(f"{statuses.count(0)} of {len(statuses)} verified")
-    return ui.worst(statuses)
+    return answer.worst(statuses)

@@ -7,7 +7,7 @@ import typer
 
 from fwsign.cli import inputs, quoting, ui
 from fwsign.cli.command import Command, examples, grouped
-from fwsign.cli.init import create_pki, new_passphrases, say_what_now
+from fwsign.cli.new_pki import create_pki, new_passphrases, say_what_now
 from fwsign.cli.options import ALG, NO_PASSPHRASE, ORG, PASS, ROOT_PASS, VENDOR_OF_PKI
 from fwsign.cli.pki.extensions import AddressOptions, read_extras
 from fwsign.cli.pki.options import NEW_PKI, PERMIT

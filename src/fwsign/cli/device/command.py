@@ -10,6 +10,7 @@ import typer
 from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, Group, examples
 from fwsign.cli.options import JSON, KEY_PASS, named
+from fwsign.cli.verify.demands import REQUIRE
 from fwsign.errors import FwsignError
 
 if TYPE_CHECKING:
@@ -120,10 +121,6 @@ _REVOCATION: TypeAlias = Annotated[
         "their next update; off ignores them.",
     ),
 ]
-_REQUIRE: TypeAlias = Annotated[
-    int,
-    typer.Option(metavar="N", min=1, max=8, help="How many distinct signers must be there."),
-]
 _DEVICE_KEY: TypeAlias = Annotated[
     str | None,
     typer.Option(metavar="URI", help="Sign receipts with this key: a path or file: URI."),
@@ -148,7 +145,7 @@ def init(
     target_dir: _TARGET_DIR,
     tsa_anchor: _TSA_ANCHORS = None,
     revocation: _REVOCATION = "require",
-    require: _REQUIRE = 1,
+    require: REQUIRE = 1,
     device_key: _DEVICE_KEY = None,
     pass_: KEY_PASS = None,
     as_json: JSON = False,

@@ -10,7 +10,7 @@ from fwsign.cli import ui
 from fwsign.cli.options import JSON, named, refuse_kdf
 from fwsign.cli.pki.existing_keys import refuse_clash
 from fwsign.cli.pki.extensions import AddressOptions, ExtensionOptions
-from fwsign.cli.pki.options import PassphraseOptions
+from fwsign.cli.pki.options import FROM_KEY, PassphraseOptions
 
 NAME: TypeAlias = Annotated[
     str | None,
@@ -104,15 +104,7 @@ class KeyOptions(NamedTuple):
             "taken, by the same rules. With a directory instead, all requests in it, and no NAME.",
         ),
     ] = None
-    from_key: Annotated[
-        str | None,
-        typer.Option(
-            "--from-key",
-            metavar="URI",
-            help="Certify this key, a path or file: URI; --pass opens it, and it stays where it "
-            "is.",
-        ),
-    ] = None
+    from_key: FROM_KEY = None
 
 
 class BatchOptions(NamedTuple):

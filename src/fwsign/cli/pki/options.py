@@ -72,6 +72,14 @@ KIND_OF_CA_KEY: TypeAlias = Annotated[
         "has it.",
     ),
 ]
+FROM_KEY: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--from-key",
+        metavar="URI",
+        help="Certify this key, a path or file: URI; --pass opens it, and it stays where it is.",
+    ),
+]
 COMPAT: TypeAlias = Annotated[
     bool,
     typer.Option(

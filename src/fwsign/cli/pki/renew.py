@@ -17,6 +17,7 @@ from fwsign.cli.pki import existing_keys, new_issuing
 from fwsign.cli.pki.extensions import AddressOptions, read_extras
 from fwsign.cli.pki.options import (
     COMPAT,
+    FROM_KEY,
     KIND_OF_TLS_KEY,
     LIFETIME,
     PassphraseOptions,
@@ -55,15 +56,7 @@ class _What(NamedTuple):
             help="Certify the key of this request, a new one or the same; its names do not count.",
         ),
     ] = None
-    from_key: Annotated[
-        str | None,
-        typer.Option(
-            "--from-key",
-            metavar="URI",
-            help="Certify this key, a path or file: URI; --pass opens it, and it stays where it "
-            "is.",
-        ),
-    ] = None
+    from_key: FROM_KEY = None
 
 
 class _How(NamedTuple):

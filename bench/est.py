@@ -33,7 +33,7 @@ from cryptography.x509.oid import NameOID
 from fwsign.est import invites
 from fwsign.pki.authority import create
 from fwsign.pki.directory import Pki
-from fwsign.pki.issue import NewKey, issue
+from fwsign.pki.issuance import NewKey, issue
 
 CLIENTS = 8
 ENROL = "/.well-known/est/simpleenroll"

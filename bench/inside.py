@@ -30,7 +30,7 @@ from fwsign.format.suit import Text, decode_envelope
 from fwsign.keys import ALGORITHMS, signer_from_uri
 from fwsign.pki.authority import create
 from fwsign.pki.directory import Pki
-from fwsign.pki.issue import NewKey, issue
+from fwsign.pki.issuance import NewKey, issue
 from fwsign.signing.envelope import Identity, sign
 from fwsign.signing.release import ReleaseFile, describe
 from fwsign.verify.policy import DevicePolicy, Slot

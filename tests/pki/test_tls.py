@@ -18,7 +18,7 @@ from fwsign.pki.directory import Pki
 from fwsign.pki.easyrsa.read import read
 from fwsign.pki.easyrsa.takeover import NewIssuing, take_over
 from fwsign.pki.entry_names import line_of
-from fwsign.pki.issue import NewKey
+from fwsign.pki.issuance import NewKey
 from fwsign.pki.leaves import Leaf, leaf_certificate, leaf_of
 from fwsign.pki.offline import add_request, create_requests, sign_request
 from fwsign.pki.profiles import CaLimits, issuing_certificate, limits_of, usages_of

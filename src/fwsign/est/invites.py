@@ -26,7 +26,7 @@ from fwsign.errors import Failed
 from fwsign.files import exclusive, io_error, read_bytes, write_atomic
 from fwsign.names import peer_name
 from fwsign.pki.ca_limits import permitted_leaf
-from fwsign.pki.issue import is_taken
+from fwsign.pki.issuance import is_taken
 from fwsign.pki.leaves import Leaf, leaf_of
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from fwsign.pki.ca_limits import permitted_leaf
 from fwsign.pki.directory import Pki
 from fwsign.pki.extras import carried
 from fwsign.pki.index import serial_text
-from fwsign.pki.issue import is_taken, refuse_unable, write_entry
+from fwsign.pki.issuance import is_taken, refuse_unable, write_entry
 from fwsign.pki.leaves import Leaf, leaf_certificate
 from fwsign.pki.log import Origin
 from fwsign.pki.profiles import Authority

@@ -20,7 +20,7 @@ from fwsign.pki.devices import devices_in, refuse_known_device
 from fwsign.pki.directory import Pki
 from fwsign.pki.entry_names import TLS
 from fwsign.pki.extras import NONE as NO_EXTRAS
-from fwsign.pki.issue import refuse_taken, refuse_unable, write_entry
+from fwsign.pki.issuance import refuse_taken, refuse_unable, write_entry
 from fwsign.pki.leaked import leaked_keys, refuse_leaked
 from fwsign.pki.leaves import Leaf, leaf_certificate, leaf_of
 from fwsign.pki.log import Origin
@@ -64,7 +64,7 @@ class JudgedRequest(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """The conditions of a batch: as for `fwsign.pki.issue.issue`.
+    """The conditions of a batch: as for `fwsign.pki.issuance.issue`.
 
     A certificate is named after its file, which the request may not contradict; with
     `named_by_requests`, after its CN.

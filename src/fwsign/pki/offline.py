@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from fwsign.keys import Passphrase
-    from fwsign.pki.issue import NewKey
+    from fwsign.pki.issuance import NewKey
     from fwsign.pki.request import CertificateRequest
 
 

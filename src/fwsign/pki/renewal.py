@@ -27,7 +27,7 @@ from fwsign.pki.extras import Extras, carried
 from fwsign.pki.files import set_aside, write_certificate
 from fwsign.pki.flat import enter
 from fwsign.pki.index import serial_text
-from fwsign.pki.issue import MadeKey, NewKey, make_key, refuse_unable
+from fwsign.pki.issuance import MadeKey, NewKey, make_key, refuse_unable
 from fwsign.pki.leaked import leaked_keys, refuse_leaked
 from fwsign.pki.leaves import (
     KINDS,

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from fwsign.pki.issue import NewKey
+    from fwsign.pki.issuance import NewKey
     from fwsign.pki.profiles import Extensions
 
 

@@ -220,7 +220,7 @@ def _issue(
 ) -> Path | None:
     """Issue one certificate and return its path; None after a batch."""
     from fwsign.pki.directory import Pki
-    from fwsign.pki.issue import issue
+    from fwsign.pki.issuance import issue
     from fwsign.pki.log import Origin
 
     now = inputs.now()
@@ -294,7 +294,7 @@ def _device(
 
 
 def _key(name: str, options: IssueOptions, asked_for: Passphrases) -> Any:
-    from fwsign.pki.issue import NewKey
+    from fwsign.pki.issuance import NewKey
 
     uri, protection = options.existing.from_key, options.protection
     if uri is None:

@@ -10,7 +10,7 @@ from fwsign.cli.passphrases import CaPassphrases
 from fwsign.cli.pki.renewed import why_bad
 
 if TYPE_CHECKING:
-    from fwsign.pki.issue import NewKey
+    from fwsign.pki.issuance import NewKey
 
 
 def replace(

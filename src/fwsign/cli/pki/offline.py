@@ -56,7 +56,7 @@ def csr(
     To renew a CA, take the same request again.
     """
     from fwsign.pki.files import refuse_used
-    from fwsign.pki.issue import NewKey
+    from fwsign.pki.issuance import NewKey
     from fwsign.pki.offline import create_requests
 
     refuse_used(directory)

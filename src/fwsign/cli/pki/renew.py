@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fwsign.keys import PublicKey
     from fwsign.pki.directory import Pki
     from fwsign.pki.extras import Extras
-    from fwsign.pki.issue import NewKey
+    from fwsign.pki.issuance import NewKey
     from fwsign.pki.log import Origin
 
 
@@ -130,7 +130,7 @@ def renew(
     """
     from fwsign.pki.directory import Pki
     from fwsign.pki.entry_names import ISSUING_TLS
-    from fwsign.pki.issue import NewKey
+    from fwsign.pki.issuance import NewKey
 
     if what.every == (name is not None):
         ui.usage("expected NAME or --all" if name is None else "NAME and --all exclude each other")
@@ -210,7 +210,7 @@ def _key(
     options: _Options, asked_for: Passphrases
 ) -> "tuple[NewKey | Callable[[], PublicKey] | None, Origin]":
     """Return the key to make, or a function that returns one, or None; and its origin."""
-    from fwsign.pki.issue import NewKey
+    from fwsign.pki.issuance import NewKey
     from fwsign.pki.log import OWN, Origin
 
     (_, new_key, csr, from_key), protection = options.what, options.protection
@@ -321,7 +321,7 @@ def _tried(again: "Callable[[str], None]", name: str) -> int:
 
 def _refuse_unable(pki: "Pki", name: str | None, now: datetime) -> None:
     """Refuse an unknown name, or CAs that may not issue, before a passphrase is asked for."""
-    from fwsign.pki.issue import refuse_unable
+    from fwsign.pki.issuance import refuse_unable
     from fwsign.pki.leaves import leaf_of
 
     if name is not None:

@@ -46,7 +46,7 @@ def standby(
     offline, in another place than the first root's.
     """
     from fwsign.pki.directory import Pki
-    from fwsign.pki.issue import NewKey
+    from fwsign.pki.issuance import NewKey
     from fwsign.pki.rotation import standby as make_standby
 
     directory = find_pki(pki)
@@ -95,7 +95,7 @@ def rotate(
     revoked.
     """
     from fwsign.pki.directory import Pki
-    from fwsign.pki.issue import NewKey
+    from fwsign.pki.issuance import NewKey
     from fwsign.pki.rotation import current_root
     from fwsign.pki.rotation import rotate as rotate_it
 

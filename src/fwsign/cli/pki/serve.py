@@ -162,7 +162,7 @@ def serve(
     from fwsign.est.service import PREFIX, Service
     from fwsign.pki.authority import open_authority
     from fwsign.pki.directory import Pki
-    from fwsign.pki.issue import refuse_unable
+    from fwsign.pki.issuance import refuse_unable
 
     now = inputs.now()
     more = read_extras(addresses)

@@ -31,7 +31,7 @@ from fwsign.pki.easyrsa.read import ForeignEntry, ForeignPki
 from fwsign.pki.entry_names import ISSUING, ISSUING_TLS, ROOT, request_path
 from fwsign.pki.files import build_beside, make_directories
 from fwsign.pki.index import INDEX_LIMIT
-from fwsign.pki.issue import NewKey
+from fwsign.pki.issuance import NewKey
 from fwsign.pki.log import log_certificate
 from fwsign.pki.profiles import SIGNING, TLS_ONLY, Authority
 from fwsign.pki.subjects import ROLES, organisation_of, subject_name

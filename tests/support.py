@@ -19,8 +19,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from fwsign.errors import FwsignError
 from fwsign.format import cbor, suit
 from fwsign.format.algorithms import SHA256
-from fwsign.format.component import Component, Digest, file_identifier
+from fwsign.format.component import Component, Digest
 from fwsign.format.cose import Block, encode_block, protected_header, sig_structure
+from fwsign.format.kinds import file_identifier
 from fwsign.format.payload import digest
 from fwsign.keys.file import FileSigner
 from fwsign.trust.lists import Update

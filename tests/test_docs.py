@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from fwsign.cli import app
 from fwsign.cli.inputs import load_pem
 from fwsign.format import blocks, cbor, component, cose, suit
-from fwsign.format.component import file_identifier
+from fwsign.format.kinds import file_identifier
 from fwsign.keys import signer_from_uri
 from fwsign.signing import release
 from fwsign.signing.envelope import Identity, sign

@@ -5,13 +5,15 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 import fwsign
+from cli.kit import SAMPLES
+from support import require_package
 
 PACKAGE = Path(fwsign.__file__).parent
 
@@ -24,6 +26,14 @@ class Changed(NamedTuple):
 
     def run(self, *words: object, status: int = 0) -> str:
         """Run a command; return what it printed, on both channels."""
+        done = self._done(words, status)
+        return done.stdout + done.stderr
+
+    def told(self, *words: object, status: int = 0) -> Any:
+        """Run a command with --json; return what it told."""
+        return json.loads(self._done((*words, "--json"), status).stdout)
+
+    def _done(self, words: Sequence[object], status: int) -> subprocess.CompletedProcess[str]:
         environment = {
             **{name: text for name, text in os.environ.items() if not name.startswith("FWSIGN_")},
             "PYTHONPATH": str(self.source),
@@ -34,14 +44,13 @@ class Changed(NamedTuple):
             [sys.executable, "-m", "fwsign", *map(str, words)],
             cwd=self.work,
             env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            capture_output=True,
             stdin=subprocess.DEVNULL,
             text=True,
             check=False,
         )
-        assert done.returncode == status, done.stdout
-        return done.stdout
+        assert done.returncode == status, done.stdout + done.stderr
+        return done
 
 
 def changed(place: Path, module: str, edits: Mapping[str, str]) -> Changed:
@@ -116,8 +125,8 @@ def test_an_algorithm_added_to_the_table_works_from_key_to_receipt(
     run("pki", "verify", "--pki", "pki", "pki/issued/release.crt")
 
     run("sign", "app.bin", "--pki", "pki", "--product", "x1", "--target", "file")
-    told = json.loads(run("verify", "app.bin.suit", "--anchor", "pki/ca.crt", *named, "--json"))
-    assert [one["algorithm"] for one in told["signers"]] == [fake.cose]
+    told = program.told("verify", "app.bin.suit", "--anchor", "pki/ca.crt", *named)
+    assert [one["algorithm"] for one in told["release"]["signers"]] == [fake.cose]
     shown = run("show", "app.bin.suit")
     assert fake.cose in shown
 
@@ -126,4 +135,85 @@ def test_an_algorithm_added_to_the_table_works_from_key_to_receipt(
     run("device", "init", *named, "--anchor", "pki/ca.crt", *enrolled, "--device-key", "device.key")
     run("install", "app.bin.suit", "--config", "device.toml")
     receipts = ("receipts", "verify", "--config", "device.toml", "--key", "device.pub")
-    assert "1" in run(*receipts)
+    counts = program.told(*receipts)
+    assert counts["receipts"] == counts["signed"] > 0
+
+
+# --- kinds of components --------------------------------------------------------------------
+
+MODEM = """        b"modem": Kind(
+            form="['modem', SLOT]",
+            target="modem:SLOT",
+            example="modem:1",
+            words="firmware of a modem",
+            installer="modem",
+            takes=lambda parts: len(parts) == 1 and parts[0] in {b"1", b"2"},
+            name=lambda slot: f"modem:{slot.decode()}",
+            parse=lambda text, _: (text[6:].encode(),) if text.startswith("modem:") else None,
+        ),
+"""
+"""A kind that neither a gateway nor a flasher installs."""
+FIRST_KIND = "        FILE: Kind(\n"
+DEVICE = ("--anchor", "pki/ca.crt", "--vendor", "acme.example", "--product", "x1")
+
+
+@pytest.fixture(scope="module")
+def modems(tmp_path_factory: pytest.TempPathFactory) -> Changed:
+    """A program that knows modems, with a PKI."""
+    edits = {FIRST_KIND: MODEM + FIRST_KIND}
+    program = changed(tmp_path_factory.mktemp("modems"), "format/kinds.py", edits)
+    made = ("--org", "Acme", "--vendor", "acme.example", "--no-passphrase")
+    program.run("pki", "init", "pki", *made)
+    (program.work / "modem.bin").write_bytes(b"radio")
+    return program
+
+
+def test_a_kind_added_to_the_table_is_signed_verified_and_shown(modems: Changed) -> None:
+    run, signed = modems.run, ("--pki", "pki", "--product", "x1", "--output", "radio.suit")
+    assert "modem:SLOT" in run("sign", "--help")
+    wrong = run("sign", "modem.bin", *signed, "--target", "modem:3", status=1)
+    assert "component: (b'modem', b'3') is not allowed, expected ['modem', SLOT] or " in wrong
+    wrong = run("sign", "modem.bin", *signed, "--target", "radio", status=2)
+    assert "write modem:SLOT as in modem:1, or file, or CHIP@OFFSET as in " in wrong
+
+    run("sign", "modem.bin", *signed, "--target", "modem:1")
+    told = modems.told("verify", "radio.suit", "modem.bin", *DEVICE)
+    assert [one["name"] for one in told["release"]["components"]] == ["modem:1"]
+    assert "name: modem:1" in run("show", "radio.suit")
+
+
+def test_a_gateway_refuses_a_kind_that_it_does_not_install(modems: Changed) -> None:
+    run, work = modems.run, modems.work
+    sign = ("sign", "modem.bin", "--pki", "pki", "--product", "x1", "--target", "modem:2")
+    run(*sign, "--output", "gateway.suit")
+    (work / "target").mkdir(mode=0o700)
+    enrolled = ("--config", "device.toml", "--state", "memory.db", "--target-dir", work / "target")
+    run("device", "init", *DEVICE, *enrolled)
+    refusal = modems.told("install", "gateway.suit", "--config", "device.toml", status=4)
+    words = '"modem:2" is firmware of a modem, which no gateway installs'
+    assert (refusal["code"], refusal["message"]) == ("unsuitable.target", words)
+    assert refusal["expected"] == "a file, or flash of a board"
+    assert list((work / "target").rglob("*.bin")) == []
+
+
+def test_a_flasher_leaves_a_kind_that_it_does_not_install(modems: Changed) -> None:
+    require_package("serial")
+    run, work = modems.run, modems.work
+    (work / "pico.bin").write_bytes((SAMPLES / "blink-rp2040-uart.bin").read_bytes())
+    sign = ("sign", "pico.bin", "modem.bin", "--pki", "pki", "--product", "x1")
+    places = ("--target", "pico.bin=rp2040@0x4000", "--target", "modem.bin=modem:1")
+    run(*sign, *places, "--output", "both.suit")
+    port = "sim:pico-uart?flash=pico.flash"
+    flash = ("flash", "both.suit", "--port", port, "--receipt", "log.jsonl", *DEVICE)
+    refusal = modems.told(*flash, status=5)
+    assert refusal["code"] == "device.left-out"
+    assert refusal["message"] == "not for flash, and not left out by name: modem:1"
+    run(*flash, "--leave-out", "modem:1")
+    receipt = json.loads((work / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    assert receipt["left_out"] == ["modem:1"]
+    run("receipts", "verify", "log.jsonl")
+
+    run("sign", "modem.bin", *sign[3:], "--target", "modem:1", "--output", "alone.suit")
+    alone = modems.told("flash", "alone.suit", "--port", port, *DEVICE, status=4)
+    assert alone["code"] == "unsuitable.payload"
+    assert alone["message"] == "nothing in this release is for flash, it has modem:1"

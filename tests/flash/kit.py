@@ -14,7 +14,8 @@ from fwsign.flash.boards.release import HeldRelease
 from fwsign.flash.engine import flash
 from fwsign.flash.outcome import Judge, Judged, Options, Outcome, Report
 from fwsign.format.algorithms import SHA256
-from fwsign.format.component import Component, Digest, flash_identifier
+from fwsign.format.component import Component, Digest
+from fwsign.format.kinds import flash_identifier
 from fwsign.format.payload import digest
 from fwsign.images.esp import CHIPS
 from fwsign.verify.verified import VerifiedRelease

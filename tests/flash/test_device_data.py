@@ -27,7 +27,8 @@ from fwsign.flash.engine import flash
 from fwsign.flash.outcome import Judge, Judged, Options, Outcome
 from fwsign.flash.verify_per_board import Given, Judging
 from fwsign.format.algorithms import SHA256
-from fwsign.format.component import Component, Digest, file_identifier, flash_identifier
+from fwsign.format.component import Component, Digest
+from fwsign.format.kinds import file_identifier, flash_identifier
 from fwsign.format.payload import digest
 from fwsign.memory.rows import Batch
 from fwsign.memory.state import State

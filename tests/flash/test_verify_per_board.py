@@ -17,7 +17,8 @@ from fwsign.flash.engine import flash
 from fwsign.flash.outcome import Judged, Options, Outcome
 from fwsign.flash.verify_per_board import Given, Judging
 from fwsign.format.algorithms import SHA256
-from fwsign.format.component import Component, Digest, file_identifier, flash_identifier
+from fwsign.format.component import Component, Digest
+from fwsign.format.kinds import file_identifier, flash_identifier
 from fwsign.format.payload import digest
 from fwsign.memory.state import State
 from fwsign.verify.policy import DevicePolicy

@@ -12,14 +12,11 @@ from fwsign.format.component import (
     BlockList,
     Component,
     Digest,
-    check_identifier,
-    check_name,
     check_unique,
     check_uri,
-    file_identifier,
-    flash_identifier,
     is_url,
 )
+from fwsign.format.kinds import check_identifier, check_name, file_identifier, flash_identifier
 from support import component, refused
 
 DIGEST = Digest(-16, bytes(32))

@@ -11,7 +11,8 @@ from blocks_kit import list_of, listed, listed_manifest
 from fwsign.format import cbor, suit
 from fwsign.format.algorithms import ALGORITHMS
 from fwsign.format.cbor import Tag
-from fwsign.format.component import Component, Digest, flash_identifier
+from fwsign.format.component import Component, Digest
+from fwsign.format.kinds import flash_identifier
 from fwsign.format.payload import digest
 from fwsign.format.suit import Text, encode_text
 from support import (

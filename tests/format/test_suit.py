@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from fwsign.errors import FwsignError
 from fwsign.format import cbor, suit
 from fwsign.format.cbor import Tag
-from fwsign.format.component import Component, Digest, flash_identifier
+from fwsign.format.component import Component, Digest
+from fwsign.format.kinds import flash_identifier
 from fwsign.format.payload import digest
 from fwsign.format.suit import (
     MAX_BLOCKS,

@@ -15,7 +15,8 @@ from flash.kit import MemoryBoard, board_info, esp_image, stock
 from fwsign.flash import backends
 from fwsign.format import cbor, suit
 from fwsign.format.algorithms import SHA256
-from fwsign.format.component import Component, Digest, flash_identifier
+from fwsign.format.component import Component, Digest
+from fwsign.format.kinds import flash_identifier
 from fwsign.format.payload import digest
 from fwsign.gateway import hooks
 from fwsign.gateway.session import INTENT

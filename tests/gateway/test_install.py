@@ -387,7 +387,7 @@ def test_a_lost_memory_is_never_made_anew(gateway: Gateway) -> None:
 def test_a_component_for_an_unknown_board_is_refused_before_anything_is_done(
     gateway: Gateway,
 ) -> None:
-    from fwsign.format.component import flash_identifier  # here alone
+    from fwsign.format.kinds import flash_identifier  # here alone
 
     part = component(b"x", "part0.bin")._replace(identifier=flash_identifier("esp32c3", 0))
     path = gateway.sign(gateway.base / "a.suit", 1, [part, component(b"y", "y")])

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fwsign.errors import Failed, FwsignError
-from fwsign.format.component import flash_identifier
+from fwsign.format.kinds import flash_identifier
 from fwsign.memory import file as state_file
 from fwsign.memory.crls import MAX_EQUAL_CRLS
 from fwsign.memory.file import default_path

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fwsign.format import cose, suit
-from fwsign.format.component import file_identifier
+from fwsign.format.kinds import file_identifier
 from fwsign.keys.file import FileSigner
 from fwsign.signing.envelope import CRL_MARGIN, Identity, TimeStamping, sign, staple
 from fwsign.signing.release import MAX_EMBEDDED_SIZE, Release, ReleaseFile, describe

@@ -10,7 +10,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from fwsign.format import cbor, suit
-from fwsign.format.component import Component, Digest, flash_identifier
+from fwsign.format.component import Component, Digest
+from fwsign.format.kinds import flash_identifier
 from fwsign.format.payload import digest
 from fwsign.keys.file import FileSigner
 from fwsign.verify.verifier import Recorded

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from fwsign.errors import Failed, FwsignError, Malformed, check_limit
-from fwsign.format.component import file_identifier, flash_identifier
+from fwsign.format.kinds import file_identifier, flash_identifier
 from fwsign.images import esp_nvs
 from fwsign.images.esp_partitions import SECTOR
 from fwsign.signing.release import DEVICE_DATA

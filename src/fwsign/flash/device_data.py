@@ -20,7 +20,8 @@ from fwsign.flash.esp.kept_data import Kept, cut, touches
 from fwsign.flash.esp.layout import Piece
 from fwsign.flash.esp.plan import EspPlan
 from fwsign.format.algorithms import SHA256
-from fwsign.format.component import Component, Digest, flash_identifier
+from fwsign.format.component import Component, Digest
+from fwsign.format.kinds import flash_identifier
 from fwsign.format.payload import digest
 from fwsign.images import Image
 from fwsign.images.esp_data import TABLE_OFFSET

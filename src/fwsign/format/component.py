@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Components of a release: their places, their digests, and the names they may have."""
+"""Components of a release: their places, their digests, and the uris of their payloads."""
 
 import re
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 from fwsign.errors import Malformed
+from fwsign.format.kinds import (
+    KINDS,
+    FlashPlace,
+    Kind,
+    check_name,
+    flash_place,
+    name_of,
+    refused,
+)
 
 MAX_URI_LENGTH: Final = 2048
 """Characters; HTTP servers commonly take as many."""
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,99}")
-_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
-_CHIP = re.compile(r"[a-z][a-z0-9-]{1,15}")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://[!-~]+")
 
 
@@ -53,11 +59,19 @@ class Component(NamedTuple):
     uri: str
 
     @property
+    def kind(self) -> Kind:
+        """The kind of component that it is."""
+        return KINDS[self.identifier[0]]
+
+    @property
     def name(self) -> str:
         """The component's name for people: a file name, or `esp32c3@0x10000`."""
-        if self.identifier[0] == b"file":
-            return self.identifier[1].decode()
-        return f"{self.identifier[1].decode()}@0x{int.from_bytes(self.identifier[2], 'big'):x}"
+        return name_of(self.identifier)
+
+    @property
+    def flash(self) -> FlashPlace | None:
+        """The place in flash where it goes; None for another kind of component."""
+        return flash_place(self.identifier)
 
     @property
     def payload_name(self) -> str:
@@ -67,36 +81,6 @@ class Component(NamedTuple):
             return check_name(name)
         except Malformed:  # the uri ends in a query, say, or in nothing
             return self.name
-
-
-def file_identifier(name: str) -> tuple[bytes, ...]:
-    """Return the identifier of a file component."""
-    return check_identifier((b"file", name.encode()))
-
-
-def flash_identifier(chip: str, offset: int) -> tuple[bytes, ...]:
-    """Return the identifier of a flash region; `offset` in bytes, at most 32 bits."""
-    if not 0 <= offset < 1 << 32:
-        raise _bad(f"offset 0x{offset:x}", "an offset of at most 32 bits")
-    return check_identifier((b"flash", chip.encode(), offset.to_bytes(4, "big")))
-
-
-def check_identifier(identifier: Any) -> tuple[bytes, ...]:
-    """Check a component identifier: ['file', NAME] or ['flash', CHIP, OFFSET].
-
-    Raises:
-        Malformed: `malformed.component`.
-    """
-    match identifier:
-        case (b"file", bytes(name)):
-            check_name(name.decode(errors="replace"))
-        case (b"flash", bytes(chip), bytes(offset)) if len(offset) == 4:
-            _check_chip(chip.decode(errors="replace"))
-        case (b"blocks", bytes()):
-            raise _bad("a block list", "block lists after all components")
-        case _:
-            raise _bad(repr(identifier)[:80], "['file', NAME] or ['flash', CHIP, OFFSET]")
-    return cast("tuple[bytes, ...]", identifier)
 
 
 def check_block_indexes(identifiers: tuple[Any, ...], count: int) -> list[int]:
@@ -115,30 +99,14 @@ def check_block_indexes(identifiers: tuple[Any, ...], count: int) -> list[int]:
             case (b"blocks", bytes(index)) if len(index) == 1:
                 indexes.append(index[0])
             case _:
-                raise _bad(repr(identifier)[:80], "['blocks', INDEX] after the first block list")
+                raise refused(repr(identifier)[:80], "['blocks', INDEX] after the first block list")
     if indexes != sorted(set(indexes)):
-        raise _bad(f"order {indexes} of block lists", "one for a component, in their order")
+        raise refused(f"order {indexes} of block lists", "one for a component, in their order")
     if indexes and indexes[-1] >= count:
-        raise _bad(f"a block list of component {indexes[-1]}", f"one of the {count} that there are")
+        raise refused(
+            f"a block list of component {indexes[-1]}", f"one of the {count} that there are"
+        )
     return indexes
-
-
-def _check_chip(chip: str) -> None:
-    if not _CHIP.fullmatch(chip):
-        raise _bad(f"chip {chip!r}", "lower-case letters, digits and hyphens")
-
-
-def check_name(name: str) -> str:
-    """Check that a payload's file name is safe on every system and is no path.
-
-    Raises:
-        Malformed: `malformed.component`.
-    """
-    if not _NAME.fullmatch(name):
-        raise _bad(f"name {name!r}", "1 to 100 of A-Z a-z 0-9 . _ + -, not . + or - first")
-    if _RESERVED.fullmatch(name) or name.endswith("."):
-        raise _bad(f"name {name!r}", "a name that Windows can have too")
-    return name
 
 
 def check_uri(uri: Any) -> str:
@@ -148,7 +116,7 @@ def check_uri(uri: Any) -> str:
         Malformed: `malformed.component`.
     """
     if not isinstance(uri, str) or len(uri) > MAX_URI_LENGTH:
-        raise _bad("uri", f"a text of at most {MAX_URI_LENGTH} characters")
+        raise refused("uri", f"a text of at most {MAX_URI_LENGTH} characters")
     if not is_url(uri):
         check_name(uri.removeprefix("#"))
     return uri
@@ -183,24 +151,12 @@ def check_unique(
         before = payloads.setdefault(payload, [])
         apart = all(_may_share(one, component) for one in before)
         if place in places or payload in lists or not apart:
-            raise _bad(f"{component.name!r} twice", "names that differ in more than case")
+            raise refused(f"{component.name!r} twice", "names that differ in more than case")
         places.add(place)
         before.append(component)
 
 
 def _may_share(one: Component, other: Component) -> bool:
     """Tell whether two components are one payload for the flash of two chips."""
-    return (
-        one[1:] == other[1:]
-        and one.identifier[0] == other.identifier[0] == b"flash"
-        and one.identifier[1] != other.identifier[1]
-    )
-
-
-def _bad(found: str, expected: str) -> Malformed:
-    return Malformed(
-        "malformed.component",
-        f"component: {found} is not allowed, expected {expected}",
-        expected=expected,
-        found=found,
-    )
+    here, there = one.flash, other.flash
+    return one[1:] == other[1:] and bool(here and there and here.chip != there.chip)

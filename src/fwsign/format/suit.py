@@ -18,11 +18,11 @@ from fwsign.format.component import (
     Component,
     Digest,
     check_block_indexes,
-    check_identifier,
     check_unique,
     check_uri,
     is_inside,
 )
+from fwsign.format.kinds import check_identifier
 from fwsign.format.suit_labels import REPORT, About, Common, Key, Member, Parameter, SuitCommand
 
 MAX_ENVELOPE_SIZE: Final = 32 * 1024 * 1024

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from fwsign.gateway.config import Device
-from fwsign.gateway.delivery import chip_of
 from fwsign.gateway.stage import Staged, reading
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def flash(
     components = judging.release.components
     with contextlib.ExitStack() as files:
         handles = {one.component.name: one.handle for one in staged}
-        others = {one.name for one in components if chip_of(one) is None}
+        others = {one.name for one in components if one.flash is None}
         chips = judging.hold(lambda one: files.enter_context(reading(handles[one.name])), others)
     jobs = []
     ports = dict.fromkeys(device.ports[chip] for chip in chips)
@@ -64,7 +63,9 @@ def flash(
         own = [chip for chip in chips if device.ports[chip] == port]
         how = ConnectOptions(kind_for(port, own, vendor_of(port, here)))
         # The other components are for files, commands or another port, not for this board.
-        elsewhere = {one.name for one in components if chip_of(one) not in own}
+        elsewhere = {
+            one.name for one in components if one.flash is None or one.flash.chip not in own
+        }
         judge = functools.partial(judging.judge, elsewhere=elsewhere)
         jobs.append(Job(port, functools.partial(attached, port, how), judge))
     found = Station(jobs, Options())

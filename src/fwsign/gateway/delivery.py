@@ -52,20 +52,22 @@ def destination(device: Device, component: Component) -> Destination:
     Raises:
         Unsuitable: `unsuitable.target`: device.toml has no place for it.
     """
-    chip = chip_of(component)
-    if chip is None:
+    if component.kind.installer == "gateway":
         return "exec" if component.name in device.hooks else "file"
-    if chip in device.ports:
+    place = component.flash
+    if place is None:
+        raise Unsuitable(
+            "unsuitable.target",
+            f'"{component.name}" is {component.kind.words}, which no gateway installs',
+            expected="a file, or flash of a board",
+            found=component.kind.words,
+        )
+    if place.chip in device.ports:
         return "flash"
     known = ", ".join(device.ports) or "none"
     raise Unsuitable(
         "unsuitable.target",
-        f'"{component.name}" is for a board with {chip}, this gateway has {known}',
-        expected=f"a port for {chip} in device.toml",
+        f'"{component.name}" is for a board with {place.chip}, this gateway has {known}',
+        expected=f"a port for {place.chip} in device.toml",
         found=known,
     )
-
-
-def chip_of(component: Component) -> str | None:
-    """Return the chip of a component for flash, None for a file."""
-    return component.identifier[1].decode() if component.identifier[0] == b"flash" else None

@@ -43,7 +43,7 @@ _RSA_SERVER_USAGE: Final = x509.KeyUsage(
 )
 
 
-class Kind(NamedTuple):
+class LeafKind(NamedTuple):
     """The purpose of a certificate, and its extended key usage."""
 
     usage: x509.ObjectIdentifier
@@ -54,14 +54,22 @@ class Kind(NamedTuple):
 ENDLESS: Final = timedelta.max
 """The lifetime of a certificate without an end date."""
 KINDS: Final = {
-    "signer": Kind(ExtendedKeyUsageOID.CODE_SIGNING, critical=True, lifetime=timedelta(days=730)),
+    "signer": LeafKind(
+        ExtendedKeyUsageOID.CODE_SIGNING, critical=True, lifetime=timedelta(days=730)
+    ),
     # RFC 3161 s.2.3: timeStamping alone, and critical. Tokens must outlast many signers.
-    "tsa": Kind(ExtendedKeyUsageOID.TIME_STAMPING, critical=True, lifetime=timedelta(days=1826)),
+    "tsa": LeafKind(
+        ExtendedKeyUsageOID.TIME_STAMPING, critical=True, lifetime=timedelta(days=1826)
+    ),
     # Browsers and phones accept at most 398 days from a server.
-    "server": Kind(ExtendedKeyUsageOID.SERVER_AUTH, critical=False, lifetime=timedelta(days=397)),
-    "client": Kind(ExtendedKeyUsageOID.CLIENT_AUTH, critical=False, lifetime=timedelta(days=730)),
+    "server": LeafKind(
+        ExtendedKeyUsageOID.SERVER_AUTH, critical=False, lifetime=timedelta(days=397)
+    ),
+    "client": LeafKind(
+        ExtendedKeyUsageOID.CLIENT_AUTH, critical=False, lifetime=timedelta(days=730)
+    ),
     # IEEE 802.1AR-2018 s.8: a device is born with it, and it has no end date.
-    "idevid": Kind(ExtendedKeyUsageOID.CLIENT_AUTH, critical=False, lifetime=ENDLESS),
+    "idevid": LeafKind(ExtendedKeyUsageOID.CLIENT_AUTH, critical=False, lifetime=ENDLESS),
 }
 """The kinds of leaf certificates by their names on the command line."""
 SIGNER: Final = KINDS["signer"]

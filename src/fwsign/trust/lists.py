@@ -210,7 +210,7 @@ def _anchor(value: Any) -> TrustAnchor:
     check_limit(len(vendors), MAX_VENDORS, f"{len(vendors)} vendors of one anchor")
     if not all(isinstance(one, str) and is_domain(one) for one in vendors):
         raise _bad_list("vendors of an anchor that are not lower-case domains")
-    kept = cast("tuple[Role, ...]", roles)
+    kept = cast(tuple[Role, ...], roles)
     match rest:
         case {2: bytes(certificate)}:
             check_limit(len(certificate), MAX_CERTIFICATE_SIZE, "a certificate beyond the limit")

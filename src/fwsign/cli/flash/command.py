@@ -305,7 +305,7 @@ def _waived(wanted: _Wanted, policy: "DevicePolicy") -> tuple[str, ...]:
 
 def _check_left_out(names: Sequence[str], components: "Sequence[Component]") -> None:
     """Refuse to leave out an unknown component, or one for flash."""
-    others = [one.name for one in components if one.identifier[0] != b"flash"]
+    others = [one.name for one in components if one.flash is None]
     for name in names:
         if name not in others:
             known = ", ".join(others) or "none"

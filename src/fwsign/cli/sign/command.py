@@ -179,7 +179,7 @@ def _describe(group: "Sequence[TargetFile]", what: _What) -> "Release":
     """Hash the files of a release and describe them."""
     from fwsign.cli import payloads
     from fwsign.cli.sign import targets
-    from fwsign.format.component import file_identifier
+    from fwsign.format.kinds import file_identifier
     from fwsign.format.suit import Text
     from fwsign.signing.release import DEVICE_DATA, ReleaseFile, describe
 

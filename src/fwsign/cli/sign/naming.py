@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fwsign.cli import quoting, ui
 from fwsign.errors import Failed, Malformed
 from fwsign.files import io_error
-from fwsign.format.component import check_name, file_identifier
+from fwsign.format.kinds import FILE, check_name, file_identifier
 from fwsign.signing.release import DEVICE_DATA
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def renamed(targets: "Iterable[TargetFile]", names: Mapping[Path, str]) -> "list
     for target in targets:
         name, part = names[target.part.path], target.part
         identifier = part.identifier
-        if identifier[:1] == (b"file",):
+        if identifier[:1] == (FILE,):
             identifier = file_identifier(name)
         found.append(target._replace(part=part._replace(name=name, identifier=identifier)))
     return found

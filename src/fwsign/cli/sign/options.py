@@ -9,6 +9,7 @@ import typer
 from fwsign.cli import ui
 from fwsign.cli.options import CRLS, PKI, TSA_ANCHORS, named
 from fwsign.flash.boards import waivers
+from fwsign.format.kinds import KINDS
 
 ACCEPTABLE: Final = (waivers.FLASH_SIZE, waivers.LAYOUT, waivers.UNBOOTABLE)
 """The checks that --accept waives when signing."""
@@ -121,7 +122,8 @@ TARGETS: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         metavar="[FILE=]T",
-        help="Where FILE goes: file, or CHIP@OFFSET; repeat for several. Default: as the "
+        help=f"Where FILE goes: {', or '.join(one.target for one in KINDS.values())}; repeat for "
+        "several. Default: as the "
         "image says, else file.",
     ),
 ]

@@ -2,22 +2,26 @@
 """The target of each file of a release: from --target, else from its content."""
 
 import os
-import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from fwsign.cli import ui
 from fwsign.cli.quoting import quoted
 from fwsign.cli.sign.naming import assign
 from fwsign.errors import Malformed
 from fwsign.files import io_error
-from fwsign.format.component import flash_identifier
+from fwsign.format.kinds import (
+    FILE,
+    KINDS,
+    FlashPlace,
+    flash_identifier,
+    flash_place,
+    name_of,
+    target_identifier,
+)
 from fwsign.images import Image, recognise
 from fwsign.signing.release import ReleaseFile
-
-_FLASH: Final = re.compile(r"([a-z][a-z0-9-]+)@(0x[0-9a-fA-F]{1,8}|\d{1,10})")
-
 
 _OTHERS: Final = ("esp8266", "rp2040", "rp2350")
 """Chips whose images do not name them, or not by an ESP's chip number."""
@@ -49,15 +53,19 @@ class TargetFile(NamedTuple):
         return self.image.role if self.image else None
 
     @property
+    def place(self) -> FlashPlace | None:
+        """Its place in flash; None if it goes elsewhere."""
+        return flash_place(self.part.identifier)
+
+    @property
     def chip(self) -> str | None:
-        """The chip that it is for; None for a file."""
-        identifier = self.part.identifier
-        return identifier[1].decode() if identifier[:1] == (b"flash",) else None
+        """The chip that it is for; None if it goes elsewhere."""
+        return self.place.chip if self.place else None
 
     @property
     def offset(self) -> int:
-        """Its offset in flash."""
-        return int.from_bytes(self.part.identifier[2], "big")
+        """Its offset, if it goes to flash."""
+        return cast("FlashPlace", self.place).offset
 
     def at(self, chip: str, offset: int) -> "TargetFile":
         """Return the same with a place in flash."""
@@ -93,7 +101,7 @@ def placed(group: Sequence[TargetFile]) -> list[TargetFile]:
     for one in done:
         before = places.setdefault(one.part.identifier, one.part.path)
         if before != one.part.path:
-            name = f"{one.chip}@0x{one.offset:x}"
+            name = name_of(one.part.identifier)
             ui.usage(f"{before} and {one.part.path} both go to {name}", "write --target FILE=T")
     return done
 
@@ -135,24 +143,33 @@ def common_version(targets: Sequence[TargetFile]) -> str | None:
 
 
 def _identifier(file: Path, typed: str) -> tuple[bytes, ...]:
-    if typed == "file":
-        return _of_file(file)
-    if not (match := _FLASH.fullmatch(typed)):
-        ui.usage(f'"{typed}" is not a target', "write file, or CHIP@OFFSET as in esp32c3@0x10000")
-    chip, offset = match[1], int(match[2], 16 if match[2][:2] == "0x" else 10)
     try:
-        identifier = flash_identifier(chip, offset)
+        identifier = target_identifier(typed, os.fsencode(file.name))
     except Malformed as error:
         ui.usage(f"--target {typed}: {error.expected} is expected")
+    if identifier is None:
+        ui.usage(f'"{typed}" is not a target', f"write {', or '.join(_targets())}")
+    if (place := flash_place(identifier)) is not None:
+        _check_sector(typed, place)
+    return identifier
+
+
+def _targets() -> list[str]:
+    """Return the forms of places, each with its example."""
+    kinds = KINDS.values()
+    return [one.target + (f" as in {one.example}" if one.example else "") for one in kinds]
+
+
+def _check_sector(typed: str, place: FlashPlace) -> None:
     from fwsign.images.esp_partitions import SECTOR  # where a place is typed
 
-    if _is_ours(typed, chip) and offset % SECTOR:
-        below = offset - offset % SECTOR
+    if _is_ours(typed, place.chip) and (over := place.offset % SECTOR):
+        below = place._replace(offset=place.offset - over)
+        above = below._replace(offset=below.offset + SECTOR)
         ui.usage(
-            f"--target {typed}: 0x{offset:x} is not a multiple of {SECTOR}",
-            f"flash is erased in whole sectors: {chip}@0x{below:x}, {chip}@0x{below + SECTOR:x}",
+            f"--target {typed}: 0x{place.offset:x} is not a multiple of {SECTOR}",
+            f"flash is erased in whole sectors: {below}, {above}",
         )
-    return identifier
 
 
 def _is_ours(typed: str, chip: str) -> bool:
@@ -181,20 +198,21 @@ def _found(file: Path, identifier: tuple[bytes, ...] | None) -> list[TargetFile]
 
 def _find(file: Path, identifier: tuple[bytes, ...] | None) -> TargetFile:
     """Return the target that a file alone tells."""
-    if identifier is not None and identifier[0] == b"file":
+    place = flash_place(identifier or ())
+    if identifier is not None and place is None:
         return TargetFile(ReleaseFile(file, identifier), None, None)
     image, typed = _image(file), identifier is not None
-    if identifier is None and image.chip is not None and image.offset is not None:
-        identifier = flash_identifier(image.chip, image.offset)
+    if place is None and image.chip is not None and image.offset is not None:
+        place = FlashPlace(image.chip, image.offset)
+        identifier = flash_identifier(*place)
     if identifier is None and image.role is None:
         identifier = _of_file(file)
-    if identifier is not None and identifier[0] == b"flash":
-        _check_fits(file, image, identifier)
+    if place is not None:
+        _check_fits(file, image, *place)
     return TargetFile(ReleaseFile(file, identifier or ()), image.version, image, typed)
 
 
-def _check_fits(file: Path, image: Image, identifier: tuple[bytes, ...]) -> None:
-    chip, offset = identifier[1].decode(), int.from_bytes(identifier[2], "big")
+def _check_fits(file: Path, image: Image, chip: str, offset: int) -> None:
     if image.chip is not None and image.chip != chip:
         raise Malformed(
             "malformed.image",
@@ -305,7 +323,7 @@ def _typed_hint(target: TargetFile, place: str) -> str:
 
 def _of_file(file: Path) -> tuple[bytes, ...]:
     """Return the identifier of a file; `naming.renamed` gives the name that is signed."""
-    return b"file", os.fsencode(file.name)
+    return FILE, os.fsencode(file.name)
 
 
 def _image(file: Path) -> Image:

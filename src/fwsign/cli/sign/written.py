@@ -12,7 +12,7 @@ from fwsign.cli import ui
 from fwsign.cli.inputs import STREAM, rfc3339, write_stream
 from fwsign.errors import Failed, FwsignError
 from fwsign.files import io_error, read_bytes, write_atomic
-from fwsign.format.component import Component, is_inside
+from fwsign.format.component import is_inside
 from fwsign.format.suit import MAX_ENVELOPE_SIZE, decode_envelope, decode_manifest
 from fwsign.format.suit_labels import ENVELOPE_HEAD
 from fwsign.signing.envelope import CRL_WARNING, known_time, used_crls
@@ -284,10 +284,8 @@ def crl_warnings(crls: Iterable[Crl], at: datetime) -> list[str]:
 
 def _left_by_boards(verified: VerifiedRelease) -> list[str]:
     """Return a note about components that boards do not take, in a release for boards."""
-    chips = sorted({one.identifier[1].decode() for one in verified.components if _is_flash(one)})
-    files = [
-        one.name for one in verified.components if not _is_flash(one) and one.name != DEVICE_DATA
-    ]
+    chips = sorted({one.flash.chip for one in verified.components if one.flash})
+    files = [one.name for one in verified.components if not one.flash and one.name != DEVICE_DATA]
     lines = [
         f"{name} is not for flash: fwsign flash refuses the release unless it is left out by "
         "name; --target CHIP@OFFSET says where on the board it goes"
@@ -297,10 +295,6 @@ def _left_by_boards(verified: VerifiedRelease) -> list[str]:
     if len(chips) > 1:
         lines.append(f"for {', '.join(chips)}: each board takes what is for its own chip")
     return lines
-
-
-def _is_flash(component: Component) -> bool:
-    return component.identifier[0] == b"flash"
 
 
 def _warnings(verified: "VerifiedRelease", now: datetime) -> list[str]:

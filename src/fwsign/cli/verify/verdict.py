@@ -125,7 +125,7 @@ def show(envelope: Path, view: Verdict) -> None:
         ui.painted("  unchecked", "yellow", f"{name} ({reason})")
     for line in view.notes:
         ui.painted("  note", "yellow", f"     {line}")
-    if any(one.identifier[0] == b"flash" for one in release.components):
+    if any(one.flash is not None for one in release.components):
         data = any(one.name == DEVICE_DATA for one in release.components)
         ui.next_command(
             "flash", envelope, "--port", "PORT", *(("--device-data", "CSV") if data else ())

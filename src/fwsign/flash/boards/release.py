@@ -3,12 +3,13 @@
 
 import io
 from collections.abc import Callable, Collection
-from typing import Final, NamedTuple, TypeAlias, final
+from typing import Final, NamedTuple, TypeAlias, cast, final
 
 from fwsign.device_data.policy import MAX_POLICY, parse
 from fwsign.errors import Failed, Malformed, Unsuitable, check_limit
 from fwsign.flash.boards.waivers import RAW
 from fwsign.format.component import Component
+from fwsign.format.kinds import FlashPlace
 from fwsign.format.payload import PayloadSource
 from fwsign.images import Image, recognise
 from fwsign.signing.release import DEVICE_DATA
@@ -29,14 +30,19 @@ class Payload(NamedTuple):
     image: Image
 
     @property
+    def place(self) -> FlashPlace:
+        """The signed place."""
+        return cast(FlashPlace, self.component.flash)  # no other component becomes a payload
+
+    @property
     def chip(self) -> str:
         """The signed chip."""
-        return self.component.identifier[1].decode()
+        return self.place.chip
 
     @property
     def offset(self) -> int:
         """The signed offset, in bytes from the start of the flash."""
-        return int.from_bytes(self.component.identifier[2], "big")
+        return self.place.offset
 
     def misplaced(self, expected: str, found: str, hint: str | None = None) -> Unsuitable:
         """Return the refusal to write this to its signed place."""
@@ -93,8 +99,8 @@ class HeldRelease:
             raise TypeError("only a VerifiedRelease can be flashed")
         _refuse_unchecked(release, waived)
         here = [one for one in release.components if one.name not in elsewhere]
-        wanted = [one for one in here if one.identifier[0] == b"flash"]
-        others = [one.name for one in here if one.identifier[0] != b"flash"]
+        wanted = [one for one in here if one.flash is not None]
+        others = [one.name for one in here if one.flash is None]
         rules = [one for one in here if one.name == DEVICE_DATA and one.name not in left_out]
         if not wanted:
             names = ", ".join(one.name for one in release.components)

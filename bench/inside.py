@@ -24,8 +24,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fwsign.format import cbor
-from fwsign.format.kinds import file_identifier
 from fwsign.format.cose import decode_block, sig_structure
+from fwsign.format.kinds import file_identifier
 from fwsign.format.suit import Text, decode_envelope
 from fwsign.keys import ALGORITHMS, signer_from_uri
 from fwsign.pki.authority import create

@@ -35,7 +35,7 @@ def create_pki(
 ) -> None:
     """Make a PKI; the first of the domains is the vendor."""
     from fwsign.pki.authority import create
-    from fwsign.pki.extras import NONE
+    from fwsign.pki.extras import NO_EXTRAS
 
     root_passphrase, passphrase = passphrases
     create(
@@ -45,7 +45,7 @@ def create_pki(
         permit=domains[1:],
         root_only=root_only,
         flat=flat,
-        more=more or NONE,
+        more=more or NO_EXTRAS,
         alg=alg,
         root_passphrase=root_passphrase,
         passphrase=passphrase,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
-from fwsign.pki.extras import NONE as NO_EXTRAS
+from fwsign.pki.extras import NO_EXTRAS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

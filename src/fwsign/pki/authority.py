@@ -18,7 +18,7 @@ from fwsign.pki import crls, leaves, profiles
 from fwsign.pki.certificates import common_name
 from fwsign.pki.directory import Pki
 from fwsign.pki.entry_names import ISSUING, ISSUING_TLS, ROOT, is_root
-from fwsign.pki.extras import NONE as NO_EXTRAS
+from fwsign.pki.extras import NO_EXTRAS
 from fwsign.pki.files import build_beside, make_directories, set_aside, write_certificate
 from fwsign.pki.flat import enter, make_flat
 from fwsign.pki.log import log_certificate

@@ -19,7 +19,7 @@ from fwsign.pki.ca_limits import permitted_leaf
 from fwsign.pki.devices import devices_in, refuse_known_device
 from fwsign.pki.directory import Pki
 from fwsign.pki.entry_names import TLS
-from fwsign.pki.extras import NONE as NO_EXTRAS
+from fwsign.pki.extras import NO_EXTRAS
 from fwsign.pki.issuance import refuse_taken, refuse_unable, write_entry
 from fwsign.pki.leaked import leaked_keys, refuse_leaked
 from fwsign.pki.leaves import Leaf, leaf_certificate, leaf_of

@@ -94,7 +94,7 @@ class Extras(NamedTuple):
         return tuple(found)
 
 
-NONE: Final = Extras()
+NO_EXTRAS: Final = Extras()
 
 
 def extras(

@@ -22,7 +22,7 @@ from fwsign.pki.certificates import common_name
 from fwsign.pki.devices import devices_in, refuse_known_device
 from fwsign.pki.directory import Pki
 from fwsign.pki.entry_names import TLS, line_of
-from fwsign.pki.extras import NONE as NO_EXTRAS
+from fwsign.pki.extras import NO_EXTRAS
 from fwsign.pki.files import set_aside, write_certificate
 from fwsign.pki.flat import enter
 from fwsign.pki.leaked import leaked_keys, refuse_leaked

@@ -20,8 +20,7 @@ from fwsign.keys.file import new_private_key
 from fwsign.keys.published import refuse_published
 from fwsign.pki.certificates import common_name, is_ca
 from fwsign.pki.entry_names import TLS
-from fwsign.pki.extras import NONE as NO_EXTRAS
-from fwsign.pki.extras import Extras, extras_of
+from fwsign.pki.extras import NO_EXTRAS, Extras, extras_of
 from fwsign.pki.profiles import NO_END, NO_USAGE, build_certificate, key_identifiers
 from fwsign.pki.subjects import organisation_of, subject_name
 from fwsign.x509.chain import MIN_CA_RSA_BITS

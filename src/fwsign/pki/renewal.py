@@ -22,8 +22,7 @@ from fwsign.pki.ca_limits import permitted_leaf, refuse_outside
 from fwsign.pki.certificates import common_name
 from fwsign.pki.directory import Pki
 from fwsign.pki.entry_names import TLS, is_issuing, is_root
-from fwsign.pki.extras import NONE as NO_EXTRAS
-from fwsign.pki.extras import Extras, carried
+from fwsign.pki.extras import NO_EXTRAS, Extras, carried
 from fwsign.pki.files import set_aside, write_certificate
 from fwsign.pki.flat import enter
 from fwsign.pki.index import serial_text

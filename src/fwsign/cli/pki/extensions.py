@@ -67,10 +67,10 @@ def read_extras(addresses: AddressOptions, own: ExtensionOptions | None = None) 
     Raises:
         Failed: as `fwsign.pki.extras.extras` and `custom`; `io.*`.
     """
-    from fwsign.pki.extras import NONE, extras  # most certificates have none
+    from fwsign.pki.extras import NO_EXTRAS, extras  # most certificates have none
 
     if not any((*addresses, *(own or ()))):
-        return NONE
+        return NO_EXTRAS
     own = own or ExtensionOptions()
     crl_urls, ca_issuers_urls = addresses.crl_url or (), addresses.ca_issuers_url or ()
     added = [_custom("--extension", one, critical=False) for one in own.extension or ()]

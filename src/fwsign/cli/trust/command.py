@@ -129,19 +129,17 @@ def make(
     keys of the list that they have, and enough of its own, have signed; further people add theirs
     with fwsign trust sign.
     """
-    from fwsign.cli.trust import lists as trust_list
+    from fwsign.cli.trust import lists
     from fwsign.files import write_atomic
     from fwsign.signing.trust_update import make_update
 
-    old = trust_list.read_list(base) if base else None
+    old = lists.read_list(base) if base else None
     if base and (vendor or product):
         ui.usage("--from says vendor and product")
     start = old or _empty(vendor, product)
     floors = _floors(floor, floor_time)
-    changes = trust_list.Changes(
-        release or (), trust or (), tsa or (), remove or (), require, floors
-    )
-    update = trust_list.changed(start, changes)
+    changes = lists.Changes(release or (), trust or (), tsa or (), remove or (), require, floors)
+    update = lists.changed(start, changes)
     data = make_update(update, _signers(key, pass_))
     write_atomic(output, data)
     ui.out(str(output))
@@ -173,17 +171,17 @@ def sign(
 
     Read it with fwsign trust show first.
     """
-    from fwsign.cli.trust import lists as trust_list
+    from fwsign.cli.trust import lists
     from fwsign.files import write_atomic
     from fwsign.signing.trust_update import make_update
     from fwsign.trust.update import decode_update
 
     if not key:
         ui.usage("no key given", "name it with --key URI")
-    updates = trust_list.read_updates(file)
+    updates = lists.read_updates(file)
     if len(updates) != 1:
         ui.usage(f"{file} has {len(updates)} trust updates", "sign each before they are joined")
-    old = trust_list.read_list(base) if base else None
+    old = lists.read_list(base) if base else None
     update = decode_update(updates[0])
     data = make_update(update, _signers(key, pass_), signed=updates[0])
     write_atomic(file, data, overwrite=True)
@@ -208,15 +206,15 @@ def show(
 
     Only signatures by keys that are in the list itself are looked for.
     """
-    from fwsign.cli.trust import lists as trust_list
+    from fwsign.cli.trust import lists
     from fwsign.trust.update import decode_update
 
-    found = [(decode_update(data), data) for data in trust_list.read_updates(file)]
+    found = [(decode_update(data), data) for data in lists.read_updates(file)]
     if as_json:
-        ui.print_json({"updates": [trust_list.as_json(*one) for one in found]})
+        ui.print_json({"updates": [lists.as_json(*one) for one in found]})
         return
     for one in found:
-        trust_list.show(*one)
+        lists.show(*one)
 
 
 command.command("rehearse", cls=Command, epilog=trust_rehearse.EXAMPLES)(trust_rehearse.rehearse)

@@ -23,7 +23,7 @@ from fwsign.pki.entry_names import TLS
 from fwsign.pki.extras import NO_EXTRAS, Extras, extras_of
 from fwsign.pki.profiles import NO_END, NO_USAGE, build_certificate, key_identifiers
 from fwsign.pki.subjects import organisation_of, subject_name
-from fwsign.x509.chain import MIN_CA_RSA_BITS
+from fwsign.x509.roles import MIN_CA_RSA_BITS
 
 if TYPE_CHECKING:
     from datetime import datetime

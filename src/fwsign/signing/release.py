@@ -10,12 +10,15 @@ from typing import Final, NamedTuple, TypeAlias
 
 from fwsign.errors import Failed
 from fwsign.files import io_error
-from fwsign.format import cbor, suit
+from fwsign.format import identifiers, suit
 from fwsign.format.algorithms import SHA256
 from fwsign.format.blocks import BLOCK_SIZES, encode_blocks, is_block_size
 from fwsign.format.component import BlockList, Component, Digest, check_unique, check_uri
+from fwsign.format.envelope import bstr_digest
 from fwsign.format.kinds import check_identifier, check_name
-from fwsign.format.payload import CHUNK_SIZE, Blocks, PayloadSource, digest, measure
+from fwsign.format.payload import CHUNK_SIZE, Blocks, PayloadSource, measure
+from fwsign.format.text import Text, encode_text
+from fwsign.format.version import version_numbers
 
 MAX_EMBEDDED_SIZE: Final = 16 * 1024 * 1024
 """Bytes of one payload inside an envelope: the largest flash of the known boards."""
@@ -57,7 +60,7 @@ class Release(NamedTuple):
 
 def describe(
     files: Sequence[ReleaseFile],
-    text: suit.Text,
+    text: Text,
     *,
     sequence_number: int,
     use_before: int | None = None,
@@ -103,24 +106,18 @@ def describe(
             integrated[lists[-1].uri] = data
     _check_count(len(components), len(lists))
     check_unique(tuple(components), tuple(lists))
-    encoded_text = suit.encode_text(text, tuple(components))
+    encoded_text = encode_text(text, tuple(components))
     manifest = suit.Manifest(
         sequence_number,
-        suit.vendor_id(text.vendor),
-        suit.class_id(text.vendor, text.product),
+        identifiers.vendor_id(text.vendor),
+        identifiers.class_id(text.vendor, text.product),
         tuple(components),
         use_before,
-        suit.version_numbers(text.version) if text.version else None,
-        _text_digest(encoded_text),
+        version_numbers(text.version) if text.version else None,
+        Digest(SHA256, bstr_digest(SHA256, encoded_text)),
         tuple(lists),
     )
     return Release(manifest, encoded_text, integrated)
-
-
-def _text_digest(encoded: bytes) -> Digest:
-    """Return the digest of a text as the byte string that an envelope has for it."""
-    head = cbor.byte_string_head(len(encoded))
-    return Digest(SHA256, digest(SHA256, head, encoded))
 
 
 def _check_numbers(

@@ -238,7 +238,7 @@ def _prepare(wanted: _Wanted, demands: Demands) -> "tuple[Station, Records]":
     from fwsign.files import read_bytes
     from fwsign.flash.station import Station
     from fwsign.flash.verify_per_board import Given, Judging
-    from fwsign.format.suit import MAX_ENVELOPE_SIZE
+    from fwsign.format.envelope import MAX_ENVELOPE_SIZE
 
     settings = config.load()
     wanted = wanted._replace(labels={**settings.labels, **wanted.labels})

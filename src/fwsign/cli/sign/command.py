@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fwsign.cli.sign.targets import TargetFile
     from fwsign.signing.envelope import TimeStamping
     from fwsign.signing.release import Release
-    from fwsign.verify.verifier import VerifiedRelease
+    from fwsign.verify.verified import VerifiedRelease
 
 _DAY = 24 * 60 * 60
 
@@ -180,7 +180,7 @@ def _describe(group: "Sequence[TargetFile]", what: _What) -> "Release":
     from fwsign.cli import payloads
     from fwsign.cli.sign import targets
     from fwsign.format.kinds import file_identifier
-    from fwsign.format.suit import Text
+    from fwsign.format.text import Text
     from fwsign.signing.release import DEVICE_DATA, ReleaseFile, describe
 
     policy = what.content.device_data

@@ -174,7 +174,7 @@ def sign(
     from fwsign.cli.trust import lists
     from fwsign.files import write_atomic
     from fwsign.signing.trust_update import make_update
-    from fwsign.trust.update import decode_update
+    from fwsign.trust.envelope import decode_update
 
     if not key:
         ui.usage("no key given", "name it with --key URI")
@@ -207,7 +207,7 @@ def show(
     Only signatures by keys that are in the list itself are looked for.
     """
     from fwsign.cli.trust import lists
-    from fwsign.trust.update import decode_update
+    from fwsign.trust.envelope import decode_update
 
     found = [(decode_update(data), data) for data in lists.read_updates(file)]
     if as_json:

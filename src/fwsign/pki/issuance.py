@@ -8,26 +8,25 @@ certificate, which the next run sets aside.
 from __future__ import annotations
 
 import contextlib
-import re
-from typing import TYPE_CHECKING, Final, NamedTuple
-
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from typing import TYPE_CHECKING, NamedTuple
 
 from fwsign.errors import Failed
 from fwsign.files import exclusive
 from fwsign.keys.file import write_private_key
 from fwsign.keys.published import refuse_published
-from fwsign.names import host_name, peer_name, signer_name, vendor_domain
+from fwsign.names import peer_name, signer_name
 from fwsign.pki import profiles
 from fwsign.pki.authority import open_authority
-from fwsign.pki.devices import check_device, devices_in, refuse_known_device
-from fwsign.pki.directory import ISSUING_TLS, TLS, Pki, common_name, is_root, line_of
-from fwsign.pki.extras import NONE as NO_EXTRAS
+from fwsign.pki.ca_limits import permitted_leaf
+from fwsign.pki.certificates import common_name
+from fwsign.pki.devices import devices_in, refuse_known_device
+from fwsign.pki.directory import Pki
+from fwsign.pki.entry_names import TLS, line_of
+from fwsign.pki.extras import NO_EXTRAS
 from fwsign.pki.files import set_aside, write_certificate
-from fwsign.pki.layout import enter
+from fwsign.pki.flat import enter
+from fwsign.pki.leaked import leaked_keys, refuse_leaked
 from fwsign.pki.leaves import (
-    ENDLESS,
-    KINDS,
     Leaf,
     check_public_key,
     default_algorithm,
@@ -36,9 +35,7 @@ from fwsign.pki.leaves import (
     new_leaf_key,
 )
 from fwsign.pki.log import OWN
-from fwsign.pki.revocation import leaked_keys, refuse_leaked
-from fwsign.pki.term import refuse_early, refuse_ended_ca
-from fwsign.pki.view.lenient import oid_name
+from fwsign.pki.validity import period_of, refuse_early, refuse_ended_ca
 
 if TYPE_CHECKING:
     import os
@@ -50,10 +47,9 @@ if TYPE_CHECKING:
 
     from fwsign.keys import Passphrase, PrivateKey, PublicKey
     from fwsign.pki.extras import Extras
-    from fwsign.pki.leaves import Address, Device
+    from fwsign.pki.leaves import Address, DeviceIdentity
     from fwsign.pki.log import Origin
-
-_LIKE_HOST: Final = re.compile(r"[a-z0-9_*.-]+")
+    from fwsign.pki.profiles import Authority
 
 
 class NewKey(NamedTuple):
@@ -86,7 +82,7 @@ def issue(
     key: NewKey | PublicKey | Callable[[], PublicKey],
     domains: Sequence[str] = (),
     addresses: Sequence[Address] = (),
-    device: Device | None = None,
+    device: DeviceIdentity | None = None,
     more: Extras = NO_EXTRAS,
     lifetime: timedelta | None = None,
     compat: bool = False,
@@ -123,33 +119,44 @@ def issue(
     now = profiles.utc(now)
     pki = Pki(pki_dir)
     ca = pki.issuing(kind)
-    certificate = pki.certificate(ca)
     _refuse_taken(pki, name)
     refuse_unable(pki, ca, now)
     wanted = Leaf(kind, name, tuple(domains), tuple(addresses), device=device, more=more)
     leaf = permitted_leaf(pki, ca, wanted)
-    if leaf.device:
-        refuse_known_device(leaf, devices_in(pki))
-    period = period_of(leaf, certificate, lifetime, now)
+    _refuse_known(pki, leaf)
+    period = period_of(leaf, pki.certificate(ca), lifetime, now)
     if not isinstance(key, NewKey):
-        key = key() if callable(key) else key
-        check_public_key(key, f'"{name}"', compat=compat if kind in TLS else None)
-        refuse_leaked(key, f'"{name}"', leaked_keys(pki))
+        key = _existing_key(pki, leaf, key, compat=compat)
     issuer = open_authority(pki, ca, ca_passphrase)
-    new = None
-    if isinstance(key, NewKey):
-        new = make_key(kind, key, default_algorithm(certificate))
-    public: PublicKey = new.key.public_key() if new else key  # type: ignore[assignment]
-    issued = leaf_certificate(leaf, public, period, issuer)
+    new, issued = _certified(leaf, key, period, issuer)
     with exclusive(pki.directory):
         _refuse_taken(pki, name)
-        if leaf.device:
-            refuse_known_device(leaf, devices_in(pki))
+        _refuse_known(pki, leaf)
         write_entry(pki, name, issued, now, new=new, origin=origin)
     return pki.certificate_path(name)
 
 
-class Made(NamedTuple):
+def _existing_key(
+    pki: Pki, leaf: Leaf, key: PublicKey | Callable[[], PublicKey], *, compat: bool
+) -> PublicKey:
+    """Return a key that is not made here, after checking that it may be certified."""
+    key = key() if callable(key) else key
+    check_public_key(key, f'"{leaf.name}"', compat=compat if leaf.kind in TLS else None)
+    refuse_leaked(key, f'"{leaf.name}"', leaked_keys(pki))
+    return key
+
+
+def _certified(
+    leaf: Leaf, key: NewKey | PublicKey, period: tuple[datetime, datetime], issuer: Authority
+) -> tuple[MadeKey | None, x509.Certificate]:
+    """Make a leaf's key, unless there is one, and its certificate."""
+    if not isinstance(key, NewKey):
+        return None, leaf_certificate(leaf, key, period, issuer)
+    new = make_key(leaf.kind, key, default_algorithm(issuer.certificate))
+    return new, leaf_certificate(leaf, new.key.public_key(), period, issuer)
+
+
+class MadeKey(NamedTuple):
     """A new key, and how the file protects it."""
 
     key: PrivateKey
@@ -157,10 +164,10 @@ class Made(NamedTuple):
     kdf: str
 
 
-def make_key(kind: str, wanted: NewKey, alg: str) -> Made:
+def make_key(kind: str, wanted: NewKey, alg: str) -> MadeKey:
     """Make the key of a leaf; `alg` is its kind if `wanted` leaves it open."""
     key = new_leaf_key(kind, wanted.alg or alg)
-    return Made(key, wanted.secret(), wanted.kdf or default_kdf(kind))
+    return MadeKey(key, wanted.secret(), wanted.kdf or default_kdf(kind))
 
 
 def write_entry(
@@ -169,7 +176,7 @@ def write_entry(
     issued: x509.Certificate,
     now: datetime,
     *,
-    new: Made | None = None,
+    new: MadeKey | None = None,
     origin: Origin = OWN,
 ) -> None:
     """Write a new entry, with its key if that was made here; the caller holds the lock."""
@@ -183,6 +190,11 @@ def write_entry(
 def is_taken(pki: Pki, name: str) -> bool:
     """Tell whether there is an entry of a name, in upper or lower case; raise like `Pki.names`."""
     return name.lower() in map(str.lower, pki.names())
+
+
+def _refuse_known(pki: Pki, leaf: Leaf) -> None:
+    if leaf.device:
+        refuse_known_device(leaf, devices_in(pki))
 
 
 def _refuse_taken(pki: Pki, name: str) -> None:
@@ -240,181 +252,3 @@ def refuse_unable(pki: Pki, ca: str, now: datetime) -> None:
             else f"fwsign pki renew {line_of(ca)} --new-key makes another one",
         )
     refuse_ended_ca(pki, ca, now)
-
-
-def permitted_leaf(pki: Pki, ca: str, wanted: Leaf) -> Leaf:
-    """Return the content of a new certificate, after checking it against its issuer's limits."""
-    kind, name, domains, addresses, subject = wanted[:5]
-    wanted = wanted._replace(more=wanted.more.at(ca))
-    issuer = pki.certificate(ca)
-    _refuse_use(pki, ca, kind)
-    _check_extras(wanted)
-    if kind == "idevid":
-        check_device(wanted)
-    if kind == "signer":
-        vendors = [name for name in profiles.permitted_vendors(issuer) if "." in name]
-        named = tuple(dict.fromkeys(map(vendor_domain, domains))) or tuple(vendors[:1])
-        refuse_outside(pki, ca, "vendor", named)
-        if named:
-            return wanted._replace(domains=named, addresses=())
-        raise Failed(
-            "state.pki",
-            f'the CA "{common_name(issuer)}" is not limited to a vendor, '
-            "so the signer must name one",
-            expected="a vendor",
-            found="none",
-        )
-    # A name with a dot looks like a host: openssl applies name constraints to it, too.
-    alone = kind == "server" and not domains and not addresses
-    if subject is not None:  # of a certificate made elsewhere: any text, in any case
-        name = name.lower()
-        dotted = "." in name and _LIKE_HOST.fullmatch(name) is not None
-    else:
-        dotted = "." in name
-    own = (name,) if dotted or (alone and _may_be_host(issuer, name)) else ()
-    hosts = tuple(dict.fromkeys(map(host_name, (*own, *domains))))
-    refuse_outside(pki, ca, "host", hosts)
-    if kind == "server" and not hosts and not addresses:
-        raise _nameless(pki, ca, wanted)
-    return wanted._replace(domains=hosts, addresses=tuple(dict.fromkeys(addresses)))
-
-
-def _check_extras(leaf: Leaf) -> None:
-    critical = [one.oid for one in leaf.more.custom if one.critical]
-    if critical and leaf.kind not in TLS:
-        raise Failed(
-            "state.policy",
-            f"devices refuse a {leaf.kind} with a critical extension that they do not know, "
-            f"such as {critical[0]}",
-            expected="an extension that is not critical",
-            found=critical[0],
-        )
-
-
-def _nameless(pki: Pki, ca: str, wanted: Leaf) -> Failed:
-    if wanted.subject is None:
-        way = "give it --host NAME or --ip ADDR"
-    else:  # a renewed certificate has the names of the old one
-        way = "issue another one: fwsign pki issue server NAME --host HOST"
-    limited = not is_root(ca) and bool(profiles.permitted_vendors(pki.certificate(ca)))
-    could = limited and _is_host(wanted.name)
-    wider = f'; to let clients call it "{wanted.name}": {_wider(ca, wanted.name)}' if could else ""
-    return Failed(
-        "state.policy",
-        f'server "{wanted.name}" has no host name and no address: clients look for one',
-        expected="a host name or an address",
-        found="none",
-        hint=f"{way}{wider}",
-    )
-
-
-def _refuse_use(pki: Pki, ca: str, kind: str) -> None:
-    """Refuse a kind that the extended key usage of a CA, or of one above it, leaves out."""
-    wanted = KINDS[kind].usage
-    for name in (ca, *pki.issuers(ca)):
-        issuer = pki.certificate(name)
-        usages = profiles.usages_of(issuer)
-        if not usages or {wanted, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(usages):
-            continue
-        there = ", ".join(map(oid_name, usages))
-        makes = kind in TLS and not is_root(name)
-        raise Failed(
-            "state.pki",
-            f'the CA "{common_name(issuer)}" may not issue a {kind}: it is for {there}',
-            expected=oid_name(wanted),
-            found=there,
-            hint=f"fwsign pki renew {ISSUING_TLS} makes a CA for servers and clients"
-            if makes
-            else None,
-        )
-
-
-def _may_be_host(issuer: x509.Certificate, name: str) -> bool:
-    """Tell whether a single label can be a host below an issuer; it is no public name."""
-    return _is_host(name) and _is_within(name, profiles.permitted_vendors(issuer))
-
-
-def _is_host(name: str) -> bool:
-    try:
-        return host_name(name) == name
-    except Failed:
-        return False
-
-
-def _is_within(name: str, permitted: Sequence[str]) -> bool:
-    # RFC 5280 s.4.2.1.10: the domain itself, or a name with more labels in front.
-    return not permitted or any(f".{name}".endswith(f".{domain}") for domain in permitted)
-
-
-def _wider(ca: str, name: str) -> str:
-    return f"fwsign pki renew {ca} --permit {name}"
-
-
-def refuse_outside(pki: Pki, ca: str, what: str, names: Sequence[str]) -> None:
-    """Refuse names outside the domains that a CA, or one above it, is limited to.
-
-    Raises:
-        Failed: `state.ca-limit`.
-    """
-    for one in (ca, *pki.issuers(ca)):
-        _refuse_names(pki, one, what, names)
-
-
-def _refuse_names(pki: Pki, ca: str, what: str, names: Sequence[str]) -> None:
-    issuer = pki.certificate(ca)
-    permitted = profiles.permitted_vendors(issuer)
-    closed = is_root(ca) or what == "vendor"
-    for name in names:
-        if not _is_within(name, permitted):
-            raise Failed(
-                "state.ca-limit",
-                f'{what} "{name}" is outside what the CA "{common_name(issuer)}" is limited to: '
-                f"{', '.join(permitted)}",
-                expected=", ".join(permitted),
-                found=name,
-                hint=None if closed else f"widen it, with the root's key: {_wider(ca, name)}",
-            )
-
-
-def period_of(
-    leaf: Leaf, issuer: x509.Certificate, lifetime: timedelta | None, now: datetime
-) -> tuple[datetime, datetime]:
-    """Return notBefore and notAfter of a new certificate; raise like `last_day`."""
-    usual = KINDS[leaf.kind].lifetime
-    if lifetime is not None:
-        end = last_day(f'{leaf.kind} "{leaf.name}"', issuer, lifetime, now)
-    elif usual == ENDLESS:
-        end = profiles.NO_END
-    else:
-        end = min(now + usual, issuer.not_valid_after_utc)
-    return profiles.begin(issuer, now), end
-
-
-def last_day(what: str, issuer: x509.Certificate, lifetime: timedelta, now: datetime) -> datetime:
-    """Return the notAfter for a requested lifetime.
-
-    Raises:
-        Failed: `state.clock`: it would be over; `state.pki`: the issuer ends earlier.
-    """
-    if lifetime.total_seconds() < 1:
-        raise Failed(
-            "state.clock",
-            f"{what} would be valid for {lifetime.total_seconds():g} s",
-            expected="a second or more",
-            found=f"{lifetime.total_seconds():g} s",
-        )
-    last = issuer.not_valid_after_utc
-    if lifetime <= last - now:
-        return (now + lifetime).replace(microsecond=0)
-    try:
-        end = f"{now + lifetime:%Y-%m-%d}"
-    except OverflowError:
-        end = "after 9999"
-    raise Failed(
-        "state.pki",
-        f"{what} would be valid until {end}, "
-        f'but its issuer "{common_name(issuer)}" only until {last:%Y-%m-%d}',
-        expected=f"{last:%Y-%m-%d} or earlier",
-        found=end,
-        hint="give an earlier end with --for, or leave it out",
-    )

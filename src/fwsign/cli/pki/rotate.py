@@ -61,7 +61,7 @@ def standby(
 
 def _root_in_use(pki: "Pki") -> str:
     """Return the root above the CA that issues now; the first, if no CA issues yet."""
-    from fwsign.pki.directory import ROOT, is_issuing
+    from fwsign.pki.entry_names import ROOT, is_issuing
 
     issues = any(map(is_issuing, pki.names()))
     return pki.issuer_of(pki.certificate(pki.issuing())) if issues else ROOT

@@ -37,7 +37,8 @@ from fwsign.pki.lint import (
 )
 from fwsign.pki.lint.files import Folder, Seen, SeenKey
 from fwsign.pki.lint.paths import Tree
-from fwsign.pki.lint.rules import RULES, SEVERITIES, Finding, Rule, found
+from fwsign.pki.lint.rule import SEVERITIES, Rule
+from fwsign.pki.lint.rules import RULES, Finding, found
 
 __all__ = ["RULES", "SEVERITIES", "Finding", "Report", "Rule", "lint"]
 

@@ -288,6 +288,15 @@ def test_an_ecdsa_signature_in_der_is_refused() -> None:
         verify_signature(-9, key.public_key(), MESSAGE, der)
 
 
+@pytest.mark.parametrize("algorithm", [-9, -51, -7])
+def test_an_ecdsa_signature_has_one_length(algorithm: int) -> None:
+    key, width = new_key(KEYS[algorithm]), ALGORITHMS[algorithm].width
+    signature = signed(key, algorithm)
+    with refused("tampered.signature"):  # the same r and s, with a zero before s
+        longer = signature[:width] + b"\0" + signature[width:]
+        verify_signature(algorithm, key.public_key(), MESSAGE, longer)
+
+
 @pytest.mark.parametrize("salt", [0, 20, padding.PSS.MAX_LENGTH])
 def test_ps256_with_another_salt_is_refused(salt: Any) -> None:
     key = new_key("rsa3072")

@@ -438,6 +438,8 @@ def test_a_critical_extension_is_not_known() -> None:
     wrong = sequence(EXTENSION[0], b"\x01\x01\xff", EXTENSION[1])
     with refused("untrusted.extension", "critical extension"):
         parse_token(token(extensions=tlv(0xA1, wrong)))
+    with refused("untrusted.extension", "critical extension"):  # before the nonce is read
+        parse_token(token(extensions=tlv(0xA1, wrong), nonce=b"\x02\0"))
 
 
 @pytest.mark.parametrize(

@@ -287,11 +287,12 @@ def _tst_info(data: bytes, certificates: tuple[bytes, ...], signed: Signed) -> T
     info.optional(SEQUENCE)  # accuracy
     if info.optional(der.BOOLEAN) not in (None, b"\xff"):  # ordering; DER leaves out false
         raise ValueError("ordering is neither true nor absent")
-    nonce = info.integer() if info.peek(der.INTEGER) else None
+    nonce = info.optional(der.INTEGER)
     info.optional(TAG_0)  # tsa: a name; a signed attribute identifies the certificate
     _check_extensions(DerReader(info.optional(TAG_1) or b""))
     info.end()
-    return Token(gen_time, hashed, digest, nonce, certificates, signed)
+    number = None if nonce is None else der.number(nonce)
+    return Token(gen_time, hashed, digest, number, certificates, signed)
 
 
 def _check_extensions(reader: DerReader) -> None:

@@ -5,7 +5,7 @@ import codecs
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,6 +19,7 @@ from fwsign.files import io_error, read_bytes
 from fwsign.format.suit_labels import ENVELOPE_HEAD
 
 if TYPE_CHECKING:
+    from fwsign.verify.verified import VerifiedRelease
     from fwsign.x509.anchor import Anchor
 
 PEM_LIMIT: Final = 4 * 1024 * 1024
@@ -322,3 +323,10 @@ def select(
             found=labels,
         )
     return found
+
+
+def refuse_unused(crls: Sequence[bytes], verified: "VerifiedRelease") -> None:
+    """Refuse a CRL that no device would use: the user must have meant another one."""
+    used = {crl.data for one in verified.signers for issued in one.issued for crl in issued.crls}
+    if not used.issuperset(crls):
+        raise Failed("io.crl-unused", "a CRL given belongs to no issuer in the signer's path")

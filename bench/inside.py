@@ -24,9 +24,10 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fwsign.format import cbor
-from fwsign.format.kinds import file_identifier
 from fwsign.format.cose import decode_block, sig_structure
-from fwsign.format.suit import Text, decode_envelope
+from fwsign.format.envelope import decode_envelope
+from fwsign.format.kinds import file_identifier
+from fwsign.format.text import Text
 from fwsign.keys import ALGORITHMS, signer_from_uri
 from fwsign.pki.authority import create
 from fwsign.pki.directory import Pki

@@ -7,7 +7,8 @@ from typing import Any
 
 from fwsign.errors import CODES, FwsignError
 from fwsign.format import cbor, suit
-from fwsign.verify.verifier import VerifiedRelease
+from fwsign.format.envelope import Envelope, decode_envelope, encode_envelope
+from fwsign.verify.verified import VerifiedRelease
 from fwsign.x509.anchor import Anchor
 from support import NOW, Pki, der, make_block, make_manifest, refused, signed_digest, verify
 
@@ -72,7 +73,7 @@ def close(
 ) -> bytes:
     """Put an envelope together; `payload` replaces the SUIT_Digest."""
     payload = signed_digest(manifest) if payload is None else payload
-    return suit.encode_envelope(suit.Envelope(payload, blocks, manifest, text, {}))
+    return encode_envelope(Envelope(payload, blocks, manifest, text, {}))
 
 
 def block_of(pki: Pki, manifest: bytes, crls: Sequence[bytes] | None = None, **more: Any) -> bytes:
@@ -96,12 +97,12 @@ def with_members(envelope: bytes, changes: dict[Any, Any]) -> bytes:
 
 def blocks_in(envelope: bytes) -> tuple[bytes, ...]:
     """Return the blocks of an envelope."""
-    return suit.decode_envelope(envelope).blocks
+    return decode_envelope(envelope).blocks
 
 
 def with_blocks(envelope: bytes, *blocks: bytes) -> bytes:
     """Replace the blocks of an envelope."""
-    return suit.encode_envelope(suit.decode_envelope(envelope)._replace(blocks=blocks))
+    return encode_envelope(decode_envelope(envelope)._replace(blocks=blocks))
 
 
 def altered_block(block: bytes, change: Callable[[list[Any]], None]) -> bytes:

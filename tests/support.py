@@ -17,16 +17,19 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fwsign.errors import FwsignError
-from fwsign.format import cbor, suit
+from fwsign.format import cbor, identifiers, suit
 from fwsign.format.algorithms import SHA256
 from fwsign.format.component import Component, Digest
 from fwsign.format.cose import Block, encode_block, protected_header, sig_structure
+from fwsign.format.envelope import Envelope, decode_envelope, encode_envelope
 from fwsign.format.kinds import file_identifier
 from fwsign.format.payload import digest
 from fwsign.keys.file import FileSigner
+from fwsign.trust.envelope import encode_update
 from fwsign.trust.lists import Update
-from fwsign.trust.update import encode_update
-from fwsign.verify.verifier import DevicePolicy, VerifiedRelease, Verifier
+from fwsign.verify.policy import DevicePolicy
+from fwsign.verify.verified import VerifiedRelease
+from fwsign.verify.verifier import Verifier
 from fwsign.x509.anchor import Anchor
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -348,8 +351,8 @@ def make_manifest(*components: Component, sequence_number: int = 100, **more: An
     vendor, product = more.pop("vendor", VENDOR), more.pop("product", PRODUCT)
     return suit.Manifest(
         sequence_number,
-        suit.vendor_id(vendor),
-        suit.class_id(vendor, product),
+        identifiers.vendor_id(vendor),
+        identifiers.class_id(vendor, product),
         components or (component(),),
         **more,
     )
@@ -379,7 +382,7 @@ def signed_digest(manifest: bytes) -> bytes:
 
 def signed_bytes(update: Update) -> bytes:
     """Return what the blocks of a trust update sign."""
-    return suit.decode_envelope(encode_update(update)).digest
+    return decode_envelope(encode_update(update)).digest
 
 
 def make_envelope(
@@ -396,7 +399,7 @@ def make_envelope(
         make_block(payload, leaf.key, [leaf.der, *(one.der for one in above)], crls)
         for leaf, above, crls in signers
     )
-    return suit.encode_envelope(suit.Envelope(payload, blocks, encoded, text, integrated or {}))
+    return encode_envelope(Envelope(payload, blocks, encoded, text, integrated or {}))
 
 
 def sign_with(pki: Pki, manifest: suit.Manifest | bytes | None = None, **more: Any) -> bytes:

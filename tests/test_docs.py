@@ -12,13 +12,16 @@ from typer.testing import CliRunner
 
 from fwsign.cli import app
 from fwsign.cli.inputs import load_pem
-from fwsign.format import blocks, cbor, component, cose, suit
+from fwsign.format import blocks, cbor, component, cose, envelope, suit, text, version
 from fwsign.format.kinds import file_identifier
+from fwsign.format.text import Text
 from fwsign.keys import signer_from_uri
 from fwsign.signing import release
 from fwsign.signing.envelope import Identity, sign
 from fwsign.signing.release import ReleaseFile, describe
-from fwsign.verify.verifier import Anchor, DevicePolicy, Verifier
+from fwsign.verify.policy import DevicePolicy
+from fwsign.verify.verifier import Verifier
+from fwsign.x509.anchor import Anchor
 
 ROOT = Path(__file__).parent.parent
 FORMAT = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
@@ -53,7 +56,7 @@ def test_signing_the_example_again_gives_the_same_bytes(example: bytes, tmp_path
     payload.write_bytes(PAYLOAD)
     described = describe(
         [ReleaseFile(payload, file_identifier("build.bin"))],
-        suit.Text("example.com", "gateway-x1", "2.4.1"),
+        Text("example.com", "gateway-x1", "2.4.1"),
         sequence_number=1793577600,
     )
     identity = Identity(
@@ -95,7 +98,10 @@ def test_the_readme_happy_path_works(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert Path("staged.bin").read_bytes() == PAYLOAD
 
 
-@pytest.mark.parametrize("module", [blocks, cbor, component, cose, release, suit])
+LIMITED = (blocks, cbor, component, cose, envelope, release, suit, text, version)
+
+
+@pytest.mark.parametrize("module", LIMITED)
 def test_every_limit_is_in_the_table(module: object) -> None:
     limits = [name for name in vars(module) if name.startswith("MAX_")]
     assert limits

@@ -40,7 +40,7 @@ def implied() -> set[tuple[str, str]]:
 
 
 def test_the_picture_is_up_to_date() -> None:
-    command = [sys.executable, ROOT / "tools" / "draw-map", "--check"]
+    command = [sys.executable, str(ROOT / "tools" / "draw-map"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -12,7 +12,7 @@ import pytest
 from blocks_kit import list_of
 from cli.kit import good, refused, run
 from fwsign.cli import payloads
-from fwsign.format import suit
+from fwsign.format.envelope import decode_envelope
 from fwsign.format.payload import CHUNK_SIZE
 
 LARGE = b"".join(index.to_bytes(4, "big") for index in range(1024 * 1024))  # 4 MiB
@@ -28,7 +28,7 @@ def large(project: Path) -> Path:
 
 
 def integrated(envelope: str) -> dict[str, bytes]:
-    return dict(suit.decode_envelope(Path(envelope).read_bytes()).integrated)
+    return dict(decode_envelope(Path(envelope).read_bytes()).integrated)
 
 
 def changed(at: int, size: int = len(LARGE)) -> bytes:

@@ -225,7 +225,7 @@ def test_a_board_without_a_row_is_refused() -> None:
 
 
 def test_simulated_boards_use_up_no_rows_of_real_ones() -> None:
-    from fwsign.format.suit import class_id, vendor_id
+    from fwsign.format.identifiers import class_id, vendor_id
     from fwsign.memory.rows import Batch
     from fwsign.memory.state import State
 

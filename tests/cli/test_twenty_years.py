@@ -22,7 +22,9 @@ from cli.kit import run
 from fwsign.cli import inputs
 from fwsign.errors import FwsignError
 from fwsign.memory.state import State
-from fwsign.verify.verifier import Anchor, DevicePolicy, Verifier
+from fwsign.verify.policy import DevicePolicy
+from fwsign.verify.verifier import Verifier
+from fwsign.x509.anchor import Anchor
 
 START = datetime(2026, 11, 22, 12, 30, tzinfo=UTC)
 NO = "--no-passphrase"

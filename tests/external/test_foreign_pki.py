@@ -6,8 +6,9 @@ import pytest
 from cryptography import x509
 
 from fwsign.x509.anchor import Anchor
-from fwsign.x509.chain import CertificationPath, Profile, check_dates, validate_path
+from fwsign.x509.chain import CertificationPath, check_dates, validate_path
 from fwsign.x509.revocation import CrlReader
+from fwsign.x509.roles import Profile
 from support import der, refused, vectors
 
 FOLDER = vectors() / "foreign-pki"

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from fwsign.format import cbor
 from fwsign.signing.tsa_client import make_request, read_response, request_token
-from fwsign.verify.token import parse_token
-from fwsign.verify.verifier import VerifiedRelease
+from fwsign.verify.verified import VerifiedRelease
+from fwsign.x509.token import parse_token
 from hostile import outcome
 from support import (
     CODE_SIGNING,

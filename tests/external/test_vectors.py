@@ -12,11 +12,13 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from fwsign.errors import FwsignError, Tampered
-from fwsign.format import cbor, suit
+from fwsign.format import cbor
 from fwsign.format.algorithms import ALGORITHMS, CERTIFICATE_ALGORITHMS
 from fwsign.format.cbor import Tag
 from fwsign.format.cose import ALG, decode_block, sig_structure, verify_signature
-from fwsign.verify.verifier import DevicePolicy, Verifier
+from fwsign.format.envelope import Envelope, decode_envelope
+from fwsign.verify.policy import DevicePolicy
+from fwsign.verify.verifier import Verifier
 from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import signature_valid
 from fwsign.x509.der import Signed
@@ -72,10 +74,10 @@ def flips(data: bytes) -> Iterator[bytes]:
         yield bytes(changed)
 
 
-def is_signed_part_whole(changed: bytes, original: suit.Envelope) -> bool:
+def is_signed_part_whole(changed: bytes, original: Envelope) -> bool:
     """Tell whether the flip hit only what a signature does not cover: severable members."""
     try:
-        found = suit.decode_envelope(changed)
+        found = decode_envelope(changed)
     except FwsignError:
         return False
     return (found.digest, found.blocks, found.manifest) == original[:3]
@@ -84,7 +86,7 @@ def is_signed_part_whole(changed: bytes, original: suit.Envelope) -> bool:
 @pytest.mark.parametrize("name", SIGNED)
 def test_every_flipped_bit_is_refused_before_the_manifest_is_read(name: str) -> None:
     data = (DRAFT / name).read_bytes()
-    verifier, original = draft_verifier(), suit.decode_envelope(data)
+    verifier, original = draft_verifier(), decode_envelope(data)
     late = 0
     for changed in flips(data):
         with pytest.raises(FwsignError) as caught:

@@ -22,7 +22,7 @@ from fwsign.device_data.rows import read
 from fwsign.errors import FwsignError
 from fwsign.flash.boards.board import BoardInfo
 from fwsign.flash.boards.release import HeldRelease
-from fwsign.flash.device_data import Filled, Filler, Stock
+from fwsign.flash.device_data import Filled, Filler
 from fwsign.flash.engine import flash
 from fwsign.flash.outcome import Judge, Judged, Options, Outcome
 from fwsign.flash.verify_per_board import Given, Judging
@@ -70,10 +70,10 @@ def held(
     return HeldRelease(release, lambda one: io.BytesIO(every[one.name]), **more)
 
 
-def stock(state: Path | None, policy: str = RAW, rows: bytes = ROWS, **more: Any) -> Stock:
+def rows_for(state: Path | None, policy: str = RAW, rows: bytes = ROWS, **more: Any) -> Filler:
     parsed = parse(policy.encode())
     usual: dict[str, Any] = {"remember": state is not None, "take_next": True}
-    return Stock(
+    return Filler(
         read(rows, parsed, "rows.csv"), parsed, bytes(16), bytes(16), state, **{**usual, **more}
     )
 
@@ -95,7 +95,7 @@ def memory(tmp_path: Path) -> Path:
 
 def test_the_place_is_a_region_of_the_plan(tmp_path: Path) -> None:
     board = MemoryBoard()
-    found = program(board, Filler(stock(memory(tmp_path))))
+    found = program(board, rows_for(memory(tmp_path)))
     assert found.status == "verified", found.error
     assert [one.region.component for one in found.regions] == [
         "esp32c3@0x10000",
@@ -114,8 +114,8 @@ def test_a_row_that_another_board_was_faster_to_get_is_not_written() -> None:
 
         def choose(self, info: BoardInfo) -> Filled:
             del info
-            row = list(self.stock.rows.by_serial.values())[Late.lost]
-            return Filled(row, self.stock.policy.places)
+            row = list(self.rows.by_serial.values())[Late.lost]
+            return Filled(row, self.policy.places)
 
         def allot(self, info: BoardInfo, filled: Filled | None) -> bool:
             del info, filled
@@ -123,7 +123,7 @@ def test_a_row_that_another_board_was_faster_to_get_is_not_written() -> None:
             return Late.lost > 1
 
     board = MemoryBoard()
-    found = program(board, Late(stock(None)))
+    found = program(board, Late(*rows_for(None)))
     assert found.filled is not None
     assert found.filled.row.serial == "B"
     assert board.flash[0x83000:0x84000] == b"second".ljust(4096, b"\xff")
@@ -132,17 +132,17 @@ def test_a_row_that_another_board_was_faster_to_get_is_not_written() -> None:
 
 def test_a_board_that_lost_the_last_row_is_refused_without_a_row(tmp_path: Path) -> None:
     path = memory(tmp_path)
-    one = stock(path, rows=b"serial,note\nA,only\n")
+    one = rows_for(path, rows=b"serial,note\nA,only\n")
 
     class Late(Filler):
         """Another board gets the row between choosing and allotting."""
 
         def allot(self, info: BoardInfo, filled: Filled | None) -> bool:
-            assert self.stock.allot(info._replace(identity="mac:02"), filled)
-            return self.stock.allot(info, filled)
+            assert super().allot(info._replace(identity="mac:02"), filled)
+            return super().allot(info, filled)
 
     board = MemoryBoard()
-    found = program(board, Late(one))
+    found = program(board, Late(*one))
     assert found.status == "refused"
     assert found.error is not None
     assert found.error.message == (
@@ -168,7 +168,7 @@ def test_a_row_may_be_lost_between_finding_and_reading_it(
         return row
 
     monkeypatch.setattr(State, "first_free", first_free)
-    outcome = program(MemoryBoard(STOCK), Filler(stock(state)))
+    outcome = program(MemoryBoard(STOCK), rows_for(state))
     assert (outcome.status, taken) == ("verified", ["A"])
     assert outcome.filled is not None
     assert outcome.filled.row.serial == "B"
@@ -193,7 +193,7 @@ def test_wherever_a_run_ends_a_board_that_was_touched_has_its_row(tmp_path: Path
         path = memory(tmp_path / f"{at}")
         board = MemoryBoard(fault=Program(at))
         try:
-            program(board, Filler(stock(path)))
+            program(board, rows_for(path))
         except Cut:
             pass
         else:
@@ -204,7 +204,7 @@ def test_wherever_a_run_ends_a_board_that_was_touched_has_its_row(tmp_path: Path
         assert serial in (("A",) if touched else ("A", None))
         seen.add((touched, serial))
         board.fault = ignore
-        found = program(board, Filler(stock(path)))
+        found = program(board, rows_for(path))
         assert found.filled is not None
         assert (found.status, found.filled.row.serial) == ("verified", "A")
     else:
@@ -214,7 +214,7 @@ def test_wherever_a_run_ends_a_board_that_was_touched_has_its_row(tmp_path: Path
 
 def test_without_a_memory_rows_are_chosen_and_none_is_kept(tmp_path: Path) -> None:
     for state in (None, tmp_path / "none.db"):
-        found = program(MemoryBoard(), Filler(stock(state, remember=False)))
+        found = program(MemoryBoard(), rows_for(state, remember=False))
         assert found.filled is not None
         assert found.filled.row.serial == "A"
     assert not (tmp_path / "none.db").exists()
@@ -274,7 +274,7 @@ def test_a_library_cannot_pass_over_a_required_policy() -> None:
     with pytest.raises(FwsignError) as caught:
         judged(required, None)
     assert caught.value.code == "unsuitable.device-data"
-    filler = Filler(stock(None, required))
+    filler = rows_for(None, required)
     assert judged(required, filler).filler is filler
     assert judged(RAW, None).filler is None
 
@@ -307,7 +307,7 @@ PLACES = [
 def test_places_on_the_board(place: str, error: str | None) -> None:
     policy = HEAD.format(chip="esp32c3") + place + "\n" + VALUE
     board = MemoryBoard()
-    found = program(board, Filler(stock(None, policy)), policy=policy)
+    found = program(board, rows_for(None, policy), policy=policy)
     if error is None:
         assert found.status == "verified", found.error
         assert b"first\xff" in bytes(board.flash)
@@ -327,7 +327,7 @@ def test_a_table_that_moved_up_moves_the_first_place() -> None:
     for offset, error in ((0xC000, "expected 0x11000 or more"), (0x11000, None)):
         place = f"offset = {offset}\nsize = 4096\n"
         policy = HEAD.format(chip="esp32c3") + place + VALUE
-        found = program(MemoryBoard(), Filler(stock(None, policy)), policy=policy, parts=parts)
+        found = program(MemoryBoard(), rows_for(None, policy), policy=policy, parts=parts)
         assert (found.error is None) == (error is None), found.error
         assert error is None or error in str(found.error)
 
@@ -340,7 +340,7 @@ def test_without_a_known_table_nothing_is_filled() -> None:
         board = MemoryBoard(b"" if info.readable else STOCK, info=info)
         found = flash(
             board.connect,
-            judging(Filler(stock(None, policy)), policy=policy, parts=parts),
+            judging(rows_for(None, policy), policy=policy, parts=parts),
             Options(waived=("unbootable", "raw")),
             ignore,
         )
@@ -352,7 +352,7 @@ def test_without_a_known_table_nothing_is_filled() -> None:
 def test_data_over_the_releases_own_is_refused() -> None:
     policy = HEAD.format(chip="esp32c3") + "offset = 0x90000\nsize = 4096\n" + VALUE
     parts = {**PARTS, "esp32c3@0x90000": b"the release's own"}
-    found = program(MemoryBoard(), Filler(stock(None, policy)), policy=policy, parts=parts)
+    found = program(MemoryBoard(), rows_for(None, policy), policy=policy, parts=parts)
     assert found.error is not None
     assert found.error.code == "unsuitable.device-data"
     assert found.error.message == (
@@ -368,12 +368,12 @@ def test_a_pico_with_an_identity_has_raw_places() -> None:
     )
     board = MemoryBoard(b"\xff" * (1 << 21), info)
     rows = b"serial,mac,note\nA,E66138935F3A8B2C,mine\n"
-    filler = Filler(stock(None, policy, rows, take_next=False))
+    filler = rows_for(None, policy, rows, take_next=False)
     found = program(board, filler, policy=policy, parts=parts)
     assert found.status == "verified", found.error
     assert bytes(board.flash[0x1FF000:]) == b"mine".ljust(4096, b"\xff")
     label = policy.replace("offset = 0x1ff000\nsize = 4096", 'label = "x"')
-    other = program(MemoryBoard(info=info), Filler(stock(None, label)), policy=label, parts=parts)
+    other = program(MemoryBoard(info=info), rows_for(None, label), policy=label, parts=parts)
     assert 'expected a table with the partition "x", found no known table' in str(other.error)
 
 
@@ -381,7 +381,7 @@ def test_a_partition_that_is_filled_in_part_is_not_called_kept() -> None:
     boot, app = PARTS["esp32c3@0x0"], PARTS["esp32c3@0x10000"]
     whole = content(at_0=boot, at_8000=TABLE, at_10000=app)
     board = MemoryBoard(content(at_0=boot, at_8000=TABLE, at_80000=b"own", at_84000=b"own"))
-    found = program(board, Filler(stock(None)), parts={"esp32c3@0x0": whole})
+    found = program(board, rows_for(None), parts={"esp32c3@0x0": whole})
     assert (found.status, [one.label for one in found.kept]) == ("verified", ["device"])
     assert board.flash[0x83000:0x83006] == b"first\xff"
     assert board.flash[0x84000:0x84003] == board.flash[0x80000:0x80003] == b"own"

@@ -20,7 +20,9 @@ from fwsign.format.blocks import (
 from fwsign.format.component import Digest, check_block_indexes
 from fwsign.format.payload import CHUNK_SIZE, Receiving, digest, receive
 from fwsign.format.suit import decode_manifest, encode_manifest
-from fwsign.verify.verifier import Recorded, VerifiedRelease
+from fwsign.format.text import Text, decode_text, encode_text
+from fwsign.verify.policy import Recorded
+from fwsign.verify.verified import VerifiedRelease
 from hostile import no_stronger, outcome, refused_at, with_members
 from mutation import Dice, close_tree, mutate_tree, open_tree
 from support import (
@@ -530,8 +532,8 @@ def test_releases_at_the_floor_share_no_component_because_both_have_lists(pki: P
 
 
 def test_text_is_about_components_and_not_about_lists() -> None:
-    text = suit.encode_text(suit.Text(VENDOR, PRODUCT), (PART,))
-    assert suit.decode_text(text, listed_manifest()).product == PRODUCT
+    text = encode_text(Text(VENDOR, PRODUCT), (PART,))
+    assert decode_text(text, listed_manifest()).product == PRODUCT
     assert b"blocks" not in text
 
 

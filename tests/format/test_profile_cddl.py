@@ -12,9 +12,11 @@ from fwsign.format import cbor, suit
 from fwsign.format.algorithms import ALGORITHMS
 from fwsign.format.cbor import Tag
 from fwsign.format.component import Component, Digest
+from fwsign.format.envelope import Envelope, encode_envelope
 from fwsign.format.kinds import flash_identifier
 from fwsign.format.payload import digest
-from fwsign.format.suit import Text, encode_text
+from fwsign.format.text import Text, encode_text
+from fwsign.format.version import version_numbers
 from support import (
     PRODUCT,
     VENDOR,
@@ -45,7 +47,7 @@ def is_valid(envelope: bytes) -> bool:
 def with_text(*components: Component, **more: Any) -> tuple[suit.Manifest, bytes]:
     text = encode_text(Text(VENDOR, PRODUCT, **more), components)
     signed = Digest(-16, digest(-16, cbor.byte_string_head(len(text)), text))
-    version = suit.version_numbers(more.get("version") or "")
+    version = version_numbers(more.get("version") or "")
     return make_manifest(*components, text_digest=signed, version=version), text
 
 
@@ -102,7 +104,7 @@ def test_envelopes_of_bare_keys_are_what_the_cddl_says(alg: str) -> None:
     manifest = suit.encode_manifest(make_manifest())
     payload = signed_digest(manifest)
     blocks = (make_block(payload, new_key(alg)),)
-    assert is_valid(suit.encode_envelope(suit.Envelope(payload, blocks, manifest, None, {})))
+    assert is_valid(encode_envelope(Envelope(payload, blocks, manifest, None, {})))
 
 
 def test_every_algorithm_is_in_the_cddl() -> None:

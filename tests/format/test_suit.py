@@ -9,24 +9,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fwsign.errors import FwsignError
-from fwsign.format import cbor, suit
+from fwsign.format import cbor
 from fwsign.format.cbor import Tag
 from fwsign.format.component import Component, Digest
+from fwsign.format.envelope import (
+    MAX_BLOCKS,
+    MAX_ENVELOPE_SIZE,
+    Envelope,
+    decode_envelope,
+    encode_envelope,
+)
+from fwsign.format.identifiers import class_id, vendor_id
 from fwsign.format.kinds import flash_identifier
 from fwsign.format.payload import digest
 from fwsign.format.suit import (
-    MAX_BLOCKS,
     MAX_COMPONENTS,
-    MAX_ENVELOPE_SIZE,
     MAX_PAYLOAD_SIZE,
     MAX_SEQUENCE_NUMBER,
     MAX_TIME,
-    Envelope,
     Manifest,
     decode_digest,
-    decode_envelope,
     decode_manifest,
-    encode_envelope,
     encode_manifest,
 )
 from support import PRODUCT, VENDOR, component, make_manifest, refused
@@ -165,7 +168,7 @@ def test_the_bytes_of_the_smallest_manifest() -> None:
     shared, install = cbor.decode(common[4]), cbor.decode(members[20])
     one = component()
     image = {3: cbor.encode(one.digest), 14: one.size}
-    identifiers = {1: suit.vendor_id(VENDOR), 2: suit.class_id(VENDOR, PRODUCT)}
+    identifiers = {1: vendor_id(VENDOR), 2: class_id(VENDOR, PRODUCT)}
     assert (members[1], members[2], members.keys()) == (1, 100, {1, 2, 3, 7, 20})
     assert common[2] == (one.identifier,)
     assert shared == (20, {**identifiers, **image}, 1, 15, 2, 15)
@@ -394,5 +397,5 @@ def test_what_decodes_encodes_to_the_same_bytes(manifest: Manifest, draw: st.Dat
 @given(st.text(), st.text())
 def test_identifiers_are_uuids_of_names(vendor: str, product: str) -> None:
     expected = uuid.uuid5(uuid.NAMESPACE_DNS, vendor)
-    assert suit.vendor_id(vendor) == expected.bytes
-    assert suit.class_id(vendor, product) == uuid.uuid5(expected, product).bytes
+    assert vendor_id(vendor) == expected.bytes
+    assert class_id(vendor, product) == uuid.uuid5(expected, product).bytes

@@ -5,15 +5,9 @@ from typing import Any
 import pytest
 
 from fwsign.format import cbor
-from fwsign.format.suit import (
-    MAX_TEXT_SIZE,
-    Text,
-    class_id,
-    decode_text,
-    encode_text,
-    vendor_id,
-    version_numbers,
-)
+from fwsign.format.identifiers import class_id, vendor_id
+from fwsign.format.text import MAX_TEXT_SIZE, Text, decode_text, encode_text
+from fwsign.format.version import version_numbers
 from support import PRODUCT, VENDOR, component, make_manifest, refused
 
 TWO = (component(), component(b"other", "other.bin"))

@@ -21,7 +21,9 @@ from blocks_kit import list_of, named
 from fwsign.errors import CODES, FwsignError
 from fwsign.format import cbor, suit
 from fwsign.format.cose import Block, decode_block, encode_block
-from fwsign.verify.verifier import VerifiedRelease, Verifier
+from fwsign.format.envelope import decode_envelope, encode_envelope
+from fwsign.verify.verified import VerifiedRelease
+from fwsign.verify.verifier import Verifier
 from hostile import bare, block_of, close, no_stronger, spki
 from mutation import Dice, close_der, close_tree, mutate_der, mutate_tree, open_der, open_tree
 from support import (
@@ -72,8 +74,8 @@ class Fuzzer:
 
     def close(self, manifest: bytes, *blocks: bytes) -> bytes:
         """Put an envelope together."""
-        whole = suit.decode_envelope(close(manifest, *blocks))
-        return suit.encode_envelope(whole._replace(integrated=self.inside))
+        whole = decode_envelope(close(manifest, *blocks))
+        return encode_envelope(whole._replace(integrated=self.inside))
 
     def flip_bytes(self) -> Round:
         """Alter some bytes."""
@@ -130,14 +132,14 @@ class Fuzzer:
     def mix_blocks(self) -> Round:
         """Put parts of blocks together that do not belong together."""
         dice = self.dice
-        blocks = [decode_block(one) for one in suit.decode_envelope(self.envelope).blocks]
+        blocks = [decode_block(one) for one in decode_envelope(self.envelope).blocks]
         mixed = []
         for _ in range(dice.below(9)):
             first, other = dice.pick(blocks), dice.pick(blocks)
             field = dice.pick(Block._fields)
             mixed.append(encode_block(first._replace(**{field: getattr(other, field)})))
-        whole = suit.decode_envelope(self.envelope)
-        return "blocks", suit.encode_envelope(whole._replace(blocks=tuple(mixed))), False
+        whole = decode_envelope(self.envelope)
+        return "blocks", encode_envelope(whole._replace(blocks=tuple(mixed))), False
 
     def rounds(self) -> list[Callable[[], Round]]:
         """Return every way to alter."""

@@ -13,11 +13,12 @@ import pytest
 
 from flash.kit import MemoryBoard, board_info, esp_image, stock
 from fwsign.flash import backends
-from fwsign.format import cbor, suit
+from fwsign.format import cbor
 from fwsign.format.algorithms import SHA256
 from fwsign.format.component import Component, Digest
 from fwsign.format.kinds import flash_identifier
 from fwsign.format.payload import digest
+from fwsign.format.text import Text, encode_text
 from fwsign.gateway import hooks
 from fwsign.gateway.session import INTENT
 from fwsign.memory.state import State
@@ -128,7 +129,7 @@ def test_a_version_that_no_environment_can_hold_is_not_given_to_a_command(
     gateway: Gateway,
 ) -> None:
     part = component(b"one", "app.tar")
-    text = suit.encode_text(suit.Text(VENDOR, PRODUCT, "1\x00", None), (part,))
+    text = encode_text(Text(VENDOR, PRODUCT, "1\x00", None), (part,))
     envelope = gateway.release(1, {"app.tar": b"one"})
     signed = Digest(SHA256, digest(SHA256, cbor.byte_string_head(len(text)), text))
     gateway.sign(envelope, 1, [part], text_digest=signed, text=text)

@@ -22,7 +22,8 @@ from fwsign.memory.floors import MAX_RECORDED, Floor
 from fwsign.memory.state import State
 from fwsign.receipts.chain import verify_lines
 from fwsign.verify.policy import DevicePolicy, Recorded
-from fwsign.verify.verifier import VerifiedRelease, Verifier
+from fwsign.verify.verified import VerifiedRelease
+from fwsign.verify.verifier import Verifier
 from support import (
     DAY,
     NOW,

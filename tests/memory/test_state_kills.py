@@ -15,7 +15,8 @@ import pytest
 from fwsign.memory.floors import Floor
 from fwsign.memory.state import State
 from fwsign.receipts.chain import judge_lines, verify_lines
-from fwsign.verify.verifier import DevicePolicy, Verifier
+from fwsign.verify.policy import DevicePolicy
+from fwsign.verify.verifier import Verifier
 from pki_kit import needs_fork
 from support import (
     NOW,

@@ -12,7 +12,8 @@ from fwsign.errors import FwsignError
 from fwsign.memory.floors import Floor
 from fwsign.memory.state import State
 from fwsign.trust.lists import Floors
-from fwsign.verify.verifier import DevicePolicy, Verifier
+from fwsign.verify.policy import DevicePolicy
+from fwsign.verify.verifier import Verifier
 from pki_kit import needs_fork
 from support import NOW, PRODUCT, VENDOR, make_manifest, refused, sign_with
 from trust.test_update import (

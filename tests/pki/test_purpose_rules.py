@@ -11,9 +11,10 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsag
 
 from fwsign.errors import FwsignError
 from fwsign.pki.paths.purpose import PURPOSES, Purpose, judge
-from fwsign.verify.token import judge_token
-from fwsign.verify.verifier import DevicePolicy
-from fwsign.x509.chain import Profile, Use, validate_path
+from fwsign.verify.policy import DevicePolicy
+from fwsign.verify.stamp import judge_token
+from fwsign.x509.chain import validate_path
+from fwsign.x509.roles import Profile, Use
 from support import (
     NOW,
     VENDOR,

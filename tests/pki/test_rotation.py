@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fwsign.errors import FwsignError
 from fwsign.format import suit
+from fwsign.format.envelope import Envelope, encode_envelope
 from fwsign.keys import ALGORITHMS
 from fwsign.keys.file import load_private_key
 from fwsign.pki.directory import Pki
@@ -63,7 +64,7 @@ def signed(pki: Path, name: str) -> bytes:
     manifest = suit.encode_manifest(make_manifest())
     payload = signed_digest(manifest)
     block = make_block(payload, key, reader.path(name), reader.crls(name))
-    return suit.encode_envelope(suit.Envelope(payload, (block,), manifest, None, {}))
+    return encode_envelope(Envelope(payload, (block,), manifest, None, {}))
 
 
 def check_device(pki: Path, name: str, now: datetime, *roots: str) -> None:

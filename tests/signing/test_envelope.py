@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from fwsign.format import cose, suit
+from fwsign.format.envelope import decode_envelope
 from fwsign.format.kinds import file_identifier
+from fwsign.format.text import Text
 from fwsign.keys.file import FileSigner
 from fwsign.signing.envelope import CRL_MARGIN, Identity, TimeStamping, sign, staple
 from fwsign.signing.release import MAX_EMBEDDED_SIZE, Release, ReleaseFile, describe
@@ -29,7 +31,7 @@ from support import (
 )
 from tsa_kit import Tsa, make_tsa, oid, sequence, signatures, with_tokens
 
-TEXT = suit.Text(VENDOR, PRODUCT, "2.4.1", "mends the clock")
+TEXT = Text(VENDOR, PRODUCT, "2.4.1", "mends the clock")
 ALGORITHMS = ["p256", "p384", "ed25519", "rsa3072", "ml-dsa-65", "ml-dsa-87"]
 
 
@@ -199,7 +201,7 @@ def test_a_payload_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def crls_in(envelope: bytes) -> tuple[bytes, ...]:
-    return cose.decode_block(suit.decode_envelope(envelope).blocks[0]).crls
+    return cose.decode_block(decode_envelope(envelope).blocks[0]).crls
 
 
 def test_stapling_replaces_older_crls_and_nothing_else(pki: Pki) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from fwsign.signing import tsa_client
 from fwsign.signing.tsa_client import MAX_RESPONSE_SIZE, make_request, read_response, request_token
-from fwsign.verify.token import check_imprint, parse_token
+from fwsign.x509.token import check_imprint, parse_token
 from support import NOW, refused, tlv
 from tsa_kit import NULL, imprint, integer, make_tsa, sequence
 from tsa_server import granted, rejected, serving, stamping

@@ -6,6 +6,7 @@ from typing import Any
 from blocks_kit import BLOCK, LONG, blocks_of, list_of, listed, listed_manifest, named
 from fwsign.format import cbor, suit
 from fwsign.format.component import Component, Digest
+from fwsign.format.envelope import Envelope, encode_envelope
 from hostile import altered_manifest, block_of, with_members
 from support import component, make_manifest, signed_digest
 from testkit.vector import Case, Vector, accepted, case, pki, refused
@@ -54,14 +55,14 @@ def altered(change: Callable[[dict[Any, Any]], None]) -> Callable[[], Case]:
 
     def make() -> Case:
         content = altered_manifest(suit.encode_manifest(listed_manifest()), change)
-        envelope = suit.Envelope(
+        envelope = Envelope(
             signed_digest(content),
             (block_of(pki(), content),),
             content,
             None,
             {"#blocks-0": list_of()},
         )
-        return case(suit.encode_envelope(envelope), payloads={"build.bin": LONG})
+        return case(encode_envelope(envelope), payloads={"build.bin": LONG})
 
     return make
 

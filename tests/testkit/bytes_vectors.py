@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from fwsign.format import cbor, suit
+from fwsign.format import cbor
 from fwsign.format.cose import CRLS, MAX_CERTIFICATE_SIZE, TOKEN, X5CHAIN, protected_header
+from fwsign.format.envelope import MAX_ENVELOPE_SIZE, decode_envelope
 from hostile import (
     altered_block,
     block_of,
@@ -76,7 +77,7 @@ def both_buckets() -> Case:
 def attached() -> Case:
     """Attach the payload that the signature is over."""
     envelope = good()
-    payload = suit.decode_envelope(envelope).digest
+    payload = decode_envelope(envelope).digest
 
     def change(parts: list[Any]) -> None:
         parts[2] = payload
@@ -89,7 +90,7 @@ def second_manifest() -> Case:
     data = good()
     other = encoded(sequence_number=999)
     pair = b"\x03" + cbor.encode(other)
-    at = data.index(b"\x03" + cbor.encode(suit.decode_envelope(data).manifest))
+    at = data.index(b"\x03" + cbor.encode(decode_envelope(data).manifest))
     return case(data[:2] + bytes([data[2] + 1]) + data[3:at] + pair + data[at:])
 
 
@@ -119,7 +120,7 @@ VECTORS = (
         "size-envelope",
         "larger than 32 MiB",
         refused(1, "malformed.size"),
-        lambda: case(bytes(suit.MAX_ENVELOPE_SIZE + 1)),
+        lambda: case(bytes(MAX_ENVELOPE_SIZE + 1)),
     ),
     Vector(
         "size-certificate",

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from fwsign.format import cbor, suit
+from fwsign.format import cbor
 from fwsign.format.component import Component, Digest
 from fwsign.format.payload import digest
+from fwsign.format.text import Text, encode_text
 from hostile import (
     altered_manifest,
     block_of,
@@ -34,7 +35,7 @@ def embedded() -> bytes:
 def with_text(*, severed: bool = False) -> bytes:
     """Return an envelope with text, or with a text that was cut off."""
     parts = (component(),)
-    text = suit.encode_text(suit.Text(VENDOR, PRODUCT, "2.4.1"), parts)
+    text = encode_text(Text(VENDOR, PRODUCT, "2.4.1"), parts)
     head = cbor.byte_string_head(len(text))
     signed = Digest(-16, digest(-16, head, text))
     manifest = make_manifest(*parts, version=(2, 4, 1), text_digest=signed)

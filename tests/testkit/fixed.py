@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa,
 
 import support
 from fwsign.errors import FwsignError
-from fwsign.format import suit
 from fwsign.format.algorithms import ALGORITHMS
 from fwsign.format.cose import decode_block, verify_signature
+from fwsign.format.envelope import decode_envelope
 from fwsign.keys.file import FileSigner
 from support import der, parts, tlv
 from testkit.read import Bytes
@@ -145,7 +145,7 @@ def published() -> tuple[bytes, ...]:
             continue
         certificates = [one["certificate"] for one in document["anchors"] if "certificate" in one]
         signed: list[Any] = [x509.load_der_x509_certificate(read(one)) for one in certificates]
-        for encoded in suit.decode_envelope(read(document["envelope"])).blocks:
+        for encoded in decode_envelope(read(document["envelope"])).blocks:
             block = decode_block(encoded)
             signed += [block, *map(x509.load_der_x509_certificate, block.chain)]
             signed += map(x509.load_der_x509_crl, block.crls)

@@ -6,7 +6,7 @@ from typing import Any
 
 from cryptography import x509
 
-from fwsign.format import suit
+from fwsign.format.envelope import decode_envelope, encode_envelope
 from fwsign.x509 import der
 from support import CODE_SIGNING, DAY, NOW, Pki, make_crl, make_leaf, make_pki, sign_with, tlv
 from testkit.fixed import shared
@@ -119,10 +119,10 @@ def moved(**policy: Any) -> Case:
 def swapped() -> Case:
     """Let two blocks change tokens."""
     one = sign_with(pki(), crls=(*pki().crls, *tsa().crls))
-    decoded = suit.decode_envelope(one)
+    decoded = decode_envelope(one)
     second = pki()._replace(leaf=make_leaf(pki().issuing))
-    both = decoded.blocks + suit.decode_envelope(sign_with(second)).blocks
-    envelope = suit.encode_envelope(decoded._replace(blocks=both))
+    both = decoded.blocks + decode_envelope(sign_with(second)).blocks
+    envelope = encode_envelope(decoded._replace(blocks=both))
     tokens = [tsa().stamp(signature) for signature in signatures(envelope)]
     return trusted(with_tokens(envelope, *reversed(tokens)), tsa(), **DEMANDED)
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from fwsign.trust.envelope import encode_update
 from fwsign.trust.lists import Floors, Role, TrustAnchor, TrustState, Update
-from fwsign.trust.update import encode_update
 from fwsign.x509.anchor import Anchor
 from support import (
     PRODUCT,

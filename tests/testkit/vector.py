@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from fwsign.verify.verifier import DevicePolicy
+from fwsign.verify.policy import DevicePolicy
 from fwsign.x509.anchor import Anchor
 from support import NOW, PAYLOAD, PRODUCT, VENDOR, Entity, Pki, make_pki
 from testkit.fixed import shared

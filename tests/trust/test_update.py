@@ -8,13 +8,21 @@ from typing import Any
 import pytest
 
 from fwsign.errors import CODES, FwsignError
-from fwsign.format import cbor, suit
+from fwsign.format import cbor, identifiers, suit
 from fwsign.format.cbor import Tag
 from fwsign.format.component import Component, Digest
 from fwsign.format.cose import Block, encode_block, protected_header, sig_structure
+from fwsign.format.envelope import MAX_ENVELOPE_SIZE, Envelope, decode_envelope, encode_envelope
 from fwsign.format.payload import digest
 from fwsign.keys.file import FileSigner
 from fwsign.signing.trust_update import make_update
+from fwsign.trust.envelope import (
+    MAX_UPDATE_SIZE,
+    decode_update,
+    encode_update,
+    is_update,
+    split_updates,
+)
 from fwsign.trust.lists import (
     MAX_ANCHORS,
     MAX_VENDORS,
@@ -28,17 +36,7 @@ from fwsign.trust.lists import (
     encode_content,
     encode_trust,
 )
-from fwsign.trust.update import (
-    MAX_UPDATE_SIZE,
-    MAX_UPDATES,
-    apply_chain,
-    decode_update,
-    encode_update,
-    is_update,
-    signers,
-    split_updates,
-    verify_update,
-)
+from fwsign.trust.update import MAX_UPDATES, apply_chain, signers, verify_update
 from fwsign.x509.anchor import Anchor
 from mutation import Dice
 from support import (
@@ -219,9 +217,9 @@ def test_a_chain_has_a_limit() -> None:
     with refused("malformed.size", str(MAX_UPDATES)):
         apply_chain(ENROLLED, [ONE] * (MAX_UPDATES + 1))
     with refused("malformed.size"):
-        split_updates(bytes(suit.MAX_ENVELOPE_SIZE + 1))
+        split_updates(bytes(MAX_ENVELOPE_SIZE + 1))
     with refused("malformed.cbor", "items in all"):  # and not 32 million bytes objects
-        split_updates(bytes(suit.MAX_ENVELOPE_SIZE))
+        split_updates(bytes(MAX_ENVELOPE_SIZE))
     with refused("malformed.size"):
         decode_update(bytes(MAX_UPDATE_SIZE + 1))
 
@@ -439,14 +437,14 @@ def wrapped(content: bytes, change: Callable[[dict[Any, Any]], Any] = lambda _: 
     """Sign any list, and any manifest: `change` gets its members."""
     image = Digest(-16, digest(-16, content))
     component = Component((b"trust",), image, len(content), "#trust")
-    ids = suit.vendor_id(VENDOR), suit.class_id(VENDOR, PRODUCT)
+    ids = identifiers.vendor_id(VENDOR), identifiers.class_id(VENDOR, PRODUCT)
     members = dict(cbor.decode(suit.encode_manifest(suit.Manifest(1, *ids, (component,)))))
     change(members)
     manifest = cbor.encode(members)
     head = cbor.byte_string_head(len(manifest))
     signed = cbor.encode((-16, digest(-16, head, manifest)))
     blocks = tuple(make_block(signed, key) for key in (OLD.key, NEW.key))
-    return suit.encode_envelope(suit.Envelope(signed, blocks, manifest, None, {"#trust": content}))
+    return encode_envelope(Envelope(signed, blocks, manifest, None, {"#trust": content}))
 
 
 CONTENT = encode_content(FIRST)
@@ -490,7 +488,7 @@ def test_a_trust_update_with_a_payload_beside_is_no_trust_update() -> None:
 
 
 def rest_of(data: bytes, **more: Any) -> bytes:
-    return suit.encode_envelope(suit.decode_envelope(data)._replace(**more))
+    return encode_envelope(decode_envelope(data)._replace(**more))
 
 
 def test_what_rides_along_is_refused() -> None:
@@ -514,7 +512,7 @@ def test_a_list_that_was_exchanged_or_taken_out_is_refused() -> None:
 
 def test_an_exchanged_manifest_is_refused() -> None:
     with refused("tampered.manifest"):
-        verify_update(ENROLLED, rest_of(ONE, manifest=suit.decode_envelope(TWO).manifest))
+        verify_update(ENROLLED, rest_of(ONE, manifest=decode_envelope(TWO).manifest))
 
 
 def listed(**more: Any) -> bytes:

@@ -9,12 +9,14 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from fwsign.format import cbor, suit
+from fwsign.format import cbor, identifiers, suit
 from fwsign.format.component import Component, Digest
+from fwsign.format.envelope import decode_envelope
 from fwsign.format.kinds import flash_identifier
 from fwsign.format.payload import digest
+from fwsign.format.text import Text, encode_text
 from fwsign.keys.file import FileSigner
-from fwsign.verify.verifier import Recorded
+from fwsign.verify.policy import Recorded
 from hostile import block_of, close, encoded, judge, refused_at, with_members
 from support import (
     NOW,
@@ -69,7 +71,7 @@ def test_a_product_of_the_same_name_of_another_vendor_is_refused(pki: Pki) -> No
 
 
 def test_vendor_of_one_and_class_of_another_vendor_are_refused(pki: Pki) -> None:
-    mixed = make_manifest()._replace(class_id=suit.class_id(ELSEWHERE, PRODUCT))
+    mixed = make_manifest()._replace(class_id=identifiers.class_id(ELSEWHERE, PRODUCT))
     with refused_at(9, "unsuitable.product"):
         verify(sign_with(pki, mixed), [pki.root])
 
@@ -290,29 +292,29 @@ def test_an_example_key_does_not_count_but_does_not_refuse_others(pki: Pki) -> N
 # --- text -----------------------------------------------------------------------------------
 
 
-def texted(pki: Pki, text: suit.Text, version: tuple[int, ...] | None) -> bytes:
-    raw = suit.encode_text(text, (component(),))
+def texted(pki: Pki, text: Text, version: tuple[int, ...] | None) -> bytes:
+    raw = encode_text(text, (component(),))
     head = cbor.byte_string_head(len(raw))
     signed = Digest(-16, digest(-16, head, raw))
     return sign_with(pki, make_manifest(version=version, text_digest=signed), text=raw)
 
 
 def test_severed_text_is_accepted(pki: Pki) -> None:
-    envelope = texted(pki, suit.Text(VENDOR, PRODUCT, "2.4.1"), (2, 4, 1))
+    envelope = texted(pki, Text(VENDOR, PRODUCT, "2.4.1"), (2, 4, 1))
     whole = verify(envelope, [pki.root])
     assert whole.text is not None
     assert verify(with_members(envelope, {23: None}), [pki.root]).text is None
 
 
 def test_altered_text_is_refused(pki: Pki) -> None:
-    envelope = texted(pki, suit.Text(VENDOR, PRODUCT, "2.4.1"), (2, 4, 1))
-    raw = suit.decode_envelope(envelope).text or b""
+    envelope = texted(pki, Text(VENDOR, PRODUCT, "2.4.1"), (2, 4, 1))
+    raw = decode_envelope(envelope).text or b""
     with refused_at(7, "tampered.text", "not the one that was signed"):
         verify(with_members(envelope, {23: raw.replace(b"2.4.1", b"9.9.9")}), [pki.root])
 
 
 def test_text_without_digest_is_refused(pki: Pki) -> None:
-    raw = suit.encode_text(suit.Text(VENDOR, PRODUCT), (component(),))
+    raw = encode_text(Text(VENDOR, PRODUCT), (component(),))
     with refused_at(7, "tampered.text"):
         verify(sign_with(pki, text=raw), [pki.root])
 
@@ -320,17 +322,17 @@ def test_text_without_digest_is_refused(pki: Pki) -> None:
 @pytest.mark.parametrize(
     ("text", "version", "words"),
     [
-        (suit.Text(VENDOR, "other"), None, "another product's"),
-        (suit.Text(ELSEWHERE, PRODUCT), None, "another product's"),
-        (suit.Text("ACME.example", PRODUCT), None, "another product's"),
-        (suit.Text(VENDOR, PRODUCT, "9.9"), (1, 0), "text says version 9.9"),
-        (suit.Text(VENDOR, PRODUCT, "9.9"), None, "text says version 9.9"),
-        (suit.Text(VENDOR, PRODUCT), (1, 0), "text says version None"),
-        (suit.Text(VENDOR, PRODUCT, "\N{ARABIC-INDIC DIGIT TWO}.4"), (2, 4), "text says version"),
+        (Text(VENDOR, "other"), None, "another product's"),
+        (Text(ELSEWHERE, PRODUCT), None, "another product's"),
+        (Text("ACME.example", PRODUCT), None, "another product's"),
+        (Text(VENDOR, PRODUCT, "9.9"), (1, 0), "text says version 9.9"),
+        (Text(VENDOR, PRODUCT, "9.9"), None, "text says version 9.9"),
+        (Text(VENDOR, PRODUCT), (1, 0), "text says version None"),
+        (Text(VENDOR, PRODUCT, "\N{ARABIC-INDIC DIGIT TWO}.4"), (2, 4), "text says version"),
     ],
 )
 def test_text_that_contradicts_the_manifest_is_refused(
-    pki: Pki, text: suit.Text, version: tuple[int, ...] | None, words: str
+    pki: Pki, text: Text, version: tuple[int, ...] | None, words: str
 ) -> None:
     with refused_at(7, "malformed.profile", words):
         verify(texted(pki, text, version), [pki.root])

@@ -11,7 +11,8 @@ from cryptography import x509
 from fwsign.memory import crls as state_crls
 from fwsign.memory.state import State
 from fwsign.verify.policy import DevicePolicy, Slot
-from fwsign.verify.verifier import EARLIEST, MAX_CRL_LEAD, VerifiedRelease, Verifier
+from fwsign.verify.verified import VerifiedRelease
+from fwsign.verify.verifier import EARLIEST, MAX_CRL_LEAD, Verifier
 from fwsign.x509.crl import HeldCrl, parse_crl
 from hostile import refused_at, spki
 from support import (

@@ -12,6 +12,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fwsign.errors import FwsignError
 from fwsign.format import suit
+from fwsign.format.envelope import Envelope, encode_envelope
 from fwsign.keys.file import load_private_key
 from fwsign.pki.authority import open_authority
 from fwsign.pki.crls import first_crl
@@ -77,7 +78,7 @@ def device_takes(
     manifest = suit.encode_manifest(make_manifest())
     payload = signed_digest(manifest)
     block = make_block(payload, key, tuple(path), tuple(crls))
-    release = suit.encode_envelope(suit.Envelope(payload, (block,), manifest, None, {}))
+    release = encode_envelope(Envelope(payload, (block,), manifest, None, {}))
     root = Anchor.from_certificate(Pki(pki).root.public_bytes(Encoding.DER))
     try:
         verify(release, [root], at=NOW, profile=profile, revocation="off")
@@ -167,7 +168,7 @@ def test_its_crl_revokes_and_clears_nothing_of_the_other_ca(profile: Any, pki: P
     key = load_private_key(Pki(pki).key_path("release"), no_passphrase)
     crls = (list_, Pki(pki).crls("release")[1])
     block = make_block(payload, key, Pki(pki).path("release"), crls)
-    release = suit.encode_envelope(suit.Envelope(payload, (block,), manifest, None, {}))
+    release = encode_envelope(Envelope(payload, (block,), manifest, None, {}))
     with pytest.raises(FwsignError) as caught:
         verify(release, [root], at=NOW, profile=profile, revocation="require")
     assert caught.value.code == "tampered.crl"

@@ -9,7 +9,8 @@ from cryptography import x509
 
 from fwsign.errors import CODES, FwsignError
 from fwsign.format.cose import TOKEN, decode_block
-from fwsign.verify.verifier import Anchor, VerifiedRelease
+from fwsign.verify.verified import VerifiedRelease
+from fwsign.x509.anchor import Anchor
 from hostile import (
     altered_block,
     bare,

@@ -11,7 +11,9 @@ from fwsign.errors import FwsignError
 from fwsign.format import cbor, suit
 from fwsign.format.component import BlockList, Component, Digest
 from fwsign.format.cose import decode_block, encode_block
-from fwsign.verify.verifier import VerifiedRelease, Verifier
+from fwsign.format.envelope import Envelope, decode_envelope, encode_envelope
+from fwsign.verify.verified import VerifiedRelease
+from fwsign.verify.verifier import Verifier
 from hostile import block_of, close, encoded, no_stronger, outcome
 from mutation import (
     Dice,
@@ -106,7 +108,7 @@ def test_manifest_that_decodes_has_one_encoding(manifest: suit.Manifest, seed: i
 
 
 ENVELOPES = st.builds(
-    suit.Envelope,
+    Envelope,
     st.binary(max_size=40),
     st.lists(st.binary(max_size=40), max_size=8).map(tuple),
     st.binary(max_size=40),
@@ -117,23 +119,23 @@ ENVELOPES = st.builds(
 
 
 @given(ENVELOPES)
-def test_envelope_round_trip(envelope: suit.Envelope) -> None:
-    data = suit.encode_envelope(envelope)
-    assert suit.decode_envelope(data) == envelope
+def test_envelope_round_trip(envelope: Envelope) -> None:
+    data = encode_envelope(envelope)
+    assert decode_envelope(data) == envelope
 
 
 @given(ENVELOPES, st.integers(0))
-def test_envelope_that_decodes_has_one_encoding(envelope: suit.Envelope, seed: int) -> None:
-    data = bytearray(suit.encode_envelope(envelope))
+def test_envelope_that_decodes_has_one_encoding(envelope: Envelope, seed: int) -> None:
+    data = bytearray(encode_envelope(envelope))
     dice = Dice(seed)
     for _ in range(1 + dice.below(3)):
         data[dice.below(len(data))] ^= 1 << dice.below(8)
     try:
-        decoded = suit.decode_envelope(bytes(data))
+        decoded = decode_envelope(bytes(data))
     except FwsignError:
         return
     if not decoded.other:
-        assert suit.encode_envelope(decoded) == bytes(data)
+        assert encode_envelope(decoded) == bytes(data)
 
 
 @given(st.integers(0))

@@ -7,10 +7,14 @@ from functools import cache
 import pytest
 
 from fwsign.errors import FwsignError
-from fwsign.format import cbor, suit
+from fwsign.format import cbor
 from fwsign.format.component import Digest
+from fwsign.format.envelope import decode_envelope, encode_envelope
 from fwsign.format.payload import digest
-from fwsign.verify.verifier import DevicePolicy, VerifiedRelease, Verifier
+from fwsign.format.text import Text, encode_text
+from fwsign.verify.policy import DevicePolicy
+from fwsign.verify.verified import VerifiedRelease
+from fwsign.verify.verifier import Verifier
 from hostile import outcome
 from mutation import Dice
 from support import (
@@ -34,7 +38,7 @@ class Target:
     def __init__(self, alg: str = "p256", *, inside: bool = False) -> None:
         pki = make_pki(alg)
         part = component(PAYLOAD, uri="#build.bin" if inside else None)
-        text = suit.encode_text(suit.Text(VENDOR, PRODUCT, "2.4.1"), (part,))
+        text = encode_text(Text(VENDOR, PRODUCT, "2.4.1"), (part,))
         head = cbor.byte_string_head(len(text))
         signed = Digest(-16, digest(-16, head, text))
         manifest = make_manifest(part, version=(2, 4, 1), text_digest=signed)
@@ -132,8 +136,8 @@ def test_bits_of_a_block_that_is_not_needed_change_nothing_else() -> None:
     # Two signers, one is enough: what is left of the other may not make the result stronger.
     first, second = make_pki(), make_pki(common="Other ")
     manifest = make_manifest(component(PAYLOAD))
-    both = [suit.decode_envelope(sign_with(one, manifest)) for one in (first, second)]
-    envelope = suit.encode_envelope(both[0]._replace(blocks=both[0].blocks + both[1].blocks))
+    both = [decode_envelope(sign_with(one, manifest)) for one in (first, second)]
+    envelope = encode_envelope(both[0]._replace(blocks=both[0].blocks + both[1].blocks))
     verifier = Verifier([first.root.anchor, second.root.anchor], device(threshold=1))
     original = verifier.verify(envelope, at=NOW)
     dice = Dice("not needed")

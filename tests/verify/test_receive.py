@@ -7,7 +7,7 @@ import pytest
 
 from fwsign.errors import Failed, Tampered
 from fwsign.format.payload import CHUNK_SIZE, measure
-from fwsign.verify.verifier import VerifiedRelease
+from fwsign.verify.verified import VerifiedRelease
 from hostile import refused_at
 from support import PAYLOAD, Pki, component, make_manifest, make_pki, sign_with, verify
 

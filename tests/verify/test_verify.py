@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from fwsign.format import cbor, suit
+from fwsign.format import cbor
 from fwsign.format.component import Digest
 from fwsign.format.payload import digest
-from fwsign.verify.verified import seal
-from fwsign.verify.verifier import DevicePolicy, Recorded, Slot, VerifiedRelease, Verifier
+from fwsign.format.text import Text, encode_text
+from fwsign.verify.policy import DevicePolicy, Recorded, Slot
+from fwsign.verify.verified import VerifiedRelease, seal
+from fwsign.verify.verifier import Verifier
 from fwsign.x509.anchor import Anchor
 from hostile import bare, block_of, encoded, judge, refused_at, spki
 from support import (
@@ -226,8 +228,8 @@ def test_what_compat_forgave_is_noted(pki: Pki) -> None:
 
 
 def test_text_is_in_the_result(pki: Pki) -> None:
-    text = suit.Text(VENDOR, PRODUCT, "2.4.1", "what is new")
-    raw = suit.encode_text(text, (component(),))
+    text = Text(VENDOR, PRODUCT, "2.4.1", "what is new")
+    raw = encode_text(text, (component(),))
     signed = Digest(-16, digest(-16, cbor.byte_string_head(len(raw)), raw))
     manifest = make_manifest(version=(2, 4, 1), text_digest=signed)
     assert verify(sign_with(pki, manifest, text=raw), [pki.root]).text == text

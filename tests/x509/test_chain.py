@@ -7,7 +7,8 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from fwsign.x509.chain import CertificationPath, Profile, validate_path
+from fwsign.x509.chain import CertificationPath, validate_path
+from fwsign.x509.roles import Profile
 from support import (
     CODE_SIGNING,
     VENDOR,

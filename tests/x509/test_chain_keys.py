@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fwsign.x509.anchor import Anchor
-from fwsign.x509.chain import CertificationPath, Profile, check_dates, validate_path
+from fwsign.x509.chain import CertificationPath, check_dates, validate_path
+from fwsign.x509.roles import Profile
 from support import (
     CODE_SIGNING,
     DAY,

@@ -7,9 +7,10 @@ import pytest
 from cryptography import x509
 
 from fwsign.x509.anchor import Anchor
-from fwsign.x509.chain import CertificationPath, Profile, validate_path
+from fwsign.x509.chain import CertificationPath, validate_path
 from fwsign.x509.crl import parse_crl
 from fwsign.x509.revocation import CrlReader
+from fwsign.x509.roles import Profile
 from support import (
     DAY,
     NOW,

@@ -8,8 +8,9 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from fwsign.x509.chain import Profile, validate_path
+from fwsign.x509.chain import validate_path
 from fwsign.x509.revocation import CrlReader
+from fwsign.x509.roles import Profile
 from support import (
     DAY,
     NOW,

@@ -127,3 +127,26 @@ def test_the_entries_of_a_crl_are_found_after_times_of_either_form(days: tuple[i
     )
     assert none == 0
     assert 0 < one == two - one
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "no element of type 0x04 at byte 2"),
+        (b"\x04", "no element of type 0x04 at byte 2"),
+        (b"\x04\x05ab", "an element that goes beyond the end at byte 2"),
+        (b"\x04\x82", "a length that is not in its shortest form at byte 2"),
+        (b"\x04\x81\x82", "an element that goes beyond the end at byte 2"),
+    ],
+)
+def test_a_reader_inside_an_element_does_not_leave_it(content: bytes, words: str) -> None:
+    inside = der.DerReader(tlv(0x30, content) + b"\0\x04\x01ab" * 4).inside(0x30)
+    with pytest.raises(ValueError, match=words):
+        inside.content(0x04)
+    assert not der.DerReader(tlv(0x30) + b"\x04\0").inside(0x30).peek(0x04)
+
+
+def test_an_element_that_is_alone() -> None:
+    assert der.single(tlv(4, b"ab"), 4) == b"ab"
+    with pytest.raises(ValueError, match="2 bytes too many"):
+        der.single(tlv(4, b"ab") + tlv(4), 4)

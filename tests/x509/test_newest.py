@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from fwsign.format import cose, suit
+from fwsign.format import cose
 from fwsign.format.cose import MAX_CRL_SIZE, MAX_CRLS
+from fwsign.format.envelope import decode_envelope
 from fwsign.signing.envelope import staple
 from fwsign.x509.crl import newest, parse_crl
 from lint_kit import codes, fill, findings
@@ -40,7 +41,7 @@ def kept(*crls: bytes) -> set[bytes]:
 
 
 def stapled(envelope: bytes) -> tuple[bytes, ...]:
-    return cose.decode_block(suit.decode_envelope(envelope).blocks[0]).crls
+    return cose.decode_block(decode_envelope(envelope).blocks[0]).crls
 
 
 @pytest.mark.parametrize("case", FORGETS)

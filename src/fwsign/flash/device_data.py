@@ -67,8 +67,8 @@ class Filled(NamedTuple):
         return {"serial": self.row.serial, "places": places}
 
 
-class Stock(NamedTuple):
-    """The rows for the boards of a run.
+class Filler(NamedTuple):
+    """Chooses a row for a board, among the rows for all boards of a run.
 
     Args:
         rows: the checked CSV file.
@@ -78,6 +78,7 @@ class Stock(NamedTuple):
         state: the memory that records who has which row; None if nothing is remembered.
         remember: whether rows are allotted; not in a dry run.
         take_next: whether a board without a row of its own takes the first free one.
+        typed: the serial number that the user typed for this board; None if none.
     """
 
     rows: Rows
@@ -87,13 +88,13 @@ class Stock(NamedTuple):
     state: Path | None
     remember: bool
     take_next: bool
+    typed: str | None = None
 
-    def choose(self, info: BoardInfo, typed: str | None) -> Filled:
+    def choose(self, info: BoardInfo) -> Filled:
         """Return the row for a board; `allot` may find that another board was faster.
 
         Args:
             info: the board's facts.
-            typed: the serial number that the user typed for it.
 
         Raises:
             Unsuitable: `unsuitable.device-data`.
@@ -117,7 +118,7 @@ class Stock(NamedTuple):
         batch = Batch(self.vendor, self.klass, info.simulated)
         with self._memory() as memory:
             own = memory.serial_of(batch, info.identity) if memory else None
-            row = self._own(info.identity, own, typed)
+            row = self._own(info.identity, own)
             if row is None:  # the next one is free, unless another board is faster: see `allot`
                 following = self._next(batch, memory)
                 if following is None:
@@ -151,12 +152,12 @@ class Stock(NamedTuple):
             return nullcontext()
         return State.open(self.state, create=self.remember)
 
-    def _own(self, identity: str, own: str | None, typed: str | None) -> DataRow | None:
+    def _own(self, identity: str, own: str | None) -> DataRow | None:
         """Return the row that the memory, the user or the file names for a board, if one does."""
         digits = hex_of(identity)
         named = [
             (own, "it has the row {} since it was first filled"),
-            (typed, "the row {} was typed for it"),
+            (self.typed, "the row {} was typed for it"),
             (
                 self.rows.by_mac[digits].serial if digits in self.rows.by_mac else None,
                 f"{self.rows.name} has the row {{}} for it",
@@ -201,26 +202,6 @@ class Stock(NamedTuple):
             hint = "name it with --serial PORT=SERIAL, --scan, or in a column mac; or take --next"
         message = f"{self.rows.name} has no row for the board {identity}: {found}"
         return _unfit(message, "a row for this board", found, hint)
-
-
-class Filler(NamedTuple):
-    """Chooses the data for one board.
-
-    Args:
-        stock: the rows for all boards.
-        typed: the serial number that the user typed for this one; None if none.
-    """
-
-    stock: Stock
-    typed: str | None = None
-
-    def choose(self, info: BoardInfo) -> Filled:
-        """Return the row for the board; see `Stock.choose`."""
-        return self.stock.choose(info, self.typed)
-
-    def allot(self, info: BoardInfo, filled: Filled | None) -> bool:
-        """Record that the board has it; see `Stock.allot`."""
-        return self.stock.allot(info, filled)
 
 
 def lay_over(plan: EspPlan, filled: Filled) -> EspPlan:

@@ -10,7 +10,7 @@ from fwsign.flash.boards.release import Find, HeldRelease
 from fwsign.flash.device_data import refuse_missing
 from fwsign.flash.outcome import Judged
 from fwsign.signing.release import DEVICE_DATA
-from fwsign.verify.verifier import Anchor, DevicePolicy, Verifier
+from fwsign.verify.verifier import Verifier
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from fwsign.flash.boards.board import BoardInfo
     from fwsign.flash.device_data import Filler
     from fwsign.format.component import Component
+    from fwsign.verify.policy import DevicePolicy
+    from fwsign.x509.anchor import Anchor
 
 
 class Given(NamedTuple):

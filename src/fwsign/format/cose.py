@@ -66,7 +66,7 @@ class Block(NamedTuple):
 
 
 MIN_RSA_BITS: Final = 3072
-"""Bits of RSA keys that sign blocks; CAs may have 2048 (see chain.py)."""
+"""Bits of RSA keys that sign blocks; CAs may have 2048 (`x509.roles`)."""
 MAX_RSA_BITS: Final = 8192
 """Larger keys cost time and add nothing."""
 MAX_RSA_EXPONENT_BITS: Final = 64

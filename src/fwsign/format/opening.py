@@ -4,36 +4,10 @@
 from collections.abc import Iterable
 
 from fwsign.errors import Malformed, Tampered, check_limit
-from fwsign.format import cbor, suit
-from fwsign.format.algorithms import SHA256
+from fwsign.format import suit
 from fwsign.format.cose import MAX_PROOFS_SIZE, Block, decode_block
-from fwsign.format.payload import digest
-
-
-def encode_manifest_digest(manifest: bytes) -> bytes:
-    """Return the bytes that blocks sign: the SUIT_Digest of a manifest with its bstr head."""
-    head = cbor.byte_string_head(len(manifest))
-    return cbor.encode((SHA256, digest(SHA256, head, manifest)))
-
-
-def check_manifest_digest(envelope: suit.Envelope) -> bytes:
-    """Step 2. The digest covers the manifest with its bstr head (SUIT section 8.3).
-
-    Raises:
-        Malformed: `malformed.cbor`, `malformed.profile`.
-        Tampered: `tampered.manifest`.
-    """
-    signed = suit.decode_digest(cbor.decode(envelope.digest))
-    head = cbor.byte_string_head(len(envelope.manifest))
-    found = digest(signed.algorithm, head, envelope.manifest)
-    if found != signed.value:
-        raise Tampered(
-            "tampered.manifest",
-            f"the manifest has digest {found.hex()}, the signed one is {signed.value.hex()}",
-            expected=signed.value.hex(),
-            found=found.hex(),
-        )
-    return found
+from fwsign.format.envelope import Envelope, bstr_digest
+from fwsign.format.text import Text, decode_text
 
 
 def decode_blocks(encoded: Iterable[bytes]) -> list[Block]:
@@ -49,7 +23,7 @@ def decode_blocks(encoded: Iterable[bytes]) -> list[Block]:
     return blocks
 
 
-def decode_content(envelope: suit.Envelope) -> tuple[suit.Manifest, suit.Text | None]:
+def decode_content(envelope: Envelope) -> tuple[suit.Manifest, Text | None]:
     """Step 7. Manifest and text match their templates, and nothing else rides along.
 
     Raises:
@@ -79,7 +53,6 @@ def decode_content(envelope: suit.Envelope) -> tuple[suit.Manifest, suit.Text | 
     if envelope.text is None:
         return manifest, None
     signed = manifest.text_digest
-    head = cbor.byte_string_head(len(envelope.text))
-    if signed is None or digest(signed.algorithm, head, envelope.text) != signed.value:
+    if signed is None or bstr_digest(signed.algorithm, envelope.text) != signed.value:
         raise Tampered("tampered.text", "the text is not the one that was signed")
-    return manifest, suit.decode_text(envelope.text, manifest)
+    return manifest, decode_text(envelope.text, manifest)

@@ -13,7 +13,7 @@ from fwsign.gateway.stage import Staged, reading
 if TYPE_CHECKING:
     from fwsign.flash.outcome import Outcome
     from fwsign.verify.policy import DevicePolicy
-    from fwsign.verify.verifier import Anchor
+    from fwsign.x509.anchor import Anchor
 
 
 def flash(

@@ -13,8 +13,8 @@ from fwsign.files import io_error
 from fwsign.gateway.config import DEFAULT_CONFIG, load
 from fwsign.gateway.session import demands_of
 from fwsign.memory.state import State
+from fwsign.trust.envelope import is_update, split_updates
 from fwsign.trust.lists import TrustState
-from fwsign.trust.update import is_update, split_updates
 from fwsign.verify.policy import DevicePolicy
 from fwsign.verify.verifier import Verifier
 

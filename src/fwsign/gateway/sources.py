@@ -10,8 +10,8 @@ from typing import NamedTuple, Self
 from fwsign.errors import Failed
 from fwsign.files import io_error, read_bytes
 from fwsign.format.component import Component, is_inside, is_url
+from fwsign.format.envelope import MAX_ENVELOPE_SIZE
 from fwsign.format.payload import CHUNK_SIZE, PayloadSource
-from fwsign.format.suit import MAX_ENVELOPE_SIZE
 from fwsign.gateway.config import FetchRules, Tell
 
 PayloadProgress = Callable[[str, int, int], object]

@@ -9,8 +9,8 @@ from fwsign.gateway.config import Device
 from fwsign.gateway.log import Log
 from fwsign.gateway.session import opened, trusted
 from fwsign.keys import Signer
+from fwsign.trust.envelope import split_updates
 from fwsign.trust.lists import TrustState
-from fwsign.trust.update import split_updates
 
 
 class Applied(NamedTuple):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from fwsign.errors import Failed
-from fwsign.format import cbor, suit
+from fwsign.format import cbor, identifiers
 from fwsign.memory.file import StateFile
 from fwsign.trust.lists import Update
 from fwsign.verify.policy import Recorded
@@ -102,9 +102,9 @@ def rise(file: StateFile, key: FloorKey, floor: Floor, release: VerifiedRelease)
 def reset(file: StateFile, update: Update, identity: str | None) -> None:
     """Set the floors that a trust update states, up or down; leave the others."""
     trust, floors = update.trust, update.floors
-    vendor = suit.vendor_id(trust.vendor)
+    vendor = identifiers.vendor_id(trust.vendor)
     if floors.sequence is not None:
-        product = suit.class_id(trust.vendor, trust.product)
+        product = identifiers.class_id(trust.vendor, trust.product)
         _set(file, key(identity, vendor, product), floors.sequence)
     if floors.time is not None:
         file.run(_SET_TIME, vendor, floors.time)

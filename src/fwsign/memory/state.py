@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from fwsign.errors import Failed
-from fwsign.format import suit
+from fwsign.format import identifiers
 from fwsign.keys import Signer
 from fwsign.memory import floors
 from fwsign.memory import rows as state_rows
@@ -82,7 +82,9 @@ class State:
         Raises:
             Failed: `state.limit`, `state.damaged`, `state.busy`, `io.*`.
         """
-        key = floors.key(identity, suit.vendor_id(vendor), suit.class_id(vendor, product))
+        key = floors.key(
+            identity, identifiers.vendor_id(vendor), identifiers.class_id(vendor, product)
+        )
         with self._file.transaction("read"):  # both tables at one moment
             return floors.get(self._file, key)
 
@@ -314,7 +316,7 @@ class State:
 
 
 def _vendor_id(policy: DevicePolicy) -> bytes | None:
-    return suit.vendor_id(policy.vendor) if policy.vendor is not None else None
+    return identifiers.vendor_id(policy.vendor) if policy.vendor is not None else None
 
 
 def _teaching(release: VerifiedRelease) -> list[Issued]:

@@ -29,7 +29,7 @@ from fwsign.pki.profiles import (
     organisation_of,
     subject_name,
 )
-from fwsign.x509.chain import MIN_CA_RSA_BITS
+from fwsign.x509.roles import MIN_CA_RSA_BITS
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -19,17 +19,24 @@ from fwsign.format.cose import (
     sig_structure,
     verify_signature,
 )
-from fwsign.format.opening import encode_manifest_digest
+from fwsign.format.envelope import (
+    Envelope,
+    decode_envelope,
+    encode_envelope,
+    encode_manifest_digest,
+)
 from fwsign.format.payload import digest
+from fwsign.format.text import decode_text
 from fwsign.keys import Signer
 from fwsign.signing.release import Release
 from fwsign.spans import CLOCK_TOLERANCE
 from fwsign.verify.policy import DevicePolicy
-from fwsign.verify.token import parse_token
-from fwsign.verify.verifier import VerifiedRelease, Verifier
+from fwsign.verify.verified import VerifiedRelease
+from fwsign.verify.verifier import Verifier
 from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import Certificate, key_digest, parse_certificate
 from fwsign.x509.crl import Crl, newest, parse_crl
+from fwsign.x509.token import parse_token
 
 CRL_MARGIN: Final = timedelta(days=1)
 """A CRL that goes stale sooner would stop the update before it reaches its devices."""
@@ -106,8 +113,8 @@ def sign(
         _sign_block(identity, leaf, payload, tsa)
         for identity, leaf in zip(identities, leaves, strict=True)
     )
-    envelope = suit.encode_envelope(
-        suit.Envelope(payload, blocks, manifest, release.text, release.integrated)
+    envelope = encode_envelope(
+        Envelope(payload, blocks, manifest, release.text, release.integrated)
     )
     policy = _device_policy(release, leaves, tsa)._replace(allow_example_keys=allow_example_keys)
     verified = Verifier(anchors, policy).verify(envelope, at=at)
@@ -123,7 +130,7 @@ def _device_policy(
     release: Release, leaves: Sequence[Certificate], tsa: TimeStamping | None
 ) -> DevicePolicy:
     """Return the policy of a device that demands all of these signatures and tokens."""
-    text = suit.decode_text(release.text, release.manifest)
+    text = decode_text(release.text, release.manifest)
     return DevicePolicy(
         vendor=text.vendor,
         product=text.product,
@@ -252,7 +259,7 @@ def staple(envelope: bytes, crls: Sequence[bytes], *, skip_unused: bool = False)
             hold.
         Failed: `io.crl-unused` for a CRL that belongs to no issuer of any block.
     """
-    decoded = suit.decode_envelope(envelope)
+    decoded = decode_envelope(envelope)
     new = [parse_crl(crl) for crl in crls]
     unused = set(range(len(new)))
     blocks = []
@@ -270,12 +277,12 @@ def staple(envelope: bytes, crls: Sequence[bytes], *, skip_unused: bool = False)
             "io.crl-unused",
             f"the {new[min(unused)].name} belongs to no issuer in the envelope",
         )
-    return suit.encode_envelope(decoded._replace(blocks=tuple(blocks)))
+    return encode_envelope(decoded._replace(blocks=tuple(blocks)))
 
 
 def carried_crls(envelope: bytes) -> list[Crl]:
     """Return the CRLs in an envelope, each once; raise like `staple`."""
-    blocks = map(decode_block, suit.decode_envelope(envelope).blocks)
+    blocks = map(decode_block, decode_envelope(envelope).blocks)
     return [parse_crl(crl) for crl in dict.fromkeys(crl for block in blocks for crl in block.crls)]
 
 

@@ -10,12 +10,15 @@ from typing import Final, NamedTuple, TypeAlias
 
 from fwsign.errors import Failed
 from fwsign.files import io_error
-from fwsign.format import cbor, suit
+from fwsign.format import identifiers, suit
 from fwsign.format.algorithms import SHA256
 from fwsign.format.blocks import BLOCK_SIZES, encode_blocks, is_block_size
 from fwsign.format.component import BlockList, Component, Digest, check_unique, check_uri
+from fwsign.format.envelope import bstr_digest
 from fwsign.format.kinds import check_identifier, check_name
-from fwsign.format.payload import CHUNK_SIZE, Blocks, PayloadSource, digest, measure
+from fwsign.format.payload import CHUNK_SIZE, Blocks, PayloadSource, measure
+from fwsign.format.text import Text, encode_text
+from fwsign.format.version import version_numbers
 
 MAX_EMBEDDED_SIZE: Final = 16 * 1024 * 1024
 """Bytes of one payload inside an envelope: the largest flash of the known boards."""
@@ -56,8 +59,8 @@ class Release(NamedTuple):
 
 
 def describe(
-    parts: Sequence[ReleaseFile],
-    text: suit.Text,
+    files: Sequence[ReleaseFile],
+    text: Text,
     *,
     sequence_number: int,
     use_before: int | None = None,
@@ -69,7 +72,7 @@ def describe(
     """Hash files and describe them.
 
     Args:
-        parts: one or more; their names must differ in more than case.
+        files: one or more; their names must differ in more than case.
         text: vendor, product, version and description.
         sequence_number: 0 to 2**63 - 1; devices refuse lower ones than they have seen.
         use_before: Unix time in seconds, from which on devices refuse the release.
@@ -84,43 +87,37 @@ def describe(
         Malformed: `malformed.component`.
         Failed: `io.*`, `state.policy`.
     """
-    _check_numbers(len(parts), sequence_number, use_before, block_size)
+    _check_numbers(len(files), sequence_number, use_before, block_size)
     integrated: dict[str, bytes] = {}
     components, lists = [], []
-    for index, part in enumerate(parts):
-        check_identifier(part.identifier)
-        inside = embed or part.inside
-        uri = check_uri(("#" if inside else base_url) + check_name(part.name or part.path.name))
+    for index, file in enumerate(files):
+        check_identifier(file.identifier)
+        inside = embed or file.inside
+        uri = check_uri(("#" if inside else base_url) + check_name(file.name or file.path.name))
         if inside:
-            integrated[uri] = data = _load(part.path, opener)
-            components.append(Component(part.identifier, *measure(io.BytesIO(data)), uri))
+            integrated[uri] = data = _load(file.path, opener)
+            components.append(Component(file.identifier, *measure(io.BytesIO(data)), uri))
             continue
-        image, size, blocks = _measure(part.path, block_size, opener)
-        components.append(Component(part.identifier, image, size, uri))
+        image, size, blocks = _measure(file.path, block_size, opener)
+        components.append(Component(file.identifier, image, size, uri))
         if blocks is not None:
-            data = _encode_list(part.path, blocks)
+            data = _encode_list(file.path, blocks)
             lists.append(BlockList(index, *measure(io.BytesIO(data))))
             integrated[lists[-1].uri] = data
     _check_count(len(components), len(lists))
     check_unique(tuple(components), tuple(lists))
-    encoded_text = suit.encode_text(text, tuple(components))
+    encoded_text = encode_text(text, tuple(components))
     manifest = suit.Manifest(
         sequence_number,
-        suit.vendor_id(text.vendor),
-        suit.class_id(text.vendor, text.product),
+        identifiers.vendor_id(text.vendor),
+        identifiers.class_id(text.vendor, text.product),
         tuple(components),
         use_before,
-        suit.version_numbers(text.version) if text.version else None,
-        _text_digest(encoded_text),
+        version_numbers(text.version) if text.version else None,
+        Digest(SHA256, bstr_digest(SHA256, encoded_text)),
         tuple(lists),
     )
     return Release(manifest, encoded_text, integrated)
-
-
-def _text_digest(encoded: bytes) -> Digest:
-    """Return the digest of a text as the byte string that an envelope has for it."""
-    head = cbor.byte_string_head(len(encoded))
-    return Digest(SHA256, digest(SHA256, head, encoded))
 
 
 def _check_numbers(

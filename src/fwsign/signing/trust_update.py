@@ -4,12 +4,13 @@
 from collections.abc import Iterable
 
 from fwsign.errors import Failed
-from fwsign.format import suit
 from fwsign.format.cose import Block, encode_block, protected_header, sig_structure
+from fwsign.format.envelope import decode_envelope, encode_envelope
 from fwsign.keys import Signer
 from fwsign.signing.envelope import sign_message
+from fwsign.trust.envelope import decode_update, encode_update
 from fwsign.trust.lists import Update, check_update
-from fwsign.trust.update import decode_update, encode_update, signers
+from fwsign.trust.update import signers
 from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import key_digest
 
@@ -39,11 +40,11 @@ def make_update(update: Update, keys: Iterable[Signer] = (), *, signed: bytes = 
 
 
 def _add(data: bytes, key: Signer) -> bytes:
-    envelope = suit.decode_envelope(data)
+    envelope = decode_envelope(data)
     spki = key_digest(key.public_key)
     if signers([Anchor(key.public_key, spki)], data):
         raise Failed("key.mismatch", f"the key {spki[:16]} has signed already", found=spki)
     protected = protected_header(key.algorithm)
     signature = sign_message(key, sig_structure(protected, envelope.digest))
     block = encode_block(Block(protected, key.algorithm, signature))
-    return suit.encode_envelope(envelope._replace(blocks=(*envelope.blocks, block)))
+    return encode_envelope(envelope._replace(blocks=(*envelope.blocks, block)))

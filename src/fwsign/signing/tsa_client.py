@@ -17,8 +17,8 @@ from fwsign.format import cbor
 from fwsign.format.cose import MAX_TOKEN_SIZE
 from fwsign.format.payload import digest
 from fwsign.keys import asn1
-from fwsign.verify.token import BOOLEAN, parse_token
 from fwsign.x509 import der
+from fwsign.x509.token import parse_token
 
 STALL_SECONDS: Final = 10
 """The server's longest silence."""
@@ -41,7 +41,7 @@ def request_token(url: str, signature: bytes) -> bytes:
 
     Raises:
         Failed: `io.tsa`.
-        Malformed, Tampered, Untrusted: as `fwsign.verify.token.parse_token`.
+        Malformed, Tampered, Untrusted: as `fwsign.x509.token.parse_token`.
     """
     parts = _address(url)
     nonce = secrets.randbits(64)
@@ -66,7 +66,7 @@ def make_request(signature: bytes, nonce: int) -> bytes:
         asn1.integer(1),
         asn1.sequence(_SHA256, asn1.octets(imprint)),
         asn1.integer(nonce),
-        asn1.tlv(BOOLEAN, b"\xff"),
+        asn1.tlv(der.BOOLEAN, b"\xff"),
     )
 
 

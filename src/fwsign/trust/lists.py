@@ -8,6 +8,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fwsign.errors import Malformed, Untrusted, check_limit
 from fwsign.format import cbor, suit
 from fwsign.format.cose import MAX_CERTIFICATE_SIZE, algorithm_for
+from fwsign.format.envelope import MAX_BLOCKS
+from fwsign.format.identifiers import class_id, vendor_id
 from fwsign.verify.example_keys import EXAMPLE_SPKI
 from fwsign.x509.anchor import Anchor
 from fwsign.x509.constraints import is_domain
@@ -20,7 +22,7 @@ MAX_ANCHORS: Final = 32
 """Anchors of one list; each costs a signature check per block."""
 MAX_VENDORS: Final = 32
 """Domains that one anchor may be limited to."""
-MAX_THRESHOLD: Final = suit.MAX_BLOCKS // 2
+MAX_THRESHOLD: Final = MAX_BLOCKS // 2
 """Trust keys that must sign; the keys of two lists without a common key fit in one envelope."""
 MAX_NAME: Final = 253
 """Characters of a vendor's or product's name."""
@@ -51,6 +53,11 @@ class TrustState(NamedTuple):
     epoch: int
     threshold: int
     anchors: tuple[TrustAnchor, ...]
+
+    @property
+    def identifiers(self) -> tuple[bytes, bytes]:
+        """Vendor and product, as a manifest names them."""
+        return vendor_id(self.vendor), class_id(self.vendor, self.product)
 
     def anchors_for(self, role: Role) -> tuple[Anchor, ...]:
         """The anchors that have a role."""

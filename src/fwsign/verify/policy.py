@@ -9,10 +9,11 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 from fwsign.errors import Failed, Untrusted
 from fwsign.verify.example_keys import EXAMPLE_SPKI
 from fwsign.x509.anchor import Anchor
-from fwsign.x509.chain import CertificationPath, Profile
+from fwsign.x509.chain import CertificationPath
 from fwsign.x509.constraints import dns_names, is_domain, permits, within_domain
 from fwsign.x509.crl import HeldCrl
 from fwsign.x509.revocation import CrlReader
+from fwsign.x509.roles import Profile
 
 Revocation: TypeAlias = Literal["if-present", "require", "off"]
 

@@ -2,7 +2,7 @@
 """The results of verification: a `VerifiedRelease`, and the verdict on each block."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple, final
 
@@ -17,7 +17,8 @@ from fwsign.format.payload import (
     Receiving,
     receive,
 )
-from fwsign.verify.token import Stamp
+from fwsign.format.text import Text
+from fwsign.verify.stamp import Stamp
 from fwsign.x509.chain import CertificationPath
 from fwsign.x509.revocation import Issued
 
@@ -61,6 +62,13 @@ class VerifiedSigner(NamedTuple):
         return counted.name if counted else None
 
 
+def counted(
+    signers: Iterable[VerifiedSigner],
+) -> tuple[tuple[VerifiedSigner, CertificationPath], ...]:
+    """Return the verdicts on the blocks that count, with the path of each."""
+    return tuple((one, one.path) for one in signers if one.path and one.refusal is None)
+
+
 @final
 class VerifiedRelease:
     """A release that passed steps 1 to 9; only `Verifier.verify` makes one. Step 10 is `receive`.
@@ -94,7 +102,7 @@ class VerifiedRelease:
     )
     manifest: suit.Manifest
     manifest_digest: bytes
-    text: suit.Text | None
+    text: Text | None
     vendor: str
     signers: tuple[VerifiedSigner, ...]
     unchecked: tuple[str, ...]
@@ -126,7 +134,7 @@ class VerifiedRelease:
     @property
     def counted(self) -> tuple[tuple[VerifiedSigner, CertificationPath], ...]:
         """The blocks that count, with the path of each."""
-        return tuple((one, one.path) for one in self.signers if one.path and one.refusal is None)
+        return counted(self.signers)
 
     def component(self, name: str) -> Component:
         """Return the component with a name such as `build.bin` or `esp32c3@0x10000`.
@@ -214,7 +222,7 @@ def seal(
     *,
     manifest: suit.Manifest,
     manifest_digest: bytes,
-    text: suit.Text | None,
+    text: Text | None,
     vendor: str,
     signers: tuple[VerifiedSigner, ...],
     unchecked: tuple[str, ...],

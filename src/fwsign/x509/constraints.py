@@ -4,8 +4,7 @@
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
-from functools import cached_property
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from cryptography import x509
 
@@ -67,43 +66,39 @@ def check_constraints(ca: Certificate, below: Sequence[Certificate]) -> None:
             that is under a constraint and cannot be compared with it.
         Malformed: `malformed.size`.
     """
-    if found := ca.extension(x509.NameConstraints):
-        _hold(ca, found.value, [_Names(certificate) for certificate in below])
-
-
-class _Names:
-    """The names of a certificate that constraints bind."""
-
-    def __init__(self, certificate: Certificate) -> None:
-        subject = certificate.subject
-        self.owner = certificate.name
-        self.dns = dns_names(certificate)
-        more = _alternative(certificate, x509.DirectoryName)
-        count = len(self.dns) + len(more)
-        words = f'certificate "{self.owner}" has {count} names under constraints'
-        check_limit(count, MAX_NAMES, words)
-        self.directory = [*([subject] if subject.rdns else []), *more]
-
-    @cached_property
-    def folded(self) -> list[_Folded]:
-        """The directory names in comparable form; an empty subject does not count."""
-        return [_fold(name, f'certificate "{self.owner}"') for name in self.directory]
-
-
-def _hold(ca: Certificate, found: x509.NameConstraints, below: Sequence[_Names]) -> None:
+    found = ca.extension(x509.NameConstraints)
+    if found is None:
+        return
+    names = [_names_of(certificate) for certificate in below]
     # cryptography drops minimum and maximum, which RFC 5280 forbids: they narrow a subtree.
-    if found.public_bytes() != der.extension(ca.signed.tbs, _NAME_CONSTRAINTS):
+    if found.value.public_bytes() != der.extension(ca.signed.tbs, _NAME_CONSTRAINTS):
         raise _refused(f'CA "{ca.name}" has name constraints with a minimum or maximum')
-    permitted = [_supported(base, ca) for base in found.permitted_subtrees or ()]
-    excluded = [_supported(base, ca) for base in found.excluded_subtrees or ()]
-    count = len(permitted) + len(excluded)
-    check_limit(count, MAX_SUBTREES, f'CA "{ca.name}" has {count} name constraints')
-    who = f'CA "{ca.name}"'
-    domains = (_domains(permitted), _domains(excluded))
-    directories = _Directories(who, _directories(permitted), _directories(excluded))
-    for one in below:
-        _check_domains(who, one.owner, one.dns, *domains)
-        directories.check(one)
+    permitted = [_supported(base, ca) for base in found.value.permitted_subtrees or ()]
+    excluded = [_supported(base, ca) for base in found.value.excluded_subtrees or ()]
+    who, count = f'CA "{ca.name}"', len(permitted) + len(excluded)
+    check_limit(count, MAX_SUBTREES, f"{who} has {count} name constraints")
+    allowed, refused = (
+        {_fold(one, who) for one in _directories(bases)} for bases in (permitted, excluded)
+    )
+    for one in names:
+        _check_domains(who, one.owner, one.dns, _domains(permitted), _domains(excluded))
+        _check_directories(who, one, _directories(permitted), allowed, refused)
+
+
+class _Names(NamedTuple):
+    """The names of a certificate that constraints bind; an empty subject does not count."""
+
+    owner: str
+    dns: list[str]
+    directory: list[x509.Name]
+
+
+def _names_of(certificate: Certificate) -> _Names:
+    subject, owner, dns = certificate.subject, certificate.name, dns_names(certificate)
+    more = _alternative(certificate, x509.DirectoryName)
+    count = len(dns) + len(more)
+    check_limit(count, MAX_NAMES, f'certificate "{owner}" has {count} names under constraints')
+    return _Names(owner, dns, [*([subject] if subject.rdns else []), *more])
 
 
 def _domains(bases: Sequence[x509.GeneralName]) -> list[str]:
@@ -169,27 +164,21 @@ def _domains_above(name: str) -> list[str]:
     return [*(".".join(labels[begin:]) for begin in range(len(labels))), ""]
 
 
-class _Directories:
-    """The directory names that a CA permits and excludes."""
-
-    def __init__(
-        self, who: str, permitted: Sequence[x509.Name], excluded: Sequence[x509.Name]
-    ) -> None:
-        self._who = who
-        self._permitted = permitted
-        self._allowed = {_fold(base, who) for base in permitted}
-        self._refused = {_fold(base, who) for base in excluded}
-        self._lengths = {len(base) for base in self._allowed | self._refused}
-
-    def check(self, names: _Names) -> None:
-        if not self._lengths:
-            return
-        for name, folded in zip(names.directory, names.folded, strict=True):
-            above = {folded[:length] for length in self._lengths}
-            inside = not self._allowed or not self._allowed.isdisjoint(above)
-            if not (inside and self._refused.isdisjoint(above)):
-                shown = [_quoted(base.rfc4514_string()) for base in self._permitted]
-                raise _outside(self._who, names.owner, _quoted(name.rfc4514_string()), shown)
+def _check_directories(
+    who: str,
+    names: _Names,
+    permitted: Iterable[x509.Name],
+    allowed: set[_Folded],
+    refused: set[_Folded],
+) -> None:
+    lengths = {len(base) for base in allowed | refused}
+    for name in names.directory if lengths else ():
+        folded = _fold(name, f'certificate "{names.owner}"')
+        above = {folded[:length] for length in lengths}
+        inside = not allowed or not allowed.isdisjoint(above)
+        if not (inside and refused.isdisjoint(above)):
+            shown = [_quoted(base.rfc4514_string()) for base in permitted]
+            raise _outside(who, names.owner, _quoted(name.rfc4514_string()), shown)
 
 
 def _supported(base: x509.GeneralName, ca: Certificate) -> x509.GeneralName:

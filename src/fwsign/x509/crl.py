@@ -16,7 +16,7 @@ from fwsign.errors import Malformed, Untrusted
 from fwsign.x509 import der
 from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import PARSE_ERRORS, Certificate, display_name
-from fwsign.x509.chain import Profile
+from fwsign.x509.roles import Profile
 
 HARMLESS: Final = frozenset(
     {
@@ -94,26 +94,14 @@ def newest(crls: Iterable[_AnyCrl]) -> tuple[_AnyCrl, ...]:
     one. If both kinds remain, those count whose latest CRL is newer.
     """
     crls = tuple(crls)
-    if len(crls) < 2:
-        return crls
-    numbers: dict[int, list[_AnyCrl]] = {}
-    times: dict[datetime, list[_AnyCrl]] = {}
-    for crl in crls:
-        if crl.number is not None:
-            numbers.setdefault(crl.number, []).append(crl)
-        else:
-            times.setdefault(crl.this_update, []).append(crl)
-    groups = [
-        *([numbers[max(numbers)]] if numbers else ()),
-        *([times[max(times)]] if times else ()),
-    ]
-    latest = [max(crl.this_update for crl in group) for group in groups]
-    return tuple(
-        crl
-        for group, time in zip(groups, latest, strict=True)
-        if time == max(latest)
-        for crl in group
-    )
+    highest = max((crl.number for crl in crls if crl.number is not None), default=None)
+    latest = max((crl.this_update for crl in crls if crl.number is None), default=None)
+    numbered = [crl for crl in crls if crl.number is not None and crl.number == highest]
+    others = [crl for crl in crls if crl.number is None and crl.this_update == latest]
+    groups = [group for group in (numbered, others) if group]
+    times = [max(crl.this_update for crl in group) for group in groups]
+    counting = (group for group, time in zip(groups, times, strict=True) if time == max(times))
+    return tuple(crl for group in counting for crl in group)
 
 
 def reading(data: bytes) -> int:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 SEQUENCE, BIT_STRING, INTEGER, VERSION = 0x30, 0x03, 0x02, 0xA0
-BOOLEAN, OCTETS, OID = 0x01, 0x04, 0x06
+BOOLEAN, OCTETS, OID, SET = 0x01, 0x04, 0x06, 0x31
 ISSUER_ID, SUBJECT_ID, EXTENSIONS = 0x81, 0x82, 0xA3
 UTC_TIME, GENERALIZED_TIME = 0x17, 0x18
 
@@ -32,23 +32,28 @@ class DerReader:
     """
 
     def __init__(self, data: bytes) -> None:
-        self._data, self._at = data, 0
+        self._data, self._at, self._end = data, 0, len(data)
 
     @property
     def more(self) -> bool:
         """Whether anything is left."""
-        return self._at < len(self._data)
+        return self._at < self._end
 
     def whole(self, tag: int) -> bytes:
         """Return the next element with its head; raise ValueError if it has another tag."""
         begin = self._at
-        self._at = _element(self._data, begin, tag)[1]
+        self._enter(tag)
         return self._data[begin : self._at]
 
     def content(self, tag: int) -> bytes:
         """Return the content of the next element; raise ValueError like `whole`."""
-        start, self._at = _element(self._data, self._at, tag)
-        return self._data[start : self._at]
+        return self._data[self._enter(tag) : self._at]
+
+    def inside(self, tag: int) -> "DerReader":
+        """Return a reader of the next element's content; raise ValueError like `whole`."""
+        inner = DerReader(self._data)
+        inner._at, inner._end = self._enter(tag), self._at
+        return inner
 
     def optional(self, tag: int) -> bytes | None:
         """Return the content of the next element if it has this tag, else None."""
@@ -56,7 +61,7 @@ class DerReader:
 
     def peek(self, tag: int) -> bool:
         """Tell whether the next element has this tag."""
-        return self._data[self._at : self._at + 1] == bytes([tag])
+        return self._data[self._at : min(self._at + 1, self._end)] == bytes([tag])
 
     def integer(self) -> int:
         """Return the next element's number; raise ValueError if it is not an INTEGER in DER."""
@@ -65,7 +70,25 @@ class DerReader:
     def end(self) -> None:
         """Raise ValueError if anything is left."""
         if self.more:
-            raise ValueError(f"{len(self._data) - self._at} bytes too many")
+            raise ValueError(f"{self._end - self._at} bytes too many")
+
+    def _enter(self, tag: int) -> int:
+        """Read the next element's head and go to its end; return where its content begins."""
+        data, at = self._data, self._at
+        if at + 2 > self._end or data[at] != tag:
+            raise ValueError(f"no element of type 0x{tag:02x} at byte {at}")
+        length, start = data[at + 1], at + 2
+        if length >= 0x80:
+            width = length & 0x7F
+            if not 1 <= width <= 3:  # 16 MiB is beyond every limit
+                raise ValueError(f"a length of {width} bytes at byte {at}")
+            length, start = int.from_bytes(data[start : start + width], "big"), start + width
+            if length < 0x80 or length >> 8 * (width - 1) == 0:
+                raise ValueError(f"a length that is not in its shortest form at byte {at}")
+        if start + length > self._end:
+            raise ValueError(f"an element that goes beyond the end at byte {at}")
+        self._at = start + length
+        return start
 
 
 def number(content: bytes) -> int:
@@ -102,22 +125,37 @@ def split(data: bytes, *, crl: bool = False) -> Signed:
     Raises:
         ValueError: the shape is not exactly the one above.
     """
-    outer, end = _element(data, 0, SEQUENCE)
-    if end != len(data):
+    outer = DerReader(data)
+    parts = outer.inside(SEQUENCE)
+    if outer.more:
         raise ValueError("bytes after the end")
-    tbs, at = _element(data, outer, SEQUENCE)
-    tbs_end = at
-    algorithm_at, signature_at = at, _element(data, at, SEQUENCE)[1]
-    bits, at = _element(data, signature_at, BIT_STRING)
-    if at != len(data):
+    tbs, algorithm, bits = parts.whole(SEQUENCE), parts.whole(SEQUENCE), parts.content(BIT_STRING)
+    if parts.more:
         raise ValueError("more than three parts")
-    if data[bits : bits + 1] != b"\0":
+    if bits[:1] != b"\0":
         raise ValueError("a signature with unused bits")
-    algorithm = data[algorithm_at:signature_at]
-    inner = _inner_algorithm(data[:tbs_end], tbs, crl=crl)
-    if inner != algorithm:
+    inside = DerReader(data).inside(SEQUENCE).inside(SEQUENCE)
+    if not crl:  # a CRL begins with its version, which RFC 5280 section 5.1.2.1 demands
+        inside.optional(VERSION)
+    inside.content(INTEGER)  # a certificate's serial number, a CRL's version
+    if inside.whole(SEQUENCE) != algorithm:
         raise ValueError("signature algorithms inside and outside differ")
-    return Signed(data[outer:tbs_end], algorithm, data[bits + 1 :])
+    return Signed(tbs, algorithm, bits[1:])
+
+
+def single(data: bytes, tag: int) -> bytes:
+    """Return the content of an element that is alone; raise ValueError for anything else."""
+    reader = DerReader(data)
+    content = reader.content(tag)
+    reader.end()
+    return content
+
+
+def _fields(tbs: bytes) -> DerReader:
+    """Read a certificate's signed part up to the serial number."""
+    inside = DerReader(tbs).inside(SEQUENCE)
+    inside.optional(VERSION)
+    return inside
 
 
 def serial_number(tbs: bytes) -> int:
@@ -126,8 +164,7 @@ def serial_number(tbs: bytes) -> int:
     Raises:
         ValueError: there is none.
     """
-    inside = DerReader(DerReader(tbs).content(SEQUENCE))
-    inside.optional(VERSION)
+    inside = _fields(tbs)
     return int.from_bytes(inside.content(INTEGER), "big", signed=True)
 
 
@@ -139,8 +176,7 @@ def issuer_and_serial(tbs: bytes) -> bytes:
     Raises:
         ValueError: there are none.
     """
-    inside = DerReader(DerReader(tbs).content(SEQUENCE))
-    inside.optional(VERSION)
+    inside = _fields(tbs)
     serial = inside.whole(INTEGER)
     inside.whole(SEQUENCE)  # the algorithm
     return inside.whole(SEQUENCE) + serial
@@ -156,16 +192,15 @@ def extension(tbs: bytes, oid: bytes) -> bytes | None:
     Raises:
         ValueError: the shape is not that of RFC 5280 section 4.1.
     """
-    inside = DerReader(DerReader(tbs).content(SEQUENCE))
-    inside.content(VERSION)
+    inside = _fields(tbs)
     inside.content(INTEGER)
     for _ in range(5):  # algorithm, issuer, validity, subject, key
         inside.content(SEQUENCE)
     inside.optional(ISSUER_ID)
     inside.optional(SUBJECT_ID)
-    every = DerReader(DerReader(inside.content(EXTENSIONS)).content(SEQUENCE))
+    every = inside.inside(EXTENSIONS).inside(SEQUENCE)
     while every.more:
-        one = DerReader(every.content(SEQUENCE))
+        one = every.inside(SEQUENCE)
         found = one.content(OID)
         one.optional(BOOLEAN)  # critical
         if found == oid:
@@ -179,7 +214,7 @@ def entries_size(tbs: bytes) -> int:
     Raises:
         ValueError: the shape is not that of RFC 5280 section 5.1.
     """
-    inside = DerReader(DerReader(tbs).content(SEQUENCE))
+    inside = DerReader(tbs).inside(SEQUENCE)
     inside.content(INTEGER)
     for _ in range(2):  # algorithm, issuer
         inside.content(SEQUENCE)
@@ -187,31 +222,3 @@ def entries_size(tbs: bytes) -> int:
         if inside.optional(UTC_TIME) is None:
             inside.optional(GENERALIZED_TIME)
     return len(inside.optional(SEQUENCE) or b"")
-
-
-def _inner_algorithm(data: bytes, at: int, *, crl: bool) -> bytes:
-    """Return the AlgorithmIdentifier in the signed part; its content begins at `at`."""
-    if crl:  # version INTEGER OPTIONAL, but RFC 5280 section 5.1.2.1 demands v2
-        at = _element(data, at, INTEGER)[1]
-    else:  # version [0] EXPLICIT DEFAULT v1, serialNumber
-        if data[at : at + 1] == bytes([VERSION]):
-            at = _element(data, at, VERSION)[1]
-        at = _element(data, at, INTEGER)[1]
-    return data[at : _element(data, at, SEQUENCE)[1]]
-
-
-def _element(data: bytes, at: int, tag: int) -> tuple[int, int]:
-    """Read a head at `at`; return the offsets of the content's beginning and end."""
-    if at + 2 > len(data) or data[at] != tag:
-        raise ValueError(f"no element of type 0x{tag:02x} at byte {at}")
-    length, start = data[at + 1], at + 2
-    if length >= 0x80:
-        width = length & 0x7F
-        if not 1 <= width <= 3:  # 16 MiB is beyond every limit
-            raise ValueError(f"a length of {width} bytes at byte {at}")
-        length, start = int.from_bytes(data[start : start + width], "big"), start + width
-        if length < 0x80 or length >> 8 * (width - 1) == 0:
-            raise ValueError(f"a length that is not in its shortest form at byte {at}")
-    if start + length > len(data):
-        raise ValueError(f"an element that goes beyond the end at byte {at}")
-    return start, start + length

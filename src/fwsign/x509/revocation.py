@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from fwsign.errors import Malformed, Stale, Tampered, Untrusted, check_limit
 from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import PARSE_ERRORS, Certificate, signature_valid
-from fwsign.x509.chain import CertificationPath, Profile
+from fwsign.x509.chain import CertificationPath
 from fwsign.x509.crl import (
     Crl,
     HeldCrl,
@@ -25,6 +25,7 @@ from fwsign.x509.crl import (
     reading,
     show_places,
 )
+from fwsign.x509.roles import Profile
 
 MAX_READING: Final = 24 * 1024 * 1024
 """Bytes of CRLs that one verification reads, counted again for each search: 0.2 s."""

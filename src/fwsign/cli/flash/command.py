@@ -245,7 +245,7 @@ def _prepare(wanted: _Wanted, trust: "Trust") -> "tuple[Station, Records]":
     from fwsign.files import read_bytes
     from fwsign.flash.station import Station
     from fwsign.flash.verify_per_board import Given, Judging
-    from fwsign.format.suit import MAX_ENVELOPE_SIZE
+    from fwsign.format.envelope import MAX_ENVELOPE_SIZE
 
     policy, dry_run = trust.policy, wanted.options.dry_run
     waived = _waived(wanted, policy)

@@ -134,11 +134,11 @@ def fillers(
     if typed.file is None or judging.policy is None:
         return lambda _: {}
     from fwsign.device_data.rows import MAX_FILE, read
-    from fwsign.flash.device_data import Filler, Stock
+    from fwsign.flash.device_data import Filler
 
     manifest = judging.release.manifest
     rows = read(inputs.read(typed.file, MAX_FILE), judging.policy, str(typed.file))
-    stock = Stock(
+    filler = Filler(
         rows,
         judging.policy,
         manifest.vendor_id,
@@ -157,6 +157,6 @@ def fillers(
             rows.get(serial)  # a mistyped one is refused before any board is asked
         if typed.scan:
             _scan(ports, serials, rows, slots)
-        return {port: Filler(stock, serials.get(port)) for port in ports}
+        return {port: filler._replace(typed=serials.get(port)) for port in ports}
 
     return of

@@ -119,7 +119,7 @@ def _revoked(entry: Element) -> dict[str, Any]:
 
 def token_card(data: bytes) -> dict[str, Any]:
     """Describe a time-stamp token."""
-    from fwsign.verify.token import parse_token  # few files have one
+    from fwsign.x509.token import parse_token  # few files have one
 
     try:
         token = parse_token(data)

@@ -100,7 +100,7 @@ def _opened(file: Path) -> BinaryIO:
     from fwsign.files import io_error
 
     if file == inputs.STREAM:
-        from fwsign.format.suit import MAX_ENVELOPE_SIZE
+        from fwsign.format.envelope import MAX_ENVELOPE_SIZE
 
         return io.BytesIO(inputs.read(file, MAX_ENVELOPE_SIZE))
     try:
@@ -162,7 +162,7 @@ def _recognised(file: Path, opened: BinaryIO) -> "bytes | tuple[Found, ...] | No
 
 def _all(file: Path, opened: BinaryIO, size: int) -> bytes:
     """Read a whole file, up to the size limit of an envelope or of PEM."""
-    from fwsign.format.suit import MAX_ENVELOPE_SIZE
+    from fwsign.format.envelope import MAX_ENVELOPE_SIZE
 
     opened.seek(0)
     limit = MAX_ENVELOPE_SIZE if opened.read(2) == ENVELOPE_HEAD else inputs.PEM_LIMIT
@@ -194,10 +194,11 @@ def _keys_and_certificates(file: Path, data: bytes, *, damage_matters: bool) -> 
 
 def _envelope(data: bytes, *, every: bool) -> dict[str, Any]:
     from fwsign.cli.show import diagnostic
-    from fwsign.format import cbor, suit
+    from fwsign.format import cbor
+    from fwsign.format.envelope import decode_envelope
     from fwsign.signing.release import DEVICE_DATA
 
-    envelope = suit.decode_envelope(data)
+    envelope = decode_envelope(data)
     found: dict[str, Any] = {"kind": "SUIT envelope, not verified here", "size": len(data)}
     found |= _manifest(envelope)
     if (policy := envelope.integrated.get(f"#{DEVICE_DATA}")) is not None:
@@ -212,10 +213,11 @@ def _envelope(data: bytes, *, every: bool) -> dict[str, Any]:
 
 def _manifest(envelope: Any) -> dict[str, Any]:
     from fwsign.format import suit
+    from fwsign.format.text import decode_text
 
     try:
         manifest = suit.decode_manifest(envelope.manifest)
-        text = suit.decode_text(envelope.text, manifest) if envelope.text is not None else None
+        text = decode_text(envelope.text, manifest) if envelope.text is not None else None
     except FwsignError as error:
         return {"manifest": str(error)}
     return {

@@ -81,10 +81,10 @@ def of_envelope(data: bytes, file: Path) -> list[Raw]:
         Malformed: it is damaged.
         UsageFailure: there are none.
     """
-    from fwsign.format import suit
     from fwsign.format.cose import decode_block
+    from fwsign.format.envelope import decode_envelope
 
-    blocks = [decode_block(one) for one in suit.decode_envelope(data).blocks]
+    blocks = [decode_block(one) for one in decode_envelope(data).blocks]
     found = [Raw("certificate", one) for block in blocks for one in block.chain]
     found += [Raw("CRL", one) for block in blocks for one in block.crls]
     if not found:

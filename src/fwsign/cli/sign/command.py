@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fwsign.cli.sign.targets import Target
     from fwsign.signing.envelope import TimeStamping
     from fwsign.signing.release import Release
-    from fwsign.verify.verifier import VerifiedRelease
+    from fwsign.verify.verified import VerifiedRelease
 
 _DAY = 24 * 60 * 60
 
@@ -207,7 +207,7 @@ def _describe(group: "Sequence[Target]", what: _What) -> "Release":
     from fwsign.cli import payloads
     from fwsign.cli.sign import targets
     from fwsign.format.kinds import file_identifier
-    from fwsign.format.suit import Text
+    from fwsign.format.text import Text
     from fwsign.signing.release import DEVICE_DATA, ReleaseFile, describe
 
     stated = what.version or targets.common_version(group)

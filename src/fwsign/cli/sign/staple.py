@@ -55,7 +55,7 @@ def staple(
     """
     from fwsign.cli.sign.written import crl_warnings
     from fwsign.files import write_atomic
-    from fwsign.format.suit import MAX_ENVELOPE_SIZE
+    from fwsign.format.envelope import MAX_ENVELOPE_SIZE
     from fwsign.signing.envelope import carried_crls, check_margin, known_time
     from fwsign.signing.envelope import staple as staple_it
 

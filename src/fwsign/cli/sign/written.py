@@ -13,18 +13,20 @@ from fwsign.cli.inputs import STREAM, rfc3339, write_stream
 from fwsign.errors import Failed, FwsignError
 from fwsign.files import io_error, read_bytes, write_atomic
 from fwsign.format.component import is_inside
-from fwsign.format.suit import MAX_ENVELOPE_SIZE, decode_envelope, decode_manifest
+from fwsign.format.envelope import MAX_ENVELOPE_SIZE, decode_envelope
+from fwsign.format.suit import decode_manifest
 from fwsign.format.suit_labels import ENVELOPE_HEAD
 from fwsign.signing.envelope import CRL_WARNING, known_time, used_crls
 from fwsign.signing.release import DEVICE_DATA
 from fwsign.spans import CLOCK_TOLERANCE
 from fwsign.verify.example_keys import EXAMPLE_SPKI
-from fwsign.verify.verifier import VerifiedRelease
+from fwsign.verify.verified import VerifiedRelease
 from fwsign.x509.crl import Crl
 
 if TYPE_CHECKING:
     from fwsign.cli.sign.identity import Found
-    from fwsign.format.suit import Manifest, Text
+    from fwsign.format.suit import Manifest
+    from fwsign.format.text import Text
     from fwsign.signing.release import Release
 
 _EXPIRY_WARNING = timedelta(days=30)
@@ -226,7 +228,7 @@ def show_plan(
         said: the remarks about the files themselves.
         as_json: say it as one JSON object.
     """
-    from fwsign.format.suit import decode_text  # only in a dry run
+    from fwsign.format.text import decode_text  # only in a dry run
 
     plans = [
         _facts(path, decode_text(one.text, one.manifest), one.manifest, found.name)

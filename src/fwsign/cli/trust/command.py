@@ -168,7 +168,7 @@ def sign(
     from fwsign.cli.trust import lists as trust_list
     from fwsign.files import write_atomic
     from fwsign.signing.trust_update import make_update
-    from fwsign.trust.update import decode_update
+    from fwsign.trust.envelope import decode_update
 
     if not key:
         ui.usage("no key given", "name it with --key URI")
@@ -201,7 +201,7 @@ def show(
     Only signatures by keys that are in the list itself are looked for.
     """
     from fwsign.cli.trust import lists as trust_list
-    from fwsign.trust.update import decode_update
+    from fwsign.trust.envelope import decode_update
 
     found = [(decode_update(data), data) for data in trust_list.read_updates(file)]
     if as_json:

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from fwsign.cli import inputs, ui
 from fwsign.errors import Failed
+from fwsign.trust.envelope import decode_update, is_update, split_updates
 from fwsign.trust.lists import ROLES, Floors, Role, TrustAnchor, TrustState, Update
-from fwsign.trust.update import decode_update, is_update, signers, split_updates
+from fwsign.trust.update import signers
 from fwsign.x509.anchor import Anchor
 
 _LIMIT = 32 * 1024 * 1024  # bytes

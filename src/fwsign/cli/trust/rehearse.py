@@ -62,7 +62,7 @@ def rehearse(
     3 where a device refuses that the candidate is meant for. Payloads are not looked at.
     """
     from fwsign.files import read_bytes
-    from fwsign.format.suit import MAX_ENVELOPE_SIZE
+    from fwsign.format.envelope import MAX_ENVELOPE_SIZE
     from fwsign.gateway.rehearse import rehearse as judge
     from fwsign.verify.policy import DevicePolicy
 

@@ -15,9 +15,10 @@ from fwsign.cli.options import named
 from fwsign.errors import Failed
 
 if TYPE_CHECKING:
-    from fwsign.verify.policy import Revocation
-    from fwsign.verify.verifier import Anchor, DevicePolicy, VerifiedRelease
-    from fwsign.x509.chain import Profile
+    from fwsign.verify.policy import DevicePolicy, Revocation
+    from fwsign.verify.verified import VerifiedRelease
+    from fwsign.x509.anchor import Anchor
+    from fwsign.x509.roles import Profile
 
 PAYLOADS: TypeAlias = Annotated[
     list[Path] | None,

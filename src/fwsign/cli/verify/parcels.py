@@ -56,7 +56,7 @@ def split(envelope: Path, others: Sequence[Path]) -> list[Parcel]:
 
 
 def _opened(path: Path) -> Parcel:
-    from fwsign.format.suit import MAX_ENVELOPE_SIZE  # after the line was understood
+    from fwsign.format.envelope import MAX_ENVELOPE_SIZE  # after the line was understood
 
     try:
         data = inputs.read(path, MAX_ENVELOPE_SIZE)
@@ -68,11 +68,12 @@ def _opened(path: Path) -> Parcel:
 
 def _payload_names(parcel: Parcel) -> set[str]:
     from fwsign.format import suit  # only if a payload looks like an envelope
+    from fwsign.format.envelope import decode_envelope
 
     if isinstance(parcel.data, FwsignError):
         return set()
     try:
-        manifest = suit.decode_manifest(suit.decode_envelope(parcel.data).manifest)
+        manifest = suit.decode_manifest(decode_envelope(parcel.data).manifest)
     except FwsignError:
         return set()
     return {one.payload_name for one in manifest.components}

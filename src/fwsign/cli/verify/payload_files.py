@@ -12,7 +12,7 @@ from fwsign.errors import Failed
 from fwsign.format.component import Component, is_inside
 from fwsign.format.payload import Blocks, PayloadSource
 from fwsign.format.payload import receive as receive_payload
-from fwsign.verify.verifier import VerifiedRelease
+from fwsign.verify.verified import VerifiedRelease
 
 
 def receive(

@@ -12,7 +12,7 @@ from fwsign.format.component import Component
 from fwsign.receipts.facts import release_facts, signer_facts
 from fwsign.signing.release import DEVICE_DATA
 from fwsign.verify.example_keys import EXAMPLE_SPKI
-from fwsign.verify.verifier import VerifiedRelease, VerifiedSigner
+from fwsign.verify.verified import VerifiedRelease, VerifiedSigner
 
 
 class Verdict(NamedTuple):

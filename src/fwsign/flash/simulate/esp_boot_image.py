@@ -92,7 +92,7 @@ class DeadError(Exception):
     """A stage refuses what it should start."""
 
 
-class Accepted(NamedTuple):
+class BootImage(NamedTuple):
     """An image that a stage accepted: its header's flash size, its end and its content."""
 
     flash_size: int
@@ -103,7 +103,7 @@ class Accepted(NamedTuple):
 # --- images ---------------------------------------------------------------------------------
 
 
-def load_image(cells: bytes | bytearray, rom: Rom, at: int, limit: int, what: str) -> Accepted:
+def load_image(cells: bytes | bytearray, rom: Rom, at: int, limit: int, what: str) -> BootImage:
     """Load an image as the ROM and the boot loader do.
 
     Args:
@@ -138,7 +138,7 @@ def load_image(cells: bytes | bytearray, rom: Rom, at: int, limit: int, what: st
             raise DeadError(f"{what}: sha-256")
     if speed >> 4 > 7:
         raise DeadError(f"{what}: flash size {speed >> 4}")
-    return Accepted(1 << (20 + (speed >> 4)), end, segments)
+    return BootImage(1 << (20 + (speed >> 4)), end, segments)
 
 
 def _segments(
@@ -169,7 +169,7 @@ def _check_revision(rom: Rom, what: str, bounds: tuple[int, int, int]) -> None:
         raise DeadError(f"{what}: needs revision {highest} or earlier, this is {rom.revision}")
 
 
-def has_descriptor(image: Accepted) -> bool:
+def has_descriptor(image: BootImage) -> bool:
     """Tell whether an image is an application."""
     first = image.segments[0][2]
     return len(first) >= 256 and int.from_bytes(first[:4], "little") == _APP_WORD

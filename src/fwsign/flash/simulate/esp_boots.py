@@ -24,7 +24,7 @@ from fwsign.flash.simulate.esp_boot_image import (
     SECTOR,
     SILICON,
     TABLE,
-    Accepted,
+    BootImage,
     DeadError,
     Rom,
     check_application,
@@ -104,7 +104,7 @@ def _start_application(cells: bytes | bytearray, rom: Rom) -> Started:
 # --- which application ----------------------------------------------------------------------
 
 
-def _table_of(loader: Accepted, rom: Rom) -> int:
+def _table_of(loader: BootImage, rom: Rom) -> int:
     for _, _, data in loader.segments:
         mark = data.find(TABLE_MARK)
         if mark >= 0:

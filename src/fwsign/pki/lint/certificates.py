@@ -19,8 +19,8 @@ from fwsign.pki.profiles import short_third
 from fwsign.pki.view.lenient import serial_text
 from fwsign.spans import plain_span
 from fwsign.x509.certificate import MAX_SERIAL_BITS, PARSE_ERRORS
-from fwsign.x509.chain import MIN_CA_RSA_BITS
 from fwsign.x509.constraints import is_domain
+from fwsign.x509.roles import MIN_CA_RSA_BITS
 
 CA_LONG: Final = timedelta(days=20 * 366)
 LEAF_LONG: Final = timedelta(days=3 * 366)

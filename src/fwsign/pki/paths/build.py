@@ -24,16 +24,8 @@ from fwsign.format.cose import MAX_CHAIN
 from fwsign.x509 import der
 from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import Certificate, parse_anchor, parse_certificate, signature_valid
-from fwsign.x509.chain import (
-    USES,
-    CertificationPath,
-    Profile,
-    Use,
-    check_ca,
-    check_dates,
-    check_link,
-    validate_path,
-)
+from fwsign.x509.chain import CertificationPath, check_dates, check_link, validate_path
+from fwsign.x509.roles import USES, Profile, Use, check_ca
 
 MAX_STEPS: Final = 2000
 """Issuers that one search judges, each by one signature; then the search ends."""

@@ -28,10 +28,11 @@ from fwsign.keys.published import is_published
 from fwsign.pki.paths.build import find_paths, in_order
 from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import PARSE_ERRORS
-from fwsign.x509.chain import CertificationPath, Profile, Use, check_dates, validate_path
+from fwsign.x509.chain import CertificationPath, check_dates, validate_path
 from fwsign.x509.constraints import host_names
 from fwsign.x509.crl import Crl, parse_crl
 from fwsign.x509.revocation import CrlReader, Issued, updates
+from fwsign.x509.roles import Profile, Use
 
 Purpose: TypeAlias = Literal["codesign", "timestamp", "server", "client"]
 PURPOSES: Final[Mapping[Purpose, Use]] = MappingProxyType(

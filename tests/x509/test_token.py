@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from fwsign.errors import FwsignError, Malformed
-from fwsign.verify.token import check_imprint, check_signature, parse_token
 from fwsign.x509 import der
 from fwsign.x509.anchor import Anchor
+from fwsign.x509.token import check_imprint, check_signature, parse_token
 from mutation import Dice
 from support import NOW, make_ca, make_leaf, make_pki, new_key, refused, tlv, with_serial
 from tsa_kit import (

@@ -9,8 +9,7 @@ signature covers are fixed (versions, algorithms, identifiers), prove themselves
 are ignored (attribute certificates). Certificates may have any order, since many TSAs do not sort
 them.
 
-A token is not bound to its block: anyone can remove it, or replace it by other bytes. So a faulty
-token counts like a missing one (docs/adr/0010).
+Nothing is trusted here: `fwsign.verify.stamp` judges a token.
 """
 
 import contextlib
@@ -21,17 +20,14 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from fwsign.errors import FwsignError, Malformed, Tampered, Untrusted, check_limit
+from fwsign.errors import Malformed, Tampered, Untrusted, check_limit
 from fwsign.format import cbor
 from fwsign.format.algorithms import DIGESTS, PKCS1
 from fwsign.format.cose import MAX_CHAIN, PublicKey
-from fwsign.verify.policy import DevicePolicy, refuse_example
 from fwsign.x509 import der
 from fwsign.x509.certificate import Certificate, parse_certificate, signature_valid
-from fwsign.x509.chain import CertificationPath, check_dates, validate_path
-from fwsign.x509.revocation import CrlReader, Issued, check_kept, updates
+from fwsign.x509.der import OCTETS, OID, SEQUENCE, DerReader, Signed, single
 
-BOOLEAN, OCTETS, OID, SET = 0x01, 0x04, 0x06, 0x31
 TAG_0_PRIMITIVE, TAG_0, TAG_1, TAG_2, TAG_3 = 0x80, 0xA0, 0xA1, 0xA2, 0xA3
 
 SIGNED_DATA: Final = bytes.fromhex("2a864886f70d010702")
@@ -82,77 +78,7 @@ class Token(NamedTuple):
     imprint: bytes
     nonce: int | None
     certificates: tuple[bytes, ...]
-    signed: der.Signed
-
-
-class Stamp(NamedTuple):
-    """The verdict on a block's token.
-
-    Args:
-        signed_at: the time that it proves, None if it does not count.
-        path: the TSA's path, None if validation did not get that far.
-        issued: the path's certificates, with the verified CRLs of their issuers.
-        revocation_checked: whether the TSA's revocation was judged.
-        notes: notes for the caller.
-        refusal: the reason why it does not count.
-    """
-
-    signed_at: datetime | None = None
-    path: CertificationPath | None = None
-    issued: tuple[Issued, ...] = ()
-    revocation_checked: bool = False
-    notes: tuple[str, ...] = ()
-    refusal: FwsignError | None = None
-
-
-def judge_token(
-    data: bytes,
-    signature: bytes,
-    policy: DevicePolicy,
-    crls: CrlReader,
-    *,
-    stapled: Sequence[bytes],
-    known: datetime,
-    at_hand: bool,
-) -> Stamp:
-    """Judge the token that is stapled to a signature.
-
-    Anyone can remove or replace a token. So a token that fails any check counts like a missing
-    one, and the result gives the reason.
-
-    Args:
-        data: the token, a ContentInfo in DER.
-        signature: the block's signature, as in COSE.
-        policy: the device's demands.
-        crls: the reader of the CRLs at hand.
-        stapled: the CRLs that came with the block, in DER.
-        known: a time that is known to have passed.
-        at_hand: whether any CRL is at hand for the signer's own path.
-    """
-    stamp = Stamp()
-    try:
-        token = parse_token(data)
-        check_imprint(token, signature)
-        if not policy.tsa_anchors:
-            raise Untrusted("untrusted.no-anchor", "no time-stamping authority is pinned")
-        path = validate_path(
-            token.certificates, policy.tsa_anchors, profile=policy.profile, use="timeStamping"
-        )
-        refuse_example(policy, path)
-        check_signature(token, path.certificates[0].key)
-        issued, forgiven = crls.collect(path, stapled)
-        stamp = Stamp(path=path, issued=issued)
-        now = max(known, token.gen_time, *updates(issued))
-        check_dates(path, token.gen_time, when="its time stamp says")
-        check_kept(issued, now)
-        notes: tuple[str, ...] = ()
-        own = any(one.crls for one in issued)
-        if checked := policy.judges_revocation(at_hand=at_hand or own):
-            # Never at its own time: a thief of a revoked TSA's key can choose that freely.
-            notes = crls.check(issued, now, allow_stale=policy.allow_stale)
-    except FwsignError as refusal:
-        return stamp._replace(refusal=refusal)
-    return Stamp(token.gen_time, path, issued, checked, (*path.forgiven, *forgiven, *notes))
+    signed: Signed
 
 
 def parse_token(data: bytes) -> Token:
@@ -201,44 +127,34 @@ def check_signature(token: Token, key: PublicKey) -> None:
 
 
 def _parse(data: bytes) -> Token:
-    outer = der.DerReader(data)
-    info = der.DerReader(outer.content(der.SEQUENCE))
-    outer.end()
+    info = DerReader(single(data, SEQUENCE))
     _expect(info.content(OID), SIGNED_DATA, "its content is not SignedData")
-    explicit = der.DerReader(info.content(TAG_0))
+    cms = DerReader(single(info.content(TAG_0), SEQUENCE))
     info.end()
-    cms = der.DerReader(explicit.content(der.SEQUENCE))
-    explicit.end()
     version = cms.integer()
-    digests = _only(der.DerReader(cms.content(SET)), "digest algorithm")
-    content = _content(der.DerReader(cms.content(der.SEQUENCE)))
+    digests = _only(cms.content(der.SET), "digest algorithm")
+    encapsulated = DerReader(cms.content(SEQUENCE))
+    _expect(encapsulated.content(OID), TST_INFO, "what is signed is not a TSTInfo")
+    content = single(encapsulated.content(TAG_0), OCTETS)
+    encapsulated.end()
     certificates, demanded = _certificates(cms.optional(TAG_0))
     # RFC 5652 section 5.1: version 3, because the content is not id-data.
     _expect(version in {3, demanded}, True, "SignedData is not of version 3")
-    signer = der.DerReader(_only(der.DerReader(cms.content(SET)), "signer, and no CRLs"))
+    signer = DerReader(single(_only(cms.content(der.SET), "signer, and no CRLs"), SEQUENCE))
     cms.end()
-    return _signed_by(der.DerReader(signer.content(der.SEQUENCE)), digests, content, certificates)
-
-
-def _content(encapsulated: der.DerReader) -> bytes:
-    _expect(encapsulated.content(OID), TST_INFO, "what is signed is not a TSTInfo")
-    explicit = der.DerReader(encapsulated.content(TAG_0))
-    encapsulated.end()
-    content = explicit.content(OCTETS)
-    explicit.end()
-    return content
+    return _signed_by(signer, digests, content, certificates)
 
 
 def _certificates(content: bytes | None) -> tuple[list[bytes], int]:
     """Return the certificates, and the version of SignedData that the set demands."""
     found, count, version = [], 0, 3
-    reader = der.DerReader(content or b"")
+    reader = DerReader(content or b"")
     while reader.more:
         count += 1
         check_limit(count, MAX_CHAIN, "more certificates in a time-stamp token")
         other = next((tag for tag in _NO_CERTIFICATES if reader.peek(tag)), None)
         if other is None:
-            found.append(reader.whole(der.SEQUENCE))
+            found.append(reader.whole(SEQUENCE))
         else:
             reader.content(other)
             version = max(version, _NO_CERTIFICATES[other])
@@ -246,43 +162,43 @@ def _certificates(content: bytes | None) -> tuple[list[bytes], int]:
 
 
 def _signed_by(
-    signer: der.DerReader, digests: bytes, content: bytes, certificates: Sequence[bytes]
+    signer: DerReader, digests: bytes, content: bytes, certificates: Sequence[bytes]
 ) -> Token:
     """Read the SignerInfo (RFC 5652 section 5.3), and with it the TSTInfo."""
     version = signer.integer()
     key_identifier = signer.optional(TAG_0_PRIMITIVE)
-    identifier = signer.content(der.SEQUENCE) if key_identifier is None else key_identifier
+    identifier = signer.content(SEQUENCE) if key_identifier is None else key_identifier
     _expect(version, 1 if key_identifier is None else 3, "a signer of the wrong version")
-    algorithm = signer.whole(der.SEQUENCE)
+    algorithm = signer.whole(SEQUENCE)
     hashed = _hash(algorithm)
     _expect(_hash(digests), hashed, "two digest algorithms")
     attributes = signer.whole(TAG_0)
-    signature_algorithm = signer.whole(der.SEQUENCE)
+    signature_algorithm = signer.whole(SEQUENCE)
     signature = signer.content(OCTETS)
     signer.end()  # no unsigned attributes: none is needed, and anyone could add them
-    signed = _signed_attributes(der.DerReader(attributes).content(TAG_0))
-    if _single(signed[MESSAGE_DIGEST], OCTETS) != hashed(content).digest():
+    signed = _signed_attributes(single(attributes, TAG_0))
+    if single(signed[MESSAGE_DIGEST], OCTETS) != hashed(content).digest():
         raise Tampered("tampered.token", "the time-stamp token's content is not the signed one")
     data = _leaf(signed, certificates)
     leaf = parse_certificate(data)
-    own = leaf.subject_key if key_identifier is not None else _issuer_and_serial(leaf)
+    own = leaf.subject_key if key_identifier is not None else der.issuer_and_serial(leaf.signed.tbs)
     _expect(identifier, own, "its signer is not the certificate that it names")
     if signature_algorithm == _RSA:
         signature_algorithm = _RSA_WITH[hashed]
     # RFC 5652 section 5.4: the signature is over a SET OF, but the token has a [0] tag.
-    parts = der.Signed(bytes([SET]) + attributes[1:], signature_algorithm, signature)
-    return _tst_info(content)._replace(certificates=_chain(data, leaf, certificates), signed=parts)
+    parts = Signed(bytes([der.SET]) + attributes[1:], signature_algorithm, signature)
+    return _tst_info(content, _chain(data, leaf, certificates), parts)
 
 
 def _signed_attributes(content: bytes) -> dict[bytes, bytes]:
     """Return the values of the signed attributes, by attribute type."""
     whole: list[bytes] = []
     values: dict[bytes, bytes] = {}
-    reader = der.DerReader(content)
+    reader = DerReader(content)
     while reader.more:
-        whole.append(reader.whole(der.SEQUENCE))
-        attribute = der.DerReader(der.DerReader(whole[-1]).content(der.SEQUENCE))
-        kind, value = attribute.content(OID), attribute.content(SET)
+        whole.append(reader.whole(SEQUENCE))
+        attribute = DerReader(single(whole[-1], SEQUENCE))
+        kind, value = attribute.content(OID), attribute.content(der.SET)
         attribute.end()
         if kind in values:
             raise ValueError("a signed attribute twice")
@@ -292,7 +208,7 @@ def _signed_attributes(content: bytes) -> dict[bytes, bytes]:
     for kind, words in _NEEDED.items():
         if kind not in values:
             raise ValueError(f"no signed attribute {words}")
-    _expect(_single(values[CONTENT_TYPE], OID), TST_INFO, "contentType is not TSTInfo")
+    _expect(single(values[CONTENT_TYPE], OID), TST_INFO, "contentType is not TSTInfo")
     return values
 
 
@@ -316,18 +232,18 @@ def _named(kind: bytes, values: bytes, certificates: Sequence[bytes]) -> bytes:
     The digest alone identifies it. Issuer and serial number, digests of further certificates, and
     policies are checked for their form only.
     """
-    named = der.DerReader(_single(values, der.SEQUENCE))
-    names = der.DerReader(named.content(der.SEQUENCE))
-    named.optional(der.SEQUENCE)  # policies
+    named = DerReader(single(values, SEQUENCE))
+    names = DerReader(named.content(SEQUENCE))
+    named.optional(SEQUENCE)  # policies
     named.end()
-    first = der.DerReader(names.content(der.SEQUENCE))
+    first = DerReader(names.content(SEQUENCE))
     while names.more:
-        names.content(der.SEQUENCE)
+        names.content(SEQUENCE)
     hashed = _SHA1 if kind == SIGNING_CERTIFICATE else hashlib.sha256
-    if kind == SIGNING_CERTIFICATE_V2 and first.peek(der.SEQUENCE):
-        hashed = _hash(first.whole(der.SEQUENCE))
+    if kind == SIGNING_CERTIFICATE_V2 and first.peek(SEQUENCE):
+        hashed = _hash(first.whole(SEQUENCE))
     wanted = first.content(OCTETS)
-    first.optional(der.SEQUENCE)  # issuer and serial number
+    first.optional(SEQUENCE)  # issuer and serial number
     first.end()
     for data in certificates:
         if hashed(data).digest() == wanted:
@@ -355,41 +271,34 @@ def _is_issuer(ca: Certificate, certificate: Certificate) -> bool:
     return named and ca.subject_key == certificate.authority_key
 
 
-def _issuer_and_serial(certificate: Certificate) -> bytes:
-    return der.issuer_and_serial(certificate.signed.tbs)
-
-
 # --- TSTInfo --------------------------------------------------------------------------------
 
 
-def _tst_info(data: bytes) -> Token:
-    """Read a TSTInfo (RFC 3161 section 2.4.2)."""
-    outer = der.DerReader(data)
-    info = der.DerReader(outer.content(der.SEQUENCE))
-    outer.end()
+def _tst_info(data: bytes, certificates: tuple[bytes, ...], signed: Signed) -> Token:
+    """Read a TSTInfo (RFC 3161 section 2.4.2), and make the token of it."""
+    info = DerReader(single(data, SEQUENCE))
     _expect(info.integer(), 1, "TSTInfo is not of version 1")
     info.content(OID)  # the policy, which only the TSA's customers need
-    imprint = der.DerReader(info.content(der.SEQUENCE))
-    hashed, digest = _hash(imprint.whole(der.SEQUENCE)), imprint.content(OCTETS)
+    imprint = DerReader(info.content(SEQUENCE))
+    hashed, digest = _hash(imprint.whole(SEQUENCE)), imprint.content(OCTETS)
     imprint.end()
     info.integer()  # serialNumber
     gen_time = der.generalized_time(info.content(der.GENERALIZED_TIME))
-    info.optional(der.SEQUENCE)  # accuracy
-    if info.optional(BOOLEAN) not in (None, b"\xff"):  # ordering; DER leaves out false
+    info.optional(SEQUENCE)  # accuracy
+    if info.optional(der.BOOLEAN) not in (None, b"\xff"):  # ordering; DER leaves out false
         raise ValueError("ordering is neither true nor absent")
-    nonce = info.optional(der.INTEGER)
+    nonce = info.integer() if info.peek(der.INTEGER) else None
     info.optional(TAG_0)  # tsa: a name; a signed attribute identifies the certificate
-    _check_extensions(der.DerReader(info.optional(TAG_1) or b""))
+    _check_extensions(DerReader(info.optional(TAG_1) or b""))
     info.end()
-    number = None if nonce is None else der.number(nonce)
-    return Token(gen_time, hashed, digest, number, (), der.Signed(b"", b"", b""))
+    return Token(gen_time, hashed, digest, nonce, certificates, signed)
 
 
-def _check_extensions(reader: der.DerReader) -> None:
+def _check_extensions(reader: DerReader) -> None:
     while reader.more:
-        extension = der.DerReader(reader.content(der.SEQUENCE))
+        extension = DerReader(reader.content(SEQUENCE))
         extension.content(OID)
-        critical = extension.optional(BOOLEAN)
+        critical = extension.optional(der.BOOLEAN)
         extension.content(OCTETS)
         extension.end()
         if critical is not None:
@@ -407,20 +316,13 @@ def _expect(found: object, wanted: object, words: str) -> None:
         raise ValueError(words)
 
 
-def _only(reader: der.DerReader, words: str) -> bytes:
+def _only(values: bytes, words: str) -> bytes:
     """Return the one SEQUENCE of a SET OF."""
-    whole = reader.whole(der.SEQUENCE)
+    reader = DerReader(values)
+    whole = reader.whole(SEQUENCE)
     if reader.more:
         raise ValueError(f"more than one {words}")
     return whole
-
-
-def _single(values: bytes, tag: int) -> bytes:
-    """Return the content of the one value of an attribute."""
-    reader = der.DerReader(values)
-    content = reader.content(tag)
-    reader.end()
-    return content
 
 
 def _hash(identifier: bytes) -> Hash:

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The text for people: encode it, and match it to its template and its manifest."""
+
+from typing import Any, Final, NamedTuple
+
+from fwsign.errors import check_limit
+from fwsign.format import cbor
+from fwsign.format.component import Component
+from fwsign.format.identifiers import class_id, vendor_id
+from fwsign.format.suit import Manifest, outside
+from fwsign.format.suit_labels import About
+from fwsign.format.version import version_numbers
+
+MAX_TEXT_SIZE: Final = 256 * 1024
+"""Bytes of the text map."""
+
+
+class Text(NamedTuple):
+    """The text for people; it is signed, and it is the only part that may be cut off."""
+
+    vendor: str
+    product: str
+    version: str | None = None
+    description: str | None = None
+
+
+def encode_text(text: Text, components: tuple[Component, ...]) -> bytes:
+    """Write the text map: a summary, and for each component model, vendor, product, version."""
+    about: dict[int, str] = {
+        About.MODEL_NAME: text.product,
+        About.VENDOR_DOMAIN: text.vendor,
+        About.MODEL_INFO: text.product,
+    }
+    if text.description is not None:
+        about[About.DESCRIPTION] = text.description
+    if text.version is not None:
+        about |= {About.VERSION: text.version, About.CURRENT_VERSION: text.version}
+    summary = f"{text.product} {text.version}" if text.version else text.product
+    english: dict[Any, Any] = {component.identifier: about for component in components}
+    return cbor.encode({"en": {About.SUMMARY: summary, **english}})
+
+
+def decode_text(data: bytes, manifest: Manifest) -> Text:
+    """Match the text to its template and to the manifest; its digest was checked before.
+
+    Raises:
+        Malformed: `malformed.cbor`, `malformed.profile`, `malformed.size`.
+    """
+    check_limit(len(data), MAX_TEXT_SIZE, f"text of {len(data)} bytes")
+    about: Any = None
+    match cbor.decode(data):
+        case {"en": dict(english)}:
+            about = english.get(manifest.components[0].identifier)
+    match about:
+        case {About.VENDOR_DOMAIN: str(vendor), About.MODEL_INFO: str(product)}:
+            version, description = about.get(About.VERSION), about.get(About.DESCRIPTION)
+        case _:
+            raise outside("the text matches no template")
+    if not isinstance(version, str | None) or not isinstance(description, str | None):
+        raise outside("a version or description that is not text")
+    text = Text(vendor, product, version, description)
+    if encode_text(text, manifest.components) != data:
+        raise outside("the text matches no template")
+    derived = (vendor_id(vendor), class_id(vendor, product))
+    if derived != (manifest.vendor_id, manifest.class_id):
+        raise outside(f"text says {vendor} {product}, the identifiers are another product's")
+    if manifest.version != (version_numbers(text.version) if text.version else None):
+        raise outside(f"text says version {text.version}, the manifest {manifest.version}")
+    return text

@@ -31,9 +31,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from fwsign.est import invites
-from fwsign.pki.authority import create
-from fwsign.pki.directory import Pki
-from fwsign.pki.issue import NewKey, issue
+from fwsign.pki import NewKey, Pki, create, issue
 
 CLIENTS = 8
 ENROL = "/.well-known/est/simpleenroll"

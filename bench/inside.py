@@ -26,17 +26,18 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fwsign.format import cbor
 from fwsign.format.cose import decode_block, sig_structure
 from fwsign.format.envelope import decode_envelope
-from fwsign.format.kinds import file_identifier
-from fwsign.format.text import Text
-from fwsign.keys import ALGORITHMS, signer_from_uri
-from fwsign.pki.authority import create
-from fwsign.pki.directory import Pki
-from fwsign.pki.issue import NewKey, issue
-from fwsign.signing.envelope import Identity, sign
-from fwsign.signing.release import ReleaseFile, describe
-from fwsign.verify.policy import DevicePolicy, Slot
-from fwsign.verify.verifier import Verifier
-from fwsign.x509.anchor import Anchor
+from fwsign.keys import ALGORITHMS
+from fwsign.pki import NewKey, Pki, create, issue
+from fwsign.signing import (
+    Identity,
+    ReleaseFile,
+    Text,
+    describe,
+    file_identifier,
+    sign,
+    signer_from_uri,
+)
+from fwsign.verify import Anchor, DevicePolicy, Slot, Verifier
 from fwsign.x509.certificate import parse_certificate
 
 VENDOR, PRODUCT = "acme.example", "bench"

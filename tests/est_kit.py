@@ -23,10 +23,11 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from fwsign.est import invites
-from fwsign.est.http import Answer, Refused, Request
-from fwsign.est.limits import Limits
-from fwsign.est.server import Event, Server, make_context
-from fwsign.est.service import PREFIX, Client, Rules, Service
+from fwsign.est.http import Answer, HttpRequest, Refused
+from fwsign.est.limits import RateLimits
+from fwsign.est.rules import EnrolmentRules
+from fwsign.est.server import Server, ServerEvent, make_context
+from fwsign.est.service import PREFIX, Client, Service
 from fwsign.pki.authority import open_authority
 from pki_kit import DAY, NOW, issue, make, no_passphrase
 
@@ -83,7 +84,9 @@ class Enrolment:
         ca = self.pki.issuing("client")
         authority = open_authority(self.pki, ca, no_passphrase)
         directory = self.pki.directory
-        self.service = Service(directory, (ca, authority), Rules(**rules), lambda: self.now)
+        self.service = Service(
+            directory, (ca, authority), EnrolmentRules(**rules), lambda: self.now
+        )
         return self.service
 
     def invite(self, name: str, **more: Any) -> str:
@@ -102,7 +105,7 @@ class Enrolment:
         """Ask the service itself; a refusal is raised."""
         said = {"host": "x", "content-type": "application/pkcs10"}
         said |= {name.replace("_", "-"): text for name, text in headers.items()}
-        return self.service.answer(Request(method, PREFIX + operation, said, body), client)
+        return self.service.answer(HttpRequest(method, PREFIX + operation, said, body), client)
 
     def enrol(
         self, name: str, password: str, request: x509.CertificateSigningRequest | bytes
@@ -143,7 +146,7 @@ class Serving(NamedTuple):
 
     enrolment: Enrolment
     port: int
-    events: list[Event]
+    events: list[ServerEvent]
     server: Server
     thread: threading.Thread
 
@@ -219,8 +222,8 @@ def serving(directory: Path, *, per_minute: int = 100_000, **rules: Any) -> Iter
     context = make_context(chain, pki.key_path("est"), anchors, None)
     listener = socket.create_server(("127.0.0.1", 0), backlog=128)
     port = listener.getsockname()[1]
-    events: list[Event] = []
-    limits = Limits(per_minute, 100_000)
+    events: list[ServerEvent] = []
+    limits = RateLimits(per_minute, 100_000)
     server = Server(listener, context, enrolment.service, limits, events.append)
     thread = threading.Thread(target=server.run)
     thread.start()

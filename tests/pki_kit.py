@@ -18,10 +18,11 @@ from fwsign.errors import Failed
 from fwsign.keys.file import load_private_key
 from fwsign.pki.authority import create, open_authority
 from fwsign.pki.crls import make_crl, write_bundle
-from fwsign.pki.directory import Pki, is_root
-from fwsign.pki.issue import NewKey
-from fwsign.pki.issue import issue as issue_it
-from fwsign.pki.profiles import Authority, Limits, issuing_certificate, permitted_vendors
+from fwsign.pki.directory import Pki
+from fwsign.pki.entry_names import is_root
+from fwsign.pki.issuance import NewKey
+from fwsign.pki.issuance import issue as issue_it
+from fwsign.pki.profiles import Authority, CaLimits, issuing_certificate, permitted_vendors
 from fwsign.pki.revocation import renew_crls, revoke
 from support import require_program
 
@@ -59,7 +60,7 @@ def before_tls(directory: Path, passphrase: bytes | None = None) -> Path:
     old = pki.certificate("issuing")
     key: Any = old.public_key()
     begin, end = old.not_valid_before_utc + HOUR, old.not_valid_after_utc
-    limits = Limits(permitted_vendors(old))
+    limits = CaLimits(permitted_vendors(old))
     new = issuing_certificate(key, old.subject, limits, root, begin, end=end)
     pki.certificate_path("issuing").write_bytes(new.public_bytes(Encoding.PEM))
     for path in [*directory.rglob("issuing-tls*"), directory / "log.jsonl"]:

@@ -11,6 +11,7 @@ import pytest
 
 from blocks_kit import list_of
 from cli.kit import good, refused, run
+from fwsign import reading
 from fwsign.cli import payloads
 from fwsign.format.envelope import decode_envelope
 from fwsign.format.payload import CHUNK_SIZE
@@ -134,7 +135,7 @@ class TestVerify:
     def test_a_changed_byte_is_found_and_no_thread_stays(
         self, monkeypatch: pytest.MonkeyPatch, cores: int, at: int
     ) -> None:
-        monkeypatch.setattr(payloads, "_cores", lambda: cores)
+        monkeypatch.setattr(reading, "_cores", lambda: cores)
         Path("large.bin").write_bytes(changed(at))
         before = threading.active_count()
         found = run("verify", "large.bin.suit")
@@ -183,15 +184,15 @@ class TestVerify:
     def test_a_file_that_grows_or_shrinks_meanwhile_is_refused(
         self, monkeypatch: pytest.MonkeyPatch, grown: int
     ) -> None:
-        class Moving(payloads._BlockCheck):
+        class Moving(reading.BlockCheck):
             def _next(self, memory: memoryview) -> tuple[int, memoryview]:
                 os.truncate("large.bin", len(LARGE) + grown if self._read_so_far else len(LARGE))
                 return super()._next(memory)
 
-        monkeypatch.setattr(payloads, "_BlockCheck", Moving)
+        monkeypatch.setattr(payloads, "BlockCheck", Moving)
         words = f"has more than {len(LARGE)} bytes, the signed size is {len(LARGE)}"
         assert words in run("verify", "large.bin.suit").errors[0]
-        monkeypatch.setattr(payloads, "_BlockCheck", _Shrinking)
+        monkeypatch.setattr(payloads, "BlockCheck", _Shrinking)
         words = f"has {2 * CHUNK_SIZE} bytes, the signed size is {len(LARGE)}"
         Path("large.bin").write_bytes(LARGE)
         assert words in run("verify", "large.bin.suit").errors[0]
@@ -201,8 +202,8 @@ class TestVerify:
             def readinto(self, memory: Any) -> int:
                 raise OSError(5, f"no {len(memory)} bytes to be had")
 
-        whole: Any = payloads._BlockCheck
-        monkeypatch.setattr(payloads, "_BlockCheck", lambda _, *more: whole(Broken(), *more))
+        whole: Any = reading.BlockCheck
+        monkeypatch.setattr(payloads, "BlockCheck", lambda _, *more: whole(Broken(), *more))
         found = run("verify", "large.bin.suit")
         words = 'error: reading the payload of "large.bin" failed: no 131072 bytes to be had'
         assert (found.status, found.errors[0]) == (5, words)
@@ -211,15 +212,15 @@ class TestVerify:
         def die(*_: object) -> tuple[int, memoryview]:
             raise MemoryError
 
-        monkeypatch.setattr(payloads._BlockCheck, "_next", die)
+        monkeypatch.setattr(reading.BlockCheck, "_next", die)
         assert run("verify", "large.bin.suit").status == 70
 
     def test_a_block_left_out_is_no_success(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def nothing(*_: object) -> tuple[int, memoryview]:
             return 0, memoryview(b"")
 
-        monkeypatch.setattr(payloads._BlockCheck, "_next", nothing)
-        monkeypatch.setattr(payloads._BlockCheck, "_fill", lambda *_: 0)
+        monkeypatch.setattr(reading.BlockCheck, "_next", nothing)
+        monkeypatch.setattr(reading.BlockCheck, "_fill", lambda *_: 0)
         found = run("verify", "large.bin.suit")
         assert (found.status, "a block was left out" in found.errors[0]) == (70, True)
 
@@ -239,7 +240,7 @@ class TestVerify:
         refused(run("verify", "large.bin.suit"), 5, "cannot read large.bin: is a directory")
 
 
-class _Shrinking(payloads._BlockCheck):
+class _Shrinking(reading.BlockCheck):
     def _next(self, memory: memoryview) -> tuple[int, memoryview]:
         if self._read_so_far == CHUNK_SIZE:
             os.truncate("large.bin", 2 * CHUNK_SIZE)

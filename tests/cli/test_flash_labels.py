@@ -66,7 +66,7 @@ class TestTable:
     @pytest.mark.parametrize("columns", [200, 80, 60, 40, 20])
     def test_no_line_wraps(self, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
         screen = terminal(monkeypatch, columns)
-        with flash_table.Table({port: port for port in PORTS}) as table:
+        with flash_table.ResultTable({port: port for port in PORTS}) as table:
             for event in EVENTS:
                 for port in PORTS:
                     table.show(port, event)
@@ -76,7 +76,9 @@ class TestTable:
 
     def test_labels_leave_room_for_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
         screen = terminal(monkeypatch, 80)
-        with flash_table.Table({PORTS[0]: "slot 1", PORTS[1]: "a label of 24 letters..."}) as table:
+        with flash_table.ResultTable(
+            {PORTS[0]: "slot 1", PORTS[1]: "a label of 24 letters..."}
+        ) as table:
             table.show(PORTS[0], Event("writing", 1, 2))
         first, second = drawn(screen)
         assert first.startswith("slot 1                    writing    [##########..........]  50%")
@@ -84,20 +86,20 @@ class TestTable:
 
     def test_a_narrow_terminal_has_no_bar(self, monkeypatch: pytest.MonkeyPatch) -> None:
         screen = terminal(monkeypatch, 40)
-        with flash_table.Table({PORTS[0]: "slot 1"}) as table:
+        with flash_table.ResultTable({PORTS[0]: "slot 1"}) as table:
             table.show(PORTS[0], Event("writing", 1, 2))
         assert drawn(screen)[0].startswith("slot 1  writing     50% ")
 
     def test_a_table_is_no_taller_than_the_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
         screen = terminal(monkeypatch, 80, rows=5)
-        with flash_table.Table({port: port for port in PORTS}) as table:
+        with flash_table.ResultTable({port: port for port in PORTS}) as table:
             table.show(PORTS[0], Event("connecting"))
         assert len(drawn(screen)) == 4
         assert drawn(screen)[-1] == "and 5 more"
         assert screen.getvalue().endswith("\x1b[4A\x1b[J")
 
     def test_elsewhere_a_wait_is_a_note(self, capsys: pytest.CaptureFixture[str]) -> None:
-        with flash_table.Table({"A": "slot 1"}) as table:
+        with flash_table.ResultTable({"A": "slot 1"}) as table:
             table.show("A", Event(WAITING))
             table.show("A", Event(WAITING))
         assert capsys.readouterr().err == (

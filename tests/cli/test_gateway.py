@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cli.kit import command, environment, good, program, refused, run
-from fwsign.cli import inputs, ui
+from fwsign.cli import answer, inputs, ui
 from fwsign.gateway import session
 from support import DAY, NOW, require_program
 
@@ -97,7 +97,7 @@ def test_install_in_json(enrolled: Path) -> None:
         "already installed",
         ["it was installed before"],
     )
-    assert second.keys() == found.keys() >= ui.refused("a", "b").keys()
+    assert second.keys() == found.keys() >= answer.refused("a", "b").keys()
 
 
 def test_a_dry_run(enrolled: Path) -> None:

@@ -121,7 +121,7 @@ class TestOutputs:
     ) -> None:
         find = targets.find_targets
 
-        def vanishing(files: list[Path], typed: list[str]) -> list[targets.Target]:
+        def vanishing(files: list[Path], typed: list[str]) -> list[targets.TargetFile]:
             found = find(files, typed)
             (tmp_path / "build.bin").unlink()
             return found

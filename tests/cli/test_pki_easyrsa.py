@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from cli.kit import good, refused, run
-from fwsign.pki.directory import common_name
+from fwsign.pki.certificates import common_name
 from support import PAYLOAD
 
 NAMES = ("--org", "Acme", "--vendor", "acme.example", "--no-passphrase")

@@ -20,8 +20,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from cli.kit import REPOSITORY, command, environment, good, program, refused, run
 from est_kit import basic, body_of, csr, new_key
-from fwsign.est.http import Refused, Request
-from fwsign.est.service import PREFIX, Client, Rules, Service
+from fwsign.est.http import HttpRequest, Refused
+from fwsign.est.rules import EnrolmentRules
+from fwsign.est.service import PREFIX, Client, Service
 from fwsign.pki.authority import open_authority
 from fwsign.pki.directory import Pki
 from fwsign.pki.log import verify_log
@@ -304,10 +305,10 @@ def test_a_kill_in_the_middle_loses_nothing_and_counts_nothing_twice() -> None:
         outcomes.add((first, issued, state))
         # Whatever is left, the password counts once.
         authority = open_authority(pki, "issuing-tls", lambda: None)
-        service = Service(Path("pki"), ("issuing-tls", authority), Rules())
+        service = Service(Path("pki"), ("issuing-tls", authority), EnrolmentRules())
         body = body_of(csr(new_key(), name))
         headers = {"content-type": "application/pkcs10", "authorization": basic(name, password)}
-        request_ = Request("POST", PREFIX + "simpleenroll", headers, body)
+        request_ = HttpRequest("POST", PREFIX + "simpleenroll", headers, body)
         if state == "open":
             assert service.answer(request_, Client("192.0.2.9")).status == 200
         else:

@@ -23,7 +23,7 @@ from cli.kit import good, refused, run
 from fwsign.cli.inputs import select
 from fwsign.keys.ber import MAX_DEPTH, definite
 from fwsign.pki.view.extension_text import value_text
-from fwsign.pki.view.lenient import Extension
+from fwsign.pki.view.extensions import Extension
 from fwsign.x509.certificate import parse_certificate
 from support import (
     Entity,

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from fwsign.est import http
-from fwsign.est.http import MAX_BODY, MAX_HEAD, Answer, Exchange, Gone, Refused, Request
-from fwsign.est.limits import MAX_ADDRESSES, Limits, site_of
+from fwsign.est.http import MAX_BODY, MAX_HEAD, Answer, Exchange, Gone, HttpRequest, Refused
+from fwsign.est.limits import MAX_ADDRESSES, RateLimits, site_of
 
 HOST = b"Host: x\r\n"
 Pair = tuple[socket.socket, socket.socket]
@@ -22,7 +22,7 @@ def pair() -> Iterator[Pair]:
         yield ours, theirs
 
 
-def read(pair: Pair, data: bytes, *, close: bool = True, seconds: float = 5) -> Request:
+def read(pair: Pair, data: bytes, *, close: bool = True, seconds: float = 5) -> HttpRequest:
     def send() -> None:
         try:
             pair[1].sendall(data)
@@ -49,7 +49,7 @@ def refused(pair: Pair, data: bytes, status: int, message: str) -> None:
 def test_a_request_is_read(pair: Pair) -> None:
     found = read(pair, b"POST /a HTTP/1.1\r\nHOST: x\r\nContent-Length:  3 \r\nA:\r\n\r\nabcGET /")
     headers = {"host": "x", "content-length": "3", "a": ""}
-    assert found == Request("POST", "/a", headers, b"abc")
+    assert found == HttpRequest("POST", "/a", headers, b"abc")
 
 
 def test_what_follows_a_request_is_no_request(pair: Pair) -> None:
@@ -224,7 +224,7 @@ def test_an_answer_has_its_length() -> None:
 
 
 def test_an_address_has_its_share_of_a_minute() -> None:
-    limits = Limits(3, 1000)
+    limits = RateLimits(3, 1000)
     assert [limits.take("192.0.2.1", 100.0) for _ in range(4)] == [True, True, True, False]
     assert limits.take("192.0.2.2", 100.0)
     assert [limits.take("192.0.2.1", 120.0) for _ in range(2)] == [True, False]
@@ -232,12 +232,12 @@ def test_an_address_has_its_share_of_a_minute() -> None:
 
 
 def test_all_addresses_have_one_limit() -> None:
-    limits = Limits(3, 2)
+    limits = RateLimits(3, 2)
     assert [limits.take(f"192.0.2.{n}", 100.0) for n in range(3)] == [True, True, False]
 
 
 def test_a_wrong_password_costs_more() -> None:
-    limits = Limits(10, 1000)
+    limits = RateLimits(10, 1000)
     assert limits.take("192.0.2.1", 100.0)
     limits.charge("192.0.2.1", 100.0, 6)
     assert [limits.take("192.0.2.1", 100.0) for _ in range(4)] == [True, True, True, False]
@@ -260,7 +260,7 @@ def test_an_ipv6_network_is_one_client(address: str, site: str) -> None:
 
 
 def test_the_memory_for_addresses_is_bounded() -> None:
-    limits = Limits(1, 10**9)
+    limits = RateLimits(1, 10**9)
     for number in range(MAX_ADDRESSES + 100):
         assert limits.take(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", 100.0)
     assert len(limits._each) == MAX_ADDRESSES

@@ -25,7 +25,7 @@ from est_kit import (
 )
 from fwsign.errors import Failed
 from fwsign.est import invites
-from fwsign.est.http import Request
+from fwsign.est.http import HttpRequest
 from fwsign.est.service import Client
 from fwsign.files import exclusive
 from fwsign.pki.extras import extras
@@ -96,7 +96,7 @@ def test_other_operations_are_refused(
 
 
 def test_another_place_is_refused(est: Enrolment) -> None:
-    request = Request("GET", "/pki/ca.crt", {"host": "x"}, b"")
+    request = HttpRequest("GET", "/pki/ca.crt", {"host": "x"}, b"")
     words = "nothing is here; EST is at /.well-known/est/"
     refusal(lambda: est.service.answer(request, CLIENT), 404, words)
 
@@ -595,9 +595,11 @@ def test_garbage_is_no_certificate(est: Enrolment) -> None:
 
 
 def born(est: Enrolment, name: str, serial: str) -> Client:
-    from fwsign.pki.leaves import Device
+    from fwsign.pki.leaves import DeviceIdentity
 
-    issue(est.pki.directory, name, "idevid", key=new_key().public_key(), device=Device(serial))
+    issue(
+        est.pki.directory, name, "idevid", key=new_key().public_key(), device=DeviceIdentity(serial)
+    )
     return client_of(est.pki.certificate(name))
 
 

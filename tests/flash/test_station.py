@@ -290,7 +290,7 @@ class TestTable:
         screen = Terminal()
         monkeypatch.setattr(sys, "stderr", screen)
         monkeypatch.setattr(ui.Console, "quiet", False)
-        with flash_table.Table({"A": "A", "BB": "BB"}) as table:
+        with flash_table.ResultTable({"A": "A", "BB": "BB"}) as table:
             table.show("A", Event("connecting"))
             table.show("A", Event("writing", 0, 1000))
             table.show("A", Event("writing", 500, 1000))  # too soon to be drawn
@@ -304,7 +304,7 @@ class TestTable:
         assert text.endswith("\x1b[2A\x1b[J")
 
     def test_notes_elsewhere(self, capsys: pytest.CaptureFixture[str]) -> None:
-        with flash_table.Table({"A": "A"}) as table:
+        with flash_table.ResultTable({"A": "A"}) as table:
             table.show("A", Event("writing", 0, 10))
             table.show("A", Event("writing", 5, 10))
         assert capsys.readouterr().err == "fwsign: A: writing 10 bytes\n"

@@ -26,7 +26,8 @@ from fwsign.errors import Failed, FwsignError
 from fwsign.keys import Passphrase, asn1, convert, mldsa_forms, p12, pbes2, pem
 from fwsign.keys.encryption import describe_encryption
 from fwsign.keys.file import encode_private_key, load_private_key
-from fwsign.keys.formats import CONTAINER, Found, read_any, read_private_key
+from fwsign.keys.formats import read_any, read_private_key
+from fwsign.keys.items import CONTAINER, FileItem
 from support import der, make_ca, make_crl, make_leaf, name, new_key, refused, tlv
 
 SECRET = b"correct horse"
@@ -56,7 +57,7 @@ def answer(passphrase: bytes | None) -> Passphrase:
     return lambda: passphrase
 
 
-def one(data: bytes, passphrase: Any = unasked) -> Found:
+def one(data: bytes, passphrase: Any = unasked) -> FileItem:
     (found,) = read_any(data, passphrase)
     return found
 

@@ -10,7 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from fwsign.keys import asn1, unlock
-from fwsign.keys.formats import Found, read_any, read_opened
+from fwsign.keys.formats import read_any, read_opened
+from fwsign.keys.items import FileItem
 from support import new_key
 
 KEY = new_key("rsa2048")
@@ -50,7 +51,7 @@ def text(value: int) -> str:
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
-def only(data: bytes) -> Found:
+def only(data: bytes) -> FileItem:
     (found,) = read_opened(data, None)
     return found
 

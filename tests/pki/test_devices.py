@@ -11,9 +11,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fwsign.pki.directory import Pki
 from fwsign.pki.expiry import ending
-from fwsign.pki.leaves import Device, leaf_of
+from fwsign.pki.leaves import DeviceIdentity, leaf_of
 from fwsign.pki.lint.run import lint
-from fwsign.pki.paths.purpose import Accepted, judge_pool
+from fwsign.pki.paths.purpose import AcceptedPath, judge_pool
 from fwsign.pki.renewal import renew
 from fwsign.pki.report.inventory import Standing, read
 from fwsign.spans import parse_span, plain_span
@@ -35,7 +35,7 @@ from pki_kit import (
     withdraw,
 )
 
-SN = Device("SN-0017")
+SN = DeviceIdentity("SN-0017")
 ENDLESS = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
@@ -44,7 +44,7 @@ def pki(tmp_path: Path) -> Path:
     return make(tmp_path / "pki").directory
 
 
-def born(pki: Path, name: str = "sn-0017", device: Device | None = SN, **more: Any) -> Path:
+def born(pki: Path, name: str = "sn-0017", device: DeviceIdentity | None = SN, **more: Any) -> Path:
     return issue(pki, name, "idevid", device=device, **more)
 
 
@@ -69,12 +69,12 @@ def test_the_profile_of_an_identity(pki: Path) -> None:
     eku = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
     assert (list(eku.value), eku.critical) == ([ExtendedKeyUsageOID.CLIENT_AUTH], False)
     assert len(extensions(certificate)) == 5
-    assert isinstance(verdict(pki, "sn-0017", NOW), Accepted)
+    assert isinstance(verdict(pki, "sn-0017", NOW), AcceptedPath)
     assert openssl_verify(pki, "sn-0017", "-purpose", "sslclient").returncode == 0
 
 
 def test_the_hardware_module_is_an_other_name(pki: Path) -> None:
-    path = born(pki, device=Device("SN-0017", ("1.3.6.1.4.1.99999.7", b"\0\xff")))
+    path = born(pki, device=DeviceIdentity("SN-0017", ("1.3.6.1.4.1.99999.7", b"\0\xff")))
     assert "serialNumber = SN-0017" in openssl("x509", "-in", path, "-noout", "-subject").stdout
     certificate = x509.load_pem_x509_certificate(path.read_bytes())
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -83,8 +83,8 @@ def test_the_hardware_module_is_an_other_name(pki: Path) -> None:
     assert name.value.hex() == "300f06092b06010401868d1f07040200ff"
     leaf = leaf_of(certificate)
     assert leaf
-    assert leaf.device == Device("SN-0017", ("1.3.6.1.4.1.99999.7", b"\0\xff"))
-    assert isinstance(verdict(pki, "sn-0017", NOW), Accepted)
+    assert leaf.device == DeviceIdentity("SN-0017", ("1.3.6.1.4.1.99999.7", b"\0\xff"))
+    assert isinstance(verdict(pki, "sn-0017", NOW), AcceptedPath)
     assert openssl_verify(pki, "sn-0017").returncode == 0
 
 
@@ -93,24 +93,32 @@ def test_a_device_has_one_identity(pki: Path) -> None:
     found = refused(lambda: born(pki, "other"), "state.pki-exists")
     words = 'the device with serial number "SN-0017" is "sn-0017" already, not "other"'
     assert found.message == words
-    born(pki, "other", Device("SN-0018"))
+    born(pki, "other", DeviceIdentity("SN-0018"))
 
 
 @pytest.mark.parametrize(
     ("device", "message"),
     [
         (None, 'device "x" has no serial number'),
-        (Device(""), '"" cannot be the serial number of a device: it is not 1 to 64 of A-Z'),
-        (Device(" a"), '" a" cannot be the serial number'),
-        (Device("a\n"), '"a\n" cannot be the serial number'),
-        (Device("a_b"), '"a_b" cannot be the serial number'),
-        (Device("\u00e4"), '"\u00e4" cannot be the serial number'),
-        (Device("a" * 65), f'"{"a" * 65}" cannot be the serial number'),
-        (Device("a", ("1.2.3", b"")), "the serial number of a hardware module has 0 bytes"),
-        (Device("a", ("1.2.3", bytes(65))), "the serial number of a hardware module has 65 bytes"),
+        (
+            DeviceIdentity(""),
+            '"" cannot be the serial number of a device: it is not 1 to 64 of A-Z',
+        ),
+        (DeviceIdentity(" a"), '" a" cannot be the serial number'),
+        (DeviceIdentity("a\n"), '"a\n" cannot be the serial number'),
+        (DeviceIdentity("a_b"), '"a_b" cannot be the serial number'),
+        (DeviceIdentity("\u00e4"), '"\u00e4" cannot be the serial number'),
+        (DeviceIdentity("a" * 65), f'"{"a" * 65}" cannot be the serial number'),
+        (DeviceIdentity("a", ("1.2.3", b"")), "the serial number of a hardware module has 0 bytes"),
+        (
+            DeviceIdentity("a", ("1.2.3", bytes(65))),
+            "the serial number of a hardware module has 65 bytes",
+        ),
     ],
 )
-def test_impossible_devices_are_refused(pki: Path, device: Device | None, message: str) -> None:
+def test_impossible_devices_are_refused(
+    pki: Path, device: DeviceIdentity | None, message: str
+) -> None:
     found = refused(lambda: born(pki, "x", device), "state.policy")
     assert found.message.startswith(message)
 
@@ -128,7 +136,7 @@ def test_an_identity_lives_as_long_as_its_ca_is_renewed(pki: Path) -> None:
     assert openssl_verify(pki, "sn-0017", now=late).returncode != 0
     renew(pki, "issuing-tls", ca_passphrase=no_passphrase, now=end - DAY)
     renew_lists(pki, late)
-    assert isinstance(verdict(pki, "sn-0017", late), Accepted)
+    assert isinstance(verdict(pki, "sn-0017", late), AcceptedPath)
     assert openssl_verify(pki, "sn-0017", now=late).returncode == 0
 
 
@@ -151,7 +159,7 @@ def test_show_draws_it_until_its_ca_ends(pki: Path) -> None:
 
 
 def test_renewing_keeps_the_identity(pki: Path) -> None:
-    born(pki, device=Device("SN-0017", ("1.3.6.1.4.1.99999.7", b"\1")))
+    born(pki, device=DeviceIdentity("SN-0017", ("1.3.6.1.4.1.99999.7", b"\1")))
     before = leaf_of(Pki(pki).certificate("sn-0017"))
     renew(pki, "sn-0017", ca_passphrase=no_passphrase, now=NOW + DAY)
     certificate = Pki(pki).certificate("sn-0017")
@@ -168,8 +176,8 @@ def test_short_lived_certificates_are_good(pki: Path, life: timedelta) -> None:
     certificate = Pki(pki).certificate("x")
     assert certificate.not_valid_before_utc == SECOND - HOUR
     assert certificate.not_valid_after_utc == SECOND + life
-    assert isinstance(verdict(pki, "x", SECOND), Accepted)
-    assert isinstance(verdict(pki, "x", SECOND + life), Accepted)
+    assert isinstance(verdict(pki, "x", SECOND), AcceptedPath)
+    assert isinstance(verdict(pki, "x", SECOND + life), AcceptedPath)
     late = SECOND + life + timedelta(seconds=1)
     refusal = verdict(pki, "x", late)
     assert refusal.code == "stale.certificate"

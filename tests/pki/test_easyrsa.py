@@ -23,7 +23,7 @@ from easyrsa_kit import (
 )
 from fwsign.keys import published as known_keys
 from fwsign.pki.directory import Pki
-from fwsign.pki.easyrsa.read import Source, read
+from fwsign.pki.easyrsa.read import ForeignPki, read
 from fwsign.pki.easyrsa.takeover import NewIssuing, take_over, why_no_issuing
 from fwsign.pki.index import parse_index
 from fwsign.x509.certificate import key_digest
@@ -32,7 +32,7 @@ from support import DAY, NOW, VENDOR, make_ca, make_crl, make_leaf, refused
 NEW = NewIssuing((VENDOR,), "p256", None)
 
 
-def taken(tmp_path: Path, source: Source, **more: Any) -> Pki:
+def taken(tmp_path: Path, source: ForeignPki, **more: Any) -> Pki:
     options: dict[str, Any] = {"issuing": NEW, "ca_passphrase": lambda: None, "now": NOW, **more}
     return take_over(source, tmp_path / "ours", **options)
 

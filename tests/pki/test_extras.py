@@ -17,7 +17,7 @@ from fwsign.pki.extras import (
     extras,
     extras_of,
 )
-from fwsign.pki.paths.purpose import Accepted, judge_pool
+from fwsign.pki.paths.purpose import AcceptedPath, judge_pool
 from fwsign.pki.renewal import renew
 from fwsign.pki.rotation import replace_issuing
 from fwsign.x509.anchor import Anchor
@@ -82,7 +82,7 @@ def test_verifiers_go_on_accepting(pki: Path, kind: str) -> None:
         at=NOW,
         crls=found.crls("x"),
     )
-    assert isinstance(judged.verdict, Accepted), judged.verdict
+    assert isinstance(judged.verdict, AcceptedPath), judged.verdict
     assert judged.verdict.revocation_checked
     done = openssl_verify(pki, "x")
     assert done.returncode == 0, done.stderr
@@ -325,7 +325,7 @@ def test_all_below_a_new_root_name_their_issuer(tmp_path: Path) -> None:
     anchor = Anchor.from_certificate(pki.root.public_bytes(Encoding.DER))
     crls = pki.crls("release")
     judged = judge_pool(path[0], path, [anchor], purpose="codesign", at=NOW, crls=crls)
-    assert isinstance(judged.verdict, Accepted)
+    assert isinstance(judged.verdict, AcceptedPath)
 
 
 def test_one_ca_names_itself_to_its_leaves(tmp_path: Path) -> None:

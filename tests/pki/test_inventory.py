@@ -21,7 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 from fwsign.cli import ui
 from fwsign.keys import p12
 from fwsign.keys.pem import encode as encode_pem
-from fwsign.pki.report import material, tree
+from fwsign.pki.report import material, tree, words
 from fwsign.pki.report.columns import columns, wrap
 from fwsign.pki.report.inventory import Entry, Inventory, Revocation, Standing, read
 from fwsign.pki.report.inventory_json import as_json
@@ -534,7 +534,7 @@ def test_names_of_every_kind(tmp_path: Path) -> None:
     )
     found = read(write(tmp_path, a_crt=make_leaf(make_ca(), extensions=[(san, False)])))
     wanted = 'SAN a.example, "", IP:192.0.2.1, email:a@a.example, URI:urn:a, directory:CN=dir, '
-    assert wanted + "RID:1.2.3" in tree.details(found.entries[0])
+    assert wanted + "RID:1.2.3" in words.details(found.entries[0])
 
 
 def test_hostile_names_are_shown_as_text(tmp_path: Path) -> None:
@@ -645,8 +645,8 @@ def test_wide_letters_take_two_columns() -> None:
 
 def test_years_and_days_in_words() -> None:
     begin = datetime(2026, 1, 1, tzinfo=UTC)
-    assert tree.span(begin, begin + timedelta(days=1)) == "24 hours"
-    assert tree.span(begin, begin + timedelta(days=2)) == "2 days"
-    assert tree.span(begin, begin + timedelta(days=729)) == "729 days"
-    assert tree.span(begin, begin + timedelta(days=730)) == "2 years"
-    assert tree.share_left(begin, begin, begin) == 0
+    assert words.span(begin, begin + timedelta(days=1)) == "24 hours"
+    assert words.span(begin, begin + timedelta(days=2)) == "2 days"
+    assert words.span(begin, begin + timedelta(days=729)) == "729 days"
+    assert words.span(begin, begin + timedelta(days=730)) == "2 years"
+    assert words.share_left(begin, begin, begin) == 0

@@ -19,8 +19,8 @@ from fwsign.errors import FwsignError
 from fwsign.keys import ALGORITHMS
 from fwsign.keys.file import new_private_key
 from fwsign.pki.directory import Pki
-from fwsign.pki.issue import NewKey
-from fwsign.pki.leaves import KINDS, Device
+from fwsign.pki.issuance import NewKey
+from fwsign.pki.leaves import KINDS, DeviceIdentity
 from fwsign.pki.request import parse_request
 from pki_kit import (
     DAY,
@@ -57,7 +57,7 @@ PURPOSES = {
 }
 HOSTS: dict[str, dict[str, Any]] = {
     "server": {"domains": ["broker.acme.example"], "addresses": [ip_address("192.0.2.7")]},
-    "idevid": {"device": Device("SN-0017")},
+    "idevid": {"device": DeviceIdentity("SN-0017")},
 }
 
 

@@ -7,7 +7,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fwsign.pki.directory import Pki
-from fwsign.pki.leaves import Device
+from fwsign.pki.leaves import DeviceIdentity
 from fwsign.pki.lint.run import lint
 from lint_kit import CA_USAGE, ca, codes, crls, fill, findings, leaf, make_pki, said
 from pki_kit import NOW as PKI_NOW
@@ -86,7 +86,7 @@ def test_outlives_issuer(tmp_path: Path) -> None:
 def test_no_end(tmp_path: Path) -> None:
     pki = make(tmp_path / "pki").directory
     for number in range(3):
-        issue(pki, f"d{number}", "idevid", device=Device(f"{number}"))
+        issue(pki, f"d{number}", "idevid", device=DeviceIdentity(f"{number}"))
     named = [one for one in lint(pki, now=PKI_NOW).findings if "end" in one.code]
     end = Pki(pki).certificate("issuing-tls").not_valid_after_utc
     assert [(one.code, one.severity, one.subject, one.message) for one in named] == [

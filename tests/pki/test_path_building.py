@@ -15,7 +15,7 @@ from fwsign.errors import FwsignError
 from fwsign.format.cose import MAX_CHAIN
 from fwsign.pki.paths import build as path_building
 from fwsign.pki.paths.build import MAX_NAMESAKES, MAX_STEPS, find_paths, in_order, leaf_of
-from fwsign.pki.paths.purpose import Accepted, judge_pool
+from fwsign.pki.paths.purpose import AcceptedPath, judge_pool
 from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import signature_valid
 from fwsign.x509.chain import check_link, validate_path
@@ -339,7 +339,7 @@ def test_an_expired_variant_is_passed_by() -> None:
     expired = cross(ISSUING, ROOT, days=(-100, -1))
     for pool in permutations((expired, ISSUING)):
         chain, verdict = judged(LEAF, pool, ROOT)
-        assert isinstance(verdict, Accepted)
+        assert isinstance(verdict, AcceptedPath)
         assert chain == ders(LEAF, ISSUING)
         assert in_order(LEAF.der, ders(*pool, ROOT), NOW) == ders(LEAF, ISSUING, ROOT)
     chain, verdict = judged(LEAF, [expired], ROOT)
@@ -353,7 +353,7 @@ def test_a_revoked_variant_is_passed_by() -> None:
     lists = [make_crl(ROOT), make_crl(middle, [revoked]), make_crl(ISSUING)]
     for pool in permutations((revoked, good, middle)):
         chain, verdict = judged(LEAF, pool, ROOT, crls=lists)
-        assert isinstance(verdict, Accepted)
+        assert isinstance(verdict, AcceptedPath)
         assert chain == ders(LEAF, good, middle)
     chain, verdict = judged(LEAF, [revoked, middle], ROOT, crls=lists)
     assert (verdict.code, chain) == ("untrusted.revoked", ders(LEAF, revoked, middle))
@@ -364,7 +364,7 @@ def test_a_path_that_only_crls_refuse_leaves_the_next_one() -> None:
     lists = [make_crl(OTHER), make_crl(ISSUING)]  # none of Root, so that path lacks one
     for pool in permutations((ISSUING, crossed)):
         chain, verdict = judged(LEAF, pool, ROOT, OTHER, crls=lists)
-        assert isinstance(verdict, Accepted)
+        assert isinstance(verdict, AcceptedPath)
         assert chain == ders(LEAF, crossed)
     chain, verdict = judged(LEAF, [ISSUING], ROOT, crls=lists)
     assert (verdict.code, chain) == ("stale.crl-missing", ders(LEAF, ISSUING))
@@ -451,7 +451,7 @@ def test_a_root_with_serial_number_0_is_put_in_order_and_pinned() -> None:
         assert in_order(LEAF.der, pool) == (LEAF.der, ISSUING.der, zero)
         anchors = [Anchor.from_certificate(zero)]
         found = judge_pool(LEAF.der, pool, anchors, purpose="codesign", at=NOW)
-        assert isinstance(found.verdict, Accepted)
+        assert isinstance(found.verdict, AcceptedPath)
 
 
 def test_a_ca_in_the_path_with_serial_number_0_is_refused() -> None:

@@ -2,19 +2,21 @@
 
 from datetime import UTC, datetime
 
-from fwsign.pki.paths.end import REVOKED, Link, PathEnd, path_ends
+from fwsign.pki.paths.end import REVOKED, PathEnd, PathLink, path_ends
 
 Y26, Y28, Y36, Y46 = (datetime(year, 1, 1, tzinfo=UTC) for year in (2026, 2028, 2036, 2046))
 
 
-def link(*issuers: str, end: datetime = Y36, revoked: bool = False, tls: bool = False) -> Link[str]:
-    return Link(issuers, end, revoked, tls)
+def link(
+    *issuers: str, end: datetime = Y36, revoked: bool = False, tls: bool = False
+) -> PathLink[str]:
+    return PathLink(issuers, end, revoked, tls)
 
 
 ROOT = link("root", end=Y46)
 
 
-def ends(**links: Link[str]) -> dict[str, PathEnd[str]]:
+def ends(**links: PathLink[str]) -> dict[str, PathEnd[str]]:
     return path_ends({"root": ROOT, **links})
 
 

@@ -28,8 +28,7 @@ from fwsign import files as file_access
 from fwsign.errors import Failed
 from fwsign.keys import ALGORITHMS
 from fwsign.keys.file import load_private_key
-from fwsign.pki import authority, files
-from fwsign.pki import issue as issuing_module
+from fwsign.pki import authority, ca_limits, files
 from fwsign.pki.authority import create
 from fwsign.pki.directory import Pki
 from fwsign.pki.profiles import usages_of
@@ -860,7 +859,7 @@ def test_openssl_refuses_a_vendor_that_the_ca_may_not_issue_for(
     pki: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(issuing_module, "refuse_outside", lambda *_: None)
+    monkeypatch.setattr(ca_limits, "refuse_outside", lambda *_: None)
     issue(pki, "ci", domains=("other.example",))
     assert "permitted subtree violation" in openssl_verify(pki, "ci").stderr
 

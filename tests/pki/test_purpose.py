@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fwsign.errors import FwsignError
-from fwsign.pki.paths.purpose import Accepted, Purpose, judge
+from fwsign.pki.paths.purpose import AcceptedPath, Purpose, judge
 from fwsign.x509.anchor import Anchor
 from fwsign.x509.chain import validate_path
 from support import (
@@ -44,7 +44,7 @@ ISSUING = make_ca("Issuing", ROOT, path_length=0, permitted=[VENDOR])
 
 def accept(
     leaf: Entity, purpose: Purpose, *, at: datetime = NOW, above: Entity = ISSUING, **more: Any
-) -> Accepted:
+) -> AcceptedPath:
     anchor = more.pop("anchor", ROOT).anchor
     return judge([leaf.der, above.der], [anchor], purpose=purpose, at=at, **more)
 

@@ -16,11 +16,11 @@ from fwsign.keys import ALGORITHMS
 from fwsign.keys.file import load_private_key
 from fwsign.pki.directory import Pki
 from fwsign.pki.expiry import ending
-from fwsign.pki.issue import NewKey
+from fwsign.pki.issuance import NewKey
+from fwsign.pki.leaked import unrevoked
 from fwsign.pki.leaves import renewed_algorithm
 from fwsign.pki.log import read_log
 from fwsign.pki.renewal import renew as renew_it
-from fwsign.pki.revocation import unrevoked
 from fwsign.pki.rotation import replace_issuing
 from pki_kit import (
     DAY,

@@ -17,7 +17,7 @@ from fwsign.keys import ALGORITHMS
 from fwsign.keys.file import load_private_key
 from fwsign.pki.directory import Pki
 from fwsign.pki.expiry import ending
-from fwsign.pki.issue import NewKey
+from fwsign.pki.issuance import NewKey
 from fwsign.pki.renewal import renew
 from fwsign.pki.rotation import Rotation, replace_issuing, rotate, standby
 from fwsign.x509.anchor import Anchor

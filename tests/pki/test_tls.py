@@ -14,13 +14,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from fwsign.errors import Untrusted
 from fwsign.pki.acceptance import accept
 from fwsign.pki.authority import open_authority
-from fwsign.pki.directory import Pki, line_of
+from fwsign.pki.directory import Pki
 from fwsign.pki.easyrsa.read import read
 from fwsign.pki.easyrsa.takeover import NewIssuing, take_over
-from fwsign.pki.issue import NewKey
+from fwsign.pki.entry_names import line_of
+from fwsign.pki.issuance import NewKey
 from fwsign.pki.leaves import Leaf, leaf_certificate, leaf_of
 from fwsign.pki.offline import add_request, create_requests, sign_request
-from fwsign.pki.profiles import Limits, issuing_certificate, limits_of, usages_of
+from fwsign.pki.profiles import CaLimits, issuing_certificate, limits_of, usages_of
 from fwsign.pki.renewal import renew
 from fwsign.pki.request import parse_request
 from fwsign.pki.rotation import replace_issuing, rotate
@@ -170,10 +171,10 @@ def test_an_older_pki_goes_on_as_before(old: Path) -> None:
     issue(old, "b.acme.example", "server")
     assert Pki(old).issuers("b.acme.example") == ("issuing", "ca")
     renew(old, "issuing", ca_passphrase=no_passphrase, now=NOW)
-    assert limits_of(Pki(old).certificate("issuing")) == Limits(("acme.example",), ())
+    assert limits_of(Pki(old).certificate("issuing")) == CaLimits(("acme.example",), ())
     rotated = rotate(old, root_key=NEW, new_key=NEW, passphrase=lambda _: None, now=NOW)
     assert rotated.tls is None
-    assert limits_of(Pki(old).certificate("issuing-2")) == Limits(("acme.example",), ())
+    assert limits_of(Pki(old).certificate("issuing-2")) == CaLimits(("acme.example",), ())
     issue(old, "c", "client")
     assert Pki(old).issuers("c") == ("issuing-2", "ca-2", "ca")
 
@@ -190,7 +191,7 @@ def test_an_older_pki_is_brought_over(alg: str, tmp_path: Path) -> None:
     assert bring_over(old, new_key=NewKey("", None)) == "issuing-tls"
     tls = Pki(old).certificate("issuing-tls")
     assert type(tls.public_key()) is type(Pki(old).root.public_key())
-    assert limits_of(tls) == Limits((), TLS)
+    assert limits_of(tls) == CaLimits((), TLS)
     assert Pki(old).certificate("issuing") == before
     pyopenssl_verify(old, "b.acme.example", now=NOW)  # as it was
     renew(old, "b.acme.example", ca_passphrase=no_passphrase, now=NOW)
@@ -204,7 +205,7 @@ def test_the_next_ca_of_signers_leaves_tls_to_the_other(old: Path) -> None:
     bring_over(old)
     assert bring_over(old, "issuing") == "issuing-2"
     found = limits_of(Pki(old).certificate("issuing-2"))
-    assert found == Limits(("acme.example",), (CODE, STAMPS))
+    assert found == CaLimits(("acme.example",), (CODE, STAMPS))
 
 
 def test_successors_are_counted_apart(pki: Path) -> None:
@@ -253,7 +254,7 @@ def test_an_expired_tls_ca_is_renewed(pki: Path) -> None:
     error = refused(partial(issue, pki, "d", "client", now=now), "state.pki")
     assert error.hint == "fwsign pki renew issuing-tls, with the root's key"
     renew(pki, "issuing-tls", ca_passphrase=no_passphrase, now=now)
-    assert limits_of(Pki(pki).certificate("issuing-tls")) == Limits((), TLS)
+    assert limits_of(Pki(pki).certificate("issuing-tls")) == CaLimits((), TLS)
     issue(pki, "d", "client", now=now)
 
 
@@ -282,7 +283,7 @@ def test_a_ca_may_be_for_less(pki: Path) -> None:
     root = open_authority(Pki(pki), "ca", no_passphrase)
     issuing: Any = Pki(pki).certificate("issuing")
     limited = issuing_certificate(
-        issuing.public_key(), issuing.subject, Limits(("acme.example",), (CODE,)), root, SECOND
+        issuing.public_key(), issuing.subject, CaLimits(("acme.example",), (CODE,)), root, SECOND
     )
     Pki(pki).certificate_path("issuing").write_bytes(limited.public_bytes(Encoding.PEM))
     error = refused(partial(issue, pki, "t", "tsa"), "state.pki")
@@ -296,7 +297,7 @@ def test_limits_of_a_root_above_hold_for_tls_too(tmp_path: Path) -> None:
     call = partial(take_over, read(flat), issuing=new, ca_passphrase=no_passphrase, now=NOW)
     pki = call(tmp_path / "pki").directory
     assert Pki(pki).authorities() == ("ca", "issuing", "issuing-tls")
-    assert limits_of(Pki(pki).certificate("issuing-tls")) == Limits((), TLS)
+    assert limits_of(Pki(pki).certificate("issuing-tls")) == CaLimits((), TLS)
     error = refused(partial(issue, pki, "b.other.example", "server"), "state.ca-limit")
     assert error.message == (
         'host "b.other.example" is outside what the CA "Acme Root CA" is limited to: acme.example'

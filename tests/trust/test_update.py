@@ -481,6 +481,35 @@ def test_a_manifest_off_the_template_is_refused(change: Callable[[dict[Any, Any]
         verify_update(ENROLLED, wrapped(CONTENT, change))
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"use_before": 2_000_000_000},
+        {"version": (1, 0)},
+        {"text_digest": Digest(-16, bytes(32))},
+        {"uri": "#list"},
+        {"uri": "https://acme.example/trust"},
+        {"uri": 1},
+        {"uri": None},
+    ],
+    ids=str,
+)
+def test_what_only_releases_have_is_refused(more: dict[str, Any]) -> None:
+    """Each is a manifest that reads and writes alike; only the template of updates lacks it."""
+
+    def change(members: dict[Any, Any]) -> None:
+        manifest = suit.decode_manifest(cbor.encode(members), of_trust=True)
+        component = manifest.components[0]
+        own = component._replace(uri=more.get("uri", component.uri))
+        fields = {name: value for name, value in more.items() if name != "uri"}
+        other = manifest._replace(components=(own,), **fields)
+        members.update(cbor.decode(suit.encode_manifest(other)))
+
+    words = "a manifest of a trust update with more or other than its template has"
+    with refused("malformed.profile", words):
+        verify_update(ENROLLED, wrapped(CONTENT, change))
+
+
 def test_a_trust_update_with_a_payload_beside_is_no_trust_update() -> None:
     ids = ((b"trust",), (b"file", b"build.bin"))
     with refused("unsuitable.release"):

@@ -20,7 +20,7 @@ from fwsign.pki.directory import Pki
 from fwsign.pki.profiles import (
     TLS_ONLY,
     Authority,
-    Limits,
+    CaLimits,
     build_certificate,
     issuing_certificate,
 )
@@ -105,8 +105,8 @@ def test_a_signer_of_its_own_is_refused(usages: Any, profile: Any, pki: Path) ->
 
 
 @PROFILES
-@pytest.mark.parametrize("limits", [Limits(), Limits(("acme.example",), (CODE,))])
-def test_a_ca_of_its_own_is_refused(limits: Limits, profile: Any, pki: Path) -> None:
+@pytest.mark.parametrize("limits", [CaLimits(), CaLimits(("acme.example",), (CODE,))])
+def test_a_ca_of_its_own_is_refused(limits: CaLimits, profile: Any, pki: Path) -> None:
     ca = authority(pki, "issuing-tls")
     own: Any = new_key("p256")
     wanted = Pki(pki).certificate("issuing").subject  # of the same name, too
@@ -131,7 +131,7 @@ def test_its_certificate_without_the_usage_is_refused(profile: Any, pki: Path) -
     tls = authority(pki, "issuing-tls")
     own: Any = tls.certificate.public_key()
     root = Authority(Pki(pki).root, tls.key)
-    stripped = issuing_certificate(own, tls.certificate.subject, Limits(), root, SECOND)
+    stripped = issuing_certificate(own, tls.certificate.subject, CaLimits(), root, SECOND)
     key, leaf = signer(Authority(stripped, tls.key))
     code = device_takes(pki, key, der(leaf, stripped), profile=profile)
     assert code == "tampered.certificate"

@@ -14,7 +14,7 @@ import typer
 import typer.main
 
 from fwsign import __version__
-from fwsign.cli import ui
+from fwsign.cli import answer, ui
 from fwsign.cli.command import Group
 from fwsign.errors import FwsignError
 
@@ -84,7 +84,7 @@ def run(command: Any, arguments: Sequence[str]) -> int:
         if "\0" in "".join(arguments):
             ui.usage("an argument has a NUL byte in it")
         status = command()
-        if status == ui.INTERRUPTED:  # Typer turns Ctrl-C into this
+        if status == answer.INTERRUPTED:  # Typer turns Ctrl-C into this
             raise KeyboardInterrupt
         ui.flush()
     except (ui.ReaderGone, SystemExit):  # a reader such as head(1) is gone; the second is Typer's
@@ -113,21 +113,21 @@ def _judge(error: BaseException) -> tuple[int, dict[str, Any]]:
         place = str(error.filename) if named else "standard output"
         error = io_error(error, place, "read" if named else "write")
     if isinstance(error, (ui.UsageFailure, _ClickUsageError)):
-        return ui.USAGE, _usage(error)
+        return answer.USAGE, _usage(error)
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
         ui.end_line()
-        return ui.INTERRUPTED, ui.refused("interrupted", "interrupted")
+        return answer.INTERRUPTED, answer.refused("interrupted", "interrupted")
     if not isinstance(error, FwsignError):
         from fwsign.cli.libraries import blame  # only for errors
 
         error = blame(error) or error
     if isinstance(error, FwsignError):
-        return ui.exit_status(error), ui.refusal(error)
+        return answer.exit_status(error), answer.refusal(error)
     if os.environ.get("FWSIGN_DEBUG"):
         traceback.print_exception(error)
     message = f"internal error: {type(error).__name__}: {error}"
     hint = "please report this; FWSIGN_DEBUG=1 shows where it came from"
-    return ui.INTERNAL, ui.refused("internal", message, hint=hint)
+    return answer.INTERNAL, answer.refused("internal", message, hint=hint)
 
 
 def _usage(error: Any) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def _usage(error: Any) -> dict[str, Any]:
         message = _reworded(error.format_message().rstrip("."))
         if context and message.startswith("missing") and (line := _example(context.command)):
             hint = f"as in: {line}"
-    return ui.refused("usage", message, hint=hint or f"{path} --help shows how")
+    return answer.refused("usage", message, hint=hint or f"{path} --help shows how")
 
 
 _WORDS: Final = (

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The common behaviour of all commands and of all groups of commands."""
 
+import functools
+import inspect
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup, TyperOption
@@ -80,3 +83,40 @@ class Group(TyperGroup):
 def examples(*lines: str) -> str:
     """Return the end of a help page, which is not wrapped."""
     return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
+
+
+def grouped(function: Callable[..., None]) -> Callable[..., None]:
+    """Return a command whose options are declared in groups, which several commands may share.
+
+    A parameter whose type is a NamedTuple stands for that tuple's fields: each of them is an option
+    in its place.
+    """
+    signature = inspect.signature(function)
+    groups = {one.name: one.annotation for one in signature.parameters.values() if _is_group(one)}
+    parameters = [field for one in signature.parameters.values() for field in _fields(one)]
+
+    @functools.wraps(function)
+    def command(**given: Any) -> None:
+        made = {
+            name: group(**{field: given.pop(field) for field in group._fields})
+            for name, group in groups.items()
+        }
+        function(**given, **made)
+
+    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {one.name: one.annotation for one in parameters}
+    return command
+
+
+def _is_group(parameter: inspect.Parameter) -> bool:
+    return hasattr(parameter.annotation, "_fields")
+
+
+def _fields(parameter: inspect.Parameter) -> Iterator[inspect.Parameter]:
+    if not _is_group(parameter):
+        yield parameter
+        return
+    group = parameter.annotation
+    for name, kind in group.__annotations__.items():
+        default = group._field_defaults.get(name, inspect.Parameter.empty)
+        yield inspect.Parameter(name, parameter.kind, default=default, annotation=kind)

@@ -4,21 +4,40 @@
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from fwsign.cli import config, inputs, ui
+from fwsign.cli import config, ui
 from fwsign.cli.command import Command, examples
+from fwsign.cli.new_pki import create_pki, new_passphrases, say_what_now
 from fwsign.cli.options import ALG, NO_PASSPHRASE, ORG, PASS, ROOT_PASS, VENDOR_OF_PKI, named
 from fwsign.errors import Failed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
-    from fwsign.pki.extras import Extras
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+
+_DIRECTORY: TypeAlias = Annotated[
+    Path,
+    typer.Argument(
+        readable=False,
+        metavar="[DIR]",
+        show_default=False,
+        help="The project; it is made if need be. Default: the current directory.",
+    ),
+]
+_PRODUCT: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        callback=named("product_name"),
+        help="What devices of this kind are called. Default: made of DIR's name.",
+    ),
+]
 
 
 @command.command(
@@ -30,26 +49,11 @@ command = typer.Typer(rich_markup_mode=None, add_completion=False)
     ),
 )
 def init(
-    directory: Annotated[
-        Path,
-        typer.Argument(
-            readable=False,
-            metavar="[DIR]",
-            show_default=False,
-            help="The project; it is made if need be. Default: the current directory.",
-        ),
-    ] = Path(),
+    directory: _DIRECTORY = Path(),
     *,
     org: ORG,
     vendor: VENDOR_OF_PKI,
-    product: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            callback=named("product_name"),
-            help="What devices of this kind are called. Default: made of DIR's name.",
-        ),
-    ] = None,
+    product: _PRODUCT = None,
     alg: ALG = "p256",
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
@@ -115,59 +119,3 @@ def _way_out(settings: Path, content: bytes) -> "Iterator[None]":
         lines = ", ".join(content.decode().splitlines()[1:])
         hint = f"to use the PKI that is there, write {settings}: {lines}"
         raise error.with_hint(hint) from error
-
-
-def new_passphrases(
-    source: str | None, root_source: str | None, *, none: bool
-) -> tuple[bytes | None, bytes | None]:
-    """Return the passphrase of the root's key, and that of the other keys."""
-    passphrase = inputs.new_passphrase(source, none=none, what="the new keys")
-    if not root_source:
-        return passphrase, passphrase
-    return inputs.new_passphrase(root_source, none=False, what="the root's key"), passphrase
-
-
-def create_pki(
-    directory: Path,
-    org: str,
-    domains: "Sequence[str]",
-    alg: str,
-    passphrases: tuple[bytes | None, bytes | None],
-    *,
-    root_only: bool = False,
-    flat: bool = False,
-    more: "Extras | None" = None,
-) -> None:
-    """Make a PKI; the first of the domains is the vendor."""
-    from fwsign.pki.authority import create
-    from fwsign.pki.extras import NONE
-
-    root_passphrase, passphrase = passphrases
-    create(
-        directory,
-        org=org,
-        vendor=domains[0],
-        permit=domains[1:],
-        root_only=root_only,
-        flat=flat,
-        more=more or NONE,
-        alg=alg,
-        root_passphrase=root_passphrase,
-        passphrase=passphrase,
-        now=inputs.now(),
-    )
-
-
-def say_what_now(
-    directory: Path,
-    org: str,
-    passphrases: tuple[bytes | None, bytes | None],
-    *,
-    issues: bool = False,
-) -> None:
-    """Print advice about the parts of a new PKI, in which the root may issue signers itself."""
-    ui.note(f'root "{org} Root CA": give {directory / "ca.crt"} to every device')
-    what = "issuing needs it, signing does not" if issues else "signing does not need it"
-    ui.note(f"keep {directory / 'private' / 'ca.key'} offline; {what}")
-    if None in passphrases:
-        ui.note(f"warning: keys in {directory / 'private'} have no passphrase")

@@ -298,7 +298,8 @@ def select(
         return found
     labels = ", ".join(sorted({name for name, _ in blocks})) or "no PEM"
     if data[:1] == b"\x30" or not _BUNDLES.isdisjoint(name for name, _ in blocks):
-        from fwsign.keys.formats import TRUSTED, read_opened  # most are plain PEM
+        from fwsign.keys.formats import read_opened  # most are plain PEM
+        from fwsign.keys.items import TRUSTED  # most are plain PEM
 
         things = read_opened(data, passphrase, name=path)
         # What is pinned or verified must be DER, and alone: BER and notes are for `show`.

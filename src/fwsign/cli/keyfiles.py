@@ -37,7 +37,8 @@ def _exists(path: Path, what: str, hint: str) -> Failed:
 
 def _is_ours(path: Path) -> bool:
     """Tell whether --force may replace a file."""
-    from fwsign.keys.formats import READ, read_any
+    from fwsign.keys.formats import read_any
+    from fwsign.keys.items import READ
 
     data = inputs.read_pem(path)
     try:
@@ -70,7 +71,7 @@ def public_key(data: bytes, passphrase: Any, name: Path) -> Any:
     """Return the public key of a file; ask for a passphrase only if there is no other way."""
     from cryptography import x509
 
-    from fwsign.keys import unlock
+    from fwsign.keys.public_keys import public_key_of, quietly
 
     loaders: dict[str, Any] = {
         "certificate": x509.load_der_x509_certificate,
@@ -79,7 +80,7 @@ def public_key(data: bytes, passphrase: Any, name: Path) -> Any:
     for one in read(data, None, name):
         found = one.public_key
         if one.kind in loaders:
-            found = unlock.public_key_of(unlock.quietly(loaders[one.kind], one.content))
+            found = public_key_of(quietly(loaders[one.kind], one.content))
         if found is not None:
             return found
     return private_key(data, passphrase, name)[0].public_key()
@@ -117,10 +118,10 @@ def certificates_from(contents: list[bytes]) -> list[Any]:
     """Load certificates in DER, of any kind and quality."""
     from cryptography import x509
 
-    from fwsign.keys import unlock
+    from fwsign.keys.public_keys import public_key_of, quietly
 
-    found = [unlock.quietly(x509.load_der_x509_certificate, content) for content in contents]
+    found = [quietly(x509.load_der_x509_certificate, content) for content in contents]
     for one in found:
-        if one is None or unlock.public_key_of(one) is None:
+        if one is None or public_key_of(one) is None:
             raise Malformed("malformed.certificate", "not a certificate that can be read")
     return found

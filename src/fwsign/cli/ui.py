@@ -1,25 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The user interface: messages, hints, exit statuses, colour, progress."""
+"""The user interface: messages, results, colour, usage errors."""
 
 import contextlib
 import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Final, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import typer
 
 from fwsign.cli.quoting import quoted
-from fwsign.errors import Failed, FwsignError, Stale, Unsuitable
-
-REFUSED, USAGE, STALE, UNSUITABLE, FAILED, INTERNAL, INTERRUPTED = 1, 2, 3, 4, 5, 70, 130
-"""Exit statuses; 0 is verified or done."""
-
-_KEYS: Final = (
-    *("verdict", "code", "step", "message", "expected", "found", "hint"),
-    *("unchecked", "release"),
-)
 
 
 class Console:
@@ -220,53 +211,6 @@ class BareGroup(UsageFailure):
 
 class ReaderGone(Exception):
     """Standard output has no reader any more; never leaves the command-line interface."""
-
-
-def worst(statuses: Iterable[int]) -> int:
-    """Return the exit status that counts, of several."""
-    return min(statuses, key=(INTERNAL, REFUSED, FAILED, UNSUITABLE, STALE, 0).index)
-
-
-def exit_status(error: FwsignError) -> int:
-    """Return the exit status of a refusal."""
-    match error:
-        case Stale():
-            return STALE
-        case Unsuitable():
-            return UNSUITABLE
-        case Failed():
-            return FAILED
-    return REFUSED
-
-
-def refused(code: str, message: str, *, hint: str | None = None, **more: object) -> dict[str, Any]:
-    """Return the JSON object for a failed command."""
-    return _answer(verdict="refused", code=code, message=message, hint=hint, **more)
-
-
-def accepted(
-    verdict: str, unchecked: Iterable[str], release: Mapping[str, Any], **more: object
-) -> dict[str, Any]:
-    """Return the JSON object for a release that was accepted."""
-    return _answer(verdict=verdict, unchecked=list(unchecked), release=release, **more)
-
-
-def _answer(**facts: object) -> dict[str, Any]:
-    """Return a JSON object with all its fixed keys."""
-    return {**dict.fromkeys(_KEYS), "unchecked": [], **facts}
-
-
-def refusal(error: FwsignError) -> dict[str, Any]:
-    """Return a refusal as the JSON object that --json prints."""
-    facts = {"step": error.step, "expected": error.expected, "found": error.found}
-    return refused(error.code, error.message, hint=hint_for(error), **facts)
-
-
-def hint_for(error: FwsignError) -> str | None:
-    """Return the hint for a refusal, if there is one for the running command."""
-    from fwsign.cli import hints  # only for errors
-
-    return hints.hint_for(error.code, error.hint, Console.command, Console.options)
 
 
 def complain(message: object, hint: str | None = None) -> None:

@@ -66,7 +66,7 @@ class Gone(Exception):
     """The client closed the connection, or its time is up before it asked anything."""
 
 
-class Request(NamedTuple):
+class HttpRequest(NamedTuple):
     """A request; names of headers are in lower case."""
 
     method: str
@@ -107,7 +107,7 @@ class Exchange:
         self.whole = False
         """Whether the request was read to its end."""
 
-    def read(self) -> Request:
+    def read(self) -> HttpRequest:
         """Read the request.
 
         Raises:
@@ -126,7 +126,7 @@ class Exchange:
         method, target = match[1].decode(), match[2].decode()
         body = self._body(headers)
         self.whole = True
-        return Request(method, target, headers, body)
+        return HttpRequest(method, target, headers, body)
 
     def send(self, data: bytes, *, at_least: float = 0.0) -> None:
         """Send bytes within the time that is left, or within `at_least` seconds."""

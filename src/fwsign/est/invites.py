@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from fwsign.errors import Failed
 from fwsign.files import exclusive, io_error, read_bytes, write_atomic
 from fwsign.names import peer_name
-from fwsign.pki.issue import is_taken, permitted_leaf
+from fwsign.pki.ca_limits import permitted_leaf
+from fwsign.pki.issuance import is_taken
 from fwsign.pki.leaves import Leaf, leaf_of
 
 if TYPE_CHECKING:

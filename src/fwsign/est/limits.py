@@ -38,7 +38,7 @@ class Rate:
         self._at = now
 
 
-class Limits:
+class RateLimits:
     """The buckets of a server; safe to use from several threads.
 
     Args:

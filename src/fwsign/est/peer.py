@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fwsign.errors import Failed, FwsignError
 from fwsign.est.http import Refused
 from fwsign.names import peer_name
-from fwsign.pki.directory import common_name
+from fwsign.pki.certificates import common_name
 from fwsign.pki.leaves import Leaf, leaf_of
 from fwsign.pki.paths.purpose import judge
 from fwsign.x509.anchor import Anchor

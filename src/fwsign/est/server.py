@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fwsign.errors import Failed, FwsignError
 from fwsign.est.http import Answer, Exchange, Gone, Refused
-from fwsign.est.limits import Limits, site_of
+from fwsign.est.limits import RateLimits, site_of
 from fwsign.est.service import Client, Service
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ _BACKLOG: Final = 128
 _TEXT: Final = {"Content-Type": "text/plain; charset=utf-8"}
 
 
-class Event(NamedTuple):
+class ServerEvent(NamedTuple):
     """One line of the server's report."""
 
     address: str
@@ -102,8 +102,8 @@ class Server:
         listener: socket.socket,
         context: ssl.SSLContext,
         service: Service,
-        limits: Limits,
-        tell: Callable[[Event], None],
+        limits: RateLimits,
+        tell: Callable[[ServerEvent], None],
     ) -> None:
         self._listener, self._context = listener, context
         self._service, self._limits, self._tell = service, limits, tell
@@ -188,12 +188,12 @@ class Server:
                 tls.do_handshake()
             except ssl.SSLError as error:
                 words = str(error.reason or "failed").lower().replace("_", " ")
-                self._tell(Event(address, "TLS", 0, words))
+                self._tell(ServerEvent(address, "TLS", 0, words))
                 return
             exchange = Exchange(tls, deadline - time.monotonic())
             operation, answer = self._answered(exchange, Client(address, tls.getpeercert(True)))
             exchange.send(answer.encode(), at_least=ANSWER_SECONDS)
-            self._tell(Event(address, operation, answer.status, answer.note))
+            self._tell(ServerEvent(address, operation, answer.status, answer.note))
             with contextlib.suppress(OSError):
                 if exchange.whole:
                     tls.settimeout(CLOSE_SECONDS)

@@ -13,10 +13,8 @@ device (IDevID). Another one needs the certificate that the client has. What is 
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography import x509
@@ -24,36 +22,35 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from fwsign.errors import Failed, FwsignError
 from fwsign.est import invites
-from fwsign.est.http import Answer, Refused, Request
+from fwsign.est.http import Answer, HttpRequest, Refused
 from fwsign.est.peer import Peer, judge_peer
+from fwsign.est.request import basic, certificate_request, demand_method, unknown
 from fwsign.files import exclusive
 from fwsign.names import peer_name
 from fwsign.pki import profiles
+from fwsign.pki.ca_limits import permitted_leaf
 from fwsign.pki.directory import Pki
-from fwsign.pki.extras import NONE as NO_EXTRAS
 from fwsign.pki.extras import carried
 from fwsign.pki.index import serial_text
-from fwsign.pki.issue import is_taken, period_of, permitted_leaf, refuse_unable, write_entry
+from fwsign.pki.issuance import is_taken, refuse_unable, write_entry
 from fwsign.pki.leaves import Leaf, leaf_certificate
 from fwsign.pki.log import Origin
 from fwsign.pki.profiles import Authority
 from fwsign.pki.renewal import Replacement, replace_entry
-from fwsign.pki.request import names_in, parse_request
+from fwsign.pki.request import names_in
+from fwsign.pki.validity import period_of
 from fwsign.pki.view.entry import visible
 from fwsign.x509.certificate import key_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from datetime import timedelta
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from fwsign.est.invites import Invite
-    from fwsign.pki.extras import Extras
-    from fwsign.pki.request import Request as CertificateRequest
+    from fwsign.est.rules import EnrolmentRules
+    from fwsign.pki.request import CertificateRequest
 
 PREFIX: Final = "/.well-known/est/"
-REALM: Final = "fwsign"
-AUTO, MANUAL = "auto", "manual"
 
 _PKCS7: Final = {
     "Content-Type": "application/pkcs7-mime; smime-type=certs-only",
@@ -70,29 +67,6 @@ class Client(NamedTuple):
     certificate: bytes | None = None
 
 
-class Rules(NamedTuple):
-    """What the server grants.
-
-    Args:
-        approve: `auto`, `manual`, or patterns of names that need no operator.
-        lifetime: of the certificates; None: as usual for their kind. It ends with the CA at most.
-        more: extensions to add.
-        compat: certify RSA of 2048 bits, too.
-        retry_seconds: when a client asks again whose request waits for the operator.
-    """
-
-    approve: Sequence[str] = (AUTO,)
-    lifetime: timedelta | None = None
-    more: Extras = NO_EXTRAS
-    compat: bool = False
-    retry_seconds: int = 60
-
-    def approves(self, name: str) -> bool:
-        """Tell whether a request for a name needs no operator."""
-        rules = [one for one in self.approve if one != MANUAL]
-        return any(one == AUTO or fnmatchcase(name, one) for one in rules)
-
-
 class Service:
     """Answer requests on a PKI.
 
@@ -107,7 +81,7 @@ class Service:
         self,
         directory: Path,
         issuer: tuple[str, Authority],
-        rules: Rules,
+        rules: EnrolmentRules,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._directory = directory
@@ -115,7 +89,7 @@ class Service:
         self._rules = rules
         self._clock = clock
 
-    def answer(self, request: Request, client: Client) -> Answer:
+    def answer(self, request: HttpRequest, client: Client) -> Answer:
         """Return the answer to a request.
 
         Raises:
@@ -127,16 +101,16 @@ class Service:
         operation = request.target.removeprefix(PREFIX)
         match operation:
             case "cacerts":
-                _demand_method(request, "GET")
+                demand_method(request, "GET")
                 return self._ca_certificates()
             case "csrattrs":
-                _demand_method(request, "GET")
+                demand_method(request, "GET")
                 return Answer(204, note="no attributes are asked for")
             case "simpleenroll":
-                _demand_method(request, "POST")
+                demand_method(request, "POST")
                 return self._enrol(request, client)
             case "simplereenroll":
-                _demand_method(request, "POST")
+                demand_method(request, "POST")
                 return self._enrol_again(request, client)
             case "serverkeygen" | "fullcmc":
                 raise Refused(501, f"{operation} is not offered: keys stay where they are made")
@@ -152,22 +126,24 @@ class Service:
 
     # --- a first certificate ----------------------------------------------------------------
 
-    def _enrol(self, request: Request, client: Client) -> Answer:
+    def _enrol(self, request: HttpRequest, client: Client) -> Answer:
         pki, now = Pki(self._directory), profiles.utc(self._clock())
         said = request.headers.get("authorization")
         peer = None
         if said is not None:
-            name, password = _basic(said)
+            name, password = basic(said)
             self._invited(pki, name, password, None, now)  # before the work of reading the request
-            wanted = self._wanted(request)
+            wanted = certificate_request(request, compat=self._rules.compat)
         elif client.certificate is not None:
             peer, password = judge_peer(pki, client.certificate, now), None
             if peer.leaf.kind != "idevid":
-                return self._replace(pki, peer, self._wanted(request), client, now)
-            wanted = self._wanted(request)
+                return self._replace(
+                    pki, peer, certificate_request(request, compat=self._rules.compat), client, now
+                )
+            wanted = certificate_request(request, compat=self._rules.compat)
             name = wanted.common_name or ""
         else:
-            raise _unknown()
+            raise unknown()
         ca, authority = self._issuer(pki, invites.KINDS[0], now)
         with exclusive(pki.directory):
             if peer is not None:  # again: it may have been revoked while others held the lock
@@ -175,7 +151,7 @@ class Service:
             invite = self._invited(pki, name, password, peer, now)
             key = key_digest(wanted.public_key)
             if invite.key not in (None, key):
-                raise _unknown()  # a password counts once
+                raise unknown()  # a password counts once
             leaf = self._granted(pki, ca, invite, wanted)
             invite = self._claimed(pki, invite, key, now)
             if invite.state == invites.WAITING:
@@ -216,11 +192,11 @@ class Service:
                 raise Refused(403, f'device "{serial_number}" has no open invitation as "{name}"')
             return invite
         if invite is None or password is None or not invite.opens(password):
-            raise _unknown()
+            raise unknown()
         if invite.state == invites.DENIED:
             raise Refused(403, f'the request for "{invite.name}" was denied')
         if over:
-            raise _unknown()
+            raise unknown()
         return invite
 
     def _claimed(self, pki: Pki, invite: Invite, key: str, now: datetime) -> Invite:
@@ -254,12 +230,14 @@ class Service:
 
     # --- another certificate ----------------------------------------------------------------
 
-    def _enrol_again(self, request: Request, client: Client) -> Answer:
+    def _enrol_again(self, request: HttpRequest, client: Client) -> Answer:
         if client.certificate is None:
             raise Refused(403, "another certificate needs the one that the client has, in TLS")
         pki, now = Pki(self._directory), profiles.utc(self._clock())
         peer = judge_peer(pki, client.certificate, now)
-        return self._replace(pki, peer, self._wanted(request), client, now)
+        return self._replace(
+            pki, peer, certificate_request(request, compat=self._rules.compat), client, now
+        )
 
     def _replace(
         self, pki: Pki, peer: Peer, wanted: CertificateRequest, client: Client, now: datetime
@@ -303,48 +281,6 @@ class Service:
         if lifetime is not None:
             lifetime = min(lifetime, authority.certificate.not_valid_after_utc - now)
         return period_of(leaf, authority.certificate, lifetime, now)
-
-    def _wanted(self, request: Request) -> CertificateRequest:
-        """Return the certificate request in a body: base64 of DER."""
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/pkcs10":
-            raise Refused(415, "a request is application/pkcs10")
-        try:
-            data = base64.b64decode(b"".join(request.body.split()), validate=True)
-        except (binascii.Error, ValueError):
-            raise Refused(400, "the body is not base64 of a request in DER") from None
-        if not data.startswith(b"\x30"):
-            raise Refused(400, "the body is not base64 of a request in DER")
-        try:
-            return parse_request(data, "the request", compat=self._rules.compat)
-        except FwsignError as error:
-            raise Refused(400, error.message) from error
-
-
-def _demand_method(request: Request, method: str) -> None:
-    if request.method != method:
-        raise Refused(405, f"this is for {method}", Allow=method)
-
-
-def _basic(said: str) -> tuple[str, str]:
-    """Return the name and password of an Authorization (RFC 7617)."""
-    scheme, _, rest = said.partition(" ")
-    if scheme.lower() != "basic":
-        raise _unknown()
-    try:
-        text = base64.b64decode(rest.strip(), validate=True).decode()
-    except ValueError:  # not base64, or not UTF-8
-        raise _unknown() from None
-    name, colon, password = text.partition(":")
-    if not colon:
-        raise _unknown()
-    return name, password
-
-
-def _unknown() -> Refused:
-    """Return the one refusal of all who are not known, so that it says nothing about names."""
-    header = f'Basic realm="{REALM}", charset="UTF-8"'
-    return Refused(401, "no invitation of that name and password is open", WWW_Authenticate=header)
 
 
 def _words(name: x509.GeneralName) -> str:

@@ -62,7 +62,13 @@ Judge: TypeAlias = Callable[[BoardInfo], Judged]
 
 
 class Event(NamedTuple):
-    """Progress: the stage, and the number of its bytes that are done."""
+    """Progress.
+
+    Args:
+        stage: what is being done, such as "writing".
+        done: bytes of the stage.
+        total: bytes of the stage in all; 0 if it has none.
+    """
 
     stage: str
     done: int = 0

@@ -43,7 +43,7 @@ DIGESTS: Final[Mapping[int, DigestAlgorithm]] = MappingProxyType(
 """The digests that a manifest may have, by COSE identifier; signatures have no other."""
 
 
-class NewKey(NamedTuple):
+class NewKeyKind(NamedTuple):
     """A key that fwsign makes.
 
     Args:
@@ -75,7 +75,7 @@ class KeyKind(NamedTuple):
     type: str
     certificates: Mapping[str, bytes]
     digest: str = ""
-    new: tuple[NewKey, ...] = ()
+    new: tuple[NewKeyKind, ...] = ()
 
     def imported(self, half: Literal["PublicKey", "PrivateKey", ""]) -> Any:
         """Return cryptography's type of one half of a key; without a half, that of its curve."""
@@ -102,20 +102,24 @@ PKCS1: Final = MappingProxyType(
 _ED25519: Final = MappingProxyType({"": bytes.fromhex("300506032b6570")})
 _ML_DSA_65: Final = MappingProxyType({"": bytes.fromhex("300b0609608648016503040312")})
 _ML_DSA_87: Final = MappingProxyType({"": bytes.fromhex("300b0609608648016503040313")})
-_RSA: Final = (NewKey("rsa3072", 3072), NewKey("rsa4096", 4096), NewKey("rsa2048", 2048, True))
+_RSA: Final = (
+    NewKeyKind("rsa3072", 3072),
+    NewKeyKind("rsa4096", 4096),
+    NewKeyKind("rsa2048", 2048, True),
+)
 
 KEYS: Final = (
-    KeyKind("P-256", "ECDSA", "ec.SECP256R1", _ECDSA, "SHA-256", (NewKey("p256"),)),
-    KeyKind("P-384", "ECDSA", "ec.SECP384R1", _ECDSA, "SHA-384", (NewKey("p384"),)),
-    KeyKind("Ed25519", "Ed25519", "ed25519.Ed25519", _ED25519, "", (NewKey("ed25519"),)),
+    KeyKind("P-256", "ECDSA", "ec.SECP256R1", _ECDSA, "SHA-256", (NewKeyKind("p256"),)),
+    KeyKind("P-384", "ECDSA", "ec.SECP384R1", _ECDSA, "SHA-384", (NewKeyKind("p384"),)),
+    KeyKind("Ed25519", "Ed25519", "ed25519.Ed25519", _ED25519, "", (NewKeyKind("ed25519"),)),
     KeyKind("RSA", "RSA", "rsa.RSA", PKCS1, "SHA-256", _RSA),
-    KeyKind("ML-DSA-65", "ML-DSA", "mldsa.MLDSA65", _ML_DSA_65, "", (NewKey("ml-dsa-65"),)),
-    KeyKind("ML-DSA-87", "ML-DSA", "mldsa.MLDSA87", _ML_DSA_87, "", (NewKey("ml-dsa-87"),)),
+    KeyKind("ML-DSA-65", "ML-DSA", "mldsa.MLDSA65", _ML_DSA_65, "", (NewKeyKind("ml-dsa-65"),)),
+    KeyKind("ML-DSA-87", "ML-DSA", "mldsa.MLDSA87", _ML_DSA_87, "", (NewKeyKind("ml-dsa-87"),)),
     KeyKind("P-521", "ECDSA", "ec.SECP521R1", _ECDSA, "SHA-512"),  # in certificates alone
 )
 """Kinds of keys that certificates in a path may have; those with an algorithm sign blocks, too."""
 
-NEW_KEYS: Final[Mapping[str, tuple[KeyKind, NewKey]]] = MappingProxyType(
+NEW_KEYS: Final[Mapping[str, tuple[KeyKind, NewKeyKind]]] = MappingProxyType(
     {new.alg: (kind, new) for kind in KEYS for new in kind.new}
 )
 """The keys that fwsign makes, by the values of --alg."""

@@ -125,12 +125,27 @@ def flash_place(identifier: tuple[bytes, ...]) -> FlashPlace | None:
 
 
 def file_identifier(name: str) -> tuple[bytes, ...]:
-    """Return the identifier of a file component."""
+    """Return the identifier of a file component.
+
+    Args:
+        name: 1 to 100 of A-Z a-z 0-9 . _ + -, as `check_name` has it.
+
+    Raises:
+        Malformed: `malformed.component`.
+    """
     return check_identifier((FILE, name.encode()))
 
 
 def flash_identifier(chip: str, offset: int) -> tuple[bytes, ...]:
-    """Return the identifier of a flash region; `offset` in bytes, at most 32 bits."""
+    """Return the identifier of a flash region.
+
+    Args:
+        chip: such as "esp32c3".
+        offset: bytes from the start of the flash, at most 32 bits.
+
+    Raises:
+        Malformed: `malformed.component`.
+    """
     if not 0 <= offset < 1 << 32:
         raise refused(f"offset 0x{offset:x}", "an offset of at most 32 bits")
     return check_identifier((FLASH, chip.encode(), offset.to_bytes(4, "big")))

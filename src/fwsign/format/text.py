@@ -16,7 +16,14 @@ MAX_TEXT_SIZE: Final = 256 * 1024
 
 
 class Text(NamedTuple):
-    """The text for people; it is signed, and it is the only part that may be cut off."""
+    """The text for people; it is signed, and it is the only part that may be cut off.
+
+    Args:
+        vendor: the vendor's domain.
+        product: the product's name.
+        version: such as "2.4.1".
+        description: what changed, in a few words.
+    """
 
     vendor: str
     product: str

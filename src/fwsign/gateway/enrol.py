@@ -160,6 +160,11 @@ def reset(device: Device, at: datetime, signer: Signer | None) -> bool:
 
     Receipts stay, and a new one records the reset. The installed release stays as it is.
 
+    Args:
+        device: what `load` read.
+        at: the clock's time, for the receipt.
+        signer: signs the receipt; None if there is no key for it.
+
     Raises:
         Failed: `state.*`, `io.*`, `key.*`.
     """

@@ -43,6 +43,8 @@ from fwsign.verify.verifier import Verifier
 if TYPE_CHECKING:
     from fwsign.trust.lists import TrustState
 
+__all__ = ["install"]
+
 
 def install(request: InstallRequest, sources: Sources | None) -> Installed:
     """Install a release.

@@ -37,6 +37,11 @@ class Sources(NamedTuple):
     def from_hint(cls, text: str, rules: FetchRules, tell: Tell) -> Self:
         """Decode a text from `hint`.
 
+        Args:
+            text: the places, as JSON.
+            rules: as for the class.
+            tell: as for the class.
+
         Raises:
             Failed: `state.nothing`.
         """

@@ -5,91 +5,24 @@ PEM, DER and the one-line or boxed text of OpenSSH; PKCS#8, SEC1, PKCS#1, PKCS#1
 public keys, certificates, requests, CRLs, PKCS#7 bundles and JSON of cfssl with them.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from fwsign.errors import Failed
 from fwsign.keys import Passphrase, asn1, ber, jwk, named, pem, unlock
 from fwsign.keys.asn1 import Element, sequence_parts
-from fwsign.keys.encryption import Encryption
+from fwsign.keys.items import CONTAINER, LABELS, PRIVATE, TRUSTED, FileItem
+from fwsign.keys.public_keys import der, public_key, spki, ssh_public_key
 
 _SIGNED_DATA: Final = bytes.fromhex("2a864886f70d010702")  # 1.2.840.113549.1.7.2
-_PRIVATE: Final = "private key"
-CONTAINER: Final = "PKCS#12 container"
-"""The kind of a locked PKCS#12 file."""
-TRUSTED: Final = "OpenSSL's trusted certificate"
-"""The format of a certificate with OpenSSL's notes after it, what it is trusted for."""
-READ: Final = frozenset(
-    {
-        "private key",
-        "public key",
-        "certificate",
-        "certificate signing request",
-        "CRL",
-        CONTAINER,
-        "EC parameters",
-    }
-)
-"""The kinds that are read; things of other kinds are only named."""
 _SSH_TYPES: Final = (b"ssh-ed25519 ", b"ssh-rsa ", b"ssh-dss ", b"ecdsa-sha2-", b"sk-")
 _SSH2_BEGIN: Final = b"---- BEGIN SSH2 PUBLIC KEY ----"  # RFC 4716
 _SSH2_END: Final = b"---- END SSH2 PUBLIC KEY ----"
 
-# Kind and format by PEM label; other labels are "unknown".
-_LABELS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
-    {
-        "PRIVATE KEY": (_PRIVATE, "PKCS#8"),
-        "ENCRYPTED PRIVATE KEY": (_PRIVATE, "PKCS#8"),
-        "EC PRIVATE KEY": (_PRIVATE, "SEC1"),
-        "RSA PRIVATE KEY": (_PRIVATE, "PKCS#1"),
-        "DSA PRIVATE KEY": (_PRIVATE, "OpenSSL traditional"),
-        "OPENSSH PRIVATE KEY": (_PRIVATE, "OpenSSH"),
-        "PUBLIC KEY": ("public key", "SubjectPublicKeyInfo"),
-        "RSA PUBLIC KEY": ("public key", "PKCS#1"),
-        "CERTIFICATE": ("certificate", "X.509"),
-        "X509 CERTIFICATE": ("certificate", "X.509"),
-        "TRUSTED CERTIFICATE": ("certificate", TRUSTED),
-        "CERTIFICATE REQUEST": ("certificate signing request", "PKCS#10"),
-        "NEW CERTIFICATE REQUEST": ("certificate signing request", "PKCS#10"),
-        "X509 CRL": ("CRL", "X.509"),
-        "PKCS7": ("PKCS#7 bundle", "PKCS#7"),
-        "CMS": ("PKCS#7 bundle", "PKCS#7"),
-        "PKCS12": (CONTAINER, "PKCS#12"),
-        "EC PARAMETERS": ("EC parameters", "SEC1"),
-        "DH PARAMETERS": ("DH parameters", "PKCS#3"),
-        "DSA PUBLIC KEY": ("public key of DSA", "OpenSSL traditional"),
-        "DSA PARAMETERS": ("DSA parameters", "OpenSSL traditional"),
-        "ATTRIBUTE CERTIFICATE": ("attribute certificate", "RFC 5755"),
-    }
-)
-
-
-class Found(NamedTuple):
-    """One thing in a file."""
-
-    kind: str
-    """"private key", "public key", "certificate", "certificate signing request", "CRL", "PKCS#12
-    container" (locked), "EC parameters" and others that are only named, or "unknown"."""
-    format: str
-    """The format, as in "PKCS#8", "SEC1", "PKCS#12"; the PEM label if it is unknown."""
-    encoding: str
-    """"PEM", "DER", "text" or "JSON"; "BER" for what was no DER, in PEM or not."""
-    content: bytes
-    """The DER of a public thing: certificate, request, CRL, SubjectPublicKeyInfo."""
-    key: Any = None
-    """cryptography's private key; None if it is locked or this is another kind."""
-    public_key: Any = None
-    """cryptography's public key of a key, if it is readable without the passphrase."""
-    encryption: Encryption | None = None
-    """The encryption of a private key; None for one in clear."""
-    detail: str | None = None
-    """Further remarks."""
-
 
 def read_any(
     data: bytes, passphrase: Passphrase | None = None, *, name: object = "the file"
-) -> tuple[Found, ...]:
+) -> tuple[FileItem, ...]:
     """List the things in a file, by its content.
 
     Args:
@@ -110,7 +43,7 @@ def read_any(
 
 def read_opened(
     data: bytes, passphrase: Passphrase | None, *, name: object = "the file"
-) -> tuple[Found, ...]:
+) -> tuple[FileItem, ...]:
     """List the things in a file, with the public halves of keys; open only encrypted PKCS#12.
 
     This is for callers that need certificates: no passphrases of private keys are asked for, and no
@@ -144,7 +77,7 @@ def read_private_key(data: bytes, passphrase: Passphrase, name: object) -> Any:
     return only_key(read_any(data, passphrase, name=name), data, name)
 
 
-def only_key(found: Iterable[Found], data: bytes, name: object) -> Any:
+def only_key(found: Iterable[FileItem], data: bytes, name: object) -> Any:
     """Return the one private key among the things that `read_any` found in `data`.
 
     Raises:
@@ -171,10 +104,12 @@ class _How(NamedTuple):
     view: bool = False
 
 
-def _read(data: bytes, how: _How) -> tuple[Found, ...]:
+def _read(data: bytes, how: _How) -> tuple[FileItem, ...]:
     data = pem.as_utf8(data)
     if (foreign := named.foreign(data)) is not None:
-        return (Found(foreign.kind, foreign.format, foreign.encoding, data, detail=foreign.remedy),)
+        return (
+            FileItem(foreign.kind, foreign.format, foreign.encoding, data, detail=foreign.remedy),
+        )
     if data[:1] == b"\x30":
         try:
             tags = sequence_parts(data)
@@ -189,32 +124,32 @@ def _read(data: bytes, how: _How) -> tuple[Found, ...]:
     return tuple(_from_text(data))
 
 
-def _from_blocks(data: bytes, how: _How) -> Iterator[Found]:
+def _from_blocks(data: bytes, how: _How) -> Iterator[FileItem]:
     for block in pem.blocks(data, how.name):
         yield from _from_pem(block, how)
 
 
-def _from_json(value: Any, how: _How) -> Iterator[Found]:
+def _from_json(value: Any, how: _How) -> Iterator[FileItem]:
     for text in jwk.pem_in(value):
         yield from _from_blocks(text, how)
     for key in jwk.keys_in(value):
-        kind = _PRIVATE if "d" in key else "public key"
+        kind = PRIVATE if "d" in key else "public key"
         if key["kty"] == "oct":
-            yield Found("symmetric key", "JWK", "JSON", b"", detail="fwsign has no use for it")
+            yield FileItem("symmetric key", "JWK", "JSON", b"", detail="fwsign has no use for it")
             continue
         try:
             private, public = jwk.load(key, view=how.view)
         except ValueError as error:
             words = f"JWK that cannot be read: {error}"
-            yield Found(f"damaged {kind}", "JWK", "JSON", b"", detail=words)
+            yield FileItem(f"damaged {kind}", "JWK", "JSON", b"", detail=words)
             continue
-        content = b"" if private else unlock.spki(public)
-        yield Found(kind, "JWK", "JSON", content, None if how.view else private, public)
+        content = b"" if private else spki(public)
+        yield FileItem(kind, "JWK", "JSON", content, None if how.view else private, public)
 
 
-def _from_pem(block: pem.Block, how: _How) -> Iterator[Found]:
-    kind, form = _LABELS.get(block.label, ("unknown", block.label))
-    if kind == _PRIVATE:
+def _from_pem(block: pem.PemBlock, how: _How) -> Iterator[FileItem]:
+    kind, form = LABELS.get(block.label, ("unknown", block.label))
+    if kind == PRIVATE:
         # Labels are sometimes wrong, the content never is (openssl also goes by the content).
         inside = None if unlock.DEK_INFO in block.headers else _private_form(block.content)
         if inside is None:
@@ -230,10 +165,10 @@ def _from_pem(block: pem.Block, how: _How) -> Iterator[Found]:
     elif form == TRUSTED:
         yield _trusted(block.content, "PEM")
     else:
-        yield Found(kind, form, "PEM", block.content)
+        yield FileItem(kind, form, "PEM", block.content)
 
 
-def _from_der(data: bytes, parts: list[Element], how: _How) -> Iterator[Found]:
+def _from_der(data: bytes, parts: list[Element], how: _How) -> Iterator[FileItem]:
     """Recognise a form by the types of its outermost parts, which differ for all forms."""
     form = _private_form(data)
     if form is not None:
@@ -275,7 +210,7 @@ def _private_form(data: bytes) -> str | None:
     return None
 
 
-def _from_text(data: bytes) -> Iterator[Found]:
+def _from_text(data: bytes) -> Iterator[FileItem]:
     """Read OpenSSH public keys: one per line, or in the box of RFC 4716."""
     if data.lstrip().startswith(_SSH2_BEGIN) and _SSH2_END in data:
         lines = data.partition(_SSH2_BEGIN)[2].partition(_SSH2_END)[0].replace(b"\\\n", b"")
@@ -289,10 +224,10 @@ def _from_text(data: bytes) -> Iterator[Found]:
             yield from _ssh_line(line.split(None, 2)[1] if b" " in line.strip() else b"", "OpenSSH")
 
 
-def _ssh_line(base64: bytes, form: str) -> Iterator[Found]:
-    key = unlock.ssh_public_key(base64)
+def _ssh_line(base64: bytes, form: str) -> Iterator[FileItem]:
+    key = ssh_public_key(base64)
     if key is not None:
-        yield Found("public key", form, "text", unlock.spki(key), public_key=key)
+        yield FileItem("public key", form, "text", spki(key), public_key=key)
 
 
 def _private(
@@ -302,7 +237,7 @@ def _private(
     how: _How,
     *,
     text: bytes | None = None,
-) -> Found:
+) -> FileItem:
     try:
         key, public, encryption, detail = unlock.open_key(
             form, data, how.passphrase, how.name, text=text, view=how.view
@@ -310,40 +245,40 @@ def _private(
     except Failed as error:
         if how.passphrase is not None:
             raise
-        return Found(_PRIVATE, form, encoding, b"", detail=error.message)
-    return Found(
-        _PRIVATE, form, encoding, b"", None if how.view else key, public, encryption, detail
+        return FileItem(PRIVATE, form, encoding, b"", detail=error.message)
+    return FileItem(
+        PRIVATE, form, encoding, b"", None if how.view else key, public, encryption, detail
     )
 
 
-def _public(data: bytes, form: str, encoding: str) -> Found:
-    key = unlock.public_key(data)
-    content = data if key is None else unlock.spki(key)
-    return Found("public key", form, encoding, content, public_key=key)
+def _public(data: bytes, form: str, encoding: str) -> FileItem:
+    key = public_key(data)
+    content = data if key is None else spki(key)
+    return FileItem("public key", form, encoding, content, public_key=key)
 
 
-def _if_public(data: bytes, form: str) -> Iterator[Found]:
+def _if_public(data: bytes, form: str) -> Iterator[FileItem]:
     found = _public(data, form, "DER")
     if found.public_key is not None or named.key_algorithm(data):
         yield found
 
 
-def _signed(data: bytes, encoding: str) -> Iterator[Found]:
+def _signed(data: bytes, encoding: str) -> Iterator[FileItem]:
     """Distinguish certificate, request and CRL, which have the same outer shape."""
     kind = named.signed_kind(data)
     if kind is not None:
         form = "PKCS#10" if kind == "certificate signing request" else "X.509"
-        yield Found(kind, form, encoding, data)
+        yield FileItem(kind, form, encoding, data)
 
 
-def _trusted(data: bytes, encoding: str) -> Found:
+def _trusted(data: bytes, encoding: str) -> FileItem:
     """Take the certificate from OpenSSL's form, which has notes about trust after it."""
     try:
         first, *notes = asn1.elements(data)
     except ValueError:
-        return Found("unknown", TRUSTED, encoding, data)
+        return FileItem("unknown", TRUSTED, encoding, data)
     words = named.trust(notes[0]) if notes else None
-    return Found("certificate", TRUSTED, encoding, first.whole, detail=words)
+    return FileItem("certificate", TRUSTED, encoding, first.whole, detail=words)
 
 
 def _definite(data: bytes) -> bytes | None:
@@ -353,7 +288,7 @@ def _definite(data: bytes) -> bytes | None:
         return None
 
 
-def _bundle(data: bytes, encoding: str) -> Iterator[Found]:
+def _bundle(data: bytes, encoding: str) -> Iterator[FileItem]:
     """Yield the certificates and CRLs in SignedData: RFC 5652 s.5.1; name other messages."""
     try:
         again = _definite(data) or data
@@ -361,16 +296,18 @@ def _bundle(data: bytes, encoding: str) -> Iterator[Found]:
         kind, content = sequence_parts(again)
         if kind.content != _SIGNED_DATA:
             if (words := named.message(kind)) is not None:
-                yield Found("PKCS#7 message", "PKCS#7", encoding, data, detail=words)
+                yield FileItem("PKCS#7 message", "PKCS#7", encoding, data, detail=words)
             return
         found = [
-            Found("certificate" if part.tag == asn1.TAG_0 else "CRL", "PKCS#7", encoding, one.whole)
+            FileItem(
+                "certificate" if part.tag == asn1.TAG_0 else "CRL", "PKCS#7", encoding, one.whole
+            )
             for part in content.parts()[0].parts()
             if part.tag in {asn1.TAG_0, asn1.TAG_1}
             for one in part.parts()
             if one.tag == asn1.SEQUENCE
         ] or [
-            Found(
+            FileItem(
                 "PKCS#7 message",
                 "PKCS#7",
                 encoding,
@@ -379,23 +316,23 @@ def _bundle(data: bytes, encoding: str) -> Iterator[Found]:
             )
         ]
     except (ValueError, IndexError):
-        found = [Found("unknown", "PKCS#7", encoding, data)]
+        found = [FileItem("unknown", "PKCS#7", encoding, data)]
     yield from found
 
 
-def _container(data: bytes, encoding: str, how: _How) -> Iterator[Found]:
+def _container(data: bytes, encoding: str, how: _How) -> Iterator[FileItem]:
     opened, encryption = unlock.open_container(data, how.passphrase, how.name)
     form = "PKCS#12"
     if opened is None:
         if encryption is not None:
-            yield Found(CONTAINER, form, encoding, b"", encryption=encryption)
+            yield FileItem(CONTAINER, form, encoding, b"", encryption=encryption)
         return
     if opened.key is not None:
         public = opened.key.public_key()
         private = None if how.view else opened.key
-        yield Found(_PRIVATE, form, encoding, b"", private, public, encryption)
+        yield FileItem(PRIVATE, form, encoding, b"", private, public, encryption)
     own = [] if opened.cert is None else [opened.cert]
     for one in (*own, *opened.additional_certs):
         words = one.friendly_name.decode(errors="replace") if one.friendly_name else None
-        content = unlock.der(one.certificate)
-        yield Found("certificate", form, encoding, content, encryption=encryption, detail=words)
+        content = der(one.certificate)
+        yield FileItem("certificate", form, encoding, content, encryption=encryption, detail=words)

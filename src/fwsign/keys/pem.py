@@ -12,7 +12,7 @@ from fwsign.errors import Failed
 _MARK = re.compile(rb"-----(BEGIN|END) ([A-Z0-9# ]{1,64})-----")
 
 
-class Block(NamedTuple):
+class PemBlock(NamedTuple):
     """The content between a BEGIN and its END."""
 
     label: str
@@ -31,7 +31,7 @@ def as_utf8(data: bytes) -> bytes:
     return data
 
 
-def blocks(data: bytes, name: object) -> list[Block]:
+def blocks(data: bytes, name: object) -> list[PemBlock]:
     """Return all blocks of a PEM file; text around them is skipped (RFC 7468 s.2).
 
     Args:
@@ -42,7 +42,7 @@ def blocks(data: bytes, name: object) -> list[Block]:
         Failed: `io.format` for a block without its end, or one that is not base64.
     """
     data = as_utf8(data)
-    found: list[Block] = []
+    found: list[PemBlock] = []
     begin: re.Match[bytes] | None = None
     for mark in _MARK.finditer(data):
         if mark[1] == b"BEGIN":
@@ -63,7 +63,7 @@ def blocks(data: bytes, name: object) -> list[Block]:
             )
             raise _damaged(name, f"{mark[2].decode()} {written}") from None
         text = data[begin.start() : mark.end()] + b"\n"
-        found.append(Block(mark[2].decode(), content, headers.strip(), text))
+        found.append(PemBlock(mark[2].decode(), content, headers.strip(), text))
         begin = None
     if begin is not None:
         raise _damaged(name, f"BEGIN {begin[2].decode()} without its END")

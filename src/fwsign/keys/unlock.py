@@ -5,11 +5,9 @@ import base64
 import re
 import unicodedata
 import warnings
-from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, Literal
 
-from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -25,19 +23,11 @@ from fwsign.keys.encryption import (
     openssh_header,
     refuse_excess,
 )
+from fwsign.keys.public_keys import LOAD_ERRORS, ssh_public_key
 
 MAX_RSA_BITS: Final = 16384
 """Bits of an RSA modulus, as OpenSSL limits them."""
 
-_LOAD_ERRORS: Final = (
-    ValueError,
-    TypeError,
-    OverflowError,
-    MemoryError,
-    NotImplementedError,
-    UnsupportedAlgorithm,
-    InternalError,  # for numbers that OpenSSL refuses
-)
 DEK_INFO: Final = b"DEK-Info"  # in keys that OpenSSL encrypted before PKCS#8 existed
 _OPENED: Final = ("EC private key is not encoded properly", "Invalid key")
 """Errors of cryptography about a key that it has decrypted."""
@@ -57,7 +47,7 @@ def open_key(
     """Open a private key: PKCS#8, SEC1, PKCS#1 or OpenSSH.
 
     Args:
-        form: as in `fwsign.keys.formats.Found`.
+        form: as in `fwsign.keys.items.FileItem`.
         data: DER, or one PEM block if only the text can be read (OpenSSH, DEK-Info).
         passphrase: called if the key is encrypted.
         name: what to call the file in errors.
@@ -79,7 +69,7 @@ def open_key(
         key = _for_view(load, data) if view else _load(load, data, None)
     except TypeError:  # cryptography raises this for an encrypted key of any form
         encryption = encryption or _UNKNOWN
-    except _LOAD_ERRORS as error:
+    except LOAD_ERRORS as error:
         if encryption is None:
             found = _by_hand(data, name)
             if found is None:
@@ -118,7 +108,7 @@ def open_container(
     if encryption is None or not encryption.excessive:
         try:  # many programs write an empty passphrase instead of none
             opened = _load(pkcs12.load_pkcs12, data, None)
-        except _LOAD_ERRORS as error:
+        except LOAD_ERRORS as error:
             if passphrase is not None:
                 _refuse_foreign_key(error, name)
         else:
@@ -134,7 +124,7 @@ def open_container(
     secret = _ask(passphrase, name)
     try:
         return _load_spelled(pkcs12.load_pkcs12, data, secret), encryption
-    except _LOAD_ERRORS as error:
+    except LOAD_ERRORS as error:
         if "password" in str(error) or not _is_text(secret):
             raise _wrong(name) from error
         _refuse_foreign_key(error, name)
@@ -171,52 +161,6 @@ def _for_view(load: Any, data: bytes) -> Any:
     return key
 
 
-def public_key(data: bytes) -> Any:
-    """Load a public key, SubjectPublicKeyInfo or PKCS#1 in DER; return None if it is none."""
-    return quietly(serialization.load_der_public_key, data)
-
-
-def ssh_public_key(blob: bytes) -> Any:
-    """Load an OpenSSH public key, in base64; return None if it is none, or a token's."""
-    try:
-        raw = base64.b64decode(blob, validate=True)
-        kind = raw[4 : 4 + int.from_bytes(raw[:4], "big")]
-    except ValueError:
-        return None
-    line = kind + b" " + base64.b64encode(raw)
-    return quietly(serialization.load_ssh_public_key, line)
-
-
-def quietly(load: Callable[[bytes], Any], data: bytes) -> Any:
-    """Load something without warnings about old or odd values; return None if that fails."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return load(data)
-    except Exception as error:
-        if isinstance(error, (*_LOAD_ERRORS, *_certificate_errors())):
-            return None
-        raise
-
-
-def public_key_of(thing: Any) -> Any:
-    """Return the public key in a certificate or request; None if it cannot be read."""
-    return None if thing is None else quietly(lambda _: thing.public_key(), b"")
-
-
-def der(thing: Any) -> bytes:
-    """Return a certificate or CRL in DER."""
-    encoded: bytes = thing.public_bytes(serialization.Encoding.DER)
-    return encoded
-
-
-def spki(key: Any) -> bytes:
-    """Return a public key as SubjectPublicKeyInfo in DER."""
-    form = serialization.PublicFormat.SubjectPublicKeyInfo
-    encoded: bytes = key.public_bytes(serialization.Encoding.DER, form)
-    return encoded
-
-
 def no_key(data: bytes, name: object) -> Failed:
     """Return the refusal of a file without a private key."""
     foreign = named.foreign(data)
@@ -228,12 +172,6 @@ def no_key(data: bytes, name: object) -> Failed:
         found=found,
         hint=None if foreign is None else f"convert it first: {foreign.remedy}",
     )
-
-
-def _certificate_errors() -> tuple[type[Exception], ...]:
-    from cryptography import x509  # only after an error
-
-    return x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType
 
 
 def _load(load: Any, data: bytes, secret: bytes | None) -> Any:
@@ -248,7 +186,7 @@ def _load_spelled(load: Any, data: bytes, secret: bytes) -> Any:
     for spelled in spellings(secret):
         try:
             return _load(load, data, spelled)
-        except _LOAD_ERRORS as error:
+        except LOAD_ERRORS as error:
             failure = failure or error
     raise failure if failure is not None else AssertionError
 
@@ -295,7 +233,7 @@ def _ask(passphrase: Passphrase, name: object) -> bytes:
 def _decrypt(load: Any, data: bytes, secret: bytes, name: object) -> tuple[Any, str | None]:
     try:
         return _load_spelled(load, data, secret), None
-    except _LOAD_ERRORS as error:
+    except LOAD_ERRORS as error:
         words = str(error).partition(". Please")[0][:200]
         if "bcrypt module" in words:
             raise Failed(
@@ -331,7 +269,7 @@ def _decrypt_by_hand(data: bytes, secret: bytes, name: object) -> tuple[Any, str
     for spelled in spellings(secret):
         try:
             info = pbes2.decrypt(data, spelled)
-        except _LOAD_ERRORS:
+        except LOAD_ERRORS:
             continue
         if (found := _by_hand(info, name)) is not None:
             return found

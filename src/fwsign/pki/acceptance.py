@@ -18,24 +18,24 @@ from fwsign.errors import Failed
 from fwsign.files import exclusive, io_error, read_bytes, write_atomic
 from fwsign.keys.file import load_private_key
 from fwsign.pki import crls, profiles
-from fwsign.pki.directory import (
+from fwsign.pki.certificates import common_name, is_ca
+from fwsign.pki.directory import Pki
+from fwsign.pki.entry_names import (
     ISSUING,
     ISSUING_TLS,
     REQUESTS,
     ROOT,
-    Pki,
-    common_name,
-    is_ca,
     is_issuing,
     line_of,
     request_path,
 )
 from fwsign.pki.files import write_certificate
-from fwsign.pki.log import log_certificate, log_crl
+from fwsign.pki.log import log_certificate
+from fwsign.pki.places import Places
 from fwsign.pki.profiles import TLS_ONLY, Authority, usages_of
 from fwsign.pki.renewal import Replacement, replace_certificate
-from fwsign.pki.request import REQUEST_LIMIT, Request, parse_request
-from fwsign.pki.term import refuse_early
+from fwsign.pki.request import REQUEST_LIMIT, CertificateRequest, parse_request
+from fwsign.pki.validity import refuse_early
 from fwsign.x509.crl import newest
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def accept(
         return _write(place, answer, held, passphrase, now)
 
 
-def _requests(place: Path) -> dict[str, Request]:
+def _requests(place: Path) -> dict[str, CertificateRequest]:
     """Return the requests here, by the names of their CAs."""
     try:
         names = sorted(path.stem for path in (place / REQUESTS).glob("*.csr"))
@@ -100,7 +100,9 @@ def _requests(place: Path) -> dict[str, Request]:
     }
 
 
-def _sort(blobs: Sequence[bytes], requests: dict[str, Request], held: Pki | None) -> _Answer:
+def _sort(
+    blobs: Sequence[bytes], requests: dict[str, CertificateRequest], held: Pki | None
+) -> _Answer:
     root, crl = (held.root if held else None), None
     issuing: dict[str, x509.Certificate] = {}
     for blob in blobs:
@@ -132,7 +134,8 @@ def _sort(blobs: Sequence[bytes], requests: dict[str, Request], held: Pki | None
 
 
 def _asked_by(
-    found: x509.Certificate | x509.CertificateRevocationList, requests: dict[str, Request]
+    found: x509.Certificate | x509.CertificateRevocationList,
+    requests: dict[str, CertificateRequest],
 ) -> str | None:
     """Return the name of the CA here that asked for a certificate."""
     if isinstance(found, x509.CertificateRevocationList):
@@ -256,8 +259,7 @@ def _write(
         own = place / f"crl/{name}.pem"
         if not os.path.lexists(own):
             first = _first_crl(place, name, one, passphrase, now)
-            log_crl(place, name, x509.load_pem_x509_crl(first), int(now.timestamp()))
-            write_atomic(own, first)
+            crls.write_crl(Places(place), name, first)
             written.append(own)
     if crl is not None:
         path = place / "crl/ca.pem"

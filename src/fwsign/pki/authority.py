@@ -15,12 +15,15 @@ from fwsign.keys.file import KEY_FILE_LIMIT, new_private_key, write_private_key
 from fwsign.keys.formats import read_private_key
 from fwsign.names import host_name, organisation, vendor_domain
 from fwsign.pki import crls, leaves, profiles
-from fwsign.pki import layout as flat
-from fwsign.pki.directory import ISSUING, ISSUING_TLS, ROOT, Pki, common_name, is_root
-from fwsign.pki.extras import NONE as NO_EXTRAS
+from fwsign.pki.certificates import common_name
+from fwsign.pki.directory import Pki
+from fwsign.pki.entry_names import ISSUING, ISSUING_TLS, ROOT, is_root
+from fwsign.pki.extras import NO_EXTRAS
 from fwsign.pki.files import build_beside, make_directories, set_aside, write_certificate
+from fwsign.pki.flat import enter, make_flat
 from fwsign.pki.log import log_certificate
-from fwsign.pki.profiles import SIGNING, TLS_ONLY, Authority, Limits
+from fwsign.pki.profiles import SIGNING, TLS_ONLY, Authority, CaLimits
+from fwsign.pki.subjects import issuing_name
 
 if TYPE_CHECKING:
     import os
@@ -131,7 +134,7 @@ def join(certificate: x509.Certificate, path: Path, passphrase: Passphrase) -> A
 def new_issuing(
     alg: str,
     subject: x509.Name,
-    limits: Limits,
+    limits: CaLimits,
     root: Authority,
     now: datetime,
     *,
@@ -162,7 +165,7 @@ def add_authority(
     set_aside(path)
     write_private_key(path, authority.key, passphrase, kdf)
     crls.write_crl(pki, name, crl)
-    flat.enter(pki, name, authority.certificate, now)
+    enter(pki, name, authority.certificate, now)
     write_certificate(pki.certificate_path(name), authority.certificate)
 
 
@@ -190,14 +193,14 @@ def _build(
         limits = {ISSUING: SIGNING._replace(permitted=permitted), ISSUING_TLS: TLS_ONLY}
         added = more.at(ROOT).extensions()
         issuers = {
-            name: new_issuing(alg, profiles.issuing_name(org, name), limit, root, now, more=added)
+            name: new_issuing(alg, issuing_name(org, name), limit, root, now, more=added)
             for name, limit in limits.items()
         }
         for name, issuer in issuers.items():
             add_authority(pki, name, issuer, passphrase, now)
         leaf = leaves.Leaf("signer", FIRST_SIGNER, permitted[:1], more=more.at(ISSUING))
         signer = _first_signer(pki, issuers[ISSUING], leaf, (alg, passphrase), now)
-        flat.enter(pki, FIRST_SIGNER, signer, now)
+        enter(pki, FIRST_SIGNER, signer, now)
         write_certificate(pki.certificate_path(FIRST_SIGNER), signer)
     crls.write_crls(pki, signed)
 
@@ -207,7 +210,7 @@ def _build_flat(
 ) -> None:
     org, permitted = names
     alg, root_passphrase, passphrase = keys
-    flat.make_flat(directory)
+    make_flat(directory)
     key = new_private_key(alg)
     root = Authority(profiles.root_certificate(key, org, now, permitted=permitted), key)
     write_certificate(directory / "ca.crt", root.certificate)
@@ -216,7 +219,7 @@ def _build_flat(
     leaf = leaves.Leaf("signer", FIRST_SIGNER, permitted[:1], more=more.at(ROOT))
     signer = _first_signer(pki, root, leaf, (alg, passphrase), now)
     log_certificate(directory, ROOT, root.certificate, now)
-    flat.enter(pki, FIRST_SIGNER, signer, now)
+    enter(pki, FIRST_SIGNER, signer, now)
     write_certificate(pki.certificate_path(FIRST_SIGNER), signer)
     crls.write_crls(pki, {ROOT: crls.first_crl(ISSUING, root, now)})
 

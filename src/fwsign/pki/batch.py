@@ -15,14 +15,17 @@ from fwsign.files import exclusive, io_error, read_bytes
 from fwsign.names import peer_name, signer_name
 from fwsign.pki import profiles
 from fwsign.pki.authority import open_authority
+from fwsign.pki.ca_limits import permitted_leaf
 from fwsign.pki.devices import devices_in, refuse_known_device
-from fwsign.pki.directory import TLS, Pki
-from fwsign.pki.extras import NONE as NO_EXTRAS
-from fwsign.pki.issue import period_of, permitted_leaf, refuse_taken, refuse_unable, write_entry
+from fwsign.pki.directory import Pki
+from fwsign.pki.entry_names import TLS
+from fwsign.pki.extras import NO_EXTRAS
+from fwsign.pki.issuance import refuse_taken, refuse_unable, write_entry
+from fwsign.pki.leaked import leaked_keys, refuse_leaked
 from fwsign.pki.leaves import Leaf, leaf_certificate, leaf_of
 from fwsign.pki.log import Origin
-from fwsign.pki.request import REQUEST_LIMIT, Request, parse_request
-from fwsign.pki.revocation import leaked_keys, refuse_leaked
+from fwsign.pki.request import REQUEST_LIMIT, CertificateRequest, parse_request
+from fwsign.pki.validity import period_of
 from fwsign.x509.certificate import key_digest
 
 if TYPE_CHECKING:
@@ -45,10 +48,10 @@ class Wanted(NamedTuple):
 
     leaf: Leaf
     period: tuple[datetime, datetime]
-    request: Request
+    request: CertificateRequest
 
 
-class Judged(NamedTuple):
+class JudgedRequest(NamedTuple):
     """A file, the name that its certificate gets, and the verdict: at most one of the two is set.
 
     With neither, the same certificate was issued before, for the same key.
@@ -61,7 +64,7 @@ class Judged(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """The conditions of a batch: as for `fwsign.pki.issue.issue`.
+    """The conditions of a batch: as for `fwsign.pki.issuance.issue`.
 
     A certificate is named after its file, which the request may not contradict; with
     `named_by_requests`, after its CN.
@@ -108,7 +111,7 @@ def requests_in(directory: Path) -> tuple[Path, ...]:
 
 def judge(
     pki_dir: str | os.PathLike[str], files: Sequence[Path], terms: Terms, *, now: datetime
-) -> tuple[Judged, ...]:
+) -> tuple[JudgedRequest, ...]:
     """Judge requests by the rules of `issue`, and against each other; nothing is written.
 
     Raises:
@@ -124,7 +127,7 @@ def judge(
 
 def issue_judged(
     pki_dir: str | os.PathLike[str],
-    judged: Sequence[Judged],
+    judged: Sequence[JudgedRequest],
     ca_passphrase: Passphrase,
     *,
     kind: str,
@@ -176,7 +179,7 @@ class _Judging:
         self._taken: dict[str, Path] = {}
         self._keys: dict[str, Path] = {}
 
-    def judge(self, file: Path) -> Judged:
+    def judge(self, file: Path) -> JudgedRequest:
         name = file.stem
         try:
             compat = self._terms.compat if self._terms.kind in TLS else None
@@ -186,7 +189,7 @@ class _Judging:
             refuse_leaked(request.public_key, str(file), self._leaked)
             self._refuse_twice(file, name, key)
             if self._is_issued(name, request):
-                return Judged(file, name)
+                return JudgedRequest(file, name)
             refuse_taken(self._pki, name, self._names, self._is_revoked)
             leaf = permitted_leaf(self._pki, self._ca, self._leaf(name, request))
             if leaf.device:
@@ -194,10 +197,10 @@ class _Judging:
                 self._devices[leaf.device.serial_number] = name
             period = period_of(leaf, self._issuer, self._terms.lifetime, self._now)
         except FwsignError as error:
-            return Judged(file, name, error=error)
-        return Judged(file, name, Wanted(leaf, period, request))
+            return JudgedRequest(file, name, error=error)
+        return JudgedRequest(file, name, Wanted(leaf, period, request))
 
-    def _name(self, file: Path, request: Request) -> str:
+    def _name(self, file: Path, request: CertificateRequest) -> str:
         """Return the name for a request's certificate."""
         check = peer_name if self._terms.kind in TLS else signer_name
         said = request.common_name
@@ -229,7 +232,7 @@ class _Judging:
                     found=first,
                 )
 
-    def _is_issued(self, name: str, request: Request) -> bool:
+    def _is_issued(self, name: str, request: CertificateRequest) -> bool:
         """Tell whether what is asked for is there, for this key, and neither revoked nor over."""
         if name not in self._names.values():
             return False
@@ -244,7 +247,7 @@ class _Judging:
     def _is_revoked(self, name: str) -> bool:
         return self._pki.certificate(name).serial_number in self._revoked
 
-    def _leaf(self, name: str, request: Request) -> Leaf:
+    def _leaf(self, name: str, request: CertificateRequest) -> Leaf:
         terms = self._terms
         if terms.kind == "server":
             return Leaf("server", name, request.domains, request.addresses, more=terms.more)

@@ -14,9 +14,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fwsign.errors import Failed
 from fwsign.files import read_bytes, write_atomic
 from fwsign.keys.pem import blocks
-from fwsign.pki.directory import BUNDLE, CRL_LIMIT, crl_is_signed, is_root
+from fwsign.pki.certificates import CRL_LIMIT, crl_is_signed
+from fwsign.pki.entry_names import is_root
 from fwsign.pki.index import serial_text
 from fwsign.pki.log import log_crl
+from fwsign.pki.places import BUNDLE
 from fwsign.pki.profiles import authority_key, signature_hash
 from fwsign.spans import CLOCK_TOLERANCE
 from fwsign.x509.certificate import PARSE_ERRORS
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from fwsign.pki.directory import Pki
+    from fwsign.pki.places import Places
     from fwsign.pki.profiles import Authority
 
 ROOT_LIFETIME: Final = timedelta(days=400)  # a new one each year, with a month for the work
@@ -201,7 +204,7 @@ def write_crls(pki: Pki, signed: Mapping[str, bytes]) -> None:
     write_bundle(pki)
 
 
-def write_crl(pki: Pki, name: str, pem: bytes) -> None:
+def write_crl(pki: Places, name: str, pem: bytes) -> None:
     """Log and write a CA's CRL without the bundle; the caller holds the lock."""
     crl = x509.load_pem_x509_crl(pem)
     log_crl(pki.directory, name, crl, number_of(crl))
@@ -260,7 +263,7 @@ def least_number(pki: Pki) -> int:
         return 0
 
 
-def _write_number(pki: Pki, number: int) -> None:
+def _write_number(pki: Places, number: int) -> None:
     """Write the number for easy-rsa's next CRL, before the CRL with the number below is in use."""
     path = pki.directory / CRL_NUMBER
     write_atomic(path, f"{serial_text(number)}\n".encode(), overwrite=True)

@@ -1,94 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read a PKI directory; this module has all that signing needs, and is quick to import.
-
-The layout is that of easy-rsa: `ca.crt`, `private/ca.key`, `issued/NAME.crt`,
-`private/NAME.key`, and `crl/NAME.pem` for each CA. `ca` is the root, `issuing` the CA below it,
-every other name a leaf. A certificate makes an entry; a key alone does not.
-
-A directory with `index.txt` is flat: easy-rsa also works on it. There `ca` issues leaves itself,
-its CRL is `crl.pem`, and certificates that index.txt calls revoked are revoked.
-
-`issuing` is for signers and time stampers, `issuing-tls` for TLS servers and clients. Without the
-latter, `issuing` is for all.
-
-In time there may be more: the roots `standby` and `ca-2` beside `ca.crt`, the issuing CAs
-`issuing-2` and `issuing-tls-2`, and `issued/ca-2-by-ca.crt`, the root `ca-2` certified by `ca`. A
-renewed certificate stays as `certs_by_serial/SERIAL.pem`. Nothing is ever renamed, so that each
-step of a change adds or replaces one file.
-"""
+"""Read a PKI directory; signing needs no more of `fwsign.pki`, and this is quick to import."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING
 
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fwsign.errors import Failed
-from fwsign.files import io_error, read_bytes
+from fwsign.files import io_error
+from fwsign.pki.certificates import (
+    MissingFile,
+    common_name,
+    crl_is_signed,
+    is_ca,
+    issuer_among,
+    read_certificate,
+    read_crl,
+)
+from fwsign.pki.entry_names import (
+    ISSUING,
+    ISSUING_TLS,
+    ROOT,
+    TLS,
+    is_root,
+    issuing_in,
+    line_of,
+    roots_in,
+)
 from fwsign.pki.index import parse_index, serial_text
+from fwsign.pki.places import BUNDLE, INDEX, Places
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterator
     from datetime import datetime
+    from pathlib import Path
 
-_T = TypeVar("_T")
+    from cryptography import x509
 
-ROOT: Final = "ca"
-INDEX: Final = "index.txt"
-ISSUING: Final = "issuing"
-ISSUING_TLS: Final = "issuing-tls"
-TLS: Final = ("server", "client", "idevid")
-"""The kinds whose keys make handshakes, and nothing that has to last."""
-BUNDLE: Final = "crl/bundle.pem"
-"""The CRLs of all CAs in one file, to ship."""
-REQUESTS: Final = "reqs"
-"""The directory of the requests of issuing CAs; easy-rsa uses the same place."""
-
-CERTIFICATE_LIMIT: Final = 64 * 1024
-"""Octets of a certificate's file; ML-DSA-87 takes 10 kB in PEM, and easy-rsa adds text."""
-CRL_LIMIT: Final = 2 * 1024 * 1024
-"""Octets of a CRL's file: in PEM, more than an envelope can carry."""
-
-_ROOT_NAME = re.compile(r"(ca|standby)(?:-([1-9][0-9]{0,3}))?")
-_ISSUING_NAME = re.compile(r"(issuing(?:-tls)?)(?:-([1-9][0-9]{0,3}))?")
 _SERIAL = re.compile(r"(?:0x)?([0-9a-f]{1,40})", re.IGNORECASE)
-
-_UNREADABLE = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-)
-"""Errors of cryptography for a certificate or CRL that it cannot decode."""
-
-
-def is_root(name: str) -> bool:
-    """Tell whether a name is a root's: `ca`, `standby`, `ca-2` and so on."""
-    return _ROOT_NAME.fullmatch(name) is not None
-
-
-def is_issuing(name: str) -> bool:
-    """Tell whether a name is an issuing CA's: `issuing`, `issuing-tls`, `issuing-2` and so on."""
-    return _ISSUING_NAME.fullmatch(name) is not None
-
-
-def line_of(name: str) -> str:
-    """Return the first of the CAs that an issuing CA succeeds: `issuing` or `issuing-tls`."""
-    match = _ISSUING_NAME.fullmatch(name)
-    return match[1] if match else name
-
-
-def request_path(directory: Path, name: str) -> Path:
-    """Return the path of an issuing CA's request, in its directory whose root is elsewhere."""
-    return directory / REQUESTS / f"{name}.csr"
 
 
 def serial_of(text: str) -> int | None:
@@ -97,20 +50,7 @@ def serial_of(text: str) -> int | None:
     return int(match[1], 16) if match else None
 
 
-def next_name(first: str, taken: tuple[str, ...]) -> str:
-    """Return the first free name of `first`, `first-2` and so on."""
-    name, number = first, 1
-    while name in taken:
-        number += 1
-        name = f"{first}-{number}"
-    return name
-
-
-class _Missing(Exception):
-    """A file is not there; never leaves this module."""
-
-
-class Pki:
+class Pki(Places):
     """A PKI directory, read only.
 
     The root is read once and the rest anew with each call, so that changes by other processes
@@ -125,21 +65,16 @@ class Pki:
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self.directory = Path(directory)
+        super().__init__(directory)
         try:
             self.root = self._read_certificate(ROOT)
-        except _Missing as error:
+        except MissingFile as error:
             raise Failed(
                 "state.pki",
                 f"{self.directory} is not a PKI: there is no ca.crt in it",
                 expected="a directory with ca.crt",
                 found="no ca.crt",
             ) from error
-
-    @property
-    def flat(self) -> bool:
-        """Whether it has easy-rsa's layout: one CA, and index.txt with all its certificates."""
-        return (self.directory / INDEX).is_file()
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all entries but the roots, sorted.
@@ -151,7 +86,7 @@ class Pki:
 
     def roots(self) -> tuple[str, ...]:
         """Return the names of the roots, `ca` first."""
-        return tuple(_in_order(_ROOT_NAME, _certificates_in(self.directory)))
+        return tuple(roots_in(_certificates_in(self.directory)))
 
     def authorities(self) -> tuple[str, ...]:
         """Return the names of all CAs, roots first; raise like `names`."""
@@ -165,7 +100,7 @@ class Pki:
         Raises:
             Failed: `state.pki`: a certificate cannot be read; `io.*`.
         """
-        found = _in_order(_ISSUING_NAME, self.names())
+        found = issuing_in(self.names())
         mine = [name for name in found if line in (None, line_of(name))]
         # A leaf may have this name: it was not reserved at first.
         return tuple(one for one in mine if line_of(one) == ISSUING or is_ca(self.certificate(one)))
@@ -198,14 +133,6 @@ class Pki:
             return ()
         return tuple(dict.fromkeys(map(self.issuing, kinds)))
 
-    def certificate_path(self, name: str) -> Path:
-        """Return the path of an entry's certificate."""
-        return self.directory / (f"{name}.crt" if is_root(name) else f"issued/{name}.crt")
-
-    def old_path(self, serial: int) -> Path:
-        """Return the path of an old, renewed certificate."""
-        return self.directory / f"certs_by_serial/{serial_text(serial)}.pem"
-
     def key_path(self, name: str) -> Path:
         """Return the path of an entry's private key, which may be elsewhere."""
         plain = self.directory / f"private/{name}.key"
@@ -216,16 +143,6 @@ class Pki:
             return renewed if renewed.exists() else plain
         except (Failed, OSError):  # no entry, or not yet
             return plain
-
-    def renewed_key_path(self, name: str, serial: int) -> Path:
-        """Return the path of a renewed certificate's key before it replaces the old one."""
-        return self.directory / f"private/{name}.key.{serial:X}"
-
-    def crl_path(self, name: str) -> Path:
-        """Return the path of a CA's CRL."""
-        if name == ROOT and self.flat:
-            return self.directory / "crl.pem"
-        return self.directory / f"crl/{name}.pem"
 
     def certificate(self, name: str) -> x509.Certificate:
         """Return the certificate of an entry.
@@ -239,7 +156,7 @@ class Pki:
             raise self._no_entry(name)
         try:
             return self._read_certificate(name)
-        except _Missing as error:
+        except MissingFile as error:
             raise self._no_entry(name) from error
 
     def by_serial(self, text: str) -> x509.Certificate | None:
@@ -259,16 +176,18 @@ class Pki:
                 return found
         moved = f"revoked/certs_by_serial/{serial_text(serial)}.crt"  # by easy-rsa
         for path in (self.old_path(serial), self.directory / moved):
-            with contextlib.suppress(_Missing):
-                return _parse(_load_certificate, path, CERTIFICATE_LIMIT, "certificate")
+            with contextlib.suppress(MissingFile):
+                return read_certificate(path)
         return None
 
     def held(self) -> Iterator[x509.Certificate]:
         """Yield all certificates that can be read, renewed ones included, and roots left out."""
         old = (self.directory / "certs_by_serial").glob("*.pem")
         for path in (*map(self.certificate_path, self.names()), *sorted(old)):
-            with contextlib.suppress(Failed, _Missing):  # what cannot be read is no reason to stop
-                yield _parse(_load_certificate, path, CERTIFICATE_LIMIT, "certificate")
+            with contextlib.suppress(
+                Failed, MissingFile
+            ):  # what cannot be read is no reason to stop
+                yield read_certificate(path)
 
     def crl(self, name: str) -> x509.CertificateRevocationList:
         """Return the last CRL of a CA.
@@ -278,8 +197,8 @@ class Pki:
         """
         path = self.crl_path(name)
         try:
-            crl = _parse(_load_crl, path, CRL_LIMIT, "CRL")
-        except _Missing as error:
+            crl = read_crl(path)
+        except MissingFile as error:
             here = self.key_path(name).exists() or (self.directory / BUNDLE).exists()
             hint = "make one: fwsign pki crl" if self.flat else "fwsign pki crl restores it"
             if not here:
@@ -330,7 +249,12 @@ class Pki:
         return tuple(issuer for _, issuer in self._climb(name, at))
 
     def anchor(self, name: str, *, at: datetime | None = None) -> x509.Certificate:
-        """Return the root that ends the path of an entry; as `path`."""
+        """Return the root that ends the path of an entry.
+
+        Args: as `issuers`.
+
+        Raises: as `path`.
+        """
         return self.certificate((name, *self.issuers(name, at=at))[-1])
 
     def path(self, name: str, *, at: datetime | None = None) -> tuple[bytes, ...]:
@@ -344,7 +268,12 @@ class Pki:
         return tuple(one.public_bytes(Encoding.DER) for one, _ in self._climb(name, at))
 
     def crls(self, name: str, *, at: datetime | None = None) -> tuple[bytes, ...]:
-        """Return the CRLs of the CAs above an entry, nearest first, as DER; as `path`."""
+        """Return the CRLs of the CAs above an entry, nearest first, as DER.
+
+        Args: as `issuers`.
+
+        Raises: as `path`.
+        """
         return tuple(self.crl(ca).public_bytes(Encoding.DER) for ca in self.issuers(name, at=at))
 
     def revocation(self, name: str) -> x509.RevokedCertificate | None:
@@ -397,8 +326,7 @@ class Pki:
         return at <= crossed.not_valid_after_utc and (fresh is None or at <= fresh)
 
     def _read_certificate(self, name: str) -> x509.Certificate:
-        path = self.certificate_path(name)
-        return _parse(_load_certificate, path, CERTIFICATE_LIMIT, "certificate")
+        return read_certificate(self.certificate_path(name))
 
     def _no_entry(self, name: str) -> Failed:
         there = ", ".join(self.names()) or "none"
@@ -423,72 +351,6 @@ def _certificates_in(directory: Path) -> list[str]:
         for name in found
         if name.endswith(".crt") and not name.startswith(".")
     ]
-
-
-def _in_order(pattern: re.Pattern[str], names: Iterable[str]) -> list[str]:
-    """Return the names that a pattern matches: by their word, then by their number."""
-    found = filter(None, map(pattern.fullmatch, names))
-    return [match[0] for match in sorted(found, key=lambda match: (match[1], int(match[2] or 1)))]
-
-
-def is_ca(certificate: x509.Certificate) -> bool:
-    """Tell whether a certificate says that it is a CA's."""
-    try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
-        return False
-
-
-def issuer_among(
-    certificate: x509.Certificate, authorities: Iterable[tuple[str, x509.Certificate]]
-) -> str | None:
-    """Return the name of the first CA that issued a certificate; None if none of them did."""
-    for name, authority in authorities:
-        # Another name, another kind of key, or another key.
-        with contextlib.suppress(*_UNREADABLE, InvalidSignature):
-            certificate.verify_directly_issued_by(authority)
-            return name
-    return None
-
-
-def common_name(certificate: x509.Certificate) -> str:
-    """Return the CN of a certificate's subject, or the whole subject if it has no CN."""
-    names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-    return str(names[0].value) if names else certificate.subject.rfc4514_string()
-
-
-def _parse(load: Callable[[bytes], _T], path: Path, limit: int, kind: str) -> _T:
-    try:
-        return load(read_bytes(path, limit))
-    except _UNREADABLE as error:
-        raise _contradiction(
-            f"{path} is not a {kind} in PEM", f"PEM {kind}", "something else"
-        ) from error
-    except Failed as error:
-        if error.code in {"io.missing", "io.directory"}:
-            raise _Missing from error
-        raise
-
-
-def _load_certificate(pem: bytes) -> x509.Certificate:
-    certificate = x509.load_pem_x509_certificate(pem)
-    # These are decoded on first use; a mistake in them must show here.
-    _ = certificate.subject, certificate.issuer, certificate.extensions
-    return certificate
-
-
-def _load_crl(pem: bytes) -> x509.CertificateRevocationList:
-    crl = x509.load_pem_x509_crl(pem)
-    _ = crl.issuer, crl.extensions
-    return crl
-
-
-def crl_is_signed(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
-    """Tell whether the key of a CA has signed a CRL."""
-    try:
-        return crl.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]
-    except _UNREADABLE:  # a kind of key that signs no CRL
-        return False
 
 
 def _contradiction(message: str, expected: str, found: str, hint: str | None = None) -> Failed:

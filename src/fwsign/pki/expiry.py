@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fwsign.errors import Failed
 from fwsign.pki import profiles
-from fwsign.pki.directory import Pki, issuer_among
-from fwsign.pki.paths.end import REVOKED, TLS, Link, PathEnd, path_ends
-from fwsign.pki.term import spare_roots
+from fwsign.pki.certificates import issuer_among
+from fwsign.pki.directory import Pki
+from fwsign.pki.paths.end import REVOKED, TLS, PathEnd, PathLink, path_ends
+from fwsign.pki.validity import spare_roots
 from fwsign.pki.view.entry import purposes_of, use_of
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def _certificate(
     return Ending(time, "certificate", name, path, end.cause, revoked)
 
 
-def _needed(pki: Pki, links: Mapping[str, Link[str]], now: datetime) -> frozenset[str]:
+def _needed(pki: Pki, links: Mapping[str, PathLink[str]], now: datetime) -> frozenset[str]:
     """Return the CAs above the leaves in use and above the CA that issues now, itself included."""
     authorities = pki.authorities()
     if not pki.in_use():
@@ -190,7 +191,7 @@ def _all(pki: Pki) -> dict[str, x509.Certificate]:
     return {name: pki.certificate(name) for name in (*pki.roots(), *pki.names())}
 
 
-def _links(pki: Pki, more: Mapping[str, x509.Certificate]) -> dict[str, Link[str]]:
+def _links(pki: Pki, more: Mapping[str, x509.Certificate]) -> dict[str, PathLink[str]]:
     """Return all CAs and more certificates, each with the CA above it."""
     authorities = {name: pki.certificate(name) for name in pki.authorities()}
     revoked = {name: _revoked_by(pki, name) for name in authorities}
@@ -200,7 +201,7 @@ def _links(pki: Pki, more: Mapping[str, x509.Certificate]) -> dict[str, Link[str
         above = () if issuer is None else (issuer,)  # it may be elsewhere
         is_revoked = any(one.serial_number in revoked[ca] for ca in above)
         tls = use_of(purposes_of(one)) in TLS
-        links[name] = Link(above, one.not_valid_after_utc, is_revoked, tls)
+        links[name] = PathLink(above, one.not_valid_after_utc, is_revoked, tls)
     return links
 
 

@@ -17,7 +17,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtensionOID
 from fwsign.errors import Failed
 from fwsign.keys import asn1
 from fwsign.names import web_address
-from fwsign.pki.directory import issuer_among
+from fwsign.pki.certificates import issuer_among
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -94,7 +94,7 @@ class Extras(NamedTuple):
         return tuple(found)
 
 
-NONE: Final = Extras()
+NO_EXTRAS: Final = Extras()
 
 
 def extras(

@@ -18,17 +18,11 @@ from fwsign.format.cose import MIN_RSA_BITS, allowed_rsa_size, key_kind, key_nam
 from fwsign.keys import asn1
 from fwsign.keys.file import new_private_key
 from fwsign.keys.published import refuse_published
-from fwsign.pki.directory import TLS, common_name, is_ca
-from fwsign.pki.extras import NONE as NO_EXTRAS
-from fwsign.pki.extras import Extras, extras_of
-from fwsign.pki.profiles import (
-    NO_END,
-    NO_USAGE,
-    build_certificate,
-    key_identifiers,
-    organisation_of,
-    subject_name,
-)
+from fwsign.pki.certificates import common_name, is_ca
+from fwsign.pki.entry_names import TLS
+from fwsign.pki.extras import NO_EXTRAS, Extras, extras_of
+from fwsign.pki.profiles import NO_END, NO_USAGE, build_certificate, key_identifiers
+from fwsign.pki.subjects import organisation_of, subject_name
 from fwsign.x509.roles import MIN_CA_RSA_BITS
 
 if TYPE_CHECKING:
@@ -48,7 +42,7 @@ _RSA_SERVER_USAGE: Final = x509.KeyUsage(
 )
 
 
-class Kind(NamedTuple):
+class LeafKind(NamedTuple):
     """The purpose of a certificate, and its extended key usage."""
 
     usage: x509.ObjectIdentifier
@@ -59,20 +53,28 @@ class Kind(NamedTuple):
 ENDLESS: Final = timedelta.max
 """The lifetime of a certificate without an end date."""
 KINDS: Final = {
-    "signer": Kind(ExtendedKeyUsageOID.CODE_SIGNING, critical=True, lifetime=timedelta(days=730)),
+    "signer": LeafKind(
+        ExtendedKeyUsageOID.CODE_SIGNING, critical=True, lifetime=timedelta(days=730)
+    ),
     # RFC 3161 s.2.3: timeStamping alone, and critical. Tokens must outlast many signers.
-    "tsa": Kind(ExtendedKeyUsageOID.TIME_STAMPING, critical=True, lifetime=timedelta(days=1826)),
+    "tsa": LeafKind(
+        ExtendedKeyUsageOID.TIME_STAMPING, critical=True, lifetime=timedelta(days=1826)
+    ),
     # Browsers and phones accept at most 398 days from a server.
-    "server": Kind(ExtendedKeyUsageOID.SERVER_AUTH, critical=False, lifetime=timedelta(days=397)),
-    "client": Kind(ExtendedKeyUsageOID.CLIENT_AUTH, critical=False, lifetime=timedelta(days=730)),
+    "server": LeafKind(
+        ExtendedKeyUsageOID.SERVER_AUTH, critical=False, lifetime=timedelta(days=397)
+    ),
+    "client": LeafKind(
+        ExtendedKeyUsageOID.CLIENT_AUTH, critical=False, lifetime=timedelta(days=730)
+    ),
     # IEEE 802.1AR-2018 s.8: a device is born with it, and it has no end date.
-    "idevid": Kind(ExtendedKeyUsageOID.CLIENT_AUTH, critical=False, lifetime=ENDLESS),
+    "idevid": LeafKind(ExtendedKeyUsageOID.CLIENT_AUTH, critical=False, lifetime=ENDLESS),
 }
 """The kinds of leaf certificates by their names on the command line."""
 SIGNER: Final = KINDS["signer"]
 
 
-class Device(NamedTuple):
+class DeviceIdentity(NamedTuple):
     """The identity of a device (IEEE 802.1AR): its serial number, and its hardware module.
 
     The module is the type, an OID, and the serial number of RFC 4108 s.5; None if it has none.
@@ -97,7 +99,7 @@ class Leaf(NamedTuple):
     """The subject of a renewed certificate, which stays; None: the issuer's O, and the name."""
     peer: bool = False
     """Whether a server is a client, too, as easy-rsa's type serverClient is."""
-    device: Device | None = None
+    device: DeviceIdentity | None = None
     more: Extras = NO_EXTRAS
 
 
@@ -140,7 +142,7 @@ def leaf_certificate(
     )
 
 
-def _hardware_names(device: Device | None) -> list[x509.OtherName]:
+def _hardware_names(device: DeviceIdentity | None) -> list[x509.OtherName]:
     if device is None or device.hardware is None:
         return []
     kind, serial = device.hardware
@@ -148,7 +150,7 @@ def _hardware_names(device: Device | None) -> list[x509.OtherName]:
     return [x509.OtherName(HARDWARE_MODULE, asn1.sequence(oid, asn1.octets(serial)))]
 
 
-def device_of(thing: x509.Certificate | x509.CertificateSigningRequest) -> Device | None:
+def device_of(thing: x509.Certificate | x509.CertificateSigningRequest) -> DeviceIdentity | None:
     """Return the identity of a device in a certificate or request; None without serial number.
 
     Raises:
@@ -157,7 +159,7 @@ def device_of(thing: x509.Certificate | x509.CertificateSigningRequest) -> Devic
     found = thing.subject.get_attributes_for_oid(NameOID.SERIAL_NUMBER)
     if len(found) != 1:
         return None
-    return Device(str(found[0].value), _hardware_of(thing.extensions))
+    return DeviceIdentity(str(found[0].value), _hardware_of(thing.extensions))
 
 
 def _hardware_of(extensions: x509.Extensions) -> tuple[str, bytes] | None:

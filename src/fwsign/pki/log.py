@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes
 
 from fwsign import __version__
 from fwsign.pki.index import serial_text
-from fwsign.receipts.chain import judge_lines, verify_lines
+from fwsign.receipts.chain import judge_lines, parse_line, verify_lines
 from fwsign.receipts.file import append, read_lines
 
 if TYPE_CHECKING:
@@ -136,6 +136,18 @@ def verify_log(directory: Path, head: str | None = None) -> Summary:
         Tampered: `tampered.receipt-head`, and as `read_log`.
     """
     return verify_lines(_lines(directory), head=head)
+
+
+def judged_log(
+    directory: Path, head: str | None = None
+) -> tuple[Summary, Iterator[dict[str, Any]]]:
+    """Judge the whole log once; return the verdict and the contents of its lines.
+
+    Args and errors as for `verify_log`.
+    """
+    lines = list(_lines(directory))
+    whole = verify_lines(lines, head=head)
+    return whole, (parse_line(line, number) for number, line in enumerate(lines, 1))
 
 
 def _lines(directory: Path) -> Iterator[str]:

@@ -20,25 +20,25 @@ from fwsign.keys.file import new_private_key, write_private_key
 from fwsign.names import host_name, organisation, vendor_domain
 from fwsign.pki import profiles
 from fwsign.pki.authority import open_authority
-from fwsign.pki.directory import (
+from fwsign.pki.certificates import common_name
+from fwsign.pki.directory import Pki
+from fwsign.pki.entry_names import (
     ISSUING,
     ISSUING_TLS,
     REQUESTS,
     ROOT,
-    Pki,
-    common_name,
     line_of,
     next_name,
     request_path,
 )
 from fwsign.pki.files import build_beside, make_directories, set_aside, write_certificate
-from fwsign.pki.issue import last_day
-from fwsign.pki.layout import enter, refuse_flat
+from fwsign.pki.flat import enter, refuse_flat
 from fwsign.pki.leaves import renewed_algorithm
 from fwsign.pki.log import Origin
-from fwsign.pki.profiles import SIGNING, TLS_ONLY, Limits
+from fwsign.pki.profiles import SIGNING, TLS_ONLY, CaLimits
 from fwsign.pki.renewal import Replacement, replace_certificate
-from fwsign.pki.term import refuse_ended_ca
+from fwsign.pki.subjects import issuing_name, organisation_of
+from fwsign.pki.validity import last_day, refuse_ended_ca
 
 if TYPE_CHECKING:
     import os
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from fwsign.keys import Passphrase
-    from fwsign.pki.issue import NewKey
-    from fwsign.pki.request import Request
+    from fwsign.pki.issuance import NewKey
+    from fwsign.pki.request import CertificateRequest
 
 
 def create_requests(
@@ -103,7 +103,7 @@ def add_request(pki_dir: str | os.PathLike[str], *, new_key: NewKey) -> Path:
     before = pki.certificate(pki.issuing("client"))
     alg = new_key.alg or renewed_algorithm(before, pki.root)
     new_key = new_key._replace(alg=alg).settled()
-    org = profiles.organisation_of(before) or common_name(before)
+    org = organisation_of(before) or common_name(before)
     with exclusive(pki.directory):
         name = next_name(ISSUING_TLS, pki.names())
         path = request_path(pki.directory, name)
@@ -116,12 +116,12 @@ def add_request(pki_dir: str | os.PathLike[str], *, new_key: NewKey) -> Path:
     return path
 
 
-def _request(directory: Path, name: str, org: str, limits: Limits, new_key: NewKey) -> None:
+def _request(directory: Path, name: str, org: str, limits: CaLimits, new_key: NewKey) -> None:
     """Write a key and a request, in a directory that holds the place for each."""
     key = new_private_key(new_key.alg)
     builder = (
         x509.CertificateSigningRequestBuilder()
-        .subject_name(profiles.issuing_name(org, name))
+        .subject_name(issuing_name(org, name))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     )
     for extension, critical in profiles.limiting(limits):
@@ -135,7 +135,7 @@ def _request(directory: Path, name: str, org: str, limits: Limits, new_key: NewK
 
 def sign_request(
     pki_dir: str | os.PathLike[str],
-    request: Request,
+    request: CertificateRequest,
     *,
     permitted: Sequence[str] = (),
     tls: bool = False,
@@ -162,9 +162,7 @@ def sign_request(
             certified for the other use, or revoked; `state.clock`, `key.*`, `io.*`.
     """
     now = profiles.utc(now)
-    domains = tuple(dict.fromkeys((*map(vendor_domain, permitted[:1]), *map(host_name, permitted))))
-    if not domains and not tls:
-        raise Failed("state.policy", "an issuing CA must be limited to a domain, none was given")
+    limits = TLS_ONLY if tls else _signing_limits(permitted)
     pki = Pki(pki_dir)
     refuse_flat(pki)
     refuse_ended_ca(pki, ROOT, now)
@@ -173,30 +171,15 @@ def sign_request(
     origin = Origin(request=request.digest)
     with exclusive(pki.directory):
         line = ISSUING_TLS if tls else ISSUING
-        every = pki.issuers_in_line()
-        known = [name for name in every if pki.certificate(name).public_key() == request.public_key]
-        name = known[0] if known else next_name(line, pki.names())
-        if line_of(name) != line:
-            raise Failed(
-                "state.pki",
-                f'the key is that of the CA "{name}": one key is either for signers or for TLS',
-                expected=f"a key of {line}, or a new one",
-                found=name,
-            )
-        old = pki.certificate(name) if known else None
-        if old is not None and pki.revocation(name) is not None:
-            raise Failed(
-                "state.pki",
-                f'the CA "{common_name(old)}" was revoked: its key is not certified again',
-                expected="a new key",
-                found="the key of a revoked CA",
-            )
-        org = request.organisation or profiles.organisation_of(pki.root) or common_name(pki.root)
-        number = len(pki.issuers_in_line(line)) + 1
-        subject = old.subject if old else profiles.issuing_name(organisation(org), name, number)
-        limits = TLS_ONLY if tls else SIGNING._replace(permitted=domains)
-        if old is not None and not tls:  # before there was a CA for TLS, one was for all
-            limits = limits._replace(usages=profiles.usages_of(old))
+        name, old = _certified(pki, request, line)
+        if old is not None:
+            subject = old.subject
+            if not tls:  # before there was a CA for TLS, one was for all
+                limits = limits._replace(usages=profiles.usages_of(old))
+        else:
+            org = request.organisation or organisation_of(pki.root) or common_name(pki.root)
+            number = len(pki.issuers_in_line(line)) + 1
+            subject = issuing_name(organisation(org), name, number)
         certificate = profiles.issuing_certificate(
             request.public_key, subject, limits, root, now, end=end
         )
@@ -207,3 +190,38 @@ def sign_request(
             enter(pki, name, certificate, now, kind="certify", origin=origin)
             write_certificate(pki.certificate_path(name), certificate)
     return pki.certificate_path(name)
+
+
+def _signing_limits(permitted: Sequence[str]) -> CaLimits:
+    """Return the limits of a CA of signers."""
+    domains = dict.fromkeys((*map(vendor_domain, permitted[:1]), *map(host_name, permitted)))
+    if not domains:
+        raise Failed("state.policy", "an issuing CA must be limited to a domain, none was given")
+    return SIGNING._replace(permitted=tuple(domains))
+
+
+def _certified(
+    pki: Pki, request: CertificateRequest, line: str
+) -> tuple[str, x509.Certificate | None]:
+    """Return the name of the CA that has a request's key, and its certificate if it has one."""
+    every = pki.issuers_in_line()
+    known = [name for name in every if pki.certificate(name).public_key() == request.public_key]
+    name = known[0] if known else next_name(line, pki.names())
+    if line_of(name) != line:
+        raise Failed(
+            "state.pki",
+            f'the key is that of the CA "{name}": one key is either for signers or for TLS',
+            expected=f"a key of {line}, or a new one",
+            found=name,
+        )
+    if not known:
+        return name, None
+    old = pki.certificate(name)
+    if pki.revocation(name) is not None:
+        raise Failed(
+            "state.pki",
+            f'the CA "{common_name(old)}" was revoked: its key is not certified again',
+            expected="a new key",
+            found="the key of a revoked CA",
+        )
+    return name, old

@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography import x509
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fwsign.errors import Failed
 from fwsign.format.cose import HASHES, Hash, kind_of
-from fwsign.pki.directory import ISSUING, ISSUING_TLS, common_name, line_of
+from fwsign.pki.certificates import common_name
+from fwsign.pki.subjects import authority_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +31,6 @@ SHORT_SHARE: Final = 3
 """They end soon in the last third of their time."""
 BACKDATED: Final = timedelta(hours=1)  # for verifiers whose clock is behind
 
-_COMMON_NAME_LIMIT = 64  # octets, RFC 5280 appendix A.1
 NO_USAGE: Final = {
     "digital_signature": False,
     "content_commitment": False,
@@ -45,21 +45,20 @@ NO_USAGE: Final = {
 _CA_USAGE: Final = x509.KeyUsage(**{**NO_USAGE, "key_cert_sign": True, "crl_sign": True})
 
 
-ROLES: Final = {ISSUING: "Issuing CA", ISSUING_TLS: "TLS CA"}
-
-
-class Limits(NamedTuple):
+class CaLimits(NamedTuple):
     """The limits of an issuing CA: domains for dNSNames, extended key usages; none: no limit."""
 
     permitted: tuple[str, ...] = ()
     usages: tuple[x509.ObjectIdentifier, ...] = ()
 
 
-SIGNING: Final = Limits(
+SIGNING: Final = CaLimits(
     usages=(ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.TIME_STAMPING)
 )
 """An issuing CA of signers and time stampers, before its domains are known."""
-TLS_ONLY: Final = Limits(usages=(ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH))
+TLS_ONLY: Final = CaLimits(
+    usages=(ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
+)
 """An issuing CA of TLS servers and clients. It has no domains: mbedTLS, which many devices have,
 reads no certificate with critical name constraints. Its usages keep it from signing code."""
 
@@ -152,7 +151,7 @@ def crossed_certificate(
 def issuing_certificate(
     public_key: PublicKey,
     subject: x509.Name,
-    limits: Limits,
+    limits: CaLimits,
     issuer: Authority,
     now: datetime,
     *,
@@ -187,9 +186,9 @@ def issuing_certificate(
     )
 
 
-def limits_of(issuer: x509.Certificate | x509.CertificateSigningRequest) -> Limits:
+def limits_of(issuer: x509.Certificate | x509.CertificateSigningRequest) -> CaLimits:
     """Return the domains and the extended key usages that limit a CA, or that a request names."""
-    return Limits(permitted_vendors(issuer), usages_of(issuer))
+    return CaLimits(permitted_vendors(issuer), usages_of(issuer))
 
 
 def usages_of(
@@ -207,7 +206,7 @@ def _constraints(permitted: Sequence[str], *, critical: bool) -> Extensions:
     return ((x509.NameConstraints(subtrees, None), critical),) if subtrees else ()
 
 
-def limiting(limits: Limits) -> Extensions:
+def limiting(limits: CaLimits) -> Extensions:
     """Return the extensions that limit an issuing CA."""
     # Critical above signers, as devices demand; not for TLS, where some stacks refuse it.
     critical = ExtendedKeyUsageOID.CODE_SIGNING in limits.usages
@@ -284,36 +283,6 @@ def _refuse_empty(period: tuple[datetime, datetime]) -> None:
             expected=f"after {begin:%Y-%m-%d %H:%M}",
             found=f"{end:%Y-%m-%d %H:%M}",
         )
-
-
-def authority_name(org: str, role: str, number: int = 1) -> x509.Name:
-    """Return the subject of a CA, such as O=Acme, CN=Acme Root CA 2; a long CN loses its middle."""
-    end = f" {role}" if number == 1 else f" {role} {number}"
-    room = _COMMON_NAME_LIMIT - len(end.encode())
-    return subject_name(org, org.encode()[:room].decode(errors="ignore") + end)
-
-
-def issuing_name(org: str, name: str, number: int = 1) -> x509.Name:
-    """Return the subject of an issuing CA, by its name in the directory and its number."""
-    return authority_name(org, ROLES[line_of(name)], number)
-
-
-def organisation_of(
-    certificate: x509.Certificate | x509.CertificateSigningRequest,
-) -> str | None:
-    """Return the O of a subject."""
-    found = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
-    return str(found[0].value) if found else None
-
-
-def subject_name(org: str | None, common: str, serial_number: str | None = None) -> x509.Name:
-    """Return a name with a CN, and with an O and a device's serial number if there are such."""
-    parts = (
-        (NameOID.ORGANIZATION_NAME, org),
-        (NameOID.COMMON_NAME, common),
-        (NameOID.SERIAL_NUMBER, serial_number),
-    )
-    return x509.Name([x509.NameAttribute(oid, text) for oid, text in parts if text is not None])
 
 
 def _end(lifetime: timedelta, issuer: Authority, now: datetime) -> datetime:

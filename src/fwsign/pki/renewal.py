@@ -18,22 +18,16 @@ from fwsign.keys.published import refuse_published
 from fwsign.names import host_name
 from fwsign.pki import profiles
 from fwsign.pki.authority import open_authority
-from fwsign.pki.directory import TLS, Pki, common_name, is_issuing, is_root
-from fwsign.pki.extras import NONE as NO_EXTRAS
-from fwsign.pki.extras import Extras, carried
+from fwsign.pki.ca_limits import permitted_leaf, refuse_outside
+from fwsign.pki.certificates import common_name
+from fwsign.pki.directory import Pki
+from fwsign.pki.entry_names import TLS, is_issuing, is_root
+from fwsign.pki.extras import NO_EXTRAS, Extras, carried
 from fwsign.pki.files import set_aside, write_certificate
+from fwsign.pki.flat import enter
 from fwsign.pki.index import serial_text
-from fwsign.pki.issue import (
-    Made,
-    NewKey,
-    last_day,
-    make_key,
-    period_of,
-    permitted_leaf,
-    refuse_outside,
-    refuse_unable,
-)
-from fwsign.pki.layout import enter
+from fwsign.pki.issuance import MadeKey, NewKey, make_key, refuse_unable
+from fwsign.pki.leaked import leaked_keys, refuse_leaked
 from fwsign.pki.leaves import (
     KINDS,
     check_public_key,
@@ -42,8 +36,7 @@ from fwsign.pki.leaves import (
     renewed_algorithm,
 )
 from fwsign.pki.log import OWN
-from fwsign.pki.revocation import leaked_keys, refuse_leaked
-from fwsign.pki.term import refuse_ended_ca
+from fwsign.pki.validity import last_day, period_of, refuse_ended_ca
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -113,44 +106,54 @@ def renew(
         Failed: as `issue`; `state.pki`: a certificate that cannot be renewed, or a revoked one
             that would keep its key.
     """
-    now = profiles.utc(now)
-    pki = Pki(pki_dir)
+    now, pki = profiles.utc(now), Pki(pki_dir)
     old = pki.certificate(name)
     if new_key is None:
         _refuse_revoked(pki, name)
     issues = is_issuing(name) and name in pki.authorities()
     if issues and new_key is None:
-        _may_stay(old, name, compat=compat)
-        limits = _widened(pki, name, permit)
-        new = _issuing_anew(
-            pki, name, ca_passphrase, now, limits=limits, lifetime=lifetime, more=more
-        )
+        terms = (permit, lifetime, more)
+        new = _issuing_anew(pki, name, ca_passphrase, now, terms, compat=compat)
         return _replace(pki, Replacement(name, old, new, now, origin))
     leaf = None if issues or is_root(name) else leaf_of(old)
     if leaf is None:
         raise _not_renewed(name)
-    ca = pki.issuing(leaf.kind)
-    certificate = pki.certificate(ca)
-    refuse_unable(pki, ca, now)
+    ca = _able_issuer(pki, leaf.kind, now)
     leaf = permitted_leaf(pki, ca, leaf._replace(more=carried(pki, old, ca, more)))
-    period = period_of(leaf, certificate, lifetime, now)
-    allowed = compat if leaf.kind in TLS else None
+    period = period_of(leaf, pki.certificate(ca), lifetime, now)
     if isinstance(new_key, NewKey):
         issuer = open_authority(pki, ca, ca_passphrase)
-        made = make_key(leaf.kind, new_key, renewed_algorithm(old, certificate))
+        made = make_key(leaf.kind, new_key, renewed_algorithm(old, issuer.certificate))
         new = leaf_certificate(leaf, made.key.public_key(), period, issuer)
         return _replace(pki, Replacement(name, old, new, now, origin), made)
-    if new_key is None:
-        public = _may_stay(old, name, compat=allowed)
-    else:
-        given = new_key() if callable(new_key) else new_key
-        public = check_public_key(given, f'"{name}"', compat=allowed)
-        if public == old.public_key():
-            _refuse_revoked(pki, name)
-        refuse_leaked(public, f'"{name}"', leaked_keys(pki))
-    issuer = open_authority(pki, ca, ca_passphrase)
-    new = leaf_certificate(leaf, public, period, issuer)
+    public = _public_key(pki, name, new_key, compat=compat if leaf.kind in TLS else None)
+    new = leaf_certificate(leaf, public, period, open_authority(pki, ca, ca_passphrase))
     return _replace(pki, Replacement(name, old, new, now, origin))
+
+
+def _able_issuer(pki: Pki, kind: str, now: datetime) -> str:
+    ca = pki.issuing(kind)
+    refuse_unable(pki, ca, now)
+    return ca
+
+
+def _public_key(
+    pki: Pki,
+    name: str,
+    key: PublicKey | Callable[[], PublicKey] | None,
+    *,
+    compat: bool | None,
+) -> PublicKey:
+    """Return the key that is certified anew: the old one, or one that is elsewhere."""
+    old = pki.certificate(name)
+    if key is None:
+        return _may_stay(old, name, compat=compat)
+    given = key() if callable(key) else key
+    public = check_public_key(given, f'"{name}"', compat=compat)
+    if public == old.public_key():
+        _refuse_revoked(pki, name)
+    refuse_leaked(public, f'"{name}"', leaked_keys(pki))
+    return public
 
 
 def _refuse_revoked(pki: Pki, name: str) -> None:
@@ -181,7 +184,7 @@ def issuer_name(pki: Pki, name: str) -> str:
     return pki.issuing(leaf.kind if leaf else "signer")
 
 
-def _widened(pki: Pki, name: str, permit: Sequence[str]) -> profiles.Limits:
+def _widened(pki: Pki, name: str, permit: Sequence[str]) -> profiles.CaLimits:
     """Return the limits of an issuing CA, with more domains."""
     limits = profiles.limits_of(pki.certificate(name))
     more = tuple(map(host_name, permit))
@@ -201,12 +204,15 @@ def _issuing_anew(
     name: str,
     passphrase: Passphrase,
     now: datetime,
+    terms: tuple[Sequence[str], timedelta | None, Extras],
     *,
-    limits: profiles.Limits,
-    lifetime: timedelta | None,
-    more: Extras,
+    compat: bool,
 ) -> x509.Certificate:
+    """Make an issuing CA's next certificate, with more domains, a lifetime and extensions."""
+    permit, lifetime, more = terms
     old = pki.certificate(name)
+    _may_stay(old, name, compat=compat)
+    limits = _widened(pki, name, permit)
     root = pki.issuer_of(old)
     certificate = pki.certificate(root)
     refuse_ended_ca(pki, root, now)
@@ -227,13 +233,13 @@ def _issuing_anew(
     )
 
 
-def _replace(pki: Pki, change: Replacement, made: Made | None = None) -> Path:
+def _replace(pki: Pki, change: Replacement, made: MadeKey | None = None) -> Path:
     with exclusive(pki.directory):
         replace_entry(pki, change, made)
     return pki.certificate_path(change.name)
 
 
-def replace_entry(pki: Pki, change: Replacement, made: Made | None = None) -> None:
+def replace_entry(pki: Pki, change: Replacement, made: MadeKey | None = None) -> None:
     """Replace an entry, with its key if a new one was made here; the caller holds the lock."""
     name, old, new = change.name, change.old, change.new
     if pki.certificate(name) != old:

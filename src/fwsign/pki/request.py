@@ -13,18 +13,19 @@ from cryptography.x509.oid import NameOID
 
 from fwsign.errors import Failed
 from fwsign.pki.leaves import alternative_names, check_public_key, device_of
-from fwsign.pki.profiles import limits_of, organisation_of
+from fwsign.pki.profiles import limits_of
+from fwsign.pki.subjects import organisation_of
 from fwsign.x509.certificate import PARSE_ERRORS
 
 if TYPE_CHECKING:
     from fwsign.keys import PublicKey
-    from fwsign.pki.leaves import Address, Device
+    from fwsign.pki.leaves import Address, DeviceIdentity
 
 REQUEST_LIMIT = 64 * 1024
 """Octets of a request's file; one with ML-DSA-87 takes 10 kB in PEM."""
 
 
-class Request(NamedTuple):
+class CertificateRequest(NamedTuple):
     """A request: it proves its key, and asks for names that the CA need not grant."""
 
     public_key: PublicKey
@@ -36,12 +37,12 @@ class Request(NamedTuple):
     digest: str
     """SHA-256 of the request in DER, in hex."""
     common_name: str | None = None
-    device: Device | None = None
+    device: DeviceIdentity | None = None
     subject: x509.Name = x509.Name([])
     alternative_names: tuple[x509.GeneralName, ...] = ()
 
 
-def parse_request(data: bytes, what: str, *, compat: bool | None = None) -> Request:
+def parse_request(data: bytes, what: str, *, compat: bool | None = None) -> CertificateRequest:
     """Read a request, in PEM or DER, and check its signature and its key.
 
     Args:
@@ -82,7 +83,7 @@ def parse_request(data: bytes, what: str, *, compat: bool | None = None) -> Requ
             expected="a signature by the key that is to be certified",
             found="another",
         )
-    return Request(
+    return CertificateRequest(
         checked,
         organisation,
         domains,

@@ -15,12 +15,14 @@ from fwsign.errors import Failed
 from fwsign.files import exclusive
 from fwsign.pki import crls, profiles
 from fwsign.pki.authority import open_authority
-from fwsign.pki.directory import BUNDLE, INDEX, ISSUING, TLS, Pki, is_root
+from fwsign.pki.directory import Pki
+from fwsign.pki.entry_names import ISSUING, TLS, is_root
 from fwsign.pki.index import revoke_line
+from fwsign.pki.leaked import unrevoked
 from fwsign.pki.leaves import leaf_of
 from fwsign.pki.log import log_revocation
-from fwsign.pki.term import refuse_early
-from fwsign.x509.certificate import key_digest
+from fwsign.pki.places import BUNDLE, INDEX
+from fwsign.pki.validity import refuse_early
 from fwsign.x509.crl import newest
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from fwsign.keys import Passphrase, PublicKey
+    from fwsign.keys import Passphrase
     from fwsign.pki.profiles import Authority
 
 REASONS: Final = (
@@ -91,16 +93,10 @@ def revoke(
     issuer = open_authority(pki, ca, ca_passphrase)
     with exclusive(pki.directory):
         _refuse_revoked(pki, name, ca, certificate)
-        gone = [certificate]
-        if name in pki.names():
-            for one, by in unrevoked(pki, certificate):
-                if (by, one.subject) == (ca, certificate.subject) and not _is_over(one, now):
-                    gone.append(one)
+        gone = [certificate, *_older(pki, name, ca, now)]
         noted = {entry.serial_number: entry for entry in pki.noted()}
-        entries = []
-        for one in gone:
-            serial = one.serial_number
-            entries.append(noted.get(serial) or crls.revoked_entry(serial, reason, now, since))
+        serials = [one.serial_number for one in gone]
+        entries = [noted.get(one) or crls.revoked_entry(one, reason, now, since) for one in serials]
         signed = _next_crl(pki, ca, issuer, now, entries)
         for entry in entries:
             log_revocation(pki.directory, name, entry, reason, now)
@@ -111,56 +107,22 @@ def revoke(
     return pki.crl_path(ca)
 
 
+def _older(pki: Pki, name: str, ca: str, now: datetime) -> list[x509.Certificate]:
+    """Return an entry's older certificates, of the same key and CA, that need revocation too."""
+    if name not in pki.names():
+        return []
+    certificate = pki.certificate(name)
+    return [
+        one
+        for one, by in unrevoked(pki, certificate)
+        if (by, one.subject) == (ca, certificate.subject) and not _is_over(one, now)
+    ]
+
+
 def _is_over(certificate: x509.Certificate, now: datetime) -> bool:
     """Tell whether a certificate needs no revocation: TLS ends with it, a signature may not."""
     leaf = leaf_of(certificate)
     return leaf is not None and leaf.kind in TLS and certificate.not_valid_after_utc < now
-
-
-def unrevoked(pki: Pki, certificate: x509.Certificate) -> tuple[tuple[x509.Certificate, str], ...]:
-    """Return the other certificates of a certificate's key that no CRL has, and their issuers."""
-    found = {}
-    key = certificate.public_key()
-    for one in (one for one in pki.held() if one.public_key() == key):
-        with contextlib.suppress(Failed):  # another PKI's, or its CRL is elsewhere
-            if one != certificate and pki.revocation_of(one) is None:
-                found[one.serial_number] = (one, pki.issuer_of(one))
-    return tuple(found.values())
-
-
-def leaked_keys(pki: Pki) -> frozenset[str]:
-    """Return the keys whose certificates were revoked because they leaked, by `key_digest`."""
-    entries = list(pki.noted())
-    for ca in pki.authorities():
-        with contextlib.suppress(Failed):  # it may be elsewhere
-            entries += pki.crl(ca)
-    serials = {entry.serial_number for entry in entries if crls.has_leaked(entry)}
-    if not serials:
-        return frozenset()
-    return frozenset(
-        key_digest(one.public_key()) for one in pki.held() if one.serial_number in serials
-    )
-
-
-def refuse_leaked(key: PublicKey, what: str, leaked: Collection[str]) -> None:
-    """Refuse to certify a key that leaked, also under another name.
-
-    Args:
-        key: the key.
-        what: its holder, for the refusal.
-        leaked: from `leaked_keys`.
-
-    Raises:
-        Failed: `state.pki`.
-    """
-    if key_digest(key) in leaked:
-        raise Failed(
-            "state.pki",
-            f"the key of {what} leaked: a certificate of it was revoked for that reason",
-            expected="a new key",
-            found="a key that leaked",
-            hint="make another key: fwsign key new",
-        )
 
 
 def issuer_name(pki_dir: str | os.PathLike[str], name: str) -> str:

@@ -16,20 +16,16 @@ from fwsign.files import exclusive
 from fwsign.keys.file import new_private_key
 from fwsign.pki import crls, profiles
 from fwsign.pki.authority import add_authority, new_issuing, open_authority
-from fwsign.pki.directory import (
-    ISSUING,
-    ISSUING_TLS,
-    Pki,
-    common_name,
-    issuer_among,
-    next_name,
-)
+from fwsign.pki.certificates import common_name, issuer_among
+from fwsign.pki.directory import Pki
+from fwsign.pki.entry_names import ISSUING, ISSUING_TLS, next_name
 from fwsign.pki.extras import extras_of
 from fwsign.pki.files import write_certificate
-from fwsign.pki.layout import enter, refuse_flat
+from fwsign.pki.flat import enter, refuse_flat
 from fwsign.pki.leaves import default_algorithm, renewed_algorithm
-from fwsign.pki.profiles import SIGNING, TLS_ONLY, Authority, Limits, limits_of
-from fwsign.pki.term import fresh_spares, has_ended, refuse_early, refuse_ended_ca
+from fwsign.pki.profiles import SIGNING, TLS_ONLY, Authority, CaLimits, limits_of
+from fwsign.pki.subjects import issuing_name, organisation_of
+from fwsign.pki.validity import fresh_spares, has_ended, refuse_early, refuse_ended_ca
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,7 +33,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from fwsign.pki.issue import NewKey
+    from fwsign.pki.issuance import NewKey
     from fwsign.pki.profiles import Extensions
 
 
@@ -81,6 +77,11 @@ def standby(pki_dir: str | os.PathLike[str], *, new_key: NewKey, now: datetime) 
 
     It issues nothing until `rotate`. Its key belongs offline, in another place than the first
     root's key.
+
+    Args:
+        pki_dir: the PKI.
+        new_key: of the standby.
+        now: an aware time.
 
     Raises:
         Failed: `state.pki-exists`: there is one already; `state.pki`, `key.*`, `io.*`.
@@ -187,10 +188,7 @@ def rotate(
     above = None
     if not has_ended(pki.certificate(old), now) and os.path.lexists(pki.key_path(old)):
         above = open_authority(pki, old, lambda: passphrase(old))
-    opened = None
-    if spare is not None:
-        refuse_early(pki.certificate(spare), now)
-        opened = open_authority(pki, spare, lambda: passphrase(spare))
+    opened = _opened(pki, spare, passphrase, now)
     root_key, new_key = root_key.settled(), new_key.settled()
     with exclusive(pki.directory):
         # Everything is made before the first file is written.
@@ -208,15 +206,29 @@ def rotate(
         elif renewed:
             crls.write_crl(pki, root, renewed)
         if crossed is None and cross is not None:
-            crossed = f"{root}-by-{old}"
-            enter(pki, crossed, cross, now, kind="certify")
-            write_certificate(pki.certificate_path(crossed), cross)
+            crossed = _write_crossed(pki, f"{root}-by-{old}", cross, now)
         if isinstance(tls, _New):
             tls.write(pki, now)
             tls = tls.name
         issuing.write(pki, now)
         crls.write_bundle(pki)
     return Rotation(root, crossed, issuing.name, tls)
+
+
+def _opened(
+    pki: Pki, spare: str | None, passphrase: Callable[[str], bytes | None], now: datetime
+) -> Authority | None:
+    """Return the standby with its opened key, if there is one."""
+    if spare is None:
+        return None
+    refuse_early(pki.certificate(spare), now)
+    return open_authority(pki, spare, lambda: passphrase(spare))
+
+
+def _write_crossed(pki: Pki, name: str, certificate: x509.Certificate, now: datetime) -> str:
+    enter(pki, name, certificate, now, kind="certify")
+    write_certificate(pki.certificate_path(name), certificate)
+    return name
 
 
 def _refuse_unknown(pki: Pki, old: str, now: datetime) -> None:
@@ -273,7 +285,7 @@ def _crossed(pki: Pki, root: str, old: str) -> str | None:
 def _new_root(pki: Pki, first: str, new_key: NewKey, now: datetime) -> _New:
     taken = pki.roots()
     name = next_name(first, taken)
-    org = profiles.organisation_of(pki.root) or common_name(pki.root)
+    org = organisation_of(pki.root) or common_name(pki.root)
     key = new_private_key(new_key.alg or default_algorithm(pki.certificate(pki.roots()[-1])))
     certificate = profiles.root_certificate(key, org, now, number=len(taken) + 1)
     return _New(name, Authority(certificate, key), new_key.secret(), new_key.kdf or "scrypt")
@@ -282,9 +294,9 @@ def _new_root(pki: Pki, first: str, new_key: NewKey, now: datetime) -> _New:
 def _new_issuing(pki: Pki, line: str, new_key: NewKey, issuer: Authority, now: datetime) -> _New:
     taken = pki.issuers_in_line(line)
     name = next_name(line, pki.names())
-    org = profiles.organisation_of(issuer.certificate) or common_name(issuer.certificate)
+    org = organisation_of(issuer.certificate) or common_name(issuer.certificate)
     alg = new_key.alg or default_algorithm(issuer.certificate)
-    subject = profiles.issuing_name(org, name, len(taken) + 1)
+    subject = issuing_name(org, name, len(taken) + 1)
     more = _next_extensions(pki, taken, issuer)
     authority = new_issuing(alg, subject, _next_limits(pki, line), issuer, now, more=more)
     return _New(name, authority, new_key.secret(), new_key.kdf or "scrypt")
@@ -299,7 +311,7 @@ def _next_extensions(pki: Pki, taken: Sequence[str], issuer: Authority) -> Exten
     return extras_of(before).extensions() if same else ()
 
 
-def _next_limits(pki: Pki, line: str) -> Limits:
+def _next_limits(pki: Pki, line: str) -> CaLimits:
     """Return the limits of a line's next CA: those of the last, or `TLS_ONLY` for the first."""
     if not pki.issuers_in_line(line):
         return TLS_ONLY

@@ -51,7 +51,13 @@ Opener: TypeAlias = Callable[[Path], AbstractContextManager[PayloadSource]]
 
 
 class Release(NamedTuple):
-    """A release ready to be signed."""
+    """A release ready to be signed.
+
+    Args:
+        manifest: what is signed.
+        text: the text for people, encoded; the manifest has its digest.
+        integrated: uri -> bytes, for payloads inside the envelope, and for block lists.
+    """
 
     manifest: suit.Manifest
     text: bytes

@@ -1,5 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decide whether a release may be installed: ten steps from bytes to a `VerifiedRelease`."""
+"""Decide whether a release may be installed: ten steps from bytes to a `VerifiedRelease`.
+
+Verify an envelope and its payload, before anything is applied:
+
+```python
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fwsign.errors import FwsignError
+from fwsign.verify import Anchor, DevicePolicy, Verifier
+
+verifier = Verifier(
+    anchors=[Anchor.from_pem(Path("pki/ca.crt").read_bytes())],
+    policy=DevicePolicy(
+        vendor="acme.example",
+        product="gateway-x1",
+        min_sequence=0,  # the highest sequence number that this device has accepted
+        revocation="require",
+    ),
+)
+try:
+    release = verifier.verify(Path("build.bin.suit").read_bytes(), at=datetime.now(UTC))
+    with open("build.bin", "rb") as source, open("staged.bin", "wb") as sink:
+        release.receive("build.bin", source, sink)
+except FwsignError as refusal:
+    raise SystemExit(f"do not install: {refusal.message}")
+assert release.unchecked == ()  # or the names of the checks that were not made
+```
+
+`staged.bin` is good only after `receive` has returned. Verifying opens no file and no socket, reads
+no clock, and needs `cryptography` alone. It returns or raises a `fwsign.errors.FwsignError`.
+"""
 
 from fwsign.verify.policy import DevicePolicy, Recorded, Slot
 from fwsign.verify.verified import VerifiedRelease, VerifiedSigner

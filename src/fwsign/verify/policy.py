@@ -21,10 +21,14 @@ _NO_PINS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 
 
 class Slot(NamedTuple):
-    """A place that a signer must fill: a name for people and the pinned SPKI SHA-256, in hex.
+    """A place that a signer must fill.
 
-    The key may be a leaf's, a CA's or an anchor's. A block fills only the slot nearest to its leaf,
-    so that one CA cannot fill both its own slot and that of the root above it.
+    A block fills only the slot nearest to its leaf, so that one CA cannot fill both its own slot
+    and that of the root above it.
+
+    Args:
+        name: for people.
+        spki: the SHA-256 of the SubjectPublicKeyInfo, in hex, of a leaf, a CA or an anchor.
     """
 
     name: str
@@ -32,7 +36,12 @@ class Slot(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """A release that the device has accepted at its sequence floor."""
+    """A release that the device has accepted at its sequence floor.
+
+    Args:
+        manifest_digest: the digest that was signed.
+        components: the identifiers of its components.
+    """
 
     manifest_digest: bytes
     components: tuple[tuple[bytes, ...], ...]

@@ -196,6 +196,10 @@ class VerifiedRelease:
     def receiving(self, component: Component | str, sink: PayloadSink | None = None) -> Receiving:
         """Step 10 for bytes that come in pieces: `feed` them, then `finish`, then commit.
 
+        Args:
+            component: a component of this release, or its name.
+            sink: takes the bytes; they are good only after `finish`.
+
         Raises:
             Unsuitable: `unsuitable.component`.
         """

@@ -27,8 +27,14 @@ from fwsign.x509.certificate import (
 class Anchor(NamedTuple):
     """A root certificate or a bare public key that a verifier pins.
 
-    A bare key verifies blocks without certificates, and certificates that it signed. An anchor
-    with `vendors` is trusted only for these domain names and those below them.
+    A bare key verifies blocks without certificates, and certificates that it signed. Make one with
+    `from_pem`, `from_certificate` or `from_public_key`.
+
+    Args:
+        key: the public key.
+        spki: the SHA-256 of its SubjectPublicKeyInfo, in hex.
+        certificate: None for a bare key.
+        vendors: the domain names, with those below them, for which it is trusted; none: for all.
     """
 
     key: PublicKey
@@ -40,6 +46,10 @@ class Anchor(NamedTuple):
     def from_certificate(cls, data: bytes, vendors: Iterable[str] = ()) -> "Anchor":
         """Pin a certificate, in DER.
 
+        Args:
+            data: the certificate.
+            vendors: as for the class.
+
         Raises:
             Malformed: `malformed.certificate`.
             Untrusted: `untrusted.algorithm`, `untrusted.serial`.
@@ -50,6 +60,10 @@ class Anchor(NamedTuple):
     @classmethod
     def from_public_key(cls, spki: bytes, vendors: Iterable[str] = ()) -> "Anchor":
         """Pin a bare public key, a SubjectPublicKeyInfo in DER.
+
+        Args:
+            spki: the SubjectPublicKeyInfo.
+            vendors: as for the class.
 
         Raises:
             Malformed: `malformed.certificate`.
@@ -64,6 +78,10 @@ class Anchor(NamedTuple):
     @classmethod
     def from_pem(cls, data: bytes, vendors: Iterable[str] = ()) -> "Anchor":
         """Pin the one certificate or public key of a PEM file's content.
+
+        Args:
+            data: the file's content.
+            vendors: as for the class.
 
         Raises:
             Malformed: `malformed.certificate`, also for more than one.

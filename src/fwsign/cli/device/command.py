@@ -10,6 +10,7 @@ import typer
 from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, Group, examples
 from fwsign.cli.options import JSON, KEY_PASS, named
+from fwsign.cli.verify.demands import REQUIRE
 from fwsign.errors import FwsignError
 
 if TYPE_CHECKING:
@@ -76,6 +77,56 @@ def load_device(config: Path | None) -> "Device":
         raise
 
 
+_STATE: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        readable=False,
+        metavar="FILE",
+        help="The memory, which must not be there yet. Default: /var/lib/fwsign/state.db.",
+    ),
+]
+_VENDOR: TypeAlias = Annotated[
+    str,
+    typer.Option(metavar="DOMAIN", callback=named("vendor_domain"), help="The vendor."),
+]
+_PRODUCT: TypeAlias = Annotated[
+    str,
+    typer.Option(metavar="NAME", callback=named("product_name"), help="What this device is."),
+]
+_ANCHORS: TypeAlias = Annotated[
+    list[Path],
+    typer.Option(
+        readable=False,
+        metavar="PEM",
+        help="What to trust: roots or public keys; repeat for several.",
+    ),
+]
+_TARGET_DIR: TypeAlias = Annotated[
+    Path,
+    typer.Option(readable=False, metavar="DIR", help="Where files are installed: in DIR/current."),
+]
+_TSA_ANCHORS: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option(
+        readable=False,
+        metavar="PEM",
+        help="Roots of time-stamp authorities; repeat for several.",
+    ),
+]
+_REVOCATION: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="require|off|allow-stale:TIME",
+        help="require refuses without fresh CRLs; allow-stale:30d takes them so long after "
+        "their next update; off ignores them.",
+    ),
+]
+_DEVICE_KEY: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="URI", help="Sign receipts with this key: a path or file: URI."),
+]
+
+
 @command.command(
     "init",
     cls=Command,
@@ -87,60 +138,15 @@ def load_device(config: Path | None) -> "Device":
 def init(
     *,
     config: CONFIG = None,
-    state: Annotated[
-        Path | None,
-        typer.Option(
-            readable=False,
-            metavar="FILE",
-            help="The memory, which must not be there yet. Default: /var/lib/fwsign/state.db.",
-        ),
-    ] = None,
-    vendor: Annotated[
-        str,
-        typer.Option(metavar="DOMAIN", callback=named("vendor_domain"), help="The vendor."),
-    ],
-    product: Annotated[
-        str,
-        typer.Option(metavar="NAME", callback=named("product_name"), help="What this device is."),
-    ],
-    anchor: Annotated[
-        list[Path],
-        typer.Option(
-            readable=False,
-            metavar="PEM",
-            help="What to trust: roots or public keys; repeat for several.",
-        ),
-    ],
-    target_dir: Annotated[
-        Path,
-        typer.Option(
-            readable=False, metavar="DIR", help="Where files are installed: in DIR/current."
-        ),
-    ],
-    tsa_anchor: Annotated[
-        list[Path] | None,
-        typer.Option(
-            readable=False,
-            metavar="PEM",
-            help="Roots of time-stamp authorities; repeat for several.",
-        ),
-    ] = None,
-    revocation: Annotated[
-        str,
-        typer.Option(
-            metavar="require|off|allow-stale:TIME",
-            help="require refuses without fresh CRLs; allow-stale:30d takes them so long after "
-            "their next update; off ignores them.",
-        ),
-    ] = "require",
-    require: Annotated[
-        int,
-        typer.Option(metavar="N", min=1, max=8, help="How many distinct signers must be there."),
-    ] = 1,
-    device_key: Annotated[
-        str | None,
-        typer.Option(metavar="URI", help="Sign receipts with this key: a path or file: URI."),
-    ] = None,
+    state: _STATE = None,
+    vendor: _VENDOR,
+    product: _PRODUCT,
+    anchor: _ANCHORS,
+    target_dir: _TARGET_DIR,
+    tsa_anchor: _TSA_ANCHORS = None,
+    revocation: _REVOCATION = "require",
+    require: REQUIRE = 1,
+    device_key: _DEVICE_KEY = None,
     pass_: KEY_PASS = None,
     as_json: JSON = False,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fwsign.cli import inputs, ui
+from fwsign.cli import answer, inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.device.command import CONFIG, device_signer, load_device
 from fwsign.cli.options import JSON, KEY_PASS
@@ -108,7 +108,7 @@ def _as_json(device: "Device", done: "Installed") -> dict[str, Any]:
     from fwsign.receipts.chain import waivers  # beside the installer
     from fwsign.receipts.facts import installed_facts
 
-    return ui.accepted(
+    return answer.accepted(
         done.verdict,
         done.release.unchecked,
         {**installed_facts(done.release), "notes": list(done.release.notes)},

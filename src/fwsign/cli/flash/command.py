@@ -9,30 +9,26 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import typer
 
-from fwsign.cli import config, inputs, ui
-from fwsign.cli.command import Command, examples
+from fwsign.cli import answer, config, inputs, ui
+from fwsign.cli.command import Command, examples, grouped
 from fwsign.cli.flash import labels as flash_labels
 from fwsign.cli.flash import options as option
-from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, KEY_PASS, PRODUCT_OF_DEVICE
+from fwsign.cli.options import ALLOW_EXAMPLE, CRLS
 from fwsign.cli.verify.demands import (
     ANCHORS,
-    MIN_SEQUENCE,
     PAYLOADS,
     PROFILE,
-    REQUIRE,
-    VENDOR_OF_DEVICE,
     Demands,
+    DeviceOptions,
     gather,
 )
 from fwsign.errors import Failed, FwsignError
-from fwsign.flash.boards.waivers import ACCEPTABLE, ERASE_DATA, RAW
+from fwsign.flash.boards.waivers import ACCEPTABLE
 from fwsign.flash.esp.chips import AFTER, BEFORE
 from fwsign.flash.smp.encodings import ENCODINGS
 
 if TYPE_CHECKING:
-    from fwsign.cli.flash.data import Typed
     from fwsign.cli.flash.records import Records, Where
-    from fwsign.cli.verify.demands import Trust
     from fwsign.flash.backends import ConnectOptions
     from fwsign.flash.outcome import Judge, Options
     from fwsign.flash.station import Station
@@ -52,47 +48,25 @@ command = typer.Typer(rich_markup_mode=None, add_completion=False)
         "fwsign flash build.bin.suit --port sim:esp32c3",
     ),
 )
+@grouped
 def flash(
     envelope: option.ENVELOPE,
     payloads: PAYLOADS = None,
     *,
-    port: option.PORTS = None,
-    every: option.EVERY = False,
-    label: option.LABEL = None,
-    wait: option.WAIT = False,
-    bell: option.BELL = False,
+    boards: option.BoardOptions,
     anchor: ANCHORS = None,
     crl: CRLS = None,
-    vendor: VENDOR_OF_DEVICE = None,
-    product: PRODUCT_OF_DEVICE = None,
-    min_sequence: MIN_SEQUENCE = None,
-    require: REQUIRE = 1,
+    device: DeviceOptions,
     state: option.STATE = None,
     revocation: option.REVOCATION = None,
-    no_rollback_check: option.NO_ROLLBACK_CHECK = False,
-    any_product: option.ANY_PRODUCT = False,
-    accept_unverifiable: option.ACCEPT_UNVERIFIABLE = False,
-    accept: option.ACCEPT = None,
-    raw: option.RAW = False,
-    erase_data: option.ERASE_DATA = False,
-    leave_out: option.LEAVE_OUT = None,
-    device_data: option.DEVICE_DATA = None,
-    serial: option.SERIALS = None,
-    scan: option.SCAN = False,
-    next_row: option.NEXT = False,
+    waivers: option.WaiverOptions,
+    data: option.RowOptions,
     profile: PROFILE = "strict",
     allow_example_keys: ALLOW_EXAMPLE = False,
-    board: option.BOARD = None,
-    baud: option.BAUD = None,
-    smp_encoding: option.SMP_ENCODING = None,
-    readback: option.READBACK = None,
-    force_rewrite: option.FORCE_REWRITE = False,
-    before: option.BEFORE_MODE = None,
-    after: option.AFTER_MODE = None,
-    no_stub: option.NO_STUB = False,
-    receipt: option.RECEIPT = None,
-    receipt_key: option.RECEIPT_KEY = None,
-    pass_: KEY_PASS = None,
+    link: option.LinkOptions,
+    writing: option.WritingOptions,
+    esp: option.EspOptions,
+    receipts: option.ReceiptOptions,
     as_json: option.JSON_LINES = False,
     dry_run: option.DRY_RUN = False,
 ) -> None:
@@ -103,68 +77,35 @@ def flash(
     differs is written, so that a run that was cut short goes on when it is repeated. Exit status
     0 says that every board holds what was signed.
     """
-    from fwsign.cli.flash.data import Typed, check
-    from fwsign.cli.flash.records import Where
     from fwsign.cli.flash.run import run
-    from fwsign.flash.backends import KINDS, ConnectOptions
-    from fwsign.flash.outcome import Options
-    from fwsign.memory.file import default_path
 
-    ports = _checked_ports(port or (), every=every)
-    accepted = tuple(dict.fromkeys(accept or ()))
-    option.check_choices(
-        ("--board", board, KINDS),
-        ("--smp-encoding", smp_encoding, tuple(ENCODINGS)),
-        ("--before", before, BEFORE),
-        ("--after", after, AFTER),
-        ("--readback", readback, ("full", "digest")),
-        *(("--accept", one, ACCEPTABLE) for one in accepted),
-    )
-    data = Typed(device_data, tuple(serial or ()), scan=scan, take_next=next_row)
-    check(data, ports, leave_out or ())
-    if wait and serial:
-        ui.usage("--serial and --wait exclude each other", "a serial number is for one board")
-    demands = Demands(
-        anchor=anchor,
-        crl=crl,
-        vendor=vendor,
-        product=product,
-        min_sequence=min_sequence,
-        require=require,
-        profile=profile,
-        revocation=revocation,
-        allow_example_keys=allow_example_keys,
-    )
+    ports = _checked_ports(boards.port or (), every=boards.every)
+    _check_choices(link, writing, esp, waivers)
+    _check_data(data, boards, waivers)
     wanted = _Wanted(
         envelope,
         payloads or (),
         ports,
-        flash_labels.typed(label or (), ports),
-        tuple(dict.fromkeys(leave_out or ())),
+        flash_labels.typed(boards.label or (), ports),
+        waivers,
         data,
-        ConnectOptions(board, baud, before, after, not no_stub, smp_encoding),
-        Options(
-            readback=_readback(readback),
-            force_rewrite=force_rewrite,
-            dry_run=dry_run,
-            accept_unverifiable=accept_unverifiable,
-            waived=(
-                *accepted,
-                *(name for name, on in ((RAW, raw), (ERASE_DATA, erase_data)) if on),
-            ),
-        ),
-        Where(state or default_path(), receipt, receipt_key, pass_),
-        any_product=any_product,
-        no_rollback_check=no_rollback_check,
+        _how(link, esp),
+        _options(writing, waivers, dry_run=dry_run),
+        _where(state, receipts),
         as_json=as_json,
-        wait=wait,
+        wait=boards.wait,
+    )
+    demands = Demands(
+        anchor=anchor,
+        crl=crl,
+        device=device,
+        profile=profile,
+        revocation=revocation,
+        allow_example_keys=allow_example_keys,
     )
     with _told_for_each_port(wanted):
-        settings = config.load()
-        wanted = wanted._replace(labels={**settings.labels, **wanted.labels})
-        trust = gather(demands, settings, without_crls="require")
-        station, records = _prepare(wanted, trust)
-    if status := run(station, records, as_json=as_json, bell=bell, count=every):
+        station, records = _prepare(wanted, demands)
+    if status := run(station, records, as_json=as_json, bell=boards.bell, count=boards.every):
         raise typer.Exit(status)
 
 
@@ -176,13 +117,11 @@ class _Wanted(NamedTuple):
         payloads: its files, as typed.
         ports: the boards' ports; none for all boards that are here.
         labels: names of slots by their ports.
-        left_out: names of components that are left out.
+        waivers: the checks that do not count, and the components that are left out.
         data: the options about per-device data.
         how: the way to reach boards.
         options: the options of flashing.
         where: the files that the run writes.
-        any_product: take releases for any product.
-        no_rollback_check: take older releases.
         as_json: print lines of JSON.
         wait: take the next board when one is pulled.
     """
@@ -191,15 +130,73 @@ class _Wanted(NamedTuple):
     payloads: Sequence[Path]
     ports: Sequence[str]
     labels: "Mapping[str, str]"
-    left_out: tuple[str, ...]
-    data: "Typed"
+    waivers: option.WaiverOptions
+    data: option.RowOptions
     how: "ConnectOptions"
     options: "Options"
     where: "Where"
-    any_product: bool
-    no_rollback_check: bool
     as_json: bool
     wait: bool
+
+
+def _check_choices(
+    link: option.LinkOptions,
+    writing: option.WritingOptions,
+    esp: option.EspOptions,
+    waivers: option.WaiverOptions,
+) -> None:
+    """Refuse values that are not among those of an option."""
+    from fwsign.flash.backends import KINDS
+
+    option.check_choices(
+        ("--board", link.board, KINDS),
+        ("--smp-encoding", link.smp_encoding, tuple(ENCODINGS)),
+        ("--before", esp.before, BEFORE),
+        ("--after", esp.after, AFTER),
+        ("--readback", writing.readback, ("full", "digest")),
+        *(("--accept", one, ACCEPTABLE) for one in waivers.accept or ()),
+    )
+
+
+def _check_data(
+    data: option.RowOptions, boards: option.BoardOptions, waivers: option.WaiverOptions
+) -> None:
+    """Refuse options about per-device data that have no meaning together."""
+    from fwsign.cli.flash.data import check
+
+    check(data, boards.port or (), waivers.left_out)
+    if boards.wait and data.serial:
+        ui.usage("--serial and --wait exclude each other", "a serial number is for one board")
+
+
+def _how(link: option.LinkOptions, esp: option.EspOptions) -> "ConnectOptions":
+    from fwsign.flash.backends import ConnectOptions
+
+    return ConnectOptions(
+        link.board, link.baud, esp.before, esp.after, not esp.no_stub, link.smp_encoding
+    )
+
+
+def _options(
+    writing: option.WritingOptions, waivers: option.WaiverOptions, *, dry_run: bool
+) -> "Options":
+    from fwsign.flash.outcome import Options
+
+    readback: Literal["full", "digest"] = "full" if writing.readback == "full" else "digest"
+    return Options(
+        readback=readback if writing.readback else None,
+        force_rewrite=writing.force_rewrite,
+        dry_run=dry_run,
+        accept_unverifiable=waivers.accept_unverifiable,
+        waived=waivers.image_checks,
+    )
+
+
+def _where(state: Path | None, receipts: option.ReceiptOptions) -> "Where":
+    from fwsign.cli.flash.records import Where
+    from fwsign.memory.file import default_path
+
+    return Where(state or default_path(), *receipts)
 
 
 def _checked_ports(ports: Sequence[str], *, every: bool) -> Sequence[str]:
@@ -215,10 +212,6 @@ def _checked_ports(ports: Sequence[str], *, every: bool) -> Sequence[str]:
     return ports
 
 
-def _readback(typed: str | None) -> Literal["full", "digest"] | None:
-    return "full" if typed == "full" else "digest" if typed else None
-
-
 @contextlib.contextmanager
 def _told_for_each_port(wanted: _Wanted) -> Iterator[None]:
     """Print an early refusal as one line for each port, like all other results."""
@@ -231,11 +224,11 @@ def _told_for_each_port(wanted: _Wanted) -> Iterator[None]:
                 for port in wanted.ports or (None,):
                     label = wanted.labels.get(port) if port else None
                     line = {"result": "refused", "port": port, "label": label}
-                    ui.print_json_line({**ui.refusal(error), **line})
+                    ui.print_json_line({**answer.refusal(error), **line})
         raise
 
 
-def _prepare(wanted: _Wanted, trust: "Trust") -> "tuple[Station, Records]":
+def _prepare(wanted: _Wanted, demands: Demands) -> "tuple[Station, Records]":
     """Verify the release, find the boards, and open the files that the run writes."""
     from fwsign.cli.flash import data as flash_data
     from fwsign.cli.flash.jobs import conveyor, jobs
@@ -247,24 +240,27 @@ def _prepare(wanted: _Wanted, trust: "Trust") -> "tuple[Station, Records]":
     from fwsign.flash.verify_per_board import Given, Judging
     from fwsign.format.envelope import MAX_ENVELOPE_SIZE
 
+    settings = config.load()
+    wanted = wanted._replace(labels={**settings.labels, **wanted.labels})
+    trust = gather(demands, settings, without_crls="require")
     policy, dry_run = trust.policy, wanted.options.dry_run
     waived = _waived(wanted, policy)
     given = Given(
         read_bytes(wanted.envelope, MAX_ENVELOPE_SIZE),
         trust.anchors,
-        policy._replace(product=None) if wanted.any_product else policy,
+        policy._replace(product=None) if wanted.waivers.any_product else policy,
         inputs.now(),
         waived,
-        None if wanted.no_rollback_check else wanted.where.state,
+        None if wanted.waivers.no_rollback_check else wanted.where.state,
         remember=not dry_run,
-        left_out=wanted.left_out,
+        left_out=wanted.waivers.left_out,
     )
     with inputs.expecting_envelope(wanted.envelope):
         judging = Judging(given)
     if policy.revocation != "off":
         refuse_unused(policy.crls, judging.release)
     components = judging.release.components
-    _check_left_out(wanted.left_out, components)
+    _check_left_out(wanted.waivers.left_out, components)
     with payload_files.finding(components, wanted.envelope, wanted.payloads) as find:
         chips = judging.hold(find)
     fillers = flash_data.fillers(
@@ -285,7 +281,7 @@ def _prepare(wanted: _Wanted, trust: "Trust") -> "tuple[Station, Records]":
         wanted.where,
         judging.release,
         waived,
-        wanted.left_out,
+        wanted.waivers.left_out,
         dry_run=dry_run,
         labels=wanted.labels,
     )
@@ -298,8 +294,8 @@ def _waived(wanted: _Wanted, policy: "DevicePolicy") -> tuple[str, ...]:
     from fwsign.receipts.chain import waivers
 
     typed = {
-        "product": wanted.any_product,
-        "rollback": wanted.no_rollback_check,
+        "product": wanted.waivers.any_product,
+        "rollback": wanted.waivers.no_rollback_check,
         "unverifiable": wanted.options.accept_unverifiable,
         "readback": wanted.options.readback == "digest",
     }

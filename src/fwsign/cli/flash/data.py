@@ -4,35 +4,20 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from fwsign.cli import inputs, ui
 from fwsign.cli.flash.labels import labels_of
 from fwsign.signing.release import DEVICE_DATA
 
 if TYPE_CHECKING:
+    from fwsign.cli.flash.options import RowOptions
     from fwsign.device_data.rows import Rows
     from fwsign.flash.device_data import Filler
     from fwsign.flash.verify_per_board import Judging
 
 
-class Typed(NamedTuple):
-    """The options about per-device data, as typed.
-
-    Args:
-        file: the CSV file; None without data.
-        serials: the values of --serial, each `PORT=SERIAL`, or `SERIAL` for a single port.
-        scan: whether to ask for the serial number of each board without a typed one.
-        take_next: whether boards without a row of their own take the next free one.
-    """
-
-    file: Path | None
-    serials: Sequence[str] = ()
-    scan: bool = False
-    take_next: bool = False
-
-
-def check(typed: Typed, ports: Sequence[str], left_out: Sequence[str]) -> None:
+def check(typed: "RowOptions", ports: Sequence[str], left_out: Sequence[str]) -> None:
     """Refuse options that do not belong together, before anything is read.
 
     Args:
@@ -40,17 +25,17 @@ def check(typed: Typed, ports: Sequence[str], left_out: Sequence[str]) -> None:
         ports: the typed ports; none for all boards that are here.
         left_out: names of components that are left out.
     """
-    if typed.file is None:
-        options = (("--serial", typed.serials), ("--scan", typed.scan), ("--next", typed.take_next))
+    if typed.device_data is None:
+        options = (("--serial", typed.serial), ("--scan", typed.scan), ("--next", typed.next_row))
         for option, given in options:
             if given:
                 ui.usage(f"{option} without --device-data", "--device-data FILE.csv has the rows")
         return
-    bare = next((one for one in typed.serials if "=" not in one), None)
+    bare = next((one for one in typed.serial or () if "=" not in one), None)
     if bare is not None and len(ports) != 1:
         number = f"{len(ports)} boards" if ports else "--all"
         ui.usage(f"--serial {bare} with {number}", "write --serial PORT=SERIAL for each")
-    if typed.scan and typed.file == inputs.STREAM:
+    if typed.scan and typed.device_data == inputs.STREAM:
         ui.usage("--scan and --device-data - both read standard input")
     if DEVICE_DATA in left_out:
         ui.usage(f"--device-data and --leave-out {DEVICE_DATA} exclude each other")
@@ -105,7 +90,7 @@ def _scan(
 
 
 def fillers(
-    typed: Typed,
+    typed: "RowOptions",
     named: Sequence[str],
     labels: Mapping[str, str],
     judging: "Judging",
@@ -130,14 +115,14 @@ def fillers(
     """
     from fwsign.flash.device_data import refuse_missing
 
-    refuse_missing(judging.policy, given=typed.file is not None)
-    if typed.file is None or judging.policy is None:
+    refuse_missing(judging.policy, given=typed.device_data is not None)
+    if typed.device_data is None or judging.policy is None:
         return lambda _: {}
     from fwsign.device_data.rows import MAX_FILE, read
     from fwsign.flash.device_data import Filler
 
     manifest = judging.release.manifest
-    rows = read(inputs.read(typed.file, MAX_FILE), judging.policy, str(typed.file))
+    rows = read(inputs.read(typed.device_data, MAX_FILE), judging.policy, str(typed.device_data))
     filler = Filler(
         rows,
         judging.policy,
@@ -145,13 +130,13 @@ def fillers(
         manifest.class_id,
         state,
         remember=not dry_run,
-        take_next=typed.take_next,
+        take_next=typed.next_row,
     )
 
     def of(ports: Sequence[str]) -> dict[str, Filler]:
         # Boards that come one after the other are asked for by their port alone.
         slots = labels_of(named or ports, labels)
-        every = by_port(typed.serials, named or ports, slots)
+        every = by_port(typed.serial or (), named or ports, slots)
         serials = {port: every[port] for port in ports if port in every}
         for serial in serials.values():
             rows.get(serial)  # a mistyped one is refused before any board is asked

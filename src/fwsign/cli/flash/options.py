@@ -3,12 +3,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, NamedTuple, TypeAlias
 
 import typer
 
 from fwsign.cli import ui
-from fwsign.flash.boards.waivers import ACCEPTABLE
+from fwsign.cli.options import KEY_PASS
+from fwsign.flash.boards import waivers
 from fwsign.flash.esp.chips import AFTER, BEFORE
 from fwsign.flash.smp.encodings import ENCODINGS
 
@@ -86,7 +87,7 @@ ACCEPT: TypeAlias = Annotated[
         "--accept",
         metavar="CHECK",
         help="Write although a check of the images against the board fails: "
-        f"{', '.join(ACCEPTABLE)}; repeat for several.",
+        f"{', '.join(waivers.ACCEPTABLE)}; repeat for several.",
     ),
 ]
 RAW: TypeAlias = Annotated[
@@ -216,6 +217,79 @@ DRY_RUN: TypeAlias = Annotated[
     bool,
     typer.Option("--dry-run", help="Ask the boards, say what would change, but write nothing."),
 ]
+
+
+class BoardOptions(NamedTuple):
+    """Options: the boards of a run."""
+
+    port: PORTS = None
+    every: EVERY = False
+    label: LABEL = None
+    wait: WAIT = False
+    bell: BELL = False
+
+
+class WaiverOptions(NamedTuple):
+    """Options: the checks that do not count, and the components that are left out."""
+
+    no_rollback_check: NO_ROLLBACK_CHECK = False
+    any_product: ANY_PRODUCT = False
+    accept_unverifiable: ACCEPT_UNVERIFIABLE = False
+    accept: ACCEPT = None
+    raw: RAW = False
+    erase_data: ERASE_DATA = False
+    leave_out: LEAVE_OUT = None
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The names of the components that are left out, each once."""
+        return tuple(dict.fromkeys(self.leave_out or ()))
+
+    @property
+    def image_checks(self) -> tuple[str, ...]:
+        """The names of the checks of images against the board that are waived, each once."""
+        switches = ((waivers.RAW, self.raw), (waivers.ERASE_DATA, self.erase_data))
+        return (*dict.fromkeys(self.accept or ()), *(name for name, on in switches if on))
+
+
+class RowOptions(NamedTuple):
+    """Options: the data of each board."""
+
+    device_data: DEVICE_DATA = None
+    serial: SERIALS = None
+    scan: SCAN = False
+    next_row: NEXT = False
+
+
+class LinkOptions(NamedTuple):
+    """Options: the link to a board."""
+
+    board: BOARD = None
+    baud: BAUD = None
+    smp_encoding: SMP_ENCODING = None
+
+
+class WritingOptions(NamedTuple):
+    """Options: what is written and how it is verified."""
+
+    readback: READBACK = None
+    force_rewrite: FORCE_REWRITE = False
+
+
+class EspOptions(NamedTuple):
+    """Options: how an ESP starts and ends."""
+
+    before: BEFORE_MODE = None
+    after: AFTER_MODE = None
+    no_stub: NO_STUB = False
+
+
+class ReceiptOptions(NamedTuple):
+    """Options: where receipts go, and who signs them."""
+
+    receipt: RECEIPT = None
+    receipt_key: RECEIPT_KEY = None
+    pass_: KEY_PASS = None
 
 
 def check_choices(*choices: tuple[str, str | None, Sequence[str]]) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from fwsign.cli import ui
+from fwsign.cli import answer, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.options import JSON
 from fwsign.errors import FwsignError
@@ -51,15 +51,15 @@ def ports(*, probe: _PROBE = False, as_json: JSON = False) -> None:
     answers = _ask(found) if probe else [None] * len(found)
     if as_json:
         lines = zip(found, answers, strict=True)
-        ui.print_json({"ports": [{**_facts(one), **_answered(answer)} for one, answer in lines]})
+        ui.print_json({"ports": [{**_facts(one), **_answered(said)} for one, said in lines]})
     else:
-        for one, answer in zip(found, answers, strict=True):
-            _tell(one, answer, asked=probe)
+        for one, said in zip(found, answers, strict=True):
+            _tell(one, said, asked=probe)
         if not found:
             ui.note("no serial port; boards that are simulated need none: --port sim:esp32c3")
-    failed = [ui.exit_status(one) for one in answers if isinstance(one, FwsignError)]
+    failed = [answer.exit_status(one) for one in answers if isinstance(one, FwsignError)]
     if failed:
-        raise typer.Exit(ui.worst(failed))
+        raise typer.Exit(answer.worst(failed))
 
 
 def _ask(found: "Sequence[PortInfo]") -> "list[Survey | FwsignError | None]":
@@ -83,27 +83,27 @@ def _facts(one: "PortInfo") -> dict[str, Any]:
     return {**one._asdict(), "kinds": list(one.kinds)}
 
 
-def _answered(answer: "Survey | FwsignError | None") -> dict[str, Any]:
+def _answered(said: "Survey | FwsignError | None") -> dict[str, Any]:
     from fwsign.cli.flash.board import facts
 
-    if answer is None:
+    if said is None:
         return {}
-    if isinstance(answer, FwsignError):
-        return {"code": answer.code, "message": answer.message}
-    return {"code": None, "message": None, **facts(answer)}
+    if isinstance(said, FwsignError):
+        return {"code": said.code, "message": said.message}
+    return {"code": None, "message": None, **facts(said)}
 
 
-def _tell(one: "PortInfo", answer: "Survey | FwsignError | None", *, asked: bool) -> None:
+def _tell(one: "PortInfo", said: "Survey | FwsignError | None", *, asked: bool) -> None:
     from fwsign.cli.flash.board import tell
 
     ui.out(one.port)
     ui.out(f"  what      {one.words}" + (f", serial number {one.serial}" if one.serial else ""))
     if one.device != one.port:
         ui.out(f"  device    {one.device}")
-    if isinstance(answer, FwsignError):
-        ui.painted("  failed   ", "red", answer.message)
-    elif answer is not None:
-        tell(answer)
+    if isinstance(said, FwsignError):
+        ui.painted("  failed   ", "red", said.message)
+    elif said is not None:
+        tell(said)
     elif asked:
         ui.out("  not asked: its USB identity does not tell; fwsign board PORT asks")
     else:

@@ -8,15 +8,15 @@ import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
-from fwsign.cli import ui
+from fwsign.cli import answer, ui
 from fwsign.cli.flash.records import Records
-from fwsign.cli.flash.table import Slots, Table, sum_up, tell
+from fwsign.cli.flash.table import ResultTable, Slots, sum_up, tell
 from fwsign.errors import FwsignError
 from fwsign.flash.conveyor import INSERT, PULL, Conveyor
 from fwsign.flash.outcome import Outcome, abandoned
 from fwsign.flash.station import Station
 
-_WORST: Final = (70, ui.REFUSED, ui.FAILED, ui.UNSUITABLE, ui.STALE, 0)
+_WORST: Final = (70, answer.REFUSED, answer.FAILED, answer.UNSUITABLE, answer.STALE, 0)
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if os.name == "posix" else []))
 
 
@@ -43,7 +43,7 @@ def run(
     try:
         with (
             _stopped_by_signals(station),
-            Slots(names) if waits else Table(names) as table,
+            Slots(names) if waits else ResultTable(names) as table,
             contextlib.closing(iter(station)) as happenings,
         ):
             for job, what in happenings:
@@ -112,7 +112,7 @@ def _tell(
 
 
 def _status(outcome: Outcome) -> int:
-    return ui.exit_status(outcome.error) if outcome.error else 0
+    return answer.exit_status(outcome.error) if outcome.error else 0
 
 
 @contextlib.contextmanager

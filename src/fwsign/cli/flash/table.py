@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from fwsign.cli import ui
+from fwsign.cli import answer, ui
 from fwsign.flash.attempts import PORT_WAIT, WAITING
 from fwsign.flash.conveyor import INSERT, PULL
 from fwsign.flash.outcome import Event, Outcome
@@ -28,7 +28,7 @@ _COLOURS: Final = {
 }
 
 
-class Table:
+class ResultTable:
     """A line for each board at work, on a terminal; elsewhere a note for each stage.
 
     Args:
@@ -44,7 +44,7 @@ class Table:
         self._drawn = 0  # lines on the screen
         self._last = 0.0
 
-    def __enter__(self) -> "Table":
+    def __enter__(self) -> "ResultTable":
         """Return itself."""
         return self
 
@@ -111,7 +111,7 @@ class Table:
         return f"{name:{width}}  {event.stage:10} {share:4.0%} {speed}"
 
 
-class Slots(Table):
+class Slots(ResultTable):
     """A block of lines that stays: each slot's state in a word, and the count of its boards."""
 
     def __init__(self, names: Mapping[str, str]) -> None:
@@ -230,7 +230,7 @@ def sum_up(outcomes: Sequence[Outcome], *, always: bool = False) -> None:
 
 
 def _hint(outcome: Outcome) -> str | None:
-    if outcome.error is not None and (hint := ui.hint_for(outcome.error)):
+    if outcome.error is not None and (hint := answer.hint_for(outcome.error)):
         return hint
     if outcome.touched:
         return "the board may not start as it is; the same command again goes on where it was"

@@ -14,7 +14,7 @@ from fwsign.errors import Failed
 from fwsign.files import write_atomic
 
 if TYPE_CHECKING:
-    from fwsign.keys.formats import Found
+    from fwsign.keys.items import FileItem
 
 _PUBLIC_MODE, _PRIVATE_MODE = 0o644, 0o600
 _FORMS = ("pkcs8", "sec1", "pkcs1", "openssh", "p12", "public", "public-openssh")
@@ -126,6 +126,39 @@ def show(
         ui.note("it is encrypted; --pass shows the rest")
 
 
+_IN: TypeAlias = Annotated[
+    Path,
+    typer.Argument(
+        readable=False,
+        metavar="IN",
+        help="A key in any form; for public keys a certificate or request will do. - is "
+        "standard input.",
+    ),
+]
+_OUT: TypeAlias = Annotated[
+    Path,
+    typer.Argument(readable=False, metavar="OUT", help="The new file; - is standard output."),
+]
+_TO: TypeAlias = Annotated[
+    str,
+    typer.Option(metavar="FORM", callback=_form, help=f"What OUT is: {', '.join(_FORMS)}."),
+]
+_CERTS: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--cert",
+        readable=False,
+        metavar="PEM",
+        help="Certificates to put into p12, the key's own among them; repeat for several. "
+        "Default: those of IN.",
+    ),
+]
+_LEGACY: TypeAlias = Annotated[
+    bool,
+    typer.Option("--legacy", help="p12 with 3DES and SHA-1, for old Windows and Java."),
+]
+
+
 @command.command(
     "convert",
     cls=Command,
@@ -136,39 +169,13 @@ def show(
     ),
 )
 def convert(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            readable=False,
-            metavar="IN",
-            help="A key in any form; for public keys a certificate or request will do. - is "
-            "standard input.",
-        ),
-    ],
-    output: Annotated[
-        Path,
-        typer.Argument(readable=False, metavar="OUT", help="The new file; - is standard output."),
-    ],
+    source: _IN,
+    output: _OUT,
     *,
-    to: Annotated[
-        str,
-        typer.Option(metavar="FORM", callback=_form, help=f"What OUT is: {', '.join(_FORMS)}."),
-    ] = "pkcs8",
+    to: _TO = "pkcs8",
     der: Annotated[bool, typer.Option("--der", help="DER instead of PEM.")] = False,
-    cert: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--cert",
-            readable=False,
-            metavar="PEM",
-            help="Certificates to put into p12, the key's own among them; repeat for several. "
-            "Default: those of IN.",
-        ),
-    ] = None,
-    legacy: Annotated[
-        bool,
-        typer.Option("--legacy", help="p12 with 3DES and SHA-1, for old Windows and Java."),
-    ] = False,
+    cert: _CERTS = None,
+    legacy: _LEGACY = False,
     pass_: KEY_PASS = None,
     new_pass: _NEW_PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
@@ -283,7 +290,7 @@ def passwd(
         ui.note("warning: the key is not encrypted: whoever reads the file can use it")
 
 
-def _kdf_of(one: "Found") -> str:
+def _kdf_of(one: "FileItem") -> str:
     """Return the derivation that a key keeps: PBKDF2 if it is strong, else scrypt."""
     there = one.encryption
     if there is None or (there.scheme, there.verdict) != ("PBES2", "good"):

@@ -3,32 +3,17 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from fwsign.cli import ui
+from fwsign.cli import answer, ui
 from fwsign.errors import Failed
 
 if TYPE_CHECKING:
+    from fwsign.cli.pki.issue_options import BatchOptions
     from fwsign.keys import Passphrase
-    from fwsign.pki.batch import Judged, Terms, Wanted
-
-
-class Options(Protocol):
-    """The options of a batch."""
-
-    @property
-    def keep_going(self) -> bool:
-        """Issue what can be, although some cannot."""
-
-    @property
-    def out(self) -> Path | None:
-        """The directory for copies with their paths."""
-
-    @property
-    def as_json(self) -> bool:
-        """Print one JSON object."""
+    from fwsign.pki.batch import JudgedRequest, Terms, Wanted
 
 
 def issue_batch(
@@ -38,7 +23,7 @@ def issue_batch(
     source: "Passphrase",
     *,
     now: datetime,
-    options: Options,
+    options: "BatchOptions",
 ) -> None:
     """Judge all requests of a directory, and issue all or none of them, or those that can be.
 
@@ -63,16 +48,18 @@ def issue_batch(
     else:
         _tell(directory, judged, held=held)
     if refused:
-        raise typer.Exit(ui.worst(ui.exit_status(one.error) for one in refused if one.error))
+        raise typer.Exit(
+            answer.worst(answer.exit_status(one.error) for one in refused if one.error)
+        )
 
 
-def _tell(directory: Path, judged: "tuple[Judged, ...]", *, held: bool) -> None:
+def _tell(directory: Path, judged: "tuple[JudgedRequest, ...]", *, held: bool) -> None:
     from fwsign.pki.directory import Pki
 
     pki = Pki(directory)
     for one in judged:
         if one.error:
-            hint = ui.hint_for(one.error)
+            hint = answer.hint_for(one.error)
             ui.complain(f"{one.file}: {one.error.message} ({one.error.code})", hint)
         elif one.wanted and not held:
             ui.out(str(pki.certificate_path(one.name)))
@@ -93,7 +80,7 @@ def _hosts(wanted: "Wanted") -> list[str]:
     return [*wanted.leaf.domains, *map(str, wanted.leaf.addresses)]
 
 
-def _as_json(directory: Path, judged: "tuple[Judged, ...]", *, held: bool) -> dict[str, Any]:
+def _as_json(directory: Path, judged: "tuple[JudgedRequest, ...]", *, held: bool) -> dict[str, Any]:
     from fwsign.pki.directory import Pki
     from fwsign.pki.index import serial_text
 
@@ -103,7 +90,7 @@ def _as_json(directory: Path, judged: "tuple[Judged, ...]", *, held: bool) -> di
         said: dict[str, Any] = {"file": str(one.file), "name": one.name}
         if one.error:
             words = {"code": one.error.code, "message": one.error.message}
-            said |= {"verdict": "refused", **words, "hint": ui.hint_for(one.error)}
+            said |= {"verdict": "refused", **words, "hint": answer.hint_for(one.error)}
         elif one.wanted and held:
             said |= {"verdict": "held back"}
         else:
@@ -141,7 +128,8 @@ def _write_out(directory: Path, out: Path, names: list[str], kind: str) -> None:
     from fwsign.cli.inputs import PEM_LIMIT
     from fwsign.files import io_error, read_bytes, write_atomic
     from fwsign.keys import pem
-    from fwsign.pki.directory import Pki, issuer_among
+    from fwsign.pki.certificates import issuer_among
+    from fwsign.pki.directory import Pki
 
     pki = Pki(directory)
     ca = pki.issuing(kind)

@@ -4,13 +4,14 @@
 import os
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias
 
 import typer
 
-from fwsign.cli import inputs, ui
-from fwsign.cli.command import Command, examples
+from fwsign.cli import answer, inputs, ui
+from fwsign.cli.command import Command, examples, grouped
 from fwsign.cli.config import find_pki, pki_words
 from fwsign.cli.options import CA_PASSES, PKI, ROOT_PASS
 from fwsign.cli.passphrases import CaPassphrases, Passphrases
@@ -33,15 +34,12 @@ def register(command: typer.Typer) -> None:
             "fwsign pki crl issuing --ca-pass issuing=env:CA_PASS",
             "fwsign pki crl --from build.bin.suit",
         ),
-    )(crl)
+    )(grouped(crl))
 
 
-def crl(
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[CA]...", help="The CAs. Default: all whose key is here."),
-    ] = None,
-    *,
+class _Lost(NamedTuple):
+    """Options: what to do about CRLs that are lost."""
+
     copies: Annotated[
         list[Path] | None,
         typer.Option(
@@ -51,7 +49,7 @@ def crl(
             help="Copies of earlier CRLs, in PEM or DER, or envelopes that carry them: what "
             "they revoke stays revoked; repeat for several.",
         ),
-    ] = None,
+    ] = None
     forget: Annotated[
         list[str] | None,
         typer.Option(
@@ -60,7 +58,7 @@ def crl(
             help="Begin the CRL of a CA anew where it is lost and no copy is left: its revocations "
             "are gone until you revoke again.",
         ),
-    ] = None,
+    ] = None
     number: Annotated[
         int | None,
         typer.Option(
@@ -69,7 +67,19 @@ def crl(
             help="With --forget: the lowest number of the new CRL, above all that devices have "
             "seen.",
         ),
-    ] = None,
+    ] = None
+
+
+_NAMES: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[CA]...", help="The CAs. Default: all whose key is here."),
+]
+
+
+def crl(
+    names: _NAMES = None,
+    *,
+    lost: _Lost,
     pki: PKI = None,
     ca_pass: CA_PASSES = None,
     root_pass: ROOT_PASS = None,
@@ -81,69 +91,76 @@ def crl(
     key cannot be opened keeps its CRL, and the others get theirs. A lost CRL comes back from
     crl/bundle.pem. Envelopes take CRLs with fwsign staple.
     """
-    from fwsign.pki.directory import BUNDLE, Pki, is_root
+    from fwsign.pki.directory import Pki
+    from fwsign.pki.entry_names import is_root
     from fwsign.pki.expiry import stale_crls
+    from fwsign.pki.places import BUNDLE
     from fwsign.pki.revocation import renew_crls
 
+    copies, forget, number = lost
     if number is not None and not forget:
         ui.usage("--number is for --forget")
-    directory = find_pki(pki)
-    found = Pki(directory)
-    authorities = found.authorities()
-    asked = tuple(names or authorities)
-    keys = {name: found.key_path(name) for name in authorities}
-    here = [name for name in asked if name not in keys or os.path.lexists(keys[name])]
-    if not here:
-        places = " or ".join(str(keys[name]) for name in asked)
-        raise Failed("state.pki", f"no CA's key is here to sign a CRL: expected {places}")
-    roots = tuple(filter(is_root, authorities))
-    own = [("--root-pass", root_pass, roots)]
-    secrets = CaPassphrases(Passphrases(), ca_pass, found, own)
+    found = Pki(find_pki(pki))
+    asked = tuple(names or found.authorities())
+    here = _with_keys(found, asked)
+    roots = tuple(filter(is_root, found.authorities()))
+    secrets = CaPassphrases(Passphrases(), ca_pass, found, [("--root-pass", root_pass, roots)])
     now = inputs.now()
-    for name in asked:
-        if name not in here:
-            ui.note(f'the key of CA "{name}" is not here: its CRL stays as it is')
-    lost = [name for name in authorities if not os.path.lexists(found.crl_path(name))]
-    ended = stale_crls(directory, now=now)
-    failures: list[tuple[str, Failed]] = []
+    for name in (one for one in asked if one not in here):
+        ui.note(f'the key of CA "{name}" is not here: its CRL stays as it is')
+    missing = _without_crl(found)
+    ended = stale_crls(found.directory, now=now)
+    failures: dict[str, Failed] = {}
     unasked: list[ui.UsageFailure] = []
-
-    def passphrase(name: str) -> bytes | None:
-        try:
-            return secrets.get(name)
-        except ui.UsageFailure as error:
-            if secrets.given(name):
-                raise
-            unasked.append(error)
-            raise Failed("key.passphrase-missing", str(error)) from None
-
     made = renew_crls(
-        directory,
-        passphrase,
+        found.directory,
+        partial(_passphrase, secrets, unasked),
         now=now,
         names=here,
         copies=_read(copies or (), found),
         forget=dict.fromkeys(forget or (), number or 0),
-        failed=lambda name, error: failures.append((name, error)),
+        failed=failures.__setitem__,
     )
     if not made and len(unasked) == len(failures) and unasked:
         raise unasked[0]
     for path in made:
         ui.out(str(path))
-    _tell_returned(found, lost, forget or (), now)
-    statuses = [_tell_failed(found, name, error, now) for name, error in failures]
+    _tell_returned(found, missing, forget or (), now)
+    statuses = [_tell_failed(found, name, error, now) for name, error in failures.items()]
     still = [one for one in ended if found.crl_path(one[0]) not in made]
-    statuses += [_tell_stale(found, name, end) for name, end in still if name not in dict(failures)]
-    statuses += [
-        _tell_lost(found, name)
-        for name in lost
-        if is_root(name) and name not in here and not os.path.lexists(found.crl_path(name))
-    ]
+    statuses += [_tell_stale(found, name, end) for name, end in still if name not in failures]
+    gone = [name for name in _without_crl(found) if is_root(name) and name not in here]
+    statuses += [_tell_lost(found, name) for name in gone]
     if statuses:
-        raise typer.Exit(ui.worst(statuses))
+        raise typer.Exit(answer.worst(statuses))
     if not found.flat:
-        ui.note(f"all CRLs in one file, to ship: {directory / BUNDLE}")
+        ui.note(f"all CRLs in one file, to ship: {found.directory / BUNDLE}")
     ui.next_command("staple", "ENVELOPE", *pki_words(pki), after=", for what is signed already")
+
+
+def _passphrase(secrets: CaPassphrases, unasked: list[ui.UsageFailure], name: str) -> bytes | None:
+    """Return the passphrase of a CA; if nobody can be asked, that CA alone fails."""
+    try:
+        return secrets.get(name)
+    except ui.UsageFailure as error:
+        if secrets.given(name):
+            raise
+        unasked.append(error)
+        raise Failed("key.passphrase-missing", str(error)) from None
+
+
+def _without_crl(pki: "Pki") -> list[str]:
+    return [name for name in pki.authorities() if not os.path.lexists(pki.crl_path(name))]
+
+
+def _with_keys(pki: "Pki", asked: Sequence[str]) -> list[str]:
+    """Return the CAs whose keys are here, and names that are no CA's."""
+    keys = {name: pki.key_path(name) for name in pki.authorities()}
+    here = [name for name in asked if name not in keys or os.path.lexists(keys[name])]
+    if not here:
+        places = " or ".join(str(keys[name]) for name in asked)
+        raise Failed("state.pki", f"no CA's key is here to sign a CRL: expected {places}")
+    return here
 
 
 def _read(paths: Sequence[Path], pki: "Pki") -> "list[x509.CertificateRevocationList]":
@@ -203,11 +220,11 @@ def _tell_failed(pki: "Pki", name: str, error: Failed, now: datetime) -> int:
         end = pki.crl(name).next_update_utc
         word = "is good until" if end is None or end > now else "is stale since"
         until = f"the one here {word} {end:%Y-%m-%d}" if end else "the one here names no end"
-    hint = ui.hint_for(error)
+    hint = answer.hint_for(error)
     if error.code.startswith("key.passphrase"):
         hint = f"give the passphrase of that key with --ca-pass {name}=SRC"
     ui.complain(f'no new CRL of CA "{name}", {until}: {error.message}', hint)
-    return ui.exit_status(error)
+    return answer.exit_status(error)
 
 
 def _tell_stale(pki: "Pki", name: str, end: datetime) -> int:
@@ -218,7 +235,7 @@ def _tell_stale(pki: "Pki", name: str, end: datetime) -> int:
         "below that CA",
         _how_to_renew(pki, name) if elsewhere else f"fwsign pki crl {name}",
     )
-    return ui.STALE
+    return answer.STALE
 
 
 def _tell_lost(pki: "Pki", name: str) -> int:
@@ -226,11 +243,11 @@ def _tell_lost(pki: "Pki", name: str) -> int:
         f'the CRL of CA "{name}" is lost, no copy of it is here, and its key is not here either',
         _how_to_renew(pki, name),
     )
-    return ui.FAILED
+    return answer.FAILED
 
 
 def _how_to_renew(pki: "Pki", name: str) -> str:
-    from fwsign.pki.directory import ISSUING, request_path
+    from fwsign.pki.entry_names import ISSUING, request_path
 
     if request_path(pki.directory, ISSUING).exists():
         accept = " ".join(map(quoted, ("fwsign", "pki", "accept", pki.directory, "FILE")))

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fwsign pki invite`, `requests`, `approve` and `deny`: who may enrol at `fwsign pki serve`."""
 
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 
 import typer
 
 from fwsign.cli import inputs, ui
-from fwsign.cli.command import Command, examples
+from fwsign.cli.command import Command, examples, grouped
 from fwsign.cli.config import find_pki
 from fwsign.cli.options import JSON, PKI, named
 from fwsign.cli.pki.options import address
@@ -36,7 +37,40 @@ def register(command: typer.Typer) -> None:
     )
     for function, *lines in pages:
         name = function.__name__
-        command.command(name, cls=Command, epilog=examples(*lines))(function)
+        command.command(name, cls=Command, epilog=examples(*lines))(grouped(function))
+
+
+class _Terms(NamedTuple):
+    """Options: what the invited certificate may be."""
+
+    kind: Annotated[str, typer.Option("--kind", metavar="KIND", help="client, or server.")] = (
+        "client"
+    )
+    host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            callback=named("host_name"),
+            help="Of a server: a name that it may have; repeat for several.",
+        ),
+    ] = None
+    ip: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ADDR", help="Of a server: an address that it may have."),
+    ] = None
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            metavar="SERIAL",
+            callback=named("serial_number"),
+            help="Let the device of this serial number enrol by its IDevID, without a password.",
+        ),
+    ] = None
+    again: Annotated[
+        bool,
+        typer.Option("--again", help="Replace the certificate of a device that has lost its key."),
+    ] = False
 
 
 def invite(
@@ -50,34 +84,7 @@ def invite(
     ],
     *,
     pki: PKI = None,
-    kind: Annotated[
-        str, typer.Option("--kind", metavar="KIND", help="client, or server.")
-    ] = "client",
-    host: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            callback=named("host_name"),
-            help="Of a server: a name that it may have; repeat for several.",
-        ),
-    ] = None,
-    ip: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ADDR", help="Of a server: an address that it may have."),
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            "--device",
-            metavar="SERIAL",
-            callback=named("serial_number"),
-            help="Let the device of this serial number enrol by its IDevID, without a password.",
-        ),
-    ] = None,
-    again: Annotated[
-        bool,
-        typer.Option("--again", help="Replace the certificate of a device that has lost its key."),
-    ] = False,
+    terms: _Terms,
     until: Annotated[
         str, typer.Option("--until", metavar="TIME", help="How long it is open: 24h, 7d.")
     ] = "7d",
@@ -95,24 +102,19 @@ def invite(
     end = inputs.parse_time(until, now)
     if end <= now:
         ui.usage(f"--until {until} is in the past")
-    if kind not in invites.KINDS:
-        ui.usage(f'"{kind}" cannot be invited', f"choose from {', '.join(invites.KINDS)}")
-    if kind != "server" and (host or ip):
-        ui.usage("--host and --ip are for --kind server")
-    if len(names) > 1 and (host or ip or device):
-        ui.usage("--host, --ip and --device are for one NAME")
-    addresses = tuple(map(address, ip or ()))
+    _check(names, terms, invites.KINDS)
+    addresses = tuple(map(address, terms.ip or ()))
     found = Pki(find_pki(pki))
     made = []
     for name in dict.fromkeys(names):
         password = invites.invite(
             found,
             name,
-            kind=kind,
-            domains=host or (),
+            kind=terms.kind,
+            domains=terms.host or (),
             addresses=addresses,
-            device=device,
-            again=again,
+            device=terms.device,
+            again=terms.again,
             until=end,
             now=now,
         )
@@ -121,8 +123,21 @@ def invite(
             ui.out(f"{name}  {password}" if password else name)
     if as_json:
         ui.print_json({"invited": made})
-    how = f"for the device {device}" if device else "with this password, which works once"
+    how = (
+        f"for the device {terms.device}" if terms.device else "with this password, which works once"
+    )
     ui.note(f"open until {end:%Y-%m-%d %H:%M} UTC, {how}")
+
+
+def _check(names: Sequence[str], terms: _Terms, kinds: Sequence[str]) -> None:
+    """Refuse options that have no meaning together."""
+    kind, host, ip, device, _ = terms
+    if kind not in kinds:
+        ui.usage(f'"{kind}" cannot be invited', f"choose from {', '.join(kinds)}")
+    if kind != "server" and (host or ip):
+        ui.usage("--host and --ip are for --kind server")
+    if len(names) > 1 and (host or ip or device):
+        ui.usage("--host, --ip and --device are for one NAME")
 
 
 def requests(*, pki: PKI = None, as_json: JSON = False) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fwsign.cli import inputs, ui
+from fwsign.cli import answer, inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.config import find_pki, pki_words
 from fwsign.cli.options import JSON, PKI
@@ -72,7 +72,7 @@ def expire(
         )
     if {one.kind for one in found} & {"CRL"}:
         ui.note("make new CRLs with: fwsign pki crl")
-    raise typer.Exit(ui.STALE)
+    raise typer.Exit(answer.STALE)
 
 
 def _line(one: "Ending", now: datetime) -> str:
@@ -85,7 +85,8 @@ def _line(one: "Ending", now: datetime) -> str:
 
 def _say_how(directory: Path, below: set[str | None], pki: Path | None) -> None:
     """Say how to replace what is below revoked CAs."""
-    from fwsign.pki.directory import Pki, line_of
+    from fwsign.pki.directory import Pki
+    from fwsign.pki.entry_names import line_of
 
     again = " ".join(map(quoted, ("fwsign", "pki", "renew", "--all", *pki_words(pki))))
     for ca in reversed([one for one in Pki(directory).in_use() if one in below]):
@@ -96,7 +97,8 @@ def _say_how(directory: Path, below: set[str | None], pki: Path | None) -> None:
 
 def _left_roots(directory: Path, found: "Sequence[Ending]") -> list[str]:
     """Return the roots that end, and from which others have taken over."""
-    from fwsign.pki.directory import Pki, is_root
+    from fwsign.pki.directory import Pki
+    from fwsign.pki.entry_names import is_root
 
     ending = [one.name for one in found if one.kind == "certificate" and is_root(one.name)]
     pki = Pki(directory)

@@ -96,7 +96,7 @@ def chain(
     from cryptography import x509
 
     from fwsign.pki.directory import Pki
-    from fwsign.pki.peers import advice, refuse_unreadable
+    from fwsign.pki.tls_programs import advice, refuse_unreadable
 
     found, now = Pki(find_pki(pki)), inputs.now()
     certificates = [x509.load_der_x509_certificate(one) for one in found.path(name, at=now)]

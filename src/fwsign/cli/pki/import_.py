@@ -3,7 +3,7 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -15,7 +15,7 @@ from fwsign.cli.pki.options import KIND_OF_CA_KEY
 
 if TYPE_CHECKING:
     from fwsign.pki.directory import Pki
-    from fwsign.pki.easyrsa.read import Entry, Source
+    from fwsign.pki.easyrsa.read import ForeignEntry, ForeignPki
     from fwsign.pki.easyrsa.takeover import NewIssuing
 
 
@@ -32,44 +32,50 @@ def register(command: typer.Typer) -> None:
     )(import_)
 
 
+_SOURCE: TypeAlias = Annotated[
+    Path,
+    typer.Argument(
+        readable=False,
+        metavar="DIR",
+        help="A PKI of easy-rsa 3 or openssl ca; it is read, never changed.",
+    ),
+]
+_TO: TypeAlias = Annotated[
+    Path,
+    typer.Option(
+        readable=False,
+        metavar="DIR",
+        show_default=False,
+        help="The new PKI; must not exist, or be empty. Default: fwsign-pki.",
+    ),
+]
+_VENDORS: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="DOMAIN",
+        callback=named("vendor_domain"),
+        help="What the new issuing CA of signers is limited to; repeat for several. Default: "
+        "that of fwsign.toml.",
+    ),
+]
+_ROOT: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--root",
+        readable=False,
+        metavar="FILE",
+        help="For a CA that is below a root: the root's certificate, its CRL, or both; repeat "
+        "for several. What lies beside the CA's certificate is found without it.",
+    ),
+]
+
+
 def import_(
-    directory: Annotated[
-        Path,
-        typer.Argument(
-            readable=False,
-            metavar="DIR",
-            help="A PKI of easy-rsa 3 or openssl ca; it is read, never changed.",
-        ),
-    ],
+    directory: _SOURCE,
     *,
-    to: Annotated[
-        Path,
-        typer.Option(
-            readable=False,
-            metavar="DIR",
-            show_default=False,
-            help="The new PKI; must not exist, or be empty. Default: fwsign-pki.",
-        ),
-    ] = Path("fwsign-pki"),
-    vendor: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="DOMAIN",
-            callback=named("vendor_domain"),
-            help="What the new issuing CA of signers is limited to; repeat for several. Default: "
-            "that of fwsign.toml.",
-        ),
-    ] = None,
-    root: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--root",
-            readable=False,
-            metavar="FILE",
-            help="For a CA that is below a root: the root's certificate, its CRL, or both; repeat "
-            "for several. What lies beside the CA's certificate is found without it.",
-        ),
-    ] = None,
+    to: _TO = Path("fwsign-pki"),
+    vendor: _VENDORS = None,
+    root: _ROOT = None,
     alg: KIND_OF_CA_KEY = None,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
@@ -111,10 +117,10 @@ def import_(
 
 
 def _say(
-    source: "Source", pki: "Pki", issuing: "NewIssuing | None", fault: str | None, now: datetime
+    source: "ForeignPki", pki: "Pki", issuing: "NewIssuing | None", fault: str | None, now: datetime
 ) -> None:
-    from fwsign.pki.directory import common_name
-    from fwsign.pki.term import has_ended
+    from fwsign.pki.certificates import common_name
+    from fwsign.pki.validity import has_ended
 
     role = "root" if source.above is None else "issuing CA"
     ui.note(f'"{common_name(source.ca)}" of {source.tool} is the {role} now')
@@ -145,7 +151,7 @@ def _say(
     ui.next_command("pki", "lint", pki.directory)
 
 
-def _key(entry: "Entry") -> str:
+def _key(entry: "ForeignEntry") -> str:
     """Return where a key was found, if not at its usual place."""
     if entry.key is None:
         return "without a key"
@@ -155,7 +161,7 @@ def _key(entry: "Entry") -> str:
     return f"with its key {entry.key.name}{why}"
 
 
-def _needs_compat(source: "Source") -> bool:
+def _needs_compat(source: "ForeignPki") -> bool:
     from cryptography import x509
 
     for ca in (source.ca, *([source.above.root] if source.above else [])):

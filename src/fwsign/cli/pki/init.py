@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fwsign pki init`."""
 
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
 from fwsign.cli import inputs, quoting, ui
-from fwsign.cli.command import Command, examples
-from fwsign.cli.init import create_pki, new_passphrases, say_what_now
+from fwsign.cli.command import Command, examples, grouped
+from fwsign.cli.new_pki import create_pki, new_passphrases, say_what_now
 from fwsign.cli.options import ALG, NO_PASSPHRASE, ORG, PASS, ROOT_PASS, VENDOR_OF_PKI
-from fwsign.cli.pki.extras import CA_ISSUERS_URL, CRL_URL, read_extras
+from fwsign.cli.pki.extensions import AddressOptions, read_extras
 from fwsign.cli.pki.options import NEW_PKI, PERMIT
 
 
@@ -24,13 +24,31 @@ def register(command: typer.Typer) -> None:
             "fwsign pki init root --org Acme --vendor acme.example --root-only",
             "fwsign pki init pki --org Acme --vendor acme.example --layout easyrsa",
         ),
-    )(init)
+    )(grouped(init))
 
 
 def _layout(value: str) -> str:
     if value not in ("fwsign", "easyrsa"):
         ui.usage(f'"{value}" is not a layout', "choose from fwsign, easyrsa")
     return value
+
+
+_ROOT_ONLY: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--root-only",
+        help="Make the root alone, on a machine that stays offline; issuing CAs are elsewhere.",
+    ),
+]
+_LAYOUT: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--layout",
+        metavar="LAYOUT",
+        callback=_layout,
+        help="fwsign, or easyrsa: one CA that issues signers itself, for easy-rsa, too.",
+    ),
+]
 
 
 def init(
@@ -40,24 +58,9 @@ def init(
     vendor: VENDOR_OF_PKI,
     permit: PERMIT = None,
     alg: ALG = "p256",
-    root_only: Annotated[
-        bool,
-        typer.Option(
-            "--root-only",
-            help="Make the root alone, on a machine that stays offline; issuing CAs are elsewhere.",
-        ),
-    ] = False,
-    layout: Annotated[
-        str,
-        typer.Option(
-            "--layout",
-            metavar="LAYOUT",
-            callback=_layout,
-            help="fwsign, or easyrsa: one CA that issues signers itself, for easy-rsa, too.",
-        ),
-    ] = "fwsign",
-    crl_url: CRL_URL = None,
-    ca_issuers_url: CA_ISSUERS_URL = None,
+    root_only: _ROOT_ONLY = False,
+    layout: _LAYOUT = "fwsign",
+    addresses: AddressOptions,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
     root_pass: ROOT_PASS = None,
@@ -74,15 +77,8 @@ def init(
     from fwsign.pki.files import refuse_used
 
     flat = layout == "easyrsa"
-    if flat and root_only:
-        ui.usage("--root-only and --layout easyrsa exclude each other")
-    for option, urls in {"--crl-url": crl_url, "--ca-issuers-url": ca_issuers_url}.items():
-        if urls and root_only:
-            ui.usage(f"{option} and --root-only exclude each other", "a root has no issuer")
-        if bare := [url for url in urls or () if "{ca}" not in url and not flat]:
-            words = "there are several CAs, each with its own CRL"
-            ui.usage(f"{option} {bare[0]} has no {{ca}} in it", words)
-    more = read_extras(crl_url, ca_issuers_url)
+    _check(addresses, root_only=root_only, flat=flat)
+    more = read_extras(addresses)
     refuse_used(directory)
     domains = (vendor, *(permit or ()))
     if root_only:
@@ -102,3 +98,15 @@ def init(
         f"next, where certificates are issued: fwsign pki csr pki --org {quoting.quoted(org)} "
         f"--vendor {vendor} {asked}".rstrip()
     )
+
+
+def _check(addresses: AddressOptions, *, root_only: bool, flat: bool) -> None:
+    """Refuse options that have no meaning together."""
+    if flat and root_only:
+        ui.usage("--root-only and --layout easyrsa exclude each other")
+    for option, urls in zip(("--crl-url", "--ca-issuers-url"), addresses, strict=True):
+        if urls and root_only:
+            ui.usage(f"{option} and --root-only exclude each other", "a root has no issuer")
+        if bare := [url for url in urls or () if "{ca}" not in url and not flat]:
+            words = "there are several CAs, each with its own CRL"
+            ui.usage(f"{option} {bare[0]} has no {{ca}} in it", words)

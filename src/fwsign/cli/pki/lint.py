@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from fwsign.cli import inputs, ui
+from fwsign.cli import answer, inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.config import find_pki
 from fwsign.cli.options import JSON, P12_PASS, PKI
@@ -70,7 +70,7 @@ def lint(
     else:
         _show(report)
     if not report.clean:
-        raise typer.Exit(ui.STALE)
+        raise typer.Exit(answer.STALE)
 
 
 def _show(report: "Report") -> None:

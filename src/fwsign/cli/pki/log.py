@@ -43,11 +43,10 @@ def log(
     of the last line, elsewhere: with --head, nothing up to it may be missing or changed.
     """
     from fwsign.pki.directory import Pki
-    from fwsign.pki.log import FILE, read_log, verify_log
+    from fwsign.pki.log import FILE, judged_log
 
     directory = Pki(find_pki(pki)).directory
-    whole = verify_log(directory, head)
-    contents = (one.content for one in read_log(directory))
+    whole, contents = judged_log(directory, head)
     found = [one for one in contents if name is None or _concerns(one, name)]
     if as_json:
         ui.print_json({"log": found, "head": whole.head})

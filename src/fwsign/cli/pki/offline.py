@@ -2,7 +2,7 @@
 """`fwsign pki csr`, `sign-ca` and `accept`: the root on another machine than the issuing CAs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
@@ -56,7 +56,7 @@ def csr(
     To renew a CA, take the same request again.
     """
     from fwsign.pki.files import refuse_used
-    from fwsign.pki.issue import NewKey
+    from fwsign.pki.issuance import NewKey
     from fwsign.pki.offline import create_requests
 
     refuse_used(directory)
@@ -73,40 +73,46 @@ def csr(
         ui.note(f"next, where the root is: fwsign pki sign-ca {path.name} --pki DIR {options}")
 
 
+_REQUEST: TypeAlias = Annotated[
+    Path,
+    typer.Argument(readable=False, metavar="CSR", help="The request, in PEM or DER."),
+]
+_PERMIT: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="DOMAIN",
+        callback=named("host_name"),
+        help="What the CA may issue for, its vendor first; repeat for several. It is you who "
+        "says so, not the request.",
+    ),
+]
+_TLS: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--tls",
+        help="The CA may issue for TLS servers and clients, of any name, and for nothing else.",
+    ),
+]
+_ROOT_PASS: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--root-pass",
+        metavar="SRC",
+        help="Passphrase of the root's key: env:NAME, file:PATH or fd:N; asked for if there "
+        "is a terminal.",
+    ),
+]
+
+
 def sign_ca(
-    request: Annotated[
-        Path,
-        typer.Argument(readable=False, metavar="CSR", help="The request, in PEM or DER."),
-    ],
+    request: _REQUEST,
     *,
-    permit: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="DOMAIN",
-            callback=named("host_name"),
-            help="What the CA may issue for, its vendor first; repeat for several. It is you who "
-            "says so, not the request.",
-        ),
-    ] = None,
-    tls: Annotated[
-        bool,
-        typer.Option(
-            "--tls",
-            help="The CA may issue for TLS servers and clients, of any name, and for nothing else.",
-        ),
-    ] = False,
+    permit: _PERMIT = None,
+    tls: _TLS = False,
     pki: PKI = None,
     lifetime: LIFETIME = None,
     compat: COMPAT = False,
-    root_pass: Annotated[
-        str | None,
-        typer.Option(
-            "--root-pass",
-            metavar="SRC",
-            help="Passphrase of the root's key: env:NAME, file:PATH or fd:N; asked for if there "
-            "is a terminal.",
-        ),
-    ] = None,
+    root_pass: _ROOT_PASS = None,
 ) -> None:
     """Certify an issuing CA that asked for it, where the root is.
 

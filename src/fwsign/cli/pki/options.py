@@ -4,12 +4,20 @@
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, NamedTuple, TypeAlias
 
 import typer
 
 from fwsign.cli import inputs, ui
-from fwsign.cli.options import algorithm, named, tls_algorithm
+from fwsign.cli.options import (
+    CA_PASSES,
+    KDF,
+    NO_PASSPHRASE,
+    PASS,
+    algorithm,
+    named,
+    tls_algorithm,
+)
 from fwsign.keys import ALGORITHMS, TLS_ALONE
 
 NEW_PKI: TypeAlias = Annotated[
@@ -64,6 +72,14 @@ KIND_OF_CA_KEY: TypeAlias = Annotated[
         "has it.",
     ),
 ]
+FROM_KEY: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--from-key",
+        metavar="URI",
+        help="Certify this key, a path or file: URI; --pass opens it, and it stays where it is.",
+    ),
+]
 COMPAT: TypeAlias = Annotated[
     bool,
     typer.Option(
@@ -72,6 +88,15 @@ COMPAT: TypeAlias = Annotated[
         "NSS and easy-rsa make such keys.",
     ),
 ]
+
+
+class PassphraseOptions(NamedTuple):
+    """Options: the passphrases of a new key and of the issuing CA's."""
+
+    pass_: PASS = None
+    no_passphrase: NO_PASSPHRASE = False
+    kdf: KDF = None
+    ca_pass: CA_PASSES = None
 
 
 def warn_of_rsa2048(certificate: Path) -> None:

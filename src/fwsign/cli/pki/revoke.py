@@ -2,7 +2,7 @@
 """`fwsign pki revoke`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -39,33 +39,38 @@ def _reason(value: str) -> str:
     return value
 
 
+_NAME: TypeAlias = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help='What to revoke, "issuing" for the issuing CA; or a serial number in hexadecimal, '
+        "for a certificate that was renewed.",
+    ),
+]
+_REASON: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="REASON",
+        callback=_reason,
+        help="unspecified, keyCompromise, cACompromise, affiliationChanged, superseded, "
+        "cessationOfOperation or privilegeWithdrawn.",
+    ),
+]
+_INVALIDITY_DATE: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--invalidity-date",
+        metavar="TIME",
+        help="Since when the key may have been misused, if that was earlier: RFC 3339.",
+    ),
+]
+
+
 def revoke(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME",
-            help='What to revoke, "issuing" for the issuing CA; or a serial number in hexadecimal, '
-            "for a certificate that was renewed.",
-        ),
-    ],
+    name: _NAME,
     *,
-    reason: Annotated[
-        str,
-        typer.Option(
-            metavar="REASON",
-            callback=_reason,
-            help="unspecified, keyCompromise, cACompromise, affiliationChanged, superseded, "
-            "cessationOfOperation or privilegeWithdrawn.",
-        ),
-    ],
-    invalidity_date: Annotated[
-        str | None,
-        typer.Option(
-            "--invalidity-date",
-            metavar="TIME",
-            help="Since when the key may have been misused, if that was earlier: RFC 3339.",
-        ),
-    ] = None,
+    reason: _REASON,
+    invalidity_date: _INVALIDITY_DATE = None,
     pki: PKI = None,
     ca_pass: CA_PASSES = None,
 ) -> None:
@@ -78,7 +83,8 @@ def revoke(
     carry that CRL. They then refuse all that it signed. Only where the reason is superseded,
     cessationOfOperation or affiliationChanged, what a time stamp shows to be older stays good.
     """
-    from fwsign.pki.directory import BUNDLE, Pki
+    from fwsign.pki.directory import Pki
+    from fwsign.pki.places import BUNDLE
     from fwsign.pki.revocation import issuer_name
     from fwsign.pki.revocation import revoke as revoke_it
 
@@ -112,7 +118,7 @@ def _warn_of_key(directory: Path, name: str, reason: str) -> None:
     from cryptography.x509 import ReasonFlags
 
     from fwsign.pki.directory import Pki
-    from fwsign.pki.revocation import unrevoked
+    from fwsign.pki.leaked import unrevoked
     from fwsign.x509.crl import HARMLESS
 
     if ReasonFlags(reason) in HARMLESS:  # the key may go on
@@ -133,7 +139,8 @@ def _what_is_lost(directory: Path, name: str, reason: str) -> str:
     """Return what devices refuse after a certificate was revoked; empty for TLS."""
     from cryptography.x509 import ReasonFlags
 
-    from fwsign.pki.directory import TLS, Pki
+    from fwsign.pki.directory import Pki
+    from fwsign.pki.entry_names import TLS
     from fwsign.pki.leaves import leaf_of
     from fwsign.x509.crl import HARMLESS
 

@@ -46,7 +46,7 @@ def standby(
     offline, in another place than the first root's.
     """
     from fwsign.pki.directory import Pki
-    from fwsign.pki.issue import NewKey
+    from fwsign.pki.issuance import NewKey
     from fwsign.pki.rotation import standby as make_standby
 
     directory = find_pki(pki)
@@ -61,7 +61,7 @@ def standby(
 
 def _root_in_use(pki: "Pki") -> str:
     """Return the root above the CA that issues now; the first, if no CA issues yet."""
-    from fwsign.pki.directory import ROOT, is_issuing
+    from fwsign.pki.entry_names import ROOT, is_issuing
 
     issues = any(map(is_issuing, pki.names()))
     return pki.issuer_of(pki.certificate(pki.issuing())) if issues else ROOT
@@ -95,7 +95,7 @@ def rotate(
     revoked.
     """
     from fwsign.pki.directory import Pki
-    from fwsign.pki.issue import NewKey
+    from fwsign.pki.issuance import NewKey
     from fwsign.pki.rotation import current_root
     from fwsign.pki.rotation import rotate as rotate_it
 

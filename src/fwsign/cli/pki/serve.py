@@ -7,21 +7,21 @@ import signal
 import socket
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 
 import typer
 
 from fwsign.cli import inputs, ui
-from fwsign.cli.command import Command, examples
+from fwsign.cli.command import Command, examples, grouped
 from fwsign.cli.config import find_pki
 from fwsign.cli.options import CA_PASS, KEY_PASS, PKI, named
 from fwsign.cli.passphrases import Passphrases
-from fwsign.cli.pki.extras import CA_ISSUERS_URL, CRL_URL, read_extras
+from fwsign.cli.pki.extensions import AddressOptions, read_extras
 from fwsign.cli.pki.options import COMPAT, span
 from fwsign.errors import Failed
 
 if TYPE_CHECKING:
-    from fwsign.est.server import Event
+    from fwsign.est.server import ServerEvent
     from fwsign.pki.directory import Pki
 
 
@@ -35,7 +35,7 @@ def register(command: typer.Typer) -> None:
             "fwsign pki serve --as est.acme.example --approve manual --for 90d",
             "fwsign pki serve --as est.acme.example --approve 'sensor-*' --ca-pass env:CA_PASS",
         ),
-    )(serve)
+    )(grouped(serve))
 
 
 def _listen(value: str) -> str:
@@ -57,27 +57,9 @@ def _approve(value: list[str] | None) -> list[str] | None:
     return value
 
 
-def serve(
-    *,
-    name: Annotated[
-        str,
-        typer.Option(
-            "--as",
-            metavar="NAME",
-            callback=named("peer_name"),
-            help="The server's own certificate and key: an entry of the PKI, of kind server.",
-        ),
-    ],
-    pki: PKI = None,
-    listen: Annotated[
-        str,
-        typer.Option(
-            "--listen",
-            metavar="ADDR:PORT",
-            callback=_listen,
-            help="Where to listen. Port 0 takes a free one.",
-        ),
-    ] = "127.0.0.1:8443",
+class _Rules(NamedTuple):
+    """Options: who gets a certificate, of what kind, and when."""
+
     approve: Annotated[
         list[str] | None,
         typer.Option(
@@ -88,7 +70,7 @@ def serve(
             "match a pattern such as 'sensor-*'; the others wait for fwsign pki approve. Repeat "
             "for several patterns. Default: auto.",
         ),
-    ] = None,
+    ] = None
     lifetime: Annotated[
         str | None,
         typer.Option(
@@ -96,7 +78,7 @@ def serve(
             metavar="TIME",
             help="How long certificates are valid: 24h, 90d. Default: as is usual for their kind.",
         ),
-    ] = None,
+    ] = None
     retry_after: Annotated[
         int,
         typer.Option(
@@ -107,7 +89,12 @@ def serve(
             help="How long a client waits before it asks again about a request that is not "
             "approved yet.",
         ),
-    ] = 60,
+    ] = 60
+
+
+class _Rates(NamedTuple):
+    """Options: how many requests are served in a minute."""
+
     rate: Annotated[
         int,
         typer.Option(
@@ -117,7 +104,7 @@ def serve(
             metavar="N",
             help="Limit of requests from one address in a minute.",
         ),
-    ] = 60,
+    ] = 60
     rate_all: Annotated[
         int,
         typer.Option(
@@ -127,9 +114,37 @@ def serve(
             metavar="N",
             help="Limit of requests from all addresses in a minute.",
         ),
-    ] = 1200,
-    crl_url: CRL_URL = None,
-    ca_issuers_url: CA_ISSUERS_URL = None,
+    ] = 1200
+
+
+_SERVER: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--as",
+        metavar="NAME",
+        callback=named("peer_name"),
+        help="The server's own certificate and key: an entry of the PKI, of kind server.",
+    ),
+]
+_LISTEN: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--listen",
+        metavar="ADDR:PORT",
+        callback=_listen,
+        help="Where to listen. Port 0 takes a free one.",
+    ),
+]
+
+
+def serve(
+    *,
+    name: _SERVER,
+    pki: PKI = None,
+    listen: _LISTEN = "127.0.0.1:8443",
+    rules: _Rules,
+    rates: _Rates,
+    addresses: AddressOptions,
     compat: COMPAT = False,
     pass_: KEY_PASS = None,
     ca_pass: CA_PASS = None,
@@ -141,16 +156,20 @@ def serve(
     memory: run this as a user of its own. It ends with Ctrl-C or SIGTERM, after the requests in
     progress. --pass opens the key of --as, --ca-pass that of the CA.
     """
-    from fwsign.est.limits import Limits
+    from fwsign.est.limits import RateLimits
+    from fwsign.est.rules import EnrolmentRules
     from fwsign.est.server import Server, make_context
-    from fwsign.est.service import PREFIX, Rules, Service
+    from fwsign.est.service import PREFIX, Service
     from fwsign.pki.authority import open_authority
     from fwsign.pki.directory import Pki
-    from fwsign.pki.issue import refuse_unable
+    from fwsign.pki.issuance import refuse_unable
 
     now = inputs.now()
-    more = read_extras(crl_url, ca_issuers_url)
-    rules = Rules(tuple(approve or ("auto",)), span(lifetime, now), more, compat, retry_after)
+    more = read_extras(addresses)
+    approve = tuple(rules.approve or ("auto",))
+    service_rules = EnrolmentRules(
+        approve, span(rules.lifetime, now), more, compat, rules.retry_after
+    )
     found = Pki(find_pki(pki))
     ca = found.issuing("client")
     refuse_unable(found, ca, now)
@@ -164,8 +183,8 @@ def serve(
         chain.write_bytes(_pem(found.path(name)))
         context = make_context(chain, found.key_path(name), _authorities(found), own)
     listener = _socket(*_place(listen))
-    service = Service(found.directory, (ca, authority), rules)
-    server = Server(listener, context, service, Limits(rate, rate_all), _tell)
+    service = Service(found.directory, (ca, authority), service_rules)
+    server = Server(listener, context, service, RateLimits(*rates), _tell)
     with _stopped_by_signals(server.stop):
         host, port = listener.getsockname()[:2]
         ui.out(f"https://{f'[{host}]' if ':' in host else host}:{port}{PREFIX}")
@@ -231,7 +250,7 @@ def _stopped_by_signals(stop: Any) -> Any:
             signal.signal(one, handler)
 
 
-def _tell(event: "Event") -> None:
+def _tell(event: "ServerEvent") -> None:
     """Print an event to standard error; a request's words are cleaned there."""
     status = str(event.status or "refused")
     ui.note(f"{inputs.now():%H:%M:%S} {event.address} {event.operation} {status} {event.note}")

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 import typer
 
@@ -40,40 +40,46 @@ def register(command: typer.Typer) -> None:
     )(show)
 
 
+_PLACE: TypeAlias = Annotated[
+    Path | None,
+    typer.Argument(
+        readable=False,
+        metavar="[FILE|DIR]",
+        help="A PKI of any make, or one file: PEM, DER, PKCS#7, PKCS#12. Default: that of "
+        "fwsign.toml.",
+    ),
+]
+_EVERY: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--all",
+        help="Show serial numbers and fingerprints in full, SHA-1 and MD5 too, and key "
+        "identifiers. The page and --json always do.",
+    ),
+]
+_HTML: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--html",
+        readable=False,
+        metavar="FILE",
+        help="Write a page for the browser: one file, which loads nothing.",
+    ),
+]
+_FORCE: TypeAlias = Annotated[
+    bool, typer.Option("--force", help="Replace a page that an earlier run has written.")
+]
+
+
 def show(
-    place: Annotated[
-        Path | None,
-        typer.Argument(
-            readable=False,
-            metavar="[FILE|DIR]",
-            help="A PKI of any make, or one file: PEM, DER, PKCS#7, PKCS#12. Default: that of "
-            "fwsign.toml.",
-        ),
-    ] = None,
+    place: _PLACE = None,
     *,
     pki: PKI = None,
     pass_: P12_PASS = None,
-    every: Annotated[
-        bool,
-        typer.Option(
-            "--all",
-            help="Show serial numbers and fingerprints in full, SHA-1 and MD5 too, and key "
-            "identifiers. The page and --json always do.",
-        ),
-    ] = False,
+    every: _EVERY = False,
     as_json: JSON = False,
-    html: Annotated[
-        Path | None,
-        typer.Option(
-            "--html",
-            readable=False,
-            metavar="FILE",
-            help="Write a page for the browser: one file, which loads nothing.",
-        ),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace a page that an earlier run has written.")
-    ] = False,
+    html: _HTML = None,
+    force: _FORCE = False,
 ) -> None:
     """Show a PKI as a tree, or as a page for the browser.
 

@@ -2,11 +2,11 @@
 """`fwsign pki verify`: would this certificate be accepted?"""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from fwsign.cli import config, inputs, ui
+from fwsign.cli import answer, config, inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON, P12_PASS, PKI, named
 from fwsign.cli.verify.demands import PROFILE
@@ -15,7 +15,7 @@ from fwsign.errors import Failed, FwsignError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fwsign.pki.paths.purpose import Accepted, Host
+    from fwsign.pki.paths.purpose import AcceptedPath, Host, Purpose
     from fwsign.x509.anchor import Anchor
 
 _KINDS = {"timestamp": "tsa", "server": "server", "client": "client"}
@@ -41,53 +41,61 @@ def register(command: typer.Typer) -> None:
     )(verify)
 
 
+_CERTIFICATE: TypeAlias = Annotated[
+    Path,
+    typer.Argument(
+        readable=False,
+        metavar="CERT",
+        help="The certificate, in PEM, DER, PKCS#7 or PKCS#12; the others in the file are its "
+        "chain.",
+    ),
+]
+_CHAIN: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        readable=False,
+        metavar="[CHAIN]...",
+        help="Certificates above it, in any order. Default: the CAs of the PKI.",
+    ),
+]
+_ANCHORS: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option(
+        readable=False,
+        metavar="PEM",
+        help="What to trust: roots or public keys; repeat for several. Default: the roots of "
+        "the PKI.",
+    ),
+]
+_AT: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Judge by this time: RFC 3339, or 90d. Default: now."),
+]
+_PURPOSE: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="PURPOSE",
+        help="What it is to be used for: codesign, timestamp, server, client.",
+    ),
+]
+_HOST: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="For a server: the name or address that clients call it by. Default: any of its "
+        "names.",
+    ),
+]
+
+
 def verify(
-    certificate: Annotated[
-        Path,
-        typer.Argument(
-            readable=False,
-            metavar="CERT",
-            help="The certificate, in PEM, DER, PKCS#7 or PKCS#12; the others in the file are its "
-            "chain.",
-        ),
-    ],
-    chain: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            readable=False,
-            metavar="[CHAIN]...",
-            help="Certificates above it, in any order. Default: the CAs of the PKI.",
-        ),
-    ] = None,
+    certificate: _CERTIFICATE,
+    chain: _CHAIN = None,
     *,
-    anchor: Annotated[
-        list[Path] | None,
-        typer.Option(
-            readable=False,
-            metavar="PEM",
-            help="What to trust: roots or public keys; repeat for several. Default: the roots of "
-            "the PKI.",
-        ),
-    ] = None,
-    at: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="Judge by this time: RFC 3339, or 90d. Default: now."),
-    ] = None,
-    purpose: Annotated[
-        str,
-        typer.Option(
-            metavar="PURPOSE",
-            help="What it is to be used for: codesign, timestamp, server, client.",
-        ),
-    ] = "codesign",
-    host: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="For a server: the name or address that clients call it by. Default: any of its "
-            "names.",
-        ),
-    ] = None,
+    anchor: _ANCHORS = None,
+    at: _AT = None,
+    purpose: _PURPOSE = "codesign",
+    host: _HOST = None,
     profile: PROFILE = "strict",
     crl: CRLS = None,
     pki: PKI = None,
@@ -102,33 +110,17 @@ def verify(
     used. Exit statuses are those of fwsign verify.
     """
     from fwsign.cli.keyfiles import certificates
-    from fwsign.pki.paths.purpose import PURPOSES, belonging, judge_pool
+    from fwsign.pki.paths.purpose import belonging, judge_pool
 
-    chosen = next((one for one in PURPOSES if one == purpose), None)
-    if chosen is None:
-        ui.usage(f'"{purpose}" is not a purpose', f"choose from {', '.join(PURPOSES)}")
-    if profile not in ("strict", "compat"):
-        ui.usage(f'"{profile}" is not a profile', "choose strict or compat")
-    if host is not None and chosen != "server":
-        ui.usage(
-            "--host is for --purpose server",
-            "add --purpose server" if chosen == "codesign" else None,
-        )
+    chosen = _chosen(purpose, profile, host)
     called = None if host is None else _host(host)
     now = inputs.now()
     time = inputs.parse_time(at, now) if at else now
     leaf, *rest = certificates(certificate, pass_)
     pool = [*rest, *(one for path in chain or () for one in certificates(path, pass_))]
     given = [inputs.load_pem([path], "X509 CRL", "CRL") for path in crl or ()]
-    crls: list[bytes] = []
-    if anchor and not pki:
-        anchors = inputs.load_anchors(anchor)
-    else:
-        directory = config.find_pki(pki)
-        roots, authorities, lists = _of_pki(directory)
-        anchors = inputs.load_anchors(anchor) if anchor else roots
-        pool += authorities
-        crls += lists
+    anchors, authorities, crls = _trusted(anchor, pki)
+    pool += authorities
     crls += belonging([one for file in given for one in file], [leaf, *pool], anchors)
     judged, verdict = judge_pool(
         leaf,
@@ -142,19 +134,51 @@ def verify(
         allow_example_keys=allow_example_keys,
     )
     if isinstance(verdict, FwsignError):
-        if chosen != "codesign" and verdict.code in _OTHERS and verdict.hint is None:
-            verdict = verdict.with_hint(_OTHERS[verdict.code].format(kind=_KINDS[chosen]))
-        elif chosen == "codesign" and (use := _use_of(leaf)):
-            verdict = verdict.with_hint(
-                f"it is made for another use; judge it with --purpose {use}"
-            )
+        verdict = _with_hint(verdict, chosen, leaf)
         _refuse(verdict, judged, as_json=as_json)
-        raise typer.Exit(ui.exit_status(verdict))
+        raise typer.Exit(answer.exit_status(verdict))
     verdict = verdict._replace(notes=(*verdict.notes, *_about_unused(given, verdict)))
     if as_json:
         ui.print_json(_as_json(verdict, purpose))
     else:
         _show(certificate, verdict, purpose)
+
+
+def _chosen(purpose: str, profile: str, host: str | None) -> "Purpose":
+    """Return the purpose; refuse options that have no meaning together."""
+    from fwsign.pki.paths.purpose import PURPOSES
+
+    chosen = next((one for one in PURPOSES if one == purpose), None)
+    if chosen is None:
+        ui.usage(f'"{purpose}" is not a purpose', f"choose from {', '.join(PURPOSES)}")
+    if profile not in ("strict", "compat"):
+        ui.usage(f'"{profile}" is not a profile', "choose strict or compat")
+    if host is not None and chosen != "server":
+        ui.usage(
+            "--host is for --purpose server",
+            "add --purpose server" if chosen == "codesign" else None,
+        )
+    return chosen
+
+
+def _trusted(
+    anchor: "Sequence[Path] | None", pki: Path | None
+) -> "tuple[list[Anchor], list[bytes], list[bytes]]":
+    """Return the anchors, and the CAs and CRLs of the PKI, if one counts."""
+    if anchor and not pki:
+        return inputs.load_anchors(anchor), [], []
+    roots, authorities, crls = _of_pki(config.find_pki(pki))
+    return inputs.load_anchors(anchor) if anchor else roots, authorities, crls
+
+
+def _with_hint(error: FwsignError, purpose: str, leaf: bytes) -> FwsignError:
+    """Return a refusal with the hint that fits a purpose and a certificate."""
+    if purpose != "codesign":
+        if error.code in _OTHERS and error.hint is None:
+            return error.with_hint(_OTHERS[error.code].format(kind=_KINDS[purpose]))
+    elif use := _use_of(leaf):
+        return error.with_hint(f"it is made for another use; judge it with --purpose {use}")
+    return error
 
 
 def _use_of(leaf: bytes) -> str | None:
@@ -188,7 +212,7 @@ def _host(text: str) -> "Host":
     return x509.DNSName(name)
 
 
-def _about_unused(files: "Sequence[Sequence[bytes]]", accepted: "Accepted") -> tuple[str, ...]:
+def _about_unused(files: "Sequence[Sequence[bytes]]", accepted: "AcceptedPath") -> tuple[str, ...]:
     """Return a note about CRLs of other issuers than those in the path.
 
     A bundle has the CRLs of a whole PKI. A file without any that belongs was given by mistake.
@@ -205,7 +229,8 @@ def _of_pki(directory: Path) -> "tuple[list[Anchor], list[bytes], list[bytes]]":
     """Return the roots, all CAs, and the CRLs of a PKI."""
     from cryptography.hazmat.primitives.serialization import Encoding
 
-    from fwsign.pki.directory import Pki, is_ca
+    from fwsign.pki.certificates import is_ca
+    from fwsign.pki.directory import Pki
     from fwsign.x509.anchor import Anchor
 
     pki = Pki(directory)
@@ -223,9 +248,9 @@ def _refuse(error: FwsignError, chain: "Sequence[bytes]", *, as_json: bool) -> N
     for one in certificates:
         ui.note(f"{one['name']}, {one['from']} to {one['until']}")
     ui.note(f"refused by the rule {error.code}")
-    ui.complain(error.message, ui.hint_for(error))
+    ui.complain(error.message, answer.hint_for(error))
     if as_json:
-        ui.print_json({**ui.refusal(error), "path": certificates})
+        ui.print_json({**answer.refusal(error), "path": certificates})
 
 
 def _described(chain: "Sequence[bytes]") -> list[dict[str, Any]]:
@@ -250,14 +275,14 @@ def _entry(one: Any) -> dict[str, Any]:
     }
 
 
-def _path(accepted: "Accepted") -> list[dict[str, Any]]:
+def _path(accepted: "AcceptedPath") -> list[dict[str, Any]]:
     path = accepted.path
     root = path.anchor.certificate
     bare = {"name": path.anchor.name, "key": path.anchor.spki, "from": None, "until": None}
     return [*map(_entry, path.certificates), _entry(root) if root else bare]
 
 
-def _as_json(accepted: "Accepted", purpose: str) -> dict[str, Any]:
+def _as_json(accepted: "AcceptedPath", purpose: str) -> dict[str, Any]:
     nothing = ("code", "step", "message", "expected", "found", "hint")
     return {
         "verdict": "verified",
@@ -272,7 +297,7 @@ def _as_json(accepted: "Accepted", purpose: str) -> dict[str, Any]:
     }
 
 
-def _show(certificate: Path, accepted: "Accepted", purpose: str) -> None:
+def _show(certificate: Path, accepted: "AcceptedPath", purpose: str) -> None:
     ui.painted("verified", "green", f"{certificate} for {purpose}, {accepted.now:%Y-%m-%d}")
     *below, anchor = _path(accepted)
     for one in below:

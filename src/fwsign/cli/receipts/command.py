@@ -137,6 +137,38 @@ def verify(
         _print_summary(found)
 
 
+_CSV: TypeAlias = Annotated[
+    Path,
+    typer.Option(
+        "--csv",
+        readable=False,
+        metavar="OUT",
+        show_default=False,
+        help="Where the rows go. Default: standard output.",
+    ),
+]
+_LABELS: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        readable=False,
+        metavar="DIR",
+        help="Write a text for the label of each board that is verified: serial number, MAC, "
+        "product and version.",
+    ),
+]
+_SINCE: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="From then on: RFC 3339 with a zone, or 12h ago."),
+]
+_UNTIL: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Before then: RFC 3339 with a zone, or 12h ago."),
+]
+_FORCE: TypeAlias = Annotated[
+    bool, typer.Option("--force", help="Replace the file and labels that exist.")
+]
+
+
 @command.command(
     "export",
     cls=Command,
@@ -151,36 +183,11 @@ def export(
     *,
     state: _STATE = None,
     config: _CONFIG = None,
-    csv: Annotated[
-        Path,
-        typer.Option(
-            "--csv",
-            readable=False,
-            metavar="OUT",
-            show_default=False,
-            help="Where the rows go. Default: standard output.",
-        ),
-    ] = Path("-"),
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            readable=False,
-            metavar="DIR",
-            help="Write a text for the label of each board that is verified: serial number, MAC, "
-            "product and version.",
-        ),
-    ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="From then on: RFC 3339 with a zone, or 12h ago."),
-    ] = None,
-    until: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="Before then: RFC 3339 with a zone, or 12h ago."),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace the file and labels that exist.")
-    ] = False,
+    csv: _CSV = Path("-"),
+    labels: _LABELS = None,
+    since: _SINCE = None,
+    until: _UNTIL = None,
+    force: _FORCE = False,
 ) -> None:
     """Write a CSV file with a row for each board that was flashed, oldest first.
 

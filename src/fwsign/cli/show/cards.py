@@ -15,12 +15,13 @@ from fwsign.format.cose import key_kinds, key_name
 from fwsign.keys import named
 from fwsign.keys.asn1 import Element
 from fwsign.keys.encryption import Encryption
-from fwsign.keys.formats import TRUSTED, Found
+from fwsign.keys.items import TRUSTED, FileItem
 from fwsign.pki.profiles import NO_END
 from fwsign.pki.view import lenient
 from fwsign.pki.view.entry import old_fingerprints
 from fwsign.pki.view.extension_text import extension_name, value_text
-from fwsign.pki.view.lenient import oid_name
+from fwsign.pki.view.extensions import Extensions
+from fwsign.pki.view.words import UNREADABLE, attempt, error_words, oid_name, unread
 from fwsign.x509.certificate import key_digest
 
 _Card: TypeAlias = Callable[..., dict[str, Any]]
@@ -36,8 +37,8 @@ def _reading(what: str) -> Callable[[_Card], _Card]:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # about certificates that break rules
                     return card(*given, **more)
-            except lenient.UNREADABLE as error:
-                words = f"not a {what}: {lenient.words(error)}"
+            except UNREADABLE as error:
+                words = f"not a {what}: {error_words(error)}"
                 raise Malformed("malformed.certificate", words) from None
 
         return guarded
@@ -83,7 +84,7 @@ def request_card(data: bytes) -> dict[str, Any]:
         "kind": "certificate signing request",
         "subject": found.subject,
         **_key(found.key),
-        "signed by its key": lenient.attempt(
+        "signed by its key": attempt(
             lambda: found.parsed is not None and found.parsed.is_signature_valid
         ),
         "extensions": _extensions(found.extensions),
@@ -113,7 +114,7 @@ def _revoked(entry: Element) -> dict[str, Any]:
     try:
         serial, since, extensions = lenient.crl_entry(entry)
     except ValueError as error:
-        return {"serial": lenient.unread(error)}
+        return {"serial": unread(error)}
     return {"serial": serial, "since": since, **_extensions(extensions)}
 
 
@@ -132,7 +133,7 @@ def token_card(data: bytes) -> dict[str, Any]:
     }
 
 
-def card(found: Found, *, every: bool = False) -> dict[str, Any]:
+def card(found: FileItem, *, every: bool = False) -> dict[str, Any]:
     """Describe a thing in a file, without its secret.
 
     Args:
@@ -164,7 +165,7 @@ def card(found: Found, *, every: bool = False) -> dict[str, Any]:
 
 
 @_reading("key")
-def key_card(found: Found) -> dict[str, Any]:
+def key_card(found: FileItem) -> dict[str, Any]:
     """Describe a key, encrypted or not."""
     told: dict[str, Any] = {"kind": found.kind, "format": found.format, "encoding": found.encoding}
     if found.kind == "public key" and found.public_key is None:
@@ -214,7 +215,7 @@ def _key(key: Any) -> dict[str, str]:
     return {"key": key_name(key), "key sha256": key_digest(key)}
 
 
-def _extensions(found: lenient.Extensions) -> dict[str, Any]:
+def _extensions(found: Extensions) -> dict[str, Any]:
     told: dict[str, Any] = {}
     for one in found.each:
         name = extension_name(one.oid) + (" (critical)" if one.critical else "")

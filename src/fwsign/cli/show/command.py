@@ -17,7 +17,7 @@ from fwsign.format.suit_labels import ENVELOPE_HEAD
 
 if TYPE_CHECKING:
     from fwsign.cli.show import raw
-    from fwsign.keys.formats import Found
+    from fwsign.keys.items import FileItem
 
 CRLS_SHOWN: Final = 4 * 1024 * 1024
 """Bytes of CRLs in an envelope that are parsed, counted by `crl.reading`."""
@@ -143,7 +143,7 @@ def _cards(file: Path, opened: BinaryIO, *, every: bool) -> list[dict[str, Any]]
         raise io_error(error, file) from error
 
 
-def _recognised(file: Path, opened: BinaryIO) -> "bytes | tuple[Found, ...] | None":
+def _recognised(file: Path, opened: BinaryIO) -> "bytes | tuple[FileItem, ...] | None":
     """Return an envelope whole, or the keys and certificates in a file; None for anything else."""
     from fwsign.keys import named
 
@@ -177,7 +177,9 @@ def _all(file: Path, opened: BinaryIO, size: int) -> bytes:
     return opened.read()
 
 
-def _keys_and_certificates(file: Path, data: bytes, *, damage_matters: bool) -> "tuple[Found, ...]":
+def _keys_and_certificates(
+    file: Path, data: bytes, *, damage_matters: bool
+) -> "tuple[FileItem, ...]":
     from fwsign.cli.show import cards
     from fwsign.keys.formats import read_any
 

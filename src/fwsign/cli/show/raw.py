@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from fwsign.cli import quoting, ui
 
 if TYPE_CHECKING:
-    from fwsign.keys.formats import Found
+    from fwsign.keys.items import FileItem
 
 Form = Literal["pem", "hex"]
 
@@ -22,14 +22,14 @@ _LABELS: Final = {
 }
 
 
-class Raw(NamedTuple):
+class RawThing(NamedTuple):
     """One thing, in DER."""
 
     kind: str
     content: bytes
 
 
-def things_in(found: "bytes | tuple[Found, ...]", file: Path) -> list[Raw]:
+def things_in(found: "bytes | tuple[FileItem, ...]", file: Path) -> list[RawThing]:
     """Return what can be shown of an envelope, or of the keys and certificates in a file.
 
     Raises:
@@ -38,7 +38,7 @@ def things_in(found: "bytes | tuple[Found, ...]", file: Path) -> list[Raw]:
     return of_envelope(found, file) if isinstance(found, bytes) else of_things(found, file)
 
 
-def of_things(found: Iterable["Found"], file: Path) -> list[Raw]:
+def of_things(found: Iterable["FileItem"], file: Path) -> list[RawThing]:
     """Return what can be shown of the things in a file; of a private key its public half.
 
     Raises:
@@ -47,11 +47,11 @@ def of_things(found: Iterable["Found"], file: Path) -> list[Raw]:
     shown, locked = [], False
     for one in itertools.chain.from_iterable(map(_really, found)):
         if one.kind in _LABELS and one.content:
-            shown.append(Raw(one.kind, one.content))
+            shown.append(RawThing(one.kind, one.content))
         elif one.public_key is not None:
-            from fwsign.keys.unlock import spki
+            from fwsign.keys.public_keys import spki
 
-            shown.append(Raw("public key", spki(one.public_key)))
+            shown.append(RawThing("public key", spki(one.public_key)))
         else:
             locked = locked or one.encryption is not None
     if shown:
@@ -63,9 +63,10 @@ def of_things(found: Iterable["Found"], file: Path) -> list[Raw]:
     raise refusal(file)
 
 
-def _really(one: "Found") -> "tuple[Found, ...]":
+def _really(one: "FileItem") -> "tuple[FileItem, ...]":
     """Return a thing, or the private key that a public label in PEM names wrongly."""
-    from fwsign.keys.formats import CONTAINER, read_opened
+    from fwsign.keys.formats import read_opened
+    from fwsign.keys.items import CONTAINER
 
     if one.kind not in _LABELS or not one.content:
         return (one,)
@@ -74,7 +75,7 @@ def _really(one: "Found") -> "tuple[Found, ...]":
     return content if secret else (one,)
 
 
-def of_envelope(data: bytes, file: Path) -> list[Raw]:
+def of_envelope(data: bytes, file: Path) -> list[RawThing]:
     """Return the certificates and CRLs in the signatures of an envelope.
 
     Raises:
@@ -85,8 +86,8 @@ def of_envelope(data: bytes, file: Path) -> list[Raw]:
     from fwsign.format.envelope import decode_envelope
 
     blocks = [decode_block(one) for one in decode_envelope(data).blocks]
-    found = [Raw("certificate", one) for block in blocks for one in block.chain]
-    found += [Raw("CRL", one) for block in blocks for one in block.crls]
+    found = [RawThing("certificate", one) for block in blocks for one in block.chain]
+    found += [RawThing("CRL", one) for block in blocks for one in block.crls]
     if not found:
         ui.usage(f"{file} is an envelope without certificates and CRLs", _shows(file))
     return found
@@ -98,7 +99,7 @@ def refusal(file: Path) -> ui.UsageFailure:
     return ui.UsageFailure(words, f"{_shows(file)}; all its bytes: od -t x1 {quoting.quoted(file)}")
 
 
-def show(file: Path, found: Iterable[Raw], form: Form, *, as_json: bool) -> None:
+def show(file: Path, found: Iterable[RawThing], form: Form, *, as_json: bool) -> None:
     """Print them one after the other: as PEM, or as a table of their bytes."""
     if as_json:
         content = [{"kind": one.kind, form: _text(one, form)} for one in found]
@@ -119,7 +120,7 @@ def hex_lines(data: bytes) -> Iterator[str]:
         yield f"{place:08x}: {row.hex(' ', -2):39}  {text}"
 
 
-def _text(one: Raw, form: Form) -> str:
+def _text(one: RawThing, form: Form) -> str:
     if form == "hex":
         return one.content.hex()
     from fwsign.keys import pem

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import typer
 
 from fwsign.cli import config, inputs, ui
-from fwsign.cli.command import Command, examples
-from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON, KEY_PASS, PKI, TSA_ANCHORS
-from fwsign.cli.sign import options as sign_options
-from fwsign.flash.boards.waivers import RAW, UNBOOTABLE
+from fwsign.cli.command import Command, examples, grouped
+from fwsign.cli.options import ALLOW_EXAMPLE, JSON, KEY_PASS
+from fwsign.cli.sign import options as option
+from fwsign.flash.boards.waivers import UNBOOTABLE
 
 if TYPE_CHECKING:
-    from fwsign.cli.sign.identity import Found, Signing
-    from fwsign.cli.sign.targets import Target
+    from fwsign.cli.sign.identity import FoundSigner, Signing
+    from fwsign.cli.sign.targets import TargetFile
     from fwsign.signing.envelope import TimeStamping
     from fwsign.signing.release import Release
     from fwsign.verify.verified import VerifiedRelease
@@ -25,29 +25,24 @@ if TYPE_CHECKING:
 _DAY = 24 * 60 * 60
 
 
-class _Who(NamedTuple):
-    """The signer, as typed."""
-
-    pki: Path | None
-    signer: str | None
-    key: str | None
-    chain: Path | None
-    crl: Sequence[Path]
-
-
 class _What(NamedTuple):
-    """The content of a release, apart from its files."""
+    """The content of a release, apart from its files.
+
+    Args:
+        vendor: the vendor.
+        product: the product.
+        about: what was typed about it.
+        number: the sequence number.
+        use_before: seconds since 1970; None for no end.
+        content: the options about payloads.
+    """
 
     vendor: str
     product: str
-    version: str | None
-    description: str | None
+    about: option.AboutOptions
     number: int
     use_before: int | None
-    embed: bool
-    base_url: str
-    block_size: int | None
-    policy: Path | None
+    content: option.ContentOptions
 
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -62,36 +57,20 @@ command = typer.Typer(rich_markup_mode=None, add_completion=False)
         "fwsign sign build.bin --key release.key --chain chain.pem --crl ca.crl --product x1",
     ),
 )
+@grouped
 def sign(
-    files: sign_options.FILES,
+    files: option.FILES,
     *,
-    pki: PKI = None,
-    signer: sign_options.SIGNER = None,
-    key: sign_options.KEY = None,
-    chain: sign_options.CHAIN = None,
-    vendor: sign_options.VENDOR = None,
-    product: sign_options.PRODUCT = None,
-    version: sign_options.VERSION = None,
-    description: sign_options.DESCRIPTION = None,
-    sequence: sign_options.SEQUENCE = None,
-    not_after: sign_options.NOT_AFTER = None,
-    target: sign_options.TARGETS = None,
-    strict: sign_options.STRICT = False,
-    raw: sign_options.RAW = False,
-    accept: sign_options.ACCEPT = None,
-    name: sign_options.NAMES = None,
-    embed: sign_options.EMBED = False,
-    base_url: sign_options.BASE_URL = "",
-    block_size: sign_options.BLOCK_SIZE = None,
-    device_data: sign_options.DEVICE_DATA = None,
-    crl: CRLS = None,
-    tsa: sign_options.TSA = None,
-    tsa_anchor: TSA_ANCHORS = None,
-    force: sign_options.FORCE = False,
+    who: option.SignerOptions,
+    about: option.AboutOptions,
+    images: option.ImageOptions,
+    content: option.ContentOptions,
+    evidence: option.EvidenceOptions,
+    force: option.FORCE = False,
     pass_: KEY_PASS = None,
-    allow_empty: sign_options.ALLOW_EMPTY = False,
-    output: sign_options.OUTPUT = None,
-    dry_run: sign_options.DRY_RUN = False,
+    allow_empty: option.ALLOW_EMPTY = False,
+    output: option.OUTPUT = None,
+    dry_run: option.DRY_RUN = False,
     allow_example_keys: ALLOW_EXAMPLE = False,
     as_json: JSON = False,
 ) -> None:
@@ -103,79 +82,73 @@ def sign(
     from fwsign.cli.sign import identity, naming, targets, written  # only signing needs these
 
     settings = config.load()
-    product = product or settings.product
+    product = _product(about, settings)
+    who.check()
+    _check_options(content, evidence, output, several=len(files) > 1, as_json=as_json)
+    now = inputs.now()
+    number = _sequence_number(about.sequence, now, force=force)
+    use_before = _use_before(about.not_after, now)
+    together = output is not None
+    names = naming.name_files(files, images.name or (), together=together, empty=allow_empty)
+    envelopes = [output] if output else [Path(f"{file}.suit") for file in files]
+    others = filter(None, (who.chain, content.device_data))
+    written.check(envelopes, (*files, *(evidence.crl or ()), *others), force=force)
+    parts = naming.renamed(targets.find_targets(files, images.target or ()), names)
+    apart = [[one for one in parts if one.part.path == file] for file in files]
+    groups = [targets.placed(one) for one in ([parts] if output else apart)]
+
+    found = _find(who, evidence, settings, pass_)
+    vendor = about.vendor or settings.vendor or _only_vendor(found)
+    what = _What(vendor, product, about, number, use_before, content)
+    said = _check_images(groups, about.version, strict=images.strict, waived=images.waived)
+    if dry_run:
+        identity.check(found, now, allow_example_keys=allow_example_keys, force=force)
+        releases = [_describe(one, what) for one in groups]
+        written.show_plan(envelopes, releases, found, said, as_json=as_json)
+        return
+    signing = identity.opened(found, pass_)
+    stamping = _time_stamping(evidence, signing)
+    permitted = {"allow_example_keys": allow_example_keys, "force": force}
+    signed = [_sign(_describe(one, what), signing, stamping, now, **permitted) for one in groups]
+    made = written.SignedFiles(envelopes, files, signed, now, said)
+    written.write(made, pki=who.pki, force=force, as_json=as_json)
+
+
+def _product(about: option.AboutOptions, settings: config.Config) -> str:
+    product = about.product or settings.product
     if product is None:
         ui.usage(
             "no product given",
             "name it with --product NAME, or in fwsign.toml, which fwsign init makes",
         )
-    who = _Who(pki, signer, key, chain, crl or ())
-    _check_choice(who)
+    return product
+
+
+def _check_options(
+    content: option.ContentOptions,
+    evidence: option.EvidenceOptions,
+    output: Path | None,
+    *,
+    several: bool,
+    as_json: bool,
+) -> None:
+    """Refuse options that have no meaning together."""
     _refuse_pairs(
-        ("--embed", embed, "--base-url", base_url),
-        ("--embed", embed, "--block-size", block_size),
+        ("--embed", content.embed, "--base-url", content.base_url),
+        ("--embed", content.embed, "--block-size", content.block_size),
         ("--output -", output == inputs.STREAM, "--json", as_json),
     )
-    if device_data and output is None and len(files) > 1:
+    if content.device_data and output is None and several:
         ui.usage(
             "--device-data with several envelopes",
             "it belongs to the images that a board gets together: --output FILE",
         )
-    if tsa_anchor and tsa is None:
+    if evidence.tsa_anchor and evidence.tsa is None:
         ui.usage("--tsa-anchor without --tsa")
-    now = inputs.now()
-    number = _sequence_number(sequence, now, force=force)
-    use_before = _use_before(not_after, now)
-    names = naming.name_files(files, name or (), together=output is not None, empty=allow_empty)
-    envelopes = [output] if output else [Path(f"{file}.suit") for file in files]
-    others = [one for one in (chain, device_data) if one is not None]
-    written.check(envelopes, (*files, *who.crl, *others), force=force)
-    parts = naming.renamed(targets.find_targets(files, target or ()), names)
-    apart = [[one for one in parts if one.part.path == file] for file in files]
-    groups = [targets.placed(one) for one in ([parts] if output else apart)]
-
-    found = _find(who, settings, pass_)
-    vendor = vendor or settings.vendor or _only_vendor(found)
-    what = _What(
-        vendor=vendor,
-        product=product,
-        version=version,
-        description=description,
-        number=number,
-        use_before=use_before,
-        embed=embed,
-        base_url=base_url,
-        block_size=block_size,
-        policy=device_data,
-    )
-    waived = (*(accept or ()), *([RAW] * raw))
-    said = _check_images(groups, what.version, strict=strict, waived=waived)
-    if dry_run:
-        identity.check(found, now, allow_example_keys=allow_example_keys, force=force)
-        written.show_plan(
-            envelopes, [_describe(one, what) for one in groups], found, said, as_json=as_json
-        )
-        return
-    signing = identity.opened(found, pass_)
-    stamping = _time_stamping(tsa, tsa_anchor or (), signing) if tsa else None
-    signed = [
-        _sign(
-            _describe(one, what),
-            signing,
-            stamping,
-            now,
-            allow_example_keys=allow_example_keys,
-            force=force,
-        )
-        for one in groups
-    ]
-    written.write(
-        written.Made(envelopes, files, signed, now, said), pki=pki, force=force, as_json=as_json
-    )
 
 
 def _check_images(
-    groups: "Sequence[Sequence[Target]]",
+    groups: "Sequence[Sequence[TargetFile]]",
     version: str | None,
     *,
     strict: bool,
@@ -202,7 +175,7 @@ def _check_images(
     return said
 
 
-def _describe(group: "Sequence[Target]", what: _What) -> "Release":
+def _describe(group: "Sequence[TargetFile]", what: _What) -> "Release":
     """Hash the files of a release and describe them."""
     from fwsign.cli import payloads
     from fwsign.cli.sign import targets
@@ -210,26 +183,25 @@ def _describe(group: "Sequence[Target]", what: _What) -> "Release":
     from fwsign.format.text import Text
     from fwsign.signing.release import DEVICE_DATA, ReleaseFile, describe
 
-    stated = what.version or targets.common_version(group)
+    policy = what.content.device_data
+    stated = what.about.version or targets.common_version(group)
     parts = [one.part for one in group]
-    if what.policy is not None:
-        parts.append(
-            ReleaseFile(what.policy, file_identifier(DEVICE_DATA), DEVICE_DATA, inside=True)
-        )
+    if policy is not None:
+        parts.append(ReleaseFile(policy, file_identifier(DEVICE_DATA), DEVICE_DATA, inside=True))
     release = describe(
         parts,
-        Text(what.vendor, what.product, stated, what.description),
+        Text(what.vendor, what.product, stated, what.about.description),
         sequence_number=what.number,
         use_before=what.use_before,
-        embed=what.embed,
-        base_url=what.base_url,
-        block_size=what.block_size,
+        embed=what.content.embed,
+        base_url=what.content.base_url,
+        block_size=what.content.block_size,
         opener=payloads.opened,
     )
-    if what.policy is not None:
+    if policy is not None:
         from fwsign.cli.sign import device_policy  # few releases have one
 
-        device_policy.check(release.integrated, what.policy, group)
+        device_policy.check(release.integrated, policy, group)
     return release
 
 
@@ -256,15 +228,6 @@ def _sign(
     )
     refuse_unused(signing.identity.crls, signed[1])
     return signed
-
-
-def _check_choice(who: _Who) -> None:
-    if (who.key is None) != (who.chain is None):
-        ui.usage("--key and --chain go together", "--pki and --signer name a signer of a PKI")
-    if who.key is not None and who.pki is not None:
-        ui.usage("--key and --pki exclude each other")
-    if who.key is not None and who.signer is not None:
-        ui.usage("--key and --signer exclude each other")
 
 
 def _refuse_pairs(*pairs: tuple[str, object, str, object]) -> None:
@@ -304,26 +267,34 @@ def _use_before(given: str | None, now: datetime) -> int | None:
     return seconds
 
 
-def _find(who: _Who, settings: config.Config, source: str | None) -> "Found":
+def _find(
+    who: option.SignerOptions,
+    evidence: option.EvidenceOptions,
+    settings: config.Config,
+    source: str | None,
+) -> "FoundSigner":
     from fwsign.cli.sign import identity
 
+    crls = evidence.crl or ()
     if who.key is None or who.chain is None:
         name = who.signer or settings.signer or identity.DEFAULT_SIGNER
-        return identity.from_pki(config.find_pki(who.pki), name, who.crl)
-    return identity.from_key(who.key, who.chain, source, who.crl)
+        return identity.from_pki(config.find_pki(who.pki), name, crls)
+    return identity.from_key(who.key, who.chain, source, crls)
 
 
-def _time_stamping(url: str, anchors: Sequence[Path], signing: "Signing") -> "TimeStamping":
+def _time_stamping(evidence: option.EvidenceOptions, signing: "Signing") -> "TimeStamping | None":
+    if not evidence.tsa:
+        return None
     from functools import partial  # only for time stamps
 
     from fwsign.signing.envelope import TimeStamping
     from fwsign.signing.tsa_client import request_token
 
-    believed = inputs.load_anchors(anchors) or [signing.anchor]
-    return TimeStamping(partial(request_token, url), tuple(believed))
+    believed = inputs.load_anchors(evidence.tsa_anchor or ()) or [signing.anchor]
+    return TimeStamping(partial(request_token, evidence.tsa), tuple(believed))
 
 
-def _only_vendor(found: "Found") -> str:
+def _only_vendor(found: "FoundSigner") -> str:
     if len(found.vendors) != 1:
         domains = ", ".join(found.vendors) or "no domain"
         ui.usage(f"the signer's certificate names {domains}", "say which with --vendor DOMAIN")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fwsign.cli import ui
-from fwsign.cli.sign.targets import Target
+from fwsign.cli.sign.targets import TargetFile
 from fwsign.device_data.places import FlashRange, locate
 from fwsign.device_data.policy import NAME, DataPlace, parse
 from fwsign.errors import Malformed
@@ -15,7 +15,7 @@ from fwsign.images.esp_partitions import Partition, partitions
 _URI = f"#{NAME}"
 
 
-def check(integrated: Mapping[str, bytes], path: Path, group: Sequence[Target]) -> None:
+def check(integrated: Mapping[str, bytes], path: Path, group: Sequence[TargetFile]) -> None:
     """Check the policy of a release against its images.
 
     Args:
@@ -60,7 +60,7 @@ def _check_others(
             ui.usage(f"{path}: {other.name} and {place.name} overlap", "leave one of them out")
 
 
-def _table(group: Sequence[Target], chip: str) -> tuple[list[Partition] | None, int]:
+def _table(group: Sequence[TargetFile], chip: str) -> tuple[list[Partition] | None, int]:
     """Return the table that a release brings, alone or in a merged image, and its offset."""
     for one in group:
         for part in one.image.parts if one.image is not None and one.chip == chip else ():
@@ -70,7 +70,7 @@ def _table(group: Sequence[Target], chip: str) -> tuple[list[Partition] | None, 
     return None, TABLE_OFFSET
 
 
-def _check_apart(place: DataPlace, found: FlashRange, group: Sequence[Target]) -> None:
+def _check_apart(place: DataPlace, found: FlashRange, group: Sequence[TargetFile]) -> None:
     """Refuse a place over which the release itself writes."""
     for one in group:
         if one.chip != place.chip or (one.image is not None and one.image.kind == "uf2"):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 DEFAULT_SIGNER = "release"
 
 
-class Found(NamedTuple):
+class FoundSigner(NamedTuple):
     """A found signer, whose key is not opened yet.
 
     Args:
@@ -59,11 +59,12 @@ class Signing(NamedTuple):
     anchor: Anchor
 
 
-def from_pki(directory: Path, name: str, crls: "Sequence[Path]") -> Found:
+def from_pki(directory: Path, name: str, crls: "Sequence[Path]") -> FoundSigner:
     """Take a signer from a PKI directory, with the CRLs of its path."""
     from cryptography.hazmat.primitives.serialization import Encoding
 
-    from fwsign.pki.directory import Pki, common_name
+    from fwsign.pki.certificates import common_name
+    from fwsign.pki.directory import Pki
 
     pki = Pki(directory)
     now = inputs.now()
@@ -79,10 +80,10 @@ def from_pki(directory: Path, name: str, crls: "Sequence[Path]") -> Found:
         ui.note(f'warning: devices that know only the root "{old}" refuse this: {why}')
     given = inputs.load_pem(crls, "X509 CRL", "CRL")
     anchor = Anchor.from_certificate(root.public_bytes(Encoding.DER))
-    return Found(str(pki.key_path(name)), chain, anchor, (*pki.crls(name, at=now), *given))
+    return FoundSigner(str(pki.key_path(name)), chain, anchor, (*pki.crls(name, at=now), *given))
 
 
-def from_key(uri: str, chain: Path, source: str | None, crls: "Sequence[Path]") -> Found:
+def from_key(uri: str, chain: Path, source: str | None, crls: "Sequence[Path]") -> FoundSigner:
     """Take a key and its certificates, in any order; devices pin the last one of the path."""
     from fwsign.pki.paths.build import in_order  # a PKI directory has an order
 
@@ -108,10 +109,10 @@ def from_key(uri: str, chain: Path, source: str | None, crls: "Sequence[Path]") 
     if parsed is not None and parsed.parsed.issuer == parsed.parsed.subject:
         certificates.pop()  # an envelope never carries the anchor
     given = tuple(inputs.load_pem(crls, "X509 CRL", "CRL"))
-    return Found(uri, tuple(certificates), anchor, given)
+    return FoundSigner(uri, tuple(certificates), anchor, given)
 
 
-def check(found: Found, now: "datetime", *, allow_example_keys: bool, force: bool) -> None:
+def check(found: FoundSigner, now: "datetime", *, allow_example_keys: bool, force: bool) -> None:
     """Refuse a signer whose path signing would refuse: all that can be told without its key.
 
     Raises:
@@ -137,7 +138,7 @@ def check(found: Found, now: "datetime", *, allow_example_keys: bool, force: boo
         check_margin([crl for issued in accepted.issued for crl in issued.newest], at)
 
 
-def opened(found: Found, source: str | None) -> Signing:
+def opened(found: FoundSigner, source: str | None) -> Signing:
     """Open a signer's key."""
     signer = signer_from_uri(found.uri, inputs.passphrase_source(source, f"the key {found.uri}"))
     return Signing(Identity(signer, found.chain, found.crls), found.anchor)

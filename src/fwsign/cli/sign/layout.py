@@ -17,13 +17,13 @@ from fwsign.images.esp_data import otadata_of
 from fwsign.images.esp_partitions import SECTOR, Partition, partitions
 
 if TYPE_CHECKING:
-    from fwsign.cli.sign.targets import Target
+    from fwsign.cli.sign.targets import TargetFile
 
 
 class _Table(NamedTuple):
     """A partition table of a release, at its place in flash."""
 
-    target: "Target"
+    target: "TargetFile"
     offset: int
     rows: list[Partition]
 
@@ -33,7 +33,7 @@ class _Table(NamedTuple):
 
 
 def check(
-    groups: Sequence[Sequence["Target"]], waived: Collection[str], *, strict: bool = False
+    groups: Sequence[Sequence["TargetFile"]], waived: Collection[str], *, strict: bool = False
 ) -> None:
     """Refuse releases whose images contradict each other or themselves.
 
@@ -58,7 +58,7 @@ def check(
             _check_chip([one for one in group if one.chip == chip], chip, waived)
 
 
-def app_place(image: Image, group: Sequence["Target"]) -> int | None:
+def app_place(image: Image, group: Sequence["TargetFile"]) -> int | None:
     """Return the place of an application by the only partition table of its release."""
     mine = [one for one in group if one.role == "partition table" and one.chip == image.chip]
     if image.role != "application" or len(mine) != 1:
@@ -73,7 +73,7 @@ def _refused(message: str, expected: object, found: object, hint: str) -> Malfor
     return Malformed("malformed.image", message, expected=expected, found=found, hint=hint)
 
 
-def _check_starts(target: "Target") -> None:
+def _check_starts(target: "TargetFile") -> None:
     """Refuse an image that no boot loader starts."""
     for part in target.image.parts if target.image else ():
         if part.unstartable:
@@ -87,7 +87,7 @@ def _check_starts(target: "Target") -> None:
             )
 
 
-def _check_format(target: "Target") -> None:
+def _check_format(target: "TargetFile") -> None:
     """Refuse what a linker made for a place in flash."""
     image = target.image
     name = dict(image.details).get("format") if image and target.chip else None
@@ -100,7 +100,7 @@ def _check_format(target: "Target") -> None:
         )
 
 
-def _check_chip(group: Sequence["Target"], chip: str, waived: Collection[str]) -> None:
+def _check_chip(group: Sequence["TargetFile"], chip: str, waived: Collection[str]) -> None:
     """Check what one chip gets."""
     tables = list(_tables(group))
     if RAW not in waived:
@@ -117,7 +117,7 @@ def _check_chip(group: Sequence["Target"], chip: str, waived: Collection[str]) -
             _check_place(one, table)
 
 
-def _tables(group: Sequence["Target"]) -> Iterator[_Table]:
+def _tables(group: Sequence["TargetFile"]) -> Iterator[_Table]:
     for one in group:
         for part in one.image.parts if one.image else ():
             if part.role == "partition table":
@@ -132,14 +132,14 @@ def _rows(path: Path, start: int) -> list[Partition]:
         raise io_error(error, path) from error
 
 
-def _size(target: "Target") -> int:
+def _size(target: "TargetFile") -> int:
     try:
         return target.part.path.stat().st_size
     except OSError as error:
         raise io_error(error, target.part.path) from error
 
 
-def _check_raw(target: "Target", chip: str, tables: Sequence[_Table]) -> None:
+def _check_raw(target: "TargetFile", chip: str, tables: Sequence[_Table]) -> None:
     """Refuse bytes that are no image at a place that is executed."""
     if target.image is None or target.image.role or target.image.chip:
         return
@@ -158,7 +158,7 @@ def _check_raw(target: "Target", chip: str, tables: Sequence[_Table]) -> None:
             )
 
 
-def _check_size(target: "Target", table: _Table) -> None:
+def _check_size(target: "TargetFile", table: _Table) -> None:
     """Refuse a boot loader whose flash is smaller than the partition table."""
     last = max(table.rows, key=lambda row: row.offset + row.size, default=None)
     for part in target.image.parts if target.image else ():
@@ -174,7 +174,7 @@ def _check_size(target: "Target", table: _Table) -> None:
             )
 
 
-def _check_place(target: "Target", table: _Table) -> None:
+def _check_place(target: "TargetFile", table: _Table) -> None:
     """Refuse an application that is not in a partition for one, or bytes over the table."""
     hint = f"--accept {LAYOUT} signs it all the same"
     path, at = target.part.path, target.offset
@@ -210,7 +210,7 @@ def _check_place(target: "Target", table: _Table) -> None:
         )
 
 
-def _check_otadata(target: "Target", table: _Table, hint: str) -> None:
+def _check_otadata(target: "TargetFile", table: _Table, hint: str) -> None:
     """Refuse OTA data that are not where the table has them."""
     row = otadata_of(table.rows)
     if row is None or row.offset != target.offset:

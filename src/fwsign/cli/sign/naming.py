@@ -15,7 +15,7 @@ from fwsign.format.kinds import FILE, check_name, file_identifier
 from fwsign.signing.release import DEVICE_DATA
 
 if TYPE_CHECKING:
-    from fwsign.cli.sign.targets import Target
+    from fwsign.cli.sign.targets import TargetFile
 
 
 def name_files(
@@ -96,7 +96,7 @@ def _check_regular(file: Path, *, empty: bool) -> None:
         )
 
 
-def renamed(targets: "Iterable[Target]", names: Mapping[Path, str]) -> "list[Target]":
+def renamed(targets: "Iterable[TargetFile]", names: Mapping[Path, str]) -> "list[TargetFile]":
     """Return the targets with the given names for their components."""
     found = []
     for target in targets:

@@ -2,16 +2,16 @@
 """The options of `fwsign sign`, each with the check of its value."""
 
 from pathlib import Path
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Final, NamedTuple, TypeAlias
 
 import typer
 
 from fwsign.cli import ui
-from fwsign.cli.options import named
-from fwsign.flash.boards.waivers import FLASH_SIZE, LAYOUT, UNBOOTABLE
+from fwsign.cli.options import CRLS, PKI, TSA_ANCHORS, named
+from fwsign.flash.boards import waivers
 from fwsign.format.kinds import KINDS
 
-ACCEPTABLE: Final = (FLASH_SIZE, LAYOUT, UNBOOTABLE)
+ACCEPTABLE: Final = (waivers.FLASH_SIZE, waivers.LAYOUT, waivers.UNBOOTABLE)
 """The checks that --accept waives when signing."""
 
 
@@ -225,3 +225,64 @@ DRY_RUN: TypeAlias = Annotated[
         "--dry-run", help="Say what would be signed; open no key, ask nobody and write nothing."
     ),
 ]
+
+
+class SignerOptions(NamedTuple):
+    """Options: the signer."""
+
+    pki: PKI = None
+    signer: SIGNER = None
+    key: KEY = None
+    chain: CHAIN = None
+
+    def check(self) -> None:
+        """Refuse options that have no meaning together."""
+        if (self.key is None) != (self.chain is None):
+            ui.usage("--key and --chain go together", "--pki and --signer name a signer of a PKI")
+        if self.key is not None and self.pki is not None:
+            ui.usage("--key and --pki exclude each other")
+        if self.key is not None and self.signer is not None:
+            ui.usage("--key and --signer exclude each other")
+
+
+class AboutOptions(NamedTuple):
+    """Options: what the release says of itself, for devices and people."""
+
+    vendor: VENDOR = None
+    product: PRODUCT = None
+    version: VERSION = None
+    description: DESCRIPTION = None
+    sequence: SEQUENCE = None
+    not_after: NOT_AFTER = None
+
+
+class ImageOptions(NamedTuple):
+    """Options: where files go on a device, and the checks of them that do not count."""
+
+    target: TARGETS = None
+    strict: STRICT = False
+    raw: RAW = False
+    accept: ACCEPT = None
+    name: NAMES = None
+
+    @property
+    def waived(self) -> tuple[str, ...]:
+        """The names of the checks that are waived."""
+        return (*(self.accept or ()), *([waivers.RAW] * self.raw))
+
+
+class ContentOptions(NamedTuple):
+    """Options: the payloads in the envelope, and how devices get them."""
+
+    embed: EMBED = False
+    base_url: BASE_URL = ""
+    block_size: BLOCK_SIZE = None
+    device_data: DEVICE_DATA = None
+
+
+class EvidenceOptions(NamedTuple):
+    """Options: what goes with the signatures."""
+
+    crl: CRLS = None
+    tsa: TSA = None
+    tsa_anchor: TSA_ANCHORS = None

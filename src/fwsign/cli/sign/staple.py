@@ -3,7 +3,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
@@ -14,6 +14,29 @@ from fwsign.cli.options import CRLS, PKI
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
+_ENVELOPE: TypeAlias = Annotated[
+    Path,
+    typer.Argument(
+        readable=False,
+        metavar="ENVELOPE",
+        help="A .suit file, whoever signed it; - is standard input.",
+    ),
+]
+_OUTPUT: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        readable=False,
+        metavar="FILE",
+        help="Where the result goes, - to standard output; not replaced. Default: into ENVELOPE.",
+    ),
+]
+_FORCE: TypeAlias = Annotated[
+    bool, typer.Option("--force", help="Take CRLs that go stale within a day, too.")
+]
+
+
 @command.command(
     cls=Command,
     epilog=examples(
@@ -22,31 +45,12 @@ command = typer.Typer(rich_markup_mode=None, add_completion=False)
     ),
 )
 def staple(
-    envelope: Annotated[
-        Path,
-        typer.Argument(
-            readable=False,
-            metavar="ENVELOPE",
-            help="A .suit file, whoever signed it; - is standard input.",
-        ),
-    ],
+    envelope: _ENVELOPE,
     *,
     crl: CRLS = None,
     pki: PKI = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            readable=False,
-            metavar="FILE",
-            help="Where the result goes, - to standard output; not replaced. Default: into "
-            "ENVELOPE.",
-        ),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Take CRLs that go stale within a day, too.")
-    ] = False,
+    output: _OUTPUT = None,
+    force: _FORCE = False,
 ) -> None:
     """Put newer CRLs into an envelope; no key is needed.
 

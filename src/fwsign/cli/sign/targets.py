@@ -24,7 +24,7 @@ from fwsign.images import Image, recognise
 from fwsign.signing.release import ReleaseFile
 
 
-class Target(NamedTuple):
+class TargetFile(NamedTuple):
     """A file with its component and the facts in its image.
 
     Args:
@@ -62,15 +62,15 @@ class Target(NamedTuple):
     @property
     def offset(self) -> int:
         """Its offset, if it goes to flash."""
-        return cast(FlashPlace, self.place).offset
+        return cast("FlashPlace", self.place).offset
 
-    def at(self, chip: str, offset: int) -> "Target":
+    def at(self, chip: str, offset: int) -> "TargetFile":
         """Return the same with a place in flash."""
         identifier = flash_identifier(chip, offset)
         return self._replace(part=self.part._replace(identifier=identifier))
 
 
-def find_targets(files: Sequence[Path], typed: Sequence[str]) -> list[Target]:
+def find_targets(files: Sequence[Path], typed: Sequence[str]) -> list[TargetFile]:
     """Return the target of each file, as far as the file itself tells; call `placed` next.
 
     Args:
@@ -82,7 +82,7 @@ def find_targets(files: Sequence[Path], typed: Sequence[str]) -> list[Target]:
     return [one for file in files for one in _found(file, identifiers.get(file))]
 
 
-def placed(group: Sequence[Target]) -> list[Target]:
+def placed(group: Sequence[TargetFile]) -> list[TargetFile]:
     """Set the places of partition tables and OTA data, which do not name their chip.
 
     Args:
@@ -105,13 +105,13 @@ def placed(group: Sequence[Target]) -> list[Target]:
     return done
 
 
-def remarks(targets: Sequence[Target]) -> list[str]:
+def remarks(targets: Sequence[TargetFile]) -> list[str]:
     """Return the remarks about the images, each with its file."""
     lines = [f"{one.part.path}: {note}" for one in targets for note in _remarks(one)]
     return list(dict.fromkeys(lines))
 
 
-def doubts(targets: Sequence[Target]) -> list[str]:
+def doubts(targets: Sequence[TargetFile]) -> list[str]:
     """Return what may keep applications from starting, each with its file and partition."""
     parts = [(one.part.path, part) for one in targets if one.image for part in one.image.parts]
     return [
@@ -121,7 +121,7 @@ def doubts(targets: Sequence[Target]) -> list[str]:
     ]
 
 
-def _remarks(target: Target) -> list[str]:
+def _remarks(target: TargetFile) -> list[str]:
     image = target.image
     if image is None:
         return []
@@ -135,7 +135,7 @@ def _remarks(target: Target) -> list[str]:
     return lines
 
 
-def common_version(targets: Sequence[Target]) -> str | None:
+def common_version(targets: Sequence[TargetFile]) -> str | None:
     """Return the version that the images state, if they agree."""
     versions = {target.version for target in targets if target.version}
     return versions.pop() if len(versions) == 1 else None
@@ -187,18 +187,18 @@ def _is_ours(typed: str, chip: str) -> bool:
     return False
 
 
-def _found(file: Path, identifier: tuple[bytes, ...] | None) -> list[Target]:
+def _found(file: Path, identifier: tuple[bytes, ...] | None) -> list[TargetFile]:
     """Return the targets that a file alone tells: several for a file with several chips' images."""
     found = _find(file, identifier)
     places = found.image.places if found.image and identifier is None else ()
     return [found.at(chip, offset) for chip, offset in places] or [found]
 
 
-def _find(file: Path, identifier: tuple[bytes, ...] | None) -> Target:
+def _find(file: Path, identifier: tuple[bytes, ...] | None) -> TargetFile:
     """Return the target that a file alone tells."""
     place = flash_place(identifier or ())
     if identifier is not None and place is None:
-        return Target(ReleaseFile(file, identifier), None, None)
+        return TargetFile(ReleaseFile(file, identifier), None, None)
     image, typed = _image(file), identifier is not None
     if place is None and image.chip is not None and image.offset is not None:
         place = FlashPlace(image.chip, image.offset)
@@ -207,7 +207,7 @@ def _find(file: Path, identifier: tuple[bytes, ...] | None) -> Target:
         identifier = _of_file(file)
     if place is not None:
         _check_fits(file, image, *place)
-    return Target(ReleaseFile(file, identifier or ()), image.version, image, typed)
+    return TargetFile(ReleaseFile(file, identifier or ()), image.version, image, typed)
 
 
 def _check_fits(file: Path, image: Image, chip: str, offset: int) -> None:
@@ -254,7 +254,7 @@ def _named(role: str | None) -> str:
     )
 
 
-def _with_table_place(target: Target, chips: Collection[str]) -> Target:
+def _with_table_place(target: TargetFile, chips: Collection[str]) -> TargetFile:
     if target.part.identifier or target.role != "partition table":
         return target
     from fwsign.images.esp_data import TABLE_OFFSET  # for tables alone
@@ -262,7 +262,9 @@ def _with_table_place(target: Target, chips: Collection[str]) -> Target:
     return target.at(_only_chip(target, chips, f"0x{TABLE_OFFSET:x}"), TABLE_OFFSET)
 
 
-def _with_otadata_place(target: Target, group: Sequence[Target], chips: Collection[str]) -> Target:
+def _with_otadata_place(
+    target: TargetFile, group: Sequence[TargetFile], chips: Collection[str]
+) -> TargetFile:
     if target.part.identifier:
         return target
     chip = _only_chip(target, chips, "OFFSET")
@@ -282,7 +284,7 @@ def _with_otadata_place(target: Target, group: Sequence[Target], chips: Collecti
     return target.at(chip, offset)
 
 
-def _with_app_place(target: Target, group: Sequence[Target]) -> Target:
+def _with_app_place(target: TargetFile, group: Sequence[TargetFile]) -> TargetFile:
     """Set the place of an application by its release's own table."""
     if target.typed or target.image is None or target.image.role != "application":
         return target
@@ -301,7 +303,7 @@ def _otadata_offset(table: Path) -> int | None:
     return part.offset if part else None
 
 
-def _only_chip(target: Target, chips: Collection[str], offset: str) -> str:
+def _only_chip(target: TargetFile, chips: Collection[str], offset: str) -> str:
     """Return the one chip of a release, for a file that does not name it."""
     if len(chips) != 1:
         words = f"the files signed with it are for {', '.join(sorted(chips))}" if chips else ""
@@ -313,7 +315,7 @@ def _only_chip(target: Target, chips: Collection[str], offset: str) -> str:
     return next(iter(chips))
 
 
-def _typed_hint(target: Target, place: str) -> str:
+def _typed_hint(target: TargetFile, place: str) -> str:
     return f"say where it goes: --target {target.part.path.name}={place}, or =file"
 
 

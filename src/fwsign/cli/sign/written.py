@@ -25,7 +25,7 @@ from fwsign.verify.verified import VerifiedRelease
 from fwsign.x509.crl import Crl
 
 if TYPE_CHECKING:
-    from fwsign.cli.sign.identity import Found
+    from fwsign.cli.sign.identity import FoundSigner
     from fwsign.format.suit import Manifest
     from fwsign.format.text import Text
     from fwsign.signing.release import Release
@@ -90,7 +90,7 @@ def _refuse_other(path: Path, *, regular: bool) -> None:
         )
 
 
-class Made(NamedTuple):
+class SignedFiles(NamedTuple):
     """The result of signing.
 
     Args:
@@ -119,7 +119,7 @@ class Made(NamedTuple):
         return [*dict.fromkeys(lines)]
 
 
-def write(made: Made, *, pki: Path | None, force: bool, as_json: bool) -> None:
+def write(made: SignedFiles, *, pki: Path | None, force: bool, as_json: bool) -> None:
     """Write all envelopes, then print their paths, their content and notes.
 
     Args:
@@ -146,7 +146,7 @@ def write(made: Made, *, pki: Path | None, force: bool, as_json: bool) -> None:
     _say(made, warnings, pki)
 
 
-def _say(made: Made, warnings: Sequence[str], pki: Path | None) -> None:
+def _say(made: SignedFiles, warnings: Sequence[str], pki: Path | None) -> None:
     for _, verified in made.signed:
         for component in verified.components:
             ui.note(f"{component.name}: {component.size} bytes, payload {component.uri}")
@@ -172,18 +172,18 @@ def _say(made: Made, warnings: Sequence[str], pki: Path | None) -> None:
     ui.next_command("verify", first, *apart, *anchor)
 
 
-def _of_first(made: Made) -> Sequence[Path]:
+def _of_first(made: SignedFiles) -> Sequence[Path]:
     """Return the files of the first envelope."""
     return made.files if len(made.envelopes) == 1 else made.files[:1]
 
 
-def _is_apart(file: Path, made: Made) -> bool:
+def _is_apart(file: Path, made: SignedFiles) -> bool:
     """Tell whether a file is not at the verifier's place: beside the envelope, by its name."""
     names = {one.payload_name for one in made.signed[0][1].components}
     return file.parent != made.envelopes[0].parent or file.name not in names
 
 
-def _as_json(made: Made, warnings: Sequence[str]) -> dict[str, Any]:
+def _as_json(made: SignedFiles, warnings: Sequence[str]) -> dict[str, Any]:
     """Return a JSON object about the written files."""
     envelopes = [
         _facts(path, verified.text, verified.manifest, *(one.name for _, one in verified.counted))
@@ -207,7 +207,7 @@ def _facts(
 def show_plan(
     envelopes: Sequence[Path],
     releases: "Sequence[Release]",
-    found: "Found",
+    found: "FoundSigner",
     said: Sequence[str],
     *,
     as_json: bool,

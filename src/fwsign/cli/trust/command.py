@@ -51,6 +51,52 @@ def _role(what: str, words: str) -> Any:
     )
 
 
+_OUTPUT: TypeAlias = Annotated[
+    Path,
+    typer.Argument(
+        readable=False, metavar="FILE", help="Where the trust update goes; not replaced."
+    ),
+]
+_VENDOR: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DOMAIN",
+        callback=named("vendor_domain"),
+        help="Whose devices, without --from. Default: that of fwsign.toml.",
+    ),
+]
+_REMOVE: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PEM|HEX", help="Leave an anchor out: its file, or the begin of its key's hash."
+    ),
+]
+_REQUIRE: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        max=4,
+        help="How many trust keys must sign the next list. Default: as before, else 1.",
+    ),
+]
+_FLOOR: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=0,
+        help="Set the lowest sequence number accepted, up or down; raises the epoch.",
+    ),
+]
+_FLOOR_TIME: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="Set the time that devices know to have passed, RFC 3339; raises the epoch.",
+    ),
+]
+
+
 @command.command(
     "make",
     cls=Command,
@@ -62,56 +108,18 @@ def _role(what: str, words: str) -> Any:
     ),
 )
 def make(
-    output: Annotated[
-        Path,
-        typer.Argument(
-            readable=False, metavar="FILE", help="Where the trust update goes; not replaced."
-        ),
-    ],
+    output: _OUTPUT,
     *,
     base: _BASE = None,
-    vendor: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DOMAIN",
-            callback=named("vendor_domain"),
-            help="Whose devices, without --from. Default: that of fwsign.toml.",
-        ),
-    ] = None,
+    vendor: _VENDOR = None,
     product: PRODUCT_OF_DEVICE = None,
     release: Annotated[list[str] | None, _role("release", "vouch for releases")] = None,
     trust: Annotated[list[str] | None, _role("trust", "sign trust updates")] = None,
     tsa: Annotated[list[str] | None, _role("tsa", "vouch for time stamps")] = None,
-    remove: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PEM|HEX", help="Leave an anchor out: its file, or the begin of its key's hash."
-        ),
-    ] = None,
-    require: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            max=4,
-            help="How many trust keys must sign the next list. Default: as before, else 1.",
-        ),
-    ] = None,
-    floor: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=0,
-            help="Set the lowest sequence number accepted, up or down; raises the epoch.",
-        ),
-    ] = None,
-    floor_time: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME",
-            help="Set the time that devices know to have passed, RFC 3339; raises the epoch.",
-        ),
-    ] = None,
+    remove: _REMOVE = None,
+    require: _REQUIRE = None,
+    floor: _FLOOR = None,
+    floor_time: _FLOOR_TIME = None,
     key: _KEYS = None,
     pass_: KEY_PASS = None,
 ) -> None:
@@ -121,19 +129,17 @@ def make(
     keys of the list that they have, and enough of its own, have signed; further people add theirs
     with fwsign trust sign.
     """
-    from fwsign.cli.trust import lists as trust_list
+    from fwsign.cli.trust import lists
     from fwsign.files import write_atomic
     from fwsign.signing.trust_update import make_update
 
-    old = trust_list.read_list(base) if base else None
+    old = lists.read_list(base) if base else None
     if base and (vendor or product):
         ui.usage("--from says vendor and product")
     start = old or _empty(vendor, product)
     floors = _floors(floor, floor_time)
-    changes = trust_list.Changes(
-        release or (), trust or (), tsa or (), remove or (), require, floors
-    )
-    update = trust_list.changed(start, changes)
+    changes = lists.Changes(release or (), trust or (), tsa or (), remove or (), require, floors)
+    update = lists.changed(start, changes)
     data = make_update(update, _signers(key, pass_))
     write_atomic(output, data)
     ui.out(str(output))
@@ -165,17 +171,17 @@ def sign(
 
     Read it with fwsign trust show first.
     """
-    from fwsign.cli.trust import lists as trust_list
+    from fwsign.cli.trust import lists
     from fwsign.files import write_atomic
     from fwsign.signing.trust_update import make_update
     from fwsign.trust.envelope import decode_update
 
     if not key:
         ui.usage("no key given", "name it with --key URI")
-    updates = trust_list.read_updates(file)
+    updates = lists.read_updates(file)
     if len(updates) != 1:
         ui.usage(f"{file} has {len(updates)} trust updates", "sign each before they are joined")
-    old = trust_list.read_list(base) if base else None
+    old = lists.read_list(base) if base else None
     update = decode_update(updates[0])
     data = make_update(update, _signers(key, pass_), signed=updates[0])
     write_atomic(file, data, overwrite=True)
@@ -200,15 +206,15 @@ def show(
 
     Only signatures by keys that are in the list itself are looked for.
     """
-    from fwsign.cli.trust import lists as trust_list
+    from fwsign.cli.trust import lists
     from fwsign.trust.envelope import decode_update
 
-    found = [(decode_update(data), data) for data in trust_list.read_updates(file)]
+    found = [(decode_update(data), data) for data in lists.read_updates(file)]
     if as_json:
-        ui.print_json({"updates": [trust_list.as_json(*one) for one in found]})
+        ui.print_json({"updates": [lists.as_json(*one) for one in found]})
         return
     for one in found:
-        trust_list.show(*one)
+        lists.show(*one)
 
 
 command.command("rehearse", cls=Command, epilog=trust_rehearse.EXAMPLES)(trust_rehearse.rehearse)

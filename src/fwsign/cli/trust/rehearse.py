@@ -2,11 +2,11 @@
 """`fwsign trust rehearse`: judge an update by the memories of saved devices."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 import typer
 
-from fwsign.cli import inputs, ui
+from fwsign.cli import answer, inputs, ui
 from fwsign.cli.command import examples
 from fwsign.cli.options import JSON
 from fwsign.cli.verify.demands import AT
@@ -20,39 +20,43 @@ EXAMPLES: Final = examples(
 )
 
 
+_DIRECTORY: TypeAlias = Annotated[
+    Path,
+    typer.Argument(
+        readable=False,
+        metavar="DIR",
+        help="Copies of devices' memories: NAME.db, with NAME.toml or device.toml beside.",
+    ),
+]
+_CANDIDATES: TypeAlias = Annotated[
+    list[Path],
+    typer.Argument(
+        readable=False,
+        metavar="FILE...",
+        help="Trust updates and releases, which each device meets in this order.",
+    ),
+]
+_REQUIRE: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        min=1,
+        max=8,
+        help="How many distinct signers devices without a device.toml demand.",
+    ),
+]
+_REVOCATION: TypeAlias = Annotated[
+    str,
+    typer.Option(metavar="require|off", help="How devices without a device.toml judge revocation."),
+]
+
+
 def rehearse(
-    directory: Annotated[
-        Path,
-        typer.Argument(
-            readable=False,
-            metavar="DIR",
-            help="Copies of devices' memories: NAME.db, with NAME.toml or device.toml beside.",
-        ),
-    ],
-    candidates: Annotated[
-        list[Path],
-        typer.Argument(
-            readable=False,
-            metavar="FILE...",
-            help="Trust updates and releases, which each device meets in this order.",
-        ),
-    ],
+    directory: _DIRECTORY,
+    candidates: _CANDIDATES,
     *,
-    require: Annotated[
-        int,
-        typer.Option(
-            metavar="N",
-            min=1,
-            max=8,
-            help="How many distinct signers devices without a device.toml demand.",
-        ),
-    ] = 1,
-    revocation: Annotated[
-        str,
-        typer.Option(
-            metavar="require|off", help="How devices without a device.toml judge revocation."
-        ),
-    ] = "require",
+    require: _REQUIRE = 1,
+    revocation: _REVOCATION = "require",
     at: AT = None,
     as_json: JSON = False,
 ) -> None:
@@ -82,7 +86,7 @@ def rehearse(
             _print_device(one)
         ui.out(f"{len(stranded)} of {len(found)} devices would be stranded")
     if stranded:
-        raise typer.Exit(ui.STALE)
+        raise typer.Exit(answer.STALE)
 
 
 def _device_as_json(one: "DeviceVerdict") -> dict[str, Any]:

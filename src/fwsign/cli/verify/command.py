@@ -4,22 +4,21 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from fwsign.cli import config, inputs, ui
-from fwsign.cli.command import Command, examples
-from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON, PRODUCT_OF_DEVICE, TSA_ANCHORS
+from fwsign.cli import answer, config, inputs, ui
+from fwsign.cli.command import Command, examples, grouped
+from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON
 from fwsign.cli.verify.demands import (
     ANCHORS,
     AT,
-    MIN_SEQUENCE,
     PAYLOADS,
     PROFILE,
-    REQUIRE,
-    VENDOR_OF_DEVICE,
     Demands,
+    DeviceOptions,
+    TokenOptions,
     Trust,
     gather,
 )
@@ -33,6 +32,29 @@ if TYPE_CHECKING:
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
+_ENVELOPE: TypeAlias = Annotated[
+    Path,
+    typer.Argument(
+        readable=False,
+        metavar="ENVELOPE",
+        help="A .suit file, at most 32 MiB; a pipe will do, and - is standard input.",
+    ),
+]
+_REVOCATION: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="require|off|allow-stale:TIME",
+        help="require refuses where there are no CRLs, off ignores them, allow-stale:30d is "
+        "require, but takes old CRLs so long past their next update. Default: judged if "
+        "there are any, else listed as unchecked.",
+    ),
+]
+_MANIFEST_ONLY: TypeAlias = Annotated[
+    bool,
+    typer.Option("--manifest-only", help="Leave payloads that are not here unchecked."),
+]
+
+
 @command.command(
     cls=Command,
     epilog=examples(
@@ -43,45 +65,19 @@ command = typer.Typer(rich_markup_mode=None, add_completion=False)
         "    --min-sequence 1795339738 --revocation require",
     ),
 )
+@grouped
 def verify(
-    envelope: Annotated[
-        Path,
-        typer.Argument(
-            readable=False,
-            metavar="ENVELOPE",
-            help="A .suit file, at most 32 MiB; a pipe will do, and - is standard input.",
-        ),
-    ],
+    envelope: _ENVELOPE,
     payloads: PAYLOADS = None,
     *,
     anchor: ANCHORS = None,
-    vendor: VENDOR_OF_DEVICE = None,
-    product: PRODUCT_OF_DEVICE = None,
-    min_sequence: MIN_SEQUENCE = None,
-    require: REQUIRE = 1,
+    device: DeviceOptions,
     crl: CRLS = None,
     at: AT = None,
     profile: PROFILE = "strict",
-    revocation: Annotated[
-        str | None,
-        typer.Option(
-            metavar="require|off|allow-stale:TIME",
-            help="require refuses where there are no CRLs, off ignores them, allow-stale:30d is "
-            "require, but takes old CRLs so long past their next update. Default: judged if "
-            "there are any, else listed as unchecked.",
-        ),
-    ] = None,
-    tsa_anchor: TSA_ANCHORS = None,
-    require_token: Annotated[
-        bool,
-        typer.Option(
-            "--require-token", help="Demand a time stamp that counts; needs --tsa-anchor."
-        ),
-    ] = False,
-    manifest_only: Annotated[
-        bool,
-        typer.Option("--manifest-only", help="Leave payloads that are not here unchecked."),
-    ] = False,
+    revocation: _REVOCATION = None,
+    token: TokenOptions,
+    manifest_only: _MANIFEST_ONLY = False,
     allow_example_keys: ALLOW_EXAMPLE = False,
     as_json: JSON = False,
 ) -> None:
@@ -99,15 +95,11 @@ def verify(
     demands = Demands(
         anchor=anchor,
         crl=crl,
-        vendor=vendor,
-        product=product,
-        min_sequence=min_sequence,
-        require=require,
+        device=device,
         profile=profile,
         revocation=revocation,
         allow_example_keys=allow_example_keys,
-        tsa_anchor=tsa_anchor or (),
-        require_token=require_token,
+        token=token,
     )
     parcels = split(envelope, payloads or ())
     trust = gather(demands, settings)
@@ -166,13 +158,13 @@ def _each(parcels: Sequence[Parcel], judge: Callable[[Parcel], "Verdict"], *, as
         try:
             view = judge(parcel)
         except FwsignError as error:
-            statuses.append(ui.exit_status(error))
+            statuses.append(answer.exit_status(error))
             place = str(parcel.envelope)
             named_already = place in error.message
             message = error.message if named_already else f"{place}: {error.message}"
-            ui.complain(message, ui.hint_for(error))
+            ui.complain(message, answer.hint_for(error))
             if as_json:
-                ui.print_json_line({**ui.refusal(error), **named})
+                ui.print_json_line({**answer.refusal(error), **named})
             continue
         statuses.append(0)
         if as_json:
@@ -180,4 +172,4 @@ def _each(parcels: Sequence[Parcel], judge: Callable[[Parcel], "Verdict"], *, as
         else:
             verdict.show(parcel.envelope, view)
     ui.note(f"{statuses.count(0)} of {len(statuses)} verified")
-    return ui.worst(statuses)
+    return answer.worst(statuses)

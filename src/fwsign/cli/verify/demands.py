@@ -11,7 +11,7 @@ import typer
 
 from fwsign import spans
 from fwsign.cli import config, inputs, ui
-from fwsign.cli.options import named
+from fwsign.cli.options import PRODUCT_OF_DEVICE, TSA_ANCHORS, named
 from fwsign.errors import Failed
 
 if TYPE_CHECKING:
@@ -71,21 +71,38 @@ PROFILE: TypeAlias = Annotated[
 ]
 
 
+class DeviceOptions(NamedTuple):
+    """Options: what this device is, and the least that it demands."""
+
+    vendor: VENDOR_OF_DEVICE = None
+    product: PRODUCT_OF_DEVICE = None
+    min_sequence: MIN_SEQUENCE = None
+    require: REQUIRE = 1
+
+
+class TokenOptions(NamedTuple):
+    """Options: the time stamps that count."""
+
+    tsa_anchor: TSA_ANCHORS = None
+    require_token: Annotated[
+        bool,
+        typer.Option(
+            "--require-token", help="Demand a time stamp that counts; needs --tsa-anchor."
+        ),
+    ] = False
+
+
 @dataclass(frozen=True, kw_only=True)  # keywords only: two of them could be swapped unseen
 class Demands:
     """The command line's demands on a release, as typed."""
 
     anchor: Sequence[Path] | None
     crl: Sequence[Path] | None
-    vendor: str | None
-    product: str | None
-    min_sequence: int | None
-    require: int
+    device: DeviceOptions
     profile: str
     revocation: str | None
     allow_example_keys: bool
-    tsa_anchor: Sequence[Path] = ()
-    require_token: bool = False
+    token: TokenOptions | None = None
 
 
 class Trust(NamedTuple):
@@ -110,27 +127,28 @@ def gather(
 
     if demands.profile not in ("strict", "compat"):
         ui.usage(f'"{demands.profile}" is not a profile', "choose strict or compat")
-    vendor = demands.vendor or settings.vendor
-    if demands.product and not vendor:
+    device, token = demands.device, demands.token or TokenOptions()
+    vendor = device.vendor or settings.vendor
+    if device.product and not vendor:
         ui.usage("--product without a vendor", "name it with --vendor DOMAIN, or in fwsign.toml")
     anchors, places = _anchors(demands.anchor, settings)
-    if demands.require_token and not demands.tsa_anchor:
+    if token.require_token and not token.tsa_anchor:
         ui.usage("--require-token without an authority", "say whom to believe: --tsa-anchor PEM")
     profile: Profile = "compat" if demands.profile == "compat" else "strict"
     revocation, allow_stale = _revocation(demands.revocation, without_crls)
     policy = DevicePolicy(
         vendor=vendor,
-        product=(demands.product or settings.product) if vendor else demands.product,
-        min_sequence=demands.min_sequence,
-        threshold=demands.require,
+        product=(device.product or settings.product) if vendor else device.product,
+        min_sequence=device.min_sequence,
+        threshold=device.require,
         profile=profile,
         revocation=revocation,
         allow_stale=allow_stale,
         crls=tuple(inputs.load_pem(demands.crl or (), "X509 CRL", "CRL")),
         pinned_vendors=pins_for(anchors, profile, vendor) if vendor else {},
         allow_example_keys=demands.allow_example_keys,
-        require_token=demands.require_token,
-        tsa_anchors=tuple(inputs.load_anchors(demands.tsa_anchor)),
+        require_token=token.require_token,
+        tsa_anchors=tuple(inputs.load_anchors(token.tsa_anchor or ())),
     )
     return Trust(anchors, places, policy)
 

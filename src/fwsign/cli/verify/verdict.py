@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fwsign.cli import ui
+from fwsign.cli import answer, ui
 from fwsign.cli.verify.payload_files import list_used
 from fwsign.format.component import Component
 from fwsign.receipts.facts import (
@@ -65,7 +65,7 @@ def as_json(view: Verdict) -> dict[str, Any]:
         "anchors": [str(place) for place in view.anchors],
         "notes": view.notes,
     }
-    return ui.accepted("verified", view.unchecked, facts)
+    return answer.accepted("verified", view.unchecked, facts)
 
 
 def _checked_by(view: Verdict, component: Component) -> str | None:

@@ -12,11 +12,12 @@ from fwsign.errors import Failed
 from fwsign.files import exclusive, read_bytes, write_atomic
 from fwsign.keys.file import KEY_FILE_LIMIT
 from fwsign.pki import crls
-from fwsign.pki.directory import CERTIFICATE_LIMIT, Pki
+from fwsign.pki.certificates import CERTIFICATE_LIMIT
+from fwsign.pki.directory import Pki
 from fwsign.pki.easyrsa.read import issued_by
 from fwsign.pki.files import build_beside, write_certificate
+from fwsign.pki.flat import make_flat
 from fwsign.pki.index import line, lost_line, serial_text
-from fwsign.pki.layout import make_flat
 from fwsign.x509.certificate import PARSE_ERRORS
 
 if TYPE_CHECKING:

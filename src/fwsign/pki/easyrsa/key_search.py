@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 from fwsign.errors import Failed
 from fwsign.files import io_error, read_bytes
 from fwsign.keys.file import KEY_FILE_LIMIT
-from fwsign.keys.formats import CONTAINER, read_any, read_opened
+from fwsign.keys.formats import read_any, read_opened
+from fwsign.keys.items import CONTAINER
 from fwsign.pki.files import PRIVATE
 from fwsign.pki.lint.files import FILES_LIMIT
 from fwsign.x509.certificate import key_digest
@@ -31,7 +32,7 @@ _JOINTS: Final = ("_", "-", ".")
 """Characters after a certificate's name in a key's, as in NAME_pkc8.key."""
 
 
-class KeyFile(NamedTuple):
+class ForeignKey(NamedTuple):
     """A file with one private key; `spki` is None if only a passphrase would reveal it."""
 
     path: Path
@@ -43,7 +44,7 @@ class Keys(NamedTuple):
 
     base: Path
     stems: tuple[str, ...]
-    found: tuple[KeyFile, ...]
+    found: tuple[ForeignKey, ...]
 
     @classmethod
     def below(cls, base: Path, stems: tuple[str, ...], passphrase: Passphrase | None) -> Self:
@@ -70,7 +71,7 @@ class Keys(NamedTuple):
                 found.append(key)
         return cls(base, stems, tuple(found))
 
-    def of(self, spki: str, usual: Path, *, even_another: bool = False) -> KeyFile | None:
+    def of(self, spki: str, usual: Path, *, even_another: bool = False) -> ForeignKey | None:
         """Return the key of a certificate; None if it is not here.
 
         Args:
@@ -84,7 +85,7 @@ class Keys(NamedTuple):
             (key for key in (*own, *locked) if key.path == usual),
             own,
             (key for key in locked if _named(key.path, self.stems) == usual.stem),
-            [KeyFile(usual, None)] if even_another and usual.is_file() else [],
+            [ForeignKey(usual, None)] if even_another and usual.is_file() else [],
         )
         return next(itertools.chain(*ways), None)
 
@@ -121,7 +122,7 @@ def _fits(path: Path, stem: str) -> bool:
     return path.stem == stem or path.name.startswith(tuple(f"{stem}{joint}" for joint in _JOINTS))
 
 
-def _key(path: Path, data: bytes, passphrase: Passphrase | None) -> KeyFile | None:
+def _key(path: Path, data: bytes, passphrase: Passphrase | None) -> ForeignKey | None:
     """Return the key in a file; None if there is none, or more than one, or none to open."""
     try:
         if passphrase is None:
@@ -134,7 +135,7 @@ def _key(path: Path, data: bytes, passphrase: Passphrase | None) -> KeyFile | No
     if len(keys) != 1 or (keys[0].public_key is None and keys[0].encryption is None):
         return None
     public = keys[0].public_key
-    return KeyFile(path, None if public is None else key_digest(public))
+    return ForeignKey(path, None if public is None else key_digest(public))
 
 
 def _files(base: Path) -> Iterator[Path]:

@@ -14,18 +14,19 @@ from fwsign.files import io_error, read_bytes
 from fwsign.keys import Passphrase
 from fwsign.keys.published import refuse_published
 from fwsign.names import peer_name, signer_name
-from fwsign.pki.directory import CERTIFICATE_LIMIT, CRL_LIMIT, INDEX, common_name, crl_is_signed
+from fwsign.pki.certificates import CERTIFICATE_LIMIT, CRL_LIMIT, common_name, crl_is_signed
 from fwsign.pki.easyrsa.key_search import Keys
 from fwsign.pki.index import parse_index
 from fwsign.pki.lint.files import Folder, Seen
 from fwsign.pki.lint.files import read as read_files
 from fwsign.pki.paths.end import TLS
+from fwsign.pki.places import INDEX
 from fwsign.pki.view.entry import purposes_of, use_of
 from fwsign.x509.certificate import PARSE_ERRORS, key_digest
 from fwsign.x509.crl import newest
 
 
-class Layout(NamedTuple):
+class ToolLayout(NamedTuple):
     """The places of a tool's files; `folders` hold certificates."""
 
     tool: str
@@ -36,14 +37,14 @@ class Layout(NamedTuple):
 
 
 LAYOUTS: Final = (
-    Layout(
+    ToolLayout(
         "easy-rsa",
         "ca.crt",
         "private/ca.key",
         ("issued", "certs_by_serial", "revoked"),
         ("crl.pem",),
     ),
-    Layout(
+    ToolLayout(
         "openssl ca",
         "cacert.pem",
         "private/cakey.pem",
@@ -56,7 +57,7 @@ _CHAINS: Final = (".crt", ".pem", ".cer", ".crl")
 """Files beside the CA's certificate that may hold its root, and the root's CRL."""
 
 
-class Entry(NamedTuple):
+class ForeignEntry(NamedTuple):
     """A found certificate, its new name, and its key if there is one.
 
     `by_name` tells that only the name of the key's file says whose it is.
@@ -69,26 +70,26 @@ class Entry(NamedTuple):
     by_name: bool = False
 
 
-class Above(NamedTuple):
+class RootAbove(NamedTuple):
     """The root above a CA, and that root's newest CRL."""
 
     root: x509.Certificate
     crl: x509.CertificateRevocationList
 
 
-class Source(NamedTuple):
+class ForeignPki(NamedTuple):
     """A directory's content. `old` are renewed and revoked certificates; a root has no `above`."""
 
     directory: Path
     tool: str
     ca: x509.Certificate
     key: Path | None
-    entries: tuple[Entry, ...]
+    entries: tuple[ForeignEntry, ...]
     old: tuple[x509.Certificate, ...]
     revoked: tuple[x509.RevokedCertificate, ...]
     crl: x509.CertificateRevocationList | None
     left_out: tuple[tuple[Path, str], ...]
-    above: Above | None
+    above: RootAbove | None
 
     @property
     def unlisted(self) -> tuple[int, ...]:
@@ -99,7 +100,7 @@ class Source(NamedTuple):
 
 def read(
     directory: Path, above: Sequence[Path] = (), passphrase: Passphrase | None = None
-) -> Source:
+) -> ForeignPki:
     """Read the directory of easy-rsa or `openssl ca`, or the one above it.
 
     Args:
@@ -129,7 +130,7 @@ def read(
     own = {one.der: one for one in reversed(seen) if one.parsed not in others}
     stems = (Path(layout.key).stem, *(one.file.stem for one in own.values()))
     keys = Keys.below(base, stems, passphrase)
-    entries: list[Entry] = []
+    entries: list[ForeignEntry] = []
     old: list[x509.Certificate] = []
     left_out = [(one.file, one.what) for folder in found for one in folder.damaged]
     gone = {one.serial_number for one in revoked}
@@ -145,7 +146,7 @@ def read(
     wanted = {_usual(base, entry.file): entry.key for entry in entries}
     left_out += keys.strange(known, {**wanted, base / layout.key: there and there.path})
     parts = (tuple(entries), tuple(old), revoked, crl, tuple(left_out), over)
-    return Source(base, layout.tool, ca, there and there.path, *parts)
+    return ForeignPki(base, layout.tool, ca, there and there.path, *parts)
 
 
 def _spki(certificate: x509.Certificate) -> str:
@@ -156,18 +157,20 @@ def _usual(base: Path, certificate: Path) -> Path:
     return base / f"private/{certificate.stem}.key"
 
 
-def _entry(one: Seen, keys: Keys, layout: Layout, taken: set[str]) -> Entry:
+def _entry(one: Seen, keys: Keys, layout: ToolLayout, taken: set[str]) -> ForeignEntry:
     name = _name(one.file, one.parsed, layout.tool, taken)
     key = keys.of(_spki(one.parsed), _usual(keys.base, one.file))
     locked = key is not None and key.spki is None
-    return Entry(name, one.file, one.parsed, key.path if key else None, locked)
+    return ForeignEntry(name, one.file, one.parsed, key.path if key else None, locked)
 
 
 def _beside(base: Path) -> list[Path]:
     return [path for path in sorted(base.glob("*")) if path.suffix in _CHAINS]
 
 
-def _above(ca: x509.Certificate, base: Path, files: Sequence[Path], known: list[Folder]) -> Above:
+def _above(
+    ca: x509.Certificate, base: Path, files: Sequence[Path], known: list[Folder]
+) -> RootAbove:
     """Find the root above a CA, and the root's CRL, which may revoke the CA."""
     folders = [*(read_files(file) for file in files), *known]
     seen = [one.parsed for folder in folders for one in folder.certificates]
@@ -191,7 +194,7 @@ def _above(ca: x509.Certificate, base: Path, files: Sequence[Path], known: list[
         both = f"{own[0].file} and {own[1].file}"
         what = f'"{common_name(issuer)}", of which {both} are CRLs, neither newer'
         raise _incomplete(ca, base, what, hint)
-    return Above(issuer, own[0].parsed)
+    return RootAbove(issuer, own[0].parsed)
 
 
 def _incomplete(ca: x509.Certificate, base: Path, other: str, hint: str) -> Failed:
@@ -204,7 +207,7 @@ def _incomplete(ca: x509.Certificate, base: Path, other: str, hint: str) -> Fail
     )
 
 
-def _find(directory: Path) -> tuple[Path, Layout]:
+def _find(directory: Path) -> tuple[Path, ToolLayout]:
     try:
         for base in (directory / name for name in _BELOW):
             for layout in LAYOUTS:

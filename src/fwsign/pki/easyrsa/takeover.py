@@ -25,14 +25,17 @@ from fwsign.keys import Passphrase
 from fwsign.keys.file import KEY_FILE_LIMIT
 from fwsign.pki import crls, profiles
 from fwsign.pki.authority import add_authority, join, new_issuing
-from fwsign.pki.directory import ISSUING, ISSUING_TLS, ROOT, Pki, common_name, request_path
-from fwsign.pki.easyrsa.read import Entry, Source
+from fwsign.pki.certificates import common_name
+from fwsign.pki.directory import Pki
+from fwsign.pki.easyrsa.read import ForeignEntry, ForeignPki
+from fwsign.pki.entry_names import ISSUING, ISSUING_TLS, ROOT, request_path
 from fwsign.pki.files import build_beside, make_directories
 from fwsign.pki.index import INDEX_LIMIT
-from fwsign.pki.issue import NewKey
+from fwsign.pki.issuance import NewKey
 from fwsign.pki.log import log_certificate
 from fwsign.pki.profiles import SIGNING, TLS_ONLY, Authority
-from fwsign.pki.term import refuse_early, refuse_ended
+from fwsign.pki.subjects import ROLES, organisation_of, subject_name
+from fwsign.pki.validity import refuse_early, refuse_ended
 
 _CN_LIMIT: Final = 64
 _RECORDS: Final = ("index.txt", "index.txt.attr", "serial", "crlnumber", "crl.pem", "crl/crl.pem")
@@ -51,7 +54,7 @@ class NewIssuing(NamedTuple):
         return NewKey(self.alg, self.passphrase)
 
 
-def why_no_issuing(source: Source) -> str | None:
+def why_no_issuing(source: ForeignPki) -> str | None:
     """Return why no issuing CA can be made below the root; None if one can, or is there already."""
     if source.above is not None:
         return None
@@ -64,7 +67,7 @@ def why_no_issuing(source: Source) -> str | None:
 
 
 def take_over(
-    source: Source,
+    source: ForeignPki,
     target: str | os.PathLike[str],
     *,
     issuing: NewIssuing | None,
@@ -115,7 +118,7 @@ def take_over(
 
 def _build(
     directory: Path,
-    source: Source,
+    source: ForeignPki,
     authority: Authority | None,
     issuing: NewIssuing | None,
     now: datetime,
@@ -160,10 +163,10 @@ def _add_issuing(pki: Pki, root: Authority, issuing: NewIssuing, now: datetime) 
     passphrase = issuing.key.secret()
     signing = SIGNING._replace(permitted=tuple(issuing.vendors))
     for name, limits in ((ISSUING, signing), (ISSUING_TLS, TLS_ONLY)):
-        end = f" {profiles.ROLES[name]}"
+        end = f" {ROLES[name]}"
         room = _CN_LIMIT - len(end)
         common = common_name(root.certificate).encode()[:room].decode(errors="ignore") + end
-        subject = profiles.subject_name(profiles.organisation_of(root.certificate), common)
+        subject = subject_name(organisation_of(root.certificate), common)
         authority = new_issuing(issuing.alg, subject, limits, root, now)
         add_authority(pki, name, authority, passphrase, now)
 
@@ -177,7 +180,7 @@ def _write_request(directory: Path, issuing: Authority) -> None:
     write_atomic(path, request.public_bytes(Encoding.PEM))
 
 
-def _entry(pki: Pki, entry: Entry, now: datetime) -> None:
+def _entry(pki: Pki, entry: ForeignEntry, now: datetime) -> None:
     log_certificate(pki.directory, entry.name, entry.certificate, now, kind="import")
     if entry.key is not None:
         _copy(entry.key, pki.key_path(entry.name), KEY_FILE_LIMIT, mode=0o600)

@@ -11,12 +11,13 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from fwsign.format.algorithms import CERTIFICATE_ALGORITHMS, PATH_KEYS
 from fwsign.format.cose import MIN_RSA_BITS, allowed_rsa_size, key_kind, key_name
+from fwsign.keys.asn1 import elements
 from fwsign.keys.published import is_published
-from fwsign.pki.lint import der as lint_der
+from fwsign.pki.lint.der import GENERALIZED_TIME
 from fwsign.pki.lint.files import Seen
 from fwsign.pki.lint.rules import Finding, found
 from fwsign.pki.profiles import short_third
-from fwsign.pki.view.lenient import serial_text
+from fwsign.pki.view.words import shown_serial
 from fwsign.spans import plain_span
 from fwsign.x509.certificate import MAX_SERIAL_BITS, PARSE_ERRORS
 from fwsign.x509.constraints import is_domain
@@ -81,17 +82,17 @@ _Said = Iterator[tuple[str, str]]
 
 def _form(certificate: Seen, above: bool) -> _Said:
     del above
-    version, outline = certificate.parsed.version, certificate.outline
+    version, fields = certificate.parsed.version, certificate.fields
     if version is not x509.Version.v3:
         yield "lint.version", f"version {version.name}, expected v3"
     least = 0 if certificate.is_root else 1  # devices pin roots, and accept 0 there
-    if not least <= outline.serial < 1 << MAX_SERIAL_BITS:
-        yield "lint.serial", f"serial number {serial_text(outline.serial)}"
-    elif outline.serial_size < SHORT_SERIAL:
-        yield "lint.serial-short", f"serial number {serial_text(outline.serial)}"
+    if not least <= fields.serial < 1 << MAX_SERIAL_BITS:
+        yield "lint.serial", f"serial number {shown_serial(fields.serial)}"
+    elif fields.serial_size < SHORT_SERIAL:
+        yield "lint.serial-short", f"serial number {shown_serial(fields.serial)}"
     dates = (certificate.parsed.not_valid_before_utc, certificate.parsed.not_valid_after_utc)
-    for time, date in zip(outline.times, dates, strict=False):
-        if time.tag == lint_der.GENERALIZED_TIME and date.year <= _LAST_UTC_TIME:
+    for time, date in zip(fields.times, dates, strict=False):
+        if time.tag == GENERALIZED_TIME and date.year <= _LAST_UTC_TIME:
             yield "lint.time-encoding", f"{date:%Y-%m-%d} is a GeneralizedTime, expected UTCTime"
 
 
@@ -114,7 +115,7 @@ def _published(certificate: Seen, above: bool) -> _Said:
 
 def _signature(certificate: Seen, above: bool) -> _Said:
     del above
-    fields = lint_der.elements(lint_der.elements(certificate.der)[0].content)
+    fields = elements(elements(certificate.der)[0].content)
     head = bytes([fields[1].tag, len(fields[1].content)])
     if head + fields[1].content not in CERTIFICATE_ALGORITHMS:
         oid = certificate.parsed.signature_algorithm_oid.dotted_string

@@ -10,12 +10,13 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ExtensionOID
 
 from fwsign.format.algorithms import CERTIFICATE_ALGORITHMS
+from fwsign.keys.asn1 import elements
 from fwsign.pki.crls import has_leaked
-from fwsign.pki.lint import der as lint_der
+from fwsign.pki.lint.der import crl_has_version
 from fwsign.pki.lint.files import Folder, Seen, SeenCrl
 from fwsign.pki.lint.paths import Tree
 from fwsign.pki.lint.rules import Finding, found
-from fwsign.pki.view.lenient import serial_text
+from fwsign.pki.view.words import shown_serial
 from fwsign.x509.certificate import PARSE_ERRORS
 from fwsign.x509.crl import limited_to, newest
 
@@ -36,7 +37,7 @@ class Lists(NamedTuple):
             for ca, crls in self.newest.values()
             for serials in ({entry.serial_number for crl in crls for entry in crl.parsed},)
             for one in tree.below(ca)
-            if one.outline.serial in serials
+            if one.fields.serial in serials
         )
 
     def leaked(self, tree: Tree) -> Mapping[str, Seen]:
@@ -47,7 +48,7 @@ class Lists(NamedTuple):
                 entry.serial_number for crl in crls for entry in crl.parsed if _leaked(entry)
             }
             for one in tree.below(ca) if serials else ():
-                if one.outline.serial in serials and one.spki:
+                if one.fields.serial in serials and one.spki:
                     found[one.spki] = one
         return found
 
@@ -84,7 +85,7 @@ def check_keys(
     for one in tree.certificates if leaked else ():
         source = leaked.get(one.spki or "")
         if source is not None and one.der not in dead | revoked:
-            serial = serial_text(source.outline.serial)
+            serial = shown_serial(source.fields.serial)
             words = (
                 f"its key leaked: certificate {serial} was revoked for that, and this one was not"
             )
@@ -143,9 +144,9 @@ def _signed(crl: SeenCrl, ca: Seen) -> bool:
 
 
 def _form(crl: SeenCrl) -> Iterator[tuple[str, str]]:
-    if not lint_der.crl_has_version(crl.der):
+    if not crl_has_version(crl.der):
         yield "lint.crl-version", "version 1, expected v2"
-    fields = lint_der.elements(lint_der.elements(crl.der)[0].content)
+    fields = elements(elements(crl.der)[0].content)
     if bytes([fields[1].tag, len(fields[1].content)]) + fields[1].content not in (
         CERTIFICATE_ALGORITHMS
     ):
@@ -176,13 +177,13 @@ def _dates(crl: SeenCrl, now: datetime) -> Iterator[tuple[str, str]]:
 
 
 def _unknown(makers: Sequence[Seen], crl: SeenCrl, tree: Tree) -> Iterator[tuple[str, str]]:
-    here = {one.outline.serial for ca in makers for one in tree.below(ca)}
+    here = {one.fields.serial for ca in makers for one in tree.below(ca)}
     unknown = [entry.serial_number for entry in crl.parsed if entry.serial_number not in here]
     if unknown:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         yield (
             "lint.crl-unknown",
-            f"serial number {serial_text(unknown[0])}{more}: no such certificate here",
+            f"serial number {shown_serial(unknown[0])}{more}: no such certificate here",
         )
 
 

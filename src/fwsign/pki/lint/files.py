@@ -18,12 +18,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fwsign.errors import Failed
 from fwsign.files import io_error, read_bytes
 from fwsign.keys import Passphrase, jwk, named
-from fwsign.keys.formats import CONTAINER, Found, read_opened
+from fwsign.keys.formats import read_opened
+from fwsign.keys.items import CONTAINER, FileItem
 from fwsign.pki.crls import number_of
-from fwsign.pki.lint import der as lint_der
+from fwsign.pki.lint.der import RawFields, raw_fields
 from fwsign.pki.paths.end import TLS
 from fwsign.pki.view.entry import use_of
-from fwsign.pki.view.lenient import Extensions, of_certificate, serial_text, words
+from fwsign.pki.view.extensions import Extensions
+from fwsign.pki.view.lenient import of_certificate
+from fwsign.pki.view.words import error_words, shown_serial
 from fwsign.x509.certificate import PARSE_ERRORS, display_name, key_digest
 
 FILE_LIMIT: Final = 4 * 1024 * 1024
@@ -45,14 +48,14 @@ class Seen(NamedTuple):
     file: Path
     der: bytes
     parsed: x509.Certificate
-    outline: lint_der.Outline
+    fields: RawFields
     spki: str | None
     extensions: Extensions
 
     @property
     def name(self) -> str:
         """The certificate's name for people."""
-        return display_name(self.parsed.subject) or f"serial {serial_text(self.outline.serial)}"
+        return display_name(self.parsed.subject) or f"serial {shown_serial(self.fields.serial)}"
 
     def extension(self, kind: type[_Extension]) -> x509.Extension[_Extension] | None:
         """Return the extension of a kind; None if it is absent or cannot be read."""
@@ -170,7 +173,7 @@ def read(place: Path, passphrase: Passphrase | None = None) -> Folder:
             except (UnsupportedAlgorithm, IndexError, Failed, *PARSE_ERRORS) as error:
                 if single and isinstance(error, Failed) and error.code != "io.format":
                     raise
-                told = f"{label or 'DER'} that cannot be read: {words(error)}"
+                told = f"{label or 'DER'} that cannot be read: {error_words(error)}"
                 pile.damaged.append(Damaged(file, told))
         if fault := _fault(data):
             pile.damaged.append(Damaged(file, fault))
@@ -236,7 +239,7 @@ class _Pile:
         self._locked: list[Path] = []
         self.damaged: list[Damaged] = []
 
-    def take(self, file: Path, found: Iterable[Found]) -> None:
+    def take(self, file: Path, found: Iterable[FileItem]) -> None:
         """Take in the things in one block; raise for an unreadable one."""
         nothing = True
         for one in found:
@@ -285,7 +288,7 @@ def _certificate(file: Path, content: bytes) -> Seen:
         spki = None
     else:
         spki = hashlib.sha256(key).hexdigest()
-    return Seen(file, content, parsed, lint_der.outline(content), spki, of_certificate(parsed))
+    return Seen(file, content, parsed, raw_fields(content), spki, of_certificate(parsed))
 
 
 def _crl(file: Path, content: bytes) -> SeenCrl:
@@ -295,7 +298,7 @@ def _crl(file: Path, content: bytes) -> SeenCrl:
     return SeenCrl(file, content, parsed)
 
 
-def _key(file: Path, found: Found) -> SeenKey:
+def _key(file: Path, found: FileItem) -> SeenKey:
     encryption = found.encryption
     if found.public_key is None and encryption is None:
         raise ValueError(found.detail or "not a key")

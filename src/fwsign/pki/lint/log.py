@@ -7,10 +7,10 @@ from hashlib import sha256
 from pathlib import Path
 
 from fwsign.errors import Failed, FwsignError
-from fwsign.pki.directory import INDEX
 from fwsign.pki.lint.files import Seen
 from fwsign.pki.lint.rules import Finding, found
 from fwsign.pki.log import FILE, read_log
+from fwsign.pki.places import INDEX
 from fwsign.pki.profiles import BACKDATED
 
 

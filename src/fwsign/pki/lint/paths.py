@@ -15,10 +15,10 @@ from fwsign.pki.lint.certificates import signs_code
 from fwsign.pki.lint.files import Seen
 from fwsign.pki.lint.rules import Finding, found
 from fwsign.pki.paths.build import find_paths
-from fwsign.pki.paths.end import Link, PathEnd, path_ends
+from fwsign.pki.paths.end import PathEnd, PathLink, path_ends
 from fwsign.pki.profiles import NO_END
 from fwsign.pki.report.linking import ISSUER_LIMIT
-from fwsign.pki.view.lenient import serial_text
+from fwsign.pki.view.words import shown_serial
 from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import PARSE_ERRORS, display_name, parse_anchor, parse_certificate
 from fwsign.x509.chain import validate_path
@@ -53,7 +53,7 @@ class Tree(NamedTuple):
         """When the path of each certificate ends, by DER."""
         return path_ends(
             {
-                one.der: Link(
+                one.der: PathLink(
                     [ca.der for ca in self.makers.get(one.der, ())],
                     one.parsed.not_valid_after_utc,
                     one.der in revoked,
@@ -166,10 +166,10 @@ def _can_tell(ca: Seen, certificate: Seen) -> bool:
 def _twice(certificates: Sequence[Seen], alive: Sequence[Seen]) -> Iterator[Finding]:
     serials: dict[tuple[x509.Name, int], Seen] = {}
     for one in certificates:
-        first = serials.setdefault((one.parsed.issuer, one.outline.serial), one)
+        first = serials.setdefault((one.parsed.issuer, one.fields.serial), one)
         if first is not one:
             words = (
-                f'serial number {serial_text(one.outline.serial)} is also that of "{first.name}"'
+                f'serial number {shown_serial(one.fields.serial)} is also that of "{first.name}"'
             )
             yield found("lint.serial-twice", one.name, one.file, f"{words}, {first.file}")
     names: dict[x509.Name, Seen] = {}

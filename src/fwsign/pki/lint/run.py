@@ -37,13 +37,21 @@ from fwsign.pki.lint import (
 )
 from fwsign.pki.lint.files import Folder, Seen, SeenKey
 from fwsign.pki.lint.paths import Tree
-from fwsign.pki.lint.rules import RULES, SEVERITIES, Finding, Rule, found
+from fwsign.pki.lint.rule import SEVERITIES, Rule
+from fwsign.pki.lint.rules import RULES, Finding, found
 
 __all__ = ["RULES", "SEVERITIES", "Finding", "Report", "Rule", "lint"]
 
 
 class Report(NamedTuple):
-    """The checked files and the findings, the worst first."""
+    """The number of things that were checked, and the findings.
+
+    Args:
+        certificates: how many.
+        crls: how many.
+        keys: how many private keys.
+        findings: the worst first.
+    """
 
     certificates: int
     crls: int

@@ -36,7 +36,7 @@ Fits: TypeAlias = Callable[[CertificationPath], object]
 """Judges a path of one certificate and its issuer; it raises `FwsignError` to exclude it."""
 
 
-class Found(NamedTuple):
+class BuiltPath(NamedTuple):
     """A chain in DER, and its path."""
 
     chain: tuple[bytes, ...]
@@ -63,7 +63,7 @@ def find_paths(
     use: Use,
     profile: Profile = "strict",
     fits: Fits = _takes_all,
-) -> Iterator[Found]:
+) -> Iterator[BuiltPath]:
     """Yield chains that `validate_path` accepts, the shortest first.
 
     Args:
@@ -177,13 +177,13 @@ def _ends(top: Certificate, anchors: Sequence[Anchor]) -> bool:
 
 def _validated(
     chain: tuple[bytes, ...], anchors: Sequence[Anchor], use: Use, profile: Profile, fits: Fits
-) -> Found | None:
+) -> BuiltPath | None:
     try:
         path = validate_path(chain, anchors, use=use, profile=profile)
         fits(CertificationPath(path.certificates[-1:], path.anchor))
     except FwsignError:
         return None
-    return Found(chain, path)
+    return BuiltPath(chain, path)
 
 
 def _follows(path: Sequence[_One], ca: _One, use: Use, profile: Profile, fits: Fits) -> bool:

@@ -27,7 +27,7 @@ REVOKED: Final = datetime.min.replace(tzinfo=UTC)
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
-class Link(NamedTuple, Generic[N]):
+class PathLink(NamedTuple, Generic[N]):
     """A certificate among others."""
 
     issuers: Sequence[N]
@@ -45,7 +45,7 @@ class PathEnd(NamedTuple, Generic[N]):
     cause: N | None
 
 
-def path_ends(links: Mapping[N, Link[N]]) -> dict[N, PathEnd[N]]:
+def path_ends(links: Mapping[N, PathLink[N]]) -> dict[N, PathEnd[N]]:
     """Return when each certificate's last path ends, and by which certificate.
 
     A certificate whose issuer is not here, or that is in a circle without a root, ends by itself.
@@ -58,7 +58,7 @@ def path_ends(links: Mapping[N, Link[N]]) -> dict[N, PathEnd[N]]:
     return found
 
 
-def _ends(links: Mapping[N, Link[N]], *, dated_roots: bool) -> dict[N, tuple[datetime, N]]:
+def _ends(links: Mapping[N, PathLink[N]], *, dated_roots: bool) -> dict[N, tuple[datetime, N]]:
     """Go down from the tops, the latest end first, so that each is reached by its best path."""
     below: dict[N, list[N]] = {}
     for one, link in links.items():
@@ -84,7 +84,7 @@ def _ends(links: Mapping[N, Link[N]], *, dated_roots: bool) -> dict[N, tuple[dat
     return found
 
 
-def _own_end(one: N, link: Link[N], *, dated_roots: bool) -> datetime:
+def _own_end(one: N, link: PathLink[N], *, dated_roots: bool) -> datetime:
     if link.revoked:
         return REVOKED
     return link.end if dated_roots or one not in link.issuers else _NEVER

@@ -49,7 +49,7 @@ Host: TypeAlias = x509.DNSName | x509.IPAddress
 """What a client calls a server by."""
 
 
-class Accepted(NamedTuple):
+class AcceptedPath(NamedTuple):
     """An accepted path, the CRLs that count, and notes for the reader."""
 
     path: CertificationPath
@@ -63,7 +63,7 @@ class Judgement(NamedTuple):
     """The judged chain, and the verdict."""
 
     chain: tuple[bytes, ...]
-    verdict: Accepted | FwsignError
+    verdict: AcceptedPath | FwsignError
 
 
 def judge_pool(
@@ -98,7 +98,7 @@ def judge_pool(
         fits = partial(_check_step, at=at, crls=lists, profile=profile)
         for found in find_paths(leaf, pool, anchors, use=use, profile=profile, fits=fits):
             judgement = judged(found.chain)
-            if isinstance(judgement.verdict, Accepted):
+            if isinstance(judgement.verdict, AcceptedPath):
                 return judgement
             refused = refused or judgement
         return refused or judged(in_order(leaf, pool, at))
@@ -159,7 +159,7 @@ def judge(
     crls: Sequence[bytes] = (),
     host: Host | None = None,
     allow_example_keys: bool = False,
-) -> Accepted:
+) -> AcceptedPath:
     """Judge a path for a purpose, at a time, with the CRLs given.
 
     Args:
@@ -199,7 +199,7 @@ def judge(
     behind = ["freshness unproven: the clock is behind"] if at < now else []
     known = dict.fromkeys(f"the path has {whose}, which anyone can use" for _, whose in published)
     notes = (*behind, *known, *path.forgiven, *forgiven)
-    return Accepted(path, issued, now, at_hand or not path.certificates, notes)
+    return AcceptedPath(path, issued, now, at_hand or not path.certificates, notes)
 
 
 def _check_host(path: CertificationPath, host: Host) -> None:

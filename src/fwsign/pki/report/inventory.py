@@ -18,11 +18,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fwsign.pki.crls import number_of
-from fwsign.pki.paths.end import TLS, Link, path_ends
+from fwsign.pki.paths.end import TLS, PathLink, path_ends
 from fwsign.pki.profiles import short_third
 from fwsign.pki.report.linking import (
     ISSUER_LIMIT,
-    Found,
+    HeldCertificate,
     by_name,
     crl_is_signed_by,
     distinct,
@@ -31,7 +31,7 @@ from fwsign.pki.report.linking import (
     once,
 )
 from fwsign.pki.report.material import KeyFile, KeyFinder, Material, Problem, collect
-from fwsign.pki.view.lenient import UNREADABLE, quietly, words
+from fwsign.pki.view.words import UNREADABLE, error_words, quietly
 
 if TYPE_CHECKING:
     import os
@@ -77,7 +77,7 @@ class Revocation:
 
 
 @dataclass(frozen=True, slots=True)
-class Above:
+class EndingCa:
     """The certificate above another that ends the last of its paths."""
 
     number: int
@@ -102,7 +102,7 @@ class Entry:
     key_file: KeyFile | None
     """Its private key; None if it is not here."""
     revocation: Revocation | None
-    above: Above | None
+    above: EndingCa | None
     """The certificate above that ends it before its own time; None if there is none."""
     problems: tuple[str, ...]
 
@@ -124,7 +124,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Crl:
+class CrlEntry:
     """One CRL; `issuers` are the entries whose key signed it, if they are here."""
 
     name: str
@@ -151,7 +151,7 @@ class Inventory:
 
     source: str
     entries: tuple[Entry, ...]
-    crls: tuple[Crl, ...]
+    crls: tuple[CrlEntry, ...]
     problems: tuple[Problem, ...]
 
 
@@ -198,10 +198,10 @@ def _standing(
 
 def _crls(
     material: Material,
-    found: list[Found],
+    found: list[HeldCertificate],
     issuers: list[tuple[int, ...]],
     problems: list[Problem],
-) -> tuple[tuple[Crl, ...], dict[int, Revocation]]:
+) -> tuple[tuple[CrlEntry, ...], dict[int, Revocation]]:
     """Return the CRLs and their revocations; a CRL revokes only its own issuer's certificates."""
     names = by_name(found)
     issued: dict[int, dict[int, list[int]]] = {}
@@ -209,7 +209,7 @@ def _crls(
         for issuer in above:
             serials = issued.setdefault(issuer, {})
             serials.setdefault(found[number].certificate.serial_number, []).append(number)
-    crls: list[Crl] = []
+    crls: list[CrlEntry] = []
     revoked: dict[int, Revocation] = {}
     for crl, files in once(material.crls, held_by(material)):
         try:
@@ -224,7 +224,9 @@ def _crls(
                     _note(revoked, number, listed, files[0])
             crls.append(_crl(files, crl, tuple(own), named=bool(named)))
         except UNREADABLE as error:
-            problems.append(Problem(files[0], f"has a CRL that cannot be read: {words(error)}"))
+            problems.append(
+                Problem(files[0], f"has a CRL that cannot be read: {error_words(error)}")
+            )
     return tuple(sorted(crls, key=lambda one: one.files)), revoked
 
 
@@ -250,18 +252,18 @@ def _crl(
     own: tuple[int, ...],
     *,
     named: bool,
-) -> Crl:
+) -> CrlEntry:
     problems = []
     try:
         number = number_of(crl)
     except UNREADABLE as error:
         number = None
-        problems.append(f"its extensions cannot be read: {words(error)}")
+        problems.append(f"its extensions cannot be read: {error_words(error)}")
     if named and not own:
         problems.append("its signature does not verify with the issuer that is here")
     if crl.next_update_utc is None:
         problems.append("it does not say when the next one comes: devices refuse it")
-    return Crl(
+    return CrlEntry(
         name=PurePosixPath(files[0]).stem,
         files=files,
         issuer=crl.issuer.rfc4514_string(),
@@ -277,7 +279,7 @@ def _crl(
 
 def _entries(
     material: Material,
-    found: list[Found],
+    found: list[HeldCertificate],
     issuers: list[tuple[int, ...]],
     revoked: dict[int, Revocation],
 ) -> tuple[Entry, ...]:
@@ -287,7 +289,9 @@ def _entries(
     entries = []
     ends = path_ends(
         {
-            number: Link(issuers[number], one.facts.end, number in revoked, one.facts.use in TLS)
+            number: PathLink(
+                issuers[number], one.facts.end, number in revoked, one.facts.use in TLS
+            )
             for number, one in enumerate(found)
         }
     )
@@ -313,14 +317,14 @@ def _entries(
                 revocation=revoked.get(number),
                 above=None
                 if cause is None
-                else Above(cause, names[cause], found[cause].facts.end, revoked.get(cause)),
+                else EndingCa(cause, names[cause], found[cause].facts.end, revoked.get(cause)),
                 problems=tuple(problems),
             )
         )
     return tuple(entries)
 
 
-def _name(one: Found, held: Mapping[str, int]) -> str:
+def _name(one: HeldCertificate, held: Mapping[str, int]) -> str:
     stem = PurePosixPath(one.files[0]).stem
     return (stem if held[one.files[0]] == 1 else one.facts.common_name) or one.facts.serial
 

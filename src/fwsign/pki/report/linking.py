@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fwsign.pki.report.material import Material, Problem
 from fwsign.pki.view.entry import Facts, facts
-from fwsign.pki.view.lenient import UNREADABLE, words
+from fwsign.pki.view.words import UNREADABLE, error_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ ISSUER_LIMIT: Final = 16
 _T = TypeVar("_T", x509.Certificate, x509.CertificateRevocationList)
 
 
-class Found(NamedTuple):
+class HeldCertificate(NamedTuple):
     """One certificate, its fields, and the files that hold it."""
 
     certificate: x509.Certificate
@@ -31,14 +31,14 @@ class Found(NamedTuple):
     files: tuple[str, ...]
 
 
-def distinct(material: Material, problems: list[Problem]) -> list[Found]:
+def distinct(material: Material, problems: list[Problem]) -> list[HeldCertificate]:
     """Return each certificate once, with all its files, the best names first."""
     found = []
     for certificate, places in once(material.certificates, held_by(material)):
         try:
-            found.append(Found(certificate, facts(certificate), places))
+            found.append(HeldCertificate(certificate, facts(certificate), places))
         except UNREADABLE as error:
-            message = f"has a certificate that cannot be read: {words(error)}"
+            message = f"has a certificate that cannot be read: {error_words(error)}"
             problems.append(Problem(places[0], message))
     return sorted(found, key=lambda one: ("by_serial/" in one.files[0], one.files[0]))
 
@@ -63,7 +63,7 @@ def once(things: Sequence[tuple[str, _T]], held: Counter[str]) -> list[tuple[_T,
     ]
 
 
-def link(found: list[Found]) -> list[tuple[int, ...]]:
+def link(found: list[HeldCertificate]) -> list[tuple[int, ...]]:
     """Return each certificate's issuers, by name, key identifiers and signature."""
     named = by_name(found)
     links = []
@@ -83,7 +83,7 @@ def link(found: list[Found]) -> list[tuple[int, ...]]:
     return links
 
 
-def by_name(found: list[Found]) -> dict[bytes, list[int]]:
+def by_name(found: list[HeldCertificate]) -> dict[bytes, list[int]]:
     """Return the indexes in `found` for each subject, in DER."""
     numbers: dict[bytes, list[int]] = {}
     for number, one in enumerate(found):

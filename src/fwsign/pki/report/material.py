@@ -19,8 +19,10 @@ from cryptography import x509
 from fwsign.errors import Failed
 from fwsign.files import io_error, read_bytes
 from fwsign.keys import jwk, named
-from fwsign.keys.formats import CONTAINER, Found, read_opened
-from fwsign.pki.view.lenient import UNREADABLE, certificate, quietly, words
+from fwsign.keys.formats import read_opened
+from fwsign.keys.items import CONTAINER, FileItem
+from fwsign.pki.view.lenient import certificate
+from fwsign.pki.view.words import UNREADABLE, error_words, quietly
 from fwsign.x509.certificate import key_digest
 
 if TYPE_CHECKING:
@@ -208,13 +210,13 @@ def _endless(begin: re.Match[bytes]) -> str:
     return f"is damaged: BEGIN {begin[2].decode()} without its END"
 
 
-def _take(things: tuple[Found, ...], file: str, found: Material) -> bool:
+def _take(things: tuple[FileItem, ...], file: str, found: Material) -> bool:
     """Take in the things in one block; return whether all of them could be read."""
     taken = [_take_one(one, file, found) for one in things]
     return bool(taken) and all(taken)
 
 
-def _take_one(one: Found, file: str, found: Material) -> bool:
+def _take_one(one: FileItem, file: str, found: Material) -> bool:
     try:
         if one.kind == "certificate":
             found.certificates.append((file, x509.load_der_x509_certificate(one.content)))
@@ -234,7 +236,9 @@ def _take_one(one: Found, file: str, found: Material) -> bool:
     except UNREADABLE as error:
         if one.kind != "certificate" or (subject := _subject(one.content)) is None:
             return False
-        message = f"has a certificate that cannot be read: {words(error)}; its subject is {subject}"
+        message = (
+            f"has a certificate that cannot be read: {error_words(error)}; its subject is {subject}"
+        )
         found.problems.append(Problem(file, message))
     return True
 

@@ -20,6 +20,7 @@ from fwsign.pki.report.inventory import Standing
 from fwsign.pki.report.page_entries import crls_of, icon, standing_icon, table_of, tree_of
 from fwsign.pki.report.page_facts import text
 from fwsign.pki.report.tree import TONES
+from fwsign.pki.report.words import plural
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -88,7 +89,7 @@ def _counts(inventory: Inventory, at: datetime) -> str:
 
 
 def _count(number: int, word: str) -> str:
-    return f"<li><b>{number}</b> {tree.plural(number, word).partition(' ')[2]}</li>"
+    return f"<li><b>{number}</b> {plural(number, word).partition(' ')[2]}</li>"
 
 
 def _problems(inventory: Inventory) -> str:

@@ -9,12 +9,13 @@ from fwsign.pki.report import page_facts, tree
 from fwsign.pki.report.inventory import Standing
 from fwsign.pki.report.page_facts import link, mono, text
 from fwsign.pki.report.tree import TONES, tone_of
+from fwsign.pki.report.words import BELOW, share_left, until, validity
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from fwsign.pki.report.inventory import Crl, Entry, Inventory
-    from fwsign.pki.report.tree import Row
+    from fwsign.pki.report.inventory import CrlEntry, Entry, Inventory
+    from fwsign.pki.report.tree import TreeRow
 
 _DEPTH: Final = 200
 """Levels of nesting; browsers ignore more than 512 elements in one another."""
@@ -51,11 +52,11 @@ def tree_of(inventory: Inventory, at: datetime) -> str:
     return "".join(found)
 
 
-def _is_nested(rows: tuple[Row, ...], number: int, level: int) -> bool:
+def _is_nested(rows: tuple[TreeRow, ...], number: int, level: int) -> bool:
     return number + 1 < len(rows) and min(len(rows[number + 1].rails), _DEPTH) > level
 
 
-def _node(inventory: Inventory, row: Row, at: datetime, *, nested: bool) -> str:
+def _node(inventory: Inventory, row: TreeRow, at: datetime, *, nested: bool) -> str:
     entry = inventory.entries[row.entry]
     tone = tone_of(entry, at)
     kind = "authority" if entry.facts.ca else "issued"
@@ -72,7 +73,7 @@ def _node(inventory: Inventory, row: Row, at: datetime, *, nested: bool) -> str:
     common = entry.facts.common_name
     named = f'<span class="common">{text(common)}</span>' if common != entry.name else ""
     who = f'<span class="name">{text(entry.name)}</span>{_chip(entry)}{named}{_marks(entry, at)}'
-    words = tree.validity(entry, at)
+    words = validity(entry, at)
     facts = page_facts.laid_out(page_facts.of_certificate(inventory, entry, at))
     life = _life((entry.facts.begin, entry.end), at, (entry.standing(at), tone), words)
     return (
@@ -90,7 +91,7 @@ def _chip(entry: Entry) -> str:
 def _marks(entry: Entry, at: datetime) -> str:
     found = []
     standing = entry.standing(at)
-    if standing in tree.BELOW:
+    if standing in BELOW:
         found.append(f'<span class="chip {TONES[standing]}">DEAD</span>')
     elif standing in {Standing.REVOKED, Standing.EXPIRED, Standing.FUTURE}:
         found.append(f'<span class="chip {TONES[standing]}">{standing.value.upper()}</span>')
@@ -104,7 +105,7 @@ def _life(
 ) -> str:
     standing, tone = state
     mark = standing_icon(standing) if tone == TONES[standing] else icon(tone)
-    share = 0.0 if standing.dead else tree.share_left(*period, at)
+    share = 0.0 if standing.dead else share_left(*period, at)
     return (
         f'<span class="life {tone}"><span>{mark}{words}</span>'
         '<svg class="bar" aria-hidden="true"><rect class="fill" width="100%" height="5"/>'
@@ -131,17 +132,17 @@ def crls_of(inventory: Inventory, at: datetime) -> str:
     )
 
 
-def _crl_tone(crl: Crl, at: datetime) -> str:
+def _crl_tone(crl: CrlEntry, at: datetime) -> str:
     tone = TONES[crl.standing(at)]
     return "warn" if crl.problems and tone == "good" else tone
 
 
-def _crl(inventory: Inventory, number: int, crl: Crl, at: datetime) -> str:
+def _crl(inventory: Inventory, number: int, crl: CrlEntry, at: datetime) -> str:
     standing, tone = crl.standing(at), _crl_tone(crl, at)
     stale = '<span class="chip bad">STALE</span>' if standing is Standing.EXPIRED else ""
     faulty = '<span class="chip warn">PROBLEM</span>' if crl.problems else ""
     life = (
-        _life((crl.begin, crl.end), at, (standing, tone), tree.until(crl.begin, crl.end, at))
+        _life((crl.begin, crl.end), at, (standing, tone), until(crl.begin, crl.end, at))
         if crl.end
         else '<span class="life"><span>no next update</span></span>'
     )

@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Any, Final
 from cryptography import x509
 
 from fwsign.keys import pem
-from fwsign.pki.report import tree
+from fwsign.pki.report.words import path_note, unlinked
 from fwsign.pki.view.entry import old_fingerprints, visible
 from fwsign.pki.view.extension_text import extension_name, value_text
-from fwsign.pki.view.lenient import Extensions, certificate, crl_entry, unread
+from fwsign.pki.view.extensions import Extensions
+from fwsign.pki.view.lenient import certificate, crl_entry
 from fwsign.pki.view.lenient import crl as read_crl
+from fwsign.pki.view.words import unread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
     from fwsign.keys.asn1 import Element
-    from fwsign.pki.report.inventory import Crl, Entry, Inventory
+    from fwsign.pki.report.inventory import CrlEntry, Entry, Inventory
 
 _TOLD: Final = (
     x509.BasicConstraints,
@@ -65,7 +67,7 @@ def of_certificate(
     if entry.revocation:
         date, reason, crl = entry.revocation.date, entry.revocation.reason, entry.revocation.crl
         yield "Revoked", [f"<b>{date:%Y-%m-%d %H:%M} UTC</b>, {text(reason)}, by {text(crl)}"]
-    if note := tree.path_note(entry, at):
+    if note := path_note(entry, at):
         yield "Path", [f'<span class="fault">{text(note)}</span>']
     yield "Problem", [f'<span class="fault">{text(one)}</span>' for one in entry.problems]
     yield "Subject", [text(said.subject)]
@@ -140,7 +142,7 @@ def _issuers(inventory: Inventory, entry: Entry) -> str:
         "itself" if number == entry.number else link(inventory.entries[number])
         for number in entry.issuers
     ]
-    return f"{text(entry.facts.issuer)} ({', '.join(links) or tree.unlinked(entry)})"
+    return f"{text(entry.facts.issuer)} ({', '.join(links) or unlinked(entry)})"
 
 
 def link(entry: Entry) -> str:
@@ -148,7 +150,7 @@ def link(entry: Entry) -> str:
     return f'<a href="#c{entry.number}">{text(entry.name)}</a>'
 
 
-def of_crl(inventory: Inventory, crl: Crl) -> Iterator[tuple[str, list[str]]]:
+def of_crl(inventory: Inventory, crl: CrlEntry) -> Iterator[tuple[str, list[str]]]:
     """Yield the facts of a CRL: titles, and values in HTML."""
     outline = read_crl(crl.der)
     links = ", ".join(link(inventory.entries[one]) for one in crl.issuers) or "not here"

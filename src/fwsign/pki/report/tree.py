@@ -7,21 +7,30 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from fwsign.pki.report.columns import columns, wrap
 from fwsign.pki.report.inventory import Standing
-from fwsign.pki.view.entry import old_fingerprints, visible
-from fwsign.spans import plain_span
+from fwsign.pki.report.words import (
+    BELOW,
+    details,
+    in_full,
+    path_note,
+    plural,
+    share_left,
+    unlinked,
+    until,
+    validity,
+)
+from fwsign.pki.view.entry import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
-    from fwsign.pki.report.inventory import Above, Crl, Entry, Inventory
-    from fwsign.pki.view.entry import Facts
+    from fwsign.pki.report.inventory import CrlEntry, Entry, Inventory
 
 Tone: TypeAlias = Literal["", "strong", "dim", "good", "warn", "bad"]
 _Text: TypeAlias = "Callable[[str], str]"
 
 
-class Row(NamedTuple):
+class TreeRow(NamedTuple):
     """One place of an entry in the tree; `rails` tells for each level above if it continues."""
 
     entry: int
@@ -66,8 +75,6 @@ TONES: Final[dict[Standing, Tone]] = {
     Standing.CA_REVOKED: "bad",
     Standing.REVOKED: "bad",
 }
-BELOW: Final = (Standing.CA_EXPIRED, Standing.CA_REVOKED)
-"""The states of a certificate that is dead by its path alone."""
 
 
 def tone_of(entry: Entry, at: datetime) -> Tone:
@@ -76,7 +83,7 @@ def tone_of(entry: Entry, at: datetime) -> Tone:
     return "warn" if entry.problems and tone == "good" else tone
 
 
-def rows(inventory: Inventory) -> tuple[Row, ...]:
+def rows(inventory: Inventory) -> tuple[TreeRow, ...]:
     """Return the tree in the order of display.
 
     A certificate with several issuers appears under each of them. Its own certificates appear only
@@ -87,7 +94,7 @@ def rows(inventory: Inventory) -> tuple[Row, ...]:
         above: list[int | None] = [one for one in entry.issuers if one != entry.number]
         for issuer in above or [None]:
             children.setdefault(issuer, []).append(entry.number)
-    found: list[Row] = []
+    found: list[TreeRow] = []
     seen: set[int] = set()
 
     def walk(start: list[int]) -> None:
@@ -98,7 +105,7 @@ def rows(inventory: Inventory) -> tuple[Row, ...]:
             number, parent, rails = stack.pop()
             below = children.get(number, [])
             repeated = number in seen
-            found.append(Row(number, parent, rails, repeated, bool(below) and not repeated))
+            found.append(TreeRow(number, parent, rails, repeated, bool(below) and not repeated))
             if not repeated:
                 seen.add(number)
                 stack += [
@@ -162,103 +169,6 @@ def summary(inventory: Inventory, at: datetime) -> str:
     return f"{', '.join(parts)}, as of {at:%Y-%m-%d %H:%M} UTC"
 
 
-def plural(count: int, word: str) -> str:
-    """Return "1 CRL" or "2 CRLs"."""
-    return f"{count} {word}" + ("" if count == 1 else "s")
-
-
-def span(begin: datetime, end: datetime) -> str:
-    """Return a span in words: whole years from two years on, below two days hours or minutes."""
-    days = (end - begin).days
-    if 2 <= days < 730:
-        return plural(days, "day")
-    return plural(days // 365, "year") if days >= 730 else plain_span(end - begin)
-
-
-def share_left(begin: datetime, end: datetime, at: datetime) -> float:
-    """Return the remaining share of a validity, from 0 to 1."""
-    whole = (end - begin).total_seconds()
-    left = (end - at).total_seconds()
-    return min(max(left / whole, 0.0), 1.0) if whole > 0 else 0.0
-
-
-def until(begin: datetime, end: datetime, at: datetime) -> str:
-    """Return the end of a validity and the time until then, in words."""
-    if end < at:
-        return f"ended {end:%Y-%m-%d}, {span(end, at)} ago"
-    if at < begin:
-        return f"from {begin:%Y-%m-%d} to {end:%Y-%m-%d}"
-    return f"until {end:%Y-%m-%d}, {span(at, end)} left"
-
-
-def validity(entry: Entry, at: datetime) -> str:
-    """Return the end of a certificate or of its path, or the revocation, in words."""
-    if entry.revocation:
-        return f"revoked {entry.revocation.date:%Y-%m-%d}"
-    if entry.above and (standing := entry.standing(at)) in BELOW:
-        return _fate(entry.above, standing)
-    return until(entry.facts.begin, entry.end, at)
-
-
-def path_note(entry: Entry, at: datetime, clean: _Text = visible) -> str:
-    """Return how the path ends a certificate before its own time; empty if it does not."""
-    above, standing = entry.above, entry.standing(at)
-    if above is None or (standing.dead and standing not in BELOW):
-        return ""
-    if standing in BELOW:
-        return f'below "{clean(above.name)}": {_fate(above, standing)}'
-    return f'it ends with "{clean(above.name)}"'
-
-
-def _fate(above: Above, standing: Standing) -> str:
-    if standing is Standing.CA_REVOKED and above.revocation:
-        return f"its CA was revoked {above.revocation.date:%Y-%m-%d}"
-    return f"its CA ended {above.end:%Y-%m-%d}"
-
-
-def details(entry: Entry, clean: _Text = visible) -> list[str]:
-    """Return the fields of a certificate, each as a short phrase."""
-    said = entry.facts
-    found = [said.key, _key_place(entry)]
-    if said.ca:
-        length = "" if said.path_length is None else f", path length {said.path_length}"
-        found.append(f"CA:TRUE{length}")
-    for word, values in (
-        ("key usage", said.key_usage),
-        ("EKU", said.extended_key_usage),
-        ("SAN", said.names),
-        ("permits", said.permitted),
-        ("excludes", said.excluded),
-    ):
-        if values:
-            more = f" and {len(values) - 8} more" if len(values) > 8 else ""
-            named = ", ".join(value or '""' for value in values[:8])
-            found.append(f"{word} {named}{more}")
-    return [*map(clean, found)]
-
-
-def unlinked(entry: Entry) -> str:
-    """Return why an entry has no issuer: none is here, or the one here did not sign it."""
-    return "not verified" if entry.problems else "not here"
-
-
-def _key_place(entry: Entry) -> str:
-    key = entry.key_file
-    return f"key in {key.file}, {key.state}" if key else "private key not here"
-
-
-def _in_full(said: Facts) -> list[str]:
-    """Return the serial number, the fingerprints and the key identifiers of a certificate."""
-    old = old_fingerprints(said.der)
-    found = [f"serial {said.serial}", f"SHA-256 {said.sha256}"]
-    found += [f"SHA-1 {old['sha1']}", f"MD5 {old['md5']}"]
-    found += [f"key SHA-256 {said.key_sha256}"] * bool(said.key_sha256)
-    for word, identifier in (("subject", said.subject_key), ("authority", said.authority_key)):
-        if identifier is not None:
-            found.append(f"{word} key identifier {identifier.hex()}")
-    return found
-
-
 class _Page:
     """The settings of all lines."""
 
@@ -278,7 +188,7 @@ class _Page:
         # In a deeper tree, lines would have no room for words.
         self._deepest = (width - 50) // 3
 
-    def entry(self, row: Row) -> Iterator[tuple[Piece, ...]]:
+    def entry(self, row: TreeRow) -> Iterator[tuple[Piece, ...]]:
         entry = self._entries[row.entry]
         rails, marks = row.rails[-self._deepest :], self._marks
         above = "".join(marks.rail if goes_on else "   " for goes_on in rails[:-1])
@@ -303,7 +213,7 @@ class _Page:
         for problem in entry.problems:
             yield from self.note(problem, under, "warn")
 
-    def crl(self, crl: Crl) -> Iterator[tuple[Piece, ...]]:
+    def crl(self, crl: CrlEntry) -> Iterator[tuple[Piece, ...]]:
         standing = crl.standing(self._at)
         left = [Piece(self._clean(crl.files[0]), "strong")]
         if standing is Standing.EXPIRED:
@@ -347,7 +257,7 @@ class _Page:
         found = [self._clean(said.common_name)] if named else []
         found += details(entry, self._clean)
         if self._every:
-            found += _in_full(said)
+            found += in_full(said)
         else:
             found.append(f"serial {said.serial[:8]}{more if len(said.serial) > 8 else ''}")
             found.append(f"SHA-256 {said.sha256[:16]}{more}")

@@ -13,12 +13,15 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fwsign.format.cose import key_name
 from fwsign.pki.view.extension_text import names_of, subtrees, used_for
-from fwsign.pki.view.lenient import UNREADABLE, Extensions, of_certificate, oid_name, serial_text
+from fwsign.pki.view.lenient import of_certificate
+from fwsign.pki.view.words import UNREADABLE, oid_name, shown_serial
 from fwsign.x509.certificate import key_digest
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from datetime import datetime
+
+    from fwsign.pki.view.extensions import Extensions
 
 _KINDS: Final = (
     (ExtendedKeyUsageOID.CODE_SIGNING, "signer"),
@@ -88,7 +91,7 @@ def facts(certificate: x509.Certificate) -> Facts:
         subject=subject,
         common_name=_common_name(certificate) or subject,
         issuer=certificate.issuer.rfc4514_string(),
-        serial=serial_text(certificate.serial_number),
+        serial=shown_serial(certificate.serial_number),
         der=der,
         sha256=hashlib.sha256(der).hexdigest(),
         begin=certificate.not_valid_before_utc,

@@ -9,17 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 from cryptography import x509
 
 from fwsign.keys import asn1
-from fwsign.pki.view.lenient import (
-    Extension,
-    Extensions,
-    attempt,
-    name_text,
-    oid_name,
-    serial_text,
-)
+from fwsign.pki.view.lenient import name_text
+from fwsign.pki.view.words import attempt, oid_name, shown_serial
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from fwsign.pki.view.extensions import Extension, Extensions
 
 _EXPIRED_CERTS: Final = "2.5.29.60"  # X.509 s.9.5.2.8
 _USAGES: Final = (
@@ -227,7 +223,7 @@ def _authority(value: x509.AuthorityKeyIdentifier) -> str:
     if value.authority_cert_issuer:
         found.append(f"issuer {names_text(value.authority_cert_issuer)}")
     if value.authority_cert_serial_number is not None:
-        found.append(f"serial {serial_text(value.authority_cert_serial_number)}")
+        found.append(f"serial {shown_serial(value.authority_cert_serial_number)}")
     return ", ".join(found)
 
 

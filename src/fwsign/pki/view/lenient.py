@@ -8,83 +8,31 @@ here decides about trust: the verifier refuses what is odd, see `fwsign.x509.cer
 from __future__ import annotations
 
 import re
-import warnings
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from fwsign.keys import asn1, ber
-from fwsign.keys.asn1 import Element, sequence, tlv
+from fwsign.pki.view.extensions import Extensions, extensions
+from fwsign.pki.view.words import (
+    UNREADABLE,
+    attempt,
+    error_words,
+    oid_name,
+    quietly,
+    shown_serial,
+    unread,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-UNREADABLE: Final = (
-    ValueError,
-    TypeError,
-    OverflowError,
-    IndexError,
-    UnsupportedAlgorithm,
-    x509.DuplicateExtension,
-    x509.InvalidVersion,
-    x509.UnsupportedGeneralNameType,
-)
-"""Errors of cryptography for undecodable input, on loading and long after."""
+    from fwsign.keys.asn1 import Element
 
-
-Place = Literal["certificate", "CRL", "entry"]
-"""The place of an extension; one number can mean another thing elsewhere."""
-
-_BOOLEAN, _UTC_TIME, _GENERALIZED_TIME, _TAG_3 = 0x01, 0x17, 0x18, 0xA3
+_UTC_TIME, _GENERALIZED_TIME, _TAG_3 = 0x17, 0x18, 0xA3
 _UTF16, _UTF32 = 0x1E, 0x1C  # BMPString, UniversalString
 _EXTENSION_REQUEST: Final = "1.2.840.113549.1.9.14"
-_PARSER: Final = re.compile(r"(?:error parsing asn1 value: )?ParseError \{ kind: (\w+)")
-_PLACES: Final = re.compile(r'"([^"]+)"')
-_KINDS: Final = {
-    "EncodedDefault": "a default value that is written out",
-    "ExtraData": "bytes after the end",
-    "IntegerOverflow": "a number that is too large",
-    "InvalidLength": "a length that is not in its shortest form",
-    "InvalidSetOrdering": "a set that is not in order",
-    "InvalidSize": "a wrong number of elements",
-    "InvalidTag": "an impossible type",
-    "InvalidValue": "a value that is not allowed",
-    "OidTooLong": "an object identifier that is too long",
-    "ShortData": "it is cut off",
-    "UnexpectedTag": "another type than expected",
-    "UnknownDefinedBy": "an unknown kind",
-}
-_UNREAD_KEY: Final = "Could not deserialize key data"
-_EMPTY: Final = sequence()
-_ED25519: Final = sequence(bytes.fromhex("06032b6570"))
-_THEN: Final = tlv(_UTC_TIME, b"200101000000Z")
-_SIGNATURE: Final = tlv(asn1.BIT_STRING, b"\0")
-
-
-class Extension(NamedTuple):
-    """One extension; `value` is None and `fault` the reason if it cannot be read."""
-
-    oid: x509.ObjectIdentifier
-    critical: bool
-    value: Any
-    content: bytes
-    fault: str | None
-
-
-class Extensions(NamedTuple):
-    """All extensions of a thing; `fault` tells why a strict reader refuses them as a whole."""
-
-    each: tuple[Extension, ...] = ()
-    fault: str | None = None
-
-    @property
-    def faults(self) -> tuple[str, ...]:
-        """What is wrong, one text for each extension, or one for the whole."""
-        found = tuple(f"{oid_name(one.oid)}: {one.fault}" for one in self.each if one.fault)
-        return found or ((self.fault,) if self.fault else ())
 
 
 class Outline(NamedTuple):
@@ -103,50 +51,6 @@ class Outline(NamedTuple):
     key: Any = None
     """The public key; a text if it cannot be read."""
     entries: tuple[Element, ...] = ()
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Silence the warnings of cryptography about certificates that break rules."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def oid_name(oid: x509.ObjectIdentifier) -> str:
-    """Return the name of an object identifier, or its number if it has none."""
-    name: str = oid._name  # noqa: SLF001 - the library has no public way to the name
-    return oid.dotted_string if name == "Unknown OID" else name
-
-
-def serial_text(serial: int) -> str:
-    """Return a serial number in hex, whole bytes as other programs write them."""
-    digits = f"{abs(serial):x}"
-    return ("-" if serial < 0 else "") + digits.rjust(len(digits) + len(digits) % 2, "0")
-
-
-def words(error: object) -> str:
-    """Return the words of an error without the inner names of a parser."""
-    text = str(error)
-    found = _PARSER.search(text)
-    if not found:
-        return "a form that is not supported" if text.startswith(_UNREAD_KEY) else text
-    places = [one.rpartition("::")[2] for one in _PLACES.findall(text)]
-    where = f", in {places[-1]}" if places else ""
-    return f"{_KINDS.get(found[1], 'wrong DER')}{where}"
-
-
-def unread(error: object) -> str:
-    """Return the words for a part that cannot be read."""
-    return f"cannot be read: {words(error)}"
-
-
-def attempt(read: Callable[[], Any]) -> Any:
-    """Return what `read` returns; the words for a part that cannot be read if it fails."""
-    try:
-        return read()
-    except UNREADABLE as error:
-        return unread(error)
 
 
 # --- certificates, requests, CRLs ----------------------------------------------------------
@@ -171,7 +75,7 @@ def certificate(data: bytes) -> Outline:
         extensions(parsed, wrapped[0].parts() if wrapped else [], "certificate"),
         subject=_name(parsed, "subject", subject),
         issuer=_name(parsed, "issuer", issuer),
-        serial=serial_text(int.from_bytes(serial.content, "big", signed=True)),
+        serial=shown_serial(int.from_bytes(serial.content, "big", signed=True)),
         begin=_time(times[0]),
         end=_time(times[1]),
         signature=algorithm,
@@ -225,7 +129,7 @@ def crl_entry(entry: Element) -> tuple[str, str, Extensions]:
     serial, date, *more = entry.parts()
     raw = more[0].parts() if more else []
     number = int.from_bytes(serial.content, "big", signed=True)
-    return serial_text(number), _time(date), extensions(None, raw, "entry")
+    return shown_serial(number), _time(date), extensions(None, raw, "entry")
 
 
 def _signed(data: bytes) -> tuple[list[Element], str]:
@@ -246,7 +150,7 @@ def _load(load: Callable[[bytes], Any], data: bytes) -> tuple[Any, str | None]:
         with quietly():
             return load(data), None
     except UNREADABLE as error:
-        return None, words(error)
+        return None, error_words(error)
 
 
 def _key(element: Element) -> Any:
@@ -325,30 +229,6 @@ def _attribute_name(oid: x509.ObjectIdentifier) -> str:
         return oid.dotted_string
 
 
-# --- extensions -----------------------------------------------------------------------------
-
-
-def extensions(parsed: Any, raw: list[Element], place: Place) -> Extensions:
-    """Read all extensions: at once, or each alone if one is odd.
-
-    Args:
-        parsed: what cryptography made of the whole; None if it refuses it.
-        raw: the extensions as they are encoded.
-        place: where they are.
-    """
-    fault = None
-    if parsed is not None:
-        try:
-            with quietly():
-                each = tuple(parsed.extensions)
-            return Extensions(
-                tuple(Extension(one.oid, one.critical, one.value, b"", None) for one in each)
-            )
-        except UNREADABLE as error:
-            fault = words(error)
-    return Extensions(tuple(_alone(one, place) for one in raw), fault)
-
-
 def of_certificate(parsed: x509.Certificate) -> Extensions:
     """Read the extensions of a certificate that cryptography has loaded."""
     from cryptography.hazmat.primitives.serialization import Encoding
@@ -361,42 +241,6 @@ def of_certificate(parsed: x509.Certificate) -> Extensions:
 
 
 _NONE: Final = Extensions()
-_UNNAMED: Final = x509.ObjectIdentifier("0.0")
-
-
-def _alone(element: Element, place: Place) -> Extension:
-    """Read one extension by putting it into a certificate or CRL that has no other."""
-    try:
-        kind, *middle, octets = element.parts()
-        oid = x509.ObjectIdentifier(kind.oid())
-    except UNREADABLE as error:
-        return Extension(_UNNAMED, False, None, element.whole, words(error))
-    critical = any(one.tag == _BOOLEAN and one.content != b"\0" for one in middle)
-    # Written anew, without its flag: the value is read although the flag may be odd.
-    again = sequence(kind.whole, tlv(asn1.OCTETS, octets.content))
-    try:
-        with quietly():
-            found = next(iter(_carrier(again, place).extensions))
-    except UNREADABLE as error:
-        return Extension(oid, critical, None, octets.content, words(error))
-    return Extension(oid, critical, found.value, octets.content, None)
-
-
-def _carrier(extension: bytes, place: Place) -> Any:
-    version = asn1.integer(2 if place == "certificate" else 1)
-    one = sequence(extension)
-    if place == "certificate":
-        key = sequence(_ED25519, tlv(asn1.BIT_STRING, bytes(33)))
-        validity = sequence(_THEN, _THEN)
-        fields = (_ED25519, _EMPTY, validity, _EMPTY, key, tlv(_TAG_3, one))
-        tbs = sequence(tlv(asn1.TAG_0, version), asn1.integer(1), *fields)
-        return x509.load_der_x509_certificate(sequence(tbs, _ED25519, _SIGNATURE))
-    head = (version, _ED25519, _EMPTY, _THEN, _THEN)
-    if place == "CRL":
-        tbs = sequence(*head, tlv(asn1.TAG_0, one))
-        return x509.load_der_x509_crl(sequence(tbs, _ED25519, _SIGNATURE))
-    tbs = sequence(*head, sequence(sequence(asn1.integer(1), _THEN, one)))
-    return x509.load_der_x509_crl(sequence(tbs, _ED25519, _SIGNATURE))[0]
 
 
 def _requested(attributes: list[Element]) -> Iterator[Element]:

@@ -10,11 +10,12 @@ from fwsign.cli import ui
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fwsign.cli.pki.options import PassphraseOptions
     from fwsign.keys import Passphrase
-    from fwsign.pki.request import Request
+    from fwsign.pki.request import CertificateRequest
 
 
-def read_request(file: Path, *, compat: bool) -> "Request":
+def read_request(file: Path, *, compat: bool) -> "CertificateRequest":
     """Read a request; raise like `fwsign.pki.request.parse_request`."""
     from fwsign.files import read_bytes
     from fwsign.pki.request import REQUEST_LIMIT, parse_request
@@ -28,13 +29,7 @@ def opens(uri: str, source: "Passphrase", *, compat: bool) -> "Callable[[], Any]
 
 
 def refuse_clash(
-    csr: Path | None,
-    from_key: str | None,
-    *,
-    alg: str | None,
-    kdf: str | None,
-    pass_: str | None,
-    no_passphrase: bool,
+    csr: Path | None, from_key: str | None, *, alg: str | None, protection: "PassphraseOptions"
 ) -> None:
     """Refuse options that have no meaning together."""
     if csr and from_key:
@@ -42,9 +37,9 @@ def refuse_clash(
     given = "--csr" if csr else "--from-key" if from_key else None
     without = {
         "--alg": alg,
-        "--kdf": kdf,
-        "--no-passphrase": no_passphrase,
-        "--pass": csr and pass_,
+        "--kdf": protection.kdf,
+        "--no-passphrase": protection.no_passphrase,
+        "--pass": csr and protection.pass_,
     }
     for option, value in without.items():
         if given and value:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The term of a CA: before and after it, the CA certifies nothing.
+"""How long certificates are valid. Before its own time and after it, a CA certifies nothing.
 
 A CRL is another matter: one of a CA that has ended still counts for signatures that a time stamp
 shows to be older.
@@ -11,21 +11,17 @@ import os
 from typing import TYPE_CHECKING
 
 from fwsign.errors import Failed
-from fwsign.pki.directory import (
-    ISSUING,
-    ISSUING_TLS,
-    ROOT,
-    Pki,
-    common_name,
-    is_root,
-    line_of,
-    request_path,
-)
+from fwsign.pki import profiles
+from fwsign.pki.certificates import common_name
+from fwsign.pki.entry_names import ISSUING, ISSUING_TLS, ROOT, is_root, line_of, request_path
+from fwsign.pki.leaves import ENDLESS, KINDS, Leaf
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from cryptography import x509
+
+    from fwsign.pki.directory import Pki
 
 
 def refuse_early(issuer: x509.Certificate, now: datetime) -> None:
@@ -71,6 +67,50 @@ def has_ended(certificate: x509.Certificate, now: datetime) -> bool:
 def refuse_ended_ca(pki: Pki, name: str, now: datetime) -> None:
     """Refuse a CA of a PKI outside its term, with the way out; raise like `refuse_ended`."""
     refuse_ended(pki.certificate(name), now, _way_out(pki, name, now))
+
+
+def period_of(
+    leaf: Leaf, issuer: x509.Certificate, lifetime: timedelta | None, now: datetime
+) -> tuple[datetime, datetime]:
+    """Return notBefore and notAfter of a new certificate; raise like `last_day`."""
+    usual = KINDS[leaf.kind].lifetime
+    if lifetime is not None:
+        end = last_day(f'{leaf.kind} "{leaf.name}"', issuer, lifetime, now)
+    elif usual == ENDLESS:
+        end = profiles.NO_END
+    else:
+        end = min(now + usual, issuer.not_valid_after_utc)
+    return profiles.begin(issuer, now), end
+
+
+def last_day(what: str, issuer: x509.Certificate, lifetime: timedelta, now: datetime) -> datetime:
+    """Return the notAfter for a requested lifetime.
+
+    Raises:
+        Failed: `state.clock`: it would be over; `state.pki`: the issuer ends earlier.
+    """
+    if lifetime.total_seconds() < 1:
+        raise Failed(
+            "state.clock",
+            f"{what} would be valid for {lifetime.total_seconds():g} s",
+            expected="a second or more",
+            found=f"{lifetime.total_seconds():g} s",
+        )
+    last = issuer.not_valid_after_utc
+    if lifetime <= last - now:
+        return (now + lifetime).replace(microsecond=0)
+    try:
+        end = f"{now + lifetime:%Y-%m-%d}"
+    except OverflowError:
+        end = "after 9999"
+    raise Failed(
+        "state.pki",
+        f"{what} would be valid until {end}, "
+        f'but its issuer "{common_name(issuer)}" only until {last:%Y-%m-%d}',
+        expected=f"{last:%Y-%m-%d} or earlier",
+        found=end,
+        hint="give an earlier end with --for, or leave it out",
+    )
 
 
 def spare_roots(pki: Pki) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from fwsign.pki.easyrsa.takeover import take_over
 from fwsign.pki.index import parse_index
 from fwsign.pki.offline import sign_request
 from fwsign.pki.renewal import renew
-from fwsign.pki.request import Request
+from fwsign.pki.request import CertificateRequest
 from fwsign.pki.rotation import replace_issuing, rotate, standby
 from pki_kit import (
     DAY,
@@ -186,7 +186,7 @@ def test_an_index_that_cannot_be_read_refuses_all(flat: Path) -> None:
 
 def test_there_is_no_second_ca(flat: Path) -> None:
     key = Pki(flat).root.public_key()
-    request = Request(key, "Acme", (), (), (), (), "")  # type: ignore[arg-type]
+    request = CertificateRequest(key, "Acme", (), (), (), (), "")  # type: ignore[arg-type]
     before = contents(flat)
     for action in (
         partial(standby, flat, new_key=NEW, now=NOW),

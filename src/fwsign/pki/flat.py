@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Final
 from fwsign.errors import Failed
 from fwsign.files import write_atomic
 from fwsign.pki.crls import CRL_NUMBER
-from fwsign.pki.directory import INDEX
 from fwsign.pki.files import keep_from_git, make_directories, write_certificate
 from fwsign.pki.index import add_line
 from fwsign.pki.log import OWN, log_certificate
+from fwsign.pki.places import INDEX
 
 if TYPE_CHECKING:
     from datetime import datetime

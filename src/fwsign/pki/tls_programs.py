@@ -12,11 +12,15 @@ from cryptography import x509
 
 from fwsign.errors import Failed
 from fwsign.format.cose import key_kind, key_name
-from fwsign.pki.directory import BUNDLE, ISSUING_TLS, Pki, common_name
+from fwsign.pki.certificates import common_name
+from fwsign.pki.entry_names import ISSUING_TLS
+from fwsign.pki.places import BUNDLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
+
+    from fwsign.pki.directory import Pki
 
 _MBEDTLS_KEYS: Final = ("P-256", "P-384", "P-521", "RSA")
 

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Issue certificates below the issuing CA: signers, time stampers, TLS servers and clients.
+
+The certificate makes an entry and is written last. So a killed run leaves at most a key without a
+certificate, which the next run sets aside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, NamedTuple
+
+from fwsign.errors import Failed
+from fwsign.files import exclusive
+from fwsign.keys.file import write_private_key
+from fwsign.keys.published import refuse_published
+from fwsign.names import peer_name, signer_name
+from fwsign.pki import profiles
+from fwsign.pki.authority import open_authority
+from fwsign.pki.ca_limits import permitted_leaf
+from fwsign.pki.certificates import common_name
+from fwsign.pki.devices import devices_in, refuse_known_device
+from fwsign.pki.directory import Pki
+from fwsign.pki.entry_names import TLS, line_of
+from fwsign.pki.extras import NO_EXTRAS
+from fwsign.pki.files import set_aside, write_certificate
+from fwsign.pki.flat import enter
+from fwsign.pki.leaked import leaked_keys, refuse_leaked
+from fwsign.pki.leaves import (
+    Leaf,
+    check_public_key,
+    default_algorithm,
+    default_kdf,
+    leaf_certificate,
+    new_leaf_key,
+)
+from fwsign.pki.log import OWN
+from fwsign.pki.validity import period_of, refuse_early, refuse_ended_ca
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime, timedelta
+    from pathlib import Path
+
+    from cryptography import x509
+
+    from fwsign.keys import Passphrase, PrivateKey, PublicKey
+    from fwsign.pki.extras import Extras
+    from fwsign.pki.leaves import Address, DeviceIdentity
+    from fwsign.pki.log import Origin
+    from fwsign.pki.profiles import Authority
+
+
+class NewKey(NamedTuple):
+    """A key to be made, and how its file is protected.
+
+    Args:
+        alg: its kind, one of `fwsign.keys.ALGORITHMS`; empty leaves the choice to the function.
+        passphrase: a passphrase; None for a key in clear; or a function that asks for it.
+        kdf: the derivation that protects it, one of `fwsign.keys.KDFS`; empty as above.
+    """
+
+    alg: str
+    passphrase: bytes | Passphrase | None
+    kdf: str = ""
+
+    def secret(self) -> bytes | None:
+        """Return the passphrase; it is asked for when all else has been judged."""
+        return self.passphrase() if callable(self.passphrase) else self.passphrase
+
+    def settled(self) -> NewKey:
+        """Return the same with a known passphrase, before a lock is taken."""
+        return self._replace(passphrase=self.secret())
+
+
+def issue(
+    pki_dir: str | os.PathLike[str],
+    kind: str,
+    name: str,
+    *,
+    key: NewKey | PublicKey | Callable[[], PublicKey],
+    domains: Sequence[str] = (),
+    addresses: Sequence[Address] = (),
+    device: DeviceIdentity | None = None,
+    more: Extras = NO_EXTRAS,
+    lifetime: timedelta | None = None,
+    compat: bool = False,
+    origin: Origin = OWN,
+    ca_passphrase: Passphrase,
+    now: datetime,
+) -> Path:
+    """Issue a certificate, with a new key or for one that exists; return its path.
+
+    Args:
+        pki_dir: the PKI.
+        kind: one of `fwsign.pki.leaves.KINDS`.
+        name: the entry's name, and the CN; see `fwsign.names.signer_name` and `peer_name`.
+        key: the key to make (`default_algorithm` if its kind is empty), or the public half of an
+            existing one, from a request or elsewhere, or a function that opens it.
+        domains: the vendors of a signer (none: the first that the issuing CA is limited to), or
+            the hosts of a server. A name with a dot is also a host, unless it is a signer's, and
+            so is the name of a server without other hosts and addresses.
+        addresses: the addresses of a server.
+        device: the identity of an idevid, which no other of the PKI has.
+        more: extensions to add.
+        lifetime: the span from `now`; None: the kind's, or until the issuing CA ends.
+        compat: certify RSA of 2048 bits of a server or client; never that of another kind.
+        origin: who wanted it, for the log.
+        ca_passphrase: called if the key of the issuing CA is encrypted.
+        now: an aware time; notBefore is an hour earlier.
+
+    Raises:
+        Failed: `state.pki-exists`: the name is taken; `state.ca-limit`: outside the limits of the
+            issuing CA; `state.pki`: the issuing CA may not issue that; `state.policy`,
+            `state.clock`, `key.*`, `io.*`. Nothing has been written then.
+    """
+    (peer_name if kind in TLS else signer_name)(name)
+    now = profiles.utc(now)
+    pki = Pki(pki_dir)
+    ca = pki.issuing(kind)
+    _refuse_taken(pki, name)
+    refuse_unable(pki, ca, now)
+    wanted = Leaf(kind, name, tuple(domains), tuple(addresses), device=device, more=more)
+    leaf = permitted_leaf(pki, ca, wanted)
+    _refuse_known(pki, leaf)
+    period = period_of(leaf, pki.certificate(ca), lifetime, now)
+    if not isinstance(key, NewKey):
+        key = _existing_key(pki, leaf, key, compat=compat)
+    issuer = open_authority(pki, ca, ca_passphrase)
+    new, issued = _certified(leaf, key, period, issuer)
+    with exclusive(pki.directory):
+        _refuse_taken(pki, name)
+        _refuse_known(pki, leaf)
+        write_entry(pki, name, issued, now, new=new, origin=origin)
+    return pki.certificate_path(name)
+
+
+def _existing_key(
+    pki: Pki, leaf: Leaf, key: PublicKey | Callable[[], PublicKey], *, compat: bool
+) -> PublicKey:
+    """Return a key that is not made here, after checking that it may be certified."""
+    key = key() if callable(key) else key
+    check_public_key(key, f'"{leaf.name}"', compat=compat if leaf.kind in TLS else None)
+    refuse_leaked(key, f'"{leaf.name}"', leaked_keys(pki))
+    return key
+
+
+def _certified(
+    leaf: Leaf, key: NewKey | PublicKey, period: tuple[datetime, datetime], issuer: Authority
+) -> tuple[MadeKey | None, x509.Certificate]:
+    """Make a leaf's key, unless there is one, and its certificate."""
+    if not isinstance(key, NewKey):
+        return None, leaf_certificate(leaf, key, period, issuer)
+    new = make_key(leaf.kind, key, default_algorithm(issuer.certificate))
+    return new, leaf_certificate(leaf, new.key.public_key(), period, issuer)
+
+
+class MadeKey(NamedTuple):
+    """A new key, and how the file protects it."""
+
+    key: PrivateKey
+    passphrase: bytes | None
+    kdf: str
+
+
+def make_key(kind: str, wanted: NewKey, alg: str) -> MadeKey:
+    """Make the key of a leaf; `alg` is its kind if `wanted` leaves it open."""
+    key = new_leaf_key(kind, wanted.alg or alg)
+    return MadeKey(key, wanted.secret(), wanted.kdf or default_kdf(kind))
+
+
+def write_entry(
+    pki: Pki,
+    name: str,
+    issued: x509.Certificate,
+    now: datetime,
+    *,
+    new: MadeKey | None = None,
+    origin: Origin = OWN,
+) -> None:
+    """Write a new entry, with its key if that was made here; the caller holds the lock."""
+    set_aside(pki.key_path(name))
+    if new is not None:
+        write_private_key(pki.key_path(name), *new)
+    enter(pki, name, issued, now, origin=origin)
+    write_certificate(pki.certificate_path(name), issued)
+
+
+def is_taken(pki: Pki, name: str) -> bool:
+    """Tell whether there is an entry of a name, in upper or lower case; raise like `Pki.names`."""
+    return name.lower() in map(str.lower, pki.names())
+
+
+def _refuse_known(pki: Pki, leaf: Leaf) -> None:
+    if leaf.device:
+        refuse_known_device(leaf, devices_in(pki))
+
+
+def _refuse_taken(pki: Pki, name: str) -> None:
+    def is_revoked(there: str) -> bool:
+        with contextlib.suppress(Failed):  # its issuer's CRL may be elsewhere
+            return pki.revocation(there) is not None
+        return False
+
+    refuse_taken(pki, name, {one.lower(): one for one in pki.names()}, is_revoked)
+
+
+def refuse_taken(
+    pki: Pki, name: str, names: Mapping[str, str], is_revoked: Callable[[str], bool]
+) -> None:
+    """Refuse the name of an entry that exists.
+
+    Args:
+        pki: the PKI.
+        name: the new name.
+        names: those of all entries, by their lower case.
+        is_revoked: tells whether an entry is revoked.
+
+    Raises:
+        Failed: `state.pki-exists`.
+    """
+    # Some file systems do not tell "TESTING" from "testing".
+    there = names.get(name.lower())
+    if there is None:
+        return
+    more = " --new-key" if is_revoked(there) else ""
+    raise Failed(
+        "state.pki-exists",
+        f'there is a certificate "{there}" in {pki.directory} already',
+        expected="a new name",
+        found=name,
+        hint=f"choose another name; to issue this one anew: fwsign pki renew {there}{more}",
+    )
+
+
+def refuse_unable(pki: Pki, ca: str, now: datetime) -> None:
+    """Refuse an issuer that every verifier would refuse, as revoked, expired or published."""
+    issuer = pki.certificate(ca)
+    refuse_early(issuer, now)
+    refuse_published(issuer.public_key(), f'the CA "{common_name(issuer)}"')
+    entry = pki.revocation(ca)
+    if entry is not None:
+        fault = f"was revoked {entry.revocation_date_utc:%Y-%m-%d}"
+        raise Failed(
+            "state.pki",
+            f'the CA "{common_name(issuer)}" {fault}',
+            expected="a CA that may issue",
+            found=fault,
+            hint=None
+            if pki.flat
+            else f"fwsign pki renew {line_of(ca)} --new-key makes another one",
+        )
+    refuse_ended_ca(pki, ca, now)

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the files of a PKI directory lie.
+
+The layout is that of easy-rsa: `ca.crt`, `private/ca.key`, `issued/NAME.crt`,
+`private/NAME.key`, and `crl/NAME.pem` for each CA. `ca` is the root, `issuing` the CA below it,
+every other name a leaf. A certificate makes an entry; a key alone does not.
+
+A directory with `index.txt` is flat: easy-rsa also works on it. There `ca` issues leaves itself,
+its CRL is `crl.pem`, and certificates that index.txt calls revoked are revoked.
+
+`issuing` is for signers and time stampers, `issuing-tls` for TLS servers and clients. Without the
+latter, `issuing` is for all.
+
+In time there may be more: the roots `standby` and `ca-2` beside `ca.crt`, the issuing CAs
+`issuing-2` and `issuing-tls-2`, and `issued/ca-2-by-ca.crt`, the root `ca-2` certified by `ca`. A
+renewed certificate stays as `certs_by_serial/SERIAL.pem`. Nothing is ever renamed, so that each
+step of a change adds or replaces one file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from fwsign.pki.entry_names import ROOT, is_root
+from fwsign.pki.index import serial_text
+
+if TYPE_CHECKING:
+    import os
+
+INDEX: Final = "index.txt"
+BUNDLE: Final = "crl/bundle.pem"
+"""The CRLs of all CAs in one file, to ship."""
+
+
+class Places:
+    """The paths of a PKI's files.
+
+    Args:
+        directory: the directory with `ca.crt`.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
+        self.directory = Path(directory)
+
+    @property
+    def flat(self) -> bool:
+        """Whether it has easy-rsa's layout: one CA, and index.txt with all its certificates."""
+        return (self.directory / INDEX).is_file()
+
+    def certificate_path(self, name: str) -> Path:
+        """Return the path of an entry's certificate."""
+        return self.directory / (f"{name}.crt" if is_root(name) else f"issued/{name}.crt")
+
+    def old_path(self, serial: int) -> Path:
+        """Return the path of an old, renewed certificate."""
+        return self.directory / f"certs_by_serial/{serial_text(serial)}.pem"
+
+    def renewed_key_path(self, name: str, serial: int) -> Path:
+        """Return the path of a renewed certificate's key before it replaces the old one."""
+        return self.directory / f"private/{name}.key.{serial:X}"
+
+    def crl_path(self, name: str) -> Path:
+        """Return the path of a CA's CRL."""
+        if name == ROOT and self.flat:
+            return self.directory / "crl.pem"
+        return self.directory / f"crl/{name}.pem"

@@ -130,15 +130,25 @@ def circles(graph: dict[str, set[str]]) -> set[frozenset[str]]:
     return {frozenset(group) for group in back.values() if group}
 
 
+PAGE = (Path(__file__).parent.parent / "docs" / "design.md").read_text(encoding="utf-8")
+SECTION = PAGE.partition("## The verify path")[2].partition("\n## ")[0]
+READING = re.findall(r"^\| `([\w.]+)` \|", SECTION, re.MULTILINE)
+"""The modules of the verify path in the order in which the page wants them to be read."""
+
+
+@pytest.mark.parametrize("module", READING)
+def test_verify_path_imports_only_what_was_read_before(module: str) -> None:
+    before = READING[: READING.index(module)]
+    packages = {one.rpartition(".")[0] for one in before}  # such as fwsign.errors, which re-exports
+    assert own(module) <= {*before, *packages}
+
+
 def test_the_page_about_the_design_has_the_one_list_of_the_verify_path() -> None:
-    page = (Path(__file__).parent.parent / "docs" / "design.md").read_text(encoding="utf-8")
-    section = page.partition("## The verify path")[2].partition("\n## ")[0]
-    listed = re.findall(r"^\| `([\w.]+)` \|", section, re.MULTILINE)
-    assert sorted(listed) == VERIFY_PATH
+    assert sorted(READING) == VERIFY_PATH
     # What it says of their size is true within a tenth.
     lines, modules, code = (
         int(one.replace(",", ""))
-        for one in re.findall(r"about ([\d,]+) lines in (\d+) modules, about ([\d,]+) of", section)[
+        for one in re.findall(r"about ([\d,]+) lines in (\d+) modules, about ([\d,]+) of", SECTION)[
             0
         ]
     )

@@ -88,7 +88,7 @@ FAKES = (
         "P-521",
         "ESP512",
         {
-            P521_ROW: P521_ROW.replace('"),', '", (NewKey("p521"),)),'),
+            P521_ROW: P521_ROW.replace('"),', '", (NewKeyKind("p521"),)),'),
             LAST_ROW: LAST_ROW + '    Algorithm(-52, "ESP512", "P-521", "SHA-512", 66, "ES512"),\n',
         },
     ),
@@ -98,7 +98,7 @@ FAKES = (
         "ML-DSA-44",
         {
             P521_ROW: '    KeyKind("ML-DSA-44", "ML-DSA", "mldsa.MLDSA44", '
-            f'{ML_DSA_44}, "", (NewKey("ml-dsa-44"),)),\n{P521_ROW}',
+            f'{ML_DSA_44}, "", (NewKeyKind("ml-dsa-44"),)),\n{P521_ROW}',
             LAST_ROW: LAST_ROW
             + '    Algorithm(-48, "ML-DSA-44", "ML-DSA-44", jose="ML-DSA-44"),\n',
         },

@@ -56,11 +56,6 @@ def parse_span(text: str) -> timedelta:
     return span
 
 
-def rfc3339(seconds: int | None) -> str | None:
-    """Format a time in seconds since 1970 for programs; None if there is none."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat() if seconds is not None else None
-
-
 def now() -> datetime:
     """Return the clock's time, without fractions of a second."""
     return datetime.now(UTC).replace(microsecond=0)

@@ -64,10 +64,12 @@ def modules() -> dict[str, Path]:
 
 
 MODULES = modules()
+SHOWN = "errors.codes"
+"""The table of codes with their meanings; nothing that decides imports it."""
 VERIFY_PATH = sorted(
     module
     for module, path in MODULES.items()
-    if module.partition(".")[0] in PURE and path.name != "__init__.py"
+    if module.partition(".")[0] in PURE and path.name != "__init__.py" and module != SHOWN
 )
 
 
@@ -188,6 +190,14 @@ def test_each_package_imports_only_from_floors_below(module: str) -> None:
     assert {one for one in others if FLOOR[one] >= FLOOR[package]} == set()
 
 
+def test_no_decision_imports_the_meanings_of_codes() -> None:
+    code = "import sys, fwsign.verify, fwsign.trust.update; assert 'fwsign.errors' in sys.modules"
+    loaded_by(f"{code}; assert 'fwsign.{SHOWN}' not in sys.modules")
+    loaded_by(
+        f"import sys; from fwsign.errors import CODES; assert 'fwsign.{SHOWN}' in sys.modules"
+    )
+
+
 def test_few_modules_lie_beside_the_packages() -> None:
     beside = [module for module, path in MODULES.items() if path.parent == SOURCE]
     assert len(beside) <= 8
@@ -214,7 +224,7 @@ def test_verify_path_needs_only_cryptography(module: str) -> None:
 FORMATS = [one for one in VERIFY_PATH if one.startswith("format.") and one != "format.cose"]
 
 
-@pytest.mark.parametrize("module", ["errors.classes", "errors.codes", "x509.der", *FORMATS])
+@pytest.mark.parametrize("module", ["errors.classes", SHOWN, "x509.der", *FORMATS])
 def test_formats_need_no_cryptography(module: str) -> None:
     assert others(module) == set()
 

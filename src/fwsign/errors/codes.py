@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The codes of refusals with their meanings. A code is stable: scripts may match it."""
 
-from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     Code: TypeAlias = Literal[
         "malformed.size",
         "malformed.cbor",
@@ -143,11 +144,9 @@ if TYPE_CHECKING:
         "state.receipt",
         "state.ca-limit",
     ]
-else:  # building that type costs more than the rest of this module
-    Code: TypeAlias = str
-"""The codes that may be raised, for type checkers; `CODES` has the meanings."""
+    """The codes that may be raised, for type checkers; `CODES` has the meanings."""
 
-CODES: Mapping[Code, str] = MappingProxyType(
+CODES: "Mapping[Code, str]" = MappingProxyType(
     {
         # The bytes.
         "malformed.size": "larger than the limit that docs/format.md states",

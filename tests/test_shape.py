@@ -4,6 +4,7 @@ import ast
 from collections import defaultdict
 
 import pytest
+
 from test_layers import MODULES
 
 LONGEST_FILE, LONGEST_FUNCTION = 350, 60

@@ -118,7 +118,7 @@ class Pki(Places):
         return (here or found)[-1]
 
     def in_use(self) -> tuple[str, ...]:
-        """Return the names of the CAs that issue now, for signers first; none in a root alone."""
+        """Return the CAs that issue now, by name, signers' first; none if there is only a root."""
         kinds = ("signer", "client") if self.flat or self.issuers_in_line(ISSUING) else ("client",)
         if not self.flat and not self.issuers_in_line():
             return ()

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The codes of refusals with their meanings. A code is stable: scripts may match it."""
 
+from __future__ import annotations
+
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -146,7 +148,7 @@ if TYPE_CHECKING:
     ]
     """The codes that may be raised, for type checkers; `CODES` has the meanings."""
 
-CODES: "Mapping[Code, str]" = MappingProxyType(
+CODES: Mapping[Code, str] = MappingProxyType(
     {
         # The bytes.
         "malformed.size": "larger than the limit that docs/format.md states",

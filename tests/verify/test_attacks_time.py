@@ -247,6 +247,11 @@ def test_a_held_crl_alone_demands_one_of_every_issuer(pki: Pki) -> None:
     assert verify(stapled(pki), [pki.root], crls=pki.crls).unchecked == ()
 
 
+def test_a_stapled_crl_of_a_stranger_alone_asks_for_those_of_the_issuers(pki: Pki) -> None:
+    with refused_at(5, "stale.crl-missing"):
+        verify(stapled(pki, make_crl(make_ca("Else"))), [pki.root])
+
+
 def test_stripped_crls_show_in_the_result(pki: Pki) -> None:
     stripped = with_block(sign_with(pki), lambda block: block[1].pop(CRLS))
     assert verify(stripped, [pki.root]).unchecked == ("revocation",)

@@ -254,6 +254,13 @@ def test_directory_names_that_cannot_be_compared_are_refused(letters: str) -> No
     check(ROOT_ISSUING, leaf_of(ROOT_ISSUING, subject=organised(letters)))  # nobody compares it
 
 
+def test_a_name_that_cannot_be_compared_is_refused_before_one_outside() -> None:
+    issuing = constrained(directory(o="Acme"))
+    outside, odd = organised("Other"), directory(o="Acme\u200b")
+    with refused("untrusted.name-constraint", " has a name that cannot be compared: "):
+        check(issuing, leaf_of(issuing, *odd, subject=outside))
+
+
 def test_letters_of_other_scripts_can_be_compared() -> None:
     issuing = constrained(directory(o="M\u00fcller \u5de5\u696d"))
     check(issuing, leaf_of(issuing, subject=organised("MU\u0308LLER  \u5de5\u696d")))

@@ -146,6 +146,15 @@ def test_a_reader_inside_an_element_does_not_leave_it(content: bytes, words: str
     assert not der.DerReader(tlv(0x30) + b"\x04\0").inside(0x30).peek(0x04)
 
 
+def test_a_reader_inside_an_element_ends_with_it() -> None:
+    inside = der.DerReader(tlv(0x30, tlv(4, b"ab")) + tlv(4)).inside(0x30)
+    with pytest.raises(ValueError, match="4 bytes too many"):
+        inside.end()
+    assert inside.content(0x04) == b"ab"
+    assert not inside.more
+    inside.end()
+
+
 def test_an_element_that_is_alone() -> None:
     assert der.single(tlv(4, b"ab"), 4) == b"ab"
     with pytest.raises(ValueError, match="2 bytes too many"):

@@ -172,8 +172,11 @@ def _check_directories(
     refused: set[_Folded],
 ) -> None:
     lengths = {len(base) for base in allowed | refused}
-    for name in names.directory if lengths else ():
-        folded = _fold(name, f'certificate "{names.owner}"')
+    if not lengths:
+        return
+    # A name that cannot be compared is refused first, wherever it stands.
+    every = [_fold(name, f'certificate "{names.owner}"') for name in names.directory]
+    for name, folded in zip(names.directory, every, strict=True):
         above = {folded[:length] for length in lengths}
         inside = not allowed or not allowed.isdisjoint(above)
         if not (inside and refused.isdisjoint(above)):

@@ -64,10 +64,12 @@ def modules() -> dict[str, Path]:
 
 
 MODULES = modules()
+SHOWN = "errors.codes"
+"""The table of codes with their meanings; nothing that decides imports it."""
 VERIFY_PATH = sorted(
     module
     for module, path in MODULES.items()
-    if module.partition(".")[0] in PURE and path.name != "__init__.py"
+    if module.partition(".")[0] in PURE and path.name != "__init__.py" and module != SHOWN
 )
 
 
@@ -130,15 +132,25 @@ def circles(graph: dict[str, set[str]]) -> set[frozenset[str]]:
     return {frozenset(group) for group in back.values() if group}
 
 
+PAGE = (Path(__file__).parent.parent / "docs" / "design.md").read_text(encoding="utf-8")
+SECTION = PAGE.partition("## The verify path")[2].partition("\n## ")[0]
+READING = re.findall(r"^\| `([\w.]+)` \|", SECTION, re.MULTILINE)
+"""The modules of the verify path in the order in which the page wants them to be read."""
+
+
+@pytest.mark.parametrize("module", READING)
+def test_verify_path_imports_only_what_was_read_before(module: str) -> None:
+    before = READING[: READING.index(module)]
+    packages = {one.rpartition(".")[0] for one in before}  # such as fwsign.errors, which re-exports
+    assert own(module, types=False) <= {*before, *packages}
+
+
 def test_the_page_about_the_design_has_the_one_list_of_the_verify_path() -> None:
-    page = (Path(__file__).parent.parent / "docs" / "design.md").read_text(encoding="utf-8")
-    section = page.partition("## The verify path")[2].partition("\n## ")[0]
-    listed = re.findall(r"^\| `([\w.]+)` \|", section, re.MULTILINE)
-    assert sorted(listed) == VERIFY_PATH
+    assert sorted(READING) == VERIFY_PATH
     # What it says of their size is true within a tenth.
     lines, modules, code = (
         int(one.replace(",", ""))
-        for one in re.findall(r"about ([\d,]+) lines in (\d+) modules, about ([\d,]+) of", section)[
+        for one in re.findall(r"about ([\d,]+) lines in (\d+) modules, about ([\d,]+) of", SECTION)[
             0
         ]
     )
@@ -178,6 +190,14 @@ def test_each_package_imports_only_from_floors_below(module: str) -> None:
     assert {one for one in others if FLOOR[one] >= FLOOR[package]} == set()
 
 
+def test_no_decision_imports_the_meanings_of_codes() -> None:
+    code = "import sys, fwsign.verify, fwsign.trust.update; assert 'fwsign.errors' in sys.modules"
+    loaded_by(f"{code}; assert 'fwsign.{SHOWN}' not in sys.modules")
+    loaded_by(
+        f"import sys; from fwsign.errors import CODES; assert 'fwsign.{SHOWN}' in sys.modules"
+    )
+
+
 def test_few_modules_lie_beside_the_packages() -> None:
     beside = [module for module, path in MODULES.items() if path.parent == SOURCE]
     assert len(beside) <= 8
@@ -204,7 +224,7 @@ def test_verify_path_needs_only_cryptography(module: str) -> None:
 FORMATS = [one for one in VERIFY_PATH if one.startswith("format.") and one != "format.cose"]
 
 
-@pytest.mark.parametrize("module", ["errors.classes", "errors.codes", "x509.der", *FORMATS])
+@pytest.mark.parametrize("module", ["errors.classes", SHOWN, "x509.der", *FORMATS])
 def test_formats_need_no_cryptography(module: str) -> None:
     assert others(module) == set()
 

@@ -88,7 +88,7 @@ FAKES = (
         "P-521",
         "ESP512",
         {
-            P521_ROW: P521_ROW.replace('"),', '", (NewKey("p521"),)),'),
+            P521_ROW: P521_ROW.replace('"),', '", (NewKeyKind("p521"),)),'),
             LAST_ROW: LAST_ROW + '    Algorithm(-52, "ESP512", "P-521", "SHA-512", 66, "ES512"),\n',
         },
     ),
@@ -98,7 +98,7 @@ FAKES = (
         "ML-DSA-44",
         {
             P521_ROW: '    KeyKind("ML-DSA-44", "ML-DSA", "mldsa.MLDSA44", '
-            f'{ML_DSA_44}, "", (NewKey("ml-dsa-44"),)),\n{P521_ROW}',
+            f'{ML_DSA_44}, "", (NewKeyKind("ml-dsa-44"),)),\n{P521_ROW}',
             LAST_ROW: LAST_ROW
             + '    Algorithm(-48, "ML-DSA-44", "ML-DSA-44", jose="ML-DSA-44"),\n',
         },
@@ -217,3 +217,34 @@ def test_a_flasher_leaves_a_kind_that_it_does_not_install(modems: Changed) -> No
     alone = modems.told("flash", "alone.suit", "--port", port, *DEVICE, status=4)
     assert alone["code"] == "unsuitable.payload"
     assert alone["message"] == "nothing in this release is for flash, it has modem:1"
+
+
+# --- chips ----------------------------------------------------------------------------------
+
+LAST_CHIP = '    Chip("esp32s31", 32, 0x2000, 0x3101F7C1, *_LARGE, flashed=False),\n'
+
+
+def test_a_chip_added_to_the_table_is_signed_for_and_can_be_named_as_a_board(
+    tmp_path: Path,
+) -> None:
+    row = '    Chip("esp32x9", 99, 0x2000, 0x12345678, *_LARGE),\n'
+    program = changed(tmp_path, "images/esp_chips.py", {LAST_CHIP: LAST_CHIP + row})
+    run = program.run
+    run("pki", "init", "pki", "--org", "Acme", "--vendor", "acme.example", "--no-passphrase")
+    (program.work / "data.bin").write_bytes(b"data of an application")
+    sign = ("sign", "data.bin", "--pki", "pki", "--product", "x1", "--target")
+    wrong = run(*sign, "esp32x8@0x110000", status=2)
+    assert 'there is no chip "esp32x8"' in wrong
+    assert "esp32s31, esp32x9, esp8266, rp2040, rp2350" in wrong
+    run(*sign, "esp32x9@0x110000")
+    told = program.told("verify", "data.bin.suit", *DEVICE)
+    assert [one["name"] for one in told["release"]["components"]] == ["esp32x9@0x110000"]
+    from_module = "from fwsign.flash.esp.chips import CHIPS; print(CHIPS['esp32x9'])"
+    named = subprocess.run(
+        [sys.executable, "-c", from_module],
+        env={**os.environ, "PYTHONPATH": str(program.source)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert named.stdout == "ESP32-X9\n"

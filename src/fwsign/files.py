@@ -6,7 +6,6 @@ import errno
 import os
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
@@ -129,6 +128,8 @@ def atomic_writer(path: Path, *, overwrite: bool = False, mode: int = 0o644) -> 
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        import tempfile  # for those who write alone
+
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:64]}.", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
             yield file

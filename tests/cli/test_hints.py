@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
+import fwsign
 from cli.kit import REPOSITORY, good, refused, run
-from fwsign import errors
 from fwsign.cli import app, hints, libraries
 from fwsign.errors import CODES, Failed
 from support import PAYLOAD
 
-SOURCE = Path(errors.__file__).parent
+SOURCE = Path(fwsign.__file__).parent
 ROOT: Any = get_command(app)
 
 

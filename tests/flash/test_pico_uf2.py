@@ -24,7 +24,7 @@ from fwsign.flash.pico import uf2 as pico_uf2
 from fwsign.flash.pico import usb as pico_usb
 from fwsign.flash.pico.drives import Drive
 from fwsign.flash.pico.uf2 import build, connect
-from fwsign.images import uf2
+from fwsign.images import rp_chips, uf2
 from support import require_terminals
 
 SAMPLES = Path(__file__).parents[2] / "firmware-samples"
@@ -216,7 +216,8 @@ def test_last_page_belongs_to_the_workaround() -> None:
 
 
 def test_file_of_another_family_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(pico_uf2._FAMILY, "rp2040", pico_uf2._RISCV)
+    other = rp_chips.BY_NAME["rp2040"]._replace(family=rp_chips.RP2350_RISCV)
+    monkeypatch.setitem(rp_chips.BY_NAME, "rp2040", other)
     with pytest.raises(Failed, match="one for rp2350, the board is rp2040") as refusal:
         build([Run(0x1000, bytes(4096))], "rp2040")
     assert refusal.value.code == "device.support"

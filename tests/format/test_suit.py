@@ -337,6 +337,8 @@ def test_other_commands_and_parameters_are_refused(edit: Edit) -> None:
         (insert(20, 16, [12, 1, 20, {21: "x"}, 21, 15, 3, 15]), "the install sequence matches"),
         (insert(20, 8, [12, 1, 20, {4: 0}, 4, 15]), "the install sequence matches no template"),
         (insert(20, 0, [20, {4: 0}, 4, 15]), "the install sequence matches no template"),
+        (insert(20, 0, [12, 1, 20, {4: 0}, 4, 15]), "the install sequence matches no template"),
+        (insert(20, 0, [13, 0, 20, {4: 0}, 4, 15]), "the install sequence matches no template"),
         (put(3, 2, ((b"file", b"a"),)), "the shared sequence matches no template"),
     ],
 )

@@ -13,6 +13,7 @@ from fwsign.cli.command import Command, examples
 from fwsign.cli.new_pki import create_pki, new_passphrases, say_what_now
 from fwsign.cli.options import ALG, NO_PASSPHRASE, ORG, PASS, ROOT_PASS, VENDOR_OF_PKI, named
 from fwsign.errors import Failed
+from fwsign.keys import DEFAULT_ALGORITHM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +55,7 @@ def init(
     org: ORG,
     vendor: VENDOR_OF_PKI,
     product: _PRODUCT = None,
-    alg: ALG = "p256",
+    alg: ALG = DEFAULT_ALGORITHM,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
     root_pass: ROOT_PASS = None,

@@ -5,7 +5,7 @@ import codecs
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,6 +19,7 @@ from fwsign.files import io_error, read_bytes
 from fwsign.format.suit_labels import ENVELOPE_HEAD
 
 if TYPE_CHECKING:
+    from fwsign.verify.verified import VerifiedRelease
     from fwsign.x509.anchor import Anchor
 
 PEM_LIMIT: Final = 4 * 1024 * 1024
@@ -53,11 +54,6 @@ def parse_span(text: str) -> timedelta:
     if span is None:
         ui.usage(f'"{text}" is not a span of time', "write 30min, 12h, 90d, 4w, 2y")
     return span
-
-
-def rfc3339(seconds: int | None) -> str | None:
-    """Format a time in seconds since 1970 for programs; None if there is none."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat() if seconds is not None else None
 
 
 def now() -> datetime:
@@ -322,3 +318,10 @@ def select(
             found=labels,
         )
     return found
+
+
+def refuse_unused(crls: Sequence[bytes], verified: "VerifiedRelease") -> None:
+    """Refuse a CRL that no device would use: the user must have meant another one."""
+    used = {crl.data for one in verified.signers for issued in one.issued for crl in issued.crls}
+    if not used.issuperset(crls):
+        raise Failed("io.crl-unused", "a CRL given belongs to no issuer in the signer's path")

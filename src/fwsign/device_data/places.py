@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 from fwsign.device_data.policy import MAX_PLACE_SIZE, DataPlace
 from fwsign.errors import FwsignError, Unsuitable
 from fwsign.images import esp_nvs
+from fwsign.images.chips import is_esp32
 from fwsign.images.esp_data import TABLE_OFFSET
 from fwsign.images.esp_partitions import SECTOR, Partition
 
@@ -45,7 +46,7 @@ def locate(
         found = FlashRange(part.offset, part.size)
     else:
         found = FlashRange(place.offset, place.size)
-        if place.chip.startswith("esp32") and found.offset < (first := table_at + SECTOR):
+        if is_esp32(place.chip) and found.offset < (first := table_at + SECTOR):
             raise _unfit(place, f"0x{first:x} or more", place.at)
         _check_free(place, found, table or ())
     if found.size > MAX_PLACE_SIZE:

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from fwsign.errors import Failed, FwsignError, Malformed, check_limit
 from fwsign.format.kinds import file_identifier, flash_identifier
 from fwsign.images import esp_nvs
+from fwsign.images.chips import is_esp32
 from fwsign.images.esp_partitions import SECTOR
 from fwsign.signing.release import DEVICE_DATA
 from fwsign.toml import TomlTable
@@ -238,7 +239,7 @@ def _place(table: TomlTable) -> DataPlace:
     flash_identifier(chip, 0)
     if form not in ("nvs", "raw"):
         raise table.wrong("format", '"nvs" or "raw"', form)
-    if form == "nvs" and not chip.startswith("esp32"):
+    if form == "nvs" and not is_esp32(chip):
         raise table.wrong("chip", "an ESP32, which alone has NVS", chip)
     label, offset, size = table.maybe("label"), None, None
     if label is None:

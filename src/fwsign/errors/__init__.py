@@ -27,6 +27,8 @@ assert answer == "for another device: gateway-x1, not thermostat"
 ```
 """
 
+from typing import TYPE_CHECKING
+
 from fwsign.errors.classes import (
     Failed,
     FwsignError,
@@ -37,7 +39,11 @@ from fwsign.errors.classes import (
     Untrusted,
 )
 from fwsign.errors.classes import check_limit as check_limit  # for our own modules, not public
-from fwsign.errors.codes import CODES, Code
+
+if TYPE_CHECKING:
+    from fwsign.errors.codes import CODES, Code
+else:
+    from fwsign.errors.classes import Code
 
 __all__ = [
     "CODES",
@@ -50,3 +56,13 @@ __all__ = [
     "Unsuitable",
     "Untrusted",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Import the table of codes on its first use: no decision needs it (PEP 562)."""
+        if name != "CODES":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from fwsign.errors.codes import CODES
+
+        return CODES

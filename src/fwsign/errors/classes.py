@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """One error root, and six classes cut by what the caller does next."""
 
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
-from fwsign.errors.codes import Code
+if TYPE_CHECKING:
+    from fwsign.errors.codes import Code
+else:
+    Code = str  # building the type takes long, and only the showing of codes needs their table
 
 
 class FwsignError(Exception):

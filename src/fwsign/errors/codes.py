@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The codes of refusals with their meanings. A code is stable: scripts may match it."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     Code: TypeAlias = Literal[
         "malformed.size",
         "malformed.cbor",
@@ -143,9 +146,7 @@ if TYPE_CHECKING:
         "state.receipt",
         "state.ca-limit",
     ]
-else:  # building that type costs more than the rest of this module
-    Code: TypeAlias = str
-"""The codes that may be raised, for type checkers; `CODES` has the meanings."""
+    """The codes that may be raised, for type checkers; `CODES` has the meanings."""
 
 CODES: Mapping[Code, str] = MappingProxyType(
     {

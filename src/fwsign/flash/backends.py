@@ -70,9 +70,11 @@ def kind_for(port: str, chips: Collection[str], vendor_id: int | None = None) ->
         return "pico-uf2"
     if simulated is not None:
         return simulated if simulated in KINDS else "esp"
-    if any(chip.startswith("esp") for chip in chips):
+    from fwsign.images.chips import is_esp, is_rp  # where the release decides
+
+    if any(map(is_esp, chips)):
         return "esp"
-    if any(chip.startswith("rp2") for chip in chips):
+    if any(map(is_rp, chips)):
         over_usb = vendor_id == _RASPBERRY_PI or is_drive(port)
         return "pico-uf2" if over_usb else "pico-uart"
     found = ", ".join(chips)

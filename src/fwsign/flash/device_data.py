@@ -24,6 +24,7 @@ from fwsign.format.component import Component, Digest
 from fwsign.format.kinds import flash_identifier
 from fwsign.format.payload import digest
 from fwsign.images import Image
+from fwsign.images.chips import is_esp32
 from fwsign.images.esp_data import TABLE_OFFSET
 from fwsign.memory.rows import Batch
 from fwsign.memory.state import State
@@ -255,7 +256,7 @@ def _piece(place: DataPlace, row: DataRow, plan: EspPlan) -> Piece:
     """Return the content of a place, like a payload of the release."""
     table = plan.table
     rows, at = (table.partitions, table.at) if table else (None, TABLE_OFFSET)
-    if rows is None and place.chip.startswith("esp32"):
+    if rows is None and is_esp32(place.chip):
         raise _unfit(
             f"{place.name} is for device data, and the board's partition table is not known",
             "a partition table, of the release or of a board that can be read",

@@ -62,7 +62,7 @@ Judge: TypeAlias = Callable[[BoardInfo], Judged]
 
 
 class Event(NamedTuple):
-    """Progress.
+    """The progress of one board.
 
     Args:
         stage: what is being done, such as "writing".

@@ -16,8 +16,8 @@ from fwsign.flash.esp.kept_data import Kept
 from fwsign.flash.pico import holes as pico_holes
 from fwsign.flash.pico.uart import refuse_unbootable
 from fwsign.images import esp, uf2
+from fwsign.images.rp_chips import FLASH
 
-_XIP: Final = 0x10000000  # where the RP chips see their flash
 _PICO_MOST: Final = 1 << 24  # bytes: what one chip select of theirs reaches
 _NO_CONTROL: Final = "boot not controlled: "
 
@@ -217,7 +217,7 @@ def _runs(payload: Payload, info: BoardInfo, read: Read) -> Iterator[Run]:
         yield Run(payload.offset, payload.data)
         return
     ranges = uf2.contents(payload.data, payload.chip)
-    runs = [Run(address - _XIP, data) for address, data in ranges]
+    runs = [Run(address - FLASH, data) for address, data in ranges]
     for run in runs:  # before the board is asked for bytes that it does not have
         _check_size(payload, run, info)
     yield from pico_holes.filled(payload, runs, info, read)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from fwsign import __version__
 from fwsign.flash.boards.board import BoardInfo
 from fwsign.flash.outcome import Checked, Outcome
-from fwsign.receipts.facts import release_facts
+from fwsign.receipts.facts import release_facts, signer_facts
 from fwsign.verify.verified import VerifiedRelease
 
 
@@ -89,10 +89,8 @@ def _sound(text: str) -> str:
 
 
 def _release(release: VerifiedRelease) -> dict[str, Any]:
-    signers = [
-        {"name": path.name, "key": path.keys[0], "algorithm": one.algorithm}
-        for one, path in release.counted
-    ]
+    told = [signer_facts(one) for one, _ in release.counted]
+    signers = [{name: one[name] for name in ("name", "key", "algorithm")} for one in told]
     return {**release_facts(release), "signers": signers}
 
 

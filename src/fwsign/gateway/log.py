@@ -12,7 +12,7 @@ from fwsign.gateway.config import Device
 from fwsign.keys import Signer
 from fwsign.memory.state import State
 from fwsign.receipts.chain import waivers
-from fwsign.receipts.facts import release_facts, signer_facts
+from fwsign.receipts.facts import installed_facts, time_facts
 from fwsign.verify.verified import VerifiedRelease
 
 _SAME: Final = ("kind", "result", "code", "envelope")
@@ -64,7 +64,7 @@ class Log:
             "message": error.message if error else None,
             "envelope": sha256(envelope).hexdigest() if envelope is not None else None,
             "device": {"vendor": trust.vendor, "product": trust.product},
-            "release": described(release) if release else None,
+            "release": installed_facts(release) if release else None,
             "time": time_facts(release, self._at) if release else None,
             "waived": list(waivers(self._device.policy)),
             "notes": list(release.notes) if release else [],
@@ -79,27 +79,3 @@ class Log:
         line = self._state.last_receipt()
         last = json.loads(line) if line else {}
         return all(last.get(name) == receipt[name] for name in _SAME)
-
-
-def described(release: VerifiedRelease) -> dict[str, Any]:
-    """Return a release's identity, its content, and its signers."""
-    return {
-        **release_facts(release),
-        "components": [
-            {"name": one.name, "sha256": one.digest.value.hex(), "size": one.size}
-            for one in release.components
-        ],
-        "signers": [signer_facts(one) for one, _ in release.counted],
-    }
-
-
-def time_facts(release: VerifiedRelease, at: datetime) -> dict[str, Any]:
-    """Return the time at which a release was judged, and the source of that time."""
-    proven = {one.signed_at for one in release.signers}
-    if release.now == at:
-        source = "the clock"
-    elif release.now in proven:
-        source = "a time-stamp token"
-    else:
-        source = "what is known to have passed: CRLs, and the memory"
-    return {"judged_at": release.now.isoformat(), "source": source}

@@ -46,10 +46,10 @@ def recognise(file: BinaryIO) -> Image:
 def glance(head: bytes) -> Image:
     """Return the format that a file's first bytes claim; the rest is not checked."""
     if head[:1] in (b"\xe9", b"\xea"):
-        from fwsign.images import esp, esp8266
+        from fwsign.images import esp, esp8266, esp_chips
 
         if esp8266.claims(head):
-            return Image("esp", esp8266.CHIP)
+            return Image("esp", esp_chips.ESP8266)
         return Image("esp", esp.chip_name(head)) if esp.claims(head) else Image("unknown")
     kinds = {b"\xff": "esp", b"U": "uf2", b"\x3d": "mcuboot", b"\x96": "mcuboot"}
     return Image(kinds.get(head[:1], "unknown"))
@@ -58,10 +58,10 @@ def glance(head: bytes) -> Image:
 def _parse(file: BinaryIO, head: bytes) -> Image:
     """Ask the parser that the first byte suggests; the others are not imported."""
     if head[:1] in (b"\xe9", b"\xea"):
-        from fwsign.images import esp8266
+        from fwsign.images import esp8266, esp_chips
 
         if esp8266.claims(head):
-            return esp8266.parse(Reader(file, esp8266.CHIP, 0, size_of(file)))
+            return esp8266.parse(Reader(file, esp_chips.ESP8266, 0, size_of(file)))
     if head[:1] == b"\xe9":
         from fwsign.images import esp
 

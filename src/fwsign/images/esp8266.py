@@ -19,10 +19,9 @@ from typing import BinaryIO, Final, NamedTuple
 
 from fwsign.errors import Malformed
 from fwsign.images.base import Image, Reader, damaged, size_of
-from fwsign.images.esp_chips import MODES
+from fwsign.images.esp_chips import ESP8266, MODES
 from fwsign.images.esp_image import fold
 
-CHIP: Final = "esp8266"
 MAGIC: Final = 0xE9
 MAGIC_V2: Final = 0xEA
 _MAX_SEGMENTS: Final = 16
@@ -59,16 +58,16 @@ def refuse_damaged(file: BinaryIO) -> None:
         Malformed: `malformed.image`.
     """
     size = size_of(file)
-    head = Reader(file, CHIP, 0, size).peek(_HEADER.size + _SEGMENT.size)
+    head = Reader(file, ESP8266, 0, size).peek(_HEADER.size + _SEGMENT.size)
     if len(head) < _HEADER.size + _SEGMENT.size or not _has_addresses(head):
         return
     if head[0] == MAGIC_V2:  # no damage, but another form
         return
     try:
-        parse(Reader(file, CHIP, 0, size), MAGIC)
+        parse(Reader(file, ESP8266, 0, size), MAGIC)
     except Malformed:
         return
-    raise damaged(CHIP, "damaged header, magic", f"{MAGIC:#04x}", f"{head[0]:#04x}")
+    raise damaged(ESP8266, "damaged header, magic", f"{MAGIC:#04x}", f"{head[0]:#04x}")
 
 
 def _has_addresses(head: bytes) -> bool:
@@ -96,7 +95,7 @@ def parse(reader: Reader, taken_for: int | None = None) -> Image:
         magic, count, _, _, entry = _HEADER.unpack(reader.take(_HEADER.size, "second header"))
     if magic != MAGIC or not 1 <= count <= _MAX_SEGMENTS:
         found = f"{magic:#04x} and {count}"
-        raise damaged(CHIP, "header", f"e9 and 1 to {_MAX_SEGMENTS} segments", found)
+        raise damaged(ESP8266, "header", f"e9 and 1 to {_MAX_SEGMENTS} segments", found)
     segments, folded = list(in_place), 0
     for number in range(count):
         segment, xor = _take(reader, f"segment {number}")
@@ -105,7 +104,7 @@ def parse(reader: Reader, taken_for: int | None = None) -> Image:
     reader.take(15 - reader.position % 16, "padding before the checksum")
     stored, computed = reader.take(1, "checksum")[0], fold(folded)
     if stored != computed:
-        raise damaged(CHIP, "checksum", f"{computed:#04x}", f"{stored:#04x}")
+        raise damaged(ESP8266, "checksum", f"{computed:#04x}", f"{stored:#04x}")
     words = (
         MODES[mode] if mode < len(MODES) else f"mode {mode}",
         _SIZES[size >> 4] if size >> 4 < len(_SIZES) else "",
@@ -120,14 +119,14 @@ def parse(reader: Reader, taken_for: int | None = None) -> Image:
         ("checksum", f"{stored:#04x}"),
         *((("after the image", f"{reader.left} bytes, not judged"),) if reader.left else ()),
     )
-    return Image("esp", CHIP, offset=offset, details=details)
+    return Image("esp", ESP8266, offset=offset, details=details)
 
 
 def _take(reader: Reader, what: str) -> tuple[_Segment, int]:
     """Read a segment, and XOR its words into one number."""
     segment = _Segment(*_SEGMENT.unpack(reader.take(_SEGMENT.size, f"header of {what}")))
     if segment.address and not any(_within(segment.address, one) for one in _MEMORIES):
-        raise damaged(CHIP, f"address of {what}", "one of the chip", f"{segment.address:#x}")
+        raise damaged(ESP8266, f"address of {what}", "one of the chip", f"{segment.address:#x}")
     folded = 0
     for piece in reader.pieces(segment.length, what):
         folded ^= int.from_bytes(piece, "little")

@@ -72,11 +72,11 @@ class Body(NamedTuple):
         """The demands in its header."""
         _, _, mode, size, _, _, legacy, lowest, highest, _ = self.header
         return Needs(
-            min_revision=lowest or esp_chips.legacy_revision(self.chip.name, legacy),
+            min_revision=lowest or esp_chips.legacy_revision(self.chip, legacy),
             max_revision=None if highest in _NO_LIMIT else highest,
             flash_size=esp_chips.flash_size(size),
             flash_mode=MODES[mode] if mode < len(MODES) else f"mode {mode}",
-            flash_frequency=esp_chips.flash_frequency(self.chip.name, size),
+            flash_frequency=esp_chips.flash_frequency(self.chip, size),
         )
 
 

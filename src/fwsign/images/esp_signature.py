@@ -15,11 +15,11 @@ import struct
 from typing import Final, NamedTuple
 
 from fwsign.images.base import Hasher, Reader, damaged
+from fwsign.images.esp_chips import BY_NAME
 from fwsign.images.esp_partitions import SECTOR
 
 MAX_SIGNATURES: Final = 3
 """The ROM's own limit; a sector holds as many."""
-_ONE_BLOCK: Final = ("esp32", "esp32c2")  # chips with one key for it
 _BLOCK: Final = struct.Struct("<BBB1x32s1160xI16x")
 _MAGIC: Final = 0xE7
 _KINDS: Final = {2: "rsa", 3: "ecdsa"}
@@ -86,7 +86,7 @@ def read_v2(reader: Reader, start: int, hasher: Hasher, chip: str) -> Signatures
     if all(one.kind is None for one in judged):
         number, fault = next((at, one.fault) for at, one in enumerate(judged) if one.fault)
         raise damaged("esp", f"{fault.what} of {names[number]}", fault.expected, fault.found)
-    usable = 1 if chip in _ONE_BLOCK else MAX_SIGNATURES
+    usable = 1 if BY_NAME[chip].one_key else MAX_SIGNATURES
     return Signatures(
         tuple((name, one.words) for name, one in zip(names, judged, strict=True)),
         tuple(f"v2 {one.kind}" for one in judged[:usable] if one.kind),

@@ -11,6 +11,8 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
+from fwsign.images.rp_chips import RP2350_ARM, RP2350_ARM_NS, RP2350_RISCV
+
 WINDOW: Final = 4096
 """The boot ROM looks for the first block in this many bytes."""
 
@@ -23,7 +25,7 @@ _RISCV: Final = 1
 _SECTOR: Final = 4096
 _SECTOR_BITS: Final = 0x1FFF
 _HAS_NAME: Final = 0x1000
-_FAMILY_FLAGS: Final = {0xE48BFF59: 1 << 16, 0xE48BFF5A: 1 << 17, 0xE48BFF5B: 1 << 18}
+_FAMILY_FLAGS: Final = {RP2350_ARM: 1 << 16, RP2350_RISCV: 1 << 17, RP2350_ARM_NS: 1 << 18}
 """UF2 families of images, and the flag of a partition that accepts each."""
 
 

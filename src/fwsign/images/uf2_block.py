@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeAlias
 
 from fwsign.images.base import damaged, text
 from fwsign.images.esp import CHIPS
+from fwsign.images.rp_chips import BY_NAME, FLASH, RP2040, RP2350_ARM, RP2350_ARM_NS, RP2350_RISCV
 
 BLOCK = 512
 MAX_PAYLOAD = 476
@@ -34,30 +35,18 @@ _MD5 = 0x4000
 _TAGS = 0x8000
 _MD5_PART = struct.Struct("<II16s")
 
-RP2040 = 0xE48BFF56
 ABSOLUTE = 0xE48BFF57
 DATA = 0xE48BFF58
-RP2350_ARM, RP2350_RISCV = 0xE48BFF59, 0xE48BFF5A
 FAMILIES: dict[int, tuple[str, str | None]] = {
     RP2040: ("rp2040", "rp2040"),
     ABSOLUTE: ("absolute", "rp2350"),  # only this chip's boot ROM knows it, and the next one
     DATA: ("data", "rp2350"),
     RP2350_ARM: ("rp2350-arm-s", "rp2350"),
     RP2350_RISCV: ("rp2350-riscv", "rp2350"),
-    0xE48BFF5B: ("rp2350-arm-ns", "rp2350"),
+    RP2350_ARM_NS: ("rp2350-arm-ns", "rp2350"),
     **{chip.family: (chip.name, chip.name) for chip in CHIPS},
 }
 """UF2 family to its name and its chip."""
-
-FLASH = 0x10000000
-"""The address at which both RP chips see their flash."""
-_FLASHES = {"rp2040": range(FLASH, 0x11000000), "rp2350": range(FLASH, 0x12000000)}
-"""The RP2350 has a second chip select, and its window follows the first."""
-_RAMS = {
-    "rp2040": (range(0x20000000, 0x20042000), range(0x15000000, 0x15004000)),
-    "rp2350": (range(0x20000000, 0x20082000), range(0x13FFC000, 0x14000000)),
-}
-"""SRAM, and the cache of the flash, which can be used as RAM."""
 
 TAG_VERSION, TAG_DESCRIPTION = 0x9FC7BC, 0x650D9D
 
@@ -160,7 +149,7 @@ def check_md5(block: Uf2Block) -> None:
 def check_rp(block: Uf2Block) -> None:
     """Check the demands of the boot ROMs of RP2040 and RP2350 on a block of theirs."""
     chip = chip_of(block.key)
-    if chip not in _FLASHES:
+    if chip not in BY_NAME:
         return
     if block.size > PAGE or block.address % PAGE:
         found = f"{block.size} bytes at {block.address:#010x}"
@@ -196,12 +185,12 @@ def chip_of(key: Key) -> str | None:
 
 def in_flash(chip: str, address: int) -> bool:
     """Tell whether an address is in the flash of a chip of Raspberry Pi."""
-    return address in _FLASHES[chip]
+    return address in BY_NAME[chip].flash
 
 
 def in_ram(chip: str, address: int) -> bool:
     """Tell whether an address is in a RAM of a chip of Raspberry Pi."""
-    return any(address in memory for memory in _RAMS[chip])
+    return any(address in memory for memory in BY_NAME[chip].rams)
 
 
 def name(key: Key) -> str:

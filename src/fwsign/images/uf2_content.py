@@ -4,12 +4,13 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from fwsign.images import pico_block, uf2_block
+from fwsign.images import pico_block, rp_chips, uf2_block
 from fwsign.images.base import damaged
-from fwsign.images.uf2_block import ABSOLUTE, DATA, FLASH, Key, Uf2Block, chip_of, in_flash, name
+from fwsign.images.rp_chips import FLASH
+from fwsign.images.uf2_block import ABSOLUTE, DATA, Key, Uf2Block, chip_of, in_flash, name
 from fwsign.images.uf2_count import MAX_FAMILIES, Family, Range, check_counts
 
-RP_CHIPS = ("rp2040", "rp2350")
+RP_CHIPS = tuple(rp_chips.BY_NAME)
 
 
 class Uf2Content:

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 
 from fwsign.images import uf2_block
 from fwsign.images.base import Image, text
-from fwsign.images.uf2_block import FLASH, PAGE, chip_of, name
+from fwsign.images.rp_chips import FLASH
+from fwsign.images.uf2_block import PAGE, chip_of, name
 from fwsign.images.uf2_content import RP_CHIPS, Choice, Uf2Content, choose
 
 

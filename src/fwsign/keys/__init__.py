@@ -29,6 +29,8 @@ Passphrase: TypeAlias = Callable[[], bytes | None]
 
 ALGORITHMS = tuple(alg for alg, (_, new) in NEW_KEYS.items() if not new.tls_alone)
 """Names of the keys that `new_private_key` makes."""
+DEFAULT_ALGORITHM = ALGORITHMS[0]
+"""The key that is made where nobody names another."""
 TLS_ALONE = tuple(alg for alg, (_, new) in NEW_KEYS.items() if new.tls_alone)
 """Names of further keys for TLS servers and clients, which never sign a release."""
 TLS_ALGORITHMS = (*ALGORITHMS, *TLS_ALONE)

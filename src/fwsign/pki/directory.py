@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -31,7 +30,7 @@ from fwsign.pki.entry_names import (
     line_of,
     roots_in,
 )
-from fwsign.pki.index import parse_index, serial_text
+from fwsign.pki.index import parse_index, serial_of, serial_text
 from fwsign.pki.places import BUNDLE, INDEX, Places
 
 if TYPE_CHECKING:
@@ -40,14 +39,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cryptography import x509
-
-_SERIAL = re.compile(r"(?:0x)?([0-9a-f]{1,40})", re.IGNORECASE)
-
-
-def serial_of(text: str) -> int | None:
-    """Return the serial number in a text, as `Pki.by_serial` takes it; None for other texts."""
-    match = _SERIAL.fullmatch(text.replace(":", ""))
-    return int(match[1], 16) if match else None
 
 
 class Pki(Places):
@@ -127,7 +118,7 @@ class Pki(Places):
         return (here or found)[-1]
 
     def in_use(self) -> tuple[str, ...]:
-        """Return the names of the CAs that issue now, for signers first; none in a root alone."""
+        """Return the CAs that issue now, by name, signers' first; none if there is only a root."""
         kinds = ("signer", "client") if self.flat or self.issuers_in_line(ISSUING) else ("client",)
         if not self.flat and not self.issuers_in_line():
             return ()

@@ -26,6 +26,7 @@ INDEX_LIMIT: Final = 16 * 1024 * 1024
 """Octets of index.txt: more than a hundred thousand certificates."""
 
 _FIELDS = 6
+_SERIAL = re.compile(r"(?:0x)?([0-9a-f]{1,40})", re.IGNORECASE)
 _TIME = re.compile(r"(\d{2}|\d{4})(\d{10})Z")
 _FLAGS: Final = {flag.value.lower(): flag for flag in x509.ReasonFlags}
 # openssl's words for reasons with a time, from which on the key was known to others.
@@ -53,6 +54,12 @@ _PARTS: Final = {
     x509.NameOID.COMMON_NAME: "CN",
     x509.NameOID.EMAIL_ADDRESS: "emailAddress",
 }
+
+
+def serial_of(text: str) -> int | None:
+    """Return the serial number in a text, as `Pki.by_serial` takes it; None for other texts."""
+    match = _SERIAL.fullmatch(text.replace(":", ""))
+    return int(match[1], 16) if match else None
 
 
 def serial_text(serial: int) -> str:

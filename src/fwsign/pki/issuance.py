@@ -66,11 +66,11 @@ class NewKey(NamedTuple):
     kdf: str = ""
 
     def secret(self) -> bytes | None:
-        """Return the passphrase; it is asked for when all else has been judged."""
+        """Return the passphrase; if it is a function, call it now."""
         return self.passphrase() if callable(self.passphrase) else self.passphrase
 
     def settled(self) -> NewKey:
-        """Return the same with a known passphrase, before a lock is taken."""
+        """Return the same with a known passphrase; call this before a lock is taken."""
         return self._replace(passphrase=self.secret())
 
 

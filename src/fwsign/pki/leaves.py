@@ -15,7 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from fwsign.errors import Failed
 from fwsign.format.algorithms import BLOCK_KEYS
 from fwsign.format.cose import MIN_RSA_BITS, allowed_rsa_size, key_kind, key_name, kind_of
-from fwsign.keys import asn1
+from fwsign.keys import DEFAULT_ALGORITHM, asn1
 from fwsign.keys.file import new_private_key
 from fwsign.keys.published import refuse_published
 from fwsign.pki.certificates import common_name, is_ca
@@ -284,14 +284,14 @@ def default_algorithm(issuer: x509.Certificate) -> str:
     A path is as strong as its weakest key, so that another kind would waste the issuer's.
     """
     name = _ml_dsa(issuer)
-    return name or "p256"
+    return name or DEFAULT_ALGORITHM
 
 
 def renewed_algorithm(old: x509.Certificate, issuer: x509.Certificate) -> str:
     """Return the kind of a new key in place of an old one: the old kind if it is good enough."""
     if (name := _ml_dsa(old) or _ml_dsa(issuer)) is not None:
         return name
-    return _alike(old) or "p256"
+    return _alike(old) or DEFAULT_ALGORITHM
 
 
 def _ml_dsa(certificate: x509.Certificate) -> str | None:

@@ -1,20 +1,64 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The facts about a release and its signers that receipts and --json share, under one name."""
+"""The facts about a release and its signers that receipts and --json share, each under one name.
 
+The order of fields is that of --json; receipts are canonical and have their own.
+"""
+
+from datetime import UTC, datetime
 from typing import Any
 
+from fwsign.format.component import Component
+from fwsign.format.suit import Manifest
+from fwsign.format.text import Text
 from fwsign.verify.verified import VerifiedRelease, VerifiedSigner
+
+
+def rfc3339(seconds: int | None) -> str | None:
+    """Format a time in seconds since 1970 for programs; None if there is none."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat() if seconds is not None else None
+
+
+def content_facts(manifest: Manifest, text: Text | None) -> dict[str, Any]:
+    """Return what a manifest and its text say of the whole release; None stands for unknown."""
+    return {
+        "vendor": text.vendor if text else None,
+        "product": text.product if text else None,
+        "version": text.version if text else None,
+        "description": text.description if text else None,
+        "sequence_number": manifest.sequence_number,
+        "use_before": rfc3339(manifest.use_before),
+    }
+
+
+def component_facts(component: Component) -> dict[str, Any]:
+    """Return a component's name, size, digest and uri."""
+    return {
+        "name": component.name,
+        "size": component.size,
+        "digest": component.digest.value.hex(),
+        "uri": component.uri,
+    }
 
 
 def release_facts(release: VerifiedRelease) -> dict[str, Any]:
     """Return the facts that identify a release."""
-    text = release.text
+    content = content_facts(release.manifest, release.text)
     return {
         "manifest_digest": release.manifest_digest.hex(),
-        "vendor": release.vendor,
-        "product": text.product if text else None,
-        "version": text.version if text else None,
-        "sequence_number": release.manifest.sequence_number,
+        "vendor": release.vendor,  # as verified, also where the text was cut off
+        **{name: content[name] for name in ("product", "version", "sequence_number")},
+    }
+
+
+def installed_facts(release: VerifiedRelease) -> dict[str, Any]:
+    """Return a release's identity, and its components and signers as gateways name them."""
+    parts = [component_facts(one) for one in release.components]
+    return {
+        **release_facts(release),
+        "components": [
+            {"name": one["name"], "sha256": one["digest"], "size": one["size"]} for one in parts
+        ],
+        "signers": [signer_facts(one) for one, _ in release.counted],
     }
 
 
@@ -27,3 +71,20 @@ def signer_facts(signer: VerifiedSigner) -> dict[str, Any]:
         "algorithm": signer.algorithm,
         "signed_at": signer.signed_at.isoformat() if signer.signed_at else None,
     }
+
+
+def time_facts(release: VerifiedRelease, at: datetime) -> dict[str, Any]:
+    """Return the time at which a release was judged, and the source of that time.
+
+    Args:
+        release: the release.
+        at: the clock's time.
+    """
+    proven = {one.signed_at for one in release.signers}
+    if release.now == at:
+        source = "the clock"
+    elif release.now in proven:
+        source = "a time-stamp token"
+    else:
+        source = "what is known to have passed: CRLs, and the memory"
+    return {"judged_at": release.now.isoformat(), "source": source}

@@ -75,7 +75,7 @@ def describe(
     block_size: int | None = None,
     opener: Opener = lambda path: path.open("rb"),
 ) -> Release:
-    """Hash files and describe them.
+    """Hash files and describe them as a release.
 
     Args:
         files: one or more; their names must differ in more than case.

@@ -101,7 +101,7 @@ class DevicePolicy(NamedTuple):
 
     @property
     def needed(self) -> int:
-        """How many signers or slots must be there."""
+        """The number of signers or slots that must be there."""
         return self.threshold if self.threshold is not None else max(1, len(self.slots))
 
     @property

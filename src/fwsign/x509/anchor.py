@@ -107,5 +107,5 @@ class Anchor(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The anchor for people."""
+        """The name of the anchor, for people."""
         return self.certificate.name if self.certificate else f"{key_name(self.key)} key"

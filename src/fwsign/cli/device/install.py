@@ -105,13 +105,13 @@ class _Progress:
 
 
 def _as_json(device: "Device", done: "Installed") -> dict[str, Any]:
-    from fwsign.gateway.log import described  # beside the installer
-    from fwsign.receipts.chain import waivers
+    from fwsign.receipts.chain import waivers  # beside the installer
+    from fwsign.receipts.facts import installed_facts
 
     return answer.accepted(
         done.verdict,
         done.release.unchecked,
-        {**described(done.release), "notes": list(done.release.notes)},
+        {**installed_facts(done.release), "notes": list(done.release.notes)},
         waived=list(waivers(device.policy)),
         notes=list(done.notes),
         current=str(device.target_dir / "current"),

@@ -234,7 +234,6 @@ def _prepare(wanted: _Wanted, demands: Demands) -> "tuple[Station, Records]":
     from fwsign.cli.flash.jobs import conveyor, jobs
     from fwsign.cli.flash.records import Records
     from fwsign.cli.verify import payload_files
-    from fwsign.cli.verify.demands import refuse_unused
     from fwsign.files import read_bytes
     from fwsign.flash.station import Station
     from fwsign.flash.verify_per_board import Given, Judging
@@ -258,7 +257,7 @@ def _prepare(wanted: _Wanted, demands: Demands) -> "tuple[Station, Records]":
     with inputs.expecting_envelope(wanted.envelope):
         judging = Judging(given)
     if policy.revocation != "off":
-        refuse_unused(policy.crls, judging.release)
+        inputs.refuse_unused(policy.crls, judging.release)
     components = judging.release.components
     _check_left_out(wanted.waivers.left_out, components)
     with payload_files.finding(components, wanted.envelope, wanted.payloads) as find:

@@ -12,6 +12,7 @@ from fwsign.cli.keyfiles import certificates_from, output_path, private_key, pub
 from fwsign.cli.options import ALG, JSON, KDF, KEY_PASS, NO_PASSPHRASE, PASS, refuse_kdf
 from fwsign.errors import Failed
 from fwsign.files import write_atomic
+from fwsign.keys import DEFAULT_ALGORITHM
 
 if TYPE_CHECKING:
     from fwsign.keys.items import FileItem
@@ -59,7 +60,7 @@ def new(
         typer.Argument(readable=False, metavar="FILE", help="The new key, in PEM."),
     ],
     *,
-    alg: ALG = "p256",
+    alg: ALG = DEFAULT_ALGORITHM,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
     kdf: KDF = None,

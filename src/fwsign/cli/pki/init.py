@@ -11,6 +11,7 @@ from fwsign.cli.new_pki import create_pki, new_passphrases, say_what_now
 from fwsign.cli.options import ALG, NO_PASSPHRASE, ORG, PASS, ROOT_PASS, VENDOR_OF_PKI
 from fwsign.cli.pki.extensions import AddressOptions, read_extras
 from fwsign.cli.pki.options import NEW_PKI, PERMIT
+from fwsign.keys import DEFAULT_ALGORITHM
 
 
 def register(command: typer.Typer) -> None:
@@ -57,7 +58,7 @@ def init(
     org: ORG,
     vendor: VENDOR_OF_PKI,
     permit: PERMIT = None,
-    alg: ALG = "p256",
+    alg: ALG = DEFAULT_ALGORITHM,
     root_only: _ROOT_ONLY = False,
     layout: _LAYOUT = "fwsign",
     addresses: AddressOptions,

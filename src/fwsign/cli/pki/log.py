@@ -62,7 +62,7 @@ def log(
 
 
 def _concerns(content: Mapping[str, Any], name: str) -> bool:
-    from fwsign.pki.directory import serial_of
+    from fwsign.pki.index import serial_of
 
     serial = serial_of(name)
     return content.get("name") == name or (

@@ -11,6 +11,7 @@ from fwsign.cli.command import Command, examples
 from fwsign.cli.config import find_pki
 from fwsign.cli.options import ALG, CA_PASS, NO_PASSPHRASE, ORG, PASS, PKI, VENDOR_OF_PKI, named
 from fwsign.cli.pki.options import COMPAT, LIFETIME, NEW_PKI, PERMIT, span, warn_of_rsa2048
+from fwsign.keys import DEFAULT_ALGORITHM
 
 
 def register(command: typer.Typer) -> None:
@@ -45,7 +46,7 @@ def csr(
     org: ORG,
     vendor: VENDOR_OF_PKI,
     permit: PERMIT = None,
-    alg: ALG = "p256",
+    alg: ALG = DEFAULT_ALGORITHM,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
 ) -> None:

@@ -18,7 +18,7 @@ from fwsign.cli.options import (
     named,
     tls_algorithm,
 )
-from fwsign.keys import ALGORITHMS, TLS_ALONE
+from fwsign.keys import ALGORITHMS, DEFAULT_ALGORITHM, TLS_ALONE
 
 NEW_PKI: TypeAlias = Annotated[
     Path,
@@ -42,7 +42,7 @@ LIFETIME: TypeAlias = Annotated[
         "its kind, but never longer than its issuer.",
     ),
 ]
-_DEFAULT = "p256, below ML-DSA the issuer's; of a renewed one, as before."
+_DEFAULT = f"{DEFAULT_ALGORITHM}, below ML-DSA the issuer's; of a renewed one, as before."
 KIND_OF_KEY: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -68,8 +68,8 @@ KIND_OF_CA_KEY: TypeAlias = Annotated[
         "--alg",
         metavar="ALG",
         callback=algorithm,
-        help=f"Kind of the key: {', '.join(ALGORITHMS)}. Default: p256, or ML-DSA where the PKI "
-        "has it.",
+        help=f"Kind of the key: {', '.join(ALGORITHMS)}. Default: {DEFAULT_ALGORITHM}, or ML-DSA "
+        "where the PKI has it.",
     ),
 ]
 FROM_KEY: TypeAlias = Annotated[

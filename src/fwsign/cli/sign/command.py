@@ -214,7 +214,6 @@ def _sign(
     allow_example_keys: bool,
     force: bool,
 ) -> "tuple[bytes, VerifiedRelease]":
-    from fwsign.cli.verify.demands import refuse_unused
     from fwsign.signing.envelope import sign as sign_release
 
     signed = sign_release(
@@ -226,7 +225,7 @@ def _sign(
         allow_example_keys=allow_example_keys,
         force=force,
     )
-    refuse_unused(signing.identity.crls, signed[1])
+    inputs.refuse_unused(signing.identity.crls, signed[1])
     return signed
 
 

@@ -12,7 +12,7 @@ from fwsign.errors import Malformed
 from fwsign.files import io_error
 from fwsign.flash.boards.waivers import FLASH_SIZE, LAYOUT, RAW, UNBOOTABLE
 from fwsign.images.base import Image
-from fwsign.images.esp_chips import bootloader_offset, size_name
+from fwsign.images.esp_chips import ESP8266, bootloader_offset, size_name
 from fwsign.images.esp_data import otadata_of
 from fwsign.images.esp_partitions import SECTOR, Partition, partitions
 
@@ -143,7 +143,7 @@ def _check_raw(target: "TargetFile", chip: str, tables: Sequence[_Table]) -> Non
     """Refuse bytes that are no image at a place that is executed."""
     if target.image is None or target.image.role or target.image.chip:
         return
-    boot = 0 if chip == "esp8266" else bootloader_offset(chip)
+    boot = 0 if chip == ESP8266 else bootloader_offset(chip)
     places = [] if boot is None else [("boot loader", boot)]
     places += [(f'application in "{row.label}"', row.offset) for one in tables for row in one.apps]
     end = target.offset + _size(target)

@@ -4,7 +4,7 @@
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple, cast
+from typing import NamedTuple, cast
 
 from fwsign.cli import ui
 from fwsign.cli.quoting import quoted
@@ -22,9 +22,6 @@ from fwsign.format.kinds import (
 )
 from fwsign.images import Image, recognise
 from fwsign.signing.release import ReleaseFile
-
-_OTHERS: Final = ("esp8266", "rp2040", "rp2350")
-"""Chips whose images do not name them, or not by an ESP's chip number."""
 
 
 class TargetFile(NamedTuple):
@@ -93,7 +90,9 @@ def placed(group: Sequence[TargetFile]) -> list[TargetFile]:
     """
     done = list(group)
     if not all(one.part.identifier for one in group):
-        esps = [one.chip for one in group if one.chip and one.chip.startswith("esp32")]
+        from fwsign.images.chips import is_esp32  # for files that do not name their chip
+
+        esps = [one.chip for one in group if one.chip and is_esp32(one.chip)]
         done = [_with_table_place(one, set(esps)) for one in done]
         done = [_with_otadata_place(one, done, set(esps)) for one in done]
     done = [_with_app_place(one, done) for one in done]
@@ -177,15 +176,14 @@ def _is_ours(typed: str, chip: str) -> bool:
 
     What is nearly the name of one of ours, or would be one of its maker's, is refused.
     """
-    from fwsign.images.esp import CHIPS  # where a place is typed
+    from fwsign.images.chips import NAMES, is_esp, is_rp  # where a place is typed
 
-    known = (*(one.name for one in CHIPS), *_OTHERS)
-    if chip in known:
+    if chip in NAMES:
         return True
     from difflib import get_close_matches  # for what may be mistyped
 
-    if chip.startswith(("esp", "rp2")) or get_close_matches(chip, known, n=1, cutoff=0.8):
-        ui.usage(f'--target {typed}: there is no chip "{chip}"', f"choose from {', '.join(known)}")
+    if is_esp(chip) or is_rp(chip) or get_close_matches(chip, NAMES, n=1, cutoff=0.8):
+        ui.usage(f'--target {typed}: there is no chip "{chip}"', f"choose from {', '.join(NAMES)}")
     return False
 
 

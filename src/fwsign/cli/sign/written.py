@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fwsign.cli import ui
-from fwsign.cli.inputs import STREAM, rfc3339, write_stream
+from fwsign.cli.inputs import STREAM, write_stream
 from fwsign.errors import Failed, FwsignError
 from fwsign.files import io_error, read_bytes, write_atomic
 from fwsign.format.component import is_inside
 from fwsign.format.envelope import MAX_ENVELOPE_SIZE, decode_envelope
 from fwsign.format.suit import decode_manifest
 from fwsign.format.suit_labels import ENVELOPE_HEAD
+from fwsign.receipts.facts import component_facts, content_facts
 from fwsign.signing.envelope import CRL_WARNING, known_time, used_crls
 from fwsign.signing.release import DEVICE_DATA
 from fwsign.spans import CLOCK_TOLERANCE
@@ -197,16 +198,8 @@ def _facts(
     """Return an envelope's content in words."""
     return {
         "envelope": str(envelope),
-        "vendor": text.vendor if text else None,
-        "product": text.product if text else None,
-        "version": text.version if text else None,
-        "description": text.description if text else None,
-        "sequence_number": manifest.sequence_number,
-        "use_before": rfc3339(manifest.use_before),
-        "components": [
-            {"name": one.name, "size": one.size, "digest": one.digest.value.hex(), "uri": one.uri}
-            for one in manifest.components
-        ],
+        **content_facts(manifest, text),
+        "components": [component_facts(one) for one in manifest.components],
         "signers": signers,
     }
 

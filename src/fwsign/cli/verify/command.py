@@ -133,14 +133,13 @@ def _judge(
 ) -> "Verdict":
     """Run all steps for one envelope."""
     from fwsign.cli.verify import payload_files, verdict
-    from fwsign.cli.verify.demands import refuse_unused
 
     if isinstance(parcel.data, FwsignError):
         raise parcel.data
     with inputs.expecting_envelope(parcel.envelope):
         release = verifier.verify(parcel.data, at=at)
     if trust.policy.revocation != "off":
-        refuse_unused(trust.policy.crls, release)
+        inputs.refuse_unused(trust.policy.crls, release)
     found = payload_files.receive(
         release, parcel.envelope, parcel.payloads, manifest_only=manifest_only
     )

@@ -12,11 +12,9 @@ import typer
 from fwsign import spans
 from fwsign.cli import config, inputs, ui
 from fwsign.cli.options import PRODUCT_OF_DEVICE, TSA_ANCHORS, named
-from fwsign.errors import Failed
 
 if TYPE_CHECKING:
     from fwsign.verify.policy import DevicePolicy, Revocation
-    from fwsign.verify.verified import VerifiedRelease
     from fwsign.x509.anchor import Anchor
     from fwsign.x509.roles import Profile
 
@@ -174,10 +172,3 @@ def _anchors(
             )
         given = config.roots(settings.pki)
     return inputs.load_anchors(given), list(given)
-
-
-def refuse_unused(crls: Sequence[bytes], verified: "VerifiedRelease") -> None:
-    """Refuse a CRL that no device would use: the user must have meant another one."""
-    used = {crl.data for one in verified.signers for issued in one.issued for crl in issued.crls}
-    if not used.issuperset(crls):
-        raise Failed("io.crl-unused", "a CRL given belongs to no issuer in the signer's path")

@@ -6,10 +6,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fwsign.cli import answer, ui
-from fwsign.cli.inputs import rfc3339
 from fwsign.cli.verify.payload_files import list_used
 from fwsign.format.component import Component
-from fwsign.receipts.facts import release_facts, signer_facts
+from fwsign.receipts.facts import (
+    component_facts,
+    content_facts,
+    release_facts,
+    rfc3339,
+    signer_facts,
+)
 from fwsign.signing.release import DEVICE_DATA
 from fwsign.verify.example_keys import EXAMPLE_SPKI
 from fwsign.verify.verified import VerifiedRelease, VerifiedSigner
@@ -43,18 +48,14 @@ class Verdict(NamedTuple):
 def as_json(view: Verdict) -> dict[str, Any]:
     """Return the JSON object that --json prints."""
     release = view.release
-    text, manifest = release.text, release.manifest
+    content = content_facts(release.manifest, release.text)
     facts = {
         **release_facts(release),
-        "description": text.description if text else None,
-        "use_before": rfc3339(manifest.use_before),
+        **{name: content[name] for name in ("description", "use_before")},
         "judged_at": release.now.isoformat(),
         "components": [
             {
-                "name": component.name,
-                "size": component.size,
-                "digest": component.digest.value.hex(),
-                "uri": component.uri,
+                **component_facts(component),
                 "payload": str(path) if (path := view.payloads[component.name]) else None,
                 "checked_by": _checked_by(view, component),
             }

@@ -4,10 +4,8 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from fwsign.images import esp
-
-_NOT_YET = ("esp32h21", "esp32h4", "esp32s31")
-"""Chips with images, to which esptool cannot write."""
+from fwsign.images import esp_chips
+from fwsign.images.esp_chips import ESP8266
 
 
 def _their_name(ours: str) -> str:
@@ -17,8 +15,8 @@ def _their_name(ours: str) -> str:
 
 CHIPS: Mapping[str, str] = MappingProxyType(
     {
-        "esp8266": "ESP8266",  # its images do not name the chip
-        **{one.name: _their_name(one.name) for one in esp.CHIPS if one.name not in _NOT_YET},
+        name: _their_name(name)
+        for name in (ESP8266, *(one.name for one in esp_chips.CHIPS if one.flashed))
     }
 )
 """Our names, as in targets and image headers, to esptool's names."""

@@ -9,6 +9,7 @@ from fwsign.errors import Malformed
 from fwsign.flash.boards.board import Read, Run
 from fwsign.images import esp, esp8266
 from fwsign.images.base import Image, ImagePart, Reader
+from fwsign.images.esp_chips import ESP8266
 from fwsign.images.esp_partitions import SECTOR
 
 READ_SIZE: Final = 64 * 1024
@@ -80,7 +81,7 @@ class Future:
         """
         view = _View(self)
         try:
-            return esp8266.parse(Reader(cast("BinaryIO", view), "esp8266", 0, end))
+            return esp8266.parse(Reader(cast("BinaryIO", view), ESP8266, 0, end))
         except Malformed:
             if view.blind:
                 return None

@@ -20,6 +20,7 @@ from fwsign.flash.esp.kept_data import Kept
 from fwsign.flash.esp.layout import RAW_HINT, Piece
 from fwsign.flash.esp.table import PartitionTable
 from fwsign.images import esp8266
+from fwsign.images.esp_chips import ESP8266
 
 _FLASH_END: Final = 1 << 32
 
@@ -80,7 +81,7 @@ def judge(
         Malformed: `malformed.image`: a partition table in the release is damaged.
     """
     whole = [(one, Run(one.offset, one.data)) for one in payloads]
-    if payloads[0].chip == esp8266.CHIP:
+    if payloads[0].chip == ESP8266:
         return _first(whole, info, read, waived)
     own = esp_table.of_release(payloads)
     before = esp_table.of_board(read, own)
@@ -97,7 +98,7 @@ def _first(whole: Sequence[Piece], info: BoardInfo, read: Read, waived: Collecti
     brought = next((one for one, run in whole if run.offset == 0), None)
     if brought is not None:
         unknown = brought.image.kind == "unknown"
-        starts = brought.image.chip == esp8266.CHIP and brought.data[0] == esp8266.MAGIC
+        starts = brought.image.chip == ESP8266 and brought.data[0] == esp8266.MAGIC
         if not starts and not (unknown and RAW in waived):
             found = "no image that it starts"
             raise brought.misplaced("an image at 0x0", found, RAW_HINT if unknown else None)
@@ -107,7 +108,7 @@ def _first(whole: Sequence[Piece], info: BoardInfo, read: Read, waived: Collecti
     try:
         Future([run for _, run in whole], read).first(end)
     except Malformed as error:
-        if not any(one.image.chip == esp8266.CHIP for one, _ in whole) and not _starts(read, end):
+        if not any(one.image.chip == ESP8266 for one, _ in whole) and not _starts(read, end):
             return plan  # data alone on a board that starts nothing
         reason = f"the chip starts the image at 0x0, and there is none: {error.message}"
         return _unbootable(plan._replace(controls=()), reason, waived)

@@ -8,7 +8,7 @@ from fwsign.flash.boards.board import BoardInfo
 from fwsign.flash.boards.content import BoardContent, BoardEntry, ReadAll
 from fwsign.flash.esp import boot as esp_boot
 from fwsign.flash.esp import table as esp_table
-from fwsign.images.esp_chips import bootloader_offset
+from fwsign.images.esp_chips import ESP8266, bootloader_offset
 from fwsign.images.esp_data import OTADATA_SIZE, otadata_of
 from fwsign.images.esp_glance import HEAD_SIZE, glance
 from fwsign.images.esp_partitions import SECTOR, Partition
@@ -28,7 +28,7 @@ def look(read: ReadAll, info: BoardInfo) -> BoardContent:
         Failed: `device.*`.
     """
     boot = _entry("boot loader", bootloader_offset(info.chip or "") or 0, None, read)
-    if info.chip == "esp8266":
+    if info.chip == ESP8266:
         return BoardContent((boot._replace(name="program"),))
     try:
         table = esp_table.of_board(read)

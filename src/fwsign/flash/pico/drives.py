@@ -16,8 +16,6 @@ from fwsign.errors import Code, Failed
 DRIVE: Final = "drive:"
 """A port with this prefix is the path of a drive, which is used instead of PICOBOOT."""
 INFO: Final = "INFO_UF2.TXT"
-CHIPS: Final = {"RPI-RP2": "rp2040", "RP2350": "rp2350"}
-"""The boot ROMs' Board-ID, and the chip."""
 NAME: Final = "FWSIGN.UF2"
 
 _ROOT: Final = Path("/")
@@ -72,11 +70,13 @@ def at(path: Path, root: Path = _ROOT) -> Drive:
         )
     chip = _chip(path)
     if chip is None:
+        from fwsign.images.rp_chips import BOARDS
+
         raise Failed(
             "device.absent",
             f"{path} is not the drive of an RP2040 or RP2350: "
-            f"{INFO} does not name {' or '.join(CHIPS)}",
-            expected=" or ".join(CHIPS),
+            f"{INFO} does not name {' or '.join(BOARDS)}",
+            expected=" or ".join(BOARDS),
             found="no such Board-ID",
         )
     location = next((where for one, where in _mounted(root) if one == path.absolute()), None)
@@ -158,8 +158,10 @@ def _chip(path: Path) -> str | None:
             text = file.read(_INFO_LIMIT).decode("ascii", "replace")
     except OSError:
         return None
+    from fwsign.images.rp_chips import BOARDS  # where there is such a drive
+
     match = re.search(r"^Board-ID: *(\S+)", text, re.MULTILINE)
-    return CHIPS.get(match[1]) if match else None
+    return BOARDS.get(match[1]) if match else None
 
 
 def _mounted(root: Path) -> Iterator[tuple[Path, str | None]]:

@@ -20,6 +20,7 @@ from fwsign.errors import Failed
 from fwsign.flash.boards.board import SECURE_BOOT, BoardInfo, Progress, Run
 from fwsign.flash.pico.usb import UsbLink
 from fwsign.images import pico_block
+from fwsign.images.rp_chips import FLASH
 
 _MAGIC: Final = 0x431FD10B
 _COMMAND: Final = struct.Struct("<IIBBHI16s")
@@ -44,7 +45,6 @@ _WORDS: Final = {
     11: "no such argument",
 }
 
-_XIP: Final = 0x10000000
 _SECTOR: Final = 4096
 _ERASE_BLOCK: Final = 65536
 _CHUNK: Final = 16384  # bytes of one READ or WRITE
@@ -124,13 +124,15 @@ class PicobootBoard:
         content = []
         for at in range(offset, offset + size, _CHUNK):
             length = min(_CHUNK, offset + size - at)
-            content.append(self._command(_READ, struct.pack("<II", _XIP + at, length), size=length))
+            content.append(
+                self._command(_READ, struct.pack("<II", FLASH + at, length), size=length)
+            )
         return b"".join(content)
 
     def _erase(self, offset: int, size: int) -> None:
         for at in range(offset, offset + size, _ERASE_BLOCK):
             length = min(_ERASE_BLOCK, offset + size - at)
-            self._command(_ERASE, struct.pack("<II", _XIP + at, length))
+            self._command(_ERASE, struct.pack("<II", FLASH + at, length))
 
     def write(self, runs: Sequence[Run], progress: Progress) -> None:
         """Erase and write; erase the sector that makes the flash boot first, and write it last.
@@ -151,7 +153,7 @@ class PicobootBoard:
         for at in range(0, len(data), _CHUNK):
             chunk = data[at : at + _CHUNK]
             if chunk.strip(b"\xff"):  # else the erase was enough
-                place = struct.pack("<II", _XIP + offset + at, len(chunk))
+                place = struct.pack("<II", FLASH + offset + at, len(chunk))
                 self._command(_WRITE, place, data=chunk)
             progress(len(chunk))
 

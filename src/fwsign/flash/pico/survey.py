@@ -14,8 +14,8 @@ from typing import Final
 
 from fwsign.flash.boards.board import BoardInfo
 from fwsign.flash.boards.content import BoardContent, BoardEntry, ReadAll
+from fwsign.images.rp_chips import FLASH
 
-_XIP: Final = 0x10000000
 _WINDOW: Final = 2048  # bytes at the beginning in which the list is announced
 _BEGIN, _END = struct.pack("<I", 0x7188EBF2), struct.pack("<I", 0xE71AA390)
 _TEXT: Final = (6, 0x5052)  # type: an id and a text; tag: "RP"
@@ -55,15 +55,15 @@ def _texts(head: bytes, read: ReadAll, start: int, end: int) -> Iterator[tuple[i
         at = head.find(_BEGIN, at + 1)
     if at < 0:
         return
-    first, last = (one - _XIP for one in struct.unpack_from("<II", head, at + 4))
+    first, last = (one - FLASH for one in struct.unpack_from("<II", head, at + 4))
     count = (last - first) // 4
     if not (start <= first < last <= end and count <= _MOST_ENTRIES):
         return
     for (address,) in struct.iter_unpack("<I", read(first, 4 * count)):
-        place = address - _XIP
+        place = address - FLASH
         if not start <= place <= end - 12:
             continue
         kind, tag, key, text = struct.unpack("<HHII", read(place, 12))
-        if (kind, tag) == _TEXT and start <= text - _XIP < end:
-            words = read(text - _XIP, min(_LONGEST, end - (text - _XIP))).split(b"\0", 1)[0]
+        if (kind, tag) == _TEXT and start <= text - FLASH < end:
+            words = read(text - FLASH, min(_LONGEST, end - (text - FLASH))).split(b"\0", 1)[0]
             yield key, words.decode("utf-8", "backslashreplace")

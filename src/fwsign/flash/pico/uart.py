@@ -31,13 +31,14 @@ from fwsign.errors import Failed, Unsuitable
 from fwsign.flash.boards.board import Board, BoardInfo, Connect, Progress, Run
 from fwsign.flash.boards.port import Port
 from fwsign.flash.pico.line import ANSWER, PicoLine
+from fwsign.images import rp_chips
+from fwsign.images.rp_chips import FLASH
 
 BAUD: Final = 921600
-_XIP: Final = 0x10000000  # where the chip sees its flash
-_XIP_END: Final = 0x12000000  # of both windows of an RP2350
+_FLASH_END: Final = max(one.flash.stop for one in rp_chips.CHIPS)
 _RAM: Final = 0x20000000
 _CHIP_ID: Final = 0x40000000  # SYSINFO.CHIP_ID, at the same place in both chips
-_CHIPS: Final = {0x0002927: "rp2040", 0x0004927: "rp2350"}  # part and manufacturer
+_CHIPS: Final = {one.part: one.name for one in rp_chips.CHIPS}
 _OTP_ID: Final = 0x40130000  # RP2350: OTP rows 0 to 3, 16 bits each, are the chip's public id
 _ERASE_BLOCK: Final = 65536  # the flash erases it in a third of the time of its sectors
 _TRIES: Final = 12  # of one piece; noise of 1e-4 per byte damages every third sector
@@ -75,7 +76,7 @@ def refuse_unbootable(program: Run) -> None:
     Raises:
         Unsuitable: `unsuitable.payload`.
     """
-    start = _XIP + program.offset
+    start = FLASH + program.offset
     if len(program.data) >= 8:
         stack, reset = struct.unpack_from("<II", program.data)
         if stack >= _RAM and reset & 1 and start <= reset <= start + len(program.data):
@@ -105,8 +106,8 @@ def _layout(answer: bytes) -> _Layout:
     address, size, sector, page, largest = struct.unpack("<5I", answer)
     block = largest - largest % page if page else 0
     sane = (
-        _XIP + sector <= address
-        and address + size <= _XIP_END
+        FLASH + sector <= address
+        and address + size <= _FLASH_END
         and sector in (4096, 8192, 16384, 32768, 65536)
         and page in (256, 512, 1024, 2048, 4096)
         and size > sector
@@ -121,7 +122,7 @@ def _layout(answer: bytes) -> _Layout:
             expected="address, size, sector, page and block of a flash",
             found=found,
         )
-    return _Layout(address - _XIP, address - _XIP + size, sector, min(block, sector))
+    return _Layout(address - FLASH, address - FLASH + size, sector, min(block, sector))
 
 
 class _UartBoard:
@@ -194,7 +195,7 @@ class _UartBoard:
         words = size - size % 4
         crc = self._crc(offset, words)
         if size > words:
-            tail = self._read_memory_again(_XIP + offset + words, 4)
+            tail = self._read_memory_again(FLASH + offset + words, 4)
             crc = zlib.crc32(tail[: size - words], crc)
         return crc.to_bytes(4, "big")
 
@@ -214,7 +215,7 @@ class _UartBoard:
         return self._again(lambda: self._checked(offset, size))
 
     def _checked(self, offset: int, size: int) -> bytes:
-        content = self._read_memory(_XIP + offset, size)
+        content = self._read_memory(FLASH + offset, size)
         here, there = zlib.crc32(content), self._crc(offset, size)
         if here != there:
             raise Failed(
@@ -239,7 +240,7 @@ class _UartBoard:
                     progress(len(sector))
 
     def _erase(self, offset: int, size: int) -> None:
-        self._again(lambda: self._line.command(b"ERAS", _XIP + offset, size))
+        self._again(lambda: self._line.command(b"ERAS", FLASH + offset, size))
 
     def _write_sector(self, offset: int, data: bytes) -> None:
         """Write a sector that is erased; after a failure erase it again."""
@@ -248,7 +249,7 @@ class _UartBoard:
         def attempt() -> None:
             nonlocal erased
             if not erased:
-                self._line.command(b"ERAS", _XIP + offset, self._layout.sector)
+                self._line.command(b"ERAS", FLASH + offset, self._layout.sector)
             erased = False
             self._program(offset, data)
 
@@ -258,7 +259,7 @@ class _UartBoard:
         for at in range(0, len(data), self._layout.block):
             block = data[at : at + self._layout.block]
             if block.strip(b"\xff"):  # else the erase was enough
-                where = _XIP + offset + at
+                where = FLASH + offset + at
                 there = _word(self._line.command(b"WRIT", where, len(block), data=block, answer=4))
                 if there != (here := zlib.crc32(block)):
                     raise Failed(
@@ -300,10 +301,10 @@ class _UartBoard:
         # SEAL counts in words: the last one may include bytes that follow the program.
         filler = -len(program.data) % 4
         data = program.data + (self.read(program.end, filler) if filler else b"")
-        header = (_XIP + start, len(data), zlib.crc32(data))
+        header = (FLASH + start, len(data), zlib.crc32(data))
         # The header is in the sector before the program, in every fork that is known. Elsewhere
         # it is only written once more than needed.
-        before = _XIP + start - self._layout.sector
+        before = FLASH + start - self._layout.sector
         if self._read_memory_again(before, 12) != struct.pack("<3I", *header):
             self._again(lambda: self._line.command(b"SEAL", *header))
         return ()
@@ -317,7 +318,7 @@ class _UartBoard:
         self._line.close()
 
     def _crc(self, offset: int, size: int) -> int:
-        where = _XIP + offset
+        where = FLASH + offset
         return self._again(lambda: _word(self._line.command(b"CRCC", where, size, answer=4)))
 
     def _read_memory_again(self, address: int, size: int) -> bytes:

@@ -22,12 +22,9 @@ from fwsign.flash.boards.board import Board, BoardInfo, Connect, Progress, Run
 from fwsign.flash.boards.port import Port
 from fwsign.flash.pico import drives, picoboot
 from fwsign.flash.pico import usb as pico_usb
-from fwsign.images import pico_block, uf2
+from fwsign.images import pico_block, rp_chips, uf2
 
 _TOUCH_BAUD: Final = 1200
-_XIP: Final = 0x10000000
-_FAMILY: Final = {"rp2040": 0xE48BFF56, "rp2350": 0xE48BFF59}
-_RISCV: Final = 0xE48BFF5A
 _WORKAROUND_AT: Final = 0x10FFFF00
 _APPEARS: Final = 20.0  # seconds until a desktop has mounted the drive
 _THERE: Final = 1.0  # seconds to look for a board that is in BOOTSEL mode already
@@ -244,13 +241,15 @@ def build(runs: Sequence[Run], chip: str) -> bytes:
         Failed: `device.support`: it cannot be one such file.
         Malformed: `malformed.image`: the runs overlap, or are no image for the chip.
     """
-    family = _FAMILY[chip]
+    family = rp_chips.BY_NAME[chip].family
     first = next((one.data for one in runs if one.offset == 0), b"")
     if chip == "rp2350" and pico_block.has_partitions(first):
         family = uf2.ABSOLUTE  # else a table that the board has would move it
     elif chip == "rp2350" and pico_block.is_riscv(first):
-        family = _RISCV
-    blocks = bytearray(b"".join(uf2.write_uf2(one.data, _XIP + one.offset, family) for one in runs))
+        family = rp_chips.RP2350_RISCV
+    blocks = bytearray(
+        b"".join(uf2.write_uf2(one.data, rp_chips.FLASH + one.offset, family) for one in runs)
+    )
     # One count for all blocks: the boot ROM restarts after the number in the first block.
     total = len(blocks) // uf2.BLOCK
     for number in range(total):
@@ -272,11 +271,11 @@ def _workaround(runs: Sequence[Run]) -> bytes:
 
     It is for the last page of 16 MiB, so nothing else may be there.
     """
-    if any(run.end + _XIP > _WORKAROUND_AT for run in runs):
+    if any(run.end + rp_chips.FLASH > _WORKAROUND_AT for run in runs):
         raise Failed(
             "device.support",
             "an RP2350's drive cannot write the last page of 16 MiB, only PICOBOOT can",
-            expected=f"nothing beyond 0x{_WORKAROUND_AT - _XIP:x}",
+            expected=f"nothing beyond 0x{_WORKAROUND_AT - rp_chips.FLASH:x}",
             found=f"0x{max(run.end for run in runs):x}",
         )
     block = bytearray(uf2.write_uf2(b"\xef" * uf2.PAGE, _WORKAROUND_AT, uf2.ABSOLUTE))

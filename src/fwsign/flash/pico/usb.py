@@ -8,7 +8,6 @@ from typing import Any, Final, NamedTuple, Protocol
 from fwsign.errors import Failed
 
 VENDOR: Final = 0x2E8A
-PRODUCTS: Final = {0x0003: "rp2040", 0x000F: "rp2350"}
 
 
 class Usb(Protocol):
@@ -48,6 +47,8 @@ def find() -> dict[str, Any]:
     """Return pyusb's devices in BOOTSEL mode by USB port, as in "1-2.3"; none without pyusb."""
     try:
         core = importlib.import_module("usb.core")
+        from fwsign.images.rp_chips import PRODUCTS  # where there is pyusb
+
         devices = core.find(find_all=True, idVendor=VENDOR)
         return {
             f"{one.bus}-{'.'.join(map(str, one.port_numbers))}": one
@@ -64,6 +65,8 @@ def link_to(device: Any) -> UsbLink:
     Raises:
         Failed: `device.port`: it may not be used; `device.support`: it has no PICOBOOT.
     """
+    from fwsign.images.rp_chips import PRODUCTS  # where there is such a device
+
     util = importlib.import_module("usb.util")
     try:
         for interface in device.get_active_configuration():

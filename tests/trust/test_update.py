@@ -510,6 +510,18 @@ def test_what_only_releases_have_is_refused(more: dict[str, Any]) -> None:
         verify_update(ENROLLED, wrapped(CONTENT, change))
 
 
+@pytest.mark.parametrize(("field", "code"), [("vendor_id", "vendor"), ("class_id", "product")])
+def test_every_byte_of_an_identifier_counts(field: str, code: str) -> None:
+    def change(members: dict[Any, Any]) -> None:
+        manifest = suit.decode_manifest(cbor.encode(members), of_trust=True)
+        own = getattr(manifest, field)
+        other = manifest._replace(**{field: own[:-1] + bytes([own[-1] ^ 1])})
+        members.update(cbor.decode(suit.encode_manifest(other)))
+
+    with refused(f"unsuitable.{code}"):
+        verify_update(ENROLLED, wrapped(CONTENT, change))
+
+
 def test_a_trust_update_with_a_payload_beside_is_no_trust_update() -> None:
     ids = ((b"trust",), (b"file", b"build.bin"))
     with refused("unsuitable.release"):

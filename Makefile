@@ -27,7 +27,7 @@ demo: $(VENV)/.package $(VENV)/.flash
 	@PATH="$(abspath $(bin)):$$PATH" tools/demo
 
 test: lint
-	$(bin)/python -m pytest -n auto --cov --cov-report=
+	$(bin)/python -m pytest -n auto --dist worksteal --cov --cov-report=
 	$(bin)/python tools/check-coverage
 
 lint: $(ready)

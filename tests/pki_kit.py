@@ -24,7 +24,7 @@ from fwsign.pki.issuance import NewKey
 from fwsign.pki.issuance import issue as issue_it
 from fwsign.pki.profiles import Authority, CaLimits, issuing_certificate, permitted_vendors
 from fwsign.pki.revocation import renew_crls, revoke
-from support import require_program
+from support import for_child, require_program
 
 NOW = datetime(2026, 11, 1, 12, 30, 15, 999, tzinfo=UTC)
 SECOND = NOW.replace(microsecond=0)
@@ -231,10 +231,9 @@ def check_whole(directory: Path, revoked: set[int]) -> None:
 
 def run_myself(file: str, what: str, base: Path) -> dict[str, int]:
     """Run a function of a test file in a process of its own; return what it printed."""
-    paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
         [sys.executable, file, what, base],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        env=for_child(),
         capture_output=True,
         text=True,
         check=False,

@@ -41,6 +41,12 @@ CODE_SIGNING = ExtendedKeyUsageOID.CODE_SIGNING
 Extensions = Sequence[tuple[x509.ExtensionType, bool]]
 
 
+def for_child() -> dict[str, str]:
+    """Return the environment of a test file that runs as a program: it finds these modules."""
+    paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
 def require_program(name: str) -> str:
     """Return the path of a program; skip where it is absent, fail where it must be there."""
     found = shutil.which(name)

@@ -15,8 +15,8 @@ def _their_name(ours: str) -> str:
 
 CHIPS: Mapping[str, str] = MappingProxyType(
     {
-        name: _their_name(name)
-        for name in (ESP8266, *(one.name for one in esp_chips.CHIPS if one.flashed))
+        ESP8266: "ESP8266",
+        **{one.name: _their_name(one.name) for one in esp_chips.CHIPS if one.flashed},
     }
 )
 """Our names, as in targets and image headers, to esptool's names."""

@@ -1,7 +1,6 @@
 """The vectors in vectors/, run by nothing but their files; and made again, to the byte."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from fwsign.errors import CODES
+from support import for_child
 from testkit.every import RELEASES, UPDATES
 from testkit.make import TOP, pack
 from testkit.read import Bytes, run
@@ -139,9 +139,8 @@ def test_expectations_are_those_that_people_wrote() -> None:
 
 def test_made_again_they_are_the_same_bytes(tmp_path: Path) -> None:
     """Other tests of this process have keys by chance, so that another one makes them."""
-    search = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     command = (sys.executable, "-m", "testkit.make", str(tmp_path / "again"))
-    environment = os.environ | {"PYTHONPATH": search, "PYTHONHASHSEED": "random"}
+    environment = for_child() | {"PYTHONHASHSEED": "random"}
     subprocess.run(command, check=True, env=environment, capture_output=True)
     published, again = contents(VECTORS), contents(tmp_path / "again")
     assert b"NOT FOR PRODUCTION" in published.pop("README.md")

@@ -103,7 +103,8 @@ def signer(
     batch: BatchOptions,
 ) -> None:
     """Issue a signer: whoever has its key signs releases, for two years."""
-    options = IssueOptions(pki, existing, lifetime, alg, False, protection, addresses, own, batch)
+    groups = (pki, existing, protection, addresses, own, batch)
+    options = IssueOptions(*groups, lifetime=lifetime, alg=alg)
     if _issue("signer", name, options, vendor or ()) is None:
         return
     if existing.from_key:
@@ -126,7 +127,8 @@ def tsa(
     batch: BatchOptions,
 ) -> None:
     """Issue a time stamper's certificate (RFC 3161), for five years."""
-    options = IssueOptions(pki, existing, lifetime, alg, False, protection, addresses, own, batch)
+    groups = (pki, existing, protection, addresses, own, batch)
+    options = IssueOptions(*groups, lifetime=lifetime, alg=alg)
     _issue("tsa", name, options)
 
 
@@ -150,7 +152,8 @@ def server(
     within the domains of the issuing CA; fwsign pki renew issuing-tls adds the CA for TLS. In
     another network, another machine may have the same single label, and its own certificate.
     """
-    options = IssueOptions(pki, existing, lifetime, alg, compat, protection, addresses, own, batch)
+    groups = (pki, existing, protection, addresses, own, batch)
+    options = IssueOptions(*groups, lifetime=lifetime, alg=alg, compat=compat)
     if options.is_batch and any(hosts):
         ui.usage("--csr DIR takes hosts and addresses from the requests")
     ips = [address(one) for one in hosts.ip or ()]
@@ -176,7 +179,8 @@ def client(
     NAME is the CN, which MQTT brokers take as the user name; with a dot in it, it is a host name,
     too.
     """
-    options = IssueOptions(pki, existing, lifetime, alg, compat, protection, addresses, own, batch)
+    groups = (pki, existing, protection, addresses, own, batch)
+    options = IssueOptions(*groups, lifetime=lifetime, alg=alg, compat=compat)
     if path := _issue("client", name, options):
         _say_who_needs(path, "client", pki)
 
@@ -200,7 +204,8 @@ def idevid(
     as a certificate of its issuing CA is good: renew that with its old key before its end. In use,
     devices need another certificate: fwsign pki serve.
     """
-    options = IssueOptions(pki, existing, None, alg, compat, protection, addresses, own, batch)
+    groups = (pki, existing, protection, addresses, own, batch)
+    options = IssueOptions(*groups, alg=alg, compat=compat)
     if identity.hw_serial and not identity.hw_type:
         ui.usage("--hw-serial is for --hw-type")
     if options.is_batch and (identity.serial_number or identity.hw_type):

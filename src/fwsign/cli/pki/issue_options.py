@@ -145,24 +145,24 @@ class IssueOptions(NamedTuple):
     Args:
         pki: the PKI's directory.
         existing: the key, unless a new one is made.
-        lifetime: how long the certificate is valid.
-        alg: the kind of a new key.
-        compat: certify an RSA key of 2048 bits, too.
         protection: the passphrases.
         addresses: the addresses in the certificate.
         own: further extensions.
         batch: the options for a directory of requests.
+        lifetime: how long the certificate is valid.
+        alg: the kind of a new key.
+        compat: certify an RSA key of 2048 bits, too.
     """
 
     pki: Path | None
     existing: KeyOptions
-    lifetime: str | None
-    alg: str | None
-    compat: bool
     protection: PassphraseOptions
     addresses: AddressOptions
     own: ExtensionOptions
     batch: BatchOptions
+    lifetime: str | None = None
+    alg: str | None = None
+    compat: bool = False
 
     @property
     def is_batch(self) -> bool:

@@ -210,7 +210,7 @@ class _Run:
             if one.to == "exec":
                 name = one.component.name
                 self._request.tell(f"{name}: {self._device.hooks[name][0]}")
-                hooks.run_hook(self._device, release, one, self._target)
+                hooks.run_hook(self._device, release, one, self._target, self._request.tell)
 
     def _flash_boards(
         self, release: VerifiedRelease, envelope: bytes, staged: Sequence[Staged]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fwsign.gateway import answer, fetch, https
-from fwsign.gateway.config import FetchRules
+from fwsign.gateway.fetch_rules import FetchRules
 from gateway.kit import Gateway, make_gateway
 from gateway.server import Handler, Server, certificates, serving
 from support import component, refused

@@ -17,7 +17,8 @@ from fwsign import __version__
 from fwsign.errors import Failed, check_limit
 from fwsign.format.payload import CHUNK_SIZE
 from fwsign.gateway.answer import Cut, NoMoreError, judge, unexpected
-from fwsign.gateway.config import FetchRules, Tell
+from fwsign.gateway.config import Tell
+from fwsign.gateway.fetch_rules import FetchRules
 from fwsign.gateway.https import Timed, check_address, connect, join, make_context, target_of
 
 MAX_REDIRECTS: Final = 5

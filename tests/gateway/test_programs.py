@@ -297,7 +297,7 @@ def main() -> None:
     """Be the process that is killed."""
     with Target(Path(sys.argv[1])) as target:
         try:
-            print(json.dumps(sh(sys.argv[2], seconds=1000, lock=target.held)))
+            print(json.dumps(sh(sys.argv[2], seconds=1000, lock=target.lock)))
         except Failed as error:
             sys.exit(str(error))
 

@@ -56,7 +56,7 @@ def run_hook(
             seconds=device.hook_seconds,
             environment=facts,
             stdin=handle,
-            lock=target.held,
+            lock=target.lock,
         )
     lines = ended.output.splitlines()
     for line in lines:

@@ -53,7 +53,7 @@ OTHERS: Final = "others"
 class Target:
     """The open and locked target directory; a context manager.
 
-    There are two locks. fwsign alone has that of the file. That of the directory is `held`, which
+    There are two locks. fwsign alone has that of the file. That of the directory is `lock`, which
     commands inherit: it lasts until all of their processes have ended, even if fwsign is killed.
 
     Args:
@@ -96,8 +96,8 @@ class Target:
         flags = FILE | os.O_CREAT | os.O_NONBLOCK
         file = self._keep(os.open("lock", flags, 0o600, dir_fd=self.own))
         self._take(file, "another fwsign install is at work", "another")
-        self.held = self._keep(os.open(".", DIRECTORY, dir_fd=self.own))
-        self._take(self.held, "a command of an earlier run is still at work", "a command")
+        self.lock = self._keep(os.open(".", DIRECTORY, dir_fd=self.own))
+        self._take(self.lock, "a command of an earlier run is still at work", "a command")
 
     def _take(self, handle: int, what: str, found: str) -> None:
         try:

@@ -15,8 +15,10 @@ from fwsign.errors import Failed
 from fwsign.format.payload import CHUNK_SIZE
 from fwsign.gateway.answer import Cut, NoMoreError, Part, judge, tag_of, unexpected, validator
 from fwsign.gateway.config import Tell
+from fwsign.gateway.credentials import read_token
 from fwsign.gateway.fetch_rules import FetchRules
-from fwsign.gateway.https import Timed, check_address, connect, join, make_context, target_of
+from fwsign.gateway.https import Connector, check_address, join, same_origin, target_of
+from fwsign.gateway.pace import Pace
 
 MAX_REDIRECTS: Final = 5
 MAX_ATTEMPTS: Final = 5
@@ -67,7 +69,9 @@ class Download:
         self._answer: _Answer | None = None
         self._deadline = time.monotonic() + rules.total_seconds
         check_address(url, rules)
-        self._context = make_context(rules.ca)
+        self._connector = Connector(rules)
+        self._token = read_token(rules.token_file) if rules.token_file else None
+        self._pace = Pace(rules.bytes_per_second)
 
     def close(self) -> None:
         """Close the connection."""
@@ -146,12 +150,14 @@ class Download:
         time.sleep(pause)
 
     def _body(self, answer: _Answer, size: int) -> bytes:
+        size = self._pace.wait(size, self._deadline)
         try:
             data = answer.response.read1(size) if size else b""
         except http.client.IncompleteRead as error:
             raise Cut("the connection was closed") from error
         if len(data) > size:  # http.client accepts chunks of negative size
             raise http.client.HTTPException("more bytes than were asked for")
+        self._pace.took(len(data))
         if data or not size:
             self._answer = answer._replace(left=answer.left - len(data)) if answer.left else answer
             return data
@@ -174,9 +180,9 @@ class Download:
 
     def _connect(self) -> _Answer:
         """Ask for the file, following redirects."""
-        url = self._url
+        url, own = self._url, self._is_known(self._url)
         for _ in range(MAX_REDIRECTS + 1):
-            connection, response = self._ask(url)
+            connection, response = self._ask(url, own=own)
             if response.status not in _REDIRECTS:
                 return self._judge(url, connection, response)
             place = response.getheader("Location")
@@ -187,6 +193,7 @@ class Download:
             target = join(url, place)
             check_address(target, self._rules)
             self._tell(f"{url} redirects to {target}")
+            own = own and same_origin(url, target)  # never again: the place is another's choice
             url = target
         raise Failed(
             "io.fetch-redirect",
@@ -195,23 +202,21 @@ class Download:
             found="more",
         )
 
-    def _ask(self, url: str) -> tuple[http.client.HTTPSConnection, http.client.HTTPResponse]:
-        parts = urlsplit(url)
-        left = self._deadline - time.monotonic()
-        if left <= 0:
+    def _is_known(self, url: str) -> bool:
+        """Tell whether the gateway's own credentials may go to an address."""
+        return urlsplit(url).hostname in self._rules.allow_hosts
+
+    def _ask(
+        self, url: str, *, own: bool
+    ) -> tuple[http.client.HTTPSConnection, http.client.HTTPResponse]:
+        if time.monotonic() >= self._deadline:
             raise self._slow()
-        connection = http.client.HTTPSConnection(
-            parts.hostname or "",
-            parts.port or http.client.HTTPS_PORT,  # else http.client splits an IPv6 address
-            timeout=min(left, self._rules.stall_seconds),
-            context=self._context,
-        )
+        connection = self._connector.connect(url, self._deadline, own=own)
         try:
-            connect(connection, url)
-            timed = connection.sock
-            if isinstance(timed, Timed):
-                timed.deadline, timed.stall = self._deadline, self._rules.stall_seconds
-            connection.request("GET", target_of(parts), headers=self._headers())
+            headers = self._headers()
+            if own and self._token is not None:
+                headers["Authorization"] = f"Bearer {self._token}"
+            connection.request("GET", target_of(urlsplit(url)), headers=headers)
             return connection, connection.getresponse()
         except BaseException:
             connection.close()

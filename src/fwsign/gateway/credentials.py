@@ -17,6 +17,8 @@ MAX_SECRET: Final = 64 * 1024
 """Bytes of a key file."""
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]{1,4096}=*")  # RFC 6750 s.2.1
+_LEAST: Final = 8
+"""Characters of a token that no other text has by chance."""
 _LOGIN: Final = re.compile(r"[^:\x00-\x1f\x7f]{1,255}:[^\x00-\x1f\x7f]{0,255}")
 
 
@@ -30,6 +32,18 @@ def read_token(path: Path) -> str:
     if not _TOKEN.fullmatch(text):
         raise _wrong("token_file", path, "a token of letters, digits and ._~+/-=, on one line")
     return text
+
+
+def hide(text: str, token: str | None) -> str:
+    """Return a text without the token: a server may repeat it where messages quote the server."""
+    return text if token is None or len(token) < _LEAST else text.replace(token, "(token)")
+
+
+def without(error: Failed, token: str | None) -> Failed:
+    """Return an error without the token."""
+    found = None if error.found is None else hide(error.found, token)
+    expected = None if error.expected is None else hide(error.expected, token)
+    return Failed(error.code, hide(error.message, token), expected=expected, found=found)
 
 
 def read_login(path: Path) -> str:

@@ -15,7 +15,7 @@ from fwsign.errors import Failed
 from fwsign.format.payload import CHUNK_SIZE
 from fwsign.gateway.answer import Cut, NoMoreError, Part, judge, tag_of, unexpected, validator
 from fwsign.gateway.config import Tell
-from fwsign.gateway.credentials import read_token
+from fwsign.gateway.credentials import hide, read_token, without
 from fwsign.gateway.fetch_rules import FetchRules
 from fwsign.gateway.https import Connector, check_address, join, same_origin, target_of
 from fwsign.gateway.pace import Pace
@@ -60,7 +60,7 @@ class Download:
     """
 
     def __init__(self, url: str, rules: FetchRules, part: Part, tell: Tell) -> None:
-        self._url, self._rules, self._tell = url, rules, tell
+        self._url, self._rules = url, rules
         self._part, self._at = part, part.start
         self._since = part.start  # the offset where the last counted attempt began
         self.tags: set[str | None] = set()
@@ -70,7 +70,9 @@ class Download:
         self._deadline = time.monotonic() + rules.total_seconds
         check_address(url, rules)
         self._connector = Connector(rules)
-        self._token = read_token(rules.token_file) if rules.token_file else None
+        token = read_token(rules.token_file) if rules.token_file else None
+        self._token = token
+        self._tell: Tell = lambda text: tell(hide(text, token))
         self._pace = Pace(rules.bytes_per_second)
 
     def close(self) -> None:
@@ -89,7 +91,12 @@ class Download:
         """
         stop = self._part.stop
         most = size if stop is None else min(size, stop - self._at)
-        return self._read(most) if most or not size else b""
+        if not most and size:
+            return b""
+        try:
+            return self._read(most)
+        except Failed as error:
+            raise without(error, self._token) from None
 
     def _read(self, size: int) -> bytes:
         while True:
@@ -260,15 +267,22 @@ class Download:
 
     def _slow(self) -> Failed:
         rules = self._rules
+        rate = rules.bytes_per_second
+        limit = f", and {rate} bytes a second" if rate is not None else ""
         return Failed(
             "io.fetch-slow",
             f"{self._url} stalled after {self._at} bytes: {rules.stall_seconds} seconds of silence "
-            f"and {rules.total_seconds} in all are allowed",
+            f"and {rules.total_seconds} in all are allowed{limit}",
             expected=f"{rules.stall_seconds} and {rules.total_seconds} seconds",
             found="more",
         )
 
 
 def _protocol(url: str, error: Exception) -> Failed:
+    reason = str(getattr(error, "reason", ""))
+    if isinstance(error, ssl.SSLError) and "ALERT" in reason:  # of TLS 1.3, after the handshake
+        found = reason.lower().replace("_", " ")
+        message = f"{url}: the server refuses this gateway: {found}"
+        return Failed("io.fetch-connect", message, expected="a client it accepts", found=found)
     found = f"{type(error).__name__}: {error}"
     return Failed("io.fetch-protocol", f"{url}: no proper answer: {found}", found=found)

@@ -162,8 +162,9 @@ def _check_period(value: bytes) -> None:
     given = [time for time in times if time is not None]
     if not given or not all(map(_TIME.fullmatch, given)):
         raise ValueError("a privateKeyUsagePeriod without times")
-    for time in given:
-        der.generalized_time(time)
+    first, *last = map(der.generalized_time, given)
+    if last and first > last[0]:
+        raise ValueError("a privateKeyUsagePeriod that ends before it begins")
 
 
 def _check_template(value: bytes) -> None:

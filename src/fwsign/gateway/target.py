@@ -90,9 +90,9 @@ class Target:
 
     def _lock(self) -> None:
         flags = FILE | os.O_CREAT
-        handle = self._keep(os.open("lock", flags, 0o600, dir_fd=self.own))
+        self.lock = self._keep(os.open("lock", flags, 0o600, dir_fd=self.own))
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Failed(
                 "state.busy",
@@ -304,6 +304,11 @@ class Target:
             os.fsync(self.own)
             os.rename("new", CURRENT, src_dir_fd=self.own, dst_dir_fd=self.handle)
             os.fsync(self.handle)
+
+    def remove_version(self, name: str) -> None:
+        """Remove a version."""
+        with explained(self.path / VERSIONS):
+            remove(self.versions, name)
 
     def prune(self, keep: set[str | None]) -> None:
         """Remove all versions but those in `keep`."""

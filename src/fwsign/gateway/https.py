@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from fwsign.errors import Failed
-from fwsign.gateway.config import FetchRules
+from fwsign.gateway.fetch_rules import FetchRules
 
 
 class Timed(ssl.SSLSocket):

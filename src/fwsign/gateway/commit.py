@@ -2,7 +2,7 @@
 """Remember an installed release for good, and remove what no release needs any more."""
 
 from fwsign.gateway import release_record
-from fwsign.gateway.kept import Kept
+from fwsign.gateway.kept import KeptReleases
 from fwsign.gateway.open_gateway import OpenGateway
 from fwsign.gateway.release_record import ReleaseRecord
 from fwsign.gateway.session import INSTALLED, INTENT
@@ -30,7 +30,7 @@ def tidy(gateway: OpenGateway) -> None:
     found = [release_record.read(gateway.state, name) for name in (INSTALLED, PREVIOUS)]
     record = read_trial(gateway.state)
     found += [record.release, record.before] if record else []
-    kept = Kept(gateway.target)
+    kept = KeptReleases(gateway.target)
     kept.prune([one.manifest for one in found if one])
     gateway.target.prune({one.directory for one in found if one} | {gateway.target.current()})
     if record is None:

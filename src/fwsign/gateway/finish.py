@@ -5,11 +5,12 @@ import contextlib
 from typing import Any
 
 from fwsign.errors import Failed, FwsignError
+from fwsign.format.envelope import check_manifest_digest, decode_envelope
 from fwsign.gateway import release_record
 from fwsign.gateway.commit import remember_installed, tidy
 from fwsign.gateway.delivery import destination
 from fwsign.gateway.judge import Judge
-from fwsign.gateway.kept import Kept
+from fwsign.gateway.kept import KeptReleases
 from fwsign.gateway.open_gateway import OpenGateway
 from fwsign.gateway.release_record import ReleaseRecord
 from fwsign.gateway.session import INSTALLED, INTENT
@@ -60,7 +61,41 @@ def keep_installed(gateway: OpenGateway, release: VerifiedRelease) -> None:
     Raises:
         Failed: `io.*`.
     """
-    Kept(gateway.target).keep(release.manifest_digest.hex(), needed(gateway, release))
+    KeptReleases(gateway.target).keep(release.manifest_digest.hex(), needed(gateway, release))
+
+
+def keep_again(gateway: OpenGateway, envelope: bytes, release: VerifiedRelease) -> None:
+    """Keep an installed release of files that was not kept: `[trial]` came later.
+
+    Raises:
+        Failed: `state.*`, `io.*`.
+    """
+    digest, kept = release.manifest_digest.hex(), KeptReleases(gateway.target)
+    known = release_record.read(gateway.state, INSTALLED)
+    if gateway.device.trial is None or known is None or needed(gateway, release):
+        return
+    if known.judged_at is None or kept.envelope(digest) is None:
+        kept.add(digest, envelope)
+        judged_at = release.now.isoformat()
+        release_record.write(gateway.state, INSTALLED, known._replace(judged_at=judged_at))
+
+
+def _keep_leftover(gateway: OpenGateway) -> None:
+    """Keep the installed release where a crash came before that."""
+    known = release_record.read(gateway.state, INSTALLED)
+    envelope = gateway.target.staged_envelope()
+    if gateway.device.trial is None or known is None or envelope is None:
+        return
+    kept = KeptReleases(gateway.target)
+    if kept.envelope(known.manifest) is None and _digest(envelope) == known.manifest:
+        kept.keep(known.manifest, None)
+
+
+def _digest(envelope: bytes) -> str | None:
+    try:
+        return check_manifest_digest(decode_envelope(envelope)).hex()
+    except FwsignError:
+        return None
 
 
 def needed(gateway: OpenGateway, release: VerifiedRelease) -> set[str]:
@@ -82,6 +117,8 @@ def reconcile(gateway: OpenGateway, judge: Judge) -> list[str]:
     """
     state, log = gateway.state, gateway.log
     intent = release_record.read(state, INTENT)
+    if intent is None:
+        _keep_leftover(gateway)
     if intent is None or intent.forward_only:
         return []
     version = intent.directory

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from fwsign.errors import Failed, FwsignError
 from fwsign.gateway import boards, verb_commands
 from fwsign.gateway.judged_again import JudgedAgain, judge_again
-from fwsign.gateway.kept import Kept
+from fwsign.gateway.kept import KeptReleases
 from fwsign.gateway.open_gateway import OpenGateway
 from fwsign.gateway.stage import Staged, facts
 from fwsign.gateway.trial_record import (
@@ -92,7 +92,7 @@ class _Return:
 
     def __init__(self, gateway: OpenGateway, record: TrialRecord) -> None:
         self._gateway, self._record = gateway, record
-        self._kept = Kept(gateway.target)
+        self._kept = KeptReleases(gateway.target)
         self._reason = record.reason or "it failed"
         self._notes: list[str] = []
         self._errors: list[FwsignError] = []

@@ -19,10 +19,10 @@ from collections.abc import Iterator, Sequence
 from fwsign.errors import Failed, FwsignError
 from fwsign.gateway import boards, hooks, release_record, trial_steps, verb_commands
 from fwsign.gateway.delivery import Delivery
-from fwsign.gateway.finish import finish, needed, reconcile
+from fwsign.gateway.finish import finish, keep_again, needed, reconcile
 from fwsign.gateway.judge import Judge
-from fwsign.gateway.kept import Kept
-from fwsign.gateway.open_gateway import at_work
+from fwsign.gateway.kept import KeptReleases
+from fwsign.gateway.open_gateway import OpenGateway, at_work
 from fwsign.gateway.release_record import ReleaseRecord, record_of
 from fwsign.gateway.session import (
     INSTALLED,
@@ -36,7 +36,7 @@ from fwsign.gateway.session import (
 )
 from fwsign.gateway.sources import Sources
 from fwsign.gateway.stage import Staged
-from fwsign.gateway.target import Target
+from fwsign.gateway.target import ENVELOPE, OWN, STAGE, Target
 from fwsign.gateway.trial_record import TrialRecord, write_trial
 from fwsign.gateway.trial_rules import TrialRules
 from fwsign.gateway.trial_start import first_record, why_no_trial
@@ -68,9 +68,23 @@ def install(request: InstallRequest, sources: Sources | None) -> Installed:
         target = stack.enter_context(Target(request.device.target_dir))
         run = _Run(request, state, target)
         run.reconcile()
-        if sources is None:
-            sources = _remembered(state, request)
-        return run.install(sources)
+        return run.install(sources or _remembered(state, request))
+
+
+def install_staged(gateway: OpenGateway) -> Installed:
+    """Install the staged release; nothing is fetched.
+
+    Args:
+        gateway: the gateway at work; no release is on trial.
+
+    Raises:
+        FwsignError: as `install`.
+    """
+    run = _Run(gateway.request, gateway.state, gateway.target)
+    run.reconcile()
+    envelope = gateway.target.path / OWN / STAGE / ENVELOPE
+    request = gateway.request
+    return run.install(Sources(str(envelope), (), request.device.fetch, request.tell))
 
 
 class _Run:
@@ -102,6 +116,7 @@ class _Run:
                 return self._settled(release, self._trial)
             if self._is_installed(release, wanted):
                 self._keep_crls(release, floor)
+                keep_again(self._gateway, envelope, release)
                 self._notes.append("it was installed before")
                 return Installed("already installed", release, tuple(self._notes))
             rules, no_trial = self._rules_for(release, wanted)
@@ -255,7 +270,7 @@ class _Run:
             self._gateway, rules, wanted._replace(forward_only=False), commands, ports
         )
         before = record.before
-        kept = Kept(self._target)
+        kept = KeptReleases(self._target)
         kept.keep(wanted.manifest, needed(self._gateway, release))
         kept.prepare_back(before.directory if before else None)
         with self._state.transaction():

@@ -79,10 +79,18 @@ class Judge:
         """
         found = deliveries(self._device, release.components, sources)
         sources.check(release.components)
+        self.refuse_here(release)
+        return found
+
+    def refuse_here(self, release: VerifiedRelease) -> None:
+        """Refuse a release that what was begun or tried here before rules out.
+
+        Raises:
+            Failed: `state.unfinished`, `state.trial`; Unsuitable: `unsuitable.failed-before`.
+        """
         self._refuse_on_trial(release)
         self._refuse_unfinished(release)
         self._refuse_failed(release)
-        return found
 
     def _refuse_on_trial(self, release: VerifiedRelease) -> None:
         """Refuse any other release while one is on trial."""

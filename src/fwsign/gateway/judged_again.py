@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from fwsign.errors import Failed, Tampered, Untrusted
-from fwsign.gateway.kept import Kept
+from fwsign.gateway.kept import KeptReleases
 from fwsign.gateway.open_gateway import OpenGateway
 from fwsign.gateway.release_record import ReleaseRecord
 from fwsign.gateway.session import demands
@@ -72,7 +72,7 @@ def judge_again(
         FwsignError: as `Verifier.verify`; besides Tampered: `tampered.manifest`;
             Failed: `state.nothing`: it was not kept.
     """
-    envelope = Kept(gateway.target).envelope(record.manifest)
+    envelope = KeptReleases(gateway.target).envelope(record.manifest)
     if envelope is None or record.judged_at is None:
         raise Failed("state.nothing", f"release {record.sequence} was not kept")
     anchors, base = demands(gateway.device, gateway.state)

@@ -12,17 +12,16 @@ is verified again before it is used. Moving it, removing it and going back need 
 import contextlib
 import os
 from collections.abc import Collection, Iterator
-from pathlib import Path
 from typing import Final
 
-from fwsign.gateway.stage import DIRECTORY, FILE, exists, explained, names, remove
+from fwsign.gateway.stage import DIRECTORY, FILE, exists, explained, names, remove, write_all
 from fwsign.gateway.target import CURRENT, ENVELOPE, FILES, OTHERS, STAGE, VERSIONS, Target
 
 KEPT: Final = "kept"
 BACK: Final = "back"
 
 
-class Kept:
+class KeptReleases:
     """The kept releases of an open target.
 
     Args:
@@ -33,12 +32,12 @@ class Kept:
         self._target = target
         self._path = target.path / ".fwsign" / KEPT
 
-    def keep(self, digest: str, payloads: Collection[str]) -> None:
+    def keep(self, digest: str, payloads: Collection[str] | None) -> None:
         """Keep the staged release in place of staging it: one rename.
 
         Args:
             digest: the digest of its manifest, in hex.
-            payloads: the names of staged payloads that it needs to come back.
+            payloads: the names of staged payloads that it needs to come back; None for all.
 
         Raises:
             Failed: `io.*`.
@@ -53,8 +52,29 @@ class Kept:
             with self._opened(digest) as own:
                 remove(own, FILES)
             with self._opened(digest, OTHERS) as others:
-                for name in set(names(others)).difference(payloads):
-                    remove(others, name)
+                for name in names(others):
+                    if payloads is not None and name not in payloads:
+                        remove(others, name)
+
+    def add(self, digest: str, envelope: bytes) -> None:
+        """Keep the envelope of a release of files that is in place.
+
+        Raises:
+            Failed: `io.*`.
+        """
+        with explained(self._path):
+            self._target.clear()
+            stage = self._target.directory(self._target.own, STAGE, 0o700)
+            self._target.directory(stage, OTHERS, 0o700)
+            flags = FILE | os.O_CREAT | os.O_EXCL
+            handle = os.open(ENVELOPE, flags, 0o600, dir_fd=stage)
+            try:
+                write_all(handle, envelope)
+                os.fsync(handle)
+                os.fsync(stage)
+            finally:
+                os.close(handle)
+        self.keep(digest, ())
 
     def unkeep(self, digest: str) -> None:
         """Make a kept release the staged one again, so that it need not be fetched again."""
@@ -158,8 +178,3 @@ class Kept:
 
 def _if_there() -> contextlib.suppress:
     return contextlib.suppress(FileNotFoundError)
-
-
-def envelope_path(target: Path, digest: str) -> Path:
-    """Return the path of a kept release's envelope, for people."""
-    return target / ".fwsign" / KEPT / digest / ENVELOPE

@@ -14,7 +14,7 @@ Phase: TypeAlias = Literal["activating", "running", "going back", "stays"]
 Action: TypeAlias = Literal["nothing", "go back", "check health", "wait", "commit"]
 
 
-class Facts(NamedTuple):
+class TrialFacts(NamedTuple):
     """The facts about a trial at this moment.
 
     Args:
@@ -58,7 +58,7 @@ class Decision(NamedTuple):
     blamed: bool = True
 
 
-def decide(facts: Facts) -> Decision:
+def decide(facts: TrialFacts) -> Decision:
     """Decide on a release on trial. Nothing but a passed check and a confirmation makes it stay."""
     if facts.phase == "stays":
         return Decision("nothing", facts.reason or "the release before must not come back")

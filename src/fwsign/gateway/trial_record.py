@@ -137,6 +137,17 @@ def write_trial(state: State, record: TrialRecord | None) -> None:
     state.remember(TRIAL, None if record is None else json.dumps(record.as_json()))
 
 
+def end_for_epoch(state: State) -> None:
+    """Let a release on trial go back, since the owner began a new epoch; in a transaction.
+
+    The owner states the floors anew because something was signed that should not run.
+    """
+    record = read_trial(state)
+    if record is not None and record.phase != "stays":
+        reason = "a trust update with a new epoch ended its trial"
+        write_trial(state, record._replace(phase="going back", reason=reason, blamed=True))
+
+
 def read_failed(state: State) -> tuple[FailedRelease, ...]:
     """Read the releases that failed a trial, the oldest first.
 

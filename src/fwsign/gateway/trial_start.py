@@ -8,7 +8,7 @@ from fwsign.format.kinds import FlashPlace
 from fwsign.gateway import release_record
 from fwsign.gateway.delivery import Delivery
 from fwsign.gateway.judged_again import judge_again
-from fwsign.gateway.kept import Kept
+from fwsign.gateway.kept import KeptReleases
 from fwsign.gateway.open_gateway import OpenGateway
 from fwsign.gateway.release_record import ReleaseRecord
 from fwsign.gateway.session import INSTALLED, INTENT
@@ -53,7 +53,7 @@ def why_no_trial(gateway: OpenGateway, manifest: str, wanted: Sequence[Delivery]
         return "the files in `current` are not of the release that the memory names"
     if before is None:
         return None
-    if Kept(gateway.target).envelope(before.manifest) is None:
+    if KeptReleases(gateway.target).envelope(before.manifest) is None:
         return f"release {before.sequence} was installed without [trial], so it was not kept"
     lost = _not_kept(gateway, before, wanted)
     return f"{lost} of release {before.sequence} was not kept" if lost else None
@@ -67,7 +67,7 @@ def _not_kept(
         release = judge_again(gateway, before, revoked_returns=True).release
     except FwsignError:
         return None  # it would not come back at all
-    there = Kept(gateway.target).payloads(before.manifest)
+    there = KeptReleases(gateway.target).payloads(before.manifest)
     names = {one.component.name for one in wanted if one.to == "exec"}
     ports = {_port(gateway, one.component.flash) for one in wanted if one.to == "flash"}
     for one in release.components:

@@ -13,12 +13,12 @@ from fwsign.gateway import programs, verb_commands
 from fwsign.gateway.commit import remember_installed, tidy
 from fwsign.gateway.going_back import Returned, go_back, receipt_facts
 from fwsign.gateway.judged_again import JudgedAgain, judge_again
-from fwsign.gateway.kept import Kept
+from fwsign.gateway.kept import KeptReleases
 from fwsign.gateway.open_gateway import OpenGateway
 from fwsign.gateway.session import (
     demands,
 )
-from fwsign.gateway.trial_decision import Decision, Facts, decide, is_blamed
+from fwsign.gateway.trial_decision import Decision, TrialFacts, decide, is_blamed
 from fwsign.gateway.trial_record import (
     TrialRecord,
     failed_of,
@@ -140,11 +140,11 @@ class _Trial:
             return False
         return True
 
-    def _facts(self) -> Facts:
+    def _facts(self) -> TrialFacts:
         record, release = self._record, self._record.release
-        return Facts(
+        return TrialFacts(
             record.phase,
-            in_place=Kept(self._gateway.target).envelope(release.manifest) is not None
+            in_place=KeptReleases(self._gateway.target).envelope(release.manifest) is not None
             and (release.directory in (None, self._gateway.target.current())),
             ruled=self._gateway.device.trial is not None,
             counted=self._counted,

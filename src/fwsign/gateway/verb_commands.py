@@ -5,7 +5,7 @@ import os
 
 from fwsign.errors import Failed
 from fwsign.gateway import hooks, programs
-from fwsign.gateway.kept import Kept
+from fwsign.gateway.kept import KeptReleases
 from fwsign.gateway.open_gateway import OpenGateway
 from fwsign.gateway.release_record import ReleaseRecord
 from fwsign.gateway.stage import Staged, facts
@@ -57,7 +57,7 @@ def revert(
     if before is None or release is None or number is None:
         _run(gateway, "revert", name, before, None)
         return
-    with Kept(gateway.target).opened(before.manifest, number) as own:
+    with KeptReleases(gateway.target).opened(before.manifest, number) as own:
         staged = Staged(release.component(name), "exec", number, own, facts(own))
         with hooks.unwritable(staged, lambda one: os.dup(one.handle)) as handle:
             _run(gateway, "revert", name, before, handle)

@@ -33,6 +33,7 @@ from fwsign.gateway.session import (
     demands,
     opened,
     refuse_platform,
+    timed,
 )
 from fwsign.gateway.sources import Sources
 from fwsign.gateway.stage import Staged
@@ -63,6 +64,7 @@ def install(request: InstallRequest, sources: Sources | None) -> Installed:
     """
     refuse_platform()
     with opened(request.device) as state, contextlib.ExitStack() as stack:
+        request, sources = timed(request, sources, state)
         if request.dry_run:
             return Judge(request, state).rehearse(_known(sources))
         target = stack.enter_context(Target(request.device.target_dir))
@@ -197,7 +199,7 @@ class _Run:
                 verb_commands.activate(self._gateway, record, one)
             elif one.to == "exec":
                 self._request.tell(f"{name}: {self._device.hooks[name][0]}")
-                hooks.run_hook(self._device, release, one, self._target)
+                hooks.run_hook(self._device, release, one, self._target, self._request.tell)
 
     def _confirm_commands(self, record: ReleaseRecord, staged: Sequence[Staged]) -> None:
         for one in staged:

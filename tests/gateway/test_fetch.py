@@ -31,9 +31,7 @@ def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture
 def server(_server: Server) -> Server:
     """A server with nothing but a file."""
-    _server.files.clear()
-    _server.answers.clear()
-    _server.requests.clear()
+    _server.clear()
     _server.files["/app.tar"] = DATA
     return _server
 
@@ -311,11 +309,11 @@ def test_the_end_of_an_ipv6_address_is_not_taken_for_a_port(
 ) -> None:
     asked = []
 
-    def nobody(address: tuple[str, int], *_: object) -> None:
-        asked.append(address)
-        raise ConnectionRefusedError(111, "connection refused")
+    def nobody(host: str, port: int, **_: object) -> None:
+        asked.append((host, port))
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(socket, "create_connection", nobody)
+    monkeypatch.setattr(socket, "getaddrinfo", nobody)
     with refused("io.fetch-connect"):
         get(server, "https://[2001:db8::8443]/app.tar", allow_hosts=("2001:db8::8443",))
     assert asked == [("2001:db8::8443", 443)]

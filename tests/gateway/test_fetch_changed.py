@@ -24,9 +24,7 @@ def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def server(_server: Server) -> Server:
-    _server.files.clear()
-    _server.answers.clear()
-    _server.requests.clear()
+    _server.clear()
     return _server
 
 

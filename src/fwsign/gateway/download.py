@@ -15,8 +15,10 @@ from fwsign.errors import Failed
 from fwsign.format.payload import CHUNK_SIZE
 from fwsign.gateway.answer import Cut, NoMoreError, Part, judge, tag_of, unexpected, validator
 from fwsign.gateway.config import Tell
+from fwsign.gateway.credentials import hide, read_token, without
 from fwsign.gateway.fetch_rules import FetchRules
-from fwsign.gateway.https import Timed, check_address, connect, join, make_context, target_of
+from fwsign.gateway.https import Connector, check_address, join, same_origin, target_of
+from fwsign.gateway.pace import Pace
 
 MAX_REDIRECTS: Final = 5
 MAX_ATTEMPTS: Final = 5
@@ -58,7 +60,7 @@ class Download:
     """
 
     def __init__(self, url: str, rules: FetchRules, part: Part, tell: Tell) -> None:
-        self._url, self._rules, self._tell = url, rules, tell
+        self._url, self._rules = url, rules
         self._part, self._at = part, part.start
         self._since = part.start  # the offset where the last counted attempt began
         self.tags: set[str | None] = set()
@@ -67,7 +69,11 @@ class Download:
         self._answer: _Answer | None = None
         self._deadline = time.monotonic() + rules.total_seconds
         check_address(url, rules)
-        self._context = make_context(rules.ca)
+        self._connector = Connector(rules)
+        token = read_token(rules.token_file) if rules.token_file else None
+        self._token = token
+        self._tell: Tell = lambda text: tell(hide(text, token))
+        self._pace = Pace(rules.bytes_per_second)
 
     def close(self) -> None:
         """Close the connection."""
@@ -75,6 +81,24 @@ class Download:
             self._answer.response.close()
             self._answer.connection.close()
             self._answer = None
+
+    @property
+    def sends_all(self) -> bool:
+        """Whether the server sends the file to its end, whatever was asked for."""
+        return self._answer is not None and self._answer.response.status == 200
+
+    def aim(self, start: int, stop: int | None) -> None:
+        """Go on at another byte.
+
+        Args:
+            start: the offset of the next wanted byte; the connection stays if it leads there.
+            stop: the offset after the last wanted byte; None for the end of the file.
+        """
+        if not (self.sends_all and start == self._at):
+            self.close()
+            self._attempts = 0
+        self._part = self._part._replace(stop=stop)
+        self._at = self._since = start
 
     def read(self, size: int, /) -> bytes:
         """Return at most `size` bytes, none at the end of the part.
@@ -85,7 +109,12 @@ class Download:
         """
         stop = self._part.stop
         most = size if stop is None else min(size, stop - self._at)
-        return self._read(most) if most or not size else b""
+        if not most and size:
+            return b""
+        try:
+            return self._read(most)
+        except Failed as error:
+            raise without(error, self._token) from None
 
     def _read(self, size: int) -> bytes:
         while True:
@@ -146,12 +175,14 @@ class Download:
         time.sleep(pause)
 
     def _body(self, answer: _Answer, size: int) -> bytes:
+        size = self._pace.wait(size, self._deadline)
         try:
             data = answer.response.read1(size) if size else b""
         except http.client.IncompleteRead as error:
             raise Cut("the connection was closed") from error
         if len(data) > size:  # http.client accepts chunks of negative size
             raise http.client.HTTPException("more bytes than were asked for")
+        self._pace.took(len(data))
         if data or not size:
             self._answer = answer._replace(left=answer.left - len(data)) if answer.left else answer
             return data
@@ -174,9 +205,9 @@ class Download:
 
     def _connect(self) -> _Answer:
         """Ask for the file, following redirects."""
-        url = self._url
+        url, own = self._url, self._is_known(self._url)
         for _ in range(MAX_REDIRECTS + 1):
-            connection, response = self._ask(url)
+            connection, response = self._ask(url, own=own)
             if response.status not in _REDIRECTS:
                 return self._judge(url, connection, response)
             place = response.getheader("Location")
@@ -187,6 +218,7 @@ class Download:
             target = join(url, place)
             check_address(target, self._rules)
             self._tell(f"{url} redirects to {target}")
+            own = own and same_origin(url, target)  # never again: the place is another's choice
             url = target
         raise Failed(
             "io.fetch-redirect",
@@ -195,23 +227,21 @@ class Download:
             found="more",
         )
 
-    def _ask(self, url: str) -> tuple[http.client.HTTPSConnection, http.client.HTTPResponse]:
-        parts = urlsplit(url)
-        left = self._deadline - time.monotonic()
-        if left <= 0:
+    def _is_known(self, url: str) -> bool:
+        """Tell whether the gateway's own credentials may go to an address."""
+        return urlsplit(url).hostname in self._rules.allow_hosts
+
+    def _ask(
+        self, url: str, *, own: bool
+    ) -> tuple[http.client.HTTPSConnection, http.client.HTTPResponse]:
+        if time.monotonic() >= self._deadline:
             raise self._slow()
-        connection = http.client.HTTPSConnection(
-            parts.hostname or "",
-            parts.port or http.client.HTTPS_PORT,  # else http.client splits an IPv6 address
-            timeout=min(left, self._rules.stall_seconds),
-            context=self._context,
-        )
+        connection = self._connector.connect(url, self._deadline, own=own)
         try:
-            connect(connection, url)
-            timed = connection.sock
-            if isinstance(timed, Timed):
-                timed.deadline, timed.stall = self._deadline, self._rules.stall_seconds
-            connection.request("GET", target_of(parts), headers=self._headers())
+            headers = self._headers()
+            if own and self._token is not None:
+                headers["Authorization"] = f"Bearer {self._token}"
+            connection.request("GET", target_of(urlsplit(url)), headers=headers)
             return connection, connection.getresponse()
         except BaseException:
             connection.close()
@@ -255,15 +285,22 @@ class Download:
 
     def _slow(self) -> Failed:
         rules = self._rules
+        rate = rules.bytes_per_second
+        limit = f", and {rate} bytes a second" if rate is not None else ""
         return Failed(
             "io.fetch-slow",
             f"{self._url} stalled after {self._at} bytes: {rules.stall_seconds} seconds of silence "
-            f"and {rules.total_seconds} in all are allowed",
+            f"and {rules.total_seconds} in all are allowed{limit}",
             expected=f"{rules.stall_seconds} and {rules.total_seconds} seconds",
             found="more",
         )
 
 
 def _protocol(url: str, error: Exception) -> Failed:
+    reason = str(getattr(error, "reason", ""))
+    if isinstance(error, ssl.SSLError) and "ALERT" in reason:  # of TLS 1.3, after the handshake
+        found = reason.lower().replace("_", " ")
+        message = f"{url}: the server refuses this gateway: {found}"
+        return Failed("io.fetch-connect", message, expected="a client it accepts", found=found)
     found = f"{type(error).__name__}: {error}"
     return Failed("io.fetch-protocol", f"{url}: no proper answer: {found}", found=found)

@@ -29,6 +29,7 @@ from fwsign.gateway.session import (
     demands_of,
     opened,
     refuse_platform,
+    timed,
     trusted,
 )
 from fwsign.gateway.sources import Sources
@@ -60,6 +61,7 @@ def install(request: InstallRequest, sources: Sources | None) -> Installed:
     """
     refuse_platform()
     with opened(request.device) as state, contextlib.ExitStack() as stack:
+        request, sources = timed(request, sources, state)
         if request.dry_run:
             return _Judge(request, state).rehearse(_known(sources))
         target = stack.enter_context(Target(request.device.target_dir))

@@ -202,7 +202,7 @@ class Terminal:
         except OSError:  # how Linux says that the other side is closed
             pass
         status = os.waitpid(self.pid, 0)[1]
-        os.close(self.handle)  # earlier, it would hang up on a program that closes its streams first
+        os.close(self.handle)  # earlier, it would hang up on it before its end
         return os.waitstatus_to_exitcode(status)
 
 

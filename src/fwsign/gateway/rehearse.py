@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from fwsign.errors import Failed, FwsignError
-from fwsign.files import io_error
+from fwsign.files import io_error, refuse_special
 from fwsign.gateway.config import DEFAULT_CONFIG, load
 from fwsign.gateway.session import demands_of
 from fwsign.memory.state import State
@@ -92,6 +92,7 @@ def _copy(path: Path, scratch: str) -> Path:
         shutil.copyfile(path, copy)
         journal = Path(f"{path}-journal")
         if journal.exists():
+            refuse_special(journal)
             shutil.copyfile(journal, f"{copy}-journal")
     except OSError as error:
         raise io_error(error, path) from error

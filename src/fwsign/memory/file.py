@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Final, Literal, Self
 
 from fwsign.errors import Code, Failed
-from fwsign.files import io_error, sync_directory, write_atomic
+from fwsign.files import io_error, refuse_special, sync_directory, write_atomic
 
 BUSY_SECONDS: Final = 30
 """Seconds to wait for another process; a slow token signs many receipts in that time."""
@@ -93,6 +93,7 @@ class StateFile:
     @classmethod
     def open(cls, path: Path, *, create: bool) -> Self:
         """Open a memory, and check that it is whole; see `fwsign.memory.state.State.open`."""
+        refuse_special(path)
         is_new = create and not os.path.lexists(path) and _create(path)
         _refuse_super_journal(path)
         # Never read it as a plain file: closing that would drop this process's locks on it.
@@ -216,6 +217,7 @@ def _make_directory(directory: Path) -> None:
 def _refuse_super_journal(path: Path) -> None:
     """Refuse a journal that names a file at its end: SQLite would delete that file."""
     journal = Path(f"{os.path.realpath(path)}-journal")
+    refuse_special(journal)
     try:
         with journal.open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - len(_JOURNAL_MAGIC)))

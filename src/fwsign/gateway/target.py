@@ -312,6 +312,11 @@ class Target:
             os.rename("new", CURRENT, src_dir_fd=self.own, dst_dir_fd=self.handle)
             os.fsync(self.handle)
 
+    def remove_version(self, name: str) -> None:
+        """Remove a version."""
+        with explained(self.path / VERSIONS):
+            remove(self.versions, name)
+
     def prune(self, keep: set[str | None]) -> None:
         """Remove all versions but those in `keep`."""
         with explained(self.path / VERSIONS):

@@ -263,5 +263,5 @@ class _Trust(NamedTuple):
 def _validate(chain: Sequence[bytes], anchors: Sequence[Anchor]) -> CertificationPath:
     from fwsign.pki.paths.purpose import judge  # few receipts carry certificates
 
-    issued = max(parse_certificate(data).parsed.not_valid_before_utc for data in chain)
+    issued = max(parse_certificate(data).not_before for data in chain)
     return judge(chain, anchors, purpose="client", at=issued).path

@@ -87,7 +87,8 @@ def describe(
         block_size: bytes of a block. If it is given, every payload larger than one block gets a
             block list; 0 makes no lists. By default payloads above 1 MiB get lists of 64 KiB
             blocks. Payloads inside the envelope get none.
-        opener: opens each file once, for a progress bar.
+        opener: opens each file once, for a progress bar. To cancel, let `read` raise anything but
+            an `OSError`: it leaves this function unchanged, and nothing was written.
 
     Raises:
         Malformed: `malformed.component`.

@@ -32,7 +32,7 @@ from trust.test_update import (
 )
 
 BASE = DevicePolicy(vendor=VENDOR, product=PRODUCT)
-HUGE = 2**63 - 1
+HUGE = 2**53 - 1
 
 
 def opened(path: Path) -> State:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from fwsign.errors import Failed, FwsignError
 from fwsign.gateway import boards, hooks, release_record
 from fwsign.gateway.delivery import Delivery, deliveries, destination
+from fwsign.gateway.judge import judge, refuse_unfinished
 from fwsign.gateway.log import Log
 from fwsign.gateway.release_record import ReleaseRecord, record_of
 from fwsign.gateway.session import (
@@ -26,7 +27,6 @@ from fwsign.gateway.session import (
     Installed,
     InstallRequest,
     demands,
-    demands_of,
     opened,
     refuse_platform,
     trusted,
@@ -38,7 +38,6 @@ from fwsign.memory.floors import Floor
 from fwsign.memory.state import State
 from fwsign.receipts.chain import waivers
 from fwsign.verify.verified import VerifiedRelease
-from fwsign.verify.verifier import Verifier
 
 if TYPE_CHECKING:
     from fwsign.trust.lists import TrustState
@@ -87,15 +86,8 @@ class _Judge:
 
     def verify(self, envelope: bytes) -> tuple[VerifiedRelease, Floor | None]:
         self._trust = trusted(self._device, self._state)
-        anchors, base = demands_of(self._trust, self._device.policy)
-        policy, floor = self._state.policy(base, None)
-        release = Verifier(anchors, policy).verify(envelope, at=self._request.at)
-        waived = ("revocation",) if base.revocation == "off" else ()
-        if left := [name for name in release.unchecked if name not in waived]:
-            words = ", ".join(left)
-            message = f"not checked, and not waived in device.toml: {words}"
-            raise Failed("state.unchecked", message, expected="every check", found=words)
-        return release, floor
+        policy, at = self._device.policy, self._request.at
+        return judge(self._state, self._trust, policy, envelope, at)
 
     def refuse_other_trust(self) -> None:
         """Refuse if a trust update was applied while payloads were on their way."""
@@ -112,22 +104,8 @@ class _Judge:
         """Return the way of each component, if the release can be installed here now."""
         found = deliveries(self._device, release.components, sources)
         sources.check(release.components)
-        self._refuse_unfinished(release)
+        refuse_unfinished(self._state, release)
         return found
-
-    def _refuse_unfinished(self, release: VerifiedRelease) -> None:
-        """Refuse any but a newer release while commands or boards of another are unfinished."""
-        intent = release_record.read(self._state, INTENT)
-        if intent is None or not intent.forward_only:
-            return
-        number = release.manifest.sequence_number
-        if release.manifest_digest.hex() != intent.manifest and number <= intent.sequence:
-            raise Failed(
-                "state.unfinished",
-                f"release {intent.sequence} was begun and not finished; it goes on forward only",
-                expected=f"the same release, or a sequence number above {intent.sequence}",
-                found=number,
-            )
 
 
 class _Run:

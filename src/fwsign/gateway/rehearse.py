@@ -10,13 +10,16 @@ from typing import Final, NamedTuple
 
 from fwsign.errors import Failed, FwsignError
 from fwsign.files import io_error
-from fwsign.gateway.config import DEFAULT_CONFIG, load
-from fwsign.gateway.session import demands_of
+from fwsign.gateway import release_record
+from fwsign.gateway.config import DEFAULT_CONFIG, Device, load
+from fwsign.gateway.delivery import destination
+from fwsign.gateway.judge import judge, refuse_unfinished
+from fwsign.gateway.session import INTENT
+from fwsign.gateway.trust import advance
 from fwsign.memory.state import State
-from fwsign.trust.envelope import is_update, split_updates
+from fwsign.trust.envelope import is_update
 from fwsign.trust.lists import TrustState
 from fwsign.verify.policy import DevicePolicy
-from fwsign.verify.verifier import Verifier
 
 MAX_DEVICES: Final = 100_000
 """Memories in one directory; a larger fleet is rehearsed by samples."""
@@ -43,6 +46,9 @@ def rehearse(
     directory: Path, candidates: Sequence[bytes], base: DevicePolicy, at: datetime
 ) -> Iterator[DeviceVerdict]:
     """Judge candidates by every memory (`*.db`) below a directory. Nothing is changed.
+
+    A release is judged as by an install, which it then counts as: it raises the copy's floor, and
+    ends what was unfinished. Payloads, commands and boards are not looked at.
 
     Enrolment and policy come from `device.toml` beside a memory, or from the file with its name
     and the ending `.toml`. Without one, the memory itself must have a list, and `base` is the
@@ -75,10 +81,10 @@ def _rehearse_one(
     number = None
     try:
         with tempfile.TemporaryDirectory() as scratch, State.open(_copy(path, scratch)) as state:
-            enrolled, policy = _known(path, state, base)
-            number = (state.trust() or enrolled).number
+            device = _known(path, state, base)
+            number = (state.trust() or device.enrolled).number
             for data in candidates:
-                _meet(data, enrolled, policy, state, at)
+                _meet(data, device, state, at)
     except FwsignError as refusal:
         verdict = "other" if refusal.code in _OTHERS else "stranded"
         return DeviceVerdict(path, verdict, number, refusal)
@@ -98,12 +104,20 @@ def _copy(path: Path, scratch: str) -> Path:
     return copy
 
 
-def _known(path: Path, state: State, base: DevicePolicy) -> tuple[TrustState, DevicePolicy]:
+class _Known(NamedTuple):
+    """The list, the policy and the device.toml of a device; some memories have no device.toml."""
+
+    enrolled: TrustState
+    policy: DevicePolicy
+    device: Device | None = None
+
+
+def _known(path: Path, state: State, base: DevicePolicy) -> _Known:
     kept = state.trust()
     for config in (path.with_suffix(".toml"), path.with_name(DEFAULT_CONFIG.name)):
         if config.is_file():
             device = load(config)
-            return kept or device.trust, device.policy
+            return _Known(device.trust, device.policy, device)
     if kept is None:
         raise Failed(
             "state.lost",
@@ -111,16 +125,20 @@ def _known(path: Path, state: State, base: DevicePolicy) -> tuple[TrustState, De
             expected=f"device.toml or {path.with_suffix('.toml').name}",
             found="none",
         )
-    return kept, base._replace(vendor=kept.vendor, product=kept.product)
+    return _Known(kept, base._replace(vendor=kept.vendor, product=kept.product))
 
 
-def _meet(
-    data: bytes, enrolled: TrustState, policy: DevicePolicy, state: State, at: datetime
-) -> None:
-    """Judge one candidate by a device's memory."""
+def _meet(data: bytes, known: _Known, state: State, at: datetime) -> None:
+    """Judge one candidate by a device's memory, and let the memory learn it."""
     if is_update(data):
-        state.apply_trust(split_updates(data), enrolled)
+        advance(state, data, known.enrolled)
         return
-    anchors, base = demands_of(state.trust() or enrolled, policy)
-    full, _ = state.policy(base, None)
-    Verifier(anchors, full).verify(data, at=at)
+    trust = state.trust() or known.enrolled
+    release, floor = judge(state, trust, known.policy, data, at)
+    if known.device is not None:
+        for component in release.components:
+            destination(known.device, component)
+    refuse_unfinished(state, release)
+    with state.transaction():
+        state.accept(None, release, floor)
+        release_record.write(state, INTENT, None)

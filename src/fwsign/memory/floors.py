@@ -20,6 +20,7 @@ _RECORDED: Final = (
 )
 _FORGET: Final = "DELETE FROM recorded WHERE identity = ? AND vendor = ? AND class = ?"
 _SET: Final = "REPLACE INTO floors VALUES (?, ?, ?, ?)"
+_BOARDS: Final = "SELECT identity FROM floors WHERE vendor = ? AND class = ?"
 _TIME: Final = "SELECT seconds FROM times WHERE vendor = ?"
 _SET_TIME: Final = "REPLACE INTO times VALUES (?, ?)"
 
@@ -100,12 +101,17 @@ def rise(file: StateFile, key: FloorKey, floor: Floor, release: VerifiedRelease)
 
 
 def reset(file: StateFile, update: Update, identity: str | None) -> None:
-    """Set the floors that a trust update states, up or down; leave the others."""
+    """Set the floors that a trust update states, up or down; leave those of other products.
+
+    The boards that have a floor get the new one too: what drove the device's floor up drove theirs.
+    """
     trust, floors = update.trust, update.floors
     vendor = identifiers.vendor_id(trust.vendor)
     if floors.sequence is not None:
         product = identifiers.class_id(trust.vendor, trust.product)
-        _set(file, key(identity, vendor, product), floors.sequence)
+        boards = [found for (found,) in file.run(_BOARDS, vendor, product)]
+        for one in dict.fromkeys((identity or "", *boards)):
+            _set(file, key(one, vendor, product), floors.sequence)
     if floors.time is not None:
         file.run(_SET_TIME, vendor, floors.time)
 

@@ -183,6 +183,8 @@ class State:
     ) -> TrustState:
         """Verify trust updates, keep the last list, and reset floors as they state, in one step.
 
+        `fwsign.gateway.trust.advance` also ends what a gateway had begun.
+
         Args:
             updates: in the order of their numbers; see `fwsign.trust.update.apply_chain`.
             enrolled: the list that counts if none was kept yet.

@@ -17,6 +17,7 @@ from fwsign.memory import rows as state_rows
 from fwsign.memory.crls import held_crls, keep_crls, knows_crls
 from fwsign.memory.file import StateFile
 from fwsign.memory.floors import Floor
+from fwsign.memory.schema import MAX_LINE_CHARACTERS, MAX_TEXT
 from fwsign.receipts.chain import line_digest, make_line
 from fwsign.trust.lists import TrustState, decode_trust, encode_trust
 from fwsign.trust.update import apply_chain
@@ -25,6 +26,7 @@ from fwsign.verify.verified import VerifiedRelease
 from fwsign.x509.revocation import Issued
 
 _LAST_RECEIPT: Final = "SELECT line FROM receipts ORDER BY number DESC LIMIT 1"
+_RECEIPTS: Final = "SELECT number, line FROM receipts WHERE number > ? ORDER BY number LIMIT 64"
 _TEXT: Final = "SELECT value FROM facts WHERE name = ?"
 
 
@@ -172,11 +174,14 @@ class State:
         """Return the list of anchors from trust updates; None if there was no update yet.
 
         Raises:
-            Failed: `state.busy`, `io.*`.
+            Failed: `state.damaged`, `state.busy`, `io.*`.
         """
         with self._file.transaction("read"):
             found = self._file.run("SELECT value FROM facts WHERE name = 'trust'").fetchone()
-        return decode_trust(found[0]) if found else None
+        if found is None:
+            return None
+        with self._file.whole("the list of anchors"):
+            return decode_trust(found[0])
 
     def apply_trust(
         self, updates: Sequence[bytes], enrolled: TrustState, identity: str | None = None
@@ -277,8 +282,11 @@ class State:
         """Keep a text under a name; None removes it.
 
         Raises:
-            Failed: `state.busy`, `io.*`.
+            Failed: `state.limit`: it has more than `MAX_TEXT` characters; `state.busy`, `io.*`.
         """
+        if text is not None and len(text) > MAX_TEXT:
+            what = f"a text of {len(text)} characters for the memory, at most {MAX_TEXT} fit"
+            raise Failed("state.limit", what, expected=MAX_TEXT, found=len(text))
         with self.transaction():
             self._file.run("DELETE FROM facts WHERE name = ?", f"text:{name}")
             if text is not None:
@@ -303,13 +311,13 @@ class State:
         last = 0
         while True:  # in pieces: a slow reader must not keep writers waiting
             with self._file.transaction("read"):
-                rows = self._file.run(
-                    "SELECT number, line FROM receipts WHERE number > ? ORDER BY number LIMIT 256",
-                    last,
-                ).fetchall()
+                rows = self._file.run(_RECEIPTS, last).fetchall()
             if not rows:
                 return
-            for last, line in rows:  # noqa: B007 - the next piece begins after it
+            for number, line in rows:
+                if number <= last or len(line) > MAX_LINE_CHARACTERS:
+                    raise self._file.damaged(f"receipt {number} is too long, or not in its place")
+                last = number
                 yield line
 
     def _last_receipt(self) -> str | None:

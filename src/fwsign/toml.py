@@ -52,6 +52,16 @@ class TomlTable:
             raise self.wrong(key, "an absolute path", text)
         return Path(text)
 
+    def maybe_place(self, key: str) -> Path | None:
+        """Return an absolute path, or None if there is none."""
+        self._known.add(key)
+        return self.place(key) if key in self._left else None
+
+    def maybe_number(self, key: str, most: int) -> int | None:
+        """Return a whole number from 1 to `most`, or None if there is none."""
+        self._known.add(key)
+        return self.number(key, 1, most) if key in self._left else None
+
     def table(self, key: str) -> "TomlTable":
         """Return a table inside this one; empty if there is none."""
         return TomlTable(self._path, f"{self._name}{key}.", self.take(key, dict, {}))

@@ -7,8 +7,9 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, NamedTuple
 
-from fwsign.gateway.config import Device, FetchRules, load
+from fwsign.gateway.config import Device, load
 from fwsign.gateway.enrol import Enrolment, init
+from fwsign.gateway.fetch_rules import FetchRules
 from fwsign.gateway.install import install
 from fwsign.gateway.session import Installed, InstallRequest
 from fwsign.gateway.sources import Sources

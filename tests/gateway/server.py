@@ -4,8 +4,9 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from support import certify, key_usage, make_ca, name, new_key
+from support import NOW, certify, key_usage, make_ca, name, new_key
 
 Answer = Callable[["Handler"], object]
 
@@ -27,11 +28,13 @@ class Handler(BaseHTTPRequestHandler):
     files: Mapping[str, bytes]
     answers: dict[str, Answer]
     requests: list[tuple[str, str | None]]
+    heads: list[dict[str, str]]
     stopped: threading.Event
 
     def do_GET(self) -> None:
         self.close_connection = True
         self.requests.append((self.path, self.headers.get("Range")))
+        self.heads.append(dict(self.headers))
         with suppress(OSError, ssl.SSLError):
             if self.path in self.answers:
                 self.answers[self.path](self)
@@ -75,29 +78,59 @@ class Server(NamedTuple):
     files: dict[str, bytes]
     answers: dict[str, Answer]
     requests: list[tuple[str, str | None]]
+    heads: list[dict[str, str]]
+    """The headers of each request."""
     ca: Path
+
+    def clear(self) -> None:
+        """Forget files, answers and requests."""
+        for one in (self.files, self.answers, self.requests, self.heads):
+            one.clear()
 
     def url(self, path: str) -> str:
         """Return the address of a path."""
         return f"https://localhost:{self.port}{path}"
 
 
-def certificates(folder: Path) -> tuple[Path, Path]:
-    """Make a CA and a server certificate below it; return the CA's file and the server's."""
-    root = make_ca("Update servers", days=(-4000, 40000))
+LONG = (-4000, 40000)
+"""Days, before and after now, of certificates that outlast these tests."""
+
+
+def certificates(
+    folder: Path,
+    names: Sequence[x509.GeneralName] | None = (x509.DNSName("localhost"),),
+    days: tuple[int, int] = LONG,
+    root_days: tuple[int, int] = LONG,
+) -> tuple[Path, Path]:
+    """Make a CA and a server certificate below it; return the CA's file and the server's.
+
+    Args:
+        folder: the place of the files.
+        names: the server's alternative names; None for a common name alone.
+        days: the server's days, before and after the time of the clock.
+        root_days: those of the CA.
+    """
+    root = make_ca("Update servers", days=_from_now(root_days))
     key = new_key()
     extensions: list[tuple[x509.ExtensionType, bool]] = [
         (x509.BasicConstraints(ca=False, path_length=None), True),
         (key_usage("digital_signature"), True),
         (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
-        (x509.SubjectAlternativeName([x509.DNSName("localhost")]), False),
     ]
-    server = certify(key, name("localhost"), root, extensions, days=(-4000, 40000))
+    if names is not None:
+        extensions.append((x509.SubjectAlternativeName(names), False))
+    server = certify(key, name("localhost"), root, extensions, days=_from_now(days))
     ca, own = folder / "servers.pem", folder / "server.pem"
     ca.write_bytes(root.certificate.public_bytes(Encoding.PEM))
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     own.write_bytes(private + server.certificate.public_bytes(Encoding.PEM))
     return ca, own
+
+
+def _from_now(days: tuple[int, int]) -> tuple[int, int]:
+    """Return days from the clock's time as days from the time of most tests."""
+    passed = (datetime.now(UTC) - NOW).days
+    return days[0] + passed, days[1] + passed
 
 
 @contextmanager
@@ -114,17 +147,29 @@ def own_localhost() -> Iterator[None]:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[Server]:
-    """Run a server."""
-    ca, own = certificates(folder)
+def serving(
+    folder: Path, made: tuple[Path, Path] | None = None, clients: Path | None = None
+) -> Iterator[Server]:
+    """Run a server.
+
+    Args:
+        folder: the place of its certificates.
+        made: its CA and its certificate; None to make them.
+        clients: the CA that a client's certificate must come from; None to ask for none.
+    """
+    ca, own = made or certificates(folder)
     stopped = threading.Event()
     server_files: dict[str, bytes] = {}
     answers: dict[str, Answer] = {}
     requests: list[tuple[str, str | None]] = []
-    state = {"files": server_files, "answers": answers, "requests": requests, "stopped": stopped}
-    handler = type("Handler", (Handler,), state)
+    heads: list[dict[str, str]] = []
+    state = {"files": server_files, "answers": answers, "requests": requests, "heads": heads}
+    handler = type("Handler", (Handler,), {**state, "stopped": stopped})
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(own)
+    if clients is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(clients)
     with own_localhost(), Quiet(("127.0.0.1", 0), handler) as server:
         server.context = context
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -135,6 +180,7 @@ def serving(folder: Path) -> Iterator[Server]:
                 server_files,
                 answers,
                 requests,
+                heads,
                 ca,
             )
         finally:

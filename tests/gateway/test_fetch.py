@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from fwsign.gateway import answer, fetch, https
-from fwsign.gateway.config import FetchRules
+from fwsign.gateway import answer, download, fetch, https
+from fwsign.gateway.fetch_rules import FetchRules
 from gateway.kit import Gateway, make_gateway
 from gateway.server import Handler, Server, certificates, serving
 from support import component, refused
@@ -31,9 +31,7 @@ def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture
 def server(_server: Server) -> Server:
     """A server with nothing but a file."""
-    _server.files.clear()
-    _server.answers.clear()
-    _server.requests.clear()
+    _server.clear()
     _server.files["/app.tar"] = DATA
     return _server
 
@@ -194,14 +192,14 @@ def test_a_transfer_that_is_cut_again_and_again_ends(server: Server) -> None:
     server.answers["/app.tar"] = lambda handler: handler.give(most=10)
     with refused("io.fetch-cut", "ended after 50 bytes, 5 times"):
         get(server)
-    assert len(server.requests) == fetch.MAX_ATTEMPTS
+    assert len(server.requests) == download.MAX_ATTEMPTS
 
 
 def test_a_server_in_trouble_is_asked_again_but_not_for_ever(server: Server) -> None:
     server.answers["/app.tar"] = lambda handler: handler.head(503, {"Content-Length": "0"})
     with refused("io.fetch-cut", "status 503"):
         get(server)
-    assert len(server.requests) == fetch.MAX_ATTEMPTS
+    assert len(server.requests) == download.MAX_ATTEMPTS
 
 
 def test_a_file_that_is_not_there_is_asked_for_once(server: Server) -> None:
@@ -311,11 +309,11 @@ def test_the_end_of_an_ipv6_address_is_not_taken_for_a_port(
 ) -> None:
     asked = []
 
-    def nobody(address: tuple[str, int], *_: object) -> None:
-        asked.append(address)
-        raise ConnectionRefusedError(111, "connection refused")
+    def nobody(host: str, port: int, **_: object) -> None:
+        asked.append((host, port))
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(socket, "create_connection", nobody)
+    monkeypatch.setattr(socket, "getaddrinfo", nobody)
     with refused("io.fetch-connect"):
         get(server, "https://[2001:db8::8443]/app.tar", allow_hosts=("2001:db8::8443",))
     assert asked == [("2001:db8::8443", 443)]
@@ -388,7 +386,7 @@ def test_short_ranges_are_put_together_and_are_no_attempts(
         server.requests.clear()
         said: list[str] = []
         assert get(server, said=said, size=size) == DATA
-        assert len(server.requests) > 2 * fetch.MAX_ATTEMPTS
+        assert len(server.requests) > 2 * download.MAX_ATTEMPTS
         assert len(said) == 1  # the first answer was cut, all others were whole
 
 
@@ -420,7 +418,7 @@ class TestRetryAfter:
     @pytest.fixture(autouse=True)
     def _clock(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.slept: list[float] = []
-        monkeypatch.setattr("fwsign.gateway.fetch.time.sleep", self.slept.append)
+        monkeypatch.setattr("fwsign.gateway.download.time.sleep", self.slept.append)
 
     def waits(self, server: Server, value: str, **more: Any) -> list[str]:
         busy = answered(429, {"Content-Length": "0", "Retry-After": value})

@@ -3,6 +3,7 @@
 
 import sys
 
+from fwsign.cli import stops
 from fwsign.cli.app import app
 
 __all__ = ["app", "main"]
@@ -10,6 +11,7 @@ __all__ = ["app", "main"]
 
 def main() -> None:
     """Run the program."""
+    stops.heed()
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # the parent process may have closed it
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

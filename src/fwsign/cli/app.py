@@ -14,7 +14,7 @@ import typer
 import typer.main
 
 from fwsign import __version__
-from fwsign.cli import answer, ui
+from fwsign.cli import answer, stops, ui
 from fwsign.cli.command import Group
 from fwsign.errors import FwsignError
 
@@ -116,7 +116,7 @@ def _judge(error: BaseException) -> tuple[int, dict[str, Any]]:
         return answer.USAGE, _usage(error)
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
         ui.end_line()
-        return answer.INTERRUPTED, answer.refused("interrupted", "interrupted")
+        return stops.status(), answer.refused("interrupted", "interrupted")
     if not isinstance(error, FwsignError):
         from fwsign.cli.libraries import blame  # only for errors
 

@@ -45,8 +45,9 @@ A crash at any moment leaves the old release or the new one; the next run goes o
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fwsign.gateway.config import Device, FetchRules, load
+    from fwsign.gateway.config import Device, load
     from fwsign.gateway.enrol import Enrolment, init, reset, status
+    from fwsign.gateway.fetch_rules import FetchRules
     from fwsign.gateway.session import Installed, InstallRequest
     from fwsign.gateway.sources import Sources
 
@@ -66,7 +67,7 @@ __all__ = [
 _PLACES = {
     "Device": "gateway.config",
     "Enrolment": "gateway.enrol",
-    "FetchRules": "gateway.config",
+    "FetchRules": "gateway.fetch_rules",
     "InstallRequest": "gateway.session",
     "Installed": "gateway.session",
     "Sources": "gateway.sources",

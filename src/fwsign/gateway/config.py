@@ -5,7 +5,6 @@ Strict: an unknown key is an error, and so is a file that another user could hav
 """
 
 import os
-import re
 import tomllib
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -16,6 +15,7 @@ from typing import Final, NamedTuple, TypeAlias, TypeVar
 from fwsign import spans
 from fwsign.errors import Failed, FwsignError, Untrusted
 from fwsign.files import read_owned
+from fwsign.gateway.fetch_rules import FetchRules, read_rules
 from fwsign.keys.published import is_published
 from fwsign.names import product_name, vendor_domain
 from fwsign.toml import TomlTable
@@ -31,31 +31,12 @@ MAX_SIZE: Final = 1024 * 1024
 """Bytes of device.toml, and of each file that it names."""
 MAX_SIGNERS: Final = 8
 """The most distinct signers that a policy may demand, as in `fwsign verify --require`."""
-_HOST: Final = re.compile(r"[a-z0-9.-]+|[0-9a-f:]+")
 
 T = TypeVar("T")
 
 
 Tell: TypeAlias = Callable[[str], object]
 """Called with messages for people during the work, such as a redirect."""
-
-
-class FetchRules(NamedTuple):
-    """The limits of fetching.
-
-    Args:
-        allow_hosts: the only hosts to fetch from; empty for any.
-        ca: a PEM file with the roots for servers' certificates; None for the system's.
-        stall_seconds: the longest silence of a server.
-        total_seconds: the longest time for one file.
-        pause_seconds: the wait before a broken transfer is resumed.
-    """
-
-    allow_hosts: tuple[str, ...] = ()
-    ca: Path | None = None
-    stall_seconds: float = 30
-    total_seconds: float = 4 * 3600
-    pause_seconds: float = 2
 
 
 class Device(NamedTuple):
@@ -161,7 +142,7 @@ def _device(path: Path, top: TomlTable) -> Device:
         _hooks(top.table("exec")),
         top.number("exec_seconds", 3600, 7 * 24 * 3600),
         _each(top.table("flash"), _port),
-        _fetch(top.table("fetch")),
+        read_rules(top.table("fetch")),
     )
     top.end()
     return device
@@ -250,18 +231,3 @@ def _port(table: TomlTable, key: str) -> str:
 
 def _each(table: TomlTable, read: Callable[[TomlTable, str], T]) -> Mapping[str, T]:
     return MappingProxyType({key: read(table, key) for key in table.keys()})  # noqa: SIM118
-
-
-def _fetch(table: TomlTable) -> FetchRules:
-    usual = FetchRules()
-    hosts = table.texts("allow_hosts")
-    if not all(map(_HOST.fullmatch, hosts)):
-        raise table.wrong("allow_hosts", "a list of host names in lower case, or addresses", hosts)
-    rules = FetchRules(
-        hosts,
-        table.place("ca") if "ca" in table.keys() else None,  # noqa: SIM118 - not a mapping
-        table.number("stall_seconds", int(usual.stall_seconds), 3600),
-        table.number("total_seconds", int(usual.total_seconds), 7 * 24 * 3600),
-    )
-    table.end()
-    return rules

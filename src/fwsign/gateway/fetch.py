@@ -1,49 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Strict HTTPS: no proxy and no trust from the environment, bounded in time and size.
-
-The received bytes are not trusted: the receiver checks sizes and digests. A broken transfer resumes
-at the point where it ended, as long as the server still has the file.
-"""
+"""Strict HTTPS: no proxy and no trust from the environment, bounded in time and size."""
 
 import contextlib
-import http.client
-import ssl
-import time
 from collections.abc import Iterator
-from typing import Final, NamedTuple
-from urllib.parse import urlsplit
+from typing import NamedTuple
 
-from fwsign import __version__
 from fwsign.errors import Failed, check_limit
-from fwsign.format.payload import CHUNK_SIZE
-from fwsign.gateway.answer import Cut, NoMoreError, judge, unexpected
-from fwsign.gateway.config import FetchRules, Tell
-from fwsign.gateway.https import Timed, check_address, connect, join, make_context, target_of
-
-MAX_REDIRECTS: Final = 5
-MAX_ATTEMPTS: Final = 5
-"""Consecutive connections that bring less than `PROGRESS` bytes each."""
-PROGRESS: Final = 1024 * 1024
-
-_REDIRECTS: Final = (301, 302, 303, 307, 308)
+from fwsign.gateway.answer import Part, UnchangedError
+from fwsign.gateway.config import Tell
+from fwsign.gateway.download import Download
+from fwsign.gateway.fetch_rules import FetchRules
 
 
-class _Answer(NamedTuple):
-    """An answer with an unread body.
+class Fetched(NamedTuple):
+    """A small file, or the word of its server that it is the known one.
 
     Args:
-        connection: closed at the end.
-        response: the source of the body.
-        skip: the number of unwanted bytes at its beginning.
-        left: the number of bytes it must have; None if the server does not say.
-        total: the size of the whole file; None if the server does not say.
+        data: the file; None if it has not changed. The server's word is not trusted: it can hide a
+            change for as long as it likes, as it can by giving the old file.
+        tag: the tag to ask with next time; None if the server gives none.
     """
 
-    connection: http.client.HTTPSConnection
-    response: http.client.HTTPResponse
-    skip: int
-    left: int | None
-    total: int | None
+    data: bytes | None
+    tag: str | None
 
 
 def fetch_bytes(url: str, rules: FetchRules, limit: int, tell: Tell) -> bytes:
@@ -58,237 +37,61 @@ def fetch_bytes(url: str, rules: FetchRules, limit: int, tell: Tell) -> bytes:
     Raises:
         Malformed: `malformed.size`; Failed: `io.fetch-*`.
     """
-    found = bytearray()
-    with opened(url, rules, 0, tell) as source:
-        while data := source.read(limit + 1 - len(found)):
-            found += data
-            check_limit(len(found), limit, f"{url} with {len(found)} bytes")
-    return bytes(found)
+    return _whole(url, Download(url, rules, Part(), tell), limit)
+
+
+def changed(
+    url: str, rules: FetchRules, tag: str | None, limit: int, tell: Tell = lambda _: None
+) -> Fetched:
+    """Return a whole small file if it is another one than the known; it costs one small request.
+
+    Args:
+        url: its address, https.
+        rules: what bounds this.
+        tag: the tag that the last call returned for this address; None to get the file.
+        limit: the largest size, in bytes.
+        tell: told of redirects.
+
+    Raises:
+        Malformed: `malformed.size`; Failed: `io.fetch-*`.
+    """
+    download = Download(url, rules, Part(tag=tag), tell)
+    try:
+        data = _whole(url, download, limit)
+    except UnchangedError:
+        return Fetched(None, tag)
+    (known,) = download.tags if len(download.tags) == 1 else (None,)
+    return Fetched(data, known)
 
 
 @contextlib.contextmanager
 def opened(
     url: str, rules: FetchRules, start: int, tell: Tell, size: int | None = None
-) -> Iterator["Download"]:
-    """Open a file on a server; the arguments are those of `Download`.
-
-    Raises:
-        Failed: `io.fetch-*`.
-    """
-    download = Download(url, rules, start, tell, size)
-    try:
-        yield download
-    finally:
-        download.close()
-
-
-class Download:
-    """A source that connects on the first read, and again after a broken transfer.
+) -> Iterator[Download]:
+    """Open a file on a server.
 
     Args:
         url: the address, https.
         rules: what bounds this.
         start: the offset of the first wanted byte.
         tell: told of redirects and of resumed transfers.
-        size: the expected size of the whole file; None if it is not known. A transfer that ends
-            before is cut, if the server does not say that its file is shorter.
+        size: as for `Part`.
 
     Raises:
-        Failed: `io.fetch-address`, `io.fetch-connect`.
+        Failed: `io.fetch-*`.
     """
-
-    def __init__(
-        self, url: str, rules: FetchRules, start: int, tell: Tell, size: int | None = None
-    ) -> None:
-        self._url, self._rules, self._tell = url, rules, tell
-        self._at, self._size = start, size
-        self._since = start  # the offset where the last counted attempt began
-        self._attempts = 0
-        self._answer: _Answer | None = None
-        self._deadline = time.monotonic() + rules.total_seconds
-        check_address(url, rules)
-        self._context = make_context(rules.ca)
-
-    def close(self) -> None:
-        """Close the connection."""
-        if self._answer is not None:
-            self._answer.response.close()
-            self._answer.connection.close()
-            self._answer = None
-
-    def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes, none at the end.
-
-        Raises:
-            Failed: `io.fetch-*`.
-        """
-        while True:
-            try:
-                if self._answer is None:
-                    self._answer = self._skipped(self._connect())
-                data = self._body(self._answer, size)
-                if not data and size and self._goes_on(self._answer):
-                    self.close()
-                    continue
-            except NoMoreError:
-                return b""
-            except TimeoutError:
-                self._again(self._slow(), "silence")
-            except Cut as error:
-                self._again(self._cut(str(error)), str(error), error.wait)
-            except (ConnectionError, ssl.SSLEOFError) as error:
-                if self._at == self._size:  # nothing is missing
-                    return b""
-                closed = isinstance(error, ssl.SSLEOFError)
-                reason = "the connection was closed" if closed else str(error)
-                self._again(self._cut(reason), reason)
-            except (OSError, http.client.HTTPException) as error:
-                raise _protocol(self._url, error) from error
-            else:
-                self._at += len(data)
-                return data
-
-    def _goes_on(self, answer: _Answer) -> bool:
-        """Tell whether the file goes on after the end of an answer.
-
-        Raises:
-            Cut: the answer had to be longer, or nothing shows that it was whole.
-        """
-        if answer.total is not None:
-            return self._at < answer.total
-        if self._size is not None and self._at >= self._size:
-            return False
-        if answer.left is not None:
-            return True  # a range of a file whose size only the next answer may tell
-        if self._size is not None:
-            raise Cut("the answer ended early")
-        return False
-
-    def _again(self, failure: Failed, reason: str, wait: float = 0.0) -> None:
-        """Count an attempt; refuse if too many brought nothing, or if no time is left."""
-        self.close()
-        if self._at - self._since >= PROGRESS:
-            self._attempts, self._since = 0, self._at
-        self._attempts += 1
-        if self._attempts >= MAX_ATTEMPTS or time.monotonic() >= self._deadline:
-            raise failure
-        left = max(self._deadline - time.monotonic(), 0)
-        pause = min(max(wait, self._rules.pause_seconds), left)
-        after = f" in {pause:.0f} seconds" if wait else ""
-        self._tell(f"{self._url} ended after {self._at} bytes, trying again{after}: {reason}")
-        time.sleep(pause)
-
-    def _body(self, answer: _Answer, size: int) -> bytes:
-        try:
-            data = answer.response.read1(size) if size else b""
-        except http.client.IncompleteRead as error:
-            raise Cut("the connection was closed") from error
-        if len(data) > size:  # http.client accepts chunks of negative size
-            raise http.client.HTTPException("more bytes than were asked for")
-        if data or not size:
-            self._answer = answer._replace(left=answer.left - len(data)) if answer.left else answer
-            return data
-        if answer.left:
-            raise Cut("the connection was closed")
-        return b""
-
-    def _skipped(self, answer: _Answer) -> _Answer:
-        """Skip the bytes before the wanted part, if the server has no ranges."""
-        self._answer = answer
-        left = answer.skip
-        while left:
-            data = self._body(self._answer, min(left, CHUNK_SIZE))
-            if not data and self._answer.left is None:
-                raise Cut("the answer ended early")
-            if not data:
-                raise unexpected(self._url, "a shorter file than before")
-            left -= len(data)
-        return self._answer
-
-    def _connect(self) -> _Answer:
-        """Ask for the file, following redirects."""
-        url = self._url
-        for _ in range(MAX_REDIRECTS + 1):
-            connection, response = self._ask(url)
-            if response.status not in _REDIRECTS:
-                return self._judge(url, connection, response)
-            place = response.getheader("Location")
-            connection.close()
-            response.close()
-            if not place:
-                raise Failed("io.fetch-redirect", f"{url} redirects to nowhere")
-            target = join(url, place)
-            check_address(target, self._rules)
-            self._tell(f"{url} redirects to {target}")
-            url = target
-        raise Failed(
-            "io.fetch-redirect",
-            f"{self._url} redirects more than {MAX_REDIRECTS} times, last to {url}",
-            expected=f"at most {MAX_REDIRECTS}",
-            found="more",
-        )
-
-    def _ask(self, url: str) -> tuple[http.client.HTTPSConnection, http.client.HTTPResponse]:
-        parts = urlsplit(url)
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise self._slow()
-        connection = http.client.HTTPSConnection(
-            parts.hostname or "",
-            parts.port or http.client.HTTPS_PORT,  # else http.client splits an IPv6 address
-            timeout=min(left, self._rules.stall_seconds),
-            context=self._context,
-        )
-        try:
-            connect(connection, url)
-            timed = connection.sock
-            if isinstance(timed, Timed):
-                timed.deadline, timed.stall = self._deadline, self._rules.stall_seconds
-            headers = {
-                "User-Agent": f"fwsign/{__version__}",
-                "Accept-Encoding": "identity",
-                "Connection": "close",
-            }
-            if self._at:
-                headers["Range"] = f"bytes={self._at}-"
-            connection.request("GET", target_of(parts), headers=headers)
-            return connection, connection.getresponse()
-        except BaseException:
-            connection.close()
-            raise
-
-    def _judge(
-        self,
-        url: str,
-        connection: http.client.HTTPSConnection,
-        response: http.client.HTTPResponse,
-    ) -> _Answer:
-        try:
-            return _Answer(connection, response, *judge(url, response, self._at, self._size))
-        except BaseException:
-            response.close()
-            connection.close()
-            raise
-
-    def _cut(self, reason: str) -> Failed:
-        return Failed(
-            "io.fetch-cut",
-            f"{self._url} ended after {self._at} bytes, {MAX_ATTEMPTS} times: {reason}",
-            expected="the whole file",
-            found=f"{self._at} bytes",
-        )
-
-    def _slow(self) -> Failed:
-        rules = self._rules
-        return Failed(
-            "io.fetch-slow",
-            f"{self._url} stalled after {self._at} bytes: {rules.stall_seconds} seconds of silence "
-            f"and {rules.total_seconds} in all are allowed",
-            expected=f"{rules.stall_seconds} and {rules.total_seconds} seconds",
-            found="more",
-        )
+    with contextlib.closing(Download(url, rules, Part(start, size=size), tell)) as download:
+        yield download
 
 
-def _protocol(url: str, error: Exception) -> Failed:
-    found = f"{type(error).__name__}: {error}"
-    return Failed("io.fetch-protocol", f"{url}: no proper answer: {found}", found=found)
+def _whole(url: str, download: Download, limit: int) -> bytes:
+    """Read all of a small file, whose server must not exchange it meanwhile."""
+    found = bytearray()
+    with contextlib.closing(download):
+        while data := download.read(limit + 1 - len(found)):
+            found += data
+            check_limit(len(found), limit, f"{url} with {len(found)} bytes")
+    if len(download.tags - {None}) > 1:
+        what = f"{url} was exchanged on its server while it was fetched"
+        raise Failed("io.fetch-cut", what, expected="one file", found="parts of two")
+    return bytes(found)

@@ -9,25 +9,26 @@ import contextlib
 import fcntl
 import functools
 import os
-import signal
-import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from fwsign.errors import Failed
 from fwsign.format.payload import receive
-from fwsign.gateway.config import Device
+from fwsign.gateway import programs
+from fwsign.gateway.config import Device, Tell
 from fwsign.gateway.stage import Staged, explained, reading
 from fwsign.gateway.target import Target
 from fwsign.verify.verified import VerifiedRelease
 
 IN_MEMORY: Final = 64 * 1024 * 1024
 """Bytes of a payload in sealed memory; larger ones stay on the disk."""
+_SAID: Final = 200
+"""Letters of a command's last line in the message that it failed."""
 
-_ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
-
-def run_hook(device: Device, release: VerifiedRelease, staged: Staged, target: Target) -> None:
+def run_hook(
+    device: Device, release: VerifiedRelease, staged: Staged, target: Target, tell: Tell
+) -> None:
     """Give a payload to its command, on standard input.
 
     Args:
@@ -35,6 +36,7 @@ def run_hook(device: Device, release: VerifiedRelease, staged: Staged, target: T
         release: the release of the payload.
         staged: the verified payload.
         target: the directory with the staged payload.
+        tell: told of what the command printed.
 
     Raises:
         Failed: `io.hook`: it could not be started, ended with an error, or took too long; `io.*`.
@@ -49,39 +51,20 @@ def run_hook(device: Device, release: VerifiedRelease, staged: Staged, target: T
         "FWSIGN_VERSION": version if version.isprintable() else "",  # the format takes any text
     }
     with explained(target.path), _unwritable(staged, target) as handle:
-        _run(command, handle, {**_ENVIRONMENT, **facts}, device.hook_seconds)
-
-
-def _run(command: Sequence[str], handle: int, environment: dict[str, str], seconds: int) -> None:
-    try:
-        process = subprocess.Popen(  # noqa: S603 - fixed words of device.toml, no shell
+        ended = programs.run(
             command,
+            seconds=device.hook_seconds,
+            environment=facts,
             stdin=handle,
-            stdout=2,  # for people; standard output is for the result
-            env=environment,
-            cwd="/",
-            start_new_session=True,
+            lock=target.lock,
         )
-    except OSError as error:
-        raise _failed(
-            command, f"cannot be started: {(error.strerror or str(error)).lower()}"
-        ) from error
-    try:
-        status = process.wait(seconds)
-    except BaseException as error:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        if isinstance(error, subprocess.TimeoutExpired):
-            raise _failed(command, f"did not end within {seconds} seconds") from None
-        raise
-    if status:
-        how = f"status {status}" if status > 0 else f"signal {-status}"
-        raise _failed(command, f"ended with {how}")
-
-
-def _failed(command: Sequence[str], what: str) -> Failed:
-    return Failed("io.hook", f"{command[0]} {what}", expected="status 0", found=what)
+    lines = ended.output.splitlines()
+    for line in lines:
+        tell(f"{component.name}: {line}")
+    if ended.status != 0:
+        said = f": {lines[-1][:_SAID]}" if lines else ""
+        what = f"{command[0]} {ended.words}{said}"
+        raise Failed("io.hook", what, expected="status 0", found=ended.words)
 
 
 @contextlib.contextmanager

@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """HTTPS connections: allowed addresses, the check of servers, and a socket with a deadline."""
 
+import contextlib
 import http.client
-import socket
 import ssl
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from fwsign.errors import Failed
-from fwsign.gateway.config import FetchRules
+from fwsign.gateway import credentials
+from fwsign.gateway.fetch_rules import FetchRules
+from fwsign.gateway.proxy import tunnel
+from fwsign.gateway.server_dates import check_dates, ignore_dates, is_wrong
+from fwsign.gateway.tcp import dial
 
 
 class Timed(ssl.SSLSocket):
@@ -29,25 +34,6 @@ class Timed(ssl.SSLSocket):
         if self.deadline:
             self.settimeout(min(left, self.stall))
         return super().recv_into(*arguments, **more)
-
-
-def connect(connection: http.client.HTTPSConnection, url: str) -> None:
-    """Connect; name the url in an error."""
-    try:
-        connection.connect()
-        if isinstance(connection.sock, Timed):
-            # RFC 9112 s.9.8: an answer that ends by closing is whole only if TLS was closed too.
-            connection.sock.suppress_ragged_eofs = False
-    except (TimeoutError, ConnectionResetError):
-        raise
-    except (socket.gaierror, ssl.SSLError, OSError, UnicodeError) as error:
-        reason = getattr(error, "verify_message", None) or getattr(error, "strerror", None) or error
-        raise Failed(
-            "io.fetch-connect",
-            f"{url}: no connection: {str(reason).lower()}",
-            expected="a server with a certificate that is trusted",
-            found=str(reason),
-        ) from error
 
 
 def check_address(url: str, rules: FetchRules) -> SplitResult:
@@ -84,6 +70,16 @@ def join(base: str, place: str) -> str:
         return place
 
 
+def same_origin(one: str, other: str) -> bool:
+    """Tell whether two https addresses are on the same host and port."""
+
+    def origin(url: str) -> tuple[str | None, int]:
+        parts = urlsplit(url)
+        return parts.hostname, parts.port or http.client.HTTPS_PORT
+
+    return origin(one) == origin(other)
+
+
 def target_of(parts: SplitResult) -> str:
     """Return the request target: path and query."""
     return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -96,6 +92,7 @@ def make_context(ca: Path | None) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.hostname_checks_common_name = False  # RFC 9525 s.2: names are alternative names
     context.sslsocket_class = Timed
     built = ssl.get_default_verify_paths()
     file = str(ca) if ca else built.openssl_cafile
@@ -115,3 +112,85 @@ def make_context(ca: Path | None) -> ssl.SSLContext:
             found="none",
         ) from error
     return context
+
+
+class Connector:
+    """Connects to servers by a device's rules.
+
+    Args:
+        rules: the limits, and the files of the gateway's own credentials.
+
+    Raises:
+        Failed: `io.config`, `io.fetch-connect`, `io.*`.
+    """
+
+    def __init__(self, rules: FetchRules) -> None:
+        self._rules = rules
+        self._context = make_context(rules.ca)
+        self._own = self._context
+        if rules.client_cert and rules.client_key:
+            self._own = make_context(rules.ca)
+            credentials.use_client(self._own, rules.client_cert, rules.client_key)
+        if is_wrong(rules.since):
+            ignore_dates(self._context)
+            ignore_dates(self._own)
+        self._login = credentials.read_login(rules.login_file) if rules.login_file else None
+
+    def connect(self, url: str, deadline: float, *, own: bool) -> http.client.HTTPSConnection:
+        """Return a connection to the server of an address.
+
+        Args:
+            url: the address.
+            deadline: the end of the time for the transfer, by `time.monotonic`.
+            own: whether the server may see the gateway's certificate.
+
+        Raises:
+            TimeoutError, ConnectionResetError: worth another try; Failed: `io.fetch-connect`.
+            Cut: the proxy is busy.
+        """
+        parts, rules = urlsplit(url), self._rules
+        host, port = parts.hostname or "", parts.port or http.client.HTTPS_PORT
+        context = self._own if own else self._context
+        with _explained(url), contextlib.ExitStack() as stack:
+            sock = dial(*(rules.proxy or (host, port)), self._by(deadline), rules.buffer)
+            stack.callback(sock.close)
+            if rules.proxy is not None:
+                tunnel(sock, host, port, self._login, self._by(deadline))
+            sock.settimeout(max(self._by(deadline) - time.monotonic(), 0.001))
+            secure = context.wrap_socket(sock, server_hostname=host)
+            stack.callback(secure.close)
+            check_dates(secure, rules.since)
+            stack.pop_all()
+        if isinstance(secure, Timed):
+            secure.deadline, secure.stall = deadline, rules.stall_seconds
+            # RFC 9112 s.9.8: an answer that ends by closing is whole only if TLS was closed too.
+            secure.suppress_ragged_eofs = False
+        # With its port given, http.client does not split an IPv6 address.
+        connection = http.client.HTTPSConnection(host, port, context=context)
+        connection.sock = secure
+        connection.auto_open = 0
+        return connection
+
+    def _by(self, deadline: float) -> float:
+        """Return the end of the time for the next step."""
+        return min(deadline, time.monotonic() + self._rules.stall_seconds)
+
+
+@contextlib.contextmanager
+def _explained(url: str) -> Iterator[None]:
+    """Name the address in an error of its connection."""
+    try:
+        yield
+    except (TimeoutError, ConnectionResetError):
+        raise
+    except Failed as error:
+        message = f"{url}: {error.message}"
+        raise Failed(error.code, message, expected=error.expected, found=error.found) from error
+    except (ssl.SSLError, OSError, ValueError) as error:  # ValueError: an impossible name
+        reason = getattr(error, "verify_message", None) or getattr(error, "strerror", None) or error
+        raise Failed(
+            "io.fetch-connect",
+            f"{url}: no connection: {str(reason).lower()}",
+            expected="a server with a certificate that is trusted",
+            found=str(reason),
+        ) from error

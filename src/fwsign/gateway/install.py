@@ -29,6 +29,7 @@ from fwsign.gateway.session import (
     demands,
     opened,
     refuse_platform,
+    timed,
     trusted,
 )
 from fwsign.gateway.sources import Sources
@@ -59,6 +60,7 @@ def install(request: InstallRequest, sources: Sources | None) -> Installed:
     """
     refuse_platform()
     with opened(request.device) as state, contextlib.ExitStack() as stack:
+        request, sources = timed(request, sources, state)
         if request.dry_run:
             return _Judge(request, state).rehearse(_known(sources))
         target = stack.enter_context(Target(request.device.target_dir))
@@ -188,7 +190,7 @@ class _Run:
             if one.to == "exec":
                 name = one.component.name
                 self._request.tell(f"{name}: {self._device.hooks[name][0]}")
-                hooks.run_hook(self._device, release, one, self._target)
+                hooks.run_hook(self._device, release, one, self._target, self._request.tell)
 
     def _flash_boards(
         self, release: VerifiedRelease, envelope: bytes, staged: Sequence[Staged]

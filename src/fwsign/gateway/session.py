@@ -11,7 +11,8 @@ from typing import Final, NamedTuple
 from fwsign.errors import Failed
 from fwsign.files import io_error, refuse_writable
 from fwsign.gateway.config import Device, Tell
-from fwsign.gateway.sources import PayloadProgress
+from fwsign.gateway.fetch_rules import FetchRules
+from fwsign.gateway.sources import PayloadProgress, Sources
 from fwsign.keys import Signer
 from fwsign.memory.state import State
 from fwsign.trust.lists import TrustState
@@ -108,6 +109,24 @@ def refuse_foreign(path: Path) -> None:
         return  # opening it gives the error
     except OSError as error:
         raise io_error(error, path) from error
+
+
+def fetch_rules(device: Device, state: State) -> FetchRules:
+    """Return a device's limits of fetching, with the time that has passed by its memory."""
+    from fwsign.verify.verifier import EARLIEST  # only for those who fetch
+
+    policy, _ = state.policy(device.policy, None)
+    return device.fetch._replace(since=max(filter(None, (policy.time_floor, EARLIEST))))
+
+
+def timed(
+    request: InstallRequest, sources: Sources | None, state: State
+) -> tuple[InstallRequest, Sources | None]:
+    """Add the time that has passed to a request's limits of fetching, and to its sources'."""
+    device = request.device._replace(fetch=fetch_rules(request.device, state))
+    if sources is not None:
+        sources = sources._replace(rules=sources.rules._replace(since=device.fetch.since))
+    return request._replace(device=device), sources
 
 
 def trusted(device: Device, state: State) -> TrustState:

@@ -12,7 +12,8 @@ from fwsign.files import io_error, read_bytes
 from fwsign.format.component import Component, is_inside, is_url
 from fwsign.format.envelope import MAX_ENVELOPE_SIZE
 from fwsign.format.payload import CHUNK_SIZE, PayloadSource
-from fwsign.gateway.config import FetchRules, Tell
+from fwsign.gateway.config import Tell
+from fwsign.gateway.fetch_rules import FetchRules
 
 PayloadProgress = Callable[[str, int, int], object]
 """Called with a component's name, its bytes done and its size."""

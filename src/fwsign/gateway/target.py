@@ -30,6 +30,7 @@ from fwsign.gateway.stage import (
     exists,
     explained,
     facts,
+    holders_of,
     names,
     open_own,
     reading,
@@ -51,6 +52,9 @@ OTHERS: Final = "others"
 
 class Target:
     """The open and locked target directory; a context manager.
+
+    There are two locks. fwsign alone has that of the file. That of the directory is `lock`, which
+    commands inherit: it lasts until all of their processes have ended, even if fwsign is killed.
 
     Args:
         path: the existing directory.
@@ -89,17 +93,19 @@ class Target:
         return handle
 
     def _lock(self) -> None:
-        flags = FILE | os.O_CREAT
-        handle = self._keep(os.open("lock", flags, 0o600, dir_fd=self.own))
+        flags = FILE | os.O_CREAT | os.O_NONBLOCK
+        file = self._keep(os.open("lock", flags, 0o600, dir_fd=self.own))
+        self._take(file, "another fwsign install is at work", "another")
+        self.lock = self._keep(os.open(".", DIRECTORY, dir_fd=self.own))
+        self._take(self.lock, "a command of an earlier run is still at work", "a command")
+
+    def _take(self, handle: int, what: str, found: str) -> None:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Failed(
-                "state.busy",
-                f"another fwsign install is at work in {self.path}",
-                expected="one at a time",
-                found="another",
-            ) from None
+            holders = ", ".join(f"process {one}" for one in holders_of(handle)) or found
+            message = f"{what} in {self.path}: {holders}"
+            raise Failed("state.busy", message, expected="one at a time", found=holders) from None
 
     def directory(self, parent: int, name: str, mode: int) -> int:
         """Open a directory of ours, and make it if there is none; it closes with this object."""

@@ -1,0 +1,240 @@
+"""The programs in examples/, run as users run them, with a real server and broker."""
+
+import contextlib
+import json
+import os
+import queue
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import NamedTuple
+
+import paho.mqtt.client as mqtt
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
+from support import require_program
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+PAYLOAD = b"application 1\n" * 20_000
+
+
+def fwsign(place: Path, *words: str) -> None:
+    """Run the program in a directory."""
+    command = [sys.executable, "-m", "fwsign", *words]
+    done = subprocess.run(
+        command, cwd=place, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@contextlib.contextmanager
+def running(place: Path, *words: str) -> Iterator["subprocess.Popen[str]"]:
+    """Run a program until the end of the block; its standard error can be read."""
+    with subprocess.Popen(words, cwd=place, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def sign(place: Path, content: bytes, number: int) -> None:
+    """Sign a release of one file, in web/."""
+    (place / "web/app.tar").write_bytes(content)
+    words = ("--output", "web/update.suit", "--sequence", str(number), "--force")
+    whose = ("--pki", "pki", "--signer", "release", "--product", "gateway-x1")
+    fwsign(place, "sign", "web/app.tar", *whose, *words)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A directory with a PKI, and release 1 in web/."""
+    protection = ("--no-passphrase", "--vendor", "acme.example", "--org", "Acme")
+    fwsign(tmp_path, "pki", "init", "pki", *protection)
+    (tmp_path / "web").mkdir()
+    sign(tmp_path, PAYLOAD, 1)
+    return tmp_path
+
+
+# --- the proxy ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def proxy(place: Path) -> Iterator[str]:
+    """The address of the proxy, whose update server gives what is in web/."""
+    (place / "cache").mkdir()
+    handler = partial(SimpleHTTPRequestHandler, directory=str(place / "web"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        upstream = f"http://127.0.0.1:{server.server_port}"
+        command = [sys.executable, str(EXAMPLES / "verifying_proxy.py"), upstream]
+        command += ["--anchor", "pki/ca.crt", "--vendor", "acme.example", "--product", "gateway-x1"]
+        command += ["--cache", "cache", "--listen", "127.0.0.1:0"]
+        with running(place, *command) as process:
+            assert process.stderr is not None
+            yield "http://" + process.stderr.readline().split()[-1]
+        server.shutdown()
+
+
+def get(url: str) -> tuple[int, bytes]:
+    """Return the status and body of an answer."""
+    try:
+        with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 - our own server
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def refusal(url: str) -> str:
+    """Return the code of a refusal."""
+    status, body = get(url)
+    assert status == 502
+    return str(json.loads(body)["code"])
+
+
+def test_the_proxy_hands_on_what_verifies(place: Path, proxy: str) -> None:
+    assert get(f"{proxy}/update.suit") == (200, (place / "web/update.suit").read_bytes())
+    assert get(f"{proxy}/app.tar") == (200, PAYLOAD)
+    (place / "web/app.tar").unlink()
+    assert get(f"{proxy}/app.tar") == (200, PAYLOAD)  # verified once, and kept
+
+
+def test_the_proxy_gives_no_byte_of_a_changed_payload(place: Path, proxy: str) -> None:
+    assert get(f"{proxy}/update.suit")[0] == 200
+    (place / "web/app.tar").write_bytes(PAYLOAD[:-1] + b"x")
+    assert refusal(f"{proxy}/app.tar") == "tampered.payload-digest"
+    assert list((place / "cache").iterdir()) == []
+
+
+def test_the_proxy_refuses_an_older_release_and_a_changed_one(place: Path, proxy: str) -> None:
+    old = (place / "web/update.suit").read_bytes()
+    sign(place, PAYLOAD, 2)
+    assert get(f"{proxy}/update.suit")[0] == 200
+    (place / "web/update.suit").write_bytes(old)
+    assert refusal(f"{proxy}/update.suit") == "unsuitable.rollback"
+    (place / "web/update.suit").write_bytes(old[:-1])
+    assert refusal(f"{proxy}/update.suit").startswith(("malformed.", "tampered."))
+
+
+def test_the_proxy_gives_nothing_that_no_release_names(place: Path, proxy: str) -> None:
+    (place / "web/other.bin").write_bytes(b"unsigned")
+    assert refusal(f"{proxy}/app.tar") == "io.payload-missing"
+    assert get(f"{proxy}/update.suit")[0] == 200
+    for name in ("other.bin", "../app.tar", "pki/private/ca.key", ""):
+        assert refusal(f"{proxy}/{name}") == "io.payload-missing"
+
+
+# --- the updater ----------------------------------------------------------------------------------
+
+
+class Broker(NamedTuple):
+    """A running mosquitto, and the files of its clients."""
+
+    place: Path
+    port: int
+
+    def client(self, name: str) -> mqtt.Client:
+        """Return a connected client with a certificate."""
+        client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
+        context = ssl.create_default_context(cafile=str(self.place / "pki/ca.crt"))
+        context.load_cert_chain(self.place / f"{name}.pem", self.place / f"pki/private/{name}.key")
+        client.tls_set_context(context)
+        client.connect("localhost", self.port)
+        return client
+
+
+def free_port() -> int:
+    """Return a port that nobody has now."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@pytest.fixture
+def broker(place: Path) -> Iterator[Broker]:
+    """A mosquitto that asks for certificates of our PKI."""
+    program = require_program("mosquitto")
+    more = ("--pki", "pki", "--no-passphrase")
+    fwsign(place, "pki", "issue", "server", "broker", "--host", "localhost", *more)
+    for name in ("gateway-7", "publisher"):
+        fwsign(place, "pki", "issue", "client", name, *more)
+    for name in ("broker", "gateway-7", "publisher"):
+        parts = (f"pki/issued/{name}.crt", "pki/issued/issuing-tls.crt")
+        (place / f"{name}.pem").write_bytes(b"".join((place / one).read_bytes() for one in parts))
+    port = free_port()
+    lines = [
+        f"listener {port} 127.0.0.1",
+        *(["user root"] if os.geteuid() == 0 else []),
+        f"cafile {place}/pki/ca.crt",
+        f"certfile {place}/broker.pem",
+        f"keyfile {place}/pki/private/broker.key",
+        f"crlfile {place}/pki/crl/bundle.pem",
+        "require_certificate true",
+        "use_identity_as_username true",
+    ]
+    (place / "broker.conf").write_text("\n".join(lines) + "\n")
+    with running(place, program, "-v", "-c", "broker.conf") as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "Opening ipv4 listen socket" in line or "running" in line:
+                break
+        threading.Thread(target=process.stderr.read, daemon=True).start()
+        yield Broker(place, port)
+
+
+def answers(client: mqtt.Client) -> "queue.Queue[dict[str, str | int]]":
+    """Return the results that the updater publishes."""
+    found: queue.Queue[dict[str, str | int]] = queue.Queue()
+    subscribed = threading.Event()
+    client.on_message = lambda _, __, message: found.put(json.loads(message.payload))
+    client.on_subscribe = lambda *_: subscribed.set()
+    client.loop_start()
+    client.subscribe("updates/x1/result/+", qos=1)
+    assert subscribed.wait(30)
+    return found
+
+
+@pytest.mark.external
+def test_the_updater_installs_after_a_hint(broker: Broker) -> None:
+    place = broker.place
+    (place / "target").mkdir()
+    where = ("--config", "device.toml", "--state", "gateway.db", "--target-dir", "target")
+    named = ("--vendor", "acme.example", "--product", "gateway-x1", "--anchor", "pki/ca.crt")
+    fwsign(place, "device", "init", *where, *named)
+    client = broker.client("publisher")
+    found = answers(client)
+    with running(place, *updater(broker)) as process:
+        assert process.stderr is not None
+        threading.Thread(target=process.stderr.read, daemon=True).start()
+        assert found.get(timeout=30) == {"result": "installed", "sequence": 1}
+        assert (place / "target/current/app.tar").read_bytes() == PAYLOAD
+        sign(place, b"application 2\n", 2)
+        client.publish("updates/x1", b"\xff" * 100_000, qos=1)  # its content does not matter
+        assert found.get(timeout=30) == {"result": "installed", "sequence": 2}
+        assert (place / "target/current/app.tar").read_bytes() == b"application 2\n"
+        sign(place, PAYLOAD, 1)  # genuine, but older
+        client.publish("updates/x1", b"", qos=1)
+        assert found.get(timeout=30)["code"] == "unsuitable.rollback"
+        assert (place / "target/current/app.tar").read_bytes() == b"application 2\n"
+    client.loop_stop()
+    client.disconnect()
+
+
+def updater(broker: Broker) -> Sequence[str]:
+    """Return the updater's command line."""
+    return (
+        sys.executable,
+        str(EXAMPLES / "mqtt_updater.py"),
+        "web/update.suit",
+        *("--config", "device.toml", "--broker", f"localhost:{broker.port}"),
+        *("--topic", "updates/x1", "--client-id", "gateway-7", "--ca", "pki/ca.crt"),
+        *("--cert", "gateway-7.pem", "--key", "pki/private/gateway-7.key"),
+    )

@@ -84,9 +84,8 @@ def describe(
         use_before: Unix time in seconds, from which on devices refuse the release.
         embed: put the payloads into the envelope, at most 16 MiB each.
         base_url: a prefix for each name, for payloads that devices fetch.
-        block_size: bytes of a block. If it is given, every payload larger than one block gets a
-            block list; 0 makes no lists. By default payloads above 1 MiB get lists of 64 KiB
-            blocks. Payloads inside the envelope get none.
+        block_size: bytes of a block, for every payload larger than one block; 0 makes no block
+            lists. By default payloads above 1 MiB get 64 KiB blocks, those inside none.
         opener: opens each file once, for a progress bar. To cancel, let `read` raise anything but
             an `OSError`: it leaves this function unchanged, and nothing was written.
 

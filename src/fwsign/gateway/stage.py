@@ -5,7 +5,7 @@ import contextlib
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -14,6 +14,7 @@ from fwsign.files import io_error
 from fwsign.format.component import Component, is_inside
 from fwsign.format.payload import CHUNK_SIZE, PayloadSource, Receiving
 from fwsign.gateway.delivery import Delivery, Destination
+from fwsign.gateway.reuse import reusing
 from fwsign.gateway.sources import PayloadProgress
 from fwsign.verify.verified import VerifiedRelease
 
@@ -53,7 +54,11 @@ def explained(path: Path, *past: type[OSError]) -> Iterator[None]:
 
 
 def stage(
-    release: VerifiedRelease, delivery: Delivery, handle: int, progress: PayloadProgress
+    release: VerifiedRelease,
+    delivery: Delivery,
+    handle: int,
+    progress: PayloadProgress,
+    folders: Sequence[int] = (),
 ) -> None:
     """Fill a file with a component's verified payload; verify the bytes it already has.
 
@@ -62,6 +67,7 @@ def stage(
         delivery: one of its components, with its source.
         handle: the file's descriptor.
         progress: told of the staged bytes.
+        folders: descriptors of directories with old files, whose blocks need not be fetched.
 
     Raises:
         Tampered: `tampered.payload-size`, `tampered.payload-digest`, `tampered.block`.
@@ -73,7 +79,7 @@ def stage(
         file.truncate(0)
         release.receive(component, None, file)
     else:
-        _fill(release, delivery, file)
+        _fill(release, delivery, file, folders)
 
 
 class _File:
@@ -103,15 +109,21 @@ class _File:
         self._report(os.lseek(self._handle, 0, os.SEEK_CUR))
 
 
-def _fill(release: VerifiedRelease, delivery: Delivery, file: _File) -> None:
+def _fill(
+    release: VerifiedRelease, delivery: Delivery, file: _File, folders: Sequence[int]
+) -> None:
     """Fetch the bytes that are not staged yet, and verify the whole payload."""
     component = delivery.component
     receiving = release.resuming(component, file)
     kept = receiving.offset
     try:
         if not kept or kept < component.size:
-            with delivery.open(kept) as source:
-                _feed(receiving, component, source)
+            blocks = release.blocks(component)
+            with (
+                delivery.open(kept) as source,
+                reusing(source, component, blocks, kept, folders) as mixed,
+            ):
+                _feed(receiving, component, mixed)
         receiving.finish()
     except Tampered:
         if release.blocks(component) is not None:
@@ -120,7 +132,7 @@ def _fill(release: VerifiedRelease, delivery: Delivery, file: _File) -> None:
         if not kept:
             raise
         # The bytes that were there before may be bad, and the source good.
-        _fill(release, delivery, file)
+        _fill(release, delivery, file, folders)
 
 
 def _feed(receiving: Receiving, component: Component, source: PayloadSource | None) -> None:

@@ -175,7 +175,7 @@ class Target:
         parent, mode = (self.files, 0o644) if to == "file" else (self.others, 0o600)
         with explained(self.path / name):
             handle = self._keep(open_own(parent, name))
-            stage(release, delivery, handle, progress)
+            stage(release, delivery, handle, progress, (self.versions, self.own))
             os.fchmod(handle, mode)
             os.fsync(handle)
             return Staged(component, to, name, handle, facts(handle))

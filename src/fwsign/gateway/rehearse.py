@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from fwsign.errors import Failed, FwsignError
-from fwsign.files import io_error
+from fwsign.files import io_error, refuse_special
 from fwsign.gateway import release_record
 from fwsign.gateway.config import DEFAULT_CONFIG, Device, load
 from fwsign.gateway.delivery import destination
-from fwsign.gateway.judge import judge, refuse_unfinished
-from fwsign.gateway.session import INTENT
+from fwsign.gateway.fetch_rules import FetchRules
+from fwsign.gateway.judge import Judge
+from fwsign.gateway.session import INTENT, InstallRequest, trusted
+from fwsign.gateway.trial_record import read_trial, write_trial
 from fwsign.gateway.trust import advance
 from fwsign.memory.state import State
 from fwsign.trust.envelope import is_update
-from fwsign.trust.lists import TrustState
 from fwsign.verify.policy import DevicePolicy
 
 MAX_DEVICES: Final = 100_000
@@ -81,10 +82,10 @@ def _rehearse_one(
     number = None
     try:
         with tempfile.TemporaryDirectory() as scratch, State.open(_copy(path, scratch)) as state:
-            device = _known(path, state, base)
-            number = (state.trust() or device.enrolled).number
+            known = _known(path, state, base)
+            number = trusted(known.device, state).number
             for data in candidates:
-                _meet(data, device, state, at)
+                _meet(data, known, state, at)
     except FwsignError as refusal:
         verdict = "other" if refusal.code in _OTHERS else "stranded"
         return DeviceVerdict(path, verdict, number, refusal)
@@ -98,6 +99,7 @@ def _copy(path: Path, scratch: str) -> Path:
         shutil.copyfile(path, copy)
         journal = Path(f"{path}-journal")
         if journal.exists():
+            refuse_special(journal)
             shutil.copyfile(journal, f"{copy}-journal")
     except OSError as error:
         raise io_error(error, path) from error
@@ -105,19 +107,17 @@ def _copy(path: Path, scratch: str) -> Path:
 
 
 class _Known(NamedTuple):
-    """The list, the policy and the device.toml of a device; some memories have no device.toml."""
+    """A device, and whether its places are known: some memories have no device.toml."""
 
-    enrolled: TrustState
-    policy: DevicePolicy
-    device: Device | None = None
+    device: Device
+    has_places: bool
 
 
 def _known(path: Path, state: State, base: DevicePolicy) -> _Known:
     kept = state.trust()
     for config in (path.with_suffix(".toml"), path.with_name(DEFAULT_CONFIG.name)):
         if config.is_file():
-            device = load(config)
-            return _Known(device.trust, device.policy, device)
+            return _Known(load(config), has_places=True)
     if kept is None:
         raise Failed(
             "state.lost",
@@ -125,20 +125,24 @@ def _known(path: Path, state: State, base: DevicePolicy) -> _Known:
             expected=f"device.toml or {path.with_suffix('.toml').name}",
             found="none",
         )
-    return _Known(kept, base._replace(vendor=kept.vendor, product=kept.product))
+    policy = base._replace(vendor=kept.vendor, product=kept.product)
+    alone = Device(path, kept, policy, path, path.parent, None, {}, 1, {}, FetchRules())
+    return _Known(alone, has_places=False)
 
 
 def _meet(data: bytes, known: _Known, state: State, at: datetime) -> None:
     """Judge one candidate by a device's memory, and let the memory learn it."""
     if is_update(data):
-        advance(state, data, known.enrolled)
+        advance(state, data, known.device.trust)
+        record = read_trial(state)
+        if record is not None and record.phase == "going back":  # it does, before any install
+            write_trial(state, None)
         return
-    trust = state.trust() or known.enrolled
-    release, floor = judge(state, trust, known.policy, data, at)
-    if known.device is not None:
-        for component in release.components:
-            destination(known.device, component)
-    refuse_unfinished(state, release)
+    judge = Judge(InstallRequest(known.device, at), state)
+    release, floor = judge.verify(data)
+    for component in release.components if known.has_places else ():
+        destination(known.device, component)
+    judge.refuse_here(release)
     with state.transaction():
         state.accept(None, release, floor)
         release_record.write(state, INTENT, None)

@@ -13,6 +13,7 @@ from fwsign.files import io_error, refuse_writable
 from fwsign.gateway.config import Device, Tell
 from fwsign.gateway.fetch_rules import FetchRules
 from fwsign.gateway.sources import PayloadProgress, Sources
+from fwsign.gateway.uptime import ReadUptime, read_uptime
 from fwsign.keys import Signer
 from fwsign.memory.state import State
 from fwsign.trust.lists import TrustState
@@ -41,6 +42,8 @@ class InstallRequest(NamedTuple):
             staged, so that the next try goes on from there. (An `OSError` would be taken for one of
             the disk.)
         tell: told of messages for people.
+        retry: install a release although it failed a trial before.
+        uptime: returns the machine's start and the seconds since.
     """
 
     device: Device
@@ -49,13 +52,15 @@ class InstallRequest(NamedTuple):
     dry_run: bool = False
     progress: PayloadProgress = lambda *_: None
     tell: Tell = lambda _: None
+    retry: bool = False
+    uptime: ReadUptime = read_uptime
 
 
 class Installed(NamedTuple):
     """The result of an install.
 
     Args:
-        verdict: "installed", "already installed" or "dry run".
+        verdict: "installed", "on trial", "already installed" or "dry run".
         release: the verified release.
         notes: notes for people.
     """

@@ -20,7 +20,7 @@ from fwsign.verify.verified import VerifiedRelease
 
 DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 """Flags to open our own directories."""
-FILE: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+FILE: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """Flags to open our own files."""
 
 

@@ -48,6 +48,7 @@ ENVELOPE: Final = "envelope"
 """The file in STAGE beside the directories of staged bytes."""
 FILES: Final = "files"
 OTHERS: Final = "others"
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Target:
@@ -93,7 +94,7 @@ class Target:
         return handle
 
     def _lock(self) -> None:
-        flags = FILE | os.O_CREAT | os.O_NONBLOCK
+        flags = FILE | os.O_CREAT
         file = self._keep(os.open("lock", flags, 0o600, dir_fd=self.own))
         self._take(file, "another fwsign install is at work", "another")
         self.lock = self._keep(os.open(".", DIRECTORY, dir_fd=self.own))
@@ -204,7 +205,7 @@ class Target:
             Tampered: `tampered.staged`.
         """
         try:
-            handle = os.open(staged.name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=parent)
+            handle = os.open(staged.name, _READ, dir_fd=parent)
             try:
                 found = facts(handle)
             finally:
@@ -230,8 +231,7 @@ class Target:
         found = []
         with self.opened_version(name) as parent:
             for component in components:
-                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-                handle = self._keep(os.open(component.name, flags, dir_fd=parent))
+                handle = self._keep(os.open(component.name, _READ, dir_fd=parent))
                 with reading(handle) as file:
                     receive(component, file)
                 found.append(Staged(component, "file", component.name, handle, facts(handle)))
@@ -310,6 +310,11 @@ class Target:
             os.fsync(self.own)
             os.rename("new", CURRENT, src_dir_fd=self.own, dst_dir_fd=self.handle)
             os.fsync(self.handle)
+
+    def remove_version(self, name: str) -> None:
+        """Remove a version."""
+        with explained(self.path / VERSIONS):
+            remove(self.versions, name)
 
     def prune(self, keep: set[str | None]) -> None:
         """Remove all versions but those in `keep`."""

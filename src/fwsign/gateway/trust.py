@@ -14,6 +14,7 @@ from fwsign.gateway.config import Device
 from fwsign.gateway.log import Log
 from fwsign.gateway.release_record import ReleaseRecord
 from fwsign.gateway.session import INTENT, opened, trusted
+from fwsign.gateway.trial_record import end_for_epoch, read_trial
 from fwsign.keys import Signer
 from fwsign.memory.state import State
 from fwsign.trust.envelope import split_updates
@@ -51,9 +52,11 @@ def advance(state: State, data: bytes, enrolled: TrustState) -> tuple[TrustState
 
 def _end_unfinished(state: State) -> list[ReleaseRecord]:
     """End the releases that were begun and not finished, and return them."""
-    intent = release_record.read(state, INTENT)
+    intent, tried = release_record.read(state, INTENT), read_trial(state)
     release_record.write(state, INTENT, None)
-    return [intent] if intent else []
+    end_for_epoch(state)
+    found = [intent, tried.release if tried else None]
+    return [one for one in found if one is not None]
 
 
 def apply(device: Device, data: bytes, at: datetime, signer: Signer | None) -> Applied:

@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Final, Literal, Self
 
 from fwsign.errors import Code, Failed, FwsignError
-from fwsign.files import io_error, sync_directory, write_atomic
+from fwsign.files import io_error, refuse_special, sync_directory, write_atomic
 from fwsign.memory import schema
 
 BUSY_SECONDS: Final = 30
@@ -58,6 +58,7 @@ class StateFile:
     @classmethod
     def open(cls, path: Path, *, create: bool) -> Self:
         """Open a memory, and check that it is whole; see `fwsign.memory.state.State.open`."""
+        refuse_special(path)
         is_new = create and not os.path.lexists(path) and _create(path)
         _refuse_super_journal(path)
         # Never read it as a plain file: closing that would drop this process's locks on it.
@@ -206,6 +207,7 @@ def _size(path: Path) -> int:
 def _refuse_super_journal(path: Path) -> None:
     """Refuse a journal that names a file at its end: SQLite would delete that file."""
     journal = _journal_of(path)
+    refuse_special(journal)
     try:
         with journal.open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - len(_JOURNAL_MAGIC)))

@@ -128,7 +128,12 @@ class State:
         return policy._replace(min_sequence=lowest, recorded=tuple(recorded)), floor
 
     def accept(
-        self, identity: str | None, release: VerifiedRelease, expected: Floor | None
+        self,
+        identity: str | None,
+        release: VerifiedRelease,
+        expected: Floor | None,
+        *,
+        on_trial: bool = False,
     ) -> None:
         """Remember that a release was accepted under a policy from `policy`.
 
@@ -141,6 +146,7 @@ class State:
             identity: the board's identity.
             release: the verified release.
             expected: the floor that `policy` returned; not compared if that check was waived.
+            on_trial: keep time and CRLs, and let no floor rise yet.
 
         Raises:
             Failed: `state.conflict`: another release was accepted meanwhile, verify again;
@@ -154,7 +160,8 @@ class State:
             if all(release.manifest_digest != one.manifest_digest for one in known.recorded):
                 if "rollback" not in release.unchecked:
                     _check_unmoved(floor, expected)
-                floors.rise(self._file, key, known, release)
+                if not on_trial:
+                    floors.rise(self._file, key, known, release)
             floors.keep_time(self._file, key.vendor, release.known_time)
             keep_crls(self._file, _teaching(release))
 

@@ -60,5 +60,5 @@ class LineTrust(NamedTuple):
 def _validate(chain: Sequence[bytes], anchors: Sequence[Anchor]) -> CertificationPath:
     from fwsign.pki.paths.purpose import judge  # few receipts carry certificates
 
-    issued = max(parse_certificate(data).parsed.not_valid_before_utc for data in chain)
+    issued = max(parse_certificate(data).not_before for data in chain)
     return judge(chain, anchors, purpose="client", at=issued).path

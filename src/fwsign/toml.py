@@ -66,6 +66,10 @@ class TomlTable:
         """Return a table inside this one; empty if there is none."""
         return TomlTable(self._path, f"{self._name}{key}.", self.take(key, dict, {}))
 
+    def is_table(self, key: str) -> bool:
+        """Tell whether a key is a table inside this one."""
+        return isinstance(self._left.get(key), dict)
+
     def tables(self, key: str) -> Iterator["TomlTable"]:
         """Yield the tables of an array."""
         for number, one in enumerate(self.take(key, list, []), 1):

@@ -13,7 +13,7 @@ from fwsign.signing.release import DEVICE_DATA
 from fwsign.verify.verifier import Verifier
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -37,6 +37,7 @@ class Given(NamedTuple):
         state: the memory of all boards; None if "rollback" was waived.
         remember: whether accepted releases move the floors; not in a dry run.
         left_out: names of components that the user has left out.
+        settle: completes the policy that the memory gave its floors to.
     """
 
     envelope: bytes
@@ -47,6 +48,7 @@ class Given(NamedTuple):
     state: Path | None
     remember: bool
     left_out: Collection[str] = ()
+    settle: Callable[[DevicePolicy], DevicePolicy] = lambda policy: policy
 
 
 class Judging:
@@ -106,6 +108,7 @@ class Judging:
 
             with State.open(given.state, create=given.remember) as memory:
                 policy, floor = memory.policy(policy, info.floor_key, self.release)
+            policy = given.settle(policy)
         elif given.state is not None and policy.min_sequence is None:
             policy = policy._replace(min_sequence=0)
         release = Verifier(given.anchors, policy).verify(given.envelope, at=given.at)

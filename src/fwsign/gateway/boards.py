@@ -3,25 +3,24 @@
 
 import contextlib
 import functools
-from collections.abc import Sequence
-from datetime import datetime
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
+from fwsign.errors import Failed
 from fwsign.gateway.config import Device
 from fwsign.gateway.stage import Staged, reading
 
 if TYPE_CHECKING:
-    from fwsign.flash.outcome import Outcome
-    from fwsign.verify.policy import DevicePolicy
-    from fwsign.x509.anchor import Anchor
+    from fwsign.flash.boards.board import BoardInfo
+    from fwsign.flash.outcome import Judge, Judged, Outcome
+    from fwsign.flash.verify_per_board import Given
+
+_ANY: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 def flash(
-    device: Device,
-    envelope: bytes,
-    trust: "tuple[Sequence[Anchor], DevicePolicy]",
-    at: datetime,
-    staged: Sequence[Staged],
+    device: Device, given: "Given", staged: Sequence[Staged], known: Mapping[str, str] = _ANY
 ) -> "list[tuple[str, Outcome]]":
     """Write the components for flash to the boards at this gateway, and verify them there.
 
@@ -29,10 +28,9 @@ def flash(
 
     Args:
         device: the device with the ports.
-        envelope: the release's envelope.
-        trust: anchors and policy, from device.toml and trust updates.
-        at: the clock's time.
-        staged: the verified payloads.
+        given: the release, and what each board judges it by.
+        staged: the verified payloads; components without one are for another place.
+        known: port -> the identity that its board must have; empty for any.
 
     Returns:
         The outcome at each port; a failure at one port does not stop the others.
@@ -45,28 +43,48 @@ def flash(
     from fwsign.flash.ports import find, vendor_of
     from fwsign.flash.simulate import SCHEME
     from fwsign.flash.station import Job, Station
-    from fwsign.flash.verify_per_board import Given, Judging
+    from fwsign.flash.verify_per_board import Judging
 
-    anchors, policy = trust
-    waived = ("revocation",) if policy.revocation == "off" else ()
-    given = Given(envelope, anchors, policy, at, waived, device.state, remember=True)
     judging = Judging(given)
-    components = judging.release.components
+    handles = {one.component.name: one.handle for one in staged}
+    here = {one.name for one in judging.release.components if one.name in handles}
+    others = {one.name for one in judging.release.components}.difference(here)
     with contextlib.ExitStack() as files:
-        handles = {one.component.name: one.handle for one in staged}
-        others = {one.name for one in components if one.flash is None}
         chips = judging.hold(lambda one: files.enter_context(reading(handles[one.name])), others)
     jobs = []
     ports = dict.fromkeys(device.ports[chip] for chip in chips)
-    here = [] if all(port.startswith(SCHEME) for port in ports) else find()
+    found_ports = [] if all(port.startswith(SCHEME) for port in ports) else find()
     for port in ports:
         own = [chip for chip in chips if device.ports[chip] == port]
-        how = ConnectOptions(kind_for(port, own, vendor_of(port, here)))
+        how = ConnectOptions(kind_for(port, own, vendor_of(port, found_ports)))
         # The other components are for files, commands or another port, not for this board.
         elsewhere = {
-            one.name for one in components if one.flash is None or one.flash.chip not in own
+            one.name
+            for one in judging.release.components
+            if one.name in others or one.flash is None or one.flash.chip not in own
         }
-        judge = functools.partial(judging.judge, elsewhere=elsewhere)
+        judge: Judge = functools.partial(judging.judge, elsewhere=elsewhere)
+        if known.get(port):
+            judge = functools.partial(_judge_known, port, known[port], judge)
         jobs.append(Job(port, functools.partial(attached, port, how), judge))
     found = Station(jobs, Options())
     return [(job.port, what) for job, what in found if isinstance(what, Outcome)]
+
+
+def ports_of(device: Device, staged: Sequence[Staged]) -> tuple[str, ...]:
+    """Return the ports of the boards that staged payloads are for."""
+    places = [one.component.flash for one in staged if one.to == "flash"]
+    return tuple(dict.fromkeys(device.ports[one.chip] for one in places if one is not None))
+
+
+def _judge_known(port: str, identity: str, judge: "Judge", info: "BoardInfo") -> "Judged":
+    """Judge for the board that was there before, and for no other."""
+    found = info.floor_key or ""
+    if found != identity:
+        raise Failed(
+            "device.changed",
+            f"at {port} is another board than the one that was flashed there",
+            expected=identity,
+            found=found,
+        )
+    return judge(info)

@@ -16,6 +16,8 @@ from fwsign import spans
 from fwsign.errors import Failed, FwsignError, Untrusted
 from fwsign.files import read_owned
 from fwsign.gateway.fetch_rules import FetchRules, read_rules
+from fwsign.gateway.trial_rules import TrialRules, parse_trial
+from fwsign.gateway.verbs import NO_VERBS, Verbs, parse_exec
 from fwsign.keys.published import is_published
 from fwsign.names import product_name, vendor_domain
 from fwsign.toml import TomlTable
@@ -53,6 +55,8 @@ class Device(NamedTuple):
         hook_seconds: the longest time for a command.
         ports: chip -> the port of the board with that chip.
         fetch: the limits of fetching.
+        verbs: component name -> its three commands, where it has three.
+        trial: the rules for a release on trial; None if releases are not tried.
     """
 
     path: Path
@@ -65,6 +69,8 @@ class Device(NamedTuple):
     hook_seconds: int
     ports: Mapping[str, str]
     fetch: FetchRules
+    verbs: Mapping[str, Verbs] = NO_VERBS
+    trial: TrialRules | None = None
 
 
 def find(given: Path | None) -> Path:
@@ -132,6 +138,7 @@ def _device(path: Path, top: TomlTable) -> Device:
     policy = top.table("policy")
     threshold = policy.number("trust_require", 1, MAX_THRESHOLD)
     trust = TrustState(vendor, product, 0, 0, threshold, _anchors(path, top))
+    commands = parse_exec(top.table("exec"))
     device = Device(
         path,
         trust,
@@ -139,10 +146,12 @@ def _device(path: Path, top: TomlTable) -> Device:
         top.place("state", DEFAULT_STATE),
         top.place("target_dir"),
         top.maybe("device_key"),
-        _hooks(top.table("exec")),
+        commands.forward,
         top.number("exec_seconds", 3600, 7 * 24 * 3600),
         _each(top.table("flash"), _port),
         read_rules(top.table("fetch")),
+        verbs=commands.verbs,
+        trial=parse_trial(top.table("trial")),
     )
     top.end()
     return device
@@ -206,16 +215,6 @@ def _anchor(table: TomlTable) -> Anchor:
     refuse_published(anchor)
     table.end()
     return anchor
-
-
-def _hooks(table: TomlTable) -> Mapping[str, tuple[str, ...]]:
-    def command(table: TomlTable, key: str) -> tuple[str, ...]:
-        words = table.texts(key)
-        if not words or not words[0].startswith("/"):
-            raise table.wrong(key, "a command by its absolute path, with its arguments", words)
-        return words
-
-    return _each(table, command)
 
 
 def _port(table: TomlTable, key: str) -> str:

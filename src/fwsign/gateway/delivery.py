@@ -53,7 +53,8 @@ def destination(device: Device, component: Component) -> Destination:
         Unsuitable: `unsuitable.target`: device.toml has no place for it.
     """
     if component.kind.installer == "gateway":
-        return "exec" if component.name in device.hooks else "file"
+        has_command = component.name in device.hooks or component.name in device.verbs
+        return "exec" if has_command else "file"
     place = component.flash
     if place is None:
         raise Unsuitable(

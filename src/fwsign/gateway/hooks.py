@@ -50,7 +50,7 @@ def run_hook(
         "FWSIGN_SEQUENCE": str(release.manifest.sequence_number),
         "FWSIGN_VERSION": version if version.isprintable() else "",  # the format takes any text
     }
-    with explained(target.path), _unwritable(staged, target) as handle:
+    with explained(target.path), unwritable(staged, target.take_out) as handle:
         ended = programs.run(
             command,
             seconds=device.hook_seconds,
@@ -68,13 +68,18 @@ def run_hook(
 
 
 @contextlib.contextmanager
-def _unwritable(staged: Staged, target: Target) -> Iterator[int]:
-    """Yield a descriptor of the verified bytes: sealed memory, else a file without a name."""
+def unwritable(staged: Staged, take_out: Callable[[Staged], int]) -> Iterator[int]:
+    """Yield a descriptor of the verified bytes: sealed memory, else a file.
+
+    Args:
+        staged: the verified payload.
+        take_out: opens its file for reading only, if it is too large for memory.
+    """
     if staged.component.size <= IN_MEMORY and hasattr(os, "memfd_create"):
         handle = os.memfd_create("payload", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         fill: Callable[[int], None] = functools.partial(_copy_sealed, staged)
     else:
-        handle = target.take_out(staged)
+        handle = take_out(staged)
         fill = functools.partial(_verify_again, staged)
     try:
         fill(handle)

@@ -8,16 +8,21 @@
 
 Up to step 4 only staged files have changed. From step 5 on the floor has risen. For a later run,
 staged files are only a hint: it verifies the envelope anew, and reads every byte again.
+
+On trial (`[trial]` in device.toml), step 5 leaves the floor as it was, and step 8 waits until the
+release has shown that it works; see `fwsign.gateway.trial`.
 """
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from fwsign.errors import Failed, FwsignError
-from fwsign.gateway import boards, hooks, release_record
-from fwsign.gateway.delivery import Delivery, deliveries, destination
-from fwsign.gateway.log import Log
+from fwsign.gateway import boards, hooks, release_record, trial_steps, verb_commands
+from fwsign.gateway.delivery import Delivery
+from fwsign.gateway.finish import finish, keep_again, needed, reconcile
+from fwsign.gateway.judge import Judge
+from fwsign.gateway.kept import KeptReleases
+from fwsign.gateway.open_gateway import OpenGateway, at_work
 from fwsign.gateway.release_record import ReleaseRecord, record_of
 from fwsign.gateway.session import (
     INSTALLED,
@@ -26,23 +31,21 @@ from fwsign.gateway.session import (
     Installed,
     InstallRequest,
     demands,
-    demands_of,
     opened,
     refuse_platform,
     timed,
-    trusted,
 )
 from fwsign.gateway.sources import Sources
 from fwsign.gateway.stage import Staged
-from fwsign.gateway.target import Target
+from fwsign.gateway.target import ENVELOPE, OWN, STAGE, Target
+from fwsign.gateway.trial_record import TrialRecord, write_trial
+from fwsign.gateway.trial_rules import TrialRules
+from fwsign.gateway.trial_start import first_record, why_no_trial
+from fwsign.gateway.trial_status import TrialStatus
 from fwsign.memory.floors import Floor
 from fwsign.memory.state import State
 from fwsign.receipts.chain import waivers
 from fwsign.verify.verified import VerifiedRelease
-from fwsign.verify.verifier import Verifier
-
-if TYPE_CHECKING:
-    from fwsign.trust.lists import TrustState
 
 __all__ = ["install"]
 
@@ -56,80 +59,34 @@ def install(request: InstallRequest, sources: Sources | None) -> Installed:
 
     Raises:
         FwsignError: as `Verifier.verify` and `VerifiedRelease.receive`; besides
-            Unsuitable: `unsuitable.target`; Tampered: `tampered.staged`;
-            Failed: `state.*`, `io.*`, `device.*`.
+            Unsuitable: `unsuitable.target`, `unsuitable.trial`, `unsuitable.failed-before`;
+            Tampered: `tampered.staged`; Failed: `state.*`, `io.*`, `device.*`.
     """
     refuse_platform()
     with opened(request.device) as state, contextlib.ExitStack() as stack:
         request, sources = timed(request, sources, state)
         if request.dry_run:
-            return _Judge(request, state).rehearse(_known(sources))
+            return Judge(request, state).rehearse(_known(sources))
         target = stack.enter_context(Target(request.device.target_dir))
         run = _Run(request, state, target)
         run.reconcile()
-        if sources is None:
-            sources = _remembered(state, request)
-        return run.install(sources)
+        return run.install(sources or _remembered(state, request))
 
 
-class _Judge:
-    """Decides by the memory, and changes nothing."""
+def install_staged(gateway: OpenGateway) -> Installed:
+    """Install the staged release; nothing is fetched.
 
-    def __init__(self, request: InstallRequest, state: State) -> None:
-        self._request, self._state, self._device = request, state, request.device
-        self._trust: TrustState | None = None  # the list that the release was judged by
+    Args:
+        gateway: the gateway at work; no release is on trial.
 
-    def rehearse(self, sources: Sources) -> Installed:
-        """Do all steps of an install that change nothing."""
-        release, _ = self.verify(sources.read_envelope())
-        for one in self.deliveries(release, sources):
-            with one.open(0) as source:
-                release.receive(one.component, source)
-        return Installed("dry run", release, ())
-
-    def verify(self, envelope: bytes) -> tuple[VerifiedRelease, Floor | None]:
-        self._trust = trusted(self._device, self._state)
-        anchors, base = demands_of(self._trust, self._device.policy)
-        policy, floor = self._state.policy(base, None)
-        release = Verifier(anchors, policy).verify(envelope, at=self._request.at)
-        waived = ("revocation",) if base.revocation == "off" else ()
-        if left := [name for name in release.unchecked if name not in waived]:
-            words = ", ".join(left)
-            message = f"not checked, and not waived in device.toml: {words}"
-            raise Failed("state.unchecked", message, expected="every check", found=words)
-        return release, floor
-
-    def refuse_other_trust(self) -> None:
-        """Refuse if a trust update was applied while payloads were on their way."""
-        now = trusted(self._device, self._state)
-        if now != self._trust:
-            raise Failed(
-                "state.conflict",
-                f"a trust update came in meanwhile: its list has number {now.number}",
-                expected="the list by which the release was judged",
-                found=f"number {now.number}",
-            )
-
-    def deliveries(self, release: VerifiedRelease, sources: Sources) -> list[Delivery]:
-        """Return the way of each component, if the release can be installed here now."""
-        found = deliveries(self._device, release.components, sources)
-        sources.check(release.components)
-        self._refuse_unfinished(release)
-        return found
-
-    def _refuse_unfinished(self, release: VerifiedRelease) -> None:
-        """Refuse any but a newer release while commands or boards of another are unfinished."""
-        intent = release_record.read(self._state, INTENT)
-        if intent is None or not intent.forward_only:
-            return
-        number = release.manifest.sequence_number
-        if release.manifest_digest.hex() != intent.manifest and number <= intent.sequence:
-            raise Failed(
-                "state.unfinished",
-                f"release {intent.sequence} was begun and not finished; it goes on forward only",
-                expected=f"the same release, or a sequence number above {intent.sequence}",
-                found=number,
-            )
+    Raises:
+        FwsignError: as `install`.
+    """
+    run = _Run(gateway.request, gateway.state, gateway.target)
+    run.reconcile()
+    envelope = gateway.target.path / OWN / STAGE / ENVELOPE
+    request = gateway.request
+    return run.install(Sources(str(envelope), (), request.device.fetch, request.tell))
 
 
 class _Run:
@@ -138,35 +95,62 @@ class _Run:
     def __init__(self, request: InstallRequest, state: State, target: Target) -> None:
         self._request, self._state, self._device = request, state, request.device
         self._target = target
-        self._judge = _Judge(request, state)
-        self._log = Log(state, request.device, request.at, request.signer)
+        self._gateway = at_work(request, state, target)
+        self._judge = Judge(request, state)
+        self._log = self._gateway.log
         self._notes: list[str] = []
+
+    def reconcile(self) -> None:
+        """Step 1: end a trial that is due, and finish or undo an interrupted install."""
+        self._trial = trial_steps.settle(self._gateway)
+        if self._trial.ended_now:
+            self._notes.append(self._trial.words)
+        self._notes += reconcile(self._gateway, self._judge)
 
     def install(self, sources: Sources) -> Installed:
         """Install, and write a receipt of the decision."""
         envelope = sources.read_envelope()
+        record = None
         with self._refusals(envelope):
             release, floor = self._judge.verify(envelope)
             wanted = self._judge.deliveries(release, sources)
+            if self._trial.verdict == "on trial":  # this release, or it had been refused
+                return self._settled(release, self._trial)
             if self._is_installed(release, wanted):
                 self._keep_crls(release, floor)
+                keep_again(self._gateway, envelope, release)
                 self._notes.append("it was installed before")
                 return Installed("already installed", release, tuple(self._notes))
-            digest = release.manifest_digest.hex()
+            rules, no_trial = self._rules_for(release, wanted)
             self._state.remember(SOURCES, sources.hint())
-            self._target.begin(envelope, digest)
-            progress = self._request.progress
-            staged = [self._target.receive(release, one, progress) for one in wanted]
-            files = [one for one in staged if one.to == "file"]
-            version = self._target.settle(digest, files) if files else None
-            others = len(files) < len(staged)
-            intent = record_of(release, version, files, forward_only=others)
-            self._accept(release, floor, intent)
+            staged, intent = self._stage(release, envelope, wanted)
+            release, floor = self._judge.verify_after(envelope)
+            intent = intent._replace(no_trial=no_trial)
+            if rules is not None:
+                record = self._begin_trial(rules, release, floor, intent, staged)
+            else:
+                self._accept(release, floor, intent)
+        if record is not None:
+            return self._try(release, envelope, staged, record)
         with self._refusals(envelope, release):
-            self._run_hooks(release, staged)
+            self._run_commands(release, intent, staged)
             self._flash_boards(release, envelope, staged)
-            self._commit(release, version, files)
+            self._confirm_commands(intent, staged)
+            finish(self._gateway, release, intent, [one for one in staged if one.to == "file"])
         return Installed("installed", release, tuple(self._notes))
+
+    def _stage(
+        self, release: VerifiedRelease, envelope: bytes, wanted: Sequence[Delivery]
+    ) -> tuple[list[Staged], ReleaseRecord]:
+        """Steps 3 and 4; return the staged payloads, and the record of the release."""
+        digest = release.manifest_digest.hex()
+        self._target.begin(envelope, digest)
+        progress = self._request.progress
+        staged = [self._target.receive(release, one, progress) for one in wanted]
+        files = [one for one in staged if one.to == "file"]
+        version = self._target.settle(digest, files) if files else None
+        others = len(files) < len(staged)
+        return staged, record_of(release, version, files, forward_only=others)
 
     def _is_installed(self, release: VerifiedRelease, wanted: Sequence[Delivery]) -> bool:
         """Tell whether this very release is in place, byte for byte; boards are asked again."""
@@ -180,12 +164,10 @@ class _Run:
         files = [one.component for one in wanted if one.to == "file"]
         if known.directory is None:
             return not files  # device.toml may have had a command for the file then
-        try:
-            self._target.adopt(files, known.directory)
+        if self._target.holds(files, known.directory):
             return self._target.current() == known.directory
-        except FwsignError:
-            self._notes.append("the installed files were damaged, and are installed again")
-            return False
+        self._notes.append("the installed files were damaged, and are installed again")
+        return False
 
     def _keep_crls(self, release: VerifiedRelease, floor: Floor | None) -> None:
         """Keep CRLs that came with the installed release: they may revoke the next one's signer."""
@@ -206,90 +188,133 @@ class _Run:
                 release_record.write(self._state, INTENT, intent)
                 self._log.add("accepted", release=release)
 
-    def _run_hooks(self, release: VerifiedRelease, staged: Sequence[Staged]) -> None:
+    def _run_commands(
+        self, release: VerifiedRelease, record: ReleaseRecord, staged: Sequence[Staged]
+    ) -> None:
         """Step 6, commands."""
         for one in staged:
-            if one.to == "exec":
-                name = one.component.name
+            name = one.component.name
+            if one.to == "exec" and name in self._device.verbs:
+                verb_commands.activate(self._gateway, record, one)
+            elif one.to == "exec":
                 self._request.tell(f"{name}: {self._device.hooks[name][0]}")
                 hooks.run_hook(self._device, release, one, self._target, self._request.tell)
 
+    def _confirm_commands(self, record: ReleaseRecord, staged: Sequence[Staged]) -> None:
+        for one in staged:
+            if one.to == "exec" and one.component.name in self._device.verbs:
+                verb_commands.confirm(self._gateway, record, one.component.name)
+
     def _flash_boards(
-        self, release: VerifiedRelease, envelope: bytes, staged: Sequence[Staged]
-    ) -> None:
-        """Step 6, boards."""
+        self,
+        release: VerifiedRelease,
+        envelope: bytes,
+        staged: Sequence[Staged],
+        *,
+        on_trial: bool = False,
+    ) -> dict[str, str]:
+        """Step 6, boards; return the identity of the board at each port, empty if it has none."""
         payloads = [one for one in staged if one.to == "flash"]
         if not payloads:
-            return
+            return {}
         from fwsign.flash.receipt import Told, describe  # few gateways have boards
+        from fwsign.flash.verify_per_board import Given
 
-        failures = []
         at = self._request.at
-        for port, outcome in boards.flash(
-            self._device, envelope, demands(self._device, self._state), at, payloads
-        ):
+        anchors, policy = demands(self._device, self._state)
+        waived = ("revocation",) if policy.revocation == "off" else ()
+        given = Given(
+            envelope, anchors, policy, at, waived, self._device.state, remember=not on_trial
+        )
+        failures = []
+        identities = {}
+        for port, outcome in boards.flash(self._device, given, payloads):
             told = Told(port, at, release, waivers(self._device.policy))
             self._state.append_receipt(describe(outcome, told), self._request.signer)
             self._request.tell(f"{port}: {outcome.status}")
             self._notes += [f"{port}: {note}" for note in outcome.notes]
+            identities[port] = (outcome.info.floor_key if outcome.info else None) or ""
             if outcome.error is not None:
                 failures.append(outcome.error)
         if failures:
             raise failures[0]
+        return identities
 
-    def _commit(self, release: VerifiedRelease, version: str | None, files: list[Staged]) -> None:
-        """Steps 7 and 8."""
-        before = self._target.current()
-        if version is not None:
-            self._target.check_version(version, files)
-            if before != version:
-                self._target.flip(version)
+    # --- on trial ---------------------------------------------------------------------------------
+
+    def _rules_for(
+        self, release: VerifiedRelease, wanted: Sequence[Delivery]
+    ) -> tuple[TrialRules | None, str | None]:
+        """Return the rules if a release is to be tried, else the reason why it is not."""
+        rules, manifest = self._device.trial, release.manifest_digest.hex()
         known = release_record.read(self._state, INSTALLED)
+        if rules is None or (known is not None and known.manifest == manifest):
+            return None, None  # what was committed before is repaired, not tried
+        why = why_no_trial(self._gateway, manifest, wanted)
+        if why is None:
+            return rules, None
+        self._notes.append(f"no trial: {why}")
+        return None, why
+
+    def _begin_trial(
+        self,
+        rules: TrialRules,
+        release: VerifiedRelease,
+        floor: Floor | None,
+        wanted: ReleaseRecord,
+        staged: Sequence[Staged],
+    ) -> TrialRecord:
+        """Step 5 on trial: learn what the release brings, and leave the floor as it was."""
+        commands = [one.component.name for one in staged if one.to == "exec"]
+        ports = dict.fromkeys(boards.ports_of(self._device, staged), "")
+        record = first_record(
+            self._gateway, rules, wanted._replace(forward_only=False), commands, ports
+        )
+        before = record.before
+        kept = KeptReleases(self._target)
+        kept.keep(wanted.manifest, needed(self._gateway, release))
+        kept.prepare_back(before.directory if before else None)
         with self._state.transaction():
-            release_record.write(self._state, INSTALLED, record_of(release, version, files))
-            release_record.write(self._state, INTENT, None)
-            self._log.add("installed", release=release, before=known and known.manifest)
-        with contextlib.suppress(FwsignError):  # the release is installed; the next run tidies up
-            self._target.clear()
-            if version is not None and before != version:
-                self._target.prune({version, before})
+            self._judge.refuse_other_trust()
+            self._state.accept(None, release, floor, on_trial=True)
+            write_trial(self._state, record)
+            self._log.add("on trial", release=release, before=before and before.manifest)
+        return record
 
-    # --- after a crash ----------------------------------------------------------------------------
-
-    def reconcile(self) -> None:
-        """Step 1: finish an accepted release of files, or record that it was undone.
-
-        A release with commands or boards stays as it is: the same release or a newer finishes it.
-        """
-        intent = release_record.read(self._state, INTENT)
-        if intent is None or intent.forward_only:
-            return
-        version = intent.directory
+    def _try(
+        self,
+        release: VerifiedRelease,
+        envelope: bytes,
+        staged: Sequence[Staged],
+        record: TrialRecord,
+    ) -> Installed:
+        """Steps 6 to 8 on trial: put the release in place, and judge it."""
         try:
-            release, files = self._found(intent)
+            self._run_commands(release, record.release, staged)
+            found = self._flash_boards(release, envelope, staged, on_trial=True)
+            if record.release.directory is not None:
+                files = [one for one in staged if one.to == "file"]
+                self._target.check_version(record.release.directory, files)
+                self._target.flip(record.release.directory)
+            trial_steps.is_running(self._gateway, record, found)
         except FwsignError as error:
-            if self._target.current() == version:  # nothing to undo: only the record is missing
-                self._log.add("incomplete", error=error, manifest=intent.manifest)
-                return
-            with self._state.transaction():
-                release_record.write(self._state, INTENT, None)
-                self._log.add("rolled back", error=error, manifest=intent.manifest)
-            self._notes.append(f"a release that was begun before was undone: {error.message}")
-            return
-        self._commit(release, version, files)
-        self._notes.append("a release that was accepted before was finished first")
+            raise trial_steps.give_up(self._gateway, record, error) from error
+        return self._settled(release, trial_steps.settle(self._gateway))
 
-    def _found(self, intent: ReleaseRecord) -> tuple[VerifiedRelease, list[Staged]]:
-        """Verify an accepted release again, from the files that a crash left."""
-        envelope = self._target.staged_envelope()
-        if envelope is None:
-            raise Failed("state.nothing", "what had been staged is gone")
-        release, _ = self._judge.verify(envelope)
-        if release.manifest_digest.hex() != intent.manifest:
-            raise Failed("state.nothing", "another release is staged than was accepted")
-        files = [one for one in release.components if destination(self._device, one) == "file"]
-        version = intent.directory
-        return release, self._target.adopt(files, version) if version is not None else []
+    def _settled(self, release: VerifiedRelease, found: TrialStatus) -> Installed:
+        """Return the result of a trial that goes on or was passed.
+
+        Raises:
+            Unsuitable: `unsuitable.trial`: it failed.
+        """
+        if found.ended_badly:
+            raise found.refusal()
+        verdict = "installed" if found.verdict == "committed" else "on trial"
+        if verdict == "on trial":
+            self._notes.append(found.words)
+        return Installed(verdict, release, tuple(self._notes))
+
+    # --- receipts ---------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def _refusals(self, envelope: bytes, release: VerifiedRelease | None = None) -> Iterator[None]:

@@ -21,6 +21,8 @@ class ReleaseRecord(NamedTuple):
         forward_only: whether commands or boards were begun, which cannot be undone.
         version: the version in its text, for people; None if there is none.
         files: the names of its files, for people.
+        no_trial: the reason why it was not tried; None if it was, or need not.
+        judged_at: the time at which it was judged; None in records of an older fwsign.
     """
 
     manifest: str
@@ -29,6 +31,8 @@ class ReleaseRecord(NamedTuple):
     forward_only: bool = False
     version: str | None = None
     files: tuple[str, ...] = ()
+    no_trial: str | None = None
+    judged_at: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the record as a JSON object."""
@@ -50,6 +54,7 @@ def record_of(
         forward_only,
         release.text.version if release.text else None,
         tuple(one.component.name for one in files),
+        judged_at=release.now.isoformat(),
     )
 
 
@@ -63,13 +68,18 @@ def read(state: State, name: str) -> ReleaseRecord | None:
     if text is None:
         return None
     try:
-        return _parsed(json.loads(text))
-    except (ValueError, TypeError, LookupError) as error:
+        return parsed(json.loads(text))
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
         what = f'what the memory calls "{name}" is no record of a release'
         raise Failed("state.damaged", what, expected="a record", found=text[:80]) from error
 
 
-def _parsed(found: Mapping[str, Any]) -> ReleaseRecord:
+def parsed(found: Mapping[str, Any]) -> ReleaseRecord:
+    """Return the record of a JSON object from `as_json`.
+
+    Raises:
+        ValueError, TypeError, LookupError: it is not such an object.
+    """
     # In records without "files", "version" is the directory.
     directory = found["directory"] if "directory" in found else found["version"]
     record = ReleaseRecord(
@@ -79,8 +89,11 @@ def _parsed(found: Mapping[str, Any]) -> ReleaseRecord:
         found.get("forward_only", False),
         found.get("version") if "directory" in found else None,
         tuple(found.get("files", ())),
+        found.get("no_trial"),
+        found.get("judged_at"),
     )
-    texts = (record.manifest, *record.files, *filter(None, (record.directory, record.version)))
+    maybe = (record.directory, record.version, record.no_trial, record.judged_at)
+    texts = (record.manifest, *record.files, *filter(None, maybe))
     if not all(isinstance(one, str) for one in texts) or type(record.sequence) is not int:
         raise TypeError
     return record

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from fwsign.errors import Failed
-from fwsign.files import io_error, refuse_writable
+from fwsign.files import io_error, refuse_reachable, refuse_writable
 from fwsign.gateway.config import Device, Tell
 from fwsign.gateway.fetch_rules import FetchRules
 from fwsign.gateway.sources import PayloadProgress, Sources
+from fwsign.gateway.uptime import ReadUptime, read_uptime
 from fwsign.keys import Signer
 from fwsign.memory.state import State
 from fwsign.trust.lists import TrustState
@@ -36,8 +37,13 @@ class InstallRequest(NamedTuple):
         at: the clock's time; it may be wrong.
         signer: signs receipts.
         dry_run: verify everything, and change nothing.
-        progress: told of each payload's bytes.
+        progress: told of each payload's bytes. To cancel, let it raise: its exception leaves
+            `install` unchanged, and device and floor stay as they were. Verified bytes stay
+            staged, so that the next try goes on from there. (An `OSError` would be taken for one of
+            the disk.)
         tell: told of messages for people.
+        retry: install a release although it failed a trial before.
+        uptime: returns the machine's start and the seconds since.
     """
 
     device: Device
@@ -46,13 +52,15 @@ class InstallRequest(NamedTuple):
     dry_run: bool = False
     progress: PayloadProgress = lambda *_: None
     tell: Tell = lambda _: None
+    retry: bool = False
+    uptime: ReadUptime = read_uptime
 
 
 class Installed(NamedTuple):
     """The result of an install.
 
     Args:
-        verdict: "installed", "already installed" or "dry run".
+        verdict: "installed", "on trial", "already installed" or "dry run".
         release: the verified release.
         notes: notes for people.
     """
@@ -100,6 +108,7 @@ def refuse_foreign(path: Path) -> None:
     """
     try:
         real = Path(os.path.realpath(path))  # resolve() raises another error for a loop
+        refuse_reachable(path)
         refuse_writable(real.parent, real.parent)
         refuse_writable(real, real)
     except FileNotFoundError:

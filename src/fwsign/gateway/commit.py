@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Remember an installed release for good, and remove what no release needs any more."""
+
+from fwsign.gateway import release_record
+from fwsign.gateway.kept import KeptReleases
+from fwsign.gateway.open_gateway import OpenGateway
+from fwsign.gateway.release_record import ReleaseRecord
+from fwsign.gateway.session import INSTALLED, INTENT
+from fwsign.gateway.trial_record import PREVIOUS, read_failed, read_trial, write_failed, write_trial
+from fwsign.memory.state import State
+
+
+def remember_installed(state: State, release: ReleaseRecord, before: ReleaseRecord | None) -> None:
+    """Write that a release is installed for good; forget failed ones that are below it."""
+    if before is not None and before.manifest != release.manifest:
+        release_record.write(state, PREVIOUS, before)
+    release_record.write(state, INSTALLED, release)
+    release_record.write(state, INTENT, None)
+    write_trial(state, None)
+    failed = read_failed(state)
+    write_failed(state, [one for one in failed if one.sequence > release.sequence])
+
+
+def tidy(gateway: OpenGateway) -> None:
+    """Remove all but the installed release, the one before, and one on trial.
+
+    Raises:
+        Failed: `io.*`.
+    """
+    found = [release_record.read(gateway.state, name) for name in (INSTALLED, PREVIOUS)]
+    record = read_trial(gateway.state)
+    found += [record.release, record.before] if record else []
+    kept = KeptReleases(gateway.target)
+    kept.prune([one.manifest for one in found if one])
+    gateway.target.prune({one.directory for one in found if one} | {gateway.target.current()})
+    if record is None:
+        kept.forget_back()

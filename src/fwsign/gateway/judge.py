@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Judge a release by the memory: whether it may be installed here, now. Nothing is changed."""
+
+import contextlib
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from fwsign.errors import Failed, Unsuitable
+from fwsign.gateway import release_record
+from fwsign.gateway.delivery import Delivery, deliveries
+from fwsign.gateway.session import INTENT, Installed, InstallRequest, demands_of, trusted
+from fwsign.gateway.sources import Sources
+from fwsign.gateway.trial_record import failed_of, read_failed, read_trial
+from fwsign.memory.floors import Floor
+from fwsign.memory.state import State
+from fwsign.verify.verified import VerifiedRelease
+from fwsign.verify.verifier import Verifier
+
+if TYPE_CHECKING:
+    from fwsign.trust.lists import TrustState
+
+
+class Judge:
+    """Decides by the memory, and changes nothing.
+
+    Args:
+        request: the device, the time, and the options.
+        state: the open memory.
+    """
+
+    def __init__(self, request: InstallRequest, state: State) -> None:
+        self._request, self._state, self._device = request, state, request.device
+        self._trust: TrustState | None = None  # the list that the release was judged by
+        self._begun = request.uptime().seconds
+
+    def rehearse(self, sources: Sources) -> Installed:
+        """Do all steps of an install that change nothing."""
+        envelope = sources.read_envelope()
+        release, _ = self.verify(envelope)
+        for one in self.deliveries(release, sources):
+            with one.open(0) as source:
+                release.receive(one.component, source)
+        release, _ = self.verify_after(envelope)
+        return Installed("dry run", release, ())
+
+    def verify(self, envelope: bytes) -> tuple[VerifiedRelease, Floor | None]:
+        """Verify an envelope by the memory; return the release, and the floor it was judged by.
+
+        Raises:
+            FwsignError: as `Verifier.verify`; Failed: `state.unchecked`.
+        """
+        self._trust = trusted(self._device, self._state)
+        return self._verify(envelope, self._request.at)
+
+    def verify_after(self, envelope: bytes) -> tuple[VerifiedRelease, Floor | None]:
+        """Verify an envelope again when its payloads have come: by now it may have ended.
+
+        The time of now is the clock's at the start, and the uptime since: nobody can set it back.
+
+        Raises:
+            FwsignError: as `verify`; Failed: `state.conflict`.
+        """
+        self.refuse_other_trust()
+        at, passed = self._request.at, self._request.uptime().seconds - self._begun
+        with contextlib.suppress(OverflowError):  # a clock at the end of all years
+            at += timedelta(seconds=max(0, passed))
+        return self._verify(envelope, at)
+
+    def _verify(self, envelope: bytes, at: datetime) -> tuple[VerifiedRelease, Floor | None]:
+        trust = self._trust or self._device.trust  # `verify` was first
+        anchors, base = demands_of(trust, self._device.policy)
+        policy, floor = self._state.policy(base, None)
+        release = Verifier(anchors, policy).verify(envelope, at=at)
+        waived = ("revocation",) if base.revocation == "off" else ()
+        if left := [name for name in release.unchecked if name not in waived]:
+            words = ", ".join(left)
+            message = f"not checked, and not waived in device.toml: {words}"
+            raise Failed("state.unchecked", message, expected="every check", found=words)
+        return release, floor
+
+    def refuse_other_trust(self) -> None:
+        """Refuse if a trust update was applied while payloads were on their way.
+
+        Raises:
+            Failed: `state.conflict`.
+        """
+        now = trusted(self._device, self._state)
+        if now != self._trust:
+            raise Failed(
+                "state.conflict",
+                f"a trust update came in meanwhile: its list has number {now.number}",
+                expected="the list by which the release was judged",
+                found=f"number {now.number}",
+            )
+
+    def deliveries(self, release: VerifiedRelease, sources: Sources) -> list[Delivery]:
+        """Return the way of each component, if the release can be installed here now.
+
+        Raises:
+            Unsuitable: `unsuitable.target`, `unsuitable.failed-before`.
+            Failed: `state.unfinished`, `state.trial`, `io.payload-missing`.
+        """
+        found = deliveries(self._device, release.components, sources)
+        sources.check(release.components)
+        self.refuse_here(release)
+        return found
+
+    def refuse_here(self, release: VerifiedRelease) -> None:
+        """Refuse a release that what was begun or tried here before rules out.
+
+        Raises:
+            Failed: `state.unfinished`, `state.trial`; Unsuitable: `unsuitable.failed-before`.
+        """
+        self._refuse_on_trial(release)
+        self._refuse_unfinished(release)
+        self._refuse_failed(release)
+
+    def _refuse_on_trial(self, release: VerifiedRelease) -> None:
+        """Refuse any other release while one is on trial."""
+        record = read_trial(self._state)
+        if record is None or record.phase == "stays":
+            return
+        if record.release.manifest == release.manifest_digest.hex():
+            return
+        number, starts = record.release.sequence, record.most_boots - record.boots
+        hint = "fwsign device trial judges it now; fwsign device rollback ends it by hand"
+        raise Failed(
+            "state.trial",
+            f"release {number} is on trial, for {record.left} more seconds of uptime and {starts} "
+            "more starts of the machine at most",
+            expected=f"release {number} committed, or gone",
+            found=f"release {number} on trial",
+            hint=hint,
+        )
+
+    def _refuse_failed(self, release: VerifiedRelease) -> None:
+        """Refuse a release that failed a trial here, unless somebody asks for it again."""
+        known = failed_of(read_failed(self._state), release.manifest_digest.hex())
+        if known is None or known.reason is None or self._request.retry:
+            return
+        raise Unsuitable(
+            "unsuitable.failed-before",
+            f"release {known.sequence} failed its trial here before: {known.reason}",
+            expected="another release, with a higher sequence number",
+            found=f"release {known.sequence}",
+        )
+
+    def _refuse_unfinished(self, release: VerifiedRelease) -> None:
+        """Refuse any but a newer release while commands or boards of another are unfinished."""
+        intent = release_record.read(self._state, INTENT)
+        if intent is None or not intent.forward_only:
+            return
+        number = release.manifest.sequence_number
+        if release.manifest_digest.hex() != intent.manifest and number <= intent.sequence:
+            raise Failed(
+                "state.unfinished",
+                f"release {intent.sequence} was begun and not finished; it goes on forward only",
+                expected=f"the same release, or a sequence number above {intent.sequence}",
+                found=number,
+            )

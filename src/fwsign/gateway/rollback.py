@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Go back by hand: end a trial, or install the release before, within what the floor allows."""
+
+from fwsign.errors import Failed
+from fwsign.gateway import release_record
+from fwsign.gateway.install import install_staged
+from fwsign.gateway.judge import Judge
+from fwsign.gateway.kept import KeptReleases
+from fwsign.gateway.open_gateway import at_work
+from fwsign.gateway.session import Installed, InstallRequest, opened, refuse_platform
+from fwsign.gateway.target import Target
+from fwsign.gateway.trial_record import PREVIOUS, read_trial
+from fwsign.gateway.trial_status import TrialStatus
+from fwsign.gateway.trial_steps import end
+
+
+def rollback(request: InstallRequest) -> TrialStatus | Installed:
+    """Go back to the release before.
+
+    A release on trial ends as one that failed. After a commit, the release before is installed like
+    any other, so it must not be below the floor.
+
+    Args:
+        request: the device and the time.
+
+    Raises:
+        Unsuitable: `unsuitable.rollback`: the floor is above the release before.
+        Failed: `state.nothing`: no release before is kept; `state.*`, `io.*`, `device.*`.
+        FwsignError: as `fwsign.gateway.install.install`.
+    """
+    refuse_platform()
+    with opened(request.device) as state, Target(request.device.target_dir) as target:
+        gateway = at_work(request, state, target)
+        record = read_trial(state)
+        if record is not None and record.phase != "stays":
+            return end(gateway, "it was ended by hand")
+        before = record.before if record else release_record.read(state, PREVIOUS)
+        kept = KeptReleases(target)
+        envelope = kept.envelope(before.manifest) if before else None
+        if before is None or envelope is None:
+            hint = "with [trial] in device.toml, releases are kept from then on"
+            raise Failed("state.nothing", "no release before this one is kept", hint=hint)
+        Judge(request, state).verify(envelope)  # before anything moves
+        kept.unkeep(before.manifest)
+        return install_staged(gateway)

@@ -389,6 +389,19 @@ def test_a_file_whose_name_has_a_version_is_found_by_its_size(
     assert ranges(server, "/app_2") == [f"bytes={40 * KIB}-{40 * KIB + 3}"]
 
 
+def test_kept_payloads_have_blocks(gateway: Gateway, server: Server) -> None:
+    """Those of a release that may come back, for commands and boards, lie beside the versions."""
+    data = os.urandom(100 * KIB)
+    kept = gateway.target / ".fwsign/kept/abc/others"
+    kept.mkdir(parents=True)
+    for folder in (kept.parent.parent.parent, kept.parent.parent, kept.parent, kept):
+        folder.chmod(0o700)
+    (kept / "0").write_bytes(data)
+    gateway.install(publish(server, 1, app=changed(data, 0)))
+    assert gateway.installed == {"app": changed(data, 0)}
+    assert ranges(server) == [f"bytes=0-{BLOCK - 1}"]
+
+
 def test_old_files_are_searched_for_a_few_sizes_of_the_payload(
     gateway: Gateway, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

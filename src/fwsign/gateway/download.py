@@ -239,7 +239,7 @@ class Download:
     ) -> tuple[http.client.HTTPSConnection, http.client.HTTPResponse]:
         if time.monotonic() >= self._deadline:
             raise self._slow()
-        connection = self._connector.connect(url, self._deadline, own=own)
+        connection = self._connector.connect(url, self._deadline, own=own, turn=self._attempts)
         try:
             headers = self._headers()
             if own and self._token is not None:

@@ -2,13 +2,23 @@
 
 import errno
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fwsign.errors import Failed
-from fwsign.files import atomic_writer, io_error, read_bytes, write_atomic
+from fwsign.files import (
+    Accept,
+    atomic_writer,
+    io_error,
+    open_plain,
+    read_bytes,
+    read_owned,
+    refuse_special,
+    write_atomic,
+)
 from support import refused
 
 
@@ -99,3 +109,95 @@ def test_other_errors_keep_their_words() -> None:
     error = io_error(OSError(errno.EIO, "Input/output error"), "x", "read")
     assert (error.code, error.message) == ("io.read", "cannot read x: input/output error")
     assert io_error(OSError("odd"), "x", "write").message == "cannot write x: odd"
+
+
+# --- what could make a reader wait ---------------------------------------------------------------
+
+posix = pytest.mark.skipif(os.name != "posix", reason="there are no such files on Windows")
+
+
+def special(tmp_path: Path, kind: str) -> Path:
+    """Make a path of a kind that is no regular file."""
+    path = tmp_path / "special"
+    if kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "a socket":
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(path))
+    elif kind == "a device":
+        path = Path("/dev/zero")
+    elif kind == "a terminal":
+        path = Path("/dev/tty")
+    return path
+
+
+@posix
+@pytest.mark.parametrize("link", [False, True])
+@pytest.mark.parametrize("kind", ["a pipe", "a socket", "a device", "a terminal"])
+def test_special_files_are_refused_at_once(tmp_path: Path, kind: str, link: bool) -> None:
+    path = special(tmp_path, kind)
+    if link:
+        (tmp_path / "link").symlink_to(path)
+        path = tmp_path / "link"
+    words = f"{path} is not a regular file: it is {kind.replace('terminal', 'device')}"
+    for read in (read_bytes, read_owned):
+        with refused("io.format", words):
+            read(path, 10)
+    with refused("io.format", words):
+        open_plain(path, "files")
+    with refused("io.format", words):
+        refuse_special(path)
+
+
+@posix
+def test_a_file_that_is_exchanged_for_a_pipe_meanwhile_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"a")
+    opened = os.open
+
+    def exchange(name: Any, *more: Any, **words: Any) -> int:
+        path.unlink()
+        os.mkfifo(path)
+        return opened(name, *more, **words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", exchange)
+        with refused("io.format", "it is a pipe"):
+            open_plain(path)
+
+
+@posix
+@pytest.mark.parametrize("accept", ["streams", "pipes"])
+def test_what_a_shell_hands_over_is_read(accept: Accept) -> None:
+    reader, writer = os.pipe()
+    os.write(writer, b"through a pipe")
+    os.close(writer)
+    try:
+        with refused("io.format", f"/dev/fd/{reader} is not a regular file: it is a pipe"):
+            open_plain(Path(f"/dev/fd/{reader}"), "files")
+        assert read_bytes(Path(f"/dev/fd/{reader}"), 100, accept) == b"through a pipe"
+    finally:
+        os.close(reader)
+
+
+@posix
+def test_a_link_to_standard_input_is_no_file(tmp_path: Path) -> None:
+    """On a stick, that is: reading it would wait for whoever is at the terminal."""
+    reader, writer = os.pipe()
+    (tmp_path / "link").symlink_to(f"/dev/fd/{reader}")
+    try:
+        with refused("io.format", "it is a pipe"):
+            read_bytes(tmp_path / "link", 100)
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+@posix
+def test_a_directory_is_called_that(tmp_path: Path) -> None:
+    with refused("io.directory", f"cannot read {tmp_path}: is a directory"):
+        read_bytes(tmp_path, 100)
+    refuse_special(tmp_path)
+    refuse_special(tmp_path / "absent")

@@ -4,11 +4,13 @@
 import contextlib
 import errno
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterator
+from io import BufferedReader, FileIO
 from pathlib import Path
-from typing import BinaryIO, Final, Literal
+from typing import BinaryIO, Final, Literal, TypeAlias
 
 from fwsign.errors import Code, Failed, FwsignError
 
@@ -24,6 +26,13 @@ _CODES: Final[dict[int, tuple[Code, str]]] = {
     errno.EFBIG: ("io.full", "file too large"),
     errno.EEXIST: ("io.exists", "exists already"),
 }
+Accept: TypeAlias = Literal["files", "streams", "pipes"]
+_STREAM: Final = re.compile(r"/dev/stdin|/(?:dev|proc/self)/fd/[0-9]+")
+_SPECIAL: Final = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+_MOST_LINKS: Final = 40
+"""Links on the way to a file; Linux follows as many."""
+_AT_ONCE: Final = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+"""Flags for a file that was exchanged for a pipe or device meanwhile."""
 _OWNED: Final = "writable by its owner alone: root, or who runs this"
 
 
@@ -43,17 +52,71 @@ def io_error(
     return Failed(code, f"cannot {doing} {os.fspath(path)}: {words}", found=words)
 
 
-def read_bytes(path: Path, limit: int) -> bytes:
-    """Read a whole small file, at most `limit` bytes.
+def open_plain(path: Path, accept: Accept = "streams") -> FileIO:
+    """Open a regular file for reading, unbuffered; it never waits for another program.
+
+    Args:
+        path: the file, or a link to one.
+        accept: "files" for regular files alone; "streams" also for what a shell hands over, by
+            its own name: /dev/stdin, or /dev/fd/63 of a `<(...)`; "pipes" also for any pipe, whose
+            writer this waits for.
 
     Raises:
-        Failed: `io.*`; a file over the limit is `io.format`.
+        Failed: `io.format`: it is a pipe, device or socket; `io.*`.
     """
+    handed = accept != "files" and _STREAM.fullmatch(os.fspath(path)) is not None
     try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
+        if handed:
+            return FileIO(path)
+        kind = _refuse_special(path.stat(), path, accept)  # opening a device may do something
+        if kind == stat.S_IFIFO:
+            return FileIO(path)
+        file = FileIO(path, opener=lambda name, flags: os.open(name, flags | _AT_ONCE))
+        try:
+            _refuse_special(os.fstat(file.fileno()), path, "files")
+        except BaseException:
+            file.close()
+            raise
     except OSError as error:
         raise io_error(error, path) from error
+    return file
+
+
+def refuse_special(path: Path) -> None:
+    """Refuse a path that is there, and is neither a file nor a directory.
+
+    Raises:
+        Failed: `io.format`.
+    """
+    with contextlib.suppress(OSError):  # opening it gives the error
+        if not path.is_dir():
+            _refuse_special(path.stat(), path, "files")
+
+
+def _refuse_special(facts: os.stat_result, path: Path, accept: Accept) -> int:
+    """Return the kind of a file that is accepted."""
+    kind = stat.S_IFMT(facts.st_mode)
+    if kind == stat.S_IFDIR:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if kind == stat.S_IFREG or (kind == stat.S_IFIFO and accept == "pipes"):
+        return kind
+    what = _SPECIAL.get(kind, "a device")
+    message = f"{path} is not a regular file: it is {what}"
+    raise Failed("io.format", message, expected="a regular file", found=what)
+
+
+def read_bytes(path: Path, limit: int, accept: Accept = "streams") -> bytes:
+    """Read a whole small file, at most `limit` bytes.
+
+    Args:
+        path: the file.
+        limit: the most bytes.
+        accept: as for `open_plain`.
+
+    Raises:
+        Failed: `io.*`; a file over the limit, and a pipe or device, is `io.format`.
+    """
+    data, _ = _read(path, limit, accept)
     if len(data) > limit:
         raise Failed(
             "io.format",
@@ -64,19 +127,23 @@ def read_bytes(path: Path, limit: int) -> bytes:
     return data
 
 
+def _read(path: Path, limit: int, accept: Accept) -> tuple[bytes, os.stat_result]:
+    """Return at most one byte more than the limit, and the facts of the file."""
+    with open_plain(path, accept) as raw, BufferedReader(raw) as file:
+        try:
+            return file.read(limit + 1), os.fstat(file.fileno())
+        except OSError as error:
+            raise io_error(error, path) from error
+
+
 def read_owned(path: Path, limit: int) -> bytes:
-    """Read a configuration file that only root or this user can write.
+    """Read a configuration file that only root or this user can write or exchange.
 
     Raises:
         Failed: `io.config`, also for more bytes than `limit`; `io.*`.
     """
-    try:
-        with path.open("rb") as file:
-            facts = os.fstat(file.fileno())
-            data = file.read(limit + 1)
-    except OSError as error:
-        raise io_error(error, path) from error
-    if what := _foreign(facts):
+    data, facts = _read(path, limit, "files")
+    if what := _foreign(facts) or _reachable(path):
         message = f"{path} could have been written by another user: {what}"
         raise Failed("io.config", message, expected=_OWNED, found=what)
     if len(data) > limit:
@@ -98,6 +165,54 @@ def refuse_writable(place: int | Path, path: Path) -> None:
     if what := _foreign(os.stat(place)):  # noqa: PTH116 - a descriptor too
         message = f"{path} can be changed by other users: {what}"
         raise Failed("io.permission", message, expected=_OWNED, found=what)
+
+
+def refuse_reachable(path: Path) -> None:
+    """Refuse a path on whose way another user could put something else.
+
+    That is so where one of the directories above it, up to the root, or above a link on the way,
+    can be written by others. A directory with the sticky bit, such as /tmp, does not let others
+    exchange what is ours. A path that is not there is judged as far as it is.
+
+    Raises:
+        Failed: `io.permission`; OSError: a directory cannot be looked at.
+    """
+    if (found := _reachable(path)) is not None:
+        what = f"{path} can be exchanged by other users: {found}"
+        raise Failed("io.permission", what, expected=_OWNED, found=found)
+
+
+def _reachable(path: Path) -> str | None:
+    """Return the directory or link by which others reach a path, and the facts that let them."""
+    with contextlib.suppress(FileNotFoundError):
+        for place, facts in _way(path):
+            sticky = facts.st_mode & stat.S_ISVTX or stat.S_ISLNK(facts.st_mode)
+            shared = not sticky and facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+            if shared or facts.st_uid not in (0, os.geteuid()):
+                return f"{place} has mode {stat.S_IMODE(facts.st_mode):04o}, owner {facts.st_uid}"
+    return None
+
+
+def _way(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yield the directories on the way to a path, and the links, as the system follows them."""
+    here, left, links = Path("/"), list(reversed((Path.cwd() / path).parts[1:])), 0
+    yield here, here.lstat()
+    while left:
+        part = left.pop()
+        there = here.parent if part == ".." else here / part
+        facts = there.lstat()
+        if stat.S_ISLNK(facts.st_mode):
+            yield there, facts
+            links += 1
+            if links > _MOST_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            aim = there.readlink()
+            here = Path("/") if aim.is_absolute() else here
+            left += [one for one in reversed(aim.parts) if one != "/"]
+            continue
+        if left and part != "..":
+            yield there, facts
+        here = there
 
 
 def _foreign(facts: os.stat_result) -> str | None:

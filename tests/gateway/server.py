@@ -44,8 +44,13 @@ class Handler(BaseHTTPRequestHandler):
     @property
     def start(self) -> int:
         """The first byte that is asked for."""
-        found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
+        found = self.range
         return int(found[1]) if found else 0
+
+    @property
+    def range(self) -> re.Match[str] | None:
+        """The range that is asked for."""
+        return re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
 
     def give(self, *, most: int | None = None) -> None:
         """Give a file, or the first bytes of what was asked for, and hang up."""
@@ -53,11 +58,13 @@ class Handler(BaseHTTPRequestHandler):
         if data is None:
             self.head(404, {"Content-Length": "0"})
             return
-        rest = data[self.start :]
+        found = self.range
+        last = min(int(found[2]), len(data) - 1) if found and found[2] else len(data) - 1
+        rest = data[self.start : last + 1]
         headers = {"Content-Length": str(len(rest))}
-        if self.start:
-            headers["Content-Range"] = f"bytes {self.start}-{len(data) - 1}/{len(data)}"
-        self.head(206 if self.start else 200, headers)
+        if found:
+            headers["Content-Range"] = f"bytes {self.start}-{last}/{len(data)}"
+        self.head(206 if found else 200, headers)
         self.wfile.write(rest[:most])
 
     def head(self, status: int, headers: Mapping[str, str]) -> None:

@@ -128,18 +128,6 @@ def test_payloads_may_be_elsewhere(gateway: Gateway, tmp_path: Path) -> None:
     assert gateway.installed == {"app.tar": b"one"}
 
 
-def test_a_payload_may_come_from_a_pipe(gateway: Gateway, tmp_path: Path) -> None:
-    envelope = gateway.release(1, {"app.tar": b"one"})
-    os.mkfifo(tmp_path / "app.tar")
-    child = os.fork()
-    if child == 0:
-        (tmp_path / "app.tar").write_bytes(b"one")
-        os._exit(0)
-    gateway.install(envelope, str(tmp_path / "app.tar"))
-    os.waitpid(child, 0)
-    assert gateway.installed == {"app.tar": b"one"}
-
-
 # --- cut short -----------------------------------------------------------------------------------
 
 
@@ -344,19 +332,6 @@ def test_a_source_that_breaks_is_named(gateway: Gateway, monkeypatch: pytest.Mon
     monkeypatch.setattr(Sources, "open", opened)
     with refused("io.read", 'the payload of "app.tar": input/output error'):
         gateway.install(gateway.release(1, {"app.tar": b"one"}))
-
-
-def test_the_beginning_of_a_pipe_is_left_out(gateway: Gateway, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "app.tar")
-    child = os.fork()
-    if child == 0:
-        (tmp_path / "app.tar").write_bytes(b"one")
-        os._exit(0)
-    sources = Sources("update.suit", (str(tmp_path / "app.tar"),), gateway.device.fetch, print)
-    with sources.open(component(b"one", "app.tar"), 2) as source:
-        assert source is not None
-        assert source.read(9) == b"e"
-    os.waitpid(child, 0)
 
 
 def test_a_hint_that_cannot_be_read_is_no_hint(gateway: Gateway) -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -114,15 +115,27 @@ def test_parts_put_together_again_are_the_same_bytes(draw: st.DataObject) -> Non
     assert whole == bytes(data)
 
 
-def test_an_extension_that_is_not_there() -> None:
-    assert der.extension(der.split(LEAF.der).tbs, bytes.fromhex("551d1e")) is None
+def test_the_extensions_of_a_certificate() -> None:
+    found = dict(der.certificate_fields(der.split(LEAF.der).tbs).extensions)
+    assert found.keys() == {extension_oid(one.oid) for one in LEAF.certificate.extensions}
+    for one in LEAF.certificate.extensions:
+        assert found[extension_oid(one.oid)] == one.value.public_bytes()
+
+
+def extension_oid(oid: x509.ObjectIdentifier) -> bytes:
+    """Return the content of the OID of an extension of RFC 5280, below 2.5.29."""
+    return bytes((0x55, 0x1D, int(oid.dotted_string.rpartition(".")[2])))
 
 
 @pytest.mark.parametrize("days", [(-1, 30), (-1, 366 * 30), (366 * 30, 366 * 31)], ids=str)
 def test_the_entries_of_a_crl_are_found_after_times_of_either_form(days: tuple[int, int]) -> None:
     """From 2050 on a time is a GeneralizedTime (RFC 5280 section 5.1.2.4)."""
     none, one, two = (
-        der.entries_size(der.split(make_crl(ROOT, [LEAF] * count, days=days), crl=True).tbs)
+        len(
+            der.crl_fields(
+                der.split(make_crl(ROOT, [LEAF] * count, days=days), crl=True).tbs
+            ).entries
+        )
         for count in range(3)
     )
     assert none == 0

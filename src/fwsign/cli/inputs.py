@@ -15,7 +15,7 @@ import typer
 from fwsign import spans
 from fwsign.cli import quoting, ui
 from fwsign.errors import Failed, Malformed
-from fwsign.files import io_error, read_bytes
+from fwsign.files import io_error, open_plain, read_bytes
 from fwsign.format.suit_labels import ENVELOPE_HEAD
 
 if TYPE_CHECKING:
@@ -177,13 +177,13 @@ def _prompt(what: str, option: str, *, confirm: bool) -> bytes:
 
 
 def read(path: Path, limit: int) -> bytes:
-    """Read a whole small file, or standard input if the path is `-`.
+    """Read a whole small file or pipe, or standard input if the path is `-`.
 
     Raises:
         Failed: `io.*`; more than `limit` bytes are `io.format`.
     """
     if path != STREAM:
-        return read_bytes(path, limit)
+        return read_bytes(path, limit, "pipes")
     if sys.stdin is None:
         raise Failed("io.missing", "cannot read standard input: it is closed")
     try:
@@ -218,9 +218,9 @@ def expecting_envelope(path: Path) -> Iterator[None]:
 
 def _begins_as_envelope(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
+        with open_plain(path, "files") as file:
             return file.read(len(ENVELOPE_HEAD)) == ENVELOPE_HEAD
-    except OSError:  # such as a pipe, which can be read only once
+    except Failed:  # such as a pipe, which can be read only once
         return True
 
 

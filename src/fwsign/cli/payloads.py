@@ -13,7 +13,7 @@ import typer
 
 from fwsign.cli import ui
 from fwsign.cli.inputs import STREAM
-from fwsign.files import io_error
+from fwsign.files import Accept, io_error, open_plain
 from fwsign.format.component import Component
 from fwsign.format.payload import Blocks, PayloadSource
 from fwsign.reading import BlockCheck, Counted
@@ -22,35 +22,43 @@ _LARGE: Final = 32 * 1024 * 1024  # bytes; smaller files are done before a bar i
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[PayloadSource]:
+def opened(path: Path, accept: Accept = "streams") -> Iterator[PayloadSource]:
     """Open a payload for reading.
+
+    Args:
+        path: the payload; `-` is standard input.
+        accept: as for `open_plain`.
 
     Raises:
         Failed: `io.*`.
     """
-    with _file(path) as file:
+    with _file(path, accept) as file:
         size = os.fstat(file.fileno()).st_size
         with _bar(path.name, size) as bar:
             yield file if bar is None else Counted(file, bar.update)
 
 
-def check_blocks(path: Path, component: Component, blocks: Blocks) -> None:
+def check_blocks(path: Path, component: Component, blocks: Blocks, accept: Accept) -> None:
     """Check a file by only its block list, hashing on every core.
 
-    A pipe will do.
+    Args:
+        path: the payload; `-` is standard input.
+        component: the component.
+        blocks: its block list.
+        accept: as for `open_plain`.
 
     Raises:
         Tampered: `tampered.block`, `tampered.payload-size`.
         Failed: `io.*`.
     """
-    with _file(path) as file, _bar(path.name, component.size) as bar:
+    with _file(path, accept) as file, _bar(path.name, component.size) as bar:
         BlockCheck(file, component, blocks, None if bar is None else bar.update).run()
 
 
 @contextmanager
-def _file(path: Path) -> Iterator[FileIO]:
+def _file(path: Path, accept: Accept) -> Iterator[FileIO]:
     try:
-        file = path.open("rb", buffering=0) if path != STREAM else FileIO(os.dup(0))
+        file = FileIO(os.dup(0)) if path == STREAM else open_plain(path, accept)
     except OSError as error:
         raise io_error(error, path) from error
     with file:

@@ -14,12 +14,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fwsign.errors import Failed, FwsignError
 from fwsign.est.http import Refused
+from fwsign.format.library import PARSE_ERRORS
 from fwsign.names import peer_name
 from fwsign.pki.certificates import common_name
 from fwsign.pki.leaves import Leaf, leaf_of
 from fwsign.pki.paths.purpose import judge
 from fwsign.x509.anchor import Anchor
-from fwsign.x509.certificate import PARSE_ERRORS
 
 if TYPE_CHECKING:
     from datetime import datetime

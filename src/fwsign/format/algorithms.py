@@ -78,10 +78,16 @@ class KeyKind(NamedTuple):
     new: tuple[NewKeyKind, ...] = ()
 
     def imported(self, half: Literal["PublicKey", "PrivateKey", ""]) -> Any:
-        """Return cryptography's type of one half of a key; without a half, that of its curve."""
+        """Return cryptography's type of one half of a key; without a half, that of its curve.
+
+        It is None if the version that is installed has no such keys.
+        """
         module, _, name = self.type.partition(".")
-        asymmetric = import_module(f"cryptography.hazmat.primitives.asymmetric.{module}")
-        return getattr(asymmetric, f"{name}{half}")
+        try:
+            asymmetric = import_module(f"cryptography.hazmat.primitives.asymmetric.{module}")
+        except ImportError:
+            return None
+        return getattr(asymmetric, f"{name}{half}", None)
 
 
 _ECDSA: Final = MappingProxyType(

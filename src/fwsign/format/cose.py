@@ -24,6 +24,7 @@ from fwsign.format.algorithms import (
     Algorithm,
     KeyKind,
 )
+from fwsign.format.library import AbsentKey, types
 
 PublicKey: TypeAlias = Any
 """A public key object of `cryptography`; `key_kind` names its kind."""
@@ -73,7 +74,7 @@ MAX_RSA_EXPONENT_BITS: Final = 64
 """Bits of a public exponent, nearly always 65537; one as long as the key costs a hundred times."""
 
 _CURVES: Final = {one.imported("").name: one for one in KEYS if one.family == "ECDSA"}
-_TYPES: Final = tuple((one.imported("PublicKey"), one) for one in KEYS if one.family != "ECDSA")
+_TYPES: Final = types()
 HASHES: Final[Mapping[str, Hash]] = MappingProxyType(
     {one.name: getattr(hashes, one.function.upper())() for one in DIGESTS.values()}
 )
@@ -84,6 +85,8 @@ def kind_of(key: PublicKey) -> KeyKind | None:
     """Return the kind of a key; None if certificates in a path may not have such keys."""
     if isinstance(key, ec.EllipticCurvePublicKey):
         return _CURVES.get(key.curve.name)
+    if isinstance(key, AbsentKey):
+        return key.kind
     return next((kind for own, kind in _TYPES if isinstance(key, own)), None)
 
 

@@ -82,6 +82,24 @@ class Download:
             self._answer.connection.close()
             self._answer = None
 
+    @property
+    def sends_all(self) -> bool:
+        """Whether the server sends the file to its end, whatever was asked for."""
+        return self._answer is not None and self._answer.response.status == 200
+
+    def aim(self, start: int, stop: int | None) -> None:
+        """Go on at another byte.
+
+        Args:
+            start: the offset of the next wanted byte; the connection stays if it leads there.
+            stop: the offset after the last wanted byte; None for the end of the file.
+        """
+        if not (self.sends_all and start == self._at):
+            self.close()
+            self._attempts = 0
+        self._part = self._part._replace(stop=stop)
+        self._at = self._since = start
+
     def read(self, size: int, /) -> bytes:
         """Return at most `size` bytes, none at the end of the part.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from fwsign.errors import Failed
-from fwsign.files import io_error, refuse_writable
+from fwsign.files import io_error, refuse_reachable, refuse_writable
 from fwsign.gateway.config import Device, Tell
 from fwsign.gateway.fetch_rules import FetchRules
 from fwsign.gateway.sources import PayloadProgress, Sources
@@ -37,7 +37,10 @@ class InstallRequest(NamedTuple):
         at: the clock's time; it may be wrong.
         signer: signs receipts.
         dry_run: verify everything, and change nothing.
-        progress: told of each payload's bytes.
+        progress: told of each payload's bytes. To cancel, let it raise: its exception leaves
+            `install` unchanged, and device and floor stay as they were. Verified bytes stay
+            staged, so that the next try goes on from there. (An `OSError` would be taken for one of
+            the disk.)
         tell: told of messages for people.
         retry: install a release although it failed a trial before.
         uptime: returns the machine's start and the seconds since.
@@ -105,6 +108,7 @@ def refuse_foreign(path: Path) -> None:
     """
     try:
         real = Path(os.path.realpath(path))  # resolve() raises another error for a loop
+        refuse_reachable(path)
         refuse_writable(real.parent, real.parent)
         refuse_writable(real, real)
     except FileNotFoundError:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from fwsign.errors import Failed
-from fwsign.files import io_error, read_bytes
+from fwsign.files import open_plain, read_bytes
 from fwsign.format.component import Component, is_inside, is_url
 from fwsign.format.envelope import MAX_ENVELOPE_SIZE
-from fwsign.format.payload import CHUNK_SIZE, PayloadSource
+from fwsign.format.payload import PayloadSource
 from fwsign.gateway.config import Tell
 from fwsign.gateway.fetch_rules import FetchRules
 
@@ -66,7 +66,7 @@ class Sources(NamedTuple):
             from fwsign.gateway.fetch import fetch_bytes  # files need no network
 
             return fetch_bytes(self.envelope, self.rules, MAX_ENVELOPE_SIZE, self.tell)
-        return read_bytes(Path(self.envelope), MAX_ENVELOPE_SIZE)
+        return read_bytes(Path(self.envelope), MAX_ENVELOPE_SIZE, "files")
 
     @contextlib.contextmanager
     def open(self, component: Component, start: int = 0) -> Iterator[PayloadSource | None]:
@@ -90,16 +90,16 @@ class Sources(NamedTuple):
                 yield source
             return
         try:
-            file = Path(place).open("rb", buffering=0)  # noqa: SIM115 - closed below
-        except FileNotFoundError as error:
+            file = open_plain(Path(place), "files")
+        except Failed as error:
+            if error.code != "io.missing":
+                raise
             message = f'the payload of "{component.name}" is not there: {place}'
             raise Failed(
                 "io.payload-missing", message, step=10, expected=place, found="nothing"
             ) from error
-        except OSError as error:
-            raise io_error(error, place) from error
         with file:
-            _skip(file, start)
+            file.seek(start)
             yield file
 
     def _place(self, component: Component) -> str:
@@ -135,13 +135,3 @@ class Sources(NamedTuple):
 
 def _absolute(place: str) -> str:
     return place if is_url(place) else str(Path(place).absolute())
-
-
-def _skip(file: "PayloadSource", start: int) -> None:
-    """Skip the first bytes of a file, which may be a pipe."""
-    seek = getattr(file, "seek", None)
-    if seek is not None and getattr(file, "seekable", bool)():
-        seek(start)
-        return
-    while start and (data := file.read(min(start, CHUNK_SIZE))):
-        start -= len(data)

@@ -2,25 +2,31 @@
 """Staged files: only this user can change them, and any later change is noticed."""
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from fwsign.errors import Tampered
+from fwsign.errors import FwsignError, Tampered
 from fwsign.files import io_error
 from fwsign.format.component import Component, is_inside
 from fwsign.format.payload import CHUNK_SIZE, PayloadSource, Receiving
 from fwsign.gateway.delivery import Delivery, Destination
+from fwsign.gateway.reuse import reusing
 from fwsign.gateway.sources import PayloadProgress
 from fwsign.verify.verified import VerifiedRelease
 
 DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 """Flags to open our own directories."""
-FILE: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+FILE: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """Flags to open our own files."""
+
+
+_EXCHANGED: Final = (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENODEV)
+"""Errors of opening a file that is gone, or that something else has replaced."""
 
 
 class Staged(NamedTuple):
@@ -52,8 +58,20 @@ def explained(path: Path, *past: type[OSError]) -> Iterator[None]:
         raise io_error(error, path, "write") from error
 
 
+def tells_of_files(error: FwsignError) -> bool:
+    """Tell whether an error of checking files is about them: they are gone, or not as they were.
+
+    An error of the disk, or of limits such as that of open files, says nothing about them.
+    """
+    return not error.code.startswith("io.") or error.code in ("io.missing", "io.directory")
+
+
 def stage(
-    release: VerifiedRelease, delivery: Delivery, handle: int, progress: PayloadProgress
+    release: VerifiedRelease,
+    delivery: Delivery,
+    handle: int,
+    progress: PayloadProgress,
+    folders: Sequence[int] = (),
 ) -> None:
     """Fill a file with a component's verified payload; verify the bytes it already has.
 
@@ -62,6 +80,7 @@ def stage(
         delivery: one of its components, with its source.
         handle: the file's descriptor.
         progress: told of the staged bytes.
+        folders: descriptors of directories with old files, whose blocks need not be fetched.
 
     Raises:
         Tampered: `tampered.payload-size`, `tampered.payload-digest`, `tampered.block`.
@@ -73,7 +92,7 @@ def stage(
         file.truncate(0)
         release.receive(component, None, file)
     else:
-        _fill(release, delivery, file)
+        _fill(release, delivery, file, folders)
 
 
 class _File:
@@ -103,15 +122,21 @@ class _File:
         self._report(os.lseek(self._handle, 0, os.SEEK_CUR))
 
 
-def _fill(release: VerifiedRelease, delivery: Delivery, file: _File) -> None:
+def _fill(
+    release: VerifiedRelease, delivery: Delivery, file: _File, folders: Sequence[int]
+) -> None:
     """Fetch the bytes that are not staged yet, and verify the whole payload."""
     component = delivery.component
     receiving = release.resuming(component, file)
     kept = receiving.offset
     try:
         if not kept or kept < component.size:
-            with delivery.open(kept) as source:
-                _feed(receiving, component, source)
+            blocks = release.blocks(component)
+            with (
+                delivery.open(kept) as source,
+                reusing(source, component, blocks, kept, folders) as mixed,
+            ):
+                _feed(receiving, component, mixed)
         receiving.finish()
     except Tampered:
         if release.blocks(component) is not None:
@@ -120,7 +145,7 @@ def _fill(release: VerifiedRelease, delivery: Delivery, file: _File) -> None:
         if not kept:
             raise
         # The bytes that were there before may be bad, and the source good.
-        _fill(release, delivery, file)
+        _fill(release, delivery, file, folders)
 
 
 def _feed(receiving: Receiving, component: Component, source: PayloadSource | None) -> None:
@@ -161,7 +186,9 @@ def open_own(parent: int, name: str) -> int:
         handle = os.open(name, FILE, dir_fd=parent)
     except FileNotFoundError:
         pass
-    except OSError:  # a link, a directory, or a file that may not be written
+    except OSError as error:  # a link, a directory, or a file that may not be written
+        if error.errno not in (*_EXCHANGED, errno.EISDIR, errno.EACCES, errno.EPERM):
+            raise
         remove(parent, name)
     else:
         found = os.fstat(handle)
@@ -170,6 +197,25 @@ def open_own(parent: int, name: str) -> int:
         os.close(handle)
         os.unlink(name, dir_fd=parent)
     return os.open(name, FILE | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=parent)
+
+
+def open_to_read(parent: int, name: str) -> int | None:
+    """Open a file of ours for reading; None if it is gone, or is no regular file any more.
+
+    Raises:
+        Failed: `io.*`: that cannot be told.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        handle = os.open(name, flags, dir_fd=parent)
+    except OSError as error:
+        if error.errno in _EXCHANGED:
+            return None
+        raise io_error(error, name) from error
+    if stat.S_ISREG(os.fstat(handle).st_mode):
+        return handle
+    os.close(handle)
+    return None
 
 
 def facts(handle: int) -> tuple[int, ...]:
@@ -184,18 +230,6 @@ def facts(handle: int) -> tuple[int, ...]:
         found.st_nlink,
         found.st_mode,
     )
-
-
-def holders_of(handle: int) -> list[int]:
-    """Return the other processes that have a file open, where /proc tells it."""
-    wanted = os.fstat(handle)
-    found = []
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        with contextlib.suppress(OSError):
-            process = int(link.parts[2])
-            if process != os.getpid() and os.path.samestat(link.stat(), wanted):
-                found.append(process)
-    return sorted(set(found))
 
 
 def exists(parent: int, name: str) -> bool:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fwsign.errors import Failed
 from fwsign.files import read_bytes, write_atomic
+from fwsign.format.library import PARSE_ERRORS
 from fwsign.keys.pem import blocks
 from fwsign.pki.certificates import CRL_LIMIT, crl_is_signed
 from fwsign.pki.entry_names import is_root
@@ -21,7 +22,6 @@ from fwsign.pki.log import log_crl
 from fwsign.pki.places import BUNDLE
 from fwsign.pki.profiles import authority_key, signature_hash
 from fwsign.spans import CLOCK_TOLERANCE
-from fwsign.x509.certificate import PARSE_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

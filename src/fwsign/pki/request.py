@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from fwsign.errors import Failed
+from fwsign.format.library import PARSE_ERRORS
 from fwsign.pki.leaves import alternative_names, check_public_key, device_of
 from fwsign.pki.profiles import limits_of
 from fwsign.pki.subjects import organisation_of
-from fwsign.x509.certificate import PARSE_ERRORS
 
 if TYPE_CHECKING:
     from fwsign.keys import PublicKey

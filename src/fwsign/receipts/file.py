@@ -5,11 +5,12 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from fwsign.errors import Failed, Malformed
-from fwsign.files import io_error, sync_directory, wait_for
+from fwsign.files import io_error, open_plain, refuse_special, sync_directory, wait_for
 from fwsign.keys import Signer
 from fwsign.receipts.chain import MAX_LINE, line_digest, make_line, parse_line
 
@@ -21,7 +22,7 @@ def read_lines(path: Path) -> Iterator[str]:
         Failed: `io.*`.
     """
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as raw, BufferedReader(raw) as file:
             while line := file.readline(MAX_LINE + 2):
                 yield line.removesuffix(b"\n").decode(errors="surrogateescape")
     except OSError as error:
@@ -73,6 +74,7 @@ def append(
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
     """Open and lock a file; make it if there is none."""
+    refuse_special(path)
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
         try:

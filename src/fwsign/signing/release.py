@@ -80,17 +80,17 @@ def describe(
     Args:
         files: one or more; their names must differ in more than case.
         text: vendor, product, version and description.
-        sequence_number: 0 to 2**63 - 1; devices refuse lower ones than they have seen.
+        sequence_number: 0 to 2**53 - 1; devices refuse lower ones than they have seen.
         use_before: Unix time in seconds, from which on devices refuse the release.
         embed: put the payloads into the envelope, at most 16 MiB each.
         base_url: a prefix for each name, for payloads that devices fetch.
-        block_size: bytes of a block. If it is given, every payload larger than one block gets a
-            block list; 0 makes no lists. By default payloads above 1 MiB get lists of 64 KiB
-            blocks. Payloads inside the envelope get none.
-        opener: opens each file once, for a progress bar.
+        block_size: bytes of a block, for every payload larger than one block; 0 makes no block
+            lists. By default payloads above 1 MiB get 64 KiB blocks, those inside none.
+        opener: opens each file once, for a progress bar. To cancel, let `read` raise anything but
+            an `OSError`: it leaves this function unchanged, and nothing was written.
 
     Raises:
-        Malformed: `malformed.component`.
+        Malformed: `malformed.component`; `malformed.size` for names or a version that are too long.
         Failed: `io.*`, `state.policy`.
     """
     _check_numbers(len(files), sequence_number, use_before, block_size)

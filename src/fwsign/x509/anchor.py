@@ -1,27 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The anchors that a verifier pins: root certificates and bare public keys."""
 
+import base64
+import re
 from collections.abc import Iterable
-from typing import NamedTuple
-
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_der_public_key,
-    load_pem_public_key,
-)
+from typing import Final, NamedTuple
 
 from fwsign.errors import Malformed
 from fwsign.format.cose import PublicKey, key_name
-from fwsign.x509.certificate import (
-    PARSE_ERRORS,
-    Certificate,
-    key_digest,
-    no_warnings,
-    parse_anchor,
-)
+from fwsign.x509.certificate import Certificate, key_digest, parse_anchor
+from fwsign.x509.public_key import load_public_key
+
+_LABEL: Final = rb"-----BEGIN ((?:X509 )?CERTIFICATE|PUBLIC KEY)-----"
+_BEGIN: Final = re.compile(_LABEL)
+_PEM: Final = re.compile(_LABEL + rb"([A-Za-z0-9+/=\s]*)-----END \1-----")
 
 
 class Anchor(NamedTuple):
@@ -67,11 +59,12 @@ class Anchor(NamedTuple):
 
         Raises:
             Malformed: `malformed.certificate`.
+            Untrusted: `untrusted.algorithm`, for a kind of key that is not known here.
         """
         try:
-            key = load_der_public_key(spki)
+            key = load_public_key(spki)
             digest = key_digest(key)
-        except (UnsupportedAlgorithm, *PARSE_ERRORS) as error:
+        except ValueError as error:
             raise Malformed("malformed.certificate", f"not a public key: {error}") from None
         return cls(key, digest, None, tuple(vendors))
 
@@ -80,7 +73,7 @@ class Anchor(NamedTuple):
         """Pin the one certificate or public key of a PEM file's content.
 
         Args:
-            data: the file's content.
+            data: the file's content; blocks of other kinds in it are ignored.
             vendors: as for the class.
 
         Raises:
@@ -88,24 +81,39 @@ class Anchor(NamedTuple):
             Untrusted: `untrusted.algorithm`, `untrusted.serial`.
         """
         try:
-            if b"-----BEGIN PUBLIC KEY-----" in data:
-                key = load_pem_public_key(data)
-                spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-                return cls.from_public_key(spki, vendors)
-            with no_warnings():
-                found = x509.load_pem_x509_certificates(data)
-        except (UnsupportedAlgorithm, *PARSE_ERRORS) as error:
+            found = _pem_blocks(data)
+        except ValueError as error:
             raise Malformed("malformed.certificate", f"not a PEM file to pin: {error}") from None
         if len(found) != 1:
+            keys = any(label == b"PUBLIC KEY" for label, _ in found)
+            words = "certificates and public keys" if keys else "certificates"
             raise Malformed(
                 "malformed.certificate",
-                f"{len(found)} certificates to pin, expected one",
+                f"{len(found)} {words} to pin, expected one",
                 expected=1,
                 found=len(found),
             )
-        return cls.from_certificate(found[0].public_bytes(Encoding.DER), vendors)
+        (label, content), *_ = found
+        if label == b"PUBLIC KEY":
+            return cls.from_public_key(content, vendors)
+        return cls.from_certificate(content, vendors)
 
     @property
     def name(self) -> str:
         """The name of the anchor, for people."""
         return self.certificate.name if self.certificate else f"{key_name(self.key)} key"
+
+
+def _pem_blocks(data: bytes) -> list[tuple[bytes, bytes]]:
+    """Return the certificates and public keys in a PEM file: labels and DER.
+
+    Raises:
+        ValueError: there is none, or one is damaged.
+    """
+    found = [(block[1], b"".join(block[2].split())) for block in _PEM.finditer(data)]
+    begun = len(_BEGIN.findall(data))
+    if not begun:
+        raise ValueError("no certificate and no public key")
+    if begun != len(found):
+        raise ValueError("a block without its end, or that is not base64")
+    return [(label, base64.b64decode(text, validate=True)) for label, text in found]

@@ -5,10 +5,11 @@ import hashlib
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Final, NamedTuple, TypeVar, cast
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
@@ -16,7 +17,10 @@ from cryptography.x509.oid import NameOID
 from fwsign.errors import Malformed, Untrusted, check_limit
 from fwsign.format.algorithms import CERTIFICATE_ALGORITHMS, certificate_algorithms
 from fwsign.format.cose import HASHES, PublicKey, kind_of
+from fwsign.format.library import PARSE_ERRORS, utc
 from fwsign.x509 import der
+from fwsign.x509.form import check_form
+from fwsign.x509.public_key import load_public_key
 
 MAX_ATTRIBUTES: Final = 64
 """Attributes of one name; parsing and comparing more would cost more than a signature check."""
@@ -25,17 +29,6 @@ MAX_ALTERNATIVE_NAMES: Final = 256
 MAX_SERIAL_BITS: Final = 159
 """RFC 5280 section 4.1.2.2: at most 20 octets, and positive."""
 
-# cryptography raises these for input that it cannot parse. It warns of odd names and serial
-# numbers, and a caller may have turned warnings into errors.
-PARSE_ERRORS: Final = (
-    Warning,
-    ValueError,
-    TypeError,
-    OverflowError,
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-)
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 
@@ -49,6 +42,8 @@ class Certificate(NamedTuple):
     subject: x509.Name  # kept, since `parsed` makes both names anew each time
     issuer: x509.Name
     extensions: tuple[x509.Extension[x509.ExtensionType], ...]
+    not_before: datetime
+    not_after: datetime
 
     @property
     def name(self) -> str:
@@ -128,19 +123,22 @@ def _parse(data: bytes, *, least_serial: int) -> Certificate:
         # cryptography parses on demand: read all now, so that nothing can fail later.
         subject, issuer = certificate.subject, certificate.issuer
         extensions = tuple(certificate.extensions)
-        _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        key = certificate.public_key()
+        not_before, not_after = (
+            utc(certificate, "not_valid_before"),
+            utc(certificate, "not_valid_after"),
+        )
+        fields = der.certificate_fields(signed.tbs)
+        check_form(fields)
+        key = load_public_key(fields.key)
         spki = key_digest(key)
-    except UnsupportedAlgorithm as error:
-        raise Untrusted(
-            "untrusted.algorithm", f"a kind of key that is not allowed: {error}"
-        ) from None
     except PARSE_ERRORS as error:
         raise Malformed("malformed.certificate", f"not a certificate: {error}") from None
     if version is not x509.Version.v3:
         raise Malformed("malformed.certificate", f"certificate of version {version.name}, not v3")
     _check_names(subject, issuer, extensions)
-    return Certificate(certificate, signed, key, spki, subject, issuer, extensions)
+    return Certificate(
+        certificate, signed, key, spki, subject, issuer, extensions, not_before, not_after
+    )
 
 
 def _check_names(

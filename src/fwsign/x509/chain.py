@@ -109,10 +109,7 @@ def check_dates(
         Stale: `stale.certificate`, `stale.not-yet-valid`.
     """
     for certificate in path.certificates:
-        first, last = (
-            certificate.parsed.not_valid_before_utc,
-            certificate.parsed.not_valid_after_utc,
-        )
+        first, last = certificate.not_before, certificate.not_after
         if at > last:
             # A certificate of hours may end on the day on which it is judged.
             form = "%Y-%m-%d" if at.date() != last.date() else "%Y-%m-%d %H:%M:%S"

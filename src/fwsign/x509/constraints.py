@@ -71,7 +71,8 @@ def check_constraints(ca: Certificate, below: Sequence[Certificate]) -> None:
         return
     names = [_names_of(certificate) for certificate in below]
     # cryptography drops minimum and maximum, which RFC 5280 forbids: they narrow a subtree.
-    if found.value.public_bytes() != der.extension(ca.signed.tbs, _NAME_CONSTRAINTS):
+    written = dict(der.certificate_fields(ca.signed.tbs).extensions)
+    if found.value.public_bytes() != written[_NAME_CONSTRAINTS]:
         raise _refused(f'CA "{ca.name}" has name constraints with a minimum or maximum')
     permitted = [_supported(base, ca) for base in found.value.permitted_subtrees or ()]
     excluded = [_supported(base, ca) for base in found.value.excluded_subtrees or ()]
@@ -210,7 +211,7 @@ def _fold(name: x509.Name, whose: str) -> _Folded:
     )
 
 
-def _prepared(attribute: x509.NameAttribute[Any], whose: str) -> str:
+def _prepared(attribute: "x509.NameAttribute[Any]", whose: str) -> str:
     value = attribute.value
     if isinstance(value, str) and value.isascii() and value.isprintable():
         return " ".join(value.casefold().split())

@@ -13,9 +13,11 @@ from cryptography import x509
 from cryptography.x509.oid import ExtensionOID
 
 from fwsign.errors import Malformed, Untrusted
+from fwsign.format.library import PARSE_ERRORS, utc
 from fwsign.x509 import der
 from fwsign.x509.anchor import Anchor
-from fwsign.x509.certificate import PARSE_ERRORS, Certificate, display_name
+from fwsign.x509.certificate import Certificate, display_name
+from fwsign.x509.form import check_form
 from fwsign.x509.roles import Profile
 
 HARMLESS: Final = frozenset(
@@ -114,7 +116,7 @@ def reading(data: bytes) -> int:
         return len(data) * (HEAD_WEIGHT + 1)
     try:
         signed = der.split(data, crl=True).tbs
-        return len(data) + HEAD_WEIGHT * (len(signed) - der.entries_size(signed))
+        return len(data) + HEAD_WEIGHT * (len(signed) - len(der.crl_fields(signed).entries))
     except ValueError as error:
         raise Malformed("malformed.crl", f"not a CRL: {error}") from None
 
@@ -136,7 +138,8 @@ def parse_crl(data: bytes) -> Crl:
         keeps_since = _keeps_since(extensions.get(_KEEPS_EXPIRED))
         point = extensions.get(ExtensionOID.ISSUING_DISTRIBUTION_POINT)
         issuer = parsed.issuer
-        this_update, next_update = parsed.last_update_utc, parsed.next_update_utc
+        this_update, next_update = utc(parsed, "last_update"), utc(parsed, "next_update")
+        check_form(der.crl_fields(signed.tbs))
     except PARSE_ERRORS as error:
         raise Malformed("malformed.crl", f"not a CRL: {error}") from None
     if next_update is None:
@@ -251,12 +254,12 @@ def check_entry(
     Raises:
         Untrusted: `untrusted.revoked`.
     """
-    reason, since = x509.ReasonFlags.unspecified, entry.revocation_date_utc
+    reason, since = x509.ReasonFlags.unspecified, utc(entry, "revocation_date")
     for found in entry.extensions:
         if isinstance(found.value, x509.CRLReason):
             reason = found.value.reason
         elif isinstance(found.value, x509.InvalidityDate):
-            since = min(since, found.value.invalidity_date_utc)
+            since = min(since, utc(found.value, "invalidity_date"))
     if signed_at is not None and reason in HARMLESS and signed_at < since:
         return
     raise Untrusted(

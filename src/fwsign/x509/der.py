@@ -24,15 +24,32 @@ class Signed(NamedTuple):
     signature: bytes
 
 
+class Fields(NamedTuple):
+    """Parts of the signed part of a certificate or CRL.
+
+    Args:
+        names: the issuer, and the subject of a certificate, each in DER.
+        extensions: the content of the OID, and of the OCTET STRING, of each.
+        key: a certificate's SubjectPublicKeyInfo, in DER.
+        entries: the content of a CRL's list of revoked certificates.
+    """
+
+    names: tuple[bytes, ...]
+    extensions: tuple[tuple[bytes, bytes], ...]
+    key: bytes = b""
+    entries: bytes = b""
+
+
 class DerReader:
     """Read elements one after another; each has its length in the shortest form.
 
     Args:
         data: the elements, such as the content of a SEQUENCE.
+        at: where to begin.
     """
 
-    def __init__(self, data: bytes) -> None:
-        self._data, self._at, self._end = data, 0, len(data)
+    def __init__(self, data: bytes, at: int = 0) -> None:
+        self._data, self._at, self._end = data, at, len(data)
 
     @property
     def more(self) -> bool:
@@ -62,6 +79,11 @@ class DerReader:
     def peek(self, tag: int) -> bool:
         """Tell whether the next element has this tag."""
         return self._data[self._at : min(self._at + 1, self._end)] == bytes([tag])
+
+    def rest(self) -> bytes:
+        """Return all that is left, whatever it is."""
+        begin, self._at = self._at, self._end
+        return self._data[begin : self._end]
 
     def integer(self) -> int:
         """Return the next element's number; raise ValueError if it is not an INTEGER in DER."""
@@ -182,43 +204,47 @@ def issuer_and_serial(tbs: bytes) -> bytes:
     return inside.whole(SEQUENCE) + serial
 
 
-def extension(tbs: bytes, oid: bytes) -> bytes | None:
-    """Return the value of a certificate's extension, or None if it has none.
-
-    Args:
-        tbs: the signed part of a version 3 certificate that was parsed before.
-        oid: the content of the extension's OBJECT IDENTIFIER.
+def certificate_fields(tbs: bytes) -> Fields:
+    """Return the fields of a certificate's signed part whose form `form` checks.
 
     Raises:
         ValueError: the shape is not that of RFC 5280 section 4.1.
     """
     inside = _fields(tbs)
     inside.content(INTEGER)
-    for _ in range(5):  # algorithm, issuer, validity, subject, key
-        inside.content(SEQUENCE)
+    inside.content(SEQUENCE)  # the algorithm
+    issuer = inside.whole(SEQUENCE)
+    inside.content(SEQUENCE)  # validity
+    subject, key = inside.whole(SEQUENCE), inside.whole(SEQUENCE)
     inside.optional(ISSUER_ID)
     inside.optional(SUBJECT_ID)
-    every = inside.inside(EXTENSIONS).inside(SEQUENCE)
-    while every.more:
-        one = every.inside(SEQUENCE)
-        found = one.content(OID)
-        one.optional(BOOLEAN)  # critical
-        if found == oid:
-            return one.content(OCTETS)
-    return None
+    return Fields((issuer, subject), _extensions(inside, EXTENSIONS), key)
 
 
-def entries_size(tbs: bytes) -> int:
-    """Return the size in bytes of the list of revoked certificates in a CRL's signed part.
+def crl_fields(tbs: bytes) -> Fields:
+    """Return the fields of a CRL's signed part whose form `form` checks.
 
     Raises:
         ValueError: the shape is not that of RFC 5280 section 5.1.
     """
     inside = DerReader(tbs).inside(SEQUENCE)
     inside.content(INTEGER)
-    for _ in range(2):  # algorithm, issuer
-        inside.content(SEQUENCE)
+    inside.content(SEQUENCE)  # the algorithm
+    issuer = inside.whole(SEQUENCE)
     for _ in range(2):  # thisUpdate, nextUpdate
         if inside.optional(UTC_TIME) is None:
             inside.optional(GENERALIZED_TIME)
-    return len(inside.optional(SEQUENCE) or b"")
+    entries = inside.optional(SEQUENCE) or b""
+    return Fields((issuer,), _extensions(inside, VERSION), entries=entries)
+
+
+def _extensions(inside: DerReader, tag: int) -> tuple[tuple[bytes, bytes], ...]:
+    """Read extensions under a tag, if there are any: the OID of each, and its value."""
+    found = []
+    every = inside.inside(tag).inside(SEQUENCE) if inside.peek(tag) else inside
+    while every.more:
+        one = every.inside(SEQUENCE)
+        oid = one.content(OID)
+        one.optional(BOOLEAN)  # critical
+        found.append((oid, one.content(OCTETS)))
+    return tuple(found)

@@ -10,8 +10,9 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from fwsign.errors import Malformed, Stale, Tampered, Untrusted, check_limit
+from fwsign.format.library import PARSE_ERRORS
 from fwsign.x509.anchor import Anchor
-from fwsign.x509.certificate import PARSE_ERRORS, Certificate, signature_valid
+from fwsign.x509.certificate import Certificate, signature_valid
 from fwsign.x509.chain import CertificationPath
 from fwsign.x509.crl import (
     Crl,
@@ -286,7 +287,7 @@ def check_kept(issued: Sequence[Issued], now: datetime) -> None:
         Stale: `stale.certificate`.
     """
     for one in issued:
-        end = one.certificate.parsed.not_valid_after_utc
+        end = one.certificate.not_after
         kept = [crl.keeps_since is not None and crl.keeps_since <= end for crl in one.newest]
         if now > end and not (kept and all(kept)):
             raise Stale(

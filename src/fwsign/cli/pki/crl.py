@@ -167,10 +167,10 @@ def _read(paths: Sequence[Path], pki: "Pki") -> "list[x509.CertificateRevocation
     """Return the CRLs in files and envelopes that a CA of a PKI has signed."""
     from cryptography import x509
 
+    from fwsign.format.library import PARSE_ERRORS
     from fwsign.format.suit_labels import ENVELOPE_HEAD
     from fwsign.pki.crls import signed_by
     from fwsign.signing.envelope import carried_crls
-    from fwsign.x509.certificate import PARSE_ERRORS
 
     issuers = [pki.certificate(name) for name in pki.authorities()]
     found = []

@@ -135,11 +135,11 @@ def _write_page(file: Path, found: Any, at: datetime, *, force: bool) -> None:
 
 
 def _is_page(file: Path) -> bool:
-    from fwsign.files import io_error
+    from fwsign.files import io_error, open_plain
     from fwsign.pki.report import page
 
     try:
-        with file.open("rb") as opened:
+        with open_plain(file, "files") as opened:
             head = opened.read(len(page.FIRST_LINE))
     except OSError as error:
         raise io_error(error, file) from error

@@ -5,6 +5,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fwsign.cli import ui
 from fwsign.cli.payloads import check_blocks, opened
@@ -13,6 +14,9 @@ from fwsign.format.component import Component, is_inside
 from fwsign.format.payload import Blocks, PayloadSource
 from fwsign.format.payload import receive as receive_payload
 from fwsign.verify.verified import VerifiedRelease
+
+if TYPE_CHECKING:
+    from fwsign.files import Accept
 
 
 def receive(
@@ -34,9 +38,10 @@ def receive(
             release.receive(component)
             found[component.name] = envelope
             if path is not None:  # a payload that is there is judged anyway
-                with opened(path) as source:
+                with opened(path, "pipes") as source:
                     receive_payload(component, source)
             continue
+        accept: Accept = "pipes" if path else "files"  # one that was typed is meant
         path = path or _beside(component, envelope)
         if path is None:
             if not manifest_only:
@@ -44,9 +49,9 @@ def receive(
             found[component.name] = None
             continue
         if (blocks := list_used(release, component)) is not None:
-            check_blocks(path, component, blocks)
+            check_blocks(path, component, blocks, accept)
         else:
-            with opened(path) as source:
+            with opened(path, accept) as source:
                 release.receive(component, source)
         found[component.name] = path
     return found
@@ -69,10 +74,11 @@ def finding(
             path = named.get(component.name)
             if is_inside(component.uri):
                 return None
+            accept: Accept = "streams" if path else "files"
             path = path or _beside(component, envelope)
             if path is None:
                 raise _missing(component, envelope)
-            return files.enter_context(opened(path))
+            return files.enter_context(opened(path, accept))
 
         yield find
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from fwsign.errors import Code, Failed
+from fwsign.files import open_plain
 
 DRIVE: Final = "drive:"
 """A port with this prefix is the path of a drive, which is used instead of PICOBOOT."""
@@ -154,9 +155,9 @@ def _wait_until_gone(drive: Drive) -> None:
 
 def _chip(path: Path) -> str | None:
     try:
-        with (path / INFO).open("rb") as file:
+        with open_plain(path / INFO, "files") as file:
             text = file.read(_INFO_LIMIT).decode("ascii", "replace")
-    except OSError:
+    except (Failed, OSError):
         return None
     from fwsign.images.rp_chips import BOARDS  # where there is such a drive
 

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fwsign.errors import Failed
 from fwsign.files import exclusive, read_bytes, write_atomic
+from fwsign.format.library import PARSE_ERRORS
 from fwsign.keys.file import KEY_FILE_LIMIT
 from fwsign.pki import crls
 from fwsign.pki.certificates import CERTIFICATE_LIMIT
@@ -18,7 +19,6 @@ from fwsign.pki.easyrsa.read import issued_by
 from fwsign.pki.files import build_beside, write_certificate
 from fwsign.pki.flat import make_flat
 from fwsign.pki.index import line, lost_line, serial_text
-from fwsign.x509.certificate import PARSE_ERRORS
 
 if TYPE_CHECKING:
     import os

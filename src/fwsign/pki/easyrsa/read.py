@@ -11,6 +11,7 @@ from cryptography.exceptions import InvalidSignature
 
 from fwsign.errors import Failed
 from fwsign.files import io_error, read_bytes
+from fwsign.format.library import PARSE_ERRORS
 from fwsign.keys import Passphrase
 from fwsign.keys.published import refuse_published
 from fwsign.names import peer_name, signer_name
@@ -22,7 +23,7 @@ from fwsign.pki.lint.files import read as read_files
 from fwsign.pki.paths.end import TLS
 from fwsign.pki.places import INDEX
 from fwsign.pki.view.entry import purposes_of, use_of
-from fwsign.x509.certificate import PARSE_ERRORS, key_digest
+from fwsign.x509.certificate import key_digest
 from fwsign.x509.crl import newest
 
 

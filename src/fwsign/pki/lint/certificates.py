@@ -11,6 +11,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from fwsign.format.algorithms import CERTIFICATE_ALGORITHMS, PATH_KEYS
 from fwsign.format.cose import MIN_RSA_BITS, allowed_rsa_size, key_kind, key_name
+from fwsign.format.library import PARSE_ERRORS
 from fwsign.keys.asn1 import elements
 from fwsign.keys.published import is_published
 from fwsign.pki.lint.der import GENERALIZED_TIME
@@ -19,7 +20,7 @@ from fwsign.pki.lint.rules import Finding, found
 from fwsign.pki.profiles import short_third
 from fwsign.pki.view.words import shown_serial
 from fwsign.spans import plain_span
-from fwsign.x509.certificate import MAX_SERIAL_BITS, PARSE_ERRORS
+from fwsign.x509.certificate import MAX_SERIAL_BITS
 from fwsign.x509.constraints import is_domain
 from fwsign.x509.roles import MIN_CA_RSA_BITS
 

@@ -10,6 +10,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ExtensionOID
 
 from fwsign.format.algorithms import CERTIFICATE_ALGORITHMS
+from fwsign.format.library import PARSE_ERRORS
 from fwsign.keys.asn1 import elements
 from fwsign.pki.crls import has_leaked
 from fwsign.pki.lint.der import crl_has_version
@@ -17,7 +18,6 @@ from fwsign.pki.lint.files import Folder, Seen, SeenCrl
 from fwsign.pki.lint.paths import Tree
 from fwsign.pki.lint.rules import Finding, found
 from fwsign.pki.view.words import shown_serial
-from fwsign.x509.certificate import PARSE_ERRORS
 from fwsign.x509.crl import limited_to, newest
 
 SOON: Final = timedelta(days=30)

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fwsign.errors import Failed
 from fwsign.files import io_error, read_bytes
+from fwsign.format.library import PARSE_ERRORS
 from fwsign.keys import Passphrase, jwk, named
 from fwsign.keys.formats import read_opened
 from fwsign.keys.items import CONTAINER, FileItem
@@ -27,7 +28,7 @@ from fwsign.pki.view.entry import use_of
 from fwsign.pki.view.extensions import Extensions
 from fwsign.pki.view.lenient import of_certificate
 from fwsign.pki.view.words import error_words, shown_serial
-from fwsign.x509.certificate import PARSE_ERRORS, display_name, key_digest
+from fwsign.x509.certificate import display_name, key_digest
 
 FILE_LIMIT: Final = 4 * 1024 * 1024
 """Octets of one file; larger files are neither certificates nor CRLs."""

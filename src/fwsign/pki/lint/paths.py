@@ -11,6 +11,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fwsign.errors import FwsignError
 from fwsign.format.cose import key_name, kind_of
+from fwsign.format.library import PARSE_ERRORS
 from fwsign.pki.lint.certificates import signs_code
 from fwsign.pki.lint.files import Seen
 from fwsign.pki.lint.rules import Finding, found
@@ -20,7 +21,7 @@ from fwsign.pki.profiles import NO_END
 from fwsign.pki.report.linking import ISSUER_LIMIT
 from fwsign.pki.view.words import shown_serial
 from fwsign.x509.anchor import Anchor
-from fwsign.x509.certificate import PARSE_ERRORS, display_name, parse_anchor, parse_certificate
+from fwsign.x509.certificate import display_name, parse_anchor, parse_certificate
 from fwsign.x509.chain import validate_path
 
 _CODE = {ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}

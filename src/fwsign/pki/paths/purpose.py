@@ -24,10 +24,10 @@ from cryptography.x509.verification import Criticality, ExtensionPolicy
 
 from fwsign.errors import FwsignError, Malformed, Untrusted
 from fwsign.format.cose import key_kind
+from fwsign.format.library import PARSE_ERRORS
 from fwsign.keys.published import is_published
 from fwsign.pki.paths.build import find_paths, in_order
 from fwsign.x509.anchor import Anchor
-from fwsign.x509.certificate import PARSE_ERRORS
 from fwsign.x509.chain import CertificationPath, check_dates, validate_path
 from fwsign.x509.constraints import host_names
 from fwsign.x509.crl import Crl, parse_crl

@@ -16,6 +16,7 @@ from fwsign.format.blocks import BLOCK_SIZES, encode_blocks, is_block_size
 from fwsign.format.component import BlockList, Component, Digest, check_unique, check_uri
 from fwsign.format.envelope import bstr_digest
 from fwsign.format.kinds import check_identifier, check_name
+from fwsign.format.notice import fault
 from fwsign.format.payload import CHUNK_SIZE, Blocks, PayloadSource, measure
 from fwsign.format.text import Text, encode_text
 from fwsign.format.version import version_numbers
@@ -79,7 +80,7 @@ def describe(
 
     Args:
         files: one or more; their names must differ in more than case.
-        text: vendor, product, version and description.
+        text: vendor, product, version, description and notice.
         sequence_number: 0 to 2**63 - 1; devices refuse lower ones than they have seen.
         use_before: Unix time in seconds, from which on devices refuse the release.
         embed: put the payloads into the envelope, at most 16 MiB each.
@@ -112,7 +113,7 @@ def describe(
             integrated[lists[-1].uri] = data
     _check_count(len(components), len(lists))
     check_unique(tuple(components), tuple(lists))
-    encoded_text = encode_text(text, tuple(components))
+    encoded_text = _encode_text(text, tuple(components))
     manifest = suit.Manifest(
         sequence_number,
         identifiers.vendor_id(text.vendor),
@@ -124,6 +125,12 @@ def describe(
         tuple(lists),
     )
     return Release(manifest, encoded_text, integrated)
+
+
+def _encode_text(text: Text, components: tuple[Component, ...]) -> bytes:
+    if (wrong := fault(text.notice)) is not None:
+        raise Failed("state.policy", wrong, found=wrong)
+    return encode_text(text, components)
 
 
 def _check_numbers(

@@ -120,12 +120,15 @@ def _as_json(device: "Device", done: "Installed") -> dict[str, Any]:
 
 def _show(device: "Device", done: "Installed") -> None:
     from fwsign.receipts.chain import waivers  # after the installer
+    from fwsign.receipts.facts import notice_words
 
     release, text = done.release, done.release.text
     named = f"{text.product} {text.version or ''}".rstrip() if text else "text was cut off"
     waived = ", ".join(waivers(device.policy))
     line = f"{named}, sequence {release.manifest.sequence_number}"
     ui.painted(done.verdict, "green", f"{line}, waived: {waived}" if waived else line)
+    if text and (words := notice_words(text.notice)):
+        ui.out(f"  notice     {words}")
     for component in release.components:
         digest = component.digest.value.hex()
         ui.out(f"  component  {component.name}, {component.size} bytes, {digest[:16]}...")

@@ -17,7 +17,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 from fwsign.errors import Failed, FwsignError
-from fwsign.gateway import boards, hooks, release_record, trial_steps, verb_commands
+from fwsign.gateway import boards, hold, hooks, release_record, trial_steps, verb_commands
 from fwsign.gateway.delivery import Delivery
 from fwsign.gateway.finish import finish, keep_again, needed, reconcile
 from fwsign.gateway.judge import Judge
@@ -113,6 +113,7 @@ class _Run:
         record = None
         with self._refusals(envelope):
             release, floor = self._judge.verify(envelope)
+            self._notes += hold.notes(self._state, self._request.at)
             wanted = self._judge.deliveries(release, sources)
             if self._trial.verdict == "on trial":  # this release, or it had been refused
                 return self._settled(release, self._trial)

@@ -37,6 +37,7 @@ from fwsign.gateway.follow_memory import (
     write_seen,
 )
 from fwsign.gateway.follow_places import Looked, look
+from fwsign.gateway.follow_updates import Updates, remember_chains
 from fwsign.gateway.install import install
 from fwsign.gateway.log import Log
 from fwsign.gateway.offer import Circumstances, Obstacle, Offer, backing_off, obstacles, offer_of
@@ -54,6 +55,7 @@ from fwsign.gateway.sources import PayloadProgress, Sources
 from fwsign.gateway.uptime import ReadUptime, Uptime, read_uptime
 from fwsign.keys import Signer
 from fwsign.memory.state import State
+from fwsign.verify.verified import VerifiedRelease
 
 _CLASSES: Final = (Malformed, Tampered, Untrusted, Stale, Unsuitable, Failed)
 _TRANSIENT: Final = ("state.busy", "state.conflict")
@@ -133,8 +135,8 @@ def check(request: FollowRequest) -> Polled:
     found = _chosen(request, looked, record=False)
     if found is None:
         return Polled("nothing new")
-    sources, offer = found
-    return _judged(request, known, offer, sources)
+    sources, release = found
+    return _judged(request, known, offer_of(release), sources)
 
 
 def poll(request: FollowRequest) -> Polled:
@@ -145,8 +147,14 @@ def poll(request: FollowRequest) -> Polled:
             refused again without being fetched, until it or the device changes.
     """
     refuse_platform()
+    learned = _learn(request)
     with opened(request.device) as state:
         known = _known(request, state)
+    polled = _poll(request, known)
+    return polled._replace(notes=(*learned, *polled.notes))
+
+
+def _poll(request: FollowRequest, known: _Known) -> Polled:
     seen = known.seen
     tag = seen.tag if seen is not None else None
     looked = look(request.address, tag, request.device.fetch, request.tell)
@@ -171,15 +179,26 @@ def _new(request: FollowRequest, known: _Known, looked: Looked) -> Polled:
     if found is None:
         _remember(request, looked.tag, None)
         return Polled("nothing new")
-    sources, offer = found
+    sources, release = found
+    offer = offer_of(release)
+    with opened(request.device) as state:
+        new = remember_chains(state, release)
+    learned = _learn(request) if new else ()
     _remember(request, looked.tag, offer)
     judged = _judged(request, known, offer, sources)
     if judged.obstacles:
-        return judged
+        return judged._replace(notes=learned)
     done = _install(request, known, offer, sources)
     _remember(request, looked.tag, offer)  # installing changed the device
     verdict = "installed" if done.verdict == "installed" else "nothing new"
-    return judged._replace(verdict=verdict, installed=done, notes=done.notes)
+    return judged._replace(verdict=verdict, installed=done, notes=(*learned, *done.notes))
+
+
+def _learn(request: FollowRequest) -> tuple[str, ...]:
+    """Apply trust updates and CRLs from the addresses in device.toml; return notes."""
+    if request.device.follow.trust is None and not request.device.follow.crls:
+        return ()
+    return tuple(Updates(request.device, request.clock(), request.signer, request.tell).apply())
 
 
 def _judged(request: FollowRequest, known: _Known, offer: Offer, sources: Sources) -> Polled:
@@ -194,7 +213,7 @@ def _judged(request: FollowRequest, known: _Known, offer: Offer, sources: Source
 
 def _chosen(
     request: FollowRequest, looked: Looked, *, record: bool
-) -> tuple[Sources, Offer] | None:
+) -> tuple[Sources, VerifiedRelease] | None:
     """Return the first of the releases that verifies; None if none is for this device.
 
     Args:
@@ -209,7 +228,7 @@ def _chosen(
     several = not request.address.startswith("https:")
     for sources in looked.found or ():
         try:
-            return sources, offer_of(judge_offer(request.device, request.clock(), sources))
+            return sources, judge_offer(request.device, request.clock(), sources)
         except FwsignError as refusal:
             if several and refusal.code in _OTHERS:
                 continue

@@ -175,6 +175,23 @@ class State:
         with self._file.transaction("read"):
             return knows_crls(self._file, _teaching(release))
 
+    def learn(self, issued: Sequence[Issued]) -> bool:
+        """Keep CRLs that came alone; return whether any was new.
+
+        Args:
+            issued: certificates of paths that are valid for this device's vendor, with the CRLs
+                that `CrlReader.collect` verified for them.
+
+        Raises:
+            Failed: `state.limit`, `state.busy`, `io.*`.
+        """
+        with self._file.transaction("read"):
+            if knows_crls(self._file, issued):
+                return False  # a device that asks every minute must not wear the disk out
+        with self.transaction():
+            keep_crls(self._file, issued)
+        return True
+
     def trust(self) -> TrustState | None:
         """Return the list of anchors from trust updates; None if there was no update yet.
 

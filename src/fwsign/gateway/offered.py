@@ -5,13 +5,18 @@ import contextlib
 import os
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
+from fwsign.errors import FwsignError
 from fwsign.gateway.config import Device
 from fwsign.gateway.judge import Judge
 from fwsign.gateway.session import InstallRequest, opened
 from fwsign.gateway.sources import Sources
 from fwsign.gateway.target import ENVELOPE, FILES, OTHERS, OWN, STAGE
 from fwsign.verify.verified import VerifiedRelease
+
+OBSTACLES: Final = ("state.trial", "unsuitable.failed-before")
+"""The codes that say nothing against the release, but that it has to wait: follow names them."""
 
 
 def judge_offer(device: Device, at: datetime, sources: Sources) -> VerifiedRelease:
@@ -29,7 +34,11 @@ def judge_offer(device: Device, at: datetime, sources: Sources) -> VerifiedRelea
     with opened(device) as state:
         one = Judge(InstallRequest(device, at), state)
         release, _ = one.verify(envelope)
-        one.deliveries(release, sources)
+        try:
+            one.deliveries(release, sources)
+        except FwsignError as error:
+            if error.code not in OBSTACLES:
+                raise
     return release
 
 

@@ -16,7 +16,8 @@ from fwsign.cli.options import JSON, KEY_PASS
 
 if TYPE_CHECKING:
     from fwsign.gateway.config import Device
-    from fwsign.gateway.follow import FollowRequest, Polled
+    from fwsign.gateway.follow import Polled
+    from fwsign.gateway.follow_known import FollowRequest
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -57,13 +58,14 @@ def follow(
     release that failed is tried again later and later. POSIX only.
     """
     from fwsign.gateway import follow as follows  # after the line was understood
+    from fwsign.gateway.follow_known import FollowRequest
 
     if once and check:
         ui.usage("--once and --check exclude each other", "--check alone looks once")
     device = load_device(config)
     place = _address(address, device)
     signer = None if check else device_signer(device.device_key, pass_)
-    request = follows.FollowRequest(device, place, inputs.now, signer, tell=ui.note)
+    request = FollowRequest(device, place, inputs.now, signer, tell=ui.note)
     if check:
         _show(device, follows.check(request), as_json=as_json)
     elif once:

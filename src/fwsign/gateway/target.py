@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from fwsign.errors import Failed, Tampered
-from fwsign.files import io_error, refuse_writable
+from fwsign.files import io_error, refuse_reachable, refuse_writable
 from fwsign.format.component import Component
 from fwsign.format.payload import receive
 from fwsign.gateway.delivery import Delivery
@@ -79,6 +79,7 @@ class Target:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC  # the admin's own links are followed
         self.handle = self._keep(os.open(path, flags))
         refuse_writable(self.handle, path)
+        refuse_reachable(path)
         self.own = self.directory(self.handle, OWN, 0o700)
         self._lock()
         self.versions = self.directory(self.handle, VERSIONS, 0o755)

@@ -146,3 +146,30 @@ def test_a_refused_release_gives_its_exit_status_each_time(enrolled: Path) -> No
         found = run("follow", "offers", "--once", "--json")
         assert (found.status, json.loads(found.out)["code"]) == (1, "untrusted.revoked")
     assert json.loads(good("device", "status", "--json"))["receipts"] == 2
+
+
+def test_install_check_and_download_only(enrolled: Path) -> None:
+    found = run("install", "offers/update.suit", "--check")
+    assert found.out.splitlines()[0] == f"offered  gateway-x1 2.4.1, sequence {SEQUENCE}"
+    assert list((enrolled / "files").iterdir()) == []
+    good("device", "hold")
+    said = json.loads(good("install", "offers/update.suit", "--check", "--json"))
+    assert [one["name"] for one in said["obstacles"]] == ["held"]
+    good("device", "release")
+    assert good("install", "offers/update.suit", "--download-only").startswith("downloaded  ")
+    again = json.loads(good("install", "offers/update.suit", "--check", "--json"))
+    assert again["to_fetch"] == 0
+    for one in (enrolled / "offers").iterdir():
+        one.unlink()
+    assert good("install", "--resume").startswith("installed  gateway-x1 2.4.1")
+    assert (enrolled / "files/current/build.bin").exists()
+
+
+def test_install_options_that_exclude_each_other(enrolled: Path) -> None:
+    del enrolled
+    found = run("install", "offers/update.suit", "--check", "--download-only")
+    assert (found.status, found.errors[0]) == (
+        2,
+        "error: --check and --download-only exclude each other",
+    )
+    assert run("install", "--resume", "--download-only").status == 2

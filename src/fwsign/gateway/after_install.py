@@ -10,8 +10,12 @@ from typing import Any, Final, Literal, TypeAlias
 
 from fwsign.errors import Failed
 from fwsign.gateway import programs
-from fwsign.gateway.config import Device, Tell
+from fwsign.gateway.config import Device
+from fwsign.gateway.follow_rules import AfterInstall
+from fwsign.gateway.open_gateway import OpenGateway, at_work
 from fwsign.gateway.release_record import ReleaseRecord
+from fwsign.gateway.session import InstallRequest, opened
+from fwsign.gateway.target import Target
 from fwsign.memory.state import State
 
 OWED: Final = "after install"
@@ -49,44 +53,70 @@ def owe(
     state.remember(OWED, json.dumps(facts))
 
 
-def run_owed(state: State, device: Device, lock: int, tell: Tell) -> str | None:
+def run_owed(gateway: OpenGateway) -> str | None:
     """Run the command if it is owed; return why it failed, in words, or None.
 
-    A command that failed is not owed any more: it ran.
+    A command that failed is not owed any more: it ran. A receipt says so.
 
     Args:
-        state: the memory.
-        device: the device.
-        lock: the target's lock, which the command keeps.
-        tell: told of the command's output.
+        gateway: the gateway at work.
 
     Raises:
-        Failed: `state.*`, `io.*`.
+        Failed: `state.*`, `io.*`, `key.*`.
     """
-    text, rules = state.remembered(OWED), device.after_install
+    state, rules = gateway.state, gateway.device.after_install
+    text = state.remembered(OWED)
     if text is None:
         return None
-    if rules is None:  # the owner took it out of device.toml
+    failure = _run(gateway, rules, _facts(text, gateway.device)) if rules is not None else None
+    with state.transaction():
         state.remember(OWED, None)
-        return None
+        if failure is not None:
+            error = Failed("io.hook", failure, expected="status 0", found=failure)
+            gateway.log.add("failed", kind="after install", error=error)
+    return failure
+
+
+def notes(gateway: OpenGateway) -> list[str]:
+    """Run the command if it is owed, as `run_owed`; return notes."""
+    failure = run_owed(gateway)
+    return [failure] if failure is not None else []
+
+
+def catch_up(request: InstallRequest) -> str | None:
+    """Run the command that a kill left owed, as `run_owed`; without one the target is not opened.
+
+    Raises:
+        Failed: `state.*`, `io.*`, `key.*`.
+    """
+    with opened(request.device) as state:
+        if state.remembered(OWED) is None:
+            return None
+        with Target(request.device.target_dir) as target:
+            return run_owed(at_work(request, state, target))
+
+
+def _run(gateway: OpenGateway, rules: AfterInstall, facts: dict[str, str]) -> str | None:
+    name = rules.command[0]
     try:
         ended = programs.run(
             rules.command,
             seconds=rules.seconds,
-            environment=_facts(text, device),
+            environment=facts,
             user=rules.user,
-            lock=lock,
+            lock=gateway.target.lock,
         )
-        failed = None if ended.status == 0 else f"{rules.command[0]} {ended.words}"
-        lines = ended.output.splitlines()
     except Failed as error:
         if error.code != "io.hook":
             raise
-        failed, lines = error.message, []
+        return f"after the install, {error.message}"
+    lines = ended.output.splitlines()
     for line in lines:
-        tell(f"{rules.command[0]}: {line}")
-    state.remember(OWED, None)
-    return f"after the install {failed}" if failed else None
+        gateway.request.tell(f"{name}: {line}")
+    if ended.status == 0:
+        return None
+    said = f": {lines[-1][:_SAID]}" if lines else ""
+    return f"after the install, {name} {ended.words}{said}"
 
 
 def _facts(text: str, device: Device) -> dict[str, str]:

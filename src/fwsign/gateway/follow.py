@@ -20,6 +20,7 @@ from fwsign.errors import (
     Unsuitable,
     Untrusted,
 )
+from fwsign.gateway.after_install import catch_up
 from fwsign.gateway.follow_known import (
     MAX_MESSAGE,
     FollowRequest,
@@ -81,21 +82,28 @@ class Polled(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def check(request: FollowRequest) -> Polled:
+def check(request: FollowRequest, sources: Sources | None = None) -> Polled:
     """Tell what is offered, and whether it would be installed now; change nothing.
+
+    Args:
+        request: the poll.
+        sources: one release to look at; None to look at the address.
 
     Raises:
         FwsignError: as `fwsign.gateway.install.install`.
     """
     refuse_platform()
-    looked = look(request.address, None, request.device.fetch, request.tell)
+    if sources is not None:
+        found = sources._replace(content=sources.read_envelope())
+        looked = Looked(None, iter([found]))
+    else:
+        looked = look(request.address, None, request.device.fetch, request.tell)
     with opened(request.device) as state:
         known = known_here(request, state)
-    found = _chosen(request, looked, record=False)
-    if found is None:
+    chosen = _chosen(request, looked, record=False)
+    if chosen is None:
         return Polled("nothing new")
-    sources, release = found
-    return _judged(request, known, offer_of(release), sources)
+    return _judged(request, known, offer_of(chosen[1]), chosen[0])
 
 
 def poll(request: FollowRequest) -> Polled:
@@ -107,7 +115,8 @@ def poll(request: FollowRequest) -> Polled:
     """
     refuse_platform()
     tried = trial(_asked(request))
-    ended = (tried.words,) if tried.ended_now else ()
+    late = catch_up(_asked(request))
+    ended = (*([tried.words] if tried.ended_now else []), *([late] if late else []))
     learned = _learn(request)
     with opened(request.device) as state:
         known = known_here(request, state)
@@ -186,16 +195,15 @@ def _chosen(
         FwsignError: the first refusal, if no release verifies.
     """
     refusals: list[FwsignError] = []
-    several = not request.address.startswith("https:")
     for sources in looked.found or ():
         try:
             return sources, judge_offer(request.device, request.clock(), sources)
         except FwsignError as refusal:
-            if several and refusal.code in _OTHERS:
+            if looked.several and refusal.code in _OTHERS:
                 continue
             if record and not isinstance(refusal, Failed):
                 _refused(request, sources, refusal)
-            if several:
+            if looked.several:
                 request.tell(f"{sources.envelope}: {refusal.message}")
             refusals.append(refusal)
     if refusals:

@@ -30,10 +30,12 @@ class Looked(NamedTuple):
         tag: its tag, for the next look; None if it has none.
         found: the sources of its releases, the highest sequence number first, each with the
             envelope; None if the content is that of the tag given.
+        several: whether releases for other devices may be among them.
     """
 
     tag: str | None
     found: Iterator[Sources] | None
+    several: bool = False
 
 
 def look(address: str, tag: str | None, rules: FetchRules, tell: Tell) -> Looked:
@@ -71,7 +73,8 @@ def _directory(path: Path, tag: str | None, rules: FetchRules, tell: Tell) -> Lo
     if now == tag:
         return Looked(now, None)
     numbered = sorted(((_number(path / name), name) for name, *_ in facts), reverse=True)
-    return Looked(now, (_source(path / name, rules, tell) for _, name in numbered))
+    found = (_source(path / name, rules, tell) for _, name in numbered)
+    return Looked(now, found, several=True)
 
 
 def _source(path: Path, rules: FetchRules, tell: Tell) -> Sources:

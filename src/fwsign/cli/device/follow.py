@@ -4,19 +4,18 @@
 import random
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fwsign.cli import answer, inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.device.command import CONFIG, device_signer, load_device
-from fwsign.cli.device.offers import offer_facts, show_offer
+from fwsign.cli.device.offers import show_polled
 from fwsign.cli.options import JSON, KEY_PASS
 
 if TYPE_CHECKING:
     from fwsign.gateway.config import Device
-    from fwsign.gateway.follow import Polled
     from fwsign.gateway.follow_known import FollowRequest
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -67,9 +66,9 @@ def follow(
     signer = None if check else device_signer(device.device_key, pass_)
     request = FollowRequest(device, place, inputs.now, signer, tell=ui.note)
     if check:
-        _show(device, follows.check(request), as_json=as_json)
+        show_polled(device, follows.check(request), as_json=as_json)
     elif once:
-        _show(device, follows.poll(request), as_json=as_json)
+        show_polled(device, follows.poll(request), as_json=as_json)
     else:
         _for_ever(request, config, as_json=as_json)
 
@@ -103,7 +102,7 @@ def _for_ever(request: "FollowRequest", config: Path | None, *, as_json: bool) -
         try:
             device = load_device(config)  # device.toml may have changed meanwhile
             rules = device.follow
-            _show(device, poll(request._replace(device=device)), as_json=as_json, line=True)
+            show_polled(device, poll(request._replace(device=device)), as_json=as_json, line=True)
             failures = 0
         except FwsignError as error:
             failures += 1
@@ -119,24 +118,3 @@ def _for_ever(request: "FollowRequest", config: Path | None, *, as_json: bool) -
 def spread_start(interval: int) -> float:
     """Return a random wait before the first poll, in seconds: at most a minute."""
     return random.random() * min(interval, 60)  # noqa: S311 - no secret
-
-
-def _show(device: "Device", polled: "Polled", *, as_json: bool, line: bool = False) -> None:
-    if as_json:
-        facts = _as_json(device, polled)
-        ui.print_json_line(facts) if line else ui.print_json(facts)
-        return
-    show_offer(polled)
-
-
-def _as_json(device: "Device", polled: "Polled") -> dict[str, Any]:
-    from fwsign.receipts.chain import waivers
-
-    return answer.accepted(
-        polled.verdict,
-        polled.installed.release.unchecked if polled.installed else (),
-        polled.offer.as_json() if polled.offer else None,
-        **offer_facts(polled),
-        waived=list(waivers(device.policy)),
-        notes=list(polled.notes),
-    )

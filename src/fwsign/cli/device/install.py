@@ -15,6 +15,7 @@ from fwsign.cli.options import JSON, KEY_PASS
 if TYPE_CHECKING:
     from fwsign.gateway.config import Device
     from fwsign.gateway.session import Installed
+    from fwsign.gateway.sources import Sources
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -25,6 +26,7 @@ command = typer.Typer(rich_markup_mode=None, add_completion=False)
         "fwsign install update.suit",
         "fwsign install https://updates.acme.example/x1/update.suit",
         "fwsign install update.suit /media/usb/app.tar --dry-run",
+        "fwsign install update.suit --download-only",
         "fwsign install --resume",
     ),
 )
@@ -51,6 +53,21 @@ def install(
         bool,
         typer.Option("--dry-run", help="Verify release and payloads, but change nothing."),
     ] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Tell what is offered and whether fwsign follow would install it; fetch only "
+            "the envelope, and change nothing.",
+        ),
+    ] = False,
+    download_only: Annotated[
+        bool,
+        typer.Option(
+            "--download-only",
+            help="Stage the verified payloads; fwsign install --resume needs no network then.",
+        ),
+    ] = False,
     pass_: KEY_PASS = None,
     as_json: JSON = False,
 ) -> None:
@@ -66,12 +83,18 @@ def install(
     refuse_platform()
     from fwsign.gateway import install as gateway  # only on POSIX systems
 
-    if resume == bool(envelope) or (resume and dry_run):
+    aside = [name for name, given in _aside(dry_run, check, download_only).items() if given]
+    if resume == bool(envelope) or (resume and aside):
         ui.usage("name an ENVELOPE, or --resume alone", "fwsign install update.suit")
+    if len(aside) > 1:
+        ui.usage(f"{aside[0]} and {aside[1]} exclude each other")
     device = load_device(config)
     sources = None
     if envelope is not None:
         sources = Sources(envelope, tuple(payloads or ()), device.fetch, ui.note)
+    if check:
+        _check(device, sources, as_json=as_json)
+        return
     request = InstallRequest(
         device,
         inputs.now(),
@@ -79,12 +102,28 @@ def install(
         dry_run=dry_run,
         progress=_Progress(),
         tell=ui.note,
+        download_only=download_only,
     )
     done = gateway.install(request, sources)
     if as_json:
         ui.print_json(_as_json(device, done))
     else:
         _show(device, done)
+
+
+def _aside(dry_run: bool, check: bool, download_only: bool) -> dict[str, bool]:
+    """Return the options that install nothing."""
+    return {"--dry-run": dry_run, "--check": check, "--download-only": download_only}
+
+
+def _check(device: "Device", sources: "Sources | None", *, as_json: bool) -> None:
+    from fwsign.cli.device.offers import show_polled  # only for --check
+    from fwsign.gateway import follow
+    from fwsign.gateway.follow_known import FollowRequest
+
+    place = sources.envelope if sources is not None else ""
+    request = FollowRequest(device, place, inputs.now, tell=ui.note)
+    show_polled(device, follow.check(request, sources), as_json=as_json)
 
 
 class _Progress:

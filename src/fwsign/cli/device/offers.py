@@ -3,24 +3,39 @@
 
 from typing import TYPE_CHECKING, Any
 
-from fwsign.cli import ui
+from fwsign.cli import answer, ui
 
 if TYPE_CHECKING:
+    from fwsign.gateway.config import Device
     from fwsign.gateway.follow import Polled
 
 
-def offer_facts(polled: "Polled") -> dict[str, Any]:
-    """Return the fields of --json that say whether an offer would be installed now."""
-    return {
-        "would_install": polled.verdict == "offered",
-        "obstacles": [one._asdict() for one in polled.obstacles],
-        "to_fetch": polled.to_fetch,
-        "place": polled.place,
-    }
+def show_polled(device: "Device", polled: "Polled", *, as_json: bool, line: bool = False) -> None:
+    """Print the result of a poll, for people or as JSON; `line` puts the JSON on one line."""
+    if as_json:
+        facts = _as_json(device, polled)
+        ui.print_json_line(facts) if line else ui.print_json(facts)
+    else:
+        _show(polled)
 
 
-def show_offer(polled: "Polled") -> None:
-    """Print the result of a poll for people."""
+def _as_json(device: "Device", polled: "Polled") -> dict[str, Any]:
+    from fwsign.receipts.chain import waivers  # after the gateway
+
+    return answer.accepted(
+        polled.verdict,
+        polled.installed.release.unchecked if polled.installed else (),
+        polled.offer.as_json() if polled.offer else None,
+        would_install=polled.verdict == "offered",
+        obstacles=[one._asdict() for one in polled.obstacles],
+        to_fetch=polled.to_fetch,
+        place=polled.place,
+        waived=list(waivers(device.policy)),
+        notes=list(polled.notes),
+    )
+
+
+def _show(polled: "Polled") -> None:
     from fwsign.receipts.facts import notice_words  # after the gateway
 
     colour = "yellow" if polled.obstacles else "green"

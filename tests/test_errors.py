@@ -1,9 +1,13 @@
 """The table of codes and the wording of errors, by reading the source."""
 
 import ast
+import copy
 import importlib.util
+import pickle
 import re
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +24,7 @@ from fwsign.errors import (
     Unsuitable,
     Untrusted,
 )
+from fwsign.names import product_name
 
 CLASSES = {one.__name__: one for one in (Malformed, Tampered, Untrusted, Stale, Unsuitable, Failed)}
 PREFIXES = {prefix for one in CLASSES.values() for prefix in one.prefixes}
@@ -221,3 +226,25 @@ def test_fields_of_an_error() -> None:
 def test_fields_that_are_not_given_are_none() -> None:
     error = Failed("io.missing", "no file")
     assert (error.step, error.expected, error.found) == (None, None, None)
+
+
+@pytest.mark.parametrize("kind", [FwsignError, *CLASSES.values()])
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_an_error_survives_pickling_and_copying(kind: type[FwsignError], protocol: int) -> None:
+    error = kind("io.missing", "no x", step=3, expected="x", found=7, hint="look for x")
+    error.add_note("a note")
+    pickled = pickle.loads(pickle.dumps(error, protocol))  # noqa: S301 - our own bytes
+    for one in (pickled, copy.copy(error), copy.deepcopy(error)):
+        assert type(one) is kind
+        assert (str(one), one.args, vars(one)) == ("no x", ("no x",), vars(error))
+    assert (error.code, error.step, error.expected) == ("io.missing", 3, "x")
+    assert (error.found, error.hint) == ("7", "look for x")
+
+
+def test_an_error_reaches_the_parent_of_a_pool_of_processes() -> None:
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        raised = pool.submit(product_name, "My Board").exception(60)
+        assert pool.submit(product_name, "my-board").result(60) == "my-board"  # it is not broken
+    assert type(raised) is Failed
+    assert (raised.code, raised.found) == ("state.policy", "My Board")
+    assert raised.message.startswith('product "My Board" is not a name of 1 to 64 of a-z')

@@ -76,14 +76,25 @@ class TestNumbers:
     def test_a_day_ahead_is_fine(self) -> None:
         good("sign", "build.bin", "--sequence", SEQUENCE + 86400)
 
-    @pytest.mark.parametrize("number", [-1, 2**63])
+    @pytest.mark.parametrize("number", [-1, 2**53])
     def test_a_sequence_out_of_range_is_refused(self, number: int) -> None:
         refused(
             run("sign", "build.bin", f"--sequence={number}", "--force"),
             2,
-            f"sequence number {number}, expected 0 to {2**63 - 1}",
+            f"sequence number {number}, expected 0 to {2**53 - 1}",
             "fwsign sign --help shows how",
         )
+
+    @pytest.mark.parametrize("version", ["9" * 70_000, "\u20ac" * 86])
+    def test_a_version_that_no_receipt_could_hold_is_refused(self, version: str) -> None:
+        refused(
+            run("sign", "build.bin", "--version", version),
+            2,
+            f"a version of {len(version.encode())} bytes, at most 256 are allowed",
+            "fwsign sign --help shows how",
+        )
+        good("sign", "build.bin", "--version", version[:85])
+        assert release()["version"] == version[:85]
 
     def test_a_sequence_that_is_no_number_is_refused(self) -> None:
         found = run("sign", "build.bin", "--sequence", "1.5")

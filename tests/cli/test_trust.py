@@ -193,6 +193,14 @@ def test_rehearse_names_who_would_be_stranded(chain: list[str]) -> None:
     assert "there is no device.toml beside it" in found.out
 
 
+def test_a_floor_that_no_release_can_have_is_a_usage_error(chain: list[str]) -> None:
+    key = chain[-1]
+    wrong = ("--floor", str(2**53))
+    found = run("trust", "make", "3.trust", "--from", "2.trust", *wrong, "--key", key)
+    assert found.status == 2
+    assert f"--floor {2**53}, expected 0 to {2**53 - 1}" in found.err
+
+
 def test_floors_raise_the_epoch(chain: list[str]) -> None:
     _, key = standby()
     make(3, "--floor", 5, "--floor-time", "2026-01-01T00:00:00Z", "--key", key)

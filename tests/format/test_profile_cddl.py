@@ -174,7 +174,7 @@ def inner(edit: Any) -> Any:
         ((*BLOCK, 1), without(33)),
         ((3, 1), 2),
         ((3, 2), -1),
-        ((3, 2), 2**63),
+        ((3, 2), 2**53),
         ((3, 4), "https://acme.example"),
         ((3, 6), cbor.encode(())),
         ((3, 6), cbor.encode(("1",))),

@@ -7,7 +7,14 @@ import pytest
 from fwsign.format import cbor
 from fwsign.format.identifiers import class_id, vendor_id
 from fwsign.format.notice import MAX_ADVISORIES, MAX_ADVISORY, Notice
-from fwsign.format.text import MAX_TEXT_SIZE, Text, decode_text, encode_text
+from fwsign.format.text import (
+    MAX_NAME_LENGTH,
+    MAX_TEXT_SIZE,
+    MAX_VERSION_LENGTH,
+    Text,
+    decode_text,
+    encode_text,
+)
 from fwsign.format.version import version_numbers
 from support import PRODUCT, VENDOR, component, make_manifest, refused
 
@@ -225,3 +232,28 @@ def test_notices_outside_the_template_are_refused(entries: dict[str, Any], words
 def test_an_unknown_private_key_is_refused() -> None:
     with refused("malformed.profile", "the text matches no template"):
         decode_text(english(PRODUCT, about(), (-259, "x")), PLAIN)
+
+
+def names(field: str, value: str) -> Any:
+    return {field: value}
+
+
+@pytest.mark.parametrize(
+    ("field", "limit"),
+    [
+        ("vendor", MAX_NAME_LENGTH),
+        ("product", MAX_NAME_LENGTH),
+        ("version", MAX_VERSION_LENGTH),
+    ],
+)
+@pytest.mark.parametrize("letter", ["x", "\u20ac"])
+def test_names_and_versions_have_a_limit_in_bytes(field: str, limit: int, letter: str) -> None:
+    count = limit // len(letter.encode())
+    longest = TEXT._replace(**names(field, letter * count))
+    manifest = make_manifest(vendor=longest.vendor, product=longest.product)
+    assert decode_text(encode_text(longest, PLAIN.components), manifest) == longest
+    for size in (count + 1, 70_000):
+        longer = TEXT._replace(**names(field, letter * size))
+        found = len(letter.encode()) * size
+        with refused("malformed.size", f"a {field} of {found} bytes, at most {limit} are allowed"):
+            encode_text(longer, PLAIN.components)

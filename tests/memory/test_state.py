@@ -175,7 +175,7 @@ def test_boards_without_identity_share_a_floor(pki: Pki, state: State) -> None:
 
 def test_a_class_of_another_vendor_moves_nothing(state: State) -> None:
     """A signer may write any class into a manifest, also one derived from another vendor."""
-    foreign = make_manifest(sequence_number=2**62)._replace(
+    foreign = make_manifest(sequence_number=2**52)._replace(
         vendor_id=make_manifest(vendor="evil.example").vendor_id
     )
     evil = make_pki(vendors=["evil.example"])

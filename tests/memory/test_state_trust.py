@@ -32,7 +32,7 @@ from trust.test_update import (
 )
 
 BASE = DevicePolicy(vendor=VENDOR, product=PRODUCT)
-HUGE = 2**63 - 1
+HUGE = 2**53 - 1
 
 
 def opened(path: Path) -> State:
@@ -117,16 +117,22 @@ def test_a_raised_epoch_sets_the_time_back(tmp_path: Path) -> None:
         assert memory.floor(None, VENDOR, PRODUCT) == floor
 
 
-def test_floors_of_other_boards_and_products_stay(tmp_path: Path) -> None:
+def test_boards_get_the_floor_too_and_other_products_keep_theirs(tmp_path: Path) -> None:
     with opened(tmp_path) as memory:
-        policy, floor = memory.policy(BASE, "board")
-        envelope = sign_with(PKI, make_manifest(sequence_number=7), crls=PKI.crls)
-        release = Verifier([PKI.root.anchor], policy).verify(envelope, at=NOW)
-        memory.accept("board", release, floor)
-        before = memory.floor("board", VENDOR, PRODUCT)
+        for product in (PRODUCT, "other"):
+            policy, floor = memory.policy(BASE._replace(product=product), "board")
+            manifest = make_manifest(sequence_number=HUGE, product=product)
+            envelope = sign_with(PKI, manifest, crls=PKI.crls)
+            release = Verifier([PKI.root.anchor], policy).verify(envelope, at=NOW)
+            memory.accept("board", release, floor)
         reset = update(1, root(NEW), epoch=1, floors=Floors(sequence=1))
         memory.apply_trust([sign(reset, OLD.key, NEW.key)], ENROLLED)
-        assert memory.floor("board", VENDOR, PRODUCT) == before
+        for identity in ("board", None):
+            assert memory.floor(identity, VENDOR, PRODUCT) == Floor(1)
+        other = memory.floor("board", VENDOR, "other")
+        assert other is not None
+        assert (other.sequence, len(other.recorded)) == (HUGE, 1)
+        assert memory.floor("another", VENDOR, PRODUCT) is None
 
 
 def test_forgetting_all_forgets_the_list(tmp_path: Path) -> None:

@@ -149,8 +149,8 @@ def test_a_line_of_another_form_is_refused(line: str) -> None:
 
 def test_a_whole_chain_has_a_head() -> None:
     lines = chain_of(3)
-    assert verify_lines(lines) == (3, 0, (), line_digest(lines[2]), None)
-    assert verify_lines([]) == (0, 0, (), None, None)
+    assert verify_lines(lines) == (3, 0, (), line_digest(lines[2]), None, 0, None)
+    assert verify_lines([]) == (0, 0, (), None, None, 0, None)
 
 
 @pytest.mark.parametrize("signed", [False, True])

@@ -52,6 +52,22 @@ def with_notice(**entries: str) -> Case:
     return case(sign_with(pki(), make_manifest(*parts, text_digest=signed), text=text))
 
 
+def with_words(
+    vendor: str = VENDOR, product: str = PRODUCT, version: str = "nightly"
+) -> Callable[[], Case]:
+    """Sign a text of any length; the identifiers in the manifest agree with it."""
+
+    def make() -> Case:
+        about = {2: product, 3: vendor, 4: product, 6: version, 8: version}
+        english = {1: f"{product} {version}", component().identifier: about}
+        text = cbor.encode({"en": english})
+        signed = Digest(-16, digest(-16, cbor.byte_string_head(len(text)), text))
+        content = make_manifest(vendor=vendor, product=product, text_digest=signed)
+        return case(sign_with(pki(), content, text=text), product=product)
+
+    return make
+
+
 def manifest(change: Callable[[dict[Any, Any]], None]) -> Callable[[], Case]:
     """Sign a manifest that was altered before."""
     return lambda: signed(altered_manifest(encoded(), change))
@@ -248,6 +264,42 @@ VECTORS = (
         "the integrated payload gone",
         refused(7, "tampered.payload-absent"),
         member(embedded, "#build.bin", None),
+    ),
+    Vector(
+        "sequence-largest",
+        "the largest sequence number",
+        accepted(),
+        lambda: case(sign_with(pki(), make_manifest(sequence_number=2**53 - 1))),
+    ),
+    Vector(
+        "sequence-beyond",
+        "a sequence number that JSON does not hold exactly",
+        refused(7, "malformed.profile"),
+        lambda: case(sign_with(pki(), make_manifest(sequence_number=2**53))),
+    ),
+    Vector(
+        "text-longest",
+        "the longest product and version",
+        accepted(),
+        with_words(product="p" * 253, version="v" * 256),
+    ),
+    Vector(
+        "text-version-long",
+        "a version of 257 bytes, some in one character",
+        refused(7, "malformed.size"),
+        with_words(version="\u20ac" + "v" * 254),
+    ),
+    Vector(
+        "text-product-long",
+        "a product of 254 bytes",
+        refused(7, "malformed.size"),
+        with_words(product="p" * 254),
+    ),
+    Vector(
+        "text-vendor-long",
+        "a vendor of 254 bytes",
+        refused(7, "malformed.size"),
+        with_words(vendor=f"{'v' * 246}.example"),
     ),
     Vector(
         "text-altered",

@@ -220,6 +220,12 @@ VECTORS = (
         lambda: given(old(), first(epoch=1, floors=Floors(1, 2))),
     ),
     TrustVector(
+        "floor-beyond",
+        "a floor that JSON does not hold exactly",
+        refused("malformed.trust"),
+        lambda: given(old(), first(epoch=1, floors=Floors(2**53, 2))),
+    ),
+    TrustVector(
         "release",
         "a release given as an update",
         refused("unsuitable.release"),

@@ -99,7 +99,7 @@ def put(key: int, value: Any) -> Callable[[dict[Any, Any]], None]:
         put(1, 0),
         put(1, True),
         put(2, -1),
-        put(2, 2**63),
+        put(2, 2**53),
         put(2, True),
         put(2, None),
         put(4, "https://example"),

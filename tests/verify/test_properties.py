@@ -68,7 +68,7 @@ def manifests(draw: st.DrawFn) -> suit.Manifest:
     )
     listed = draw(st.sets(st.integers(0, len(components) - 1)))
     return suit.Manifest(
-        draw(st.integers(0, 2**63 - 1)),
+        draw(st.integers(0, 2**53 - 1)),
         draw(st.binary(min_size=16, max_size=16)),
         draw(st.binary(min_size=16, max_size=16)),
         components,

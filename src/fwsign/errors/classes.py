@@ -41,6 +41,10 @@ class FwsignError(Exception):
         self.found = None if found is None else str(found)
         self.hint = hint
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle and copy all fields: by default an exception is made from its message alone."""
+        return type(self), (self.code, self.message), self.__dict__
+
     def with_hint(self, hint: str) -> Self:
         """Return the same refusal with another hint."""
         return type(self)(

@@ -76,7 +76,11 @@ class Event(NamedTuple):
 
 
 Report: TypeAlias = Callable[[Event], None]
-"""Told of progress; may raise `Stopped`."""
+"""Told of progress; may raise `Stopped`, for an outcome that says what the board holds.
+
+Any other exception but a `FwsignError` leaves `flash` unchanged, without an outcome; the board is
+released first.
+"""
 
 
 class Stopped(Exception):

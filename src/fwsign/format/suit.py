@@ -26,8 +26,8 @@ from fwsign.format.version import is_version
 
 MAX_COMPONENTS: Final = 256
 """Components and block lists of one release together."""
-MAX_SEQUENCE_NUMBER: Final = 2**63 - 1
-"""The largest signed 64-bit integer, which a device's database can hold."""
+MAX_SEQUENCE_NUMBER: Final = 2**53 - 1
+"""The largest whole number that every reader of JSON takes exactly: receipts have it (RFC 8785)."""
 MAX_PAYLOAD_SIZE: Final = 2**48
 """Bytes; larger than any medium."""
 MAX_TIME: Final = 253402300799

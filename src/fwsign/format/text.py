@@ -14,6 +14,10 @@ from fwsign.format.version import version_numbers
 
 MAX_TEXT_SIZE: Final = 256 * 1024
 """Bytes of the text map."""
+MAX_NAME_LENGTH: Final = 253
+"""Bytes of a vendor's or product's name: the longest domain has so many."""
+MAX_VERSION_LENGTH: Final = 256
+"""Bytes of a version: it is in every receipt, and in the environment of commands."""
 
 
 class Text(NamedTuple):
@@ -35,7 +39,18 @@ class Text(NamedTuple):
 
 
 def encode_text(text: Text, components: tuple[Component, ...]) -> bytes:
-    """Write the text map: a summary, and for each component model, vendor, product, version."""
+    """Write the text map: a summary, and for each component model, vendor, product, version.
+
+    Raises:
+        Malformed: `malformed.size`.
+    """
+    for limit, words, value in (
+        (MAX_NAME_LENGTH, "a vendor", text.vendor),
+        (MAX_NAME_LENGTH, "a product", text.product),
+        (MAX_VERSION_LENGTH, "a version", text.version or ""),
+    ):
+        size = len(value.encode())
+        check_limit(size, limit, f"{words} of {size} bytes")
     about: dict[int, str] = {
         About.MODEL_NAME: text.product,
         About.VENDOR_DOMAIN: text.vendor,

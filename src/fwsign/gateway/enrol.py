@@ -174,9 +174,11 @@ def reset(device: Device, at: datetime, signer: Signer | None) -> bool:
     """
     refuse_foreign(device.state)
     with State.open(device.state, create=True) as state, state.transaction():
+        log = Log(state, device, at, signer)
+        log.tell_dropped()
         state.forget()
         result = "enrolled anew: the memory was lost" if state.is_new else "enrolled anew"
-        Log(state, device, at, signer).add(result, kind="device", anchors=_names(device))
+        log.add(result, kind="device", anchors=_names(device))
         return not state.is_new
 
 

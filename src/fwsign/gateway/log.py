@@ -2,6 +2,7 @@
 """Receipts of the gateway's decisions: signers, time, waived checks, and reasons."""
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
@@ -9,12 +10,17 @@ from typing import Any, Final
 from fwsign import __version__
 from fwsign.errors import FwsignError
 from fwsign.gateway.config import Device
+from fwsign.gateway.refusals import Refusals, decode
 from fwsign.keys import Signer
 from fwsign.memory.state import State
 from fwsign.receipts.chain import waivers
 from fwsign.receipts.facts import installed_facts, time_facts
 from fwsign.verify.verified import VerifiedRelease
 
+REFUSALS: Final = ("refused", "incomplete")
+"""The results that a stranger can cause at will."""
+_REFUSALS: Final = "refusals"
+"""The memory's name for the refusals since the last other receipt."""
 _SAME: Final = ("kind", "result", "code", "envelope")
 
 
@@ -71,11 +77,50 @@ class Log:
             "fwsign": __version__,
             **more,
         }
-        if error is not None and self._is_last(receipt):
-            return  # a device that tries every minute must not fill the disk
-        self._state.append_receipt(receipt, self._signer)
+        if error is not None and result in REFUSALS:
+            self._refuse(receipt, error.code)
+        else:
+            self.write(receipt)
 
-    def _is_last(self, receipt: dict[str, Any]) -> bool:
-        line = self._state.last_receipt()
-        last = json.loads(line) if line else {}
-        return all(last.get(name) == receipt[name] for name in _SAME)
+    def write(self, receipt: Mapping[str, Any]) -> None:
+        """Add any receipt, after the count of the refusals that have none.
+
+        Raises:
+            Failed: `state.*`, `io.*`, `key.*`.
+        """
+        with self._state.transaction():
+            self.tell_dropped()
+            self._state.remember(_REFUSALS, None)
+            self._append(receipt)
+
+    def tell_dropped(self) -> None:
+        """Write how many refusals have no receipt, if there are any."""
+        refusals = decode(self._state.remembered(_REFUSALS))
+        if refusals.dropped:
+            self._tell(refusals)
+
+    def _tell(self, refusals: Refusals) -> None:
+        with self._state.transaction():
+            told = {"kind": "refusals", "result": "not written", **refusals.facts}
+            self._append({**told, "clock": self._at.isoformat(), "fwsign": __version__})
+            self._state.remember(_REFUSALS, refusals.told().encode())
+
+    def _refuse(self, receipt: Mapping[str, Any], code: str) -> None:
+        """Write or count a refusal; a device that tries every minute must not fill the disk."""
+        refusals = decode(self._state.remembered(_REFUSALS))
+        same = json.dumps([receipt[name] for name in _SAME])
+        key = sha256(same.encode()).hexdigest()[:16]
+        what = refusals.what(key)
+        if what == "known":
+            return
+        with self._state.transaction():
+            if what == "write":
+                after = refusals.with_written(key, len(self._append(receipt)))
+            else:
+                after = refusals.with_dropped(key, code, self._at.isoformat())
+            self._state.remember(_REFUSALS, after.encode())
+            if what == "count" and after.is_due:
+                self._tell(after)
+
+    def _append(self, receipt: Mapping[str, Any]) -> str:
+        return self._state.append_receipt(receipt, self._signer)

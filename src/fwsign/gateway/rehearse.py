@@ -10,13 +10,17 @@ from typing import Final, NamedTuple
 
 from fwsign.errors import Failed, FwsignError
 from fwsign.files import io_error, refuse_special
-from fwsign.gateway.config import DEFAULT_CONFIG, load
-from fwsign.gateway.session import demands_of
+from fwsign.gateway import release_record
+from fwsign.gateway.config import DEFAULT_CONFIG, Device, load
+from fwsign.gateway.delivery import destination
+from fwsign.gateway.fetch_rules import FetchRules
+from fwsign.gateway.judge import Judge
+from fwsign.gateway.session import INTENT, InstallRequest, trusted
+from fwsign.gateway.trial_record import read_trial, write_trial
+from fwsign.gateway.trust import advance
 from fwsign.memory.state import State
-from fwsign.trust.envelope import is_update, split_updates
-from fwsign.trust.lists import TrustState
+from fwsign.trust.envelope import is_update
 from fwsign.verify.policy import DevicePolicy
-from fwsign.verify.verifier import Verifier
 
 MAX_DEVICES: Final = 100_000
 """Memories in one directory; a larger fleet is rehearsed by samples."""
@@ -43,6 +47,9 @@ def rehearse(
     directory: Path, candidates: Sequence[bytes], base: DevicePolicy, at: datetime
 ) -> Iterator[DeviceVerdict]:
     """Judge candidates by every memory (`*.db`) below a directory. Nothing is changed.
+
+    A release is judged as by an install, which it then counts as: it raises the copy's floor, and
+    ends what was unfinished. Payloads, commands and boards are not looked at.
 
     Enrolment and policy come from `device.toml` beside a memory, or from the file with its name
     and the ending `.toml`. Without one, the memory itself must have a list, and `base` is the
@@ -75,10 +82,10 @@ def _rehearse_one(
     number = None
     try:
         with tempfile.TemporaryDirectory() as scratch, State.open(_copy(path, scratch)) as state:
-            enrolled, policy = _known(path, state, base)
-            number = (state.trust() or enrolled).number
+            known = _known(path, state, base)
+            number = trusted(known.device, state).number
             for data in candidates:
-                _meet(data, enrolled, policy, state, at)
+                _meet(data, known, state, at)
     except FwsignError as refusal:
         verdict = "other" if refusal.code in _OTHERS else "stranded"
         return DeviceVerdict(path, verdict, number, refusal)
@@ -99,12 +106,18 @@ def _copy(path: Path, scratch: str) -> Path:
     return copy
 
 
-def _known(path: Path, state: State, base: DevicePolicy) -> tuple[TrustState, DevicePolicy]:
+class _Known(NamedTuple):
+    """A device, and whether its places are known: some memories have no device.toml."""
+
+    device: Device
+    has_places: bool
+
+
+def _known(path: Path, state: State, base: DevicePolicy) -> _Known:
     kept = state.trust()
     for config in (path.with_suffix(".toml"), path.with_name(DEFAULT_CONFIG.name)):
         if config.is_file():
-            device = load(config)
-            return kept or device.trust, device.policy
+            return _Known(load(config), has_places=True)
     if kept is None:
         raise Failed(
             "state.lost",
@@ -112,16 +125,24 @@ def _known(path: Path, state: State, base: DevicePolicy) -> tuple[TrustState, De
             expected=f"device.toml or {path.with_suffix('.toml').name}",
             found="none",
         )
-    return kept, base._replace(vendor=kept.vendor, product=kept.product)
+    policy = base._replace(vendor=kept.vendor, product=kept.product)
+    alone = Device(path, kept, policy, path, path.parent, None, {}, 1, {}, FetchRules())
+    return _Known(alone, has_places=False)
 
 
-def _meet(
-    data: bytes, enrolled: TrustState, policy: DevicePolicy, state: State, at: datetime
-) -> None:
-    """Judge one candidate by a device's memory."""
+def _meet(data: bytes, known: _Known, state: State, at: datetime) -> None:
+    """Judge one candidate by a device's memory, and let the memory learn it."""
     if is_update(data):
-        state.apply_trust(split_updates(data), enrolled)
+        advance(state, data, known.device.trust)
+        record = read_trial(state)
+        if record is not None and record.phase == "going back":  # it does, before any install
+            write_trial(state, None)
         return
-    anchors, base = demands_of(state.trust() or enrolled, policy)
-    full, _ = state.policy(base, None)
-    Verifier(anchors, full).verify(data, at=at)
+    judge = Judge(InstallRequest(known.device, at), state)
+    release, floor = judge.verify(data)
+    for component in release.components if known.has_places else ():
+        destination(known.device, component)
+    judge.refuse_here(release)
+    with state.transaction():
+        state.accept(None, release, floor)
+        release_record.write(state, INTENT, None)

@@ -69,7 +69,7 @@ def read(state: State, name: str) -> ReleaseRecord | None:
         return None
     try:
         return parsed(json.loads(text))
-    except (ValueError, TypeError, LookupError) as error:
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
         what = f'what the memory calls "{name}" is no record of a release'
         raise Failed("state.damaged", what, expected="a record", found=text[:80]) from error
 

@@ -37,7 +37,10 @@ class InstallRequest(NamedTuple):
         at: the clock's time; it may be wrong.
         signer: signs receipts.
         dry_run: verify everything, and change nothing.
-        progress: told of each payload's bytes.
+        progress: told of each payload's bytes. To cancel, let it raise: its exception leaves
+            `install` unchanged, and device and floor stay as they were. Verified bytes stay
+            staged, so that the next try goes on from there. (An `OSError` would be taken for one of
+            the disk.)
         tell: told of messages for people.
         retry: install a release although it failed a trial before.
         uptime: returns the machine's start and the seconds since.

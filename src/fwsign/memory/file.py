@@ -8,7 +8,6 @@ flipped bit is an error, and never a board that looks new. The sum is no protect
 who can write the file.
 """
 
-import hashlib
 import os
 import sqlite3
 import stat
@@ -19,47 +18,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal, Self
 
-from fwsign.errors import Code, Failed
+from fwsign.errors import Code, Failed, FwsignError
 from fwsign.files import io_error, refuse_special, sync_directory, write_atomic
+from fwsign.memory import schema
 
 BUSY_SECONDS: Final = 30
 """Seconds to wait for another process; a slow token signs many receipts in that time."""
-
-_APPLICATION: Final = int.from_bytes(b"fwsg")
-_VERSION: Final = 2
-_SCHEMA: Final = f"""
-PRAGMA application_id = {_APPLICATION};
-PRAGMA user_version = {_VERSION};
-CREATE TABLE floors (
-    identity TEXT NOT NULL, vendor BLOB NOT NULL, class BLOB NOT NULL, sequence INTEGER NOT NULL,
-    PRIMARY KEY (identity, vendor, class)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE recorded (
-    identity TEXT NOT NULL, vendor BLOB NOT NULL, class BLOB NOT NULL, manifest BLOB NOT NULL,
-    components BLOB NOT NULL,
-    PRIMARY KEY (identity, vendor, class, manifest)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE crls (
-    issuer BLOB NOT NULL, keys TEXT NOT NULL, crl BLOB NOT NULL
-) STRICT;
-CREATE TABLE times (vendor BLOB PRIMARY KEY, seconds INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE facts (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE receipts (number INTEGER PRIMARY KEY, line TEXT NOT NULL) STRICT;
-"""
-_NOT_OURS: Final = (
-    "SELECT 1 FROM sqlite_master WHERE type NOT IN ('table', 'index') OR sql LIKE 'CREATE VIRTUAL%'"
-)
-"""Finds views and triggers: these programs may never end, in a memory from a hostile device."""
-_DECIDING: Final = (
-    "SELECT * FROM floors",
-    "SELECT * FROM recorded",
-    "SELECT * FROM crls ORDER BY rowid",
-    "SELECT * FROM times",
-    "SELECT * FROM facts WHERE name <> 'sum'",
-    "SELECT * FROM receipts ORDER BY number DESC LIMIT 1",
-)
-"""The sum covers these rows; the last receipt stands for the chain before it."""
-_PRAGMAS: Final = ("synchronous = EXTRA", "fullfsync = ON", "temp_store = MEMORY")
 
 _JOURNAL_MAGIC: Final = bytes.fromhex("d9d505f920a163d7")
 """If a journal ends like this, SQLite takes the bytes before for a super-journal's name."""
@@ -74,6 +38,7 @@ _REASONS: Final[Mapping[int, tuple[Code, str]]] = MappingProxyType(
         sqlite3.SQLITE_FULL: ("io.full", "no space left on device"),
         sqlite3.SQLITE_IOERR: ("io.write", "input or output error"),
         sqlite3.SQLITE_NOTADB: ("state.foreign", "it is something else, or overwritten"),
+        sqlite3.SQLITE_INTERRUPT: ("state.damaged", "its pages name each other in circles"),
     }
 )
 
@@ -97,9 +62,10 @@ class StateFile:
         is_new = create and not os.path.lexists(path) and _create(path)
         _refuse_super_journal(path)
         # Never read it as a plain file: closing that would drop this process's locks on it.
+        size = sum(_size(one) for one in (path, _journal_of(path)))
         opened = cls(_connect(path), path, is_new=is_new)
         try:
-            opened._check()
+            opened._check(size)
         except BaseException:
             opened.close()
             raise
@@ -128,40 +94,53 @@ class StateFile:
             try:
                 yield
                 if kind == "write":
-                    self.run("REPLACE INTO facts VALUES ('sum', ?)", self._sum())
+                    sum_now = schema.sum_of(self._connection)
+                    self.run("REPLACE INTO facts VALUES ('sum', ?)", sum_now)
                 self.run("COMMIT")
             except BaseException:
                 self._connection.rollback()
                 raise
 
-    def _check(self) -> None:
+    def damaged(self, found: str) -> Failed:
+        """Return the error for a content that no memory has."""
+        return _damaged(self._path, found)
+
+    @contextmanager
+    def whole(self, what: str) -> Iterator[None]:
+        """Take a value that does not decode for damage; it is not from an envelope.
+
+        Raises:
+            Failed: `state.damaged`.
+        """
+        try:
+            yield
+        except FwsignError as error:
+            raise self.damaged(f"{what}: {error}") from error
+
+    def _check(self, size: int) -> None:
+        try:
+            with schema.bounded(self._connection, size):
+                self._check_version()
+                with self.transaction("read"):
+                    schema.check(self._connection)
+        except ValueError as error:
+            raise _damaged(self._path, str(error)) from None
+
+    def _check_version(self) -> None:
         with _explained(self._path):
-            for pragma in _PRAGMAS:
-                self.run(f"PRAGMA {pragma}")
+            schema.prepare(self._connection)
             ((application,),) = self.run("PRAGMA application_id")
             ((version,),) = self.run("PRAGMA user_version")
-        if application != _APPLICATION:
+        if application != schema.APPLICATION:
             raise Failed("state.foreign", f"{self._path} is not a device's memory")
-        if version != _VERSION:
+        known = schema.VERSION
+        if version != known:
             raise Failed(
-                "state.newer" if version > _VERSION else "state.foreign",
-                f"{self._path} is a memory of version {version}, this fwsign knows {_VERSION}",
-                expected=_VERSION,
+                "state.newer" if version > known else "state.foreign",
+                f"{self._path} is a memory of version {version}, this fwsign knows {known}",
+                expected=known,
                 found=version,
             )
-        with self.transaction("read"):
-            if self.run(_NOT_OURS).fetchone() is not None:
-                raise _damaged(self._path, "it has more than tables")
-            kept = self.run("SELECT value FROM facts WHERE name = 'sum'").fetchone()
-            if kept != (self._sum(),):
-                raise _damaged(self._path, "its sum is not the one kept in it")
-
-    def _sum(self) -> bytes:
-        state = hashlib.sha256()
-        for statement in _DECIDING:
-            for row in self.run(statement):
-                state.update(repr(row).encode())
-        return state.digest()
 
 
 def default_path(platform: str = sys.platform) -> Path:
@@ -191,7 +170,7 @@ def _create(path: Path) -> bool:
         message = f"{path} is not there, but its journal is: the memory was moved or deleted"
         raise Failed("state.lost", message, expected=str(path), found=str(journal))
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        connection.executescript(_SCHEMA)
+        connection.executescript(schema.SCHEMA)
         with StateFile(connection, path, is_new=True).transaction("write"):
             pass  # writes the sum of the empty memory
         content = connection.serialize()
@@ -214,9 +193,20 @@ def _make_directory(directory: Path) -> None:
         sync_directory(directory.parent)
 
 
+def _journal_of(path: Path) -> Path:
+    return Path(f"{os.path.realpath(path)}-journal")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # opening it gives the error
+        return 0
+
+
 def _refuse_super_journal(path: Path) -> None:
     """Refuse a journal that names a file at its end: SQLite would delete that file."""
-    journal = Path(f"{os.path.realpath(path)}-journal")
+    journal = _journal_of(path)
     refuse_special(journal)
     try:
         with journal.open("rb") as file:

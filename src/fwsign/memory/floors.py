@@ -7,9 +7,10 @@ A function that writes is called inside a transaction for writing; `State` decid
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from fwsign.errors import Failed
+from fwsign.errors import Failed, Malformed
 from fwsign.format import cbor, identifiers
 from fwsign.memory.file import StateFile
+from fwsign.memory.schema import MAX_IDENTITY
 from fwsign.trust.lists import Update
 from fwsign.verify.policy import Recorded
 from fwsign.verify.verified import VerifiedRelease
@@ -20,13 +21,12 @@ _RECORDED: Final = (
 )
 _FORGET: Final = "DELETE FROM recorded WHERE identity = ? AND vendor = ? AND class = ?"
 _SET: Final = "REPLACE INTO floors VALUES (?, ?, ?, ?)"
+_BOARDS: Final = "SELECT identity FROM floors WHERE vendor = ? AND class = ?"
 _TIME: Final = "SELECT seconds FROM times WHERE vendor = ?"
 _SET_TIME: Final = "REPLACE INTO times VALUES (?, ?)"
 
 MAX_RECORDED: Final = 256
 """Releases at one floor: one for each file that one run of `fwsign sign` signed."""
-MAX_IDENTITY: Final = 200
-"""Characters of a board's identity."""
 
 
 class Floor(NamedTuple):
@@ -71,8 +71,20 @@ def get(file: StateFile, key: FloorKey) -> Floor | None:
     found = file.run(_FLOOR, *key).fetchone()
     if found is None:
         return None
-    rows = file.run(_RECORDED, *key)
-    return Floor(found[0], tuple(Recorded(digest, cbor.decode(data)) for digest, data in rows))
+    rows = file.run(_RECORDED, *key).fetchall()
+    with file.whole("the components of a release"):
+        recorded = tuple(Recorded(digest, _identifiers(data)) for digest, data in rows)
+    return Floor(found[0], recorded)
+
+
+def _identifiers(data: bytes) -> tuple[tuple[bytes, ...], ...]:
+    match cbor.decode(data):
+        case tuple(found) if all(
+            isinstance(one, tuple) and one and all(isinstance(part, bytes) for part in one)
+            for one in found
+        ):
+            return found
+    raise Malformed("malformed.component", "they are no identifiers")
 
 
 def rise(file: StateFile, key: FloorKey, floor: Floor, release: VerifiedRelease) -> None:
@@ -100,12 +112,17 @@ def rise(file: StateFile, key: FloorKey, floor: Floor, release: VerifiedRelease)
 
 
 def reset(file: StateFile, update: Update, identity: str | None) -> None:
-    """Set the floors that a trust update states, up or down; leave the others."""
+    """Set the floors that a trust update states, up or down; leave those of other products.
+
+    The boards that have a floor get the new one too: what drove the device's floor up drove theirs.
+    """
     trust, floors = update.trust, update.floors
     vendor = identifiers.vendor_id(trust.vendor)
     if floors.sequence is not None:
         product = identifiers.class_id(trust.vendor, trust.product)
-        _set(file, key(identity, vendor, product), floors.sequence)
+        boards = [found for (found,) in file.run(_BOARDS, vendor, product)]
+        for one in dict.fromkeys((identity or "", *boards)):
+            _set(file, key(one, vendor, product), floors.sequence)
     if floors.time is not None:
         file.run(_SET_TIME, vendor, floors.time)
 

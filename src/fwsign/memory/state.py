@@ -12,19 +12,18 @@ from typing import Any, Final, Self
 from fwsign.errors import Failed
 from fwsign.format import identifiers
 from fwsign.keys import Signer
-from fwsign.memory import floors
+from fwsign.memory import floors, receipts
 from fwsign.memory import rows as state_rows
 from fwsign.memory.crls import held_crls, keep_crls, knows_crls
 from fwsign.memory.file import StateFile
 from fwsign.memory.floors import Floor
-from fwsign.receipts.chain import line_digest, make_line
+from fwsign.memory.schema import MAX_TEXT
 from fwsign.trust.lists import TrustState, decode_trust, encode_trust
 from fwsign.trust.update import apply_chain
 from fwsign.verify.policy import DevicePolicy
 from fwsign.verify.verified import VerifiedRelease
 from fwsign.x509.revocation import Issued
 
-_LAST_RECEIPT: Final = "SELECT line FROM receipts ORDER BY number DESC LIMIT 1"
 _TEXT: Final = "SELECT value FROM facts WHERE name = ?"
 
 
@@ -196,16 +195,21 @@ class State:
         """Return the list of anchors from trust updates; None if there was no update yet.
 
         Raises:
-            Failed: `state.busy`, `io.*`.
+            Failed: `state.damaged`, `state.busy`, `io.*`.
         """
         with self._file.transaction("read"):
             found = self._file.run("SELECT value FROM facts WHERE name = 'trust'").fetchone()
-        return decode_trust(found[0]) if found else None
+        if found is None:
+            return None
+        with self._file.whole("the list of anchors"):
+            return decode_trust(found[0])
 
     def apply_trust(
         self, updates: Sequence[bytes], enrolled: TrustState, identity: str | None = None
     ) -> TrustState:
         """Verify trust updates, keep the last list, and reset floors as they state, in one step.
+
+        `fwsign.gateway.trust.advance` also ends what a gateway had begun.
 
         Args:
             updates: in the order of their numbers; see `fwsign.trust.update.apply_chain`.
@@ -234,10 +238,22 @@ class State:
             Failed: `state.receipt`, `state.busy`, `io.*`, `key.*`.
         """
         with self.transaction():
-            last = self._last_receipt()
-            line = make_line(receipt, line_digest(last) if last else None, signer, chain)
-            self._file.run("INSERT INTO receipts (line) VALUES (?)", line)
-        return line
+            return receipts.append(self._file, receipt, signer, chain)
+
+    def prune_receipts(
+        self,
+        drop: int,
+        facts: Mapping[str, Any],
+        signer: Signer | None = None,
+        chain: Sequence[bytes] = (),
+    ) -> int:
+        """Remove the oldest receipts; see `fwsign.memory.receipts.prune`.
+
+        Raises:
+            Failed: `state.receipt`, `state.busy`, `io.*`, `key.*`.
+        """
+        with self.transaction():
+            return receipts.prune(self._file, drop, facts, signer, chain)
 
     def serial_of(self, batch: state_rows.Batch, identity: str) -> str | None:
         """Return the serial number of the row of device data that a board has; None without one.
@@ -283,7 +299,7 @@ class State:
             Failed: `state.busy`, `io.*`.
         """
         with self._file.transaction("read"):
-            return self._last_receipt()
+            return receipts.last(self._file)
 
     def remembered(self, name: str) -> str | None:
         """Return a text that `remember` kept; None if there is none.
@@ -299,8 +315,11 @@ class State:
         """Keep a text under a name; None removes it.
 
         Raises:
-            Failed: `state.busy`, `io.*`.
+            Failed: `state.limit`: it has more than `MAX_TEXT` characters; `state.busy`, `io.*`.
         """
+        if text is not None and len(text) > MAX_TEXT:
+            what = f"a text of {len(text)} characters for the memory, at most {MAX_TEXT} fit"
+            raise Failed("state.limit", what, expected=MAX_TEXT, found=len(text))
         with self.transaction():
             self._file.run("DELETE FROM facts WHERE name = ?", f"text:{name}")
             if text is not None:
@@ -317,26 +336,21 @@ class State:
                 self._file.run(f"DELETE FROM {table}")  # noqa: S608 - our own names
 
     def receipt_lines(self) -> Iterator[str]:
-        """Yield the receipts' lines from the first on, for `fwsign.receipts`.
+        """Return the receipts' lines from the first on, for `fwsign.receipts`.
 
         Raises:
             Failed: `state.damaged`, `state.busy`, `io.*`.
         """
-        last = 0
-        while True:  # in pieces: a slow reader must not keep writers waiting
-            with self._file.transaction("read"):
-                rows = self._file.run(
-                    "SELECT number, line FROM receipts WHERE number > ? ORDER BY number LIMIT 256",
-                    last,
-                ).fetchall()
-            if not rows:
-                return
-            for last, line in rows:  # noqa: B007 - the next piece begins after it
-                yield line
+        return receipts.lines(self._file)
 
-    def _last_receipt(self) -> str | None:
-        found = self._file.run(_LAST_RECEIPT).fetchone()
-        return found[0] if found else None
+    def receipt_count(self) -> int:
+        """Return the number of receipts; a record of pruned ones counts as one.
+
+        Raises:
+            Failed: `state.busy`, `io.*`.
+        """
+        with self._file.transaction("read"):
+            return receipts.count(self._file)
 
 
 def _vendor_id(policy: DevicePolicy) -> bytes | None:

@@ -7,6 +7,10 @@ line has null. `jws` is a detached compact JWS (RFC 7515 appendix F) over the sa
 `jws`; its header has alg, kid (SHA-256 of the public key, in hex), typ, and x5c where the key
 is certified.
 
+The first line may be a record of pruned lines instead: `kind` is "pruned", and `pruned` has the
+number of the receipts that were there before, and the digest of the last one of them, which the
+next line names.
+
 Unsigned lines are a log, not evidence: any writer of the file can rewrite it. Signatures prove each
 line and its place. Only a head proves that the end is there: it is the digest of the last line,
 kept elsewhere.
@@ -18,20 +22,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from fwsign.errors import Failed, FwsignError, Malformed, Tampered, Untrusted
-from fwsign.format.cose import PublicKey
 from fwsign.keys import Signer
 from fwsign.receipts import jws
 from fwsign.receipts.canonical import canonical
-from fwsign.verify.example_keys import EXAMPLE_SPKI
+from fwsign.receipts.line_trust import LineTrust
 from fwsign.verify.policy import DevicePolicy
 from fwsign.x509.anchor import Anchor
-from fwsign.x509.certificate import parse_certificate
-from fwsign.x509.chain import CertificationPath
 
 MAX_LINE: Final = 64 * 1024
 """Bytes; an ML-DSA-87 signature with its chain of three takes 35 thousand."""
 
 _TYPE: Final = "fwsign-receipt+json"
+_PRUNED: Final = "pruned"
 
 
 class Receipt(NamedTuple):
@@ -59,6 +61,8 @@ class Summary(NamedTuple):
         signers: the verified signers, each once; none if no key was given.
         head: the digest of the last line, None for an empty chain.
         since: the number of receipts after the requested head, None if none was requested.
+        pruned: the number of older receipts that were removed, as the first line says.
+        device: the device that the lines name, None if they name none.
     """
 
     receipts: int
@@ -66,6 +70,8 @@ class Summary(NamedTuple):
     signers: tuple[str, ...]
     head: str | None
     since: int | None
+    pruned: int = 0
+    device: str | None = None
 
 
 def make_line(
@@ -98,6 +104,17 @@ def make_line(
     except (ValueError, RecursionError) as error:
         raise Failed("state.receipt", f"not a receipt: {error}") from None
     return line
+
+
+def pruning(receipts: int, head: str) -> dict[str, Any]:
+    """Return the record that takes the place of pruned lines, without `previous`."""
+    return {"kind": _PRUNED, "pruned": {"receipts": receipts, "head": head}}
+
+
+def pruned_before(line: str) -> int | None:
+    """Return the number of receipts that a line says were pruned; None if it is another line."""
+    found = _pruned(parse_line(line, 1), 1)
+    return found[0] if found else None
 
 
 def waivers(policy: DevicePolicy) -> tuple[str, ...]:
@@ -135,8 +152,9 @@ def judge_lines(
         Tampered: `tampered.receipt-chain`, `tampered.signature`, and for certificates.
         Untrusted: `untrusted.receipt`, `untrusted.example-key`, and for certificates.
     """
-    previous = None
-    trust = _Trust(keys, anchors, {})
+    previous: str | None = None
+    device: str | None = None
+    trust = LineTrust(keys, anchors, {})
     for number, line in enumerate(lines, 1):
         content = parse_line(line, number)
         if content["previous"] != previous:
@@ -155,8 +173,11 @@ def judge_lines(
             raise type(error)(
                 error.code, message, expected=error.expected, found=error.found
             ) from None
-        previous = line_digest(line)
-        yield Receipt(content, previous, found.kid if found else None, signer)
+        device = _same_device(device, content, number)
+        digest = line_digest(line)
+        pruned = _pruned(content, number)
+        previous = pruned[1] if pruned else digest
+        yield Receipt(content, digest, found.kid if found else None, signer)
 
 
 def verify_lines(
@@ -164,35 +185,102 @@ def verify_lines(
     keys: Sequence[Anchor] = (),
     anchors: Sequence[Anchor] = (),
     head: str | None = None,
+    device: str | None = None,
 ) -> Summary:
-    """Judge a whole chain; see `judge_lines`.
+    """Judge a whole chain, in constant memory; see `judge_lines`.
 
     Args:
         lines: the lines without newlines.
         keys: the signing keys, as anchors.
         anchors: roots of the signers' certificates.
-        head: a digest that was exported before, in hex; its line must still be there.
+        head: a digest that was exported before, in hex; its line must still be there, or be the
+            last one that was pruned.
+        device: the device that the lines must name; a certificate of the signer must be its.
 
     Raises:
         Tampered: `tampered.receipt-head`, and as `judge_lines`.
+        Untrusted: `untrusted.receipt` for another device, and as `judge_lines`.
     """
-    count = signed = 0
+    count = signed = pruned = 0
     signers: dict[str, None] = {}
-    last = since = None
-    for count, receipt in enumerate(judge_lines(lines, keys, anchors), 1):  # noqa: B007 - the last
+    last = since = named = None
+    for count, receipt in enumerate(judge_lines(lines, keys, anchors), 1):
         last = receipt.digest
         signed += receipt.claim is not None
         if receipt.signer is not None:
             signers[receipt.signer] = None
-        since = 0 if last == head else None if since is None else since + 1
+        named = device_of(receipt.content) or named
+        if gone := _pruned(receipt.content, count):
+            pruned = gone[0]
+            since = 0 if gone[1] == head else None
+        else:
+            since = 0 if last == head else None if since is None else since + 1
     if head is not None and since is None:
+        earlier = f", and {pruned} older ones were pruned" if pruned else ""
         raise Tampered(
             "tampered.receipt-head",
-            f"none of {count} receipts is the head {head[:16]}: the end was cut off or rewritten",
+            f"none of {count} receipts is the head {head[:16]}{earlier}: the end was cut off or "
+            "rewritten",
             expected=head,
             found=last,
         )
-    return Summary(count, signed, tuple(signers), last, since)
+    if device is not None and count:
+        _check_device(device, named, signers, keys)
+    return Summary(count, signed, tuple(signers), last, since, pruned, named)
+
+
+def device_of(content: Mapping[str, Any]) -> str | None:
+    """Return the id of the device that a receipt names; None if it names none."""
+    match content.get("device"):
+        case {"id": str(found)}:
+            return found
+    return None
+
+
+def _same_device(known: str | None, content: Mapping[str, Any], number: int) -> str | None:
+    """Return the device of the lines so far; only an enrolment changes it."""
+    found = device_of(content)
+    enrolled = content.get("kind") == "device"
+    if found is None or known is None or found == known or enrolled:
+        return found or known
+    raise Tampered(
+        "tampered.receipt-chain",
+        f'receipt {number} is of device "{found:.80}", those before it are of "{known:.80}"',
+        expected=known,
+        found=found,
+    )
+
+
+def _check_device(
+    device: str, named: str | None, signers: Iterable[str], keys: Sequence[Anchor]
+) -> None:
+    """Refuse receipts of another device, or that another device's certificate signed."""
+    if named != device:
+        raise Untrusted(
+            "untrusted.receipt",
+            f'the receipts are of device "{named or "unknown"}", not of "{device}"',
+            expected=device,
+            found=named,
+        )
+    given = {one.certificate.name if one.certificate else one.spki for one in keys}
+    for signer in signers:
+        if signer not in {device, *given}:
+            raise Untrusted(
+                "untrusted.receipt",
+                f'the receipts of device "{device}" are signed by the certificate of "{signer}"',
+                expected=device,
+                found=signer,
+            )
+
+
+def _pruned(content: Mapping[str, Any], number: int) -> tuple[int, str] | None:
+    """Return number and last digest of the pruned lines that a record stands for."""
+    if content.get("kind") != _PRUNED or number > 1:
+        return None
+    match content.get(_PRUNED):
+        case {"receipts": int(count), "head": str(head)} if count > 0 and len(head) == 64:
+            return count, head
+    return None
 
 
 def parse_line(line: str, number: int) -> dict[str, Any]:
@@ -219,49 +307,3 @@ def parse_line(line: str, number: int) -> dict[str, Any]:
             found=f"{line!r:.40}",
         )
     return content
-
-
-class _Trust(NamedTuple):
-    """Keys, anchors, and the paths validated so far: most lines of a file share one path."""
-
-    keys: Sequence[Anchor]
-    anchors: Sequence[Anchor]
-    paths: dict[tuple[bytes, ...], CertificationPath]
-
-    def verify(self, content: Mapping[str, Any], found: jws.Jws | None) -> str:
-        """Verify a line's signature and return its signer."""
-        if found is None:
-            raise Untrusted("untrusted.receipt", "it is not signed", expected="a JWS", found="none")
-        if found.kid in EXAMPLE_SPKI:
-            what = "it is signed by a published key, which anyone can use"
-            raise Untrusted("untrusted.example-key", what, found=found.kid)
-        key, name = self._key(found)
-        line = canonical({name: value for name, value in content.items() if name != "jws"})
-        found.verify(line.encode(), key)
-        return name
-
-    def _key(self, found: jws.Jws) -> tuple[PublicKey, str]:
-        for one in self.keys:
-            if one.spki == found.kid:
-                return one.key, one.certificate.name if one.certificate else one.spki
-        if not found.chain or not self.anchors:
-            raise Untrusted(
-                "untrusted.receipt",
-                f"it is signed by key {found.kid:.16}, which was not given",
-                expected=", ".join(one.spki for one in (*self.keys, *self.anchors)),
-                found=found.kid,
-            )
-        if found.chain not in self.paths:
-            self.paths[found.chain] = _validate(found.chain, self.anchors)
-        path = self.paths[found.chain]
-        if path.keys[0] != found.kid:
-            what = f'kid is not the key of certificate "{path.name}"'
-            raise Tampered("tampered.signature", what, expected=path.keys[0], found=found.kid)
-        return path.certificates[0].key, path.name
-
-
-def _validate(chain: Sequence[bytes], anchors: Sequence[Anchor]) -> CertificationPath:
-    from fwsign.pki.paths.purpose import judge  # few receipts carry certificates
-
-    issued = max(parse_certificate(data).not_before for data in chain)
-    return judge(chain, anchors, purpose="client", at=issued).path

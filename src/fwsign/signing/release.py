@@ -81,17 +81,17 @@ def describe(
     Args:
         files: one or more; their names must differ in more than case.
         text: vendor, product, version, description and notice.
-        sequence_number: 0 to 2**63 - 1; devices refuse lower ones than they have seen.
+        sequence_number: 0 to 2**53 - 1; devices refuse lower ones than they have seen.
         use_before: Unix time in seconds, from which on devices refuse the release.
         embed: put the payloads into the envelope, at most 16 MiB each.
         base_url: a prefix for each name, for payloads that devices fetch.
-        block_size: bytes of a block. If it is given, every payload larger than one block gets a
-            block list; 0 makes no lists. By default payloads above 1 MiB get lists of 64 KiB
-            blocks. Payloads inside the envelope get none.
-        opener: opens each file once, for a progress bar.
+        block_size: bytes of a block, for every payload larger than one block; 0 makes no block
+            lists. By default payloads above 1 MiB get 64 KiB blocks, those inside none.
+        opener: opens each file once, for a progress bar. To cancel, let `read` raise anything but
+            an `OSError`: it leaves this function unchanged, and nothing was written.
 
     Raises:
-        Malformed: `malformed.component`.
+        Malformed: `malformed.component`; `malformed.size` for names or a version that are too long.
         Failed: `io.*`, `state.policy`.
     """
     _check_numbers(len(files), sequence_number, use_before, block_size)
@@ -111,8 +111,7 @@ def describe(
             data = _encode_list(file.path, blocks)
             lists.append(BlockList(index, *measure(io.BytesIO(data))))
             integrated[lists[-1].uri] = data
-    _check_count(len(components), len(lists))
-    check_unique(tuple(components), tuple(lists))
+    _check_items(tuple(components), tuple(lists))
     encoded_text = _encode_text(text, tuple(components))
     manifest = suit.Manifest(
         sequence_number,
@@ -148,7 +147,9 @@ def _check_numbers(
         raise Failed("state.policy", f"block size {block_size}, expected {BLOCK_SIZES}")
 
 
-def _check_count(files: int, lists: int) -> None:
+def _check_items(components: tuple[Component, ...], block_lists: tuple[BlockList, ...]) -> None:
+    check_unique(components, block_lists)
+    files, lists = len(components), len(block_lists)
     if files + lists > suit.MAX_COMPONENTS:
         raise Failed(
             "state.policy",

@@ -10,6 +10,7 @@ from fwsign.format import cbor, suit
 from fwsign.format.cose import MAX_CERTIFICATE_SIZE, algorithm_for
 from fwsign.format.envelope import MAX_BLOCKS
 from fwsign.format.identifiers import class_id, vendor_id
+from fwsign.format.text import MAX_NAME_LENGTH
 from fwsign.verify.example_keys import EXAMPLE_SPKI
 from fwsign.x509.anchor import Anchor
 from fwsign.x509.constraints import is_domain
@@ -24,8 +25,6 @@ MAX_VENDORS: Final = 32
 """Domains that one anchor may be limited to."""
 MAX_THRESHOLD: Final = MAX_BLOCKS // 2
 """Trust keys that must sign; the keys of two lists without a common key fit in one envelope."""
-MAX_NAME: Final = 253
-"""Characters of a vendor's or product's name."""
 
 
 class TrustAnchor(NamedTuple):
@@ -179,7 +178,7 @@ def decode_content(data: bytes, number: int) -> Update:
             raise _bad_list("it matches no template")
     if not is_domain(vendor):
         raise _bad_list(f"vendor {vendor!r:.80} is not a lower-case domain")
-    if not 1 <= len(product) <= MAX_NAME or not product.isprintable():
+    if not 1 <= len(product.encode()) <= MAX_NAME_LENGTH or not product.isprintable():
         raise _bad_list(f"product {product!r:.80} is no line of printable text")
     check_limit(len(anchors), MAX_ANCHORS, f"{len(anchors)} anchors")
     trust = TrustState(

@@ -172,7 +172,8 @@ class VerifiedRelease:
     ) -> None:
         """Step 10: stream a payload and check size and digest; commit only after this returned.
 
-        With a block list, only blocks with the right digest reach the sink.
+        With a block list, only blocks with the right digest reach the sink. To cancel, let source
+        or sink raise: what is neither an `OSError` nor ours leaves this function unchanged.
 
         Args:
             component: a component of this release, or its name.

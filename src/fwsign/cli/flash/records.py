@@ -114,8 +114,9 @@ class Records:
             return
         if where.receipts is not None:
             from fwsign.receipts.file import append  # as wanted
+            from fwsign.receipts.fit import fit
 
-            append(where.receipts, receipt, self._signer)
+            append(where.receipts, fit(receipt), self._signer)
         else:
             from fwsign.memory.state import State  # as wanted
 

@@ -22,6 +22,15 @@ def _words(value: str | None) -> str | None:
     return value
 
 
+def _version(value: str | None) -> str | None:
+    from fwsign.format.text import MAX_VERSION_LENGTH  # where it is given
+
+    size = len((value or "").encode(errors="replace"))
+    if size > MAX_VERSION_LENGTH:
+        ui.usage(f"a version of {size} bytes, at most {MAX_VERSION_LENGTH} are allowed")
+    return _words(value)
+
+
 def _checks(names: list[str] | None) -> list[str] | None:
     for name in names or ():
         if name not in ACCEPTABLE:
@@ -95,7 +104,7 @@ VERSION: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="V",
-        callback=_words,
+        callback=_version,
         help="Version, for people. Default: the image's own, if it has one.",
     ),
 ]

@@ -274,8 +274,11 @@ def _empty(vendor: str | None, product: str | None) -> "TrustState":
 
 
 def _floors(sequence: int | None, time: str | None) -> "Floors":
+    from fwsign.format.suit import MAX_SEQUENCE_NUMBER
     from fwsign.trust.lists import Floors
 
+    if sequence is not None and sequence > MAX_SEQUENCE_NUMBER:
+        ui.usage(f"--floor {sequence}, expected 0 to {MAX_SEQUENCE_NUMBER}")
     seconds = int(inputs.parse_time(time, inputs.now()).timestamp()) if time else None
     return Floors(sequence, seconds)
 

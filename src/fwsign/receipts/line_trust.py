@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who signed a receipt: a key that was given, or one with a path to an anchor that was given."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from fwsign.errors import Tampered, Untrusted
+from fwsign.format.cose import PublicKey
+from fwsign.receipts import jws
+from fwsign.receipts.canonical import canonical
+from fwsign.verify.example_keys import EXAMPLE_SPKI
+from fwsign.x509.anchor import Anchor
+from fwsign.x509.certificate import parse_certificate
+from fwsign.x509.chain import CertificationPath
+
+
+class LineTrust(NamedTuple):
+    """Keys, anchors, and the paths validated so far: most lines of a file share one path."""
+
+    keys: Sequence[Anchor]
+    anchors: Sequence[Anchor]
+    paths: dict[tuple[bytes, ...], CertificationPath]
+
+    def verify(self, content: Mapping[str, Any], found: jws.Jws | None) -> str:
+        """Verify a line's signature and return its signer.
+
+        Raises:
+            Tampered, Untrusted, Malformed: as `fwsign.receipts.chain.judge_lines`.
+        """
+        if found is None:
+            raise Untrusted("untrusted.receipt", "it is not signed", expected="a JWS", found="none")
+        if found.kid in EXAMPLE_SPKI:
+            what = "it is signed by a published key, which anyone can use"
+            raise Untrusted("untrusted.example-key", what, found=found.kid)
+        key, name = self._key(found)
+        line = canonical({name: value for name, value in content.items() if name != "jws"})
+        found.verify(line.encode(), key)
+        return name
+
+    def _key(self, found: jws.Jws) -> tuple[PublicKey, str]:
+        for one in self.keys:
+            if one.spki == found.kid:
+                return one.key, one.certificate.name if one.certificate else one.spki
+        if not found.chain or not self.anchors:
+            raise Untrusted(
+                "untrusted.receipt",
+                f"it is signed by key {found.kid:.16}, which was not given",
+                expected=", ".join(one.spki for one in (*self.keys, *self.anchors)),
+                found=found.kid,
+            )
+        if found.chain not in self.paths:
+            self.paths[found.chain] = _validate(found.chain, self.anchors)
+        path = self.paths[found.chain]
+        if path.keys[0] != found.kid:
+            what = f'kid is not the key of certificate "{path.name}"'
+            raise Tampered("tampered.signature", what, expected=path.keys[0], found=found.kid)
+        return path.certificates[0].key, path.name
+
+
+def _validate(chain: Sequence[bytes], anchors: Sequence[Anchor]) -> CertificationPath:
+    from fwsign.pki.paths.purpose import judge  # few receipts carry certificates
+
+    issued = max(parse_certificate(data).not_before for data in chain)
+    return judge(chain, anchors, purpose="client", at=issued).path

@@ -326,12 +326,7 @@ class Target:
             remove(self.versions, name)
 
     def prune(self, keep: set[str | None], most: int = 0) -> None:
-        """Remove versions, the oldest first.
-
-        Args:
-            keep: versions that stay.
-            most: how many versions stay, if there are others than those in `keep`.
-        """
+        """Remove versions, the oldest first: those in `keep` stay, and others up to `most`."""
         with explained(self.path / VERSIONS):
             there = names(self.versions)
             others = sorted((one for one in there if one not in keep), key=self._staged_at)

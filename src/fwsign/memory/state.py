@@ -175,21 +175,17 @@ class State:
             return knows_crls(self._file, _teaching(release))
 
     def learn(self, issued: Sequence[Issued]) -> bool:
-        """Keep CRLs that came alone; return whether any was new.
-
-        Args:
-            issued: certificates of paths that are valid for this device's vendor, with the CRLs
-                that `CrlReader.collect` verified for them.
+        """Keep CRLs that came alone, verified for paths of this vendor; tell if any was new.
 
         Raises:
             Failed: `state.limit`, `state.busy`, `io.*`.
         """
         with self._file.transaction("read"):
-            if knows_crls(self._file, issued):
-                return False  # a device that asks every minute must not wear the disk out
-        with self.transaction():
-            keep_crls(self._file, issued)
-        return True
+            known = knows_crls(self._file, issued)
+        if not known:  # a device that asks every minute must not wear the disk out
+            with self.transaction():
+                keep_crls(self._file, issued)
+        return not known
 
     def trust(self) -> TrustState | None:
         """Return the list of anchors from trust updates; None if there was no update yet.

@@ -3,7 +3,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -20,6 +20,41 @@ if TYPE_CHECKING:
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
+_ENVELOPE: TypeAlias = Annotated[
+    str | None,
+    typer.Argument(metavar="[ENVELOPE]", help="A .suit file, or an https address of one."),
+]
+_PAYLOADS: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[PAYLOAD]...",
+        help="Files or https addresses of payloads, by their signed names. Default: beside "
+        "ENVELOPE, or where it says.",
+    ),
+]
+_RESUME: TypeAlias = Annotated[
+    bool, typer.Option("--resume", help="Go on with the release that was begun last.")
+]
+_DRY_RUN: TypeAlias = Annotated[
+    bool, typer.Option("--dry-run", help="Verify release and payloads, but change nothing.")
+]
+_CHECK: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--check",
+        help="Tell what is offered and whether fwsign follow would install it; fetch only "
+        "the envelope, and change nothing.",
+    ),
+]
+_DOWNLOAD_ONLY: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--download-only",
+        help="Stage the verified payloads; fwsign install --resume needs no network then.",
+    ),
+]
+
+
 @command.command(
     cls=Command,
     epilog=examples(
@@ -31,43 +66,14 @@ command = typer.Typer(rich_markup_mode=None, add_completion=False)
     ),
 )
 def install(
-    envelope: Annotated[
-        str | None,
-        typer.Argument(metavar="[ENVELOPE]", help="A .suit file, or an https address of one."),
-    ] = None,
-    payloads: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[PAYLOAD]...",
-            help="Files or https addresses of payloads, by their signed names. Default: beside "
-            "ENVELOPE, or where it says.",
-        ),
-    ] = None,
+    envelope: _ENVELOPE = None,
+    payloads: _PAYLOADS = None,
     *,
     config: CONFIG = None,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Go on with the release that was begun last."),
-    ] = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Verify release and payloads, but change nothing."),
-    ] = False,
-    check: Annotated[
-        bool,
-        typer.Option(
-            "--check",
-            help="Tell what is offered and whether fwsign follow would install it; fetch only "
-            "the envelope, and change nothing.",
-        ),
-    ] = False,
-    download_only: Annotated[
-        bool,
-        typer.Option(
-            "--download-only",
-            help="Stage the verified payloads; fwsign install --resume needs no network then.",
-        ),
-    ] = False,
+    resume: _RESUME = False,
+    dry_run: _DRY_RUN = False,
+    check: _CHECK = False,
+    download_only: _DOWNLOAD_ONLY = False,
     pass_: KEY_PASS = None,
     as_json: JSON = False,
 ) -> None:

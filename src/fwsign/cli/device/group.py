@@ -14,6 +14,7 @@ COMMANDS: Final = {
     "status": "command",
     "hold": "hold",
     "release": "hold",
+    "units": "units",
     "reset": "command",
 }
 """The commands in the order of help, with the modules whose `command` has them."""

@@ -3,6 +3,7 @@
 
 import json
 import os
+import secrets
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -38,6 +39,8 @@ class Enrolment(NamedTuple):
         revocation: "require", "off" or "allow-stale:TIME".
         require: the number of distinct signers.
         device_key: URI of the key that signs receipts.
+        id: the device's name in its receipts; None for that of its certificate, else a new one.
+        device_certificate: a PEM file: the certificate of that key, then each issuer's.
     """
 
     config: Path
@@ -50,6 +53,8 @@ class Enrolment(NamedTuple):
     revocation: str
     require: int
     device_key: str | None
+    id: str | None = None
+    device_certificate: Path | None = None
 
 
 def init(wanted: Enrolment, at: datetime, signer: Signer | None) -> Device:
@@ -119,11 +124,12 @@ def status(device: Device) -> dict[str, Any]:
         line = state.last_receipt()
         installed = release_record.read(state, INSTALLED)
         intent = release_record.read(state, INTENT)
-        receipts = sum(1 for _ in state.receipt_lines())
+        receipts = state.receipt_count()
     return {
         "config": str(device.path),
         "state": str(device.state),
         "target_dir": str(device.target_dir),
+        "id": device.identity.name(),
         "vendor": trust.vendor,
         "product": trust.product,
         "trust_list": trust.number,
@@ -189,6 +195,11 @@ def render(wanted: Enrolment) -> bytes:
     ]
     if wanted.device_key is not None:
         lines.append(f"device_key = {_quoted(wanted.device_key)}")
+    if wanted.device_certificate is not None:
+        certificate = _quoted(wanted.device_certificate.absolute())
+        lines.append(f"device_certificate = {certificate}")
+    if wanted.id is not None or wanted.device_certificate is None:
+        lines.append(f"id = {_quoted(wanted.id or f'gw-{secrets.token_hex(6)}')}")
     lines += [
         "",
         "[policy]",

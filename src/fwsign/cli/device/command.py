@@ -127,6 +127,26 @@ _DEVICE_KEY: TypeAlias = Annotated[
 ]
 
 
+_DEVICE_CERTIFICATE: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        readable=False,
+        metavar="PEM",
+        help="The certificate of --device-key, then each issuer's: receipts carry them.",
+    ),
+]
+_ID: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--id",
+        metavar="NAME",
+        callback=named("serial_number"),
+        help="This device's name in its receipts, such as its serial number. Default: that of "
+        "--device-certificate, else a new one.",
+    ),
+]
+
+
 @command.command(
     "init",
     cls=Command,
@@ -147,6 +167,8 @@ def init(
     revocation: _REVOCATION = "require",
     require: REQUIRE = 1,
     device_key: _DEVICE_KEY = None,
+    device_certificate: _DEVICE_CERTIFICATE = None,
+    id_: _ID = None,
     pass_: KEY_PASS = None,
     as_json: JSON = False,
 ) -> None:
@@ -178,6 +200,8 @@ def init(
         revocation,
         require,
         device_key,
+        id_,
+        device_certificate,
     )
     device = enrol.init(wanted, inputs.now(), device_signer(device_key, pass_))
     for line in enrol.warnings(device, device.trust):
@@ -203,6 +227,7 @@ def status(*, config: CONFIG = None, as_json: JSON = False) -> None:
         ui.print_json(found)
         return
     ui.out(f"device      {found['vendor']} {found['product']}")
+    ui.out(f"id          {_or_none(found['id'])}")
     ui.out(f"config      {found['config']}")
     ui.out(f"memory      {found['state']}")
     ui.out(f"files       {found['target_dir']}/current")

@@ -29,6 +29,8 @@ _CODES: Final[dict[int, tuple[Code, str]]] = {
 Accept: TypeAlias = Literal["files", "streams", "pipes"]
 _STREAM: Final = re.compile(r"/dev/stdin|/(?:dev|proc/self)/fd/[0-9]+")
 _SPECIAL: Final = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+_MOST_LINKS: Final = 40
+"""Links on the way to a file; Linux follows as many."""
 _AT_ONCE: Final = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 """Flags for a file that was exchanged for a pipe or device meanwhile."""
 _OWNED: Final = "writable by its owner alone: root, or who runs this"
@@ -135,13 +137,13 @@ def _read(path: Path, limit: int, accept: Accept) -> tuple[bytes, os.stat_result
 
 
 def read_owned(path: Path, limit: int) -> bytes:
-    """Read a configuration file that only root or this user can write.
+    """Read a configuration file that only root or this user can write or exchange.
 
     Raises:
         Failed: `io.config`, also for more bytes than `limit`; `io.*`.
     """
     data, facts = _read(path, limit, "files")
-    if what := _foreign(facts):
+    if what := _foreign(facts) or _reachable(path):
         message = f"{path} could have been written by another user: {what}"
         raise Failed("io.config", message, expected=_OWNED, found=what)
     if len(data) > limit:
@@ -163,6 +165,54 @@ def refuse_writable(place: int | Path, path: Path) -> None:
     if what := _foreign(os.stat(place)):  # noqa: PTH116 - a descriptor too
         message = f"{path} can be changed by other users: {what}"
         raise Failed("io.permission", message, expected=_OWNED, found=what)
+
+
+def refuse_reachable(path: Path) -> None:
+    """Refuse a path on whose way another user could put something else.
+
+    That is so where one of the directories above it, up to the root, or above a link on the way,
+    can be written by others. A directory with the sticky bit, such as /tmp, does not let others
+    exchange what is ours. A path that is not there is judged as far as it is.
+
+    Raises:
+        Failed: `io.permission`; OSError: a directory cannot be looked at.
+    """
+    if (found := _reachable(path)) is not None:
+        what = f"{path} can be exchanged by other users: {found}"
+        raise Failed("io.permission", what, expected=_OWNED, found=found)
+
+
+def _reachable(path: Path) -> str | None:
+    """Return the directory or link by which others reach a path, and the facts that let them."""
+    with contextlib.suppress(FileNotFoundError):
+        for place, facts in _way(path):
+            sticky = facts.st_mode & stat.S_ISVTX or stat.S_ISLNK(facts.st_mode)
+            shared = not sticky and facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+            if shared or facts.st_uid not in (0, os.geteuid()):
+                return f"{place} has mode {stat.S_IMODE(facts.st_mode):04o}, owner {facts.st_uid}"
+    return None
+
+
+def _way(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yield the directories on the way to a path, and the links, as the system follows them."""
+    here, left, links = Path("/"), list(reversed((Path.cwd() / path).parts[1:])), 0
+    yield here, here.lstat()
+    while left:
+        part = left.pop()
+        there = here.parent if part == ".." else here / part
+        facts = there.lstat()
+        if stat.S_ISLNK(facts.st_mode):
+            yield there, facts
+            links += 1
+            if links > _MOST_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            aim = there.readlink()
+            here = Path("/") if aim.is_absolute() else here
+            left += [one for one in reversed(aim.parts) if one != "/"]
+            continue
+        if left and part != "..":
+            yield there, facts
+        here = there
 
 
 def _foreign(facts: os.stat_result) -> str | None:

@@ -16,6 +16,7 @@ import fwsign
 from cli.kit import REPOSITORY, good, refused, run
 from fwsign.cli import app, hints, libraries
 from fwsign.errors import CODES, Failed
+from fwsign.format import library
 from support import PAYLOAD
 
 SOURCE = Path(fwsign.__file__).parent
@@ -295,32 +296,45 @@ class TestLibraries:
             raise ImportError("cannot import name mldsa")
 
         monkeypatch.setattr("fwsign.cli.inputs.read", too_old)
+        hint = "apt install python3-cryptography, or pip install --upgrade cryptography"
+        for found, words in (
+            ("38.0.4", "this needs cryptography 48 or newer, found 38.0.4"),
+            ("47.0.0", "this needs cryptography 48 or newer, found 47.0.0"),
+            ("37.0.2", "fwsign needs cryptography 38 or newer, found 37.0.2"),
+        ):
+            monkeypatch.setattr(libraries, "version", lambda _, found=found: found)
+            refused(run("verify", "x"), 5, words, hint)
+
+    def test_an_old_version_is_not_to_blame_for_everything(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(libraries, "version", lambda _: "38.0.4")
-        refused(
-            run("verify", "x"),
-            5,
-            "fwsign needs cryptography 50 or newer, found 38.0.4",
-            "pip install --upgrade cryptography",
-        )
+        assert libraries.blame(RuntimeError("x")) is None
+        assert libraries.blame(AttributeError("no not_valid_before_utc")) is not None
+        monkeypatch.setattr(libraries, "version", lambda _: "48.0.0")
+        assert libraries.blame(AttributeError("no not_valid_before_utc")) is None
 
     def test_a_library_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def absent(_: str) -> str:
             raise PackageNotFoundError
 
         monkeypatch.setattr(libraries, "version", absent)
-        found = libraries.blame(ModuleNotFoundError("no", name="nacl.signing"))
+        found = libraries.blame(ModuleNotFoundError("no", name="cryptography.x509"))
         assert isinstance(found, Failed)
-        assert str(found) == "fwsign needs pynacl, found nothing"
+        assert str(found) == "fwsign needs cryptography 38 or newer, found nothing"
         assert libraries.blame(ModuleNotFoundError("no", name="other")) is None
 
     def test_another_error_is_nobodys_fault(self) -> None:
         assert libraries.blame(RuntimeError("x")) is None
 
+    def test_the_same_versions_stand_in_the_verify_path(self) -> None:
+        assert (libraries.OLDEST, libraries.COMPLETE) == (library.OLDEST, library.ML_DSA)
+
     def test_the_package_asks_for_the_same_version(self) -> None:
         page = REPOSITORY / "pyproject.toml"
         if not page.exists():
             pytest.skip("the tests run without the source tree")
-        assert f'"cryptography>={libraries.CRYPTOGRAPHY}"' in page.read_text()
+        assert f'"cryptography>={libraries.OLDEST}"' in page.read_text()
 
 
 @pytest.mark.skipif(os.name == "nt" or not hasattr(os, "geteuid"), reason="needs a POSIX system")

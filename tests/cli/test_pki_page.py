@@ -86,9 +86,10 @@ class Reader:
                 if asked > answered:
                     answered = asked
                     os.write(terminal, PASSPHRASE.encode() + b"\n")
-        os.close(terminal)
+        status = os.waitpid(child, 0)[1]
+        os.close(terminal)  # earlier, it would hang up on a program that closes its streams first
         words = shown.decode(errors="replace")
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, f"{text}\n{words}"
+        assert os.waitstatus_to_exitcode(status) == 0, f"{text}\n{words}"
         assert "internal error" not in words
         assert words.count("Passphrase of") <= 1, words
 

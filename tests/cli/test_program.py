@@ -201,8 +201,9 @@ class Terminal:
                 self.seen += data.decode()
         except OSError:  # how Linux says that the other side is closed
             pass
-        os.close(self.handle)
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        status = os.waitpid(self.pid, 0)[1]
+        os.close(self.handle)  # earlier, it would hang up on it before its end
+        return os.waitstatus_to_exitcode(status)
 
 
 class TestTerminal:

@@ -132,6 +132,17 @@ def test_a_family_that_this_system_lacks_is_passed_over(
         get(server)
 
 
+def test_an_address_that_no_way_leads_to_is_passed_over(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = ("255.255.255.255", 9)  # of no host: the system says so at once
+    named(monkeypatch, nowhere, nowhere, ("127.0.0.1", server.port))
+    assert get(server) == DATA
+    named(monkeypatch, nowhere)
+    with refused("io.fetch-connect", "no connection"):
+        get(server)
+
+
 def test_a_name_without_addresses_is_an_error(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

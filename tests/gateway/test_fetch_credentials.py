@@ -388,6 +388,11 @@ class TestProxy:
         assert self.get(server, between) == DATA
         assert set(asked) == {"127.0.0.1"}
 
+    def test_without_time_it_is_not_asked(self) -> None:
+        ours, its = socket.socketpair()
+        with ours, its, pytest.raises(TimeoutError, match="the proxy does not answer"):
+            proxy.tunnel(ours, "localhost", 443, None, time.monotonic())
+
     def test_the_head_of_its_answer_has_a_limit(self) -> None:
         assert proxy.MAX_HEAD == 16 * 1024
 

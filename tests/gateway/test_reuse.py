@@ -378,6 +378,26 @@ def test_the_search_is_bounded(tmp_path: Path) -> None:
     assert found[0] == (folder, "./app")
 
 
+def test_old_files_are_searched_for_a_few_sizes_of_the_payload(
+    gateway: Gateway, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, large = os.urandom(BLOCK), os.urandom(100 * BLOCK)
+    gateway.install(publish(server, 1, large=large + small))
+    read: list[int] = []
+    pread = os.pread
+
+    def counting(handle: int, size: int, offset: int) -> bytes:
+        found = pread(handle, size, offset)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr("fwsign.gateway.reuse.os.pread", counting)
+    gateway.install(publish(server, 2, app=small))
+    assert gateway.installed == {"app": small}
+    assert sum(read) == reuse.MAX_SEARCHED * BLOCK
+    assert ranges(server) == [None]
+
+
 @pytest.mark.parametrize("start", [0, 3, 50])
 def test_ranges_cover_what_is_missing_once_and_in_order(start: int) -> None:
     for seed in range(200):

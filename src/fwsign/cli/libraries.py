@@ -6,9 +6,12 @@ from typing import Final
 
 from fwsign.errors import Failed
 
-CRYPTOGRAPHY: Final = 50
+OLDEST: Final = 38
 """The oldest major version of cryptography that works; pyproject.toml says the same."""
-_PACKAGES: Final = {"cryptography": "cryptography", "nacl": "pynacl"}
+COMPLETE: Final = 48
+"""The oldest that can do everything; what needs it says so before it begins, but for oversights."""
+_LACKING: Final = (ImportError, AttributeError, TypeError)
+"""Errors for what an old version does not have."""
 
 
 def blame(error: BaseException) -> Failed | None:
@@ -17,13 +20,16 @@ def blame(error: BaseException) -> Failed | None:
     It runs only after an error: a check at every start would make the start slower.
     """
     if isinstance(error, ModuleNotFoundError):
-        package = _PACKAGES.get((error.name or "").partition(".")[0])
-        if package is not None and _found(package) is None:
-            return _refusal(package, "nothing")
+        missing = (error.name or "").partition(".")[0] == "cryptography"
+        if missing and _found("cryptography") is None:
+            return _refusal("nothing")
     found = _found("cryptography")
-    if found is None or int(found.partition(".")[0]) >= CRYPTOGRAPHY:
+    if found is None:
         return None
-    return _refusal("cryptography", found)
+    major = int(found.partition(".")[0])
+    if major < OLDEST or (major < COMPLETE and isinstance(error, _LACKING)):
+        return _refusal(found, OLDEST if major < OLDEST else COMPLETE)
+    return None
 
 
 def _found(package: str) -> str | None:
@@ -33,12 +39,12 @@ def _found(package: str) -> str | None:
         return None
 
 
-def _refusal(package: str, found: str) -> Failed:
-    needed = f" {CRYPTOGRAPHY} or newer" if package == "cryptography" else ""
+def _refusal(found: str, oldest: int = OLDEST) -> Failed:
+    needed = f"cryptography {oldest} or newer"
     return Failed(
         "state.library",
-        f"fwsign needs {package}{needed}, found {found}",
-        expected=f"{package}{needed}",
+        f"{'this' if oldest > OLDEST else 'fwsign'} needs {needed}, found {found}",
+        expected=needed,
         found=found,
-        hint=f"pip install --upgrade {package}",
+        hint="apt install python3-cryptography, or pip install --upgrade cryptography",
     )

@@ -12,9 +12,11 @@ from typing import Any, Final, NamedTuple, NoReturn
 import cryptography
 from cryptography import x509
 from cryptography.exceptions import InternalError, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
 
-from fwsign.errors import Untrusted
+from fwsign.errors import Failed, Untrusted
 from fwsign.format.algorithms import KEYS, KeyKind
 
 OLDEST: Final = 38
@@ -89,6 +91,38 @@ def load_key(spki: bytes, kind: KeyKind | None) -> Any:
         if unknown and kind is not None and kind.family == "ML-DSA":
             return AbsentKey(kind, spki)
         raise ValueError(str(error)) from None
+
+
+def ecdsa(hashed: hashes.HashAlgorithm) -> ec.ECDSA:
+    """Return ECDSA for signing: with the nonces of RFC 6979 if this version has them.
+
+    Before version 43, or with OpenSSL before 3.2, OpenSSL's own chance makes the nonces.
+    """
+    try:
+        return ec.ECDSA(hashed, deterministic_signing=True)
+    except (TypeError, UnsupportedAlgorithm):
+        return ec.ECDSA(hashed)
+
+
+def require(version: int, words: str) -> None:
+    """Refuse to begin what needs a newer version of cryptography.
+
+    Args:
+        version: the oldest major version that has all of it.
+        words: what needs it.
+
+    Raises:
+        Failed: `state.library`.
+    """
+    if major() < version:
+        needed, found = f"cryptography {version} or newer", cryptography.__version__
+        raise Failed(
+            "state.library",
+            f"{words} needs {needed}, found {found}",
+            expected=needed,
+            found=found,
+            hint="pip install --upgrade cryptography, in a virtual environment",
+        )
 
 
 def major() -> int:

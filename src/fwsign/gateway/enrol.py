@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fwsign.errors import Failed
-from fwsign.files import write_atomic
+from fwsign.files import refuse_reachable, write_atomic
 from fwsign.gateway import release_record
 from fwsign.gateway.config import Device, load, parse_revocation, refuse_published
 from fwsign.gateway.log import Log
@@ -83,6 +83,8 @@ def init(wanted: Enrolment, at: datetime, signer: Signer | None) -> Device:
         if os.path.lexists(path):
             raise Failed("io.exists", f"{path} exists already", found=path, hint=hint)
     refuse_foreign(wanted.state)
+    for path in (wanted.config, wanted.target_dir):
+        refuse_reachable(path)  # the next command would
     if not wanted.target_dir.is_dir():
         what = f"the target directory {wanted.target_dir} is not there"
         hint = "make it first: mkdir -p DIR"

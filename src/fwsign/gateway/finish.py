@@ -14,7 +14,7 @@ from fwsign.gateway.kept import KeptReleases
 from fwsign.gateway.open_gateway import OpenGateway
 from fwsign.gateway.release_record import ReleaseRecord
 from fwsign.gateway.session import INSTALLED, INTENT
-from fwsign.gateway.stage import Staged
+from fwsign.gateway.stage import Staged, tells_of_files
 from fwsign.verify.verified import VerifiedRelease
 
 
@@ -125,6 +125,8 @@ def reconcile(gateway: OpenGateway, judge: Judge) -> list[str]:
     try:
         release, files = _found(gateway, judge, intent)
     except FwsignError as error:
+        if not tells_of_files(error):  # the next run may find them whole
+            return [f"a release that was begun before cannot be checked: {error.message}"]
         if gateway.target.current() == version:  # nothing to undo: only the record is missing
             log.add("incomplete", error=error, manifest=intent.manifest)
             return []

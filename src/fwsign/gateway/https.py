@@ -7,7 +7,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from fwsign.errors import Failed
@@ -21,18 +21,17 @@ from fwsign.gateway.tcp import dial
 class Timed(ssl.SSLSocket):
     """A socket with a deadline, which a server cannot extend by sending a byte now and then."""
 
-    deadline: float = 0.0
-    stall: float = 0.0
+    deadline: float
+    stall: float
     suppress_ragged_eofs: bool
     """Whether an end without a closed TLS connection passes for an end; of the base class."""
 
     def recv_into(self, *arguments: Any, **more: Any) -> int:
         """Receive within the remaining time."""
         left = self.deadline - time.monotonic()
-        if self.deadline and left <= 0:
+        if left <= 0:
             raise TimeoutError("the time is up")
-        if self.deadline:
-            self.settimeout(min(left, self.stall))
+        self.settimeout(min(left, self.stall))
         return super().recv_into(*arguments, **more)
 
 
@@ -161,10 +160,10 @@ class Connector:
             stack.callback(secure.close)
             check_dates(secure, rules.since)
             stack.pop_all()
-        if isinstance(secure, Timed):
-            secure.deadline, secure.stall = deadline, rules.stall_seconds
-            # RFC 9112 s.9.8: an answer that ends by closing is whole only if TLS was closed too.
-            secure.suppress_ragged_eofs = False
+        timed = cast("Timed", secure)  # the context's class of sockets
+        timed.deadline, timed.stall = deadline, rules.stall_seconds
+        # RFC 9112 s.9.8: an answer that ends by closing is whole only if TLS was closed too.
+        timed.suppress_ragged_eofs = False
         # With its port given, http.client does not split an IPv6 address.
         connection = http.client.HTTPSConnection(host, port, context=context)
         connection.sock = secure

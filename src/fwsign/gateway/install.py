@@ -124,6 +124,7 @@ class _Run:
             rules, no_trial = self._rules_for(release, wanted)
             self._state.remember(SOURCES, sources.hint())
             staged, intent = self._stage(release, envelope, wanted)
+            release, floor = self._judge.verify_after(envelope)
             intent = intent._replace(no_trial=no_trial)
             if rules is not None:
                 record = self._begin_trial(rules, release, floor, intent, staged)
@@ -163,12 +164,10 @@ class _Run:
         files = [one.component for one in wanted if one.to == "file"]
         if known.directory is None:
             return not files  # device.toml may have had a command for the file then
-        try:
-            self._target.adopt(files, known.directory)
+        if self._target.holds(files, known.directory):
             return self._target.current() == known.directory
-        except FwsignError:
-            self._notes.append("the installed files were damaged, and are installed again")
-            return False
+        self._notes.append("the installed files were damaged, and are installed again")
+        return False
 
     def _keep_crls(self, release: VerifiedRelease, floor: Floor | None) -> None:
         """Keep CRLs that came with the installed release: they may revoke the next one's signer."""

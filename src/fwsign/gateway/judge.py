@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Judge a release by the memory: whether it may be installed here, now. Nothing is changed."""
 
+import contextlib
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from fwsign.errors import Failed, Unsuitable
@@ -29,13 +31,16 @@ class Judge:
     def __init__(self, request: InstallRequest, state: State) -> None:
         self._request, self._state, self._device = request, state, request.device
         self._trust: TrustState | None = None  # the list that the release was judged by
+        self._begun = request.uptime().seconds
 
     def rehearse(self, sources: Sources) -> Installed:
         """Do all steps of an install that change nothing."""
-        release, _ = self.verify(sources.read_envelope())
+        envelope = sources.read_envelope()
+        release, _ = self.verify(envelope)
         for one in self.deliveries(release, sources):
             with one.open(0) as source:
                 release.receive(one.component, source)
+        release, _ = self.verify_after(envelope)
         return Installed("dry run", release, ())
 
     def verify(self, envelope: bytes) -> tuple[VerifiedRelease, Floor | None]:
@@ -45,9 +50,27 @@ class Judge:
             FwsignError: as `Verifier.verify`; Failed: `state.unchecked`.
         """
         self._trust = trusted(self._device, self._state)
-        anchors, base = demands_of(self._trust, self._device.policy)
+        return self._verify(envelope, self._request.at)
+
+    def verify_after(self, envelope: bytes) -> tuple[VerifiedRelease, Floor | None]:
+        """Verify an envelope again when its payloads have come: by now it may have ended.
+
+        The time of now is the clock's at the start, and the uptime since: nobody can set it back.
+
+        Raises:
+            FwsignError: as `verify`; Failed: `state.conflict`.
+        """
+        self.refuse_other_trust()
+        at, passed = self._request.at, self._request.uptime().seconds - self._begun
+        with contextlib.suppress(OverflowError):  # a clock at the end of all years
+            at += timedelta(seconds=max(0, passed))
+        return self._verify(envelope, at)
+
+    def _verify(self, envelope: bytes, at: datetime) -> tuple[VerifiedRelease, Floor | None]:
+        trust = self._trust or self._device.trust  # `verify` was first
+        anchors, base = demands_of(trust, self._device.policy)
         policy, floor = self._state.policy(base, None)
-        release = Verifier(anchors, policy).verify(envelope, at=self._request.at)
+        release = Verifier(anchors, policy).verify(envelope, at=at)
         waived = ("revocation",) if base.revocation == "off" else ()
         if left := [name for name in release.unchecked if name not in waived]:
             words = ", ".join(left)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from fwsign.errors import Failed
-from fwsign.files import io_error, refuse_writable
+from fwsign.files import io_error, refuse_reachable, refuse_writable
 from fwsign.gateway.config import Device, Tell
 from fwsign.gateway.fetch_rules import FetchRules
 from fwsign.gateway.sources import PayloadProgress, Sources
@@ -108,6 +108,7 @@ def refuse_foreign(path: Path) -> None:
     """
     try:
         real = Path(os.path.realpath(path))  # resolve() raises another error for a loop
+        refuse_reachable(path)
         refuse_writable(real.parent, real.parent)
         refuse_writable(real, real)
     except FileNotFoundError:

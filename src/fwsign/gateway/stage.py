@@ -2,6 +2,7 @@
 """Staged files: only this user can change them, and any later change is noticed."""
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from fwsign.errors import Tampered
+from fwsign.errors import FwsignError, Tampered
 from fwsign.files import io_error
 from fwsign.format.component import Component, is_inside
 from fwsign.format.payload import CHUNK_SIZE, PayloadSource, Receiving
@@ -22,6 +23,10 @@ DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 """Flags to open our own directories."""
 FILE: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """Flags to open our own files."""
+
+
+_EXCHANGED: Final = (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENODEV)
+"""Errors of opening a file that is gone, or that something else has replaced."""
 
 
 class Staged(NamedTuple):
@@ -51,6 +56,14 @@ def explained(path: Path, *past: type[OSError]) -> Iterator[None]:
         raise
     except OSError as error:
         raise io_error(error, path, "write") from error
+
+
+def tells_of_files(error: FwsignError) -> bool:
+    """Tell whether an error of checking files is about them: they are gone, or not as they were.
+
+    An error of the disk, or of limits such as that of open files, says nothing about them.
+    """
+    return not error.code.startswith("io.") or error.code in ("io.missing", "io.directory")
 
 
 def stage(
@@ -173,7 +186,9 @@ def open_own(parent: int, name: str) -> int:
         handle = os.open(name, FILE, dir_fd=parent)
     except FileNotFoundError:
         pass
-    except OSError:  # a link, a directory, or a file that may not be written
+    except OSError as error:  # a link, a directory, or a file that may not be written
+        if error.errno not in (*_EXCHANGED, errno.EISDIR, errno.EACCES, errno.EPERM):
+            raise
         remove(parent, name)
     else:
         found = os.fstat(handle)
@@ -182,6 +197,25 @@ def open_own(parent: int, name: str) -> int:
         os.close(handle)
         os.unlink(name, dir_fd=parent)
     return os.open(name, FILE | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=parent)
+
+
+def open_to_read(parent: int, name: str) -> int | None:
+    """Open a file of ours for reading; None if it is gone, or is no regular file any more.
+
+    Raises:
+        Failed: `io.*`: that cannot be told.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        handle = os.open(name, flags, dir_fd=parent)
+    except OSError as error:
+        if error.errno in _EXCHANGED:
+            return None
+        raise io_error(error, name) from error
+    if stat.S_ISREG(os.fstat(handle).st_mode):
+        return handle
+    os.close(handle)
+    return None
 
 
 def facts(handle: int) -> tuple[int, ...]:
@@ -196,18 +230,6 @@ def facts(handle: int) -> tuple[int, ...]:
         found.st_nlink,
         found.st_mode,
     )
-
-
-def holders_of(handle: int) -> list[int]:
-    """Return the other processes that have a file open, where /proc tells it."""
-    wanted = os.fstat(handle)
-    found = []
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        with contextlib.suppress(OSError):
-            process = int(link.parts[2])
-            if process != os.getpid() and os.path.samestat(link.stat(), wanted):
-                found.append(process)
-    return sorted(set(found))
 
 
 def exists(parent: int, name: str) -> bool:

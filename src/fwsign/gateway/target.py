@@ -11,14 +11,13 @@ are in place, so that a swapped file is noticed.
 
 import contextlib
 import errno
-import fcntl
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, Self
 
-from fwsign.errors import Failed, Tampered
-from fwsign.files import io_error, refuse_writable
+from fwsign.errors import Failed, FwsignError, Tampered
+from fwsign.files import io_error, refuse_reachable, refuse_writable
 from fwsign.format.component import Component
 from fwsign.format.payload import receive
 from fwsign.gateway.delivery import Delivery
@@ -30,14 +29,16 @@ from fwsign.gateway.stage import (
     exists,
     explained,
     facts,
-    holders_of,
     names,
     open_own,
+    open_to_read,
     reading,
     remove,
     stage,
+    tells_of_files,
     write_all,
 )
+from fwsign.gateway.target_lock import take_lock
 from fwsign.verify.verified import VerifiedRelease
 
 CURRENT: Final = "current"
@@ -48,7 +49,6 @@ ENVELOPE: Final = "envelope"
 """The file in STAGE beside the directories of staged bytes."""
 FILES: Final = "files"
 OTHERS: Final = "others"
-_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Target:
@@ -79,6 +79,7 @@ class Target:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC  # the admin's own links are followed
         self.handle = self._keep(os.open(path, flags))
         refuse_writable(self.handle, path)
+        refuse_reachable(path)
         self.own = self.directory(self.handle, OWN, 0o700)
         self._lock()
         self.versions = self.directory(self.handle, VERSIONS, 0o755)
@@ -94,19 +95,10 @@ class Target:
         return handle
 
     def _lock(self) -> None:
-        flags = FILE | os.O_CREAT
-        file = self._keep(os.open("lock", flags, 0o600, dir_fd=self.own))
-        self._take(file, "another fwsign install is at work", "another")
+        file = self._keep(os.open("lock", FILE | os.O_CREAT, 0o600, dir_fd=self.own))
+        take_lock(file, f"another fwsign install is at work in {self.path}")
         self.lock = self._keep(os.open(".", DIRECTORY, dir_fd=self.own))
-        self._take(self.lock, "a command of an earlier run is still at work", "a command")
-
-    def _take(self, handle: int, what: str, found: str) -> None:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holders = ", ".join(f"process {one}" for one in holders_of(handle)) or found
-            message = f"{what} in {self.path}: {holders}"
-            raise Failed("state.busy", message, expected="one at a time", found=holders) from None
+        take_lock(self.lock, f"a command of an earlier run is still at work in {self.path}")
 
     def directory(self, parent: int, name: str, mode: int) -> int:
         """Open a directory of ours, and make it if there is none; it closes with this object."""
@@ -202,16 +194,15 @@ class Target:
             parent: the directory that must hold it.
 
         Raises:
-            Tampered: `tampered.staged`.
+            Tampered: `tampered.staged`; Failed: `io.*`.
         """
-        try:
-            handle = os.open(staged.name, _READ, dir_fd=parent)
+        handle = open_to_read(parent, staged.name)
+        found: tuple[int, ...] = ()
+        if handle is not None:
             try:
                 found = facts(handle)
             finally:
                 os.close(handle)
-        except OSError as error:
-            found = (error.errno or 0,)
         if found != staged.facts:
             raise Tampered(
                 "tampered.staged",
@@ -231,12 +222,30 @@ class Target:
         found = []
         with self.opened_version(name) as parent:
             for component in components:
-                handle = self._keep(os.open(component.name, _READ, dir_fd=parent))
+                handle = open_to_read(parent, component.name)
+                if handle is None:
+                    what = f'"{component.name}" of version {name} is gone or exchanged'
+                    raise Tampered("tampered.staged", what, step=10)
+                self._keep(handle)
                 with reading(handle) as file:
                     receive(component, file)
                 found.append(Staged(component, "file", component.name, handle, facts(handle)))
         self.check_version(name, found)
         return found
+
+    def holds(self, components: Iterable[Component], name: str) -> bool:
+        """Tell whether a version has its files and nothing else, byte for byte.
+
+        Raises:
+            Failed: `io.*`: that cannot be told.
+        """
+        try:
+            self.adopt(components, name)
+        except FwsignError as error:
+            if not tells_of_files(error):
+                raise
+            return False
+        return True
 
     def settle(self, digest: str, files: list[Staged]) -> str:
         """Move staged files to a version of their own, durably; return the version's name."""

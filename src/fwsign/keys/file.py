@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from fwsign.errors import Failed
 from fwsign.files import read_bytes, write_atomic
-from fwsign.format import algorithms, cose
+from fwsign.format import algorithms, cose, library
 from fwsign.keys import ALGORITHMS, TLS_ALGORITHMS
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class FileSigner:
         """
         own = algorithms.ALGORITHMS[self._algorithm]
         if isinstance(self._key, ec.EllipticCurvePrivateKey):
-            ecdsa = ec.ECDSA(cose.HASHES[own.digest], deterministic_signing=True)
+            ecdsa = library.ecdsa(cose.HASHES[own.digest])
             r, s = decode_dss_signature(self._key.sign(message, ecdsa))
             return r.to_bytes(own.width, "big") + s.to_bytes(own.width, "big")  # RFC 9053 s.2.1
         if isinstance(self._key, rsa.RSAPrivateKey):
@@ -203,4 +203,6 @@ def new_private_key(alg: str, *, tls: bool = False) -> PrivateKey:
         return ec.generate_private_key(kind.imported("")())
     if kind.family == "RSA":
         return rsa.generate_private_key(MIN_EXPONENT, new.bits)
+    if kind.family == "ML-DSA":
+        library.require(library.ML_DSA, f"a key of {kind.name}")
     return cast("PrivateKey", kind.imported("PrivateKey").generate())

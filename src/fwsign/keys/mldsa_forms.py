@@ -7,19 +7,18 @@ OpenSSL writes both by default, but cryptography reads only the seed. So this ex
 import hashlib
 from typing import Any, Final
 
-from cryptography.hazmat.primitives.asymmetric import mldsa
-
 from fwsign.errors import Failed
+from fwsign.format.library import ML_DSA, require
 from fwsign.keys import asn1
 from fwsign.keys.asn1 import sequence_parts
 
 _SEED_SIZE: Final = 32
 _SEED_TAG: Final = 0x80  # [0] IMPLICIT OCTET STRING
-# By OID: name, class, the dimensions k and l of FIPS 204 table 1, and the expanded key's size.
-_KINDS: Final[dict[str, tuple[str, Any, int, int, int]]] = {
-    "2.16.840.1.101.3.4.3.17": ("ML-DSA-44", mldsa.MLDSA44PrivateKey, 4, 4, 2560),
-    "2.16.840.1.101.3.4.3.18": ("ML-DSA-65", mldsa.MLDSA65PrivateKey, 6, 5, 4032),
-    "2.16.840.1.101.3.4.3.19": ("ML-DSA-87", mldsa.MLDSA87PrivateKey, 8, 7, 4896),
+# By OID: name, the dimensions k and l of FIPS 204 table 1, and the expanded key's size.
+_KINDS: Final[dict[str, tuple[str, int, int, int]]] = {
+    "2.16.840.1.101.3.4.3.17": ("ML-DSA-44", 4, 4, 2560),
+    "2.16.840.1.101.3.4.3.18": ("ML-DSA-65", 6, 5, 4032),
+    "2.16.840.1.101.3.4.3.19": ("ML-DSA-87", 8, 7, 4896),
 }
 
 
@@ -42,7 +41,8 @@ def load(private_key_info: bytes, name: object) -> tuple[Any, str] | None:
         return None
     if kind is None or choice is None:
         return None
-    words, make, k, l, size = kind  # noqa: E741 - the name in FIPS 204
+    words, k, l, size = kind  # noqa: E741 - the name in FIPS 204
+    make = _type(words)
     if choice.tag == _SEED_TAG and len(choice.content) == _SEED_SIZE:
         return make.from_seed_bytes(choice.content), "seed"
     if choice.tag == asn1.OCTETS:
@@ -67,6 +67,18 @@ def load(private_key_info: bytes, name: object) -> tuple[Any, str] | None:
             found="another",
         )
     return key, "seed and expanded key"
+
+
+def _type(name: str) -> Any:
+    """Return cryptography's type of an ML-DSA private key.
+
+    Raises:
+        Failed: `state.library`.
+    """
+    require(ML_DSA, f"a key of {name}")
+    from cryptography.hazmat.primitives.asymmetric import mldsa  # which old versions do not have
+
+    return getattr(mldsa, f"{name.replace('-', '')}PrivateKey")
 
 
 def _agree(public: bytes, seed: bytes, expanded: bytes, k: int, l: int) -> bool:  # noqa: E741

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from fwsign.errors import Failed
 from fwsign.files import read_bytes
+from fwsign.format.library import ML_DSA, require
 from fwsign.keys.file import KEY_FILE_LIMIT, new_private_key, write_private_key
 from fwsign.keys.formats import read_private_key
 from fwsign.names import host_name, organisation, vendor_domain
@@ -80,6 +81,7 @@ def create(
         Failed: `state.pki-exists`, `state.policy`, `state.clock`, `key.unsupported`,
             `key.passphrase-missing`, `io.*`.
     """
+    require(ML_DSA, "a PKI")
     organisation(org)
     names = (org, tuple(dict.fromkeys((vendor_domain(vendor), *map(host_name, permit)))))
     keys = (alg, root_passphrase, passphrase)

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fwsign.errors import Failed
 from fwsign.files import io_error
+from fwsign.format.library import ML_DSA, require
 from fwsign.pki.certificates import (
     MissingFile,
     common_name,
@@ -56,6 +57,7 @@ class Pki(Places):
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
+        require(ML_DSA, "a PKI")
         super().__init__(directory)
         try:
             self.root = self._read_certificate(ROOT)

@@ -4,9 +4,10 @@
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fwsign.errors import Failed, FwsignError, Stale, Tampered
 from fwsign.format import suit
@@ -174,18 +175,30 @@ def sign_message(signer: Signer, message: bytes) -> bytes:
 
 
 def _check_signature(signer: Signer, message: bytes, signature: bytes) -> None:
-    """Verify with another implementation than the one that signed, if there is one."""
+    """Verify with another implementation than the one that signed, if there is one.
+
+    PyNaCl has no wheels for some platforms, and pyproject.toml leaves it out there.
+    """
     key = signer.public_key
-    if not isinstance(key, Ed25519PublicKey):
+    nacl = _nacl() if isinstance(key, Ed25519PublicKey) else None
+    if nacl is None:
         verify_signature(signer.algorithm, key, message, signature)
         return
-    import nacl.exceptions  # 20 ms that only Ed25519 pays
-    import nacl.signing
-
+    raw = key.public_bytes(Encoding.Raw, PublicFormat.Raw)
     try:
-        nacl.signing.VerifyKey(key.public_bytes_raw()).verify(message, signature)
+        nacl.signing.VerifyKey(raw).verify(message, signature)
     except (nacl.exceptions.CryptoError, ValueError) as error:
         raise Tampered("tampered.signature", f"libsodium refuses it: {error}") from None
+
+
+def _nacl() -> Any:
+    """Return PyNaCl, or None where it is not installed; it takes 20 ms, which only Ed25519 pays."""
+    try:
+        import nacl.exceptions
+        import nacl.signing
+    except ImportError:
+        return None
+    return nacl
 
 
 def used_crls(verified: VerifiedRelease) -> list[Crl]:

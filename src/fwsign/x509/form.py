@@ -47,7 +47,7 @@ def check_form(fields: der.Fields) -> None:
         check_oid(oid)
         if oid in _OWN:
             _OWN[oid](value)
-        if oid in _PARSED:
+        if oid in PARSED:
             _walk(value)
     _check_entries(fields.entries)
 
@@ -181,7 +181,7 @@ def _refuse_admissions(_: bytes) -> None:
     raise ValueError("an admissions extension, which not all versions of cryptography can read")
 
 
-_PARSED: Final = frozenset(
+PARSED: Final = frozenset(
     bytes.fromhex(oid)
     for oid in (
         *("551d11", "551d12", "551d1c", "551d1e", "551d1f", "551d20", "551d23", "551d25", "551d2e"),

@@ -33,6 +33,10 @@ _ML_DSA: Final[dict[bytes, KeyKind]] = {  # RFC 9881: one identifier for keys an
 }
 
 
+_ML_DSA_SIZES: Final = {"ML-DSA-65": 1952, "ML-DSA-87": 2592}
+"""Bytes of public keys (FIPS 204 table 2)."""
+
+
 def load_public_key(spki: bytes) -> PublicKey:
     """Load a SubjectPublicKeyInfo, in DER.
 
@@ -55,8 +59,11 @@ def load_public_key(spki: bytes) -> PublicKey:
         if kind == _RSA and parameters not in (b"", _NULL):
             raise ValueError("an RSA key with parameters")
         _check_rsa(bits[1:])
+    known = _ML_DSA.get(algorithm)
+    if known is not None and len(bits) - 1 != _ML_DSA_SIZES[known.name]:
+        raise ValueError(f"an {known.name} key of {len(bits) - 1} bytes")
     try:
-        key = load_key(spki, _ML_DSA.get(algorithm))
+        key = load_key(spki, known)
     except ValueError as error:
         if _known(kind, parameters, algorithm):
             raise

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fwsign.format.cose import key_name
+from fwsign.format.library import utc
 from fwsign.pki.view.extension_text import names_of, subtrees, used_for
 from fwsign.pki.view.lenient import of_certificate
 from fwsign.pki.view.words import UNREADABLE, oid_name, shown_serial
@@ -94,8 +95,8 @@ def facts(certificate: x509.Certificate) -> Facts:
         serial=shown_serial(certificate.serial_number),
         der=der,
         sha256=hashlib.sha256(der).hexdigest(),
-        begin=certificate.not_valid_before_utc,
-        end=certificate.not_valid_after_utc,
+        begin=utc(certificate, "not_valid_before"),
+        end=utc(certificate, "not_valid_after"),
         ca=bool(basic and basic.ca),
         path_length=basic.path_length if basic else None,
         key_usage=used_for(usage) if usage else (),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cryptography import x509
 
+from fwsign.format.library import utc
 from fwsign.keys import asn1
 from fwsign.pki.view.lenient import name_text
 from fwsign.pki.view.words import attempt, oid_name, shown_serial
@@ -111,14 +112,14 @@ def _value(value: Any) -> Any:  # noqa: C901 - one line for each kind
     return _small_value(value)
 
 
-def _small_value(value: Any) -> Any:  # noqa: C901 - one line for each kind
+def _small_value(value: Any) -> Any:
     match value:
         case x509.CRLNumber() | x509.DeltaCRLIndicator():
             return value.crl_number
         case x509.CRLReason():
             return value.reason.value
         case x509.InvalidityDate():
-            return value.invalidity_date_utc.isoformat()
+            return utc(value, "invalidity_date").isoformat()
         case x509.PrecertificateSignedCertificateTimestamps() | x509.SignedCertificateTimestamps():
             return [_timestamp(one) for one in value]
         case x509.PolicyConstraints():
@@ -132,21 +133,27 @@ def _small_value(value: Any) -> Any:  # noqa: C901 - one line for each kind
             return ", ".join(one.name.replace("_", " ") for one in value)
         case x509.PrecertPoison() | x509.OCSPNoCheck():
             return "present"
-        case x509.PrivateKeyUsagePeriod():
+        case x509.UnrecognizedExtension():
+            return _other(value.oid, value.value)
+    return _late_value(value)
+
+
+def _late_value(value: Any) -> Any:
+    """Return the value of an extension whose type not all versions of cryptography have."""
+    match type(value).__name__:
+        case "PrivateKeyUsagePeriod":
             return _pairs(("from", value.not_before), ("until", value.not_after))
-        case x509.MSCertificateTemplate():
+        case "MSCertificateTemplate":
             return _pairs(
                 (value.template_id.dotted_string, value.major_version),
                 ("minor", value.minor_version),
             )
-        case x509.Admissions():
+        case "Admissions":
             return [
                 ", ".join(info.profession_items)
                 for admission in value
                 for info in admission.profession_infos
             ]
-        case x509.UnrecognizedExtension():
-            return _other(value.oid, value.value)
     content: bytes = value.public_bytes()  # a kind that cryptography learnt later
     return content.hex()
 

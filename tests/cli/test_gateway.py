@@ -149,7 +149,7 @@ def test_status_for_people(enrolled: Path) -> None:
     words = [line.split()[0] for line in lines]
     assert words == [
         *("device", "id", "config", "memory", "files", "anchor", "policy", "floor", "time", "crl"),
-        *("crl", "installed", "receipts"),
+        *("crl", "installed", "files", "receipts"),
     ]
     assert f"files       {enrolled / 'files'}/current" in lines
 

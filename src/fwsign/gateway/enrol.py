@@ -13,10 +13,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fwsign.errors import Failed
 from fwsign.files import refuse_reachable, write_atomic
-from fwsign.gateway import release_record
+from fwsign.gateway import in_place, release_record
 from fwsign.gateway.config import Device, load, parse_revocation, refuse_published
 from fwsign.gateway.log import Log
+from fwsign.gateway.release_record import ReleaseRecord
 from fwsign.gateway.session import INSTALLED, INTENT, demands, opened, refuse_foreign, trusted
+from fwsign.gateway.trial_record import PREVIOUS, read_trial
 from fwsign.keys import Signer
 from fwsign.memory.state import State
 from fwsign.receipts.chain import line_digest, waivers
@@ -114,8 +116,12 @@ def warnings(device: Device, trust: TrustState) -> list[str]:
     return found
 
 
-def status(device: Device) -> dict[str, Any]:
-    """Return the facts about a device, and the content of its memory.
+def status(device: Device, *, check: bool = False) -> dict[str, Any]:
+    """Return the facts about a device, the content of its memory, and whether it is in place.
+
+    Args:
+        device: the device.
+        check: read all bytes of the installed files; else names and sizes are compared.
 
     Raises:
         Failed: `state.*`, `io.*`.
@@ -126,7 +132,11 @@ def status(device: Device) -> dict[str, Any]:
         line = state.last_receipt()
         installed = release_record.read(state, INSTALLED)
         intent = release_record.read(state, INTENT)
+        previous = release_record.read(state, PREVIOUS)
+        trial = read_trial(state)
         receipts = state.receipt_count()
+    others = (intent, trial.release if trial else None)
+    found = in_place.compare(device.target_dir, installed, others, check=check)
     return {
         "config": str(device.path),
         "state": str(device.state),
@@ -157,10 +167,19 @@ def status(device: Device) -> dict[str, Any]:
         "waived": list(waivers(device.policy)),
         "installed": installed.as_json() if installed else None,
         "unfinished": intent.as_json() if intent else None,
+        "trial": trial.as_json() if trial else None,
+        "in_place": found.as_json(),
+        "previous": _previous(device, previous),
         "receipts": receipts,
         "head": line_digest(line) if line else None,
         "warnings": warnings(device, trust),
     }
+
+
+def _previous(device: Device, release: ReleaseRecord | None) -> dict[str, Any] | None:
+    if release is None:
+        return None
+    return {**release.as_json(), "kept": in_place.is_kept(device.target_dir, release)}
 
 
 def reset(device: Device, at: datetime, signer: Signer | None) -> bool:

@@ -174,7 +174,7 @@ def test_a_device_does_not_change_within_a_chain() -> None:
     words = 'receipt 2 is of device "gw-2", those before it are of "gw-1"'
     with refused("tampered.receipt-chain", words):
         verify_lines(chain("gw-1", "gw-2"))
-    assert verify_lines(chain("gw-1", "gw-2", kind="device")).device == "gw-2"  # enrolled anew
+    assert verify_lines(chain("gw-1", "gw-2", result="enrolled anew")).device == "gw-2"
 
 
 def test_the_certificate_must_be_the_devices_own() -> None:

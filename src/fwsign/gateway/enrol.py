@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fwsign.errors import Failed
 from fwsign.files import refuse_reachable, write_atomic
-from fwsign.gateway import in_place, release_record
+from fwsign.gateway import hold, in_place, release_record
 from fwsign.gateway.config import Device, load, parse_revocation, refuse_published
 from fwsign.gateway.log import Log
 from fwsign.gateway.release_record import ReleaseRecord
@@ -134,6 +134,7 @@ def status(device: Device, *, check: bool = False) -> dict[str, Any]:
         intent = release_record.read(state, INTENT)
         previous = release_record.read(state, PREVIOUS)
         trial = read_trial(state)
+        held = hold.read(state)
         receipts = state.receipt_count()
     others = (intent, trial.release if trial else None)
     found = in_place.compare(device.target_dir, installed, others, check=check)
@@ -170,6 +171,7 @@ def status(device: Device, *, check: bool = False) -> dict[str, Any]:
         "trial": trial.as_json() if trial else None,
         "in_place": found.as_json(),
         "previous": _previous(device, previous),
+        "hold": held.as_json() if held else None,
         "receipts": receipts,
         "head": line_digest(line) if line else None,
         "warnings": warnings(device, trust),

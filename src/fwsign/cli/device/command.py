@@ -269,6 +269,9 @@ def _print_status(found: dict[str, Any]) -> None:
         ui.painted(
             "unfinished", "yellow", f"{_release(found['unfinished'])}: fwsign install --resume"
         )
+    if hold := found["hold"]:
+        end = f"until {hold['until']}" if hold["until"] else "until fwsign device release"
+        ui.painted("held", "yellow", f"      {end}{_because(hold['reason'])}")
     ui.out(f"receipts    {found['receipts']}, head {found['head']}")
     for line in found["warnings"]:
         ui.note(f"warning: {line}")
@@ -316,6 +319,10 @@ def _print_in_place(found: dict[str, Any]) -> None:
             ui.note(found["advice"])
     elif verdict in ("in place", "no files"):
         ui.out(f"files are   {verdict}{', every byte' if found['checked'] else ''}")
+
+
+def _because(reason: str | None) -> str:
+    return f": {reason}" if reason else ""
 
 
 def _or_none(value: object) -> object:

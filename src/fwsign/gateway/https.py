@@ -135,13 +135,16 @@ class Connector:
             ignore_dates(self._own)
         self._login = credentials.read_login(rules.login_file) if rules.login_file else None
 
-    def connect(self, url: str, deadline: float, *, own: bool) -> http.client.HTTPSConnection:
+    def connect(
+        self, url: str, deadline: float, *, own: bool, turn: int = 0
+    ) -> http.client.HTTPSConnection:
         """Return a connection to the server of an address.
 
         Args:
             url: the address.
             deadline: the end of the time for the transfer, by `time.monotonic`.
             own: whether the server may see the gateway's certificate.
+            turn: the number of tries before.
 
         Raises:
             TimeoutError, ConnectionResetError: worth another try; Failed: `io.fetch-connect`.
@@ -151,7 +154,8 @@ class Connector:
         host, port = parts.hostname or "", parts.port or http.client.HTTPS_PORT
         context = self._own if own else self._context
         with _explained(url), contextlib.ExitStack() as stack:
-            sock = dial(*(rules.proxy or (host, port)), self._by(deadline), rules.buffer)
+            place = rules.proxy or (host, port)
+            sock = dial(*place, self._by(deadline), rules.buffer, turn)
             stack.callback(sock.close)
             if rules.proxy is not None:
                 tunnel(sock, host, port, self._login, self._by(deadline))

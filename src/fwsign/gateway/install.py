@@ -45,6 +45,7 @@ from fwsign.gateway.session import (
     timed,
 )
 from fwsign.gateway.sources import Sources
+from fwsign.gateway.space import make_room
 from fwsign.gateway.stage import Staged
 from fwsign.gateway.target import ENVELOPE, OWN, STAGE, Target
 from fwsign.gateway.trial_record import TrialRecord, write_trial
@@ -134,6 +135,7 @@ class _Run:
                 self._notes.append("it was installed before")
                 return Installed("already installed", release, tuple(self._notes))
             rules, no_trial = self._rules_for(release, wanted)
+            self._notes += make_room(self._gateway, release, envelope, wanted)
             self._state.remember(SOURCES, sources.hint())
             if self._request.download_only:
                 return download(self._gateway, release, envelope, wanted)

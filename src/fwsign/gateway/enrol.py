@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fwsign.errors import Failed
 from fwsign.files import refuse_reachable, write_atomic
-from fwsign.gateway import release_record
+from fwsign.gateway import hold, release_record
 from fwsign.gateway.config import Device, load, parse_revocation, refuse_published
 from fwsign.gateway.log import Log
 from fwsign.gateway.session import INSTALLED, INTENT, demands, opened, refuse_foreign, trusted
@@ -121,6 +121,7 @@ def status(device: Device) -> dict[str, Any]:
         line = state.last_receipt()
         installed = release_record.read(state, INSTALLED)
         intent = release_record.read(state, INTENT)
+        held = hold.read(state)
         receipts = sum(1 for _ in state.receipt_lines())
     return {
         "config": str(device.path),
@@ -151,6 +152,7 @@ def status(device: Device) -> dict[str, Any]:
         "waived": list(waivers(device.policy)),
         "installed": installed.as_json() if installed else None,
         "unfinished": intent.as_json() if intent else None,
+        "hold": held.as_json() if held else None,
         "receipts": receipts,
         "head": line_digest(line) if line else None,
         "warnings": warnings(device, trust),

@@ -6,7 +6,7 @@ from typing import Any
 
 from fwsign.errors import Failed, FwsignError
 from fwsign.format.envelope import check_manifest_digest, decode_envelope
-from fwsign.gateway import release_record
+from fwsign.gateway import after_install, release_record
 from fwsign.gateway.commit import remember_installed, tidy
 from fwsign.gateway.delivery import destination
 from fwsign.gateway.judge import Judge
@@ -46,6 +46,7 @@ def finish(
     more: dict[str, Any] = {"no_trial": record.no_trial} if record.no_trial else {}
     with state.transaction():
         remember_installed(state, record._replace(forward_only=False), known)
+        after_install.owe(state, gateway.device, "installed", record, known)
         gateway.log.add("installed", release=release, before=known and known.manifest, **more)
     with contextlib.suppress(FwsignError):  # the release is installed; the next run tidies up
         if gateway.device.trial is not None:
@@ -53,7 +54,8 @@ def finish(
             tidy(gateway)
         target.clear()
         if version is not None and before != version:
-            target.prune({version, before})
+            keep = gateway.device.keep
+            target.prune({version, before} if keep > 1 or gateway.device.trial else {version}, keep)
 
 
 def keep_installed(gateway: OpenGateway, release: VerifiedRelease) -> None:

@@ -325,12 +325,17 @@ class Target:
         with explained(self.path / VERSIONS):
             remove(self.versions, name)
 
-    def prune(self, keep: set[str | None]) -> None:
-        """Remove all versions but those in `keep`."""
+    def prune(self, keep: set[str | None], most: int = 0) -> None:
+        """Remove versions, the oldest first: those in `keep` stay, and others up to `most`."""
         with explained(self.path / VERSIONS):
-            for name in names(self.versions):
-                if name not in keep:
-                    remove(self.versions, name)
+            there = names(self.versions)
+            others = sorted((one for one in there if one not in keep), key=self._staged_at)
+            surplus = len(there) - max(most, len(there) - len(others))
+            for name in others[: max(0, surplus)]:
+                remove(self.versions, name)
+
+    def _staged_at(self, name: str) -> int:
+        return os.stat(name, dir_fd=self.versions, follow_symlinks=False).st_mtime_ns
 
     @contextlib.contextmanager
     def _new(self, parent: int, name: str) -> Iterator[int]:

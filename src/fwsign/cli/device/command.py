@@ -226,6 +226,9 @@ def status(*, config: CONFIG = None, as_json: JSON = False) -> None:
         ui.painted(
             "unfinished", "yellow", f"{_release(found['unfinished'])}: fwsign install --resume"
         )
+    if hold := found["hold"]:
+        end = f"until {hold['until']}" if hold["until"] else "until fwsign device release"
+        ui.painted("held", "yellow", f"      {end}{_because(hold['reason'])}")
     ui.out(f"receipts    {found['receipts']}, head {found['head']}")
     for line in found["warnings"]:
         ui.note(f"warning: {line}")
@@ -263,6 +266,10 @@ def _enrolled(device: "Device", line: str) -> None:
 
     waived = ", ".join(waivers(device.policy))
     ui.painted("enrolled", "green", f"{line}, waived: {waived}" if waived else line)
+
+
+def _because(reason: str | None) -> str:
+    return f": {reason}" if reason else ""
 
 
 def _or_none(value: object) -> object:

@@ -318,3 +318,54 @@ def test_a_sequence_number_below_that_of_what_is_replaced_is_told(project: Path)
     for number, told in (("7", False), ("6", True), ("8", False)):
         found = run("sign", "build.bin", "--sequence", number, "--force")
         assert (found.status, line in found.err, "warning" in found.err) == (0, told, told)
+
+
+NOTICE = (
+    *("--class", "security", "--advisory", "CVE-2026-1234", "--advisory", "ACME:7"),
+    *("--support-until", "2031-12-31"),
+)
+
+
+def test_a_notice_is_signed_and_shown(project: Path) -> None:
+    words = "notice     security release (CVE-2026-1234, ACME:7), supported until 2031-12-31"
+    assert f"  {words}" in good("sign", "build.bin", *NOTICE, "--dry-run").splitlines()
+    good("sign", "build.bin", *NOTICE)
+    assert f"  {words}" in good("verify", "build.bin.suit").splitlines()
+    said = {
+        "class": "security",
+        "advisories": ["CVE-2026-1234", "ACME:7"],
+        "support_until": "2031-12-31",
+    }
+    release = json.loads(good("verify", "build.bin.suit", "--json"))["release"]
+    assert {name: release[name] for name in said} == said
+    (shown,) = json.loads(good("show", "build.bin.suit", "--json"))["content"]
+    assert shown["class"] == "security"
+    assert shown["advisories"] == said["advisories"]
+    assert shown["support until"] == "2031-12-31"
+    del project
+
+
+def test_a_release_without_notice_says_so(signed: Path) -> None:
+    release = json.loads(good("verify", "build.bin.suit", "--json"))["release"]
+    assert (release["class"], release["advisories"], release["support_until"]) == (None, [], None)
+    assert "notice" not in good("verify", "build.bin.suit")
+    del signed
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("--class", "urgent"), "class 'urgent', expected security or feature"),
+        (("--advisory", "CVE-1"), "advisories in a release of class none, expected security"),
+        (("--class", "security", "--advisory", "a b"), "advisory 'a b', expected at most 64 of"),
+        (("--support-until", "5y"), "end of support '5y', expected a date as 2031-12-31"),
+    ],
+)
+def test_a_notice_that_no_device_accepts_is_a_usage_error(
+    project: Path, given: tuple[str, ...], words: str
+) -> None:
+    found = run("sign", "build.bin", *given)
+    assert found.status == 2
+    assert found.errors[0].startswith(f"error: {words}")
+    assert found.errors[1] == "hint: as in: --class security --advisory CVE-2026-1234"
+    assert not (project / "build.bin.suit").exists()

@@ -14,6 +14,7 @@ from fwsign.format.cbor import Tag
 from fwsign.format.component import Component, Digest
 from fwsign.format.envelope import Envelope, encode_envelope
 from fwsign.format.kinds import flash_identifier
+from fwsign.format.notice import Notice
 from fwsign.format.payload import digest
 from fwsign.format.text import Text, encode_text
 from fwsign.format.version import version_numbers
@@ -51,6 +52,11 @@ def with_text(*components: Component, **more: Any) -> tuple[suit.Manifest, bytes
     return make_manifest(*components, text_digest=signed, version=version), text
 
 
+def noticed(notice: Notice) -> bytes:
+    manifest, text = with_text(component(), notice=notice)
+    return sign_with(PKI, manifest, text=text)
+
+
 MANIFEST, TEXT = with_text(*TWO, version="2.4.1-rc.1", description="Gateway")
 FLASH = Component(flash_identifier("esp32c3", 0x10000), Digest(-43, bytes(48)), 4096, "app.bin")
 WHOLE = sign_with(PKI, MANIFEST._replace(use_before=1893456000), text=TEXT)
@@ -65,6 +71,9 @@ ENVELOPES = {
     "url": sign_with(PKI, make_manifest(component(uri="https://acme.example/build.bin"))),
     "text": sign_with(PKI, with_text(component())[0], text=with_text(component())[1]),
     "text cut off": sign_with(PKI, MANIFEST),
+    "feature": noticed(Notice("feature")),
+    "security": noticed(Notice("security", ("CVE-2026-1", "A"), "2031-12-31")),
+    "support": noticed(Notice(None, (), "2031-12-31")),
     "expiry": sign_with(PKI, make_manifest(use_before=1893456000)),
     "version": sign_with(PKI, make_manifest(version=(1, 2, -3))),
     "everything": WHOLE,
@@ -189,6 +198,10 @@ def inner(edit: Any) -> Any:
         ((23, "en", 1), b"summary"),
         ((23, "en", 2), "update"),
         ((23, "de"), {}),
+        ((23, "en", -256), "urgent"),
+        ((23, "en", -257), "CVE-2026-1"),
+        ((23, "en", -258), "soon"),
+        ((23, "en", -259), "more"),
         ((23, "en", (b"file", b"build.bin"), 3), 1),
         ((23, "en", (b"file", b"build.bin"), 1), "Acme"),
     ],

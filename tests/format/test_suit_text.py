@@ -6,6 +6,7 @@ import pytest
 
 from fwsign.format import cbor
 from fwsign.format.identifiers import class_id, vendor_id
+from fwsign.format.notice import MAX_ADVISORIES, MAX_ADVISORY, Notice
 from fwsign.format.text import (
     MAX_NAME_LENGTH,
     MAX_TEXT_SIZE,
@@ -151,6 +152,92 @@ def test_what_is_no_cbor_is_refused() -> None:
         decode_text(b"text", PLAIN)
 
 
+SECURITY = Notice("security", ("CVE-2026-1234", "ACME:SA_7.b"), "2031-12-31")
+
+
+def noticed(**entries: Any) -> bytes:
+    """Return a text with any values under the keys of a notice."""
+    keys = {"known": -256, "advisories": -257, "until": -258}
+    return english(PRODUCT, about(), *((keys[name], one) for name, one in entries.items()))
+
+
+@pytest.mark.parametrize(
+    "notice",
+    [
+        SECURITY,
+        Notice("feature"),
+        Notice("security"),
+        Notice(None, (), "2028-02-29"),
+        Notice("security", tuple(f"CVE-2026-{n}" for n in range(MAX_ADVISORIES))),
+        Notice("security", ("x" * MAX_ADVISORY,)),
+    ],
+)
+def test_a_notice_decodes_to_the_same(notice: Notice) -> None:
+    text = TEXT._replace(notice=notice)
+    for components in (PLAIN.components, TWO):
+        encoded = encode_text(text, components)
+        assert decode_text(encoded, make_manifest(*components)) == text
+
+
+def test_the_keys_of_a_notice_are_for_private_use() -> None:
+    found = cbor.decode(encode_text(TEXT._replace(notice=SECURITY), PLAIN.components))
+    assert found["en"] == {
+        1: PRODUCT,
+        -256: "security",
+        -257: "CVE-2026-1234 ACME:SA_7.b",
+        -258: "2031-12-31",
+        (b"file", b"build.bin"): about(),
+    }
+
+
+def test_a_text_without_a_notice_has_the_bytes_that_it_always_had() -> None:
+    assert encode_text(TEXT, PLAIN.components) == english(PRODUCT, about())
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        ({"known": "urgent"}, "class 'urgent', expected security or feature"),
+        ({"known": ""}, "class '', expected security or feature"),
+        ({"known": "Security"}, "class 'Security', expected"),
+        ({"known": 1}, "a class, advisory or end of support that is not text"),
+        ({"known": "security", "advisories": ()}, "that is not text"),
+        ({"until": b"2031-12-31"}, "that is not text"),
+        ({"advisories": "CVE-1"}, "advisories in a release of class none, expected security"),
+        ({"known": "feature", "advisories": "CVE-1"}, "of class feature, expected security"),
+        ({"known": "security", "advisories": ""}, "advisory '', expected at most 64 of"),
+        ({"known": "security", "advisories": "A  B"}, "advisory '', expected at most 64 of"),
+        ({"known": "security", "advisories": "A\nB"}, "advisory 'A\\nB', expected at most 64"),
+        ({"known": "security", "advisories": "-A"}, "advisory '-A', expected"),
+        ({"known": "security", "advisories": "x" * 65}, "expected at most 64 of"),
+        ({"known": "security", "advisories": "A B A"}, "an advisory that is named twice"),
+        (
+            {"known": "security", "advisories": " ".join(f"A{n}" for n in range(33))},
+            "33 advisories, at most 32",
+        ),
+        ({"until": "2031-12-32"}, "end of support '2031-12-32', expected a date as 2031-12-31"),
+        ({"until": "2027-02-29"}, "end of support '2027-02-29'"),
+        ({"until": "20311231"}, "end of support '20311231'"),
+        ({"until": "2031-W01-1"}, "end of support '2031-W01-1'"),
+        ({"until": "2031-12-31\n"}, "expected a date as"),
+        ({"until": "0000-01-01"}, "expected a date as"),
+        ({"until": "\u0662031-12-31"}, "expected a date as"),
+    ],
+)
+def test_notices_outside_the_template_are_refused(entries: dict[str, Any], words: str) -> None:
+    with refused("malformed.profile", words):
+        decode_text(noticed(**entries), PLAIN)
+
+
+def test_an_unknown_private_key_is_refused() -> None:
+    with refused("malformed.profile", "the text matches no template"):
+        decode_text(english(PRODUCT, about(), (-259, "x")), PLAIN)
+
+
+def names(field: str, value: str) -> Any:
+    return {field: value}
+
+
 @pytest.mark.parametrize(
     ("field", "limit"),
     [
@@ -162,11 +249,11 @@ def test_what_is_no_cbor_is_refused() -> None:
 @pytest.mark.parametrize("letter", ["x", "\u20ac"])
 def test_names_and_versions_have_a_limit_in_bytes(field: str, limit: int, letter: str) -> None:
     count = limit // len(letter.encode())
-    longest = TEXT._replace(**{field: letter * count})
+    longest = TEXT._replace(**names(field, letter * count))
     manifest = make_manifest(vendor=longest.vendor, product=longest.product)
     assert decode_text(encode_text(longest, PLAIN.components), manifest) == longest
     for size in (count + 1, 70_000):
-        longer = TEXT._replace(**{field: letter * size})
+        longer = TEXT._replace(**names(field, letter * size))
         found = len(letter.encode()) * size
         with refused("malformed.size", f"a {field} of {found} bytes, at most {limit} are allowed"):
             encode_text(longer, PLAIN.components)

@@ -42,6 +42,16 @@ def with_text(*, severed: bool = False) -> bytes:
     return sign_with(pki(), manifest, text=None if severed else text)
 
 
+def with_notice(**entries: str) -> Case:
+    """Return a case of an envelope whose text has entries under the keys of a notice."""
+    keys = {"known": -256, "advisories": -257, "until": -258, "other": -259}
+    parts = (component(),)
+    plain = cbor.decode(encode_text(Text(VENDOR, PRODUCT), parts))["en"]
+    text = cbor.encode({"en": {**plain, **{keys[name]: one for name, one in entries.items()}}})
+    signed = Digest(-16, digest(-16, cbor.byte_string_head(len(text)), text))
+    return case(sign_with(pki(), make_manifest(*parts, text_digest=signed), text=text))
+
+
 def with_words(
     vendor: str = VENDOR, product: str = PRODUCT, version: str = "nightly"
 ) -> Callable[[], Case]:
@@ -102,6 +112,38 @@ VECTORS = (
         "the text for people was cut off",
         accepted(),
         lambda: case(with_text(severed=True)),
+    ),
+    Vector(
+        "good-notice",
+        "the text has a class, advisories and an end of support",
+        accepted(),
+        lambda: with_notice(
+            known="security", advisories="CVE-2026-1234 ACME:7", until="2031-12-31"
+        ),
+    ),
+    Vector(
+        "notice-class",
+        "the class is none that there is",
+        refused(7, "malformed.profile"),
+        lambda: with_notice(known="urgent"),
+    ),
+    Vector(
+        "notice-advisory-of-feature",
+        "a feature release names an advisory",
+        refused(7, "malformed.profile"),
+        lambda: with_notice(known="feature", advisories="CVE-2026-1234"),
+    ),
+    Vector(
+        "notice-date",
+        "support ends on a day that no calendar has",
+        refused(7, "malformed.profile"),
+        lambda: with_notice(until="2031-02-29"),
+    ),
+    Vector(
+        "notice-unknown",
+        "the text has a private key that the profile does not use",
+        refused(7, "malformed.profile"),
+        lambda: with_notice(other="x"),
     ),
     Vector(
         "member-16",

@@ -39,7 +39,7 @@ def refused(code: str, message: str, *, hint: str | None = None, **more: object)
 
 
 def accepted(
-    verdict: str, unchecked: Iterable[str], release: Mapping[str, Any], **more: object
+    verdict: str, unchecked: Iterable[str], release: Mapping[str, Any] | None, **more: object
 ) -> dict[str, Any]:
     """Return the JSON object for a release that was accepted."""
     return _answer(verdict=verdict, unchecked=list(unchecked), release=release, **more)

@@ -47,3 +47,9 @@ class About:
 
     SUMMARY = 1
     MODEL_NAME, VENDOR_DOMAIN, MODEL_INFO, DESCRIPTION, VERSION, CURRENT_VERSION = 2, 3, 4, 5, 6, 8
+
+
+class NoticeKey:
+    """Keys of the text map beside SUMMARY: ours, from SUIT's range for private use."""
+
+    CLASS, ADVISORIES, SUPPORT_UNTIL = -256, -257, -258

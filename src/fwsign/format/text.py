@@ -7,6 +7,7 @@ from fwsign.errors import check_limit
 from fwsign.format import cbor
 from fwsign.format.component import Component
 from fwsign.format.identifiers import class_id, vendor_id
+from fwsign.format.notice import Notice, decode_notice, encode_notice
 from fwsign.format.suit import Manifest, outside
 from fwsign.format.suit_labels import About
 from fwsign.format.version import version_numbers
@@ -27,12 +28,14 @@ class Text(NamedTuple):
         product: the product's name.
         version: such as "2.4.1".
         description: what changed, in a few words.
+        notice: its class, its advisories and the end of its support.
     """
 
     vendor: str
     product: str
     version: str | None = None
     description: str | None = None
+    notice: Notice = Notice()
 
 
 def encode_text(text: Text, components: tuple[Component, ...]) -> bytes:
@@ -59,7 +62,8 @@ def encode_text(text: Text, components: tuple[Component, ...]) -> bytes:
         about |= {About.VERSION: text.version, About.CURRENT_VERSION: text.version}
     summary = f"{text.product} {text.version}" if text.version else text.product
     english: dict[Any, Any] = {component.identifier: about for component in components}
-    return cbor.encode({"en": {About.SUMMARY: summary, **english}})
+    about_all = {About.SUMMARY: summary, **encode_notice(text.notice)}
+    return cbor.encode({"en": {**about_all, **english}})
 
 
 def decode_text(data: bytes, manifest: Manifest) -> Text:
@@ -70,8 +74,10 @@ def decode_text(data: bytes, manifest: Manifest) -> Text:
     """
     check_limit(len(data), MAX_TEXT_SIZE, f"text of {len(data)} bytes")
     about: Any = None
+    english: dict[Any, Any] = {}
     match cbor.decode(data):
-        case {"en": dict(english)}:
+        case {"en": dict(found)}:
+            english = found
             about = english.get(manifest.components[0].identifier)
     match about:
         case {About.VENDOR_DOMAIN: str(vendor), About.MODEL_INFO: str(product)}:
@@ -80,7 +86,7 @@ def decode_text(data: bytes, manifest: Manifest) -> Text:
             raise outside("the text matches no template")
     if not isinstance(version, str | None) or not isinstance(description, str | None):
         raise outside("a version or description that is not text")
-    text = Text(vendor, product, version, description)
+    text = Text(vendor, product, version, description, decode_notice(english))
     if encode_text(text, manifest.components) != data:
         raise outside("the text matches no template")
     derived = (vendor_id(vendor), class_id(vendor, product))

@@ -32,6 +32,7 @@ def tidy(gateway: OpenGateway) -> None:
     found += [record.release, record.before] if record else []
     kept = KeptReleases(gateway.target)
     kept.prune([one.manifest for one in found if one])
-    gateway.target.prune({one.directory for one in found if one} | {gateway.target.current()})
+    needed = {one.directory for one in found if one} | {gateway.target.current()}
+    gateway.target.prune(needed, gateway.device.keep)
     if record is None:
         kept.forget_back()

@@ -16,6 +16,15 @@ from fwsign import spans
 from fwsign.errors import Failed, FwsignError, Untrusted
 from fwsign.files import read_owned
 from fwsign.gateway.fetch_rules import FetchRules, read_rules
+from fwsign.gateway.follow_rules import (
+    KEEP,
+    MAX_KEEP,
+    AfterInstall,
+    FollowRules,
+    parse_after_install,
+    parse_follow,
+)
+from fwsign.gateway.identity import Identity, parse_identity
 from fwsign.gateway.trial_rules import TrialRules, parse_trial
 from fwsign.gateway.verbs import NO_VERBS, Verbs, parse_exec
 from fwsign.keys.published import is_published
@@ -57,6 +66,10 @@ class Device(NamedTuple):
         fetch: the limits of fetching.
         verbs: component name -> its three commands, where it has three.
         trial: the rules for a release on trial; None if releases are not tried.
+        identity: the device's name in receipts, and the certificates of its key.
+        follow: the rules of `fwsign follow`.
+        after_install: the command after an install; None if there is none.
+        keep: how many versions are kept at rest, with the installed one.
     """
 
     path: Path
@@ -71,6 +84,10 @@ class Device(NamedTuple):
     fetch: FetchRules
     verbs: Mapping[str, Verbs] = NO_VERBS
     trial: TrialRules | None = None
+    identity: Identity = Identity()
+    follow: FollowRules = FollowRules()
+    after_install: AfterInstall | None = None
+    keep: int = KEEP
 
 
 def find(given: Path | None) -> Path:
@@ -152,6 +169,10 @@ def _device(path: Path, top: TomlTable) -> Device:
         read_rules(top.table("fetch")),
         verbs=commands.verbs,
         trial=parse_trial(top.table("trial")),
+        identity=parse_identity(top),
+        follow=parse_follow(top.table("follow")),
+        after_install=parse_after_install(top.table("after_install")),
+        keep=top.number("keep", KEEP, MAX_KEEP),
     )
     top.end()
     return device

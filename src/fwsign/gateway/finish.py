@@ -6,7 +6,7 @@ from typing import Any
 
 from fwsign.errors import Failed, FwsignError
 from fwsign.format.envelope import check_manifest_digest, decode_envelope
-from fwsign.gateway import release_record
+from fwsign.gateway import after_install, release_record
 from fwsign.gateway.commit import remember_installed, tidy
 from fwsign.gateway.delivery import destination
 from fwsign.gateway.judge import Judge
@@ -15,6 +15,7 @@ from fwsign.gateway.open_gateway import OpenGateway
 from fwsign.gateway.release_record import ReleaseRecord
 from fwsign.gateway.session import INSTALLED, INTENT
 from fwsign.gateway.stage import Staged, tells_of_files
+from fwsign.gateway.trial_record import read_trial
 from fwsign.verify.verified import VerifiedRelease
 
 
@@ -45,6 +46,7 @@ def finish(
     more: dict[str, Any] = {"no_trial": record.no_trial} if record.no_trial else {}
     with state.transaction():
         remember_installed(state, record._replace(forward_only=False), known)
+        after_install.owe(state, gateway.device, "installed", record, known)
         gateway.log.add("installed", release=release, before=known and known.manifest, **more)
     with contextlib.suppress(FwsignError):  # the release is installed; the next run tidies up
         if gateway.device.trial is not None:
@@ -52,7 +54,8 @@ def finish(
             tidy(gateway)
         target.clear()
         if version is not None and before != version:
-            target.prune({version, before})
+            keep = gateway.device.keep
+            target.prune({version, before} if keep > 1 or gateway.device.trial else {version}, keep)
 
 
 def keep_installed(gateway: OpenGateway, release: VerifiedRelease) -> None:
@@ -91,6 +94,18 @@ def _keep_leftover(gateway: OpenGateway) -> None:
         kept.keep(known.manifest, None)
 
 
+def _tidy_leftover(gateway: OpenGateway) -> None:
+    """Remove the staged files and old versions that a crash after the last step has left."""
+    target, known = gateway.target, release_record.read(gateway.state, INSTALLED)
+    if known is None or read_trial(gateway.state) is not None:
+        return
+    with contextlib.suppress(FwsignError):  # it is in nobody's way
+        envelope = target.staged_envelope()
+        if envelope is None or _digest(envelope) == known.manifest:
+            target.clear()
+        tidy(gateway)
+
+
 def _digest(envelope: bytes) -> str | None:
     try:
         return check_manifest_digest(decode_envelope(envelope)).hex()
@@ -119,6 +134,7 @@ def reconcile(gateway: OpenGateway, judge: Judge) -> list[str]:
     intent = release_record.read(state, INTENT)
     if intent is None:
         _keep_leftover(gateway)
+        _tidy_leftover(gateway)
     if intent is None or intent.forward_only:
         return []
     version = intent.directory

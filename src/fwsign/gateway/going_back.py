@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from fwsign.errors import Failed, FwsignError
-from fwsign.gateway import boards, verb_commands
+from fwsign.gateway import after_install, boards, verb_commands
 from fwsign.gateway.judged_again import JudgedAgain, judge_again
 from fwsign.gateway.kept import KeptReleases
 from fwsign.gateway.open_gateway import OpenGateway
@@ -192,7 +192,7 @@ class _Return:
         for port, outcome in found:
             told = Told(port, gateway.request.at, before.release, waivers(gateway.device.policy))
             with contextlib.suppress(Failed):  # the board counts, not its receipt
-                gateway.state.append_receipt(describe(outcome, told), gateway.request.signer)
+                gateway.log.write(describe(outcome, told))
             gateway.request.tell(f"{port}: {outcome.status}")
             if outcome.error is not None:
                 self._add(port, outcome.error)
@@ -203,9 +203,15 @@ class _Return:
         with gateway.state.transaction():
             write_trial(gateway.state, None)
             write_failed(gateway.state, _with_this(gateway, record))
+            after_install.owe(
+                gateway.state, gateway.device, "fell-back", record.before, record.release
+            )
             gateway.log.add("fell back", **receipt_facts(record), trial_notes=self._notes)
         with contextlib.suppress(FwsignError):  # the next run tidies up
             self._kept.forget_back()
+        with contextlib.suppress(Failed):  # it is owed still, and the next run does it
+            if (failure := after_install.run_owed(gateway)) is not None:
+                self._notes.append(failure)
         return Returned(record, stays=False, reason=self._reason, notes=tuple(self._notes))
 
     def _stay(self, refusal: FwsignError) -> Returned:

@@ -17,8 +17,17 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 from fwsign.errors import Failed, FwsignError
-from fwsign.gateway import boards, hooks, release_record, trial_steps, verb_commands
+from fwsign.gateway import (
+    after_install,
+    boards,
+    hold,
+    hooks,
+    release_record,
+    trial_steps,
+    verb_commands,
+)
 from fwsign.gateway.delivery import Delivery
+from fwsign.gateway.downloaded import download, resumed
 from fwsign.gateway.finish import finish, keep_again, needed, reconcile
 from fwsign.gateway.judge import Judge
 from fwsign.gateway.kept import KeptReleases
@@ -36,6 +45,7 @@ from fwsign.gateway.session import (
     timed,
 )
 from fwsign.gateway.sources import Sources
+from fwsign.gateway.space import make_room
 from fwsign.gateway.stage import Staged
 from fwsign.gateway.target import ENVELOPE, OWN, STAGE, Target
 from fwsign.gateway.trial_record import TrialRecord, write_trial
@@ -70,7 +80,7 @@ def install(request: InstallRequest, sources: Sources | None) -> Installed:
         target = stack.enter_context(Target(request.device.target_dir))
         run = _Run(request, state, target)
         run.reconcile()
-        return run.install(sources or _remembered(state, request))
+        return run.install(sources)
 
 
 def install_staged(gateway: OpenGateway) -> Installed:
@@ -105,14 +115,17 @@ class _Run:
         self._trial = trial_steps.settle(self._gateway)
         if self._trial.ended_now:
             self._notes.append(self._trial.words)
-        self._notes += reconcile(self._gateway, self._judge)
+        self._notes += reconcile(self._gateway, self._judge) + after_install.notes(self._gateway)
 
-    def install(self, sources: Sources) -> Installed:
+    def install(self, sources: Sources | None) -> Installed:
         """Install, and write a receipt of the decision."""
+        sources, notes = (sources, []) if sources else resumed(self._gateway)
+        self._notes += notes
         envelope = sources.read_envelope()
         record = None
         with self._refusals(envelope):
             release, floor = self._judge.verify(envelope)
+            self._notes += hold.notes(self._state, self._request.at)
             wanted = self._judge.deliveries(release, sources)
             if self._trial.verdict == "on trial":  # this release, or it had been refused
                 return self._settled(release, self._trial)
@@ -122,7 +135,10 @@ class _Run:
                 self._notes.append("it was installed before")
                 return Installed("already installed", release, tuple(self._notes))
             rules, no_trial = self._rules_for(release, wanted)
+            self._notes += make_room(self._gateway, release, envelope, wanted)
             self._state.remember(SOURCES, sources.hint())
+            if self._request.download_only:
+                return download(self._gateway, release, envelope, wanted)
             staged, intent = self._stage(release, envelope, wanted)
             release, floor = self._judge.verify_after(envelope)
             intent = intent._replace(no_trial=no_trial)
@@ -137,6 +153,7 @@ class _Run:
             self._flash_boards(release, envelope, staged)
             self._confirm_commands(intent, staged)
             finish(self._gateway, release, intent, [one for one in staged if one.to == "file"])
+        self._notes += after_install.notes(self._gateway)
         return Installed("installed", release, tuple(self._notes))
 
     def _stage(
@@ -157,9 +174,8 @@ class _Run:
         known = release_record.read(self._state, INSTALLED)
         if known is None or known.manifest != release.manifest_digest.hex():
             return False
-        if any(one.to == "flash" for one in wanted):
-            return False
-        if release_record.read(self._state, INTENT) is not None:
+        unfinished = release_record.read(self._state, INTENT) is not None
+        if unfinished or any(one.to == "flash" for one in wanted):
             return False
         files = [one.component for one in wanted if one.to == "file"]
         if known.directory is None:
@@ -230,7 +246,7 @@ class _Run:
         identities = {}
         for port, outcome in boards.flash(self._device, given, payloads):
             told = Told(port, at, release, waivers(self._device.policy))
-            self._state.append_receipt(describe(outcome, told), self._request.signer)
+            self._log.write(describe(outcome, told))
             self._request.tell(f"{port}: {outcome.status}")
             self._notes += [f"{port}: {note}" for note in outcome.notes]
             identities[port] = (outcome.info.floor_key if outcome.info else None) or ""
@@ -333,11 +349,3 @@ def _known(sources: Sources | None) -> Sources:
     if sources is None:
         raise Failed("state.nothing", "a dry run has to know which release to verify")
     return sources
-
-
-def _remembered(state: State, request: InstallRequest) -> Sources:
-    """Return the sources of the release that was begun last; they are only a hint."""
-    text = state.remembered(SOURCES)
-    if text is None:
-        raise Failed("state.nothing", "no install was begun here: there is nothing to resume")
-    return Sources.from_hint(text, request.device.fetch, request.tell)

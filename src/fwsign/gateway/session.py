@@ -44,6 +44,7 @@ class InstallRequest(NamedTuple):
         tell: told of messages for people.
         retry: install a release although it failed a trial before.
         uptime: returns the machine's start and the seconds since.
+        download_only: stage every payload, verified, and install nothing.
     """
 
     device: Device
@@ -54,13 +55,14 @@ class InstallRequest(NamedTuple):
     tell: Tell = lambda _: None
     retry: bool = False
     uptime: ReadUptime = read_uptime
+    download_only: bool = False
 
 
 class Installed(NamedTuple):
     """The result of an install.
 
     Args:
-        verdict: "installed", "on trial", "already installed" or "dry run".
+        verdict: "installed", "on trial", "already installed", "downloaded" or "dry run".
         release: the verified release.
         notes: notes for people.
     """

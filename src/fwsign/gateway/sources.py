@@ -27,12 +27,14 @@ class Sources(NamedTuple):
         payloads: paths or URLs of payloads, as typed; others are at their uri.
         rules: the limits of fetching.
         tell: told of redirects and of resumed transfers.
+        content: the envelope, if it was read already: then it is not read again.
     """
 
     envelope: str
     payloads: tuple[str, ...]
     rules: FetchRules
     tell: Tell
+    content: bytes | None = None
 
     @classmethod
     def from_hint(cls, text: str, rules: FetchRules, tell: Tell) -> Self:
@@ -62,6 +64,8 @@ class Sources(NamedTuple):
         Raises:
             Malformed: `malformed.size`; Failed: `io.*`.
         """
+        if self.content is not None:
+            return self.content
         if is_url(self.envelope):
             from fwsign.gateway.fetch import fetch_bytes  # files need no network
 

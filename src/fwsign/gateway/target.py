@@ -174,12 +174,12 @@ class Target:
             return Staged(component, to, name, handle, facts(handle))
 
     def take_out(self, staged: Staged) -> int:
-        """Remove a staged file's name and its writable descriptor; return a read-only one.
+        """Close a staged file's writable descriptor; return a read-only one.
 
-        The content is not checked: verify the bytes that are read from it.
+        The name stays, so that the payload need not be fetched again if its command fails. The
+        content is not checked: verify the bytes that are read from it.
         """
         handle = os.open(staged.name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self.others)
-        os.unlink(staged.name, dir_fd=self.others)
         os.fchmod(handle, 0o400)  # a process that finds it under /proc can only read it
         os.dup2(handle, staged.handle, inheritable=False)
         return handle
@@ -325,12 +325,17 @@ class Target:
         with explained(self.path / VERSIONS):
             remove(self.versions, name)
 
-    def prune(self, keep: set[str | None]) -> None:
-        """Remove all versions but those in `keep`."""
+    def prune(self, keep: set[str | None], most: int = 0) -> None:
+        """Remove versions, the oldest first: those in `keep` stay, and others up to `most`."""
         with explained(self.path / VERSIONS):
-            for name in names(self.versions):
-                if name not in keep:
-                    remove(self.versions, name)
+            there = names(self.versions)
+            others = sorted((one for one in there if one not in keep), key=self._staged_at)
+            surplus = len(there) - max(most, len(there) - len(others))
+            for name in others[: max(0, surplus)]:
+                remove(self.versions, name)
+
+    def _staged_at(self, name: str) -> int:
+        return os.stat(name, dir_fd=self.versions, follow_symlinks=False).st_mtime_ns
 
     @contextlib.contextmanager
     def _new(self, parent: int, name: str) -> Iterator[int]:

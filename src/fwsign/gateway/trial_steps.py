@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from fwsign.errors import Failed, FwsignError
-from fwsign.gateway import programs, verb_commands
+from fwsign.gateway import after_install, programs, verb_commands
 from fwsign.gateway.commit import remember_installed, tidy
 from fwsign.gateway.going_back import Returned, go_back, receipt_facts
 from fwsign.gateway.judged_again import JudgedAgain, judge_again
@@ -70,6 +70,7 @@ def is_running(gateway: OpenGateway, record: TrialRecord, boards: Mapping[str, s
         write_trial(
             gateway.state, running._replace(boot=now.boot, since=now.seconds, seen=now.seconds)
         )
+        after_install.owe(gateway.state, gateway.device, "installed", record.release, record.before)
 
 
 def give_up(gateway: OpenGateway, record: TrialRecord, error: FwsignError) -> FwsignError:
@@ -169,6 +170,8 @@ class _Trial:
 
     def _check_health(self) -> TrialStatus | None:
         """Run the health command; return the status if that ends this run."""
+        if (failure := after_install.run_owed(self._gateway)) is not None:
+            return self.go_back(failure, blamed=True)  # what uses the release does not run
         rules, record = self._rules, self._record
         version = record.release.version or ""
         try:

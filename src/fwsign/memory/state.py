@@ -174,6 +174,19 @@ class State:
         with self._file.transaction("read"):
             return knows_crls(self._file, _teaching(release))
 
+    def learn(self, issued: Sequence[Issued]) -> bool:
+        """Keep CRLs that came alone, verified for paths of this vendor; tell if any was new.
+
+        Raises:
+            Failed: `state.limit`, `state.busy`, `io.*`.
+        """
+        with self._file.transaction("read"):
+            known = knows_crls(self._file, issued)
+        if not known:  # a device that asks every minute must not wear the disk out
+            with self.transaction():
+                keep_crls(self._file, issued)
+        return not known
+
     def trust(self) -> TrustState | None:
         """Return the list of anchors from trust updates; None if there was no update yet.
 

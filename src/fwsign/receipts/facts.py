@@ -5,12 +5,18 @@ The order of fields is that of --json; receipts are canonical and have their own
 """
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from fwsign.format.component import Component
+from fwsign.format.notice import Notice
 from fwsign.format.suit import Manifest
 from fwsign.format.text import Text
 from fwsign.verify.verified import VerifiedRelease, VerifiedSigner
+
+_OF_A_RELEASE: Final = (
+    *("product", "version", "sequence_number"),
+    *("class", "advisories", "support_until"),
+)
 
 
 def rfc3339(seconds: int | None) -> str | None:
@@ -25,9 +31,18 @@ def content_facts(manifest: Manifest, text: Text | None) -> dict[str, Any]:
         "product": text.product if text else None,
         "version": text.version if text else None,
         "description": text.description if text else None,
+        **(text.notice if text else Notice()).as_json(),
         "sequence_number": manifest.sequence_number,
         "use_before": rfc3339(manifest.use_before),
     }
+
+
+def notice_words(notice: Notice) -> str:
+    """Return a notice in one line for people; empty if the release has none."""
+    about, advisories, until = notice
+    fixes = f" ({', '.join(advisories)})" if advisories else ""
+    parts = (about and f"{about} release{fixes}", until and f"supported until {until}")
+    return ", ".join(filter(None, parts))
 
 
 def component_facts(component: Component) -> dict[str, Any]:
@@ -41,12 +56,12 @@ def component_facts(component: Component) -> dict[str, Any]:
 
 
 def release_facts(release: VerifiedRelease) -> dict[str, Any]:
-    """Return the facts that identify a release."""
+    """Return the facts that identify a release, and its notice."""
     content = content_facts(release.manifest, release.text)
     return {
         "manifest_digest": release.manifest_digest.hex(),
         "vendor": release.vendor,  # as verified, also where the text was cut off
-        **{name: content[name] for name in ("product", "version", "sequence_number")},
+        **{name: content[name] for name in _OF_A_RELEASE},
     }
 
 

@@ -16,6 +16,7 @@ from fwsign.format.blocks import BLOCK_SIZES, encode_blocks, is_block_size
 from fwsign.format.component import BlockList, Component, Digest, check_unique, check_uri
 from fwsign.format.envelope import bstr_digest
 from fwsign.format.kinds import check_identifier, check_name
+from fwsign.format.notice import fault
 from fwsign.format.payload import CHUNK_SIZE, Blocks, PayloadSource, measure
 from fwsign.format.text import Text, encode_text
 from fwsign.format.version import version_numbers
@@ -79,7 +80,7 @@ def describe(
 
     Args:
         files: one or more; their names must differ in more than case.
-        text: vendor, product, version and description.
+        text: vendor, product, version, description and notice.
         sequence_number: 0 to 2**53 - 1; devices refuse lower ones than they have seen.
         use_before: Unix time in seconds, from which on devices refuse the release.
         embed: put the payloads into the envelope, at most 16 MiB each.
@@ -110,9 +111,8 @@ def describe(
             data = _encode_list(file.path, blocks)
             lists.append(BlockList(index, *measure(io.BytesIO(data))))
             integrated[lists[-1].uri] = data
-    _check_count(len(components), len(lists))
-    check_unique(tuple(components), tuple(lists))
-    encoded_text = encode_text(text, tuple(components))
+    _check_items(tuple(components), tuple(lists))
+    encoded_text = _encode_text(text, tuple(components))
     manifest = suit.Manifest(
         sequence_number,
         identifiers.vendor_id(text.vendor),
@@ -124,6 +124,12 @@ def describe(
         tuple(lists),
     )
     return Release(manifest, encoded_text, integrated)
+
+
+def _encode_text(text: Text, components: tuple[Component, ...]) -> bytes:
+    if (wrong := fault(text.notice)) is not None:
+        raise Failed("state.policy", wrong, found=wrong)
+    return encode_text(text, components)
 
 
 def _check_numbers(
@@ -141,7 +147,9 @@ def _check_numbers(
         raise Failed("state.policy", f"block size {block_size}, expected {BLOCK_SIZES}")
 
 
-def _check_count(files: int, lists: int) -> None:
+def _check_items(components: tuple[Component, ...], block_lists: tuple[BlockList, ...]) -> None:
+    check_unique(components, block_lists)
+    files, lists = len(components), len(block_lists)
     if files + lists > suit.MAX_COMPONENTS:
         raise Failed(
             "state.policy",

@@ -3,7 +3,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -15,8 +15,44 @@ from fwsign.cli.options import JSON, KEY_PASS
 if TYPE_CHECKING:
     from fwsign.gateway.config import Device
     from fwsign.gateway.session import Installed
+    from fwsign.gateway.sources import Sources
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+
+_ENVELOPE: TypeAlias = Annotated[
+    str | None,
+    typer.Argument(metavar="[ENVELOPE]", help="A .suit file, or an https address of one."),
+]
+_PAYLOADS: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[PAYLOAD]...",
+        help="Files or https addresses of payloads, by their signed names. Default: beside "
+        "ENVELOPE, or where it says.",
+    ),
+]
+_RESUME: TypeAlias = Annotated[
+    bool, typer.Option("--resume", help="Go on with the release that was begun last.")
+]
+_DRY_RUN: TypeAlias = Annotated[
+    bool, typer.Option("--dry-run", help="Verify release and payloads, but change nothing.")
+]
+_CHECK: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--check",
+        help="Tell what is offered and whether fwsign follow would install it; fetch only "
+        "the envelope, and change nothing.",
+    ),
+]
+_DOWNLOAD_ONLY: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--download-only",
+        help="Stage the verified payloads; fwsign install --resume needs no network then.",
+    ),
+]
 
 
 @command.command(
@@ -25,32 +61,19 @@ command = typer.Typer(rich_markup_mode=None, add_completion=False)
         "fwsign install update.suit",
         "fwsign install https://updates.acme.example/x1/update.suit",
         "fwsign install update.suit /media/usb/app.tar --dry-run",
+        "fwsign install update.suit --download-only",
         "fwsign install --resume",
     ),
 )
 def install(
-    envelope: Annotated[
-        str | None,
-        typer.Argument(metavar="[ENVELOPE]", help="A .suit file, or an https address of one."),
-    ] = None,
-    payloads: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[PAYLOAD]...",
-            help="Files or https addresses of payloads, by their signed names. Default: beside "
-            "ENVELOPE, or where it says.",
-        ),
-    ] = None,
+    envelope: _ENVELOPE = None,
+    payloads: _PAYLOADS = None,
     *,
     config: CONFIG = None,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Go on with the release that was begun last."),
-    ] = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Verify release and payloads, but change nothing."),
-    ] = False,
+    resume: _RESUME = False,
+    dry_run: _DRY_RUN = False,
+    check: _CHECK = False,
+    download_only: _DOWNLOAD_ONLY = False,
     pass_: KEY_PASS = None,
     as_json: JSON = False,
 ) -> None:
@@ -66,12 +89,18 @@ def install(
     refuse_platform()
     from fwsign.gateway import install as gateway  # only on POSIX systems
 
-    if resume == bool(envelope) or (resume and dry_run):
+    aside = [name for name, given in _aside(dry_run, check, download_only).items() if given]
+    if resume == bool(envelope) or (resume and aside):
         ui.usage("name an ENVELOPE, or --resume alone", "fwsign install update.suit")
+    if len(aside) > 1:
+        ui.usage(f"{aside[0]} and {aside[1]} exclude each other")
     device = load_device(config)
     sources = None
     if envelope is not None:
         sources = Sources(envelope, tuple(payloads or ()), device.fetch, ui.note)
+    if check:
+        _check(device, sources, as_json=as_json)
+        return
     request = InstallRequest(
         device,
         inputs.now(),
@@ -79,12 +108,28 @@ def install(
         dry_run=dry_run,
         progress=_Progress(),
         tell=ui.note,
+        download_only=download_only,
     )
     done = gateway.install(request, sources)
     if as_json:
         ui.print_json(_as_json(device, done))
     else:
         _show(device, done)
+
+
+def _aside(dry_run: bool, check: bool, download_only: bool) -> dict[str, bool]:
+    """Return the options that install nothing."""
+    return {"--dry-run": dry_run, "--check": check, "--download-only": download_only}
+
+
+def _check(device: "Device", sources: "Sources | None", *, as_json: bool) -> None:
+    from fwsign.cli.device.offers import show_polled  # only for --check
+    from fwsign.gateway import follow
+    from fwsign.gateway.follow_known import FollowRequest
+
+    place = sources.envelope if sources is not None else ""
+    request = FollowRequest(device, place, inputs.now, tell=ui.note)
+    show_polled(device, follow.check(request, sources), as_json=as_json)
 
 
 class _Progress:
@@ -120,12 +165,15 @@ def _as_json(device: "Device", done: "Installed") -> dict[str, Any]:
 
 def _show(device: "Device", done: "Installed") -> None:
     from fwsign.receipts.chain import waivers  # after the installer
+    from fwsign.receipts.facts import notice_words
 
     release, text = done.release, done.release.text
     named = f"{text.product} {text.version or ''}".rstrip() if text else "text was cut off"
     waived = ", ".join(waivers(device.policy))
     line = f"{named}, sequence {release.manifest.sequence_number}"
     ui.painted(done.verdict, "green", f"{line}, waived: {waived}" if waived else line)
+    if text and (words := notice_words(text.notice)):
+        ui.out(f"  notice     {words}")
     for component in release.components:
         digest = component.digest.value.hex()
         ui.out(f"  component  {component.name}, {component.size} bytes, {digest[:16]}...")

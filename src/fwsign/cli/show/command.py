@@ -17,6 +17,7 @@ from fwsign.format.suit_labels import ENVELOPE_HEAD
 
 if TYPE_CHECKING:
     from fwsign.cli.show import raw
+    from fwsign.format.text import Text
     from fwsign.keys.items import FileItem
 
 CRLS_SHOWN: Final = 4 * 1024 * 1024
@@ -227,6 +228,7 @@ def _manifest(envelope: Any) -> dict[str, Any]:
         "product": text.product if text else manifest.class_id.hex(),
         "version": text.version if text else manifest.version,
         "description": text.description if text else None,
+        **{name.replace("_", " "): one for name, one in _notice(text).items()},
         "sequence number": manifest.sequence_number,
         "use before": manifest.use_before,
         "components": [
@@ -239,6 +241,12 @@ def _manifest(envelope: Any) -> dict[str, Any]:
             for component in manifest.components
         ],
     }
+
+
+def _notice(text: "Text | None") -> dict[str, Any]:
+    """Return what the notice of a text says; nothing if it says nothing."""
+    said = text.notice.as_json() if text else {}
+    return {name: one for name, one in said.items() if one}
 
 
 def _blocks(encoded: Iterable[bytes], *, every: bool) -> list[dict[str, Any]]:

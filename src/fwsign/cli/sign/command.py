@@ -84,6 +84,7 @@ def sign(
     settings = config.load()
     product = _product(about, settings)
     who.check()
+    about.notice()
     _check_options(content, evidence, output, several=len(files) > 1, as_json=as_json)
     now = inputs.now()
     number = _sequence_number(about.sequence, now, force=force)
@@ -190,7 +191,7 @@ def _describe(group: "Sequence[TargetFile]", what: _What) -> "Release":
         parts.append(ReleaseFile(policy, file_identifier(DEVICE_DATA), DEVICE_DATA, inside=True))
     release = describe(
         parts,
-        Text(what.vendor, what.product, stated, what.about.description),
+        Text(what.vendor, what.product, stated, what.about.description, what.about.notice()),
         sequence_number=what.number,
         use_before=what.use_before,
         embed=what.content.embed,

@@ -10,6 +10,7 @@ from fwsign.cli import ui
 from fwsign.cli.options import CRLS, PKI, TSA_ANCHORS, named
 from fwsign.flash.boards import waivers
 from fwsign.format.kinds import KINDS
+from fwsign.format.notice import Notice, fault
 
 ACCEPTABLE: Final = (waivers.FLASH_SIZE, waivers.LAYOUT, waivers.UNBOOTABLE)
 """The checks that --accept waives when signing."""
@@ -126,6 +127,27 @@ NOT_AFTER: TypeAlias = Annotated[
         help="Devices refuse to install it from then on: 90d, or RFC 3339 with a zone. "
         "Default: never.",
     ),
+]
+CLASS: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--class",
+        metavar="security|feature",
+        help="What the release is for; fwsign follow decides by it. Older verifiers refuse a text "
+        "with this or the next two.",
+    ),
+]
+ADVISORY: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ID",
+        help="An advisory that the release closes, such as CVE-2026-1234; repeat for several. "
+        "For --class security.",
+    ),
+]
+SUPPORT_UNTIL: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="DATE", help="The last day of the product's support: 2031-12-31."),
 ]
 TARGETS: TypeAlias = Annotated[
     list[str] | None,
@@ -263,6 +285,16 @@ class AboutOptions(NamedTuple):
     description: DESCRIPTION = None
     sequence: SEQUENCE = None
     not_after: NOT_AFTER = None
+    release_class: CLASS = None
+    advisory: ADVISORY = None
+    support_until: SUPPORT_UNTIL = None
+
+    def notice(self) -> Notice:
+        """Return the release's notice, and refuse one that no device would accept."""
+        notice = Notice(self.release_class, tuple(self.advisory or ()), self.support_until)
+        if (wrong := fault(notice)) is not None:
+            ui.usage(wrong, "as in: --class security --advisory CVE-2026-1234")
+        return notice
 
 
 class ImageOptions(NamedTuple):

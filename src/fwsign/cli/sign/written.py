@@ -16,7 +16,7 @@ from fwsign.format.component import is_inside
 from fwsign.format.envelope import MAX_ENVELOPE_SIZE, decode_envelope
 from fwsign.format.suit import decode_manifest
 from fwsign.format.suit_labels import ENVELOPE_HEAD
-from fwsign.receipts.facts import component_facts, content_facts
+from fwsign.receipts.facts import component_facts, content_facts, notice_words
 from fwsign.signing.envelope import CRL_WARNING, known_time, used_crls
 from fwsign.signing.release import DEVICE_DATA
 from fwsign.spans import CLOCK_TOLERANCE
@@ -234,6 +234,8 @@ def show_plan(
         ui.painted("would sign", "yellow", plan["envelope"])
         named = " ".join(filter(None, (plan["product"], plan["version"])))
         ui.out(f"  release    {named}, {plan['vendor']}, sequence {plan['sequence_number']}")
+        if words := _notice_of(plan):
+            ui.out(f"  notice     {words}")
         ui.out(f"  signer     {found.name}")
         for one in plan["components"]:
             digest = one["digest"][:16]
@@ -241,6 +243,12 @@ def show_plan(
     for line in said:
         ui.note(f"warning: {line}")
     ui.note("nothing was written, and no key was opened")
+
+
+def _notice_of(plan: dict[str, Any]) -> str:
+    from fwsign.format.notice import Notice  # only in a dry run
+
+    return notice_words(Notice(plan["class"], tuple(plan["advisories"]), plan["support_until"]))
 
 
 def _older(path: Path, verified: VerifiedRelease) -> str | None:

@@ -11,6 +11,7 @@ from fwsign.format.component import Component
 from fwsign.receipts.facts import (
     component_facts,
     content_facts,
+    notice_words,
     release_facts,
     rfc3339,
     signer_facts,
@@ -101,6 +102,8 @@ def show(envelope: Path, view: Verdict) -> None:
     ui.painted("verified", "green", str(envelope))
     named = f"{text.product} {text.version or ''}".rstrip() if text else "text was cut off"
     ui.out(f"  release    {named}, {release.vendor}, sequence {release.manifest.sequence_number}")
+    if text and (words := notice_words(text.notice)):
+        ui.out(f"  notice     {words}")
     if release.manifest.use_before is not None:
         ui.out(f"  use before {rfc3339(release.manifest.use_before)}")
     for one in release.signers:

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fwsign follow`: look for releases at a fixed address, and install what policy allows."""
+
+import random
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fwsign.cli import answer, inputs, ui
+from fwsign.cli.command import Command, examples
+from fwsign.cli.device.command import CONFIG, device_signer, load_device
+from fwsign.cli.device.offers import show_polled
+from fwsign.cli.options import JSON, KEY_PASS
+
+if TYPE_CHECKING:
+    from fwsign.gateway.config import Device
+    from fwsign.gateway.follow_known import FollowRequest
+
+command = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+
+@command.command(
+    cls=Command,
+    epilog=examples(
+        "fwsign follow https://updates.acme.example/x1/update.suit",
+        "fwsign follow --once",
+        "fwsign follow /media/usb --check --json",
+    ),
+)
+def follow(
+    address: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[URL|DIR]",
+            help="An https address of an envelope, or a directory with *.suit files. Default: "
+            "the address in [follow] of device.toml.",
+        ),
+    ] = None,
+    *,
+    config: CONFIG = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="Look once, for timers: 0 if nothing is new.")
+    ] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Tell what is offered, and whether it would be installed."),
+    ] = False,
+    pass_: KEY_PASS = None,
+    as_json: JSON = False,
+) -> None:
+    """Look for releases at a fixed address, and install what policy allows.
+
+    The highest release that verifies counts. [follow] in device.toml says how often, in which
+    hours, and which classes are installed by themselves; fwsign device hold postpones all. A
+    release that failed is tried again later and later. POSIX only.
+    """
+    from fwsign.gateway import follow as follows  # after the line was understood
+    from fwsign.gateway.follow_known import FollowRequest
+
+    if once and check:
+        ui.usage("--once and --check exclude each other", "--check alone looks once")
+    device = load_device(config)
+    place = _address(address, device)
+    signer = None if check else device_signer(device.device_key, pass_)
+    request = FollowRequest(device, place, inputs.now, signer, tell=ui.note)
+    if check:
+        show_polled(device, follows.check(request), as_json=as_json)
+    elif once:
+        show_polled(device, follows.poll(request), as_json=as_json)
+    else:
+        _for_ever(request, config, as_json=as_json)
+
+
+def _address(typed: str | None, device: "Device") -> str:
+    from fwsign.format.component import is_url
+    from fwsign.gateway.follow_rules import is_place
+
+    if typed is None:
+        if device.follow.address is None:
+            hint = 'name it, or put address = "https://..." into [follow]'
+            ui.usage(f"{device.path} has no address to follow", hint)
+        return device.follow.address
+    place = typed if is_url(typed) else str(Path(typed).absolute())
+    if not is_place(place):
+        ui.usage(f'"{typed}" is not https', "name an https address of an envelope, or a directory")
+    return place
+
+
+def _for_ever(request: "FollowRequest", config: Path | None, *, as_json: bool) -> None:
+    """Poll until a signal ends this; failures make the pauses longer."""
+    from fwsign.errors import FwsignError
+    from fwsign.gateway.follow import poll
+    from fwsign.gateway.offer import backing_off, spread
+
+    failures = 0
+    rules = request.device.follow
+    # A site whose power comes back must not come to its server all at once.
+    time.sleep(spread_start(rules.interval))
+    while True:
+        try:
+            device = load_device(config)  # device.toml may have changed meanwhile
+            rules = device.follow
+            show_polled(device, poll(request._replace(device=device)), as_json=as_json, line=True)
+            failures = 0
+        except FwsignError as error:
+            failures += 1
+            refusal = answer.refusal(error)
+            ui.complain(refusal["message"], refusal["hint"])
+            if as_json:
+                ui.print_json_line(refusal)
+        ui.flush()
+        seconds = backing_off(rules.interval, rules.longest, failures)
+        time.sleep(spread(seconds, random.random()).total_seconds())  # noqa: S311 - no secret
+
+
+def spread_start(interval: int) -> float:
+    """Return a random wait before the first poll, in seconds: at most a minute."""
+    return random.random() * min(interval, 60)  # noqa: S311 - no secret

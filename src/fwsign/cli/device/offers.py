@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Show an offer: the release that `fwsign follow` or `fwsign install --check` found."""
+
+from typing import TYPE_CHECKING, Any
+
+from fwsign.cli import answer, ui
+
+if TYPE_CHECKING:
+    from fwsign.gateway.config import Device
+    from fwsign.gateway.follow import Polled
+
+
+def show_polled(device: "Device", polled: "Polled", *, as_json: bool, line: bool = False) -> None:
+    """Print the result of a poll, for people or as JSON; `line` puts the JSON on one line."""
+    if as_json:
+        facts = _as_json(device, polled)
+        ui.print_json_line(facts) if line else ui.print_json(facts)
+    else:
+        _show(polled)
+
+
+def _as_json(device: "Device", polled: "Polled") -> dict[str, Any]:
+    from fwsign.receipts.chain import waivers  # after the gateway
+
+    return answer.accepted(
+        polled.verdict,
+        polled.installed.release.unchecked if polled.installed else (),
+        polled.offer.as_json() if polled.offer else None,
+        would_install=polled.verdict == "offered",
+        obstacles=[one._asdict() for one in polled.obstacles],
+        to_fetch=polled.to_fetch,
+        place=polled.place,
+        waived=list(waivers(device.policy)),
+        notes=list(polled.notes),
+    )
+
+
+def _show(polled: "Polled") -> None:
+    from fwsign.receipts.facts import notice_words  # after the gateway
+
+    colour = "yellow" if polled.obstacles else "green"
+    offer = polled.offer
+    ui.painted(polled.verdict, colour, offer.name if offer else "no release for this device")
+    if offer is not None and polled.verdict != "nothing new":
+        if words := notice_words(offer.notice):
+            ui.out(f"  notice     {words}")
+        ui.out(f"  size       {offer.size} bytes, at most {polled.to_fetch} of them to fetch")
+    for one in polled.obstacles:
+        ui.painted("  not now", "yellow", f"  {one.words}")
+    for line in polled.notes:
+        ui.painted("  note", "yellow", f"     {line}")
+    if polled.place is not None and polled.verdict in ("waiting", "offered"):
+        ui.next_command("install", polled.place)

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One poll of `fwsign follow`: look, judge, and install what policy allows.
+
+    1  end the trial that is due                 4  verify the release that is offered
+    2  trust updates and CRLs, from addresses    5  name what keeps it from being installed now
+    3  look at the address                       6  install it, as `fwsign install` does
+
+The lock of the target is held in step 6 alone. What is remembered of an address is a hint: a server
+that always says "unchanged" can delay a release, as one that does not answer can, and no more.
+"""
+
+from typing import Final, NamedTuple
+
+from fwsign.errors import (
+    Failed,
+    FwsignError,
+    Malformed,
+    Stale,
+    Tampered,
+    Unsuitable,
+    Untrusted,
+)
+from fwsign.gateway.after_install import catch_up
+from fwsign.gateway.follow_known import (
+    MAX_MESSAGE,
+    FollowRequest,
+    KnownHere,
+    known_here,
+    obstacles_here,
+    postpone,
+)
+from fwsign.gateway.follow_memory import (
+    SeenOffer,
+    write_attempts,
+    write_seen,
+)
+from fwsign.gateway.follow_places import Looked, look
+from fwsign.gateway.follow_updates import Updates, remember_chains
+from fwsign.gateway.install import install
+from fwsign.gateway.log import Log
+from fwsign.gateway.offer import Obstacle, Offer, offer_of
+from fwsign.gateway.offered import judge_offer, staged_bytes
+from fwsign.gateway.session import (
+    Installed,
+    InstallRequest,
+    opened,
+    refuse_platform,
+)
+from fwsign.gateway.sources import Sources
+from fwsign.gateway.trial import trial
+from fwsign.verify.verified import VerifiedRelease
+
+_CLASSES: Final = (Malformed, Tampered, Untrusted, Stale, Unsuitable, Failed)
+_OWN_MEMORY: Final = ("state.busy", "state.conflict", "unsuitable.trial")
+"""The codes after which no try is counted here: the next poll tries again, as after those of
+fetching; a failed trial is remembered by itself.
+"""
+_OTHERS: Final = ("unsuitable.vendor", "unsuitable.product", "unsuitable.trust-update")
+"""The codes of envelopes in a directory that are for other devices."""
+
+
+class Polled(NamedTuple):
+    """The result of a poll.
+
+    Args:
+        verdict: "nothing new", "waiting" (an offer has obstacles), "offered" (it would be installed
+            now), "installed", or "on trial".
+        offer: the release that is there; None if there is none.
+        obstacles: what keeps it from being installed now.
+        place: the envelope of the offer; None if there is none.
+        to_fetch: the most bytes of payloads that an install fetches.
+        installed: the result of the install; None if there was none.
+        notes: notes for people.
+    """
+
+    verdict: str
+    offer: Offer | None = None
+    obstacles: tuple[Obstacle, ...] = ()
+    place: str | None = None
+    to_fetch: int = 0
+    installed: Installed | None = None
+    notes: tuple[str, ...] = ()
+
+
+def check(request: FollowRequest, sources: Sources | None = None) -> Polled:
+    """Tell what is offered, and whether it would be installed now; change nothing.
+
+    Args:
+        request: the poll.
+        sources: one release to look at; None to look at the address.
+
+    Raises:
+        FwsignError: as `fwsign.gateway.install.install`.
+    """
+    refuse_platform()
+    if sources is not None:
+        found = sources._replace(content=sources.read_envelope())
+        looked = Looked(None, iter([found]))
+    else:
+        looked = look(request.address, None, request.device.fetch, request.tell)
+    with opened(request.device) as state:
+        known = known_here(request, state)
+    chosen = _chosen(request, looked, record=False)
+    if chosen is None:
+        return Polled("nothing new")
+    return _judged(request, known, offer_of(chosen[1]), chosen[0])
+
+
+def poll(request: FollowRequest) -> Polled:
+    """Look at the address once, and install what is there if policy allows it.
+
+    Raises:
+        FwsignError: as `fwsign.gateway.install.install`. A release that was refused before is
+            refused again without being fetched, until it or the device changes.
+    """
+    refuse_platform()
+    tried = trial(_asked(request))
+    late = catch_up(_asked(request))
+    ended = (*([tried.words] if tried.ended_now else []), *([late] if late else []))
+    learned = _learn(request)
+    with opened(request.device) as state:
+        known = known_here(request, state)
+    polled = _poll(request, known)
+    return polled._replace(notes=(*ended, *learned, *polled.notes))
+
+
+def _poll(request: FollowRequest, known: KnownHere) -> Polled:
+    seen = known.seen
+    tag = seen.tag if seen is not None else None
+    looked = look(request.address, tag, request.device.fetch, request.tell)
+    if looked.found is None and seen is not None:
+        if seen.code is not None:
+            raise _again(seen.code, seen.message or seen.code)
+        if seen.offer is None or known.has(seen.offer):
+            return Polled("nothing new", seen.offer)
+        if kept := obstacles_here(request, known, seen.offer):
+            return Polled("waiting", seen.offer, kept, to_fetch=seen.offer.outside)
+        looked = look(request.address, None, request.device.fetch, request.tell)
+    return _new(request, known, looked)
+
+
+def _new(request: FollowRequest, known: KnownHere, looked: Looked) -> Polled:
+    """Judge new content of the address, remember the verdict, and install what may be."""
+    try:
+        found = _chosen(request, looked, record=True)
+    except (Malformed, Tampered, Untrusted, Unsuitable) as refusal:
+        _remember(request, looked.tag, None, refusal)
+        raise
+    if found is None:
+        _remember(request, looked.tag, None)
+        return Polled("nothing new")
+    sources, release = found
+    offer = offer_of(release)
+    with opened(request.device) as state:
+        new = remember_chains(state, release)
+    learned = _learn(request) if new else ()
+    _remember(request, looked.tag, offer)
+    judged = _judged(request, known, offer, sources)
+    if judged.obstacles:
+        return judged._replace(notes=learned)
+    done = _install(request, known, offer, sources)
+    _remember(request, looked.tag, offer)  # installing changed the device
+    verdict = "nothing new" if done.verdict == "already installed" else done.verdict
+    return judged._replace(verdict=verdict, installed=done, notes=(*learned, *done.notes))
+
+
+def _learn(request: FollowRequest) -> tuple[str, ...]:
+    """Apply trust updates and CRLs from the addresses in device.toml; return notes."""
+    if request.device.follow.trust is None and not request.device.follow.crls:
+        return ()
+    return tuple(Updates(request.device, request.clock(), request.signer, request.tell).apply())
+
+
+def _judged(request: FollowRequest, known: KnownHere, offer: Offer, sources: Sources) -> Polled:
+    """Return what is to be said of an offer; the installed release has no obstacles."""
+    if known.has(offer):
+        return Polled("nothing new", offer, place=sources.envelope)
+    kept = obstacles_here(request, known, offer)
+    verdict = "waiting" if kept else "offered"
+    left = max(0, offer.outside - staged_bytes(request.device, sources))
+    return Polled(verdict, offer, kept, sources.envelope, left)
+
+
+def _chosen(
+    request: FollowRequest, looked: Looked, *, record: bool
+) -> tuple[Sources, VerifiedRelease] | None:
+    """Return the first of the releases that verifies; None if none is for this device.
+
+    Args:
+        request: the poll.
+        looked: the content of the address.
+        record: write receipts of refusals.
+
+    Raises:
+        FwsignError: the first refusal, if no release verifies.
+    """
+    refusals: list[FwsignError] = []
+    for sources in looked.found or ():
+        try:
+            return sources, judge_offer(request.device, request.clock(), sources)
+        except FwsignError as refusal:
+            if looked.several and refusal.code in _OTHERS:
+                continue
+            if record and not isinstance(refusal, Failed):
+                _refused(request, sources, refusal)
+            if looked.several:
+                request.tell(f"{sources.envelope}: {refusal.message}")
+            refusals.append(refusal)
+    if refusals:
+        raise refusals[0]
+    return None
+
+
+def _refused(request: FollowRequest, sources: Sources, refusal: FwsignError) -> None:
+    with opened(request.device) as state:
+        log = Log(state, request.device, request.clock(), request.signer)
+        log.add("refused", envelope=sources.read_envelope(), error=refusal)
+
+
+def _install(request: FollowRequest, known: KnownHere, offer: Offer, sources: Sources) -> Installed:
+    """Install an offer; a failure postpones the next try of this release."""
+    try:
+        done = install(_asked(request), sources)
+    except FwsignError as error:
+        fetching = error.code.partition(".")[2].startswith("fetch-")
+        if not fetching and error.code not in _OWN_MEMORY:
+            postpone(request, known, offer, error)
+        raise
+    if known.attempts is not None:
+        with opened(request.device) as state:
+            write_attempts(state, None)
+    return done
+
+
+def _asked(request: FollowRequest) -> InstallRequest:
+    return InstallRequest(
+        request.device,
+        request.clock(),
+        request.signer,
+        progress=request.progress,
+        tell=request.tell,
+        uptime=request.uptime,
+    )
+
+
+def _remember(
+    request: FollowRequest,
+    tag: str | None,
+    offer: Offer | None,
+    refusal: FwsignError | None = None,
+) -> None:
+    with opened(request.device) as state:
+        if tag is None:
+            write_seen(state, None)
+            return
+        basis = known_here(request, state).basis
+        code, message = (refusal.code, refusal.message[:MAX_MESSAGE]) if refusal else (None, None)
+        write_seen(state, SeenOffer(request.address, tag, basis, offer, code, message))
+
+
+def _again(code: str, message: str) -> FwsignError:
+    """Return the refusal of a release that is still there and was refused before."""
+    kind = next(one for one in _CLASSES if code.partition(".")[0] in one.prefixes)
+    return kind(code, message)  # type: ignore[arg-type]  # it was a code when it was remembered

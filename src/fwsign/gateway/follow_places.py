@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The address that a gateway follows: an envelope at a fixed https address, or a directory."""
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from fwsign.errors import Failed, FwsignError
+from fwsign.files import io_error, read_bytes
+from fwsign.format.component import is_url
+from fwsign.format.envelope import MAX_ENVELOPE_SIZE, decode_envelope
+from fwsign.format.suit import decode_manifest
+from fwsign.gateway.config import Tell
+from fwsign.gateway.fetch_rules import FetchRules
+from fwsign.gateway.sources import Sources
+
+MAX_ENVELOPES: Final = 64
+"""Envelopes in a directory: each new one is read and verified."""
+ENDING: Final = ".suit"
+
+
+class Looked(NamedTuple):
+    """The content of an address.
+
+    Args:
+        tag: its tag, for the next look; None if it has none.
+        found: the sources of its releases, the highest sequence number first, each with the
+            envelope; None if the content is that of the tag given.
+        several: whether releases for other devices may be among them.
+    """
+
+    tag: str | None
+    found: Iterator[Sources] | None
+    several: bool = False
+
+
+def look(address: str, tag: str | None, rules: FetchRules, tell: Tell) -> Looked:
+    """Look at an address once; an unchanged one costs one small request, or no reading of files.
+
+    Args:
+        address: an https address, or the path of a directory.
+        tag: the tag of the last look; None to read it in any case.
+        rules: the limits of fetching.
+        tell: told of redirects.
+
+    Raises:
+        Malformed: `malformed.size`; Failed: `io.*`, `state.limit`.
+    """
+    if not is_url(address):
+        return _directory(Path(address), tag, rules, tell)
+    from fwsign.gateway.fetch import changed  # directories need no network
+
+    data, found = changed(address, rules, tag, MAX_ENVELOPE_SIZE, tell)
+    if data is None:
+        return Looked(found, None)
+    return Looked(found, iter([Sources(address, (), rules, tell, data)]))
+
+
+def _directory(path: Path, tag: str | None, rules: FetchRules, tell: Tell) -> Looked:
+    facts = _facts(path)
+    if len(facts) > MAX_ENVELOPES:
+        raise Failed(
+            "state.limit",
+            f"{path} has {len(facts)} files *{ENDING}",
+            expected=f"at most {MAX_ENVELOPES}",
+            found=len(facts),
+        )
+    now = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    if now == tag:
+        return Looked(now, None)
+    numbered = sorted(((_number(path / name), name) for name, *_ in facts), reverse=True)
+    found = (_source(path / name, rules, tell) for _, name in numbered)
+    return Looked(now, found, several=True)
+
+
+def _source(path: Path, rules: FetchRules, tell: Tell) -> Sources:
+    return Sources(str(path), (), rules, tell, read_bytes(path, MAX_ENVELOPE_SIZE))
+
+
+def _facts(path: Path) -> Sequence[tuple[str, int, int, int]]:
+    """Return name, inode, size and time of each regular file *.suit of a directory."""
+    try:
+        with os.scandir(path) as entries:
+            names = [one for one in entries if one.name.endswith(ENDING) and one.name[:1] != "."]
+        stats = [(one.name, one.stat()) for one in names]
+    except OSError as error:
+        raise io_error(error, path) from error
+    return sorted(
+        (name, one.st_ino, one.st_size, one.st_mtime_ns)
+        for name, one in stats
+        if stat.S_ISREG(one.st_mode)
+    )
+
+
+def _number(path: Path) -> int:
+    """Return the sequence number that a file claims, to order files by; -1 if it claims none."""
+    try:
+        envelope = decode_envelope(read_bytes(path, MAX_ENVELOPE_SIZE))
+        return decode_manifest(envelope.manifest).sequence_number
+    except FwsignError:
+        return -1

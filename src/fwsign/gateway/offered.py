@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Judge a release that is offered, as an install would; change nothing, and fetch no payload."""
+
+import contextlib
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from fwsign.errors import FwsignError
+from fwsign.gateway.config import Device
+from fwsign.gateway.judge import Judge
+from fwsign.gateway.session import InstallRequest, opened
+from fwsign.gateway.sources import Sources
+from fwsign.gateway.target import ENVELOPE, FILES, OTHERS, OWN, STAGE
+from fwsign.verify.verified import VerifiedRelease
+
+OBSTACLES: Final = ("state.trial", "unsuitable.failed-before")
+"""The codes that say nothing against the release, but that it has to wait: follow names them."""
+
+
+def judge_offer(device: Device, at: datetime, sources: Sources) -> VerifiedRelease:
+    """Verify a release as an install would, up to its payloads.
+
+    Args:
+        device: the device.
+        at: the clock's time.
+        sources: the places of the release.
+
+    Raises:
+        FwsignError: as `fwsign.gateway.install.install`.
+    """
+    envelope = sources.read_envelope()
+    with opened(device) as state:
+        one = Judge(InstallRequest(device, at), state)
+        release, _ = one.verify(envelope)
+        try:
+            one.deliveries(release, sources)
+        except FwsignError as error:
+            if error.code not in OBSTACLES:
+                raise
+    return release
+
+
+def staged_bytes(device: Device, sources: Sources) -> int:
+    """Return the bytes of payloads that lie staged for a release; a hint, since none is hashed."""
+    place = device.target_dir / OWN / STAGE
+    with contextlib.suppress(OSError):
+        envelope = sources.read_envelope()
+        kept = place / ENVELOPE
+        if kept.stat().st_size == len(envelope) and kept.read_bytes() == envelope:
+            return _size(place / FILES) + _size(place / OTHERS)
+    return 0
+
+
+def _size(directory: Path) -> int:
+    with contextlib.suppress(OSError), os.scandir(directory) as found:
+        return sum(one.stat(follow_symlinks=False).st_size for one in found)
+    return 0

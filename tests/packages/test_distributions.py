@@ -71,6 +71,11 @@ def test_the_licences_of_what_is_bundled_are_in_both(built: Built, tmp_path: Pat
     assert re.findall("@[a-z-]+@", text) == []
     for words in ("Apache License", "Sebasti", "Pallets", "Redistribution and use", "ISC"):
         assert words in text
+    service = (tmp_path / "usr/lib/systemd/system/fwsign-follow.service").read_text()
+    assert "\nConditionPathExists=/etc/fwsign/device.toml\n" in service
+    assert "\nExecStart=/usr/bin/fwsign follow --once " in service
+    assert '\nReadWritePaths="/srv/gateway" "/var/lib/fwsign"\n' in service
+    assert not (tmp_path / "etc/systemd").exists()  # none is enabled
     private = tmp_path / "var/lib/fwsign"
     assert (private.stat().st_mode & 0o777, list(private.iterdir())) == (0o700, [])
     assert (tmp_path / "etc/fwsign").stat().st_mode & 0o777 == 0o755
@@ -80,10 +85,10 @@ def test_lintian_finds_no_error(built: Built) -> None:
     lintian = require_program("lintian")
     command = (lintian, "--fail-on", "error", "--allow-root", built.package)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout.splitlines()) == (
-        0,
-        ["W: fwsign: non-standard-dir-perm 0700 != 0755 [var/lib/fwsign/]"],
-    )
+    assert done.returncode == 0, done.stdout
+    warned = {line.split()[2] for line in done.stdout.splitlines()}
+    unusual = "systemd-service-file-refers-to-unusual-wantedby-target"  # early in each boot
+    assert warned <= {"non-standard-dir-perm", unusual}
 
 
 # --- in real roots --------------------------------------------------------------------------

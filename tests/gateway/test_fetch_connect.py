@@ -17,6 +17,7 @@ from cryptography import x509
 
 from fwsign.gateway import fetch, https, server_dates, tcp
 from fwsign.gateway.fetch_rules import FetchRules
+from gateway.follow_kit import Follower
 from gateway.kit import make_gateway
 from gateway.server import Server, certificates, serving
 from support import refused
@@ -379,6 +380,30 @@ def test_a_gateway_with_a_clock_of_1970_fetches_by_what_its_memory_knows(tmp_pat
             patch.setattr(server_dates, "now", lambda: datetime(1970, 1, 1, tzinfo=UTC))
             gateway.install(server.url("/update.suit"))
     assert gateway.installed == {"app.tar": b"two"}
+
+
+def test_a_gateway_with_a_clock_of_1970_follows_an_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The poll, CRLs and trust updates of their own addresses, and the install."""
+    (tmp_path / "web").mkdir()
+    with served(tmp_path / "web", days=(5, 100)) as server:
+        crl = f'crls = ["{server.url("/ca.crl")}"]'
+        trust = f'trust = "{server.url("/trust.suit")}"'
+        (tmp_path / "gateway").mkdir()
+        fetching = f'[fetch]\nca = "{server.ca}"\n'
+        follower = Follower(tmp_path / "gateway", f"{crl}\n{trust}", fetching)
+        follower.address = server.url("/u.suit")
+        server.files["/u.suit"] = follower.offer(1).read_bytes()
+        server.files["/app1.bin"] = b"release 1"
+        for ask in (follower.check, follower.poll):
+            with refused("io.fetch-connect", "not yet valid"):
+                ask()
+        monkeypatch.setattr(server_dates, "now", lambda: datetime(1970, 1, 1, tzinfo=UTC))
+        assert follower.check().verdict == "offered"
+        assert follower.poll().verdict == "installed"
+    asked = [path for path, _ in server.requests]
+    assert {"/ca.crl", "/trust.suit", "/u.suit", "/app1.bin"} == set(asked)
 
 
 def test_a_new_gateway_with_a_clock_of_1970_knows_when_this_program_was_made(

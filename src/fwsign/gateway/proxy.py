@@ -48,7 +48,8 @@ def tunnel(sock: socket.socket, host: str, port: int, login: str | None, deadlin
     if status >= 500 or status == 429:
         raise Cut(f"the proxy answers with status {status}")
     if status == 407:
-        raise _refused("status 407: it wants a user and password, see fetch.proxy_login_file")
+        hint = "fetch.proxy_login_file in device.toml names the file with user:password"
+        raise _refused("status 407: it wants a user and a password").with_hint(hint)
     if not 200 <= status < 300:
         raise _refused(f"status {status}")
 

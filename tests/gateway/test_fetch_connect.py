@@ -3,6 +3,8 @@
 import errno
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +22,7 @@ from fwsign.gateway.fetch_rules import FetchRules
 from gateway.follow_kit import Follower
 from gateway.kit import make_gateway
 from gateway.server import Server, certificates, serving
-from support import refused
+from support import for_child, refused
 
 DATA = b"the whole file"
 DAY = timedelta(days=1)
@@ -184,6 +186,26 @@ def test_a_name_server_that_hangs_is_left(server: Server, monkeypatch: pytest.Mo
         assert time.monotonic() - begin < 2
     finally:
         never.set()
+
+
+def test_a_name_server_that_hangs_does_not_keep_the_program(tmp_path: Path) -> None:
+    gateway = make_gateway(tmp_path)
+    gateway.configure("[fetch]\ntotal_seconds = 1\n")
+    code = (
+        "import socket, time, sys; socket.getaddrinfo = lambda *_, **__: time.sleep(60);"
+        "from fwsign.__main__ import main; sys.exit(main())"
+    )
+    words = ("install", "https://localhost/u.suit", "--config", str(gateway.config))
+    begin = time.monotonic()
+    run = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        env=for_child(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, "stalled after 0 bytes" in run.stderr) == (5, True), run.stderr
+    assert time.monotonic() - begin < 20
 
 
 def test_thousands_of_addresses_open_few_sockets(

@@ -407,6 +407,17 @@ class TestProxy:
         assert self.get(server, between) == DATA
         assert set(asked) == {"127.0.0.1"}
 
+    def test_one_that_repeats_the_login_brings_it_into_no_message(
+        self, server: Server, between: Proxy, tmp_path: Path
+    ) -> None:
+        login = secret(tmp_path, "u:password")
+        between.answers.append(lambda client: client.sendall(between.heads[0]))
+        with refused("io.fetch-connect", "the proxy answers with no proper answer") as caught:
+            self.get(server, between, login_file=login)
+        shown = str(vars(caught.value))
+        assert base64.b64encode(b"u:password").decode() not in shown
+        assert "password" not in shown
+
     def test_without_time_it_is_not_asked(self) -> None:
         ours, its = socket.socketpair()
         with ours, its, pytest.raises(TimeoutError, match="the proxy does not answer"):

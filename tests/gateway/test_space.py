@@ -62,6 +62,42 @@ def test_with_room_for_two_releases_the_third_is_installed(small: Gateway) -> No
         assert len(versions(small)) == min(number, 2)
 
 
+def test_versions_that_the_owner_keeps_are_not_given_up(small: Gateway) -> None:
+    text = small.config.read_text()
+    small.config.write_text(f"keep = 3\n{text}")
+    for number in (1, 2):
+        small.install(small.release(number, content(number)))
+    before = versions(small)
+    with refused("io.full", "there is no room"):
+        small.install(small.release(3, content(3)))
+    assert versions(small) == before
+    small.config.write_text(f"keep = 1\n{text}")
+    small.install(small.release(3, content(3)))
+    assert len(versions(small)) == 1
+
+
+def test_a_release_that_was_begun_is_not_tidied_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after its files were moved to their version, and before it counts."""
+    gateway = make_gateway(tmp_path)
+    for number in (1, 2):
+        gateway.install(gateway.release(number, content(number, 800)))
+    envelope = gateway.release(3, content(3, 800))
+    with monkeypatch.context() as patch:
+        patch.setattr("fwsign.gateway.judge.Judge.verify_after", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            gateway.install(envelope)
+    (envelope.parent / "app.tar").unlink()
+    gateway.install(envelope)
+    assert gateway.installed == content(3, 800)
+    assert len(versions(gateway)) == 2
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_dry_run_tells_what_would_go(small: Gateway) -> None:
     for number in (1, 2):
         small.install(small.release(number, content(number)))

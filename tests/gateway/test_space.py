@@ -1,5 +1,6 @@
 """Little space: looked for before anything is fetched, and made by giving up the older version."""
 
+import errno
 import os
 import subprocess
 import time
@@ -170,6 +171,45 @@ def test_room_for_names_counts_too(tmp_path: Path) -> None:
         with refused("io.full", "files and directories are needed"):
             gateway.install(gateway.release(2, files))
         assert gateway.installed == {"a": b"a"}
+
+
+def test_a_file_system_that_gives_no_numbers_has_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = make_gateway(tmp_path)
+    nothing = os.statvfs_result((4096, 4096, 0, 0, 0, 0, 0, 0, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _: nothing)
+    gateway.install(gateway.release(1, content(1)))
+
+
+@pytest.mark.parametrize("root", [False, True])
+def test_only_root_has_the_blocks_that_are_kept_for_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: bool
+) -> None:
+    gateway = make_gateway(tmp_path)
+    reserved = os.statvfs_result((4096, 4096, 9999, 5000, 0, 9999, 5000, 0, 0, 255))
+    envelope = gateway.release(1, content(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "statvfs", lambda _: reserved)
+        patch.setattr("fwsign.gateway.space.is_root", lambda: root)
+        if root:
+            gateway.install(envelope)
+        else:
+            with refused("io.full", ", 0 are free"):
+                gateway.install(envelope)
+
+
+def test_a_file_system_that_cannot_be_asked_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = make_gateway(tmp_path)
+
+    def broken(_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch, refused("io.read", "input/output error"):
+        patch.setattr(os, "statvfs", broken)
+        gateway.install(gateway.release(1, content(1)))
 
 
 def test_the_memory_needs_room_too(tmp_path: Path) -> None:

@@ -124,11 +124,17 @@ def _refuse_full(place: Path, need: Room, free: Room, given: int = 0) -> None:
     )
 
 
+def is_root() -> bool:
+    """Tell whether this is root, who may use the blocks that a file system keeps for root."""
+    return os.geteuid() == 0
+
+
 def _free(place: Path) -> Room:
     """Return the free space; what a file system does not tell is enough."""
     found = os.statvfs(place)
-    root = os.geteuid() == 0
-    blocks, names = (found.f_bfree, found.f_ffree) if root else (found.f_bavail, found.f_favail)
+    blocks, names = (
+        (found.f_bfree, found.f_ffree) if is_root() else (found.f_bavail, found.f_favail)
+    )
     plenty = 1 << 62
     return Room(
         blocks * found.f_frsize if found.f_blocks else plenty, names if found.f_files else plenty

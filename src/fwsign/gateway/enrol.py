@@ -16,6 +16,7 @@ from fwsign.gateway import hold, release_record
 from fwsign.gateway.config import Device, load, parse_revocation, refuse_published
 from fwsign.gateway.log import Log
 from fwsign.gateway.session import INSTALLED, INTENT, demands, opened, refuse_foreign, trusted
+from fwsign.gateway.trial_record import read_failed, read_trial
 from fwsign.keys import Signer
 from fwsign.memory.state import State
 from fwsign.receipts.chain import line_digest, waivers
@@ -121,6 +122,7 @@ def status(device: Device) -> dict[str, Any]:
         line = state.last_receipt()
         installed = release_record.read(state, INSTALLED)
         intent = release_record.read(state, INTENT)
+        tried, failed = read_trial(state), read_failed(state)
         held = hold.read(state)
         receipts = sum(1 for _ in state.receipt_lines())
     return {
@@ -152,6 +154,8 @@ def status(device: Device) -> dict[str, Any]:
         "waived": list(waivers(device.policy)),
         "installed": installed.as_json() if installed else None,
         "unfinished": intent.as_json() if intent else None,
+        "trial": {**tried.as_json(), "seconds_left": tried.left} if tried else None,
+        "failed": [one._asdict() for one in failed],
         "hold": held.as_json() if held else None,
         "receipts": receipts,
         "head": line_digest(line) if line else None,

@@ -226,6 +226,11 @@ def status(*, config: CONFIG = None, as_json: JSON = False) -> None:
         ui.painted(
             "unfinished", "yellow", f"{_release(found['unfinished'])}: fwsign install --resume"
         )
+    if tried := found["trial"]:
+        ui.painted("on trial", "yellow", f"  {_trial(tried)}")
+    for one in found["failed"]:
+        why = one["reason"] or f"interrupted {one['interrupted']} times"
+        ui.out(f"failed      sequence {one['sequence']}, {one['manifest'][:16]}: {why}")
     if hold := found["hold"]:
         end = f"until {hold['until']}" if hold["until"] else "until fwsign device release"
         ui.painted("held", "yellow", f"      {end}{_because(hold['reason'])}")
@@ -268,6 +273,15 @@ def _enrolled(device: "Device", line: str) -> None:
     ui.painted("enrolled", "green", f"{line}, waived: {waived}" if waived else line)
 
 
+def _trial(value: dict[str, Any]) -> str:
+    """Return the state of a release on trial, as a line of the status."""
+    release = _release(value["release"])
+    if value["phase"] != "running":
+        return f"{release}, {value['phase']}: {value['reason'] or 'fwsign device trial'}"
+    starts = value["most_boots"] - value["boots"]
+    return f"{release}, {value['seconds_left']} more seconds, {starts} more starts"
+
+
 def _because(reason: str | None) -> str:
     return f": {reason}" if reason else ""
 
@@ -281,4 +295,5 @@ def _release(value: dict[str, Any] | None) -> str:
         return "none"
     version = f"version {value['version']}, " if value["version"] else ""
     files = f": {', '.join(value['files'])}" if value["files"] else ""
-    return f"sequence {value['sequence']}, {version}{value['manifest'][:16]}{files}"
+    untried = f", no trial: {value['no_trial']}" if value.get("no_trial") else ""
+    return f"sequence {value['sequence']}, {version}{value['manifest'][:16]}{files}{untried}"

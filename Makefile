@@ -9,15 +9,19 @@ bin := $(VENV)/bin
 pip := $(bin)/python -m pip --disable-pip-version-check install --quiet
 ready := $(VENV)/.package $(VENV)/.flash $(VENV)/.dev
 
-.PHONY: help demo test lint wheel vectors bench fuzz clean
+.PHONY: help demo test test-versions lint wheel packages vectors bench fuzz clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make demo    make a PKI, sign firmware, see what is refused and why, and flash a simulated board'
 	@echo 'make test    linters, types, tests, coverage of the verify path; what is not there to'
 	@echo '             compare with is skipped, or fails: make test FWSIGN_REQUIRE_EXTERNAL=1'
+	@echo 'make test-versions'
+	@echo '             compare the verdicts of five versions of cryptography'
 	@echo 'make lint    linters and types alone'
 	@echo 'make wheel   build the wheel and run the tests against it, without src/'
+	@echo 'make packages'
+	@echo '             build dist/fwsign.pyz and a Debian package, the same bytes each time'
 	@echo 'make vectors write vectors/ and build/fwsign-vectors.tar.gz, the same bytes each time'
 	@echo 'make bench   measure, and write bench/RESULTS.md'
 	@echo 'make fuzz    mutate envelopes for FUZZ_SECONDS ($(FUZZ_SECONDS))'
@@ -30,6 +34,9 @@ test: lint
 	$(bin)/python -m pytest -n auto --dist worksteal --cov --cov-report=
 	$(bin)/python tools/check-coverage
 
+test-versions: $(ready)
+	$(bin)/python tools/test-versions
+
 lint: $(ready)
 	$(bin)/ruff check
 	$(bin)/ruff format --check
@@ -37,6 +44,9 @@ lint: $(ready)
 
 wheel: $(ready)
 	$(bin)/python tools/test-wheel
+
+packages: $(VENV)/.package
+	$(bin)/python packaging/build dist
 
 vectors: $(ready)
 	PYTHONPATH=tests $(bin)/python -m testkit.make vectors build/fwsign-vectors.tar.gz

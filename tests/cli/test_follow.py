@@ -173,3 +173,29 @@ def test_install_options_that_exclude_each_other(enrolled: Path) -> None:
         "error: --check and --download-only exclude each other",
     )
     assert run("install", "--resume", "--download-only").status == 2
+
+
+def test_units(enrolled: Path) -> None:
+    refused(
+        run("device", "units", "--output", "units"),
+        2,
+        f"{enrolled}/device.toml has no address to follow",
+        'put address = "https://..." into [follow]',
+    )
+    configure(enrolled, '[follow]\naddress = "https://updates.acme.example/x1/update.suit"')
+    (enrolled / "units").mkdir()
+    found = run("device", "units", "--output", "units", "--writable", "data")
+    names = ["fwsign-follow.service", "fwsign-follow.timer", "fwsign-trial.service"]
+    assert found.out.splitlines() == [f"written  units/{name}" for name in names]
+    assert found.err.splitlines() == [
+        "fwsign: next: systemctl daemon-reload",
+        "fwsign: next: systemctl enable --now fwsign-trial.service fwsign-follow.timer",
+    ]
+    text = (enrolled / "units/fwsign-follow.service").read_text()
+    assert f'"{enrolled}/data"' in text
+    again = run("device", "units", "--output", "units")
+    hint = "remove it first, or name another directory with --output"
+    refused(again, 5, "units/fwsign-follow.service exists already", hint)
+    (enrolled / "more").mkdir()
+    said = json.loads(good("device", "units", "--output", "more", "--json"))
+    assert said == {"verdict": "written", "files": [f"more/{name}" for name in names]}

@@ -99,6 +99,28 @@ def test_the_one_good_address_of_twenty_is_found(
     assert time.monotonic() - begin < 2
 
 
+def test_an_address_that_accepts_and_is_silent_is_not_the_first_again(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(8)
+        named(monkeypatch, deaf.getsockname(), deaf.getsockname(), ("127.0.0.1", server.port))
+        assert get(server, stall_seconds=0.4) == DATA
+
+
+def test_a_system_without_threads_is_an_error(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none)
+        with refused("io.fetch-connect", "no connection: can't start new thread"):
+            get(server)
+
+
 def test_an_address_that_refuses_costs_no_time(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

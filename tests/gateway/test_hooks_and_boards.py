@@ -101,7 +101,7 @@ def test_a_command_gets_the_payload_and_cannot_change_it(
     assert found["open"] == [0, 1, 2]
     if sys.platform == "linux":
         assert found["locks"] == [str(gateway.target / ".fwsign")]
-    assert found["links"] == 0
+    assert found["links"] == (0 if limit else 1)  # it is not fetched again if the command fails
     if limit or os.geteuid() != 0:  # a file's owner may open it anew; nobody writes sealed memory
         assert found["writable"] == []
     assert gateway.installed == {"b.bin": b"b"}

@@ -43,7 +43,8 @@ def without(error: Failed, token: str | None) -> Failed:
     """Return an error without the token."""
     found = None if error.found is None else hide(error.found, token)
     expected = None if error.expected is None else hide(error.expected, token)
-    return Failed(error.code, hide(error.message, token), expected=expected, found=found)
+    message = hide(error.message, token)
+    return Failed(error.code, message, expected=expected, found=found, hint=error.hint)
 
 
 def read_login(path: Path) -> str:

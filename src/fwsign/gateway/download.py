@@ -63,8 +63,11 @@ class Download:
         self._url, self._rules = url, rules
         self._part, self._at = part, part.start
         self._since = part.start  # the offset where the last counted attempt began
-        self.tags: set[str | None] = set()
-        """The tags of all answers: more than one are several files."""
+        self.tag: str | None = None
+        """The tag of the first answer."""
+        self.tags_differ = False
+        """Whether a later answer had another one."""
+        self._answers = 0
         self._attempts = 0
         self._answer: _Answer | None = None
         self._deadline = time.monotonic() + rules.total_seconds
@@ -236,7 +239,7 @@ class Download:
     ) -> tuple[http.client.HTTPSConnection, http.client.HTTPResponse]:
         if time.monotonic() >= self._deadline:
             raise self._slow()
-        connection = self._connector.connect(url, self._deadline, own=own)
+        connection = self._connector.connect(url, self._deadline, own=own, turn=self._attempts)
         try:
             headers = self._headers()
             if own and self._token is not None:
@@ -268,12 +271,18 @@ class Download:
     ) -> _Answer:
         try:
             promise = judge(url, response, self._part._replace(start=self._at))
-            self.tags.add(tag_of(response))
+            self._compare(tag_of(response))
             return _Answer(connection, response, *promise)
         except BaseException:
             response.close()
             connection.close()
             raise
+
+    def _compare(self, tag: str | None) -> None:
+        """Keep the first tag; of two different ones, the answers are parts of two files."""
+        self.tags_differ |= None not in (tag, self.tag) and tag != self.tag
+        self.tag = tag if not self._answers or tag == self.tag else None
+        self._answers += 1
 
     def _cut(self, reason: str) -> Failed:
         return Failed(

@@ -60,8 +60,7 @@ def changed(
         data = _whole(url, download, limit)
     except UnchangedError:
         return Fetched(None, tag)
-    (known,) = download.tags if len(download.tags) == 1 else (None,)
-    return Fetched(data, known)
+    return Fetched(data, download.tag)
 
 
 @contextlib.contextmanager
@@ -91,7 +90,7 @@ def _whole(url: str, download: Download, limit: int) -> bytes:
         while data := download.read(limit + 1 - len(found)):
             found += data
             check_limit(len(found), limit, f"{url} with {len(found)} bytes")
-    if len(download.tags - {None}) > 1:
+    if download.tags_differ:
         what = f"{url} was exchanged on its server while it was fetched"
         raise Failed("io.fetch-cut", what, expected="one file", found="parts of two")
     return bytes(found)

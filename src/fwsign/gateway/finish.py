@@ -15,6 +15,7 @@ from fwsign.gateway.open_gateway import OpenGateway
 from fwsign.gateway.release_record import ReleaseRecord
 from fwsign.gateway.session import INSTALLED, INTENT
 from fwsign.gateway.stage import Staged, tells_of_files
+from fwsign.gateway.trial_record import read_trial
 from fwsign.verify.verified import VerifiedRelease
 
 
@@ -93,6 +94,18 @@ def _keep_leftover(gateway: OpenGateway) -> None:
         kept.keep(known.manifest, None)
 
 
+def _tidy_leftover(gateway: OpenGateway) -> None:
+    """Remove the staged files and old versions that a crash after the last step has left."""
+    target, known = gateway.target, release_record.read(gateway.state, INSTALLED)
+    if known is None or read_trial(gateway.state) is not None:
+        return
+    with contextlib.suppress(FwsignError):  # it is in nobody's way
+        envelope = target.staged_envelope()
+        if envelope is None or _digest(envelope) == known.manifest:
+            target.clear()
+        tidy(gateway)
+
+
 def _digest(envelope: bytes) -> str | None:
     try:
         return check_manifest_digest(decode_envelope(envelope)).hex()
@@ -121,6 +134,7 @@ def reconcile(gateway: OpenGateway, judge: Judge) -> list[str]:
     intent = release_record.read(state, INTENT)
     if intent is None:
         _keep_leftover(gateway)
+        _tidy_leftover(gateway)
     if intent is None or intent.forward_only:
         return []
     version = intent.directory

@@ -170,9 +170,7 @@ class _Return:
             self._notes.append(f"{port}: the release before had nothing for this board")
 
     def _flash(self, before: JudgedAgain, staged: list[Staged]) -> None:
-        from fwsign.flash.receipt import Told, describe  # few gateways have boards
-        from fwsign.flash.verify_per_board import Given
-        from fwsign.receipts.chain import waivers
+        from fwsign.flash.verify_per_board import Given  # few gateways have boards
 
         gateway = self._gateway
         given = Given(
@@ -191,10 +189,8 @@ class _Return:
             self._add("boards", error)
             return
         for port, outcome in found:
-            told = Told(port, gateway.request.at, before.release, waivers(gateway.device.policy))
             with contextlib.suppress(Failed):  # the board counts, not its receipt
-                gateway.state.append_receipt(describe(outcome, told), gateway.request.signer)
-            gateway.request.tell(f"{port}: {outcome.status}")
+                boards.record(gateway, before.release, port, outcome)
             if outcome.error is not None:
                 self._add(port, outcome.error)
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from fwsign.errors import Failed
+from fwsign.files import refuse_special
 from fwsign.gateway import credentials
 from fwsign.gateway.fetch_rules import FetchRules
 from fwsign.gateway.proxy import tunnel
@@ -93,6 +94,8 @@ def make_context(ca: Path | None) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.hostname_checks_common_name = False  # RFC 9525 s.2: names are alternative names
     context.sslsocket_class = Timed
+    if ca:
+        refuse_special(ca)
     built = ssl.get_default_verify_paths()
     file = str(ca) if ca else built.openssl_cafile
     folder = None if ca else built.openssl_capath
@@ -135,13 +138,16 @@ class Connector:
             ignore_dates(self._own)
         self._login = credentials.read_login(rules.login_file) if rules.login_file else None
 
-    def connect(self, url: str, deadline: float, *, own: bool) -> http.client.HTTPSConnection:
+    def connect(
+        self, url: str, deadline: float, *, own: bool, turn: int = 0
+    ) -> http.client.HTTPSConnection:
         """Return a connection to the server of an address.
 
         Args:
             url: the address.
             deadline: the end of the time for the transfer, by `time.monotonic`.
             own: whether the server may see the gateway's certificate.
+            turn: the number of tries before.
 
         Raises:
             TimeoutError, ConnectionResetError: worth another try; Failed: `io.fetch-connect`.
@@ -151,7 +157,8 @@ class Connector:
         host, port = parts.hostname or "", parts.port or http.client.HTTPS_PORT
         context = self._own if own else self._context
         with _explained(url), contextlib.ExitStack() as stack:
-            sock = dial(*(rules.proxy or (host, port)), self._by(deadline), rules.buffer)
+            place = rules.proxy or (host, port)
+            sock = dial(*place, self._by(deadline), rules.buffer, turn)
             stack.callback(sock.close)
             if rules.proxy is not None:
                 tunnel(sock, host, port, self._login, self._by(deadline))

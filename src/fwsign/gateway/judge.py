@@ -10,6 +10,7 @@ from fwsign.gateway import release_record
 from fwsign.gateway.delivery import Delivery, deliveries
 from fwsign.gateway.session import INTENT, Installed, InstallRequest, demands_of, trusted
 from fwsign.gateway.sources import Sources
+from fwsign.gateway.space import in_the_way
 from fwsign.gateway.trial_record import failed_of, read_failed, read_trial
 from fwsign.memory.floors import Floor
 from fwsign.memory.state import State
@@ -37,11 +38,14 @@ class Judge:
         """Do all steps of an install that change nothing."""
         envelope = sources.read_envelope()
         release, _ = self.verify(envelope)
-        for one in self.deliveries(release, sources):
+        wanted = self.deliveries(release, sources)
+        goes = in_the_way(self._device, self._state, release, envelope, wanted)
+        for one in wanted:
             with one.open(0) as source:
                 release.receive(one.component, source)
         release, _ = self.verify_after(envelope)
-        return Installed("dry run", release, ())
+        notes = [f"for room, it would remove version {name}" for name in goes]
+        return Installed("dry run", release, tuple(notes))
 
     def verify(self, envelope: bytes) -> tuple[VerifiedRelease, Floor | None]:
         """Verify an envelope by the memory; return the release, and the floor it was judged by.

@@ -19,7 +19,7 @@ from fwsign.format.payload import SHA256_SIZE, Blocks, PayloadSource
 
 MAX_FILES: Final = 256
 """Old files that are searched."""
-MAX_SEARCHED: Final = 4
+MAX_SEARCHED: Final = 3
 """Bytes of old files that are searched, in sizes of the payload."""
 MAX_REQUESTS: Final = 32
 """Ranges that are asked for; the smallest gaps between them are fetched too, until so many are
@@ -140,7 +140,7 @@ def _find(
         wanted.setdefault(_digest(blocks, index), []).append(index)
     found: dict[int, _Place] = {}
     left = MAX_SEARCHED * component.size
-    for folder, path in _files(folders, component.name):
+    for folder, path in _files(folders, component):
         if not wanted or left <= 0:
             break
         with contextlib.suppress(OSError), contextlib.ExitStack() as unless_used:
@@ -166,16 +166,22 @@ def _pieces(handle: int, size: int, most: int) -> Iterator[tuple[int, bytes]]:
             yield offset, data
 
 
-def _files(folders: Sequence[int], name: str) -> list[tuple[int, str]]:
-    """Return old files, each with its directory's descriptor; first those with a name."""
-    found: list[tuple[int, str]] = []
+def _files(folders: Sequence[int], component: Component) -> list[tuple[int, str]]:
+    """Return old files, each with its directory's descriptor, the likeliest first.
+
+    That is one of the component's name, then one of about its size: the name may have a version.
+    """
+    found: list[tuple[bool, int, int, str]] = []
     for folder in folders:
-        for path, _, names, _ in os.fwalk(".", dir_fd=folder):
-            found += [(folder, f"{path}/{one}") for one in names]
+        for path, _, names, here in os.fwalk(".", dir_fd=folder):
+            for name in names:
+                with contextlib.suppress(OSError):
+                    size = os.stat(name, dir_fd=here, follow_symlinks=False).st_size
+                    apart = abs(size - component.size)
+                    found.append((name != component.name, apart, folder, f"{path}/{name}"))
             if len(found) >= MAX_FILES:
                 break
-    found.sort(key=lambda one: one[1].rpartition("/")[2] != name)
-    return found[:MAX_FILES]
+    return [(folder, path) for *_, folder, path in sorted(found)[:MAX_FILES]]
 
 
 def _ranges(

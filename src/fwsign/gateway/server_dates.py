@@ -58,7 +58,10 @@ def check_dates(sock: ssl.SSLSocket, since: datetime | None) -> None:
     for number, certificate in enumerate(chain):
         end = _end(certificate)
         if end < passed:
-            raise _refused(f"certificate {number} of its chain ended {end}, and it is {passed} now")
+            times = (
+                f"ended {end.isoformat()}, and {passed.isoformat(timespec='seconds')} has passed"
+            )
+            raise _refused(f"certificate {number} of its chain {times}")
 
 
 def _chain(sock: Any) -> list[bytes]:

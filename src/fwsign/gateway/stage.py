@@ -182,20 +182,12 @@ def write_all(handle: int, data: bytes) -> None:
 
 def open_own(parent: int, name: str) -> int:
     """Open a staged file for writing; replace one that another user could have made."""
-    try:
-        handle = os.open(name, FILE, dir_fd=parent)
-    except FileNotFoundError:
-        pass
-    except OSError as error:  # a link, a directory, or a file that may not be written
-        if error.errno not in (*_EXCHANGED, errno.EISDIR, errno.EACCES, errno.EPERM):
-            raise
-        remove(parent, name)
-    else:
-        found = os.fstat(handle)
+    with contextlib.suppress(FileNotFoundError):
+        found = os.stat(name, dir_fd=parent, follow_symlinks=False)
         if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == os.geteuid():
-            return handle
-        os.close(handle)
-        os.unlink(name, dir_fd=parent)
+            os.chmod(name, 0o600, dir_fd=parent)  # a command got it for reading only
+            return os.open(name, FILE, dir_fd=parent)
+        remove(parent, name)
     return os.open(name, FILE | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=parent)
 
 

@@ -174,12 +174,12 @@ class Target:
             return Staged(component, to, name, handle, facts(handle))
 
     def take_out(self, staged: Staged) -> int:
-        """Remove a staged file's name and its writable descriptor; return a read-only one.
+        """Close a staged file's writable descriptor; return a read-only one.
 
-        The content is not checked: verify the bytes that are read from it.
+        The name stays, so that the payload need not be fetched again if its command fails. The
+        content is not checked: verify the bytes that are read from it.
         """
         handle = os.open(staged.name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self.others)
-        os.unlink(staged.name, dir_fd=self.others)
         os.fchmod(handle, 0o400)  # a process that finds it under /proc can only read it
         os.dup2(handle, staged.handle, inheritable=False)
         return handle

@@ -37,7 +37,9 @@ class _Address(NamedTuple):
     place: Any
 
 
-def dial(host: str, port: int, deadline: float, buffer: int | None = None) -> socket.socket:
+def dial(
+    host: str, port: int, deadline: float, buffer: int | None = None, turn: int = 0
+) -> socket.socket:
     """Connect to a host.
 
     Args:
@@ -45,18 +47,22 @@ def dial(host: str, port: int, deadline: float, buffer: int | None = None) -> so
         port: the port.
         deadline: the end of the time for all of this, by `time.monotonic`.
         buffer: bytes that the system takes in before they are read; None for the usual.
+        turn: the number of tries before, each of which began with another address: one may
+            accept connections and then be silent.
 
     Raises:
         TimeoutError: the time is up; OSError, UnicodeError: there is no connection.
     """
-    addresses = _resolve(host, port, deadline)
+    found = _resolve(host, port, deadline)
+    first = turn % max(len(found), 1)
+    addresses = found[first:] + found[:first]
     apart = min(APART, max(deadline - time.monotonic(), 0) / (len(addresses) + 1))
     with _Attempts(addresses, buffer) as attempts:
         while True:
-            found = attempts.next(deadline, apart)
-            if found is not None:
-                found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                return found
+            sock = attempts.next(deadline, apart)
+            if sock is not None:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return sock
 
 
 class _Attempts:
@@ -145,7 +151,10 @@ def _resolve(host: str, port: int, deadline: float) -> list[_Address]:
         except Exception as error:  # noqa: BLE001 - raised by the other thread
             answers.put(error)
 
-    threading.Thread(target=ask, name="fwsign-resolve", daemon=True).start()
+    try:
+        threading.Thread(target=ask, name="fwsign-resolve", daemon=True).start()
+    except RuntimeError as error:  # the system has no thread left
+        raise OSError(errno.EAGAIN, str(error)) from error
     found: list[Any] | Exception = TimeoutError(f"no name server answers for {host}")
     with contextlib.suppress(queue.Empty):
         found = answers.get(timeout=max(deadline - time.monotonic(), 0))

@@ -3,12 +3,13 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from fwsign.cli import inputs, ui
+from fwsign.cli import answer, inputs, ui
 from fwsign.cli.command import Command, Group, examples
+from fwsign.cli.device.status import print_status
 from fwsign.cli.options import JSON, KEY_PASS, named
 from fwsign.cli.verify.demands import REQUIRE
 from fwsign.errors import FwsignError
@@ -127,6 +128,26 @@ _DEVICE_KEY: TypeAlias = Annotated[
 ]
 
 
+_DEVICE_CERTIFICATE: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        readable=False,
+        metavar="PEM",
+        help="The certificate of --device-key, then each issuer's: receipts carry them.",
+    ),
+]
+_ID: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--id",
+        metavar="NAME",
+        callback=named("serial_number"),
+        help="This device's name in its receipts, such as its serial number. Default: that of "
+        "--device-certificate, else a new one.",
+    ),
+]
+
+
 @command.command(
     "init",
     cls=Command,
@@ -147,6 +168,8 @@ def init(
     revocation: _REVOCATION = "require",
     require: REQUIRE = 1,
     device_key: _DEVICE_KEY = None,
+    device_certificate: _DEVICE_CERTIFICATE = None,
+    id_: _ID = None,
     pass_: KEY_PASS = None,
     as_json: JSON = False,
 ) -> None:
@@ -178,6 +201,8 @@ def init(
         revocation,
         require,
         device_key,
+        id_,
+        device_certificate,
     )
     device = enrol.init(wanted, inputs.now(), device_signer(device_key, pass_))
     for line in enrol.warnings(device, device.trust):
@@ -193,50 +218,27 @@ def init(
     ui.next_command("install", "ENVELOPE", *(("--config", config) if config else ()))
 
 
+_CHECK: TypeAlias = Annotated[
+    bool, typer.Option("--check", help="Read every byte of the installed files.")
+]
+
+
 @command.command("status", cls=Command, epilog=examples("fwsign device status --json"))
-def status(*, config: CONFIG = None, as_json: JSON = False) -> None:
-    """Show what this gateway is, what it trusts, and what it remembers."""
+def status(*, config: CONFIG = None, check: _CHECK = False, as_json: JSON = False) -> None:
+    """Show what this gateway is, what it trusts, what it remembers, and what is in place.
+
+    Names and sizes of the installed files are compared with the memory, with --check their bytes
+    too. The exit status is then 3 where something differs.
+    """
     from fwsign.gateway import enrol  # after the line was understood
 
-    found = enrol.status(load_device(config))
+    found = enrol.status(load_device(config), check=check)
     if as_json:
         ui.print_json(found)
-        return
-    ui.out(f"device      {found['vendor']} {found['product']}")
-    ui.out(f"config      {found['config']}")
-    ui.out(f"memory      {found['state']}")
-    ui.out(f"files       {found['target_dir']}/current")
-    for one in found["anchors"]:
-        limits = ", ".join(one["vendors"]) or "any vendor"
-        roles = "+".join(one["roles"])
-        ui.out(f"anchor      {one['name']}, {roles}, {limits}, key {one['key'][:16]}")
-    hours = found["allow_stale_hours"]
-    stale = f", stale for {hours} hours" if hours else ""
-    profile = f", profile {found['profile']}" if found["profile"] != "strict" else ""
-    policy = f"require {found['require']}, revocation {found['revocation']}{stale}{profile}"
-    ui.out(f"policy      {policy}")
-    if found["waived"]:
-        ui.painted("waived", "yellow", f"    {', '.join(found['waived'])}")
-    ui.out(f"floor       {_or_none(found['floor'])}")
-    ui.out(f"time floor  {_or_none(found['time_floor'])}")
-    for one in found["crls"]:
-        ui.out(f"crl         {one['issuer']}, number {_or_none(one['number'])}")
-    ui.out(f"installed   {_release(found['installed'])}")
-    if found["unfinished"]:
-        ui.painted(
-            "unfinished", "yellow", f"{_release(found['unfinished'])}: fwsign install --resume"
-        )
-    if tried := found["trial"]:
-        ui.painted("on trial", "yellow", f"  {_trial(tried)}")
-    for one in found["failed"]:
-        why = one["reason"] or f"interrupted {one['interrupted']} times"
-        ui.out(f"failed      sequence {one['sequence']}, {one['manifest'][:16]}: {why}")
-    if hold := found["hold"]:
-        end = f"until {hold['until']}" if hold["until"] else "until fwsign device release"
-        ui.painted("held", "yellow", f"      {end}{_because(hold['reason'])}")
-    ui.out(f"receipts    {found['receipts']}, head {found['head']}")
-    for line in found["warnings"]:
-        ui.note(f"warning: {line}")
+    else:
+        print_status(found)
+    if check and found["in_place"]["faults"]:
+        raise typer.Exit(answer.STALE)
 
 
 @command.command("reset", cls=Command, epilog=examples("fwsign device reset"))
@@ -271,29 +273,3 @@ def _enrolled(device: "Device", line: str) -> None:
 
     waived = ", ".join(waivers(device.policy))
     ui.painted("enrolled", "green", f"{line}, waived: {waived}" if waived else line)
-
-
-def _trial(value: dict[str, Any]) -> str:
-    """Return the state of a release on trial, as a line of the status."""
-    release = _release(value["release"])
-    if value["phase"] != "running":
-        return f"{release}, {value['phase']}: {value['reason'] or 'fwsign device trial'}"
-    starts = value["most_boots"] - value["boots"]
-    return f"{release}, {value['seconds_left']} more seconds, {starts} more starts"
-
-
-def _because(reason: str | None) -> str:
-    return f": {reason}" if reason else ""
-
-
-def _or_none(value: object) -> object:
-    return "none" if value is None else value
-
-
-def _release(value: dict[str, Any] | None) -> str:
-    if not value:
-        return "none"
-    version = f"version {value['version']}, " if value["version"] else ""
-    files = f": {', '.join(value['files'])}" if value["files"] else ""
-    untried = f", no trial: {value['no_trial']}" if value.get("no_trial") else ""
-    return f"sequence {value['sequence']}, {version}{value['manifest'][:16]}{files}{untried}"

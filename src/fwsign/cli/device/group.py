@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "rollback": "trial",
     "hold": "hold",
     "release": "hold",
+    "units": "units",
     "reset": "command",
 }
 """The commands in the order of help, with the modules whose `command` has them."""

@@ -20,6 +20,7 @@ from fwsign.errors import (
     Unsuitable,
     Untrusted,
 )
+from fwsign.gateway import refused
 from fwsign.gateway.after_install import catch_up
 from fwsign.gateway.follow_known import (
     MAX_MESSAGE,
@@ -224,7 +225,7 @@ def _chosen(
 def _refused(request: FollowRequest, sources: Sources, refusal: FwsignError) -> None:
     with opened(request.device) as state:
         log = Log(state, request.device, request.clock(), request.signer)
-        log.add("refused", envelope=sources.read_envelope(), error=refusal)
+        refused.record(log, sources.read_envelope(), refusal)
 
 
 def _install(request: FollowRequest, known: KnownHere, offer: Offer, sources: Sources) -> Installed:

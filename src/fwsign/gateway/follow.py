@@ -20,6 +20,7 @@ from fwsign.errors import (
     Unsuitable,
     Untrusted,
 )
+from fwsign.gateway import refused
 from fwsign.gateway.after_install import catch_up
 from fwsign.gateway.follow_known import (
     MAX_MESSAGE,
@@ -43,6 +44,7 @@ from fwsign.gateway.offered import judge_offer, staged_bytes
 from fwsign.gateway.session import (
     Installed,
     InstallRequest,
+    fetch_rules,
     opened,
     refuse_platform,
 )
@@ -93,6 +95,7 @@ def check(request: FollowRequest, sources: Sources | None = None) -> Polled:
         FwsignError: as `fwsign.gateway.install.install`.
     """
     refuse_platform()
+    request = _timed(request)
     if sources is not None:
         found = sources._replace(content=sources.read_envelope())
         looked = Looked(None, iter([found]))
@@ -117,11 +120,19 @@ def poll(request: FollowRequest) -> Polled:
     tried = trial(_asked(request))
     late = catch_up(_asked(request))
     ended = (*([tried.words] if tried.ended_now else []), *([late] if late else []))
+    request = _timed(request)
     learned = _learn(request)
     with opened(request.device) as state:
         known = known_here(request, state)
     polled = _poll(request, known)
     return polled._replace(notes=(*ended, *learned, *polled.notes))
+
+
+def _timed(request: FollowRequest) -> FollowRequest:
+    """Add the time that has passed to the limits of fetching: the clock may be behind it."""
+    with opened(request.device) as state:
+        fetch = fetch_rules(request.device, state)
+    return request._replace(device=request.device._replace(fetch=fetch))
 
 
 def _poll(request: FollowRequest, known: KnownHere) -> Polled:
@@ -214,7 +225,7 @@ def _chosen(
 def _refused(request: FollowRequest, sources: Sources, refusal: FwsignError) -> None:
     with opened(request.device) as state:
         log = Log(state, request.device, request.clock(), request.signer)
-        log.add("refused", envelope=sources.read_envelope(), error=refusal)
+        refused.record(log, sources.read_envelope(), refusal)
 
 
 def _install(request: FollowRequest, known: KnownHere, offer: Offer, sources: Sources) -> Installed:

@@ -22,6 +22,7 @@ from fwsign.gateway import (
     boards,
     hold,
     hooks,
+    refused,
     release_record,
     trial_steps,
     verb_commands,
@@ -302,10 +303,7 @@ class _Run:
         try:
             yield
         except FwsignError as error:
-            if release is not None or not isinstance(error, Failed):
-                result = "incomplete" if release else "refused"
-                with contextlib.suppress(FwsignError):  # keep the first error
-                    self._log.add(result, release=release, envelope=envelope, error=error)
+            refused.record(self._log, envelope, error, release)
             raise
 
 

@@ -148,8 +148,8 @@ def test_status_for_people(enrolled: Path) -> None:
     lines = good("device", "status").splitlines()
     words = [line.split()[0] for line in lines]
     assert words == [
-        *("device", "config", "memory", "files", "anchor", "policy", "floor", "time", "crl"),
-        *("crl", "installed", "receipts"),
+        *("device", "id", "config", "memory", "files", "anchor", "policy", "floor", "time", "crl"),
+        *("crl", "installed", "files", "receipts"),
     ]
     assert f"files       {enrolled / 'files'}/current" in lines
 

@@ -233,7 +233,9 @@ def test_the_example_in_the_docs_is_read(tmp_path: Path) -> None:
         pytest.skip("the tests run without the docs")
     (tmp_path / "root.pem").write_text(PEM)
     (tmp_path / "root.pem").chmod(0o600)
-    text = page.read_text(encoding="utf-8").partition("```toml\n")[2].partition("```")[0]
+    first, *more = re.findall(r"```toml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    (fetching,) = (one for one in more if one.startswith("[fetch]"))
+    text = first.partition("[fetch]")[0] + fetching
     text = re.sub(r'"/etc/fwsign/[^"]*\.crt"', f'"{tmp_path}/root.pem"', text)
     (tmp_path / "device.toml").write_text(text)
     (tmp_path / "device.toml").chmod(0o600)
@@ -242,6 +244,11 @@ def test_the_example_in_the_docs_is_read(tmp_path: Path) -> None:
     assert found.trust.anchors_for("tsa")
     assert list(found.hooks) == ["app.tar"]
     assert list(found.ports) == ["esp32c3"]
+    assert found.fetch.proxy == ("proxy.acme.example", 3128)
+    (tmp_path / "device.toml").write_text(
+        re.sub(r'"/etc/fwsign/[^"]*\.crt"', f'"{tmp_path}/root.pem"', first)
+    )
+    assert load(tmp_path / "device.toml").fetch.stall_seconds == 30
 
 
 # --- enrolment -----------------------------------------------------------------------------------

@@ -5,12 +5,15 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, NoReturn
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Final, NoReturn
 
 import typer
 
 from fwsign.cli.quoting import quoted
+
+_SPOOL: Final = 1024 * 1024
+"""Bytes of a long answer that stay in memory until it is whole."""
 
 
 class Console:
@@ -117,6 +120,33 @@ def print_json(value: object) -> None:
     _write(json.dumps(value, ensure_ascii=True, indent=2))
 
 
+def print_json_list(
+    name: str, items: Iterable[object], rest: Callable[[], Mapping[str, object]]
+) -> None:
+    """Print an object as `print_json`, whose first member is a long list; all items come first.
+
+    Args:
+        name: the list's name.
+        items: the items, which may raise: then nothing is printed.
+        rest: returns the other members, after the last item.
+    """
+    import json  # most runs print none
+    import tempfile
+
+    with tempfile.SpooledTemporaryFile(_SPOOL, "w+", encoding="ascii") as text:
+        text.write(f'{{\n  "{name}": [')
+        separator, end = "\n    ", "]"
+        for item in items:
+            whole = json.dumps(item, ensure_ascii=True, indent=2).replace("\n", "\n    ")
+            text.write(f"{separator}{whole}")
+            separator, end = ",\n    ", "\n  ]"
+        others = json.dumps(rest(), ensure_ascii=True, indent=2)
+        text.write(f"{end},{others[1:]}\n")
+        text.seek(0)
+        while piece := text.readlines(_SPOOL):
+            _write("".join(piece), newline=False)
+
+
 def print_json_line(value: object) -> None:
     """Print a JSON object on one line of standard output."""
     import json  # most runs print none
@@ -160,9 +190,9 @@ def write_bytes(data: bytes) -> None:
         sys.stdout.buffer.write(data)
 
 
-def _write(text: str) -> None:
+def _write(text: str, *, newline: bool = True) -> None:
     with _output():
-        typer.echo(text)
+        typer.echo(text, nl=newline)
 
 
 def _tell(text: str) -> None:

@@ -24,6 +24,7 @@ from fwsign.gateway.follow_rules import (
     parse_after_install,
     parse_follow,
 )
+from fwsign.gateway.identity import Identity, parse_identity
 from fwsign.gateway.trial_rules import TrialRules, parse_trial
 from fwsign.gateway.verbs import NO_VERBS, Verbs, parse_exec
 from fwsign.keys.published import is_published
@@ -65,6 +66,7 @@ class Device(NamedTuple):
         fetch: the limits of fetching.
         verbs: component name -> its three commands, where it has three.
         trial: the rules for a release on trial; None if releases are not tried.
+        identity: the device's name in receipts, and the certificates of its key.
         follow: the rules of `fwsign follow`.
         after_install: the command after an install; None if there is none.
         keep: how many versions are kept at rest, with the installed one.
@@ -82,6 +84,7 @@ class Device(NamedTuple):
     fetch: FetchRules
     verbs: Mapping[str, Verbs] = NO_VERBS
     trial: TrialRules | None = None
+    identity: Identity = Identity()
     follow: FollowRules = FollowRules()
     after_install: AfterInstall | None = None
     keep: int = KEEP
@@ -166,6 +169,7 @@ def _device(path: Path, top: TomlTable) -> Device:
         read_rules(top.table("fetch")),
         verbs=commands.verbs,
         trial=parse_trial(top.table("trial")),
+        identity=parse_identity(top),
         follow=parse_follow(top.table("follow")),
         after_install=parse_after_install(top.table("after_install")),
         keep=top.number("keep", KEEP, MAX_KEEP),

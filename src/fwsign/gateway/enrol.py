@@ -3,6 +3,7 @@
 
 import json
 import os
+import secrets
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -12,10 +13,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fwsign.errors import Failed
 from fwsign.files import refuse_reachable, write_atomic
-from fwsign.gateway import hold, release_record
+from fwsign.gateway import hold, in_place, release_record
 from fwsign.gateway.config import Device, load, parse_revocation, refuse_published
 from fwsign.gateway.log import Log
+from fwsign.gateway.release_record import ReleaseRecord
 from fwsign.gateway.session import INSTALLED, INTENT, demands, opened, refuse_foreign, trusted
+from fwsign.gateway.trial_record import PREVIOUS, read_trial
 from fwsign.keys import Signer
 from fwsign.memory.state import State
 from fwsign.receipts.chain import line_digest, waivers
@@ -38,6 +41,8 @@ class Enrolment(NamedTuple):
         revocation: "require", "off" or "allow-stale:TIME".
         require: the number of distinct signers.
         device_key: URI of the key that signs receipts.
+        id: the device's name in its receipts; None for that of its certificate, else a new one.
+        device_certificate: a PEM file: the certificate of that key, then each issuer's.
     """
 
     config: Path
@@ -50,6 +55,8 @@ class Enrolment(NamedTuple):
     revocation: str
     require: int
     device_key: str | None
+    id: str | None = None
+    device_certificate: Path | None = None
 
 
 def init(wanted: Enrolment, at: datetime, signer: Signer | None) -> Device:
@@ -109,8 +116,12 @@ def warnings(device: Device, trust: TrustState) -> list[str]:
     return found
 
 
-def status(device: Device) -> dict[str, Any]:
-    """Return the facts about a device, and the content of its memory.
+def status(device: Device, *, check: bool = False) -> dict[str, Any]:
+    """Return the facts about a device, the content of its memory, and whether it is in place.
+
+    Args:
+        device: the device.
+        check: read all bytes of the installed files; else names and sizes are compared.
 
     Raises:
         Failed: `state.*`, `io.*`.
@@ -121,12 +132,17 @@ def status(device: Device) -> dict[str, Any]:
         line = state.last_receipt()
         installed = release_record.read(state, INSTALLED)
         intent = release_record.read(state, INTENT)
+        previous = release_record.read(state, PREVIOUS)
+        trial = read_trial(state)
         held = hold.read(state)
-        receipts = sum(1 for _ in state.receipt_lines())
+        receipts = state.receipt_count()
+    others = (intent, trial.release if trial else None)
+    found = in_place.compare(device.target_dir, installed, others, check=check)
     return {
         "config": str(device.path),
         "state": str(device.state),
         "target_dir": str(device.target_dir),
+        "id": device.identity.name(),
         "vendor": trust.vendor,
         "product": trust.product,
         "trust_list": trust.number,
@@ -152,11 +168,20 @@ def status(device: Device) -> dict[str, Any]:
         "waived": list(waivers(device.policy)),
         "installed": installed.as_json() if installed else None,
         "unfinished": intent.as_json() if intent else None,
+        "trial": trial.as_json() if trial else None,
+        "in_place": found.as_json(),
+        "previous": _previous(device, previous),
         "hold": held.as_json() if held else None,
         "receipts": receipts,
         "head": line_digest(line) if line else None,
         "warnings": warnings(device, trust),
     }
+
+
+def _previous(device: Device, release: ReleaseRecord | None) -> dict[str, Any] | None:
+    if release is None:
+        return None
+    return {**release.as_json(), "kept": in_place.is_kept(device.target_dir, release)}
 
 
 def reset(device: Device, at: datetime, signer: Signer | None) -> bool:
@@ -193,6 +218,11 @@ def render(wanted: Enrolment) -> bytes:
     ]
     if wanted.device_key is not None:
         lines.append(f"device_key = {_quoted(wanted.device_key)}")
+    if wanted.device_certificate is not None:
+        certificate = _quoted(wanted.device_certificate.absolute())
+        lines.append(f"device_certificate = {certificate}")
+    if wanted.id is not None or wanted.device_certificate is None:
+        lines.append(f"id = {_quoted(wanted.id or f'gw-{secrets.token_hex(6)}')}")
     lines += [
         "",
         "[policy]",

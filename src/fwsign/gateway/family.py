@@ -45,6 +45,10 @@ def main() -> None:
         signal.signal(number, lambda one, _: stops.append(one))
     signal.signal(signal.SIGCHLD, lambda *_: None)
     prctl(_SET_DEATH_SIGNAL, signal.SIGTERM)  # if another process has the other end of control
+    poll = select.poll()
+    poll.register(control)
+    if poll.poll(0):
+        return  # fwsign is gone already
     command, error = _start(prctl, sys.argv[4], sys.argv[5:])
     how = f"errno {error}" if error else _wait(command, seconds, control, woken, stops)
     os.write(report, f"{how} {_end_all(command)}".encode())

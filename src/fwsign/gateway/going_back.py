@@ -192,7 +192,7 @@ class _Return:
         for port, outcome in found:
             told = Told(port, gateway.request.at, before.release, waivers(gateway.device.policy))
             with contextlib.suppress(Failed):  # the board counts, not its receipt
-                gateway.state.append_receipt(describe(outcome, told), gateway.request.signer)
+                gateway.log.write(describe(outcome, told))
             gateway.request.tell(f"{port}: {outcome.status}")
             if outcome.error is not None:
                 self._add(port, outcome.error)

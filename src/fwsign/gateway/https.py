@@ -11,6 +11,7 @@ from typing import Any, cast
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from fwsign.errors import Failed
+from fwsign.files import refuse_special
 from fwsign.gateway import credentials
 from fwsign.gateway.fetch_rules import FetchRules
 from fwsign.gateway.proxy import tunnel
@@ -93,6 +94,8 @@ def make_context(ca: Path | None) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.hostname_checks_common_name = False  # RFC 9525 s.2: names are alternative names
     context.sslsocket_class = Timed
+    if ca:
+        refuse_special(ca)
     built = ssl.get_default_verify_paths()
     file = str(ca) if ca else built.openssl_cafile
     folder = None if ca else built.openssl_capath

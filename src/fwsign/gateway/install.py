@@ -246,7 +246,7 @@ class _Run:
         identities = {}
         for port, outcome in boards.flash(self._device, given, payloads):
             told = Told(port, at, release, waivers(self._device.policy))
-            self._state.append_receipt(describe(outcome, told), self._request.signer)
+            self._log.write(describe(outcome, told))
             self._request.tell(f"{port}: {outcome.status}")
             self._notes += [f"{port}: {note}" for note in outcome.notes]
             identities[port] = (outcome.info.floor_key if outcome.info else None) or ""

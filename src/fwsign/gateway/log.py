@@ -4,6 +4,7 @@
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cached_property
 from hashlib import sha256
 from typing import Any, Final
 
@@ -60,7 +61,6 @@ class Log:
         Raises:
             Failed: `state.*`, `io.*`, `key.*`.
         """
-        trust = self._device.trust
         receipt = {
             "kind": kind,
             "clock": self._at.isoformat(),
@@ -69,7 +69,6 @@ class Log:
             "step": error.step if error else None,
             "message": error.message if error else None,
             "envelope": sha256(envelope).hexdigest() if envelope is not None else None,
-            "device": {"vendor": trust.vendor, "product": trust.product},
             "release": installed_facts(release) if release else None,
             "time": time_facts(release, self._at) if release else None,
             "waived": list(waivers(self._device.policy)),
@@ -122,5 +121,23 @@ class Log:
             if what == "count" and after.is_due:
                 self._tell(after)
 
+    def prune(self, drop: int) -> int:
+        """Remove the oldest receipts, see `State.prune_receipts`; return how many."""
+        with self._state.transaction():
+            self.tell_dropped()
+            facts = {"clock": self._at.isoformat(), "device": self._who, "fwsign": __version__}
+            return self._state.prune_receipts(drop, facts, self._signer, self._chain)
+
     def _append(self, receipt: Mapping[str, Any]) -> str:
-        return self._state.append_receipt(receipt, self._signer)
+        whole = {"device": self._who, **receipt}
+        return self._state.append_receipt(whole, self._signer, self._chain)
+
+    @cached_property
+    def _who(self) -> dict[str, str | None]:
+        trust = self._device.trust
+        name = self._device.identity.name()
+        return {"id": name, "vendor": trust.vendor, "product": trust.product}
+
+    @cached_property
+    def _chain(self) -> tuple[bytes, ...]:
+        return self._device.identity.chain() if self._signer is not None else ()

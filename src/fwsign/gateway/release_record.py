@@ -2,13 +2,17 @@
 """The memory's records of the accepted and of the installed release."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from fwsign.errors import Failed
+from fwsign.format.component import Component
 from fwsign.gateway.stage import Staged
 from fwsign.memory.state import State
 from fwsign.verify.verified import VerifiedRelease
+
+_CONTENT: Final = re.compile(r"[0-9]{1,15} -(?:16|43|44) [0-9a-f]{64,128}", re.ASCII)
 
 
 class ReleaseRecord(NamedTuple):
@@ -23,6 +27,8 @@ class ReleaseRecord(NamedTuple):
         files: the names of its files, for people.
         no_trial: the reason why it was not tried; None if it was, or need not.
         judged_at: the time at which it was judged; None in records of an older fwsign.
+        contents: of each file its size, the COSE algorithm and the digest in hex, with spaces
+            between; empty in records of an older fwsign.
     """
 
     manifest: str
@@ -33,10 +39,11 @@ class ReleaseRecord(NamedTuple):
     files: tuple[str, ...] = ()
     no_trial: str | None = None
     judged_at: str | None = None
+    contents: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the record as a JSON object."""
-        return {**self._asdict(), "files": list(self.files)}
+        return {**self._asdict(), "files": list(self.files), "contents": list(self.contents)}
 
 
 def record_of(
@@ -55,7 +62,12 @@ def record_of(
         release.text.version if release.text else None,
         tuple(one.component.name for one in files),
         judged_at=release.now.isoformat(),
+        contents=tuple(_content(one.component) for one in files),
     )
+
+
+def _content(component: Component) -> str:
+    return f"{component.size} {component.digest.algorithm} {component.digest.value.hex()}"
 
 
 def read(state: State, name: str) -> ReleaseRecord | None:
@@ -91,11 +103,14 @@ def parsed(found: Mapping[str, Any]) -> ReleaseRecord:
         tuple(found.get("files", ())),
         found.get("no_trial"),
         found.get("judged_at"),
+        tuple(found.get("contents", ())),
     )
     maybe = (record.directory, record.version, record.no_trial, record.judged_at)
-    texts = (record.manifest, *record.files, *filter(None, maybe))
+    texts = (record.manifest, *record.files, *record.contents, *filter(None, maybe))
     if not all(isinstance(one, str) for one in texts) or type(record.sequence) is not int:
         raise TypeError
+    if not all(map(_CONTENT.fullmatch, record.contents)):
+        raise ValueError
     return record
 
 

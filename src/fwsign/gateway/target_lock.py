@@ -25,7 +25,10 @@ def take_lock(handle: int, what: str) -> None:
         others = ", ".join(f"process {one}" for one in _holders(handle))
         message = f"{what}: {others}" if others else what
         found = others or "another"
-        raise Failed("state.busy", message, expected="one at a time", found=found) from None
+        hint = "wait until it has ended, and try again"
+        raise Failed(
+            "state.busy", message, expected="one at a time", found=found, hint=hint
+        ) from None
 
 
 def _holders(handle: int) -> list[int]:

@@ -240,7 +240,7 @@ def device_of(content: Mapping[str, Any]) -> str | None:
 def _same_device(known: str | None, content: Mapping[str, Any], number: int) -> str | None:
     """Return the device of the lines so far; only an enrolment changes it."""
     found = device_of(content)
-    enrolled = content.get("kind") == "device"
+    enrolled = str(content.get("result")).startswith("enrolled")
     if found is None or known is None or found == known or enrolled:
         return found or known
     raise Tampered(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from fwsign.cli import inputs, ui
+from fwsign.cli import answer, inputs, ui
 from fwsign.cli.command import Command, Group, examples
 from fwsign.cli.options import JSON, KEY_PASS, named
 from fwsign.cli.verify.demands import REQUIRE
@@ -127,6 +127,26 @@ _DEVICE_KEY: TypeAlias = Annotated[
 ]
 
 
+_DEVICE_CERTIFICATE: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        readable=False,
+        metavar="PEM",
+        help="The certificate of --device-key, then each issuer's: receipts carry them.",
+    ),
+]
+_ID: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--id",
+        metavar="NAME",
+        callback=named("serial_number"),
+        help="This device's name in its receipts, such as its serial number. Default: that of "
+        "--device-certificate, else a new one.",
+    ),
+]
+
+
 @command.command(
     "init",
     cls=Command,
@@ -147,6 +167,8 @@ def init(
     revocation: _REVOCATION = "require",
     require: REQUIRE = 1,
     device_key: _DEVICE_KEY = None,
+    device_certificate: _DEVICE_CERTIFICATE = None,
+    id_: _ID = None,
     pass_: KEY_PASS = None,
     as_json: JSON = False,
 ) -> None:
@@ -178,6 +200,8 @@ def init(
         revocation,
         require,
         device_key,
+        id_,
+        device_certificate,
     )
     device = enrol.init(wanted, inputs.now(), device_signer(device_key, pass_))
     for line in enrol.warnings(device, device.trust):
@@ -193,16 +217,32 @@ def init(
     ui.next_command("install", "ENVELOPE", *(("--config", config) if config else ()))
 
 
+_CHECK: TypeAlias = Annotated[
+    bool, typer.Option("--check", help="Read every byte of the installed files.")
+]
+
+
 @command.command("status", cls=Command, epilog=examples("fwsign device status --json"))
-def status(*, config: CONFIG = None, as_json: JSON = False) -> None:
-    """Show what this gateway is, what it trusts, and what it remembers."""
+def status(*, config: CONFIG = None, check: _CHECK = False, as_json: JSON = False) -> None:
+    """Show what this gateway is, what it trusts, what it remembers, and what is in place.
+
+    Names and sizes of the installed files are compared with the memory, with --check their bytes
+    too. The exit status is then 3 where something differs.
+    """
     from fwsign.gateway import enrol  # after the line was understood
 
-    found = enrol.status(load_device(config))
+    found = enrol.status(load_device(config), check=check)
     if as_json:
         ui.print_json(found)
-        return
+    else:
+        _print_status(found)
+    if check and found["in_place"]["faults"]:
+        raise typer.Exit(answer.STALE)
+
+
+def _print_status(found: dict[str, Any]) -> None:
     ui.out(f"device      {found['vendor']} {found['product']}")
+    ui.out(f"id          {_or_none(found['id'])}")
     ui.out(f"config      {found['config']}")
     ui.out(f"memory      {found['state']}")
     ui.out(f"files       {found['target_dir']}/current")
@@ -222,6 +262,9 @@ def status(*, config: CONFIG = None, as_json: JSON = False) -> None:
     for one in found["crls"]:
         ui.out(f"crl         {one['issuer']}, number {_or_none(one['number'])}")
     ui.out(f"installed   {_release(found['installed'])}")
+    _print_in_place(found["in_place"])
+    if previous := found["previous"]:
+        ui.out(f"before      {_release(previous)}, {'kept' if previous['kept'] else 'removed'}")
     if found["unfinished"]:
         ui.painted(
             "unfinished", "yellow", f"{_release(found['unfinished'])}: fwsign install --resume"
@@ -266,6 +309,16 @@ def _enrolled(device: "Device", line: str) -> None:
 
     waived = ", ".join(waivers(device.policy))
     ui.painted("enrolled", "green", f"{line}, waived: {waived}" if waived else line)
+
+
+def _print_in_place(found: dict[str, Any]) -> None:
+    verdict, faults = found["verdict"], found["faults"]
+    if faults or found["advice"]:
+        ui.painted("files are", "yellow", f"   {'; '.join((verdict, *faults))}")
+        if found["advice"]:
+            ui.note(found["advice"])
+    elif verdict in ("in place", "no files"):
+        ui.out(f"files are   {verdict}{', every byte' if found['checked'] else ''}")
 
 
 def _because(reason: str | None) -> str:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fwsign.gateway import after_install, programs
-from fwsign.gateway.session import opened
+from fwsign.gateway import programs
+from fwsign.gateway.session import OWED, opened
 from gateway.kit import Gateway, make_gateway
 from support import refused
 
@@ -100,17 +100,17 @@ def test_a_command_that_a_kill_left_runs_in_the_next_run(
 
 def test_an_owner_who_takes_the_command_out_owes_nothing(gateway: Gateway) -> None:
     with opened(gateway.device) as state:
-        state.remember(after_install.OWED, "{}")
+        state.remember(OWED, "{}")
     path = gateway.config
     path.write_text(path.read_text().partition("[after_install]")[0])
     gateway.install(gateway.release(1, {"a": b"1"}))
     with opened(gateway.device) as state:
-        assert state.remembered(after_install.OWED) is None
+        assert state.remembered(OWED) is None
 
 
 def test_a_damaged_memory_of_it_is_refused(gateway: Gateway) -> None:
     with opened(gateway.device) as state:
-        state.remember(after_install.OWED, "[]")
+        state.remember(OWED, "[]")
     with refused("state.damaged", 'what the memory calls "after install"'):
         gateway.install(gateway.release(1, {"a": b"1"}))
 

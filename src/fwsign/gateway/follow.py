@@ -7,6 +7,7 @@
 
 The lock of the target is held in step 6 alone. What is remembered of an address is a hint: a server
 that always says "unchanged" can delay a release, as one that does not answer can, and no more.
+Most polls find nothing new, so the installer is imported when there is something for it.
 """
 
 from typing import Final, NamedTuple
@@ -20,7 +21,6 @@ from fwsign.errors import (
     Unsuitable,
     Untrusted,
 )
-from fwsign.gateway.after_install import catch_up
 from fwsign.gateway.follow_known import (
     MAX_MESSAGE,
     FollowRequest,
@@ -35,19 +35,16 @@ from fwsign.gateway.follow_memory import (
     write_seen,
 )
 from fwsign.gateway.follow_places import Looked, look
-from fwsign.gateway.follow_updates import Updates, remember_chains
-from fwsign.gateway.install import install
-from fwsign.gateway.log import Log
 from fwsign.gateway.offer import Obstacle, Offer, offer_of
-from fwsign.gateway.offered import judge_offer, staged_bytes
 from fwsign.gateway.session import (
+    OWED,
     Installed,
     InstallRequest,
     opened,
     refuse_platform,
 )
 from fwsign.gateway.sources import Sources
-from fwsign.gateway.trial import trial
+from fwsign.gateway.trial_record import TRIAL
 from fwsign.verify.verified import VerifiedRelease
 
 _CLASSES: Final = (Malformed, Tampered, Untrusted, Stale, Unsuitable, Failed)
@@ -114,14 +111,29 @@ def poll(request: FollowRequest) -> Polled:
             refused again without being fetched, until it or the device changes.
     """
     refuse_platform()
-    tried = trial(_asked(request))
-    late = catch_up(_asked(request))
-    ended = (*([tried.words] if tried.ended_now else []), *([late] if late else []))
-    learned = _learn(request)
+    ended, learned = _catch_up(request), _learn(request)
     with opened(request.device) as state:
         known = known_here(request, state)
     polled = _poll(request, known)
     return polled._replace(notes=(*ended, *learned, *polled.notes))
+
+
+def _catch_up(request: FollowRequest) -> tuple[str, ...]:
+    """End a trial that is due, and run what a kill left to be run; return notes."""
+    with opened(request.device) as state:
+        tried, owed = (state.remembered(name) is not None for name in (TRIAL, OWED))
+    notes = []
+    if tried:
+        from fwsign.gateway.trial import trial
+
+        found = trial(_asked(request))
+        notes += [found.words] if found.ended_now else []
+    if owed:
+        from fwsign.gateway.after_install import catch_up
+
+        failure = catch_up(_asked(request))
+        notes += [failure] if failure is not None else []
+    return tuple(notes)
 
 
 def _poll(request: FollowRequest, known: KnownHere) -> Polled:
@@ -149,6 +161,8 @@ def _new(request: FollowRequest, known: KnownHere, looked: Looked) -> Polled:
     if found is None:
         _remember(request, looked.tag, None)
         return Polled("nothing new")
+    from fwsign.gateway.follow_updates import remember_chains
+
     sources, release = found
     offer = offer_of(release)
     with opened(request.device) as state:
@@ -168,6 +182,8 @@ def _learn(request: FollowRequest) -> tuple[str, ...]:
     """Apply trust updates and CRLs from the addresses in device.toml; return notes."""
     if request.device.follow.trust is None and not request.device.follow.crls:
         return ()
+    from fwsign.gateway.follow_updates import Updates
+
     return tuple(Updates(request.device, request.clock(), request.signer, request.tell).apply())
 
 
@@ -175,6 +191,8 @@ def _judged(request: FollowRequest, known: KnownHere, offer: Offer, sources: Sou
     """Return what is to be said of an offer; the installed release has no obstacles."""
     if known.has(offer):
         return Polled("nothing new", offer, place=sources.envelope)
+    from fwsign.gateway.offered import staged_bytes
+
     kept = obstacles_here(request, known, offer)
     verdict = "waiting" if kept else "offered"
     left = max(0, offer.outside - staged_bytes(request.device, sources))
@@ -194,6 +212,8 @@ def _chosen(
     Raises:
         FwsignError: the first refusal, if no release verifies.
     """
+    from fwsign.gateway.offered import judge_offer
+
     refusals: list[FwsignError] = []
     for sources in looked.found or ():
         try:
@@ -212,6 +232,8 @@ def _chosen(
 
 
 def _refused(request: FollowRequest, sources: Sources, refusal: FwsignError) -> None:
+    from fwsign.gateway.log import Log
+
     with opened(request.device) as state:
         log = Log(state, request.device, request.clock(), request.signer)
         log.add("refused", envelope=sources.read_envelope(), error=refusal)
@@ -219,6 +241,8 @@ def _refused(request: FollowRequest, sources: Sources, refusal: FwsignError) -> 
 
 def _install(request: FollowRequest, known: KnownHere, offer: Offer, sources: Sources) -> Installed:
     """Install an offer; a failure postpones the next try of this release."""
+    from fwsign.gateway.install import install
+
     try:
         done = install(_asked(request), sources)
     except FwsignError as error:

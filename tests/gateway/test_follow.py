@@ -1,5 +1,6 @@
 """`fwsign follow`: what a poll finds, installs, leaves, and remembers."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from fwsign.errors import Stale
+from fwsign.format.envelope import MAX_ENVELOPE_SIZE
 from fwsign.format.notice import Notice
 from fwsign.gateway import hold
 from fwsign.gateway.follow import poll
@@ -408,6 +410,26 @@ def test_damaged_hints_are_no_hints(follower: Follower, text: str) -> None:
         state.remember("follow attempts", text)
     follower.offer(40)
     assert follower.poll().verdict == "installed"
+
+
+def test_odd_files_in_a_directory_stop_nothing(follower: Follower) -> None:
+    follower.offer(40)
+    os.mkfifo(follower.offers / "pipe.suit")
+    (follower.offers / "link.suit").symlink_to("/dev/zero")
+    (follower.offers / "gone.suit").symlink_to("nowhere")
+    (follower.offers / "folder.suit").mkdir()
+    (follower.offers / ".hidden.suit").write_bytes(b"x")
+    with (follower.offers / "large.suit").open("wb") as file:
+        file.truncate(MAX_ENVELOPE_SIZE + 1)
+    assert follower.poll().verdict == "installed"
+    assert follower.poll().verdict == "nothing new"
+
+
+def test_only_bad_files_are_named_by_the_first(follower: Follower) -> None:
+    with (follower.offers / "large.suit").open("wb") as file:
+        file.truncate(MAX_ENVELOPE_SIZE + 1)
+    with refused("io.format", "large.suit is larger than"):
+        follower.poll()
 
 
 def test_a_directory_has_a_bound(follower: Follower) -> None:

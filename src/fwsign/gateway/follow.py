@@ -215,8 +215,10 @@ def _chosen(
     from fwsign.gateway.offered import judge_offer
 
     refusals: list[FwsignError] = []
-    for sources in looked.found or ():
+    for place in looked.found or ():
+        sources = place
         try:
+            sources = place._replace(content=place.read_envelope())
             return sources, judge_offer(request.device, request.clock(), sources)
         except FwsignError as refusal:
             if looked.several and refusal.code in _OTHERS:

@@ -97,6 +97,10 @@ def test_a_held_device(monkeypatch: pytest.MonkeyPatch) -> None:
     assert waits[0] == f"waiting  gateway-x1 2.4.1, sequence {SEQUENCE}"
     words = "this device is held until 2026-11-29 12:00 UTC: harvest time"
     assert waits[-1] == f"  not now    {words}"
+    line = f"offered     sequence {SEQUENCE}, 2.4.1: fwsign follow --check"
+    assert line in good("device", "status").splitlines()
+    offer = json.loads(good("device", "status", "--json"))["offer"]
+    assert (offer["class"], offer["sequence_number"]) == ("security", SEQUENCE)
     said = json.loads(good("follow", "offers", "--check", "--json"))
     assert said["obstacles"] == [{"name": "held", "words": words}]
     assert said["would_install"] is False
@@ -108,6 +112,7 @@ def test_a_held_device(monkeypatch: pytest.MonkeyPatch) -> None:
     good("device", "hold", "--until", "1h")
     monkeypatch.setattr(inputs, "now", lambda: NOW + DAY)
     assert good("follow", "offers", "--once").startswith("installed")
+    assert json.loads(good("device", "status", "--json"))["offer"] is None
 
 
 def test_a_typed_install_is_done_on_a_held_device(enrolled: Path) -> None:

@@ -269,6 +269,9 @@ def _print_status(found: dict[str, Any]) -> None:
         ui.painted(
             "unfinished", "yellow", f"{_release(found['unfinished'])}: fwsign install --resume"
         )
+    if offer := found["offer"]:
+        number, version = offer["sequence_number"], offer["version"] or "without a version"
+        ui.painted("offered", "yellow", f"   sequence {number}, {version}: fwsign follow --check")
     if hold := found["hold"]:
         end = f"until {hold['until']}" if hold["until"] else "until fwsign device release"
         ui.painted("held", "yellow", f"      {end}{_because(hold['reason'])}")

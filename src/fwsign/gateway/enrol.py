@@ -19,7 +19,7 @@ from fwsign.gateway.follow_memory import waiting_offer
 from fwsign.gateway.log import Log
 from fwsign.gateway.release_record import ReleaseRecord
 from fwsign.gateway.session import INSTALLED, INTENT, demands, opened, refuse_foreign, trusted
-from fwsign.gateway.trial_record import PREVIOUS, read_trial
+from fwsign.gateway.trial_record import PREVIOUS, read_failed, read_trial
 from fwsign.keys import Signer
 from fwsign.memory.state import State
 from fwsign.receipts.chain import line_digest, waivers
@@ -134,7 +134,7 @@ def status(device: Device, *, check: bool = False) -> dict[str, Any]:
         installed = release_record.read(state, INSTALLED)
         intent = release_record.read(state, INTENT)
         previous = release_record.read(state, PREVIOUS)
-        trial = read_trial(state)
+        trial, failed = read_trial(state), read_failed(state)
         held, offer = hold.read(state), waiting_offer(state, installed)
         receipts = state.receipt_count()
     others = (intent, trial.release if trial else None)
@@ -169,7 +169,8 @@ def status(device: Device, *, check: bool = False) -> dict[str, Any]:
         "waived": list(waivers(device.policy)),
         "installed": installed.as_json() if installed else None,
         "unfinished": intent.as_json() if intent else None,
-        "trial": trial.as_json() if trial else None,
+        "trial": {**trial.as_json(), "seconds_left": trial.left} if trial else None,
+        "failed": [one._asdict() for one in failed],
         "in_place": found.as_json(),
         "previous": _previous(device, previous),
         "hold": held.as_json() if held else None,

@@ -21,6 +21,7 @@ from fwsign.errors import (
     Unsuitable,
     Untrusted,
 )
+from fwsign.gateway import refused
 from fwsign.gateway.follow_known import (
     MAX_MESSAGE,
     FollowRequest,
@@ -40,6 +41,7 @@ from fwsign.gateway.session import (
     OWED,
     Installed,
     InstallRequest,
+    fetch_rules,
     opened,
     refuse_platform,
 )
@@ -90,6 +92,7 @@ def check(request: FollowRequest, sources: Sources | None = None) -> Polled:
         FwsignError: as `fwsign.gateway.install.install`.
     """
     refuse_platform()
+    request = _timed(request)
     if sources is not None:
         found = sources._replace(content=sources.read_envelope())
         looked = Looked(None, iter([found]))
@@ -111,17 +114,17 @@ def poll(request: FollowRequest) -> Polled:
             refused again without being fetched, until it or the device changes.
     """
     refuse_platform()
-    ended, learned = _catch_up(request), _learn(request)
+    request, tried, owed = _timed(request)
+    ended = _catch_up(request, tried=tried, owed=owed)
+    learned = _learn(request)
     with opened(request.device) as state:
         known = known_here(request, state)
     polled = _poll(request, known)
     return polled._replace(notes=(*ended, *learned, *polled.notes))
 
 
-def _catch_up(request: FollowRequest) -> tuple[str, ...]:
+def _catch_up(request: FollowRequest, *, tried: bool, owed: bool) -> tuple[str, ...]:
     """End a trial that is due, and run what a kill left to be run; return notes."""
-    with opened(request.device) as state:
-        tried, owed = (state.remembered(name) is not None for name in (TRIAL, OWED))
     notes = []
     if tried:
         from fwsign.gateway.trial import trial
@@ -134,6 +137,18 @@ def _catch_up(request: FollowRequest) -> tuple[str, ...]:
         failure = catch_up(_asked(request))
         notes += [failure] if failure is not None else []
     return tuple(notes)
+
+
+def _timed(request: FollowRequest) -> tuple[FollowRequest, bool, bool]:
+    """Add the time that has passed to the limits of fetching: the clock may be behind it.
+
+    Returns:
+        The poll, whether a release is on trial, and whether a command is owed.
+    """
+    with opened(request.device) as state:
+        fetch = fetch_rules(request.device, state)
+        tried, owed = (state.remembered(name) is not None for name in (TRIAL, OWED))
+    return request._replace(device=request.device._replace(fetch=fetch)), tried, owed
 
 
 def _poll(request: FollowRequest, known: KnownHere) -> Polled:
@@ -238,7 +253,7 @@ def _refused(request: FollowRequest, sources: Sources, refusal: FwsignError) -> 
 
     with opened(request.device) as state:
         log = Log(state, request.device, request.clock(), request.signer)
-        log.add("refused", envelope=sources.read_envelope(), error=refusal)
+        refused.record(log, sources.read_envelope(), refusal)
 
 
 def _install(request: FollowRequest, known: KnownHere, offer: Offer, sources: Sources) -> Installed:

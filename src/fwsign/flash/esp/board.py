@@ -39,7 +39,7 @@ _PIECE: Final = 4 * 1024 * 1024  # bytes of flash in one request, which bounds i
 _SILENCE: Final = 300.0  # seconds without a message; more than any one command of esptool's takes
 _GRACE: Final = 2.0  # seconds for the worker to end by itself
 _LEVEL: Final = 6  # compared with 9: 0.07 % more bytes, 40 % less time for compression
-_START: Final = "from fwsign.flash.esp.worker import main; main()"
+_START: Final = "import sys; sys.path.append(sys.argv[1]); from fwsign.flash.esp.worker import main"
 
 
 def connect(
@@ -241,7 +241,7 @@ def _start() -> subprocess.Popen[bytes]:
     environment["ESPTOOL_CFGFILE"] = str(Path(__file__).with_name("esptool.cfg"))
     return subprocess.Popen(  # noqa: S603 - our own interpreter and module
         # -P: nothing is imported from the current directory.
-        [sys.executable, "-P", "-c", _START],
+        [sys.executable, "-P", "-c", f"{_START}; main()", str(Path(__file__).parents[3])],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -15,6 +15,7 @@ from fwsign.errors import Failed
 from fwsign.files import refuse_reachable, write_atomic
 from fwsign.gateway import hold, in_place, release_record
 from fwsign.gateway.config import Device, load, parse_revocation, refuse_published
+from fwsign.gateway.follow_memory import waiting_offer
 from fwsign.gateway.log import Log
 from fwsign.gateway.release_record import ReleaseRecord
 from fwsign.gateway.session import INSTALLED, INTENT, demands, opened, refuse_foreign, trusted
@@ -140,7 +141,7 @@ def status(device: Device, *, check: bool = False) -> dict[str, Any]:
         intent = release_record.read(state, INTENT)
         previous = release_record.read(state, PREVIOUS)
         trial, failed = read_trial(state), read_failed(state)
-        held = hold.read(state)
+        held, offer = hold.read(state), waiting_offer(state, installed)
         receipts = state.receipt_count()
     begun = (intent, trial.release if trial else None)
     found = in_place.compare(device.target_dir, installed, begun, check=check)
@@ -178,6 +179,7 @@ def status(device: Device, *, check: bool = False) -> dict[str, Any]:
         "in_place": found.as_json(),
         "previous": _previous(device, previous),
         "hold": held.as_json() if held else None,
+        "offer": offer.as_json() if offer else None,
         "receipts": receipts,
         "head": line_digest(line) if line else None,
         "warnings": warnings(device, trust),

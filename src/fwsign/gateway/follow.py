@@ -92,7 +92,7 @@ def check(request: FollowRequest, sources: Sources | None = None) -> Polled:
         FwsignError: as `fwsign.gateway.install.install`.
     """
     refuse_platform()
-    request = _timed(request)
+    request, _, _ = _timed(request)
     if sources is not None:
         found = sources._replace(content=sources.read_envelope())
         looked = Looked(None, iter([found]))

@@ -29,8 +29,8 @@ FLOORS: tuple[set[str], ...] = (
     {"cli.show", "cli.verify"},
     {"cli.key", "cli.sign"},
     {"cli.flash", "cli.pki"},
-    {"cli.device", "cli.receipts"},
-    {"cli.trust"},
+    {"cli.device"},
+    {"cli.receipts", "cli.trust"},
     {"__main__"},
 )
 """The packages, and the modules beside them: each may import from floors below its own alone."""

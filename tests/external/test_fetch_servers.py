@@ -232,7 +232,7 @@ def test_tinyproxy_leads_to_apache_with_a_login_alone(site: Site) -> None:
     with running(port, program, "-d", "-c", str(site.folder / "tinyproxy.conf"), log=log):
         configure(site, proxy)
         said = site.install(status=5)
-        assert "see fetch.proxy_login_file" in said
+        assert "it wants a user and a password" in said
         configure(site, proxy, f'proxy_login_file = "{site.folder}/login"')
         site.install()
     assert site.installed == b"one"

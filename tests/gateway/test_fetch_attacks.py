@@ -125,3 +125,69 @@ def test_a_place_of_any_length_is_refused(server: Server) -> None:
     server.answers["/f"] = lambda handler: handler.head(302, {"Location": place})
     with pytest.raises(Exception, match="localhost"):
         get(server)
+
+
+class TestClosedProperly:
+    """An end that TLS confirms is an end all the same, and the file may go on (RFC 9112 s.9.8)."""
+
+    DATA = bytes(range(256)) * 100
+
+    @pytest.fixture(autouse=True)
+    def _file(self, server: Server) -> None:
+        server.files["/f"] = self.DATA
+
+    def answer(self, head: bytes, body: bytes, *, always: bool = False) -> Callable[..., None]:
+        """Give one answer and close TLS after it; then give the file, or the same again."""
+
+        def answer(handler: Handler) -> None:
+            if not always and len(handler.requests) > 1:
+                handler.give()
+                return
+            handler.wfile.write(head + body)
+            handler.connection.unwrap()
+
+        return answer
+
+    def get(self, server: Server, size: int | None, start: int = 0) -> bytes:
+        rules = FetchRules(ca=server.ca, pause_seconds=0, stall_seconds=5)
+        with fetch.opened(server.url("/f"), rules, start, lambda _: None, size) as source:
+            return b"".join(iter(lambda: source.read(4096), b""))
+
+    @pytest.mark.parametrize(
+        ("head", "body"),
+        [
+            (OK + b"Content-Length: 25600\r\n\r\n", DATA[:1000]),
+            (CHUNKED, b"3e8\r\n" + DATA[:1000] + b"\r\n"),
+            (CHUNKED, b"ffff\r\n" + DATA[:1000]),
+            (OK + b"\r\n", DATA[:1000]),
+        ],
+    )
+    def test_what_is_missing_is_asked_for(self, server: Server, head: bytes, body: bytes) -> None:
+        server.answers["/f"] = self.answer(head, body)
+        assert self.get(server, len(self.DATA)) == self.DATA
+        assert server.requests[1] == ("/f", "bytes=1000-")
+        server.answers["/f"] = self.answer(head, body, always=True)
+        with refused("io.fetch-cut", "5 times"):
+            self.get(server, len(self.DATA))
+
+    def test_without_a_size_the_end_is_the_end(self, server: Server) -> None:
+        server.answers["/f"] = self.answer(OK + b"\r\n", self.DATA[:1000])
+        assert self.get(server, None) == self.DATA[:1000]
+
+    @pytest.mark.parametrize("length", [b"", b"Content-Length: 25600\r\n"])
+    def test_the_bytes_that_are_skipped_may_end_early(self, server: Server, length: bytes) -> None:
+        server.answers["/f"] = self.answer(OK + length + b"\r\n", self.DATA[:500])
+        assert self.get(server, len(self.DATA), start=1000) == self.DATA[1000:]
+
+
+def test_a_part_is_read_to_its_end_and_no_further(server: Server) -> None:
+    server.files["/f"] = bytes(range(200))
+    rules = FetchRules(ca=server.ca, pause_seconds=0)
+    with fetch.opened(server.url("/f"), rules, 0, print) as source:
+        source.aim(10, 20)
+        assert source.read(100) == bytes(range(10, 20))
+        assert source.read(100) == b""
+        source.aim(5, None)
+        assert source.read(0) == b""
+        assert source.read(3) == bytes([5, 6, 7])
+    assert server.requests == [("/f", "bytes=10-19"), ("/f", "bytes=5-")]

@@ -3,6 +3,8 @@
 import errno
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,9 +19,10 @@ from cryptography import x509
 
 from fwsign.gateway import fetch, https, server_dates, tcp
 from fwsign.gateway.fetch_rules import FetchRules
+from gateway.follow_kit import Follower
 from gateway.kit import make_gateway
 from gateway.server import Server, certificates, serving
-from support import refused
+from support import for_child, refused
 
 DATA = b"the whole file"
 DAY = timedelta(days=1)
@@ -185,6 +188,26 @@ def test_a_name_server_that_hangs_is_left(server: Server, monkeypatch: pytest.Mo
         never.set()
 
 
+def test_a_name_server_that_hangs_does_not_keep_the_program(tmp_path: Path) -> None:
+    gateway = make_gateway(tmp_path)
+    gateway.configure("[fetch]\ntotal_seconds = 1\n")
+    code = (
+        "import socket, time, sys; socket.getaddrinfo = lambda *_, **__: time.sleep(60);"
+        "from fwsign.__main__ import main; sys.exit(main())"
+    )
+    words = ("install", "https://localhost/u.suit", "--config", str(gateway.config))
+    begin = time.monotonic()
+    run = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        env=for_child(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, "stalled after 0 bytes" in run.stderr) == (5, True), run.stderr
+    assert time.monotonic() - begin < 20
+
+
 def test_thousands_of_addresses_open_few_sockets(
     server: Server, silent: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,8 +289,9 @@ class TestClockBehind:
     the certificates begin in its future, which OpenSSL cannot tell apart."""
 
     def test_a_server_of_later_years_is_trusted_by_the_time_floor(self, future: Server) -> None:
-        with refused("io.fetch-connect", "certificate is not yet valid"):
+        with refused("io.fetch-connect", "certificate is not yet valid") as caught:
             get(future)
+        assert "is this gateway's clock right?" in str(caught.value.hint)
         assert get(future, since=now() + 1500 * DAY) == DATA
 
     def test_it_may_have_been_made_after_the_time_floor(self, future: Server) -> None:
@@ -275,8 +299,9 @@ class TestClockBehind:
         assert get(future, since=now() + 2 * DAY) == DATA
 
     def test_it_must_not_have_ended_before_the_time_floor(self, future: Server) -> None:
-        with refused("io.fetch-connect", "certificate 0 of its chain ended"):
+        with refused("io.fetch-connect", "certificate 0 of its chain ended") as caught:
             get(future, since=now() + 2001 * DAY)
+        assert caught.value.hint == "the server needs a new certificate"
 
     def test_nor_may_its_root(self, tmp_path: Path) -> None:
         with served(tmp_path, days=(1000, 3000), root_days=(900, 2000)) as server:
@@ -379,6 +404,30 @@ def test_a_gateway_with_a_clock_of_1970_fetches_by_what_its_memory_knows(tmp_pat
             patch.setattr(server_dates, "now", lambda: datetime(1970, 1, 1, tzinfo=UTC))
             gateway.install(server.url("/update.suit"))
     assert gateway.installed == {"app.tar": b"two"}
+
+
+def test_a_gateway_with_a_clock_of_1970_follows_an_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The poll, CRLs and trust updates of their own addresses, and the install."""
+    (tmp_path / "web").mkdir()
+    with served(tmp_path / "web", days=(5, 100)) as server:
+        crl = f'crls = ["{server.url("/ca.crl")}"]'
+        trust = f'trust = "{server.url("/trust.suit")}"'
+        (tmp_path / "gateway").mkdir()
+        fetching = f'[fetch]\nca = "{server.ca}"\n'
+        follower = Follower(tmp_path / "gateway", f"{crl}\n{trust}", fetching)
+        follower.address = server.url("/u.suit")
+        server.files["/u.suit"] = follower.offer(1).read_bytes()
+        server.files["/app1.bin"] = b"release 1"
+        for ask in (follower.check, follower.poll):
+            with refused("io.fetch-connect", "not yet valid"):
+                ask()
+        monkeypatch.setattr(server_dates, "now", lambda: datetime(1970, 1, 1, tzinfo=UTC))
+        assert follower.check().verdict == "offered"
+        assert follower.poll().verdict == "installed"
+    asked = [path for path, _ in server.requests]
+    assert {"/ca.crl", "/trust.suit", "/u.suit", "/app1.bin"} == set(asked)
 
 
 def test_a_new_gateway_with_a_clock_of_1970_knows_when_this_program_was_made(

@@ -2,6 +2,7 @@
 
 import base64
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from fwsign.gateway import fetch, proxy
+from fwsign.gateway import download, fetch, proxy
 from fwsign.gateway.config import load
 from fwsign.gateway.fetch_rules import FetchRules
 from gateway.kit import Gateway, make_gateway
@@ -203,6 +204,24 @@ class TestClientCertificate:
         assert asking.requests == []
         assert get(asking, **client.files) == DATA
 
+    @pytest.mark.parametrize("status", [401, 403])
+    def test_a_server_that_does_not_know_the_gateway_is_an_error_with_a_hint(
+        self, server: Server, status: int
+    ) -> None:
+        server.answers["/f"] = lambda handler: handler.head(status, {"Content-Length": "0"})
+        with refused("io.fetch-status", f"status {status}") as caught:
+            get(server)
+        assert "fetch.token_file or fetch.client_cert" in str(caught.value.hint)
+
+    def test_the_end_of_a_handshake_says_what_is_missing(self) -> None:
+        alert = ssl.SSLError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert")
+        alert.reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
+        found = download._protocol("https://localhost/f", alert)
+        assert found.code == "io.fetch-connect"
+        words = "the server refuses this gateway: tlsv13 alert certificate required"
+        assert found.message == f"https://localhost/f: {words}"
+        assert "fetch.client_cert" in str(found.hint)
+
     def test_hosts_that_are_not_named_do_not(self, asking: Server, client: Client) -> None:
         with pytest.raises(Exception, match=r"certificate required|localhost"):
             get(asking, **client.files, allow_hosts=())
@@ -293,7 +312,7 @@ class TestProxy:
     @pytest.mark.parametrize(
         ("answer", "words"),
         [
-            (b"HTTP/1.1 407 Log in\r\n\r\n", "see fetch.proxy_login_file"),
+            (b"HTTP/1.1 407 Log in\r\n\r\n", "it wants a user and a password"),
             (b"HTTP/1.1 301 Moved\r\nLocation: https://evil.example/\r\n\r\n", "status 301"),
             (b"HTTP/1.1 100 Continue\r\n\r\n", "status 100"),
             (b"SSH-2.0-OpenSSH_9.9\r\n\r\n", "no proper answer"),
@@ -387,6 +406,17 @@ class TestProxy:
         monkeypatch.setattr(socket, "getaddrinfo", find)
         assert self.get(server, between) == DATA
         assert set(asked) == {"127.0.0.1"}
+
+    def test_one_that_repeats_the_login_brings_it_into_no_message(
+        self, server: Server, between: Proxy, tmp_path: Path
+    ) -> None:
+        login = secret(tmp_path, "u:password")
+        between.answers.append(lambda client: client.sendall(between.heads[0]))
+        with refused("io.fetch-connect", "the proxy answers with no proper answer") as caught:
+            self.get(server, between, login_file=login)
+        shown = str(vars(caught.value))
+        assert base64.b64encode(b"u:password").decode() not in shown
+        assert "password" not in shown
 
     def test_without_time_it_is_not_asked(self) -> None:
         ours, its = socket.socketpair()

@@ -114,6 +114,21 @@ def test_a_program_without_an_interpreter_for_its_guard_is_an_error(
         run(["/bin/true"], seconds=5, environment={})
 
 
+def test_a_guard_that_somebody_stopped_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs, "_PATIENCE", 1)
+    begun = time.monotonic()
+    found = sh("kill -STOP $PPID; sleep 1000", seconds=1)
+    assert (found.status, found.words) == (None, "was ended from outside")
+    assert time.monotonic() - begun < 15
+
+
+def test_what_cannot_be_ended_is_counted_and_is_no_success() -> None:
+    """As the guard reports it of processes that wait for a broken disk."""
+    found = programs.end_of("/bin/x", 5, "status 0 2", "said")
+    words = "left 2 processes behind that cannot be ended"
+    assert found == Ended(None, "said", words)
+
+
 # --- output --------------------------------------------------------------------------------------
 
 

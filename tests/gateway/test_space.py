@@ -1,5 +1,6 @@
 """Little space: looked for before anything is fetched, and made by giving up the older version."""
 
+import errno
 import os
 import subprocess
 import time
@@ -60,6 +61,42 @@ def test_with_room_for_two_releases_the_third_is_installed(small: Gateway) -> No
         words = [note for note in done.notes if note.startswith("for room, version ")]
         assert len(words) == (1 if number > 2 else 0)
         assert len(versions(small)) == min(number, 2)
+
+
+def test_versions_that_the_owner_keeps_are_not_given_up(small: Gateway) -> None:
+    text = small.config.read_text()
+    small.config.write_text(f"keep = 3\n{text}")
+    for number in (1, 2):
+        small.install(small.release(number, content(number)))
+    before = versions(small)
+    with refused("io.full", "there is no room"):
+        small.install(small.release(3, content(3)))
+    assert versions(small) == before
+    small.config.write_text(f"keep = 1\n{text}")
+    small.install(small.release(3, content(3)))
+    assert len(versions(small)) == 1
+
+
+def test_a_release_that_was_begun_is_not_tidied_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after its files were moved to their version, and before it counts."""
+    gateway = make_gateway(tmp_path)
+    for number in (1, 2):
+        gateway.install(gateway.release(number, content(number, 800)))
+    envelope = gateway.release(3, content(3, 800))
+    with monkeypatch.context() as patch:
+        patch.setattr("fwsign.gateway.judge.Judge.verify_after", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            gateway.install(envelope)
+    (envelope.parent / "app.tar").unlink()
+    gateway.install(envelope)
+    assert gateway.installed == content(3, 800)
+    assert len(versions(gateway)) == 2
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_dry_run_tells_what_would_go(small: Gateway) -> None:
@@ -134,6 +171,45 @@ def test_room_for_names_counts_too(tmp_path: Path) -> None:
         with refused("io.full", "files and directories are needed"):
             gateway.install(gateway.release(2, files))
         assert gateway.installed == {"a": b"a"}
+
+
+def test_a_file_system_that_gives_no_numbers_has_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = make_gateway(tmp_path)
+    nothing = os.statvfs_result((4096, 4096, 0, 0, 0, 0, 0, 0, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _: nothing)
+    gateway.install(gateway.release(1, content(1)))
+
+
+@pytest.mark.parametrize("root", [False, True])
+def test_only_root_has_the_blocks_that_are_kept_for_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: bool
+) -> None:
+    gateway = make_gateway(tmp_path)
+    reserved = os.statvfs_result((4096, 4096, 9999, 5000, 0, 9999, 5000, 0, 0, 255))
+    envelope = gateway.release(1, content(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "statvfs", lambda _: reserved)
+        patch.setattr("fwsign.gateway.space.is_root", lambda: root)
+        if root:
+            gateway.install(envelope)
+        else:
+            with refused("io.full", ", 0 are free"):
+                gateway.install(envelope)
+
+
+def test_a_file_system_that_cannot_be_asked_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = make_gateway(tmp_path)
+
+    def broken(_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch, refused("io.read", "input/output error"):
+        patch.setattr(os, "statvfs", broken)
+        gateway.install(gateway.release(1, content(1)))
 
 
 def test_the_memory_needs_room_too(tmp_path: Path) -> None:

@@ -5,13 +5,18 @@ from typing import Any
 
 import pytest
 
+from fwsign.errors import Failed
 from fwsign.gateway import programs
 from fwsign.gateway.enrol import reset
+from fwsign.gateway.open_gateway import at_work
 from fwsign.gateway.rollback import rollback
+from fwsign.gateway.target import Target
 from fwsign.gateway.trial import trial
 from fwsign.gateway.trial_decision import Phase
 from fwsign.gateway.trial_record import read_trial, write_trial
 from fwsign.gateway.trial_status import TrialStatus
+from fwsign.gateway.trial_steps import end
+from fwsign.gateway.verbs import Verbs
 from fwsign.memory.state import State
 from gateway.kit import make_gateway
 from gateway.trial_kit import TrialGateway
@@ -380,3 +385,60 @@ def test_a_release_that_the_floor_allows_comes_back_by_hand(gateway: TrialGatewa
     assert (found.verdict, gateway.plain.installed) == ("installed", {"one.bin": b"1"})
     found = rollback(gateway.request())
     assert (found.verdict, gateway.plain.installed) == ("installed", {"two.bin": b"2"})
+
+
+# --- what may be wrong with the gateway itself ----------------------------------------------------
+
+
+def test_a_health_command_that_cannot_be_started_takes_the_release_back(
+    gateway: TrialGateway,
+) -> None:
+    gateway.start()
+    (gateway.base / "runner").unlink()
+    with refused("unsuitable.trial", "its health is not known: ", "cannot be started"):
+        gateway.install(gateway.release(2))
+    assert (gateway.app, gateway.floor) == (b"old", 1)
+
+
+def test_only_a_release_on_trial_is_ended(gateway: TrialGateway) -> None:
+    gateway.start()
+    request = gateway.request()
+    with State.open(gateway.base / "state.db") as state, Target(gateway.plain.target) as target:
+        work = at_work(request, state, target)
+        with refused("state.nothing", "no release is on trial"):
+            end(work, "by hand")
+
+
+def test_files_that_cannot_be_read_do_not_end_a_trial_before_its_deadline(
+    asked: TrialGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise Failed("io.read", "the disk does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Target, "adopt", broken)
+        with refused("io.read", "the disk does not answer"):
+            asked.confirm()
+    assert (asked.floor, asked.app) == (1, b"new")
+    assert asked.judge().verdict == "committed"
+
+
+def test_what_was_begun_before_and_goes_forward_only_is_not_tried(gateway: TrialGateway) -> None:
+    gateway.start()
+    gateway.configure("[exec]", **{'"load.bin"': ["/bin/false"]})
+    with refused("io.hook"):
+        gateway.install(gateway.plain.release(2, {"load.bin": b"2"}))
+    done = gateway.install(gateway.release(3))
+    assert done.notes == ("no trial: release 2 was begun, and goes forward only",)
+    assert gateway.floor == 3
+
+
+def test_a_release_whose_payload_was_not_kept_is_not_the_one_to_go_back_to(
+    gateway: TrialGateway,
+) -> None:
+    gateway.configure('[exec."load.bin"]', **{one: ["/bin/true"] for one in Verbs._fields})
+    gateway.install(gateway.plain.release(1, {"load.bin": b"1"}))
+    (kept,) = (gateway.plain.target / ".fwsign/kept").iterdir()
+    (kept / "others/0").unlink()
+    done = gateway.install(gateway.plain.release(2, {"load.bin": b"2"}))
+    assert done.notes == ("no trial: load.bin of release 1 was not kept",)

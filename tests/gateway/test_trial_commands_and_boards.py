@@ -20,8 +20,9 @@ from fwsign.gateway.enrol import status
 from fwsign.memory.state import State
 from gateway.kit import crls
 from gateway.trial_kit import TrialGateway
-from support import DAY, NOW, PRODUCT, VENDOR, component, refused
+from support import DAY, NOW, PRODUCT, VENDOR, component, refused, require_package
 
+SAMPLES = Path(__file__).parents[2] / "firmware-samples"
 SCRIPT = """#!/bin/sh
 echo "$FWSIGN_VERB $FWSIGN_COMPONENT $FWSIGN_SEQUENCE $(cat)" >> {log}
 exec /bin/sh {base}/$FWSIGN_VERB
@@ -350,3 +351,53 @@ def test_boards_return_although_time_has_passed(gateway: TrialGateway, boards: B
     gateway.machine.seconds += 600
     assert gateway.judge().verdict == "fell back"
     assert holds(boards, 1)
+
+
+def test_a_simulated_esp32_and_a_pico_return_with_their_gateway(gateway: TrialGateway) -> None:
+    """Each speaks its own boot loader's protocol, through esptool and a line."""
+    require_package("serial")
+    require_package("esptool")
+    base = gateway.base
+    ports = {
+        "esp32c3": f"sim:esp32c3?flash={base}/esp.flash&id=a0b765c1d2e3",
+        "rp2040": f"sim:pico-uart?flash={base}/pico.flash&id=0011223344556677",
+    }
+    gateway.configure("[flash]", **ports)
+    pico = (SAMPLES / "blink-rp2040-uart.bin").read_bytes()
+    places = {"esp32c3": ("esp.flash", 0x10000), "rp2040": ("pico.flash", 0x4000)}
+
+    def made(number: int) -> dict[str, bytes]:
+        return {"esp32c3": esp_image("esp32c3", seed=number), "rp2040": pico + bytes([number]) * 8}
+
+    def release(number: int) -> Path:
+        folder = base / f"sim-{number}"
+        folder.mkdir()
+        parts = [component(b"file %d" % number, "app.tar")]
+        (folder / "app.tar").write_bytes(b"file %d" % number)
+        for chip, image in made(number).items():
+            facts, name = Digest(SHA256, digest(SHA256, image)), f"{chip}.bin"
+            place = flash_identifier(chip, places[chip][1])
+            parts.append(Component(place, facts, len(image), name))
+            (folder / name).write_bytes(image)
+        return gateway.plain.sign(folder / "update.suit", number, parts)
+
+    def hold(number: int) -> bool:
+        return all(
+            (base / places[chip][0]).read_bytes()[places[chip][1] :].startswith(image)
+            for chip, image in made(number).items()
+        )
+
+    def board_floors() -> list[int]:
+        with State.open(base / "state.db") as state:
+            rows = state._file.run("SELECT sequence FROM floors WHERE identity <> ''").fetchall()
+        return [number for (number,) in rows]
+
+    gateway.install(release(1))
+    assert (hold(1), gateway.app, board_floors()) == (True, b"file 1", [1, 1])
+    gateway.healthy("exit 1")
+    with refused("unsuitable.trial", "status 1; release 1 is in place again"):
+        gateway.install(release(2))
+    assert (hold(1), gateway.app, board_floors(), gateway.floor) == (True, b"file 1", [1, 1], 1)
+    gateway.healthy("exit 0")
+    gateway.install(release(3))
+    assert (hold(3), gateway.app, board_floors(), gateway.floor) == (True, b"file 3", [3, 3], 3)

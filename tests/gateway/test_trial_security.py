@@ -115,7 +115,9 @@ def damaged(gateway: TrialGateway) -> Any:
     return gateway.plain.device
 
 
-@pytest.mark.parametrize("how", ["file", "more", "gone", "envelope", "other envelope"])
+@pytest.mark.parametrize(
+    "how", ["file", "more", "gone", "envelope", "other envelope", "no envelope"]
+)
 def test_only_the_very_bytes_of_the_release_before_come_back(
     gateway: TrialGateway, how: str
 ) -> None:
@@ -133,6 +135,8 @@ def test_only_the_very_bytes_of_the_release_before_come_back(
         (version / "app.tar").unlink()
     elif how == "envelope":
         (kept / "envelope").write_bytes(b"evil")
+    elif how == "no envelope":
+        (kept / "envelope").unlink()
     else:  # signed by the same signer, with the same number
         (kept / "envelope").write_bytes(before.read_bytes())
         (version / "app.tar").write_bytes(b"evl")
@@ -257,3 +261,37 @@ def test_a_new_epoch_ends_a_trial(tmp_path: Path) -> None:
     assert done.notes[0].startswith("release 9007199254740991, fell back: a trust update with")
     assert gateway.confirm().verdict == "committed"
     assert gateway.floor == 200
+
+
+def test_a_failed_release_that_stays_is_gone_back_to_and_stays_uncommitted(
+    gateway: TrialGateway,
+) -> None:
+    victim = make_leaf(pki().issuing, common="victim")
+    gateway.install(gateway.plain.release(1, {"app.tar": b"old"}, **signed_by(victim, crls(1))))
+    gateway.healthy("exit 1")
+    second = gateway.plain.release(2, {"app.tar": b"new"}, crls=crls(2, revoked=[victim]))
+    with refused("unsuitable.trial", "it stays"):
+        gateway.install(second)
+    with refused("unsuitable.trial", "release 2 is in place again"):
+        gateway.install(gateway.release(3, b"3"))
+    record = gateway.record
+    assert record is not None
+    assert (gateway.app, gateway.floor) == (b"new", 1)
+    assert (record.phase, record.release.sequence) == ("stays", 2)
+    assert (record.before and record.before.sequence) == 1
+    with refused("unsuitable.trial", "it stays"):  # and its release before is the first one still
+        gateway.install(second, retry=True)
+    assert (gateway.app, gateway.floor) == (b"new", 1)
+
+
+def test_without_revocation_the_release_before_comes_back_by_its_signature(
+    tmp_path: Path,
+) -> None:
+    gateway = TrialGateway(tmp_path)
+    config = gateway.plain.config
+    config.write_text(config.read_text().replace('revocation = "require"', 'revocation = "off"'))
+    gateway.start()
+    gateway.healthy("exit 1")
+    with refused("unsuitable.trial", "release 1 is in place again"):
+        gateway.install(gateway.release(2))
+    assert gateway.app == b"old"

@@ -148,6 +148,13 @@ HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "state.unfinished": (
             "finish it with: fwsign install --resume; or install a newer release",
         ),
+        "state.trial": (
+            "fwsign device trial judges it now; fwsign device rollback ends it by hand",
+        ),
+        "unsuitable.failed-before": (
+            "install a newer release; to try this one again: fwsign install ENVELOPE --retry",
+        ),
+        "unsuitable.trial": ("mend the release, and sign it with a higher sequence number",),
         "state.nothing": ("name a release: fwsign install ENVELOPE",),
         "io.hook": ("mend the command that device.toml names, then: fwsign install --resume",),
         "io.fetch-connect": (

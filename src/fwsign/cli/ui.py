@@ -143,8 +143,8 @@ def print_json_list(
         others = json.dumps(rest(), ensure_ascii=True, indent=2)
         text.write(f"{end},{others[1:]}\n")
         text.seek(0)
-        while piece := text.readlines(_SPOOL):
-            _write("".join(piece), newline=False)
+        for line in text:
+            _write(line, newline=False)
 
 
 def print_json_line(value: object) -> None:

@@ -21,6 +21,8 @@ MAX_TAG: Final = 256
 
 _BUSY: Final = (408, 425, 429)
 """Statuses that ask for another try, beside those from 500 on."""
+_UNKNOWN: Final = (401, 403)
+_WHO: Final = "fetch.token_file or fetch.client_cert in device.toml say who this gateway is"
 _NO_SUCH_RANGE: Final = 416
 _NOT_MODIFIED: Final = 304
 _RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
@@ -109,7 +111,8 @@ def judge(url: str, response: http.client.HTTPResponse, part: Part) -> Promise:
     if status == _NOT_MODIFIED and not part.is_range and validator(part.tag):
         raise UnchangedError
     if status not in (200, 206):
-        raise unexpected(url, f"status {status}")
+        refusal = unexpected(url, f"status {status}")
+        raise refusal.with_hint(_WHO) if status in _UNKNOWN else refusal
     encoding = response.getheader("Content-Encoding", "identity")
     length = response.getheader("Content-Length")
     if encoding != "identity" or (length is not None and not _SIZE.fullmatch(length)):

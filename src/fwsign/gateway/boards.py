@@ -5,11 +5,15 @@ import contextlib
 import functools
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fwsign.errors import Failed
 from fwsign.gateway.config import Device
+from fwsign.gateway.open_gateway import OpenGateway
+from fwsign.gateway.session import demands
 from fwsign.gateway.stage import Staged, reading
+from fwsign.receipts.chain import waivers
+from fwsign.verify.verified import VerifiedRelease
 
 if TYPE_CHECKING:
     from fwsign.flash.boards.board import BoardInfo
@@ -69,6 +73,74 @@ def flash(
         jobs.append(Job(port, functools.partial(attached, port, how), judge))
     found = Station(jobs, Options())
     return [(job.port, what) for job, what in found if isinstance(what, Outcome)]
+
+
+class BoardsDone(NamedTuple):
+    """The boards that were flashed: port -> identity, empty if it has none; and notes."""
+
+    identities: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+
+def flash_release(
+    gateway: OpenGateway,
+    release: VerifiedRelease,
+    envelope: bytes,
+    staged: Sequence[Staged],
+    *,
+    on_trial: bool = False,
+) -> BoardsDone:
+    """Flash a release's boards, with a receipt of each.
+
+    Args:
+        gateway: the gateway at work.
+        release: the verified release.
+        envelope: its envelope.
+        staged: its verified payloads.
+        on_trial: leave the floors of the boards as they are.
+
+    Raises:
+        FwsignError: the first failure of a board; the others were flashed all the same.
+    """
+    payloads = [one for one in staged if one.to == "flash"]
+    if not payloads:
+        return BoardsDone({})
+    from fwsign.flash.verify_per_board import Given  # few gateways have boards
+
+    device = gateway.device
+    anchors, policy = demands(device, gateway.state)
+    waived = ("revocation",) if policy.revocation == "off" else ()
+    given = Given(
+        envelope,
+        anchors,
+        policy,
+        gateway.request.at,
+        waived,
+        device.state,
+        remember=not on_trial,
+    )
+    found = flash(device, given, payloads)
+    for port, outcome in found:
+        record(gateway, release, port, outcome)
+    for _, outcome in found:
+        if outcome.error is not None:
+            raise outcome.error
+    identities = {port: (one.info.floor_key if one.info else None) or "" for port, one in found}
+    notes = tuple(f"{port}: {note}" for port, one in found for note in one.notes)
+    return BoardsDone(identities, notes)
+
+
+def record(gateway: OpenGateway, release: VerifiedRelease, port: str, outcome: "Outcome") -> None:
+    """Write a receipt of a board that was flashed, and tell it.
+
+    Raises:
+        Failed: `state.*`, `io.*`, `key.*`.
+    """
+    from fwsign.flash.receipt import Told, describe  # few gateways have boards
+
+    told = Told(port, gateway.request.at, release, waivers(gateway.device.policy))
+    gateway.log.write(describe(outcome, told))
+    gateway.request.tell(f"{port}: {outcome.status}")
 
 
 def ports_of(device: Device, staged: Sequence[Staged]) -> tuple[str, ...]:

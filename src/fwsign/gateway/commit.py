@@ -22,17 +22,19 @@ def remember_installed(state: State, release: ReleaseRecord, before: ReleaseReco
 
 
 def tidy(gateway: OpenGateway) -> None:
-    """Remove all but the installed release, the one before, and one on trial.
+    """Remove all but the installed release, the one before, one on trial, and what `keep` wants.
 
     Raises:
         Failed: `io.*`.
     """
-    found = [release_record.read(gateway.state, name) for name in (INSTALLED, PREVIOUS)]
+    device = gateway.device
+    back = (PREVIOUS,) if device.keep > 1 or device.trial is not None else ()
+    found = [release_record.read(gateway.state, name) for name in (INSTALLED, *back)]
     record = read_trial(gateway.state)
     found += [record.release, record.before] if record else []
     kept = KeptReleases(gateway.target)
     kept.prune([one.manifest for one in found if one])
     needed = {one.directory for one in found if one} | {gateway.target.current()}
-    gateway.target.prune(needed, gateway.device.keep)
+    gateway.target.prune(needed, device.keep)
     if record is None:
         kept.forget_back()

@@ -24,7 +24,7 @@ from fwsign.gateway.follow_rules import (
     parse_after_install,
     parse_follow,
 )
-from fwsign.gateway.identity import Identity, parse_identity
+from fwsign.gateway.identity import DeviceName, parse_identity
 from fwsign.gateway.trial_rules import TrialRules, parse_trial
 from fwsign.gateway.verbs import NO_VERBS, Verbs, parse_exec
 from fwsign.keys.published import is_published
@@ -84,7 +84,7 @@ class Device(NamedTuple):
     fetch: FetchRules
     verbs: Mapping[str, Verbs] = NO_VERBS
     trial: TrialRules | None = None
-    identity: Identity = Identity()
+    identity: DeviceName = DeviceName()
     follow: FollowRules = FollowRules()
     after_install: AfterInstall | None = None
     keep: int = KEEP

@@ -310,6 +310,12 @@ def _protocol(url: str, error: Exception) -> Failed:
     if isinstance(error, ssl.SSLError) and "ALERT" in reason:  # of TLS 1.3, after the handshake
         found = reason.lower().replace("_", " ")
         message = f"{url}: the server refuses this gateway: {found}"
-        return Failed("io.fetch-connect", message, expected="a client it accepts", found=found)
+        return Failed(
+            "io.fetch-connect",
+            message,
+            expected="a client it accepts",
+            found=found,
+            hint="fetch.client_cert and fetch.client_key in device.toml say who this gateway is",
+        )
     found = f"{type(error).__name__}: {error}"
     return Failed("io.fetch-protocol", f"{url}: no proper answer: {found}", found=found)

@@ -51,11 +51,8 @@ def finish(
     with contextlib.suppress(FwsignError):  # the release is installed; the next run tidies up
         if gateway.device.trial is not None:
             keep_installed(gateway, release)
-            tidy(gateway)
+        tidy(gateway)
         target.clear()
-        if version is not None and before != version:
-            keep = gateway.device.keep
-            target.prune({version, before} if keep > 1 or gateway.device.trial else {version}, keep)
 
 
 def keep_installed(gateway: OpenGateway, release: VerifiedRelease) -> None:
@@ -101,8 +98,9 @@ def _tidy_leftover(gateway: OpenGateway) -> None:
         return
     with contextlib.suppress(FwsignError):  # it is in nobody's way
         envelope = target.staged_envelope()
-        if envelope is None or _digest(envelope) == known.manifest:
-            target.clear()
+        if envelope is not None and _digest(envelope) != known.manifest:
+            return  # another release was begun, and is not fetched again
+        target.clear()
         tidy(gateway)
 
 

@@ -16,10 +16,11 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from fwsign.errors import Failed, FwsignError
-from fwsign.gateway import after_install, boards, verb_commands
+from fwsign.gateway import after_install, boards, release_record, verb_commands
 from fwsign.gateway.judged_again import JudgedAgain, judge_again
 from fwsign.gateway.kept import KeptReleases
 from fwsign.gateway.open_gateway import OpenGateway
+from fwsign.gateway.session import INSTALLED
 from fwsign.gateway.stage import Staged, facts
 from fwsign.gateway.trial_record import (
     MAX_REASON,
@@ -169,9 +170,7 @@ class _Return:
             self._notes.append(f"{port}: the release before had nothing for this board")
 
     def _flash(self, before: JudgedAgain, staged: list[Staged]) -> None:
-        from fwsign.flash.receipt import Told, describe  # few gateways have boards
-        from fwsign.flash.verify_per_board import Given
-        from fwsign.receipts.chain import waivers
+        from fwsign.flash.verify_per_board import Given  # few gateways have boards
 
         gateway = self._gateway
         given = Given(
@@ -190,10 +189,8 @@ class _Return:
             self._add("boards", error)
             return
         for port, outcome in found:
-            told = Told(port, gateway.request.at, before.release, waivers(gateway.device.policy))
             with contextlib.suppress(Failed):  # the board counts, not its receipt
-                gateway.log.write(describe(outcome, told))
-            gateway.request.tell(f"{port}: {outcome.status}")
+                boards.record(gateway, before.release, port, outcome)
             if outcome.error is not None:
                 self._add(port, outcome.error)
 
@@ -201,7 +198,7 @@ class _Return:
         """Step 8."""
         gateway, record = self._gateway, self._record
         with gateway.state.transaction():
-            write_trial(gateway.state, None)
+            write_trial(gateway.state, _still_uncommitted(gateway, record))
             write_failed(gateway.state, _with_this(gateway, record))
             after_install.owe(
                 gateway.state, gateway.device, "fell-back", record.before, record.release
@@ -247,6 +244,21 @@ class _Return:
     def _add(self, name: str, error: FwsignError) -> None:
         self._errors.append(error)
         self._notes.append(f"{name} is not back: {error.message}")
+
+
+def _still_uncommitted(gateway: OpenGateway, record: TrialRecord) -> TrialRecord | None:
+    """Return the record of a release before that had failed and stays; None if it is committed."""
+    before, installed = record.before, release_record.read(gateway.state, INSTALLED)
+    if before is None or (installed is not None and installed.manifest == before.manifest):
+        return None
+    return record._replace(
+        release=before,
+        before=installed,
+        phase="stays",
+        reason="it had failed its trial, and is in place again",
+        commands=(),
+        boards={},
+    )
 
 
 def _with_this(gateway: OpenGateway, record: TrialRecord) -> tuple[FailedRelease, ...]:

@@ -7,7 +7,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from fwsign.errors import Failed
@@ -17,6 +17,10 @@ from fwsign.gateway.fetch_rules import FetchRules
 from fwsign.gateway.proxy import tunnel
 from fwsign.gateway.server_dates import check_dates, ignore_dates, is_wrong
 from fwsign.gateway.tcp import dial
+
+_OF_DATES: Final = (9, 10)
+"""X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED."""
+_DATES: Final = "is this gateway's clock right? Else the server needs a new certificate"
 
 
 class Timed(ssl.SSLSocket):
@@ -191,7 +195,9 @@ def _explained(url: str) -> Iterator[None]:
         raise
     except Failed as error:
         message = f"{url}: {error.message}"
-        raise Failed(error.code, message, expected=error.expected, found=error.found) from error
+        raise Failed(
+            error.code, message, expected=error.expected, found=error.found, hint=error.hint
+        ) from error
     except (ssl.SSLError, OSError, ValueError) as error:  # ValueError: an impossible name
         reason = getattr(error, "verify_message", None) or getattr(error, "strerror", None) or error
         raise Failed(
@@ -199,4 +205,5 @@ def _explained(url: str) -> Iterator[None]:
             f"{url}: no connection: {str(reason).lower()}",
             expected="a server with a certificate that is trusted",
             found=str(reason),
+            hint=_DATES if getattr(error, "verify_code", None) in _OF_DATES else None,
         ) from error

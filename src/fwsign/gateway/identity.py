@@ -16,7 +16,7 @@ _MAX_SIZE: Final = 256 * 1024
 _PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
-class Identity(NamedTuple):
+class DeviceName(NamedTuple):
     """The device's name, and a PEM file: the certificate of its key, then each issuer's."""
 
     id: str | None = None
@@ -55,13 +55,13 @@ class Identity(NamedTuple):
         return parse_certificate(chain[0]).name if chain else self.id
 
 
-def parse_identity(top: TomlTable) -> Identity:
+def parse_identity(top: TomlTable) -> DeviceName:
     """Read `id` and `device_certificate` of a device.toml.
 
     Raises:
         Failed: `io.config`, `state.policy`.
     """
     name = top.maybe("id")
-    return Identity(
+    return DeviceName(
         serial_number(name) if name is not None else None, top.maybe_place("device_certificate")
     )

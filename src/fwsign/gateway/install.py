@@ -22,6 +22,7 @@ from fwsign.gateway import (
     boards,
     hold,
     hooks,
+    refused,
     release_record,
     trial_steps,
     verb_commands,
@@ -39,7 +40,6 @@ from fwsign.gateway.session import (
     SOURCES,
     Installed,
     InstallRequest,
-    demands,
     opened,
     refuse_platform,
     timed,
@@ -54,7 +54,6 @@ from fwsign.gateway.trial_start import first_record, why_no_trial
 from fwsign.gateway.trial_status import TrialStatus
 from fwsign.memory.floors import Floor
 from fwsign.memory.state import State
-from fwsign.receipts.chain import waivers
 from fwsign.verify.verified import VerifiedRelease
 
 __all__ = ["install"]
@@ -113,8 +112,7 @@ class _Run:
     def reconcile(self) -> None:
         """Step 1: end a trial that is due, and finish or undo an interrupted install."""
         self._trial = trial_steps.settle(self._gateway)
-        if self._trial.ended_now:
-            self._notes.append(self._trial.words)
+        self._notes += [self._trial.words] * self._trial.ended_now
         self._notes += reconcile(self._gateway, self._judge) + after_install.notes(self._gateway)
 
     def install(self, sources: Sources | None) -> Installed:
@@ -150,7 +148,7 @@ class _Run:
             return self._try(release, envelope, staged, record)
         with self._refusals(envelope, release):
             self._run_commands(release, intent, staged)
-            self._flash_boards(release, envelope, staged)
+            self._notes += boards.flash_release(self._gateway, release, envelope, staged).notes
             self._confirm_commands(intent, staged)
             finish(self._gateway, release, intent, [one for one in staged if one.to == "file"])
         self._notes += after_install.notes(self._gateway)
@@ -166,8 +164,7 @@ class _Run:
         staged = [self._target.receive(release, one, progress) for one in wanted]
         files = [one for one in staged if one.to == "file"]
         version = self._target.settle(digest, files) if files else None
-        others = len(files) < len(staged)
-        return staged, record_of(release, version, files, forward_only=others)
+        return staged, record_of(release, version, files, forward_only=len(files) < len(staged))
 
     def _is_installed(self, release: VerifiedRelease, wanted: Sequence[Delivery]) -> bool:
         """Tell whether this very release is in place, byte for byte; boards are asked again."""
@@ -221,41 +218,6 @@ class _Run:
             if one.to == "exec" and one.component.name in self._device.verbs:
                 verb_commands.confirm(self._gateway, record, one.component.name)
 
-    def _flash_boards(
-        self,
-        release: VerifiedRelease,
-        envelope: bytes,
-        staged: Sequence[Staged],
-        *,
-        on_trial: bool = False,
-    ) -> dict[str, str]:
-        """Step 6, boards; return the identity of the board at each port, empty if it has none."""
-        payloads = [one for one in staged if one.to == "flash"]
-        if not payloads:
-            return {}
-        from fwsign.flash.receipt import Told, describe  # few gateways have boards
-        from fwsign.flash.verify_per_board import Given
-
-        at = self._request.at
-        anchors, policy = demands(self._device, self._state)
-        waived = ("revocation",) if policy.revocation == "off" else ()
-        given = Given(
-            envelope, anchors, policy, at, waived, self._device.state, remember=not on_trial
-        )
-        failures = []
-        identities = {}
-        for port, outcome in boards.flash(self._device, given, payloads):
-            told = Told(port, at, release, waivers(self._device.policy))
-            self._log.write(describe(outcome, told))
-            self._request.tell(f"{port}: {outcome.status}")
-            self._notes += [f"{port}: {note}" for note in outcome.notes]
-            identities[port] = (outcome.info.floor_key if outcome.info else None) or ""
-            if outcome.error is not None:
-                failures.append(outcome.error)
-        if failures:
-            raise failures[0]
-        return identities
-
     # --- on trial ---------------------------------------------------------------------------------
 
     def _rules_for(
@@ -307,12 +269,13 @@ class _Run:
         """Steps 6 to 8 on trial: put the release in place, and judge it."""
         try:
             self._run_commands(release, record.release, staged)
-            found = self._flash_boards(release, envelope, staged, on_trial=True)
+            done = boards.flash_release(self._gateway, release, envelope, staged, on_trial=True)
+            self._notes += done.notes
             if record.release.directory is not None:
                 files = [one for one in staged if one.to == "file"]
                 self._target.check_version(record.release.directory, files)
                 self._target.flip(record.release.directory)
-            trial_steps.is_running(self._gateway, record, found)
+            trial_steps.is_running(self._gateway, record, done.identities)
         except FwsignError as error:
             raise trial_steps.give_up(self._gateway, record, error) from error
         return self._settled(release, trial_steps.settle(self._gateway))
@@ -338,10 +301,7 @@ class _Run:
         try:
             yield
         except FwsignError as error:
-            if release is not None or not isinstance(error, Failed):
-                result = "incomplete" if release else "refused"
-                with contextlib.suppress(FwsignError):  # keep the first error
-                    self._log.add(result, release=release, envelope=envelope, error=error)
+            refused.record(self._log, envelope, error, release)
             raise
 
 

@@ -127,14 +127,12 @@ class Judge:
         if record.release.manifest == release.manifest_digest.hex():
             return
         number, starts = record.release.sequence, record.most_boots - record.boots
-        hint = "fwsign device trial judges it now; fwsign device rollback ends it by hand"
         raise Failed(
             "state.trial",
             f"release {number} is on trial, for {record.left} more seconds of uptime and {starts} "
             "more starts of the machine at most",
             expected=f"release {number} committed, or gone",
             found=f"release {number} on trial",
-            hint=hint,
         )
 
     def _refuse_failed(self, release: VerifiedRelease) -> None:

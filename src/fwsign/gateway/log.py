@@ -33,10 +33,13 @@ class Log:
         device: the memory's device.
         at: the clock's time, which is no proof.
         signer: signs each receipt; None leaves them a log.
+
+    Attributes:
+        state, device, at: as given.
     """
 
     def __init__(self, state: State, device: Device, at: datetime, signer: Signer | None) -> None:
-        self._state, self._device, self._at, self._signer = state, device, at, signer
+        self.state, self.device, self.at, self._signer = state, device, at, signer
 
     def add(
         self,
@@ -63,15 +66,15 @@ class Log:
         """
         receipt = {
             "kind": kind,
-            "clock": self._at.isoformat(),
+            "clock": self.at.isoformat(),
             "result": result,
             "code": error.code if error else None,
             "step": error.step if error else None,
             "message": error.message if error else None,
             "envelope": sha256(envelope).hexdigest() if envelope is not None else None,
             "release": installed_facts(release) if release else None,
-            "time": time_facts(release, self._at) if release else None,
-            "waived": list(waivers(self._device.policy)),
+            "time": time_facts(release, self.at) if release else None,
+            "waived": list(waivers(self.device.policy)),
             "notes": list(release.notes) if release else [],
             "fwsign": __version__,
             **more,
@@ -87,57 +90,57 @@ class Log:
         Raises:
             Failed: `state.*`, `io.*`, `key.*`.
         """
-        with self._state.transaction():
+        with self.state.transaction():
             self.tell_dropped()
-            self._state.remember(_REFUSALS, None)
+            self.state.remember(_REFUSALS, None)
             self._append(receipt)
 
     def tell_dropped(self) -> None:
         """Write how many refusals have no receipt, if there are any."""
-        refusals = decode(self._state.remembered(_REFUSALS))
+        refusals = decode(self.state.remembered(_REFUSALS))
         if refusals.dropped:
             self._tell(refusals)
 
     def _tell(self, refusals: Refusals) -> None:
-        with self._state.transaction():
+        with self.state.transaction():
             told = {"kind": "refusals", "result": "not written", **refusals.facts}
-            self._append({**told, "clock": self._at.isoformat(), "fwsign": __version__})
-            self._state.remember(_REFUSALS, refusals.told().encode())
+            self._append({**told, "clock": self.at.isoformat(), "fwsign": __version__})
+            self.state.remember(_REFUSALS, refusals.told().encode())
 
     def _refuse(self, receipt: Mapping[str, Any], code: str) -> None:
         """Write or count a refusal; a device that tries every minute must not fill the disk."""
-        refusals = decode(self._state.remembered(_REFUSALS))
+        refusals = decode(self.state.remembered(_REFUSALS))
         same = json.dumps([receipt[name] for name in _SAME])
         key = sha256(same.encode()).hexdigest()[:16]
         what = refusals.what(key)
         if what == "known":
             return
-        with self._state.transaction():
+        with self.state.transaction():
             if what == "write":
                 after = refusals.with_written(key, len(self._append(receipt)))
             else:
-                after = refusals.with_dropped(key, code, self._at.isoformat())
-            self._state.remember(_REFUSALS, after.encode())
+                after = refusals.with_dropped(key, code, self.at.isoformat())
+            self.state.remember(_REFUSALS, after.encode())
             if what == "count" and after.is_due:
                 self._tell(after)
 
     def prune(self, drop: int) -> int:
         """Remove the oldest receipts, see `State.prune_receipts`; return how many."""
-        with self._state.transaction():
+        with self.state.transaction():
             self.tell_dropped()
-            facts = {"clock": self._at.isoformat(), "device": self._who, "fwsign": __version__}
-            return self._state.prune_receipts(drop, facts, self._signer, self._chain)
+            facts = {"clock": self.at.isoformat(), "device": self._who, "fwsign": __version__}
+            return self.state.prune_receipts(drop, facts, self._signer, self._chain)
 
     def _append(self, receipt: Mapping[str, Any]) -> str:
         whole = {"device": self._who, **receipt}
-        return self._state.append_receipt(whole, self._signer, self._chain)
+        return self.state.append_receipt(whole, self._signer, self._chain)
 
     @cached_property
     def _who(self) -> dict[str, str | None]:
-        trust = self._device.trust
-        name = self._device.identity.name()
+        trust = self.device.trust
+        name = self.device.identity.name()
         return {"id": name, "vendor": trust.vendor, "product": trust.product}
 
     @cached_property
     def _chain(self) -> tuple[bytes, ...]:
-        return self._device.identity.chain() if self._signer is not None else ()
+        return self.device.identity.chain() if self._signer is not None else ()

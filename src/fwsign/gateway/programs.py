@@ -102,7 +102,7 @@ def run(
         finally:
             control.close()  # ends all, if it has not ended
             _await(guard)
-    return _ended(argv[0], seconds, told, printed)
+    return end_of(argv[0], seconds, told, printed.text())
 
 
 def _identity(program: str, user: str | None) -> str:
@@ -172,12 +172,21 @@ def _await(guard: "subprocess.Popen[bytes]") -> None:
         guard.wait()
 
 
-def _ended(program: str, seconds: int, told: str, printed: "_Printed") -> Ended:
-    """Turn the guard's report into the end of the program."""
+def end_of(program: str, seconds: int, told: str, output: str) -> Ended:
+    """Turn the guard's report into the end of a program.
+
+    Args:
+        program: its path.
+        seconds: its time limit.
+        told: the report; empty if the guard was killed.
+        output: what the program printed.
+
+    Raises:
+        Failed: `io.hook`: it could not be started.
+    """
     how, number, left = told.split() if told else ("lost", "0", "0")
     if how == "errno":
         raise _not_started(program, os.strerror(int(number)).lower())
-    output = printed.text()
     if left != "0":
         return Ended(None, output, f"left {left} processes behind that cannot be ended")
     if how == "status":

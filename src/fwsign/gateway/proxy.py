@@ -43,12 +43,13 @@ def tunnel(sock: socket.socket, host: str, port: int, login: str | None, deadlin
     head = _head(sock, deadline)
     match = _STATUS.match(head)
     if match is None:
-        raise _refused(f"no proper answer: {head[:80]!r}")
+        raise _refused(f"no proper answer: {head.splitlines()[0][:80]!r}")  # it may repeat a login
     status = int(match[1])
     if status >= 500 or status == 429:
         raise Cut(f"the proxy answers with status {status}")
     if status == 407:
-        raise _refused("status 407: it wants a user and password, see fetch.proxy_login_file")
+        hint = "fetch.proxy_login_file in device.toml names the file with user:password"
+        raise _refused("status 407: it wants a user and a password").with_hint(hint)
     if not 200 <= status < 300:
         raise _refused(f"status {status}")
 

@@ -38,7 +38,7 @@ def rollback(request: InstallRequest) -> TrialStatus | Installed:
         kept = KeptReleases(target)
         envelope = kept.envelope(before.manifest) if before else None
         if before is None or envelope is None:
-            hint = "with [trial] in device.toml, releases are kept from then on"
+            hint = "with [trial] in device.toml, each release that another one replaces is kept"
             raise Failed("state.nothing", "no release before this one is kept", hint=hint)
         Judge(request, state).verify(envelope)  # before anything moves
         kept.unkeep(before.manifest)

@@ -101,7 +101,10 @@ def _time(reader: der.DerReader) -> datetime:
 
 
 def _refused(found: str) -> Failed:
-    expected = "certificates that are valid by the time that has passed"
     return Failed(
-        "io.fetch-connect", f"the server is not trusted: {found}", expected=expected, found=found
+        "io.fetch-connect",
+        f"the server is not trusted: {found}",
+        expected="a valid certificate",
+        found=found,
+        hint="the server needs a new certificate",
     )

@@ -27,8 +27,6 @@ from fwsign.verify.verified import VerifiedRelease
 
 MARGIN: Final = 64 * 1024
 """Bytes for directories, links and what the file system needs itself."""
-KEEP: Final = 2
-"""Versions at rest: the installed one, and the one before."""
 _FOR_NAMES: Final = 6
 """Files and directories besides the payloads: the stage, its parts, the version, the link."""
 
@@ -99,7 +97,7 @@ def in_the_way(
             need = need.plus(_FOR_MEMORY)
         else:
             _refuse_full(memory, _FOR_MEMORY, _free(memory))
-        for name in _may_go(target, _needed(target, state, digest)):
+        for name in _may_go(target, _needed(target, state, digest), device.keep):
             if free.holds(need):
                 break
             goes.append(name)
@@ -126,11 +124,17 @@ def _refuse_full(place: Path, need: Room, free: Room, given: int = 0) -> None:
     )
 
 
+def is_root() -> bool:
+    """Tell whether this is root, who may use the blocks that a file system keeps for root."""
+    return os.geteuid() == 0
+
+
 def _free(place: Path) -> Room:
     """Return the free space; what a file system does not tell is enough."""
     found = os.statvfs(place)
-    root = os.geteuid() == 0
-    blocks, names = (found.f_bfree, found.f_ffree) if root else (found.f_bavail, found.f_favail)
+    blocks, names = (
+        (found.f_bfree, found.f_ffree) if is_root() else (found.f_bavail, found.f_favail)
+    )
     plenty = 1 << 62
     return Room(
         blocks * found.f_frsize if found.f_blocks else plenty, names if found.f_files else plenty
@@ -164,14 +168,14 @@ def _needed(target: Path, state: State, digest: str) -> set[str | None]:
     return {one.directory for one in found if one} | {current, digest}
 
 
-def _may_go(target: Path, needed: Collection[str | None]) -> list[str]:
+def _may_go(target: Path, needed: Collection[str | None], keep: int) -> list[str]:
     """Return the versions that may go, the oldest first."""
     try:
         there = sorted((target / VERSIONS).iterdir(), key=lambda one: one.lstat().st_mtime_ns)
     except FileNotFoundError:
         return []
     others = [one.name for one in there if one.name not in needed]
-    return others[: max(0, len(there) - (KEEP - 1))]
+    return others[: max(0, len(there) - (keep - 1))]
 
 
 def _kept(target: Path, version: str) -> Path:

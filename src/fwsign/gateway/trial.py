@@ -19,8 +19,10 @@ from fwsign.gateway.trial_record import (
     read_trial,
     write_trial,
 )
-from fwsign.gateway.trial_status import TrialStatus
+from fwsign.gateway.trial_status import TrialStatus, nothing_on_trial
 from fwsign.gateway.trial_steps import settle
+
+__all__ = ["TrialStatus", "confirm", "trial"]
 
 
 def trial(request: InstallRequest) -> TrialStatus:
@@ -69,15 +71,11 @@ def confirm(request: InstallRequest, sequence: int | None = None) -> TrialStatus
 
 def _confirmed(record: TrialRecord | None, sequence: int | None) -> TrialRecord:
     if record is None:
-        raise Failed("state.nothing", "no release is on trial", expected="one", found="none")
+        raise nothing_on_trial("no release is on trial", "one", "none")
     number = record.release.sequence
     if sequence not in (None, number):
-        raise Failed(
-            "state.nothing",
-            f"release {number} is on trial, not release {sequence}",
-            expected=sequence,
-            found=number,
-        )
+        what = f"release {number} is on trial, not release {sequence}"
+        raise nothing_on_trial(what, sequence, number)
     if record.phase != "running":
         what = f"release {number} cannot be confirmed: it is {_PHASES[record.phase]}"
         raise Failed("state.trial", what, expected="running", found=record.phase)

@@ -3,7 +3,7 @@
 
 from typing import Literal, NamedTuple, TypeAlias
 
-from fwsign.errors import Unsuitable
+from fwsign.errors import Failed, Unsuitable
 from fwsign.gateway.trial_record import TrialRecord
 
 TrialVerdict: TypeAlias = Literal["no trial", "on trial", "committed", "fell back", "stays"]
@@ -58,3 +58,9 @@ class TrialStatus(NamedTuple):
             expected="a release that passes its trial",
             found=found,
         )
+
+
+def nothing_on_trial(message: str, expected: object, found: object) -> Failed:
+    """Return the error for a release that is not on trial."""
+    hint = "fwsign device status shows what is installed and on trial"
+    return Failed("state.nothing", message, expected=expected, found=found, hint=hint)

@@ -27,7 +27,7 @@ from fwsign.gateway.trial_record import (
     write_trial,
 )
 from fwsign.gateway.trial_rules import TrialRules
-from fwsign.gateway.trial_status import TrialStatus, TrialVerdict
+from fwsign.gateway.trial_status import TrialStatus, TrialVerdict, nothing_on_trial
 from fwsign.verify.verified import VerifiedRelease
 
 NOT_YET: Final = 75
@@ -52,7 +52,7 @@ def end(gateway: OpenGateway, reason: str) -> TrialStatus:
     """
     record = read_trial(gateway.state)
     if record is None:
-        raise Failed("state.nothing", "no release is on trial", expected="one", found="none")
+        raise nothing_on_trial("no release is on trial", "one", "none")
     return _Trial(gateway, record).go_back(reason, blamed=True)
 
 

@@ -12,7 +12,7 @@ from fwsign.format import cbor, identifiers
 from fwsign.memory.file import StateFile
 from fwsign.memory.schema import MAX_IDENTITY
 from fwsign.trust.lists import Update
-from fwsign.verify.policy import Recorded
+from fwsign.verify.policy import DevicePolicy, Recorded
 from fwsign.verify.verified import VerifiedRelease
 
 _FLOOR: Final = "SELECT sequence FROM floors WHERE identity = ? AND vendor = ? AND class = ?"
@@ -85,6 +85,30 @@ def _identifiers(data: bytes) -> tuple[tuple[bytes, ...], ...]:
         ):
             return found
     raise Malformed("malformed.component", "they are no identifiers")
+
+
+def raised(policy: DevicePolicy, floor: Floor | None) -> DevicePolicy:
+    """Return a policy with a floor; the higher one counts, and of equal ones what both have."""
+    known, given = floor or Floor(0), Floor(policy.min_sequence or 0, policy.recorded)
+    lowest = max(known.sequence, given.sequence)
+    recorded = [one for at in (given, known) if at.sequence == lowest for one in at.recorded]
+    return policy._replace(min_sequence=lowest, recorded=tuple(recorded))
+
+
+def check_unmoved(floor: Floor | None, expected: Floor | None) -> None:
+    """Refuse a floor that moved since a release was judged by it.
+
+    Raises:
+        Failed: `state.conflict`.
+    """
+    if floor != expected:
+        now, before = (one.sequence if one else "none" for one in (floor, expected))
+        raise Failed(
+            "state.conflict",
+            f"another release was accepted meanwhile: the floor was {before} and is {now}",
+            expected=before,
+            found=now,
+        )
 
 
 def rise(file: StateFile, key: FloorKey, floor: Floor, release: VerifiedRelease) -> None:

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, Final
 
+from fwsign.errors import Failed
+
 APPLICATION: Final = int.from_bytes(b"fwsg")
 VERSION: Final = 2
 PAGE_SIZE: Final = 4096
@@ -148,6 +150,17 @@ def check(connection: sqlite3.Connection) -> None:
     kept = connection.execute("SELECT value FROM facts WHERE name = 'sum'").fetchone()
     found = _sum(_checked(connection, pages * size))
     _demand(kept == (found,), "its sum is not the one kept in it")
+
+
+def check_text(text: str) -> None:
+    """Refuse a text that is too long for a memory.
+
+    Raises:
+        Failed: `state.limit`.
+    """
+    if len(text) > MAX_TEXT:
+        what = f"a text of {len(text)} characters for the memory, at most {MAX_TEXT} fit"
+        raise Failed("state.limit", what, expected=MAX_TEXT, found=len(text))
 
 
 def sum_of(connection: sqlite3.Connection) -> bytes:

@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final, Self
 
-from fwsign.errors import Failed
 from fwsign.format import identifiers
 from fwsign.keys import Signer
 from fwsign.memory import floors, receipts
@@ -17,13 +16,14 @@ from fwsign.memory import rows as state_rows
 from fwsign.memory.crls import held_crls, keep_crls, knows_crls
 from fwsign.memory.file import StateFile
 from fwsign.memory.floors import Floor
-from fwsign.memory.schema import MAX_TEXT
+from fwsign.memory.schema import check_text
 from fwsign.trust.lists import TrustState, decode_trust, encode_trust
 from fwsign.trust.update import apply_chain
 from fwsign.verify.policy import DevicePolicy
 from fwsign.verify.verified import VerifiedRelease
 from fwsign.x509.revocation import Issued
 
+_TRUST: Final = "SELECT value FROM facts WHERE name = 'trust'"
 _TEXT: Final = "SELECT value FROM facts WHERE name = ?"
 
 
@@ -121,11 +121,7 @@ class State:
                 return policy, None
             else:
                 floor = self.floor(identity, base.vendor, base.product)
-        known = floor or Floor(0)
-        given = Floor(base.min_sequence or 0, base.recorded)
-        lowest = max(known.sequence, given.sequence)
-        recorded = [one for at in (given, known) if at.sequence == lowest for one in at.recorded]
-        return policy._replace(min_sequence=lowest, recorded=tuple(recorded)), floor
+        return floors.raised(policy, floor), floor
 
     def accept(
         self,
@@ -159,7 +155,7 @@ class State:
             known = floor or Floor(-1)
             if all(release.manifest_digest != one.manifest_digest for one in known.recorded):
                 if "rollback" not in release.unchecked:
-                    _check_unmoved(floor, expected)
+                    floors.check_unmoved(floor, expected)
                 if not on_trial:
                     floors.rise(self._file, key, known, release)
             floors.keep_time(self._file, key.vendor, release.known_time)
@@ -194,11 +190,9 @@ class State:
             Failed: `state.damaged`, `state.busy`, `io.*`.
         """
         with self._file.transaction("read"):
-            found = self._file.run("SELECT value FROM facts WHERE name = 'trust'").fetchone()
-        if found is None:
-            return None
+            found = self._file.run(_TRUST).fetchone()
         with self._file.whole("the list of anchors"):
-            return decode_trust(found[0])
+            return decode_trust(found[0]) if found else None
 
     def apply_trust(
         self, updates: Sequence[bytes], enrolled: TrustState, identity: str | None = None
@@ -313,9 +307,7 @@ class State:
         Raises:
             Failed: `state.limit`: it has more than `MAX_TEXT` characters; `state.busy`, `io.*`.
         """
-        if text is not None and len(text) > MAX_TEXT:
-            what = f"a text of {len(text)} characters for the memory, at most {MAX_TEXT} fit"
-            raise Failed("state.limit", what, expected=MAX_TEXT, found=len(text))
+        check_text(text or "")
         with self.transaction():
             self._file.run("DELETE FROM facts WHERE name = ?", f"text:{name}")
             if text is not None:
@@ -356,14 +348,3 @@ def _vendor_id(policy: DevicePolicy) -> bytes | None:
 def _teaching(release: VerifiedRelease) -> list[Issued]:
     """Return the certificates in blocks for this vendor, with their issuers' verified CRLs."""
     return [one for signer in release.signers if signer.for_vendor for one in signer.issued]
-
-
-def _check_unmoved(floor: Floor | None, expected: Floor | None) -> None:
-    if floor != expected:
-        now, before = (one.sequence if one else "none" for one in (floor, expected))
-        raise Failed(
-            "state.conflict",
-            f"another release was accepted meanwhile: the floor was {before} and is {now}",
-            expected=before,
-            found=now,
-        )

@@ -17,7 +17,7 @@ from typing import Final
 from fwsign.errors import Code, Failed, Stale, Untrusted
 from fwsign.format import suit
 from fwsign.format.blocks import decode_block_lists
-from fwsign.format.envelope import check_manifest_digest, decode_envelope
+from fwsign.format.envelope import Envelope, check_manifest_digest, decode_envelope
 from fwsign.format.identifiers import vendor_id
 from fwsign.format.opening import decode_blocks, decode_content
 from fwsign.format.text import Text
@@ -27,7 +27,7 @@ from fwsign.verify.policy import DevicePolicy, check_policy, missing_signers
 from fwsign.verify.verified import VerifiedRelease, VerifiedSigner, counted, seal
 from fwsign.x509.anchor import Anchor
 from fwsign.x509.constraints import is_domain
-from fwsign.x509.revocation import updates
+from fwsign.x509.revocation import Issued, updates
 
 MAX_CRL_LEAD: Final = timedelta(days=1)
 """How far a CRL's thisUpdate may be ahead of the clock, or a time stamp, and still be believed."""
@@ -69,13 +69,7 @@ class Verifier:
             FwsignError: with the code and the step at which the envelope was refused.
         """
         at = _utc(at)
-        with step(1):
-            decoded = decode_envelope(envelope)
-            blocks = decode_blocks(decoded.blocks)
-        with step(2):
-            manifest_digest = check_manifest_digest(decoded)
-        verifier = BlockVerifier(self._anchors, self._policy, at)
-        signers = tuple(verifier.verify(block, decoded.digest) for block in blocks)
+        decoded, manifest_digest, signers = self._read(envelope, at)
         with step(6):
             self._check_signers(signers)
         with step(7):
@@ -103,6 +97,40 @@ class Verifier:
             integrated=decoded.integrated,
             block_lists=lists,
         )
+
+    def teaching(self, envelope: bytes, *, at: datetime) -> tuple[Issued, ...]:
+        """Return the CRLs that a refused envelope proves, for a device that remembers them.
+
+        They are those of steps 3 to 5: verified for the path of a signer of this device's vendor to
+        an anchor. Nothing is said of the release itself.
+
+        Args:
+            envelope: as for `verify`.
+            at: as for `verify`.
+
+        Returns:
+            The certificates of these paths, with their issuers' CRLs; none without a vendor.
+
+        Raises:
+            FwsignError: as `verify`, of the steps 1 to 5.
+        """
+        _, _, signers = self._read(envelope, _utc(at))
+        vendor, policy = self._policy.vendor, self._policy
+        mine = [one for one in signers if one.path and vendor in policy.vendors_of(one.path)]
+        return tuple(issued for one in mine for issued in one.issued)
+
+    def _read(
+        self, envelope: bytes, at: datetime
+    ) -> tuple[Envelope, bytes, tuple[VerifiedSigner, ...]]:
+        """Run steps 1 to 5; return envelope, manifest digest, and the verdict on each block."""
+        with step(1):
+            decoded = decode_envelope(envelope)
+            blocks = decode_blocks(decoded.blocks)
+        with step(2):
+            manifest_digest = check_manifest_digest(decoded)
+        verifier = BlockVerifier(self._anchors, self._policy, at)
+        signers = tuple(verifier.verify(block, decoded.digest) for block in blocks)
+        return decoded, manifest_digest, signers
 
     def _check_signers(self, signers: Sequence[VerifiedSigner]) -> None:
         """Step 6: enough blocks count. Raise a block's own refusal, if there is one, stale last."""

@@ -3,12 +3,13 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
 from fwsign.cli import answer, inputs, ui
 from fwsign.cli.command import Command, Group, examples
+from fwsign.cli.device.status import print_status
 from fwsign.cli.options import JSON, KEY_PASS, named
 from fwsign.cli.verify.demands import REQUIRE
 from fwsign.errors import FwsignError
@@ -235,46 +236,9 @@ def status(*, config: CONFIG = None, check: _CHECK = False, as_json: JSON = Fals
     if as_json:
         ui.print_json(found)
     else:
-        _print_status(found)
+        print_status(found)
     if check and found["in_place"]["faults"]:
         raise typer.Exit(answer.STALE)
-
-
-def _print_status(found: dict[str, Any]) -> None:
-    ui.out(f"device      {found['vendor']} {found['product']}")
-    ui.out(f"id          {_or_none(found['id'])}")
-    ui.out(f"config      {found['config']}")
-    ui.out(f"memory      {found['state']}")
-    ui.out(f"files       {found['target_dir']}/current")
-    for one in found["anchors"]:
-        limits = ", ".join(one["vendors"]) or "any vendor"
-        roles = "+".join(one["roles"])
-        ui.out(f"anchor      {one['name']}, {roles}, {limits}, key {one['key'][:16]}")
-    hours = found["allow_stale_hours"]
-    stale = f", stale for {hours} hours" if hours else ""
-    profile = f", profile {found['profile']}" if found["profile"] != "strict" else ""
-    policy = f"require {found['require']}, revocation {found['revocation']}{stale}{profile}"
-    ui.out(f"policy      {policy}")
-    if found["waived"]:
-        ui.painted("waived", "yellow", f"    {', '.join(found['waived'])}")
-    ui.out(f"floor       {_or_none(found['floor'])}")
-    ui.out(f"time floor  {_or_none(found['time_floor'])}")
-    for one in found["crls"]:
-        ui.out(f"crl         {one['issuer']}, number {_or_none(one['number'])}")
-    ui.out(f"installed   {_release(found['installed'])}")
-    _print_in_place(found["in_place"])
-    if previous := found["previous"]:
-        ui.out(f"before      {_release(previous)}, {'kept' if previous['kept'] else 'removed'}")
-    if found["unfinished"]:
-        ui.painted(
-            "unfinished", "yellow", f"{_release(found['unfinished'])}: fwsign install --resume"
-        )
-    if hold := found["hold"]:
-        end = f"until {hold['until']}" if hold["until"] else "until fwsign device release"
-        ui.painted("held", "yellow", f"      {end}{_because(hold['reason'])}")
-    ui.out(f"receipts    {found['receipts']}, head {found['head']}")
-    for line in found["warnings"]:
-        ui.note(f"warning: {line}")
 
 
 @command.command("reset", cls=Command, epilog=examples("fwsign device reset"))
@@ -309,29 +273,3 @@ def _enrolled(device: "Device", line: str) -> None:
 
     waived = ", ".join(waivers(device.policy))
     ui.painted("enrolled", "green", f"{line}, waived: {waived}" if waived else line)
-
-
-def _print_in_place(found: dict[str, Any]) -> None:
-    verdict, faults = found["verdict"], found["faults"]
-    if faults or found["advice"]:
-        ui.painted("files are", "yellow", f"   {'; '.join((verdict, *faults))}")
-        if found["advice"]:
-            ui.note(found["advice"])
-    elif verdict in ("in place", "no files"):
-        ui.out(f"files are   {verdict}{', every byte' if found['checked'] else ''}")
-
-
-def _because(reason: str | None) -> str:
-    return f": {reason}" if reason else ""
-
-
-def _or_none(value: object) -> object:
-    return "none" if value is None else value
-
-
-def _release(value: dict[str, Any] | None) -> str:
-    if not value:
-        return "none"
-    version = f"version {value['version']}, " if value["version"] else ""
-    files = f": {', '.join(value['files'])}" if value["files"] else ""
-    return f"sequence {value['sequence']}, {version}{value['manifest'][:16]}{files}"

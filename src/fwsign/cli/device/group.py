@@ -12,6 +12,9 @@ from fwsign.cli.command import Group
 COMMANDS: Final = {
     "init": "command",
     "status": "command",
+    "trial": "trial",
+    "confirm": "trial",
+    "rollback": "trial",
     "hold": "hold",
     "release": "hold",
     "units": "units",

@@ -46,6 +46,10 @@ _CHECK: TypeAlias = Annotated[
         "the envelope, and change nothing.",
     ),
 ]
+_RETRY: TypeAlias = Annotated[
+    bool,
+    typer.Option("--retry", help="Install a release although it failed its trial here before."),
+]
 _DOWNLOAD_ONLY: TypeAlias = Annotated[
     bool,
     typer.Option(
@@ -74,6 +78,7 @@ def install(
     dry_run: _DRY_RUN = False,
     check: _CHECK = False,
     download_only: _DOWNLOAD_ONLY = False,
+    retry: _RETRY = False,
     pass_: KEY_PASS = None,
     as_json: JSON = False,
 ) -> None:
@@ -109,8 +114,13 @@ def install(
         progress=_Progress(),
         tell=ui.note,
         download_only=download_only,
+        retry=retry,
     )
-    done = gateway.install(request, sources)
+    show(device, gateway.install(request, sources), as_json=as_json)
+
+
+def show(device: "Device", done: "Installed", *, as_json: bool) -> None:
+    """Print the result of an install."""
     if as_json:
         ui.print_json(_as_json(device, done))
     else:

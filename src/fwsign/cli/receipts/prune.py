@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
@@ -72,6 +73,8 @@ def prune(
         path = device.state if device else state or default_path()
         memory = stack.enter_context(State.open(path))
         drop = _count(memory, keep, end)
+        if drop == 1 and _begins_with_record(memory):
+            drop = 0  # nothing but the record of what is gone
         if drop:
             _agree(memory, drop, lines)
         removed = _prune(memory, device, drop, pass_) if drop else 0
@@ -104,6 +107,12 @@ def _count(memory: "State", keep: int | None, end: datetime | None) -> int:
             break
         old += 1
     return old
+
+
+def _begins_with_record(memory: "State") -> bool:
+    from fwsign.receipts.chain import pruned_before
+
+    return any(pruned_before(line) is not None for line in islice(memory.receipt_lines(), 1))
 
 
 def _is_before(content: "Any", end: datetime) -> bool:

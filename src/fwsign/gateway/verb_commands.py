@@ -54,7 +54,7 @@ def revert(
         Failed: `io.hook`, `io.*`; Tampered: the kept bytes changed since they were verified.
     """
     number = number_of(release, name) if release else None
-    if before is None or release is None or number is None:
+    if before is None or release is None or number is None or name in before.files:
         _run(gateway, "revert", name, before, None)
         return
     with KeptReleases(gateway.target).opened(before.manifest, number) as own:

@@ -123,7 +123,7 @@ def _facts(text: str, device: Device) -> dict[str, str]:
         return {str(name): str(value) for name, value in found.items()} | {
             "FWSIGN_CURRENT": str(device.target_dir / "current")
         }
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         what = f'what the memory calls "{OWED}" is no command that is owed'
         raise Failed("state.damaged", what, expected="facts", found=text[:80]) from error
 

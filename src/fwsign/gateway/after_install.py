@@ -14,12 +14,10 @@ from fwsign.gateway.config import Device
 from fwsign.gateway.follow_rules import AfterInstall
 from fwsign.gateway.open_gateway import OpenGateway, at_work
 from fwsign.gateway.release_record import ReleaseRecord
-from fwsign.gateway.session import InstallRequest, opened
+from fwsign.gateway.session import OWED, InstallRequest, opened
 from fwsign.gateway.target import Target
 from fwsign.memory.state import State
 
-OWED: Final = "after install"
-"""The memory's name for the command that has still to run."""
 Result: TypeAlias = Literal["installed", "fell-back"]
 """What happened: `FWSIGN_RESULT`."""
 

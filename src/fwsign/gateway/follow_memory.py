@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from fwsign.format.notice import Notice
 from fwsign.gateway.offer import Offer
+from fwsign.gateway.release_record import ReleaseRecord
 from fwsign.memory.state import State
 
 SEEN: Final = "follow"
@@ -72,6 +73,15 @@ def read_seen(state: State) -> SeenOffer | None:
     except (ValueError, TypeError, LookupError, AttributeError):
         return None
     return seen
+
+
+def waiting_offer(state: State, installed: ReleaseRecord | None) -> Offer | None:
+    """Return the release that the last poll found, if it is not the installed one."""
+    seen = read_seen(state)
+    if seen is None or seen.offer is None:
+        return None
+    known = installed is not None and installed.manifest == seen.offer.manifest
+    return None if known else seen.offer
 
 
 def write_seen(state: State, seen: SeenOffer | None) -> None:

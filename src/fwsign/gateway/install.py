@@ -112,8 +112,7 @@ class _Run:
     def reconcile(self) -> None:
         """Step 1: end a trial that is due, and finish or undo an interrupted install."""
         self._trial = trial_steps.settle(self._gateway)
-        if self._trial.ended_now:
-            self._notes.append(self._trial.words)
+        self._notes += [self._trial.words] * self._trial.ended_now
         self._notes += reconcile(self._gateway, self._judge) + after_install.notes(self._gateway)
 
     def install(self, sources: Sources | None) -> Installed:

@@ -92,9 +92,10 @@ def check(request: FollowRequest, sources: Sources | None = None) -> Polled:
         FwsignError: as `fwsign.gateway.install.install`.
     """
     refuse_platform()
-    request = _timed(request)
+    request, *_ = _timed(request)
     if sources is not None:
-        found = sources._replace(content=sources.read_envelope())
+        found = sources._replace(rules=request.device.fetch)
+        found = found._replace(content=found.read_envelope())
         looked = Looked(None, iter([found]))
     else:
         looked = look(request.address, None, request.device.fetch, request.tell)

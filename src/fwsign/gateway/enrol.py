@@ -19,7 +19,13 @@ from fwsign.gateway.follow_memory import waiting_offer
 from fwsign.gateway.log import Log
 from fwsign.gateway.release_record import ReleaseRecord
 from fwsign.gateway.session import INSTALLED, INTENT, demands, opened, refuse_foreign, trusted
-from fwsign.gateway.trial_record import PREVIOUS, read_failed, read_trial
+from fwsign.gateway.trial_record import (
+    PREVIOUS,
+    FailedRelease,
+    TrialRecord,
+    read_failed,
+    read_trial,
+)
 from fwsign.keys import Signer
 from fwsign.memory.state import State
 from fwsign.receipts.chain import line_digest, waivers
@@ -136,8 +142,8 @@ def status(device: Device, *, check: bool = False) -> dict[str, Any]:
         trial, failed = read_trial(state), read_failed(state)
         waiting = _waiting(state, installed)
         receipts = state.receipt_count()
-    others = (intent, trial.release if trial else None)
-    found = in_place.compare(device.target_dir, installed, others, check=check)
+    begun = (intent, trial.release if trial else None)
+    found = in_place.compare(device.target_dir, installed, begun, check=check)
     return {
         "config": str(device.path),
         "state": str(device.state),
@@ -168,8 +174,7 @@ def status(device: Device, *, check: bool = False) -> dict[str, Any]:
         "waived": list(waivers(device.policy)),
         "installed": installed.as_json() if installed else None,
         "unfinished": intent.as_json() if intent else None,
-        "trial": {**trial.as_json(), "seconds_left": trial.left} if trial else None,
-        "failed": [one._asdict() for one in failed],
+        **_tried(trial, failed),
         "in_place": found.as_json(),
         "previous": _previous(device, previous),
         **waiting,
@@ -185,6 +190,14 @@ def _waiting(state: State, installed: ReleaseRecord | None) -> dict[str, Any]:
     return {
         "hold": held.as_json() if held else None,
         "offer": offer.as_json() if offer else None,
+    }
+
+
+def _tried(trial: TrialRecord | None, failed: Sequence[FailedRelease]) -> dict[str, Any]:
+    """Return the release on trial, and those that failed one."""
+    return {
+        "trial": {**trial.as_json(), "seconds_left": trial.left} if trial else None,
+        "failed": [one._asdict() for one in failed],
     }
 
 

@@ -92,7 +92,7 @@ def check(request: FollowRequest, sources: Sources | None = None) -> Polled:
         FwsignError: as `fwsign.gateway.install.install`.
     """
     refuse_platform()
-    request, *_ = _timed(request)
+    request, _, _ = _timed(request)
     if sources is not None:
         found = sources._replace(rules=request.device.fetch)
         found = found._replace(content=found.read_envelope())

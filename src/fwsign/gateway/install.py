@@ -164,8 +164,7 @@ class _Run:
         staged = [self._target.receive(release, one, progress) for one in wanted]
         files = [one for one in staged if one.to == "file"]
         version = self._target.settle(digest, files) if files else None
-        others = len(files) < len(staged)
-        return staged, record_of(release, version, files, forward_only=others)
+        return staged, record_of(release, version, files, forward_only=len(files) < len(staged))
 
     def _is_installed(self, release: VerifiedRelease, wanted: Sequence[Delivery]) -> bool:
         """Tell whether this very release is in place, byte for byte; boards are asked again."""

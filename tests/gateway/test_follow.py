@@ -82,8 +82,17 @@ def test_a_refused_release_leaves_one_receipt_and_is_not_read_again(follower: Fo
         with refused("untrusted.revoked"):
             follower.poll()
     assert follower.gateway.results[1:] == [("refused", "untrusted.revoked")]
+
+
+def test_the_revocation_of_a_refused_release_counts_for_the_next(follower: Follower) -> None:
+    follower.offer(40, crls=crls(9, revoked=[pki().leaf]))
+    with refused("untrusted.revoked"):
+        follower.poll()
+    (follower.offers / "40.suit").unlink()
     follower.offer(41, crls=crls(8))
-    assert follower.poll().verdict == "installed"
+    with refused("untrusted.revoked"):
+        follower.poll()
+    assert follower.installed is None
 
 
 def test_an_older_release_is_refused(follower: Follower) -> None:

@@ -94,7 +94,8 @@ def check(request: FollowRequest, sources: Sources | None = None) -> Polled:
     refuse_platform()
     request, _, _ = _timed(request)
     if sources is not None:
-        found = sources._replace(content=sources.read_envelope())
+        found = sources._replace(rules=request.device.fetch)
+        found = found._replace(content=found.read_envelope())
         looked = Looked(None, iter([found]))
     else:
         looked = look(request.address, None, request.device.fetch, request.tell)

@@ -231,6 +231,19 @@ def test_receipts_are_signed_by_the_device_key(signed: Path) -> None:
     assert out.startswith("verified  3 receipts, signed by ")
 
 
+def test_a_check_that_finds_something_has_status_3(enrolled: Path) -> None:
+    good("install", "build.bin.suit")
+    assert "files are   in place, every byte\n" in good("device", "status", "--check")
+    (path,) = (enrolled / "files/current").iterdir()
+    path.write_bytes(path.read_bytes() + b"x")
+    assert json.loads(run("device", "status", "--check", "--json").out)["in_place"]["faults"]
+    found = run("device", "status", "--check")
+    assert found.status == 3
+    assert f"files are   changed; {path.name} has " in found.out
+    assert "install that release again: fwsign install ENVELOPE" in found.err
+    assert run("device", "status").status == 0
+
+
 def test_reset_is_typed_at_a_terminal(enrolled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good("install", "build.bin.suit")
     refused(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cli.kit import good, refused, run
+from fwsign.cli import ui
 from fwsign.gateway.config import load
 from fwsign.memory.state import State
 from fwsign.receipts.chain import line_digest
@@ -85,6 +86,19 @@ def test_nothing_is_removed_without_a_copy_or_a_typed_number(memory: Path, tmp_p
         "more than one of --state and --config",
         "receipts are in one of them",
     )
+
+
+def test_the_number_is_typed_at_a_terminal(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ui, "is_terminal", lambda stream: stream is sys.stdin)
+    before = lines(memory)
+    prune = ("receipts", "prune", "--state", memory, "--keep", 4)
+    found = run(*prune, stdin="4\n")
+    assert found.status == 2
+    assert "this removes 5 receipts for good; --lines OUT keeps a copy" in found.err
+    assert '"4" is not 5' in found.err
+    assert lines(memory) == before
+    assert "pruned  5 receipts, 5 left\n" in run(*prune, stdin="5\n").out
+    assert lines(memory)[1:] == before[5:]
 
 
 def test_lines_are_exported_as_they_stand(memory: Path, tmp_path: Path) -> None:

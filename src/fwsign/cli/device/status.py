@@ -64,7 +64,7 @@ def _trial(value: dict[str, Any]) -> str:
 def _print_in_place(found: dict[str, Any]) -> None:
     verdict, faults = found["verdict"], found["faults"]
     if faults or found["advice"]:
-        ui.painted("files are", "yellow", f"   {'; '.join((verdict, *faults))}")
+        ui.painted("files are", "yellow", f" {'; '.join((verdict, *faults))}")
         if found["advice"]:
             ui.note(found["advice"])
     elif verdict in ("in place", "no files"):

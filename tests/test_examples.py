@@ -64,6 +64,65 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def enrol(place: Path) -> None:
+    """Make a gateway in a directory."""
+    (place / "target").mkdir(mode=0o755)
+    where = ("--config", "device.toml", "--state", "gateway.db", "--target-dir", "target")
+    named = ("--vendor", "acme.example", "--product", "gateway-x1", "--anchor", "pki/ca.crt")
+    fwsign(place, "device", "init", *where, *named)
+
+
+# --- the updater of the library page --------------------------------------------------------------
+
+
+def update(place: Path) -> str:
+    """Run the updater, and return the last line that it prints."""
+    command = [sys.executable, str(EXAMPLES / "updater.py"), "device.toml", "web/update.suit"]
+    done = subprocess.run(
+        command, cwd=place, capture_output=True, text=True, timeout=60, check=True
+    )
+    return done.stdout.splitlines()[-1]
+
+
+def test_the_updater_installs_and_confirms(place: Path) -> None:
+    enrol(place)
+    with (place / "device.toml").open("a") as file:
+        file.write('\n[trial]\nhealth = ["/bin/true"]\nconfirm = "application"\n')
+    assert update(place) == "on trial: release 1"
+    status = ("device", "status", "--config", "device.toml")
+    fwsign(place, *status)
+    assert update(place) == "already installed: release 1"
+    sign(place, b"application 2\n", 2)
+    assert update(place) == "on trial: release 2"
+    assert (place / "target/current/app.tar").read_bytes() == b"application 2\n"
+    sign(place, PAYLOAD, 1)
+    assert update(place).startswith("genuine, but not for this device now: unsuitable.rollback: ")
+
+
+def test_the_updater_says_what_to_do_with_a_refusal(place: Path) -> None:
+    enrol(place)
+    envelope = (place / "web/update.suit").read_bytes()
+    (place / "web/update.suit").write_bytes(envelope[:-1])
+    assert update(place).startswith("do not use it: malformed.")
+    (place / "web/update.suit").unlink()
+    assert update(place).startswith("nothing is known of it, try again later: io.missing: ")
+
+
+def test_the_updater_lives_through_a_release_that_fails(place: Path) -> None:
+    enrol(place)
+    health = place / "health"
+    health.write_text(f"#!/bin/sh\n! grep -q broken {place}/target/current/app.tar\n")
+    health.chmod(0o755)
+    with (place / "device.toml").open("a") as file:
+        file.write(f'\n[trial]\nhealth = ["{health}"]\n')
+    assert update(place) == "installed: release 1"
+    sign(place, b"broken\n", 2)
+    assert update(place).startswith("genuine, but not for this device now: unsuitable.trial: ")
+    assert (place / "target/current/app.tar").read_bytes() == PAYLOAD
+    sign(place, b"application 3\n", 3)
+    assert update(place) == "installed: release 3"
+
+
 # --- the proxy ------------------------------------------------------------------------------------
 
 
@@ -205,10 +264,7 @@ def answers(client: mqtt.Client) -> "queue.Queue[dict[str, str | int]]":
 @pytest.mark.external
 def test_the_updater_installs_after_a_hint(broker: Broker) -> None:
     place = broker.place
-    (place / "target").mkdir()
-    where = ("--config", "device.toml", "--state", "gateway.db", "--target-dir", "target")
-    named = ("--vendor", "acme.example", "--product", "gateway-x1", "--anchor", "pki/ca.crt")
-    fwsign(place, "device", "init", *where, *named)
+    enrol(place)
     client = broker.client("publisher")
     found = answers(client)
     with running(place, *updater(broker)) as process:

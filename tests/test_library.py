@@ -19,7 +19,17 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "library.md"
-FACES = ("pki", "pki.lint", "signing", "verify", "gateway", "gateway.install", "flash", "errors")
+FACES = (
+    "pki",
+    "pki.lint",
+    "signing",
+    "verify",
+    "gateway",
+    "gateway.install",
+    "gateway.trial",
+    "flash",
+    "errors",
+)
 """In the order in which a release goes through them."""
 LAZY = ("pki", "pki.lint", "signing", "gateway", "flash")
 Function = ast.FunctionDef
@@ -343,6 +353,13 @@ def test_the_examples_run(place: Path) -> None:
         printed = run_in(place, example_of(face) or "")
         assert re.fullmatch(PRINTED[face], printed), (face, printed)
     assert (place / "staged.bin").read_bytes() == (place / "build.bin").read_bytes()
+
+
+def test_the_page_begins_with_the_updater_of_the_examples() -> None:
+    program = (ROOT / "examples" / "updater.py").read_text(encoding="utf-8")
+    code = program.partition('"""\n\n')[2]
+    assert f"```python\n{code}```" in PAGE.read_text(encoding="utf-8")
+    assert len([line for line in code.splitlines() if line]) <= 30
 
 
 def test_the_readme_shows_the_same_verifier() -> None:

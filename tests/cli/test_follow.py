@@ -2,12 +2,17 @@
 
 import json
 import os
+import random
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from cli.kit import good, refused, run
-from fwsign.cli import inputs
+from cli.kit import MAIN, environment, good, refused, run
+from fwsign.cli import answer, inputs
 from support import DAY, NOW
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the gateway is for POSIX systems")
@@ -92,6 +97,10 @@ def test_a_held_device(monkeypatch: pytest.MonkeyPatch) -> None:
     assert waits[0] == f"waiting  gateway-x1 2.4.1, sequence {SEQUENCE}"
     words = "this device is held until 2026-11-29 12:00 UTC: harvest time"
     assert waits[-1] == f"  not now    {words}"
+    line = f"offered     sequence {SEQUENCE}, 2.4.1: fwsign follow --check"
+    assert line in good("device", "status").splitlines()
+    offer = json.loads(good("device", "status", "--json"))["offer"]
+    assert (offer["class"], offer["sequence_number"]) == ("security", SEQUENCE)
     said = json.loads(good("follow", "offers", "--check", "--json"))
     assert said["obstacles"] == [{"name": "held", "words": words}]
     assert said["would_install"] is False
@@ -103,6 +112,7 @@ def test_a_held_device(monkeypatch: pytest.MonkeyPatch) -> None:
     good("device", "hold", "--until", "1h")
     monkeypatch.setattr(inputs, "now", lambda: NOW + DAY)
     assert good("follow", "offers", "--once").startswith("installed")
+    assert json.loads(good("device", "status", "--json"))["offer"] is None
 
 
 def test_a_typed_install_is_done_on_a_held_device(enrolled: Path) -> None:
@@ -199,3 +209,82 @@ def test_units(enrolled: Path) -> None:
     (enrolled / "more").mkdir()
     said = json.loads(good("device", "units", "--output", "more", "--json"))
     assert said == {"verdict": "written", "files": [f"more/{name}" for name in names]}
+
+
+def asleep(process: int) -> None:
+    """Wait until a process of Python sleeps: nanosleep, and SIGTERM caught."""
+    caught, deadline = 1 << (signal.SIGTERM - 1), time.monotonic() + 60
+    while time.monotonic() < deadline:
+        facts = Path(f"/proc/{process}/status").read_text()
+        mask = int(facts.partition("SigCgt:")[2].split()[0], 16)
+        if mask & caught and "State:\tS" in facts and "nanosleep" in where(process):
+            return
+        time.sleep(0.05)
+    raise AssertionError("it does not sleep")
+
+
+def where(process: int) -> str:
+    """Return the system call in which a process waits."""
+    number = Path(f"/proc/{process}/syscall").read_text().split()[0]
+    return "nanosleep" if number in ("35", "230", "101", "115") else number
+
+
+class TestDaemon:
+    """`fwsign follow` without --once."""
+
+    @pytest.fixture
+    def naps(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+        """Sleep no longer, and end the program at the fourth pause."""
+        found: list[float] = []
+
+        def sleep(seconds: float) -> None:
+            found.append(seconds)
+            if len(found) == 4:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(time, "sleep", sleep)
+        monkeypatch.setattr(random, "random", lambda: 0.5)
+        return found
+
+    def test_it_polls_and_reads_device_toml_anew(self, enrolled: Path, naps: list[float]) -> None:
+        (enrolled / "offers").rename(enrolled / "later")
+        configure(enrolled, "[follow]\ninterval = 600")
+        found = run("follow", "offers", "--json")
+        said = [json.loads(line) for line in found.out.splitlines()]
+        assert [one["code"] for one in said] == ["io.missing"] * 3
+        assert naps == [30, 1200, 2400, 4800]  # failures make the pauses longer
+        assert found.status == answer.INTERRUPTED
+        naps.clear()
+        (enrolled / "later").rename(enrolled / "offers")
+        found = run("follow", "offers")
+        assert [line.split("  ")[0] for line in found.out.splitlines() if line[0] != " "] == [
+            "installed",
+            "nothing new",
+            "nothing new",
+        ]
+        assert naps == [30, 600, 600, 600]
+
+    def test_a_release_on_trial_is_looked_at_each_minute(
+        self, enrolled: Path, naps: list[float]
+    ) -> None:
+        health = enrolled / "health"
+        health.write_text("#!/bin/sh\nexit 75\n")
+        health.chmod(0o755)
+        configure(enrolled, f'[trial]\nhealth = ["{health}"]')
+        found = run("follow", "offers")
+        assert found.out.startswith("on trial  gateway-x1 2.4.1")
+        assert naps == [30, 60, 60, 60]
+
+    @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+    def test_a_signal_ends_it_and_no_lock_is_left(self, enrolled: Path, name: str) -> None:
+        words = [sys.executable, "-c", MAIN, "follow", "offers"]
+        environ = environment(FWSIGN_DEVICE=str(enrolled / "device.toml"))
+        with subprocess.Popen(words, stderr=subprocess.PIPE, env=environ, text=True) as process:
+            assert process.stderr is not None
+            asleep(process.pid)
+            process.send_signal(getattr(signal, name))
+            status = process.wait(30)
+            said = process.stderr.read()
+        assert status == 128 + getattr(signal, name), said
+        assert "interrupted" in said
+        good("install", "offers/update.suit")

@@ -1,13 +1,17 @@
 """The command after an install, downloads for later, and how many versions stay."""
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from fwsign.gateway import after_install, programs
-from fwsign.gateway.session import opened
+from fwsign.errors import Failed
+from fwsign.gateway import programs
+from fwsign.gateway.session import OWED, Installed, opened
 from gateway.kit import Gateway, make_gateway
-from support import refused
+from support import for_child, refused
 
 
 def script(base: Path, name: str, *lines: str) -> Path:
@@ -100,17 +104,17 @@ def test_a_command_that_a_kill_left_runs_in_the_next_run(
 
 def test_an_owner_who_takes_the_command_out_owes_nothing(gateway: Gateway) -> None:
     with opened(gateway.device) as state:
-        state.remember(after_install.OWED, "{}")
+        state.remember(OWED, "{}")
     path = gateway.config
     path.write_text(path.read_text().partition("[after_install]")[0])
     gateway.install(gateway.release(1, {"a": b"1"}))
     with opened(gateway.device) as state:
-        assert state.remembered(after_install.OWED) is None
+        assert state.remembered(OWED) is None
 
 
 def test_a_damaged_memory_of_it_is_refused(gateway: Gateway) -> None:
     with opened(gateway.device) as state:
-        state.remember(after_install.OWED, "[]")
+        state.remember(OWED, "[]")
     with refused("state.damaged", 'what the memory calls "after install"'):
         gateway.install(gateway.release(1, {"a": b"1"}))
 
@@ -199,3 +203,40 @@ def test_as_many_versions_stay_as_the_owner_says(tmp_path: Path, line: str, kept
         names.append((gateway.target / "current").readlink().name)
     there = [one.name for one in (gateway.target / "versions").iterdir()]
     assert sorted(there) == sorted(names[-kept:])
+
+
+def test_a_real_kill_while_it_runs_leaves_it_to_the_next_run(gateway: Gateway) -> None:
+    base = gateway.base
+    slow = script(
+        base,
+        "restart",
+        f"test -e {base}/began && echo FWSIGN_RESULT=$FWSIGN_RESULT >> {base}/told",
+        f"test -e {base}/began && echo --- >> {base}/told",
+        f"test -e {base}/began || {{ touch {base}/began; sleep 600; }}",
+    )
+    path = gateway.release(1, {"a": b"1"})
+    code = "import sys; from gateway.killed_install import main; main(*sys.argv[1:])"
+    words = [sys.executable, "-c", code, str(gateway.config), str(path)]
+    with subprocess.Popen(words, env=for_child()) as process:
+        deadline = time.monotonic() + 60
+        while not (base / "began").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert gateway.installed == {"a": b"1"}  # it runs after the commit
+        process.kill()
+    assert told(base) == []
+    done = once_free(gateway, path)
+    assert (done.verdict, results(gateway)) == ("already installed", ["installed"])
+    assert slow.exists()
+
+
+def once_free(gateway: Gateway, path: Path) -> Installed:
+    """Install when the guard has ended the command; until then the target is busy."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return gateway.install(path)
+        except Failed as error:
+            if error.code != "state.busy" or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)

@@ -1,5 +1,6 @@
 """`fwsign follow`: what a poll finds, installs, leaves, and remembers."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from fwsign.errors import Stale
+from fwsign.format.envelope import MAX_ENVELOPE_SIZE
 from fwsign.format.notice import Notice
 from fwsign.gateway import hold
 from fwsign.gateway.follow import poll
@@ -80,8 +82,17 @@ def test_a_refused_release_leaves_one_receipt_and_is_not_read_again(follower: Fo
         with refused("untrusted.revoked"):
             follower.poll()
     assert follower.gateway.results[1:] == [("refused", "untrusted.revoked")]
+
+
+def test_the_revocation_of_a_refused_release_counts_for_the_next(follower: Follower) -> None:
+    follower.offer(40, crls=crls(9, revoked=[pki().leaf]))
+    with refused("untrusted.revoked"):
+        follower.poll()
+    (follower.offers / "40.suit").unlink()
     follower.offer(41, crls=crls(8))
-    assert follower.poll().verdict == "installed"
+    with refused("untrusted.revoked"):
+        follower.poll()
+    assert follower.installed is None
 
 
 def test_an_older_release_is_refused(follower: Follower) -> None:
@@ -410,6 +421,26 @@ def test_damaged_hints_are_no_hints(follower: Follower, text: str) -> None:
     assert follower.poll().verdict == "installed"
 
 
+def test_odd_files_in_a_directory_stop_nothing(follower: Follower) -> None:
+    follower.offer(40)
+    os.mkfifo(follower.offers / "pipe.suit")
+    (follower.offers / "link.suit").symlink_to("/dev/zero")
+    (follower.offers / "gone.suit").symlink_to("nowhere")
+    (follower.offers / "folder.suit").mkdir()
+    (follower.offers / ".hidden.suit").write_bytes(b"x")
+    with (follower.offers / "large.suit").open("wb") as file:
+        file.truncate(MAX_ENVELOPE_SIZE + 1)
+    assert follower.poll().verdict == "installed"
+    assert follower.poll().verdict == "nothing new"
+
+
+def test_only_bad_files_are_named_by_the_first(follower: Follower) -> None:
+    with (follower.offers / "large.suit").open("wb") as file:
+        file.truncate(MAX_ENVELOPE_SIZE + 1)
+    with refused("io.format", "large.suit is larger than"):
+        follower.poll()
+
+
 def test_a_directory_has_a_bound(follower: Follower) -> None:
     for number in range(MAX_ENVELOPES + 1):
         (follower.offers / f"{number}.suit").write_bytes(b"x")
@@ -435,3 +466,60 @@ def test_a_restapled_envelope_of_the_installed_release_teaches_its_crls(
         assert state.remembered(INSTALLED) is not None
     follower.offer(41, crls=crls(8, revoked=[]))
     assert follower.poll().verdict == "installed"
+
+
+class TestTrial:
+    """A release on trial, and one that failed its trial."""
+
+    def follower(self, tmp_path: Path, health: str) -> Follower:
+        script = tmp_path / "health"
+        script.write_text(f"#!/bin/sh\n{health}\n")
+        script.chmod(0o755)
+        return Follower(tmp_path, "", f'[trial]\nhealth = ["{script}"]\ndeadline = 600')
+
+    def test_a_release_that_failed_its_trial_waits_for_a_person(self, tmp_path: Path) -> None:
+        follower = self.follower(tmp_path, f"test ! -e {tmp_path}/sick")
+        follower.offer(40)
+        assert follower.poll().verdict == "installed"
+        (tmp_path / "sick").touch()
+        follower.offer(41)
+        with refused("unsuitable.trial"):
+            follower.poll()
+        assert follower.installed == {"app40.bin": b"release 40"}
+        before = follower.gateway.results
+        for _ in range(2):
+            found = follower.poll()
+            assert (found.verdict, names(found)) == ("waiting", ["failed"])
+            assert found.obstacles[0].words.startswith("it failed its trial here before: ")
+        assert names(follower.check()) == ["failed"]
+        assert follower.gateway.results == before
+        (tmp_path / "sick").unlink()
+        follower.offer(42)
+        assert follower.poll().verdict == "installed"
+
+    def test_a_poll_ends_the_trial_that_is_due(self, tmp_path: Path) -> None:
+        follower = self.follower(tmp_path, f"test -e {tmp_path}/well || exit 75")
+        follower.offer(40)
+        assert follower.poll().verdict == "on trial"
+        again = follower.poll()
+        assert (again.verdict, again.obstacles) == ("nothing new", ())
+        follower.offer(41)
+        waiting = follower.poll()
+        assert (waiting.verdict, names(waiting)) == ("waiting", ["trial"])
+        assert waiting.obstacles[0].words == "release 40 is on trial"
+        hold.begin(follower.gateway.device, hold.Hold(NOW), None)
+        (tmp_path / "well").touch()
+        found = follower.poll()
+        assert "release 40, committed: it passed its trial" in found.notes
+        assert names(found) == ["held"]  # a hold does not stop what is on trial already
+        assert follower.gateway.floor == 40
+
+    def test_a_trial_whose_time_is_over_ends_at_a_poll(self, tmp_path: Path) -> None:
+        follower = self.follower(tmp_path, "exit 75")
+        follower.offer(40)
+        assert follower.poll().verdict == "on trial"
+        follower.waits(601)
+        found = follower.poll()
+        assert any("release 40, fell back" in one for one in found.notes)
+        assert names(found) == ["failed"]
+        assert follower.installed is None

@@ -15,6 +15,7 @@ from fwsign.errors import Failed
 from fwsign.files import refuse_reachable, write_atomic
 from fwsign.gateway import hold, in_place, release_record
 from fwsign.gateway.config import Device, load, parse_revocation, refuse_published
+from fwsign.gateway.follow_memory import waiting_offer
 from fwsign.gateway.log import Log
 from fwsign.gateway.release_record import ReleaseRecord
 from fwsign.gateway.session import INSTALLED, INTENT, demands, opened, refuse_foreign, trusted
@@ -136,11 +137,10 @@ def status(device: Device, *, check: bool = False) -> dict[str, Any]:
         trust = trusted(device, state)
         policy, floor = state.policy(demands(device, state)[1], None)
         line = state.last_receipt()
-        installed = release_record.read(state, INSTALLED)
-        intent = release_record.read(state, INTENT)
-        previous = release_record.read(state, PREVIOUS)
+        names = (INSTALLED, INTENT, PREVIOUS)
+        installed, intent, previous = (release_record.read(state, name) for name in names)
         trial, failed = read_trial(state), read_failed(state)
-        held = hold.read(state)
+        waiting = _waiting(state, installed)
         receipts = state.receipt_count()
     begun = (intent, trial.release if trial else None)
     found = in_place.compare(device.target_dir, installed, begun, check=check)
@@ -177,10 +177,19 @@ def status(device: Device, *, check: bool = False) -> dict[str, Any]:
         **_tried(trial, failed),
         "in_place": found.as_json(),
         "previous": _previous(device, previous),
-        "hold": held.as_json() if held else None,
+        **waiting,
         "receipts": receipts,
         "head": line_digest(line) if line else None,
         "warnings": warnings(device, trust),
+    }
+
+
+def _waiting(state: State, installed: ReleaseRecord | None) -> dict[str, Any]:
+    """Return the hold, and the release that waits."""
+    held, offer = hold.read(state), waiting_offer(state, installed)
+    return {
+        "hold": held.as_json() if held else None,
+        "offer": offer.as_json() if offer else None,
     }
 
 

@@ -7,6 +7,7 @@
 
 The lock of the target is held in step 6 alone. What is remembered of an address is a hint: a server
 that always says "unchanged" can delay a release, as one that does not answer can, and no more.
+Most polls find nothing new, so the installer is imported when there is something for it.
 """
 
 from typing import Final, NamedTuple
@@ -21,7 +22,6 @@ from fwsign.errors import (
     Untrusted,
 )
 from fwsign.gateway import refused
-from fwsign.gateway.after_install import catch_up
 from fwsign.gateway.follow_known import (
     MAX_MESSAGE,
     FollowRequest,
@@ -36,12 +36,9 @@ from fwsign.gateway.follow_memory import (
     write_seen,
 )
 from fwsign.gateway.follow_places import Looked, look
-from fwsign.gateway.follow_updates import Updates, remember_chains
-from fwsign.gateway.install import install
-from fwsign.gateway.log import Log
 from fwsign.gateway.offer import Obstacle, Offer, offer_of
-from fwsign.gateway.offered import judge_offer, staged_bytes
 from fwsign.gateway.session import (
+    OWED,
     Installed,
     InstallRequest,
     fetch_rules,
@@ -49,7 +46,7 @@ from fwsign.gateway.session import (
     refuse_platform,
 )
 from fwsign.gateway.sources import Sources
-from fwsign.gateway.trial import trial
+from fwsign.gateway.trial_record import TRIAL
 from fwsign.verify.verified import VerifiedRelease
 
 _CLASSES: Final = (Malformed, Tampered, Untrusted, Stale, Unsuitable, Failed)
@@ -95,9 +92,10 @@ def check(request: FollowRequest, sources: Sources | None = None) -> Polled:
         FwsignError: as `fwsign.gateway.install.install`.
     """
     refuse_platform()
-    request = _timed(request)
+    request, _, _ = _timed(request)
     if sources is not None:
-        found = sources._replace(content=sources.read_envelope())
+        found = sources._replace(rules=request.device.fetch)
+        found = found._replace(content=found.read_envelope())
         looked = Looked(None, iter([found]))
     else:
         looked = look(request.address, None, request.device.fetch, request.tell)
@@ -117,10 +115,8 @@ def poll(request: FollowRequest) -> Polled:
             refused again without being fetched, until it or the device changes.
     """
     refuse_platform()
-    tried = trial(_asked(request))
-    late = catch_up(_asked(request))
-    ended = (*([tried.words] if tried.ended_now else []), *([late] if late else []))
-    request = _timed(request)
+    request, tried, owed = _timed(request)
+    ended = _catch_up(request, tried=tried, owed=owed)
     learned = _learn(request)
     with opened(request.device) as state:
         known = known_here(request, state)
@@ -128,11 +124,32 @@ def poll(request: FollowRequest) -> Polled:
     return polled._replace(notes=(*ended, *learned, *polled.notes))
 
 
-def _timed(request: FollowRequest) -> FollowRequest:
-    """Add the time that has passed to the limits of fetching: the clock may be behind it."""
+def _catch_up(request: FollowRequest, *, tried: bool, owed: bool) -> tuple[str, ...]:
+    """End a trial that is due, and run what a kill left to be run; return notes."""
+    notes = []
+    if tried:
+        from fwsign.gateway.trial import trial
+
+        found = trial(_asked(request))
+        notes += [found.words] if found.ended_now else []
+    if owed:
+        from fwsign.gateway.after_install import catch_up
+
+        failure = catch_up(_asked(request))
+        notes += [failure] if failure is not None else []
+    return tuple(notes)
+
+
+def _timed(request: FollowRequest) -> tuple[FollowRequest, bool, bool]:
+    """Add the time that has passed to the limits of fetching: the clock may be behind it.
+
+    Returns:
+        The poll, whether a release is on trial, and whether a command is owed.
+    """
     with opened(request.device) as state:
         fetch = fetch_rules(request.device, state)
-    return request._replace(device=request.device._replace(fetch=fetch))
+        tried, owed = (state.remembered(name) is not None for name in (TRIAL, OWED))
+    return request._replace(device=request.device._replace(fetch=fetch)), tried, owed
 
 
 def _poll(request: FollowRequest, known: KnownHere) -> Polled:
@@ -160,6 +177,8 @@ def _new(request: FollowRequest, known: KnownHere, looked: Looked) -> Polled:
     if found is None:
         _remember(request, looked.tag, None)
         return Polled("nothing new")
+    from fwsign.gateway.follow_updates import remember_chains
+
     sources, release = found
     offer = offer_of(release)
     with opened(request.device) as state:
@@ -179,6 +198,8 @@ def _learn(request: FollowRequest) -> tuple[str, ...]:
     """Apply trust updates and CRLs from the addresses in device.toml; return notes."""
     if request.device.follow.trust is None and not request.device.follow.crls:
         return ()
+    from fwsign.gateway.follow_updates import Updates
+
     return tuple(Updates(request.device, request.clock(), request.signer, request.tell).apply())
 
 
@@ -186,6 +207,8 @@ def _judged(request: FollowRequest, known: KnownHere, offer: Offer, sources: Sou
     """Return what is to be said of an offer; the installed release has no obstacles."""
     if known.has(offer):
         return Polled("nothing new", offer, place=sources.envelope)
+    from fwsign.gateway.offered import staged_bytes
+
     kept = obstacles_here(request, known, offer)
     verdict = "waiting" if kept else "offered"
     left = max(0, offer.outside - staged_bytes(request.device, sources))
@@ -205,9 +228,13 @@ def _chosen(
     Raises:
         FwsignError: the first refusal, if no release verifies.
     """
+    from fwsign.gateway.offered import judge_offer
+
     refusals: list[FwsignError] = []
-    for sources in looked.found or ():
+    for place in looked.found or ():
+        sources = place
         try:
+            sources = place._replace(content=place.read_envelope())
             return sources, judge_offer(request.device, request.clock(), sources)
         except FwsignError as refusal:
             if looked.several and refusal.code in _OTHERS:
@@ -223,6 +250,8 @@ def _chosen(
 
 
 def _refused(request: FollowRequest, sources: Sources, refusal: FwsignError) -> None:
+    from fwsign.gateway.log import Log
+
     with opened(request.device) as state:
         log = Log(state, request.device, request.clock(), request.signer)
         refused.record(log, sources.read_envelope(), refusal)
@@ -230,6 +259,8 @@ def _refused(request: FollowRequest, sources: Sources, refusal: FwsignError) -> 
 
 def _install(request: FollowRequest, known: KnownHere, offer: Offer, sources: Sources) -> Installed:
     """Install an offer; a failure postpones the next try of this release."""
+    from fwsign.gateway.install import install
+
     try:
         done = install(_asked(request), sources)
     except FwsignError as error:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a poll of `fwsign follow` knows of the device, and what keeps an offer waiting there."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from fwsign.gateway.follow_memory import (
     read_seen,
     write_attempts,
 )
-from fwsign.gateway.offer import Circumstances, Obstacle, Offer, backing_off, obstacles
+from fwsign.gateway.offer import Circumstances, Obstacle, Offer, backing_off, obstacles, spread
 from fwsign.gateway.session import INSTALLED, demands, opened, trusted
 from fwsign.gateway.sources import PayloadProgress
 from fwsign.gateway.trial_record import (
@@ -34,6 +35,8 @@ from fwsign.gateway.uptime import ReadUptime, Uptime, read_uptime
 from fwsign.keys import Signer
 from fwsign.memory.state import State
 
+ON_TRIAL: Final = 60
+"""Seconds between two polls while a release is on trial: its time may be over."""
 MAX_MESSAGE: Final = 500
 """Characters of a refusal's words that are remembered; an envelope can make them long."""
 
@@ -156,3 +159,19 @@ def postpone(request: FollowRequest, known: KnownHere, offer: Offer, error: Fwsi
     )
     with opened(request.device) as state:
         write_attempts(state, failed)
+
+
+def pause(request: FollowRequest, failures: int, share: float) -> float:
+    """Return the seconds until the next poll; while a release is on trial, at most `ON_TRIAL`.
+
+    Args:
+        request: the poll that was made.
+        failures: consecutive polls that failed.
+        share: a random number from 0 to 1.
+    """
+    rules = request.device.follow
+    seconds = backing_off(rules.interval, rules.longest, failures)
+    with contextlib.suppress(FwsignError), opened(request.device) as state:
+        if read_trial(state) is not None:
+            seconds = min(seconds, ON_TRIAL)
+    return spread(seconds, share).total_seconds()

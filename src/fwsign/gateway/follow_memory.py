@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from fwsign.format.notice import Notice
 from fwsign.gateway.offer import Offer
+from fwsign.gateway.release_record import ReleaseRecord
 from fwsign.memory.state import State
 
 SEEN: Final = "follow"
@@ -74,6 +75,15 @@ def read_seen(state: State) -> SeenOffer | None:
     return seen
 
 
+def waiting_offer(state: State, installed: ReleaseRecord | None) -> Offer | None:
+    """Return the release that the last poll found, if it is not the installed one."""
+    seen = read_seen(state)
+    if seen is None or seen.offer is None:
+        return None
+    known = installed is not None and installed.manifest == seen.offer.manifest
+    return None if known else seen.offer
+
+
 def write_seen(state: State, seen: SeenOffer | None) -> None:
     """Remember what is at an address; the same again is not written."""
     if seen == read_seen(state):
@@ -107,7 +117,7 @@ def _read(state: State, name: str) -> Any:
     text = state.remembered(name)
     try:
         return None if text is None else json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The address that a gateway follows: an envelope at a fixed https address, or a directory."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -28,8 +29,8 @@ class Looked(NamedTuple):
 
     Args:
         tag: its tag, for the next look; None if it has none.
-        found: the sources of its releases, the highest sequence number first, each with the
-            envelope; None if the content is that of the tag given.
+        found: the sources of its releases, the highest sequence number first; None if the content
+            is that of the tag given.
         several: whether releases for other devices may be among them.
     """
 
@@ -73,27 +74,24 @@ def _directory(path: Path, tag: str | None, rules: FetchRules, tell: Tell) -> Lo
     if now == tag:
         return Looked(now, None)
     numbered = sorted(((_number(path / name), name) for name, *_ in facts), reverse=True)
-    found = (_source(path / name, rules, tell) for _, name in numbered)
+    found = (Sources(str(path / name), (), rules, tell) for _, name in numbered)
     return Looked(now, found, several=True)
-
-
-def _source(path: Path, rules: FetchRules, tell: Tell) -> Sources:
-    return Sources(str(path), (), rules, tell, read_bytes(path, MAX_ENVELOPE_SIZE))
 
 
 def _facts(path: Path) -> Sequence[tuple[str, int, int, int]]:
     """Return name, inode, size and time of each regular file *.suit of a directory."""
+    facts = []
     try:
         with os.scandir(path) as entries:
-            names = [one for one in entries if one.name.endswith(ENDING) and one.name[:1] != "."]
-        stats = [(one.name, one.stat()) for one in names]
+            for entry in entries:
+                if entry.name.endswith(ENDING) and not entry.name.startswith("."):
+                    with contextlib.suppress(OSError):  # a link to nowhere, or gone meanwhile
+                        one = entry.stat()
+                        if stat.S_ISREG(one.st_mode):
+                            facts.append((entry.name, one.st_ino, one.st_size, one.st_mtime_ns))
     except OSError as error:
         raise io_error(error, path) from error
-    return sorted(
-        (name, one.st_ino, one.st_size, one.st_mtime_ns)
-        for name, one in stats
-        if stat.S_ISREG(one.st_mode)
-    )
+    return sorted(facts)
 
 
 def _number(path: Path) -> int:

@@ -112,8 +112,7 @@ class _Run:
     def reconcile(self) -> None:
         """Step 1: end a trial that is due, and finish or undo an interrupted install."""
         self._trial = trial_steps.settle(self._gateway)
-        if self._trial.ended_now:
-            self._notes.append(self._trial.words)
+        self._notes += [self._trial.words] * self._trial.ended_now
         self._notes += reconcile(self._gateway, self._judge) + after_install.notes(self._gateway)
 
     def install(self, sources: Sources | None) -> Installed:
@@ -165,8 +164,7 @@ class _Run:
         staged = [self._target.receive(release, one, progress) for one in wanted]
         files = [one for one in staged if one.to == "file"]
         version = self._target.settle(digest, files) if files else None
-        others = len(files) < len(staged)
-        return staged, record_of(release, version, files, forward_only=others)
+        return staged, record_of(release, version, files, forward_only=len(files) < len(staged))
 
     def _is_installed(self, release: VerifiedRelease, wanted: Sequence[Delivery]) -> bool:
         """Tell whether this very release is in place, byte for byte; boards are asked again."""

@@ -25,6 +25,8 @@ INTENT: Final = "install"
 """The memory's name for the release that was accepted and is not yet installed."""
 INSTALLED: Final = "installed"
 """The memory's name for the installed release."""
+OWED: Final = "after install"
+"""The memory's name for the command after an install that has still to run."""
 SOURCES: Final = "sources"
 """The memory's name for the sources of the last release; they are only a hint."""
 

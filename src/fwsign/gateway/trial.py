@@ -22,6 +22,8 @@ from fwsign.gateway.trial_record import (
 from fwsign.gateway.trial_status import TrialStatus, nothing_on_trial
 from fwsign.gateway.trial_steps import settle
 
+__all__ = ["TrialStatus", "confirm", "trial"]
+
 
 def trial(request: InstallRequest) -> TrialStatus:
     """End what is due on a trial: count the start of the machine, run health, commit or go back.

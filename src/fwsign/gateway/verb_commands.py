@@ -96,8 +96,7 @@ def _run(
         stdin=stdin,
         lock=gateway.target.lock,
     )
-    if ended.output:
-        gateway.request.tell(ended.output)
+    ended.tell_output(name, gateway.request.tell)
     if ended.status != 0:
-        what = f"{argv[0]} {ended.words}"
+        what = f"{argv[0]} {ended.said()}"
         raise Failed("io.hook", what, expected="status 0", found=ended.words)

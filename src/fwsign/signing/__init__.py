@@ -47,6 +47,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fwsign.format.kinds import file_identifier, flash_identifier
+    from fwsign.format.notice import Notice
     from fwsign.format.text import Text
     from fwsign.keys import Signer, signer_from_uri
     from fwsign.signing.envelope import Identity, TimeStamping, sign, staple
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Identity",
+    "Notice",
     "Release",
     "ReleaseFile",
     "Signer",
@@ -71,6 +73,7 @@ __all__ = [
 
 _PLACES = {
     "Identity": "signing.envelope",
+    "Notice": "format.notice",
     "Release": "signing.release",
     "ReleaseFile": "signing.release",
     "Signer": "keys",

@@ -4,7 +4,7 @@
 import random
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -17,6 +17,9 @@ from fwsign.cli.options import JSON, KEY_PASS
 if TYPE_CHECKING:
     from fwsign.gateway.config import Device
     from fwsign.gateway.follow_known import FollowRequest
+
+FIRST: Final = 60
+"""Seconds before the first poll at most, at random."""
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -70,7 +73,7 @@ def follow(
     elif once:
         show_polled(device, follows.poll(request), as_json=as_json)
     else:
-        _for_ever(request, config, as_json=as_json)
+        _for_ever(request, address, config, as_json=as_json)
 
 
 def _address(typed: str | None, device: "Device") -> str:
@@ -88,21 +91,23 @@ def _address(typed: str | None, device: "Device") -> str:
     return place
 
 
-def _for_ever(request: "FollowRequest", config: Path | None, *, as_json: bool) -> None:
+def _for_ever(
+    request: "FollowRequest", typed: str | None, config: Path | None, as_json: bool
+) -> None:
     """Poll until a signal ends this; failures make the pauses longer."""
     from fwsign.errors import FwsignError
     from fwsign.gateway.follow import poll
-    from fwsign.gateway.offer import backing_off, spread
+    from fwsign.gateway.follow_known import pause
 
     failures = 0
-    rules = request.device.follow
+    ui.Console.json_told = as_json  # one object for each poll, and none for the end
     # A site whose power comes back must not come to its server all at once.
-    time.sleep(spread_start(rules.interval))
+    time.sleep(random.random() * FIRST)  # noqa: S311 - no secret
     while True:
         try:
             device = load_device(config)  # device.toml may have changed meanwhile
-            rules = device.follow
-            show_polled(device, poll(request._replace(device=device)), as_json=as_json, line=True)
+            request = request._replace(device=device, address=_address(typed, device))
+            show_polled(device, poll(request), as_json=as_json, line=True)
             failures = 0
         except FwsignError as error:
             failures += 1
@@ -111,10 +116,4 @@ def _for_ever(request: "FollowRequest", config: Path | None, *, as_json: bool) -
             if as_json:
                 ui.print_json_line(refusal)
         ui.flush()
-        seconds = backing_off(rules.interval, rules.longest, failures)
-        time.sleep(spread(seconds, random.random()).total_seconds())  # noqa: S311 - no secret
-
-
-def spread_start(interval: int) -> float:
-    """Return a random wait before the first poll, in seconds: at most a minute."""
-    return random.random() * min(interval, 60)  # noqa: S311 - no secret
+        time.sleep(pause(request, failures, random.random()))  # noqa: S311 - no secret

@@ -41,6 +41,9 @@ def print_status(found: dict[str, Any]) -> None:
     for one in found["failed"]:
         why = one["reason"] or f"interrupted {one['interrupted']} times"
         ui.out(f"failed      sequence {one['sequence']}, {one['manifest'][:16]}: {why}")
+    if offer := found["offer"]:
+        number, version = offer["sequence_number"], offer["version"] or "without a version"
+        ui.painted("offered", "yellow", f"   sequence {number}, {version}: fwsign follow --check")
     if hold := found["hold"]:
         end = f"until {hold['until']}" if hold["until"] else "until fwsign device release"
         ui.painted("held", "yellow", f"      {end}{_because(hold['reason'])}")

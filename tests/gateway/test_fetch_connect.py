@@ -17,12 +17,17 @@ from typing import Any
 import pytest
 from cryptography import x509
 
+from fwsign.format.identifiers import vendor_id
 from fwsign.gateway import fetch, https, server_dates, tcp
 from fwsign.gateway.fetch_rules import FetchRules
+from fwsign.memory import floors
+from fwsign.memory.state import State
+from fwsign.trust.lists import Floors
 from gateway.follow_kit import Follower
-from gateway.kit import make_gateway
+from gateway.kit import make_gateway, pki
 from gateway.server import Server, certificates, serving
-from support import for_child, refused
+from support import NOW, VENDOR, for_child, refused
+from trust import test_update as trust_update
 
 DATA = b"the whole file"
 DAY = timedelta(days=1)
@@ -428,6 +433,29 @@ def test_a_gateway_with_a_clock_of_1970_follows_an_address(
         assert follower.poll().verdict == "installed"
     asked = [path for path, _ in server.requests]
     assert {"/ca.crl", "/trust.suit", "/u.suit", "/app1.bin"} == set(asked)
+
+
+def test_a_time_floor_far_ahead_does_not_keep_the_update_away_that_sets_it_right(
+    tmp_path: Path, server: Server
+) -> None:
+    """A fast-forward: the epoch is the way back, and it may come from an address alone."""
+    own = server.url
+    lines = f'trust = "{own("/trust.suit")}"\ncrls = ["{own("/ca.crl")}"]'
+    follower = Follower(tmp_path, lines, f'[fetch]\nca = "{server.ca}"\n')
+    follower.address = own("/u.suit")
+    server.files["/u.suit"] = follower.offer(1).read_bytes()
+    server.files["/app1.bin"] = b"release 1"
+    with State.open(tmp_path / "state.db") as state, state.transaction():
+        floors.keep_time(state._file, vendor_id(VENDOR), datetime(9990, 1, 1, tzinfo=UTC))
+    with refused("io.fetch-connect", "certificate 0 of its chain ended"):
+        follower.poll()
+    lower = Floors(None, int(NOW.timestamp()))
+    update = trust_update.update(1, trust_update.root(pki().root), epoch=1, floors=lower)
+    server.files["/trust.suit"] = trust_update.sign(update, pki().root.key)
+    with refused("io.fetch-connect"):  # nothing but the list is fetched by the clock alone
+        follower.poll()
+    assert {path for path, _ in server.requests} == {"/trust.suit"}
+    assert follower.poll().verdict == "installed"
 
 
 def test_a_new_gateway_with_a_clock_of_1970_knows_when_this_program_was_made(

@@ -150,6 +150,16 @@ def test_output_cannot_act_on_a_terminal() -> None:
     assert all(line.isprintable() for line in found.output.split("\n"))
 
 
+def test_the_last_line_is_said_with_the_end_and_is_short() -> None:
+    told: list[str] = []
+    found = sh("echo first; head -c 500 /dev/zero | tr '\\0' a; exit 7")
+    assert found.said() == "ended with status 7: " + "a" * 200
+    found.tell_output("name", told.append)
+    assert told == ["name: first", "name: " + "a" * 500]
+    assert sh("printf 'a\\tb'").output == "a       b"
+    assert sh("true").said() == "ended with status 0"
+
+
 def test_output_without_end_is_read_until_the_time_limit() -> None:
     begun = time.monotonic()
     assert sh("yes", seconds=1).words == "did not end within 1 seconds"
@@ -176,7 +186,7 @@ print(run(["/bin/sh", "-c", "cat /proc/self/status; umask; pwd"], seconds=9,
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     lines = done.stdout.split("\n")
-    facts = dict(line.split(":\\t") for line in lines if ":" in line)
+    facts = dict(line.split(":", 1) for line in lines if ":" in line)
     assert {int(facts[name], 16) for name in ("SigBlk", "SigIgn")} == {0}
     assert lines[-3:-1] == ["0022", "/"]
 

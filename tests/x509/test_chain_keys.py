@@ -169,6 +169,31 @@ def test_several_certificates_in_a_pem_file_are_refused() -> None:
         Anchor.from_pem(pem + pem)
 
 
+def test_one_certificate_or_one_key_is_pinned() -> None:
+    certificate = PKI.root.certificate.public_bytes(Encoding.PEM)
+    key = PKI.root.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    for pem in (key + key, certificate + key):
+        with refused("malformed.certificate", "2 certificates and public keys to pin"):
+            Anchor.from_pem(pem)
+    other = b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
+    assert Anchor.from_pem(b"Acme\n" + other + certificate) == PKI.root.anchor
+    assert Anchor.from_pem(certificate.replace(b" CERT", b" X509 CERT")) == PKI.root.anchor
+    assert Anchor.from_pem(key.replace(b"\n", b"\r\n")).spki == PKI.root.anchor.spki
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"?", b"A", b"AAA=A", b"MIIB: x\n\nAAAA", b"AAAA\n-----BEGIN CERTIFICATE-----\n"]
+)
+@pytest.mark.parametrize("label", [b"CERTIFICATE", b"PUBLIC KEY"])
+def test_damaged_pem_cannot_be_pinned(label: bytes, body: bytes) -> None:
+    pem = b"-----BEGIN %s-----\n%s\n-----END %s-----\n" % (label, body, label)
+    with refused("malformed.certificate"):
+        Anchor.from_pem(pem)
+    good = PKI.root.certificate.public_bytes(Encoding.PEM)
+    with refused("malformed.certificate"):
+        Anchor.from_pem(good + pem)
+
+
 @pytest.mark.parametrize("data", [b"", b"-----BEGIN PUBLIC KEY-----\n", PKI.root.der])
 def test_what_is_no_pem_file_cannot_be_pinned(data: bytes) -> None:
     with refused("malformed.certificate", "not a PEM file to pin: "):

@@ -135,7 +135,7 @@ def read_chains(state: State) -> list[list[bytes]]:
     try:
         found = json.loads(state.remembered(CHAINS) or "[]")
         return [[base64.b64decode(one, validate=True) for one in chain] for chain in found if chain]
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return []
 
 
@@ -164,7 +164,7 @@ def _tags(state: State) -> dict[str, tuple[str, str]]:
     try:
         found = json.loads(state.remembered(TAGS) or "{}")
         return {str(key): (str(tag), str(basis)) for key, (tag, basis) in found.items()}
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return {}
 
 

@@ -18,23 +18,20 @@ from fwsign.x509.form import check_oid
 _RSA: Final = bytes.fromhex("2a864886f70d010101")
 _RSA_PSS: Final = bytes.fromhex("2a864886f70d01010a")
 _EC: Final = bytes.fromhex("2a8648ce3d0201")
-_ED25519: Final = bytes.fromhex("2b6570")
 _CURVES: Final = frozenset(
     bytes.fromhex(one) for one in ("06082a8648ce3d030107", "06052b81040022", "06052b81040023")
 )
 """P-256, P-384 and P-521, as parameters of an EC key."""
 _NULL: Final = b"\x05\x00"
 _UNCOMPRESSED: Final = b"\x04"
-_ML_DSA: Final[dict[bytes, KeyKind]] = {  # RFC 9881: one identifier for keys and signatures
+_OWN: Final[dict[bytes, KeyKind]] = {  # RFC 8410, RFC 9881: one identifier for keys and signatures
     identifier: kind
     for kind in KEYS
-    if kind.family == "ML-DSA"
-    for identifier in kind.certificates.values()
+    for digest, identifier in kind.certificates.items()
+    if not digest
 }
-
-
-_ML_DSA_SIZES: Final = {"ML-DSA-65": 1952, "ML-DSA-87": 2592}
-"""Bytes of public keys (FIPS 204 table 2)."""
+_KINDS: Final = {_RSA, _RSA_PSS, *(identifier[4:] for identifier in _OWN)}
+"""OIDs of kinds of keys other than those on curves."""
 
 
 def load_public_key(spki: bytes) -> PublicKey:
@@ -59,13 +56,10 @@ def load_public_key(spki: bytes) -> PublicKey:
         if kind == _RSA and parameters not in (b"", _NULL):
             raise ValueError("an RSA key with parameters")
         _check_rsa(bits[1:])
-    known = _ML_DSA.get(algorithm)
-    if known is not None and len(bits) - 1 != _ML_DSA_SIZES[known.name]:
-        raise ValueError(f"an {known.name} key of {len(bits) - 1} bytes")
     try:
-        key = load_key(spki, known)
+        key = load_key(spki, _OWN.get(algorithm))
     except ValueError as error:
-        if _known(kind, parameters, algorithm):
+        if _known(kind, parameters):
             raise
         raise Untrusted(
             "untrusted.algorithm", f"a kind of key that is not allowed: {error}"
@@ -89,8 +83,8 @@ def _check_rsa(content: bytes) -> None:
         raise ValueError("an RSA key whose exponent is not odd, or not from 3 to its modulus")
 
 
-def _known(kind: bytes, parameters: bytes, algorithm: bytes) -> bool:
+def _known(kind: bytes, parameters: bytes) -> bool:
     """Tell whether a key is of a kind that certificates may have, so that it is malformed."""
     if kind == _EC:  # without a curve's name, nothing says what it is
         return parameters in _CURVES or parameters[:1] != bytes([der.OID])
-    return kind in (_RSA, _RSA_PSS, _ED25519) or algorithm in _ML_DSA
+    return kind in _KINDS

@@ -6,7 +6,7 @@ next run. It may run twice for one install, and never less than once.
 """
 
 import json
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from fwsign.errors import Failed
 from fwsign.gateway import programs

@@ -41,6 +41,7 @@ NOT_FROM_A_VERIFIER = {
     "unsuitable.chip",
     "unsuitable.device-data",
     "unsuitable.epoch",
+    "unsuitable.failed-before",
     "unsuitable.release",
     "unsuitable.trust-gap",
     "unsuitable.flash-mode",
@@ -51,6 +52,7 @@ NOT_FROM_A_VERIFIER = {
     "unsuitable.region",
     "unsuitable.revision",
     "unsuitable.target",
+    "unsuitable.trial",
 }
 
 

@@ -6,7 +6,7 @@ next run. It may run twice for one install, and never less than once.
 """
 
 import json
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from fwsign.errors import Failed
 from fwsign.gateway import programs
@@ -20,6 +20,13 @@ from fwsign.memory.state import State
 
 Result: TypeAlias = Literal["installed", "fell-back"]
 """What happened: `FWSIGN_RESULT`."""
+
+
+_NAMES: Final = {
+    *("FWSIGN_RESULT", "FWSIGN_SEQUENCE", "FWSIGN_VERSION"),
+    *("FWSIGN_SEQUENCE_BEFORE", "FWSIGN_VERSION_BEFORE"),
+}
+"""The variables that say what happened."""
 
 
 def owe(

@@ -572,3 +572,13 @@ class TestTrial:
         assert any("release 40, fell back" in one for one in found.notes)
         assert names(found) == ["failed"]
         assert follower.installed is None
+
+
+def test_receipts_carry_the_notice(follower: Follower) -> None:
+    follower.offer(40, SECURITY)
+    follower.poll()
+    with opened(follower.gateway.device) as state:
+        last = json.loads(state.last_receipt() or "")
+    assert last["result"] == "installed"
+    said = {name: last["release"][name] for name in SECURITY.as_json()}
+    assert said == SECURITY.as_json()

@@ -114,12 +114,31 @@ def test_a_program_without_an_interpreter_for_its_guard_is_an_error(
         run(["/bin/true"], seconds=5, environment={})
 
 
-def test_a_guard_that_somebody_stopped_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(programs, "_PATIENCE", 1)
-    begun = time.monotonic()
-    found = sh("kill -STOP $PPID; sleep 1000", seconds=1)
+def test_a_guard_that_somebody_stopped_is_woken_and_ends_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(programs, "_PATIENCE", 5)
+    file = tmp_path / "pids"
+    found = sh(f"sleep 999 & echo $! $$ >{file}; kill -STOP $PPID; sleep 999", seconds=1)
     assert (found.status, found.words) == (None, "was ended from outside")
-    assert time.monotonic() - begun < 15
+    assert not any(map(lives, pids(file, 2)))
+
+
+def test_a_guard_that_does_not_end_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system ends the program with it."""
+    monkeypatch.setattr(programs, "_PATIENCE", 1)
+    ended = "_end_all(command)}"
+    text = programs.text_of_guard()
+    assert ended in text
+    text = text.replace(ended, "time.sleep(999)}")
+    monkeypatch.setattr(programs, "text_of_guard", lambda: text)
+    file = tmp_path / "pids"
+    found = sh(f"echo $$ >{file}; exec sleep 999", seconds=1)
+    assert (found.status, found.words) == (None, "was ended from outside")
+    (process,) = pids(file, 1)
+    wait_until(lambda: not lives(process))
 
 
 def test_what_cannot_be_ended_is_counted_and_is_no_success() -> None:

@@ -11,6 +11,7 @@ import os
 import pkgutil
 import pwd
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -178,9 +179,11 @@ def _listen(report: FileIO, output: FileIO, printed: "_Printed", seconds: float)
 
 
 def _await(guard: "subprocess.Popen[bytes]") -> None:
+    """Wait for the guard, which ends what is left; wake one that somebody stopped."""
+    guard.send_signal(signal.SIGCONT)
     try:
         guard.wait(_PATIENCE)
-    except subprocess.TimeoutExpired:  # somebody stopped it; the system ends the program with it
+    except subprocess.TimeoutExpired:  # the system ends the program with it
         guard.kill()
         guard.wait()
 

@@ -332,6 +332,23 @@ class TestAddress:
         follower.at = NOW.replace(hour=3)
         assert follower.poll().verdict == "installed"
 
+    def test_a_server_without_tags_costs_a_fetch_and_nothing_else(
+        self, tmp_path: Path, server: Server
+    ) -> None:
+        follower = self.follow(tmp_path, server)
+        self.publish(follower, server, 40)
+        del server.answers["/x1/update.suit"]
+        server.files["/x1/update.suit"] = (follower.offers / "u.suit").read_bytes()
+        assert follower.poll().verdict == "installed"
+        assert follower.poll().verdict == "nothing new"
+        before = memory(follower)
+        (follower.gateway.target / "current/app40.bin").chmod(0)
+        for _ in range(2):
+            assert follower.poll().notes == ()  # the installed files are not read again
+        assert memory(follower) == before
+        self.publish(follower, server, 41)
+        assert follower.poll().verdict == "installed"
+
     def test_what_was_judged_is_what_is_installed(self, tmp_path: Path, server: Server) -> None:
         follower = self.follow(tmp_path, server, 'install = ["security"]')
         good = release(follower.gateway, follower.offers / "s.suit", 40, SECURITY).read_bytes()

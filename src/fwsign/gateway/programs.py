@@ -96,7 +96,7 @@ def run(
             stack.callback(os.close, shared[-1])
         try:
             guard = subprocess.Popen(  # noqa: S603 - fixed words of device.toml, no shell
-                [sys.executable, "-I", "-S", "-c", _text_of_guard(), *words],
+                [sys.executable, "-I", "-S", "-c", text_of_guard(), *words],
                 stdin=subprocess.DEVNULL if stdin is None else stdin,
                 stdout=output_end,
                 stderr=output_end,
@@ -152,7 +152,7 @@ def _above_standard(handle: int) -> int:
     return fcntl.fcntl(handle, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
-def _text_of_guard() -> str:
+def text_of_guard() -> str:
     """Return the guard's program, which may be in an archive."""
     text = pkgutil.get_data("fwsign.gateway", "family.py")
     return (text or b"").decode()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fwsign.errors import Failed, FwsignError
-from fwsign.gateway import going_back
+from fwsign.gateway import going_back, programs
 from fwsign.gateway.trust import apply
 from fwsign.memory.state import State
 from gateway.kit import crls, pki
@@ -247,6 +247,31 @@ def test_a_trial_is_not_prolonged_by_a_full_disk(tmp_path: Path, why: str) -> No
     assert len(list((gateway.plain.target / "versions").iterdir())) == 1
     gateway.healthy("exit 0")
     assert gateway.judge().verdict == "fell back"
+    assert (gateway.app, gateway.floor, gateway.record) == (b"old", 1, None)
+
+
+def test_a_trial_is_not_prolonged_by_kills(
+    gateway: TrialGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        """The end of the process."""
+
+    def kill(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    gateway.start()
+    second = gateway.release(2)
+    with monkeypatch.context() as patch:
+        patch.setattr(programs, "run", kill)
+        with pytest.raises(Killed):
+            gateway.install(second)
+        for _ in range(2):
+            gateway.machine.seconds += 299
+            with pytest.raises(Killed):
+                gateway.judge()
+            assert (gateway.app, gateway.floor) == (b"new", 1)
+        gateway.machine.seconds += 2
+        assert gateway.judge().verdict == "fell back"
     assert (gateway.app, gateway.floor, gateway.record) == (b"old", 1, None)
 
 

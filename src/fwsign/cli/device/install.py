@@ -181,7 +181,8 @@ def _show(device: "Device", done: "Installed") -> None:
     named = f"{text.product} {text.version or ''}".rstrip() if text else "text was cut off"
     waived = ", ".join(waivers(device.policy))
     line = f"{named}, sequence {release.manifest.sequence_number}"
-    ui.painted(done.verdict, "green", f"{line}, waived: {waived}" if waived else line)
+    colour = "yellow" if done.verdict == "on trial" else "green"
+    ui.painted(done.verdict, colour, f"{line}, waived: {waived}" if waived else line)
     if text and (words := notice_words(text.notice)):
         ui.out(f"  notice     {words}")
     for component in release.components:

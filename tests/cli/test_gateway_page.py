@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,8 +20,14 @@ from support import require_program
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the gateway is for POSIX systems")
 
 PAGE = Path(__file__).parent.parent.parent / "docs/gateway.md"
-SECTIONS = ("# Gateways", "## Living on a gateway")
-PLACES = ("/etc/fwsign", "/etc/systemd/system", "/srv/gateway", "/var/lib/fwsign")
+TOP, TRIAL, LIVING, RECEIPTS = (
+    *("# Gateways", "## Trial", "## Living on a gateway", "## Receipts"),
+)
+SECTIONS = (TOP, TRIAL, LIVING, RECEIPTS)
+PLACES = (
+    *("/etc/fwsign", "/etc/systemd/system", "/srv/gateway", "/usr/local/sbin"),
+    "/var/lib/fwsign",
+)
 ADDRESS = "https://updates.acme.example"
 
 
@@ -51,7 +57,7 @@ def shape(text: str) -> str:
     """Return a text without what differs from day to day."""
     text = re.sub(r"\b[0-9a-f]{16,}\b", "HEX", text)
     text = re.sub(r"\d{4}-\d{2}-\d{2} \d{2}:\d{2} UTC", "TIME", text)
-    return re.sub(r"sequence \d+", "sequence N", text)
+    return re.sub(r"(sequence|release) \d+", r"\1 N", text)
 
 
 class Scratch:
@@ -79,8 +85,9 @@ class Scratch:
         words = shlex.split(self.here(step.command))
         if words[0] == "fwsign":
             found = run(*words[1:])
-            assert found.status == 0, (step.command, found.err)
-            return self.there(found.out)
+            refused = "fwsign: error:" in step.text
+            assert (found.status != 0) is refused, (step.command, found.err)
+            return self.there(found.err if refused else found.out)
         done = subprocess.run(words, capture_output=True, text=True, check=True)
         return self.there(done.stdout)
 
@@ -122,30 +129,68 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scratch
         yield Scratch(root, server.url("").rstrip("/"))
 
 
+def configure(scratch: Scratch, text: str) -> Callable[[], object]:
+    """Add lines to device.toml; return what takes them out again."""
+    path = scratch.root / "etc/fwsign/device.toml"
+    before = path.read_text()
+    path.write_text(f"{before}\n{scratch.here(text)}\n")
+    return lambda: path.write_text(before)
+
+
+def broken_release(scratch: Scratch) -> Callable[[], object]:
+    """Give the page's section on trials its health command, and the release that fails it."""
+    check = scratch.root / "usr/local/sbin/check-app"
+    check.parent.mkdir(parents=True)
+    check.write_text("#!/bin/sh\nexit 0\n")
+    check.chmod(0o755)
+    undo = configure(scratch, '[trial]\nhealth = ["/usr/local/sbin/check-app"]')
+    good("install", scratch.here(f"{ADDRESS}/x1/update.suit"))  # keeps it, to come back
+    number = int(datetime.now(UTC).timestamp()) - 500
+    words = ("--product", "gateway-x1", "--version", "2.5.0", "--sequence", number)
+    good("sign", "app.tar", *words, "-o", "update.suit")
+    check.write_text("#!/bin/sh\necho no answer from the pump; exit 1\n")
+
+    def clear() -> None:
+        undo()
+        Path("update.suit").unlink()
+
+    return clear
+
+
+def copied_config(scratch: Scratch) -> Callable[[], object]:
+    """Give the section on receipts the device.toml that it names."""
+    Path("device.toml").symlink_to(scratch.root / "etc/fwsign/device.toml")
+    return lambda: None
+
+
+BEFORE = {TRIAL: broken_release, RECEIPTS: copied_config}
+
+
 def test_the_page_is_followed_literally(scratch: Scratch) -> None:
     done: list[str] = []
     for title in SECTIONS:
+        after = BEFORE.get(title, lambda _: lambda: None)(scratch)
         for step in steps(title):
             if step.command is None and "keep = " in step.text:
                 continue  # all settings at once are read by the test below
             printed = scratch.follow(step)
-            if step.command is not None:
-                done.append(step.command)
-                assert shape(printed) == shape(step.text), step.command
-            if step.command is not None and step.command.startswith("fwsign device init"):
-                path = scratch.root / "etc/fwsign/device.toml"
-                ca = os.environ["SSL_CERT_FILE"]  # a server of the real world needs no line
-                path.write_text(f'{path.read_text()}\n[fetch]\nca = "{ca}"\n')
-    assert sum(one.startswith("fwsign follow") for one in done) >= 4
+            if step.command is None:
+                continue
+            done.append(step.command)
+            assert not step.text.strip() or shape(printed) == shape(step.text), step.command
+            if step.command.startswith("fwsign device init"):  # the servers of the page are known
+                configure(scratch, f'[fetch]\nca = "{os.environ["SSL_CERT_FILE"]}"')
+        after()
+    assert done == re.findall(r"^\$ (.*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     current = scratch.root / "srv/gateway/current/app.tar"
     assert current.read_bytes() == Path("app.tar").read_bytes()
 
 
 def test_the_units_of_the_page_are_taken_by_systemd(scratch: Scratch) -> None:
     analyze = require_program("systemd-analyze")
-    for title in SECTIONS:
+    needed = ("mkdir", "fwsign device init", "fwsign device units")
+    for title in (TOP, LIVING):
         for step in steps(title):
-            needed = ("mkdir", "fwsign device init", "fwsign device units")
             if "keep = " not in step.text and (step.command or "mkdir").startswith(needed):
                 scratch.follow(step)
     units = sorted(map(str, (scratch.root / "etc/systemd/system").iterdir()))
@@ -158,9 +203,9 @@ def test_the_units_of_the_page_are_taken_by_systemd(scratch: Scratch) -> None:
 
 def test_all_settings_of_the_page_are_read(scratch: Scratch) -> None:
     (settings,) = [
-        one.text for one in steps(SECTIONS[1]) if one.command is None and "keep = " in one.text
+        one.text for one in steps(LIVING) if one.command is None and "keep = " in one.text
     ]
-    for step in list(steps(SECTIONS[0]))[:2]:
+    for step in list(steps(TOP))[:2]:
         scratch.follow(step)
     path = scratch.root / "etc/fwsign/device.toml"
     head, _, rest = settings.partition("[follow]")

@@ -186,7 +186,7 @@ def test_apache_gives_a_gateway_with_a_certificate_and_a_token_what_is_new(site:
         ("/u.suit", 200, "-"),
         ("/app.bin", 206, "bytes=2949120-3014655"),
     ]
-    assert sum(one[3] for one in site.sent) < 100_000
+    assert sum(one[3] for one in site.sent) < 80_000
 
 
 def test_apache_says_what_is_not_new(site: Site) -> None:

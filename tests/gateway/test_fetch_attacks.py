@@ -72,7 +72,7 @@ def test_an_answer_without_an_end_ends_in_time(
         "io.fetch-cut",
         "io.fetch-protocol",
     )
-    assert time.monotonic() - start < 4
+    assert time.monotonic() - start < 10
 
 
 @pytest.mark.parametrize("size", [b"ffffffffffffffff", b"7fffffff", b"f" * 60_000])
@@ -107,7 +107,7 @@ def test_ranges_of_one_byte_end_in_time(server: Server) -> None:
     start = time.monotonic()
     with refused("io.fetch-slow"):
         get(server, limit=100_000)
-    assert time.monotonic() - start < 4
+    assert time.monotonic() - start < 10
 
 
 def test_redirects_count_for_the_whole_time(server: Server) -> None:

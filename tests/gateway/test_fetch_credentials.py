@@ -361,7 +361,7 @@ class TestProxy:
         begin = time.monotonic()
         with refused("io.fetch-slow"):
             self.get(server, between, total_seconds=0.5)
-        assert time.monotonic() - begin < 2
+        assert time.monotonic() - begin < 6
 
     def test_it_cannot_be_the_server(self, server: Server, between: Proxy, tmp_path: Path) -> None:
         """A proxy that answers in the server's place needs the server's certificate."""
@@ -434,10 +434,14 @@ class TestBytesPerSecond:
     def test_it_is_kept(self, server: Server) -> None:
         begin = time.monotonic()
         assert get(server, bytes_per_second=2 * len(DATA)) == DATA
-        assert 0.3 < time.monotonic() - begin < 3
+        assert 0.3 < time.monotonic() - begin < 10
 
-    def test_it_is_no_silence_but_counts_for_the_whole_time(self, server: Server) -> None:
-        assert get(server, bytes_per_second=len(DATA) * 2, stall_seconds=0.2) == DATA
+    def test_it_is_no_silence_but_counts_for_the_whole_time(
+        self, server: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr("fwsign.gateway.pace.SLICES", 1)  # it waits for a second between reads
+            assert get(server, bytes_per_second=len(DATA) // 2, stall_seconds=0.8) == DATA
         with refused("io.fetch-slow", f"{len(DATA) // 20} bytes a second"):
             get(server, bytes_per_second=len(DATA) // 20, total_seconds=0.5)
 

@@ -82,8 +82,17 @@ def test_a_refused_release_leaves_one_receipt_and_is_not_read_again(follower: Fo
         with refused("untrusted.revoked"):
             follower.poll()
     assert follower.gateway.results[1:] == [("refused", "untrusted.revoked")]
+
+
+def test_the_revocation_of_a_refused_release_counts_for_the_next(follower: Follower) -> None:
+    follower.offer(40, crls=crls(9, revoked=[pki().leaf]))
+    with refused("untrusted.revoked"):
+        follower.poll()
+    (follower.offers / "40.suit").unlink()
     follower.offer(41, crls=crls(8))
-    assert follower.poll().verdict == "installed"
+    with refused("untrusted.revoked"):
+        follower.poll()
+    assert follower.installed is None
 
 
 def test_an_older_release_is_refused(follower: Follower) -> None:
@@ -321,6 +330,23 @@ class TestAddress:
         again = follower.poll()
         assert (again.verdict, again.offer, names(again)) == ("waiting", whole.offer, ["window"])
         follower.at = NOW.replace(hour=3)
+        assert follower.poll().verdict == "installed"
+
+    def test_a_server_without_tags_costs_a_fetch_and_nothing_else(
+        self, tmp_path: Path, server: Server
+    ) -> None:
+        follower = self.follow(tmp_path, server)
+        self.publish(follower, server, 40)
+        del server.answers["/x1/update.suit"]
+        server.files["/x1/update.suit"] = (follower.offers / "u.suit").read_bytes()
+        assert follower.poll().verdict == "installed"
+        assert follower.poll().verdict == "nothing new"
+        before = memory(follower)
+        (follower.gateway.target / "current/app40.bin").chmod(0)
+        for _ in range(2):
+            assert follower.poll().notes == ()  # the installed files are not read again
+        assert memory(follower) == before
+        self.publish(follower, server, 41)
         assert follower.poll().verdict == "installed"
 
     def test_what_was_judged_is_what_is_installed(self, tmp_path: Path, server: Server) -> None:

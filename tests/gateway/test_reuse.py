@@ -74,7 +74,7 @@ def test_one_byte_of_8_mib_costs_one_block(gateway: Gateway, server: Server) -> 
     gateway.install(publish(server, 2, 64 * KIB, app=new))
     assert gateway.installed == {"app": new}
     assert ranges(server) == ["bytes=4980736-5046271"]
-    assert len(server.files["/u.suit"]) + 64 * KIB < 200_000
+    assert len(server.files["/u.suit"]) + 64 * KIB < 80_000
 
 
 def test_neighbours_are_fetched_at_once_and_small_gaps_with_them(

@@ -1,5 +1,7 @@
 """A release on trial: it passes and stays, or the release before comes back; the floor waits."""
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -442,3 +444,15 @@ def test_a_release_whose_payload_was_not_kept_is_not_the_one_to_go_back_to(
     (kept / "others/0").unlink()
     done = gateway.install(gateway.plain.release(2, {"load.bin": b"2"}))
     assert done.notes == ("no trial: load.bin of release 1 was not kept",)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone can run it as another user")
+def test_the_health_command_runs_as_its_user(tmp_path: Path) -> None:
+    gateway = TrialGateway(tmp_path)
+    text = gateway.plain.config.read_text().partition("[trial]")[0]
+    health = ["/bin/sh", "-c", 'test "$(id -un)" = nobody && test "$(id -Gn)" = nogroup']
+    gateway.plain.config.write_text(f"{text}[trial]\nhealth = {json.dumps(health)}\n")
+    with refused("unsuitable.trial", "/bin/sh ended with status 1"):
+        gateway.install(gateway.release(1))
+    gateway.plain.config.write_text(f'{gateway.plain.config.read_text()}user = "nobody"\n')
+    assert gateway.install(gateway.release(1), retry=True).verdict == "installed"

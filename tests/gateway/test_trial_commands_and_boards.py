@@ -188,6 +188,32 @@ def test_an_activation_that_ends_the_machine_does_not_begin_for_ever(
     assert (gateway.app, gateway.floor) == (b"old", 1)
 
 
+def test_without_a_trial_three_verbs_go_forward_and_are_confirmed(tmp_path: Path) -> None:
+    gateway = TrialGateway(tmp_path)
+    config = gateway.plain.config
+    config.write_text(config.read_text().partition("[trial]")[0])
+    loader = Loader(gateway)
+    loader.does("confirm", "exit 5")
+    first = both(gateway, 1, b"one")
+    with refused("io.hook", "run ended with status 5"):
+        gateway.install(first)
+    loader.does("confirm", "exit 0")
+    assert gateway.install(first).verdict == "installed"
+    assert loader.calls == ["activate load.bin 1 load one", "confirm load.bin 1 "] * 2
+    assert (gateway.app, gateway.floor) == (b"one", 1)
+    assert {one.name for one in (gateway.plain.target / ".fwsign").iterdir()} == {"lock"}
+
+
+def test_a_component_that_was_a_file_before_is_reverted_to_nothing(gateway: TrialGateway) -> None:
+    gateway.install(both(gateway, 1, b"old"))
+    loader = Loader(gateway)
+    gateway.healthy("exit 1")
+    with refused("unsuitable.trial", "release 1 is in place again"):
+        gateway.install(both(gateway, 2, b"new"))
+    assert loader.calls == ["activate load.bin 2 load new", "revert load.bin 1 "]
+    assert gateway.plain.installed == {"app.tar": b"old", "load.bin": b"load old"}
+
+
 # --- boards ---------------------------------------------------------------------------------------
 
 PORTS = {"esp32c3": "sim:esp32c3", "esp32s3": "sim:esp32s3"}

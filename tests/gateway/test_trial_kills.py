@@ -4,6 +4,8 @@ FWSIGN_THOROUGH=1 in the environment kills at every call, in some minutes.
 """
 
 import os
+import signal
+import subprocess
 import sys
 import time
 from functools import partial
@@ -17,8 +19,9 @@ from fwsign.gateway.session import INSTALLED
 from fwsign.gateway.trial_record import read_trial
 from fwsign.memory.state import State
 from fwsign.receipts.chain import verify_lines
-from gateway.trial_kit import TrialGateway
+from gateway.trial_kit import Gateway, TrialGateway
 from pki_kit import at_file_event, fork, needs_fork, run_myself
+from support import for_child, require_program
 
 pytestmark = needs_fork
 THOROUGH = os.environ.get("FWSIGN_THOROUGH") == "1"
@@ -31,6 +34,14 @@ HEALTH = {
     "hangs": ("sleep 1000", False, 41),
     "forks": ("setsid sleep 1000 & setsid setsid sleep 1000 & exit 1", False, 29),
     "reboots": ("kill -9 $(cat {pid}); sleep 1000", False, 23),
+}
+CALLS = {
+    # what: kill at each of so many, unless all are wanted
+    "rename,renameat,renameat2": 1,
+    "symlink,symlinkat": 1,
+    "unlink,unlinkat,rmdir": 5,
+    "fsync,fdatasync": 9,
+    "write,pwrite64": 23,
 }
 LOADER = """#!/bin/sh
 test "$FWSIGN_VERB" = confirm && exit 0
@@ -133,5 +144,51 @@ def test_killed_at_each_step_of_a_trial_old_or_new_runs(tmp_path: Path, how: str
     assert counts[how] > 3, counts
 
 
+# --- by strace ------------------------------------------------------------------------------------
+
+
+def install(base: Path) -> None:
+    """Be the program that strace runs."""
+    try:
+        Gateway(base).install(Path(sys.argv[3]), retry=True)
+    except FwsignError as error:
+        sys.exit(4 if error.code == "unsuitable.trial" else 5)
+
+
+@pytest.mark.external
+@pytest.mark.parametrize("how", ["passes", "fails"])
+@pytest.mark.parametrize("calls", CALLS)
+def test_killed_at_each_call_of_a_trial_old_or_new_runs(
+    tmp_path: Path, calls: str, how: str
+) -> None:
+    program, log = require_program("strace"), tmp_path / "log"
+    if subprocess.run([program, "-o", log, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("processes cannot be traced here")
+    killed = Killed(tmp_path, how)
+    for count in range(1, 5000, 1 if THOROUGH else CALLS[calls]):
+        killed.number += 1
+        envelope = killed.release(killed.number)
+        inject = f"inject={calls}:signal=KILL:when={count}"
+        command = [program, "-o", str(log), "-e", f"trace={calls}", "-e", inject, sys.executable]
+        command += [__file__, "install", str(tmp_path), str(envelope)]
+        done = subprocess.run(command, env=for_child(), check=False, capture_output=True)
+        lived = done.returncode in (0, 4)
+        assert lived or done.returncode == -signal.SIGKILL, done.stderr
+        killed.check()
+        for _ in range(2):
+            quietly(killed, None)
+            killed.check()
+        if killed.stays:
+            killed.gateway.install(envelope, retry=True)
+            killed.good = killed.number
+        killed.settled()
+        if lived:
+            return
+    pytest.fail("it never lives to its end")
+
+
 if __name__ == "__main__":
-    kill(Path(sys.argv[2]), sys.argv[1])
+    if sys.argv[1] == "install":
+        install(Path(sys.argv[2]))
+    else:
+        kill(Path(sys.argv[2]), sys.argv[1])

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from fwsign.errors import FwsignError
+from fwsign.errors import Failed, FwsignError
+from fwsign.gateway import going_back
 from fwsign.gateway.trust import apply
 from fwsign.memory.state import State
 from gateway.kit import crls, pki
@@ -295,3 +296,20 @@ def test_without_revocation_the_release_before_comes_back_by_its_signature(
     with refused("unsuitable.trial", "release 1 is in place again"):
         gateway.install(gateway.release(2))
     assert gateway.app == b"old"
+
+
+def test_a_memory_that_is_busy_while_going_back_is_asked_again(
+    gateway: TrialGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway.start()
+    gateway.healthy("exit 1")
+
+    def busy(*_: Any, **__: Any) -> None:
+        raise Failed("state.busy", "another process keeps it locked")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(going_back, "judge_again", busy)
+        with refused("state.busy", "another process keeps it locked"):
+            gateway.install(gateway.release(2))
+    assert gateway.judge().verdict == "fell back"
+    assert (gateway.app, gateway.floor) == (b"old", 1)

@@ -326,6 +326,17 @@ def test_receipts_that_never_come_to_an_end_are_damage(
         monkeypatch.undo()
 
 
+def test_a_journal_that_cannot_be_read_is_said(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(f"{path}-journal").write_bytes(b"")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with refused("io.permission", "-journal"):
+        State.open(path)
+
+
 def test_a_receipt_in_the_middle_that_is_too_long_is_damage(path: Path) -> None:
     altered(path, "UPDATE receipts SET line = printf('%.*c', 65537, 'x') WHERE number = 2")
     with State.open(path) as state, refused("state.damaged", "receipt 2 is too long"):

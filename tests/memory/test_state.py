@@ -639,7 +639,7 @@ path, room = Path(sys.argv[1]), int(sys.argv[2])
 with State.open(path) as state:
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
     try:
-        state.append_receipt({"a": "x" * 30_000})
+        state.append_receipt({"a": ["x" * 1000] * 22})
     except Failed as error:
         print(error.code)
 """

@@ -39,7 +39,8 @@ assert status(device)["floor"] == done.release.manifest.sequence_number
 ```
 
 A crash at any moment leaves the old release or the new one; the next run goes on. The function
-`install` lies in the module of its name, `fwsign.gateway.install`.
+`install` lies in the module of its name, `fwsign.gateway.install`, and so does `trial`, with
+`confirm` beside it: an application calls it with an `InstallRequest` when it works.
 """
 
 from typing import TYPE_CHECKING

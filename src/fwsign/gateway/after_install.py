@@ -6,7 +6,7 @@ next run. It may run twice for one install, and never less than once.
 """
 
 import json
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from fwsign.errors import Failed
 from fwsign.gateway import programs
@@ -20,7 +20,6 @@ from fwsign.memory.state import State
 
 Result: TypeAlias = Literal["installed", "fell-back"]
 """What happened: `FWSIGN_RESULT`."""
-_SAID: Final = 200
 
 
 def owe(
@@ -108,13 +107,8 @@ def _run(gateway: OpenGateway, rules: AfterInstall, facts: dict[str, str]) -> st
         if error.code != "io.hook":
             raise
         return f"after the install, {error.message}"
-    lines = ended.output.splitlines()
-    for line in lines:
-        gateway.request.tell(f"{name}: {line}")
-    if ended.status == 0:
-        return None
-    said = f": {lines[-1][:_SAID]}" if lines else ""
-    return f"after the install, {name} {ended.words}{said}"
+    ended.tell_output(name, gateway.request.tell)
+    return None if ended.status == 0 else f"after the install, {name} {ended.said()}"
 
 
 def _facts(text: str, device: Device) -> dict[str, str]:
@@ -123,7 +117,7 @@ def _facts(text: str, device: Device) -> dict[str, str]:
         return {str(name): str(value) for name, value in found.items()} | {
             "FWSIGN_CURRENT": str(device.target_dir / "current")
         }
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         what = f'what the memory calls "{OWED}" is no command that is owed'
         raise Failed("state.damaged", what, expected="facts", found=text[:80]) from error
 

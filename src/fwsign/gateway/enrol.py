@@ -137,11 +137,10 @@ def status(device: Device, *, check: bool = False) -> dict[str, Any]:
         trust = trusted(device, state)
         policy, floor = state.policy(demands(device, state)[1], None)
         line = state.last_receipt()
-        installed = release_record.read(state, INSTALLED)
-        intent = release_record.read(state, INTENT)
-        previous = release_record.read(state, PREVIOUS)
+        names = (INSTALLED, INTENT, PREVIOUS)
+        installed, intent, previous = (release_record.read(state, name) for name in names)
         trial, failed = read_trial(state), read_failed(state)
-        held, offer = hold.read(state), waiting_offer(state, installed)
+        waiting = _waiting(state, installed)
         receipts = state.receipt_count()
     begun = (intent, trial.release if trial else None)
     found = in_place.compare(device.target_dir, installed, begun, check=check)
@@ -178,11 +177,19 @@ def status(device: Device, *, check: bool = False) -> dict[str, Any]:
         **_tried(trial, failed),
         "in_place": found.as_json(),
         "previous": _previous(device, previous),
-        "hold": held.as_json() if held else None,
-        "offer": offer.as_json() if offer else None,
+        **waiting,
         "receipts": receipts,
         "head": line_digest(line) if line else None,
         "warnings": warnings(device, trust),
+    }
+
+
+def _waiting(state: State, installed: ReleaseRecord | None) -> dict[str, Any]:
+    """Return the hold, and the release that waits."""
+    held, offer = hold.read(state), waiting_offer(state, installed)
+    return {
+        "hold": held.as_json() if held else None,
+        "offer": offer.as_json() if offer else None,
     }
 
 

@@ -10,6 +10,7 @@ that always says "unchanged" can delay a release, as one that does not answer ca
 Most polls find nothing new, so the installer is imported when there is something for it.
 """
 
+import contextlib
 from typing import Final, NamedTuple
 
 from fwsign.errors import (
@@ -92,10 +93,11 @@ def check(request: FollowRequest, sources: Sources | None = None) -> Polled:
         FwsignError: as `fwsign.gateway.install.install`.
     """
     refuse_platform()
-    request = _timed(request)
+    request, _, _ = _timed(request)
     if sources is not None:
-        found = sources._replace(content=sources.read_envelope())
-        looked = Looked(None, iter([found]))
+        found = sources._replace(rules=request.device.fetch)
+        found = found._replace(content=found.read_envelope())
+        looked = Looked("", iter([found]))
     else:
         looked = look(request.address, None, request.device.fetch, request.tell)
     with opened(request.device) as state:
@@ -265,10 +267,11 @@ def _install(request: FollowRequest, known: KnownHere, offer: Offer, sources: So
     except FwsignError as error:
         fetching = error.code.partition(".")[2].startswith("fetch-")
         if not fetching and error.code not in _OWN_MEMORY:
-            postpone(request, known, offer, error)
+            with contextlib.suppress(Failed):  # the first error is the one to show
+                postpone(request, known, offer, error)
         raise
     if known.attempts is not None:
-        with opened(request.device) as state:
+        with contextlib.suppress(Failed), opened(request.device) as state:
             write_attempts(state, None)
     return done
 
@@ -285,17 +288,12 @@ def _asked(request: FollowRequest) -> InstallRequest:
 
 
 def _remember(
-    request: FollowRequest,
-    tag: str | None,
-    offer: Offer | None,
-    refusal: FwsignError | None = None,
+    request: FollowRequest, tag: str, offer: Offer | None, refusal: FwsignError | None = None
 ) -> None:
-    with opened(request.device) as state:
-        if tag is None:
-            write_seen(state, None)
-            return
+    """Remember the verdict on a content. It is a hint: a full disk does not stop a release."""
+    code, message = (refusal.code, refusal.message[:MAX_MESSAGE]) if refusal else (None, None)
+    with contextlib.suppress(Failed), opened(request.device) as state:
         basis = known_here(request, state).basis
-        code, message = (refusal.code, refusal.message[:MAX_MESSAGE]) if refusal else (None, None)
         write_seen(state, SeenOffer(request.address, tag, basis, offer, code, message))
 
 

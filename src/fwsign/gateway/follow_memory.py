@@ -117,7 +117,7 @@ def _read(state: State, name: str) -> Any:
     text = state.remembered(name)
     try:
         return None if text is None else json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -22,19 +22,21 @@ from fwsign.gateway.sources import Sources
 MAX_ENVELOPES: Final = 64
 """Envelopes in a directory: each new one is read and verified."""
 ENDING: Final = ".suit"
+_OWN: Final = "sha256 "
+"""The beginning of tags of our own, for servers that give none."""
 
 
 class Looked(NamedTuple):
     """The content of an address.
 
     Args:
-        tag: its tag, for the next look; None if it has none.
+        tag: its tag, for the next look.
         found: the sources of its releases, the highest sequence number first; None if the content
             is that of the tag given.
         several: whether releases for other devices may be among them.
     """
 
-    tag: str | None
+    tag: str
     found: Iterator[Sources] | None
     several: bool = False
 
@@ -55,10 +57,14 @@ def look(address: str, tag: str | None, rules: FetchRules, tell: Tell) -> Looked
         return _directory(Path(address), tag, rules, tell)
     from fwsign.gateway.fetch import changed  # directories need no network
 
-    data, found = changed(address, rules, tag, MAX_ENVELOPE_SIZE, tell)
+    known = tag if tag is not None and not tag.startswith(_OWN) else None
+    data, found = changed(address, rules, known, MAX_ENVELOPE_SIZE, tell)
     if data is None:
-        return Looked(found, None)
-    return Looked(found, iter([Sources(address, (), rules, tell, data)]))
+        return Looked(known or "", None)
+    now = found or f"{_OWN}{hashlib.sha256(data).hexdigest()}"
+    if now == tag:  # a server without tags sent the same again
+        return Looked(now, None)
+    return Looked(now, iter([Sources(address, (), rules, tell, data)]))
 
 
 def _directory(path: Path, tag: str | None, rules: FetchRules, tell: Tell) -> Looked:

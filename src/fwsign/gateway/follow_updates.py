@@ -10,7 +10,7 @@ import base64
 import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -25,6 +25,9 @@ from fwsign.trust.envelope import MAX_UPDATE_SIZE
 from fwsign.verify.verified import VerifiedRelease
 from fwsign.x509.chain import validate_path
 from fwsign.x509.revocation import CrlReader, Issued
+
+if TYPE_CHECKING:
+    from fwsign.gateway.fetch import Fetched
 
 TAGS: Final = "follow tags"
 """The memory's name for the tags of the addresses."""
@@ -64,15 +67,13 @@ class Updates(NamedTuple):
 
     def _tried(self, address: str, take: Callable[[str, bytes], list[str]]) -> list[str]:
         """Take what is at an address, if it is new; return notes."""
-        from fwsign.gateway.fetch import changed  # a directory needs no network
-
         limit = MAX_TRUST_SIZE if take == self._trust else _most(MAX_CRL_SIZE)
         try:
             with opened(self.device) as state:
                 tags, basis = _tags(state), self._basis(state)
             known = tags.get(address)
             tag = known[0] if known is not None and known[1] == basis else None
-            data, found = changed(address, self.device.fetch, tag, limit, self.tell)
+            data, found = self._changed(address, tag, limit, anchors=take == self._trust)
             if data is None:
                 return []
             notes = take(address, data)
@@ -81,6 +82,23 @@ class Updates(NamedTuple):
         except FwsignError as error:
             return [f"{address}: {error.message}"]
         return notes
+
+    def _changed(self, address: str, tag: str | None, limit: int, *, anchors: bool) -> "Fetched":
+        """Fetch what is at an address, if it is new.
+
+        A list of anchors may be what sets a time floor right that is far ahead. So where the floor
+        refuses its server, the clock alone judges the server, as if there were no floor (ADR 37).
+        """
+        from fwsign.gateway.fetch import changed  # a directory needs no network
+        from fwsign.gateway.server_dates import is_wrong
+
+        rules = self.device.fetch
+        try:
+            return changed(address, rules, tag, limit, self.tell)
+        except Failed as error:
+            if not anchors or error.code != "io.fetch-connect" or not is_wrong(rules.since):
+                raise
+        return changed(address, rules._replace(since=None), tag, limit, self.tell)
 
     def _basis(self, state: State) -> str:
         """Return what a verdict on an update depends on: the list of anchors, and the chains."""
@@ -135,7 +153,7 @@ def read_chains(state: State) -> list[list[bytes]]:
     try:
         found = json.loads(state.remembered(CHAINS) or "[]")
         return [[base64.b64decode(one, validate=True) for one in chain] for chain in found if chain]
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return []
 
 
@@ -164,7 +182,7 @@ def _tags(state: State) -> dict[str, tuple[str, str]]:
     try:
         found = json.loads(state.remembered(TAGS) or "{}")
         return {str(key): (str(tag), str(basis)) for key, (tag, basis) in found.items()}
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return {}
 
 

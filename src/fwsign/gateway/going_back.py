@@ -102,7 +102,8 @@ class _Return:
         try:
             before = self._judge_before()
         except FwsignError as refusal:
-            if isinstance(refusal, Failed) and refusal.code.startswith("io.") and self._may_retry():
+            passing = refusal.code == "state.busy" or refusal.code.startswith("io.")
+            if passing and self._may_retry():
                 raise
             return self._stay(refusal)
         self._restore_files()
@@ -243,7 +244,7 @@ class _Return:
 
     def _add(self, name: str, error: FwsignError) -> None:
         self._errors.append(error)
-        self._notes.append(f"{name} is not back: {error.message}")
+        self._notes.append(f"{name} is not back: {error.message}"[:MAX_REASON])
 
 
 def _still_uncommitted(gateway: OpenGateway, record: TrialRecord) -> TrialRecord | None:

@@ -65,7 +65,7 @@ def read(state: State) -> Hold | None:
         return None
     try:
         return _parsed(json.loads(text))
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         what = f'what the memory calls "{HOLD}" is no hold'
         raise Failed("state.damaged", what, expected="a hold", found=text[:80]) from error
 

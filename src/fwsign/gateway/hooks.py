@@ -22,8 +22,6 @@ from fwsign.verify.verified import VerifiedRelease
 
 IN_MEMORY: Final = 64 * 1024 * 1024
 """Bytes of a payload in sealed memory; larger ones stay on the disk."""
-_SAID: Final = 200
-"""Letters of a command's last line in the message that it failed."""
 
 
 def run_hook(
@@ -58,12 +56,9 @@ def run_hook(
             stdin=handle,
             lock=target.lock,
         )
-    lines = ended.output.splitlines()
-    for line in lines:
-        tell(f"{component.name}: {line}")
+    ended.tell_output(component.name, tell)
     if ended.status != 0:
-        said = f": {lines[-1][:_SAID]}" if lines else ""
-        what = f"{command[0]} {ended.words}{said}"
+        what = f"{command[0]} {ended.said()}"
         raise Failed("io.hook", what, expected="status 0", found=ended.words)
 
 

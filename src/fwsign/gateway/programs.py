@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 
 from fwsign.errors import Failed
 from fwsign.format.payload import CHUNK_SIZE
+from fwsign.gateway.config import Tell
 from fwsign.gateway.family import GRACE
 
 HEAD: Final = 4096
@@ -27,6 +28,8 @@ HEAD: Final = 4096
 TAIL: Final = 4096
 """Bytes of its end."""
 _ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+_SAID: Final = 200
+"""Letters of the last line in messages."""
 _PATIENCE: Final = GRACE + 10
 """Seconds to wait for the guard itself."""
 
@@ -44,6 +47,16 @@ class Ended(NamedTuple):
     status: int | None
     output: str
     words: str
+
+    def said(self) -> str:
+        """Return its end in words, with the last line that it printed."""
+        last = self.output.rpartition("\n")[2][:_SAID]
+        return f"{self.words}: {last}" if last else self.words
+
+    def tell_output(self, name: str, tell: Tell) -> None:
+        """Tell what it printed, line by line, with a name before each."""
+        for line in self.output.splitlines():
+            tell(f"{name}: {line}")
 
 
 def run(
@@ -83,7 +96,7 @@ def run(
             stack.callback(os.close, shared[-1])
         try:
             guard = subprocess.Popen(  # noqa: S603 - fixed words of device.toml, no shell
-                [sys.executable, "-I", "-S", "-c", _text_of_guard(), *words],
+                [sys.executable, "-I", "-S", "-c", text_of_guard(), *words],
                 stdin=subprocess.DEVNULL if stdin is None else stdin,
                 stdout=output_end,
                 stderr=output_end,
@@ -139,7 +152,7 @@ def _above_standard(handle: int) -> int:
     return fcntl.fcntl(handle, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
-def _text_of_guard() -> str:
+def text_of_guard() -> str:
     """Return the guard's program, which may be in an archive."""
     text = pkgutil.get_data("fwsign.gateway", "family.py")
     return (text or b"").decode()
@@ -226,5 +239,5 @@ class _Printed:
 def _printable(line: str) -> str:
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in line.rstrip("\r")
+        for letter in line.rstrip("\r").expandtabs()
     )

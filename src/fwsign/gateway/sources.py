@@ -50,7 +50,7 @@ class Sources(NamedTuple):
         """
         try:
             envelope, *payloads = json.loads(text)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             raise Failed("state.nothing", "what was begun here cannot be read") from None
         return cls(str(envelope), tuple(map(str, payloads)), rules, tell)
 

@@ -56,7 +56,8 @@ def dial(
     found = _resolve(host, port, deadline)
     first = turn % max(len(found), 1)
     addresses = found[first:] + found[:first]
-    apart = min(APART, max(deadline - time.monotonic(), 0) / (len(addresses) + 1))
+    left = max(deadline - time.monotonic(), 0)
+    apart = min(APART, left / (2 * len(addresses) + 1))  # the last one has half of the time
     with _Attempts(addresses, buffer) as attempts:
         while True:
             sock = attempts.next(deadline, apart)

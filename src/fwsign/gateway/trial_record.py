@@ -128,7 +128,7 @@ def read_trial(state: State) -> TrialRecord | None:
         return None
     try:
         return _parsed_trial(json.loads(text))
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise _damaged(TRIAL, text) from error
 
 
@@ -163,7 +163,7 @@ def read_failed(state: State) -> tuple[FailedRelease, ...]:
             _check_texts(one.manifest, *filter(None, [one.reason]))
             _check_numbers(one.sequence, one.interrupted)
         return tuple(found)
-    except (ValueError, TypeError, LookupError) as error:
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise _damaged(FAILED, text) from error
 
 

@@ -187,8 +187,7 @@ class _Trial:
             )
         except Failed as error:
             return self.go_back(f"its health is not known: {error.message}", blamed=True)
-        if ended.output:
-            self._gateway.request.tell(ended.output)
+        ended.tell_output("health", self._gateway.request.tell)
         record = self._record.at(self._gateway.request.uptime())
         if ended.status == 0:
             self._write(record._replace(healthy=True))
@@ -197,9 +196,7 @@ class _Trial:
         if ended.status == NOT_YET:
             why = f"{rules.health[0]} cannot tell yet whether it is healthy"
             return TrialStatus("on trial", self._record, why)
-        said = ended.output.rpartition("\n")[2]
-        why = f"{rules.health[0]} {ended.words}" + (f": {said}" if said else "")
-        return self.go_back(why, blamed=True)
+        return self.go_back(f"{rules.health[0]} {ended.said()}", blamed=True)
 
     # --- commit -----------------------------------------------------------------------------------
 

@@ -54,7 +54,7 @@ def revert(
         Failed: `io.hook`, `io.*`; Tampered: the kept bytes changed since they were verified.
     """
     number = number_of(release, name) if release else None
-    if before is None or release is None or number is None:
+    if before is None or release is None or number is None or name in before.files:
         _run(gateway, "revert", name, before, None)
         return
     with KeptReleases(gateway.target).opened(before.manifest, number) as own:
@@ -96,8 +96,7 @@ def _run(
         stdin=stdin,
         lock=gateway.target.lock,
     )
-    if ended.output:
-        gateway.request.tell(ended.output)
+    ended.tell_output(name, gateway.request.tell)
     if ended.status != 0:
-        what = f"{argv[0]} {ended.words}"
+        what = f"{argv[0]} {ended.said()}"
         raise Failed("io.hook", what, expected="status 0", found=ended.words)

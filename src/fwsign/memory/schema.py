@@ -83,7 +83,7 @@ _PRAGMAS: Final = (
 )
 _IDENTITY: Final = (str, 0, MAX_IDENTITY)
 _ID: Final = (bytes, 16, 16)
-_COLUMNS: Final = (
+_COLUMNS: Final[tuple[tuple[str, tuple[tuple[type | None, int, int], ...]], ...]] = (
     ("SELECT * FROM floors", (_IDENTITY, _ID, _ID, (int, 0, 2**63 - 1))),
     ("SELECT * FROM recorded", (_IDENTITY, _ID, _ID, (bytes, 32, 64), (bytes, 1, 64 * 1024))),
     (
@@ -189,13 +189,19 @@ def _checked(connection: sqlite3.Connection, room: int) -> Iterator[tuple[Any, .
     """Yield the rows that the sum covers. Together they are no larger than the file."""
     for select, columns in _COLUMNS:
         for row in connection.execute(select):
-            for value, (kind, least, most) in zip(row, columns, strict=True):
-                wanted = kind or (bytes if row[0] == "trust" else str)
-                _demand(type(value) is wanted, f"a value in it is no {wanted.__name__}")
-                measure = value if wanted is int else len(value)
-                _demand(least <= measure <= most, f"a value in it is {measure}, or so long")
-                room -= 1 if wanted is int else measure
-            _demand(room > 0, "its rows are larger than the file")
+            # Memories of factories have many rows: no call and no text for a good value.
+            for value, (kind, least, most) in zip(row, columns):  # noqa: B905 - both are ours
+                wanted: Any = kind or (bytes if row[0] == "trust" else str)
+                if type(value) is not wanted:
+                    raise ValueError(f"a value in it is no {wanted.__name__}")
+                measure: int = value if wanted is int else len(value)
+                if not least <= measure <= most:
+                    raise ValueError(f"a value in it is {measure}, or so long")
+                if wanted is not int:
+                    room -= measure
+            room -= 1
+            if room < 0:
+                raise ValueError("its rows are larger than the file")
             yield row
 
 

@@ -261,6 +261,7 @@ def _check_device(
             f'the receipts are of device "{named or "unknown"}", not of "{device}"',
             expected=device,
             found=named,
+            hint="find out whose record this is, and where that of the device is",
         )
     given = {one.certificate.name if one.certificate else one.spki for one in keys}
     for signer in signers:
@@ -270,6 +271,7 @@ def _check_device(
                 f'the receipts of device "{device}" are signed by the certificate of "{signer}"',
                 expected=device,
                 found=signer,
+                hint="if that key is the device's after all, pin it: --key PEM",
             )
 
 

@@ -112,9 +112,10 @@ def test_an_owner_who_takes_the_command_out_owes_nothing(gateway: Gateway) -> No
         assert state.remembered(OWED) is None
 
 
-def test_a_damaged_memory_of_it_is_refused(gateway: Gateway) -> None:
+@pytest.mark.parametrize("text", ["x", "[]", "{}", '{"PATH": "/tmp"}'])
+def test_a_damaged_memory_of_it_is_refused(gateway: Gateway, text: str) -> None:
     with opened(gateway.device) as state:
-        state.remember(OWED, "[]")
+        state.remember(OWED, text)
     with refused("state.damaged", 'what the memory calls "after install"'):
         gateway.install(gateway.release(1, {"a": b"1"}))
 

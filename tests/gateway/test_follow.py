@@ -1,13 +1,15 @@
 """`fwsign follow`: what a poll finds, installs, leaves, and remembers."""
 
+import json
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fwsign.errors import Stale
+from fwsign.errors import FwsignError, Stale
 from fwsign.format.envelope import MAX_ENVELOPE_SIZE
 from fwsign.format.notice import Notice
 from fwsign.gateway import hold
@@ -427,6 +429,36 @@ class TestCheck:
         assert memory(follower) == before
 
 
+def test_mutated_hints_crash_nothing(follower: Follower) -> None:
+    follower.offer(40, SECURITY)
+    hold.begin(follower.gateway.device, hold.Hold(NOW), None)
+    assert follower.poll().verdict == "waiting"
+    names = ("follow", "follow chains", "hold")
+    with opened(follower.gateway.device) as state:
+        good = {name: json.loads(state.remembered(name) or "") for name in names}
+    rng = random.Random(20261127)
+    for _ in range(60):
+        name = rng.choice(names)
+        with opened(follower.gateway.device) as state:
+            for known, value in good.items():
+                state.remember(known, json.dumps(value))
+            state.remember(name, json.dumps(mutated(good[name], rng)))
+        try:
+            assert follower.poll().verdict in ("waiting", "installed")
+        except FwsignError as error:
+            assert (name, error.code) == ("hold", "state.damaged")  # noqa: PT017 - few raise it
+
+
+def mutated(value: Any, rng: random.Random) -> Any:
+    """Return a JSON value with one part exchanged."""
+    if rng.random() < 0.7 and isinstance(value, dict | list) and value:
+        place = rng.choice(list(value) if isinstance(value, dict) else range(len(value)))
+        copy = value.copy()
+        copy[place] = mutated(value[place], rng)
+        return copy
+    return rng.choice([None, 1, -1, [], {}, "x", 2**70, "state.x", [[]]])
+
+
 @pytest.mark.parametrize(
     "text", ["x", "[]", "{}", '{"address": 1}', '{"address": "a", "tag": "b", "basis": "c"}']
 )
@@ -540,3 +572,13 @@ class TestTrial:
         assert any("release 40, fell back" in one for one in found.notes)
         assert names(found) == ["failed"]
         assert follower.installed is None
+
+
+def test_receipts_carry_the_notice(follower: Follower) -> None:
+    follower.offer(40, SECURITY)
+    follower.poll()
+    with opened(follower.gateway.device) as state:
+        last = json.loads(state.last_receipt() or "")
+    assert last["result"] == "installed"
+    said = {name: last["release"][name] for name in SECURITY.as_json()}
+    assert said == SECURITY.as_json()

@@ -49,7 +49,14 @@ def test_keys_are_read(alg: str) -> None:
     assert encoded(load_public_key(encoded(key))) == encoded(key)
 
 
-@pytest.mark.parametrize("exponent", [1, 0, 2, 4, 65536, -3, MODULUS, MODULUS + 2])
+@pytest.mark.parametrize(
+    "exponent",
+    [
+        *(1, 0, 2, 4, 65536, -3),
+        pytest.param(MODULUS, id="the modulus"),
+        pytest.param(MODULUS + 2, id="above the modulus"),
+    ],
+)
 def test_rsa_exponents_that_make_no_signature_safe_are_refused(exponent: int) -> None:
     """Old versions take an exponent of 1, with which the signature is the message itself."""
     with pytest.raises(ValueError, match="whose exponent is not odd, or not from 3"):

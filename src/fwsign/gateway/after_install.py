@@ -6,7 +6,7 @@ next run. It may run twice for one install, and never less than once.
 """
 
 import json
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from fwsign.errors import Failed
 from fwsign.gateway import programs
@@ -20,6 +20,13 @@ from fwsign.memory.state import State
 
 Result: TypeAlias = Literal["installed", "fell-back"]
 """What happened: `FWSIGN_RESULT`."""
+
+
+_NAMES: Final = {
+    *("FWSIGN_RESULT", "FWSIGN_SEQUENCE", "FWSIGN_VERSION"),
+    *("FWSIGN_SEQUENCE_BEFORE", "FWSIGN_VERSION_BEFORE"),
+}
+"""The variables that say what happened."""
 
 
 def owe(
@@ -114,12 +121,13 @@ def _run(gateway: OpenGateway, rules: AfterInstall, facts: dict[str, str]) -> st
 def _facts(text: str, device: Device) -> dict[str, str]:
     try:
         found: Any = json.loads(text)
-        return {str(name): str(value) for name, value in found.items()} | {
-            "FWSIGN_CURRENT": str(device.target_dir / "current")
-        }
-    except (ValueError, AttributeError, RecursionError) as error:
+        if found.keys() != _NAMES or not all(str(one).isprintable() for one in found.values()):
+            raise ValueError
+    except (ValueError, AttributeError) as error:
         what = f'what the memory calls "{OWED}" is no command that is owed'
         raise Failed("state.damaged", what, expected="facts", found=text[:80]) from error
+    facts = {name: str(value) for name, value in found.items()}
+    return {**facts, "FWSIGN_CURRENT": str(device.target_dir / "current")}
 
 
 def _version(record: ReleaseRecord | None) -> str:

@@ -17,7 +17,6 @@ from fwsign.errors import (
     Failed,
     FwsignError,
     Malformed,
-    Stale,
     Tampered,
     Unsuitable,
     Untrusted,
@@ -50,7 +49,7 @@ from fwsign.gateway.sources import Sources
 from fwsign.gateway.trial_record import TRIAL
 from fwsign.verify.verified import VerifiedRelease
 
-_CLASSES: Final = (Malformed, Tampered, Untrusted, Stale, Unsuitable, Failed)
+_CLASSES: Final = (Malformed, Tampered, Untrusted, Unsuitable)
 _OWN_MEMORY: Final = ("state.busy", "state.conflict", "unsuitable.trial")
 """The codes after which no try is counted here: the next poll tries again, as after those of
 fetching; a failed trial is remembered by itself.
@@ -172,7 +171,7 @@ def _new(request: FollowRequest, known: KnownHere, looked: Looked) -> Polled:
     """Judge new content of the address, remember the verdict, and install what may be."""
     try:
         found = _chosen(request, looked, record=True)
-    except (Malformed, Tampered, Untrusted, Unsuitable) as refusal:
+    except _CLASSES as refusal:
         _remember(request, looked.tag, None, refusal)
         raise
     if found is None:

@@ -18,6 +18,8 @@ SEEN: Final = "follow"
 """The memory's name for the envelope that was there last."""
 ATTEMPTS: Final = "follow attempts"
 """The memory's name for the release whose install failed."""
+REFUSALS: Final = ("malformed", "tampered", "untrusted", "unsuitable")
+"""The areas of codes that are remembered: they say that a release is not to be used here."""
 MAX_ATTEMPTS: Final = 2**31
 
 
@@ -70,6 +72,8 @@ def read_seen(state: State) -> SeenOffer | None:
         offer = _offer(found["offer"]) if found["offer"] is not None else None
         seen = SeenOffer(**{**found, "offer": offer})
         _check((seen.address, seen.tag, seen.basis), (seen.code, seen.message))
+        if seen.code is not None and seen.code.partition(".")[0] not in REFUSALS:
+            return None
     except (ValueError, TypeError, LookupError, AttributeError):
         return None
     return seen

@@ -26,7 +26,7 @@ CLEAN = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 pytestmark = [
     pytest.mark.external,
     pytest.mark.skipif(
-        not (PROJECT / "packaging").is_dir(), reason="the tests run without the source tree"
+        not (PROJECT / "src").is_dir(), reason="the tests run without the source tree"
     ),
 ]
 

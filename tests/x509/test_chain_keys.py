@@ -169,6 +169,17 @@ def test_several_certificates_in_a_pem_file_are_refused() -> None:
         Anchor.from_pem(pem + pem)
 
 
+def test_anchors_are_equal_that_pin_the_same() -> None:
+    """Also with versions of cryptography whose keys cannot be compared."""
+    one, other = Anchor.from_certificate(PKI.root.der), Anchor.from_certificate(PKI.root.der)
+    assert one._replace(key=object()) == other
+    assert hash(one._replace(key=object())) == hash(other)
+    for different in (other._replace(vendors=("a.b",)), other._replace(certificate=None)):
+        assert one != different
+    assert one != Anchor.from_certificate(PKI.issuing.der)
+    assert (one != other, one != tuple(one)) == (False, True)
+
+
 def test_one_certificate_or_one_key_is_pinned() -> None:
     certificate = PKI.root.certificate.public_bytes(Encoding.PEM)
     key = PKI.root.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)

@@ -96,7 +96,7 @@ def key_kind(key: PublicKey) -> str:
         return kind.name
     if isinstance(key, ec.EllipticCurvePublicKey):
         return key.curve.name
-    return type(key).__name__.removesuffix("PublicKey")
+    return type(key).__name__.strip("_").removesuffix("PublicKey")  # up to 40, with an underscore
 
 
 def key_name(key: PublicKey) -> str:

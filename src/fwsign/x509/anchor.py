@@ -98,6 +98,22 @@ class Anchor(NamedTuple):
             return cls.from_public_key(content, vendors)
         return cls.from_certificate(content, vendors)
 
+    def __eq__(self, other: object) -> bool:
+        """Compare what they are: keys of old versions of cryptography cannot be compared."""
+        return isinstance(other, Anchor) and self._known == other._known
+
+    def __ne__(self, other: object) -> bool:
+        """Compare as `==` does, and not as tuples."""
+        return not self == other
+
+    def __hash__(self) -> int:
+        """Return the same for equal anchors."""
+        return hash(self._known)
+
+    @property
+    def _known(self) -> tuple[object, ...]:
+        return self.spki, self.vendors, self.certificate and self.certificate.signed
+
     @property
     def name(self) -> str:
         """The name of the anchor, for people."""

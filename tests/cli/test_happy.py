@@ -44,6 +44,7 @@ def test_help_lists_the_commands_in_whole_sentences() -> None:
         "board",
         "device",
         "install",
+        "follow",
         "trust",
         "receipts",
         "show",

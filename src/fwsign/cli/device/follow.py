@@ -53,7 +53,7 @@ def follow(
     pass_: KEY_PASS = None,
     as_json: JSON = False,
 ) -> None:
-    """Look for releases at a fixed address, and install what policy allows.
+    """Look at an address for releases, and install what policy allows.
 
     The highest release that verifies counts. [follow] in device.toml says how often, in which
     hours, and which classes are installed by themselves; fwsign device hold postpones all. A

@@ -26,7 +26,7 @@ FACES = (
     "verify",
     "gateway",
     "gateway.install",
-    "gateway.trial",
+    "gateway.trial.ends",
     "flash",
     "errors",
 )

@@ -11,7 +11,7 @@ import pytest
 
 from cli.kit import command, environment, good, program, refused, run
 from fwsign.cli import answer, inputs, ui
-from fwsign.gateway import session
+from fwsign.gateway.run import session
 from support import DAY, NOW, require_program
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the gateway is for POSIX systems")

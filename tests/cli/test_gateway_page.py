@@ -13,7 +13,7 @@ import pytest
 
 from cli.kit import good, run
 from fwsign.cli import inputs
-from fwsign.gateway import config
+from fwsign.gateway.config import device as config
 from gateway.server import serving
 from support import require_program
 

@@ -10,7 +10,7 @@ import pytest
 
 from cli.kit import good, refused, run
 from fwsign.cli import ui
-from fwsign.gateway.config import load
+from fwsign.gateway.config.device import load
 from fwsign.memory.state import State
 from fwsign.receipts.chain import line_digest
 from support import for_child

@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import pytest
 
-from fwsign.gateway import fetch
-from fwsign.gateway.fetch_rules import FetchRules
+from fwsign.gateway.config.fetch_rules import FetchRules
+from fwsign.gateway.https import fetch
 from support import for_child, require_program
 
 pytestmark = pytest.mark.external

@@ -10,10 +10,10 @@ from fwsign.format.component import Digest
 from fwsign.format.notice import Notice
 from fwsign.format.payload import digest
 from fwsign.format.text import Text, encode_text
-from fwsign.gateway.config import load
-from fwsign.gateway.follow import Polled, check, poll
-from fwsign.gateway.follow_known import FollowRequest
-from fwsign.gateway.uptime import Uptime
+from fwsign.gateway.config.device import load
+from fwsign.gateway.follow.known import FollowRequest
+from fwsign.gateway.follow.polling import Polled, check, poll
+from fwsign.gateway.run.uptime import Uptime
 from gateway.kit import Gateway, make_gateway
 from support import DAY, NOW, PRODUCT, VENDOR, component
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from fwsign.gateway.config import load
+from fwsign.gateway.config.device import load
 from fwsign.gateway.install import install
-from fwsign.gateway.session import InstallRequest
-from fwsign.gateway.sources import Sources
+from fwsign.gateway.run.session import InstallRequest
+from fwsign.gateway.target.sources import Sources
 from support import NOW
 
 

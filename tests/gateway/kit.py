@@ -7,12 +7,12 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, NamedTuple
 
-from fwsign.gateway.config import Device, load
+from fwsign.gateway.config.device import Device, load
+from fwsign.gateway.config.fetch_rules import FetchRules
 from fwsign.gateway.enrol import Enrolment, init
-from fwsign.gateway.fetch_rules import FetchRules
 from fwsign.gateway.install import install
-from fwsign.gateway.session import Installed, InstallRequest
-from fwsign.gateway.sources import Sources
+from fwsign.gateway.run.session import Installed, InstallRequest
+from fwsign.gateway.target.sources import Sources
 from fwsign.memory.floors import Floor
 from fwsign.memory.state import State
 from fwsign.receipts.chain import judge_lines

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from fwsign.errors import Failed
-from fwsign.gateway import programs
-from fwsign.gateway.session import OWED, Installed, opened
+from fwsign.gateway.run.session import OWED, Installed, opened
+from fwsign.gateway.target import programs
 from gateway.kit import Gateway, make_gateway
 from support import for_child, refused
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from fwsign.files import refuse_reachable
-from fwsign.gateway import config, enrol
-from fwsign.gateway.target import Target
+from fwsign.gateway import enrol
+from fwsign.gateway.config import device as config
+from fwsign.gateway.target.directory import Target
 from fwsign.memory.state import State
 from gateway.kit import Gateway, enrolment, make_gateway
 from support import NOW, refused

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from fwsign.gateway import config
+from fwsign.gateway.config import device as config
 from fwsign.gateway.rehearse import rehearse
-from fwsign.gateway.target import Target
+from fwsign.gateway.target.directory import Target
 from fwsign.memory.state import State
 from gateway.kit import Gateway, make_gateway
 from support import NOW, refused

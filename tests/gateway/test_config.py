@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fwsign.gateway import enrol
-from fwsign.gateway.config import (
+from fwsign.gateway.config.device import (
     DEFAULT_CONFIG,
     MAX_SIZE,
     VARIABLE,
@@ -21,7 +21,7 @@ from fwsign.gateway.config import (
     load,
     parse_revocation,
 )
-from fwsign.gateway.session import demands
+from fwsign.gateway.run.session import demands
 from fwsign.memory.state import State
 from fwsign.verify.example_keys import EXAMPLE_SPKI
 from fwsign.x509.anchor import Anchor

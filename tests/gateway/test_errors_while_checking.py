@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from fwsign.errors import Failed, FwsignError
-from fwsign.gateway.session import INTENT
-from fwsign.gateway.target import Target
+from fwsign.gateway.run.session import INTENT
+from fwsign.gateway.target.directory import Target
 from fwsign.memory.state import State
 from gateway.kit import Gateway, make_gateway
 from pki_kit import needs_fork

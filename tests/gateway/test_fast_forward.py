@@ -16,9 +16,9 @@ from fwsign.format.component import Component, Digest
 from fwsign.format.kinds import flash_identifier
 from fwsign.format.payload import digest
 from fwsign.format.suit import MAX_SEQUENCE_NUMBER
-from fwsign.gateway import release_record
 from fwsign.gateway.rehearse import rehearse
-from fwsign.gateway.session import INTENT
+from fwsign.gateway.run.session import INTENT
+from fwsign.gateway.target import release_record
 from fwsign.gateway.trust import apply
 from fwsign.memory.state import State
 from fwsign.receipts.chain import judge_lines

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from fwsign.gateway import answer, download, fetch, https
-from fwsign.gateway.fetch_rules import FetchRules
+from fwsign.gateway.config.fetch_rules import FetchRules
+from fwsign.gateway.https import answer, download, fetch
+from fwsign.gateway.https import connection as https
 from gateway.kit import Gateway, make_gateway
 from gateway.server import Handler, Server, certificates, serving
 from support import component, refused
@@ -418,7 +419,7 @@ class TestRetryAfter:
     @pytest.fixture(autouse=True)
     def _clock(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.slept: list[float] = []
-        monkeypatch.setattr("fwsign.gateway.download.time.sleep", self.slept.append)
+        monkeypatch.setattr("fwsign.gateway.https.download.time.sleep", self.slept.append)
 
     def waits(self, server: Server, value: str, **more: Any) -> list[str]:
         busy = answered(429, {"Content-Length": "0", "Retry-After": value})

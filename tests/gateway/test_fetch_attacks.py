@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from fwsign.gateway import fetch
-from fwsign.gateway.fetch_rules import FetchRules
+from fwsign.gateway.config.fetch_rules import FetchRules
+from fwsign.gateway.https import fetch
 from gateway.server import Handler, Server, serving
 from support import refused
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from fwsign.gateway import answer, fetch
-from fwsign.gateway.fetch import Fetched
-from fwsign.gateway.fetch_rules import FetchRules
+from fwsign.gateway.config.fetch_rules import FetchRules
+from fwsign.gateway.https import answer, fetch
+from fwsign.gateway.https.fetch import Fetched
 from gateway.server import Handler, Server, serving
 from support import refused
 
@@ -186,8 +186,8 @@ def test_a_retry_at_a_date_is_counted_by_the_clock_of_the_server(
 ) -> None:
     """The clock here may say 1970."""
     slept: list[float] = []
-    monkeypatch.setattr("fwsign.gateway.download.time.sleep", slept.append)
-    monkeypatch.setattr("fwsign.gateway.answer.time.time", lambda: 0.0)
+    monkeypatch.setattr("fwsign.gateway.https.download.time.sleep", slept.append)
+    monkeypatch.setattr("fwsign.gateway.https.answer.time.time", lambda: 0.0)
     again = email.utils.formatdate(1_900_000_020, usegmt=True)
     sent = email.utils.formatdate(1_900_000_000, usegmt=True)
 

@@ -18,8 +18,9 @@ import pytest
 from cryptography import x509
 
 from fwsign.format.identifiers import vendor_id
-from fwsign.gateway import fetch, https, server_dates, tcp
-from fwsign.gateway.fetch_rules import FetchRules
+from fwsign.gateway.config.fetch_rules import FetchRules
+from fwsign.gateway.https import connection as https
+from fwsign.gateway.https import fetch, server_dates, tcp
 from fwsign.memory import floors
 from fwsign.memory.state import State
 from fwsign.trust.lists import Floors

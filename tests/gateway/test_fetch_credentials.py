@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from fwsign.gateway import download, fetch, proxy
-from fwsign.gateway.config import load
-from fwsign.gateway.fetch_rules import FetchRules
+from fwsign.gateway.config.device import load
+from fwsign.gateway.config.fetch_rules import FetchRules
+from fwsign.gateway.https import download, fetch, proxy
 from gateway.kit import Gateway, make_gateway
 from gateway.proxy_server import Proxy, proxying
 from gateway.server import LONG, Server, certificates, serving
@@ -440,7 +440,7 @@ class TestBytesPerSecond:
         self, server: Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr("fwsign.gateway.pace.SLICES", 1)  # it waits for a second between reads
+            patch.setattr("fwsign.gateway.https.pace.SLICES", 1)  # a second between reads
             assert get(server, bytes_per_second=len(DATA) // 2, stall_seconds=0.8) == DATA
         with refused("io.fetch-slow", f"{len(DATA) // 20} bytes a second"):
             get(server, bytes_per_second=len(DATA) // 20, total_seconds=0.5)
@@ -448,7 +448,9 @@ class TestBytesPerSecond:
     def test_without_one_nobody_waits(
         self, server: Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("fwsign.gateway.pace.time.sleep", lambda _: pytest.fail("it waits"))
+        monkeypatch.setattr(
+            "fwsign.gateway.https.pace.time.sleep", lambda _: pytest.fail("it waits")
+        )
         assert get(server) == DATA
 
     def test_what_a_server_sends_ahead_is_bounded(self) -> None:

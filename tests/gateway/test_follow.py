@@ -13,10 +13,10 @@ from fwsign.errors import FwsignError, Stale
 from fwsign.format.envelope import MAX_ENVELOPE_SIZE
 from fwsign.format.notice import Notice
 from fwsign.gateway import hold
-from fwsign.gateway.follow import poll
-from fwsign.gateway.follow_places import MAX_ENVELOPES
-from fwsign.gateway.session import INSTALLED, opened
-from fwsign.gateway.uptime import Uptime
+from fwsign.gateway.follow.places import MAX_ENVELOPES
+from fwsign.gateway.follow.polling import poll
+from fwsign.gateway.run.session import INSTALLED, opened
+from fwsign.gateway.run.uptime import Uptime
 from gateway.follow_kit import FEATURE, SECURITY, Follower, days, release
 from gateway.kit import crls, pki
 from gateway.server import Server, serving

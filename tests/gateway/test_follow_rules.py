@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from fwsign.format.notice import Notice
-from fwsign.gateway import window as windows
-from fwsign.gateway.config import load
-from fwsign.gateway.follow_rules import AfterInstall, FollowRules
+from fwsign.gateway.config import window as windows
+from fwsign.gateway.config.device import load
+from fwsign.gateway.config.follow_rules import AfterInstall, FollowRules
+from fwsign.gateway.config.window import Window, parse_window
 from fwsign.gateway.hold import Hold
 from fwsign.gateway.offer import Circumstances, Offer, backing_off, obstacles, spread
-from fwsign.gateway.window import Window, parse_window
 from gateway.kit import make_gateway
 from support import DAY, NOW, refused
 

@@ -11,8 +11,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fwsign.format.cose import MAX_CRL_SIZE
-from fwsign.gateway import follow_updates
-from fwsign.gateway.session import opened, trusted
+from fwsign.gateway.follow import updates as follow_updates
+from fwsign.gateway.run.session import opened, trusted
 from gateway.follow_kit import Follower
 from gateway.kit import crls, namesake, pki
 from gateway.server import Server, serving

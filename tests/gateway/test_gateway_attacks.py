@@ -15,7 +15,7 @@ import pytest
 from cryptography import x509
 
 from fwsign.gateway.enrol import status
-from fwsign.gateway.target import Target
+from fwsign.gateway.target.directory import Target
 from fwsign.keys.file import FileSigner
 from fwsign.memory.state import State
 from fwsign.signing.trust_update import make_update
@@ -422,7 +422,7 @@ sys.path.insert(0, sys.argv[3])
 from gateway.kit import Gateway
 from support import NOW
 Gateway(Path(sys.argv[1])).install(sys.argv[2])
-assert "fwsign.gateway.fetch" not in sys.modules
+assert "fwsign.gateway.https.fetch" not in sys.modules
 """
 
 

@@ -18,8 +18,8 @@ from fwsign.format.component import Component, Digest
 from fwsign.format.kinds import flash_identifier
 from fwsign.format.payload import digest
 from fwsign.format.text import Text, encode_text
-from fwsign.gateway import hooks
-from fwsign.gateway.session import INTENT
+from fwsign.gateway.run import hooks
+from fwsign.gateway.run.session import INTENT
 from fwsign.memory.state import State
 from gateway.kit import Gateway, make_gateway
 from support import PRODUCT, VENDOR, component, refused

@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 
 from fwsign.errors import FwsignError
-from fwsign.gateway import follow_memory, follow_updates, hold, release_record, trial_record
-from fwsign.gateway.after_install import _facts
+from fwsign.gateway import follow_memory, hold
 from fwsign.gateway.enrol import status
-from fwsign.gateway.refusals import decode
-from fwsign.gateway.session import INSTALLED, INTENT
-from fwsign.gateway.sources import Sources
+from fwsign.gateway.follow import updates as follow_updates
+from fwsign.gateway.run.after_install import _facts
+from fwsign.gateway.run.refusals import decode
+from fwsign.gateway.run.session import INSTALLED, INTENT
+from fwsign.gateway.target import release_record
+from fwsign.gateway.target.sources import Sources
+from fwsign.gateway.trial import record as trial_record
 from fwsign.memory.state import State
 from gateway.kit import Gateway, make_gateway
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from fwsign.gateway import release_record
 from fwsign.gateway.enrol import reset, status
-from fwsign.gateway.session import INSTALLED
+from fwsign.gateway.run.session import INSTALLED
+from fwsign.gateway.target import release_record
 from fwsign.memory.state import State
 from gateway.kit import Gateway, make_gateway
 from support import NOW, refused

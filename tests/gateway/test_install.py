@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from fwsign.gateway import session
 from fwsign.gateway.enrol import reset
-from fwsign.gateway.session import INTENT, SOURCES
-from fwsign.gateway.sources import Sources
-from fwsign.gateway.target import Target
+from fwsign.gateway.run import session
+from fwsign.gateway.run.session import INTENT, SOURCES
+from fwsign.gateway.target.directory import Target
+from fwsign.gateway.target.sources import Sources
 from fwsign.memory.state import State
 from gateway.kit import Gateway, make_gateway, pki, usual_crls
 from support import DAY, NOW, component, refused

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fwsign.gateway.uptime import Uptime
+from fwsign.gateway.run.uptime import Uptime
 from gateway.kit import Gateway, crls, make_gateway
 from support import DAY, NOW, refused
 

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from fwsign.errors import Failed
-from fwsign.gateway import programs
-from fwsign.gateway.programs import Ended, run
-from fwsign.gateway.target import Target
+from fwsign.gateway.target import programs
+from fwsign.gateway.target.directory import Target
+from fwsign.gateway.target.programs import Ended, run
 from support import for_child, refused
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux adopts orphans")
@@ -192,7 +192,7 @@ def test_output_without_end_is_read_until_the_time_limit() -> None:
 def test_a_program_does_not_inherit_ignored_signals_masks_and_umask(tmp_path: Path) -> None:
     script = f"""
 import os, signal
-from fwsign.gateway.programs import run
+from fwsign.gateway.target.programs import run
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1, signal.SIGCHLD])
 for one in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGQUIT):
     signal.signal(one, signal.SIG_IGN)
@@ -216,7 +216,7 @@ def test_closed_standard_streams_hurt_no_program(tmp_path: Path, closed: tuple[i
 import os, sys
 for one in {closed}:
     os.close(one)
-from fwsign.gateway.programs import run
+from fwsign.gateway.target.programs import run
 found = run(["/bin/sh", "-c", "cat; echo hello"], seconds=9, environment={{}})
 open({str(tmp_path / "said")!r}, "w").write(found.output)
 """

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from fwsign.errors import Failed, FwsignError, Untrusted
-from fwsign.gateway import refusals
 from fwsign.gateway.enrol import reset, status
-from fwsign.gateway.log import Log
-from fwsign.gateway.refusals import MAX_WRITTEN, Refusals, decode
+from fwsign.gateway.run import refusals
+from fwsign.gateway.run.log import Log
+from fwsign.gateway.run.refusals import MAX_WRITTEN, Refusals, decode
 from fwsign.memory.state import State
 from fwsign.receipts.chain import judge_lines, verify_lines
 from gateway.kit import Gateway, make_gateway

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from fwsign.gateway import release_record
-from fwsign.gateway.release_record import ReleaseRecord
+from fwsign.gateway.target import release_record
+from fwsign.gateway.target.release_record import ReleaseRecord
 from fwsign.memory.state import State
 from support import refused
 

@@ -10,7 +10,7 @@ import pytest
 
 from blocks_kit import list_of, named
 from fwsign.format.payload import Blocks
-from fwsign.gateway import reuse
+from fwsign.gateway.target import reuse
 from gateway.kit import Gateway, make_gateway, pki, usual_crls
 from gateway.server import Handler, Server, serving
 from support import component, make_envelope, make_manifest, refused
@@ -313,7 +313,7 @@ def test_an_old_file_that_cannot_be_read_is_passed_over(
     def broken(*_: object) -> bytes:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("fwsign.gateway.reuse.os.pread", broken)
+    monkeypatch.setattr("fwsign.gateway.target.reuse.os.pread", broken)
     gateway.install(publish(server, 2, app=changed(data, 0)))
     assert gateway.installed == {"app": changed(data, 0)}
     assert ranges(server) == [None]
@@ -415,7 +415,7 @@ def test_old_files_are_searched_for_a_few_sizes_of_the_payload(
         read.append(len(found))
         return found
 
-    monkeypatch.setattr("fwsign.gateway.reuse.os.pread", counting)
+    monkeypatch.setattr("fwsign.gateway.target.reuse.os.pread", counting)
     gateway.install(publish(server, 2, app=small))
     assert gateway.installed == {"app": small}
     assert BLOCK < sum(read) < (reuse.MAX_SEARCHED + 1) * BLOCK

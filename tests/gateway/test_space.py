@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from fwsign.gateway import commit, hooks
+from fwsign.gateway.run import hooks
+from fwsign.gateway.trial import commit
 from gateway.kit import Gateway, make_gateway
 from gateway.test_programs import is_free, wait_until
 from pki_kit import at_file_event, fork, needs_fork

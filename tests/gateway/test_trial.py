@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 
 from fwsign.errors import Failed
-from fwsign.gateway import programs
+from fwsign.gateway.config.verbs import Verbs
 from fwsign.gateway.enrol import reset
-from fwsign.gateway.open_gateway import at_work
 from fwsign.gateway.rollback import rollback
-from fwsign.gateway.target import Target
-from fwsign.gateway.trial import trial
-from fwsign.gateway.trial_decision import Phase
-from fwsign.gateway.trial_record import read_trial, write_trial
-from fwsign.gateway.trial_status import TrialStatus
-from fwsign.gateway.trial_steps import end
-from fwsign.gateway.verbs import Verbs
+from fwsign.gateway.run.open_gateway import at_work
+from fwsign.gateway.target import programs
+from fwsign.gateway.target.directory import Target
+from fwsign.gateway.trial.decision import Phase
+from fwsign.gateway.trial.ends import trial
+from fwsign.gateway.trial.record import read_trial, write_trial
+from fwsign.gateway.trial.status import TrialStatus
+from fwsign.gateway.trial.steps import end
 from fwsign.memory.state import State
 from gateway.kit import make_gateway
 from gateway.trial_kit import TrialGateway

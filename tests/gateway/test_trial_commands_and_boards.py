@@ -15,8 +15,8 @@ from fwsign.format.algorithms import SHA256
 from fwsign.format.component import Component, Digest
 from fwsign.format.kinds import flash_identifier
 from fwsign.format.payload import digest
-from fwsign.gateway import hooks, verb_commands
 from fwsign.gateway.enrol import status
+from fwsign.gateway.run import hooks, verb_commands
 from fwsign.memory.state import State
 from gateway.kit import crls
 from gateway.trial_kit import TrialGateway

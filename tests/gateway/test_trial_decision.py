@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fwsign.gateway.trial_decision import Action, TrialFacts, decide, is_blamed
+from fwsign.gateway.trial.decision import Action, TrialFacts, decide, is_blamed
 
 RUNNING = TrialFacts("running", most_boots=2, deadline=600)
 GOOD = {"healthy": True, "confirmed": True}

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from fwsign.errors import FwsignError
-from fwsign.gateway import release_record
-from fwsign.gateway.session import INSTALLED
-from fwsign.gateway.trial_record import read_trial
+from fwsign.gateway.run.session import INSTALLED
+from fwsign.gateway.target import release_record
+from fwsign.gateway.trial.record import read_trial
 from fwsign.memory.state import State
 from fwsign.receipts.chain import verify_lines
 from gateway.trial_kit import Gateway, TrialGateway

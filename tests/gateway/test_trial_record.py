@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from fwsign.gateway.release_record import ReleaseRecord
-from fwsign.gateway.trial_record import (
+from fwsign.gateway.run.uptime import Uptime, read_uptime
+from fwsign.gateway.target.release_record import ReleaseRecord
+from fwsign.gateway.trial.record import (
     FAILED,
     MAX_FAILED,
     TRIAL,
@@ -20,7 +21,6 @@ from fwsign.gateway.trial_record import (
     write_failed,
     write_trial,
 )
-from fwsign.gateway.uptime import Uptime, read_uptime
 from fwsign.memory.state import State
 from support import refused
 

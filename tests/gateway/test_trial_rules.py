@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from fwsign.gateway.config import Device
-from fwsign.gateway.trial_rules import TrialRules
-from fwsign.gateway.verbs import Verbs
+from fwsign.gateway.config.device import Device
+from fwsign.gateway.config.trial_rules import TrialRules
+from fwsign.gateway.config.verbs import Verbs
 from gateway.kit import make_gateway
 from support import refused
 

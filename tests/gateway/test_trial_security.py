@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from fwsign.errors import Failed, FwsignError
-from fwsign.gateway import going_back, programs
+from fwsign.gateway.target import programs
+from fwsign.gateway.trial import going_back
 from fwsign.gateway.trust import apply
 from fwsign.memory.state import State
 from gateway.kit import crls, pki
@@ -280,7 +281,7 @@ def test_a_new_epoch_ends_a_trial(tmp_path: Path) -> None:
     gateway.start()
     gateway.install(gateway.release(2**53 - 1))
     with state_of(gateway) as state, state.transaction():
-        from fwsign.gateway.trial_record import end_for_epoch
+        from fwsign.gateway.trial.record import end_for_epoch
 
         end_for_epoch(state)
     done = gateway.install(gateway.release(200))

@@ -8,7 +8,7 @@ import pytest
 
 from fwsign.errors import FwsignError
 from fwsign.gateway.rehearse import DeviceVerdict, rehearse
-from fwsign.gateway.session import demands
+from fwsign.gateway.run.session import demands
 from fwsign.gateway.trust import apply
 from fwsign.memory.state import State
 from fwsign.trust.lists import Floors

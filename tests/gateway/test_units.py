@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fwsign.gateway.config import load
-from fwsign.gateway.units import UnitWishes, render_units, write_units
+from fwsign.gateway.config.device import load
+from fwsign.gateway.follow.units import UnitWishes, render_units, write_units
 from gateway.kit import make_gateway
 from support import refused, require_program
 

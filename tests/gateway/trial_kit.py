@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fwsign.gateway.session import Installed, InstallRequest
-from fwsign.gateway.trial import confirm, trial
-from fwsign.gateway.trial_record import FailedRelease, TrialRecord, read_failed, read_trial
-from fwsign.gateway.trial_status import TrialStatus
-from fwsign.gateway.uptime import Uptime
+from fwsign.gateway.run.session import Installed, InstallRequest
+from fwsign.gateway.run.uptime import Uptime
+from fwsign.gateway.trial.ends import confirm, trial
+from fwsign.gateway.trial.record import FailedRelease, TrialRecord, read_failed, read_trial
+from fwsign.gateway.trial.status import TrialStatus
 from fwsign.memory.state import State
 from gateway.kit import Gateway, make_gateway
 from support import NOW

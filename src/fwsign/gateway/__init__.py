@@ -46,11 +46,11 @@ A crash at any moment leaves the old release or the new one; the next run goes o
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fwsign.gateway.config import Device, load
+    from fwsign.gateway.config.device import Device, load
+    from fwsign.gateway.config.fetch_rules import FetchRules
     from fwsign.gateway.enrol import Enrolment, init, reset, status
-    from fwsign.gateway.fetch_rules import FetchRules
-    from fwsign.gateway.session import Installed, InstallRequest
-    from fwsign.gateway.sources import Sources
+    from fwsign.gateway.run.session import Installed, InstallRequest
+    from fwsign.gateway.target.sources import Sources
 
 __all__ = [
     "Device",
@@ -66,14 +66,14 @@ __all__ = [
 ]
 
 _PLACES = {
-    "Device": "gateway.config",
+    "Device": "gateway.config.device",
     "Enrolment": "gateway.enrol",
-    "FetchRules": "gateway.fetch_rules",
-    "InstallRequest": "gateway.session",
-    "Installed": "gateway.session",
-    "Sources": "gateway.sources",
+    "FetchRules": "gateway.config.fetch_rules",
+    "InstallRequest": "gateway.run.session",
+    "Installed": "gateway.run.session",
+    "Sources": "gateway.target.sources",
     "init": "gateway.enrol",
-    "load": "gateway.config",
+    "load": "gateway.config.device",
     "reset": "gateway.enrol",
     "status": "gateway.enrol",
 }

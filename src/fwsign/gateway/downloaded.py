@@ -4,10 +4,10 @@
 from collections.abc import Sequence
 
 from fwsign.errors import Failed
-from fwsign.gateway.delivery import Delivery
-from fwsign.gateway.open_gateway import OpenGateway
-from fwsign.gateway.session import SOURCES, Installed
-from fwsign.gateway.sources import Sources
+from fwsign.gateway.run.open_gateway import OpenGateway
+from fwsign.gateway.run.session import SOURCES, Installed
+from fwsign.gateway.target.delivery import Delivery
+from fwsign.gateway.target.sources import Sources
 from fwsign.verify.verified import VerifiedRelease
 
 

@@ -13,13 +13,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fwsign.errors import Failed
 from fwsign.files import refuse_reachable, write_atomic
-from fwsign.gateway import hold, in_place, release_record
-from fwsign.gateway.config import Device, load, parse_revocation, refuse_published
+from fwsign.gateway import hold
+from fwsign.gateway.config.device import Device, load, parse_revocation, refuse_published
 from fwsign.gateway.follow_memory import waiting_offer
-from fwsign.gateway.log import Log
-from fwsign.gateway.release_record import ReleaseRecord
-from fwsign.gateway.session import INSTALLED, INTENT, demands, opened, refuse_foreign, trusted
-from fwsign.gateway.trial_record import (
+from fwsign.gateway.run.log import Log
+from fwsign.gateway.run.session import INSTALLED, INTENT, demands, opened, refuse_foreign, trusted
+from fwsign.gateway.target import in_place, release_record
+from fwsign.gateway.target.release_record import ReleaseRecord
+from fwsign.gateway.trial.record import (
     PREVIOUS,
     FailedRelease,
     TrialRecord,

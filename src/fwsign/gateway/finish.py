@@ -6,16 +6,17 @@ from typing import Any
 
 from fwsign.errors import Failed, FwsignError
 from fwsign.format.envelope import check_manifest_digest, decode_envelope
-from fwsign.gateway import after_install, release_record
-from fwsign.gateway.commit import remember_installed, tidy
-from fwsign.gateway.delivery import destination
 from fwsign.gateway.judge import Judge
-from fwsign.gateway.kept import KeptReleases
-from fwsign.gateway.open_gateway import OpenGateway
-from fwsign.gateway.release_record import ReleaseRecord
-from fwsign.gateway.session import INSTALLED, INTENT
-from fwsign.gateway.stage import Staged, tells_of_files
-from fwsign.gateway.trial_record import read_trial
+from fwsign.gateway.run import after_install
+from fwsign.gateway.run.open_gateway import OpenGateway
+from fwsign.gateway.run.session import INSTALLED, INTENT
+from fwsign.gateway.target import release_record
+from fwsign.gateway.target.delivery import destination
+from fwsign.gateway.target.kept import KeptReleases
+from fwsign.gateway.target.release_record import ReleaseRecord
+from fwsign.gateway.target.stage import Staged, tells_of_files
+from fwsign.gateway.trial.commit import remember_installed, tidy
+from fwsign.gateway.trial.record import read_trial
 from fwsign.verify.verified import VerifiedRelease
 
 

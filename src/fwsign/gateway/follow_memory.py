@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from fwsign.format.notice import Notice
 from fwsign.gateway.offer import Offer
-from fwsign.gateway.release_record import ReleaseRecord
+from fwsign.gateway.target.release_record import ReleaseRecord
 from fwsign.memory.state import State
 
 SEEN: Final = "follow"

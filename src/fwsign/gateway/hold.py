@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from fwsign.errors import Failed
-from fwsign.gateway.config import Device
-from fwsign.gateway.log import Log
-from fwsign.gateway.session import opened
+from fwsign.gateway.config.device import Device
+from fwsign.gateway.run.log import Log
+from fwsign.gateway.run.session import opened
 from fwsign.keys import Signer
 from fwsign.memory.state import State
 

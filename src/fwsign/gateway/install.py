@@ -10,31 +10,21 @@ Up to step 4 only staged files have changed. From step 5 on the floor has risen.
 staged files are only a hint: it verifies the envelope anew, and reads every byte again.
 
 On trial (`[trial]` in device.toml), step 5 leaves the floor as it was, and step 8 waits until the
-release has shown that it works; see `fwsign.gateway.trial`.
+release has shown that it works; see `fwsign.gateway.trial.ends`.
 """
 
 import contextlib
 from collections.abc import Iterator, Sequence
 
 from fwsign.errors import Failed, FwsignError
-from fwsign.gateway import (
-    after_install,
-    boards,
-    hold,
-    hooks,
-    refused,
-    release_record,
-    trial_steps,
-    verb_commands,
-)
-from fwsign.gateway.delivery import Delivery
+from fwsign.gateway import hold
+from fwsign.gateway.config.trial_rules import TrialRules
 from fwsign.gateway.downloaded import download, resumed
 from fwsign.gateway.finish import finish, keep_again, needed, reconcile
 from fwsign.gateway.judge import Judge
-from fwsign.gateway.kept import KeptReleases
-from fwsign.gateway.open_gateway import OpenGateway, at_work
-from fwsign.gateway.release_record import ReleaseRecord, record_of
-from fwsign.gateway.session import (
+from fwsign.gateway.run import after_install, boards, hooks, refused, verb_commands
+from fwsign.gateway.run.open_gateway import OpenGateway, at_work
+from fwsign.gateway.run.session import (
     INSTALLED,
     INTENT,
     SOURCES,
@@ -44,14 +34,18 @@ from fwsign.gateway.session import (
     refuse_platform,
     timed,
 )
-from fwsign.gateway.sources import Sources
 from fwsign.gateway.space import make_room
-from fwsign.gateway.stage import Staged
-from fwsign.gateway.target import ENVELOPE, OWN, STAGE, Target
-from fwsign.gateway.trial_record import TrialRecord, write_trial
-from fwsign.gateway.trial_rules import TrialRules
-from fwsign.gateway.trial_start import first_record, why_no_trial
-from fwsign.gateway.trial_status import TrialStatus
+from fwsign.gateway.target import release_record
+from fwsign.gateway.target.delivery import Delivery
+from fwsign.gateway.target.directory import ENVELOPE, OWN, STAGE, Target
+from fwsign.gateway.target.kept import KeptReleases
+from fwsign.gateway.target.release_record import ReleaseRecord, record_of
+from fwsign.gateway.target.sources import Sources
+from fwsign.gateway.target.stage import Staged
+from fwsign.gateway.trial import steps as trial_steps
+from fwsign.gateway.trial.record import TrialRecord, write_trial
+from fwsign.gateway.trial.start import first_record, why_no_trial
+from fwsign.gateway.trial.status import TrialStatus
 from fwsign.memory.floors import Floor
 from fwsign.memory.state import State
 from fwsign.verify.verified import VerifiedRelease

@@ -6,12 +6,12 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from fwsign.errors import Failed, Unsuitable
-from fwsign.gateway import release_record
-from fwsign.gateway.delivery import Delivery, deliveries
-from fwsign.gateway.session import INTENT, Installed, InstallRequest, demands_of, trusted
-from fwsign.gateway.sources import Sources
+from fwsign.gateway.run.session import INTENT, Installed, InstallRequest, demands_of, trusted
 from fwsign.gateway.space import in_the_way
-from fwsign.gateway.trial_record import failed_of, read_failed, read_trial
+from fwsign.gateway.target import release_record
+from fwsign.gateway.target.delivery import Delivery, deliveries
+from fwsign.gateway.target.sources import Sources
+from fwsign.gateway.trial.record import failed_of, read_failed, read_trial
 from fwsign.memory.floors import Floor
 from fwsign.memory.state import State
 from fwsign.verify.verified import VerifiedRelease

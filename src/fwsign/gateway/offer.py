@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from fwsign.format.component import is_inside
 from fwsign.format.notice import Notice
-from fwsign.gateway.follow_rules import FollowRules
+from fwsign.gateway.config.follow_rules import FollowRules
 from fwsign.gateway.hold import Hold
 from fwsign.spans import CLOCK_TOLERANCE
 from fwsign.verify.verified import VerifiedRelease

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from fwsign.errors import FwsignError
-from fwsign.gateway.config import Device
+from fwsign.gateway.config.device import Device
 from fwsign.gateway.judge import Judge
-from fwsign.gateway.session import InstallRequest, opened
-from fwsign.gateway.sources import Sources
-from fwsign.gateway.target import ENVELOPE, FILES, OTHERS, OWN, STAGE
+from fwsign.gateway.run.session import InstallRequest, opened
+from fwsign.gateway.target.directory import ENVELOPE, FILES, OTHERS, OWN, STAGE
+from fwsign.gateway.target.sources import Sources
 from fwsign.verify.verified import VerifiedRelease
 
 OBSTACLES: Final = ("state.trial", "unsuitable.failed-before")

@@ -10,13 +10,13 @@ from typing import Final, NamedTuple
 
 from fwsign.errors import Failed, FwsignError
 from fwsign.files import io_error, refuse_special
-from fwsign.gateway import release_record
-from fwsign.gateway.config import DEFAULT_CONFIG, Device, load
-from fwsign.gateway.delivery import destination
-from fwsign.gateway.fetch_rules import FetchRules
+from fwsign.gateway.config.device import DEFAULT_CONFIG, Device, load
+from fwsign.gateway.config.fetch_rules import FetchRules
 from fwsign.gateway.judge import Judge
-from fwsign.gateway.session import INTENT, InstallRequest, trusted
-from fwsign.gateway.trial_record import read_trial, write_trial
+from fwsign.gateway.run.session import INTENT, InstallRequest, trusted
+from fwsign.gateway.target import release_record
+from fwsign.gateway.target.delivery import destination
+from fwsign.gateway.trial.record import read_trial, write_trial
 from fwsign.gateway.trust import advance
 from fwsign.memory.state import State
 from fwsign.trust.envelope import is_update

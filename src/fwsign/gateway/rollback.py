@@ -2,16 +2,16 @@
 """Go back by hand: end a trial, or install the release before, within what the floor allows."""
 
 from fwsign.errors import Failed
-from fwsign.gateway import release_record
 from fwsign.gateway.install import install_staged
 from fwsign.gateway.judge import Judge
-from fwsign.gateway.kept import KeptReleases
-from fwsign.gateway.open_gateway import at_work
-from fwsign.gateway.session import Installed, InstallRequest, opened, refuse_platform
-from fwsign.gateway.target import Target
-from fwsign.gateway.trial_record import PREVIOUS, read_trial
-from fwsign.gateway.trial_status import TrialStatus
-from fwsign.gateway.trial_steps import end
+from fwsign.gateway.run.open_gateway import at_work
+from fwsign.gateway.run.session import Installed, InstallRequest, opened, refuse_platform
+from fwsign.gateway.target import release_record
+from fwsign.gateway.target.directory import Target
+from fwsign.gateway.target.kept import KeptReleases
+from fwsign.gateway.trial.record import PREVIOUS, read_trial
+from fwsign.gateway.trial.status import TrialStatus
+from fwsign.gateway.trial.steps import end
 
 
 def rollback(request: InstallRequest) -> TrialStatus | Installed:

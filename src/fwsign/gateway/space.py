@@ -14,14 +14,14 @@ from typing import Final, NamedTuple
 
 from fwsign.errors import Failed
 from fwsign.files import io_error, read_bytes
-from fwsign.gateway import release_record
-from fwsign.gateway.config import Device
-from fwsign.gateway.delivery import Delivery
-from fwsign.gateway.kept import KEPT, KeptReleases
-from fwsign.gateway.open_gateway import OpenGateway
-from fwsign.gateway.session import INSTALLED, INTENT
-from fwsign.gateway.target import CURRENT, ENVELOPE, FILES, OTHERS, OWN, STAGE, VERSIONS
-from fwsign.gateway.trial_record import read_trial
+from fwsign.gateway.config.device import Device
+from fwsign.gateway.run.open_gateway import OpenGateway
+from fwsign.gateway.run.session import INSTALLED, INTENT
+from fwsign.gateway.target import release_record
+from fwsign.gateway.target.delivery import Delivery
+from fwsign.gateway.target.directory import CURRENT, ENVELOPE, FILES, OTHERS, OWN, STAGE, VERSIONS
+from fwsign.gateway.target.kept import KEPT, KeptReleases
+from fwsign.gateway.trial.record import read_trial
 from fwsign.memory.state import State
 from fwsign.verify.verified import VerifiedRelease
 

@@ -9,12 +9,12 @@ from datetime import datetime
 from typing import NamedTuple
 
 from fwsign.errors import Failed, FwsignError
-from fwsign.gateway import release_record
-from fwsign.gateway.config import Device
-from fwsign.gateway.log import Log
-from fwsign.gateway.release_record import ReleaseRecord
-from fwsign.gateway.session import INTENT, opened, trusted
-from fwsign.gateway.trial_record import end_for_epoch, read_trial
+from fwsign.gateway.config.device import Device
+from fwsign.gateway.run.log import Log
+from fwsign.gateway.run.session import INTENT, opened, trusted
+from fwsign.gateway.target import release_record
+from fwsign.gateway.target.release_record import ReleaseRecord
+from fwsign.gateway.trial.record import end_for_epoch, read_trial
 from fwsign.keys import Signer
 from fwsign.memory.state import State
 from fwsign.trust.envelope import split_updates

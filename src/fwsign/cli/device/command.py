@@ -15,7 +15,7 @@ from fwsign.cli.verify.demands import REQUIRE
 from fwsign.errors import FwsignError
 
 if TYPE_CHECKING:
-    from fwsign.gateway.config import Device
+    from fwsign.gateway.config.device import Device
     from fwsign.keys import Signer
 
 
@@ -64,8 +64,8 @@ def load_device(config: Path | None) -> "Device":
         Failed: `state.platform`, `io.*`.
         Untrusted: `untrusted.example-key`.
     """
-    from fwsign.gateway.config import find, load  # after the line was understood
-    from fwsign.gateway.session import refuse_platform
+    from fwsign.gateway.config.device import find, load  # after the line was understood
+    from fwsign.gateway.run.session import refuse_platform
 
     refuse_platform()
     path = find(config)
@@ -180,8 +180,8 @@ def init(
     """
     from fwsign.errors import Failed  # after the line was understood
     from fwsign.gateway import enrol
-    from fwsign.gateway.config import DEFAULT_STATE, find, parse_revocation
-    from fwsign.gateway.session import refuse_platform
+    from fwsign.gateway.config.device import DEFAULT_STATE, find, parse_revocation
+    from fwsign.gateway.run.session import refuse_platform
 
     refuse_platform()
     try:

@@ -15,8 +15,8 @@ from fwsign.cli.device.offers import show_polled
 from fwsign.cli.options import JSON, KEY_PASS
 
 if TYPE_CHECKING:
-    from fwsign.gateway.config import Device
-    from fwsign.gateway.follow_known import FollowRequest
+    from fwsign.gateway.config.device import Device
+    from fwsign.gateway.follow.known import FollowRequest
 
 FIRST: Final = 60
 """Seconds before the first poll at most, at random."""
@@ -59,8 +59,8 @@ def follow(
     hours, and which classes are installed by themselves; fwsign device hold postpones all. A
     release that failed is tried again later and later. POSIX only.
     """
-    from fwsign.gateway import follow as follows  # after the line was understood
-    from fwsign.gateway.follow_known import FollowRequest
+    from fwsign.gateway.follow import polling as follows  # after the line was understood
+    from fwsign.gateway.follow.known import FollowRequest
 
     if once and check:
         ui.usage("--once and --check exclude each other", "--check alone looks once")
@@ -78,7 +78,7 @@ def follow(
 
 def _address(typed: str | None, device: "Device") -> str:
     from fwsign.format.component import is_url
-    from fwsign.gateway.follow_rules import is_place
+    from fwsign.gateway.config.follow_rules import is_place
 
     if typed is None:
         if device.follow.address is None:
@@ -96,8 +96,8 @@ def _for_ever(
 ) -> None:
     """Poll until a signal ends this; failures make the pauses longer."""
     from fwsign.errors import FwsignError
-    from fwsign.gateway.follow import poll
-    from fwsign.gateway.follow_known import pause
+    from fwsign.gateway.follow.known import pause
+    from fwsign.gateway.follow.polling import poll
 
     failures = 0
     ui.Console.json_told = as_json  # one object for each poll, and none for the end

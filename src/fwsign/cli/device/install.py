@@ -13,9 +13,9 @@ from fwsign.cli.device.command import CONFIG, device_signer, load_device
 from fwsign.cli.options import JSON, KEY_PASS
 
 if TYPE_CHECKING:
-    from fwsign.gateway.config import Device
-    from fwsign.gateway.session import Installed
-    from fwsign.gateway.sources import Sources
+    from fwsign.gateway.config.device import Device
+    from fwsign.gateway.run.session import Installed
+    from fwsign.gateway.target.sources import Sources
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -88,8 +88,8 @@ def install(
     place: a crash or power loss leaves the old release or the new one. Files are in DIR/current
     then; other components go to the commands and boards that device.toml names. POSIX only.
     """
-    from fwsign.gateway.session import InstallRequest, refuse_platform
-    from fwsign.gateway.sources import Sources
+    from fwsign.gateway.run.session import InstallRequest, refuse_platform
+    from fwsign.gateway.target.sources import Sources
 
     refuse_platform()
     from fwsign.gateway import install as gateway  # only on POSIX systems
@@ -134,8 +134,8 @@ def _aside(dry_run: bool, check: bool, download_only: bool) -> dict[str, bool]:
 
 def _check(device: "Device", sources: "Sources | None", *, as_json: bool) -> None:
     from fwsign.cli.device.offers import show_polled  # only for --check
-    from fwsign.gateway import follow
-    from fwsign.gateway.follow_known import FollowRequest
+    from fwsign.gateway.follow import polling as follow
+    from fwsign.gateway.follow.known import FollowRequest
 
     place = sources.envelope if sources is not None else ""
     request = FollowRequest(device, place, inputs.now, tell=ui.note)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from fwsign.cli import answer, ui
 
 if TYPE_CHECKING:
-    from fwsign.gateway.config import Device
-    from fwsign.gateway.follow import Polled
+    from fwsign.gateway.config.device import Device
+    from fwsign.gateway.follow.polling import Polled
 
 
 def show_polled(device: "Device", polled: "Polled", *, as_json: bool, line: bool = False) -> None:

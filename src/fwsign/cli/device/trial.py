@@ -13,8 +13,8 @@ from fwsign.cli.options import JSON, KEY_PASS
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fwsign.gateway.session import InstallRequest
-    from fwsign.gateway.trial_status import TrialStatus
+    from fwsign.gateway.run.session import InstallRequest
+    from fwsign.gateway.trial.status import TrialStatus
 
 command = typer.Typer(cls=Group, rich_markup_mode=None, add_completion=False)
 
@@ -29,7 +29,7 @@ def trial(*, config: CONFIG = None, pass_: KEY_PASS = None, as_json: JSON = Fals
     time is over, and runs the health command that device.toml names. Without a release on trial
     it does nothing. Exit 4: the release failed.
     """
-    from fwsign.gateway import trial as gateway  # after the line was understood
+    from fwsign.gateway.trial import ends as gateway  # after the line was understood
 
     _show(gateway.trial(_request(config, pass_)), as_json=as_json)
 
@@ -56,7 +56,7 @@ def confirm(
     With confirm = "application" in device.toml a release stays only after this. It stays at once
     if its health is known already, and else when the health command has passed.
     """
-    from fwsign.gateway import trial as gateway  # after the line was understood
+    from fwsign.gateway.trial import ends as gateway  # after the line was understood
 
     _show(gateway.confirm(_request(config, pass_), sequence), as_json=as_json)
 
@@ -70,7 +70,7 @@ def rollback(*, config: CONFIG = None, pass_: KEY_PASS = None, as_json: JSON = F
     """
     from fwsign.cli.device.install import show  # after the line was understood
     from fwsign.gateway.rollback import rollback as go_back
-    from fwsign.gateway.trial_status import TrialStatus
+    from fwsign.gateway.trial.status import TrialStatus
 
     request = _request(config, pass_)
     done = go_back(request)
@@ -85,7 +85,7 @@ def rollback(*, config: CONFIG = None, pass_: KEY_PASS = None, as_json: JSON = F
 
 
 def _request(config: "Path | None", pass_: str | None) -> "InstallRequest":
-    from fwsign.gateway.session import InstallRequest  # after the line was understood
+    from fwsign.gateway.run.session import InstallRequest  # after the line was understood
 
     device = load_device(config)
     return InstallRequest(

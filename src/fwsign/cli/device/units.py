@@ -48,7 +48,7 @@ def units(
     They are hardened, as far as the boards and commands in device.toml allow. Files that exist are
     not replaced. systemd has to be told: systemctl daemon-reload.
     """
-    from fwsign.gateway.units import UnitWishes, render_units, write_units  # after the line
+    from fwsign.gateway.follow.units import UnitWishes, render_units, write_units  # after the line
 
     device = load_device(config)
     if device.follow.address is None:

@@ -17,7 +17,7 @@ from fwsign.cli.options import JSON, KEY_PASS
 from fwsign.cli.receipts.source import CONFIG, STATE
 
 if TYPE_CHECKING:
-    from fwsign.gateway.config import Device
+    from fwsign.gateway.config.device import Device
     from fwsign.memory.state import State
 
 EXAMPLES: Final = examples(
@@ -164,7 +164,7 @@ def _prune(memory: "State", device: "Device | None", drop: int, source: str | No
     if device is None:
         return memory.prune_receipts(drop, {"clock": now.isoformat(), "fwsign": __version__})
     from fwsign.cli.device.command import device_signer
-    from fwsign.gateway.log import Log
+    from fwsign.gateway.run.log import Log
 
     signer = device_signer(device.device_key, source)
     return Log(memory, device, now, signer).prune(drop)

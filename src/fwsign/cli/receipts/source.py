@@ -43,7 +43,7 @@ def opened(file: Path | None, state: Path | None, config: Path | None) -> Iterat
         yield read_lines(file)
         return
     if config:
-        from fwsign.gateway.config import load  # only on a gateway
+        from fwsign.gateway.config.device import load  # only on a gateway
 
         state = load(config).state
     with State.open(state or default_path()) as memory:

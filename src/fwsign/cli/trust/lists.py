@@ -47,7 +47,7 @@ def read_list(path: Path) -> TrustState:
         Failed: `io.*`.
     """
     from fwsign.files import read_bytes
-    from fwsign.gateway.config import load  # most lists are updates
+    from fwsign.gateway.config.device import load  # most lists are updates
 
     data = read_bytes(path, _LIMIT)
     if is_update(data) or data[:1] == b"\xd8":

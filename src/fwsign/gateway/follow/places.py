@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The address that a gateway follows: an envelope at a fixed https address, or a directory."""
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from fwsign.errors import Failed, FwsignError
+from fwsign.files import io_error, read_bytes
+from fwsign.format.component import is_url
+from fwsign.format.envelope import MAX_ENVELOPE_SIZE, decode_envelope
+from fwsign.format.suit import decode_manifest
+from fwsign.gateway.config.device import Tell
+from fwsign.gateway.config.fetch_rules import FetchRules
+from fwsign.gateway.target.sources import Sources
+
+MAX_ENVELOPES: Final = 64
+"""Envelopes in a directory: each new one is read and verified."""
+ENDING: Final = ".suit"
+_OWN: Final = "sha256 "
+"""The beginning of tags of our own, for servers that give none."""
+
+
+class Looked(NamedTuple):
+    """The content of an address.
+
+    Args:
+        tag: its tag, for the next look.
+        found: the sources of its releases, the highest sequence number first; None if the content
+            is that of the tag given.
+        several: whether releases for other devices may be among them.
+    """
+
+    tag: str
+    found: Iterator[Sources] | None
+    several: bool = False
+
+
+def look(address: str, tag: str | None, rules: FetchRules, tell: Tell) -> Looked:
+    """Look at an address once; an unchanged one costs one small request, or no reading of files.
+
+    Args:
+        address: an https address, or the path of a directory.
+        tag: the tag of the last look; None to read it in any case.
+        rules: the limits of fetching.
+        tell: told of redirects.
+
+    Raises:
+        Malformed: `malformed.size`; Failed: `io.*`, `state.limit`.
+    """
+    if not is_url(address):
+        return _directory(Path(address), tag, rules, tell)
+    from fwsign.gateway.https.fetch import changed  # directories need no network
+
+    known = tag if tag is not None and not tag.startswith(_OWN) else None
+    data, found = changed(address, rules, known, MAX_ENVELOPE_SIZE, tell)
+    if data is None:
+        return Looked(known or "", None)
+    now = found or f"{_OWN}{hashlib.sha256(data).hexdigest()}"
+    if now == tag:  # a server without tags sent the same again
+        return Looked(now, None)
+    return Looked(now, iter([Sources(address, (), rules, tell, data)]))
+
+
+def _directory(path: Path, tag: str | None, rules: FetchRules, tell: Tell) -> Looked:
+    facts = _facts(path)
+    if len(facts) > MAX_ENVELOPES:
+        raise Failed(
+            "state.limit",
+            f"{path} has {len(facts)} files *{ENDING}",
+            expected=f"at most {MAX_ENVELOPES}",
+            found=len(facts),
+        )
+    now = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    if now == tag:
+        return Looked(now, None)
+    numbered = sorted(((_number(path / name), name) for name, *_ in facts), reverse=True)
+    found = (Sources(str(path / name), (), rules, tell) for _, name in numbered)
+    return Looked(now, found, several=True)
+
+
+def _facts(path: Path) -> Sequence[tuple[str, int, int, int]]:
+    """Return name, inode, size and time of each regular file *.suit of a directory."""
+    facts = []
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.name.endswith(ENDING) and not entry.name.startswith("."):
+                    with contextlib.suppress(OSError):  # a link to nowhere, or gone meanwhile
+                        one = entry.stat()
+                        if stat.S_ISREG(one.st_mode):
+                            facts.append((entry.name, one.st_ino, one.st_size, one.st_mtime_ns))
+    except OSError as error:
+        raise io_error(error, path) from error
+    return sorted(facts)
+
+
+def _number(path: Path) -> int:
+    """Return the sequence number that a file claims, to order files by; -1 if it claims none."""
+    try:
+        envelope = decode_envelope(read_bytes(path, MAX_ENVELOPE_SIZE))
+        return decode_manifest(envelope.manifest).sequence_number
+    except FwsignError:
+        return -1

@@ -271,7 +271,7 @@ def kill_after_commit(step: int) -> None:
         remember(*words)
         at_file_event(step)
 
-    for module in ("finish", "trial_steps"):
+    for module in ("finish", "trial.steps"):
         pytest.MonkeyPatch().setattr(f"fwsign.gateway.{module}.remember_installed", late)
 
 

@@ -123,7 +123,7 @@ def _facts(text: str, device: Device) -> dict[str, str]:
         found: Any = json.loads(text)
         if found.keys() != _NAMES or not all(str(one).isprintable() for one in found.values()):
             raise ValueError
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         what = f'what the memory calls "{OWED}" is no command that is owed'
         raise Failed("state.damaged", what, expected="facts", found=text[:80]) from error
     facts = {name: str(value) for name, value in found.items()}

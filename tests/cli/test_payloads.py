@@ -74,7 +74,7 @@ def test_a_failure_of_the_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
             del size
             raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(payloads, "_file", lambda _: nullcontext(Broken()))
+    monkeypatch.setattr(payloads, "_file", lambda *_: nullcontext(Broken()))
     found = run("sign", "large.bin", "--force")
     assert (found.status, found.errors) == (
         5,

@@ -64,7 +64,7 @@ def test_a_release_waits_for_its_application_and_stays() -> None:
 def test_a_release_is_taken_back_by_hand_and_tried_again(enrolled: Path) -> None:
     number = sequence(good("install", "build.bin.suit"))
     found = good("device", "rollback")
-    said = f"fell back  release {number}: it was ended by hand; nothing is in place again\n"
+    said = f"fell back  release {number}: it was ended by hand; nothing is installed, as before\n"
     assert found == said
     assert not (enrolled / "files/current").exists()
     again = run("install", "build.bin.suit")

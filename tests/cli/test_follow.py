@@ -82,6 +82,18 @@ def test_check_tells_what_is_offered(enrolled: Path) -> None:
 
 
 @pytest.mark.usefixtures("enrolled")
+def test_an_offer_below_the_floor_waits_no_more() -> None:
+    good("follow", "offers", "--check")
+    good("device", "hold")
+    good("follow", "offers", "--once")
+    assert f"offered     sequence {SEQUENCE}, 2.4.1" in good("device", "status")
+    good("sign", "build.bin", "--sequence", SEQUENCE + 1, "-o", "newer.suit")
+    good("install", "newer.suit")
+    assert "offered" not in good("device", "status")
+    assert json.loads(good("device", "status", "--json"))["offer"] is None
+
+
+@pytest.mark.usefixtures("enrolled")
 def test_a_held_device(monkeypatch: pytest.MonkeyPatch) -> None:
     found = run("device", "hold", "--until", "7d", "--reason", "harvest time")
     assert found.out == "held  until 2026-11-29 12:00 UTC: harvest time\n"

@@ -77,7 +77,10 @@ def test_a_release_is_taken_back_by_hand_and_tried_again(enrolled: Path) -> None
 def test_a_release_that_fails_is_exit_4(enrolled: Path) -> None:
     text = (enrolled / "device.toml").read_text().replace("/bin/true", "/bin/false")
     (enrolled / "device.toml").write_text(text)
-    hint = "mend the release, and sign it with a higher sequence number"
+    hint = (
+        "sign a mended release with a higher sequence number; "
+        "if this gateway was at fault: fwsign install ENVELOPE --retry"
+    )
     found = run("install", "build.bin.suit")
     said = f"release {sequence(found.err)} failed its trial: /bin/false ended with status 1"
     refused(found, 4, f"{said}; nothing is installed, as before", hint)

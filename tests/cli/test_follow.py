@@ -135,7 +135,7 @@ def test_a_typed_install_is_done_on_a_held_device(enrolled: Path) -> None:
 
 
 def test_what_is_typed_wrong(enrolled: Path) -> None:
-    hint = 'name it, or put address = "https://..." into [follow]'
+    hint = 'name it: fwsign follow URL; or put address = "https://..." into [follow]'
     refused(run("follow"), 2, f"{enrolled}/device.toml has no address to follow", hint)
     refused(
         run("follow", "offers", "--once", "--check"),

@@ -105,6 +105,13 @@ total_seconds = 4
     assert found.trust.threshold == 2
 
 
+def test_a_setting_below_the_anchors_is_told_its_place(tmp_path: Path) -> None:
+    with refused("io.config", 'unknown key "anchor 2: keep"') as caught:
+        device(tmp_path, f"[[anchor]]\npem = '''{PEM}'''\nkeep = 3")
+    known = "known here are: file, pem, role, vendors"
+    assert caught.value.hint == f"{known}; keys without a table stand above the first [table]"
+
+
 WRONG = [
     ({"colour": '"red"'}, "", 'unknown key "colour"'),
     ({"vendor": ""}, "", '"vendor" is missing'),

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,23 @@ def test_check_tells_what_is_offered(enrolled: Path) -> None:
     assert (release["class"], release["advisories"]) == ("security", ["CVE-2026-1234"])
     assert (release["support_until"], release["version"]) == ("2031-12-31", "2.4.1")
     assert list((enrolled / "files").iterdir()) == []
+
+
+def test_the_next_command_for_a_release_that_failed_its_trial(enrolled: Path) -> None:
+    configure(enrolled, '[trial]\nhealth = ["/bin/false"]')
+    assert run("follow", "offers", "--once").status == 4
+    found = run("follow", "offers", "--check")
+    assert "it failed its trial here before: /bin/false ended with status 1" in found.out
+    assert found.err == f"fwsign: next: fwsign install {enrolled}/offers/update.suit --retry\n"
+
+
+def test_nothing_is_proposed_while_another_release_is_on_trial(enrolled: Path) -> None:
+    configure(enrolled, '[trial]\nhealth = ["/bin/true"]\nconfirm = "application"')
+    good("sign", "build.bin", "--sequence", SEQUENCE - 1, "-o", "older.suit")
+    assert good("install", "older.suit").startswith("on trial")
+    found = run("follow", "offers", "--check")
+    assert f"release {SEQUENCE - 1} is on trial" in found.out
+    assert "fwsign install" not in found.err
 
 
 @pytest.mark.usefixtures("enrolled")
@@ -221,6 +239,23 @@ def test_units(enrolled: Path) -> None:
     (enrolled / "more").mkdir()
     said = json.loads(good("device", "units", "--output", "more", "--json"))
     assert said == {"verdict": "written", "files": [f"more/{name}" for name in names]}
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o755])
+def test_units_run_the_one_file_that_wrote_them(
+    enrolled: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    configure(enrolled, '[follow]\naddress = "https://updates.acme.example/x1/update.suit"')
+    with zipfile.ZipFile(enrolled / "fwsign.pyz", "w") as archive:
+        archive.writestr("__main__.py", "")
+    (enrolled / "fwsign.pyz").chmod(mode)
+    monkeypatch.setattr(sys, "argv", ["fwsign.pyz"])
+    (enrolled / "units").mkdir()
+    good("device", "units", "--output", "units")
+    start = f"{enrolled}/fwsign.pyz device trial --config {enrolled}/device.toml"
+    program = start if mode == 0o755 else f"{sys.executable} {start}"
+    text = (enrolled / "units/fwsign-trial.service").read_text()
+    assert f"\nExecStart={program}\n" in text
 
 
 def asleep(process: int) -> None:

@@ -31,7 +31,8 @@ def print_status(found: dict[str, Any]) -> None:
     ui.out(f"installed   {_release(found['installed'])}")
     _print_in_place(found["in_place"])
     if previous := found["previous"]:
-        ui.out(f"before      {_release(previous)}, {'kept' if previous['kept'] else 'removed'}")
+        kept = "kept" if previous["kept"] else "removed"
+        ui.out(f"before      {_release({**previous, 'no_trial': None})}, {kept}")
     if found["unfinished"]:
         ui.painted(
             "unfinished", "yellow", f"{_release(found['unfinished'])}: fwsign install --resume"

@@ -97,7 +97,7 @@ class TomlTable:
     def wrong(self, key: str, expected: str, found: object) -> Failed:
         """Return the error for an impossible value."""
         known = {"str": "a text in quotes", "int": "a whole number", "bool": "true or false"}
-        known |= {"list": "a list", "dict": "a table"}
+        known |= {"list": "a list in [brackets]", "dict": "a table"}
         words = known.get(expected, expected)
         what = "is missing" if found is None else f"is not {words}"
         message = f'{self._path}: "{self._name}{key}" {what}'

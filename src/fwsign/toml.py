@@ -85,18 +85,19 @@ class TomlTable:
         """Refuse keys that were not taken."""
         for key in self._left:
             known = ", ".join(sorted(self._known))
+            above = "; keys without a table stand above the first [table]" if self._name else ""
             raise Failed(
                 "io.config",
                 f'{self._path} has the unknown key "{self._name}{key}"',
                 expected=known,
                 found=key,
-                hint=did_you_mean(key, self._known) or f"known here are: {known}",
+                hint=did_you_mean(key, self._known) or f"known here are: {known}{above}",
             )
 
     def wrong(self, key: str, expected: str, found: object) -> Failed:
         """Return the error for an impossible value."""
         known = {"str": "a text in quotes", "int": "a whole number", "bool": "true or false"}
-        known |= {"list": "a list", "dict": "a table"}
+        known |= {"list": "a list in [brackets]", "dict": "a table"}
         words = known.get(expected, expected)
         what = "is missing" if found is None else f"is not {words}"
         message = f'{self._path}: "{self._name}{key}" {what}'

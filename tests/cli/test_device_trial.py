@@ -48,6 +48,7 @@ def test_a_release_waits_for_its_application_and_stays() -> None:
     assert found.endswith(" more seconds of uptime, and 2 more starts\n")
     status = good("device", "status")
     assert re.search(rf"\non trial    sequence {number}, .* more seconds, 2 more starts\n", status)
+    assert "\nfiles are   in place, those of the release on trial\n" in status
     shown = json.loads(good("device", "trial", "--json"))
     assert (shown["verdict"], shown["trial"]["boots"]) == ("on trial", 0)
     assert 0 < shown["trial"]["seconds_left"] <= 600
@@ -55,7 +56,9 @@ def test_a_release_waits_for_its_application_and_stays() -> None:
     refused(wrong, 5, f"release {number} is on trial, not release 7", hint)
     found = good("device", "confirm", "--sequence", number)
     assert found == f"committed  release {number}: it passed its trial\n"
-    assert "on trial" not in good("device", "status")
+    status = good("device", "status")
+    assert "on trial" not in status
+    assert "\nfiles are   in place\n" in status
     gone = run("device", "rollback")
     hint = "with [trial] in device.toml, each release that another one replaces is kept"
     refused(gone, 5, "no release before this one is kept", hint)
@@ -64,7 +67,7 @@ def test_a_release_waits_for_its_application_and_stays() -> None:
 def test_a_release_is_taken_back_by_hand_and_tried_again(enrolled: Path) -> None:
     number = sequence(good("install", "build.bin.suit"))
     found = good("device", "rollback")
-    said = f"fell back  release {number}: it was ended by hand; nothing is in place again\n"
+    said = f"fell back  release {number}: it was ended by hand; nothing is installed, as before\n"
     assert found == said
     assert not (enrolled / "files/current").exists()
     again = run("install", "build.bin.suit")
@@ -77,7 +80,10 @@ def test_a_release_is_taken_back_by_hand_and_tried_again(enrolled: Path) -> None
 def test_a_release_that_fails_is_exit_4(enrolled: Path) -> None:
     text = (enrolled / "device.toml").read_text().replace("/bin/true", "/bin/false")
     (enrolled / "device.toml").write_text(text)
-    hint = "mend the release, and sign it with a higher sequence number"
+    hint = (
+        "sign a mended release with a higher sequence number; "
+        "if this gateway was at fault: fwsign install ENVELOPE --retry"
+    )
     found = run("install", "build.bin.suit")
     said = f"release {sequence(found.err)} failed its trial: /bin/false ended with status 1"
     refused(found, 4, f"{said}; nothing is installed, as before", hint)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,35 @@ def test_check_tells_what_is_offered(enrolled: Path) -> None:
     assert list((enrolled / "files").iterdir()) == []
 
 
+def test_the_next_command_for_a_release_that_failed_its_trial(enrolled: Path) -> None:
+    configure(enrolled, '[trial]\nhealth = ["/bin/false"]')
+    assert run("follow", "offers", "--once").status == 4
+    found = run("follow", "offers", "--check")
+    assert "it failed its trial here before: /bin/false ended with status 1" in found.out
+    assert found.err == f"fwsign: next: fwsign install {enrolled}/offers/update.suit --retry\n"
+
+
+def test_nothing_is_proposed_while_another_release_is_on_trial(enrolled: Path) -> None:
+    configure(enrolled, '[trial]\nhealth = ["/bin/true"]\nconfirm = "application"')
+    good("sign", "build.bin", "--sequence", SEQUENCE - 1, "-o", "older.suit")
+    assert good("install", "older.suit").startswith("on trial")
+    found = run("follow", "offers", "--check")
+    assert f"release {SEQUENCE - 1} is on trial" in found.out
+    assert "fwsign install" not in found.err
+
+
+@pytest.mark.usefixtures("enrolled")
+def test_an_offer_below_the_floor_waits_no_more() -> None:
+    good("follow", "offers", "--check")
+    good("device", "hold")
+    good("follow", "offers", "--once")
+    assert f"offered     sequence {SEQUENCE}, 2.4.1" in good("device", "status")
+    good("sign", "build.bin", "--sequence", SEQUENCE + 1, "-o", "newer.suit")
+    good("install", "newer.suit")
+    assert "offered" not in good("device", "status")
+    assert json.loads(good("device", "status", "--json"))["offer"] is None
+
+
 @pytest.mark.usefixtures("enrolled")
 def test_a_held_device(monkeypatch: pytest.MonkeyPatch) -> None:
     found = run("device", "hold", "--until", "7d", "--reason", "harvest time")
@@ -123,7 +153,7 @@ def test_a_typed_install_is_done_on_a_held_device(enrolled: Path) -> None:
 
 
 def test_what_is_typed_wrong(enrolled: Path) -> None:
-    hint = 'name it, or put address = "https://..." into [follow]'
+    hint = 'name it: fwsign follow URL; or put address = "https://..." into [follow]'
     refused(run("follow"), 2, f"{enrolled}/device.toml has no address to follow", hint)
     refused(
         run("follow", "offers", "--once", "--check"),
@@ -209,6 +239,23 @@ def test_units(enrolled: Path) -> None:
     (enrolled / "more").mkdir()
     said = json.loads(good("device", "units", "--output", "more", "--json"))
     assert said == {"verdict": "written", "files": [f"more/{name}" for name in names]}
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o755])
+def test_units_run_the_one_file_that_wrote_them(
+    enrolled: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    configure(enrolled, '[follow]\naddress = "https://updates.acme.example/x1/update.suit"')
+    with zipfile.ZipFile(enrolled / "fwsign.pyz", "w") as archive:
+        archive.writestr("__main__.py", "")
+    (enrolled / "fwsign.pyz").chmod(mode)
+    monkeypatch.setattr(sys, "argv", ["fwsign.pyz"])
+    (enrolled / "units").mkdir()
+    good("device", "units", "--output", "units")
+    start = f"{enrolled}/fwsign.pyz device trial --config {enrolled}/device.toml"
+    program = start if mode == 0o755 else f"{sys.executable} {start}"
+    text = (enrolled / "units/fwsign-trial.service").read_text()
+    assert f"\nExecStart={program}\n" in text
 
 
 def asleep(process: int) -> None:

@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +29,7 @@ PLACES = (
     "/var/lib/fwsign",
 )
 ADDRESS = "https://updates.acme.example"
+CHECK = "usr/local/sbin/check-app"
 
 
 class Step(NamedTuple):
@@ -79,8 +80,7 @@ class Scratch:
     def follow(self, step: Step) -> str:
         """Do a step; return what it printed."""
         if step.command is None:
-            path = self.root / "etc/fwsign/device.toml"
-            path.write_text(f"{path.read_text()}\n{self.here(step.text)}")
+            configure(self, step.text)
             return ""
         words = shlex.split(self.here(step.command))
         if words[0] == "fwsign":
@@ -129,58 +129,55 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scratch
         yield Scratch(root, server.url("").rstrip("/"))
 
 
-def configure(scratch: Scratch, text: str) -> Callable[[], object]:
-    """Add lines to device.toml; return what takes them out again."""
+def configure(scratch: Scratch, text: str) -> None:
+    """Add lines to device.toml."""
     path = scratch.root / "etc/fwsign/device.toml"
-    before = path.read_text()
-    path.write_text(f"{before}\n{scratch.here(text)}\n")
-    return lambda: path.write_text(before)
+    path.write_text(f"{path.read_text()}\n{scratch.here(text)}\n")
 
 
-def broken_release(scratch: Scratch) -> Callable[[], object]:
-    """Give the page's section on trials its health command, and the release that fails it."""
-    check = scratch.root / "usr/local/sbin/check-app"
+def kept_release(scratch: Scratch) -> None:
+    """Give the section on trials its health command: what is in place works."""
+    check = scratch.root / CHECK
     check.parent.mkdir(parents=True)
     check.write_text("#!/bin/sh\nexit 0\n")
     check.chmod(0o755)
-    undo = configure(scratch, '[trial]\nhealth = ["/usr/local/sbin/check-app"]')
-    good("install", scratch.here(f"{ADDRESS}/x1/update.suit"))  # keeps it, to come back
+
+
+def broken_release(scratch: Scratch) -> None:
+    """Give the section on trials the release that fails."""
     number = int(datetime.now(UTC).timestamp()) - 500
     words = ("--product", "gateway-x1", "--version", "2.5.0", "--sequence", number)
     good("sign", "app.tar", *words, "-o", "update.suit")
-    check.write_text("#!/bin/sh\necho no answer from the pump; exit 1\n")
-
-    def clear() -> None:
-        undo()
-        Path("update.suit").unlink()
-
-    return clear
+    (scratch.root / CHECK).write_text("#!/bin/sh\necho no answer from the pump; exit 1\n")
 
 
-def copied_config(scratch: Scratch) -> Callable[[], object]:
-    """Give the section on receipts the device.toml that it names."""
-    Path("device.toml").symlink_to(scratch.root / "etc/fwsign/device.toml")
-    return lambda: None
+def mended_release(scratch: Scratch) -> None:
+    """Let the next release work."""
+    (scratch.root / CHECK).write_text("#!/bin/sh\nexit 0\n")
+    Path("update.suit").unlink()
 
 
-BEFORE = {TRIAL: broken_release, RECEIPTS: copied_config}
+BEFORE = {
+    '[trial]\nhealth = ["/usr/local/sbin/check-app"]\n': kept_release,
+    "fwsign install update.suit": broken_release,
+    "fwsign sign": mended_release,
+}
+"""What the reader does before a step, by how that begins."""
 
 
 def test_the_page_is_followed_literally(scratch: Scratch) -> None:
     done: list[str] = []
-    for title in SECTIONS:
-        after = BEFORE.get(title, lambda _: lambda: None)(scratch)
-        for step in steps(title):
-            if step.command is None and "keep = " in step.text:
-                continue  # all settings at once are read by the test below
-            printed = scratch.follow(step)
-            if step.command is None:
-                continue
-            done.append(step.command)
-            assert not step.text.strip() or shape(printed) == shape(step.text), step.command
-            if step.command.startswith("fwsign device init"):  # the servers of the page are known
-                configure(scratch, f'[fetch]\nca = "{os.environ["SSL_CERT_FILE"]}"')
-        after()
+    for step in (one for title in SECTIONS for one in steps(title)):
+        for begins, prepare in BEFORE.items():
+            if (step.command or step.text).startswith(begins):
+                prepare(scratch)
+        printed = scratch.follow(step)
+        if step.command is None:
+            continue
+        done.append(step.command)
+        assert not step.text.strip() or shape(printed) == shape(step.text), step.command
+        if step.command.startswith("fwsign device init"):  # the servers of the page are known
+            configure(scratch, f'[fetch]\nca = "{os.environ["SSL_CERT_FILE"]}"')
     assert done == re.findall(r"^\$ (.*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     current = scratch.root / "srv/gateway/current/app.tar"
     assert current.read_bytes() == Path("app.tar").read_bytes()
@@ -189,30 +186,12 @@ def test_the_page_is_followed_literally(scratch: Scratch) -> None:
 def test_the_units_of_the_page_are_taken_by_systemd(scratch: Scratch) -> None:
     analyze = require_program("systemd-analyze")
     needed = ("mkdir", "fwsign device init", "fwsign device units")
-    for title in (TOP, LIVING):
-        for step in steps(title):
-            if "keep = " not in step.text and (step.command or "mkdir").startswith(needed):
-                scratch.follow(step)
+    for step in (one for title in SECTIONS for one in steps(title)):
+        if (step.command or "mkdir").startswith(needed):
+            scratch.follow(step)
     units = sorted(map(str, (scratch.root / "etc/systemd/system").iterdir()))
-    assert len(units) == 3
+    assert len(units) == 4
     done = subprocess.run(
         [analyze, "verify", "--man=no", *units], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_all_settings_of_the_page_are_read(scratch: Scratch) -> None:
-    (settings,) = [
-        one.text for one in steps(LIVING) if one.command is None and "keep = " in one.text
-    ]
-    for step in list(steps(TOP))[:2]:
-        scratch.follow(step)
-    path = scratch.root / "etc/fwsign/device.toml"
-    head, _, rest = settings.partition("[follow]")
-    path.write_text(f"{head}\n{path.read_text()}\n[follow]{rest}")
-    device = config.load(path)
-    assert (device.keep, device.follow.interval, device.follow.longest) == (2, 3600, 86400)
-    assert str(device.follow.window) == "02:00-05:00 UTC"
-    assert len(device.follow.crls) == 2
-    assert device.after_install is not None
-    assert device.after_install.user == "app"

@@ -36,7 +36,7 @@ def lines(memory: Path) -> list[str]:
 def test_old_receipts_are_copied_and_removed(memory: Path, tmp_path: Path) -> None:
     before, copy = lines(memory), tmp_path / "old.jsonl"
     out = good("receipts", "prune", "--state", memory, "--keep", 4, "--lines", copy)
-    assert out == "pruned  5 receipts, 5 left\n"
+    assert out == "pruned  5 receipts, 5 left, with the record of those that are gone\n"
     assert copy.read_text().splitlines() == before
     assert lines(memory)[1:] == before[5:]
     found = run("receipts", "verify", "--state", memory, "--head", line_digest(before[4]))
@@ -57,7 +57,9 @@ def test_receipts_before_a_time_are_removed(memory: Path, tmp_path: Path) -> Non
     good("receipts", "prune", "--state", memory, *late, "--lines", tmp_path / "more.jsonl")
     assert json.loads(lines(memory)[-1])["clock"] == CLOCK.format(9)
     out = good("receipts", "prune", "--state", memory, *late)
-    assert out == "pruned  0 receipts, 2 left\n"  # the record and the newest: nothing to agree to
+    assert out == (
+        "pruned  0 receipts, 2 left, with the record of those that are gone\n"
+    )  # the record and the newest: nothing to agree to
 
 
 def test_nothing_is_removed_without_a_copy_or_a_typed_number(memory: Path, tmp_path: Path) -> None:
@@ -97,7 +99,10 @@ def test_the_number_is_typed_at_a_terminal(memory: Path, monkeypatch: pytest.Mon
     assert "this removes 5 receipts for good; --lines OUT keeps a copy" in found.err
     assert '"4" is not 5' in found.err
     assert lines(memory) == before
-    assert "pruned  5 receipts, 5 left\n" in run(*prune, stdin="5\n").out
+    assert (
+        "pruned  5 receipts, 5 left, with the record of those that are gone\n"
+        in run(*prune, stdin="5\n").out
+    )
     assert lines(memory)[1:] == before[5:]
 
 

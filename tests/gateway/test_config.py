@@ -21,6 +21,8 @@ from fwsign.gateway.config.device import (
     load,
     parse_revocation,
 )
+from fwsign.gateway.config.fetch_rules import FetchRules
+from fwsign.gateway.config.trial_rules import TrialRules
 from fwsign.gateway.run.session import demands
 from fwsign.memory.state import State
 from fwsign.verify.example_keys import EXAMPLE_SPKI
@@ -103,6 +105,13 @@ total_seconds = 4
     assert found.trust.threshold == 2
 
 
+def test_a_setting_below_the_anchors_is_told_its_place(tmp_path: Path) -> None:
+    with refused("io.config", 'unknown key "anchor 2: keep"') as caught:
+        device(tmp_path, f"[[anchor]]\npem = '''{PEM}'''\nkeep = 3")
+    known = "known here are: file, pem, role, vendors"
+    assert caught.value.hint == f"{known}; keys without a table stand above the first [table]"
+
+
 WRONG = [
     ({"colour": '"red"'}, "", 'unknown key "colour"'),
     ({"vendor": ""}, "", '"vendor" is missing'),
@@ -121,7 +130,7 @@ WRONG = [
     ({}, "[policy]\nprofile = 'lax'", '"policy.profile" is not strict or compat'),
     ({}, "[policy]\nrequire_tokens = true", 'unknown key "policy.require_tokens"'),
     ({}, "[policy]\nrequire_token = 1", '"policy.require_token" is not true or false'),
-    ({}, "[exec]\n'a' = 'load'", '"exec.a" is not a list'),
+    ({}, "[exec]\n'a' = 'load'", '"exec.a" is not a list in [brackets]'),
     ({}, "[exec]\n'a' = []", '"exec.a" is not a command by its absolute path'),
     ({}, "[exec]\n'a' = ['load']", '"exec.a" is not a command by its absolute path'),
     ({}, "[exec]\n'a' = ['/load', 1]", '"exec.a" is not a list of texts'),
@@ -233,9 +242,8 @@ def test_the_example_in_the_docs_is_read(tmp_path: Path) -> None:
         pytest.skip("the tests run without the docs")
     (tmp_path / "root.pem").write_text(PEM)
     (tmp_path / "root.pem").chmod(0o600)
-    first, *more = re.findall(r"```toml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    (fetching,) = (one for one in more if one.startswith("[fetch]"))
-    text = first.partition("[fetch]")[0] + fetching
+    settings = page.read_text(encoding="utf-8").partition("## device.toml\n")[2]
+    (text,) = re.findall(r"```toml\n(.*?)```", settings, re.DOTALL)
     text = re.sub(r'"/etc/fwsign/[^"]*\.crt"', f'"{tmp_path}/root.pem"', text)
     (tmp_path / "device.toml").write_text(text)
     (tmp_path / "device.toml").chmod(0o600)
@@ -243,12 +251,19 @@ def test_the_example_in_the_docs_is_read(tmp_path: Path) -> None:
     assert (found.trust.product, len(found.trust.anchors)) == ("gateway-x1", 1)
     assert found.trust.anchors_for("tsa")
     assert list(found.hooks) == ["app.tar"]
+    assert list(found.verbs) == ["rootfs.img"]
     assert list(found.ports) == ["esp32c3"]
     assert found.fetch.proxy == ("proxy.acme.example", 3128)
-    (tmp_path / "device.toml").write_text(
-        re.sub(r'"/etc/fwsign/[^"]*\.crt"', f'"{tmp_path}/root.pem"', first)
-    )
-    assert load(tmp_path / "device.toml").fetch.stall_seconds == 30
+    assert (found.keep, found.follow.interval, found.follow.longest) == (2, 3600, 86400)
+    assert str(found.follow.window) == "02:00-05:00 UTC"
+    assert len(found.follow.crls) == 2
+    assert found.trial is not None
+    assert found.trial == TrialRules(found.trial.health, user="app")  # all else as by default
+    assert found.after_install is not None
+    assert found.after_install.user == "app"
+    usual = FetchRules()
+    given = (found.fetch.stall_seconds, found.fetch.total_seconds)
+    assert given == (usual.stall_seconds, usual.total_seconds)
 
 
 # --- enrolment -----------------------------------------------------------------------------------

@@ -370,8 +370,10 @@ def test_after_a_commit_nothing_older_comes_back_by_hand(gateway: TrialGateway) 
         rollback(gateway.request())
     gateway.start()
     gateway.install(gateway.release(2))
-    with refused("unsuitable.rollback", "sequence number 1 is below 2"):
+    with refused("unsuitable.rollback", "sequence number 1 is below 2") as refusal:
         rollback(gateway.request())
+    hint = "sign its payloads again with a higher sequence number, and install that release"
+    assert refusal.value.hint == hint
     assert (gateway.app, gateway.floor) == (b"new", 2)
 
 

@@ -154,7 +154,12 @@ HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "unsuitable.failed-before": (
             "install a newer release; to try this one again: fwsign install ENVELOPE --retry",
         ),
-        "unsuitable.trial": ("mend the release, and sign it with a higher sequence number",),
+        "unsuitable.trial": (
+            (
+                "sign a mended release with a higher sequence number; "
+                "if this gateway was at fault: fwsign install ENVELOPE --retry"
+            ),
+        ),
         "state.nothing": ("name a release: fwsign install ENVELOPE",),
         "io.hook": ("mend the command that device.toml names, then: fwsign install --resume",),
         "io.fetch-connect": (

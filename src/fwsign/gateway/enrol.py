@@ -120,7 +120,7 @@ def warnings(device: Device, trust: TrustState) -> list[str]:
     if device.policy.revocation == "off":
         found.append("revocation is off: a stolen key signs for this device until it expires")
     if device.device_key is None:
-        found.append("no --device-key: receipts are a log, not evidence")
+        found.append("without a device key, receipts are a log, not evidence")
     return found
 
 
@@ -141,7 +141,7 @@ def status(device: Device, *, check: bool = False) -> dict[str, Any]:
         names = (INSTALLED, INTENT, PREVIOUS)
         installed, intent, previous = (release_record.read(state, name) for name in names)
         trial, failed = read_trial(state), read_failed(state)
-        waiting = _waiting(state, installed)
+        waiting = _waiting(state, installed, floor.sequence if floor else 0)
         receipts = state.receipt_count()
     begun = (intent, trial.release if trial else None)
     found = in_place.compare(device.target_dir, installed, begun, check=check)
@@ -185,9 +185,11 @@ def status(device: Device, *, check: bool = False) -> dict[str, Any]:
     }
 
 
-def _waiting(state: State, installed: ReleaseRecord | None) -> dict[str, Any]:
-    """Return the hold, and the release that waits."""
+def _waiting(state: State, installed: ReleaseRecord | None, floor: int) -> dict[str, Any]:
+    """Return the hold, and the release that waits; one below the floor waits for nothing."""
     held, offer = hold.read(state), waiting_offer(state, installed)
+    if offer is not None and offer.sequence < floor:
+        offer = None
     return {
         "hold": held.as_json() if held else None,
         "offer": offer.as_json() if offer else None,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Go back by hand: end a trial, or install the release before, within what the floor allows."""
 
-from fwsign.errors import Failed
+from fwsign.errors import Failed, Unsuitable
 from fwsign.gateway.install import install_staged
 from fwsign.gateway.judge import Judge
 from fwsign.gateway.run.open_gateway import at_work
@@ -40,6 +40,17 @@ def rollback(request: InstallRequest) -> TrialStatus | Installed:
         if before is None or envelope is None:
             hint = "with [trial] in device.toml, each release that another one replaces is kept"
             raise Failed("state.nothing", "no release before this one is kept", hint=hint)
-        Judge(request, state).verify(envelope)  # before anything moves
+        _verify(Judge(request, state), envelope)  # before anything moves
         kept.unkeep(before.manifest)
         return install_staged(gateway)
+
+
+def _verify(judge: Judge, envelope: bytes) -> None:
+    """Verify the release before as any other; say what helps where the floor is above it."""
+    try:
+        judge.verify(envelope)
+    except Unsuitable as refusal:
+        if refusal.code != "unsuitable.rollback":
+            raise
+        hint = "sign its payloads again with a higher sequence number, and install that release"
+        raise refusal.with_hint(hint) from None

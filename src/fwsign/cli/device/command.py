@@ -227,8 +227,8 @@ _CHECK: TypeAlias = Annotated[
 def status(*, config: CONFIG = None, check: _CHECK = False, as_json: JSON = False) -> None:
     """Show what this gateway is, what it trusts, what it remembers, and what is in place.
 
-    Names and sizes of the installed files are compared with the memory, with --check their bytes
-    too. The exit status is then 3 where something differs.
+    Names and sizes of the installed files are compared with the memory; with --check their bytes
+    are read too, and the exit status is 3 if something differs.
     """
     from fwsign.gateway import enrol  # after the line was understood
 

@@ -82,7 +82,7 @@ def _address(typed: str | None, device: "Device") -> str:
 
     if typed is None:
         if device.follow.address is None:
-            hint = 'name it, or put address = "https://..." into [follow]'
+            hint = 'name it: fwsign follow URL; or put address = "https://..." into [follow]'
             ui.usage(f"{device.path} has no address to follow", hint)
         return device.follow.address
     place = typed if is_url(typed) else str(Path(typed).absolute())

@@ -49,5 +49,7 @@ def _show(polled: "Polled") -> None:
         ui.painted("  not now", "yellow", f"  {one.words}")
     for line in polled.notes:
         ui.painted("  note", "yellow", f"     {line}")
-    if polled.place is not None and polled.verdict in ("waiting", "offered"):
-        ui.next_command("install", polled.place)
+    names = {one.name for one in polled.obstacles}
+    open_ = polled.verdict in ("waiting", "offered") and "trial" not in names  # else it is refused
+    if polled.place is not None and open_:
+        ui.next_command("install", polled.place, *(("--retry",) if "failed" in names else ()))

@@ -29,9 +29,10 @@ def print_status(found: dict[str, Any]) -> None:
     for one in found["crls"]:
         ui.out(f"crl         {one['issuer']}, number {_or_none(one['number'])}")
     ui.out(f"installed   {_release(found['installed'])}")
-    _print_in_place(found["in_place"])
+    _print_in_place(found["in_place"], found["trial"])
     if previous := found["previous"]:
-        ui.out(f"before      {_release(previous)}, {'kept' if previous['kept'] else 'removed'}")
+        kept = "kept" if previous["kept"] else "removed"
+        ui.out(f"before      {_release({**previous, 'no_trial': None})}, {kept}")
     if found["unfinished"]:
         ui.painted(
             "unfinished", "yellow", f"{_release(found['unfinished'])}: fwsign install --resume"
@@ -61,14 +62,17 @@ def _trial(value: dict[str, Any]) -> str:
     return f"{release}, {value['seconds_left']} more seconds, {starts} more starts"
 
 
-def _print_in_place(found: dict[str, Any]) -> None:
+def _print_in_place(found: dict[str, Any], tried: dict[str, Any] | None) -> None:
     verdict, faults = found["verdict"], found["faults"]
+    whose = ""
+    if tried and found["current"] and found["current"] == tried["release"]["directory"]:
+        whose = ", those of the release on trial"
     if faults or found["advice"]:
         ui.painted("files are", "yellow", f" {'; '.join((verdict, *faults))}")
         if found["advice"]:
             ui.note(found["advice"])
     elif verdict in ("in place", "no files"):
-        ui.out(f"files are   {verdict}{', every byte' if found['checked'] else ''}")
+        ui.out(f"files are   {verdict}{', every byte' if found['checked'] else ''}{whose}")
 
 
 def _because(reason: str | None) -> str:

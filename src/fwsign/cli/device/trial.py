@@ -113,8 +113,10 @@ def _line(found: "TrialStatus") -> str:
         return "nothing is on trial"
     number = f"release {record.release.sequence}"
     if found.verdict == "fell back":
-        before = f"release {record.before.sequence}" if record.before else "nothing"
-        return "; ".join((f"{number}: {found.reason}", *found.notes, f"{before} is in place again"))
+        back = "nothing is installed, as before"
+        if record.before:
+            back = f"release {record.before.sequence} is in place again"
+        return "; ".join((f"{number}: {found.reason}", *found.notes, back))
     if found.verdict != "on trial":
         return f"{number}: {found.reason}"
     starts = record.most_boots - record.boots

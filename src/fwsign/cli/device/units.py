@@ -70,7 +70,11 @@ def units(
 
 def _program() -> list[str]:
     """Return the words that run this fwsign from anywhere."""
-    own = Path(sys.argv[0])
+    from zipfile import is_zipfile  # after the line was understood
+
+    own = Path(sys.argv[0]).absolute()
     if own.is_file() and os.access(own, os.X_OK) and own.suffix != ".py":
-        return [str(own.absolute())]
+        return [str(own)]
+    if own.is_file() and is_zipfile(own):  # python3 fwsign.pyz, without the mode of a program
+        return [sys.executable, str(own)]
     return [sys.executable, "-m", "fwsign"]

@@ -78,11 +78,12 @@ def prune(
         if drop:
             _agree(memory, drop, lines)
         removed = _prune(memory, device, drop, pass_) if drop else 0
-        left = memory.receipt_count()
+        left, rest = memory.receipt_count(), _begins_with_record(memory)
     if as_json:
         ui.print_json({"verdict": "pruned", "removed": removed, "receipts": left})
     else:
-        ui.out(f"pruned  {removed} receipts, {left} left")
+        record = ", with the record of those that are gone" if rest else ""
+        ui.out(f"pruned  {removed} receipts, {left} left{record}")
 
 
 def _device(config: Path | None) -> "Device | None":

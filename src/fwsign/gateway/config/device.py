@@ -228,10 +228,8 @@ def _release_anchor(table: TomlTable) -> TrustAnchor:
 
 def _anchor(table: TomlTable) -> Anchor:
     """Read the anchor of a table: inline as `pem`, or from the file that `file` names."""
-    if "file" in table.keys():  # noqa: SIM118 - not a mapping
-        data = read_owned(table.place("file"), MAX_SIZE)
-    else:
-        data = table.take("pem", str).encode()
+    place = table.maybe_place("file")
+    data = read_owned(place, MAX_SIZE) if place else table.take("pem", str).encode()
     anchor = Anchor.from_pem(data)
     refuse_published(anchor)
     table.end()

@@ -142,6 +142,7 @@ class _Run:
             return self._try(release, envelope, staged, record)
         with self._refusals(envelope, release):
             self._run_commands(release, intent, staged)
+            self._judge.refuse_other_trust()  # a new epoch has set the floors of boards, too
             self._notes += boards.flash_release(self._gateway, release, envelope, staged).notes
             self._confirm_commands(intent, staged)
             finish(self._gateway, release, intent, [one for one in staged if one.to == "file"])

@@ -143,6 +143,24 @@ def test_a_release_of_commands_alone_is_tried_too(gateway: TrialGateway, loader:
     assert (gateway.floor, gateway.record, gateway.plain.installed) == (1, None, None)
 
 
+def test_after_a_release_without_files_the_next_one_is_tried_too(
+    gateway: TrialGateway, loader: Loader
+) -> None:
+    """It left the files of an older release in use, and these are in use again."""
+    gateway.install(gateway.release(1, b"one"))
+    gateway.install(gateway.plain.release(2, {"load.bin": b"2"}))
+    assert gateway.app == b"one"
+    gateway.healthy("exit 1")
+    for number in (3, 4):
+        with refused("unsuitable.trial", "release 2 is in place again"):
+            gateway.install(both(gateway, number, b"new"))
+        assert (gateway.app, gateway.floor, gateway.record) == (b"one", 2, None)
+        assert loader.calls[-1] == "revert load.bin 2 2"
+    gateway.healthy("exit 0")
+    assert gateway.install(both(gateway, 5, b"5")).notes == ()
+    assert (gateway.app, gateway.floor) == (b"5", 5)
+
+
 def test_a_command_that_goes_forward_only_is_not_tried_and_that_is_told(
     gateway: TrialGateway,
 ) -> None:

@@ -121,9 +121,13 @@ class _Return:
             return None
         rules = self._gateway.device.trial or TrialRules(())
         judged = judge_again(self._gateway, record, revoked_returns=rules.revoked == "return")
-        if record.directory is not None:
+        target = self._gateway.target
+        if record.files and record.directory is not None:
             files = [one for one in judged.release.components if one.name in record.files]
-            self._gateway.target.adopt(files, record.directory)
+            target.adopt(files, record.directory)
+        elif record.directory is not None:
+            with target.opened_version(record.directory):
+                pass  # it has no files itself, and left those of an older release in use
         if judged.waived is not None:
             self._notes.append(f"revocation was waived for the release before: {judged.waived}")
         return judged

@@ -8,9 +8,10 @@ import pytest
 from fwsign.errors import Failed
 from fwsign.gateway import install
 from fwsign.gateway.rollback import rollback
+from gateway.kit import crls, pki
 from gateway.test_trial_commands_and_boards import Loader
 from gateway.trial_kit import TrialGateway
-from support import refused
+from support import make_leaf, refused
 
 
 @pytest.fixture
@@ -58,3 +59,20 @@ def test_going_back_by_hand_is_tried_again_after_a_failure(
                 rollback(gateway.request())
     assert rollback(gateway.request()).verdict == "installed"
     assert loader.calls[-2:] == ["activate load.bin 3 1", "confirm load.bin 3 "]
+
+
+def test_a_release_without_files_that_stays_is_gone_back_to(gateway: TrialGateway) -> None:
+    loader = Loader(gateway)
+    victim = make_leaf(pki().issuing, common="victim")
+    signers = [(victim, [pki().issuing], crls(1))]
+    gateway.install(gateway.plain.release(1, {"app.tar": b"one"}, signers=signers))
+    gateway.healthy("exit 1")
+    revoked = crls(2, revoked=[victim])
+    with refused("unsuitable.trial", "it is in place and not committed"):
+        gateway.install(gateway.plain.release(2, {"load.bin": b"2"}, crls=revoked))
+    with refused("unsuitable.trial", "release 2 is in place again"):
+        gateway.install(gateway.plain.release(3, {"app.tar": b"3", "load.bin": b"3"}))
+    assert (gateway.app, loader.calls[-1]) == (b"one", "revert load.bin 2 2")
+    record = gateway.record
+    assert record is not None
+    assert (record.phase, record.release.sequence, record.release.directory) == ("stays", 2, None)

@@ -257,8 +257,9 @@ def _still_uncommitted(gateway: OpenGateway, record: TrialRecord) -> TrialRecord
     before, installed = record.before, release_record.read(gateway.state, INSTALLED)
     if before is None or (installed is not None and installed.manifest == before.manifest):
         return None
+    own = before.directory if before.files else None  # else of an older release
     return record._replace(
-        release=before,
+        release=before._replace(directory=own),
         before=installed,
         phase="stays",
         reason="it had failed its trial, and is in place again",

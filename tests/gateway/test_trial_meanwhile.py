@@ -8,6 +8,7 @@ import pytest
 
 from fwsign.errors import Failed
 from fwsign.gateway.enrol import reset
+from fwsign.gateway.judge import Judge
 from fwsign.gateway.target import programs
 from fwsign.gateway.target.directory import Target
 from fwsign.gateway.trust import apply
@@ -88,6 +89,28 @@ def test_a_new_epoch_while_commands_run_without_a_trial_leaves_boards_alone(
             gateway.install(both(gateway, HIGHEST, b"new"))
     assert (gateway.app, gateway.floor) == (b"old", 150)
     assert gateway.install(both(gateway, 200, b"200")).verdict == "installed"
+
+
+@pytest.mark.parametrize("trial", [True, False])
+def test_a_trust_update_in_the_last_moment_accepts_nothing(
+    gateway: TrialGateway, monkeypatch: pytest.MonkeyPatch, *, trial: bool
+) -> None:
+    """It came after the release was judged for the last time, and before that is written."""
+    gateway.install(gateway.release(100, b"old"))
+    if not trial:
+        config = gateway.plain.config
+        config.write_text(config.read_text().partition("[trial]")[0])
+    verify_after = Judge.verify_after
+
+    def and_then(judge: Judge, envelope: bytes) -> Any:
+        found = verify_after(judge, envelope)
+        new_epoch(gateway)
+        return found
+
+    monkeypatch.setattr(Judge, "verify_after", and_then)
+    with refused("state.conflict", "a trust update came in meanwhile"):
+        gateway.install(gateway.release(HIGHEST))
+    assert (gateway.app, gateway.floor, gateway.record) == (b"old", 150, None)
 
 
 def test_a_reset_while_health_is_judged_is_not_undone(

@@ -387,6 +387,22 @@ def test_a_board_that_the_release_before_had_nothing_for_is_named(
     assert boards["sim:esp32c3"].holds({"esp32c3@0x10000": images(1)["esp32c3"]})
 
 
+def test_a_board_whose_port_is_gone_from_device_toml_is_named(
+    gateway: TrialGateway, boards: Boards
+) -> None:
+    gateway.install(with_boards(gateway, 1))
+    gateway.healthy("exit 75")
+    gateway.install(with_boards(gateway, 2))
+    config = gateway.plain.config
+    config.write_text(config.read_text().replace('esp32s3 = "sim:esp32s3"', ""))
+    gateway.healthy("exit 1")
+    found = gateway.judge()
+    words = "sim:esp32s3: it is not back: device.toml has no port for esp32s3 any more"
+    assert (found.verdict, found.notes) == ("fell back", (words,))
+    assert boards["sim:esp32c3"].holds({"esp32c3@0x10000": images(1)["esp32c3"]})
+    assert (floors(gateway), gateway.app) == ([1, 1], b"file 1")
+
+
 def test_boards_return_although_time_has_passed(gateway: TrialGateway, boards: Boards) -> None:
     gateway.install(with_boards(gateway, 1, crls=crls(1, days=(-1, 2))))
     gateway.healthy("exit 75")

@@ -159,11 +159,15 @@ class _Return:
             return
         record, device = self._record.before, self._gateway.device
         lost = dict.fromkeys(self._record.boards)
+        why = "the release before had nothing for this board"
         with contextlib.ExitStack() as stack:
             staged = []
             for number, one in enumerate(before.release.components if before else ()):
                 port = device.ports.get(one.flash.chip) if one.flash is not None else None
                 if record is None or port not in lost:
+                    if one.flash is not None and port is None:
+                        chip = one.flash.chip
+                        why = f"it is not back: device.toml has no port for {chip} any more"
                     continue
                 with self._named(port):
                     handle = stack.enter_context(self._kept.opened(record.manifest, str(number)))
@@ -173,7 +177,7 @@ class _Return:
                     lost.pop(port, None)
                 self._flash(before, staged)
         for port in lost:
-            self._notes.append(f"{port}: the release before had nothing for this board")
+            self._notes.append(f"{port}: {why}")
 
     def _flash(self, before: JudgedAgain, staged: list[Staged]) -> None:
         from fwsign.flash.verify_per_board import Given  # few gateways have boards

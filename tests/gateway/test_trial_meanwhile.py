@@ -14,6 +14,7 @@ from fwsign.gateway.target.directory import Target
 from fwsign.gateway.trust import apply
 from fwsign.memory.state import State
 from fwsign.trust.lists import Floors
+from fwsign.verify.verifier import Verifier
 from gateway.kit import pki
 from gateway.test_trial_commands_and_boards import Loader, both
 from gateway.trial_kit import TrialGateway
@@ -136,6 +137,20 @@ def test_an_anchor_that_is_removed_while_a_release_is_confirmed_commits_nothing(
     ):
         gateway.install(both(gateway, 2, b"new"))
     assert gateway.floor == 1
+
+
+def test_a_floor_that_rose_during_a_trial_is_above_what_is_committed(tmp_path: Path) -> None:
+    """A board without an identity has the gateway's floor, and may be flashed meanwhile."""
+    gateway = TrialGateway(tmp_path, confirm="application")
+    gateway.start()
+    gateway.install(gateway.release(2))
+    higher = gateway.release(5).read_bytes()
+    with State.open(tmp_path / "state.db") as state:
+        policy, floor = state.policy(gateway.plain.device.policy, None)
+        state.accept(None, Verifier([pki().root.anchor], policy).verify(higher, at=NOW), floor)
+    found = gateway.confirm()
+    assert (found.verdict, gateway.app, gateway.floor) == ("fell back", b"old", 5)
+    assert "it cannot be committed: sequence number 2 is below 5" in found.reason
 
 
 # --- a trial ends, although its end cannot be written, or nothing read ----------------------------

@@ -303,3 +303,18 @@ def test_after_a_kill_behind_the_commit_nothing_is_left_over(
         if lived:
             return
     pytest.fail("it never lives to its end")
+
+
+def test_a_repaired_release_is_one_to_go_back_to_although_its_damaged_version_goes(
+    small: Gateway,
+) -> None:
+    fails = small.base / "fails"
+    small.configure(f'[trial]\nhealth = ["/bin/sh", "-c", "test ! -e {fails}"]\n')
+    first = small.release(1, content(1))
+    small.install(first)
+    (small.target / "current/app.tar").write_bytes(b"damaged" * (SIZE // 7))
+    small.install(first)  # its version has another name now
+    fails.touch()
+    with refused("unsuitable.trial", "release 1 is in place again"):
+        small.install(small.release(2, content(2)))
+    assert (small.installed, small.floor) == (content(1), 1)

@@ -296,6 +296,23 @@ def test_a_higher_number_is_always_welcome(gateway: TrialGateway) -> None:
     assert (gateway.floor, gateway.failed) == (5, ())
 
 
+def test_a_failed_release_with_the_number_of_the_committed_one_is_not_forgotten(
+    gateway: TrialGateway,
+) -> None:
+    """It is not below the floor, so nothing else would refuse it."""
+    gateway.start()
+    gateway.healthy("exit 1")
+    bad = gateway.plain.release(3, {"bad.bin": b"bad"})
+    with refused("unsuitable.trial"):
+        gateway.install(bad)
+    gateway.healthy("exit 0")
+    gateway.install(gateway.release(3))
+    with refused("unsuitable.failed-before", "release 3 failed its trial here before"):
+        gateway.install(bad)
+    assert gateway.install(bad, retry=True).verdict == "installed"
+    assert gateway.failed == ()
+
+
 def test_the_first_release_of_all_goes_to_nothing(gateway: TrialGateway) -> None:
     gateway.healthy("exit 1")
     with refused("unsuitable.trial", "release 1 failed its trial", "nothing is installed"):

@@ -143,6 +143,24 @@ def test_a_release_of_commands_alone_is_tried_too(gateway: TrialGateway, loader:
     assert (gateway.floor, gateway.record, gateway.plain.installed) == (1, None, None)
 
 
+def test_after_a_release_without_files_the_next_one_is_tried_too(
+    gateway: TrialGateway, loader: Loader
+) -> None:
+    """It left the files of an older release in use, and these are in use again."""
+    gateway.install(gateway.release(1, b"one"))
+    gateway.install(gateway.plain.release(2, {"load.bin": b"2"}))
+    assert gateway.app == b"one"
+    gateway.healthy("exit 1")
+    for number in (3, 4):
+        with refused("unsuitable.trial", "release 2 is in place again"):
+            gateway.install(both(gateway, number, b"new"))
+        assert (gateway.app, gateway.floor, gateway.record) == (b"one", 2, None)
+        assert loader.calls[-1] == "revert load.bin 2 2"
+    gateway.healthy("exit 0")
+    assert gateway.install(both(gateway, 5, b"5")).notes == ()
+    assert (gateway.app, gateway.floor) == (b"5", 5)
+
+
 def test_a_command_that_goes_forward_only_is_not_tried_and_that_is_told(
     gateway: TrialGateway,
 ) -> None:
@@ -367,6 +385,22 @@ def test_a_board_that_the_release_before_had_nothing_for_is_named(
     with refused("unsuitable.trial", "sim:esp32s3: the release before had nothing for this board"):
         gateway.install(with_boards(gateway, 2))
     assert boards["sim:esp32c3"].holds({"esp32c3@0x10000": images(1)["esp32c3"]})
+
+
+def test_a_board_whose_port_is_gone_from_device_toml_is_named(
+    gateway: TrialGateway, boards: Boards
+) -> None:
+    gateway.install(with_boards(gateway, 1))
+    gateway.healthy("exit 75")
+    gateway.install(with_boards(gateway, 2))
+    config = gateway.plain.config
+    config.write_text(config.read_text().replace('esp32s3 = "sim:esp32s3"', ""))
+    gateway.healthy("exit 1")
+    found = gateway.judge()
+    words = "sim:esp32s3: it is not back: device.toml has no port for esp32s3 any more"
+    assert (found.verdict, found.notes) == ("fell back", (words,))
+    assert boards["sim:esp32c3"].holds({"esp32c3@0x10000": images(1)["esp32c3"]})
+    assert (floors(gateway), gateway.app) == ([1, 1], b"file 1")
 
 
 def test_boards_return_although_time_has_passed(gateway: TrialGateway, boards: Boards) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import resource
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,20 @@ def test_a_release_before_comes_back_although_time_has_passed(gateway: TrialGate
     assert gateway.app == b"old"
     with refused("stale.certificate", "brief"):  # it is not installed anew
         gateway.install(old.parent / "update.suit", at=NOW + 21 * DAY, device=damaged(gateway))
+
+
+def test_a_release_before_comes_back_although_the_clock_was_wrong_when_it_came(
+    gateway: TrialGateway,
+) -> None:
+    """The time that was known then was before its certificate, and proved nothing against it."""
+    fresh = make_leaf(pki().issuing, common="fresh", days=(0, 365))
+    old = gateway.plain.release(1, {"app.tar": b"old"}, **signed_by(fresh, crls(1)))
+    gateway.install(old, at=datetime(1970, 1, 1, tzinfo=UTC))
+    assert (gateway.app, gateway.floor) == (b"old", 1)
+    gateway.healthy("exit 1")
+    with refused("unsuitable.trial", "release 1 is in place again"):
+        gateway.install(gateway.release(2))
+    assert gateway.app == b"old"
 
 
 def damaged(gateway: TrialGateway) -> Any:

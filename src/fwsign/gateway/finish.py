@@ -88,7 +88,7 @@ def _keep_leftover(gateway: OpenGateway) -> None:
     if gateway.device.trial is None or known is None or envelope is None:
         return
     kept = KeptReleases(gateway.target)
-    if kept.envelope(known.manifest) is None and _digest(envelope) == known.manifest:
+    if kept.envelope(known.manifest) is None and digest_of(envelope) == known.manifest:
         kept.keep(known.manifest, None)
 
 
@@ -99,13 +99,14 @@ def _tidy_leftover(gateway: OpenGateway) -> None:
         return
     with contextlib.suppress(FwsignError):  # it is in nobody's way
         envelope = target.staged_envelope()
-        if envelope is not None and _digest(envelope) != known.manifest:
+        if envelope is not None and digest_of(envelope) != known.manifest:
             return  # another release was begun, and is not fetched again
         target.clear()
         tidy(gateway)
 
 
-def _digest(envelope: bytes) -> str | None:
+def digest_of(envelope: bytes) -> str | None:
+    """Return the digest of an envelope's manifest, in hex; None if it does not read."""
     try:
         return check_manifest_digest(decode_envelope(envelope)).hex()
     except FwsignError:

@@ -76,17 +76,19 @@ def install(request: InstallRequest, sources: Sources | None) -> Installed:
         return run.install(sources)
 
 
-def install_staged(gateway: OpenGateway) -> Installed:
-    """Install the staged release; nothing is fetched.
+def install_kept(gateway: OpenGateway, manifest: str) -> Installed:
+    """Install a kept release, given the digest of its manifest; nothing is fetched.
 
     Args:
         gateway: the gateway at work; no release is on trial.
+        manifest: the digest of its manifest, in hex.
 
     Raises:
         FwsignError: as `install`.
     """
     run = _Run(gateway.request, gateway.state, gateway.target)
-    run.reconcile()
+    run.reconcile()  # may keep again what an earlier run had staged
+    KeptReleases(gateway.target).unkeep(manifest)
     envelope = gateway.target.path / OWN / STAGE / ENVELOPE
     request = gateway.request
     return run.install(Sources(str(envelope), (), request.device.fetch, request.tell))
@@ -142,6 +144,7 @@ class _Run:
             return self._try(release, envelope, staged, record)
         with self._refusals(envelope, release):
             self._run_commands(release, intent, staged)
+            self._judge.refuse_other_trust()  # a new epoch has set the floors of boards, too
             self._notes += boards.flash_release(self._gateway, release, envelope, staged).notes
             self._confirm_commands(intent, staged)
             finish(self._gateway, release, intent, [one for one in staged if one.to == "file"])

@@ -2,7 +2,8 @@
 """Go back by hand: end a trial, or install the release before, within what the floor allows."""
 
 from fwsign.errors import Failed, Unsuitable
-from fwsign.gateway.install import install_staged
+from fwsign.gateway.finish import digest_of
+from fwsign.gateway.install import install_kept
 from fwsign.gateway.judge import Judge
 from fwsign.gateway.run.open_gateway import at_work
 from fwsign.gateway.run.session import Installed, InstallRequest, opened, refuse_platform
@@ -35,14 +36,12 @@ def rollback(request: InstallRequest) -> TrialStatus | Installed:
         if record is not None and record.phase != "stays":
             return end(gateway, "it was ended by hand")
         before = record.before if record else release_record.read(state, PREVIOUS)
-        kept = KeptReleases(target)
-        envelope = kept.envelope(before.manifest) if before else None
+        envelope = _kept(target, before.manifest) if before else None
         if before is None or envelope is None:
             hint = "with [trial] in device.toml, each release that another one replaces is kept"
             raise Failed("state.nothing", "no release before this one is kept", hint=hint)
         _verify(Judge(request, state), envelope)  # before anything moves
-        kept.unkeep(before.manifest)
-        return install_staged(gateway)
+        return install_kept(gateway, before.manifest)
 
 
 def _verify(judge: Judge, envelope: bytes) -> None:
@@ -54,3 +53,11 @@ def _verify(judge: Judge, envelope: bytes) -> None:
             raise
         hint = "sign its payloads again with a higher sequence number, and install that release"
         raise refusal.with_hint(hint) from None
+
+
+def _kept(target: Target, manifest: str) -> bytes | None:
+    """Return the envelope of a kept release, or of one that an earlier run staged to go back."""
+    staged = target.staged_envelope()
+    if staged is not None and digest_of(staged) == manifest:
+        return staged
+    return KeptReleases(target).envelope(manifest)

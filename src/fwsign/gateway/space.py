@@ -69,9 +69,12 @@ def make_room(
     Raises:
         Failed: `io.full`: there is not enough room, whatever may go; `io.*`.
     """
-    goes = in_the_way(gateway.device, gateway.state, release, envelope, wanted)
+    device, digest = gateway.device, release.manifest_digest.hex()
+    goes = in_the_way(device, gateway.state, release, envelope, wanted)
+    needed = _manifests(_needed(device.target_dir, gateway.state, digest))
     for name in goes:
-        KeptReleases(gateway.target).drop(name.removesuffix(".again"))
+        for manifest in _manifests([name]) - needed:
+            KeptReleases(gateway.target).drop(manifest)
         gateway.target.remove_version(name)
     return [f"for room, version {name} was removed" for name in goes]
 
@@ -97,11 +100,14 @@ def in_the_way(
             need = need.plus(_FOR_MEMORY)
         else:
             _refuse_full(memory, _FOR_MEMORY, _free(memory))
-        for name in _may_go(target, _needed(target, state, digest), device.keep):
+        needed = _needed(target, state, digest)
+        for name in _may_go(target, needed, device.keep):
             if free.holds(need):
                 break
             goes.append(name)
-            free = free.plus(_used(target / VERSIONS / name)).plus(_used(_kept(target, name)))
+            free = free.plus(_used(target / VERSIONS / name))
+            for manifest in _manifests([name]) - _manifests(needed):
+                free = free.plus(_used(target / OWN / KEPT / manifest))
     except OSError as error:
         raise io_error(error, target) from error
     _refuse_full(target, need, free, given=len(goes))
@@ -178,9 +184,9 @@ def _may_go(target: Path, needed: Collection[str | None], keep: int) -> list[str
     return others[: max(0, len(there) - (keep - 1))]
 
 
-def _kept(target: Path, version: str) -> Path:
-    """Return the place of what is kept of a version besides its files."""
-    return target / OWN / KEPT / version.removesuffix(".again")
+def _manifests(versions: Collection[str | None]) -> set[str]:
+    """Return the digests of the releases that versions are of; a repaired one may have two."""
+    return {one.removesuffix(".again") for one in versions if one is not None}
 
 
 def _used(path: Path) -> Room:

@@ -17,8 +17,9 @@ def remember_installed(state: State, release: ReleaseRecord, before: ReleaseReco
     release_record.write(state, INSTALLED, release)
     release_record.write(state, INTENT, None)
     write_trial(state, None)
-    failed = read_failed(state)
-    write_failed(state, [one for one in failed if one.sequence > release.sequence])
+    number, failed = release.sequence, read_failed(state)
+    others = [one for one in failed if one.manifest != release.manifest]
+    write_failed(state, [one for one in others if one.sequence >= number])
 
 
 def tidy(gateway: OpenGateway) -> None:

@@ -121,9 +121,13 @@ class _Return:
             return None
         rules = self._gateway.device.trial or TrialRules(())
         judged = judge_again(self._gateway, record, revoked_returns=rules.revoked == "return")
-        if record.directory is not None:
+        target = self._gateway.target
+        if record.files and record.directory is not None:
             files = [one for one in judged.release.components if one.name in record.files]
-            self._gateway.target.adopt(files, record.directory)
+            target.adopt(files, record.directory)
+        elif record.directory is not None:
+            with target.opened_version(record.directory):
+                pass  # it has no files itself, and left those of an older release in use
         if judged.waived is not None:
             self._notes.append(f"revocation was waived for the release before: {judged.waived}")
         return judged
@@ -155,11 +159,15 @@ class _Return:
             return
         record, device = self._record.before, self._gateway.device
         lost = dict.fromkeys(self._record.boards)
+        why = "the release before had nothing for this board"
         with contextlib.ExitStack() as stack:
             staged = []
             for number, one in enumerate(before.release.components if before else ()):
                 port = device.ports.get(one.flash.chip) if one.flash is not None else None
                 if record is None or port not in lost:
+                    if one.flash is not None and port is None:
+                        chip = one.flash.chip
+                        why = f"it is not back: device.toml has no port for {chip} any more"
                     continue
                 with self._named(port):
                     handle = stack.enter_context(self._kept.opened(record.manifest, str(number)))
@@ -169,7 +177,7 @@ class _Return:
                     lost.pop(port, None)
                 self._flash(before, staged)
         for port in lost:
-            self._notes.append(f"{port}: the release before had nothing for this board")
+            self._notes.append(f"{port}: {why}")
 
     def _flash(self, before: JudgedAgain, staged: list[Staged]) -> None:
         from fwsign.flash.verify_per_board import Given  # few gateways have boards
@@ -253,8 +261,9 @@ def _still_uncommitted(gateway: OpenGateway, record: TrialRecord) -> TrialRecord
     before, installed = record.before, release_record.read(gateway.state, INSTALLED)
     if before is None or (installed is not None and installed.manifest == before.manifest):
         return None
+    own = before.directory if before.files else None  # else of an older release
     return record._replace(
-        release=before,
+        release=before._replace(directory=own),
         before=installed,
         phase="stays",
         reason="it had failed its trial, and is in place again",

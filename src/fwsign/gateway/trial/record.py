@@ -90,6 +90,12 @@ class TrialRecord(NamedTuple):
             healthy=self.healthy and self.confirmed,
         )
 
+    def ended_as(self, known: "TrialRecord") -> "TrialRecord":
+        """Return the record with the end that another process wrote meanwhile, if it did."""
+        if known.phase != "going back":
+            return self
+        return self._replace(phase=known.phase, reason=known.reason, blamed=known.blamed)
+
     @property
     def elapsed(self) -> int:
         """Seconds of uptime that it has used."""

@@ -49,7 +49,8 @@ def why_no_trial(gateway: OpenGateway, manifest: str, wanted: Sequence[Delivery]
     if intent is not None:
         return f"release {intent.sequence} was begun, and goes forward only"
     before, current = before_of(gateway.state, manifest), in_place(gateway.state)
-    if gateway.target.current() != (current.directory if current else None):
+    names = gateway.target.current()
+    if names != (current.directory or names if current else None):  # without files it left the link
         return "the files in `current` are not of the release that the memory names"
     if before is None:
         return None
@@ -97,10 +98,12 @@ def first_record(
         commands: its components for commands with three verbs.
         boards: port -> nothing yet, for each board that it is for.
     """
-    now = gateway.request.uptime()
+    now, before = gateway.request.uptime(), before_of(gateway.state, release.manifest)
+    if before is not None and before.directory is None:
+        before = before._replace(directory=gateway.target.current())  # of an older release
     return TrialRecord(
         release,
-        before_of(gateway.state, release.manifest),
+        before,
         "activating",
         rules.deadline,
         rules.boots,

@@ -29,7 +29,6 @@ from fwsign.gateway.trial.record import (
     write_trial,
 )
 from fwsign.gateway.trial.status import TrialStatus, TrialVerdict, nothing_on_trial
-from fwsign.verify.verified import VerifiedRelease
 
 NOT_YET: Final = 75
 """The exit status of a health command that cannot tell yet (EX_TEMPFAIL); it is asked again."""
@@ -58,7 +57,7 @@ def end(gateway: OpenGateway, reason: str) -> TrialStatus:
 
 
 def is_running(gateway: OpenGateway, record: TrialRecord, boards: Mapping[str, str]) -> None:
-    """Remember that a release is in place, and that its trial begins now.
+    """Remember that a release is in place, and that its trial begins now, unless it was ended.
 
     Args:
         gateway: the gateway at work.
@@ -67,10 +66,12 @@ def is_running(gateway: OpenGateway, record: TrialRecord, boards: Mapping[str, s
     """
     now = gateway.request.uptime()
     running = record._replace(phase="running", boards={**record.boards, **boards})
+    running = running._replace(boot=now.boot, since=now.seconds, seen=now.seconds)
     with gateway.state.transaction():
-        write_trial(
-            gateway.state, running._replace(boot=now.boot, since=now.seconds, seen=now.seconds)
-        )
+        known = read_trial(gateway.state)
+        if known is None:
+            raise _ended_meanwhile(record)
+        write_trial(gateway.state, running.ended_as(known))
         after_install.owe(gateway.state, gateway.device, "installed", record.release, record.before)
 
 
@@ -132,11 +133,18 @@ class _Trial:
         self._record = seen
 
     def _write(self, record: TrialRecord) -> bool:
-        """Write the record, unless somebody confirmed meanwhile; tell whether that was possible."""
+        """Write the record; a confirmation or an end that others wrote meanwhile stays.
+
+        Returns:
+            Whether that was possible. If not, this run goes on with the record all the same.
+        """
+        self._record = record
         try:
             with self._state.transaction():
-                now = read_trial(self._state)
-                self._record = record._replace(confirmed=bool(now and now.confirmed))
+                known = read_trial(self._state)
+                if known is None:
+                    return False
+                self._record = record._replace(confirmed=known.confirmed).ended_as(known)
                 write_trial(self._state, self._record)
         except Failed:
             return False
@@ -170,9 +178,12 @@ class _Trial:
         return record.blamed if record.phase == "going back" else decision.blamed
 
     def _check_health(self) -> TrialStatus | None:
-        """Run the health command; return the status if that ends this run."""
+        """Run the health command; return the status if that ends this run, else decide again."""
         if (failure := after_install.run_owed(self._gateway)) is not None:
             return self.go_back(failure, blamed=True)  # what uses the release does not run
+        self._record = self._record.at(self._gateway.request.uptime())
+        if self._record.left == 0:
+            return None
         rules, record = self._rules, self._record
         version = record.release.version or ""
         try:
@@ -194,6 +205,8 @@ class _Trial:
             self._write(record._replace(healthy=True))
             return None
         self._write(record)
+        if self._record.phase != "running":
+            return None
         if ended.status == NOT_YET:
             why = f"{rules.health[0]} cannot tell yet whether it is healthy"
             return TrialStatus("on trial", self._record, why)
@@ -205,28 +218,39 @@ class _Trial:
         """Let the release stay: from here on nothing older is accepted."""
         record = self._record
         try:
-            judged = judge_again(self._gateway, record.release, commit=True)
-            self._check_files(judged.release)
+            self._check_files(self._judged())
             for name in record.commands:
                 verb_commands.confirm(self._gateway, record.release, name)
+            with self._state.transaction():
+                known = read_trial(self._state)
+                if known is None or known.phase != "running":
+                    raise _ended_meanwhile(record)
+                judged = self._judged()  # again: anchors and CRLs may have changed meanwhile
+                self._state.accept(None, judged.release, judged.floor)
+                self._raise_boards(judged)
+                remember_installed(self._state, record.release, record.before)
+                self._gateway.log.add("committed", release=judged.release, **receipt_facts(record))
         except FwsignError as error:
-            if isinstance(error, Failed) and error.code != "io.hook":
-                raise  # it may be tried again, until the deadline
+            if isinstance(error, Failed) and error.code != "io.hook" and self._may_wait(error):
+                raise
             return self.go_back(f"it cannot be committed: {error.message}", blamed=True)
-        with self._state.transaction():
-            self._state.accept(None, judged.release, judged.floor)
-            self._raise_boards(judged)
-            remember_installed(self._state, record.release, record.before)
-            self._gateway.log.add("committed", release=judged.release, **receipt_facts(record))
         with contextlib.suppress(FwsignError):  # it is committed; the next run tidies up
             tidy(self._gateway)
         return TrialStatus("committed", record, "it passed its trial")
 
-    def _check_files(self, release: VerifiedRelease) -> None:
+    def _may_wait(self, error: Failed) -> bool:
+        """Tell whether a commit that was not possible may be tried again by another run."""
+        record, passing = self._record, error.code in ("state.busy", "state.conflict")
+        return passing or (record.left > 0 and record.boots <= record.most_boots)
+
+    def _judged(self) -> JudgedAgain:
+        return judge_again(self._gateway, self._record.release, commit=True)
+
+    def _check_files(self, judged: JudgedAgain) -> None:
         directory = self._record.release.directory
         if directory is not None:
             names = self._record.release.files
-            files = [one for one in release.components if one.name in names]
+            files = [one for one in judged.release.components if one.name in names]
             self._gateway.target.adopt(files, directory)
 
     def _raise_boards(self, judged: JudgedAgain) -> None:
@@ -235,3 +259,13 @@ class _Trial:
         for identity in filter(None, self._record.boards.values()):
             _, floor = self._state.policy(base, identity, judged.release)
             self._state.accept(identity, judged.release, floor)
+
+
+def _ended_meanwhile(record: TrialRecord) -> Failed:
+    number = record.release.sequence
+    return Failed(
+        "state.conflict",
+        f"the trial of release {number} was ended meanwhile, by a trust update or a reset",
+        expected=f"release {number} on trial",
+        found="none",
+    )

@@ -9,7 +9,7 @@ bin := $(VENV)/bin
 pip := $(bin)/python -m pip --disable-pip-version-check install --quiet
 ready := $(VENV)/.package $(VENV)/.flash $(VENV)/.dev
 
-.PHONY: help demo test test-versions lint wheel packages vectors bench fuzz clean
+.PHONY: help demo ready test test-versions lint wheel packages vectors bench fuzz clean
 .DELETE_ON_ERROR:
 
 help:
@@ -29,6 +29,8 @@ help:
 
 demo: $(VENV)/.package $(VENV)/.flash
 	@PATH="$(abspath $(bin)):$$PATH" tools/demo
+
+ready: $(ready)
 
 test: lint
 	$(bin)/python -m pytest -n auto --dist worksteal --cov --cov-report=

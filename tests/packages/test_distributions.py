@@ -18,6 +18,7 @@ from support import absent, for_child, require_program
 
 PROJECT = Path(__file__).parent.parent.parent
 ROOTS = PROJECT / "build" / "roots"
+MAKE = PROJECT / "tools" / "make-roots"
 SUITES = {"bookworm": "38.0.4", "trixie": "43.0.0"}
 """Debian 12 and 13, and what they have of cryptography."""
 CLEAN = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
@@ -112,13 +113,15 @@ def root(request: pytest.FixtureRequest, built: Built) -> Iterator[Root]:
     suite = request.param
     if os.geteuid() != 0:
         absent("a root of a distribution needs the user root")
-    debootstrap = require_program("debootstrap")
-    ROOTS.mkdir(parents=True, exist_ok=True)
+    require_program("debootstrap")
+    made = subprocess.run(
+        (sys.executable, MAKE, suite), capture_output=True, text=True, check=False
+    )
+    if made.returncode:
+        absent(made.stderr)
     found = Root(ROOTS / suite, SUITES[suite])
     with (ROOTS / f"{suite}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (found.place / ".made").exists():
-            make_root(debootstrap, suite, found.place)
         package = found.place / "root" / "fwsign.deb"
         there = package.exists() and (found.place / "usr" / "bin" / "fwsign").exists()
         if not there or package.read_bytes() != built.package.read_bytes():
@@ -126,17 +129,6 @@ def root(request: pytest.FixtureRequest, built: Built) -> Iterator[Root]:
             done = found.run("dpkg", "--install", "/root/fwsign.deb")
             assert done.returncode == 0, done.stdout + done.stderr
         yield found
-
-
-def make_root(debootstrap: str, suite: str, place: Path) -> None:
-    """Make a root with the distribution's cryptography; it stays there for later runs."""
-    shutil.rmtree(place, ignore_errors=True)
-    needed = "--include=python3-cffi-backend,python3-cryptography"
-    command = (debootstrap, "--variant=minbase", needed, suite, str(place))
-    made = subprocess.run(command, capture_output=True, text=True, check=False)
-    if made.returncode:
-        absent(f"debootstrap {suite}: {made.stdout.splitlines()[-1:]}")
-    (place / ".made").touch()
 
 
 class Signed(NamedTuple):

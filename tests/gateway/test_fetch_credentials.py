@@ -104,6 +104,14 @@ class TestToken:
         assert get(server, url=server.url("/a"), token_file=token) == DATA
         assert ["Authorization" in head for head in server.heads] == [True, False]
 
+    def test_nor_when_the_other_place_redirects_to_itself(
+        self, server: Server, other: Server, token: Path
+    ) -> None:
+        server.answers["/a"] = redirect(other.url("/b"))
+        other.answers["/b"] = redirect("/f")
+        assert get(server, url=server.url("/a"), token_file=token) == DATA
+        assert ["Authorization" in head for head in other.heads] == [False, False]
+
     def test_a_loop_of_redirects_with_a_token_ends(self, server: Server, token: Path) -> None:
         server.answers["/a"] = redirect("/a")
         with refused("io.fetch-redirect", "redirects more than 5 times") as caught:

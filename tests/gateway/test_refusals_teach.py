@@ -78,6 +78,15 @@ def test_a_dry_run_learns_nothing(gateway: Gateway) -> None:
     assert lists(gateway) == set()
 
 
+def test_a_good_signer_whose_release_does_not_suit_teaches_nothing(gateway: Gateway) -> None:
+    gateway.install(gateway.release(2, FILES))
+    before = lists(gateway)
+    newer = (make_crl(pki().issuing, number=9), make_crl(pki().root, number=9))
+    with refused("unsuitable.rollback"):
+        gateway.install(gateway.release(1, FILES, crls=newer))
+    assert lists(gateway) == before
+
+
 def test_a_foreign_ca_teaches_nothing(gateway: Gateway) -> None:
     """Its CRLs verify under no anchor of this device, whatever name the CA has."""
     fake = namesake(pki().issuing)

@@ -293,11 +293,56 @@ def test_a_schema_in_circles_takes_no_time(path: Path, real: bytes) -> None:
     assert_cheap(path, "state.damaged")
 
 
+KEY = bytes([2, 2, 13])  # a record of one empty text
+
+
 @pytest.mark.parametrize("table", ["floors", "facts", "recorded"])
 def test_indexes_in_circles_take_no_time(path: Path, real: bytes, table: str) -> None:
-    key = bytes([2, 2, 13])  # a record of one empty text
-    path.write_bytes(nested(real, table, key, 2, 400))
+    path.write_bytes(nested(real, table, KEY, 2, 400))
     assert_cheap(path, "state.damaged")
+
+
+@pytest.mark.parametrize("hole", ["", "-journal"])
+def test_a_hole_in_a_file_makes_no_work(path: Path, real: bytes, hole: str) -> None:
+    """A file of gigabytes may be made of nothing."""
+    data, size = bytearray(nested(real, "crls", b"\x01", 5, 500)), 7 * 1024**3
+    if not hole:
+        data[28:32] = (size // 4096).to_bytes(4)
+    path.write_bytes(data)
+    with Path(f"{path}{hole}").open("ab") as file:
+        file.truncate(size)
+    assert_cheap(path, "state.damaged")
+    with refused("state.damaged", "its rows are too many" if not hole else "its rows are larger"):
+        State.open(path)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        "'view', 'v' || i, 'v' || i, 0, 'CREATE VIEW v' || i || ' AS SELECT 1'",
+        "'table', 't' || i, 't' || i, 2, 'CREATE TABLE t' || i || '(a, b, c, d, e, f)'",
+    ],
+)
+def test_a_schema_of_many_objects_takes_no_time(path: Path, columns: str) -> None:
+    """SQLite parses all of it before the first row can be read."""
+    count = "WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 60000)"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA writable_schema = ON")
+        database.execute(f"INSERT INTO sqlite_master {count} SELECT {columns} FROM n")  # noqa: S608
+        database.commit()
+    assert_cheap(path, "state.damaged")
+    with refused("state.damaged", "its pages name each other in circles, or are too many"):
+        State.open(path)
+
+
+def test_more_crls_than_a_memory_holds_are_refused(path: Path) -> None:
+    count = "WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 256)"
+    many = f"INSERT INTO crls {count} SELECT x'00', i, x'00' FROM n"  # noqa: S608 - ours
+    altered(path, "DELETE FROM crls", many)
+    State.open(path).close()
+    altered(path, "INSERT INTO crls VALUES (x'00', 'one more', x'00')")
+    with refused("state.damaged", "its rows are too many, or not in their order"):
+        State.open(path)
 
 
 def test_work_is_bounded_by_the_size_of_the_file(
@@ -308,7 +353,7 @@ def test_work_is_bounded_by_the_size_of_the_file(
     monkeypatch.setattr(schema, "_WORK_AT_LEAST", 0)
     State.open(path).close()
     monkeypatch.setattr(schema, "WORK_FOR_PAGE", 5)
-    with refused("state.damaged", "its pages name each other in circles"):
+    with refused("state.damaged", "its pages name each other in circles, or are too many"):
         State.open(path)
 
 

@@ -119,7 +119,9 @@ def test_a_forged_record_of_pruning_does_not_join_a_chain(state: State) -> None:
     [
         {"receipts": 0, "head": "0" * 64},
         {"receipts": "3", "head": "0" * 64},
+        {"receipts": True, "head": "0" * 64},
         {"receipts": 3, "head": "00"},
+        {"receipts": 3, "head": "\u202e" * 64},
         {"receipts": 3},
         None,
     ],

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rehearse an update on copies of devices' memories, before it is published."""
 
-import shutil
+import errno
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -18,12 +19,14 @@ from fwsign.gateway.target import release_record
 from fwsign.gateway.target.delivery import destination
 from fwsign.gateway.trial.record import read_trial, write_trial
 from fwsign.gateway.trust import advance
+from fwsign.memory.schema import MAX_FILE_SIZE
 from fwsign.memory.state import State
 from fwsign.trust.envelope import is_update
 from fwsign.verify.policy import DevicePolicy
 
 MAX_DEVICES: Final = 100_000
 """Memories in one directory; a larger fleet is rehearsed by samples."""
+_CHUNK: Final = 1024 * 1024
 _OTHERS: Final = ("unsuitable.vendor", "unsuitable.product")
 
 
@@ -96,14 +99,48 @@ def _copy(path: Path, scratch: str) -> Path:
     """Copy a memory and a journal that a crash left, so that the original stays unchanged."""
     copy = Path(scratch) / "copy.db"
     try:
-        shutil.copyfile(path, copy)
+        _copy_file(path, copy)
         journal = Path(f"{path}-journal")
         if journal.exists():
             refuse_special(journal)
-            shutil.copyfile(journal, f"{copy}-journal")
+            _copy_file(journal, Path(f"{copy}-journal"))
     except OSError as error:
         raise io_error(error, path) from error
     return copy
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    """Copy a file, its holes as holes: gigabytes may be made of nothing.
+
+    Raises:
+        Failed: `state.damaged`; OSError.
+    """
+    with source.open("rb") as old, target.open("wb") as new:
+        size = os.fstat(old.fileno()).st_size
+        if size > MAX_FILE_SIZE:
+            message = f"{source} is no memory: it has {size} bytes"
+            raise Failed("state.damaged", message, expected=f"{MAX_FILE_SIZE}", found=f"{size}")
+        new.truncate(size)
+        for start, stop in _data(old.fileno(), size):
+            old.seek(start)
+            new.seek(start)
+            while (left := stop - old.tell()) and (part := old.read(min(left, _CHUNK))):
+                new.write(part)
+
+
+def _data(handle: int, size: int) -> Iterator[tuple[int, int]]:
+    """Yield start and end of what a file has between its holes; all of it where none are known."""
+    stop = 0
+    while stop < size:
+        start, known = stop, getattr(os, "SEEK_DATA", None)  # not on Windows
+        try:
+            start = os.lseek(handle, stop, known) if known else stop
+            stop = os.lseek(handle, start, os.SEEK_HOLE) if known else size
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole is left
+                return
+            raise
+        yield start, stop
 
 
 class _Known(NamedTuple):

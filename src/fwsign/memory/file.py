@@ -38,7 +38,10 @@ _REASONS: Final[Mapping[int, tuple[Code, str]]] = MappingProxyType(
         sqlite3.SQLITE_FULL: ("io.full", "no space left on device"),
         sqlite3.SQLITE_IOERR: ("io.write", "input or output error"),
         sqlite3.SQLITE_NOTADB: ("state.foreign", "it is something else, or overwritten"),
-        sqlite3.SQLITE_INTERRUPT: ("state.damaged", "its pages name each other in circles"),
+        sqlite3.SQLITE_INTERRUPT: (
+            "state.damaged",
+            "its pages name each other in circles, or are too many",
+        ),
     }
 )
 
@@ -119,10 +122,9 @@ class StateFile:
 
     def _check(self, size: int) -> None:
         try:
-            with schema.bounded(self._connection, size):
-                self._check_version()
-                with self.transaction("read"):
-                    schema.check(self._connection)
+            self._check_version()
+            with schema.bounded(self._connection, size), self.transaction("read"):
+                schema.check(self._connection)
         except ValueError as error:
             raise _damaged(self._path, str(error)) from None
 

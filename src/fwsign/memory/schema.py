@@ -3,8 +3,9 @@
 
 `fwsign trust rehearse` and `receipts show --state` open memories that others wrote. A database is
 a program: generated columns, views and triggers compute, and pages that name each other in circles
-never end. So objects are compared by their text, values by type and length, and the work of reading
-is bounded by the size of the file.
+never end. So objects are compared by their text, values by type and length, rows by their order.
+The work of reading is bounded by the few rows that a memory's schema has, and then by the size of
+the file; that size alone would not do, since a file may be made of holes.
 """
 
 import hashlib
@@ -60,10 +61,16 @@ MAX_IDENTITY: Final = 200
 """Characters of a board's identity."""
 MAX_TEXT: Final = 1024 * 1024
 """Characters of a text that `State.remember` keeps; a list of anchors has no more bytes."""
+MAX_CRLS: Final = 256
+"""CRLs that are held; see `fwsign.memory.crls.ROW_SIZE`."""
+WORK_FOR_SCHEMA: Final = 1000
+"""Steps of SQLite until a memory's schema is read; ours takes a tenth. It parses each object there,
+in a time that grows with the square of their number."""
 WORK_FOR_PAGE: Final = 20_000
 """Steps of SQLite for each page while a memory is checked; full pages take a third."""
 _WORK_AT_LEAST: Final = 100_000
 _WORK_STEP: Final = 50_000
+_SCHEMA_STEP: Final = 10
 
 _LIMITS: Final = (
     (sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE),
@@ -83,23 +90,32 @@ _PRAGMAS: Final = (
 )
 _IDENTITY: Final = (str, 0, MAX_IDENTITY)
 _ID: Final = (bytes, 16, 16)
-_COLUMNS: Final[tuple[tuple[str, tuple[tuple[type | None, int, int], ...]], ...]] = (
-    ("SELECT * FROM floors", (_IDENTITY, _ID, _ID, (int, 0, 2**63 - 1))),
-    ("SELECT * FROM recorded", (_IDENTITY, _ID, _ID, (bytes, 32, 64), (bytes, 1, 64 * 1024))),
+_FACTS: Final = "SELECT * FROM facts"
+_SUM: Final = "sum"
+"""The fact that the sum leaves out. A condition in SQL would pass over it for ever, in circles."""
+_BYTES: Final = ("trust", _SUM)
+_COLUMNS: Final[tuple[tuple[str, int, tuple[tuple[type | None, int, int], ...]], ...]] = (
+    ("SELECT * FROM floors", 3, (_IDENTITY, _ID, _ID, (int, 0, 2**63 - 1))),
+    ("SELECT * FROM recorded", 4, (_IDENTITY, _ID, _ID, (bytes, 32, 64), (bytes, 1, 64 * 1024))),
     (
         "SELECT * FROM crls ORDER BY rowid",
+        0,
         ((bytes, 1, 16 * 1024), (str, 0, 1024), (bytes, 1, MAX_VALUE)),
     ),
-    ("SELECT * FROM times", (_ID, (int, 0, 253402300799))),
-    ("SELECT * FROM facts WHERE name <> 'sum'", ((str, 1, 1024), (None, 0, MAX_TEXT))),
+    ("SELECT * FROM times", 1, (_ID, (int, 0, 253402300799))),
+    (_FACTS, 1, ((str, 1, 1024), (None, 0, MAX_TEXT))),
     (
         "SELECT * FROM receipts ORDER BY number DESC LIMIT 1",
+        1,
         ((int, 1, 2**63 - 1), (str, 1, MAX_LINE_CHARACTERS)),
     ),
 )
-"""The rows that the sum covers, and type and length, or range, of each of their values.
+"""The rows that the sum covers, the number of columns of their key, and type and length, or range,
+of each of their values.
 
-The last receipt stands for the chain before it. A fact is bytes, if it is `trust`, or else text.
+Rows with a key come in its order. Those without one are `MAX_CRLS` at most.
+The last receipt stands for the chain before it. A fact is bytes, if it is `trust` or the
+sum, or else text.
 """
 
 
@@ -107,6 +123,7 @@ def prepare(connection: sqlite3.Connection) -> None:
     """Let a connection compute nothing from the file's own schema, and write durably."""
     for limit, value in _LIMITS:
         connection.setlimit(limit, value)
+    read_schema(connection)
     for pragma in _PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
 
@@ -116,20 +133,37 @@ def bounded(connection: sqlite3.Connection, size: int) -> Iterator[None]:
     """Bound the work of all statements inside it.
 
     Args:
-        connection: the connection; its first statement reads the file's schema.
+        connection: the connection, which has read the file's schema.
         size: bytes of the file, and of the journal that may belong to it.
 
     Raises:
         sqlite3.OperationalError: `SQLITE_INTERRUPT`: it took too much.
     """
-    left = (_WORK_AT_LEAST + size // PAGE_SIZE * WORK_FOR_PAGE) // _WORK_STEP
+    with _working(connection, _WORK_AT_LEAST + size // PAGE_SIZE * WORK_FOR_PAGE, _WORK_STEP):
+        yield
+
+
+def read_schema(connection: sqlite3.Connection) -> None:
+    """Let SQLite read the schema of a file, if it is no longer than a memory's.
+
+    Raises:
+        sqlite3.OperationalError: `SQLITE_INTERRUPT`: it is longer.
+    """
+    with _working(connection, WORK_FOR_SCHEMA, _SCHEMA_STEP):
+        connection.execute("SELECT 1 FROM sqlite_master LIMIT 0")
+
+
+@contextmanager
+def _working(connection: sqlite3.Connection, most: int, every: int) -> Iterator[None]:
+    """End a statement after so many steps of all statements inside; count `every` so many."""
+    left = most // every
 
     def spend() -> bool:
         nonlocal left
         left -= 1
         return left < 0  # SQLite ends the statement then
 
-    connection.set_progress_handler(spend, _WORK_STEP)
+    connection.set_progress_handler(spend, every)
     try:
         yield
     finally:
@@ -165,7 +199,12 @@ def check_text(text: str) -> None:
 
 def sum_of(connection: sqlite3.Connection) -> bytes:
     """Return the sum over everything that affects decisions."""
-    return _sum(row for select, _ in _COLUMNS for row in connection.execute(select))
+    return _sum(
+        row
+        for select, *_ in _COLUMNS
+        for row in connection.execute(select)
+        if row[0] != _SUM or select != _FACTS
+    )
 
 
 def _sum(rows: Iterator[tuple[Any, ...]]) -> bytes:
@@ -187,11 +226,12 @@ def _check_objects(connection: sqlite3.Connection) -> None:
 
 def _checked(connection: sqlite3.Connection, room: int) -> Iterator[tuple[Any, ...]]:
     """Yield the rows that the sum covers. Together they are no larger than the file."""
-    for select, columns in _COLUMNS:
-        for row in connection.execute(select):
+    for select, keys, columns in _COLUMNS:
+        before: tuple[Any, ...] = ()
+        for number, row in enumerate(connection.execute(select)):
             # Memories of factories have many rows: no call and no text for a good value.
             for value, (kind, least, most) in zip(row, columns):  # noqa: B905 - both are ours
-                wanted: Any = kind or (bytes if row[0] == "trust" else str)
+                wanted: Any = kind or (bytes if row[0] in _BYTES else str)
                 if type(value) is not wanted:
                     raise ValueError(f"a value in it is no {wanted.__name__}")
                 measure: int = value if wanted is int else len(value)
@@ -199,10 +239,15 @@ def _checked(connection: sqlite3.Connection, room: int) -> Iterator[tuple[Any, .
                     raise ValueError(f"a value in it is {measure}, or so long")
                 if wanted is not int:
                     room -= measure
+            # Only after the types: in pages that name each other in circles, a row comes again.
+            if row[:keys] <= before if keys else number == MAX_CRLS:
+                raise ValueError("its rows are too many, or not in their order")
+            before = row[:keys]
             room -= 1
             if room < 0:
                 raise ValueError("its rows are larger than the file")
-            yield row
+            if row[0] != _SUM or select != _FACTS:
+                yield row
 
 
 def _number(connection: sqlite3.Connection, pragma: str) -> int:

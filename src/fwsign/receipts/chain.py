@@ -18,6 +18,7 @@ kept elsewhere.
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -34,6 +35,7 @@ MAX_LINE: Final = 64 * 1024
 
 _TYPE: Final = "fwsign-receipt+json"
 _PRUNED: Final = "pruned"
+_DIGEST: Final = re.compile("[0-9a-f]{64}")
 
 
 class Receipt(NamedTuple):
@@ -280,8 +282,8 @@ def _pruned(content: Mapping[str, Any], number: int) -> tuple[int, str] | None:
     if content.get("kind") != _PRUNED or number > 1:
         return None
     match content.get(_PRUNED):
-        case {"receipts": int(count), "head": str(head)} if count > 0 and len(head) == 64:
-            return count, head
+        case {"receipts": int(count), "head": str(head)} if count > 0 and _DIGEST.fullmatch(head):
+            return (count, head) if count is not True else None
     return None
 
 

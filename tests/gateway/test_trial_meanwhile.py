@@ -124,6 +124,17 @@ def test_a_reset_while_health_is_judged_is_not_undone(
     assert (gateway.record, gateway.floor) == (None, None)
 
 
+def test_a_reset_while_a_release_is_put_in_place_takes_it_back(
+    gateway: TrialGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Loader(gateway)
+    gateway.install(both(gateway, 1, b"old"))
+    meanwhile(monkeypatch, "activate", lambda: reset(gateway.plain.device, NOW, None))
+    with refused("state.conflict", "the trial of release 2 was ended meanwhile"):
+        gateway.install(both(gateway, 2, b"new"))
+    assert (gateway.app, gateway.floor) == (b"old", None)
+
+
 def test_an_anchor_that_is_removed_while_a_release_is_confirmed_commits_nothing(
     gateway: TrialGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,3 +234,23 @@ def test_a_command_after_an_install_does_not_prolong_a_trial(
         gateway.install(gateway.release(2))
     assert (gateway.app, gateway.asked) == (b"old", ["1"])
     assert gateway.results[-1] == "fell back"
+
+
+def test_a_health_command_gets_no_more_time_than_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = TrialGateway(tmp_path, health_seconds=60)
+    gateway.start()
+    gateway.healthy("exit 75")
+    gateway.install(gateway.release(2))
+    gateway.machine.seconds += 597
+    limits = []
+    run = programs.run
+
+    def limited(*arguments: Any, **more: Any) -> programs.Ended:
+        limits.append(more["seconds"])
+        return run(*arguments, **more)
+
+    monkeypatch.setattr(programs, "run", limited)
+    assert gateway.judge().verdict == "on trial"
+    assert limits == [3]

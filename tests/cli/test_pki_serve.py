@@ -1,6 +1,7 @@
 """`fwsign pki serve` and the commands around it, with curl, openssl and strongSwan."""
 
 import base64
+import itertools
 import json
 import os
 import re
@@ -288,7 +289,7 @@ def ask(server: Running, name: str, password: str, key: Any) -> int:
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_a_kill_in_the_middle_loses_nothing_and_counts_nothing_twice() -> None:
     outcomes = set()
-    for kill in (2, 12, 20, 26, 30, 34, 38, 42, 46, 50, 10**9):
+    for kill in itertools.count(2, 4):  # until it is killed too late to do harm
         name, key = f"d{kill}", new_key()
         password = good("pki", "invite", name).split()[1]
         with served(kill=kill) as server:
@@ -296,7 +297,6 @@ def test_a_kill_in_the_middle_loses_nothing_and_counts_nothing_twice() -> None:
         pki = Pki("pki")
         issued = name in pki.names()
         state = json.loads(Path(f"pki/enrol/{name}.json").read_text())["state"]
-        assert first == (200 if kill == 10**9 else first)
         assert first in (0, 200)
         assert first == 0 or issued
         assert not issued or state == "issued"  # the password was used up first
@@ -314,6 +314,8 @@ def test_a_kill_in_the_middle_loses_nothing_and_counts_nothing_twice() -> None:
         else:
             with pytest.raises(Refused, match="no invitation of that name and password is open"):
                 service.answer(request_, Client("192.0.2.9"))
+        if first == 200:
+            break
     assert (200, True, "issued") in outcomes
     assert (0, False, "open") in outcomes
     assert (0, False, "issued") in outcomes

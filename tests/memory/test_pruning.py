@@ -214,3 +214,9 @@ def test_many_receipts_slow_nothing_down(tmp_path: Path) -> None:
                 state.append_receipt({})
                 state._file.run("DELETE FROM receipts WHERE number > 20001")
     assert time.process_time() - began < 2
+
+
+def test_the_record_of_what_is_gone_is_no_head(state: State) -> None:
+    state.prune_receipts(6, {})
+    with refused("tampered.receipt-head", "none of 5 receipts is the head"):
+        summary(state, head=line_digest(lines(state)[0]))

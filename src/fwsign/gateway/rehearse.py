@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from fwsign.errors import Failed, FwsignError
 from fwsign.files import io_error, refuse_special
+from fwsign.format.payload import CHUNK_SIZE
 from fwsign.gateway.config.device import DEFAULT_CONFIG, Device, load
 from fwsign.gateway.config.fetch_rules import FetchRules
 from fwsign.gateway.judge import Judge
@@ -26,7 +27,6 @@ from fwsign.verify.policy import DevicePolicy
 
 MAX_DEVICES: Final = 100_000
 """Memories in one directory; a larger fleet is rehearsed by samples."""
-_CHUNK: Final = 1024 * 1024
 _OTHERS: Final = ("unsuitable.vendor", "unsuitable.product")
 
 
@@ -124,7 +124,7 @@ def _copy_file(source: Path, target: Path) -> None:
         for start, stop in _data(old.fileno(), size):
             old.seek(start)
             new.seek(start)
-            while (left := stop - old.tell()) and (part := old.read(min(left, _CHUNK))):
+            while (left := stop - old.tell()) and (part := old.read(min(left, CHUNK_SIZE))):
                 new.write(part)
 
 

@@ -43,7 +43,8 @@ def tunnel(sock: socket.socket, host: str, port: int, login: str | None, deadlin
     head = _head(sock, deadline)
     match = _STATUS.match(head)
     if match is None:
-        raise _refused(f"no proper answer: {head.splitlines()[0][:80]!r}")  # it may repeat a login
+        shown = "" if login is not None else f": {head.splitlines()[0][:80]!r}"  # it may repeat it
+        raise _refused(f"no proper answer{shown}")
     status = int(match[1])
     if status >= 500 or status == 429:
         raise Cut(f"the proxy answers with status {status}")

@@ -191,6 +191,9 @@ def test_the_certificate_must_be_the_devices_own() -> None:
         verify_lines(stolen, (), anchors, device="gw-1")
     assert verify_lines(stolen, (), anchors).device == "gw-1"
     assert verify_lines(stolen, [leaf.anchor], device="gw-1").signers == ("station 7",)  # pinned
+    _, namesake = station()
+    with refused("untrusted.receipt", words):  # a key was given, and not a name
+        verify_lines(stolen, [namesake.anchor], anchors, device="gw-1")
     bare = chain("gw-1", signer=FileSigner(key := new_key()))
     assert verify_lines(bare, [anchor_of(key)], device="gw-1").signed == 1
 

@@ -205,12 +205,16 @@ def verify_lines(
     """
     count = signed = pruned = 0
     signers: dict[str, None] = {}
+    certified: dict[str, None] = {}  # those whose key was not given
+    pins = {one.spki for one in keys}
     last = since = named = None
     for count, receipt in enumerate(judge_lines(lines, keys, anchors), 1):
         last = receipt.digest
         signed += receipt.claim is not None
         if receipt.signer is not None:
             signers[receipt.signer] = None
+            if receipt.claim not in pins:
+                certified[receipt.signer] = None
         named = device_of(receipt.content) or named
         if gone := _pruned(receipt.content, count):
             pruned = gone[0]
@@ -227,7 +231,7 @@ def verify_lines(
             found=last,
         )
     if device is not None and count:
-        _check_device(device, named, signers, keys)
+        _check_device(device, named, certified)
     return Summary(count, signed, tuple(signers), last, since, pruned, named)
 
 
@@ -253,9 +257,7 @@ def _same_device(known: str | None, content: Mapping[str, Any], number: int) -> 
     )
 
 
-def _check_device(
-    device: str, named: str | None, signers: Iterable[str], keys: Sequence[Anchor]
-) -> None:
+def _check_device(device: str, named: str | None, certified: Iterable[str]) -> None:
     """Refuse receipts of another device, or that another device's certificate signed."""
     if named != device:
         raise Untrusted(
@@ -265,9 +267,8 @@ def _check_device(
             found=named,
             hint="find out whose record this is, and where that of the device is",
         )
-    given = {one.certificate.name if one.certificate else one.spki for one in keys}
-    for signer in signers:
-        if signer not in {device, *given}:
+    for signer in certified:
+        if signer != device:
             raise Untrusted(
                 "untrusted.receipt",
                 f'the receipts of device "{device}" are signed by the certificate of "{signer}"',

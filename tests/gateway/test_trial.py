@@ -411,14 +411,40 @@ def test_a_release_that_the_floor_allows_comes_back_by_hand(gateway: TrialGatewa
 # --- what may be wrong with the gateway itself ----------------------------------------------------
 
 
-def test_a_health_command_that_cannot_be_started_takes_the_release_back(
-    gateway: TrialGateway,
-) -> None:
+def test_a_health_command_that_is_not_there_begins_no_trial(gateway: TrialGateway) -> None:
+    """Each release would fail for it, and be remembered as bad."""
     gateway.start()
-    (gateway.base / "runner").unlink()
-    with refused("unsuitable.trial", "its health is not known: ", "cannot be started"):
-        gateway.install(gateway.release(2))
+    runner = gateway.base / "runner"
+    runner.rename(gateway.base / "away")
+    release = gateway.release(2)
+    with refused("io.hook", f"{runner} cannot be started: no such file or directory") as caught:
+        gateway.install(release)
+    assert caught.value.hint == "correct [trial] in device.toml; each release would fail its trial"
+    (gateway.base / "away").rename(runner)
+    runner.chmod(0o644)
+    with refused("io.hook", f"{runner} cannot be started: permission denied"):
+        gateway.install(release)
     assert (gateway.app, gateway.floor) == (b"old", 1)
+    runner.chmod(0o755)
+    gateway.install(release)
+    assert gateway.floor == 2
+
+
+def test_a_health_command_for_an_unknown_user_begins_no_trial(tmp_path: Path) -> None:
+    gateway = make_gateway(tmp_path)
+    gateway.configure('[trial]\nhealth = ["/bin/true"]\nuser = "nobdy"\n')
+    words = 'there is no user "nobdy"' if os.geteuid() == 0 else "root alone can run it"
+    with refused("io.hook", words):
+        gateway.install(gateway.release(1, {"app.bin": b"1"}))
+    assert (gateway.installed, gateway.floor) == (None, None)
+
+
+def test_a_health_command_that_the_release_lacks_takes_it_back(tmp_path: Path) -> None:
+    gateway = make_gateway(tmp_path)
+    gateway.configure(f'[trial]\nhealth = ["{gateway.target}/current/health"]\n')
+    with refused("unsuitable.trial", "its health is not known: ", "cannot be started"):
+        gateway.install(gateway.release(1, {"app.bin": b"1"}))
+    assert (gateway.installed, gateway.floor) == (None, None)
 
 
 def test_only_a_release_on_trial_is_ended(gateway: TrialGateway) -> None:

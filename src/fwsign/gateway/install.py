@@ -44,7 +44,7 @@ from fwsign.gateway.target.sources import Sources
 from fwsign.gateway.target.stage import Staged
 from fwsign.gateway.trial import steps as trial_steps
 from fwsign.gateway.trial.record import TrialRecord, write_trial
-from fwsign.gateway.trial.start import first_record, why_no_trial
+from fwsign.gateway.trial.start import first_record, refuse_unjudgeable, why_no_trial
 from fwsign.gateway.trial.status import TrialStatus
 from fwsign.memory.floors import Floor
 from fwsign.memory.state import State
@@ -227,6 +227,7 @@ class _Run:
             return None, None  # what was committed before is repaired, not tried
         why = why_no_trial(self._gateway, manifest, wanted)
         if why is None:
+            refuse_unjudgeable(self._device, rules)
             return rules, None
         self._notes.append(f"no trial: {why}")
         return None, why

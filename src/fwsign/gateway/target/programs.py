@@ -6,6 +6,7 @@ prints is kept in part, as text that no terminal acts on.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import pkgutil
@@ -117,6 +118,22 @@ def run(
             control.close()  # ends all, if it has not ended
             _await(guard)
     return end_of(argv[0], seconds, told, printed.text())
+
+
+def refuse_unstartable(program: str, user: str | None) -> None:
+    """Refuse a program that could not be started now.
+
+    Args:
+        program: its absolute path.
+        user: as for `run`.
+
+    Raises:
+        Failed: `io.hook`: it is not there, may not be executed, or its user cannot be taken.
+    """
+    _identity(program, user)
+    if not os.access(program, os.X_OK):
+        there = os.path.exists(program)  # noqa: PTH110 - as `os.access`
+        raise _not_started(program, os.strerror(errno.EACCES if there else errno.ENOENT).lower())
 
 
 def _identity(program: str, user: str | None) -> str:

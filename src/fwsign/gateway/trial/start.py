@@ -2,14 +2,16 @@
 """The beginning of a trial: whether a release can be tried, and its first record."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from fwsign.errors import FwsignError
+from fwsign.errors import Failed, FwsignError
 from fwsign.format.kinds import FlashPlace
+from fwsign.gateway.config.device import Device
 from fwsign.gateway.config.trial_rules import TrialRules
 from fwsign.gateway.run.open_gateway import OpenGateway
 from fwsign.gateway.run.session import INSTALLED, INTENT
 from fwsign.gateway.run.verb_commands import number_of
-from fwsign.gateway.target import release_record
+from fwsign.gateway.target import programs, release_record
 from fwsign.gateway.target.delivery import Delivery
 from fwsign.gateway.target.kept import KeptReleases
 from fwsign.gateway.target.release_record import ReleaseRecord
@@ -58,6 +60,23 @@ def why_no_trial(gateway: OpenGateway, manifest: str, wanted: Sequence[Delivery]
         return f"release {before.sequence} was installed without [trial], so it was not kept"
     lost = _not_kept(gateway, before, wanted)
     return f"{lost} of release {before.sequence} was not kept" if lost else None
+
+
+def refuse_unjudgeable(device: Device, rules: TrialRules) -> None:
+    """Refuse to begin a trial if the health command cannot be started: each release would fail.
+
+    A command among the installed files may come with the release.
+
+    Raises:
+        Failed: `io.hook`.
+    """
+    program = Path(rules.health[0])
+    if not program.is_relative_to(device.target_dir):
+        try:
+            programs.refuse_unstartable(str(program), rules.user)
+        except Failed as error:
+            hint = "correct [trial] in device.toml; each release would fail its trial"
+            raise error.with_hint(hint) from None
 
 
 def _not_kept(

@@ -198,15 +198,18 @@ for one in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGQUIT):
     signal.signal(one, signal.SIG_IGN)
 os.umask(0o777)
 os.chdir({str(tmp_path)!r})
-print(run(["/bin/sh", "-c", "cat /proc/self/status; umask; pwd"], seconds=9,
+print(run(["/bin/sh", "-c", "cat /proc/self/status; umask; pwd"], seconds=60,
           environment={{}}).output)
 """
+    begun = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
+    assert time.monotonic() - begun < 30  # it does not wait for the end of the time
     lines = done.stdout.split("\n")
     facts = dict(line.split(":", 1) for line in lines if ":" in line)
-    assert {int(facts[name], 16) for name in ("SigBlk", "SigIgn")} == {0}
+    known = sum(1 << one - 1 for one in signal.valid_signals())  # others are the C library's own
+    assert {int(facts[name], 16) & known for name in ("SigBlk", "SigIgn")} == {0}
     assert lines[-3:-1] == ["0022", "/"]
 
 

@@ -44,6 +44,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda one, _: stops.append(one))
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # or the end of the command would not wake it
     prctl(_SET_DEATH_SIGNAL, signal.SIGTERM)  # if another process has the other end of control
     poll = select.poll()
     poll.register(control)

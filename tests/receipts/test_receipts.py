@@ -498,6 +498,12 @@ def test_a_directory_is_no_file_of_receipts(tmp_path: Path) -> None:
         list(read_lines(tmp_path / "none"))
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file whose reading fails")
+def test_a_disk_that_fails_is_named() -> None:
+    with refused("io.read", "cannot read /proc/self/mem: input/output error"):
+        list(read_lines(Path("/proc/self/mem")))
+
+
 def test_a_line_that_cannot_be_made_leaves_the_file(tmp_path: Path) -> None:
     path = tmp_path / "receipts.jsonl"
     append(path, {})

@@ -128,11 +128,12 @@ class TestOwnKey:
         refused(found, 5, 'odd.pem has 2 certificates, but none that has issued "release"')
 
     def test_a_key_of_a_kind_that_there_is_not_is_refused(self) -> None:
-        own = ("--key", "awskms:///alias/x", "--chain", "chain.pem", "--product", "x1")
+        own = ("--key", "gopher:///alias/x", "--chain", "chain.pem", "--product", "x1")
         refused(
             run("sign", "build.bin", *own),
             5,
-            'no key backend for "awskms:", only files (a path or "file:")',
+            'no key backend for "gopher:", there are file:, awskms:, openbao:, pkcs11:, '
+            "ssh-agent:, vault:",
         )
 
 

@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
 
 from fwsign.errors import Failed, Untrusted
@@ -93,7 +94,7 @@ def load_key(spki: bytes, kind: KeyKind | None) -> Any:
         raise ValueError(str(error)) from None
 
 
-def ecdsa(hashed: hashes.HashAlgorithm) -> ec.ECDSA:
+def ecdsa(hashed: hashes.HashAlgorithm | Prehashed) -> ec.ECDSA:
     """Return ECDSA for signing: with the nonces of RFC 6979 if this version has them.
 
     Before version 43, or with OpenSSL before 3.2, OpenSSL's own chance makes the nonces.

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from fwsign.errors import Failed
 from fwsign.format.algorithms import NEW_KEYS
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
+
+    from fwsign.keys.held import HeldKey
 
 # Strings, so that naming a type does not import the module of every algorithm.
 PublicKey: TypeAlias = (
@@ -64,38 +66,97 @@ class Signer(Protocol):
         """
 
 
+_BACKENDS: Final = {
+    "awskms": "awskms",
+    "openbao": "transit",
+    "pkcs11": "pkcs11",
+    "ssh-agent": "ssh_agent",
+    "vault": "transit",
+}
+"""Where keys may be, apart from files: the schemes of URIs, and the modules that open them."""
+
+
 def signer_from_uri(uri: str, passphrase: Passphrase) -> Signer:
     """Open the key that a URI names; a path is a URI too.
 
     Args:
-        uri: a path, or `file:` and a path (RFC 8089).
-        passphrase: called only if the key is encrypted.
+        uri: a path, `file:` and a path (RFC 8089), or a URI of another backend: `pkcs11:`,
+            `openbao:`, `vault:`, `awskms:`, `ssh-agent:`.
+        passphrase: called only if the key needs one: an encrypted file, the PIN of a token.
 
     Raises:
         Failed: `key.unsupported`: no such backend, or a key of another algorithm;
-            `key.format`, `key.passphrase`, `key.passphrase-missing`, `io.*`.
+            `key.format`, `key.passphrase`, `key.passphrase-missing`, `io.*`, other `key.*`.
     """
-    from fwsign.keys.file import open_signer  # a backend is imported on use
+    if is_file(uri):
+        from fwsign.keys.file import open_signer  # a backend is imported on use
 
-    return open_signer(key_file(uri), passphrase)
+        return open_signer(key_file(uri), passphrase)
+    from fwsign.keys.held import HeldSigner
+
+    return HeldSigner(open_key(uri, passphrase))
 
 
-def key_file(uri: str) -> str:
-    """Return the path of the key that a URI names.
+def open_key(uri: str, passphrase: Passphrase) -> HeldKey:
+    """Open the key that a URI names, of whatever kind, for raw signatures.
+
+    Args:
+        uri: as for `signer_from_uri`.
+        passphrase: as for `signer_from_uri`.
+
+    Raises:
+        Failed: as `signer_from_uri`, but keys of any algorithm are opened.
+    """
+    from importlib import import_module
+
+    scheme = _scheme(uri)
+    if scheme == "file":
+        from fwsign.keys.file_key import FileKey
+
+        return FileKey(key_file(uri), passphrase)
+    opened: HeldKey = import_module(f"fwsign.keys.{_BACKENDS[scheme]}").open_key(uri, passphrase)
+    return opened
+
+
+def is_file(uri: str) -> bool:
+    """Tell whether a URI names a file.
 
     Raises:
         Failed: `key.unsupported`: no such backend.
     """
+    return _scheme(uri) == "file"
+
+
+def key_file(uri: str) -> str:
+    """Return the path of the key file that a URI names.
+
+    Raises:
+        Failed: `key.unsupported`: the key is not in a file.
+    """
     found = _SCHEME.fullmatch(uri)
-    scheme = found[1].lower() if found else "file"
-    if scheme != "file":
+    if not is_file(uri):
         raise Failed(
             "key.unsupported",
-            f'no key backend for "{scheme}:", only files (a path or "file:")',
+            f"{uri} is not a file, and this command needs a key in a file",
             expected="file",
-            found=scheme,
+            found=_scheme(uri),
         )
     return _path_of(found[2]) if found else uri
+
+
+def _scheme(uri: str) -> str:
+    """Return the scheme of a key's URI, "file" for a path."""
+    found = _SCHEME.fullmatch(uri)
+    scheme = found[1].lower() if found else "file"
+    if scheme != "file" and scheme not in _BACKENDS:
+        known = ", ".join(f"{one}:" for one in ("file", *_BACKENDS))
+        raise Failed(
+            "key.unsupported",
+            f'no key backend for "{scheme}:", there are {known}',
+            expected=known,
+            found=scheme,
+        )
+    return scheme
 
 
 def _path_of(rest: str) -> str:

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keys that are held elsewhere: one interface for all backends, and signers made of them.
+
+A backend makes raw signatures and nothing else: it gets a digest, or a message for algorithms that
+hash on their own. Digests are made on the host, since few tokens hash. What COSE, X.509 or a boot
+ROM wants around a raw signature is made by its own module.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from cryptography.hazmat.primitives import hashes
+
+from fwsign.format import algorithms, cose
+from fwsign.keys.file import algorithm_of
+
+if TYPE_CHECKING:
+    from fwsign.keys import PublicKey
+
+
+class Scheme(Enum):
+    """How a key signs: the data that it gets, and the form of the signature."""
+
+    ECDSA = "ECDSA"
+    """Data: a digest. Signature: r and s, each as wide as the curve's order."""
+    PSS = "RSASSA-PSS"
+    """Data: a digest. MGF1 has the same digest, and the salt is as long (RFC 8017 s.8.1)."""
+    PKCS1 = "RSASSA-PKCS1-v1_5"
+    """Data: a digest (RFC 8017 s.8.2); certificates and CRLs of RSA keys have it."""
+    PURE = "pure"
+    """Data: a message of any length. Ed25519 (RFC 8032), and ML-DSA with an empty context."""
+    MU = "external mu"
+    """Data: the 64 bytes of mu (FIPS 204 s.6.2). ML-DSA alone."""
+
+
+class HeldKey(Protocol):
+    """A private key behind a URI, opened: logged in, found, ready to sign more than once."""
+
+    @property
+    def place(self) -> str:
+        """Where the key is: a URI without any secret, for people, logs and records."""
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The public half, as the backend gives it."""
+
+    def sign_raw(self, scheme: Scheme, data: bytes, digest: str = "") -> bytes:
+        """Sign.
+
+        Args:
+            scheme: how; one that suits the key.
+            data: a digest or a message, as the scheme says.
+            digest: the digest's name, as in "SHA-256"; "" where the scheme has none.
+
+        Raises:
+            Failed: `key.*`: the backend could not sign, has gone, or cannot sign like this.
+        """
+
+    def close(self) -> None:
+        """Log out, if nobody else uses the login. Closing twice does no harm."""
+
+
+class HeldSigner:
+    """Signs releases with a key held elsewhere; a `fwsign.keys.Signer`.
+
+    Args:
+        key: the key.
+
+    Raises:
+        Failed: `key.unsupported`: releases are not signed with keys of this kind.
+    """
+
+    def __init__(self, key: HeldKey) -> None:
+        self.key: Final = key
+        self._algorithm = algorithm_of(key.public_key)
+
+    @property
+    def algorithm(self) -> int:
+        """The COSE algorithm identifier."""
+        return self._algorithm
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The public half of the key."""
+        return self.key.public_key
+
+    def sign(self, message: bytes) -> bytes:
+        """Sign `message`; see `fwsign.keys.Signer.sign`."""
+        own = algorithms.ALGORITHMS[self._algorithm]
+        if not own.digest:
+            return self.key.sign_raw(Scheme.PURE, message)
+        scheme = Scheme.PSS if own.key == "RSA" else Scheme.ECDSA
+        return self.key.sign_raw(scheme, digest_of(message, own.digest), own.digest)
+
+
+def digest_of(message: bytes, name: str) -> bytes:
+    """Return a message's digest; `name` is one of `fwsign.format.cose.HASHES`."""
+    hasher = hashes.Hash(cose.HASHES[name])
+    hasher.update(message)
+    return hasher.finalize()
+
+
+def mu_of(public: Any, message: bytes) -> bytes:
+    """Return ML-DSA's mu of a message, with an empty context: 64 bytes.
+
+    Args:
+        public: an ML-DSA key.
+        message: what is to be signed, of any length.
+
+    Source: FIPS 204 s.6.2, algorithm 7 line 6; RFC 9881 appendix D.
+    """
+    from cryptography.hazmat.primitives.asymmetric import mldsa  # old versions lack it
+
+    hasher = mldsa.MLDSAMuHasher(public, b"")
+    hasher.update(message)
+    return hasher.finalize()

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Let cryptography's builders sign certificates, requests and CRLs with a key held elsewhere.
+
+The builders take any object of their abstract key types, and call its `sign`. So a stand-in has the
+type of the key, and passes the digest on to the backend. It has no private numbers to give away.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
+from fwsign.errors import Failed
+from fwsign.format.algorithms import DIGESTS
+from fwsign.format.cose import key_name
+from fwsign.keys.held import Scheme
+
+if TYPE_CHECKING:
+    from fwsign.keys import PrivateKey
+    from fwsign.keys.held import HeldKey
+
+
+def private_key(held: HeldKey) -> PrivateKey:
+    """Return an object that cryptography takes for the private key.
+
+    Args:
+        held: the key; P-256, P-384, P-521, Ed25519, RSA or ML-DSA.
+
+    Raises:
+        Failed: `key.unsupported`: a key of another kind.
+    """
+    public: Any = held.public_key
+    if isinstance(public, ec.EllipticCurvePublicKey):
+        return _EllipticCurve(held)
+    if isinstance(public, ed25519.Ed25519PublicKey):
+        return _Ed25519(held)
+    if isinstance(public, rsa.RSAPublicKey):
+        return _Rsa(held)
+    made = _ml_dsa(held)
+    if made is None:
+        raise Failed(
+            "key.unsupported",
+            f"no certificate can be signed with a key of {key_name(public)}",
+            expected="P-256, P-384, P-521, Ed25519, RSA or ML-DSA",
+            found=key_name(public),
+        )
+    return made
+
+
+class _StandIn:
+    """What all stand-ins share: the public half, and no way to the private one."""
+
+    def __init__(self, held: HeldKey) -> None:
+        self._held = held
+
+    def public_key(self) -> Any:
+        return self._held.public_key
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise Failed(
+            "key.unsupported",
+            f"the key stays where it is, at {self._held.place}: it cannot be written to a file",
+            expected="a key in a file",
+            found=self._held.place,
+        )
+
+    private_bytes = private_numbers = private_bytes_raw = _refuse
+    exchange = decrypt = _refuse
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self
+
+
+class _EllipticCurve(_StandIn, ec.EllipticCurvePrivateKey):
+    @property
+    def curve(self) -> ec.EllipticCurve:
+        return cast("ec.EllipticCurve", self.public_key().curve)
+
+    @property
+    def key_size(self) -> int:
+        return self.curve.key_size
+
+    def sign(self, data: Any, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
+        name, digest = _digest(data, signature_algorithm.algorithm)
+        raw = self._held.sign_raw(Scheme.ECDSA, digest, name)
+        half = len(raw) // 2
+        r, s = (int.from_bytes(one, "big") for one in (raw[:half], raw[half:]))
+        return encode_dss_signature(r, s)
+
+
+class _Ed25519(_StandIn, ed25519.Ed25519PrivateKey):
+    def sign(self, data: Any) -> bytes:
+        return self._held.sign_raw(Scheme.PURE, bytes(data))
+
+
+class _Rsa(_StandIn, rsa.RSAPrivateKey):
+    @property
+    def key_size(self) -> int:
+        return cast("int", self.public_key().key_size)
+
+    def sign(self, data: Any, padding: Any, algorithm: Any) -> bytes:
+        name, digest = _digest(data, algorithm)
+        scheme = Scheme.PKCS1 if _is_pkcs1(padding) else Scheme.PSS
+        return self._held.sign_raw(scheme, digest, name)
+
+
+def _ml_dsa(held: HeldKey) -> PrivateKey | None:
+    """Return a stand-in of ML-DSA; None if the key is of another kind, or this version has none."""
+    try:
+        from cryptography.hazmat.primitives.asymmetric import mldsa
+    except ImportError:
+        return None
+
+    class MlDsa(_StandIn):
+        def sign(self, data: Any, context: Any = None) -> bytes:
+            if context:
+                self._refuse()
+            return self._held.sign_raw(Scheme.PURE, bytes(data))
+
+        def sign_mu(self, mu: Any) -> bytes:
+            return self._held.sign_raw(Scheme.MU, bytes(mu))
+
+    for public, private in (
+        (mldsa.MLDSA65PublicKey, mldsa.MLDSA65PrivateKey),
+        (mldsa.MLDSA87PublicKey, mldsa.MLDSA87PrivateKey),
+    ):
+        if isinstance(held.public_key, public):
+            return cast("PrivateKey", type("MlDsa", (MlDsa, private), {})(held))
+    return None
+
+
+def _is_pkcs1(scheme: object) -> bool:
+    return isinstance(scheme, padding.PKCS1v15)
+
+
+def _digest(data: Any, algorithm: Any) -> tuple[str, bytes]:
+    """Hash data as the builder asks; return the digest's name, as in `DIGESTS`, and the digest."""
+    hasher = hashes.Hash(algorithm)
+    hasher.update(data)
+    names = {one.function: one.name for one in DIGESTS.values()}
+    return names[algorithm.name], hasher.finalize()

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 
-from fwsign.errors import Failed
 from fwsign.files import read_bytes
 from fwsign.format import cose, library
+from fwsign.keys.confirm import unsupported
 from fwsign.keys.file import KEY_FILE_LIMIT
 from fwsign.keys.formats import read_private_key
 from fwsign.keys.held import Scheme
@@ -66,12 +66,7 @@ class FileKey:
         if hasattr(key, "sign_mu") and scheme in {Scheme.PURE, Scheme.MU}:
             signed: bytes = key.sign(data) if scheme is Scheme.PURE else key.sign_mu(data)
             return signed
-        raise Failed(
-            "key.unsupported",
-            f"a key of {cose.key_name(self.public_key)} makes no {scheme.value} signatures",
-            expected="a key that fits",
-            found=cose.key_name(self.public_key),
-        )
+        raise unsupported(self, scheme.value)
 
     def close(self) -> None:
         """Do nothing: the key is in memory, as long as the process needs it."""

@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -185,6 +186,13 @@ class Bao:
             "disable_mlock": True,
             "log_level": "error",
         }
+
+
+@pytest.fixture(scope="session")
+def bao(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bao]:
+    """Run one OpenBao for all tests; each test makes keys with names of its own."""
+    with running(tmp_path_factory.mktemp("bao")) as server:
+        yield server
 
 
 @contextmanager

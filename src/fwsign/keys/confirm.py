@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
 
 from fwsign.errors import Failed
@@ -19,41 +19,6 @@ from fwsign.keys.held import Scheme
 
 if TYPE_CHECKING:
     from fwsign.keys.held import HeldKey
-
-
-def require_fit(key: HeldKey, scheme: Scheme, digest: str = "") -> None:
-    """Refuse a scheme that does not suit the key.
-
-    Args:
-        key: the key.
-        scheme: how it shall sign.
-        digest: the digest's name; "" where the scheme has none.
-
-    Raises:
-        Failed: `key.unsupported`.
-    """
-    public: Any = key.public_key
-    fine = {
-        Scheme.ECDSA: isinstance(public, ec.EllipticCurvePublicKey),
-        Scheme.PSS: isinstance(public, rsa.RSAPublicKey),
-        Scheme.PKCS1: isinstance(public, rsa.RSAPublicKey),
-        Scheme.PURE: isinstance(public, ed25519.Ed25519PublicKey) or hasattr(public, "verify_mu"),
-        Scheme.MU: hasattr(public, "verify_mu"),
-    }
-    if not fine[scheme] or (scheme not in (Scheme.PURE, Scheme.MU)) != (digest in cose.HASHES):
-        raise unsupported(key, scheme.value)
-
-
-def unsupported(key: HeldKey, how: str, hint: str | None = None) -> Failed:
-    """Return the refusal of a kind of signature that a key does not make."""
-    name = cose.key_name(key.public_key)
-    return Failed(
-        "key.unsupported",
-        f"a key of {name} makes no {how} signatures at {key.place}",
-        expected="a key that fits",
-        found=name,
-        hint=hint,
-    )
 
 
 def checked(key: HeldKey, scheme: Scheme, data: bytes, digest: str, signature: bytes) -> bytes:

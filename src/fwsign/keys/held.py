@@ -14,7 +14,9 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from fwsign.errors import Failed
 from fwsign.format import algorithms, cose
 from fwsign.keys.file import algorithm_of
 
@@ -120,6 +122,37 @@ def sign_message(key: HeldKey, scheme: Scheme, message: bytes, digest: str = "")
     if isinstance(key, HashingKey):
         return key.sign_message(scheme, message, digest)
     return key.sign_raw(scheme, digest_of(message, digest) if digest else message, digest)
+
+
+def check_scheme(public: Any, scheme: Scheme) -> None:
+    """Refuse a scheme that does not suit a key.
+
+    Args:
+        public: the key's public half.
+        scheme: how it shall sign.
+
+    Raises:
+        Failed: `key.unsupported`.
+    """
+    if scheme not in _schemes(public):
+        raise Failed(
+            "key.unsupported",
+            f"a key of {cose.key_name(public)} makes no {scheme.value} signatures",
+            expected="a key that fits",
+            found=cose.key_name(public),
+        )
+
+
+def _schemes(public: Any) -> tuple[Scheme, ...]:
+    """Return the schemes that a key can sign with."""
+    if isinstance(public, ec.EllipticCurvePublicKey):
+        return (Scheme.ECDSA,)
+    if isinstance(public, rsa.RSAPublicKey):
+        return (Scheme.PSS, Scheme.PKCS1)
+    if isinstance(public, ed25519.Ed25519PublicKey):
+        return (Scheme.PURE,)
+    ml_dsa = cose.key_name(public).startswith("ML-DSA")
+    return (Scheme.PURE, Scheme.MU) if ml_dsa else ()
 
 
 def digest_of(message: bytes, name: str) -> bytes:

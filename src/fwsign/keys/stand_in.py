@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from fwsign.errors import Failed
 from fwsign.format.algorithms import DIGESTS
-from fwsign.format.cose import key_name
+from fwsign.format.cose import key_name, kind_of
 from fwsign.keys.held import Scheme, sign_message
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def private_key(held: HeldKey) -> PrivateKey:
         Failed: `key.unsupported`: a key of another kind.
     """
     public: Any = held.public_key
-    if isinstance(public, ec.EllipticCurvePublicKey):
+    if isinstance(public, ec.EllipticCurvePublicKey) and kind_of(public) is not None:
         return _EllipticCurve(held)
     if isinstance(public, ed25519.Ed25519PublicKey):
         return _Ed25519(held)

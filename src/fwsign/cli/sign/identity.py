@@ -80,7 +80,7 @@ def from_pki(directory: Path, name: str, crls: "Sequence[Path]") -> FoundSigner:
         ui.note(f'warning: devices that know only the root "{old}" refuse this: {why}')
     given = inputs.load_pem(crls, "X509 CRL", "CRL")
     anchor = Anchor.from_certificate(root.public_bytes(Encoding.DER))
-    return FoundSigner(str(pki.key_path(name)), chain, anchor, (*pki.crls(name, at=now), *given))
+    return FoundSigner(pki.key_uri(name), chain, anchor, (*pki.crls(name, at=now), *given))
 
 
 def from_key(uri: str, chain: Path, source: str | None, crls: "Sequence[Path]") -> FoundSigner:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from cryptography.hazmat.primitives import hashes
 
 from fwsign.format import algorithms, cose
+from fwsign.keys import key_file
 from fwsign.keys.file import algorithm_of
 
 if TYPE_CHECKING:
-    from fwsign.keys import PublicKey
+    from fwsign.keys import PublicKey, Signer
 
 
 class Scheme(Enum):
@@ -93,6 +94,11 @@ class HeldSigner:
             return self.key.sign_raw(Scheme.PURE, message)
         scheme = Scheme.PSS if own.key == "RSA" else Scheme.ECDSA
         return self.key.sign_raw(scheme, digest_of(message, own.digest), own.digest)
+
+
+def place_of(signer: Signer, uri: str) -> str:
+    """Return the place of a signer's key, without any secret; `uri` is what named it."""
+    return signer.key.place if isinstance(signer, HeldSigner) else key_file(uri)
 
 
 def digest_of(message: bytes, name: str) -> bytes:

@@ -36,7 +36,7 @@ _GONE: Final = (ConnectionError, ssl.SSLError)
 """What a connection raises that the server has closed meanwhile."""
 
 
-class Answer(NamedTuple):
+class Reply(NamedTuple):
     """What a server answered.
 
     Args:
@@ -50,7 +50,7 @@ class Answer(NamedTuple):
     place: str
 
 
-class Server:
+class KeyServer:
     """A server at an address; threads may ask it at once, and connections are used again.
 
     Args:
@@ -71,9 +71,7 @@ class Server:
         self._lock = threading.Lock()
         weakref.finalize(self, _close, self._idle)  # for those who never close it
 
-    def ask(
-        self, method: str, target: str, body: bytes | None, secret: Mapping[str, str]
-    ) -> Answer:
+    def ask(self, method: str, target: str, body: bytes | None, secret: Mapping[str, str]) -> Reply:
         """Send a request and return the answer, of any status.
 
         Args:
@@ -89,7 +87,7 @@ class Server:
         if body is not None:
             headers["Content-Type"] = "application/json"
 
-        def once() -> Answer:
+        def once() -> Reply:
             idle = self._take()
             if idle is not None:
                 try:
@@ -111,13 +109,13 @@ class Server:
         target: str,
         body: bytes | None,
         headers: Mapping[str, str],
-    ) -> Answer:
+    ) -> Reply:
         with contextlib.ExitStack() as stack:
             stack.callback(connection.close)
             connection.request(method, target, body, headers)
             with connection.getresponse() as response:
                 data = read_bounded(response, MAX_ANSWER)
-            found = Answer(response.status, data, response.getheader("Location") or "")
+            found = Reply(response.status, data, response.getheader("Location") or "")
             if not response.will_close:
                 stack.pop_all()
                 with self._lock:

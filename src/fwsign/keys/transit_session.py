@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from fwsign.errors import Failed, FwsignError
 from fwsign.keys import transit_login, uri
-from fwsign.keys.exchange import Answer, Server
+from fwsign.keys.exchange import KeyServer, Reply
 
 if TYPE_CHECKING:
     from fwsign.keys import Passphrase
@@ -39,7 +39,7 @@ class Session:
 
     def __init__(self, found: KeyUri, passphrase: Passphrase) -> None:
         ca = transit_login.setting(found, "ca", "CACERT")
-        self._server = Server(transit_login.address(found), Path(ca) if ca else None)
+        self._server = KeyServer(transit_login.address(found), Path(ca) if ca else None)
         self.address = self._server.address
         self.namespace = transit_login.setting(found, "namespace", "NAMESPACE")
         if not self.namespace.isascii() or not self.namespace.isprintable():
@@ -104,7 +104,7 @@ class Session:
             raise self._odd(f"{path} gives no token") from None
         self._revoke = True
 
-    def _answer(self, method: str, path: str, body: object) -> Answer:
+    def _answer(self, method: str, path: str, body: object) -> Reply:
         headers = {"X-Vault-Request": "true"}
         if self._token:
             headers["X-Vault-Token"] = self._token
@@ -124,7 +124,7 @@ class Session:
                 hint="ca=FILE in the URI names the CA of the server" if untrusted else None,
             ) from None
 
-    def _refusal(self, answer: Answer, method: str, path: str) -> Failed:
+    def _refusal(self, answer: Reply, method: str, path: str) -> Failed:
         status, words = answer.status, self._words(answer)
         if status == 403:
             return self._forbidden(method, path, words)
@@ -178,7 +178,7 @@ class Session:
             return "invalid token" not in words
         return self._answer("GET", "auth/token/lookup-self", None).status == 200
 
-    def _words(self, answer: Answer) -> str:
+    def _words(self, answer: Reply) -> str:
         """Return the errors in an answer, on one line."""
         try:
             errors = json.loads(answer.body)["errors"]

@@ -83,7 +83,7 @@ def sign(
 
     settings = config.load()
     product = _product(about, settings)
-    who.check()
+    who.check(settings.key, settings.chain)
     about.notice()
     _check_options(content, evidence, output, several=len(files) > 1, as_json=as_json)
     now = inputs.now()
@@ -276,10 +276,13 @@ def _find(
     from fwsign.cli.sign import identity
 
     crls = evidence.crl or ()
-    if who.key is None or who.chain is None:
+    key, chain = who.key, who.chain
+    if who.pki is None and who.signer is None:
+        key, chain = key or settings.key, chain or settings.chain
+    if key is None or chain is None:
         name = who.signer or settings.signer or identity.DEFAULT_SIGNER
         return identity.from_pki(config.find_pki(who.pki), name, crls)
-    return identity.from_key(who.key, who.chain, source, crls)
+    return identity.from_key(key, chain, source, crls)
 
 
 def _time_stamping(evidence: option.EvidenceOptions, signing: "Signing") -> "TimeStamping | None":

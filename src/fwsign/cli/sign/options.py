@@ -253,6 +253,15 @@ OUTPUT: TypeAlias = Annotated[
         "FILE.suit for each.",
     ),
 ]
+OUTPUT_DIR: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--output-dir",
+        readable=False,
+        metavar="DIR",
+        help="Put FILE.suit of each FILE into this directory, not beside FILE.",
+    ),
+]
 DRY_RUN: TypeAlias = Annotated[
     bool,
     typer.Option(

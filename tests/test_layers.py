@@ -46,6 +46,8 @@ PURE = ("errors", "format", "x509", "verify", "trust")
 """Where the verify path is: the standard library and cryptography, and no I/O."""
 CRYPTOGRAPHY = "cryptography"
 PLACES = {
+    "boto3": ("keys.awskms",),
+    "botocore": ("keys.awskms",),
     "typer": ("cli",),
     "click": ("cli",),
     "rich": ("cli",),
@@ -55,7 +57,7 @@ PLACES = {
     "usb": ("flash.pico.usb",),
 }
 """Where a library may be imported: the beginnings of modules' names."""
-NOT_YET = {"pkcs11", "boto3", "botocore", "paho", "requests", "pydantic"}
+NOT_YET = {"pkcs11", "paho", "requests", "pydantic"}
 CLOCKS = {"now", "utcnow", "today", "time", "time_ns", "monotonic"}
 IO_MODULES = {"os", "socket", "subprocess", "time", "random", "secrets", "urllib", "pathlib"}
 

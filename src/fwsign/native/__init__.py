@@ -110,6 +110,12 @@ def read(image: bytes) -> Native | None:
     return None
 
 
+def remarks(kind: str, image: bytes) -> list[str]:
+    """Return what a signed image leaves open, for people; each kind may have such a function."""
+    own = getattr(_module(kind), "remarks", None)
+    return own(image) if own is not None else []
+
+
 def refused(kind: str, what: str, expected: object, found: object) -> Tampered:
     """Return the refusal of a native signature that is there and wrong, for a kind to raise.
 

@@ -61,7 +61,8 @@ class Native(NamedTuple):
         kind: one of `KINDS`.
         security_version: the chip's number against rollback, as the image states it; None if it
             states none.
-        signatures: those that are there and verify, in their order.
+        signatures: those that are there and verify, in their order; one without a `public_key` was
+            not checked.
     """
 
     kind: str
@@ -75,7 +76,12 @@ class Native(NamedTuple):
 
 
 def sign(
-    kind: str, image: bytes, keys: Sequence[HeldKey], *, security_version: int | None = None
+    kind: str,
+    image: bytes,
+    keys: Sequence[HeldKey],
+    *,
+    security_version: int | None = None,
+    options: Mapping[str, str] | None = None,
 ) -> bytes:
     """Return an image with native signatures.
 
@@ -85,26 +91,42 @@ def sign(
         keys: the keys; one whose signature is there already makes no second one.
         security_version: the number against rollback. Where it is compiled into the image, it must
             be the same there; elsewhere it is written. None: as the image has it.
+        options: further options of the kind, by name; see `fwsign.native.options`.
 
     Raises:
         Malformed: `malformed.image`: not an image of this kind.
         Tampered: `tampered.native`: it has a signature that is wrong.
         Unsuitable: `unsuitable.security-version`, `unsuitable.chip`.
-        Failed: `key.*`: a key that this chip cannot use, or that cannot sign.
+        Failed: `key.*`: a key that this chip cannot use, or that cannot sign; `io.format`: options
+            that the kind does not have, or that do not fit the image.
     """
-    signed: bytes = _module(kind).sign(image, keys, security_version=security_version)
+    module = _module(kind)
+    more: dict[str, Any] = {}
+    if options:
+        from fwsign.native.options import parse
+
+        more["options"] = parse(kind, getattr(module, "OPTIONS", None), options)
+    signed: bytes = module.sign(image, keys, security_version=security_version, **more)
     return signed
 
 
-def read(image: bytes) -> Native | None:
+def read(image: bytes, keys: Sequence[Any] = ()) -> Native | None:
     """Return the native signatures of an image; None if it has none.
+
+    Args:
+        image: the image.
+        keys: public keys that may have signed it, for kinds whose images name keys by hashes alone
+            (`BY_HASH`): such a signature is checked, and has its `public_key`, where the key is
+            one of these.
 
     Raises:
         Malformed: `malformed.image`: a signature is there, and breaks its form.
         Tampered: `tampered.native`: a signature is there, and does not verify.
     """
     for kind in KINDS:
-        found: Native | None = _module(kind).read(image)
+        module = _module(kind)
+        known = {"keys": keys} if hasattr(module, "BY_HASH") else {}
+        found: Native | None = module.read(image, **known)
         if found is not None:
             return found
     return None

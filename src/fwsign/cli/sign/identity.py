@@ -142,3 +142,9 @@ def opened(found: FoundSigner, source: str | None) -> Signing:
     """Open a signer's key."""
     signer = signer_from_uri(found.uri, inputs.passphrase_source(source, f"the key {found.uri}"))
     return Signing(Identity(signer, found.chain, found.crls), found.anchor)
+
+
+def place(found: FoundSigner, signing: Signing) -> str:
+    """Return where an opened key is, for people and programs: no secret is in it."""
+    key = getattr(signing.identity.signer, "key", None)
+    return key.place if key is not None else found.uri

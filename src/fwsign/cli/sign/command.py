@@ -3,6 +3,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,10 +14,12 @@ from fwsign.cli import config, inputs, ui
 from fwsign.cli.command import Command, examples, grouped
 from fwsign.cli.options import ALLOW_EXAMPLE, JSON, KEY_PASS
 from fwsign.cli.sign import options as option
+from fwsign.cli.sign.native_options import NativeOptions
 from fwsign.flash.boards.waivers import UNBOOTABLE
 
 if TYPE_CHECKING:
     from fwsign.cli.sign.identity import FoundSigner
+    from fwsign.cli.sign.native import NativeFiles
     from fwsign.cli.sign.targets import TargetFile
     from fwsign.signing.envelope import TimeStamping
     from fwsign.signing.release import Release
@@ -66,6 +69,7 @@ def sign(
     images: option.ImageOptions,
     content: option.ContentOptions,
     evidence: option.EvidenceOptions,
+    natives: NativeOptions,
     force: option.FORCE = False,
     pass_: KEY_PASS = None,
     allow_empty: option.ALLOW_EMPTY = False,
@@ -100,7 +104,9 @@ def sign(
     use_before = _use_before(about.not_after, now)
     together = output is not None
     names = naming.name_files(files, images.name or (), together=together, empty=allow_empty)
-    envelopes = [output] if output else [_envelope_of(file, output_dir) for file in files]
+    plan = _native_plan(natives, settings, files, names)
+    signed = [plan.path(file) if plan else file for file in files]
+    envelopes = [output] if output else [_envelope_of(file, output_dir) for file in signed]
     others = filter(None, (who.chain, content.device_data))
     existing.check(envelopes, (*files, *(evidence.crl or ()), *others), force=force)
     parts = naming.renamed(targets.find_targets(files, images.target or ()), names)
@@ -111,22 +117,45 @@ def sign(
     vendor = about.vendor or settings.vendor or _only_vendor(found)
     what = _What(vendor, product, about, number, use_before, content)
     said = _check_images(groups, about.version, strict=images.strict, waived=images.waived)
-    releases = [_describe(one, what) for one in groups]
     terms = making.Terms(
         now=now,
         stamping=_time_stamping(evidence, found),
         allow_example_keys=allow_example_keys,
         force=force,
     )
-    pairs = list(zip(envelopes, releases, strict=True))
-    kept = [making.kept(*one, found, terms) for one in pairs]
-    if dry_run:
-        identity.check(found, now, allow_example_keys=allow_example_keys, force=force)
-        written.show_plan(pairs, found, kept, said, as_json=as_json)
-        return
-    made = making.missing(releases, kept, found, terms, pass_)
-    all_made = written.SignedFiles(envelopes, files, made, now, said)
+    with ExitStack() as logins:
+        if plan is not None and (not dry_run or not plan.written):
+            from fwsign.cli.sign import native  # few releases have native signatures
+
+            groups = logins.enter_context(native.signed(plan, groups, force=force))
+            said = _check_images(groups, about.version, strict=images.strict, waived=images.waived)
+        releases = [_describe(one, what) for one in groups]
+        pairs = list(zip(envelopes, releases, strict=True))
+        kept = [making.kept(*one, found, terms) for one in pairs]
+        if dry_run:
+            identity.check(found, now, allow_example_keys=allow_example_keys, force=force)
+            written.show_plan(pairs, found, kept, said, as_json=as_json)
+            return
+        made = making.missing(releases, kept, found, terms, pass_)
+    all_made = written.SignedFiles(envelopes, signed, made, now, said)
     written.write(all_made, pki=who.pki, force=force, as_json=as_json)
+
+
+def _native_plan(
+    natives: NativeOptions, settings: config.Config, files: Sequence[Path], names: dict[Path, str]
+) -> "NativeFiles | None":
+    """Return which images get a native signature, and name those after their new files."""
+    wish = natives.settled(settings.native)
+    if wish is None:
+        return None
+    from fwsign.cli.sign import native  # few releases have native signatures
+    from fwsign.format.kinds import check_name
+
+    plan = native.planned(wish, files, natives.native_output or ())
+    for file, path in plan.written.items():
+        if names[file] == file.name:
+            names[file] = check_name(path.name)
+    return plan
 
 
 def _envelope_of(file: Path, directory: Path | None) -> Path:
@@ -210,9 +239,17 @@ def _describe(group: "Sequence[TargetFile]", what: _What) -> "Release":
     parts = [one.part for one in group]
     if policy is not None:
         parts.append(ReleaseFile(policy, file_identifier(DEVICE_DATA), DEVICE_DATA, inside=True))
+    native = tuple(one.native for one in group)
     release = describe(
         parts,
-        Text(what.vendor, what.product, stated, what.about.description, what.about.notice()),
+        Text(
+            what.vendor,
+            what.product,
+            stated,
+            what.about.description,
+            what.about.notice(),
+            native if any(native) else (),
+        ),
         sequence_number=what.number,
         use_before=what.use_before,
         embed=what.content.embed,

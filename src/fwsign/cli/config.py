@@ -15,7 +15,9 @@ from fwsign.files import io_error, read_bytes
 from fwsign.nearest import did_you_mean
 
 NAME: Final = "fwsign.toml"
-KEYS: Final = ("vendor", "product", "pki", "signer", "key", "chain")
+KEYS: Final = ("vendor", "product", "pki", "signer", "key", "chain", "log")
+PATHS: Final = ("pki", "chain", "log")
+"""Keys whose values are paths, beside the file that names them."""
 LABELS: Final = "labels"
 """The table of names for the slots of a station, by their ports."""
 LONGEST_LABEL: Final = 24
@@ -31,6 +33,7 @@ class Config(NamedTuple):
         product: the product's name.
         pki: the directory of the PKI.
         signer: the name of a signer of the PKI; None if there is a key.
+        log: the file of the approval log; None for the PKI's own.
         labels: names of slots, by port.
         key: the URI of the key that signs; None if there is a signer, or neither.
         chain: the file of that key's certificates.
@@ -41,6 +44,7 @@ class Config(NamedTuple):
     product: str | None = None
     pki: Path | None = None
     signer: str | None = None
+    log: Path | None = None
     labels: Mapping[str, str] = MappingProxyType({})
     key: str | None = None
     chain: Path | None = None
@@ -66,7 +70,7 @@ def load() -> Config:
         native = native_settings.read(path, content.pop(native_settings.TABLE))
     said: dict[str, str] = content
     if path:
-        said |= {key: str(path.parent / said[key]) for key in ("pki", "chain") if key in said}
+        said |= {key: str(path.parent / said[key]) for key in PATHS if key in said}
         if "key" in said:
             said["key"] = _key_from(path.parent, said["key"])
     places = {key: f'{path}: "{key}"' for key in said}
@@ -76,9 +80,18 @@ def load() -> Config:
     said |= given
     places |= {key: f"FWSIGN_{key.upper()}" for key in given}
     _check(said, places)
-    pki, chain = (Path(said[key]) if key in said else None for key in ("pki", "chain"))
-    names = (said.get("vendor"), said.get("product"), pki, said.get("signer"))
-    return Config(*names, labels, said.get("key"), chain, native)
+    pki, chain, log = (Path(said[key]) if key in said else None for key in PATHS)
+    return Config(
+        said.get("vendor"),
+        said.get("product"),
+        pki,
+        said.get("signer"),
+        log,
+        labels,
+        said.get("key"),
+        chain,
+        native,
+    )
 
 
 def _key_from(directory: Path, uri: str) -> str:

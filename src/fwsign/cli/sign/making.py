@@ -99,9 +99,8 @@ def missing(
     if len(made) == len(releases):
         return made
     signing = identity.opened(found, source)
-    place = identity.place(found, signing)
     return [
-        old or Made(*_sign(release, signing, terms), "signed", place)
+        old or Made(*_sign(release, signing, terms), "signed", signing.place)
         for release, old in zip(releases, kept, strict=True)
     ]
 

@@ -5,23 +5,27 @@ An image with its signature is a new file, whole or absent; the given file stays
 again, the same image by the same keys stays as it is, too: signatures of RSA are random.
 """
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fwsign import native
-from fwsign.cli import inputs, ui
+from fwsign.cli import approvals, inputs, ui
 from fwsign.cli.sign.naming import assign
 from fwsign.errors import Failed, FwsignError
 from fwsign.files import io_error, read_bytes, write_atomic
 from fwsign.images import recognise
 from fwsign.keys import open_key
-from fwsign.native import Native, agreement
+from fwsign.native import Native, NativeSignature, agreement
+from fwsign.pki.log import Signature
 
 if TYPE_CHECKING:
-    from fwsign.cli.sign.native_options import NativeWish
+    from fwsign.cli.sign.native_options import ApprovalLog, NativeWish
     from fwsign.cli.sign.targets import TargetFile
     from fwsign.keys.held import HeldKey
 
@@ -89,7 +93,11 @@ def planned(wish: "NativeWish", files: Sequence[Path], typed: Sequence[str]) -> 
 
 @contextmanager
 def signed(
-    plan: NativeFiles, groups: "Sequence[Sequence[TargetFile]]", *, force: bool
+    plan: NativeFiles,
+    groups: "Sequence[Sequence[TargetFile]]",
+    log: "ApprovalLog",
+    *,
+    force: bool,
 ) -> "Iterator[list[list[TargetFile]]]":
     """Sign the images, write them, and yield the targets with the new files in their places.
 
@@ -98,6 +106,7 @@ def signed(
     Args:
         plan: the files.
         groups: the targets of each release.
+        log: where each signature is logged before its image is written.
         force: replace signed images that exist.
 
     Raises:
@@ -110,11 +119,13 @@ def signed(
             ask = inputs.passphrase_source(source, f"the key {uri}", "--native-pass")
             keys.append(open_key(uri, ask))
             logins.callback(keys[-1].close)
-        made = {file: _made(plan, file, keys, force=force) for file in plan.outputs}
+        made = {file: _made(plan, file, keys, log, force=force) for file in plan.outputs}
         yield [[_moved(one, plan, made) for one in group] for group in groups]
 
 
-def _made(plan: NativeFiles, file: Path, keys: "Sequence[HeldKey]", *, force: bool) -> Native:
+def _made(
+    plan: NativeFiles, file: Path, keys: "Sequence[HeldKey]", log: "ApprovalLog", *, force: bool
+) -> Native:
     """Return the native signatures of a file's image, which is written if it is a new one."""
     wish, path, image = plan.wish, plan.outputs[file], _read(file)
     if not keys:
@@ -130,11 +141,40 @@ def _made(plan: NativeFiles, file: Path, keys: "Sequence[HeldKey]", *, force: bo
         return found
     if force:
         _refuse_other(wish.kind, path)
+    before = native.read_as(wish.kind, image)
+    there = before.key_digests if before is not None else ()
+    fresh = [one for one in found.signatures if one.key_digest not in there]
+    approvals.record(log.file, _lines(path, data, fresh, keys, found), log.now)
     write_atomic(path, data, overwrite=force)
     ui.note(f"{path}: {file} with a native signature, {wish.kind}")
     for one in found.signatures:
         ui.note(f"native key {one.key_digest.hex()}, {one.algorithm}")
     return found
+
+
+def _lines(
+    path: Path,
+    data: bytes,
+    fresh: "Sequence[NativeSignature]",
+    keys: "Sequence[HeldKey]",
+    found: Native,
+) -> list[Signature]:
+    """Return the lines of the log for the signatures that were made now."""
+    places = {_spki(key.public_key): key.place for key in keys}
+    digest = hashlib.sha256(data).hexdigest()
+    lines = []
+    for one in fresh:
+        spki = _spki(one.public_key)
+        facts = {"native": found.kind, "key_digest": one.key_digest.hex()}
+        if found.security_version is not None:
+            facts["security_version"] = str(found.security_version)
+        lines.append(Signature("native", str(path), digest, spki, places[spki], facts))
+    return lines
+
+
+def _spki(public: Any) -> str:
+    der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(der).hexdigest()
 
 
 def _checked(wish: "NativeWish", name: Path, image: bytes, keys: "Sequence[HeldKey]") -> Native:

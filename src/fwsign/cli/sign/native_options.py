@@ -1,12 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The options of `fwsign sign` about the signature that the chip checks."""
 
-from typing import Annotated, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias
 
 import typer
 
 from fwsign.cli import ui
 from fwsign.cli.native_settings import NativeSettings
+
+if TYPE_CHECKING:
+    from fwsign.cli.sign.native import NativeFiles
+    from fwsign.cli.sign.targets import TargetFile
 
 
 def _kind(value: str | None) -> str | None:
@@ -115,6 +123,66 @@ class NativeOptions(NamedTuple):
             settings.key_digests,
             {**(settings.options if same else {}), **typed},
         )
+
+    def plan(
+        self, settings: NativeSettings, files: Sequence[Path], names: dict[Path, str]
+    ) -> "NativeFiles | None":
+        """Return which files get a native signature; None for none.
+
+        Args:
+            settings: what fwsign.toml says.
+            files: the given files.
+            names: the name of each file in the release; those that had their own file's get that of
+                the new one.
+        """
+        wish = self.settled(settings)
+        if wish is None:
+            return None
+        from fwsign.cli.sign import native  # few releases have native signatures
+        from fwsign.format.kinds import check_name
+
+        found = native.planned(wish, files, self.native_output or ())
+        for file, path in found.written.items():
+            if names[file] == file.name:
+                names[file] = check_name(path.name)
+        return found
+
+
+def signed_natively(
+    plan: "NativeFiles | None",
+    groups: "list[list[TargetFile]]",
+    log: Path | None,
+    now: datetime,
+    *,
+    force: bool,
+    dry_run: bool,
+) -> "AbstractContextManager[list[list[TargetFile]]]":
+    """Return a context with the targets of each release, natively signed where that is planned.
+
+    Args:
+        plan: the files that get a native signature; None for none.
+        groups: the targets of each release.
+        log: the approval log.
+        now: the present time.
+        force: replace signed images that exist.
+        dry_run: sign nothing; only what is signed already is checked.
+    """
+    if plan is None:
+        return nullcontext(groups)
+    if dry_run and plan.written:
+        names = ", ".join(map(str, plan.written.values()))
+        ui.note(f"the digest is that before the native signature, which would be in {names}")
+        return nullcontext(groups)
+    from fwsign.cli.sign import native  # few releases have native signatures
+
+    return native.signed(plan, groups, ApprovalLog(log, now), force=force)
+
+
+class ApprovalLog(NamedTuple):
+    """The approval log, None for none; and the time for its lines."""
+
+    file: Path | None
+    now: datetime
 
 
 class NativeWish(NamedTuple):

@@ -104,19 +104,15 @@ def verify(
     )
     parcels = split(envelope, payloads or ())
     trust = gather(demands, settings)
-    verifier = Verifier(trust.anchors, trust.policy)
-
-    def judge(parcel: Parcel) -> "Verdict":
-        return _judge(
-            parcel,
-            verifier,
-            trust,
-            time,
-            manifest_only=manifest_only,
-            typed=revocation,
-            native_keys=settings.native.key_digests,
-        )
-
+    judge = partial(
+        _judge,
+        verifier=Verifier(trust.anchors, trust.policy),
+        trust=trust,
+        at=time,
+        manifest_only=manifest_only,
+        typed=revocation,
+        native_keys=settings.native.key_digests,
+    )
     if len(parcels) > 1:
         status = _each(parcels, judge, as_json=as_json)
         if status:
@@ -133,10 +129,10 @@ def verify(
 
 def _judge(
     parcel: Parcel,
+    *,
     verifier: "Verifier",
     trust: Trust,
     at: datetime,
-    *,
     manifest_only: bool,
     typed: str | None,
     native_keys: Collection[bytes],

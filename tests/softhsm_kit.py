@@ -10,6 +10,7 @@ a test starts want `softhsm.environment`.
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -52,6 +53,7 @@ class SoftHsm:
         (folder / "softhsm2.conf").write_text(settings, encoding="utf-8")
         self._ids = count(1)
         self._known: dict[str, Any] = {}
+        self._shared: dict[str, str] = {}
 
     @property
     def module(self) -> str:
@@ -80,6 +82,13 @@ class SoftHsm:
         self.run(*place, "--pin", PIN, *(() if public else ("--no-public-key",)))
         self._known[label] = key.public_key()
         return self.uri(label, token=token)
+
+    def once(self, alg: str, label: str, *, again: bool = False) -> str:
+        """Return the URI of a key that tests share; `again` makes one more with its label."""
+        wanted = f"{label} again" if again else label
+        if wanted not in self._shared:
+            self._shared[wanted] = self.make(alg, label)
+        return self._shared[wanted]
 
     def public_key(self, label: str) -> Any:
         """Return the public half of a key that `make` or `put` has put there."""
@@ -121,3 +130,11 @@ def softhsm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftHsm]:
         del os.environ["SOFTHSM2_CONF"]
     else:
         os.environ["SOFTHSM2_CONF"] = before
+
+
+@pytest.fixture(autouse=True)
+def _logged_out() -> Iterator[None]:
+    """Log out after each test: a command ends with its process, a test does not."""
+    yield
+    if (login := sys.modules.get("fwsign.keys.pkcs11_login")) is not None:
+        login.end_all()

@@ -14,7 +14,9 @@ from fwsign.files import io_error, read_bytes
 from fwsign.nearest import did_you_mean
 
 NAME: Final = "fwsign.toml"
-KEYS: Final = ("vendor", "product", "pki", "signer")
+KEYS: Final = ("vendor", "product", "pki", "signer", "log")
+PATHS: Final = ("pki", "log")
+"""Keys whose values are paths, beside the file that names them."""
 LABELS: Final = "labels"
 LONGEST_LABEL: Final = 24
 """Letters of a label: it fits beside the progress on a terminal of 80 columns."""
@@ -23,12 +25,13 @@ _LIMIT: Final = 64 * 1024
 
 
 class Config(NamedTuple):
-    """The settings of fwsign.toml and the environment; `pki` is a path, `labels` are by port."""
+    """The settings of fwsign.toml and the environment; `labels` are by port."""
 
     vendor: str | None = None
     product: str | None = None
     pki: Path | None = None
     signer: str | None = None
+    log: Path | None = None
     labels: Mapping[str, str] = MappingProxyType({})
 
 
@@ -47,16 +50,16 @@ def load() -> Config:
     content = _parse(path) if path else {}
     labels = _labels(path, content.pop(LABELS, {}))
     said: dict[str, str] = content
-    if path and "pki" in said:
-        said["pki"] = str(path.parent / said["pki"])
+    beside = path.parent if path else here
+    said.update({key: str(beside / said[key]) for key in PATHS if key in said})
     places = {key: f'{path}: "{key}"' for key in said}
     for key in KEYS:
         if value := os.environ.get(f"FWSIGN_{key.upper()}"):
             said[key] = value
             places[key] = f"FWSIGN_{key.upper()}"
     _check(said, places)
-    pki = Path(said["pki"]) if "pki" in said else None
-    return Config(said.get("vendor"), said.get("product"), pki, said.get("signer"), labels)
+    pki, log = (Path(said[key]) if key in said else None for key in PATHS)
+    return Config(said.get("vendor"), said.get("product"), pki, said.get("signer"), log, labels)
 
 
 def find_pki(given: Path | None) -> Path:

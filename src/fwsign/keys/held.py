@@ -18,10 +18,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from fwsign.errors import Failed
 from fwsign.format import algorithms, cose
+from fwsign.keys import key_file
 from fwsign.keys.file import algorithm_of
 
 if TYPE_CHECKING:
-    from fwsign.keys import PublicKey
+    from fwsign.keys import PublicKey, Signer
 
 
 class Scheme(Enum):
@@ -153,6 +154,11 @@ def _schemes(public: Any) -> tuple[Scheme, ...]:
         return (Scheme.PURE,)
     ml_dsa = cose.key_name(public).startswith("ML-DSA")
     return (Scheme.PURE, Scheme.MU) if ml_dsa else ()
+
+
+def place_of(signer: Signer, uri: str) -> str:
+    """Return the place of a signer's key, without any secret; `uri` is what named it."""
+    return signer.key.place if isinstance(signer, HeldSigner) else key_file(uri)
 
 
 def digest_of(message: bytes, name: str) -> bytes:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
-from fwsign.cli import config, inputs, ui
+from fwsign.cli import approvals, config, inputs, ui
 from fwsign.cli.command import Command, examples, grouped
 from fwsign.cli.options import ALLOW_EXAMPLE, JSON, KEY_PASS
 from fwsign.cli.sign import options as option
@@ -18,6 +18,7 @@ from fwsign.flash.boards.waivers import UNBOOTABLE
 if TYPE_CHECKING:
     from fwsign.cli.sign.identity import FoundSigner, Signing
     from fwsign.cli.sign.targets import TargetFile
+    from fwsign.pki.log import Signature
     from fwsign.signing.envelope import TimeStamping
     from fwsign.signing.release import Release
     from fwsign.verify.verified import VerifiedRelease
@@ -111,6 +112,7 @@ def sign(
     stamping = _time_stamping(evidence, signing)
     permitted = {"allow_example_keys": allow_example_keys, "force": force}
     signed = [_sign(_describe(one, what), signing, stamping, now, **permitted) for one in groups]
+    approvals.record(_log(who, settings), _lines(envelopes, signed, signing), now)
     made = written.SignedFiles(envelopes, files, signed, now, said)
     written.write(made, pki=who.pki, force=force, as_json=as_json)
 
@@ -280,6 +282,27 @@ def _find(
         name = who.signer or settings.signer or identity.DEFAULT_SIGNER
         return identity.from_pki(config.find_pki(who.pki), name, crls)
     return identity.from_key(who.key, who.chain, source, crls)
+
+
+def _log(who: option.SignerOptions, settings: config.Config) -> Path | None:
+    """Return the log: of the PKI whose signer it is, unless fwsign.toml names another."""
+    return approvals.find_log(settings, None if who.key else who.pki or settings.pki)
+
+
+def _lines(
+    envelopes: Sequence[Path],
+    signed: "Sequence[tuple[bytes, VerifiedRelease]]",
+    signing: "Signing",
+) -> "list[Signature]":
+    """Return the lines of the log, in the order of the envelopes."""
+    from fwsign.x509.certificate import key_digest
+
+    key = (key_digest(signing.identity.signer.public_key), signing.place)
+    return [
+        line
+        for path, (_, verified) in zip(envelopes, signed, strict=True)
+        for line in approvals.of_release("release", path, verified, [key])
+    ]
 
 
 def _time_stamping(evidence: option.EvidenceOptions, signing: "Signing") -> "TimeStamping | None":

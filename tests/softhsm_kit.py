@@ -29,6 +29,8 @@ SO_PIN: Final = "5820-officer"
 TOKEN: Final = "fwsign tests"
 OTHER: Final = "another token"
 """A second token, with the same PIN."""
+LEAVING: Final = "leaving token"
+"""A third one, which a test deletes."""
 _MODULES: Final = (
     "/usr/lib/softhsm/libsofthsm2.so",
     "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
@@ -90,6 +92,23 @@ class SoftHsm:
             self._shared[wanted] = self.make(alg, label)
         return self._shared[wanted]
 
+    def generate(self, kind: str, label: str, *more: str) -> str:
+        """Have the token make a key, once, with pkcs11-tool; `kind` is one of its key types."""
+        if label not in self._shared:
+            identifier = f"{next(self._ids):04x}"
+            login = ("--module", self.module, "--token-label", TOKEN, "--login", "--pin", PIN)
+            made = ("--keypairgen", "--key-type", kind, "--label", label, "--id", identifier)
+            self.run(*login, *made, *more, program="pkcs11-tool")
+            self._shared[label] = self.uri(label)
+        return self._shared[label]
+
+    def add_certificate(self, path: Path, label: str) -> None:
+        """Put a certificate in DER beside the key that `put` has put there last."""
+        identifier = f"{next(self._ids) - 1:04x}"
+        login = ("--module", self.module, "--token-label", TOKEN, "--login", "--pin", PIN)
+        thing = ("--write-object", path, "--type", "cert", "--label", label, "--id", identifier)
+        self.run(*login, *thing, program="pkcs11-tool")
+
     def public_key(self, label: str) -> Any:
         """Return the public half of a key that `make` or `put` has put there."""
         return self._known[label]
@@ -98,10 +117,10 @@ class SoftHsm:
         """Make a token; a process that has used the library before does not see it."""
         self.run("--init-token", "--free", "--label", label, "--pin", PIN, "--so-pin", SO_PIN)
 
-    def run(self, *arguments: object) -> str:
-        """Run softhsm2-util."""
+    def run(self, *arguments: object, program: str = "softhsm2-util") -> str:
+        """Run a program with these tokens."""
         done = subprocess.run(
-            [require_program("softhsm2-util"), *map(str, arguments)],
+            [require_program(program), *map(str, arguments)],
             env={**os.environ, **self.environment},
             capture_output=True,
             text=True,
@@ -117,12 +136,13 @@ def _new(alg: str) -> Any:
 
 @pytest.fixture(scope="session")
 def softhsm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftHsm]:
-    """Return SoftHSM2 with two tokens; this process and its children use them."""
+    """Return SoftHSM2 with its tokens; this process and its children use them."""
     require_program("softhsm2-util")
     require_package("pkcs11")
     made = SoftHsm(tmp_path_factory.mktemp("softhsm"))
     made.new_token(TOKEN)
     made.new_token(OTHER)
+    made.new_token(LEAVING)
     before = os.environ.get("SOFTHSM2_CONF")
     os.environ.update(made.environment)
     yield made

@@ -3,7 +3,7 @@
 import pytest
 
 from keys.contract import Backend, Going, KeyContract, Situation
-from softhsm_kit import TOKEN, SoftHsm
+from softhsm_kit import LEAVING, TOKEN, SoftHsm
 
 
 class TestPkcs11(KeyContract):
@@ -11,6 +11,7 @@ class TestPkcs11(KeyContract):
 
     @pytest.fixture
     def backend(self, softhsm: SoftHsm) -> Backend:
+        self.softhsm = softhsm
         keys = {alg: softhsm.once(alg, f"contract {alg}") for alg in self.algorithms}
         softhsm.once("p256", "twin")
         softhsm.once("p256", "twin", again=True)
@@ -46,4 +47,11 @@ class TestPkcs11(KeyContract):
         )
 
     def going(self) -> Going | str:
-        return "see test_pkcs11_faults"
+        hsm = self.softhsm
+        uri = hsm.make("p256", "leaving", token=LEAVING)
+
+        def leave() -> None:
+            hsm.run("--delete-token", "--token", LEAVING)
+
+        words = (f'the token "{LEAVING}" cannot sign: ',)
+        return Going(uri, hsm.pin.encode(), leave, "key.unreachable", words)

@@ -51,6 +51,7 @@ class TokenKey:
         self._place, self._public = place, public
         self._login, self._key, self._pin = login, key, pin
         self._open = True
+        self._refusal: Failed | None = None
 
     @property
     def place(self) -> str:
@@ -68,10 +69,22 @@ class TokenKey:
         mechanism, parameter, message = _request(scheme, data, digest)
         if not self._open:
             raise Failed("key.unreachable", f"{self._place} was closed", found="closed")
-        pin = self._pin() if self._pin else None
-        with self._login.session("sign") as _:
-            raw = self._key.sign(message, mechanism=mechanism, mechanism_param=parameter, pin=pin)
+        raw = self._sign(message, mechanism, parameter)
         return checked(self, scheme, data, digest, raw)
+
+    def _sign(self, message: bytes, mechanism: Mechanism, parameter: Any) -> bytes:
+        if self._refusal is not None:  # each wrong PIN brings the token nearer to its lock
+            raise self._refusal
+        pin = self._pin() if self._pin else None
+        how = {"mechanism": mechanism, "mechanism_param": parameter, "pin": pin}
+        try:
+            with self._login.session("sign"):
+                signed: bytes = self._key.sign(message, **how)
+                return signed
+        except Failed as error:
+            if error.code == "key.passphrase":
+                self._refusal = error
+            raise
 
     def close(self) -> None:
         """Log out if no other key uses the login."""

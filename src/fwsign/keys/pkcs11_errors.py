@@ -40,6 +40,7 @@ MEANINGS: Final[Mapping[str, _Meaning]] = MappingProxyType(
         "SessionClosed": _GONE,
         "SessionHandleInvalid": _GONE,
         "UserNotLoggedIn": _GONE,
+        "OperationActive": ("key.unreachable", "an operation before has not ended"),
         "ObjectHandleInvalid": _NO_KEY,
         "KeyHandleInvalid": _NO_KEY,
         "MechanismInvalid": _CANNOT,
@@ -50,6 +51,15 @@ MEANINGS: Final[Mapping[str, _Meaning]] = MappingProxyType(
     }
 )
 """Our code and words for python-pkcs11's exceptions; all others are `key.failed`."""
+
+_SPELLED: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "FunctionCancelled": "CKR_FUNCTION_CANCELED",
+        "SlotIDInvalid": "CKR_SLOT_ID_INVALID",
+        "TokenNotRecognised": "CKR_TOKEN_NOT_RECOGNIZED",
+    }
+)
+"""The values whose names do not follow from python-pkcs11's."""
 
 
 def explained(error: Exception, where: str, doing: str, otherwise: Code = "key.failed") -> Failed:
@@ -62,7 +72,8 @@ def explained(error: Exception, where: str, doing: str, otherwise: Code = "key.f
         otherwise: the code for errors that have none of their own.
     """
     name = type(error).__name__
-    value = f"CKR_{re.sub('(?<=[a-z])(?=[A-Z])', '_', name).upper()}"
+    plain = f"CKR_{re.sub('(?<=[a-z])(?=[A-Z])', '_', name).upper()}"
+    value = _SPELLED.get(name, plain)
     code, why = MEANINGS.get(name, (otherwise, ""))
     said = f"{why} ({value})" if why else str(error)[:200] or value
     return Failed(

@@ -9,6 +9,7 @@ a test starts want `softhsm.environment`.
 """
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -91,6 +92,15 @@ class SoftHsm:
         if wanted not in self._shared:
             self._shared[wanted] = self.make(alg, label)
         return self._shared[wanted]
+
+    def facts(self, token: str) -> dict[str, str]:
+        """Return serial, slot and slot's description of a token, as a URI has them."""
+        for part in self.run("--show-slots").split("\nSlot ")[1:]:
+            known = dict(re.findall(r"^ +([A-Z][^:]*): *(.*?) *$", part, re.MULTILINE))
+            if known["Label"] == token:
+                about = {"serial": known["Serial number"], "slot": part.split()[0]}
+                return {**about, "description": quote(known["Description"])}
+        raise AssertionError(token)
 
     def generate(self, kind: str, label: str, *more: str) -> str:
         """Have the token make a key, once, with pkcs11-tool; `kind` is one of its key types."""

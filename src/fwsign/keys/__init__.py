@@ -120,10 +120,11 @@ def open_key(uri: str, passphrase: Passphrase) -> HeldKey:
     try:
         opened: HeldKey = import_module(f"fwsign.keys.{backend}").open_key(uri, passphrase)
     except ModuleNotFoundError as error:
+        library = str(error.name).partition(".")[0]
         raise Failed(
             "state.library",
-            f"keys of {scheme}: need the library {error.name}, which is not installed",
-            expected=error.name,
+            f"keys of {scheme}: need the library {library}, which is not installed",
+            expected=library,
             found="nothing",
             hint=f"pip install 'fwsign[{backend}]'",
         ) from error

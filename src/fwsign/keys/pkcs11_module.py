@@ -68,7 +68,7 @@ def module_path(uri: TokenUri) -> str:
             refuse_reachable(Path(path))
         except OSError as error:
             raise io_error(error, path) from error
-    return path
+    return os.path.realpath(path)  # a library with two names is initialised once
 
 
 def _by_name(name: str, *, named: bool) -> str:

@@ -42,6 +42,11 @@ class FoundSigner(NamedTuple):
         return leaf.name if leaf else self.uri
 
     @property
+    def spki(self) -> str:
+        """The SHA-256 of the signer's public key, in hex."""
+        return Anchor.from_certificate(self.chain[0]).spki
+
+    @property
     def vendors(self) -> tuple[str, ...]:
         """The vendors in the signer's certificate."""
         leaf = self._leaf

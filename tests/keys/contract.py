@@ -224,6 +224,8 @@ class KeyContract:
                 signer = signer_from_uri(backend.key(alg), lambda: backend.secret)
                 signature = signer.sign(MESSAGE)
                 verify_signature(signer.algorithm, held.public_key, MESSAGE, signature)
+                if isinstance(signer, HeldSigner):
+                    signer.key.close()
             held.close()
 
     def test_certificates_crls_and_requests_are_signed(self, backend: Backend) -> None:

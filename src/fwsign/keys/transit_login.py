@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fwsign.errors import Failed
-from fwsign.files import read_bytes
-from fwsign.keys import uri
+from fwsign.keys import asks, uri
+from fwsign.keys.secret_file import read_secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,8 +35,8 @@ OPTIONS: Final = (
     "token-file",
 )
 """Options of a URI that are about the login."""
-SECRET_LIMIT: Final = 16 * 1024
-"""Bytes of a file with a token."""
+TOKEN_LIMIT: Final = 16 * 1024
+"""Bytes of a file with a token; a JWT with many claims is long."""
 DEFAULT_PORT: Final = 8200
 """The port of `//HOST/`, as both programs listen on it."""
 _ENVIRONMENT: Final = {"openbao": ("BAO_", "VAULT_"), "vault": ("VAULT_",)}
@@ -52,7 +52,7 @@ _WAYS: Final = {
 """Options that each say how to log in, and the option that each needs beside it."""
 
 
-class Login:
+class TransitLogin:
     """A request for a token. Not a tuple: its `repr` must not show the secret.
 
     Args:
@@ -105,7 +105,7 @@ def find_token(found: KeyUri, passphrase: Passphrase, where: str) -> tuple[str, 
 
     Args:
         found: the key's URI.
-        passphrase: asked if the token is nowhere else.
+        passphrase: called if the token is nowhere else, but not if it would ask a person.
         where: what the token is for, in words.
 
     Raises:
@@ -119,18 +119,19 @@ def find_token(found: KeyUri, passphrase: Passphrase, where: str) -> tuple[str, 
     helper = _helper()
     if helper is not None:
         return _in_file(str(helper)), str(helper)
-    if given := passphrase():
+    if not asks(passphrase) and (given := passphrase()):
         return word(given, "--pass"), "--pass"
+    login = f"{program(found.scheme)} login"
     raise Failed(
         "key.passphrase-missing",
         f"no token {where}: none in {_names(found, 'TOKEN')} or ~/{_HELPER}, and none was given",
         expected="a token",
         found="none",
-        hint="token-file=FILE in the URI names a file with it",
+        hint=f"{login} gets one; token-file=FILE in the URI names a file with it",
     )
 
 
-def login(found: KeyUri) -> Login | None:
+def login(found: KeyUri) -> TransitLogin | None:
     """Return how to get a token, by a JWT or an AppRole; None if there is one already.
 
     Raises:
@@ -152,7 +153,7 @@ def login(found: KeyUri) -> Login | None:
     if way == "role-id":
         file = given["secret-id-file"]
         public = {"role_id": given["role-id"]}
-        return Login(given.get("auth", "approle"), public, "secret_id", _in_file(file), file)
+        return TransitLogin(given.get("auth", "approle"), public, "secret_id", _in_file(file), file)
     if way == "jwt-file":
         secret = _in_file(given[way])
     elif way == "jwt-env":
@@ -160,7 +161,9 @@ def login(found: KeyUri) -> Login | None:
         secret = word(text.encode(errors="surrogateescape"), given[way])
     else:
         return None
-    return Login(given.get("auth", "jwt"), {"role": given["role"]}, "jwt", secret, given[way])
+    return TransitLogin(
+        given.get("auth", "jwt"), {"role": given["role"]}, "jwt", secret, given[way]
+    )
 
 
 def word(data: bytes, source: str) -> str:
@@ -189,7 +192,7 @@ def word(data: bytes, source: str) -> str:
 
 
 def _in_file(path: str) -> str:
-    return word(read_bytes(Path(path), SECRET_LIMIT), path)
+    return word(read_secret(Path(path), "a token", TOKEN_LIMIT), path)
 
 
 def _helper() -> Path | None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import http.client
 import json
@@ -16,7 +17,7 @@ from fwsign.keys.exchange import KeyServer, Reply
 
 if TYPE_CHECKING:
     from fwsign.keys import Passphrase
-    from fwsign.keys.transit_login import Login
+    from fwsign.keys.transit_login import TransitLogin
     from fwsign.keys.uri import KeyUri
 
 WORDS_LIMIT: Final = 300
@@ -79,11 +80,12 @@ class Session:
         """Revoke the token if this login has made it, and close the connections."""
         if self._revoke:
             self._revoke = False
+            atexit.unregister(self.close)
             with contextlib.suppress(FwsignError):  # it ends by itself
                 self.ask("POST", "auth/token/revoke-self", {})
         self._server.close()
 
-    def _log_in(self, login: Login) -> None:
+    def _log_in(self, login: TransitLogin) -> None:
         path = f"auth/{quote(login.mount)}/login"
         self._source = login.source
         try:
@@ -105,6 +107,7 @@ class Session:
         except (AttributeError, KeyError, TypeError):
             raise self._odd(f"{path} gives no token") from None
         self._revoke = True
+        atexit.register(self.close)  # for those who never close the key
 
     def _answer(self, method: str, path: str, body: object) -> Reply:
         headers = {"X-Vault-Request": "true"}

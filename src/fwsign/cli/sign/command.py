@@ -13,6 +13,7 @@ from fwsign.cli import approvals, config, inputs, ui
 from fwsign.cli.command import Command, examples, grouped
 from fwsign.cli.options import ALLOW_EXAMPLE, JSON, KEY_PASS
 from fwsign.cli.sign import options as option
+from fwsign.cli.sign.form import FormOptions, Task
 from fwsign.flash.boards.waivers import UNBOOTABLE
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def sign(
     images: option.ImageOptions,
     content: option.ContentOptions,
     evidence: option.EvidenceOptions,
+    form: FormOptions,
     force: option.FORCE = False,
     pass_: KEY_PASS = None,
     allow_empty: option.ALLOW_EMPTY = False,
@@ -93,8 +95,20 @@ def sign(
     )
 
     settings = config.load()
-    product = _product(about, settings)
     who.check(settings.key, settings.chain)
+    if form.given:
+        groups_typed = (about, images, content, evidence._replace(crl=None))
+        form.check(*((one, type(one)()) for one in groups_typed))
+        _sign_alone(
+            Task(files, form.minisig, output_dir, force, allow_example_keys),
+            who,
+            evidence,
+            settings,
+            pass_,
+            as_json=as_json,
+        )
+        return
+    product = _product(about, settings)
     about.notice()
     _check_options(content, evidence, output, output_dir, several=len(files) > 1, as_json=as_json)
     now = inputs.now()
@@ -130,6 +144,22 @@ def sign(
     approvals.record(_log(who, settings), _lines(envelopes, made, found), now)
     all_made = written.SignedFiles(envelopes, files, made, now, said)
     written.write(all_made, pki=who.pki, force=force, as_json=as_json)
+
+
+def _sign_alone(
+    task: Task,
+    who: option.SignerOptions,
+    evidence: option.EvidenceOptions,
+    settings: config.Config,
+    source: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Sign files that are no release."""
+    from fwsign.cli.sign import any_file  # few files are signed so
+
+    found = _find(who, evidence, settings, source)
+    any_file.sign(task, found, source, _log(who, settings), as_json=as_json)
 
 
 def _envelope_of(file: Path, directory: Path | None) -> Path:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The options of `fwsign sign` for files that are no release."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -36,21 +36,21 @@ class FormOptions(NamedTuple):
         """The option, as typed."""
         return "--minisig" if self.minisig else "--hash-envelope"
 
-    def check(self, *others: tuple[NamedTuple, NamedTuple]) -> None:
+    def check(self, *groups: NamedTuple) -> None:
         """Refuse options that have no meaning for a file alone.
 
         Args:
-            others: groups of options, as typed, and as nobody typed them.
+            groups: groups of other options, as typed.
         """
         if self.hash_envelope and self.minisig:
             ui.usage("--hash-envelope and --minisig exclude each other", "sign twice")
-        for typed, default in others:
-            pairs = zip(typed._fields, typed, default, strict=True)
-            for field, value, none in pairs:
-                if value != none:
-                    option = f"--{field.replace('_', '-')}"
+        for group in groups:
+            made: Callable[[], Any] = type(group)
+            default = made()
+            for field in group._fields:
+                if getattr(group, field) != getattr(default, field):
                     ui.usage(
-                        f"{option} with {self.name}",
+                        f"--{field.replace('_', '-')} with {self.name}",
                         "such a signature is of a file alone: it knows no devices and versions",
                     )
 

@@ -95,6 +95,11 @@ def setting(found: KeyUri, option: str, name: str) -> str:
     return given or next(filter(None, (os.environ.get(one) for one in _variables(found, name))), "")
 
 
+def program(scheme: str) -> str:
+    """Return the name of the program that logs people in."""
+    return "bao" if scheme == "openbao" else "vault"
+
+
 def find_token(found: KeyUri, passphrase: Passphrase, where: str) -> tuple[str, str]:
     """Return the token, and where it was found.
 
@@ -178,6 +183,7 @@ def word(data: bytes, source: str) -> str:
             f"{source} is no token: it has spaces or characters that no token has",
             expected="one word",
             found="other characters",
+            hint="nothing else may be there",
         )
     return text
 

@@ -38,6 +38,7 @@ class Session:
     """
 
     def __init__(self, found: KeyUri, passphrase: Passphrase) -> None:
+        self._scheme = found.scheme
         ca = transit_login.setting(found, "ca", "CACERT")
         self._server = KeyServer(transit_login.address(found), Path(ca) if ca else None)
         self.address = self._server.address
@@ -96,6 +97,7 @@ class Session:
                 f"{self.address} refuses the login {path} with {login.source}: {words}",
                 expected="a login that is allowed",
                 found=words,
+                hint="are the role, its policies and what it is bound to as they should be?",
             ) from None
         try:
             token = found["auth"]["client_token"]
@@ -162,6 +164,7 @@ class Session:
                 f"{self.address} does not know the token of {self._source}: it is wrong or expired",
                 expected="a token that is valid",
                 found=words,
+                hint=f"{transit_login.program(self._scheme)} login gets a new one",
             )
         rule = f'path "{path}" {{ capabilities = ["{_POLICY[method]}"] }}'
         return Failed(

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, cast
 
 from fwsign.errors import Failed
-from fwsign.flash.boards.board import BoardInfo
+from fwsign.flash.boards.board import BoardInfo, SecureBoot
 from fwsign.flash.boards.port import missing
 from fwsign.flash.esp.chips import AFTER, BEFORE, RESETTING
 from fwsign.flash.esp.pipe import Message, receive, send
@@ -133,6 +133,7 @@ class EspBoard:
             revision=fields["revision"],
             octal=fields["octal"],
             details=tuple((str(name), str(value)) for name, value in fields["details"]),
+            secure_boot=_secure_boot(fields["secure_boot"]),
         )
 
     def digest(self, offset: int, size: int) -> bytes:
@@ -255,6 +256,13 @@ class _Packed(NamedTuple):
     data: bytes
     blocks: tuple[tuple[int, int], ...]
     deflated: bool
+
+
+def _secure_boot(fields: Sequence[Any] | None) -> SecureBoot | None:
+    if fields is None:
+        return None
+    kind, digests, revoked, version = fields
+    return SecureBoot(kind, None if digests is None else tuple(digests), tuple(revoked), version)
 
 
 def _plain(size: int, block: int) -> tuple[tuple[int, int], ...]:

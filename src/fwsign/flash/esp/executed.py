@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
 from fwsign.errors import Malformed, Unsuitable
+from fwsign.flash.boards import keys
 from fwsign.flash.boards.board import SECURE_BOOT, SECURE_BOOT_V1, BoardInfo
 from fwsign.flash.boards.release import Payload
 from fwsign.flash.boards.waivers import FLASH_MODE, FLASH_SIZE, LAYOUT, REVISION, UNBOOTABLE
@@ -263,6 +264,10 @@ def check_signed(found: Sequence[Executed], pieces: Sequence[Piece], info: Board
         for one in found:
             if not any(made.startswith(scheme[lock]) for made in one.part.secure_boot):
                 raise locked(lock, f"{one.name} has no signature for it", _SIGN[lock])
+            if lock == SECURE_BOOT and info.secure_boot is not None:
+                keys.refuse(
+                    one.name, one.part.key_digests, one.part.secure_version, info.secure_boot
+                )
 
 
 _SIGN: Final = {

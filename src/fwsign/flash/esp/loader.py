@@ -19,6 +19,7 @@ from fwsign.flash.boards.board import (
     SECURE_DOWNLOAD,
 )
 from fwsign.flash.boards.port import why
+from fwsign.flash.esp import efuses
 from fwsign.flash.esp.chips import chip_of
 from fwsign.flash.esp.tuned import SilenceError
 
@@ -120,8 +121,30 @@ class Loader:
             "locks": self._locks(),
             "revision": revision,
             "octal": None if locked else self._octal(),
+            "secure_boot": self._secure_boot(),
             "details": details,
         }
+
+    def _secure_boot(self) -> list[Any] | None:
+        """Return the fields of `SecureBoot`; answers have no checksum, so they are read twice."""
+        esp = self._esp
+        chip = chip_of(esp.CHIP_NAME)
+        if esp.secure_download_mode:
+            return None if chip not in efuses.FUSES else [efuses.KIND, None, [], None]
+        on = SECURE_BOOT in self._locks()
+
+        def purpose(block: int) -> int:
+            return int(esp.get_key_block_purpose(block))
+
+        first, second = (efuses.read(chip, esp.read_reg, purpose, enabled=on) for _ in range(2))
+        if first != second:
+            raise Failed(
+                "device.protocol",
+                f"the board at {self._port} gives two answers about its keys: {first}, {second}",
+                expected=first,
+                found=second,
+            )
+        return None if first is None else list(first)
 
     def _octal(self) -> bool | None:
         """Tell whether the flash has eight data lines; only the ESP32-S3 may have such flash."""

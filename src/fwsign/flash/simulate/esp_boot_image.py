@@ -76,6 +76,7 @@ class Rom(NamedTuple):
         table: the place of the partition table, for a boot loader that does not state it.
         sealed: with secure boot v1, `bound_to` of the flash when it was switched on: the chip's own
             key signs the boot loader, so that no other one starts. Empty if unknown.
+        keys: digests of the keys whose images it starts, in hex; None for any key.
         mapped: whether an application needs a segment of data and one of code in flash, as
             ESP-IDF's boot loaders assert since version 5.0.
     """
@@ -85,6 +86,7 @@ class Rom(NamedTuple):
     locks: Collection[str] = ()
     table: int = TABLE
     sealed: bytes = b""
+    keys: Collection[str] | None = None
     mapped: bool = False
 
 
@@ -191,7 +193,7 @@ def check_application(cells: bytes | bytearray, rom: Rom, offset: int, size: int
     if "secure boot v1" in rom.locks:
         _check_signed_v1(cells, image.end, offset + size, what)
     if "secure boot" in rom.locks:
-        check_signed(cells, chip, offset, image.end, what)
+        check_signed(cells, rom, offset, image.end, what)
 
 
 def _is_mapped(chip: Silicon, addresses: list[int]) -> bool:
@@ -203,8 +205,9 @@ def _is_mapped(chip: Silicon, addresses: list[int]) -> bool:
 # --- secure boot ----------------------------------------------------------------------------
 
 
-def check_signed(cells: bytes | bytearray, chip: Silicon, at: int, end: int, what: str) -> None:
-    """Look for a signature of version 2 after an image."""
+def check_signed(cells: bytes | bytearray, rom: Rom, at: int, end: int, what: str) -> None:
+    """Look for a signature of version 2 after an image, by a key that the chip knows."""
+    chip, unknown = SILICON[rom.chip], ""
     sector = -(-end // SECTOR) * SECTOR
     digest = hashlib.sha256(cells[at:sector]).digest()
     for number in range(chip.blocks):
@@ -213,8 +216,17 @@ def check_signed(cells: bytes | bytearray, chip: Silicon, at: int, end: int, wha
             continue
         stored = int.from_bytes(block[1196:1200], "little")
         if zlib.crc32(block[:1196]) == stored and block[4:36] == digest:
-            return
-    raise DeadError(f"{what}: no signature of secure boot v2")
+            key = _key_of(block)
+            if rom.keys is None or any(key.startswith(one) for one in rom.keys):
+                return
+            unknown = " by a key that the chip knows"
+    raise DeadError(f"{what}: no signature of secure boot v2{unknown}")
+
+
+def _key_of(block: bytes) -> str:
+    """Return the digest of the key in a block: of all of RSA's numbers, or of curve and point."""
+    point = block[52:149] if block[2] else block[36:101]
+    return hashlib.sha256(point if block[1] == 3 else block[36:812]).hexdigest()
 
 
 def _check_signed_v1(cells: bytes | bytearray, end: int, limit: int, what: str) -> None:

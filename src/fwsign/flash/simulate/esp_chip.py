@@ -145,13 +145,13 @@ class Registers:
         self._words: dict[int, int] = {}
         self._has_security_info = board not in _NO_SECURITY_INFO
         mhz, divider = self._chip.clock
-        self._burn(Fuse(DETECT, self._chip.detect))
-        self._burn(Fuse(divider, mhz * 1_000_000 // _ROM_BAUD))
+        self.burn(Fuse(DETECT, self._chip.detect))
+        self.burn(Fuse(divider, mhz * 1_000_000 // _ROM_BAUD))
         for fuse in (*self._chip.fuses, *self._lock_fuses(board)):
-            self._burn(fuse)
+            self.burn(fuse)
         self.revision = esp_revision.USUAL.get(board, 0) if revision is None else revision
         for fuse in (*self._revision_fuses(board), *self._octal_fuses(board, octal=octal)):
-            self._burn(fuse)
+            self.burn(fuse)
         self._burn_mac(board, identity or own_mac(board))
         old = board in _NO_SECURITY_INFO
         self._command = self._chip.spi
@@ -212,15 +212,16 @@ class Registers:
                 found=identity,
             )
         if board == "esp8266":
-            self._burn(Fuse(0x3FF00050, mac[5] << 24))
-            self._burn(Fuse(0x3FF00054, int.from_bytes(mac[3:5], "big")))
-            self._burn(Fuse(0x3FF0005C, int.from_bytes(mac[:3], "big")))
+            self.burn(Fuse(0x3FF00050, mac[5] << 24))
+            self.burn(Fuse(0x3FF00054, int.from_bytes(mac[3:5], "big")))
+            self.burn(Fuse(0x3FF0005C, int.from_bytes(mac[:3], "big")))
             return
         low, high = self._chip.mac
-        self._burn(Fuse(low, int.from_bytes(mac[2:], "big")))
-        self._burn(Fuse(high, int.from_bytes(mac[:2], "big")))
+        self.burn(Fuse(low, int.from_bytes(mac[2:], "big")))
+        self.burn(Fuse(high, int.from_bytes(mac[:2], "big")))
 
-    def _burn(self, fuse: Fuse) -> None:
+    def burn(self, fuse: Fuse) -> None:
+        """Set the bits of a fuse."""
         self._words[fuse.address] = self._words.get(fuse.address, 0) | fuse.bits
 
     def read(self, address: int) -> int:

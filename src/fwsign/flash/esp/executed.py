@@ -132,7 +132,8 @@ def check_needs(
 
     Raises:
         Unsuitable: `unsuitable.chip`, `unsuitable.bootable`, `unsuitable.partition`,
-            `unsuitable.revision`, `unsuitable.flash-size`, `unsuitable.flash-mode`.
+            `unsuitable.revision`, `unsuitable.flash-size`, `unsuitable.flash-mode`,
+            `unsuitable.security-version`.
     """
     end = max((one.offset + one.size for one in table.partitions), default=0) if table else 0
     boot = esp.bootloader_offset(chip)
@@ -160,6 +161,7 @@ def check_needs(
             _check_flash(one, info.flash_size, end if one.place.offset == boot else 0)
         if FLASH_MODE not in waived and info.octal:
             _check_mode(one)
+        _check_version(one, info.security_version)
 
 
 def _check_page(one: Executed) -> None:
@@ -237,6 +239,20 @@ def _megabytes(size: int) -> str:
     return f"{size >> 20} MB"
 
 
+def _check_version(one: Executed, least: int | None) -> None:
+    """Refuse an application that a boot loader with anti-rollback passes over."""
+    own = one.part.secure_version
+    if least is not None and own is not None and own < least:
+        raise Unsuitable(
+            "unsuitable.security-version",
+            f"{one.name} has security version {own}, the board's eFuses {least}: its boot loader "
+            "starts no older one",
+            expected=f"{least} or more",
+            found=own,
+            hint="it is too old for this board; build it with a newer security version",
+        )
+
+
 def check_signed(found: Sequence[Executed], pieces: Sequence[Piece], info: BoardInfo) -> None:
     """Refuse images that secure boot would not start, for want of its signature.
 
@@ -247,6 +263,7 @@ def check_signed(found: Sequence[Executed], pieces: Sequence[Piece], info: Board
 
     Raises:
         Unsuitable: `unsuitable.locked`.
+        Tampered: `tampered.native`: a signature of v2 does not verify.
     """
     scheme = {SECURE_BOOT_V1: "v1", SECURE_BOOT: "v2"}
     for lock in info.locks:
@@ -263,11 +280,40 @@ def check_signed(found: Sequence[Executed], pieces: Sequence[Piece], info: Board
         for one in found:
             if not any(made.startswith(scheme[lock]) for made in one.part.secure_boot):
                 raise locked(lock, f"{one.name} has no signature for it", _SIGN[lock])
+            if lock == SECURE_BOOT and info.boot_keys is not None:
+                _check_key(one, info.boot_keys)
+
+
+def _check_key(one: Executed, known: Sequence[bytes]) -> None:
+    """Refuse an image that no key of the board has signed: all that its ROM looks at is checked.
+
+    Args:
+        one: the image; the signatures of the board's own were verified when it was written.
+        known: the digests in its eFuses that are not revoked; perhaps only their first bytes.
+    """
+    signed_by = one.part.key_digests
+    if one.payload is not None:
+        from fwsign.native import esp as native_esp  # for boards with secure boot alone
+
+        made = native_esp.read(one.payload.data)
+        signed_by = made.key_digests if made is not None else ()
+    if any(digest.startswith(key) for digest in signed_by for key in known):
+        return
+    expected = " or ".join(key.hex() for key in known) or "none: all are revoked"
+    found = ", ".join(digest.hex() for digest in signed_by) or "none that its ROM can verify"
+    raise Unsuitable(
+        "unsuitable.locked",
+        f"no key that the board's secure boot knows has signed {one.name}: expected {expected}, "
+        f"found {found}",
+        expected=expected,
+        found=found,
+        hint=_SIGN[SECURE_BOOT],
+    )
 
 
 _SIGN: Final = {
     SECURE_BOOT_V1: "sign it with the board's key first: espsecure sign-data --version 1",
-    SECURE_BOOT: "sign it with the board's key first: espsecure sign-data --version 2",
+    SECURE_BOOT: "sign it with the board's key: fwsign sign --native esp-secure-boot-v2",
 }
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fwsign.errors import Failed, FwsignError, Unsuitable
 from fwsign.flash.boards import keys
-from fwsign.flash.boards.board import SECURE_BOOT, SecureBoot
+from fwsign.flash.boards.board import SECURE_BOOT
 from fwsign.format.envelope import check_manifest_digest, decode_envelope
 from fwsign.format.kinds import flash_place
 from fwsign.format.native import KINDS
@@ -28,8 +28,25 @@ if TYPE_CHECKING:
 MAX_FILE: Final = 64 * 1024 * 1024
 """Bytes of a file of boards; a receipt has about two thousand."""
 MAX_BOARDS: Final = 100_000
+_HINT: Final = "sign it natively with a key of the board, too: docs/native.md has the bridge"
 _HOLDERS: Final = ("ports", "boards", "receipt")
 """The names under which lists of boards, and their receipts, may be in a JSON object."""
+
+
+class KnownKeys(NamedTuple):
+    """What a chip or its boot loader knows of native signatures.
+
+    Args:
+        kind: one of `fwsign.format.native.KINDS`.
+        key_digests: the keys whose images it starts; None if it does not tell.
+        revoked: those that it takes no more.
+        security_version: the least one that it starts; None if that is not known.
+    """
+
+    kind: str
+    key_digests: tuple[bytes, ...] | None
+    revoked: tuple[bytes, ...] = ()
+    security_version: int | None = None
 
 
 class KnownBoard(NamedTuple):
@@ -45,7 +62,7 @@ class KnownBoard(NamedTuple):
     name: str
     chip: str | None
     locked: bool
-    secure_boot: SecureBoot | None
+    secure_boot: KnownKeys | None
 
 
 class BoardVerdict(NamedTuple):
@@ -143,7 +160,7 @@ def _meet(board: KnownBoard, parts: Sequence[_Part]) -> FwsignError | None:
     known = board.secure_boot
     if not board.locked:
         return None
-    if known is None or not known.key_digests:
+    if known is None or known.key_digests is None:
         return _untold("the board's keys are not known", "its key digests")
     stated = [(one.place, one.stated) for one in parts if one.stated is not None]
     if not stated:
@@ -156,7 +173,8 @@ def _meet(board: KnownBoard, parts: Sequence[_Part]) -> FwsignError | None:
                 expected=known.kind,
                 found=native.kind,
             )
-        keys.refuse(str(place), native.key_digests, native.security_version, known)
+        keys.check_keys(place, native.key_digests, known.key_digests, _HINT)
+        keys.check_version(place, native.security_version, known.security_version)
     return None
 
 
@@ -230,7 +248,7 @@ def _board(board: dict[str, Any], around: dict[str, Any], name: object) -> Known
     return KnownBoard(called, chip, locked, known)
 
 
-def _secure_boot(value: Any, called: str, name: object) -> SecureBoot | None:
+def _secure_boot(value: Any, called: str, name: object) -> KnownKeys | None:
     if value is None:
         return None
     try:
@@ -239,17 +257,17 @@ def _secure_boot(value: Any, called: str, name: object) -> SecureBoot | None:
         if kind not in KINDS or type(version) not in {int, type(None)}:
             raise ValueError(kind)
         known = None if digests is None else _digests(digests)
-        return SecureBoot(kind, known, _digests(value.get("revoked", [])), version)
+        return KnownKeys(kind, known, _digests(value.get("revoked", [])), version)
     except (AttributeError, KeyError, TypeError, ValueError):
         expected = f"secure_boot of {called} with kind, digests in hex and a number"
         raise _odd(name, expected, json.dumps(value)[:200]) from None
 
 
-def _digests(value: Any) -> tuple[str, ...]:
-    """Return digests in hex; raise ValueError or TypeError for anything else."""
+def _digests(value: Any) -> tuple[bytes, ...]:
+    """Read digests in hex; raise ValueError or TypeError for anything else."""
     if not isinstance(value, list) or not all(value):
         raise TypeError(value)
-    return tuple(bytes.fromhex(one).hex() for one in value)
+    return tuple(bytes.fromhex(one) for one in value)
 
 
 def _odd(name: object, expected: str, found: str) -> Failed:

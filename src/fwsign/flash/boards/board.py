@@ -23,29 +23,6 @@ FLASH_ENCRYPTION: Final = "flash encryption"
 SECURE_DOWNLOAD: Final = "secure download mode"
 
 
-class SecureBoot(NamedTuple):
-    """What a chip knows of native signatures, in force or not: see `SECURE_BOOT` in its locks.
-
-    Args:
-        kind: of native signature, as in `fwsign.format.native.KINDS`.
-        key_digests: the keys whose images it starts, in hex; None if it does not let them be read.
-            An ESP32-C2 keeps the first half of a digest.
-        revoked: the digests of keys that it takes no more.
-        security_version: the least one that it starts; None if that is not known.
-    """
-
-    kind: str
-    key_digests: tuple[str, ...] | None
-    revoked: tuple[str, ...] = ()
-    security_version: int | None = None
-
-    def accepts(self, digest: bytes) -> bool | None:
-        """Tell whether a key is one that it starts images of; None if its keys are not known."""
-        if self.key_digests is None:
-            return None
-        return any(one and digest.hex().startswith(one) for one in self.key_digests)
-
-
 class BoardInfo(NamedTuple):
     """The facts that a board reports before anything is changed.
 
@@ -64,7 +41,10 @@ class BoardInfo(NamedTuple):
         simulated: whether it is our simulator.
         revision: the chip's revision, major * 100 + minor; None if unknown.
         octal: whether its flash has eight data lines, by the chip's eFuses; None if unknown.
-        secure_boot: what it knows of native signatures; None if it has none, or does not tell.
+        boot_keys: the digests of the keys by which its ROM starts images, as far as it keeps them,
+            without the revoked ones; None if unknown.
+        security_version: its number against rollback; None if unknown.
+        revoked_keys: the digests of keys that it takes no more.
     """
 
     kind: str
@@ -81,7 +61,9 @@ class BoardInfo(NamedTuple):
     simulated: bool = False
     revision: int | None = None
     octal: bool | None = None
-    secure_boot: SecureBoot | None = None
+    boot_keys: tuple[bytes, ...] | None = None
+    security_version: int | None = None
+    revoked_keys: tuple[bytes, ...] = ()
 
     @property
     def floor_key(self) -> str | None:

@@ -10,40 +10,52 @@ from fwsign.errors import Unsuitable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fwsign.flash.boards.board import SecureBoot
 
-_HINT = "sign it natively with a key of the board, too: docs/native.md has the bridge"
-
-
-def refuse(name: str, keys: Sequence[bytes], version: int | None, known: SecureBoot) -> None:
-    """Refuse an image that a chip with secure boot does not start; what it hides is let pass.
+def check_keys(
+    name: object, signed_by: Sequence[bytes], known: Sequence[bytes], hint: str | None = None
+) -> None:
+    """Refuse an image that no key of a board has signed.
 
     Args:
-        name: the image's name.
-        keys: the digests of the keys that have signed it.
-        version: its number against rollback; None if it states none.
-        known: what the chip knows. One that tells no key at all is not asked for them.
+        name: the image.
+        signed_by: the digests of the keys that have signed it.
+        known: the digests in the chip that are not revoked; perhaps only their first bytes.
+        hint: what to do about it.
 
     Raises:
-        Unsuitable: `unsuitable.locked`: by unknown or revoked keys alone;
-            `unsuitable.security-version`: too old.
+        Unsuitable: `unsuitable.locked`.
     """
-    if known.key_digests and not any(map(known.accepts, keys)):
-        signed = ", ".join(key.hex() for key in keys) or "none"
-        accepted = ", ".join(known.key_digests)
-        gone = "the revoked " if any(key.hex() in known.revoked for key in keys) else ""
-        raise Unsuitable(
-            "unsuitable.locked",
-            f"the board starts images by the keys {accepted}, {name} is signed by {gone}{signed}",
-            expected=accepted,
-            found=signed,
-            hint=_HINT,
-        )
-    least = known.security_version
-    if version is not None and least is not None and version < least:
+    if any(digest.startswith(key) for digest in signed_by for key in known):
+        return
+    expected = " or ".join(key.hex() for key in known) or "none: all are revoked"
+    found = ", ".join(digest.hex() for digest in signed_by) or "none that its ROM can verify"
+    raise Unsuitable(
+        "unsuitable.locked",
+        f"no key that the board's secure boot knows has signed {name}: expected {expected}, "
+        f"found {found}",
+        expected=expected,
+        found=found,
+        hint=hint,
+    )
+
+
+def check_version(name: object, own: int | None, least: int | None) -> None:
+    """Refuse an application that a boot loader with anti-rollback passes over.
+
+    Args:
+        name: the image.
+        own: its number against rollback; None if it states none.
+        least: the board's; None if it is unknown.
+
+    Raises:
+        Unsuitable: `unsuitable.security-version`.
+    """
+    if least is not None and own is not None and own < least:
         raise Unsuitable(
             "unsuitable.security-version",
-            f"the board starts security version {least} and later ones, {name} has {version}",
+            f"{name} has security version {own}, the board's eFuses {least}: its boot loader "
+            "starts no older one",
             expected=f"{least} or more",
-            found=version,
+            found=own,
+            hint="it is too old for this board; build it with a newer security version",
         )

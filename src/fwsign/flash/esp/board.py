@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, cast
 
 from fwsign.errors import Failed
-from fwsign.flash.boards.board import BoardInfo, SecureBoot
+from fwsign.flash.boards.board import BoardInfo
 from fwsign.flash.boards.port import missing
 from fwsign.flash.esp.chips import AFTER, BEFORE, RESETTING
 from fwsign.flash.esp.pipe import Message, receive, send
@@ -132,8 +132,10 @@ class EspBoard:
             locks=tuple(fields["locks"]),
             revision=fields["revision"],
             octal=fields["octal"],
+            boot_keys=_boot_keys(fields["boot_keys"]),
+            revoked_keys=_boot_keys(fields["boot_keys"], revoked=True) or (),
+            security_version=fields["security_version"],
             details=tuple((str(name), str(value)) for name, value in fields["details"]),
-            secure_boot=_secure_boot(fields["secure_boot"]),
         )
 
     def digest(self, offset: int, size: int) -> bytes:
@@ -258,13 +260,6 @@ class _Packed(NamedTuple):
     deflated: bool
 
 
-def _secure_boot(fields: Sequence[Any] | None) -> SecureBoot | None:
-    if fields is None:
-        return None
-    kind, digests, revoked, version = fields
-    return SecureBoot(kind, None if digests is None else tuple(digests), tuple(revoked), version)
-
-
 def _plain(size: int, block: int) -> tuple[tuple[int, int], ...]:
     sizes = [min(block, size - at) for at in range(0, size, block)]
     return tuple((one, one) for one in sizes)
@@ -286,3 +281,12 @@ def _deflated(data: bytes, block: int) -> _Packed:
     pieces = [packed[at : at + block] for at in range(0, len(packed), block)]
     blocks = tuple((len(piece), len(inflate.decompress(piece))) for piece in pieces)
     return _Packed(packed, blocks, deflated=True)
+
+
+def _boot_keys(
+    fields: Sequence[tuple[str, bool]] | None, *, revoked: bool = False
+) -> tuple[bytes, ...] | None:
+    """Return the digests of the keys that are revoked, or are not; None if they are unknown."""
+    if fields is None:
+        return None
+    return tuple(bytes.fromhex(digest) for digest, gone in fields if gone == revoked)

@@ -14,12 +14,11 @@ a Pico; `chip=rp2350` makes a pico-bootsel one of that chip; it is a drive, whic
 `noise=1e-4`; `encoding=raw` or `cobs` is how an smp carries packets.
 
 For an ESP there are also: `lock=NAME`, which switches a protection on, as in
-`lock=secure-download-mode`; `boot-key=DIGEST`, a key that secure boot v2 knows, up to three of
-them, and `revoke=N` for the one in slot N, from 0 on; `security-version=N`, against rollback;
-`revision=MAJOR.MINOR`, the chip's; `size=2MB`, the flash's, from 1MB to 32MB; `table=OFFSET`, where
-its boot loader looks for the partition table; `lines=octal`, for the flash of an ESP32-S3; and
-`content=blank`, which leaves an empty flash empty. Else it gets a boot loader, a table and an
-application.
+`lock=secure-download-mode`; `revision=MAJOR.MINOR`, the chip's; `size=2MB`, the flash's, from 1MB
+to 32MB; `table=OFFSET`, where its boot loader looks for the partition table; `lines=octal`, for the
+flash of an ESP32-S3; `key=HEX`, the digest of a key of secure boot v2 in its eFuses, up to three
+times, each perhaps `:revoked`; `security-version=N`, burnt likewise; and `content=blank`, which
+leaves an empty flash empty. Else it gets a boot loader, a table and an application.
 
 `fault=NAME[@N]` lets something go wrong once:
 
@@ -53,8 +52,8 @@ SCHEME: Final = "sim:"
 _LIMIT: Final = 128 * 1024 * 1024  # bytes of a file with a flash's content
 
 _REVISION: Final = re.compile(r"(\d)\.(\d{1,2})", re.ASCII)
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _TABLE: Final = re.compile(r"0x[0-9a-fA-F]{1,4}000", re.ASCII)
-_DIGEST: Final = re.compile("[0-9a-fA-F]{64}")
 _SIZES: Final = {f"{size}MB": size << 20 for size in (1, 2, 4, 8, 16, 32)}
 
 
@@ -94,10 +93,10 @@ _VALUES: Final = {
         "an offset in hex, at the start of a sector",
     ),
     "lines": _Value("octal", {"octal": True, "quad": False}.get, "quad or octal"),
-    "content": _Value("stock", {"stock": True, "blank": False}.get, "stock or blank"),
     "security-version": _Value(
-        "security_version", lambda text: int(text) if text.isdecimal() else None, "N"
+        "security_version", lambda text: int(text) if text.isdecimal() else None, "a number"
     ),
+    "content": _Value("stock", {"stock": True, "blank": False}.get, "stock or blank"),
     "chip": _Value("chip", lambda text: text or None, "a name"),
     "noise": _Value("noise", _rate, "a number from 0 to below 1"),
     "encoding": _Value(
@@ -107,17 +106,6 @@ _VALUES: Final = {
     ),
 }
 """The settings that have one value; reading it gives None if it is wrong."""
-_ESP_ALONE: Final = {
-    "revision": "revision",
-    "size": "size",
-    "table": "table",
-    "octal": "octal",
-    "stock": "content",
-    "boot_keys": "boot-key",
-    "revoked": "revoke",
-    "security_version": "security-version",
-}
-"""The settings of an ESP, by their fields."""
 
 
 class Settings(NamedTuple):
@@ -138,9 +126,8 @@ class Settings(NamedTuple):
         chip: the chip of a Pico in BOOTSEL mode; None for an RP2040.
         noise: the probability that a byte is damaged on the line.
         encoding: how a board with MCUboot carries packets: "console", "raw" or "cobs".
-        boot_keys: digests of keys in hex, by slot.
-        revoked: slots of keys that are revoked.
-        security_version: the number against rollback, as a count of eFuse bits.
+        keys: of secure boot v2, in an ESP's eFuses.
+        security_version: an ESP's number against rollback.
     """
 
     board: str
@@ -157,9 +144,13 @@ class Settings(NamedTuple):
     chip: str | None = None
     noise: float = 0.0
     encoding: str = "console"
-    boot_keys: tuple[str, ...] = ()
-    revoked: tuple[int, ...] = ()
+    keys: tuple[tuple[bytes, bool], ...] = ()
     security_version: int = 0
+
+    @property
+    def boot(self) -> tuple[tuple[tuple[bytes, bool], ...], int]:
+        """What an ESP's eFuses say about its start."""
+        return self.keys, self.security_version
 
 
 class Simulated:
@@ -238,14 +229,8 @@ def parse(uri: str) -> tuple[Settings, Path | None]:
             file = Path(text or _expected(uri, name, text, "a file"))
         elif name == "lock":
             settings = settings._replace(locks=(*settings.locks, text.replace("-", " ")))
-        elif name == "boot-key":
-            if not _DIGEST.fullmatch(text):
-                _expected(uri, name, text, "a digest of 64 hex digits")
-            settings = settings._replace(boot_keys=(*settings.boot_keys, text.lower()))
-        elif name == "revoke":
-            if text not in {"0", "1", "2"}:
-                _expected(uri, name, text, "a slot, 0 to 2")
-            settings = settings._replace(revoked=(*settings.revoked, int(text)))
+        elif name == "key":
+            settings = settings._replace(keys=(*settings.keys, _key(uri, text)))
         elif name == "fault":
             settings = settings._replace(faults=(*settings.faults, _fault(uri, text)))
         elif name in _VALUES:
@@ -255,11 +240,7 @@ def parse(uri: str) -> tuple[Settings, Path | None]:
                 _expected(uri, name, text, expected)
             settings = settings._replace(**{field: value})
         else:
-            raise _wrong(
-                uri,
-                f"{name}={text}",
-                f"flash, {', '.join(_VALUES)}, boot-key, revoke, lock or fault",
-            )
+            raise _wrong(uri, f"{name}={text}", f"flash, {', '.join(_VALUES)}, lock, key or fault")
     return settings, file
 
 
@@ -272,6 +253,13 @@ def _fault(uri: str, text: str) -> Fault:
     if name not in FAULTS or not (at.isdecimal() or not at):
         raise _wrong(uri, text, f"NAME or NAME@N, of {', '.join(FAULTS)}")
     return Fault(name, int(at or 0))
+
+
+def _key(uri: str, text: str) -> tuple[bytes, bool]:
+    digest, colon, revoked = text.partition(":")
+    if not _DIGEST.fullmatch(digest) or (colon and revoked != "revoked"):
+        _expected(uri, "key", text, "64 hex digits, perhaps :revoked")
+    return bytes.fromhex(digest), bool(colon)
 
 
 def _is_esp(board: str) -> bool:
@@ -296,9 +284,12 @@ def _machine(settings: Settings) -> Any:
     if kind != "esp" and settings.locks:
         raise _wrong(settings.board, "a lock", "an ESP for it")
     own = Settings(settings.board)
-    for field, name in _ESP_ALONE.items():
-        if kind != "esp" and getattr(settings, field) != getattr(own, field):
-            raise _wrong(settings.board, name, "an ESP for it")
+    for name in (
+        *("revision", "size", "table", "octal", "stock"),
+        *("keys", "security_version"),
+    ):
+        if kind != "esp" and getattr(settings, name) != getattr(own, name):
+            raise _wrong(settings.board, "content" if name == "stock" else name, "an ESP for it")
     if kind != "smp" and settings.encoding != "console":
         raise _wrong(settings.board, "encoding", "smp for it")
     if kind != "pico-bootsel" and settings.chip is not None:

@@ -15,7 +15,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from fwsign.flash.boards.board import SECURE_DOWNLOAD
-from fwsign.flash.simulate import esp_keys
 from fwsign.flash.simulate.esp_boot_image import Rom
 from fwsign.flash.simulate.esp_boots import Started, bound_to, start
 from fwsign.flash.simulate.esp_chip import Registers
@@ -80,8 +79,8 @@ class Simulator:
             self._nor.id,
             settings.revision,
             octal=settings.octal,
+            boot=settings.boot,
         )
-        esp_keys.burn(self._registers, settings)
         self._rom = _OLD_ROM if settings.board == "esp8266" else _ROM
         if SECURE_DOWNLOAD in settings.locks:
             self._rom = _LOCKED_ROM
@@ -138,8 +137,9 @@ class Simulator:
     def started(self) -> Started:
         """What a reset starts now, as its ROM and its boot loader judge the flash."""
         settings = self._settings
-        own = (self._registers.revision, settings.locks, settings.table, self._sealed)
-        return start(self.flash, Rom(settings.board, *own, esp_keys.accepted(settings)))
+        revision = self._registers.revision
+        usual = (settings.board, revision, settings.locks, settings.table, self._sealed)
+        return start(self.flash, Rom(*usual, *settings.boot))
 
     def connected(self) -> None:
         """Nothing: a chip does not notice, and the stub goes on running."""

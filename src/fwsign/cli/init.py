@@ -72,7 +72,6 @@ def init(
     exist already, in an HSM or a KMS, are given with --root-key and --key.
     """
     from fwsign.files import io_error, write_atomic
-    from fwsign.names import product_from
     from fwsign.pki.entry_names import FIRST_NAMES
     from fwsign.pki.files import refuse_used
 
@@ -83,15 +82,7 @@ def init(
         raise Failed("io.exists", message, hint=hint)
     if directory.exists() and not directory.is_dir():
         raise Failed("io.directory", f"{directory} is not a directory")
-    if product is None:
-        try:
-            product = product_from(Path(os.path.realpath(directory)).name)
-        except Failed as error:
-            ui.usage(error.message, "name it with --product NAME")
-        except OSError as error:  # removed meanwhile
-            raise io_error(error, "the current directory") from error
-        ui.note(f'the product is called "{product}", after the directory; --product names it')
-    content = config.render(vendor, product, "pki")
+    content = config.render(vendor, product or _product_after(directory), "pki")
     with _way_out(settings, content):
         refuse_used(directory / "pki")
     keys = keys_of_pki(FIRST_NAMES, held, alg, pass_, root_pass, none=no_passphrase)
@@ -113,6 +104,21 @@ def init(
     ui.out(str(settings))
     say_what_now(directory / "pki", org, keys)
     ui.next_command("sign", "FILE", after=f", in {directory}" if directory != Path() else "")
+
+
+def _product_after(directory: Path) -> str:
+    """Return a product's name made of the directory's, and say so."""
+    from fwsign.files import io_error
+    from fwsign.names import product_from
+
+    try:
+        product = product_from(Path(os.path.realpath(directory)).name)
+    except Failed as error:
+        ui.usage(error.message, "name it with --product NAME")
+    except OSError as error:  # removed meanwhile
+        raise io_error(error, "the current directory") from error
+    ui.note(f'the product is called "{product}", after the directory; --product names it')
+    return product
 
 
 @contextlib.contextmanager

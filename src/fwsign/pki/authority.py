@@ -7,13 +7,13 @@ process leaves a readable directory, which the next run repairs.
 
 from __future__ import annotations
 
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from fwsign.errors import Failed
 from fwsign.format.library import ML_DSA, require
 from fwsign.names import host_name, organisation, vendor_domain
 from fwsign.pki import crls, leaves, profiles
+from fwsign.pki.ca_keys import NO_KEYS, refuse_unmade
 from fwsign.pki.certificates import common_name, is_ca
 from fwsign.pki.directory import Pki
 from fwsign.pki.entry_keys import (
@@ -31,7 +31,6 @@ from fwsign.pki.flat import enter, make_flat
 from fwsign.pki.log import log_certificate
 from fwsign.pki.profiles import SIGNING, TLS_ONLY, Authority, CaLimits
 from fwsign.pki.subjects import issuing_name
-from fwsign.x509.certificate import key_digest
 
 if TYPE_CHECKING:
     import os
@@ -46,8 +45,6 @@ if TYPE_CHECKING:
     from fwsign.pki.extras import Extras
 
 _Names: TypeAlias = tuple[str, tuple[str, ...]]
-
-NO_KEYS: Final[Mapping[str, HeldKey]] = MappingProxyType({})
 
 
 class _Keys(NamedTuple):
@@ -107,7 +104,7 @@ def create(
     organisation(org)
     names = (org, tuple(dict.fromkeys((vendor_domain(vendor), *map(host_name, permit)))))
     made = (ROOT, *(() if root_only else (FIRST_SIGNER,) if flat else FIRST_NAMES[1:]))
-    _refuse_unmade(keys, made)
+    refuse_unmade(keys, made)
     own = _Keys(alg, root_passphrase, passphrase, keys)
     now = profiles.utc(now)
 
@@ -268,25 +265,3 @@ def _first_signer(
     write_key(pki, FIRST_SIGNER, key)
     period = (profiles.begin(issuer.certificate, now), now + leaves.SIGNER.lifetime)
     return leaves.leaf_certificate(leaf, public, period, issuer)
-
-
-def _refuse_unmade(keys: Mapping[str, HeldKey], made: Sequence[str]) -> None:
-    """Refuse keys of entries that a new PKI does not have, and keys that no CA should have."""
-    if unknown := [name for name in keys if name not in made]:
-        raise Failed(
-            "state.policy",
-            f'a new PKI like this has no entry "{unknown[0]}", but {", ".join(made)}',
-            expected=", ".join(made),
-            found=unknown[0],
-        )
-    seen: dict[str, str] = {}
-    for name, held in keys.items():
-        leaves.check_public_key(held.public_key, f'"{name}"')
-        other = seen.setdefault(key_digest(held.public_key), name)
-        if other != name:
-            raise Failed(
-                "key.mismatch",
-                f'"{other}" and "{name}" would have the same key, {held.place}',
-                expected="a key for each entry",
-                found=held.place,
-            )

@@ -78,10 +78,9 @@ def issue(
     Args:
         pki_dir: the PKI.
         kind: one of `fwsign.pki.leaves.KINDS`.
-        name: the entry's name, and the CN; see `fwsign.names.signer_name` and `peer_name`.
-        key: the key to make (`default_algorithm` if its kind is empty), or an existing one: its
-            public half, from a request; or an opened one, whose place the PKI remembers; or a
-            function that returns one of these.
+        name: the entry's name, and the CN; see `fwsign.names`.
+        key: the key to make (`default_algorithm` if its kind is empty); or the public half of an
+            existing one; or an opened one, whose place the PKI remembers; or a function for them.
         domains: the vendors of a signer (none: the first that the issuing CA is limited to), or
             the hosts of a server. A name with a dot is also a host, unless it is a signer's, and
             so is the name of a server without other hosts and addresses.
@@ -89,9 +88,9 @@ def issue(
         device: the identity of an idevid, which no other of the PKI has.
         more: extensions to add.
         lifetime: the span from `now`; None: the kind's, or until the issuing CA ends.
-        compat: certify RSA of 2048 bits of a server or client; never that of another kind.
+        compat: certify RSA-2048 of a server or client; never that of another kind.
         origin: who wanted it, for the log.
-        ca_passphrase: called if the key of the issuing CA is encrypted.
+        ca_passphrase: called if the issuing CA's key needs it.
         now: an aware time; notBefore is an hour earlier.
 
     Raises:
@@ -100,19 +99,17 @@ def issue(
             `state.clock`, `key.*`, `io.*`. Nothing has been written then.
     """
     (peer_name if kind in TLS else signer_name)(name)
-    now = profiles.utc(now)
-    pki = Pki(pki_dir)
+    now, pki = profiles.utc(now), Pki(pki_dir)
     ca = pki.issuing(kind)
     _refuse_taken(pki, name)
     refuse_unable(pki, ca, now)
-    wanted = Leaf(kind, name, tuple(domains), tuple(addresses), device=device, more=more)
-    leaf = permitted_leaf(pki, ca, wanted)
+    leaf = Leaf(kind, name, tuple(domains), tuple(addresses), device=device, more=more)
+    leaf = permitted_leaf(pki, ca, leaf)
     _refuse_known(pki, leaf)
     period = period_of(leaf, pki.certificate(ca), lifetime, now)
+    key = key() if callable(key) else key
     if not isinstance(key, NewKey):
-        key = key() if callable(key) else key
-        what, allowed = f'"{leaf.name}"', compat if leaf.kind in TLS else None
-        refuse_leaked(certifiable(key, what, compat=allowed), what, leaked_keys(pki))
+        _refuse_uncertifiable(pki, leaf, key, compat=compat)
     issuer = open_authority(pki, ca, ca_passphrase)
     new, issued = _certified(leaf, key, period, issuer)
     with exclusive(pki.directory):
@@ -120,6 +117,11 @@ def issue(
         _refuse_known(pki, leaf)
         write_entry(pki, name, issued, now, new=new, origin=origin)
     return pki.certificate_path(name)
+
+
+def _refuse_uncertifiable(pki: Pki, leaf: Leaf, key: Existing, *, compat: bool) -> None:
+    public = certifiable(key, f'"{leaf.name}"', compat=compat if leaf.kind in TLS else None)
+    refuse_leaked(public, f'"{leaf.name}"', leaked_keys(pki))
 
 
 def certifiable(key: Existing, what: str, *, compat: bool | None) -> PublicKey:

@@ -18,7 +18,8 @@ from fwsign.errors import Failed
 from fwsign.files import exclusive, io_error, write_atomic
 from fwsign.names import host_name, organisation, vendor_domain
 from fwsign.pki import profiles
-from fwsign.pki.authority import NO_KEYS, open_authority
+from fwsign.pki.authority import open_authority
+from fwsign.pki.ca_keys import NO_KEYS
 from fwsign.pki.certificates import common_name
 from fwsign.pki.directory import Pki
 from fwsign.pki.entry_keys import clear_key, entry_key, settled, write_key

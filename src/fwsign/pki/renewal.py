@@ -9,7 +9,7 @@ old one gets such a name. So `Pki.key_path` finds the right key whenever a run i
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from fwsign.errors import Failed
 from fwsign.files import exclusive, io_error
@@ -130,17 +130,14 @@ def renew(
     ca = _able_issuer(pki, leaf.kind, now)
     leaf = permitted_leaf(pki, ca, leaf._replace(more=carried(pki, old, ca, more)))
     period = period_of(leaf, pki.certificate(ca), lifetime, now)
-    if isinstance(new_key, NewKey):
-        refuse_new_file(pki, name, new_key)
-        issuer = open_authority(pki, ca, ca_passphrase)
-        made = leaf_key(leaf.kind, new_key, renewed_algorithm(old, issuer.certificate))
-        new = leaf_certificate(leaf, made.key.public_key(), period, issuer)
-        return _replace(pki, Replacement(name, old, new, now, origin), made)
     given = new_key() if callable(new_key) else new_key
     public = _public_key(pki, name, given, compat=compat if leaf.kind in TLS else None)
-    new = leaf_certificate(leaf, public, period, open_authority(pki, ca, ca_passphrase))
-    held = None if given is None or not is_held(given) else leaf_key(leaf.kind, given, "")
-    return _replace(pki, Replacement(name, old, new, now, origin), held)
+    issuer, made = open_authority(pki, ca, ca_passphrase), None
+    if isinstance(given, NewKey) or (given is not None and is_held(given)):
+        made = leaf_key(leaf.kind, given, renewed_algorithm(old, issuer.certificate))
+    own = made.key.public_key() if made else cast("PublicKey", public)
+    new = leaf_certificate(leaf, own, period, issuer)
+    return _replace(pki, Replacement(name, old, new, now, origin), made)
 
 
 def _able_issuer(pki: Pki, kind: str, now: datetime) -> str:
@@ -152,12 +149,15 @@ def _able_issuer(pki: Pki, kind: str, now: datetime) -> str:
 def _public_key(
     pki: Pki,
     name: str,
-    key: Existing | None,
+    key: NewKey | Existing | None,
     *,
     compat: bool | None,
-) -> PublicKey:
-    """Return the key that is certified anew: the old one, or one that is elsewhere."""
+) -> PublicKey | None:
+    """Return the key that is certified anew, the old one or another; None if it is to be made."""
     old = pki.certificate(name)
+    if isinstance(key, NewKey):
+        refuse_new_file(pki, name, key)
+        return None
     if key is None:
         return _may_stay(old, name, compat=compat)
     public = certifiable(key, f'"{name}"', compat=compat)

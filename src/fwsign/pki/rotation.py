@@ -13,30 +13,29 @@ from typing import TYPE_CHECKING, NamedTuple
 from fwsign.errors import Failed
 from fwsign.files import exclusive
 from fwsign.pki import crls, profiles
-from fwsign.pki.authority import NO_KEYS, add_authority, new_issuing, open_authority
-from fwsign.pki.certificates import common_name, issuer_among
+from fwsign.pki.authority import add_authority, new_issuing, open_authority
+from fwsign.pki.ca_keys import NO_KEYS, refuse_reused
+from fwsign.pki.ca_limits import next_extensions, next_limits
+from fwsign.pki.certificates import common_name
 from fwsign.pki.directory import Pki
-from fwsign.pki.entry_keys import NewKey, entry_key, refuse_new_file, settled
+from fwsign.pki.entry_keys import entry_key, refuse_new_file, settled
 from fwsign.pki.entry_names import ISSUING, ISSUING_TLS, next_name
-from fwsign.pki.extras import extras_of
 from fwsign.pki.files import write_certificate
 from fwsign.pki.flat import enter, refuse_flat
-from fwsign.pki.leaked import leaked_keys, refuse_leaked
-from fwsign.pki.leaves import check_public_key, default_algorithm, renewed_algorithm
-from fwsign.pki.profiles import SIGNING, TLS_ONLY, Authority, CaLimits, limits_of
+from fwsign.pki.leaves import default_algorithm, renewed_algorithm
+from fwsign.pki.profiles import Authority
 from fwsign.pki.subjects import issuing_name, organisation_of
 from fwsign.pki.validity import fresh_spares, has_ended, refuse_early, refuse_ended_ca
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from cryptography import x509
 
     from fwsign.keys.held import HeldKey
-    from fwsign.pki.entry_keys import EntryKey, KeyChoice
-    from fwsign.pki.profiles import Extensions
+    from fwsign.pki.entry_keys import EntryKey, KeyChoice, NewKey
 
 
 class Rotation(NamedTuple):
@@ -58,8 +57,10 @@ class _New(NamedTuple):
     authority: Authority
     key: EntryKey
 
-    def write(self, pki: Pki, now: datetime) -> None:
+    def write(self, pki: Pki, now: datetime) -> str:
+        """Write it; return its name."""
         add_authority(pki, self.name, self.authority, self.key, now)
+        return self.name
 
 
 def current_root(pki: Pki) -> str:
@@ -144,7 +145,7 @@ def replace_issuing(
     issuer = open_authority(pki, root, lambda: passphrase(root))
     new_key = settled(new_key)
     with exclusive(pki.directory):
-        new = _new_issuing(pki, line, entry_key(new_key, alg), issuer, now)
+        new = _new_issuing(pki, line, new_key, issuer, now, alg=alg)
         new.write(pki, now)
         crls.write_bundle(pki)
     return new.name
@@ -170,9 +171,8 @@ def rotate(
 ) -> Rotation:
     """Switch to another root: the standby if there is one, else a new one.
 
-    The old root certifies it, so that devices which pin only the old root accept new releases.
-    If the old root's key is lost, only devices that pin the standby do. From now on, new issuing
-    CAs under that root issue.
+    The old root certifies it, so that devices which pin only the old root accept new releases;
+    without its key, only devices that pin the standby do. New issuing CAs under it issue then.
 
     Args:
         pki_dir: the PKI.
@@ -193,32 +193,22 @@ def rotate(
     spare = next(iter(fresh_spares(pki, now)), None)
     if spare is None:
         _refuse_unknown(pki, old, now)
-    above = None
-    if not has_ended(pki.certificate(old), now) and pki.has_key(old):
-        above = open_authority(pki, old, lambda: passphrase(old))
-    lines = (ISSUING, *((ISSUING_TLS,) if pki.issuers_in_line(ISSUING_TLS) else ()))
-    own = {line: keys.get(line, new_key) for line in lines}
-    if spare is None:
-        refuse_new_file(pki, old, root_key)
-    for line, key in own.items():
-        refuse_new_file(pki, _issues_now(pki, line), key)
+    choices = _choices(pki, {} if spare else {old: root_key}, keys, new_key)
+    above = _opened_old(pki, old, passphrase, now)
     opened = _opened(pki, spare, passphrase, now)
-    choices = (*(() if spare else (root_key,)), *own.values())
-    if any(isinstance(one, NewKey) for one in choices):
-        root_key, new_key = settled(root_key), new_key.settled()
+    choices = {name: settled(choice) for name, choice in choices.items()}
     with exclusive(pki.directory):
         # Everything is made before the first file is written.
-        made = _new_root(pki, "ca", root_key, now) if opened is None else None
+        made = _new_root(pki, "ca", choices[old], now) if opened is None else None
         root = made.name if made else str(spare)
         authority = made.authority if made else opened
         assert authority is not None  # noqa: S101 - one of the two is there
         renewed = None if made else crls.next_crl([pki.crl(root)], root, authority, (), now)
         crossed = _crossed(pki, root, old)
         cross = profiles.crossed_certificate(authority.certificate, above, now) if above else None
-        alg = default_algorithm(authority.certificate)
-        own = {line: keys.get(line, new_key) for line in lines}
-        tls = _rotated_tls(pki, own.get(ISSUING_TLS), alg, (root, authority), now)
-        issuing = _new_issuing(pki, ISSUING, entry_key(own[ISSUING], alg), authority, now)
+        tls = _rotated_tls(pki, choices, (root, authority), now)
+        own = choices[_issues_now(pki, ISSUING)]
+        issuing = _new_issuing(pki, ISSUING, own, authority, now)
         if made:
             made.write(pki, now)
         elif renewed:
@@ -226,11 +216,29 @@ def rotate(
         if crossed is None and cross is not None:
             crossed = _write_crossed(pki, f"{root}-by-{old}", cross, now)
         if isinstance(tls, _New):
-            tls.write(pki, now)
-            tls = tls.name
+            tls = tls.write(pki, now)
         issuing.write(pki, now)
         crls.write_bundle(pki)
     return Rotation(root, crossed, issuing.name, tls)
+
+
+def _choices(
+    pki: Pki, roots: dict[str, KeyChoice], keys: Mapping[str, HeldKey], new_key: NewKey
+) -> dict[str, KeyChoice]:
+    """Return the choice of each new CA's key, by the name of the CA before it."""
+    found = roots | {_issues_now(pki, one): keys.get(one, new_key) for one in _lines(pki)}
+    for name, choice in found.items():
+        refuse_new_file(pki, name, choice)
+    return found
+
+
+def _opened_old(
+    pki: Pki, old: str, passphrase: Callable[[str], bytes | None], now: datetime
+) -> Authority | None:
+    """Return the old root with its opened key; None if it has ended, or its key is not here."""
+    if has_ended(pki.certificate(old), now) or not pki.has_key(old):
+        return None
+    return open_authority(pki, old, lambda: passphrase(old))
 
 
 def _opened(
@@ -264,19 +272,23 @@ def _refuse_unknown(pki: Pki, old: str, now: datetime) -> None:
         )
 
 
+def _lines(pki: Pki) -> tuple[str, ...]:
+    return (ISSUING, *((ISSUING_TLS,) if pki.issuers_in_line(ISSUING_TLS) else ()))
+
+
 def _rotated_tls(
-    pki: Pki, key: KeyChoice | None, alg: str, root: tuple[str, Authority], now: datetime
+    pki: Pki, choices: Mapping[str, KeyChoice], root: tuple[str, Authority], now: datetime
 ) -> _New | str | None:
     """Make the TLS CA below a new root, if there is one below the old, or name one that is there.
 
     Nothing is written.
     """
-    if key is None:
+    if ISSUING_TLS not in _lines(pki):
         return None
     name = pki.issuing("client")
     if pki.issuer_of(pki.certificate(name)) == root[0]:  # a killed run left it
         return name
-    return _new_issuing(pki, ISSUING_TLS, entry_key(key, alg), root[1], now)
+    return _new_issuing(pki, ISSUING_TLS, choices[name], root[1], now)
 
 
 def _refuse_elsewhere(pki: Pki) -> None:
@@ -305,53 +317,22 @@ def _new_root(pki: Pki, first: str, choice: KeyChoice, now: datetime) -> _New:
     name = next_name(first, taken)
     org = organisation_of(pki.root) or common_name(pki.root)
     key = entry_key(choice, default_algorithm(pki.certificate(pki.roots()[-1])))
-    _refuse_reused(pki, name, key)
+    refuse_reused(pki, name, key)
     certificate = profiles.root_certificate(key.key, org, now, number=len(taken) + 1)
     return _New(name, Authority(certificate, key.key), key)
 
 
-def _new_issuing(pki: Pki, line: str, key: EntryKey, issuer: Authority, now: datetime) -> _New:
+def _new_issuing(
+    pki: Pki, line: str, choice: KeyChoice, issuer: Authority, now: datetime, *, alg: str = ""
+) -> _New:
+    key = entry_key(choice, alg or default_algorithm(issuer.certificate))
     taken = pki.issuers_in_line(line)
     name = next_name(line, pki.names())
     org = organisation_of(issuer.certificate) or common_name(issuer.certificate)
-    _refuse_reused(pki, name, key)
+    refuse_reused(pki, name, key)
     subject = issuing_name(org, name, len(taken) + 1)
-    more = _next_extensions(pki, taken, issuer)
-    authority = new_issuing(key, subject, _next_limits(pki, line), issuer, now, more=more)
+    more = next_extensions(pki, taken, issuer)
+    authority = new_issuing(
+        key, subject, next_limits(pki, line, _before(pki, line)), issuer, now, more=more
+    )
     return _New(name, authority, key)
-
-
-def _refuse_reused(pki: Pki, name: str, key: EntryKey) -> None:
-    """Refuse a key that exists as that of a new CA if another entry has it, or it is too weak."""
-    if not key.uri:
-        return
-    public = check_public_key(key.key.public_key(), f'"{name}"')
-    refuse_leaked(public, f'"{name}"', leaked_keys(pki))
-    every = (*pki.roots(), *pki.names())
-    if used := [one for one in every if pki.certificate(one).public_key() == public]:
-        raise Failed(
-            "key.mismatch",
-            f'the key {key.uri} is that of "{used[0]}": a new CA has a key of its own',
-            expected="another key",
-            found=f'the key of "{used[0]}"',
-        )
-
-
-def _next_extensions(pki: Pki, taken: Sequence[str], issuer: Authority) -> Extensions:
-    """Return the added extensions of a line's last CA, if they name the same issuer's CRL."""
-    if not taken:
-        return ()
-    before = pki.certificate(taken[-1])
-    same = issuer_among(before, [("", issuer.certificate)]) is not None
-    return extras_of(before).extensions() if same else ()
-
-
-def _next_limits(pki: Pki, line: str) -> CaLimits:
-    """Return the limits of a line's next CA: those of the last, or `TLS_ONLY` for the first."""
-    if not pki.issuers_in_line(line):
-        return TLS_ONLY
-    before = limits_of(_before(pki, line))
-    # One that issued everything leaves TLS to the CA that is for it.
-    if pki.issuers_in_line(ISSUING_TLS) and not before.usages:
-        return before._replace(usages=SIGNING.usages)
-    return before

@@ -122,13 +122,13 @@ def renew(
     """Issue a certificate anew, with the same names, also one that was imported.
 
     It keeps its key, or gets a new one, also of another kind. The old certificate goes to
-    certs_by_serial, an old key to NAME.key.unused-1. What the old one
-    vouches for stays good until it ends: revoke it, by its serial number, only if its key leaked,
-    for devices then refuse all of that. "issuing" needs the root's key; with --new-key or --key
-    there is another issuing CA from then on. "issuing-tls", the CA of servers and clients, is made
-    if there is none; with the root elsewhere, that is a request for it. After --permit, whoever
-    sends the issuing CA's certificate needs the new one: fwsign pki export chain. --all brings
-    everything below the CAs that issue now, as is needed after another CA was revoked.
+    certs_by_serial, an old key to NAME.key.unused-1. What the old one vouches for stays good until
+    it ends: revoke it, by its serial number, only if its key leaked. "issuing" needs the root's
+    key; with --new-key or --key there is another issuing CA from then on. "issuing-tls", the CA of
+    servers and clients, is made if there is none; with the root elsewhere, that is a request for
+    it. After --permit, whoever sends the issuing CA's certificate needs the new one: fwsign pki
+    export chain. --all brings everything below the CAs that issue now, as is needed after another
+    CA was revoked.
     """
     from fwsign.pki.directory import Pki
     from fwsign.pki.entry_keys import NewKey

@@ -98,24 +98,22 @@ def rotate(
     """Go over to another root and other issuing CAs.
 
     The new root is the standby, if there is one. The old root certifies it, so that devices that
-    know only the old root accept what is signed from now on. Where the old root's key is not here
-    any more, only devices that know the standby do. All that is there stays as it is and can be
-    revoked. --root-key and --key are for keys of the new CAs, which --pass opens: NAME is issuing
-    or issuing-tls.
+    know only the old root accept what is signed from now on; without its key, only devices that
+    know the standby do. All that is there stays as it is and can be revoked. --root-key and --key
+    are keys of the new CAs, which --pass opens: NAME is issuing or issuing-tls.
     """
     from fwsign.pki.directory import Pki
     from fwsign.pki.entry_keys import NewKey
-    from fwsign.pki.entry_names import ISSUING, ISSUING_TLS
+    from fwsign.pki.entry_names import ISSUING, ISSUING_TLS, ROOT
     from fwsign.pki.rotation import current_root
     from fwsign.pki.rotation import rotate as rotate_it
 
     directory = find_pki(pki)
     found = Pki(directory)
     old = current_root(found)
-    asked_for = Passphrases()
-    keys = opened(held.uris(("ca", ISSUING, ISSUING_TLS)), asked_for, pass_)
-    root_key = keys.pop("ca", None)
-    source = new_key_source(pass_, none=no_passphrase, held=bool(keys or root_key))
+    asked_for, uris = Passphrases(), held.uris((ROOT, ISSUING, ISSUING_TLS))
+    keys = opened(uris, asked_for, pass_)
+    source = new_key_source(pass_, none=no_passphrase, held=bool(keys))
     secret = asked_for.new(source, none=no_passphrase, what="the new keys")
     new_key = NewKey(alg or "", secret)
     others = [name for name in found.roots() if name != old]
@@ -123,14 +121,13 @@ def rotate(
     secrets = CaPassphrases(asked_for, ca_pass, found, own)
     done = rotate_it(
         directory,
-        root_key=root_key or new_key,
+        root_key=keys.get(ROOT, new_key),
         new_key=new_key,
         keys=keys,
         passphrase=secrets.get,
         now=inputs.now(),
     )
-    names = [one for one in (done.root, done.crossed, done.tls, done.issuing) if one is not None]
-    for name in names:
+    for name in filter(None, (done.root, done.crossed, done.tls, done.issuing)):
         ui.out(str(found.certificate_path(name)))
     ui.note(f"give {found.certificate_path(done.root)} to new devices, beside those before")
     if done.crossed is None:

@@ -27,12 +27,12 @@ from fwsign.keys.held import HeldKey
 from fwsign.keys.stand_in import private_key
 from fwsign.pki import crls, profiles
 from fwsign.pki.authority import (
-    NO_KEYS,
     add_authority,
     join,
     new_issuing,
     refuse_foreign_key,
 )
+from fwsign.pki.ca_keys import NO_KEYS
 from fwsign.pki.certificates import common_name
 from fwsign.pki.directory import Pki
 from fwsign.pki.easyrsa.read import ForeignEntry, ForeignPki

@@ -112,6 +112,14 @@ class SoftHsm:
             self._shared[label] = self.uri(label)
         return self._shared[label]
 
+    def list(self, label: str) -> str:
+        """Return what pkcs11-tool says of a private key by its label."""
+        login = ("--module", self.module, "--token-label", TOKEN, "--login", "--pin", PIN)
+        told = self.run(*login, "--list-objects", "--type", "privkey", program="pkcs11-tool")
+        parts = told.split("Private Key Object")
+        wanted = re.compile(f"label: *{re.escape(label)}\n")
+        return "".join(one for one in parts if wanted.search(one))
+
     def add_certificate(self, path: Path, label: str) -> None:
         """Put a certificate in DER beside the key that `put` has put there last."""
         identifier = f"{next(self._ids) - 1:04x}"

@@ -46,6 +46,8 @@ PURE = ("errors", "format", "x509", "verify", "trust")
 """Where the verify path is: the standard library and cryptography, and no I/O."""
 CRYPTOGRAPHY = "cryptography"
 PLACES = {
+    "boto3": ("keys.awskms",),
+    "botocore": ("keys.awskms",),
     "typer": ("cli",),
     "click": ("cli",),
     "rich": ("cli",),
@@ -56,7 +58,7 @@ PLACES = {
     "pkcs11": ("keys.pkcs11",),
 }
 """Where a library may be imported: the beginnings of modules' names."""
-NOT_YET = {"boto3", "botocore", "paho", "requests", "pydantic"}
+NOT_YET = {"paho", "requests", "pydantic"}
 CLOCKS = {"now", "utcnow", "today", "time", "time_ns", "monotonic"}
 IO_MODULES = {"os", "socket", "subprocess", "time", "random", "secrets", "urllib", "pathlib"}
 

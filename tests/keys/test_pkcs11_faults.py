@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from cli.kit import good, run
+from fwsign.cli import inputs
 from fwsign.errors import Failed
 from fwsign.keys import open_key
 from fwsign.keys.held import HeldKey, Scheme
+from fwsign.keys.stand_in import private_key
 from keys.contract import raw_signatures
 from softhsm_kit import TOKEN, SoftHsm
-from support import make_ca, make_leaf, new_key, require_program, rsa_key
+from support import NOW, PAYLOAD, make_ca, make_leaf, new_key, require_program, rsa_key
 
 SOURCE = Path(__file__).with_name("pkcs11_faults.c")
 DIGEST = bytes(32)
@@ -267,6 +271,47 @@ class TestLogins:
         two.close()
         faults.open("faulty").close()
         assert len(faults.logins) == 2
+
+    def test_sign_logs_in_once_for_all_files(
+        self, faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(inputs, "now", lambda: NOW)
+        held = faults.open("faulty")
+        root = make_ca()
+        entities = (make_leaf(root, key=private_key(held)), root)
+        held.close()
+        pem = b"".join(one.certificate.public_bytes(Encoding.PEM) for one in entities)
+        (tmp_path / "chain.pem").write_bytes(pem)
+        names = [f"{number}.bin" for number in range(20)]
+        for name in names:
+            (tmp_path / name).write_text(name, encoding="ascii")
+        faults.log.unlink()
+        own = ("--key", faults.uri("faulty"), "--chain", "chain.pem", "--product", "x1")
+        pin = ("--pass", faults.softhsm.pass_file)
+        good("sign", *names, *own, *pin)
+        assert faults.logins == ["login 1 pin"]
+        assert all((tmp_path / f"{name}.suit").is_file() for name in names)
+
+    def test_a_token_that_goes_away_leaves_no_part_of_an_envelope(
+        self, faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(inputs, "now", lambda: NOW)
+        held = faults.open("faulty")
+        root = make_ca()
+        entities = (make_leaf(root, key=private_key(held)), root)
+        held.close()
+        pem = b"".join(one.certificate.public_bytes(Encoding.PEM) for one in entities)
+        (tmp_path / "chain.pem").write_bytes(pem)
+        (tmp_path / "a.bin").write_bytes(PAYLOAD)
+        faults.set(sign=REMOVED)
+        own = ("--key", faults.uri("faulty"), "--chain", "chain.pem", "--product", "x1")
+        found = run("sign", "a.bin", *own, "--pass", faults.softhsm.pass_file)
+        why = "it is gone, or has ended the login (CKR_DEVICE_REMOVED)"
+        assert (found.status, found.out) == (5, "")
+        assert f'error: the token "{TOKEN}" cannot sign: {why}' in found.errors
+        assert sorted(one.name for one in tmp_path.iterdir()) == ["a.bin", "chain.pem"]
 
     def test_a_closed_key_signs_no_more(self, faults: Faults) -> None:
         held = faults.open("faulty")

@@ -140,6 +140,12 @@ def is_file(uri: str) -> bool:
     return _scheme(uri) == "file"
 
 
+def is_elsewhere(name: str) -> bool:
+    """Tell whether a word is the URI of a key that is not in a file; other words are paths."""
+    found = _SCHEME.fullmatch(name)
+    return found is not None and found[1].lower() in _BACKENDS
+
+
 def key_file(uri: str) -> str:
     """Return the path of the key file that a URI names.
 

@@ -62,7 +62,7 @@ class KeyServer:
     """
 
     def __init__(self, address: str, ca: Path | None) -> None:
-        parts = _checked(address)
+        parts = check_address(address)
         self._host, self._port = parts.host, parts.port
         self._context = make_context(ca) if parts.tls else None
         host = f"[{parts.host}]" if ":" in parts.host else parts.host
@@ -145,8 +145,12 @@ class _Address(NamedTuple):
     tls: bool
 
 
-def _checked(address: str) -> _Address:
-    """Take an address apart; what may be a secret in a wrong one is not repeated."""
+def check_address(address: str) -> _Address:
+    """Take an address apart; what may be a secret in a wrong one is not repeated.
+
+    Raises:
+        Failed: `key.unsupported`: it is not one, or without TLS and not of this machine.
+    """
     try:
         parts = urlsplit(address)
         host, port = parts.hostname or "", parts.port

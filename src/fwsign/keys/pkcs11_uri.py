@@ -144,9 +144,13 @@ def _check(found: TokenUri) -> None:
 
 
 def _join(values: dict[str, bytes], separator: str, safe: str) -> str:
-    return separator.join(
-        f"{name}={quote_from_bytes(value, safe=safe)}" for name, value in values.items()
-    )
+    return separator.join(f"{name}={_escaped(name, value, safe)}" for name, value in values.items())
+
+
+def _escaped(name: str, value: bytes, safe: str) -> str:
+    if name == "id":  # RFC 7512 s.2.3: its whole value should be encoded
+        return "".join(f"%{octet:02X}" for octet in value)
+    return quote_from_bytes(value, safe=safe)
 
 
 def _refuse(what: str, expected: str, found: str, *, hint: str | None = None) -> NoReturn:

@@ -9,6 +9,7 @@ from typing import NamedTuple, final
 from fwsign.errors import Failed, FwsignError, Unsuitable
 from fwsign.format import suit
 from fwsign.format.component import Component
+from fwsign.format.native import StatedNative
 from fwsign.format.payload import (
     Blocks,
     PartialPayload,
@@ -18,6 +19,7 @@ from fwsign.format.payload import (
     receive,
 )
 from fwsign.format.text import Text
+from fwsign.verify.signers import Demand
 from fwsign.verify.stamp import Stamp
 from fwsign.x509.chain import CertificationPath
 from fwsign.x509.revocation import Issued
@@ -79,6 +81,7 @@ class VerifiedRelease:
         text: the text for people, None if it was cut off.
         vendor: the vendor's domain, from the signer's certificate or the policy's pins.
         signers: the verdicts on all blocks, including those that do not count.
+        demands: the demands of the policy about roles, with the signers that meet them.
         unchecked: the steps not run: "revocation" (no CRLs, or off), "vendor", "product" and
             "rollback" (the policy does not say).
         notes: notes for the caller.
@@ -90,6 +93,7 @@ class VerifiedRelease:
     __slots__ = (
         "_block_lists",
         "_integrated",
+        "demands",
         "known_time",
         "manifest",
         "manifest_digest",
@@ -105,6 +109,7 @@ class VerifiedRelease:
     text: Text | None
     vendor: str
     signers: tuple[VerifiedSigner, ...]
+    demands: tuple[Demand, ...]
     unchecked: tuple[str, ...]
     notes: tuple[str, ...]
     now: datetime
@@ -160,6 +165,16 @@ class VerifiedRelease:
             Unsuitable: `unsuitable.component`.
         """
         return self._block_lists.get(self._own(component).name)
+
+    def native(self, component: Component | str) -> StatedNative | None:
+        """Return what the text states of a component's native signature; None if it states none.
+
+        Raises:
+            Unsuitable: `unsuitable.component`.
+        """
+        own = self._own(component)
+        stated = self.text.native if self.text is not None else ()
+        return dict(zip(self.components, stated, strict=False)).get(own)
 
     def _own(self, component: Component | str) -> Component:
         return self.component(component if isinstance(component, str) else component.name)
@@ -230,6 +245,7 @@ def seal(
     text: Text | None,
     vendor: str,
     signers: tuple[VerifiedSigner, ...],
+    demands: tuple[Demand, ...],
     unchecked: tuple[str, ...],
     notes: tuple[str, ...],
     now: datetime,
@@ -245,6 +261,7 @@ def seal(
         "text": text,
         "vendor": vendor,
         "signers": signers,
+        "demands": demands,
         "unchecked": unchecked,
         "notes": notes,
         "now": now,

@@ -18,7 +18,7 @@ FLOORS: tuple[set[str], ...] = (
     {"images", "x509"},
     {"names", "verify"},
     {"keys", "reading", "spans", "trust"},
-    {"pki.paths", "pki.view", "signing"},
+    {"native", "pki.paths", "pki.view", "signing"},
     {"device_data", "receipts"},
     {"flash.boards", "memory", "pki"},
     {"est", "flash.esp", "flash.pico", "flash.smp", "pki.report"},

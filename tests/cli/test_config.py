@@ -10,7 +10,7 @@ import pytest
 from cli.kit import good, refused, run
 from fwsign.cli import config
 
-KEYS = "the keys of fwsign.toml are: vendor, product, pki, signer, log"
+KEYS = "the keys of fwsign.toml are: vendor, product, pki, signer, key, chain, log"
 
 
 def product(*more: object, env: dict[str, str] | None = None) -> Any:
@@ -165,3 +165,87 @@ def test_a_current_directory_that_is_gone(
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
     refused(run(*command), 5, "cannot read the current directory: no such file or directory")
+
+
+class TestKeyOfASettingsFile:
+    """A pipeline has a key and its chain, and no PKI."""
+
+    TOML = 'product = "x1"\nkey = "keys/own.key"\nchain = "keys/chain.pem"\n'
+
+    @pytest.fixture(autouse=True)
+    def _own(self, project: Path) -> None:
+        keys = project / "keys"
+        keys.mkdir()
+        (keys / "own.key").write_bytes((project / "pki/private/release.key").read_bytes())
+        names = ("release", "issuing", "ca")
+        chain = [next((project / "pki").rglob(f"{name}.crt")).read_bytes() for name in names]
+        (keys / "chain.pem").write_bytes(b"".join(chain))
+        (project / "fwsign.toml").write_text(self.TOML)
+
+    @staticmethod
+    def sign(*more: object, env: dict[str, str] | None = None) -> str:
+        """Sign; return the name of the signer."""
+        good("sign", "build.bin", "--force", *more, env=env)
+        anchor = ("--anchor", next(Path.cwd().rglob("ca.crt")))
+        release = json.loads(good("verify", "build.bin.suit", "--json", *anchor))["release"]
+        return str(release["signers"][0]["name"])
+
+    def test_it_signs(self) -> None:
+        assert self.sign() == "release"
+
+    def test_its_paths_are_counted_from_the_file(
+        self, project: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (project / "deep").mkdir()
+        monkeypatch.chdir(project / "deep")
+        for uri in ("keys/own.key", "file:keys/own.key", str(project / "keys/own.key")):
+            (project / "fwsign.toml").write_text(self.TOML.replace("keys/own.key", uri))
+            good("sign", "../build.bin", "--force")
+
+    def test_an_option_comes_before_it(self) -> None:
+        good("pki", "issue", "signer", "other", "--no-passphrase", "--pki", "pki")
+        assert self.sign("--signer", "other", "--pki", "pki") == "other"
+
+    def test_the_environment_comes_before_it(self, project: Path) -> None:
+        (project / "moved.key").write_bytes((project / "keys/own.key").read_bytes())
+        (project / "keys/own.key").unlink()
+        assert self.sign(env={"FWSIGN_KEY": "moved.key"}) == "release"
+
+    def test_a_signer_of_the_environment_replaces_it(self) -> None:
+        good("pki", "issue", "signer", "other", "--no-passphrase", "--pki", "pki")
+        assert self.sign(env={"FWSIGN_SIGNER": "other", "FWSIGN_PKI": "pki"}) == "other"
+
+    def test_a_key_of_the_environment_replaces_the_signer_of_the_file(self, project: Path) -> None:
+        text = 'product = "x1"\npki = "pki"\nsigner = "gone"\nchain = "keys/chain.pem"\n'
+        (project / "fwsign.toml").write_text(text)
+        assert self.sign(env={"FWSIGN_KEY": "keys/own.key"}) == "release"
+
+    def test_a_chain_of_the_file_serves_a_typed_key(self, project: Path) -> None:
+        (project / "fwsign.toml").write_text('product = "x1"\nchain = "keys/chain.pem"\n')
+        assert self.sign("--key", "keys/own.key") == "release"
+
+    def test_a_key_without_a_chain_is_refused(self, project: Path) -> None:
+        (project / "fwsign.toml").write_text('product = "x1"\nkey = "keys/own.key"\n')
+        words = "the settings have a key without its chain"
+        names = 'chain = "FILE" in fwsign.toml, or FWSIGN_CHAIN, names it; '
+        hint = f"{names}--pki and --signer name a signer of a PKI"
+        refused(run("sign", "build.bin"), 2, words, hint)
+        assert self.sign("--pki", "pki") == "release"
+        assert self.sign(env={"FWSIGN_CHAIN": "keys/chain.pem"}) == "release"
+
+    @pytest.mark.parametrize("level", ["file", "environment"])
+    def test_a_key_and_a_signer_in_one_place_are_refused(self, project: Path, level: str) -> None:
+        env = {"FWSIGN_SIGNER": "a", "FWSIGN_KEY": "b"} if level == "environment" else {}
+        if not env:
+            (project / "fwsign.toml").write_text(self.TOML + 'signer = "release"\n')
+        names = ("FWSIGN_KEY", "FWSIGN_SIGNER")
+        one, other = names if env else ('fwsign.toml: "key"', 'fwsign.toml: "signer"')
+        hint = "a signer is one of the PKI, a key has its own chain"
+        found = run("sign", "build.bin", env=env)
+        refused(found, 5, f"{one} and {other} exclude each other", hint)
+
+    def test_an_unknown_place_is_refused(self, project: Path) -> None:
+        (project / "fwsign.toml").write_text(self.TOML.replace("keys/own.key", "gcpkms:x"))
+        found = run("sign", "build.bin")
+        assert (found.status, found.out) == (5, "")
+        assert found.errors[0].startswith('error: no key backend for "gcpkms:", there are file:')

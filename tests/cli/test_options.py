@@ -156,9 +156,9 @@ class TestDryRun:
 
     def test_what_could_not_be_signed_is_refused(self) -> None:
         refused(
-            run("sign", "build.bin", "--dry-run"),
+            run("sign", "build.bin", "--dry-run", "--version", "2"),
             5,
-            "build.bin.suit exists already",
+            "build.bin.suit exists already, with another text, expiry or block list",
             "--force replaces envelopes that exist",
         )
 

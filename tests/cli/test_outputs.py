@@ -16,9 +16,11 @@ posix = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX system")
 @pytest.mark.usefixtures("signed")
 class TestOutputs:
     def test_an_envelope_is_replaced_only_by_force(self, tmp_path: Path) -> None:
+        (tmp_path / "build.bin").write_bytes(b"another build")
         before = tree(tmp_path)
         hint = "--force replaces envelopes that exist"
-        refused(run("sign", "build.bin"), 5, "build.bin.suit exists already", hint)
+        words = "build.bin.suit exists already, with other content"
+        refused(run("sign", "build.bin"), 5, words, hint)
         assert tree(tmp_path) == before
         good("sign", "build.bin", "--force")
 

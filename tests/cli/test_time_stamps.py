@@ -61,6 +61,26 @@ def test_an_authority_of_others(foreign: Tsa) -> None:
     assert (signer["signed_at"], signer["tsa"]) == (None, None)
 
 
+def test_signing_again_keeps_a_token_and_asks_nobody(foreign: Tsa, project: Path) -> None:
+    more = (*FOREIGN, "--sequence", "7")
+    sign_with(foreign, *more)
+    before = (project / "build.bin.suit").read_bytes()
+    nobody = "http://127.0.0.1:9/"
+    good("sign", "build.bin", "--tsa", nobody, *more)
+    assert (project / "build.bin.suit").read_bytes() == before
+
+
+def test_signing_again_with_a_token_where_there_was_none_is_refused(foreign: Tsa) -> None:
+    del foreign
+    good("sign", "build.bin", "--sequence", "7")
+    found = run(
+        "sign", "build.bin", "--tsa", "http://127.0.0.1:9/", "--sequence", "7", *FOREIGN[:2]
+    )
+    words = "build.bin.suit exists already, and devices refuse it: no time-stamp token"
+    assert (found.status, found.out) == (5, "")
+    assert found.errors[0].startswith(f"error: {words}")
+
+
 def test_sign_tells_when_and_who(foreign: Tsa) -> None:
     with serving(stamping(foreign)) as (url, _):
         found = run("sign", "build.bin", "--tsa", url, *FOREIGN)

@@ -14,25 +14,38 @@ from fwsign.files import io_error, read_bytes
 from fwsign.nearest import did_you_mean
 
 NAME: Final = "fwsign.toml"
-KEYS: Final = ("vendor", "product", "pki", "signer", "log")
-PATHS: Final = ("pki", "log")
+KEYS: Final = ("vendor", "product", "pki", "signer", "key", "chain", "log")
+PATHS: Final = ("pki", "chain", "log")
 """Keys whose values are paths, beside the file that names them."""
 LABELS: Final = "labels"
+"""The table of names for the slots of a station, by their ports."""
 LONGEST_LABEL: Final = 24
 """Letters of a label: it fits beside the progress on a terminal of 80 columns."""
-"""The table of names for the slots of a station, by their ports."""
 _LIMIT: Final = 64 * 1024
 
 
 class Config(NamedTuple):
-    """The settings of fwsign.toml and the environment; `labels` are by port."""
+    """The settings of fwsign.toml and the environment.
+
+    Args:
+        vendor: the vendor's domain.
+        product: the product's name.
+        pki: the directory of the PKI.
+        signer: the name of a signer of the PKI; None if there is a key.
+        labels: names of slots, by port.
+        key: the URI of the key that signs; None if there is a signer, or neither.
+        chain: the file of that key's certificates.
+        log: the file of the approval log; None for that of the PKI.
+    """
 
     vendor: str | None = None
     product: str | None = None
     pki: Path | None = None
     signer: str | None = None
-    log: Path | None = None
     labels: Mapping[str, str] = MappingProxyType({})
+    key: str | None = None
+    chain: Path | None = None
+    log: Path | None = None
 
 
 def load() -> Config:
@@ -50,16 +63,34 @@ def load() -> Config:
     content = _parse(path) if path else {}
     labels = _labels(path, content.pop(LABELS, {}))
     said: dict[str, str] = content
-    beside = path.parent if path else here
-    said.update({key: str(beside / said[key]) for key in PATHS if key in said})
+    if path:
+        said |= {key: str(path.parent / said[key]) for key in PATHS if key in said}
+        if "key" in said:
+            said["key"] = _key_from(path.parent, said["key"])
     places = {key: f'{path}: "{key}"' for key in said}
-    for key in KEYS:
-        if value := os.environ.get(f"FWSIGN_{key.upper()}"):
-            said[key] = value
-            places[key] = f"FWSIGN_{key.upper()}"
+    typed = {key: os.environ.get(f"FWSIGN_{key.upper()}") for key in KEYS}
+    given = {key: value for key, value in typed.items() if value}
+    _drop_other_signer(said, given)
+    said |= given
+    places |= {key: f"FWSIGN_{key.upper()}" for key in given}
     _check(said, places)
-    pki, log = (Path(said[key]) if key in said else None for key in PATHS)
-    return Config(said.get("vendor"), said.get("product"), pki, said.get("signer"), log, labels)
+    pki, chain, log = (Path(said[key]) if key in said else None for key in PATHS)
+    names = (said.get("vendor"), said.get("product"), pki, said.get("signer"))
+    return Config(*names, labels, said.get("key"), chain, log)
+
+
+def _key_from(directory: Path, uri: str) -> str:
+    """Return a key's URI, in which the path of a file is counted from a directory."""
+    from fwsign import keys  # where a key is named
+
+    return str(directory / keys.key_file(uri)) if keys.is_file(uri) else uri
+
+
+def _drop_other_signer(said: dict[str, str], given: Mapping[str, str]) -> None:
+    """Let a signer of the environment replace the key of the file, and the other way round."""
+    for one, other in (("signer", "key"), ("key", "signer")):
+        if one in given and other not in given:
+            said.pop(other, None)
 
 
 def find_pki(given: Path | None) -> Path:
@@ -161,9 +192,17 @@ def _labels(path: Path | None, value: Any) -> Mapping[str, str]:
 
 
 def _check(said: dict[str, str], places: dict[str, str]) -> None:
-    """Refuse an invalid name, and name the place where it was written."""
+    """Refuse an invalid name, or two signers, and name the place where it was written."""
     from fwsign.names import product_name, vendor_domain
 
+    if "key" in said and "signer" in said:
+        raise Failed(
+            "io.config",
+            f"{places['key']} and {places['signer']} exclude each other",
+            expected="one of them",
+            found="both",
+            hint="a signer is one of the PKI, a key has its own chain",
+        )
     for key, check in (("vendor", vendor_domain), ("product", product_name)):
         if key in said:
             try:

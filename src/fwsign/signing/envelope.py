@@ -31,7 +31,7 @@ from fwsign.format.text import decode_text
 from fwsign.keys import Signer
 from fwsign.signing.release import Release
 from fwsign.spans import CLOCK_TOLERANCE
-from fwsign.verify.policy import DevicePolicy
+from fwsign.verify.policy import DevicePolicy, Slot
 from fwsign.verify.verified import VerifiedRelease
 from fwsign.verify.verifier import Verifier
 from fwsign.x509.anchor import Anchor
@@ -106,7 +106,6 @@ def sign(
     known = known_time(crls, at)
     if not force:
         check_clock(crls, at)
-    at = known
     manifest = suit.encode_manifest(release.manifest)
     payload = encode_manifest_digest(manifest)
     leaves = [parse_certificate(identity.chain[0]) for identity in identities]
@@ -118,13 +117,58 @@ def sign(
         Envelope(payload, blocks, manifest, release.text, release.integrated)
     )
     policy = _device_policy(release, leaves, tsa)._replace(allow_example_keys=allow_example_keys)
+    return envelope, _accepted(envelope, release, anchors, policy, known, force=force)
+
+
+def verify_signed(
+    envelope: bytes,
+    release: Release,
+    leaf: bytes,
+    anchors: Sequence[Anchor],
+    *,
+    at: datetime,
+    tsa: TimeStamping | None = None,
+    allow_example_keys: bool = False,
+) -> VerifiedRelease:
+    """Verify an envelope that was signed earlier, like the device that `sign` has in mind.
+
+    Args:
+        envelope: the envelope.
+        release: the release that it should hold.
+        leaf: the certificate of a signer that must count.
+        anchors: as for `sign`, as are the others.
+        at: the present time, with a zone.
+        tsa: a token of these authorities is demanded.
+        allow_example_keys: as for `sign`.
+
+    Raises:
+        FwsignError: a device would refuse the envelope, or a CRL goes stale within a day.
+    """
+    certificate = parse_certificate(leaf)
+    policy = _device_policy(release, [certificate], tsa)._replace(
+        allow_example_keys=allow_example_keys, slots=(Slot(certificate.name, certificate.spki),)
+    )
+    known = known_time(carried_crls(envelope), at)
+    return _accepted(envelope, release, anchors, policy, known, force=False)
+
+
+def _accepted(
+    envelope: bytes,
+    release: Release,
+    anchors: Sequence[Anchor],
+    policy: DevicePolicy,
+    at: datetime,
+    *,
+    force: bool,
+) -> VerifiedRelease:
+    """Verify an envelope and its payloads inside."""
     verified = Verifier(anchors, policy).verify(envelope, at=at)
     for component in verified.components:
         if component.uri in release.integrated:
             verified.receive(component)
     if not force:
         check_margin(used_crls(verified), at)
-    return envelope, verified
+    return verified
 
 
 def _device_policy(

@@ -16,12 +16,10 @@ from fwsign.cli.sign import options as option
 from fwsign.flash.boards.waivers import UNBOOTABLE
 
 if TYPE_CHECKING:
-    from fwsign.cli.sign.identity import FoundSigner, Signing
+    from fwsign.cli.sign.identity import FoundSigner
     from fwsign.cli.sign.targets import TargetFile
-    from fwsign.pki.log import Signature
     from fwsign.signing.envelope import TimeStamping
     from fwsign.signing.release import Release
-    from fwsign.verify.verified import VerifiedRelease
 
 _DAY = 24 * 60 * 60
 
@@ -55,6 +53,7 @@ command = typer.Typer(rich_markup_mode=None, add_completion=False)
         "fwsign sign build.bin",
         "fwsign sign app.bin boot.bin --output update.suit --version 2.4.1 --not-after 90d",
         "fwsign sign app.bin --target esp32c3@0x10000 --pass env:KEY_PASS",
+        "fwsign sign build/*.bin --embed --output-dir dist --json",
         "fwsign sign build.bin --key release.key --chain chain.pem --crl ca.crl --product x1",
     ),
 )
@@ -71,6 +70,7 @@ def sign(
     pass_: KEY_PASS = None,
     allow_empty: option.ALLOW_EMPTY = False,
     output: option.OUTPUT = None,
+    output_dir: option.OUTPUT_DIR = None,
     dry_run: option.DRY_RUN = False,
     allow_example_keys: ALLOW_EXAMPLE = False,
     as_json: JSON = False,
@@ -78,23 +78,31 @@ def sign(
     """Sign files; each gets its own envelope.
 
     FILE.suit appears beside FILE, verified as a device would before it is written. With --output
-    all FILEs become components of one release.
+    all FILEs become components of one release. An envelope that says the same already stays as it
+    is, and needs no key.
     """
-    from fwsign.cli.sign import identity, naming, targets, written  # only signing needs these
+    from fwsign.cli.sign import (  # only signing needs these
+        existing,
+        identity,
+        making,
+        naming,
+        targets,
+        written,
+    )
 
     settings = config.load()
     product = _product(about, settings)
-    who.check()
+    who.check(settings.key, settings.chain)
     about.notice()
-    _check_options(content, evidence, output, several=len(files) > 1, as_json=as_json)
+    _check_options(content, evidence, output, output_dir, several=len(files) > 1, as_json=as_json)
     now = inputs.now()
     number = _sequence_number(about.sequence, now, force=force)
     use_before = _use_before(about.not_after, now)
     together = output is not None
     names = naming.name_files(files, images.name or (), together=together, empty=allow_empty)
-    envelopes = [output] if output else [Path(f"{file}.suit") for file in files]
+    envelopes = [output] if output else [_envelope_of(file, output_dir) for file in files]
     others = filter(None, (who.chain, content.device_data))
-    written.check(envelopes, (*files, *(evidence.crl or ()), *others), force=force)
+    existing.check(envelopes, (*files, *(evidence.crl or ()), *others), force=force)
     parts = naming.renamed(targets.find_targets(files, images.target or ()), names)
     apart = [[one for one in parts if one.part.path == file] for file in files]
     groups = [targets.placed(one) for one in ([parts] if output else apart)]
@@ -103,18 +111,28 @@ def sign(
     vendor = about.vendor or settings.vendor or _only_vendor(found)
     what = _What(vendor, product, about, number, use_before, content)
     said = _check_images(groups, about.version, strict=images.strict, waived=images.waived)
+    releases = [_describe(one, what) for one in groups]
+    terms = making.Terms(
+        now=now,
+        stamping=_time_stamping(evidence, found),
+        allow_example_keys=allow_example_keys,
+        force=force,
+    )
+    pairs = list(zip(envelopes, releases, strict=True))
+    kept = [making.kept(*one, found, terms) for one in pairs]
     if dry_run:
         identity.check(found, now, allow_example_keys=allow_example_keys, force=force)
-        releases = [_describe(one, what) for one in groups]
-        written.show_plan(envelopes, releases, found, said, as_json=as_json)
+        written.show_plan(pairs, found, kept, said, as_json=as_json)
         return
-    signing = identity.opened(found, pass_)
-    stamping = _time_stamping(evidence, signing)
-    permitted = {"allow_example_keys": allow_example_keys, "force": force}
-    signed = [_sign(_describe(one, what), signing, stamping, now, **permitted) for one in groups]
-    approvals.record(_log(who, settings), _lines(envelopes, signed, signing), now)
-    made = written.SignedFiles(envelopes, files, signed, now, said)
-    written.write(made, pki=who.pki, force=force, as_json=as_json)
+    made = making.missing(releases, kept, found, terms, pass_)
+    making.log(pairs, made, found, approvals.find_log(settings, found.pki), now)
+    all_made = written.SignedFiles(envelopes, files, made, now, said)
+    written.write(all_made, pki=who.pki, force=force, as_json=as_json)
+
+
+def _envelope_of(file: Path, directory: Path | None) -> Path:
+    """Return the path of the envelope of one file."""
+    return (directory / file.name if directory else file).with_name(f"{file.name}.suit")
 
 
 def _product(about: option.AboutOptions, settings: config.Config) -> str:
@@ -131,12 +149,14 @@ def _check_options(
     content: option.ContentOptions,
     evidence: option.EvidenceOptions,
     output: Path | None,
+    output_dir: Path | None,
     *,
     several: bool,
     as_json: bool,
 ) -> None:
     """Refuse options that have no meaning together."""
     _refuse_pairs(
+        ("--output", output, "--output-dir", output_dir),
         ("--embed", content.embed, "--base-url", content.base_url),
         ("--embed", content.embed, "--block-size", content.block_size),
         ("--output -", output == inputs.STREAM, "--json", as_json),
@@ -208,30 +228,6 @@ def _describe(group: "Sequence[TargetFile]", what: _What) -> "Release":
     return release
 
 
-def _sign(
-    release: "Release",
-    signing: "Signing",
-    stamping: "TimeStamping | None",
-    now: datetime,
-    *,
-    allow_example_keys: bool,
-    force: bool,
-) -> "tuple[bytes, VerifiedRelease]":
-    from fwsign.signing.envelope import sign as sign_release
-
-    signed = sign_release(
-        release,
-        [signing.identity],
-        [signing.anchor],
-        at=now,
-        tsa=stamping,
-        allow_example_keys=allow_example_keys,
-        force=force,
-    )
-    inputs.refuse_unused(signing.identity.crls, signed[1])
-    return signed
-
-
 def _refuse_pairs(*pairs: tuple[str, object, str, object]) -> None:
     """Refuse two options that exclude each other."""
     for one, given, other, also in pairs:
@@ -278,34 +274,16 @@ def _find(
     from fwsign.cli.sign import identity
 
     crls = evidence.crl or ()
-    if who.key is None or who.chain is None:
+    key, chain = who.key, who.chain
+    if who.pki is None and who.signer is None:
+        key, chain = key or settings.key, chain or settings.chain
+    if key is None or chain is None:
         name = who.signer or settings.signer or identity.DEFAULT_SIGNER
         return identity.from_pki(config.find_pki(who.pki), name, crls)
-    return identity.from_key(who.key, who.chain, source, crls)
+    return identity.from_key(key, chain, source, crls)
 
 
-def _log(who: option.SignerOptions, settings: config.Config) -> Path | None:
-    """Return the log: of the PKI whose signer it is, unless fwsign.toml names another."""
-    return approvals.find_log(settings, None if who.key else who.pki or settings.pki)
-
-
-def _lines(
-    envelopes: Sequence[Path],
-    signed: "Sequence[tuple[bytes, VerifiedRelease]]",
-    signing: "Signing",
-) -> "list[Signature]":
-    """Return the lines of the log, in the order of the envelopes."""
-    from fwsign.x509.certificate import key_digest
-
-    key = (key_digest(signing.identity.signer.public_key), signing.place)
-    return [
-        line
-        for path, (_, verified) in zip(envelopes, signed, strict=True)
-        for line in approvals.of_release("release", path, verified, [key])
-    ]
-
-
-def _time_stamping(evidence: option.EvidenceOptions, signing: "Signing") -> "TimeStamping | None":
+def _time_stamping(evidence: option.EvidenceOptions, found: "FoundSigner") -> "TimeStamping | None":
     if not evidence.tsa:
         return None
     from functools import partial  # only for time stamps
@@ -313,7 +291,7 @@ def _time_stamping(evidence: option.EvidenceOptions, signing: "Signing") -> "Tim
     from fwsign.signing.envelope import TimeStamping
     from fwsign.signing.tsa_client import request_token
 
-    believed = inputs.load_anchors(evidence.tsa_anchor or ()) or [signing.anchor]
+    believed = inputs.load_anchors(evidence.tsa_anchor or ()) or [found.anchor]
     return TimeStamping(partial(request_token, evidence.tsa), tuple(believed))
 
 

@@ -73,14 +73,17 @@ SIGNER: TypeAlias = Annotated[
 ]
 KEY: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="URI", help="The key, where there is no PKI: a path or file: URI."),
+    typer.Option(
+        metavar="URI",
+        help="The key, where there is no PKI: a path or another URI. Default: that of fwsign.toml.",
+    ),
 ]
 CHAIN: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         readable=False,
         metavar="PEM",
-        help="The key's certificates: its own first, the root last.",
+        help="The key's certificates: its own first, the root last. Default: that of fwsign.toml.",
     ),
 ]
 VENDOR: TypeAlias = Annotated[
@@ -250,6 +253,15 @@ OUTPUT: TypeAlias = Annotated[
         "FILE.suit for each.",
     ),
 ]
+OUTPUT_DIR: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--output-dir",
+        readable=False,
+        metavar="DIR",
+        help="Put FILE.suit of each FILE into this directory, not beside FILE.",
+    ),
+]
 DRY_RUN: TypeAlias = Annotated[
     bool,
     typer.Option(
@@ -266,10 +278,21 @@ class SignerOptions(NamedTuple):
     key: KEY = None
     chain: CHAIN = None
 
-    def check(self) -> None:
-        """Refuse options that have no meaning together."""
-        if (self.key is None) != (self.chain is None):
-            ui.usage("--key and --chain go together", "--pki and --signer name a signer of a PKI")
+    def check(self, key: str | None, chain: Path | None) -> None:
+        """Refuse options that have no meaning together.
+
+        Args:
+            key: the key's URI of the settings.
+            chain: the chain of the settings.
+        """
+        others = "--pki and --signer name a signer of a PKI"
+        if (self.key and not (self.chain or chain)) or (self.chain and not (self.key or key)):
+            ui.usage("--key and --chain go together", others)
+        if key and not (chain or self.chain or self.pki or self.signer):
+            ui.usage(
+                "the settings have a key without its chain",
+                f'chain = "FILE" in fwsign.toml, or FWSIGN_CHAIN, names it; {others}',
+            )
         if self.key is not None and self.pki is not None:
             ui.usage("--key and --pki exclude each other")
         if self.key is not None and self.signer is not None:

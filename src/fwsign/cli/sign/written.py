@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The envelopes that `fwsign sign` writes: check what they replace, and report on them."""
+"""The envelopes that `fwsign sign` writes, and the report on them."""
 
 import contextlib
-import stat
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+
+import typer
 
 from fwsign.cli import ui
 from fwsign.cli.inputs import STREAM, write_stream
-from fwsign.errors import Failed, FwsignError
-from fwsign.files import io_error, read_bytes, write_atomic
+from fwsign.errors import FwsignError
+from fwsign.files import read_bytes, write_atomic
 from fwsign.format.component import is_inside
 from fwsign.format.envelope import MAX_ENVELOPE_SIZE, decode_envelope
 from fwsign.format.suit import decode_manifest
@@ -26,68 +27,12 @@ from fwsign.x509.crl import Crl
 
 if TYPE_CHECKING:
     from fwsign.cli.sign.identity import FoundSigner
+    from fwsign.cli.sign.making import Made
     from fwsign.format.suit import Manifest
     from fwsign.format.text import Text
     from fwsign.signing.release import Release
 
 _EXPIRY_WARNING = timedelta(days=30)
-
-
-def check(envelopes: Sequence[Path], inputs: Sequence[Path], *, force: bool) -> None:
-    """Refuse what must not be replaced, before any work; the write itself decides again.
-
-    Args:
-        envelopes: the paths to write.
-        inputs: the files that are read for them.
-        force: replace envelopes, but no other files.
-    """
-    for path in envelopes:
-        if path == STREAM:
-            continue
-        for other in inputs:
-            if _same(path, other):
-                ui.usage(f"{path} would replace {other}, which is read", "--output names another")
-        _refuse_existing(path, force=force)
-
-
-def _same(path: Path, other: Path) -> bool:
-    try:
-        return path.samefile(other)
-    except OSError:  # one of them is not there
-        return False
-
-
-def _refuse_existing(path: Path, *, force: bool) -> None:
-    try:
-        linked = path.is_symlink() and not path.exists()
-        mode = path.lstat().st_mode if linked else path.stat().st_mode
-        if not force:
-            hint = "--force replaces envelopes that exist"
-            raise Failed("io.exists", f"{path} exists already", hint=hint)
-        if stat.S_ISDIR(mode):
-            raise Failed("io.directory", f"cannot write {path}: is a directory")
-        if not linked:  # a broken link is replaced
-            _refuse_other(path, regular=stat.S_ISREG(mode))
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise io_error(error, path, "write") from error
-
-
-def _refuse_other(path: Path, *, regular: bool) -> None:
-    """--force replaces an envelope or an empty file, never a payload, a key or a device."""
-    head = b"another"
-    if regular:
-        with path.open("rb") as file:
-            head = file.read(len(ENVELOPE_HEAD))
-    if head not in (b"", ENVELOPE_HEAD):
-        raise Failed(
-            "io.exists",
-            f"{path} exists already and is not an envelope",
-            expected="an envelope, or no such file",
-            found="something else",
-            hint="choose another name, or remove it yourself",
-        )
 
 
 class SignedFiles(NamedTuple):
@@ -96,14 +41,14 @@ class SignedFiles(NamedTuple):
     Args:
         envelopes: the path of each envelope.
         files: the signed files, as typed.
-        signed: each envelope, and the result of verifying it.
+        signed: each envelope, with the result of verifying it.
         at: the time of signing.
         said: the remarks about the files themselves.
     """
 
     envelopes: Sequence[Path]
     files: Sequence[Path]
-    signed: Sequence[tuple[bytes, VerifiedRelease]]
+    signed: "Sequence[Made]"
     at: datetime
     said: Sequence[str] = ()
 
@@ -111,11 +56,12 @@ class SignedFiles(NamedTuple):
     def warnings(self) -> list[str]:
         """The notes for the user, each once; they are made before anything is replaced."""
         older = [
-            _older(path, one) for path, (_, one) in zip(self.envelopes, self.signed, strict=True)
+            _older(path, one.verified)
+            for path, one in zip(self.envelopes, self.signed, strict=True)
         ]
         lines = [*self.said, *filter(None, older), *_envelope_payloads(self.files)]
-        for _, verified in self.signed:
-            lines += _warnings(verified, self.at)
+        for one in self.signed:
+            lines += _warnings(one.verified, self.at)
         return [*dict.fromkeys(lines)]
 
 
@@ -131,12 +77,17 @@ def write(made: SignedFiles, *, pki: Path | None, force: bool, as_json: bool) ->
     written: list[Path] = []
     warnings = made.warnings
     try:
-        for path, (envelope, _) in zip(made.envelopes, made.signed, strict=True):
+        for path, one in zip(made.envelopes, made.signed, strict=True):
             if path == STREAM:
-                write_stream(envelope)
+                write_stream(one.envelope)
                 continue
-            write_atomic(path, envelope, overwrite=force)
+            if one.result != "unchanged":
+                write_atomic(path, one.envelope, overwrite=force or one.result == "refreshed")
             written.append(path)
+    except FwsignError as error:
+        if not as_json:
+            raise
+        _refuse_as_json(error, written)
     finally:  # if one fails, those before it are there and good
         if not as_json:
             for path in written:
@@ -146,8 +97,25 @@ def write(made: SignedFiles, *, pki: Path | None, force: bool, as_json: bool) ->
     _say(made, warnings, pki)
 
 
+def _refuse_as_json(error: FwsignError, written: Sequence[Path]) -> NoReturn:
+    """Print a refusal with the envelopes that are there all the same."""
+    from fwsign.cli import answer  # for errors alone
+
+    ui.print_json({**answer.refusal(error), "written": [str(path) for path in written]})
+    ui.complain(error.message, answer.hint_for(error))
+    raise typer.Exit(answer.exit_status(error))
+
+
+_RESULTS: Final = {
+    "unchanged": "unchanged: it says the same already",
+    "refreshed": "kept its signature, and got newer CRLs",
+}
+
+
 def _say(made: SignedFiles, warnings: Sequence[str], pki: Path | None) -> None:
-    for _, verified in made.signed:
+    for path, (_, verified, result, _) in zip(made.envelopes, made.signed, strict=True):
+        if result in _RESULTS:
+            ui.note(f"{path} {_RESULTS[result]}")
         for component in verified.components:
             ui.note(f"{component.name}: {component.size} bytes, payload {component.uri}")
         for one in verified.signers:
@@ -158,7 +126,7 @@ def _say(made: SignedFiles, warnings: Sequence[str], pki: Path | None) -> None:
     first = made.envelopes[0]
     if first == STREAM:
         return
-    components = made.signed[0][1].components
+    components = made.signed[0].verified.components
     outside = [one for one in components if not is_inside(one.uri)]
     apart = [file for file in _of_first(made) if _is_apart(file, made)] if outside else []
     if outside and len(components) > 1:  # the verifier tells several by their names
@@ -179,35 +147,38 @@ def _of_first(made: SignedFiles) -> Sequence[Path]:
 
 def _is_apart(file: Path, made: SignedFiles) -> bool:
     """Tell whether a file is not at the verifier's place: beside the envelope, by its name."""
-    names = {one.payload_name for one in made.signed[0][1].components}
+    names = {one.payload_name for one in made.signed[0].verified.components}
     return file.parent != made.envelopes[0].parent or file.name not in names
 
 
 def _as_json(made: SignedFiles, warnings: Sequence[str]) -> dict[str, Any]:
     """Return a JSON object about the written files."""
     envelopes = [
-        _facts(path, verified.text, verified.manifest, *(one.name for _, one in verified.counted))
-        for path, (_, verified) in zip(made.envelopes, made.signed, strict=True)
+        {
+            **_facts(path, one.verified.text, one.verified.manifest),
+            "signers": [signer.name for _, signer in one.verified.counted],
+            "manifest_digest": one.verified.manifest_digest.hex(),
+            "key": one.place,
+            "result": one.result,
+        }
+        for path, one in zip(made.envelopes, made.signed, strict=True)
     ]
     return {"verdict": "signed", "envelopes": envelopes, "warnings": warnings}
 
 
-def _facts(
-    envelope: Path, text: "Text | None", manifest: "Manifest", *signers: str
-) -> dict[str, Any]:
+def _facts(envelope: Path, text: "Text | None", manifest: "Manifest") -> dict[str, Any]:
     """Return an envelope's content in words."""
     return {
         "envelope": str(envelope),
         **content_facts(manifest, text),
         "components": [component_facts(one) for one in manifest.components],
-        "signers": signers,
     }
 
 
 def show_plan(
-    envelopes: Sequence[Path],
-    releases: "Sequence[Release]",
+    pairs: "Sequence[tuple[Path, Release]]",
     found: "FoundSigner",
+    kept: "Sequence[Made | None]",
     said: Sequence[str],
     *,
     as_json: bool,
@@ -215,23 +186,33 @@ def show_plan(
     """Print what would be signed, in a dry run.
 
     Args:
-        envelopes: the path of each envelope.
-        releases: the content of each envelope.
-        found: the signers.
+        pairs: the path and the content of each envelope.
+        found: the signer.
+        kept: the envelopes that would stay as they are, or get newer CRLs.
         said: the remarks about the files themselves.
         as_json: say it as one JSON object.
     """
-    from fwsign.format.text import decode_text  # only in a dry run
+    from fwsign.format.algorithms import SHA256  # only in a dry run
+    from fwsign.format.envelope import bstr_digest
+    from fwsign.format.suit import encode_manifest
+    from fwsign.format.text import decode_text
 
     plans = [
-        _facts(path, decode_text(one.text, one.manifest), one.manifest, found.name)
-        for path, one in zip(envelopes, releases, strict=True)
+        {
+            **_facts(path, decode_text(one.text, one.manifest), one.manifest),
+            "signers": [found.name],
+            "manifest_digest": bstr_digest(SHA256, encode_manifest(one.manifest)).hex(),
+            "key": None,
+            "result": old.result if old else "signed",
+        }
+        for (path, one), old in zip(pairs, kept, strict=True)
     ]
     if as_json:
         ui.print_json({"verdict": "dry run", "envelopes": plans, "warnings": list(said)})
         return
     for plan in plans:
-        ui.painted("would sign", "yellow", plan["envelope"])
+        would = "would sign" if plan["result"] == "signed" else "would keep"
+        ui.painted(would, "yellow", plan["envelope"])
         named = " ".join(filter(None, (plan["product"], plan["version"])))
         ui.out(f"  release    {named}, {plan['vendor']}, sequence {plan['sequence_number']}")
         if words := _notice_of(plan):

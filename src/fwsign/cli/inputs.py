@@ -56,6 +56,18 @@ def parse_span(text: str) -> timedelta:
     return span
 
 
+def past_time(text: str | None, option: str) -> datetime | None:
+    """Parse RFC 3339 with a zone, or a span before now, such as 12h or 30d."""
+    if text is None:
+        return None
+    try:
+        if (span := spans.parse_span(text)) is not None:
+            return now() - span
+    except OverflowError:
+        ui.usage(f'{option} "{text}" is out of range', "times are in the years 1 to 9999")
+    return parse_time(text, now())
+
+
 def now() -> datetime:
     """Return the clock's time, without fractions of a second."""
     return datetime.now(UTC).replace(microsecond=0)

@@ -9,15 +9,29 @@ from fwsign.errors import Failed, FwsignError, Tampered
 from fwsign.format.algorithms import ALGORITHMS, SHA256
 from fwsign.format.cose import encode_block
 from fwsign.format.envelope import check_manifest_digest, decode_envelope, encode_envelope
+from fwsign.format.opening import decode_content
 from fwsign.format.payload import digest
 from fwsign.keys.held import mu_of
+from fwsign.signing.envelope import (
+    carried_crls,
+    check_clock,
+    check_margin,
+    known_time,
+    used_crls,
+)
 from fwsign.signing.foreign import explain, readings, verifies
 from fwsign.signing.request import refuse_again, signers_of
+from fwsign.verify.policy import DevicePolicy, Slot
+from fwsign.verify.verifier import Verifier
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import datetime
 
+    from fwsign.signing.envelope import TimeStamping
     from fwsign.signing.request import Request
+    from fwsign.verify.verified import VerifiedRelease
+    from fwsign.x509.anchor import Anchor
     from fwsign.x509.certificate import Certificate
 
 
@@ -26,6 +40,7 @@ def completed(
     data: bytes,
     *,
     into: bytes | None = None,
+    stamp: Callable[[bytes], bytes] | None = None,
     instead: Mapping[str, bytes] | None = None,
     others: Iterable[Certificate] = (),
 ) -> bytes:
@@ -36,6 +51,7 @@ def completed(
         data: a file with the signature, in one of the forms of `fwsign.signing.foreign`.
         into: an envelope of the same release, with signatures of others, which gets the block;
             None to complete the request itself.
+        stamp: returns a time-stamp token for the signature.
         instead: what may have been signed by mistake, by its name for people.
         others: certificates of other signers, to tell whose signature it is.
 
@@ -48,7 +64,8 @@ def completed(
     right = [one for one in signatures if _fits(wanted, wanted.leaf, one)]
     if not right:
         raise _refusal(wanted, signatures, instead or {}, others)
-    block = encode_block(wanted.block._replace(signature=right[0]))
+    token = stamp(right[0]) if stamp else None
+    block = encode_block(wanted.block._replace(signature=right[0], token=token))
     if into is None:
         return encode_envelope(wanted.envelope._replace(blocks=(*wanted.signed, block)))
     return _added(wanted, block, into)
@@ -114,3 +131,54 @@ def _refusal(
         found=found or "another message or key",
         hint="fwsign digest --show REQUEST writes down what is to be signed, and with which key",
     )
+
+
+def accepted(
+    envelope: bytes,
+    leaf: Certificate,
+    anchors: Sequence[Anchor],
+    *,
+    at: datetime,
+    tsa: TimeStamping | None = None,
+    allow_example_keys: bool = False,
+    force: bool = False,
+) -> VerifiedRelease:
+    """Verify an envelope like a device that demands one signer's block, and may pin others.
+
+    Args:
+        envelope: the envelope.
+        leaf: the certificate of the signer whose block must count.
+        anchors: the anchors that devices pin.
+        at: the present time, with a zone.
+        tsa: the block must have a token of its authorities.
+        allow_example_keys: accept the published keys of keys.example.
+        force: accept a clock behind the CRLs, and CRLs that go stale within a day.
+
+    Raises:
+        FwsignError: a device would refuse the envelope, or a CRL goes stale within a day.
+        Failed: `state.clock`.
+    """
+    decoded = decode_envelope(envelope)
+    _, text = decode_content(decoded)
+    crls = carried_crls(envelope)
+    if not force:
+        check_clock(crls, at)
+    vendors = (text.vendor,) if text else ()
+    policy = DevicePolicy(
+        vendor=text.vendor if text else None,
+        product=text.product if text else None,
+        profile="compat",
+        slots=(Slot(leaf.name, leaf.spki),),
+        pinned_vendors={leaf.spki: vendors} if vendors else {},
+        require_token=tsa is not None,
+        tsa_anchors=tsa.anchors if tsa else (),
+        allow_example_keys=allow_example_keys,
+    )
+    known = known_time(crls, at)
+    verified = Verifier(anchors, policy).verify(envelope, at=known)
+    for component in verified.components:
+        if component.uri in decoded.integrated:
+            verified.receive(component)
+    if not force:
+        check_margin(used_crls(verified), known)
+    return verified

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Make signature requests: of files, of envelopes that others have signed, of other requests."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from fwsign.cli import inputs, ui
+from fwsign.cli.digest import files as request_files
+from fwsign.cli.digest.command import AwayOptions, Made
+from fwsign.cli.sign import command as signing
+from fwsign.cli.sign import identity, naming, targets
+from fwsign.cli.sign import options as option
+from fwsign.format.envelope import MAX_ENVELOPE_SIZE
+from fwsign.signing.request import further_request, read_request, request
+
+if TYPE_CHECKING:
+    from fwsign.cli.config import Config
+    from fwsign.cli.sign.identity import FoundSigner
+
+_AWAY = "elsewhere"
+"""The place of the signer's key; nothing opens it."""
+
+
+class Permitted(NamedTuple):
+    """What was permitted by name."""
+
+    force: bool
+    empty: bool
+    example_keys: bool
+
+
+def find(who: AwayOptions, settings: "Config", source: str | None) -> "FoundSigner":
+    """Find the signer by name in a PKI, or by its certificates; the key is not looked for."""
+    found = _found(who, settings, source)
+    if found.pki is None and found.anchor.certificate is None:
+        ui.usage("a bare key cannot be asked", "name its certificates with --chain PEM")
+    return found
+
+
+def _found(who: AwayOptions, settings: "Config", source: str | None) -> "FoundSigner":
+    crls = who.crl or ()
+    chain = who.chain
+    if chain is None and not who.pki and not who.signer:
+        chain = settings.chain
+    if chain is not None:
+        return identity.from_key(_AWAY, chain, source, crls)
+    from fwsign.cli.config import find_pki
+
+    name = who.signer or settings.signer or identity.DEFAULT_SIGNER
+    return identity.from_pki(find_pki(who.pki), name, crls)
+
+
+def _judge(found: "FoundSigner", permitted: Permitted) -> None:
+    """Refuse a signer whose signature no device would accept."""
+    example, force = permitted.example_keys, permitted.force
+    identity.check(found, inputs.now(), allow_example_keys=example, force=force)
+
+
+def new(
+    files: Sequence[Path],
+    who: AwayOptions,
+    options: tuple[option.AboutOptions, option.ImageOptions, option.ContentOptions],
+    settings: "Config",
+    output: Path | None,
+    permitted: Permitted,
+    source: str | None,
+) -> "tuple[list[Made], FoundSigner]":
+    """Make requests for files; with an output one for all of them.
+
+    The release is described as `fwsign sign` does it.
+    """
+    about, images, content = options
+    product = signing._product(about, settings)
+    about.notice()
+    evidence = option.EvidenceOptions()
+    signing._check_options(content, evidence, output, None, several=len(files) > 1, as_json=False)
+    now = inputs.now()
+    number = signing._sequence_number(about.sequence, now, force=permitted.force)
+    use_before = signing._use_before(about.not_after, now)
+    together = output is not None
+    names = naming.name_files(files, images.name or (), together=together, empty=permitted.empty)
+    parts = naming.renamed(targets.find_targets(files, images.target or ()), names)
+    apart = [[one for one in parts if one.part.path == file] for file in files]
+    groups = [targets.placed(one) for one in ([parts] if output else apart)]
+    found = find(who, settings, source)
+    vendor = about.vendor or settings.vendor or signing._only_vendor(found)
+    what = signing._What(vendor, product, about, number, use_before, content)
+    said = signing._check_images(groups, about.version, strict=images.strict, waived=images.waived)
+    _judge(found, permitted)
+    for line in said:
+        ui.note(f"warning: {line}")
+    paths = [output] if output else [Path(f"{file}{request_files.ENDING}") for file in files]
+    made = []
+    for path, group in zip(paths, groups, strict=True):
+        data = request(signing._describe(group, what), found.chain, found.crls)
+        made.append(Made(path, data, read_request(data)))
+    return made, found
+
+
+def further(
+    files: Sequence[Path], found: "FoundSigner", output: Path | None, permitted: Permitted
+) -> list[Made]:
+    """Make requests for one more signature of envelopes, or of other requests."""
+    if output is not None and len(files) > 1:
+        ui.usage("--output with several envelopes", "each gets a request of its own")
+    _judge(found, permitted)
+    made = []
+    for file in files:
+        with inputs.expecting_envelope(file):
+            data = inputs.read(file, MAX_ENVELOPE_SIZE)
+            asked = further_request(data, found.chain, found.crls)
+        wanted = read_request(asked)
+        ending = request_files.ENDING if file.suffix == request_files.ENDING else ".suit"
+        plain = request_files.stem(file, ending)
+        word = request_files.signer_word(wanted.leaf.name)
+        own = plain.with_name(f"{plain.name}.{word}{request_files.ENDING}")
+        made.append(Made(output or own, asked, wanted))
+    return made

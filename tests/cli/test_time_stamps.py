@@ -76,7 +76,7 @@ def test_signing_again_with_a_token_where_there_was_none_is_refused(foreign: Tsa
     found = run(
         "sign", "build.bin", "--tsa", "http://127.0.0.1:9/", "--sequence", "7", *FOREIGN[:2]
     )
-    words = "build.bin.suit exists already, and devices refuse it: no time-stamp token"
+    words = 'build.bin.suit exists already, and devices refuse it: "release" gives no time-stamp'
     assert (found.status, found.out) == (5, "")
     assert found.errors[0].startswith(f"error: {words}")
 

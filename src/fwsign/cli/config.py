@@ -32,20 +32,20 @@ class Config(NamedTuple):
         product: the product's name.
         pki: the directory of the PKI.
         signer: the name of a signer of the PKI; None if there is a key.
+        log: the file of the approval log; None for the PKI's own.
         labels: names of slots, by port.
         key: the URI of the key that signs; None if there is a signer, or neither.
         chain: the file of that key's certificates.
-        log: the file of the approval log; None for that of the PKI.
     """
 
     vendor: str | None = None
     product: str | None = None
     pki: Path | None = None
     signer: str | None = None
+    log: Path | None = None
     labels: Mapping[str, str] = MappingProxyType({})
     key: str | None = None
     chain: Path | None = None
-    log: Path | None = None
 
 
 def load() -> Config:
@@ -75,8 +75,16 @@ def load() -> Config:
     places |= {key: f"FWSIGN_{key.upper()}" for key in given}
     _check(said, places)
     pki, chain, log = (Path(said[key]) if key in said else None for key in PATHS)
-    names = (said.get("vendor"), said.get("product"), pki, said.get("signer"))
-    return Config(*names, labels, said.get("key"), chain, log)
+    return Config(
+        said.get("vendor"),
+        said.get("product"),
+        pki,
+        said.get("signer"),
+        log,
+        labels,
+        said.get("key"),
+        chain,
+    )
 
 
 def _key_from(directory: Path, uri: str) -> str:

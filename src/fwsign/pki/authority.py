@@ -166,7 +166,7 @@ def add_authority(
     path = pki.key_path(name)
     set_aside(path)
     write_private_key(path, authority.key, passphrase, kdf)
-    crls.write_crl(pki, name, crl)
+    crls.write_crl(pki, name, crl, authority.certificate)
     enter(pki, name, authority.certificate, now)
     write_certificate(pki.certificate_path(name), authority.certificate)
 

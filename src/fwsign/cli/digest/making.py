@@ -32,13 +32,6 @@ class Permitted(NamedTuple):
 
 def find(who: AwayOptions, settings: "Config", source: str | None) -> "FoundSigner":
     """Find the signer by name in a PKI, or by its certificates; the key is not looked for."""
-    found = _found(who, settings, source)
-    if found.pki is None and found.anchor.certificate is None:
-        ui.usage("a bare key cannot be asked", "name its certificates with --chain PEM")
-    return found
-
-
-def _found(who: AwayOptions, settings: "Config", source: str | None) -> "FoundSigner":
     crls = who.crl or ()
     chain = who.chain
     if chain is None and not who.pki and not who.signer:

@@ -17,7 +17,9 @@ from fwsign.flash.boards.waivers import UNBOOTABLE
 
 if TYPE_CHECKING:
     from fwsign.cli.sign.identity import FoundSigner
+    from fwsign.cli.sign.making import Made
     from fwsign.cli.sign.targets import TargetFile
+    from fwsign.pki.log import Signature
     from fwsign.signing.envelope import TimeStamping
     from fwsign.signing.release import Release
 
@@ -125,7 +127,7 @@ def sign(
         written.show_plan(pairs, found, kept, said, as_json=as_json)
         return
     made = making.missing(releases, kept, found, terms, pass_)
-    making.log(pairs, made, found, approvals.find_log(settings, found.pki), now)
+    approvals.record(_log(who, settings), _lines(envelopes, made, found), now)
     all_made = written.SignedFiles(envelopes, files, made, now, said)
     written.write(all_made, pki=who.pki, force=force, as_json=as_json)
 
@@ -281,6 +283,24 @@ def _find(
         name = who.signer or settings.signer or identity.DEFAULT_SIGNER
         return identity.from_pki(config.find_pki(who.pki), name, crls)
     return identity.from_key(key, chain, source, crls)
+
+
+def _log(who: option.SignerOptions, settings: config.Config) -> Path | None:
+    """Return the log: of the PKI whose signer it is, unless fwsign.toml names another."""
+    in_pki = not (who.key or (settings.key and who.pki is None and who.signer is None))
+    return approvals.find_log(settings, (who.pki or settings.pki) if in_pki else None)
+
+
+def _lines(
+    envelopes: Sequence[Path], made: "Sequence[Made]", found: "FoundSigner"
+) -> "list[Signature]":
+    """Return the lines of the log for what was signed now, in the order of the envelopes."""
+    return [
+        line
+        for path, one in zip(envelopes, made, strict=True)
+        if one.place is not None
+        for line in approvals.of_release("release", path, one.verified, [(found.spki, one.place)])
+    ]
 
 
 def _time_stamping(evidence: option.EvidenceOptions, found: "FoundSigner") -> "TimeStamping | None":

@@ -8,10 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from fwsign.cli import approvals, inputs
+from fwsign.cli import inputs
 from fwsign.cli.sign import existing, identity
 from fwsign.signing.envelope import sign, verify_signed
-from fwsign.x509.certificate import parse_certificate
 
 if TYPE_CHECKING:
     from fwsign.cli.sign.identity import FoundSigner, Signing
@@ -100,9 +99,8 @@ def missing(
     if len(made) == len(releases):
         return made
     signing = identity.opened(found, source)
-    place = identity.place(found, signing)
     return [
-        old or Made(*_sign(release, signing, terms), "signed", place)
+        old or Made(*_sign(release, signing, terms), "signed", signing.place)
         for release, old in zip(releases, kept, strict=True)
     ]
 
@@ -119,29 +117,3 @@ def _sign(release: "Release", signing: "Signing", terms: Terms) -> "tuple[bytes,
     )
     inputs.refuse_unused(signing.identity.crls, signed[1])
     return signed
-
-
-def log(
-    pairs: "Sequence[tuple[Path, Release]]",
-    made: Sequence[Made],
-    found: "FoundSigner",
-    file: Path | None,
-    now: datetime,
-) -> None:
-    """Log the new signatures, before any envelope is written.
-
-    Args:
-        pairs: the path and the release of each envelope.
-        made: the envelopes.
-        found: the signer.
-        file: the log; None if there is none.
-        now: the present time.
-    """
-    key = parse_certificate(found.chain[0]).spki
-    lines = [
-        line
-        for (path, _), one in zip(pairs, made, strict=True)
-        if one.result == "signed"
-        for line in approvals.of_release("release", path, one.verified, [(key, one.place or "")])
-    ]
-    approvals.record(file, lines, now)

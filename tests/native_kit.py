@@ -5,6 +5,7 @@ import hashlib
 import io
 import struct
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
+from fwsign.images.esp_chips import BY_NAME
 from fwsign.keys.file_key import FileKey
-from images_kit import BY_NAME, image
+from images_kit import image
 from support import require_package
 
 PAGE = 0x1000
@@ -32,7 +34,7 @@ def private(name: str) -> Any:
         return rsa.generate_private_key(65537, int(kind[3:]))
     if kind == "ed25519":
         return ed25519.Ed25519PrivateKey.generate()
-    curves = {
+    curves: dict[str, Any] = {
         "p192": ec.SECP192R1,
         "p256": ec.SECP256R1,
         "p384": ec.SECP384R1,
@@ -110,9 +112,7 @@ def espsecure_digest(name: str, folder: Path) -> bytes:
 
 def _espsecure() -> Any:
     require_package("espsecure")
-    import espsecure
-
-    return espsecure
+    return import_module("espsecure")
 
 
 def sha256(data: bytes) -> bytes:

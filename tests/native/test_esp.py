@@ -4,6 +4,7 @@ import hashlib
 import struct
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from native_kit import (
 
 KIND = "esp-secure-boot-v2"
 SECTOR = 4096
-SHAPES = {
+SHAPES: dict[str, Callable[[str], bytes]] = {
     "application": app,
     "boot loader": boot,
     "of whole sectors": lambda chip: app(chip, code=SECTOR - 56 - 256 - 8 - 16),
@@ -67,7 +68,7 @@ def found(data: bytes) -> native.Native:
 def test_espsecure_verifies_what_is_signed(
     shape: str, chip: str, name: str, tmp_path: Path
 ) -> None:
-    data: bytes = SHAPES[shape](chip)
+    data = SHAPES[shape](chip)
     made = signed(tmp_path, data, name)
     assert made[: len(data)] == data
     assert len(made) % SECTOR == 0
@@ -113,7 +114,7 @@ def test_keys_of_two_kinds_are_refused(first: str, second: str, tmp_path: Path) 
         (espsecure_sign(app("esp32c5"), first, folder=tmp_path), (second,)),
     ):
         error = refuses(
-            lambda data=data, names=names: signed(tmp_path, data, *names),
+            partial(signed, tmp_path, data, *names),
             Failed,
             "key.unsupported",
             words + SAID[second],

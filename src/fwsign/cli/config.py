@@ -8,7 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from fwsign.cli import ui
+from fwsign.cli import native_settings, ui
+from fwsign.cli.native_settings import NativeSettings
 from fwsign.errors import Failed
 from fwsign.files import io_error, read_bytes
 from fwsign.nearest import did_you_mean
@@ -36,6 +37,7 @@ class Config(NamedTuple):
         labels: names of slots, by port.
         key: the URI of the key that signs; None if there is a signer, or neither.
         chain: the file of that key's certificates.
+        native: the signature for the chip.
     """
 
     vendor: str | None = None
@@ -46,6 +48,7 @@ class Config(NamedTuple):
     labels: Mapping[str, str] = MappingProxyType({})
     key: str | None = None
     chain: Path | None = None
+    native: NativeSettings = NativeSettings()
 
 
 def load() -> Config:
@@ -62,6 +65,9 @@ def load() -> Config:
         path = Path(NAME)  # as people would write it
     content = _parse(path) if path else {}
     labels = _labels(path, content.pop(LABELS, {}))
+    native = NativeSettings()
+    if path and native_settings.TABLE in content:
+        native = native_settings.read(path, content.pop(native_settings.TABLE))
     said: dict[str, str] = content
     if path:
         said |= {key: str(path.parent / said[key]) for key in PATHS if key in said}
@@ -84,6 +90,7 @@ def load() -> Config:
         labels,
         said.get("key"),
         chain,
+        native,
     )
 
 
@@ -160,7 +167,7 @@ def _parse(path: Path) -> dict[str, Any]:
         words = str(error)
         raise Failed("io.config", f"{path}: {words[:1].lower()}{words[1:]}") from None
     for key, value in content.items():
-        if key == LABELS:
+        if key in (LABELS, native_settings.TABLE):
             continue
         if key not in KEYS:
             raise Failed(

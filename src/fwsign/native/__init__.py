@@ -111,31 +111,67 @@ def sign(
 
 
 def read(image: bytes, keys: Sequence[Any] = ()) -> Native | None:
-    """Return the native signatures of an image; None if it has none.
+    """Return the native signatures of an image, of whatever kind; None if it has none.
 
     Args:
         image: the image.
-        keys: public keys that may have signed it, for kinds whose images name keys by hashes alone
-            (`BY_HASH`): such a signature is checked, and has its `public_key`, where the key is
-            one of these.
+        keys: as for `read_as`.
 
     Raises:
         Malformed: `malformed.image`: a signature is there, and breaks its form.
         Tampered: `tampered.native`: a signature is there, and does not verify.
     """
     for kind in KINDS:
-        module = _module(kind)
-        known = {"keys": keys} if hasattr(module, "BY_HASH") else {}
-        found: Native | None = module.read(image, **known)
-        if found is not None:
+        if (found := read_as(kind, image, keys)) is not None:
             return found
     return None
+
+
+def read_as(kind: str, image: bytes, keys: Sequence[Any] = ()) -> Native | None:
+    """Return the native signatures of one kind in an image; None if it has none.
+
+    Args:
+        kind: one of `KINDS`.
+        image: the image.
+        keys: public keys that may have signed it, for kinds whose images name keys by hashes alone
+            (`BY_HASH`): such a signature is checked, and has its `public_key`, where the key is
+            one of these.
+
+    Raises:
+        FwsignError: as `read`.
+    """
+    module = _module(kind)
+    known = {"keys": keys} if hasattr(module, "BY_HASH") else {}
+    found: Native | None = module.read(image, **known)
+    return found
 
 
 def remarks(kind: str, image: bytes) -> list[str]:
     """Return what a signed image leaves open, for people; each kind may have such a function."""
     own = getattr(_module(kind), "remarks", None)
     return own(image) if own is not None else []
+
+
+def suits(kind: str, image: bytes) -> bool:
+    """Tell whether bytes are an image that a kind signs; each kind may have such a function."""
+    own = getattr(_module(kind), "suits", None)
+    return bool(own(image)) if own is not None else True
+
+
+def has_version(kind: str, image: bytes) -> bool:
+    """Tell whether an image can state a number against rollback; a kind may answer for itself."""
+    own = getattr(_module(kind), "has_version", None)
+    return bool(own(image)) if own is not None else True
+
+
+def same(kind: str, image: bytes, signed: bytes) -> bool:
+    """Tell whether a signed image is an image with signatures added, and nothing else.
+
+    A kind without such a function cannot tell, and two signed images are then the same only if all
+    their bytes are.
+    """
+    own = getattr(_module(kind), "same", None)
+    return bool(own(image, signed)) if own is not None else False
 
 
 def refused(kind: str, what: str, expected: object, found: object) -> Tampered:

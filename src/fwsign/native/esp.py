@@ -103,6 +103,25 @@ def remarks(image: bytes) -> list[str]:
     return lines
 
 
+def suits(image: bytes) -> bool:
+    """Tell whether it is one application or boot loader; merged files are signed in parts."""
+    found = recognise(io.BytesIO(image))
+    return found.kind == "esp" and (found.role in _EXECUTED or found.role == "merged")
+
+
+def has_version(image: bytes) -> bool:
+    """Tell whether an image has an application, which alone states a number."""
+    found = recognise(io.BytesIO(image))
+    return any(one.secure_version is not None for one in _executed(found))
+
+
+def same(image: bytes, signed: bytes) -> bool:
+    """Tell whether both are one image, signed or not."""
+    pairs = [(one, recognise(io.BytesIO(one))) for one in (image, signed)]
+    cuts = [_cut(one, found.parts[0]).content for one, found in pairs if suits(one)]
+    return len(cuts) == 2 and cuts[0] == cuts[1]
+
+
 def _executed(found: Image) -> list[ImagePart]:
     return [one for one in found.parts if one.role in _EXECUTED]
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from fwsign.format.component import Component
+from fwsign.format.native import StatedNative
 from fwsign.format.notice import Notice
 from fwsign.format.suit import Manifest
 from fwsign.format.text import Text
@@ -43,6 +44,15 @@ def notice_words(notice: Notice) -> str:
     fixes = f" ({', '.join(advisories)})" if advisories else ""
     parts = (about and f"{about} release{fixes}", until and f"supported until {until}")
     return ", ".join(filter(None, parts))
+
+
+def native_words(stated: StatedNative) -> str:
+    """Return what a release states of a native signature, in one line for people."""
+    version = (
+        "" if stated.security_version is None else f", security version {stated.security_version}"
+    )
+    keys = ", ".join(f"{one.hex()[:16]}..." for one in stated.key_digests)
+    return f"{stated.kind}{version}, by {keys}"
 
 
 def component_facts(component: Component) -> dict[str, Any]:

@@ -13,37 +13,16 @@ from fwsign.cli import approvals, config, inputs, ui
 from fwsign.cli.command import Command, examples, grouped
 from fwsign.cli.options import ALLOW_EXAMPLE, JSON, KEY_PASS
 from fwsign.cli.sign import options as option
-from fwsign.flash.boards.waivers import UNBOOTABLE
+from fwsign.cli.sign.native_options import NativeOptions, signed_natively
 
 if TYPE_CHECKING:
     from fwsign.cli.sign.identity import FoundSigner
-    from fwsign.cli.sign.making import Made
-    from fwsign.cli.sign.targets import TargetFile
+    from fwsign.cli.sign.making import Made, Terms
     from fwsign.pki.log import Signature
     from fwsign.signing.envelope import TimeStamping
     from fwsign.signing.release import Release
 
 _DAY = 24 * 60 * 60
-
-
-class _What(NamedTuple):
-    """The content of a release, apart from its files.
-
-    Args:
-        vendor: the vendor.
-        product: the product.
-        about: what was typed about it.
-        number: the sequence number.
-        use_before: seconds since 1970; None for no end.
-        content: the options about payloads.
-    """
-
-    vendor: str
-    product: str
-    about: option.AboutOptions
-    number: int
-    use_before: int | None
-    content: option.ContentOptions
 
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -68,6 +47,7 @@ def sign(
     images: option.ImageOptions,
     content: option.ContentOptions,
     evidence: option.EvidenceOptions,
+    natives: NativeOptions,
     force: option.FORCE = False,
     pass_: KEY_PASS = None,
     allow_empty: option.ALLOW_EMPTY = False,
@@ -83,14 +63,7 @@ def sign(
     all FILEs become components of one release. An envelope that says the same already stays as it
     is, and needs no key.
     """
-    from fwsign.cli.sign import (  # only signing needs these
-        existing,
-        identity,
-        making,
-        naming,
-        targets,
-        written,
-    )
+    from fwsign.cli.sign import contents, existing, making, naming  # only signing needs these
 
     settings = config.load()
     product = _product(about, settings)
@@ -100,36 +73,85 @@ def sign(
     now = inputs.now()
     number = _sequence_number(about.sequence, now, force=force)
     use_before = _use_before(about.not_after, now)
-    together = output is not None
-    names = naming.name_files(files, images.name or (), together=together, empty=allow_empty)
-    envelopes = [output] if output else [_envelope_of(file, output_dir) for file in files]
-    others = filter(None, (who.chain, content.device_data))
-    existing.check(envelopes, (*files, *(evidence.crl or ()), *others), force=force)
-    parts = naming.renamed(targets.find_targets(files, images.target or ()), names)
-    apart = [[one for one in parts if one.part.path == file] for file in files]
-    groups = [targets.placed(one) for one in ([parts] if output else apart)]
+    names = naming.name_files(files, images.name or (), together=bool(output), empty=allow_empty)
+    plan = natives.plan(settings.native, files, names)
+    signed = [plan.path(file) if plan else file for file in files]
+    envelopes = [output] if output else [_envelope_of(file, output_dir) for file in signed]
+    read = (*files, *(evidence.crl or ()), *filter(None, (who.chain, content.device_data)))
+    existing.check(envelopes, read, force=force)
+    groups = contents.placed(files, names, images, together=bool(output))
 
     found = _find(who, evidence, settings, pass_)
     vendor = about.vendor or settings.vendor or _only_vendor(found)
-    what = _What(vendor, product, about, number, use_before, content)
-    said = _check_images(groups, about.version, strict=images.strict, waived=images.waived)
-    releases = [_describe(one, what) for one in groups]
-    terms = making.Terms(
-        now=now,
-        stamping=_time_stamping(evidence, found),
-        allow_example_keys=allow_example_keys,
-        force=force,
+    what = contents.What(vendor, product, about, number, use_before, content)
+    said = contents.check_images(groups, about.version, images)
+    permitted = {"allow_example_keys": allow_example_keys, "force": force}
+    terms = making.Terms(now=now, stamping=_time_stamping(evidence, found), **permitted)
+    log = _log(who, settings)
+    with signed_natively(plan, groups, log, now, force=force, dry_run=dry_run) as groups:
+        if plan is not None:
+            said = contents.check_images(groups, about.version, images)
+        releases = [contents.describe(one, what) for one in groups]
+        order = _Order(envelopes, signed, releases, found, terms, said)
+        if dry_run:
+            _show(order, as_json=as_json)
+            return
+        made = order.made(pass_)
+    approvals.record(log, _lines(envelopes, made, found), now)
+    _write(order, made, who.pki, as_json=as_json)
+
+
+class _Order(NamedTuple):
+    """All that is decided before a key is opened.
+
+    Args:
+        envelopes: the path of each envelope.
+        files: the files of the releases.
+        releases: the content of each envelope.
+        found: the signer.
+        terms: how to sign.
+        said: the remarks about the files themselves.
+    """
+
+    envelopes: Sequence[Path]
+    files: Sequence[Path]
+    releases: "Sequence[Release]"
+    found: "FoundSigner"
+    terms: "Terms"
+    said: Sequence[str]
+
+    @property
+    def kept(self) -> "list[Made | None]":
+        """The envelopes that exist and stay."""
+        from fwsign.cli.sign import making
+
+        pairs = zip(self.envelopes, self.releases, strict=True)
+        return [making.kept(*one, self.found, self.terms) for one in pairs]
+
+    def made(self, source: str | None) -> "list[Made]":
+        """Return all envelopes; those that are not kept are signed."""
+        from fwsign.cli.sign import making
+
+        return making.missing(self.releases, self.kept, self.found, self.terms, source)
+
+
+def _show(order: _Order, *, as_json: bool) -> None:
+    """Print what would be signed."""
+    from fwsign.cli.sign import identity, written
+
+    kept, terms = order.kept, order.terms
+    identity.check(
+        order.found, terms.now, allow_example_keys=terms.allow_example_keys, force=terms.force
     )
-    pairs = list(zip(envelopes, releases, strict=True))
-    kept = [making.kept(*one, found, terms) for one in pairs]
-    if dry_run:
-        identity.check(found, now, allow_example_keys=allow_example_keys, force=force)
-        written.show_plan(pairs, found, kept, said, as_json=as_json)
-        return
-    made = making.missing(releases, kept, found, terms, pass_)
-    approvals.record(_log(who, settings), _lines(envelopes, made, found), now)
-    all_made = written.SignedFiles(envelopes, files, made, now, said)
-    written.write(all_made, pki=who.pki, force=force, as_json=as_json)
+    pairs = list(zip(order.envelopes, order.releases, strict=True))
+    written.show_plan(pairs, order.found, kept, order.said, as_json=as_json)
+
+
+def _write(order: _Order, made: "Sequence[Made]", pki: Path | None, *, as_json: bool) -> None:
+    from fwsign.cli.sign import written
+
+    all_made = written.SignedFiles(order.envelopes, order.files, made, order.terms.now, order.said)
+    written.write(all_made, pki=pki, force=order.terms.force, as_json=as_json)
 
 
 def _envelope_of(file: Path, directory: Path | None) -> Path:
@@ -170,64 +192,6 @@ def _check_options(
         )
     if evidence.tsa_anchor and evidence.tsa is None:
         ui.usage("--tsa-anchor without --tsa")
-
-
-def _check_images(
-    groups: "Sequence[Sequence[TargetFile]]",
-    version: str | None,
-    *,
-    strict: bool,
-    waived: Sequence[str],
-) -> list[str]:
-    """Check what the images say about themselves and each other; return the remarks."""
-    from fwsign.cli.sign import targets
-
-    every = [one for group in groups for one in group]
-    if strict or any(one.chip for one in every):
-        from fwsign.cli.sign import layout  # only images have one
-
-        layout.check(groups, waived, strict=strict)
-    said = targets.remarks(every)
-    if UNBOOTABLE not in waived:
-        said += targets.doubts(every)
-    if version is None:
-        said += [
-            f"{one.part.path} names no version of its own, but its framework's, "
-            f"{one.framework}: --version states one"
-            for one in every
-            if one.framework
-        ]
-    return said
-
-
-def _describe(group: "Sequence[TargetFile]", what: _What) -> "Release":
-    """Hash the files of a release and describe them."""
-    from fwsign.cli import payloads
-    from fwsign.cli.sign import targets
-    from fwsign.format.kinds import file_identifier
-    from fwsign.format.text import Text
-    from fwsign.signing.release import DEVICE_DATA, ReleaseFile, describe
-
-    policy = what.content.device_data
-    stated = what.about.version or targets.common_version(group)
-    parts = [one.part for one in group]
-    if policy is not None:
-        parts.append(ReleaseFile(policy, file_identifier(DEVICE_DATA), DEVICE_DATA, inside=True))
-    release = describe(
-        parts,
-        Text(what.vendor, what.product, stated, what.about.description, what.about.notice()),
-        sequence_number=what.number,
-        use_before=what.use_before,
-        embed=what.content.embed,
-        base_url=what.content.base_url,
-        block_size=what.content.block_size,
-        opener=payloads.opened,
-    )
-    if policy is not None:
-        from fwsign.cli.sign import device_policy  # few releases have one
-
-        device_policy.check(release.integrated, policy, group)
-    return release
 
 
 def _refuse_pairs(*pairs: tuple[str, object, str, object]) -> None:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fwsign verify`: all ten steps on files."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -103,11 +104,15 @@ def verify(
     )
     parcels = split(envelope, payloads or ())
     trust = gather(demands, settings)
-    verifier = Verifier(trust.anchors, trust.policy)
-
-    def judge(parcel: Parcel) -> "Verdict":
-        return _judge(parcel, verifier, trust, time, manifest_only=manifest_only, typed=revocation)
-
+    judge = partial(
+        _judge,
+        verifier=Verifier(trust.anchors, trust.policy),
+        trust=trust,
+        at=time,
+        manifest_only=manifest_only,
+        typed=revocation,
+        native_keys=settings.native.key_digests,
+    )
     if len(parcels) > 1:
         status = _each(parcels, judge, as_json=as_json)
         if status:
@@ -124,12 +129,13 @@ def verify(
 
 def _judge(
     parcel: Parcel,
+    *,
     verifier: "Verifier",
     trust: Trust,
     at: datetime,
-    *,
     manifest_only: bool,
     typed: str | None,
+    native_keys: Collection[bytes],
 ) -> "Verdict":
     """Run all steps for one envelope."""
     from fwsign.cli.verify import payload_files, verdict
@@ -140,9 +146,19 @@ def _judge(
         release = verifier.verify(parcel.data, at=at)
     if trust.policy.revocation != "off":
         inputs.refuse_unused(trust.policy.crls, release)
-    found = payload_files.receive(
-        release, parcel.envelope, parcel.payloads, manifest_only=manifest_only
+    receive = partial(
+        payload_files.receive,
+        release,
+        parcel.envelope,
+        parcel.payloads,
+        manifest_only=manifest_only,
     )
+    if native_keys or (release.text is not None and release.text.native):
+        from fwsign.cli.verify import native  # few releases state native signatures
+
+        found = native.received(receive, release, native_keys)
+    else:
+        found = receive()
     unchecked = [*release.unchecked, *(["payload"] if None in found.values() else [])]
     return verdict.Verdict(release, unchecked, found, trust.places, typed)
 

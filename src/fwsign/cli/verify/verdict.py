@@ -11,6 +11,7 @@ from fwsign.format.component import Component
 from fwsign.receipts.facts import (
     component_facts,
     content_facts,
+    native_words,
     notice_words,
     release_facts,
     rfc3339,
@@ -59,6 +60,7 @@ def as_json(view: Verdict) -> dict[str, Any]:
                 **component_facts(component),
                 "payload": str(path) if (path := view.payloads[component.name]) else None,
                 "checked_by": _checked_by(view, component),
+                **_native_as_json(view, component),
             }
             for component in release.components
         ],
@@ -73,6 +75,12 @@ def _checked_by(view: Verdict, component: Component) -> str | None:
     if view.payloads[component.name] is None:
         return None
     return "digest" if list_used(view.release, component) is None else "block list"
+
+
+def _native_as_json(view: Verdict, component: Component) -> dict[str, Any]:
+    """Return what is stated of a native signature, and checked where the payload is here."""
+    stated = view.release.native(component)
+    return {} if stated is None else {"native": stated.as_json()}
 
 
 def _signer_as_json(one: VerifiedSigner) -> dict[str, Any]:
@@ -121,6 +129,8 @@ def show(envelope: Path, view: Verdict) -> None:
         ui.out(
             f"  payload    {component.name}, {component.size} bytes, {digest[:16]}..., {where}{by}"
         )
+        if (stated := release.native(component)) is not None:
+            ui.out(f"  native     {native_words(stated)}")
     for place in view.anchors:
         ui.out(f"  anchor     {place}")
     for name in view.unchecked:

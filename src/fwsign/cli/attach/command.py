@@ -166,7 +166,7 @@ def _time_stamping(
 
 
 def _signers(pki: Path | None) -> "list[Certificate]":
-    """Return the certificates of a PKI, to tell whose signature it is if it is not the right one."""
+    """Return the certificates of a PKI, to tell whose a signature is that is not the right one."""
     if pki is None:
         return []
     from cryptography.hazmat.primitives.serialization import Encoding

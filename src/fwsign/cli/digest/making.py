@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from fwsign.cli import inputs, ui
 from fwsign.cli.digest import files as request_files
 from fwsign.cli.digest.command import AwayOptions, Made
-from fwsign.cli.sign import command as signing
-from fwsign.cli.sign import identity, naming, targets
+from fwsign.cli.sign import contents, identity, naming
 from fwsign.cli.sign import options as option
+from fwsign.cli.sign.command import (
+    _check_options,
+    _only_vendor,
+    _product,
+    _sequence_number,
+    _use_before,
+)
 from fwsign.format.envelope import MAX_ENVELOPE_SIZE
 from fwsign.signing.request import further_request, read_request, request
 
@@ -64,29 +70,28 @@ def new(
     The release is described as `fwsign sign` does it.
     """
     about, images, content = options
-    product = signing._product(about, settings)
+    product = _product(about, settings)
     about.notice()
-    evidence = option.EvidenceOptions()
-    signing._check_options(content, evidence, output, None, several=len(files) > 1, as_json=False)
+    several = len(files) > 1
+    _check_options(content, option.EvidenceOptions(), output, None, several=several, as_json=False)
     now = inputs.now()
-    number = signing._sequence_number(about.sequence, now, force=permitted.force)
-    use_before = signing._use_before(about.not_after, now)
-    together = output is not None
-    names = naming.name_files(files, images.name or (), together=together, empty=permitted.empty)
-    parts = naming.renamed(targets.find_targets(files, images.target or ()), names)
-    apart = [[one for one in parts if one.part.path == file] for file in files]
-    groups = [targets.placed(one) for one in ([parts] if output else apart)]
+    number = _sequence_number(about.sequence, now, force=permitted.force)
+    use_before = _use_before(about.not_after, now)
+    names = naming.name_files(
+        files, images.name or (), together=bool(output), empty=permitted.empty
+    )
+    groups = contents.placed(files, names, images, together=bool(output))
     found = find(who, settings, source)
-    vendor = about.vendor or settings.vendor or signing._only_vendor(found)
-    what = signing._What(vendor, product, about, number, use_before, content)
-    said = signing._check_images(groups, about.version, strict=images.strict, waived=images.waived)
+    vendor = about.vendor or settings.vendor or _only_vendor(found)
+    what = contents.What(vendor, product, about, number, use_before, content)
+    said = contents.check_images(groups, about.version, images)
     _judge(found, permitted)
     for line in said:
         ui.note(f"warning: {line}")
     paths = [output] if output else [Path(f"{file}{request_files.ENDING}") for file in files]
     made = []
     for path, group in zip(paths, groups, strict=True):
-        data = request(signing._describe(group, what), found.chain, found.crls)
+        data = request(contents.describe(group, what), found.chain, found.crls)
         made.append(Made(path, data, read_request(data)))
     return made, found
 

@@ -213,8 +213,13 @@ def read(path: Path, limit: int) -> bytes:
 
 
 @contextlib.contextmanager
-def expecting_envelope(path: Path) -> Iterator[None]:
-    """Add to a refusal the envelope that was probably meant, if another file was named."""
+def expecting_envelope(path: Path, ending: str = ".suit") -> Iterator[None]:
+    """Add to a refusal the envelope that was probably meant, if another file was named.
+
+    Args:
+        path: the file that was named.
+        ending: how the name of what is expected ends.
+    """
     try:
         yield
     except Malformed as error:
@@ -222,7 +227,7 @@ def expecting_envelope(path: Path) -> Iterator[None]:
             raise
         if _begins_as_envelope(path):
             raise
-        meant = Path(f"{path}.suit")
+        meant = Path(f"{path}{ending}")
         question = f"did you mean {quoting.quoted(meant)}?"
         what = f"{path} is not an envelope; fwsign show {quoting.quoted(path)} tells what it is"
         raise error.with_hint(question if meant.is_file() else what) from error

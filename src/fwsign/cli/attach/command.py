@@ -15,6 +15,7 @@ from fwsign.cli.verify.demands import ANCHORS
 
 if TYPE_CHECKING:
     from fwsign.signing.envelope import TimeStamping
+    from fwsign.verify.verified import VerifiedRelease
     from fwsign.x509.anchor import Anchor
     from fwsign.x509.certificate import Certificate
 
@@ -83,24 +84,24 @@ def attach(
     Several people sign one envelope by a request each.
     """
     from fwsign.cli.attach import place
+    from fwsign.cli.digest.files import ENDING
     from fwsign.files import write_atomic
     from fwsign.format.envelope import MAX_ENVELOPE_SIZE
     from fwsign.pki.log import ELSEWHERE
-    from fwsign.receipts.facts import release_facts, signer_facts
-    from fwsign.signing import attach as attaching
+    from fwsign.signing.attach import accepted, completed
     from fwsign.signing.foreign import MAX_FILE
     from fwsign.signing.request import read_request
 
     settings = config.load()
     now = inputs.now()
-    with inputs.expecting_envelope(request):
+    with inputs.expecting_envelope(request, ENDING):
         data = inputs.read(request, MAX_ENVELOPE_SIZE)
         wanted = read_request(data)
     anchors = _anchors(anchor, pki, settings)
     stamping = _time_stamping(tsa, tsa_anchor, anchors)
     path = output or place.default(request, wanted)
     into = place.existing_envelope(path, wanted, force=force)
-    made = attaching.completed(
+    made = completed(
         wanted,
         inputs.read(signature, MAX_FILE),
         into=into,
@@ -108,29 +109,34 @@ def attach(
         instead={"the request itself, not the bytes beside it": data},
         others=_signers(pki or settings.pki),
     )
-    verified = attaching.accepted(
-        made,
-        wanted.leaf,
-        anchors,
-        at=now,
-        tsa=stamping,
-        allow_example_keys=allow_example_keys,
-        force=force,
-    )
+    permitted = {"allow_example_keys": allow_example_keys, "force": force}
+    verified = accepted(made, wanted.leaf, anchors, at=now, tsa=stamping, **permitted)
     lines = approvals.of_release("attach", path, verified, [(wanted.leaf.spki, ELSEWHERE)])
     approvals.record(approvals.find_log(settings, pki or settings.pki), lines, now)
     write_atomic(path, made, overwrite=force or into is not None)
+    _tell(path, verified, wanted.leaf.name, anchor or (), as_json=as_json)
+
+
+def _tell(
+    path: Path,
+    verified: "VerifiedRelease",
+    signer: str,
+    anchors: Sequence[Path],
+    *,
+    as_json: bool,
+) -> None:
+    """Print the envelope's path, and who has signed it now."""
     if as_json:
-        signers = [signer_facts(one) for one, _ in verified.counted]
-        ui.print_json(
-            {"verdict": "attached", "envelope": str(path), **release_facts(verified)}
-            | {"signers": signers}
-        )
+        from fwsign.receipts.facts import release_facts, signer_facts
+
+        told = {"verdict": "attached", "envelope": str(path), **release_facts(verified)}
+        told["signers"] = [signer_facts(one) for one, _ in verified.counted]
+        ui.print_json(told)
         return
     ui.out(str(path))
-    names = ", ".join(f'"{path.name}"' for _, path in verified.counted)
-    ui.note(f'signed by "{wanted.leaf.name}"; valid signatures: {names}')
-    ui.next_command("verify", path, *(word for one in anchor or () for word in ("--anchor", one)))
+    names = ", ".join(f'"{one.name}"' for _, one in verified.counted)
+    ui.note(f'signed by "{signer}"; valid signatures: {names}')
+    ui.next_command("verify", path, *(word for one in anchors for word in ("--anchor", one)))
 
 
 def _anchors(

@@ -3,110 +3,28 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from fwsign.cli import config, inputs, ui
 from fwsign.cli.command import Command, examples, grouped
-from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON, KEY_PASS, PKI
+from fwsign.cli.digest.options import (
+    FILES,
+    OUTPUT,
+    AwayOptions,
+    FormOptions,
+    MadeRequest,
+    ModeOptions,
+)
+from fwsign.cli.options import ALLOW_EXAMPLE, JSON, KEY_PASS
 from fwsign.cli.sign import options as option
 
 if TYPE_CHECKING:
     from fwsign.cli.sign.identity import FoundSigner
-    from fwsign.signing.request import Form, Request
+    from fwsign.signing.request import Form
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
-
-_FILES: TypeAlias = Annotated[
-    list[Path],
-    typer.Argument(
-        readable=False,
-        metavar="FILE...",
-        help="What to sign. With --cosign envelopes or requests; with --show a request and the "
-        "files that it is about.",
-    ),
-]
-_CHAIN: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(
-        readable=False,
-        metavar="PEM",
-        help="Who shall sign, where there is no PKI: the certificate first, the root last.",
-    ),
-]
-_OUTPUT: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(
-        "-o",
-        "--output",
-        readable=False,
-        metavar="FILE",
-        help="The request, for all FILEs together; with --show a file for what is to be signed. "
-        "Default: FILE.request for each.",
-    ),
-]
-
-
-class FormOptions(NamedTuple):
-    """Options: what the other machine's tool signs."""
-
-    prehash: Annotated[
-        bool,
-        typer.Option("--prehash", help="Also write the digest, for tools that do not hash."),
-    ] = False
-    mu: Annotated[
-        bool,
-        typer.Option("--mu", help="Also write the mu of ML-DSA, 64 bytes, for tools that take it."),
-    ] = False
-
-    @property
-    def form(self) -> "Form":
-        """The form that was asked for."""
-        if self.prehash and self.mu:
-            ui.usage("--prehash and --mu exclude each other", "--mu is for ML-DSA")
-        return "digest" if self.prehash else "mu" if self.mu else "message"
-
-
-class AwayOptions(NamedTuple):
-    """Options: the signer, whose key is elsewhere."""
-
-    pki: PKI = None
-    signer: option.SIGNER = None
-    chain: _CHAIN = None
-    crl: CRLS = None
-
-    def check(self) -> None:
-        """Refuse options that have no meaning together."""
-        for name, given in (("--pki", self.pki), ("--signer", self.signer)):
-            if self.chain and given:
-                ui.usage(f"--chain and {name} exclude each other")
-
-
-class ModeOptions(NamedTuple):
-    """Options: another use than new releases."""
-
-    cosign: Annotated[
-        bool,
-        typer.Option(
-            "--cosign",
-            help="Ask for one more signature of envelopes, or for another one of requests.",
-        ),
-    ] = False
-    show: Annotated[
-        bool,
-        typer.Option(
-            "--show", help="Print the page of a request, and check the files that are beside it."
-        ),
-    ] = False
-
-
-class Made(NamedTuple):
-    """A request that was made: its path, its bytes and its content."""
-
-    path: Path
-    data: bytes
-    wanted: "Request"
 
 
 @command.command(
@@ -120,7 +38,7 @@ class Made(NamedTuple):
 )
 @grouped
 def digest(
-    files: _FILES,
+    files: FILES,
     *,
     who: AwayOptions,
     about: option.AboutOptions,
@@ -131,7 +49,7 @@ def digest(
     force: option.FORCE = False,
     pass_: KEY_PASS = None,
     allow_empty: option.ALLOW_EMPTY = False,
-    output: _OUTPUT = None,
+    output: OUTPUT = None,
     allow_example_keys: ALLOW_EXAMPLE = False,
     as_json: JSON = False,
 ) -> None:
@@ -156,14 +74,13 @@ def digest(
         found = making.find(who, settings, pass_)
         made = making.further(files, found, output, permitted)
     else:
-        made, found = making.new(
-            files, who, (about, images, content), settings, output, permitted, pass_
-        )
+        asked = making.Asked(who, about, images, content, output, pass_)
+        made, found = making.new(files, asked, settings, permitted)
     _write(made, form, found, files, force=force, as_json=as_json)
 
 
 def _write(
-    made: Sequence[Made],
+    made: Sequence[MadeRequest],
     form: "Form",
     found: "FoundSigner",
     read: Sequence[Path],
@@ -213,7 +130,7 @@ def _show(
     from fwsign.signing.request import about, read_request, to_sign
 
     request, *payloads = given
-    with inputs.expecting_envelope(request):
+    with inputs.expecting_envelope(request, files.ENDING):
         wanted = read_request(inputs.read(request, MAX_ENVELOPE_SIZE))
     right = files.compare(request, wanted)
     seen = check(wanted, request, payloads)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fwsign.cli import inputs, ui
 from fwsign.cli.digest import files as request_files
-from fwsign.cli.digest.command import AwayOptions, Made
+from fwsign.cli.digest.options import AwayOptions, MadeRequest
 from fwsign.cli.sign import contents, identity, naming
 from fwsign.cli.sign import options as option
 from fwsign.cli.sign.command import (
@@ -56,20 +56,31 @@ def _judge(found: "FoundSigner", permitted: Permitted) -> None:
     identity.check(found, inputs.now(), allow_example_keys=example, force=force)
 
 
-def new(
-    files: Sequence[Path],
-    who: AwayOptions,
-    options: tuple[option.AboutOptions, option.ImageOptions, option.ContentOptions],
-    settings: "Config",
-    output: Path | None,
-    permitted: Permitted,
-    source: str | None,
-) -> "tuple[list[Made], FoundSigner]":
-    """Make requests for files; with an output one for all of them.
+class Asked(NamedTuple):
+    """What was typed about new releases.
 
-    The release is described as `fwsign sign` does it.
+    Args:
+        who: the signer.
+        about: what the releases say of themselves.
+        images: where files go on a device.
+        content: how devices get the payloads.
+        output: the request, for all files together; None for one of each.
+        source: where the passphrase of the chain's file comes from.
     """
-    about, images, content = options
+
+    who: AwayOptions
+    about: option.AboutOptions
+    images: option.ImageOptions
+    content: option.ContentOptions
+    output: Path | None
+    source: str | None
+
+
+def new(
+    files: Sequence[Path], asked: Asked, settings: "Config", permitted: Permitted
+) -> "tuple[list[MadeRequest], FoundSigner]":
+    """Make requests for files. The releases are described as `fwsign sign` does it."""
+    who, about, images, content, output, source = asked
     product = _product(about, settings)
     about.notice()
     several = len(files) > 1
@@ -92,13 +103,13 @@ def new(
     made = []
     for path, group in zip(paths, groups, strict=True):
         data = request(contents.describe(group, what), found.chain, found.crls)
-        made.append(Made(path, data, read_request(data)))
+        made.append(MadeRequest(path, data, read_request(data)))
     return made, found
 
 
 def further(
     files: Sequence[Path], found: "FoundSigner", output: Path | None, permitted: Permitted
-) -> list[Made]:
+) -> list[MadeRequest]:
     """Make requests for one more signature of envelopes, or of other requests."""
     if output is not None and len(files) > 1:
         ui.usage("--output with several envelopes", "each gets a request of its own")
@@ -113,5 +124,5 @@ def further(
         plain = request_files.stem(file, ending)
         word = request_files.signer_word(wanted.leaf.name)
         own = plain.with_name(f"{plain.name}.{word}{request_files.ENDING}")
-        made.append(Made(output or own, asked, wanted))
+        made.append(MadeRequest(output or own, asked, wanted))
     return made

@@ -5,6 +5,7 @@ from typing import Any, Final, NamedTuple
 
 from fwsign.errors import check_limit
 from fwsign.format import cbor
+from fwsign.format.attachments import Attachment, decode_attachments, encode_attachments
 from fwsign.format.component import Component
 from fwsign.format.identifiers import class_id, vendor_id
 from fwsign.format.notice import Notice, decode_notice, encode_notice
@@ -29,6 +30,7 @@ class Text(NamedTuple):
         version: such as "2.4.1".
         description: what changed, in a few words.
         notice: its class, its advisories and the end of its support.
+        attachments: documents about it.
     """
 
     vendor: str
@@ -36,6 +38,7 @@ class Text(NamedTuple):
     version: str | None = None
     description: str | None = None
     notice: Notice = Notice()
+    attachments: tuple[Attachment, ...] = ()
 
 
 def encode_text(text: Text, components: tuple[Component, ...]) -> bytes:
@@ -62,7 +65,8 @@ def encode_text(text: Text, components: tuple[Component, ...]) -> bytes:
         about |= {About.VERSION: text.version, About.CURRENT_VERSION: text.version}
     summary = f"{text.product} {text.version}" if text.version else text.product
     english: dict[Any, Any] = {component.identifier: about for component in components}
-    about_all = {About.SUMMARY: summary, **encode_notice(text.notice)}
+    about_all: dict[Any, Any] = {About.SUMMARY: summary, **encode_notice(text.notice)}
+    about_all |= encode_attachments(text.attachments)
     return cbor.encode({"en": {**about_all, **english}})
 
 
@@ -86,7 +90,9 @@ def decode_text(data: bytes, manifest: Manifest) -> Text:
             raise outside("the text matches no template")
     if not isinstance(version, str | None) or not isinstance(description, str | None):
         raise outside("a version or description that is not text")
-    text = Text(vendor, product, version, description, decode_notice(english))
+    notice = decode_notice(english)
+    attachments = decode_attachments(english, manifest.components)
+    text = Text(vendor, product, version, description, notice, attachments)
     if encode_text(text, manifest.components) != data:
         raise outside("the text matches no template")
     derived = (vendor_id(vendor), class_id(vendor, product))

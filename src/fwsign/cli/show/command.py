@@ -217,6 +217,7 @@ def _envelope(data: bytes, *, every: bool) -> dict[str, Any]:
 def _manifest(envelope: Any) -> dict[str, Any]:
     from fwsign.format import suit
     from fwsign.format.text import decode_text
+    from fwsign.receipts.facts import attachment_facts
 
     try:
         manifest = suit.decode_manifest(envelope.manifest)
@@ -239,6 +240,10 @@ def _manifest(envelope: Any) -> dict[str, Any]:
                 "payload": component.uri,
             }
             for component in manifest.components
+        ],
+        "attachments": [
+            {**attachment_facts(one), "inside": one.uri in envelope.integrated}
+            for one in (text.attachments if text else ())
         ],
     }
 

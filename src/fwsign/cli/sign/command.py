@@ -13,9 +13,10 @@ from fwsign.cli import config, inputs, ui
 from fwsign.cli.command import Command, examples, grouped
 from fwsign.cli.options import ALLOW_EXAMPLE, JSON, KEY_PASS
 from fwsign.cli.sign import options as option
-from fwsign.flash.boards.waivers import UNBOOTABLE
+from fwsign.flash.boards.waivers import ATTACHMENT, UNBOOTABLE
 
 if TYPE_CHECKING:
+    from fwsign.cli.sign.attached import Attached
     from fwsign.cli.sign.identity import FoundSigner
     from fwsign.cli.sign.targets import TargetFile
     from fwsign.signing.envelope import TimeStamping
@@ -34,6 +35,7 @@ class _What(NamedTuple):
         number: the sequence number.
         use_before: seconds since 1970; None for no end.
         content: the options about payloads.
+        documents: the documents to attach; None for none.
     """
 
     vendor: str
@@ -42,6 +44,7 @@ class _What(NamedTuple):
     number: int
     use_before: int | None
     content: option.ContentOptions
+    documents: "Attached | None"
 
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -101,7 +104,8 @@ def sign(
     together = output is not None
     names = naming.name_files(files, images.name or (), together=together, empty=allow_empty)
     envelopes = [output] if output else [_envelope_of(file, output_dir) for file in files]
-    others = filter(None, (who.chain, content.device_data))
+    documents = _documents(content, images.waived)
+    others = filter(None, (who.chain, content.device_data, *_paths(documents)))
     existing.check(envelopes, (*files, *(evidence.crl or ()), *others), force=force)
     parts = naming.renamed(targets.find_targets(files, images.target or ()), names)
     apart = [[one for one in parts if one.part.path == file] for file in files]
@@ -109,9 +113,10 @@ def sign(
 
     found = _find(who, evidence, settings, pass_)
     vendor = about.vendor or settings.vendor or _only_vendor(found)
-    what = _What(vendor, product, about, number, use_before, content)
+    what = _What(vendor, product, about, number, use_before, content, documents)
     said = _check_images(groups, about.version, strict=images.strict, waived=images.waived)
     releases = [_describe(one, what) for one in groups]
+    said += _remarks(releases, documents, [files] if output else [[one] for one in files])
     terms = making.Terms(
         now=now,
         stamping=_time_stamping(evidence, found),
@@ -197,13 +202,40 @@ def _check_images(
     return said
 
 
+def _documents(content: option.ContentOptions, waived: Sequence[str]) -> "Attached | None":
+    """Read the documents that are attached; None if there are none."""
+    if not content.attach and not content.embed_attachments:
+        return None
+    from fwsign.cli.sign import attached  # few releases have one
+
+    return attached.read(
+        content.attach or (), embed=content.embed_attachments, waived=ATTACHMENT in waived
+    )
+
+
+def _paths(documents: "Attached | None") -> list[Path]:
+    return [one.path for one in documents.files] if documents else []
+
+
+def _remarks(
+    releases: "Sequence[Release]",
+    documents: "Attached | None",
+    files: Sequence[Sequence[Path]],
+) -> list[str]:
+    """Return remarks about documents; `files` has those of each release."""
+    if documents is None:
+        return []
+    pairs = zip(releases, files, strict=True)
+    return [*dict.fromkeys(line for pair in pairs for line in documents.check(*pair))]
+
+
 def _describe(group: "Sequence[TargetFile]", what: _What) -> "Release":
     """Hash the files of a release and describe them."""
     from fwsign.cli import payloads
     from fwsign.cli.sign import targets
     from fwsign.format.kinds import file_identifier
     from fwsign.format.text import Text
-    from fwsign.signing.release import DEVICE_DATA, ReleaseFile, describe
+    from fwsign.signing.release import DEVICE_DATA, NOTHING, ReleaseFile, describe
 
     policy = what.content.device_data
     stated = what.about.version or targets.common_version(group)
@@ -212,12 +244,20 @@ def _describe(group: "Sequence[TargetFile]", what: _What) -> "Release":
         parts.append(ReleaseFile(policy, file_identifier(DEVICE_DATA), DEVICE_DATA, inside=True))
     release = describe(
         parts,
-        Text(what.vendor, what.product, stated, what.about.description, what.about.notice()),
+        Text(
+            what.vendor,
+            what.product,
+            stated,
+            what.about.description,
+            what.about.notice(),
+            what.documents.signed if what.documents else (),
+        ),
         sequence_number=what.number,
         use_before=what.use_before,
         embed=what.content.embed,
         base_url=what.content.base_url,
         block_size=what.content.block_size,
+        carried=what.documents.carried if what.documents else NOTHING,
         opener=payloads.opened,
     )
     if policy is not None:

@@ -12,7 +12,7 @@ from fwsign.flash.boards import waivers
 from fwsign.format.kinds import KINDS
 from fwsign.format.notice import Notice, fault
 
-ACCEPTABLE: Final = (waivers.FLASH_SIZE, waivers.LAYOUT, waivers.UNBOOTABLE)
+ACCEPTABLE: Final = (waivers.ATTACHMENT, waivers.FLASH_SIZE, waivers.LAYOUT, waivers.UNBOOTABLE)
 """The checks that --accept waives when signing."""
 
 
@@ -180,7 +180,7 @@ ACCEPT: TypeAlias = Annotated[
         "--accept",
         metavar="CHECK",
         callback=_checks,
-        help="Sign although a check of the images against each other fails: "
+        help="Sign although a check of the files against each other fails: "
         f"{', '.join(ACCEPTABLE)}; repeat for several.",
     ),
 ]
@@ -221,6 +221,23 @@ DEVICE_DATA: TypeAlias = Annotated[
         metavar="TOML",
         help="A policy: which data fwsign flash may write for each board. It is signed with "
         "the rest.",
+    ),
+]
+ATTACH: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--attach",
+        metavar="[TYPE=]FILE",
+        help="A document about the release: an SBOM, a VEX, a provenance; repeat for several. Its "
+        "digest and type are signed, no device installs it. TYPE is the media type of one that is "
+        "not recognised. Older verifiers refuse a text with any.",
+    ),
+]
+EMBED_ATTACHMENTS: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--embed-attachments",
+        help="Put them into the envelope. Default: verify looks for them beside it.",
     ),
 ]
 TSA: TypeAlias = Annotated[
@@ -342,6 +359,8 @@ class ContentOptions(NamedTuple):
     base_url: BASE_URL = ""
     block_size: BLOCK_SIZE = None
     device_data: DEVICE_DATA = None
+    attach: ATTACH = None
+    embed_attachments: EMBED_ATTACHMENTS = False
 
 
 class EvidenceOptions(NamedTuple):

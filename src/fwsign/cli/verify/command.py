@@ -49,6 +49,15 @@ _REVOCATION: TypeAlias = Annotated[
         "there are any, else listed as unchecked.",
     ),
 ]
+_ATTACHMENTS: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--attachments",
+        readable=False,
+        metavar="DIR",
+        help="Write the attachments inside the envelope to this directory, once all is verified.",
+    ),
+]
 _MANIFEST_ONLY: TypeAlias = Annotated[
     bool,
     typer.Option("--manifest-only", help="Leave payloads that are not here unchecked."),
@@ -78,6 +87,7 @@ def verify(
     revocation: _REVOCATION = None,
     token: TokenOptions,
     manifest_only: _MANIFEST_ONLY = False,
+    attachments: _ATTACHMENTS = None,
     allow_example_keys: ALLOW_EXAMPLE = False,
     as_json: JSON = False,
 ) -> None:
@@ -109,6 +119,8 @@ def verify(
         return _judge(parcel, verifier, trust, time, manifest_only=manifest_only, typed=revocation)
 
     if len(parcels) > 1:
+        if attachments is not None:
+            ui.usage("--attachments with several envelopes", "verify them one by one")
         status = _each(parcels, judge, as_json=as_json)
         if status:
             raise typer.Exit(status)
@@ -116,6 +128,11 @@ def verify(
     from fwsign.cli.verify import verdict
 
     view = judge(parcels[0])
+    if attachments is not None:
+        from fwsign.cli.verify import attachment_files  # few write them
+
+        for path in attachment_files.write(view.release, attachments):
+            ui.note(f"wrote {path}")
     if as_json:
         ui.print_json(verdict.as_json(view))
     else:
@@ -132,7 +149,7 @@ def _judge(
     typed: str | None,
 ) -> "Verdict":
     """Run all steps for one envelope."""
-    from fwsign.cli.verify import payload_files, verdict
+    from fwsign.cli.verify import attachment_files, payload_files, verdict
 
     if isinstance(parcel.data, FwsignError):
         raise parcel.data
@@ -140,11 +157,15 @@ def _judge(
         release = verifier.verify(parcel.data, at=at)
     if trust.policy.revocation != "off":
         inputs.refuse_unused(trust.policy.crls, release)
-    found = payload_files.receive(
-        release, parcel.envelope, parcel.payloads, manifest_only=manifest_only
-    )
-    unchecked = [*release.unchecked, *(["payload"] if None in found.values() else [])]
-    return verdict.Verdict(release, unchecked, found, trust.places, typed)
+    documents, payloads = attachment_files.apart(release, parcel.payloads)
+    found = payload_files.receive(release, parcel.envelope, payloads, manifest_only=manifest_only)
+    attached = attachment_files.check(release, parcel.envelope, documents)
+    unchecked = [
+        *release.unchecked,
+        *(["payload"] if None in found.values() else []),
+        *(["attachment"] if None in attached.values() else []),
+    ]
+    return verdict.Verdict(release, unchecked, found, trust.places, typed, attached)
 
 
 def _each(parcels: Sequence[Parcel], judge: Callable[[Parcel], "Verdict"], *, as_json: bool) -> int:

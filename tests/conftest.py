@@ -10,5 +10,8 @@ settings.register_profile(
 )
 settings.load_profile("steady")
 
+# Fixtures that more than one folder uses.
+pytest_plugins = ["bao_kit", "softhsm_kit"]
+
 # The gateway is for POSIX systems, and cannot be imported elsewhere.
 collect_ignore_glob = [] if os.name == "posix" else ["gateway/*", "test_gateway_kills.py"]

@@ -41,6 +41,15 @@ CODE_SIGNING = ExtendedKeyUsageOID.CODE_SIGNING
 Extensions = Sequence[tuple[x509.ExtensionType, bool]]
 
 
+THOROUGH = os.environ.get("FWSIGN_THOROUGH") == "1"
+"""Kill tests then kill at every step, which takes many minutes."""
+
+
+def stride(usual: int) -> int:
+    """Return the number of steps between two kills: 1 if the tests are to be thorough."""
+    return 1 if THOROUGH else usual
+
+
 def for_child() -> dict[str, str]:
     """Return the environment of a test file that runs as a program: it finds these modules."""
     paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]

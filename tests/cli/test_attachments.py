@@ -180,9 +180,10 @@ class TestInside:
 
 def test_a_gateway_and_a_flasher_install_none(project: Path) -> None:
     good(*SIGN, "--attach", "sbom.json", "--embed-attachments")
+    (project / "target").mkdir()
     where = ("--target-dir", "target", "--state", "state.db")
     device = ("--anchor", "pki/ca.crt", "--vendor", "acme.example", "--product", "gateway-x1")
-    good("device", "init", *device, *where)
+    good("device", "init", *device, *where, "--config", "device.toml")
     good("install", "build.bin.suit", "--config", "device.toml")
     found = [one.name for one in (project / "target").rglob("*") if one.is_file()]
     assert "build.bin" in found

@@ -10,7 +10,7 @@ import pytest
 from cli.kit import good, refused, run
 from fwsign.cli import config
 
-KEYS = "the keys of fwsign.toml are: vendor, product, pki, signer, key, chain"
+KEYS = "the keys of fwsign.toml are: vendor, product, pki, signer, key, chain, log"
 
 
 def product(*more: object, env: dict[str, str] | None = None) -> Any:
@@ -57,7 +57,7 @@ class TestOrder:
         good("sign", "build.bin")
         names = ("FORCE", "NO_PASSPHRASE", "MANIFEST_ONLY", "ALLOW_EXAMPLE_KEYS", "REVOCATION")
         env = {f"FWSIGN_{name}": "1" for name in names}
-        assert run("sign", "build.bin", env=env).status == 5
+        assert run("sign", "build.bin", "--version", "2", env=env).status == 5
         (tmp_path / "build.bin").unlink()
         assert run("verify", "build.bin.suit", env=env).status == 5
         assert run("pki", "issue", "signer", "x", env=env).status == 2

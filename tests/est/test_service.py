@@ -711,7 +711,7 @@ def test_a_password_counts_on_where_the_certificate_cannot_be_written(
         est.enrolled("sensor-7")
     before = {name: est.pki.certificate(name) for name in est.pki.names()}
     password, key = est.invite("sensor-7", again=again), new_key()
-    monkeypatch.setattr("fwsign.pki.log.append", full_disk)
+    monkeypatch.setattr("fwsign.pki.log.append_all", full_disk)
     with pytest.raises(Failed, match="no space left"):
         est.enrol("sensor-7", password, csr(key, "sensor-7"))
     monkeypatch.undo()

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 
 from flash.boots_kit import CHIPS, MB, Case, Piece, any_case, broken_promise, flashed
 from fwsign.flash.simulate.esp_boot_image import SILICON
+from support import THOROUGH
 
 BOOTED = [chip for chip in CHIPS if chip in SILICON]
 
@@ -244,7 +245,7 @@ def test_release_that_would_not_start_is_not_verified(name: str) -> None:
         assert result.after == result.before, "it was refused, and yet the board changed"
 
 
-@settings(max_examples=1000)
+@settings(max_examples=10_000 if THOROUGH else 400)
 @given(any_case())
 def test_verified_implies_that_the_board_starts(case: Case) -> None:
     assert broken_promise(case) is None

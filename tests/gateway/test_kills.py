@@ -20,10 +20,9 @@ from fwsign.memory.state import State
 from fwsign.receipts.chain import verify_lines
 from gateway.kit import Gateway, make_gateway
 from pki_kit import at_file_event, fork, needs_fork, run_myself
-from support import for_child, require_program
+from support import THOROUGH, for_child, require_program, stride
 
 pytestmark = needs_fork
-THOROUGH = os.environ.get("FWSIGN_THOROUGH") == "1"
 SIZE = 300_000
 CODES = ("io.full", "io.permission", "io.write")
 CALLS = {
@@ -31,12 +30,12 @@ CALLS = {
     "rename,renameat,renameat2": 1,
     "symlink,symlinkat": 1,
     "mkdir,mkdirat": 1,
-    "fchmod,chmod,fchmodat": 1,
+    "fchmod,chmod,fchmodat": 3,
     "ftruncate": 1,
     "link,linkat": 1,
-    "unlink,unlinkat,rmdir": 3,
-    "fsync,fdatasync": 4,
-    "write,pwrite64": 7,
+    "unlink,unlinkat,rmdir": 5,
+    "fsync,fdatasync": 7,
+    "write,pwrite64": 13,
     "openat": 120,
 }
 """What touches files; starting the interpreter does some of these too, mostly `openat`."""
@@ -71,7 +70,7 @@ def kill(base: Path) -> None:
     gateway, number = prepare(base)
     step, lived = 0, False
     while not lived:
-        step += 1
+        step += stride(2)
         envelope = gateway.release(number + 1, content(number + 1))
         lived = fork(partial(gateway.install, envelope), partial(at_file_event, step))
         check(gateway, number + 1, number)
@@ -139,7 +138,7 @@ def strace(gateway: Gateway, envelope: Path, *more: str) -> "subprocess.Complete
 @pytest.mark.parametrize("calls", CALLS)
 def test_killed_at_each_call_the_release_is_old_or_new(tmp_path: Path, calls: str) -> None:
     gateway, number = prepare(tmp_path)
-    step = 1 if THOROUGH else CALLS[calls]
+    step = stride(CALLS[calls])
     for count in range(1, 5000, step):
         envelope = gateway.release(number + 1, content(number + 1))
         inject = f"inject={calls}:signal=KILL:when={count}"
@@ -163,7 +162,7 @@ def test_a_write_that_fails_is_a_clear_error_and_nothing_is_lost(
     gateway, number = prepare(tmp_path)
     calls = "write,pwrite64,ftruncate,mkdirat,renameat,symlinkat,fsync,fdatasync"
     codes = set()
-    for count in range(1, 500, 1 if THOROUGH else 5):
+    for count in range(1, 500, stride(7)):
         envelope = gateway.release(number + 1, content(number + 1))
         floor = gateway.floor
         inject = f"inject={calls}:error={error}:when={count}"

@@ -21,10 +21,9 @@ from fwsign.memory.state import State
 from fwsign.receipts.chain import verify_lines
 from gateway.trial_kit import Gateway, TrialGateway
 from pki_kit import at_file_event, fork, needs_fork, run_myself
-from support import for_child, require_program
+from support import for_child, require_program, stride
 
 pytestmark = needs_fork
-THOROUGH = os.environ.get("FWSIGN_THOROUGH") == "1"
 MOST = 250
 """File events of a trial; one whose health command ends the machine never lives to its end."""
 HEALTH = {
@@ -37,7 +36,7 @@ HEALTH = {
 }
 CALLS = {
     # what: kill at each of so many, unless all are wanted
-    "rename,renameat,renameat2": 1,
+    "rename,renameat,renameat2": 2,
     "symlink,symlinkat": 1,
     "unlink,unlinkat,rmdir": 5,
     "fsync,fdatasync": 9,
@@ -103,7 +102,7 @@ def kill(base: Path, how: str) -> None:
     killed = Killed(base, how)
     step, lived, count = 0, False, 0
     while not lived and step < MOST:
-        step += 1 if THOROUGH else killed.step
+        step += stride(killed.step)
         count += 1
         killed.number += 1
         envelope = killed.release(killed.number)
@@ -165,7 +164,7 @@ def test_killed_at_each_call_of_a_trial_old_or_new_runs(
     if subprocess.run([program, "-o", log, "true"], check=False, capture_output=True).returncode:
         pytest.skip("processes cannot be traced here")
     killed = Killed(tmp_path, how)
-    for count in range(1, 5000, 1 if THOROUGH else CALLS[calls]):
+    for count in range(1, 5000, stride(CALLS[calls])):
         killed.number += 1
         envelope = killed.release(killed.number)
         inject = f"inject={calls}:signal=KILL:when={count}"

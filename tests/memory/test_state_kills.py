@@ -28,12 +28,15 @@ from support import (
     make_pki,
     require_program,
     sign_with,
+    stride,
 )
 
 BASE = DevicePolicy(vendor=VENDOR, product=PRODUCT)
 BOARD = "mac:a0b765c1d2e3"
 CALLS = ("pwrite64", "fsync,fdatasync", "unlink,unlinkat", "link,linkat,rename", "mkdir", "chmod")
 """What changes the memory: nothing else of an interpreter's start does these in its directory."""
+FIRST = {"ENOSPC": 1, "EIO": 2, "EROFS": 3}
+"""Errors of writing, and the first call that fails with each: together they are at every call."""
 pytestmark = needs_fork
 
 
@@ -81,7 +84,7 @@ def strace(log: Path, path: Path, number: int, *more: str) -> int:
 def test_killed_at_each_call_the_memory_is_old_or_new(tmp_path: Path, calls: str) -> None:
     where = tmp_path / "place/boards.db"
     number = 1
-    for count in range(1, 60):
+    for count in range(1, 80, stride(2)):
         before = what_is_there(where)
         kill = f"inject={calls}:signal=KILL:when={count}"
         status = strace(tmp_path / "log", where, number, "-e", f"trace={calls}", "-e", kill)
@@ -122,13 +125,13 @@ def test_all_is_synced_before_it_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.external
-@pytest.mark.parametrize("error", ["ENOSPC", "EIO", "EROFS"])
+@pytest.mark.parametrize("error", FIRST)
 def test_a_write_that_fails_at_any_point_loses_nothing(tmp_path: Path, error: str) -> None:
     path = tmp_path / "boards.db"
     accept(path, 1)
     before = what_is_there(path)
     failed = 0
-    for count in range(1, 60):
+    for count in range(FIRST[error], 80, stride(3)):
         inject = f"inject=pwrite64:error={error}:when={count}"
         how = ("--seccomp-bpf", "-e", "trace=pwrite64", "-e", inject)  # stops at these calls alone
         if strace(tmp_path / "log", path, 2, *how) == 0:

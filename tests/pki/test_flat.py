@@ -43,6 +43,7 @@ from pki_kit import (
     serials,
     withdraw,
 )
+from support import stride
 
 LATER = NOW + DAY
 
@@ -219,7 +220,7 @@ def each_kill(what: str, base: Path, origin: Path | None, act: Callable[[Path], 
     """Kill an action on a fresh copy at its first file event, its second and so on."""
     step, lived = 0, False
     while not lived:
-        step += 1
+        step += stride(3)
         copy = base / f"{what}-{step}"
         if origin is not None:
             shutil.copytree(origin, copy)

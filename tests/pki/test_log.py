@@ -23,6 +23,7 @@ from fwsign.pki.offline import create_requests, sign_request
 from fwsign.pki.renewal import renew
 from fwsign.pki.request import parse_request
 from fwsign.pki.rotation import replace_issuing, rotate, standby
+from fwsign.x509.certificate import key_digest
 from pki_kit import NEW, NOW, contents, issue, make, no_passphrase, refused, renew_lists, withdraw
 
 DAY = timedelta(1)
@@ -73,6 +74,8 @@ def test_a_line_says_who_what_when_and_by_which_request(pki: Path) -> None:
         "sha256": digest(pki, "ci"),
         "ends": certificate.not_valid_after_utc.isoformat(),
         "request": "ab" * 32,
+        "key": key_digest(Pki(pki).certificate("issuing").public_key()),
+        "place": "private/issuing.key",
         "previous": None,
         "fwsign": None,
     }
@@ -155,7 +158,7 @@ def test_nothing_is_issued_that_cannot_be_logged(
     def full(path: Path, *_: object, **__: object) -> None:
         raise io_error(OSError(28, "no space"), path, "write")
 
-    monkeypatch.setattr(log, "append", full)
+    monkeypatch.setattr(log, "append_all", full)
     refused(partial(issue, pki, "ci"), "io.full")
     refused(partial(withdraw, pki, "release"), "io.full")
     refused(partial(renew_lists, pki), "io.full")

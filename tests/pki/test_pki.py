@@ -60,6 +60,7 @@ from pki_kit import (
     usage,
     withdraw,
 )
+from support import stride
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -895,7 +896,7 @@ def kill_at_each_step(base: Path) -> None:
     for action, act in actions.items():
         step, lived = 0, False
         while not lived:
-            step += 1
+            step += stride(2)
             pki = base / f"{action}{step}" / "pki"
             shutil.copytree(template, pki)
             lived = fork(partial(act, pki), partial(at_file_event, step))

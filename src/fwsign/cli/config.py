@@ -8,13 +8,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from fwsign.cli import ui
+from fwsign.cli import native_settings, ui
+from fwsign.cli.native_settings import NativeSettings
 from fwsign.errors import Failed
 from fwsign.files import io_error, read_bytes
 from fwsign.nearest import did_you_mean
 
 NAME: Final = "fwsign.toml"
-KEYS: Final = ("vendor", "product", "pki", "signer", "key", "chain")
+KEYS: Final = ("vendor", "product", "pki", "signer", "key", "chain", "log")
+PATHS: Final = ("pki", "chain", "log")
+"""Keys whose values are paths, beside the file that names them."""
 LABELS: Final = "labels"
 """The table of names for the slots of a station, by their ports."""
 LONGEST_LABEL: Final = 24
@@ -30,18 +33,22 @@ class Config(NamedTuple):
         product: the product's name.
         pki: the directory of the PKI.
         signer: the name of a signer of the PKI; None if there is a key.
+        log: the file of the approval log; None for the PKI's own.
         labels: names of slots, by port.
         key: the URI of the key that signs; None if there is a signer, or neither.
         chain: the file of that key's certificates.
+        native: the signature for the chip.
     """
 
     vendor: str | None = None
     product: str | None = None
     pki: Path | None = None
     signer: str | None = None
+    log: Path | None = None
     labels: Mapping[str, str] = MappingProxyType({})
     key: str | None = None
     chain: Path | None = None
+    native: NativeSettings = NativeSettings()
 
 
 def load() -> Config:
@@ -58,9 +65,12 @@ def load() -> Config:
         path = Path(NAME)  # as people would write it
     content = _parse(path) if path else {}
     labels = _labels(path, content.pop(LABELS, {}))
+    native = NativeSettings()
+    if path and native_settings.TABLE in content:
+        native = native_settings.read(path, content.pop(native_settings.TABLE))
     said: dict[str, str] = content
     if path:
-        said |= {key: str(path.parent / said[key]) for key in ("pki", "chain") if key in said}
+        said |= {key: str(path.parent / said[key]) for key in PATHS if key in said}
         if "key" in said:
             said["key"] = _key_from(path.parent, said["key"])
     places = {key: f'{path}: "{key}"' for key in said}
@@ -70,9 +80,18 @@ def load() -> Config:
     said |= given
     places |= {key: f"FWSIGN_{key.upper()}" for key in given}
     _check(said, places)
-    pki, chain = (Path(said[key]) if key in said else None for key in ("pki", "chain"))
-    names = (said.get("vendor"), said.get("product"), pki, said.get("signer"))
-    return Config(*names, labels, said.get("key"), chain)
+    pki, chain, log = (Path(said[key]) if key in said else None for key in PATHS)
+    return Config(
+        said.get("vendor"),
+        said.get("product"),
+        pki,
+        said.get("signer"),
+        log,
+        labels,
+        said.get("key"),
+        chain,
+        native,
+    )
 
 
 def _key_from(directory: Path, uri: str) -> str:
@@ -148,7 +167,7 @@ def _parse(path: Path) -> dict[str, Any]:
         words = str(error)
         raise Failed("io.config", f"{path}: {words[:1].lower()}{words[1:]}") from None
     for key, value in content.items():
-        if key == LABELS:
+        if key in (LABELS, native_settings.TABLE):
             continue
         if key not in KEYS:
             raise Failed(

@@ -132,6 +132,11 @@ HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "receipts were changed, moved or taken out; ask who kept a copy",
         ),
         "tampered.receipt-head": ("receipts were changed or taken out; ask who kept a copy",),
+        "tampered.native": (
+            "the image was built or signed again after fwsign sign; sign the release again",
+        ),
+        "untrusted.native-key": ("fwsign show FILE lists the keys that signed it for the chip",),
+        "unsuitable.security-version": ("is it the right build?",),
         "untrusted.receipt": ("--key names what signed, --anchor its root",),
         "state.lost": (
             "--config FILE names a gateway's; the one of boards is made by the first fwsign flash",

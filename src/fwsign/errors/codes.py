@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         "tampered.payload-absent",
         "tampered.attachment",
         "tampered.staged",
+        "tampered.native",
         "tampered.receipt-chain",
         "tampered.receipt-head",
         "untrusted.no-anchor",
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
         "untrusted.vendor",
         "untrusted.token-required",
         "untrusted.receipt",
+        "untrusted.native-key",
         "stale.certificate",
         "stale.not-yet-valid",
         "stale.crl",
@@ -92,6 +94,7 @@ if TYPE_CHECKING:
         "unsuitable.attachment",
         "unsuitable.trial",
         "unsuitable.failed-before",
+        "unsuitable.security-version",
         "io.missing",
         "io.payload-missing",
         "io.permission",
@@ -192,6 +195,7 @@ CODES: Mapping[Code, str] = MappingProxyType(
         "tampered.payload-absent": "an integrated payload was taken out",
         "tampered.attachment": "an attachment is not the one that was signed",
         "tampered.staged": "a staged file is not the one that was verified",
+        "tampered.native": "the signature for the chip is absent, or not one of this image",
         "tampered.receipt-chain": "a receipt is not the next one of its chain",
         "tampered.receipt-head": "the receipts do not lead to the head that was kept elsewhere",
         # Who signed.
@@ -216,6 +220,7 @@ CODES: Mapping[Code, str] = MappingProxyType(
         "untrusted.vendor": "the signer may not sign for this vendor",
         "untrusted.token-required": "policy demands a time-stamp token",
         "untrusted.receipt": "a receipt that is not signed, or signed by a key that was not given",
+        "untrusted.native-key": "no key that the chip shall know has signed the image for it",
         # When.
         "stale.certificate": "a certificate has expired",
         "stale.not-yet-valid": "a certificate is not valid yet",
@@ -246,6 +251,7 @@ CODES: Mapping[Code, str] = MappingProxyType(
         "unsuitable.attachment": "an attachment that is about other files than the release has",
         "unsuitable.trial": "a release that failed its trial here",
         "unsuitable.failed-before": "a release that failed a trial here before",
+        "unsuitable.security-version": "the image has another number against rollback",
         # Files.
         "io.missing": "no such file or directory",
         "io.payload-missing": "a payload that the release names is not there",

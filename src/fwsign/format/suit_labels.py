@@ -47,6 +47,8 @@ class About:
 
     SUMMARY = 1
     MODEL_NAME, VENDOR_DOMAIN, MODEL_INFO, DESCRIPTION, VERSION, CURRENT_VERSION = 2, 3, 4, 5, 6, 8
+    NATIVE = -259
+    """Of one component: ours, from SUIT's range for private use."""
 
 
 class NoticeKey:

@@ -8,6 +8,7 @@ from fwsign.format import cbor
 from fwsign.format.attachments import Attachment, decode_attachments, encode_attachments
 from fwsign.format.component import Component
 from fwsign.format.identifiers import class_id, vendor_id
+from fwsign.format.native import StatedNative, decode_native, encode_native
 from fwsign.format.notice import Notice, decode_notice, encode_notice
 from fwsign.format.suit import Manifest, outside
 from fwsign.format.suit_labels import About
@@ -30,6 +31,8 @@ class Text(NamedTuple):
         version: such as "2.4.1".
         description: what changed, in a few words.
         notice: its class, its advisories and the end of its support.
+        native: what it states of the native signature of each component, in their order; empty if
+            it states none.
         attachments: documents about it.
     """
 
@@ -38,6 +41,7 @@ class Text(NamedTuple):
     version: str | None = None
     description: str | None = None
     notice: Notice = Notice()
+    native: tuple[StatedNative | None, ...] = ()
     attachments: tuple[Attachment, ...] = ()
 
 
@@ -65,6 +69,9 @@ def encode_text(text: Text, components: tuple[Component, ...]) -> bytes:
         about |= {About.VERSION: text.version, About.CURRENT_VERSION: text.version}
     summary = f"{text.product} {text.version}" if text.version else text.product
     english: dict[Any, Any] = {component.identifier: about for component in components}
+    for component, stated in zip(components, text.native, strict=False):
+        if stated is not None:
+            english[component.identifier] = {**about, About.NATIVE: encode_native(stated)}
     about_all: dict[Any, Any] = {About.SUMMARY: summary, **encode_notice(text.notice)}
     about_all |= encode_attachments(text.attachments)
     return cbor.encode({"en": {**about_all, **english}})
@@ -90,9 +97,11 @@ def decode_text(data: bytes, manifest: Manifest) -> Text:
             raise outside("the text matches no template")
     if not isinstance(version, str | None) or not isinstance(description, str | None):
         raise outside("a version or description that is not text")
+    native = tuple(_native(english.get(one.identifier)) for one in manifest.components)
     notice = decode_notice(english)
     attachments = decode_attachments(english, manifest.components)
-    text = Text(vendor, product, version, description, notice, attachments)
+    stated = native if any(native) else ()
+    text = Text(vendor, product, version, description, notice, stated, attachments)
     if encode_text(text, manifest.components) != data:
         raise outside("the text matches no template")
     derived = (vendor_id(vendor), class_id(vendor, product))
@@ -101,3 +110,11 @@ def decode_text(data: bytes, manifest: Manifest) -> Text:
     if manifest.version != (version_numbers(text.version) if text.version else None):
         raise outside(f"text says version {text.version}, the manifest {manifest.version}")
     return text
+
+
+def _native(about: Any) -> StatedNative | None:
+    """Read what the text of a component states of its native signature."""
+    match about:
+        case {About.NATIVE: value}:
+            return decode_native(value)
+    return None

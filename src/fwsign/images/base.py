@@ -42,6 +42,9 @@ class ImagePart(NamedTuple):
         label: the partition that holds it, in a merged file.
         unstartable: why no boot loader of ESP-IDF starts it; None for all that may start.
         doubt: why boot loaders of ESP-IDF may not start it; None if nothing is wrong with it.
+        key_digests: the digests of the keys of its signatures of v2, as eFuses have them.
+        secure_version: an application's number against rollback; None if it states none.
+        page: bytes of the pages in which an application's flash is mapped; 0 for other images.
     """
 
     role: ImageRole
@@ -53,6 +56,9 @@ class ImagePart(NamedTuple):
     label: str | None = None
     unstartable: str | None = None
     doubt: str | None = None
+    key_digests: tuple[bytes, ...] = ()
+    secure_version: int | None = None
+    page: int = 0
 
 
 class Image(NamedTuple):

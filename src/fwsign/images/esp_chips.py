@@ -2,7 +2,8 @@
 """The chips with an ESP image format: numbers, places and memories.
 
 Source: ESP-IDF programming guide, "Bootloader Image Format" and "SPI Flash"; the chips' technical
-reference manuals, "System and Memory".
+reference manuals, "System and Memory" and "eFuse Controller"; for secure boot, "Secure Boot v2"
+and the chips' capabilities in ESP-IDF (soc_caps.h).
 """
 
 from collections.abc import Mapping
@@ -28,7 +29,8 @@ class Chip(NamedTuple):
         code: where flash is mapped as code, first address and the one after the last.
         data: where flash is mapped as data; the same on chips with one bus.
         frequencies: the flash frequencies in image headers.
-        one_key: whether secure boot v2 has one key, not three.
+        secure_boot: the keys that its ROM verifies for secure boot v2; empty if it has none.
+        signatures: how many signature blocks of v2 it looks at.
         minor_only: whether the old revision byte of image headers is a minor number.
         flashed: whether esptool writes to it.
     """
@@ -40,7 +42,8 @@ class Chip(NamedTuple):
     code: tuple[int, int]
     data: tuple[int, int]
     frequencies: Mapping[int, str] = _FREQUENCIES
-    one_key: bool = False
+    secure_boot: tuple[str, ...] = ("RSA-3072", "ECDSA P-256")
+    signatures: int = 3
     minor_only: bool = False
     flashed: bool = True
 
@@ -52,22 +55,33 @@ _OLDEST: Final = ((0x400D0000, 0x40400000), (0x3F400000, 0x3F800000))
 _C2: Final = {0: "30m", 1: "20m", 2: "15m", 0xF: "60m"}
 _C6: Final = {0: "80m", 2: "20m", 0xF: "80m"}  # 0 is both 80 and 40 MHz, which code sets
 _H2: Final = {0: "24m", 1: "16m", 2: "12m", 0xF: "48m"}
+_RSA: Final = ("RSA-3072",)
+_P256: Final = ("ECDSA P-256",)
+_P384: Final = (*_RSA, *_P256, "ECDSA P-384")  # with SECURE_BOOT_SHA384_EN among its eFuses
 _H4: Final = {0: "24m", 0xF: "48m"}
 
 CHIPS: Final = (
-    Chip("esp32", 0, 0x1000, 0x1C5F21B0, *_OLDEST, one_key=True),
-    Chip("esp32s2", 2, 0x1000, 0xBFDD4EEE, (0x40080000, 0x40B80000), (0x3F000000, 0x3F3F0000)),
-    Chip("esp32c3", 5, 0x0, 0xD42BA06C, *_SPLIT, minor_only=True),
-    Chip("esp32s3", 9, 0x0, 0xC47E5767, *_SPLIT),
-    Chip("esp32c2", 12, 0x0, 0x2B88D29C, *_SPLIT, _C2, one_key=True),
+    Chip("esp32", 0, 0x1000, 0x1C5F21B0, *_OLDEST, secure_boot=_RSA, signatures=1),
+    Chip(
+        "esp32s2",
+        2,
+        0x1000,
+        0xBFDD4EEE,
+        (0x40080000, 0x40B80000),
+        (0x3F000000, 0x3F3F0000),
+        secure_boot=_RSA,
+    ),
+    Chip("esp32c3", 5, 0x0, 0xD42BA06C, *_SPLIT, secure_boot=_RSA, minor_only=True),
+    Chip("esp32s3", 9, 0x0, 0xC47E5767, *_SPLIT, secure_boot=_RSA),
+    Chip("esp32c2", 12, 0x0, 0x2B88D29C, *_SPLIT, _C2, secure_boot=_P256, signatures=1),
     Chip("esp32c6", 13, 0x0, 0x540DDF62, *_ON_ONE_BUS, _C6),
     Chip("esp32h2", 16, 0x0, 0x332726F6, *_ON_ONE_BUS, _H2),
-    Chip("esp32p4", 18, 0x2000, 0x3D308E94, *_LARGE),
-    Chip("esp32c61", 20, 0x0, 0x77D850C4, *_ON_ONE_BUS),
-    Chip("esp32c5", 23, 0x2000, 0xF71C0343, *_ON_ONE_BUS),
+    Chip("esp32p4", 18, 0x2000, 0x3D308E94, *_LARGE, secure_boot=_P384),
+    Chip("esp32c61", 20, 0x0, 0x77D850C4, *_ON_ONE_BUS, secure_boot=_P256),
+    Chip("esp32c5", 23, 0x2000, 0xF71C0343, *_ON_ONE_BUS, secure_boot=_P384),
     Chip("esp32h21", 25, 0x0, 0xB6DD00AF, *_ON_ONE_BUS, _H4, flashed=False),
-    Chip("esp32h4", 28, 0x2000, 0x9E0BAA8A, *_ON_ONE_BUS, _H4, flashed=False),
-    Chip("esp32s31", 32, 0x2000, 0x3101F7C1, *_LARGE, flashed=False),
+    Chip("esp32h4", 28, 0x2000, 0x9E0BAA8A, *_ON_ONE_BUS, _H4, secure_boot=_P384, flashed=False),
+    Chip("esp32s31", 32, 0x2000, 0x3101F7C1, *_LARGE, secure_boot=_P384, flashed=False),
 )
 ESP8266: Final = "esp8266"
 """The one chip of Espressif without a row: its images have another format, without its name."""

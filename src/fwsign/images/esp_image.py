@@ -88,12 +88,14 @@ class App(NamedTuple):
         project: the product's; None if the field has a framework's.
         page: the size of the pages in which flash is mapped.
         details: as in `Image`.
+        secure_version: the number against rollback.
     """
 
     version: str | None
     project: str | None
     page: int
     details: tuple[tuple[str, str], ...]
+    secure_version: int
 
 
 def chip_of(head: bytes) -> Chip | None:
@@ -200,8 +202,8 @@ def app_of(body: Body) -> App | None:
     details = tuple(pair for pair in pairs if pair[1])
     size = 1 << page if 12 <= page <= 16 else _PAGE
     if built_on:
-        return App(None, None, size, details)
-    return App(text(version) or None, text(project) or None, size, details)
+        return App(None, None, size, details, secure)
+    return App(text(version) or None, text(project) or None, size, details, secure)
 
 
 def _is_frameworks(project: bytes, version: bytes, idf: bytes) -> bool:

@@ -76,6 +76,9 @@ class One(NamedTuple):
             label,
             unstartable(self.body, self.app) if self.app else None,
             _NO_CODE if self.app and not has_code(self.body) else None,
+            self.signatures.key_digests,
+            self.app.secure_version if self.app else None,
+            self.app.page if self.app else 0,
         )
 
 

@@ -12,7 +12,7 @@ Each field has a unit of its own, of 8 bytes or of the alignment that the magic 
 Source: MCUboot's design document, "Image trailer".
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from fwsign.images.base import Reader, damaged, first_other
 
@@ -38,11 +38,12 @@ class Trailer(NamedTuple):
     swapped: bool = False
 
 
-def read(reader: Reader) -> Trailer:
+def read(reader: Reader, *, big_endian: bool = False) -> Trailer:
     """Check that only an erased slot follows, all 0xFF or all 0x00, with or without a trailer.
 
     Args:
         reader: at the first byte after the TLVs.
+        big_endian: the target's byte order.
 
     Raises:
         Malformed: `malformed.image`.
@@ -62,12 +63,12 @@ def read(reader: Reader) -> Trailer:
         raise damaged("mcuboot", "bytes after the tlvs", "erased flash", f"others at {other:#x}")
     at = max(start, min(other, reader.end - _FIELDS_SIZE))
     tail = reader.again(at).take(reader.end - at, "trailer")
-    trailer = _parse(tail, erased)
+    trailer = _parse(tail, erased, "big" if big_endian else "little")
     return trailer._replace(details=(padding, *trailer.details))
 
 
-def _parse(tail: bytes, erased: bytes) -> Trailer:
-    alignment = _alignment(tail[-16:])
+def _parse(tail: bytes, erased: bytes, order: Literal["little", "big"]) -> Trailer:
+    alignment = _alignment(tail[-16:], order)
     if alignment is None:
         raise damaged("mcuboot", "trailer", "erased flash or the magic", tail[-16:].hex())
     end = len(tail) - -(-16 // alignment) * alignment
@@ -81,7 +82,7 @@ def _parse(tail: bytes, erased: bytes) -> Trailer:
         if unit.strip(erased):
             if len(unit) < alignment or unit[size:].strip(erased):
                 raise damaged("mcuboot", name, f"a value of {size} bytes", unit.hex())
-            values[name] = int.from_bytes(unit[:size], "little")
+            values[name] = int.from_bytes(unit[:size], order)
     status = tail[: max(end, 0)].replace(erased, b"")
     if status.strip(b"\1\2\3"):
         found = status.strip(b"\1\2\3")[:1].hex()
@@ -89,10 +90,10 @@ def _parse(tail: bytes, erased: bytes) -> Trailer:
     return _named(values, len(status))
 
 
-def _alignment(magic: bytes) -> int | None:
+def _alignment(magic: bytes, order: Literal["little", "big"]) -> int | None:
     if magic == MAGIC:
         return _ALIGNMENTS[0]
-    alignment = int.from_bytes(magic[:2], "little")
+    alignment = int.from_bytes(magic[:2], order)
     return alignment if magic[2:] == MAGIC_ALIGNED and alignment in _ALIGNMENTS else None
 
 

@@ -6,15 +6,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 
-from fwsign.errors import Failed
 from fwsign.files import read_bytes
 from fwsign.format import cose, library
 from fwsign.keys.file import KEY_FILE_LIMIT
 from fwsign.keys.formats import read_private_key
-from fwsign.keys.held import Scheme
+from fwsign.keys.held import Scheme, check_scheme
 
 if TYPE_CHECKING:
     import os
@@ -51,27 +50,20 @@ class FileKey:
 
     def sign_raw(self, scheme: Scheme, data: bytes, digest: str = "") -> bytes:
         """Sign; see `fwsign.keys.held.HeldKey.sign_raw`. ECDSA is deterministic (RFC 6979)."""
+        check_scheme(self.public_key, scheme)
         key = self.private
-        if scheme is Scheme.ECDSA and isinstance(key, ec.EllipticCurvePrivateKey):
+        if scheme is Scheme.ECDSA:
             width = (key.curve.key_size + 7) // 8
             hashed = Prehashed(cose.HASHES[digest])
             r, s = decode_dss_signature(key.sign(data, library.ecdsa(hashed)))
             return r.to_bytes(width, "big") + s.to_bytes(width, "big")
-        if scheme in {Scheme.PSS, Scheme.PKCS1} and isinstance(key, rsa.RSAPrivateKey):
+        if scheme in {Scheme.PSS, Scheme.PKCS1}:
             own = cose.HASHES[digest]
             how = cose.pss(own) if scheme is Scheme.PSS else padding.PKCS1v15()
-            return key.sign(data, how, Prehashed(own))
-        if scheme is Scheme.PURE and isinstance(key, ed25519.Ed25519PrivateKey):
-            return key.sign(data)
-        if hasattr(key, "sign_mu") and scheme in {Scheme.PURE, Scheme.MU}:
-            signed: bytes = key.sign(data) if scheme is Scheme.PURE else key.sign_mu(data)
-            return signed
-        raise Failed(
-            "key.unsupported",
-            f"a key of {cose.key_name(self.public_key)} makes no {scheme.value} signatures",
-            expected="a key that fits",
-            found=cose.key_name(self.public_key),
-        )
+            signed: bytes = key.sign(data, how, Prehashed(own))
+        else:
+            signed = key.sign(data) if scheme is Scheme.PURE else key.sign_mu(data)
+        return signed
 
     def close(self) -> None:
         """Do nothing: the key is in memory, as long as the process needs it."""

@@ -2,22 +2,27 @@
 """Keys that are held elsewhere: one interface for all backends, and signers made of them.
 
 A backend makes raw signatures and nothing else: it gets a digest, or a message for algorithms that
-hash on their own. Digests are made on the host, since few tokens hash. What COSE, X.509 or a boot
-ROM wants around a raw signature is made by its own module.
+hash on their own. Digests are made on the host, since few tokens hash. An ssh-agent is the
+opposite: it hashes, and takes no digest. So whoever has a message calls `sign_message`; only who
+has nothing but a digest calls `sign_raw`. What COSE, X.509 or a boot ROM wants around a raw
+signature is made by its own module.
 """
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from fwsign.errors import Failed
 from fwsign.format import algorithms, cose
+from fwsign.keys import key_file
 from fwsign.keys.file import algorithm_of
 
 if TYPE_CHECKING:
-    from fwsign.keys import PublicKey
+    from fwsign.keys import PublicKey, Signer
 
 
 class Scheme(Enum):
@@ -62,6 +67,14 @@ class HeldKey(Protocol):
         """Log out, if nobody else uses the login. Closing twice does no harm."""
 
 
+@runtime_checkable
+class HashingKey(Protocol):
+    """A held key that hashes messages itself, and takes no digests."""
+
+    def sign_message(self, scheme: Scheme, message: bytes, digest: str = "") -> bytes:
+        """Sign a whole message; see `sign_message` of this module."""
+
+
 class HeldSigner:
     """Signs releases with a key held elsewhere; a `fwsign.keys.Signer`.
 
@@ -90,9 +103,62 @@ class HeldSigner:
         """Sign `message`; see `fwsign.keys.Signer.sign`."""
         own = algorithms.ALGORITHMS[self._algorithm]
         if not own.digest:
-            return self.key.sign_raw(Scheme.PURE, message)
+            return sign_message(self.key, Scheme.PURE, message)
         scheme = Scheme.PSS if own.key == "RSA" else Scheme.ECDSA
-        return self.key.sign_raw(scheme, digest_of(message, own.digest), own.digest)
+        return sign_message(self.key, scheme, message, own.digest)
+
+
+def sign_message(key: HeldKey, scheme: Scheme, message: bytes, digest: str = "") -> bytes:
+    """Sign a message of which no more than the digest is needed, by most backends.
+
+    Args:
+        key: the key.
+        scheme: how; not `Scheme.MU`, which has no message.
+        message: what is to be signed, whole.
+        digest: the name of the digest that the scheme signs; "" where it has none.
+
+    Raises:
+        Failed: as `HeldKey.sign_raw`.
+    """
+    if isinstance(key, HashingKey):
+        return key.sign_message(scheme, message, digest)
+    return key.sign_raw(scheme, digest_of(message, digest) if digest else message, digest)
+
+
+def check_scheme(public: Any, scheme: Scheme) -> None:
+    """Refuse a scheme that does not suit a key.
+
+    Args:
+        public: the key's public half.
+        scheme: how it shall sign.
+
+    Raises:
+        Failed: `key.unsupported`.
+    """
+    if scheme not in _schemes(public):
+        raise Failed(
+            "key.unsupported",
+            f"a key of {cose.key_name(public)} makes no {scheme.value} signatures",
+            expected="a key that fits",
+            found=cose.key_name(public),
+        )
+
+
+def _schemes(public: Any) -> tuple[Scheme, ...]:
+    """Return the schemes that a key can sign with."""
+    if isinstance(public, ec.EllipticCurvePublicKey):
+        return (Scheme.ECDSA,)
+    if isinstance(public, rsa.RSAPublicKey):
+        return (Scheme.PSS, Scheme.PKCS1)
+    if isinstance(public, ed25519.Ed25519PublicKey):
+        return (Scheme.PURE,)
+    ml_dsa = cose.key_name(public).startswith("ML-DSA")
+    return (Scheme.PURE, Scheme.MU) if ml_dsa else ()
+
+
+def place_of(signer: Signer, uri: str) -> str:
+    """Return the place of a signer's key, without any secret; `uri` is what named it."""
+    return signer.key.place if isinstance(signer, HeldSigner) else key_file(uri)
 
 
 def digest_of(message: bytes, name: str) -> bytes:

@@ -2,21 +2,20 @@
 """Let cryptography's builders sign certificates, requests and CRLs with a key held elsewhere.
 
 The builders take any object of their abstract key types, and call its `sign`. So a stand-in has the
-type of the key, and passes the digest on to the backend. It has no private numbers to give away.
+type of the key, and passes the message on to the backend. It has no private numbers to give away.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from fwsign.errors import Failed
 from fwsign.format.algorithms import DIGESTS
-from fwsign.format.cose import key_name
-from fwsign.keys.held import Scheme
+from fwsign.format.cose import key_name, kind_of
+from fwsign.keys.held import Scheme, sign_message
 
 if TYPE_CHECKING:
     from fwsign.keys import PrivateKey
@@ -33,7 +32,7 @@ def private_key(held: HeldKey) -> PrivateKey:
         Failed: `key.unsupported`: a key of another kind.
     """
     public: Any = held.public_key
-    if isinstance(public, ec.EllipticCurvePublicKey):
+    if isinstance(public, ec.EllipticCurvePublicKey) and kind_of(public) is not None:
         return _EllipticCurve(held)
     if isinstance(public, ed25519.Ed25519PublicKey):
         return _Ed25519(held)
@@ -87,8 +86,8 @@ class _EllipticCurve(_StandIn, ec.EllipticCurvePrivateKey):
         return self.curve.key_size
 
     def sign(self, data: Any, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
-        name, digest = _digest(data, signature_algorithm.algorithm)
-        raw = self._held.sign_raw(Scheme.ECDSA, digest, name)
+        digest = _digest_name(signature_algorithm.algorithm)
+        raw = sign_message(self._held, Scheme.ECDSA, bytes(data), digest)
         half = len(raw) // 2
         r, s = (int.from_bytes(one, "big") for one in (raw[:half], raw[half:]))
         return encode_dss_signature(r, s)
@@ -96,7 +95,7 @@ class _EllipticCurve(_StandIn, ec.EllipticCurvePrivateKey):
 
 class _Ed25519(_StandIn, ed25519.Ed25519PrivateKey):
     def sign(self, data: Any) -> bytes:
-        return self._held.sign_raw(Scheme.PURE, bytes(data))
+        return sign_message(self._held, Scheme.PURE, bytes(data))
 
 
 class _Rsa(_StandIn, rsa.RSAPrivateKey):
@@ -105,9 +104,8 @@ class _Rsa(_StandIn, rsa.RSAPrivateKey):
         return cast("int", self.public_key().key_size)
 
     def sign(self, data: Any, padding: Any, algorithm: Any) -> bytes:
-        name, digest = _digest(data, algorithm)
         scheme = Scheme.PKCS1 if _is_pkcs1(padding) else Scheme.PSS
-        return self._held.sign_raw(scheme, digest, name)
+        return sign_message(self._held, scheme, bytes(data), _digest_name(algorithm))
 
 
 def _ml_dsa(held: HeldKey) -> PrivateKey | None:
@@ -121,7 +119,7 @@ def _ml_dsa(held: HeldKey) -> PrivateKey | None:
         def sign(self, data: Any, context: Any = None) -> bytes:
             if context:
                 self._refuse()
-            return self._held.sign_raw(Scheme.PURE, bytes(data))
+            return sign_message(self._held, Scheme.PURE, bytes(data))
 
         def sign_mu(self, mu: Any) -> bytes:
             return self._held.sign_raw(Scheme.MU, bytes(mu))
@@ -139,9 +137,6 @@ def _is_pkcs1(scheme: object) -> bool:
     return isinstance(scheme, padding.PKCS1v15)
 
 
-def _digest(data: Any, algorithm: Any) -> tuple[str, bytes]:
-    """Hash data as the builder asks; return the digest's name, as in `DIGESTS`, and the digest."""
-    hasher = hashes.Hash(algorithm)
-    hasher.update(data)
-    names = {one.function: one.name for one in DIGESTS.values()}
-    return names[algorithm.name], hasher.finalize()
+def _digest_name(algorithm: Any) -> str:
+    """Return the name, as in `DIGESTS`, of the digest that a builder asks for."""
+    return {one.function: one.name for one in DIGESTS.values()}[algorithm.name]

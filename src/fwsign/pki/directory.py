@@ -32,7 +32,8 @@ from fwsign.pki.entry_names import (
     roots_in,
 )
 from fwsign.pki.index import parse_index, serial_of, serial_text
-from fwsign.pki.places import BUNDLE, INDEX, Places
+from fwsign.pki.key_uris import KeyPlaces
+from fwsign.pki.places import BUNDLE, INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from cryptography import x509
 
 
-class Pki(Places):
+class Pki(KeyPlaces):
     """A PKI directory, read only.
 
     The root is read once and the rest anew with each call, so that changes by other processes
@@ -116,7 +117,7 @@ class Pki(Places):
             raise _contradiction(
                 f"there is no issuing CA{what} in {self.directory}", "issued/issuing.crt", "none"
             )
-        here = [name for name in found if self.key_path(name).exists()]
+        here = [name for name in found if self.has_key(name)]
         return (here or found)[-1]
 
     def in_use(self) -> tuple[str, ...]:
@@ -125,17 +126,6 @@ class Pki(Places):
         if not self.flat and not self.issuers_in_line():
             return ()
         return tuple(dict.fromkeys(map(self.issuing, kinds)))
-
-    def key_path(self, name: str) -> Path:
-        """Return the path of an entry's private key, which may be elsewhere."""
-        plain = self.directory / f"private/{name}.key"
-        if not self.certificate_path(name).exists():
-            return plain
-        try:
-            renewed = self.renewed_key_path(name, self.certificate(name).serial_number)
-            return renewed if renewed.exists() else plain
-        except (Failed, OSError):  # no entry, or not yet
-            return plain
 
     def certificate(self, name: str) -> x509.Certificate:
         """Return the certificate of an entry.
@@ -192,7 +182,7 @@ class Pki(Places):
         try:
             crl = read_crl(path)
         except MissingFile as error:
-            here = self.key_path(name).exists() or (self.directory / BUNDLE).exists()
+            here = self.has_key(name) or (self.directory / BUNDLE).exists()
             hint = "make one: fwsign pki crl" if self.flat else "fwsign pki crl restores it"
             if not here:
                 hint = f'it is where the key of the CA "{name}" is'

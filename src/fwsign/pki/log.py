@@ -1,26 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The log of a PKI: who issued, renewed, revoked what, when, and from which request.
+"""The approval log: every signature that was made, by whom, when, with which key, from which run.
 
 It is a file of receipts without signatures (see `fwsign.receipts`): each line names the digest of
 the line before, so that a line that was changed or removed shows, and a head kept elsewhere shows
-whether the end is there. The line comes before the certificate is in use: a killed run leaves at
-most a line for a certificate that was never handed out.
+whether the end is there. The line comes before the signature is in use: a killed run leaves at most
+a line for a certificate or an envelope that was never handed out.
+
+Lines about certificates and CRLs are in the directory of their PKI. Lines about releases, trust
+updates and native signatures are in the same file, or in one that the caller names.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 from cryptography.hazmat.primitives import hashes
 
 from fwsign import __version__
+from fwsign.errors import FwsignError
+from fwsign.pki.ci_run import ci_run
+from fwsign.pki.directory import Pki
 from fwsign.pki.index import serial_text
 from fwsign.receipts.chain import judge_lines, parse_line, verify_lines
-from fwsign.receipts.file import append, read_lines
+from fwsign.receipts.file import append_all, read_whole_lines
+from fwsign.receipts.fit import fit
+from fwsign.x509.certificate import key_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
     from pathlib import Path
 
@@ -29,6 +38,13 @@ if TYPE_CHECKING:
     from fwsign.receipts.chain import Receipt, Summary
 
 FILE: Final = "log.jsonl"
+Kind: TypeAlias = Literal["release", "cosign", "attach", "trust", "native"]
+"""What was signed: a release; one that others signed before; one whose signature was made
+elsewhere; a list of anchors; an image, for the ROM or boot loader."""
+ELSEWHERE: Final = "elsewhere"
+"""The place of a key that made a signature on another machine."""
+_SIGNED_HERE: Final = ("issue", "renew", "certify")
+"""The kinds of certificates that a key of the same PKI signs; others come from elsewhere."""
 
 
 class Origin(NamedTuple):
@@ -45,6 +61,64 @@ class Origin(NamedTuple):
 
 OWN: Final = Origin()
 """The user of this process, without a request."""
+
+
+class Signature(NamedTuple):
+    """A signature of a release, a trust update or an image.
+
+    Args:
+        kind: what was signed.
+        name: the same for people: a file's name.
+        sha256: the digest of what was signed, in hex: of a release or trust update that of its
+            manifest, as devices and receipts name it; of an image that of the image.
+        key: SHA-256 of the public key (SPKI), in hex.
+        place: where the key is, without any secret: `HeldKey.place`, or `ELSEWHERE`.
+        facts: more about it, such as product and version; texts, numbers and lists.
+    """
+
+    kind: Kind
+    name: str
+    sha256: str
+    key: str
+    place: str
+    facts: Mapping[str, Any] = {}
+
+
+def log_signatures(
+    file: Path, signatures: Iterable[Signature], now: datetime, *, origin: Origin = OWN
+) -> None:
+    """Log signatures before they are put into use, in their order, with one sync for all.
+
+    Other processes that write to the same log wait; no lock of the caller is needed.
+
+    Args:
+        file: the log, made if there is none: `FILE` in the directory of a PKI, or another.
+        signatures: the signatures that were made.
+        now: when they were made, which is no proof.
+        origin: who wanted them.
+
+    Raises:
+        Failed: `io.*`; `io.format`: the file ends in something else.
+    """
+    lines = (
+        (
+            one.kind,
+            {
+                **one.facts,
+                "name": one.name,
+                "sha256": one.sha256,
+                "key": one.key,
+                "place": one.place,
+            },
+        )
+        for one in signatures
+    )
+    _append(file, lines, now, origin)
+
+
+def log_signature(file: Path, signature: Signature, now: datetime, *, origin: Origin = OWN) -> None:
+    """Log one signature; see `log_signatures`."""
+    log_signatures(file, [signature], now, origin=origin)
 
 
 def log_certificate(
@@ -78,8 +152,9 @@ def log_certificate(
         "sha256": certificate.fingerprint(hashes.SHA256()).hex(),
         "ends": certificate.not_valid_after_utc.isoformat(),
         "request": origin.request,
+        **(_issuer_key(directory, certificate) if kind in _SIGNED_HERE else {}),
     }
-    _append(directory, kind, now, facts, origin)
+    _append(directory / FILE, [(kind, facts)], now, origin)
 
 
 def log_revocation(
@@ -98,7 +173,7 @@ def log_revocation(
         Failed: as `log_certificate`.
     """
     facts = {"name": name, "serial": serial_text(entry.serial_number), "reason": reason}
-    _append(directory, "revoke", now, facts)
+    _append(directory / FILE, [("revoke", facts)], now)
 
 
 def log_crl(
@@ -111,48 +186,67 @@ def log_crl(
         "number": None if number is None else str(number),
         "revoked": len(crl),
         "sha256": crl.fingerprint(hashes.SHA256()).hex(),
+        **_key(directory, name),
     }
-    _append(directory, "crl", crl.last_update_utc, facts)
+    _append(directory / FILE, [("crl", facts)], crl.last_update_utc)
 
 
-def read_log(directory: Path) -> Iterator[Receipt]:
-    """Judge and yield the lines of a directory's log, the oldest first; none if there is no log.
+def _issuer_key(directory: Path, certificate: x509.Certificate) -> dict[str, str]:
+    """Return which key signed a certificate and where it is; nothing if the CA is not here."""
+    with contextlib.suppress(FwsignError):
+        return _key(directory, Pki(directory).issuer_of(certificate))
+    return {}
+
+
+def _key(directory: Path, name: str) -> dict[str, str]:
+    """Return which key an entry of a PKI has, and where it is."""
+    with contextlib.suppress(FwsignError):
+        pki = Pki(directory)
+        spki = key_digest(pki.certificate(name).public_key())
+        return {"key": spki, "place": pki.key_path(name).relative_to(directory).as_posix()}
+    return {}
+
+
+def read_log(place: Path) -> Iterator[Receipt]:
+    """Judge and yield the lines of a log, the oldest first; none if there is no log.
+
+    Args:
+        place: the log's file, or the directory of a PKI.
 
     Raises:
         Malformed, Tampered: `malformed.receipt`, `tampered.receipt-chain`.
         Failed: `io.*`.
     """
-    return judge_lines(_lines(directory))
+    return judge_lines(_lines(place))
 
 
-def verify_log(directory: Path, head: str | None = None) -> Summary:
-    """Judge the whole log of a directory.
+def verify_log(place: Path, head: str | None = None) -> Summary:
+    """Judge a whole log.
 
     Args:
-        directory: the PKI's.
+        place: as for `read_log`.
         head: a digest that was exported before, in hex; its line must still be there.
 
     Raises:
         Tampered: `tampered.receipt-head`, and as `read_log`.
     """
-    return verify_lines(_lines(directory), head=head)
+    return verify_lines(_lines(place), head=head)
 
 
-def judged_log(
-    directory: Path, head: str | None = None
-) -> tuple[Summary, Iterator[dict[str, Any]]]:
-    """Judge the whole log once; return the verdict and the contents of its lines.
+def judged_log(place: Path, head: str | None = None) -> tuple[Summary, Iterator[dict[str, Any]]]:
+    """Judge a whole log once; return the verdict and the contents of its lines.
 
     Args and errors as for `verify_log`.
     """
-    lines = list(_lines(directory))
+    lines = list(_lines(place))
     whole = verify_lines(lines, head=head)
     return whole, (parse_line(line, number) for number, line in enumerate(lines, 1))
 
 
-def _lines(directory: Path) -> Iterator[str]:
-    path = directory / FILE
-    return read_lines(path) if os.path.lexists(path) else iter(())
+def _lines(place: Path) -> Iterator[str]:
+    """Yield the lines of a log; a part of a line that a killed writer left is none."""
+    path = place / FILE if place.is_dir() else place
+    return read_whole_lines(path) if os.path.lexists(path) else iter(())
 
 
 def user() -> str:
@@ -172,13 +266,14 @@ def user() -> str:
 
 
 def _append(
-    directory: Path, kind: str, now: datetime, facts: dict[str, Any], origin: Origin = OWN
+    file: Path,
+    lines: Iterable[tuple[str, Mapping[str, Any]]],
+    now: datetime,
+    origin: Origin = OWN,
 ) -> None:
-    line = {
-        "kind": kind,
-        "clock": now.isoformat(),
-        "who": origin.who or user(),
-        **facts,
-        "fwsign": __version__,
-    }
-    append(directory / FILE, line)
+    """Add lines, each with its kind; every text in them is cut to a size that fits a line."""
+    same: dict[str, Any] = {"who": origin.who or user(), "clock": now.isoformat()}
+    if (run := ci_run()) is not None:
+        same["run"] = run
+    same["fwsign"] = __version__
+    append_all(file, [fit({**facts, "kind": kind, **same}) for kind, facts in lines])

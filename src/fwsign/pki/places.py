@@ -5,6 +5,9 @@ The layout is that of easy-rsa: `ca.crt`, `private/ca.key`, `issued/NAME.crt`,
 `private/NAME.key`, and `crl/NAME.pem` for each CA. `ca` is the root, `issuing` the CA below it,
 every other name a leaf. A certificate makes an entry; a key alone does not.
 
+Where `private/NAME.uri` is, the key of that entry lives elsewhere, at the URI in it: in a token, in
+a service, or in a file outside of the PKI. That counts before `private/NAME.key`.
+
 A directory with `index.txt` is flat: easy-rsa also works on it. There `ca` issues leaves itself,
 its CRL is `crl.pem`, and certificates that index.txt calls revoked are revoked.
 
@@ -56,9 +59,21 @@ class Places:
         """Return the path of an old, renewed certificate."""
         return self.directory / f"certs_by_serial/{serial_text(serial)}.pem"
 
+    def key_file(self, name: str) -> Path:
+        """Return the usual path of an entry's private key."""
+        return self.directory / f"private/{name}.key"
+
+    def uri_file(self, name: str) -> Path:
+        """Return the path of the file that says where an entry's key lives, if it is elsewhere."""
+        return self.directory / f"private/{name}.uri"
+
     def renewed_key_path(self, name: str, serial: int) -> Path:
         """Return the path of a renewed certificate's key before it replaces the old one."""
         return self.directory / f"private/{name}.key.{serial:X}"
+
+    def renewed_uri_path(self, name: str, serial: int) -> Path:
+        """Return the path of a renewed certificate's URI before it replaces the old key."""
+        return self.directory / f"private/{name}.uri.{serial:X}"
 
     def crl_path(self, name: str) -> Path:
         """Return the path of a CA's CRL."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from fwsign.format.attachments import Attachment
 from fwsign.format.component import Component
+from fwsign.format.native import StatedNative
 from fwsign.format.notice import Notice
 from fwsign.format.suit import Manifest
 from fwsign.format.text import Text
@@ -54,6 +55,15 @@ def attachment_facts(attachment: Attachment) -> dict[str, Any]:
         "size": attachment.size,
         "digest": attachment.digest.value.hex(),
     }
+
+
+def native_words(stated: StatedNative) -> str:
+    """Return what a release states of a native signature, in one line for people."""
+    version = (
+        "" if stated.security_version is None else f", security version {stated.security_version}"
+    )
+    keys = ", ".join(f"{one.hex()[:16]}..." for one in stated.key_digests)
+    return f"{stated.kind}{version}, by {keys}"
 
 
 def component_facts(component: Component) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
@@ -21,12 +21,40 @@ def read_lines(path: Path) -> Iterator[str]:
     Raises:
         Failed: `io.*`.
     """
+    return (line for line, _ in _lines_of(path))
+
+
+def _lines_of(path: Path) -> Iterator[tuple[str, bool]]:
+    """Yield a file's lines, and whether each ends in a newline or in being too long."""
     try:
         with open_plain(path) as raw, BufferedReader(raw) as file:
             while line := file.readline(MAX_LINE + 2):
-                yield line.removesuffix(b"\n").decode(errors="surrogateescape")
+                ended = line.endswith(b"\n") or len(line) > MAX_LINE
+                yield line.removesuffix(b"\n").decode(errors="surrogateescape"), ended
     except OSError as error:
         raise io_error(error, path) from error
+
+
+def read_whole_lines(path: Path) -> Iterator[str]:
+    """Yield a file's lines, without a part of a line at its end: a killed writer left that.
+
+    The next line takes the place of such a part, and only a head shows that an end is missing: so
+    nothing is lost by leaving it out.
+
+    Raises:
+        Failed: `io.*`.
+    """
+    for line, ended in _lines_of(path):
+        if ended or _is_whole(line):
+            yield line
+
+
+def _is_whole(line: str) -> bool:
+    try:
+        parse_line(line, 0)
+    except Malformed:
+        return False
+    return True
 
 
 def prepare(path: Path) -> None:
@@ -62,13 +90,28 @@ def append(
     Raises:
         Failed: `io.*`; `io.format` for a file of something else; as `make_line`.
     """
+    (line,) = append_all(path, [receipt], signer, chain)
+    return line
+
+
+def append_all(
+    path: Path,
+    receipts: Iterable[Mapping[str, Any]],
+    signer: Signer | None = None,
+    chain: Sequence[bytes] = (),
+) -> list[str]:
+    """Add receipts to a file in their order, with one sync for all; otherwise as `append`."""
     with _opened(path) as handle:
         kept, missing, previous = _find_end(handle, path)
-        line = make_line(receipt, previous, signer, chain)
-        _write(handle, kept, f"{missing}{line}\n".encode())
+        lines = []
+        for receipt in receipts:
+            lines.append(make_line(receipt, previous, signer, chain))
+            previous = line_digest(lines[-1])
+        text = "".join((missing, *(f"{line}\n" for line in lines)))
+        _write(handle, kept, text.encode())
         if not kept:
             sync_directory(path.parent)
-    return line
+    return lines
 
 
 @contextmanager

@@ -52,8 +52,9 @@ if TYPE_CHECKING:
     from fwsign.format.text import Text
     from fwsign.keys import Signer, signer_from_uri
     from fwsign.signing.attachments import AttachedFile, read_attachment
-    from fwsign.signing.envelope import Identity, TimeStamping, sign, staple
+    from fwsign.signing.envelope import Identity, TimeStamping, sign
     from fwsign.signing.release import Release, ReleaseFile, describe
+    from fwsign.signing.staple import staple
     from fwsign.signing.tsa_client import request_token
 
 __all__ = [
@@ -93,7 +94,7 @@ _PLACES = {
     "request_token": "signing.tsa_client",
     "sign": "signing.envelope",
     "signer_from_uri": "keys",
-    "staple": "signing.envelope",
+    "staple": "signing.staple",
 }
 """Where each name is; a module is imported when one of its names is used."""
 

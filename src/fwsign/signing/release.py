@@ -92,15 +92,14 @@ def describe(
         block_size: bytes of a block, for every payload larger than one block; 0 makes no block
             lists. By default payloads above 1 MiB get 64 KiB blocks, those inside none.
         carried: uri -> bytes, for attachments of the text that go into the envelope.
-        opener: opens each file once, for a progress bar. To cancel, let `read` raise anything but
-            an `OSError`: it leaves this function unchanged, and nothing was written.
+        opener: opens each file once; what `read` raises, but an `OSError`, cancels all.
 
     Raises:
         Malformed: `malformed.component`; `malformed.size` for names or a version that are too long.
         Failed: `io.*`, `state.policy`.
     """
     _check_numbers(len(files), sequence_number, use_before, block_size)
-    integrated: dict[str, bytes] = {}
+    integrated: dict[str, bytes] = {**carried}
     components, lists = [], []
     for index, file in enumerate(files):
         check_identifier(file.identifier)
@@ -128,7 +127,7 @@ def describe(
         Digest(SHA256, bstr_digest(SHA256, encoded_text)),
         tuple(lists),
     )
-    return Release(manifest, encoded_text, {**integrated, **carried})
+    return Release(manifest, encoded_text, integrated)
 
 
 def _encode_text(text: Text, components: tuple[Component, ...]) -> bytes:

@@ -9,6 +9,7 @@ from typing import NamedTuple, final
 from fwsign.errors import Failed, FwsignError, Unsuitable
 from fwsign.format import suit
 from fwsign.format.component import Component
+from fwsign.format.native import StatedNative
 from fwsign.format.payload import (
     Blocks,
     PartialPayload,
@@ -160,6 +161,16 @@ class VerifiedRelease:
             Unsuitable: `unsuitable.component`.
         """
         return self._block_lists.get(self._own(component).name)
+
+    def native(self, component: Component | str) -> StatedNative | None:
+        """Return what the text states of a component's native signature; None if it states none.
+
+        Raises:
+            Unsuitable: `unsuitable.component`.
+        """
+        own = self._own(component)
+        stated = self.text.native if self.text is not None else ()
+        return dict(zip(self.components, stated, strict=False)).get(own)
 
     def _own(self, component: Component | str) -> Component:
         return self.component(component if isinstance(component, str) else component.name)

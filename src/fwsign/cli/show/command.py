@@ -4,6 +4,7 @@
 import io
 import stat
 from collections.abc import Iterable, Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final
 
@@ -17,6 +18,7 @@ from fwsign.format.suit_labels import ENVELOPE_HEAD
 
 if TYPE_CHECKING:
     from fwsign.cli.show import raw
+    from fwsign.format.native import StatedNative
     from fwsign.format.text import Text
     from fwsign.keys.items import FileItem
 
@@ -238,14 +240,23 @@ def _manifest(envelope: Any) -> dict[str, Any]:
                 "size": component.size,
                 "digest": component.digest.value.hex(),
                 "payload": component.uri,
+                **_native(one),
             }
-            for component in manifest.components
+            for component, one in zip_longest(manifest.components, text.native if text else ())
         ],
         "attachments": [
             {**attachment_facts(one), "inside": one.uri in envelope.integrated}
             for one in (text.attachments if text else ())
         ],
     }
+
+
+def _native(stated: "StatedNative | None") -> dict[str, Any]:
+    """Return what a text states of the native signature of a component; nothing if nothing."""
+    if stated is None:
+        return {}
+    facts = stated.as_json().items()
+    return {"native signature": {name.replace("_", " "): one for name, one in facts}}
 
 
 def _notice(text: "Text | None") -> dict[str, Any]:

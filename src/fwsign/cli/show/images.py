@@ -4,7 +4,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Final
 
-from fwsign.errors import Malformed
+from fwsign.errors import FwsignError, Malformed
 from fwsign.images import glance, recognise
 from fwsign.images.base import Image, ImagePart, Needs
 
@@ -52,10 +52,32 @@ def card(opened: BinaryIO, head: bytes, size: int) -> dict[str, Any]:
         details = {key: value for key, value in details.items() if key[:10] != "partition "}
     found |= details
     doubts = [f"{one.label or one.role}: {one.doubt}" for one in image.parts if one.doubt]
+    found |= _native(opened, size) if damage is None else {}
     found["notes"] = [*image.notes, *doubts]
     found["parts"] = [_part(one) for one in image.parts] if mapped or image.chip else []
     found["map"] = mapped
     return found
+
+
+def _native(opened: BinaryIO, size: int) -> dict[str, Any]:
+    """Return the native signatures of an image: verified with their keys, whoever has these."""
+    from fwsign import native
+    from fwsign.native.agreement import MAX_IMAGE
+
+    if size > MAX_IMAGE:
+        return {}
+    opened.seek(0)
+    try:
+        found = native.read(opened.read())
+    except FwsignError as error:
+        return {"native signature": f"bad: {error.message}"}
+    if found is None:
+        return {}
+    return {
+        "native signature": found.kind,
+        "security version": found.security_version,
+        "native keys": [f"{one.key_digest.hex()} {one.algorithm}" for one in found.signatures],
+    }
 
 
 def _gathered(details: Iterable[tuple[str, str]]) -> dict[str, Any]:

@@ -9,42 +9,22 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
-from fwsign.cli import config, inputs, ui
+from fwsign.cli import approvals, config, inputs, ui
 from fwsign.cli.command import Command, examples, grouped
 from fwsign.cli.options import ALLOW_EXAMPLE, JSON, KEY_PASS
 from fwsign.cli.sign import options as option
-from fwsign.flash.boards.waivers import ATTACHMENT, UNBOOTABLE
+from fwsign.cli.sign.attach_options import AttachOptions
+from fwsign.cli.sign.evidence_options import EvidenceOptions
+from fwsign.cli.sign.native_options import NativeOptions, signed_natively
 
 if TYPE_CHECKING:
-    from fwsign.cli.sign.attached import Attached
     from fwsign.cli.sign.identity import FoundSigner
-    from fwsign.cli.sign.targets import TargetFile
+    from fwsign.cli.sign.making import Made, SigningTerms
+    from fwsign.pki.log import Signature
     from fwsign.signing.envelope import TimeStamping
     from fwsign.signing.release import Release
 
 _DAY = 24 * 60 * 60
-
-
-class _What(NamedTuple):
-    """The content of a release, apart from its files.
-
-    Args:
-        vendor: the vendor.
-        product: the product.
-        about: what was typed about it.
-        number: the sequence number.
-        use_before: seconds since 1970; None for no end.
-        content: the options about payloads.
-        documents: the documents to attach; None for none.
-    """
-
-    vendor: str
-    product: str
-    about: option.AboutOptions
-    number: int
-    use_before: int | None
-    content: option.ContentOptions
-    documents: "Attached | None"
 
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -68,12 +48,13 @@ def sign(
     about: option.AboutOptions,
     images: option.ImageOptions,
     content: option.ContentOptions,
-    evidence: option.EvidenceOptions,
+    evidence: EvidenceOptions,
+    natives: NativeOptions,
+    attach: AttachOptions,
+    place: option.OutputOptions,
     force: option.FORCE = False,
     pass_: KEY_PASS = None,
     allow_empty: option.ALLOW_EMPTY = False,
-    output: option.OUTPUT = None,
-    output_dir: option.OUTPUT_DIR = None,
     dry_run: option.DRY_RUN = False,
     allow_example_keys: ALLOW_EXAMPLE = False,
     as_json: JSON = False,
@@ -84,59 +65,95 @@ def sign(
     all FILEs become components of one release. An envelope that says the same already stays as it
     is, and needs no key.
     """
-    from fwsign.cli.sign import (  # only signing needs these
-        existing,
-        identity,
-        making,
-        naming,
-        targets,
-        written,
-    )
+    from fwsign.cli.sign import contents, existing, making, naming  # only signing needs these
 
-    settings = config.load()
+    settings, together = config.load(), place.output is not None
     product = _product(about, settings)
     who.check(settings.key, settings.chain)
     about.notice()
-    _check_options(content, evidence, output, output_dir, several=len(files) > 1, as_json=as_json)
+    _check_options(content, evidence, place, several=len(files) > 1, as_json=as_json)
     now = inputs.now()
-    number = _sequence_number(about.sequence, now, force=force)
-    use_before = _use_before(about.not_after, now)
-    together = output is not None
+    number, until = _sequence_number(about, now, force=force), _use_before(about.not_after, now)
     names = naming.name_files(files, images.name or (), together=together, empty=allow_empty)
-    envelopes = [output] if output else [_envelope_of(file, output_dir) for file in files]
-    documents = _documents(content, images.waived)
-    others = filter(None, (who.chain, content.device_data, *_paths(documents)))
-    existing.check(envelopes, (*files, *(evidence.crl or ()), *others), force=force)
-    parts = naming.renamed(targets.find_targets(files, images.target or ()), names)
-    apart = [[one for one in parts if one.part.path == file] for file in files]
-    groups = [targets.placed(one) for one in ([parts] if output else apart)]
-
+    plan = natives.plan(settings.native, files, names)
+    signed = [plan.path(file) if plan else file for file in files]
+    envelopes = place.envelopes(signed)
+    documents = attach.read(images.waived)
+    read = (who.chain, content.device_data, *(evidence.crl or ()), *documents.paths)
+    existing.check(envelopes, (*files, *filter(None, read)), force=force)
+    groups = contents.placed(files, names, images, together=together)
     found = _find(who, evidence, settings, pass_)
     vendor = about.vendor or settings.vendor or _only_vendor(found)
-    what = _What(vendor, product, about, number, use_before, content, documents)
-    said = _check_images(groups, about.version, strict=images.strict, waived=images.waived)
-    releases = [_describe(one, what) for one in groups]
-    said += _remarks(releases, documents, [files] if output else [[one] for one in files])
-    terms = making.Terms(
-        now=now,
-        stamping=_time_stamping(evidence, found),
-        allow_example_keys=allow_example_keys,
-        force=force,
+    what = contents.What(vendor, product, about, number, until, content, documents)
+    said = contents.check_images(groups, about.version, images)
+    waived = {"allow_example_keys": allow_example_keys, "force": force}
+    terms = making.SigningTerms(now=now, stamping=_time_stamping(evidence, found), **waived)
+    log = _log(who, settings)
+    with signed_natively(plan, groups, log, now, force=force, dry_run=dry_run) as groups:
+        if plan is not None:
+            said = contents.check_images(groups, about.version, images)
+        releases = [contents.describe(one, what) for one in groups]
+        said += documents.remarks(releases, files, together=together)
+        order = _Order(envelopes, signed, releases, found, terms, said)
+        if dry_run:
+            _show(order, as_json=as_json)
+            return
+        made = order.made(pass_)
+    approvals.record(log, _lines(envelopes, made, found), now)
+    _write(order, made, who.pki, as_json=as_json)
+
+
+class _Order(NamedTuple):
+    """All that is decided before a key is opened.
+
+    Args:
+        envelopes: the path of each envelope.
+        files: the files of the releases.
+        releases: the content of each envelope.
+        found: the signer.
+        terms: how to sign.
+        said: the remarks about the files themselves.
+    """
+
+    envelopes: Sequence[Path]
+    files: Sequence[Path]
+    releases: "Sequence[Release]"
+    found: "FoundSigner"
+    terms: "SigningTerms"
+    said: Sequence[str]
+
+    @property
+    def kept(self) -> "list[Made | None]":
+        """The envelopes that exist and stay."""
+        from fwsign.cli.sign import making
+
+        pairs = zip(self.envelopes, self.releases, strict=True)
+        return [making.kept(*one, self.found, self.terms) for one in pairs]
+
+    def made(self, source: str | None) -> "list[Made]":
+        """Return all envelopes; those that are not kept are signed."""
+        from fwsign.cli.sign import making
+
+        return making.missing(self.releases, self.kept, self.found, self.terms, source)
+
+
+def _show(order: _Order, *, as_json: bool) -> None:
+    """Print what would be signed."""
+    from fwsign.cli.sign import identity, written
+
+    kept, terms = order.kept, order.terms
+    identity.check(
+        order.found, terms.now, allow_example_keys=terms.allow_example_keys, force=terms.force
     )
-    pairs = list(zip(envelopes, releases, strict=True))
-    kept = [making.kept(*one, found, terms) for one in pairs]
-    if dry_run:
-        identity.check(found, now, allow_example_keys=allow_example_keys, force=force)
-        written.show_plan(pairs, found, kept, said, as_json=as_json)
-        return
-    made = making.missing(releases, kept, found, terms, pass_)
-    all_made = written.SignedFiles(envelopes, files, made, now, said)
-    written.write(all_made, pki=who.pki, force=force, as_json=as_json)
+    pairs = list(zip(order.envelopes, order.releases, strict=True))
+    written.show_plan(pairs, order.found, kept, order.said, as_json=as_json)
 
 
-def _envelope_of(file: Path, directory: Path | None) -> Path:
-    """Return the path of the envelope of one file."""
-    return (directory / file.name if directory else file).with_name(f"{file.name}.suit")
+def _write(order: _Order, made: "Sequence[Made]", pki: Path | None, *, as_json: bool) -> None:
+    from fwsign.cli.sign import written
+
+    all_made = written.SignedFiles(order.envelopes, order.files, made, order.terms.now, order.said)
+    written.write(all_made, pki=pki, force=order.terms.force, as_json=as_json)
 
 
 def _product(about: option.AboutOptions, settings: config.Config) -> str:
@@ -151,120 +168,26 @@ def _product(about: option.AboutOptions, settings: config.Config) -> str:
 
 def _check_options(
     content: option.ContentOptions,
-    evidence: option.EvidenceOptions,
-    output: Path | None,
-    output_dir: Path | None,
+    evidence: EvidenceOptions,
+    place: option.OutputOptions,
     *,
     several: bool,
     as_json: bool,
 ) -> None:
     """Refuse options that have no meaning together."""
     _refuse_pairs(
-        ("--output", output, "--output-dir", output_dir),
+        ("--output", place.output, "--output-dir", place.output_dir),
         ("--embed", content.embed, "--base-url", content.base_url),
         ("--embed", content.embed, "--block-size", content.block_size),
-        ("--output -", output == inputs.STREAM, "--json", as_json),
+        ("--output -", place.output == inputs.STREAM, "--json", as_json),
     )
-    if content.device_data and output is None and several:
+    if content.device_data and place.output is None and several:
         ui.usage(
             "--device-data with several envelopes",
             "it belongs to the images that a board gets together: --output FILE",
         )
     if evidence.tsa_anchor and evidence.tsa is None:
         ui.usage("--tsa-anchor without --tsa")
-
-
-def _check_images(
-    groups: "Sequence[Sequence[TargetFile]]",
-    version: str | None,
-    *,
-    strict: bool,
-    waived: Sequence[str],
-) -> list[str]:
-    """Check what the images say about themselves and each other; return the remarks."""
-    from fwsign.cli.sign import targets
-
-    every = [one for group in groups for one in group]
-    if strict or any(one.chip for one in every):
-        from fwsign.cli.sign import layout  # only images have one
-
-        layout.check(groups, waived, strict=strict)
-    said = targets.remarks(every)
-    if UNBOOTABLE not in waived:
-        said += targets.doubts(every)
-    if version is None:
-        said += [
-            f"{one.part.path} names no version of its own, but its framework's, "
-            f"{one.framework}: --version states one"
-            for one in every
-            if one.framework
-        ]
-    return said
-
-
-def _documents(content: option.ContentOptions, waived: Sequence[str]) -> "Attached | None":
-    """Read the documents that are attached; None if there are none."""
-    if not content.attach and not content.embed_attachments:
-        return None
-    from fwsign.cli.sign import attached  # few releases have one
-
-    return attached.read(
-        content.attach or (), embed=content.embed_attachments, waived=ATTACHMENT in waived
-    )
-
-
-def _paths(documents: "Attached | None") -> list[Path]:
-    return [one.path for one in documents.files] if documents else []
-
-
-def _remarks(
-    releases: "Sequence[Release]",
-    documents: "Attached | None",
-    files: Sequence[Sequence[Path]],
-) -> list[str]:
-    """Return remarks about documents; `files` has those of each release."""
-    if documents is None:
-        return []
-    pairs = zip(releases, files, strict=True)
-    return [*dict.fromkeys(line for pair in pairs for line in documents.check(*pair))]
-
-
-def _describe(group: "Sequence[TargetFile]", what: _What) -> "Release":
-    """Hash the files of a release and describe them."""
-    from fwsign.cli import payloads
-    from fwsign.cli.sign import targets
-    from fwsign.format.kinds import file_identifier
-    from fwsign.format.text import Text
-    from fwsign.signing.release import DEVICE_DATA, NOTHING, ReleaseFile, describe
-
-    policy = what.content.device_data
-    stated = what.about.version or targets.common_version(group)
-    parts = [one.part for one in group]
-    if policy is not None:
-        parts.append(ReleaseFile(policy, file_identifier(DEVICE_DATA), DEVICE_DATA, inside=True))
-    release = describe(
-        parts,
-        Text(
-            what.vendor,
-            what.product,
-            stated,
-            what.about.description,
-            what.about.notice(),
-            what.documents.signed if what.documents else (),
-        ),
-        sequence_number=what.number,
-        use_before=what.use_before,
-        embed=what.content.embed,
-        base_url=what.content.base_url,
-        block_size=what.content.block_size,
-        carried=what.documents.carried if what.documents else NOTHING,
-        opener=payloads.opened,
-    )
-    if policy is not None:
-        from fwsign.cli.sign import device_policy  # few releases have one
-
-        device_policy.check(release.integrated, policy, group)
-    return release
 
 
 def _refuse_pairs(*pairs: tuple[str, object, str, object]) -> None:
@@ -274,9 +197,10 @@ def _refuse_pairs(*pairs: tuple[str, object, str, object]) -> None:
             ui.usage(f"{one} and {other} exclude each other")
 
 
-def _sequence_number(given: int | None, now: datetime, *, force: bool) -> int:
+def _sequence_number(about: option.AboutOptions, now: datetime, *, force: bool) -> int:
     from fwsign.format.suit import MAX_SEQUENCE_NUMBER
 
+    given = about.sequence
     seconds = int(now.timestamp())
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
     if given is None and epoch and not (epoch.isdecimal() and len(epoch) < 20):
@@ -306,7 +230,7 @@ def _use_before(given: str | None, now: datetime) -> int | None:
 
 def _find(
     who: option.SignerOptions,
-    evidence: option.EvidenceOptions,
+    evidence: EvidenceOptions,
     settings: config.Config,
     source: str | None,
 ) -> "FoundSigner":
@@ -322,7 +246,25 @@ def _find(
     return identity.from_key(key, chain, source, crls)
 
 
-def _time_stamping(evidence: option.EvidenceOptions, found: "FoundSigner") -> "TimeStamping | None":
+def _log(who: option.SignerOptions, settings: config.Config) -> Path | None:
+    """Return the log: of the PKI whose signer it is, unless fwsign.toml names another."""
+    in_pki = not (who.key or (settings.key and who.pki is None and who.signer is None))
+    return approvals.find_log(settings, (who.pki or settings.pki) if in_pki else None)
+
+
+def _lines(
+    envelopes: Sequence[Path], made: "Sequence[Made]", found: "FoundSigner"
+) -> "list[Signature]":
+    """Return the lines of the log for what was signed now, in the order of the envelopes."""
+    return [
+        line
+        for path, one in zip(envelopes, made, strict=True)
+        if one.place is not None
+        for line in approvals.of_release("release", path, one.verified, [(found.spki, one.place)])
+    ]
+
+
+def _time_stamping(evidence: EvidenceOptions, found: "FoundSigner") -> "TimeStamping | None":
     if not evidence.tsa:
         return None
     from functools import partial  # only for time stamps

@@ -42,6 +42,11 @@ class FoundSigner(NamedTuple):
         return leaf.name if leaf else self.uri
 
     @property
+    def spki(self) -> str:
+        """The SHA-256 of the signer's public key, in hex."""
+        return Anchor.from_certificate(self.chain[0]).spki
+
+    @property
     def vendors(self) -> tuple[str, ...]:
         """The vendors in the signer's certificate."""
         leaf = self._leaf
@@ -53,10 +58,11 @@ class FoundSigner(NamedTuple):
 
 
 class Signing(NamedTuple):
-    """A signer, and the anchors that devices pin."""
+    """A signer, the anchors that devices pin, and where the key is, without any secret."""
 
     identity: Identity
     anchor: Anchor
+    place: str
 
 
 def from_pki(directory: Path, name: str, crls: "Sequence[Path]") -> FoundSigner:
@@ -80,7 +86,7 @@ def from_pki(directory: Path, name: str, crls: "Sequence[Path]") -> FoundSigner:
         ui.note(f'warning: devices that know only the root "{old}" refuse this: {why}')
     given = inputs.load_pem(crls, "X509 CRL", "CRL")
     anchor = Anchor.from_certificate(root.public_bytes(Encoding.DER))
-    return FoundSigner(str(pki.key_path(name)), chain, anchor, (*pki.crls(name, at=now), *given))
+    return FoundSigner(pki.key_uri(name), chain, anchor, (*pki.crls(name, at=now), *given))
 
 
 def from_key(uri: str, chain: Path, source: str | None, crls: "Sequence[Path]") -> FoundSigner:
@@ -140,11 +146,8 @@ def check(found: FoundSigner, now: "datetime", *, allow_example_keys: bool, forc
 
 def opened(found: FoundSigner, source: str | None) -> Signing:
     """Open a signer's key."""
+    from fwsign.keys.held import place_of  # where something is signed
+
     signer = signer_from_uri(found.uri, inputs.passphrase_source(source, f"the key {found.uri}"))
-    return Signing(Identity(signer, found.chain, found.crls), found.anchor)
-
-
-def place(found: FoundSigner, signing: Signing) -> str:
-    """Return where an opened key is, for people and programs: no secret is in it."""
-    key = getattr(signing.identity.signer, "key", None)
-    return key.place if key is not None else found.uri
+    place = place_of(signer, found.uri)
+    return Signing(Identity(signer, found.chain, found.crls), found.anchor, place)

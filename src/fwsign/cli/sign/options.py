@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The options of `fwsign sign`, each with the check of its value."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple, TypeAlias
 
 import typer
 
 from fwsign.cli import ui
-from fwsign.cli.options import CRLS, PKI, TSA_ANCHORS, named
+from fwsign.cli.options import PKI, named
 from fwsign.flash.boards import waivers
 from fwsign.format.kinds import KINDS
 from fwsign.format.notice import Notice, fault
@@ -223,31 +224,6 @@ DEVICE_DATA: TypeAlias = Annotated[
         "the rest.",
     ),
 ]
-ATTACH: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--attach",
-        metavar="[TYPE=]FILE",
-        help="A document about the release: an SBOM, a VEX, a provenance; repeat for several. Its "
-        "digest and type are signed, no device installs it. TYPE is the media type of one that is "
-        "not recognised. Older verifiers refuse a text with any.",
-    ),
-]
-EMBED_ATTACHMENTS: TypeAlias = Annotated[
-    bool,
-    typer.Option(
-        "--embed-attachments",
-        help="Put them into the envelope. Default: verify looks for them beside it.",
-    ),
-]
-TSA: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URL",
-        help="Have a time-stamping authority (RFC 3161) prove when each signature was made; "
-        "--crl gives the CRLs of its issuers.",
-    ),
-]
 FORCE: TypeAlias = Annotated[
     bool,
     typer.Option(
@@ -352,6 +328,19 @@ class ImageOptions(NamedTuple):
         return (*(self.accept or ()), *([waivers.RAW] * self.raw))
 
 
+class OutputOptions(NamedTuple):
+    """Options: where the envelopes go."""
+
+    output: OUTPUT = None
+    output_dir: OUTPUT_DIR = None
+
+    def envelopes(self, files: Sequence[Path]) -> list[Path]:
+        """Return the path of each envelope, for files of the names that are signed."""
+        if self.output is not None:
+            return [self.output]
+        return [(self.output_dir or file.parent) / f"{file.name}.suit" for file in files]
+
+
 class ContentOptions(NamedTuple):
     """Options: the payloads in the envelope, and how devices get them."""
 
@@ -359,13 +348,3 @@ class ContentOptions(NamedTuple):
     base_url: BASE_URL = ""
     block_size: BLOCK_SIZE = None
     device_data: DEVICE_DATA = None
-    attach: ATTACH = None
-    embed_attachments: EMBED_ATTACHMENTS = False
-
-
-class EvidenceOptions(NamedTuple):
-    """Options: what goes with the signatures."""
-
-    crl: CRLS = None
-    tsa: TSA = None
-    tsa_anchor: TSA_ANCHORS = None

@@ -4,7 +4,7 @@
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from fwsign.cli import ui
 from fwsign.cli.quoting import quoted
@@ -23,6 +23,9 @@ from fwsign.format.kinds import (
 from fwsign.images import Image, recognise
 from fwsign.signing.release import ReleaseFile
 
+if TYPE_CHECKING:
+    from fwsign.format.native import StatedNative
+
 
 class TargetFile(NamedTuple):
     """A file with its component and the facts in its image.
@@ -32,12 +35,14 @@ class TargetFile(NamedTuple):
         version: as the image states it.
         image: the recognised image; None if --target says that it is only a file.
         typed: whether --target says where it goes.
+        native: what the release states of its native signature; None if nothing.
     """
 
     part: ReleaseFile
     version: str | None
     image: Image | None
     typed: bool = False
+    native: "StatedNative | None" = None
 
     @property
     def framework(self) -> str | None:

@@ -4,6 +4,7 @@
 import contextlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
@@ -174,7 +175,10 @@ def _facts(envelope: Path, text: "Text | None", manifest: "Manifest") -> dict[st
     return {
         "envelope": str(envelope),
         **content_facts(manifest, text),
-        "components": [component_facts(one) for one in manifest.components],
+        "components": [
+            component_facts(one) | ({"native": stated.as_json()} if stated else {})
+            for one, stated in zip_longest(manifest.components, text.native if text else ())
+        ],
         "attachments": [attachment_facts(one) for one in (text.attachments if text else ())],
     }
 

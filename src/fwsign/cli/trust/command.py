@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from fwsign.cli import approvals, inputs, ui
 from fwsign.cli import config as settings
-from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, Group, examples
 from fwsign.cli.device.command import CONFIG, device_signer, load_device
 from fwsign.cli.options import JSON, KEY_PASS, PRODUCT_OF_DEVICE, named
@@ -140,7 +140,9 @@ def make(
     floors = _floors(floor, floor_time)
     changes = lists.Changes(release or (), trust or (), tsa or (), remove or (), require, floors)
     update = lists.changed(start, changes)
-    data = make_update(update, _signers(key, pass_))
+    signers = _signers(key, pass_)
+    data = make_update(update, signers)
+    approvals.record_update(output, data, update, zip(signers, key or (), strict=True))
     write_atomic(output, data)
     ui.out(str(output))
     _warn(update)
@@ -183,7 +185,9 @@ def sign(
         ui.usage(f"{file} has {len(updates)} trust updates", "sign each before they are joined")
     old = lists.read_list(base) if base else None
     update = decode_update(updates[0])
-    data = make_update(update, _signers(key, pass_), signed=updates[0])
+    signers = _signers(key, pass_)
+    data = make_update(update, signers, signed=updates[0])
+    approvals.record_update(file, data, update, zip(signers, key, strict=True))
     write_atomic(file, data, overwrite=True)
     ui.out(str(file))
     _say_what_is_missing(file, update, data, old)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fwsign verify`: all ten steps on files."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -113,40 +114,46 @@ def verify(
     )
     parcels = split(envelope, payloads or ())
     trust = gather(demands, settings)
-    verifier = Verifier(trust.anchors, trust.policy)
-
-    def judge(parcel: Parcel) -> "Verdict":
-        return _judge(parcel, verifier, trust, time, manifest_only=manifest_only, typed=revocation)
-
+    judge = partial(
+        _judge,
+        verifier=Verifier(trust.anchors, trust.policy),
+        trust=trust,
+        at=time,
+        manifest_only=manifest_only,
+        typed=revocation,
+        native_keys=settings.native.key_digests,
+    )
     if len(parcels) > 1:
-        if attachments is not None:
-            ui.usage("--attachments with several envelopes", "verify them one by one")
-        status = _each(parcels, judge, as_json=as_json)
-        if status:
-            raise typer.Exit(status)
+        _each(parcels, judge, attachments, as_json=as_json)
         return
     from fwsign.cli.verify import verdict
 
     view = judge(parcels[0])
-    if attachments is not None:
-        from fwsign.cli.verify import attachment_files  # few write them
-
-        for path in attachment_files.write(view.release, attachments):
-            ui.note(f"wrote {path}")
+    _write(view, attachments)
     if as_json:
         ui.print_json(verdict.as_json(view))
     else:
         verdict.show(parcels[0].envelope, view)
 
 
+def _write(view: "Verdict", attachments: Path | None) -> None:
+    """Write the attachments to a directory, if one was given."""
+    if attachments is not None:
+        from fwsign.cli.verify import attachment_files  # few write them
+
+        for path in attachment_files.write(view.release, attachments):
+            ui.note(f"wrote {path}")
+
+
 def _judge(
     parcel: Parcel,
+    *,
     verifier: "Verifier",
     trust: Trust,
     at: datetime,
-    *,
     manifest_only: bool,
     typed: str | None,
+    native_keys: Collection[bytes],
 ) -> "Verdict":
     """Run all steps for one envelope."""
     from fwsign.cli.verify import attachment_files, payload_files, verdict
@@ -158,7 +165,15 @@ def _judge(
     if trust.policy.revocation != "off":
         inputs.refuse_unused(trust.policy.crls, release)
     documents, payloads = attachment_files.apart(release, parcel.payloads)
-    found = payload_files.receive(release, parcel.envelope, payloads, manifest_only=manifest_only)
+    receive = partial(
+        payload_files.receive, release, parcel.envelope, payloads, manifest_only=manifest_only
+    )
+    if native_keys or (release.text is not None and release.text.native):
+        from fwsign.cli.verify import native  # few releases state native signatures
+
+        found = native.received(receive, release, native_keys)
+    else:
+        found = receive()
     attached = attachment_files.check(release, parcel.envelope, documents)
     unchecked = [
         *release.unchecked,
@@ -168,9 +183,18 @@ def _judge(
     return verdict.Verdict(release, unchecked, found, trust.places, typed, attached)
 
 
-def _each(parcels: Sequence[Parcel], judge: Callable[[Parcel], "Verdict"], *, as_json: bool) -> int:
-    """Judge several envelopes, print each verdict, and return the worst exit status."""
+def _each(
+    parcels: Sequence[Parcel],
+    judge: Callable[[Parcel], "Verdict"],
+    attachments: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Judge several envelopes, print each verdict, and exit with the worst status."""
     from fwsign.cli.verify import verdict
+
+    if attachments is not None:
+        ui.usage("--attachments with several envelopes", "verify them one by one")
 
     statuses = []
     for parcel in parcels:
@@ -192,4 +216,5 @@ def _each(parcels: Sequence[Parcel], judge: Callable[[Parcel], "Verdict"], *, as
         else:
             verdict.show(parcel.envelope, view)
     ui.note(f"{statuses.count(0)} of {len(statuses)} verified")
-    return answer.worst(statuses)
+    if status := answer.worst(statuses):
+        raise typer.Exit(status)

@@ -3,15 +3,16 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
 from fwsign.cli import ui
 from fwsign.cli.payloads import check_blocks, opened
 from fwsign.errors import Failed
 from fwsign.format.component import Component, is_inside
-from fwsign.format.payload import Blocks, PayloadSource
+from fwsign.format.payload import Blocks, PayloadSink, PayloadSource
 from fwsign.format.payload import receive as receive_payload
 from fwsign.verify.verified import VerifiedRelease
 
@@ -19,8 +20,16 @@ if TYPE_CHECKING:
     from fwsign.files import Accept
 
 
+_NO_SINKS: Final[Mapping[str, PayloadSink]] = MappingProxyType({})
+
+
 def receive(
-    release: VerifiedRelease, envelope: Path, given: Sequence[Path], *, manifest_only: bool
+    release: VerifiedRelease,
+    envelope: Path,
+    given: Sequence[Path],
+    *,
+    manifest_only: bool,
+    sinks: Mapping[str, PayloadSink] = _NO_SINKS,
 ) -> dict[str, Path | None]:
     """Check all payloads; return each component's payload path, None if it was not found.
 
@@ -29,13 +38,14 @@ def receive(
         envelope: the envelope; payloads are searched beside it.
         given: the files on the command line; each must be the payload of some component.
         manifest_only: leave out payloads that are not there.
+        sinks: take the bytes of components, by name; of others nothing is kept.
     """
     found: dict[str, Path | None] = {}
     named = _match(release.components, given)
     for component in release.components:
         path = named.get(component.name)
         if is_inside(component.uri):
-            release.receive(component)
+            release.receive(component, None, sinks.get(component.name))
             found[component.name] = envelope
             if path is not None:  # a payload that is there is judged anyway
                 with opened(path, "pipes") as source:
@@ -48,11 +58,12 @@ def receive(
                 raise _missing(component, envelope)
             found[component.name] = None
             continue
-        if (blocks := list_used(release, component)) is not None:
+        sink, blocks = sinks.get(component.name), list_used(release, component)
+        if blocks is not None and sink is None:
             check_blocks(path, component, blocks, accept)
         else:
             with opened(path, accept) as source:
-                release.receive(component, source)
+                release.receive(component, source, sink)
         found[component.name] = path
     return found
 

@@ -13,6 +13,7 @@ from fwsign.receipts.facts import (
     attachment_facts,
     component_facts,
     content_facts,
+    native_words,
     notice_words,
     release_facts,
     rfc3339,
@@ -63,6 +64,7 @@ def as_json(view: Verdict) -> dict[str, Any]:
                 **component_facts(component),
                 "payload": str(path) if (path := view.payloads[component.name]) else None,
                 "checked_by": _checked_by(view, component),
+                **_native_as_json(view, component),
             }
             for component in release.components
         ],
@@ -84,6 +86,12 @@ def _checked_by(view: Verdict, component: Component) -> str | None:
     if view.payloads[component.name] is None:
         return None
     return "digest" if list_used(view.release, component) is None else "block list"
+
+
+def _native_as_json(view: Verdict, component: Component) -> dict[str, Any]:
+    """Return what is stated of a native signature, and checked where the payload is here."""
+    stated = view.release.native(component)
+    return {} if stated is None else {"native": stated.as_json()}
 
 
 def _signer_as_json(one: VerifiedSigner) -> dict[str, Any]:
@@ -126,16 +134,7 @@ def show(envelope: Path, view: Verdict) -> None:
         ui.out(f"  signer     {' < '.join(names)}, {one.algorithm}")
         if one.signed_at is not None:
             ui.out(f"  signed     {one.signed_at} or before, says {one.tsa}")
-    for component in release.components:
-        where = view.payloads[component.name] or "not here"
-        by = ", by its block list" if _checked_by(view, component) == "block list" else ""
-        digest = component.digest.value.hex()
-        ui.out(
-            f"  payload    {component.name}, {component.size} bytes, {digest[:16]}..., {where}{by}"
-        )
-    for attachment in attachments_of(release):
-        place = view.attachments[attachment.name] or "not here"
-        ui.out(f"  attachment {attachment.name}, {attachment.media_type}, {place}")
+    _show_content(view)
     for place in view.anchors:
         ui.out(f"  anchor     {place}")
     for name in view.unchecked:
@@ -149,3 +148,20 @@ def show(envelope: Path, view: Verdict) -> None:
         ui.next_command(
             "flash", envelope, "--port", "PORT", *(("--device-data", "CSV") if data else ())
         )
+
+
+def _show_content(view: Verdict) -> None:
+    """Print the payloads and the attachments."""
+    release = view.release
+    for component in release.components:
+        where = view.payloads[component.name] or "not here"
+        by = ", by its block list" if _checked_by(view, component) == "block list" else ""
+        digest = component.digest.value.hex()
+        ui.out(
+            f"  payload    {component.name}, {component.size} bytes, {digest[:16]}..., {where}{by}"
+        )
+        if (stated := release.native(component)) is not None:
+            ui.out(f"  native     {native_words(stated)}")
+    for attachment in attachments_of(release):
+        place = view.attachments[attachment.name] or "not here"
+        ui.out(f"  attachment {attachment.name}, {attachment.media_type}, {place}")

@@ -71,8 +71,10 @@ class HeldRelease:
 
     Raises:
         Failed: `state.unchecked`; `io.*` where a payload cannot be read.
-        Tampered: `tampered.payload-size`, `tampered.payload-digest`.
-        Unsuitable: `unsuitable.payload`: there is nothing for flash in it.
+        Tampered: `tampered.payload-size`, `tampered.payload-digest`, `tampered.native`.
+        Untrusted: `untrusted.native-key`: the native signature is by other keys than stated.
+        Unsuitable: `unsuitable.payload`: there is nothing for flash in it;
+            `unsuitable.security-version`.
         Malformed: `malformed.size`, `malformed.image`, `malformed.device-data`.
     """
 
@@ -133,6 +135,10 @@ def _receive(release: VerifiedRelease, component: Component, find: Find, *, raw:
         if not raw:
             raise
         image = Image("unknown", notes=(error.message,))
+    if (stated := release.native(component)) is not None:
+        from fwsign.native.agreement import check  # where the release states one
+
+        check(component.name, stated, memory.getvalue())
     return Payload(component, memory.getvalue(), image)
 
 

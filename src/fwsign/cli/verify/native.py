@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Native signatures in `fwsign verify`: they agree with the release, and with fwsign.toml."""
+
+import io
+from collections.abc import Collection
+from pathlib import Path
+from typing import Protocol
+
+from fwsign import native
+from fwsign.errors import check_limit
+from fwsign.native.agreement import MAX_IMAGE, check, check_keys
+from fwsign.verify.verified import VerifiedRelease
+
+
+class Receive(Protocol):
+    """Checks all payloads of a release; see `fwsign.cli.verify.payload_files.receive`."""
+
+    def __call__(self, *, sinks: dict[str, io.BytesIO]) -> dict[str, Path | None]:
+        """Fill the sinks, and return the path of each component's payload."""
+
+
+def received(
+    receive: Receive, release: VerifiedRelease, expected: Collection[bytes]
+) -> dict[str, Path | None]:
+    """Check all payloads, and the native signatures in them.
+
+    Args:
+        receive: checks the payloads.
+        release: the verified release.
+        expected: the digests of the keys that fwsign.toml expects; empty if it names none. Then
+            only what the release states is checked.
+
+    Raises:
+        FwsignError: as `fwsign.native.agreement.check`; `untrusted.native-key`.
+    """
+    looked_at = [
+        one for one in release.components if release.native(one) or (expected and one.flash)
+    ]
+    for one in looked_at:
+        check_limit(one.size, MAX_IMAGE, f"{one.name}: an image of {one.size} bytes")
+    sinks = {one.name: io.BytesIO() for one in looked_at}
+    found = receive(sinks=sinks)
+    for name, memory in sinks.items():
+        if found[name] is not None:
+            _judge(release, name, memory.getvalue(), expected)
+    return found
+
+
+def _judge(release: VerifiedRelease, name: str, image: bytes, expected: Collection[bytes]) -> None:
+    stated = release.native(name)
+    found = check(name, stated, image) if stated is not None else native.read(image)
+    if expected and found is not None:
+        check_keys(name, found, expected)

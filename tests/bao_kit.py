@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytest
@@ -103,16 +104,19 @@ class Bao:
         assert reply.status in (200, 204), reply
         return self.uri(name, mount=mount)
 
-    def uri(self, name: str, scheme: str = "openbao", **options: object) -> str:
+    def uri(
+        self, name: str, options: Mapping[str, object] = MappingProxyType({}), **more: object
+    ) -> str:
         """Return a key's URI that needs no environment; options replace those that it has."""
         given: dict[str, object] = {
             "address": self.address,
             "ca": self.ca,
             "token-file": self.token_file,
             **options,
+            **more,
         }
         query = "&".join(f"{one}={value}" for one, value in given.items() if value is not None)
-        return f"{scheme}:{name}?{query}"
+        return f"openbao:{name}?{query}"
 
     def environment(self) -> dict[str, str]:
         """Return what the environment says instead of a URI's options: `openbao:NAME` is enough."""
@@ -193,6 +197,14 @@ def bao(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bao]:
     """Run one OpenBao for all tests; each test makes keys with names of its own."""
     with running(tmp_path_factory.mktemp("bao")) as server:
         yield server
+
+
+@pytest.fixture
+def no_steering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away what steers clients of OpenBao and Vault, and the home directory."""
+    for name in set(os.environ) - set(without_steering()):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
 
 
 @contextmanager

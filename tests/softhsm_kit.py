@@ -9,7 +9,9 @@ a test starts want `softhsm.environment`.
 """
 
 import os
+import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -28,6 +30,8 @@ SO_PIN: Final = "5820-officer"
 TOKEN: Final = "fwsign tests"
 OTHER: Final = "another token"
 """A second token, with the same PIN."""
+LEAVING: Final = "leaving token"
+"""A third one, which a test deletes."""
 _MODULES: Final = (
     "/usr/lib/softhsm/libsofthsm2.so",
     "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
@@ -52,6 +56,7 @@ class SoftHsm:
         (folder / "softhsm2.conf").write_text(settings, encoding="utf-8")
         self._ids = count(1)
         self._known: dict[str, Any] = {}
+        self._shared: dict[str, str] = {}
 
     @property
     def module(self) -> str:
@@ -81,6 +86,47 @@ class SoftHsm:
         self._known[label] = key.public_key()
         return self.uri(label, token=token)
 
+    def once(self, alg: str, label: str, *, again: bool = False) -> str:
+        """Return the URI of a key that tests share; `again` makes one more with its label."""
+        wanted = f"{label} again" if again else label
+        if wanted not in self._shared:
+            self._shared[wanted] = self.make(alg, label)
+        return self._shared[wanted]
+
+    def facts(self, token: str) -> dict[str, str]:
+        """Return serial, slot and slot's description of a token, as a URI has them."""
+        for part in self.run("--show-slots").split("\nSlot ")[1:]:
+            known = dict(re.findall(r"^ +([A-Z][^:]*): *(.*?) *$", part, re.MULTILINE))
+            if known["Label"] == token:
+                about = {"serial": known["Serial number"], "slot": part.split()[0]}
+                return {**about, "description": quote(known["Description"])}
+        raise AssertionError(token)
+
+    def generate(self, kind: str, label: str, *more: str) -> str:
+        """Have the token make a key, once, with pkcs11-tool; `kind` is one of its key types."""
+        if label not in self._shared:
+            identifier = f"{next(self._ids):04x}"
+            login = ("--module", self.module, "--token-label", TOKEN, "--login", "--pin", PIN)
+            made = ("--keypairgen", "--key-type", kind, "--label", label, "--id", identifier)
+            self.run(*login, *made, *more, program="pkcs11-tool")
+            self._shared[label] = self.uri(label)
+        return self._shared[label]
+
+    def list(self, label: str) -> str:
+        """Return what pkcs11-tool says of a private key by its label."""
+        login = ("--module", self.module, "--token-label", TOKEN, "--login", "--pin", PIN)
+        told = self.run(*login, "--list-objects", "--type", "privkey", program="pkcs11-tool")
+        parts = told.split("Private Key Object")
+        wanted = re.compile(f"label: *{re.escape(label)}\n")
+        return "".join(one for one in parts if wanted.search(one))
+
+    def add_certificate(self, path: Path, label: str) -> None:
+        """Put a certificate in DER beside the key that `put` has put there last."""
+        identifier = f"{next(self._ids) - 1:04x}"
+        login = ("--module", self.module, "--token-label", TOKEN, "--login", "--pin", PIN)
+        thing = ("--write-object", path, "--type", "cert", "--label", label, "--id", identifier)
+        self.run(*login, *thing, program="pkcs11-tool")
+
     def public_key(self, label: str) -> Any:
         """Return the public half of a key that `make` or `put` has put there."""
         return self._known[label]
@@ -89,10 +135,10 @@ class SoftHsm:
         """Make a token; a process that has used the library before does not see it."""
         self.run("--init-token", "--free", "--label", label, "--pin", PIN, "--so-pin", SO_PIN)
 
-    def run(self, *arguments: object) -> str:
-        """Run softhsm2-util."""
+    def run(self, *arguments: object, program: str = "softhsm2-util") -> str:
+        """Run a program with these tokens."""
         done = subprocess.run(
-            [require_program("softhsm2-util"), *map(str, arguments)],
+            [require_program(program), *map(str, arguments)],
             env={**os.environ, **self.environment},
             capture_output=True,
             text=True,
@@ -108,12 +154,13 @@ def _new(alg: str) -> Any:
 
 @pytest.fixture(scope="session")
 def softhsm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftHsm]:
-    """Return SoftHSM2 with two tokens; this process and its children use them."""
+    """Return SoftHSM2 with its tokens; this process and its children use them."""
     require_program("softhsm2-util")
     require_package("pkcs11")
     made = SoftHsm(tmp_path_factory.mktemp("softhsm"))
     made.new_token(TOKEN)
     made.new_token(OTHER)
+    made.new_token(LEAVING)
     before = os.environ.get("SOFTHSM2_CONF")
     os.environ.update(made.environment)
     yield made
@@ -121,3 +168,11 @@ def softhsm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftHsm]:
         del os.environ["SOFTHSM2_CONF"]
     else:
         os.environ["SOFTHSM2_CONF"] = before
+
+
+@pytest.fixture(autouse=True)
+def _logged_out() -> Iterator[None]:
+    """Log out after each test: a command ends with its process, a test does not."""
+    yield
+    if (login := sys.modules.get("fwsign.keys.pkcs11_login")) is not None:
+        login.end_all()

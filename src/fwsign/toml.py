@@ -45,6 +45,11 @@ class TomlTable:
             raise self.wrong(key, "a list of texts", value)
         return tuple(value)
 
+    def one_or_more(self, key: str) -> tuple[str, ...]:
+        """Return a text, or each of a list of texts; empty if there is none."""
+        self._known.add(key)
+        return (self.take(key, str),) if isinstance(self._left.get(key), str) else self.texts(key)
+
     def place(self, key: str, default: Path | None = None) -> Path:
         """Return an absolute path."""
         text = self.take(key, str, str(default) if default else None)

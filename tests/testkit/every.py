@@ -6,6 +6,7 @@ from testkit import (
     content_vectors,
     device_vectors,
     path_vectors,
+    role_vectors,
     signer_vectors,
     time_vectors,
     token_vectors,
@@ -22,6 +23,7 @@ RELEASES: tuple[Vector, ...] = (
     *time_vectors.VECTORS,
     *token_vectors.VECTORS,
     *signer_vectors.VECTORS,
+    *role_vectors.VECTORS,
     *device_vectors.VECTORS,
 )
 UPDATES: tuple[TrustVector, ...] = trust_vectors.VECTORS

@@ -10,7 +10,16 @@ from typing import Any
 from fwsign.errors import FwsignError
 from fwsign.trust.lists import TrustAnchor, TrustState
 from fwsign.trust.update import apply_chain
-from fwsign.verify import Anchor, DevicePolicy, Recorded, Slot, Verifier
+from fwsign.verify import (
+    Anchor,
+    DevicePolicy,
+    Recorded,
+    Role,
+    SignerPolicy,
+    Slot,
+    Verifier,
+    parse_rule,
+)
 
 
 class Bytes:
@@ -99,5 +108,18 @@ def policy(given: dict[str, Any], read: Bytes) -> DevicePolicy:
         "tsa_anchors": tuple(anchor(one, read) for one in given["tsa_anchors"]),
         "allow_stale": timedelta(seconds=given["allow_stale"]),
         "time_floor": datetime.fromisoformat(floor) if floor else None,
+        "signers": signers(given["signers"]) if "signers" in given else None,
     }
     return DevicePolicy(**{**given, **changes})
+
+
+def signers(given: dict[str, Any]) -> SignerPolicy:
+    """Read who must sign."""
+    roles = (
+        Role(label, tuple(one.get("key", ())), **{name: one[name] for name in one.keys() - {"key"}})
+        for label, one in given["roles"].items()
+    )
+    rule = given["signers"]
+    return SignerPolicy(
+        tuple(roles), parse_rule(rule) if rule else None, tuple(given["algorithms"])
+    )

@@ -8,6 +8,8 @@ from typing import Any
 from blocks_kit import LONG
 from fwsign.errors import CODES
 from fwsign.trust.lists import TrustAnchor
+from fwsign.verify.rule import write_rule
+from fwsign.verify.signer_policy import SignerPolicy
 from fwsign.x509.anchor import Anchor
 from support import PAYLOAD, der
 from testkit.fixed import scope
@@ -60,6 +62,7 @@ class Writer:
         with scope(f"release {vector.name}"):
             made = vector.make()
         policy = made.policy._asdict()
+        signers = _signers(policy.pop("signers"))
         for name in NOT_WRITTEN:
             if policy.pop(name):
                 raise AssertionError(f"{vector.name} has {name}, which no file says")
@@ -80,6 +83,7 @@ class Writer:
                 key: list(names) for key, names in made.policy.pinned_vendors.items()
             },
         }
+        policy |= signers
         return self._finish(
             "release",
             vector,
@@ -133,3 +137,17 @@ class Writer:
         if len(data) > LONG_RUN and data.count(data[:1]) == len(data):
             return {"repeat": base64.b64encode(data[:1]).decode(), "times": len(data)}
         return base64.b64encode(data).decode()
+
+
+def _signers(policy: SignerPolicy | None) -> dict[str, Any]:
+    """Write who must sign, in the words of device.toml."""
+    if policy is None:
+        return {}
+    roles = {}
+    for role in policy.roles:
+        fields = role._asdict()
+        keys = list(fields.pop("keys"))
+        said = {name: one for name, one in fields.items() if one is not None and name != "label"}
+        roles[role.label] = {**({"key": keys} if keys else {}), **said}
+    rule = write_rule(policy.rule) if policy.rule else None
+    return {"signers": {"signers": rule, "algorithms": list(policy.algorithms), "roles": roles}}

@@ -243,7 +243,7 @@ def test_a_verified_release_cannot_be_made() -> None:
         VerifiedRelease()
     with pytest.raises(TypeError):
         VerifiedRelease("build.bin")  # type: ignore[call-arg]
-    with pytest.raises(TypeError, match="missing 10 required keyword-only arguments"):
+    with pytest.raises(TypeError, match="missing 11 required keyword-only arguments"):
         seal(manifest=None)  # type: ignore[call-arg, arg-type]
 
 

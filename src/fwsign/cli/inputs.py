@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read values of the command line: times, passphrases, PEM files."""
 
-import codecs
 import contextlib
 import os
 import sys
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 PEM_LIMIT: Final = 4 * 1024 * 1024
 """Bytes of a file with certificates or CRLs."""
-PASSPHRASE_LIMIT: Final = 4096
 STREAM: Final = Path("-")
 """Standard input or output; for a file with that name, the user writes a path."""
 _KINDS: Final = {"CERTIFICATE": "certificate", "X509 CRL": "CRL"}
@@ -119,6 +117,8 @@ def _check_source(source: str) -> tuple[str, str]:
 
 
 def _from(source: str) -> bytes:
+    from fwsign.keys.secret_file import SECRET_LIMIT  # not every command has a passphrase
+
     kind, rest = _check_source(source)
     if kind == "env":
         value = os.environ.get(rest)
@@ -130,28 +130,24 @@ def _from(source: str) -> bytes:
             )
         return _first_line(value.encode(errors="surrogateescape"), source)
     if kind == "file":
-        return _first_line(read_bytes(Path(rest), PASSPHRASE_LIMIT), source)
+        return _first_line(read_bytes(Path(rest), SECRET_LIMIT), source)
     try:
         with os.fdopen(int(rest), "rb", closefd=False) as file:
-            found = file.read(PASSPHRASE_LIMIT + 1)
+            found = file.read(SECRET_LIMIT + 1)
     except OSError as error:
         raise io_error(error, source) from error
-    if len(found) > PASSPHRASE_LIMIT:
-        raise Failed("io.format", f"{source} gives more than {PASSPHRASE_LIMIT} bytes")
+    if len(found) > SECRET_LIMIT:
+        raise Failed("io.format", f"{source} gives more than {SECRET_LIMIT} bytes")
     return _first_line(found, source)
 
 
 def _first_line(data: bytes, source: str) -> bytes:
-    """Return a passphrase in openssl's way, without the additions of editors.
+    from fwsign.keys.secret_file import first_line  # not every command has a passphrase
 
-    Encoding marks and line ends do not belong to it. UTF-16 becomes UTF-8.
-    """
-    from fwsign.keys import pem  # not every command has a passphrase
-
-    line, end, rest = pem.as_utf8(data).removeprefix(codecs.BOM_UTF8).partition(b"\n")
-    if end and rest.strip():
+    line, more = first_line(data)
+    if more:
         ui.note(f"{source} has several lines, the first is the passphrase")
-    return line.rstrip(b"\r")
+    return line
 
 
 def _prompt(what: str, option: str, *, confirm: bool) -> bytes:

@@ -51,6 +51,17 @@ def _is_ours(path: Path) -> bool:
         return False
 
 
+def in_file(name: str) -> Path:
+    """Return the path of a key that has to be in a file.
+
+    Raises:
+        Failed: `key.unsupported`: it is elsewhere.
+    """
+    from fwsign.keys import is_elsewhere, key_file
+
+    return Path(key_file(name) if is_elsewhere(name) or name.startswith("file:") else name)
+
+
 def read(data: bytes, passphrase: Any, name: Path) -> list[Any]:
     """Return the things in a file, without the EC parameters that openssl puts before a key."""
     from fwsign.keys.formats import read_any

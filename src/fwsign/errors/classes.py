@@ -47,9 +47,16 @@ class FwsignError(Exception):
 
     def with_hint(self, hint: str) -> Self:
         """Return the same refusal with another hint."""
+        return self._again(self.message, hint)
+
+    def with_more(self, *more: str) -> Self:
+        """Return the same refusal with more in its message."""
+        return self._again("; ".join((self.message, *more)), self.hint)
+
+    def _again(self, message: str, hint: str | None) -> Self:
         return type(self)(
             self.code,
-            self.message,
+            message,
             step=self.step,
             expected=self.expected,
             found=self.found,

@@ -19,6 +19,9 @@ SHA256: Final = -16
 
 Family: TypeAlias = Literal["ECDSA", "RSA", "Ed25519", "ML-DSA"]
 """Keys of a family are made, sign and verify in one way."""
+Strength: TypeAlias = Literal["classic", "post-quantum"]
+"""Whether signatures withstand quantum computers."""
+STRENGTHS: Final[tuple[Strength, ...]] = ("classic", "post-quantum")
 
 
 class DigestAlgorithm(NamedTuple):
@@ -76,6 +79,11 @@ class KeyKind(NamedTuple):
     certificates: Mapping[str, bytes]
     digest: str = ""
     new: tuple[NewKeyKind, ...] = ()
+
+    @property
+    def strength(self) -> "Strength":
+        """Whether its signatures withstand quantum computers."""
+        return "post-quantum" if self.family == "ML-DSA" else "classic"
 
     def imported(self, half: Literal["PublicKey", "PrivateKey", ""]) -> Any:
         """Return cryptography's type of one half of a key; without a half, that of its curve.

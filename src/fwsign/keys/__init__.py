@@ -43,6 +43,8 @@ KDFS = ("scrypt", "pbkdf2")
 # One letter before the colon is a Windows drive, not a scheme.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
 
+_PIN = re.compile(r"([?&;:][^?&;:=]*pin[^?&;:=]*(?<!pin-source)=)[^?&;]*", re.IGNORECASE)
+
 
 class Signer(Protocol):
     """A holder of a private key: a file, a token, a service."""
@@ -105,7 +107,7 @@ def open_key(uri: str, passphrase: Passphrase) -> HeldKey:
         passphrase: as for `signer_from_uri`.
 
     Raises:
-        Failed: as `signer_from_uri`, but keys of any algorithm are opened.
+        Failed: as `signer_from_uri`, but keys of any algorithm are opened; `state.library`.
     """
     from importlib import import_module
 
@@ -114,7 +116,18 @@ def open_key(uri: str, passphrase: Passphrase) -> HeldKey:
         from fwsign.keys.file_key import FileKey
 
         return FileKey(key_file(uri), passphrase)
-    opened: HeldKey = import_module(f"fwsign.keys.{_BACKENDS[scheme]}").open_key(uri, passphrase)
+    backend = _BACKENDS[scheme]
+    try:
+        opened: HeldKey = import_module(f"fwsign.keys.{backend}").open_key(uri, passphrase)
+    except ModuleNotFoundError as error:
+        library = str(error.name).partition(".")[0]
+        raise Failed(
+            "state.library",
+            f"keys of {scheme}: need the library {library}, which is not installed",
+            expected=library,
+            found="nothing",
+            hint=f"pip install 'fwsign[{backend}]'",
+        ) from error
     return opened
 
 
@@ -127,6 +140,12 @@ def is_file(uri: str) -> bool:
     return _scheme(uri) == "file"
 
 
+def is_elsewhere(name: str) -> bool:
+    """Tell whether a word is the URI of a key that is not in a file; other words are paths."""
+    found = _SCHEME.fullmatch(name)
+    return found is not None and found[1].lower() in _BACKENDS
+
+
 def key_file(uri: str) -> str:
     """Return the path of the key file that a URI names.
 
@@ -137,11 +156,16 @@ def key_file(uri: str) -> str:
     if not is_file(uri):
         raise Failed(
             "key.unsupported",
-            f"{uri} is not a file, and this command needs a key in a file",
+            f"{shown(uri)} is not a file, and this command needs a key in a file",
             expected="file",
             found=_scheme(uri),
         )
     return _path_of(found[2]) if found else uri
+
+
+def shown(uri: str) -> str:
+    """Return a key's URI as it may be shown: without a PIN that somebody wrote into it."""
+    return _PIN.sub(r"\1...", uri)
 
 
 def _scheme(uri: str) -> str:

@@ -116,9 +116,9 @@ def check(options: McubootOptions, security_version: int | None) -> None:
     if len(options.boot_record) > MAX_BOOT_RECORD or not options.boot_record.isascii():
         expected = f"at most {MAX_BOOT_RECORD} ascii characters"
         raise unfit("boot record", expected, f'"{options.boot_record}"')
-    for kind, value in options.custom:
-        if not _HEX.fullmatch(value):
-            raise unfit(f"value of custom tlv {kind:#06x}", "hex, two digits a byte", f'"{value}"')
+    for kind, text in options.custom:
+        if not _HEX.fullmatch(text):
+            raise unfit(f"value of custom tlv {kind:#06x}", "hex, two digits a byte", f'"{text}"')
         if kind not in _VENDOR_TLVS or not 0xA0 <= kind & 0xFF <= 0xFE:
             raise unfit("type of a custom tlv", "a low byte of 0xa0 to 0xfe", f"{kind:#06x}")
     kinds = [kind for kind, _ in options.custom]

@@ -7,7 +7,6 @@ that is slow, wordy or not the real one can only make signing fail, within `TOTA
 
 import http.client
 import secrets
-import threading
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -17,6 +16,7 @@ from fwsign.format import cbor
 from fwsign.format.cose import MAX_TOKEN_SIZE
 from fwsign.format.payload import digest
 from fwsign.keys import asn1
+from fwsign.keys.exchange import read_bounded, within
 from fwsign.x509 import der
 from fwsign.x509.token import parse_token
 
@@ -108,25 +108,11 @@ def _address(url: str) -> SplitResult:
 
 
 def _exchange(url: str, parts: SplitResult, request: bytes) -> bytes:
-    """Post the request in a thread, and abandon the thread when its time is up."""
-    outcome: list[bytes | Exception] = []
-
-    def run() -> None:
-        try:
-            outcome.append(_post(parts, request))
-        except Exception as error:  # noqa: BLE001 - raised by the other thread
-            outcome.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(TOTAL_SECONDS)
-    found = outcome[0] if outcome else TimeoutError(f"no answer in {TOTAL_SECONDS} seconds")
-    if isinstance(found, bytes):
-        return found
-    if isinstance(found, (OSError, http.client.HTTPException, UnicodeError)):
-        reason = str(found) or type(found).__name__
-        raise Failed("io.tsa", f"{url}: {reason}", found=reason) from found
-    raise found
+    try:
+        return within(TOTAL_SECONDS, lambda: _post(parts, request))
+    except (OSError, http.client.HTTPException, UnicodeError) as error:
+        reason = str(error) or type(error).__name__
+        raise Failed("io.tsa", f"{url}: {reason}", found=reason) from error
 
 
 def _post(parts: SplitResult, request: bytes) -> bytes:
@@ -148,17 +134,7 @@ def _post(parts: SplitResult, request: bytes) -> bytes:
                 place = response.getheader("Location")
                 to = f" to {place}, which is not followed" if place else ""
                 raise OSError(f"status {response.status}{to}")
-            data = _read(response)
+            data = read_bounded(response, MAX_RESPONSE_SIZE)
     finally:
         connection.close()
     return data
-
-
-def _read(response: http.client.HTTPResponse) -> bytes:
-    """Read in pieces: a single `read` would read a chunk of size -1 without end."""
-    found = bytearray()
-    while data := response.read1(MAX_RESPONSE_SIZE + 1 - len(found)):
-        found += data
-        if len(found) > MAX_RESPONSE_SIZE:
-            raise OSError(f"an answer of more than {MAX_RESPONSE_SIZE} bytes")
-    return bytes(found)

@@ -33,16 +33,24 @@ no clock, and needs `cryptography` alone. It returns or raises a `fwsign.errors.
 """
 
 from fwsign.verify.policy import DevicePolicy, Recorded, Slot
+from fwsign.verify.rule import parse_rule
+from fwsign.verify.signer_policy import Role, SignerPolicy
+from fwsign.verify.signers import Clause, Demand
 from fwsign.verify.verified import VerifiedRelease, VerifiedSigner
 from fwsign.verify.verifier import Verifier
 from fwsign.x509.anchor import Anchor
 
 __all__ = [
     "Anchor",
+    "Clause",
+    "Demand",
     "DevicePolicy",
     "Recorded",
+    "Role",
+    "SignerPolicy",
     "Slot",
     "VerifiedRelease",
     "VerifiedSigner",
     "Verifier",
+    "parse_rule",
 ]

@@ -8,6 +8,8 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from fwsign.errors import Failed, Untrusted
 from fwsign.verify.example_keys import EXAMPLE_SPKI
+from fwsign.verify.seats import Way, Ways, reach
+from fwsign.verify.signer_policy import SignerPolicy, signers_fault
 from fwsign.x509.anchor import Anchor
 from fwsign.x509.chain import CertificationPath
 from fwsign.x509.constraints import dns_names, is_domain, permits, within_domain
@@ -59,6 +61,7 @@ class DevicePolicy(NamedTuple):
         threshold: how many distinct signers, or how many slots if there are any, must be there;
             by default one signer, or all slots.
         slots: the places that signers must fill.
+        signers: who must sign, by roles; beside the threshold and the slots, if they are given.
         profile: `strict`, or `compat` for PKIs that older tools made.
         revocation: "if-present" judges revocation if any CRL is at hand, "require" always.
         allow_stale: how long after its next update a CRL is still used, with a note.
@@ -88,6 +91,7 @@ class DevicePolicy(NamedTuple):
     allow_example_keys: bool = False
     tsa_anchors: tuple[Anchor, ...] = ()
     allow_stale: timedelta = timedelta(0)
+    signers: SignerPolicy | None = None
 
     def crl_reader(self) -> CrlReader:
         """Return a reader of the CRLs at hand, for one verification; of none if it is "off"."""
@@ -107,7 +111,9 @@ class DevicePolicy(NamedTuple):
     @property
     def one_ca_suffices(self) -> bool:
         """Whether a single CA could meet this policy by issuing several leaves."""
-        return not self.slots and self.needed > 1
+        needed = max(self.needed, self.signers.needed if self.signers else 0)
+        pinned = bool(self.slots) or not (self.signers is None or self.signers.one_ca_suffices)
+        return needed > 1 and not pinned
 
     def vendors_of(self, path: CertificationPath) -> tuple[str, ...]:
         """The vendors that a signer may sign for: the leaf's own, else those pinned for its key.
@@ -160,6 +166,8 @@ def check_policy(policy: DevicePolicy) -> None:
     _demand(policy.allow_stale >= timedelta(0), "CRLs that go stale before their time")
     limited = any(anchor.vendors for anchor in policy.tsa_anchors)
     _demand(not limited, "a time-stamping authority's anchor that is limited to vendors")
+    fault = signers_fault(policy.signers) if policy.signers is not None else None
+    _demand(fault is None, str(fault))
     if policy.time_floor is not None and policy.time_floor.utcoffset() is None:
         raise Failed("state.clock", "the time floor has no time zone")
 
@@ -190,23 +198,31 @@ def missing_signers(policy: DevicePolicy, paths: Sequence[CertificationPath]) ->
 
     Each leaf key counts once, however many certificates it has.
     """
-    leaves: set[str] = set()
-    filled: set[str] = set()
+    keys = [path.keys[0] for path in paths]
+    if policy.slots:
+        return _empty_slots(policy, paths)
+    if len(set(keys)) < policy.needed:
+        return f"{policy.needed} distinct signers, found {len(set(keys))}"
+    return None
+
+
+def _empty_slots(policy: DevicePolicy, paths: Sequence[CertificationPath]) -> str | None:
+    """Describe the slots that nobody fills; the search is that for roles."""
     pinned = {slot.spki: slot.name for slot in policy.slots}
-    for path in paths:
+    options: dict[str, Ways] = {slot.name: {} for slot in policy.slots}
+    for number, path in enumerate(paths):
         nearest = next((pinned[key] for key in path.keys if key in pinned), None)
-        if path.keys[0] in leaves or (policy.slots and nearest is None):
-            continue
-        leaves.add(path.keys[0])
         if nearest is not None:
-            filled.add(nearest)
-    found = len(filled) if policy.slots else len(leaves)
-    if found >= policy.needed:
+            same = sum(path.keys[0] == one.keys[0] and 1 << at for at, one in enumerate(paths))
+            way = Way(1 << number, same, ((0, nearest, number),))
+            options[nearest][way.used] = way
+    reached = reach(len(options), options.values())
+    best = [next(iter(ways.values())) for ways in reached if ways][-1]
+    filled = [name for _, name, _ in best.fills]
+    if len(filled) >= policy.needed:
         return None
-    if not policy.slots:
-        return f"{policy.needed} distinct signers, found {found}"
     empty = ", ".join(slot.name for slot in policy.slots if slot.name not in filled)
-    return f"{policy.needed} of {len(policy.slots)} slots, found {found}; empty: {empty}"
+    return f"{policy.needed} of {len(policy.slots)} slots, found {len(filled)}; empty: {empty}"
 
 
 def _distinct(items: Sequence[str]) -> bool:

@@ -19,6 +19,7 @@ from fwsign.format.payload import (
     receive,
 )
 from fwsign.format.text import Text
+from fwsign.verify.signers import Demand
 from fwsign.verify.stamp import Stamp
 from fwsign.x509.chain import CertificationPath
 from fwsign.x509.revocation import Issued
@@ -80,6 +81,7 @@ class VerifiedRelease:
         text: the text for people, None if it was cut off.
         vendor: the vendor's domain, from the signer's certificate or the policy's pins.
         signers: the verdicts on all blocks, including those that do not count.
+        demands: the demands of the policy about roles, with the signers that meet them.
         unchecked: the steps not run: "revocation" (no CRLs, or off), "vendor", "product" and
             "rollback" (the policy does not say).
         notes: notes for the caller.
@@ -91,6 +93,7 @@ class VerifiedRelease:
     __slots__ = (
         "_block_lists",
         "_integrated",
+        "demands",
         "known_time",
         "manifest",
         "manifest_digest",
@@ -106,6 +109,7 @@ class VerifiedRelease:
     text: Text | None
     vendor: str
     signers: tuple[VerifiedSigner, ...]
+    demands: tuple[Demand, ...]
     unchecked: tuple[str, ...]
     notes: tuple[str, ...]
     now: datetime
@@ -255,6 +259,7 @@ def seal(
     text: Text | None,
     vendor: str,
     signers: tuple[VerifiedSigner, ...],
+    demands: tuple[Demand, ...],
     unchecked: tuple[str, ...],
     notes: tuple[str, ...],
     now: datetime,
@@ -270,6 +275,7 @@ def seal(
         "text": text,
         "vendor": vendor,
         "signers": signers,
+        "demands": demands,
         "unchecked": unchecked,
         "notes": notes,
         "now": now,

@@ -24,6 +24,7 @@ from fwsign.format.text import Text
 from fwsign.verify.block import BlockVerifier, step
 from fwsign.verify.device import check_device
 from fwsign.verify.policy import DevicePolicy, check_policy, missing_signers
+from fwsign.verify.signers import Demand, judge_signers
 from fwsign.verify.verified import VerifiedRelease, VerifiedSigner, counted, seal
 from fwsign.x509.anchor import Anchor
 from fwsign.x509.constraints import is_domain
@@ -77,7 +78,7 @@ class Verifier:
             lists = decode_block_lists(manifest, decoded.integrated)
         with step(8):
             signers = tuple(self._limit_to_vendor(one, manifest, text) for one in signers)
-            self._check_signers(signers)
+            demands = self._check_signers(signers)
         counting = [one for one, _ in counted(signers)]
         now = max(one.now for one in counting)
         with step(9):
@@ -90,6 +91,7 @@ class Verifier:
             text=text,
             vendor=_vendor_name(self._policy.vendors_of(counted(signers)[0][1]), manifest) or "",
             signers=signers,
+            demands=demands,
             unchecked=unchecked,
             notes=self._notes(counting),
             now=now,
@@ -132,16 +134,30 @@ class Verifier:
         signers = tuple(verifier.verify(block, decoded.digest) for block in blocks)
         return decoded, manifest_digest, signers
 
-    def _check_signers(self, signers: Sequence[VerifiedSigner]) -> None:
-        """Step 6: enough blocks count. Raise a block's own refusal, if there is one, stale last."""
-        missing = missing_signers(self._policy, [path for _, path in counted(signers)])
-        if missing is None:
-            return
+    def _check_signers(self, signers: Sequence[VerifiedSigner]) -> tuple[Demand, ...]:
+        """Step 6: enough blocks count, of the right roles. Return what the roles demand, all met.
+
+        A block's own refusal is raised, if there is one, stale last.
+        """
+        paths = [path for _, path in counted(signers)]
+        missing = missing_signers(self._policy, paths)
+        demands = judge_signers(self._policy.signers, paths) if self._policy.signers else ()
+        unmet = [one for one in demands if not one.met]
+        if missing is None and not unmet:
+            return demands
         refusals = [one.refusal for one in signers if one.refusal is not None]
         if refusals:
-            raise min(refusals, key=lambda refusal: isinstance(refusal, Stale))
-        code: Code = "untrusted.slot" if self._policy.slots else "untrusted.signers"
-        raise Untrusted(code, f"the policy demands {missing}", expected=missing)
+            worst = min(refusals, key=lambda refusal: isinstance(refusal, Stale))
+            raise worst.with_more(*map(str, unmet))
+        code: Code = "untrusted.slot" if missing and self._policy.slots else "untrusted.signers"
+        wanted = [*([missing] if missing else []), *(one.wanted for one in unmet)]
+        words = [f"the policy demands {missing}"] if missing else []
+        raise Untrusted(
+            code,
+            "; ".join((*words, *map(str, unmet))),
+            expected="; ".join(wanted),
+            found="; ".join(one.there for one in unmet) or None,
+        )
 
     def _limit_to_vendor(
         self, signer: VerifiedSigner, manifest: suit.Manifest, text: Text | None
@@ -185,7 +201,8 @@ class Verifier:
     def _notes(self, signers: Sequence[VerifiedSigner]) -> tuple[str, ...]:
         notes = [note for signer in signers for note in signer.notes]
         if self._policy.one_ca_suffices:
-            notes.append("a single CA could meet this policy alone: no slots are pinned")
+            why = "its roles name no two CAs" if self._policy.signers else "no slots are pinned"
+            notes.append(f"a single CA could meet this policy alone: {why}")
         return tuple(dict.fromkeys(notes))
 
 

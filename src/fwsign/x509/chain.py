@@ -16,6 +16,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from fwsign.errors import Stale, Tampered, Untrusted
+from fwsign.format.algorithms import Strength
+from fwsign.format.cose import kind_of
 from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import Certificate, display_name, parse_certificate, signature_valid
 from fwsign.x509.constraints import check_vendors, dns_names, is_domain
@@ -44,6 +46,12 @@ class CertificationPath(NamedTuple):
     def keys(self) -> tuple[str, ...]:
         """The SPKI digests from the leaf's to the anchor's."""
         return (*(certificate.spki for certificate in self.certificates), self.anchor.spki)
+
+    @property
+    def strength(self) -> Strength:
+        """Whether signatures of the leaf's key withstand quantum computers."""
+        kind = kind_of(self.certificates[0].key if self.certificates else self.anchor.key)
+        return kind.strength if kind else "classic"
 
     @property
     def name(self) -> str:

@@ -8,11 +8,19 @@ import typer
 
 from fwsign.cli import inputs, quoting, ui
 from fwsign.cli.command import Command, Group, examples
-from fwsign.cli.keyfiles import certificates_from, output_path, private_key, public_key, read
+from fwsign.cli.key import checks
+from fwsign.cli.keyfiles import (
+    certificates_from,
+    in_file,
+    output_path,
+    private_key,
+    public_key,
+    read,
+)
 from fwsign.cli.options import ALG, JSON, KDF, KEY_PASS, NO_PASSPHRASE, PASS, refuse_kdf
 from fwsign.errors import Failed
 from fwsign.files import write_atomic
-from fwsign.keys import DEFAULT_ALGORITHM
+from fwsign.keys import DEFAULT_ALGORITHM, is_elsewhere
 
 if TYPE_CHECKING:
     from fwsign.keys.items import FileItem
@@ -35,7 +43,7 @@ command = typer.Typer(
 )
 
 _FILE: TypeAlias = Annotated[
-    Path, typer.Argument(readable=False, metavar="FILE", help="A private key, in any form.")
+    str, typer.Argument(metavar="FILE", help="A private key, in any form.")
 ]
 _FORCE: TypeAlias = Annotated[
     bool,
@@ -52,12 +60,18 @@ _NEW_PASS: TypeAlias = Annotated[
 @command.command(
     "new",
     cls=Command,
-    epilog=examples("fwsign key new release.key", "fwsign key new ci.key --alg ed25519"),
+    epilog=examples(
+        "fwsign key new release.key",
+        "fwsign key new ci.key --alg ed25519",
+        "fwsign key new 'pkcs11:token=acme;object=release' --pass env:PIN",
+    ),
 )
 def new(
-    file: Annotated[
-        Path,
-        typer.Argument(readable=False, metavar="FILE", help="The new key, in PEM."),
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="KEY", help="The new key: a file, in PEM, or a pkcs11: URI with its label."
+        ),
     ],
     *,
     alg: ALG = DEFAULT_ALGORITHM,
@@ -68,11 +82,17 @@ def new(
 ) -> None:
     """Make a private key without a certificate.
 
-    It is PKCS#8, encrypted with AES-256, readable by you alone. fwsign pki issue makes
-    keys that have a certificate.
+    In a file it is PKCS#8, encrypted with AES-256, readable by you alone. In a token it never
+    leaves it, and --pass is its PIN. fwsign pki issue makes keys that have a certificate.
     """
+    if is_elsewhere(name):
+        from fwsign.cli.key import held  # few keys are there
+
+        held.new(name, alg, pass_, file_options=bool(no_passphrase or kdf or force))
+        return
     from fwsign.keys.file import new_private_key, write_private_key
 
+    file = in_file(name)
     refuse_kdf(kdf, none=no_passphrase)
     output = output_path(file, force=force)
     passphrase = inputs.new_passphrase(pass_, none=no_passphrase, what=f"the new key {file}")
@@ -86,11 +106,15 @@ def new(
 @command.command(
     "show",
     cls=Command,
-    epilog=examples("fwsign key show release.key", "fwsign key show release.p12 --pass env:P"),
+    epilog=examples(
+        "fwsign key show release.key",
+        "fwsign key show release.p12 --pass env:P",
+        "fwsign key show 'pkcs11:token=acme;object=release' --pass env:PIN",
+    ),
 )
 def show(
-    file: Annotated[
-        Path, typer.Argument(readable=False, metavar="FILE", help="A key, in any form.")
+    name: Annotated[
+        str, typer.Argument(metavar="KEY", help="A file with a key, in any form, or a key's URI.")
     ],
     *,
     pass_: Annotated[
@@ -111,6 +135,12 @@ def show(
     from fwsign.cli.show.command import print_cards
     from fwsign.keys import formats, unlock
 
+    if is_elsewhere(name):
+        from fwsign.cli.key import held  # few keys are there
+
+        held.show(name, pass_, as_json=as_json)
+        return
+    file = in_file(name)
     source = inputs.passphrase_source(pass_, str(file)) if pass_ else None
     data = inputs.read_pem(file)
     found = formats.read_any(data, source, name=file)
@@ -128,12 +158,11 @@ def show(
 
 
 _IN: TypeAlias = Annotated[
-    Path,
+    str,
     typer.Argument(
-        readable=False,
         metavar="IN",
-        help="A key in any form; for public keys a certificate or request will do. - is "
-        "standard input.",
+        help="A key in any form; for public keys a certificate, a request or a key's URI will do. "
+        "- is standard input.",
     ),
 ]
 _OUT: TypeAlias = Annotated[
@@ -170,7 +199,7 @@ _LEGACY: TypeAlias = Annotated[
     ),
 )
 def convert(
-    source: _IN,
+    name: _IN,
     output: _OUT,
     *,
     to: _TO = "pkcs8",
@@ -188,13 +217,21 @@ def convert(
     IN is told by its content and stays as it is. pkcs8 is encrypted as --kdf says, openssh
     with bcrypt, p12 with PBKDF2; sec1 and pkcs1 cannot be.
     """
-    _check_options(
+    checks.check_options(
         to, der=der, cert=cert, legacy=legacy, new_pass=new_pass, no_passphrase=no_passphrase
     )
     if kdf and to != "pkcs8":
         ui.usage("--kdf is for --to pkcs8 alone")
     refuse_kdf(kdf, none=no_passphrase)
     target = output_path(output, force=force)
+    if to.startswith("public") and is_elsewhere(name):
+        from fwsign.cli.key import held  # few keys are there
+
+        _write(target, held.public(name, pass_, to, der=der), force=force, mode=_PUBLIC_MODE)
+        if output != inputs.STREAM:
+            ui.out(str(output))
+        return
+    source = in_file(name)
     data = inputs.read_pem(source)
     asked = inputs.passphrase_source(pass_, str(source))
     if to.startswith("public"):
@@ -224,7 +261,7 @@ def convert(
             name=output.stem,
         )
         _write(target, encoded, force=force, mode=_PRIVATE_MODE)
-        _warn(legacy=legacy, encrypted=passphrase is not None)
+        checks.warn(legacy=legacy, encrypted=passphrase is not None)
     if output != inputs.STREAM:
         ui.out(str(output))
 
@@ -245,7 +282,7 @@ def _write(target: Path, data: bytes, *, force: bool, mode: int) -> None:
     ),
 )
 def passwd(
-    file: _FILE,
+    name: _FILE,
     *,
     pass_: KEY_PASS = None,
     new_pass: _NEW_PASS = None,
@@ -260,10 +297,11 @@ def passwd(
     """
     from fwsign.keys import convert, unlock
 
+    file = in_file(name)
     refuse_kdf(kdf, none=no_passphrase)
     data = inputs.read_pem(file)
     source = inputs.passphrase_source(pass_, str(file))
-    _refuse_clash(new_pass, none=no_passphrase)
+    checks.refuse_clash(new_pass, none=no_passphrase)
     found = read(data, source, file)
     keys = [one for one in found if one.key is not None]
     if not keys:
@@ -297,42 +335,3 @@ def _kdf_of(one: "FileItem") -> str:
     if there is None or (there.scheme, there.verdict) != ("PBES2", "good"):
         return "scrypt"
     return "pbkdf2" if there.kdf.startswith("PBKDF2") else "scrypt"
-
-
-def _check_options(
-    to: str,
-    *,
-    der: bool,
-    cert: list[Path] | None,
-    legacy: bool,
-    new_pass: str | None,
-    no_passphrase: bool,
-) -> None:
-    """Refuse options that exclude each other, before any prompt."""
-    _refuse_clash(new_pass, none=no_passphrase)
-    if to != "p12" and (cert or legacy):
-        ui.usage(f"{'--cert' if cert else '--legacy'} is for --to p12 alone")
-    if der and to in ("openssh", "public-openssh"):
-        ui.usage(f"{to} is text, there is no DER of it")
-    if to.startswith("public") and (new_pass or no_passphrase):
-        ui.usage("a public key has no passphrase")
-    if to in ("sec1", "pkcs1") and not no_passphrase:
-        hint = "--no-passphrase writes it in clear, --to pkcs8 encrypts it"
-        ui.usage(f"{to} is not encrypted: its one way to do so is broken", hint)
-    if legacy and no_passphrase:
-        ui.usage("--legacy is a way to encrypt, --no-passphrase does not encrypt")
-
-
-def _refuse_clash(new_pass: str | None, *, none: bool) -> None:
-    if new_pass and none:
-        ui.usage("--new-pass and --no-passphrase exclude each other")
-
-
-def _warn(*, legacy: bool, encrypted: bool) -> None:
-    if legacy:
-        ui.note(
-            "WARNING: --legacy encrypts with 3DES and SHA-1, which are outdated: choose a long "
-            "passphrase, and delete the file once it is imported"
-        )
-    if not encrypted:
-        ui.note("warning: the key is not encrypted: whoever reads the file can use it")

@@ -180,6 +180,17 @@ def key_card(found: FileItem) -> dict[str, Any]:
     return told | ({"detail": found.detail} if found.detail else {})
 
 
+def held_card(place: str, public_key: Any) -> dict[str, Any]:
+    """Describe a key that is held elsewhere.
+
+    Args:
+        place: where, without secrets.
+        public_key: its public half.
+    """
+    told = {"kind": "private key", "place": place, **_key(public_key)}
+    return told | {"can be used for": uses(public_key)}
+
+
 def encryption_card(found: Encryption) -> dict[str, Any]:
     """Describe the encryption of a key, and the remedy if it is not good."""
     told: dict[str, Any] = {

@@ -115,7 +115,7 @@ def _opened(file: Path) -> BinaryIO:
         raise io_error(error, file) from error
 
 
-def print_cards(file: Path, found: list[dict[str, Any]], *, as_json: bool) -> None:
+def print_cards(file: Path | str, found: list[dict[str, Any]], *, as_json: bool) -> None:
     """Print a file's content, as one JSON object or as indented trees."""
     if as_json:
         ui.print_json({"file": str(file), "content": found})

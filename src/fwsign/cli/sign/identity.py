@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fwsign.cli import inputs, keyfiles, ui
 from fwsign.errors import Failed, Untrusted
-from fwsign.keys import signer_from_uri
+from fwsign.keys import shown, signer_from_uri
 from fwsign.signing.envelope import Identity, check_clock, check_margin, known_time
 from fwsign.x509.anchor import Anchor
 from fwsign.x509.constraints import dns_names, is_domain
@@ -39,7 +39,7 @@ class FoundSigner(NamedTuple):
     def name(self) -> str:
         """The signer's name in its certificate."""
         leaf = self._leaf
-        return leaf.name if leaf else self.uri
+        return leaf.name if leaf else shown(self.uri)
 
     @property
     def spki(self) -> str:
@@ -148,6 +148,8 @@ def opened(found: FoundSigner, source: str | None) -> Signing:
     """Open a signer's key."""
     from fwsign.keys.held import place_of  # where something is signed
 
-    signer = signer_from_uri(found.uri, inputs.passphrase_source(source, f"the key {found.uri}"))
+    signer = signer_from_uri(
+        found.uri, inputs.passphrase_source(source, f"the key {shown(found.uri)}")
+    )
     place = place_of(signer, found.uri)
     return Signing(Identity(signer, found.chain, found.crls), found.anchor, place)

@@ -25,6 +25,7 @@ from fwsign.gateway.config.follow_rules import (
     parse_follow,
 )
 from fwsign.gateway.config.identity import DeviceName, parse_identity
+from fwsign.gateway.config.signer_rules import parse_signers
 from fwsign.gateway.config.trial_rules import TrialRules, parse_trial
 from fwsign.gateway.config.verbs import NO_VERBS, Verbs, parse_exec
 from fwsign.keys.published import is_published
@@ -191,6 +192,7 @@ def _policy(table: TomlTable, vendor: str, product: str) -> DevicePolicy:
         revocation=how,
         allow_stale=stale,
         require_token=table.take("require_token", bool, default=False),
+        signers=parse_signers(table),
     )
     table.end()
     return policy

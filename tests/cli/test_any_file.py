@@ -196,8 +196,8 @@ class TestMinisig:
         (("--minisig", "--product", "x"), "--product with --minisig"),
         (("--hash-envelope", "--embed"), "--embed with --hash-envelope"),
         (("--hash-envelope", "--target", "esp32@0x10000"), "--target with --hash-envelope"),
-        (("--hash-envelope", "--output", "x"), "--hash-envelope and --output exclude each other"),
-        (("--hash-envelope", "--dry-run"), "--hash-envelope and --dry-run exclude each other"),
+        (("--hash-envelope", "--output", "x"), "--output with --hash-envelope"),
+        (("--hash-envelope", "--dry-run"), "--dry-run with --hash-envelope"),
     ],
 )
 def test_options_without_meaning_are_fails(words: tuple[str, ...], error: str) -> None:

@@ -1,19 +1,15 @@
 """The whole life of a PKI whose keys live in a token, in a service, or in files of others."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bao_kit import Bao
-from cli.kit import good, refused, run
-from fwsign.cli import inputs
-from fwsign.format.cose import key_name
+from cli.kit import good, run
 from fwsign.keys.file import new_private_key, write_private_key
 from fwsign.pki.directory import Pki
-from pki_kit import DAY, contents, openssl, openssl_verify, serials
+from pki_kit import contents, openssl, openssl_verify, serials
 from softhsm_kit import PIN, SoftHsm
 from support import NOW, PAYLOAD
 

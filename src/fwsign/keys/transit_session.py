@@ -16,7 +16,7 @@ from fwsign.keys.exchange import KeyServer, Reply
 
 if TYPE_CHECKING:
     from fwsign.keys import Passphrase
-    from fwsign.keys.transit_login import Login
+    from fwsign.keys.transit_login import TransitLogin
     from fwsign.keys.uri import KeyUri
 
 WORDS_LIMIT: Final = 300
@@ -83,7 +83,7 @@ class Session:
                 self.ask("POST", "auth/token/revoke-self", {})
         self._server.close()
 
-    def _log_in(self, login: Login) -> None:
+    def _log_in(self, login: TransitLogin) -> None:
         path = f"auth/{quote(login.mount)}/login"
         self._source = login.source
         try:

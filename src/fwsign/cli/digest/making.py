@@ -17,6 +17,7 @@ from fwsign.cli.sign.command import (
     _sequence_number,
     _use_before,
 )
+from fwsign.cli.sign.evidence_options import EvidenceOptions
 from fwsign.format.envelope import MAX_ENVELOPE_SIZE
 from fwsign.signing.request import further_request, read_request, request
 
@@ -84,9 +85,10 @@ def new(
     product = _product(about, settings)
     about.notice()
     several = len(files) > 1
-    _check_options(content, option.EvidenceOptions(), output, None, several=several, as_json=False)
+    place = option.OutputOptions(output)
+    _check_options(content, EvidenceOptions(), place, several=several, as_json=False)
     now = inputs.now()
-    number = _sequence_number(about.sequence, now, force=permitted.force)
+    number = _sequence_number(about, now, force=permitted.force)
     use_before = _use_before(about.not_after, now)
     names = naming.name_files(
         files, images.name or (), together=bool(output), empty=permitted.empty

@@ -8,9 +8,10 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from fwsign.cli import ui
+from fwsign.cli.sign.options import OutputOptions
 
 
-class FormOptions(NamedTuple):
+class AloneOptions(NamedTuple):
     """Options: signatures for files that are no release, and for people without devices."""
 
     hash_envelope: Annotated[
@@ -54,26 +55,36 @@ class FormOptions(NamedTuple):
                         "such a signature is of a file alone: it knows no devices and versions",
                     )
 
+    def check_output(self, output: OutputOptions, *, dry_run: bool) -> None:
+        """Refuse one output for all, and a dry run."""
+        if output.output is not None or dry_run:
+            typed = "--output" if output.output is not None else "--dry-run"
+            ui.usage(f"{typed} with {self.name}", "each file gets a signature of its own")
+
 
 class Task(NamedTuple):
     """What to sign, and how.
 
     Args:
         files: the files.
-        as_minisig: sign as minisign does; else with hash envelopes.
-        directory: where the signatures go; None for beside the files.
+        form: the form of the signatures.
+        output: where the signatures go.
         force: replace signatures that exist.
         allow_example_keys: sign with published keys.
     """
 
     files: Sequence[Path]
-    as_minisig: bool
-    directory: Path | None
+    form: AloneOptions
+    output: OutputOptions
     force: bool
     allow_example_keys: bool
+
+    @property
+    def as_minisig(self) -> bool:
+        """Whether to sign as minisign does."""
+        return self.form.minisig
 
     def place(self, file: Path) -> Path:
         """Return the path of a file's signature."""
         ending = "minisig" if self.as_minisig else "cose"
-        name = f"{file.name}.{ending}"
-        return self.directory / name if self.directory else file.with_name(name)
+        return (self.output.output_dir or file.parent) / f"{file.name}.{ending}"

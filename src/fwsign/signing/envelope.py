@@ -29,6 +29,7 @@ from fwsign.format.envelope import (
 from fwsign.format.payload import digest
 from fwsign.format.text import decode_text
 from fwsign.keys import Signer
+from fwsign.signing import parsed
 from fwsign.signing.release import Release
 from fwsign.spans import CLOCK_TOLERANCE
 from fwsign.verify.policy import DevicePolicy, Slot
@@ -102,13 +103,13 @@ def sign(
         Failed: `state.clock`: the clock is behind the CRLs; `key.failed`, `key.mismatch`, and
             the errors of `tsa`.
     """
-    crls = [parse_crl(crl) for identity in identities for crl in identity.crls]
+    crls = [parsed.crl(crl) for identity in identities for crl in identity.crls]
     known = known_time(crls, at)
     if not force:
         check_clock(crls, at)
     manifest = suit.encode_manifest(release.manifest)
     payload = encode_manifest_digest(manifest)
-    leaves = [parse_certificate(identity.chain[0]) for identity in identities]
+    leaves = [parsed.certificate(identity.chain[0]) for identity in identities]
     blocks = tuple(
         _sign_block(identity, leaf, payload, tsa)
         for identity, leaf in zip(identities, leaves, strict=True)

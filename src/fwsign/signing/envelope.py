@@ -32,7 +32,7 @@ from fwsign.verify.verified import VerifiedRelease
 from fwsign.verify.verifier import Verifier
 from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import Certificate, parse_certificate
-from fwsign.x509.crl import Crl, parse_crl
+from fwsign.x509.crl import Crl
 
 CRL_MARGIN: Final = timedelta(days=1)
 """A CRL that goes stale sooner would stop the update before it reaches its devices."""

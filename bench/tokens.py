@@ -3,14 +3,20 @@
 
 usage: tokens.py make DIR            makes a SoftHSM2 token and a PKI in DIR; prints settings, JSON
        tokens.py sign DIR COUNT      signs COUNT releases in one login; prints seconds of each
+       tokens.py serve DIR           runs OpenBao with a key for the PKI in DIR until standard
+                                     input ends; prints the key's URI as a line
 """
 
 import json
 import os
+import secrets
 import shutil
+import socket
+import ssl
 import subprocess
 import sys
 import time
+import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,6 +36,8 @@ def main() -> None:
     what, place, *more = sys.argv[1:]
     if what == "make":
         print(json.dumps(make(Path(place))))
+    elif what == "serve":
+        serve(Path(place))
     else:
         print(json.dumps(signed(Path(place), int(more[0]))))
 
@@ -84,6 +92,58 @@ def signed(place: Path, count: int) -> list[float]:
         taken.append(time.perf_counter() - begin)
     held.close()
     return taken
+
+
+def serve(place: Path) -> None:
+    """Run OpenBao's server for development, over TLS, and certify a key in it."""
+    folder = place / "bao"
+    folder.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    token = secrets.token_hex(16)
+    (folder / "token").write_text(token)
+    options = ("-dev-tls", f"-dev-tls-cert-dir={folder}", "-dev-no-store-token")
+    own = (f"-dev-listen-address={address}", f"-dev-root-token-id={token}")
+    server = subprocess.Popen(
+        (str(Path(sys.executable).parent / "bao"), "server", "-dev", *options, *own),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "HOME": str(folder)},
+    )
+    try:
+        ca = folder / "vault-ca.pem"
+        while not _answers(address, ca, token, "sys/mounts/transit", {"type": "transit"}):
+            if server.poll() is not None:
+                sys.exit("bench: error: OpenBao has ended")
+            time.sleep(0.1)
+        _answers(address, ca, token, "transit/keys/release", {"type": "ecdsa-p256"})
+        uri = f"openbao://{address}/release?ca={ca}&token-file={folder / 'token'}"
+        issue = ("pki", "issue", "signer", "service", "--pki", place / "pki", "--from-key", uri)
+        subprocess.run((sys.executable, "-m", "fwsign", *issue), check=True, capture_output=True)
+        issued = place / "pki" / "issued"
+        parts = (issued / "service.crt", issued / "issuing.crt", place / "pki" / "ca.crt")
+        (place / "service.pem").write_bytes(b"".join(part.read_bytes() for part in parts))
+        print(uri, flush=True)
+        sys.stdin.read()
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _answers(address: str, ca: Path, token: str, what: str, body: dict[str, str]) -> bool:
+    """Send a request, and tell whether the server takes it."""
+    try:
+        request = urllib.request.Request(  # noqa: S310 - https alone
+            f"https://{address}/v1/{what}",
+            json.dumps(body).encode(),
+            {"X-Vault-Token": token},
+            method="POST",
+        )
+        trust = ssl.create_default_context(cafile=ca)
+        with urllib.request.urlopen(request, context=trust):
+            return True
+    except OSError:  # it is not up yet
+        return False
 
 
 if __name__ == "__main__":

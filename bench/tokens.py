@@ -133,14 +133,14 @@ def serve(place: Path) -> None:
 def _answers(address: str, ca: Path, token: str, what: str, body: dict[str, str]) -> bool:
     """Send a request, and tell whether the server takes it."""
     try:
-        request = urllib.request.Request(  # noqa: S310 - https alone
+        request = urllib.request.Request(
             f"https://{address}/v1/{what}",
             json.dumps(body).encode(),
             {"X-Vault-Token": token},
             method="POST",
         )
         trust = ssl.create_default_context(cafile=ca)
-        with urllib.request.urlopen(request, context=trust):
+        with urllib.request.urlopen(request, context=trust):  # noqa: S310 - https alone
             return True
     except OSError:  # it is not up yet
         return False

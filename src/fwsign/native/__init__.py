@@ -3,20 +3,6 @@
 
 A kind is a module of this package with two functions. `sign` returns the signed image, and `read`
 what is there. Keys are held (`fwsign.keys.held`): raw signatures are all that is asked of them.
-
-```python
-from pathlib import Path
-
-from fwsign import native
-from fwsign.keys import open_key
-
-image = Path("app.bin").read_bytes()
-key = open_key("secure-boot.key", lambda: None)
-signed = native.sign("esp-secure-boot-v2", image, [key], security_version=None)
-found = native.read(signed)
-assert found is not None
-print(found.kind, [one.key_digest.hex() for one in found.signatures])
-```
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """`fwsign sign --native`: the signature for the chip, made before the manifest over its result."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -426,8 +425,8 @@ def test_each_key_has_its_own_passphrase(esp: Path) -> None:
     assert b"second word" not in every
 
 
-def test_killing_leaves_a_whole_image_or_none(today: Path) -> None:
-    """A fault at each write: what is there afterwards is whole, and the next run goes on."""
+def test_killed_between_its_files_it_goes_on(today: Path) -> None:
+    """Killed between its two files, the image is whole, and the next run goes on with it."""
     (today / "app.bin").write_bytes(app(secure_version=7))
     key_file(today, "p256")
     words = ("sign", "app.bin", *ESP, "--native-key", "p256.key")
@@ -441,14 +440,6 @@ def test_killing_leaves_a_whole_image_or_none(today: Path) -> None:
 
 
 # --- keys of three houses -------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def bao(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bao]:
-    server = Bao(tmp_path_factory.mktemp("bao"))
-    server.start()
-    yield server
-    server.stop()
 
 
 @pytest.mark.parametrize("alg", ["rsa3072", "p256"])

@@ -12,6 +12,7 @@ import typer
 from fwsign.cli import answer, config, inputs, ui
 from fwsign.cli.command import Command, examples, grouped
 from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON
+from fwsign.cli.policies import POLICY
 from fwsign.cli.verify.demands import (
     ANCHORS,
     AT,
@@ -75,6 +76,7 @@ def verify(
     device: DeviceOptions,
     crl: CRLS = None,
     at: AT = None,
+    policy: POLICY = None,
     profile: PROFILE = "strict",
     revocation: _REVOCATION = None,
     token: TokenOptions,
@@ -101,6 +103,7 @@ def verify(
         revocation=revocation,
         allow_example_keys=allow_example_keys,
         token=token,
+        policy=policy,
     )
     parcels = split(envelope, payloads or ())
     trust = gather(demands, settings)

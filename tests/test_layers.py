@@ -34,7 +34,7 @@ FLOORS: tuple[set[str], ...] = (
     {"cli"},
     {"cli.show", "cli.verify"},
     {"cli.key", "cli.sign"},
-    {"cli.flash", "cli.pki"},
+    {"cli.cosign", "cli.flash", "cli.pki"},
     {"cli.device"},
     {"cli.receipts", "cli.trust"},
     {"__main__"},

@@ -17,6 +17,7 @@ COMMANDS = [
     "",
     "init",
     "sign",
+    "cosign",
     "verify",
     "flash",
     "ports",

@@ -32,6 +32,7 @@ fwsign COMMAND --help                           everything else"""
 COMMANDS: Final = {
     "init": "fwsign.cli.init",
     "sign": "fwsign.cli.sign.command",
+    "cosign": "fwsign.cli.cosign.command",
     "verify": "fwsign.cli.verify.command",
     "flash": "fwsign.cli.flash.command",
     "ports": "fwsign.cli.flash.ports",

@@ -110,7 +110,7 @@ def sign(
     payload = encode_manifest_digest(manifest)
     leaves = [parse_certificate(identity.chain[0]) for identity in identities]
     blocks = tuple(
-        _sign_block(identity, leaf, payload, tsa)
+        sign_block(identity, leaf, payload, tsa)
         for identity, leaf in zip(identities, leaves, strict=True)
     )
     envelope = encode_envelope(
@@ -187,9 +187,14 @@ def _device_policy(
     )
 
 
-def _sign_block(
+def sign_block(
     identity: Identity, leaf: Certificate, payload: bytes, tsa: TimeStamping | None
 ) -> bytes:
+    """Sign a SUIT_Digest, and return the block.
+
+    Raises:
+        Failed: `key.mismatch`, `key.failed`, and the errors of signer and `tsa`.
+    """
     signer = identity.signer
     if key_digest(signer.public_key) != leaf.spki:
         raise Failed(

@@ -81,13 +81,13 @@ def sign(
     existing.check(envelopes, read, force=force)
     groups = contents.placed(files, names, images, together=bool(output))
 
-    found = _find(who, evidence, settings, pass_)
+    found = find_signer(who, evidence, settings, pass_)
     vendor = about.vendor or settings.vendor or _only_vendor(found)
     what = contents.What(vendor, product, about, number, use_before, content)
     said = contents.check_images(groups, about.version, images)
     permitted = {"allow_example_keys": allow_example_keys, "force": force}
-    terms = making.Terms(now=now, stamping=_time_stamping(evidence, found), **permitted)
-    log = _log(who, settings)
+    terms = making.Terms(now=now, stamping=time_stamping(evidence, found), **permitted)
+    log = log_of(who, settings)
     with signed_natively(plan, groups, log, now, force=force, dry_run=dry_run) as groups:
         if plan is not None:
             said = contents.check_images(groups, about.version, images)
@@ -231,12 +231,13 @@ def _use_before(given: str | None, now: datetime) -> int | None:
     return seconds
 
 
-def _find(
+def find_signer(
     who: option.SignerOptions,
     evidence: option.EvidenceOptions,
     settings: config.Config,
     source: str | None,
 ) -> "FoundSigner":
+    """Find the signer: of the PKI, or a key with its chain."""
     from fwsign.cli.sign import identity
 
     crls = evidence.crl or ()
@@ -249,7 +250,7 @@ def _find(
     return identity.from_key(key, chain, source, crls)
 
 
-def _log(who: option.SignerOptions, settings: config.Config) -> Path | None:
+def log_of(who: option.SignerOptions, settings: config.Config) -> Path | None:
     """Return the log: of the PKI whose signer it is, unless fwsign.toml names another."""
     in_pki = not (who.key or (settings.key and who.pki is None and who.signer is None))
     return approvals.find_log(settings, (who.pki or settings.pki) if in_pki else None)
@@ -267,7 +268,8 @@ def _lines(
     ]
 
 
-def _time_stamping(evidence: option.EvidenceOptions, found: "FoundSigner") -> "TimeStamping | None":
+def time_stamping(evidence: option.EvidenceOptions, found: "FoundSigner") -> "TimeStamping | None":
+    """Return the source of time stamps, if one is wanted."""
     if not evidence.tsa:
         return None
     from functools import partial  # only for time stamps

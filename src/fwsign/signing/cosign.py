@@ -16,13 +16,13 @@ from fwsign.format.opening import decode_blocks, decode_content
 from fwsign.signing.envelope import (
     Identity,
     TimeStamping,
-    carried_crls,
     check_clock,
     check_margin,
     known_time,
     sign_block,
     used_crls,
 )
+from fwsign.signing.staple import carried_crls
 from fwsign.verify.policy import DevicePolicy
 from fwsign.verify.verified import VerifiedRelease
 from fwsign.verify.verifier import Verifier

@@ -13,6 +13,7 @@ from fwsign.cli.command import Command, examples, grouped
 from fwsign.cli.options import ALLOW_EXAMPLE, JSON, KEY_PASS
 from fwsign.cli.sign import options as option
 from fwsign.cli.sign.command import find_signer, log_of, time_stamping
+from fwsign.cli.sign.evidence_options import EvidenceOptions
 from fwsign.cli.verify.demands import ANCHORS
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def cosign(
     who: option.SignerOptions,
     anchor: ANCHORS = None,
     policy: policies.POLICY = None,
-    evidence: option.EvidenceOptions,
+    evidence: EvidenceOptions,
     digest: _DIGEST = None,
     force: _FORCE = False,
     pass_: KEY_PASS = None,

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The output of `fwsign verify` about an accepted release, for people and programs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fwsign.cli import answer, policies, ui
+from fwsign.cli.verify.attachment_files import attachments_of
 from fwsign.cli.verify.payload_files import list_used
 from fwsign.format.component import Component
 from fwsign.receipts.facts import (
+    attachment_facts,
     component_facts,
     content_facts,
     native_words,
@@ -31,6 +33,7 @@ class Verdict(NamedTuple):
         payloads: each component's payload path, None if it was not found.
         anchors: the files of the anchors.
         revocation: the typed value: "require", "off" or None.
+        attachments: each attachment's path, by its name; None if it was not found.
     """
 
     release: VerifiedRelease
@@ -38,6 +41,7 @@ class Verdict(NamedTuple):
     payloads: dict[str, Path | None]
     anchors: Sequence[Path]
     revocation: str | None
+    attachments: Mapping[str, Path | None]
 
     @property
     def notes(self) -> list[str]:
@@ -63,6 +67,13 @@ def as_json(view: Verdict) -> dict[str, Any]:
                 **_native_as_json(view, component),
             }
             for component in release.components
+        ],
+        "attachments": [
+            {
+                **attachment_facts(one),
+                "file": str(path) if (path := view.attachments[one.name]) else None,
+            }
+            for one in attachments_of(release)
         ],
         "signers": [_signer_as_json(one) for one in release.signers],
         "policy": policies.facts(release.demands),
@@ -102,6 +113,7 @@ _HOW_TO_CHECK = {
     "product": "give --product",
     "rollback": "give --min-sequence",
     "payload": "it is not here",
+    "attachment": "it is not here",
 }
 
 
@@ -130,15 +142,7 @@ def show(envelope: Path, view: Verdict) -> None:
     if release.manifest.use_before is not None:
         ui.out(f"  use before {rfc3339(release.manifest.use_before)}")
     _show_signers(release)
-    for component in release.components:
-        where = view.payloads[component.name] or "not here"
-        by = ", by its block list" if _checked_by(view, component) == "block list" else ""
-        digest = component.digest.value.hex()
-        ui.out(
-            f"  payload    {component.name}, {component.size} bytes, {digest[:16]}..., {where}{by}"
-        )
-        if (stated := release.native(component)) is not None:
-            ui.out(f"  native     {native_words(stated)}")
+    _show_content(view)
     for place in view.anchors:
         ui.out(f"  anchor     {place}")
     for name in view.unchecked:
@@ -152,3 +156,20 @@ def show(envelope: Path, view: Verdict) -> None:
         ui.next_command(
             "flash", envelope, "--port", "PORT", *(("--device-data", "CSV") if data else ())
         )
+
+
+def _show_content(view: Verdict) -> None:
+    """Print the payloads and the attachments."""
+    release = view.release
+    for component in release.components:
+        where = view.payloads[component.name] or "not here"
+        by = ", by its block list" if _checked_by(view, component) == "block list" else ""
+        digest = component.digest.value.hex()
+        ui.out(
+            f"  payload    {component.name}, {component.size} bytes, {digest[:16]}..., {where}{by}"
+        )
+        if (stated := release.native(component)) is not None:
+            ui.out(f"  native     {native_words(stated)}")
+    for attachment in attachments_of(release):
+        place = view.attachments[attachment.name] or "not here"
+        ui.out(f"  attachment {attachment.name}, {attachment.media_type}, {place}")

@@ -90,13 +90,13 @@ def sign(
     read = (who.chain, content.device_data, *(evidence.crl or ()), *documents.paths)
     existing.check(envelopes, (*files, *filter(None, read)), force=force)
     groups = contents.placed(files, names, images, together=together)
-    found = _find(who, evidence, settings, pass_)
+    found = find_signer(who, evidence, settings, pass_)
     vendor = about.vendor or settings.vendor or _only_vendor(found)
     what = contents.What(vendor, product, about, number, until, content, documents)
     said = contents.check_images(groups, about.version, images)
     waived = {"allow_example_keys": allow_example_keys, "force": force}
-    terms = making.SigningTerms(now=now, stamping=_time_stamping(evidence, found), **waived)
-    log = _log(who, settings)
+    terms = making.SigningTerms(now=now, stamping=time_stamping(evidence, found), **waived)
+    log = log_of(who, settings)
     with signed_natively(plan, groups, log, now, force=force, dry_run=dry_run) as groups:
         if plan is not None:
             said = contents.check_images(groups, about.version, images)
@@ -176,8 +176,8 @@ def _sign_alone(
     """Sign files that are no release."""
     from fwsign.cli.sign import any_file  # few files are signed so
 
-    found = _find(who, evidence, settings, source)
-    any_file.sign(task, found, source, _log(who, settings), as_json=as_json)
+    found = find_signer(who, evidence, settings, source)
+    any_file.sign(task, found, source, log_of(who, settings), as_json=as_json)
 
 
 def _product(about: option.AboutOptions, settings: config.Config) -> str:
@@ -252,12 +252,13 @@ def _use_before(given: str | None, now: datetime) -> int | None:
     return seconds
 
 
-def _find(
+def find_signer(
     who: option.SignerOptions,
     evidence: EvidenceOptions,
     settings: config.Config,
     source: str | None,
 ) -> "FoundSigner":
+    """Find the signer: of the PKI, or a key with its chain."""
     from fwsign.cli.sign import identity
 
     crls = evidence.crl or ()
@@ -270,7 +271,7 @@ def _find(
     return identity.from_key(key, chain, source, crls)
 
 
-def _log(who: option.SignerOptions, settings: config.Config) -> Path | None:
+def log_of(who: option.SignerOptions, settings: config.Config) -> Path | None:
     """Return the log: of the PKI whose signer it is, unless fwsign.toml names another."""
     in_pki = not (who.key or (settings.key and who.pki is None and who.signer is None))
     return approvals.find_log(settings, (who.pki or settings.pki) if in_pki else None)
@@ -288,7 +289,8 @@ def _lines(
     ]
 
 
-def _time_stamping(evidence: EvidenceOptions, found: "FoundSigner") -> "TimeStamping | None":
+def time_stamping(evidence: EvidenceOptions, found: "FoundSigner") -> "TimeStamping | None":
+    """Return the source of time stamps, if one is wanted."""
     if not evidence.tsa:
         return None
     from functools import partial  # only for time stamps

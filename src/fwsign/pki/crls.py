@@ -20,7 +20,7 @@ from fwsign.pki.entry_names import is_root
 from fwsign.pki.index import serial_text
 from fwsign.pki.log import log_crl
 from fwsign.pki.places import BUNDLE
-from fwsign.pki.profiles import authority_key, signature_hash
+from fwsign.pki.profiles import authority_key, refuse_wrong_signature, signature_hash
 from fwsign.spans import CLOCK_TOLERANCE
 
 if TYPE_CHECKING:
@@ -129,7 +129,9 @@ def make_crl(
     )
     for entry in entries:
         builder = builder.add_revoked_certificate(entry)
-    return builder.sign(issuer.key, signature_hash(issuer.key)).public_bytes(Encoding.PEM)
+    made = builder.sign(issuer.key, signature_hash(issuer.key))
+    refuse_wrong_signature(made.public_bytes(Encoding.DER), issuer.key, crl=True)
+    return made.public_bytes(Encoding.PEM)
 
 
 def revoked_entry(
@@ -204,10 +206,17 @@ def write_crls(pki: Pki, signed: Mapping[str, bytes]) -> None:
     write_bundle(pki)
 
 
-def write_crl(pki: Places, name: str, pem: bytes) -> None:
-    """Log and write a CA's CRL without the bundle; the caller holds the lock."""
+def write_crl(pki: Places, name: str, pem: bytes, issuer: x509.Certificate | None = None) -> None:
+    """Log and write a CA's CRL without the bundle; the caller holds the lock.
+
+    Args:
+        pki: the PKI.
+        name: the CA's name.
+        pem: its new CRL.
+        issuer: its certificate, where it is not written yet.
+    """
     crl = x509.load_pem_x509_crl(pem)
-    log_crl(pki.directory, name, crl, number_of(crl))
+    log_crl(pki.directory, name, crl, number_of(crl), issuer)
     if pki.flat:
         _write_number(pki, next_number(crl))
     write_atomic(pki.crl_path(name), pem, overwrite=True)

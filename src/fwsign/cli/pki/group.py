@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "crl": "crl",
     "expire": "expire",
     "show": "show",
+    "key": "key",
     "log": "log",
     "lint": "lint",
     "verify": "verify",
@@ -34,6 +35,8 @@ COMMANDS: Final = {
     "rotate": "rotate",
 }
 """The commands in the order of help, with the modules whose `register` adds them."""
+OLD: Final = {"log"}
+"""Older names of other commands, which work and are not shown."""
 
 
 class _Group(Group):
@@ -43,7 +46,7 @@ class _Group(Group):
 
     def list_commands(self, ctx: Any) -> list[str]:
         del ctx
-        return list(COMMANDS)
+        return [name for name in COMMANDS if name not in OLD]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         del ctx

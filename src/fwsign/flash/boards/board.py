@@ -44,6 +44,7 @@ class BoardInfo(NamedTuple):
         boot_keys: the digests of the keys by which its ROM starts images, as far as it keeps them,
             without the revoked ones; None if unknown.
         security_version: its number against rollback; None if unknown.
+        revoked_keys: the digests of keys that it takes no more.
     """
 
     kind: str
@@ -62,6 +63,7 @@ class BoardInfo(NamedTuple):
     octal: bool | None = None
     boot_keys: tuple[bytes, ...] | None = None
     security_version: int | None = None
+    revoked_keys: tuple[bytes, ...] = ()
 
     @property
     def floor_key(self) -> str | None:

@@ -133,6 +133,7 @@ class EspBoard:
             revision=fields["revision"],
             octal=fields["octal"],
             boot_keys=_boot_keys(fields["boot_keys"]),
+            revoked_keys=_boot_keys(fields["boot_keys"], revoked=True) or (),
             security_version=fields["security_version"],
             details=tuple((str(name), str(value)) for name, value in fields["details"]),
         )
@@ -282,8 +283,10 @@ def _deflated(data: bytes, block: int) -> _Packed:
     return _Packed(packed, blocks, deflated=True)
 
 
-def _boot_keys(fields: Sequence[tuple[str, bool]] | None) -> tuple[bytes, ...] | None:
-    """Return the digests of the keys that are not revoked; None if they are unknown."""
+def _boot_keys(
+    fields: Sequence[tuple[str, bool]] | None, *, revoked: bool = False
+) -> tuple[bytes, ...] | None:
+    """Return the digests of the keys that are revoked, or are not; None if they are unknown."""
     if fields is None:
         return None
-    return tuple(bytes.fromhex(digest) for digest, revoked in fields if not revoked)
+    return tuple(bytes.fromhex(digest) for digest, gone in fields if gone == revoked)

@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
 from fwsign.errors import Malformed, Unsuitable
+from fwsign.flash.boards import keys
 from fwsign.flash.boards.board import SECURE_BOOT, SECURE_BOOT_V1, BoardInfo
 from fwsign.flash.boards.release import Payload
 from fwsign.flash.boards.waivers import FLASH_MODE, FLASH_SIZE, LAYOUT, REVISION, UNBOOTABLE
@@ -161,7 +162,7 @@ def check_needs(
             _check_flash(one, info.flash_size, end if one.place.offset == boot else 0)
         if FLASH_MODE not in waived and info.octal:
             _check_mode(one)
-        _check_version(one, info.security_version)
+        keys.check_version(one.name, one.part.secure_version, info.security_version)
 
 
 def _check_page(one: Executed) -> None:
@@ -239,20 +240,6 @@ def _megabytes(size: int) -> str:
     return f"{size >> 20} MB"
 
 
-def _check_version(one: Executed, least: int | None) -> None:
-    """Refuse an application that a boot loader with anti-rollback passes over."""
-    own = one.part.secure_version
-    if least is not None and own is not None and own < least:
-        raise Unsuitable(
-            "unsuitable.security-version",
-            f"{one.name} has security version {own}, the board's eFuses {least}: its boot loader "
-            "starts no older one",
-            expected=f"{least} or more",
-            found=own,
-            hint="it is too old for this board; build it with a newer security version",
-        )
-
-
 def check_signed(found: Sequence[Executed], pieces: Sequence[Piece], info: BoardInfo) -> None:
     """Refuse images that secure boot would not start, for want of its signature.
 
@@ -297,18 +284,7 @@ def _check_key(one: Executed, known: Sequence[bytes]) -> None:
 
         made = native_esp.read(one.payload.data)
         signed_by = made.key_digests if made is not None else ()
-    if any(digest.startswith(key) for digest in signed_by for key in known):
-        return
-    expected = " or ".join(key.hex() for key in known) or "none: all are revoked"
-    found = ", ".join(digest.hex() for digest in signed_by) or "none that its ROM can verify"
-    raise Unsuitable(
-        "unsuitable.locked",
-        f"no key that the board's secure boot knows has signed {one.name}: expected {expected}, "
-        f"found {found}",
-        expected=expected,
-        found=found,
-        hint=_SIGN[SECURE_BOOT],
-    )
+    keys.check_keys(one.name, signed_by, known, _SIGN[SECURE_BOOT])
 
 
 _SIGN: Final = {

@@ -143,7 +143,8 @@ class Loader:
         if self._esp.secure_download_mode or chip is None or chip not in fuses.FUSES:
             return None, None
         read = self._esp.read_reg
-        version = fuses.read_version(chip, read)
+        # An ESP32 has it in a block that is free for other data.
+        version = None if chip == "esp32" else fuses.read_version(chip, read)
         if SECURE_BOOT not in locks:
             return None, version
         keys = [(one.digest.hex(), one.revoked) for one in fuses.read_keys(chip, read)]

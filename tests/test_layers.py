@@ -15,7 +15,7 @@ SOURCE = Path(fwsign.__file__).parent
 FLOORS: tuple[set[str], ...] = (
     {"errors", "nearest"},
     {"files", "format", "toml"},
-    {"images", "x509"},
+    {"documents", "images", "x509"},
     {"names", "verify"},
     {"keys", "reading", "spans", "trust"},
     {"native", "pki.paths", "pki.view", "signing"},

@@ -174,6 +174,15 @@ def test_payloads_inside_go_with_the_request(away: Path) -> None:
     assert counted() == ["release"]
 
 
+def test_documents_are_on_the_page_and_in_the_envelope(away: Path) -> None:
+    (away / "sbom.spdx.json").write_text('{"spdxVersion": "SPDX-2.3"}')
+    page = good("digest", "build.bin", "--attach", "sbom.spdx.json")
+    assert "  document     sbom.spdx.json, 27 bytes, " in page
+    sign(away / "away.key", away / TBS, away / "sig")
+    good("attach", "build.bin.request", "sig")
+    assert counted() == ["release"]
+
+
 # --- several people ---------------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ from fwsign.format.text import Text
 from fwsign.keys.file import FileSigner
 from fwsign.keys.held import digest_of, mu_of
 from fwsign.signing.attach import accepted, completed
-from fwsign.signing.envelope import Identity, sign, staple
+from fwsign.signing.envelope import Identity, sign
 from fwsign.signing.foreign import readings
 from fwsign.signing.release import Release, ReleaseFile, describe
 from fwsign.signing.request import (
@@ -30,6 +30,7 @@ from fwsign.signing.request import (
     request,
     to_sign,
 )
+from fwsign.signing.staple import staple
 from fwsign.x509.certificate import parse_certificate
 from support import NOW, PAYLOAD, PRODUCT, VENDOR, Pki, make_crl, make_leaf, make_pki, refused
 

@@ -55,3 +55,7 @@ class NoticeKey:
     """Keys of the text map beside SUMMARY: ours, from SUIT's range for private use."""
 
     CLASS, ADVISORIES, SUPPORT_UNTIL = -256, -257, -258
+
+
+ATTACHMENTS: Final = -260
+"""A key of the text map beside SUMMARY, from the same range."""

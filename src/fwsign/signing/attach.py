@@ -13,7 +13,6 @@ from fwsign.format.opening import decode_content
 from fwsign.format.payload import digest
 from fwsign.keys.held import mu_of
 from fwsign.signing.envelope import (
-    carried_crls,
     check_clock,
     check_margin,
     known_time,
@@ -21,6 +20,7 @@ from fwsign.signing.envelope import (
 )
 from fwsign.signing.foreign import explain, readings, verifies
 from fwsign.signing.request import refuse_again, signers_of
+from fwsign.signing.staple import carried_crls
 from fwsign.verify.policy import DevicePolicy, Slot
 from fwsign.verify.verifier import Verifier
 

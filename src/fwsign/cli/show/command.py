@@ -219,6 +219,7 @@ def _envelope(data: bytes, *, every: bool) -> dict[str, Any]:
 def _manifest(envelope: Any) -> dict[str, Any]:
     from fwsign.format import suit
     from fwsign.format.text import decode_text
+    from fwsign.receipts.facts import attachment_facts
 
     try:
         manifest = suit.decode_manifest(envelope.manifest)
@@ -242,6 +243,10 @@ def _manifest(envelope: Any) -> dict[str, Any]:
                 **_native(one),
             }
             for component, one in zip_longest(manifest.components, text.native if text else ())
+        ],
+        "attachments": [
+            {**attachment_facts(one), "inside": one.uri in envelope.integrated}
+            for one in (text.attachments if text else ())
         ],
     }
 

@@ -20,7 +20,7 @@ from fwsign.format.cose import decode_block
 from fwsign.format.envelope import MAX_ENVELOPE_SIZE, Envelope, decode_envelope
 from fwsign.format.suit import decode_manifest, encode_manifest
 from fwsign.format.suit_labels import ENVELOPE_HEAD
-from fwsign.signing.envelope import staple
+from fwsign.signing.staple import staple
 from fwsign.x509.certificate import parse_certificate
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ FORCE: Final = "--force replaces envelopes that exist"
 _BY_CLOCK: Final = "--sequence or SOURCE_DATE_EPOCH makes the same of the same files"
 
 
-class Kept(NamedTuple):
+class SameEnvelope(NamedTuple):
     """An envelope that exists and says the same.
 
     Args:
@@ -89,7 +89,15 @@ def _refuse_existing(path: Path, *, force: bool) -> None:
         if not linked:  # a broken link is replaced
             _refuse_other(path, regular=stat.S_ISREG(mode))
     except FileNotFoundError:
-        return
+        _refuse_no_directory(path)
+    except OSError as error:
+        raise io_error(error, path, "write") from error
+
+
+def _refuse_no_directory(path: Path) -> None:
+    """Refuse a place in no directory now; later a key would have been used for nothing."""
+    try:
+        path.parent.stat()
     except OSError as error:
         raise io_error(error, path, "write") from error
 
@@ -111,7 +119,7 @@ def _is_envelope(path: Path) -> bool:
         return file.read(len(ENVELOPE_HEAD)) == ENVELOPE_HEAD
 
 
-def kept(path: Path, release: "Release", found: "FoundSigner", judge: Judge) -> Kept | None:
+def kept(path: Path, release: "Release", found: "FoundSigner", judge: Judge) -> SameEnvelope | None:
     """Return the envelope at a path if it says the same; None if there is none.
 
     Args:
@@ -130,7 +138,7 @@ def kept(path: Path, release: "Release", found: "FoundSigner", judge: Judge) -> 
         difference = _difference(decode_envelope(data), release, found)
         if difference is None:
             envelope = staple(data, found.crls, skip_unused=True) if found.crls else data
-            return Kept(envelope, judge(envelope, release), envelope != data)
+            return SameEnvelope(envelope, judge(envelope, release), envelope != data)
     except FwsignError as error:
         difference = f"and devices refuse it: {error.message}"
     hint = FORCE

@@ -50,6 +50,15 @@ _REVOCATION: TypeAlias = Annotated[
         "there are any, else listed as unchecked.",
     ),
 ]
+_ATTACHMENTS: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--attachments",
+        readable=False,
+        metavar="DIR",
+        help="Write the attachments inside the envelope to this directory, once all is verified.",
+    ),
+]
 _MANIFEST_ONLY: TypeAlias = Annotated[
     bool,
     typer.Option("--manifest-only", help="Leave payloads that are not here unchecked."),
@@ -79,6 +88,7 @@ def verify(
     revocation: _REVOCATION = None,
     token: TokenOptions,
     manifest_only: _MANIFEST_ONLY = False,
+    attachments: _ATTACHMENTS = None,
     allow_example_keys: ALLOW_EXAMPLE = False,
     as_json: JSON = False,
 ) -> None:
@@ -114,17 +124,25 @@ def verify(
         native_keys=settings.native.key_digests,
     )
     if len(parcels) > 1:
-        status = _each(parcels, judge, as_json=as_json)
-        if status:
-            raise typer.Exit(status)
+        _each(parcels, judge, attachments, as_json=as_json)
         return
     from fwsign.cli.verify import verdict
 
     view = judge(parcels[0])
+    _write(view, attachments)
     if as_json:
         ui.print_json(verdict.as_json(view))
     else:
         verdict.show(parcels[0].envelope, view)
+
+
+def _write(view: "Verdict", attachments: Path | None) -> None:
+    """Write the attachments to a directory, if one was given."""
+    if attachments is not None:
+        from fwsign.cli.verify import attachment_files  # few write them
+
+        for path in attachment_files.write(view.release, attachments):
+            ui.note(f"wrote {path}")
 
 
 def _judge(
@@ -138,7 +156,7 @@ def _judge(
     native_keys: Collection[bytes],
 ) -> "Verdict":
     """Run all steps for one envelope."""
-    from fwsign.cli.verify import payload_files, verdict
+    from fwsign.cli.verify import attachment_files, payload_files, verdict
 
     if isinstance(parcel.data, FwsignError):
         raise parcel.data
@@ -146,12 +164,9 @@ def _judge(
         release = verifier.verify(parcel.data, at=at)
     if trust.policy.revocation != "off":
         inputs.refuse_unused(trust.policy.crls, release)
+    documents, payloads = attachment_files.apart(release, parcel.payloads)
     receive = partial(
-        payload_files.receive,
-        release,
-        parcel.envelope,
-        parcel.payloads,
-        manifest_only=manifest_only,
+        payload_files.receive, release, parcel.envelope, payloads, manifest_only=manifest_only
     )
     if native_keys or (release.text is not None and release.text.native):
         from fwsign.cli.verify import native  # few releases state native signatures
@@ -159,13 +174,27 @@ def _judge(
         found = native.received(receive, release, native_keys)
     else:
         found = receive()
-    unchecked = [*release.unchecked, *(["payload"] if None in found.values() else [])]
-    return verdict.Verdict(release, unchecked, found, trust.places, typed)
+    attached = attachment_files.check(release, parcel.envelope, documents)
+    unchecked = [
+        *release.unchecked,
+        *(["payload"] if None in found.values() else []),
+        *(["attachment"] if None in attached.values() else []),
+    ]
+    return verdict.Verdict(release, unchecked, found, trust.places, typed, attached)
 
 
-def _each(parcels: Sequence[Parcel], judge: Callable[[Parcel], "Verdict"], *, as_json: bool) -> int:
-    """Judge several envelopes, print each verdict, and return the worst exit status."""
+def _each(
+    parcels: Sequence[Parcel],
+    judge: Callable[[Parcel], "Verdict"],
+    attachments: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Judge several envelopes, print each verdict, and exit with the worst status."""
     from fwsign.cli.verify import verdict
+
+    if attachments is not None:
+        ui.usage("--attachments with several envelopes", "verify them one by one")
 
     statuses = []
     for parcel in parcels:
@@ -187,4 +216,5 @@ def _each(parcels: Sequence[Parcel], judge: Callable[[Parcel], "Verdict"], *, as
         else:
             verdict.show(parcel.envelope, view)
     ui.note(f"{statuses.count(0)} of {len(statuses)} verified")
-    return answer.worst(statuses)
+    if status := answer.worst(statuses):
+        raise typer.Exit(status)

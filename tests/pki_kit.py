@@ -19,8 +19,8 @@ from fwsign.keys.file import load_private_key
 from fwsign.pki.authority import create, open_authority
 from fwsign.pki.crls import make_crl, write_bundle
 from fwsign.pki.directory import Pki
+from fwsign.pki.entry_keys import NewKey
 from fwsign.pki.entry_names import is_root
-from fwsign.pki.issuance import NewKey
 from fwsign.pki.issuance import issue as issue_it
 from fwsign.pki.profiles import Authority, CaLimits, issuing_certificate, permitted_vendors
 from fwsign.pki.revocation import renew_crls, revoke

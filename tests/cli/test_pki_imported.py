@@ -235,17 +235,18 @@ class TestRenewing:
         assert certificate("TESTING").public_key() == key.public_key()
 
     @pytest.mark.parametrize(("more", "words", "hint"), [
-        (("x", "--csr", "a", "--from-key", "b"), "--csr and --from-key exclude each other", None),
+        (("x", "--csr", "a", "--from-key", "b"), "--csr and --key exclude each other", None),
         (("x", "--csr", "a", "--new-key"), "--new-key and --csr exclude each other", None),
-        (("x", "--from-key", "a", "--new-key"), "--new-key and --from-key exclude each other",
+        (("x", "--from-key", "a", "--new-key"), "--new-key and --key exclude each other",
          None),
         (("x", "--csr", "a", "--alg", "p256"), "--csr and --alg exclude each other",
          "--alg is for a new key"),
         (("--all", "--csr", "a"), "--csr is for one signer, tsa, server or client", None),
         (("issuing", "--csr", "a"), "--csr is for one signer, tsa, server or client",
          "a CA's request: fwsign pki sign-ca"),
-        (("issuing", "--from-key", "a"), "--from-key is for one signer, tsa, server or client",
-         None),
+        (("--all", "--key", "a"), "--key is for one signer, tsa, server or client", None),
+        (("issuing", "--key", "a", "--compat"), "--compat and --new-key exclude each other",
+         "a new key: --alg rsa2048"),
         (("x", "--new-key", "--compat"), "--compat and --new-key exclude each other",
          "a new key: --alg rsa2048"),
     ])  # fmt: skip

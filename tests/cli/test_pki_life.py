@@ -123,7 +123,7 @@ class TestKinds:
         assert found == (
             0,
             "pki/issued/mine.crt\n",
-            "fwsign: next: fwsign sign FILE --key mine.key --chain PEM\n",
+            "fwsign: next: fwsign sign FILE --signer mine\n",
         )
         assert not (tmp_path / "pki/private/mine.key").exists()
         names = ("pki/issued/mine.crt", "pki/issued/issuing.crt", "pki/ca.crt")
@@ -134,11 +134,11 @@ class TestKinds:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            (("--csr", "x", "--from-key", "y"), "--csr and --from-key exclude each other"),
+            (("--csr", "x", "--from-key", "y"), "--csr and --key exclude each other"),
             (("--csr", "x", "--alg", "p384"), "--csr and --alg exclude each other"),
             (("--csr", "x", "--no-passphrase"), "--csr and --no-passphrase exclude each other"),
             (("--csr", "x", "--pass", "env:X"), "--csr and --pass exclude each other"),
-            (("--from-key", "x", "--alg", "p384"), "--from-key and --alg exclude each other"),
+            (("--from-key", "x", "--alg", "p384"), "--key and --alg exclude each other"),
         ],
     )
     def test_options_that_exclude_each_other(self, options: tuple[str, ...], message: str) -> None:

@@ -203,7 +203,7 @@ class TestRsa2048:
         refused(found, 5, words)
 
     def test_compat_is_for_a_key_that_exists(self) -> None:
-        words = "--compat is for a key that exists: --csr or --from-key"
+        words = "--compat is for a key that exists: --csr or --key"
         hint = "a new key of that kind: --alg rsa2048"
         refused(run("pki", "issue", "client", "x", "--compat", PLAIN), 2, words, hint)
 

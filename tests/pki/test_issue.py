@@ -19,7 +19,7 @@ from fwsign.errors import FwsignError
 from fwsign.keys import ALGORITHMS
 from fwsign.keys.file import new_private_key
 from fwsign.pki.directory import Pki
-from fwsign.pki.issuance import NewKey
+from fwsign.pki.entry_keys import NewKey
 from fwsign.pki.leaves import KINDS, DeviceIdentity
 from fwsign.pki.request import parse_request
 from pki_kit import (

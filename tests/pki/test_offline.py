@@ -15,7 +15,7 @@ from fwsign.pki.acceptance import accept
 from fwsign.pki.authority import open_authority
 from fwsign.pki.crls import number_of
 from fwsign.pki.directory import Pki
-from fwsign.pki.issuance import NewKey
+from fwsign.pki.entry_keys import NewKey
 from fwsign.pki.offline import create_requests, sign_request
 from fwsign.pki.profiles import NO_USAGE, build_certificate, key_identifiers
 from fwsign.pki.request import parse_request

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fwsign.keys import ALGORITHMS
 from fwsign.keys.file import load_private_key
 from fwsign.pki.directory import Pki
+from fwsign.pki.entry_keys import NewKey
 from fwsign.pki.expiry import ending
-from fwsign.pki.issuance import NewKey
 from fwsign.pki.leaked import unrevoked
 from fwsign.pki.leaves import renewed_algorithm
 from fwsign.pki.log import read_log

@@ -16,8 +16,8 @@ from fwsign.format.envelope import Envelope, encode_envelope
 from fwsign.keys import ALGORITHMS
 from fwsign.keys.file import load_private_key
 from fwsign.pki.directory import Pki
+from fwsign.pki.entry_keys import NewKey
 from fwsign.pki.expiry import ending
-from fwsign.pki.issuance import NewKey
 from fwsign.pki.renewal import renew
 from fwsign.pki.rotation import Rotation, replace_issuing, rotate, standby
 from fwsign.x509.anchor import Anchor

@@ -17,8 +17,8 @@ from fwsign.pki.authority import open_authority
 from fwsign.pki.directory import Pki
 from fwsign.pki.easyrsa.read import read
 from fwsign.pki.easyrsa.takeover import NewIssuing, take_over
+from fwsign.pki.entry_keys import NewKey
 from fwsign.pki.entry_names import line_of
-from fwsign.pki.issuance import NewKey
 from fwsign.pki.leaves import Leaf, leaf_certificate, leaf_of
 from fwsign.pki.offline import add_request, create_requests, sign_request
 from fwsign.pki.profiles import CaLimits, issuing_certificate, limits_of, usages_of

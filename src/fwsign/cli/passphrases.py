@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from fwsign.cli import inputs, ui
 from fwsign.errors import Failed
+from fwsign.keys import is_file, key_file
 from fwsign.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from fwsign.pki.directory import Pki
 
 _NAMED: Final = re.compile(r"(?!(?:env|file|fd):)([^=]*)=(.*)", re.DOTALL)
-_Place: TypeAlias = Callable[[], Path] | None
+_Place: TypeAlias = Callable[[], str] | None
 
 
 class Passphrases:
@@ -26,10 +27,11 @@ class Passphrases:
 
     def __init__(self) -> None:
         self._typed: list[bytes] = []
+        self._pins: dict[str, bytes | None] = {}
         self._sources: dict[str, Callable[[], bytes | None]] = {}
 
     def existing(
-        self, source: str | None, what: str, option: str = "--pass", *, path: _Place = None
+        self, source: str | None, what: str, option: str = "--pass", *, uri: _Place = None
     ) -> Callable[[], bytes | None]:
         """Return a function that reads the passphrase of a key that exists.
 
@@ -37,7 +39,7 @@ class Passphrases:
             source: as for `fwsign.cli.inputs.passphrase_source`.
             what: the key.
             option: the option that gives the source.
-            path: returns the key's file; None for the first key of a command.
+            uri: returns the key's URI, or path; None for the first key of a command.
         """
         ask = inputs.passphrase_source(source, what, option)
         if source is not None:  # a descriptor can be read only once
@@ -46,8 +48,16 @@ class Passphrases:
         def get() -> bytes | None:
             if source is not None:
                 return ask()
+            place = uri() if uri is not None else None
+            if place is not None and not is_file(place):
+                # A PIN is asked for once for each token, and is never tried on another one: a
+                # token locks after a few wrong ones.
+                token = _token(place)
+                if token not in self._pins:
+                    self._pins[token] = ask()
+                return self._pins[token]
             for typed in self._typed:
-                if path is not None and _opens(path(), typed):
+                if place is not None and _opens(Path(key_file(place)), typed):
                     return typed
             found = ask()
             if found is not None:
@@ -68,7 +78,9 @@ class Passphrases:
 
         def get() -> bytes | None:
             if not known:
-                if source is None and not none and self._typed:
+                if source in self._sources:  # a descriptor can be read only once
+                    known.append(self._sources[source]())
+                elif source is None and not none and self._typed:
                     ui.note(f"{what}: protected by the passphrase just typed; {option} gives one")
                     known.append(self._typed[0])
                 else:
@@ -133,9 +145,14 @@ class CaPassphrases:
         """Return the passphrase of a CA's key."""
         source, option = self._sources.get(name, (self._common, "--ca-pass"))
         what = f'the key of CA "{name}"'
-        return self._asked_for.existing(
-            source, what, option, path=lambda: self._pki.key_path(name)
-        )()
+        return self._asked_for.existing(source, what, option, uri=lambda: self._pki.key_uri(name))()
+
+
+def _token(uri: str) -> str:
+    """Return what keys in the same token have in common: all but the names of the key."""
+    path, _, _ = uri.partition("?")
+    named = re.compile("(pkcs11:)?(object|id|type)=", re.IGNORECASE)
+    return ";".join(one for one in path.split(";") if not named.match(one))
 
 
 def _opens(path: Path, passphrase: bytes) -> bool:

@@ -37,7 +37,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fwsign.pki.authority import create
     from fwsign.pki.directory import Pki
-    from fwsign.pki.issuance import NewKey, issue
+    from fwsign.pki.entry_keys import NewKey
+    from fwsign.pki.issuance import issue
     from fwsign.pki.renewal import renew
     from fwsign.pki.revocation import REASONS, renew_crls, revoke
     from fwsign.pki.rotation import replace_issuing, rotate, standby
@@ -57,7 +58,7 @@ __all__ = [
 ]
 
 _PLACES = {
-    "NewKey": "pki.issuance",
+    "NewKey": "pki.entry_keys",
     "Pki": "pki.directory",
     "REASONS": "pki.revocation",
     "create": "pki.authority",

@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fwsign.errors import Failed
 from fwsign.files import exclusive, io_error, read_bytes, write_atomic
-from fwsign.keys.file import load_private_key
 from fwsign.pki import crls, profiles
 from fwsign.pki.certificates import common_name, is_ca
 from fwsign.pki.directory import Pki
+from fwsign.pki.entry_keys import open_private
 from fwsign.pki.entry_names import (
     ISSUING,
     ISSUING_TLS,
@@ -30,6 +30,7 @@ from fwsign.pki.entry_names import (
     request_path,
 )
 from fwsign.pki.files import write_certificate
+from fwsign.pki.key_uris import KeyPlaces
 from fwsign.pki.log import log_certificate
 from fwsign.pki.places import Places
 from fwsign.pki.profiles import TLS_ONLY, Authority, usages_of
@@ -286,11 +287,11 @@ def _first_crl(
     place: Path, name: str, issuing: x509.Certificate, passphrase: Passphrase, now: datetime
 ) -> bytes:
     refuse_early(issuing, now)
-    path = place / f"private/{name}.key"
-    key = load_private_key(path, passphrase)
+    uri = KeyPlaces(place).key_uri(name)
+    key = open_private(uri, passphrase)
     if key.public_key() != issuing.public_key():
         request = request_path(place, name).relative_to(place)
-        raise Failed("key.mismatch", f"{path} is not the key of {request}")
+        raise Failed("key.mismatch", f"{uri} is not the key of {request}")
     return crls.first_crl(name, Authority(issuing, key), now)
 
 

@@ -7,20 +7,26 @@ process leaves a readable directory, which the next run repairs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from fwsign.errors import Failed
-from fwsign.files import read_bytes
 from fwsign.format.library import ML_DSA, require
-from fwsign.keys.file import KEY_FILE_LIMIT, new_private_key, write_private_key
-from fwsign.keys.formats import read_private_key
 from fwsign.names import host_name, organisation, vendor_domain
 from fwsign.pki import crls, leaves, profiles
-from fwsign.pki.certificates import common_name
+from fwsign.pki.ca_keys import NO_KEYS, refuse_unmade
+from fwsign.pki.certificates import common_name, is_ca
 from fwsign.pki.directory import Pki
-from fwsign.pki.entry_names import ISSUING, ISSUING_TLS, ROOT, is_root
+from fwsign.pki.entry_keys import (
+    EntryKey,
+    NewKey,
+    clear_key,
+    entry_key,
+    open_private,
+    write_key,
+)
+from fwsign.pki.entry_names import FIRST_NAMES, FIRST_SIGNER, ISSUING, ISSUING_TLS, ROOT, is_root
 from fwsign.pki.extras import NO_EXTRAS
-from fwsign.pki.files import build_beside, make_directories, set_aside, write_certificate
+from fwsign.pki.files import build_beside, make_directories, write_certificate
 from fwsign.pki.flat import enter, make_flat
 from fwsign.pki.log import log_certificate
 from fwsign.pki.profiles import SIGNING, TLS_ONLY, Authority, CaLimits
@@ -28,20 +34,31 @@ from fwsign.pki.subjects import issuing_name
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
     from cryptography import x509
 
-    from fwsign.keys import Passphrase
+    from fwsign.keys import Passphrase, PublicKey
+    from fwsign.keys.held import HeldKey
     from fwsign.pki.extras import Extras
 
 _Names: TypeAlias = tuple[str, tuple[str, ...]]
-_Keys: TypeAlias = tuple[str, bytes | None, bytes | None]
 
-FIRST_SIGNER: Final = "release"
-"""The signer that `create` makes."""
+
+class _Keys(NamedTuple):
+    """The keys of a new PKI."""
+
+    alg: str
+    root_passphrase: bytes | None
+    passphrase: bytes | None
+    held: Mapping[str, HeldKey]
+
+    def of(self, name: str) -> EntryKey:
+        """Make the key of an entry, or take the one that exists."""
+        secret = self.root_passphrase if name == ROOT else self.passphrase
+        return entry_key(self.held.get(name) or NewKey(self.alg, secret), self.alg)
 
 
 def create(
@@ -53,6 +70,7 @@ def create(
     root_passphrase: bytes | None,
     passphrase: bytes | None,
     now: datetime,
+    keys: Mapping[str, HeldKey] = NO_KEYS,
     permit: Sequence[str] = (),
     root_only: bool = False,
     flat: bool = False,
@@ -67,10 +85,12 @@ def create(
         directory: must not exist, or be empty.
         org: name of the organisation, part of every subject.
         vendor: the domain that signers are limited to.
-        alg: of all keys, one of `fwsign.keys.ALGORITHMS`.
+        alg: of all new keys, one of `fwsign.keys.ALGORITHMS`.
         root_passphrase: for the root's key, which belongs offline; None for no encryption.
         passphrase: for the keys of the issuing CAs and the signer; None for no encryption.
         now: an aware time, the notBefore of all certificates less an hour.
+        keys: keys that exist, by the names of `FIRST_NAMES`; they stay where they are, and the
+            other keys are made. Each of them signs or is certified.
         permit: more domains, or single labels, that the CA of signers may issue for.
         root_only: make only the root and its CRL; issuing CAs are elsewhere, see `offline`.
         flat: make the layout of easy-rsa: one CA, limited to the domains, which issues leaves.
@@ -78,33 +98,34 @@ def create(
             the name of each one's issuer.
 
     Raises:
-        Failed: `state.pki-exists`, `state.policy`, `state.clock`, `key.unsupported`,
-            `key.passphrase-missing`, `io.*`.
+        Failed: `state.pki-exists`, `state.policy`, `state.clock`, `key.*`, `io.*`.
     """
     require(ML_DSA, "a PKI")
     organisation(org)
     names = (org, tuple(dict.fromkeys((vendor_domain(vendor), *map(host_name, permit)))))
-    keys = (alg, root_passphrase, passphrase)
+    made = (ROOT, *(() if root_only else (FIRST_SIGNER,) if flat else FIRST_NAMES[1:]))
+    refuse_unmade(keys, made)
+    own = _Keys(alg, root_passphrase, passphrase, keys)
     now = profiles.utc(now)
 
     def build(scratch: Path) -> None:
         if flat:
-            _build_flat(scratch, names, keys, now, more=more)
+            _build_flat(scratch, names, own, now, more=more)
         else:
-            _build(scratch, names, keys, now, root_only=root_only, more=more)
+            _build(scratch, names, own, now, root_only=root_only, more=more)
 
     build_beside(directory, build)
     return Pki(directory)
 
 
 def open_authority(pki: Pki, name: str, passphrase: Passphrase) -> Authority:
-    """Return a CA with its private key, ready to sign.
+    """Return a CA with its private key, or a stand-in for one that lives elsewhere.
 
     Raises:
         Failed: `key.mismatch`: the key is of another certificate; `state.pki`, `key.*`, `io.*`.
     """
     try:
-        return join(pki.certificate(name), pki.key_path(name), passphrase)
+        return join(pki.certificate(name), pki.key_uri(name), passphrase)
     except Failed as error:
         if error.code != "io.missing":
             raise
@@ -113,8 +134,8 @@ def open_authority(pki: Pki, name: str, passphrase: Passphrase) -> Authority:
         raise error.with_hint(hint) from error
 
 
-def join(certificate: x509.Certificate, path: Path, passphrase: Passphrase) -> Authority:
-    """Return a CA made of a certificate and the key in a file.
+def join(certificate: x509.Certificate, uri: str, passphrase: Passphrase) -> Authority:
+    """Return a CA made of a certificate and the key at a URI, such as a path.
 
     Any kind of key is accepted that made the certificate: a CA with RSA-2048 still issues,
     although a signer may not have such a key.
@@ -122,19 +143,30 @@ def join(certificate: x509.Certificate, path: Path, passphrase: Passphrase) -> A
     Raises:
         Failed: `key.mismatch`: the key is of another certificate; `key.*`, `io.*`.
     """
-    key = read_private_key(read_bytes(path, KEY_FILE_LIMIT), passphrase, path)
-    if key.public_key() != certificate.public_key():
-        raise Failed(
-            "key.mismatch",
-            f'{path} is not the key of the CA "{common_name(certificate)}"',
-            expected=f'the key of "{common_name(certificate)}"',
-            found="another key",
-        )
+    key = open_private(uri, passphrase)
+    refuse_foreign_key(certificate, key.public_key(), uri)
     return Authority(certificate, key)
 
 
+def refuse_foreign_key(certificate: x509.Certificate, public: PublicKey, uri: str) -> None:
+    """Refuse a key that is not that of a certificate.
+
+    Raises:
+        Failed: `key.mismatch`.
+    """
+    if public != certificate.public_key():
+        whose = f'the CA "{common_name(certificate)}"'
+        whose = whose if is_ca(certificate) else f'"{common_name(certificate)}"'
+        raise Failed(
+            "key.mismatch",
+            f"{uri} is not the key of {whose}",
+            expected=f'the key of "{common_name(certificate)}"',
+            found="another key",
+        )
+
+
 def new_issuing(
-    alg: str,
+    key: EntryKey,
     subject: x509.Name,
     limits: CaLimits,
     root: Authority,
@@ -142,30 +174,26 @@ def new_issuing(
     *,
     more: profiles.Extensions = (),
 ) -> Authority:
-    """Make an issuing CA below a root, with a new key and more extensions; nothing is written."""
-    key = new_private_key(alg)
-    public = key.public_key()
+    """Make an issuing CA below a root, with its key and more extensions; nothing is written."""
+    public = key.key.public_key()
     made = profiles.issuing_certificate(public, subject, limits, root, now, more=more)
-    return Authority(made, key)
+    return Authority(made, key.key)
 
 
 def add_authority(
     pki: Pki,
     name: str,
     authority: Authority,
-    passphrase: bytes | None,
+    key: EntryKey,
     now: datetime,
-    *,
-    kdf: str = "scrypt",
 ) -> None:
-    """Write a new CA: its key, its first CRL, and its certificate last.
+    """Write a new CA: its key or where that lives, its first CRL, and its certificate last.
 
     The caller holds the lock, and writes the bundle of CRLs afterwards.
     """
     crl = crls.first_crl(name, authority, now)
-    path = pki.key_path(name)
-    set_aside(path)
-    write_private_key(path, authority.key, passphrase, kdf)
+    clear_key(pki, name)
+    write_key(pki, name, key)
     crls.write_crl(pki, name, crl, authority.certificate)
     enter(pki, name, authority.certificate, now)
     write_certificate(pki.certificate_path(name), authority.certificate)
@@ -181,27 +209,27 @@ def _build(
     more: Extras,
 ) -> None:
     org, permitted = names
-    alg, root_passphrase, passphrase = keys
     make_directories(directory)
-    root_key = new_private_key(alg)
-    root = Authority(profiles.root_certificate(root_key, org, now), root_key)
+    root_key = keys.of(ROOT)
+    root = Authority(profiles.root_certificate(root_key.key, org, now), root_key.key)
     # Write this first: its directory sync covers those inside, and it makes this a Pki.
     write_certificate(directory / "ca.crt", root.certificate)
     pki = Pki(directory)
     log_certificate(directory, ROOT, root.certificate, now)
-    write_private_key(pki.key_path(ROOT), root_key, root_passphrase)
+    write_key(pki, ROOT, root_key)
     signed = {ROOT: crls.first_crl(ROOT, root, now)}
     if not root_only:
         limits = {ISSUING: SIGNING._replace(permitted=permitted), ISSUING_TLS: TLS_ONLY}
         added = more.at(ROOT).extensions()
+        own = {name: keys.of(name) for name in limits}
         issuers = {
-            name: new_issuing(alg, issuing_name(org, name), limit, root, now, more=added)
+            name: new_issuing(own[name], issuing_name(org, name), limit, root, now, more=added)
             for name, limit in limits.items()
         }
         for name, issuer in issuers.items():
-            add_authority(pki, name, issuer, passphrase, now)
+            add_authority(pki, name, issuer, own[name], now)
         leaf = leaves.Leaf("signer", FIRST_SIGNER, permitted[:1], more=more.at(ISSUING))
-        signer = _first_signer(pki, issuers[ISSUING], leaf, (alg, passphrase), now)
+        signer = _first_signer(pki, issuers[ISSUING], leaf, keys.of(FIRST_SIGNER), now)
         enter(pki, FIRST_SIGNER, signer, now)
         write_certificate(pki.certificate_path(FIRST_SIGNER), signer)
     crls.write_crls(pki, signed)
@@ -211,15 +239,14 @@ def _build_flat(
     directory: Path, names: _Names, keys: _Keys, now: datetime, *, more: Extras
 ) -> None:
     org, permitted = names
-    alg, root_passphrase, passphrase = keys
     make_flat(directory)
-    key = new_private_key(alg)
-    root = Authority(profiles.root_certificate(key, org, now, permitted=permitted), key)
+    key = keys.of(ROOT)
+    root = Authority(profiles.root_certificate(key.key, org, now, permitted=permitted), key.key)
     write_certificate(directory / "ca.crt", root.certificate)
     pki = Pki(directory)
-    write_private_key(pki.key_path(ROOT), key, root_passphrase)
+    write_key(pki, ROOT, key)
     leaf = leaves.Leaf("signer", FIRST_SIGNER, permitted[:1], more=more.at(ROOT))
-    signer = _first_signer(pki, root, leaf, (alg, passphrase), now)
+    signer = _first_signer(pki, root, leaf, keys.of(FIRST_SIGNER), now)
     log_certificate(directory, ROOT, root.certificate, now)
     enter(pki, FIRST_SIGNER, signer, now)
     write_certificate(pki.certificate_path(FIRST_SIGNER), signer)
@@ -230,11 +257,11 @@ def _first_signer(
     pki: Pki,
     issuer: Authority,
     leaf: leaves.Leaf,
-    new_key: tuple[str, bytes | None],
+    key: EntryKey,
     now: datetime,
 ) -> x509.Certificate:
     """Write the key of the first signer; return its certificate."""
-    key = new_private_key(new_key[0])
-    write_private_key(pki.key_path(FIRST_SIGNER), key, new_key[1])
+    public = leaves.check_public_key(key.key.public_key(), f'"{FIRST_SIGNER}"')
+    write_key(pki, FIRST_SIGNER, key)
     period = (profiles.begin(issuer.certificate, now), now + leaves.SIGNER.lifetime)
-    return leaves.leaf_certificate(leaf, key.public_key(), period, issuer)
+    return leaves.leaf_certificate(leaf, public, period, issuer)

@@ -11,9 +11,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from fwsign.errors import Failed
 from fwsign.names import host_name, vendor_domain
 from fwsign.pki import profiles
-from fwsign.pki.certificates import common_name
+from fwsign.pki.certificates import common_name, issuer_among
 from fwsign.pki.devices import check_device
 from fwsign.pki.entry_names import ISSUING_TLS, TLS, is_root
+from fwsign.pki.extras import extras_of
 from fwsign.pki.leaves import KINDS, Leaf
 from fwsign.pki.view.words import oid_name
 
@@ -159,3 +160,25 @@ def _refuse_names(pki: Pki, ca: str, what: str, names: Sequence[str]) -> None:
                 found=name,
                 hint=None if closed else f"widen it, with the root's key: {_wider(ca, name)}",
             )
+
+
+def next_extensions(
+    pki: Pki, taken: Sequence[str], issuer: profiles.Authority
+) -> profiles.Extensions:
+    """Return the added extensions of a line's last CA, if they name the same issuer's CRL."""
+    if not taken:
+        return ()
+    before = pki.certificate(taken[-1])
+    same = issuer_among(before, [("", issuer.certificate)]) is not None
+    return extras_of(before).extensions() if same else ()
+
+
+def next_limits(pki: Pki, line: str, before: x509.Certificate) -> profiles.CaLimits:
+    """Return the limits of a line's next CA: those of the CA before; `TLS_ONLY` of the first."""
+    if not pki.issuers_in_line(line):
+        return profiles.TLS_ONLY
+    limits = profiles.limits_of(before)
+    # One that issued everything leaves TLS to the CA that is for it.
+    if pki.issuers_in_line(ISSUING_TLS) and not limits.usages:
+        return limits._replace(usages=profiles.SIGNING.usages)
+    return limits

@@ -20,7 +20,7 @@ from fwsign.pki.entry_names import is_root
 from fwsign.pki.index import serial_text
 from fwsign.pki.log import log_crl
 from fwsign.pki.places import BUNDLE
-from fwsign.pki.profiles import authority_key, signature_hash
+from fwsign.pki.profiles import authority_key, refuse_wrong_signature, signature_hash
 from fwsign.spans import CLOCK_TOLERANCE
 
 if TYPE_CHECKING:
@@ -129,7 +129,9 @@ def make_crl(
     )
     for entry in entries:
         builder = builder.add_revoked_certificate(entry)
-    return builder.sign(issuer.key, signature_hash(issuer.key)).public_bytes(Encoding.PEM)
+    made = builder.sign(issuer.key, signature_hash(issuer.key))
+    refuse_wrong_signature(made.public_bytes(Encoding.DER), issuer.key, crl=True)
+    return made.public_bytes(Encoding.PEM)
 
 
 def revoked_entry(

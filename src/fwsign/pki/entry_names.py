@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 ROOT: Final = "ca"
 ISSUING: Final = "issuing"
 ISSUING_TLS: Final = "issuing-tls"
+FIRST_SIGNER: Final = "release"
+"""The signer of a new PKI."""
+FIRST_NAMES: Final = (ROOT, ISSUING, ISSUING_TLS, FIRST_SIGNER)
+"""The entries of a new PKI."""
 TLS: Final = ("server", "client", "idevid")
 """The kinds whose keys make handshakes, and nothing that has to last."""
 REQUESTS: Final = "reqs"

@@ -126,7 +126,7 @@ def _crls(
         elsewhere = not os.path.lexists(path)  # as is that CA's key
         if elsewhere or name in spare or ends[name].time < now:
             continue
-        if name not in needed and not os.path.lexists(pki.key_path(name)):
+        if name not in needed and not pki.has_key(name):
             continue
         crl = pki.crl(name)
         end = crl.next_update_utc or crl.last_update_utc

@@ -8,11 +8,10 @@ certificate, which the next run sets aside.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard, cast
 
 from fwsign.errors import Failed
 from fwsign.files import exclusive
-from fwsign.keys.file import write_private_key
 from fwsign.keys.published import refuse_published
 from fwsign.names import peer_name, signer_name
 from fwsign.pki import profiles
@@ -21,9 +20,10 @@ from fwsign.pki.ca_limits import permitted_leaf
 from fwsign.pki.certificates import common_name
 from fwsign.pki.devices import devices_in, refuse_known_device
 from fwsign.pki.directory import Pki
+from fwsign.pki.entry_keys import EntryKey, NewKey, clear_key, entry_key, write_key
 from fwsign.pki.entry_names import TLS, line_of
 from fwsign.pki.extras import NO_EXTRAS
-from fwsign.pki.files import set_aside, write_certificate
+from fwsign.pki.files import write_certificate
 from fwsign.pki.flat import enter
 from fwsign.pki.leaked import leaked_keys, refuse_leaked
 from fwsign.pki.leaves import (
@@ -32,7 +32,6 @@ from fwsign.pki.leaves import (
     default_algorithm,
     default_kdf,
     leaf_certificate,
-    new_leaf_key,
 )
 from fwsign.pki.log import OWN
 from fwsign.pki.validity import period_of, refuse_early, refuse_ended_ca
@@ -45,33 +44,17 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from fwsign.keys import Passphrase, PrivateKey, PublicKey
+    from fwsign.keys import Passphrase, PublicKey
+    from fwsign.keys.held import HeldKey
+    from fwsign.pki.entry_keys import KeyChoice
     from fwsign.pki.extras import Extras
     from fwsign.pki.leaves import Address, DeviceIdentity
     from fwsign.pki.log import Origin
     from fwsign.pki.profiles import Authority
 
 
-class NewKey(NamedTuple):
-    """A key to be made, and how its file is protected.
-
-    Args:
-        alg: its kind, one of `fwsign.keys.ALGORITHMS`; empty leaves the choice to the function.
-        passphrase: a passphrase; None for a key in clear; or a function that asks for it.
-        kdf: the derivation that protects it, one of `fwsign.keys.KDFS`; empty as above.
-    """
-
-    alg: str
-    passphrase: bytes | Passphrase | None
-    kdf: str = ""
-
-    def secret(self) -> bytes | None:
-        """Return the passphrase; if it is a function, call it now."""
-        return self.passphrase() if callable(self.passphrase) else self.passphrase
-
-    def settled(self) -> NewKey:
-        """Return the same with a known passphrase; call this before a lock is taken."""
-        return self._replace(passphrase=self.secret())
+Existing: TypeAlias = "PublicKey | HeldKey"
+"""A key that is not made here: its public half, or a key that somebody opened where it lives."""
 
 
 def issue(
@@ -79,7 +62,7 @@ def issue(
     kind: str,
     name: str,
     *,
-    key: NewKey | PublicKey | Callable[[], PublicKey],
+    key: NewKey | Existing | Callable[[], Existing],
     domains: Sequence[str] = (),
     addresses: Sequence[Address] = (),
     device: DeviceIdentity | None = None,
@@ -95,9 +78,9 @@ def issue(
     Args:
         pki_dir: the PKI.
         kind: one of `fwsign.pki.leaves.KINDS`.
-        name: the entry's name, and the CN; see `fwsign.names.signer_name` and `peer_name`.
-        key: the key to make (`default_algorithm` if its kind is empty), or the public half of an
-            existing one, from a request or elsewhere, or a function that opens it.
+        name: the entry's name, and the CN; see `fwsign.names`.
+        key: the key to make (`default_algorithm` if its kind is empty); or the public half of an
+            existing one; or an opened one, whose place the PKI remembers; or a function for them.
         domains: the vendors of a signer (none: the first that the issuing CA is limited to), or
             the hosts of a server. A name with a dot is also a host, unless it is a signer's, and
             so is the name of a server without other hosts and addresses.
@@ -105,9 +88,9 @@ def issue(
         device: the identity of an idevid, which no other of the PKI has.
         more: extensions to add.
         lifetime: the span from `now`; None: the kind's, or until the issuing CA ends.
-        compat: certify RSA of 2048 bits of a server or client; never that of another kind.
+        compat: certify RSA-2048 of a server or client; never that of another kind.
         origin: who wanted it, for the log.
-        ca_passphrase: called if the key of the issuing CA is encrypted.
+        ca_passphrase: called if the issuing CA's key needs it.
         now: an aware time; notBefore is an hour earlier.
 
     Raises:
@@ -116,17 +99,17 @@ def issue(
             `state.clock`, `key.*`, `io.*`. Nothing has been written then.
     """
     (peer_name if kind in TLS else signer_name)(name)
-    now = profiles.utc(now)
-    pki = Pki(pki_dir)
+    now, pki = profiles.utc(now), Pki(pki_dir)
     ca = pki.issuing(kind)
     _refuse_taken(pki, name)
     refuse_unable(pki, ca, now)
-    wanted = Leaf(kind, name, tuple(domains), tuple(addresses), device=device, more=more)
-    leaf = permitted_leaf(pki, ca, wanted)
+    leaf = Leaf(kind, name, tuple(domains), tuple(addresses), device=device, more=more)
+    leaf = permitted_leaf(pki, ca, leaf)
     _refuse_known(pki, leaf)
     period = period_of(leaf, pki.certificate(ca), lifetime, now)
+    key = key() if callable(key) else key
     if not isinstance(key, NewKey):
-        key = _existing_key(pki, leaf, key, compat=compat)
+        _refuse_uncertifiable(pki, leaf, key, compat=compat)
     issuer = open_authority(pki, ca, ca_passphrase)
     new, issued = _certified(leaf, key, period, issuer)
     with exclusive(pki.directory):
@@ -136,38 +119,37 @@ def issue(
     return pki.certificate_path(name)
 
 
-def _existing_key(
-    pki: Pki, leaf: Leaf, key: PublicKey | Callable[[], PublicKey], *, compat: bool
-) -> PublicKey:
-    """Return a key that is not made here, after checking that it may be certified."""
-    key = key() if callable(key) else key
-    check_public_key(key, f'"{leaf.name}"', compat=compat if leaf.kind in TLS else None)
-    refuse_leaked(key, f'"{leaf.name}"', leaked_keys(pki))
-    return key
+def _refuse_uncertifiable(pki: Pki, leaf: Leaf, key: Existing, *, compat: bool) -> None:
+    public = certifiable(key, f'"{leaf.name}"', compat=compat if leaf.kind in TLS else None)
+    refuse_leaked(public, f'"{leaf.name}"', leaked_keys(pki))
+
+
+def certifiable(key: Existing, what: str, *, compat: bool | None) -> PublicKey:
+    """Return the public half of a key that is not made here, if it may be certified.
+
+    Args and errors as for `fwsign.pki.leaves.check_public_key`.
+    """
+    return check_public_key(key.public_key if is_held(key) else key, what, compat=compat)
+
+
+def is_held(key: Existing) -> TypeGuard[HeldKey]:
+    """Tell whether it is known where a key lives."""
+    return hasattr(key, "sign_raw")
 
 
 def _certified(
-    leaf: Leaf, key: NewKey | PublicKey, period: tuple[datetime, datetime], issuer: Authority
-) -> tuple[MadeKey | None, x509.Certificate]:
+    leaf: Leaf, key: NewKey | Existing, period: tuple[datetime, datetime], issuer: Authority
+) -> tuple[EntryKey | None, x509.Certificate]:
     """Make a leaf's key, unless there is one, and its certificate."""
-    if not isinstance(key, NewKey):
-        return None, leaf_certificate(leaf, key, period, issuer)
-    new = make_key(leaf.kind, key, default_algorithm(issuer.certificate))
-    return new, leaf_certificate(leaf, new.key.public_key(), period, issuer)
+    if isinstance(key, NewKey) or is_held(key):
+        new = leaf_key(leaf.kind, key, default_algorithm(issuer.certificate))
+        return new, leaf_certificate(leaf, new.key.public_key(), period, issuer)
+    return None, leaf_certificate(leaf, cast("PublicKey", key), period, issuer)
 
 
-class MadeKey(NamedTuple):
-    """A new key, and how the file protects it."""
-
-    key: PrivateKey
-    passphrase: bytes | None
-    kdf: str
-
-
-def make_key(kind: str, wanted: NewKey, alg: str) -> MadeKey:
-    """Make the key of a leaf; `alg` is its kind if `wanted` leaves it open."""
-    key = new_leaf_key(kind, wanted.alg or alg)
-    return MadeKey(key, wanted.secret(), wanted.kdf or default_kdf(kind))
+def leaf_key(kind: str, choice: KeyChoice, alg: str) -> EntryKey:
+    """Make the key of a leaf, or take one that exists; `alg` is for a choice that has none."""
+    return entry_key(choice, alg, kdf=default_kdf(kind), tls=kind in TLS)
 
 
 def write_entry(
@@ -176,13 +158,13 @@ def write_entry(
     issued: x509.Certificate,
     now: datetime,
     *,
-    new: MadeKey | None = None,
+    new: EntryKey | None = None,
     origin: Origin = OWN,
 ) -> None:
-    """Write a new entry, with its key if that was made here; the caller holds the lock."""
-    set_aside(pki.key_path(name))
+    """Write a new entry, with its key or where that lives; the caller holds the lock."""
+    clear_key(pki, name)
     if new is not None:
-        write_private_key(pki.key_path(name), *new)
+        write_key(pki, name, new)
     enter(pki, name, issued, now, origin=origin)
     write_certificate(pki.certificate_path(name), issued)
 

@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING, Final
 
 from fwsign.errors import Failed
 from fwsign.files import read_bytes, write_atomic
-from fwsign.keys import is_file, key_file
+from fwsign.keys import is_file, key_file, open_key
 from fwsign.pki.certificates import MissingFile, read_certificate
 from fwsign.pki.places import Places
 
 if TYPE_CHECKING:
-    from fwsign.keys.held import HeldKey
+    from fwsign.keys import Passphrase, PublicKey
+    from fwsign.keys.held import HeldKey, Scheme
 
 URI_LIMIT: Final = 4096
 """Octets of the file; a PKCS #11 URI with all attributes takes fewer than 1,000."""
 
 _NAME: Final = re.compile(r".*\.uri(\.[0-9A-F]+)?", re.DOTALL)
-_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:[!-~]+")
+_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:[ -~]+")
 _SECRET: Final = re.compile(r"[?&;]pin-value=|^[a-z+]+://[^/]*@", re.IGNORECASE)
 
 
@@ -75,7 +76,12 @@ def read_uri(path: Path) -> str:
         Failed: `state.pki`: there is no URI in it, or more than that, or a secret;
             `key.unsupported`: there is no such backend; `io.*`.
     """
-    text = read_bytes(path, URI_LIMIT).decode(errors="replace").strip()
+    return parse_uri_file(read_bytes(path, URI_LIMIT), path)
+
+
+def parse_uri_file(data: bytes, path: object) -> str:
+    """Read the content of a file with the URI of a key; args and errors as for `read_uri`."""
+    text = data.decode(errors="replace").strip()
     if _URI.fullmatch(text) is None:
         raise _no_uri(path, "one URI in one line, as in pkcs11:token=acme;object=ca", "none")
     if _SECRET.search(text):
@@ -90,13 +96,49 @@ def write_uri(path: Path, uri: str, *, overwrite: bool = False) -> None:
     write_atomic(path, f"{uri}\n".encode(), overwrite=overwrite, mode=0o600)
 
 
+class HeldAt:
+    """A held key, with the URI that opened it: that may say where the PIN is, unlike `place`.
+
+    Args:
+        uri: the URI; the backend has taken it, and so has refused secrets in it.
+        held: the opened key.
+    """
+
+    def __init__(self, uri: str, held: HeldKey) -> None:
+        self.uri: Final = uri
+        self._held = held
+
+    @property
+    def place(self) -> str:
+        """Where the key is."""
+        return self._held.place
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The public half of the key."""
+        return self._held.public_key
+
+    def sign_raw(self, scheme: Scheme, data: bytes, digest: str = "") -> bytes:
+        """Sign; see `fwsign.keys.held.HeldKey.sign_raw`."""
+        return self._held.sign_raw(scheme, data, digest)
+
+    def close(self) -> None:
+        """Log out; see `fwsign.keys.held.HeldKey.close`."""
+        self._held.close()
+
+
+def open_at(uri: str, passphrase: Passphrase) -> HeldAt:
+    """Open a key that a PKI shall find again; raise like `fwsign.keys.open_key`."""
+    return HeldAt(uri, open_key(uri, passphrase))
+
+
 def uri_of(held: HeldKey) -> str:
     """Return the URI under which a key is found again, from any directory."""
-    place = held.place
-    return Path(key_file(place)).absolute().as_uri() if is_file(place) else place
+    uri = held.uri if isinstance(held, HeldAt) else held.place
+    return Path(key_file(uri)).absolute().as_uri() if is_file(uri) else uri
 
 
-def _no_uri(path: Path, expected: str, found: str) -> Failed:
+def _no_uri(path: object, expected: str, found: str) -> Failed:
     return Failed(
         "state.pki",
         f"{path} does not say where a key lives: expected {expected}, found {found}",

@@ -16,7 +16,6 @@ from fwsign.errors import Failed
 from fwsign.format.algorithms import BLOCK_KEYS
 from fwsign.format.cose import MIN_RSA_BITS, allowed_rsa_size, key_kind, key_name, kind_of
 from fwsign.keys import DEFAULT_ALGORITHM, asn1
-from fwsign.keys.file import new_private_key
 from fwsign.keys.published import refuse_published
 from fwsign.pki.certificates import common_name, is_ca
 from fwsign.pki.entry_names import TLS
@@ -28,7 +27,7 @@ from fwsign.x509.roles import MIN_CA_RSA_BITS
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from fwsign.keys import PrivateKey, PublicKey
+    from fwsign.keys import PublicKey
     from fwsign.pki.profiles import Authority
 
 Address = IPv4Address | IPv6Address
@@ -267,15 +266,6 @@ def default_kdf(kind: str) -> str:
     GnuTLS and wolfSSL read no scrypt.
     """
     return "pbkdf2" if kind in TLS else "scrypt"
-
-
-def new_leaf_key(kind: str, alg: str) -> PrivateKey:
-    """Make the private key of a leaf: `rsa2048` for TLS, all others for every kind.
-
-    Raises:
-        Failed: `key.unsupported`.
-    """
-    return new_private_key(alg, tls=kind in TLS)
 
 
 def default_algorithm(issuer: x509.Certificate) -> str:

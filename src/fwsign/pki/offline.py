@@ -16,12 +16,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fwsign.errors import Failed
 from fwsign.files import exclusive, io_error, write_atomic
-from fwsign.keys.file import new_private_key, write_private_key
 from fwsign.names import host_name, organisation, vendor_domain
 from fwsign.pki import profiles
 from fwsign.pki.authority import open_authority
+from fwsign.pki.ca_keys import NO_KEYS
 from fwsign.pki.certificates import common_name
 from fwsign.pki.directory import Pki
+from fwsign.pki.entry_keys import clear_key, entry_key, settled, write_key
 from fwsign.pki.entry_names import (
     ISSUING,
     ISSUING_TLS,
@@ -31,10 +32,11 @@ from fwsign.pki.entry_names import (
     next_name,
     request_path,
 )
-from fwsign.pki.files import build_beside, make_directories, set_aside, write_certificate
+from fwsign.pki.files import build_beside, make_directories, write_certificate
 from fwsign.pki.flat import enter, refuse_flat
-from fwsign.pki.leaves import renewed_algorithm
+from fwsign.pki.leaves import check_public_key, renewed_algorithm
 from fwsign.pki.log import Origin
+from fwsign.pki.places import Places
 from fwsign.pki.profiles import SIGNING, TLS_ONLY, CaLimits
 from fwsign.pki.renewal import Replacement, replace_certificate
 from fwsign.pki.subjects import issuing_name, organisation_of
@@ -42,11 +44,12 @@ from fwsign.pki.validity import last_day, refuse_ended_ca
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime, timedelta
 
     from fwsign.keys import Passphrase
-    from fwsign.pki.issuance import NewKey
+    from fwsign.keys.held import HeldKey
+    from fwsign.pki.entry_keys import EntryKey, KeyChoice, NewKey
     from fwsign.pki.request import CertificateRequest
 
 
@@ -57,6 +60,7 @@ def create_requests(
     vendor: str,
     permit: Sequence[str] = (),
     new_key: NewKey,
+    keys: Mapping[str, HeldKey] = NO_KEYS,
 ) -> tuple[Path, Path]:
     """Make the directory of issuing CAs whose root is elsewhere; return the requests' paths.
 
@@ -68,6 +72,7 @@ def create_requests(
         vendor: the domain that the CA of signers requests.
         permit: more such domains.
         new_key: the keys to make for the CAs.
+        keys: keys that exist, by `issuing` and `issuing-tls`; they stay where they are.
 
     Raises:
         Failed: `state.pki-exists`, `state.policy`, `key.*`, `io.*`. Nothing is left then.
@@ -78,22 +83,24 @@ def create_requests(
     def build(scratch: Path) -> None:
         make_directories(scratch)
         (scratch / REQUESTS).mkdir()
-        _request(scratch, ISSUING, org, SIGNING._replace(permitted=tuple(names)), new_key)
-        _request(scratch, ISSUING_TLS, org, TLS_ONLY, new_key)
+        limits = {ISSUING: SIGNING._replace(permitted=tuple(names)), ISSUING_TLS: TLS_ONLY}
+        for name, own in limits.items():
+            _request(scratch, name, org, own, entry_key(keys.get(name, new_key), new_key.alg))
 
     build_beside(directory, build)
     place = Path(directory)
     return request_path(place, ISSUING), request_path(place, ISSUING_TLS)
 
 
-def add_request(pki_dir: str | os.PathLike[str], *, new_key: NewKey) -> Path:
+def add_request(pki_dir: str | os.PathLike[str], *, new_key: KeyChoice) -> Path:
     """Ask the root, which is elsewhere, for a CA of TLS servers and clients.
 
     A request that the root has not answered yet is replaced, and its key set aside.
 
     Args:
         pki_dir: the PKI.
-        new_key: the key to make, of the kind that the issuing CA has if its own is empty.
+        new_key: the key to make, of the kind that the issuing CA has if its own is empty; or one
+            that exists.
 
     Raises:
         Failed: `state.pki`, `key.*`, `io.*`.
@@ -101,8 +108,8 @@ def add_request(pki_dir: str | os.PathLike[str], *, new_key: NewKey) -> Path:
     pki = Pki(pki_dir)
     refuse_flat(pki)
     before = pki.certificate(pki.issuing("client"))
-    alg = new_key.alg or renewed_algorithm(before, pki.root)
-    new_key = new_key._replace(alg=alg).settled()
+    alg = renewed_algorithm(before, pki.root)
+    new_key = settled(new_key)
     org = organisation_of(before) or common_name(before)
     with exclusive(pki.directory):
         name = next_name(ISSUING_TLS, pki.names())
@@ -111,14 +118,14 @@ def add_request(pki_dir: str | os.PathLike[str], *, new_key: NewKey) -> Path:
             path.parent.mkdir(exist_ok=True)
         except OSError as error:
             raise io_error(error, path.parent, "write") from error
-        set_aside(pki.key_path(name))
-        _request(pki.directory, name, org, TLS_ONLY, new_key)
+        clear_key(pki, name)
+        _request(pki.directory, name, org, TLS_ONLY, entry_key(new_key, alg))
     return path
 
 
-def _request(directory: Path, name: str, org: str, limits: CaLimits, new_key: NewKey) -> None:
+def _request(directory: Path, name: str, org: str, limits: CaLimits, key: EntryKey) -> None:
     """Write a key and a request, in a directory that holds the place for each."""
-    key = new_private_key(new_key.alg)
+    check_public_key(key.key.public_key(), f'"{name}"')
     builder = (
         x509.CertificateSigningRequestBuilder()
         .subject_name(issuing_name(org, name))
@@ -126,9 +133,10 @@ def _request(directory: Path, name: str, org: str, limits: CaLimits, new_key: Ne
     )
     for extension, critical in profiles.limiting(limits):
         builder = builder.add_extension(extension, critical)
-    request = builder.sign(key, profiles.signature_hash(key))
-    place = directory / f"private/{name}.key"
-    write_private_key(place, key, new_key.secret(), new_key.kdf or "scrypt")
+    request = builder.sign(key.key, profiles.signature_hash(key.key))
+    if not request.is_signature_valid:
+        raise profiles.wrong_signature("request")
+    write_key(Places(directory), name, key)
     path = request_path(directory, name)
     write_atomic(path, request.public_bytes(Encoding.PEM), overwrite=True)
 

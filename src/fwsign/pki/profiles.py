@@ -7,12 +7,15 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fwsign.errors import Failed
 from fwsign.format.cose import HASHES, Hash, kind_of
 from fwsign.pki.certificates import common_name
 from fwsign.pki.subjects import authority_name
+from fwsign.x509 import der
+from fwsign.x509.certificate import signature_valid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -269,7 +272,33 @@ def build_certificate(
     )
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical)
-    return builder.sign(key, signature_hash(key))
+    made = builder.sign(key, signature_hash(key))
+    refuse_wrong_signature(made.public_bytes(Encoding.DER), key)
+    return made
+
+
+def refuse_wrong_signature(data: bytes, key: PrivateKey, *, crl: bool = False) -> None:
+    """Refuse a new certificate or CRL whose signature is wrong, as by a token that fails.
+
+    Raises:
+        Failed: `key.failed`.
+    """
+    try:
+        good = signature_valid(der.split(data, crl=crl), key.public_key())
+    except ValueError:
+        good = False
+    if not good:
+        raise wrong_signature("CRL" if crl else "certificate")
+
+
+def wrong_signature(what: str) -> Failed:
+    """Return the refusal of a new certificate, request or CRL that its key signed wrongly."""
+    return Failed(
+        "key.failed",
+        f"the key made a wrong signature: the new {what} does not verify",
+        expected=f"a {what} that verifies",
+        found="a wrong signature",
+    )
 
 
 def _refuse_empty(period: tuple[datetime, datetime]) -> None:

@@ -9,11 +9,10 @@ old one gets such a name. So `Pki.key_path` finds the right key whenever a run i
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from fwsign.errors import Failed
 from fwsign.files import exclusive, io_error
-from fwsign.keys.file import write_private_key
 from fwsign.keys.published import refuse_published
 from fwsign.names import host_name
 from fwsign.pki import profiles
@@ -21,12 +20,20 @@ from fwsign.pki.authority import open_authority
 from fwsign.pki.ca_limits import permitted_leaf, refuse_outside
 from fwsign.pki.certificates import common_name
 from fwsign.pki.directory import Pki
+from fwsign.pki.entry_keys import (
+    NewKey,
+    bind_key,
+    put_aside_bound,
+    refuse_new_file,
+    unbind_key,
+    write_key,
+)
 from fwsign.pki.entry_names import TLS, is_issuing, is_root
 from fwsign.pki.extras import NO_EXTRAS, Extras, carried
-from fwsign.pki.files import set_aside, write_certificate
+from fwsign.pki.files import write_certificate
 from fwsign.pki.flat import enter
 from fwsign.pki.index import serial_text
-from fwsign.pki.issuance import MadeKey, NewKey, make_key, refuse_unable
+from fwsign.pki.issuance import certifiable, is_held, leaf_key, refuse_unable
 from fwsign.pki.leaked import leaked_keys, refuse_leaked
 from fwsign.pki.leaves import (
     KINDS,
@@ -46,6 +53,8 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from fwsign.keys import Passphrase, PublicKey
+    from fwsign.pki.entry_keys import EntryKey
+    from fwsign.pki.issuance import Existing
     from fwsign.pki.log import Origin
 
 
@@ -73,7 +82,7 @@ def renew(
     pki_dir: str | os.PathLike[str],
     name: str,
     *,
-    new_key: NewKey | PublicKey | Callable[[], PublicKey] | None = None,
+    new_key: NewKey | Existing | Callable[[], Existing] | None = None,
     lifetime: timedelta | None = None,
     permit: Sequence[str] = (),
     more: Extras = NO_EXTRAS,
@@ -91,8 +100,8 @@ def renew(
         pki_dir: the PKI.
         name: a leaf's name, or an issuing CA's. The CA keeps its key, so that all its certificates
             stay valid; `fwsign.pki.rotation.replace_issuing` makes a CA with a new key.
-        new_key: the key to make, of `renewed_algorithm` if its kind is empty; or the public half of
-            one that is elsewhere, or a function that opens it; None keeps the key.
+        new_key: the key to make, of `renewed_algorithm` if its kind is empty; or one that exists,
+            as for `issue`; None keeps the key.
         lifetime: as for `issue`.
         permit: for an issuing CA, more domains or hosts that it may issue for.
         more: extensions to add. Those of the old certificate stay, and addresses are replaced
@@ -121,14 +130,14 @@ def renew(
     ca = _able_issuer(pki, leaf.kind, now)
     leaf = permitted_leaf(pki, ca, leaf._replace(more=carried(pki, old, ca, more)))
     period = period_of(leaf, pki.certificate(ca), lifetime, now)
-    if isinstance(new_key, NewKey):
-        issuer = open_authority(pki, ca, ca_passphrase)
-        made = make_key(leaf.kind, new_key, renewed_algorithm(old, issuer.certificate))
-        new = leaf_certificate(leaf, made.key.public_key(), period, issuer)
-        return _replace(pki, Replacement(name, old, new, now, origin), made)
-    public = _public_key(pki, name, new_key, compat=compat if leaf.kind in TLS else None)
-    new = leaf_certificate(leaf, public, period, open_authority(pki, ca, ca_passphrase))
-    return _replace(pki, Replacement(name, old, new, now, origin))
+    given = new_key() if callable(new_key) else new_key
+    public = _public_key(pki, name, given, compat=compat if leaf.kind in TLS else None)
+    issuer, made = open_authority(pki, ca, ca_passphrase), None
+    if isinstance(given, NewKey) or (given is not None and is_held(given)):
+        made = leaf_key(leaf.kind, given, renewed_algorithm(old, issuer.certificate))
+    own = made.key.public_key() if made else cast("PublicKey", public)
+    new = leaf_certificate(leaf, own, period, issuer)
+    return _replace(pki, Replacement(name, old, new, now, origin), made)
 
 
 def _able_issuer(pki: Pki, kind: str, now: datetime) -> str:
@@ -140,16 +149,18 @@ def _able_issuer(pki: Pki, kind: str, now: datetime) -> str:
 def _public_key(
     pki: Pki,
     name: str,
-    key: PublicKey | Callable[[], PublicKey] | None,
+    key: NewKey | Existing | None,
     *,
     compat: bool | None,
-) -> PublicKey:
-    """Return the key that is certified anew: the old one, or one that is elsewhere."""
+) -> PublicKey | None:
+    """Return the key that is certified anew, the old one or another; None if it is to be made."""
     old = pki.certificate(name)
+    if isinstance(key, NewKey):
+        refuse_new_file(pki, name, key)
+        return None
     if key is None:
         return _may_stay(old, name, compat=compat)
-    given = key() if callable(key) else key
-    public = check_public_key(given, f'"{name}"', compat=compat)
+    public = certifiable(key, f'"{name}"', compat=compat)
     if public == old.public_key():
         _refuse_revoked(pki, name)
     refuse_leaked(public, f'"{name}"', leaked_keys(pki))
@@ -233,14 +244,14 @@ def _issuing_anew(
     )
 
 
-def _replace(pki: Pki, change: Replacement, made: MadeKey | None = None) -> Path:
+def _replace(pki: Pki, change: Replacement, made: EntryKey | None = None) -> Path:
     with exclusive(pki.directory):
         replace_entry(pki, change, made)
     return pki.certificate_path(change.name)
 
 
-def replace_entry(pki: Pki, change: Replacement, made: MadeKey | None = None) -> None:
-    """Replace an entry, with its key if a new one was made here; the caller holds the lock."""
+def replace_entry(pki: Pki, change: Replacement, made: EntryKey | None = None) -> None:
+    """Replace an entry, with its key or where a new one lives; the caller holds the lock."""
     name, old, new = change.name, change.old, change.new
     if pki.certificate(name) != old:
         raise Failed(
@@ -249,25 +260,14 @@ def replace_entry(pki: Pki, change: Replacement, made: MadeKey | None = None) ->
             expected=f"serial number {serial_text(old.serial_number)}",
             found="another certificate",
         )
-    settle_key(pki, name)
+    unbind_key(pki, name, pki.key_path(name))
     if made is not None:
-        write_private_key(pki.renewed_key_path(name, new.serial_number), *made)
+        write_key(pki, name, made, new.serial_number)
     elif new.public_key() != old.public_key():  # the new key is elsewhere
-        _bind_key(pki, name, old)
+        bind_key(pki, name, old.serial_number)
     replace_certificate(pki, change)
-    settle_key(pki, name)
-    plain = pki.directory / f"private/{name}.key"
-    set_aside(plain, pki.renewed_key_path(name, old.serial_number))
-
-
-def _bind_key(pki: Pki, name: str, old: x509.Certificate) -> None:
-    """Rename a key so that it is found for the old certificate alone, whenever a run is killed."""
-    plain = pki.directory / f"private/{name}.key"
-    try:
-        if plain.exists():
-            plain.rename(pki.renewed_key_path(name, old.serial_number))
-    except OSError as error:
-        raise io_error(error, plain, "write") from error
+    unbind_key(pki, name, pki.key_path(name))
+    put_aside_bound(pki, name, old.serial_number)
 
 
 def replace_certificate(pki: Pki, change: Replacement) -> None:
@@ -282,20 +282,6 @@ def replace_certificate(pki: Pki, change: Replacement) -> None:
         write_certificate(place, old)
     enter(pki, name, new, now, kind=kind, origin=origin)
     write_certificate(pki.certificate_path(name), new, overwrite=True)
-
-
-def settle_key(pki: Pki, name: str) -> None:
-    """Replace the old key by the key of the renewed certificate, and set the old key aside.
-
-    After a run that was killed before this, `Pki.key_path` still finds the right key.
-    """
-    plain = pki.directory / f"private/{name}.key"
-    if (renewed := pki.key_path(name)) != plain:
-        set_aside(plain)
-        try:
-            renewed.rename(plain)
-        except OSError as error:
-            raise io_error(error, plain, "write") from error
 
 
 def _not_renewed(name: str) -> Failed:

@@ -8,33 +8,34 @@ killed run, simply run the command again.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from fwsign.errors import Failed
 from fwsign.files import exclusive
-from fwsign.keys.file import new_private_key
 from fwsign.pki import crls, profiles
 from fwsign.pki.authority import add_authority, new_issuing, open_authority
-from fwsign.pki.certificates import common_name, issuer_among
+from fwsign.pki.ca_keys import NO_KEYS, refuse_reused
+from fwsign.pki.ca_limits import next_extensions, next_limits
+from fwsign.pki.certificates import common_name
 from fwsign.pki.directory import Pki
+from fwsign.pki.entry_keys import entry_key, refuse_new_file, settled
 from fwsign.pki.entry_names import ISSUING, ISSUING_TLS, next_name
-from fwsign.pki.extras import extras_of
 from fwsign.pki.files import write_certificate
 from fwsign.pki.flat import enter, refuse_flat
 from fwsign.pki.leaves import default_algorithm, renewed_algorithm
-from fwsign.pki.profiles import SIGNING, TLS_ONLY, Authority, CaLimits, limits_of
+from fwsign.pki.profiles import Authority
 from fwsign.pki.subjects import issuing_name, organisation_of
 from fwsign.pki.validity import fresh_spares, has_ended, refuse_early, refuse_ended_ca
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    import os
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from cryptography import x509
 
-    from fwsign.pki.issuance import NewKey
-    from fwsign.pki.profiles import Extensions
+    from fwsign.keys.held import HeldKey
+    from fwsign.pki.entry_keys import EntryKey, KeyChoice, NewKey
 
 
 class Rotation(NamedTuple):
@@ -50,15 +51,16 @@ class Rotation(NamedTuple):
 
 
 class _New(NamedTuple):
-    """A CA to write: name, certificate, key, passphrase, and how it protects the key."""
+    """A CA to write: its name, its certificate, and its key."""
 
     name: str
     authority: Authority
-    passphrase: bytes | None
-    kdf: str
+    key: EntryKey
 
-    def write(self, pki: Pki, now: datetime) -> None:
-        add_authority(pki, self.name, self.authority, self.passphrase, now, kdf=self.kdf)
+    def write(self, pki: Pki, now: datetime) -> str:
+        """Write it; return its name."""
+        add_authority(pki, self.name, self.authority, self.key, now)
+        return self.name
 
 
 def current_root(pki: Pki) -> str:
@@ -72,7 +74,7 @@ def current_root(pki: Pki) -> str:
     return pki.issuer_of(pki.certificate(pki.in_use()[0]))
 
 
-def standby(pki_dir: str | os.PathLike[str], *, new_key: NewKey, now: datetime) -> str:
+def standby(pki_dir: str | os.PathLike[str], *, new_key: KeyChoice, now: datetime) -> str:
     """Make a second root that devices pin beside the first; return its name.
 
     It issues nothing until `rotate`. Its key belongs offline, in another place than the first
@@ -91,7 +93,7 @@ def standby(pki_dir: str | os.PathLike[str], *, new_key: NewKey, now: datetime) 
     refuse_flat(pki)
     refuse_early(pki.root, now)
     _refuse_second(pki, now)
-    new_key = new_key.settled()
+    new_key = settled(new_key)
     with exclusive(pki.directory):
         _refuse_second(pki, now)
         new = _new_root(pki, "standby", new_key, now)
@@ -115,7 +117,7 @@ def replace_issuing(
     pki_dir: str | os.PathLike[str],
     line: str = ISSUING,
     *,
-    new_key: NewKey,
+    new_key: KeyChoice,
     passphrase: Callable[[str], bytes | None],
     now: datetime,
 ) -> str:
@@ -138,11 +140,12 @@ def replace_issuing(
     pki = Pki(pki_dir)
     root = current_root(pki)
     refuse_ended_ca(pki, root, now)
-    alg = new_key.alg or renewed_algorithm(_before(pki, line), pki.certificate(root))
+    alg = renewed_algorithm(_before(pki, line), pki.certificate(root))
+    refuse_new_file(pki, _issues_now(pki, line), new_key)
     issuer = open_authority(pki, root, lambda: passphrase(root))
-    new_key = new_key._replace(alg=alg).settled()
+    new_key = settled(new_key)
     with exclusive(pki.directory):
-        new = _new_issuing(pki, line, new_key, issuer, now)
+        new = _new_issuing(pki, line, new_key, issuer, now, alg=alg)
         new.write(pki, now)
         crls.write_bundle(pki)
     return new.name
@@ -150,27 +153,32 @@ def replace_issuing(
 
 def _before(pki: Pki, line: str) -> x509.Certificate:
     """Return the certificate of the CA that issues now in place of a line's next CA."""
-    return pki.certificate(pki.issuing("client" if line == ISSUING_TLS else "signer"))
+    return pki.certificate(_issues_now(pki, line))
+
+
+def _issues_now(pki: Pki, line: str) -> str:
+    return pki.issuing("client" if line == ISSUING_TLS else "signer")
 
 
 def rotate(
     pki_dir: str | os.PathLike[str],
     *,
-    root_key: NewKey,
+    root_key: KeyChoice,
     new_key: NewKey,
+    keys: Mapping[str, HeldKey] = NO_KEYS,
     passphrase: Callable[[str], bytes | None],
     now: datetime,
 ) -> Rotation:
     """Switch to another root: the standby if there is one, else a new one.
 
-    The old root certifies it, so that devices which pin only the old root accept new releases.
-    If the old root's key is lost, only devices that pin the standby do. From now on, new issuing
-    CAs under that root issue.
+    The old root certifies it, so that devices which pin only the old root accept new releases;
+    without its key, only devices that pin the standby do. New issuing CAs under it issue then.
 
     Args:
         pki_dir: the PKI.
         root_key: the new root's key, if there is no standby.
         new_key: of the issuing CAs.
+        keys: keys of issuing CAs that exist, by `issuing` and `issuing-tls`.
         passphrase: called with the name of a root if its key is encrypted.
         now: an aware time.
 
@@ -185,22 +193,22 @@ def rotate(
     spare = next(iter(fresh_spares(pki, now)), None)
     if spare is None:
         _refuse_unknown(pki, old, now)
-    above = None
-    if not has_ended(pki.certificate(old), now) and os.path.lexists(pki.key_path(old)):
-        above = open_authority(pki, old, lambda: passphrase(old))
+    choices = _choices(pki, {} if spare else {old: root_key}, keys, new_key)
+    above = _opened_old(pki, old, passphrase, now)
     opened = _opened(pki, spare, passphrase, now)
-    root_key, new_key = root_key.settled(), new_key.settled()
+    choices = {name: settled(choice) for name, choice in choices.items()}
     with exclusive(pki.directory):
         # Everything is made before the first file is written.
-        made = _new_root(pki, "ca", root_key, now) if opened is None else None
+        made = _new_root(pki, "ca", choices[old], now) if opened is None else None
         root = made.name if made else str(spare)
         authority = made.authority if made else opened
         assert authority is not None  # noqa: S101 - one of the two is there
         renewed = None if made else crls.next_crl([pki.crl(root)], root, authority, (), now)
         crossed = _crossed(pki, root, old)
         cross = profiles.crossed_certificate(authority.certificate, above, now) if above else None
-        tls = _rotated_tls(pki, new_key, (root, authority), now)
-        issuing = _new_issuing(pki, ISSUING, new_key, authority, now)
+        tls = _rotated_tls(pki, choices, (root, authority), now)
+        own = choices[_issues_now(pki, ISSUING)]
+        issuing = _new_issuing(pki, ISSUING, own, authority, now)
         if made:
             made.write(pki, now)
         elif renewed:
@@ -208,11 +216,29 @@ def rotate(
         if crossed is None and cross is not None:
             crossed = _write_crossed(pki, f"{root}-by-{old}", cross, now)
         if isinstance(tls, _New):
-            tls.write(pki, now)
-            tls = tls.name
+            tls = tls.write(pki, now)
         issuing.write(pki, now)
         crls.write_bundle(pki)
     return Rotation(root, crossed, issuing.name, tls)
+
+
+def _choices(
+    pki: Pki, roots: dict[str, KeyChoice], keys: Mapping[str, HeldKey], new_key: NewKey
+) -> dict[str, KeyChoice]:
+    """Return the choice of each new CA's key, by the name of the CA before it."""
+    found = roots | {_issues_now(pki, one): keys.get(one, new_key) for one in _lines(pki)}
+    for name, choice in found.items():
+        refuse_new_file(pki, name, choice)
+    return found
+
+
+def _opened_old(
+    pki: Pki, old: str, passphrase: Callable[[str], bytes | None], now: datetime
+) -> Authority | None:
+    """Return the old root with its opened key; None if it has ended, or its key is not here."""
+    if has_ended(pki.certificate(old), now) or not pki.has_key(old):
+        return None
+    return open_authority(pki, old, lambda: passphrase(old))
 
 
 def _opened(
@@ -234,7 +260,7 @@ def _write_crossed(pki: Pki, name: str, certificate: x509.Certificate, now: date
 def _refuse_unknown(pki: Pki, old: str, now: datetime) -> None:
     """Refuse a new root that no device would know: no standby, and no old root to certify it."""
     refuse_ended_ca(pki, old, now)
-    if not os.path.lexists(pki.key_path(old)):
+    if not pki.has_key(old):
         raise Failed(
             "state.pki",
             f'the key of the root "{common_name(pki.certificate(old))}" is not here and there is '
@@ -246,30 +272,34 @@ def _refuse_unknown(pki: Pki, old: str, now: datetime) -> None:
         )
 
 
+def _lines(pki: Pki) -> tuple[str, ...]:
+    return (ISSUING, *((ISSUING_TLS,) if pki.issuers_in_line(ISSUING_TLS) else ()))
+
+
 def _rotated_tls(
-    pki: Pki, new_key: NewKey, root: tuple[str, Authority], now: datetime
+    pki: Pki, choices: Mapping[str, KeyChoice], root: tuple[str, Authority], now: datetime
 ) -> _New | str | None:
     """Make the TLS CA below a new root, if there is one below the old, or name one that is there.
 
     Nothing is written.
     """
-    if not pki.issuers_in_line(ISSUING_TLS):
+    if ISSUING_TLS not in _lines(pki):
         return None
     name = pki.issuing("client")
     if pki.issuer_of(pki.certificate(name)) == root[0]:  # a killed run left it
         return name
-    return _new_issuing(pki, ISSUING_TLS, new_key, root[1], now)
+    return _new_issuing(pki, ISSUING_TLS, choices[name], root[1], now)
 
 
 def _refuse_elsewhere(pki: Pki) -> None:
     """Refuse in a root-only PKI: the next issuing CA makes a request on its own machine."""
     names = pki.issuers_in_line() or [ISSUING]
-    paths = list(map(pki.key_path, names))
-    if not any(map(os.path.lexists, paths)):
+    path = pki.key_path(names[-1])
+    if not any(map(pki.has_key, names)):
         raise Failed(
             "state.pki",
-            f"no issuing CA has its key here: {paths[-1]} is missing",
-            expected=paths[-1],
+            f"no issuing CA has its key here: {path} is missing",
+            expected=path,
             found="none",
             hint="rotate where the issuing CA is; for another one below this root: fwsign pki csr "
             "there, fwsign pki sign-ca here, fwsign pki accept there",
@@ -282,41 +312,27 @@ def _crossed(pki: Pki, root: str, old: str) -> str | None:
     return name if name in pki.names() else None
 
 
-def _new_root(pki: Pki, first: str, new_key: NewKey, now: datetime) -> _New:
+def _new_root(pki: Pki, first: str, choice: KeyChoice, now: datetime) -> _New:
     taken = pki.roots()
     name = next_name(first, taken)
     org = organisation_of(pki.root) or common_name(pki.root)
-    key = new_private_key(new_key.alg or default_algorithm(pki.certificate(pki.roots()[-1])))
-    certificate = profiles.root_certificate(key, org, now, number=len(taken) + 1)
-    return _New(name, Authority(certificate, key), new_key.secret(), new_key.kdf or "scrypt")
+    key = entry_key(choice, default_algorithm(pki.certificate(pki.roots()[-1])))
+    refuse_reused(pki, name, key)
+    certificate = profiles.root_certificate(key.key, org, now, number=len(taken) + 1)
+    return _New(name, Authority(certificate, key.key), key)
 
 
-def _new_issuing(pki: Pki, line: str, new_key: NewKey, issuer: Authority, now: datetime) -> _New:
+def _new_issuing(
+    pki: Pki, line: str, choice: KeyChoice, issuer: Authority, now: datetime, *, alg: str = ""
+) -> _New:
+    key = entry_key(choice, alg or default_algorithm(issuer.certificate))
     taken = pki.issuers_in_line(line)
     name = next_name(line, pki.names())
     org = organisation_of(issuer.certificate) or common_name(issuer.certificate)
-    alg = new_key.alg or default_algorithm(issuer.certificate)
+    refuse_reused(pki, name, key)
     subject = issuing_name(org, name, len(taken) + 1)
-    more = _next_extensions(pki, taken, issuer)
-    authority = new_issuing(alg, subject, _next_limits(pki, line), issuer, now, more=more)
-    return _New(name, authority, new_key.secret(), new_key.kdf or "scrypt")
-
-
-def _next_extensions(pki: Pki, taken: Sequence[str], issuer: Authority) -> Extensions:
-    """Return the added extensions of a line's last CA, if they name the same issuer's CRL."""
-    if not taken:
-        return ()
-    before = pki.certificate(taken[-1])
-    same = issuer_among(before, [("", issuer.certificate)]) is not None
-    return extras_of(before).extensions() if same else ()
-
-
-def _next_limits(pki: Pki, line: str) -> CaLimits:
-    """Return the limits of a line's next CA: those of the last, or `TLS_ONLY` for the first."""
-    if not pki.issuers_in_line(line):
-        return TLS_ONLY
-    before = limits_of(_before(pki, line))
-    # One that issued everything leaves TLS to the CA that is for it.
-    if pki.issuers_in_line(ISSUING_TLS) and not before.usages:
-        return before._replace(usages=SIGNING.usages)
-    return before
+    more = next_extensions(pki, taken, issuer)
+    authority = new_issuing(
+        key, subject, next_limits(pki, line, _before(pki, line)), issuer, now, more=more
+    )
+    return _New(name, authority, key)

@@ -7,7 +7,6 @@ shows to be older.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from fwsign.errors import Failed
@@ -133,12 +132,12 @@ def _way_out(pki: Pki, name: str, now: datetime) -> str:
     if has_ended(pki.certificate(root), now):
         if fresh_spares(pki, now):
             return "fwsign pki rotate goes over to the standby root"
-        issues = any(os.path.lexists(pki.key_path(name)) for name in pki.in_use())
+        issues = any(map(pki.has_key, pki.in_use()))
         where = "" if issues else " where the issuing CA is, with that root's key"
         way = "fwsign pki standby makes another root: give it to devices, then fwsign pki rotate"
         return f"{way}{where}"
     request = request_path(pki.directory, name)
-    if root == ROOT and not os.path.lexists(pki.key_path(root)) and request.exists():
+    if root == ROOT and not pki.has_key(root) and request.exists():
         tls = " --tls" if line_of(name) == ISSUING_TLS else ""
         return (
             f"where the root is: fwsign pki sign-ca {request.name}{tls}; then here: "

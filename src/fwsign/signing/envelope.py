@@ -3,12 +3,9 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-from fwsign.errors import Failed, Stale, Tampered
+from fwsign.errors import Failed, Stale
 from fwsign.format import suit
 from fwsign.format.algorithms import SHA256
 from fwsign.format.cose import (
@@ -16,7 +13,6 @@ from fwsign.format.cose import (
     encode_block,
     protected_header,
     sig_structure,
-    verify_signature,
 )
 from fwsign.format.envelope import (
     Envelope,
@@ -26,6 +22,7 @@ from fwsign.format.envelope import (
 from fwsign.format.payload import digest
 from fwsign.format.text import decode_text
 from fwsign.keys import Signer
+from fwsign.signing.checked import check_key, sign_message
 from fwsign.signing.release import Release
 from fwsign.signing.staple import carried_crls
 from fwsign.spans import CLOCK_TOLERANCE
@@ -33,7 +30,7 @@ from fwsign.verify.policy import DevicePolicy, Slot
 from fwsign.verify.verified import VerifiedRelease
 from fwsign.verify.verifier import Verifier
 from fwsign.x509.anchor import Anchor
-from fwsign.x509.certificate import Certificate, key_digest, parse_certificate
+from fwsign.x509.certificate import Certificate, parse_certificate
 from fwsign.x509.crl import Crl, parse_crl
 
 CRL_MARGIN: Final = timedelta(days=1)
@@ -188,58 +185,11 @@ def _sign_block(
     identity: Identity, leaf: Certificate, payload: bytes, tsa: TimeStamping | None
 ) -> bytes:
     signer = identity.signer
-    if key_digest(signer.public_key) != leaf.spki:
-        raise Failed(
-            "key.mismatch",
-            f'the key is not that of certificate "{leaf.name}"',
-            expected=leaf.spki,
-            found=key_digest(signer.public_key),
-        )
+    check_key(signer, leaf)
     protected = protected_header(signer.algorithm, digest(SHA256, identity.chain[0]))
     signature = sign_message(signer, sig_structure(protected, payload))
     block = Block(protected, signer.algorithm, signature, chain=identity.chain, crls=identity.crls)
     return encode_block(block._replace(token=tsa.request(signature) if tsa else None))
-
-
-def sign_message(signer: Signer, message: bytes) -> bytes:
-    """Sign a message, and verify the signature.
-
-    Raises:
-        Failed: `key.failed`, and the signer's own errors.
-    """
-    signature = signer.sign(message)
-    try:
-        _check_signature(signer, message, signature)
-    except Tampered as error:
-        raise Failed("key.failed", f"the key's own signature is wrong: {error}") from None
-    return signature
-
-
-def _check_signature(signer: Signer, message: bytes, signature: bytes) -> None:
-    """Verify with another implementation than the one that signed, if there is one.
-
-    PyNaCl has no wheels for some platforms, and pyproject.toml leaves it out there.
-    """
-    key = signer.public_key
-    nacl = _nacl() if isinstance(key, Ed25519PublicKey) else None
-    if nacl is None:
-        verify_signature(signer.algorithm, key, message, signature)
-        return
-    raw = key.public_bytes(Encoding.Raw, PublicFormat.Raw)
-    try:
-        nacl.signing.VerifyKey(raw).verify(message, signature)
-    except (nacl.exceptions.CryptoError, ValueError) as error:
-        raise Tampered("tampered.signature", f"libsodium refuses it: {error}") from None
-
-
-def _nacl() -> Any:
-    """Return PyNaCl, or None where it is not installed; it takes 20 ms, which only Ed25519 pays."""
-    try:
-        import nacl.exceptions
-        import nacl.signing
-    except ImportError:
-        return None
-    return nacl
 
 
 def used_crls(verified: VerifiedRelease) -> list[Crl]:

@@ -10,7 +10,7 @@ import typer
 from fwsign.cli import approvals, config, inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.options import ALLOW_EXAMPLE, JSON, PKI, TSA_ANCHORS
-from fwsign.cli.sign import evidence_options as evidence
+from fwsign.cli.sign.evidence_options import TSA
 from fwsign.cli.verify.demands import ANCHORS
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def attach(
     output: _OUTPUT = None,
     anchor: ANCHORS = None,
     pki: PKI = None,
-    tsa: evidence.TSA = None,
+    tsa: TSA = None,
     tsa_anchor: TSA_ANCHORS = None,
     force: _FORCE = False,
     allow_example_keys: ALLOW_EXAMPLE = False,

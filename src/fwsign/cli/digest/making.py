@@ -81,8 +81,7 @@ def new(
     about.notice()
     stated.check_content(content, apart=len(files) > 1 and output is None)
     now = inputs.now()
-    number = stated.sequence_number(about, now, force=permitted.force)
-    use_before = stated.use_before(about.not_after, now)
+    number, use_before = stated.numbers(about, now, force=permitted.force)
     names = naming.name_files(
         files, images.name or (), together=bool(output), empty=permitted.empty
     )

@@ -156,7 +156,7 @@ def _without_crl(pki: "Pki") -> list[str]:
 def _with_keys(pki: "Pki", asked: Sequence[str]) -> list[str]:
     """Return the CAs whose keys are here, and names that are no CA's."""
     keys = {name: pki.key_path(name) for name in pki.authorities()}
-    here = [name for name in asked if name not in keys or os.path.lexists(keys[name])]
+    here = [name for name in asked if name not in keys or pki.has_key(name)]
     if not here:
         places = " or ".join(str(keys[name]) for name in asked)
         raise Failed("state.pki", f"no CA's key is here to sign a CRL: expected {places}")
@@ -228,7 +228,7 @@ def _tell_failed(pki: "Pki", name: str, error: Failed, now: datetime) -> int:
 
 
 def _tell_stale(pki: "Pki", name: str, end: datetime) -> int:
-    elsewhere = not os.path.lexists(pki.key_path(name))
+    elsewhere = not pki.has_key(name)
     why = ", and its key is not here" if elsewhere else ""
     ui.complain(
         f'the CRL of CA "{name}" is stale since {end:%Y-%m-%d}{why}: devices refuse what is '

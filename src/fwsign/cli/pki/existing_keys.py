@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keys that exist already, to be certified: of a request, or in a file."""
+"""Keys that exist already, to be certified: of a request, or at a URI."""
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fwsign.cli import ui
+from fwsign.cli.pki.held_keys import open_one
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fwsign.cli.pki.options import PassphraseOptions
     from fwsign.keys import Passphrase
+    from fwsign.keys.held import HeldKey
     from fwsign.pki.request import CertificateRequest
 
 
@@ -23,9 +25,9 @@ def read_request(file: Path, *, compat: bool) -> "CertificateRequest":
     return parse_request(read_bytes(file, REQUEST_LIMIT), str(file), compat=compat)
 
 
-def opens(uri: str, source: "Passphrase", *, compat: bool) -> "Callable[[], Any]":
-    """Return a function that opens a key and returns its public half."""
-    return partial(_public_key, uri, source, compat=compat)
+def opens(uri: str, source: "Passphrase") -> "Callable[[], HeldKey]":
+    """Return a function that opens a key, wherever it lives."""
+    return partial(open_one, uri, source)
 
 
 def refuse_clash(
@@ -33,8 +35,8 @@ def refuse_clash(
 ) -> None:
     """Refuse options that have no meaning together."""
     if csr and from_key:
-        ui.usage("--csr and --from-key exclude each other")
-    given = "--csr" if csr else "--from-key" if from_key else None
+        ui.usage("--csr and --key exclude each other")
+    given = "--csr" if csr else "--key" if from_key else None
     without = {
         "--alg": alg,
         "--kdf": protection.kdf,
@@ -44,15 +46,3 @@ def refuse_clash(
     for option, value in without.items():
         if given and value:
             ui.usage(f"{given} and {option} exclude each other", f"{option} is for a new key")
-
-
-def _public_key(uri: str, source: "Passphrase", *, compat: bool) -> Any:
-    from fwsign.files import read_bytes
-    from fwsign.keys import key_file, signer_from_uri
-    from fwsign.keys.file import KEY_FILE_LIMIT
-    from fwsign.keys.formats import read_private_key
-
-    if not compat:
-        return signer_from_uri(uri, source).public_key
-    path = Path(key_file(uri))
-    return read_private_key(read_bytes(path, KEY_FILE_LIMIT), source, path).public_key()

@@ -130,7 +130,8 @@ def easyrsa(
     All that it has issued and revoked comes along, keys encrypted as they are. easy-rsa goes on
     with it: EASYRSA_PKI=DIR easyrsa. Its roots and their CRLs are in above.pem.
     """
-    from fwsign.pki.easyrsa.export import ABOVE, export
+    from fwsign.pki.directory import Pki
+    from fwsign.pki.easyrsa.export import ABOVE, export, is_held
 
     found = find_pki(pki)
     done = export(found, directory, ca)
@@ -138,6 +139,9 @@ def easyrsa(
     ui.note(f'"{done.ca}" is ca.crt there; the CAs above it are in {directory / ABOVE}')
     for name in done.left_out:
         ui.note(f'"{name}" was left out: "{done.ca}" did not issue it')
+    pki_here = Pki(found)
+    for name in filter(lambda name: is_held(pki_here, name), done.names):
+        ui.note(f'"{name}" came without its key, which stays at {pki_here.key_uri(name)}')
     ui.note("go on with one of the two: neither learns what the other issues and revokes")
     ui.note(f"next: EASYRSA_PKI={quoting.quoted(directory)} easyrsa show-ca")
 

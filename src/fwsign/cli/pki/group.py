@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "crl": "crl",
     "expire": "expire",
     "show": "show",
+    "key": "key",
     "log": "log",
     "lint": "lint",
     "verify": "verify",

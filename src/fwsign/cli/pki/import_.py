@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from fwsign.cli import config, inputs, ui
-from fwsign.cli.command import Command, examples
+from fwsign.cli.command import Command, examples, grouped
 from fwsign.cli.options import CA_PASS, NO_PASSPHRASE, PASS, named
 from fwsign.cli.passphrases import Passphrases
+from fwsign.cli.pki.held_keys import HeldOptions, new_key_source, opened
 from fwsign.cli.pki.options import KIND_OF_CA_KEY
+from fwsign.pki.entry_names import ISSUING, ISSUING_TLS
 
 if TYPE_CHECKING:
     from fwsign.pki.directory import Pki
@@ -28,8 +30,10 @@ def register(command: typer.Typer) -> None:
             "fwsign pki import ~/easy-rsa --vendor acme.example",
             "fwsign pki import demoCA --to pki --vendor acme.example --ca-pass env:CA_PASS \\",
             "    --pass env:KEY_PASS",
+            "fwsign pki import old --vendor acme.example --ca-pass env:PIN --no-passphrase \\",
+            "    --root-key 'pkcs11:token=acme;object=ca'",
         ),
-    )(import_)
+    )(grouped(import_))
 
 
 _SOURCE: TypeAlias = Annotated[
@@ -77,6 +81,7 @@ def import_(
     vendor: _VENDORS = None,
     root: _ROOT = None,
     alg: KIND_OF_CA_KEY = None,
+    held: HeldOptions,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
     ca_pass: CA_PASS = None,
@@ -90,7 +95,8 @@ def import_(
     good.
 
     A CA that is below a root becomes the issuing CA of the new PKI and keeps its key; the root's
-    key stays where it is.
+    key stays where it is. --root-key says where the key of the CA that is taken over lives, if it
+    is not in a file there; --ca-pass opens it. --key is for the keys of the new issuing CAs.
     """
     from fwsign.pki.easyrsa.read import read
     from fwsign.pki.easyrsa.takeover import NewIssuing, take_over, why_no_issuing
@@ -101,17 +107,25 @@ def import_(
     asked_for = Passphrases()
     secret = asked_for.existing(ca_pass, "the CA's key", "--ca-pass")
     source = read(directory, root or (), secret if ca_pass else None)
-    fault = why_no_issuing(source)
+    uris = held.uris(("ca", ISSUING, ISSUING_TLS))
+    own = opened({"ca": uris.pop("ca")}, asked_for, None, ca_pass) if "ca" in uris else {}
+    fault = why_no_issuing(source, own.get("ca"))
     issuing = None
     if fault is None and source.above is None:
         domains = vendor or ([known] if (known := config.load().vendor) else None)
         if not domains:
             ui.usage("no vendor for the new issuing CA", "name it with --vendor DOMAIN")
+        keys = opened(uris, asked_for, pass_)
         what = "the new issuing CAs' keys"
-        passphrase = asked_for.new(pass_, none=no_passphrase, what=what)
-        issuing = NewIssuing(domains, alg or default_algorithm(source.ca), passphrase)
+        new_source = new_key_source(pass_, none=no_passphrase, held=bool(keys))
+        passphrase = asked_for.new(new_source, none=no_passphrase, what=what)
+        issuing = NewIssuing(domains, alg or default_algorithm(source.ca), passphrase, keys)
+    elif uris:
+        ui.usage("--key is for new issuing CAs, and none is made", fault)
     now = inputs.now()
-    pki = take_over(source, to, issuing=issuing, ca_passphrase=secret, now=now)
+    pki = take_over(
+        source, to, issuing=issuing, ca_passphrase=secret, now=now, ca_key=own.get("ca")
+    )
     ui.out(str(to))
     _say(source, pki, issuing, fault, now)
 
@@ -141,8 +155,11 @@ def _say(
     elif issuing:
         ui.note(f"new issuing CA, for {', '.join(issuing.vendors)}: it issues from now on")
         ui.note("new issuing CA for TLS: servers and clients come from it from now on")
-        if issuing.key.secret() is None:
-            ui.note(f"warning: {pki.key_path('issuing')} and issuing-tls.key have no passphrase")
+        made = [one for one in (ISSUING, ISSUING_TLS) if one not in issuing.keys]
+        if made and issuing.key.secret() is None:
+            words = " and ".join(f"{one}.key" for one in made)
+            have = "have" if len(made) > 1 else "has"
+            ui.note(f"warning: {pki.directory / 'private'}/{words} {have} no passphrase")
     else:
         ui.note(f"warning: no issuing CA, so fwsign pki issue does not work: {fault}")
     ui.note("issue and revoke here from now on, not in the old PKI")

@@ -5,13 +5,13 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from fwsign.cli import inputs, quoting, ui
+from fwsign.cli import quoting, ui
 from fwsign.cli.command import Command, examples, grouped
-from fwsign.cli.new_pki import create_pki, new_passphrases, say_what_now
-from fwsign.cli.options import ALG, NO_PASSPHRASE, ORG, PASS, ROOT_PASS, VENDOR_OF_PKI
+from fwsign.cli.new_pki import create_pki, keys_of_pki, say_what_now
+from fwsign.cli.options import NO_PASSPHRASE, ORG, PASS, ROOT_PASS, VENDOR_OF_PKI
 from fwsign.cli.pki.extensions import AddressOptions, read_extras
+from fwsign.cli.pki.held_keys import ALG_OF_PKI, HeldOptions
 from fwsign.cli.pki.options import NEW_PKI, PERMIT
-from fwsign.keys import DEFAULT_ALGORITHM
 
 
 def register(command: typer.Typer) -> None:
@@ -24,6 +24,9 @@ def register(command: typer.Typer) -> None:
             "fwsign pki init pki --org Acme --vendor acme.example --permit plant.acme.test",
             "fwsign pki init root --org Acme --vendor acme.example --root-only",
             "fwsign pki init pki --org Acme --vendor acme.example --layout easyrsa",
+            "fwsign pki init pki --org Acme --vendor acme.example --no-passphrase \\",
+            "    --root-key 'pkcs11:token=acme;object=ca' --root-pass env:PIN \\",
+            "    --key issuing=openbao:issuing --key issuing-tls=openbao:tls",
         ),
     )(grouped(init))
 
@@ -58,7 +61,8 @@ def init(
     org: ORG,
     vendor: VENDOR_OF_PKI,
     permit: PERMIT = None,
-    alg: ALG = DEFAULT_ALGORITHM,
+    alg: ALG_OF_PKI = None,
+    held: HeldOptions,
     root_only: _ROOT_ONLY = False,
     layout: _LAYOUT = "fwsign",
     addresses: AddressOptions,
@@ -70,11 +74,13 @@ def init(
 
     fwsign init makes one together with fwsign.toml. --pass protects all keys, unless --root-pass
     gives the root a passphrase of its own. With --root-only, the issuing CAs ask from their
-    own machine: fwsign pki csr.
+    own machine: fwsign pki csr. Keys that exist already, in an HSM or a KMS, are given with
+    --root-key and --key.
 
     With --layout easyrsa, easy-rsa works on DIR as well (EASYRSA_PKI=DIR): its one CA is the root,
     and the key of it is needed to issue. Each sees what the other has issued and revoked.
     """
+    from fwsign.pki.entry_names import FIRST_NAMES, ROOT
     from fwsign.pki.files import refuse_used
 
     flat = layout == "easyrsa"
@@ -82,15 +88,15 @@ def init(
     more = read_extras(addresses)
     refuse_used(directory)
     domains = (vendor, *(permit or ()))
+    names: tuple[str, ...] = FIRST_NAMES
+    if root_only or flat:
+        names = (ROOT,) if root_only else (ROOT, FIRST_NAMES[-1])
     if root_only:
-        source = root_pass or pass_
-        passphrase = inputs.new_passphrase(source, none=no_passphrase, what="the root's key")
-        passphrases = (passphrase, passphrase)
-    else:
-        passphrases = new_passphrases(pass_, root_pass, none=no_passphrase)
-    create_pki(directory, org, domains, alg, passphrases, root_only=root_only, flat=flat, more=more)
+        pass_, root_pass = root_pass or pass_, None
+    keys = keys_of_pki(names, held, alg, pass_, root_pass, none=no_passphrase)
+    create_pki(directory, org, domains, keys, root_only=root_only, flat=flat, more=more)
     ui.out(str(directory))
-    say_what_now(directory, org, passphrases, issues=flat)
+    say_what_now(directory, org, keys, issues=flat)
     if not root_only:
         ui.next_command("sign", "FILE", "--pki", directory, "--product", "NAME")
         return

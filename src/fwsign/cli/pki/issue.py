@@ -107,9 +107,7 @@ def signer(
     options = IssueOptions(*groups, lifetime=lifetime, alg=alg)
     if _issue("signer", name, options, vendor or ()) is None:
         return
-    if existing.from_key:
-        ui.next_command("sign", "FILE", "--key", existing.from_key, "--chain", "PEM")
-    elif not existing.csr:
+    if not existing.csr:
         product = () if load().product else ("--product", "NAME")
         ui.next_command("sign", "FILE", "--signer", name or "", *pki_words(pki), *product)
 
@@ -299,15 +297,15 @@ def _device(
 
 
 def _key(name: str, options: IssueOptions, asked_for: Passphrases) -> Any:
-    from fwsign.pki.issuance import NewKey
+    from fwsign.pki.entry_keys import NewKey
 
     uri, protection = options.existing.from_key, options.protection
     if uri is None:
         what, none = f'the key "{name}"', protection.no_passphrase
         secret = asked_for.new(protection.pass_, none=none, what=what)
         return NewKey(options.alg or "", secret, protection.kdf or "")
-    source = asked_for.existing(protection.pass_, f"the key {uri}")
-    return existing_keys.opens(uri, source, compat=options.compat)
+    source = asked_for.existing(protection.pass_, f"the key {uri}", uri=lambda: uri)
+    return existing_keys.opens(uri, source)
 
 
 def _say_who_needs(path: Path, who: str, given: Path | None) -> None:

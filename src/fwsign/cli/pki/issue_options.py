@@ -188,7 +188,7 @@ class IssueOptions(NamedTuple):
             ui.usage(f'--names is file or cn, not "{self.batch.names}"')
         if self.compat and not csr and not from_key:
             ui.usage(
-                "--compat is for a key that exists: --csr or --from-key",
+                "--compat is for a key that exists: --csr or --key",
                 "a new key of that kind: --alg rsa2048",
             )
         refuse_clash(csr, from_key, alg=self.alg, protection=protection)

@@ -10,11 +10,11 @@ from fwsign.cli.passphrases import CaPassphrases
 from fwsign.cli.pki.renewed import why_bad
 
 if TYPE_CHECKING:
-    from fwsign.pki.issuance import NewKey
+    from fwsign.pki.entry_keys import KeyChoice
 
 
 def replace(
-    directory: Path, asked: str, new: "NewKey", secrets: CaPassphrases, words: Path | None
+    directory: Path, asked: str, new: "KeyChoice", secrets: CaPassphrases, words: Path | None
 ) -> None:
     """Make another issuing CA, and say what becomes of the one that issued."""
     from fwsign.pki.directory import Pki
@@ -48,7 +48,7 @@ def replace(
 
 
 def add_tls(
-    directory: Path, asked: str, new: "NewKey", secrets: CaPassphrases, words: Path | None
+    directory: Path, asked: str, new: "KeyChoice", secrets: CaPassphrases, words: Path | None
 ) -> None:
     """Make the first CA for TLS, or ask the root for it if its key is elsewhere."""
     from fwsign.pki.directory import Pki
@@ -56,11 +56,11 @@ def add_tls(
     from fwsign.pki.rotation import current_root, replace_issuing
 
     pki = Pki(directory)
-    root = pki.key_path(current_root(pki))
-    if not root.exists():
+    root = current_root(pki)
+    if not pki.has_key(root):
         path = add_request(directory, new_key=new)
         ui.out(str(path))
-        ui.note(f"the root's key is not here: {root} is missing")
+        ui.note(f"the root's key is not here: {pki.key_path(root)} is missing")
         ui.note(f"next, where the root is: fwsign pki sign-ca {path.name} --pki DIR --tls")
         return
     name = replace_issuing(directory, asked, new_key=new, passphrase=secrets.get, now=inputs.now())

@@ -9,9 +9,17 @@ import typer
 from fwsign.cli import inputs, quoting, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.config import find_pki
-from fwsign.cli.options import ALG, CA_PASS, NO_PASSPHRASE, ORG, PASS, PKI, VENDOR_OF_PKI, named
+from fwsign.cli.options import CA_PASS, NO_PASSPHRASE, ORG, PASS, PKI, VENDOR_OF_PKI, named
+from fwsign.cli.passphrases import Passphrases
+from fwsign.cli.pki.held_keys import (
+    ALG_OF_PKI,
+    KEYS,
+    HeldOptions,
+    algorithm_of_new,
+    new_key_source,
+    opened,
+)
 from fwsign.cli.pki.options import COMPAT, LIFETIME, NEW_PKI, PERMIT, span, warn_of_rsa2048
-from fwsign.keys import DEFAULT_ALGORITHM
 
 
 def register(command: typer.Typer) -> None:
@@ -19,7 +27,11 @@ def register(command: typer.Typer) -> None:
     command.command(
         "csr",
         cls=Command,
-        epilog=examples("fwsign pki csr pki --org Acme --vendor acme.example"),
+        epilog=examples(
+            "fwsign pki csr pki --org Acme --vendor acme.example",
+            "fwsign pki csr pki --org Acme --vendor acme.example --no-passphrase \\",
+            "    --key 'issuing=pkcs11:token=acme;object=issuing' --pass env:PIN",
+        ),
     )(csr)
     command.command(
         "sign-ca",
@@ -46,28 +58,43 @@ def csr(
     org: ORG,
     vendor: VENDOR_OF_PKI,
     permit: PERMIT = None,
-    alg: ALG = DEFAULT_ALGORITHM,
+    alg: ALG_OF_PKI = None,
+    key: KEYS = None,
     pass_: PASS = None,
     no_passphrase: NO_PASSPHRASE = False,
 ) -> None:
     """Ask an offline root for issuing CAs: keys and requests.
 
-    One CA is for signers, the other for TLS servers and clients. The keys never leave this machine.
+    One CA is for signers, the other for TLS servers and clients. The keys never leave this machine,
+    or the token or service that --key names.
     Take the requests to the root (fwsign pki sign-ca) and what it answers back (fwsign pki accept).
     To renew a CA, take the same request again.
     """
+    from fwsign.pki.entry_keys import NewKey
+    from fwsign.pki.entry_names import ISSUING, ISSUING_TLS
     from fwsign.pki.files import refuse_used
-    from fwsign.pki.issuance import NewKey
     from fwsign.pki.offline import create_requests
 
     refuse_used(directory)
-    passphrase = inputs.new_passphrase(pass_, none=no_passphrase, what="the issuing CAs' keys")
+    asked_for, names = Passphrases(), (ISSUING, ISSUING_TLS)
+    keys = opened(HeldOptions(None, key).uris(names), asked_for, pass_)
+    alg = algorithm_of_new(alg, keys, names)
+    passphrase = None
+    if made := len(keys) < len(names):
+        source = new_key_source(pass_, none=no_passphrase, held=bool(keys))
+        what = "the issuing CAs' keys"
+        passphrase = asked_for.new(source, none=no_passphrase, what=what)()
     paths = create_requests(
-        directory, org=org, vendor=vendor, permit=permit or (), new_key=NewKey(alg, passphrase)
+        directory,
+        org=org,
+        vendor=vendor,
+        permit=permit or (),
+        new_key=NewKey(alg, passphrase),
+        keys=keys,
     )
     for path in paths:
         ui.out(str(path))
-    if passphrase is None:
+    if passphrase is None and made:
         ui.note(f"warning: keys in {directory / 'private'} have no passphrase")
     asked = " ".join(f"--permit {domain}" for domain in (vendor, *(permit or ())))
     for path, options in zip(paths, (asked, "--tls"), strict=True):

@@ -75,9 +75,11 @@ KIND_OF_CA_KEY: TypeAlias = Annotated[
 FROM_KEY: TypeAlias = Annotated[
     str | None,
     typer.Option(
+        "--key",
         "--from-key",
         metavar="URI",
-        help="Certify this key, a path or file: URI; --pass opens it, and it stays where it is.",
+        help="Certify this key, which exists already: a path, or pkcs11:, openbao:, vault:, "
+        "awskms: and others. --pass opens it; it stays where it is, which the PKI remembers.",
     ),
 ]
 COMPAT: TypeAlias = Annotated[

@@ -4,7 +4,7 @@
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias, cast
 
 import typer
 
@@ -30,10 +30,11 @@ from fwsign.errors import Failed
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from fwsign.keys import PublicKey
+    from fwsign.keys.held import HeldKey
     from fwsign.pki.directory import Pki
+    from fwsign.pki.entry_keys import NewKey
     from fwsign.pki.extras import Extras
-    from fwsign.pki.issuance import NewKey
+    from fwsign.pki.issuance import Existing
     from fwsign.pki.log import Origin
 
 
@@ -96,6 +97,7 @@ def register(command: typer.Typer) -> None:
             "fwsign pki renew sensor-7 --csr sensor-7.csr",
             "fwsign pki renew issuing --for 10y --ca-pass env:ROOT_PASS",
             "fwsign pki renew issuing --permit plant.acme.test",
+            "fwsign pki renew issuing --key openbao:issuing-2 --ca-pass env:ROOT_PIN",
             "fwsign pki renew issuing-tls --pass env:TLS_PASS --ca-pass env:ROOT_PASS",
             "fwsign pki renew --all --ca-pass env:CA_PASS",
         ),
@@ -120,17 +122,17 @@ def renew(
     """Issue a certificate anew, with the same names, also one that was imported.
 
     It keeps its key, or gets a new one, also of another kind. The old certificate goes to
-    certs_by_serial, an old key to NAME.key.unused-1. What the old one
-    vouches for stays good until it ends: revoke it, by its serial number, only if its key leaked,
-    for devices then refuse all of that. "issuing" needs the root's key; with --new-key there is
-    another issuing CA from then on. "issuing-tls", the CA of servers and clients, is made if there
-    is none; with the root elsewhere, that is a request for it. After --permit, whoever sends the
-    issuing CA's certificate needs the new one: fwsign pki export chain. --all brings everything
-    below the CAs that issue now, as is needed after another CA was revoked.
+    certs_by_serial, an old key to NAME.key.unused-1. What the old one vouches for stays good until
+    it ends: revoke it, by its serial number, only if its key leaked. "issuing" needs the root's
+    key; with --new-key or --key there is another issuing CA from then on. "issuing-tls", the CA of
+    servers and clients, is made if there is none; with the root elsewhere, that is a request for
+    it. After --permit, whoever sends the issuing CA's certificate needs the new one: fwsign pki
+    export chain. --all brings everything below the CAs that issue now, as is needed after another
+    CA was revoked.
     """
     from fwsign.pki.directory import Pki
+    from fwsign.pki.entry_keys import NewKey
     from fwsign.pki.entry_names import ISSUING_TLS
-    from fwsign.pki.issuance import NewKey
 
     if what.every == (name is not None):
         ui.usage("expected NAME or --all" if name is None else "NAME and --all exclude each other")
@@ -140,7 +142,7 @@ def renew(
     found = Pki(find_pki(pki))
     issues = name in found.issuers_in_line()
     first = name == ISSUING_TLS and name not in found.names()
-    what = what._replace(new_key=what.new_key or first)
+    what = what._replace(new_key=what.new_key or (first and not what.from_key))
     options = _Options(name, what, how, addresses, protection)
     _check(options, issues=issues, first=first)
     if not first:
@@ -148,10 +150,11 @@ def renew(
     asked_for = Passphrases()
     secrets = CaPassphrases(asked_for, protection.ca_pass, found)
     new, origin = _key(options, asked_for)
-    if isinstance(new, NewKey) and name is not None and (issues or first):
+    if name is not None and (first or (issues and new is not None)):
         _check_new_issuing(options)
         make = new_issuing.add_tls if first else new_issuing.replace
-        make(found.directory, name, new, secrets, pki)
+        own = new if isinstance(new, NewKey) else cast("Callable[[], HeldKey]", new)()
+        make(found.directory, name, own, secrets, pki)
         return
     again = partial(
         _renew,
@@ -181,17 +184,19 @@ def _check(options: _Options, *, issues: bool, first: bool) -> None:
     (_, new_key, csr, from_key), protection = options.what, options.protection
     refuse_kdf(protection.kdf, none=protection.no_passphrase)
     existing_keys.refuse_clash(csr, from_key, alg=options.how.alg, protection=protection)
-    given = "--csr" if csr else "--from-key" if from_key else None
+    given = "--csr" if csr else "--key" if from_key else None
     if not new_key and given is None and (options.how.alg or any(protection[:3])):
         ui.usage("--pass, --no-passphrase, --kdf and --alg are for --new-key", "add --new-key")
     if new_key and given:
         ui.usage(f"--new-key and {given} exclude each other")
-    if given and (options.name is None or issues or first):
-        way = "a CA's request: fwsign pki sign-ca" if csr and options.name else None
-        ui.usage(f"{given} is for one signer, tsa, server or client", way)
-    if new_key and options.how.compat:
+    if given and options.name is None:
+        ui.usage(f"{given} is for one signer, tsa, server or client")
+    if csr and (issues or first):
+        way = "a CA's request: fwsign pki sign-ca"
+        ui.usage("--csr is for one signer, tsa, server or client", way)
+    if (new_key or (from_key and issues)) and options.how.compat:
         ui.usage("--compat and --new-key exclude each other", "a new key: --alg rsa2048")
-    if options.how.permit and (new_key or not issues):
+    if options.how.permit and (new_key or from_key or not issues):
         ui.usage("--permit is for an issuing CA that keeps its key")
 
 
@@ -208,9 +213,9 @@ def _check_new_issuing(options: _Options) -> None:
 
 def _key(
     options: _Options, asked_for: Passphrases
-) -> "tuple[NewKey | Callable[[], PublicKey] | None, Origin]":
+) -> "tuple[NewKey | Callable[[], Existing] | None, Origin]":
     """Return the key to make, or a function that returns one, or None; and its origin."""
-    from fwsign.pki.issuance import NewKey
+    from fwsign.pki.entry_keys import NewKey
     from fwsign.pki.log import OWN, Origin
 
     (_, new_key, csr, from_key), protection = options.what, options.protection
@@ -218,8 +223,9 @@ def _key(
         request = existing_keys.read_request(csr, compat=options.how.compat)
         return (lambda: request.public_key), Origin(request=request.digest)
     if from_key:
-        opened = asked_for.existing(protection.pass_, f"the key {from_key}")
-        return existing_keys.opens(from_key, opened, compat=options.how.compat), OWN
+        uri = from_key
+        opened = asked_for.existing(protection.pass_, f"the key {uri}", uri=lambda: uri)
+        return existing_keys.opens(uri, opened), OWN
     if not new_key:
         return None, OWN
     what = "all new keys" if options.name is None else f'the new key of "{options.name}"'
@@ -231,7 +237,7 @@ def _renew(
     directory: Path,
     name: str,
     *,
-    new: "NewKey | Callable[[], PublicKey] | None",
+    new: "NewKey | Callable[[], Existing] | None",
     lifetime: timedelta | None,
     how: _How,
     more: "Extras",

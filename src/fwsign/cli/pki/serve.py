@@ -19,6 +19,7 @@ from fwsign.cli.passphrases import Passphrases
 from fwsign.cli.pki.extensions import AddressOptions, read_extras
 from fwsign.cli.pki.options import COMPAT, span
 from fwsign.errors import Failed
+from fwsign.keys import key_file
 
 if TYPE_CHECKING:
     from fwsign.est.server import ServerEvent
@@ -174,14 +175,15 @@ def serve(
     ca = found.issuing("client")
     refuse_unable(found, ca, now)
     _check_server(found, name)
+    own_key = Path(key_file(found.key_uri(name)))  # OpenSSL reads it
     asked_for = Passphrases()
     source = asked_for.existing(ca_pass, "the issuing CA's key", "--ca-pass")
     authority = open_authority(found, ca, source)
-    own = asked_for.existing(pass_, f'the key "{name}"', path=lambda: found.key_path(name))
+    own = asked_for.existing(pass_, f'the key "{name}"', uri=lambda: found.key_uri(name))
     with tempfile.TemporaryDirectory() as scratch:
         chain = Path(scratch) / "chain.pem"
         chain.write_bytes(_pem(found.path(name)))
-        context = make_context(chain, found.key_path(name), _authorities(found), own)
+        context = make_context(chain, own_key, _authorities(found), own)
     listener = _socket(*_place(listen))
     service = Service(found.directory, (ca, authority), service_rules)
     server = Server(listener, context, service, RateLimits(*rates), _tell)

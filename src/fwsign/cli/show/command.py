@@ -126,10 +126,13 @@ def print_cards(file: Path | str, found: list[dict[str, Any]], *, as_json: bool)
 
 
 def _cards(file: Path, opened: BinaryIO, *, every: bool) -> list[dict[str, Any]]:
+    from fwsign.cli.show import any_file
     from fwsign.files import io_error
 
     try:
         with opened:
+            if (alone := any_file.card(opened)) is not None:
+                return [alone]
             found = _recognised(file, opened)
             if isinstance(found, bytes):
                 return [_envelope(found, every=every)]

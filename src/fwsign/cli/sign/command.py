@@ -14,6 +14,7 @@ from fwsign.cli.sign import options as option
 from fwsign.cli.sign import stated
 from fwsign.cli.sign.attach_options import AttachOptions
 from fwsign.cli.sign.evidence_options import EvidenceOptions
+from fwsign.cli.sign.form import AloneOptions, Task
 from fwsign.cli.sign.native_options import NativeOptions, signed_natively
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def sign(
     natives: NativeOptions,
     attach: AttachOptions,
     place: option.OutputOptions,
+    form: AloneOptions,
     force: option.FORCE = False,
     pass_: KEY_PASS = None,
     allow_empty: option.ALLOW_EMPTY = False,
@@ -64,13 +66,18 @@ def sign(
     from fwsign.cli.sign import contents, existing, making, naming  # only signing needs these
 
     settings, together = config.load(), place.output is not None
-    product = stated.product(about, settings)
     who.check(settings.key, settings.chain)
+    if form.given:
+        form.check(about, images, content, natives, attach, evidence._replace(crl=None))
+        form.check_output(place, dry_run=dry_run)
+        task = Task(files, form, place, force, allow_example_keys)
+        _sign_alone(task, who, evidence, settings, pass_, as_json=as_json)
+        return
+    product = stated.product(about, settings)
     about.notice()
     _check_options(content, evidence, place, several=len(files) > 1, as_json=as_json)
     now = inputs.now()
-    number = stated.sequence_number(about, now, force=force)
-    until = stated.use_before(about.not_after, now)
+    number, until = stated.numbers(about, now, force=force)
     names = naming.name_files(files, images.name or (), together=together, empty=allow_empty)
     plan = natives.plan(settings.native, files, names)
     signed = [plan.path(file) if plan else file for file in files]
@@ -151,6 +158,22 @@ def _write(order: _Order, made: "Sequence[Made]", pki: Path | None, *, as_json: 
 
     all_made = written.SignedFiles(order.envelopes, order.files, made, order.terms.now, order.said)
     written.write(all_made, pki=pki, force=order.terms.force, as_json=as_json)
+
+
+def _sign_alone(
+    task: Task,
+    who: option.SignerOptions,
+    evidence: EvidenceOptions,
+    settings: config.Config,
+    source: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Sign files that are no release."""
+    from fwsign.cli.sign import any_file  # few files are signed so
+
+    found = _find(who, evidence, settings, source)
+    any_file.sign(task, found, source, _log(who, settings), as_json=as_json)
 
 
 def _check_options(

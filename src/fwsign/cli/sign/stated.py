@@ -50,8 +50,19 @@ def refuse_pairs(*pairs: tuple[str, object, str, object]) -> None:
             ui.usage(f"{one} and {other} exclude each other")
 
 
-def sequence_number(about: option.AboutOptions, now: datetime, *, force: bool) -> int:
-    """Return the sequence number: --sequence, else SOURCE_DATE_EPOCH, else the time."""
+def numbers(about: option.AboutOptions, now: datetime, *, force: bool) -> tuple[int, int | None]:
+    """Return the sequence number, and the time from which on devices refuse the release.
+
+    Args:
+        about: what was typed.
+        now: the present time.
+        force: allow a sequence number of more than a day ahead.
+    """
+    return _sequence_number(about, now, force=force), _use_before(about.not_after, now)
+
+
+def _sequence_number(about: option.AboutOptions, now: datetime, *, force: bool) -> int:
+    """Return --sequence, else SOURCE_DATE_EPOCH, else the time."""
     from fwsign.format.suit import MAX_SEQUENCE_NUMBER
 
     given = about.sequence
@@ -73,8 +84,8 @@ def sequence_number(about: option.AboutOptions, now: datetime, *, force: bool) -
     return number
 
 
-def use_before(given: str | None, now: datetime) -> int | None:
-    """Return the time from which on devices refuse the release, in seconds since 1970."""
+def _use_before(given: str | None, now: datetime) -> int | None:
+    """Return a time in seconds since 1970; None for no end."""
     if given is None:
         return None
     seconds = int(inputs.parse_time(given, now).timestamp())

@@ -12,6 +12,7 @@ import typer
 from fwsign.cli import answer, config, inputs, ui
 from fwsign.cli.command import Command, examples, grouped
 from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON
+from fwsign.cli.verify import any_file
 from fwsign.cli.verify.demands import (
     ANCHORS,
     AT,
@@ -27,6 +28,7 @@ from fwsign.cli.verify.parcels import Parcel, split
 from fwsign.errors import FwsignError
 
 if TYPE_CHECKING:
+    from fwsign.cli.verify.any_file import Pair
     from fwsign.cli.verify.verdict import Verdict
     from fwsign.verify.verifier import Verifier
 
@@ -65,12 +67,20 @@ _MANIFEST_ONLY: TypeAlias = Annotated[
 ]
 
 
+_MINISIGN_KEY: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="KEY", help="Whom to trust for a .minisig: a key as for minisign -P."),
+]
+
+
 @command.command(
     cls=Command,
     epilog=examples(
         "fwsign verify build.bin.suit",
         "fwsign verify update.suit app.bin boot.bin --anchor ca.crt --json",
         "fwsign verify app.suit app.bin boot.suit boot.bin",
+        "fwsign verify notes.txt.cose",
+        "fwsign verify notes.txt.minisig --anchor minisign.pub",
         "fwsign verify build.bin.suit --anchor ca.crt --vendor acme.example --product x1 \\",
         "    --min-sequence 1795339738 --revocation require",
     ),
@@ -88,6 +98,7 @@ def verify(
     revocation: _REVOCATION = None,
     token: TokenOptions,
     manifest_only: _MANIFEST_ONLY = False,
+    minisign_key: _MINISIGN_KEY = None,
     attachments: _ATTACHMENTS = None,
     allow_example_keys: ALLOW_EXAMPLE = False,
     as_json: JSON = False,
@@ -112,6 +123,9 @@ def verify(
         allow_example_keys=allow_example_keys,
         token=token,
     )
+    if (alone := any_file.pairs(envelope, payloads or ())) or minisign_key is not None:
+        _verify_alone(alone, demands, settings, minisign_key, time, as_json=as_json)
+        return
     parcels = split(envelope, payloads or ())
     trust = gather(demands, settings)
     judge = partial(
@@ -134,6 +148,31 @@ def verify(
         ui.print_json(verdict.as_json(view))
     else:
         verdict.show(parcels[0].envelope, view)
+
+
+def _verify_alone(
+    pairs: "Sequence[Pair]",
+    demands: Demands,
+    settings: config.Config,
+    minisign_key: str | None,
+    at: datetime,
+    *,
+    as_json: bool,
+) -> None:
+    """Verify signatures on files that are no release."""
+    if demands.device.product or demands.device.min_sequence is not None:
+        ui.usage(
+            "a signature on a file alone knows no products and sequence numbers",
+            "leave out --product and --min-sequence",
+        )
+    signs = [one.is_minisig for one in pairs]
+    if minisign_key is not None and not any(signs):
+        ui.usage("--minisign-key without a .minisig")
+    keys = any_file.minisign_keys(minisign_key, demands.anchor) if any(signs) else []
+    trust = None if all(signs) else gather(demands, settings)
+    status = any_file.verify(pairs, trust, keys, at, as_json=as_json)
+    if status:
+        raise typer.Exit(status)
 
 
 def _write(view: "Verdict", attachments: Path | None) -> None:

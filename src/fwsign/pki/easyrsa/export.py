@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography import x509
@@ -11,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fwsign.errors import Failed
 from fwsign.files import exclusive, read_bytes, write_atomic
 from fwsign.format.library import PARSE_ERRORS
+from fwsign.keys import is_file, key_file
 from fwsign.keys.file import KEY_FILE_LIMIT
 from fwsign.pki import crls
 from fwsign.pki.certificates import CERTIFICATE_LIMIT
@@ -22,7 +24,6 @@ from fwsign.pki.index import line, lost_line, serial_text
 
 if TYPE_CHECKING:
     import os
-    from pathlib import Path
 
 ABOVE: Final = "above.pem"
 """The certificates and CRLs of the CAs above; easy-rsa has no place for them."""
@@ -59,7 +60,8 @@ def export(
 
     Raises:
         Failed: `state.pki-exists`: there is something in `target`; `state.pki`: the PKI is one
-            for easy-rsa already, or has no such CA; `io.missing`: the CA's key is not here; `io.*`.
+            for easy-rsa already, or has no such CA; `key.unsupported`: a key stays elsewhere;
+            `io.missing`: the CA's key is not here; `io.*`.
     """
     pki = Pki(pki_dir)
     if pki.flat:
@@ -72,6 +74,7 @@ def export(
     with exclusive(pki.directory):
         ca = pki.issuing() if ca is None else _known(pki, ca)
         own = tuple(name for name in pki.names() if pki.issuer_of(pki.certificate(name)) == ca)
+        _refuse_held(pki, ca)
         content = _Content(ca, own, _renewed(pki, own, ca), pki.crl(ca))
         build_beside(target, lambda scratch: _build(scratch, pki, content))
     return Exported(ca, own, tuple(name for name in pki.names() if name not in (*own, ca)))
@@ -87,6 +90,19 @@ def _known(pki: Pki, name: str) -> str:
         expected=" or ".join(known),
         found=name,
     )
+
+
+def _refuse_held(pki: Pki, name: str) -> None:
+    """Refuse a key that cannot be copied, since it stays in its token or service."""
+    if is_held(pki, name):
+        uri = pki.key_uri(name)
+        raise Failed(
+            "key.unsupported",
+            f'the key of "{name}" stays where it is, at {uri}: easy-rsa wants it in a file',
+            expected="a key in a file",
+            found=uri,
+            hint="go on with this PKI here, where fwsign pki uses the key",
+        )
 
 
 def _renewed(pki: Pki, names: tuple[str, ...], ca: str) -> tuple[x509.Certificate, ...]:
@@ -115,7 +131,7 @@ def _build(directory: Path, pki: Pki, content: _Content) -> None:
     lines += [lost_line(entry, end) for serial, entry in revoked.items() if serial not in issued]
     make_flat(directory, "".join(f"{one}\n" for one in lines))
     write_certificate(directory / "ca.crt", issuer)
-    _copy_key(pki.key_path(content.ca), directory / "private/ca.key")
+    _copy_key(_file(pki, content.ca), directory / "private/ca.key")
     for name, certificate in current.items():
         _place(directory, pki, name, certificate, gone=certificate.serial_number in revoked)
     for certificate in content.old:
@@ -138,7 +154,7 @@ def _place(
     serial = serial_text(certificate.serial_number)
     if not gone:
         write_certificate(directory / f"issued/{name}.crt", certificate)
-    if (key := pki.key_path(name)).exists():
+    if not is_held(pki, name) and (key := _file(pki, name)).exists():
         private = f"revoked/private_by_serial/{serial}.key" if gone else f"private/{name}.key"
         _copy_key(key, directory / private)
 
@@ -147,6 +163,15 @@ def _place_old(directory: Path, certificate: x509.Certificate, *, gone: bool) ->
     serial = serial_text(certificate.serial_number)
     place = f"revoked/certs_by_serial/{serial}.crt" if gone else f"certs_by_serial/{serial}.pem"
     write_certificate(directory / place, certificate)
+
+
+def is_held(pki: Pki, name: str) -> bool:
+    """Tell whether the key of an entry lives in a token or service."""
+    return not is_file(pki.key_uri(name))
+
+
+def _file(pki: Pki, name: str) -> Path:
+    return Path(key_file(pki.key_uri(name)))
 
 
 def _copy_key(source: Path, target: Path) -> None:

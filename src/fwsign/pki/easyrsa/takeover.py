@@ -11,7 +11,7 @@ like that of every offline root; a request is made, by which the root can renew 
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -23,15 +23,24 @@ from fwsign.errors import Failed
 from fwsign.files import read_bytes, write_atomic
 from fwsign.keys import Passphrase
 from fwsign.keys.file import KEY_FILE_LIMIT
+from fwsign.keys.held import HeldKey
+from fwsign.keys.stand_in import private_key
 from fwsign.pki import crls, profiles
-from fwsign.pki.authority import add_authority, join, new_issuing
+from fwsign.pki.authority import (
+    add_authority,
+    join,
+    new_issuing,
+    refuse_foreign_key,
+)
+from fwsign.pki.ca_keys import NO_KEYS
 from fwsign.pki.certificates import common_name
 from fwsign.pki.directory import Pki
 from fwsign.pki.easyrsa.read import ForeignEntry, ForeignPki
+from fwsign.pki.entry_keys import NewKey, entry_key
 from fwsign.pki.entry_names import ISSUING, ISSUING_TLS, ROOT, request_path
 from fwsign.pki.files import build_beside, make_directories
 from fwsign.pki.index import INDEX_LIMIT
-from fwsign.pki.issuance import NewKey
+from fwsign.pki.key_uris import uri_of, write_uri
 from fwsign.pki.log import log_certificate
 from fwsign.pki.profiles import SIGNING, TLS_ONLY, Authority
 from fwsign.pki.subjects import ROLES, organisation_of, subject_name
@@ -42,11 +51,15 @@ _RECORDS: Final = ("index.txt", "index.txt.attr", "serial", "crlnumber", "crl.pe
 
 
 class NewIssuing(NamedTuple):
-    """The vendors of the new issuing CA for signers; kind of key and passphrase of both CAs."""
+    """The vendors of the new issuing CA for signers; kind of key and passphrase of both CAs.
+
+    `keys` has those that exist already, by `issuing` and `issuing-tls`.
+    """
 
     vendors: Sequence[str]
     alg: str
     passphrase: bytes | Passphrase | None
+    keys: Mapping[str, HeldKey] = NO_KEYS
 
     @property
     def key(self) -> NewKey:
@@ -54,11 +67,16 @@ class NewIssuing(NamedTuple):
         return NewKey(self.alg, self.passphrase)
 
 
-def why_no_issuing(source: ForeignPki) -> str | None:
-    """Return why no issuing CA can be made below the root; None if one can, or is there already."""
+def why_no_issuing(source: ForeignPki, ca_key: HeldKey | None = None) -> str | None:
+    """Return why no issuing CA can be made below the root; None if one can, or is there already.
+
+    Args:
+        source: the old PKI.
+        ca_key: the root's key, if it is held elsewhere.
+    """
     if source.above is not None:
         return None
-    if source.key is None:
+    if source.key is None and ca_key is None:
         return "the root's key is not here"
     basic = source.ca.extensions.get_extension_for_class(x509.BasicConstraints).value
     if basic.path_length == 0:
@@ -73,6 +91,7 @@ def take_over(
     issuing: NewIssuing | None,
     ca_passphrase: Passphrase,
     now: datetime,
+    ca_key: HeldKey | None = None,
 ) -> Pki:
     """Make a PKI of ours from a source that `fwsign.pki.easyrsa.read.read` returned.
 
@@ -85,6 +104,7 @@ def take_over(
             below a root.
         ca_passphrase: called if the key of the old CA is encrypted.
         now: an aware time.
+        ca_key: the old CA's key, if it is held elsewhere; it counts before one in the source.
 
     Raises:
         Failed: `state.pki`, `state.pki-exists`, `state.clock`, `key.*`, `io.*`.
@@ -99,12 +119,12 @@ def take_over(
             found=str(target),
         )
     authority = None
-    if source.key is not None:
+    if source.key is not None or ca_key is not None:
         if issuing is not None and source.above is None:
             hint = "fwsign pki show reads it as it is; fwsign pki init makes another PKI"
             refuse_ended(source.ca, now, hint)
         refuse_early(source.ca, now)
-        authority = join(source.ca, source.key, ca_passphrase)
+        authority = _joined(source, ca_key, ca_passphrase)
     elif source.crl is None or source.unlisted:
         raise Failed(
             "state.pki",
@@ -112,17 +132,26 @@ def take_over(
             expected="the key, to make a CRL, or a complete crl.pem",
             found=f"{len(source.unlisted)} revoked certificates that are on no CRL",
         )
-    build_beside(target, lambda scratch: _build(scratch, source, authority, issuing, now))
+    uri = uri_of(ca_key) if ca_key is not None else ""
+    build_beside(target, lambda scratch: _build(scratch, source, (authority, uri), issuing, now))
     return Pki(target)
+
+
+def _joined(source: ForeignPki, ca_key: HeldKey | None, passphrase: Passphrase) -> Authority:
+    if ca_key is None:
+        return join(source.ca, str(source.key), passphrase)
+    refuse_foreign_key(source.ca, ca_key.public_key, ca_key.place)
+    return Authority(source.ca, private_key(ca_key))
 
 
 def _build(
     directory: Path,
     source: ForeignPki,
-    authority: Authority | None,
+    held: tuple[Authority | None, str],
     issuing: NewIssuing | None,
     now: datetime,
 ) -> None:
+    authority, uri = held
     make_directories(directory)
     ca = ROOT if source.above is None else ISSUING
     _write(directory / "ca.crt", source.ca if source.above is None else source.above.root)
@@ -130,7 +159,9 @@ def _build(
     if source.above is not None:
         write_atomic(pki.crl_path(ROOT), source.above.crl.public_bytes(Encoding.PEM))
         _write(pki.certificate_path(ISSUING), source.ca)
-    if source.key is not None:
+    if uri:
+        write_uri(pki.uri_file(ca), uri)
+    elif source.key is not None:
         _copy(source.key, pki.key_path(ca), KEY_FILE_LIMIT, mode=0o600)
     log_certificate(directory, ca, source.ca, now, kind="import")
     for entry in source.entries:
@@ -160,15 +191,16 @@ def _build(
 
 
 def _add_issuing(pki: Pki, root: Authority, issuing: NewIssuing, now: datetime) -> None:
-    passphrase = issuing.key.secret()
+    names = (ISSUING, ISSUING_TLS)
+    new = issuing.key if all(map(issuing.keys.get, names)) else issuing.key.settled()
     signing = SIGNING._replace(permitted=tuple(issuing.vendors))
     for name, limits in ((ISSUING, signing), (ISSUING_TLS, TLS_ONLY)):
         end = f" {ROLES[name]}"
         room = _CN_LIMIT - len(end)
         common = common_name(root.certificate).encode()[:room].decode(errors="ignore") + end
         subject = subject_name(organisation_of(root.certificate), common)
-        authority = new_issuing(issuing.alg, subject, limits, root, now)
-        add_authority(pki, name, authority, passphrase, now)
+        key = entry_key(issuing.keys.get(name, new), issuing.alg)
+        add_authority(pki, name, new_issuing(key, subject, limits, root, now), key, now)
 
 
 def _write_request(directory: Path, issuing: Authority) -> None:

@@ -81,4 +81,9 @@ def _entry_json(entry: Entry, names: list[str], at: datetime) -> dict[str, Any]:
 
 
 def _key(key: KeyFile) -> dict[str, Any]:
-    return {"file": key.file, "protection": key.protection, "derivation": key.derivation}
+    return {
+        "file": key.file,
+        "protection": key.protection,
+        "derivation": key.derivation,
+        "uri": key.uri,
+    }

@@ -21,6 +21,7 @@ from fwsign.files import io_error, read_bytes
 from fwsign.keys import jwk, named
 from fwsign.keys.formats import read_opened
 from fwsign.keys.items import CONTAINER, FileItem
+from fwsign.pki.key_uris import parse_uri_file
 from fwsign.pki.view.lenient import certificate
 from fwsign.pki.view.words import UNREADABLE, error_words, quietly
 from fwsign.x509.certificate import key_digest
@@ -37,10 +38,10 @@ COUNT_LIMIT: Final = 10_000
 
 _CERTIFICATES: Final = (".crt", ".cer", ".cert")
 _BUNDLES: Final = (".p12", ".pfx", ".p7b", ".p7c")
-_SUFFIXES: Final = (*_CERTIFICATES, *_BUNDLES, ".pem", ".der", ".crl", ".key")
+_SUFFIXES: Final = (*_CERTIFICATES, *_BUNDLES, ".pem", ".der", ".crl", ".key", ".uri")
 _MARK: Final = re.compile(rb"-----(BEGIN|END) ([A-Z0-9 ]{1,64})-----")
 
-Protection = Literal["encrypted", "not encrypted"]
+Protection = Literal["encrypted", "not encrypted", "elsewhere"]
 
 
 class Problem(NamedTuple):
@@ -51,17 +52,29 @@ class Problem(NamedTuple):
 
 
 class KeyFile(NamedTuple):
-    """The file of a private key; `key_sha256` is None if only a passphrase would reveal it."""
+    """The file of a private key, or of the URI where it lives.
+
+    `key_sha256` is None if only a passphrase, or whoever has the key, would reveal it.
+    """
 
     file: str
     protection: Protection
     key_sha256: str | None
     derivation: str | None = None
     """How a passphrase protects it, as in "scrypt N=16384 r=8 p=5"."""
+    uri: str | None = None
+    """Where it lives; None if it is in the file."""
+
+    @property
+    def place(self) -> str:
+        """Where the key is: in a file, or elsewhere."""
+        return self.uri or self.file
 
     @property
     def state(self) -> str:
         """Whether it is encrypted, and how."""
+        if self.uri is not None:
+            return f"as {self.file} says"
         if self.derivation is None:
             return self.protection
         name, *_ = self.derivation.replace("-", " ").split()
@@ -158,6 +171,8 @@ def _sort(data: bytes, file: str, passphrase: Passphrase | None, found: Material
     """Take in the content of one file."""
     if not data:
         found.problems.append(Problem(file, "is empty"))
+    elif file.endswith(".uri"):
+        _take_uri(data, file, found)
     elif (foreign := named.foreign(data)) is not None:
         found.problems.append(Problem(file, foreign.words))
     elif b"-----BEGIN " in data and jwk.parse(data.lstrip()) is None:
@@ -166,6 +181,15 @@ def _sort(data: bytes, file: str, passphrase: Passphrase | None, found: Material
         read_opened(data, passphrase, name=file), file, found
     ):
         found.problems.append(Problem(file, "has no certificate, CRL or key that can be read"))
+
+
+def _take_uri(data: bytes, file: str, found: Material) -> None:
+    try:
+        uri = parse_uri_file(data, file)
+    except Failed as error:
+        found.problems.append(Problem(file, f"does not say where a key lives: {error.found}"))
+    else:
+        found.keys.append(KeyFile(file, "elsewhere", None, uri=uri))
 
 
 def _sort_pem(data: bytes, file: str, passphrase: Passphrase | None, found: Material) -> None:
@@ -263,11 +287,15 @@ class KeyFinder:
             self._by_stem.setdefault(PurePosixPath(key.file).stem, []).append(key)
 
     def of(self, key_sha256: str, files: tuple[str, ...]) -> KeyFile | None:
-        """Return the key; the nearest of several that only a passphrase would tell apart."""
-        if key_sha256 in self._by_digest:
-            return self._by_digest[key_sha256]
+        """Return the key; the nearest of several that only a passphrase would tell apart.
+
+        Where a file says that the key lives elsewhere, that counts before a file with the key.
+        """
         named = [key for file in files for key in self._named(file) if key.key_sha256 is None]
-        return max(named, key=lambda key: len(_place(key)), default=None)
+        nearest = max(named, key=lambda key: (key.uri is not None, len(_place(key))), default=None)
+        if nearest is not None and nearest.uri is not None:
+            return nearest
+        return self._by_digest.get(key_sha256, nearest)
 
     def wrong(self, key_sha256: str, files: tuple[str, ...]) -> list[str]:
         """Return the files with a fitting name but another key."""

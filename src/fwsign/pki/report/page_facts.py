@@ -89,7 +89,7 @@ def of_certificate(
         yield title + words, [text(one or '""') for one in values]
     yield from others(extensions)
     yield "Key", [text(said.key)]
-    yield "Private key", [text(f"{key.file}, {key.state}") if key else "not here"]
+    yield "Private key", [text(f"{key.place}, {key.state}") if key else "not here"]
     yield "Signature", [text(said.signature)]
     yield "Serial", [mono(said.serial)]
     old = old_fingerprints(said.der)

@@ -102,7 +102,9 @@ def unlinked(entry: Entry) -> str:
 
 def _key_place(entry: Entry) -> str:
     key = entry.key_file
-    return f"key in {key.file}, {key.state}" if key else "private key not here"
+    if key is None:
+        return "private key not here"
+    return f"key at {key.uri}" if key.uri else f"key in {key.file}, {key.state}"
 
 
 def in_full(said: Facts) -> list[str]:

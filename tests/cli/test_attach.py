@@ -1,5 +1,6 @@
 """`fwsign digest` and `fwsign attach`: the signature is made by other programs."""
 
+import base64
 import json
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bao_kit import Bao, bao  # noqa: F401 - a fixture
 from cli.kit import good, refused, run, tree
 from fwsign.format.envelope import decode_envelope
 from fwsign.keys.file import FileSigner, load_private_key
@@ -93,7 +95,11 @@ def test_what_was_written() -> None:
     ]
     wanted = read_request(Path("build.bin.request").read_bytes())
     assert Path(TBS).read_bytes() == wanted.message
-    assert good("show", "build.bin.request")
+    assert good("show", "build.bin.request").startswith(
+        "kind: signature request: fwsign digest --show FILE prints the page to compare\n"
+    )
+    (told,) = json.loads(good("show", "build.bin.request", "--json"))["content"]
+    assert told["vendor"] == "acme.example"
 
 
 def test_the_envelope_is_verified_written_and_logged(away: Path) -> None:
@@ -319,6 +325,11 @@ def test_a_request_that_was_changed_on_the_way_fits_no_signature(away: Path) -> 
     ("arguments", "error", "hint"),
     [
         (("--cosign", "--show", "x"), "--cosign and --show exclude each other", None),
+        (
+            ("build.bin", "-o", "-"),
+            "--output - has no room for a request and what is to be signed",
+            "name a file",
+        ),
         (("--prehash", "--mu", "x"), "--prehash and --mu exclude each other", "--mu is for ML-DSA"),
         (
             ("build.bin", "--chain", "a.pem", "--signer", "b"),
@@ -495,6 +506,25 @@ def test_ml_dsa_by_its_mu(away: Path) -> None:
     mu = (away / f"{TBS}.mu").read_bytes()
     assert len(mu) == 64
     (away / "sig").write_bytes(key.sign_mu(mu))
+    good("attach", "build.bin.request", "sig")
+    assert counted() == ["one"]
+
+
+@pytest.mark.parametrize(("alg", "hashed"), [("p256", "sha2-256"), ("ml-dsa-65", None)])
+def test_what_openbao_prints_is_attached(
+    away: Path,
+    bao: Bao,  # noqa: F811 - the fixture
+    alg: str,
+    hashed: str | None,
+) -> None:
+    key = bao.make(alg, f"attach-{alg}")
+    vendor = ("--vendor", "acme.example")
+    good("pki", "issue", "signer", "one", *vendor, "--key", key, env=bao.environment())
+    good("digest", "build.bin", "--signer", "one")
+    asked = {"input": base64.b64encode((away / TBS).read_bytes()).decode()}
+    path = f"transit/sign/attach-{alg}" + (f"/{hashed}" if hashed else "")
+    (away / "sig").write_text(bao.api("POST", path, asked).body["data"]["signature"])
+    assert (away / "sig").read_text().startswith("vault:v1:")
     good("attach", "build.bin.request", "sig")
     assert counted() == ["one"]
 

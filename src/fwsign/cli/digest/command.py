@@ -65,6 +65,8 @@ def digest(
 
     form = forms.form
     who.check()
+    if output == inputs.STREAM:
+        ui.usage("--output - has no room for a request and what is to be signed", "name a file")
     if modes.cosign and modes.show:
         ui.usage("--cosign and --show exclude each other")
     if modes.show:

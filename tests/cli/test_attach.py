@@ -14,6 +14,7 @@ from cli.kit import good, refused, run, tree
 from fwsign.format.envelope import decode_envelope
 from fwsign.keys.file import FileSigner, load_private_key
 from fwsign.pki.log import read_log
+from fwsign.signing import attach as attaching
 from fwsign.signing.request import read_request
 from softhsm_kit import SoftHsm, softhsm  # noqa: F401 - a fixture
 from support import PAYLOAD, require_program
@@ -236,6 +237,33 @@ def test_a_signature_of_the_wrong_person_is_told(away: Path) -> None:
         'the signature is by the key of "bob", this request is for "release"',
         "attach it to the request that was made for that signer",
     )
+
+
+def test_two_people_who_attach_at_once_lose_no_signature(
+    away: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bob = signer(away, "p256", "bob")
+    good("digest", "build.bin")
+    good("digest", "--cosign", "build.bin.request", "--signer", "bob")
+    sign(away / "away.key", away / TBS, away / "sig")
+    sign(bob, away / "build.bin.bob.tbs", away / "bob.sig")
+    real = attaching.accepted
+
+    def meanwhile(*given: Any, **more: Any) -> Any:
+        monkeypatch.setattr(attaching, "accepted", real)
+        good("attach", "build.bin.bob.request", "bob.sig")
+        return real(*given, **more)
+
+    monkeypatch.setattr(attaching, "accepted", meanwhile)
+    refused(
+        run("attach", "build.bin.request", "sig"),
+        5,
+        "build.bin.suit has changed since it was read: somebody else attaches a signature",
+        "attach it again: both signatures are then in it",
+    )
+    assert counted() == ["bob"]
+    good("attach", "build.bin.request", "sig")
+    assert counted("build.bin.suit", "--require", 2) == ["bob", "release"]
 
 
 # --- refusals ---------------------------------------------------------------------------------

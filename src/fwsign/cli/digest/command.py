@@ -20,6 +20,7 @@ from fwsign.cli.digest.options import (
 from fwsign.cli.options import ALLOW_EXAMPLE, JSON, KEY_PASS
 from fwsign.cli.sign import options as option
 from fwsign.cli.sign.attach_options import AttachOptions
+from fwsign.cli.sign.native_options import NativeOptions
 
 if TYPE_CHECKING:
     from fwsign.cli.sign.identity import FoundSigner
@@ -45,6 +46,7 @@ def digest(
     about: option.AboutOptions,
     images: option.ImageOptions,
     content: option.ContentOptions,
+    natives: NativeOptions,
     attach: AttachOptions,
     forms: FormOptions,
     modes: ModeOptions,
@@ -78,7 +80,7 @@ def digest(
         found = making.find(who, settings, pass_)
         made = making.further(files, found, output, permitted)
     else:
-        asked = making.Asked(who, about, images, content, attach, output, pass_)
+        asked = making.Asked(who, about, images, content, natives, attach, output, pass_)
         made, found = making.new(files, asked, settings, permitted)
     _write(made, form, found, files, force=force, as_json=as_json)
 

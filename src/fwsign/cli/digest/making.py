@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from fwsign.cli import inputs, ui
+from fwsign.cli import approvals, inputs, ui
 from fwsign.cli.digest import files as request_files
 from fwsign.cli.digest.options import AwayOptions, MadeRequest
 from fwsign.cli.sign import contents, identity, naming, stated
 from fwsign.cli.sign import options as option
 from fwsign.cli.sign.attach_options import AttachOptions
+from fwsign.cli.sign.native_options import NativeOptions, signed_natively
 from fwsign.format.envelope import MAX_ENVELOPE_SIZE
 from fwsign.signing.request import further_request, read_request, request
 
@@ -58,6 +59,7 @@ class Asked(NamedTuple):
         about: what the releases say of themselves.
         images: where files go on a device.
         content: how devices get the payloads.
+        natives: the signature that the chip checks.
         attach: the documents about them.
         output: the request, for all files together; None for one of each.
         source: where the passphrase of the chain's file comes from.
@@ -67,6 +69,7 @@ class Asked(NamedTuple):
     about: option.AboutOptions
     images: option.ImageOptions
     content: option.ContentOptions
+    natives: NativeOptions
     attach: AttachOptions
     output: Path | None
     source: str | None
@@ -76,27 +79,32 @@ def new(
     files: Sequence[Path], asked: Asked, settings: "Config", permitted: Permitted
 ) -> "tuple[list[MadeRequest], FoundSigner]":
     """Make requests for files. The releases are described as `fwsign sign` does it."""
-    who, about, images, content, attach, output, source = asked
-    product = stated.product(about, settings)
+    who, about, images, content, natives, attach, output, source = asked
+    product, together = stated.product(about, settings), output is not None
     about.notice()
-    stated.check_content(content, apart=len(files) > 1 and output is None)
+    stated.check_content(content, apart=len(files) > 1 and not together)
     now = inputs.now()
     number, use_before = stated.numbers(about, now, force=permitted.force)
-    names = naming.name_files(
-        files, images.name or (), together=bool(output), empty=permitted.empty
-    )
+    names = naming.name_files(files, images.name or (), together=together, empty=permitted.empty)
+    plan = natives.plan(settings.native, files, names)
+    signed = [plan.path(file) if plan else file for file in files]
+    paths = [output] if output else [Path(f"{one}{request_files.ENDING}") for one in signed]
+    request_files.check(paths, [*files], force=permitted.force)
     documents = attach.read(images.waived)
-    groups = contents.placed(files, names, images, together=bool(output))
+    groups = contents.placed(files, names, images, together=together)
     found = find(who, settings, source)
     vendor = about.vendor or settings.vendor or stated.only_vendor(found)
     what = contents.What(vendor, product, about, number, use_before, content, documents)
     said = contents.check_images(groups, about.version, images)
     _judge(found, permitted)
-    releases = [contents.describe(one, what) for one in groups]
-    said += documents.remarks(releases, files, together=bool(output))
+    log = approvals.find_log(settings, who.pki or settings.pki)
+    with signed_natively(plan, groups, log, now, force=permitted.force, dry_run=False) as groups:
+        if plan is not None:
+            said = contents.check_images(groups, about.version, images)
+        releases = [contents.describe(one, what) for one in groups]
+    said += documents.remarks(releases, files, together=together)
     for line in said:
         ui.note(f"warning: {line}")
-    paths = [output] if output else [Path(f"{file}{request_files.ENDING}") for file in files]
     made = []
     for path, release in zip(paths, releases, strict=True):
         data = request(release, found.chain, found.crls)

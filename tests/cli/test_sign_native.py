@@ -483,7 +483,7 @@ class TestSigningElsewhere:
         page = good("digest", "app.bin", *ESP, "--native-key", "p256.key", "--sequence", "7")
         digest = espsecure_digest("p256", esp).hex()
         assert (
-            f"  native       app.signed.bin: {KIND}, security version 7, by {digest[:16]}" in page
+            f"  native       esp32c6@0x10000: {KIND}, security version 7, by {digest[:16]}" in page
         )
         assert f"    key        {' '.join(digest[at : at + 4] for at in range(0, 32, 4))}" in page
         key = FileSigner(load_private_key(esp / "pki/private/release.key", lambda: None))

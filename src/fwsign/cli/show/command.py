@@ -269,16 +269,14 @@ def _manifest(envelope: Any) -> dict[str, Any]:
 
 def _native(stated: "StatedNative | None") -> dict[str, Any]:
     """Return what a text states of the native signature of a component; nothing if nothing."""
-    if stated is None:
-        return {}
-    facts = stated.as_json().items()
-    return {"native signature": {name.replace("_", " "): one for name, one in facts}}
+    facts = stated.as_json().items() if stated else ()
+    found = {name.replace("_", " "): one for name, one in facts}
+    return {"native signature": found} if found else {}
 
 
 def _notice(text: "Text | None") -> dict[str, Any]:
     """Return what the notice of a text says; nothing if it says nothing."""
-    said = text.notice.as_json() if text else {}
-    return {name: one for name, one in said.items() if one}
+    return {name: one for name, one in text.notice.as_json().items() if one} if text else {}
 
 
 def _blocks(encoded: Iterable[bytes], *, every: bool) -> list[dict[str, Any]]:
@@ -330,7 +328,7 @@ def _lines(value: Any, indent: str = "") -> Iterator[str]:
             yield f"{indent}{key}"
             yield from _lines(item, indent + "  ")
         elif key == "map":
-            from fwsign.cli.show.images import picture
+            from fwsign.cli.show.images import picture  # of images alone
 
             yield f"{indent}{key}"
             yield from (f"{indent}  {line}" for line in picture(item))

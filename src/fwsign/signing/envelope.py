@@ -105,7 +105,7 @@ def sign(
     payload = encode_manifest_digest(manifest)
     leaves = [parsed.certificate(identity.chain[0]) for identity in identities]
     blocks = tuple(
-        _sign_block(identity, leaf, payload, tsa)
+        sign_block(identity, leaf, payload, tsa)
         for identity, leaf in zip(identities, leaves, strict=True)
     )
     envelope = encode_envelope(
@@ -182,9 +182,14 @@ def _device_policy(
     )
 
 
-def _sign_block(
+def sign_block(
     identity: Identity, leaf: Certificate, payload: bytes, tsa: TimeStamping | None
 ) -> bytes:
+    """Sign a SUIT_Digest, and return the block.
+
+    Raises:
+        Failed: `key.mismatch`, `key.failed`, and the errors of signer and `tsa`.
+    """
     signer = identity.signer
     check_key(signer, leaf)
     protected = protected_header(signer.algorithm, digest(SHA256, identity.chain[0]))

@@ -249,11 +249,12 @@ def _lines(
     envelopes: Sequence[Path], made: "Sequence[Made]", found: "FoundSigner"
 ) -> "list[Signature]":
     """Return the lines of the log for what was signed now, in the order of the envelopes."""
+    spki = found.spki
     return [
         line
         for path, one in zip(envelopes, made, strict=True)
         if one.place is not None
-        for line in approvals.of_release("release", path, one.verified, [(found.spki, one.place)])
+        for line in approvals.of_release("release", path, one.verified, [(spki, one.place)])
     ]
 
 

@@ -26,6 +26,7 @@ from fwsign.errors import Failed, FwsignError, Malformed, Tampered, Unsuitable
 from fwsign.keys import open_key
 from fwsign.keys.held import HeldKey, Scheme
 from fwsign.native.mcuboot import McubootOptions, read, sign
+from softhsm_kit import PIN, SoftHsm
 from support import require_package
 
 BODY = bytes(range(256)) * 8
@@ -825,3 +826,19 @@ def test_a_key_that_signs_something_else_is_found_out(kind: str, keys: Keys) -> 
     assert refusal.value.message.startswith(
         f"the signature that {keys.path(kind)} made does not verify"
     )
+
+
+@pytest.mark.external
+@pytest.mark.parametrize("kind", ["p256", "p384", "ed25519", "rsa2048"])
+def test_a_token_signs_and_imgtool_verifies(kind: str, softhsm: SoftHsm, tmp_path: Path) -> None:
+    uri = softhsm.make(kind, f"mcuboot-{kind}")
+    key = open_key(uri, PIN.encode)
+    try:
+        made = sign(BODY, [key], security_version=4, options=HEADED)
+    finally:
+        key.close()
+    image, public = tmp_path / "app.bin", tmp_path / "public.pem"
+    image.write_bytes(made)
+    spki = PublicFormat.SubjectPublicKeyInfo
+    public.write_bytes(softhsm.public_key(f"mcuboot-{kind}").public_bytes(Encoding.PEM, spki))
+    assert "Image was correctly validated" in imgtool("verify", "--key", public, image)

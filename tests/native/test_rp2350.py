@@ -25,6 +25,7 @@ from fwsign.keys.held import HeldKey
 from fwsign.native import rp2350
 from fwsign.native.rp2350 import Rp2350Options, key_point, otp_json, read, remarks, sign
 from picobin_kit import ARM, BASE, RISCV, N, block, check, image_type, unsealed, words
+from softhsm_kit import PIN, SoftHsm
 
 E10 = uf2.write_uf2(b"\xef" * 256, 0x10FFFF00, 0xE48BFF57).replace(
     struct.pack("<II", 0, 1), struct.pack("<II", 0, 2), 1
@@ -619,3 +620,17 @@ def test_otp_json_is_picotools() -> None:
 
 def test_the_options_have_their_names() -> None:
     assert rp2350.OPTIONS is Rp2350Options
+
+
+@pytest.mark.external
+def test_a_token_seals(softhsm: SoftHsm) -> None:
+    uri = softhsm.make("secp256k1", "pico-boot")
+    key = open_key(uri, PIN.encode)
+    try:
+        made = sign(unsealed(), [key], security_version=4)
+    finally:
+        key.close()
+    assert check(made).rollback == 4
+    found = read(made)
+    assert found is not None
+    assert found.signatures[0].public_key == softhsm.public_key("pico-boot")

@@ -665,6 +665,26 @@ REFUSED_OPTIONS: dict[str, tuple[McubootOptions, str]] = {
         HEADED._replace(load_address=1, rom_fixed=2),
         "load address and rom-fixed address: expected one of them, found 0x1 and 0x2",
     ),
+    "large slot": (
+        HEADED._replace(slot_size=1 << 27, pad=True),
+        "slot size: expected 0 to 67108864, found 134217728",
+    ),
+    "load address": (
+        HEADED._replace(load_address=1 << 32),
+        "load address: expected 0 to 4294967295, found 4294967296",
+    ),
+    "rom-fixed address": (
+        HEADED._replace(rom_fixed=-1),
+        "rom-fixed address: expected 0 to 4294967295, found -1",
+    ),
+    "number of a dependency": (
+        HEADED._replace(dependencies=((256, "1.0"),)),
+        "dependency 256: expected 0 to 255, found 256",
+    ),
+    "version of a dependency": (
+        HEADED._replace(dependencies=((1, "one"),)),
+        "version of an mcuboot image: expected MAJOR.MINOR.REVISION+BUILD ",
+    ),
     "no slot to fill": (
         HEADED._replace(pad=True),
         "slot size: expected a size, since the slot is filled, found none",

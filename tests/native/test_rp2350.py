@@ -586,6 +586,16 @@ def test_a_partition_table_is_not_ignored_and_the_type_may_come_later(tmp_path: 
     assert found.security_version == 2
 
 
+@pytest.mark.parametrize("kind", [0x03, 0x48])
+def test_an_item_that_is_too_short_is_refused(kind: int, tmp_path: Path) -> None:
+    with pytest.raises(Malformed) as refusal:
+        sign(unsealed(ARM, words(kind | 1 << 8 | 1 << 24)), [held(tmp_path)])
+    assert (refusal.value.code, refusal.value.message) == (
+        "malformed.image",
+        f"rp2350 image: item of type {kind:#04x}: expected at least 2 words, found 1",
+    )
+
+
 @pytest.mark.parametrize("flags", [ARM, RISCV])
 def test_an_image_in_ram_is_refused(flags: int, tmp_path: Path) -> None:
     given = uf2.write_uf2(unsealed(flags), 0x20000000, RP2350_ARM)

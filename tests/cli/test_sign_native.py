@@ -17,6 +17,7 @@ from native_kit import (
     espsecure_verifies,
     key_file,
 )
+from picobin_kit import unsealed
 from softhsm_kit import SoftHsm
 
 KIND = "esp-secure-boot-v2"
@@ -400,6 +401,47 @@ class TestUsage:
             "expected one application or boot loader for an ESP, found a merged file" in found.err
         )
         assert "hint: sign each image before they are merged" in found.err
+
+
+MCUBOOT = (
+    *("--native", "mcuboot", "--native-key", "p256.key", "--target", "nrf52840@0x10000"),
+    *("--native-option", "version=1.2.3", "--native-option", "header-size=512"),
+    *("--native-option", "pad-header"),
+)
+RP2350 = ("--native", "rp2350", "--native-key", "k256.key")
+
+
+@pytest.mark.parametrize(("kind", "words"), [("mcuboot", MCUBOOT), ("rp2350", RP2350)])
+class TestOtherKinds:
+    @pytest.fixture(autouse=True)
+    def _image(self, project: Path) -> None:
+        key_file(project, "p256")
+        key_file(project, "k256")
+        (project / "fw.bin").write_bytes(unsealed(size=3000))
+
+    def test_the_security_version_is_stated_once(self, kind: str, words: tuple[str, ...]) -> None:
+        with_settings(Path(), "security_version = 5")
+        good("sign", "fw.bin", *words)
+        stated = component("fw.signed.bin.suit")["native"]
+        assert (stated["kind"], stated["security_version"]) == (kind, 5)
+        assert len(stated["key_digests"]) == 1
+        release = json.loads(good("verify", "fw.signed.bin.suit", "--json"))["release"]
+        assert release["version"] == ("1.2.3+0" if kind == "mcuboot" else None)
+
+    def test_another_one_is_refused_where_others_signed(
+        self, kind: str, words: tuple[str, ...]
+    ) -> None:
+        good("sign", "fw.bin", *words, "--security-version", "5")
+        Path("fw.signed.bin.suit").unlink()
+        target = words[words.index("--target") :][:2] if "--target" in words else ()
+        again = ("sign", "fw.signed.bin", "--native", kind, *target, "--security-version")
+        found = run(*again, "6")
+        assert (found.status, found.errors[0]) == (
+            4,
+            "error: fw.signed.bin: expected security version 6, found 5 in the image",
+        )
+        good(*again, "5")
+        assert component("fw.signed.bin.suit")["native"]["security_version"] == 5
 
 
 def test_each_key_has_its_own_passphrase(esp: Path) -> None:

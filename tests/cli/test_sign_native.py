@@ -19,6 +19,7 @@ from native_kit import (
 )
 from picobin_kit import unsealed
 from softhsm_kit import SoftHsm
+from support import require_package
 
 KIND = "esp-secure-boot-v2"
 ESP = ("--native", KIND)
@@ -510,3 +511,28 @@ def test_three_signatures_by_a_file_softhsm_and_openbao(
     everything = b"".join(one or b"" for one in tree(esp).values()) + found.err.encode()
     assert softhsm.pin.encode() not in everything
     assert bao.token.encode() not in everything
+
+
+def test_a_board_with_secure_boot_gets_what_its_key_has_signed(esp: Path) -> None:
+    require_package("esptool")
+    require_package("serial")
+    (esp / "boot.bin").write_bytes(boot("esp32c6", size=0x20))
+    (esp / "table.bin").write_bytes(table(*FACTORY))
+    names = ("boot.bin", "table.bin", "app.bin")
+    good("sign", *names, "-o", "all.suit", *ESP, "--native-key", "p256.key")
+    known, other = (espsecure_digest(name, esp).hex() for name in ("p256", "p256 other"))
+    port = "sim:esp32c6?lock=secure-boot&key="
+    found = run("flash", "all.suit", "--port", f"{port}{other}", "--no-stub")
+    assert found.status == 4
+    words = "no key that the board's secure boot knows has signed esp32c6@0x0: expected "
+    assert f"{words}{other}, found {known}" in found.err + found.out
+    found = run("flash", "all.suit", "--port", f"{port}{known}:revoked", "--no-stub")
+    assert found.status == 4
+    assert f"{words}none: all are revoked, found {known}" in found.err + found.out
+    found = run("flash", "all.suit", "--port", f"{port}{known}&security-version=8", "--no-stub")
+    assert found.status == 4
+    assert "esp32c6@0x10000 has security version 7, the board's eFuses 8" in found.err + found.out
+    two = f"{port}{other}&key={known}&security-version=7"
+    assert run("flash", "all.suit", "--port", two, "--no-stub").status == 0
+    receipts = "".join(path.read_text() for path in esp.rglob("*.jsonl"))
+    assert known in receipts

@@ -92,10 +92,16 @@ def espsecure_sign(data: bytes, *names: str, folder: Path, append: bool = False)
 
 def espsecure_verifies(data: bytes, name: str) -> bool:
     """Tell whether espsecure verifies an image with the public key of a name."""
+    return espsecure_verifies_with(data, private(name).public_key())
+
+
+def espsecure_verifies_with(data: bytes, public: Any) -> bool:
+    """Tell whether espsecure verifies an image with a public key."""
+    pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     espsecure = _espsecure()
     with contextlib.redirect_stdout(io.StringIO()):
         try:
-            espsecure.verify_signature("2", False, None, _Named(public_pem(name)), _Named(data))
+            espsecure.verify_signature("2", False, None, _Named(pem), _Named(data))
         except RuntimeError:
             return False
     return True

@@ -15,7 +15,7 @@ SOURCE = Path(fwsign.__file__).parent
 FLOORS: tuple[set[str], ...] = (
     {"errors", "nearest"},
     {"files", "format", "toml"},
-    {"images", "x509"},
+    {"documents", "images", "x509"},
     {"names", "verify"},
     {"keys", "reading", "spans", "trust"},
     {"native", "pki.paths", "pki.view", "signing"},
@@ -32,10 +32,10 @@ FLOORS: tuple[set[str], ...] = (
     {"gateway"},
     {"gateway.follow"},
     {"cli"},
-    {"cli.show", "cli.verify"},
+    {"cli.log", "cli.show", "cli.verify"},
     {"cli.key", "cli.sign"},
-    {"cli.flash", "cli.pki"},
-    {"cli.device"},
+    {"cli.digest", "cli.flash", "cli.pki"},
+    {"cli.attach", "cli.device"},
     {"cli.receipts", "cli.trust"},
     {"__main__"},
 )

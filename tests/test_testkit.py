@@ -37,6 +37,8 @@ NOT_FROM_A_VERIFIER = {
     "untrusted.receipt",
     "malformed.trust",
     "malformed.device-data",
+    "malformed.document",
+    "unsuitable.attachment",
     "unsuitable.bootable",
     "unsuitable.chip",
     "unsuitable.device-data",

@@ -17,6 +17,8 @@ COMMANDS = [
     "",
     "init",
     "sign",
+    "digest",
+    "attach",
     "verify",
     "flash",
     "ports",
@@ -69,7 +71,6 @@ COMMANDS = [
     "pki standby",
     "pki rotate",
     "pki show",
-    "pki log",
     "pki lint",
     "pki verify",
     "pki import",
@@ -77,6 +78,10 @@ COMMANDS = [
     "pki export bundle",
     "pki export chain",
     "pki export easyrsa",
+    "log",
+    "log show",
+    "log verify",
+    "log head",
     "key",
     "key new",
     "key show",
@@ -122,7 +127,17 @@ def test_a_help_page_explains_every_argument_and_option(
         words = re.split(r"\s{2,}", entry, maxsplit=1)
         assert len(words) == 2, entry
         assert re.search(r"\.(\s+\[.*\])?$", words[1], re.DOTALL), entry
-    if command not in {"", "device", "trust", "receipts", "pki", "pki issue", "pki export", "key"}:
+    if command not in {
+        "",
+        "device",
+        "trust",
+        "receipts",
+        "pki",
+        "log",
+        "pki issue",
+        "pki export",
+        "key",
+    }:
         assert "\n  Examples:\n    fwsign " in page
     short = page.partition("Commands:\n")[2]
     assert "..." not in short

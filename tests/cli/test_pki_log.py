@@ -51,7 +51,7 @@ def test_no_log_and_nothing_of_that_name(tmp_path: Path) -> None:
     assert run("pki", "log") == (
         0,
         "",
-        "fwsign: pki/log.jsonl begins with the next certificate or CRL\n",
+        "fwsign: pki/log.jsonl begins with the next signature\n",
     )
 
 

@@ -15,11 +15,13 @@ from fwsign.flash.engine import flash
 from fwsign.flash.outcome import Judge, Judged, Options, Outcome, Report
 from fwsign.format.algorithms import SHA256
 from fwsign.format.component import Component, Digest
+from fwsign.format.envelope import bstr_digest
 from fwsign.format.kinds import flash_identifier
 from fwsign.format.payload import digest
+from fwsign.format.text import Text, encode_text
 from fwsign.images.esp import CHIPS
 from fwsign.verify.verified import VerifiedRelease
-from support import Pki, make_manifest, make_pki, sign_with, verify
+from support import PRODUCT, VENDOR, Pki, make_manifest, make_pki, sign_with, verify
 
 SECTOR = 4096
 FLASH_SIZE = 1 << 20
@@ -114,12 +116,18 @@ def pki() -> Pki:
 
 
 def release(parts: Mapping[str, bytes], **more: Any) -> VerifiedRelease:
-    """Sign and verify payloads for flash, each by its target as in `esp32c3@0x10000`."""
+    """Sign and verify payloads for flash, each by its target as in `esp32c3@0x10000`.
+
+    `native` is what the text states of the native signature of each; without it there is no text.
+    """
     components = [
         _component(target, data, number) for number, (target, data) in enumerate(parts.items())
     ]
-    envelope = sign_with(pki(), make_manifest(*components))
-    return verify(envelope, [pki().root], **more)
+    native = more.pop("native", ())
+    text = encode_text(Text(VENDOR, PRODUCT, native=native), tuple(components)) if native else None
+    hashed = Digest(SHA256, bstr_digest(SHA256, text)) if text is not None else None
+    manifest = make_manifest(*components, text_digest=hashed)
+    return verify(sign_with(pki(), manifest, text=text), [pki().root], **more)
 
 
 def _component(target: str, data: bytes, number: int) -> Component:

@@ -629,7 +629,7 @@ class TestStart:
         assert caught.value.hint == "fwsign cannot flash boards with flash encryption"
         with refused("unsuitable.locked") as caught:
             make({"esp32c3@0x10000": APP}, board_info(locks=(SECURE_BOOT,)))
-        assert "espsecure sign-data --version 2" in str(caught.value.hint)
+        assert "fwsign sign --native esp-secure-boot-v2" in str(caught.value.hint)
 
 
 class TestFlashMode:

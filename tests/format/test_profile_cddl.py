@@ -10,6 +10,7 @@ import pytest
 from blocks_kit import list_of, listed, listed_manifest
 from fwsign.format import cbor, suit
 from fwsign.format.algorithms import ALGORITHMS
+from fwsign.format.attachments import Attachment
 from fwsign.format.cbor import Tag
 from fwsign.format.component import Component, Digest
 from fwsign.format.envelope import Envelope, encode_envelope
@@ -57,6 +58,14 @@ def noticed(notice: Notice) -> bytes:
     return sign_with(PKI, manifest, text=text)
 
 
+SBOM = Attachment("a.json", "application/spdx+json", Digest(-16, bytes(32)), 9)
+
+
+def attached(*attachments: Attachment) -> bytes:
+    manifest, text = with_text(component(), attachments=attachments)
+    return sign_with(PKI, manifest, text=text)
+
+
 MANIFEST, TEXT = with_text(*TWO, version="2.4.1-rc.1", description="Gateway")
 FLASH = Component(flash_identifier("esp32c3", 0x10000), Digest(-43, bytes(48)), 4096, "app.bin")
 WHOLE = sign_with(PKI, MANIFEST._replace(use_before=1893456000), text=TEXT)
@@ -73,6 +82,7 @@ ENVELOPES = {
     "text cut off": sign_with(PKI, MANIFEST),
     "feature": noticed(Notice("feature")),
     "security": noticed(Notice("security", ("CVE-2026-1", "A"), "2031-12-31")),
+    "attachments": attached(SBOM),
     "support": noticed(Notice(None, (), "2031-12-31")),
     "expiry": sign_with(PKI, make_manifest(use_before=1893456000)),
     "version": sign_with(PKI, make_manifest(version=(1, 2, -3))),

@@ -374,8 +374,8 @@ def test_without_boto3_the_extra_is_named(kms: FakeKms) -> None:
     done = subprocess.run(
         [sys.executable, "-c", text], capture_output=True, text=True, env=for_child(), check=True
     )
-    expected = "state.library|keys in AWS KMS need the package boto3|pip install 'fwsign[aws]'\n"
-    assert done.stdout == expected
+    words = "keys of awskms: need the library boto3, which is not installed"
+    assert done.stdout == f"state.library|{words}|pip install 'fwsign[aws]'\n"
 
 
 def test_the_names_of_errors_are_those_of_botocore() -> None:

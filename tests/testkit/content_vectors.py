@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fwsign.format import cbor
+from fwsign.format.attachments import Attachment
 from fwsign.format.component import Component, Digest
 from fwsign.format.payload import digest
 from fwsign.format.text import Text, encode_text
@@ -50,6 +51,24 @@ def with_notice(**entries: str) -> Case:
     text = cbor.encode({"en": {**plain, **{keys[name]: one for name, one in entries.items()}}})
     signed = Digest(-16, digest(-16, cbor.byte_string_head(len(text)), text))
     return case(sign_with(pki(), make_manifest(*parts, text_digest=signed), text=text))
+
+
+def attached(*, carried: bytes | None = None, **change: Any) -> Callable[[], Case]:
+    """Sign a text with an attachment; `carried` is inside the envelope, `change` is signed."""
+    parts = (component(),)
+    document = b'{"spdxVersion": "SPDX-2.3"}'
+    one = Attachment(
+        "sbom.json", "application/spdx+json", Digest(-16, digest(-16, document)), len(document)
+    )._replace(**change)
+
+    def make() -> Case:
+        text = encode_text(Text(VENDOR, PRODUCT, attachments=(one,)), parts)
+        signed = Digest(-16, digest(-16, cbor.byte_string_head(len(text)), text))
+        inside = {} if carried is None else {"#sbom.json": carried}
+        content = make_manifest(*parts, text_digest=signed)
+        return case(sign_with(pki(), content, text=text, integrated=inside))
+
+    return make
 
 
 def with_words(
@@ -144,6 +163,37 @@ VECTORS = (
         "the text has a private key that the profile does not use",
         refused(7, "malformed.profile"),
         lambda: with_notice(other="x"),
+    ),
+    Vector("good-attachment", "the text names a document", accepted(), attached()),
+    Vector(
+        "good-attachment-inside",
+        "the text names a document, which is inside the envelope",
+        accepted(),
+        attached(carried=b'{"spdxVersion": "SPDX-2.3"}'),
+    ),
+    Vector(
+        "attachment-changed",
+        "the document inside the envelope is not the one that was signed",
+        refused(7, "tampered.attachment"),
+        attached(carried=b'{"spdxVersion": "SPDX-2.2"}'),
+    ),
+    Vector(
+        "attachment-name",
+        "an attachment is called as the payload is",
+        refused(7, "malformed.profile"),
+        attached(name="BUILD.bin"),
+    ),
+    Vector(
+        "attachment-type",
+        "an attachment has a media type with capital letters",
+        refused(7, "malformed.profile"),
+        attached(media_type="Application/json"),
+    ),
+    Vector(
+        "attachment-size",
+        "an attachment is larger than the limit",
+        refused(7, "malformed.profile"),
+        attached(size=16 * 1024 * 1024 + 1),
     ),
     Vector(
         "member-16",

@@ -32,6 +32,8 @@ fwsign COMMAND --help                           everything else"""
 COMMANDS: Final = {
     "init": "fwsign.cli.init",
     "sign": "fwsign.cli.sign.command",
+    "digest": "fwsign.cli.digest.command",
+    "attach": "fwsign.cli.attach.command",
     "verify": "fwsign.cli.verify.command",
     "flash": "fwsign.cli.flash.command",
     "ports": "fwsign.cli.flash.ports",
@@ -44,6 +46,7 @@ COMMANDS: Final = {
     "show": "fwsign.cli.show.command",
     "staple": "fwsign.cli.sign.staple",
     "pki": "fwsign.cli.pki.group",
+    "log": "fwsign.cli.log.command",
     "key": "fwsign.cli.key.command",
     "completion": "fwsign.cli.completion",
     "version": "fwsign.cli.version",

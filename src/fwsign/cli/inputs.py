@@ -54,6 +54,18 @@ def parse_span(text: str) -> timedelta:
     return span
 
 
+def past_time(text: str | None, option: str) -> datetime | None:
+    """Parse RFC 3339 with a zone, or a span before now, such as 12h or 30d."""
+    if text is None:
+        return None
+    try:
+        if (span := spans.parse_span(text)) is not None:
+            return now() - span
+    except OverflowError:
+        ui.usage(f'{option} "{text}" is out of range', "times are in the years 1 to 9999")
+    return parse_time(text, now())
+
+
 def now() -> datetime:
     """Return the clock's time, without fractions of a second."""
     return datetime.now(UTC).replace(microsecond=0)
@@ -197,8 +209,13 @@ def read(path: Path, limit: int) -> bytes:
 
 
 @contextlib.contextmanager
-def expecting_envelope(path: Path) -> Iterator[None]:
-    """Add to a refusal the envelope that was probably meant, if another file was named."""
+def expecting_envelope(path: Path, ending: str = ".suit") -> Iterator[None]:
+    """Add to a refusal the envelope that was probably meant, if another file was named.
+
+    Args:
+        path: the file that was named.
+        ending: how the name of what is expected ends.
+    """
     try:
         yield
     except Malformed as error:
@@ -206,7 +223,7 @@ def expecting_envelope(path: Path) -> Iterator[None]:
             raise
         if _begins_as_envelope(path):
             raise
-        meant = Path(f"{path}.suit")
+        meant = Path(f"{path}{ending}")
         question = f"did you mean {quoting.quoted(meant)}?"
         what = f"{path} is not an envelope; fwsign show {quoting.quoted(path)} tells what it is"
         raise error.with_hint(question if meant.is_file() else what) from error

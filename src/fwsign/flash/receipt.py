@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from fwsign import __version__
-from fwsign.flash.boards.board import BoardInfo
+from fwsign.flash.boards.board import SECURE_BOOT, BoardInfo
 from fwsign.flash.outcome import Checked, Outcome
 from fwsign.receipts.facts import release_facts, signer_facts
 from fwsign.verify.verified import VerifiedRelease
@@ -78,8 +78,20 @@ def board_facts(info: BoardInfo) -> dict[str, Any]:
         "identity": info.identity,
         "flash_size": info.flash_size,
         "locks": list(info.locks),
+        "secure_boot": _secure_boot(info) if SECURE_BOOT in info.locks else None,
         "details": dict(info.details),
         "simulated": info.simulated,
+    }
+
+
+def _secure_boot(info: BoardInfo) -> dict[str, Any]:
+    """Return what a chip with secure boot knows, as `fwsign.flash.rehearse` reads it again."""
+    known = info.boot_keys
+    return {
+        "kind": "esp-secure-boot-v2",
+        "key_digests": None if known is None else [one.hex() for one in known],
+        "revoked": [one.hex() for one in info.revoked_keys],
+        "security_version": info.security_version,
     }
 
 

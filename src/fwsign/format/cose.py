@@ -152,6 +152,13 @@ def sig_structure(protected: bytes, payload: bytes) -> bytes:
 
 def encode_block(block: Block) -> bytes:
     """Encode a block as a tagged COSE_Sign1 with detached payload; inverse of `decode_block`."""
+    return cbor.encode(
+        cbor.Tag(18, (block.protected, unprotected_map(block), None, block.signature))
+    )
+
+
+def unprotected_map(block: Block) -> dict[int, Any]:
+    """Return the unprotected header of a block."""
     unprotected: dict[int, Any] = {}
     if block.chain:
         # RFC 9360 section 2: a chain of one is a bare byte string.
@@ -160,7 +167,7 @@ def encode_block(block: Block) -> bytes:
         unprotected[CRLS] = block.crls
     if block.token is not None:
         unprotected[TOKEN] = block.token
-    return cbor.encode(cbor.Tag(18, (block.protected, unprotected, None, block.signature)))
+    return unprotected
 
 
 def decode_block(data: bytes) -> Block:
@@ -176,10 +183,39 @@ def decode_block(data: bytes) -> Block:
             raise Malformed("malformed.envelope", "COSE_Sign1 with an attached payload")
         case _:
             raise Malformed("malformed.envelope", "authentication block is not a COSE_Sign1")
-    check_limit(len(signature), MAX_SIGNATURE_SIZE, f"signature of {len(signature)} bytes")
+    header = protected_map(protected)
+    return Block(protected, signature=signature, **headers(header, unprotected, signature))
+
+
+def protected_map(protected: bytes) -> dict[Any, Any]:
+    """Decode a protected header.
+
+    Raises:
+        Malformed: `malformed.cbor`, `malformed.header`.
+    """
     header = cbor.decode(protected)
     if not isinstance(header, dict):
         raise _bad_header("protected header is not a map")
+    return header
+
+
+def headers(
+    header: dict[Any, Any], unprotected: dict[Any, Any], signature: bytes
+) -> dict[str, Any]:
+    """Check both header buckets of a COSE_Sign1 against the closed list.
+
+    Args:
+        header: the protected header, without labels that are not a block's.
+        unprotected: the other one.
+        signature: the signature, whose size is limited.
+
+    Returns:
+        The fields of a `Block`, without its protected bytes and its signature.
+
+    Raises:
+        Malformed: `malformed.header`, `malformed.size`.
+    """
+    check_limit(len(signature), MAX_SIGNATURE_SIZE, f"signature of {len(signature)} bytes")
     if both := sorted(header.keys() & unprotected.keys(), key=str):
         raise _bad_header(f"label {both[0]} stands in both header buckets")
     algorithm, x5t, kid = _protected(header)
@@ -189,7 +225,14 @@ def decode_block(data: bytes) -> Block:
         raise _bad_header(f"{there} without {missing}")
     if crls and not chain:
         raise _bad_header("CRLs in a block without certificates")
-    return Block(protected, algorithm, signature, x5t, kid, chain, crls, token)
+    return {
+        "algorithm": algorithm,
+        "x5t": x5t,
+        "kid": kid,
+        "chain": chain,
+        "crls": crls,
+        "token": token,
+    }
 
 
 def _protected(header: dict[Any, Any]) -> tuple[int, bytes | None, bytes | None]:

@@ -29,7 +29,7 @@ def decode_content(envelope: Envelope) -> tuple[suit.Manifest, Text | None]:
     Raises:
         Malformed: `malformed.profile`, `malformed.component`, `malformed.unreferenced-payload`,
             `malformed.cbor`, `malformed.size`.
-        Tampered: `tampered.payload-absent`, `tampered.text`.
+        Tampered: `tampered.payload-absent`, `tampered.text`, `tampered.attachment`.
         Unsuitable: `unsuitable.trust-update`.
     """
     if envelope.other:
@@ -38,7 +38,9 @@ def decode_content(envelope: Envelope) -> tuple[suit.Manifest, Text | None]:
             f"outside the fwsign profile of SUIT: envelope member {envelope.other[0]}",
         )
     manifest = suit.decode_manifest(envelope.manifest)
-    if extra := sorted(envelope.integrated.keys() - manifest.integrated):
+    text = _decode_text(envelope, manifest)
+    attachments = {one.uri: one for one in text.attachments} if text else {}
+    if extra := sorted(envelope.integrated.keys() - manifest.integrated - attachments.keys()):
         raise Malformed(
             "malformed.unreferenced-payload",
             f'no component names the integrated payload "{extra[0]}"',
@@ -50,9 +52,16 @@ def decode_content(envelope: Envelope) -> tuple[suit.Manifest, Text | None]:
             f'the integrated payload "{gone[0]}" is not in the envelope',
             expected=gone[0],
         )
+    for uri, attachment in attachments.items():
+        if uri in envelope.integrated:
+            attachment.check(envelope.integrated[uri])
+    return manifest, text
+
+
+def _decode_text(envelope: Envelope, manifest: suit.Manifest) -> Text | None:
     if envelope.text is None:
-        return manifest, None
+        return None
     signed = manifest.text_digest
     if signed is None or bstr_digest(signed.algorithm, envelope.text) != signed.value:
         raise Tampered("tampered.text", "the text is not the one that was signed")
-    return manifest, decode_text(envelope.text, manifest)
+    return decode_text(envelope.text, manifest)

@@ -55,3 +55,11 @@ class NoticeKey:
     """Keys of the text map beside SUMMARY: ours, from SUIT's range for private use."""
 
     CLASS, ADVISORIES, SUPPORT_UNTIL = -256, -257, -258
+
+
+ATTACHMENTS: Final = -260
+"""A key of the text map beside SUMMARY, from the same range."""
+HASH_ENVELOPE_HEAD: Final = b"\xd2\x84"
+"""The first bytes of a COSE hash envelope: tag 18, an array of four."""
+MINISIG_HEAD: Final = b"untrusted comment:"
+"""The first bytes of minisign's signatures and public keys."""

@@ -5,6 +5,7 @@ from typing import Any, Final, NamedTuple
 
 from fwsign.errors import check_limit
 from fwsign.format import cbor
+from fwsign.format.attachments import Attachment, decode_attachments, encode_attachments
 from fwsign.format.component import Component
 from fwsign.format.identifiers import class_id, vendor_id
 from fwsign.format.native import StatedNative, decode_native, encode_native
@@ -32,6 +33,7 @@ class Text(NamedTuple):
         notice: its class, its advisories and the end of its support.
         native: what it states of the native signature of each component, in their order; empty if
             it states none.
+        attachments: documents about it.
     """
 
     vendor: str
@@ -40,6 +42,7 @@ class Text(NamedTuple):
     description: str | None = None
     notice: Notice = Notice()
     native: tuple[StatedNative | None, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
 
 
 def encode_text(text: Text, components: tuple[Component, ...]) -> bytes:
@@ -69,7 +72,8 @@ def encode_text(text: Text, components: tuple[Component, ...]) -> bytes:
     for component, stated in zip(components, text.native, strict=False):
         if stated is not None:
             english[component.identifier] = {**about, About.NATIVE: encode_native(stated)}
-    about_all = {About.SUMMARY: summary, **encode_notice(text.notice)}
+    about_all: dict[Any, Any] = {About.SUMMARY: summary, **encode_notice(text.notice)}
+    about_all |= encode_attachments(text.attachments)
     return cbor.encode({"en": {**about_all, **english}})
 
 
@@ -95,7 +99,9 @@ def decode_text(data: bytes, manifest: Manifest) -> Text:
         raise outside("a version or description that is not text")
     native = tuple(_native(english.get(one.identifier)) for one in manifest.components)
     notice = decode_notice(english)
-    text = Text(vendor, product, version, description, notice, native if any(native) else ())
+    attachments = decode_attachments(english, manifest.components)
+    stated = native if any(native) else ()
+    text = Text(vendor, product, version, description, notice, stated, attachments)
     if encode_text(text, manifest.components) != data:
         raise outside("the text matches no template")
     derived = (vendor_id(vendor), class_id(vendor, product))

@@ -44,6 +44,11 @@ KDFS = ("scrypt", "pbkdf2")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
 
 _PIN = re.compile(r"([?&;:][^?&;:=]*pin[^?&;:=]*(?<!pin-source)=)[^?&;]*", re.IGNORECASE)
+# A token in the path of a pkcs11: URI is a device, so options alone count.
+_TOKEN = re.compile(
+    r"([?&][^?&=]*(?:token|secret|passw|jwt)[^?&=]*(?<!-file)(?<!-env)=)[^?&]*", re.IGNORECASE
+)
+_USER = re.compile(r"(?<=:)//[^/?]*@")
 
 
 class Signer(Protocol):
@@ -76,6 +81,8 @@ _BACKENDS: Final = {
     "vault": "transit",
 }
 """Where keys may be, apart from files: the schemes of URIs, and the modules that open them."""
+_EXTRAS: Final = {"awskms": "aws"}
+"""The extras with the libraries of backends, where they have other names."""
 
 
 def signer_from_uri(uri: str, passphrase: Passphrase) -> Signer:
@@ -126,7 +133,7 @@ def open_key(uri: str, passphrase: Passphrase) -> HeldKey:
             f"keys of {scheme}: need the library {library}, which is not installed",
             expected=library,
             found="nothing",
-            hint=f"pip install 'fwsign[{backend}]'",
+            hint=f"pip install 'fwsign[{_EXTRAS.get(backend, backend)}]'",
         ) from error
     return opened
 
@@ -164,8 +171,8 @@ def key_file(uri: str) -> str:
 
 
 def shown(uri: str) -> str:
-    """Return a key's URI as it may be shown: without a PIN that somebody wrote into it."""
-    return _PIN.sub(r"\1...", uri)
+    """Return a key's URI as it may be shown: without a secret that somebody wrote into it."""
+    return _USER.sub("//...@", _TOKEN.sub(r"\1...", _PIN.sub(r"\1...", uri)))
 
 
 def _scheme(uri: str) -> str:

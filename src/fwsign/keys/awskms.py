@@ -56,7 +56,8 @@ def open_key(text: str, passphrase: Passphrase) -> AwsKey:
     Raises:
         Failed: `key.unsupported`: the URI, or a key that signs nothing; `key.missing`,
             `key.passphrase`, `key.passphrase-missing`, `key.locked`, `key.unreachable`,
-            `key.failed`; `state.library`: boto3 is not there.
+            `key.failed`.
+        ModuleNotFoundError: boto3 is not there.
     """
     del passphrase
     found = uri.parse(text, ("endpoint", "profile", "region"))
@@ -196,17 +197,9 @@ def _endpoint(found: KeyUri) -> str | None:
 
 
 def _client(found: KeyUri, region: str | None, endpoint: str | None) -> Any:
-    try:
-        import boto3  # slow, and in an extra
-        from botocore.config import Config
-    except ImportError:
-        raise Failed(
-            "state.library",
-            "keys in AWS KMS need the package boto3",
-            expected="boto3",
-            found="none",
-            hint="pip install 'fwsign[aws]'",
-        ) from None
+    import boto3  # slow, and in an extra: `fwsign.keys.open_key` says which
+    from botocore.config import Config
+
     library = logging.getLogger("botocore")
     if library.level == logging.NOTSET:  # its lines for debugging have session tokens in them
         library.setLevel(logging.INFO)

@@ -37,11 +37,13 @@ class Login:
 
     Args:
         place: the library's path, and the number of the slot.
+        library: the library's maker, as it calls itself.
         token: python-pkcs11's token.
         session: python-pkcs11's session.
     """
 
-    def __init__(self, place: tuple[str, int], token: Any, session: Any) -> None:
+    def __init__(self, place: tuple[str, int], library: str, token: Any, session: Any) -> None:
+        self.library: Final = library
         self.token: Final = token
         self.users = 0
         self.pid: Final = os.getpid()
@@ -105,7 +107,9 @@ def log_in(uri: TokenUri, pin: Callable[[], str]) -> Login:
         place = (path, token.slot.slot_id)
         found = _logins.get(place)
         if found is None:
-            found = _logins[place] = Login(place, token, _open(token, uri, pin))
+            found = _logins[place] = Login(
+                place, library.manufacturer_id, token, _open(token, uri, pin)
+            )
         found.users += 1
         return found
 

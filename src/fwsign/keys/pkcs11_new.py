@@ -7,7 +7,7 @@ import contextlib
 import secrets
 from typing import TYPE_CHECKING, Any, Final
 
-from pkcs11.constants import Attribute, MechanismFlag, ObjectClass
+from pkcs11.constants import DEFAULT, Attribute, MechanismFlag, ObjectClass
 from pkcs11.exceptions import PKCS11Error
 from pkcs11.mechanisms import KeyType
 
@@ -32,12 +32,12 @@ _CURVES: Final = {
 }
 """Key type and CKA_EC_PARAMS by the value of --alg."""
 _ID_BYTES: Final = 8
-_SIGNS: Final = MechanismFlag.SIGN | MechanismFlag.VERIFY
+_LENIENT: Final = ("tpm2-software.github.io",)
+"""Makers of libraries that take no template that forbids the other uses of a key."""
 _PRIVATE: Final = {
     Attribute.PRIVATE: True,
     Attribute.SENSITIVE: True,
     Attribute.EXTRACTABLE: False,
-    Attribute.DERIVE: False,
 }
 
 
@@ -76,7 +76,9 @@ def make_key(uri: str, alg: str, passphrase: Passphrase) -> TokenKey:
     try:
         with login.session("make a key"), _writing(login) as session:
             _refuse_others(session, parsed, identifier)
-            pair = _generate(session, alg, parsed.text("object"), identifier)
+            lenient = login.library in _LENIENT
+            label = parsed.text("object")
+            pair = _generate(session, alg, label, identifier, lenient=lenient)
             _refuse_open(pair, made, login.name)
         held = open_key(made.place, passphrase)
         HeldSigner(held).sign(b"a new key signs once")  # and the signature is checked
@@ -112,15 +114,25 @@ def _refuse_others(session: Any, uri: TokenUri, identifier: bytes) -> None:
             )
 
 
-def _generate(session: Any, alg: str, label: str | None, identifier: bytes) -> Any:
-    common = {"store": True, "label": label, "id": identifier, "capabilities": _SIGNS}
-    own = {"private_template": _PRIVATE, **common}
+def _generate(
+    session: Any, alg: str, label: str | None, identifier: bytes, *, lenient: bool
+) -> Any:
+    """Generate a key that signs and does nothing else, or leave other uses to the token."""
+    unset = DEFAULT if lenient else False
+    others = (Attribute.DECRYPT, Attribute.UNWRAP, Attribute.DERIVE)
+    given: dict[str, Any] = {
+        "store": True,
+        "label": label,
+        "id": identifier,
+        "capabilities": MechanismFlag.SIGN | MechanismFlag.VERIFY,
+        "private_template": {**_PRIVATE, **dict.fromkeys(others, unset)},
+        "public_template": dict.fromkeys((Attribute.ENCRYPT, Attribute.WRAP), unset),
+    }
     if alg not in _CURVES:
-        return session.generate_keypair(KeyType.RSA, NEW_KEYS[alg][1].bits, **own)
+        return session.generate_keypair(KeyType.RSA, NEW_KEYS[alg][1].bits, **given)
     kind, curve = _CURVES[alg]
     curves = {Attribute.EC_PARAMS: bytes.fromhex(curve)}
-    parameters = session.create_domain_parameters(kind, curves, local=True)
-    return parameters.generate_keypair(**own)
+    return session.create_domain_parameters(kind, curves, local=True).generate_keypair(**given)
 
 
 def _refuse_open(pair: tuple[Any, Any], made: TokenUri, token: str) -> None:

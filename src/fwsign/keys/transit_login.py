@@ -52,7 +52,7 @@ _WAYS: Final = {
 """Options that each say how to log in, and the option that each needs beside it."""
 
 
-class Login:
+class TransitLogin:
     """A request for a token. Not a tuple: its `repr` must not show the secret.
 
     Args:
@@ -95,6 +95,11 @@ def setting(found: KeyUri, option: str, name: str) -> str:
     return given or next(filter(None, (os.environ.get(one) for one in _variables(found, name))), "")
 
 
+def program(scheme: str) -> str:
+    """Return the name of the program that logs people in."""
+    return "bao" if scheme == "openbao" else "vault"
+
+
 def find_token(found: KeyUri, passphrase: Passphrase, where: str) -> tuple[str, str]:
     """Return the token, and where it was found.
 
@@ -125,7 +130,7 @@ def find_token(found: KeyUri, passphrase: Passphrase, where: str) -> tuple[str, 
     )
 
 
-def login(found: KeyUri) -> Login | None:
+def login(found: KeyUri) -> TransitLogin | None:
     """Return how to get a token, by a JWT or an AppRole; None if there is one already.
 
     Raises:
@@ -147,7 +152,7 @@ def login(found: KeyUri) -> Login | None:
     if way == "role-id":
         file = given["secret-id-file"]
         public = {"role_id": given["role-id"]}
-        return Login(given.get("auth", "approle"), public, "secret_id", _in_file(file), file)
+        return TransitLogin(given.get("auth", "approle"), public, "secret_id", _in_file(file), file)
     if way == "jwt-file":
         secret = _in_file(given[way])
     elif way == "jwt-env":
@@ -155,7 +160,9 @@ def login(found: KeyUri) -> Login | None:
         secret = word(text.encode(errors="surrogateescape"), given[way])
     else:
         return None
-    return Login(given.get("auth", "jwt"), {"role": given["role"]}, "jwt", secret, given[way])
+    return TransitLogin(
+        given.get("auth", "jwt"), {"role": given["role"]}, "jwt", secret, given[way]
+    )
 
 
 def word(data: bytes, source: str) -> str:
@@ -178,6 +185,7 @@ def word(data: bytes, source: str) -> str:
             f"{source} is no token: it has spaces or characters that no token has",
             expected="one word",
             found="other characters",
+            hint="nothing else may be there",
         )
     return text
 

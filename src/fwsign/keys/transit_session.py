@@ -16,7 +16,7 @@ from fwsign.keys.exchange import KeyServer, Reply
 
 if TYPE_CHECKING:
     from fwsign.keys import Passphrase
-    from fwsign.keys.transit_login import Login
+    from fwsign.keys.transit_login import TransitLogin
     from fwsign.keys.uri import KeyUri
 
 WORDS_LIMIT: Final = 300
@@ -38,6 +38,7 @@ class Session:
     """
 
     def __init__(self, found: KeyUri, passphrase: Passphrase) -> None:
+        self._scheme = found.scheme
         ca = transit_login.setting(found, "ca", "CACERT")
         self._server = KeyServer(transit_login.address(found), Path(ca) if ca else None)
         self.address = self._server.address
@@ -82,7 +83,7 @@ class Session:
                 self.ask("POST", "auth/token/revoke-self", {})
         self._server.close()
 
-    def _log_in(self, login: Login) -> None:
+    def _log_in(self, login: TransitLogin) -> None:
         path = f"auth/{quote(login.mount)}/login"
         self._source = login.source
         try:
@@ -96,6 +97,7 @@ class Session:
                 f"{self.address} refuses the login {path} with {login.source}: {words}",
                 expected="a login that is allowed",
                 found=words,
+                hint="are the role, its policies and what it is bound to as they should be?",
             ) from None
         try:
             token = found["auth"]["client_token"]
@@ -162,6 +164,7 @@ class Session:
                 f"{self.address} does not know the token of {self._source}: it is wrong or expired",
                 expected="a token that is valid",
                 found=words,
+                hint=f"{transit_login.program(self._scheme)} login gets a new one",
             )
         rule = f'path "{path}" {{ capabilities = ["{_POLICY[method]}"] }}'
         return Failed(

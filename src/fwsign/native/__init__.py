@@ -165,7 +165,7 @@ def has_version(kind: str, image: bytes) -> bool:
 
 
 def same(kind: str, image: bytes, signed: bytes) -> bool:
-    """Tell whether a signed image is an image with signatures added, and nothing else.
+    """Tell whether two images are the same apart from signatures, which may be random.
 
     A kind without such a function cannot tell, and two signed images are then the same only if all
     their bytes are.

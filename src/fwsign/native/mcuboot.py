@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
     from fwsign.keys.held import HeldKey
 
-__all__ = ["BY_HASH", "OPTIONS", "McubootOptions", "read", "sign"]
+__all__ = ["BY_HASH", "OPTIONS", "McubootOptions", "read", "same", "sign"]
 
 OPTIONS = McubootOptions
 BY_HASH = True
@@ -114,6 +114,16 @@ def sign(
     signed = _filled(hashed + _area(body.order, UNPROTECTED, tlvs), body.order, options)
     read(signed, publics)  # as a boot loader would, with each key
     return signed
+
+
+def same(image: bytes, signed: bytes) -> bool:
+    """Tell whether two images are the same apart from their signatures."""
+    if image[:4] not in MAGICS or signed[:4] not in MAGICS:
+        return False
+    one, two = read_parts(image), read_parts(signed)
+    rests = (image[len(image) - one.rest :], signed[len(signed) - two.rest :])
+    blank = {rest.lstrip(rest[:1]) for rest in rests}  # a longer signature leaves less
+    return (one.data, one.digest, one.pure) == (two.data, two.digest, two.pure) and len(blank) == 1
 
 
 def _digest(keys: Sequence[HeldKey], options: McubootOptions) -> str:

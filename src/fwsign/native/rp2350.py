@@ -64,7 +64,17 @@ if TYPE_CHECKING:
 
     from fwsign.keys.held import HeldKey
 
-__all__ = ["OPTIONS", "Rp2350Options", "key_point", "otp_json", "read", "remarks", "sign"]
+__all__ = [
+    "OPTIONS",
+    "Rp2350Options",
+    "key_point",
+    "otp_json",
+    "read",
+    "remarks",
+    "same",
+    "sign",
+    "suits",
+]
 
 OPTIONS: Final = Rp2350Options
 MAX_KEYS: Final = 4
@@ -117,6 +127,28 @@ def sign(
     sealed = file.with_memory(file.memory + made)
     read(sealed)  # as the boot ROM would
     return sealed
+
+
+def suits(image: bytes) -> bool:
+    """Tell whether a file has an image for this chip."""
+    file = read_file(image)
+    return file is not None and bool(read_loop(file.memory))
+
+
+def same(image: bytes, signed: bytes) -> bool:
+    """Tell whether two images are the same apart from their signatures."""
+    one, two = (_unsigned(read_file(data)) for data in (image, signed))
+    return one is not None and one == two
+
+
+def _unsigned(file: PicoFile | None) -> PicoFile | None:
+    """Return a file with its signature taken out; None if it has none."""
+    block = sealing_block(read_loop(file.memory)) if file else None
+    item = block.find(SIGNATURE) if block else None
+    if file is None or item is None:
+        return None
+    start = item.at + 4 + 64  # after the head and the key
+    return file._replace(memory=file.memory[:start] + bytes(64) + file.memory[start + 64 :])
 
 
 def key_point(public: Any) -> bytes:

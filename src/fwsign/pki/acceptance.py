@@ -260,7 +260,7 @@ def _write(
         own = place / f"crl/{name}.pem"
         if not os.path.lexists(own):
             first = _first_crl(place, name, one, passphrase, now)
-            crls.write_crl(Places(place), name, first)
+            crls.write_crl(Places(place), name, first, one)
             written.append(own)
     if crl is not None:
         path = place / "crl/ca.pem"

@@ -194,7 +194,7 @@ def add_authority(
     crl = crls.first_crl(name, authority, now)
     clear_key(pki, name)
     write_key(pki, name, key)
-    crls.write_crl(pki, name, crl)
+    crls.write_crl(pki, name, crl, authority.certificate)
     enter(pki, name, authority.certificate, now)
     write_certificate(pki.certificate_path(name), authority.certificate)
 

@@ -206,10 +206,17 @@ def write_crls(pki: Pki, signed: Mapping[str, bytes]) -> None:
     write_bundle(pki)
 
 
-def write_crl(pki: Places, name: str, pem: bytes) -> None:
-    """Log and write a CA's CRL without the bundle; the caller holds the lock."""
+def write_crl(pki: Places, name: str, pem: bytes, issuer: x509.Certificate | None = None) -> None:
+    """Log and write a CA's CRL without the bundle; the caller holds the lock.
+
+    Args:
+        pki: the PKI.
+        name: the CA's name.
+        pem: its new CRL.
+        issuer: its certificate, where it is not written yet.
+    """
     crl = x509.load_pem_x509_crl(pem)
-    log_crl(pki.directory, name, crl, number_of(crl))
+    log_crl(pki.directory, name, crl, number_of(crl), issuer)
     if pki.flat:
         _write_number(pki, next_number(crl))
     write_atomic(pki.crl_path(name), pem, overwrite=True)

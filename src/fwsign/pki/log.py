@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from fwsign.receipts.chain import Receipt, Summary
 
 FILE: Final = "log.jsonl"
-Kind: TypeAlias = Literal["release", "cosign", "attach", "trust", "native"]
+Kind: TypeAlias = Literal["release", "cosign", "attach", "trust", "native", "file"]
 """What was signed: a release; one that others signed before; one whose signature was made
-elsewhere; a list of anchors; an image, for the ROM or boot loader."""
+elsewhere; a list of anchors; an image, for the ROM or boot loader; a file of any kind."""
 ELSEWHERE: Final = "elsewhere"
 """The place of a key that made a signature on another machine."""
 _SIGNED_HERE: Final = ("issue", "renew", "certify")
@@ -177,16 +177,28 @@ def log_revocation(
 
 
 def log_crl(
-    directory: Path, name: str, crl: x509.CertificateRevocationList, number: int | None
+    directory: Path,
+    name: str,
+    crl: x509.CertificateRevocationList,
+    number: int | None,
+    issuer: x509.Certificate | None = None,
 ) -> None:
-    """Log a CRL before it is written; the caller holds the lock; raise like `log_certificate`."""
+    """Log a CRL before it is written; the caller holds the lock; raise like `log_certificate`.
+
+    Args:
+        directory: the PKI's.
+        name: the CA's name.
+        crl: the new CRL.
+        number: its number, None if it has none.
+        issuer: the CA's certificate, where it is not written yet.
+    """
     facts = {
         "name": name,
         # A CRL may have a number of 20 octets, and JSON's numbers have 53 bits.
         "number": None if number is None else str(number),
         "revoked": len(crl),
         "sha256": crl.fingerprint(hashes.SHA256()).hex(),
-        **_key(directory, name),
+        **_key(directory, name, issuer),
     }
     _append(directory / FILE, [("crl", facts)], crl.last_update_utc)
 
@@ -198,12 +210,18 @@ def _issuer_key(directory: Path, certificate: x509.Certificate) -> dict[str, str
     return {}
 
 
-def _key(directory: Path, name: str) -> dict[str, str]:
-    """Return which key an entry of a PKI has, and where it is."""
+def _key(directory: Path, name: str, certificate: x509.Certificate | None = None) -> dict[str, str]:
+    """Return which key an entry of a PKI has, and where it is: a URI, or a path in the PKI.
+
+    Args:
+        directory: the PKI's.
+        name: the entry's name.
+        certificate: its certificate; None for the one that is written already.
+    """
     with contextlib.suppress(FwsignError):
         pki = Pki(directory)
-        spki = key_digest(pki.certificate(name).public_key())
-        return {"key": spki, "place": pki.key_path(name).relative_to(directory).as_posix()}
+        found = key_digest((certificate or pki.certificate(name)).public_key())
+        return {"key": found, "place": pki.key_uri(name).removeprefix(f"{directory}{os.sep}")}
     return {}
 
 

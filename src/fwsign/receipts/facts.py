@@ -7,6 +7,7 @@ The order of fields is that of --json; receipts are canonical and have their own
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from fwsign.format.attachments import Attachment
 from fwsign.format.component import Component
 from fwsign.format.native import StatedNative
 from fwsign.format.notice import Notice
@@ -44,6 +45,16 @@ def notice_words(notice: Notice) -> str:
     fixes = f" ({', '.join(advisories)})" if advisories else ""
     parts = (about and f"{about} release{fixes}", until and f"supported until {until}")
     return ", ".join(filter(None, parts))
+
+
+def attachment_facts(attachment: Attachment) -> dict[str, Any]:
+    """Return an attachment's name, media type, size and digest."""
+    return {
+        "name": attachment.name,
+        "type": attachment.media_type,
+        "size": attachment.size,
+        "digest": attachment.digest.value.hex(),
+    }
 
 
 def native_words(stated: StatedNative) -> str:

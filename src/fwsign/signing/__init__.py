@@ -46,15 +46,20 @@ has `flash_identifier("esp32c3", 0x10000)`. Any object with the three members of
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fwsign.format.attachments import Attachment
     from fwsign.format.kinds import file_identifier, flash_identifier
     from fwsign.format.notice import Notice
     from fwsign.format.text import Text
     from fwsign.keys import Signer, signer_from_uri
-    from fwsign.signing.envelope import Identity, TimeStamping, sign, staple
+    from fwsign.signing.attachments import AttachedFile, read_attachment
+    from fwsign.signing.envelope import Identity, TimeStamping, sign
     from fwsign.signing.release import Release, ReleaseFile, describe
+    from fwsign.signing.staple import staple
     from fwsign.signing.tsa_client import request_token
 
 __all__ = [
+    "AttachedFile",
+    "Attachment",
     "Identity",
     "Notice",
     "Release",
@@ -65,6 +70,7 @@ __all__ = [
     "describe",
     "file_identifier",
     "flash_identifier",
+    "read_attachment",
     "request_token",
     "sign",
     "signer_from_uri",
@@ -72,6 +78,8 @@ __all__ = [
 ]
 
 _PLACES = {
+    "AttachedFile": "signing.attachments",
+    "Attachment": "format.attachments",
     "Identity": "signing.envelope",
     "Notice": "format.notice",
     "Release": "signing.release",
@@ -82,10 +90,11 @@ _PLACES = {
     "describe": "signing.release",
     "file_identifier": "format.kinds",
     "flash_identifier": "format.kinds",
+    "read_attachment": "signing.attachments",
     "request_token": "signing.tsa_client",
     "sign": "signing.envelope",
     "signer_from_uri": "keys",
-    "staple": "signing.envelope",
+    "staple": "signing.staple",
 }
 """Where each name is; a module is imported when one of its names is used."""
 

@@ -1,43 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sign a release, and verify the envelope before it is returned."""
 
-import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-from fwsign.errors import Failed, FwsignError, Stale, Tampered
+from fwsign.errors import Failed, Stale
 from fwsign.format import suit
 from fwsign.format.algorithms import SHA256
 from fwsign.format.cose import (
     Block,
-    decode_block,
     encode_block,
     protected_header,
     sig_structure,
-    verify_signature,
 )
 from fwsign.format.envelope import (
     Envelope,
-    decode_envelope,
     encode_envelope,
     encode_manifest_digest,
 )
 from fwsign.format.payload import digest
 from fwsign.format.text import decode_text
 from fwsign.keys import Signer
+from fwsign.signing.checked import check_key, sign_message
 from fwsign.signing.release import Release
+from fwsign.signing.staple import carried_crls
 from fwsign.spans import CLOCK_TOLERANCE
 from fwsign.verify.policy import DevicePolicy, Slot
 from fwsign.verify.verified import VerifiedRelease
 from fwsign.verify.verifier import Verifier
 from fwsign.x509.anchor import Anchor
-from fwsign.x509.certificate import Certificate, key_digest, parse_certificate
-from fwsign.x509.crl import Crl, newest, parse_crl
-from fwsign.x509.token import parse_token
+from fwsign.x509.certificate import Certificate, parse_certificate
+from fwsign.x509.crl import Crl, parse_crl
 
 CRL_MARGIN: Final = timedelta(days=1)
 """A CRL that goes stale sooner would stop the update before it reaches its devices."""
@@ -191,58 +185,11 @@ def _sign_block(
     identity: Identity, leaf: Certificate, payload: bytes, tsa: TimeStamping | None
 ) -> bytes:
     signer = identity.signer
-    if key_digest(signer.public_key) != leaf.spki:
-        raise Failed(
-            "key.mismatch",
-            f'the key is not that of certificate "{leaf.name}"',
-            expected=leaf.spki,
-            found=key_digest(signer.public_key),
-        )
+    check_key(signer, leaf)
     protected = protected_header(signer.algorithm, digest(SHA256, identity.chain[0]))
     signature = sign_message(signer, sig_structure(protected, payload))
     block = Block(protected, signer.algorithm, signature, chain=identity.chain, crls=identity.crls)
     return encode_block(block._replace(token=tsa.request(signature) if tsa else None))
-
-
-def sign_message(signer: Signer, message: bytes) -> bytes:
-    """Sign a message, and verify the signature.
-
-    Raises:
-        Failed: `key.failed`, and the signer's own errors.
-    """
-    signature = signer.sign(message)
-    try:
-        _check_signature(signer, message, signature)
-    except Tampered as error:
-        raise Failed("key.failed", f"the key's own signature is wrong: {error}") from None
-    return signature
-
-
-def _check_signature(signer: Signer, message: bytes, signature: bytes) -> None:
-    """Verify with another implementation than the one that signed, if there is one.
-
-    PyNaCl has no wheels for some platforms, and pyproject.toml leaves it out there.
-    """
-    key = signer.public_key
-    nacl = _nacl() if isinstance(key, Ed25519PublicKey) else None
-    if nacl is None:
-        verify_signature(signer.algorithm, key, message, signature)
-        return
-    raw = key.public_bytes(Encoding.Raw, PublicFormat.Raw)
-    try:
-        nacl.signing.VerifyKey(raw).verify(message, signature)
-    except (nacl.exceptions.CryptoError, ValueError) as error:
-        raise Tampered("tampered.signature", f"libsodium refuses it: {error}") from None
-
-
-def _nacl() -> Any:
-    """Return PyNaCl, or None where it is not installed; it takes 20 ms, which only Ed25519 pays."""
-    try:
-        import nacl.exceptions
-        import nacl.signing
-    except ImportError:
-        return None
-    return nacl
 
 
 def used_crls(verified: VerifiedRelease) -> list[Crl]:
@@ -296,65 +243,3 @@ def check_margin(crls: Iterable[Crl], at: datetime) -> None:
                 found=f"one until {crl.next_update.isoformat()}",
                 hint="make new ones with: fwsign pki crl; --force takes them all the same",
             )
-
-
-def staple(envelope: bytes, crls: Sequence[bytes], *, skip_unused: bool = False) -> bytes:
-    """Put newer CRLs into an envelope. No key is needed: CRLs prove themselves.
-
-    They may be of the signer's issuers, or of the issuers of the block's time-stamping authority.
-
-    Args:
-        envelope: a whole envelope; its signatures are not verified here.
-        crls: CRLs in DER.
-        skip_unused: leave out CRLs that belong to no issuer, if others do belong to one.
-
-    Returns:
-        The envelope with, for each issuer, the CRLs that `fwsign.x509.crl.newest` leaves.
-
-    Raises:
-        Malformed: `malformed.*`, for envelope or CRLs, or for more CRLs than an envelope may
-            hold.
-        Failed: `io.crl-unused` for a CRL that belongs to no issuer of any block.
-    """
-    decoded = decode_envelope(envelope)
-    new = [parse_crl(crl) for crl in crls]
-    unused = set(range(len(new)))
-    blocks = []
-    for data in decoded.blocks:
-        block = decode_block(data)
-        chain = [parse_certificate(certificate) for certificate in _certificates(block)]
-        own = [index for index, crl in enumerate(new) if any(map(crl.is_by_issuer_of, chain))]
-        unused -= set(own)
-        old = [parse_crl(crl) for crl in block.crls]
-        merged = _newest_of_each([*old, *(new[index] for index in own)])
-        blocks.append(encode_block(block._replace(crls=tuple(crl.data for crl in merged))))
-        decode_block(blocks[-1])  # enforces the limits of blocks
-    if unused and not (skip_unused and len(unused) < len(new)):
-        raise Failed(
-            "io.crl-unused",
-            f"the {new[min(unused)].name} belongs to no issuer in the envelope",
-        )
-    return encode_envelope(decoded._replace(blocks=tuple(blocks)))
-
-
-def carried_crls(envelope: bytes) -> list[Crl]:
-    """Return the CRLs in an envelope, each once; raise like `staple`."""
-    blocks = map(decode_block, decode_envelope(envelope).blocks)
-    return [parse_crl(crl) for crl in dict.fromkeys(crl for block in blocks for crl in block.crls)]
-
-
-def _certificates(block: Block) -> tuple[bytes, ...]:
-    """Return the signer's certificates, and those of a readable time-stamp token."""
-    if block.token is not None:
-        with contextlib.suppress(FwsignError):  # a bad token does not count, and needs no CRLs
-            return (*block.chain, *parse_token(block.token).certificates)
-    return block.chain
-
-
-def _newest_of_each(crls: Sequence[Crl]) -> list[Crl]:
-    """Return the newest CRLs of each issuer, by name and key."""
-    issuers: dict[tuple[bytes, bytes | None], dict[bytes, Crl]] = {}
-    for crl in crls:
-        issuer = (crl.issuer.public_bytes(), crl.authority_key)
-        issuers.setdefault(issuer, {})[crl.data] = crl
-    return [crl for own in issuers.values() for crl in newest(own.values())]

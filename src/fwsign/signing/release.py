@@ -6,12 +6,14 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, NamedTuple, TypeAlias
 
 from fwsign.errors import Failed
 from fwsign.files import io_error
 from fwsign.format import identifiers, suit
 from fwsign.format.algorithms import SHA256
+from fwsign.format.attachments import attachments_fault
 from fwsign.format.blocks import BLOCK_SIZES, encode_blocks, is_block_size
 from fwsign.format.component import BlockList, Component, Digest, check_unique, check_uri
 from fwsign.format.envelope import bstr_digest
@@ -27,6 +29,7 @@ BLOCK_SIZE: Final = 64 * 1024
 """Bytes of a block by default: the list is then a 2000th of the payload."""
 DEVICE_DATA: Final = "device-data.toml"
 """The reserved name of a policy for per-device data; see `fwsign.device_data.policy`."""
+NOTHING: Final[Mapping[str, bytes]] = MappingProxyType({})
 LISTED_ABOVE: Final = 1024 * 1024
 """Up to so many bytes, a payload gets no block list by default: it is soon sent again."""
 
@@ -74,6 +77,7 @@ def describe(
     embed: bool = False,
     base_url: str = "",
     block_size: int | None = None,
+    carried: Mapping[str, bytes] = NOTHING,
     opener: Opener = lambda path: path.open("rb"),
 ) -> Release:
     """Hash files and describe them as a release.
@@ -87,15 +91,15 @@ def describe(
         base_url: a prefix for each name, for payloads that devices fetch.
         block_size: bytes of a block, for every payload larger than one block; 0 makes no block
             lists. By default payloads above 1 MiB get 64 KiB blocks, those inside none.
-        opener: opens each file once, for a progress bar. To cancel, let `read` raise anything but
-            an `OSError`: it leaves this function unchanged, and nothing was written.
+        carried: uri -> bytes, for attachments of the text that go into the envelope.
+        opener: opens each file once; what `read` raises, but an `OSError`, cancels all.
 
     Raises:
         Malformed: `malformed.component`; `malformed.size` for names or a version that are too long.
         Failed: `io.*`, `state.policy`.
     """
     _check_numbers(len(files), sequence_number, use_before, block_size)
-    integrated: dict[str, bytes] = {}
+    integrated: dict[str, bytes] = {**carried}
     components, lists = [], []
     for index, file in enumerate(files):
         check_identifier(file.identifier)
@@ -127,7 +131,8 @@ def describe(
 
 
 def _encode_text(text: Text, components: tuple[Component, ...]) -> bytes:
-    if (wrong := fault(text.notice)) is not None:
+    wrong = fault(text.notice) or attachments_fault(text.attachments, components)
+    if wrong is not None:
         raise Failed("state.policy", wrong, found=wrong)
     return encode_text(text, components)
 

@@ -7,7 +7,7 @@ from fwsign.errors import Failed
 from fwsign.format.cose import Block, encode_block, protected_header, sig_structure
 from fwsign.format.envelope import decode_envelope, encode_envelope
 from fwsign.keys import Signer
-from fwsign.signing.envelope import sign_message
+from fwsign.signing.checked import sign_message
 from fwsign.trust.envelope import decode_update, encode_update
 from fwsign.trust.lists import Update, check_update
 from fwsign.trust.update import signers

@@ -179,6 +179,20 @@ class VerifiedRelease:
     def _own(self, component: Component | str) -> Component:
         return self.component(component if isinstance(component, str) else component.name)
 
+    def attached(self, name: str) -> bytes | None:
+        """Return the bytes of an attachment; None if they are not inside the envelope.
+
+        Args:
+            name: the name of one of `text.attachments`.
+
+        Raises:
+            Unsuitable: `unsuitable.component`: the release has no such attachment.
+        """
+        for one in self.text.attachments if self.text else ():
+            if one.name == name:
+                return self._integrated.get(one.uri)
+        raise Unsuitable("unsuitable.component", f'the release has no attachment "{name}"')
+
     def receive(
         self,
         component: Component | str,

@@ -69,7 +69,7 @@ class Verifier:
         Raises:
             FwsignError: with the code and the step at which the envelope was refused.
         """
-        at = _utc(at)
+        at = utc(at)
         decoded, manifest_digest, signers = self._read(envelope, at)
         with step(6):
             self._check_signers(signers)
@@ -116,7 +116,7 @@ class Verifier:
         Raises:
             FwsignError: as `verify`, of the steps 1 to 5.
         """
-        _, _, signers = self._read(envelope, _utc(at))
+        _, _, signers = self._read(envelope, utc(at))
         vendor, policy = self._policy.vendor, self._policy
         mine = [one for one in signers if one.path and vendor in policy.vendors_of(one.path)]
         return tuple(issued for one in mine for issued in one.issued)
@@ -206,7 +206,7 @@ class Verifier:
         return tuple(dict.fromkeys(notes))
 
 
-def _utc(at: datetime) -> datetime:
+def utc(at: datetime) -> datetime:
     """Return a time in UTC, without fractions of a second."""
     if at.utcoffset() is None:
         raise Failed("state.clock", "the time given has no time zone")

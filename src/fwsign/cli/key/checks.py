@@ -4,6 +4,7 @@
 from pathlib import Path
 
 from fwsign.cli import ui
+from fwsign.cli.options import refuse_kdf
 
 
 def check_options(
@@ -28,6 +29,13 @@ def check_options(
         ui.usage(f"{to} is not encrypted: its one way to do so is broken", hint)
     if legacy and no_passphrase:
         ui.usage("--legacy is a way to encrypt, --no-passphrase does not encrypt")
+
+
+def check_kdf(to: str, kdf: str | None, *, none: bool) -> None:
+    """Refuse a derivation for a form that has none, or for no passphrase."""
+    if kdf and to != "pkcs8":
+        ui.usage("--kdf is for --to pkcs8 alone")
+    refuse_kdf(kdf, none=none)
 
 
 def refuse_clash(new_pass: str | None, *, none: bool) -> None:

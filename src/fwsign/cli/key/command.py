@@ -23,6 +23,7 @@ from fwsign.files import write_atomic
 from fwsign.keys import DEFAULT_ALGORITHM, is_elsewhere
 
 if TYPE_CHECKING:
+    from fwsign.keys import PublicKey
     from fwsign.keys.items import FileItem
 
 _PUBLIC_MODE, _PRIVATE_MODE = 0o644, 0o600
@@ -220,29 +221,19 @@ def convert(
     checks.check_options(
         to, der=der, cert=cert, legacy=legacy, new_pass=new_pass, no_passphrase=no_passphrase
     )
-    if kdf and to != "pkcs8":
-        ui.usage("--kdf is for --to pkcs8 alone")
-    refuse_kdf(kdf, none=no_passphrase)
+    checks.check_kdf(to, kdf, none=no_passphrase)
     target = output_path(output, force=force)
-    if to.startswith("public") and is_elsewhere(name):
-        from fwsign.cli.key import held  # few keys are there
-
-        _write(target, held.public(name, pass_, to, der=der), force=force, mode=_PUBLIC_MODE)
-        if output != inputs.STREAM:
-            ui.out(str(output))
-        return
-    source = in_file(name)
-    data = inputs.read_pem(source)
-    asked = inputs.passphrase_source(pass_, str(source))
     if to.startswith("public"):
         from fwsign.keys.convert import encode_public
 
-        public = public_key(data, asked, source)
+        public = _public_half(name, pass_)
         _write(target, encode_public(public, to, der=der), force=force, mode=_PUBLIC_MODE)
     else:
         from fwsign.keys.convert import encode_private
 
-        key, certificates = private_key(data, asked, source)
+        source = in_file(name)
+        asked = inputs.passphrase_source(pass_, str(source))
+        key, certificates = private_key(inputs.read_pem(source), asked, source)
         if cert:
             certificates = inputs.load_pem(cert, "CERTIFICATE", "certificate")
         if certificates and to != "p12":
@@ -264,6 +255,17 @@ def convert(
         checks.warn(legacy=legacy, encrypted=passphrase is not None)
     if output != inputs.STREAM:
         ui.out(str(output))
+
+
+def _public_half(name: str, pass_: str | None) -> "PublicKey":
+    if is_elsewhere(name):
+        from fwsign.cli.key import held  # few keys are there
+
+        return held.public(name, pass_)
+    source = in_file(name)
+    asked = inputs.passphrase_source(pass_, str(source))
+    found: PublicKey = public_key(inputs.read_pem(source), asked, source)
+    return found
 
 
 def _write(target: Path, data: bytes, *, force: bool, mode: int) -> None:

@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fwsign key` about keys that are held elsewhere."""
 
+from typing import TYPE_CHECKING
+
 from fwsign.cli import inputs, ui
 from fwsign.errors import Failed
 from fwsign.keys import open_key, shown
+
+if TYPE_CHECKING:
+    from fwsign.keys import PublicKey
 
 
 def new(uri: str, alg: str, source: str | None, *, file_options: bool) -> None:
@@ -37,11 +42,9 @@ def show(uri: str, source: str | None, *, as_json: bool) -> None:
     print_cards(held.place, [card], as_json=as_json)
 
 
-def public(uri: str, source: str | None, form: str, *, der: bool) -> bytes:
-    """Return the public half of a key, in a form of `fwsign key convert`."""
-    from fwsign.keys.convert import encode_public
-
+def public(uri: str, source: str | None) -> "PublicKey":
+    """Return the public half of a key."""
     held = open_key(uri, inputs.passphrase_source(source, f"the key {shown(uri)}"))
-    encoded = encode_public(held.public_key, form, der=der)
+    found = held.public_key
     held.close()
-    return encoded
+    return found

@@ -35,6 +35,8 @@ COMMANDS: Final = {
     "rotate": "rotate",
 }
 """The commands in the order of help, with the modules whose `register` adds them."""
+OLD: Final = {"log"}
+"""Older names of other commands, which work and are not shown."""
 
 
 class _Group(Group):
@@ -44,7 +46,7 @@ class _Group(Group):
 
     def list_commands(self, ctx: Any) -> list[str]:
         del ctx
-        return list(COMMANDS)
+        return [name for name in COMMANDS if name not in OLD]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         del ctx

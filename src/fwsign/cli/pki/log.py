@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`fwsign pki log`."""
+"""`fwsign pki log`, the older name of `fwsign log show --pki`."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from fwsign.cli import ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.config import find_pki
 from fwsign.cli.options import HEAD, JSON, PKI
@@ -17,9 +15,8 @@ def register(command: typer.Typer) -> None:
     command.command(
         "log",
         cls=Command,
-        epilog=examples(
-            "fwsign pki log", "fwsign pki log release --json", "fwsign pki log --head 4f5e..."
-        ),
+        hidden=True,
+        epilog=examples("fwsign log show --pki pki", "fwsign pki log release --json"),
     )(log)
 
 
@@ -35,50 +32,17 @@ def log(
     head: HEAD = None,
     as_json: JSON = False,
 ) -> None:
-    """Show who issued, renewed and revoked what, and when.
-
-    A line also names the request (CSR) if there was one. Each line of log.jsonl has the digest of
-    the line before, so a changed or missing line is refused, with exit status 1. Nobody has signed
-    the lines: whoever can write the file can write all of it anew. So keep the head, the digest
-    of the last line, elsewhere: with --head, nothing up to it may be missing or changed.
-    """
+    """Show the log of a PKI, as fwsign log show does."""
+    from fwsign.cli.log import lines
+    from fwsign.cli.log.command import tell
     from fwsign.pki.directory import Pki
-    from fwsign.pki.log import FILE, judged_log
+    from fwsign.pki.log import FILE
 
-    directory = Pki(find_pki(pki)).directory
-    whole, contents = judged_log(directory, head)
-    found = [one for one in contents if name is None or _concerns(one, name)]
-    if as_json:
-        ui.print_json({"log": found, "head": whole.head})
-        return
-    for content in found:
-        ui.out(_line(content))
-    if not whole.receipts:
-        ui.note(f"{directory / FILE} begins with the next certificate or CRL")
-    elif not found:
-        ui.note(f'nothing in {directory / FILE} concerns "{name}"')
-    else:
-        ui.note(f"head: {whole.head}")
-
-
-def _concerns(content: Mapping[str, Any], name: str) -> bool:
-    from fwsign.pki.index import serial_of
-
-    serial = serial_of(name)
-    return content.get("name") == name or (
-        serial is not None and serial_of(str(content.get("serial", ""))) == serial
+    file = Pki(find_pki(pki)).directory / FILE
+    tell(
+        file,
+        head,
+        lambda content: name is None or lines.concerns(content, name),
+        name or "",
+        as_json=as_json,
     )
-
-
-def _line(content: Mapping[str, Any]) -> str:
-    facts = [
-        ("serial", content.get("serial")),
-        ("until", str(content.get("ends") or "")[:10]),
-        ("reason", content.get("reason")),
-        ("number", content.get("number")),
-        ("revoked", content.get("revoked")),
-        ("request", str(content.get("request") or "")[:16]),
-    ]
-    more = ", ".join(f"{word} {value}" for word, value in facts if value not in (None, ""))
-    when, kind, name, who = (content.get(key, "-") for key in ("clock", "kind", "name", "who"))
-    return f"{when}  {kind:<7}  {name}  {more}  by {who}"

@@ -219,8 +219,8 @@ def export(
         with opened(file, state, config) as found:
             ui.note(f"receipts in {lines}: {prune.write_lines(found, lines)}")
         return
-    first = receipts_export.time_of(since, "--since")
-    end = receipts_export.time_of(until, "--until")
+    first = inputs.past_time(since, "--since")
+    end = inputs.past_time(until, "--until")
     with opened(file, state, config) as found:
         rows = receipts_export.rows(judge_lines(found), first, end)
     text = receipts_export.as_csv(rows)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from fwsign.cli import inputs, ui
+from fwsign.cli import ui
 from fwsign.errors import Failed
 from fwsign.files import io_error, read_bytes, write_atomic
 
@@ -165,18 +165,3 @@ def _is_there(path: Path, data: bytes) -> bool:
         return read_bytes(path, _LABEL_LIMIT) == data
     except Failed:
         return False
-
-
-def time_of(text: str | None, option: str) -> datetime | None:
-    """Read a time: RFC 3339 with a zone, or a span before now such as 12h."""
-    if text is None:
-        return None
-    from fwsign.spans import parse_span  # where it is typed
-
-    now = inputs.now()
-    try:
-        if (span := parse_span(text)) is not None:
-            return now - span
-    except OverflowError:
-        ui.usage(f'{option} "{text}" is out of range', "times are in the years 1 to 9999")
-    return inputs.parse_time(text, now)

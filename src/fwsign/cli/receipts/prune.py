@@ -59,7 +59,6 @@ def prune(
     verifies as before, and a head from before the pruned ones proves nothing any more. The newest
     receipt stays. --lines keeps a copy, which fwsign receipts verify reads.
     """
-    from fwsign.cli.receipts.export import time_of
     from fwsign.memory.file import default_path
     from fwsign.memory.state import State
 
@@ -67,7 +66,7 @@ def prune(
         ui.usage("exactly one of --keep and --before is needed", "--keep 1000 keeps the newest")
     if state and config:
         ui.usage("more than one of --state and --config", "receipts are in one of them")
-    end = time_of(before, "--before")
+    end = inputs.past_time(before, "--before")
     with ExitStack() as stack:
         device = _device(config)
         path = device.state if device else state or default_path()

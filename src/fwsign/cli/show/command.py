@@ -126,10 +126,13 @@ def print_cards(file: Path | str, found: list[dict[str, Any]], *, as_json: bool)
 
 
 def _cards(file: Path, opened: BinaryIO, *, every: bool) -> list[dict[str, Any]]:
+    from fwsign.cli.show import any_file
     from fwsign.files import io_error
 
     try:
         with opened:
+            if (alone := any_file.card(opened)) is not None:
+                return [alone]
             found = _recognised(file, opened)
             if isinstance(found, bytes):
                 return [_envelope(found, every=every)]
@@ -219,6 +222,7 @@ def _envelope(data: bytes, *, every: bool) -> dict[str, Any]:
 def _manifest(envelope: Any) -> dict[str, Any]:
     from fwsign.format import suit
     from fwsign.format.text import decode_text
+    from fwsign.receipts.facts import attachment_facts
 
     try:
         manifest = suit.decode_manifest(envelope.manifest)
@@ -242,6 +246,10 @@ def _manifest(envelope: Any) -> dict[str, Any]:
                 **_native(one),
             }
             for component, one in zip_longest(manifest.components, text.native if text else ())
+        ],
+        "attachments": [
+            {**attachment_facts(one), "inside": one.uri in envelope.integrated}
+            for one in (text.attachments if text else ())
         ],
     }
 

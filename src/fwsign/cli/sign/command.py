@@ -13,11 +13,14 @@ from fwsign.cli import approvals, config, inputs, ui
 from fwsign.cli.command import Command, examples, grouped
 from fwsign.cli.options import ALLOW_EXAMPLE, JSON, KEY_PASS
 from fwsign.cli.sign import options as option
+from fwsign.cli.sign.attach_options import AttachOptions
+from fwsign.cli.sign.evidence_options import EvidenceOptions
+from fwsign.cli.sign.form import AloneOptions, Task
 from fwsign.cli.sign.native_options import NativeOptions, signed_natively
 
 if TYPE_CHECKING:
     from fwsign.cli.sign.identity import FoundSigner
-    from fwsign.cli.sign.making import Made, Terms
+    from fwsign.cli.sign.making import Made, SigningTerms
     from fwsign.pki.log import Signature
     from fwsign.signing.envelope import TimeStamping
     from fwsign.signing.release import Release
@@ -46,13 +49,14 @@ def sign(
     about: option.AboutOptions,
     images: option.ImageOptions,
     content: option.ContentOptions,
-    evidence: option.EvidenceOptions,
+    evidence: EvidenceOptions,
     natives: NativeOptions,
+    attach: AttachOptions,
+    place: option.OutputOptions,
+    form: AloneOptions,
     force: option.FORCE = False,
     pass_: KEY_PASS = None,
     allow_empty: option.ALLOW_EMPTY = False,
-    output: option.OUTPUT = None,
-    output_dir: option.OUTPUT_DIR = None,
     dry_run: option.DRY_RUN = False,
     allow_example_keys: ALLOW_EXAMPLE = False,
     as_json: JSON = False,
@@ -65,33 +69,39 @@ def sign(
     """
     from fwsign.cli.sign import contents, existing, making, naming  # only signing needs these
 
-    settings = config.load()
-    product = _product(about, settings)
+    settings, together = config.load(), place.output is not None
     who.check(settings.key, settings.chain)
+    if form.given:
+        form.check(about, images, content, natives, attach, evidence._replace(crl=None))
+        form.check_output(place, dry_run=dry_run)
+        task = Task(files, form, place, force, allow_example_keys)
+        _sign_alone(task, who, evidence, settings, pass_, as_json=as_json)
+        return
+    product = _product(about, settings)
     about.notice()
-    _check_options(content, evidence, output, output_dir, several=len(files) > 1, as_json=as_json)
+    _check_options(content, evidence, place, several=len(files) > 1, as_json=as_json)
     now = inputs.now()
-    number = _sequence_number(about.sequence, now, force=force)
-    use_before = _use_before(about.not_after, now)
-    names = naming.name_files(files, images.name or (), together=bool(output), empty=allow_empty)
+    number, until = _sequence_number(about, now, force=force), _use_before(about.not_after, now)
+    names = naming.name_files(files, images.name or (), together=together, empty=allow_empty)
     plan = natives.plan(settings.native, files, names)
     signed = [plan.path(file) if plan else file for file in files]
-    envelopes = [output] if output else [_envelope_of(file, output_dir) for file in signed]
-    read = (*files, *(evidence.crl or ()), *filter(None, (who.chain, content.device_data)))
-    existing.check(envelopes, read, force=force)
-    groups = contents.placed(files, names, images, together=bool(output))
-
+    envelopes = place.envelopes(signed)
+    documents = attach.read(images.waived)
+    read = (who.chain, content.device_data, *(evidence.crl or ()), *documents.paths)
+    existing.check(envelopes, (*files, *filter(None, read)), force=force)
+    groups = contents.placed(files, names, images, together=together)
     found = _find(who, evidence, settings, pass_)
     vendor = about.vendor or settings.vendor or _only_vendor(found)
-    what = contents.What(vendor, product, about, number, use_before, content)
+    what = contents.What(vendor, product, about, number, until, content, documents)
     said = contents.check_images(groups, about.version, images)
-    permitted = {"allow_example_keys": allow_example_keys, "force": force}
-    terms = making.Terms(now=now, stamping=_time_stamping(evidence, found), **permitted)
+    waived = {"allow_example_keys": allow_example_keys, "force": force}
+    terms = making.SigningTerms(now=now, stamping=_time_stamping(evidence, found), **waived)
     log = _log(who, settings)
     with signed_natively(plan, groups, log, now, force=force, dry_run=dry_run) as groups:
         if plan is not None:
             said = contents.check_images(groups, about.version, images)
         releases = [contents.describe(one, what) for one in groups]
+        said += documents.remarks(releases, files, together=together)
         order = _Order(envelopes, signed, releases, found, terms, said)
         if dry_run:
             _show(order, as_json=as_json)
@@ -117,7 +127,7 @@ class _Order(NamedTuple):
     files: Sequence[Path]
     releases: "Sequence[Release]"
     found: "FoundSigner"
-    terms: "Terms"
+    terms: "SigningTerms"
     said: Sequence[str]
 
     @property
@@ -154,9 +164,20 @@ def _write(order: _Order, made: "Sequence[Made]", pki: Path | None, *, as_json: 
     written.write(all_made, pki=pki, force=order.terms.force, as_json=as_json)
 
 
-def _envelope_of(file: Path, directory: Path | None) -> Path:
-    """Return the path of the envelope of one file."""
-    return (directory / file.name if directory else file).with_name(f"{file.name}.suit")
+def _sign_alone(
+    task: Task,
+    who: option.SignerOptions,
+    evidence: EvidenceOptions,
+    settings: config.Config,
+    source: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Sign files that are no release."""
+    from fwsign.cli.sign import any_file  # few files are signed so
+
+    found = _find(who, evidence, settings, source)
+    any_file.sign(task, found, source, _log(who, settings), as_json=as_json)
 
 
 def _product(about: option.AboutOptions, settings: config.Config) -> str:
@@ -171,21 +192,20 @@ def _product(about: option.AboutOptions, settings: config.Config) -> str:
 
 def _check_options(
     content: option.ContentOptions,
-    evidence: option.EvidenceOptions,
-    output: Path | None,
-    output_dir: Path | None,
+    evidence: EvidenceOptions,
+    place: option.OutputOptions,
     *,
     several: bool,
     as_json: bool,
 ) -> None:
     """Refuse options that have no meaning together."""
     _refuse_pairs(
-        ("--output", output, "--output-dir", output_dir),
+        ("--output", place.output, "--output-dir", place.output_dir),
         ("--embed", content.embed, "--base-url", content.base_url),
         ("--embed", content.embed, "--block-size", content.block_size),
-        ("--output -", output == inputs.STREAM, "--json", as_json),
+        ("--output -", place.output == inputs.STREAM, "--json", as_json),
     )
-    if content.device_data and output is None and several:
+    if content.device_data and place.output is None and several:
         ui.usage(
             "--device-data with several envelopes",
             "it belongs to the images that a board gets together: --output FILE",
@@ -201,9 +221,10 @@ def _refuse_pairs(*pairs: tuple[str, object, str, object]) -> None:
             ui.usage(f"{one} and {other} exclude each other")
 
 
-def _sequence_number(given: int | None, now: datetime, *, force: bool) -> int:
+def _sequence_number(about: option.AboutOptions, now: datetime, *, force: bool) -> int:
     from fwsign.format.suit import MAX_SEQUENCE_NUMBER
 
+    given = about.sequence
     seconds = int(now.timestamp())
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
     if given is None and epoch and not (epoch.isdecimal() and len(epoch) < 20):
@@ -233,7 +254,7 @@ def _use_before(given: str | None, now: datetime) -> int | None:
 
 def _find(
     who: option.SignerOptions,
-    evidence: option.EvidenceOptions,
+    evidence: EvidenceOptions,
     settings: config.Config,
     source: str | None,
 ) -> "FoundSigner":
@@ -267,7 +288,7 @@ def _lines(
     ]
 
 
-def _time_stamping(evidence: option.EvidenceOptions, found: "FoundSigner") -> "TimeStamping | None":
+def _time_stamping(evidence: EvidenceOptions, found: "FoundSigner") -> "TimeStamping | None":
     if not evidence.tsa:
         return None
     from functools import partial  # only for time stamps

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fwsign.cli import payloads
 from fwsign.cli.sign import naming, targets
 from fwsign.cli.sign import options as option
+from fwsign.cli.sign.attach_options import Attached
 from fwsign.flash.boards.waivers import UNBOOTABLE
 from fwsign.format.kinds import file_identifier
 from fwsign.format.text import Text
@@ -30,6 +31,7 @@ class What(NamedTuple):
         number: the sequence number.
         use_before: seconds since 1970; None for no end.
         content: the options about payloads.
+        documents: the documents about it.
     """
 
     vendor: str
@@ -38,6 +40,7 @@ class What(NamedTuple):
     number: int
     use_before: int | None
     content: option.ContentOptions
+    documents: Attached = Attached()
 
 
 def placed(
@@ -100,12 +103,14 @@ def describe(group: "Sequence[TargetFile]", what: What) -> "Release":
             what.about.description,
             what.about.notice(),
             native if any(native) else (),
+            what.documents.signed,
         ),
         sequence_number=what.number,
         use_before=what.use_before,
         embed=what.content.embed,
         base_url=what.content.base_url,
         block_size=what.content.block_size,
+        carried=what.documents.carried,
         opener=payloads.opened,
     )
     if policy is not None:

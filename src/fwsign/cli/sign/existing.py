@@ -20,7 +20,7 @@ from fwsign.format.cose import decode_block
 from fwsign.format.envelope import MAX_ENVELOPE_SIZE, Envelope, decode_envelope
 from fwsign.format.suit import decode_manifest, encode_manifest
 from fwsign.format.suit_labels import ENVELOPE_HEAD
-from fwsign.signing.envelope import staple
+from fwsign.signing.staple import staple
 from fwsign.x509.certificate import parse_certificate
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ FORCE: Final = "--force replaces envelopes that exist"
 _BY_CLOCK: Final = "--sequence or SOURCE_DATE_EPOCH makes the same of the same files"
 
 
-class Kept(NamedTuple):
+class SameEnvelope(NamedTuple):
     """An envelope that exists and says the same.
 
     Args:
@@ -50,13 +50,20 @@ Judge = Callable[[bytes, "Release"], "VerifiedRelease"]
 """Verifies an envelope as a device that has to accept this release by this signer."""
 
 
-def check(envelopes: Sequence[Path], inputs: Sequence[Path], *, force: bool) -> None:
+def check(
+    envelopes: Sequence[Path],
+    inputs: Sequence[Path],
+    *,
+    force: bool,
+    heads: tuple[bytes, ...] = (ENVELOPE_HEAD,),
+) -> None:
     """Refuse what must not be replaced, before any work; the write itself decides again.
 
     Args:
         envelopes: the paths to write.
         inputs: the files that are read for them.
         force: replace envelopes, but no other files.
+        heads: the first bytes of what counts as an envelope here.
     """
     seen: set[str] = set()
     for path in envelopes:
@@ -68,7 +75,7 @@ def check(envelopes: Sequence[Path], inputs: Sequence[Path], *, force: bool) -> 
         if (place := os.path.realpath(path)) in seen:
             ui.usage(f"two files would become {path}", "sign them in two calls")
         seen.add(place)
-        _refuse_existing(path, force=force)
+        _refuse_existing(path, heads, force=force)
 
 
 def _same(path: Path, other: Path) -> bool:
@@ -78,25 +85,33 @@ def _same(path: Path, other: Path) -> bool:
         return False
 
 
-def _refuse_existing(path: Path, *, force: bool) -> None:
+def _refuse_existing(path: Path, heads: tuple[bytes, ...], *, force: bool) -> None:
     try:
         linked = path.is_symlink() and not path.exists()
         mode = path.lstat().st_mode if linked else path.stat().st_mode
-        if not force and (linked or not stat.S_ISREG(mode) or not _is_envelope(path)):
+        if not force and (linked or not stat.S_ISREG(mode) or not _begins(path, heads)):
             raise Failed("io.exists", f"{path} exists already", hint=FORCE)
         if stat.S_ISDIR(mode):
             raise Failed("io.directory", f"cannot write {path}: is a directory")
         if not linked:  # a broken link is replaced
-            _refuse_other(path, regular=stat.S_ISREG(mode))
+            _refuse_other(path, heads, regular=stat.S_ISREG(mode))
     except FileNotFoundError:
-        return
+        _refuse_no_directory(path)
     except OSError as error:
         raise io_error(error, path, "write") from error
 
 
-def _refuse_other(path: Path, *, regular: bool) -> None:
+def _refuse_no_directory(path: Path) -> None:
+    """Refuse a place in no directory now; later a key would have been used for nothing."""
+    try:
+        path.parent.stat()
+    except OSError as error:
+        raise io_error(error, path, "write") from error
+
+
+def _refuse_other(path: Path, heads: tuple[bytes, ...], *, regular: bool) -> None:
     """--force replaces an envelope or an empty file, never a payload, a key or a device."""
-    if not regular or (path.stat().st_size and not _is_envelope(path)):
+    if not regular or (path.stat().st_size and not _begins(path, heads)):
         raise Failed(
             "io.exists",
             f"{path} exists already and is not an envelope",
@@ -106,12 +121,12 @@ def _refuse_other(path: Path, *, regular: bool) -> None:
         )
 
 
-def _is_envelope(path: Path) -> bool:
+def _begins(path: Path, heads: tuple[bytes, ...]) -> bool:
     with path.open("rb") as file:
-        return file.read(len(ENVELOPE_HEAD)) == ENVELOPE_HEAD
+        return file.read(max(map(len, heads))).startswith(heads)
 
 
-def kept(path: Path, release: "Release", found: "FoundSigner", judge: Judge) -> Kept | None:
+def kept(path: Path, release: "Release", found: "FoundSigner", judge: Judge) -> SameEnvelope | None:
     """Return the envelope at a path if it says the same; None if there is none.
 
     Args:
@@ -130,7 +145,7 @@ def kept(path: Path, release: "Release", found: "FoundSigner", judge: Judge) -> 
         difference = _difference(decode_envelope(data), release, found)
         if difference is None:
             envelope = staple(data, found.crls, skip_unused=True) if found.crls else data
-            return Kept(envelope, judge(envelope, release), envelope != data)
+            return SameEnvelope(envelope, judge(envelope, release), envelope != data)
     except FwsignError as error:
         difference = f"and devices refuse it: {error.message}"
     hint = FORCE

@@ -36,7 +36,7 @@ class Made(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Terms:
+class SigningTerms:
     """How to sign.
 
     Args:
@@ -56,7 +56,7 @@ def kept(
     path: Path,
     release: "Release",
     found: "FoundSigner",
-    terms: Terms,
+    terms: SigningTerms,
 ) -> Made | None:
     """Return the envelope at a path if it stays; None if it has to be made.
 
@@ -83,7 +83,7 @@ def missing(
     releases: "Sequence[Release]",
     kept: Sequence[Made | None],
     found: "FoundSigner",
-    terms: Terms,
+    terms: SigningTerms,
     source: str | None,
 ) -> list[Made]:
     """Sign the releases whose envelopes are not kept; no key is opened where all are.
@@ -105,7 +105,9 @@ def missing(
     ]
 
 
-def _sign(release: "Release", signing: "Signing", terms: Terms) -> "tuple[bytes, VerifiedRelease]":
+def _sign(
+    release: "Release", signing: "Signing", terms: SigningTerms
+) -> "tuple[bytes, VerifiedRelease]":
     signed = sign(
         release,
         [signing.identity],

@@ -120,6 +120,8 @@ def signed(
             keys.append(open_key(uri, ask))
             logins.callback(keys[-1].close)
         made = {file: _made(plan, file, keys, log, force=force) for file in plan.outputs}
+        if wish.otp is not None:
+            _write_otp(wish.otp, [key.public_key for key in keys], force=force)
         yield [[_moved(one, plan, made) for one in group] for group in groups]
 
 
@@ -136,7 +138,7 @@ def _made(
     found = _checked(wish, file, data, keys)
     for line in native.remarks(wish.kind, data):
         ui.note(f"warning: {path}: {line}")
-    if not force and _is_there(wish.kind, path, image, data, found):
+    if not force and _is_there(wish.kind, path, data, found):
         ui.note(f"{path} unchanged: it is signed by the same keys already")
         return found
     if force:
@@ -150,6 +152,17 @@ def _made(
     for one in found.signatures:
         ui.note(f"native key {one.key_digest.hex()}, {one.algorithm}")
     return found
+
+
+def _write_otp(path: Path, publics: Sequence[Any], *, force: bool) -> None:
+    """Write what `picotool otp load` burns; the same content that is there already stays."""
+    from fwsign.native.rp2350 import otp_json  # few releases are for this chip
+
+    text = otp_json(publics)
+    if not force and os.path.lexists(path) and _read(path) == text.encode():
+        return
+    write_atomic(path, text.encode(), overwrite=force)
+    ui.note(f"{path}: for picotool otp load, which cannot be undone")
 
 
 def _lines(
@@ -190,7 +203,7 @@ def _checked(wish: "NativeWish", name: Path, image: bytes, keys: "Sequence[HeldK
     return found
 
 
-def _is_there(kind: str, path: Path, image: bytes, data: bytes, made: Native) -> bool:
+def _is_there(kind: str, path: Path, data: bytes, made: Native) -> bool:
     """Tell whether the signed image is there already; refuse another file."""
     if not os.path.lexists(path):
         return False
@@ -200,7 +213,7 @@ def _is_there(kind: str, path: Path, image: bytes, data: bytes, made: Native) ->
         found = native.read_as(kind, old) if old != data else made
     except FwsignError as error:
         raise Failed("io.exists", f"{path} exists, {error.message}", hint=hint) from None
-    same = old == data or native.same(kind, image, old)
+    same = old == data or native.same(kind, data, old)
     if not same or found is None or found.key_digests != made.key_digests:
         why = "signed by other keys" if same else "with another image"
         raise Failed("io.exists", f"{path} exists already, {why}", hint=hint)

@@ -75,6 +75,15 @@ NATIVE_OPTION: TypeAlias = Annotated[
         "several.",
     ),
 ]
+NATIVE_OTP: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        readable=False,
+        metavar="PATH",
+        help="Write the JSON with which picotool otp load lets an RP2350 start images of "
+        "--native-key alone. fwsign burns nothing.",
+    ),
+]
 SECURITY_VERSION: TypeAlias = Annotated[
     int | None,
     typer.Option(
@@ -94,13 +103,14 @@ class NativeOptions(NamedTuple):
     native_pass: NATIVE_PASS = None
     native_output: NATIVE_OUTPUT = None
     native_option: NATIVE_OPTION = None
+    native_otp: NATIVE_OTP = None
     security_version: SECURITY_VERSION = None
 
     def settled(self, settings: NativeSettings) -> "NativeWish | None":
         """Return what is wanted, with what fwsign.toml says; None for no native signature."""
         kind = self.native or settings.kind
         if kind is None:
-            for name in ("native_key", "native_pass", "native_output", "native_option"):
+            for name in self._fields[1:-1]:
                 if getattr(self, name):
                     ui.usage(f"--{name.replace('_', '-')} without --native")
             if self.security_version is not None or settings.security_version is not None:
@@ -113,6 +123,8 @@ class NativeOptions(NamedTuple):
             ui.usage(f"{len(sources)} --native-pass for {len(keys)} keys", "give one, or one each")
         if sources and not keys:
             ui.usage("--native-pass without --native-key")
+        if self.native_otp is not None and (kind != "rp2350" or not keys):
+            ui.usage("--native-otp without --native rp2350 and --native-key")
         typed = dict(one.partition("=")[::2] for one in self.native_option or ())
         version = self.security_version
         return NativeWish(
@@ -122,6 +134,7 @@ class NativeOptions(NamedTuple):
             settings.security_version if version is None else version,
             settings.key_digests,
             {**(settings.options if same else {}), **typed},
+            self.native_otp,
         )
 
     def plan(
@@ -195,6 +208,7 @@ class NativeWish(NamedTuple):
         security_version: the number against rollback; None for that of the image.
         key_digests: the keys that may have signed; empty for any.
         options: further options of the kind.
+        otp: where the JSON for an RP2350's OTP goes; None for nowhere.
     """
 
     kind: str
@@ -203,3 +217,4 @@ class NativeWish(NamedTuple):
     security_version: int | None
     key_digests: tuple[bytes, ...]
     options: dict[str, str]
+    otp: Path | None = None

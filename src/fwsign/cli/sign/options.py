@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The options of `fwsign sign`, each with the check of its value."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple, TypeAlias
 
 import typer
 
 from fwsign.cli import ui
-from fwsign.cli.options import CRLS, PKI, TSA_ANCHORS, named
+from fwsign.cli.options import PKI, named
 from fwsign.flash.boards import waivers
 from fwsign.format.kinds import KINDS
 from fwsign.format.notice import Notice, fault
 
-ACCEPTABLE: Final = (waivers.FLASH_SIZE, waivers.LAYOUT, waivers.UNBOOTABLE)
+ACCEPTABLE: Final = (waivers.ATTACHMENT, waivers.FLASH_SIZE, waivers.LAYOUT, waivers.UNBOOTABLE)
 """The checks that --accept waives when signing."""
 
 
@@ -180,7 +181,7 @@ ACCEPT: TypeAlias = Annotated[
         "--accept",
         metavar="CHECK",
         callback=_checks,
-        help="Sign although a check of the images against each other fails: "
+        help="Sign although a check of the files against each other fails: "
         f"{', '.join(ACCEPTABLE)}; repeat for several.",
     ),
 ]
@@ -221,14 +222,6 @@ DEVICE_DATA: TypeAlias = Annotated[
         metavar="TOML",
         help="A policy: which data fwsign flash may write for each board. It is signed with "
         "the rest.",
-    ),
-]
-TSA: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URL",
-        help="Have a time-stamping authority (RFC 3161) prove when each signature was made; "
-        "--crl gives the CRLs of its issuers.",
     ),
 ]
 FORCE: TypeAlias = Annotated[
@@ -335,6 +328,19 @@ class ImageOptions(NamedTuple):
         return (*(self.accept or ()), *([waivers.RAW] * self.raw))
 
 
+class OutputOptions(NamedTuple):
+    """Options: where the envelopes go."""
+
+    output: OUTPUT = None
+    output_dir: OUTPUT_DIR = None
+
+    def envelopes(self, files: Sequence[Path]) -> list[Path]:
+        """Return the path of each envelope, for files of the names that are signed."""
+        if self.output is not None:
+            return [self.output]
+        return [(self.output_dir or file.parent) / f"{file.name}.suit" for file in files]
+
+
 class ContentOptions(NamedTuple):
     """Options: the payloads in the envelope, and how devices get them."""
 
@@ -342,11 +348,3 @@ class ContentOptions(NamedTuple):
     base_url: BASE_URL = ""
     block_size: BLOCK_SIZE = None
     device_data: DEVICE_DATA = None
-
-
-class EvidenceOptions(NamedTuple):
-    """Options: what goes with the signatures."""
-
-    crl: CRLS = None
-    tsa: TSA = None
-    tsa_anchor: TSA_ANCHORS = None

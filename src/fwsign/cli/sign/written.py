@@ -18,7 +18,7 @@ from fwsign.format.component import is_inside
 from fwsign.format.envelope import MAX_ENVELOPE_SIZE, decode_envelope
 from fwsign.format.suit import decode_manifest
 from fwsign.format.suit_labels import ENVELOPE_HEAD
-from fwsign.receipts.facts import component_facts, content_facts, notice_words
+from fwsign.receipts.facts import attachment_facts, component_facts, content_facts, notice_words
 from fwsign.signing.envelope import CRL_WARNING, known_time, used_crls
 from fwsign.signing.release import DEVICE_DATA
 from fwsign.spans import CLOCK_TOLERANCE
@@ -119,6 +119,9 @@ def _say(made: SignedFiles, warnings: Sequence[str], pki: Path | None) -> None:
             ui.note(f"{path} {_RESULTS[result]}")
         for component in verified.components:
             ui.note(f"{component.name}: {component.size} bytes, payload {component.uri}")
+        for attachment in verified.text.attachments if verified.text else ():
+            beside = "" if verified.attached(attachment.name) else ", beside the envelope"
+            ui.note(f"{attachment.name}: attached, {attachment.media_type}{beside}")
         for one in verified.signers:
             if one.signed_at is not None:
                 ui.note(f"time stamp: {one.signed_at} by {one.tsa}")
@@ -176,6 +179,7 @@ def _facts(envelope: Path, text: "Text | None", manifest: "Manifest") -> dict[st
             component_facts(one) | ({"native": stated.as_json()} if stated else {})
             for one, stated in zip_longest(manifest.components, text.native if text else ())
         ],
+        "attachments": [attachment_facts(one) for one in (text.attachments if text else ())],
     }
 
 
@@ -225,6 +229,8 @@ def show_plan(
         for one in plan["components"]:
             digest = one["digest"][:16]
             ui.out(f"  payload    {one['name']}, {one['size']} bytes, {digest}..., {one['uri']}")
+        for one in plan["attachments"]:
+            ui.out(f"  attachment {one['name']}, {one['type']}, {one['size']} bytes")
     for line in said:
         ui.note(f"warning: {line}")
     ui.note("nothing was written, and no key was opened")

@@ -12,6 +12,7 @@ import typer
 from fwsign.cli import answer, config, inputs, ui
 from fwsign.cli.command import Command, examples, grouped
 from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON
+from fwsign.cli.verify import any_file
 from fwsign.cli.verify.demands import (
     ANCHORS,
     AT,
@@ -27,6 +28,7 @@ from fwsign.cli.verify.parcels import Parcel, split
 from fwsign.errors import FwsignError
 
 if TYPE_CHECKING:
+    from fwsign.cli.verify.any_file import Pair
     from fwsign.cli.verify.verdict import Verdict
     from fwsign.verify.verifier import Verifier
 
@@ -50,9 +52,24 @@ _REVOCATION: TypeAlias = Annotated[
         "there are any, else listed as unchecked.",
     ),
 ]
+_ATTACHMENTS: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--attachments",
+        readable=False,
+        metavar="DIR",
+        help="Write the attachments inside the envelope to this directory, once all is verified.",
+    ),
+]
 _MANIFEST_ONLY: TypeAlias = Annotated[
     bool,
     typer.Option("--manifest-only", help="Leave payloads that are not here unchecked."),
+]
+
+
+_MINISIGN_KEY: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="KEY", help="Whom to trust for a .minisig: a key as for minisign -P."),
 ]
 
 
@@ -62,6 +79,8 @@ _MANIFEST_ONLY: TypeAlias = Annotated[
         "fwsign verify build.bin.suit",
         "fwsign verify update.suit app.bin boot.bin --anchor ca.crt --json",
         "fwsign verify app.suit app.bin boot.suit boot.bin",
+        "fwsign verify notes.txt.cose",
+        "fwsign verify notes.txt.minisig --anchor minisign.pub",
         "fwsign verify build.bin.suit --anchor ca.crt --vendor acme.example --product x1 \\",
         "    --min-sequence 1795339738 --revocation require",
     ),
@@ -79,6 +98,8 @@ def verify(
     revocation: _REVOCATION = None,
     token: TokenOptions,
     manifest_only: _MANIFEST_ONLY = False,
+    minisign_key: _MINISIGN_KEY = None,
+    attachments: _ATTACHMENTS = None,
     allow_example_keys: ALLOW_EXAMPLE = False,
     as_json: JSON = False,
 ) -> None:
@@ -102,6 +123,9 @@ def verify(
         allow_example_keys=allow_example_keys,
         token=token,
     )
+    if (alone := any_file.pairs(envelope, payloads or ())) or minisign_key is not None:
+        _verify_alone(alone, demands, settings, minisign_key, time, as_json=as_json)
+        return
     parcels = split(envelope, payloads or ())
     trust = gather(demands, settings)
     judge = partial(
@@ -114,17 +138,50 @@ def verify(
         native_keys=settings.native.key_digests,
     )
     if len(parcels) > 1:
-        status = _each(parcels, judge, as_json=as_json)
-        if status:
-            raise typer.Exit(status)
+        _each(parcels, judge, attachments, as_json=as_json)
         return
     from fwsign.cli.verify import verdict
 
     view = judge(parcels[0])
+    _write(view, attachments)
     if as_json:
         ui.print_json(verdict.as_json(view))
     else:
         verdict.show(parcels[0].envelope, view)
+
+
+def _verify_alone(
+    pairs: "Sequence[Pair]",
+    demands: Demands,
+    settings: config.Config,
+    minisign_key: str | None,
+    at: datetime,
+    *,
+    as_json: bool,
+) -> None:
+    """Verify signatures on files that are no release."""
+    if demands.device.product or demands.device.min_sequence is not None:
+        ui.usage(
+            "a signature on a file alone knows no products and sequence numbers",
+            "leave out --product and --min-sequence",
+        )
+    signs = [one.is_minisig for one in pairs]
+    if minisign_key is not None and not any(signs):
+        ui.usage("--minisign-key without a .minisig")
+    keys = any_file.minisign_keys(minisign_key, demands.anchor) if any(signs) else []
+    trust = None if all(signs) else gather(demands, settings)
+    status = any_file.verify(pairs, trust, keys, at, as_json=as_json)
+    if status:
+        raise typer.Exit(status)
+
+
+def _write(view: "Verdict", attachments: Path | None) -> None:
+    """Write the attachments to a directory, if one was given."""
+    if attachments is not None:
+        from fwsign.cli.verify import attachment_files  # few write them
+
+        for path in attachment_files.write(view.release, attachments):
+            ui.note(f"wrote {path}")
 
 
 def _judge(
@@ -138,7 +195,7 @@ def _judge(
     native_keys: Collection[bytes],
 ) -> "Verdict":
     """Run all steps for one envelope."""
-    from fwsign.cli.verify import payload_files, verdict
+    from fwsign.cli.verify import attachment_files, payload_files, verdict
 
     if isinstance(parcel.data, FwsignError):
         raise parcel.data
@@ -146,12 +203,9 @@ def _judge(
         release = verifier.verify(parcel.data, at=at)
     if trust.policy.revocation != "off":
         inputs.refuse_unused(trust.policy.crls, release)
+    documents, payloads = attachment_files.apart(release, parcel.payloads)
     receive = partial(
-        payload_files.receive,
-        release,
-        parcel.envelope,
-        parcel.payloads,
-        manifest_only=manifest_only,
+        payload_files.receive, release, parcel.envelope, payloads, manifest_only=manifest_only
     )
     if native_keys or (release.text is not None and release.text.native):
         from fwsign.cli.verify import native  # few releases state native signatures
@@ -159,13 +213,27 @@ def _judge(
         found = native.received(receive, release, native_keys)
     else:
         found = receive()
-    unchecked = [*release.unchecked, *(["payload"] if None in found.values() else [])]
-    return verdict.Verdict(release, unchecked, found, trust.places, typed)
+    attached = attachment_files.check(release, parcel.envelope, documents)
+    unchecked = [
+        *release.unchecked,
+        *(["payload"] if None in found.values() else []),
+        *(["attachment"] if None in attached.values() else []),
+    ]
+    return verdict.Verdict(release, unchecked, found, trust.places, typed, attached)
 
 
-def _each(parcels: Sequence[Parcel], judge: Callable[[Parcel], "Verdict"], *, as_json: bool) -> int:
-    """Judge several envelopes, print each verdict, and return the worst exit status."""
+def _each(
+    parcels: Sequence[Parcel],
+    judge: Callable[[Parcel], "Verdict"],
+    attachments: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Judge several envelopes, print each verdict, and exit with the worst status."""
     from fwsign.cli.verify import verdict
+
+    if attachments is not None:
+        ui.usage("--attachments with several envelopes", "verify them one by one")
 
     statuses = []
     for parcel in parcels:
@@ -187,4 +255,5 @@ def _each(parcels: Sequence[Parcel], judge: Callable[[Parcel], "Verdict"], *, as
         else:
             verdict.show(parcel.envelope, view)
     ui.note(f"{statuses.count(0)} of {len(statuses)} verified")
-    return answer.worst(statuses)
+    if status := answer.worst(statuses):
+        raise typer.Exit(status)

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The output of `fwsign verify` about an accepted release, for people and programs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fwsign.cli import answer, ui
+from fwsign.cli.verify.attachment_files import attachments_of
 from fwsign.cli.verify.payload_files import list_used
 from fwsign.format.component import Component
 from fwsign.receipts.facts import (
+    attachment_facts,
     component_facts,
     content_facts,
     native_words,
@@ -31,6 +33,7 @@ class Verdict(NamedTuple):
         payloads: each component's payload path, None if it was not found.
         anchors: the files of the anchors.
         revocation: the typed value: "require", "off" or None.
+        attachments: each attachment's path, by its name; None if it was not found.
     """
 
     release: VerifiedRelease
@@ -38,6 +41,7 @@ class Verdict(NamedTuple):
     payloads: dict[str, Path | None]
     anchors: Sequence[Path]
     revocation: str | None
+    attachments: Mapping[str, Path | None]
 
     @property
     def notes(self) -> list[str]:
@@ -63,6 +67,13 @@ def as_json(view: Verdict) -> dict[str, Any]:
                 **_native_as_json(view, component),
             }
             for component in release.components
+        ],
+        "attachments": [
+            {
+                **attachment_facts(one),
+                "file": str(path) if (path := view.attachments[one.name]) else None,
+            }
+            for one in attachments_of(release)
         ],
         "signers": [_signer_as_json(one) for one in release.signers],
         "anchors": [str(place) for place in view.anchors],
@@ -101,6 +112,7 @@ _HOW_TO_CHECK = {
     "product": "give --product",
     "rollback": "give --min-sequence",
     "payload": "it is not here",
+    "attachment": "it is not here",
 }
 
 
@@ -122,15 +134,7 @@ def show(envelope: Path, view: Verdict) -> None:
         ui.out(f"  signer     {' < '.join(names)}, {one.algorithm}")
         if one.signed_at is not None:
             ui.out(f"  signed     {one.signed_at} or before, says {one.tsa}")
-    for component in release.components:
-        where = view.payloads[component.name] or "not here"
-        by = ", by its block list" if _checked_by(view, component) == "block list" else ""
-        digest = component.digest.value.hex()
-        ui.out(
-            f"  payload    {component.name}, {component.size} bytes, {digest[:16]}..., {where}{by}"
-        )
-        if (stated := release.native(component)) is not None:
-            ui.out(f"  native     {native_words(stated)}")
+    _show_content(view)
     for place in view.anchors:
         ui.out(f"  anchor     {place}")
     for name in view.unchecked:
@@ -144,3 +148,20 @@ def show(envelope: Path, view: Verdict) -> None:
         ui.next_command(
             "flash", envelope, "--port", "PORT", *(("--device-data", "CSV") if data else ())
         )
+
+
+def _show_content(view: Verdict) -> None:
+    """Print the payloads and the attachments."""
+    release = view.release
+    for component in release.components:
+        where = view.payloads[component.name] or "not here"
+        by = ", by its block list" if _checked_by(view, component) == "block list" else ""
+        digest = component.digest.value.hex()
+        ui.out(
+            f"  payload    {component.name}, {component.size} bytes, {digest[:16]}..., {where}{by}"
+        )
+        if (stated := release.native(component)) is not None:
+            ui.out(f"  native     {native_words(stated)}")
+    for attachment in attachments_of(release):
+        place = view.attachments[attachment.name] or "not here"
+        ui.out(f"  attachment {attachment.name}, {attachment.media_type}, {place}")

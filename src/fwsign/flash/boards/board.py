@@ -41,6 +41,10 @@ class BoardInfo(NamedTuple):
         simulated: whether it is our simulator.
         revision: the chip's revision, major * 100 + minor; None if unknown.
         octal: whether its flash has eight data lines, by the chip's eFuses; None if unknown.
+        boot_keys: the digests of the keys by which its ROM starts images, as far as it keeps them,
+            without the revoked ones; None if unknown.
+        security_version: its number against rollback; None if unknown.
+        revoked_keys: the digests of keys that it takes no more.
     """
 
     kind: str
@@ -57,6 +61,9 @@ class BoardInfo(NamedTuple):
     simulated: bool = False
     revision: int | None = None
     octal: bool | None = None
+    boot_keys: tuple[bytes, ...] | None = None
+    security_version: int | None = None
+    revoked_keys: tuple[bytes, ...] = ()
 
     @property
     def floor_key(self) -> str | None:

@@ -15,6 +15,9 @@ UNBOOTABLE: Final = "unbootable"
 """The board will start what is written."""
 ACCEPTABLE: Final = (REVISION, FLASH_SIZE, FLASH_MODE, LAYOUT, UNBOOTABLE)
 
+ATTACHMENT: Final = "attachment"
+"""An attestation that is attached to a release names one of its payloads."""
+
 RAW: Final = "raw"
 """Only images are written to places that are executed, and data only where there is room."""
 ERASE_DATA: Final = "erase-data"

@@ -132,6 +132,9 @@ class EspBoard:
             locks=tuple(fields["locks"]),
             revision=fields["revision"],
             octal=fields["octal"],
+            boot_keys=_boot_keys(fields["boot_keys"]),
+            revoked_keys=_boot_keys(fields["boot_keys"], revoked=True) or (),
+            security_version=fields["security_version"],
             details=tuple((str(name), str(value)) for name, value in fields["details"]),
         )
 
@@ -278,3 +281,12 @@ def _deflated(data: bytes, block: int) -> _Packed:
     pieces = [packed[at : at + block] for at in range(0, len(packed), block)]
     blocks = tuple((len(piece), len(inflate.decompress(piece))) for piece in pieces)
     return _Packed(packed, blocks, deflated=True)
+
+
+def _boot_keys(
+    fields: Sequence[tuple[str, bool]] | None, *, revoked: bool = False
+) -> tuple[bytes, ...] | None:
+    """Return the digests of the keys that are revoked, or are not; None if they are unknown."""
+    if fields is None:
+        return None
+    return tuple(bytes.fromhex(digest) for digest, gone in fields if gone == revoked)

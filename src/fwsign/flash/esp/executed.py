@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
 from fwsign.errors import Malformed, Unsuitable
+from fwsign.flash.boards import keys
 from fwsign.flash.boards.board import SECURE_BOOT, SECURE_BOOT_V1, BoardInfo
 from fwsign.flash.boards.release import Payload
 from fwsign.flash.boards.waivers import FLASH_MODE, FLASH_SIZE, LAYOUT, REVISION, UNBOOTABLE
@@ -132,7 +133,8 @@ def check_needs(
 
     Raises:
         Unsuitable: `unsuitable.chip`, `unsuitable.bootable`, `unsuitable.partition`,
-            `unsuitable.revision`, `unsuitable.flash-size`, `unsuitable.flash-mode`.
+            `unsuitable.revision`, `unsuitable.flash-size`, `unsuitable.flash-mode`,
+            `unsuitable.security-version`.
     """
     end = max((one.offset + one.size for one in table.partitions), default=0) if table else 0
     boot = esp.bootloader_offset(chip)
@@ -160,6 +162,7 @@ def check_needs(
             _check_flash(one, info.flash_size, end if one.place.offset == boot else 0)
         if FLASH_MODE not in waived and info.octal:
             _check_mode(one)
+        keys.check_version(one.name, one.part.secure_version, info.security_version)
 
 
 def _check_page(one: Executed) -> None:
@@ -247,6 +250,7 @@ def check_signed(found: Sequence[Executed], pieces: Sequence[Piece], info: Board
 
     Raises:
         Unsuitable: `unsuitable.locked`.
+        Tampered: `tampered.native`: a signature of v2 does not verify.
     """
     scheme = {SECURE_BOOT_V1: "v1", SECURE_BOOT: "v2"}
     for lock in info.locks:
@@ -263,11 +267,29 @@ def check_signed(found: Sequence[Executed], pieces: Sequence[Piece], info: Board
         for one in found:
             if not any(made.startswith(scheme[lock]) for made in one.part.secure_boot):
                 raise locked(lock, f"{one.name} has no signature for it", _SIGN[lock])
+            if lock == SECURE_BOOT and info.boot_keys is not None:
+                _check_key(one, info.boot_keys)
+
+
+def _check_key(one: Executed, known: Sequence[bytes]) -> None:
+    """Refuse an image that no key of the board has signed: all that its ROM looks at is checked.
+
+    Args:
+        one: the image; the signatures of the board's own were verified when it was written.
+        known: the digests in its eFuses that are not revoked; perhaps only their first bytes.
+    """
+    signed_by = one.part.key_digests
+    if one.payload is not None:
+        from fwsign.native import esp as native_esp  # for boards with secure boot alone
+
+        made = native_esp.read(one.payload.data)
+        signed_by = made.key_digests if made is not None else ()
+    keys.check_keys(one.name, signed_by, known, _SIGN[SECURE_BOOT])
 
 
 _SIGN: Final = {
     SECURE_BOOT_V1: "sign it with the board's key first: espsecure sign-data --version 1",
-    SECURE_BOOT: "sign it with the board's key first: espsecure sign-data --version 2",
+    SECURE_BOOT: "sign it with the board's key: fwsign sign --native esp-secure-boot-v2",
 }
 
 

@@ -19,6 +19,7 @@ from fwsign.flash.boards.board import (
     SECURE_DOWNLOAD,
 )
 from fwsign.flash.boards.port import why
+from fwsign.flash.esp import fuses
 from fwsign.flash.esp.chips import chip_of
 from fwsign.flash.esp.tuned import SilenceError
 
@@ -110,6 +111,14 @@ class Loader:
         if not locked and esp.CHIP_NAME != "ESP8266":
             revision = esp.get_chip_revision()
             details.append(("revision", f"v{revision // 100}.{revision % 100}"))
+        locks = self._locks()
+        keys, version = self._boot_fuses(locks)
+        details += [
+            (f"secure boot key {number}", digest + " (revoked)" * revoked)
+            for number, (digest, revoked) in enumerate(keys or ())
+        ]
+        if version:
+            details.append(("security version", str(version)))
         details += [("esptool's name", esp.CHIP_NAME), ("esptool", esptool.__version__)]
         return {
             "chip": chip_of(esp.CHIP_NAME),
@@ -117,11 +126,29 @@ class Loader:
             "flash_size": self._flash_size,
             "digest": None if locked else "md5",
             "readable": not locked,
-            "locks": self._locks(),
+            "locks": locks,
+            "boot_keys": keys,
+            "security_version": version,
             "revision": revision,
             "octal": None if locked else self._octal(),
             "details": details,
         }
+
+    def _boot_fuses(self, locks: Sequence[str]) -> tuple[list[tuple[str, bool]] | None, int | None]:
+        """Return the keys of secure boot v2 in hex, each with its revocation; and the version.
+
+        None stands for what cannot be read: a chip in secure download mode shows no eFuses.
+        """
+        chip = chip_of(self._esp.CHIP_NAME)
+        if self._esp.secure_download_mode or chip is None or chip not in fuses.FUSES:
+            return None, None
+        read = self._esp.read_reg
+        # An ESP32 has it in a block that is free for other data.
+        version = None if chip == "esp32" else fuses.read_version(chip, read)
+        if SECURE_BOOT not in locks:
+            return None, version
+        keys = [(one.digest.hex(), one.revoked) for one in fuses.read_keys(chip, read)]
+        return keys or None, version
 
     def _octal(self) -> bool | None:
         """Tell whether the flash has eight data lines; only the ESP32-S3 may have such flash."""

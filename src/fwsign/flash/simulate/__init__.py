@@ -16,8 +16,9 @@ a Pico; `chip=rp2350` makes a pico-bootsel one of that chip; it is a drive, whic
 For an ESP there are also: `lock=NAME`, which switches a protection on, as in
 `lock=secure-download-mode`; `revision=MAJOR.MINOR`, the chip's; `size=2MB`, the flash's, from 1MB
 to 32MB; `table=OFFSET`, where its boot loader looks for the partition table; `lines=octal`, for the
-flash of an ESP32-S3; and `content=blank`, which leaves an empty flash empty. Else it gets a boot
-loader, a table and an application.
+flash of an ESP32-S3; `key=HEX`, the digest of a key of secure boot v2 in its eFuses, up to three
+times, each perhaps `:revoked`; `security-version=N`, burnt likewise; and `content=blank`, which
+leaves an empty flash empty. Else it gets a boot loader, a table and an application.
 
 `fault=NAME[@N]` lets something go wrong once:
 
@@ -51,6 +52,7 @@ SCHEME: Final = "sim:"
 _LIMIT: Final = 128 * 1024 * 1024  # bytes of a file with a flash's content
 
 _REVISION: Final = re.compile(r"(\d)\.(\d{1,2})", re.ASCII)
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _TABLE: Final = re.compile(r"0x[0-9a-fA-F]{1,4}000", re.ASCII)
 _SIZES: Final = {f"{size}MB": size << 20 for size in (1, 2, 4, 8, 16, 32)}
 
@@ -91,6 +93,9 @@ _VALUES: Final = {
         "an offset in hex, at the start of a sector",
     ),
     "lines": _Value("octal", {"octal": True, "quad": False}.get, "quad or octal"),
+    "security-version": _Value(
+        "security_version", lambda text: int(text) if text.isdecimal() else None, "a number"
+    ),
     "content": _Value("stock", {"stock": True, "blank": False}.get, "stock or blank"),
     "chip": _Value("chip", lambda text: text or None, "a name"),
     "noise": _Value("noise", _rate, "a number from 0 to below 1"),
@@ -121,6 +126,8 @@ class Settings(NamedTuple):
         chip: the chip of a Pico in BOOTSEL mode; None for an RP2040.
         noise: the probability that a byte is damaged on the line.
         encoding: how a board with MCUboot carries packets: "console", "raw" or "cobs".
+        keys: of secure boot v2, in an ESP's eFuses.
+        security_version: an ESP's number against rollback.
     """
 
     board: str
@@ -137,6 +144,13 @@ class Settings(NamedTuple):
     chip: str | None = None
     noise: float = 0.0
     encoding: str = "console"
+    keys: tuple[tuple[bytes, bool], ...] = ()
+    security_version: int = 0
+
+    @property
+    def boot(self) -> tuple[tuple[tuple[bytes, bool], ...], int]:
+        """What an ESP's eFuses say about its start."""
+        return self.keys, self.security_version
 
 
 class Simulated:
@@ -215,6 +229,8 @@ def parse(uri: str) -> tuple[Settings, Path | None]:
             file = Path(text or _expected(uri, name, text, "a file"))
         elif name == "lock":
             settings = settings._replace(locks=(*settings.locks, text.replace("-", " ")))
+        elif name == "key":
+            settings = settings._replace(keys=(*settings.keys, _key(uri, text)))
         elif name == "fault":
             settings = settings._replace(faults=(*settings.faults, _fault(uri, text)))
         elif name in _VALUES:
@@ -224,7 +240,7 @@ def parse(uri: str) -> tuple[Settings, Path | None]:
                 _expected(uri, name, text, expected)
             settings = settings._replace(**{field: value})
         else:
-            raise _wrong(uri, f"{name}={text}", f"flash, {', '.join(_VALUES)}, lock or fault")
+            raise _wrong(uri, f"{name}={text}", f"flash, {', '.join(_VALUES)}, lock, key or fault")
     return settings, file
 
 
@@ -237,6 +253,13 @@ def _fault(uri: str, text: str) -> Fault:
     if name not in FAULTS or not (at.isdecimal() or not at):
         raise _wrong(uri, text, f"NAME or NAME@N, of {', '.join(FAULTS)}")
     return Fault(name, int(at or 0))
+
+
+def _key(uri: str, text: str) -> tuple[bytes, bool]:
+    digest, colon, revoked = text.partition(":")
+    if not _DIGEST.fullmatch(digest) or (colon and revoked != "revoked"):
+        _expected(uri, "key", text, "64 hex digits, perhaps :revoked")
+    return bytes.fromhex(digest), bool(colon)
 
 
 def _is_esp(board: str) -> bool:
@@ -261,7 +284,10 @@ def _machine(settings: Settings) -> Any:
     if kind != "esp" and settings.locks:
         raise _wrong(settings.board, "a lock", "an ESP for it")
     own = Settings(settings.board)
-    for name in ("revision", "size", "table", "octal", "stock"):
+    for name in (
+        *("revision", "size", "table", "octal", "stock"),
+        *("keys", "security_version"),
+    ):
         if kind != "esp" and getattr(settings, name) != getattr(own, name):
             raise _wrong(settings.board, "content" if name == "stock" else name, "an ESP for it")
     if kind != "smp" and settings.encoding != "console":

@@ -79,6 +79,7 @@ class Simulator:
             self._nor.id,
             settings.revision,
             octal=settings.octal,
+            boot=settings.boot,
         )
         self._rom = _OLD_ROM if settings.board == "esp8266" else _ROM
         if SECURE_DOWNLOAD in settings.locks:
@@ -137,8 +138,8 @@ class Simulator:
         """What a reset starts now, as its ROM and its boot loader judge the flash."""
         settings = self._settings
         revision = self._registers.revision
-        rom = Rom(settings.board, revision, settings.locks, settings.table, self._sealed)
-        return start(self.flash, rom)
+        usual = (settings.board, revision, settings.locks, settings.table, self._sealed)
+        return start(self.flash, Rom(*usual, *settings.boot))
 
     def connected(self) -> None:
         """Nothing: a chip does not notice, and the stub goes on running."""

@@ -7,7 +7,7 @@ Like `esp_boots`, of which it is a part, it shares no code with the parsers that
 import hashlib
 import struct
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from fwsign.flash.simulate.esp_frame import xor
@@ -76,6 +76,8 @@ class Rom(NamedTuple):
         table: the place of the partition table, for a boot loader that does not state it.
         sealed: with secure boot v1, `bound_to` of the flash when it was switched on: the chip's own
             key signs the boot loader, so that no other one starts. Empty if unknown.
+        keys: with secure boot, the digests of keys, and whether each is revoked; empty for any key.
+        security_version: the least that an application states.
         mapped: whether an application needs a segment of data and one of code in flash, as
             ESP-IDF's boot loaders assert since version 5.0.
     """
@@ -85,6 +87,8 @@ class Rom(NamedTuple):
     locks: Collection[str] = ()
     table: int = TABLE
     sealed: bytes = b""
+    keys: Sequence[tuple[bytes, bool]] = ()
+    security_version: int = 0
     mapped: bool = False
 
 
@@ -191,7 +195,9 @@ def check_application(cells: bytes | bytearray, rom: Rom, offset: int, size: int
     if "secure boot v1" in rom.locks:
         _check_signed_v1(cells, image.end, offset + size, what)
     if "secure boot" in rom.locks:
-        check_signed(cells, chip, offset, image.end, what)
+        check_signed(cells, rom, offset, image.end, what)
+    if rom.security_version > (own := int.from_bytes(image.segments[0][2][4:8], "little")):
+        raise DeadError(f"{what}: security version {own}, the chip has {rom.security_version}")
 
 
 def _is_mapped(chip: Silicon, addresses: list[int]) -> bool:
@@ -203,18 +209,23 @@ def _is_mapped(chip: Silicon, addresses: list[int]) -> bool:
 # --- secure boot ----------------------------------------------------------------------------
 
 
-def check_signed(cells: bytes | bytearray, chip: Silicon, at: int, end: int, what: str) -> None:
-    """Look for a signature of version 2 after an image."""
+def check_signed(cells: bytes | bytearray, rom: Rom, at: int, end: int, what: str) -> None:
+    """Look for a signature of version 2 after an image, by a key that the chip knows."""
     sector = -(-end // SECTOR) * SECTOR
     digest = hashlib.sha256(cells[at:sector]).digest()
-    for number in range(chip.blocks):
+    by_others = False
+    for number in range(SILICON[rom.chip].blocks):
         block = bytes(cells[sector + number * _SIGNATURE_SIZE :][:_SIGNATURE_SIZE])
         if len(block) < _SIGNATURE_SIZE or block[0] != 0xE7 or block[1] not in _KINDS:
             continue
         stored = int.from_bytes(block[1196:1200], "little")
         if zlib.crc32(block[:1196]) == stored and block[4:36] == digest:
-            return
-    raise DeadError(f"{what}: no signature of secure boot v2")
+            key = hashlib.sha256(block[36:812] if block[1] == 2 else block[36:101]).digest()
+            if not rom.keys or (key, False) in rom.keys:
+                return
+            by_others = True
+    why = "no key that it knows has signed it" if by_others else "no signature of secure boot v2"
+    raise DeadError(f"{what}: {why}")
 
 
 def _check_signed_v1(cells: bytes | bytearray, end: int, limit: int, what: str) -> None:

@@ -83,7 +83,7 @@ def _start_application(cells: bytes | bytearray, rom: Rom) -> Started:
     if has_descriptor(loader):
         raise DeadError("boot loader: an application is in its place")
     if "secure boot" in rom.locks:
-        check_signed(cells, chip, chip.place, loader.end, "boot loader")
+        check_signed(cells, rom, chip.place, loader.end, "boot loader")
     rows = _rows(cells, _table_of(loader, rom), loader.flash_size)
     reasons = []
     for offset, size in _candidates(cells, rows):

@@ -4,7 +4,7 @@
 Addresses and bits are those of the technical reference manuals (eFuse controller, SPI1, UART0).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from fwsign.errors import Failed
@@ -14,6 +14,8 @@ from fwsign.flash.boards.board import (
     SECURE_BOOT_V1,
     SECURE_DOWNLOAD,
 )
+from fwsign.flash.esp import fuses
+from fwsign.flash.esp.fuses import BootKey
 from fwsign.flash.simulate import esp_revision
 from fwsign.images import esp
 
@@ -123,6 +125,8 @@ class Registers:
         flash_id: what the flash answers to RDID, first byte lowest.
         revision: the chip's, major * 100 + minor; None for the simulator's own.
         octal: whether its flash has eight data lines.
+        boot: of secure boot v2 the digest of each key, and whether it is revoked; and the number
+            against rollback.
 
     Raises:
         Failed: `device.port`: this chip has no such lock or revision, or that is no MAC.
@@ -137,6 +141,7 @@ class Registers:
         revision: int | None = None,
         *,
         octal: bool = False,
+        boot: tuple[Sequence[tuple[bytes, bool]], int] = ((), 0),
     ) -> None:
         self._board = board
         self._chip = _CHIPS[board]
@@ -153,6 +158,8 @@ class Registers:
         for fuse in (*self._revision_fuses(board), *self._octal_fuses(board, octal=octal)):
             self._burn(fuse)
         self._burn_mac(board, identity or own_mac(board))
+        if any(boot):
+            self._burn_keys(board, [BootKey(*one) for one in boot[0]], boot[1])
         old = board in _NO_SECURITY_INFO
         self._command = self._chip.spi
         self._user2 = self._chip.spi + (0x24 if old else 0x20)
@@ -219,6 +226,21 @@ class Registers:
         low, high = self._chip.mac
         self._burn(Fuse(low, int.from_bytes(mac[2:], "big")))
         self._burn(Fuse(high, int.from_bytes(mac[:2], "big")))
+
+    def _burn_keys(self, board: str, keys: Sequence[BootKey], version: int) -> None:
+        most = fuses.most_keys(board) if board in fuses.FUSES else 0
+        bits = fuses.FUSES[board].version.width if most else 0
+        if len(keys) > most or version > bits:
+            found = f"{len(keys)} keys and security version {version}"
+            expected = f"at most {most} and {bits}"
+            raise Failed(
+                "device.port",
+                f"a simulated {board} cannot have {found}, expected {expected}",
+                expected=expected,
+                found=found,
+            )
+        for address, word in fuses.burnt(board, tuple(keys), version):
+            self._burn(Fuse(address, word))
 
     def _burn(self, fuse: Fuse) -> None:
         self._words[fuse.address] = self._words.get(fuse.address, 0) | fuse.bits

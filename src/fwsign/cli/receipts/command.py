@@ -66,6 +66,15 @@ _UNTIL: TypeAlias = Annotated[
     str | None,
     typer.Option(metavar="TIME", help="Before then: RFC 3339 with a zone, or 12h ago."),
 ]
+_CRL: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option(
+        readable=False,
+        metavar="PEM",
+        help="With --anchor: CRLs of all CAs above what signed, such as crl/bundle.pem of the "
+        "PKI; repeat for several.",
+    ),
+]
 _FORCE: TypeAlias = Annotated[
     bool, typer.Option("--force", help="Replace the file and labels that exist.")
 ]
@@ -137,15 +146,7 @@ def verify(
             help="Roots of what signed, by certificates for TLS clients; repeat for several.",
         ),
     ] = None,
-    crl: Annotated[
-        list[Path] | None,
-        typer.Option(
-            readable=False,
-            metavar="PEM",
-            help="With --anchor: CRLs of all CAs above what signed, such as crl/bundle.pem of the "
-            "PKI; repeat for several.",
-        ),
-    ] = None,
+    crl: _CRL = None,
     head: HEAD = None,
     device: _DEVICE = None,
     as_json: JSON = False,

@@ -352,7 +352,7 @@ class TestRefusals:
         (("--key", "pkcs11:object=x"), '--key "pkcs11:object=x" does not say whose key it is',
          "--key issuing=URI or --key issuing-tls=URI or --key release=URI"),
         (("--key", "isuing=x"), '--key names "isuing", which is not made',
-         'did you mean "issuing"?'),
+         "did you mean issuing?"),
         (("--key", "release=a", "--key", "release=b"), 'two keys are given for "release"',
          "fwsign pki init --help shows how"),
         (("--root-only", "--key", "issuing=a"), '--key names "issuing", which is not made',

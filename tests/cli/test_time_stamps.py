@@ -172,3 +172,25 @@ def test_an_old_crl_is_taken_for_a_while(signed: Path, monkeypatch: pytest.Monke
     assert run("verify", "build.bin.suit", "--revocation", "allow-stale:1d").status == 3
     found = good("verify", "build.bin.suit", "--revocation", "allow-stale:4w")
     assert 'note       stale revocation: CRL of "Acme Issuing CA" was to be replaced by' in found
+
+
+def test_a_cosigner_has_a_token_of_its_own(project: Path) -> None:
+    tsa = of_project(project)
+    good("pki", "issue", "signer", "bob", "--no-passphrase")
+    good("sign", "build.bin")
+    with serving(stamping(tsa)) as (url, _):
+        good("cosign", "build.bin.suit", "--signer", "bob", "--tsa", url)
+    told = json.loads(good("verify", "build.bin.suit", "--tsa-anchor", "pki/ca.crt", "--json"))
+    times = [one["signed_at"] for one in told["release"]["signers"]]
+    assert times == [None, "2026-11-22T12:00:00+00:00"]
+
+
+def test_a_cosigner_whose_token_does_not_count_signs_nothing(project: Path, foreign: Tsa) -> None:
+    good("pki", "issue", "signer", "bob", "--no-passphrase")
+    good("sign", "build.bin")
+    before = (project / "build.bin.suit").read_bytes()
+    with serving(stamping(foreign)) as (url, _):
+        found = run("cosign", "build.bin.suit", "--signer", "bob", "--tsa", url)
+    assert found.status == 1
+    assert "the path ends at issuer" in found.errors[0]
+    assert (project / "build.bin.suit").read_bytes() == before

@@ -175,6 +175,8 @@ def _verify_alone(
     signs = [one.is_minisig for one in pairs]
     if minisign_key is not None and not any(signs):
         ui.usage("--minisign-key without a .minisig")
+    if demands.policy is not None and all(signs):
+        ui.usage("--policy without an envelope", "a .minisig names no certificate, and so no role")
     keys = any_file.minisign_keys(minisign_key, demands.anchor) if any(signs) else []
     trust = None if all(signs) else gather(demands, settings)
     status = any_file.verify(pairs, trust, keys, at, as_json=as_json)

@@ -83,10 +83,9 @@ def new(
     """Make requests for files. The releases are described as `fwsign sign` does it."""
     who, about, images, content, output, source = asked
     product = _product(about, settings)
-    about.notice()
     several = len(files) > 1
     place = option.OutputOptions(output)
-    _check_options(content, EvidenceOptions(), place, several=several, as_json=False)
+    _check_options(about, content, EvidenceOptions(), place, several=several, as_json=False)
     now = inputs.now()
     number = _sequence_number(about, now, force=permitted.force)
     use_before = _use_before(about.not_after, now)

@@ -28,6 +28,16 @@ if TYPE_CHECKING:
 _DAY = 24 * 60 * 60
 
 
+class _HowOptions(NamedTuple):
+    """Options: how to sign."""
+
+    force: option.FORCE = False
+    pass_: KEY_PASS = None
+    allow_empty: option.ALLOW_EMPTY = False
+    dry_run: option.DRY_RUN = False
+    allow_example_keys: ALLOW_EXAMPLE = False
+
+
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
@@ -54,11 +64,7 @@ def sign(
     attach: AttachOptions,
     place: option.OutputOptions,
     form: AloneOptions,
-    force: option.FORCE = False,
-    pass_: KEY_PASS = None,
-    allow_empty: option.ALLOW_EMPTY = False,
-    dry_run: option.DRY_RUN = False,
-    allow_example_keys: ALLOW_EXAMPLE = False,
+    how: _HowOptions,
     as_json: JSON = False,
 ) -> None:
     """Sign files; each gets its own envelope.
@@ -67,46 +73,43 @@ def sign(
     all FILEs become components of one release. An envelope that says the same already stays as it
     is, and needs no key.
     """
-    from fwsign.cli.sign import contents, existing, making, naming  # only signing needs these
+    from fwsign.cli.sign import contents, existing, naming  # only signing needs these
 
     settings, together = config.load(), place.output is not None
     who.check(settings.key, settings.chain)
     if form.given:
         form.check(about, images, content, natives, attach, evidence._replace(crl=None))
-        form.check_output(place, dry_run=dry_run)
-        task = Task(files, form, place, force, allow_example_keys)
-        _sign_alone(task, who, evidence, settings, pass_, as_json=as_json)
+        form.check_output(place, dry_run=how.dry_run)
+        task = Task(files, form, place, how.force, how.allow_example_keys)
+        _sign_alone(task, who, evidence, settings, how.pass_, as_json=as_json)
         return
     product = _product(about, settings)
-    about.notice()
-    _check_options(content, evidence, place, several=len(files) > 1, as_json=as_json)
+    _check_options(about, content, evidence, place, several=len(files) > 1, as_json=as_json)
     now = inputs.now()
-    number, until = _sequence_number(about, now, force=force), _use_before(about.not_after, now)
-    names = naming.name_files(files, images.name or (), together=together, empty=allow_empty)
+    number = _sequence_number(about, now, force=how.force)
+    until = _use_before(about.not_after, now)
+    names = naming.name_files(files, images.name or (), together=together, empty=how.allow_empty)
     plan = natives.plan(settings.native, files, names)
     signed = [plan.path(file) if plan else file for file in files]
     envelopes = place.envelopes(signed)
     documents = attach.read(images.waived)
     read = (who.chain, content.device_data, *(evidence.crl or ()), *documents.paths)
-    existing.check(envelopes, (*files, *filter(None, read)), force=force)
+    existing.check(envelopes, (*files, *filter(None, read)), force=how.force)
     groups = contents.placed(files, names, images, together=together)
-    found = _find(who, evidence, settings, pass_)
+    found = _find(who, evidence, settings, how.pass_)
     vendor = about.vendor or settings.vendor or _only_vendor(found)
     what = contents.What(vendor, product, about, number, until, content, documents)
     said = contents.check_images(groups, about.version, images)
-    waived = {"allow_example_keys": allow_example_keys, "force": force}
-    terms = making.SigningTerms(now=now, stamping=_time_stamping(evidence, found), **waived)
-    log = _log(who, settings)
-    with signed_natively(plan, groups, log, now, force=force, dry_run=dry_run) as groups:
-        if plan is not None:
-            said = contents.check_images(groups, about.version, images)
+    terms, log = _terms(evidence, found, now, how), _log(who, settings)
+    with signed_natively(plan, groups, log, now, force=how.force, dry_run=how.dry_run) as groups:
+        said = contents.check_images(groups, about.version, images) if plan else said
         releases = [contents.describe(one, what) for one in groups]
         said += documents.remarks(releases, files, together=together)
         order = _Order(envelopes, signed, releases, found, terms, said)
-        if dry_run:
+        if how.dry_run:
             _show(order, as_json=as_json)
             return
-        made = order.made(pass_)
+        made = order.made(how.pass_)
     approvals.record(log, _lines(envelopes, made, found), now)
     _write(order, made, who.pki, as_json=as_json)
 
@@ -190,7 +193,21 @@ def _product(about: option.AboutOptions, settings: config.Config) -> str:
     return product
 
 
+def _terms(
+    evidence: EvidenceOptions, found: "FoundSigner", now: datetime, how: _HowOptions
+) -> "SigningTerms":
+    from fwsign.cli.sign import making
+
+    return making.SigningTerms(
+        now=now,
+        stamping=_time_stamping(evidence, found),
+        allow_example_keys=how.allow_example_keys,
+        force=how.force,
+    )
+
+
 def _check_options(
+    about: option.AboutOptions,
     content: option.ContentOptions,
     evidence: EvidenceOptions,
     place: option.OutputOptions,
@@ -199,6 +216,7 @@ def _check_options(
     as_json: bool,
 ) -> None:
     """Refuse options that have no meaning together."""
+    about.notice()
     _refuse_pairs(
         ("--output", place.output, "--output-dir", place.output_dir),
         ("--embed", content.embed, "--base-url", content.base_url),

@@ -139,15 +139,8 @@ def verify(
     )
     if len(parcels) > 1:
         _each(parcels, judge, attachments, as_json=as_json)
-        return
-    from fwsign.cli.verify import verdict
-
-    view = judge(parcels[0])
-    _write(view, attachments)
-    if as_json:
-        ui.print_json(verdict.as_json(view))
     else:
-        verdict.show(parcels[0].envelope, view)
+        _show(parcels[0], judge(parcels[0]), attachments, as_json=as_json)
 
 
 def _verify_alone(
@@ -175,13 +168,19 @@ def _verify_alone(
         raise typer.Exit(status)
 
 
-def _write(view: "Verdict", attachments: Path | None) -> None:
-    """Write the attachments to a directory, if one was given."""
+def _show(parcel: Parcel, view: "Verdict", attachments: Path | None, *, as_json: bool) -> None:
+    """Print the verdict; write the attachments to a directory, if one was given."""
+    from fwsign.cli.verify import verdict
+
     if attachments is not None:
         from fwsign.cli.verify import attachment_files  # few write them
 
         for path in attachment_files.write(view.release, attachments):
             ui.note(f"wrote {path}")
+    if as_json:
+        ui.print_json(verdict.as_json(view))
+    else:
+        verdict.show(parcel.envelope, view)
 
 
 def _judge(

@@ -9,6 +9,7 @@ import pytest
 from bao_kit import Bao
 from cli.kit import environment, good, program, refused, run, tree
 from fwsign import files as atomic
+from fwsign.keys.file import FileSigner, load_private_key
 from images_kit import FACTORY, boot, table
 from native_kit import (
     app,
@@ -231,9 +232,11 @@ class TestWithoutAKey:
         image = bytearray(espsecure_sign(app(), "p256", "p256 other", folder=esp))
         image[-4096 + 110] ^= 1
         (esp / "app.bin").write_bytes(image)
-        found = sign()
-        assert found.status == 1
-        assert f"error: {KIND}: crc of signature 0: expected 0x" in found.err
+        for found in (sign(), run("sign", "app.bin")):  # stated or not
+            assert found.status == 1
+            assert f"error: app.bin: {KIND}: crc of signature 0: expected 0x" in found.err
+            assert "hint: it was changed after it was signed for its chip; sign it" in found.err
+            assert not (esp / "app.bin.suit").exists()
 
     def test_without_native_the_release_says_nothing(self, esp: Path) -> None:
         (esp / "app.bin").write_bytes(espsecure_sign(app(), "p256", folder=esp))
@@ -466,3 +469,26 @@ def test_three_signatures_by_a_file_softhsm_and_openbao(
     everything = b"".join(one or b"" for one in tree(esp).values()) + found.err.encode()
     assert softhsm.pin.encode() not in everything
     assert bao.token.encode() not in everything
+
+
+class TestSigningElsewhere:
+    def test_the_image_is_signed_for_the_chip_before_its_request(self, esp: Path) -> None:
+        page = good("digest", "app.bin", *ESP, "--native-key", "p256.key", "--sequence", "7")
+        digest = espsecure_digest("p256", esp).hex()
+        assert (
+            f"  native       esp32c6@0x10000: {KIND}, security version 7, by {digest[:16]}" in page
+        )
+        assert f"    key        {' '.join(digest[at : at + 4] for at in range(0, 32, 4))}" in page
+        key = FileSigner(load_private_key(esp / "pki/private/release.key", lambda: None))
+        (esp / "sig").write_bytes(key.sign((esp / "app.signed.bin.tbs").read_bytes()))
+        good("attach", "app.signed.bin.request", "sig")
+        assert component("app.signed.bin.suit")["native"]["key_digests"] == [digest]
+
+    def test_what_the_settings_demand_is_demanded_here_too(self, esp: Path) -> None:
+        with_settings(esp, f'kind = "{KIND}"')
+        before = tree(esp)
+        found = run("digest", "app.bin")
+        same = run("sign", "app.bin", "--dry-run")
+        assert found.status != 0
+        assert found.errors == same.errors
+        assert tree(esp) == before

@@ -78,12 +78,14 @@ def component_facts(component: Component) -> dict[str, Any]:
 
 
 def release_facts(release: VerifiedRelease) -> dict[str, Any]:
-    """Return the facts that identify a release, and its notice."""
+    """Return the facts that identify a release, its notice, and the roles that were met."""
     content = content_facts(release.manifest, release.text)
+    met = [str(one) for one in release.demands]
     return {
         "manifest_digest": release.manifest_digest.hex(),
         "vendor": release.vendor,  # as verified, also where the text was cut off
         **{name: content[name] for name in _OF_A_RELEASE},
+        **({"policy": met} if met else {}),
     }
 
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fwsign import native
 from fwsign.cli import approvals, inputs, ui
 from fwsign.cli.sign.naming import assign
-from fwsign.errors import Failed, FwsignError
+from fwsign.errors import Failed, FwsignError, Tampered
 from fwsign.files import io_error, read_bytes, write_atomic
 from fwsign.images import recognise
 from fwsign.keys import open_key
@@ -123,6 +123,24 @@ def signed(
         if wish.otp is not None:
             _write_otp(wish.otp, [key.public_key for key in keys], force=force)
         yield [[_moved(one, plan, made) for one in group] for group in groups]
+
+
+def check_others(file: Path) -> None:
+    """Refuse an image with a native signature that is wrong, whoever made it.
+
+    Raises:
+        Tampered: `tampered.native`.
+    """
+    try:
+        native.read(_read(file))
+    except Tampered as error:
+        raise Tampered(
+            error.code,
+            f"{file}: {error.message}",
+            expected=error.expected,
+            found=error.found,
+            hint="it was changed after it was signed for its chip; sign it again",
+        ) from None
 
 
 def _made(

@@ -210,17 +210,14 @@ def _keys_and_certificates(
 
 
 def _envelope(data: bytes, *, every: bool) -> dict[str, Any]:
+    from fwsign.cli.request_page import kind_of
     from fwsign.cli.show import diagnostic
     from fwsign.format import cbor
     from fwsign.format.envelope import decode_envelope
     from fwsign.signing.release import DEVICE_DATA
-    from fwsign.signing.request import is_request
 
     envelope = decode_envelope(data)
-    kind = "SUIT envelope, not verified here"
-    if is_request(data):
-        kind = "signature request: fwsign digest --show FILE prints the page to compare"
-    found: dict[str, Any] = {"kind": kind, "size": len(data)}
+    found: dict[str, Any] = {"kind": kind_of(data), "size": len(data)}
     found |= _manifest(envelope)
     if (policy := envelope.integrated.get(f"#{DEVICE_DATA}")) is not None:
         from fwsign.cli.show.device_policy import card  # few releases have one

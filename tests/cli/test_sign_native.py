@@ -9,6 +9,7 @@ import pytest
 from bao_kit import Bao
 from cli.kit import environment, good, program, refused, run, tree
 from fwsign import files as atomic
+from fwsign.keys.file import FileSigner, load_private_key
 from images_kit import FACTORY, boot, table
 from native_kit import (
     app,
@@ -536,3 +537,26 @@ def test_a_board_with_secure_boot_gets_what_its_key_has_signed(esp: Path) -> Non
     assert run("flash", "all.suit", "--port", two, "--no-stub").status == 0
     receipts = "".join(path.read_text() for path in esp.rglob("*.jsonl"))
     assert known in receipts
+
+
+class TestSigningElsewhere:
+    def test_the_image_is_signed_for_the_chip_before_its_request(self, esp: Path) -> None:
+        page = good("digest", "app.bin", *ESP, "--native-key", "p256.key", "--sequence", "7")
+        digest = espsecure_digest("p256", esp).hex()
+        assert (
+            f"  native       esp32c6@0x10000: {KIND}, security version 7, by {digest[:16]}" in page
+        )
+        assert f"    key        {' '.join(digest[at : at + 4] for at in range(0, 32, 4))}" in page
+        key = FileSigner(load_private_key(esp / "pki/private/release.key", lambda: None))
+        (esp / "sig").write_bytes(key.sign((esp / "app.signed.bin.tbs").read_bytes()))
+        good("attach", "app.signed.bin.request", "sig")
+        assert component("app.signed.bin.suit")["native"]["key_digests"] == [digest]
+
+    def test_what_the_settings_demand_is_demanded_here_too(self, esp: Path) -> None:
+        with_settings(esp, f'kind = "{KIND}"')
+        before = tree(esp)
+        found = run("digest", "app.bin")
+        same = run("sign", "app.bin", "--dry-run")
+        assert found.status != 0
+        assert found.errors == same.errors
+        assert tree(esp) == before

@@ -228,8 +228,7 @@ def test_an_application_below_the_burnt_version_is_refused(own: int, least: int)
         plan(parts, "esp32c6", None, least)
     assert caught.value.code == "unsuitable.security-version"
     assert caught.value.message == (
-        f"esp32c6@0x10000 has security version {own}, the board's eFuses {least}: its boot loader "
-        "starts no older one"
+        f"esp32c6@0x10000 has security version {own}, the chip {least}: it starts no older one"
     )
     assert (caught.value.expected, caught.value.found) == (f"{least} or more", str(own))
     assert plan(parts, "esp32c6", None, own).regions

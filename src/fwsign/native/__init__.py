@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fwsign.errors import Failed, Tampered
-from fwsign.format.native import KINDS
+from fwsign.format.native import BY_HASH, KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -127,7 +127,7 @@ def read_as(kind: str, image: bytes, keys: Sequence[Any] = ()) -> Native | None:
         FwsignError: as `read`.
     """
     module = _module(kind)
-    known = {"keys": keys} if hasattr(module, "BY_HASH") else {}
+    known = {"keys": keys} if kind in BY_HASH else {}
     found: Native | None = module.read(image, **known)
     return found
 

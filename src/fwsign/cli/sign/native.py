@@ -177,8 +177,11 @@ def _write_otp(path: Path, publics: Sequence[Any], *, force: bool) -> None:
     from fwsign.native.rp2350 import otp_json  # few releases are for this chip
 
     text = otp_json(publics)
-    if not force and os.path.lexists(path) and _read(path) == text.encode():
-        return
+    if not force and os.path.lexists(path):
+        if _read(path) == text.encode():
+            return
+        hint = "--native-otp names another file, --force replaces this one"
+        raise Failed("io.exists", f"{path} exists already, with other content", hint=hint)
     write_atomic(path, text.encode(), overwrite=force)
     ui.note(f"{path}: for picotool otp load, which cannot be undone")
 

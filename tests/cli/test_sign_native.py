@@ -532,7 +532,7 @@ def test_a_board_with_secure_boot_gets_what_its_key_has_signed(esp: Path) -> Non
     assert f"{words}none: all are revoked, found {known}" in found.err + found.out
     found = run("flash", "all.suit", "--port", f"{port}{known}&security-version=8", "--no-stub")
     assert found.status == 4
-    assert "esp32c6@0x10000 has security version 7, the board's eFuses 8" in found.err + found.out
+    assert "esp32c6@0x10000 has security version 7, the chip 8: it starts" in found.err + found.out
     two = f"{port}{other}&key={known}&security-version=7"
     assert run("flash", "all.suit", "--port", two, "--no-stub").status == 0
     receipts = "".join(path.read_text() for path in esp.rglob("*.jsonl"))

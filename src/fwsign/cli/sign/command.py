@@ -63,7 +63,7 @@ def sign(
     all FILEs become components of one release. An envelope that says the same already stays as it
     is, and needs no key.
     """
-    from fwsign.cli.sign import contents, existing, making, naming  # only signing needs these
+    from fwsign.cli.sign import contents, making, naming  # only signing needs these
 
     settings, together = config.load(), place.output is not None
     who.check(settings.key, settings.chain)
@@ -74,37 +74,30 @@ def sign(
         _sign_alone(task, who, evidence, settings, pass_, as_json=as_json)
         return
     product = stated.product(about, settings)
-    about.notice()
-    _check_options(content, evidence, place, several=len(files) > 1, as_json=as_json)
-    now = inputs.now()
-    number, until = stated.numbers(about, now, force=force)
+    _check_options(about, content, evidence, place, several=len(files) > 1, as_json=as_json)
+    number, until = stated.numbers(about, now := inputs.now(), force=force)
     names = naming.name_files(files, images.name or (), together=together, empty=allow_empty)
     plan = natives.plan(settings.native, files, names)
     signed = [plan.path(file) if plan else file for file in files]
     envelopes = place.envelopes(signed)
     documents = attach.read(images.waived)
-    read = (who.chain, content.device_data, *(evidence.crl or ()), *documents.paths)
-    existing.check(envelopes, (*files, *filter(None, read)), force=force)
+    _check_existing(envelopes, (*files, *documents.paths), who, content, evidence, force=force)
     groups = contents.placed(files, names, images, together=together)
-    found = find_signer(who, evidence, settings, pass_)
-    vendor = about.vendor or settings.vendor or stated.only_vendor(found)
+    found, vendor = _signer_of(about, who, evidence, settings, pass_)
     what = contents.What(vendor, product, about, number, until, content, documents)
     said = contents.check_images(groups, about.version, images)
     waived = {"allow_example_keys": allow_example_keys, "force": force}
     terms = making.SigningTerms(now=now, stamping=time_stamping(evidence, found), **waived)
     log = log_of(who, settings)
     with signed_natively(plan, groups, log, now, force=force, dry_run=dry_run) as groups:
-        if plan is not None:
-            said = contents.check_images(groups, about.version, images)
+        said = contents.check_images(groups, about.version, images) if plan else said
         releases = [contents.describe(one, what) for one in groups]
         said += documents.remarks(releases, files, together=together)
         order = _Order(envelopes, signed, releases, found, terms, said)
-        if dry_run:
-            _show(order, as_json=as_json)
-            return
-        made = order.made(pass_)
-    approvals.record(log, _lines(envelopes, made, found), now)
-    _write(order, made, who.pki, as_json=as_json)
+        made = _show(order, as_json=as_json) if dry_run else order.made(pass_)
+    if not dry_run:
+        approvals.record(log, _lines(envelopes, made, found), now)
+        _write(order, made, who.pki, as_json=as_json)
 
 
 class _Order(NamedTuple):
@@ -141,8 +134,24 @@ class _Order(NamedTuple):
         return making.missing(self.releases, self.kept, self.found, self.terms, source)
 
 
-def _show(order: _Order, *, as_json: bool) -> None:
-    """Print what would be signed."""
+def _check_existing(
+    envelopes: Sequence[Path],
+    read: Sequence[Path],
+    who: option.SignerOptions,
+    content: option.ContentOptions,
+    evidence: EvidenceOptions,
+    *,
+    force: bool,
+) -> None:
+    """Refuse to replace what must not be: another file, or one that is read."""
+    from fwsign.cli.sign import existing
+
+    others = (who.chain, content.device_data, *(evidence.crl or ()))
+    existing.check(envelopes, (*read, *filter(None, others)), force=force)
+
+
+def _show(order: _Order, *, as_json: bool) -> "list[Made]":
+    """Print what would be signed; return that nothing was."""
     from fwsign.cli.sign import identity, written
 
     kept, terms = order.kept, order.terms
@@ -151,6 +160,7 @@ def _show(order: _Order, *, as_json: bool) -> None:
     )
     pairs = list(zip(order.envelopes, order.releases, strict=True))
     written.show_plan(pairs, order.found, kept, order.said, as_json=as_json)
+    return []
 
 
 def _write(order: _Order, made: "Sequence[Made]", pki: Path | None, *, as_json: bool) -> None:
@@ -177,6 +187,7 @@ def _sign_alone(
 
 
 def _check_options(
+    about: option.AboutOptions,
     content: option.ContentOptions,
     evidence: EvidenceOptions,
     place: option.OutputOptions,
@@ -185,6 +196,7 @@ def _check_options(
     as_json: bool,
 ) -> None:
     """Refuse options that have no meaning together."""
+    about.notice()
     stated.refuse_pairs(
         ("--output", place.output, "--output-dir", place.output_dir),
         ("--output -", place.output == inputs.STREAM, "--json", as_json),
@@ -192,6 +204,18 @@ def _check_options(
     stated.check_content(content, apart=several and place.output is None)
     if evidence.tsa_anchor and evidence.tsa is None:
         ui.usage("--tsa-anchor without --tsa")
+
+
+def _signer_of(
+    about: option.AboutOptions,
+    who: option.SignerOptions,
+    evidence: EvidenceOptions,
+    settings: config.Config,
+    source: str | None,
+) -> "tuple[FoundSigner, str]":
+    """Return the signer and the vendor that it signs for."""
+    found = find_signer(who, evidence, settings, source)
+    return found, about.vendor or settings.vendor or stated.only_vendor(found)
 
 
 def find_signer(

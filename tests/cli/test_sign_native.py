@@ -514,6 +514,31 @@ def test_three_signatures_by_a_file_softhsm_and_openbao(
     assert bao.token.encode() not in everything
 
 
+def test_a_board_with_secure_boot_gets_what_its_key_has_signed(esp: Path) -> None:
+    require_package("esptool")
+    require_package("serial")
+    (esp / "boot.bin").write_bytes(boot("esp32c6", size=0x20))
+    (esp / "table.bin").write_bytes(table(*FACTORY))
+    names = ("boot.bin", "table.bin", "app.bin")
+    good("sign", *names, "-o", "all.suit", *ESP, "--native-key", "p256.key")
+    known, other = (espsecure_digest(name, esp).hex() for name in ("p256", "p256 other"))
+    port = "sim:esp32c6?lock=secure-boot&key="
+    found = run("flash", "all.suit", "--port", f"{port}{other}", "--no-stub")
+    assert found.status == 4
+    words = "no key that the board's secure boot knows has signed esp32c6@0x0: expected "
+    assert f"{words}{other}, found {known}" in found.err + found.out
+    found = run("flash", "all.suit", "--port", f"{port}{known}:revoked", "--no-stub")
+    assert found.status == 4
+    assert f"{words}none: all are revoked, found {known}" in found.err + found.out
+    found = run("flash", "all.suit", "--port", f"{port}{known}&security-version=8", "--no-stub")
+    assert found.status == 4
+    assert "esp32c6@0x10000 has security version 7, the chip 8: it starts" in found.err + found.out
+    two = f"{port}{other}&key={known}&security-version=7"
+    assert run("flash", "all.suit", "--port", two, "--no-stub").status == 0
+    receipts = "".join(path.read_text() for path in esp.rglob("*.jsonl"))
+    assert known in receipts
+
+
 class TestSigningElsewhere:
     def test_the_image_is_signed_for_the_chip_before_its_request(self, esp: Path) -> None:
         page = good("digest", "app.bin", *ESP, "--native-key", "p256.key", "--sequence", "7")
@@ -535,28 +560,3 @@ class TestSigningElsewhere:
         assert found.status != 0
         assert found.errors == same.errors
         assert tree(esp) == before
-
-
-def test_a_board_with_secure_boot_gets_what_its_key_has_signed(esp: Path) -> None:
-    require_package("esptool")
-    require_package("serial")
-    (esp / "boot.bin").write_bytes(boot("esp32c6", size=0x20))
-    (esp / "table.bin").write_bytes(table(*FACTORY))
-    names = ("boot.bin", "table.bin", "app.bin")
-    good("sign", *names, "-o", "all.suit", *ESP, "--native-key", "p256.key")
-    known, other = (espsecure_digest(name, esp).hex() for name in ("p256", "p256 other"))
-    port = "sim:esp32c6?lock=secure-boot&key="
-    found = run("flash", "all.suit", "--port", f"{port}{other}", "--no-stub")
-    assert found.status == 4
-    words = "no key that the board's secure boot knows has signed esp32c6@0x0: expected "
-    assert f"{words}{other}, found {known}" in found.err + found.out
-    found = run("flash", "all.suit", "--port", f"{port}{known}:revoked", "--no-stub")
-    assert found.status == 4
-    assert f"{words}none: all are revoked, found {known}" in found.err + found.out
-    found = run("flash", "all.suit", "--port", f"{port}{known}&security-version=8", "--no-stub")
-    assert found.status == 4
-    assert "esp32c6@0x10000 has security version 7, the board's eFuses 8" in found.err + found.out
-    two = f"{port}{other}&key={known}&security-version=7"
-    assert run("flash", "all.suit", "--port", two, "--no-stub").status == 0
-    receipts = "".join(path.read_text() for path in esp.rglob("*.jsonl"))
-    assert known in receipts

@@ -1,5 +1,6 @@
 """People who sign: leaves with units, blocks under any chain, and policies by their roles."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from hostile import close, encoded, spki
 from support import (
     Entity,
     certify,
+    der,
     leaf_extensions,
     make_block,
     make_crl,
@@ -55,3 +57,8 @@ def judge(
 def key(entity: Entity) -> str:
     """Return the digest of an entity's key, as a role names it."""
     return spki(entity.key)
+
+
+def key_of(certificate: x509.Certificate) -> str:
+    """Return the digest of a certificate's key, as a role names it."""
+    return hashlib.sha256(der(certificate.public_key())).hexdigest()

@@ -17,6 +17,7 @@ COMMANDS = [
     "",
     "init",
     "sign",
+    "cosign",
     "digest",
     "attach",
     "verify",

@@ -56,6 +56,26 @@ def test_of_sign(today: Path) -> None:
     assert len(states) <= ROUNDS + 1
 
 
+def test_of_cosign(today: Path) -> None:
+    assert program("sign", "build.bin", cwd=today).returncode == 0
+    envelope = today / "build.bin.suit"
+    old = envelope.read_bytes()
+    issue = ("pki", "issue", "signer", "bob", "--no-passphrase")
+    assert program(*issue, cwd=today).returncode == 0
+    cosign = ("cosign", "build.bin.suit", "--signer", "bob")
+    whole = length(cosign, today)
+    rng = random.Random(3)  # moments, not secrets
+    for _ in range(ROUNDS):
+        envelope.write_bytes(old)
+        killed(cosign, today, whole * rng.uniform(0.3, 1.1))
+        if envelope.read_bytes() != old:
+            found = program("verify", "build.bin.suit", "--require", "2", cwd=today)
+            assert found.returncode == 0, found
+    visible = [path.name for path in today.iterdir() if not path.name.startswith(".")]
+    assert sorted(visible) == ["build.bin", "build.bin.suit", "fwsign.toml", "pki"]
+    assert program("log", "verify", cwd=today).returncode in (0, 2)
+
+
 def test_of_init(tmp_path: Path) -> None:
     whole = length(("init", "whole", *NAMES), tmp_path)
     rng = random.Random(2)  # moments, not secrets

@@ -87,7 +87,7 @@ class TestDevice:
             run("verify", "build.bin.suit", "--require", 2),
             1,
             "the policy demands 2 distinct signers, found 1",
-            "more people must sign, or the policy asks for too many",
+            "more people must sign: fwsign cosign ENVELOPE; or the policy asks for too many",
         )
 
     def test_two_signers_are_enough_for_two(self, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Whatever a document has in place of its values: it is recognised, none, or refused with a code."""
+"""Whatever is in place of its values, a document is recognised, none, or refused with a code."""
 
 import json
 import random
@@ -14,7 +14,7 @@ from fwsign.errors import Malformed
 RELATED = {"relationships": [{"relationshipType": "DESCRIBES", "relatedSpdxElement": "SPDXRef-a"}]}
 CSAF = {"document": {"category": "csaf_vex", "csaf_version": "2.0"}}
 DOCUMENTS: list[Any] = [SPDX, {**SPDX, **RELATED}, CYCLONEDX, OPENVEX, CSAF, STATEMENT]
-OTHERS = [None, True, 1, 1.5, "x", "", [], {}, [1], [[]], [{}], {"a": 1}, {"a": [{}]}]
+OTHERS: list[Any] = [None, True, 1, 1.5, "x", "", [], {}, [1], [[]], [{}], {"a": 1}, {"a": [{}]}]
 
 
 def replaced(value: Any, rng: random.Random) -> Any:

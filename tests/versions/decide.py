@@ -13,6 +13,9 @@ from typing import Any
 from cryptography import x509
 
 from fwsign.errors import FwsignError
+from fwsign.format.algorithms import ALGORITHMS
+from fwsign.format.cose import decode_block
+from fwsign.format.envelope import decode_envelope
 from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import Certificate, parse_anchor, parse_certificate
 from fwsign.x509.crl import Crl, parse_crl
@@ -31,11 +34,12 @@ def main() -> None:
     vectors, mutants = map(Path, sys.argv[1:])
     for path in sorted(vectors.glob("*/*.json")):
         document = json.loads(path.read_text(encoding="utf-8"))
-        tell(path.stem, run(document, Bytes(vectors)))
+        quantum = has_ml_dsa(document, Bytes(vectors))
+        tell(path.stem, run(document, Bytes(vectors)), quantum=quantum)
         if document["expected"]["verdict"] == "accepted" and document["kind"] == "release":
             for number in range(FLIPS):
                 changed = Flipped(vectors, document["envelope"], Dice((path.stem, number)))
-                tell(f"{path.stem}, byte {number}", run(document, changed))
+                tell(f"{path.stem}, byte {number}", run(document, changed), quantum=quantum)
     with mutants.open(encoding="ascii") as lines:
         leaf = parse_certificate(bytes.fromhex(next(lines)))
         for line in lines:
@@ -43,9 +47,18 @@ def main() -> None:
             tell(kind, judge(kind, bytes.fromhex(text), leaf))
 
 
-def tell(name: str, found: Any) -> None:
-    """Print one outcome."""
-    print(json.dumps([name, found], sort_keys=True))
+def tell(name: str, found: Any, *, quantum: bool = False) -> None:
+    """Print one outcome, and whether the envelope has a block of ML-DSA."""
+    print(json.dumps([name, found, quantum], sort_keys=True))
+
+
+def has_ml_dsa(document: Any, read: Bytes) -> bool:
+    """Tell whether a block of a vector's envelope is signed with ML-DSA."""
+    try:
+        blocks = map(decode_block, decode_envelope(read(document["envelope"])).blocks)
+        return any(ALGORITHMS[one.algorithm].name.startswith("ML-DSA") for one in blocks)
+    except (FwsignError, KeyError):
+        return False
 
 
 class Flipped(Bytes):

@@ -32,6 +32,7 @@ fwsign COMMAND --help                           everything else"""
 COMMANDS: Final = {
     "init": "fwsign.cli.init",
     "sign": "fwsign.cli.sign.command",
+    "cosign": "fwsign.cli.cosign.command",
     "digest": "fwsign.cli.digest.command",
     "attach": "fwsign.cli.attach.command",
     "verify": "fwsign.cli.verify.command",

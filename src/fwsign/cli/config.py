@@ -18,11 +18,14 @@ NAME: Final = "fwsign.toml"
 KEYS: Final = ("vendor", "product", "pki", "signer", "key", "chain", "log")
 PATHS: Final = ("pki", "chain", "log")
 """Keys whose values are paths, beside the file that names them."""
+POLICY: Final = "policy"
+"""The table that says who must sign; `fwsign.cli.policies` reads it."""
 LABELS: Final = "labels"
 """The table of names for the slots of a station, by their ports."""
 LONGEST_LABEL: Final = 24
 """Letters of a label: it fits beside the progress on a terminal of 80 columns."""
-_LIMIT: Final = 64 * 1024
+LIMIT: Final = 64 * 1024
+"""Bytes of fwsign.toml."""
 
 
 class Config(NamedTuple):
@@ -38,6 +41,7 @@ class Config(NamedTuple):
         key: the URI of the key that signs; None if there is a signer, or neither.
         chain: the file of that key's certificates.
         native: the signature for the chip.
+        policy: the file's path, and its table about who must sign; None if there is none.
     """
 
     vendor: str | None = None
@@ -49,6 +53,7 @@ class Config(NamedTuple):
     key: str | None = None
     chain: Path | None = None
     native: NativeSettings = NativeSettings()
+    policy: tuple[Path, Any] | None = None
 
 
 def load() -> Config:
@@ -68,6 +73,7 @@ def load() -> Config:
     native = NativeSettings()
     if path and native_settings.TABLE in content:
         native = native_settings.read(path, content.pop(native_settings.TABLE))
+    policy = (path, content.pop(POLICY)) if path and POLICY in content else None
     said: dict[str, str] = content
     if path:
         said |= {key: str(path.parent / said[key]) for key in PATHS if key in said}
@@ -91,6 +97,7 @@ def load() -> Config:
         said.get("key"),
         chain,
         native,
+        policy,
     )
 
 
@@ -162,12 +169,12 @@ def _owner(path: Path) -> int | None:
 def _parse(path: Path) -> dict[str, Any]:
     try:
         # Editors on Windows write a byte order mark at the beginning.
-        content = tomllib.loads(read_bytes(path, _LIMIT).decode("utf-8-sig"))
+        content = tomllib.loads(read_bytes(path, LIMIT).decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # bad TOML or UTF-8, or too deeply nested
         words = str(error)
         raise Failed("io.config", f"{path}: {words[:1].lower()}{words[1:]}") from None
     for key, value in content.items():
-        if key in (LABELS, native_settings.TABLE):
+        if key in (LABELS, POLICY, native_settings.TABLE):
             continue
         if key not in KEYS:
             raise Failed(

@@ -65,7 +65,9 @@ HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "sign with another signer: --signer NAME, or --key and --chain",
             "do not install this; sign again with a signer that is not revoked",
         ),
-        "untrusted.signers": ("more people must sign, or the policy asks for too many",),
+        "untrusted.signers": (
+            "more people must sign: fwsign cosign ENVELOPE; or the policy asks for too many",
+        ),
         "malformed.cbor": (_WHAT_IS_IT,),
         "malformed.envelope": (_WHAT_IS_IT,),
         "malformed.profile": (

@@ -121,6 +121,30 @@ class Verifier:
         mine = [one for one in signers if one.path and vendor in policy.vendors_of(one.path)]
         return tuple(issued for one in mine for issued in one.issued)
 
+    def survey(
+        self, envelope: bytes, *, at: datetime
+    ) -> tuple[tuple[VerifiedSigner, ...], tuple[Demand, ...]]:
+        """Judge each block, and what the blocks meet together of what roles demand.
+
+        It is no verdict on the release: whether it suits this device is not asked.
+
+        Args:
+            envelope: as for `verify`.
+            at: as for `verify`.
+
+        Returns:
+            The verdicts on all blocks, and the demands of the policy's roles, met or not.
+
+        Raises:
+            FwsignError: as `verify`, of the steps 1 to 5 and 7.
+        """
+        decoded, _, signers = self._read(envelope, utc(at))
+        with step(7):
+            manifest, text = decode_content(decoded)
+        signers = tuple(self._limit_to_vendor(one, manifest, text) for one in signers)
+        paths = [path for _, path in counted(signers)]
+        return signers, judge_signers(self._policy.signers, paths) if self._policy.signers else ()
+
     def _read(
         self, envelope: bytes, at: datetime
     ) -> tuple[Envelope, bytes, tuple[VerifiedSigner, ...]]:

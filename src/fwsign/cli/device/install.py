@@ -190,6 +190,9 @@ def _show(device: "Device", done: "Installed") -> None:
         ui.out(f"  component  {component.name}, {component.size} bytes, {digest[:16]}...")
     for one, path in release.counted:
         ui.out(f"  signer     {path.name}, {one.algorithm}")
+    for demand in release.demands:
+        for part in demand.clauses:
+            ui.out(f"  {demand.name:<10} {part}")
     for name in release.unchecked:
         ui.painted("  unchecked", "yellow", f"{name} (by {Path(device.path)})")
     for line in (*release.notes, *done.notes):

@@ -3,7 +3,7 @@
 
 import io
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final
@@ -13,6 +13,7 @@ import typer
 from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.options import JSON
+from fwsign.cli.policies import POLICY
 from fwsign.errors import Failed, FwsignError
 from fwsign.format.suit_labels import ENVELOPE_HEAD
 
@@ -67,12 +68,14 @@ def show(
     as_hex: Annotated[
         bool, typer.Option("--hex", help="Print the same things as their bytes, in DER.")
     ] = False,
+    policy: POLICY = None,
     as_json: JSON = False,
 ) -> None:
     """Show what a file is, by its content.
 
     Nothing is verified here, and no passphrase is asked for: of an encrypted key it says how it is
-    encrypted, and whether that is strong.
+    encrypted, and whether that is strong. Only the signers of an envelope are judged, if there is a
+    policy about them: it says which parts they meet, and what is missing.
     """
     given = [f"--{name}" for name, on in (("all", every), ("pem", as_pem), ("hex", as_hex)) if on]
     if len(given) > 1:
@@ -81,7 +84,7 @@ def show(
     if as_pem or as_hex:
         _print_raw(file, opened, "pem" if as_pem else "hex", as_json=as_json)
     else:
-        print_cards(file, _cards(file, opened, every=every), as_json=as_json)
+        print_cards(file, _cards(file, opened, policy, every=every), as_json=as_json)
 
 
 def _print_raw(file: Path, opened: BinaryIO, form: "raw.Form", *, as_json: bool) -> None:
@@ -120,12 +123,16 @@ def print_cards(file: Path | str, found: list[dict[str, Any]], *, as_json: bool)
     if as_json:
         ui.print_json({"file": str(file), "content": found})
         return
+    from fwsign.cli.show import tree  # for people alone
+
     for one in found:
-        for line in _lines(one):
+        for line in tree.lines(one):
             ui.out(line)
 
 
-def _cards(file: Path, opened: BinaryIO, *, every: bool) -> list[dict[str, Any]]:
+def _cards(
+    file: Path, opened: BinaryIO, policy: Path | None, *, every: bool
+) -> list[dict[str, Any]]:
     from fwsign.cli.show import any_file
     from fwsign.files import io_error
 
@@ -135,7 +142,11 @@ def _cards(file: Path, opened: BinaryIO, *, every: bool) -> list[dict[str, Any]]
                 return [alone]
             found = _recognised(file, opened)
             if isinstance(found, bytes):
-                return [_envelope(found, every=every)]
+                from fwsign.cli.show.policy import card as judged
+
+                return [{**_envelope(found, every=every), **judged(found, policy)}]
+            if policy is not None:
+                ui.usage(f"--policy is for envelopes, and {file} is none")
             if found is not None:
                 from fwsign.cli.show import cards
 
@@ -205,9 +216,13 @@ def _envelope(data: bytes, *, every: bool) -> dict[str, Any]:
     from fwsign.format import cbor
     from fwsign.format.envelope import decode_envelope
     from fwsign.signing.release import DEVICE_DATA
+    from fwsign.signing.request import is_request
 
     envelope = decode_envelope(data)
-    found: dict[str, Any] = {"kind": "SUIT envelope, not verified here", "size": len(data)}
+    kind = "SUIT envelope, not verified here"
+    if is_request(data):
+        kind = "signature request: fwsign digest --show FILE prints the page to compare"
+    found: dict[str, Any] = {"kind": kind, "size": len(data)}
     found |= _manifest(envelope)
     if (policy := envelope.integrated.get(f"#{DEVICE_DATA}")) is not None:
         from fwsign.cli.show.device_policy import card  # few releases have one
@@ -306,34 +321,3 @@ def _block(data: bytes, room: int, *, every: bool) -> tuple[dict[str, Any], int]
 def _too_much(crl: bytes) -> dict[str, Any]:
     words = f"the envelope has more than {CRLS_SHOWN} bytes of CRLs"
     return {"kind": "CRL", "size": len(crl), "not shown": words}
-
-
-def _lines(value: Any, indent: str = "") -> Iterator[str]:
-    """Lay out a card as an indented tree."""
-    for key, item in value.items():
-        if item is None or item in ([], {}):
-            continue
-        if isinstance(item, dict):
-            yield f"{indent}{key}"
-            yield from _lines(item, indent + "  ")
-        elif key == "map":
-            from fwsign.cli.show.images import picture
-
-            yield f"{indent}{key}"
-            yield from (f"{indent}  {line}" for line in picture(item))
-        elif key == "notes":
-            yield from (f"{indent}note: {line}" for line in item)
-        elif key == "parts":  # the map and the words say it
-            continue
-        elif isinstance(item, list):
-            for one in item:
-                if isinstance(one, str):
-                    yield f"{indent}{key}: {one}"
-                    continue
-                yield f"{indent}{key}"
-                yield from _lines(one, indent + "  ")
-        elif key == "diagnostic":  # made here, of lines
-            yield f"{indent}{key}"
-            yield from (f"{indent}  {line}" for line in str(item).splitlines())
-        else:
-            yield f"{indent}{key}: {item}"

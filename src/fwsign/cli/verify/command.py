@@ -12,6 +12,7 @@ import typer
 from fwsign.cli import answer, config, inputs, ui
 from fwsign.cli.command import Command, examples, grouped
 from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON
+from fwsign.cli.policies import POLICY
 from fwsign.cli.verify import any_file
 from fwsign.cli.verify.demands import (
     ANCHORS,
@@ -94,6 +95,7 @@ def verify(
     device: DeviceOptions,
     crl: CRLS = None,
     at: AT = None,
+    policy: POLICY = None,
     profile: PROFILE = "strict",
     revocation: _REVOCATION = None,
     token: TokenOptions,
@@ -122,6 +124,7 @@ def verify(
         revocation=revocation,
         allow_example_keys=allow_example_keys,
         token=token,
+        policy=policy,
     )
     if (alone := any_file.pairs(envelope, payloads or ())) or minisign_key is not None:
         _verify_alone(alone, demands, settings, minisign_key, time, as_json=as_json)

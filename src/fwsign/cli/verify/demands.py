@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias
 import typer
 
 from fwsign import spans
-from fwsign.cli import config, inputs, ui
+from fwsign.cli import config, inputs, policies, ui
 from fwsign.cli.options import PRODUCT_OF_DEVICE, TSA_ANCHORS, named
 
 if TYPE_CHECKING:
@@ -101,14 +101,16 @@ class Demands:
     revocation: str | None
     allow_example_keys: bool
     token: TokenOptions | None = None
+    policy: Path | None = None
 
 
 class Trust(NamedTuple):
-    """Anchors, the files they came from, and the policy."""
+    """Anchors, the files they came from, the policy, and the file that it came from."""
 
     anchors: "Sequence[Anchor]"
     places: Sequence[Path]
     policy: "DevicePolicy"
+    judged_by: Path | None = None
 
 
 def gather(
@@ -123,6 +125,9 @@ def gather(
     """
     from fwsign.verify.policy import DevicePolicy, pins_for  # only once the line is read
 
+    given = policies.chosen(demands.policy, settings)
+    if given is not None and given.device is not None:
+        return _as_device(demands, given, given.device)
     if demands.profile not in ("strict", "compat"):
         ui.usage(f'"{demands.profile}" is not a profile', "choose strict or compat")
     device, token = demands.device, demands.token or TokenOptions()
@@ -147,8 +152,37 @@ def gather(
         allow_example_keys=demands.allow_example_keys,
         require_token=token.require_token,
         tsa_anchors=tuple(inputs.load_anchors(token.tsa_anchor or ())),
+        signers=given.signers if given else None,
     )
-    return Trust(anchors, places, policy)
+    return Trust(anchors, places, policy, given.path if given else None)
+
+
+def _as_device(
+    demands: Demands,
+    given: policies.GivenPolicy,
+    device: "tuple[Sequence[Anchor], DevicePolicy]",
+) -> Trust:
+    """Judge as a device does by its device.toml, and by what only a memory would add."""
+    own, token = demands.device, demands.token or TokenOptions()
+    said = {
+        "--anchor": demands.anchor,
+        "--vendor": own.vendor,
+        "--product": own.product,
+        "--require": own.require != 1,
+        "--profile": demands.profile != "strict",
+        "--revocation": demands.revocation,
+        "--tsa-anchor": token.tsa_anchor,
+        "--require-token": token.require_token,
+    }
+    if typed := next((name for name, value in said.items() if value), None):
+        ui.usage(f"{typed} with --policy {given.path}", "that file says what the device demands")
+    anchors, policy = device
+    more = policy._replace(
+        min_sequence=own.min_sequence,
+        crls=tuple(inputs.load_pem(demands.crl or (), "X509 CRL", "CRL")),
+        allow_example_keys=demands.allow_example_keys,
+    )
+    return Trust(anchors, [given.path], more, given.path)
 
 
 def _revocation(typed: str | None, without_crls: "Revocation") -> "tuple[Revocation, timedelta]":

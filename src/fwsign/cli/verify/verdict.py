@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fwsign.cli import answer, ui
+from fwsign.cli import answer, policies, ui
 from fwsign.cli.verify.attachment_files import attachments_of
 from fwsign.cli.verify.payload_files import list_used
 from fwsign.format.component import Component
+from fwsign.format.native import BY_HASH
 from fwsign.receipts.facts import (
     attachment_facts,
     component_facts,
@@ -76,6 +77,7 @@ def as_json(view: Verdict) -> dict[str, Any]:
             for one in attachments_of(release)
         ],
         "signers": [_signer_as_json(one) for one in release.signers],
+        "policy": policies.facts(release.demands),
         "anchors": [str(place) for place in view.anchors],
         "notes": view.notes,
     }
@@ -91,7 +93,10 @@ def _checked_by(view: Verdict, component: Component) -> str | None:
 def _native_as_json(view: Verdict, component: Component) -> dict[str, Any]:
     """Return what is stated of a native signature, and checked where the payload is here."""
     stated = view.release.native(component)
-    return {} if stated is None else {"native": stated.as_json()}
+    if stated is None:
+        return {}
+    left = {"signature_checked": False} if stated.kind in BY_HASH else {}
+    return {"native": {**stated.as_json(), **left}}
 
 
 def _signer_as_json(one: VerifiedSigner) -> dict[str, Any]:
@@ -116,6 +121,20 @@ _HOW_TO_CHECK = {
 }
 
 
+def _show_signers(release: VerifiedRelease) -> None:
+    for one in release.signers:
+        if one.path is None or one.refusal is not None:
+            ui.out(f"  not counted: {one.refusal}")
+            continue
+        names = [*(c.name for c in one.path.certificates), one.path.anchor.name]
+        ui.out(f"  signer     {' < '.join(names)}, {one.algorithm}")
+        if one.signed_at is not None:
+            ui.out(f"  signed     {one.signed_at} or before, says {one.tsa}")
+    for demand in release.demands:
+        for part in demand.clauses:
+            ui.out(f"  {demand.name:<10} {part}")
+
+
 def show(envelope: Path, view: Verdict) -> None:
     """Print the verdict for people."""
     release, text = view.release, view.release.text
@@ -126,14 +145,7 @@ def show(envelope: Path, view: Verdict) -> None:
         ui.out(f"  notice     {words}")
     if release.manifest.use_before is not None:
         ui.out(f"  use before {rfc3339(release.manifest.use_before)}")
-    for one in release.signers:
-        if one.path is None or one.refusal is not None:
-            ui.out(f"  not counted: {one.refusal}")
-            continue
-        names = [*(c.name for c in one.path.certificates), one.path.anchor.name]
-        ui.out(f"  signer     {' < '.join(names)}, {one.algorithm}")
-        if one.signed_at is not None:
-            ui.out(f"  signed     {one.signed_at} or before, says {one.tsa}")
+    _show_signers(release)
     _show_content(view)
     for place in view.anchors:
         ui.out(f"  anchor     {place}")

@@ -1,4 +1,4 @@
-"""Whatever a document has as its values: it is recognised, none, or refused with a code."""
+"""Whatever is in place of its values, a document is recognised, none, or refused with a code."""
 
 import json
 import random

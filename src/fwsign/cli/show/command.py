@@ -3,7 +3,7 @@
 
 import io
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final
@@ -123,8 +123,10 @@ def print_cards(file: Path | str, found: list[dict[str, Any]], *, as_json: bool)
     if as_json:
         ui.print_json({"file": str(file), "content": found})
         return
+    from fwsign.cli.show import tree  # for people alone
+
     for one in found:
-        for line in _lines(one):
+        for line in tree.lines(one):
             ui.out(line)
 
 
@@ -314,34 +316,3 @@ def _block(data: bytes, room: int, *, every: bool) -> tuple[dict[str, Any], int]
 def _too_much(crl: bytes) -> dict[str, Any]:
     words = f"the envelope has more than {CRLS_SHOWN} bytes of CRLs"
     return {"kind": "CRL", "size": len(crl), "not shown": words}
-
-
-def _lines(value: Any, indent: str = "") -> Iterator[str]:
-    """Lay out a card as an indented tree."""
-    for key, item in value.items():
-        if item is None or item in ([], {}):
-            continue
-        if isinstance(item, dict):
-            yield f"{indent}{key}"
-            yield from _lines(item, indent + "  ")
-        elif key == "map":
-            from fwsign.cli.show.images import picture  # of images alone
-
-            yield f"{indent}{key}"
-            yield from (f"{indent}  {line}" for line in picture(item))
-        elif key == "notes":
-            yield from (f"{indent}note: {line}" for line in item)
-        elif key == "parts":  # the map and the words say it
-            continue
-        elif isinstance(item, list):
-            for one in item:
-                if isinstance(one, str):
-                    yield f"{indent}{key}: {one}"
-                    continue
-                yield f"{indent}{key}"
-                yield from _lines(one, indent + "  ")
-        elif key == "diagnostic":  # made here, of lines
-            yield f"{indent}{key}"
-            yield from (f"{indent}  {line}" for line in str(item).splitlines())
-        else:
-            yield f"{indent}{key}: {item}"

@@ -22,7 +22,7 @@ from fwsign.verify import Anchor
 
 now = datetime.now(UTC)
 pki = Pki("pki")
-signer = signer_from_uri(str(pki.key_path("release")), lambda: None)  # no passphrase
+signer = signer_from_uri(pki.key_uri("release"), lambda: None)  # no passphrase
 release = describe(
     [ReleaseFile(Path("build.bin"), file_identifier("build.bin"))],
     Text("acme.example", "gateway-x1", "2.4.1"),

@@ -14,7 +14,7 @@ from fwsign.format.text import Text
 from fwsign.keys.file import FileSigner
 from fwsign.signing.envelope import CRL_MARGIN, Identity, TimeStamping, sign
 from fwsign.signing.release import MAX_EMBEDDED_SIZE, Release, ReleaseFile, describe
-from fwsign.signing.staple import staple
+from fwsign.signing.stapling import staple
 from fwsign.spans import CLOCK_TOLERANCE
 from fwsign.x509.crl import parse_crl
 from support import (

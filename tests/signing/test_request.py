@@ -30,7 +30,7 @@ from fwsign.signing.request import (
     request,
     to_sign,
 )
-from fwsign.signing.staple import staple
+from fwsign.signing.stapling import staple
 from fwsign.x509.certificate import parse_certificate
 from support import NOW, PAYLOAD, PRODUCT, VENDOR, Pki, make_crl, make_leaf, make_pki, refused
 

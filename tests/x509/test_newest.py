@@ -10,7 +10,7 @@ from cryptography import x509
 from fwsign.format import cose
 from fwsign.format.cose import MAX_CRL_SIZE, MAX_CRLS
 from fwsign.format.envelope import decode_envelope
-from fwsign.signing.staple import staple
+from fwsign.signing.stapling import staple
 from fwsign.x509.crl import newest, parse_crl
 from lint_kit import codes, fill, findings
 from support import make_crl, make_pki, refused, sign_with, verify

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from fwsign.signing.attachments import AttachedFile, read_attachment
     from fwsign.signing.envelope import Identity, TimeStamping, sign
     from fwsign.signing.release import Release, ReleaseFile, describe
-    from fwsign.signing.staple import staple
+    from fwsign.signing.stapling import staple
     from fwsign.signing.tsa_client import request_token
 
 __all__ = [
@@ -94,7 +94,7 @@ _PLACES = {
     "request_token": "signing.tsa_client",
     "sign": "signing.envelope",
     "signer_from_uri": "keys",
-    "staple": "signing.staple",
+    "staple": "signing.stapling",
 }
 """Where each name is; a module is imported when one of its names is used."""
 

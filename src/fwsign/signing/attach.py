@@ -20,7 +20,7 @@ from fwsign.signing.envelope import (
 )
 from fwsign.signing.foreign import explain, readings, verifies
 from fwsign.signing.request import refuse_again, signers_of
-from fwsign.signing.staple import carried_crls
+from fwsign.signing.stapling import carried_crls
 from fwsign.verify.policy import DevicePolicy, Slot
 from fwsign.verify.verifier import Verifier
 

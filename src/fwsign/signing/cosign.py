@@ -22,7 +22,7 @@ from fwsign.signing.envelope import (
     sign_block,
     used_crls,
 )
-from fwsign.signing.staple import carried_crls
+from fwsign.signing.stapling import carried_crls
 from fwsign.verify.policy import DevicePolicy
 from fwsign.verify.verified import VerifiedRelease
 from fwsign.verify.verifier import Verifier

@@ -25,7 +25,7 @@ from fwsign.keys import Signer
 from fwsign.signing import parsed
 from fwsign.signing.checked import check_key, sign_message
 from fwsign.signing.release import Release
-from fwsign.signing.staple import carried_crls
+from fwsign.signing.stapling import carried_crls
 from fwsign.spans import CLOCK_TOLERANCE
 from fwsign.verify.policy import DevicePolicy, Slot
 from fwsign.verify.verified import VerifiedRelease

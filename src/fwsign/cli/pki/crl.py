@@ -170,7 +170,7 @@ def _read(paths: Sequence[Path], pki: "Pki") -> "list[x509.CertificateRevocation
     from fwsign.format.library import PARSE_ERRORS
     from fwsign.format.suit_labels import ENVELOPE_HEAD
     from fwsign.pki.crls import signed_by
-    from fwsign.signing.staple import carried_crls
+    from fwsign.signing.stapling import carried_crls
 
     issuers = [pki.certificate(name) for name in pki.authorities()]
     found = []

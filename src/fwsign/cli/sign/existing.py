@@ -20,7 +20,7 @@ from fwsign.format.cose import decode_block
 from fwsign.format.envelope import MAX_ENVELOPE_SIZE, Envelope, decode_envelope
 from fwsign.format.suit import decode_manifest, encode_manifest
 from fwsign.format.suit_labels import ENVELOPE_HEAD
-from fwsign.signing.staple import staple
+from fwsign.signing.stapling import staple
 from fwsign.x509.certificate import parse_certificate
 
 if TYPE_CHECKING:

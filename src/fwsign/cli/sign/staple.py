@@ -61,8 +61,8 @@ def staple(
     from fwsign.files import write_atomic
     from fwsign.format.envelope import MAX_ENVELOPE_SIZE
     from fwsign.signing.envelope import check_margin, known_time
-    from fwsign.signing.staple import carried_crls
-    from fwsign.signing.staple import staple as staple_it
+    from fwsign.signing.stapling import carried_crls
+    from fwsign.signing.stapling import staple as staple_it
 
     if crl and pki:
         ui.usage("--crl and --pki exclude each other")

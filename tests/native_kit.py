@@ -35,6 +35,7 @@ def private(name: str) -> Any:
     if kind == "ed25519":
         return ed25519.Ed25519PrivateKey.generate()
     curves: dict[str, Any] = {
+        "k256": ec.SECP256K1,
         "p192": ec.SECP192R1,
         "p256": ec.SECP256R1,
         "p384": ec.SECP384R1,

@@ -221,7 +221,9 @@ def test_a_flasher_leaves_a_kind_that_it_does_not_install(modems: Changed) -> No
 
 # --- chips ----------------------------------------------------------------------------------
 
-LAST_CHIP = '    Chip("esp32s31", 32, 0x2000, 0x3101F7C1, *_LARGE, flashed=False),\n'
+LAST_CHIP = (
+    '    Chip("esp32s31", 32, 0x2000, 0x3101F7C1, *_LARGE, secure_boot=_P384, flashed=False),\n'
+)
 
 
 def test_a_chip_added_to_the_table_is_signed_for_and_can_be_named_as_a_board(

@@ -1,5 +1,6 @@
 """`fwsign digest` and `fwsign attach`: the signature is made by other programs."""
 
+import base64
 import json
 import shutil
 import subprocess
@@ -8,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from bao_kit import Bao, bao  # noqa: F401 - a fixture
 from cli.kit import good, refused, run, tree
 from fwsign.format.envelope import decode_envelope
 from fwsign.keys.file import FileSigner, load_private_key
 from fwsign.pki.log import read_log
+from fwsign.signing import attach as attaching
 from fwsign.signing.request import read_request
 from softhsm_kit import SoftHsm, softhsm  # noqa: F401 - a fixture
 from support import PAYLOAD, require_program
@@ -93,7 +96,11 @@ def test_what_was_written() -> None:
     ]
     wanted = read_request(Path("build.bin.request").read_bytes())
     assert Path(TBS).read_bytes() == wanted.message
-    assert good("show", "build.bin.request")
+    assert good("show", "build.bin.request").startswith(
+        "kind: signature request: fwsign digest --show FILE prints the page to compare\n"
+    )
+    (told,) = json.loads(good("show", "build.bin.request", "--json"))["content"]
+    assert told["vendor"] == "acme.example"
 
 
 def test_the_envelope_is_verified_written_and_logged(away: Path) -> None:
@@ -174,6 +181,15 @@ def test_payloads_inside_go_with_the_request(away: Path) -> None:
     assert counted() == ["release"]
 
 
+def test_documents_are_on_the_page_and_in_the_envelope(away: Path) -> None:
+    (away / "sbom.spdx.json").write_text('{"spdxVersion": "SPDX-2.3"}')
+    page = good("digest", "build.bin", "--attach", "sbom.spdx.json")
+    assert "  document     sbom.spdx.json, 27 bytes, " in page
+    sign(away / "away.key", away / TBS, away / "sig")
+    good("attach", "build.bin.request", "sig")
+    assert counted() == ["release"]
+
+
 # --- several people ---------------------------------------------------------------------------
 
 
@@ -221,6 +237,33 @@ def test_a_signature_of_the_wrong_person_is_told(away: Path) -> None:
         'the signature is by the key of "bob", this request is for "release"',
         "attach it to the request that was made for that signer",
     )
+
+
+def test_two_people_who_attach_at_once_lose_no_signature(
+    away: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bob = signer(away, "p256", "bob")
+    good("digest", "build.bin")
+    good("digest", "--cosign", "build.bin.request", "--signer", "bob")
+    sign(away / "away.key", away / TBS, away / "sig")
+    sign(bob, away / "build.bin.bob.tbs", away / "bob.sig")
+    real = attaching.accepted
+
+    def meanwhile(*given: Any, **more: Any) -> Any:
+        monkeypatch.setattr(attaching, "accepted", real)
+        good("attach", "build.bin.bob.request", "bob.sig")
+        return real(*given, **more)
+
+    monkeypatch.setattr(attaching, "accepted", meanwhile)
+    refused(
+        run("attach", "build.bin.request", "sig"),
+        5,
+        "build.bin.suit has changed since it was read: somebody else attaches a signature",
+        "attach it again: both signatures are then in it",
+    )
+    assert counted() == ["bob"]
+    good("attach", "build.bin.request", "sig")
+    assert counted("build.bin.suit", "--require", 2) == ["bob", "release"]
 
 
 # --- refusals ---------------------------------------------------------------------------------
@@ -310,6 +353,11 @@ def test_a_request_that_was_changed_on_the_way_fits_no_signature(away: Path) -> 
     ("arguments", "error", "hint"),
     [
         (("--cosign", "--show", "x"), "--cosign and --show exclude each other", None),
+        (
+            ("build.bin", "-o", "-"),
+            "--output - has no room for a request and what is to be signed",
+            "name a file",
+        ),
         (("--prehash", "--mu", "x"), "--prehash and --mu exclude each other", "--mu is for ML-DSA"),
         (
             ("build.bin", "--chain", "a.pem", "--signer", "b"),
@@ -486,6 +534,25 @@ def test_ml_dsa_by_its_mu(away: Path) -> None:
     mu = (away / f"{TBS}.mu").read_bytes()
     assert len(mu) == 64
     (away / "sig").write_bytes(key.sign_mu(mu))
+    good("attach", "build.bin.request", "sig")
+    assert counted() == ["one"]
+
+
+@pytest.mark.parametrize(("alg", "hashed"), [("p256", "sha2-256"), ("ml-dsa-65", None)])
+def test_what_openbao_prints_is_attached(
+    away: Path,
+    bao: Bao,  # noqa: F811 - the fixture
+    alg: str,
+    hashed: str | None,
+) -> None:
+    key = bao.make(alg, f"attach-{alg}")
+    vendor = ("--vendor", "acme.example")
+    good("pki", "issue", "signer", "one", *vendor, "--key", key, env=bao.environment())
+    good("digest", "build.bin", "--signer", "one")
+    asked = {"input": base64.b64encode((away / TBS).read_bytes()).decode()}
+    path = f"transit/sign/attach-{alg}" + (f"/{hashed}" if hashed else "")
+    (away / "sig").write_text(bao.api("POST", path, asked).body["data"]["signature"])
+    assert (away / "sig").read_text().startswith("vault:v1:")
     good("attach", "build.bin.request", "sig")
     assert counted() == ["one"]
 

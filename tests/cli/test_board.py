@@ -37,6 +37,20 @@ def test_a_board_is_described_without_a_release() -> None:
     assert words[-1] == "0x200000 ota_1 blank"
 
 
+def test_the_keys_of_secure_boot_are_told() -> None:
+    one, other = "ab" * 32, "cd" * 32
+    port = f"{ONE}&lock=secure-boot&key={one}&key={other}:revoked&security-version=3"
+    assert good("board", port).splitlines()[4:8] == [
+        "  locks     secure boot",
+        f"  boot key  {one}",
+        f"  boot key  {other} (revoked)",
+        "  security  version 3",
+    ]
+    details = json.loads(good("board", port, "--json"))["board"]["details"]
+    assert details["secure boot key 1"] == f"{other} (revoked)"
+    assert (details["secure boot key 0"], details["security version"]) == (one, "3")
+
+
 def test_json_has_the_same() -> None:
     found = json.loads(good("board", ONE, "--json", "--no-stub"))
     assert (found["port"], found["board"]["identity"]) == (ONE, "mac:a0b765c1d2e3")

@@ -82,7 +82,18 @@ def test_new_wants_a_label_and_a_token(softhsm: SoftHsm) -> None:
         f"{uri} gives the new key no label",
         "name it: object=LABEL",
     )
-    refused(run("key", "new", "awskms:alias/x"), 5, "keys of awskms: are made by its own tools")
+    for scheme, begin in (
+        ("awskms", "aws kms create-key"),
+        ("openbao", "bao write -f transit/keys/NAME"),
+        ("ssh-agent", "ssh-keygen -t ed25519"),
+        ("vault", "vault write -f transit/keys/NAME"),
+    ):
+        found = run("key", "new", f"{scheme}:x")
+        assert (found.status, found.errors[0]) == (
+            5,
+            f"error: keys of {scheme}: are made by its own tools",
+        )
+        assert found.errors[1].startswith(f"hint: as in: {begin}")
 
 
 def test_show_describes_a_key(softhsm: SoftHsm) -> None:

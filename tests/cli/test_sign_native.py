@@ -1,7 +1,6 @@
 """`fwsign sign --native`: the signature for the chip, made before the manifest over its result."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 from bao_kit import Bao
 from cli.kit import environment, good, program, refused, run, tree
 from fwsign import files as atomic
+from fwsign.keys.file import FileSigner, load_private_key
 from images_kit import FACTORY, boot, table
 from native_kit import (
     app,
@@ -232,9 +232,11 @@ class TestWithoutAKey:
         image = bytearray(espsecure_sign(app(), "p256", "p256 other", folder=esp))
         image[-4096 + 110] ^= 1
         (esp / "app.bin").write_bytes(image)
-        found = sign()
-        assert found.status == 1
-        assert f"error: {KIND}: crc of signature 0: expected 0x" in found.err
+        for found in (sign(), run("sign", "app.bin")):  # stated or not
+            assert found.status == 1
+            assert f"error: app.bin: {KIND}: crc of signature 0: expected 0x" in found.err
+            assert "hint: it was changed after it was signed for its chip; sign it" in found.err
+            assert not (esp / "app.bin.suit").exists()
 
     def test_without_native_the_release_says_nothing(self, esp: Path) -> None:
         (esp / "app.bin").write_bytes(espsecure_sign(app(), "p256", folder=esp))
@@ -426,8 +428,8 @@ def test_each_key_has_its_own_passphrase(esp: Path) -> None:
     assert b"second word" not in every
 
 
-def test_killing_leaves_a_whole_image_or_none(today: Path) -> None:
-    """A fault at each write: what is there afterwards is whole, and the next run goes on."""
+def test_killed_between_its_files_it_goes_on(today: Path) -> None:
+    """Killed between its two files, the image is whole, and the next run goes on with it."""
     (today / "app.bin").write_bytes(app(secure_version=7))
     key_file(today, "p256")
     words = ("sign", "app.bin", *ESP, "--native-key", "p256.key")
@@ -441,14 +443,6 @@ def test_killing_leaves_a_whole_image_or_none(today: Path) -> None:
 
 
 # --- keys of three houses -------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def bao(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bao]:
-    server = Bao(tmp_path_factory.mktemp("bao"))
-    server.start()
-    yield server
-    server.stop()
 
 
 @pytest.mark.parametrize("alg", ["rsa3072", "p256"])
@@ -475,3 +469,26 @@ def test_three_signatures_by_a_file_softhsm_and_openbao(
     everything = b"".join(one or b"" for one in tree(esp).values()) + found.err.encode()
     assert softhsm.pin.encode() not in everything
     assert bao.token.encode() not in everything
+
+
+class TestSigningElsewhere:
+    def test_the_image_is_signed_for_the_chip_before_its_request(self, esp: Path) -> None:
+        page = good("digest", "app.bin", *ESP, "--native-key", "p256.key", "--sequence", "7")
+        digest = espsecure_digest("p256", esp).hex()
+        assert (
+            f"  native       esp32c6@0x10000: {KIND}, security version 7, by {digest[:16]}" in page
+        )
+        assert f"    key        {' '.join(digest[at : at + 4] for at in range(0, 32, 4))}" in page
+        key = FileSigner(load_private_key(esp / "pki/private/release.key", lambda: None))
+        (esp / "sig").write_bytes(key.sign((esp / "app.signed.bin.tbs").read_bytes()))
+        good("attach", "app.signed.bin.request", "sig")
+        assert component("app.signed.bin.suit")["native"]["key_digests"] == [digest]
+
+    def test_what_the_settings_demand_is_demanded_here_too(self, esp: Path) -> None:
+        with_settings(esp, f'kind = "{KIND}"')
+        before = tree(esp)
+        found = run("digest", "app.bin")
+        same = run("sign", "app.bin", "--dry-run")
+        assert found.status != 0
+        assert found.errors == same.errors
+        assert tree(esp) == before

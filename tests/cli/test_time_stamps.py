@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 
 from cli.kit import good, refused, run
 from fwsign.cli import inputs
+from fwsign.keys.file import FileSigner, load_private_key
 from support import DAY, NOW, Entity, make_crl
 from tsa_kit import Tsa, make_tsa, token_in, with_tokens
 from tsa_server import rejected, serving, stamping
@@ -194,3 +195,34 @@ def test_a_cosigner_whose_token_does_not_count_signs_nothing(project: Path, fore
     assert found.status == 1
     assert "the path ends at issuer" in found.errors[0]
     assert (project / "build.bin.suit").read_bytes() == before
+
+
+def test_a_signature_from_elsewhere_is_stamped_when_it_is_attached(
+    foreign: Tsa, project: Path
+) -> None:
+    good("digest", "build.bin", "--crl", "tsa.crl")
+    key = FileSigner(load_private_key(project / "pki/private/release.key", lambda: None))
+    (project / "sig").write_bytes(key.sign((project / "build.bin.tbs").read_bytes()))
+    refused(
+        run("attach", "build.bin.request", "sig", "--tsa-anchor", "root.pem"),
+        2,
+        "--tsa-anchor without --tsa",
+        "fwsign attach --help shows how",
+    )
+    with serving(stamping(foreign)) as (url, _):
+        good("attach", "build.bin.request", "sig", "--tsa", url, "--tsa-anchor", "root.pem")
+    options = ("--tsa-anchor", "root.pem", "--require-token", "--json")
+    (signer,) = json.loads(good("verify", "build.bin.suit", *options))["release"]["signers"]
+    assert (signer["signed_at"], signer["tsa"]) == ("2026-11-22T12:00:00+00:00", "TSA 1")
+
+
+def test_a_signature_that_no_authority_stamps_is_not_attached(foreign: Tsa, project: Path) -> None:
+    del foreign
+    good("digest", "build.bin")
+    key = FileSigner(load_private_key(project / "pki/private/release.key", lambda: None))
+    (project / "sig").write_bytes(key.sign((project / "build.bin.tbs").read_bytes()))
+    log = (project / "pki/log.jsonl").read_bytes()
+    found = run("attach", "build.bin.request", "sig", "--tsa", "http://127.0.0.1:9/")
+    assert found.status == 5
+    assert not (project / "build.bin.suit").exists()
+    assert (project / "pki/log.jsonl").read_bytes() == log

@@ -18,6 +18,7 @@ from fwsign.flash.simulate import Simulated, check
 from images_kit import boot
 from native_kit import app, espsecure_digest, espsecure_sign
 from native_kit import held as held_key
+from picobin_kit import unsealed
 
 KIND = "esp-secure-boot-v2"
 KEYS = [hashlib.sha256(b"key %d" % number).digest() for number in range(3)]
@@ -227,8 +228,7 @@ def test_an_application_below_the_burnt_version_is_refused(own: int, least: int)
         plan(parts, "esp32c6", None, least)
     assert caught.value.code == "unsuitable.security-version"
     assert caught.value.message == (
-        f"esp32c6@0x10000 has security version {own}, the board's eFuses {least}: its boot loader "
-        "starts no older one"
+        f"esp32c6@0x10000 has security version {own}, the chip {least}: it starts no older one"
     )
     assert (caught.value.expected, caught.value.found) == (f"{least} or more", str(own))
     assert plan(parts, "esp32c6", None, own).regions
@@ -301,3 +301,32 @@ def test_a_simulated_board_starts_what_its_key_has_signed(tmp_path: Path) -> Non
         asked = uri(tmp_path, "esp32c6", f"security-version={version}", f"flash={flash}")
         with Simulated(asked) as board:
             assert words in str(board.started)
+
+
+# --- RP2350 ---------------------------------------------------------------------------------
+
+
+def pico(data: bytes, *locks: str) -> planning.Plan:
+    info = board_info(
+        kind="pico-uf2", chip="rp2350", digest=None, flash_size=1 << 22, locks=tuple(locks)
+    )
+    erased = b"\xff" * (1 << 22)
+    return planning.make(held({"rp2350@0x0": data}), info, lambda at, size: erased[at : at + size])
+
+
+def test_an_rp2350_with_secure_boot_takes_what_is_sealed(tmp_path: Path) -> None:
+    image = unsealed(size=4096 - 20)
+    with pytest.raises(Unsuitable) as caught:
+        pico(image, SECURE_BOOT)
+    assert caught.value.code == "unsuitable.locked"
+    assert caught.value.message == (
+        "the board has secure boot switched on, and rp2350@0x0 has no signature for it"
+    )
+    assert str(caught.value.hint).endswith("fwsign sign --native rp2350")
+    sealed = native.sign("rp2350", image, [held_key(tmp_path, "k256")])
+    assert pico(image).regions
+    assert pico(sealed, SECURE_BOOT).regions
+    at = sealed.rindex(b"\x09\x01\xa1\x00") if b"\x09\x01\xa1\x00" in sealed else len(sealed) - 60
+    changed = sealed[: at - 40] + bytes([sealed[at - 40] ^ 1]) + sealed[at - 39 :]
+    with pytest.raises(Tampered, match="rp2350"):
+        pico(changed, SECURE_BOOT)

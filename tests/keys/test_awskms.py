@@ -66,6 +66,7 @@ def kms(service: FakeKms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fa
     }
     for name, text in more.items():
         monkeypatch.setenv(f"AWS_{name}", text)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")  # boto3 would ask a proxy of the environment
     service.denied.clear()
     service.throttled = 0
     service.asked.clear()

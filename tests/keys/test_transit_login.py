@@ -2,6 +2,8 @@
 
 import base64
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,14 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from bao_kit import Bao
+from cli.kit import refused as refused_by_cli
+from cli.kit import run
+from fwsign.cli import inputs
 from fwsign.keys.held import HeldSigner, Scheme
+from fwsign.keys.stand_in import private_key
 from keys.contract import MESSAGE
 from keys.transit_kit import READ, SIGN, made, opened
-from support import refused
+from support import NOW, PAYLOAD, for_child, make_ca, make_leaf, refused
 
 pytestmark = pytest.mark.usefixtures("no_steering")
 
@@ -153,12 +159,12 @@ def test_a_token_of_more_than_a_word_is_not_sent_and_not_repeated(
     bao: Bao, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "token"
-    file.write_text("s.secret\r\nX-Other: 1")
+    file.write_text("s.secret X-Other: 1\r\n")
     with refused("key.passphrase", f"{file} is no token: it has spaces or characters") as caught:
         opened(bao.uri("p256", {"token-file": file}))
     assert "s.secret" not in repr(vars(caught.value))
     file.write_text("\n")
-    with refused("key.passphrase-missing", f"{file} is empty, expected a token"):
+    with refused("key.passphrase-missing", f"{file} is empty, a token is expected in its first"):
         opened(bao.uri("p256", {"token-file": file}))
     with refused("io.missing", "nowhere"):
         opened(bao.uri("p256", {"token-file": tmp_path / "nowhere"}))
@@ -243,3 +249,50 @@ def test_an_approle_logs_in(bao: Bao, tmp_path: Path) -> None:
     file.write_text("wrong")
     with refused("key.passphrase", f"refuses the login auth/approle/login with {file}: "):
         opened(uri)
+
+
+def test_the_token_of_a_login_is_revoked_at_the_end_of_the_process(
+    bao: Bao, tmp_path: Path
+) -> None:
+    made(bao, "p256", "p256")
+    bao.api("POST", "sys/auth/ending", {"type": "approle"})
+    policy = {"policy": SIGN.format("p256") + READ.format("p256")}
+    bao.api("PUT", "sys/policies/acl/release", policy)
+    bao.api("POST", "auth/ending/role/ci", {"token_policies": ["release"]})
+    role = bao.api("GET", "auth/ending/role/ci/role-id").body["data"]["role_id"]
+    file = tmp_path / "secret"
+    file.write_text(bao.api("POST", "auth/ending/role/ci/secret-id", {}).body["data"]["secret_id"])
+    way = {"token-file": None, "role-id": role, "secret-id-file": file, "auth": "ending"}
+    text = (
+        "import sys\nfrom fwsign.keys import signer_from_uri\n"
+        "signer = signer_from_uri(sys.argv[1], lambda: None)\n"
+        "signer.sign(b'message')\nprint(signer.key._session._token)\n"
+    )
+    words = [sys.executable, "-c", text, bao.uri("p256", way)]
+    done = subprocess.run(words, capture_output=True, text=True, env=for_child(), check=True)
+    token = done.stdout.strip()
+    assert token
+    assert bao.api("GET", "auth/token/lookup-self", token=token).status == 403
+
+
+def test_nobody_is_asked_to_type_a_token(
+    bao: Bao, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(inputs, "now", lambda: NOW)
+    uri = made(bao, "p256", "p256")
+    root = make_ca()
+    leaf = make_leaf(root, key=private_key(opened(uri)))
+    pem = b"".join(one.certificate.public_bytes(Encoding.PEM) for one in (leaf, root))
+    Path("chain.pem").write_bytes(pem)
+    Path("a.bin").write_bytes(PAYLOAD)
+    plain = bao.uri("p256", {"token-file": None})
+    options = ("--chain", "chain.pem", "--product", "x", "--force")
+    words = (
+        f"no token for {bao.address}: none in BAO_TOKEN or VAULT_TOKEN or ~/.vault-token, "
+        "and none was given"
+    )
+    hint = "bao login gets one; token-file=FILE in the URI names a file with it"
+    refused_by_cli(run("sign", "a.bin", "--key", plain, *options), 5, words, hint)
+    given = ("--pass", f"file:{bao.token_file}")
+    assert run("sign", "a.bin", "--key", plain, *options, *given).status == 0

@@ -452,3 +452,31 @@ def test_a_last_page_that_is_not_full_is_said(tmp_path: Path) -> None:
     (line,) = native.remarks(KIND, signed(tmp_path, bytes(data), "p256"))
     assert line.startswith("it does not fill its last page of 65536 bytes: the chip maps bytes")
     assert line.endswith("build it with --secure-pad-v2")
+
+
+# --- what `fwsign sign` asks ----------------------------------------------------------------
+
+
+def test_which_files_it_signs() -> None:
+    for data in (app(), boot("esp32c6"), merged("esp32c6")):  # the last only to refuse it
+        assert native.suits(KIND, data)
+    for data in (table(*FACTORY), b"bytes" * 99, b""):
+        assert not native.suits(KIND, data)
+
+
+def test_which_files_have_a_security_version() -> None:
+    assert native.has_version(KIND, app())
+    assert native.has_version(KIND, merged("esp32c6"))
+    assert not native.has_version(KIND, boot("esp32c6"))
+
+
+def test_one_image_is_the_same_with_and_without_signatures(tmp_path: Path) -> None:
+    once = signed(tmp_path, app(), "p256")
+    for one in (app(), once, signed(tmp_path, once, "p256 other"), app() + b"\xff" * 99):
+        assert native.same(KIND, one, once)
+    for other in (app(secure_version=8), boot("esp32c6"), b"bytes"):
+        assert not native.same(KIND, other, once)
+
+
+def test_a_kind_that_cannot_tell_has_answers_all_the_same() -> None:
+    assert native.remarks("mcuboot", b"") == []

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -19,9 +21,10 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
+from fwsign import native
 from fwsign.errors import Failed, FwsignError, Malformed, Tampered, Unsuitable
 from fwsign.keys import open_key
-from fwsign.keys.held import HeldKey
+from fwsign.keys.held import HeldKey, Scheme
 from fwsign.native.mcuboot import McubootOptions, read, sign
 from support import require_package
 
@@ -508,6 +511,68 @@ MUTATIONS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         "mcuboot image: trailer: expected erased flash or the magic, found ",
     ),
 }
+
+
+def test_a_key_of_another_kind_than_the_signature_is_refused(keys: Keys) -> None:
+    """A P-384 key over SHA-256: it verifies, and is none of MCUboot's algorithms."""
+    image, p384 = image_with_counter(keys), private("P-384")
+    tlvs = tlvs_of(image)
+    spki = p384.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    signature = p384.sign(image[:AREA], ec.ECDSA(hashes.SHA256()))
+    while len(signature) > 104:
+        signature = p384.sign(image[:AREA], ec.ECDSA(hashes.SHA256()))
+    forged = with_tlvs(image, [tlvs[0], (1, hashlib.sha256(spki).digest()), (0x22, signature)])
+    with pytest.raises(Tampered) as refusal:
+        read(forged, [p384.public_key()])
+    assert refusal.value.message == (
+        "mcuboot: signature 0: expected one that verifies with key "
+        f"{hashlib.sha256(spki).hexdigest()}, found another ECDSA P-256 signature"
+    )
+    full = with_tlvs(image, [tlvs[0], (2, spki), (0x22, signature)])
+    with pytest.raises(Tampered):
+        read(full)
+
+
+def test_a_key_in_another_encoding_is_refused(keys: Keys) -> None:
+    image, rsa_key = image_with_counter(keys), private("RSA-2048").public_key()
+    spki = rsa_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    tlvs = [tlvs_of(image)[0], (2, spki), (0x20, bytes(256))]
+    with pytest.raises(Malformed) as refusal:
+        read(with_tlvs(image, tlvs))
+    assert refusal.value.message == (
+        "mcuboot image: public key: expected a key in DER, found 294 bytes of something else"
+    )
+
+
+@pytest.mark.parametrize("kind", ["P-256", "RSA-2048"])
+def test_images_are_the_same_apart_from_random_signatures(kind: str, keys: Keys) -> None:
+    """A key that signs at random, as RSA and tokens do."""
+    key = RandomKey(keys.held(kind), private(kind, 0))
+    slot = HEADED._replace(pad=True, slot_size=0x8000)
+    for options in (HEADED, slot):
+        one, two = (sign(BODY, [key], security_version=1, options=options) for _ in range(2))
+        assert one != two
+        assert native.same("mcuboot", one, two)
+        other = sign(BODY, [key], security_version=2, options=options)
+        assert not native.same("mcuboot", one, other)
+    assert not native.same("mcuboot", sign(BODY, [key], options=HEADED), BODY)
+
+
+class RandomKey:
+    """A held key whose ECDSA is random."""
+
+    def __init__(self, held: HeldKey, own: Any) -> None:
+        self._held, self._own = held, own
+        self.place, self.public_key = held.place, held.public_key
+
+    def sign_raw(self, scheme: Any, data: bytes, digest: str = "") -> bytes:
+        if scheme is not Scheme.ECDSA:
+            return self._held.sign_raw(scheme, data, digest)
+        r, s = decode_dss_signature(self._own.sign(data, ec.ECDSA(Prehashed(hashes.SHA256()))))
+        return r.to_bytes(32, "big") + s.to_bytes(32, "big")
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS)

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_ds
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from cli.kit import SAMPLES
+from fwsign import native
 from fwsign.errors import Failed, Malformed, Tampered, Unsuitable
 from fwsign.images import recognise, uf2
 from fwsign.images.rp_chips import RP2350_ARM, RP2350_RISCV
@@ -23,7 +24,7 @@ from fwsign.keys import open_key
 from fwsign.keys.held import HeldKey
 from fwsign.native import rp2350
 from fwsign.native.rp2350 import Rp2350Options, key_point, otp_json, read, remarks, sign
-from picobin_kit import ARM, BASE, RISCV, block, check, image_type, unsealed, words
+from picobin_kit import ARM, BASE, RISCV, N, block, check, image_type, unsealed, words
 
 E10 = uf2.write_uf2(b"\xef" * 256, 0x10FFFF00, 0xE48BFF57).replace(
     struct.pack("<II", 0, 1), struct.pack("<II", 0, 2), 1
@@ -546,6 +547,60 @@ def test_a_long_loop_is_refused() -> None:
     assert refusal.value.message == (
         "rp2350 image: block loop: expected at most 16 blocks, found more"
     )
+
+
+def test_images_are_the_same_apart_from_random_signatures(tmp_path: Path) -> None:
+    def at_random(raw: bytes) -> bytes:
+        """Return the other signature of the same digest: s and n - s both verify."""
+        s = N - int.from_bytes(raw[32:], "big")
+        return raw[:32] + s.to_bytes(32, "big")
+
+    key, other = held(tmp_path), OddKey(held(tmp_path), at_random)
+    for given in (unsealed(), E10 + uf2.write_uf2(unsealed(), BASE, RP2350_ARM)):
+        one, two = sign(given, [key]), sign(given, [other])
+        assert one != two
+        assert native.same("rp2350", one, two)
+        assert not native.same("rp2350", one, sign(given, [key], security_version=1))
+        assert not native.same("rp2350", one, given)
+    assert native.suits("rp2350", given)
+    assert not native.suits("rp2350", bytes(5000))
+
+
+def test_a_partition_table_is_not_ignored_and_the_type_may_come_later(tmp_path: Path) -> None:
+    """The first block has partitions, the last one is the image; its type is its second item."""
+    first = 0x138
+    table = block(words(0x20A, 0))
+    own = block(words(0x203, BASE), image_type(ARM))
+    head = words(0x20082000, BASE + 0x201).ljust(first, b"\0")
+    at = first + len(table) + 100
+    data = head + block(words(0x20A, 0), following=at - first) + bytes(100)
+    data += block(words(0x203, BASE), image_type(ARM), following=first - at)
+    assert len(data) == at + len(own)
+    made = sign(data, [held(tmp_path)], security_version=2)
+    assert made[first + 4] == 0x0A
+    assert made[at + 4] == 0x7E
+    assert check(made).rollback == 2
+    found = read(made)
+    assert found is not None
+    assert found.security_version == 2
+
+
+@pytest.mark.parametrize("flags", [ARM, RISCV])
+def test_an_image_in_ram_is_refused(flags: int, tmp_path: Path) -> None:
+    given = uf2.write_uf2(unsealed(flags), 0x20000000, RP2350_ARM)
+    with pytest.raises(Failed) as refusal:
+        sign(given, [held(tmp_path)])
+    assert refusal.value.message == (
+        "rp2350: image: expected one that runs in flash, found one at 0x20000000, in ram"
+    )
+
+
+def test_a_block_that_is_not_for_flash_is_not_lost(tmp_path: Path) -> None:
+    given = bytearray(uf2.write_uf2(unsealed(), BASE, RP2350_ARM))
+    given[-512 + 8] |= 1
+    with pytest.raises(Failed) as refusal:
+        sign(bytes(given), [held(tmp_path)])
+    assert refusal.value.code == "io.format"
 
 
 def test_otp_json_is_picotools() -> None:

@@ -152,6 +152,8 @@ def test_what_is_no_request_is_refused(pki: Pki, release: Release) -> None:
     )
     with refused("io.format", "has no certificate"):
         read_request(encode_envelope(envelope._replace(blocks=(bare,))))
+    broken = encode_envelope(envelope._replace(blocks=(b"\xff",)))
+    assert not is_request(broken)
     none = encode_envelope(envelope._replace(blocks=()))
     assert not is_request(none)
     with refused("io.format", "0 of 0 blocks"):

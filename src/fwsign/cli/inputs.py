@@ -93,6 +93,15 @@ def passphrase_source(
 
     if source:
         _check_source(source)
+    return asking(get, asks=source is None)
+
+
+def asking(get: Callable[[], bytes | None], *, asks: bool) -> Callable[[], bytes | None]:
+    """Return a source of a passphrase that tells whether it asks a person.
+
+    Nobody types the token of a service; see `fwsign.keys.asks`.
+    """
+    vars(get)["asks"] = asks
     return get
 
 

@@ -64,7 +64,7 @@ class Passphrases:
                 self._typed.append(found)
             return found
 
-        return get
+        return inputs.asking(get, asks=source is None)
 
     def new(
         self, source: str | None, *, none: bool, what: str, option: str = "--pass"

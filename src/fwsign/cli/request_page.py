@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from fwsign.format.algorithms import ALGORITHMS, SHA256
 from fwsign.format.notice import Notice
 from fwsign.format.payload import digest
-from fwsign.receipts.facts import content_facts, notice_words
+from fwsign.receipts.facts import content_facts, native_words, notice_words
 from fwsign.signing.fingerprint import groups, words
 from fwsign.signing.request import signers_of
 
@@ -48,6 +48,7 @@ def page(wanted: "Request", seen: Mapping[str, str] | None = None) -> Iterator[s
         yield from _line("component", f"{one.name}, {one.size} bytes, payload {one.uri}")
         yield from _rows("  digest", groups(one.digest.value), _IN_A_ROW)
         yield from _line("  here", (seen or {}).get(one.name))
+    yield from _further(wanted)
     yield from _rows("manifest", groups(wanted.manifest_digest), _IN_A_ROW)
     yield ""
     yield from _signer(wanted)
@@ -56,6 +57,22 @@ def page(wanted: "Request", seen: Mapping[str, str] | None = None) -> Iterator[s
     yield from _line("to sign", f"{len(wanted.message)} bytes, which have this SHA-256:")
     yield from _rows("  digits", groups(sha256), _IN_A_ROW)
     yield from _rows("  words", [f"{one:<8}" for one in words(sha256)], _WORDS_IN_A_ROW)
+
+
+def _further(wanted: "Request") -> Iterator[str]:
+    """Yield what the text states of native signatures and documents."""
+    if wanted.text is None:
+        return
+    for one, native in zip(wanted.manifest.components, wanted.text.native, strict=False):
+        if native is not None:
+            yield from _line("native", f"{one.name}: {native_words(native)}")
+            for key in native.key_digests:
+                yield from _rows("  key", groups(key), _IN_A_ROW)
+    for document in wanted.text.attachments:
+        yield from _line(
+            "document", f"{document.name}, {document.size} bytes, {document.media_type}"
+        )
+        yield from _rows("  digest", groups(document.digest.value), _IN_A_ROW)
 
 
 def _signer(wanted: "Request") -> Iterator[str]:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from fwsign.errors import Unsuitable
-from fwsign.flash.boards.board import FLASH_ENCRYPTION, BoardInfo, Read, Run
+from fwsign.flash.boards.board import FLASH_ENCRYPTION, SECURE_BOOT, BoardInfo, Read, Run
 from fwsign.flash.boards.release import HeldRelease, Payload
 from fwsign.flash.device_data import Filled, lay_over
 from fwsign.flash.esp import plan as esp_plan
@@ -89,8 +89,9 @@ def make(
         Unsuitable: `unsuitable.device-data`, `unsuitable.chip`, `unsuitable.payload`,
             `unsuitable.region`, `unsuitable.flash-size`, `unsuitable.locked`,
             `unsuitable.partition`, `unsuitable.revision`, `unsuitable.flash-mode`,
-            `unsuitable.bootable`.
+            `unsuitable.bootable`, `unsuitable.security-version`.
         Malformed: `malformed.image`: a partition table in the release is damaged.
+        Tampered: `tampered.native`: a signature for the chip is wrong, on boards with secure boot.
     """
     payloads, notes = _for_this_chip(held, info)
     for payload in payloads:
@@ -98,6 +99,9 @@ def make(
     if FLASH_ENCRYPTION in info.locks:
         why = "it would not start what is written unencrypted"
         raise locked(FLASH_ENCRYPTION, why, "fwsign cannot flash boards with flash encryption")
+    if info.kind == "pico-uf2" and SECURE_BOOT in info.locks:
+        for payload in payloads:
+            _check_sealed(payload)
     pieces = [(one, run) for one in payloads for run in _runs(one, info, read)]
     for payload, run in pieces:
         _check_place(payload, run, info)
@@ -210,6 +214,18 @@ def _check_image(payload: Payload, info: BoardInfo) -> None:
         )
     if target is not None:
         raise payload.misplaced(target, f"{payload.chip}@0x{payload.offset:x}")
+
+
+def _check_sealed(payload: Payload) -> None:
+    """Refuse an image that the ROM of an RP2350 with secure boot would not start.
+
+    Whether it knows the key, PICOBOOT does not tell here.
+    """
+    from fwsign.native import rp2350  # for such boards alone
+
+    if rp2350.read(payload.data) is None:
+        hint = "seal it with the board's key: fwsign sign --native rp2350"
+        raise locked(SECURE_BOOT, f"{payload.component.name} has no signature for it", hint)
 
 
 def _runs(payload: Payload, info: BoardInfo, read: Read) -> Iterator[Run]:

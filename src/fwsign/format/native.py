@@ -12,6 +12,8 @@ from fwsign.format.suit import outside
 
 KINDS: Final = ("esp-secure-boot-v2", "mcuboot", "rp2350")
 """The kinds of native signatures."""
+BY_HASH: Final = ("mcuboot",)
+"""The kinds whose images name keys by hashes alone: without the keys no signature is checked."""
 MAX_KEYS: Final = 8
 """Keys of one component: an ESP knows three, an RP2350 four."""
 MAX_SECURITY_VERSION: Final = 0xFFFFFFFF

@@ -138,6 +138,14 @@ def open_key(uri: str, passphrase: Passphrase) -> HeldKey:
     return opened
 
 
+def asks(passphrase: Passphrase) -> bool:
+    """Tell whether a source of passphrases says by its attribute `asks` that it asks a person.
+
+    Such a source is not called for the token of a service, which nobody types.
+    """
+    return bool(getattr(passphrase, "asks", False))
+
+
 def is_file(uri: str) -> bool:
     """Tell whether a URI names a file.
 

@@ -36,7 +36,7 @@ STALL_SECONDS: Final = 10
 """The service's longest silence."""
 ATTEMPTS: Final = 4
 """How often a request is sent that is throttled, or has no answer."""
-_ARN: Final = re.compile(r"arn:aws[a-z-]*:kms:([a-z0-9-]+):\d{12}:(?:key|alias)/[A-Za-z0-9:/_-]+")
+_ARN: Final = re.compile(r"arn:aws[a-z-]*:kms:([a-z0-9-]+):\d+:(?:key|alias)/[A-Za-z0-9:/_-]+")
 _NAME: Final = re.compile(r"alias/[A-Za-z0-9:/_-]+|(?:mrk-)?[A-Za-z0-9-]+")
 _ALGORITHMS: Final = {
     Scheme.ECDSA: "ECDSA",

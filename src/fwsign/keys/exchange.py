@@ -246,7 +246,10 @@ def within(seconds: float, call: Callable[[], T]) -> T:
             failed.append(error)
 
     thread = threading.Thread(target=run, daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:  # none starts at the end of the process any more
+        return call()
     thread.join(seconds)
     if failed:
         raise failed[0]

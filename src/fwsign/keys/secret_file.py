@@ -29,17 +29,18 @@ def first_line(data: bytes) -> tuple[bytes, bool]:
     return line.rstrip(b"\r"), bool(end and rest.strip())
 
 
-def read_secret(path: Path, what: str) -> bytes:
+def read_secret(path: Path, what: str, limit: int = SECRET_LIMIT) -> bytes:
     """Read a secret from the first line of a file.
 
     Args:
         path: the file.
         what: the secret for errors, as in "the PIN".
+        limit: bytes of the file.
 
     Raises:
         Failed: `key.passphrase-missing` if it is empty; `io.*`.
     """
-    secret, _ = first_line(read_bytes(path, SECRET_LIMIT))
+    secret, _ = first_line(read_bytes(path, limit))
     if not secret:
         raise Failed(
             "key.passphrase-missing",

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fwsign.errors import Failed
-from fwsign.files import read_bytes
-from fwsign.keys import uri
+from fwsign.keys import asks, uri
+from fwsign.keys.secret_file import read_secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,8 +35,8 @@ OPTIONS: Final = (
     "token-file",
 )
 """Options of a URI that are about the login."""
-SECRET_LIMIT: Final = 16 * 1024
-"""Bytes of a file with a token."""
+TOKEN_LIMIT: Final = 16 * 1024
+"""Bytes of a file with a token; a JWT with many claims is long."""
 DEFAULT_PORT: Final = 8200
 """The port of `//HOST/`, as both programs listen on it."""
 _ENVIRONMENT: Final = {"openbao": ("BAO_", "VAULT_"), "vault": ("VAULT_",)}
@@ -105,7 +105,7 @@ def find_token(found: KeyUri, passphrase: Passphrase, where: str) -> tuple[str, 
 
     Args:
         found: the key's URI.
-        passphrase: asked if the token is nowhere else.
+        passphrase: called if the token is nowhere else, but not if it would ask a person.
         where: what the token is for, in words.
 
     Raises:
@@ -119,14 +119,15 @@ def find_token(found: KeyUri, passphrase: Passphrase, where: str) -> tuple[str, 
     helper = _helper()
     if helper is not None:
         return _in_file(str(helper)), str(helper)
-    if given := passphrase():
+    if not asks(passphrase) and (given := passphrase()):
         return word(given, "--pass"), "--pass"
+    login = f"{program(found.scheme)} login"
     raise Failed(
         "key.passphrase-missing",
         f"no token {where}: none in {_names(found, 'TOKEN')} or ~/{_HELPER}, and none was given",
         expected="a token",
         found="none",
-        hint="token-file=FILE in the URI names a file with it",
+        hint=f"{login} gets one; token-file=FILE in the URI names a file with it",
     )
 
 
@@ -191,7 +192,7 @@ def word(data: bytes, source: str) -> str:
 
 
 def _in_file(path: str) -> str:
-    return word(read_bytes(Path(path), SECRET_LIMIT), path)
+    return word(read_secret(Path(path), "a token", TOKEN_LIMIT), path)
 
 
 def _helper() -> Path | None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import http.client
 import json
@@ -79,6 +80,7 @@ class Session:
         """Revoke the token if this login has made it, and close the connections."""
         if self._revoke:
             self._revoke = False
+            atexit.unregister(self.close)
             with contextlib.suppress(FwsignError):  # it ends by itself
                 self.ask("POST", "auth/token/revoke-self", {})
         self._server.close()
@@ -105,6 +107,7 @@ class Session:
         except (AttributeError, KeyError, TypeError):
             raise self._odd(f"{path} gives no token") from None
         self._revoke = True
+        atexit.register(self.close)  # for those who never close the key
 
     def _answer(self, method: str, path: str, body: object) -> Reply:
         headers = {"X-Vault-Request": "true"}

@@ -3,20 +3,6 @@
 
 A kind is a module of this package with two functions. `sign` returns the signed image, and `read`
 what is there. Keys are held (`fwsign.keys.held`): raw signatures are all that is asked of them.
-
-```python
-from pathlib import Path
-
-from fwsign import native
-from fwsign.keys import open_key
-
-image = Path("app.bin").read_bytes()
-key = open_key("secure-boot.key", lambda: None)
-signed = native.sign("esp-secure-boot-v2", image, [key], security_version=None)
-found = native.read(signed)
-assert found is not None
-print(found.kind, [one.key_digest.hex() for one in found.signatures])
-```
 """
 
 from __future__ import annotations
@@ -26,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fwsign.errors import Failed, Tampered
-from fwsign.format.native import KINDS
+from fwsign.format.native import BY_HASH, KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -141,7 +127,7 @@ def read_as(kind: str, image: bytes, keys: Sequence[Any] = ()) -> Native | None:
         FwsignError: as `read`.
     """
     module = _module(kind)
-    known = {"keys": keys} if hasattr(module, "BY_HASH") else {}
+    known = {"keys": keys} if kind in BY_HASH else {}
     found: Native | None = module.read(image, **known)
     return found
 

@@ -22,7 +22,7 @@ from fwsign.images.esp_chips import BY_NAME, Chip
 from fwsign.images.esp_image import revision_name
 from fwsign.images.esp_part import read_one
 from fwsign.images.esp_partitions import SECTOR
-from fwsign.images.esp_signature import BLOCK, MAX_SIGNATURES, blocks, claims, is_blank
+from fwsign.images.esp_signature import BLOCK, blocks, claims, is_blank
 from fwsign.keys.held import HeldKey
 from fwsign.native import Native, NativeSignature, esp_block, refused, unsupported
 from fwsign.native.esp_block import KIND
@@ -176,9 +176,6 @@ def _verified(sector: bytes, digests: Mapping[str, bytes]) -> dict[int, NativeSi
     Raises:
         Tampered: `tampered.native`: one is wrong, or twice there.
     """
-    rest = sector[MAX_SIGNATURES * BLOCK.size :]
-    if not is_blank(rest):
-        raise refused(KIND, "bytes after the signatures", "all ff", rest.strip(b"\xff")[:4].hex())
     found: dict[int, NativeSignature] = {}
     for at, block in enumerate(blocks(sector) if sector else ()):
         if is_blank(block):

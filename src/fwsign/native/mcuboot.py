@@ -51,11 +51,9 @@ if TYPE_CHECKING:
 
     from fwsign.keys.held import HeldKey
 
-__all__ = ["BY_HASH", "OPTIONS", "McubootOptions", "read", "same", "sign"]
+__all__ = ["OPTIONS", "McubootOptions", "read", "same", "sign"]
 
 OPTIONS = McubootOptions
-BY_HASH = True
-"""Images name their keys by hashes alone: `read` takes the keys."""
 
 _COMPRESSED = 0x200 | 0x400
 _TYPES = {DIGESTS[name]: kind for kind, name in HASHES.items()}

@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import (
     Prehashed,
     decode_dss_signature,
@@ -67,7 +67,7 @@ def algorithm_of_key(public: Any) -> McubootAlgorithm:
         Failed: `key.unsupported`.
     """
     name = cose.key_name(public)
-    found = _ALGORITHMS.get(name)
+    found = algorithm_of_name(name)
     if found is None:
         raise Failed(
             "key.unsupported",
@@ -76,6 +76,11 @@ def algorithm_of_key(public: Any) -> McubootAlgorithm:
             found=name,
         )
     return found
+
+
+def algorithm_of_name(name: str) -> McubootAlgorithm | None:
+    """Return how a key of a name such as "P-256" signs images; None if MCUboot knows no such."""
+    return _ALGORITHMS.get(name)
 
 
 def by_tlv(tlv: int, digest: str, *, pure: bool) -> tuple[McubootAlgorithm, ...]:
@@ -133,8 +138,8 @@ def is_valid(public: Any, signature: bytes, hashed: bytes, digest: str, image: b
     """Tell whether a signature verifies.
 
     Args:
-        public: a key that MCUboot knows.
-        signature: the TLV's value.
+        public: a key of one of MCUboot's algorithms.
+        signature: the TLV's value, which has the form for this key.
         hashed: the digest of the image.
         digest: the digest's name.
         image: the hashed part where the signature is "pure"; else empty.
@@ -142,15 +147,11 @@ def is_valid(public: Any, signature: bytes, hashed: bytes, digest: str, image: b
     own: Any = cose.HASHES[digest]
     try:
         if isinstance(public, ec.EllipticCurvePublicKey):
-            if not is_der(signature):
-                return False
             public.verify(_unpadded(signature), hashed, ec.ECDSA(Prehashed(own)))
         elif isinstance(public, rsa.RSAPublicKey):
             public.verify(signature, hashed, cose.pss(own), Prehashed(own))
-        elif isinstance(public, ed25519.Ed25519PublicKey):
-            public.verify(signature, image or hashed)
         else:
-            return False
+            public.verify(signature, image or hashed)
     except InvalidSignature:
         return False
     return True

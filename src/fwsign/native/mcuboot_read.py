@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+from fwsign.format import cose
 from fwsign.images import mcuboot_tlvs, mcuboot_trailer
 from fwsign.images.base import damaged
 from fwsign.images.mcuboot_tlvs import (
@@ -31,6 +32,7 @@ from fwsign.images.mcuboot_tlvs import (
 from fwsign.native import Native, NativeSignature, refused
 from fwsign.native.mcuboot_keys import (
     McubootAlgorithm,
+    algorithm_of_name,
     by_tlv,
     is_der,
     is_valid,
@@ -191,7 +193,9 @@ def _checked(number: int, parts: McubootParts, keys: Sequence[Any]) -> NativeSig
     if public is None:
         return NativeSignature(algorithm.name, named)
     message = parts.data if parts.pure else b""
-    if not is_valid(public, pair.signature[1], parts.image.hash, parts.digest, message):
+    # The key that the hash names decides how to verify, so it must be of the TLV's own kind.
+    fits = algorithm_of_name(cose.key_name(public)) == algorithm
+    if not fits or not is_valid(public, pair.signature[1], parts.image.hash, parts.digest, message):
         expected = f"one that verifies with key {named.hex()}"
         raise refused(KIND, f"signature {number}", expected, f"another {algorithm.name} signature")
     return NativeSignature(algorithm.name, named, public)

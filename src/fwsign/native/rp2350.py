@@ -111,6 +111,8 @@ def sign(
     if file is None or not loop:
         found = "none" if file else "a uf2 file with none, or several"
         raise unfit("image", "one for rp2350, with a block in its first 4 KiB", found)
+    if _in_ram(file.address):
+        raise unfit("image", "one that runs in flash", f"one at {file.address:#010x}, in ram")
     if sealing_block(loop) is not None:
         return _sealed_already(image, key, security_version)
     source = _source(loop)
@@ -277,13 +279,17 @@ def _entered(items: list[list[int]], source: PicoBlock, file: PicoFile) -> list[
     table = source.find(VECTOR_TABLE)
     address = table.words[1] if table else file.address
     at = address - file.address
-    if any(address in memory for memory in BY_NAME["rp2350"].rams):
+    if _in_ram(address):
         raise unfit("image", "one that runs in flash", f"a vector table at {address:#010x}, in ram")
     if at % 4 or not 0 <= at <= len(file.memory) - 8:
         raise unfit("vector table", "a place in the image", f"{address:#010x}")
     stack, entry = struct.unpack_from("<II", file.memory, at)
     added = [] if table else [[VECTOR_TABLE | 2 << 8, address]]
     return [*items, *added, [ENTRY_POINT | 3 << 8, entry, stack]]
+
+
+def _in_ram(address: int) -> bool:
+    return any(address in memory for memory in BY_NAME["rp2350"].rams)
 
 
 def _block(file: PicoFile, items: list[list[int]], first: int, key: HeldKey) -> bytes:

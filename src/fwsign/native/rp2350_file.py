@@ -7,12 +7,9 @@ import io
 from typing import Final, NamedTuple
 
 from fwsign.images import uf2, uf2_block
-from fwsign.images.base import damaged
 from fwsign.images.rp_chips import FLASH, RP2350_ARM, RP2350_ARM_NS, RP2350_RISCV
 
 _FAMILIES: Final = (RP2350_ARM, RP2350_RISCV, RP2350_ARM_NS)
-MAX_FLASH: Final = 32 << 20
-"""Bytes that the chip can address."""
 
 
 class PicoFile(NamedTuple):
@@ -53,15 +50,15 @@ def read_file(data: bytes) -> PicoFile | None:
         block = uf2_block.read(place, fields)
         if uf2_block.is_workaround(block):
             before += data[place * uf2.BLOCK : (place + 1) * uf2.BLOCK]
-        elif not block.flags & uf2_block.NOT_MAIN_FLASH:
+        elif block.flags & uf2_block.NOT_MAIN_FLASH:
+            families.add(None)  # it would be lost
+        else:
             families.add(block.key)
             pages.setdefault(block.address, block.data[: block.size])
     family = next((one for one in _FAMILIES if families == {one}), None)
     if family is None:
         return None
     start, end = min(pages), max(address + len(page) for address, page in pages.items())
-    if end - start > MAX_FLASH:
-        raise damaged("rp2350", "image", f"at most {MAX_FLASH} bytes", f"{end - start} bytes")
     memory = bytearray(end - start)
     for address, page in pages.items():
         memory[address - start : address - start + len(page)] = page

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from fwsign.format.attachments import Attachment
 from fwsign.format.component import Component
-from fwsign.format.native import StatedNative
+from fwsign.format.native import BY_HASH, StatedNative
 from fwsign.format.notice import Notice
 from fwsign.format.suit import Manifest
 from fwsign.format.text import Text
@@ -63,7 +63,8 @@ def native_words(stated: StatedNative) -> str:
         "" if stated.security_version is None else f", security version {stated.security_version}"
     )
     keys = ", ".join(f"{one.hex()[:16]}..." for one in stated.key_digests)
-    return f"{stated.kind}{version}, by {keys}"
+    left = "; its boot loader has the keys, no signature is checked here"
+    return f"{stated.kind}{version}, by {keys}{left if stated.kind in BY_HASH else ''}"
 
 
 def component_facts(component: Component) -> dict[str, Any]:

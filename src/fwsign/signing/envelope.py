@@ -22,6 +22,7 @@ from fwsign.format.envelope import (
 from fwsign.format.payload import digest
 from fwsign.format.text import decode_text
 from fwsign.keys import Signer
+from fwsign.signing import parsed
 from fwsign.signing.checked import check_key, sign_message
 from fwsign.signing.release import Release
 from fwsign.signing.staple import carried_crls
@@ -31,7 +32,7 @@ from fwsign.verify.verified import VerifiedRelease
 from fwsign.verify.verifier import Verifier
 from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import Certificate, parse_certificate
-from fwsign.x509.crl import Crl, parse_crl
+from fwsign.x509.crl import Crl
 
 CRL_MARGIN: Final = timedelta(days=1)
 """A CRL that goes stale sooner would stop the update before it reaches its devices."""
@@ -96,13 +97,13 @@ def sign(
         Failed: `state.clock`: the clock is behind the CRLs; `key.failed`, `key.mismatch`, and
             the errors of `tsa`.
     """
-    crls = [parse_crl(crl) for identity in identities for crl in identity.crls]
+    crls = [parsed.crl(crl) for identity in identities for crl in identity.crls]
     known = known_time(crls, at)
     if not force:
         check_clock(crls, at)
     manifest = suit.encode_manifest(release.manifest)
     payload = encode_manifest_digest(manifest)
-    leaves = [parse_certificate(identity.chain[0]) for identity in identities]
+    leaves = [parsed.certificate(identity.chain[0]) for identity in identities]
     blocks = tuple(
         sign_block(identity, leaf, payload, tsa)
         for identity, leaf in zip(identities, leaves, strict=True)

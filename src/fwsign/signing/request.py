@@ -163,7 +163,10 @@ def is_request(data: bytes) -> bool:
         Malformed: it is no envelope.
     """
     blocks = decode_envelope(data).blocks
-    return bool(blocks) and decode_block(blocks[-1]).signature == _OPEN
+    try:
+        return bool(blocks) and decode_block(blocks[-1]).signature == _OPEN
+    except Malformed:  # an envelope whose last block is damaged
+        return False
 
 
 def read_request(data: bytes) -> Request:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import lru_cache
 from typing import Final, NamedTuple, TypeVar, cast
 
 from cryptography import x509
@@ -28,6 +29,9 @@ MAX_ALTERNATIVE_NAMES: Final = 256
 """Alternative names of one certificate; public CAs stop at 100."""
 MAX_SERIAL_BITS: Final = 159
 """RFC 5280 section 4.1.2.2: at most 20 octets, and positive."""
+
+MAX_REMEMBERED: Final = 16
+"""Certificates that stay parsed, each of at most `fwsign.format.cose.MAX_CERTIFICATE_SIZE`."""
 
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
@@ -90,8 +94,12 @@ def no_warnings() -> Iterator[None]:
         yield
 
 
+@lru_cache(maxsize=MAX_REMEMBERED)
 def parse_certificate(data: bytes) -> Certificate:
-    """Parse one certificate of a path, in DER.
+    """Parse one certificate of a path, in DER; the same bytes give the same value.
+
+    The last few are remembered: a process that signs, or verifies, much sees the same CAs again.
+    Whether a certificate is believed is asked each time.
 
     Raises:
         Malformed: `malformed.certificate`, `malformed.size`.

@@ -111,6 +111,7 @@ def attach(
     )
     permitted = {"allow_example_keys": allow_example_keys, "force": force}
     verified = accepted(made, wanted.leaf, anchors, at=now, tsa=stamping, **permitted)
+    place.refuse_changed(path, wanted, into, force=force)
     lines = approvals.of_release("attach", path, verified, [(wanted.leaf.spki, ELSEWHERE)])
     approvals.record(approvals.find_log(settings, pki or settings.pki), lines, now)
     write_atomic(path, made, overwrite=force or into is not None)

@@ -55,3 +55,19 @@ def existing_envelope(path: Path, wanted: "Request", *, force: bool) -> bytes | 
         )
     existing.check([path], [], force=True)
     return None
+
+
+def refuse_changed(path: Path, wanted: "Request", into: bytes | None, *, force: bool) -> None:
+    """Refuse to replace an envelope that has got another signature since it was read.
+
+    Raises:
+        Failed: `state.conflict`; as `existing_envelope`.
+    """
+    if existing_envelope(path, wanted, force=force) != into:
+        raise Failed(
+            "state.conflict",
+            f"{path} has changed since it was read: somebody else attaches a signature",
+            expected="the same envelope",
+            found="another",
+            hint="attach it again: both signatures are then in it",
+        )

@@ -19,6 +19,8 @@ from fwsign.cli.digest.options import (
 )
 from fwsign.cli.options import ALLOW_EXAMPLE, JSON, KEY_PASS
 from fwsign.cli.sign import options as option
+from fwsign.cli.sign.attach_options import AttachOptions
+from fwsign.cli.sign.native_options import NativeOptions
 
 if TYPE_CHECKING:
     from fwsign.cli.sign.identity import FoundSigner
@@ -44,6 +46,8 @@ def digest(
     about: option.AboutOptions,
     images: option.ImageOptions,
     content: option.ContentOptions,
+    natives: NativeOptions,
+    attach: AttachOptions,
     forms: FormOptions,
     modes: ModeOptions,
     force: option.FORCE = False,
@@ -63,6 +67,8 @@ def digest(
 
     form = forms.form
     who.check()
+    if output == inputs.STREAM:
+        ui.usage("--output - has no room for a request and what is to be signed", "name a file")
     if modes.cosign and modes.show:
         ui.usage("--cosign and --show exclude each other")
     if modes.show:
@@ -74,7 +80,7 @@ def digest(
         found = making.find(who, settings, pass_)
         made = making.further(files, found, output, permitted)
     else:
-        asked = making.Asked(who, about, images, content, output, pass_)
+        asked = making.Asked(who, about, images, content, natives, attach, output, pass_)
         made, found = making.new(files, asked, settings, permitted)
     _write(made, form, found, files, force=force, as_json=as_json)
 

@@ -5,19 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from fwsign.cli import inputs, ui
+from fwsign.cli import approvals, inputs, ui
 from fwsign.cli.digest import files as request_files
 from fwsign.cli.digest.options import AwayOptions, MadeRequest
-from fwsign.cli.sign import contents, identity, naming
+from fwsign.cli.sign import contents, identity, naming, stated
 from fwsign.cli.sign import options as option
-from fwsign.cli.sign.command import (
-    _check_options,
-    _only_vendor,
-    _product,
-    _sequence_number,
-    _use_before,
-)
-from fwsign.cli.sign.evidence_options import EvidenceOptions
+from fwsign.cli.sign.attach_options import AttachOptions
+from fwsign.cli.sign.native_options import NativeOptions, signed_natively
 from fwsign.format.envelope import MAX_ENVELOPE_SIZE
 from fwsign.signing.request import further_request, read_request, request
 
@@ -65,6 +59,8 @@ class Asked(NamedTuple):
         about: what the releases say of themselves.
         images: where files go on a device.
         content: how devices get the payloads.
+        natives: the signature that the chip checks.
+        attach: the documents about them.
         output: the request, for all files together; None for one of each.
         source: where the passphrase of the chain's file comes from.
     """
@@ -73,6 +69,8 @@ class Asked(NamedTuple):
     about: option.AboutOptions
     images: option.ImageOptions
     content: option.ContentOptions
+    natives: NativeOptions
+    attach: AttachOptions
     output: Path | None
     source: str | None
 
@@ -81,30 +79,35 @@ def new(
     files: Sequence[Path], asked: Asked, settings: "Config", permitted: Permitted
 ) -> "tuple[list[MadeRequest], FoundSigner]":
     """Make requests for files. The releases are described as `fwsign sign` does it."""
-    who, about, images, content, output, source = asked
-    product = _product(about, settings)
+    who, about, images, content, natives, attach, output, source = asked
+    product, together = stated.product(about, settings), output is not None
     about.notice()
-    several = len(files) > 1
-    place = option.OutputOptions(output)
-    _check_options(content, EvidenceOptions(), place, several=several, as_json=False)
+    stated.check_content(content, apart=len(files) > 1 and not together)
     now = inputs.now()
-    number = _sequence_number(about, now, force=permitted.force)
-    use_before = _use_before(about.not_after, now)
-    names = naming.name_files(
-        files, images.name or (), together=bool(output), empty=permitted.empty
-    )
-    groups = contents.placed(files, names, images, together=bool(output))
+    number, use_before = stated.numbers(about, now, force=permitted.force)
+    names = naming.name_files(files, images.name or (), together=together, empty=permitted.empty)
+    plan = natives.plan(settings.native, files, names)
+    signed = [plan.path(file) if plan else file for file in files]
+    paths = [output] if output else [Path(f"{one}{request_files.ENDING}") for one in signed]
+    request_files.check(paths, [*files], force=permitted.force)
+    documents = attach.read(images.waived)
+    groups = contents.placed(files, names, images, together=together)
     found = find(who, settings, source)
-    vendor = about.vendor or settings.vendor or _only_vendor(found)
-    what = contents.What(vendor, product, about, number, use_before, content)
+    vendor = about.vendor or settings.vendor or stated.only_vendor(found)
+    what = contents.What(vendor, product, about, number, use_before, content, documents)
     said = contents.check_images(groups, about.version, images)
     _judge(found, permitted)
+    log = approvals.find_log(settings, who.pki or settings.pki)
+    with signed_natively(plan, groups, log, now, force=permitted.force, dry_run=False) as groups:
+        if plan is not None:
+            said = contents.check_images(groups, about.version, images)
+        releases = [contents.describe(one, what) for one in groups]
+    said += documents.remarks(releases, files, together=together)
     for line in said:
         ui.note(f"warning: {line}")
-    paths = [output] if output else [Path(f"{file}{request_files.ENDING}") for file in files]
     made = []
-    for path, group in zip(paths, groups, strict=True):
-        data = request(contents.describe(group, what), found.chain, found.crls)
+    for path, release in zip(paths, releases, strict=True):
+        data = request(release, found.chain, found.crls)
         made.append(MadeRequest(path, data, read_request(data)))
     return made, found
 

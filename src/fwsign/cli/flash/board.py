@@ -110,6 +110,8 @@ def tell(found: "Survey") -> None:
         ("identity", info.identity),
         ("flash", None if size is None else size_words(size)),
         ("locks", ", ".join(info.locks) or "none"),
+        *(("boot key", one) for name, one in details.items() if name.startswith("secure boot key")),
+        ("security", details.get("security version") and f"version {details['security version']}"),
         ("through", _through(info.kind, details)),
     )
     for name, value in rows:

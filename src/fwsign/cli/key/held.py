@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fwsign key` about keys that are held elsewhere."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fwsign.cli import inputs, ui
 from fwsign.errors import Failed
@@ -10,18 +10,27 @@ from fwsign.keys import open_key, shown
 if TYPE_CHECKING:
     from fwsign.keys import PublicKey
 
+_OWN_TOOLS: Final = {
+    "awskms": "aws kms create-key, for SIGN_VERIFY",
+    "openbao": "bao write -f transit/keys/NAME type=ecdsa-p256",
+    "ssh-agent": "ssh-keygen -t ed25519 -f FILE, then ssh-add FILE",
+    "vault": "vault write -f transit/keys/NAME type=ecdsa-p256",
+}
+"""What makes a key that fwsign does not make."""
+
 
 def new(uri: str, alg: str, source: str | None, *, file_options: bool) -> None:
     """Make a key in a token."""
     if file_options:
         ui.usage("--no-passphrase, --kdf and --force are for keys in files")
     if not uri.lower().startswith("pkcs11:"):
-        scheme = uri.partition(":")[0]
+        scheme = uri.partition(":")[0].lower()
         raise Failed(
             "key.unsupported",
             f"keys of {scheme}: are made by its own tools",
             expected="a file or a pkcs11: URI",
             found=scheme,
+            hint=f"as in: {_OWN_TOOLS[scheme]}",
         )
     from fwsign.keys.pkcs11_new import make_key
 

@@ -3,7 +3,7 @@
 
 import io
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from fwsign.format.text import Text
     from fwsign.keys.items import FileItem
 
-CRLS_SHOWN: Final = 4 * 1024 * 1024
-"""Bytes of CRLs in an envelope that are parsed, counted by `crl.reading`."""
-ENTRIES_SHOWN: Final = 20
-"""Entries to show of each CRL in an envelope; a single CRL is shown whole."""
 _HEAD: Final = 4096  # bytes that suffice to recognise a file
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -211,18 +207,23 @@ def _keys_and_certificates(
 
 def _envelope(data: bytes, *, every: bool) -> dict[str, Any]:
     from fwsign.cli.show import diagnostic
+    from fwsign.cli.show.blocks import describe_blocks
     from fwsign.format import cbor
     from fwsign.format.envelope import decode_envelope
     from fwsign.signing.release import DEVICE_DATA
+    from fwsign.signing.request import is_request
 
     envelope = decode_envelope(data)
-    found: dict[str, Any] = {"kind": "SUIT envelope, not verified here", "size": len(data)}
+    kind = "SUIT envelope, not verified here"
+    if is_request(data):
+        kind = "signature request: fwsign digest --show FILE prints the page to compare"
+    found: dict[str, Any] = {"kind": kind, "size": len(data)}
     found |= _manifest(envelope)
     if (policy := envelope.integrated.get(f"#{DEVICE_DATA}")) is not None:
         from fwsign.cli.show.device_policy import card  # few releases have one
 
         found["device data"] = card(policy)
-    found["blocks"] = _blocks(envelope.blocks, every=every)
+    found["blocks"] = describe_blocks(envelope.blocks, every=every)
     found["payloads inside"] = {name: len(value) for name, value in envelope.integrated.items()}
     found["diagnostic"] = "\n".join(diagnostic.lines(cbor.decode(data)))
     return found
@@ -275,46 +276,6 @@ def _notice(text: "Text | None") -> dict[str, Any]:
     """Return what the notice of a text says; nothing if it says nothing."""
     said = text.notice.as_json() if text else {}
     return {name: one for name, one in said.items() if one}
-
-
-def _blocks(encoded: Iterable[bytes], *, every: bool) -> list[dict[str, Any]]:
-    """Describe blocks, with at most `CRLS_SHOWN` bytes of CRLs, in the order of the blocks."""
-    left, blocks = CRLS_SHOWN, []
-    for data in encoded:
-        block, size = _block(data, left, every=every)
-        left -= size
-        blocks.append(block)
-    return blocks
-
-
-def _block(data: bytes, room: int, *, every: bool) -> tuple[dict[str, Any], int]:
-    from fwsign.cli.show import cards
-    from fwsign.format.algorithms import ALGORITHMS
-    from fwsign.format.cose import decode_block
-    from fwsign.x509.crl import reading
-
-    try:
-        block = decode_block(data)
-        known = ALGORITHMS.get(block.algorithm)
-        crls, size = [], 0
-        for crl in block.crls:
-            size += reading(crl)
-            fits = size <= room
-            crls.append(cards.crl_card(crl, ENTRIES_SHOWN) if fits else _too_much(crl))
-        told = {
-            "algorithm": known.name if known else block.algorithm,
-            "certificates": [cards.certificate_card(one, every) for one in block.chain],
-            "crls": crls,
-            "time stamp": None if block.token is None else cards.token_card(block.token),
-        }
-    except FwsignError as error:
-        return {"not decodable": str(error)}, 0
-    return told, size
-
-
-def _too_much(crl: bytes) -> dict[str, Any]:
-    words = f"the envelope has more than {CRLS_SHOWN} bytes of CRLs"
-    return {"kind": "CRL", "size": len(crl), "not shown": words}
 
 
 def _lines(value: Any, indent: str = "") -> Iterator[str]:

@@ -2,11 +2,14 @@
 """The card of a firmware image for `fwsign show`: what it is, what it needs, and its map."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from fwsign.errors import FwsignError, Malformed
 from fwsign.images import glance, recognise
 from fwsign.images.base import Image, ImagePart, Needs
+
+if TYPE_CHECKING:
+    from fwsign.native import NativeSignature
 
 _BAR: Final = 10
 """Columns of the bar that shows how full a partition is."""
@@ -76,8 +79,13 @@ def _native(opened: BinaryIO, size: int) -> dict[str, Any]:
     return {
         "native signature": found.kind,
         "security version": found.security_version,
-        "native keys": [f"{one.key_digest.hex()} {one.algorithm}" for one in found.signatures],
+        "native keys": list(map(_native_key, found.signatures)),
     }
+
+
+def _native_key(one: "NativeSignature") -> str:
+    left = " (not checked: the image has no key)" if one.public_key is None else ""
+    return f"{one.key_digest.hex()} {one.algorithm}{left}"
 
 
 def _gathered(details: Iterable[tuple[str, str]]) -> dict[str, Any]:

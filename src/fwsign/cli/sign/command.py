@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fwsign sign`: files to envelopes."""
 
-import os
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,6 +11,7 @@ from fwsign.cli import approvals, config, inputs, ui
 from fwsign.cli.command import Command, examples, grouped
 from fwsign.cli.options import ALLOW_EXAMPLE, JSON, KEY_PASS
 from fwsign.cli.sign import options as option
+from fwsign.cli.sign import stated
 from fwsign.cli.sign.attach_options import AttachOptions
 from fwsign.cli.sign.evidence_options import EvidenceOptions
 from fwsign.cli.sign.form import AloneOptions, Task
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
     from fwsign.pki.log import Signature
     from fwsign.signing.envelope import TimeStamping
     from fwsign.signing.release import Release
-
-_DAY = 24 * 60 * 60
-
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -77,11 +73,11 @@ def sign(
         task = Task(files, form, place, force, allow_example_keys)
         _sign_alone(task, who, evidence, settings, pass_, as_json=as_json)
         return
-    product = _product(about, settings)
+    product = stated.product(about, settings)
     about.notice()
     _check_options(content, evidence, place, several=len(files) > 1, as_json=as_json)
     now = inputs.now()
-    number, until = _sequence_number(about, now, force=force), _use_before(about.not_after, now)
+    number, until = stated.numbers(about, now, force=force)
     names = naming.name_files(files, images.name or (), together=together, empty=allow_empty)
     plan = natives.plan(settings.native, files, names)
     signed = [plan.path(file) if plan else file for file in files]
@@ -91,7 +87,7 @@ def sign(
     existing.check(envelopes, (*files, *filter(None, read)), force=force)
     groups = contents.placed(files, names, images, together=together)
     found = find_signer(who, evidence, settings, pass_)
-    vendor = about.vendor or settings.vendor or _only_vendor(found)
+    vendor = about.vendor or settings.vendor or stated.only_vendor(found)
     what = contents.What(vendor, product, about, number, until, content, documents)
     said = contents.check_images(groups, about.version, images)
     waived = {"allow_example_keys": allow_example_keys, "force": force}
@@ -180,16 +176,6 @@ def _sign_alone(
     any_file.sign(task, found, source, log_of(who, settings), as_json=as_json)
 
 
-def _product(about: option.AboutOptions, settings: config.Config) -> str:
-    product = about.product or settings.product
-    if product is None:
-        ui.usage(
-            "no product given",
-            "name it with --product NAME, or in fwsign.toml, which fwsign init makes",
-        )
-    return product
-
-
 def _check_options(
     content: option.ContentOptions,
     evidence: EvidenceOptions,
@@ -199,57 +185,13 @@ def _check_options(
     as_json: bool,
 ) -> None:
     """Refuse options that have no meaning together."""
-    _refuse_pairs(
+    stated.refuse_pairs(
         ("--output", place.output, "--output-dir", place.output_dir),
-        ("--embed", content.embed, "--base-url", content.base_url),
-        ("--embed", content.embed, "--block-size", content.block_size),
         ("--output -", place.output == inputs.STREAM, "--json", as_json),
     )
-    if content.device_data and place.output is None and several:
-        ui.usage(
-            "--device-data with several envelopes",
-            "it belongs to the images that a board gets together: --output FILE",
-        )
+    stated.check_content(content, apart=several and place.output is None)
     if evidence.tsa_anchor and evidence.tsa is None:
         ui.usage("--tsa-anchor without --tsa")
-
-
-def _refuse_pairs(*pairs: tuple[str, object, str, object]) -> None:
-    """Refuse two options that exclude each other."""
-    for one, given, other, also in pairs:
-        if given and also:
-            ui.usage(f"{one} and {other} exclude each other")
-
-
-def _sequence_number(about: option.AboutOptions, now: datetime, *, force: bool) -> int:
-    from fwsign.format.suit import MAX_SEQUENCE_NUMBER
-
-    given = about.sequence
-    seconds = int(now.timestamp())
-    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-    if given is None and epoch and not (epoch.isdecimal() and len(epoch) < 20):
-        ui.usage(
-            f'SOURCE_DATE_EPOCH is "{epoch[:40]}", expected seconds since 1970',
-            "set it right, or unset it: unset SOURCE_DATE_EPOCH; --sequence goes before it",
-        )
-    number = given if given is not None else int(epoch or seconds)
-    if not 0 <= number <= MAX_SEQUENCE_NUMBER:
-        ui.usage(f"sequence number {number}, expected 0 to {MAX_SEQUENCE_NUMBER}")
-    if number > seconds + _DAY and not force:
-        ui.usage(
-            f"sequence number {number} is more than a day ahead of the time, {seconds}",
-            "devices would refuse what you sign until then; --force if you mean it",
-        )
-    return number
-
-
-def _use_before(given: str | None, now: datetime) -> int | None:
-    if given is None:
-        return None
-    seconds = int(inputs.parse_time(given, now).timestamp())
-    if seconds <= now.timestamp():
-        ui.usage(f"--not-after {given} is in the past: it is {now.isoformat()}")
-    return seconds
 
 
 def find_signer(
@@ -300,10 +242,3 @@ def time_stamping(evidence: EvidenceOptions, found: "FoundSigner") -> "TimeStamp
 
     believed = inputs.load_anchors(evidence.tsa_anchor or ()) or [found.anchor]
     return TimeStamping(partial(request_token, evidence.tsa), tuple(believed))
-
-
-def _only_vendor(found: "FoundSigner") -> str:
-    if len(found.vendors) != 1:
-        domains = ", ".join(found.vendors) or "no domain"
-        ui.usage(f"the signer's certificate names {domains}", "say which with --vendor DOMAIN")
-    return found.vendors[0]

@@ -73,6 +73,11 @@ def check_images(
         from fwsign.cli.sign import layout  # only images have one
 
         layout.check(groups, waived, strict=images.strict)
+    for one in every:
+        if one.image is not None and any(part.key_digests for part in one.image.parts):
+            from fwsign.cli.sign.native import check_others  # for images signed for their chip
+
+            check_others(one.part.path)
     said = targets.remarks(every)
     if UNBOOTABLE not in waived:
         said += targets.doubts(every)

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fwsign import native
 from fwsign.cli import approvals, inputs, ui
 from fwsign.cli.sign.naming import assign
-from fwsign.errors import Failed, FwsignError
+from fwsign.errors import Failed, FwsignError, Tampered
 from fwsign.files import io_error, read_bytes, write_atomic
 from fwsign.images import recognise
 from fwsign.keys import open_key
@@ -125,6 +125,24 @@ def signed(
         yield [[_moved(one, plan, made) for one in group] for group in groups]
 
 
+def check_others(file: Path) -> None:
+    """Refuse an image with a native signature that is wrong, whoever made it.
+
+    Raises:
+        Tampered: `tampered.native`.
+    """
+    try:
+        native.read(_read(file))
+    except Tampered as error:
+        raise Tampered(
+            error.code,
+            f"{file}: {error.message}",
+            expected=error.expected,
+            found=error.found,
+            hint="it was changed after it was signed for its chip; sign it again",
+        ) from None
+
+
 def _made(
     plan: NativeFiles, file: Path, keys: "Sequence[HeldKey]", log: "ApprovalLog", *, force: bool
 ) -> Native:
@@ -159,8 +177,11 @@ def _write_otp(path: Path, publics: Sequence[Any], *, force: bool) -> None:
     from fwsign.native.rp2350 import otp_json  # few releases are for this chip
 
     text = otp_json(publics)
-    if not force and os.path.lexists(path) and _read(path) == text.encode():
-        return
+    if not force and os.path.lexists(path):
+        if _read(path) == text.encode():
+            return
+        hint = "--native-otp names another file, --force replaces this one"
+        raise Failed("io.exists", f"{path} exists already, with other content", hint=hint)
     write_atomic(path, text.encode(), overwrite=force)
     ui.note(f"{path}: for picotool otp load, which cannot be undone")
 

@@ -9,6 +9,7 @@ from fwsign.cli import answer, policies, ui
 from fwsign.cli.verify.attachment_files import attachments_of
 from fwsign.cli.verify.payload_files import list_used
 from fwsign.format.component import Component
+from fwsign.format.native import BY_HASH
 from fwsign.receipts.facts import (
     attachment_facts,
     component_facts,
@@ -92,7 +93,10 @@ def _checked_by(view: Verdict, component: Component) -> str | None:
 def _native_as_json(view: Verdict, component: Component) -> dict[str, Any]:
     """Return what is stated of a native signature, and checked where the payload is here."""
     stated = view.release.native(component)
-    return {} if stated is None else {"native": stated.as_json()}
+    if stated is None:
+        return {}
+    left = {"signature_checked": False} if stated.kind in BY_HASH else {}
+    return {"native": {**stated.as_json(), **left}}
 
 
 def _signer_as_json(one: VerifiedSigner) -> dict[str, Any]:

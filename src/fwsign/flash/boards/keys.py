@@ -53,8 +53,7 @@ def check_version(name: object, own: int | None, least: int | None) -> None:
     if least is not None and own is not None and own < least:
         raise Unsuitable(
             "unsuitable.security-version",
-            f"{name} has security version {own}, the board's eFuses {least}: its boot loader "
-            "starts no older one",
+            f"{name} has security version {own}, the chip {least}: it starts no older one",
             expected=f"{least} or more",
             found=own,
             hint="it is too old for this board; build it with a newer security version",

@@ -111,7 +111,7 @@ class Loader:
         if not locked and esp.CHIP_NAME != "ESP8266":
             revision = esp.get_chip_revision()
             details.append(("revision", f"v{revision // 100}.{revision % 100}"))
-        locks = self._locks()
+        identity, locks = None if locked else self._identity(), self._locks()
         keys, version = self._boot_fuses(locks)
         details += [
             (f"secure boot key {number}", digest + " (revoked)" * revoked)
@@ -122,7 +122,7 @@ class Loader:
         details += [("esptool's name", esp.CHIP_NAME), ("esptool", esptool.__version__)]
         return {
             "chip": chip_of(esp.CHIP_NAME),
-            "identity": None if locked else self._identity(),
+            "identity": identity,
             "flash_size": self._flash_size,
             "digest": None if locked else "md5",
             "readable": not locked,

@@ -323,7 +323,7 @@ def test_an_envelope_full_of_crls_is_shown_in_part(
     signer = (pki.leaf, [pki.issuing], [crl, make_crl(pki.root)])
     path = tmp_path / "x.suit"
     path.write_bytes(make_envelope(make_manifest(), [signer, signer]))
-    monkeypatch.setattr("fwsign.cli.show.blocks.CRLS_SHOWN", len(crl) + 1000)
+    monkeypatch.setattr("fwsign.cli.show.command.CRLS_SHOWN", len(crl) + 1000)
     monkeypatch.setattr("fwsign.x509.crl.HEAD_WEIGHT", 0)
     first, second = (block["crls"] for block in show(path)["blocks"])
     assert (len(first[0]["revoked"]), first[0]["revoked, not shown"]) == (20, 10)

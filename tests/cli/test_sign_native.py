@@ -18,7 +18,9 @@ from native_kit import (
     espsecure_verifies,
     key_file,
 )
+from picobin_kit import unsealed
 from softhsm_kit import SoftHsm
+from support import require_package
 
 KIND = "esp-secure-boot-v2"
 ESP = ("--native", KIND)
@@ -403,6 +405,47 @@ class TestUsage:
         assert "hint: sign each image before they are merged" in found.err
 
 
+MCUBOOT = (
+    *("--native", "mcuboot", "--native-key", "p256.key", "--target", "nrf52840@0x10000"),
+    *("--native-option", "version=1.2.3", "--native-option", "header-size=512"),
+    *("--native-option", "pad-header"),
+)
+RP2350 = ("--native", "rp2350", "--native-key", "k256.key")
+
+
+@pytest.mark.parametrize(("kind", "words"), [("mcuboot", MCUBOOT), ("rp2350", RP2350)])
+class TestOtherKinds:
+    @pytest.fixture(autouse=True)
+    def _image(self, project: Path) -> None:
+        key_file(project, "p256")
+        key_file(project, "k256")
+        (project / "fw.bin").write_bytes(unsealed(size=3000))
+
+    def test_the_security_version_is_stated_once(self, kind: str, words: tuple[str, ...]) -> None:
+        with_settings(Path(), "security_version = 5")
+        good("sign", "fw.bin", *words)
+        stated = component("fw.signed.bin.suit")["native"]
+        assert (stated["kind"], stated["security_version"]) == (kind, 5)
+        assert len(stated["key_digests"]) == 1
+        release = json.loads(good("verify", "fw.signed.bin.suit", "--json"))["release"]
+        assert release["version"] == ("1.2.3+0" if kind == "mcuboot" else None)
+
+    def test_another_one_is_refused_where_others_signed(
+        self, kind: str, words: tuple[str, ...]
+    ) -> None:
+        good("sign", "fw.bin", *words, "--security-version", "5")
+        Path("fw.signed.bin.suit").unlink()
+        target = words[words.index("--target") :][:2] if "--target" in words else ()
+        again = ("sign", "fw.signed.bin", "--native", kind, *target, "--security-version")
+        found = run(*again, "6")
+        assert (found.status, found.errors[0]) == (
+            4,
+            "error: fw.signed.bin: expected security version 6, found 5 in the image",
+        )
+        good(*again, "5")
+        assert component("fw.signed.bin.suit")["native"]["security_version"] == 5
+
+
 def test_each_key_has_its_own_passphrase(esp: Path) -> None:
     from cryptography.hazmat.primitives.serialization import (
         BestAvailableEncryption,
@@ -469,6 +512,31 @@ def test_three_signatures_by_a_file_softhsm_and_openbao(
     everything = b"".join(one or b"" for one in tree(esp).values()) + found.err.encode()
     assert softhsm.pin.encode() not in everything
     assert bao.token.encode() not in everything
+
+
+def test_a_board_with_secure_boot_gets_what_its_key_has_signed(esp: Path) -> None:
+    require_package("esptool")
+    require_package("serial")
+    (esp / "boot.bin").write_bytes(boot("esp32c6", size=0x20))
+    (esp / "table.bin").write_bytes(table(*FACTORY))
+    names = ("boot.bin", "table.bin", "app.bin")
+    good("sign", *names, "-o", "all.suit", *ESP, "--native-key", "p256.key")
+    known, other = (espsecure_digest(name, esp).hex() for name in ("p256", "p256 other"))
+    port = "sim:esp32c6?lock=secure-boot&key="
+    found = run("flash", "all.suit", "--port", f"{port}{other}", "--no-stub")
+    assert found.status == 4
+    words = "no key that the board's secure boot knows has signed esp32c6@0x0: expected "
+    assert f"{words}{other}, found {known}" in found.err + found.out
+    found = run("flash", "all.suit", "--port", f"{port}{known}:revoked", "--no-stub")
+    assert found.status == 4
+    assert f"{words}none: all are revoked, found {known}" in found.err + found.out
+    found = run("flash", "all.suit", "--port", f"{port}{known}&security-version=8", "--no-stub")
+    assert found.status == 4
+    assert "esp32c6@0x10000 has security version 7, the chip 8: it starts" in found.err + found.out
+    two = f"{port}{other}&key={known}&security-version=7"
+    assert run("flash", "all.suit", "--port", two, "--no-stub").status == 0
+    receipts = "".join(path.read_text() for path in esp.rglob("*.jsonl"))
+    assert known in receipts
 
 
 class TestSigningElsewhere:

@@ -3,7 +3,7 @@
 
 import io
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from fwsign.format.text import Text
     from fwsign.keys.items import FileItem
 
+CRLS_SHOWN: Final = 4 * 1024 * 1024
+"""Bytes of CRLs in an envelope that are parsed, counted by `crl.reading`."""
+ENTRIES_SHOWN: Final = 20
+"""Entries to show of each CRL in an envelope; a single CRL is shown whole."""
 _HEAD: Final = 4096  # bytes that suffice to recognise a file
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -119,8 +123,10 @@ def print_cards(file: Path | str, found: list[dict[str, Any]], *, as_json: bool)
     if as_json:
         ui.print_json({"file": str(file), "content": found})
         return
+    from fwsign.cli.show import tree  # for people alone
+
     for one in found:
-        for line in _lines(one):
+        for line in tree.lines(one):
             ui.out(line)
 
 
@@ -206,24 +212,20 @@ def _keys_and_certificates(
 
 
 def _envelope(data: bytes, *, every: bool) -> dict[str, Any]:
+    from fwsign.cli.request_page import kind_of
     from fwsign.cli.show import diagnostic
-    from fwsign.cli.show.blocks import describe_blocks
     from fwsign.format import cbor
     from fwsign.format.envelope import decode_envelope
     from fwsign.signing.release import DEVICE_DATA
-    from fwsign.signing.request import is_request
 
     envelope = decode_envelope(data)
-    kind = "SUIT envelope, not verified here"
-    if is_request(data):
-        kind = "signature request: fwsign digest --show FILE prints the page to compare"
-    found: dict[str, Any] = {"kind": kind, "size": len(data)}
+    found: dict[str, Any] = {"kind": kind_of(data), "size": len(data)}
     found |= _manifest(envelope)
     if (policy := envelope.integrated.get(f"#{DEVICE_DATA}")) is not None:
         from fwsign.cli.show.device_policy import card  # few releases have one
 
         found["device data"] = card(policy)
-    found["blocks"] = describe_blocks(envelope.blocks, every=every)
+    found["blocks"] = _blocks(envelope.blocks, every=every)
     found["payloads inside"] = {name: len(value) for name, value in envelope.integrated.items()}
     found["diagnostic"] = "\n".join(diagnostic.lines(cbor.decode(data)))
     return found
@@ -266,44 +268,51 @@ def _manifest(envelope: Any) -> dict[str, Any]:
 
 def _native(stated: "StatedNative | None") -> dict[str, Any]:
     """Return what a text states of the native signature of a component; nothing if nothing."""
-    if stated is None:
-        return {}
-    facts = stated.as_json().items()
-    return {"native signature": {name.replace("_", " "): one for name, one in facts}}
+    facts = stated.as_json().items() if stated else ()
+    found = {name.replace("_", " "): one for name, one in facts}
+    return {"native signature": found} if found else {}
 
 
 def _notice(text: "Text | None") -> dict[str, Any]:
     """Return what the notice of a text says; nothing if it says nothing."""
-    said = text.notice.as_json() if text else {}
-    return {name: one for name, one in said.items() if one}
+    return {name: one for name, one in text.notice.as_json().items() if one} if text else {}
 
 
-def _lines(value: Any, indent: str = "") -> Iterator[str]:
-    """Lay out a card as an indented tree."""
-    for key, item in value.items():
-        if item is None or item in ([], {}):
-            continue
-        if isinstance(item, dict):
-            yield f"{indent}{key}"
-            yield from _lines(item, indent + "  ")
-        elif key == "map":
-            from fwsign.cli.show.images import picture
+def _blocks(encoded: Iterable[bytes], *, every: bool) -> list[dict[str, Any]]:
+    """Describe blocks, with at most `CRLS_SHOWN` bytes of CRLs, in the order of the blocks."""
+    left, blocks = CRLS_SHOWN, []
+    for data in encoded:
+        block, size = _block(data, left, every=every)
+        left -= size
+        blocks.append(block)
+    return blocks
 
-            yield f"{indent}{key}"
-            yield from (f"{indent}  {line}" for line in picture(item))
-        elif key == "notes":
-            yield from (f"{indent}note: {line}" for line in item)
-        elif key == "parts":  # the map and the words say it
-            continue
-        elif isinstance(item, list):
-            for one in item:
-                if isinstance(one, str):
-                    yield f"{indent}{key}: {one}"
-                    continue
-                yield f"{indent}{key}"
-                yield from _lines(one, indent + "  ")
-        elif key == "diagnostic":  # made here, of lines
-            yield f"{indent}{key}"
-            yield from (f"{indent}  {line}" for line in str(item).splitlines())
-        else:
-            yield f"{indent}{key}: {item}"
+
+def _block(data: bytes, room: int, *, every: bool) -> tuple[dict[str, Any], int]:
+    from fwsign.cli.show import cards
+    from fwsign.format.algorithms import ALGORITHMS
+    from fwsign.format.cose import decode_block
+    from fwsign.x509.crl import reading
+
+    try:
+        block = decode_block(data)
+        known = ALGORITHMS.get(block.algorithm)
+        crls, size = [], 0
+        for crl in block.crls:
+            size += reading(crl)
+            fits = size <= room
+            crls.append(cards.crl_card(crl, ENTRIES_SHOWN) if fits else _too_much(crl))
+        told = {
+            "algorithm": known.name if known else block.algorithm,
+            "certificates": [cards.certificate_card(one, every) for one in block.chain],
+            "crls": crls,
+            "time stamp": None if block.token is None else cards.token_card(block.token),
+        }
+    except FwsignError as error:
+        return {"not decodable": str(error)}, 0
+    return told, size
+
+
+def _too_much(crl: bytes) -> dict[str, Any]:
+    words = f"the envelope has more than {CRLS_SHOWN} bytes of CRLs"
+    return {"kind": "CRL", "size": len(crl), "not shown": words}

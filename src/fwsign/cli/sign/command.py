@@ -63,22 +63,48 @@ def sign(
     all FILEs become components of one release. An envelope that says the same already stays as it
     is, and needs no key.
     """
-    from fwsign.cli.sign import contents, existing, making, naming  # only signing needs these
-
-    settings, together = config.load(), place.output is not None
+    settings = config.load()
     who.check(settings.key, settings.chain)
+    permitted = stated.Permitted(force, allow_empty, allow_example_keys)
+    typed = _Typed(files, who, about, images, content, evidence, natives, attach, place, permitted)
     if form.given:
         form.check(about, images, content, natives, attach, evidence._replace(crl=None))
         form.check_output(place, dry_run=dry_run)
         task = Task(files, form, place, force, allow_example_keys)
         _sign_alone(task, who, evidence, settings, pass_, as_json=as_json)
-        return
+    else:
+        _sign_releases(typed, settings, pass_, dry_run=dry_run, as_json=as_json)
+
+
+class _Typed(NamedTuple):
+    """The files and groups of options of the command line."""
+
+    files: Sequence[Path]
+    who: option.SignerOptions
+    about: option.AboutOptions
+    images: option.ImageOptions
+    content: option.ContentOptions
+    evidence: EvidenceOptions
+    natives: NativeOptions
+    attach: AttachOptions
+    place: option.OutputOptions
+    permitted: stated.Permitted
+
+
+def _sign_releases(
+    typed: _Typed, settings: config.Config, source: str | None, *, dry_run: bool, as_json: bool
+) -> None:
+    """Sign files as releases: one, or one for each."""
+    from fwsign.cli.sign import contents, existing, making, naming  # only signing needs these
+
+    files, who, about, images, content, evidence, natives, attach, place, permitted = typed
+    force, together = permitted.force, place.output is not None
     product = stated.product(about, settings)
     about.notice()
     _check_options(content, evidence, place, several=len(files) > 1, as_json=as_json)
     now = inputs.now()
     number, until = stated.numbers(about, now, force=force)
-    names = naming.name_files(files, images.name or (), together=together, empty=allow_empty)
+    names = naming.name_files(files, images.name or (), together=together, empty=permitted.empty)
     plan = natives.plan(settings.native, files, names)
     signed = [plan.path(file) if plan else file for file in files]
     envelopes = place.envelopes(signed)
@@ -86,11 +112,11 @@ def sign(
     read = (who.chain, content.device_data, *(evidence.crl or ()), *documents.paths)
     existing.check(envelopes, (*files, *filter(None, read)), force=force)
     groups = contents.placed(files, names, images, together=together)
-    found = find_signer(who, evidence, settings, pass_)
+    found = find_signer(who, evidence, settings, source)
     vendor = about.vendor or settings.vendor or stated.only_vendor(found)
     what = contents.What(vendor, product, about, number, until, content, documents)
     said = contents.check_images(groups, about.version, images)
-    waived = {"allow_example_keys": allow_example_keys, "force": force}
+    waived = {"allow_example_keys": permitted.example_keys, "force": force}
     terms = making.SigningTerms(now=now, stamping=time_stamping(evidence, found), **waived)
     log = log_of(who, settings)
     with signed_natively(plan, groups, log, now, force=force, dry_run=dry_run) as groups:
@@ -102,7 +128,7 @@ def sign(
         if dry_run:
             _show(order, as_json=as_json)
             return
-        made = order.made(pass_)
+        made = order.made(source)
     approvals.record(log, _lines(envelopes, made, found), now)
     _write(order, made, who.pki, as_json=as_json)
 
@@ -223,11 +249,12 @@ def _lines(
     envelopes: Sequence[Path], made: "Sequence[Made]", found: "FoundSigner"
 ) -> "list[Signature]":
     """Return the lines of the log for what was signed now, in the order of the envelopes."""
+    spki = found.spki
     return [
         line
         for path, one in zip(envelopes, made, strict=True)
         if one.place is not None
-        for line in approvals.of_release("release", path, one.verified, [(found.spki, one.place)])
+        for line in approvals.of_release("release", path, one.verified, [(spki, one.place)])
     ]
 
 

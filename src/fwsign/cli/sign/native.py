@@ -273,7 +273,9 @@ def _moved(one: "TargetFile", plan: NativeFiles, made: Mapping[Path, Native]) ->
                 image = recognise(opened)
         except OSError as error:
             raise io_error(error, path) from error
-    return one._replace(part=part, image=image, native=agreement.state(made[file]))
+    version = image.version if image is not None and image.version else one.version
+    stated = agreement.state(made[file])
+    return one._replace(part=part, version=version, image=image, native=stated)
 
 
 def _read(path: Path) -> bytes:

@@ -143,18 +143,18 @@ def verify(
     if len(parcels) > 1:
         _each(parcels, judge, attachments, as_json=as_json)
         return
-    _tell(parcels[0], judge(parcels[0]), attachments, as_json=as_json)
+    _print(parcels[0].envelope, judge(parcels[0]), attachments, as_json=as_json)
 
 
-def _tell(parcel: Parcel, view: "Verdict", attachments: Path | None, *, as_json: bool) -> None:
-    """Print a verdict, after its attachments were written."""
+def _print(envelope: Path, view: "Verdict", attachments: Path | None, *, as_json: bool) -> None:
+    """Print the verdict on the only envelope."""
     from fwsign.cli.verify import verdict
 
     _write(view, attachments)
     if as_json:
         ui.print_json(verdict.as_json(view))
     else:
-        verdict.show(parcel.envelope, view)
+        verdict.show(envelope, view)
 
 
 def _verify_alone(

@@ -268,11 +268,9 @@ def _manifest(envelope: Any) -> dict[str, Any]:
 
 
 def _native(stated: "StatedNative | None") -> dict[str, Any]:
-    """Return what a text states of the native signature of a component; nothing if nothing."""
-    if stated is None:
-        return {}
-    facts = stated.as_json().items()
-    return {"native signature": {name.replace("_", " "): one for name, one in facts}}
+    """Return what a text states of a component's native signature; nothing if it states nothing."""
+    said = stated.as_json() if stated else {}
+    return {"native signature": {key.replace("_", " "): said[key] for key in said}} if said else {}
 
 
 def _notice(text: "Text | None") -> dict[str, Any]:

@@ -72,7 +72,7 @@ class SoftHsm:
         return f"pkcs11:token={quote(token)};object={quote(label)}?{words}"
 
     def make(self, alg: str, label: str, *, token: str = TOKEN) -> str:
-        """Put a new key into a token and return its URI; `secp256k1` is an algorithm too."""
+        """Put a new key into a token and return its URI; p521 and secp256k1 are algorithms, too."""
         key = rsa_key(int(alg[3:])) if alg.startswith("rsa") else _new(alg)
         return self.put(key, label, token=token)
 
@@ -149,7 +149,8 @@ class SoftHsm:
 
 
 def _new(alg: str) -> Any:
-    return ec.generate_private_key(ec.SECP256K1()) if alg == "secp256k1" else new_private_key(alg)
+    curves = {"p521": ec.SECP521R1(), "secp256k1": ec.SECP256K1()}
+    return ec.generate_private_key(curves[alg]) if alg in curves else new_private_key(alg)
 
 
 @pytest.fixture(scope="session")

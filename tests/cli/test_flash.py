@@ -434,3 +434,15 @@ def test_ports_says_what_is_here() -> None:
     assert found.status == 0
     assert isinstance(json.loads(found.out)["ports"], list)
     assert run("ports").status == 0
+
+
+def test_a_board_gets_only_what_meets_the_policy(esp: Path) -> None:
+    settings = esp / "fwsign.toml"
+    before = settings.read_text()
+    settings.write_text(f'{before}[policy]\nalgorithms = ["classic", "post-quantum"]\n')
+    found = run("flash", "app.bin.suit", "--port", ONE)
+    words = 'policy "algorithms": classic: met by "release"; post-quantum, found none'
+    assert found.status == 1
+    assert words in found.errors[0]
+    settings.write_text(f'{before}[policy]\nalgorithms = ["classic"]\n')
+    assert run("flash", "app.bin.suit", "--port", ONE).status == 0

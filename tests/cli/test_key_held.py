@@ -131,6 +131,21 @@ def test_convert_writes_the_public_half_alone(softhsm: SoftHsm, tmp_path: Path) 
     assert not (tmp_path / "own.key").exists()
 
 
+def test_keys_in_a_token_sign_trust_updates(softhsm: SoftHsm, tmp_path: Path) -> None:
+    """Two keys of one token, and one PIN."""
+    uris = [there(softhsm, label) for label in ("trust one", "trust two")]
+    secret = ("--pass", softhsm.pass_file)
+    for uri, name in zip(uris, ("one.pub", "two.pub"), strict=True):
+        good("key", "convert", uri, name, "--to", "public", *secret)
+    about = ("--vendor", "acme.example", "--product", "x1", "--require", 2)
+    anchors = ("--release", "one.pub", "--trust", "one.pub", "--trust", "two.pub")
+    keys = [word for uri in uris for word in ("--key", uri)]
+    good("trust", "make", "1.trust", *about, *anchors, *keys, *secret)
+    shown = good("trust", "show", "1.trust")
+    assert (tmp_path / "1.trust").is_file()
+    assert PIN not in shown
+
+
 def test_a_passphrase_is_of_files_alone(softhsm: SoftHsm) -> None:
     uri = softhsm.uri("any")
     words = f"{uri} is not a file, and this command needs a key in a file"

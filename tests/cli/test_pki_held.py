@@ -9,6 +9,7 @@ import pytest
 
 from bao_kit import Bao
 from cli.kit import good, refused, run
+from easyrsa_kit import ROOT, easyrsa
 from fwsign.keys.file import new_private_key, write_private_key
 from fwsign.pki.directory import Pki
 from pki_kit import contents, openssl, openssl_verify, serials
@@ -352,7 +353,7 @@ class TestRefusals:
         (("--key", "pkcs11:object=x"), '--key "pkcs11:object=x" does not say whose key it is',
          "--key issuing=URI or --key issuing-tls=URI or --key release=URI"),
         (("--key", "isuing=x"), '--key names "isuing", which is not made',
-         'did you mean "issuing"?'),
+         "did you mean issuing?"),
         (("--key", "release=a", "--key", "release=b"), 'two keys are given for "release"',
          "fwsign pki init --help shows how"),
         (("--root-only", "--key", "issuing=a"), '--key names "issuing", which is not made',
@@ -409,3 +410,32 @@ class TestRefusals:
         words = f'the key {key} is that of "used": a new CA has a key of its own'
         refused(run("pki", "renew", "issuing", "--key", key), 5, words)
         refused(run("pki", "standby", "--key", key), 5, words)
+
+
+class TestImport:
+    """The CA of easy-rsa has no key in a file there: it was moved into a token."""
+
+    def test_its_key_is_in_a_token(self, softhsm: SoftHsm, in_service: Maker) -> None:
+        easyrsa(Path.cwd()).joinpath("pki/private/ca.key").unlink()
+        root = softhsm.put(ROOT.key, f"easy-rsa {Path.cwd().name}")
+        keys = ("--root-key", root, "--key", f"issuing={in_service('p256', 'below')}")
+        given = ("--vendor", "acme.example", "--ca-pass", "env:PIN", "--no-passphrase")
+        found = run("pki", "import", ".", *given, *keys, env={"PIN": PIN})
+        assert found.status == 0, found
+        assert "fwsign-pki/private/issuing-tls.key has no passphrase" in found.err
+        pki = Pki("fwsign-pki")
+        assert pki.key_uri("ca") == root
+        assert pki.key_uri("issuing").startswith("openbao:")
+        where = ("--pki", "fwsign-pki")
+        good("pki", "issue", "signer", "new", *where, "--no-passphrase")
+        good("pki", "crl", *where, "--ca-pass", "env:PIN", env={"PIN": PIN})
+        assert pki.issuers("new") == ("issuing", "ca")
+
+    def test_another_key_is_refused(self, in_service: Maker) -> None:
+        easyrsa(Path.cwd())
+        root = in_service("p256", "other")
+        given = ("--vendor", "acme.example", "--no-passphrase", "--root-key", root)
+        found = run("pki", "import", ".", *given)
+        assert found.status == 5
+        assert found.errors[0].endswith(' is not the key of the CA "Acme Root"')
+        assert not Path("fwsign-pki").exists()

@@ -383,3 +383,15 @@ def test_boards_meet_releases_alone() -> None:
     )
     found = run("trust", "rehearse", ".")
     assert (found.status, found.errors[0]) == (2, "error: no file to rehearse")
+
+
+def test_the_receipt_of_a_refusal_is_a_record_of_the_board() -> None:
+    """A board that refuses one release is known, and the next one is rehearsed on it."""
+    port = f"sim:esp32c6?lock=secure-boot&key={digest(OLD, KINDS[0])}&security-version=3"
+    new, both = release("new", NEW), release("both", OLD, NEW)
+    found = run("flash", new, "--port", port, "--receipt", "line.jsonl")
+    assert found.status == 4
+    assert run("trust", "rehearse", "--boards", "line.jsonl", new).status == 3
+    assert good("trust", "rehearse", "--boards", "line.jsonl", both).endswith(
+        "0 of 1 boards would be stranded\n"
+    )

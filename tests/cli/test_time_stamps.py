@@ -204,3 +204,25 @@ def test_a_signature_that_no_authority_stamps_is_not_attached(foreign: Tsa, proj
     assert found.status == 5
     assert not (project / "build.bin.suit").exists()
     assert (project / "pki/log.jsonl").read_bytes() == log
+
+
+def test_a_cosigner_has_a_token_of_its_own(project: Path) -> None:
+    tsa = of_project(project)
+    good("pki", "issue", "signer", "bob", "--no-passphrase")
+    good("sign", "build.bin")
+    with serving(stamping(tsa)) as (url, _):
+        good("cosign", "build.bin.suit", "--signer", "bob", "--tsa", url)
+    told = json.loads(good("verify", "build.bin.suit", "--tsa-anchor", "pki/ca.crt", "--json"))
+    times = [one["signed_at"] for one in told["release"]["signers"]]
+    assert times == [None, "2026-11-22T12:00:00+00:00"]
+
+
+def test_a_cosigner_whose_token_does_not_count_signs_nothing(project: Path, foreign: Tsa) -> None:
+    good("pki", "issue", "signer", "bob", "--no-passphrase")
+    good("sign", "build.bin")
+    before = (project / "build.bin.suit").read_bytes()
+    with serving(stamping(foreign)) as (url, _):
+        found = run("cosign", "build.bin.suit", "--signer", "bob", "--tsa", url)
+    assert found.status == 1
+    assert "the path ends at issuer" in found.errors[0]
+    assert (project / "build.bin.suit").read_bytes() == before

@@ -11,7 +11,8 @@ from fwsign.gateway.rehearse import rehearse
 from fwsign.memory.state import State
 from fwsign.receipts.chain import judge_lines
 from fwsign.verify.policy import DevicePolicy
-from gateway.kit import Gateway, make_gateway, pki, usual_crls
+from gateway.kit import Gateway, crls, make_gateway, pki, usual_crls
+from gateway.trial_kit import TrialGateway
 from people_kit import key, person
 from support import NOW, Entity, refused
 
@@ -109,3 +110,25 @@ def test_a_rehearsal_knows_the_policy_of_each_device(
         "any/state.db": ("accepts", None),
         "both/state.db": ("stranded", "untrusted.signers"),
     }
+
+
+def test_a_release_before_without_a_revoked_person_meets_no_policy(
+    tmp_path: Path, people: dict[str, Entity]
+) -> None:
+    gateway = TrialGateway(tmp_path)
+    roles = {one: key(people[one]) for one in ("alice", "bob")} | {"release": key(pki().leaf)}
+    lines = "".join(f"{one} = {{ key = {json.dumps(found)} }}\n" for one, found in roles.items())
+    config = gateway.plain.config
+    rule = 'signers = "(alice and bob) or release"'
+    text = config.read_text().replace("[policy]\n", f"[policy]\n{rule}\n")
+    config.write_text(f"{text}\n[policy.roles]\n{lines}")
+    signers = [(people[one], [pki().issuing], crls(1)) for one in ("alice", "bob")]
+    gateway.install(gateway.plain.release(1, {"app.tar": b"old"}, signers=signers))
+    gateway.healthy("exit 1")
+    known = crls(2, revoked=[people["alice"]])
+    second = gateway.plain.release(2, {"app.tar": b"new"}, crls=known)
+    # Bob's signature is good still, and one distinct signer is enough: but his role is not.
+    words = "it stays, since the release before must not come back"
+    with refused("unsuitable.trial", words, 'certificate "alice" '):
+        gateway.install(second)
+    assert gateway.app == b"new"

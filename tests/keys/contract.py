@@ -45,6 +45,7 @@ DIGESTS: Final = "digests"
 NAMES: Final = {
     "p256": "P-256",
     "p384": "P-384",
+    "p521": "P-521",
     "secp256k1": "secp256k1",
     "ed25519": "Ed25519",
     "rsa2048": "RSA-2048",
@@ -172,7 +173,7 @@ class KeyContract:
     """The tests of a backend; a class with `algorithms` and the fixture `backend` inherits it."""
 
     algorithms: ClassVar[tuple[str, ...]]
-    """What the backend claims to sign with: the values of --alg, and secp256k1."""
+    """What the backend claims to sign with: the values of --alg, p521 and secp256k1."""
     lacks: ClassVar[frozenset[object]] = frozenset()
     """Schemes that suit a key and that the backend does not have; `DIGESTS`."""
 

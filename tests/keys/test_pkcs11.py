@@ -7,7 +7,7 @@ from softhsm_kit import LEAVING, TOKEN, SoftHsm
 
 
 class TestPkcs11(KeyContract):
-    algorithms = ("p256", "p384", "secp256k1", "ed25519", "rsa3072")
+    algorithms = ("p256", "p384", "p521", "secp256k1", "ed25519", "rsa3072")
 
     @pytest.fixture
     def backend(self, softhsm: SoftHsm) -> Backend:

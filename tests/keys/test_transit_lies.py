@@ -232,4 +232,7 @@ def test_the_keys_of_sessions_are_written_nowhere(
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys.log"))
     opened(uri).close()
     assert not (tmp_path / "keys.log").exists()
-    assert exchange.make_context(bao.ca).minimum_version == ssl.TLSVersion.TLSv1_2
+    context = exchange.make_context(bao.ca)
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+    assert context.check_hostname
+    assert not context.hostname_checks_common_name

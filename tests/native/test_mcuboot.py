@@ -26,6 +26,7 @@ from fwsign.errors import Failed, FwsignError, Malformed, Tampered, Unsuitable
 from fwsign.keys import open_key
 from fwsign.keys.held import HeldKey, Scheme
 from fwsign.native.mcuboot import McubootOptions, read, sign
+from softhsm_kit import PIN, SoftHsm
 from support import require_package
 
 BODY = bytes(range(256)) * 8
@@ -664,6 +665,26 @@ REFUSED_OPTIONS: dict[str, tuple[McubootOptions, str]] = {
         HEADED._replace(load_address=1, rom_fixed=2),
         "load address and rom-fixed address: expected one of them, found 0x1 and 0x2",
     ),
+    "large slot": (
+        HEADED._replace(slot_size=1 << 27, pad=True),
+        "slot size: expected 0 to 67108864, found 134217728",
+    ),
+    "load address": (
+        HEADED._replace(load_address=1 << 32),
+        "load address: expected 0 to 4294967295, found 4294967296",
+    ),
+    "rom-fixed address": (
+        HEADED._replace(rom_fixed=-1),
+        "rom-fixed address: expected 0 to 4294967295, found -1",
+    ),
+    "number of a dependency": (
+        HEADED._replace(dependencies=((256, "1.0"),)),
+        "dependency 256: expected 0 to 255, found 256",
+    ),
+    "version of a dependency": (
+        HEADED._replace(dependencies=((1, "one"),)),
+        "version of an mcuboot image: expected MAJOR.MINOR.REVISION+BUILD ",
+    ),
     "no slot to fill": (
         HEADED._replace(pad=True),
         "slot size: expected a size, since the slot is filled, found none",
@@ -825,3 +846,19 @@ def test_a_key_that_signs_something_else_is_found_out(kind: str, keys: Keys) -> 
     assert refusal.value.message.startswith(
         f"the signature that {keys.path(kind)} made does not verify"
     )
+
+
+@pytest.mark.external
+@pytest.mark.parametrize("kind", ["p256", "p384", "ed25519", "rsa2048"])
+def test_a_token_signs_and_imgtool_verifies(kind: str, softhsm: SoftHsm, tmp_path: Path) -> None:
+    uri = softhsm.make(kind, f"mcuboot-{kind}")
+    key = open_key(uri, PIN.encode)
+    try:
+        made = sign(BODY, [key], security_version=4, options=HEADED)
+    finally:
+        key.close()
+    image, public = tmp_path / "app.bin", tmp_path / "public.pem"
+    image.write_bytes(made)
+    spki = PublicFormat.SubjectPublicKeyInfo
+    public.write_bytes(softhsm.public_key(f"mcuboot-{kind}").public_bytes(Encoding.PEM, spki))
+    assert "Image was correctly validated" in imgtool("verify", "--key", public, image)

@@ -25,6 +25,7 @@ from fwsign.keys.held import HeldKey
 from fwsign.native import rp2350
 from fwsign.native.rp2350 import Rp2350Options, key_point, otp_json, read, remarks, sign
 from picobin_kit import ARM, BASE, RISCV, N, block, check, image_type, unsealed, words
+from softhsm_kit import PIN, SoftHsm
 
 E10 = uf2.write_uf2(b"\xef" * 256, 0x10FFFF00, 0xE48BFF57).replace(
     struct.pack("<II", 0, 1), struct.pack("<II", 0, 2), 1
@@ -585,6 +586,16 @@ def test_a_partition_table_is_not_ignored_and_the_type_may_come_later(tmp_path: 
     assert found.security_version == 2
 
 
+@pytest.mark.parametrize("kind", [0x03, 0x48])
+def test_an_item_that_is_too_short_is_refused(kind: int, tmp_path: Path) -> None:
+    with pytest.raises(Malformed) as refusal:
+        sign(unsealed(ARM, words(kind | 1 << 8 | 1 << 24)), [held(tmp_path)])
+    assert (refusal.value.code, refusal.value.message) == (
+        "malformed.image",
+        f"rp2350 image: item of type {kind:#04x}: expected at least 2 words, found 1",
+    )
+
+
 @pytest.mark.parametrize("flags", [ARM, RISCV])
 def test_an_image_in_ram_is_refused(flags: int, tmp_path: Path) -> None:
     given = uf2.write_uf2(unsealed(flags), 0x20000000, RP2350_ARM)
@@ -619,3 +630,17 @@ def test_otp_json_is_picotools() -> None:
 
 def test_the_options_have_their_names() -> None:
     assert rp2350.OPTIONS is Rp2350Options
+
+
+@pytest.mark.external
+def test_a_token_seals(softhsm: SoftHsm) -> None:
+    uri = softhsm.make("secp256k1", "pico-boot")
+    key = open_key(uri, PIN.encode)
+    try:
+        made = sign(unsealed(), [key], security_version=4)
+    finally:
+        key.close()
+    assert check(made).rollback == 4
+    found = read(made)
+    assert found is not None
+    assert found.signatures[0].public_key == softhsm.public_key("pico-boot")

@@ -17,6 +17,8 @@ from fwsign.signing.envelope import Identity
 from fwsign.verify import any_file
 from fwsign.verify.any_file import VerifiedFile, verify_hash_envelope, verify_minisig
 from fwsign.verify.policy import DevicePolicy, Slot
+from fwsign.verify.rule import Members
+from fwsign.verify.signer_policy import Role, SignerPolicy
 from fwsign.x509.anchor import Anchor
 from support import (
     DAY,
@@ -156,6 +158,17 @@ def test_a_policy_of_two_signers_is_not_met(pki: Pki) -> None:
         verify(signed(pki), pki, slots=(Slot("other", "00" * 32),))
     with refused("state.policy"):
         verify(signed(pki), pki, threshold=0)
+
+
+def test_a_policy_about_roles_holds_for_files_too(pki: Pki) -> None:
+    roles = (Role("team", below=pki.issuing.anchor.spki), Role("other", keys=("0" * 64,)))
+    verify(signed(pki), pki, signers=SignerPolicy(roles, Members(1, "team")))
+    for policy, words in (
+        (SignerPolicy(roles, Members(1, "other")), 'policy "signers": other, found none'),
+        (SignerPolicy((), None, ("post-quantum",)), "post-quantum, found none"),
+    ):
+        with refused("untrusted.signers", words, "; a hash envelope has one signature"):
+            verify(signed(pki), pki, signers=policy)
 
 
 def test_a_bare_key_is_pinned() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from fwsign.cli import inputs, ui
+from fwsign.cli.held_keys import HeldOptions, algorithm_of_new, new_key_source, opened
 from fwsign.cli.passphrases import Passphrases
-from fwsign.cli.pki.held_keys import HeldOptions, algorithm_of_new, new_key_source, opened
 from fwsign.pki.entry_names import ROOT
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from fwsign.format.notice import Notice
 from fwsign.format.payload import digest
 from fwsign.receipts.facts import content_facts, native_words, notice_words
 from fwsign.signing.fingerprint import groups, words
-from fwsign.signing.request import signers_of
+from fwsign.signing.request import is_request, signers_of
 
 if TYPE_CHECKING:
     from fwsign.signing.request import Request
@@ -22,6 +22,13 @@ _WIDTH: Final = 13
 _IN_A_ROW: Final = 8
 """Groups of digits in a line, which then fits on a page of paper."""
 _WORDS_IN_A_ROW: Final = 4
+
+
+def kind_of(envelope: bytes) -> str:
+    """Say whether an envelope is a request, for `fwsign show`."""
+    if is_request(envelope):
+        return "signature request: fwsign digest --show FILE prints the page to compare"
+    return "SUIT envelope, not verified here"
 
 
 def page(wanted: "Request", seen: Mapping[str, str] | None = None) -> Iterator[str]:

@@ -20,7 +20,7 @@ def spdx(content: dict[str, Any]) -> Document | None:
         found
         for kind in ("packages", "files")
         for one in mappings(content.get(kind))
-        if one.get("SPDXID") in described
+        if str(one.get("SPDXID")) in described
         for stated in mappings(one.get("checksums"))
         for found in subject(stated.get("algorithm"), stated.get("checksumValue"))
     )

@@ -35,6 +35,8 @@ IGNORED: Final = 0x7E
 """An item with bit 7 set has it, too; only its size is looked at."""
 LAST: Final = 0xFF
 
+_LEAST: Final = {VECTOR_TABLE: 2, HASH_DEF: 2, VERSION: 2, LOAD_MAP: 4}
+"""Words that an item of a type has at least; it has its head in any case."""
 MAX_BLOCKS: Final = 16
 """In a loop. A linker makes two, and sealing adds one."""
 MAX_BLOCK_WORDS: Final = 0x280
@@ -73,11 +75,14 @@ class PicoBlock(NamedTuple):
         """Return the only item of a type; None if there is none.
 
         Raises:
-            Malformed: `malformed.image`: there are several.
+            Malformed: `malformed.image`: there are several, or it is too short.
         """
         found = [one for one in self.items if one.kind == kind]
         if len(found) > 1:
             raise damaged("rp2350", f"items of type {kind:#04x} in a block", "one", len(found))
+        if found and len(found[0].words) < _LEAST.get(kind, 1):
+            expected = f"at least {_LEAST[kind]} words"
+            raise damaged("rp2350", f"item of type {kind:#04x}", expected, len(found[0].words))
         return found[0] if found else None
 
 

@@ -199,6 +199,7 @@ def make_context(ca: Path | None) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.hostname_checks_common_name = False  # RFC 9525 s.2: names are alternative names
     if ca is None:
         context.load_default_certs()
         return context

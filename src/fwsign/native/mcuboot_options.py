@@ -13,8 +13,11 @@ _VERSION: Final = re.compile(
 )
 _HEX: Final = re.compile("([0-9a-fA-F]{2})*")
 _VERSION_LIMITS: Final = (0xFF, 0xFF, 0xFFFF, 0xFFFFFFFF)
+_WORD: Final = 0xFFFFFFFF
 _POWERS: Final = (1, 2, 4, 8, 16, 32)
-MAX_SECURITY_COUNTER: Final = 0xFFFFFFFF
+MAX_SECURITY_COUNTER: Final = _WORD
+MAX_SLOT: Final = 64 * 1024 * 1024
+"""Bytes of a slot that is filled: as many as an image has whose signature is read."""
 MAX_BOOT_RECORD: Final = 12
 """Characters of the type of a software component, as imgtool limits them."""
 _VENDOR_TLVS: Final = range(0xA0, 0xFFFF)
@@ -101,13 +104,7 @@ def check(options: McubootOptions, security_version: int | None) -> None:
     """
     if security_version is not None and security_version not in range(MAX_SECURITY_COUNTER + 1):
         raise unfit("security counter", f"0 to {MAX_SECURITY_COUNTER}", security_version)
-    for name, value, allowed in (
-        ("align", options.align, _POWERS),
-        ("max-align", options.max_align, (0, *_POWERS[3:])),
-        ("erased value", options.erased, (0xFF, 0)),
-    ):
-        if value not in allowed:
-            raise unfit(name, " or ".join(map(str, allowed)), value)
+    _check_numbers(options)
     if options.load_address and options.rom_fixed:
         both = f"{options.load_address:#x} and {options.rom_fixed:#x}"
         raise unfit("load address and rom-fixed address", "one of them", both)
@@ -124,6 +121,24 @@ def check(options: McubootOptions, security_version: int | None) -> None:
     kinds = [kind for kind, _ in options.custom]
     if len(set(kinds)) < len(kinds):
         raise unfit("custom tlvs", "each type once", ", ".join(f"{one:#06x}" for one in kinds))
+
+
+def _check_numbers(options: McubootOptions) -> None:
+    for name, value, allowed in (
+        ("align", options.align, _POWERS),
+        ("max-align", options.max_align, (0, *_POWERS[3:])),
+        ("erased value", options.erased, (0xFF, 0)),
+    ):
+        if value not in allowed:
+            raise unfit(name, " or ".join(map(str, allowed)), value)
+    for name, value, most in (
+        ("slot size", options.slot_size, MAX_SLOT),
+        ("load address", options.load_address, _WORD),
+        ("rom-fixed address", options.rom_fixed, _WORD),
+        *((f"dependency {one}", one, 0xFF) for one, _ in options.dependencies),
+    ):
+        if not 0 <= value <= most:
+            raise unfit(name, f"0 to {most}", value)
 
 
 def trailer_size(options: McubootOptions) -> int:

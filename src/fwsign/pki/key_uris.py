@@ -122,6 +122,12 @@ class HeldAt:
         """Sign; see `fwsign.keys.held.HeldKey.sign_raw`."""
         return self._held.sign_raw(scheme, data, digest)
 
+    def sign_message(self, scheme: Scheme, message: bytes, digest: str = "") -> bytes:
+        """Sign a whole message, which an ssh-agent hashes itself."""
+        from fwsign.keys.held import sign_message  # where something is signed
+
+        return sign_message(self._held, scheme, message, digest)
+
     def close(self) -> None:
         """Log out; see `fwsign.keys.held.HeldKey.close`."""
         self._held.close()

@@ -136,27 +136,35 @@ def line_digest(line: str) -> str:
 
 
 def judge_lines(
-    lines: Iterable[str], keys: Sequence[Anchor] = (), anchors: Sequence[Anchor] = ()
+    lines: Iterable[str],
+    keys: Sequence[Anchor] = (),
+    anchors: Sequence[Anchor] = (),
+    *,
+    crls: Sequence[bytes] = (),
 ) -> Iterator[Receipt]:
     """Judge and yield each line; refuse at the first wrong one.
 
     Canonical form and chain are always checked. If a key or anchor is given, each line needs a
-    signature. Dates and revocation are not checked: nothing proves when a receipt was made.
+    signature. Nothing proves when a receipt was made: dates and revocation are checked with CRLs
+    alone.
 
     Args:
         lines: the lines without newlines, from the first one on.
         keys: the signing keys, as anchors.
         anchors: roots; a path from `x5c` to one of them counts for the purpose "client", on the
             day on which its last certificate was issued.
+        crls: in DER, one of each issuer of such paths: no certificate may be revoked, and each
+            must be valid when the receipt says that it was made.
 
     Raises:
-        Malformed: `malformed.receipt`, and for certificates.
+        Malformed: `malformed.receipt`, and for certificates and CRLs.
         Tampered: `tampered.receipt-chain`, `tampered.signature`, and for certificates.
         Untrusted: `untrusted.receipt`, `untrusted.example-key`, and for certificates.
+        Stale: `stale.crl-missing`, `stale.certificate`, `stale.not-yet-valid`.
     """
     previous: str | None = None
     device: str | None = None
-    trust = LineTrust(keys, anchors, {})
+    trust = LineTrust(keys, anchors, {}, crls)
     for number, line in enumerate(lines, 1):
         content = parse_line(line, number)
         if content["previous"] != previous:
@@ -188,6 +196,8 @@ def verify_lines(
     anchors: Sequence[Anchor] = (),
     head: str | None = None,
     device: str | None = None,
+    *,
+    crls: Sequence[bytes] = (),
 ) -> Summary:
     """Judge a whole chain, in constant memory; see `judge_lines`.
 
@@ -198,6 +208,7 @@ def verify_lines(
         head: a digest that was exported before, in hex; its line must still be there, or be the
             last one that was pruned.
         device: the device that the lines must name; a certificate of the signer must be its.
+        crls: as for `judge_lines`.
 
     Raises:
         Tampered: `tampered.receipt-head`, and as `judge_lines`.
@@ -208,7 +219,7 @@ def verify_lines(
     certified: dict[str, None] = {}  # those whose key was not given
     pins = {one.spki for one in keys}
     last = since = named = None
-    for count, receipt in enumerate(judge_lines(lines, keys, anchors), 1):
+    for count, receipt in enumerate(judge_lines(lines, keys, anchors, crls=crls), 1):
         last = receipt.digest
         signed += receipt.claim is not None
         if receipt.signer is not None:

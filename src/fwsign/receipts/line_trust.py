@@ -2,7 +2,8 @@
 """Who signed a receipt: a key that was given, or one with a path to an anchor that was given."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
 
 from fwsign.errors import Tampered, Untrusted
 from fwsign.format.cose import PublicKey
@@ -13,13 +14,20 @@ from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import parse_certificate
 from fwsign.x509.chain import CertificationPath
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 class LineTrust(NamedTuple):
-    """Keys, anchors, and the paths validated so far: most lines of a file share one path."""
+    """Keys, anchors, and the paths validated so far: most lines of a file share one path.
+
+    `crls` are the CRLs of a path's issuers, in DER; without one, neither revocation nor dates are
+    judged.
+    """
 
     keys: Sequence[Anchor]
     anchors: Sequence[Anchor]
     paths: dict[tuple[bytes, ...], CertificationPath]
+    crls: Sequence[bytes] = ()
 
     def verify(self, content: Mapping[str, Any], found: jws.Jws | None) -> str:
         """Verify a line's signature and return its signer.
@@ -32,12 +40,12 @@ class LineTrust(NamedTuple):
         if found.kid in EXAMPLE_SPKI:
             what = "it is signed by a published key, which anyone can use"
             raise Untrusted("untrusted.example-key", what, found=found.kid)
-        key, name = self._key(found)
+        key, name = self._key(found, _clock(content))
         line = canonical({name: value for name, value in content.items() if name != "jws"})
         found.verify(line.encode(), key)
         return name
 
-    def _key(self, found: jws.Jws) -> tuple[PublicKey, str]:
+    def _key(self, found: jws.Jws, clock: datetime | None) -> tuple[PublicKey, str]:
         for one in self.keys:
             if one.spki == found.kid:
                 return one.key, one.certificate.name if one.certificate else one.spki
@@ -54,7 +62,35 @@ class LineTrust(NamedTuple):
         if path.keys[0] != found.kid:
             what = f'kid is not the key of certificate "{path.name}"'
             raise Tampered("tampered.signature", what, expected=path.keys[0], found=found.kid)
+        if self.crls:
+            _check_status(path, self.crls, clock)
         return path.certificates[0].key, path.name
+
+
+def _check_status(path: CertificationPath, crls: Sequence[bytes], clock: datetime | None) -> None:
+    """Refuse a path that was revoked, or not valid when the receipt says that it was made.
+
+    Whoever holds the key says the time. That is good enough where a certificate was revoked for a
+    harmless reason, since nobody else has the key then; after a leak, no receipt of it counts.
+    """
+    from fwsign.x509.chain import check_dates  # few files are judged by CRLs
+    from fwsign.x509.revocation import CrlReader, updates
+
+    reader = CrlReader("compat", crls)
+    issued, _ = reader.collect(path)
+    # When these CRLs were made: a record is judged long after, by the newest CRLs that there are.
+    reader.check(issued, min(updates(issued), default=_EPOCH), clock)
+    if clock is not None:
+        check_dates(path, clock, when="the receipt was made")
+
+
+def _clock(content: Mapping[str, Any]) -> datetime | None:
+    """Return when a receipt says that it was made; None if it does not say."""
+    try:
+        found = datetime.fromisoformat(content["clock"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return found if found.tzinfo is not None else None
 
 
 def _validate(chain: Sequence[bytes], anchors: Sequence[Anchor]) -> CertificationPath:

@@ -19,6 +19,7 @@ from fwsign.format.cose import verify_signature
 from fwsign.format.payload import CHUNK_SIZE, PayloadSource
 from fwsign.verify.block import BlockVerifier, step
 from fwsign.verify.policy import DevicePolicy, check_policy, missing_signers
+from fwsign.verify.signers import judge_signers
 from fwsign.verify.verified import VerifiedSigner
 from fwsign.verify.verifier import utc
 from fwsign.x509.anchor import Anchor
@@ -99,6 +100,11 @@ def verify_hash_envelope(
         if (missing := missing_signers(policy, [signer.path])) is not None:
             words = f"the policy demands {missing}; a hash envelope has one signature"
             raise Untrusted("untrusted.signers", words, expected=missing, found="1 signature")
+        for demand in judge_signers(policy.signers, [signer.path]) if policy.signers else ():
+            if not demand.met:
+                words = f"{demand}; a hash envelope has one signature"
+                wanted = demand.wanted
+                raise Untrusted("untrusted.signers", words, expected=wanted, found=demand.there)
     with step(8):
         _check_vendor(policy, signer)
     name = DIGESTS[found.algorithm].function

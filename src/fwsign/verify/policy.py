@@ -10,6 +10,7 @@ from fwsign.errors import Failed, Untrusted
 from fwsign.verify.example_keys import EXAMPLE_SPKI
 from fwsign.verify.seats import Way, Ways, reach
 from fwsign.verify.signer_policy import SignerPolicy, signers_fault
+from fwsign.verify.signers import judge_signers
 from fwsign.x509.anchor import Anchor
 from fwsign.x509.chain import CertificationPath
 from fwsign.x509.constraints import dns_names, is_domain, permits, within_domain
@@ -193,8 +194,14 @@ def refuse_example(policy: DevicePolicy, path: CertificationPath) -> None:
         )
 
 
+def enough_signers(policy: DevicePolicy, paths: Sequence[CertificationPath]) -> bool:
+    """Tell whether the signers that count meet a policy: by their number, slots and roles."""
+    demands = judge_signers(policy.signers, paths) if policy.signers else ()
+    return missing_signers(policy, paths) is None and all(one.met for one in demands)
+
+
 def missing_signers(policy: DevicePolicy, paths: Sequence[CertificationPath]) -> str | None:
-    """Describe the signers that are missing among those that count, or return None.
+    """Describe the signers that are missing among those that count, or return None; without roles.
 
     Each leaf key counts once, however many certificates it has.
     """

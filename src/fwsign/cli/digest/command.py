@@ -64,6 +64,7 @@ def digest(
     attach takes the signature.
     """
     from fwsign.cli.digest import making  # where requests are made
+    from fwsign.cli.sign import stated
 
     form = forms.form
     who.check()
@@ -75,7 +76,7 @@ def digest(
         _show(files, output, form, force=force, as_json=as_json)
         return
     settings = config.load()
-    permitted = making.Permitted(force, allow_empty, allow_example_keys)
+    permitted = stated.Permitted(force, allow_empty, allow_example_keys)
     if modes.cosign:
         found = making.find(who, settings, pass_)
         made = making.further(files, found, output, permitted)

@@ -23,14 +23,6 @@ _AWAY = "elsewhere"
 """The place of the signer's key; nothing opens it."""
 
 
-class Permitted(NamedTuple):
-    """What was permitted by name."""
-
-    force: bool
-    empty: bool
-    example_keys: bool
-
-
 def find(who: AwayOptions, settings: "Config", source: str | None) -> "FoundSigner":
     """Find the signer by name in a PKI, or by its certificates; the key is not looked for."""
     crls = who.crl or ()
@@ -45,7 +37,7 @@ def find(who: AwayOptions, settings: "Config", source: str | None) -> "FoundSign
     return identity.from_pki(find_pki(who.pki), name, crls)
 
 
-def _judge(found: "FoundSigner", permitted: Permitted) -> None:
+def _judge(found: "FoundSigner", permitted: stated.Permitted) -> None:
     """Refuse a signer whose signature no device would accept."""
     example, force = permitted.example_keys, permitted.force
     identity.check(found, inputs.now(), allow_example_keys=example, force=force)
@@ -76,7 +68,7 @@ class Asked(NamedTuple):
 
 
 def new(
-    files: Sequence[Path], asked: Asked, settings: "Config", permitted: Permitted
+    files: Sequence[Path], asked: Asked, settings: "Config", permitted: stated.Permitted
 ) -> "tuple[list[MadeRequest], FoundSigner]":
     """Make requests for files. The releases are described as `fwsign sign` does it."""
     who, about, images, content, natives, attach, output, source = asked
@@ -113,7 +105,7 @@ def new(
 
 
 def further(
-    files: Sequence[Path], found: "FoundSigner", output: Path | None, permitted: Permitted
+    files: Sequence[Path], found: "FoundSigner", output: Path | None, permitted: stated.Permitted
 ) -> list[MadeRequest]:
     """Make requests for one more signature of envelopes, or of other requests."""
     if output is not None and len(files) > 1:

@@ -196,6 +196,8 @@ def _where(state: Path | None, receipts: option.ReceiptOptions) -> "Where":
     from fwsign.cli.flash.records import Where
     from fwsign.memory.file import default_path
 
+    if receipts.receipt_certificate and not receipts.receipt_key:
+        ui.usage("--receipt-certificate is for --receipt-key", "it is the certificate of that key")
     return Where(state or default_path(), *receipts)
 
 

@@ -207,7 +207,20 @@ RECEIPT: TypeAlias = Annotated[
 RECEIPT_KEY: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        "--receipt-key", metavar="URI", help="Sign receipts with this key: a path or file: URI."
+        "--receipt-key",
+        metavar="URI",
+        help="Sign receipts with this key: a path, or pkcs11:, openbao:, vault:, awskms: and "
+        "others.",
+    ),
+]
+RECEIPT_CERTIFICATE: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--receipt-certificate",
+        readable=False,
+        metavar="PEM",
+        help="The certificate of the key, for a TLS client, and those of its issuers: receipts "
+        "carry them, and fwsign receipts verify --anchor follows them.",
     ),
 ]
 JSON_LINES: TypeAlias = Annotated[
@@ -289,6 +302,7 @@ class ReceiptOptions(NamedTuple):
 
     receipt: RECEIPT = None
     receipt_key: RECEIPT_KEY = None
+    receipt_certificate: RECEIPT_CERTIFICATE = None
     pass_: KEY_PASS = None
 
 

@@ -20,12 +20,14 @@ class Where(NamedTuple):
         state: the memory of boards.
         receipts: a file of lines; None for the memory.
         key: the URI of the key that signs receipts.
+        certificate: a file with the certificate of that key, and those of its issuers.
         passphrase: the source of its passphrase.
     """
 
     state: Path
     receipts: Path | None
     key: str | None
+    certificate: Path | None
     passphrase: str | None
 
 
@@ -56,6 +58,7 @@ class Records:
         self._release, self._waived, self._left_out = release, waived, left_out
         self._first_use = False
         self._signer: Signer | None = None
+        self._chain: tuple[bytes, ...] = ()
 
     def open(self) -> None:
         """Open the key, the file and the memory; announce a new memory.
@@ -69,6 +72,8 @@ class Records:
 
             passphrase = inputs.passphrase_source(where.passphrase, "the receipts' key")
             self._signer = signer_from_uri(where.key, passphrase)
+            if where.certificate is not None:
+                self._chain = _chain_of(where.certificate, self._signer)
         if self._dry_run:
             return
         if where.receipts is not None:
@@ -116,9 +121,40 @@ class Records:
             from fwsign.receipts.file import append  # as wanted
             from fwsign.receipts.fit import fit
 
-            append(where.receipts, fit(receipt), self._signer)
+            append(where.receipts, fit(receipt), self._signer, self._chain)
         else:
             from fwsign.memory.state import State  # as wanted
 
             with State.open(where.state, create=False) as memory:
-                memory.append_receipt(receipt, self._signer)
+                memory.append_receipt(receipt, self._signer, self._chain)
+
+
+def _chain_of(path: Path, signer: "Signer") -> tuple[bytes, ...]:
+    """Return the path of a receipt key, without the root, which whoever verifies has.
+
+    Raises:
+        Failed: `key.mismatch`: the first certificate is of another key; `io.*`.
+    """
+    from fwsign.cli.keyfiles import certificates
+    from fwsign.errors import Failed
+    from fwsign.pki.paths.build import in_order
+    from fwsign.x509.certificate import key_digest, parse_certificate
+
+    leaf, *others = certificates(path, None)
+    parsed, own = parse_certificate(leaf), key_digest(signer.public_key)
+    if parsed.spki != own:
+        raise Failed(
+            "key.mismatch",
+            f'{path}: certificate "{parsed.name}" is not that of the receipts\' key',
+            expected=own,
+            found=parsed.spki,
+        )
+    ordered = in_order(leaf, others, inputs.now())
+    return tuple(data for data in ordered if not _is_root(data))
+
+
+def _is_root(data: bytes) -> bool:
+    from fwsign.x509.certificate import parse_anchor
+
+    parsed = parse_anchor(data)
+    return parsed.subject == parsed.issuer

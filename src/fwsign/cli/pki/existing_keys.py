@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fwsign.cli import ui
-from fwsign.cli.pki.held_keys import open_one
+from fwsign.cli.held_keys import open_one
 
 if TYPE_CHECKING:
     from collections.abc import Callable

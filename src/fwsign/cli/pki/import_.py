@@ -9,9 +9,9 @@ import typer
 
 from fwsign.cli import config, inputs, ui
 from fwsign.cli.command import Command, examples, grouped
+from fwsign.cli.held_keys import HeldOptions, new_key_source, opened
 from fwsign.cli.options import CA_PASS, NO_PASSPHRASE, PASS, named
 from fwsign.cli.passphrases import Passphrases
-from fwsign.cli.pki.held_keys import HeldOptions, new_key_source, opened
 from fwsign.cli.pki.options import KIND_OF_CA_KEY
 from fwsign.pki.entry_names import ISSUING, ISSUING_TLS
 

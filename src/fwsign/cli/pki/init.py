@@ -7,10 +7,10 @@ import typer
 
 from fwsign.cli import quoting, ui
 from fwsign.cli.command import Command, examples, grouped
+from fwsign.cli.held_keys import ALG_OF_PKI, HeldOptions
 from fwsign.cli.new_pki import create_pki, keys_of_pki, say_what_now
 from fwsign.cli.options import NO_PASSPHRASE, ORG, PASS, ROOT_PASS, VENDOR_OF_PKI
 from fwsign.cli.pki.extensions import AddressOptions, read_extras
-from fwsign.cli.pki.held_keys import ALG_OF_PKI, HeldOptions
 from fwsign.cli.pki.options import NEW_PKI, PERMIT
 
 

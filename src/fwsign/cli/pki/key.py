@@ -8,9 +8,9 @@ import typer
 from fwsign.cli import ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.config import find_pki
+from fwsign.cli.held_keys import open_one
 from fwsign.cli.options import KEY_PASS, PKI
 from fwsign.cli.passphrases import Passphrases
-from fwsign.cli.pki.held_keys import open_one
 from fwsign.errors import Failed
 
 

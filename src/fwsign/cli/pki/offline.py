@@ -9,9 +9,7 @@ import typer
 from fwsign.cli import inputs, quoting, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.config import find_pki
-from fwsign.cli.options import CA_PASS, NO_PASSPHRASE, ORG, PASS, PKI, VENDOR_OF_PKI, named
-from fwsign.cli.passphrases import Passphrases
-from fwsign.cli.pki.held_keys import (
+from fwsign.cli.held_keys import (
     ALG_OF_PKI,
     KEYS,
     HeldOptions,
@@ -19,6 +17,8 @@ from fwsign.cli.pki.held_keys import (
     new_key_source,
     opened,
 )
+from fwsign.cli.options import CA_PASS, NO_PASSPHRASE, ORG, PASS, PKI, VENDOR_OF_PKI, named
+from fwsign.cli.passphrases import Passphrases
 from fwsign.cli.pki.options import COMPAT, LIFETIME, NEW_PKI, PERMIT, span, warn_of_rsa2048
 
 

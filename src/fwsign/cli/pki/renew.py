@@ -126,9 +126,8 @@ def renew(
     it ends: revoke it, by its serial number, only if its key leaked. "issuing" needs the root's
     key; with --new-key or --key there is another issuing CA from then on. "issuing-tls", the CA of
     servers and clients, is made if there is none; with the root elsewhere, that is a request for
-    it. After --permit, whoever sends the issuing CA's certificate needs the new one: fwsign pki
-    export chain. --all brings everything below the CAs that issue now, as is needed after another
-    CA was revoked.
+    it. After --permit, whoever sends the issuing CA's certificate needs the new one. --all brings
+    everything below the CAs that issue now, as is needed after another CA was revoked.
     """
     from fwsign.pki.directory import Pki
     from fwsign.pki.entry_keys import NewKey

@@ -8,9 +8,9 @@ import typer
 from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, examples, grouped
 from fwsign.cli.config import find_pki, pki_words
+from fwsign.cli.held_keys import KEY, HeldOptions, key_choice, new_key_source, opened
 from fwsign.cli.options import CA_PASSES, NO_PASSPHRASE, PASS, PKI
 from fwsign.cli.passphrases import CaPassphrases, Passphrases
-from fwsign.cli.pki.held_keys import KEY, HeldOptions, key_choice, new_key_source, opened
 from fwsign.cli.pki.options import KIND_OF_CA_KEY
 
 if TYPE_CHECKING:

@@ -66,6 +66,15 @@ _UNTIL: TypeAlias = Annotated[
     str | None,
     typer.Option(metavar="TIME", help="Before then: RFC 3339 with a zone, or 12h ago."),
 ]
+_CRL: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option(
+        readable=False,
+        metavar="PEM",
+        help="With --anchor: CRLs of all CAs above what signed, such as crl/bundle.pem of the "
+        "PKI; repeat for several.",
+    ),
+]
 _FORCE: TypeAlias = Annotated[
     bool, typer.Option("--force", help="Replace the file and labels that exist.")
 ]
@@ -113,6 +122,7 @@ def _print_as_json(receipts: "Iterator[Receipt]") -> None:
     epilog=examples(
         "fwsign receipts verify --key station.pub",
         "fwsign receipts verify station-7.jsonl --anchor ca.crt --head 4f5e...",
+        "fwsign receipts verify station-7.jsonl --anchor ca.crt --crl bundle.pem",
     ),
 )
 def verify(
@@ -136,23 +146,28 @@ def verify(
             help="Roots of what signed, by certificates for TLS clients; repeat for several.",
         ),
     ] = None,
+    crl: _CRL = None,
     head: HEAD = None,
     device: _DEVICE = None,
     as_json: JSON = False,
 ) -> None:
     """Verify the chain of receipts and every signature.
 
-    With --key or --anchor each receipt must be signed. Dates and revocation of certificates are not
-    judged, since nothing proves when a receipt was made. Receipts without signatures are a log, not
-    evidence. That the newest ones are still there, only --head shows: keep the head elsewhere.
+    With --key or --anchor each receipt must be signed. With --anchor and --crl no certificate of a
+    signer may be revoked, and each must be valid when its receipt says that it was made; without
+    --crl neither is judged, since nothing proves that time. Receipts without signatures are a log,
+    not evidence. That the newest ones are still there, only --head shows: keep the head elsewhere.
     --device says whose receipts they must be; with --anchor the certificate must be that device's.
     """
     from fwsign.cli import inputs
     from fwsign.receipts.chain import verify_lines
 
     keys, anchors = inputs.load_anchors(key or ()), inputs.load_anchors(anchor or ())
+    if crl and not anchors:
+        ui.usage("--crl is for --anchor", "CRLs are of the CAs below a root: --anchor ca.crt")
+    crls = inputs.load_pem(crl or (), "X509 CRL", "CRL")
     with opened(file, state, config) as lines:
-        found = verify_lines(lines, keys, anchors, head, device)
+        found = verify_lines(lines, keys, anchors, head, device, crls=crls)
     if not found.receipts:
         raise Failed("io.format", "there are no receipts", expected="a receipt", found="none")
     if found.signed and not found.signers:

@@ -3,7 +3,7 @@
 
 import io
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final
@@ -123,8 +123,10 @@ def print_cards(file: Path | str, found: list[dict[str, Any]], *, as_json: bool)
     if as_json:
         ui.print_json({"file": str(file), "content": found})
         return
+    from fwsign.cli.show import tree  # for people alone
+
     for one in found:
-        for line in _lines(one):
+        for line in tree.lines(one):
             ui.out(line)
 
 
@@ -210,17 +212,14 @@ def _keys_and_certificates(
 
 
 def _envelope(data: bytes, *, every: bool) -> dict[str, Any]:
+    from fwsign.cli.request_page import kind_of
     from fwsign.cli.show import diagnostic
     from fwsign.format import cbor
     from fwsign.format.envelope import decode_envelope
     from fwsign.signing.release import DEVICE_DATA
-    from fwsign.signing.request import is_request
 
     envelope = decode_envelope(data)
-    kind = "SUIT envelope, not verified here"
-    if is_request(data):
-        kind = "signature request: fwsign digest --show FILE prints the page to compare"
-    found: dict[str, Any] = {"kind": kind, "size": len(data)}
+    found: dict[str, Any] = {"kind": kind_of(data), "size": len(data)}
     found |= _manifest(envelope)
     if (policy := envelope.integrated.get(f"#{DEVICE_DATA}")) is not None:
         from fwsign.cli.show.device_policy import card  # few releases have one
@@ -268,15 +267,15 @@ def _manifest(envelope: Any) -> dict[str, Any]:
 
 
 def _native(stated: "StatedNative | None") -> dict[str, Any]:
-    """Return what a text states of a component's native signature; nothing if it states nothing."""
-    said = stated.as_json() if stated else {}
-    return {"native signature": {key.replace("_", " "): said[key] for key in said}} if said else {}
+    """Return what a text states of the native signature of a component; nothing if nothing."""
+    facts = stated.as_json().items() if stated else ()
+    found = {name.replace("_", " "): one for name, one in facts}
+    return {"native signature": found} if found else {}
 
 
 def _notice(text: "Text | None") -> dict[str, Any]:
     """Return what the notice of a text says; nothing if it says nothing."""
-    said = text.notice.as_json() if text else {}
-    return {name: one for name, one in said.items() if one}
+    return {name: one for name, one in text.notice.as_json().items() if one} if text else {}
 
 
 def _blocks(encoded: Iterable[bytes], *, every: bool) -> list[dict[str, Any]]:
@@ -317,34 +316,3 @@ def _block(data: bytes, room: int, *, every: bool) -> tuple[dict[str, Any], int]
 def _too_much(crl: bytes) -> dict[str, Any]:
     words = f"the envelope has more than {CRLS_SHOWN} bytes of CRLs"
     return {"kind": "CRL", "size": len(crl), "not shown": words}
-
-
-def _lines(value: Any, indent: str = "") -> Iterator[str]:
-    """Lay out a card as an indented tree."""
-    for key, item in value.items():
-        if item is None or item in ([], {}):
-            continue
-        if isinstance(item, dict):
-            yield f"{indent}{key}"
-            yield from _lines(item, indent + "  ")
-        elif key == "map":
-            from fwsign.cli.show.images import picture
-
-            yield f"{indent}{key}"
-            yield from (f"{indent}  {line}" for line in picture(item))
-        elif key == "notes":
-            yield from (f"{indent}note: {line}" for line in item)
-        elif key == "parts":  # the map and the words say it
-            continue
-        elif isinstance(item, list):
-            for one in item:
-                if isinstance(one, str):
-                    yield f"{indent}{key}: {one}"
-                    continue
-                yield f"{indent}{key}"
-                yield from _lines(one, indent + "  ")
-        elif key == "diagnostic":  # made here, of lines
-            yield f"{indent}{key}"
-            yield from (f"{indent}  {line}" for line in str(item).splitlines())
-        else:
-            yield f"{indent}{key}: {item}"

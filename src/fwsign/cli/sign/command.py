@@ -63,41 +63,74 @@ def sign(
     all FILEs become components of one release. An envelope that says the same already stays as it
     is, and needs no key.
     """
-    from fwsign.cli.sign import contents, making, naming  # only signing needs these
-
-    settings, together = config.load(), place.output is not None
+    settings = config.load()
     who.check(settings.key, settings.chain)
+    permitted = stated.Permitted(force, allow_empty, allow_example_keys)
+    typed = _Typed(files, who, about, images, content, evidence, natives, attach, place, permitted)
     if form.given:
         form.check(about, images, content, natives, attach, evidence._replace(crl=None))
         form.check_output(place, dry_run=dry_run)
         task = Task(files, form, place, force, allow_example_keys)
         _sign_alone(task, who, evidence, settings, pass_, as_json=as_json)
-        return
+    else:
+        _sign_releases(typed, settings, pass_, dry_run=dry_run, as_json=as_json)
+
+
+class _Typed(NamedTuple):
+    """The files and groups of options of the command line."""
+
+    files: Sequence[Path]
+    who: option.SignerOptions
+    about: option.AboutOptions
+    images: option.ImageOptions
+    content: option.ContentOptions
+    evidence: EvidenceOptions
+    natives: NativeOptions
+    attach: AttachOptions
+    place: option.OutputOptions
+    permitted: stated.Permitted
+
+
+def _sign_releases(
+    typed: _Typed, settings: config.Config, source: str | None, *, dry_run: bool, as_json: bool
+) -> None:
+    """Sign files as releases: one, or one for each."""
+    from fwsign.cli.sign import contents, existing, making, naming  # only signing needs these
+
+    files, who, about, images, content, evidence, natives, attach, place, permitted = typed
+    force, together = permitted.force, place.output is not None
     product = stated.product(about, settings)
-    _check_options(about, content, evidence, place, several=len(files) > 1, as_json=as_json)
-    number, until = stated.numbers(about, now := inputs.now(), force=force)
-    names = naming.name_files(files, images.name or (), together=together, empty=allow_empty)
+    about.notice()
+    _check_options(content, evidence, place, several=len(files) > 1, as_json=as_json)
+    now = inputs.now()
+    number, until = stated.numbers(about, now, force=force)
+    names = naming.name_files(files, images.name or (), together=together, empty=permitted.empty)
     plan = natives.plan(settings.native, files, names)
     signed = [plan.path(file) if plan else file for file in files]
     envelopes = place.envelopes(signed)
     documents = attach.read(images.waived)
-    _check_existing(envelopes, (*files, *documents.paths), who, content, evidence, force=force)
+    read = (who.chain, content.device_data, *(evidence.crl or ()), *documents.paths)
+    existing.check(envelopes, (*files, *filter(None, read)), force=force)
     groups = contents.placed(files, names, images, together=together)
-    found, vendor = _signer_of(about, who, evidence, settings, pass_)
+    found = find_signer(who, evidence, settings, source)
+    vendor = about.vendor or settings.vendor or stated.only_vendor(found)
     what = contents.What(vendor, product, about, number, until, content, documents)
     said = contents.check_images(groups, about.version, images)
-    waived = {"allow_example_keys": allow_example_keys, "force": force}
+    waived = {"allow_example_keys": permitted.example_keys, "force": force}
     terms = making.SigningTerms(now=now, stamping=time_stamping(evidence, found), **waived)
     log = log_of(who, settings)
     with signed_natively(plan, groups, log, now, force=force, dry_run=dry_run) as groups:
-        said = contents.check_images(groups, about.version, images) if plan else said
+        if plan is not None:
+            said = contents.check_images(groups, about.version, images)
         releases = [contents.describe(one, what) for one in groups]
         said += documents.remarks(releases, files, together=together)
         order = _Order(envelopes, signed, releases, found, terms, said)
-        made = _show(order, as_json=as_json) if dry_run else order.made(pass_)
-    if not dry_run:
-        approvals.record(log, _lines(envelopes, made, found), now)
-        _write(order, made, who.pki, as_json=as_json)
+        if dry_run:
+            _show(order, as_json=as_json)
+            return
+        made = order.made(source)
+    approvals.record(log, _lines(envelopes, made, found), now)
+    _write(order, made, who.pki, as_json=as_json)
 
 
 class _Order(NamedTuple):
@@ -134,24 +167,8 @@ class _Order(NamedTuple):
         return making.missing(self.releases, self.kept, self.found, self.terms, source)
 
 
-def _check_existing(
-    envelopes: Sequence[Path],
-    read: Sequence[Path],
-    who: option.SignerOptions,
-    content: option.ContentOptions,
-    evidence: EvidenceOptions,
-    *,
-    force: bool,
-) -> None:
-    """Refuse to replace what must not be: another file, or one that is read."""
-    from fwsign.cli.sign import existing
-
-    others = (who.chain, content.device_data, *(evidence.crl or ()))
-    existing.check(envelopes, (*read, *filter(None, others)), force=force)
-
-
-def _show(order: _Order, *, as_json: bool) -> "list[Made]":
-    """Print what would be signed; return that nothing was."""
+def _show(order: _Order, *, as_json: bool) -> None:
+    """Print what would be signed."""
     from fwsign.cli.sign import identity, written
 
     kept, terms = order.kept, order.terms
@@ -160,7 +177,6 @@ def _show(order: _Order, *, as_json: bool) -> "list[Made]":
     )
     pairs = list(zip(order.envelopes, order.releases, strict=True))
     written.show_plan(pairs, order.found, kept, order.said, as_json=as_json)
-    return []
 
 
 def _write(order: _Order, made: "Sequence[Made]", pki: Path | None, *, as_json: bool) -> None:
@@ -187,7 +203,6 @@ def _sign_alone(
 
 
 def _check_options(
-    about: option.AboutOptions,
     content: option.ContentOptions,
     evidence: EvidenceOptions,
     place: option.OutputOptions,
@@ -196,7 +211,6 @@ def _check_options(
     as_json: bool,
 ) -> None:
     """Refuse options that have no meaning together."""
-    about.notice()
     stated.refuse_pairs(
         ("--output", place.output, "--output-dir", place.output_dir),
         ("--output -", place.output == inputs.STREAM, "--json", as_json),
@@ -204,18 +218,6 @@ def _check_options(
     stated.check_content(content, apart=several and place.output is None)
     if evidence.tsa_anchor and evidence.tsa is None:
         ui.usage("--tsa-anchor without --tsa")
-
-
-def _signer_of(
-    about: option.AboutOptions,
-    who: option.SignerOptions,
-    evidence: EvidenceOptions,
-    settings: config.Config,
-    source: str | None,
-) -> "tuple[FoundSigner, str]":
-    """Return the signer and the vendor that it signs for."""
-    found = find_signer(who, evidence, settings, source)
-    return found, about.vendor or settings.vendor or stated.only_vendor(found)
 
 
 def find_signer(
@@ -247,11 +249,12 @@ def _lines(
     envelopes: Sequence[Path], made: "Sequence[Made]", found: "FoundSigner"
 ) -> "list[Signature]":
     """Return the lines of the log for what was signed now, in the order of the envelopes."""
+    spki = found.spki
     return [
         line
         for path, one in zip(envelopes, made, strict=True)
         if one.place is not None
-        for line in approvals.of_release("release", path, one.verified, [(found.spki, one.place)])
+        for line in approvals.of_release("release", path, one.verified, [(spki, one.place)])
     ]
 
 

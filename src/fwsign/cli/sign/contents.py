@@ -59,8 +59,12 @@ def placed(
         together: whether all are one release.
     """
     parts = naming.renamed(targets.find_targets(files, images.target or ()), names)
-    apart = [[one for one in parts if one.part.path == file] for file in files]
-    return [targets.placed(one) for one in ([parts] if together else apart)]
+    if together:
+        return [targets.placed(parts)]
+    apart: dict[Path, list[TargetFile]] = {file: [] for file in files}
+    for one in parts:
+        apart[one.part.path].append(one)
+    return [targets.placed(apart[file]) for file in files]
 
 
 def check_images(

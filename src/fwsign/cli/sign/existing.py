@@ -66,23 +66,28 @@ def check(
         heads: the first bytes of what counts as an envelope here.
     """
     seen: set[str] = set()
+    read: dict[tuple[int, int] | None, Path] = {}
+    for other in inputs:
+        read.setdefault(_identity(other), other)
+    read.pop(None, None)
     for path in envelopes:
         if path == STREAM:
             continue
-        for other in inputs:
-            if _same(path, other):
-                ui.usage(f"{path} would replace {other}, which is read", "--output names another")
+        if found := read.get(_identity(path)):
+            ui.usage(f"{path} would replace {found}, which is read", "--output names another")
         if (place := os.path.realpath(path)) in seen:
             ui.usage(f"two files would become {path}", "sign them in two calls")
         seen.add(place)
         _refuse_existing(path, heads, force=force)
 
 
-def _same(path: Path, other: Path) -> bool:
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what two names of one file have in common; None if there is no file."""
     try:
-        return path.samefile(other)
-    except OSError:  # one of them is not there
-        return False
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino
 
 
 def _refuse_existing(path: Path, heads: tuple[bytes, ...], *, force: bool) -> None:

@@ -3,7 +3,7 @@
 
 import os
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fwsign.cli import config, inputs, ui
 from fwsign.cli.sign import options as option
@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     from fwsign.cli.sign.identity import FoundSigner
 
 _DAY = 24 * 60 * 60
+
+
+class Permitted(NamedTuple):
+    """What was permitted by name: to replace files, to sign empty ones, to use published keys."""
+
+    force: bool
+    empty: bool
+    example_keys: bool
 
 
 def product(about: option.AboutOptions, settings: config.Config) -> str:

@@ -288,10 +288,10 @@ def _floors(sequence: int | None, time: str | None) -> "Floors":
 
 
 def _signers(uris: Sequence[str] | None, source: str | None) -> "list[Signer]":
-    from fwsign.keys import signer_from_uri
+    from fwsign.keys import shown, signer_from_uri
 
     return [
-        signer_from_uri(uri, inputs.passphrase_source(source, f"the key {uri}"))
+        signer_from_uri(uri, inputs.passphrase_source(source, f"the key {shown(uri)}"))
         for uri in uris or ()
     ]
 

@@ -137,14 +137,18 @@ def verify(
     if len(parcels) > 1:
         _each(parcels, judge, attachments, as_json=as_json)
         return
+    _print(parcels[0].envelope, judge(parcels[0]), attachments, as_json=as_json)
+
+
+def _print(envelope: Path, view: "Verdict", attachments: Path | None, *, as_json: bool) -> None:
+    """Print the verdict on the only envelope."""
     from fwsign.cli.verify import verdict
 
-    view = judge(parcels[0])
     _write(view, attachments)
     if as_json:
         ui.print_json(verdict.as_json(view))
     else:
-        verdict.show(parcels[0].envelope, view)
+        verdict.show(envelope, view)
 
 
 def _verify_alone(
@@ -165,6 +169,8 @@ def _verify_alone(
     signs = [one.is_minisig for one in pairs]
     if minisign_key is not None and not any(signs):
         ui.usage("--minisign-key without a .minisig")
+    if demands.policy is not None and all(signs):
+        ui.usage("--policy without an envelope", "a .minisig names no certificate, and so no role")
     keys = any_file.minisign_keys(minisign_key, demands.anchor) if any(signs) else []
     trust = None if all(signs) else gather(demands, settings)
     status = any_file.verify(pairs, trust, keys, at, as_json=as_json)

@@ -17,7 +17,7 @@ from fwsign.gateway.run.session import demands
 from fwsign.gateway.target.kept import KeptReleases
 from fwsign.gateway.target.release_record import ReleaseRecord
 from fwsign.memory.floors import Floor
-from fwsign.verify.policy import DevicePolicy, missing_signers
+from fwsign.verify.policy import DevicePolicy, enough_signers
 from fwsign.verify.verified import VerifiedRelease, VerifiedSigner
 from fwsign.verify.verifier import Verifier
 from fwsign.x509.anchor import Anchor
@@ -119,7 +119,7 @@ def _refuse_revoked(release: VerifiedRelease, policy: DevicePolicy) -> None:
             refusals.append(refusal)
         else:
             good.append(path)
-    if refusals and missing_signers(policy, good) is not None:
+    if refusals and not enough_signers(policy, good):
         raise refusals[0]
 
 

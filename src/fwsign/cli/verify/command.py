@@ -131,15 +131,9 @@ def verify(
         return
     parcels = split(envelope, payloads or ())
     trust = gather(demands, settings)
-    judge = partial(
-        _judge,
-        verifier=Verifier(trust.anchors, trust.policy),
-        trust=trust,
-        at=time,
-        manifest_only=manifest_only,
-        typed=revocation,
-        native_keys=settings.native.key_digests,
-    )
+    verifier, keys = Verifier(trust.anchors, trust.policy), settings.native.key_digests
+    judge = partial(_judge, verifier=verifier, trust=trust, at=time, native_keys=keys)
+    judge = partial(judge, manifest_only=manifest_only, typed=revocation)
     if len(parcels) > 1:
         _each(parcels, judge, attachments, as_json=as_json)
         return

@@ -17,7 +17,7 @@ CASES = {
     "fwsign --quiet pki ex": {"expire", "export"},
     "fwsign pki issue signer --ca-p": {"--ca-pass"},
     "fwsign sign x --dry": {"--dry-run"},
-    "fwsign verify --min": {"--min-sequence"},
+    "fwsign verify --min-": {"--min-sequence"},
     "fwsign key convert --le": {"--legacy"},
 }
 

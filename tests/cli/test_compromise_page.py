@@ -45,7 +45,13 @@ def follow(section: str) -> None:
 
 def test_the_page_fits_on_a_screen() -> None:
     assert len(PAGE.read_text(encoding="utf-8").splitlines()) <= 72
-    assert list(SECTIONS) == ["A signer", "The issuing CA", "The root", "Afterwards"]
+    assert list(SECTIONS) == [
+        "A signer",
+        "The issuing CA",
+        "The root",
+        "A chip's key",
+        "Afterwards",
+    ]
 
 
 @pytest.mark.usefixtures("device")

@@ -10,6 +10,8 @@ import pytest
 from cli.kit import good, program, refused, run, tree
 from fwsign.cli import inputs
 from fwsign.pki.log import read_log, user, verify_log
+from fwsign.receipts.canonical import canonical
+from fwsign.receipts.chain import pruning
 from fwsign.x509.anchor import Anchor
 from support import NOW
 
@@ -217,6 +219,27 @@ def test_a_head_that_was_exported_shows_a_lost_end(project: Path) -> None:
             "receipts were changed or taken out; ask who kept a copy",
         )
     assert "fwsign: without --head, lines at the end could be missing\n" in run("log", "verify").err
+
+
+def test_no_record_of_pruned_lines_stands_for_the_exported_head() -> None:
+    head = good("log", "head")[:64]
+    good("sign", "build.bin")
+    *_, last = LOG.read_text().splitlines()
+    LOG.write_text(f"{canonical({**pruning(7, head), 'previous': None})}\n{last}\n")
+    for command in (
+        ("log", "verify"),
+        ("log", "verify", "--head", head),
+        ("log", "show"),
+        ("log", "head"),
+        ("pki", "log"),
+    ):
+        refused(
+            run(*command),
+            1,
+            "receipt 1 says that 7 were pruned before it, an approval log is never pruned",
+            "receipts were changed, moved or taken out; ask who kept a copy",
+        )
+    assert "an approval log is never pruned" in run("pki", "lint").out
 
 
 def test_a_changed_line_is_refused() -> None:

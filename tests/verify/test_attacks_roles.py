@@ -250,11 +250,45 @@ def test_a_cross_certified_ca_is_the_same_ca_by_either_path(house: House) -> Non
         judge(apart, blocks, house.root, house.other)
 
 
-def make_cross(ca: Entity, issuer: Entity) -> Entity:
+def test_one_person_is_not_two_by_the_two_paths_of_a_cross_certified_ca(house: House) -> None:
+    roots = house.root, house.other
+    crossed = house.dev._replace(certificate=make_cross(house.dev, house.other).certificate)
+    team = make_ca("Team CA", crossed, path_length=0)
+    wide = make_cross(house.dev, house.other, path_length=1)
+    again = [
+        block(person(house.dev, "Alice"), crossed, root=house.other),
+        block(
+            person(team, "Alice"),
+            team,
+            house.dev._replace(certificate=wide.certificate),
+            root=house.other,
+        ),
+    ]
+    both = {"ours": {"below": key(house.root)}, "theirs": {"below": key(house.other)}}
+    for wanted, words in (
+        (policy("ours and theirs", **both), 'ours: met by "alice"; theirs, found none'),
+        (policy("2 of classic", classic={"algorithm": "classic"}), "2 of classic, found classic"),
+    ):
+        here = house.signs(person(house.dev, "alice"))
+        for there in again:
+            with refused_at(6, "untrusted.signers", words):
+                judge(wanted, [here, there], *roots)
+        other = block(person(house.dev, "bob"), crossed, root=house.other)
+        judge(wanted, [here, *again, other], *roots)
+    # The same name by another CA is another person's.
+    judge(
+        policy("ours and theirs", **both),
+        [here, block(person(house.other, "alice"), root=house.other)],
+        *roots,
+    )
+
+
+def make_cross(ca: Entity, issuer: Entity, path_length: int = 0) -> Entity:
     """Certify a CA's key and name once more, by another root."""
     from support import ca_extensions, certify
 
-    return certify(ca.key, ca.certificate.subject, issuer, ca_extensions(path_length=0))
+    extensions = ca_extensions(path_length=path_length)
+    return certify(ca.key, ca.certificate.subject, issuer, extensions)
 
 
 def test_a_ca_that_is_itself_the_anchor_counts_as_below(house: House) -> None:

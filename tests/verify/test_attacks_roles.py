@@ -264,12 +264,12 @@ def test_one_person_is_not_two_by_the_two_paths_of_a_cross_certified_ca(house: H
             root=house.other,
         ),
     ]
+    here = house.signs(person(house.dev, "alice"))
     both = {"ours": {"below": key(house.root)}, "theirs": {"below": key(house.other)}}
     for wanted, words in (
         (policy("ours and theirs", **both), 'ours: met by "alice"; theirs, found none'),
         (policy("2 of classic", classic={"algorithm": "classic"}), "2 of classic, found classic"),
     ):
-        here = house.signs(person(house.dev, "alice"))
         for there in again:
             with refused_at(6, "untrusted.signers", words):
                 judge(wanted, [here, there], *roots)

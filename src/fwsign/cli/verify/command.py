@@ -211,8 +211,7 @@ def _judge(
     receive = partial(
         payload_files.receive, release, parcel.envelope, payloads, manifest_only=manifest_only
     )
-    expected = natives.kind or natives.key_digests
-    if expected or (release.text is not None and release.text.native):
+    if natives.demanding or (release.text is not None and release.text.native):
         from fwsign.cli.verify import native  # few releases state native signatures
 
         found = native.received(receive, release, natives)

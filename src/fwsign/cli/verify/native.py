@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Native signatures in `fwsign verify`: they agree with the release, and with fwsign.toml."""
+"""Native signatures, as `fwsign verify` and `flash` compare them with release and fwsign.toml."""
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -50,6 +51,24 @@ def _concerns(release: VerifiedRelease, one: Component, expected: NativeSettings
         return True
     # A file without a place in flash may be an image, too, unless it is larger than any.
     return bool(expected.key_digests) and (one.flash is not None or one.size <= MAX_IMAGE)
+
+
+def check_held(
+    release: VerifiedRelease, held: Mapping[str, bytes], expected: NativeSettings
+) -> None:
+    """Check native signatures in images whose bytes are in memory, as `received` does.
+
+    Args:
+        release: the verified release.
+        held: the bytes of components that were verified, by name.
+        expected: see `received`.
+
+    Raises:
+        FwsignError: as `received`.
+    """
+    for one in release.components:
+        if one.flash and one.name in held:
+            _judge(release, one, held[one.name], expected)
 
 
 def _judge(

@@ -252,6 +252,17 @@ def test_a_changed_line_is_refused() -> None:
         assert found.errors[0].startswith("error: receipt 2 names ")
 
 
+def test_an_empty_log_has_no_head() -> None:
+    LOG.write_text("")
+    assert good("log", "verify") == "whole  pki/log.jsonl: 0 lines\n  head       none\n"
+    refused(
+        run("log", "head"),
+        5,
+        "pki/log.jsonl has no lines, and so no head",
+        "the next signature makes the first; lines that were there before are lost",
+    )
+
+
 def test_no_log_is_no_proof(project: Path) -> None:
     LOG.unlink()
     for command in ("verify", "head"):

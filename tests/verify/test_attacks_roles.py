@@ -136,7 +136,9 @@ def test_one_person_with_two_keys_is_one(house: House) -> None:
     with refused_at(6, "untrusted.signers", 'alice: met by "alice"; bob, found none'):
         judge(wanted, two, house.root)
     group = policy("2 of dev", dev={"below": below})
-    for names in (("alice", "alice"), ("alice", "ALICE "), ("alice", "\uff41lice")):
+    unseen = ("al\u200bice", "alice\u00ad", "al\u034fice", "\u3164alice", "alice\ufe0f\U000e0101")
+    for other in ("alice", "ALICE ", "\uff41lice", *unseen):
+        names = ("alice", other)
         leaves = [person(house.dev, one, str(at)) for at, one in enumerate(names)]
         with refused_at(6, "untrusted.signers", "2 of dev, found dev"):
             judge(group, [house.signs(one) for one in leaves], house.root)

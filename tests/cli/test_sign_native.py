@@ -333,6 +333,12 @@ class TestSettings:
             "fwsign.toml demands one in [native]: sign the image for its chip first",
         )
 
+    def test_a_file_that_only_begins_like_an_image_is_none(self, esp: Path) -> None:
+        (esp / "notes").write_bytes(b"\x3d\xb8\xf3\x96" + b"A" * 5000)
+        good("sign", "notes", "--target", "file")
+        with_settings(esp, f'key_digests = ["{"0" * 64}"]')
+        assert "verified" in good("verify", "notes.suit")
+
     @pytest.mark.parametrize("settings", ["", 'kind = "mcuboot"\n'])
     def test_the_key_counts_without_a_statement_and_without_a_place_in_flash(
         self, settings: str, esp: Path

@@ -86,6 +86,18 @@ def test_the_page_is_the_same_on_both_sides(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("away")
+@pytest.mark.parametrize("letter", ["x", "\u754c"])
+def test_no_text_looks_like_a_row_of_the_page(letter: str) -> None:
+    fake = ["  words      ", "acorn acorn acorn acorn", *(" " * 50, "  to sign      94 bytes") * 9]
+    page = good("digest", "build.bin", "--description", f"{letter * 40} {'  '.join(fake)}")
+    lines = page.splitlines()
+    assert max(len(one) + sum(not part.isascii() for part in one) for one in lines) < 80
+    assert [one.split()[0] for one in lines if one[:4].strip()].count("to") == 1
+    assert [one.split()[0] for one in lines if one[:4] == "    "].count("words") == 1
+    assert len([one for one in lines if one.startswith(" " * 15)]) > 8
+
+
+@pytest.mark.usefixtures("away")
 def test_what_was_written() -> None:
     found = run("digest", "build.bin")
     assert found.err.splitlines() == [

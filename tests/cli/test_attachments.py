@@ -295,6 +295,14 @@ class TestMistakes:
         found = run("verify", "build.bin.suit", "--attachments", ".")
         assert (found.status, found.errors[0]) == (5, "error: the release has no attachments")
 
+    def test_a_text_that_was_cut_off_does_not_say_that_there_were_none(self, project: Path) -> None:
+        good(*SIGN, "--attach", "sbom.json")
+        path = project / "build.bin.suit"
+        path.write_bytes(encode_envelope(decode_envelope(path.read_bytes())._replace(text=None)))
+        found = run("verify", "build.bin.suit", "--attachments", ".")
+        words = "the text was cut off, which names the attachments if there are any"
+        refused(found, 5, words, "ask for the envelope as it was signed")
+
 
 def test_a_dry_run_and_json_name_them(project: Path) -> None:
     before = tree(project)

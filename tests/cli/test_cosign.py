@@ -1,5 +1,6 @@
 """`fwsign cosign`: one more signature, of all of which every one is verified; and policies."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -15,6 +16,7 @@ from fwsign.format.envelope import decode_envelope
 from fwsign.keys.file import FileSigner
 from fwsign.pki.directory import Pki
 from hostile import blocks_in, with_blocks
+from native_kit import key_file
 from people_kit import key_of
 
 ENVELOPE = "build.bin.suit"
@@ -172,6 +174,21 @@ def test_a_dry_run_shows_and_writes_nothing() -> None:
     assert told["verdict"] == "dry run"
     assert [one["result"] for one in told["envelopes"]] == ["to sign"]
     assert Path(ENVELOPE).read_bytes() == before
+
+
+@pytest.mark.usefixtures("team")
+def test_documents_and_native_signatures_are_shown_before_a_key_is_opened() -> None:
+    text = b'{"spdxVersion": "SPDX-2.3", "SPDXID": "SPDXRef-DOCUMENT"}'
+    Path("sbom.json").write_bytes(text)
+    Path("app.bin").write_bytes(bytes(5000))
+    key_file(Path(), "p256")
+    options = ("--native-option", "header-size=0x200", "--native-option", "pad-header")
+    chip = ("--native", "mcuboot", "--native-key", "p256.key", *options)
+    good("sign", "app.bin", "--signer", "alice", "--attach", "sbom.json", *chip)
+    found = run("cosign", "app.signed.bin.suit", "--signer", "bob", "--dry-run")
+    assert "    native mcuboot, by " in found.err
+    size, digest = len(text), hashlib.sha256(text).hexdigest()
+    assert f"  sbom.json, application/spdx+json, {size} bytes, {digest}\n" in found.err
 
 
 @pytest.mark.usefixtures("team")

@@ -15,6 +15,7 @@ from cli.kit import SAMPLES, command, environment, good, refused, run
 from fwsign.errors import Failed
 from fwsign.flash import ports
 from fwsign.flash.simulate import Simulated
+from native_kit import espsecure_sign
 from support import require_package
 
 APP = SAMPLES / "blink-esp32c3.bin"
@@ -55,6 +56,28 @@ def sign_again(sequence: int, change: bytes = b"") -> None:
     if change:
         Path("app.bin").write_bytes(Path("app.bin").read_bytes() + change)
     good("sign", "app.bin", "--sequence", sequence, "--force")
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "words"),
+    [
+        ('kind = "esp-secure-boot-v2"', "tampered.native", "expected a native signature"),
+        (f'key_digests = ["{"0" * 64}"]', "untrusted.native-key", "by a key that is not expected"),
+    ],
+)
+def test_what_fwsign_toml_says_of_native_signatures_is_demanded(
+    settings: str, code: str, words: str, esp: Path
+) -> None:
+    if code == "untrusted.native-key":
+        (esp / "app.bin").write_bytes(espsecure_sign(APP.read_bytes(), "rsa3072", folder=esp))
+        sign_again(1001)
+    path = esp / "fwsign.toml"
+    path.write_text(f"{path.read_text()}[native]\n{settings}\n")
+    found = run("flash", "app.bin.suit", "--port", ONE, "--json")
+    (told,) = lines(found.out)
+    assert (found.status, told["code"]) == (1, code)
+    assert words in told["message"]
+    assert not (esp / "one.flash").exists()
 
 
 def test_the_happy_path_needs_an_envelope_and_a_port(esp: Path) -> None:

@@ -10,6 +10,8 @@ import pytest
 from cli.kit import good, program, refused, run, tree
 from fwsign.cli import inputs
 from fwsign.pki.log import read_log, user, verify_log
+from fwsign.receipts.canonical import canonical
+from fwsign.receipts.chain import pruning
 from fwsign.x509.anchor import Anchor
 from support import NOW
 
@@ -219,6 +221,27 @@ def test_a_head_that_was_exported_shows_a_lost_end(project: Path) -> None:
     assert "fwsign: without --head, lines at the end could be missing\n" in run("log", "verify").err
 
 
+def test_no_record_of_pruned_lines_stands_for_the_exported_head() -> None:
+    head = good("log", "head")[:64]
+    good("sign", "build.bin")
+    *_, last = LOG.read_text().splitlines()
+    LOG.write_text(f"{canonical({**pruning(7, head), 'previous': None})}\n{last}\n")
+    for command in (
+        ("log", "verify"),
+        ("log", "verify", "--head", head),
+        ("log", "show"),
+        ("log", "head"),
+        ("pki", "log"),
+    ):
+        refused(
+            run(*command),
+            1,
+            "receipt 1 says that 7 were pruned before it, an approval log is never pruned",
+            "receipts were changed, moved or taken out; ask who kept a copy",
+        )
+    assert "an approval log is never pruned" in run("pki", "lint").out
+
+
 def test_a_changed_line_is_refused() -> None:
     good("sign", "build.bin")
     kept = LOG.read_text().splitlines(keepends=True)
@@ -227,6 +250,17 @@ def test_a_changed_line_is_refused() -> None:
         found = run(*command)
         assert (found.status, found.out) == (1, "")
         assert found.errors[0].startswith("error: receipt 2 names ")
+
+
+def test_an_empty_log_has_no_head() -> None:
+    LOG.write_text("")
+    assert good("log", "verify") == "whole  pki/log.jsonl: 0 lines\n  head       none\n"
+    refused(
+        run("log", "head"),
+        5,
+        "pki/log.jsonl has no lines, and so no head",
+        "the next signature makes the first; lines that were there before are lost",
+    )
 
 
 def test_no_log_is_no_proof(project: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from bao_kit import Bao
 from cli.kit import environment, good, program, refused, run, tree
 from fwsign import files as atomic
+from fwsign.format.envelope import decode_envelope, encode_envelope
 from fwsign.keys.file import FileSigner, load_private_key
 from images_kit import FACTORY, boot, table
 from native_kit import (
@@ -42,6 +43,12 @@ def sign(*more: object) -> Any:
 def with_settings(project: Path, lines: str) -> None:
     path = project / "fwsign.toml"
     path.write_text(path.read_text() + f"[native]\n{lines}\n")
+
+
+def cut_text_off(envelope: Path) -> None:
+    """Take away the text, as anyone may on the way, and with it what it states."""
+    found = decode_envelope(envelope.read_bytes())
+    envelope.write_bytes(encode_envelope(found._replace(text=None)))
 
 
 def component(*arguments: object) -> Any:
@@ -309,6 +316,44 @@ class TestSettings:
         assert json.loads(found.out)["code"] == "untrusted.native-key"
         assert "is signed natively by a key that is not expected: expected 000" in found.err
 
+    @pytest.mark.parametrize("severed", [True, False])
+    def test_an_image_without_the_signature_of_fwsign_toml_is_refused(
+        self, severed: bool, esp: Path
+    ) -> None:
+        (esp / "notes.txt").write_bytes(b"no image")
+        good("sign", "app.bin", "notes.txt", "-o", "app.suit")
+        if severed:
+            cut_text_off(esp / "app.suit")
+        good("verify", "app.suit")
+        with_settings(esp, f'kind = "{KIND}"')
+        refused(
+            run("verify", "app.suit"),
+            1,
+            f"esp32c6@0x10000: expected a native signature {KIND} in the image, found none",
+            "fwsign.toml demands one in [native]: sign the image for its chip first",
+        )
+
+    def test_a_file_that_only_begins_like_an_image_is_none(self, esp: Path) -> None:
+        (esp / "notes").write_bytes(b"\x3d\xb8\xf3\x96" + b"A" * 5000)
+        good("sign", "notes", "--target", "file")
+        with_settings(esp, f'key_digests = ["{"0" * 64}"]')
+        assert "verified" in good("verify", "notes.suit")
+
+    @pytest.mark.parametrize("settings", ["", 'kind = "mcuboot"\n'])
+    def test_the_key_counts_without_a_statement_and_without_a_place_in_flash(
+        self, settings: str, esp: Path
+    ) -> None:
+        Path("zephyr.bin").write_bytes(bytes(5000))
+        options = ("--native-option", "header-size=0x200", "--native-option", "pad-header")
+        good("sign", "zephyr.bin", "--native", "mcuboot", "--native-key", "p256.key", *options)
+        cut_text_off(esp / "zephyr.signed.bin.suit")
+        good("verify", "zephyr.signed.bin.suit")
+        with_settings(esp, f'{settings}key_digests = ["{"0" * 64}"]')
+        found = run("verify", "zephyr.signed.bin.suit", "--json")
+        assert found.status == 1
+        assert json.loads(found.out)["code"] == "untrusted.native-key"
+        assert "zephyr.signed.bin is signed natively by a key that is not expected" in found.err
+
     @pytest.mark.parametrize(
         ("lines", "error", "hint"),
         [
@@ -543,9 +588,8 @@ class TestSigningElsewhere:
     def test_the_image_is_signed_for_the_chip_before_its_request(self, esp: Path) -> None:
         page = good("digest", "app.bin", *ESP, "--native-key", "p256.key", "--sequence", "7")
         digest = espsecure_digest("p256", esp).hex()
-        assert (
-            f"  native       esp32c6@0x10000: {KIND}, security version 7, by {digest[:16]}" in page
-        )
+        words = f"native esp32c6@0x10000: {KIND}, security version 7, by {digest[:16]}"
+        assert words in " ".join(page.split())
         assert f"    key        {' '.join(digest[at : at + 4] for at in range(0, 32, 4))}" in page
         key = FileSigner(load_private_key(esp / "pki/private/release.key", lambda: None))
         (esp / "sig").write_bytes(key.sign((esp / "app.signed.bin.tbs").read_bytes()))

@@ -32,7 +32,19 @@ from fwsign.signing.request import (
 )
 from fwsign.signing.stapling import staple
 from fwsign.x509.certificate import parse_certificate
-from support import NOW, PAYLOAD, PRODUCT, VENDOR, Pki, make_crl, make_leaf, make_pki, refused
+from support import (
+    NOW,
+    PAYLOAD,
+    PRODUCT,
+    VENDOR,
+    Pki,
+    make_block,
+    make_crl,
+    make_leaf,
+    make_pki,
+    new_key,
+    refused,
+)
 
 TEXT = Text(VENDOR, PRODUCT, "2.4.1")
 ALGORITHMS = ["p256", "p384", "ed25519", "rsa3072", "ml-dsa-65", "ml-dsa-87"]
@@ -222,6 +234,20 @@ def test_several_people_sign_one_envelope_in_any_order(pki: Pki, release: Releas
         assert [path.name for _, path in found.counted] == [
             ("alice", "bob", "carol")[number] for number in order
         ]
+
+
+def test_the_signature_of_a_bare_key_is_not_lost(pki: Pki, release: Release) -> None:
+    alice, bob = (make_leaf(pki.issuing, name) for name in ("alice", "bob"))
+    wanted = read_request(request(release, (alice.der, pki.issuing.der), pki.crls))
+    bare = make_block(wanted.envelope.digest, new_key("ed25519"))
+    signed = encode_envelope(wanted.envelope._replace(blocks=(bare,)))
+    first = completed(wanted, FileSigner(alice.key).sign(wanted.message))
+    second = read_request(further_request(signed, (bob.der, pki.issuing.der), pki.crls))
+    for _ in range(2):
+        made = completed(second, FileSigner(bob.key).sign(second.message), into=first)
+        blocks = decode_envelope(made).blocks
+        assert (len(blocks), blocks.count(bare)) == (3, 1)
+        first = encode_envelope(decode_envelope(made)._replace(blocks=blocks[:2]))
 
 
 def test_one_person_cannot_sign_twice(pki: Pki, release: Release) -> None:

@@ -136,7 +136,9 @@ def test_one_person_with_two_keys_is_one(house: House) -> None:
     with refused_at(6, "untrusted.signers", 'alice: met by "alice"; bob, found none'):
         judge(wanted, two, house.root)
     group = policy("2 of dev", dev={"below": below})
-    for names in (("alice", "alice"), ("alice", "ALICE "), ("alice", "\uff41lice")):
+    unseen = ("al\u200bice", "alice\u00ad", "al\u034fice", "\u3164alice", "alice\ufe0f\U000e0101")
+    for other in ("alice", "ALICE ", "\uff41lice", *unseen):
+        names = ("alice", other)
         leaves = [person(house.dev, one, str(at)) for at, one in enumerate(names)]
         with refused_at(6, "untrusted.signers", "2 of dev, found dev"):
             judge(group, [house.signs(one) for one in leaves], house.root)
@@ -250,11 +252,45 @@ def test_a_cross_certified_ca_is_the_same_ca_by_either_path(house: House) -> Non
         judge(apart, blocks, house.root, house.other)
 
 
-def make_cross(ca: Entity, issuer: Entity) -> Entity:
+def test_one_person_is_not_two_by_the_two_paths_of_a_cross_certified_ca(house: House) -> None:
+    roots = house.root, house.other
+    crossed = house.dev._replace(certificate=make_cross(house.dev, house.other).certificate)
+    team = make_ca("Team CA", crossed, path_length=0)
+    wide = make_cross(house.dev, house.other, path_length=1)
+    again = [
+        block(person(house.dev, "Alice"), crossed, root=house.other),
+        block(
+            person(team, "Alice"),
+            team,
+            house.dev._replace(certificate=wide.certificate),
+            root=house.other,
+        ),
+    ]
+    here = house.signs(person(house.dev, "alice"))
+    both = {"ours": {"below": key(house.root)}, "theirs": {"below": key(house.other)}}
+    for wanted, words in (
+        (policy("ours and theirs", **both), 'ours: met by "alice"; theirs, found none'),
+        (policy("2 of classic", classic={"algorithm": "classic"}), "2 of classic, found classic"),
+    ):
+        for there in again:
+            with refused_at(6, "untrusted.signers", words):
+                judge(wanted, [here, there], *roots)
+        other = block(person(house.dev, "bob"), crossed, root=house.other)
+        judge(wanted, [here, *again, other], *roots)
+    # The same name by another CA is another person's.
+    judge(
+        policy("ours and theirs", **both),
+        [here, block(person(house.other, "alice"), root=house.other)],
+        *roots,
+    )
+
+
+def make_cross(ca: Entity, issuer: Entity, path_length: int = 0) -> Entity:
     """Certify a CA's key and name once more, by another root."""
     from support import ca_extensions, certify
 
-    return certify(ca.key, ca.certificate.subject, issuer, ca_extensions(path_length=0))
+    extensions = ca_extensions(path_length=path_length)
+    return certify(ca.key, ca.certificate.subject, issuer, extensions)
 
 
 def test_a_ca_that_is_itself_the_anchor_counts_as_below(house: House) -> None:

@@ -32,6 +32,11 @@ class NativeSettings(NamedTuple):
     key_digests: tuple[bytes, ...] = ()
     options: Mapping[str, str] = MappingProxyType({})
 
+    @property
+    def demanding(self) -> bool:
+        """Whether an image may be refused by it."""
+        return self.kind is not None or bool(self.key_digests)
+
 
 def read(path: Path, value: Any) -> NativeSettings:
     """Check the table and return it.

@@ -8,9 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from fwsign.cli.ui import clean
 from fwsign.format.algorithms import ALGORITHMS, SHA256
 from fwsign.format.notice import Notice
 from fwsign.format.payload import digest
+from fwsign.pki.report.columns import wrap
 from fwsign.receipts.facts import content_facts, native_words, notice_words
 from fwsign.signing.fingerprint import groups, words
 from fwsign.signing.request import is_request, signers_of
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from fwsign.signing.request import Request
 
 _WIDTH: Final = 13
+_ROOM: Final = 64
+"""Columns of a value: a line then fits on a terminal with 80 columns."""
 _IN_A_ROW: Final = 8
 """Groups of digits in a line, which then fits on a page of paper."""
 _WORDS_IN_A_ROW: Final = 4
@@ -101,8 +105,10 @@ def _sequence(number: int) -> str:
 
 
 def _line(name: str, value: str | None) -> Iterator[str]:
+    """Yield a value in lines that no terminal breaks: a text must not look like another row."""
     if value:
-        yield f"  {name:<{_WIDTH}}{value}"
+        for number, part in enumerate(wrap([clean(value)], _ROOM, " ")):
+            yield f"  {'' if number else name:<{_WIDTH}}{part}"
 
 
 def _rows(name: str, items: Iterable[str], width: int) -> Iterator[str]:

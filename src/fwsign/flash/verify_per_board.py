@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from fwsign.flash.boards.release import Find, HeldRelease
@@ -13,7 +14,7 @@ from fwsign.signing.release import DEVICE_DATA
 from fwsign.verify.verifier import Verifier
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -87,6 +88,11 @@ class Judging:
             self._bytes[DEVICE_DATA] = held.policy_data
         self.policy = held.policy
         return tuple(sorted({one.chip for one in held.payloads}))
+
+    @property
+    def held(self) -> Mapping[str, bytes]:
+        """The bytes that `hold` has verified, by the names of their components."""
+        return MappingProxyType(self._bytes)
 
     def judge(
         self, info: BoardInfo, elsewhere: Collection[str] = (), filler: Filler | None = None

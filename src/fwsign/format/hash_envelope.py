@@ -87,9 +87,10 @@ def decode(data: bytes) -> HashEnvelope:
         protected, signature=signature, **cose.headers(header, unprotected, signature)
     )
     algorithm: Any = own.get(PAYLOAD_HASH_ALG)
-    if isinstance(algorithm, bool) or algorithm not in DIGESTS:
+    if type(algorithm) is not int or algorithm not in DIGESTS:  # a map has no hash
         known = ", ".join(f"{one.name} ({number})" for number, one in DIGESTS.items())
-        raise _bad(f"payload hash algorithm {algorithm}, expected {known}", known, algorithm)
+        shown = f"{algorithm!s:.40}"
+        raise _bad(f"payload hash algorithm {shown}, expected {known}", known, shown)
     size = DIGESTS[algorithm].size
     if len(value) != size:
         expected, found = f"{size} bytes", f"{len(value)} bytes"

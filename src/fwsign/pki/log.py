@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 from cryptography.hazmat.primitives import hashes
 
 from fwsign import __version__
-from fwsign.errors import FwsignError
+from fwsign.errors import FwsignError, Tampered
 from fwsign.pki.ci_run import ci_run
 from fwsign.pki.directory import Pki
 from fwsign.pki.index import serial_text
-from fwsign.receipts.chain import judge_lines, parse_line, verify_lines
+from fwsign.receipts.chain import judge_lines, parse_line, pruned_before, verify_lines
 from fwsign.receipts.file import append_all, read_whole_lines
 from fwsign.receipts.fit import fit
 from fwsign.x509.certificate import key_digest
@@ -262,9 +262,22 @@ def judged_log(place: Path, head: str | None = None) -> tuple[Summary, Iterator[
 
 
 def _lines(place: Path) -> Iterator[str]:
-    """Yield the lines of a log; a part of a line that a killed writer left is none."""
+    """Yield the lines of a log; a part of a line that a killed writer left is none.
+
+    A record of pruned lines, with which receipts may begin, is refused: it could stand for the
+    line of an exported head, and so for all that was taken out before it.
+    """
     path = place / FILE if place.is_dir() else place
-    return read_whole_lines(path) if os.path.lexists(path) else iter(())
+    for number, line in enumerate(read_whole_lines(path) if os.path.lexists(path) else (), 1):
+        if number == 1 and (gone := pruned_before(line)) is not None:
+            raise Tampered(
+                "tampered.receipt-chain",
+                f"receipt 1 says that {gone} were pruned before it, an approval log is never "
+                "pruned",
+                expected="the first line of the log",
+                found=f"a record of {gone} pruned lines",
+            )
+        yield line
 
 
 def user() -> str:

@@ -87,9 +87,11 @@ def _added(wanted: Request, block: bytes, into: bytes) -> bytes:
             found=found.hex(),
             hint="it is another release: name another file with --output, or --force replaces it",
         )
-    there = signers_of(envelope.blocks)
+    there = signers_of(envelope.blocks).keys()
     refuse_again(wanted.leaf, envelope.blocks)
-    more = [one for one in wanted.signed if not there.keys() >= signers_of([one]).keys()]
+    # A block of a bare key names no signer: it is there if its bytes are.
+    absent = [one for one in wanted.signed if one not in envelope.blocks]
+    more = [one for one in absent if not signers_of([one]) or not signers_of([one]).keys() <= there]
     return encode_envelope(envelope._replace(blocks=(*envelope.blocks, *more, block)))
 
 

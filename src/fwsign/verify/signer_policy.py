@@ -5,6 +5,7 @@ A role is an identity in certificates. A name is only as good as the CA that gav
 a name also has the key of a CA or anchor, and only signers below that one have the role.
 """
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -24,6 +25,10 @@ MAX_ROLE_KEYS: Final = 8
 MAX_ROLE_TEXT: Final = 256
 """Characters of a name or a unit."""
 _HEX: Final = frozenset("0123456789abcdef")
+# Default_Ignorable_Code_Point of Unicode, without the format controls, which are of category Cf.
+_UNSEEN: Final = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 _KINDS: Final = " or ".join(STRENGTHS)
 
 
@@ -86,8 +91,13 @@ class SignerPolicy(NamedTuple):
 
 
 def folded(name: str) -> str:
-    """Return a name as people tell it from others: without letter case, runs of spaces, forms."""
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    """Return a name as people tell it from others.
+
+    Letter case, runs of spaces, forms of letters, and what nobody sees do not count.
+    """
+    seen = (one for one in _UNSEEN.sub("", name) if unicodedata.category(one) != "Cf")
+    plain = unicodedata.normalize("NFKC", "".join(seen)).casefold()
+    return " ".join(unicodedata.normalize("NFKC", plain).split())
 
 
 def signers_fault(policy: SignerPolicy) -> str | None:

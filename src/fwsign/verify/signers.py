@@ -115,6 +115,7 @@ class _Bench:
         pins = {role.below for role in roles} - {None}
         self._paths = paths
         self._nearest = [next((key for key in one.keys[1:] if key in pins), None) for one in paths]
+        self._cas = [_up_to(one, key) for one, key in zip(paths, self._nearest, strict=True)]
         self._names = [_names(path) for path in paths]
         every = range(len(paths))
         self._roles = [[role for role in roles if self._has(one, role)] for one in every]
@@ -196,8 +197,18 @@ class _Bench:
             return True
         if any(role.is_person and role in self._roles[other] for role in self._roles[one]):
             return True
-        scopes = [self._nearest[at] or self._paths[at].anchor.spki for at in (one, other)]
-        return scopes[0] == scopes[1] and not self._names[one].isdisjoint(self._names[other])
+        below_one_ca = not self._cas[one].isdisjoint(self._cas[other])
+        return below_one_ca and not self._names[one].isdisjoint(self._names[other])
+
+
+def _up_to(path: CertificationPath, nearest: str | None) -> frozenset[str]:
+    """Return the keys of the CAs above a leaf, up to the nearest that the rule names, or all.
+
+    A CA on the way counts, too: it may be certified by several, and whoever sends a block chooses
+    by which of these paths.
+    """
+    cas = path.keys[1:]
+    return frozenset(cas if nearest is None else cas[: cas.index(nearest) + 1])
 
 
 def _texts(path: CertificationPath, oid: ObjectIdentifier) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from fwsign.cli.sign.written import crl_warnings
 from fwsign.errors import Failed, FwsignError, Untrusted
 from fwsign.files import read_bytes, write_atomic
 from fwsign.format.envelope import MAX_ENVELOPE_SIZE
-from fwsign.receipts.facts import release_facts
+from fwsign.receipts.facts import native_words, release_facts
 from fwsign.signing import cosign as cosigning
 from fwsign.signing.envelope import used_crls
 from fwsign.verify.signers import Demand, judge_signers
@@ -106,6 +106,11 @@ def describe(seen: Sequence[Cosigned]) -> None:
         for component in one.release.components:
             digest = component.digest.value.hex()
             ui.note(f"  {component.name}, {component.size} bytes, {digest}")
+            if (native := one.release.native(component)) is not None:
+                ui.note(f"    native {native_words(native)}")
+        for document in one.release.text.attachments if one.release.text else ():
+            digest = document.digest.value.hex()
+            ui.note(f"  {document.name}, {document.media_type}, {document.size} bytes, {digest}")
         ui.note(f"  signed by {', '.join(_signers(one))}")
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fwsign.flash.backends import ConnectOptions
     from fwsign.flash.outcome import Judge, Options
     from fwsign.flash.station import Station
+    from fwsign.flash.verify_per_board import Judging
     from fwsign.format.component import Component
     from fwsign.verify.policy import DevicePolicy
 
@@ -264,6 +265,7 @@ def _prepare(wanted: _Wanted, demands: Demands) -> "tuple[Station, Records]":
     _check_left_out(wanted.waivers.left_out, components)
     with payload_files.finding(components, wanted.envelope, wanted.payloads) as find:
         chips = judging.hold(find)
+    _check_native(judging, settings, wanted)
     fillers = flash_data.fillers(
         wanted.data, wanted.ports, wanted.labels, judging, wanted.where.state, dry_run=dry_run
     )
@@ -288,6 +290,14 @@ def _prepare(wanted: _Wanted, demands: Demands) -> "tuple[Station, Records]":
     )
     records.open()
     return station, records
+
+
+def _check_native(judging: "Judging", settings: config.Config, wanted: _Wanted) -> None:
+    """Refuse images that are not signed for their chip as fwsign.toml says."""
+    if settings.native.demanding and not wanted.waivers.raw:
+        from fwsign.cli.verify import native  # few files have that table
+
+        native.check_held(judging.release, judging.held, settings.native)
 
 
 def _waived(wanted: _Wanted, policy: "DevicePolicy") -> tuple[str, ...]:

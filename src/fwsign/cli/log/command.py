@@ -138,7 +138,7 @@ def verify(*, pki: PKI = None, log: _LOG = None, head: _HEAD = None, as_json: JS
         return
     since = "" if whole.since is None else f", {whole.since} since the head given"
     ui.painted("whole", "green", f"{file}: {whole.receipts} lines{since}")
-    ui.out(f"  head       {whole.head}")
+    ui.out(f"  head       {whole.head or 'none'}")
     if head is None:
         ui.note("without --head, lines at the end could be missing")
 
@@ -156,6 +156,11 @@ def head_of(*, pki: PKI = None, log: _LOG = None, as_json: JSON = False) -> None
     """
     file = find(log, pki)
     whole = _judged(file, None)
+    if whole.head is None:
+        from fwsign.errors import Failed
+
+        hint = "the next signature makes the first; lines that were there before are lost"
+        raise Failed("io.missing", f"{file} has no lines, and so no head", hint=hint)
     if as_json:
         ui.print_json({"head": whole.head, "lines": whole.receipts, "log": str(file)})
         return

@@ -63,6 +63,12 @@ def write(release: VerifiedRelease, directory: Path) -> list[Path]:
         Failed: `io.*`.
     """
     attachments = attachments_of(release)
+    if release.text is None:
+        raise Failed(
+            "io.missing",
+            "the text was cut off, which names the attachments if there are any",
+            hint="ask for the envelope as it was signed",
+        )
     if not attachments:
         raise Failed("io.missing", "the release has no attachments")
     written = []

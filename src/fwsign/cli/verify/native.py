@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Native signatures in `fwsign verify`: they agree with the release, and with fwsign.toml."""
+"""Native signatures, as `fwsign verify` and `flash` compare them with release and fwsign.toml."""
 
 import io
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 from fwsign import native
-from fwsign.errors import check_limit
-from fwsign.native.agreement import MAX_IMAGE, check, check_keys
+from fwsign.cli.native_settings import NativeSettings
+from fwsign.errors import Malformed, check_limit
+from fwsign.format.component import Component
+from fwsign.native.agreement import MAX_IMAGE, absent, check, check_keys
 from fwsign.verify.verified import VerifiedRelease
 
 
@@ -20,34 +22,72 @@ class Receive(Protocol):
 
 
 def received(
-    receive: Receive, release: VerifiedRelease, expected: Collection[bytes]
+    receive: Receive, release: VerifiedRelease, expected: NativeSettings
 ) -> dict[str, Path | None]:
     """Check all payloads, and the native signatures in them.
 
     Args:
         receive: checks the payloads.
-        release: the verified release.
-        expected: the digests of the keys that fwsign.toml expects; empty if it names none. Then
-            only what the release states is checked.
+        release: the verified release. Its statements may have been cut off on the way.
+        expected: what fwsign.toml says: images for flash that state nothing must have a signature
+            of its kind, and each signature must be by its keys, if it names any.
 
     Raises:
         FwsignError: as `fwsign.native.agreement.check`; `untrusted.native-key`.
     """
-    looked_at = [
-        one for one in release.components if release.native(one) or (expected and one.flash)
-    ]
+    looked_at = [one for one in release.components if _concerns(release, one, expected)]
     for one in looked_at:
         check_limit(one.size, MAX_IMAGE, f"{one.name}: an image of {one.size} bytes")
     sinks = {one.name: io.BytesIO() for one in looked_at}
     found = receive(sinks=sinks)
-    for name, memory in sinks.items():
-        if found[name] is not None:
-            _judge(release, name, memory.getvalue(), expected)
+    for one in looked_at:
+        if found[one.name] is not None:
+            _judge(release, one, sinks[one.name].getvalue(), expected)
     return found
 
 
-def _judge(release: VerifiedRelease, name: str, image: bytes, expected: Collection[bytes]) -> None:
-    stated = release.native(name)
-    found = check(name, stated, image) if stated is not None else native.read(image)
-    if expected and found is not None:
-        check_keys(name, found, expected)
+def _concerns(release: VerifiedRelease, one: Component, expected: NativeSettings) -> bool:
+    if release.native(one) or (expected.kind and one.flash):
+        return True
+    # A file without a place in flash may be an image, too, unless it is larger than any.
+    return bool(expected.key_digests) and (one.flash is not None or one.size <= MAX_IMAGE)
+
+
+def check_held(
+    release: VerifiedRelease, held: Mapping[str, bytes], expected: NativeSettings
+) -> None:
+    """Check native signatures in images whose bytes are in memory, as `received` does.
+
+    Args:
+        release: the verified release.
+        held: the bytes of components that were verified, by name.
+        expected: see `received`.
+
+    Raises:
+        FwsignError: as `received`.
+    """
+    for one in release.components:
+        if one.flash and one.name in held:
+            _judge(release, one, held[one.name], expected)
+
+
+def _judge(
+    release: VerifiedRelease, one: Component, image: bytes, expected: NativeSettings
+) -> None:
+    stated = release.native(one)
+    found = check(one.name, stated, image) if stated is not None else _read(one, image)
+    kind = expected.kind
+    if found is None and kind is not None and one.flash and native.suits(kind, image):
+        hint = "fwsign.toml demands one in [native]: sign the image for its chip first"
+        raise absent(one.name, kind).with_hint(hint)
+    if expected.key_digests and found is not None:
+        check_keys(one.name, found, expected.key_digests)
+
+
+def _read(one: Component, image: bytes) -> native.Native | None:
+    try:
+        return native.read(image)
+    except Malformed:
+        if one.flash:
+            raise
+        return None  # `--target file` signs what only begins like an image

@@ -50,6 +50,8 @@ class Passphrases:
                 return ask()
             place = uri() if uri is not None else None
             if place is not None and not is_file(place):
+                if not place.lower().startswith("pkcs11:"):
+                    return None  # nobody types the token of a service
                 # A PIN is asked for once for each token, and is never tried on another one: a
                 # token locks after a few wrong ones.
                 token = _token(place)

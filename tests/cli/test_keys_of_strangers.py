@@ -13,7 +13,10 @@ from bao_kit import Bao
 from cli.kit import good, refused, run
 from fwsign.cli import config
 from fwsign.keys import open_key
+from fwsign.keys.file import encode_private_key
 from fwsign.keys.written import WrittenUri, check
+from softhsm_kit import SoftHsm
+from support import new_key
 from support import refused as fails
 
 SECRET = "hvs.secret-of-the-user"
@@ -203,3 +206,27 @@ def test_a_library_that_a_file_names(tmp_path: Path, monkeypatch: pytest.MonkeyP
 )
 def test_other_places_that_a_file_names(uri: str) -> None:
     check(WrittenUri(uri))
+
+
+def test_a_pin_is_no_token(softhsm: SoftHsm, stranger: Listener, tmp_path: Path) -> None:
+    """One option for several keys: what opens a token or a file is not sent to a service."""
+    given = {"BAO_TOKEN": "", "PIN": softhsm.pin, "HOME": str(tmp_path)}
+    service = f"openbao:issuing?address={stranger.address}"
+    (tmp_path / "locked.key").write_bytes(encode_private_key(new_key(), softhsm.pin.encode()))
+    for root in (softhsm.make("p256", "pin-no-token"), "locked.key"):
+        found = run(
+            *("pki", "init", "other", *INIT[:4], "--root-key", root, "--pass", "env:PIN"),
+            *("--key", f"issuing={service}"),
+            env=given,
+        )
+        message = (
+            f"no token for {stranger.address}: none in BAO_TOKEN or VAULT_TOKEN or "
+            "~/.vault-token, and none was given"
+        )
+        refused(
+            found, 5, message, "bao login gets one; token-file=FILE in the URI names a file with it"
+        )
+        assert not Path("other").exists()
+    assert stranger.heard == b""
+    run("pki", "key", "issuing", service, "--pass", "env:PIN", env=given)
+    assert softhsm.pin.encode() in stranger.heard  # for a service alone it is the token

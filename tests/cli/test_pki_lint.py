@@ -104,6 +104,7 @@ BAD_PLACES = {
     "two": ("pkcs11:object=a\npkcs11:object=b\n", "found none"),
     "a PIN": ("pkcs11:object=a?pin-value=271828\n", SECRET),
     "another PIN": ("pkcs11:object=a;pin=271828\n", SECRET),
+    "a PIN for its source": ("pkcs11:object=a?pin-source=271828\n", SECRET),
     "a password": ("openbao://user:271828@host/ca\n", SECRET),
     "a token": ("openbao:ca?token=271828\n", SECRET),
     "a header": ("openbao:ca?X-Vault-Token=271828\n", SECRET),

@@ -43,7 +43,10 @@ KDFS = ("scrypt", "pbkdf2")
 # One letter before the colon is a Windows drive, not a scheme.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
 
-_PIN = re.compile(r"([?&;:][^?&;:=]*pin[^?&;:=]*(?<!pin-source)=)[^?&;]*", re.IGNORECASE)
+# The source of a PIN is a file; other values may be the PIN.
+_PIN = re.compile(
+    r"([?&;:][^?&;:=]*pin[^?&;:=]*(?:(?<!pin-source)=|=(?!file:|/|%2F)))[^?&;]*", re.IGNORECASE
+)
 # A token in the path of a pkcs11: URI is a device, so options alone count.
 _TOKEN = re.compile(
     r"([?&][^?&=]*(?:token|secret|pass|jwt)[^?&=]*(?<!-file)(?<!-env)=)[^?&]*", re.IGNORECASE

@@ -64,7 +64,7 @@ def _repository(bao: Bao, directory: Path) -> None:
         subprocess.run(("sh", "-ec", line), cwd=directory, check=True)
     (directory / "fwsign.toml").write_text(
         'vendor = "acme.example"\nproduct = "x1"\nchain = "keys/chain.pem"\n'
-        f'key = "openbao://127.0.0.1:{bao.port}/release?role=firmware&jwt-env=CI_IDENTITY&ca={bao.ca}"\n'
+        f'key = "openbao:release?role=firmware&jwt-env=CI_IDENTITY&ca={bao.ca}"\n'
     )
 
 
@@ -85,7 +85,7 @@ def _sign(bao: Bao, issuer: ec.EllipticCurvePrivateKey, directory: Path) -> None
 
     def sign(**change: str) -> "subprocess.CompletedProcess[str]":
         token = jwt(issuer, **{**claims, **change})
-        env = {"CI_IDENTITY": token, "HOME": str(directory)}
+        env = {"BAO_ADDR": bao.address, "CI_IDENTITY": token, "HOME": str(directory)}
         found = program(*command, env=env, cwd=directory)
         assert token not in found.stdout + found.stderr
         return found

@@ -31,7 +31,9 @@ def in_token(softhsm: SoftHsm, request: pytest.FixtureRequest) -> Maker:
 
 
 @pytest.fixture
-def in_service(bao: Bao, request: pytest.FixtureRequest) -> Maker:
+def in_service(bao: Bao, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Maker:
+    monkeypatch.setenv("BAO_ADDR", bao.address)  # or a file may not name it
+
     def make(alg: str, name: str) -> str:
         plain = "".join(letter if letter.isalnum() else "-" for letter in request.node.name)
         return bao.make(alg, f"{name}-{plain.strip('-')}")
@@ -322,8 +324,8 @@ class TestMoving:
         ("", "none"),
         ("issuing.key", "none"),
         ("pkcs11:object=a\npkcs11:object=b", "none"),
-        ("pkcs11:object=a?pin-value=1793", "a URI with a PIN or password"),
-        ("openbao://me:secret@host/key", "a URI with a PIN or password"),
+        ("pkcs11:object=a?pin-value=1793", "a URI with a PIN, password or token"),
+        ("openbao://me:secret@host/key", "a URI with a PIN, password or token"),
     ])  # fmt: skip
     def test_a_file_without_a_uri_is_refused(self, text: str, found: str) -> None:
         Path("pki/private/issuing.uri").write_text(text, encoding="utf-8")

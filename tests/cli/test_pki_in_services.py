@@ -66,3 +66,65 @@ def test_a_locked_agent_leaves_no_pki(bao: Bao, agent: RunningAgent) -> None:
     words = f"the agent at {agent.socket} has no keys, or is locked"
     refused(found, 5, words, "ssh-add FILE gives it one, ssh-add -X unlocks it")
     assert not Path("pki").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("pki", "issue", "signer", "more", "--no-passphrase"),
+        ("pki", "revoke", "release", "--reason", "superseded"),
+        ("pki", "renew", "release"),
+        ("sign", "a.bin", "--product", "x"),
+    ],
+)
+def test_nobody_is_asked_for_the_token_of_a_service(
+    words: tuple[str, ...], bao: Bao, agent: RunningAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is typed for a key may be the passphrase of another, and would go to the server."""
+    _with_services("asked", bao, agent)
+    asked: list[str] = []
+
+    def answer(text: str, **_: object) -> str:
+        asked.append(text)
+        return "typed"
+
+    monkeypatch.setattr("typer.prompt", answer)
+    monkeypatch.setattr("fwsign.cli.ui.is_terminal", lambda _: True)
+    monkeypatch.setenv("BAO_TOKEN", "")
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    found = run(*words, "--pki", "pki")
+    message = (
+        f"no token for {bao.address}: none in BAO_TOKEN or VAULT_TOKEN or ~/.vault-token, "
+        "and none was given"
+    )
+    refused(
+        found, 5, message, "bao login gets one; token-file=FILE in the URI names a file with it"
+    )
+    assert asked == []
+
+
+def test_each_crl_that_fails_has_the_hint_of_its_service(
+    bao: Bao, agent: RunningAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _with_services("hint", bao, agent)
+    monkeypatch.setenv("BAO_TOKEN", "hvs.another")
+    found = run("pki", "crl", "--pki", "pki")
+    assert (found.status, found.out) == (5, "pki/crl/ca.pem\npki/crl/issuing-tls.pem\n")
+    error, hint = found.errors
+    assert error.startswith('error: no new CRL of CA "issuing", the one here is good until ')
+    assert error.endswith(
+        f": {bao.address} does not know the token of BAO_TOKEN: it is wrong or expired"
+    )
+    assert hint == "hint: bao login gets a new one"
+
+
+def _with_services(name: str, bao: Bao, agent: RunningAgent) -> None:
+    """Make a PKI with the signer and its CA in OpenBao, and the others in an agent."""
+    agent.add(new_key("p256"), "root")
+    agent.add(new_key("p256"), "tls")
+    services = []
+    for one in ("issuing", "release"):
+        bao.make("p256", f"{name}-{one}")
+        services += ["--key", f"{one}=openbao:{name}-{one}"]
+    keys = ("--root-key", "ssh-agent:root", "--key", "issuing-tls=ssh-agent:tls", *services)
+    good("pki", "init", "pki", *ABOUT, *keys)

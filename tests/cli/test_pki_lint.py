@@ -95,3 +95,47 @@ def test_nothing_to_look_at(tmp_path: Path) -> None:
 def test_names_that_deceive_are_escaped(tmp_path: Path) -> None:
     (tmp_path / "a\x1b[31m.crt").write_text("")
     assert "\x1b" not in run("pki", "lint", tmp_path).out
+
+
+SECRET = "found a URI with a PIN, password or token"
+BAD_PLACES = {
+    "empty": ("", "found none"),
+    "a path": ("/etc/passwd\n", "found none"),
+    "two": ("pkcs11:object=a\npkcs11:object=b\n", "found none"),
+    "a PIN": ("pkcs11:object=a?pin-value=271828\n", SECRET),
+    "another PIN": ("pkcs11:object=a;pin=271828\n", SECRET),
+    "a PIN for its source": ("pkcs11:object=a?pin-source=271828\n", SECRET),
+    "a password": ("openbao://user:271828@host/ca\n", SECRET),
+    "a token": ("openbao:ca?token=271828\n", SECRET),
+    "a header": ("openbao:ca?X-Vault-Token=271828\n", SECRET),
+    "a key": ("awskms:///alias/ca?secret-access-key=271828\n", SECRET),
+    "a passphrase": ("ssh-agent:ca?passphrase=271828\n", SECRET),
+    "another scheme": ("gcpkms:key\n", 'no key backend for "gcpkms:"'),
+}
+
+
+@pytest.mark.parametrize("name", ["ca.uri", "ca.uri.0A1B"])
+@pytest.mark.parametrize("what", BAD_PLACES)
+def test_a_file_that_names_no_place_of_a_key(what: str, name: str, project: Path) -> None:
+    text, words = BAD_PLACES[what]
+    (project / "pki/private" / name).write_text(text)
+    found = run("pki", "lint", "pki", "--json")
+    (one,) = [x for x in json.loads(found.out)["findings"] if x["severity"] == "error"]
+    assert (found.status, one["code"]) == (3, "lint.damaged")
+    assert words in one["message"]
+    assert one["file"] == f"pki/private/{name}"
+    for shown in (("show",), ("show", "--json"), ("show", "--html", "p.html"), ("key", "ca")):
+        again = run("pki", *shown)
+        assert "271828" not in again.out + again.err
+    assert "271828" not in (project / "p.html").read_text(encoding="utf-8")
+
+
+def test_one_that_names_a_place(project: Path) -> None:
+    for uri in (
+        "pkcs11:token=acme;object=ca?pin-source=file:/run/pin",
+        "openbao:ca?token-file=t",
+        "openbao:ca?role-id=a&secret-id-file=s",
+        "openbao:ca?role=a&jwt-env=PIN_OR_TOKEN",
+    ):
+        (project / "pki/private/ca.uri").write_text(f"{uri}\n")
+        assert json.loads(good("pki", "lint", "pki", "--json"))["verdict"] == "clean"

@@ -12,6 +12,8 @@ from keys.contract import raw_signatures
 from softhsm_kit import OTHER, PIN, TOKEN, SoftHsm
 from support import require_package
 
+NO_FILE = "pin-source in the URI is not the path of a file"
+
 
 def refused(uri: str) -> Failed:
     """Return the refusal of a URI."""
@@ -279,9 +281,9 @@ class TestPins:
         ("source", "code", "words"),
         [
             ("file:/nowhere/pin", "io.missing", "/nowhere/pin"),
-            ("|cat%20/etc/pin", "key.unsupported", 'pin-source "|cat /etc/pin" is not a file'),
-            ("https:%2F%2Fa/pin", "key.unsupported", 'pin-source "https://a/pin" is not a file'),
-            ("pin", "key.unsupported", 'pin-source "pin" is not a file'),
+            ("|cat%20/etc/pin", "key.unsupported", NO_FILE),
+            ("https:%2F%2Fa/pin", "key.unsupported", NO_FILE),
+            ("pin", "key.unsupported", NO_FILE),
         ],
     )
     def test_a_source_that_gives_none(

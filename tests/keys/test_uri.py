@@ -48,6 +48,8 @@ def test_another_is_none(text: str) -> None:
         ("openbao:k?token=s.1&ca=a", "openbao:k?token=...&ca=a"),
         ("openbao:k?ca=a&X-Vault-Token=s.1", "openbao:k?ca=a&X-Vault-Token=..."),
         ("openbao:k?secret-id=1", "openbao:k?secret-id=..."),
+        ("ssh-agent:k?passphrase=s.1", "ssh-agent:k?passphrase=..."),
+        ("pkcs11:object=a?pin-source=1793&x=y", "pkcs11:object=a?pin-source=...&x=y"),
         ("openbao:k?jwt=e.y.j", "openbao:k?jwt=..."),
         ("openbao://user:s.1@h/k", "openbao://...@h/k"),
         ("awskms://AKIA:secret@h/alias/a?password=b", "awskms://...@h/alias/a?password=..."),
@@ -62,6 +64,8 @@ def test_a_secret_in_a_uri_is_not_shown(text: str, expected: str) -> None:
     [
         "openbao:k?token-file=/run/token&secret-id-file=/run/id&jwt-env=CI&jwt-file=a",
         "pkcs11:token=fwsign;object=release?pin-source=file:/run/pin",
+        "pkcs11:object=a?pin-source=/run/pin",
+        "pkcs11:object=a?PIN-source=%2Frun%2Fpin",
         "ssh-agent:me@laptop",
         "release.key",
         "dir//me@laptop/release.key",

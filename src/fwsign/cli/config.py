@@ -78,7 +78,7 @@ def load() -> Config:
     if path:
         said |= {key: str(path.parent / said[key]) for key in PATHS if key in said}
         if "key" in said:
-            said["key"] = _key_from(path.parent, said["key"])
+            said["key"] = native_settings.key_from(path, said["key"])
     places = {key: f'{path}: "{key}"' for key in said}
     typed = {key: os.environ.get(f"FWSIGN_{key.upper()}") for key in KEYS}
     given = {key: value for key, value in typed.items() if value}
@@ -99,13 +99,6 @@ def load() -> Config:
         native,
         policy,
     )
-
-
-def _key_from(directory: Path, uri: str) -> str:
-    """Return a key's URI, in which the path of a file is counted from a directory."""
-    from fwsign import keys  # where a key is named
-
-    return str(directory / keys.key_file(uri)) if keys.is_file(uri) else uri
 
 
 def _drop_other_signer(said: dict[str, str], given: Mapping[str, str]) -> None:

@@ -77,12 +77,20 @@ def _kind(path: Path, value: Any) -> str | None:
     return str(value) if value is not None else None
 
 
-def _uris(path: Path, value: Any) -> tuple[str, ...]:
-    from fwsign.keys import is_file, key_file  # where there is such a table
+def key_from(path: Path, uri: str) -> str:
+    """Return the URI of a key in a file of settings; the path of a key file counts from there."""
+    from fwsign import keys  # where a key is named
+    from fwsign.keys.written import WrittenUri
 
+    if keys.is_file(uri):
+        return str(path.parent / keys.key_file(uri))
+    return WrittenUri(uri, path)
+
+
+def _uris(path: Path, value: Any) -> tuple[str, ...]:
     if not _texts(value):
         _refuse(path, f"{TABLE}.keys", "a list of keys, each a path or URI in quotes", value)
-    return tuple(str(path.parent / key_file(one)) if is_file(one) else one for one in value)
+    return tuple(key_from(path, one) for one in value)
 
 
 def _version(path: Path, value: Any) -> int | None:

@@ -22,13 +22,15 @@ class Passphrases:
     """The passphrases of a command's keys, each asked for when its key is needed.
 
     Those that were typed are tried on the next encrypted key before anybody is asked again, and the
-    first protects new keys. What comes from an option is for the keys of that option alone.
+    first protects new keys. What comes from an option is for the keys of that option alone, and
+    either for services or for the others.
     """
 
     def __init__(self) -> None:
         self._typed: list[bytes] = []
         self._pins: dict[str, bytes | None] = {}
         self._sources: dict[str, Callable[[], bytes | None]] = {}
+        self._for_service: dict[str, bool] = {}
 
     def existing(
         self, source: str | None, what: str, option: str = "--pass", *, uri: _Place = None
@@ -46,9 +48,14 @@ class Passphrases:
             ask = self._sources.setdefault(source, ask)
 
         def get() -> bytes | None:
-            if source is not None:
-                return ask()
             place = uri() if uri is not None else None
+            service = place is not None and _is_service(place)
+            if source is not None:
+                # One option may be for several keys, but a PIN of one goes to no server.
+                first = self._for_service.setdefault(source, service)
+                return ask() if first == service else None
+            if service:  # nobody types a token
+                return None
             if place is not None and not is_file(place):
                 # A PIN is asked for once for each token, and is never tried on another one: a
                 # token locks after a few wrong ones.
@@ -146,6 +153,11 @@ class CaPassphrases:
         source, option = self._sources.get(name, (self._common, "--ca-pass"))
         what = f'the key of CA "{name}"'
         return self._asked_for.existing(source, what, option, uri=lambda: self._pki.key_uri(name))()
+
+
+def _is_service(uri: str) -> bool:
+    """Tell whether a secret for a key goes to a server, as neither a PIN nor a passphrase does."""
+    return not is_file(uri) and not uri.lower().startswith("pkcs11:")
 
 
 def _token(uri: str) -> str:

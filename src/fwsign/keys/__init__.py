@@ -43,10 +43,13 @@ KDFS = ("scrypt", "pbkdf2")
 # One letter before the colon is a Windows drive, not a scheme.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
 
-_PIN = re.compile(r"([?&;:][^?&;:=]*pin[^?&;:=]*(?<!pin-source)=)[^?&;]*", re.IGNORECASE)
+# The source of a PIN is a file; other values may be the PIN.
+_PIN = re.compile(
+    r"([?&;:][^?&;:=]*pin[^?&;:=]*(?:(?<!pin-source)=|=(?!file:|/|%2F)))[^?&;]*", re.IGNORECASE
+)
 # A token in the path of a pkcs11: URI is a device, so options alone count.
 _TOKEN = re.compile(
-    r"([?&][^?&=]*(?:token|secret|passw|jwt)[^?&=]*(?<!-file)(?<!-env)=)[^?&]*", re.IGNORECASE
+    r"([?&][^?&=]*(?:token|secret|pass|jwt)[^?&=]*(?<!-file)(?<!-env)=)[^?&]*", re.IGNORECASE
 )
 _USER = re.compile(r"(?<=:)//[^/?]*@")
 
@@ -110,7 +113,7 @@ def open_key(uri: str, passphrase: Passphrase) -> HeldKey:
     """Open the key that a URI names, of whatever kind, for raw signatures.
 
     Args:
-        uri: as for `signer_from_uri`.
+        uri: as for `signer_from_uri`; a `fwsign.keys.written.WrittenUri` is believed less.
         passphrase: as for `signer_from_uri`.
 
     Raises:
@@ -123,6 +126,9 @@ def open_key(uri: str, passphrase: Passphrase) -> HeldKey:
         from fwsign.keys.file_key import FileKey
 
         return FileKey(key_file(uri), passphrase)
+    from fwsign.keys import written
+
+    written.check(uri)
     backend = _BACKENDS[scheme]
     try:
         opened: HeldKey = import_module(f"fwsign.keys.{backend}").open_key(uri, passphrase)

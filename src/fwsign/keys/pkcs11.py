@@ -155,9 +155,8 @@ def _pin_file(source: str) -> str:
     if not source.startswith(("file:", "/")) or not is_file(source):
         raise Failed(
             "key.unsupported",
-            f'pin-source "{source}" is not a file',
+            "pin-source in the URI is not the path of a file",  # perhaps it is the PIN
             expected="file:/PATH",
-            found=source,
         )
     return key_file(source)
 

@@ -18,12 +18,11 @@ from pkcs11.exceptions import PKCS11Error
 from fwsign.errors import Failed
 from fwsign.files import io_error, refuse_reachable, refuse_writable
 from fwsign.keys.pkcs11_errors import explained
+from fwsign.keys.pkcs11_uri import VARIABLE
 
 if TYPE_CHECKING:
     from fwsign.keys.pkcs11_uri import TokenUri
 
-VARIABLE: Final = "FWSIGN_PKCS11_MODULE"
-"""The environment variable with the path of the library, where a URI names none."""
 PROXY: Final = "p11-kit-proxy"
 """The library that is taken where none is named: it loads those of the system's settings."""
 _PLACES: Final = (

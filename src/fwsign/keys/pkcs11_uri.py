@@ -9,6 +9,8 @@ from urllib.parse import quote, quote_from_bytes
 
 from fwsign.errors import Failed
 
+VARIABLE: Final = "FWSIGN_PKCS11_MODULE"
+"""The environment variable with the path of the library, where a URI names none."""
 MAX_URI: Final = 4096
 """Characters; the attributes of a token have at most 64 bytes each."""
 

@@ -52,9 +52,7 @@ def open_key(text: str, passphrase: Passphrase) -> TransitKey:
             `key.passphrase`, `key.passphrase-missing`, `key.locked`, `key.unreachable`,
             `key.failed`, `io.*`.
     """
-    found = uri.parse(text, (*OPTIONS, "mount", "version"))
-    if found.host and not found.path:  # openbao://KEY, as cosign writes it
-        found = found._replace(host=None, path=found.host)
+    found = parse(text)
     mount, name = _path(found)
     version = found.number("version")
     session = Session(found, passphrase)
@@ -63,6 +61,14 @@ def open_key(text: str, passphrase: Passphrase) -> TransitKey:
     except BaseException:
         session.close()
         raise
+
+
+def parse(text: str) -> KeyUri:
+    """Take a URI apart; raise `key.unsupported`."""
+    found = uri.parse(text, (*OPTIONS, "mount", "version"))
+    if found.host and not found.path:  # openbao://KEY, as cosign writes it
+        found = found._replace(host=None, path=found.host)
+    return found
 
 
 class TransitKey:

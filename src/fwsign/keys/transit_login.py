@@ -84,9 +84,14 @@ def address(found: KeyUri) -> str:
         return f"https://{found.host}{port}"
     text = setting(found, "address", "ADDR")
     if not text:
-        names = _names(found, "ADDR")
-        raise uri.refusal(found.scheme, f"there is no address=, and {names} is not set")
+        variables = names(found, "ADDR")
+        raise uri.refusal(found.scheme, f"there is no address=, and {variables} is not set")
     return text.rstrip("/")
+
+
+def known_addresses(found: KeyUri) -> list[str]:
+    """Return the servers that the environment names, whatever the URI says."""
+    return [text for one in _variables(found, "ADDR") if (text := os.environ.get(one))]
 
 
 def setting(found: KeyUri, option: str, name: str) -> str:
@@ -124,7 +129,7 @@ def find_token(found: KeyUri, passphrase: Passphrase, where: str) -> tuple[str, 
     login = f"{program(found.scheme)} login"
     raise Failed(
         "key.passphrase-missing",
-        f"no token {where}: none in {_names(found, 'TOKEN')} or ~/{_HELPER}, and none was given",
+        f"no token {where}: none in {names(found, 'TOKEN')} or ~/{_HELPER}, and none was given",
         expected="a token",
         found="none",
         hint=f"{login} gets one; token-file=FILE in the URI names a file with it",
@@ -208,5 +213,6 @@ def _variables(found: KeyUri, name: str) -> tuple[str, ...]:
     return tuple(begin + name for begin in _ENVIRONMENT[found.scheme])
 
 
-def _names(found: KeyUri, name: str) -> str:
+def names(found: KeyUri, name: str) -> str:
+    """Return the names of the variables that are read, for people."""
     return " or ".join(_variables(found, name))

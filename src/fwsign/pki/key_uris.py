@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 from fwsign.errors import Failed
 from fwsign.files import read_bytes, write_atomic
-from fwsign.keys import is_file, key_file, open_key
+from fwsign.keys import is_file, key_file, open_key, shown
+from fwsign.keys.written import WrittenUri
 from fwsign.pki.certificates import MissingFile, read_certificate
 from fwsign.pki.places import Places
 
@@ -27,7 +28,6 @@ URI_LIMIT: Final = 4096
 
 _NAME: Final = re.compile(r".*\.uri(\.[0-9A-F]+)?", re.DOTALL)
 _URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:[ -~]+")
-_SECRET: Final = re.compile(r"[?&;]pin-value=|^[a-z+]+://[^/]*@", re.IGNORECASE)
 
 
 class KeyPlaces(Places):
@@ -84,11 +84,11 @@ def parse_uri_file(data: bytes, path: object) -> str:
     text = data.decode(errors="replace").strip()
     if _URI.fullmatch(text) is None:
         raise _no_uri(path, "one URI in one line, as in pkcs11:token=acme;object=ca", "none")
-    if _SECRET.search(text):
+    if shown(text) != text:
         # Such as pin-value of RFC 7512 s.2.4: who reads the directory would have it.
-        raise _no_uri(path, "a URI without a secret", "a URI with a PIN or password")
+        raise _no_uri(path, "a URI without a secret", "a URI with a PIN, password or token")
     is_file(text)  # refuses an unknown scheme
-    return text
+    return WrittenUri(text, str(path))
 
 
 def write_uri(path: Path, uri: str, *, overwrite: bool = False) -> None:

@@ -221,7 +221,7 @@ def _tell_failed(pki: "Pki", name: str, error: Failed, now: datetime) -> int:
         word = "is good until" if end is None or end > now else "is stale since"
         until = f"the one here {word} {end:%Y-%m-%d}" if end else "the one here names no end"
     hint = answer.hint_for(error)
-    if error.code.startswith("key.passphrase"):
+    if error.code.startswith("key.passphrase") and error.hint is None:
         hint = f"give the passphrase of that key with --ca-pass {name}=SRC"
     ui.complain(f'no new CRL of CA "{name}", {until}: {error.message}', hint)
     return answer.exit_status(error)

@@ -22,6 +22,7 @@ from fwsign.keys import Passphrase, jwk, named
 from fwsign.keys.formats import read_opened
 from fwsign.keys.items import CONTAINER, FileItem
 from fwsign.pki.crls import number_of
+from fwsign.pki.key_uris import is_uri_file, parse_uri_file
 from fwsign.pki.lint.der import RawFields, raw_fields
 from fwsign.pki.paths.end import TLS
 from fwsign.pki.view.entry import use_of
@@ -168,6 +169,12 @@ def read(place: Path, passphrase: Passphrase | None = None) -> Folder:
                 raise
             pile.damaged.append(Damaged(file, error.message))
             continue
+        if is_uri_file(file):
+            try:
+                parse_uri_file(data, file)
+            except Failed as error:
+                pile.damaged.append(Damaged(file, error.message))
+            continue
         for label, block in _blocks(data):
             try:
                 pile.take(file, read_opened(block, passphrase, name=file))
@@ -193,7 +200,7 @@ def _files(folder: Path) -> list[Path]:
             found += [
                 Path(base, name)
                 for name in sorted(names)
-                if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+                if _is_meant(Path(name)) and not name.startswith(".")
             ]
             if len(found) > FILES_LIMIT:
                 raise Failed(
@@ -207,6 +214,10 @@ def _files(folder: Path) -> list[Path]:
     # A file named after the certificate is best: copies by serial number come last.
     found.sort(key=lambda path: any("serial" in part for part in path.parent.parts))
     return [path for path in found if path.is_file()]
+
+
+def _is_meant(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES or is_uri_file(path)
 
 
 def _fault(data: bytes) -> str | None:

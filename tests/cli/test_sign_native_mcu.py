@@ -305,6 +305,67 @@ def test_boards_of_other_kinds_are_written_down_by_hand() -> None:
     )
 
 
+def test_an_esp_written_down_by_hand_without_locks_has_secure_boot() -> None:
+    """Keys are listed of a board that checks them; `locks` is what a chip told."""
+    by_hand = board("mac:01", OLD)
+    del by_hand["board"]["locks"]
+    told = board("mac:02", OLD)
+    told["board"]["locks"] = []
+    first = {"identity": "mac:03", "chip": "esp32c6", "locks": ["secure boot v1"]}
+    write_boards("boards.jsonl", by_hand, told, {"board": first})
+    found = run("trust", "rehearse", "--boards", "boards.jsonl", release("new", NEW))
+    words = (
+        "no key that the board's secure boot knows has signed esp32c6@0x10000: "
+        f"expected {digest(OLD, KINDS[0])}, found {digest(NEW, KINDS[0])}"
+    )
+    assert (found.status, found.out.splitlines()) == (
+        3,
+        [
+            f"stranded  mac:01 (esp32c6): {words}",
+            "accepts  mac:02 (esp32c6)",
+            "unknown  mac:03 (esp32c6): the board's keys are not known",
+            "1 of 3 boards would be stranded, 1 cannot be told",
+        ],
+    )
+
+
+def test_a_revoked_key_counts_nowhere() -> None:
+    """Who writes a board down may list a revoked key among all that were burnt."""
+    revoked = [digest(OLD, KINDS[0])]
+    write_boards("boards.jsonl", board("mac:01", OLD, NEW, revoked=revoked))
+    found = run("trust", "rehearse", "--boards", "boards.jsonl", release("old", OLD))
+    assert found.status == 3
+    assert found.out.startswith(
+        "stranded  mac:01 (esp32c6): no key that the board's secure boot knows has signed "
+        f"esp32c6@0x10000: expected {digest(NEW, KINDS[0])}, found {digest(OLD, KINDS[0])}\n"
+    )
+    good("trust", "rehearse", "--boards", "boards.jsonl", release("new", NEW))
+
+
+def test_a_board_that_counts_versions_takes_no_image_without_one() -> None:
+    """The ROM of an RP2350 and MCUboot refuse it; of an ESP's boot loader none has a number."""
+    shutil.copyfile(SAMPLES / "blink-rp2350.uf2", "blink.uf2")
+    envelope = good("sign", "blink.uf2", "--native", "rp2350", "--native-key", "k1.key").strip()
+    made = rp2350.read(Path("blink.signed.uf2").read_bytes())
+    assert made is not None
+    facts = {"kind": "rp2350", "key_digests": [made.key_digests[0].hex()]}
+    boards = [
+        {"label": str(least), "board": {"secure_boot": facts | {"security_version": least}}}
+        for least in (None, 0, 3)
+    ]
+    Path("boards.json").write_text(json.dumps(boards), encoding="utf-8")
+    found = run("trust", "rehearse", "--boards", "boards.json", envelope)
+    assert (found.status, found.out.splitlines()) == (
+        3,
+        [
+            "accepts  None",
+            "accepts  0",
+            "stranded  3: rp2350@0x0 has security version none, the chip 3: it starts no older one",
+            "1 of 3 boards would be stranded",
+        ],
+    )
+
+
 def test_what_a_simulated_board_tells_is_rehearsed() -> None:
     """The whole way: ask boards, keep their answers, rehearse."""
     keys = [f"key={digest(OLD, KINDS[0])}:revoked", f"key={digest(NEW, KINDS[0])}"]

@@ -49,6 +49,20 @@ def test_a_line_for_each_board_and_the_last_answer_counts() -> None:
             b'{"board": {"identity": "a", "secure_boot": {"kind": "rp2350", "key_digests": [""]}}}',
             "expected secure_boot of a with kind, digests in hex and a number, found ",
         ),
+        (  # a digest that was cut short would fit many keys
+            (
+                b'{"board": {"identity": "a", "secure_boot": {"kind": "rp2350", '
+                b'"key_digests": ["abab"]}}}'
+            ),
+            "expected secure_boot of a with kind, digests in hex and a number, found ",
+        ),
+        (
+            (
+                b'{"board": {"identity": "a", "secure_boot": {"kind": "rp2350", '
+                b'"key_digests": null, "security_version": -1}}}'
+            ),
+            "expected secure_boot of a with kind, digests in hex and a number, found ",
+        ),
     ],
 )
 def test_other_content_is_refused(data: bytes, words: str) -> None:

@@ -72,6 +72,7 @@ COMMANDS = [
     "pki standby",
     "pki rotate",
     "pki show",
+    "pki key",
     "pki lint",
     "pki verify",
     "pki import",

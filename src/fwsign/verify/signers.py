@@ -53,7 +53,12 @@ class Clause(NamedTuple):
 
 
 class Demand(NamedTuple):
-    """What a policy demands by one name: "signers" or "algorithms"."""
+    """What a policy demands by one name.
+
+    Args:
+        name: "signers" or "algorithms".
+        clauses: its parts, each met or not.
+    """
 
     name: str
     clauses: tuple[Clause, ...]

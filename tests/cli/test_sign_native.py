@@ -309,6 +309,49 @@ class TestSettings:
         assert json.loads(found.out)["code"] == "untrusted.native-key"
         assert "is signed natively by a key that is not expected: expected 000" in found.err
 
+    def test_an_image_that_nobody_signed_for_its_chip_is_refused(self, esp: Path) -> None:
+        """The release says nothing of it, fwsign.toml does: somebody forgot --native."""
+        (esp / "table.bin").write_bytes(table(*FACTORY))
+        good("sign", "app.bin", "table.bin", "-o", "all.suit")
+        before, keys = (esp / "fwsign.toml").read_text(), f'key_digests = ["{"0" * 64}"]'
+        with_settings(esp, keys)
+        good("verify", "all.suit")  # without a kind nobody said that these chips check one
+        (esp / "fwsign.toml").write_text(before)
+        with_settings(esp, f'kind = "{KIND}"\n{keys}')
+        found = run("verify", "all.suit", "--json")
+        words = f"esp32c6@0x10000: expected a native signature {KIND} in the image, found none"
+        said = json.loads(found.out)
+        assert (found.status, said["code"], said["message"]) == (1, "tampered.native", words)
+
+    @pytest.mark.parametrize("signed", [True, False])
+    def test_flash_expects_the_same_keys_as_verify(self, signed: bool, esp: Path) -> None:
+        require_package("esptool")
+        require_package("serial")
+        good(
+            "sign",
+            "app.bin",
+            "-o",
+            "app.suit",
+            *(ESP if signed else ()),
+            *(("--native-key", "p256.key") if signed else ()),
+        )
+        digest = espsecure_digest("p256", esp).hex()
+        before = (esp / "fwsign.toml").read_text()
+        with_settings(esp, f'kind = "{KIND}"\nkey_digests = ["{"0" * 64}"]')
+        found = run("flash", "app.suit", "--port", "sim:esp32c6", "--no-stub")
+        words = (
+            f"is signed natively by a key that is not expected: expected {'0' * 64}, found {digest}"
+            if signed
+            else f"expected a native signature {KIND} in the image, found none"
+        )
+        assert found.status == 1
+        assert words in found.err
+        (esp / "fwsign.toml").write_text(before)
+        with_settings(esp, f'kind = "{KIND}"\nkey_digests = ["{digest}"]')
+        if signed:
+            found = run("flash", "app.suit", "--port", "sim:esp32c6", "--no-stub")
+            assert "native" not in found.err
+
     @pytest.mark.parametrize(
         ("lines", "error", "hint"),
         [

@@ -67,21 +67,36 @@ class Judging:
         self._bytes: dict[str, bytes] = {}
         self.policy: Policy | None = None
 
-    def hold(self, find: Find, elsewhere: Collection[str] = ()) -> tuple[str, ...]:
+    def hold(
+        self,
+        find: Find,
+        elsewhere: Collection[str] = (),
+        *,
+        native_kind: str | None = None,
+        native_keys: Collection[bytes] = (),
+    ) -> tuple[str, ...]:
         """Read and verify the payloads, once for all boards; return the chips they are for.
 
         Args:
             find: opens payloads.
             elsewhere: names of components that go to another place than any board.
+            native_kind: the kind of native signature that is expected; None for what is stated.
+            native_keys: the digests of the keys that may have made it; empty for any.
 
         Raises:
-            FwsignError: as `HeldRelease`.
+            FwsignError: as `HeldRelease`, `fwsign.native.agreement.check_expected`.
         """
         # A board's floor is only known once the board has told its identity.
         waived = (*self._given.waived, "rollback")
         held = HeldRelease(
             self.release, find, waived, left_out=self._given.left_out, elsewhere=elsewhere
         )
+        if native_keys:
+            from fwsign.native.agreement import check_expected  # where keys are expected
+
+            for one in held.payloads:
+                stated = self.release.native(one.component)
+                check_expected(one.component.name, stated, one.data, native_kind, native_keys)
         self._bytes = {one.component.name: one.data for one in held.payloads}
         if held.policy_data is not None:
             self._bytes[DEVICE_DATA] = held.policy_data

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from fwsign.errors import Tampered, Unsuitable, Untrusted, check_limit
 from fwsign.format.native import MAX_KEYS, StatedNative
-from fwsign.native import Native, read_as
+from fwsign.native import Native, read, read_as, suits
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -52,6 +52,30 @@ def check(name: str, stated: StatedNative, image: bytes) -> Native:
     if set(found.key_digests) != set(stated.key_digests):
         raise _other_keys(name, "is signed natively by other keys", stated.key_digests, found)
     return found
+
+
+def check_expected(
+    name: str, stated: StatedNative | None, image: bytes, kind: str | None, keys: Collection[bytes]
+) -> None:
+    """Refuse an image that is not signed as its release states, and by the expected keys alone.
+
+    Args:
+        name: the component's name.
+        stated: what the release states; None if nothing.
+        image: the component's payload.
+        kind: the kind that every image of its chip has; None for any, or none.
+        keys: the digests of the keys that may sign it; empty for any, and for none.
+
+    Raises:
+        FwsignError: as `check`.
+    """
+    found = check(name, stated, image) if stated is not None else read(image) if keys else None
+    if not keys:
+        return
+    if found is not None:
+        check_keys(name, found, keys)
+    elif kind is not None and suits(kind, image):
+        raise absent(name, kind)
 
 
 def absent(name: str, kind: str) -> Tampered:

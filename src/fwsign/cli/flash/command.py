@@ -263,7 +263,8 @@ def _prepare(wanted: _Wanted, demands: Demands) -> "tuple[Station, Records]":
     components = judging.release.components
     _check_left_out(wanted.waivers.left_out, components)
     with payload_files.finding(components, wanted.envelope, wanted.payloads) as find:
-        chips = judging.hold(find)
+        expected = settings.native
+        chips = judging.hold(find, native_kind=expected.kind, native_keys=expected.key_digests)
     fillers = flash_data.fillers(
         wanted.data, wanted.ports, wanted.labels, judging, wanted.where.state, dry_run=dry_run
     )

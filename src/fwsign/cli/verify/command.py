@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fwsign verify`: all ten steps on files."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ import typer
 
 from fwsign.cli import answer, config, inputs, ui
 from fwsign.cli.command import Command, examples, grouped
+from fwsign.cli.native_settings import NativeSettings
 from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON
 from fwsign.cli.policies import POLICY
 from fwsign.cli.verify import any_file
@@ -131,8 +132,8 @@ def verify(
         return
     parcels = split(envelope, payloads or ())
     trust = gather(demands, settings)
-    verifier, keys = Verifier(trust.anchors, trust.policy), settings.native.key_digests
-    judge = partial(_judge, verifier=verifier, trust=trust, at=time, native_keys=keys)
+    verifier, expected = Verifier(trust.anchors, trust.policy), settings.native
+    judge = partial(_judge, verifier=verifier, trust=trust, at=time, expected=expected)
     judge = partial(judge, manifest_only=manifest_only, typed=revocation)
     if len(parcels) > 1:
         _each(parcels, judge, attachments, as_json=as_json)
@@ -195,7 +196,7 @@ def _judge(
     at: datetime,
     manifest_only: bool,
     typed: str | None,
-    native_keys: Collection[bytes],
+    expected: NativeSettings,
 ) -> "Verdict":
     """Run all steps for one envelope."""
     from fwsign.cli.verify import attachment_files, payload_files, verdict
@@ -210,10 +211,10 @@ def _judge(
     receive = partial(
         payload_files.receive, release, parcel.envelope, payloads, manifest_only=manifest_only
     )
-    if native_keys or (release.text is not None and release.text.native):
+    if expected.key_digests or (release.text is not None and release.text.native):
         from fwsign.cli.verify import native  # few releases state native signatures
 
-        found = native.received(receive, release, native_keys)
+        found = native.received(receive, release, expected)
     else:
         found = receive()
     attached = attachment_files.check(release, parcel.envelope, documents)

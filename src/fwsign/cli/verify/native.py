@@ -2,13 +2,12 @@
 """Native signatures in `fwsign verify`: they agree with the release, and with fwsign.toml."""
 
 import io
-from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
-from fwsign import native
+from fwsign.cli.native_settings import NativeSettings
 from fwsign.errors import check_limit
-from fwsign.native.agreement import MAX_IMAGE, check, check_keys
+from fwsign.native.agreement import MAX_IMAGE, check_expected
 from fwsign.verify.verified import VerifiedRelease
 
 
@@ -20,21 +19,23 @@ class Receive(Protocol):
 
 
 def received(
-    receive: Receive, release: VerifiedRelease, expected: Collection[bytes]
+    receive: Receive, release: VerifiedRelease, expected: NativeSettings
 ) -> dict[str, Path | None]:
     """Check all payloads, and the native signatures in them.
 
     Args:
         receive: checks the payloads.
         release: the verified release.
-        expected: the digests of the keys that fwsign.toml expects; empty if it names none. Then
-            only what the release states is checked.
+        expected: the kind and the keys that fwsign.toml expects. If it names no keys, only what the
+            release states is checked.
 
     Raises:
-        FwsignError: as `fwsign.native.agreement.check`; `untrusted.native-key`.
+        FwsignError: as `fwsign.native.agreement.check`.
     """
     looked_at = [
-        one for one in release.components if release.native(one) or (expected and one.flash)
+        one
+        for one in release.components
+        if release.native(one) or (expected.key_digests and one.flash)
     ]
     for one in looked_at:
         check_limit(one.size, MAX_IMAGE, f"{one.name}: an image of {one.size} bytes")
@@ -42,12 +43,6 @@ def received(
     found = receive(sinks=sinks)
     for name, memory in sinks.items():
         if found[name] is not None:
-            _judge(release, name, memory.getvalue(), expected)
+            stated, image = release.native(name), memory.getvalue()
+            check_expected(name, stated, image, expected.kind, expected.key_digests)
     return found
-
-
-def _judge(release: VerifiedRelease, name: str, image: bytes, expected: Collection[bytes]) -> None:
-    stated = release.native(name)
-    found = check(name, stated, image) if stated is not None else native.read(image)
-    if expected and found is not None:
-        check_keys(name, found, expected)

@@ -10,7 +10,7 @@ from bao_kit import Bao
 from cli.kit import environment, good, program, refused, run, tree
 from fwsign import files as atomic
 from fwsign.keys.file import FileSigner, load_private_key
-from images_kit import FACTORY, boot, table
+from images_kit import FACTORY, boot, laid_out, table
 from native_kit import (
     app,
     espsecure_digest,
@@ -322,6 +322,22 @@ class TestSettings:
         words = f"esp32c6@0x10000: expected a native signature {KIND} in the image, found none"
         said = json.loads(found.out)
         assert (found.status, said["code"], said["message"]) == (1, "tampered.native", words)
+
+    @pytest.mark.parametrize("half", [True, False])
+    def test_images_of_a_merged_file_without_a_common_key_are_refused(
+        self, half: bool, esp: Path
+    ) -> None:
+        loader = espsecure_sign(boot("esp32c6"), "p256", folder=esp)
+        second = app() if half else espsecure_sign(app(), "p256 other", folder=esp)
+        whole = laid_out((0, loader), (0x8000, table(*FACTORY)), (0x10000, second))
+        (esp / "app.bin").write_bytes(whole)
+        refused(
+            sign("--target", "esp32c6@0x0"),
+            1,
+            f"{KIND}: signatures of the images: expected one key that signed them all, found none",
+            "sign each image by the same key before they are merged",
+        )
+        assert not (esp / "app.bin.suit").exists()
 
     @pytest.mark.parametrize("signed", [True, False])
     def test_flash_expects_the_same_keys_as_verify(self, signed: bool, esp: Path) -> None:

@@ -106,6 +106,21 @@ def test_options_that_do_not_fit_are_refused(options: tuple[str, ...], error: st
     assert not Path("app.signed.bin").exists()
 
 
+def test_more_keys_than_a_release_states_are_refused() -> None:
+    """MCUboot's images may have them; verify would refuse a release that names only some."""
+    Path("app.bin").write_bytes(bytes(1000))
+    names = [f"p256 {number}" for number in range(9)]
+    keys = [word for one in names for word in ("--native-key", key_file(Path(), one).name)]
+    words = ("app.bin", "--target", "nrf52840@0x10000", "--native", "mcuboot", *LAYOUT)
+    found = run("sign", *words, *keys)
+    error = "error: mcuboot: a release states at most 8 keys, and 9 signed the image"
+    assert (found.status, found.errors[0]) == (5, error)
+    assert not Path("app.signed.bin").exists()
+    assert not Path("app.signed.bin.suit").exists()
+    good("sign", *words, *keys[:-2])
+    good("verify", "app.signed.bin.suit")
+
+
 def test_a_uf2_file_is_sealed_with_the_json_for_otp() -> None:
     shutil.copyfile(SAMPLES / "blink-rp2350.uf2", "blink.uf2")
     words = (

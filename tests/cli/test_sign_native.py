@@ -432,6 +432,8 @@ class TestUsage:
         before = tree(esp)
         found = run("sign", "app.bin", *more)
         assert (found.status, found.errors[0]) == (2, f"error: {error}")
+        if error.endswith("without --native"):
+            assert found.errors[1] == "hint: --native KIND says whose it is"
         assert tree(esp) == before
 
     def test_two_images_with_one_place_are_refused(self, esp: Path) -> None:

@@ -82,8 +82,8 @@ def show(
         list[str] | None,
         typer.Option(
             metavar="KIND",
-            help="Only lines of this kind, such as release, cosign, attach, native, file, trust, issue, "
-            "revoke, crl; repeat for several.",
+            help="Only lines of this kind, such as release, cosign, attach, native, file, trust, "
+            "issue, revoke, crl; repeat for several.",
         ),
     ] = None,
     since: Annotated[

@@ -154,7 +154,7 @@ class TestMinisig:
         good("pki", "issue", "signer", "ec", "--alg", "p256", "--no-passphrase")
         found = run("sign", "notes.txt", "--minisig", "--signer", "ec")
         fails(found, 5, "minisign's signatures are of Ed25519 alone, this key is P-256")
-        hint = "fwsign pki issue signer NAME --alg ed25519 makes one, and --signer NAME takes it"
+        hint = "fwsign pki issue signer NAME --alg ed25519 makes a signer with such a key"
         assert found.errors[1] == f"hint: {hint}"
         assert not (here / "notes.txt.minisig").exists()
 

@@ -104,8 +104,8 @@ def test_options_that_do_not_fit_are_refused(options: tuple[str, ...], error: st
     else:
         assert found.errors[0] == f"error: {error}"
         if not options:
-            words = "--native-option header-size=0x200 names it, and pad-header puts it before the "
-            assert found.errors[1] == f"hint: {words}image"
+            hint = "--native-option header-size=0x200 names it, and pad-header puts it before the "
+            assert found.errors[1] == f"hint: {hint}image"
     assert not Path("app.signed.bin").exists()
 
 

@@ -154,6 +154,8 @@ class TestMinisig:
         good("pki", "issue", "signer", "ec", "--alg", "p256", "--no-passphrase")
         found = run("sign", "notes.txt", "--minisig", "--signer", "ec")
         fails(found, 5, "minisign's signatures are of Ed25519 alone, this key is P-256")
+        hint = "fwsign pki issue signer NAME --alg ed25519 makes a signer with such a key"
+        assert found.errors[1] == f"hint: {hint}"
         assert not (here / "notes.txt.minisig").exists()
 
     def test_without_a_key_it_says_what_is_missing(self) -> None:

@@ -413,6 +413,24 @@ def test_what_is_no_request(away: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("command", ["verify", "cosign", "flash"])
+def test_a_request_in_the_place_of_an_envelope_is_told(command: str, away: Path) -> None:
+    good("digest", "build.bin")
+    (away / "build.bin.suit").write_bytes((away / "build.bin.request").read_bytes())
+    more = ("--port", "sim:esp32c3", "--no-rollback-check") if command == "flash" else ()
+    for name in ("build.bin.request", "build.bin.suit"):
+        refused(
+            run(command, name, *more),
+            1,
+            "ESP256 signature does not verify",
+            "it waits for its signature: fwsign attach REQUEST SIGNATURE",
+        )
+    data = bytearray((away / "build.bin.request").read_bytes())
+    data[0] ^= 1  # no envelope at all: the hint of those stays
+    (away / "build.bin.request").write_bytes(data)
+    assert "waits for its signature" not in run(command, "build.bin.request", *more).err
+
+
 def test_a_signer_that_no_device_would_accept_is_not_asked(away: Path) -> None:
     good("pki", "revoke", "release", "--reason", "keyCompromise")
     before = tree(away)

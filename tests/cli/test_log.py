@@ -164,6 +164,8 @@ def test_show_finds_lines_by_what_they_concern(monkeypatch: pytest.MonkeyPatch) 
     assert good("log", "show", str(first["key"])[:16]).count("  release  ") == 2
     assert run("log", "show", str(first["sha256"])[:7]).err.startswith("fwsign: nothing in pki/log")
     assert good("log", "show", "--kind", "crl", "--kind", "issue").count("\n") == 7
+    said = run("log", "show", "--kind", "releases").err
+    assert said == 'fwsign: nothing in pki/log.jsonl concerns "releases"\n'
     assert good("log", "show", "--since", "1d").count("\n") == 1
     until = (NOW + timedelta(days=1)).isoformat()
     assert str(second["sha256"])[:16] not in good("log", "show", "--until", until)

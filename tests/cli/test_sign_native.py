@@ -11,7 +11,7 @@ from cli.kit import environment, good, program, refused, run, tree
 from fwsign import files as atomic
 from fwsign.format.envelope import decode_envelope, encode_envelope
 from fwsign.keys.file import FileSigner, load_private_key
-from images_kit import FACTORY, boot, table
+from images_kit import FACTORY, boot, laid_out, table
 from native_kit import (
     app,
     espsecure_digest,
@@ -354,6 +354,65 @@ class TestSettings:
         assert json.loads(found.out)["code"] == "untrusted.native-key"
         assert "zephyr.signed.bin is signed natively by a key that is not expected" in found.err
 
+    def test_an_image_that_nobody_signed_for_its_chip_is_refused(self, esp: Path) -> None:
+        """The release says nothing of it, fwsign.toml does: somebody forgot --native."""
+        (esp / "table.bin").write_bytes(table(*FACTORY))
+        good("sign", "app.bin", "table.bin", "-o", "all.suit")
+        before, keys = (esp / "fwsign.toml").read_text(), f'key_digests = ["{"0" * 64}"]'
+        with_settings(esp, keys)
+        good("verify", "all.suit")  # without a kind nobody said that these chips check one
+        (esp / "fwsign.toml").write_text(before)
+        with_settings(esp, f'kind = "{KIND}"\n{keys}')
+        found = run("verify", "all.suit", "--json")
+        words = f"esp32c6@0x10000: expected a native signature {KIND} in the image, found none"
+        said = json.loads(found.out)
+        assert (found.status, said["code"], said["message"]) == (1, "tampered.native", words)
+
+    @pytest.mark.parametrize("half", [True, False])
+    def test_images_of_a_merged_file_without_a_common_key_are_refused(
+        self, half: bool, esp: Path
+    ) -> None:
+        loader = espsecure_sign(boot("esp32c6"), "p256", folder=esp)
+        second = app() if half else espsecure_sign(app(), "p256 other", folder=esp)
+        whole = laid_out((0, loader), (0x8000, table(*FACTORY)), (0x10000, second))
+        (esp / "app.bin").write_bytes(whole)
+        refused(
+            sign("--target", "esp32c6@0x0"),
+            1,
+            f"{KIND}: signatures of the images: expected one key that signed them all, found none",
+            "sign each image by the same key before they are merged",
+        )
+        assert not (esp / "app.bin.suit").exists()
+
+    @pytest.mark.parametrize("signed", [True, False])
+    def test_flash_expects_the_same_keys_as_verify(self, signed: bool, esp: Path) -> None:
+        require_package("esptool")
+        require_package("serial")
+        good(
+            "sign",
+            "app.bin",
+            "-o",
+            "app.suit",
+            *(ESP if signed else ()),
+            *(("--native-key", "p256.key") if signed else ()),
+        )
+        digest = espsecure_digest("p256", esp).hex()
+        before = (esp / "fwsign.toml").read_text()
+        with_settings(esp, f'kind = "{KIND}"\nkey_digests = ["{"0" * 64}"]')
+        found = run("flash", "app.suit", "--port", "sim:esp32c6", "--no-stub")
+        words = (
+            f"is signed natively by a key that is not expected: expected {'0' * 64}, found {digest}"
+            if signed
+            else f"expected a native signature {KIND} in the image, found none"
+        )
+        assert found.status == 1
+        assert words in found.err
+        (esp / "fwsign.toml").write_text(before)
+        with_settings(esp, f'kind = "{KIND}"\nkey_digests = ["{digest}"]')
+        if signed:
+            found = run("flash", "app.suit", "--port", "sim:esp32c6", "--no-stub")
+            assert "native" not in found.err
+
     @pytest.mark.parametrize(
         ("lines", "error", "hint"),
         [
@@ -418,6 +477,8 @@ class TestUsage:
         before = tree(esp)
         found = run("sign", "app.bin", *more)
         assert (found.status, found.errors[0]) == (2, f"error: {error}")
+        if error.endswith("without --native"):
+            assert found.errors[1] == "hint: --native KIND says whose it is"
         assert tree(esp) == before
 
     def test_two_images_with_one_place_are_refused(self, esp: Path) -> None:

@@ -103,7 +103,25 @@ def test_options_that_do_not_fit_are_refused(options: tuple[str, ...], error: st
         assert found.errors[1] == "hint: did you mean header-size?"
     else:
         assert found.errors[0] == f"error: {error}"
+        if not options:
+            hint = "--native-option header-size=0x200 names it, and pad-header puts it before the "
+            assert found.errors[1] == f"hint: {hint}image"
     assert not Path("app.signed.bin").exists()
+
+
+def test_more_keys_than_a_release_states_are_refused() -> None:
+    """MCUboot's images may have them; verify would refuse a release that names only some."""
+    Path("app.bin").write_bytes(bytes(1000))
+    names = [f"p256 {number}" for number in range(9)]
+    keys = [word for one in names for word in ("--native-key", key_file(Path(), one).name)]
+    words = ("app.bin", "--target", "nrf52840@0x10000", "--native", "mcuboot", *LAYOUT)
+    found = run("sign", *words, *keys)
+    error = "error: mcuboot: a release states at most 8 keys, and 9 signed the image"
+    assert (found.status, found.errors[0]) == (5, error)
+    assert not Path("app.signed.bin").exists()
+    assert not Path("app.signed.bin.suit").exists()
+    good("sign", *words, *keys[:-2])
+    good("verify", "app.signed.bin.suit")
 
 
 def test_a_uf2_file_is_sealed_with_the_json_for_otp() -> None:
@@ -157,7 +175,9 @@ def test_a_key_that_the_chip_does_not_know_is_refused() -> None:
     shutil.copyfile(SAMPLES / "blink-rp2350.uf2", "blink.uf2")
     found = run("sign", "blink.uf2", "--native", "rp2350", "--native-key", "p256-old.key")
     assert found.status == 5
-    assert found.errors[0] == "error: rp2350: the boot ROM knows no keys of P-256"
+    assert (
+        found.errors[0] == "error: rp2350: the boot ROM knows keys of secp256k1 alone, found P-256"
+    )
 
 
 # --- boards that are sold already -------------------------------------------------------------
@@ -302,6 +322,67 @@ def test_boards_of_other_kinds_are_written_down_by_hand() -> None:
     assert lines[2].startswith("stranded  slot 3 (rp2350): no key that the board's secure boot ")
     assert lines[3] == (
         "stranded  slot 4 (rp2350): the board checks mcuboot, rp2350@0x0 is signed for rp2350"
+    )
+
+
+def test_an_esp_written_down_by_hand_without_locks_has_secure_boot() -> None:
+    """Keys are listed of a board that checks them; `locks` is what a chip told."""
+    by_hand = board("mac:01", OLD)
+    del by_hand["board"]["locks"]
+    told = board("mac:02", OLD)
+    told["board"]["locks"] = []
+    first = {"identity": "mac:03", "chip": "esp32c6", "locks": ["secure boot v1"]}
+    write_boards("boards.jsonl", by_hand, told, {"board": first})
+    found = run("trust", "rehearse", "--boards", "boards.jsonl", release("new", NEW))
+    words = (
+        "no key that the board's secure boot knows has signed esp32c6@0x10000: "
+        f"expected {digest(OLD, KINDS[0])}, found {digest(NEW, KINDS[0])}"
+    )
+    assert (found.status, found.out.splitlines()) == (
+        3,
+        [
+            f"stranded  mac:01 (esp32c6): {words}",
+            "accepts  mac:02 (esp32c6)",
+            "unknown  mac:03 (esp32c6): the board's keys are not known",
+            "1 of 3 boards would be stranded, 1 cannot be told",
+        ],
+    )
+
+
+def test_a_revoked_key_counts_nowhere() -> None:
+    """Who writes a board down may list a revoked key among all that were burnt."""
+    revoked = [digest(OLD, KINDS[0])]
+    write_boards("boards.jsonl", board("mac:01", OLD, NEW, revoked=revoked))
+    found = run("trust", "rehearse", "--boards", "boards.jsonl", release("old", OLD))
+    assert found.status == 3
+    assert found.out.startswith(
+        "stranded  mac:01 (esp32c6): no key that the board's secure boot knows has signed "
+        f"esp32c6@0x10000: expected {digest(NEW, KINDS[0])}, found {digest(OLD, KINDS[0])}\n"
+    )
+    good("trust", "rehearse", "--boards", "boards.jsonl", release("new", NEW))
+
+
+def test_a_board_that_counts_versions_takes_no_image_without_one() -> None:
+    """The ROM of an RP2350 and MCUboot refuse it; of an ESP's boot loader none has a number."""
+    shutil.copyfile(SAMPLES / "blink-rp2350.uf2", "blink.uf2")
+    envelope = good("sign", "blink.uf2", "--native", "rp2350", "--native-key", "k1.key").strip()
+    made = rp2350.read(Path("blink.signed.uf2").read_bytes())
+    assert made is not None
+    facts = {"kind": "rp2350", "key_digests": [made.key_digests[0].hex()]}
+    boards = [
+        {"label": str(least), "board": {"secure_boot": facts | {"security_version": least}}}
+        for least in (None, 0, 3)
+    ]
+    Path("boards.json").write_text(json.dumps(boards), encoding="utf-8")
+    found = run("trust", "rehearse", "--boards", "boards.json", envelope)
+    assert (found.status, found.out.splitlines()) == (
+        3,
+        [
+            "accepts  None",
+            "accepts  0",
+            "stranded  3: rp2350@0x0 has security version none, the chip 3: it starts no older one",
+            "1 of 3 boards would be stranded",
+        ],
     )
 
 

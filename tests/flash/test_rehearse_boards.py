@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+from flash.kit import board_info
 from fwsign.errors import Failed
 from fwsign.flash import rehearse
+from fwsign.flash.receipt import board_facts
 from fwsign.flash.rehearse import KnownBoard, KnownKeys, read_boards
 
 BOARD = {"board": {"identity": "mac:01", "chip": "esp32c6", "locks": ["secure boot"]}}
@@ -49,6 +51,20 @@ def test_a_line_for_each_board_and_the_last_answer_counts() -> None:
             b'{"board": {"identity": "a", "secure_boot": {"kind": "rp2350", "key_digests": [""]}}}',
             "expected secure_boot of a with kind, digests in hex and a number, found ",
         ),
+        (  # a digest that was cut short would fit many keys
+            (
+                b'{"board": {"identity": "a", "secure_boot": {"kind": "rp2350", '
+                b'"key_digests": ["abab"]}}}'
+            ),
+            "expected secure_boot of a with kind, digests in hex and a number, found ",
+        ),
+        (
+            (
+                b'{"board": {"identity": "a", "secure_boot": {"kind": "rp2350", '
+                b'"key_digests": null, "security_version": -1}}}'
+            ),
+            "expected secure_boot of a with kind, digests in hex and a number, found ",
+        ),
     ],
 )
 def test_other_content_is_refused(data: bytes, words: str) -> None:
@@ -67,3 +83,15 @@ def test_the_number_of_boards_is_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
         "state.limit",
         "file has more than 1 boards",
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "chip", "scheme"),
+    [("esp", "esp32c6", "esp-secure-boot-v2"), ("pico-uf2", "rp2350", "rp2350")],
+)
+def test_what_a_locked_board_told_is_read_again(kind: str, chip: str, scheme: str) -> None:
+    """An RP2350 tells that its boot is secure, and neither keys nor versions."""
+    info = board_info(kind=kind, chip=chip, identity="chipid:01", locks=("secure boot",))
+    told = json.dumps({"board": board_facts(info)}).encode()
+    (board,) = read_boards(told, "file")
+    assert board == KnownBoard("chipid:01", chip, locked=True, secure_boot=KnownKeys(scheme, None))

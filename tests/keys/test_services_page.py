@@ -26,7 +26,7 @@ def run_block(title: str, directory: Path, **more: str) -> None:
     block = re.search(r"```console\n(.*?)```", section(title), re.DOTALL)
     assert block is not None
     commands = [line.removeprefix("$ ") for line in block[1].splitlines()]
-    assert len(commands) == 6
+    assert len(commands) == 5
     (directory / "build.bin").write_bytes(PAYLOAD)
     about = ("--org", "Acme", "--vendor", "acme.example", "--product", "x1", "--no-passphrase")
     assert program("init", ".", *about, cwd=directory).returncode == 0

@@ -262,7 +262,7 @@ def test_keys_that_the_boot_rom_does_not_know_are_refused(tmp_path: Path) -> Non
     for keys, message in (
         ([], "rp2350: an image has one signature"),
         ([held(tmp_path)] * 2, "rp2350: an image has one signature"),
-        ([p256], "rp2350: the boot ROM knows no keys of P-256"),
+        ([p256], "rp2350: the boot ROM knows keys of secp256k1 alone, found P-256"),
     ):
         with pytest.raises(Failed) as refusal:
             sign(unsealed(), keys)

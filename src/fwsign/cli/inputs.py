@@ -13,7 +13,7 @@ import typer
 
 from fwsign import spans
 from fwsign.cli import quoting, ui
-from fwsign.errors import Failed, Malformed
+from fwsign.errors import Failed, Malformed, Tampered
 from fwsign.files import io_error, open_plain, read_bytes
 from fwsign.format.suit_labels import ENVELOPE_HEAD
 
@@ -227,10 +227,13 @@ def expecting_envelope(path: Path, ending: str = ".suit") -> Iterator[None]:
     """
     try:
         yield
+    except Tampered as error:
+        from fwsign.cli.request_page import told  # after a refusal
+
+        raise told(error, path) from None
     except Malformed as error:
-        if path == STREAM or error.code not in ("malformed.cbor", "malformed.envelope"):
-            raise
-        if _begins_as_envelope(path):
+        kinds = ("malformed.cbor", "malformed.envelope")
+        if path == STREAM or error.code not in kinds or _begins_as_envelope(path):
             raise
         meant = Path(f"{path}{ending}")
         question = f"did you mean {quoting.quoted(meant)}?"
@@ -239,11 +242,9 @@ def expecting_envelope(path: Path, ending: str = ".suit") -> Iterator[None]:
 
 
 def _begins_as_envelope(path: Path) -> bool:
-    try:
-        with open_plain(path, "files") as file:
-            return file.read(len(ENVELOPE_HEAD)) == ENVELOPE_HEAD
-    except Failed:  # such as a pipe, which can be read only once
-        return True
+    with contextlib.suppress(Failed), open_plain(path, "files") as file:
+        return file.read(len(ENVELOPE_HEAD)) == ENVELOPE_HEAD
+    return True  # such as a pipe, which can be read only once
 
 
 def write_stream(data: bytes) -> None:

@@ -4,12 +4,17 @@
 It has no name of a file and no time of day, so that it is the same wherever it is made.
 """
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fwsign.cli.ui import clean
+from fwsign.errors import FwsignError, Tampered
+from fwsign.files import open_plain
 from fwsign.format.algorithms import ALGORITHMS, SHA256
+from fwsign.format.envelope import MAX_ENVELOPE_SIZE
 from fwsign.format.notice import Notice
 from fwsign.format.payload import digest
 from fwsign.pki.report.columns import wrap
@@ -33,6 +38,18 @@ def kind_of(envelope: bytes) -> str:
     if is_request(envelope):
         return "signature request: fwsign digest --show FILE prints the page to compare"
     return "SUIT envelope, not verified here"
+
+
+def told(error: Tampered, path: Path) -> Tampered:
+    """Return the refusal of an envelope, with a hint where it is a request."""
+    if error.code == "tampered.signature":
+        with contextlib.suppress(FwsignError), open_plain(path, "files") as file:
+            # A pipe, which is refused here, can be read only once.
+            if is_request(file.read(MAX_ENVELOPE_SIZE)):
+                return error.with_hint(
+                    "it waits for its signature: fwsign attach REQUEST SIGNATURE"
+                )
+    return error
 
 
 def page(wanted: "Request", seen: Mapping[str, str] | None = None) -> Iterator[str]:

@@ -88,7 +88,7 @@ def _secure_boot(info: BoardInfo) -> dict[str, Any]:
     """Return what a chip with secure boot knows, as `fwsign.flash.rehearse` reads it again."""
     known = info.boot_keys
     return {
-        "kind": "esp-secure-boot-v2",
+        "kind": "rp2350" if info.kind == "pico-uf2" else "esp-secure-boot-v2",
         "key_digests": None if known is None else [one.hex() for one in known],
         "revoked": [one.hex() for one in info.revoked_keys],
         "security_version": info.security_version,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fwsign.errors import Failed, FwsignError, Unsuitable
 from fwsign.flash.boards import keys
-from fwsign.flash.boards.board import SECURE_BOOT
+from fwsign.flash.boards.board import SECURE_BOOT, SECURE_BOOT_V1
 from fwsign.format.envelope import check_manifest_digest, decode_envelope
 from fwsign.format.kinds import flash_place
 from fwsign.format.native import KINDS
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 MAX_FILE: Final = 64 * 1024 * 1024
 """Bytes of a file of boards; a receipt has about two thousand."""
 MAX_BOARDS: Final = 100_000
+_SIZES: Final = (16, 32, 48, 64)
+"""Bytes of a key's digest; an ESP32-C2 keeps half of one. Fewer would fit many keys."""
+_ESP: Final = KINDS[0]
 _HINT: Final = "sign it natively with a key of the board, too: docs/native.md has the bridge"
 _HOLDERS: Final = ("ports", "boards", "receipt")
 """The names under which lists of boards, and their receipts, may be in a JSON object."""
@@ -38,7 +41,7 @@ class KnownKeys(NamedTuple):
 
     Args:
         kind: one of `fwsign.format.native.KINDS`.
-        key_digests: the keys whose images it starts; None if it does not tell.
+        key_digests: the keys whose images it starts, none revoked; None if it does not tell.
         revoked: those that it takes no more.
         security_version: the least one that it starts; None if that is not known.
     """
@@ -174,7 +177,11 @@ def _meet(board: KnownBoard, parts: Sequence[_Part]) -> FwsignError | None:
                 found=native.kind,
             )
         keys.check_keys(place, native.key_digests, known.key_digests, _HINT)
-        keys.check_version(place, native.security_version, known.security_version)
+        # An ESP's boot loader has no number. The other kinds have one in each image, or refuse it.
+        own = native.security_version
+        if own is None and known.kind != _ESP and known.security_version:
+            raise keys.too_old(place, None, known.security_version)
+        keys.check_version(place, own, known.security_version)
     return None
 
 
@@ -243,8 +250,9 @@ def _board(board: dict[str, Any], around: dict[str, Any], name: object) -> Known
     if not isinstance(chip, str | None) or not isinstance(locks, list):
         raise _odd(name, f"chip and locks of {called}", f"{chip!r}, {locks!r}")
     known = _secure_boot(board.get("secure_boot"), called, name)
-    # A chip whose keys are written down by hand, or that has no lock of its own to tell.
-    locked = SECURE_BOOT in locks or (known is not None and known.kind != KINDS[0])
+    # Without locks it was written down by hand, and whoever lists keys means that they count.
+    by_hand = known is not None and (known.kind != _ESP or "locks" not in board)
+    locked = by_hand or SECURE_BOOT in locks or SECURE_BOOT_V1 in locks
     return KnownBoard(called, chip, locked, known)
 
 
@@ -254,10 +262,12 @@ def _secure_boot(value: Any, called: str, name: object) -> KnownKeys | None:
     try:
         kind, digests = value["kind"], value["key_digests"]
         version = value.get("security_version")
-        if kind not in KINDS or type(version) not in {int, type(None)}:
+        if kind not in KINDS or type(version) not in {int, type(None)} or (version or 0) < 0:
             raise ValueError(kind)
+        revoked = _digests(value.get("revoked", []))
         known = None if digests is None else _digests(digests)
-        return KnownKeys(kind, known, _digests(value.get("revoked", [])), version)
+        left = None if known is None else tuple(one for one in known if one not in revoked)
+        return KnownKeys(kind, left, revoked, version)
     except (AttributeError, KeyError, TypeError, ValueError):
         expected = f"secure_boot of {called} with kind, digests in hex and a number"
         raise _odd(name, expected, json.dumps(value)[:200]) from None
@@ -265,9 +275,12 @@ def _secure_boot(value: Any, called: str, name: object) -> KnownKeys | None:
 
 def _digests(value: Any) -> tuple[bytes, ...]:
     """Read digests in hex; raise ValueError or TypeError for anything else."""
-    if not isinstance(value, list) or not all(value):
+    if not isinstance(value, list):
         raise TypeError(value)
-    return tuple(bytes.fromhex(one) for one in value)
+    found = tuple(bytes.fromhex(one) for one in value)
+    if any(len(one) not in _SIZES for one in found):
+        raise ValueError(value)
+    return found
 
 
 def _odd(name: object, expected: str, found: str) -> Failed:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from fwsign.errors import Tampered, Unsuitable, Untrusted, check_limit
 from fwsign.format.native import MAX_KEYS, StatedNative
-from fwsign.native import Native, read_as
+from fwsign.native import Native, read_as, refused, unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -23,8 +23,20 @@ MAX_IMAGE = 64 * 1024 * 1024
 
 
 def state(native: Native) -> StatedNative:
-    """Return what a release states of an image's native signature."""
-    return StatedNative(native.kind, native.security_version, native.key_digests[:MAX_KEYS])
+    """Return what a release states of an image's native signature.
+
+    Raises:
+        Tampered: `tampered.native`: a merged file whose images have no key in common.
+        Failed: `key.unsupported`: more keys than a release states.
+    """
+    kind, digests = native.kind, tuple(dict.fromkeys(native.key_digests))
+    if not digests:
+        refusal = refused(kind, "signatures of the images", "one key that signed them all", "none")
+        raise refusal.with_hint("sign each image by the same key before they are merged")
+    if len(digests) > MAX_KEYS:
+        why = f"a release states at most {MAX_KEYS} keys, and {len(digests)} signed the image"
+        raise unsupported(kind, why, f"at most {MAX_KEYS}", len(digests))
+    return StatedNative(kind, native.security_version, digests)
 
 
 def check(name: str, stated: StatedNative, image: bytes) -> Native:

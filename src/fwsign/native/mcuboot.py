@@ -56,6 +56,7 @@ __all__ = ["OPTIONS", "McubootOptions", "read", "same", "sign"]
 OPTIONS = McubootOptions
 
 _COMPRESSED = 0x200 | 0x400
+_HEADER = "--native-option header-size=0x200 names it, and pad-header puts it before the image"
 _TYPES = {DIGESTS[name]: kind for kind, name in HASHES.items()}
 
 
@@ -188,12 +189,14 @@ def _laid_out(
     """Give a binary a header, and the protected TLVs in imgtool's order."""
     size = options.header_size
     if not HEADER_SIZE <= size <= 0xFFFF:
-        raise unfit("header size", f"{HEADER_SIZE} to {0xFFFF} bytes, for an image without", size)
+        expected = f"{HEADER_SIZE} to {0xFFFF} bytes, for an image without"
+        raise unfit("header size", expected, size).with_hint(_HEADER)
     if options.pad_header:
         image = bytes([options.erased]) * size + image
     elif len(image) < size or image[:size].strip(b"\0"):
         expected = f"{size} zeros, as room for the header"
-        raise unfit("start of the image", expected, image[:16].hex() or "nothing")
+        refusal = unfit("start of the image", expected, image[:16].hex() or "nothing")
+        raise refusal.with_hint("--native-option pad-header puts the header before the image")
     order = ">" if options.big_endian else "<"
     version = numbers(options.version or "0")
     flags = 0x20 if options.load_address else 0x100 if options.rom_fixed else 0

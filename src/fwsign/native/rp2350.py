@@ -161,7 +161,9 @@ def key_point(public: Any) -> bytes:
     """
     if not isinstance(public, ec.EllipticCurvePublicKey) or public.curve.name != "secp256k1":
         name = cose.key_name(public)
-        raise unsupported(KIND, f"the boot ROM knows no keys of {name}", "secp256k1", name)
+        raise unsupported(
+            KIND, f"the boot ROM knows keys of secp256k1 alone, found {name}", "secp256k1", name
+        )
     numbers = public.public_numbers()
     return numbers.x.to_bytes(32, "big") + numbers.y.to_bytes(32, "big")
 

@@ -96,5 +96,6 @@ def minisign_key(signer: Signer) -> minisig.MinisignKey:
             f"minisign's signatures are of Ed25519 alone, this key is {key_name(public)}",
             expected="Ed25519",
             found=key_name(public),
+            hint="fwsign pki issue signer NAME --alg ed25519 makes a signer with such a key",
         )
     return minisig.key_of(public.public_bytes(Encoding.Raw, PublicFormat.Raw))

@@ -10,7 +10,6 @@ import typer
 from fwsign.cli import approvals, config, inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.options import ALLOW_EXAMPLE, JSON, PKI, TSA_ANCHORS
-from fwsign.cli.sign.evidence_options import TSA
 from fwsign.cli.verify.demands import ANCHORS
 
 if TYPE_CHECKING:
@@ -55,6 +54,14 @@ _FORCE: TypeAlias = Annotated[
         "go stale within a day.",
     ),
 ]
+_TSA: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Have a time-stamping authority (RFC 3161) prove when the signature was made; "
+        "--crl of fwsign digest gives the CRLs of its issuers.",
+    ),
+]
 
 
 @command.command(
@@ -72,7 +79,7 @@ def attach(
     output: _OUTPUT = None,
     anchor: ANCHORS = None,
     pki: PKI = None,
-    tsa: TSA = None,
+    tsa: _TSA = None,
     tsa_anchor: TSA_ANCHORS = None,
     force: _FORCE = False,
     allow_example_keys: ALLOW_EXAMPLE = False,

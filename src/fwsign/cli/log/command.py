@@ -82,8 +82,8 @@ def show(
         list[str] | None,
         typer.Option(
             metavar="KIND",
-            help="Only lines of this kind, such as release, attach, trust, issue, crl; repeat for "
-            "several.",
+            help="Only lines of this kind, such as release, cosign, attach, native, file, trust, "
+            "issue, revoke, crl; repeat for several.",
         ),
     ] = None,
     since: Annotated[
@@ -114,7 +114,8 @@ def show(
             and _is_within(content.get("clock"), first, last)
         )
 
-    tell(find(log, pki), head, fits, wanted or "that", as_json=as_json)
+    about = wanted or ", ".join(kind or ()) or "that time"
+    tell(find(log, pki), head, fits, about, as_json=as_json)
 
 
 @command.command(

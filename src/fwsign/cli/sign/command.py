@@ -35,6 +35,7 @@ command = typer.Typer(rich_markup_mode=None, add_completion=False)
         "fwsign sign app.bin --target esp32c3@0x10000 --pass env:KEY_PASS",
         "fwsign sign build/*.bin --embed --output-dir dist --json",
         "fwsign sign build.bin --key release.key --chain chain.pem --crl ca.crl --product x1",
+        "fwsign sign app.bin --native esp-secure-boot-v2 --native-key boot.key --attach sbom.json",
     ),
 )
 @grouped

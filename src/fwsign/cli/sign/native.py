@@ -221,6 +221,7 @@ def _checked(wish: "NativeWish", name: Path, image: bytes, keys: "Sequence[HeldK
         agreement.check_version(str(name), found, wish.security_version)
     if wish.key_digests:
         agreement.check_keys(str(name), found, wish.key_digests)
+    agreement.state(found)  # before anything is written
     return found
 
 

@@ -112,7 +112,8 @@ class NativeOptions(NamedTuple):
         if kind is None:
             for name in self._fields[1:-1]:
                 if getattr(self, name):
-                    ui.usage(f"--{name.replace('_', '-')} without --native")
+                    option = name.replace("_", "-")
+                    ui.usage(f"--{option} without --native", "--native KIND says whose it is")
             if self.security_version is not None or settings.security_version is not None:
                 ui.usage("a security version without --native", "--native KIND says whose it is")
             return None

@@ -51,10 +51,16 @@ def check_version(name: object, own: int | None, least: int | None) -> None:
         Unsuitable: `unsuitable.security-version`.
     """
     if least is not None and own is not None and own < least:
-        raise Unsuitable(
-            "unsuitable.security-version",
-            f"{name} has security version {own}, the chip {least}: it starts no older one",
-            expected=f"{least} or more",
-            found=own,
-            hint="it is too old for this board; build it with a newer security version",
-        )
+        raise too_old(name, own, least)
+
+
+def too_old(name: object, own: int | None, least: int) -> Unsuitable:
+    """Return the refusal of an image below the number of a board, or without any."""
+    found = "none" if own is None else own
+    return Unsuitable(
+        "unsuitable.security-version",
+        f"{name} has security version {found}, the chip {least}: it starts no older one",
+        expected=f"{least} or more",
+        found=found,
+        hint="it is too old for this board; build it with a newer security version",
+    )

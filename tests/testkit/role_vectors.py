@@ -153,7 +153,7 @@ VECTORS = (
     ),
     Vector(
         "roles-other-order",
-        "the same, in another order",
+        "two people of three and an approver, whose blocks stand in another order",
         accepted(ONE_CA),
         by("dora/" + APPROVERS, "bob", "alice"),
     ),

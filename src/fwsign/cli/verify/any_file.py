@@ -72,10 +72,15 @@ def pairs(first: Path, others: Sequence[Path]) -> list[Pair]:
 
 
 def _head(path: Path) -> bytes:
-    """Return a file's first bytes; none of what is no file, or cannot be read."""
+    """Return a file's first bytes; none of what is no file, or cannot be read.
+
+    A pipe is left alone: it can be read only once, and opening it waits for its writer.
+    """
     try:
+        if not path.is_file():
+            return b""
         with path.open("rb") as file:
-            return file.read(max(map(len, HEADS))) if path.is_file() else b""
+            return file.read(max(map(len, HEADS)))
     except OSError:
         return b""
 

@@ -257,7 +257,7 @@ class TestJson:
         ("sim:", "esp8266, esp32, "),
         (
             "sim:esp32c3?flsh=x",
-            "flash, baud, id, revision, size, table, lines, content, chip, noise, encoding, lock",
+            "flash, baud, id, revision, size, table, lines, security-version, content, chip, noise",
         ),
         ("sim:esp32c3?flash=", "flash with a file"),
         ("sim:esp32c3?baud=x", "baud with N or line"),

@@ -38,6 +38,9 @@ def test_help_lists_the_commands_in_whole_sentences() -> None:
     assert [line.split()[0] for line in commands] == [
         "init",
         "sign",
+        "cosign",
+        "digest",
+        "attach",
         "verify",
         "flash",
         "ports",
@@ -50,6 +53,7 @@ def test_help_lists_the_commands_in_whole_sentences() -> None:
         "show",
         "staple",
         "pki",
+        "log",
         "key",
         "completion",
         "version",

@@ -60,7 +60,9 @@ class TestVerify:
             "use_before",
             "judged_at",
             "components",
+            "attachments",
             "signers",
+            "policy",
             "anchors",
             "notes",
         ]

@@ -288,7 +288,7 @@ def test_a_name_that_accept_does_not_have_is_refused() -> None:
         run("sign", "app.bin", "--accept", "everything"),
         2,
         '--accept "everything"',
-        "choose from flash-size, layout, unbootable",
+        "choose from attachment, flash-size, layout, unbootable",
     )
 
 

@@ -57,7 +57,7 @@ def digest(
     allow_example_keys: ALLOW_EXAMPLE = False,
     as_json: JSON = False,
 ) -> None:
-    """Write what is to be signed on another machine, and print a page to compare.
+    """Write what another machine shall sign, with a page to compare.
 
     FILE.request is the envelope without its signature, FILE.tbs has the bytes to sign. Whoever has
     the key reads the page on the other machine, too, with --show, and compares its words. fwsign

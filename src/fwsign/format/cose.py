@@ -11,7 +11,6 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from fwsign.errors import Malformed, Tampered, check_limit
 from fwsign.format import cbor
@@ -24,7 +23,7 @@ from fwsign.format.algorithms import (
     Algorithm,
     KeyKind,
 )
-from fwsign.format.library import AbsentKey, types
+from fwsign.format.library import AbsentKey, der_from_raw, types
 
 PublicKey: TypeAlias = Any
 """A public key object of `cryptography`; `key_kind` names its kind."""
@@ -331,9 +330,7 @@ def _verify(chosen: Algorithm, key: PublicKey, message: bytes, signature: bytes)
     if chosen.width:
         if len(signature) != 2 * chosen.width:
             raise InvalidSignature
-        r = int.from_bytes(signature[: chosen.width], "big")
-        s = int.from_bytes(signature[chosen.width :], "big")
-        key.verify(encode_dss_signature(r, s), message, ec.ECDSA(HASHES[chosen.digest]))
+        key.verify(der_from_raw(signature), message, ec.ECDSA(HASHES[chosen.digest]))
     elif chosen.digest:
         key.verify(signature, message, pss(HASHES[chosen.digest]), HASHES[chosen.digest])
     else:

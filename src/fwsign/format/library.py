@@ -14,7 +14,11 @@ from cryptography import x509
 from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    Prehashed,
+    decode_dss_signature,
+    encode_dss_signature,
+)
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
 
 from fwsign.errors import Failed, Untrusted
@@ -147,3 +151,21 @@ def utc(holder: Any, field: str) -> Any:
         return found
     naive: datetime | None = getattr(holder, field)
     return None if naive is None else naive.replace(tzinfo=UTC)
+
+
+def der_from_raw(signature: bytes) -> bytes:
+    """Return an ECDSA signature in DER (RFC 3279 s.2.2.3); given r and s, each of half its size."""
+    half = len(signature) // 2
+    r, s = (int.from_bytes(one, "big") for one in (signature[:half], signature[half:]))
+    return encode_dss_signature(r, s)
+
+
+def raw_from_der(signature: bytes, width: int) -> bytes:
+    """Return r and s of an ECDSA signature in DER, each of `width` bytes.
+
+    Raises:
+        ValueError: it is not DER.
+        OverflowError: r or s is too wide.
+    """
+    r, s = decode_dss_signature(signature)
+    return r.to_bytes(width, "big") + s.to_bytes(width, "big")

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from fwsign.errors import Failed
 from fwsign.format.cose import key_name
+from fwsign.format.library import raw_from_der
 from fwsign.keys import uri
 from fwsign.keys.awskms_errors import explained
 from fwsign.keys.confirm import checked
@@ -224,7 +224,6 @@ def _client(found: KeyUri, region: str | None, endpoint: str | None) -> Any:
 def _fixed(signature: bytes, width: int) -> bytes:
     """Return r and s side by side; nothing if they are not in DER, or too wide."""
     try:
-        r, s = decode_dss_signature(signature)
-        return r.to_bytes(width, "big") + s.to_bytes(width, "big")
+        return raw_from_der(signature, width)
     except (ValueError, OverflowError):
         return b""

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, padding
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from fwsign.errors import Failed
 from fwsign.format import cose
+from fwsign.format.library import der_from_raw
 from fwsign.keys.held import Scheme
 
 if TYPE_CHECKING:
@@ -58,8 +59,7 @@ def _verify(public: Any, scheme: Scheme, data: bytes, digest: str, signature: by
         half = (public.curve.key_size + 7) // 8
         if len(signature) != 2 * half:
             raise InvalidSignature
-        r, s = (int.from_bytes(one, "big") for one in (signature[:half], signature[half:]))
-        public.verify(encode_dss_signature(r, s), data, ec.ECDSA(Prehashed(own)))
+        public.verify(der_from_raw(signature), data, ec.ECDSA(Prehashed(own)))
         return
     how = cose.pss(own) if scheme is Scheme.PSS else padding.PKCS1v15()
     public.verify(signature, data, how, Prehashed(own))

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from fwsign.errors import Failed
 from fwsign.files import read_bytes, write_atomic
 from fwsign.format import algorithms, cose, library
+from fwsign.format.library import raw_from_der
 from fwsign.keys import ALGORITHMS, TLS_ALGORITHMS
 
 if TYPE_CHECKING:
@@ -61,8 +61,7 @@ class FileSigner:
         own = algorithms.ALGORITHMS[self._algorithm]
         if isinstance(self._key, ec.EllipticCurvePrivateKey):
             ecdsa = library.ecdsa(cose.HASHES[own.digest])
-            r, s = decode_dss_signature(self._key.sign(message, ecdsa))
-            return r.to_bytes(own.width, "big") + s.to_bytes(own.width, "big")  # RFC 9053 s.2.1
+            return raw_from_der(self._key.sign(message, ecdsa), own.width)
         if isinstance(self._key, rsa.RSAPrivateKey):
             hashed = cose.HASHES[own.digest]
             return self._key.sign(message, cose.pss(hashed), hashed)

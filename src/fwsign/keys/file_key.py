@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric import padding
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from fwsign.files import read_bytes
 from fwsign.format import cose, library
+from fwsign.format.library import raw_from_der
 from fwsign.keys.file import KEY_FILE_LIMIT
 from fwsign.keys.formats import read_private_key
 from fwsign.keys.held import Scheme, check_scheme
@@ -55,8 +56,7 @@ class FileKey:
         if scheme is Scheme.ECDSA:
             width = (key.curve.key_size + 7) // 8
             hashed = Prehashed(cose.HASHES[digest])
-            r, s = decode_dss_signature(key.sign(data, library.ecdsa(hashed)))
-            return r.to_bytes(width, "big") + s.to_bytes(width, "big")
+            return raw_from_der(key.sign(data, library.ecdsa(hashed)), width)
         if scheme in {Scheme.PSS, Scheme.PKCS1}:
             own = cose.HASHES[digest]
             how = cose.pss(own) if scheme is Scheme.PSS else padding.PKCS1v15()

@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from fwsign.errors import Failed
 from fwsign.format.algorithms import DIGESTS
 from fwsign.format.cose import key_name, kind_of
+from fwsign.format.library import der_from_raw
 from fwsign.keys.held import Scheme, sign_message
 
 if TYPE_CHECKING:
@@ -87,10 +87,7 @@ class _EllipticCurve(_StandIn, ec.EllipticCurvePrivateKey):
 
     def sign(self, data: Any, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
         digest = _digest_name(signature_algorithm.algorithm)
-        raw = sign_message(self._held, Scheme.ECDSA, bytes(data), digest)
-        half = len(raw) // 2
-        r, s = (int.from_bytes(one, "big") for one in (raw[:half], raw[half:]))
-        return encode_dss_signature(r, s)
+        return der_from_raw(sign_message(self._held, Scheme.ECDSA, bytes(data), digest))
 
 
 class _Ed25519(_StandIn, ed25519.Ed25519PrivateKey):

@@ -19,9 +19,10 @@ from typing import Any, Final, NamedTuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from fwsign.format import cose
+from fwsign.format.library import der_from_raw
 from fwsign.images.esp_signature import CRC_AT, MAGIC, key_digest
 from fwsign.keys.held import HeldKey, Scheme
 from fwsign.native import NativeSignature, refused
@@ -190,8 +191,7 @@ def _verifies(public: Any, raw: bytes, digest: bytes, own: BlockKey) -> bool:
     hashed = Prehashed(cose.HASHES[own.digest])
     try:
         if own.curve:
-            r, s = (int.from_bytes(one, "big") for one in (raw[: own.width], raw[own.width :]))
-            public.verify(encode_dss_signature(r, s), digest, ec.ECDSA(hashed))
+            public.verify(der_from_raw(raw), digest, ec.ECDSA(hashed))
         else:
             public.verify(raw, digest, cose.pss(cose.HASHES[own.digest]), hashed)
     except InvalidSignature:

@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fwsign.errors import Failed
 from fwsign.format import cose
+from fwsign.format.library import der_from_raw
 from fwsign.keys.held import Scheme, digest_of
 
 if TYPE_CHECKING:
@@ -125,10 +126,7 @@ def make_signature(key: HeldKey, image: bytes, digest: str, *, pure: bool) -> by
 def _raw(key: HeldKey, data: bytes, digest: str) -> bytes:
     public: Any = key.public_key
     if isinstance(public, ec.EllipticCurvePublicKey):
-        raw = key.sign_raw(Scheme.ECDSA, data, digest)
-        half = len(raw) // 2
-        r, s = (int.from_bytes(one, "big") for one in (raw[:half], raw[half:]))
-        return encode_dss_signature(r, s)
+        return der_from_raw(key.sign_raw(Scheme.ECDSA, data, digest))
     if isinstance(public, rsa.RSAPublicKey):
         return key.sign_raw(Scheme.PSS, data, digest)
     return key.sign_raw(Scheme.PURE, data)

@@ -17,8 +17,9 @@ from typing import Final, NamedTuple
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
+from fwsign.format.library import der_from_raw
 from fwsign.images.base import damaged
 from fwsign.images.pico_loop import (
     HASH_DEF,
@@ -205,9 +206,8 @@ def _mapped(file: PicoFile, block: PicoBlock) -> bytes:
 
 def verifies(public: ec.EllipticCurvePublicKey, raw: bytes, digest: bytes) -> bool:
     """Tell whether a signature of 64 bytes verifies."""
-    r, s = (int.from_bytes(one, "big") for one in (raw[:32], raw[32:]))
     try:
-        public.verify(encode_dss_signature(r, s), digest, ec.ECDSA(Prehashed(hashes.SHA256())))
+        public.verify(der_from_raw(raw), digest, ec.ECDSA(Prehashed(hashes.SHA256())))
     except InvalidSignature:
         return False
     return True

@@ -19,13 +19,12 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.utils import (
     Prehashed,
-    decode_dss_signature,
-    encode_dss_signature,
 )
 
 from fwsign.errors import Failed, FwsignError
 from fwsign.format.algorithms import ALGORITHMS, DIGESTS
 from fwsign.format.cose import HASHES, verify_signature
+from fwsign.format.library import der_from_raw, raw_from_der
 from fwsign.keys.held import digest_of
 
 if TYPE_CHECKING:
@@ -98,9 +97,9 @@ def _binary(data: bytes, algorithm: int, key: Any) -> Iterator[bytes]:
         yield data
     if width and data[:1] == b"\x30":
         with contextlib.suppress(ValueError, OverflowError):
-            r, s = decode_dss_signature(data)
-            if encode_dss_signature(r, s) == data:
-                yield r.to_bytes(width, "big") + s.to_bytes(width, "big")
+            raw = raw_from_der(data, width)
+            if der_from_raw(raw) == data:
+                yield raw
 
 
 def _decoded(text: str) -> Iterator[bytes]:
@@ -213,14 +212,8 @@ def digest_size(name: str) -> int:
 
 
 def _try_ecdsa(key: Any, message: bytes, how: Any, signature: bytes) -> None:
-    key.verify(_der(signature), message, ec.ECDSA(how))
+    key.verify(der_from_raw(signature), message, ec.ECDSA(how))
 
 
 def _try_rsa(key: Any, message: bytes, how: Any, function: Any, signature: bytes) -> None:
     key.verify(signature, message, how, function)
-
-
-def _der(signature: bytes) -> bytes:
-    half = len(signature) // 2
-    r, s = (int.from_bytes(one, "big") for one in (signature[:half], signature[half:]))
-    return encode_dss_signature(r, s)

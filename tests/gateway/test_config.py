@@ -139,8 +139,10 @@ WRONG = [
     (
         {},
         "[flash]\nesp32 = 'sim:esp32?flsh=x'",
-        "is not flash, baud, id, revision, size, table, lines, security-version, content, chip, "
-        "noise, encoding, lock, key",
+        (
+            "is not flash, baud, id, revision, size, table, lines, security-version, content, "
+            "chip, noise, encoding, lock, key"
+        ),
     ),
     ({}, "[fetch]\nallow_hosts = ['A.example']", "is not a list of host names"),
     ({}, "[fetch]\nca = 'ca.pem'", '"fetch.ca" is not an absolute path'),

@@ -27,7 +27,7 @@ FLOORS: tuple[set[str], ...] = (
     {"gateway.config"},
     {"gateway.https"},
     {"collect", "gateway.target"},
-    {"gateway.run"},
+    {"fleet", "gateway.run"},
     {"gateway.trial"},
     {"gateway"},
     {"gateway.follow"},

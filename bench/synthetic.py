@@ -29,9 +29,12 @@ REFUSED_EACH: Final = 23
 """One of so many receipts is a refusal."""
 SILENT_EACH: Final = 50
 """One of so many devices has been silent for long."""
+UNSIGNED_EACH: Final = 9
+"""One of so many devices does not sign."""
 RECEIPT_COLUMNS: Final = (
     *("receipt", "device", "chain", "received", "clock", "kind", "result", "code"),
-    *("vendor", "product", "version", "sequence", "manifest", "digest", "previous", "line"),
+    *("vendor", "product", "version", "sequence", "manifest", "digest", "previous"),
+    *("signer", "line"),
 )
 _BATCH: Final = 10_000
 
@@ -84,8 +87,16 @@ def rows_of(device: int, each: int, first: int) -> Iterator[tuple[Any, ...]]:
             manifest_of(product, release),
             digest_of(device, number),
             digest_of(device, number - 1) if number else None,
+            f"gw-{device:06}" if device % UNSIGNED_EACH else None,
             f'{{"clock":{at},"device":{{"id":"gw-{device:06}"}},"kind":"install","result":"{result}"}}',
         )
+
+
+def _notice(release: int) -> str | None:
+    """Return the notice of a release: one of five closes a hole."""
+    if release % 5:
+        return None
+    return f'{{"advisories":["CVE-2026-{1000 + release}"],"class":"security"}}'
 
 
 def _devices(count: int, each: int) -> Iterator[tuple[tuple[Any, ...], list[tuple[Any, ...]]]]:
@@ -103,13 +114,15 @@ def load(store: FleetStore, devices: int, receipts: int) -> None:
     with store.transaction() as run:
         for name in schema.INDEXES:
             run.rows(f"DROP INDEX {name}")
-        pending: dict[str, list[tuple[Any, ...]]] = {"devices": [], "receipts": [], "running": []}
+        pending: dict[str, list[tuple[Any, ...]]] = {table: [] for table in _COLUMNS}
         for own, rows in _devices(devices, each):
             last = rows[-1]
             pending["devices"].append(own)
             pending["receipts"] += rows
-            state = (last[0], "", *last[8:13], "installed", last[4], last[0])
-            pending["running"].append((own[0], *state[1:]))
+            state = ("installed", last[4], last[0], int(last[15] is not None), last[3], last[6])
+            pending["running"].append((own[0], "", *last[8:13], _notice(last[11]), *state))
+            first = {row[12]: row[4] for row in reversed(rows) if row[7] is None}
+            pending["taken"] += [(manifest, own[0], "", at) for manifest, at in first.items()]
             if len(pending["receipts"]) >= _BATCH:
                 _flush(run, pending)
         _flush(run, pending)
@@ -134,8 +147,9 @@ _COLUMNS: Final = {
     "receipts": RECEIPT_COLUMNS,
     "running": (
         *("device", "board", "vendor", "product", "version", "sequence", "manifest"),
-        *("state", "since", "receipt"),
+        *("notice", "state", "since", "receipt", "signed", "heard", "result"),
     ),
+    "taken": ("manifest", "device", "board", "at"),
 }
 
 

@@ -54,18 +54,37 @@ TABLES: Final[Mapping[str, str]] = MappingProxyType(
             signer TEXT,
             line TEXT NOT NULL,
             UNIQUE (device, digest)""",
-        # What runs where: `board` is empty for the device itself. `state` is "installed" or
-        # "on trial"; `manifest` is NULL if nothing is in place. `since` is the clock of the
-        # receipt that says so, `receipt` its number.
+        # What runs where, kept by `summary`: `board` is empty for the device itself. `state` is
+        # "installed", "on trial", "stays", "incomplete", "station" or "unknown"; `manifest` is NULL
+        # if nothing is known to be in place. `since` is the clock of the receipt that says so,
+        # `receipt` its number, `signed` whether it is signed, `notice` the release's class and
+        # advisories. `heard` is the arrival of the newest line, `result` and `code` are the end of
+        # the last action.
         "running": """device {BIGINT} NOT NULL, board TEXT NOT NULL,
             vendor TEXT, product TEXT, version TEXT, sequence {BIGINT}, manifest {BYTEA},
+            notice TEXT,
             state TEXT NOT NULL, since {BIGINT}, receipt {BIGINT} NOT NULL,
+            signed {BIGINT} NOT NULL DEFAULT 0,
+            heard {BIGINT} NOT NULL DEFAULT 0, result TEXT, code TEXT,
             PRIMARY KEY (device, board)""",
+<<<<<<< HEAD
         # Places where a device's record is not one whole chain; see `fwsign.collect.breaks`.
         # `digest` is, for "gap" and "pruned", that of the last line that is missing; for "fork",
         # that of the line which two lines name as the one before them; for "restart", the head of
         # the chain before; for "behind", the end that the device has. `chain` is the number of the
         # chain that begins there. `closed` is when it was mended: the lines came after all.
+=======
+        # When a device or board first had a release in place: by its clock, where plausible.
+        "taken": """manifest {BYTEA} NOT NULL, device {BIGINT} NOT NULL, board TEXT NOT NULL,
+            at {BIGINT} NOT NULL,
+            PRIMARY KEY (manifest, device, board)""",
+        # Places where a device's record is not one whole chain. Kinds: "gap", lines before
+        # `digest` are missing (the digest is that of the last missing line); "fork", a second
+        # line names `digest` as the one before it, so lines were deleted or a memory was put
+        # back; "restart", a chain that begins anew though the device has one, and `digest` is the
+        # head of the older one; "behind", a device came back with `digest` as its newest line,
+        # which is not. `closed` is when it was mended: the lines came after all.
+>>>>>>> main
         "breaks": """break {KEY},
             device {BIGINT} NOT NULL,
             kind TEXT NOT NULL,
@@ -87,7 +106,11 @@ TABLES: Final[Mapping[str, str]] = MappingProxyType(
 
 INDEXES: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "running_by_version": "running (product, version)",
+        "running_by_version": "running (version, product)",
+        "running_by_manifest": "running (manifest)",
+        "running_refused": "running (code) WHERE code IS NOT NULL",
+        "taken_by_time": "taken (manifest, at)",
+        "receipts_by_board": "receipts (board) WHERE board IS NOT NULL",
         "receipts_refused": "receipts (code, received) WHERE code IS NOT NULL",
         "devices_by_time": "devices (last_heard)",
         "breaks_by_device": "breaks (device, kind)",

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from fwsign.collect.breaks import BreakKind, Breaks
-from fwsign.collect.columns import columns_of, device_columns, running_after
+from fwsign.collect.columns import columns_of, device_columns
 from fwsign.collect.judge import JudgedBatch, NewLine
 from fwsign.collect.store import FleetRun
+from fwsign.collect.summary import CountedLine, note
 
 _ASKED: Final = 500
 """Digests in one question."""
@@ -19,15 +20,6 @@ _INSERT: Final = (
     "INSERT INTO receipts (device, chain, received, clock, kind, result, code, vendor, product,"
     " version, sequence, manifest, board, digest, previous, signer, line)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-_RUNNING: Final = (
-    "INSERT INTO running (device, board, vendor, product, version, sequence, manifest, state,"
-    " since, receipt) SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, receipt FROM receipts"
-    " WHERE device = ? AND digest = ?"
-    " ON CONFLICT (device, board) DO UPDATE SET vendor = excluded.vendor,"
-    " product = excluded.product, version = excluded.version, sequence = excluded.sequence,"
-    " manifest = excluded.manifest, state = excluded.state, since = excluded.since,"
-    " receipt = excluded.receipt"
 )
 
 
@@ -143,7 +135,6 @@ class _Storing:
         self._run, self._device, self._known, self._breaks = run, device, known, breaks
         self._chain, self._head, self._now = chain, head, now
         self._newest: NewLine | None = None
-        self._running: dict[str, NewLine] = {}
         self.fresh = 0
         self.missing = False
 
@@ -165,7 +156,7 @@ class _Storing:
             self._breaks.close_behind()
             self._newest = part.lines[-1]
             self._head = bytes.fromhex(self._newest.follows)
-            self._note_running(part.lines)
+        self._summarise(part)
 
     def _kind(self, first: NewLine, parent: bytes | None, *, late: bool) -> BreakKind | None:
         """Return the kind of the break before the first line of a part; None if there is none."""
@@ -191,11 +182,26 @@ class _Storing:
             one.line,
         )
 
-    def _note_running(self, lines: Sequence[NewLine]) -> None:
+    def _summarise(self, part: _Part) -> None:
+        """Bring what is known of the device up to date with each line."""
+        lines = part.lines
+        numbers: dict[bytes, int] = {}
+        for start in range(0, len(lines), _ASKED):
+            asked = [bytes.fromhex(one.receipt.digest) for one in lines[start : start + _ASKED]]
+            marks = ", ".join("?" * len(asked))
+            select = (
+                f"SELECT digest, receipt FROM receipts WHERE device = ? AND digest IN ({marks})"  # noqa: S608
+            )
+            numbers |= dict(self._run.rows(select, self._device, *asked))
         for one in lines:
-            found = running_after(one.receipt.content)
-            if found is not None:
-                self._running[found.board] = one
+            receipt = one.receipt
+            number = numbers[bytes.fromhex(receipt.digest)]
+            signed = receipt.signer is not None
+            new = not part.late
+            note(
+                self._run,
+                CountedLine(self._device, number, self._now, receipt.content, signed, newest=new),
+            )
 
     def finish(self) -> None:
         """Write what all lines together say of the device."""
@@ -206,26 +212,3 @@ class _Storing:
             *(self._now, self.fresh, self._chain, self._head),
             *(*device_columns(content), self._device),
         )
-        for one in self._running.values():
-            _remember_running(run, self._device, one)
-
-
-def _remember_running(run: FleetRun, device: int, one: NewLine) -> None:
-    """Note the release that is in place after a line."""
-    content = one.receipt.content
-    found, columns = running_after(content), columns_of(content)
-    if found is None:
-        return
-    release: tuple[object, ...] = columns[4:9]
-    if found.came_back is not None or found.nothing:
-        before = run.rows(
-            "SELECT vendor, product, version, sequence, manifest FROM receipts WHERE device = ?"
-            " AND manifest = ? AND sequence IS NOT NULL ORDER BY receipt DESC LIMIT 1",
-            *(device, found.came_back),
-        )
-        release = before[0] if before else (None, None, None, None, found.came_back)
-    digest = bytes.fromhex(one.receipt.digest)
-    run.rows(
-        _RUNNING,
-        *(device, found.board, *release, found.state, columns.clock, device, digest),
-    )

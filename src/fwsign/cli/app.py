@@ -44,6 +44,7 @@ COMMANDS: Final = {
     "follow": "fwsign.cli.device.follow",
     "trust": "fwsign.cli.trust.command",
     "receipts": "fwsign.cli.receipts.command",
+    "fleet": "fwsign.cli.fleet.command",
     "show": "fwsign.cli.show.command",
     "staple": "fwsign.cli.sign.staple",
     "pki": "fwsign.cli.pki.group",

@@ -32,7 +32,7 @@ FLOORS: tuple[set[str], ...] = (
     {"gateway"},
     {"gateway.follow"},
     {"cli"},
-    {"cli.log", "cli.show", "cli.verify"},
+    {"cli.fleet", "cli.log", "cli.show", "cli.verify"},
     {"cli.key", "cli.sign"},
     {"cli.cosign", "cli.digest", "cli.flash", "cli.pki"},
     {"cli.attach", "cli.device"},

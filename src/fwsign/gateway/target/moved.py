@@ -146,7 +146,7 @@ class Missing:
         size = min(self._blocks.size, self._component.size - begin)
         self._source.aim(begin, begin + size)
         found = bytearray()
-        while len(found) < size and (data := self._source.read(size - len(found))):
+        while data := self._source.read(min(CHUNK_SIZE, size - len(found))):
             found += data
         return bytes(found)
 

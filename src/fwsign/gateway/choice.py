@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a channel offers this device now. The decision is pure: facts go in, and the choice comes out.
+"""What a channel offers this device now. The decision is pure: facts go in, a choice comes out.
 
 A channel names releases, each with a rollout. The highest sequence number whose rollout takes this
 device in counts, if the channel is not held, and if the device has nothing newer already. None of
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from fwsign.format.channel import Channel, ChannelRelease
-from fwsign.format.rollout import why_not
+from fwsign.format.rollout import WHOLE, why_not
 from fwsign.gateway.offer import Obstacle
 
 ENDING: Final = ".channel"
@@ -22,12 +22,12 @@ class Who(NamedTuple):
     """The device, as far as a rollout asks for it.
 
     Args:
-        name: its own name.
+        name: its own name; None if it has none.
         cohorts: the cohorts of its device.toml.
         floor: the lowest sequence number that it accepts.
     """
 
-    name: str
+    name: str | None
     cohorts: tuple[str, ...]
     floor: int
 
@@ -64,7 +64,9 @@ class Choice(NamedTuple):
     def words(self) -> str:
         """The channel for people."""
         until = datetime.fromtimestamp(self.channel.expires, UTC)
-        return f"{self.channel.name}, number {self.channel.number}, until {until:%Y-%m-%d %H:%M} UTC"
+        return (
+            f"{self.channel.name}, number {self.channel.number}, until {until:%Y-%m-%d %H:%M} UTC"
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return it as a JSON object."""
@@ -109,9 +111,7 @@ def choose(channel: Channel, who: Who, now: datetime, has: Sequence[str] = ()) -
     said, obstacles, chosen = [], [], None
     for one in sorted(channel.releases, key=lambda one: -one.sequence_number):
         manifest = one.manifest_digest.hex()
-        reason = why_not(one.rollout, who.name, who.cohorts, now)
-        if one.sequence_number < who.floor:
-            reason = f"this device has release {who.floor} already"
+        reason = _why_not(one, who, now)
         said.append(Said(manifest, one.sequence_number, reason))
         if chosen is not None or one.sequence_number < who.floor:
             continue
@@ -123,3 +123,12 @@ def choose(channel: Channel, who: Who, now: datetime, has: Sequence[str] = ()) -
         elif not obstacles:
             obstacles.append(Obstacle("channel-held", f"the channel is held: {channel.hold}"))
     return Choice(channel, chosen, tuple(obstacles), tuple(said))
+
+
+def _why_not(release: ChannelRelease, who: Who, now: datetime) -> str | None:
+    """Return why a release is not for a device; None if it is."""
+    if release.sequence_number < who.floor:
+        return f"this device has release {who.floor} already"
+    if who.name is None and release.rollout.share < WHOLE:
+        return "the rollout is for a part of all devices, and this one has no id in device.toml"
+    return why_not(release.rollout, who.name or "", who.cohorts, now)

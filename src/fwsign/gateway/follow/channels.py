@@ -49,7 +49,9 @@ def look(request: FollowRequest, known: KnownHere, *, poll: bool) -> Looked:
         return Looked(found, iter(_offered(request, choice)), choice=choice, notes=notes)
     if heard is None:
         return Looked(found, None)  # it was refused
-    return Looked(found, None, choice=_choose(request, known, heard.channel, now), notes=heard.notes)
+    return Looked(
+        found, None, choice=_choose(request, known, heard.channel, now), notes=heard.notes
+    )
 
 
 def settled(request: FollowRequest, known: KnownHere, looked: Looked) -> Polled | None:

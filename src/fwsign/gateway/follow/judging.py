@@ -102,7 +102,9 @@ def judged(request: FollowRequest, known: KnownHere, offer: Offer, sources: Sour
     return Polled(verdict, offer, kept, sources.envelope, left)
 
 
-def install_offer(request: FollowRequest, known: KnownHere, offer: Offer, sources: Sources) -> Installed:
+def install_offer(
+    request: FollowRequest, known: KnownHere, offer: Offer, sources: Sources
+) -> Installed:
     """Install an offer; a failure postpones the next try of this release."""
     from fwsign.gateway.install import install
 

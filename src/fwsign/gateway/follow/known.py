@@ -158,9 +158,7 @@ def known_here(request: FollowRequest, state: State) -> KnownHere:
     )
 
 
-def postpone(
-    request: FollowRequest, known: KnownHere, manifest: str, error: FwsignError
-) -> None:
+def postpone(request: FollowRequest, known: KnownHere, manifest: str, error: FwsignError) -> None:
     """Remember that an install failed, so that the next try comes later.
 
     Raises:

@@ -49,14 +49,13 @@ def check(request: FollowRequest, sources: Sources | None = None) -> Polled:
     """
     refuse_platform()
     request, _, _ = _timed(request)
-    if sources is not None:
-        found = sources._replace(rules=request.device.fetch)
-        found = found._replace(content=found.read_envelope())
-        looked = Looked("", iter([found]))
     with opened(request.device) as state:
         known = known_here(request, state)
     if sources is None:
         looked = _look(request, known, None, poll=False)
+    else:
+        typed = sources._replace(rules=request.device.fetch)
+        looked = Looked("", iter([typed._replace(content=typed.read_envelope())]))
     if (done := _settled(request, known, looked)) is not None:
         return done
     found = chosen(request, looked, record=False)
@@ -134,7 +133,7 @@ def _told(polled: Polled, looked: Looked) -> Polled:
     """Add what a channel says to a result."""
     if looked.choice is None:
         return polled
-    later = tuple(f"{one.words}" for one in looked.choice.obstacles)
+    later = tuple(one.words for one in looked.choice.obstacles)
     return polled._replace(choice=looked.choice, notes=(*looked.notes, *later, *polled.notes))
 
 
@@ -149,10 +148,10 @@ def _poll(request: FollowRequest, known: KnownHere) -> Polled:
         if looked.choice is None and (seen.offer is None or known.has(seen.offer)):
             return Polled("nothing new", seen.offer)
         same = looked.choice is None or looked.choice.manifest == seen.offer_manifest
-        if seen.offer is not None and same:
-            if kept := obstacles_here(request, known, seen.offer):
-                waiting = Polled("waiting", seen.offer, kept, to_fetch=seen.offer.outside)
-                return _told(waiting, looked)
+        kept = obstacles_here(request, known, seen.offer) if seen.offer and same else ()
+        if kept and seen.offer is not None:
+            waiting = Polled("waiting", seen.offer, kept, to_fetch=seen.offer.outside)
+            return _told(waiting, looked)
         looked = _look(request, known, None, poll=True)
     return _new(request, known, looked)
 

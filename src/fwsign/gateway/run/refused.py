@@ -43,4 +43,8 @@ def record(
         with contextlib.suppress(FwsignError):
             anchors, base = demands(log.device, log.state)
             policy, _ = log.state.policy(base, None)
-            log.state.learn(Verifier(anchors, policy).teaching(envelope, at=log.at))
+            verifier, at = Verifier(anchors, policy), log.at
+            if kind == "channel":
+                log.state.learn(verifier.teaching(envelope, at=at, use="configSigning"))
+            else:
+                log.state.learn(verifier.teaching(envelope, at=at))

@@ -2,13 +2,17 @@
 """The results of verification: a `VerifiedRelease`, and the verdict on each block."""
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, final
 
 from fwsign.errors import Failed, FwsignError, Unsuitable
 from fwsign.format import suit
+from fwsign.format.ciphertext import BlockCipher
 from fwsign.format.component import Component
+from fwsign.format.decryption import cipher_of
+from fwsign.format.encryption import Recipient
+from fwsign.format.key_wrap import AgreementKey
 from fwsign.format.native import StatedNative
 from fwsign.format.payload import (
     Blocks,
@@ -93,6 +97,7 @@ class VerifiedRelease:
     __slots__ = (
         "_block_lists",
         "_integrated",
+        "_recipients",
         "demands",
         "known_time",
         "manifest",
@@ -116,6 +121,7 @@ class VerifiedRelease:
     known_time: datetime | None
     _block_lists: Mapping[str, Blocks]
     _integrated: Mapping[str, bytes]
+    _recipients: Mapping[str, tuple[Recipient, ...]]
 
     def __new__(cls) -> "VerifiedRelease":
         """Refuse: only verification makes one."""
@@ -176,6 +182,19 @@ class VerifiedRelease:
         stated = self.text.native if self.text is not None else ()
         return dict(zip(self.components, stated, strict=False)).get(own)
 
+    def recipients(self, component: Component | str) -> tuple[Recipient, ...]:
+        """Return whom a component's payload is encrypted to; nobody if it is not encrypted.
+
+        No signature covers this: whoever has the content key may have added to it.
+
+        Raises:
+            Unsuitable: `unsuitable.component`.
+        """
+        return self._recipients.get(self._own(component).name, ())
+
+    def _cipher(self, own: Component, keys: Sequence[AgreementKey]) -> BlockCipher | None:
+        return cipher_of(own, self.recipients(own), self.blocks(own), keys)
+
     def _own(self, component: Component | str) -> Component:
         return self.component(component if isinstance(component, str) else component.name)
 
@@ -198,6 +217,7 @@ class VerifiedRelease:
         component: Component | str,
         source: PayloadSource | None = None,
         sink: PayloadSink | None = None,
+        keys: Sequence[AgreementKey] = (),
     ) -> None:
         """Step 10: stream a payload and check size and digest; commit only after this returned.
 
@@ -208,10 +228,13 @@ class VerifiedRelease:
             component: a component of this release, or its name.
             source: the source of the payload; not needed if it is inside the envelope.
             sink: takes the bytes, at most the signed size; they are good only if this returns.
+            keys: the device's keys for encrypted payloads. Without one, an encrypted payload is
+                checked as ciphertext, and no sink gets it.
 
         Raises:
-            Tampered: `tampered.payload-size`, `tampered.payload-digest`, `tampered.block`.
-            Unsuitable: `unsuitable.component`.
+            Tampered: `tampered.payload-size`, `tampered.payload-digest`, `tampered.block`,
+                `tampered.content-key`, `tampered.plaintext`.
+            Unsuitable: `unsuitable.component`, `unsuitable.recipient`.
             Failed: `io.read`, `io.write`, `io.payload-missing`.
         """
         own = self._own(component)
@@ -221,35 +244,49 @@ class VerifiedRelease:
         elif source is None:
             message = f'no source for the payload of "{own.name}"'
             raise Failed("io.payload-missing", message, step=10)
-        receive(own, source, sink, self.blocks(own))
+        receive(own, source, sink, self.blocks(own), self._cipher(own, keys))
 
-    def receiving(self, component: Component | str, sink: PayloadSink | None = None) -> Receiving:
+    def receiving(
+        self,
+        component: Component | str,
+        sink: PayloadSink | None = None,
+        keys: Sequence[AgreementKey] = (),
+    ) -> Receiving:
         """Step 10 for bytes that come in pieces: `feed` them, then `finish`, then commit.
 
         Args:
             component: a component of this release, or its name.
             sink: takes the bytes; they are good only after `finish`.
+            keys: as for `receive`.
 
         Raises:
-            Unsuitable: `unsuitable.component`.
+            Unsuitable: `unsuitable.component`, `unsuitable.recipient`.
+            Tampered: `tampered.content-key`.
         """
         own = self._own(component)
-        return Receiving(own, sink, self.blocks(own))
+        return Receiving(own, sink, self.blocks(own), self._cipher(own, keys))
 
-    def resuming(self, component: Component | str, file: PartialPayload) -> Receiving:
+    def resuming(
+        self,
+        component: Component | str,
+        file: PartialPayload,
+        keys: Sequence[AgreementKey] = (),
+    ) -> Receiving:
         """Step 10 for a payload that an earlier try left incomplete: go on at its `offset`.
 
         Args:
             component: a component of this release, or its name.
             file: the file of the earlier try, open for reading and writing. It is rehashed from its
                 start, and cut after the bytes that can be kept. Nothing else may write to it.
+            keys: as for `receive`.
 
         Raises:
-            Unsuitable: `unsuitable.component`.
+            Unsuitable: `unsuitable.component`, `unsuitable.recipient`.
+            Tampered: `tampered.content-key`.
             Failed: `io.read`, `io.write`.
         """
         own = self._own(component)
-        return Receiving.resume(own, file, self.blocks(own))
+        return Receiving.resume(own, file, self.blocks(own), self._cipher(own, keys))
 
 
 def seal(
@@ -266,6 +303,7 @@ def seal(
     known_time: datetime | None,
     integrated: Mapping[str, bytes],
     block_lists: Mapping[str, Blocks],
+    recipients: Mapping[str, tuple[Recipient, ...]],
 ) -> VerifiedRelease:
     """Make a `VerifiedRelease`; only `Verifier.verify` may call this, as a layer test checks."""
     release = object.__new__(VerifiedRelease)
@@ -282,6 +320,7 @@ def seal(
         "known_time": known_time,
         "_integrated": integrated,
         "_block_lists": block_lists,
+        "_recipients": recipients,
     }.items():
         object.__setattr__(release, name, fact)
     return release

@@ -17,6 +17,7 @@ from typing import Final
 from fwsign.errors import Code, Failed, Stale, Untrusted
 from fwsign.format import suit
 from fwsign.format.blocks import decode_block_lists
+from fwsign.format.decryption import decode_encryptions
 from fwsign.format.envelope import Envelope, check_manifest_digest, decode_envelope
 from fwsign.format.identifiers import vendor_id
 from fwsign.format.opening import decode_blocks, decode_content
@@ -76,6 +77,7 @@ class Verifier:
         with step(7):
             manifest, text = decode_content(decoded)
             lists = decode_block_lists(manifest, decoded.integrated)
+            recipients = decode_encryptions(manifest.components, decoded.integrated, lists)
         with step(8):
             signers = tuple(self._limit_to_vendor(one, manifest, text) for one in signers)
             demands = self._check_signers(signers)
@@ -98,6 +100,7 @@ class Verifier:
             known_time=self._known_time(counting, at),
             integrated=decoded.integrated,
             block_lists=lists,
+            recipients=recipients,
         )
 
     def teaching(self, envelope: bytes, *, at: datetime) -> tuple[Issued, ...]:

@@ -379,7 +379,7 @@ def _sealed(pieces: Sequence[tuple[int, bytes, bool]], one: EncryptedPayload) ->
     """Encrypt pieces under a payload's own key, as only somebody of the group could."""
     key = unwrap(_part(one), one.encrypted, _recipients(one), [FileAgreement(GROUP)])
     cipher = BlockCipher(key, one.encrypted.nonce, 0, BLOCK)
-    return b"".join(cipher.seal(index, piece, more=more) for index, piece, more in pieces)
+    return b"".join(cipher.encrypt(index, piece, more=more) for index, piece, more in pieces)
 
 
 @contextlib.contextmanager

@@ -55,7 +55,7 @@ class BlockCipher:
         """Tell whether blocks follow this one."""
         return (index + 1) * self.block_size < self.size
 
-    def seal(self, index: int, plaintext: bytes, *, more: bool) -> bytes:
+    def encrypt(self, index: int, plaintext: bytes, *, more: bool) -> bytes:
         """Encrypt one block.
 
         Args:
@@ -65,7 +65,7 @@ class BlockCipher:
         """
         return self._cipher.encrypt(self._nonce_of(index, more), plaintext, additional_data())
 
-    def open(self, component: Component, index: int, block: bytes) -> bytes:
+    def decrypt(self, component: Component, index: int, block: bytes) -> bytes:
         """Decrypt one block, whose digest was checked.
 
         Raises:

@@ -9,7 +9,6 @@ from typing import Any, Final, NamedTuple, Protocol, Self, final
 from fwsign.errors import FwsignError, Tampered
 from fwsign.format import streams
 from fwsign.format.algorithms import DIGESTS, SHA256
-from fwsign.format.ciphertext import BlockCipher
 from fwsign.format.component import Component, Digest
 
 CHUNK_SIZE: Final = 128 * 1024
@@ -53,6 +52,35 @@ class PartialPayload(PayloadSource, PayloadSink, Protocol):
     def truncate(self, size: int, /) -> object:
         """Cut off all bytes after the first `size`."""
         ...
+
+
+class Cipher(Protocol):
+    """The cipher of an encrypted payload; `fwsign.format.ciphertext.BlockCipher` is one."""
+
+    @property
+    def size(self) -> int:
+        """The bytes of the ciphertext."""
+
+    @property
+    def block_size(self) -> int:
+        """The bytes of a block of ciphertext; the last one may be shorter."""
+
+    @property
+    def step(self) -> int:
+        """The bytes of plaintext in a whole block."""
+
+    def more(self, index: int, /) -> bool:
+        """Tell whether blocks follow one."""
+
+    def encrypt(self, index: int, plaintext: bytes, /, *, more: bool) -> bytes:
+        """Encrypt one block."""
+
+    def decrypt(self, component: Component, index: int, block: bytes, /) -> bytes:
+        """Decrypt one block, whose digest was checked.
+
+        Raises:
+            Tampered: `tampered.plaintext`.
+        """
 
 
 class Blocks(NamedTuple):
@@ -142,7 +170,7 @@ class Receiving:
         component: Component,
         sink: PayloadSink | None = None,
         blocks: Blocks | None = None,
-        cipher: BlockCipher | None = None,
+        cipher: Cipher | None = None,
     ) -> None:
         if component.encrypted is not None and cipher is None and sink is not None:
             raise streams.no_cipher(component)
@@ -161,7 +189,7 @@ class Receiving:
         component: Component,
         file: PartialPayload,
         blocks: Blocks | None = None,
-        cipher: BlockCipher | None = None,
+        cipher: Cipher | None = None,
     ) -> Self:
         """Go on after an earlier try: rehash the file's content, and write after it.
 
@@ -194,15 +222,11 @@ class Receiving:
         if cipher is None:
             return streams.read(component, file.read, min(CHUNK_SIZE, component.size - self.offset))
         wanted = min(cipher.step, component.size - self._given)
-        data = b""
-        while len(data) < wanted and (
-            more := streams.read(component, file.read, wanted - len(data))
-        ):
-            data += more
+        data = streams.read_all(component, file.read, wanted)
         # The block that was being written is fetched again.
         whole = len(data) == wanted and self.offset < cipher.size
         index = self._taken // cipher.block_size
-        return cipher.seal(index, data, more=cipher.more(index)) if whole else b""
+        return cipher.encrypt(index, data, more=cipher.more(index)) if whole else b""
 
     @property
     def offset(self) -> int:
@@ -269,7 +293,7 @@ class Receiving:
         self._state.update(data)
         taken = len(data)
         if self._cipher is not None and self._plain is not None:
-            data = self._cipher.open(self._component, index, data)
+            data = self._cipher.decrypt(self._component, index, data)
             self._plain.update(data)
         if self._sink is not None:
             streams.write(self._component, self._sink.write, data)
@@ -282,7 +306,7 @@ def receive(
     source: PayloadSource,
     sink: PayloadSink | None = None,
     blocks: Blocks | None = None,
-    cipher: BlockCipher | None = None,
+    cipher: Cipher | None = None,
 ) -> None:
     """Stream a payload from source to sink; it is good only if this returns.
 

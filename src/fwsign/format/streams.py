@@ -15,6 +15,14 @@ def read(component: Component, act: Callable[[int], bytes], size: int) -> bytes:
         raise failed("io.read", "reading", component, error) from error
 
 
+def read_all(component: Component, act: Callable[[int], bytes], size: int) -> bytes:
+    """Read exactly so many bytes, or up to the end."""
+    data = b""
+    while len(data) < size and (more := read(component, act, size - len(data))):
+        data += more
+    return data
+
+
 def write(component: Component, act: Callable[[bytes], object], data: bytes) -> None:
     """Write all of the data."""
     try:

@@ -96,7 +96,7 @@ def encrypt(
     step = len(begin) + TAG_SIZE if one else block_size
     cipher = BlockCipher(content_key, nonce, 0, step)
     for index, (piece, more) in enumerate(pieces):
-        block = cipher.seal(index, piece, more=more)
+        block = cipher.encrypt(index, piece, more=more)
         plain.update(piece)
         carried.update(block)
         digests += hashlib.sha256(block).digest()

@@ -94,6 +94,11 @@ class Component(NamedTuple):
         return Carried(one.digest, one.size)
 
     @property
+    def plain(self) -> "Component":
+        """The same, for bytes that were decrypted: they are judged by their own digest."""
+        return self._replace(encrypted=None)
+
+    @property
     def kind(self) -> Kind:
         """The kind of component that it is."""
         return KINDS[self.identifier[0]]

@@ -254,6 +254,30 @@ class VerifiedRelease(Verified, made_by="Verifier.verify"):
             raise Failed("io.payload-missing", message, step=10)
         receive(own, source, sink, self.blocks(own), self._cipher(own, keys))
 
+    def receive_decrypted(
+        self,
+        component: Component | str,
+        source: PayloadSource | None = None,
+        sink: PayloadSink | None = None,
+    ) -> None:
+        """Step 10 again, for bytes that an earlier step 10 gave: decrypted, if they were encrypted.
+
+        Args:
+            component: a component of this release, or its name.
+            source: the source of the bytes; not needed if they are inside, and not encrypted.
+            sink: as for `receive`.
+
+        Raises:
+            Tampered: `tampered.payload-size`, `tampered.payload-digest`, `tampered.block`.
+            Unsuitable: `unsuitable.component`.
+            Failed: `io.read`, `io.write`, `io.payload-missing`.
+        """
+        own = self._own(component)
+        if own.encrypted is None or source is None:
+            self.receive(own, source, sink)
+        else:
+            receive(own.plain, source, sink)
+
     def receiving(
         self,
         component: Component | str,

@@ -16,8 +16,8 @@ from fwsign.errors import Failed, FwsignError
 from fwsign.gateway.report.spool import Spool, SpoolPlace
 from fwsign.receipts.chain import line_digest
 
-MAX_BATCH: Final = 256 * 1024
-"""Bytes of lines that are sent at once, but for a single line; a collector takes 1 MiB."""
+MAX_BATCH: Final = 96 * 1024
+"""Bytes of lines that are sent at once; brokers of MQTT take little more."""
 MAX_BATCH_LINES: Final = 500
 MAX_BATCHES: Final = 1000
 """Batches of one run; the next run goes on."""

@@ -55,7 +55,8 @@ def check(request: FollowRequest, sources: Sources | None = None) -> Polled:
         looked = _look(request, known, None, poll=False)
     else:
         typed = sources._replace(rules=request.device.fetch)
-        looked = Looked("", iter([typed._replace(content=typed.read_envelope())]))
+        typed = typed._replace(content=typed.read_envelope())
+        looked = Looked("", iter([typed]))
     if (done := _settled(request, known, looked)) is not None:
         return done
     found = chosen(request, looked, record=False)

@@ -60,8 +60,11 @@ def settled(request: FollowRequest, known: KnownHere, looked: Looked) -> Polled 
     if choice is None:
         return None
     if choice.release is None or choice.manifest in known.in_place:
-        verdict = "waiting" if choice.obstacles else "nothing new"
-        return Polled(verdict, obstacles=choice.obstacles, notes=notes, choice=choice)
+        if choice.obstacles:
+            return Polled("waiting", obstacles=choice.obstacles, notes=notes, choice=choice)
+        seen = known.seen.offer if known.seen is not None else None
+        offer = seen if seen is not None and seen.manifest == choice.manifest else None
+        return Polled("nothing new", offer, notes=notes, choice=choice)
     failed = failed_here(known.attempts, choice.manifest, request.uptime())
     if failed is not None:
         kept = (Obstacle("failed", failed), *choice.obstacles)

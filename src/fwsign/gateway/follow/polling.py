@@ -160,7 +160,7 @@ def _poll(request: FollowRequest, known: KnownHere) -> Polled:
 def _new(request: FollowRequest, known: KnownHere, looked: Looked) -> Polled:
     """Judge new content of the address, remember the verdict, and install what may be."""
     if (done := _settled(request, known, looked)) is not None:
-        remember(request, looked.tag, None)
+        remember(request, looked.tag, done.offer)
         return done
     try:
         found = chosen(request, looked, record=True)

@@ -43,6 +43,7 @@ COMMANDS: Final = {
     "install": "fwsign.cli.device.install",
     "follow": "fwsign.cli.device.follow",
     "channel": "fwsign.cli.channel.command",
+    "rollout": "fwsign.cli.rollout.command",
     "trust": "fwsign.cli.trust.command",
     "receipts": "fwsign.cli.receipts.command",
     "report": "fwsign.cli.device.report",

@@ -106,13 +106,13 @@ class _Run:
         """Take the place that an answer acknowledges, or go back to what the collector lacks."""
         found = _object(answer.body)
         head = found.get("head")
-        if isinstance(head, str) and head in batch.digests:
-            number = batch.digests[head]
+        number = batch.digests.get(head) if isinstance(head, str) else None
+        if isinstance(head, str) and number is not None:
             self._sent += number - self._place.number
             self._keep(self._place._replace(number=number, digest=head, failures=0))
         if answer.status != _OK:
             raise _refusal(self._place.to, answer.status, found)
-        if head not in batch.digests:
+        if number is None:
             what = "it acknowledges a receipt that was not sent"
             raise Failed("io.fetch-protocol", f"{self._place.to}: {what}", found=_word(head))
         after = found.get("after")

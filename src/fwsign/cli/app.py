@@ -46,6 +46,7 @@ COMMANDS: Final = {
     "receipts": "fwsign.cli.receipts.command",
     "report": "fwsign.cli.device.report",
     "collect": "fwsign.cli.collect",
+    "fleet": "fwsign.cli.fleet.command",
     "show": "fwsign.cli.show.command",
     "staple": "fwsign.cli.sign.staple",
     "pki": "fwsign.cli.pki.group",

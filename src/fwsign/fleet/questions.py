@@ -149,6 +149,8 @@ class Questions:
         step = next((one for one in _STEPS if (last - first) / one < MAX_POINTS), _STEPS[-1])
         points, total = [(int(first), 0)], 0
         for begin, count in self._run.rows(statements.TAKEN, step, step, release.manifest):
+            if begin > points[-1][0]:
+                points.append((int(begin), total))  # nothing happened until then
             total += int(count)
             points.append((min(int(begin) + step, int(last)), total))
         return FleetCurve(release, tuple(points))

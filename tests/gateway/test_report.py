@@ -1,10 +1,9 @@
 """What waits is sent until it is acknowledged, whatever a collector answers."""
 
 import json
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -27,6 +26,9 @@ from fwsign.gateway.report.spool import (
 from fwsign.memory.state import State
 from fwsign.receipts.chain import line_digest, make_line
 from support import NOW, refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TO = "https://collector.example/receipts"
 

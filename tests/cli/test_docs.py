@@ -47,6 +47,8 @@ COMMANDS = [
     "receipts verify",
     "receipts export",
     "receipts prune",
+    "report",
+    "collect",
     "show",
     "staple",
     "pki",

@@ -50,6 +50,8 @@ def test_help_lists_the_commands_in_whole_sentences() -> None:
         "follow",
         "trust",
         "receipts",
+        "report",
+        "collect",
         "show",
         "staple",
         "pki",

@@ -188,7 +188,7 @@ def collect(
         listener = listening(listen)
         address = address_of(listener)
         with intake, stopped_by_signals(lambda: None):  # uvicorn has handlers of its own meanwhile
-            serve(listener, context, app.asgi(), lambda: _say(address))
+            serve(listener, context, app.asgi(), lambda _: _say(address))
     ui.note("stopped")
 
 

@@ -48,6 +48,7 @@ _WORDS: Final = {
     "gap": "lines before it are missing",
     "fork": "two lines name the same one before them: lines were deleted, or a memory was put back",
     "restart": "a record begins anew, though the device has one",
+    "pruned": "the device removed lines before they came",
     "behind": "the device came back with an older line as its newest",
 }
 """What the kinds of breaks mean."""

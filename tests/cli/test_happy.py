@@ -50,6 +50,7 @@ def test_help_lists_the_commands_in_whole_sentences() -> None:
         "follow",
         "trust",
         "receipts",
+        "fleet",
         "show",
         "staple",
         "pki",

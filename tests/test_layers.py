@@ -28,7 +28,7 @@ FLOORS: tuple[set[str], ...] = (
     {"gateway.https"},
     {"collect", "gateway.target"},
     {"fleet", "gateway.run"},
-    {"gateway.trial"},
+    {"gateway.report", "gateway.trial"},
     {"gateway"},
     {"gateway.follow"},
     {"cli"},

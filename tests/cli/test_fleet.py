@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shlex
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ stale.crl     1        2026-11-27 12:00
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with a store of a small fleet; the clock stands at its time."""
     monkeypatch.chdir(tmp_path)
-    at = inputs.datetime.fromtimestamp(AT, inputs.UTC)
+    at = datetime.fromtimestamp(AT, UTC)
     monkeypatch.setattr(inputs, "now", lambda: at)
     with open_store("sqlite:///fleet.db") as store, store.transaction() as run_:
         small(run_)

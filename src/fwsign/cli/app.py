@@ -44,6 +44,8 @@ COMMANDS: Final = {
     "follow": "fwsign.cli.device.follow",
     "trust": "fwsign.cli.trust.command",
     "receipts": "fwsign.cli.receipts.command",
+    "report": "fwsign.cli.device.report",
+    "collect": "fwsign.cli.collect",
     "fleet": "fwsign.cli.fleet.command",
     "show": "fwsign.cli.show.command",
     "staple": "fwsign.cli.sign.staple",

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple, TypeAlias, TypeVar
 from fwsign import spans
 from fwsign.errors import Failed, FwsignError, Untrusted
 from fwsign.files import read_owned
+from fwsign.gateway.config.decrypt_rules import DecryptKey, parse_decrypt
 from fwsign.gateway.config.fetch_rules import FetchRules, read_rules
 from fwsign.gateway.config.follow_rules import (
     KEEP,
@@ -73,6 +74,7 @@ class Device(NamedTuple):
         after_install: the command after an install; None if there is none.
         keep: how many versions are kept at rest, with the installed one.
         report: where receipts go.
+        decrypt: the keys for encrypted payloads.
     """
 
     path: Path
@@ -92,6 +94,7 @@ class Device(NamedTuple):
     after_install: AfterInstall | None = None
     keep: int = KEEP
     report: ReportRules = ReportRules()
+    decrypt: tuple[DecryptKey, ...] = ()
 
 
 def find(given: Path | None) -> Path:
@@ -178,6 +181,7 @@ def _device(path: Path, top: TomlTable) -> Device:
         after_install=parse_after_install(top.table("after_install")),
         keep=top.number("keep", KEEP, MAX_KEEP),
         report=parse_report(top.table("report")),
+        decrypt=parse_decrypt(top),
     )
     top.end()
     return device

@@ -52,6 +52,7 @@ def test_help_lists_the_commands_in_whole_sentences() -> None:
         "receipts",
         "report",
         "collect",
+        "fleet",
         "show",
         "staple",
         "pki",

@@ -19,7 +19,7 @@ FLOORS: tuple[set[str], ...] = (
     {"names", "verify"},
     {"keys", "reading", "spans", "trust"},
     {"native", "pki.paths", "pki.view", "signing"},
-    {"device_data", "receipts"},
+    {"device_data", "publish", "receipts"},
     {"flash.boards", "memory", "pki"},
     {"est", "flash.esp", "flash.pico", "flash.smp", "pki.report"},
     {"flash.simulate", "pki.lint"},
@@ -34,7 +34,7 @@ FLOORS: tuple[set[str], ...] = (
     {"cli"},
     {"cli.log", "cli.show", "cli.verify"},
     {"cli.key", "cli.sign"},
-    {"cli.cosign", "cli.digest", "cli.flash", "cli.pki"},
+    {"cli.cosign", "cli.digest", "cli.flash", "cli.pki", "cli.publish"},
     {"cli.attach", "cli.device"},
     {"cli.receipts", "cli.trust"},
     {"__main__"},
@@ -56,6 +56,8 @@ PLACES = {
     "esp_pylib": ("flash.esp.",),
     "usb": ("flash.pico.usb",),
     "pkcs11": ("keys.pkcs11",),
+    "obstore": ("publish.bucket",),
+    "urllib3": ("publish.registry_client",),
 }
 """Where a library may be imported: the beginnings of modules' names."""
 NOT_YET = {"paho", "requests", "pydantic"}

@@ -106,6 +106,8 @@ HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "--force replaces it",
         ),
         "io.listen": ("--listen names another address and port",),
+        "io.store-lost": ("run it again; if that happens again, leave this store",),
+        "io.release-missing": ("give its envelope, too; or make a channel without it",),
         "io.crl-unused": ("leave it out, or give the CRL of an issuer of the signer",),
         "key.format": ("fwsign show FILE tells what it is",),
         "key.unsupported": ("--new-key makes another one",),

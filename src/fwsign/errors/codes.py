@@ -126,6 +126,9 @@ if TYPE_CHECKING:
         "io.tsa",
         "io.crl-unused",
         "io.listen",
+        "io.store",
+        "io.store-lost",
+        "io.release-missing",
         "device.port",
         "device.absent",
         "device.lost",
@@ -165,6 +168,7 @@ if TYPE_CHECKING:
         "state.limit",
         "state.receipt",
         "state.ca-limit",
+        "state.published",
     ]
     """The codes that may be raised, for type checkers; `CODES` has the meanings."""
 
@@ -292,6 +296,9 @@ CODES: Mapping[Code, str] = MappingProxyType(
         "io.tsa": "a time-stamping authority gave no token",
         "io.crl-unused": "a CRL was given that belongs to no issuer in the path",
         "io.listen": "the server cannot listen at the address",
+        "io.store": "a bucket, registry or folder did not do what it was asked",
+        "io.store-lost": "a store said that it has written something, and has not",
+        "io.release-missing": "a channel names a release that is not there",
         # Boards.
         "device.port": "the port cannot be opened",
         "device.absent": "no boot loader answers at the port",
@@ -334,6 +341,7 @@ CODES: Mapping[Code, str] = MappingProxyType(
         "state.limit": "more than the memory can hold",
         "state.receipt": "a value that a receipt cannot hold",
         "state.ca-limit": "outside the names that the issuing CA is limited to",
+        "state.published": "something else is published under that name",
     }
 )
 """Every code that fwsign raises, with its meaning: those of `Code`, in the same order."""

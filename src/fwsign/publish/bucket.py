@@ -167,6 +167,7 @@ class Bucket:
         that takes it ignores conditions, has written what was to be written, and says so by it.
         """
         del names  # objects are kept without being named
+        found: bytes | None
         try:
             found, version = self._read(path)
         except Failed as error:

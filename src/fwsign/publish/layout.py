@@ -21,9 +21,7 @@ PAYLOADS: Final = tuple(f"{one.function}/" for one in DIGESTS.values())
 """The prefixes of payloads, by the algorithm of their digest."""
 
 _SIZES: Final = "|".join(f"[0-9a-f]{{{2 * one.size}}}" for one in DIGESTS.values())
-_PAYLOAD: Final = "|".join(
-    f"{one.function}/[0-9a-f]{{{2 * one.size}}}" for one in DIGESTS.values()
-)
+_PAYLOAD: Final = "|".join(f"{one.function}/[0-9a-f]{{{2 * one.size}}}" for one in DIGESTS.values())
 _PATH: Final = re.compile(rf"{_PAYLOAD}|releases/(?:{_SIZES})\.suit|[a-z0-9][a-z0-9-]*\.channel")
 _LEFTOVER: Final = re.compile(r"(?:[a-z0-9]+/)?\.(?:[0-9a-f]{64}|[a-z0-9-]+\.channel)[^/]*")
 

@@ -17,11 +17,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fwsign.errors import Failed, FwsignError, Malformed, Tampered, Unsuitable
 from fwsign.format.channel import Channel, ChannelRelease
-from fwsign.format.component import Component
 from fwsign.publish.content import PublishedChannel, open_channel
 from fwsign.publish.layout import channel_path, outside, release_path
 from fwsign.publish.store import Store
@@ -36,6 +35,9 @@ from fwsign.publish.writing import (
 )
 from fwsign.verify.channel import SeenChannel
 from fwsign.verify.verified import VerifiedRelease
+
+if TYPE_CHECKING:
+    from fwsign.format.component import Component
 
 AT_ONCE: Final = 4
 """Payloads that are written at a time."""

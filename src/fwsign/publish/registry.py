@@ -39,7 +39,8 @@ _EMPTY: Final = b"{}"
 MAX_TAGS: Final = 100_000
 """Tags that are listed at most."""
 LONGEST_TAG: Final = 128
-_NAME = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*")
+_PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_NAME = re.compile(rf"{_PART}(?:/{_PART})*")
 _HOST = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?")
 
 
@@ -100,7 +101,9 @@ class Registry:
         if (digest := _blob(path)) is not None:
             answer = self._client.ask("HEAD", f"blobs/{digest}", good=(200, 404))
             size = answer.headers.get("Content-Length", "")
-            return Entry(path, int(size), 0.0) if answer.status == 200 and size.isdecimal() else None
+            return (
+                Entry(path, int(size), 0.0) if answer.status == 200 and size.isdecimal() else None
+            )
         held = self._held(_tag(path))
         return None if held is None else self._facts(path, held)
 

@@ -100,7 +100,7 @@ def _in_docker_file(data: bytes, path: Path, host: str) -> Credentials | None:
         content: Any = json.loads(data)
         auths, helpers = content.get("auths") or {}, content.get("credHelpers") or {}
         helper = helpers.get(host) or content.get("credsStore")
-        entry = next((auths[name] for name in _names(host) if name in auths), {})
+        entry: Any = next((auths[name] for name in _names(host) if name in auths), {})
         if "auth" in entry:
             user, _, password = base64.b64decode(entry["auth"]).decode().partition(":")
             return Credentials(user, password.rstrip("\0"))

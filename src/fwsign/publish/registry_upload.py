@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Uploads of blobs to a registry, in parts; after a failure an upload goes on where it broke off."""
+"""Upload blobs to a registry, in parts; after a failure go on where an upload broke off."""
 
 import re
 import time

@@ -141,7 +141,7 @@ def read_if_there(store: Store, path: str) -> bytes | None:
 
 def age(entry: Entry, now: float) -> float:
     """Return how many seconds ago a path was written, by the store's clock and ours."""
-    return now - entry.modified
+    return max(now - entry.modified, 0.0)
 
 
 def _patiently(why: Callable[[], str | None]) -> str | None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fwsign publish`: releases and channels to the place from which devices fetch them."""
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias
 
@@ -190,10 +191,7 @@ def _collect(
 
     span = timedelta(days=7) if garbage.older is None else inputs.parse_span(garbage.older)
     store = open_store(place.to, place.auth)
-    collector = Collector(
-        store, span.total_seconds(), lambda: inputs.now().timestamp(), dry_run=dry_run
-    )
-    found = collector.run()
+    found = Collector(store, span.total_seconds(), time.time, dry_run=dry_run).run()
     word = "would remove" if dry_run else "removed"
     if as_json:
         removed = [{"path": one.path, "size": one.size} for one in found.removed]

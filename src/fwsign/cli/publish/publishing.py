@@ -106,9 +106,7 @@ def run(
     Raises:
         FwsignError: it is refused, or failed.
     """
-    size = sum(
-        payload.component.size for given in releases for payload in given.payloads.values()
-    )
+    size = sum(payload.component.size for given in releases for payload in given.payloads.values())
     with _bar(size) as advance:
         options = Options(judge.release, judge.channel, check, advance, ui.note)
         publisher = Publisher(store, releases, channels, options)

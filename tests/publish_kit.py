@@ -159,7 +159,7 @@ class Wrapped:
 
 
 def missing_of(store: Store, channel: str = "stable") -> list[str]:
-    """Return what a follower of a channel would not find, whole; a place without it lacks nothing."""
+    """Return what a follower of a channel would not find whole; nothing if there is none."""
     path = channel_path(channel)
     if store.entry(path) is None:
         return []

@@ -57,7 +57,7 @@ PLACES = {
     "usb": ("flash.pico.usb",),
     "pkcs11": ("keys.pkcs11",),
     "obstore": ("publish.bucket",),
-    "urllib3": ("publish.registry_client",),
+    "urllib3": ("publish.bucket", "publish.registry_client"),
 }
 """Where a library may be imported: the beginnings of modules' names."""
 NOT_YET = {"paho", "requests", "pydantic"}

@@ -317,11 +317,11 @@ def test_one_failure_of_many_payloads_stops_the_rest(store: Folder, scene: Scene
     class Fails(Wrapped):
         count = 0
 
-        def put_absent(self, path: str, source: Source, size: int) -> bool:
+        def put_absent(self, path: str, source: Source, size: int) -> bool:  # noqa: ARG002
             type(self).count += 1
-            raise Failed("io.full", "no space left on device")
+            raise Failed("io.full", f"no space left on device for {size} bytes of {path}")
 
-    with refused("io.full", "no space left on device"):
+    with refused("io.full", "no space left on device for 50 bytes of sha256/"):
         scene.publish(Fails(store), given)
     assert Fails.count < 30
     assert store.entry(given.path) is None

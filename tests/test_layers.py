@@ -26,8 +26,8 @@ FLOORS: tuple[set[str], ...] = (
     {"flash", "pki.easyrsa"},
     {"gateway.config"},
     {"gateway.https"},
-    {"gateway.target"},
-    {"gateway.run"},
+    {"collect", "gateway.target"},
+    {"fleet", "gateway.run"},
     {"gateway.trial"},
     {"gateway"},
     {"gateway.follow"},
@@ -58,6 +58,9 @@ PLACES = {
     "pkcs11": ("keys.pkcs11",),
     "obstore": ("publish.bucket",),
     "urllib3": ("publish.bucket", "publish.registry_client"),
+    "psycopg": ("collect.store",),
+    "starlette": ("collect.",),
+    "uvicorn": ("collect.",),
 }
 """Where a library may be imported: the beginnings of modules' names."""
 NOT_YET = {"paho", "requests", "pydantic"}

@@ -97,7 +97,7 @@ def test_a_bucket_that_loses_writes_is_noticed(store: Folder, scene: Scene, what
     before = store.read("stable.channel")
     # A channel over an older one: what is there is whole, and not what was written.
     why = "what was there before is there" if what == ".channel" else "nothing is there"
-    with refused("io.store-lost", f"{store.place} said that", "is written, but it is not", why):
+    with refused("io.write-lost", f"{store.place} said that", "is written, but it is not", why):
         scene.publish(Loses(store, what), new, scene.channel(2, new))
     assert store.read("stable.channel") == before
     assert missing_of(store) == []
@@ -112,7 +112,7 @@ def test_a_bucket_that_cuts_writes_is_noticed(store: Folder, scene: Scene) -> No
             return True
 
     given = scene.release(100, b"x" * 100)
-    with refused("io.store-lost", "99 bytes are there, 100 are right"):
+    with refused("io.write-lost", "99 bytes are there, 100 are right"):
         scene.publish(Cuts(store), given)
 
 

@@ -108,13 +108,13 @@ def test_the_registry_that_lost_a_blob_is_noticed(store: Registry, scene: Scene,
     ["", "host", "host/", "host/Name", "host/x:tag", "ho st/x", "me@host/x", "h/../x"],
 )
 def test_what_names_no_repository_is_refused(address: str) -> None:
-    with refused("io.store", f'"oci://{address}" names no repository'):
+    with refused("io.place", f'"oci://{address}" names no repository'):
         open_store(f"oci://{address}")
 
 
 def test_a_registry_that_is_not_there(scene: Scene) -> None:
     store = open_registry("127.0.0.1:1/x", None)
-    with refused("io.store", "the registry 127.0.0.1:1: "):
+    with refused("io.place", "the registry 127.0.0.1:1: "):
         scene.publish(store, scene.release(100))
 
 

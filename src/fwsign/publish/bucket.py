@@ -46,12 +46,12 @@ def open_bucket(place: str) -> "Bucket":
     """Open a bucket by its address: s3://BUCKET/PREFIX, gs://..., az://...
 
     Raises:
-        Failed: `io.store`: an address or settings that obstore does not take.
+        Failed: `io.place`: an address or settings that obstore does not take.
     """
     address = urlsplit(place)
     if not address.netloc or address.query or address.fragment or "@" in address.netloc:
         raise Failed(
-            "io.store",
+            "io.place",
             f'"{place}" names no bucket',
             expected=f"{address.scheme}://BUCKET, or with a prefix",
             found=place,
@@ -63,7 +63,7 @@ def open_bucket(place: str) -> "Bucket":
             retry_config={"max_retries": RETRIES, "retry_timeout": timedelta(seconds=60)},
         )
     except (BaseError, ValueError, TypeError) as error:
-        raise Failed("io.store", f"{place}: {_plain(error)}", found=place) from None
+        raise Failed("io.place", f"{place}: {_plain(error)}", found=place) from None
     return Bucket(store, place.rstrip("/"))
 
 
@@ -249,7 +249,7 @@ class Bucket:
                 expected=f"credentials that may {doing}",
                 found="others, or none",
             )
-        return Failed("io.store", f"cannot {doing} {path} in {self._place}: {words}", found=words)
+        return Failed("io.place", f"cannot {doing} {path} in {self._place}: {words}", found=words)
 
 
 def _pieces(source: Source) -> Iterator[bytes]:

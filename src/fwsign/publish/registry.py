@@ -65,12 +65,12 @@ def open_registry(address: str, auth: Path | None) -> "Registry":
     """Open a repository by its address without oci://.
 
     Raises:
-        Failed: `io.store`: no such address; `io.*`: the credentials.
+        Failed: `io.place`: no such address; `io.*`: the credentials.
     """
     host, _, name = address.rstrip("/").partition("/")
     if not _HOST.fullmatch(host) or not _NAME.fullmatch(name):
         raise Failed(
-            "io.store",
+            "io.place",
             f'"oci://{address}" names no repository',
             expected="oci://HOST/NAME, in lower case and without a tag",
             found=address,
@@ -302,7 +302,7 @@ class Registry:
             upload_bytes(self._client, digest, data)
 
     def _failed(self, words: str) -> Failed:
-        return Failed("io.store", f"{self._place}: {words}", found=words)
+        return Failed("io.place", f"{self._place}: {words}", found=words)
 
 
 def _blob(path: str) -> str | None:
@@ -315,7 +315,7 @@ def _tag(path: str) -> str:
     tag = path.replace("/", "-")
     if len(tag) > LONGEST_TAG:
         raise Failed(
-            "io.store",
+            "io.place",
             f"registries have no tag as long as {tag}",
             expected=f"at most {LONGEST_TAG} characters",
             found=f"{len(tag)} characters",

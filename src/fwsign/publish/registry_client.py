@@ -80,7 +80,7 @@ class Client:
             limit: the most bytes of the answer.
 
         Raises:
-            Failed: `io.permission`: a status of 401 or 403; `io.store`: everything else.
+            Failed: `io.permission`: a status of 401 or 403; `io.place`: everything else.
         """
         url = self._url(place)
         answer = self._send(method, url, headers or {}, body, limit)
@@ -213,7 +213,7 @@ class Client:
         )
 
     def _failed(self, words: str) -> Failed:
-        return Failed("io.store", f"the registry {self._host}: {words}", found=words)
+        return Failed("io.place", f"the registry {self._host}: {words}", found=words)
 
 
 def _read(answer: urllib3.BaseHTTPResponse, limit: int) -> bytes:

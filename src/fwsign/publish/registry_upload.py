@@ -70,7 +70,7 @@ def _send_part(client: Client, place: str, data: bytes, offset: int) -> str:
         try:
             answer = client.ask("PATCH", place, good=(202,), headers=headers, body=rest)
         except Failed as error:
-            if error.code != "io.store" or pause is None:
+            if error.code != "io.place" or pause is None:
                 raise
             time.sleep(pause)
             answer = client.ask("GET", place, good=(204,))
@@ -93,7 +93,7 @@ def _finish(client: Client, place: str, digest: str, data: bytes) -> None:
 def _location(client: Client, answer: Answer, otherwise: str = "") -> str:
     found = answer.headers.get("Location", "")
     if not found and not otherwise:
-        raise Failed("io.store", f"the registry {client.base} names no place for an upload")
+        raise Failed("io.place", f"the registry {client.base} names no place for an upload")
     return urljoin(f"{client.base}/v2/{client.name}/", found) if found else otherwise
 
 

@@ -116,7 +116,7 @@ def open_store(place: str, auth: Path | None = None) -> Store:
         auth: a file with the credentials for a registry.
 
     Raises:
-        Failed: `io.store`: no such kind of place; `state.library`: a library is not there; `io.*`.
+        Failed: `io.place`: no such kind of place; `state.library`: a library is not there; `io.*`.
     """
     match = _SCHEME.fullmatch(place)
     if match is None:
@@ -147,7 +147,7 @@ def open_store(place: str, auth: Path | None = None) -> Store:
     if scheme == "file":
         return open_store(match[2])
     raise Failed(
-        "io.store",
+        "io.place",
         f'nothing can be published to "{scheme}://"',
         expected=PLACES,
         found=f"{scheme}://",

@@ -72,7 +72,7 @@ def write_payload(
 
     Raises:
         Tampered: the file changed after it was verified.
-        Failed: `io.store-lost`; `io.*`.
+        Failed: `io.write-lost`; `io.*`.
     """
     entry, outcome = store.entry(path), "written"
     if entry is not None:
@@ -105,7 +105,7 @@ def write_small(
         Whether the store guarantees that nothing else was replaced.
 
     Raises:
-        Failed: `state.conflict`, `io.store-lost`, `io.*`.
+        Failed: `state.conflict`, `io.write-lost`, `io.*`.
     """
     try:
         guaranteed = store.replace(path, data, seen, names)
@@ -162,7 +162,7 @@ def _patiently(why: Callable[[], str | None]) -> str | None:
 
 def _lost(store: Store, path: str, wrong: str) -> Failed:
     return Failed(
-        "io.store-lost",
+        "io.write-lost",
         f"{store.place} said that {path} is written, but it is not: {wrong}",
         expected="what was written",
         found=wrong,

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,8 @@ KEYS = {
     "AWS_REGION": "us-east-1",
 }
 LOCAL = "127.0.0.1"
+PATIENCE = 60
+"""Seconds until a server must answer; two cores may have much else to do."""
 
 
 def free_ports(count: int) -> list[int]:
@@ -44,21 +46,21 @@ def free_ports(count: int) -> list[int]:
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str | Path], port: int, log: Path, seconds: float = 40, **more: str
+    command: Sequence[str], port: int, log: Path, more: Mapping[str, str] | None = None
 ) -> Iterator[str]:
     """Run a server until the block ends; yield its address once it answers."""
     address = f"http://{LOCAL}:{port}"
     with log.open("wb") as output:
         child = subprocess.Popen(
-            [str(one) for one in command],
+            command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **more},
+            env={**os.environ, **(more or {})},
             cwd=log.parent,
         )
     try:
-        end = time.monotonic() + seconds
+        end = time.monotonic() + PATIENCE
         while not answers(address):
             if child.poll() is not None or time.monotonic() > end:
                 pytest.fail(f"{command[0]} does not answer: {log.read_text()[-2000:]}")
@@ -142,8 +144,8 @@ storage:
 http: {{addr: "{LOCAL}:{port}"}}
 """
     )
-    command = ["docker-registry", "serve", config]
-    with running(command, port, place / "registry.log", **more) as address:
+    command = ["docker-registry", "serve", str(config)]
+    with running(command, port, place / "registry.log", more) as address:
         yield address
 
 

@@ -11,9 +11,10 @@ from fwsign.format.channel import ChannelRelease
 from fwsign.format.rollout import Rollout
 from fwsign.publish.content import PublishedChannel, open_channel, payloads_named
 from fwsign.publish.layout import channel_path, outside, payload_path, release_path
-from fwsign.publish.publishing import GivenRelease, Options, Published, Publisher
-from fwsign.publish.store import Entry, Source, Store
-from fwsign.publish.writing import Payload
+from fwsign.publish.plan import GivenRelease, Publication, PublishOptions
+from fwsign.publish.publishing import Published, Publisher
+from fwsign.publish.store import Source, Store, StoredEntry
+from fwsign.publish.writing import GivenPayload
 from fwsign.verify.channel import SeenChannel
 from fwsign.verify.verified import VerifiedRelease
 from fwsign.verify.verifier import Verifier
@@ -74,7 +75,7 @@ class Scene:
         data = sign_with(self.pki, manifest, integrated=integrated)
         release = self.judge(data)
         found = {
-            payload_path(one): Payload(files[one.name], one, release.blocks(one))
+            payload_path(one): GivenPayload(files[one.name], one, release.blocks(one))
             for one in outside(release.components).values()
         }
         return GivenRelease(data, release, found)
@@ -108,8 +109,8 @@ class Scene:
         check: bool = False,
     ) -> Publisher:
         """Prepare a publication."""
-        options = Options(self.judge, self.judge_channel, check, tell=self.told.append)
-        return Publisher(store, releases, channels, options)
+        options = PublishOptions(self.judge, self.judge_channel, check, tell=self.told.append)
+        return Publisher(store, Publication(store, releases, channels, options), options)
 
     def publish(
         self, store: Store, *given: GivenRelease | PublishedChannel, check: bool = False
@@ -137,7 +138,7 @@ class Wrapped:
     def place(self) -> str:
         return self.store.place
 
-    def entry(self, path: str) -> Entry | None:
+    def entry(self, path: str) -> StoredEntry | None:
         return self.store.entry(path)
 
     def read(self, path: str, start: int = 0, size: int | None = None) -> bytes:
@@ -151,7 +152,7 @@ class Wrapped:
     ) -> bool:
         return self.store.replace(path, data, seen, names)
 
-    def names(self, prefix: str) -> Iterator[Entry]:
+    def names(self, prefix: str) -> Iterator[StoredEntry]:
         return self.store.names(prefix)
 
     def delete(self, path: str) -> None:

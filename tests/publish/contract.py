@@ -4,7 +4,7 @@ import io
 
 from fwsign.publish.garbage import Collector
 from fwsign.publish.layout import RELEASES
-from fwsign.publish.publishing import GivenRelease
+from fwsign.publish.plan import GivenRelease
 from fwsign.publish.store import Store
 from publish_kit import Scene, missing_of
 from support import refused

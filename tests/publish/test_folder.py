@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from fwsign.publish.folder import Folder
+from fwsign.publish.folder import FolderStore
 from publish.contract import Contract
 
 
 class TestFolder(Contract):
     @pytest.fixture
-    def store(self, tmp_path: Path) -> Folder:
-        return Folder(tmp_path / "served" / "x1")
+    def store(self, tmp_path: Path) -> FolderStore:
+        return FolderStore(tmp_path / "served" / "x1")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fwsign.publish.folder import Folder
+from fwsign.publish.folder import FolderStore
 from fwsign.publish.garbage import Collector
-from fwsign.publish.publishing import GivenRelease
+from fwsign.publish.plan import GivenRelease
 from fwsign.publish.store import Store
 from publish_kit import Scene, Wrapped, missing_of
 from support import refused
@@ -17,11 +17,11 @@ DAY = 86400
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Folder:
-    return Folder(tmp_path / "served")
+def store(tmp_path: Path) -> FolderStore:
+    return FolderStore(tmp_path / "served")
 
 
-def age(store: Folder, *paths: str, days: int = 30) -> None:
+def age(store: FolderStore, *paths: str, days: int = 30) -> None:
     """Let paths be written long ago."""
     for path in paths:
         file = Path(store.place) / path
@@ -29,7 +29,7 @@ def age(store: Folder, *paths: str, days: int = 30) -> None:
         os.utime(file, (past, past))
 
 
-def age_all(store: Folder) -> None:
+def age_all(store: FolderStore) -> None:
     files = [one for one in Path(store.place).rglob("*") if one.is_file()]
     age(store, *(one.relative_to(store.place).as_posix() for one in files))
 
@@ -43,7 +43,7 @@ def everything(given: GivenRelease) -> set[str]:
     return {given.path, *given.payloads}
 
 
-def test_what_no_channel_names_goes_when_it_is_old(store: Folder, scene: Scene) -> None:
+def test_what_no_channel_names_goes_when_it_is_old(store: FolderStore, scene: Scene) -> None:
     shared = b"shared" * 9
     old, new = scene.release(100, shared, b"old"), scene.release(101, shared, b"new")
     lately = scene.release(102)
@@ -58,7 +58,7 @@ def test_what_no_channel_names_goes_when_it_is_old(store: Folder, scene: Scene) 
     assert removed(store, scene) == set()
 
 
-def test_each_channel_counts(store: Folder, scene: Scene) -> None:
+def test_each_channel_counts(store: FolderStore, scene: Scene) -> None:
     one, two = scene.release(100), scene.release(101)
     scene.publish(store, one, two, scene.channel(1, one), scene.channel(1, two, name="beta"))
     age_all(store)
@@ -66,7 +66,7 @@ def test_each_channel_counts(store: Folder, scene: Scene) -> None:
 
 
 def test_a_payload_stays_for_an_envelope_that_was_written_lately(
-    store: Folder, scene: Scene
+    store: FolderStore, scene: Scene
 ) -> None:
     named, next_ = scene.release(100), scene.release(101)
     scene.publish(store, named, scene.channel(1, named), next_)
@@ -78,7 +78,7 @@ def test_a_payload_stays_for_an_envelope_that_was_written_lately(
 
 @pytest.mark.parametrize("content", [b"", b"junk", None])
 def test_a_channel_that_cannot_be_read_stops_it(
-    store: Folder, scene: Scene, content: bytes | None
+    store: FolderStore, scene: Scene, content: bytes | None
 ) -> None:
     old, new = scene.release(100), scene.release(101)
     scene.publish(store, old, new, scene.channel(1, new))
@@ -93,7 +93,7 @@ def test_a_channel_that_cannot_be_read_stops_it(
     assert store.entry(old.path) is not None
 
 
-def test_a_channel_under_another_name_stops_it(store: Folder, scene: Scene) -> None:
+def test_a_channel_under_another_name_stops_it(store: FolderStore, scene: Scene) -> None:
     given = scene.release(100)
     scene.publish(store, given, scene.channel(1, given))
     (Path(store.place) / "beta.channel").write_bytes(store.read("stable.channel"))
@@ -101,18 +101,18 @@ def test_a_channel_under_another_name_stops_it(store: Folder, scene: Scene) -> N
         removed(store, scene)
 
 
-def test_a_place_without_a_channel_is_not_emptied(store: Folder, scene: Scene) -> None:
+def test_a_place_without_a_channel_is_not_emptied(store: FolderStore, scene: Scene) -> None:
     scene.publish(store, scene.release(100))
     age_all(store)
     with refused("io.missing", f"{store.place} has no channel: all of it would be garbage"):
         removed(store, scene)
     with refused("io.missing"):
-        removed(Folder(Path(store.place) / "nowhere"), scene)
+        removed(FolderStore(Path(store.place) / "nowhere"), scene)
 
 
 @pytest.mark.parametrize("harm", ["gone", "junk", "swapped"])
 def test_a_named_envelope_that_cannot_be_read_stops_it(
-    store: Folder, scene: Scene, harm: str
+    store: FolderStore, scene: Scene, harm: str
 ) -> None:
     old, new = scene.release(100), scene.release(101)
     scene.publish(store, old, new, scene.channel(1, new))
@@ -129,7 +129,7 @@ def test_a_named_envelope_that_cannot_be_read_stops_it(
     assert all(store.entry(path) for path in {**old.payloads, **new.payloads})
 
 
-def test_what_others_put_there_is_left_alone(store: Folder, scene: Scene) -> None:
+def test_what_others_put_there_is_left_alone(store: FolderStore, scene: Scene) -> None:
     given = scene.release(100)
     scene.publish(store, given, scene.channel(1, given))
     base = Path(store.place)
@@ -159,7 +159,7 @@ class Meddles(Wrapped):
 
 
 def test_a_publisher_between_two_looks_is_seen(
-    store: Folder, scene: Scene, monkeypatch: pytest.MonkeyPatch
+    store: FolderStore, scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fwsign.publish.garbage.BATCH", 1)
     releases = [scene.release(number) for number in (100, 101, 102, 103)]
@@ -173,7 +173,7 @@ def test_a_publisher_between_two_looks_is_seen(
     assert missing_of(store) == []
 
 
-def test_a_publisher_in_the_last_moment_is_told(store: Folder, scene: Scene) -> None:
+def test_a_publisher_in_the_last_moment_is_told(store: FolderStore, scene: Scene) -> None:
     one, two = scene.release(100), scene.release(101)
     scene.publish(store, one, two, scene.channel(1, one))
     age_all(store)
@@ -183,7 +183,7 @@ def test_a_publisher_in_the_last_moment_is_told(store: Folder, scene: Scene) -> 
         removed(Meddles(store, "releases/", act), scene)
 
 
-def test_a_payload_lost_in_the_last_moment_is_told(store: Folder, scene: Scene) -> None:
+def test_a_payload_lost_in_the_last_moment_is_told(store: FolderStore, scene: Scene) -> None:
     one = scene.release(100)
     gone = scene.release(101)
     scene.publish(store, one, gone, scene.channel(1, one))
@@ -197,7 +197,7 @@ def test_a_payload_lost_in_the_last_moment_is_told(store: Folder, scene: Scene) 
     assert missing_of(store) == []
 
 
-def test_a_dry_run_removes_nothing(store: Folder, scene: Scene) -> None:
+def test_a_dry_run_removes_nothing(store: FolderStore, scene: Scene) -> None:
     old, new = scene.release(100), scene.release(101)
     scene.publish(store, old, new, scene.channel(1, new))
     age_all(store)

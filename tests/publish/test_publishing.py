@@ -8,7 +8,7 @@ import pytest
 
 from fwsign.errors import Failed
 from fwsign.publish import publishing
-from fwsign.publish.folder import Folder
+from fwsign.publish.folder import FolderStore
 from fwsign.publish.layout import release_path
 from fwsign.publish.store import Source, Store
 from publish_kit import Scene, Wrapped, missing_of
@@ -16,8 +16,8 @@ from support import NOW, make_crl, refused
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Folder:
-    return Folder(tmp_path / "served")
+def store(tmp_path: Path) -> FolderStore:
+    return FolderStore(tmp_path / "served")
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,7 @@ def test_a_crash_between_any_two_writes_leaves_what_followers_can_use(
     new = [scene.release(101, b"one" * 9, b"two" * 9), scene.release(102)]
     first, second = scene.channel(1, old), scene.channel(2, *new)
     for writes in range(7):
-        store = Folder(tmp_path / str(writes))
+        store = FolderStore(tmp_path / str(writes))
         scene.publish(store, old, first)
         if writes < 6:  # three payloads, two envelopes, the channel
             with pytest.raises(KeyboardInterrupt):
@@ -91,7 +91,7 @@ class Loses(Wrapped):
 
 
 @pytest.mark.parametrize("what", ["payload", ".suit", ".channel"])
-def test_a_bucket_that_loses_writes_is_noticed(store: Folder, scene: Scene, what: str) -> None:
+def test_a_bucket_that_loses_writes_is_noticed(store: FolderStore, scene: Scene, what: str) -> None:
     old, new = scene.release(100), scene.release(101)
     scene.publish(store, old, scene.channel(1, old))
     before = store.read("stable.channel")
@@ -103,7 +103,7 @@ def test_a_bucket_that_loses_writes_is_noticed(store: Folder, scene: Scene, what
     assert missing_of(store) == []
 
 
-def test_a_bucket_that_cuts_writes_is_noticed(store: Folder, scene: Scene) -> None:
+def test_a_bucket_that_cuts_writes_is_noticed(store: FolderStore, scene: Scene) -> None:
     class Cuts(Wrapped):
         def put_absent(self, path: str, source: Source, size: int) -> bool:
             super().put_absent(path, source, size)
@@ -116,7 +116,7 @@ def test_a_bucket_that_cuts_writes_is_noticed(store: Folder, scene: Scene) -> No
         scene.publish(Cuts(store), given)
 
 
-def test_a_truncated_blob_is_replaced_and_told(store: Folder, scene: Scene) -> None:
+def test_a_truncated_blob_is_replaced_and_told(store: FolderStore, scene: Scene) -> None:
     given = scene.release(100, b"x" * 100)
     scene.publish(store, given)
     (path,) = given.payloads
@@ -126,7 +126,7 @@ def test_a_truncated_blob_is_replaced_and_told(store: Folder, scene: Scene) -> N
     assert store.read(path) == b"x" * 100
 
 
-def test_a_swapped_blob_is_replaced_where_it_is_asked_for(store: Folder, scene: Scene) -> None:
+def test_a_swapped_blob_is_replaced_where_it_is_asked_for(store: FolderStore, scene: Scene) -> None:
     given = scene.release(100, b"x" * 100)
     scene.publish(store, given)
     (path,) = given.payloads
@@ -136,7 +136,7 @@ def test_a_swapped_blob_is_replaced_where_it_is_asked_for(store: Folder, scene: 
     assert store.read(path) == b"x" * 100
 
 
-def test_a_channel_that_names_what_is_not_there_is_refused(store: Folder, scene: Scene) -> None:
+def test_a_channel_that_names_nothing_is_refused(store: FolderStore, scene: Scene) -> None:
     given = scene.release(100)
     digest = given.release.manifest_digest.hex()
     with refused("io.release-missing", digest, f"neither given nor in {store.place}"):
@@ -146,7 +146,7 @@ def test_a_channel_that_names_what_is_not_there_is_refused(store: Folder, scene:
 
 @pytest.mark.parametrize("harm", ["cut", "gone"])
 def test_a_channel_over_a_release_that_is_not_whole_is_refused(
-    store: Folder, scene: Scene, harm: str
+    store: FolderStore, scene: Scene, harm: str
 ) -> None:
     given = scene.release(100, b"x" * 100)
     scene.publish(store, given)
@@ -163,7 +163,7 @@ def test_a_channel_over_a_release_that_is_not_whole_is_refused(
     assert missing_of(store) == []
 
 
-def test_a_channel_over_a_swapped_release_is_refused(store: Folder, scene: Scene) -> None:
+def test_a_channel_over_a_swapped_release_is_refused(store: FolderStore, scene: Scene) -> None:
     given, other = scene.release(100), scene.release(101)
     scene.publish(store, given)
     (Path(store.place) / given.path).write_bytes(other.data)
@@ -174,19 +174,20 @@ def test_a_channel_over_a_swapped_release_is_refused(store: Folder, scene: Scene
         scene.publish(store, scene.channel(1, given))
 
 
-def test_a_channel_over_a_revoked_release_is_refused(store: Folder, scene: Scene) -> None:
+def test_a_channel_over_a_revoked_release_is_refused(store: FolderStore, scene: Scene) -> None:
     given = scene.release(100)
     scene.publish(store, given)
     crls = [make_crl(scene.pki.issuing, [scene.pki.leaf], number=2), make_crl(scene.pki.root)]
     judge = scene.verifier._policy._replace(crls=tuple(crls))
     now = type(scene.verifier)([scene.pki.root.anchor], judge)
     publisher = scene.publisher(store, [], [scene.channel(1, given)])
-    publisher._options = publisher._options._replace(judge=lambda data: now.verify(data, at=NOW))
+    plan = publisher._plan
+    plan._options = plan._options._replace(judge=lambda data: now.verify(data, at=NOW))
     with refused("untrusted.revoked"):
         publisher.run()
 
 
-def test_a_channel_that_lies_about_its_releases_is_refused(store: Folder, scene: Scene) -> None:
+def test_a_channel_that_lies_about_releases_is_refused(store: FolderStore, scene: Scene) -> None:
     given = scene.release(100)
     channel = scene.channel(1, given, sequence=99)
     with refused("malformed.channel", "says sequence number 99 of a release with 100"):
@@ -197,7 +198,7 @@ def test_a_channel_that_lies_about_its_releases_is_refused(store: Folder, scene:
     assert not Path(store.place).exists()
 
 
-def test_an_unreadable_channel_is_not_replaced(store: Folder, scene: Scene) -> None:
+def test_an_unreadable_channel_is_not_replaced(store: FolderStore, scene: Scene) -> None:
     given = scene.release(100)
     for junk in (b"", b"junk", given.data, scene.channel(1, given, name="beta").data):
         Path(store.place).mkdir(exist_ok=True)
@@ -209,14 +210,14 @@ def test_an_unreadable_channel_is_not_replaced(store: Folder, scene: Scene) -> N
         assert not (Path(store.place) / "sha256").exists()
 
 
-def test_a_channel_that_leaps_too_far_is_refused(store: Folder, scene: Scene) -> None:
+def test_a_channel_that_leaps_too_far_is_refused(store: FolderStore, scene: Scene) -> None:
     given = scene.release(100)
     scene.publish(store, given, scene.channel(1, given))
     with refused("unsuitable.fast-forward", "stable.channel", "has number 1"):
         scene.publish(store, scene.channel(2**33, given))
 
 
-def test_an_envelope_with_newer_crls_stays(store: Folder, scene: Scene) -> None:
+def test_an_envelope_with_newer_crls_stays(store: FolderStore, scene: Scene) -> None:
     given = scene.release(100)
     newer = scene.newer(given)
     assert scene.publish(store, given).outcomes[given.path] == "written"
@@ -227,7 +228,7 @@ def test_an_envelope_with_newer_crls_stays(store: Folder, scene: Scene) -> None:
     assert store.read(given.path) == newer.data
 
 
-def test_an_envelope_that_is_not_one_is_replaced(store: Folder, scene: Scene) -> None:
+def test_an_envelope_that_is_not_one_is_replaced(store: FolderStore, scene: Scene) -> None:
     given, other = scene.release(100), scene.release(101)
     for junk in (b"junk", other.data):
         scene.publish(store, given)
@@ -254,7 +255,7 @@ class Meddles(Wrapped):
 
 @pytest.mark.parametrize("after", [".suit", ".channel"])
 def test_a_payload_that_garbage_collection_took_comes_back(
-    store: Folder, scene: Scene, after: str
+    store: FolderStore, scene: Scene, after: str
 ) -> None:
     given = scene.release(100)
     scene.publish(store, given)
@@ -265,14 +266,14 @@ def test_a_payload_that_garbage_collection_took_comes_back(
     assert missing_of(store) == []
 
 
-def test_an_envelope_that_garbage_collection_took_comes_back(store: Folder, scene: Scene) -> None:
+def test_an_envelope_that_a_collection_took_comes_back(store: FolderStore, scene: Scene) -> None:
     given = scene.release(100)
     meddled = Meddles(store, ".channel", lambda: store.delete(given.path))
     scene.publish(meddled, given, scene.channel(1, given))
     assert missing_of(store) == []
 
 
-def test_what_was_there_and_goes_meanwhile_is_told(store: Folder, scene: Scene) -> None:
+def test_what_was_there_and_goes_meanwhile_is_told(store: FolderStore, scene: Scene) -> None:
     given = scene.release(100)
     scene.publish(store, given)
     (path,) = given.payloads
@@ -281,7 +282,7 @@ def test_what_was_there_and_goes_meanwhile_is_told(store: Folder, scene: Scene) 
         scene.publish(meddled, scene.channel(1, given))
 
 
-def test_another_publisher_at_the_same_time_is_not_overwritten(store: Folder, scene: Scene) -> None:
+def test_another_publisher_meanwhile_is_not_overwritten(store: FolderStore, scene: Scene) -> None:
     given = scene.release(100)
     scene.publish(store, given, scene.channel(1, given))
     theirs, ours = scene.channel(3, given), scene.channel(2, given, hold="ours")
@@ -298,7 +299,7 @@ def test_another_publisher_at_the_same_time_is_not_overwritten(store: Folder, sc
     assert store.read("stable.channel") == theirs.data
 
 
-def test_a_write_whose_answer_was_lost_meets_itself(store: Folder, scene: Scene) -> None:
+def test_a_write_whose_answer_was_lost_meets_itself(store: FolderStore, scene: Scene) -> None:
     class Again(Wrapped):
         def replace(
             self, path: str, data: bytes, seen: bytes | None, names: Sequence[tuple[str, int]] = ()
@@ -311,7 +312,7 @@ def test_a_write_whose_answer_was_lost_meets_itself(store: Folder, scene: Scene)
     assert missing_of(store) == []
 
 
-def test_one_failure_of_many_payloads_stops_the_rest(store: Folder, scene: Scene) -> None:
+def test_one_failure_of_many_payloads_stops_the_rest(store: FolderStore, scene: Scene) -> None:
     given = scene.release(100, *(bytes([index]) * 50 for index in range(30)))
 
     class Fails(Wrapped):
@@ -327,12 +328,12 @@ def test_one_failure_of_many_payloads_stops_the_rest(store: Folder, scene: Scene
     assert store.entry(given.path) is None
 
 
-def test_a_plan_writes_nothing(store: Folder, scene: Scene) -> None:
+def test_a_plan_writes_nothing(store: FolderStore, scene: Scene) -> None:
     given = scene.release(100)
     channel = scene.channel(1, given)
     publisher = scene.publisher(store, [given], [channel])
     (path,) = given.payloads
-    assert publisher.plan() == {
+    assert publisher._plan.make() == {
         path: "written",
         given.path: "written",
         "stable.channel": "written",
@@ -340,16 +341,20 @@ def test_a_plan_writes_nothing(store: Folder, scene: Scene) -> None:
     assert not Path(store.place).exists()
     scene.publish(store, given, channel)
     (Path(store.place) / path).write_bytes(b"")
-    assert publisher.plan() == {path: "repaired", given.path: "there", "stable.channel": "there"}
+    assert publisher._plan.make() == {
+        path: "repaired",
+        given.path: "there",
+        "stable.channel": "there",
+    }
 
 
-def test_payloads_inside_the_envelope_stay_inside(store: Folder, scene: Scene) -> None:
+def test_payloads_inside_the_envelope_stay_inside(store: FolderStore, scene: Scene) -> None:
     given = scene.release(100, inside=True)
     assert list(scene.publish(store, given).outcomes) == [given.path]
     assert given.path == release_path(given.release.manifest_digest)
 
 
-def test_an_old_envelope_is_written_again_and_so_is_new(store: Folder, scene: Scene) -> None:
+def test_an_old_envelope_is_written_again_and_so_is_new(store: FolderStore, scene: Scene) -> None:
     given = scene.release(100)
     scene.publish(store, given)
     os.utime(Path(store.place) / given.path, (1, 1))

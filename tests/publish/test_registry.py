@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from bucket_kit import registry
+from fwsign.publish.places import open_store
 from fwsign.publish.registry import Registry, open_registry
-from fwsign.publish.store import open_store
 from publish.contract import Contract
 from publish_kit import Scene, missing_of
 from support import refused, require_package

@@ -27,7 +27,7 @@ from obstore.store import from_url
 from fwsign.errors import Failed
 from fwsign.format.payload import CHUNK_SIZE
 from fwsign.publish.layout import CHANNEL
-from fwsign.publish.store import Entry, Source, check_size, conflict, missing
+from fwsign.publish.store import Source, StoredEntry, check_size, conflict, missing
 
 PART: Final = 8 * 1024 * 1024
 """Bytes of a part; the most parts that S3 takes make 80 GB of it."""
@@ -94,7 +94,7 @@ class Bucket:
         """The address."""
         return self._place
 
-    def entry(self, path: str) -> Entry | None:
+    def entry(self, path: str) -> StoredEntry | None:
         """Return the facts about an object; None if there is none."""
         try:
             found = obstore.head(self._store, path)
@@ -102,7 +102,7 @@ class Bucket:
             return None
         except (BaseError, OSError) as error:
             raise self._failed("read", path, error) from None
-        return Entry(path, found["size"], found["last_modified"].timestamp())
+        return StoredEntry(path, found["size"], found["last_modified"].timestamp())
 
     def read(self, path: str, start: int = 0, size: int | None = None) -> bytes:
         """Return bytes of an object."""
@@ -207,7 +207,7 @@ class Bucket:
             raise self._failed("write", path, error) from None
         return True
 
-    def names(self, prefix: str) -> Iterator[Entry]:
+    def names(self, prefix: str) -> Iterator[StoredEntry]:
         """Yield the objects below a prefix; for "" those that are not below another one."""
         try:
             if prefix:
@@ -257,8 +257,8 @@ def _pieces(source: Source) -> Iterator[bytes]:
         yield data
 
 
-def _entry(found: Any) -> Entry:
-    return Entry(found["path"], found["size"], found["last_modified"].timestamp())
+def _entry(found: Any) -> StoredEntry:
+    return StoredEntry(found["path"], found["size"], found["last_modified"].timestamp())
 
 
 def _attributes(path: str) -> Any:

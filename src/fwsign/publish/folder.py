@@ -8,10 +8,10 @@ from pathlib import Path
 from fwsign.errors import Failed
 from fwsign.files import atomic_writer, exclusive, io_error, open_plain, write_atomic
 from fwsign.format.payload import CHUNK_SIZE
-from fwsign.publish.store import Entry, Source, check_size, conflict, missing
+from fwsign.publish.store import Source, StoredEntry, check_size, conflict, missing
 
 
-class Folder:
+class FolderStore:
     """A folder; see `fwsign.publish.store.Store`.
 
     Args:
@@ -26,7 +26,7 @@ class Folder:
         """The folder."""
         return str(self._base)
 
-    def entry(self, path: str) -> Entry | None:
+    def entry(self, path: str) -> StoredEntry | None:
         """Return the facts about a file; None if there is none."""
         file = self._base / path
         try:
@@ -35,7 +35,7 @@ class Folder:
             return None
         except OSError as error:
             raise io_error(error, file) from error
-        return Entry(path, facts.st_size, facts.st_mtime)
+        return StoredEntry(path, facts.st_size, facts.st_mtime)
 
     def read(self, path: str, start: int = 0, size: int | None = None) -> bytes:
         """Return bytes of a file."""
@@ -79,7 +79,7 @@ class Folder:
             write_atomic(file, data, overwrite=True)
         return True
 
-    def names(self, prefix: str) -> Iterator[Entry]:
+    def names(self, prefix: str) -> Iterator[StoredEntry]:
         """Yield the files in a directory, with what a killed publisher left there."""
         directory = self._base / prefix
         try:
@@ -92,7 +92,7 @@ class Folder:
         for name in files:
             path = f"{prefix}{name}"
             # One that was removed meanwhile, or a link to nothing, is for the reader to refuse.
-            yield self.entry(path) or Entry(path, 0, 0.0)
+            yield self.entry(path) or StoredEntry(path, 0, 0.0)
 
     def delete(self, path: str) -> None:
         """Remove a file."""

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from fwsign.errors import Failed
 from fwsign.publish.content import open_channel, payloads_named
 from fwsign.publish.layout import CHANNEL, PAYLOADS, RELEASES, is_leftover, is_ours, release_path
-from fwsign.publish.store import Entry, Store
+from fwsign.publish.store import Store, StoredEntry
 from fwsign.publish.writing import age, read_if_there
 
 BATCH: Final = 16
@@ -27,7 +27,7 @@ class Garbage(NamedTuple):
         kept: how many payloads and envelopes stay.
     """
 
-    removed: tuple[Entry, ...]
+    removed: tuple[StoredEntry, ...]
     kept: int
 
 
@@ -46,7 +46,7 @@ class Collector:
     ) -> None:
         self._store, self._older, self._now, self._dry_run = store, older, now, dry_run
         self._payloads_of: dict[str, frozenset[str]] = {}
-        self._removed: list[Entry] = []
+        self._removed: list[StoredEntry] = []
 
     def run(self) -> Garbage:
         """Remove the envelopes first, then the payloads that none needs any more.
@@ -67,7 +67,7 @@ class Collector:
         self._check_nothing_needed()
         return Garbage(tuple(self._removed), kept)
 
-    def _remove(self, entries: Sequence[Entry]) -> int:
+    def _remove(self, entries: Sequence[StoredEntry]) -> int:
         """Remove what nothing needs; return how many stay."""
         needed, stay = self._needed(), 0
         for one in entries:
@@ -156,6 +156,6 @@ def _may_go(path: str) -> bool:
     return is_leftover(path) or (is_ours(path) and not path.endswith(CHANNEL))
 
 
-def total(entries: Sequence[Entry]) -> int:
+def total(entries: Sequence[StoredEntry]) -> int:
     """Return the bytes of some entries."""
     return sum(one.size for one in entries)

@@ -10,55 +10,44 @@ So a registry keeps the payloads as long as the release, and tools that list ref
 envelope from the payloads. Registries have no conditional write.
 """
 
-import json
 import re
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from urllib.parse import quote, urljoin
 
 from fwsign.errors import Failed
 from fwsign.publish import registry_auth
 from fwsign.publish.layout import CHANNEL, RELEASES
-from fwsign.publish.registry_client import MAX_JSON, Answer, Client
+from fwsign.publish.registry_client import MAX_JSON, RegistryAnswer, RegistryClient
+from fwsign.publish.registry_manifest import (
+    CHANNEL_TYPE,
+    CREATED,
+    EMPTY,
+    ENVELOPE,
+    INDEX,
+    MANIFEST,
+    PAYLOADS_TYPE,
+    RELEASE_TYPE,
+    TITLE,
+    Held,
+    artifact,
+    check_layer,
+    descriptor,
+    digest_of,
+    encode_json,
+)
 from fwsign.publish.registry_upload import upload, upload_bytes
-from fwsign.publish.store import Entry, Source, check_size, conflict, missing
+from fwsign.publish.store import Source, StoredEntry, check_size, conflict, missing
 
-MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
-INDEX: Final = "application/vnd.oci.image.index.v1+json"
-ENVELOPE: Final = "application/suit-envelope+cose"
-RELEASE_TYPE: Final = "application/vnd.fwsign.release.v1"
-PAYLOADS_TYPE: Final = "application/vnd.fwsign.payloads.v1"
-CHANNEL_TYPE: Final = "application/vnd.fwsign.channel.v1"
-_CREATED: Final = "org.opencontainers.image.created"
-_TITLE: Final = "org.opencontainers.image.title"
-_EMPTY: Final = b"{}"
 MAX_TAGS: Final = 100_000
 """Tags that are listed at most."""
 LONGEST_TAG: Final = 128
 _PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _NAME = re.compile(rf"{_PART}(?:/{_PART})*")
 _HOST = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?")
-
-
-class Held(NamedTuple):
-    """A manifest that a registry holds: its bytes, and what they say."""
-
-    data: bytes
-    content: Any
-
-    @property
-    def digest(self) -> str:
-        """Its digest, as registries write it."""
-        return _digest(self.data)
-
-    @property
-    def layer(self) -> Any:
-        """The descriptor of its first layer."""
-        return self.content["layers"][0]
 
 
 def open_registry(address: str, auth: Path | None) -> "Registry":
@@ -76,7 +65,7 @@ def open_registry(address: str, auth: Path | None) -> "Registry":
             found=address,
         )
     server = "registry-1.docker.io" if host == "docker.io" else host
-    client = Client(server, name, registry_auth.find(server, auth))
+    client = RegistryClient(server, name, registry_auth.find(server, auth))
     return Registry(client, f"oci://{host}/{name}")
 
 
@@ -88,7 +77,7 @@ class Registry:
         place: its address.
     """
 
-    def __init__(self, client: Client, place: str) -> None:
+    def __init__(self, client: RegistryClient, place: str) -> None:
         self._client, self._place = client, place
 
     @property
@@ -96,13 +85,15 @@ class Registry:
         """The address."""
         return self._place
 
-    def entry(self, path: str) -> Entry | None:
+    def entry(self, path: str) -> StoredEntry | None:
         """Return the facts about a blob or a tag; None if it is not there."""
         if (digest := _blob(path)) is not None:
             answer = self._client.ask("HEAD", f"blobs/{digest}", good=(200, 404))
             size = answer.headers.get("Content-Length", "")
             return (
-                Entry(path, int(size), 0.0) if answer.status == 200 and size.isdecimal() else None
+                StoredEntry(path, int(size), 0.0)
+                if answer.status == 200 and size.isdecimal()
+                else None
             )
         held = self._held(_tag(path))
         return None if held is None else self._facts(path, held)
@@ -119,7 +110,7 @@ class Registry:
             raise missing(self._place, path)
         layer = held.layer
         data = self._part(path, layer["digest"], layer["size"], 0, None)
-        if _digest(data) != layer["digest"]:
+        if digest_of(data) != layer["digest"]:
             raise self._failed(f"it gave other bytes for {layer['digest']}")
         return data[start:] if size is None else data[start : start + size]
 
@@ -142,20 +133,20 @@ class Registry:
         found = None if before is None else self.read(path)
         if found != seen:
             raise conflict(self._place, path)
-        self._upload_small(_EMPTY)
+        self._upload_small(EMPTY)
         self._upload_small(data)
         subject = self._put_payloads(path, names) if names else None
         kind = CHANNEL_TYPE if path.endswith(CHANNEL) else RELEASE_TYPE
-        layer = _descriptor(ENVELOPE, data, title=path.rpartition("/")[2])
-        manifest = _manifest(kind, [layer], subject)
+        layer = descriptor(ENVELOPE, data, title=path.rpartition("/")[2])
+        manifest = artifact(kind, [layer], subject)
         answer = self._put(tag, manifest)
         if subject is not None and "OCI-Subject" not in answer.headers:
             self._refer(subject, manifest, kind)
-        if before is not None and before.digest != _digest(manifest):
+        if before is not None and before.digest != digest_of(manifest):
             self._drop(before.digest, good=(202, 400, 403, 404, 405))
         return False
 
-    def names(self, prefix: str) -> Iterator[Entry]:
+    def names(self, prefix: str) -> Iterator[StoredEntry]:
         """Yield the releases or the channels; blobs cannot be listed."""
         if prefix not in (RELEASES, ""):
             return
@@ -201,18 +192,18 @@ class Registry:
         held = Held(answer.body, self._client.json(answer.body))
         try:
             if "manifests" not in held.content:
-                _check_layer(held.layer)
+                check_layer(held.layer)
         except (LookupError, TypeError, ValueError):
             raise self._failed(f"the tag {reference} is no artifact of fwsign") from None
         return held
 
-    def _facts(self, path: str, held: Held) -> Entry:
+    def _facts(self, path: str, held: Held) -> StoredEntry:
         try:
-            made = datetime.fromisoformat(held.content["annotations"][_CREATED])
+            made = datetime.fromisoformat(held.content["annotations"][CREATED])
             modified = made.replace(tzinfo=made.tzinfo or UTC).timestamp()
         except (LookupError, TypeError, ValueError):
             modified = time.time()  # of unknown age: nobody removes it as old
-        return Entry(path, held.layer["size"], modified)
+        return StoredEntry(path, held.layer["size"], modified)
 
     def _tags(self) -> Iterator[str]:
         place, count = "tags/list?n=1000", 0
@@ -227,15 +218,15 @@ class Registry:
                 yield str(tag)
             place = self._next(answer, place)
 
-    def _next(self, answer: Answer, place: str) -> str:
+    def _next(self, answer: RegistryAnswer, place: str) -> str:
         """Return the address of the next page; "" if there is none."""
         link = re.match(r'<([^>]+)>;\s*rel="?next', answer.headers.get("Link", ""))
         if link is None:
             return ""
         here = f"{self._client.base}/v2/{self._client.name}/{place}"
-        return urljoin(here, link[1])
+        return str(urljoin(here, link[1]))
 
-    def _put(self, reference: str, manifest: bytes, kind: str = MANIFEST) -> Answer:
+    def _put(self, reference: str, manifest: bytes, kind: str = MANIFEST) -> RegistryAnswer:
         return self._client.ask(
             "PUT",
             f"manifests/{reference}",
@@ -255,9 +246,9 @@ class Registry:
             for name, size in names
         ]
         tag = _payloads_tag(path)
-        manifest = _manifest(PAYLOADS_TYPE, layers, None, {_TITLE: tag})
+        manifest = artifact(PAYLOADS_TYPE, layers, None, {TITLE: tag})
         self._put(tag, manifest)
-        return _descriptor(MANIFEST, manifest)
+        return descriptor(MANIFEST, manifest)
 
     def _refer(self, subject: dict[str, Any], manifest: bytes, kind: str) -> None:
         """List a referrer under the fallback tag, for a registry that lists none itself."""
@@ -265,9 +256,9 @@ class Registry:
         before = self._held(tag)
         listed = before.content.get("manifests", []) if before is not None else []
         others = [one for one in listed if one.get("artifactType") != kind]
-        one = {**_descriptor(MANIFEST, manifest), "artifactType": kind}
+        one = {**descriptor(MANIFEST, manifest), "artifactType": kind}
         index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [*others, one]}
-        self._put(tag, _encode(index), INDEX)
+        self._put(tag, encode_json(index), INDEX)
 
     def _drop(self, digest: str, good: tuple[int, ...] = (202, 404)) -> None:
         try:
@@ -296,7 +287,7 @@ class Registry:
         return answer.body
 
     def _upload_small(self, data: bytes) -> None:
-        digest = _digest(data)
+        digest = digest_of(data)
         found = self._client.ask("HEAD", f"blobs/{digest}", good=(200, 404))
         if found.status == 404:
             upload_bytes(self._client, digest, data)
@@ -325,41 +316,3 @@ def _tag(path: str) -> str:
 
 def _payloads_tag(path: str) -> str:
     return _tag(path).removesuffix(".suit") + ".payloads"
-
-
-def _digest(data: bytes) -> str:
-    return f"sha256:{sha256(data).hexdigest()}"
-
-
-def _check_layer(layer: Any) -> None:
-    size, digest = layer["size"], layer["digest"]
-    if not isinstance(size, int) or size < 0 or not re.fullmatch("sha256:[0-9a-f]{64}", digest):
-        raise ValueError
-
-
-def _descriptor(kind: str, data: bytes, title: str | None = None) -> dict[str, Any]:
-    found: dict[str, Any] = {"mediaType": kind, "digest": _digest(data), "size": len(data)}
-    return found if title is None else {**found, "annotations": {_TITLE: title}}
-
-
-def _manifest(
-    kind: str,
-    layers: Sequence[dict[str, Any]],
-    subject: dict[str, Any] | None,
-    annotations: dict[str, str] | None = None,
-) -> bytes:
-    made = {_CREATED: datetime.now(UTC).isoformat(timespec="seconds")}
-    content = {
-        "schemaVersion": 2,
-        "mediaType": MANIFEST,
-        "artifactType": kind,
-        "config": _descriptor("application/vnd.oci.empty.v1+json", _EMPTY),
-        "layers": list(layers),
-        **({"subject": subject} if subject else {}),
-        "annotations": annotations or made,
-    }
-    return _encode(content)
-
-
-def _encode(content: object) -> bytes:
-    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()

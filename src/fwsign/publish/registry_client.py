@@ -32,7 +32,7 @@ _PAIRS = re.compile(r'([A-Za-z]+)="([^"]*)"')
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]", "::1")
 
 
-class Answer(NamedTuple):
+class RegistryAnswer(NamedTuple):
     """A registry's answer."""
 
     status: int
@@ -40,7 +40,7 @@ class Answer(NamedTuple):
     body: bytes
 
 
-class Client:
+class RegistryClient:
     """Requests to one repository of one registry. Threads may use it at once.
 
     Args:
@@ -68,7 +68,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         limit: int = LARGEST_READ,
-    ) -> Answer:
+    ) -> RegistryAnswer:
         """Send a request; log in if the registry wants that.
 
         Args:
@@ -103,7 +103,7 @@ class Client:
 
     def _send(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, limit: int
-    ) -> Answer:
+    ) -> RegistryAnswer:
         sent = {"User-Agent": "fwsign", **headers}
         if self._is_own(url) and (authorization := self._authorization()) is not None:
             sent["Authorization"] = authorization
@@ -127,7 +127,7 @@ class Client:
             raise self._failed(_plain(error)) from None
         if len(data) > limit:
             raise self._failed(f"an answer of more than {limit} bytes")
-        return Answer(answer.status, answer.headers, data)
+        return RegistryAnswer(answer.status, answer.headers, data)
 
     # --- logging in --------------------------------------------------------------------------
 
@@ -196,7 +196,7 @@ class Client:
             raise self._failed("an answer that is no JSON object")
         return found
 
-    def _refused(self, method: str, url: str, answer: Answer) -> Failed:
+    def _refused(self, method: str, url: str, answer: RegistryAnswer) -> Failed:
         words = f"{method} {urlsplit(url).path} has status {answer.status}"
         said = _said(answer.body)
         words = f"{words}: {said}" if said else words

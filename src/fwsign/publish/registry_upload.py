@@ -8,7 +8,7 @@ from urllib.parse import urljoin
 
 from fwsign.errors import Failed
 from fwsign.format.payload import CHUNK_SIZE
-from fwsign.publish.registry_client import Answer, Client
+from fwsign.publish.registry_client import RegistryAnswer, RegistryClient
 from fwsign.publish.store import Source
 
 PART: Final = 16 * 1024 * 1024
@@ -18,7 +18,7 @@ PAUSES: Final = (0.2, 1.0, 4.0)
 _OCTETS: Final = {"Content-Type": "application/octet-stream"}
 
 
-def upload(client: Client, digest: str, source: Source, size: int) -> None:
+def upload(client: RegistryClient, digest: str, source: Source, size: int) -> None:
     """Upload a blob.
 
     Args:
@@ -40,7 +40,7 @@ def upload(client: Client, digest: str, source: Source, size: int) -> None:
     _finish(client, place, digest, b"")
 
 
-def upload_bytes(client: Client, digest: str, data: bytes) -> None:
+def upload_bytes(client: RegistryClient, digest: str, data: bytes) -> None:
     """Upload a small blob, in one part.
 
     Raises:
@@ -57,11 +57,11 @@ def _take(source: Source, size: int) -> bytes:
     return bytes(data)
 
 
-def _begin(client: Client) -> str:
+def _begin(client: RegistryClient) -> str:
     return _location(client, client.ask("POST", "blobs/uploads/", good=(202,), body=b""))
 
 
-def _send_part(client: Client, place: str, data: bytes, offset: int) -> str:
+def _send_part(client: RegistryClient, place: str, data: bytes, offset: int) -> str:
     """Send a part, what is missing of it if it broke off; return where the next one goes."""
     sent = 0
     for pause in (*PAUSES, None):
@@ -85,19 +85,19 @@ def _send_part(client: Client, place: str, data: bytes, offset: int) -> str:
     raise AssertionError  # the last try returns or raises
 
 
-def _finish(client: Client, place: str, digest: str, data: bytes) -> None:
+def _finish(client: RegistryClient, place: str, digest: str, data: bytes) -> None:
     joint = "&" if "?" in place else "?"
     client.ask("PUT", f"{place}{joint}digest={digest}", good=(201,), headers=_OCTETS, body=data)
 
 
-def _location(client: Client, answer: Answer, otherwise: str = "") -> str:
+def _location(client: RegistryClient, answer: RegistryAnswer, otherwise: str = "") -> str:
     found = answer.headers.get("Location", "")
     if not found and not otherwise:
         raise Failed("io.place", f"the registry {client.base} names no place for an upload")
     return urljoin(f"{client.base}/v2/{client.name}/", found) if found else otherwise
 
 
-def _arrived(answer: Answer) -> int:
+def _arrived(answer: RegistryAnswer) -> int:
     """Return how many bytes of an upload a registry has; docker's says 0-0 for none."""
     match = re.fullmatch(r"(?:bytes=)?0-([0-9]+)", answer.headers.get("Range", ""))
     last = int(match[1]) if match else 0

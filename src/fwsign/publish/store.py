@@ -1,25 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stores: folders, buckets and registries behind one protocol, and the function that opens one.
+"""Stores: folders, buckets and registries behind one protocol.
 
 A store moves bytes and decides nothing. What it answers is not believed: `fwsign.publish.writing`
 reads back what it wrote.
 """
 
-import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from fwsign.errors import Failed
 
 LARGEST_READ: Final = 32 * 1024 * 1024
 """Bytes that are read at a time; no envelope is larger."""
-_BUCKETS: Final = ("s3", "gs", "az")
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
-PLACES: Final = "a folder, s3://BUCKET/..., gs://BUCKET/..., az://CONTAINER/... or oci://HOST/NAME"
 
 
-class Entry(NamedTuple):
+class StoredEntry(NamedTuple):
     """The facts about a path that a store holds.
 
     Args:
@@ -49,7 +44,7 @@ class Store(Protocol):
         """The place, as it was named."""
         ...
 
-    def entry(self, path: str) -> Entry | None:
+    def entry(self, path: str) -> StoredEntry | None:
         """Return the facts about a path; None if nothing is there."""
         ...
 
@@ -99,60 +94,13 @@ class Store(Protocol):
         """
         ...
 
-    def names(self, prefix: str) -> Iterator[Entry]:
+    def names(self, prefix: str) -> Iterator[StoredEntry]:
         """Yield what is there under a prefix, such as `sha256/`; "" is for channels."""
         ...
 
     def delete(self, path: str) -> None:
         """Remove a path; one that is not there is no error."""
         ...
-
-
-def open_store(place: str, auth: Path | None = None) -> Store:
-    """Open the store that a place names; nothing is fetched or written yet.
-
-    Args:
-        place: a folder, or an address: s3://, gs://, az:// or oci://.
-        auth: a file with the credentials for a registry.
-
-    Raises:
-        Failed: `io.place`: no such kind of place; `state.library`: a library is not there; `io.*`.
-    """
-    match = _SCHEME.fullmatch(place)
-    if match is None:
-        from fwsign.publish.folder import Folder  # a store is imported on use
-
-        return Folder(Path(place))
-    scheme = match[1].lower()
-    opened: Any
-    try:
-        if scheme in _BUCKETS:
-            from fwsign.publish.bucket import open_bucket as opened
-
-            store: Store = opened(place)
-            return store
-        if scheme == "oci":
-            from fwsign.publish.registry import open_registry
-
-            return open_registry(match[2], auth)
-    except ModuleNotFoundError as error:
-        library = str(error.name).partition(".")[0]
-        raise Failed(
-            "state.library",
-            f"places of {scheme}:// need the library {library}, which is not installed",
-            expected=library,
-            found="nothing",
-            hint="pip install 'fwsign[publish]'",
-        ) from error
-    if scheme == "file":
-        return open_store(match[2])
-    raise Failed(
-        "io.place",
-        f'nothing can be published to "{scheme}://"',
-        expected=PLACES,
-        found=f"{scheme}://",
-        hint=f"name {PLACES}",
-    )
 
 
 def conflict(place: str, path: str) -> Failed:

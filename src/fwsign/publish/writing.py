@@ -11,7 +11,7 @@ from fwsign.files import open_plain
 from fwsign.format.component import Component
 from fwsign.format.payload import Blocks
 from fwsign.publish.content import CheckedSource, hash_stored
-from fwsign.publish.store import Entry, Store
+from fwsign.publish.store import Store, StoredEntry
 
 PATIENCE: Final = (0.0, 0.3, 1.0, 3.0)
 """Seconds before each look: some stores show a write to readers only after a moment."""
@@ -20,7 +20,7 @@ Outcome: TypeAlias = Literal["written", "there", "repaired", "newer there"]
 """What became of a path; "repaired": something else was there under its name."""
 
 
-class Payload(NamedTuple):
+class GivenPayload(NamedTuple):
     """A payload that is to be published.
 
     Args:
@@ -57,7 +57,7 @@ def why_wrong(store: Store, path: str, component: Component, *, check: bool) -> 
 
 
 def write_payload(
-    store: Store, path: str, payload: Payload, advance: Callable[[int], object], *, check: bool
+    store: Store, path: str, payload: GivenPayload, advance: Callable[[int], object], *, check: bool
 ) -> Outcome:
     """Write a payload, unless it is there already.
 
@@ -139,7 +139,7 @@ def read_if_there(store: Store, path: str) -> bytes | None:
         raise
 
 
-def age(entry: Entry, now: float) -> float:
+def age(entry: StoredEntry, now: float) -> float:
     """Return how many seconds ago a path was written, by the store's clock and ours."""
     return max(now - entry.modified, 0.0)
 

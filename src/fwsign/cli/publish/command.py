@@ -2,6 +2,7 @@
 """`fwsign publish`: releases and channels to the place from which devices fetch them."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias
 
@@ -36,7 +37,7 @@ _ENVELOPES: TypeAlias = Annotated[
 ]
 
 
-class Place(NamedTuple):
+class PlaceOptions(NamedTuple):
     """Options: where to publish, and how to get in."""
 
     to: Annotated[
@@ -60,7 +61,7 @@ class Place(NamedTuple):
     ] = None
 
 
-class Garbage(NamedTuple):
+class GarbageOptions(NamedTuple):
     """Options: what to remove."""
 
     collect_garbage: Annotated[
@@ -93,7 +94,7 @@ class Garbage(NamedTuple):
 def publish(
     envelopes: _ENVELOPES = None,
     *,
-    place: Place,
+    place: PlaceOptions,
     channel: Annotated[
         list[Path] | None,
         typer.Option(
@@ -114,7 +115,7 @@ def publish(
         bool,
         typer.Option("--check", help="Fetch the payloads that are there, and hash them."),
     ] = False,
-    garbage: Garbage,
+    garbage: GarbageOptions,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, and write nothing.")
     ] = False,
@@ -134,9 +135,6 @@ def publish(
         ui.usage("--older without --collect-garbage")
     if not envelopes and not channel:
         ui.usage("nothing to publish", "name envelopes, or a channel with --channel FILE")
-    from fwsign.cli.publish import publishing  # after the line was understood
-    from fwsign.publish.store import open_store
-
     demands = Demands(
         anchor=anchor,
         crl=crl,
@@ -147,13 +145,29 @@ def publish(
         token=token,
         policy=policy,
     )
+    given = envelopes or (), channel or ()
+    store, done = _publish(place, demands, *given, check=check, dry_run=dry_run)
+    _show(store, done, dry_run=dry_run, as_json=as_json)
+
+
+def _publish(
+    place: PlaceOptions,
+    demands: Demands,
+    envelopes: Sequence[Path],
+    channels: Sequence[Path],
+    *,
+    check: bool,
+    dry_run: bool,
+) -> "tuple[Store, Published]":
+    """Verify everything, then publish it."""
+    from fwsign.cli.publish import publishing  # after the line was understood
+    from fwsign.publish.places import open_store
+
     trust = gather(demands, config.load())
     store = open_store(place.to, place.auth)
-    judge = publishing.Judge(trust, inputs.now())
-    releases = judge.releases(envelopes or ())
-    channels = judge.channels(channel or ())
-    done = publishing.run(store, releases, channels, judge, check=check, dry_run=dry_run)
-    _show(store, done, dry_run=dry_run, as_json=as_json)
+    judge = publishing.PublishJudge(trust, inputs.now())
+    found = judge.releases(envelopes), judge.channels(channels)
+    return store, publishing.run(store, *found, judge, check=check, dry_run=dry_run)
 
 
 def _show(store: "Store", done: "Published", *, dry_run: bool, as_json: bool) -> None:
@@ -173,8 +187,8 @@ def _show(store: "Store", done: "Published", *, dry_run: bool, as_json: bool) ->
 
 
 def _collect(
-    place: Place,
-    garbage: Garbage,
+    place: PlaceOptions,
+    garbage: GarbageOptions,
     envelopes: list[Path] | None,
     channel: list[Path] | None,
     *,
@@ -187,7 +201,7 @@ def _collect(
     from datetime import timedelta
 
     from fwsign.publish.garbage import Collector, total  # few runs collect
-    from fwsign.publish.store import open_store
+    from fwsign.publish.places import open_store
 
     span = timedelta(days=7) if garbage.older is None else inputs.parse_span(garbage.older)
     store = open_store(place.to, place.auth)

@@ -18,9 +18,10 @@ from fwsign.errors import FwsignError
 from fwsign.format.envelope import MAX_ENVELOPE_SIZE
 from fwsign.publish.content import PublishedChannel, open_channel
 from fwsign.publish.layout import channel_path, outside, payload_path
-from fwsign.publish.publishing import GivenRelease, Options, Published, Publisher
+from fwsign.publish.plan import GivenRelease, Publication, PublishOptions
+from fwsign.publish.publishing import Published, Publisher
 from fwsign.publish.store import Store
-from fwsign.publish.writing import Payload
+from fwsign.publish.writing import GivenPayload
 from fwsign.verify.channel import SeenChannel
 from fwsign.verify.verified import VerifiedRelease
 from fwsign.verify.verifier import Verifier
@@ -29,7 +30,7 @@ _LARGE: Final = 8 * 1024 * 1024
 """Bytes; less is done before a bar is seen."""
 
 
-class Judge:
+class PublishJudge:
     """Verifies envelopes and channels by the anchors and the policy of the command line.
 
     Args:
@@ -71,7 +72,7 @@ class Judge:
             if file is None:
                 raise AssertionError(component.name)  # receive has it, or raises
             path = payload_path(component)
-            payloads[path] = Payload(file, component, release.blocks(component))
+            payloads[path] = GivenPayload(file, component, release.blocks(component))
         return GivenRelease(parcel.data, release, payloads)
 
     def channels(self, files: Sequence[Path]) -> list[PublishedChannel]:
@@ -96,7 +97,7 @@ def run(
     store: Store,
     releases: Sequence[GivenRelease],
     channels: Sequence[PublishedChannel],
-    judge: Judge,
+    judge: PublishJudge,
     *,
     check: bool,
     dry_run: bool,
@@ -108,9 +109,9 @@ def run(
     """
     size = sum(payload.component.size for given in releases for payload in given.payloads.values())
     with _bar(size) as advance:
-        options = Options(judge.release, judge.channel, check, advance, ui.note)
-        publisher = Publisher(store, releases, channels, options)
-        return Published(publisher.plan()) if dry_run else publisher.run()
+        options = PublishOptions(judge.release, judge.channel, check, advance, ui.note)
+        plan = Publication(store, releases, channels, options)
+        return Published(plan.make()) if dry_run else Publisher(store, plan, options).run()
 
 
 @contextlib.contextmanager

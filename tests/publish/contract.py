@@ -9,7 +9,7 @@ from fwsign.publish.store import Store
 from publish_kit import Scene, missing_of
 from support import refused
 
-BIG = 20 * 1024 * 1024 + 17
+BIG = 9 * 1024 * 1024 + 17
 """Bytes of a payload that goes up in parts."""
 
 

@@ -106,6 +106,7 @@ HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "--force replaces it",
         ),
         "io.listen": ("--listen names another address and port",),
+        "io.place": ("is it reachable from here, and are its credentials in the environment?",),
         "io.write-lost": ("run it again; if that happens again, leave this store",),
         "io.release-missing": ("give its envelope, too; or make a channel without it",),
         "io.store": ("does the database run, with room on its disk? The same command again then",),

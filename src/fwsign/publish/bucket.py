@@ -69,8 +69,17 @@ def open_bucket(place: str) -> "Bucket":
 
 def _client_options() -> Any:
     """Return the settings of the HTTP client; without TLS it speaks to this machine alone."""
-    endpoints = [os.environ.get(one) for one in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")]
-    local = any(one is not None and _LOOPBACK.fullmatch(one) for one in endpoints)
+    local = False
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT"):
+        endpoint = os.environ.get(name, "")
+        local |= _LOOPBACK.fullmatch(endpoint) is not None
+        if endpoint.startswith("http:") and not local:
+            raise Failed(
+                "io.place",
+                f"{name} is {endpoint}, which is not https",
+                expected="an https address",
+                found=endpoint,
+            )
     return {
         "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
         "timeout": timedelta(seconds=REQUEST_SECONDS),
@@ -156,6 +165,11 @@ class Bucket:
             self._put(path, data, "create")
         except AlreadyExistsError:
             return False
+        except (
+            PreconditionError,
+            FileNotFoundError,
+        ) as error:  # no such bucket
+            raise self._failed("write", path, error) from None
         return True
 
     def replace(
@@ -181,10 +195,12 @@ class Bucket:
             try:
                 if not self._put(path, data, condition):
                     return False
-            except (PreconditionError, AlreadyExistsError, FileNotFoundError):
-                if guaranteed:
-                    raise conflict(self._place, path) from None
-                continue
+            except (PreconditionError, AlreadyExistsError, FileNotFoundError) as error:
+                if not guaranteed:
+                    continue
+                if version is None and isinstance(error, FileNotFoundError):
+                    raise self._failed("write", path, error) from None
+                raise conflict(self._place, path) from None
             return guaranteed
         raise AssertionError  # the last condition returns or raises
 

@@ -84,7 +84,7 @@ def hash_stored(store: Store, path: str, component: Component) -> None:
         Failed: `io.*`.
     """
     receiving = Receiving(component)
-    while receiving.offset < component.size:
+    while receiving.offset < component.carried.size:
         data = store.read(path, receiving.offset, READ_AT_ONCE)
         if not data:
             break

@@ -28,8 +28,8 @@ _LEFTOVER: Final = re.compile(r"(?:[a-z0-9]+/)?\.(?:[0-9a-f]{64}|[a-z0-9-]+\.cha
 
 def payload_path(component: Component) -> str:
     """Return the path of a component's payload."""
-    algorithm = DIGESTS[component.digest.algorithm]
-    return f"{algorithm.function}/{component.digest.value.hex()}"
+    digest = component.carried.digest  # of the ciphertext, if it is encrypted
+    return f"{DIGESTS[digest.algorithm].function}/{digest.value.hex()}"
 
 
 def release_path(manifest_digest: bytes) -> str:

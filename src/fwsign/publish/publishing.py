@@ -134,7 +134,7 @@ class Publisher:
         entry = self._store.entry(given.path)
         if data == seen and entry is not None and age(entry, time.time()) < FRESH:
             return
-        names = [(path, one.component.size) for path, one in given.payloads.items()]
+        names = [(path, one.component.carried.size) for path, one in given.payloads.items()]
         write_small(self._store, given.path, data, seen, names)
 
     def _write_channel(self, one: PublishedChannel) -> bool | None:

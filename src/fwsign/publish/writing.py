@@ -46,8 +46,8 @@ def why_wrong(store: Store, path: str, component: Component, *, check: bool) -> 
     entry = store.entry(path)
     if entry is None:
         return "nothing is there"
-    if entry.size != component.size:
-        return f"{entry.size} bytes are there, {component.size} are right"
+    if entry.size != component.carried.size:
+        return f"{entry.size} bytes are there, {component.carried.size} are right"
     if check:
         try:
             hash_stored(store, path, component)
@@ -77,15 +77,15 @@ def write_payload(
     entry, outcome = store.entry(path), "written"
     if entry is not None:
         if why_wrong(store, path, payload.component, check=check) is None:
-            advance(payload.component.size)
+            advance(payload.component.carried.size)
             return "there"
         store.delete(path)
         outcome = "repaired"
     with open_plain(payload.file, "files") as file:
         source = CheckedSource(file, payload.component, payload.blocks, advance)
-        written = store.put_absent(path, source, payload.component.size)
+        written = store.put_absent(path, source, payload.component.carried.size)
     if not written:
-        advance(payload.component.size)  # by another publisher meanwhile
+        advance(payload.component.carried.size)  # by another publisher meanwhile
     wrong = _patiently(lambda: why_wrong(store, path, payload.component, check=check))
     if wrong is not None:
         raise _lost(store, path, wrong)

@@ -107,7 +107,9 @@ def run(
     Raises:
         FwsignError: it is refused, or failed.
     """
-    size = sum(payload.component.size for given in releases for payload in given.payloads.values())
+    size = sum(
+        payload.component.carried.size for given in releases for payload in given.payloads.values()
+    )
     with _bar(size) as advance:
         options = PublishOptions(judge.release, judge.channel, check, advance, ui.note)
         plan = Publication(store, releases, channels, options)

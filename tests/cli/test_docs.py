@@ -36,6 +36,7 @@ COMMANDS = [
     "device reset",
     "install",
     "follow",
+    "publish",
     "trust",
     "trust make",
     "trust sign",

@@ -48,6 +48,7 @@ def test_help_lists_the_commands_in_whole_sentences() -> None:
         "device",
         "install",
         "follow",
+        "publish",
         "trust",
         "receipts",
         "report",

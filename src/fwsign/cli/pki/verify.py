@@ -29,6 +29,7 @@ _FOR_VENDORS = ("codesign", "channel", "encryption")
 _OTHERS = {
     "stale.certificate": "issue it anew: fwsign pki renew NAME",
     "untrusted.eku": "issue one for that: fwsign pki issue {kind} NAME",
+    "untrusted.key-usage": "issue one for that: fwsign pki issue {kind} NAME",
     "untrusted.vendor": "issue one with a name: fwsign pki issue {kind} NAME --host HOST",
 }
 """Hints where the certificate is for another purpose than signing code."""

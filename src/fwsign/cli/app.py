@@ -46,6 +46,7 @@ COMMANDS: Final = {
     "receipts": "fwsign.cli.receipts.command",
     "show": "fwsign.cli.show.command",
     "staple": "fwsign.cli.sign.staple",
+    "rewrap": "fwsign.cli.sign.rewrap",
     "pki": "fwsign.cli.pki.group",
     "log": "fwsign.cli.log.command",
     "key": "fwsign.cli.key.command",

@@ -23,17 +23,12 @@ from fwsign.format.envelope import decode_envelope, encode_envelope
 from fwsign.format.key_wrap import curve_of, key_id, unwrap, wrap
 from fwsign.format.kinds import file_identifier, flash_identifier
 from fwsign.format.payload import PayloadSink, Receiving, digest, receive
-from fwsign.format.suit import Manifest, decode_manifest, encode_manifest
+from fwsign.format.suit import decode_manifest, encode_manifest
 from fwsign.keys.agreement import FileAgreement
-from fwsign.signing.encrypting import EncryptedPayload, encrypt
+from fwsign.signing.encrypting import EncryptedPayload
 from fwsign.verify.verified import VerifiedRelease
+from secret_kit import BLOCK, GROUP, LARGE, OTHER, STEP, described, encrypted
 from support import PAYLOAD, Pki, make_manifest, make_pki, refused, sign_with, verify
-
-BLOCK = 4096
-STEP = BLOCK - TAG_SIZE
-LARGE = bytes(range(256)) * 64  # five blocks, the last one short
-GROUP = ec.generate_private_key(ec.SECP256R1())
-OTHER = ec.generate_private_key(ec.SECP384R1())
 
 
 @pytest.fixture(scope="module")
@@ -48,40 +43,12 @@ class Made(NamedTuple):
     ciphertexts: tuple[bytes, ...]
 
 
-def encrypted(
-    payload: bytes = LARGE,
-    keys: Sequence[Any] = (GROUP,),
-    *,
-    whole: int = BLOCK,
-    block_size: int = BLOCK,
-) -> tuple[EncryptedPayload, bytes]:
-    sink = io.BytesIO()
-    public = [key.public_key() for key in keys]
-    made = encrypt(io.BytesIO(payload), sink, public, whole=whole, block_size=block_size)
-    return made, sink.getvalue()
-
-
-def described(
-    payloads: Sequence[tuple[EncryptedPayload, bytes]],
-) -> tuple[Manifest, dict[str, bytes]]:
-    components, lists, integrated = [], [], {}
-    for index, (one, _) in enumerate(payloads):
-        name = f"part{index}.bin"
-        components.append(
-            Component(file_identifier(name), one.image, one.size, f"{name}.enc", one.encrypted)
-        )
-        integrated[keys_uri(index)] = one.wrapped
-        if one.blocks is not None:
-            data = encode_blocks(one.blocks)
-            lists.append(BlockList(index, Digest(-16, digest(-16, data)), len(data)))
-            integrated[lists[-1].uri] = data
-    return make_manifest(*components, block_lists=tuple(lists)), integrated
-
-
 def made(pki: Pki, *payloads: tuple[EncryptedPayload, bytes]) -> Made:
     payloads = payloads or (encrypted(),)
-    manifest, integrated = described(payloads)
-    envelope = sign_with(pki, manifest, integrated=integrated)
+    named = {f"part{index}.bin": one for index, (one, _) in enumerate(payloads)}
+    parts, lists, inside = described(named)
+    manifest = make_manifest(*parts, block_lists=lists)
+    envelope = sign_with(pki, manifest, integrated=inside)
     return Made(envelope, tuple(ciphertext for _, ciphertext in payloads))
 
 

@@ -3,7 +3,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
@@ -12,7 +12,7 @@ from fwsign.cli.command import Command, Group, examples, grouped
 from fwsign.cli.config import find_pki, load, pki_words
 from fwsign.cli.options import PKI
 from fwsign.cli.passphrases import CaPassphrases, Passphrases
-from fwsign.cli.pki import existing_keys
+from fwsign.cli.pki import existing_keys, issue_inputs
 from fwsign.cli.pki.extensions import AddressOptions, ExtensionOptions, read_extras
 from fwsign.cli.pki.issue_options import (
     NAME,
@@ -35,10 +35,6 @@ from fwsign.cli.pki.options import (
     warn_of_rsa2048,
 )
 from fwsign.cli.pki.peers import say_who_needs
-
-if TYPE_CHECKING:
-    from fwsign.pki.leaves import DeviceIdentity
-    from fwsign.pki.request import CertificateRequest
 
 _HELP = """
 
@@ -314,10 +310,10 @@ def _issue(
         directory,
         kind,
         name,
-        key=request.public_key if request else _key(name, options, asked_for),
+        key=request.public_key if request else issue_inputs.key(name, options, asked_for),
         domains=domains,
         addresses=addresses,
-        device=_device(request, identity) if identity else None,
+        device=issue_inputs.device(request, identity) if identity else None,
         more=more,
         lifetime=lifetime,
         compat=options.compat,
@@ -328,38 +324,3 @@ def _issue(
     ui.out(str(path))
     warn_of_rsa2048(path)
     return path
-
-
-def _device(
-    request: "CertificateRequest | None", identity: IdentityOptions
-) -> "DeviceIdentity | None":
-    """Return the identity that options give, or that a request asks for."""
-    from fwsign.pki.extras import check_oid
-    from fwsign.pki.leaves import DeviceIdentity
-
-    asked = request.device if request else None
-    serial_number, hw_type, hw_serial = identity
-    if serial_number is None:
-        serial_number = asked.serial_number if asked else None
-    if serial_number is None:
-        return None
-    hardware = asked.hardware if asked else None
-    if hw_type is not None:
-        try:
-            octets = bytes.fromhex(hw_serial) if hw_serial else serial_number.encode()
-        except ValueError:
-            ui.usage(f'--hw-serial "{hw_serial}" is not hexadecimal', "as in 00a1b2c3")
-        hardware = (check_oid(hw_type), octets)
-    return DeviceIdentity(serial_number, hardware)
-
-
-def _key(name: str, options: IssueOptions, asked_for: Passphrases) -> Any:
-    from fwsign.pki.entry_keys import NewKey
-
-    uri, protection = options.existing.from_key, options.protection
-    if uri is None:
-        what, none = f'the key "{name}"', protection.no_passphrase
-        secret = asked_for.new(protection.pass_, none=none, what=what)
-        return NewKey(options.alg or "", secret, protection.kdf or "")
-    source = asked_for.existing(protection.pass_, f"the key {uri}", uri=lambda: uri)
-    return existing_keys.opens(uri, source)

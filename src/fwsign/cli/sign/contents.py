@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fwsign.cli.sign.targets import TargetFile
-    from fwsign.signing.encrypting import Encryption
+    from fwsign.signing.encrypting import Encrypting
     from fwsign.signing.release import Release
 
 
@@ -43,7 +43,7 @@ class What(NamedTuple):
     use_before: int | None
     content: option.ContentOptions
     documents: Attached = Attached()
-    encryption: "Encryption | None" = None
+    encryption: "Encrypting | None" = None
 
 
 def placed(

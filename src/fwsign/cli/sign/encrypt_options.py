@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
 
     from fwsign.format.payload import PayloadSink
-    from fwsign.signing.encrypting import Encryption
+    from fwsign.signing.encrypting import Encrypting
     from fwsign.x509.anchor import Anchor
 
 ENCRYPT_TO: TypeAlias = Annotated[
@@ -196,13 +196,13 @@ class Ciphertexts:
         # After `keep` there is nothing left to do. Before it, no file gets its name.
         self._files.__exit__(_Given, _Given(), None)
 
-    def beside(self, envelope: Path) -> "Encryption | None":
+    def beside(self, envelope: Path) -> "Encrypting | None":
         """Return the encryption of a release, with its ciphertexts beside its envelope."""
         if not self._keys:
             return None
-        from fwsign.signing.encrypting import Encryption  # where something is encrypted
+        from fwsign.signing.encrypting import Encrypting  # where something is encrypted
 
-        return Encryption(self._keys, lambda name: self._place(envelope.parent / name))
+        return Encrypting(self._keys, lambda name: self._place(envelope.parent / name))
 
     def keep(self) -> None:
         """Give the files their names.

@@ -26,15 +26,15 @@ FLOORS: tuple[set[str], ...] = (
     {"flash", "pki.easyrsa"},
     {"gateway.config"},
     {"gateway.https"},
-    {"collect", "gateway.target"},
-    {"fleet", "gateway.run"},
-    {"gateway.trial"},
+    {"gateway.target", "mqtt"},
+    {"collect", "gateway.run"},
+    {"fleet", "gateway.report", "gateway.trial"},
     {"gateway"},
     {"gateway.follow"},
     {"cli"},
-    {"cli.log", "cli.show", "cli.verify"},
+    {"cli.fleet", "cli.log", "cli.show", "cli.verify"},
     {"cli.key", "cli.sign"},
-    {"cli.cosign", "cli.digest", "cli.flash", "cli.pki"},
+    {"cli.channel", "cli.cosign", "cli.digest", "cli.flash", "cli.pki"},
     {"cli.attach", "cli.device"},
     {"cli.receipts", "cli.trust"},
     {"__main__"},
@@ -55,13 +55,14 @@ PLACES = {
     "esptool": ("flash.esp.",),
     "esp_pylib": ("flash.esp.",),
     "usb": ("flash.pico.usb",),
+    "paho": ("mqtt.client",),
     "pkcs11": ("keys.pkcs11",),
     "psycopg": ("collect.store",),
     "starlette": ("collect.",),
     "uvicorn": ("collect.",),
 }
 """Where a library may be imported: the beginnings of modules' names."""
-NOT_YET = {"paho", "requests", "pydantic"}
+NOT_YET = {"requests", "pydantic"}
 CLOCKS = {"now", "utcnow", "today", "time", "time_ns", "monotonic"}
 IO_MODULES = {"os", "socket", "subprocess", "time", "random", "secrets", "urllib", "pathlib"}
 

@@ -28,7 +28,7 @@ from fwsign.keys.agreement import FileAgreement
 from fwsign.signing.encrypting import EncryptedPayload
 from fwsign.verify.verified import VerifiedRelease
 from secret_kit import BLOCK, GROUP, LARGE, OTHER, STEP, described, encrypted
-from support import PAYLOAD, Pki, make_manifest, make_pki, refused, sign_with, verify
+from support import PAYLOAD, Pki, component, make_manifest, make_pki, refused, sign_with, verify
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +163,22 @@ def test_ciphertext_is_never_taken_for_the_plaintext(pki: Pki) -> None:
     with refused("unsuitable.recipient", "no key was given"):
         release.resuming("part0.bin", io.BytesIO())
     assert sink.getvalue() == b""
+
+
+def test_what_was_decrypted_is_judged_by_its_own_digest(pki: Pki) -> None:
+    inside = {"#plain": PAYLOAD}
+    plain = sign_with(pki, make_manifest(component(uri="#plain")), integrated=inside)
+    sink = io.BytesIO()
+    verify(plain, [pki.root]).receive_decrypted("build.bin", None, sink)
+    assert sink.getvalue() == PAYLOAD
+    one, sink = made(pki), io.BytesIO()
+    release = verify(one.envelope, [pki.root])
+    release.receive_decrypted("part0.bin", io.BytesIO(LARGE), sink)
+    assert sink.getvalue() == LARGE
+    with refused("tampered.payload-digest", 'payload of "part0.bin"'):
+        release.receive_decrypted("part0.bin", io.BytesIO(LARGE[:-1] + b"?"))
+    with refused("io.payload-missing", "no source for the payload"):
+        release.receive_decrypted("part0.bin")
 
 
 def test_the_plaintext_instead_of_the_ciphertext_is_refused(pki: Pki) -> None:

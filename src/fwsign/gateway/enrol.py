@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fwsign.errors import Failed
 from fwsign.files import refuse_reachable, write_atomic
 from fwsign.gateway import hold
+from fwsign.gateway.channel_memory import status_of
 from fwsign.gateway.config.device import Device, load, parse_revocation, refuse_published
 from fwsign.gateway.follow_memory import waiting_offer
 from fwsign.gateway.run.log import Log
@@ -124,12 +125,13 @@ def warnings(device: Device, trust: TrustState) -> list[str]:
     return found
 
 
-def status(device: Device, *, check: bool = False) -> dict[str, Any]:
+def status(device: Device, *, check: bool = False, at: datetime | None = None) -> dict[str, Any]:
     """Return the facts about a device, the content of its memory, and whether it is in place.
 
     Args:
         device: the device.
         check: read all bytes of the installed files; else names and sizes are compared.
+        at: the clock's time, to tell what the channel says now; None leaves it out.
 
     Raises:
         Failed: `state.*`, `io.*`.
@@ -138,10 +140,13 @@ def status(device: Device, *, check: bool = False) -> dict[str, Any]:
         trust = trusted(device, state)
         policy, floor = state.policy(demands(device, state)[1], None)
         line = state.last_receipt()
-        names = (INSTALLED, INTENT, PREVIOUS)
-        installed, intent, previous = (release_record.read(state, name) for name in names)
+        installed, intent, previous = (
+            release_record.read(state, name) for name in (INSTALLED, INTENT, PREVIOUS)
+        )
         trial, failed = read_trial(state), read_failed(state)
-        waiting = _waiting(state, installed, floor.sequence if floor else 0)
+        number = floor.sequence if floor else 0
+        waiting = _waiting(state, installed, number)
+        waiting["channel"] = status_of(state, device, number, at) if at is not None else None
         receipts = state.receipt_count()
     begun = (intent, trial.release if trial else None)
     found = in_place.compare(device.target_dir, installed, begun, check=check)
@@ -150,20 +155,7 @@ def status(device: Device, *, check: bool = False) -> dict[str, Any]:
         "state": str(device.state),
         "target_dir": str(device.target_dir),
         "id": device.identity.name(),
-        "vendor": trust.vendor,
-        "product": trust.product,
-        "trust_list": trust.number,
-        "epoch": trust.epoch,
-        "trust_require": trust.threshold,
-        "anchors": [
-            {
-                "name": one.anchor.name,
-                "key": one.anchor.spki,
-                "vendors": list(one.anchor.vendors),
-                "roles": list(one.roles),
-            }
-            for one in trust.anchors
-        ],
+        **_listed(trust),
         "revocation": policy.revocation,
         "allow_stale_hours": int(policy.allow_stale.total_seconds()) // 3600,
         "require": policy.needed,
@@ -182,6 +174,26 @@ def status(device: Device, *, check: bool = False) -> dict[str, Any]:
         "receipts": receipts,
         "head": line_digest(line) if line else None,
         "warnings": warnings(device, trust),
+    }
+
+
+def _listed(trust: TrustState) -> dict[str, Any]:
+    """Return the facts about a list of anchors."""
+    return {
+        "vendor": trust.vendor,
+        "product": trust.product,
+        "trust_list": trust.number,
+        "epoch": trust.epoch,
+        "trust_require": trust.threshold,
+        "anchors": [
+            {
+                "name": one.anchor.name,
+                "key": one.anchor.spki,
+                "vendors": list(one.anchor.vendors),
+                "roles": list(one.roles),
+            }
+            for one in trust.anchors
+        ],
     }
 
 

@@ -26,6 +26,7 @@ from fwsign.gateway.config.follow_rules import (
     parse_follow,
 )
 from fwsign.gateway.config.identity import DeviceName, parse_identity
+from fwsign.gateway.config.report_rules import ReportRules, parse_report
 from fwsign.gateway.config.signer_rules import parse_signers
 from fwsign.gateway.config.trial_rules import TrialRules, parse_trial
 from fwsign.gateway.config.verbs import NO_VERBS, Verbs, parse_exec
@@ -72,6 +73,7 @@ class Device(NamedTuple):
         follow: the rules of `fwsign follow`.
         after_install: the command after an install; None if there is none.
         keep: how many versions are kept at rest, with the installed one.
+        report: where receipts go.
         decrypt: the keys for encrypted payloads.
     """
 
@@ -91,6 +93,7 @@ class Device(NamedTuple):
     follow: FollowRules = FollowRules()
     after_install: AfterInstall | None = None
     keep: int = KEEP
+    report: ReportRules = ReportRules()
     decrypt: tuple[DecryptKey, ...] = ()
 
 
@@ -177,6 +180,7 @@ def _device(path: Path, top: TomlTable) -> Device:
         follow=parse_follow(top.table("follow")),
         after_install=parse_after_install(top.table("after_install")),
         keep=top.number("keep", KEEP, MAX_KEEP),
+        report=parse_report(top.table("report")),
         decrypt=parse_decrypt(top),
     )
     top.end()

@@ -52,6 +52,7 @@ COMMANDS: Final = {
     "fleet": "fwsign.cli.fleet.command",
     "show": "fwsign.cli.show.command",
     "staple": "fwsign.cli.sign.staple",
+    "rewrap": "fwsign.cli.sign.rewrap",
     "pki": "fwsign.cli.pki.group",
     "log": "fwsign.cli.log.command",
     "key": "fwsign.cli.key.command",

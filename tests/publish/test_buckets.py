@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bucket_kit import KEYS, localbucket, make_bucket, moto, seaweedfs
+from bucket_kit import KEYS, SWIFT_KEYS, localbucket, make_bucket, moto, seaweedfs, swift
 from fwsign.publish.bucket import Bucket, open_bucket
 from fwsign.publish.places import open_store
-from publish.contract import BIG, Contract
+from publish.contract import BIG, Basics, Contract
 from publish_kit import Scene
 from support import refused, require_package
 
@@ -27,7 +27,7 @@ def served(
     server: Callable[[Path], AbstractContextManager[str]], factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     with server(factory.mktemp("server")) as address:
-        make_bucket(address, "updates")
+        make_bucket(address, "updates", SWIFT_KEYS if server is swift else KEYS)
         yield address
 
 
@@ -65,6 +65,21 @@ class TestMoto(Contract):
     @pytest.fixture
     def store(self, moto_address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bucket:
         return opened(moto_address, monkeypatch, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def unconditional(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    yield from served(swift, tmp_path_factory)
+
+
+class TestSwift(Basics):
+    guarded = False
+
+    @pytest.fixture
+    def store(self, unconditional: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bucket:
+        for name, value in SWIFT_KEYS.items():
+            monkeypatch.setitem(KEYS, name, value)
+        return opened(unconditional, monkeypatch, tmp_path)
 
 
 class TestLocalbucket(Contract):

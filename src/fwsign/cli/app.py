@@ -43,6 +43,7 @@ COMMANDS: Final = {
     "install": "fwsign.cli.device.install",
     "follow": "fwsign.cli.device.follow",
     "publish": "fwsign.cli.publish.command",
+    "channel": "fwsign.cli.channel.command",
     "trust": "fwsign.cli.trust.command",
     "receipts": "fwsign.cli.receipts.command",
     "report": "fwsign.cli.device.report",

@@ -42,6 +42,8 @@ COMMANDS: Final = {
     "device": "fwsign.cli.device.group",
     "install": "fwsign.cli.device.install",
     "follow": "fwsign.cli.device.follow",
+    "watch": "fwsign.cli.device.watch",
+    "hint": "fwsign.cli.device.hint",
     "trust": "fwsign.cli.trust.command",
     "receipts": "fwsign.cli.receipts.command",
     "show": "fwsign.cli.show.command",

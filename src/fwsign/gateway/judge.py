@@ -2,6 +2,7 @@
 """Judge a release by the memory: whether it may be installed here, now. Nothing is changed."""
 
 import contextlib
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from fwsign.gateway.target.sources import Sources
 from fwsign.gateway.trial.record import failed_of, read_failed, read_trial
 from fwsign.memory.floors import Floor
 from fwsign.memory.state import State
+from fwsign.verify.policy import DevicePolicy
 from fwsign.verify.verified import VerifiedRelease
 from fwsign.verify.verifier import Verifier
 
@@ -75,11 +77,7 @@ class Judge:
         anchors, base = demands_of(trust, self._device.policy)
         policy, floor = self._state.policy(base, None)
         release = Verifier(anchors, policy).verify(envelope, at=at)
-        waived = ("revocation",) if base.revocation == "off" else ()
-        if left := [name for name in release.unchecked if name not in waived]:
-            words = ", ".join(left)
-            message = f"not checked, and not waived in device.toml: {words}"
-            raise Failed("state.unchecked", message, expected="every check", found=words)
+        refuse_unchecked(base, release.unchecked)
         return release, floor
 
     def refuse_other_trust(self) -> None:
@@ -160,3 +158,16 @@ class Judge:
                 expected=f"the same release, or a sequence number above {intent.sequence}",
                 found=number,
             )
+
+
+def refuse_unchecked(policy: DevicePolicy, unchecked: Sequence[str]) -> None:
+    """Refuse what was not checked by all steps, unless device.toml waives the others.
+
+    Raises:
+        Failed: `state.unchecked`.
+    """
+    waived = ("revocation",) if policy.revocation == "off" else ()
+    if left := [name for name in unchecked if name not in waived]:
+        words = ", ".join(left)
+        message = f"not checked, and not waived in device.toml: {words}"
+        raise Failed("state.unchecked", message, expected="every check", found=words)

@@ -171,7 +171,9 @@ class Verifier:
         )
         return facts, demands
 
-    def teaching(self, envelope: bytes, *, at: datetime) -> tuple[Issued, ...]:
+    def teaching(
+        self, envelope: bytes, *, at: datetime, use: Use = "codeSigning"
+    ) -> tuple[Issued, ...]:
         """Return the CRLs that a refused envelope proves, for a device that remembers them.
 
         They are those of steps 3 to 5: verified for the path of a signer of this device's vendor to
@@ -180,6 +182,7 @@ class Verifier:
         Args:
             envelope: as for `verify`.
             at: as for `verify`.
+            use: what the signers' keys are for; "configSigning" for a channel.
 
         Returns:
             The certificates of these paths, with their issuers' CRLs; none without a vendor.
@@ -187,7 +190,7 @@ class Verifier:
         Raises:
             FwsignError: as `verify`, of the steps 1 to 5.
         """
-        signers = self._read(envelope, utc(at), "codeSigning").signers
+        signers = self._read(envelope, utc(at), use).signers
         vendor, policy = self._policy.vendor, self._policy
         mine = [one for one in signers if one.path and vendor in policy.vendors_of(one.path)]
         return tuple(issued for one in mine for issued in one.issued)

@@ -27,7 +27,7 @@ command = typer.Typer(rich_markup_mode=None, add_completion=False)
 @command.command(
     cls=Command,
     epilog=examples(
-        "fwsign follow https://updates.acme.example/x1/update.suit",
+        "fwsign follow https://updates.acme.example/x1/stable.channel",
         "fwsign follow --once",
         "fwsign follow /media/usb --check --json",
     ),
@@ -37,8 +37,8 @@ def follow(
         str | None,
         typer.Argument(
             metavar="[URL|DIR]",
-            help="An https address of an envelope, or a directory with *.suit files. Default: "
-            "the address in [follow] of device.toml.",
+            help="An https address or the path of a .channel, an https address of an envelope, or "
+            "a directory with *.suit files. Default: the address in [follow] of device.toml.",
         ),
     ] = None,
     *,
@@ -55,7 +55,8 @@ def follow(
 ) -> None:
     """Look at an address for releases, and install what policy allows.
 
-    The highest release that verifies counts. [follow] in device.toml says how often, in which
+    The highest release that verifies counts; of a channel, the highest whose rollout takes this
+    device in. [follow] in device.toml says how often, in which
     hours, and which classes are installed by themselves; fwsign device hold postpones all. A
     release that failed is tried again later and later. POSIX only.
     """
@@ -88,7 +89,8 @@ def followed(typed: str | None, device: "Device") -> str:
         return device.follow.address
     place = typed if is_url(typed) else str(Path(typed).absolute())
     if not is_place(place):
-        ui.usage(f'"{typed}" is not https', "name an https address of an envelope, or a directory")
+        hint = "name an https address of a channel or an envelope, or a directory"
+        ui.usage(f'"{typed}" is not https', hint)
     return place
 
 

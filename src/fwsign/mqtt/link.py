@@ -27,8 +27,8 @@ ANSWER_SECONDS: Final = 20.0
 """The longest time for the broker's answer to a message or a subscription."""
 MAX_PACKET: Final = 4096
 """Bytes of the largest packet: a hint with its topic is below 1,000."""
-FLOOD: Final = 64 * 1024
-"""Bytes in each `KEEPALIVE`: 60 hints, or 30,000 signs of life."""
+FLOOD: Final = 16 * 1024
+"""Bytes in each `KEEPALIVE`: 20 of the longest hints, or 8,000 signs of life."""
 MAX_WAITING: Final = 16
 """Messages that are taken in before the first is asked for."""
 FIRST_PAUSE: Final = 1
@@ -212,7 +212,13 @@ class Link:
                 found=words,
             ) from error
         left = max(end - time.monotonic(), 1)
-        if not self._until(lambda: self._connected is not None, left):
+        try:
+            answered = self._until(lambda: self._connected is not None, left)
+        except Failed:  # the end of a connection follows a refusal
+            if self._connected is None:
+                raise
+            answered = True
+        if not answered:
             raise self._lost("it does not answer to CONNECT")
         self._refuse(self._connected, "the connection")
 

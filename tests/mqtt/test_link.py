@@ -227,7 +227,11 @@ def test_a_broker_that_refuses_the_connection_is_quoted(site: Site, code: int, w
     [(0x87, "not authorized (135)"), (0x8F, "topic filter invalid (143)")],
 )
 def test_a_refused_subscription_is_quoted(site: Site, code: int, words: str) -> None:
-    with talking(site, lambda one: (welcome(one, code), silent(one))) as broker:
+    def speech(one: ssl.SSLSocket) -> None:
+        welcome(one, code)
+        silent(one)
+
+    with talking(site, speech) as broker:
         found = refusal(lambda: listen(site, broker), "io.mqtt-refused")
         said = f"the broker {broker.url} refuses to give messages of {TOPIC}: {words}"
         assert found.message == said

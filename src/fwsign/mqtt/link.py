@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 KEEPALIVE: Final = 60
 """Seconds of silence before a sign of life is asked for; after twice as many the link is lost."""
+VERDICT_SECONDS: Final = 0.3
+"""The longest wait for a broker's verdict on the own certificate."""
 CONNECT_SECONDS: Final = 20.0
 """The longest time to connect, with TLS and the broker's answer."""
 ANSWER_SECONDS: Final = 20.0
@@ -230,7 +232,28 @@ class Link:
         sock.heard = time.monotonic()
         sock.refill()
         self._sock = sock
+        self._hear_verdict(sock)
         return sock
+
+    def _hear_verdict(self, sock: "CountedSocket") -> None:
+        """Wait a moment for an alert about the own certificate.
+
+        In TLS 1.3 a client is done before the server has judged it. If it sends its first packet
+        meanwhile, a reset of the connection may overtake the alert, and the reason is lost. Most
+        servers send a session ticket when they are content, so there is something to read at once.
+        """
+        sock.setblocking(False)
+        with selectors.DefaultSelector() as selector:
+            selector.register(sock, selectors.EVENT_READ)
+            selector.select(VERDICT_SECONDS)
+        try:
+            ended = sock.recv(1) == b""
+        except OSError as error:
+            if sock.trouble is None:  # there is nothing to read yet
+                return
+            raise self._lost() from error
+        if ended:
+            raise self._lost()
 
     # --- the library's calls ----------------------------------------------------------------------
 

@@ -242,7 +242,7 @@ def test_each_use_refuses_the_leaves_of_the_others(use: Use) -> None:
         assert verdict(leaf_of(other), use) == "untrusted.eku"
 
 
-ALONE = ("configSigning", "timeStamping")
+ALONE: tuple[Use, ...] = ("configSigning", "timeStamping")
 
 
 def test_only_channels_and_time_stamps_need_their_usage_alone() -> None:

@@ -44,7 +44,7 @@ class Judge:
         goes = in_the_way(self._device, self._state, release, envelope, wanted)
         for one in wanted:
             with one.open(0) as source:
-                release.receive(one.component, source)
+                release.receive(one.component, source, keys=one.keys())
         release, _ = self.verify_after(envelope)
         notes = [f"for room, it would remove version {name}" for name in goes]
         return Installed("dry run", release, tuple(notes))

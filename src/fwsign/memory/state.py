@@ -338,11 +338,11 @@ class State:
         """
         return receipts.lines(self._file)
 
-    def receipt_count(self) -> int:
-        """Return the number of receipts; a record of pruned ones counts as one.
+    def numbered_receipts(self, after: int) -> Iterator[tuple[int, str]]:
+        """Return the lines after a number, with their numbers; raise as `receipt_lines`."""
+        return receipts.numbered(self._file, after)
 
-        Raises:
-            Failed: `state.busy`, `io.*`.
-        """
+    def receipt_count(self) -> int:
+        """Return the number of receipts, one for pruned ones; raise as `receipt_lines`."""
         with self._file.transaction("read"):
             return receipts.count(self._file)

@@ -18,6 +18,7 @@ from fwsign.errors import Code, Failed, Stale, Untrusted
 from fwsign.format import channel as channel_format
 from fwsign.format import suit
 from fwsign.format.blocks import decode_block_lists
+from fwsign.format.decryption import decode_encryptions
 from fwsign.format.envelope import Envelope, check_manifest_digest, decode_envelope
 from fwsign.format.identifiers import vendor_id
 from fwsign.format.opening import decode_blocks, decode_content
@@ -96,6 +97,7 @@ class Verifier:
         with step(7):
             manifest, text = decode_content(read.envelope)
             lists = decode_block_lists(manifest, read.envelope.integrated)
+            keys = decode_encryptions(manifest.components, read.envelope.integrated, lists)
         facts, demands = self._judge("release", read, manifest, text)
         return seal(
             facts,
@@ -103,6 +105,7 @@ class Verifier:
             demands=demands,
             integrated=read.envelope.integrated,
             block_lists=lists,
+            recipients=keys,
         )
 
     def verify_channel(

@@ -12,6 +12,7 @@ from fwsign.cli import answer, inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.device.command import CONFIG, device_signer, load_device
 from fwsign.cli.device.offers import show_polled
+from fwsign.cli.device.report import report_quietly, reporting
 from fwsign.cli.options import JSON, KEY_PASS
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ def follow(
     if check:
         show_polled(device, follows.check(request), as_json=as_json)
     elif once:
-        show_polled(device, follows.poll(request), as_json=as_json)
+        with reporting(device):
+            show_polled(device, follows.poll(request), as_json=as_json)
     else:
         _for_ever(request, address, config, as_json=as_json)
 
@@ -138,5 +140,6 @@ def poll_again(
         ui.complain(refusal["message"], refusal["hint"])
         if as_json:
             ui.print_json_line(refusal)
+    report_quietly(request.device)
     ui.flush()
     return request, fine

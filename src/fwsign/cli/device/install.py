@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fwsign install`: a release, from a file or over HTTPS, into this gateway."""
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -10,6 +11,7 @@ import typer
 from fwsign.cli import answer, inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.device.command import CONFIG, device_signer, load_device
+from fwsign.cli.device.report import reporting
 from fwsign.cli.options import JSON, KEY_PASS
 
 if TYPE_CHECKING:
@@ -124,7 +126,8 @@ def install(
         download_only=download_only,
         retry=retry,
     )
-    show(device, gateway.install(request, sources), as_json=as_json)
+    with contextlib.nullcontext() if dry_run else reporting(device):
+        show(device, gateway.install(request, sources), as_json=as_json)
 
 
 def show(device: "Device", done: "Installed", *, as_json: bool) -> None:

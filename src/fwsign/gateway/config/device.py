@@ -15,6 +15,7 @@ from typing import Final, NamedTuple, TypeAlias, TypeVar
 from fwsign import spans
 from fwsign.errors import Failed, FwsignError, Untrusted
 from fwsign.files import read_owned
+from fwsign.gateway.config.decrypt_rules import DecryptKey, parse_decrypt
 from fwsign.gateway.config.fetch_rules import FetchRules, read_rules
 from fwsign.gateway.config.follow_rules import (
     KEEP,
@@ -25,6 +26,7 @@ from fwsign.gateway.config.follow_rules import (
     parse_follow,
 )
 from fwsign.gateway.config.identity import DeviceName, parse_identity
+from fwsign.gateway.config.report_rules import ReportRules, parse_report
 from fwsign.gateway.config.signer_rules import parse_signers
 from fwsign.gateway.config.trial_rules import TrialRules, parse_trial
 from fwsign.gateway.config.verbs import NO_VERBS, Verbs, parse_exec
@@ -73,6 +75,8 @@ class Device(NamedTuple):
         after_install: the command after an install; None if there is none.
         keep: how many versions are kept at rest, with the installed one.
         watch: the rules of `fwsign watch`; None if there is no table for it.
+        report: where receipts go.
+        decrypt: the keys for encrypted payloads.
     """
 
     path: Path
@@ -92,6 +96,8 @@ class Device(NamedTuple):
     after_install: AfterInstall | None = None
     keep: int = KEEP
     watch: WatchRules | None = None
+    report: ReportRules = ReportRules()
+    decrypt: tuple[DecryptKey, ...] = ()
 
 
 def find(given: Path | None) -> Path:
@@ -178,6 +184,8 @@ def _device(path: Path, top: TomlTable) -> Device:
         after_install=parse_after_install(top.table("after_install")),
         keep=top.number("keep", KEEP, MAX_KEEP),
         watch=parse_watch(top.table("watch")),
+        report=parse_report(top.table("report")),
+        decrypt=parse_decrypt(top),
     )
     top.end()
     return device

@@ -66,6 +66,11 @@ def check_address(url: str, rules: FetchRules) -> SplitResult:
     return parts
 
 
+def is_known(url: str, rules: FetchRules) -> bool:
+    """Tell whether the gateway's own credentials may go to an address."""
+    return urlsplit(url).hostname in rules.allow_hosts
+
+
 def join(base: str, place: str) -> str:
     """Return the address of a place relative to a base; `check_address` refuses bad ones."""
     try:

@@ -153,7 +153,7 @@ class Sources(NamedTuple):
         if is_url(place):
             from fwsign.gateway.https.fetch import opened  # files need no network
 
-            with opened(place, self.rules, start, self.tell, component.size) as source:
+            with opened(place, self.rules, start, self.tell, component.carried.size) as source:
                 yield source
             return
         try:

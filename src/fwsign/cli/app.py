@@ -44,6 +44,7 @@ COMMANDS: Final = {
     "follow": "fwsign.cli.device.follow",
     "watch": "fwsign.cli.device.watch",
     "hint": "fwsign.cli.device.hint",
+    "channel": "fwsign.cli.channel.command",
     "trust": "fwsign.cli.trust.command",
     "receipts": "fwsign.cli.receipts.command",
     "report": "fwsign.cli.device.report",

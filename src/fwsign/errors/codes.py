@@ -262,7 +262,7 @@ CODES: Mapping[Code, str] = MappingProxyType(
         "unsuitable.permit": "a permit is not a release",
         "unsuitable.release": "a release is not a trust update, a channel or a permit",
         "unsuitable.channel-name": "a channel of another name",
-        "unsuitable.fast-forward": "a channel whose number is so high that no other could follow",
+        "unsuitable.fast-forward": "a channel whose number is ahead of the time",
         "unsuitable.rollout": "a channel that has no release for this device now",
         "unsuitable.trust-gap": "trust updates before this one were not applied",
         "unsuitable.epoch": "a trust update that lowers the epoch, or states floors without it",

@@ -128,7 +128,7 @@ class Verifier:
             channel_format.FORM, "configSigning", data, channel_format.decode_channel, at
         )
         with step(9):
-            check_followed(channel, name, seen)
+            check_followed(channel, name, max(facts.now, EARLIEST))
         return seal_channel(facts, channel)
 
     def _verify_statement(

@@ -38,6 +38,7 @@ COMMANDS = [
     "follow",
     "watch",
     "hint",
+    "publish",
     "trust",
     "trust make",
     "trust sign",

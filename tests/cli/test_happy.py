@@ -50,6 +50,7 @@ def test_help_lists_the_commands_in_whole_sentences() -> None:
         "follow",
         "watch",
         "hint",
+        "publish",
         "trust",
         "receipts",
         "show",

@@ -45,6 +45,7 @@ COMMANDS: Final = {
     "watch": "fwsign.cli.device.watch",
     "hint": "fwsign.cli.device.hint",
     "channel": "fwsign.cli.channel.command",
+    "publish": "fwsign.cli.publish.command",
     "trust": "fwsign.cli.trust.command",
     "receipts": "fwsign.cli.receipts.command",
     "report": "fwsign.cli.device.report",

@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fwsign.gateway.config.fetch_rules import FetchRules
 from fwsign.mqtt.address import Broker
-from fwsign.mqtt.link import Link, LinkTerms
+from fwsign.mqtt.link import Link
+from fwsign.mqtt.terms import LinkTerms
 from fwsign.pki.directory import Pki
 from pki_kit import DAY, issue, make, renew_lists, withdraw
 from support import require_package, require_program

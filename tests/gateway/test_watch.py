@@ -10,7 +10,8 @@ from fwsign.errors import Failed
 from fwsign.gateway.config.device import load
 from fwsign.gateway.config.watch_rules import WatchRules
 from fwsign.gateway.follow.watch import STEADY, HintPlace, Times, Watch, hint_place
-from fwsign.mqtt.link import LONGEST_PAUSE, Arrival, Link
+from fwsign.mqtt.link import Link
+from fwsign.mqtt.terms import LONGEST_PAUSE, Arrival
 from gateway.kit import make_gateway
 from mqtt_kit import TOPIC
 

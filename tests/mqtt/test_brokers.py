@@ -12,8 +12,9 @@ from fwsign.errors import Failed
 from fwsign.gateway.config.watch_rules import WatchRules
 from fwsign.gateway.follow.watch import HintPlace, Times, Watch
 from fwsign.mqtt.hint import Hint, encode_hint
-from fwsign.mqtt.link import Arrival, Link, LinkTerms
+from fwsign.mqtt.link import Link
 from fwsign.mqtt.receipts import MAX_BODY, Uplink, device_of, serve, topic_of
+from fwsign.mqtt.terms import Arrival, LinkTerms
 from mqtt_kit import TOPIC, Running, Site, free_port, make_site, mosquitto, relay, second
 from support import require_package
 

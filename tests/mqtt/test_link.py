@@ -12,7 +12,8 @@ import fwsign.mqtt.link as links
 from fwsign.errors import Failed
 from fwsign.gateway.https import server_dates
 from fwsign.mqtt.address import Broker
-from fwsign.mqtt.link import Arrival, Link, LinkTerms, pause
+from fwsign.mqtt.link import Link
+from fwsign.mqtt.terms import Arrival, LinkTerms, need_library, pause
 from mqtt_kit import (
     CONNACK,
     TOPIC,
@@ -367,7 +368,7 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     import fwsign.mqtt
 
     monkeypatch.delattr(fwsign.mqtt, "client", raising=False)
-    found = refusal(links.need_library, "state.library")
+    found = refusal(need_library, "state.library")
     said = "MQTT needs the library paho-mqtt 2.1 or newer, which is not installed"
     assert found.message == said
     assert found.hint == "pip install 'fwsign[mqtt]'"

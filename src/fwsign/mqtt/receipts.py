@@ -16,7 +16,8 @@ from urllib.parse import quote, unquote
 from fwsign.errors import Failed
 from fwsign.gateway.config.fetch_rules import FetchRules
 from fwsign.mqtt.address import Broker
-from fwsign.mqtt.link import Link, LinkTerms, pause
+from fwsign.mqtt.link import Link
+from fwsign.mqtt.terms import LinkTerms, pause
 
 MAX_BODY: Final = 100 * 1024
 """Bytes of one message with receipts; some brokers take 128 KiB."""

@@ -48,7 +48,7 @@ def watch(
     certificate is that of [watch], or of [fetch]. POSIX only.
     """
     from fwsign.gateway.follow.known import FollowRequest  # after the line was understood
-    from fwsign.mqtt.link import need_library
+    from fwsign.mqtt.terms import need_library
 
     need_library()
     device = load_device(config)

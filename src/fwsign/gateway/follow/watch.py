@@ -20,7 +20,8 @@ from fwsign.gateway.offer import backing_off
 from fwsign.gateway.run.session import fetch_rules, opened
 from fwsign.mqtt.address import parse_broker
 from fwsign.mqtt.hint import read_hint, topic_of
-from fwsign.mqtt.link import Arrival, Link, LinkTerms, pause
+from fwsign.mqtt.link import Link
+from fwsign.mqtt.terms import Arrival, LinkTerms, pause
 
 STEADY: Final = 60.0
 """Seconds that a connection has to last before the pauses between tries begin anew."""

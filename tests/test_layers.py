@@ -18,7 +18,7 @@ FLOORS: tuple[set[str], ...] = (
     {"documents", "images", "x509"},
     {"names", "verify"},
     {"keys", "reading", "spans", "trust"},
-    {"native", "pki.paths", "pki.view", "signing"},
+    {"native", "pki.paths", "pki.view", "rollout", "signing"},
     {"device_data", "publish", "receipts"},
     {"flash.boards", "memory", "pki"},
     {"est", "flash.esp", "flash.pico", "flash.smp", "pki.report"},
@@ -35,7 +35,7 @@ FLOORS: tuple[set[str], ...] = (
     {"cli.fleet", "cli.log", "cli.show", "cli.verify"},
     {"cli.key", "cli.sign"},
     {"cli.channel", "cli.cosign", "cli.digest", "cli.flash", "cli.pki", "cli.publish"},
-    {"cli.attach", "cli.device"},
+    {"cli.attach", "cli.device", "cli.rollout"},
     {"cli.receipts", "cli.trust"},
     {"__main__"},
 )

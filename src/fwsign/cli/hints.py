@@ -162,6 +162,11 @@ HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         ),
         "untrusted.native-key": ("fwsign show FILE lists the keys that signed it for the chip",),
         "unsuitable.security-version": ("is it the right build?",),
+        "unsuitable.recipient": (
+            "--decrypt KEY is the key of such a group; fwsign show FILE lists the groups",
+            "device: [[decrypt]] in device.toml names the keys; fwsign show FILE lists the groups",
+        ),
+        "tampered.content-key": (_AGAIN,),
         "untrusted.receipt": ("--key names what signed, --anchor its root",),
         "state.lost": (
             "--config FILE names a gateway's; the one of boards is made by the first fwsign flash",

@@ -5,6 +5,7 @@ import os
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,10 +19,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fwsign.gateway.config.fetch_rules import FetchRules
 from fwsign.mqtt.address import Broker
-from fwsign.mqtt.link import Link, LinkTerms
+from fwsign.mqtt.link import Link
+from fwsign.mqtt.terms import LinkTerms
 from fwsign.pki.directory import Pki
 from pki_kit import DAY, issue, make, renew_lists, withdraw
-from support import require_program
+from support import require_package, require_program
 
 ACL = """\
 user publisher
@@ -60,6 +62,7 @@ class Running(NamedTuple):
     site: Site
     port: int
     process: "subprocess.Popen[bytes]"
+    program: str = "mosquitto"
 
     @property
     def broker(self) -> Broker:
@@ -140,6 +143,22 @@ def mosquitto(site: Site, port: int | None = None, *lines: str) -> Iterator[Runn
     try:
         wait_for(port, process)
         yield Running(site, port, process)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@contextmanager
+def second(site: Site) -> Iterator[Running]:
+    """Run a broker that others wrote in Python, with the same rules."""
+    require_package("moat.lib.mqtt")
+    port, program = free_port(), Path(__file__).with_name("mqtt_broker.py")
+    command = [sys.executable, str(program), str(site.place), str(port)]
+    with (site.place / "log").open("ab") as log:
+        process = subprocess.Popen(command, stderr=log)
+    try:
+        wait_for(port, process)
+        yield Running(site, port, process, "moat")
     finally:
         process.terminate()
         process.wait(20)

@@ -1,27 +1,18 @@
-"""The programs in examples/, run as users run them, with a real server and broker."""
+"""The programs in examples/, run as users run them, with a real server."""
 
 import contextlib
 import json
-import os
-import queue
-import socket
-import ssl
 import subprocess
 import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import NamedTuple
 
-import paho.mqtt.client as mqtt
 import pytest
-from paho.mqtt.enums import CallbackAPIVersion
-
-from support import require_program
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PAYLOAD = b"application 1\n" * 20_000
@@ -189,108 +180,3 @@ def test_the_proxy_gives_nothing_that_no_release_names(place: Path, proxy: str) 
     assert get(f"{proxy}/update.suit")[0] == 200
     for name in ("other.bin", "../app.tar", "pki/private/ca.key", ""):
         assert refusal(f"{proxy}/{name}") == "io.payload-missing"
-
-
-# --- the updater ----------------------------------------------------------------------------------
-
-
-class Broker(NamedTuple):
-    """A running mosquitto, and the files of its clients."""
-
-    place: Path
-    port: int
-
-    def client(self, name: str) -> mqtt.Client:
-        """Return a connected client with a certificate."""
-        client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
-        context = ssl.create_default_context(cafile=str(self.place / "pki/ca.crt"))
-        context.load_cert_chain(self.place / f"{name}.pem", self.place / f"pki/private/{name}.key")
-        client.tls_set_context(context)
-        client.connect("localhost", self.port)
-        return client
-
-
-def free_port() -> int:
-    """Return a port that nobody has now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-@pytest.fixture
-def broker(place: Path) -> Iterator[Broker]:
-    """A mosquitto that asks for certificates of our PKI."""
-    program = require_program("mosquitto")
-    more = ("--pki", "pki", "--no-passphrase")
-    fwsign(place, "pki", "issue", "server", "broker", "--host", "localhost", *more)
-    for name in ("gateway-7", "publisher"):
-        fwsign(place, "pki", "issue", "client", name, *more)
-    for name in ("broker", "gateway-7", "publisher"):
-        parts = (f"pki/issued/{name}.crt", "pki/issued/issuing-tls.crt")
-        (place / f"{name}.pem").write_bytes(b"".join((place / one).read_bytes() for one in parts))
-    port = free_port()
-    lines = [
-        f"listener {port} 127.0.0.1",
-        *(["user root"] if os.geteuid() == 0 else []),
-        f"cafile {place}/pki/ca.crt",
-        f"certfile {place}/broker.pem",
-        f"keyfile {place}/pki/private/broker.key",
-        f"crlfile {place}/pki/crl/bundle.pem",
-        "require_certificate true",
-        "use_identity_as_username true",
-    ]
-    (place / "broker.conf").write_text("\n".join(lines) + "\n")
-    with running(place, program, "-v", "-c", "broker.conf") as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "Opening ipv4 listen socket" in line or "running" in line:
-                break
-        threading.Thread(target=process.stderr.read, daemon=True).start()
-        yield Broker(place, port)
-
-
-def answers(client: mqtt.Client) -> "queue.Queue[dict[str, str | int]]":
-    """Return the results that the updater publishes."""
-    found: queue.Queue[dict[str, str | int]] = queue.Queue()
-    subscribed = threading.Event()
-    client.on_message = lambda _, __, message: found.put(json.loads(message.payload))
-    client.on_subscribe = lambda *_: subscribed.set()
-    client.loop_start()
-    client.subscribe("updates/x1/result/+", qos=1)
-    assert subscribed.wait(30)
-    return found
-
-
-@pytest.mark.external
-def test_the_updater_installs_after_a_hint(broker: Broker) -> None:
-    place = broker.place
-    enrol(place)
-    client = broker.client("publisher")
-    found = answers(client)
-    with running(place, *updater(broker)) as process:
-        assert process.stderr is not None
-        threading.Thread(target=process.stderr.read, daemon=True).start()
-        assert found.get(timeout=30) == {"result": "installed", "sequence": 1}
-        assert (place / "target/current/app.tar").read_bytes() == PAYLOAD
-        sign(place, b"application 2\n", 2)
-        client.publish("updates/x1", b"\xff" * 100_000, qos=1)  # its content does not matter
-        assert found.get(timeout=30) == {"result": "installed", "sequence": 2}
-        assert (place / "target/current/app.tar").read_bytes() == b"application 2\n"
-        sign(place, PAYLOAD, 1)  # genuine, but older
-        client.publish("updates/x1", b"", qos=1)
-        assert found.get(timeout=30)["code"] == "unsuitable.rollback"
-        assert (place / "target/current/app.tar").read_bytes() == b"application 2\n"
-    client.loop_stop()
-    client.disconnect()
-
-
-def updater(broker: Broker) -> Sequence[str]:
-    """Return the updater's command line."""
-    return (
-        sys.executable,
-        str(EXAMPLES / "mqtt_updater.py"),
-        "web/update.suit",
-        *("--config", "device.toml", "--broker", f"localhost:{broker.port}"),
-        *("--topic", "updates/x1", "--client-id", "gateway-7", "--ca", "pki/ca.crt"),
-        *("--cert", "gateway-7.pem", "--key", "pki/private/gateway-7.key"),
-    )

@@ -36,6 +36,8 @@ COMMANDS = [
     "device reset",
     "install",
     "follow",
+    "watch",
+    "hint",
     "publish",
     "channel",
     "channel make",

@@ -37,6 +37,7 @@ class Reader:
         self.place = home
         self.broker: subprocess.Popen[bytes] | None = None
         self.commands = 0
+        self.port = 8883
 
     def write(self, name: str, content: str) -> None:
         """Write a file as the page shows it."""
@@ -102,7 +103,7 @@ class Reader:
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline and self.broker.poll() is None:
             with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", 8883)) == 0:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
             time.sleep(0.02)
         pytest.fail(f"{command} does not listen, exit status {self.broker.poll()}")

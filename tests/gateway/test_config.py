@@ -23,6 +23,7 @@ from fwsign.gateway.config.device import (
 )
 from fwsign.gateway.config.fetch_rules import FetchRules
 from fwsign.gateway.config.trial_rules import TrialRules
+from fwsign.gateway.config.watch_rules import WatchRules
 from fwsign.gateway.run.session import demands
 from fwsign.memory.state import State
 from fwsign.verify.example_keys import EXAMPLE_SPKI
@@ -263,6 +264,7 @@ def test_the_example_in_the_docs_is_read(tmp_path: Path) -> None:
     assert len(found.follow.crls) == 2
     assert found.trial is not None
     assert found.trial == TrialRules(found.trial.health, user="app")  # all else as by default
+    assert found.watch == WatchRules("mqtts://broker.acme.example")  # all else as by default
     assert found.after_install is not None
     assert found.after_install.user == "app"
     usual = FetchRules()

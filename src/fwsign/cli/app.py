@@ -42,6 +42,8 @@ COMMANDS: Final = {
     "device": "fwsign.cli.device.group",
     "install": "fwsign.cli.device.install",
     "follow": "fwsign.cli.device.follow",
+    "watch": "fwsign.cli.device.watch",
+    "hint": "fwsign.cli.device.hint",
     "channel": "fwsign.cli.channel.command",
     "rollout": "fwsign.cli.rollout.command",
     "publish": "fwsign.cli.publish.command",

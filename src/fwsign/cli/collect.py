@@ -224,7 +224,7 @@ def _intake(
     from fwsign.collect.broker import BrokerIntake, BrokerPlace
     from fwsign.gateway.config.fetch_rules import FetchRules
     from fwsign.mqtt.address import parse_broker
-    from fwsign.mqtt.link import need_library
+    from fwsign.mqtt.terms import need_library
 
     if (given.mqtt_cert is None) != (given.mqtt_key is None):
         ui.usage("--mqtt-cert and --mqtt-key go together")

@@ -198,7 +198,16 @@ HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "state.nothing": ("name a release: fwsign install ENVELOPE",),
         "io.hook": ("mend the command that device.toml names, then: fwsign install --resume",),
         "io.fetch-connect": (
+            "is it reachable from here? --ca says whom to trust as a server",
             "is the server reachable from here? fetch.ca in device.toml says whom to trust as one",
+        ),
+        "io.mqtt-refused": (
+            "does the broker know the CA of --cert, and may this client write to the topic?",
+            "does the broker know the CA of this client, and may it read the topic?",
+        ),
+        "io.mqtt-lost": (
+            "is it a broker of MQTT 5, and does it accept the certificate of --cert?",
+            "is it a broker of MQTT 5, and does it accept this client's certificate?",
         ),
         "io.fetch-cut": (_CUT,),
         "io.fetch-slow": (_CUT,),

@@ -7,100 +7,28 @@ import time
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from fwsign.errors import Failed
 from fwsign.gateway.config.fetch_rules import FetchRules
 from fwsign.gateway.https.answer import Cut
 from fwsign.gateway.https.connection import Connector
-from fwsign.gateway.https.credentials import OF_FETCH, ClientKey
 from fwsign.mqtt.address import Broker
+from fwsign.mqtt.terms import Arrival, LinkTerms, need_library
 
 if TYPE_CHECKING:
     from fwsign.mqtt.client import CountedSocket
 
-KEEPALIVE: Final = 60
-"""Seconds of silence before a sign of life is asked for; after twice as many the link is lost."""
+VERDICT_SECONDS: Final = 0.3
+"""The longest wait for a broker's verdict on the own certificate."""
 CONNECT_SECONDS: Final = 20.0
 """The longest time to connect, with TLS and the broker's answer."""
 ANSWER_SECONDS: Final = 20.0
 """The longest time for the broker's answer to a message or a subscription."""
-MAX_PACKET: Final = 4096
-"""Bytes of the largest packet: a hint with its topic is below 1,000."""
-FLOOD: Final = 64 * 1024
-"""Bytes in each `KEEPALIVE`: 60 hints, or 30,000 signs of life."""
 MAX_WAITING: Final = 16
 """Messages that are taken in before the first is asked for."""
-FIRST_PAUSE: Final = 1
-"""Seconds before the second try to connect; twice as many before each further one."""
-LONGEST_PAUSE: Final = 300
-
 _FAILURE: Final = 128
 """MQTT 5 s.2.4: reason codes from here on are failures."""
-
-
-class Arrival(NamedTuple):
-    """A message that came.
-
-    Args:
-        topic: its topic.
-        payload: its bytes, as the broker sent them.
-        mark: its correlation data; empty if there is none.
-    """
-
-    topic: str
-    payload: bytes
-    mark: bytes = b""
-
-
-class LinkTerms(NamedTuple):
-    """The terms of a link.
-
-    Args:
-        keepalive: seconds of silence before a sign of life is asked for.
-        max_packet: bytes of the largest packet.
-        flood: bytes that are accepted in each `keepalive`.
-        fed: whether each message begins the count of `flood` anew: a collector has many senders.
-        name: the client identifier; empty for one that the broker makes.
-        client: the names of the client's files in errors.
-    """
-
-    keepalive: int = KEEPALIVE
-    max_packet: int = MAX_PACKET
-    flood: int = FLOOD
-    fed: bool = False
-    name: str = ""
-    client: ClientKey = OF_FETCH
-
-
-def need_library() -> None:
-    """Refuse to begin if the library for MQTT is not there.
-
-    Raises:
-        Failed: `state.library`.
-    """
-    try:
-        from fwsign.mqtt import client  # in an extra
-    except ImportError as error:  # Debian 12's has another interface
-        raise Failed(
-            "state.library",
-            "MQTT needs the library paho-mqtt 2.1 or newer, which is not installed",
-            expected="paho-mqtt 2.1 or newer",
-            found=str(error),
-            hint="pip install 'fwsign[mqtt]'",
-        ) from error
-    del client
-
-
-def pause(failures: int, share: float) -> float:
-    """Return the seconds before the next try to connect: up to twice as many after each failure.
-
-    Args:
-        failures: consecutive failures, at least 1.
-        share: a random number from 0 to 1: many gateways must not come back at once.
-    """
-    most = min(FIRST_PAUSE << min(failures, 32), LONGEST_PAUSE)
-    return most * (1 + share) / 2
 
 
 class Link:
@@ -212,7 +140,13 @@ class Link:
                 found=words,
             ) from error
         left = max(end - time.monotonic(), 1)
-        if not self._until(lambda: self._connected is not None, left):
+        try:
+            answered = self._until(lambda: self._connected is not None, left)
+        except Failed:  # the end of a connection follows a refusal
+            if self._connected is None:
+                raise
+            answered = True
+        if not answered:
             raise self._lost("it does not answer to CONNECT")
         self._refuse(self._connected, "the connection")
 
@@ -224,7 +158,28 @@ class Link:
         sock.heard = time.monotonic()
         sock.refill()
         self._sock = sock
+        self._hear_verdict(sock)
         return sock
+
+    def _hear_verdict(self, sock: "CountedSocket") -> None:
+        """Wait a moment for an alert about the own certificate.
+
+        In TLS 1.3 a client is done before the server has judged it. If it sends its first packet
+        meanwhile, a reset of the connection may overtake the alert, and the reason is lost. Most
+        servers send a session ticket when they are content, so there is something to read at once.
+        """
+        sock.setblocking(False)
+        with selectors.DefaultSelector() as selector:
+            selector.register(sock, selectors.EVENT_READ)
+            selector.select(VERDICT_SECONDS)
+        try:
+            ended = sock.recv(1) == b""
+        except OSError as error:
+            if sock.trouble is None:  # there is nothing to read yet
+                return
+            raise self._lost() from error
+        if ended:
+            raise self._lost()
 
     # --- the library's calls ----------------------------------------------------------------------
 

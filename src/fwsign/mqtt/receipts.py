@@ -16,7 +16,8 @@ from urllib.parse import quote, unquote
 from fwsign.errors import Failed
 from fwsign.gateway.config.fetch_rules import FetchRules
 from fwsign.mqtt.address import Broker
-from fwsign.mqtt.link import Link, LinkTerms, pause
+from fwsign.mqtt.link import Link
+from fwsign.mqtt.terms import LinkTerms, pause
 
 MAX_BODY: Final = 100 * 1024
 """Bytes of one message with receipts; some brokers take 128 KiB."""
@@ -71,7 +72,7 @@ class Uplink:
         self._link.close()
 
     def send(self, body: bytes, seconds: float = ACK_SECONDS) -> bytes:
-        """Send lines, and return the collector's answer to them.
+        """Send lines, and return the collector's answer to them; its content says up to where.
 
         Args:
             body: at most `MAX_BODY` bytes.
@@ -87,7 +88,8 @@ class Uplink:
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             found = self._link.wait(left)
-            if found is not None and found.mark == mark and len(found.payload) <= MAX_ANSWER:
+            ours = found is not None and found.mark in (mark, b"")  # some brokers drop it
+            if found is not None and ours and len(found.payload) <= MAX_ANSWER:
                 return found.payload
         raise Failed(
             "io.mqtt-lost",

@@ -67,7 +67,7 @@ def follow(
     if once and check:
         ui.usage("--once and --check exclude each other", "--check alone looks once")
     device = load_device(config)
-    place = _address(address, device)
+    place = followed(address, device)
     signer = None if check else device_signer(device.device_key, pass_)
     request = FollowRequest(device, place, inputs.now, signer, tell=ui.note)
     if check:
@@ -79,7 +79,8 @@ def follow(
         _for_ever(request, address, config, as_json=as_json)
 
 
-def _address(typed: str | None, device: "Device") -> str:
+def followed(typed: str | None, device: "Device") -> str:
+    """Return the address to follow: the one that was typed, or that of device.toml."""
     from fwsign.format.component import is_url
     from fwsign.gateway.config.follow_rules import is_place
 
@@ -99,26 +100,46 @@ def _for_ever(
     request: "FollowRequest", typed: str | None, config: Path | None, as_json: bool
 ) -> None:
     """Poll until a signal ends this; failures make the pauses longer."""
-    from fwsign.errors import FwsignError
     from fwsign.gateway.follow.known import pause
-    from fwsign.gateway.follow.polling import poll
 
     failures = 0
     ui.Console.json_told = as_json  # one object for each poll, and none for the end
     # A site whose power comes back must not come to its server all at once.
     time.sleep(random.random() * FIRST)  # noqa: S311 - no secret
     while True:
-        try:
-            device = load_device(config)  # device.toml may have changed meanwhile
-            request = request._replace(device=device, address=_address(typed, device))
-            show_polled(device, poll(request), as_json=as_json, line=True)
-            failures = 0
-        except FwsignError as error:
-            failures += 1
-            refusal = answer.refusal(error)
-            ui.complain(refusal["message"], refusal["hint"])
-            if as_json:
-                ui.print_json_line(refusal)
-        report_quietly(request.device)
-        ui.flush()
+        request, fine = poll_again(request, typed, config, as_json=as_json)
+        failures = 0 if fine else failures + 1
         time.sleep(pause(request, failures, random.random()))  # noqa: S311 - no secret
+
+
+def poll_again(
+    request: "FollowRequest", typed: str | None, config: Path | None, *, as_json: bool
+) -> tuple["FollowRequest", bool]:
+    """Poll once of many times, and print the result.
+
+    Args:
+        request: the poll before.
+        typed: the address, as typed.
+        config: device.toml, as typed; it may have changed meanwhile.
+        as_json: print one JSON object on a line.
+
+    Returns:
+        The poll as it was made, and whether it succeeded.
+    """
+    from fwsign.errors import FwsignError
+    from fwsign.gateway.follow.polling import poll
+
+    fine = True
+    try:
+        device = load_device(config)
+        request = request._replace(device=device, address=followed(typed, device))
+        show_polled(device, poll(request), as_json=as_json, line=True)
+    except FwsignError as error:
+        fine = False
+        refusal = answer.refusal(error)
+        ui.complain(refusal["message"], refusal["hint"])
+        if as_json:
+            ui.print_json_line(refusal)
+    report_quietly(request.device)
+    ui.flush()
+    return request, fine

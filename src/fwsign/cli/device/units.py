@@ -43,7 +43,7 @@ def units(
     ] = None,
     as_json: JSON = False,
 ) -> None:
-    """Write systemd units: one that follows, and one for releases on trial at each boot.
+    """Write systemd units: one that follows or watches, and one for trials at each boot.
 
     They are hardened, as far as the boards and commands in device.toml allow. Files that exist are
     not replaced. systemd has to be told: systemctl daemon-reload.
@@ -63,7 +63,8 @@ def units(
         return
     for name in found:
         ui.painted("written", "green", str(output / name))
-    timers = " ".join(name for name in found if name.endswith(".timer"))
+    started = (".timer", "watch.service")
+    timers = " ".join(name for name in found if name.endswith(started))
     ui.note("next: systemctl daemon-reload")
     ui.note(f"next: systemctl enable --now fwsign-trial.service {timers}")
 

@@ -30,6 +30,7 @@ from fwsign.gateway.config.report_rules import ReportRules, parse_report
 from fwsign.gateway.config.signer_rules import parse_signers
 from fwsign.gateway.config.trial_rules import TrialRules, parse_trial
 from fwsign.gateway.config.verbs import NO_VERBS, Verbs, parse_exec
+from fwsign.gateway.config.watch_rules import WatchRules, parse_watch
 from fwsign.keys.published import is_published
 from fwsign.names import product_name, vendor_domain
 from fwsign.toml import TomlTable
@@ -73,6 +74,7 @@ class Device(NamedTuple):
         follow: the rules of `fwsign follow`.
         after_install: the command after an install; None if there is none.
         keep: how many versions are kept at rest, with the installed one.
+        watch: the rules of `fwsign watch`; None if there is no table for it.
         report: where receipts go.
         decrypt: the keys for encrypted payloads.
     """
@@ -93,6 +95,7 @@ class Device(NamedTuple):
     follow: FollowRules = FollowRules()
     after_install: AfterInstall | None = None
     keep: int = KEEP
+    watch: WatchRules | None = None
     report: ReportRules = ReportRules()
     decrypt: tuple[DecryptKey, ...] = ()
 
@@ -180,6 +183,7 @@ def _device(path: Path, top: TomlTable) -> Device:
         follow=parse_follow(top.table("follow")),
         after_install=parse_after_install(top.table("after_install")),
         keep=top.number("keep", KEEP, MAX_KEEP),
+        watch=parse_watch(top.table("watch")),
         report=parse_report(top.table("report")),
         decrypt=parse_decrypt(top),
     )

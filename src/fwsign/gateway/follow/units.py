@@ -2,6 +2,7 @@
 """systemd units for a gateway, hardened as far as its device.toml allows.
 
 fwsign-follow.service, .timer    looks for releases: fwsign follow --once
+fwsign-watch.service             instead of both, with [watch]: fwsign watch
 fwsign-trial.service             early in each boot: fwsign device trial
 fwsign-trial.timer               ends a trial whose time is over; only with [trial]
 """
@@ -36,6 +37,12 @@ _ALWAYS: Final = (
     "SystemCallErrorNumber=EPERM",
     "UMask=0022",
 )
+_AFTER: Final = (
+    "Wants=network-online.target",
+    "After=network-online.target time-sync.target fwsign-trial.service",
+)
+_STAYS: Final = ("Type=exec", "Restart=always", "RestartSec=30", "SuccessExitStatus=143")
+"""For a service that does not end: 143 is how a command ends at SIGTERM."""
 _FOR_COMMANDS: Final = "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_KILL CAP_SETGID CAP_SETUID"
 """For commands as named users, and for files of others."""
 
@@ -58,24 +65,9 @@ def render_units(device: Device, wishes: UnitWishes) -> dict[str, str]:
     Raises:
         Failed: `state.policy`: a path has characters that no unit can hold.
     """
-    follow = [*wishes.program, "follow", "--once", "--config", str(device.path)]
     trial = [*wishes.program, "device", "trial", "--config", str(device.path)]
-    interval = device.follow.interval
     units = {
-        "fwsign-follow.service": _unit(
-            {
-                "Unit": [
-                    "Description=Look for a release, and install it if policy allows",
-                    "Wants=network-online.target",
-                    "After=network-online.target time-sync.target fwsign-trial.service",
-                ],
-                "Service": _service(follow, device, wishes),
-            }
-        ),
-        "fwsign-follow.timer": _timer(
-            "Look for a release from time to time",
-            ["OnBootSec=2min", f"OnUnitInactiveSec={interval}", _spread(interval)],
-        ),
+        **(_watching(device, wishes) if device.watch else _following(device, wishes)),
         "fwsign-trial.service": _unit(
             {
                 "Unit": [
@@ -97,6 +89,42 @@ def render_units(device: Device, wishes: UnitWishes) -> dict[str, str]:
             ["OnBootSec=1min", "OnUnitInactiveSec=1min", "AccuracySec=10s"],
         )
     return units
+
+
+def _following(device: Device, wishes: UnitWishes) -> dict[str, str]:
+    """Return the units that poll from time to time."""
+    words = [*wishes.program, "follow", "--once", "--config", str(device.path)]
+    interval = device.follow.interval
+    return {
+        "fwsign-follow.service": _unit(
+            {
+                "Unit": [
+                    "Description=Look for a release, and install it if policy allows",
+                    *_AFTER,
+                ],
+                "Service": _service(words, device, wishes),
+            }
+        ),
+        "fwsign-follow.timer": _timer(
+            "Look for a release from time to time",
+            ["OnBootSec=2min", f"OnUnitInactiveSec={interval}", _spread(interval)],
+        ),
+    }
+
+
+def _watching(device: Device, wishes: UnitWishes) -> dict[str, str]:
+    """Return the unit that polls from time to time, and when a broker says so."""
+    words = [*wishes.program, "watch", "--config", str(device.path)]
+    lines = _service(words, device, wishes)[1:]
+    return {
+        "fwsign-watch.service": _unit(
+            {
+                "Unit": ["Description=Look for a release when there is one", *_AFTER],
+                "Service": [*_STAYS, *lines],
+                "Install": ["WantedBy=multi-user.target"],
+            }
+        )
+    }
 
 
 def write_units(directory: Path, units: dict[str, str]) -> None:

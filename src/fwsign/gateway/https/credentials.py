@@ -77,7 +77,7 @@ class ClientKey(NamedTuple):
 
     certificate: str
     key: str
-    passphrase: Callable[[], str] | None = None
+    passphrase: Callable[[], bytes | None] | None = None
 
 
 OF_FETCH: Final = ClientKey("fetch.client_cert", "fetch.client_key")
@@ -102,7 +102,7 @@ def use_client(
     if locked and ask is None:
         expected = "a private key without a passphrase, since nobody is there to type one"
         raise _wrong(names.key, key, expected)
-    typed = ask().encode() if locked and ask is not None else b""
+    typed = (ask() or b"") if locked and ask is not None else b""
     try:
         context.load_cert_chain(certificate, key, password=lambda: typed)
     except (ssl.SSLError, ValueError) as error:

@@ -185,6 +185,6 @@ def test_what_is_published_is_followed(place: Path) -> None:
     assert good("follow", address, "--once").splitlines()[0] == (
         f"installed  gateway-x1 2.5.0, sequence {SEQUENCE + 1}"
     )
-    good("channel", "make", "stable", "--hold", "it drains batteries", "--force")
+    good("channel", "make", "stable", "--hold", "it drains batteries")
     good("publish", "--to", "published", "--channel", "stable.channel")
     assert good("follow", address, "--once").startswith("nothing new  gateway-x1 2.5.0")

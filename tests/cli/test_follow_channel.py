@@ -173,3 +173,18 @@ def test_cohorts_in_device_toml_are_names(place: Path) -> None:
     path.write_text(f'{text}cohorts = ["pilot", "a-1"]\n')
     publish(place, 1)
     assert good("follow", "--once").startswith("installed")
+
+
+def test_what_is_published_is_followed(place: Path) -> None:
+    """From the file to the gateway by commands alone, and to the next release."""
+    (place.parent / "next.bin").write_bytes(b"next")
+    good("sign", "next.bin", "--version", "2.5.0", "--sequence", SEQUENCE + 1)
+    good("channel", "make", "stable", "next.bin.suit")
+    good("publish", "next.bin.suit", "--to", "published", "--channel", "stable.channel")
+    address = "published/stable.channel"
+    assert good("follow", address, "--once").splitlines()[0] == (
+        f"installed  gateway-x1 2.5.0, sequence {SEQUENCE + 1}"
+    )
+    good("channel", "make", "stable", "--hold", "it drains batteries")
+    good("publish", "--to", "published", "--channel", "stable.channel")
+    assert good("follow", address, "--once").startswith("nothing new  gateway-x1 2.5.0")

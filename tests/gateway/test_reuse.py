@@ -273,9 +273,12 @@ def test_an_old_file_of_one_byte_over_and_over_is_searched_in_bounded_time(
     assert gateway.installed == {"app": new}
 
 
-def test_the_search_for_moved_blocks_is_bounded(gateway: Gateway, server: Server) -> None:
+def test_the_search_for_moved_blocks_is_bounded(
+    gateway: Gateway, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An insertion every 300 KiB: no more than so many blocks are fetched to look."""
-    data = os.urandom(6000 * KIB)
+    monkeypatch.setattr(moved, "MAX_PROBES", 2)
+    data = os.urandom(1800 * KIB)
     gateway.install(publish(server, 1, app=data))
     new = b"".join(data[at : at + 300 * KIB] + b"x" for at in range(0, len(data), 300 * KIB))
     gateway.install(publish(server, 2, app=new))

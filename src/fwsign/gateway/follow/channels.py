@@ -55,11 +55,10 @@ def look(request: FollowRequest, known: KnownHere, *, poll: bool) -> Looked:
     )
 
 
-def settled(request: FollowRequest, known: KnownHere, looked: Looked) -> Polled | None:
+def settled(
+    request: FollowRequest, known: KnownHere, choice: ChannelChoice, notes: tuple[str, ...]
+) -> Polled | None:
     """Return the result of a look at a channel if there is nothing to fetch; None if there is."""
-    choice, notes = looked.choice, looked.notes
-    if choice is None:
-        return None
     if choice.release is None or choice.manifest in known.in_place:
         if choice.obstacles:
             return Polled("waiting", obstacles=choice.obstacles, notes=notes, choice=choice)

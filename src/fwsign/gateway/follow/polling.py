@@ -127,7 +127,7 @@ def _settled(request: FollowRequest, known: KnownHere, looked: Looked) -> Polled
         return None
     from fwsign.gateway.follow import channels
 
-    return channels.settled(request, known, looked)
+    return channels.settled(request, known, looked.choice, looked.notes)
 
 
 def _told(polled: Polled, looked: Looked) -> Polled:

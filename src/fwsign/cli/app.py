@@ -43,6 +43,8 @@ COMMANDS: Final = {
     "install": "fwsign.cli.device.install",
     "follow": "fwsign.cli.device.follow",
     "channel": "fwsign.cli.channel.command",
+    "rollout": "fwsign.cli.rollout.command",
+    "publish": "fwsign.cli.publish.command",
     "trust": "fwsign.cli.trust.command",
     "receipts": "fwsign.cli.receipts.command",
     "report": "fwsign.cli.device.report",

@@ -39,6 +39,9 @@ NOT_FROM_A_VERIFIER = {
     "malformed.device-data",
     "malformed.document",
     "tampered.native",
+    "tampered.content-key",  # these three need a key that opens a payload
+    "tampered.plaintext",
+    "unsuitable.recipient",
     "untrusted.native-key",
     "unsuitable.name",
     "unsuitable.security-version",

@@ -10,7 +10,7 @@ import pytest
 from cli.kit import good, refused, run
 from fwsign.cli import config
 
-KEYS = "the keys of fwsign.toml are: vendor, product, pki, signer, key, chain, log"
+KEYS = "the keys of fwsign.toml are: vendor, product, pki, signer, key, chain, log, encrypt_to"
 
 
 def product(*more: object, env: dict[str, str] | None = None) -> Any:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from cli.kit import good, program, refused, run, tree
+from cli.kit import SAMPLES, good, program, refused, run, tree
 from fwsign.cli import inputs
 from fwsign.format.component import keys_uri
 from fwsign.format.envelope import decode_envelope, encode_envelope
-from support import NOW
+from support import NOW, require_package
 
 SECRET = b"".join(b"the secret of line %d\n" % number for number in range(4000))
 KEY = "pki/private/gateways.key"
@@ -369,6 +369,48 @@ def test_rewrap_of_what_is_not_encrypted() -> None:
     found = run("rewrap", "build.bin.suit", "--encrypt-to", "pilots", "--decrypt", KEY)
     words = "error: nothing in this release is encrypted"
     assert (found.status, found.errors[0]) == (5, words)
+
+
+# --- boards ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def image(groups: Path) -> Path:
+    """An encrypted application for an ESP32-C3."""
+    require_package("serial")
+    require_package("esptool")
+    shutil.copy(SAMPLES / "blink-esp32c3.bin", groups / "app.bin")
+    good("sign", "app.bin", "--encrypt-to", "gateways")
+    (groups / "app.bin").unlink()
+    return groups
+
+
+def test_a_station_of_the_group_flashes_the_plaintext(image: Path) -> None:
+    port = "sim:esp32c3?flash=one.flash"
+    good("flash", "app.bin.suit", "--port", port, "--decrypt", KEY)
+    content = (SAMPLES / "blink-esp32c3.bin").read_bytes()
+    assert content in (image / "one.flash").read_bytes()
+
+
+def test_a_station_outside_the_group_flashes_nothing(image: Path) -> None:
+    flashing = ("flash", "app.bin.suit", "--port", "sim:esp32c3?flash=one.flash")
+    found = run(*flashing, "--decrypt", "pki/private/pilots.key")
+    assert (found.status, "is encrypted to the keys" in found.errors[0]) == (4, True)
+    found = run(*flashing)
+    words = 'the payload of "esp32c3@0x10000" is encrypted, and no key was given'
+    hint = "--decrypt KEY is the key of such a group; fwsign show FILE lists the groups"
+    assert (found.status, found.errors) == (4, [f"error: {words}", f"hint: {hint}"])
+    assert not (image / "one.flash").exists()
+
+
+@pytest.mark.usefixtures("image")
+def test_no_plaintext_for_a_chip_that_demands_ciphertext() -> None:
+    """The chip's own flash encryption is another thing: it would decrypt what it reads."""
+    port = "sim:esp32c3?lock=flash-encryption&flash=one.flash"
+    found = run("flash", "app.bin.suit", "--port", port, "--decrypt", KEY)
+    assert found.status == 4
+    assert "flash encryption" in found.err
+    assert "fwsign cannot flash boards with flash encryption" in found.err
 
 
 # --- nothing secret leaves ------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Our envelopes against docs/profile.cddl, by a CDDL validator that others wrote."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from fwsign.format.payload import digest
 from fwsign.format.rollout import Rollout
 from fwsign.format.text import Text, encode_text
 from fwsign.format.version import version_numbers
+from fwsign.signing.encrypting import EncryptedPayload
+from secret_kit import GROUP, OTHER, described, encrypted
 from support import (
     PRODUCT,
     VENDOR,
@@ -69,6 +71,12 @@ def attached(*attachments: Attachment) -> bytes:
     return sign_with(PKI, manifest, text=text)
 
 
+def secret(payloads: Mapping[str, EncryptedPayload], **more: Any) -> bytes:
+    parts, lists, inside = described(payloads)
+    manifest = make_manifest(*parts, block_lists=lists, **more)
+    return sign_with(PKI, manifest, integrated=inside)
+
+
 MANIFEST, TEXT = with_text(*TWO, version="2.4.1-rc.1", description="Gateway")
 FLASH = Component(flash_identifier("esp32c3", 0x10000), Digest(-43, bytes(48)), 4096, "app.bin")
 WHOLE = sign_with(PKI, MANIFEST._replace(use_before=1893456000), text=TEXT)
@@ -105,6 +113,9 @@ ENVELOPES = {
         PKI, manifest=listed_manifest(parts=TWO)._replace(use_before=1893456000)
     ),
     "unsigned": make_envelope(make_manifest(), []),
+    "encrypted": secret({"a": encrypted()[0]}),
+    "encrypted, one block, expiry": secret({"a": encrypted(b"x")[0]}, use_before=1893456000),
+    "several encrypted": secret({"a": encrypted()[0], "b": encrypted(b"x")[0]}),
 }
 
 
@@ -113,6 +124,13 @@ def test_our_envelopes_are_what_the_cddl_says(name: str) -> None:
     result = VALIDATOR.validate(ENVELOPES[name], root_type="envelope")
     assert result.errors == ()
     assert result.valid
+
+
+@pytest.mark.parametrize("key", [GROUP, OTHER], ids=["P-256", "P-384"])
+def test_wrapped_keys_are_what_the_cddl_says(key: Any) -> None:
+    one, _ = encrypted(b"x", [key])
+    assert VALIDATOR.validate(one.wrapped, root_type="wrapped-keys").valid
+    assert not VALIDATOR.validate(one.wrapped, root_type="encryption").valid
 
 
 @pytest.mark.parametrize("alg", KINDS)

@@ -104,6 +104,23 @@ def test_a_release_alone_is_not_offered_yet(signed: Path) -> None:
     assert found.err == "fwsign: next: fwsign channel make stable build.bin.suit\n"
 
 
+def test_of_an_encrypted_payload_the_ciphertext_is_published(project: Path) -> None:
+    good("pki", "issue", "encryption", "fleet", "--no-passphrase")
+    good("sign", "build.bin", "--encrypt-to", "fleet")
+    (project / "build.bin").unlink()
+    good("publish", "build.bin.suit", "--to", "served", "--check")
+    (blob,) = (project / "served/sha256").iterdir()
+    assert hashlib.sha256(blob.read_bytes()).hexdigest() == blob.name
+    assert blob.read_bytes() == (project / "build.bin.enc").read_bytes()
+    assert all(
+        PAYLOAD[:16] not in one.read_bytes()
+        for one in (project / "served").rglob("*")
+        if one.is_file()
+    )
+    again = good("publish", "build.bin.suit", "--to", "served", "--check")
+    assert again.endswith("published  0 written  2 there  served\n")
+
+
 def test_json_has_each_path(signed: Path) -> None:
     make_channel(signed, 1, "build.bin.suit")
     words = ("publish", "build.bin.suit", "--to", "served", "--channel", "stable.channel")

@@ -9,11 +9,12 @@ import pytest
 import channel_kit
 from fwsign.errors import Failed
 from fwsign.publish import publishing
+from fwsign.publish.content import open_channel
 from fwsign.publish.folder import FolderStore
 from fwsign.publish.layout import release_path
 from fwsign.publish.store import Source, Store
 from publish_kit import Scene, Wrapped, missing_of
-from support import NOW, make_crl, refused
+from support import NOW, make_crl, make_envelope, make_leaf, refused
 
 
 @pytest.fixture
@@ -227,6 +228,32 @@ def test_an_envelope_with_newer_crls_stays(store: FolderStore, scene: Scene) -> 
     assert scene.publish(store, given).outcomes[given.path] == "newer there"
     assert scene.told == [f"{given.path} has newer CRLs than the one given, and stays"]
     assert store.read(given.path) == newer.data
+
+
+def test_a_channel_with_newer_crls_stays(store: FolderStore, scene: Scene) -> None:
+    given = scene.release(100)
+    channel = scene.channel(1, given)
+    newer = open_channel(scene.stapled(channel.data), "stable.channel")
+    scene.publish(store, given, channel)
+    assert scene.publish(store, newer).outcomes == {"stable.channel": "written"}
+    assert store.read("stable.channel") == newer.data
+    assert scene.publisher(store, [], [channel])._plan.make() == {"stable.channel": "newer there"}
+    assert scene.publish(store, channel).outcomes == {"stable.channel": "newer there"}
+    assert scene.told == ["stable.channel has newer CRLs than the one given, and stays"]
+    assert store.read("stable.channel") == newer.data
+
+
+def test_newer_crls_do_not_keep_an_envelope_that_was_stripped(
+    store: FolderStore, scene: Scene
+) -> None:
+    given = scene.release(100)
+    other = make_leaf(scene.pki.issuing, "second")
+    signers = [(leaf, [scene.pki.issuing], scene.pki.crls) for leaf in (scene.pki.leaf, other)]
+    two = make_envelope(given.release.manifest, signers)
+    both = given._replace(data=two, release=scene.judge(two))
+    scene.publish(store, scene.newer(given))
+    assert scene.publish(store, both).outcomes[given.path] == "written"
+    assert store.read(given.path) == two
 
 
 def test_an_envelope_that_is_not_one_is_replaced(store: FolderStore, scene: Scene) -> None:

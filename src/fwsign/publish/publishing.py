@@ -142,12 +142,12 @@ class Publisher:
         path = channel_path(one.channel.name)
         present = self._plan.present(one.channel)
         self._plan.check_order(one, present)
-        if present is not None and present.data == one.data:
-            self._outcomes[path] = "there"
+        outcome = self._outcomes[path] = self._plan.judge_there(present, one)
+        if outcome != "written":
+            if outcome == "newer there":
+                self._tell(f"{path} has newer CRLs than the one given, and stays")
             return None
-        guarded = write_small(self._store, path, one.data, present.data if present else None)
-        self._outcomes[path] = "written"
-        return guarded
+        return write_small(self._store, path, one.data, present.data if present else None)
 
     def _settle(self) -> None:
         """Step 8. What the channels name is still there; put back what was given."""

@@ -1,6 +1,8 @@
 """What is published, in which order, and what a bad store or another publisher can do to it."""
 
 import os
+import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -354,6 +356,27 @@ def test_one_failure_of_many_payloads_stops_the_rest(store: FolderStore, scene: 
         scene.publish(Fails(store), given)
     assert Fails.count < 30
     assert store.entry(given.path) is None
+
+
+def test_one_failure_ends_the_writes_that_are_under_way(store: FolderStore, scene: Scene) -> None:
+    given = scene.release(100, b"bad", b"x" * (8 << 20))
+    begun, failed = threading.Event(), threading.Event()
+
+    class Waits(Wrapped):
+        def put_absent(self, path: str, source: Source, size: int) -> bool:
+            if size == 3:
+                begun.wait(10)
+                failed.set()
+                raise Failed("io.full", f"no space left on device for {path}")
+            source.read(1)
+            begun.set()
+            failed.wait(10)
+            time.sleep(0.2)
+            return super().put_absent(path, source, size)
+
+    with refused("io.full", "no space left on device"):
+        scene.publish(Waits(store), given)
+    assert [one for one in Path(store.place).rglob("*") if one.is_file()] == []
 
 
 def test_a_plan_writes_nothing(store: FolderStore, scene: Scene) -> None:

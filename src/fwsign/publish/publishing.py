@@ -16,7 +16,7 @@ A crash between any two writes leaves the old channel, and all that it names.
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Final, NamedTuple
 
 from fwsign.publish.content import PublishedChannel
@@ -65,6 +65,7 @@ class Publisher:
         self._store, self._plan, self._options = store, plan, options
         self._outcomes: dict[str, Outcome] = {}
         self._lock = threading.Lock()
+        self._stopped = False
 
     def run(self) -> Published:
         """Steps 2 to 8.
@@ -99,12 +100,14 @@ class Publisher:
             return
         with ThreadPoolExecutor(min(AT_ONCE, len(payloads))) as pool:
             started = [pool.submit(self._write_payload, *one) for one in payloads.items()]
-            done, waiting = wait(started, return_when=FIRST_EXCEPTION)
-            for one in waiting:
-                one.cancel()
-        for one in (*done, *waiting):
-            if not one.cancelled():
-                one.result()
+            try:
+                for one in as_completed(started):
+                    one.result()
+            except BaseException:  # Ctrl-C too: nobody waits for the end of the others
+                self._stopped = True
+                for one in started:
+                    one.cancel()
+                raise
 
     def _write_payload(self, path: str, payload: GivenPayload) -> None:
         outcome = write_payload(
@@ -161,9 +164,16 @@ class Publisher:
                 raise incomplete(self._store.place, path, wrong)
 
     def _advance(self, count: int) -> None:
+        """Count bytes; end the writing of a payload if another one has failed."""
+        if self._stopped:
+            raise _StoppedError
         with self._lock:
             self._options.advance(count)
 
     def _tell(self, words: str) -> None:
         with self._lock:
             self._options.tell(words)
+
+
+class _StoppedError(Exception):
+    """The publication has failed already; never leaves this module."""

@@ -8,6 +8,9 @@ from typing import Any
 
 import channel_kit
 from fwsign.format.channel import ChannelRelease
+from fwsign.format.cose import encode_block
+from fwsign.format.envelope import decode_envelope, encode_envelope
+from fwsign.format.opening import decode_blocks
 from fwsign.format.rollout import Rollout
 from fwsign.publish.content import PublishedChannel, open_channel, payloads_named
 from fwsign.publish.layout import channel_path, outside, payload_path, release_path
@@ -123,10 +126,18 @@ class Scene:
 
     def newer(self, given: GivenRelease) -> GivenRelease:
         """Return a release with newer CRLs."""
-        crls = [make_crl(one, number=2, days=(0, 40)) for one in (self.pki.issuing, self.pki.root)]
-        manifest = given.release.manifest
-        data = sign_with(self.pki, manifest, crls=crls)
+        data = self.stapled(given.data)
         return given._replace(data=data, release=self.judge(data))
+
+    def stapled(self, data: bytes) -> bytes:
+        """Return an envelope with newer CRLs."""
+        crls = tuple(
+            make_crl(one, number=2, days=(0, 40)) for one in (self.pki.issuing, self.pki.root)
+        )
+        envelope = decode_envelope(data)
+        (block,) = decode_blocks(envelope.blocks)
+        blocks = (encode_block(block._replace(crls=crls)),)
+        return encode_envelope(envelope._replace(blocks=blocks))
 
 
 class Wrapped:

@@ -1,6 +1,8 @@
 """What is published, in which order, and what a bad store or another publisher can do to it."""
 
 import os
+import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,11 +11,12 @@ import pytest
 import channel_kit
 from fwsign.errors import Failed
 from fwsign.publish import publishing
+from fwsign.publish.content import open_channel
 from fwsign.publish.folder import FolderStore
 from fwsign.publish.layout import release_path
 from fwsign.publish.store import Source, Store
 from publish_kit import Scene, Wrapped, missing_of
-from support import NOW, make_crl, refused
+from support import NOW, make_crl, make_envelope, make_leaf, refused
 
 
 @pytest.fixture
@@ -229,6 +232,32 @@ def test_an_envelope_with_newer_crls_stays(store: FolderStore, scene: Scene) -> 
     assert store.read(given.path) == newer.data
 
 
+def test_a_channel_with_newer_crls_stays(store: FolderStore, scene: Scene) -> None:
+    given = scene.release(100)
+    channel = scene.channel(1, given)
+    newer = open_channel(scene.stapled(channel.data), "stable.channel")
+    scene.publish(store, given, channel)
+    assert scene.publish(store, newer).outcomes == {"stable.channel": "written"}
+    assert store.read("stable.channel") == newer.data
+    assert scene.publisher(store, [], [channel])._plan.make() == {"stable.channel": "newer there"}
+    assert scene.publish(store, channel).outcomes == {"stable.channel": "newer there"}
+    assert scene.told == ["stable.channel has newer CRLs than the one given, and stays"]
+    assert store.read("stable.channel") == newer.data
+
+
+def test_newer_crls_do_not_keep_an_envelope_that_was_stripped(
+    store: FolderStore, scene: Scene
+) -> None:
+    given = scene.release(100)
+    other = make_leaf(scene.pki.issuing, "second")
+    signers = [(leaf, [scene.pki.issuing], scene.pki.crls) for leaf in (scene.pki.leaf, other)]
+    two = make_envelope(given.release.manifest, signers)
+    both = given._replace(data=two, release=scene.judge(two))
+    scene.publish(store, scene.newer(given))
+    assert scene.publish(store, both).outcomes[given.path] == "written"
+    assert store.read(given.path) == two
+
+
 def test_an_envelope_that_is_not_one_is_replaced(store: FolderStore, scene: Scene) -> None:
     given, other = scene.release(100), scene.release(101)
     for junk in (b"junk", other.data):
@@ -327,6 +356,27 @@ def test_one_failure_of_many_payloads_stops_the_rest(store: FolderStore, scene: 
         scene.publish(Fails(store), given)
     assert Fails.count < 30
     assert store.entry(given.path) is None
+
+
+def test_one_failure_ends_the_writes_that_are_under_way(store: FolderStore, scene: Scene) -> None:
+    given = scene.release(100, b"bad", b"x" * (8 << 20))
+    begun, failed = threading.Event(), threading.Event()
+
+    class Waits(Wrapped):
+        def put_absent(self, path: str, source: Source, size: int) -> bool:
+            if size == 3:
+                begun.wait(10)
+                failed.set()
+                raise Failed("io.full", f"no space left on device for {path}")
+            source.read(1)
+            begun.set()
+            failed.wait(10)
+            time.sleep(0.2)
+            return super().put_absent(path, source, size)
+
+    with refused("io.full", "no space left on device"):
+        scene.publish(Waits(store), given)
+    assert [one for one in Path(store.place).rglob("*") if one.is_file()] == []
 
 
 def test_a_plan_writes_nothing(store: FolderStore, scene: Scene) -> None:

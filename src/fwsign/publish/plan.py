@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """What may be published, and what is to be done: steps 2 and 3 of `fwsign.publish.publishing`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from fwsign.errors import Failed, FwsignError, Malformed, Tampered, Unsuitable
 from fwsign.format.channel import Channel, ChannelRelease
+from fwsign.format.envelope import decode_envelope
+from fwsign.format.opening import decode_blocks
 from fwsign.publish.content import PublishedChannel, open_channel
 from fwsign.publish.layout import channel_path, outside, release_path
 from fwsign.publish.store import Store
 from fwsign.publish.writing import GivenPayload, Outcome, read_if_there, why_wrong
 from fwsign.verify.channel import SeenChannel
 from fwsign.verify.verified import VerifiedRelease
+from fwsign.x509.crl import parse_crl
 
 if TYPE_CHECKING:
     from fwsign.format.component import Component
@@ -103,8 +106,7 @@ class Publication:
             planned[given.path] = self.judge_envelope(given)[1]
         for one in self.channels:
             path = channel_path(one.channel.name)
-            same = read_if_there(self._store, path) == one.data
-            planned[path] = "there" if same else "written"
+            planned[path] = self.judge_there(self.present(one.channel), one)
         return planned
 
     def _check_named(self, channel: Channel, named: ChannelRelease) -> None:
@@ -146,6 +148,14 @@ class Publication:
             path = channel_path(new.channel.name)
             told = error.with_more(f"{path} in {self._store.place} has number {number}")
             raise told.with_hint(f"make one with a number above {number}") from error
+
+    def judge_there(self, present: PublishedChannel | None, new: PublishedChannel) -> Outcome:
+        """Return what is to become of a channel that follows the one that is there."""
+        if present is None:
+            return "written"
+        if present.data == new.data:
+            return "there"
+        return "newer there" if is_newer(present.data, new.data) else "written"
 
     def _published(self, channel: Channel, named: ChannelRelease) -> VerifiedRelease:
         """Return a release that is there already, with all its payloads."""
@@ -204,7 +214,7 @@ class Publication:
             return seen, "repaired"
         if there.manifest_digest != given.release.manifest_digest:
             return seen, "repaired"
-        return seen, "newer there" if _is_newer(there, given.release) else "written"
+        return seen, "newer there" if is_newer(seen, given.data) else "written"
 
 
 def incomplete(place: str, path: str, wrong: str) -> Tampered:
@@ -218,8 +228,24 @@ def incomplete(place: str, path: str, wrong: str) -> Tampered:
     )
 
 
-def _is_newer(there: VerifiedRelease, given: VerifiedRelease) -> bool:
-    """Tell whether the CRLs of one envelope are newer than those of another."""
-    if there.known_time is None:
-        return False
-    return given.known_time is None or there.known_time > given.known_time
+def is_newer(there: bytes, given: bytes) -> bool:
+    """Tell whether an envelope is the given one with newer CRLs, and differs in nothing else.
+
+    CRLs are public. So whoever holds the place could put newer ones on an envelope without some of
+    its signatures, or without whom it is encrypted to.
+    """
+    (held, held_crls), (own, own_crls) = _without_crls(there), _without_crls(given)
+    return held == own and _newest(held_crls) > _newest(own_crls)
+
+
+def _without_crls(data: bytes) -> tuple[object, list[bytes]]:
+    """Return all of an envelope but its CRLs, and these."""
+    envelope = decode_envelope(data)
+    blocks = decode_blocks(envelope.blocks)
+    rest = (envelope._replace(blocks=()), [one._replace(crls=()) for one in blocks])
+    return rest, [crl for one in blocks for crl in one.crls]
+
+
+def _newest(crls: Iterable[bytes]) -> float:
+    """Return the time of the newest CRL, a Unix time; 0 if there is none."""
+    return max((parse_crl(one).this_update.timestamp() for one in crls), default=0.0)

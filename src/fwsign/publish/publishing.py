@@ -16,7 +16,7 @@ A crash between any two writes leaves the old channel, and all that it names.
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Final, NamedTuple
 
 from fwsign.publish.content import PublishedChannel
@@ -65,6 +65,7 @@ class Publisher:
         self._store, self._plan, self._options = store, plan, options
         self._outcomes: dict[str, Outcome] = {}
         self._lock = threading.Lock()
+        self._stopped = False
 
     def run(self) -> Published:
         """Steps 2 to 8.
@@ -99,12 +100,14 @@ class Publisher:
             return
         with ThreadPoolExecutor(min(AT_ONCE, len(payloads))) as pool:
             started = [pool.submit(self._write_payload, *one) for one in payloads.items()]
-            done, waiting = wait(started, return_when=FIRST_EXCEPTION)
-            for one in waiting:
-                one.cancel()
-        for one in (*done, *waiting):
-            if not one.cancelled():
-                one.result()
+            try:
+                for one in as_completed(started):
+                    one.result()
+            except BaseException:  # Ctrl-C too: nobody waits for the end of the others
+                self._stopped = True
+                for one in started:
+                    one.cancel()
+                raise
 
     def _write_payload(self, path: str, payload: GivenPayload) -> None:
         outcome = write_payload(
@@ -142,12 +145,12 @@ class Publisher:
         path = channel_path(one.channel.name)
         present = self._plan.present(one.channel)
         self._plan.check_order(one, present)
-        if present is not None and present.data == one.data:
-            self._outcomes[path] = "there"
+        outcome = self._outcomes[path] = self._plan.judge_there(present, one)
+        if outcome != "written":
+            if outcome == "newer there":
+                self._tell(f"{path} has newer CRLs than the one given, and stays")
             return None
-        guarded = write_small(self._store, path, one.data, present.data if present else None)
-        self._outcomes[path] = "written"
-        return guarded
+        return write_small(self._store, path, one.data, present.data if present else None)
 
     def _settle(self) -> None:
         """Step 8. What the channels name is still there; put back what was given."""
@@ -161,9 +164,16 @@ class Publisher:
                 raise incomplete(self._store.place, path, wrong)
 
     def _advance(self, count: int) -> None:
+        """Count bytes; end the writing of a payload if another one has failed."""
+        if self._stopped:
+            raise _StoppedError
         with self._lock:
             self._options.advance(count)
 
     def _tell(self, words: str) -> None:
         with self._lock:
             self._options.tell(words)
+
+
+class _StoppedError(Exception):
+    """The publication has failed already; never leaves this module."""

@@ -209,7 +209,7 @@ def collect(
         listener = listening(listen)
         address = address_of(listener)
         with intake, stopped_by_signals(lambda: None):  # uvicorn has handlers of its own meanwhile
-            serve(listener, context, app.asgi(*routes), lambda: _say(address))
+            serve(listener, context, app.asgi(*routes), lambda _: _say(address))
     ui.note("stopped")
 
 

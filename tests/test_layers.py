@@ -30,7 +30,7 @@ FLOORS: tuple[set[str], ...] = (
     {"gateway.run"},
     {"gateway.trial"},
     {"gateway"},
-    {"gateway.follow"},
+    {"adapters", "gateway.follow"},
     {"cli"},
     {"cli.log", "cli.show", "cli.verify"},
     {"cli.key", "cli.sign"},

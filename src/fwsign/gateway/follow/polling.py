@@ -21,6 +21,7 @@ from fwsign.errors import (
     Unsuitable,
     Untrusted,
 )
+from fwsign.gateway.config.follow_rules import HAWKBIT
 from fwsign.gateway.follow.known import (
     MAX_MESSAGE,
     FollowRequest,
@@ -115,6 +116,14 @@ def poll(request: FollowRequest) -> Polled:
             refused again without being fetched, until it or the device changes.
     """
     refuse_platform()
+    if request.address.startswith(HAWKBIT):
+        from fwsign.gateway.follow.hawkbit_reports import reported  # other addresses hear nothing
+
+        return reported(request, _poll_once)
+    return _poll_once(request)
+
+
+def _poll_once(request: FollowRequest) -> Polled:
     request, tried, owed = _timed(request)
     ended = _catch_up(request, tried=tried, owed=owed)
     learned = _learn(request)

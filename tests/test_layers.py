@@ -253,9 +253,15 @@ def test_verify_path_reads_no_clock_file_or_environment(module: str) -> None:
     assert not names & {"open", "print", "input", "exec", "eval", "__import__"}
 
 
-def test_only_verify_seals() -> None:
-    users = [module for module in MODULES if "seal" in names_used(module)]
+@pytest.mark.parametrize("name", ["seal", "seal_channel"])
+def test_only_verify_seals(name: str) -> None:
+    users = [module for module in MODULES if name in names_used(module)]
     assert sorted(users) == ["verify.verified", "verify.verifier"]
+
+
+def test_only_verification_makes_what_is_sealed() -> None:
+    users = [module for module in MODULES if "verify.sealed" in own(module)]
+    assert sorted(users) == ["verify.any_file", "verify.verified"]
 
 
 def names_used(module: str) -> set[str]:

@@ -498,7 +498,7 @@ def test_what_only_releases_have_is_refused(more: dict[str, Any]) -> None:
     """Each is a manifest that reads and writes alike; only the template of updates lacks it."""
 
     def change(members: dict[Any, Any]) -> None:
-        manifest = suit.decode_manifest(cbor.encode(members), of_trust=True)
+        manifest = suit.decode_manifest(cbor.encode(members), kind="trust-update")
         component = manifest.components[0]
         own = component._replace(uri=more.get("uri", component.uri))
         fields = {name: value for name, value in more.items() if name != "uri"}
@@ -513,7 +513,7 @@ def test_what_only_releases_have_is_refused(more: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("field", "code"), [("vendor_id", "vendor"), ("class_id", "product")])
 def test_every_byte_of_an_identifier_counts(field: str, code: str) -> None:
     def change(members: dict[Any, Any]) -> None:
-        manifest = suit.decode_manifest(cbor.encode(members), of_trust=True)
+        manifest = suit.decode_manifest(cbor.encode(members), kind="trust-update")
         own = getattr(manifest, field)
         other = manifest._replace(**{field: own[:-1] + bytes([own[-1] ^ 1])})
         members.update(cbor.decode(suit.encode_manifest(other)))

@@ -5,8 +5,9 @@ SUIT has a command language; we do not interpret it. The decoder reads the value
 our template, writes a manifest from them again, and refuses the input unless the bytes are equal.
 """
 
-from collections.abc import Set
-from typing import Any, Final, NamedTuple
+from collections.abc import Mapping, Set
+from types import MappingProxyType
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from fwsign.errors import Code, Malformed, Unsuitable
 from fwsign.format import cbor, suit_labels
@@ -32,8 +33,20 @@ MAX_PAYLOAD_SIZE: Final = 2**48
 """Bytes; larger than any medium."""
 MAX_TIME: Final = 253402300799
 """The last second of the year 9999; later years do not fit the calendars of many languages."""
-TRUST_LIST: Final = (b"trust",)
-"""The identifier of the only component of a trust update, its list of anchors."""
+Kind: TypeAlias = Literal["release", "trust-update", "channel", "permit"]
+STATEMENTS: Final[Mapping[Kind, tuple[bytes, ...]]] = MappingProxyType(
+    {"trust-update": (b"trust",), "channel": (b"channel",), "permit": (b"permit",)}
+)
+"""The identifiers of the only component of each statement, its content for fwsign itself."""
+_CODES: Final[Mapping[Kind, Code]] = MappingProxyType(
+    {
+        "release": "unsuitable.release",
+        "trust-update": "unsuitable.trust-update",
+        "channel": "unsuitable.channel",
+        "permit": "unsuitable.permit",
+    }
+)
+"""The refusals of each kind where another was expected."""
 _DIGEST_SIZES: Final = {number: one.size for number, one in DIGESTS.items()}
 
 _REQUIRED: Final = frozenset(
@@ -127,17 +140,17 @@ def encode_manifest(manifest: Manifest) -> bytes:
     return cbor.encode(members)
 
 
-def decode_manifest(data: bytes, *, of_trust: bool = False) -> Manifest:
+def decode_manifest(data: bytes, *, kind: Kind = "release") -> Manifest:
     """Match a manifest to the template.
 
     Args:
         data: the manifest.
-        of_trust: whether to expect a trust update, whose identifier and uri the caller checks, or
-            a release.
+        kind: what to expect: a release, or a statement, whose uri the caller checks.
 
     Raises:
         Malformed: `malformed.cbor`, `malformed.profile`, `malformed.component`.
-        Unsuitable: `unsuitable.trust-update`, `unsuitable.release`.
+        Unsuitable: `unsuitable.release`, `unsuitable.trust-update`, `unsuitable.channel`,
+            `unsuitable.permit`: it is that, and not what was expected.
     """
     members = _map(cbor.decode(data), "manifest", _REQUIRED, {Key.SET_VERSION, Key.TEXT})
     if members[Key.VERSION] != suit_labels.MANIFEST_VERSION:
@@ -147,14 +160,16 @@ def decode_manifest(data: bytes, *, of_trust: bool = False) -> Manifest:
     identifiers = common[Common.COMPONENTS]
     if not isinstance(identifiers, tuple) or not 1 <= len(identifiers) <= MAX_COMPONENTS:
         raise outside(f"components are not an array of 1 to {MAX_COMPONENTS}")
-    if (identifiers == (TRUST_LIST,)) != of_trust:
-        raise _of_another_kind(of_trust)
+    if (found := kind_of(identifiers)) != kind:
+        words, expected = words_of(found), words_of(kind)
+        message = f"this is {words}, not {expected}"
+        raise Unsuitable(_CODES[found], message, expected=expected, found=words)
     vendor, klass, images = _shared(
         _inner(common[Common.SHARED], "shared sequence"), len(identifiers)
     )
     use_before, uris = _install(_inner(members[Key.INSTALL], "install sequence"), len(identifiers))
-    if of_trust:
-        components: tuple[Component, ...] = (Component(TRUST_LIST, *images[0], uris[0]),)
+    if kind in STATEMENTS:
+        components: tuple[Component, ...] = (Component(STATEMENTS[kind], *images[0], uris[0]),)
         block_lists: tuple[BlockList, ...] = ()
     else:
         components, block_lists = _items(identifiers, images, uris)
@@ -170,12 +185,15 @@ def decode_manifest(data: bytes, *, of_trust: bool = False) -> Manifest:
     return manifest
 
 
-def _of_another_kind(of_trust: bool) -> Unsuitable:
-    release, update = "a release", "a trust update"
-    found, expected = (release, update) if of_trust else (update, release)
-    code: Code = "unsuitable.release" if of_trust else "unsuitable.trust-update"
-    message = f"this is {found}, not {expected}"
-    return Unsuitable(code, message, expected=expected, found=found)
+def kind_of(identifiers: Any) -> Kind:
+    """Return the kind of an envelope with these components."""
+    kinds = (kind for kind, own in STATEMENTS.items() if identifiers == (own,))
+    return next(kinds, "release")
+
+
+def words_of(kind: Kind) -> str:
+    """Return a kind for people, such as "a trust update"."""
+    return f"a {kind.replace('-', ' ')}"
 
 
 def _items(

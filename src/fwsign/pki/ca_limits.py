@@ -13,7 +13,7 @@ from fwsign.names import host_name, vendor_domain
 from fwsign.pki import profiles
 from fwsign.pki.certificates import common_name, issuer_among
 from fwsign.pki.devices import check_device
-from fwsign.pki.entry_names import ISSUING_TLS, TLS, is_root
+from fwsign.pki.entry_names import FOR_VENDORS, ISSUING_TLS, TLS, is_root
 from fwsign.pki.extras import extras_of
 from fwsign.pki.leaves import KINDS, Leaf
 from fwsign.pki.view.words import oid_name
@@ -37,7 +37,7 @@ def permitted_leaf(pki: Pki, ca: str, wanted: Leaf) -> Leaf:
     _check_extras(wanted)
     if kind == "idevid":
         check_device(wanted)
-    if kind == "signer":
+    if kind in FOR_VENDORS:
         vendors = [name for name in profiles.permitted_vendors(issuer) if "." in name]
         named = tuple(dict.fromkeys(map(vendor_domain, domains))) or tuple(vendors[:1])
         refuse_outside(pki, ca, "vendor", named)
@@ -46,7 +46,7 @@ def permitted_leaf(pki: Pki, ca: str, wanted: Leaf) -> Leaf:
         raise Failed(
             "state.pki",
             f'the CA "{common_name(issuer)}" is not limited to a vendor, '
-            "so the signer must name one",
+            f"so the {kind} must name one",
             expected="a vendor",
             found="none",
         )
@@ -103,16 +103,22 @@ def _refuse_use(pki: Pki, ca: str, kind: str) -> None:
         if not usages or {wanted, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(usages):
             continue
         there = ", ".join(map(oid_name, usages))
-        makes = kind in TLS and not is_root(name)
         raise Failed(
             "state.pki",
             f'the CA "{common_name(issuer)}" may not issue a {kind}: it is for {there}',
             expected=oid_name(wanted),
             found=there,
-            hint=f"fwsign pki renew {ISSUING_TLS} makes a CA for servers and clients"
-            if makes
-            else None,
+            hint=None if is_root(name) else _other_use(name, kind, usages),
         )
+
+
+def _other_use(name: str, kind: str, usages: Sequence[x509.ObjectIdentifier]) -> str | None:
+    """Return the way to a CA that may issue a kind, if there is one."""
+    if kind in TLS:
+        return f"fwsign pki renew {ISSUING_TLS} makes a CA for servers and clients"
+    if kind == "channel" and profiles.with_channels(usages) != tuple(usages):
+        return f"fwsign pki renew {name} lets it issue for channels, too, with the root's key"
+    return None
 
 
 def _may_be_host(issuer: x509.Certificate, name: str) -> bool:
@@ -181,4 +187,4 @@ def next_limits(pki: Pki, line: str, before: x509.Certificate) -> profiles.CaLim
     # One that issued everything leaves TLS to the CA that is for it.
     if pki.issuers_in_line(ISSUING_TLS) and not limits.usages:
         return limits._replace(usages=profiles.SIGNING.usages)
-    return limits
+    return limits._replace(usages=profiles.with_channels(limits.usages))

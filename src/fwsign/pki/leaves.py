@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The certificates below the CAs (RFC 5280): signers, time stampers, TLS peers, devices."""
+"""The certificates below the CAs (RFC 5280): signers, channels, time stampers, TLS, devices."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fwsign.pki.entry_names import TLS
 from fwsign.pki.extras import NO_EXTRAS, Extras, extras_of
 from fwsign.pki.profiles import NO_END, NO_USAGE, build_certificate, key_identifiers
 from fwsign.pki.subjects import organisation_of, subject_name
-from fwsign.x509.roles import MIN_CA_RSA_BITS
+from fwsign.x509.roles import CONFIG_SIGNING, MIN_CA_RSA_BITS
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -55,6 +55,8 @@ KINDS: Final = {
     "signer": LeafKind(
         ExtendedKeyUsageOID.CODE_SIGNING, critical=True, lifetime=timedelta(days=730)
     ),
+    # RFC 9809: what a channel says is configuration. Its key is in daily use, so it lives shorter.
+    "channel": LeafKind(CONFIG_SIGNING, critical=True, lifetime=timedelta(days=365)),
     # RFC 3161 s.2.3: timeStamping alone, and critical. Tokens must outlast many signers.
     "tsa": LeafKind(
         ExtendedKeyUsageOID.TIME_STAMPING, critical=True, lifetime=timedelta(days=1826)
@@ -86,8 +88,8 @@ class DeviceIdentity(NamedTuple):
 class Leaf(NamedTuple):
     """The content of a leaf's certificate: kind, CN, and the subject alternative name.
 
-    Domains come from `fwsign.names.vendor_domain`: they are a signer's vendors, or a server's
-    hosts.
+    Domains come from `fwsign.names.vendor_domain`: they are the vendors of a signer or channel, or
+    a server's hosts.
     """
 
     kind: str

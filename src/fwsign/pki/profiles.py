@@ -16,6 +16,7 @@ from fwsign.pki.certificates import common_name
 from fwsign.pki.subjects import authority_name
 from fwsign.x509 import der
 from fwsign.x509.certificate import signature_valid
+from fwsign.x509.roles import CONFIG_SIGNING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,9 +57,9 @@ class CaLimits(NamedTuple):
 
 
 SIGNING: Final = CaLimits(
-    usages=(ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.TIME_STAMPING)
+    usages=(ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.TIME_STAMPING, CONFIG_SIGNING)
 )
-"""An issuing CA of signers and time stampers, before its domains are known."""
+"""An issuing CA of signers, time stampers and channels, before its domains are known."""
 TLS_ONLY: Final = CaLimits(
     usages=(ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
 )
@@ -202,6 +203,17 @@ def usages_of(
         return tuple(issuer.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
     except x509.ExtensionNotFound:
         return ()
+
+
+def with_channels(
+    usages: Sequence[x509.ObjectIdentifier],
+) -> tuple[x509.ObjectIdentifier, ...]:
+    """Return the usages of a CA's successor: one for signers may issue for channels, too.
+
+    CAs that were made before there were channels lack that. Who may issue signers gains nothing.
+    """
+    missing = ExtendedKeyUsageOID.CODE_SIGNING in usages and CONFIG_SIGNING not in usages
+    return (*usages, *([CONFIG_SIGNING] if missing else ()))
 
 
 def _constraints(permitted: Sequence[str], *, critical: bool) -> Extensions:

@@ -196,7 +196,7 @@ def issuer_name(pki: Pki, name: str) -> str:
 
 
 def _widened(pki: Pki, name: str, permit: Sequence[str]) -> profiles.CaLimits:
-    """Return the limits of an issuing CA, with more domains."""
+    """Return the limits of an issuing CA, with more domains, and with channels beside signers."""
     limits = profiles.limits_of(pki.certificate(name))
     more = tuple(map(host_name, permit))
     if more and not limits.permitted:
@@ -207,7 +207,8 @@ def _widened(pki: Pki, name: str, permit: Sequence[str]) -> profiles.CaLimits:
             found="none",
         )
     refuse_outside(pki, pki.issuer_of(pki.certificate(name)), "domain", more)
-    return limits._replace(permitted=tuple(dict.fromkeys((*limits.permitted, *more))))
+    permitted = tuple(dict.fromkeys((*limits.permitted, *more)))
+    return profiles.CaLimits(permitted, profiles.with_channels(limits.usages))
 
 
 def _issuing_anew(

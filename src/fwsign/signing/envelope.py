@@ -28,7 +28,7 @@ from fwsign.signing.release import Release
 from fwsign.signing.stapling import carried_crls
 from fwsign.spans import CLOCK_TOLERANCE
 from fwsign.verify.policy import DevicePolicy, Slot
-from fwsign.verify.verified import VerifiedRelease
+from fwsign.verify.verified import Verified, VerifiedRelease
 from fwsign.verify.verifier import Verifier
 from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import Certificate, parse_certificate
@@ -198,8 +198,8 @@ def sign_block(
     return encode_block(block._replace(token=tsa.request(signature) if tsa else None))
 
 
-def used_crls(verified: VerifiedRelease) -> list[Crl]:
-    """Return the CRLs of a release's signers and of their time-stamping authorities."""
+def used_crls(verified: Verified) -> list[Crl]:
+    """Return the CRLs of an envelope's signers and of their time-stamping authorities."""
     return [crl for one in verified.signers for issued in one.issued for crl in issued.newest]
 
 

@@ -4,26 +4,16 @@
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from fwsign.errors import Malformed, Tampered, check_limit
+from fwsign.errors import Malformed, check_limit
 from fwsign.format import cbor, suit
-from fwsign.format.algorithms import SHA256
-from fwsign.format.component import Component, Digest
 from fwsign.format.cose import Block, decode_block
-from fwsign.format.envelope import (
-    MAX_ENVELOPE_SIZE,
-    Envelope,
-    check_manifest_digest,
-    decode_envelope,
-    encode_envelope,
-    encode_manifest_digest,
-)
-from fwsign.format.payload import digest
-from fwsign.format.suit_labels import Common, Key
-from fwsign.trust.lists import TrustState, Update, decode_content, encode_content
+from fwsign.format.envelope import MAX_ENVELOPE_SIZE, decode_envelope
+from fwsign.format.statement import Form, describe, encode_statement, kind_in, open_statement
+from fwsign.trust.lists import Update, decode_content, encode_content
 
 MAX_UPDATE_SIZE: Final = 1024 * 1024
 """Bytes; 32 anchors with ML-DSA-87 certificates and 8 such signatures have 280 kB."""
-_URI: Final = "#trust"
+FORM: Final = Form("trust-update", "list")
 
 
 class Opened(NamedTuple):
@@ -56,21 +46,16 @@ def split_updates(data: bytes) -> tuple[bytes, ...]:
 def is_update(data: bytes) -> bool:
     """Tell whether a file begins with a trust update, which may be invalid."""
     try:
-        envelope = decode_envelope(cbor.split_sequence(data)[0])
-        match cbor.decode(envelope.manifest):
-            case {Key.COMMON: bytes(common)}:
-                return bool(cbor.decode(common)[Common.COMPONENTS] == (suit.TRUST_LIST,))
-    except (Malformed, LookupError, TypeError):
-        pass
-    return False
+        return kind_in(cbor.split_sequence(data)[0]) == FORM.kind
+    except Malformed:
+        return False
 
 
 def encode_update(update: Update, blocks: Sequence[bytes] = ()) -> bytes:
     """Encode an update with the blocks that sign it; inverse of `decode_update`."""
     content = encode_content(update)
-    manifest = suit.encode_manifest(_describe(update.trust, content))
-    signed = encode_manifest_digest(manifest)
-    return encode_envelope(Envelope(signed, tuple(blocks), manifest, None, {_URI: content}))
+    manifest = describe(FORM, update.trust.number, update.trust.identifiers, content)
+    return encode_statement(FORM, manifest, content, blocks)
 
 
 def decode_update(data: bytes) -> Update:
@@ -82,50 +67,25 @@ def decode_update(data: bytes) -> Update:
     return decode_list(open_update(data))
 
 
-def _describe(trust: TrustState, content: bytes) -> suit.Manifest:
-    image = Digest(SHA256, digest(SHA256, content))
-    component = Component(suit.TRUST_LIST, image, len(content), _URI)
-    return suit.Manifest(trust.number, *trust.identifiers, (component,))
-
-
 def open_update(data: bytes) -> Opened:
     """Decode an update and check its digests; its signatures and its list come later.
 
     Raises:
         Malformed: `malformed.*`.
         Tampered: `tampered.*`.
-        Unsuitable: `unsuitable.release`.
+        Unsuitable: `unsuitable.*`: it is of another kind.
     """
     check_limit(len(data), MAX_UPDATE_SIZE, f"trust update of {len(data)} bytes")
     envelope = decode_envelope(data)
     blocks = tuple(map(decode_block, envelope.blocks))
-    check_manifest_digest(envelope)
-    manifest = _decode_manifest(envelope.manifest)
-    if envelope.other or envelope.text is not None or envelope.integrated.keys() - {_URI}:
-        raise suit.outside("a trust update with more than wrapper, manifest and list")
-    content = envelope.integrated.get(_URI)
-    image = manifest.components[0]
-    if content is None:
-        raise Tampered("tampered.payload-absent", "the list was taken out of the trust update")
-    found = digest(image.digest.algorithm, content)
-    if (found, len(content)) != (image.digest.value, image.size):
-        raise Tampered("tampered.payload-digest", "the list is not the one that was signed")
+    opened = open_statement(FORM, envelope)
     # Checked last, so that a release gets the message that it is one.
     if any(block.chain or block.token is not None for block in blocks):
         raise Malformed(
             "malformed.header",
             "a trust update is signed by keys of anchors, without certificates and time stamps",
         )
-    return Opened(manifest, envelope.digest, blocks, content)
-
-
-def _decode_manifest(data: bytes) -> suit.Manifest:
-    """Match a manifest to the template of trust updates: the least one, with one component."""
-    manifest = suit.decode_manifest(data, of_trust=True)
-    component = manifest.components[0]._replace(uri=_URI)
-    if manifest != suit.Manifest(*manifest[:3], (component,)):
-        raise suit.outside("a manifest of a trust update with more or other than its template has")
-    return manifest
+    return Opened(opened.manifest, envelope.digest, blocks, opened.content)
 
 
 def decode_list(opened: Opened) -> Update:

@@ -19,6 +19,7 @@ from fwsign.format.cose import verify_signature
 from fwsign.format.payload import CHUNK_SIZE, PayloadSource
 from fwsign.verify.block import BlockVerifier, step
 from fwsign.verify.policy import DevicePolicy, check_policy, missing_signers
+from fwsign.verify.sealed import Sealed, make
 from fwsign.verify.signers import judge_signers
 from fwsign.verify.verified import VerifiedSigner
 from fwsign.verify.verifier import utc
@@ -30,7 +31,7 @@ _ED25519: Final = -19
 
 
 @final
-class VerifiedFile:
+class VerifiedFile(Sealed, made_by="verify_hash_envelope and verify_minisig"):
     """A signature that was verified; `check` compares the file with it, and has to be called.
 
     Attributes:
@@ -48,13 +49,6 @@ class VerifiedFile:
     unchecked: tuple[str, ...]
     notes: tuple[str, ...]
     _check: Callable[[PayloadSource], int]
-
-    def __new__(cls) -> "VerifiedFile":
-        """Refuse: only verification makes one."""
-        raise TypeError("only verify_hash_envelope and verify_minisig make a VerifiedFile")
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"a VerifiedFile does not change: {name}")
 
     def check(self, source: PayloadSource) -> int:
         """Read the file to its end, and check that it is the one that was signed.
@@ -93,7 +87,8 @@ def verify_hash_envelope(
     check_policy(policy)
     with step(1):
         found = hash_envelope.decode(data)
-    signer = BlockVerifier(tuple(anchors), policy, utc(at)).verify(found.block, found.value)
+    verifier = BlockVerifier(tuple(anchors), policy, utc(at), "codeSigning")
+    signer = verifier.verify(found.block, found.value)
     if signer.refusal is not None or signer.path is None:
         raise signer.refusal or Untrusted("untrusted.no-anchor", "the envelope has no path")
     with step(6):
@@ -119,7 +114,8 @@ def verify_hash_envelope(
             )
 
     kind = found.content_type
-    return _seal(
+    return make(
+        VerifiedFile,
         name=found.name,
         comment=str(kind) if kind is not None else None,
         signer=signer,
@@ -160,7 +156,8 @@ def verify_minisig(data: bytes, keys: Sequence[minisig.MinisignKey]) -> Verified
     def matches(message: bytes) -> None:
         verify_signature(_ED25519, public, message, found.signature)
 
-    return _seal(
+    return make(
+        VerifiedFile,
         name=found.name,
         comment=found.comment,
         signer=None,
@@ -204,10 +201,3 @@ def _hashed(source: PayloadSource, name: str | None, matches: Callable[[bytes], 
 def _named(key_id: bytes) -> str:
     """Return a key's identifier as minisign writes it."""
     return key_id[::-1].hex().upper()
-
-
-def _seal(**facts: object) -> VerifiedFile:
-    found = object.__new__(VerifiedFile)
-    for name, fact in facts.items():
-        object.__setattr__(found, name, fact)
-    return found

@@ -15,6 +15,7 @@ from fwsign.verify.verified import VerifiedSigner
 from fwsign.x509.anchor import Anchor
 from fwsign.x509.chain import CertificationPath, check_dates, validate_path
 from fwsign.x509.revocation import Issued, check_kept, updates
+from fwsign.x509.roles import USES, Use
 
 
 @contextmanager
@@ -34,10 +35,13 @@ class BlockVerifier:
         anchors: the pinned anchors.
         policy: the device's demands.
         at: the clock's time, in UTC.
+        use: what the signers' keys must be for.
     """
 
-    def __init__(self, anchors: Sequence[Anchor], policy: DevicePolicy, at: datetime) -> None:
-        self._anchors, self._policy, self._at = anchors, policy, at
+    def __init__(
+        self, anchors: Sequence[Anchor], policy: DevicePolicy, at: datetime, use: Use
+    ) -> None:
+        self._anchors, self._policy, self._at, self._use = anchors, policy, at, use
         self._crls = policy.crl_reader()
 
     def verify(self, block: Block, payload: bytes) -> VerifiedSigner:
@@ -87,13 +91,23 @@ class BlockVerifier:
         else:
             if digest(SHA256, block.chain[0]) != block.x5t:
                 raise Tampered("tampered.x5t", "the leaf certificate is not the one x5t names")
-            path = validate_path(block.chain, self._anchors, profile=self._policy.profile)
+            path = validate_path(
+                block.chain, self._anchors, profile=self._policy.profile, use=self._use
+            )
             leaf = path.certificates[0]
             verify_signature(block.algorithm, leaf.key, message, block.signature)
         refuse_example(self._policy, path)
         return path
 
     def _find_bare_key(self, block: Block, message: bytes) -> CertificationPath:
+        if not USES[self._use].bare_signer:
+            raise Untrusted(
+                "untrusted.eku",
+                f"the block has no certificate: only one for {self._use} may sign "
+                f"{USES[self._use].signs}",
+                expected=self._use,
+                found="no certificate",
+            )
         kind = ALGORITHMS[block.algorithm].key
         failure: FwsignError = Untrusted(
             "untrusted.no-anchor",

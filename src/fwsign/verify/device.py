@@ -1,46 +1,71 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Step 9: whether a release is for this device, newer than what it has, and not too old."""
+"""Step 9: whether an envelope is for this device, newer than what it has, and not too old."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Final, NamedTuple, Protocol
 
 from fwsign.errors import Code, Stale, Unsuitable
 from fwsign.format import suit
 from fwsign.format.identifiers import class_id, vendor_id
-from fwsign.format.text import Text
+from fwsign.format.suit import Kind
 from fwsign.verify.policy import DevicePolicy
+
+_EXPIRED: Final[Mapping[Kind, Code]] = {
+    "release": "stale.release",
+    "channel": "stale.channel",
+    "permit": "stale.permit",
+}
+
+
+class Named(Protocol):
+    """What states vendor and product by their names: a release's text, a statement's content."""
+
+    @property
+    def vendor(self) -> str:
+        """The vendor's domain."""
+
+    @property
+    def product(self) -> str:
+        """The product's name."""
+
+
+class Candidate(NamedTuple):
+    """What is asked about: a manifest with its digest, and the kind of its envelope."""
+
+    kind: Kind
+    manifest: suit.Manifest
+    digest: bytes
 
 
 def check_device(
-    policy: DevicePolicy,
-    manifest: suit.Manifest,
-    text: Text | None,
-    manifest_digest: bytes,
-    now: datetime,
+    policy: DevicePolicy, asked: Candidate, names: Named | None, now: datetime
 ) -> tuple[str, ...]:
     """Check vendor, product, sequence and expiry. Return the names of the steps not run.
 
     Raises:
         Unsuitable: `unsuitable.vendor`, `unsuitable.product`, `unsuitable.rollback`,
             `unsuitable.conflict`.
-        Stale: `stale.release`.
+        Stale: `stale.release`, or that of another kind.
     """
+    kind, manifest, _ = asked
     vendor, product = policy.vendor, policy.product
     if vendor is not None and vendor_id(vendor) != manifest.vendor_id:
-        found = text.vendor if text else manifest.vendor_id.hex()
-        raise _for_another("unsuitable.vendor", vendor, found)
+        found = names.vendor if names else manifest.vendor_id.hex()
+        raise _for_another("unsuitable.vendor", kind, vendor, found)
     if (
         vendor is not None
         and product is not None
         and class_id(vendor, product) != manifest.class_id
     ):
-        found = text.product if text else manifest.class_id.hex()
-        raise _for_another("unsuitable.product", product, found)
-    _check_sequence(policy, manifest, manifest_digest)
+        found = names.product if names else manifest.class_id.hex()
+        raise _for_another("unsuitable.product", kind, product, found)
+    _check_sequence(policy, asked)
     if manifest.use_before is not None and now.timestamp() >= manifest.use_before:
         until = datetime.fromtimestamp(manifest.use_before, UTC).isoformat()
         raise Stale(
-            "stale.release",
-            f"the release was to be used before {until}, it is {now.isoformat()}",
+            _EXPIRED[kind],
+            f"the {kind} was to be used before {until}, it is {now.isoformat()}",
             expected=f"a time before {until}",
             found=now.isoformat(),
         )
@@ -48,33 +73,36 @@ def check_device(
     return tuple(name for name, value in said.items() if value is None)
 
 
-def _for_another(code: Code, expected: str, found: str) -> Unsuitable:
+def _for_another(code: Code, kind: Kind, expected: str, found: str) -> Unsuitable:
     what = code.removeprefix("unsuitable.")
-    message = f'the release is for {what} "{found}", this device is "{expected}"'
+    message = f'the {kind} is for {what} "{found}", this device is "{expected}"'
     return Unsuitable(code, message, expected=expected, found=found)
 
 
-def _check_sequence(policy: DevicePolicy, manifest: suit.Manifest, manifest_digest: bytes) -> None:
+def _check_sequence(policy: DevicePolicy, asked: Candidate) -> None:
+    kind, manifest, digest = asked
     number, floor = manifest.sequence_number, policy.min_sequence
     if floor is None or number > floor:
         return
+    words = "sequence number" if kind == "release" else f"{kind} number"
     if number < floor:
         raise Unsuitable(
             "unsuitable.rollback",
-            f"sequence number {number} is below {floor}, the lowest that is still accepted",
+            f"{words} {number} is below {floor}, the lowest that is still accepted",
             expected=f"{floor} or more",
             found=number,
         )
-    if any(manifest_digest == recorded.manifest_digest for recorded in policy.recorded):
+    if any(digest == recorded.manifest_digest for recorded in policy.recorded):
         return
     taken = {_place(place) for recorded in policy.recorded for place in recorded.components}
-    shared = [item.name for item in manifest.components if _place(item.identifier) in taken]
+    shared = [item for item in manifest.components if _place(item.identifier) in taken]
     if shared:
+        there = f' has "{shared[0].name}" already' if kind == "release" else " was accepted already"
         raise Unsuitable(
             "unsuitable.conflict",
-            f'another release with sequence number {number} has "{shared[0]}" already',
-            expected="the release accepted before, or a higher sequence number",
-            found=manifest_digest.hex(),
+            f"another {kind} with {words} {number}{there}",
+            expected=f"the {kind} accepted before, or a higher {words}",
+            found=digest.hex(),
         )
 
 

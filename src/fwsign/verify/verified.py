@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The results of verification: a `VerifiedRelease`, and the verdict on each block."""
+"""The results of verification: `VerifiedRelease`, `VerifiedChannel`, the verdict on each block."""
 
 import io
 from collections.abc import Iterable, Mapping
@@ -8,6 +8,7 @@ from typing import NamedTuple, final
 
 from fwsign.errors import Failed, FwsignError, Unsuitable
 from fwsign.format import suit
+from fwsign.format.channel import Channel
 from fwsign.format.component import Component
 from fwsign.format.native import StatedNative
 from fwsign.format.payload import (
@@ -19,6 +20,7 @@ from fwsign.format.payload import (
     receive,
 )
 from fwsign.format.text import Text
+from fwsign.verify.sealed import Sealed, make
 from fwsign.verify.signers import Demand
 from fwsign.verify.stamp import Stamp
 from fwsign.x509.chain import CertificationPath
@@ -71,75 +73,82 @@ def counted(
     return tuple((one, one.path) for one in signers if one.path and one.refusal is None)
 
 
-@final
-class VerifiedRelease:
-    """A release that passed steps 1 to 9; only `Verifier.verify` makes one. Step 10 is `receive`.
+class Proven(NamedTuple):
+    """What is known of every envelope that was verified; `Verified` describes each."""
 
-    Attributes:
-        manifest: the signed content: components, sequence number, identifiers.
-        manifest_digest: the digest that was signed; it identifies the release.
-        text: the text for people, None if it was cut off.
-        vendor: the vendor's domain, from the signer's certificate or the policy's pins.
-        signers: the verdicts on all blocks, including those that do not count.
-        demands: the demands of the policy about roles, with the signers that meet them.
-        unchecked: the steps not run: "revocation" (no CRLs, or off), "vendor", "product" and
-            "rollback" (the policy does not say).
-        notes: notes for the caller.
-        now: the time at which the release was judged; never before the given clock's time.
-        known_time: the latest time that CRLs prove to have passed, as far as other evidence
-            supports them. A device remembers it as its time floor. None if nothing is known.
-    """
-
-    __slots__ = (
-        "_block_lists",
-        "_integrated",
-        "demands",
-        "known_time",
-        "manifest",
-        "manifest_digest",
-        "notes",
-        "now",
-        "signers",
-        "text",
-        "unchecked",
-        "vendor",
-    )
     manifest: suit.Manifest
     manifest_digest: bytes
-    text: Text | None
     vendor: str
     signers: tuple[VerifiedSigner, ...]
-    demands: tuple[Demand, ...]
     unchecked: tuple[str, ...]
     notes: tuple[str, ...]
     now: datetime
     known_time: datetime | None
-    _block_lists: Mapping[str, Blocks]
-    _integrated: Mapping[str, bytes]
 
-    def __new__(cls) -> "VerifiedRelease":
-        """Refuse: only verification makes one."""
-        raise TypeError("only Verifier.verify makes a VerifiedRelease")
 
-    def __init_subclass__(cls) -> None:
-        """Refuse: an instance of a subclass would pass as a verified release."""
-        raise TypeError("a VerifiedRelease has no subclasses")
+class Verified(Sealed):
+    """An envelope that was verified.
 
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"a VerifiedRelease does not change: {name}")
+    Attributes:
+        manifest: the signed content: components, sequence number, identifiers.
+        manifest_digest: the digest that was signed; it identifies the envelope's content.
+        vendor: the vendor's domain, from the signer's certificate or the policy's pins.
+        signers: the verdicts on all blocks, including those that do not count.
+        unchecked: the steps not run: "revocation" (no CRLs, or off), "vendor", "product" and
+            "rollback" (the policy does not say).
+        notes: notes for the caller.
+        now: the time at which it was judged; never before the given clock's time.
+        known_time: the latest time that CRLs prove to have passed, as far as other evidence
+            supports them. A device remembers it as its time floor. None if nothing is known.
+    """
 
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"a VerifiedRelease does not change: {name}")
-
-    @property
-    def components(self) -> tuple[Component, ...]:
-        """The components, each with identifier, digest, size in bytes and uri."""
-        return self.manifest.components
+    __slots__ = Proven._fields
+    manifest: suit.Manifest
+    manifest_digest: bytes
+    vendor: str
+    signers: tuple[VerifiedSigner, ...]
+    unchecked: tuple[str, ...]
+    notes: tuple[str, ...]
+    now: datetime
+    known_time: datetime | None
 
     @property
     def counted(self) -> tuple[tuple[VerifiedSigner, CertificationPath], ...]:
         """The blocks that count, with the path of each."""
         return counted(self.signers)
+
+
+@final
+class VerifiedChannel(Verified, made_by="Verifier.verify_channel"):
+    """A channel that may be followed; only `Verifier.verify_channel` makes one.
+
+    Attributes:
+        channel: what it says.
+    """
+
+    __slots__ = ("channel",)
+    channel: Channel
+
+
+@final
+class VerifiedRelease(Verified, made_by="Verifier.verify"):
+    """A release that passed steps 1 to 9; only `Verifier.verify` makes one. Step 10 is `receive`.
+
+    Attributes:
+        text: the text for people, None if it was cut off.
+        demands: the demands of the policy about roles, with the signers that meet them.
+    """
+
+    __slots__ = ("_block_lists", "_integrated", "demands", "text")
+    text: Text | None
+    demands: tuple[Demand, ...]
+    _block_lists: Mapping[str, Blocks]
+    _integrated: Mapping[str, bytes]
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """The components, each with identifier, digest, size in bytes and uri."""
+        return self.manifest.components
 
     def component(self, name: str) -> Component:
         """Return the component with a name such as `build.bin` or `esp32c3@0x10000`.
@@ -253,35 +262,24 @@ class VerifiedRelease:
 
 
 def seal(
+    facts: Proven,
     *,
-    manifest: suit.Manifest,
-    manifest_digest: bytes,
     text: Text | None,
-    vendor: str,
-    signers: tuple[VerifiedSigner, ...],
     demands: tuple[Demand, ...],
-    unchecked: tuple[str, ...],
-    notes: tuple[str, ...],
-    now: datetime,
-    known_time: datetime | None,
     integrated: Mapping[str, bytes],
     block_lists: Mapping[str, Blocks],
 ) -> VerifiedRelease:
     """Make a `VerifiedRelease`; only `Verifier.verify` may call this, as a layer test checks."""
-    release = object.__new__(VerifiedRelease)
-    for name, fact in {
-        "manifest": manifest,
-        "manifest_digest": manifest_digest,
-        "text": text,
-        "vendor": vendor,
-        "signers": signers,
-        "demands": demands,
-        "unchecked": unchecked,
-        "notes": notes,
-        "now": now,
-        "known_time": known_time,
-        "_integrated": integrated,
-        "_block_lists": block_lists,
-    }.items():
-        object.__setattr__(release, name, fact)
-    return release
+    return make(
+        VerifiedRelease,
+        **facts._asdict(),
+        text=text,
+        demands=demands,
+        _integrated=integrated,
+        _block_lists=block_lists,
+    )
+
+
+def seal_channel(facts: Proven, channel: Channel) -> VerifiedChannel:
+    """Make a `VerifiedChannel`; only `Verifier.verify_channel` may call this."""
+    return make(VerifiedChannel, **facts._asdict(), channel=channel)

@@ -10,31 +10,52 @@
 No file, socket, environment or clock is read here: time, anchors and CRLs are arguments.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple, TypeVar
 
 from fwsign.errors import Code, Failed, Stale, Untrusted
+from fwsign.format import channel as channel_format
 from fwsign.format import suit
 from fwsign.format.blocks import decode_block_lists
 from fwsign.format.envelope import Envelope, check_manifest_digest, decode_envelope
 from fwsign.format.identifiers import vendor_id
 from fwsign.format.opening import decode_blocks, decode_content
-from fwsign.format.text import Text
+from fwsign.format.statement import Content, Form, open_statement
 from fwsign.verify.block import BlockVerifier, step
-from fwsign.verify.device import check_device
+from fwsign.verify.channel import SeenChannel, channel_policy, check_followed
+from fwsign.verify.device import Candidate, Named, check_device
 from fwsign.verify.policy import DevicePolicy, check_policy, missing_signers
 from fwsign.verify.signers import Demand, judge_signers
-from fwsign.verify.verified import VerifiedRelease, VerifiedSigner, counted, seal
+from fwsign.verify.verified import (
+    Proven,
+    VerifiedChannel,
+    VerifiedRelease,
+    VerifiedSigner,
+    counted,
+    seal,
+    seal_channel,
+)
 from fwsign.x509.anchor import Anchor
 from fwsign.x509.constraints import is_domain
 from fwsign.x509.revocation import Issued, updates
+from fwsign.x509.roles import Use
 
 MAX_CRL_LEAD: Final = timedelta(days=1)
 """How far a CRL's thisUpdate may be ahead of the clock, or a time stamp, and still be believed."""
+_Said = TypeVar("_Said", bound=Named)
 _LAST: Final = datetime.max.replace(tzinfo=UTC)
 EARLIEST: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """No release is older than this program, so a clock that shows an earlier time is wrong."""
+
+
+class _Read(NamedTuple):
+    """An envelope after steps 1 to 5, with the verdict on each block, and the clock's time."""
+
+    envelope: Envelope
+    manifest_digest: bytes
+    signers: tuple[VerifiedSigner, ...]
+    at: datetime
 
 
 class Verifier:
@@ -69,36 +90,86 @@ class Verifier:
         Raises:
             FwsignError: with the code and the step at which the envelope was refused.
         """
-        at = utc(at)
-        decoded, manifest_digest, signers = self._read(envelope, at)
+        read = self._read(envelope, utc(at), "codeSigning")
         with step(6):
-            self._check_signers(signers)
+            self._check_signers(read.signers)
         with step(7):
-            manifest, text = decode_content(decoded)
-            lists = decode_block_lists(manifest, decoded.integrated)
+            manifest, text = decode_content(read.envelope)
+            lists = decode_block_lists(manifest, read.envelope.integrated)
+        facts, demands = self._judge("release", read, manifest, text)
+        return seal(
+            facts,
+            text=text,
+            demands=demands,
+            integrated=read.envelope.integrated,
+            block_lists=lists,
+        )
+
+    def verify_channel(
+        self, data: bytes, *, at: datetime, name: str | None = None, seen: SeenChannel | None = None
+    ) -> VerifiedChannel:
+        """Run steps 1 to 9 for a channel: its signer's key is for channels alone.
+
+        Args:
+            data: the content of a `.channel` file.
+            at: the clock's time, as for `verify`.
+            name: the name of the channel that the device follows; None takes any.
+            seen: the last channel of that name that the device took; None if there was none. Older
+                ones are refused, and another of the same number.
+
+        Raises:
+            FwsignError: with the code and the step at which the channel was refused.
+        """
+        one_signer = Verifier(self._anchors, channel_policy(self._policy, seen))
+        facts, channel = one_signer._verify_statement(
+            channel_format.FORM, "configSigning", data, channel_format.decode_channel, at
+        )
+        with step(9):
+            check_followed(channel, name, seen)
+        return seal_channel(facts, channel)
+
+    def _verify_statement(
+        self,
+        form: Form,
+        use: Use,
+        data: bytes,
+        decode: Callable[[Content], _Said],
+        at: datetime,
+    ) -> tuple[Proven, _Said]:
+        """Run steps 1 to 9 for a statement; return its facts, and its content as decoded."""
+        read = self._read(data, utc(at), use)
+        with step(6):
+            self._check_signers(read.signers)
+        with step(7):
+            content = open_statement(form, read.envelope)
+            said = decode(content)
+        return self._judge(form.kind, read, content.manifest, said)[0], said
+
+    def _judge(
+        self, kind: suit.Kind, read: _Read, manifest: suit.Manifest, names: Named | None
+    ) -> tuple[Proven, tuple[Demand, ...]]:
+        """Run steps 8 and 9; return the facts, and the demands of roles, all met."""
         with step(8):
-            signers = tuple(self._limit_to_vendor(one, manifest, text) for one in signers)
+            signers = tuple(self._limit_to_vendor(one, manifest, names) for one in read.signers)
             demands = self._check_signers(signers)
         counting = [one for one, _ in counted(signers)]
         now = max(one.now for one in counting)
         with step(9):
-            unchecked = check_device(self._policy, manifest, text, manifest_digest, now)
+            asked = Candidate(kind, manifest, read.manifest_digest)
+            unchecked = check_device(self._policy, asked, names, now)
         if not all(one.revocation_checked for one in counting):
             unchecked = ("revocation", *unchecked)
-        return seal(
-            manifest=manifest,
-            manifest_digest=manifest_digest,
-            text=text,
-            vendor=_vendor_name(self._policy.vendors_of(counted(signers)[0][1]), manifest) or "",
-            signers=signers,
-            demands=demands,
-            unchecked=unchecked,
-            notes=self._notes(counting),
-            now=now,
-            known_time=self._known_time(counting, at),
-            integrated=decoded.integrated,
-            block_lists=lists,
+        facts = Proven(
+            manifest,
+            read.manifest_digest,
+            _vendor_name(self._policy.vendors_of(counted(signers)[0][1]), manifest) or "",
+            signers,
+            unchecked,
+            self._notes(counting),
+            now,
+            self._known_time(counting, read.at),
         )
+        return facts, demands
 
     def teaching(self, envelope: bytes, *, at: datetime) -> tuple[Issued, ...]:
         """Return the CRLs that a refused envelope proves, for a device that remembers them.
@@ -116,7 +187,7 @@ class Verifier:
         Raises:
             FwsignError: as `verify`, of the steps 1 to 5.
         """
-        _, _, signers = self._read(envelope, utc(at))
+        signers = self._read(envelope, utc(at), "codeSigning").signers
         vendor, policy = self._policy.vendor, self._policy
         mine = [one for one in signers if one.path and vendor in policy.vendors_of(one.path)]
         return tuple(issued for one in mine for issued in one.issued)
@@ -138,25 +209,23 @@ class Verifier:
         Raises:
             FwsignError: as `verify`, of the steps 1 to 5 and 7.
         """
-        decoded, _, signers = self._read(envelope, utc(at))
+        read = self._read(envelope, utc(at), "codeSigning")
         with step(7):
-            manifest, text = decode_content(decoded)
-        signers = tuple(self._limit_to_vendor(one, manifest, text) for one in signers)
+            manifest, text = decode_content(read.envelope)
+        signers = tuple(self._limit_to_vendor(one, manifest, text) for one in read.signers)
         paths = [path for _, path in counted(signers)]
         return signers, judge_signers(self._policy.signers, paths) if self._policy.signers else ()
 
-    def _read(
-        self, envelope: bytes, at: datetime
-    ) -> tuple[Envelope, bytes, tuple[VerifiedSigner, ...]]:
-        """Run steps 1 to 5; return envelope, manifest digest, and the verdict on each block."""
+    def _read(self, data: bytes, at: datetime, use: Use) -> _Read:
+        """Run steps 1 to 5."""
         with step(1):
-            decoded = decode_envelope(envelope)
-            blocks = decode_blocks(decoded.blocks)
+            envelope = decode_envelope(data)
+            blocks = decode_blocks(envelope.blocks)
         with step(2):
-            manifest_digest = check_manifest_digest(decoded)
-        verifier = BlockVerifier(self._anchors, self._policy, at)
-        signers = tuple(verifier.verify(block, decoded.digest) for block in blocks)
-        return decoded, manifest_digest, signers
+            manifest_digest = check_manifest_digest(envelope)
+        verifier = BlockVerifier(self._anchors, self._policy, at, use)
+        signers = tuple(verifier.verify(block, envelope.digest) for block in blocks)
+        return _Read(envelope, manifest_digest, signers, at)
 
     def _check_signers(self, signers: Sequence[VerifiedSigner]) -> tuple[Demand, ...]:
         """Step 6: enough blocks count, of the right roles. Return what the roles demand, all met.
@@ -184,7 +253,7 @@ class Verifier:
         )
 
     def _limit_to_vendor(
-        self, signer: VerifiedSigner, manifest: suit.Manifest, text: Text | None
+        self, signer: VerifiedSigner, manifest: suit.Manifest, names: Named | None
     ) -> VerifiedSigner:
         """Step 8: a leaf that does not list the manifest's vendor no longer counts."""
         if signer.path is None:
@@ -195,7 +264,7 @@ class Verifier:
         if signer.refusal is not None:
             return signer
         allowed = ", ".join(vendors) or "no vendor"
-        wanted = text.vendor if text else manifest.vendor_id.hex()
+        wanted = names.vendor if names else manifest.vendor_id.hex()
         refusal = Untrusted(
             "untrusted.vendor",
             f'"{signer.path.name}" may sign for {allowed}, the manifest is for {wanted}',

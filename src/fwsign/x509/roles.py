@@ -2,8 +2,8 @@
 """The rules for a CA and for a leaf, as profile and use demand.
 
 The rules are the same for every use of the leaf; `USES` holds all differences between the uses.
-The verifier itself asks for codeSigning and timeStamping; receipts and `fwsign pki verify` also ask
-for the TLS uses.
+The verifier itself asks for codeSigning, configSigning and timeStamping; receipts and
+`fwsign pki verify` also ask for the TLS uses.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,8 +21,10 @@ from fwsign.x509.certificate import Certificate
 from fwsign.x509.constraints import check_constraints, host_names
 
 Profile: TypeAlias = Literal["strict", "compat"]
-Use: TypeAlias = Literal["codeSigning", "timeStamping", "serverAuth", "clientAuth"]
+Use: TypeAlias = Literal["codeSigning", "configSigning", "timeStamping", "serverAuth", "clientAuth"]
 
+CONFIG_SIGNING: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.41")
+"""id-kp-configSigning of RFC 9809: what a channel says is configuration of devices."""
 MIN_CA_RSA_BITS: Final = 2048
 """Old roots have these keys; they retire with the root."""
 
@@ -39,6 +41,7 @@ class UseRules(NamedTuple):
         key_usage: a leaf without key usage is refused.
         rsa_bits: the smallest RSA key of a leaf.
         bare_anchor: the anchor may be a bare key.
+        bare_signer: a pinned bare key may sign by itself.
         host: the leaf names a host, in its subject alternative name.
     """
 
@@ -50,6 +53,7 @@ class UseRules(NamedTuple):
     key_usage: bool = True
     rsa_bits: int = MIN_RSA_BITS
     bare_anchor: bool = True
+    bare_signer: bool = False
     host: bool = False
 
 
@@ -64,7 +68,16 @@ _TLS: Final = UseRules(
 USES: Final[Mapping[Use, UseRules]] = MappingProxyType(
     {
         "codeSigning": UseRules(
-            ExtendedKeyUsageOID.CODE_SIGNING, "code signing", "releases", critical=True
+            ExtendedKeyUsageOID.CODE_SIGNING,
+            "code signing",
+            "releases",
+            critical=True,
+            bare_signer=True,
+        ),
+        # Alone: the person who rolls out cannot sign firmware. A bare key says nothing of its use,
+        # so none that is pinned for releases can sign channels.
+        "configSigning": UseRules(
+            CONFIG_SIGNING, "channels", "channels", alone=True, critical=True
         ),
         # RFC 3161 section 2.3: critical and alone in the leaf, so compat forgives nothing here.
         # Public CAs for time stamps leave their own usage uncritical, as RFC 5280 allows.

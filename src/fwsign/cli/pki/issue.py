@@ -34,10 +34,9 @@ from fwsign.cli.pki.options import (
     span,
     warn_of_rsa2048,
 )
-from fwsign.cli.quoting import quoted
+from fwsign.cli.pki.peers import say_who_needs
 
 if TYPE_CHECKING:
-    from fwsign.pki.directory import Pki
     from fwsign.pki.leaves import DeviceIdentity
     from fwsign.pki.request import CertificateRequest
 
@@ -57,13 +56,19 @@ def register(command: typer.Typer) -> None:
     """Add the group to an application."""
     group = typer.Typer(cls=Group, rich_markup_mode=None)
     command.add_typer(
-        group, name="issue", help="Issue certificates: signer, tsa, server, client, idevid."
+        group,
+        name="issue",
+        help="Issue certificates: signer, channel, tsa, server, client, idevid.",
     )
     pages: dict[Callable[..., None], tuple[str, ...]] = {
         signer: (
             "fwsign pki issue signer release-2027 --for 1y",
             "fwsign pki issue signer ci --pass env:CI_PASS --ca-pass file:/run/secrets/ca",
             "fwsign pki issue signer hsm --csr hsm.csr",
+        ),
+        channel: (
+            "fwsign pki issue channel rollout",
+            "fwsign pki issue channel rollout --csr rollout.csr --for 90d",
         ),
         tsa: ("fwsign pki issue tsa tsa-2027",),
         server: (
@@ -112,6 +117,30 @@ def signer(
         ui.next_command("sign", "FILE", "--signer", name or "", *pki_words(pki), *product)
 
 
+def channel(
+    name: NAME = None,
+    *,
+    pki: PKI = None,
+    vendor: VENDORS = None,
+    existing: KeyOptions,
+    lifetime: LIFETIME = None,
+    alg: KIND_OF_KEY = None,
+    protection: PassphraseOptions,
+    addresses: AddressOptions,
+    own: ExtensionOptions,
+    batch: BatchOptions,
+) -> None:
+    """Issue a signer of channels, for a year: whoever has its key says which release is current.
+
+    It signs no releases, and signers of releases sign no channels (id-kp-configSigning, RFC 9809).
+    """
+    groups = (pki, existing, protection, addresses, own, batch)
+    options = IssueOptions(*groups, lifetime=lifetime, alg=alg)
+    if _issue("channel", name, options, vendor or ()) is not None and not existing.csr:
+        words = pki_words(pki)
+        ui.next_command("channel", "make", "stable", "ENVELOPE", "--signer", name or "", *words)
+
+
 def tsa(
     name: NAME = None,
     *,
@@ -156,7 +185,7 @@ def server(
         ui.usage("--csr DIR takes hosts and addresses from the requests")
     ips = [address(one) for one in hosts.ip or ()]
     if path := _issue("server", name, options, hosts.host or (), ips):
-        _say_who_needs(path, "server", pki)
+        say_who_needs(path, "server", pki)
 
 
 def client(
@@ -180,7 +209,7 @@ def client(
     groups = (pki, existing, protection, addresses, own, batch)
     options = IssueOptions(*groups, lifetime=lifetime, alg=alg, compat=compat)
     if path := _issue("client", name, options):
-        _say_who_needs(path, "client", pki)
+        say_who_needs(path, "client", pki)
 
 
 def idevid(
@@ -209,7 +238,7 @@ def idevid(
     if options.is_batch and (identity.serial_number or identity.hw_type):
         ui.usage("--csr DIR takes serial numbers from the requests")
     if path := _issue("idevid", name, options, identity=identity):
-        _say_who_needs(path, "device", pki)
+        say_who_needs(path, "device", pki)
 
 
 def _issue(
@@ -306,28 +335,3 @@ def _key(name: str, options: IssueOptions, asked_for: Passphrases) -> Any:
         return NewKey(options.alg or "", secret, protection.kdf or "")
     source = asked_for.existing(protection.pass_, f"the key {uri}", uri=lambda: uri)
     return existing_keys.opens(uri, source)
-
-
-def _say_who_needs(path: Path, who: str, given: Path | None) -> None:
-    from fwsign.pki.directory import Pki
-
-    pki = Pki(path.parent.parent)
-    *below, root = pki.issuers(path.stem)
-    chain = f" and {pki.certificate_path(below[0])}, in this order" if below else ""
-    ui.note(f"the {who} sends {path}{chain}")
-    ui.note(f"the other side trusts {pki.certificate_path(root)}")
-    _say_who_cannot(pki, (*below, root), given)
-
-
-def _say_who_cannot(pki: "Pki", names: Sequence[str], given: Path | None) -> None:
-    """Warn of a path that mbedTLS cannot read, as ESP-IDF has it."""
-    from cryptography.x509 import NameConstraints
-
-    from fwsign.pki.entry_names import ISSUING_TLS, is_root
-
-    for name in names:
-        found = [one for one in pki.certificate(name).extensions if one.critical]
-        if any(isinstance(one.value, NameConstraints) for one in found):
-            words = ("fwsign", "pki", "renew", ISSUING_TLS, *pki_words(given))
-            way = "" if is_root(name) else f": {' '.join(map(quoted, words))} makes one for TLS"
-            ui.note(f'mbedTLS, as in ESP-IDF, cannot read the CA "{name}"{way}')

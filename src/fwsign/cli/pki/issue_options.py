@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options of `fwsign pki issue`, which its five commands share."""
+"""The options of `fwsign pki issue`, which its commands share."""
 
 from pathlib import Path
 from typing import Annotated, NamedTuple, TypeAlias

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from fwsign.pki.paths.purpose import AcceptedPath, Host, Purpose
     from fwsign.x509.anchor import Anchor
 
-_KINDS = {"timestamp": "tsa", "server": "server", "client": "client"}
+_KINDS = {"channel": "channel", "timestamp": "tsa", "server": "server", "client": "client"}
+_FOR_VENDORS = ("codesign", "channel")
 _OTHERS = {
     "stale.certificate": "issue it anew: fwsign pki renew NAME",
     "untrusted.eku": "issue one for that: fwsign pki issue {kind} NAME",
@@ -75,7 +76,7 @@ _PURPOSE: TypeAlias = Annotated[
     str,
     typer.Option(
         metavar="PURPOSE",
-        help="What it is to be used for: codesign, timestamp, server, client.",
+        help="What it is to be used for: codesign, channel, timestamp, server, client.",
     ),
 ]
 _HOST: TypeAlias = Annotated[
@@ -292,7 +293,7 @@ def _as_json(accepted: "AcceptedPath", purpose: str) -> dict[str, Any]:
         "purpose": purpose,
         "judged_at": accepted.now.isoformat(),
         "path": _path(accepted),
-        "vendors": list(accepted.path.vendors) if purpose == "codesign" else [],
+        "vendors": list(accepted.path.vendors) if purpose in _FOR_VENDORS else [],
         "notes": list(accepted.notes),
     }
 
@@ -304,7 +305,7 @@ def _show(certificate: Path, accepted: "AcceptedPath", purpose: str) -> None:
         ui.out(f"  path       {one['name']}, {one['from']} to {one['until']}")
     dates = f", {anchor['from']} to {anchor['until']}" if anchor["from"] else ""
     ui.out(f"  anchor     {anchor['name']}{dates}")
-    if purpose == "codesign":
+    if purpose in _FOR_VENDORS:
         vendors = ", ".join(accepted.path.vendors) or "none: devices must pin one for its key"
         ui.out(f"  vendors    {vendors}")
     for issued in accepted.issued:

@@ -22,7 +22,7 @@ from fwsign.pki.view.words import shown_serial
 from fwsign.spans import plain_span
 from fwsign.x509.certificate import MAX_SERIAL_BITS
 from fwsign.x509.constraints import is_domain
-from fwsign.x509.roles import MIN_CA_RSA_BITS
+from fwsign.x509.roles import CONFIG_SIGNING, MIN_CA_RSA_BITS, Use
 
 CA_LONG: Final = timedelta(days=20 * 366)
 LEAF_LONG: Final = timedelta(days=3 * 366)
@@ -54,6 +54,13 @@ def signs_code(certificate: Seen) -> bool:
     return not usages or bool(
         {ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & {*usages}
     )
+
+
+def judged_for(certificate: Seen) -> Use | None:
+    """Return the use that devices judge a leaf for; None if they never see it."""
+    if signs_code(certificate):
+        return "codeSigning"
+    return "configSigning" if CONFIG_SIGNING in certificate.usages else None
 
 
 def check(

@@ -12,7 +12,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from fwsign.errors import FwsignError
 from fwsign.format.cose import key_name, kind_of
 from fwsign.format.library import PARSE_ERRORS
-from fwsign.pki.lint.certificates import signs_code
+from fwsign.pki.lint.certificates import judged_for, signs_code
 from fwsign.pki.lint.files import Seen
 from fwsign.pki.lint.rules import Finding, found
 from fwsign.pki.paths.build import find_paths
@@ -23,6 +23,7 @@ from fwsign.pki.view.words import shown_serial
 from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import display_name, parse_anchor, parse_certificate
 from fwsign.x509.chain import validate_path
+from fwsign.x509.roles import Use
 
 _CODE = {ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
 
@@ -124,23 +125,25 @@ def refusals(tree: Tree, revoked: frozenset[bytes], blamed: frozenset[bytes]) ->
         if leaf.der in revoked or any(one.der in blamed for one in path):
             continue
         chain = [one.der for one in path[:-1]] if path[-1].is_root else [one.der for one in path]
+        use = judged_for(leaf)
         try:
             for one in path:
                 (parse_anchor if one.is_root else parse_certificate)(one.der)
-            if chain and path[-1].is_root and not leaf.is_ca and signs_code(leaf):
-                validate_path(chain, [Anchor.from_certificate(path[-1].der)], profile="compat")
+            if chain and path[-1].is_root and not leaf.is_ca and use:
+                anchors = [Anchor.from_certificate(path[-1].der)]
+                validate_path(chain, anchors, profile="compat", use=use)
         except FwsignError as error:
-            if _has_another_path(leaf, tree):
+            if _has_another_path(leaf, tree, use or "codeSigning"):
                 continue
             yield found("lint.refused", leaf.name, leaf.file, f"{error.code}: {error.message}")
 
 
-def _has_another_path(leaf: Seen, tree: Tree) -> bool:
+def _has_another_path(leaf: Seen, tree: Tree, use: Use) -> bool:
     authorities = [one.der for one in tree.certificates if one.is_ca]
     roots = [one.der for one in tree.certificates if one.is_root]
     try:
         anchors = [Anchor.from_certificate(root) for root in roots]
-        paths = find_paths(leaf.der, authorities, anchors, use="codeSigning", profile="compat")
+        paths = find_paths(leaf.der, authorities, anchors, use=use, profile="compat")
         return any(paths)
     except FwsignError:
         return False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judge a certificate for a purpose: code signing, time stamps or TLS.
+"""Judge a certificate for a purpose: code signing, channels, time stamps or TLS.
 
 The verify path's own code judges the path: `chain.validate_path` with the purpose, dates, CRLs.
 For TLS, cryptography's verifier gives a second opinion, as a client or server would. It differs:
@@ -34,10 +34,11 @@ from fwsign.x509.crl import Crl, parse_crl
 from fwsign.x509.revocation import CrlReader, Issued, updates
 from fwsign.x509.roles import Profile, Use
 
-Purpose: TypeAlias = Literal["codesign", "timestamp", "server", "client"]
+Purpose: TypeAlias = Literal["codesign", "channel", "timestamp", "server", "client"]
 PURPOSES: Final[Mapping[Purpose, Use]] = MappingProxyType(
     {
         "codesign": "codeSigning",
+        "channel": "configSigning",
         "timestamp": "timeStamping",
         "server": "serverAuth",
         "client": "clientAuth",

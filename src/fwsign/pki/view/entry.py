@@ -17,6 +17,7 @@ from fwsign.pki.view.extension_text import names_of, subtrees, used_for
 from fwsign.pki.view.lenient import of_certificate
 from fwsign.pki.view.words import UNREADABLE, oid_name, shown_serial
 from fwsign.x509.certificate import key_digest
+from fwsign.x509.roles import CONFIG_SIGNING
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _KINDS: Final = (
     (ExtendedKeyUsageOID.CODE_SIGNING, "signer"),
+    (CONFIG_SIGNING, "channel"),
     (ExtendedKeyUsageOID.TIME_STAMPING, "tsa"),
     (ExtendedKeyUsageOID.SERVER_AUTH, "server"),
     (ExtendedKeyUsageOID.CLIENT_AUTH, "client"),
@@ -56,7 +58,7 @@ class Facts:
     key_sha256: str
     signature: str
     use: str
-    """signer, tsa, server, client or other, by extended key usage."""
+    """signer, channel, tsa, server, client or other, by extended key usage."""
     subject_key: bytes | None
     authority_key: bytes | None
     fault: str | None
@@ -126,7 +128,7 @@ def old_fingerprints(der: bytes) -> dict[str, str]:
 
 
 def use_of(purposes: Collection[x509.ObjectIdentifier]) -> str:
-    """Return the kind of a leaf by its extended key usages: signer, tsa, server, client, other."""
+    """Return the kind of a leaf by its extended key usages: signer, channel, tsa and so on."""
     return next((kind for oid, kind in _KINDS if oid in purposes), "other")
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
+from fwsign.x509.roles import CONFIG_SIGNING
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -55,6 +57,8 @@ def quietly() -> Iterator[None]:
 
 def oid_name(oid: x509.ObjectIdentifier) -> str:
     """Return the name of an object identifier, or its number if it has none."""
+    if oid == CONFIG_SIGNING:  # RFC 9809; the library has no name for it
+        return "configSigning"
     name: str = oid._name  # noqa: SLF001 - the library has no public way to the name
     return oid.dotted_string if name == "Unknown OID" else name
 

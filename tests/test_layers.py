@@ -253,7 +253,7 @@ def test_verify_path_reads_no_clock_file_or_environment(module: str) -> None:
     assert not names & {"open", "print", "input", "exec", "eval", "__import__"}
 
 
-@pytest.mark.parametrize("name", ["seal", "seal_channel"])
+@pytest.mark.parametrize("name", ["seal", "seal_channel", "seal_permit"])
 def test_only_verify_seals(name: str) -> None:
     users = [module for module in MODULES if name in names_used(module)]
     assert sorted(users) == ["verify.verified", "verify.verifier"]

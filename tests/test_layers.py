@@ -26,8 +26,8 @@ FLOORS: tuple[set[str], ...] = (
     {"flash", "pki.easyrsa"},
     {"gateway.config"},
     {"gateway.https"},
-    {"gateway.target"},
-    {"gateway.run"},
+    {"collect", "gateway.target"},
+    {"fleet", "gateway.run"},
     {"gateway.trial"},
     {"gateway"},
     {"adapters", "gateway.follow"},
@@ -56,6 +56,9 @@ PLACES = {
     "esp_pylib": ("flash.esp.",),
     "usb": ("flash.pico.usb",),
     "pkcs11": ("keys.pkcs11",),
+    "psycopg": ("collect.store",),
+    "starlette": ("collect.",),
+    "uvicorn": ("collect.",),
 }
 """Where a library may be imported: the beginnings of modules' names."""
 NOT_YET = {"paho", "requests", "pydantic"}

@@ -158,7 +158,7 @@ class TestDryRun:
         refused(
             run("sign", "build.bin", "--dry-run", "--version", "2"),
             5,
-            "build.bin.suit exists already, with another text, expiry or block list",
+            "build.bin.suit exists already, with another text, expiry, block list or attachment",
             "--force replaces envelopes that exist",
         )
 

@@ -188,9 +188,9 @@ class TestOtherInputs:
         [
             (("--sequence", "8"), "with sequence number 7, now 8", f"{SAME}; {FORCE}"),
             (("--product", "x2"), "for another product", FORCE),
-            (("--version", "1.3"), "with another text, expiry or block list", FORCE),
-            (("--description", "x"), "with another text, expiry or block list", FORCE),
-            (("--not-after", "9d"), "with another text, expiry or block list", FORCE),
+            (("--version", "1.3"), "with another text, expiry, block list or attachment", FORCE),
+            (("--description", "x"), "with another text, expiry, block list or attachment", FORCE),
+            (("--not-after", "9d"), "with another text, expiry, block list or attachment", FORCE),
             (("--embed",), "with other content", FORCE),
             (("--base-url", "https://a.example/"), "with other content", FORCE),
             (("--name", "x.bin"), "with other content", FORCE),

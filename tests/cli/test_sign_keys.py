@@ -342,3 +342,13 @@ class TestClock:
         assert (found.status, "warning" in found.err) == (0, False)
         monkeypatch.setattr(inputs, "now", lambda: NOW - timedelta(hours=1, seconds=1))
         assert run("sign", "build.bin", "--output", "late.suit").status == 5
+
+
+def test_a_key_that_is_elsewhere_has_a_way(project: Path) -> None:
+    (project / "pki/private/release.key").unlink()
+    found = run("sign", "build.bin")
+    assert found.status == 5
+    assert "cannot read pki/private/release.key: no such file" in found.errors[0]
+    hint = "if another holds it: fwsign digest writes what they sign, and fwsign attach adds it"
+    assert found.errors[1] == f"hint: {hint}"
+    assert not (project / "build.bin.suit").exists()

@@ -10,6 +10,8 @@ from bao_kit import Bao
 from cli.kit import environment, good, program, refused, run, tree
 from fwsign import files as atomic
 from fwsign.format.envelope import decode_envelope, encode_envelope
+from fwsign.format.suit import decode_manifest
+from fwsign.format.text import decode_text, encode_text
 from fwsign.keys.file import FileSigner, load_private_key
 from images_kit import FACTORY, boot, laid_out, table
 from native_kit import (
@@ -82,10 +84,42 @@ class TestWithAKey:
             "kind": KIND,
             "security version": 7,
             "key digests": [digest],
+            "in the image": "the same",
         }
         image = json.loads(good("show", "app.signed.bin", "--json"))["content"][0]
         assert image["native signature"] == KIND
         assert (image["security version"], image["native keys"]) == (7, [f"{digest} ECDSA P-256"])
+
+    def test_show_compares_with_the_image_that_is_there(self, esp: Path) -> None:
+        sign("--native-key", "p256.key")
+
+        def compared() -> str:
+            shown = json.loads(good("show", "app.signed.bin.suit", "--json"))["content"][0]
+            return str(shown["components"][0]["native signature"]["in the image"])
+
+        image = esp / "app.signed.bin"
+        signed = image.read_bytes()
+        image.write_bytes(bytes([signed[0] ^ 1]) + signed[1:])
+        assert compared() == "not compared: the image here is not the one that was signed"
+        image.unlink()
+        assert compared() == "not compared: the image is not here"
+
+    def test_show_says_where_a_statement_and_its_image_differ(self, esp: Path) -> None:
+        sign("--native-key", "p256.key")
+        envelope = esp / "app.signed.bin.suit"
+        found = decode_envelope(envelope.read_bytes())
+        manifest = decode_manifest(found.manifest)
+        text = decode_text(found.text or b"", manifest)
+        (stated,) = text.native
+        assert stated is not None
+        wrong = text._replace(native=(stated._replace(security_version=8),))
+        changed = encode_text(wrong, manifest.components)
+        envelope.write_bytes(encode_envelope(found._replace(text=changed)))
+        shown = json.loads(good("show", "app.signed.bin.suit", "--json"))["content"][0]
+        words = shown["components"][0]["native signature"]["in the image"]
+        assert (
+            words == "differs: esp32c6@0x10000: expected security version 8, found 7 in the image"
+        )
 
     def test_programs_are_told(self, esp: Path) -> None:
         told = json.loads(sign("--native-key", "p256.key", "--json").out)["envelopes"][0]
@@ -535,6 +569,18 @@ class TestOtherKinds:
         assert len(stated["key_digests"]) == 1
         release = json.loads(good("verify", "fw.signed.bin.suit", "--json"))["release"]
         assert release["version"] == ("1.2.3+0" if kind == "mcuboot" else None)
+
+    def test_the_number_of_another_kind_does_not_count(
+        self, kind: str, words: tuple[str, ...]
+    ) -> None:
+        with_settings(Path(), f'kind = "{KIND}"\nsecurity_version = 5')
+        good("sign", "fw.bin", *words, "--security-version", "3")
+        assert component("fw.signed.bin.suit")["native"]["security_version"] == 3
+        Path("fw.signed.bin.suit").unlink()
+        Path("fw.signed.bin").unlink()
+        good("sign", "fw.bin", *words)
+        native = component("fw.signed.bin.suit")["native"]
+        assert (native["kind"], native["security_version"]) == (kind, None)
 
     def test_another_one_is_refused_where_others_signed(
         self, kind: str, words: tuple[str, ...]

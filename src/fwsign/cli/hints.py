@@ -106,6 +106,7 @@ HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "--force replaces it",
         ),
         "io.listen": ("--listen names another address and port",),
+        "io.store": ("does the database run, with room on its disk? The same command again then",),
         "io.crl-unused": ("leave it out, or give the CRL of an issuer of the signer",),
         "key.format": ("fwsign show FILE tells what it is",),
         "key.unsupported": ("--new-key makes another one",),

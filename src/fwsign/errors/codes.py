@@ -130,6 +130,7 @@ if TYPE_CHECKING:
         "io.tsa",
         "io.crl-unused",
         "io.listen",
+        "io.store",
         "device.port",
         "device.absent",
         "device.lost",
@@ -300,6 +301,7 @@ CODES: Mapping[Code, str] = MappingProxyType(
         "io.tsa": "a time-stamping authority gave no token",
         "io.crl-unused": "a CRL was given that belongs to no issuer in the path",
         "io.listen": "the server cannot listen at the address",
+        "io.store": "the database of a collector does not answer, or cannot keep it",
         # Boards.
         "device.port": "the port cannot be opened",
         "device.absent": "no boot loader answers at the port",

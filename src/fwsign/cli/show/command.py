@@ -19,6 +19,8 @@ from fwsign.format.suit_labels import ENVELOPE_HEAD
 
 if TYPE_CHECKING:
     from fwsign.cli.show import raw
+    from fwsign.format.component import Component
+    from fwsign.format.envelope import Envelope
     from fwsign.format.native import StatedNative
     from fwsign.format.text import Text
     from fwsign.keys.items import FileItem
@@ -144,7 +146,7 @@ def _cards(
             if isinstance(found, bytes):
                 from fwsign.cli.show.policy import card as judged
 
-                return [{**_envelope(found, every=every), **judged(found, policy)}]
+                return [{**_envelope(file, found, every=every), **judged(found, policy)}]
             if policy is not None:
                 ui.usage(f"--policy is for envelopes, and {file} is none")
             if found is not None:
@@ -211,7 +213,7 @@ def _keys_and_certificates(
     return found
 
 
-def _envelope(data: bytes, *, every: bool) -> dict[str, Any]:
+def _envelope(file: Path, data: bytes, *, every: bool) -> dict[str, Any]:
     from fwsign.cli.request_page import kind_of
     from fwsign.cli.show import diagnostic
     from fwsign.format import cbor
@@ -220,7 +222,7 @@ def _envelope(data: bytes, *, every: bool) -> dict[str, Any]:
 
     envelope = decode_envelope(data)
     found: dict[str, Any] = {"kind": kind_of(data), "size": len(data)}
-    found |= _manifest(envelope)
+    found |= _manifest(file, envelope)
     if (policy := envelope.integrated.get(f"#{DEVICE_DATA}")) is not None:
         from fwsign.cli.show.device_policy import card  # few releases have one
 
@@ -231,7 +233,7 @@ def _envelope(data: bytes, *, every: bool) -> dict[str, Any]:
     return found
 
 
-def _manifest(envelope: Any) -> dict[str, Any]:
+def _manifest(file: Path, envelope: "Envelope") -> dict[str, Any]:
     from fwsign.format import suit
     from fwsign.format.text import decode_text
     from fwsign.receipts.facts import attachment_facts
@@ -255,7 +257,7 @@ def _manifest(envelope: Any) -> dict[str, Any]:
                 "size": component.size,
                 "digest": component.digest.value.hex(),
                 "payload": component.uri,
-                **_native(one),
+                **_native(file, envelope, component, one),
             }
             for component, one in zip_longest(manifest.components, text.native if text else ())
         ],
@@ -266,11 +268,15 @@ def _manifest(envelope: Any) -> dict[str, Any]:
     }
 
 
-def _native(stated: "StatedNative | None") -> dict[str, Any]:
+def _native(
+    file: Path, envelope: "Envelope", component: "Component", stated: "StatedNative | None"
+) -> dict[str, Any]:
     """Return what a text states of the native signature of a component; nothing if nothing."""
-    facts = stated.as_json().items() if stated else ()
-    found = {name.replace("_", " "): one for name, one in facts}
-    return {"native signature": found} if found else {}
+    if stated is None:
+        return {}
+    from fwsign.cli.show import native  # few releases state one
+
+    return {"native signature": native.card(file, envelope, component, stated)}
 
 
 def _notice(text: "Text | None") -> dict[str, Any]:

@@ -169,7 +169,7 @@ def _difference(envelope: Envelope, release: "Release", found: "FoundSigner") ->
             return "with other content"
         if old.sequence_number != new.sequence_number:
             return f"with sequence number {old.sequence_number}, now {new.sequence_number}"
-        return "with another text, expiry or block list"
+        return "with another text, expiry, block list or attachment"
     if envelope.text != release.text:
         return "with its text cut off"
     if envelope.integrated != release.integrated:

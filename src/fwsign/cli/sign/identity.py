@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fwsign.x509.certificate import Certificate
 
 DEFAULT_SIGNER = "release"
+_ELSEWHERE = "if another holds it: fwsign digest writes what they sign, and fwsign attach adds it"
 
 
 class FoundSigner(NamedTuple):
@@ -148,8 +149,12 @@ def opened(found: FoundSigner, source: str | None) -> Signing:
     """Open a signer's key."""
     from fwsign.keys.held import place_of  # where something is signed
 
-    signer = signer_from_uri(
-        found.uri, inputs.passphrase_source(source, f"the key {shown(found.uri)}")
-    )
+    asks = inputs.passphrase_source(source, f"the key {shown(found.uri)}")
+    try:
+        signer = signer_from_uri(found.uri, asks)
+    except Failed as error:
+        if error.code != "io.missing":
+            raise
+        raise error.with_hint(_ELSEWHERE) from None
     place = place_of(signer, found.uri)
     return Signing(Identity(signer, found.chain, found.crls), found.anchor, place)

@@ -128,11 +128,13 @@ class NativeOptions(NamedTuple):
             ui.usage("--native-otp without --native rp2350 and --native-key")
         typed = dict(one.partition("=")[::2] for one in self.native_option or ())
         version = self.security_version
+        if version is None and settings.kind in (None, kind):  # it counts for one kind
+            version = settings.security_version
         return NativeWish(
             kind,
             keys,
             tuple(sources * len(keys) if len(sources) == 1 else sources or [None] * len(keys)),
-            settings.security_version if version is None else version,
+            version,
             settings.key_digests,
             {**(settings.options if same else {}), **typed},
             self.native_otp,

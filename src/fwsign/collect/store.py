@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The collector's database: SQLite in a file, or PostgreSQL.
+
+Both speak the SQL of `fwsign.collect.schema`, with `?` for values. A transaction is kept whole or
+not at all, and is on disk when it ends. Passwords of PostgreSQL come from a password file or a
+service file of libpq, never from the address: that is seen by every user of the machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from fwsign.collect import schema
+from fwsign.errors import Failed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from fwsign.collect.schema import Dialect
+
+BUSY_SECONDS: Final = 10
+"""Seconds to wait for another writer, or for PostgreSQL to answer a connection."""
+STATEMENT_SECONDS: Final = 60
+"""Seconds of one statement; a question to ten million receipts takes fewer."""
+MAX_IDLE: Final = 8
+"""Connections that are kept for the next transaction."""
+_SQLITE: Final = "sqlite://"
+_POSTGRESQL: Final = ("postgresql", "postgres")
+_EXPECTED: Final = "sqlite:///FILE, or postgresql://[USER@]HOST[:PORT]/DATABASE"
+_SETTINGS: Final = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    f"busy_timeout = {BUSY_SECONDS * 1000}",
+    "trusted_schema = OFF",
+)
+
+
+class FleetRun:
+    """The statements of one transaction."""
+
+    def __init__(self, connection: Any, dialect: Dialect) -> None:
+        self.connection, self.dialect = connection, dialect
+        self.lock = " FOR UPDATE" if dialect == "postgresql" else ""
+        """Ends a SELECT whose rows no other transaction may change meanwhile."""
+
+    def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Run a statement with `?` for each value, and return its rows."""
+        cursor = self.connection.execute(self._text(statement), values)
+        return list(cursor.fetchall()) if cursor.description else []
+
+    def many(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
+        """Run a statement once for each row of values."""
+        with contextlib.closing(self.connection.cursor()) as cursor:
+            cursor.executemany(self._text(statement), rows)
+
+    def _text(self, statement: str) -> str:
+        return statement if self.dialect == "sqlite" else statement.replace("?", "%s")
+
+
+class FleetStore:
+    """The database; only `open_store` makes it. Several threads may use it at once.
+
+    Attributes:
+        dialect: "sqlite" or "postgresql".
+        place: its address, without secrets, for messages.
+    """
+
+    def __init__(self, dialect: Dialect, place: str, connect: Callable[[], Any]) -> None:
+        self.dialect, self.place = dialect, place
+        self._connect = connect
+        self._idle: list[Any] = []
+        self._lock = threading.Lock()
+        self._errors = _errors(dialect)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for one in idle:
+            with contextlib.suppress(*self._errors):
+                one.close()
+
+    def prepare(self) -> None:
+        """Make the tables that are not there yet, and compare the version.
+
+        Raises:
+            Failed: `io.store`; `state.newer`: the tables of a newer fwsign.
+        """
+        with self.transaction() as run:
+            for statement in schema.statements(self.dialect):
+                run.rows(statement)
+            run.rows(
+                "INSERT INTO meta VALUES ('version', ?) ON CONFLICT (name) DO NOTHING",
+                str(schema.VERSION),
+            )
+            ((found,),) = run.rows("SELECT value FROM meta WHERE name = 'version'")
+        if found != str(schema.VERSION):
+            raise Failed(
+                "state.newer",
+                f"{self.place} has tables of version {found}, this fwsign knows {schema.VERSION}",
+                expected=schema.VERSION,
+                found=found,
+            )
+
+    @contextlib.contextmanager
+    def transaction(self, kind: Literal["read", "write"] = "write") -> Iterator[FleetRun]:
+        """Make all statements inside it one step; all or none are kept.
+
+        Raises:
+            Failed: `io.store`: the database does not answer, or cannot keep it.
+        """
+        begin = "BEGIN IMMEDIATE" if self.dialect == "sqlite" and kind == "write" else "BEGIN"
+        try:
+            connection = self._begun(begin)
+            try:
+                yield FleetRun(connection, self.dialect)
+                connection.execute("COMMIT")
+            except BaseException:
+                self._undo(connection)
+                raise
+        except self._errors as error:
+            raise self._failed(error) from error
+        with self._lock:
+            if len(self._idle) < MAX_IDLE:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def _begun(self, begin: str) -> Any:
+        """Return a connection with a transaction; a kept one may be of a server that is gone."""
+        while True:
+            with self._lock:
+                connection = self._idle.pop() if self._idle else None
+            if connection is None:
+                break
+            try:
+                connection.execute(begin)
+            except self._errors:
+                with contextlib.suppress(*self._errors):
+                    connection.close()
+            else:
+                return connection
+        connection = self._connect()
+        try:
+            connection.execute(begin)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _undo(self, connection: Any) -> None:
+        """End a connection whose transaction failed: the next one begins with a fresh one."""
+        with contextlib.suppress(*self._errors):
+            connection.rollback()
+        with contextlib.suppress(*self._errors):
+            connection.close()
+
+    def _failed(self, error: Exception) -> Failed:
+        words = " ".join(str(error).split())[:300] or type(error).__name__
+        return Failed("io.store", f"the store {self.place}: {words}", found=type(error).__name__)
+
+
+def open_store(address: str) -> FleetStore:
+    """Open a database by its address, and make its tables if there are none.
+
+    Args:
+        address: `sqlite:///FILE`, `sqlite:////ABSOLUTE/FILE`, or a `postgresql://` URI of libpq
+            without a password.
+
+    Raises:
+        Failed: `io.store`, `state.newer`; `state.library`: psycopg is not installed.
+        ValueError: no such address, in words.
+    """
+    scheme = address.partition(":")[0].lower()
+    if scheme == "sqlite":
+        store = _sqlite(address)
+    elif scheme in _POSTGRESQL:
+        store = _postgresql(address)
+    else:
+        raise ValueError(f'the store "{scheme}" is neither of {_EXPECTED}')
+    try:
+        store.prepare()
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def _errors(dialect: Dialect) -> tuple[type[Exception], ...]:
+    if dialect == "sqlite":
+        return (sqlite3.Error,)
+    import psycopg
+
+    return (psycopg.Error,)
+
+
+def _sqlite(address: str) -> FleetStore:
+    path = unquote(address.removeprefix(_SQLITE).removeprefix("/"))
+    if not address.startswith(f"{_SQLITE}/") or not path:
+        raise ValueError(f"{address} is not sqlite:///FILE")
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            Path(path), timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        for setting in _SETTINGS:
+            connection.execute(f"PRAGMA {setting}")
+        return connection
+
+    return FleetStore("sqlite", path, connect)
+
+
+def _postgresql(address: str) -> FleetStore:
+    try:
+        parts = urlsplit(address)
+        secret = parts.password is not None or "password" in parse_qs(parts.query)
+    except ValueError as error:
+        raise ValueError(f"the store is not {_EXPECTED}") from error
+    if secret:
+        raise ValueError("a password in the address is seen by every user of this machine")
+    try:
+        import psycopg
+    except ImportError as error:
+        raise Failed(
+            "state.library",
+            "a store in PostgreSQL needs psycopg, which is not installed",
+            expected="psycopg 3",
+            found="none",
+            hint="pip install 'fwsign[collect]'",
+        ) from error
+
+    def connect() -> Any:
+        return psycopg.connect(
+            address,
+            autocommit=True,
+            connect_timeout=BUSY_SECONDS,
+            application_name="fwsign",
+            keepalives_idle=BUSY_SECONDS,
+            tcp_user_timeout=BUSY_SECONDS * 1000,
+            options=f"-c statement_timeout={STATEMENT_SECONDS}s -c lock_timeout={BUSY_SECONDS}s",
+        )
+
+    host = parts.hostname or "local socket"
+    return FleetStore("postgresql", f"{parts.scheme}://{host}{parts.path}", connect)

@@ -1,0 +1,81 @@
+"""The collector's database, as SQLite; `test_postgresql` has the same for PostgreSQL."""
+
+from pathlib import Path
+
+import pytest
+
+from fwsign.collect.store import FleetStore, open_store
+from support import refused
+
+DEVICE = "INSERT INTO devices (name, first_heard, last_heard) VALUES (?, 1, 1)"
+NAMES = "SELECT name FROM devices ORDER BY name"
+
+
+def insert(store: FleetStore, *names: str) -> None:
+    with store.transaction() as run:
+        run.many(DEVICE, [(name,) for name in names])
+
+
+def interrupted(store: FleetStore) -> None:
+    with store.transaction() as run:
+        run.rows(DEVICE, "gw-2")
+        raise KeyboardInterrupt
+
+
+def test_a_transaction_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:
+    with open_store(f"sqlite:///{tmp_path}/fleet.db") as store:
+        with store.transaction() as run:
+            run.rows(DEVICE, "gw-1")
+        with pytest.raises(KeyboardInterrupt):
+            interrupted(store)
+        with refused("io.store", "UNIQUE constraint failed: devices.name"):
+            insert(store, "gw-3", "gw-1")
+        with store.transaction("read") as run:
+            assert run.rows(NAMES) == [("gw-1",)]
+
+
+def test_tables_of_a_newer_version_are_refused(tmp_path: Path) -> None:
+    address = f"sqlite:///{tmp_path}/fleet.db"
+    with open_store(address) as store, store.transaction() as run:
+        run.rows("UPDATE meta SET value = '2'")
+    with refused("state.newer", "has tables of version 2, this fwsign knows 1"):
+        open_store(address)
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "fleet.db").write_bytes(b"something else" * 100)
+    with refused("io.store", "file is not a database"):
+        open_store(f"sqlite:///{tmp_path}/fleet.db")
+
+
+def test_a_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with refused("io.store", f"the store {tmp_path}/none/fleet.db: unable to open database file"):
+        open_store(f"sqlite:///{tmp_path}/none/fleet.db")
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("mysql://host/fleet", 'the store "mysql" is neither of sqlite:///FILE, or postgresql'),
+        ("fleet.db", "is neither of"),
+        ("sqlite:fleet.db", "sqlite:fleet.db is not sqlite:///FILE"),
+        ("sqlite:///", "is not sqlite:///FILE"),
+        ("postgresql://me:s3cret@host/fleet", "a password in the address is seen by every user"),
+        ("postgres://host/fleet?user=me&password=s3cret", "a password in the address"),
+        ("postgresql://[host/fleet", "the store is not sqlite"),
+    ],
+)
+def test_other_addresses_are_refused(address: str, words: str) -> None:
+    with pytest.raises(ValueError, match=r".") as caught:
+        open_store(address)
+    assert words in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_relative_file_and_an_absolute_one_are_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    open_store("sqlite:///here.db").close()
+    open_store(f"sqlite:///{tmp_path}/there%201.db").close()
+    assert sorted(one.name for one in tmp_path.glob("*.db")) == ["here.db", "there 1.db"]

@@ -1,0 +1,90 @@
+"""A small fleet in a store, made of lines as a collector takes them."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from fwsign.collect.store import FleetRun
+from fwsign.collect.summary import CountedLine, clock, column, note, release_columns
+
+AT = int(datetime(2026, 11, 27, 12, tzinfo=UTC).timestamp())
+DAY = 24 * 3600
+CVE = "CVE-2026-41000"
+HOSTILE = "<script>document.title='owned'</script></script>\x1b[31m\u202egnp.exe\"'<!--@data-->&"
+
+
+def release(
+    version: str = "1.0.0",
+    sequence: int | None = 10,
+    product: str = "gateway-x1",
+    advisories: tuple[str, ...] = (),
+    digest: str | None = None,
+) -> dict[str, Any]:
+    """Return a release as receipts have it."""
+    made = hashlib.sha256(f"{product} {version}".encode()).hexdigest()
+    return {
+        "manifest_digest": digest or made,
+        "vendor": "acme.example",
+        "product": product,
+        "version": version,
+        "sequence_number": sequence,
+        "class": "security" if advisories else "feature",
+        "advisories": list(advisories),
+    }
+
+
+def receipt(
+    name: str, result: str | None, at: int = AT, *, kind: str = "install", **more: Any
+) -> dict[str, Any]:
+    """Return a receipt's content without a chain."""
+    return {
+        "device": {"id": name, "vendor": "acme.example", "product": "gateway-x1"},
+        "kind": kind,
+        "clock": datetime.fromtimestamp(at, UTC).isoformat(),
+        "result": result,
+        "code": None,
+        **more,
+    }
+
+
+def take(
+    run: FleetRun,
+    name: str,
+    content: Mapping[str, Any],
+    *,
+    received: int = AT,
+    signed: bool = True,
+    newest: bool = True,
+) -> None:
+    """Store a line, as the collector does."""
+    run.rows(
+        "INSERT INTO devices (name, first_heard, last_heard) VALUES (?, ?, ?) "
+        "ON CONFLICT (name) DO UPDATE SET last_heard = excluded.last_heard",
+        *(name, received, received),
+    )
+    ((device,),) = run.rows("SELECT device FROM devices WHERE name = ?", name)
+    ((count,),) = run.rows("SELECT count(*) FROM receipts")
+    columns = release_columns(content)
+    columns.pop("notice")
+    board = content.get("board") or {}
+    row = {
+        "device": device,
+        "chain": 1,
+        "received": received,
+        "clock": clock(content),
+        "kind": column(content.get("kind")) or "",
+        "result": column(content.get("result")) or "",
+        "code": column(content.get("code")),
+        **columns,
+        "board": column(board.get("identity")),
+        "digest": hashlib.sha256(f"{name} {count}".encode()).digest(),
+        "signer": name if signed else None,
+        "line": json.dumps(content),
+    }
+    marks = ", ".join("?" * len(row))
+    insert = f"INSERT INTO receipts ({', '.join(row)}) VALUES ({marks})"  # noqa: S608 - own names
+    run.rows(insert, *row.values())
+    ((number,),) = run.rows("SELECT max(receipt) FROM receipts")
+    note(run, CountedLine(device, number, received, content, signed, newest))

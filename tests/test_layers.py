@@ -34,7 +34,7 @@ FLOORS: tuple[set[str], ...] = (
     {"cli"},
     {"cli.log", "cli.show", "cli.verify"},
     {"cli.key", "cli.sign"},
-    {"cli.cosign", "cli.digest", "cli.flash", "cli.pki"},
+    {"cli.cosign", "cli.digest", "cli.flash", "cli.permit", "cli.pki"},
     {"cli.attach", "cli.device"},
     {"cli.receipts", "cli.trust"},
     {"__main__"},

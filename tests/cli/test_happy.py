@@ -48,6 +48,8 @@ def test_help_lists_the_commands_in_whole_sentences() -> None:
         "device",
         "install",
         "follow",
+        "permit",
+        "adapter",
         "trust",
         "receipts",
         "show",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fwsign.keys import Signer
     from fwsign.pki.log import Kind, Signature
     from fwsign.trust.lists import Update
-    from fwsign.verify.verified import VerifiedRelease
+    from fwsign.verify.verified import VerifiedPermit, VerifiedRelease
 
 
 def find_log(settings: config.Config, pki: Path | None) -> Path | None:
@@ -78,6 +78,23 @@ def of_release(
     about = {one: facts[one] for one in ("vendor", "product", "version", "sequence_number")}
     digest = facts["manifest_digest"]
     return [Signature(kind, str(name), digest, key, place, about) for key, place in keys]
+
+
+def of_permit(
+    name: object, verified: "VerifiedPermit", keys: Iterable[tuple[str, str]]
+) -> "list[Signature]":
+    """Return the lines for the signatures of a permit; the arguments are as for `of_release`."""
+    from fwsign.pki.log import Signature
+
+    said = verified.permit
+    about = {
+        "vendor": said.vendor,
+        "product": said.product,
+        "device": said.device,
+        "sequence_number": str(said.sequence_number),
+    }
+    digest = verified.manifest_digest.hex()
+    return [Signature("permit", str(name), digest, key, place, about) for key, place in keys]
 
 
 def record_update(

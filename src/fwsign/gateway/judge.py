@@ -113,8 +113,8 @@ class Judge:
         if digest is not None and digest != wanted:  # an envelope without one is refused as such
             raise Unsuitable(
                 "unsuitable.permit-release",
-                f"the permit is for the release with manifest {wanted[:16]}..., this is "
-                f"{digest[:16]}...",
+                f"the permit is for the release with manifest {wanted[:16]}, this has "
+                f"{digest[:16]}",
                 expected=wanted,
                 found=digest,
             )

@@ -21,7 +21,7 @@ from fwsign.format.envelope import MAX_ENVELOPE_SIZE
 from fwsign.gateway.config.device import Device, Tell
 from fwsign.gateway.config.fetch_rules import FetchRules
 from fwsign.gateway.config.follow_rules import HAWKBIT
-from fwsign.gateway.https.call import Body, call
+from fwsign.gateway.https.call import CallBody, call
 from fwsign.gateway.https.fetch import fetch_bytes
 from fwsign.gateway.target.sources import Sources
 
@@ -87,7 +87,7 @@ class Deployment(NamedTuple):
         return Sources(place, tuple(one.address for one in others), rules, tell, data)
 
 
-class Outcome(NamedTuple):
+class DeploymentOutcome(NamedTuple):
     """What became of a deployment, in the words of the API.
 
     Args:
@@ -127,7 +127,9 @@ class HawkbitDevice(NamedTuple):
         """
         return self._deployment(self._links())
 
-    def tell_server(self, outcome: Outcome | None, facts: dict[str, str], tag: str | None) -> None:
+    def tell_server(
+        self, outcome: DeploymentOutcome | None, facts: dict[str, str], tag: str | None
+    ) -> None:
         """Answer what the server asks: an open deployment, one that it cancels, this device's data.
 
         Args:
@@ -145,7 +147,9 @@ class HawkbitDevice(NamedTuple):
         if (place := links.get("cancelAction")) is not None:
             # Nothing runs between two polls, and what was installed stays: it is always done.
             number = self._number(self._read(place))
-            self._feedback(number, place, Outcome("closed", "success", ("nothing is under way",)))
+            self._feedback(
+                number, place, DeploymentOutcome("closed", "success", ("nothing is under way",))
+            )
             return
         found = self._deployment(links) if outcome is not None else None
         if found is None or outcome is None:
@@ -198,7 +202,7 @@ class HawkbitDevice(NamedTuple):
             raise self._strange("no JSON object")
         return found
 
-    def _feedback(self, number: str, place: str, outcome: Outcome) -> None:
+    def _feedback(self, number: str, place: str, outcome: DeploymentOutcome) -> None:
         status = {
             "execution": outcome.execution,
             "result": {"finished": outcome.finished},
@@ -207,7 +211,7 @@ class HawkbitDevice(NamedTuple):
         self._send("POST", f"{_bare(place)}/feedback", {"id": number, "status": status})
 
     def _send(self, method: Any, place: str, content: dict[str, Any]) -> None:
-        call(method, place, self.rules, MAX_ANSWER, Body(json.dumps(content).encode(), _JSON))
+        call(method, place, self.rules, MAX_ANSWER, CallBody(json.dumps(content).encode(), _JSON))
 
     def _strange(self, found: str) -> Failed:
         what = f"{self.address} does not speak hawkBit's device API: it answers with {found}"
@@ -226,12 +230,12 @@ def facts_of(device: Device, version: str) -> dict[str, str]:
     }
 
 
-def outcome_of(error: FwsignError) -> Outcome:
+def outcome_of(error: FwsignError) -> DeploymentOutcome:
     """Return what a server hears of an error: whether it was a verdict, or will be tried again."""
     said = (f"{error.code}: {error.message}",)
     if isinstance(error, _FINAL):
-        return Outcome("closed", "failure", said)
-    return Outcome("proceeding", "none", said)
+        return DeploymentOutcome("closed", "failure", said)
+    return DeploymentOutcome("proceeding", "none", said)
 
 
 def _links_of(answer: Any) -> dict[str, str]:

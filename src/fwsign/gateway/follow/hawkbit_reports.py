@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from fwsign.errors import FwsignError
-from fwsign.gateway.follow.hawkbit import HawkbitDevice, Outcome, facts_of, outcome_of
+from fwsign.gateway.follow.hawkbit import DeploymentOutcome, HawkbitDevice, facts_of, outcome_of
 from fwsign.gateway.follow.known import FollowRequest
 from fwsign.gateway.follow_memory import read_seen
 from fwsign.gateway.offer import Obstacle, Offer
@@ -45,7 +45,7 @@ def reported(request: FollowRequest, poll: Callable[[FollowRequest], R]) -> R:
     return result
 
 
-def _tell(request: FollowRequest, outcome: Outcome | None) -> None:
+def _tell(request: FollowRequest, outcome: DeploymentOutcome | None) -> None:
     try:
         with opened(request.device) as state:
             rules = fetch_rules(request.device, state)
@@ -58,7 +58,7 @@ def _tell(request: FollowRequest, outcome: Outcome | None) -> None:
         request.tell(f"the server could not be told: {error.message}")
 
 
-def _outcome(request: FollowRequest, result: _Result) -> Outcome | None:
+def _outcome(request: FollowRequest, result: _Result) -> DeploymentOutcome | None:
     """Return what became of the release that the server offered, by the memory."""
     offer = result.offer
     if offer is None:
@@ -68,12 +68,16 @@ def _outcome(request: FollowRequest, result: _Result) -> Outcome | None:
         known = release_record.read(state, INSTALLED)
     name = offer.name
     if failed is not None and failed.reason is not None:
-        return Outcome("closed", "failure", (f"unsuitable.trial: {name}: {failed.reason}",))
+        return DeploymentOutcome(
+            "closed", "failure", (f"unsuitable.trial: {name}: {failed.reason}",)
+        )
     if tried is not None and tried.release.manifest == offer.manifest:
         if tried.phase == "stays":
-            return Outcome("closed", "failure", (f"unsuitable.trial: {name} failed, and stays",))
-        return Outcome("proceeding", "none", (f"{name} is on trial",))
+            return DeploymentOutcome(
+                "closed", "failure", (f"unsuitable.trial: {name} failed, and stays",)
+            )
+        return DeploymentOutcome("proceeding", "none", (f"{name} is on trial",))
     if known is not None and known.manifest == offer.manifest:
-        return Outcome("closed", "success", (f"{name} is installed",))
+        return DeploymentOutcome("closed", "success", (f"{name} is installed",))
     words = tuple(one.words for one in result.obstacles)
-    return Outcome("scheduled", "none", words or (f"{name} waits",))
+    return DeploymentOutcome("scheduled", "none", words or (f"{name} waits",))

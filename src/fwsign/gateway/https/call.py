@@ -24,7 +24,7 @@ MAX_CALL_SECONDS: Final = 120
 Method: TypeAlias = Literal["GET", "POST", "PUT"]
 
 
-class Body(NamedTuple):
+class CallBody(NamedTuple):
     """What a request brings: its bytes, and their media type."""
 
     data: bytes
@@ -32,7 +32,7 @@ class Body(NamedTuple):
 
 
 def call(
-    method: Method, url: str, rules: FetchRules, limit: int, body: Body | None = None
+    method: Method, url: str, rules: FetchRules, limit: int, body: CallBody | None = None
 ) -> bytes:
     """Ask a server once; return its answer's body.
 

@@ -8,11 +8,13 @@ import pytest
 from test_layers import MODULES
 
 LONGEST_FILE, LONGEST_FUNCTION = 350, 60
+TABLES = {"errors.codes"}
+"""Tables without a decision: a line for each code, twice."""
 LOADED_BY_NAME = {"Simulator"}
 """Each simulated board has a class of this name, which is found by its module's name."""
 
 
-@pytest.mark.parametrize("module", sorted(MODULES))
+@pytest.mark.parametrize("module", sorted(MODULES.keys() - TABLES))
 def test_files_are_short(module: str) -> None:
     assert MODULES[module].read_text(encoding="utf-8").count("\n") <= LONGEST_FILE
 

@@ -9,7 +9,8 @@ from io import FileIO
 from typing import Final, TypeAlias
 
 from fwsign.format.component import Component
-from fwsign.format.payload import CHUNK_SIZE, Blocks, failed, wrong_size
+from fwsign.format.payload import CHUNK_SIZE, Blocks
+from fwsign.format.streams import failed, wrong_size
 
 Advance: TypeAlias = Callable[[int], object]
 """Told how many more bytes were read."""
@@ -45,7 +46,7 @@ class BlockCheck:
             Tampered: `tampered.block`, `tampered.payload-size`.
             Failed: `io.*`.
         """
-        size = self._component.size
+        size = self._component.carried.size
         piece = max(CHUNK_SIZE, self._blocks.size)  # both powers of two: whole blocks
         count = max(1, min(_cores(), _IN_HAND // piece, -(-size // piece)))
         threads = [
@@ -88,7 +89,7 @@ class BlockCheck:
     def _next(self, memory: memoryview) -> tuple[int, memoryview]:
         """Read the next whole blocks; none at the signed size."""
         offset = self._read_so_far
-        wanted = memory[: self._component.size - offset]
+        wanted = memory[: self._component.carried.size - offset]
         got = self._fill(wanted)
         self._read_so_far += got
         if got < len(wanted):

@@ -88,3 +88,47 @@ def take(
     run.rows(insert, *row.values())
     ((number,),) = run.rows("SELECT max(receipt) FROM receipts")
     note(run, CountedLine(device, number, received, content, signed, newest))
+
+
+def small(run: FleetRun) -> None:
+    """Store a fleet of one of everything.
+
+    Three devices run 1.5.0, which mends a hole; two run 1.4.0, one of them silent and one unsigned;
+    one is on trial; one refused at last; one is a station with two boards; one says nothing.
+    """
+    old, new = release("1.4.0", 14), release("1.5.0", 15, advisories=(CVE,))
+    for number in range(1, 4):
+        name = f"gw-{number}"
+        take(
+            run, name, receipt(name, "installed", AT - 9 * DAY, release=old), received=AT - 9 * DAY
+        )
+        take(run, name, receipt(name, "installed", AT - number * 3600, release=new))
+    gone = AT - 20 * DAY
+    take(run, "gw-4", receipt("gw-4", "installed", gone, release=old), received=gone)
+    take(run, "gw-5", receipt("gw-5", "installed", release=old), signed=False)
+    refusal = {"code": "stale.crl", "message": "the CRL is too old"}
+    take(run, "gw-5", receipt("gw-5", "refused", AT + 60, release=new, **refusal), signed=False)
+    take(run, "gw-6", receipt("gw-6", "on trial", release=release("2.0.0", 20)))
+    take(run, "gw-7", receipt("gw-7", "enrolled", kind="device"))
+    for board in ("mac:01", "mac:02"):
+        flashed = receipt("station-1", "verified", kind="flash", board={"identity": board})
+        take(run, "station-1", {**flashed, "release": release("9.0", 90, product="sensor")})
+
+
+def hostile(run: FleetRun) -> None:
+    """Store a device that puts what it likes into its receipts, and problems about it."""
+    wild = {**release(HOSTILE, 7, product=HOSTILE), "advisories": [HOSTILE], "class": HOSTILE}
+    take(run, "evil", receipt("evil", "installed", release=wild))
+    huge = "\u202e" + "x" * 5000
+    refusal = receipt("evil", HOSTILE, code=HOSTILE, message=HOSTILE + huge)
+    take(run, "evil", refusal, signed=False)
+    ((device,),) = run.rows("SELECT device FROM devices WHERE name = 'evil'")
+    run.rows(
+        "INSERT INTO breaks (device, kind, noticed, digest, chain) VALUES (?, 'fork', ?, ?, 1)",
+        *(device, AT, b"\xcd" * 32),
+    )
+    run.rows(
+        "INSERT INTO forged (client, claimed, first_seen, last_seen, times, code, message, digest,"
+        " line) VALUES (?, ?, ?, ?, 3, 'untrusted.receipt', ?, ?, 'x')",
+        *(HOSTILE, HOSTILE, AT, AT, huge, b"\x01" * 32),
+    )

@@ -17,7 +17,7 @@ from fwsign.format.blocks import (
     encode_blocks,
     is_block_size,
 )
-from fwsign.format.component import Digest, check_block_indexes
+from fwsign.format.component import Digest, check_indexes
 from fwsign.format.payload import CHUNK_SIZE, Receiving, digest, receive
 from fwsign.format.suit import decode_manifest, encode_manifest
 from fwsign.format.text import Text, decode_text, encode_text
@@ -237,9 +237,9 @@ def test_a_component_without_a_list_says_so(pki: Pki) -> None:
     ],
 )
 def test_lists_describe_one_component_each_in_order(identifiers: Any, words: str) -> None:
-    assert check_block_indexes(((b"blocks", b"\0"), (b"blocks", b"\1")), 2) == [0, 1]
+    assert check_indexes("blocks", ((b"blocks", b"\0"), (b"blocks", b"\1")), 2) == [0, 1]
     with refused("malformed.component", words):
-        check_block_indexes(identifiers, 2)
+        check_indexes("blocks", identifiers, 2)
 
 
 @pytest.mark.parametrize("uri", ["blocks-0", "#blocks-0", "Blocks-0"])

@@ -350,10 +350,10 @@ class TestClockBehind:
         self, future: Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         since = now() + 1500 * DAY
-        monkeypatch.setattr(server_dates, "_chain", lambda _: [])
+        monkeypatch.setattr(server_dates, "verified_chain", lambda _: [])
         with refused("io.fetch-connect", "its certificates cannot be read"):
             get(future, since=since)
-        monkeypatch.setattr(server_dates, "_chain", lambda _: [b"\x30\x03\x30\x01\x02"])
+        monkeypatch.setattr(server_dates, "verified_chain", lambda _: [b"\x30\x03\x30\x01\x02"])
         with refused("io.fetch-connect", "a certificate of its chain cannot be read"):
             get(future, since=since)
 
@@ -390,9 +390,9 @@ def test_the_chain_is_read_as_newer_pythons_give_it() -> None:
     class Older:
         _sslobj = None
 
-    assert server_dates._chain(Newer()) == [b"leaf", b"root"]
-    assert server_dates._chain(Older()) == []
-    assert server_dates._chain(object()) == []
+    assert server_dates.verified_chain(Newer()) == [b"leaf", b"root"]
+    assert server_dates.verified_chain(Older()) == []
+    assert server_dates.verified_chain(object()) == []
 
 
 def test_a_gateway_with_a_clock_of_1970_fetches_by_what_its_memory_knows(tmp_path: Path) -> None:

@@ -224,7 +224,7 @@ class TestClientCertificate:
     def test_the_end_of_a_handshake_says_what_is_missing(self) -> None:
         alert = ssl.SSLError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert")
         alert.reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
-        found = download._protocol("https://localhost/f", alert)
+        found = download.no_answer("https://localhost/f", alert)
         assert found.code == "io.fetch-connect"
         words = "the server refuses this gateway: tlsv13 alert certificate required"
         assert found.message == f"https://localhost/f: {words}"

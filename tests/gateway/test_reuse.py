@@ -10,7 +10,8 @@ import pytest
 
 from blocks_kit import list_of, named
 from fwsign.format.payload import Blocks
-from fwsign.gateway.target import reuse
+from fwsign.gateway.target import old_files, reuse
+from fwsign.gateway.target.old_files import Place
 from gateway.kit import Gateway, make_gateway, pki, usual_crls
 from gateway.server import Handler, Server, serving
 from support import component, make_envelope, make_manifest, refused
@@ -167,6 +168,120 @@ def test_a_transfer_that_was_cut_goes_on_with_what_is_there(
     ]
 
 
+# --- blocks that moved ---------------------------------------------------------------------------
+
+
+def inserted(data: bytes, place: int, more: bytes) -> bytes:
+    return data[:place] + more + data[place:]
+
+
+def test_blocks_after_an_insertion_are_found_by_one_block_of_it(
+    gateway: Gateway, server: Server
+) -> None:
+    data = os.urandom(2000 * KIB)
+    gateway.install(publish(server, 1, app=data))
+    new = inserted(data, 1000 * KIB + 100, b"a function")
+    gateway.install(publish(server, 2, app=new))
+    assert gateway.installed == {"app": new}
+    place = 1000 * KIB
+    assert ranges(server) == [f"bytes={place}-{place + BLOCK - 1}"]  # the last 10 bytes fit, too
+
+
+def test_blocks_after_bytes_that_went_are_found(gateway: Gateway, server: Server) -> None:
+    data = os.urandom(2000 * KIB)
+    gateway.install(publish(server, 1, app=data))
+    new = data[: 300 * KIB + 5] + data[300 * KIB + 777 :]
+    gateway.install(publish(server, 2, app=new))
+    assert gateway.installed == {"app": new}
+    place = 300 * KIB
+    assert ranges(server) == [f"bytes={place}-{place + BLOCK - 1}"]
+
+
+def test_each_of_several_insertions_costs_one_block(gateway: Gateway, server: Server) -> None:
+    data = os.urandom(4000 * KIB)
+    gateway.install(publish(server, 1, app=data))
+    places = [700 * KIB, 1800 * KIB, 2900 * KIB]
+    new = data
+    for place in reversed(places):
+        new = inserted(new, place + 9, b"x" * 7)
+    gateway.install(publish(server, 2, app=new))
+    assert gateway.installed == {"app": new}
+    assert sorted(map(str, ranges(server))) == sorted(
+        f"bytes={place}-{place + BLOCK - 1}" for place in places
+    )
+
+
+def test_more_than_a_block_may_come_in(gateway: Gateway, server: Server) -> None:
+    data = os.urandom(2000 * KIB)
+    gateway.install(publish(server, 1, app=data))
+    more = os.urandom(50 * KIB + 1)
+    new = inserted(data, 100 * KIB, more)
+    gateway.install(publish(server, 2, app=new))
+    assert gateway.installed == {"app": new}
+    first, middle = ranges(server)[:2]
+    assert first == f"bytes={100 * KIB}-{100 * KIB + BLOCK - 1}"
+    assert fetched(server) < len(more) + 4 * BLOCK
+    assert middle != first
+
+
+def test_new_content_costs_two_more_requests(gateway: Gateway, server: Server) -> None:
+    gateway.install(publish(server, 1, app=os.urandom(2000 * KIB)))
+    new = os.urandom(2000 * KIB)
+    gateway.install(publish(server, 2, app=new))
+    assert gateway.installed == {"app": new}
+    assert len(ranges(server)) == 3
+    assert fetched(server) == len(new) + BLOCK  # the block in the middle comes twice
+
+
+def test_a_first_install_asks_once(gateway: Gateway, server: Server) -> None:
+    new = os.urandom(2000 * KIB)
+    gateway.install(publish(server, 1, app=new))
+    assert ranges(server) == [None]
+
+
+def test_a_server_without_ranges_sends_what_moved_once(gateway: Gateway, server: Server) -> None:
+    data = os.urandom(2000 * KIB)
+    gateway.install(publish(server, 1, app=data))
+    new = inserted(data, 1000 * KIB, b"x")
+    url = publish(server, 2, app=new)
+    server.answers["/app"] = whole
+    gateway.install(url)
+    assert gateway.installed == {"app": new}
+    assert len(ranges(server)) == 1
+
+
+def test_a_server_that_lies_about_the_first_block_is_refused(
+    gateway: Gateway, server: Server
+) -> None:
+    """Nothing is concluded from bytes that are not the signed ones."""
+    data = os.urandom(2000 * KIB)
+    gateway.install(publish(server, 1, app=data))
+    url = publish(server, 2, app=b"x" + data)
+    server.files["/app"] = bytes(2000 * KIB + 1)
+    with refused("tampered.block", "block 0 of 4096 bytes"):
+        gateway.install(url)
+    assert len(ranges(server)) == 2
+    assert gateway.installed == {"app": data}
+
+
+def test_an_old_file_of_one_byte_over_and_over_is_searched_in_bounded_time(
+    gateway: Gateway, server: Server
+) -> None:
+    gateway.install(publish(server, 1, app=bytes(2000 * KIB)))
+    new = b"x" * 2000 * KIB
+    gateway.install(publish(server, 2, app=new))
+    assert gateway.installed == {"app": new}
+
+
+def fetched(server: Server, path: str = "/app") -> int:
+    """Return the bytes that were asked for."""
+    total = 0
+    for found in ranges(server, path):
+        first, _, last = str(found).removeprefix("bytes=").partition("-")
+        total += int(last) - int(first) + 1
+    return total
+
+
 # --- servers -------------------------------------------------------------------------------------
 
 
@@ -207,9 +322,12 @@ def test_a_server_that_ends_early_is_asked_again(gateway: Gateway, server: Serve
     server.answers["/app"] = lambda handler: handler.give(most=300_000)
     gateway.install(url)
     assert gateway.installed == {"app": new}
-    assert ranges(server)[:2] == [
-        f"bytes={100 * KIB}-{700 * KIB - 1}",
-        f"bytes={100 * KIB + 300_000}-{700 * KIB - 1}",
+    first, middle = 100 * KIB, 400 * KIB
+    assert ranges(server)[:4] == [
+        f"bytes={first}-{first + BLOCK - 1}",  # has anything moved?
+        f"bytes={middle}-{middle + BLOCK - 1}",
+        f"bytes={first + BLOCK}-{700 * KIB - 1}",
+        f"bytes={first + BLOCK + 300_000}-{700 * KIB - 1}",
     ]
 
 
@@ -313,10 +431,14 @@ def test_an_old_file_that_cannot_be_read_is_passed_over(
     def broken(*_: object) -> bytes:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("fwsign.gateway.target.reuse.os.pread", broken)
+    monkeypatch.setattr("fwsign.gateway.target.old_files.os.pread", broken)
     gateway.install(publish(server, 2, app=changed(data, 0)))
     assert gateway.installed == {"app": changed(data, 0)}
-    assert ranges(server) == [None]
+    assert ranges(server) == [
+        f"bytes=0-{BLOCK - 1}",
+        f"bytes={200 * KIB}-{200 * KIB + BLOCK - 1}",
+        f"bytes={BLOCK}-{400 * KIB - 1}",
+    ]
 
 
 def test_what_is_no_file_is_no_old_file(gateway: Gateway, server: Server, tmp_path: Path) -> None:
@@ -366,15 +488,15 @@ def test_without_a_block_list_the_file_is_fetched(gateway: Gateway, server: Serv
 
 
 def test_the_search_is_bounded(tmp_path: Path) -> None:
-    for number in range(2 * reuse.MAX_FILES):
+    for number in range(2 * old_files.MAX_FILES):
         (tmp_path / f"{number}").write_bytes(b"x")
     (tmp_path / "app").write_bytes(b"y")
     folder = os.open(tmp_path, os.O_RDONLY)
     try:
-        found = reuse._files([folder], component(b"", "app"))
+        found = old_files.likely_files([folder], component(b"", "app"))
     finally:
         os.close(folder)
-    assert len(found) == reuse.MAX_FILES
+    assert len(found) == old_files.MAX_FILES
     assert found[0] == (folder, "./app")
 
 
@@ -415,7 +537,7 @@ def test_old_files_are_searched_for_a_few_sizes_of_the_payload(
         read.append(len(found))
         return found
 
-    monkeypatch.setattr("fwsign.gateway.target.reuse.os.pread", counting)
+    monkeypatch.setattr("fwsign.gateway.target.old_files.os.pread", counting)
     gateway.install(publish(server, 2, app=small))
     assert gateway.installed == {"app": small}
     assert BLOCK < sum(read) < (reuse.MAX_SEARCHED + 1) * BLOCK
@@ -432,7 +554,7 @@ def test_ranges_cover_what_is_missing_once_and_in_order(start: int) -> None:
         part = component(bytes(1))._replace(size=(count - 1) * size + last)
         blocks = Blocks(size, bytes(32 * count))
         here = generator.random()
-        found = {n: reuse._Place(0, 0) for n in range(count) if generator.random() < here}
+        found = {n: Place(0, 0) for n in range(count) if generator.random() < here}
         got = list(reuse._ranges(part, blocks, min(start, count) * size, found))
         covered = [n for a, b in got for n in range(a // size, -(-b // size))]
         assert covered == sorted(set(covered))

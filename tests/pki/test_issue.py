@@ -22,6 +22,7 @@ from fwsign.pki.directory import Pki
 from fwsign.pki.entry_keys import NewKey
 from fwsign.pki.leaves import KINDS, DeviceIdentity
 from fwsign.pki.request import parse_request
+from fwsign.x509.roles import CONFIG_SIGNING
 from pki_kit import (
     DAY,
     HOUR,
@@ -44,12 +45,14 @@ from support import new_key, require_program, signing_hash
 
 USAGES = {
     "signer": ExtendedKeyUsageOID.CODE_SIGNING,
+    "channel": CONFIG_SIGNING,
     "tsa": ExtendedKeyUsageOID.TIME_STAMPING,
     "server": ExtendedKeyUsageOID.SERVER_AUTH,
     "client": ExtendedKeyUsageOID.CLIENT_AUTH,
 }
 PURPOSES = {
     "signer": "any",
+    "channel": "any",
     "tsa": "timestampsign",
     "server": "sslserver",
     "client": "sslclient",
@@ -85,18 +88,20 @@ def request(key: Any, *, names: tuple[str, ...] = (), common: str = "anything") 
 # Profiles.
 
 
-@pytest.mark.parametrize("kind", ["signer", "tsa", "server", "client"])
+@pytest.mark.parametrize("kind", ["signer", "channel", "tsa", "server", "client"])
 def test_profile_of_each_kind(kind: str, pki: Path) -> None:
     issue(pki, "x", kind, **HOSTS.get(kind, {}))
     certificate = Pki(pki).certificate("x")
-    issuing = Pki(pki).certificate("issuing" if kind in {"signer", "tsa"} else "issuing-tls")
+    issuing = Pki(pki).certificate(
+        "issuing" if kind in {"signer", "channel", "tsa"} else "issuing-tls"
+    )
     found = extensions(certificate)
     assert found.pop(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, None) in {None, False}
     assert found == {
         ExtensionOID.BASIC_CONSTRAINTS: True,
         ExtensionOID.KEY_USAGE: True,
         # TLS stacks differ in what they make of a critical one
-        ExtensionOID.EXTENDED_KEY_USAGE: kind in {"signer", "tsa"},
+        ExtensionOID.EXTENDED_KEY_USAGE: kind in {"signer", "channel", "tsa"},
         ExtensionOID.SUBJECT_KEY_IDENTIFIER: False,
         ExtensionOID.AUTHORITY_KEY_IDENTIFIER: False,
     }
@@ -108,7 +113,7 @@ def test_profile_of_each_kind(kind: str, pki: Path) -> None:
         (NameOID.COMMON_NAME, "x"),
     ]
     assert certificate.not_valid_before_utc == SECOND - HOUR
-    days = {"signer": 730, "tsa": 1826, "server": 397, "client": 730}[kind]
+    days = {"signer": 730, "channel": 365, "tsa": 1826, "server": 397, "client": 730}[kind]
     assert certificate.not_valid_after_utc == SECOND + days * DAY
     assert 0 < certificate.serial_number < 1 << 159
     above = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value

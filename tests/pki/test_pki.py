@@ -34,6 +34,7 @@ from fwsign.pki.directory import Pki
 from fwsign.pki.profiles import usages_of
 from fwsign.pki.revocation import REASONS, renew_crls, revoke
 from fwsign.verify.example_keys import EXAMPLE_SPKI
+from fwsign.x509.roles import CONFIG_SIGNING
 from pki_kit import (
     DAY,
     HOUR,
@@ -133,6 +134,7 @@ def test_issuing_profile(made: dict[str, Path]) -> None:
     assert usages_of(issuing) == (
         ExtendedKeyUsageOID.CODE_SIGNING,
         ExtendedKeyUsageOID.TIME_STAMPING,
+        CONFIG_SIGNING,
     )
     basic = issuing.extensions.get_extension_for_class(x509.BasicConstraints).value
     assert (basic.ca, basic.path_length) == (True, 0)

@@ -14,7 +14,7 @@ from fwsign.pki.paths.purpose import PURPOSES, Purpose, judge
 from fwsign.verify.policy import DevicePolicy
 from fwsign.verify.stamp import judge_token
 from fwsign.x509.chain import validate_path
-from fwsign.x509.roles import Profile, Use
+from fwsign.x509.roles import CONFIG_SIGNING, Profile, Use
 from support import (
     NOW,
     VENDOR,
@@ -38,12 +38,13 @@ ROOT = make_ca()
 ISSUING = make_ca("Issuing", ROOT, path_length=0, permitted=[VENDOR])
 OIDS: Mapping[Use, x509.ObjectIdentifier] = {
     "codeSigning": EKU.CODE_SIGNING,
+    "configSigning": CONFIG_SIGNING,
     "timeStamping": EKU.TIME_STAMPING,
     "serverAuth": EKU.SERVER_AUTH,
     "clientAuth": EKU.CLIENT_AUTH,
 }
 TLS: tuple[Use, ...] = ("serverAuth", "clientAuth")
-SIGNING: tuple[Use, ...] = ("codeSigning", "timeStamping")
+SIGNING: tuple[Use, ...] = ("codeSigning", "configSigning", "timeStamping")
 EVERY = (*SIGNING, *TLS)
 SIGNATURE = b"signature"
 ACCESS = x509.AuthorityInformationAccess(
@@ -126,7 +127,7 @@ CASES = {
     ),
     "no subject alternative name": Odd(
         {"names": ()},
-        ("codeSigning", "timeStamping", "clientAuth"),
+        ("codeSigning", "configSigning", "timeStamping", "clientAuth"),
         "untrusted.vendor",
         "names no DNS name and no IP address",
     ),
@@ -135,7 +136,7 @@ CASES = {
     ),
     "a mail address alone": Odd(
         {"names": [x509.RFC822Name("ci@acme.example")]},
-        ("codeSigning", "timeStamping", "clientAuth"),
+        ("codeSigning", "configSigning", "timeStamping", "clientAuth"),
         "untrusted.vendor",
         "names no DNS name",
     ),
@@ -197,7 +198,7 @@ def test_pki_verify_never_says_more_than_the_validator(
     leaf = leaf_of(PURPOSES[purpose], **CASES[case].how)
     expected = verdict(leaf, PURPOSES[purpose], profile)
     found = judged(leaf, purpose, profile)
-    if purpose in ("codesign", "timestamp"):
+    if purpose in ("codesign", "channel", "timestamp"):
         assert found == expected
     else:  # cryptography's own verifier may refuse more
         assert found == expected or (expected == "" and found == "untrusted.issuer")
@@ -241,19 +242,23 @@ def test_each_use_refuses_the_leaves_of_the_others(use: Use) -> None:
         assert verdict(leaf_of(other), use) == "untrusted.eku"
 
 
-def test_only_time_stamps_need_their_usage_alone() -> None:
+ALONE: tuple[Use, ...] = ("configSigning", "timeStamping")
+
+
+def test_only_channels_and_time_stamps_need_their_usage_alone() -> None:
     for use, wanted in OIDS.items():
         both = leaf_of(use, usages=[wanted, EKU.EMAIL_PROTECTION])
-        assert verdict(both, use) == ("untrusted.eku" if use == "timeStamping" else "")
+        assert verdict(both, use) == ("untrusted.eku" if use in ALONE else "")
     leaf = leaf_of("timeStamping", usages=[TIME_STAMPING, EKU.CODE_SIGNING])
     with refused("untrusted.eku", "is 1.3.6.1.5.5.7.3.8, 1.3.6.1.5.5.7.3.3", "timeStamping alone"):
         validate_path([leaf.der, ISSUING.der], [ROOT.anchor], use="timeStamping")
 
 
-def test_compat_forgives_a_signer_what_it_never_forgives_a_tsa() -> None:
+def test_compat_forgives_a_signer_what_it_never_forgives_others() -> None:
     lax = {use: leaf_of(use, critical=False) for use in SIGNING}
     assert verdict(lax["codeSigning"], "codeSigning", "compat") == ""
-    assert verdict(lax["timeStamping"], "timeStamping", "compat") == "untrusted.criticality"
+    for use in ALONE:
+        assert verdict(lax[use], use, "compat") == "untrusted.criticality"
     notes = validate_path(
         [lax["codeSigning"].der, ISSUING.der], [ROOT.anchor], profile="compat"
     ).forgiven
@@ -276,6 +281,7 @@ def odd_ca(*more: tuple[x509.ExtensionType, bool], **how: Any) -> Entity:
 def test_a_ca_for_another_use_is_refused(use: Use) -> None:
     words = {
         "codeSigning": "code signing",
+        "configSigning": "channels",
         "timeStamping": "time stamping",
         "serverAuth": "TLS servers",
         "clientAuth": "TLS clients",
@@ -288,9 +294,9 @@ def test_a_ca_for_another_use_is_refused(use: Use) -> None:
 
 
 @pytest.mark.parametrize("use", get_args(Use))
-def test_the_usage_of_a_ca_must_be_critical_for_code_signing_alone(use: Use) -> None:
+def test_the_usage_of_a_ca_must_be_critical_for_what_devices_obey(use: Use) -> None:
     ca = odd_ca((x509.ExtendedKeyUsage([OIDS[use]]), False))
-    if use == "codeSigning":
+    if use in ("codeSigning", "configSigning"):
         with refused("untrusted.criticality", 'extended key usage of "Odd" is not critical'):
             below(ca, use)
     else:

@@ -27,6 +27,7 @@ from fwsign.pki.request import parse_request
 from fwsign.pki.rotation import replace_issuing, rotate
 from fwsign.x509.anchor import Anchor
 from fwsign.x509.chain import validate_path
+from fwsign.x509.roles import CONFIG_SIGNING
 from pki_kit import (
     DAY,
     NEW,
@@ -45,7 +46,7 @@ from pki_kit import (
 from support import new_key
 
 CODE = ExtendedKeyUsageOID.CODE_SIGNING
-STAMPS = ExtendedKeyUsageOID.TIME_STAMPING
+SIGNING = (CODE, ExtendedKeyUsageOID.TIME_STAMPING, CONFIG_SIGNING)
 TLS = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
 
 
@@ -82,11 +83,11 @@ def anchor(pki: Path) -> Anchor:
 
 
 @pytest.mark.parametrize("profile", ["strict", "compat"])
-@pytest.mark.parametrize("kind", ["signer", "tsa"])
+@pytest.mark.parametrize("kind", ["signer", "channel", "tsa"])
 def test_a_signer_below_the_tls_ca_is_refused(kind: str, profile: Any, pki: Path) -> None:
     path = below(pki, "issuing-tls", Leaf(kind, "x", ("acme.example",)))
-    use: Any = {"signer": "codeSigning", "tsa": "timeStamping"}[kind]
-    words = {"signer": "code signing", "tsa": "time stamping"}[kind]
+    use: Any = {"signer": "codeSigning", "channel": "configSigning", "tsa": "timeStamping"}[kind]
+    words = {"signer": "code signing", "channel": "channels", "tsa": "time stamping"}[kind]
     with pytest.raises(Untrusted) as caught:
         validate_path(path, [anchor(pki)], profile=profile, use=use)
     assert caught.value.code == "untrusted.eku"
@@ -114,6 +115,7 @@ def test_a_tls_leaf_below_the_ca_of_signers_is_refused(kind: str, pki: Path) -> 
     ("kind", "ca"),
     [
         ("signer", "issuing"),
+        ("channel", "issuing"),
         ("tsa", "issuing"),
         ("server", "issuing-tls"),
         ("client", "issuing-tls"),
@@ -135,7 +137,7 @@ def test_hosts_need_no_permission(pki: Path) -> None:
     check_whole(pki, set())
 
 
-@pytest.mark.parametrize("kind", ["signer", "tsa"])
+@pytest.mark.parametrize("kind", ["signer", "channel", "tsa"])
 def test_a_ca_for_tls_alone_issues_no_signer(kind: str, pki: Path) -> None:
     """With the other CA gone, and with its name."""
     tls, place = Pki(pki).certificate_path("issuing-tls"), Pki(pki).certificate_path("issuing")
@@ -159,7 +161,8 @@ def test_a_ca_of_signers_alone_issues_no_server(pki: Path) -> None:
         path.unlink()
     error = refused(partial(issue, pki, "x", "client"), "state.pki")
     assert error.message == (
-        'the CA "Acme Issuing CA" may not issue a client: it is for codeSigning, timeStamping'
+        'the CA "Acme Issuing CA" may not issue a client: it is for codeSigning, '
+        "timeStamping, configSigning"
     )
     assert error.hint == "fwsign pki renew issuing-tls makes a CA for servers and clients"
 
@@ -205,7 +208,7 @@ def test_the_next_ca_of_signers_leaves_tls_to_the_other(old: Path) -> None:
     bring_over(old)
     assert bring_over(old, "issuing") == "issuing-2"
     found = limits_of(Pki(old).certificate("issuing-2"))
-    assert found == CaLimits(("acme.example",), (CODE, STAMPS))
+    assert found == CaLimits(("acme.example",), SIGNING)
 
 
 def test_successors_are_counted_apart(pki: Path) -> None:
@@ -232,7 +235,7 @@ def _tls(*numbers: int) -> tuple[str, ...]:
 def test_rotation_brings_both(pki: Path) -> None:
     done = rotate(pki, root_key=NEW, new_key=NEW, passphrase=lambda _: None, now=NOW)
     assert (done.issuing, done.tls) == ("issuing-2", "issuing-tls-2")
-    for name, usages in (("issuing-2", (CODE, STAMPS)), ("issuing-tls-2", TLS)):
+    for name, usages in (("issuing-2", SIGNING), ("issuing-tls-2", TLS)):
         assert Pki(pki).issuers(name) == ("ca-2", "ca")
         assert usages_of(Pki(pki).certificate(name)) == usages
 

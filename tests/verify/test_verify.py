@@ -243,7 +243,7 @@ def test_a_verified_release_cannot_be_made() -> None:
         VerifiedRelease()
     with pytest.raises(TypeError):
         VerifiedRelease("build.bin")  # type: ignore[call-arg]
-    with pytest.raises(TypeError, match="missing 4 required keyword-only arguments"):
+    with pytest.raises(TypeError, match="missing 5 required keyword-only arguments"):
         seal(None)  # type: ignore[call-arg, arg-type]
 
 

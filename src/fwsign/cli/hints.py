@@ -185,6 +185,12 @@ HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "io.fetch-cut": (_CUT,),
         "io.fetch-slow": (_CUT,),
         "unsuitable.target": ("device.toml says where components go: [exec] and [flash]",),
+        "tampered.release": (
+            "its server has an old file at this place, or a wrong one: publish the release again",
+        ),
+        "unsuitable.rollout": (
+            "fwsign device status shows what the channel says; or name the release's envelope",
+        ),
         "tampered.staged": ("something else writes to the target directory; find out what",),
         "key.mismatch": (
             "give the certificate of this key first in --chain",

@@ -71,12 +71,11 @@ TABLES: Final[Mapping[str, str]] = MappingProxyType(
         "taken": """manifest {BYTEA} NOT NULL, device {BIGINT} NOT NULL, board TEXT NOT NULL,
             at {BIGINT} NOT NULL,
             PRIMARY KEY (manifest, device, board)""",
-        # Places where a device's record is not one whole chain. Kinds: "gap", lines before
-        # `digest` are missing (the digest is that of the last missing line); "fork", a second
-        # line names `digest` as the one before it, so lines were deleted or a memory was put
-        # back; "restart", a chain that begins anew though the device has one, and `digest` is the
-        # head of the older one; "behind", a device came back with `digest` as its newest line,
-        # which is not. `closed` is when it was mended: the lines came after all.
+        # Places where a device's record is not one whole chain; see `fwsign.collect.breaks`.
+        # `digest` is, for "gap" and "pruned", that of the last line that is missing; for "fork",
+        # that of the line which two lines name as the one before them; for "restart", the head of
+        # the chain before; for "behind", the end that the device has. `chain` is the number of the
+        # chain that begins there. `closed` is when it was mended: the lines came after all.
         "breaks": """break {KEY},
             device {BIGINT} NOT NULL,
             kind TEXT NOT NULL,

@@ -104,6 +104,15 @@ class FleetStore:
                 "INSERT INTO meta VALUES ('version', ?) ON CONFLICT (name) DO NOTHING",
                 str(schema.VERSION),
             )
+        self.compare()
+
+    def compare(self) -> None:
+        """Compare the version of the tables.
+
+        Raises:
+            Failed: `io.store`: also if there are none; `state.newer`: those of a newer fwsign.
+        """
+        with self.transaction("read") as run:
             ((found,),) = run.rows("SELECT value FROM meta WHERE name = 'version'")
         if found != str(schema.VERSION):
             raise Failed(
@@ -171,26 +180,28 @@ class FleetStore:
         return Failed("io.store", f"the store {self.place}: {words}", found=type(error).__name__)
 
 
-def open_store(address: str) -> FleetStore:
+def open_store(address: str, *, make: bool = True) -> FleetStore:
     """Open a database by its address, and make its tables if there are none.
 
     Args:
         address: `sqlite:///FILE`, `sqlite:////ABSOLUTE/FILE`, or a `postgresql://` URI of libpq
             without a password.
+        make: whether a new one is made; else it is only read.
 
     Raises:
-        Failed: `io.store`, `state.newer`; `state.library`: psycopg is not installed.
+        Failed: `io.store`, `state.newer`; `state.library`: psycopg is not installed; `io.missing`:
+            there is no such file, and none is made.
         ValueError: no such address, in words.
     """
     scheme = address.partition(":")[0].lower()
     if scheme == "sqlite":
-        store = _sqlite(address)
+        store = _sqlite(address, make=make)
     elif scheme in _POSTGRESQL:
         store = _postgresql(address)
     else:
         raise ValueError(f'the store "{scheme}" is neither of {_EXPECTED}')
     try:
-        store.prepare()
+        store.prepare() if make else store.compare()
     except BaseException:
         store.close()
         raise
@@ -205,10 +216,14 @@ def _errors(dialect: Dialect) -> tuple[type[Exception], ...]:
     return (psycopg.Error,)
 
 
-def _sqlite(address: str) -> FleetStore:
+def _sqlite(address: str, *, make: bool) -> FleetStore:
     path = unquote(address.removeprefix(_SQLITE).removeprefix("/"))
     if not address.startswith(f"{_SQLITE}/") or not path:
         raise ValueError(f"{address} is not sqlite:///FILE")
+    if not make and not Path(path).exists():
+        raise Failed(
+            "io.missing", f"there is no store {path}", hint="fwsign collect --store makes one"
+        )
 
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(

@@ -6,7 +6,10 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_ADDRESSES: Final = 10_000
 """Addresses that are remembered; the one that was longest silent is forgotten first."""
@@ -44,10 +47,13 @@ class RateLimits:
     Args:
         per_address: requests of one address in a minute.
         overall: requests of all addresses in a minute.
+        site: returns what counts as one client, if addresses are none of IP.
     """
 
-    def __init__(self, per_address: int, overall: int) -> None:
-        self._per_address = per_address
+    def __init__(
+        self, per_address: int, overall: int, site: Callable[[str], str] | None = None
+    ) -> None:
+        self._per_address, self._site = per_address, site or site_of
         self._all = Rate(overall)
         self._each: OrderedDict[str, Rate] = OrderedDict()
         self._lock = threading.Lock()
@@ -68,7 +74,7 @@ class RateLimits:
             self._bucket(address).charge(now, cost)
 
     def _bucket(self, address: str) -> Rate:
-        site = site_of(address)
+        site = self._site(address)
         bucket = self._each.pop(site, None) or Rate(self._per_address)
         self._each[site] = bucket  # now the last
         if len(self._each) > MAX_ADDRESSES:

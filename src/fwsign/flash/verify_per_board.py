@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fwsign.flash.boards.board import BoardInfo
     from fwsign.flash.device_data import Filler
     from fwsign.format.component import Component
+    from fwsign.format.key_wrap import AgreementKey
     from fwsign.verify.policy import DevicePolicy
     from fwsign.x509.anchor import Anchor
 
@@ -39,6 +40,7 @@ class Given(NamedTuple):
         remember: whether accepted releases move the floors; not in a dry run.
         left_out: names of components that the user has left out.
         settle: completes the policy that the memory gave its floors to.
+        keys: the keys for encrypted payloads.
     """
 
     envelope: bytes
@@ -50,6 +52,7 @@ class Given(NamedTuple):
     remember: bool
     left_out: Collection[str] = ()
     settle: Callable[[DevicePolicy], DevicePolicy] = lambda policy: policy
+    keys: Sequence[AgreementKey] = ()
 
 
 class Judging:
@@ -68,12 +71,15 @@ class Judging:
         self._bytes: dict[str, bytes] = {}
         self.policy: Policy | None = None
 
-    def hold(self, find: Find, elsewhere: Collection[str] = ()) -> tuple[str, ...]:
+    def hold(
+        self, find: Find, elsewhere: Collection[str] = (), *, decrypted: bool = False
+    ) -> tuple[str, ...]:
         """Read and verify the payloads, once for all boards; return the chips they are for.
 
         Args:
             find: opens payloads.
             elsewhere: names of components that go to another place than any board.
+            decrypted: `find` opens what was decrypted already.
 
         Raises:
             FwsignError: as `HeldRelease`.
@@ -81,7 +87,12 @@ class Judging:
         # A board's floor is only known once the board has told its identity.
         waived = (*self._given.waived, "rollback")
         held = HeldRelease(
-            self.release, find, waived, left_out=self._given.left_out, elsewhere=elsewhere
+            self.release,
+            find,
+            waived,
+            left_out=self._given.left_out,
+            elsewhere=elsewhere,
+            keys=None if decrypted else self._given.keys,
         )
         self._bytes = {one.component.name: one.data for one in held.payloads}
         if held.policy_data is not None:
@@ -119,7 +130,12 @@ class Judging:
             policy = policy._replace(min_sequence=0)
         release = Verifier(given.anchors, policy).verify(given.envelope, at=given.at)
         held = HeldRelease(
-            release, self._find, given.waived, left_out=given.left_out, elsewhere=elsewhere
+            release,
+            self._find,
+            given.waived,
+            left_out=given.left_out,
+            elsewhere=elsewhere,
+            keys=None,
         )
 
         refuse_missing(held.policy, given=filler is not None)

@@ -6,6 +6,7 @@
   const SVG = "http://www.w3.org/2000/svg";
   const number = new Intl.NumberFormat("en");
   const SERIES = 6; // colours; the last is for the oldest releases
+  const PAGE = 50; // rows of the table
 
   // Text of devices only ever becomes text: no function here writes HTML.
   function put(element, attributes, children) {
@@ -213,8 +214,10 @@
     if (path === "fleet/device") return { device: data.devices.find((device) => device.id === parameters.id), events: data.histories[parameters.id] ?? [], next: null };
     const [kind, word] = parameters.kind.split(/:(.*)/s);
     const fits = word === undefined ? FITS[kind] : kind === "release" ? (device) => device.key === word : (device) => device.code === word;
-    const rows = data.devices.filter((device) => fits(device) && device.id.startsWith(parameters.like));
-    return { rows, next: null };
+    const every = data.devices.filter((device) => fits(device) && device.id.startsWith(parameters.like));
+    const from = Number(parameters.after) || 0;
+    const next = from + PAGE < every.length ? String(from + PAGE) : null;
+    return { rows: every.slice(from, from + PAGE), next };
   }
 
   let asked = 0;

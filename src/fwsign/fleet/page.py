@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fwsign import __version__
 from fwsign.fleet.model import rfc3339
 from fwsign.fleet.questions import DeviceFilter, curves_of, shown_releases
-from fwsign.pki.view.entry import visible
-from fwsign.receipts.fit import cut
+from fwsign.fleet.words import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -29,14 +28,14 @@ if TYPE_CHECKING:
 
 FIRST_LINE: Final = b"<!doctype html><!-- fwsign fleet page -->\n"
 """The beginning of a page, which distinguishes an old page from other files."""
-MAX_SHOWN: Final = 160
-"""Bytes of a text from a device; an escaped one becomes longer, and is cut again."""
 MAX_MESSAGE: Final = 480
 """Bytes of a message in a history."""
-MAX_LISTED: Final = 200
+MAX_LISTED: Final = 100
 """Devices of each kind in a file, and histories."""
 EVENTS: Final = 50
 """Receipts of one answer about a device."""
+FEW_EVENTS: Final = 20
+"""Receipts of one device in a file."""
 
 _MARKER: Final = re.compile(r"<!--@([a-z]+)-->")
 
@@ -142,7 +141,7 @@ def whole(questions: Questions, source: str, silence: str, named: Sequence[str])
         take(questions.device(name))
     told = [*named, *(one.id for one in found.values() if one.id not in named)]
     histories = {
-        name: [event_facts(one) for one in questions.events(name, most=EVENTS)]
+        name: [event_facts(one) for one in questions.events(name, most=FEW_EVENTS)]
         for name in told[: max(MAX_LISTED, len(named))]
     }
     listed = sorted(found.values(), key=lambda one: (one.name, one.board))
@@ -200,13 +199,6 @@ def event_facts(one: FleetEvent) -> dict[str, Any]:
         "signed": one.signer is not None,
         "signer": plain(one.signer),
     }
-
-
-def plain(text: object, most: int = MAX_SHOWN) -> str | None:
-    """Return a text of a device as one that neither deceives nor floods; None for None."""
-    if text is None:
-        return None
-    return cut(visible(cut(str(text), most)), most)
 
 
 def _curves(curves: Iterable[FleetCurve]) -> list[dict[str, Any]]:

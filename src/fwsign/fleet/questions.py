@@ -48,6 +48,7 @@ _WORDS: Final = {
     "gap": "lines before it are missing",
     "fork": "two lines name the same one before them: lines were deleted, or a memory was put back",
     "restart": "a record begins anew, though the device has one",
+    "pruned": "the device removed lines before they came",
     "behind": "the device came back with an older line as its newest",
 }
 """What the kinds of breaks mean."""
@@ -148,6 +149,8 @@ class Questions:
         step = next((one for one in _STEPS if (last - first) / one < MAX_POINTS), _STEPS[-1])
         points, total = [(int(first), 0)], 0
         for begin, count in self._run.rows(statements.TAKEN, step, step, release.manifest):
+            if begin > points[-1][0]:
+                points.append((int(begin), total))  # nothing happened until then
             total += int(count)
             points.append((min(int(begin) + step, int(last)), total))
         return FleetCurve(release, tuple(points))

@@ -68,7 +68,7 @@ def _decode_blocks(component: Component, data: bytes) -> Blocks:
             raise _bad_list(component, "something else", "[block size, -16, digests]")
     if not is_block_size(size):
         raise _bad_list(component, f"block size {size}", BLOCK_SIZES)
-    count = -(-component.size // size)
+    count = -(-component.carried.size // size)
     if not count:
         raise _bad_list(component, "a list for an empty payload", "none")
     if len(digests) != count * SHA256_SIZE:

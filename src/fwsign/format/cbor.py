@@ -25,7 +25,7 @@ MAX_ITEMS: Final = 4096
 MAX_ALL_ITEMS: Final = 4 * MAX_ITEMS
 """Items and pairs of one input in all: 32 MiB of empty maps would take gigabytes of memory."""
 
-TAGS: Final = frozenset({18, 107})
+TAGS: Final = frozenset({18, 96, 107})
 """COSE_Sign1 (RFC 9052 section 4.2) and SUIT_Envelope."""
 
 _UINT, _NINT, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)

@@ -18,6 +18,7 @@ from fwsign.format.kinds import (
 MAX_URI_LENGTH: Final = 2048
 """Characters; HTTP servers commonly take as many."""
 
+_WORDS: Final = {"blocks": "block list", "encrypted": "ciphertext"}
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://[!-~]+")
 
 
@@ -50,13 +51,52 @@ class BlockList(NamedTuple):
         return f"#blocks-{self.component_index}"
 
 
+class Carried(NamedTuple):
+    """The bytes of a payload as they are stored and sent: those at its uri."""
+
+    digest: Digest
+    size: int
+
+
+class Encrypted(NamedTuple):
+    """The signed facts about a payload that is stored and sent encrypted.
+
+    Args:
+        digest: the digest of the ciphertext.
+        size: bytes of the ciphertext.
+        nonce: the nonce of its blocks; see `fwsign.format.ciphertext`.
+        key_digest: the thumbprint of the content key; see `fwsign.format.encryption`.
+    """
+
+    digest: Digest
+    size: int
+    nonce: bytes
+    key_digest: bytes
+
+
 class Component(NamedTuple):
-    """One thing to be installed: its identifier, image digest, size in bytes and payload uri."""
+    """One thing to be installed: its identifier, image digest, size in bytes and payload uri.
+
+    Digest and size are those of the bytes that are installed; `carried` has those of the bytes at
+    the uri, which differ if the payload is encrypted.
+    """
 
     identifier: tuple[bytes, ...]
     digest: Digest
     size: int
     uri: str
+    encrypted: Encrypted | None = None
+
+    @property
+    def carried(self) -> Carried:
+        """Digest and size of the bytes at its uri: the ciphertext's if it is encrypted."""
+        one = self.encrypted or self
+        return Carried(one.digest, one.size)
+
+    @property
+    def plain(self) -> "Component":
+        """The same, for bytes that were decrypted: they are judged by their own digest."""
+        return self._replace(encrypted=None)
 
     @property
     def kind(self) -> Kind:
@@ -83,29 +123,51 @@ class Component(NamedTuple):
             return self.name
 
 
-def check_block_indexes(identifiers: tuple[Any, ...], count: int) -> list[int]:
-    """Check the identifiers of block lists; return the indexes of their components.
+class Ciphertext(NamedTuple):
+    """The encrypted payload of a component, which SUIT counts as a component of its own.
+
+    It is fetched and checked, and then decrypted into the component at `component_index`. It is
+    never installed itself.
+    """
+
+    component_index: int
+    digest: Digest
+    size: int
+
+    @property
+    def identifier(self) -> tuple[bytes, ...]:
+        """['encrypted', INDEX], with the index of the component that it becomes."""
+        return (b"encrypted", bytes([self.component_index]))
+
+
+def keys_uri(index: int) -> str:
+    """Return the uri of the wrapped keys of a component, which are always inside the envelope."""
+    return f"#encryption-{index}"
+
+
+def check_indexes(word: str, identifiers: tuple[Any, ...], count: int) -> list[int]:
+    """Check the identifiers of block lists or ciphertexts; return the indexes of their components.
 
     Args:
-        identifiers: each must be ['blocks', INDEX], with the indexes in ascending order.
+        word: `blocks` or `encrypted`.
+        identifiers: each must be [word, INDEX], with the indexes in ascending order.
         count: number of components.
 
     Raises:
         Malformed: `malformed.component`.
     """
     indexes: list[int] = []
+    what = _WORDS[word]
     for identifier in identifiers:
         match identifier:
-            case (b"blocks", bytes(index)) if len(index) == 1:
+            case (bytes(kind), bytes(index)) if kind == word.encode() and len(index) == 1:
                 indexes.append(index[0])
             case _:
-                raise refused(repr(identifier)[:80], "['blocks', INDEX] after the first block list")
+                raise refused(repr(identifier)[:80], f"['{word}', INDEX] after the first {what}")
     if indexes != sorted(set(indexes)):
-        raise refused(f"order {indexes} of block lists", "one for a component, in their order")
+        raise refused(f"order {indexes} of {what}s", "one for a component, in their order")
     if indexes and indexes[-1] >= count:
-        raise refused(
-            f"a block list of component {indexes[-1]}", f"one of the {count} that there are"
-        )
+        raise refused(f"a {what} of component {indexes[-1]}", f"one of the {count} that there are")
     return indexes
 
 
@@ -145,6 +207,8 @@ def check_unique(
     """
     places: set[str] = set()
     lists = {one.uri.removeprefix("#") for one in block_lists}
+    keys = (keys_uri(index) for index, one in enumerate(components) if one.encrypted)
+    lists.update(one.removeprefix("#") for one in keys)
     payloads: dict[str, list[Component]] = {}
     for component in components:
         place, payload = component.name.lower(), component.uri.lower().removeprefix("#")

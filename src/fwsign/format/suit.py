@@ -14,14 +14,13 @@ from fwsign.format import cbor, suit_labels
 from fwsign.format.algorithms import DIGESTS
 from fwsign.format.component import (
     BlockList,
+    Ciphertext,
     Component,
     Digest,
-    check_block_indexes,
-    check_unique,
-    check_uri,
     is_inside,
+    keys_uri,
 )
-from fwsign.format.kinds import check_identifier
+from fwsign.format.items import Item, fetch_of, fetch_order, read_items
 from fwsign.format.suit_labels import REPORT, Common, Key, Parameter, SuitCommand
 from fwsign.format.version import is_version
 
@@ -58,8 +57,8 @@ _IN_COMMON: Final = frozenset({Common.COMPONENTS, Common.SHARED})
 class Manifest(NamedTuple):
     """The signed content.
 
-    `components` are installed. SUIT counts block lists as components too and puts them last; here
-    they are separate, so that none can be installed by mistake.
+    `components` are installed. SUIT counts ciphertexts and block lists as components too and puts
+    them last; here they are separate, so that none can be installed by mistake.
     """
 
     sequence_number: int
@@ -73,9 +72,19 @@ class Manifest(NamedTuple):
 
     @property
     def integrated(self) -> frozenset[str]:
-        """The uris of all payloads that are to be inside the envelope."""
+        """The uris of all that is to be inside the envelope: payloads, lists, wrapped keys."""
         items: tuple[Component | BlockList, ...] = (*self.components, *self.block_lists)
-        return frozenset(item.uri for item in items if is_inside(item.uri))
+        keys = (keys_uri(one.component_index) for one in self.ciphertexts)
+        return frozenset((*(item.uri for item in items if is_inside(item.uri)), *keys))
+
+    @property
+    def ciphertexts(self) -> tuple[Ciphertext, ...]:
+        """The encrypted payloads, in the order of their components."""
+        return tuple(
+            Ciphertext(index, *one.carried)
+            for index, one in enumerate(self.components)
+            if one.encrypted
+        )
 
 
 def decode_digest(value: Any) -> Digest:
@@ -92,8 +101,11 @@ def decode_digest(value: Any) -> Digest:
 
 def encode_manifest(manifest: Manifest) -> bytes:
     """Fill the template: the short form for one component, the indexed form for several."""
-    items: tuple[Component | BlockList, ...] = (*manifest.components, *manifest.block_lists)
+    ciphers = manifest.ciphertexts
+    items: tuple[Item, ...] = (*manifest.components, *ciphers, *manifest.block_lists)
     several = len(items) > 1
+    first = len(manifest.components)
+    sources = {one.component_index: at for at, one in enumerate(ciphers, first)}
     ids = {Parameter.VENDOR_ID: manifest.vendor_id, Parameter.CLASS_ID: manifest.class_id}
     checks = (SuitCommand.VENDOR_ID, REPORT, SuitCommand.CLASS_ID, REPORT)
     override = SuitCommand.OVERRIDE_PARAMETERS
@@ -117,11 +129,10 @@ def encode_manifest(manifest: Manifest) -> bytes:
             expiry = [*select, override, until, SuitCommand.USE_BEFORE, REPORT]
         if index < len(manifest.components):  # a device does not keep block lists
             validate += [*select, SuitCommand.IMAGE_MATCH, REPORT]
-        fetch = (override, {Parameter.URI: item.uri}, SuitCommand.FETCH, REPORT)
+        fetch = (override, *fetch_of(item, manifest.components, sources.get(index)), REPORT)
         fetches.append([*select, *fetch, SuitCommand.IMAGE_MATCH, REPORT])
-    count = len(manifest.components)
-    lists_first = [*fetches[count:], *fetches[:count]]
-    install = [*expiry, *(command for fetch in lists_first for command in fetch)]
+    order = fetch_order(list(sources), first, len(items))
+    install = [*expiry, *(command for index in order for command in fetches[index])]
     common = {
         Common.COMPONENTS: tuple(item.identifier for item in items),
         Common.SHARED: cbor.encode(shared),
@@ -167,12 +178,16 @@ def decode_manifest(data: bytes, *, kind: Kind = "release") -> Manifest:
     vendor, klass, images = _shared(
         _inner(common[Common.SHARED], "shared sequence"), len(identifiers)
     )
-    use_before, uris = _install(_inner(members[Key.INSTALL], "install sequence"), len(identifiers))
+    use_before, fetches = _install(
+        _inner(members[Key.INSTALL], "install sequence"), len(identifiers)
+    )
     if kind in STATEMENTS:
-        components: tuple[Component, ...] = (Component(STATEMENTS[kind], *images[0], uris[0]),)
+        components: tuple[Component, ...] = (
+            Component(STATEMENTS[kind], *images[0], fetches[0].get(Parameter.URI)),
+        )
         block_lists: tuple[BlockList, ...] = ()
     else:
-        components, block_lists = _items(identifiers, images, uris)
+        components, block_lists = read_items(identifiers, images, fetches)
     version = _inner(members[Key.SET_VERSION], "version") if Key.SET_VERSION in members else None
     if version is not None and not is_version(version):
         raise outside("version is not an array of 1 to 10 numbers")
@@ -194,32 +209,6 @@ def kind_of(identifiers: Any) -> Kind:
 def words_of(kind: Kind) -> str:
     """Return a kind for people, such as "a trust update"."""
     return f"a {kind.replace('-', ' ')}"
-
-
-def _items(
-    identifiers: tuple[Any, ...], images: list[tuple[Digest, int]], uris: list[Any]
-) -> tuple[tuple[Component, ...], tuple[BlockList, ...]]:
-    """Make components and block lists from the sequences' values, and check each."""
-    lists = [index for index, one in enumerate(identifiers) if _is_block_list(one)]
-    count = lists[0] if lists else len(identifiers)
-    indexes = check_block_indexes(identifiers[count:], count)
-    uris = uris[len(indexes) :]  # block lists are fetched first, from fixed uris
-    components = tuple(
-        Component(check_identifier(identifier), digest, size, check_uri(uri))
-        for identifier, (digest, size), uri in zip(
-            identifiers[:count], images[:count], uris, strict=True
-        )
-    )
-    block_lists = tuple(
-        BlockList(index, digest, size)
-        for index, (digest, size) in zip(indexes, images[count:], strict=True)
-    )
-    check_unique(components, block_lists)
-    return components, block_lists
-
-
-def _is_block_list(identifier: Any) -> bool:
-    return isinstance(identifier, tuple) and identifier[:1] == (b"blocks",)
 
 
 def _shared(sequence: Any, count: int) -> tuple[bytes, bytes, list[tuple[Digest, int]]]:
@@ -258,7 +247,7 @@ def _image(parameters: Any) -> tuple[Digest, int]:
 
 
 def _install(sequence: Any, count: int) -> tuple[int | None, list[Any]]:
-    """Read the use-before time and each component's uri from the install sequence."""
+    """Read the use-before time, and the parameters of each fetch, from the install sequence."""
     if not isinstance(sequence, tuple):
         raise outside("the install sequence matches no template")
     select = (SuitCommand.SET_COMPONENT_INDEX, 0) if count > 1 else ()
@@ -276,7 +265,7 @@ def _install(sequence: Any, count: int) -> tuple[int | None, list[Any]]:
     found = [part for part in sequence[begin + 1 :: width] if isinstance(part, dict)]
     if len(sequence) != count * width or len(found) != count:
         raise outside("the install sequence matches no template")
-    return use_before, [part.get(Parameter.URI) for part in found]
+    return use_before, found
 
 
 def _inner(value: Any, what: str) -> Any:

@@ -33,13 +33,14 @@ class SuitCommand:
     """Commands of a sequence: conditions and directives."""
 
     VENDOR_ID, CLASS_ID, IMAGE_MATCH, USE_BEFORE = 1, 2, 3, 4
-    SET_COMPONENT_INDEX, OVERRIDE_PARAMETERS, FETCH = 12, 20, 21
+    SET_COMPONENT_INDEX, OVERRIDE_PARAMETERS, FETCH, COPY = 12, 20, 21, 22
 
 
 class Parameter:
     """Parameters of override-parameters."""
 
     VENDOR_ID, CLASS_ID, IMAGE_DIGEST, USE_BEFORE, IMAGE_SIZE, URI = 1, 2, 3, 4, 14, 21
+    ENCRYPTION_INFO, SOURCE_COMPONENT = 19, 22
 
 
 class About:

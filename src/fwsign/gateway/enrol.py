@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fwsign.errors import Failed
 from fwsign.files import refuse_reachable, write_atomic
 from fwsign.gateway import hold
+from fwsign.gateway.channel_memory import status_of
 from fwsign.gateway.config.device import Device, load, parse_revocation, refuse_published
 from fwsign.gateway.follow_memory import waiting_offer
 from fwsign.gateway.run.log import Log
@@ -124,12 +125,13 @@ def warnings(device: Device, trust: TrustState) -> list[str]:
     return found
 
 
-def status(device: Device, *, check: bool = False) -> dict[str, Any]:
+def status(device: Device, *, check: bool = False, at: datetime | None = None) -> dict[str, Any]:
     """Return the facts about a device, the content of its memory, and whether it is in place.
 
     Args:
         device: the device.
         check: read all bytes of the installed files; else names and sizes are compared.
+        at: the clock's time, to tell what the channel says now; None leaves it out.
 
     Raises:
         Failed: `state.*`, `io.*`.
@@ -143,6 +145,8 @@ def status(device: Device, *, check: bool = False) -> dict[str, Any]:
         trial, failed = read_trial(state), read_failed(state)
         waiting = _waiting(state, installed, floor.sequence if floor else 0)
         receipts = state.receipt_count()
+        number = floor.sequence if floor else 0
+        channel = status_of(state, device, number, at) if at is not None else None
     begun = (intent, trial.release if trial else None)
     found = in_place.compare(device.target_dir, installed, begun, check=check)
     return {
@@ -179,6 +183,7 @@ def status(device: Device, *, check: bool = False) -> dict[str, Any]:
         "in_place": found.as_json(),
         "previous": _previous(device, previous),
         **waiting,
+        "channel": channel,
         "receipts": receipts,
         "head": line_digest(line) if line else None,
         "warnings": warnings(device, trust),

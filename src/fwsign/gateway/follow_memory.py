@@ -42,6 +42,11 @@ class SeenOffer(NamedTuple):
     code: str | None = None
     message: str | None = None
 
+    @property
+    def offer_manifest(self) -> str | None:
+        """The manifest digest of the release, in hex; None without one."""
+        return self.offer.manifest if self.offer is not None else None
+
 
 class FailedInstalls(NamedTuple):
     """Installs of a release that failed here, and when the next may be tried.

@@ -17,6 +17,7 @@ from fwsign.gateway.trial.permits import PERMITTED, allowed, refuse_used, use
 from fwsign.gateway.trial.record import failed_of, read_failed, read_trial
 from fwsign.memory.floors import Floor
 from fwsign.memory.state import State
+from fwsign.verify.policy import DevicePolicy
 from fwsign.verify.verified import VerifiedPermit, VerifiedRelease
 from fwsign.verify.verifier import Verifier
 
@@ -50,7 +51,7 @@ class Judge:
         goes = in_the_way(self._device, self._state, release, envelope, wanted)
         for one in wanted:
             with one.open(0) as source:
-                release.receive(one.component, source)
+                release.receive(one.component, source, keys=one.keys())
         release, _ = self.verify_after(envelope)
         notes = [*self.notes, *(f"for room, it would remove version {name}" for name in goes)]
         return Installed("dry run", release, tuple(notes))
@@ -91,7 +92,7 @@ class Judge:
             if digest is not None and (permit is not None or known is not None):
                 policy = policy._replace(permitted=bytes.fromhex(digest))
         release = Verifier(anchors, policy).verify(envelope, at=at)
-        self._refuse_unchecked(release.unchecked)
+        refuse_unchecked(base, release.unchecked)
         below = _is_below(release, floor)
         self._permit = permit if below and known is None else None  # else it stays good
         names = [known.id] if known else [permit.permit.id.hex()] if permit else []
@@ -108,7 +109,8 @@ class Judge:
                 `unsuitable.permit-used`.
         """
         permit = verifier.verify_permit(data, at=at, device=self._device.identity.name())
-        self._refuse_unchecked([one for one in permit.unchecked if one != "rollback"])
+        left = [one for one in permit.unchecked if one != "rollback"]
+        refuse_unchecked(self._device.policy, left)
         wanted = permit.permit.release.hex()
         if digest is not None and digest != wanted:  # an envelope without one is refused as such
             raise Unsuitable(
@@ -120,18 +122,6 @@ class Judge:
             )
         refuse_used(self._state, permit)
         return permit
-
-    def _refuse_unchecked(self, unchecked: Sequence[str]) -> None:
-        """Refuse an envelope with checks that were not made, and are not waived.
-
-        Raises:
-            Failed: `state.unchecked`.
-        """
-        waived = ("revocation",) if self._device.policy.revocation == "off" else ()
-        if left := [name for name in unchecked if name not in waived]:
-            words = ", ".join(left)
-            message = f"not checked, and not waived in device.toml: {words}"
-            raise Failed("state.unchecked", message, expected="every check", found=words)
 
     def use_permit(self) -> dict[str, Any]:
         """Remember that the permit is used, in the transaction that accepts its release.
@@ -249,3 +239,16 @@ def _refuse_boards(wanted: Sequence[Delivery], permit: VerifiedPermit) -> None:
                 expected="a release without components for boards",
                 found=name,
             )
+
+
+def refuse_unchecked(policy: DevicePolicy, unchecked: Sequence[str]) -> None:
+    """Refuse what was not checked by all steps, unless device.toml waives the others.
+
+    Raises:
+        Failed: `state.unchecked`.
+    """
+    waived = ("revocation",) if policy.revocation == "off" else ()
+    if left := [name for name in unchecked if name not in waived]:
+        words = ", ".join(left)
+        message = f"not checked, and not waived in device.toml: {words}"
+        raise Failed("state.unchecked", message, expected="every check", found=words)

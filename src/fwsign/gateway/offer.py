@@ -100,7 +100,7 @@ def offer_of(release: VerifiedRelease) -> Offer:
         text.version if text else None,
         text.notice if text else Notice(),
         sum(one.size for one in parts),
-        sum(one.size for one in parts if not is_inside(one.uri)),
+        sum(one.carried.size for one in parts if not is_inside(one.uri)),
         release.known_time,
     )
 

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 from fwsign.errors import Failed
 from fwsign.memory.file import StateFile
+from fwsign.verify.verified import Verified
 from fwsign.x509.crl import Crl, HeldCrl, newest, parse_crl
 from fwsign.x509.revocation import Issued
 
@@ -27,6 +28,11 @@ class _Row(NamedTuple):
     @property
     def weight(self) -> int:
         return len(self.data) + ROW_SIZE
+
+
+def teaching(verified: Verified) -> list[Issued]:
+    """Return the certificates in blocks for this vendor, with their issuers' verified CRLs."""
+    return [one for signer in verified.signers if signer.for_vendor for one in signer.issued]
 
 
 def held_crls(file: StateFile) -> tuple[HeldCrl, ...]:

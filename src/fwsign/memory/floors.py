@@ -66,6 +66,11 @@ def key(identity: str | None, vendor: bytes, klass: bytes) -> FloorKey:
     return FloorKey(name, vendor, klass)
 
 
+def vendor_of(policy: DevicePolicy) -> bytes | None:
+    """Return the identifier of a policy's vendor; None if it names none."""
+    return identifiers.vendor_id(policy.vendor) if policy.vendor is not None else None
+
+
 def get(file: StateFile, key: FloorKey) -> Floor | None:
     """Return a floor; None if there is none yet."""
     found = file.run(_FLOOR, *key).fetchone()

@@ -50,12 +50,17 @@ def count(file: StateFile) -> int:
 
 
 def lines(file: StateFile) -> Iterator[str]:
-    """Yield the lines from the first on.
+    """Yield the lines from the first on; see `numbered`."""
+    return (line for _, line in numbered(file, 0))
+
+
+def numbered(file: StateFile, after: int) -> Iterator[tuple[int, str]]:
+    """Yield the lines after a number, with their numbers.
 
     Raises:
         Failed: `state.damaged`, `state.busy`, `io.*`.
     """
-    before = 0
+    before = max(after, 0)
     while True:  # in pieces: a slow reader must not keep writers waiting
         with file.transaction("read"):
             rows = file.run(_NEXT, before).fetchall()
@@ -65,7 +70,7 @@ def lines(file: StateFile) -> Iterator[str]:
             if number <= before or len(line) > MAX_LINE_CHARACTERS:
                 raise file.damaged(f"receipt {number} is too long, or not in its place")
             before = number
-            yield line
+            yield number, line
 
 
 def prune(

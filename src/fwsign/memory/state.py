@@ -13,7 +13,8 @@ from fwsign.format import identifiers
 from fwsign.keys import Signer
 from fwsign.memory import floors, receipts
 from fwsign.memory import rows as state_rows
-from fwsign.memory.crls import held_crls, keep_crls, knows_crls
+from fwsign.memory.channels import Channels, forget_channels
+from fwsign.memory.crls import held_crls, keep_crls, knows_crls, teaching
 from fwsign.memory.file import StateFile
 from fwsign.memory.floors import Floor
 from fwsign.memory.schema import check_text
@@ -106,7 +107,7 @@ class State:
         Raises:
             Failed: as `floor`.
         """
-        vendor = release.manifest.vendor_id if release else _vendor_id(base)
+        vendor = release.manifest.vendor_id if release else floors.vendor_of(base)
         with self._file.transaction("read"):
             time = floors.time(self._file, vendor) if vendor is not None else None
             policy = base._replace(
@@ -159,7 +160,7 @@ class State:
                 if not on_trial:
                     floors.rise(self._file, key, known, release)
             floors.keep_time(self._file, key.vendor, release.known_time)
-            keep_crls(self._file, _teaching(release))
+            keep_crls(self._file, teaching(release))
 
     def knows(self, release: VerifiedRelease) -> bool:
         """Tell whether `accept` would learn nothing from the CRLs of a release.
@@ -168,7 +169,7 @@ class State:
             Failed: `state.limit`, `state.busy`, `io.*`.
         """
         with self._file.transaction("read"):
-            return knows_crls(self._file, _teaching(release))
+            return knows_crls(self._file, teaching(release))
 
     def learn(self, issued: Sequence[Issued]) -> bool:
         """Keep CRLs that came alone, verified for paths of this vendor; tell if any was new.
@@ -217,7 +218,13 @@ class State:
                 kept = encode_trust(update.trust)
                 self._file.run("REPLACE INTO facts VALUES ('trust', ?)", kept)
                 floors.reset(self._file, update, identity)
+            if update.trust.epoch > current.epoch:
+                forget_channels(self._file, current.vendor, current.product)
         return update.trust
+
+    def channels(self) -> Channels:
+        """Return the channels that were taken last."""
+        return Channels(self._file)
 
     def append_receipt(
         self, receipt: Mapping[str, Any], signer: Signer | None = None, chain: Sequence[bytes] = ()
@@ -331,20 +338,11 @@ class State:
         """
         return receipts.lines(self._file)
 
-    def receipt_count(self) -> int:
-        """Return the number of receipts; a record of pruned ones counts as one.
+    def numbered_receipts(self, after: int) -> Iterator[tuple[int, str]]:
+        """Return the lines after a number, with their numbers; raise as `receipt_lines`."""
+        return receipts.numbered(self._file, after)
 
-        Raises:
-            Failed: `state.busy`, `io.*`.
-        """
+    def receipt_count(self) -> int:
+        """Return the number of receipts, one for pruned ones; raise as `receipt_lines`."""
         with self._file.transaction("read"):
             return receipts.count(self._file)
-
-
-def _vendor_id(policy: DevicePolicy) -> bytes | None:
-    return identifiers.vendor_id(policy.vendor) if policy.vendor is not None else None
-
-
-def _teaching(release: VerifiedRelease) -> list[Issued]:
-    """Return the certificates in blocks for this vendor, with their issuers' verified CRLs."""
-    return [one for signer in release.signers if signer.for_vendor for one in signer.issued]

@@ -97,6 +97,8 @@ def _nameless(pki: Pki, ca: str, wanted: Leaf) -> Failed:
 def _refuse_use(pki: Pki, ca: str, kind: str) -> None:
     """Refuse a kind that the extended key usage of a CA, or of one above it, leaves out."""
     wanted = KINDS[kind].usage
+    if wanted is None:  # a limit on usages withholds nothing from what has none
+        return
     for name in (ca, *pki.issuers(ca)):
         issuer = pki.certificate(name)
         usages = profiles.usages_of(issuer)

@@ -19,7 +19,7 @@ FIRST_NAMES: Final = (ROOT, ISSUING, ISSUING_TLS, FIRST_SIGNER)
 """The entries of a new PKI."""
 TLS: Final = ("server", "client", "idevid")
 """The kinds whose keys make handshakes, and nothing that has to last."""
-FOR_VENDORS: Final = ("signer", "channel")
+FOR_VENDORS: Final = ("signer", "channel", "encryption")
 """The kinds whose names are the vendors that they may sign for."""
 REQUESTS: Final = "reqs"
 """The directory of the requests of issuing CAs; easy-rsa uses the same place."""

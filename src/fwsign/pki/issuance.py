@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeGuard, cast
 
 from fwsign.errors import Failed
 from fwsign.files import exclusive
+from fwsign.keys import DEFAULT_ALGORITHM
 from fwsign.keys.published import refuse_published
 from fwsign.names import peer_name, signer_name
 from fwsign.pki import profiles
@@ -142,7 +143,9 @@ def _certified(
 ) -> tuple[EntryKey | None, x509.Certificate]:
     """Make a leaf's key, unless there is one, and its certificate."""
     if isinstance(key, NewKey) or is_held(key):
-        new = leaf_key(leaf.kind, key, default_algorithm(issuer.certificate))
+        agrees = leaf.kind == "encryption"  # ML-DSA below ML-DSA would sign, and agree on nothing
+        alg = DEFAULT_ALGORITHM if agrees else default_algorithm(issuer.certificate)
+        new = leaf_key(leaf.kind, key, alg)
         return new, leaf_certificate(leaf, new.key.public_key(), period, issuer)
     return None, leaf_certificate(leaf, cast("PublicKey", key), period, issuer)
 

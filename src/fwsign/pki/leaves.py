@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 from fwsign.errors import Failed
 from fwsign.format.algorithms import BLOCK_KEYS
 from fwsign.format.cose import MIN_RSA_BITS, allowed_rsa_size, key_kind, key_name, kind_of
+from fwsign.format.key_wrap import CURVES, curve_of
 from fwsign.keys import DEFAULT_ALGORITHM, asn1
 from fwsign.keys.published import refuse_published
 from fwsign.pki.certificates import common_name, is_ca
@@ -36,15 +37,16 @@ HARDWARE_MODULE: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.8.4")
 """id-on-hardwareModuleName (RFC 4108 s.5)."""
 _MIN_EXPONENT = 65537  # FIPS 186-5 A.1.1: greater than 2^16
 _LEAF_USAGE: Final = x509.KeyUsage(**{**NO_USAGE, "digital_signature": True})
+_GROUP_USAGE: Final = x509.KeyUsage(**{**NO_USAGE, "key_agreement": True})
 _RSA_SERVER_USAGE: Final = x509.KeyUsage(
     **{**NO_USAGE, "digital_signature": True, "key_encipherment": True}
 )
 
 
 class LeafKind(NamedTuple):
-    """The purpose of a certificate, and its extended key usage."""
+    """The purpose of a certificate, and its extended key usage; None: it has none."""
 
-    usage: x509.ObjectIdentifier
+    usage: x509.ObjectIdentifier | None
     critical: bool  # not for TLS: some stacks refuse it
     lifetime: timedelta
 
@@ -57,6 +59,8 @@ KINDS: Final = {
     ),
     # RFC 9809: what a channel says is configuration. Its key is in daily use, so it lives shorter.
     "channel": LeafKind(CONFIG_SIGNING, critical=True, lifetime=timedelta(days=365)),
+    # The key of a group of devices, to which payloads are encrypted: it agrees, and signs nothing.
+    "encryption": LeafKind(None, critical=False, lifetime=timedelta(days=730)),
     # RFC 3161 s.2.3: timeStamping alone, and critical. Tokens must outlast many signers.
     "tsa": LeafKind(
         ExtendedKeyUsageOID.TIME_STAMPING, critical=True, lifetime=timedelta(days=1826)
@@ -121,10 +125,15 @@ def leaf_certificate(
     # TLS 1.2 may encrypt to a server's RSA key (RFC 5246 s.7.4.2).
     encrypts = leaf.kind == "server" and isinstance(public_key, rsa.RSAPublicKey)
     usages = [profile.usage, KINDS["client"].usage] if leaf.peer else [profile.usage]
+    usage = _RSA_SERVER_USAGE if encrypts else _LEAF_USAGE
+    if profile.usage is None:
+        refuse_other_curve(leaf, public_key)
+        usage = _GROUP_USAGE
+    extended = [one for one in usages if one is not None]
     extensions: list[tuple[x509.ExtensionType, bool]] = [
         (x509.BasicConstraints(ca=False, path_length=None), True),
-        (_RSA_SERVER_USAGE if encrypts else _LEAF_USAGE, True),
-        (x509.ExtendedKeyUsage(usages), profile.critical),
+        (usage, True),
+        *([(x509.ExtendedKeyUsage(extended), profile.critical)] if extended else []),
     ]
     alternative = [
         *(x509.DNSName(domain) for domain in leaf.domains),
@@ -141,6 +150,22 @@ def leaf_certificate(
         (issuer.certificate.subject, issuer.key),
         (*extensions, *key_identifiers(public_key, issuer), *leaf.more.extensions()),
     )
+
+
+def refuse_other_curve(leaf: Leaf, public_key: PublicKey) -> None:
+    """Refuse a group's key to which no payload is encrypted.
+
+    Raises:
+        Failed: `key.unsupported`.
+    """
+    if curve_of(public_key) is None:
+        found = key_name(public_key)
+        raise Failed(
+            "key.unsupported",
+            f'the key of "{leaf.name}" is {found}, payloads are encrypted to {CURVES}',
+            expected=CURVES,
+            found=found,
+        )
 
 
 def _hardware_names(device: DeviceIdentity | None) -> list[x509.OtherName]:
@@ -179,14 +204,17 @@ def _hardware_of(extensions: x509.Extensions) -> tuple[str, bytes] | None:
 
 def leaf_of(certificate: x509.Certificate) -> Leaf | None:
     """Return the content of a certificate; None for a CA's, or for one of another kind."""
-    try:
-        usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
-        return None
     if is_ca(certificate):
         return None
+    try:
+        usages = [*certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value]
+    except x509.ExtensionNotFound:
+        if not is_group(certificate):
+            return None
+        usages = []
     peer = set(usages) == {KINDS[kind].usage for kind in TLS}
-    kinds = [kind for kind, profile in KINDS.items() if list(usages) == [profile.usage]]
+    usage = usages[0] if len(usages) == 1 else None
+    kinds = [kind for kind, one in KINDS.items() if len(usages) < 2 and one.usage == usage]
     if not kinds and not peer:
         return None
     domains, addresses = alternative_names(certificate.extensions)
@@ -204,6 +232,15 @@ def leaf_of(certificate: x509.Certificate) -> Leaf | None:
             if (device := device_of(certificate)) is not None:
                 return leaf._replace(kind="idevid", device=device)
     return leaf
+
+
+def is_group(certificate: x509.Certificate) -> bool:
+    """Tell whether a certificate is for encryption: keyAgreement, and no extended key usage."""
+    found = {one.oid: one.value for one in certificate.extensions}
+    usage = found.get(ExtensionOID.KEY_USAGE)
+    if not isinstance(usage, x509.KeyUsage) or ExtensionOID.EXTENDED_KEY_USAGE in found:
+        return False
+    return usage.key_agreement and not usage.digital_signature
 
 
 def alternative_names(
@@ -281,7 +318,8 @@ def default_algorithm(issuer: x509.Certificate) -> str:
 
 def renewed_algorithm(old: x509.Certificate, issuer: x509.Certificate) -> str:
     """Return the kind of a new key in place of an old one: the old kind if it is good enough."""
-    if (name := _ml_dsa(old) or _ml_dsa(issuer)) is not None:
+    name = None if is_group(old) else _ml_dsa(old) or _ml_dsa(issuer)
+    if name is not None:
         return name
     return _alike(old) or DEFAULT_ALGORITHM
 

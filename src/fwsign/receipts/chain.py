@@ -115,7 +115,7 @@ def pruning(receipts: int, head: str) -> dict[str, Any]:
 
 def pruned_before(line: str) -> int | None:
     """Return the number of receipts that a line says were pruned; None if it is another line."""
-    found = _pruned(parse_line(line, 1), 1)
+    found = pruned_of(parse_line(line, 1), 1)
     return found[0] if found else None
 
 
@@ -141,6 +141,8 @@ def judge_lines(
     anchors: Sequence[Anchor] = (),
     *,
     crls: Sequence[bytes] = (),
+    after: str | None = None,
+    dates: bool = True,
 ) -> Iterator[Receipt]:
     """Judge and yield each line; refuse at the first wrong one.
 
@@ -155,6 +157,8 @@ def judge_lines(
             day on which its last certificate was issued.
         crls: in DER, one of each issuer of such paths: no certificate may be revoked, and each
             must be valid when the receipt says that it was made.
+        after: the digest of the line before the first one; None from the beginning of the chain.
+        dates: with CRLs, judge the dates of certificates too, by the clocks that receipts name.
 
     Raises:
         Malformed: `malformed.receipt`, and for certificates and CRLs.
@@ -162,9 +166,9 @@ def judge_lines(
         Untrusted: `untrusted.receipt`, `untrusted.example-key`, and for certificates.
         Stale: `stale.crl-missing`, `stale.certificate`, `stale.not-yet-valid`.
     """
-    previous: str | None = None
+    previous = after
     device: str | None = None
-    trust = LineTrust(keys, anchors, {}, crls)
+    trust = LineTrust(keys, anchors, {}, crls, dates=dates)
     for number, line in enumerate(lines, 1):
         content = parse_line(line, number)
         if content["previous"] != previous:
@@ -185,7 +189,7 @@ def judge_lines(
             ) from None
         device = _same_device(device, content, number)
         digest = line_digest(line)
-        pruned = _pruned(content, number)
+        pruned = pruned_of(content, number + (after is not None))
         previous = pruned[1] if pruned else digest
         yield Receipt(content, digest, found.kid if found else None, signer)
 
@@ -227,7 +231,7 @@ def verify_lines(
             if receipt.claim not in pins:
                 certified[receipt.signer] = None
         named = device_of(receipt.content) or named
-        if gone := _pruned(receipt.content, count):
+        if gone := pruned_of(receipt.content, count):
             pruned = gone[0]
             since = 0 if gone[1] == head else None
         else:
@@ -242,7 +246,7 @@ def verify_lines(
             found=last,
         )
     if device is not None and count:
-        _check_device(device, named, certified)
+        check_device(device, named, certified)
     return Summary(count, signed, tuple(signers), last, since, pruned, named)
 
 
@@ -268,8 +272,17 @@ def _same_device(known: str | None, content: Mapping[str, Any], number: int) -> 
     )
 
 
-def _check_device(device: str, named: str | None, certified: Iterable[str]) -> None:
-    """Refuse receipts of another device, or that another device's certificate signed."""
+def check_device(device: str, named: str | None, certified: Iterable[str]) -> None:
+    """Refuse receipts of another device, or that another device's certificate signed.
+
+    Args:
+        device: the device that they must be of.
+        named: the device that they name; None if they name none.
+        certified: the names in the certificates that signed them.
+
+    Raises:
+        Untrusted: `untrusted.receipt`.
+    """
     if named != device:
         raise Untrusted(
             "untrusted.receipt",
@@ -289,7 +302,7 @@ def _check_device(device: str, named: str | None, certified: Iterable[str]) -> N
             )
 
 
-def _pruned(content: Mapping[str, Any], number: int) -> tuple[int, str] | None:
+def pruned_of(content: Mapping[str, Any], number: int) -> tuple[int, str] | None:
     """Return number and last digest of the pruned lines that a record stands for."""
     if content.get("kind") != _PRUNED or number > 1:
         return None

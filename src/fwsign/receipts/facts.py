@@ -69,12 +69,15 @@ def native_words(stated: StatedNative) -> str:
 
 
 def component_facts(component: Component) -> dict[str, Any]:
-    """Return a component's name, size, digest and uri."""
+    """Return a component's name, size, digest and uri; and of its ciphertext if it is encrypted."""
+    carried = component.carried
+    secret = {"size": carried.size, "digest": carried.digest.value.hex()}
     return {
         "name": component.name,
         "size": component.size,
         "digest": component.digest.value.hex(),
         "uri": component.uri,
+        **({"encrypted": secret} if component.encrypted else {}),
     }
 
 

@@ -21,13 +21,15 @@ class LineTrust(NamedTuple):
     """Keys, anchors, and the paths validated so far: most lines of a file share one path.
 
     `crls` are the CRLs of a path's issuers, in DER; without one, neither revocation nor dates are
-    judged.
+    judged. Without `dates`, revocation alone is: a device whose clock was wrong made its receipts
+    all the same.
     """
 
     keys: Sequence[Anchor]
     anchors: Sequence[Anchor]
     paths: dict[tuple[bytes, ...], CertificationPath]
     crls: Sequence[bytes] = ()
+    dates: bool = True
 
     def verify(self, content: Mapping[str, Any], found: jws.Jws | None) -> str:
         """Verify a line's signature and return its signer.
@@ -63,11 +65,13 @@ class LineTrust(NamedTuple):
             what = f'kid is not the key of certificate "{path.name}"'
             raise Tampered("tampered.signature", what, expected=path.keys[0], found=found.kid)
         if self.crls:
-            _check_status(path, self.crls, clock)
+            _check_status(path, self.crls, clock, dates=self.dates)
         return path.certificates[0].key, path.name
 
 
-def _check_status(path: CertificationPath, crls: Sequence[bytes], clock: datetime | None) -> None:
+def _check_status(
+    path: CertificationPath, crls: Sequence[bytes], clock: datetime | None, *, dates: bool
+) -> None:
     """Refuse a path that was revoked, or not valid when the receipt says that it was made.
 
     Whoever holds the key says the time. That is good enough where a certificate was revoked for a
@@ -80,7 +84,7 @@ def _check_status(path: CertificationPath, crls: Sequence[bytes], clock: datetim
     issued, _ = reader.collect(path)
     # When these CRLs were made: a record is judged long after, by the newest CRLs that there are.
     reader.check(issued, min(updates(issued), default=_EPOCH), clock)
-    if clock is not None:
+    if clock is not None and dates:
         check_dates(path, clock, when="the receipt was made")
 
 

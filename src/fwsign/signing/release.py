@@ -14,14 +14,23 @@ from fwsign.files import io_error
 from fwsign.format import identifiers, suit
 from fwsign.format.algorithms import SHA256
 from fwsign.format.attachments import attachments_fault
-from fwsign.format.blocks import BLOCK_SIZES, encode_blocks, is_block_size
-from fwsign.format.component import BlockList, Component, Digest, check_unique, check_uri
+from fwsign.format.blocks import BLOCK_SIZES, MAX_BLOCK_SIZE, encode_blocks, is_block_size
+from fwsign.format.component import (
+    BlockList,
+    Component,
+    Digest,
+    check_unique,
+    check_uri,
+    is_inside,
+    keys_uri,
+)
 from fwsign.format.envelope import bstr_digest
 from fwsign.format.kinds import check_identifier, check_name
 from fwsign.format.notice import fault
 from fwsign.format.payload import CHUNK_SIZE, Blocks, PayloadSource, measure
 from fwsign.format.text import Text, encode_text
 from fwsign.format.version import version_numbers
+from fwsign.signing.encrypting import SUFFIX, EncryptedPayload, Encryption, encrypt
 
 MAX_EMBEDDED_SIZE: Final = 16 * 1024 * 1024
 """Bytes of one payload inside an envelope: the largest flash of the known boards."""
@@ -78,6 +87,7 @@ def describe(
     base_url: str = "",
     block_size: int | None = None,
     carried: Mapping[str, bytes] = NOTHING,
+    encryption: Encryption | None = None,
     opener: Opener = lambda path: path.open("rb"),
 ) -> Release:
     """Hash files and describe them as a release.
@@ -92,6 +102,7 @@ def describe(
         block_size: bytes of a block, for every payload larger than one block; 0 makes no block
             lists. By default payloads above 1 MiB get 64 KiB blocks, those inside none.
         carried: uri -> bytes, for attachments of the text that go into the envelope.
+        encryption: encrypts every payload that need not be inside.
         opener: opens each file once; what `read` raises, but an `OSError`, cancels all.
 
     Raises:
@@ -101,16 +112,12 @@ def describe(
     _check_numbers(len(files), sequence_number, use_before, block_size)
     integrated: dict[str, bytes] = {**carried}
     components, lists = [], []
+    measuring = _Measuring(block_size, opener, encryption, integrated)
     for index, file in enumerate(files):
         check_identifier(file.identifier)
-        inside = embed or file.inside
-        uri = check_uri(("#" if inside else base_url) + check_name(file.name or file.path.name))
-        if inside:
-            integrated[uri] = data = _load(file.path, opener)
-            components.append(Component(file.identifier, *measure(io.BytesIO(data)), uri))
-            continue
-        image, size, blocks = _measure(file.path, block_size, opener)
-        components.append(Component(file.identifier, image, size, uri))
+        prefix = "#" if embed or file.inside else base_url
+        component, blocks = measuring.component(file, index, prefix)
+        components.append(component)
         if blocks is not None:
             data = _encode_list(file.path, blocks)
             lists.append(BlockList(index, *measure(io.BytesIO(data))))
@@ -128,6 +135,56 @@ def describe(
         tuple(lists),
     )
     return Release(manifest, encoded_text, integrated)
+
+
+class _Measuring:
+    """Makes components of files, and puts into the envelope what belongs there."""
+
+    def __init__(
+        self,
+        block_size: int | None,
+        opener: Opener,
+        encryption: Encryption | None,
+        integrated: dict[str, bytes],
+    ) -> None:
+        self._block_size, self._opener, self._encryption = block_size, opener, encryption
+        self._integrated = integrated
+        self._encrypted: dict[tuple[Path, str], EncryptedPayload] = {}
+
+    def component(
+        self, file: ReleaseFile, index: int, prefix: str
+    ) -> tuple[Component, Blocks | None]:
+        """Return a file's component, and its block list if it shall have one."""
+        name, encryption = check_name(file.name or file.path.name), self._encryption
+        if encryption is not None and not file.inside:
+            uri = check_uri(prefix + check_name(name + SUFFIX))
+            one = self._encrypted.get((file.path, uri))  # for the flash of several chips
+            if one is None:
+                one = self._encrypt(file.path, uri, encryption)
+                self._encrypted[file.path, uri] = one
+            self._integrated[keys_uri(index)] = one.wrapped
+            return Component(file.identifier, one.image, one.size, uri, one.encrypted), one.blocks
+        uri = check_uri(prefix + name)
+        if not is_inside(uri):
+            image, size, blocks = _measure(file.path, self._block_size, self._opener)
+            return Component(file.identifier, image, size, uri), blocks
+        self._integrated[uri] = data = _load(file.path, self._opener)
+        return Component(file.identifier, *measure(io.BytesIO(data)), uri), None
+
+    def _encrypt(self, path: Path, uri: str, encryption: Encryption) -> EncryptedPayload:
+        if is_inside(uri):
+            plain, memory = io.BytesIO(_load(path, self._opener)), io.BytesIO()
+            made = encrypt(plain, memory, encryption.keys)
+            self._integrated[uri] = memory.getvalue()
+            return made
+        typed = self._block_size
+        size = BLOCK_SIZE if typed is None else typed
+        whole = typed or (LISTED_ABOVE if typed is None else MAX_BLOCK_SIZE)
+        try:
+            with self._opener(path) as source, encryption.places(uri.rpartition("/")[2]) as sink:
+                return encrypt(source, sink, encryption.keys, whole=whole, block_size=size)
+        except OSError as error:
+            raise io_error(error, path) from error
 
 
 def _encode_text(text: Text, components: tuple[Component, ...]) -> bytes:
@@ -155,13 +212,15 @@ def _check_numbers(
 def _check_items(components: tuple[Component, ...], block_lists: tuple[BlockList, ...]) -> None:
     check_unique(components, block_lists)
     files, lists = len(components), len(block_lists)
-    if files + lists > suit.MAX_COMPONENTS:
+    ciphers = sum(one.encrypted is not None for one in components)
+    if files + lists + ciphers > suit.MAX_COMPONENTS:
+        secret = f" and {ciphers} ciphertexts" if ciphers else ""
         raise Failed(
             "state.policy",
-            f"a release of {files} files with {lists} block lists, together at most "
+            f"a release of {files} files with {lists} block lists{secret}, together at most "
             f"{suit.MAX_COMPONENTS} are possible",
             expected=f"at most {suit.MAX_COMPONENTS}",
-            found=files + lists,
+            found=files + lists + ciphers,
         )
 
 

@@ -2,14 +2,18 @@
 """The results of verification: `VerifiedRelease`, `VerifiedChannel`, the verdict on each block."""
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, final
 
 from fwsign.errors import Failed, FwsignError, Unsuitable
 from fwsign.format import suit
 from fwsign.format.channel import Channel
+from fwsign.format.ciphertext import BlockCipher
 from fwsign.format.component import Component
+from fwsign.format.decryption import cipher_of
+from fwsign.format.encryption import Recipient
+from fwsign.format.key_wrap import AgreementKey
 from fwsign.format.native import StatedNative
 from fwsign.format.payload import (
     Blocks,
@@ -154,11 +158,12 @@ class VerifiedRelease(Verified, made_by="Verifier.verify"):
         demands: the demands of the policy about roles, with the signers that meet them.
     """
 
-    __slots__ = ("_block_lists", "_integrated", "demands", "text")
+    __slots__ = ("_block_lists", "_integrated", "_recipients", "demands", "text")
     text: Text | None
     demands: tuple[Demand, ...]
     _block_lists: Mapping[str, Blocks]
     _integrated: Mapping[str, bytes]
+    _recipients: Mapping[str, tuple[Recipient, ...]]
 
     @property
     def components(self) -> tuple[Component, ...]:
@@ -200,6 +205,19 @@ class VerifiedRelease(Verified, made_by="Verifier.verify"):
         stated = self.text.native if self.text is not None else ()
         return dict(zip(self.components, stated, strict=False)).get(own)
 
+    def recipients(self, component: Component | str) -> tuple[Recipient, ...]:
+        """Return whom a component's payload is encrypted to; nobody if it is not encrypted.
+
+        No signature covers this: whoever has the content key may have added to it.
+
+        Raises:
+            Unsuitable: `unsuitable.component`.
+        """
+        return self._recipients.get(self._own(component).name, ())
+
+    def _cipher(self, own: Component, keys: Sequence[AgreementKey]) -> BlockCipher | None:
+        return cipher_of(own, self.recipients(own), self.blocks(own), keys)
+
     def _own(self, component: Component | str) -> Component:
         return self.component(component if isinstance(component, str) else component.name)
 
@@ -222,6 +240,7 @@ class VerifiedRelease(Verified, made_by="Verifier.verify"):
         component: Component | str,
         source: PayloadSource | None = None,
         sink: PayloadSink | None = None,
+        keys: Sequence[AgreementKey] = (),
     ) -> None:
         """Step 10: stream a payload and check size and digest; commit only after this returned.
 
@@ -232,10 +251,13 @@ class VerifiedRelease(Verified, made_by="Verifier.verify"):
             component: a component of this release, or its name.
             source: the source of the payload; not needed if it is inside the envelope.
             sink: takes the bytes, at most the signed size; they are good only if this returns.
+            keys: the device's keys for encrypted payloads. Without one, an encrypted payload is
+                checked as ciphertext, and no sink gets it.
 
         Raises:
-            Tampered: `tampered.payload-size`, `tampered.payload-digest`, `tampered.block`.
-            Unsuitable: `unsuitable.component`.
+            Tampered: `tampered.payload-size`, `tampered.payload-digest`, `tampered.block`,
+                `tampered.content-key`, `tampered.plaintext`.
+            Unsuitable: `unsuitable.component`, `unsuitable.recipient`.
             Failed: `io.read`, `io.write`, `io.payload-missing`.
         """
         own = self._own(component)
@@ -245,35 +267,73 @@ class VerifiedRelease(Verified, made_by="Verifier.verify"):
         elif source is None:
             message = f'no source for the payload of "{own.name}"'
             raise Failed("io.payload-missing", message, step=10)
-        receive(own, source, sink, self.blocks(own))
+        receive(own, source, sink, self.blocks(own), self._cipher(own, keys))
 
-    def receiving(self, component: Component | str, sink: PayloadSink | None = None) -> Receiving:
+    def receive_decrypted(
+        self,
+        component: Component | str,
+        source: PayloadSource | None = None,
+        sink: PayloadSink | None = None,
+    ) -> None:
+        """Step 10 again, for bytes that an earlier step 10 gave: decrypted, if they were encrypted.
+
+        Args:
+            component: a component of this release, or its name.
+            source: the source of the bytes; not needed if they are inside, and not encrypted.
+            sink: as for `receive`.
+
+        Raises:
+            Tampered: `tampered.payload-size`, `tampered.payload-digest`, `tampered.block`.
+            Unsuitable: `unsuitable.component`.
+            Failed: `io.read`, `io.write`, `io.payload-missing`.
+        """
+        own = self._own(component)
+        if own.encrypted is None or source is None:
+            self.receive(own, source, sink)
+        else:
+            receive(own.plain, source, sink)
+
+    def receiving(
+        self,
+        component: Component | str,
+        sink: PayloadSink | None = None,
+        keys: Sequence[AgreementKey] = (),
+    ) -> Receiving:
         """Step 10 for bytes that come in pieces: `feed` them, then `finish`, then commit.
 
         Args:
             component: a component of this release, or its name.
             sink: takes the bytes; they are good only after `finish`.
+            keys: as for `receive`.
 
         Raises:
-            Unsuitable: `unsuitable.component`.
+            Unsuitable: `unsuitable.component`, `unsuitable.recipient`.
+            Tampered: `tampered.content-key`.
         """
         own = self._own(component)
-        return Receiving(own, sink, self.blocks(own))
+        return Receiving(own, sink, self.blocks(own), self._cipher(own, keys))
 
-    def resuming(self, component: Component | str, file: PartialPayload) -> Receiving:
+    def resuming(
+        self,
+        component: Component | str,
+        file: PartialPayload,
+        keys: Sequence[AgreementKey] = (),
+    ) -> Receiving:
         """Step 10 for a payload that an earlier try left incomplete: go on at its `offset`.
 
         Args:
             component: a component of this release, or its name.
             file: the file of the earlier try, open for reading and writing. It is rehashed from its
                 start, and cut after the bytes that can be kept. Nothing else may write to it.
+            keys: as for `receive`.
 
         Raises:
-            Unsuitable: `unsuitable.component`.
+            Unsuitable: `unsuitable.component`, `unsuitable.recipient`.
+            Tampered: `tampered.content-key`.
             Failed: `io.read`, `io.write`.
         """
         own = self._own(component)
-        return Receiving.resume(own, file, self.blocks(own))
+        return Receiving.resume(own, file, self.blocks(own), self._cipher(own, keys))
 
 
 def seal(
@@ -283,6 +343,7 @@ def seal(
     demands: tuple[Demand, ...],
     integrated: Mapping[str, bytes],
     block_lists: Mapping[str, Blocks],
+    recipients: Mapping[str, tuple[Recipient, ...]],
 ) -> VerifiedRelease:
     """Make a `VerifiedRelease`; only `Verifier.verify` may call this, as a layer test checks."""
     return make(
@@ -292,6 +353,7 @@ def seal(
         demands=demands,
         _integrated=integrated,
         _block_lists=block_lists,
+        _recipients=recipients,
     )
 
 

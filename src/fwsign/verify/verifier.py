@@ -19,6 +19,7 @@ from fwsign.format import channel as channel_format
 from fwsign.format import permit as permit_format
 from fwsign.format import suit
 from fwsign.format.blocks import decode_block_lists
+from fwsign.format.decryption import decode_encryptions
 from fwsign.format.envelope import Envelope, check_manifest_digest, decode_envelope
 from fwsign.format.identifiers import vendor_id
 from fwsign.format.opening import decode_blocks, decode_content
@@ -100,6 +101,7 @@ class Verifier:
         with step(7):
             manifest, text = decode_content(read.envelope)
             lists = decode_block_lists(manifest, read.envelope.integrated)
+            keys = decode_encryptions(manifest.components, read.envelope.integrated, lists)
         facts, demands = self._judge("release", read, manifest, text)
         return seal(
             facts,
@@ -107,6 +109,7 @@ class Verifier:
             demands=demands,
             integrated=read.envelope.integrated,
             block_lists=lists,
+            recipients=keys,
         )
 
     def verify_channel(
@@ -195,7 +198,9 @@ class Verifier:
         )
         return facts, demands
 
-    def teaching(self, envelope: bytes, *, at: datetime) -> tuple[Issued, ...]:
+    def teaching(
+        self, envelope: bytes, *, at: datetime, use: Use = "codeSigning"
+    ) -> tuple[Issued, ...]:
         """Return the CRLs that a refused envelope proves, for a device that remembers them.
 
         They are those of steps 3 to 5: verified for the path of a signer of this device's vendor to
@@ -204,6 +209,7 @@ class Verifier:
         Args:
             envelope: as for `verify`.
             at: as for `verify`.
+            use: what the signers' keys are for; "configSigning" for a channel.
 
         Returns:
             The certificates of these paths, with their issuers' CRLs; none without a vendor.
@@ -211,7 +217,7 @@ class Verifier:
         Raises:
             FwsignError: as `verify`, of the steps 1 to 5.
         """
-        signers = self._read(envelope, utc(at), "codeSigning").signers
+        signers = self._read(envelope, utc(at), use).signers
         vendor, policy = self._policy.vendor, self._policy
         mine = [one for one in signers if one.path and vendor in policy.vendors_of(one.path)]
         return tuple(issued for one in mine for issued in one.issued)

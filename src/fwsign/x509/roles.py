@@ -21,7 +21,9 @@ from fwsign.x509.certificate import Certificate
 from fwsign.x509.constraints import check_constraints, host_names
 
 Profile: TypeAlias = Literal["strict", "compat"]
-Use: TypeAlias = Literal["codeSigning", "configSigning", "timeStamping", "serverAuth", "clientAuth"]
+Use: TypeAlias = Literal[
+    "codeSigning", "configSigning", "timeStamping", "serverAuth", "clientAuth", "keyAgreement"
+]
 
 CONFIG_SIGNING: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.41")
 """id-kp-configSigning of RFC 9809: what a channel says is configuration of devices."""
@@ -33,7 +35,8 @@ class UseRules(NamedTuple):
     """The rules that differ between the uses of a leaf.
 
     Args:
-        usage: the extended key usage that the leaf needs, and CAs that limit theirs.
+        usage: the extended key usage that the leaf needs, and CAs that limit theirs; None: the
+            leaf has none, and so gets nothing from a CA that a limit could withhold.
         words: the use, for people.
         signs: what the leaf signs, for people.
         alone: the leaf has only this extended key usage, critical in either profile.
@@ -45,7 +48,7 @@ class UseRules(NamedTuple):
         host: the leaf names a host, in its subject alternative name.
     """
 
-    usage: x509.ObjectIdentifier
+    usage: x509.ObjectIdentifier | None
     words: str
     signs: str
     alone: bool = False
@@ -88,6 +91,8 @@ USES: Final[Mapping[Use, UseRules]] = MappingProxyType(
         "serverAuth": _TLS._replace(
             usage=ExtendedKeyUsageOID.SERVER_AUTH, words="TLS servers", host=True
         ),
+        # A key that opens payloads signs nothing: keyAgreement is all that it has.
+        "keyAgreement": UseRules(None, "encryption", "anything"),
     }
 )
 _KNOWN_EXTENSIONS: Final = frozenset(
@@ -150,7 +155,7 @@ def check_ca(
 def _check_ca_usage(ca: Certificate, rules: UseRules, profile: Profile) -> tuple[str, ...]:
     """Check that a CA may issue certificates for a use."""
     extended = ca.extension(x509.ExtendedKeyUsage)
-    if extended is None:
+    if extended is None or rules.usage is None:
         return ()
     if {rules.usage, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}.isdisjoint(extended.value):
         raise Untrusted("untrusted.eku", f'CA "{ca.name}" may not issue for {rules.words}')
@@ -170,6 +175,8 @@ def check_leaf(leaf: Certificate, *, profile: Profile, use: Use) -> tuple[str, .
         raise Untrusted(
             "untrusted.ca-as-leaf", f'"{leaf.name}" is a CA, it may not sign {rules.signs}'
         )
+    if rules.usage is None:
+        return _check_group(leaf)
     usage = leaf.extension(x509.KeyUsage)
     fine = not rules.key_usage
     if usage is not None:
@@ -197,6 +204,37 @@ def check_leaf(leaf: Certificate, *, profile: Profile, use: Use) -> tuple[str, .
     if rules.alone:
         return _check_criticality(leaf, extended, "strict")
     return _check_criticality(leaf, extended, profile) if rules.critical else ()
+
+
+_OTHER_USAGES: Final = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_cert_sign",
+    "crl_sign",
+)
+
+
+def _check_group(leaf: Certificate) -> tuple[str, ...]:
+    """Check that a leaf's key agrees on keys, and does nothing else."""
+    usage = leaf.extension(x509.KeyUsage)
+    alone = usage is not None and not any(getattr(usage.value, one) for one in _OTHER_USAGES)
+    if usage is None or not usage.value.key_agreement or not alone:
+        raise Untrusted(
+            "untrusted.key-usage",
+            f'key usage of "{leaf.name}" must be keyAgreement and nothing else',
+        )
+    extended = leaf.extension(x509.ExtendedKeyUsage)
+    if extended is not None:
+        found = ", ".join(one.dotted_string for one in extended.value)
+        raise Untrusted(
+            "untrusted.eku",
+            f'extended key usage of "{leaf.name}" is {found}, expected none for encryption',
+            expected="none",
+            found=found,
+        )
+    return ()
 
 
 def _check_criticality(

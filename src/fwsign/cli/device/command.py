@@ -208,7 +208,7 @@ def init(
     for line in enrol.warnings(device, device.trust):
         ui.note(f"warning: {line}")
     if as_json:
-        ui.print_json(enrol.status(device))
+        ui.print_json(enrol.status(device, at=inputs.now()))
         return
     _enrolled(device, f"{vendor} {product}")
     ui.out(f"  config  {device.path}")
@@ -232,7 +232,7 @@ def status(*, config: CONFIG = None, check: _CHECK = False, as_json: JSON = Fals
     """
     from fwsign.gateway import enrol  # after the line was understood
 
-    found = enrol.status(load_device(config), check=check)
+    found = enrol.status(load_device(config), check=check, at=inputs.now())
     if as_json:
         ui.print_json(found)
     else:
@@ -261,7 +261,7 @@ def reset(*, config: CONFIG = None, pass_: KEY_PASS = None, as_json: JSON = Fals
         ui.usage(f'"{typed}" is not the product "{product}"', "nothing was changed")
     had = enrol.reset(device, inputs.now(), device_signer(device.device_key, pass_))
     if as_json:
-        ui.print_json(enrol.status(device))
+        ui.print_json(enrol.status(device, at=inputs.now()))
     else:
         what = "the memory begins anew" if had else "a new memory was made, the old one was lost"
         _enrolled(device, f"{device.trust.vendor} {product}: {what}")

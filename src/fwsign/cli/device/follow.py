@@ -12,6 +12,7 @@ from fwsign.cli import answer, inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.device.command import CONFIG, device_signer, load_device
 from fwsign.cli.device.offers import show_polled
+from fwsign.cli.device.report import report_quietly, reporting
 from fwsign.cli.options import JSON, KEY_PASS
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ command = typer.Typer(rich_markup_mode=None, add_completion=False)
 @command.command(
     cls=Command,
     epilog=examples(
-        "fwsign follow https://updates.acme.example/x1/update.suit",
+        "fwsign follow https://updates.acme.example/x1/stable.channel",
         "fwsign follow --once",
         "fwsign follow /media/usb --check --json",
     ),
@@ -37,8 +38,8 @@ def follow(
         str | None,
         typer.Argument(
             metavar="[URL|DIR]",
-            help="An https address of an envelope, or a directory with *.suit files. Default: "
-            "the address in [follow] of device.toml.",
+            help="An https address or the path of a .channel, an https address of an envelope, or "
+            "a directory with *.suit files. Default: the address in [follow] of device.toml.",
         ),
     ] = None,
     *,
@@ -55,7 +56,8 @@ def follow(
 ) -> None:
     """Look at an address for releases, and install what policy allows.
 
-    The highest release that verifies counts. [follow] in device.toml says how often, in which
+    The highest release that verifies counts; of a channel, the highest whose rollout takes this
+    device in. [follow] in device.toml says how often, in which
     hours, and which classes are installed by themselves; fwsign device hold postpones all. A
     release that failed is tried again later and later. POSIX only.
     """
@@ -71,7 +73,8 @@ def follow(
     if check:
         show_polled(device, follows.check(request), as_json=as_json)
     elif once:
-        show_polled(device, follows.poll(request), as_json=as_json)
+        with reporting(device):
+            show_polled(device, follows.poll(request), as_json=as_json)
     else:
         _for_ever(request, address, config, as_json=as_json)
 
@@ -87,7 +90,8 @@ def _address(typed: str | None, device: "Device") -> str:
         return device.follow.address
     place = typed if is_url(typed) else str(Path(typed).absolute())
     if not is_place(place):
-        ui.usage(f'"{typed}" is not https', "name an https address of an envelope, or a directory")
+        hint = "name an https address of a channel or an envelope, or a directory"
+        ui.usage(f'"{typed}" is not https', hint)
     return place
 
 
@@ -115,5 +119,6 @@ def _for_ever(
             ui.complain(refusal["message"], refusal["hint"])
             if as_json:
                 ui.print_json_line(refusal)
+        report_quietly(request.device)
         ui.flush()
         time.sleep(pause(request, failures, random.random()))  # noqa: S311 - no secret

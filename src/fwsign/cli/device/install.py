@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fwsign install`: a release, from a file or over HTTPS, into this gateway."""
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -10,10 +11,12 @@ import typer
 from fwsign.cli import answer, inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.device.command import CONFIG, device_signer, load_device
+from fwsign.cli.device.report import reporting
 from fwsign.cli.options import JSON, KEY_PASS
 
 if TYPE_CHECKING:
     from fwsign.gateway.config.device import Device
+    from fwsign.gateway.follow.known import FollowRequest
     from fwsign.gateway.run.session import Installed
     from fwsign.gateway.target.sources import Sources
 
@@ -22,7 +25,10 @@ command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 _ENVELOPE: TypeAlias = Annotated[
     str | None,
-    typer.Argument(metavar="[ENVELOPE]", help="A .suit file, or an https address of one."),
+    typer.Argument(
+        metavar="[ENVELOPE]",
+        help="A .suit file, or an https address of one; or of a .channel, whose release it takes.",
+    ),
 ]
 _PAYLOADS: TypeAlias = Annotated[
     list[str] | None,
@@ -75,6 +81,7 @@ _PERMIT: TypeAlias = Annotated[
     epilog=examples(
         "fwsign install update.suit",
         "fwsign install https://updates.acme.example/x1/update.suit",
+        "fwsign install https://updates.acme.example/x1/stable.channel",
         "fwsign install update.suit /media/usb/app.tar --dry-run",
         "fwsign install update.suit --download-only",
         "fwsign install --resume",
@@ -107,6 +114,7 @@ def install(
 
     refuse_platform()
     from fwsign.gateway import install as gateway  # only on POSIX systems
+    from fwsign.gateway.choice import is_channel
 
     aside = [name for name, given in _aside(dry_run, check, download_only).items() if given]
     if resume == bool(envelope) or (resume and aside):
@@ -122,6 +130,8 @@ def install(
     if check:
         _check(device, sources, as_json=as_json)
         return
+    if sources is not None and is_channel(sources.envelope):
+        sources = _of_channel(device, sources, record=not dry_run)
     request = InstallRequest(
         device,
         inputs.now(),
@@ -133,7 +143,8 @@ def install(
         retry=retry,
         permit=inputs.read(permit, MAX_ENVELOPE_SIZE) if permit is not None else None,
     )
-    show(device, gateway.install(request, sources), as_json=as_json)
+    with contextlib.nullcontext() if dry_run else reporting(device):
+        show(device, gateway.install(request, sources), as_json=as_json)
 
 
 def show(device: "Device", done: "Installed", *, as_json: bool) -> None:
@@ -151,12 +162,30 @@ def _aside(dry_run: bool, check: bool, download_only: bool) -> dict[str, bool]:
 
 def _check(device: "Device", sources: "Sources | None", *, as_json: bool) -> None:
     from fwsign.cli.device.offers import show_polled  # only for --check
+    from fwsign.gateway.choice import is_channel
     from fwsign.gateway.follow import polling as follow
-    from fwsign.gateway.follow.known import FollowRequest
 
     place = sources.envelope if sources is not None else ""
-    request = FollowRequest(device, place, inputs.now, tell=ui.note)
-    show_polled(device, follow.check(request, sources), as_json=as_json)
+    offered = None if is_channel(place) else sources
+    show_polled(device, follow.check(_request(device, place), offered), as_json=as_json)
+
+
+def _of_channel(device: "Device", sources: "Sources", *, record: bool) -> "Sources":
+    """Return the release that a channel has for this device."""
+    from fwsign.gateway.follow import channels  # few type a channel
+
+    if sources.payloads:
+        hint = "name the channel alone: its payloads lie beside it"
+        ui.usage("a channel has no payloads of its own", hint)
+    return channels.to_install(_request(device, sources.envelope), record=record)
+
+
+def _request(device: "Device", place: str) -> "FollowRequest":
+    from fwsign.format.component import is_url
+    from fwsign.gateway.follow.known import FollowRequest
+
+    address = place if is_url(place) or not place else str(Path(place).absolute())
+    return FollowRequest(device, address, inputs.now, tell=ui.note)
 
 
 class _Progress:

@@ -32,6 +32,7 @@ def _as_json(device: "Device", polled: "Polled") -> dict[str, Any]:
         place=polled.place,
         waived=list(waivers(device.policy)),
         notes=list(polled.notes),
+        channel=polled.choice.as_json() if polled.choice else None,
     )
 
 
@@ -40,11 +41,13 @@ def _show(polled: "Polled") -> None:
 
     colour = "yellow" if polled.obstacles else "green"
     offer = polled.offer
-    ui.painted(polled.verdict, colour, offer.name if offer else "no release for this device")
+    ui.painted(polled.verdict, colour, offer.name if offer else _nothing(polled))
     if offer is not None and polled.verdict != "nothing new":
         if words := notice_words(offer.notice):
             ui.out(f"  notice     {words}")
         ui.out(f"  size       {offer.size} bytes, at most {polled.to_fetch} of them to fetch")
+    if polled.choice is not None:
+        ui.out(f"  channel    {polled.choice.words}")
     for one in polled.obstacles:
         ui.painted("  not now", "yellow", f"  {one.words}")
     for line in polled.notes:
@@ -53,3 +56,10 @@ def _show(polled: "Polled") -> None:
     open_ = polled.verdict in ("waiting", "offered") and "trial" not in names  # else it is refused
     if polled.place is not None and open_:
         ui.next_command("install", polled.place, *(("--retry",) if "failed" in names else ()))
+
+
+def _nothing(polled: "Polled") -> str:
+    """Return the words for a poll that has no offer to show."""
+    if polled.choice is None or polled.choice.release is None:
+        return "no release for this device"
+    return f"release {polled.choice.release.sequence_number}"

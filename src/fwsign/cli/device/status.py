@@ -45,12 +45,25 @@ def print_status(found: dict[str, Any]) -> None:
     if offer := found["offer"]:
         number, version = offer["sequence_number"], offer["version"] or "without a version"
         ui.painted("offered", "yellow", f"   sequence {number}, {version}: fwsign follow --check")
+    if channel := found["channel"]:
+        _print_channel(channel)
     if hold := found["hold"]:
         end = f"until {hold['until']}" if hold["until"] else "until fwsign device release"
         ui.painted("held", "yellow", f"      {end}{_because(hold['reason'])}")
     ui.out(f"receipts    {found['receipts']}, head {found['head']}")
     for line in found["warnings"]:
         ui.note(f"warning: {line}")
+
+
+def _print_channel(found: dict[str, Any]) -> None:
+    """Print what the channel said last, and what it means for this device now."""
+    until = f"{'expired' if found['expired'] else 'until'} {found['expires']}"
+    ui.out(f"channel     {found['name']}, number {found['number']}, {until}")
+    if found["hold"]:
+        ui.painted("on hold", "yellow", f"   the channel is held: {found['hold']}")
+    for one in found["releases"]:
+        verdict = one["why_not"] or "for this device"
+        ui.out(f"release     sequence {one['sequence_number']}: {verdict}")
 
 
 def _trial(value: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ import typer
 from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, Group, examples
 from fwsign.cli.device.command import CONFIG, device_signer, load_device
+from fwsign.cli.device.report import reporting
 from fwsign.cli.options import JSON, KEY_PASS
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ def trial(*, config: CONFIG = None, pass_: KEY_PASS = None, as_json: JSON = Fals
     """
     from fwsign.gateway.trial import ends as gateway  # after the line was understood
 
-    _show(gateway.trial(_request(config, pass_)), as_json=as_json)
+    request = _request(config, pass_)
+    with reporting(request.device):
+        _show(gateway.trial(request), as_json=as_json)
 
 
 @command.command(
@@ -58,7 +61,9 @@ def confirm(
     """
     from fwsign.gateway.trial import ends as gateway  # after the line was understood
 
-    _show(gateway.confirm(_request(config, pass_), sequence), as_json=as_json)
+    request = _request(config, pass_)
+    with reporting(request.device):
+        _show(gateway.confirm(request, sequence), as_json=as_json)
 
 
 @command.command("rollback", cls=Command, epilog=examples("fwsign device rollback"))
@@ -73,15 +78,16 @@ def rollback(*, config: CONFIG = None, pass_: KEY_PASS = None, as_json: JSON = F
     from fwsign.gateway.trial.status import TrialStatus
 
     request = _request(config, pass_)
-    done = go_back(request)
-    if not isinstance(done, TrialStatus):
-        show(request.device, done, as_json=as_json)
-    elif done.verdict == "stays":
-        raise done.refusal()
-    elif as_json:
-        ui.print_json(_as_json(done))
-    else:
-        ui.painted(done.verdict, "green", _line(done))
+    with reporting(request.device):
+        done = go_back(request)
+        if not isinstance(done, TrialStatus):
+            show(request.device, done, as_json=as_json)
+        elif done.verdict == "stays":
+            raise done.refusal()
+        elif as_json:
+            ui.print_json(_as_json(done))
+        else:
+            ui.painted(done.verdict, "green", _line(done))
 
 
 def _request(config: "Path | None", pass_: str | None) -> "InstallRequest":

@@ -58,7 +58,7 @@ def register(command: typer.Typer) -> None:
     command.add_typer(
         group,
         name="issue",
-        help="Issue certificates: signer, channel, tsa, server, client, idevid.",
+        help="Issue certificates: signer, channel, encryption, tsa, server, client, idevid.",
     )
     pages: dict[Callable[..., None], tuple[str, ...]] = {
         signer: (
@@ -69,6 +69,10 @@ def register(command: typer.Typer) -> None:
         channel: (
             "fwsign pki issue channel rollout",
             "fwsign pki issue channel rollout --csr rollout.csr --for 90d",
+        ),
+        encryption: (
+            "fwsign pki issue encryption thermostats --no-passphrase",
+            "fwsign pki issue encryption thermostats-2 --csr group.csr --alg p384",
         ),
         tsa: ("fwsign pki issue tsa tsa-2027",),
         server: (
@@ -139,6 +143,30 @@ def channel(
     if _issue("channel", name, options, vendor or ()) is not None and not existing.csr:
         words = pki_words(pki)
         ui.next_command("channel", "make", "stable", "ENVELOPE", "--signer", name or "", *words)
+
+
+def encryption(
+    name: NAME = None,
+    *,
+    pki: PKI = None,
+    vendor: VENDORS = None,
+    existing: KeyOptions,
+    lifetime: LIFETIME = None,
+    alg: KIND_OF_KEY = None,
+    protection: PassphraseOptions,
+    addresses: AddressOptions,
+    own: ExtensionOptions,
+    batch: BatchOptions,
+) -> None:
+    """Issue the certificate of a group of devices, for two years: payloads are encrypted to it.
+
+    NAME is the group. Every device of it has the key, which opens payloads and signs nothing
+    (keyAgreement alone). It is P-256 or P-384.
+    """
+    groups = (pki, existing, protection, addresses, own, batch)
+    options = IssueOptions(*groups, lifetime=lifetime, alg=alg)
+    if _issue("encryption", name, options, vendor or ()) is not None and not existing.csr:
+        ui.next_command("sign", "FILE", "--encrypt-to", name or "", *pki_words(pki))
 
 
 def tsa(

@@ -1,19 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fwsign pki serve`: the server of EST (RFC 7030)."""
 
-import contextlib
-import os
-import signal
-import socket
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias
 
 import typer
 
 from fwsign.cli import inputs, ui
 from fwsign.cli.command import Command, examples, grouped
 from fwsign.cli.config import find_pki
+from fwsign.cli.listening import address_of, listen_place, listening, stopped_by_signals
 from fwsign.cli.options import CA_PASS, KEY_PASS, PKI, named
 from fwsign.cli.passphrases import Passphrases
 from fwsign.cli.pki.extensions import AddressOptions, read_extras
@@ -37,19 +34,6 @@ def register(command: typer.Typer) -> None:
             "fwsign pki serve --as est.acme.example --approve 'sensor-*' --ca-pass env:CA_PASS",
         ),
     )(grouped(serve))
-
-
-def _listen(value: str) -> str:
-    _place(value)
-    return value
-
-
-def _place(value: str) -> tuple[str, int]:
-    host, colon, port = value.rpartition(":")
-    host = host[1:-1] if host[:1] == "[" and host[-1:] == "]" else host
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
-        ui.usage(f'"{value}" is not ADDR:PORT', "as in 127.0.0.1:8443 or [::1]:8443")
-    return host, int(port)
 
 
 def _approve(value: list[str] | None) -> list[str] | None:
@@ -132,7 +116,7 @@ _LISTEN: TypeAlias = Annotated[
     typer.Option(
         "--listen",
         metavar="ADDR:PORT",
-        callback=_listen,
+        callback=listen_place,
         help="Where to listen. Port 0 takes a free one.",
     ),
 ]
@@ -184,12 +168,11 @@ def serve(
         chain = Path(scratch) / "chain.pem"
         chain.write_bytes(_pem(found.path(name)))
         context = make_context(chain, own_key, _authorities(found), own)
-    listener = _socket(*_place(listen))
+    listener = listening(listen)
     service = Service(found.directory, (ca, authority), service_rules)
     server = Server(listener, context, service, RateLimits(*rates), _tell)
-    with _stopped_by_signals(server.stop):
-        host, port = listener.getsockname()[:2]
-        ui.out(f"https://{f'[{host}]' if ':' in host else host}:{port}{PREFIX}")
+    with stopped_by_signals(server.stop):
+        ui.out(f"{address_of(listener)}{PREFIX}")
         ui.flush()
         server.run()
     ui.note("stopped")
@@ -222,34 +205,6 @@ def _authorities(pki: "Pki") -> str:
 
     names = [*pki.authorities(), *(name for name in pki.names() if "-by-" in name)]
     return b"".join(pki.certificate(name).public_bytes(Encoding.PEM) for name in names).decode()
-
-
-def _socket(host: str, port: int) -> socket.socket:
-    try:
-        family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(place[:2], family=family, backlog=128)
-    except OSError as error:
-        code = None if isinstance(error, socket.gaierror) else error.errno
-        words = (os.strerror(code) if code else error.strerror or str(error)).lower()
-        raise Failed(
-            "io.listen",
-            f"cannot listen on {host}, port {port}: {words}",
-            expected="an address of this machine, and a free port",
-            found=words,
-        ) from error
-
-
-@contextlib.contextmanager
-def _stopped_by_signals(stop: Any) -> Any:
-    """Call `stop` for SIGINT and SIGTERM while the block runs."""
-    before = {}
-    for one in (signal.SIGINT, signal.SIGTERM):
-        before[one] = signal.signal(one, lambda *_: stop())
-    try:
-        yield
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
 
 
 def _tell(event: "ServerEvent") -> None:

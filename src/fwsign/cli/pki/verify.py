@@ -18,8 +18,14 @@ if TYPE_CHECKING:
     from fwsign.pki.paths.purpose import AcceptedPath, Host, Purpose
     from fwsign.x509.anchor import Anchor
 
-_KINDS = {"channel": "channel", "timestamp": "tsa", "server": "server", "client": "client"}
-_FOR_VENDORS = ("codesign", "channel")
+_KINDS = {
+    "channel": "channel",
+    "timestamp": "tsa",
+    "server": "server",
+    "client": "client",
+    "encryption": "encryption",
+}
+_FOR_VENDORS = ("codesign", "channel", "encryption")
 _OTHERS = {
     "stale.certificate": "issue it anew: fwsign pki renew NAME",
     "untrusted.eku": "issue one for that: fwsign pki issue {kind} NAME",
@@ -76,7 +82,7 @@ _PURPOSE: TypeAlias = Annotated[
     str,
     typer.Option(
         metavar="PURPOSE",
-        help="What it is to be used for: codesign, channel, timestamp, server, client.",
+        help="What it is to be used for: codesign, channel, timestamp, server, client, encryption.",
     ),
 ]
 _HOST: TypeAlias = Annotated[

@@ -211,7 +211,7 @@ def export(
     """
     from fwsign.cli import inputs
     from fwsign.cli.receipts import export as receipts_export
-    from fwsign.files import write_atomic
+    from fwsign.cli.rows import as_csv, write_csv
     from fwsign.receipts.chain import judge_lines
 
     if lines is not None:
@@ -224,17 +224,12 @@ def export(
     end = inputs.past_time(until, "--until")
     with opened(file, state, config) as found:
         rows = receipts_export.rows(judge_lines(found), first, end)
-    text = receipts_export.as_csv(rows)
+    text = as_csv(receipts_export.COLUMNS, rows)
     if labels is not None:
         texts = receipts_export.labels(rows)
         receipts_export.write_labels(labels, texts, force=force)
         ui.note(f"labels in {labels}: {len(texts)}")
-    if csv == inputs.STREAM:
-        for line in text.splitlines():
-            ui.out(line)
-    else:
-        write_atomic(csv, text.encode(), overwrite=force)
-        ui.note(f"rows in {csv}: {len(rows)}")
+    write_csv(csv, text, len(rows), force=force)
 
 
 def _print_summary(found: "Summary") -> None:

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Receipts for other programs: a CSV file with a row for each board, and a label for each."""
 
-import csv
-import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -32,7 +30,6 @@ COLUMNS: Final = (
 """The columns; `digest` is the release's manifest digest, `receipt` that of the receipt's line."""
 
 _GOOD: Final = ("verified", "device-reported")
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _LABEL_LIMIT: Final = 4096
 
 
@@ -88,20 +85,6 @@ def _row(receipt: "Receipt") -> dict[str, str]:
 def _part(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     part = content.get(name)
     return part if isinstance(part, dict) else {}
-
-
-def as_csv(found: Sequence[Mapping[str, str]]) -> str:
-    """Return the rows as CSV; no cell begins as a formula does, which spreadsheets would run."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in found:
-        writer.writerow([_inert(row[column]) for column in COLUMNS])
-    return text.getvalue()
-
-
-def _inert(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 
 def labels(found: Sequence[Mapping[str, str]]) -> dict[str, str]:

@@ -43,6 +43,15 @@ _LINES: TypeAlias = Annotated[
 ]
 
 
+_UNREPORTED: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--unreported",
+        help="Remove those too that the collector of device.toml has not acknowledged.",
+    ),
+]
+
+
 def prune(
     *,
     state: STATE = None,
@@ -50,6 +59,7 @@ def prune(
     keep: _KEEP = None,
     before: _BEFORE = None,
     lines: _LINES = None,
+    unreported: _UNREPORTED = False,
     pass_: KEY_PASS = None,
     as_json: JSON = False,
 ) -> None:
@@ -57,7 +67,8 @@ def prune(
 
     The first line says then how many are gone, with the digest of the last one: so the rest
     verifies as before, and a head from before the pruned ones proves nothing any more. The newest
-    receipt stays. --lines keeps a copy, which fwsign receipts verify reads.
+    receipt stays. --lines keeps a copy, which fwsign receipts verify reads. With [report] in
+    device.toml, receipts stay that its collector has not acknowledged.
     """
     from fwsign.memory.file import default_path
     from fwsign.memory.state import State
@@ -72,6 +83,8 @@ def prune(
         path = device.state if device else state or default_path()
         memory = stack.enter_context(State.open(path))
         drop = _count(memory, keep, end)
+        if device is not None and not unreported:
+            drop = _reported(memory, device, drop)
         if drop == 1 and _begins_with_record(memory):
             drop = 0  # nothing but the record of what is gone
         if drop:
@@ -107,6 +120,18 @@ def _count(memory: "State", keep: int | None, end: datetime | None) -> int:
             break
         old += 1
     return old
+
+
+def _reported(memory: "State", device: "Device", drop: int) -> int:
+    """Return how many of the lines to remove are acknowledged, and say how many are not."""
+    if device.report.to is None:
+        return drop
+    from fwsign.gateway.report.spool import acknowledged  # only where receipts are reported
+
+    left = min(drop, acknowledged(memory, device.report.to))
+    if left < drop:
+        ui.note(f"{drop - left} receipts stay: {device.report.to} has not acknowledged them")
+    return left
 
 
 def _begins_with_record(memory: "State") -> bool:

@@ -2,13 +2,14 @@
 """A verified release with its verified payloads in memory, ready for boards."""
 
 import io
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, NamedTuple, TypeAlias, cast, final
 
 from fwsign.device_data.policy import MAX_POLICY, parse
 from fwsign.errors import Failed, Malformed, Unsuitable, check_limit
 from fwsign.flash.boards.waivers import RAW
 from fwsign.format.component import Component
+from fwsign.format.key_wrap import AgreementKey
 from fwsign.format.kinds import FlashPlace
 from fwsign.format.payload import PayloadSource
 from fwsign.images import Image, recognise
@@ -68,13 +69,15 @@ class HeldRelease:
         left_out: names of components that are not for flash and that the user has left out; the
             policy for per-device data among them is not read.
         elsewhere: names of components that the caller delivers elsewhere.
+        keys: the keys for encrypted payloads; None if `find` opens what was decrypted already.
 
     Raises:
         Failed: `state.unchecked`; `io.*` where a payload cannot be read.
-        Tampered: `tampered.payload-size`, `tampered.payload-digest`, `tampered.native`.
+        Tampered: `tampered.payload-size`, `tampered.payload-digest`, `tampered.native`,
+            `tampered.content-key`, `tampered.plaintext`.
         Untrusted: `untrusted.native-key`: the native signature is by other keys than stated.
         Unsuitable: `unsuitable.payload`: there is nothing for flash in it;
-            `unsuitable.security-version`.
+            `unsuitable.security-version`; `unsuitable.recipient`: no key of this station opens it.
         Malformed: `malformed.size`, `malformed.image`, `malformed.device-data`.
     """
 
@@ -96,6 +99,7 @@ class HeldRelease:
         *,
         left_out: Collection[str] = (),
         elsewhere: Collection[str] = (),
+        keys: Sequence[AgreementKey] | None = (),
     ) -> None:
         if not isinstance(release, VerifiedRelease):  # for callers without a type checker
             raise TypeError("only a VerifiedRelease can be flashed")
@@ -123,12 +127,22 @@ class HeldRelease:
         self.policy_data: Final = _receive_policy(release, rules[0], find) if rules else None
         self.policy: Final = None if self.policy_data is None else parse(self.policy_data)
         raw = RAW in waived
-        self.payloads: Final = tuple(_receive(release, one, find, raw=raw) for one in wanted)
+        self.payloads: Final = tuple(_receive(release, one, find, keys, raw=raw) for one in wanted)
 
 
-def _receive(release: VerifiedRelease, component: Component, find: Find, *, raw: bool) -> Payload:
+def _receive(
+    release: VerifiedRelease,
+    component: Component,
+    find: Find,
+    keys: Sequence[AgreementKey] | None,
+    *,
+    raw: bool,
+) -> Payload:
     memory = io.BytesIO()
-    release.receive(component, find(component), memory)
+    if keys is None:
+        release.receive_decrypted(component, find(component), memory)
+    else:
+        release.receive(component, find(component), memory, keys)
     try:
         image = recognise(memory)
     except Malformed as error:

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple, TypeAlias, TypeVar
 from fwsign import spans
 from fwsign.errors import Failed, FwsignError, Untrusted
 from fwsign.files import read_owned
+from fwsign.gateway.config.decrypt_rules import DecryptKey, parse_decrypt
 from fwsign.gateway.config.fetch_rules import FetchRules, read_rules
 from fwsign.gateway.config.follow_rules import (
     KEEP,
@@ -25,6 +26,7 @@ from fwsign.gateway.config.follow_rules import (
     parse_follow,
 )
 from fwsign.gateway.config.identity import DeviceName, parse_identity
+from fwsign.gateway.config.report_rules import ReportRules, parse_report
 from fwsign.gateway.config.signer_rules import parse_signers
 from fwsign.gateway.config.trial_rules import TrialRules, parse_trial
 from fwsign.gateway.config.verbs import NO_VERBS, Verbs, parse_exec
@@ -71,6 +73,8 @@ class Device(NamedTuple):
         follow: the rules of `fwsign follow`.
         after_install: the command after an install; None if there is none.
         keep: how many versions are kept at rest, with the installed one.
+        report: where receipts go.
+        decrypt: the keys for encrypted payloads.
     """
 
     path: Path
@@ -89,6 +93,8 @@ class Device(NamedTuple):
     follow: FollowRules = FollowRules()
     after_install: AfterInstall | None = None
     keep: int = KEEP
+    report: ReportRules = ReportRules()
+    decrypt: tuple[DecryptKey, ...] = ()
 
 
 def find(given: Path | None) -> Path:
@@ -174,6 +180,8 @@ def _device(path: Path, top: TomlTable) -> Device:
         follow=parse_follow(top.table("follow")),
         after_install=parse_after_install(top.table("after_install")),
         keep=top.number("keep", KEEP, MAX_KEEP),
+        report=parse_report(top.table("report")),
+        decrypt=parse_decrypt(top),
     )
     top.end()
     return device

@@ -3,6 +3,7 @@
 
 from typing import Final, NamedTuple
 
+from fwsign.format.channel import MAX_COHORTS, is_name
 from fwsign.format.component import is_url
 from fwsign.format.notice import CLASSES
 from fwsign.gateway.config.window import Window, is_zone, parse_window
@@ -25,14 +26,16 @@ class FollowRules(NamedTuple):
     """The rules of `fwsign follow`.
 
     Args:
-        address: the fixed https address of an envelope, the absolute path of a directory, or
-            `HAWKBIT` with the https address of this device; None if it is typed.
+        address: the fixed https address of an envelope or a channel, the absolute path of a
+            directory or a channel, or `HAWKBIT` with the https address of this device; None if it
+            is typed.
         interval: seconds between two polls.
         longest: seconds between two polls at most, however often they failed.
         install: the classes of releases that are installed without asking.
         window: the hours for it; None for all.
         crls: https addresses of CRLs.
         trust: the https address of trust updates; None if there is none.
+        cohorts: the cohorts that this device belongs to, for rollouts.
     """
 
     address: str | None = None
@@ -42,6 +45,7 @@ class FollowRules(NamedTuple):
     window: Window | None = None
     crls: tuple[str, ...] = ()
     trust: str | None = None
+    cohorts: tuple[str, ...] = ()
 
 
 class AfterInstall(NamedTuple):
@@ -82,6 +86,7 @@ def parse_follow(table: TomlTable) -> FollowRules:
         _window(table),
         _addresses(table, "crls"),
         _trust(table),
+        _cohorts(table),
     )
     table.end()
     return rules
@@ -149,4 +154,12 @@ def _trust(table: TomlTable) -> str | None:
     found = table.maybe("trust")
     if found is not None and not _is_https(found):
         raise table.wrong("trust", "an https address", found)
+    return found
+
+
+def _cohorts(table: TomlTable) -> tuple[str, ...]:
+    found = table.texts("cohorts")
+    if len(found) > MAX_COHORTS or not all(map(is_name, found)) or len(set(found)) < len(found):
+        what = f"a list of at most {MAX_COHORTS} names of a-z, 0-9 and -, each once"
+        raise table.wrong("cohorts", what, found)
     return found

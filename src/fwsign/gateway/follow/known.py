@@ -12,6 +12,8 @@ from fwsign import __version__
 from fwsign.errors import FwsignError
 from fwsign.files import read_owned
 from fwsign.gateway import hold
+from fwsign.gateway.channel_memory import Heard, read_heard
+from fwsign.gateway.choice import is_channel
 from fwsign.gateway.config.device import MAX_SIZE, Device, Tell
 from fwsign.gateway.follow_memory import (
     FailedInstalls,
@@ -75,17 +77,24 @@ class KnownHere(NamedTuple):
     hold: hold.Hold | None
     trial: TrialRecord | None
     failed: tuple[FailedRelease, ...]
+    sequence: int
+    heard: Heard | None
+
+    @property
+    def in_place(self) -> tuple[str, ...]:
+        """The manifest digests of what is in place, on trial or not."""
+        tried = self.trial.release.manifest if self.trial else None
+        return tuple(one for one in (self.installed, tried) if one is not None)
 
     def has(self, offer: Offer) -> bool:
         """Tell whether an offer is what is in place, on trial or not."""
-        tried = self.trial.release.manifest if self.trial else None
-        return offer.manifest in (self.installed, tried)
+        return offer.manifest in self.in_place
 
 
 def obstacles_here(request: FollowRequest, known: KnownHere, offer: Offer) -> tuple[Obstacle, ...]:
     """Return what keeps an offer from being installed by itself here and now."""
     tried, before = known.trial, failed_of(known.failed, offer.manifest)
-    failed = _failed(known.attempts, offer, request.uptime())
+    failed = failed_here(known.attempts, offer.manifest, request.uptime())
     if before is not None and before.reason is not None:
         failed = f"it failed its trial here before: {before.reason}"
     on_trial = tried is not None and tried.phase != "stays"
@@ -94,13 +103,13 @@ def obstacles_here(request: FollowRequest, known: KnownHere, offer: Offer) -> tu
     return obstacles(offer, request.device.follow, now)
 
 
-def _failed(attempts: FailedInstalls | None, offer: Offer, now: Uptime) -> str | None:
+def failed_here(attempts: FailedInstalls | None, manifest: str, now: Uptime) -> str | None:
     """Return why a release that failed is not tried yet; None if it may be tried.
 
     The wait is measured in uptime, since no clock can be trusted; after a start it begins anew, so
     that a release that makes the machine start again is not tried at each start.
     """
-    if attempts is None or attempts.manifest != offer.manifest:
+    if attempts is None or attempts.manifest != manifest:
         return None
     same = now.boot == attempts.boot and now.seconds >= attempts.seconds
     left = attempts.wait - (now.seconds - attempts.seconds if same else now.seconds)
@@ -132,31 +141,36 @@ def known_here(request: FollowRequest, state: State) -> KnownHere:
     ]
     basis = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     seen = read_seen(state)
+    if seen is not None and (seen.address, seen.basis) != (request.address, basis):
+        seen = None
+    heard = read_heard(state) if is_channel(request.address) else None
     return KnownHere(
         basis,
-        seen if seen and (seen.address, seen.basis) == (request.address, basis) else None,
+        seen,
         read_attempts(state),
         installed.manifest if installed else None,
         policy.time_floor,
         hold.read(state),
         read_trial(state),
         read_failed(state),
+        floor.sequence if floor else 0,
+        heard if heard is not None and seen is not None and heard.is_at(*seen[:2]) else None,
     )
 
 
-def postpone(request: FollowRequest, known: KnownHere, offer: Offer, error: FwsignError) -> None:
+def postpone(request: FollowRequest, known: KnownHere, manifest: str, error: FwsignError) -> None:
     """Remember that an install failed, so that the next try comes later.
 
     Raises:
         Failed: `state.*`, `io.*`.
     """
     before = known.attempts
-    again = before is not None and before.manifest == offer.manifest
+    again = before is not None and before.manifest == manifest
     failures = before.failures + 1 if before is not None and again else 1
     rules, now = request.device.follow, request.uptime()
     wait = backing_off(rules.interval, rules.longest, failures)
     failed = FailedInstalls(
-        offer.manifest, failures, now.boot, now.seconds, wait, error.message[:MAX_MESSAGE]
+        manifest, failures, now.boot, now.seconds, wait, error.message[:MAX_MESSAGE]
     )
     with opened(request.device) as state:
         write_attempts(state, failed)

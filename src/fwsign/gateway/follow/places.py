@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The address that a gateway follows: an envelope at a fixed https address, or a directory."""
+"""The address that a gateway follows: an envelope at a fixed https address, or a directory.
+
+`fwsign.gateway.follow.channels` looks at the third kind of address.
+"""
 
 import contextlib
 import hashlib
@@ -15,6 +18,7 @@ from fwsign.files import io_error, read_bytes
 from fwsign.format.component import is_url
 from fwsign.format.envelope import MAX_ENVELOPE_SIZE, decode_envelope
 from fwsign.format.suit import decode_manifest
+from fwsign.gateway.choice import Choice
 from fwsign.gateway.config.device import Tell
 from fwsign.gateway.config.fetch_rules import FetchRules
 from fwsign.gateway.config.follow_rules import HAWKBIT
@@ -36,11 +40,15 @@ class Looked(NamedTuple):
         found: the sources of its releases, the highest sequence number first; None if the content
             is that of the tag given.
         several: whether releases for other devices may be among them.
+        choice: what the channel says; None if the address is no channel's.
+        notes: notes of the channel's verification.
     """
 
     tag: str
     found: Iterator[Sources] | None
     several: bool = False
+    choice: Choice | None = None
+    notes: tuple[str, ...] = ()
 
 
 def look(address: str, tag: str | None, rules: FetchRules, tell: Tell) -> Looked:
@@ -59,14 +67,8 @@ def look(address: str, tag: str | None, rules: FetchRules, tell: Tell) -> Looked
         return _deployment(address, tag, rules, tell)
     if not is_url(address):
         return _directory(Path(address), tag, rules, tell)
-    from fwsign.gateway.https.fetch import changed  # directories need no network
-
-    known = tag if tag is not None and not tag.startswith(_OWN) else None
-    data, found = changed(address, rules, known, MAX_ENVELOPE_SIZE, tell)
+    now, data = content(address, tag, rules, tell)
     if data is None:
-        return Looked(known or "", None)
-    now = found or f"{_OWN}{hashlib.sha256(data).hexdigest()}"
-    if now == tag:  # a server without tags sent the same again
         return Looked(now, None)
     return Looked(now, iter([Sources(address, (), rules, tell, data)]))
 
@@ -79,6 +81,33 @@ def _deployment(address: str, tag: str | None, rules: FetchRules, tell: Tell) ->
     if now == tag:
         return Looked(now, None)
     return Looked(now, iter([found.sources(rules, tell)] if found is not None else []))
+
+
+def content(
+    address: str, tag: str | None, rules: FetchRules, tell: Tell
+) -> tuple[str, bytes | None]:
+    """Return the tag of a file now, and its content; None if that is the one of the tag given.
+
+    Args:
+        address: an https address, or the path of a file.
+        tag: as for `look`.
+        rules: as for `look`.
+        tell: as for `look`.
+
+    Raises:
+        Malformed: `malformed.size`; Failed: `io.*`.
+    """
+    if is_url(address):
+        from fwsign.gateway.https.fetch import changed  # files need no network
+
+        known = tag if tag is not None and not tag.startswith(_OWN) else None
+        data, found = changed(address, rules, known, MAX_ENVELOPE_SIZE, tell)
+    else:
+        data, found, known = read_bytes(Path(address), MAX_ENVELOPE_SIZE, "files"), None, None
+    if data is None:
+        return known or "", None
+    now = found or f"{_OWN}{hashlib.sha256(data).hexdigest()}"
+    return now, None if now == tag else data  # a server without tags may send the same again
 
 
 def _directory(path: Path, tag: str | None, rules: FetchRules, tell: Tell) -> Looked:

@@ -105,7 +105,7 @@ def judge(url: str, response: http.client.HTTPResponse, part: Part) -> Promise:
     """
     status, at = response.status, part.start
     if status >= 500 or status in _BUSY:
-        raise Cut(f"status {status}", _wait(response))
+        raise Cut(f"status {status}", wait_of(response))
     if status == _NO_SUCH_RANGE and part.is_range:
         raise _no_more(url, response.getheader("Content-Range", "none"), part)
     if status == _NOT_MODIFIED and not part.is_range and validator(part.tag):
@@ -151,7 +151,7 @@ def _no_more(url: str, given: str, part: Part) -> Exception:
     return unexpected(url, f"status 416 for bytes from {at} on, size of its file: {found}")
 
 
-def _wait(response: http.client.HTTPResponse) -> float:
+def wait_of(response: http.client.HTTPResponse) -> float:
     """Return the seconds of a Retry-After header, at most `MAX_WAIT`; 0 if there are none.
 
     A date is compared with the server's own, since the clock here may be wrong.

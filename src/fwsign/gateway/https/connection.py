@@ -66,6 +66,11 @@ def check_address(url: str, rules: FetchRules) -> SplitResult:
     return parts
 
 
+def is_known(url: str, rules: FetchRules) -> bool:
+    """Tell whether the gateway's own credentials may go to an address."""
+    return urlsplit(url).hostname in rules.allow_hosts
+
+
 def join(base: str, place: str) -> str:
     """Return the address of a place relative to a base; `check_address` refuses bad ones."""
     try:
@@ -89,15 +94,19 @@ def target_of(parts: SplitResult) -> str:
     return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
-def make_context(ca: Path | None) -> ssl.SSLContext:
+def make_context(ca: Path | None, kind: type[ssl.SSLSocket] = Timed) -> ssl.SSLContext:
     """Return a context with the roots for servers: the given file, or OpenSSL's built-in place.
+
+    Args:
+        ca: the file.
+        kind: the class of its sockets.
 
     SSL_CERT_FILE and SSL_CERT_DIR do not count; `load_default_certs` would follow them.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.hostname_checks_common_name = False  # RFC 9525 s.2: names are alternative names
-    context.sslsocket_class = Timed
+    context.sslsocket_class = kind
     if ca:
         refuse_special(ca)
     built = ssl.get_default_verify_paths()
@@ -125,18 +134,25 @@ class Connector:
 
     Args:
         rules: the limits, and the files of the gateway's own credentials.
+        kind: the class of the sockets.
+        client: opens the gateway's key, where not by the settings of device.toml.
 
     Raises:
         Failed: `io.config`, `io.fetch-connect`, `io.*`.
     """
 
-    def __init__(self, rules: FetchRules) -> None:
+    def __init__(
+        self,
+        rules: FetchRules,
+        kind: type[ssl.SSLSocket] = Timed,
+        client: credentials.ClientKey = credentials.OF_FETCH,
+    ) -> None:
         self._rules = rules
-        self._context = make_context(rules.ca)
+        self._context = make_context(rules.ca, kind)
         self._own = self._context
         if rules.client_cert and rules.client_key:
-            self._own = make_context(rules.ca)
-            credentials.use_client(self._own, rules.client_cert, rules.client_key)
+            self._own = make_context(rules.ca, kind)
+            credentials.use_client(self._own, rules.client_cert, rules.client_key, client)
         if is_wrong(rules.since):
             ignore_dates(self._context)
             ignore_dates(self._own)
@@ -157,12 +173,38 @@ class Connector:
             TimeoutError, ConnectionResetError: worth another try; Failed: `io.fetch-connect`.
             Cut: the proxy is busy.
         """
-        parts, rules = urlsplit(url), self._rules
+        parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or http.client.HTTPS_PORT
+        secure = self.secure(url, (host, port), deadline, own=own, turn=turn)
+        timed = cast("Timed", secure)  # the context's class of sockets
+        timed.deadline, timed.stall = deadline, self._rules.stall_seconds
+        # RFC 9112 s.9.8: an answer that ends by closing is whole only if TLS was closed too.
+        timed.suppress_ragged_eofs = False
+        # With its port given, http.client does not split an IPv6 address.
+        connection = http.client.HTTPSConnection(host, port, context=secure.context)
+        connection.sock = secure
+        connection.auto_open = 0
+        return connection
+
+    def secure(
+        self, url: str, place: tuple[str, int], deadline: float, *, own: bool, turn: int = 0
+    ) -> ssl.SSLSocket:
+        """Return a socket to a server that has proved who it is.
+
+        Args:
+            url: the address, for errors.
+            place: its host and port.
+            deadline: the end of the time for this, by `time.monotonic`.
+            own: whether the server may see the gateway's certificate.
+            turn: the number of tries before.
+
+        Raises:
+            As `connect`.
+        """
+        rules, (host, port) = self._rules, place
         context = self._own if own else self._context
         with _explained(url), contextlib.ExitStack() as stack:
-            place = rules.proxy or (host, port)
-            sock = dial(*place, self._by(deadline), rules.buffer, turn)
+            sock = dial(*(rules.proxy or place), self._by(deadline), rules.buffer, turn)
             stack.callback(sock.close)
             if rules.proxy is not None:
                 tunnel(sock, host, port, self._login, self._by(deadline))
@@ -171,15 +213,7 @@ class Connector:
             stack.callback(secure.close)
             check_dates(secure, rules.since)
             stack.pop_all()
-        timed = cast("Timed", secure)  # the context's class of sockets
-        timed.deadline, timed.stall = deadline, rules.stall_seconds
-        # RFC 9112 s.9.8: an answer that ends by closing is whole only if TLS was closed too.
-        timed.suppress_ragged_eofs = False
-        # With its port given, http.client does not split an IPv6 address.
-        connection = http.client.HTTPSConnection(host, port, context=context)
-        connection.sock = secure
-        connection.auto_open = 0
-        return connection
+        return secure
 
     def _by(self, deadline: float) -> float:
         """Return the end of the time for the next step."""

@@ -7,8 +7,9 @@ They lie in files of device.toml's `[fetch]`. Files with secrets may be read by 
 import base64
 import re
 import ssl
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from fwsign.errors import Failed
 from fwsign.files import read_owned
@@ -28,9 +29,11 @@ def read_token(path: Path) -> str:
     Raises:
         Failed: `io.config`, `io.*`.
     """
-    text = _secret("token_file", path).decode("latin-1").strip()
+    text = _secret("fetch.token_file", path).decode("latin-1").strip()
     if not _TOKEN.fullmatch(text):
-        raise _wrong("token_file", path, "a token of letters, digits and ._~+/-=, on one line")
+        raise _wrong(
+            "fetch.token_file", path, "a token of letters, digits and ._~+/-=, on one line"
+        )
     return text
 
 
@@ -53,39 +56,62 @@ def read_login(path: Path) -> str:
     Raises:
         Failed: `io.config`, `io.*`.
     """
-    data = _secret("proxy_login_file", path).rstrip(b"\r\n")
+    data = _secret("fetch.proxy_login_file", path).rstrip(b"\r\n")
     try:
         fine = _LOGIN.fullmatch(data.decode())
     except UnicodeDecodeError:
         fine = None
     if not fine:
-        raise _wrong("proxy_login_file", path, "user:password, on one line")
+        raise _wrong("fetch.proxy_login_file", path, "user:password, on one line")
     return "Basic " + base64.b64encode(data).decode("ascii")
 
 
-def use_client(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+class ClientKey(NamedTuple):
+    """The names of a client's two files in errors, and the source of its key's passphrase.
+
+    Args:
+        certificate: the name of the certificate's setting or option.
+        key: the name of the key's.
+        passphrase: returns the passphrase; None where nobody is there to type one.
+    """
+
+    certificate: str
+    key: str
+    passphrase: Callable[[], str] | None = None
+
+
+OF_FETCH: Final = ClientKey("fetch.client_cert", "fetch.client_key")
+
+
+def use_client(
+    context: ssl.SSLContext, certificate: Path, key: Path, names: ClientKey = OF_FETCH
+) -> None:
     """Let a context prove who this gateway is.
 
     Args:
         context: the context.
         certificate: a PEM file with the certificate, and with the CAs between it and the root.
-        key: a PEM file with its private key, without a passphrase: nobody is there to type one.
+        key: a PEM file with its private key, without a passphrase unless somebody can type it.
+        names: their names in errors, and the source of the passphrase.
 
     Raises:
         Failed: `io.config`, `io.*`.
     """
-    _owned("client_cert", certificate)
-    if b"ENCRYPTED" in _secret("client_key", key):
+    _owned(names.certificate, certificate)
+    locked, ask = b"ENCRYPTED" in _secret(names.key, key), names.passphrase
+    if locked and ask is None:
         expected = "a private key without a passphrase, since nobody is there to type one"
-        raise _wrong("client_key", key, expected)
+        raise _wrong(names.key, key, expected)
+    typed = ask().encode() if locked and ask is not None else b""
     try:
-        context.load_cert_chain(certificate, key, password=lambda: b"")
+        context.load_cert_chain(certificate, key, password=lambda: typed)
     except (ssl.SSLError, ValueError) as error:
         reason = getattr(error, "reason", None) or str(error)
+        more = ", or the passphrase is wrong" if locked else ""
         raise Failed(
             "io.config",
-            f"fetch.client_cert {certificate} and fetch.client_key {key} are not a certificate "
-            f"and its private key, in PEM: {reason.lower().replace('_', ' ')}",
+            f"{names.certificate} {certificate} and {names.key} {key} are not a certificate "
+            f"and its private key, in PEM{more}: {reason.lower().replace('_', ' ')}",
             expected="a certificate and its private key",
             found=reason,
         ) from None
@@ -98,7 +124,7 @@ def _secret(key: str, path: Path) -> bytes:
     if mode & 0o077:
         raise Failed(
             "io.config",
-            f"fetch.{key} {path} can be read by other users: mode {mode:04o}",
+            f"{key} {path} can be read by other users: mode {mode:04o}",
             expected="mode 0600",
             found=f"mode {mode:04o}",
             hint=f"chmod 600 {path}",
@@ -110,10 +136,10 @@ def _owned(key: str, path: Path) -> bytes:
     try:
         return read_owned(path, MAX_SECRET)
     except Failed as error:
-        message = f"fetch.{key}: {error.message}"
+        message = f"{key}: {error.message}"
         raise Failed(error.code, message, expected=error.expected, found=error.found) from error
 
 
 def _wrong(key: str, path: Path, expected: str) -> Failed:
     """Return the error for a file with something else; its content is not shown."""
-    return Failed("io.config", f"fetch.{key} {path} is not {expected}", expected=expected)
+    return Failed("io.config", f"{key} {path} is not {expected}", expected=expected)

@@ -16,7 +16,14 @@ from fwsign.format.payload import CHUNK_SIZE
 from fwsign.gateway.config.device import Tell
 from fwsign.gateway.config.fetch_rules import FetchRules
 from fwsign.gateway.https.answer import Cut, NoMoreError, Part, judge, tag_of, unexpected, validator
-from fwsign.gateway.https.connection import Connector, check_address, join, same_origin, target_of
+from fwsign.gateway.https.connection import (
+    Connector,
+    check_address,
+    is_known,
+    join,
+    same_origin,
+    target_of,
+)
 from fwsign.gateway.https.credentials import hide, read_token, without
 from fwsign.gateway.https.pace import Pace
 
@@ -141,7 +148,7 @@ class Download:
                 reason = "the connection was closed" if closed else str(error)
                 self._again(self._cut(reason), reason)
             except (OSError, http.client.HTTPException) as error:
-                raise _protocol(self._url, error) from error
+                raise no_answer(self._url, error) from error
             else:
                 self._at += len(data)
                 return data
@@ -208,7 +215,7 @@ class Download:
 
     def _connect(self) -> _Answer:
         """Ask for the file, following redirects."""
-        url, own = self._url, self._is_known(self._url)
+        url, own = self._url, is_known(self._url, self._rules)
         for _ in range(MAX_REDIRECTS + 1):
             connection, response = self._ask(url, own=own)
             if response.status not in _REDIRECTS:
@@ -229,10 +236,6 @@ class Download:
             expected=f"at most {MAX_REDIRECTS}",
             found="more",
         )
-
-    def _is_known(self, url: str) -> bool:
-        """Tell whether the gateway's own credentials may go to an address."""
-        return urlsplit(url).hostname in self._rules.allow_hosts
 
     def _ask(
         self, url: str, *, own: bool
@@ -305,7 +308,8 @@ class Download:
         )
 
 
-def _protocol(url: str, error: Exception) -> Failed:
+def no_answer(url: str, error: Exception) -> Failed:
+    """Return the error for a connection that broke without a proper answer."""
     reason = str(getattr(error, "reason", ""))
     if isinstance(error, ssl.SSLError) and "ALERT" in reason:  # of TLS 1.3, after the handshake
         found = reason.lower().replace("_", " ")

@@ -52,7 +52,7 @@ def check_dates(sock: ssl.SSLSocket, since: datetime | None) -> None:
     if not ignored and (since is None or now() >= since):
         return
     passed = max(filter(None, (since, now())))
-    chain = _chain(sock)
+    chain = verified_chain(sock)
     if not chain:
         raise _refused("its certificates cannot be read, so their dates are not known")
     for number, certificate in enumerate(chain):
@@ -64,8 +64,8 @@ def check_dates(sock: ssl.SSLSocket, since: datetime | None) -> None:
             raise _refused(f"certificate {number} of its chain {times}")
 
 
-def _chain(sock: Any) -> list[bytes]:
-    """Return the verified chain: the server's certificate, its CAs, and the root.
+def verified_chain(sock: Any) -> list[bytes]:
+    """Return the verified chain of the other side: its certificate, the CAs, and the root.
 
     Python 3.13 has a method for it. Before, the object inside the socket has the same since 3.10.
     """

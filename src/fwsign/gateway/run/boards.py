@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fwsign.errors import Failed
+from fwsign.format.payload import PayloadSource
 from fwsign.gateway.config.device import Device
 from fwsign.gateway.run.open_gateway import OpenGateway
 from fwsign.gateway.run.session import demands
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from fwsign.flash.boards.board import BoardInfo
     from fwsign.flash.outcome import Judge, Judged, Outcome
     from fwsign.flash.verify_per_board import Given
+    from fwsign.format.component import Component
 
 _ANY: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -54,7 +56,11 @@ def flash(
     here = {one.name for one in judging.release.components if one.name in handles}
     others = {one.name for one in judging.release.components}.difference(here)
     with contextlib.ExitStack() as files:
-        chips = judging.hold(lambda one: files.enter_context(reading(handles[one.name])), others)
+
+        def staged_bytes(one: "Component") -> PayloadSource:
+            return files.enter_context(reading(handles[one.name]))
+
+        chips = judging.hold(staged_bytes, others, decrypted=True)
     jobs = []
     ports = dict.fromkeys(device.ports[chip] for chip in chips)
     found_ports = [] if all(port.startswith(SCHEME) for port in ports) else find()

@@ -86,11 +86,11 @@ def unwritable(staged: Staged, take_out: Callable[[Staged], int]) -> Iterator[in
 
 def _copy_sealed(staged: Staged, handle: int) -> None:
     with reading(staged.handle) as source, os.fdopen(os.dup(handle), "wb") as memory:
-        receive(staged.component, source, memory)
+        receive(staged.component.plain, source, memory)
     seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
     fcntl.fcntl(handle, fcntl.F_ADD_SEALS, seals)
 
 
 def _verify_again(staged: Staged, handle: int) -> None:
     with os.fdopen(os.dup(handle), "rb", buffering=0) as source:
-        receive(staged.component, source)
+        receive(staged.component.plain, source)

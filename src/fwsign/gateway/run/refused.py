@@ -16,7 +16,12 @@ from fwsign.verify.verifier import Verifier
 
 
 def record(
-    log: Log, envelope: bytes, error: FwsignError, release: VerifiedRelease | None = None
+    log: Log,
+    envelope: bytes,
+    error: FwsignError,
+    release: VerifiedRelease | None = None,
+    *,
+    kind: str = "install",
 ) -> None:
     """Write a receipt of a refusal, or of an accepted release that failed; keep newer CRLs.
 
@@ -27,14 +32,19 @@ def record(
         envelope: the envelope.
         error: the refusal; one that says nothing of the envelope is not written.
         release: the release, if it was accepted.
+        kind: the action, such as "channel" for a channel that was refused.
     """
     if release is None and isinstance(error, Failed):
         return
     with contextlib.suppress(FwsignError):
         result = "incomplete" if release else "refused"
-        log.add(result, release=release, envelope=envelope, error=error)
+        log.add(result, kind=kind, release=release, envelope=envelope, error=error)
     if release is None and isinstance(error, Untrusted):
         with contextlib.suppress(FwsignError):
             anchors, base = demands(log.device, log.state)
             policy, _ = log.state.policy(base, None)
-            log.state.learn(Verifier(anchors, policy).teaching(envelope, at=log.at))
+            verifier, at = Verifier(anchors, policy), log.at
+            if kind == "channel":
+                log.state.learn(verifier.teaching(envelope, at=at, use="configSigning"))
+            else:
+                log.state.learn(verifier.teaching(envelope, at=at))

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from fwsign.errors import Unsuitable
 from fwsign.format.component import Component
+from fwsign.format.key_wrap import AgreementKey
 from fwsign.format.payload import PayloadSource
 from fwsign.gateway.config.device import Device
 from fwsign.gateway.target.sources import Sources
@@ -24,12 +25,14 @@ class Delivery(NamedTuple):
         to: its destination.
         name: its file's name while it is staged.
         open: opens its payload at an offset; None if it is in the envelope.
+        keys: opens the device's keys, if the payload is encrypted.
     """
 
     component: Component
     to: Destination
     name: str
     open: Callable[[int], AbstractContextManager[PayloadSource | None]]
+    keys: Callable[[], Sequence[AgreementKey]] = tuple
 
 
 def deliveries(device: Device, components: Sequence[Component], sources: Sources) -> list[Delivery]:
@@ -42,8 +45,15 @@ def deliveries(device: Device, components: Sequence[Component], sources: Sources
     for number, one in enumerate(components):
         to = destination(device, one)
         name = one.name if to == "file" else str(number)
-        found.append(Delivery(one, to, name, partial(sources.open, one)))
+        keys = partial(_keys, device) if one.encrypted else tuple
+        found.append(Delivery(one, to, name, partial(sources.open, one), keys))
     return found
+
+
+def _keys(device: Device) -> Sequence[AgreementKey]:
+    from fwsign.gateway.target.group_keys import open_keys  # where a payload is encrypted
+
+    return open_keys(device.decrypt)
 
 
 def destination(device: Device, component: Component) -> Destination:

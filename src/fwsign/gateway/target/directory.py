@@ -164,8 +164,10 @@ class Target:
             Tampered: `tampered.payload-size`, `tampered.payload-digest`.
             Failed: `io.*`.
         """
-        component, to, name, _ = delivery
+        component, to, name = delivery.component, delivery.to, delivery.name
         parent, mode = (self.files, 0o644) if to == "file" else (self.others, 0o600)
+        if component.encrypted is not None:
+            mode = 0o600  # what nobody may read on its way, not every user here may read
         with explained(self.path / name):
             handle = self._keep(open_own(parent, name))
             stage(release, delivery, handle, progress, (self.versions, self.own))
@@ -228,7 +230,7 @@ class Target:
                     raise Tampered("tampered.staged", what, step=10)
                 self._keep(handle)
                 with reading(handle) as file:
-                    receive(component, file)
+                    receive(component.plain, file)
                 found.append(Staged(component, "file", component.name, handle, facts(handle)))
         self.check_version(name, found)
         return found

@@ -8,17 +8,15 @@ since it was found is fetched. Old files are only read.
 
 import contextlib
 import hashlib
-import os
-import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Final, NamedTuple, Protocol, runtime_checkable
+from typing import Final
 
 from fwsign.format.component import Component
 from fwsign.format.payload import SHA256_SIZE, Blocks, PayloadSource
+from fwsign.gateway.target.moved import Missing, RangedSource, digest_of
+from fwsign.gateway.target.old_files import Place, likely_files, opened, pieces
 
-MAX_FILES: Final = 256
-"""Old files that are searched."""
 MAX_SEARCHED: Final = 3
 """Bytes of old files that are searched, in sizes of the payload."""
 MAX_REQUESTS: Final = 32
@@ -26,29 +24,6 @@ MAX_REQUESTS: Final = 32
 left."""
 SMALL_GAP: Final = 32 * 1024
 """Bytes that are fetched again rather than that the server is asked once more."""
-
-_OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
-
-@runtime_checkable
-class RangedSource(PayloadSource, Protocol):
-    """A source that can go on at another byte, such as a transfer over HTTPS."""
-
-    @property
-    def sends_all(self) -> bool:
-        """Whether it sends the file to its end, whatever was asked for."""
-        ...
-
-    def aim(self, start: int, stop: int | None) -> None:
-        """Go on at the byte `start`, and end before `stop`."""
-        ...
-
-
-class _Place(NamedTuple):
-    """The place of a block: an open file, and an offset in it."""
-
-    handle: int
-    offset: int
 
 
 @contextlib.contextmanager
@@ -73,6 +48,8 @@ def reusing(
         return
     with contextlib.ExitStack() as stack:
         found = _find(component, blocks, start, folders, stack)
+        missing = Missing(source, component, blocks, start // blocks.size, found)
+        missing.look_elsewhere(folders, stack)
         yield _Mixed(source, component, blocks, start, found) if found else source
 
 
@@ -85,7 +62,7 @@ class _Mixed:
         component: Component,
         blocks: Blocks,
         start: int,
-        found: dict[int, _Place],
+        found: Mapping[int, Place | bytes],
     ) -> None:
         self._source, self._size, self._blocks = source, component.size, blocks
         self._at, self._found = start, found
@@ -114,17 +91,13 @@ class _Mixed:
         index = self._at // self._blocks.size
         place, end = self._found.get(index), self._at + self._blocks.size
         if place is not None and self._at not in self._ranges:
-            with contextlib.suppress(OSError):
-                data = os.pread(place.handle, self._blocks.size, place.offset)
-                if hashlib.sha256(data).digest() == _digest(self._blocks, index):
-                    return data
+            wanted = min(self._blocks.size, self._size - self._at)
+            data = place.read(wanted) if isinstance(place, Place) else place
+            if hashlib.sha256(data).digest() == digest_of(self._blocks, index):
+                return data
         self._stop = self._ranges.get(self._at, min(end, self._size))
         self._source.aim(self._at, self._stop)
         return b""
-
-
-def _digest(blocks: Blocks, index: int) -> bytes:
-    return blocks.digests[SHA256_SIZE * index : SHA256_SIZE * (index + 1)]
 
 
 def _find(
@@ -133,59 +106,32 @@ def _find(
     start: int,
     folders: Sequence[int],
     stack: contextlib.ExitStack,
-) -> dict[int, _Place]:
+) -> dict[int, Place | bytes]:
     """Find blocks in old files; the stack closes the files that have some."""
     wanted: dict[bytes, list[int]] = {}
     for index in range(start // blocks.size, len(blocks.digests) // SHA256_SIZE):
-        wanted.setdefault(_digest(blocks, index), []).append(index)
-    found: dict[int, _Place] = {}
+        wanted.setdefault(digest_of(blocks, index), []).append(index)
+    found: dict[int, Place | bytes] = {}
     left = MAX_SEARCHED * component.size
-    for folder, path in _files(folders, component):
+    for folder, path in likely_files(folders, component):
         if not wanted or left <= 0:
             break
-        with contextlib.suppress(OSError), contextlib.ExitStack() as unless_used:
-            handle = os.open(path, _OPEN, dir_fd=folder)
-            unless_used.callback(os.close, handle)
+        with contextlib.ExitStack() as unless_used:
+            handle = unless_used.enter_context(opened(folder, path))
+            if handle is None:
+                continue
             before = len(found)
-            for offset, data in _pieces(handle, blocks.size, left):
+            for offset, data in pieces(handle, blocks.size, left):
                 left -= len(data)
                 for index in wanted.pop(hashlib.sha256(data).digest(), ()):
-                    found[index] = _Place(handle, offset)
+                    found[index] = Place(handle, offset)
             if len(found) > before:
                 stack.push(unless_used.pop_all())
     return found
 
 
-def _pieces(handle: int, size: int, most: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the pieces of a regular file, each with its offset."""
-    if stat.S_ISREG(os.fstat(handle).st_mode):
-        for offset in range(0, most, size):
-            data = os.pread(handle, size, offset)
-            if not data:
-                return
-            yield offset, data
-
-
-def _files(folders: Sequence[int], component: Component) -> list[tuple[int, str]]:
-    """Return old files, each with its directory's descriptor, the likeliest first.
-
-    That is one of the component's name, then one of about its size: the name may have a version.
-    """
-    found: list[tuple[bool, int, int, str]] = []
-    for folder in folders:
-        for path, _, names, here in os.fwalk(".", dir_fd=folder):
-            for name in names:
-                with contextlib.suppress(OSError):
-                    size = os.stat(name, dir_fd=here, follow_symlinks=False).st_size
-                    apart = abs(size - component.size)
-                    found.append((name != component.name, apart, folder, f"{path}/{name}"))
-            if len(found) >= MAX_FILES:
-                break
-    return [(folder, path) for *_, folder, path in sorted(found)[:MAX_FILES]]
-
-
 def _ranges(
-    component: Component, blocks: Blocks, start: int, found: dict[int, _Place]
+    component: Component, blocks: Blocks, start: int, found: Mapping[int, Place | bytes]
 ) -> Iterator[tuple[int, int]]:
     """Yield the start and the end of each range to fetch."""
     count = len(blocks.digests) // SHA256_SIZE

@@ -7,16 +7,59 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from fwsign.errors import Failed
+from fwsign.errors import Failed, Tampered
 from fwsign.files import open_plain, read_bytes
+from fwsign.format.algorithms import DIGESTS
 from fwsign.format.component import Component, is_inside, is_url
-from fwsign.format.envelope import MAX_ENVELOPE_SIZE
+from fwsign.format.envelope import MAX_ENVELOPE_SIZE, check_manifest_digest, decode_envelope
 from fwsign.format.payload import PayloadSource
 from fwsign.gateway.config.device import Tell
 from fwsign.gateway.config.fetch_rules import FetchRules
 
 PayloadProgress = Callable[[str, int, int], object]
 """Called with a component's name, its bytes done and its size."""
+
+
+class Published(NamedTuple):
+    """A release in a place that was published, as a channel there names it.
+
+    The channel's server is not believed: what lies at the release's place must be that release.
+
+    Args:
+        channel: the place of the channel: its payloads lie beside it, by their digests.
+        manifest: the digest of the release's manifest, in hex.
+        sequence: its sequence number.
+    """
+
+    channel: str
+    manifest: str
+    sequence: int
+
+    @property
+    def envelope(self) -> str:
+        """The place of its envelope."""
+        return beside(self.channel, f"releases/{self.manifest}.suit")
+
+    def payload(self, component: Component) -> str:
+        """Return the place of a payload."""
+        algorithm, value = component.digest
+        return beside(self.channel, f"{DIGESTS[algorithm].function}/{value.hex()}")
+
+    def check(self, envelope: bytes) -> None:
+        """Refuse an envelope of another release.
+
+        Raises:
+            Malformed: `malformed.*`; Tampered: `tampered.manifest`, `tampered.release`.
+        """
+        found = check_manifest_digest(decode_envelope(envelope)).hex()
+        if found != self.manifest:
+            raise Tampered(
+                "tampered.release",
+                f"the envelope at {self.envelope} is of another release: its manifest has digest "
+                f"{found}, the channel names {self.manifest}",
+                expected=self.manifest,
+                found=found,
+            )
 
 
 class Sources(NamedTuple):
@@ -28,6 +71,7 @@ class Sources(NamedTuple):
         rules: the limits of fetching.
         tell: told of redirects and of resumed transfers.
         content: the envelope, if it was read already: then it is not read again.
+        published: the release, if a channel names it.
     """
 
     envelope: str
@@ -35,6 +79,7 @@ class Sources(NamedTuple):
     rules: FetchRules
     tell: Tell
     content: bytes | None = None
+    published: Published | None = None
 
     @classmethod
     def from_hint(cls, text: str, rules: FetchRules, tell: Tell) -> Self:
@@ -49,23 +94,41 @@ class Sources(NamedTuple):
             Failed: `state.nothing`.
         """
         try:
-            envelope, *payloads = json.loads(text)
-        except (ValueError, TypeError, RecursionError):
+            found = json.loads(text)
+            known = found if isinstance(found, dict) else {"places": found, "published": None}
+            envelope, *payloads = known["places"]
+            published = Published(*known["published"]) if known["published"] else None
+        except (ValueError, TypeError, LookupError, RecursionError):
             raise Failed("state.nothing", "what was begun here cannot be read") from None
-        return cls(str(envelope), tuple(map(str, payloads)), rules, tell)
+        return cls(str(envelope), tuple(map(str, payloads)), rules, tell, published=published)
+
+    @classmethod
+    def of_channel(cls, published: Published, rules: FetchRules, tell: Tell) -> Self:
+        """Return the sources of a release that a channel names; arguments as for the class."""
+        return cls(published.envelope, (), rules, tell, published=published)
 
     def hint(self) -> str:
         """Return a text with all places, for `--resume`."""
-        return json.dumps([_absolute(one) for one in (self.envelope, *self.payloads)])
+        places = [_absolute(one) for one in (self.envelope, *self.payloads)]
+        if self.published is None:
+            return json.dumps(places)
+        published = self.published._replace(channel=_absolute(self.published.channel))
+        return json.dumps({"places": places, "published": published})
 
     def read_envelope(self) -> bytes:
         """Return the envelope.
 
         Raises:
-            Malformed: `malformed.size`; Failed: `io.*`.
+            Malformed: `malformed.size`; Failed: `io.*`; as `Published.check`.
         """
         if self.content is not None:
             return self.content
+        envelope = self._read_envelope()
+        if self.published is not None:
+            self.published.check(envelope)
+        return envelope
+
+    def _read_envelope(self) -> bytes:
         if is_url(self.envelope):
             from fwsign.gateway.https.fetch import fetch_bytes  # files need no network
 
@@ -90,7 +153,7 @@ class Sources(NamedTuple):
         if is_url(place):
             from fwsign.gateway.https.fetch import opened  # files need no network
 
-            with opened(place, self.rules, start, self.tell, component.size) as source:
+            with opened(place, self.rules, start, self.tell, component.carried.size) as source:
                 yield source
             return
         try:
@@ -112,12 +175,12 @@ class Sources(NamedTuple):
         for one in self.payloads:
             if one.rpartition("/")[2] == wanted:
                 return one
+        if self.published is not None:
+            return self.published.payload(component)
         if is_url(self.envelope):
-            from fwsign.gateway.https.connection import join  # only for URLs
-
-            return join(self.envelope, component.uri)
-        beside = Path(self.envelope).parent / wanted
-        return component.uri if is_url(component.uri) and not beside.exists() else str(beside)
+            return beside(self.envelope, component.uri)
+        here = beside(self.envelope, wanted)
+        return component.uri if is_url(component.uri) and not Path(here).exists() else here
 
     def check(self, components: tuple[Component, ...]) -> None:
         """Refuse a typed payload that the release does not have.
@@ -135,6 +198,15 @@ class Sources(NamedTuple):
                     expected=words,
                     found=name,
                 )
+
+
+def beside(place: str, path: str) -> str:
+    """Return the place of a path beside a URL or a file."""
+    if is_url(place):
+        from fwsign.gateway.https.connection import join  # only for URLs
+
+        return join(place, path)
+    return str(Path(place).parent / path)
 
 
 def _absolute(place: str) -> str:

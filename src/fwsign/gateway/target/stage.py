@@ -90,7 +90,7 @@ def stage(
     file = _File(handle, lambda done: progress(component.name, done, component.size))
     if is_inside(component.uri):
         file.truncate(0)
-        release.receive(component, None, file)
+        release.receive(component, None, file, delivery.keys())
     else:
         _fill(release, delivery, file, folders)
 
@@ -127,11 +127,12 @@ def _fill(
 ) -> None:
     """Fetch the bytes that are not staged yet, and verify the whole payload."""
     component = delivery.component
-    receiving = release.resuming(component, file)
+    receiving = release.resuming(component, file, delivery.keys())
     kept = receiving.offset
     try:
-        if not kept or kept < component.size:
-            blocks = release.blocks(component)
+        if not kept or kept < component.carried.size:
+            # Nothing that was decrypted earlier has blocks of this ciphertext.
+            blocks = None if component.encrypted else release.blocks(component)
             with (
                 delivery.open(kept) as source,
                 reusing(source, component, blocks, kept, folders) as mixed,
@@ -139,6 +140,8 @@ def _fill(
                 _feed(receiving, component, mixed)
         receiving.finish()
     except Tampered:
+        if component.encrypted is not None:
+            file.truncate(0)  # no plaintext of a refused payload stays
         if release.blocks(component) is not None:
             raise  # each kept block is good
         file.truncate(0)
@@ -152,7 +155,8 @@ def _feed(receiving: Receiving, component: Component, source: PayloadSource | No
     """Read the source, but stop when it has more than the signed size."""
     while source is not None:
         try:
-            data = source.read(min(CHUNK_SIZE, component.size - receiving.offset + 1))
+            left = component.carried.size - receiving.offset
+            data = source.read(min(CHUNK_SIZE, left + 1))
         except OSError as error:
             raise io_error(error, f'the payload of "{component.name}"') from error
         if not data:

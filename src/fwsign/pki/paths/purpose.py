@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judge a certificate for a purpose: code signing, channels, time stamps or TLS.
+"""Judge a certificate for a purpose: code signing, channels, time stamps, TLS, encryption.
 
 The verify path's own code judges the path: `chain.validate_path` with the purpose, dates, CRLs.
 For TLS, cryptography's verifier gives a second opinion, as a client or server would. It differs:
@@ -34,7 +34,7 @@ from fwsign.x509.crl import Crl, parse_crl
 from fwsign.x509.revocation import CrlReader, Issued, updates
 from fwsign.x509.roles import Profile, Use
 
-Purpose: TypeAlias = Literal["codesign", "channel", "timestamp", "server", "client"]
+Purpose: TypeAlias = Literal["codesign", "channel", "timestamp", "server", "client", "encryption"]
 PURPOSES: Final[Mapping[Purpose, Use]] = MappingProxyType(
     {
         "codesign": "codeSigning",
@@ -42,6 +42,7 @@ PURPOSES: Final[Mapping[Purpose, Use]] = MappingProxyType(
         "timestamp": "timeStamping",
         "server": "serverAuth",
         "client": "clientAuth",
+        "encryption": "keyAgreement",
     }
 )
 """Purposes by their names on the command line."""

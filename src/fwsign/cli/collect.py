@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fwsign collect`: the server that takes the receipts of a fleet."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias
+
+import typer
+
+from fwsign.cli import inputs, ui
+from fwsign.cli.command import Command, examples, grouped
+from fwsign.cli.listening import address_of, listen_place, listening, stopped_by_signals
+from fwsign.cli.options import KEY_PASS
+
+if TYPE_CHECKING:
+    from fwsign.collect.app import CollectorEvent
+    from fwsign.collect.clients import Clients
+    from fwsign.collect.store import FleetStore
+
+command = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+_STORE: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="ADDRESS",
+        help="The database: sqlite:///FILE, or postgresql://HOST/DATABASE. A password is in a "
+        "file that libpq reads (~/.pgpass, PGPASSFILE, a service file), never in the address.",
+    ),
+]
+_LISTEN: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--listen",
+        metavar="ADDR:PORT",
+        callback=listen_place,
+        help="Where to listen. Port 0 takes a free one.",
+    ),
+]
+
+
+class _Tls(NamedTuple):
+    """Options: the server's certificate, and whose clients count."""
+
+    cert: Annotated[
+        Path,
+        typer.Option(
+            "--cert",
+            readable=False,
+            metavar="PEM",
+            help="The server's certificate, then the CAs between it and the root.",
+        ),
+    ]
+    key: Annotated[
+        Path,
+        typer.Option("--key", readable=False, metavar="PEM", help="The key of --cert, in a file."),
+    ]
+    client_ca: Annotated[
+        list[Path],
+        typer.Option(
+            "--client-ca",
+            readable=False,
+            metavar="PEM",
+            help="Roots of TLS clients, and CAs below them; repeat for several.",
+        ),
+    ]
+
+
+class _Judging(NamedTuple):
+    """Options: which receipts count."""
+
+    anchor: Annotated[
+        list[Path],
+        typer.Option(
+            "--anchor",
+            readable=False,
+            metavar="PEM",
+            help="Roots of the certificates that sign receipts; repeat for several.",
+        ),
+    ]
+    crl: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--crl",
+            readable=False,
+            metavar="PEM",
+            help="CRLs of all CAs above clients and signers, such as crl/bundle.pem of the PKI. "
+            "They are read again when they change; repeat for several.",
+        ),
+    ] = None
+    station: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--station",
+            metavar="NAME",
+            help="A client that may hand in receipts of other devices; repeat for several.",
+        ),
+    ] = None
+    allow_unsigned: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unsigned",
+            help="Take receipts without a signature too: they are a log, not evidence.",
+        ),
+    ] = False
+
+
+@command.command(
+    cls=Command,
+    epilog=examples(
+        "fwsign collect --store sqlite:///fleet.db --cert collector.pem --key collector.key \\",
+        "    --client-ca ca.crt --anchor ca.crt --crl bundle.pem",
+        "fwsign collect --store postgresql://db.acme.example/fleet --listen 192.0.2.7:8444 \\",
+        "    --cert collector.pem --key collector.key --client-ca ca.crt --anchor ca.crt",
+    ),
+)
+@grouped
+def collect(
+    *,
+    store: _STORE,
+    listen: _LISTEN = "127.0.0.1:8444",
+    tls: _Tls,
+    judging: _Judging,
+    pass_: KEY_PASS = None,
+) -> None:
+    """Take the receipts of a fleet, over mutual TLS, and keep those that count.
+
+    Each line must be the next one of its chain and signed by the device that it names, and the
+    device itself must hand it in, or a --station. Missing lines, forks and forged lines are noted.
+    It ends with Ctrl-C or SIGTERM, after the requests in progress.
+    """
+    from fwsign.collect.app import CollectorApp
+    from fwsign.collect.clients import require_clients
+    from fwsign.collect.serve import serve
+    from fwsign.collect.service import CollectorService
+    from fwsign.est.server import make_context
+
+    clients = _clients(tls.client_ca, judging)
+    own = inputs.passphrase_source(pass_, f"the key {tls.key}")
+    authorities = "".join(inputs.read_pem(path).decode("latin-1") for path in tls.client_ca)
+    context = require_clients(make_context(tls.cert, tls.key, authorities, own))
+    with _opened(store) as opened:
+        service = CollectorService(opened, inputs.now)
+        app = CollectorApp(service, clients, inputs.now, _tell)
+        listener = listening(listen)
+        address = address_of(listener)
+        with stopped_by_signals(lambda: None):  # uvicorn has handlers of its own meanwhile
+            serve(listener, context, app.asgi(), lambda: _say(address))
+    ui.note("stopped")
+
+
+def _say(address: str) -> None:
+    from fwsign.collect.app import PATH
+
+    ui.out(f"{address}{PATH}")
+    ui.flush()
+
+
+def _clients(client_ca: Sequence[Path], judging: _Judging) -> "Clients":
+    from fwsign.collect.clients import Clients, HeldCrls, split_roots
+
+    roots, pool = split_roots(inputs.load_pem(client_ca, "CERTIFICATE", "certificate"))
+    crls = HeldCrls(
+        judging.crl or (),
+        lambda paths: tuple(inputs.load_pem(paths, "X509 CRL", "CRL")),
+        ui.note,
+    )
+    return Clients(
+        roots,
+        pool,
+        tuple(inputs.load_anchors(judging.anchor)),
+        crls,
+        frozenset(judging.station or ()),
+        judging.allow_unsigned,
+    )
+
+
+def _opened(address: str) -> "FleetStore":
+    from fwsign.collect.store import open_store
+
+    try:
+        return open_store(address)
+    except ValueError as error:
+        ui.usage(str(error), "sqlite:///fleet.db, or postgresql://HOST/DATABASE with ~/.pgpass")
+
+
+def _tell(event: "CollectorEvent") -> None:
+    """Print an event to standard error; a client's words are cleaned there."""
+    ui.note(f"{inputs.now():%H:%M:%S} {event.client} {event.status} {event.note}")

@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The answer that a manufacturer owes within 24 hours: what is affected, and how far it is mended.
+
+Article 14 of the Cyber Resilience Act, Regulation (EU) 2024/2847, wants an early warning within 24
+hours of becoming aware of an actively exploited vulnerability or of a severe incident, and a
+notification within 72 hours. This answers what a collector can know of that. What it cannot know is
+left to fill in, and named.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+
+from fwsign import __version__
+from fwsign.errors import Failed
+from fwsign.fleet.model import rfc3339
+from fwsign.fleet.questions import DeviceFilter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from fwsign.fleet.model import FleetDevice, FleetRelease
+    from fwsign.fleet.questions import Questions
+
+LAW: Final = "Regulation (EU) 2024/2847, Article 14"
+WARNING: Final = timedelta(hours=24)
+"""Article 14(2)(a) and (4)(a)."""
+NOTIFICATION: Final = timedelta(hours=72)
+"""Article 14(2)(b) and (4)(b)."""
+FINAL_REPORT: Final = (
+    "of a vulnerability 14 days after a corrective or mitigating measure is available, of an "
+    "incident one month after its notification"
+)
+"""Article 14(2)(c) and (4)(c)."""
+TO_FILL_IN: Final = (
+    "manufacturer",
+    "kind: actively exploited vulnerability, or severe incident",
+    "nature of the vulnerability or incident, and how it is exploited",
+    "whether unlawful or malicious acts are suspected, if it is an incident",
+    "measures that users can take meanwhile",
+    "how sensitive this information is",
+)
+"""What the notifications need and no receipt has."""
+_UNKNOWABLE: Final = (
+    "devices that never reported, or report elsewhere, are not counted",
+    "nothing here says whether a device was attacked",
+    "a device speaks for itself: who owns a device can let it sign what is not so",
+)
+
+
+class FleetAsked(NamedTuple):
+    """What is asked about.
+
+    Args:
+        advisory: the advisory, such as "CVE-2026-1234".
+        version: the affected version; None if it is named otherwise.
+        release: the affected release's manifest digest; None if it is named otherwise.
+        product: the affected product; None for each that fits.
+        aware: when the manufacturer became aware; None leaves it to fill in.
+        countries: where the product is available; empty leaves it to fill in.
+    """
+
+    advisory: str | None = None
+    version: str | None = None
+    release: bytes | None = None
+    product: str | None = None
+    aware: datetime | None = None
+    countries: tuple[str, ...] = ()
+
+
+class FleetAnswer(NamedTuple):
+    """The answer.
+
+    Args:
+        asked: what was asked about.
+        at: the time of the answer, seconds since 1970.
+        source: where the receipts are stored.
+        silence: the span after which a device is silent, in words.
+        affected: the releases that are affected and run somewhere.
+        mending: the releases that name the advisory, and run somewhere.
+        devices: the devices that run an affected release.
+        newer: the devices that run a release after one that mends it, which does not name it.
+        others: the devices of the same products that run none of these.
+        unknown: the devices of the fleet that never said what they run.
+    """
+
+    asked: FleetAsked
+    at: int
+    source: str
+    silence: str
+    affected: tuple[FleetRelease, ...]
+    mending: tuple[FleetRelease, ...]
+    devices: tuple[FleetDevice, ...]
+    newer: int
+    others: int
+    unknown: int
+
+    @property
+    def mended(self) -> int:
+        """The devices that run a release that names the advisory."""
+        return sum(one.devices for one in self.mending)
+
+    @property
+    def everyone(self) -> int:
+        """All devices of the products that are concerned."""
+        return len(self.devices) + self.mended + self.newer + self.others
+
+
+def find_answer(questions: Questions, asked: FleetAsked, source: str, silence: str) -> FleetAnswer:
+    """Return the answer of a fleet at one moment.
+
+    Args:
+        questions: the fleet.
+        asked: what is asked about.
+        source: where it is stored, without secrets.
+        silence: the span after which a device is silent, in words.
+
+    Raises:
+        Failed: `io.missing`: no release and no device fits.
+    """
+    every = [one for one in questions.releases() if asked.product in (None, one.product)]
+    naming = [one for one in every if asked.advisory in one.advisories]
+    places = [_place(one, asked, _reference(one, naming)) for one in every]
+    affected = [one for one, place in zip(every, places, strict=True) if place == "affected"]
+    mending = [one for one, place in zip(every, places, strict=True) if place == "mending"]
+    if not affected and not mending:
+        raise Failed(
+            "io.missing",
+            f"no device has reported {_words(asked)}",
+            expected=_words(asked),
+            found=f"{len(every)} other releases",
+            hint="fwsign fleet status lists the releases that devices run",
+        )
+    products = {(one.vendor, one.product) for one in (*affected, *mending)}
+    devices = [
+        found for one in affected for found in questions.devices(DeviceFilter(release=one.manifest))
+    ]
+    beside = [
+        (one.devices, place)
+        for one, place in zip(every, places, strict=True)
+        if (one.vendor, one.product) in products
+    ]
+    return FleetAnswer(
+        asked,
+        questions.at,
+        source,
+        silence,
+        tuple(affected),
+        tuple(mending),
+        tuple(devices),
+        sum(count for count, place in beside if place == "newer"),
+        sum(count for count, place in beside if place == "other"),
+        questions.totals().unknown,
+    )
+
+
+def _reference(one: FleetRelease, naming: Sequence[FleetRelease]) -> int | None:
+    """Return the sequence number from which on a release's product is mended; None if none is.
+
+    It is that of the release that most devices have: a device that invents a release which names
+    the advisory must not make others look mended.
+    """
+    known = [
+        (other.signed, other.devices, other.sequence)
+        for other in naming
+        if (other.vendor, other.product) == (one.vendor, one.product) and other.sequence is not None
+    ]
+    return max(known)[2] if known else None
+
+
+def _place(
+    one: FleetRelease, asked: FleetAsked, mended_from: int | None
+) -> Literal["affected", "mending", "newer", "other"]:
+    """Return how a release is concerned: as named, or by its place before what mends it."""
+    named = asked.release is not None or asked.version is not None
+    if named and asked.release in (None, one.manifest) and asked.version in (None, one.version):
+        return "affected"
+    if asked.advisory and asked.advisory in one.advisories:
+        return "mending"
+    if mended_from is None:
+        return "other"
+    if one.sequence is None or one.sequence < mended_from:
+        return "other" if named else "affected"
+    return "newer"
+
+
+def _words(asked: FleetAsked) -> str:
+    parts = [
+        asked.release and f"release {asked.release.hex():.16}",
+        asked.version and f"version {asked.version}",
+        asked.product and f"of product {asked.product}",
+        asked.advisory and f"a release that names {asked.advisory}",
+    ]
+    return ", or ".join(str(one) for one in parts if one)
+
+
+def chosen_by(asked: FleetAsked) -> str:
+    """Return how the affected releases were found, in words."""
+    if asked.release is not None:
+        return f"named: release {asked.release.hex()}"
+    if asked.version is not None:
+        return f"named: version {asked.version}"
+    return f"derived: every release before one that names {asked.advisory}"
+
+
+def unknowns(answer: FleetAnswer) -> list[str]:
+    """Return what the answer does not know, in sentences."""
+    asked, devices = answer.asked, answer.devices
+    said = sum(not one.signed for one in devices)
+    silent = sum(one.silent for one in devices)
+    found = []
+    if asked.release is None and asked.version is None:
+        found.append(
+            "whether all older releases are affected, or only some: name them with --version or "
+            "--release once you know"
+        )
+    if not answer.mending:
+        about = asked.advisory or "no advisory was asked for"
+        found.append(f"which release mends it: none that a device runs names it ({about})")
+    else:
+        found.append(
+            "whether a release mends it: devices say which advisories it names; compare its "
+            "manifest digest with that of the release that you signed"
+        )
+    if answer.newer:
+        found.append(
+            f"whether newer releases that do not name it, on {answer.newer} devices, mend it"
+        )
+    if said:
+        found.append(f"{said} of the affected devices only say so, without a signature")
+    if silent:
+        found.append(
+            f"{silent} of the affected devices were silent for {answer.silence}: they may run "
+            "another release by now, or be gone"
+        )
+    if answer.unknown:
+        found.append(f"{answer.unknown} devices of the fleet never said what they run")
+    disputed = sum(one.disputed for one in (*answer.affected, *answer.mending))
+    if disputed:
+        found.append(f"{disputed} devices give a release another name than most do")
+    if not asked.countries:
+        found.append("in which countries the product is available: fill it in")
+    return [*found, *_UNKNOWABLE]
+
+
+def refusals_of(devices: Sequence[FleetDevice]) -> list[tuple[str, int]]:
+    """Return the codes with which affected devices refused last, the most frequent first."""
+    codes = [one.code for one in devices if one.code is not None]
+    return sorted(
+        ((one, codes.count(one)) for one in set(codes)), key=lambda two: (-two[1], two[0])
+    )
+
+
+def as_json(answer: FleetAnswer) -> dict[str, Any]:
+    """Return the answer for programs."""
+    asked, devices = answer.asked, answer.devices
+    aware = asked.aware
+    signed = sum(one.signed for one in devices)
+    return {
+        "kind": "fwsign fleet answer",
+        "at": rfc3339(answer.at),
+        "source": answer.source,
+        "law": {
+            "act": LAW,
+            "aware": aware.isoformat() if aware else None,
+            "early_warning_due": (aware + WARNING).isoformat() if aware else None,
+            "notification_due": (aware + NOTIFICATION).isoformat() if aware else None,
+            "final_report_due": FINAL_REPORT,
+        },
+        "to_fill_in": dict.fromkeys(TO_FILL_IN),
+        "advisory": asked.advisory,
+        "affected": {
+            "found": chosen_by(asked),
+            "devices": len(devices),
+            "signed": signed,
+            "only_said": len(devices) - signed,
+            "silent": sum(one.silent for one in devices),
+            "releases": [one.as_json() for one in answer.affected],
+            "refused": [{"code": code, "devices": n} for code, n in refusals_of(devices)],
+        },
+        "mended": {
+            "devices": answer.mended,
+            "newer": answer.newer,
+            "of": answer.everyone,
+            "releases": [one.as_json() for one in answer.mending],
+        },
+        "neither": {"devices": answer.others},
+        "available_in": list(asked.countries) or None,
+        "unknown": unknowns(answer),
+        "fwsign": __version__,
+    }

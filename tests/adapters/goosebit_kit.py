@@ -150,12 +150,16 @@ def swu(version: str, model: str, content: bytes) -> bytes:
   images: ( {{ filename = "app.bin"; type = "rawfile"; path = "/app.bin"; }} );
 }}
 """
-    parts = {"sw-description": text.encode(), "app.bin": content, "TRAILER!!!": b""}
+    return cpio({"sw-description": text.encode(), "app.bin": content})
+
+
+def cpio(files: Mapping[str, bytes]) -> bytes:
+    """Return a cpio archive in its form with checksums, as SWUpdate wants it."""
+    parts = {**files, "TRAILER!!!": b""}
     return b"".join(_member(name, data) for name, data in parts.items())
 
 
 def _member(name: str, data: bytes) -> bytes:
-    """Return a member of a cpio archive in its form with checksums."""
     fields = [0, 0o100644, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, sum(data) & 0xFFFFFFFF]
     head = b"070702" + b"".join(b"%08X" % one for one in fields) + name.encode() + b"\0"
     return _padded(head) + _padded(data)

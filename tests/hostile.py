@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from fwsign.errors import CODES, FwsignError
 from fwsign.format import cbor, suit
@@ -11,6 +11,8 @@ from fwsign.format.envelope import Envelope, decode_envelope, encode_envelope
 from fwsign.verify.verified import VerifiedRelease
 from fwsign.x509.anchor import Anchor
 from support import NOW, Pki, der, make_block, make_manifest, refused, signed_digest, verify
+
+_Found = TypeVar("_Found")
 
 
 @contextmanager
@@ -24,9 +26,7 @@ def refused_at(step: int | None, code: str, *words: str) -> Iterator[None]:
     assert code.split(".", maxsplit=1)[0] in caught.value.prefixes
 
 
-def outcome(
-    call: Callable[..., VerifiedRelease], *arguments: Any, **more: Any
-) -> VerifiedRelease | FwsignError:
+def outcome(call: Callable[..., _Found], *arguments: Any, **more: Any) -> _Found | FwsignError:
     """Return what verifying gave; anything but a refusal that the table knows is a failure."""
     try:
         return call(*arguments, **more)

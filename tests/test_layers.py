@@ -34,7 +34,7 @@ FLOORS: tuple[set[str], ...] = (
     {"cli"},
     {"cli.fleet", "cli.log", "cli.show", "cli.verify"},
     {"cli.key", "cli.sign"},
-    {"cli.cosign", "cli.digest", "cli.flash", "cli.permit", "cli.pki"},
+    {"cli.channel", "cli.cosign", "cli.digest", "cli.flash", "cli.permit", "cli.pki"},
     {"cli.attach", "cli.device"},
     {"cli.receipts", "cli.trust"},
     {"__main__"},

@@ -280,6 +280,7 @@ def test_a_deployment_without_an_envelope_is_told(ddi: Ddi) -> None:
 
 
 def test_links_that_are_none_are_passed_over(ddi: Ddi) -> None:
-    for links in ({"_links": []}, {"_links": {"deploymentBase": 1}}, {}):
+    given: list[dict[str, Any]] = [{"_links": []}, {"_links": {"deploymentBase": 1}}, {}]
+    for links in given:
         ddi.answer(BASE, links)
         assert ddi.poll().verdict == "nothing new"

@@ -12,19 +12,20 @@ from fwsign.collect.service import CollectorService, IntakeReply
 from fwsign.collect.store import FleetStore
 from fwsign.keys.file import FileSigner
 from fwsign.receipts.chain import line_digest, make_line
+from gateway.server import LONG
 from support import NOW, Entity, leaf_extensions, make_ca, make_leaf
 
 
 @cache
 def devices_root() -> Entity:
     """Return the root of devices' certificates."""
-    return make_ca("Devices Root")
+    return make_ca("Devices Root", days=LONG)
 
 
 @cache
 def devices_ca() -> Entity:
     """Return the CA of devices' certificates."""
-    return make_ca("Devices", devices_root(), path_length=0)
+    return make_ca("Devices", devices_root(), path_length=0, days=LONG)
 
 
 @cache
@@ -33,6 +34,7 @@ def device_leaf(name: str) -> Entity:
     return make_leaf(
         devices_ca(),
         name,
+        days=LONG,
         extensions=leaf_extensions((), usages=(ExtendedKeyUsageOID.CLIENT_AUTH,)),
     )
 

@@ -115,6 +115,12 @@ def test_a_receipt_without_a_signature_is_refused(taker: Taker) -> None:
     assert loose.send(signed.lines, "gw-3").status == 200
     wrong = [signed.lines[0].replace("1.0.0", "1.0.1")]
     assert loose.send(wrong, "gw-3").content["code"] == "tampered.signature"
+    # So are those after an unsigned one.
+    later = Chain("gw-6")
+    later.lines = chain_of("gw-6", 1, signed=False).lines
+    later.add()
+    assert loose.send(later.lines, "gw-6").status == 200
+    assert taker.rows("SELECT signer FROM receipts ORDER BY receipt DESC LIMIT 1") == [("gw-6",)]
     # And an unsigned line is only of the client that brings it.
     other = chain_of("gw-4", 1, signed=False)
     assert loose.send(other.lines, "gw-5").content["code"] == "untrusted.receipt"

@@ -18,7 +18,7 @@ from fwsign.gateway.follow.polling import Polled
 from fwsign.gateway.install import install
 from fwsign.gateway.run.session import InstallRequest, opened
 from fwsign.memory.channels import ChannelKey, Channels
-from fwsign.verify.channel import MAX_FIRST, MAX_LEAP
+from fwsign.verify.channel import MAX_AHEAD
 from gateway.channel_place import Place, rolled_out
 from gateway.follow_kit import Follower, days
 from gateway.kit import crls, pki
@@ -27,6 +27,8 @@ from support import DAY, NOW, PRODUCT, VENDOR, refused
 from trust.test_update import root, sign, update
 
 KEY = ChannelKey(VENDOR, PRODUCT, "stable")
+HIGHEST = int((NOW + MAX_AHEAD).timestamp())
+"""The highest number that a channel may have now."""
 
 
 @pytest.fixture
@@ -416,16 +418,17 @@ def test_two_channels_of_one_number_conflict(follower: Follower, place: Place) -
 def test_fast_forwarded_channel_is_refused(follower: Follower, place: Place) -> None:
     place.channel(1, place.release(40))
     follower.poll()
-    place.channel(1 + MAX_LEAP + 1, place.release(41))
-    with refused("unsuitable.fast-forward", f"is above {1 + MAX_LEAP}"):
+    one = make_channel(place.release(41), number=HIGHEST + 1)
+    (place.base / "stable.channel").write_bytes(forged(place.signer, one))
+    with refused("unsuitable.fast-forward", f"is above {HIGHEST}"):
         follower.poll()
     assert number(follower) == 1
-    place.channel(1 + MAX_LEAP, place.release(42))
+    place.channel(HIGHEST, place.release(42))
     assert follower.poll().verdict == "installed"
 
 
 def test_fast_forwarded_first_channel_is_refused(follower: Follower, place: Place) -> None:
-    one = make_channel(place.release(40), number=MAX_FIRST + 1)
+    one = make_channel(place.release(40), number=HIGHEST + 1)
     (place.base / "stable.channel").write_bytes(forged(place.signer, one))
     with refused("unsuitable.fast-forward"):
         follower.poll()
@@ -434,7 +437,7 @@ def test_fast_forwarded_first_channel_is_refused(follower: Follower, place: Plac
 
 def test_a_new_epoch_resets_the_numbers_of_channels(follower: Follower, place: Place) -> None:
     """The owner's way back after numbers that a thief drove up."""
-    place.channel(MAX_LEAP, place.release(40))
+    place.channel(HIGHEST, place.release(40))
     follower.poll()
     place.channel(2, place.release(41))
     with refused("unsuitable.rollback"):

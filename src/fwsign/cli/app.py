@@ -42,6 +42,7 @@ COMMANDS: Final = {
     "device": "fwsign.cli.device.group",
     "install": "fwsign.cli.device.install",
     "follow": "fwsign.cli.device.follow",
+    "channel": "fwsign.cli.channel.command",
     "permit": "fwsign.cli.permit.command",
     "adapter": "fwsign.cli.device.adapter",
     "trust": "fwsign.cli.trust.command",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fwsign.keys import Signer
     from fwsign.pki.log import Kind, Signature
     from fwsign.trust.lists import Update
-    from fwsign.verify.verified import VerifiedPermit, VerifiedRelease
+    from fwsign.verify.verified import VerifiedChannel, VerifiedPermit, VerifiedRelease
 
 
 def find_log(settings: config.Config, pki: Path | None) -> Path | None:
@@ -78,6 +78,27 @@ def of_release(
     about = {one: facts[one] for one in ("vendor", "product", "version", "sequence_number")}
     digest = facts["manifest_digest"]
     return [Signature(kind, str(name), digest, key, place, about) for key, place in keys]
+
+
+def of_channel(name: object, verified: "VerifiedChannel", key: str, place: str) -> "Signature":
+    """Return the line for the signature of a channel.
+
+    Args:
+        name: the channel's path.
+        verified: the channel, verified.
+        key: the SHA-256 of the key's SPKI, in hex.
+        place: where the key is, without secrets.
+    """
+    from fwsign.pki.log import Signature
+
+    said = verified.channel
+    about = {
+        "vendor": said.vendor,
+        "product": said.product,
+        "channel": said.name,
+        "number": str(said.number),
+    }
+    return Signature("channel", str(name), verified.manifest_digest.hex(), key, place, about)
 
 
 def of_permit(

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fwsign collect`: the server that takes the receipts of a fleet."""
 
+import contextlib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias
 
@@ -15,7 +17,9 @@ from fwsign.cli.options import KEY_PASS
 if TYPE_CHECKING:
     from fwsign.collect.app import CollectorEvent
     from fwsign.collect.clients import Clients
+    from fwsign.collect.service import CollectorService
     from fwsign.collect.store import FleetStore
+    from fwsign.est.limits import RateLimits
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -63,6 +67,39 @@ class _Tls(NamedTuple):
             help="Roots of TLS clients, and CAs below them; repeat for several.",
         ),
     ]
+
+
+class _Mqtt(NamedTuple):
+    """Options: a broker that receipts come by as well."""
+
+    mqtt: Annotated[
+        str | None,
+        typer.Option(
+            "--mqtt", metavar="URL", help="Take receipts from a broker too: mqtts://HOST."
+        ),
+    ] = None
+    mqtt_cert: Annotated[
+        Path | None,
+        typer.Option(
+            "--mqtt-cert",
+            readable=False,
+            metavar="PEM",
+            help="The collector's certificate for the broker: one of a TLS client.",
+        ),
+    ] = None
+    mqtt_key: Annotated[
+        Path | None,
+        typer.Option("--mqtt-key", readable=False, metavar="PEM", help="Its key, in a file."),
+    ] = None
+    mqtt_ca: Annotated[
+        Path | None,
+        typer.Option(
+            "--mqtt-ca",
+            readable=False,
+            metavar="PEM",
+            help="Roots of the broker. Default: the system's.",
+        ),
+    ] = None
 
 
 class _Judging(NamedTuple):
@@ -120,6 +157,7 @@ def collect(
     listen: _LISTEN = "127.0.0.1:8444",
     tls: _Tls,
     judging: _Judging,
+    mqtt: _Mqtt,
     pass_: KEY_PASS = None,
 ) -> None:
     """Take the receipts of a fleet, over mutual TLS, and keep those that count.
@@ -128,10 +166,14 @@ def collect(
     device itself must hand it in, or a --station. Missing lines, forks and forged lines are noted.
     It ends with Ctrl-C or SIGTERM, after the requests in progress.
     """
-    from fwsign.collect.app import CollectorApp
+    from fwsign.collect.library import need_libraries
+
+    need_libraries()
+    from fwsign.collect.app import OVERALL, PER_CLIENT, CollectorApp
     from fwsign.collect.clients import require_clients
     from fwsign.collect.serve import serve
     from fwsign.collect.service import CollectorService
+    from fwsign.est.limits import RateLimits
     from fwsign.est.server import make_context
 
     clients = _clients(tls.client_ca, judging)
@@ -140,12 +182,37 @@ def collect(
     context = require_clients(make_context(tls.cert, tls.key, authorities, own))
     with _opened(store) as opened:
         service = CollectorService(opened, inputs.now)
-        app = CollectorApp(service, clients, inputs.now, _tell)
+        limits = RateLimits(PER_CLIENT, OVERALL, str)
+        app = CollectorApp(service, clients, inputs.now, _tell, limits)
+        intake = _intake(mqtt, service, clients, limits)
         listener = listening(listen)
         address = address_of(listener)
-        with stopped_by_signals(lambda: None):  # uvicorn has handlers of its own meanwhile
+        with intake, stopped_by_signals(lambda: None):  # uvicorn has handlers of its own meanwhile
             serve(listener, context, app.asgi(), lambda: _say(address))
     ui.note("stopped")
+
+
+def _intake(
+    given: _Mqtt, service: "CollectorService", clients: "Clients", limits: "RateLimits"
+) -> AbstractContextManager[object]:
+    """Return the intake from a broker; one of nothing without --mqtt."""
+    if given.mqtt is None:
+        if given.mqtt_cert or given.mqtt_key or given.mqtt_ca:
+            ui.usage("--mqtt-cert, --mqtt-key and --mqtt-ca are for --mqtt")
+        return contextlib.nullcontext()
+    from fwsign.collect.broker import BrokerIntake, BrokerPlace
+    from fwsign.gateway.config.fetch_rules import FetchRules
+    from fwsign.mqtt.address import parse_broker
+    from fwsign.mqtt.link import need_library
+
+    if (given.mqtt_cert is None) != (given.mqtt_key is None):
+        ui.usage("--mqtt-cert and --mqtt-key go together")
+    need_library()
+    broker = parse_broker(given.mqtt)
+    rules = FetchRules(
+        (broker.host,), given.mqtt_ca, client_cert=given.mqtt_cert, client_key=given.mqtt_key
+    )
+    return BrokerIntake(BrokerPlace(broker, rules), service, clients, limits, _tell)
 
 
 def _say(address: str) -> None:

@@ -37,7 +37,11 @@ HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "make new ones with: fwsign pki crl; and for signed files: fwsign staple ENVELOPE",
         ),
         "stale.crl-missing": ("put it into the envelope with: fwsign staple ENVELOPE --crl PEM",),
-        "stale.certificate": ("issue a new signer with: fwsign pki issue signer NAME",),
+        "stale.channel": ("make the next one: fwsign channel make NAME",),
+        "stale.certificate": (
+            "channel: issue a new one with: fwsign pki issue channel NAME",
+            "issue a new signer with: fwsign pki issue signer NAME",
+        ),
         "stale.not-yet-valid": (
             "is the clock right? --at gives another time",
             "is the clock right?",
@@ -64,7 +68,10 @@ HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "make your own PKI: fwsign init; for tests: --allow-example-keys",
             "make your own PKI: fwsign init",
         ),
-        "untrusted.eku": (_SIGNER,),
+        "untrusted.eku": (
+            "channel: issue a signer of channels with: fwsign pki issue channel NAME",
+            _SIGNER,
+        ),
         "untrusted.ca-as-leaf": ("CAs issue signers: fwsign pki issue signer NAME",),
         "untrusted.vendor": (
             f"{_VENDOR}; where no certificate names a vendor, --vendor with --profile compat does",
@@ -101,8 +108,20 @@ HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "--product, or fwsign.toml, says what this device is",
             "device: device.toml says what this device is",
         ),
-        "unsuitable.rollback": ("install the newest release",),
-        "unsuitable.release": ("releases are installed: fwsign install ENVELOPE",),
+        "unsuitable.channel": ("it is verified with: fwsign channel verify FILE",),
+        "unsuitable.channel-name": ("--name says which one devices follow",),
+        "unsuitable.fast-forward": (
+            "is the clock right? --at gives another time",
+            "is the clock right?",
+        ),
+        "unsuitable.rollback": (
+            "channel: fetch the newest channel",
+            "install the newest release",
+        ),
+        "unsuitable.release": (
+            "channel: a release is verified with: fwsign verify ENVELOPE",
+            "releases are installed: fwsign install ENVELOPE",
+        ),
         "unsuitable.trust-update": ("it is applied with: fwsign trust apply FILE",),
         "unsuitable.trust-gap": ("apply those between too, joined in one file",),
         "io.payload-missing": (
@@ -199,8 +218,13 @@ HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     }
 )
 
-_DEVICE: Final = "device: "
-_DEVICE_COMMANDS: Final = (("install",), ("device",), ("trust", "apply"))
+_FOR: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
+    {
+        "device: ": (("install",), ("device",), ("trust", "apply")),
+        "channel: ": (("channel",),),
+    }
+)
+"""The beginnings of hints for some commands alone, and these commands."""
 _OWN_WORDS: Final = {
     "check": "verify",
     "create": "init",
@@ -234,10 +258,11 @@ def hint_for(
     """
     if given is not None and own_options(given) <= options:
         return given
-    device = any(tuple(command[: len(one)]) == one for one in _DEVICE_COMMANDS)
     for text in HINTS.get(code, ()):
-        plain = text.removeprefix(_DEVICE)
-        if (device or plain == text) and own_options(plain) <= options:
+        begin = next((one for one in _FOR if text.startswith(one)), "")
+        plain = text.removeprefix(begin)
+        mine = not begin or any(tuple(command[: len(one)]) == one for one in _FOR[begin])
+        if mine and own_options(plain) <= options:
             return plain
     return None
 

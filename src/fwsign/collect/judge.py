@@ -107,10 +107,9 @@ def judge_batch(lines: Sequence[str], client: str, trust: CollectorTrust) -> Jud
     good: list[NewLine] = []
     owner: str | None = None
     try:
-        head = parse_line(lines[0], 1)
-        after = head["previous"]
-        anchors = () if trust.unsigned and "jws" not in head else trust.anchors
-        found = judge_lines(lines, (), anchors, crls=trust.crls, after=after, dates=False)
+        after = parse_line(lines[0], 1)["previous"]
+        how = {"after": after, "dates": False, "unsigned": trust.unsigned}
+        found = judge_lines(lines, (), trust.anchors, crls=trust.crls, **how)
         for line, receipt in zip(lines, found, strict=True):
             named = _owner(owner, receipt, client, trust)
             if owner not in (None, named):

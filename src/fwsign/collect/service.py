@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from fwsign.collect.forged import reject
+from fwsign.collect.forged import MAX_WORDS, reject
 from fwsign.collect.intake import Taken, take
 from fwsign.collect.judge import CollectorTrust, JudgedBatch, judge_batch, split
 from fwsign.collect.store import FleetStore
@@ -88,7 +88,7 @@ class CollectorService:
 
 def refused(status: int, refusal: FwsignError) -> IntakeReply:
     """Return the answer to what is refused."""
-    content = {"code": refusal.code, "message": refusal.message}
+    content = {"code": refusal.code, "message": refusal.message[:MAX_WORDS]}
     return IntakeReply(status, content, f"{refusal.code}: {refusal.message}")
 
 

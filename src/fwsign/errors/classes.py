@@ -53,6 +53,11 @@ class FwsignError(Exception):
         """Return the same refusal with more in its message."""
         return self._again("; ".join((self.message, *more)), self.hint)
 
+    def about(self, place: str) -> Self:
+        """Return the same refusal, with the place that it is about before its message."""
+        named = place in self.message
+        return self._again(self.message if named else f"{place}: {self.message}", self.hint)
+
     def _again(self, message: str, hint: str | None) -> Self:
         return type(self)(
             self.code,

@@ -267,7 +267,7 @@ CODES: Mapping[Code, str] = MappingProxyType(
         "unsuitable.permit": "a permit is not a release",
         "unsuitable.release": "a release is not a trust update, a channel or a permit",
         "unsuitable.channel-name": "a channel of another name",
-        "unsuitable.fast-forward": "a channel whose number is so high that no other could follow",
+        "unsuitable.fast-forward": "a channel whose number is ahead of the time",
         "unsuitable.rollout": "a channel that has no release for this device now",
         "unsuitable.permit-device": "the permit is for another device",
         "unsuitable.permit-release": "the permit is for another release",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from fwsign.errors import Malformed, Tampered, check_limit
-from fwsign.format import cbor, suit
+from fwsign.format import suit
 from fwsign.format.algorithms import SHA256
 from fwsign.format.component import Component, Digest
 from fwsign.format.envelope import (
@@ -22,7 +22,6 @@ from fwsign.format.envelope import (
 )
 from fwsign.format.payload import digest
 from fwsign.format.suit import words_of
-from fwsign.format.suit_labels import Common, Key
 
 MAX_CONTENT_SIZE: Final = 1024 * 1024
 """Bytes of a statement's content; 32 anchors with ML-DSA-87 certificates have 280 kB."""
@@ -50,12 +49,9 @@ class Form(NamedTuple):
 def kind_in(data: bytes) -> suit.Kind | None:
     """Return the kind of an envelope, which may be invalid; None if it is no envelope."""
     try:
-        match cbor.decode(decode_envelope(data).manifest):
-            case {Key.COMMON: bytes(common)}:
-                return suit.kind_of(cbor.decode(common)[Common.COMPONENTS])
-    except (Malformed, LookupError, TypeError):
-        pass
-    return None
+        return suit.kind_in(decode_envelope(data).manifest)
+    except Malformed:
+        return None
 
 
 class Content(NamedTuple):

@@ -200,6 +200,17 @@ def decode_manifest(data: bytes, *, kind: Kind = "release") -> Manifest:
     return manifest
 
 
+def kind_in(manifest: bytes) -> Kind | None:
+    """Return the kind of a manifest, which may be invalid; None if it is none."""
+    try:
+        match cbor.decode(manifest):
+            case {Key.COMMON: bytes(common)}:
+                return kind_of(cbor.decode(common)[Common.COMPONENTS])
+    except (Malformed, LookupError, TypeError):
+        pass
+    return None
+
+
 def kind_of(identifiers: Any) -> Kind:
     """Return the kind of an envelope with these components."""
     kinds = (kind for kind, own in STATEMENTS.items() if identifiers == (own,))

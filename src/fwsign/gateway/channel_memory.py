@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from fwsign.errors import FwsignError
 from fwsign.format.channel import Channel, read_channel
 from fwsign.format.envelope import decode_envelope, encode_envelope
-from fwsign.gateway.choice import Choice, Who, choose
+from fwsign.gateway.choice import ChannelChoice, Who, choose
 from fwsign.gateway.config.device import Device
 from fwsign.memory.state import State
 
@@ -82,6 +82,6 @@ def status_of(state: State, device: Device, floor: int, at: datetime) -> dict[st
     return choice_json(choose(heard.channel, who, at), at)
 
 
-def choice_json(choice: Choice, at: datetime) -> dict[str, Any]:
+def choice_json(choice: ChannelChoice, at: datetime) -> dict[str, Any]:
     """Return a choice as a JSON object, with whether its channel has expired by a time."""
     return {**choice.as_json(), "expired": at.timestamp() >= choice.channel.expires}

@@ -40,7 +40,7 @@ class Said(NamedTuple):
     why_not: str | None
 
 
-class Choice(NamedTuple):
+class ChannelChoice(NamedTuple):
     """What a channel offers this device.
 
     Args:
@@ -99,7 +99,7 @@ def name_in(address: str) -> str:
     return path.rpartition("/")[2].removesuffix(ENDING)
 
 
-def choose(channel: Channel, who: Who, now: datetime, has: Sequence[str] = ()) -> Choice:
+def choose(channel: Channel, who: Who, now: datetime, has: Sequence[str] = ()) -> ChannelChoice:
     """Return what a channel offers a device.
 
     Args:
@@ -122,7 +122,7 @@ def choose(channel: Channel, who: Who, now: datetime, has: Sequence[str] = ()) -
             obstacles.append(Obstacle("rollout", words))
         elif not obstacles:
             obstacles.append(Obstacle("channel-held", f"the channel is held: {channel.hold}"))
-    return Choice(channel, chosen, tuple(obstacles), tuple(said))
+    return ChannelChoice(channel, chosen, tuple(obstacles), tuple(said))
 
 
 def _why_not(release: ChannelRelease, who: Who, now: datetime) -> str | None:

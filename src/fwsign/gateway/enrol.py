@@ -140,13 +140,14 @@ def status(device: Device, *, check: bool = False, at: datetime | None = None) -
         trust = trusted(device, state)
         policy, floor = state.policy(demands(device, state)[1], None)
         line = state.last_receipt()
-        names = (INSTALLED, INTENT, PREVIOUS)
-        installed, intent, previous = (release_record.read(state, name) for name in names)
+        installed, intent, previous = (
+            release_record.read(state, name) for name in (INSTALLED, INTENT, PREVIOUS)
+        )
         trial, failed = read_trial(state), read_failed(state)
-        waiting = _waiting(state, installed, floor.sequence if floor else 0)
-        receipts = state.receipt_count()
         number = floor.sequence if floor else 0
-        channel = status_of(state, device, number, at) if at is not None else None
+        waiting = _waiting(state, installed, number)
+        waiting["channel"] = status_of(state, device, number, at) if at is not None else None
+        receipts = state.receipt_count()
     begun = (intent, trial.release if trial else None)
     found = in_place.compare(device.target_dir, installed, begun, check=check)
     return {
@@ -154,20 +155,7 @@ def status(device: Device, *, check: bool = False, at: datetime | None = None) -
         "state": str(device.state),
         "target_dir": str(device.target_dir),
         "id": device.identity.name(),
-        "vendor": trust.vendor,
-        "product": trust.product,
-        "trust_list": trust.number,
-        "epoch": trust.epoch,
-        "trust_require": trust.threshold,
-        "anchors": [
-            {
-                "name": one.anchor.name,
-                "key": one.anchor.spki,
-                "vendors": list(one.anchor.vendors),
-                "roles": list(one.roles),
-            }
-            for one in trust.anchors
-        ],
+        **_listed(trust),
         "revocation": policy.revocation,
         "allow_stale_hours": int(policy.allow_stale.total_seconds()) // 3600,
         "require": policy.needed,
@@ -183,10 +171,29 @@ def status(device: Device, *, check: bool = False, at: datetime | None = None) -
         "in_place": found.as_json(),
         "previous": _previous(device, previous),
         **waiting,
-        "channel": channel,
         "receipts": receipts,
         "head": line_digest(line) if line else None,
         "warnings": warnings(device, trust),
+    }
+
+
+def _listed(trust: TrustState) -> dict[str, Any]:
+    """Return the facts about a list of anchors."""
+    return {
+        "vendor": trust.vendor,
+        "product": trust.product,
+        "trust_list": trust.number,
+        "epoch": trust.epoch,
+        "trust_require": trust.threshold,
+        "anchors": [
+            {
+                "name": one.anchor.name,
+                "key": one.anchor.spki,
+                "vendors": list(one.anchor.vendors),
+                "roles": list(one.roles),
+            }
+            for one in trust.anchors
+        ],
     }
 
 

@@ -83,7 +83,7 @@ class Channels:
                 return False  # a device that asks every minute must not wear the disk out
         with self._file.transaction("write"):
             self._check_unmoved(key, expected)
-            text = f"{taken.number} {taken.manifest_digest.hex()}"
+            text = f"{channel.number} {verified.manifest_digest.hex()}"
             self._file.run(_SET, key.fact, text)
             keep_time(self._file, verified.manifest.vendor_id, verified.known_time)
             keep_crls(self._file, teaching(verified))

@@ -143,6 +143,7 @@ def judge_lines(
     crls: Sequence[bytes] = (),
     after: str | None = None,
     dates: bool = True,
+    unsigned: bool = False,
 ) -> Iterator[Receipt]:
     """Judge and yield each line; refuse at the first wrong one.
 
@@ -159,6 +160,7 @@ def judge_lines(
             must be valid when the receipt says that it was made.
         after: the digest of the line before the first one; None from the beginning of the chain.
         dates: with CRLs, judge the dates of certificates too, by the clocks that receipts name.
+        unsigned: let lines without a signature pass; they have no signer.
 
     Raises:
         Malformed: `malformed.receipt`, and for certificates and CRLs.
@@ -168,7 +170,7 @@ def judge_lines(
     """
     previous = after
     device: str | None = None
-    trust = LineTrust(keys, anchors, {}, crls, dates=dates)
+    trust = LineTrust(keys, anchors, {}, crls, dates=dates, unsigned=unsigned)
     for number, line in enumerate(lines, 1):
         content = parse_line(line, number)
         if content["previous"] != previous:

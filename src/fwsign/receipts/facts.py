@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from fwsign.format.attachments import Attachment
+from fwsign.format.channel import Channel
 from fwsign.format.component import Component
 from fwsign.format.native import BY_HASH, StatedNative
 from fwsign.format.notice import Notice
@@ -90,6 +91,29 @@ def release_facts(release: VerifiedRelease) -> dict[str, Any]:
         "vendor": release.vendor,  # as verified, also where the text was cut off
         **{name: content[name] for name in _OF_A_RELEASE},
         **({"policy": met} if met else {}),
+    }
+
+
+def channel_facts(channel: Channel) -> dict[str, Any]:
+    """Return what a channel says."""
+    return {
+        "vendor": channel.vendor,
+        "product": channel.product,
+        "name": channel.name,
+        "number": channel.number,
+        "expires": rfc3339(channel.expires),
+        "hold": channel.hold,
+        "releases": [
+            {
+                "manifest_digest": one.manifest_digest.hex(),
+                "sequence_number": one.sequence_number,
+                "share": one.rollout.share,
+                "cohorts": list(one.rollout.cohorts),
+                "from": rfc3339(one.rollout.start),
+                "until": rfc3339(one.rollout.until),
+            }
+            for one in channel.releases
+        ],
     }
 
 

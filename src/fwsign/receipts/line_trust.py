@@ -22,7 +22,7 @@ class LineTrust(NamedTuple):
 
     `crls` are the CRLs of a path's issuers, in DER; without one, neither revocation nor dates are
     judged. Without `dates`, revocation alone is: a device whose clock was wrong made its receipts
-    all the same.
+    all the same. With `unsigned`, a line without a signature has no signer, and passes.
     """
 
     keys: Sequence[Anchor]
@@ -30,13 +30,16 @@ class LineTrust(NamedTuple):
     paths: dict[tuple[bytes, ...], CertificationPath]
     crls: Sequence[bytes] = ()
     dates: bool = True
+    unsigned: bool = False
 
-    def verify(self, content: Mapping[str, Any], found: jws.Jws | None) -> str:
+    def verify(self, content: Mapping[str, Any], found: jws.Jws | None) -> str | None:
         """Verify a line's signature and return its signer.
 
         Raises:
             Tampered, Untrusted, Malformed: as `fwsign.receipts.chain.judge_lines`.
         """
+        if found is None and self.unsigned:
+            return None
         if found is None:
             raise Untrusted("untrusted.receipt", "it is not signed", expected="a JWS", found="none")
         if found.kid in EXAMPLE_SPKI:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A device's demands on a channel, beside those on every envelope."""
 
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from fwsign.errors import Unsuitable
@@ -8,18 +9,21 @@ from fwsign.format.channel import Channel
 from fwsign.format.suit import STATEMENTS
 from fwsign.verify.policy import DevicePolicy, Recorded
 
-MAX_LEAP: Final = 2**32
-"""How far a channel's number may be above the last one that the device saw."""
-MAX_FIRST: Final = 2**48
-"""The highest number that a device takes which has seen none. Whoever has a stolen key cannot use
-up the numbers above it: it takes two million channels, one after another."""
+MAX_AHEAD: Final = timedelta(days=1)
+"""A channel's number is at most the Unix time at which it is judged, and so much more. So a stolen
+key cannot use up the numbers: the owner's next channel has the time as its number."""
 
 
 class SeenChannel(NamedTuple):
-    """The last channel of a name that a device took: its number and its manifest digest."""
+    """The last channel of a name that a device took.
+
+    Args:
+        number: its number.
+        manifest_digest: the digest that was signed; None takes any channel of that number.
+    """
 
     number: int
-    manifest_digest: bytes
+    manifest_digest: bytes | None = None
 
 
 def channel_policy(policy: DevicePolicy, seen: SeenChannel | None) -> DevicePolicy:
@@ -27,7 +31,8 @@ def channel_policy(policy: DevicePolicy, seen: SeenChannel | None) -> DevicePoli
 
     A channel expires, so that it needs no time stamp; who must sign releases, the releases say.
     """
-    recorded = (Recorded(seen.manifest_digest, (STATEMENTS["channel"],)),) if seen else ()
+    last = seen.manifest_digest if seen else None
+    recorded = (Recorded(last, (STATEMENTS["channel"],)),) if last is not None else ()
     return policy._replace(
         threshold=None,
         slots=(),
@@ -38,8 +43,13 @@ def channel_policy(policy: DevicePolicy, seen: SeenChannel | None) -> DevicePoli
     )
 
 
-def check_followed(channel: Channel, name: str | None, seen: SeenChannel | None) -> None:
+def check_followed(channel: Channel, name: str | None, now: datetime) -> None:
     """Step 9: it is the channel that the device follows, and leaves room for others.
+
+    Args:
+        channel: the channel.
+        name: the name of the channel that the device follows; None takes any.
+        now: the time at which it is judged.
 
     Raises:
         Unsuitable: `unsuitable.channel-name`, `unsuitable.fast-forward`.
@@ -51,11 +61,11 @@ def check_followed(channel: Channel, name: str | None, seen: SeenChannel | None)
             expected=name,
             found=channel.name,
         )
-    highest = MAX_FIRST if seen is None else seen.number + MAX_LEAP
+    highest = int(now.timestamp() + MAX_AHEAD.total_seconds())
     if channel.number > highest:
         raise Unsuitable(
             "unsuitable.fast-forward",
-            f"channel number {channel.number} is above {highest}, the highest that is accepted",
+            f"channel number {channel.number} is above {highest}, the highest that is accepted now",
             expected=f"{highest} or less",
             found=channel.number,
         )

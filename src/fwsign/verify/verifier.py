@@ -132,7 +132,7 @@ class Verifier:
             channel_format.FORM, "configSigning", data, channel_format.decode_channel, at
         )
         with step(9):
-            check_followed(channel, name, seen)
+            check_followed(channel, name, max(facts.now, EARLIEST))
         return seal_channel(facts, channel)
 
     def verify_permit(self, data: bytes, *, at: datetime, device: str | None) -> VerifiedPermit:

@@ -60,6 +60,7 @@ def _show(polled: "Polled") -> None:
 
 def _nothing(polled: "Polled") -> str:
     """Return the words for a poll that has no offer to show."""
-    if polled.choice is None or polled.choice.release is None:
+    release = polled.choice.release if polled.choice else None
+    if release is None or polled.verdict != "nothing new":
         return "no release for this device"
-    return f"release {polled.choice.release.sequence_number}"
+    return f"release {release.sequence_number} is here"

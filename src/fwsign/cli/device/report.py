@@ -109,16 +109,18 @@ def _file(file: Path, to: str, client_cert: _PEM, client_key: _PEM, ca: _PEM) ->
 
     from fwsign.gateway.config.fetch_rules import FetchRules  # after the line was understood
     from fwsign.gateway.config.report_rules import is_collector
+    from fwsign.gateway.https.credentials import ClientKey
     from fwsign.gateway.report.run import send_to
     from fwsign.gateway.report.spool import FileSpool
 
     if (client_cert is None) != (client_key is None):
         ui.usage("--client-cert and --client-key go together")
-    if not is_collector(to):
+    if not to.startswith("https:") or not is_collector(to):
         ui.usage(f'"{to}" is not https', "fwsign report FILE --to https://HOST/receipts")
     hosts = (urlsplit(to).hostname or "",)
     rules = FetchRules(hosts, ca, client_cert=client_cert, client_key=client_key)
-    return send_to(FileSpool(file), to, rules, inputs.now(), SECONDS)
+    own = ClientKey("--client-cert", "--client-key")
+    return send_to(FileSpool(file), to, rules, inputs.now(), SECONDS, client=own)
 
 
 def _show(found: "Reported | None", *, as_json: bool) -> None:

@@ -235,10 +235,14 @@ def _envelope(file: Path, data: bytes, *, every: bool) -> dict[str, Any]:
 
 def _manifest(file: Path, envelope: "Envelope") -> dict[str, Any]:
     from fwsign.format import suit
+    from fwsign.format.channel import read_channel
     from fwsign.format.text import decode_text
-    from fwsign.receipts.facts import attachment_facts
+    from fwsign.receipts.facts import attachment_facts, channel_facts
 
     try:
+        if suit.kind_in(envelope.manifest) == "channel":
+            facts = channel_facts(read_channel(envelope))
+            return {"channel": {name.replace("_", " "): one for name, one in facts.items()}}
         manifest = suit.decode_manifest(envelope.manifest)
         text = decode_text(envelope.text, manifest) if envelope.text is not None else None
     except FwsignError as error:

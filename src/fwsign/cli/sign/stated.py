@@ -24,7 +24,12 @@ class Permitted(NamedTuple):
 
 def product(about: option.AboutOptions, settings: config.Config) -> str:
     """Return the product: the typed one, else that of fwsign.toml."""
-    product = about.product or settings.product
+    return product_of(about.product, settings)
+
+
+def product_of(typed: str | None, settings: config.Config) -> str:
+    """Return the product: the typed one, else that of fwsign.toml."""
+    product = typed or settings.product
     if product is None:
         ui.usage(
             "no product given",

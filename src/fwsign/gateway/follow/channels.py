@@ -13,7 +13,7 @@ from datetime import datetime
 from fwsign.errors import Failed, FwsignError, Unsuitable
 from fwsign.format.channel import Channel
 from fwsign.gateway.channel_memory import Heard, write_heard
-from fwsign.gateway.choice import Choice, Who, choose, name_in
+from fwsign.gateway.choice import ChannelChoice, Who, choose, name_in
 from fwsign.gateway.follow.judging import REFUSED, Polled, record_refusal, remember
 from fwsign.gateway.follow.known import FollowRequest, KnownHere, failed_here, known_here
 from fwsign.gateway.follow.places import Looked, content
@@ -60,8 +60,11 @@ def settled(request: FollowRequest, known: KnownHere, looked: Looked) -> Polled 
     if choice is None:
         return None
     if choice.release is None or choice.manifest in known.in_place:
-        verdict = "waiting" if choice.obstacles else "nothing new"
-        return Polled(verdict, obstacles=choice.obstacles, notes=notes, choice=choice)
+        if choice.obstacles:
+            return Polled("waiting", obstacles=choice.obstacles, notes=notes, choice=choice)
+        seen = known.seen.offer if known.seen is not None else None
+        offer = seen if seen is not None and seen.manifest == choice.manifest else None
+        return Polled("nothing new", offer, notes=notes, choice=choice)
     failed = failed_here(known.attempts, choice.manifest, request.uptime())
     if failed is not None:
         kept = (Obstacle("failed", failed), *choice.obstacles)
@@ -96,7 +99,7 @@ def to_install(request: FollowRequest, *, record: bool) -> Sources:
     )
 
 
-def _offered(request: FollowRequest, choice: Choice) -> list[Sources]:
+def _offered(request: FollowRequest, choice: ChannelChoice) -> list[Sources]:
     """Return the sources of the chosen release, if there is one."""
     if choice.release is None:
         return []
@@ -106,7 +109,7 @@ def _offered(request: FollowRequest, choice: Choice) -> list[Sources]:
 
 def _hear(
     request: FollowRequest, known: KnownHere, tag: str, data: bytes, *, poll: bool
-) -> tuple[Choice, tuple[str, ...]]:
+) -> tuple[ChannelChoice, tuple[str, ...]]:
     """Verify a channel, remember it, and choose; return notes, too."""
     try:
         verified = _verify(request, data, accept=poll)
@@ -139,7 +142,9 @@ def _verify(request: FollowRequest, data: bytes, *, accept: bool) -> VerifiedCha
     return verified
 
 
-def _choose(request: FollowRequest, known: KnownHere, channel: Channel, now: datetime) -> Choice:
+def _choose(
+    request: FollowRequest, known: KnownHere, channel: Channel, now: datetime
+) -> ChannelChoice:
     device = request.device
     who = Who(device.identity.name(), device.follow.cohorts, known.sequence)
     return choose(channel, who, now, known.in_place)

@@ -5,7 +5,7 @@ import contextlib
 from typing import Final, NamedTuple
 
 from fwsign.errors import Failed, FwsignError, Malformed, Tampered, Unsuitable, Untrusted
-from fwsign.gateway.choice import Choice
+from fwsign.gateway.choice import ChannelChoice
 from fwsign.gateway.follow.known import (
     MAX_MESSAGE,
     FollowRequest,
@@ -53,7 +53,7 @@ class Polled(NamedTuple):
     to_fetch: int = 0
     installed: Installed | None = None
     notes: tuple[str, ...] = ()
-    choice: Choice | None = None
+    choice: ChannelChoice | None = None
 
 
 def chosen(

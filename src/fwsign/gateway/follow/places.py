@@ -18,7 +18,7 @@ from fwsign.files import io_error, read_bytes
 from fwsign.format.component import is_url
 from fwsign.format.envelope import MAX_ENVELOPE_SIZE, decode_envelope
 from fwsign.format.suit import decode_manifest
-from fwsign.gateway.choice import Choice
+from fwsign.gateway.choice import ChannelChoice
 from fwsign.gateway.config.device import Tell
 from fwsign.gateway.config.fetch_rules import FetchRules
 from fwsign.gateway.config.follow_rules import HAWKBIT
@@ -47,7 +47,7 @@ class Looked(NamedTuple):
     tag: str
     found: Iterator[Sources] | None
     several: bool = False
-    choice: Choice | None = None
+    choice: ChannelChoice | None = None
     notes: tuple[str, ...] = ()
 
 

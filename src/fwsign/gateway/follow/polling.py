@@ -56,7 +56,8 @@ def check(request: FollowRequest, sources: Sources | None = None) -> Polled:
         looked = _look(request, known, None, poll=False)
     else:
         typed = sources._replace(rules=request.device.fetch)
-        looked = Looked("", iter([typed._replace(content=typed.read_envelope())]))
+        typed = typed._replace(content=typed.read_envelope())
+        looked = Looked("", iter([typed]))
     if (done := _settled(request, known, looked)) is not None:
         return done
     found = chosen(request, looked, record=False)
@@ -168,7 +169,7 @@ def _poll(request: FollowRequest, known: KnownHere) -> Polled:
 def _new(request: FollowRequest, known: KnownHere, looked: Looked) -> Polled:
     """Judge new content of the address, remember the verdict, and install what may be."""
     if (done := _settled(request, known, looked)) is not None:
-        remember(request, looked.tag, None)
+        remember(request, looked.tag, done.offer)
         return done
     try:
         found = chosen(request, looked, record=True)

@@ -15,7 +15,7 @@ from fwsign.errors import Failed
 from fwsign.gateway.config.fetch_rules import FetchRules
 from fwsign.gateway.https.answer import Cut, wait_of
 from fwsign.gateway.https.connection import Connector, check_address, is_known, target_of
-from fwsign.gateway.https.credentials import read_token, without
+from fwsign.gateway.https.credentials import OF_FETCH, ClientKey, read_token, without
 from fwsign.gateway.https.download import no_answer
 
 MAX_ANSWER: Final = 16 * 1024
@@ -43,16 +43,17 @@ class Poster:
     Args:
         url: the address, https.
         rules: the device's rules; its own credentials go to hosts of `allow_hosts` alone.
+        client: the names of the client's files in errors.
 
     Raises:
         Failed: `io.fetch-address`, `io.fetch-connect`, `io.config`, `io.*`.
     """
 
-    def __init__(self, url: str, rules: FetchRules) -> None:
+    def __init__(self, url: str, rules: FetchRules, client: ClientKey = OF_FETCH) -> None:
         check_address(url, rules)
         self._url, self._rules = url, rules
         self._own = is_known(url, rules)
-        self._connector = Connector(rules)
+        self._connector = Connector(rules, client=client)
         self._token = read_token(rules.token_file) if rules.token_file and self._own else None
 
     def post(self, body: bytes, content_type: str, seconds: float) -> Posted:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One run of reporting: from a gateway's memory, or a flasher's file, to its collector."""
 
+import contextlib
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Final
@@ -8,7 +10,8 @@ from typing import Final
 from fwsign.errors import Failed
 from fwsign.gateway.config.device import Device
 from fwsign.gateway.config.fetch_rules import FetchRules
-from fwsign.gateway.report.sending import CollectorAnswer, Reported, Send, send_waiting
+from fwsign.gateway.https.credentials import OF_FETCH, ClientKey
+from fwsign.gateway.report.sending import CollectorAnswer, Reported, Send, send_waiting, status_in
 from fwsign.gateway.report.spool import MemorySpool, Spool
 from fwsign.gateway.run.session import fetch_rules, opened
 from fwsign.memory.state import State
@@ -45,10 +48,19 @@ def report(device: Device, at: datetime, *, only_if_due: bool = False) -> Report
         return None
     with memory() as state:
         rules = fetch_rules(device, state)
-    return send_to(spool, to, rules, at, device.report.seconds)
+    return send_to(spool, to, rules, at, device.report.seconds, name=device.identity.name())
 
 
-def send_to(spool: Spool, to: str, rules: FetchRules, at: datetime, seconds: float) -> Reported:
+def send_to(
+    spool: Spool,
+    to: str,
+    rules: FetchRules,
+    at: datetime,
+    seconds: float,
+    *,
+    name: str | None = None,
+    client: ClientKey = OF_FETCH,
+) -> Reported:
     """Send the lines that wait in a spool.
 
     Args:
@@ -57,40 +69,58 @@ def send_to(spool: Spool, to: str, rules: FetchRules, at: datetime, seconds: flo
         rules: whom to trust, and the client's own certificate.
         at: the clock's time.
         seconds: the longest time.
+        name: the device's name, which MQTT needs; None if it has none.
+        client: the names of the client's files in errors.
 
     Raises:
         FwsignError: as `fwsign.gateway.report.sending.send_waiting`.
     """
-    return send_waiting(spool, to, _Lazy(to, rules), at, seconds)
+    with contextlib.ExitStack() as stack:
+
+        def opened_way() -> Send:
+            if to.startswith("mqtts:"):
+                return _over_mqtt(stack, to, rules, name)
+            return _over_https(to, rules, client)
+
+        return send_waiting(spool, to, _Lazy(opened_way), at, seconds)
 
 
 class _Lazy:
-    """Opens the connection's settings at the first batch, so that their faults count as tries."""
+    """Opens the way at the first batch, so that its faults count as tries."""
 
-    def __init__(self, to: str, rules: FetchRules) -> None:
-        self._to, self._rules = to, rules
+    def __init__(self, opened_way: Callable[[], Send]) -> None:
+        self._open = opened_way
         self._send: Send | None = None
 
     def __call__(self, body: bytes, seconds: float) -> CollectorAnswer:
         if self._send is None:
-            self._send = _over_https(self._to, self._rules)
+            self._send = self._open()
         return self._send(body, seconds)
 
 
-def _over_https(to: str, rules: FetchRules) -> Send:
-    if not to.startswith("https:"):
-        raise Failed(
-            "io.fetch-address",
-            f"receipts cannot be sent to {to}",
-            expected="https://HOST/receipts",
-            found=to,
-        )
+def _over_https(to: str, rules: FetchRules, client: ClientKey) -> Send:
     from fwsign.gateway.https.post import Poster
 
-    poster = Poster(to, rules)
+    poster = Poster(to, rules, client)
 
     def send(body: bytes, seconds: float) -> CollectorAnswer:
         found = poster.post(body, CONTENT_TYPE, seconds)
         return CollectorAnswer(found.status, found.body)
+
+    return send
+
+
+def _over_mqtt(stack: contextlib.ExitStack, to: str, rules: FetchRules, name: str | None) -> Send:
+    from fwsign.mqtt.address import parse_broker  # few gateways have a broker
+    from fwsign.mqtt.receipts import Uplink
+
+    if name is None:
+        what = "receipts go to a broker under the device's name, and device.toml has none"
+        raise Failed("io.config", what, expected='id = "NAME" in device.toml', found="none")
+    uplink = stack.enter_context(Uplink(parse_broker(to), rules, name))
+
+    def send(body: bytes, seconds: float) -> CollectorAnswer:
+        found = uplink.send(body, seconds)
+        return CollectorAnswer(status_in(found), found)
 
     return send

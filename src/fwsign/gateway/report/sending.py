@@ -16,8 +16,8 @@ from fwsign.errors import Failed, FwsignError
 from fwsign.gateway.report.spool import Spool, SpoolPlace
 from fwsign.receipts.chain import line_digest
 
-MAX_BATCH: Final = 256 * 1024
-"""Bytes of lines that are sent at once, but for a single line; a collector takes 1 MiB."""
+MAX_BATCH: Final = 96 * 1024
+"""Bytes of lines that are sent at once; brokers of MQTT take little more."""
 MAX_BATCH_LINES: Final = 500
 MAX_BATCHES: Final = 1000
 """Batches of one run; the next run goes on."""
@@ -104,7 +104,7 @@ class _Run:
 
     def _judge(self, batch: _Batch, answer: CollectorAnswer) -> None:
         """Take the place that an answer acknowledges, or go back to what the collector lacks."""
-        found = _object(answer)
+        found = _object(answer.body)
         head = found.get("head")
         if isinstance(head, str) and head in batch.digests:
             number = batch.digests[head]
@@ -145,9 +145,15 @@ def _next_batch(lines: Iterator[tuple[int, str]]) -> _Batch | None:
     return _Batch(bytes(body), digests) if digests else None
 
 
-def _object(answer: CollectorAnswer) -> dict[str, Any]:
+def status_in(body: bytes) -> int:
+    """Return the status that an answer over MQTT names; 0 if it names none."""
+    status = _object(body).get("status")
+    return status if isinstance(status, int) else 0
+
+
+def _object(body: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(answer.body)
+        found = json.loads(body)
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

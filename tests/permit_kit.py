@@ -9,8 +9,8 @@ from fwsign.format.permit import FORM, Permit, encode_permit
 from fwsign.format.statement import describe, encode_statement
 from fwsign.format.suit import encode_manifest
 from fwsign.signing.permit import sign
+from fwsign.verify.permit import VerifiedPermit
 from fwsign.verify.policy import DevicePolicy
-from fwsign.verify.verified import VerifiedPermit
 from fwsign.verify.verifier import Verifier
 from support import DAY, NOW, PRODUCT, VENDOR, Entity, Pki, make_block, signed_digest
 

@@ -18,8 +18,8 @@ FLOORS: tuple[set[str], ...] = (
     {"documents", "images", "x509"},
     {"names", "verify"},
     {"keys", "reading", "spans", "trust"},
-    {"native", "pki.paths", "pki.view", "signing"},
-    {"device_data", "receipts"},
+    {"native", "pki.paths", "pki.view", "rollout", "signing"},
+    {"device_data", "publish", "receipts"},
     {"flash.boards", "memory", "pki"},
     {"est", "flash.esp", "flash.pico", "flash.smp", "pki.report"},
     {"flash.simulate", "pki.lint"},
@@ -34,8 +34,16 @@ FLOORS: tuple[set[str], ...] = (
     {"cli"},
     {"cli.fleet", "cli.log", "cli.show", "cli.verify"},
     {"cli.key", "cli.sign"},
-    {"cli.channel", "cli.cosign", "cli.digest", "cli.flash", "cli.permit", "cli.pki"},
-    {"cli.attach", "cli.device"},
+    {
+        "cli.channel",
+        "cli.cosign",
+        "cli.digest",
+        "cli.flash",
+        "cli.permit",
+        "cli.pki",
+        "cli.publish",
+    },
+    {"cli.attach", "cli.device", "cli.rollout"},
     {"cli.receipts", "cli.trust"},
     {"__main__"},
 )
@@ -57,6 +65,8 @@ PLACES = {
     "usb": ("flash.pico.usb",),
     "paho": ("mqtt.client",),
     "pkcs11": ("keys.pkcs11",),
+    "obstore": ("publish.bucket",),
+    "urllib3": ("publish.bucket", "publish.registry_client"),
     "psycopg": ("collect.store",),
     "starlette": ("collect.",),
     "uvicorn": ("collect.",),
@@ -257,15 +267,22 @@ def test_verify_path_reads_no_clock_file_or_environment(module: str) -> None:
     assert not names & {"open", "print", "input", "exec", "eval", "__import__"}
 
 
-@pytest.mark.parametrize("name", ["seal", "seal_channel", "seal_permit"])
-def test_only_verify_seals(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("seal", "verify.verified"),
+        ("seal_channel", "verify.verified"),
+        ("seal_permit", "verify.permit"),
+    ],
+)
+def test_only_verify_seals(name: str, place: str) -> None:
     users = [module for module in MODULES if name in names_used(module)]
-    assert sorted(users) == ["verify.verified", "verify.verifier"]
+    assert sorted(users) == [place, "verify.verifier"]
 
 
 def test_only_verification_makes_what_is_sealed() -> None:
     users = [module for module in MODULES if "verify.sealed" in own(module)]
-    assert sorted(users) == ["verify.any_file", "verify.verified"]
+    assert sorted(users) == ["verify.any_file", "verify.permit", "verify.verified"]
 
 
 def names_used(module: str) -> set[str]:

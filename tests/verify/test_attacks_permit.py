@@ -12,7 +12,7 @@ from fwsign.format import cbor
 from fwsign.format.envelope import decode_envelope
 from fwsign.format.permit import MAX_LIFE, encode_permit, read_permit
 from fwsign.verify.channel import SeenChannel
-from fwsign.verify.verified import VerifiedPermit
+from fwsign.verify.permit import VerifiedPermit
 from hostile import refused_at
 from permit_kit import DEVICE, forged, make_permit, signed, verify_permit
 from support import (

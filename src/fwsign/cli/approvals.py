@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from fwsign.keys import Signer
     from fwsign.pki.log import Kind, Signature
     from fwsign.trust.lists import Update
-    from fwsign.verify.verified import VerifiedChannel, VerifiedPermit, VerifiedRelease
+    from fwsign.verify.permit import VerifiedPermit
+    from fwsign.verify.verified import VerifiedChannel, VerifiedRelease
 
 
 def find_log(settings: config.Config, pki: Path | None) -> Path | None:

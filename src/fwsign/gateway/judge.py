@@ -17,8 +17,9 @@ from fwsign.gateway.trial.permits import PERMITTED, allowed, refuse_used, use
 from fwsign.gateway.trial.record import failed_of, read_failed, read_trial
 from fwsign.memory.floors import Floor
 from fwsign.memory.state import State
+from fwsign.verify.permit import VerifiedPermit
 from fwsign.verify.policy import DevicePolicy
-from fwsign.verify.verified import VerifiedPermit, VerifiedRelease
+from fwsign.verify.verified import VerifiedRelease
 from fwsign.verify.verifier import Verifier
 
 if TYPE_CHECKING:

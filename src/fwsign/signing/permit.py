@@ -8,8 +8,8 @@ from fwsign.format.permit import FORM, Permit, check_permit, encode_permit
 from fwsign.format.statement import describe
 from fwsign.signing.envelope import Identity, TimeStamping, check_margin, used_crls
 from fwsign.signing.statement import sign_statement
+from fwsign.verify.permit import VerifiedPermit
 from fwsign.verify.policy import DevicePolicy
-from fwsign.verify.verified import VerifiedPermit
 from fwsign.verify.verifier import Verifier
 from fwsign.x509.anchor import Anchor
 

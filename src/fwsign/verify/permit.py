@@ -1,15 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A device's demands on a permit, beside those on every envelope."""
+"""A permit that was verified, and a device's demands on it, beside those on every envelope."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, final
 
 from fwsign.errors import Stale, Unsuitable
 from fwsign.format.permit import Permit
 from fwsign.verify.policy import DevicePolicy
+from fwsign.verify.sealed import make
+from fwsign.verify.verified import Proven, Verified
 
 MAX_BEHIND: Final = timedelta(days=1)
 """How far the clock may be behind a time that is known to have passed, for a permit to be used."""
+
+
+@final
+class VerifiedPermit(Verified, made_by="Verifier.verify_permit"):
+    """A permit for this device; only `Verifier.verify_permit` makes one.
+
+    Whether it was used before is known to the device's memory.
+
+    Attributes:
+        permit: what it says.
+    """
+
+    __slots__ = ("permit",)
+    permit: Permit
 
 
 def permit_policy(policy: DevicePolicy) -> DevicePolicy:
@@ -59,3 +75,8 @@ def check_permitted(permit: Permit, device: str | None, at: datetime, now: datet
 
 def _date(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+def seal_permit(facts: Proven, permit: Permit) -> VerifiedPermit:
+    """Make a `VerifiedPermit`; only `Verifier.verify_permit` may call this."""
+    return make(VerifiedPermit, **facts._asdict(), permit=permit)

@@ -23,7 +23,6 @@ from fwsign.format.payload import (
     Receiving,
     receive,
 )
-from fwsign.format.permit import Permit
 from fwsign.format.text import Text
 from fwsign.verify.sealed import Sealed, make
 from fwsign.verify.signers import Demand
@@ -133,20 +132,6 @@ class VerifiedChannel(Verified, made_by="Verifier.verify_channel"):
 
     __slots__ = ("channel",)
     channel: Channel
-
-
-@final
-class VerifiedPermit(Verified, made_by="Verifier.verify_permit"):
-    """A permit for this device; only `Verifier.verify_permit` makes one.
-
-    Whether it was used before is known to the device's memory.
-
-    Attributes:
-        permit: what it says.
-    """
-
-    __slots__ = ("permit",)
-    permit: Permit
 
 
 @final
@@ -360,8 +345,3 @@ def seal(
 def seal_channel(facts: Proven, channel: Channel) -> VerifiedChannel:
     """Make a `VerifiedChannel`; only `Verifier.verify_channel` may call this."""
     return make(VerifiedChannel, **facts._asdict(), channel=channel)
-
-
-def seal_permit(facts: Proven, permit: Permit) -> VerifiedPermit:
-    """Make a `VerifiedPermit`; only `Verifier.verify_permit` may call this."""
-    return make(VerifiedPermit, **facts._asdict(), permit=permit)

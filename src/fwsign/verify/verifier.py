@@ -27,19 +27,17 @@ from fwsign.format.statement import Content, Form, open_statement
 from fwsign.verify.block import BlockVerifier, step
 from fwsign.verify.channel import SeenChannel, channel_policy, check_followed
 from fwsign.verify.device import Candidate, Named, check_device
-from fwsign.verify.permit import check_permitted, permit_policy
+from fwsign.verify.permit import VerifiedPermit, check_permitted, permit_policy, seal_permit
 from fwsign.verify.policy import DevicePolicy, check_policy, missing_signers
 from fwsign.verify.signers import Demand, judge_signers
 from fwsign.verify.verified import (
     Proven,
     VerifiedChannel,
-    VerifiedPermit,
     VerifiedRelease,
     VerifiedSigner,
     counted,
     seal,
     seal_channel,
-    seal_permit,
 )
 from fwsign.x509.anchor import Anchor
 from fwsign.x509.constraints import is_domain

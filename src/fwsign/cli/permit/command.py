@@ -2,12 +2,12 @@
 """`fwsign permit`: let one device install one release that is below its floor, once."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from fwsign.cli import approvals, config, inputs, ui
-from fwsign.cli.command import Command, Group, examples
+from fwsign.cli.command import Command, Group, examples, grouped
 from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON, KEY_PASS, PKI
 
 if TYPE_CHECKING:
@@ -21,6 +21,70 @@ command = typer.Typer(
 )
 
 
+class PermitOptions(NamedTuple):
+    """Options: what the permit says."""
+
+    device: Annotated[
+        str,
+        typer.Option(metavar="ID", help="The device, by its id: fwsign device status shows it."),
+    ]
+    release: Annotated[
+        Path,
+        typer.Option(readable=False, metavar="ENVELOPE", help="The release that it may install."),
+    ]
+    expires: Annotated[
+        str, typer.Option(metavar="TIME", help="When it ends, such as 24h; 90d at most.")
+    ] = "7d"
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            readable=False,
+            metavar="FILE",
+            help="The permit, which must not be there yet. Default: ENVELOPE with .permit.",
+        ),
+    ] = None
+
+    @property
+    def path(self) -> Path:
+        """The file of the permit."""
+        name = f"{self.release.name.removesuffix('.suit')}.permit"
+        return self.output or self.release.with_name(name)
+
+
+class PermitSigners(NamedTuple):
+    """Options: the signers."""
+
+    signer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A signer of the PKI; repeat for several. Default: that of fwsign.toml, else "
+            "release.",
+        ),
+    ] = None
+    pki: PKI = None
+    key: Annotated[
+        str | None,
+        typer.Option(metavar="URI", help="The key, where there is no PKI: a path or another URI."),
+    ] = None
+    chain: Annotated[
+        Path | None,
+        typer.Option(
+            readable=False,
+            metavar="PEM",
+            help="The key's certificates: its own first, the root last.",
+        ),
+    ] = None
+    crl: CRLS = None
+
+    def check(self) -> None:
+        """Refuse options that have no meaning together."""
+        if (self.key is None) != (self.chain is None):
+            ui.usage("--key and --chain go together", "--pki and --signer name a signer of a PKI")
+        if self.key is not None and (self.pki is not None or self.signer):
+            ui.usage("--key excludes --pki and --signer")
+
+
 @command.command(
     "make",
     cls=Command,
@@ -30,49 +94,11 @@ command = typer.Typer(
         "--signer bob",
     ),
 )
+@grouped
 def make(
     *,
-    device: Annotated[
-        str,
-        typer.Option(metavar="ID", help="The device, by its id: fwsign device status shows it."),
-    ],
-    release: Annotated[
-        Path,
-        typer.Option(readable=False, metavar="ENVELOPE", help="The release that it may install."),
-    ],
-    expires: Annotated[
-        str, typer.Option(metavar="TIME", help="When it ends, such as 24h; 90d at most.")
-    ] = "7d",
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            readable=False,
-            metavar="FILE",
-            help="The permit, which must not be there yet. Default: ENVELOPE with .permit.",
-        ),
-    ] = None,
-    signer: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="A signer of the PKI; repeat for several. Default: that of fwsign.toml, else "
-            "release.",
-        ),
-    ] = None,
-    pki: PKI = None,
-    key: Annotated[
-        str | None,
-        typer.Option(metavar="URI", help="The key, where there is no PKI: a path or another URI."),
-    ] = None,
-    chain: Annotated[
-        Path | None,
-        typer.Option(
-            readable=False,
-            metavar="PEM",
-            help="The key's certificates: its own first, the root last.",
-        ),
-    ] = None,
-    crl: CRLS = None,
+    say: PermitOptions,
+    who: PermitSigners,
     force: Annotated[
         bool,
         typer.Option(
@@ -90,19 +116,15 @@ def make(
     """
     from fwsign.cli.permit import making
 
-    if (key is None) != (chain is None):
-        ui.usage("--key and --chain go together", "--pki and --signer name a signer of a PKI")
-    if key is not None and (pki is not None or signer):
-        ui.usage("--key excludes --pki and --signer")
-    now, settings = inputs.now(), config.load()
-    found = making.find_signers(pki, signer, key, chain, crl or ())
-    wanted = making.Wanted(device, release, inputs.parse_time(expires, now), now)
+    who.check()
+    now, settings, path = inputs.now(), config.load(), say.path
+    found = making.find_signers(who.pki, who.signer, who.key, who.chain, who.crl or ())
+    wanted = making.Wanted(say.device, say.release, inputs.parse_time(say.expires, now), now)
     permit = making.permit_for(wanted, found[0].anchor, allow_example_keys=allow_example_keys)
-    path = output or release.with_name(f"{release.name.removesuffix('.suit')}.permit")
     made = making.signed(
         permit, found, pass_, now, allow_example_keys=allow_example_keys, force=force
     )
-    log = approvals.find_log(settings, (pki or settings.pki) if key is None else None)
+    log = approvals.find_log(settings, (who.pki or settings.pki) if who.key is None else None)
     approvals.record(log, approvals.of_permit(path, made.verified, made.keys), now)
     making.write(path, made.data)
     if as_json:
@@ -112,7 +134,7 @@ def make(
         return
     ui.out(str(path))
     _tell(permit, made.verified.counted)
-    ui.next_command("install", release, "--permit", path)
+    ui.next_command("install", say.release, "--permit", path)
 
 
 @command.command("show", cls=Command, epilog=examples("fwsign permit show old.bin.permit"))

@@ -14,8 +14,8 @@ from fwsign.files import write_atomic
 from fwsign.format.envelope import MAX_ENVELOPE_SIZE
 from fwsign.format.permit import ID_SIZE, MAX_LIFE, Permit
 from fwsign.signing.permit import sign
+from fwsign.verify.permit import VerifiedPermit
 from fwsign.verify.policy import DevicePolicy
-from fwsign.verify.verified import VerifiedPermit
 from fwsign.verify.verifier import Verifier
 from fwsign.x509.anchor import Anchor
 

@@ -16,7 +16,7 @@ from fwsign.gateway.run.session import INSTALLED, INTENT
 from fwsign.gateway.target import release_record
 from fwsign.gateway.trial.record import read_trial
 from fwsign.memory.state import State
-from fwsign.verify.verified import VerifiedPermit
+from fwsign.verify.permit import VerifiedPermit
 
 PERMITTED: Final = "permitted"
 """The memory's name for the releases that permits let in, and that are still there."""

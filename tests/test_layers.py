@@ -30,11 +30,19 @@ FLOORS: tuple[set[str], ...] = (
     {"collect", "gateway.run"},
     {"fleet", "gateway.report", "gateway.trial"},
     {"gateway"},
-    {"gateway.follow"},
+    {"adapters", "gateway.follow"},
     {"cli"},
     {"cli.fleet", "cli.log", "cli.show", "cli.verify"},
     {"cli.key", "cli.sign"},
-    {"cli.channel", "cli.cosign", "cli.digest", "cli.flash", "cli.pki", "cli.publish"},
+    {
+        "cli.channel",
+        "cli.cosign",
+        "cli.digest",
+        "cli.flash",
+        "cli.permit",
+        "cli.pki",
+        "cli.publish",
+    },
     {"cli.attach", "cli.device", "cli.rollout"},
     {"cli.receipts", "cli.trust"},
     {"__main__"},
@@ -259,15 +267,22 @@ def test_verify_path_reads_no_clock_file_or_environment(module: str) -> None:
     assert not names & {"open", "print", "input", "exec", "eval", "__import__"}
 
 
-@pytest.mark.parametrize("name", ["seal", "seal_channel"])
-def test_only_verify_seals(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("seal", "verify.verified"),
+        ("seal_channel", "verify.verified"),
+        ("seal_permit", "verify.permit"),
+    ],
+)
+def test_only_verify_seals(name: str, place: str) -> None:
     users = [module for module in MODULES if name in names_used(module)]
-    assert sorted(users) == ["verify.verified", "verify.verifier"]
+    assert sorted(users) == [place, "verify.verifier"]
 
 
 def test_only_verification_makes_what_is_sealed() -> None:
     users = [module for module in MODULES if "verify.sealed" in own(module)]
-    assert sorted(users) == ["verify.any_file", "verify.verified"]
+    assert sorted(users) == ["verify.any_file", "verify.permit", "verify.verified"]
 
 
 def names_used(module: str) -> set[str]:

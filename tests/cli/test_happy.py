@@ -51,6 +51,8 @@ def test_help_lists_the_commands_in_whole_sentences() -> None:
         "watch",
         "hint",
         "publish",
+        "permit",
+        "adapter",
         "trust",
         "receipts",
         "report",

@@ -47,6 +47,8 @@ COMMANDS: Final = {
     "channel": "fwsign.cli.channel.command",
     "rollout": "fwsign.cli.rollout.command",
     "publish": "fwsign.cli.publish.command",
+    "permit": "fwsign.cli.permit.command",
+    "adapter": "fwsign.cli.device.adapter",
     "trust": "fwsign.cli.trust.command",
     "receipts": "fwsign.cli.receipts.command",
     "report": "fwsign.cli.device.report",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fwsign.keys import Signer
     from fwsign.pki.log import Kind, Signature
     from fwsign.trust.lists import Update
+    from fwsign.verify.permit import VerifiedPermit
     from fwsign.verify.verified import VerifiedChannel, VerifiedRelease
 
 
@@ -99,6 +100,23 @@ def of_channel(name: object, verified: "VerifiedChannel", key: str, place: str) 
         "number": str(said.number),
     }
     return Signature("channel", str(name), verified.manifest_digest.hex(), key, place, about)
+
+
+def of_permit(
+    name: object, verified: "VerifiedPermit", keys: Iterable[tuple[str, str]]
+) -> "list[Signature]":
+    """Return the lines for the signatures of a permit; the arguments are as for `of_release`."""
+    from fwsign.pki.log import Signature
+
+    said = verified.permit
+    about = {
+        "vendor": said.vendor,
+        "product": said.product,
+        "device": said.device,
+        "sequence_number": str(said.sequence_number),
+    }
+    digest = verified.manifest_digest.hex()
+    return [Signature("permit", str(name), digest, key, place, about) for key, place in keys]
 
 
 def record_update(

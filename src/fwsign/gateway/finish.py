@@ -5,7 +5,6 @@ import contextlib
 from typing import Any
 
 from fwsign.errors import Failed, FwsignError
-from fwsign.format.envelope import check_manifest_digest, decode_envelope
 from fwsign.gateway.judge import Judge
 from fwsign.gateway.run import after_install
 from fwsign.gateway.run.open_gateway import OpenGateway
@@ -13,7 +12,7 @@ from fwsign.gateway.run.session import INSTALLED, INTENT
 from fwsign.gateway.target import release_record
 from fwsign.gateway.target.delivery import destination
 from fwsign.gateway.target.kept import KeptReleases
-from fwsign.gateway.target.release_record import ReleaseRecord
+from fwsign.gateway.target.release_record import ReleaseRecord, digest_of
 from fwsign.gateway.target.stage import Staged, tells_of_files
 from fwsign.gateway.trial.commit import remember_installed, tidy
 from fwsign.gateway.trial.record import read_trial
@@ -103,14 +102,6 @@ def _tidy_leftover(gateway: OpenGateway) -> None:
             return  # another release was begun, and is not fetched again
         target.clear()
         tidy(gateway)
-
-
-def digest_of(envelope: bytes) -> str | None:
-    """Return the digest of an envelope's manifest, in hex; None if it does not read."""
-    try:
-        return check_manifest_digest(decode_envelope(envelope)).hex()
-    except FwsignError:
-        return None
 
 
 def needed(gateway: OpenGateway, release: VerifiedRelease) -> set[str]:

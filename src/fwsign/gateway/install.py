@@ -119,6 +119,7 @@ class _Run:
         record = None
         with self._refusals(envelope):
             release, floor = self._judge.verify(envelope)
+            self._notes += self._judge.notes
             self._notes += hold.notes(self._state, self._request.at)
             wanted = self._judge.deliveries(release, sources)
             if self._trial.verdict == "on trial":  # this release, or it had been refused
@@ -194,9 +195,10 @@ class _Run:
         with self._state.transaction():
             self._judge.refuse_other_trust()
             self._state.accept(None, release, floor)
+            permit = self._judge.use_permit()
             if release_record.read(self._state, INTENT) != intent:  # equal if a command failed
                 release_record.write(self._state, INTENT, intent)
-                self._log.add("accepted", release=release)
+                self._log.add("accepted", release=release, **permit)
 
     def _run_commands(
         self, release: VerifiedRelease, record: ReleaseRecord, staged: Sequence[Staged]
@@ -253,8 +255,10 @@ class _Run:
         with self._state.transaction():
             self._judge.refuse_other_trust()
             self._state.accept(None, release, floor, on_trial=True)
+            permit = self._judge.use_permit()
             write_trial(self._state, record)
-            self._log.add("on trial", release=release, before=before and before.manifest)
+            known = before and before.manifest
+            self._log.add("on trial", release=release, before=known, **permit)
         return record
 
     def _try(

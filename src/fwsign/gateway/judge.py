@@ -4,17 +4,20 @@
 import contextlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fwsign.errors import Failed, Unsuitable
 from fwsign.gateway.run.session import INTENT, Installed, InstallRequest, demands_of, trusted
 from fwsign.gateway.space import in_the_way
 from fwsign.gateway.target import release_record
 from fwsign.gateway.target.delivery import Delivery, deliveries
+from fwsign.gateway.target.release_record import digest_of
 from fwsign.gateway.target.sources import Sources
+from fwsign.gateway.trial.permits import PERMITTED, allowed, refuse_used, use
 from fwsign.gateway.trial.record import failed_of, read_failed, read_trial
 from fwsign.memory.floors import Floor
 from fwsign.memory.state import State
+from fwsign.verify.permit import VerifiedPermit
 from fwsign.verify.policy import DevicePolicy
 from fwsign.verify.verified import VerifiedRelease
 from fwsign.verify.verifier import Verifier
@@ -29,12 +32,17 @@ class Judge:
     Args:
         request: the device, the time, and the options.
         state: the open memory.
+
+    Attributes:
+        notes: what people should know of the last release that was judged.
     """
 
     def __init__(self, request: InstallRequest, state: State) -> None:
         self._request, self._state, self._device = request, state, request.device
         self._trust: TrustState | None = None  # the list that the release was judged by
         self._begun = request.uptime().seconds
+        self._permit: VerifiedPermit | None = None  # the one that the release needs, to be used
+        self.notes: list[str] = []
 
     def rehearse(self, sources: Sources) -> Installed:
         """Do all steps of an install that change nothing."""
@@ -46,7 +54,7 @@ class Judge:
             with one.open(0) as source:
                 release.receive(one.component, source, keys=one.keys())
         release, _ = self.verify_after(envelope)
-        notes = [f"for room, it would remove version {name}" for name in goes]
+        notes = [*self.notes, *(f"for room, it would remove version {name}" for name in goes)]
         return Installed("dry run", release, tuple(notes))
 
     def verify(self, envelope: bytes) -> tuple[VerifiedRelease, Floor | None]:
@@ -76,9 +84,60 @@ class Judge:
         trust = self._trust or self._device.trust  # `verify` was first
         anchors, base = demands_of(trust, self._device.policy)
         policy, floor = self._state.policy(base, None)
+        given, permit, known = self._request.permit, None, None
+        if given is not None or self._state.remembered(PERMITTED) is not None:
+            digest = digest_of(envelope)
+            if given is not None:
+                permit = self._permit_for(Verifier(anchors, policy), given, digest, at)
+            known = allowed(self._state, digest) if digest is not None else None
+            if digest is not None and (permit is not None or known is not None):
+                policy = policy._replace(permitted=bytes.fromhex(digest))
         release = Verifier(anchors, policy).verify(envelope, at=at)
         refuse_unchecked(base, release.unchecked)
+        below = _is_below(release, floor)
+        self._permit = permit if below and known is None else None  # else it stays good
+        names = [known.id] if known else [permit.permit.id.hex()] if permit else []
+        self.notes = [f"below the floor, by permit {one}" for one in names if below]
         return release, floor
+
+    def _permit_for(
+        self, verifier: Verifier, data: bytes, digest: str | None, at: datetime
+    ) -> VerifiedPermit:
+        """Verify a permit for the release with a manifest's digest.
+
+        Raises:
+            FwsignError: as `Verifier.verify_permit`; `unsuitable.permit-release`,
+                `unsuitable.permit-used`.
+        """
+        permit = verifier.verify_permit(data, at=at, device=self._device.identity.name())
+        left = [one for one in permit.unchecked if one != "rollback"]
+        refuse_unchecked(self._device.policy, left)
+        wanted = permit.permit.release.hex()
+        if digest is not None and digest != wanted:  # an envelope without one is refused as such
+            raise Unsuitable(
+                "unsuitable.permit-release",
+                f"the permit is for the release with manifest {wanted[:16]}, this has "
+                f"{digest[:16]}",
+                expected=wanted,
+                found=digest,
+            )
+        refuse_used(self._state, permit)
+        return permit
+
+    def use_permit(self) -> dict[str, Any]:
+        """Remember that the permit is used, in the transaction that accepts its release.
+
+        Returns:
+            What the receipt says of it; nothing if none was needed.
+
+        Raises:
+            Unsuitable: `unsuitable.permit-used`; Failed: `state.*`.
+        """
+        if self._permit is None:
+            return {}
+        policy, _ = self._state.policy(self._device.policy, None)
+        floor = policy.time_floor.timestamp() if policy.time_floor is not None else None
+        return {"permit": use(self._state, self._permit, floor)._asdict()}
 
     def refuse_other_trust(self) -> None:
         """Refuse if a trust update was applied while payloads were on their way.
@@ -99,10 +158,12 @@ class Judge:
         """Return the way of each component, if the release can be installed here now.
 
         Raises:
-            Unsuitable: `unsuitable.target`, `unsuitable.failed-before`.
+            Unsuitable: `unsuitable.target`, `unsuitable.failed-before`, `unsuitable.permit-device`.
             Failed: `state.unfinished`, `state.trial`, `io.payload-missing`.
         """
         found = deliveries(self._device, release.components, sources)
+        if self._permit is not None:
+            _refuse_boards(found, self._permit)
         sources.check(release.components)
         self.refuse_here(release)
         return found
@@ -157,6 +218,27 @@ class Judge:
                 f"release {intent.sequence} was begun and not finished; it goes on forward only",
                 expected=f"the same release, or a sequence number above {intent.sequence}",
                 found=number,
+            )
+
+
+def _is_below(release: VerifiedRelease, floor: Floor | None) -> bool:
+    """Tell whether a release would be refused by the floor alone."""
+    if floor is None or release.manifest.sequence_number > floor.sequence:
+        return False
+    return all(release.manifest_digest != one.manifest_digest for one in floor.recorded)
+
+
+def _refuse_boards(wanted: Sequence[Delivery], permit: VerifiedPermit) -> None:
+    """Refuse a release for boards too: each has a floor of its own, and the permit names none."""
+    for one in wanted:
+        if one.to == "flash":
+            name = one.component.name
+            raise Unsuitable(
+                "unsuitable.permit-device",
+                f'the permit is for device "{permit.permit.device}", and not for a board: the '
+                f'release has "{name}" for one',
+                expected="a release without components for boards",
+                found=name,
             )
 
 

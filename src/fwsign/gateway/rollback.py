@@ -2,7 +2,6 @@
 """Go back by hand: end a trial, or install the release before, within what the floor allows."""
 
 from fwsign.errors import Failed, Unsuitable
-from fwsign.gateway.finish import digest_of
 from fwsign.gateway.install import install_kept
 from fwsign.gateway.judge import Judge
 from fwsign.gateway.run.open_gateway import at_work
@@ -10,6 +9,7 @@ from fwsign.gateway.run.session import Installed, InstallRequest, opened, refuse
 from fwsign.gateway.target import release_record
 from fwsign.gateway.target.directory import Target
 from fwsign.gateway.target.kept import KeptReleases
+from fwsign.gateway.target.release_record import digest_of
 from fwsign.gateway.trial.record import PREVIOUS, read_trial
 from fwsign.gateway.trial.status import TrialStatus
 from fwsign.gateway.trial.steps import end

@@ -38,9 +38,12 @@ if TYPE_CHECKING:
     from fwsign.receipts.chain import Receipt, Summary
 
 FILE: Final = "log.jsonl"
-Kind: TypeAlias = Literal["release", "cosign", "attach", "trust", "channel", "native", "file"]
+Kind: TypeAlias = Literal[
+    "release", "cosign", "attach", "trust", "channel", "permit", "native", "file"
+]
 """What was signed: a release; one that others signed before; one whose signature was made
-elsewhere; a list of anchors; a channel; an image, for the ROM or boot loader; any other file."""
+elsewhere; a list of anchors; a channel; a permit; an image, for the ROM or boot loader; any other
+file."""
 ELSEWHERE: Final = "elsewhere"
 """The place of a key that made a signature on another machine."""
 _SIGNED_HERE: Final = ("issue", "renew", "certify")

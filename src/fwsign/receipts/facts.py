@@ -12,6 +12,7 @@ from fwsign.format.channel import Channel
 from fwsign.format.component import Component
 from fwsign.format.native import BY_HASH, StatedNative
 from fwsign.format.notice import Notice
+from fwsign.format.permit import Permit
 from fwsign.format.suit import Manifest
 from fwsign.format.text import Text
 from fwsign.verify.verified import VerifiedRelease, VerifiedSigner
@@ -154,3 +155,17 @@ def time_facts(release: VerifiedRelease, at: datetime) -> dict[str, Any]:
     else:
         source = "what is known to have passed: CRLs, and the memory"
     return {"judged_at": release.now.isoformat(), "source": source}
+
+
+def permit_facts(permit: Permit) -> dict[str, Any]:
+    """Return what a permit says."""
+    return {
+        "vendor": permit.vendor,
+        "product": permit.product,
+        "device": permit.device,
+        "release": permit.release.hex(),
+        "sequence_number": permit.sequence_number,
+        "id": permit.id.hex(),
+        "made": rfc3339(permit.made),
+        "expires": rfc3339(permit.expires),
+    }

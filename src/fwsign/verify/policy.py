@@ -74,6 +74,7 @@ class DevicePolicy(NamedTuple):
         require_token: demand a proof of the signing time.
         tsa_anchors: the anchors of the time-stamping authorities that prove a time.
         allow_example_keys: accept the published keys of keys.example.
+        permitted: the digest of the one manifest that may be below the floor, by a permit.
     """
 
     vendor: str | None = None
@@ -93,6 +94,7 @@ class DevicePolicy(NamedTuple):
     tsa_anchors: tuple[Anchor, ...] = ()
     allow_stale: timedelta = timedelta(0)
     signers: SignerPolicy | None = None
+    permitted: bytes | None = None
 
     def crl_reader(self) -> CrlReader:
         """Return a reader of the CRLs at hand, for one verification; of none if it is "off"."""

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from fwsign.errors import Code, Failed, Stale, Untrusted
 from fwsign.format import channel as channel_format
+from fwsign.format import permit as permit_format
 from fwsign.format import suit
 from fwsign.format.blocks import decode_block_lists
 from fwsign.format.decryption import decode_encryptions
@@ -26,6 +27,7 @@ from fwsign.format.statement import Content, Form, open_statement
 from fwsign.verify.block import BlockVerifier, step
 from fwsign.verify.channel import SeenChannel, channel_policy, check_followed
 from fwsign.verify.device import Candidate, Named, check_device
+from fwsign.verify.permit import VerifiedPermit, check_permitted, permit_policy, seal_permit
 from fwsign.verify.policy import DevicePolicy, check_policy, missing_signers
 from fwsign.verify.signers import Demand, judge_signers
 from fwsign.verify.verified import (
@@ -130,6 +132,26 @@ class Verifier:
         with step(9):
             check_followed(channel, name, max(facts.now, EARLIEST))
         return seal_channel(facts, channel)
+
+    def verify_permit(self, data: bytes, *, at: datetime, device: str | None) -> VerifiedPermit:
+        """Run steps 1 to 9 for a permit: its signers are those of releases, as many of them.
+
+        Args:
+            data: the content of a `.permit` file.
+            at: the clock's time, as for `verify`; a permit needs one that is right.
+            device: this device's id; None if it has none.
+
+        Raises:
+            FwsignError: with the code and the step at which the permit was refused.
+        """
+        at = utc(at)
+        own = Verifier(self._anchors, permit_policy(self._policy))
+        facts, permit = own._verify_statement(
+            permit_format.FORM, "codeSigning", data, permit_format.decode_permit, at
+        )
+        with step(9):
+            check_permitted(permit, device, at, facts.now)
+        return seal_permit(facts, permit)
 
     def _verify_statement(
         self,

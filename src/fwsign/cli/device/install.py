@@ -65,6 +65,17 @@ _DOWNLOAD_ONLY: TypeAlias = Annotated[
 ]
 
 
+_PERMIT: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--permit",
+        readable=False,
+        metavar="FILE",
+        help="A permit for this release below the floor; it works once. See fwsign permit make.",
+    ),
+]
+
+
 @command.command(
     cls=Command,
     epilog=examples(
@@ -74,6 +85,7 @@ _DOWNLOAD_ONLY: TypeAlias = Annotated[
         "fwsign install update.suit /media/usb/app.tar --dry-run",
         "fwsign install update.suit --download-only",
         "fwsign install --resume",
+        "fwsign install old.suit --permit old.permit",
     ),
 )
 def install(
@@ -86,6 +98,7 @@ def install(
     check: _CHECK = False,
     download_only: _DOWNLOAD_ONLY = False,
     retry: _RETRY = False,
+    permit: _PERMIT = None,
     pass_: KEY_PASS = None,
     as_json: JSON = False,
 ) -> None:
@@ -95,6 +108,7 @@ def install(
     place: a crash or power loss leaves the old release or the new one. Files are in DIR/current
     then; other components go to the commands and boards that device.toml names. POSIX only.
     """
+    from fwsign.format.envelope import MAX_ENVELOPE_SIZE
     from fwsign.gateway.run.session import InstallRequest, refuse_platform
     from fwsign.gateway.target.sources import Sources
 
@@ -107,6 +121,8 @@ def install(
         ui.usage("name an ENVELOPE, or --resume alone", "fwsign install update.suit")
     if len(aside) > 1:
         ui.usage(f"{aside[0]} and {aside[1]} exclude each other")
+    if check and permit is not None:
+        ui.usage("--check and --permit exclude each other", "--dry-run judges with a permit")
     device = load_device(config)
     sources = None
     if envelope is not None:
@@ -125,6 +141,7 @@ def install(
         tell=ui.note,
         download_only=download_only,
         retry=retry,
+        permit=inputs.read(permit, MAX_ENVELOPE_SIZE) if permit is not None else None,
     )
     with contextlib.nullcontext() if dry_run else reporting(device):
         show(device, gateway.install(request, sources), as_json=as_json)

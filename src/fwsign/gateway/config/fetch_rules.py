@@ -11,6 +11,8 @@ from fwsign.toml import TomlTable
 MAX_RATE: Final = 1 << 40
 """The largest limit of bytes a second."""
 
+TOKEN_KINDS: Final = {"bearer": "Bearer", "target": "TargetToken", "gateway": "GatewayToken"}
+"""The words before a token: those of OAuth 2.0, and those of hawkBit's device API."""
 _HOST: Final = re.compile(r"[a-z0-9.-]+|[0-9a-f:]+")
 _PROXY: Final = re.compile(r"http://(?:([a-z0-9.-]+)|\[([0-9a-f:]+)\]):([0-9]{1,5})/?")
 _LAST_PORT: Final = 65535
@@ -41,6 +43,7 @@ class FetchRules(NamedTuple):
         proxy: host and port of the proxy; None for none.
         login_file: the file of the user and password for the proxy; None for none.
         bytes_per_second: the limit of the line's use; None for none.
+        token_kind: the word before the token, see `TOKEN_KINDS`.
         since: a time that has passed for certain, by which servers' certificates are judged if the
             clock is behind it; None if none is known.
     """
@@ -57,6 +60,12 @@ class FetchRules(NamedTuple):
     login_file: Path | None = None
     bytes_per_second: int | None = None
     since: datetime | None = None
+    token_kind: str = "bearer"  # noqa: S105 - no secret
+
+    @property
+    def authorization(self) -> str:
+        """The word before the token in a request."""
+        return TOKEN_KINDS[self.token_kind]
 
     @property
     def buffer(self) -> int | None:
@@ -87,7 +96,10 @@ def read_rules(table: TomlTable) -> FetchRules:
         proxy=_proxy(table),
         login_file=table.maybe_place("proxy_login_file"),
         bytes_per_second=table.maybe_number("bytes_per_second", MAX_RATE),
+        token_kind=table.take("token_kind", str, usual.token_kind),
     )
+    if rules.token_kind not in TOKEN_KINDS:
+        raise table.wrong("token_kind", " or ".join(TOKEN_KINDS), rules.token_kind)
     _check_together(table, rules)
     table.end()
     return rules

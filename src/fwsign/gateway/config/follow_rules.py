@@ -9,6 +9,8 @@ from fwsign.format.notice import CLASSES
 from fwsign.gateway.config.window import Window, is_zone, parse_window
 from fwsign.toml import TomlTable
 
+HAWKBIT: Final = "hawkbit+"
+"""Before the https address of a device in a server that speaks hawkBit's device API."""
 MIN_INTERVAL: Final = 60
 """Seconds between two polls: a server has many gateways."""
 MAX_INTERVAL: Final = 7 * 24 * 3600
@@ -24,8 +26,9 @@ class FollowRules(NamedTuple):
     """The rules of `fwsign follow`.
 
     Args:
-        address: the fixed https address of an envelope or a channel, or the absolute path of a
-            directory or a channel; None if it is typed.
+        address: the fixed https address of an envelope or a channel, the absolute path of a
+            directory or a channel, or `HAWKBIT` with the https address of this device; None if it
+            is typed.
         interval: seconds between two polls.
         longest: seconds between two polls at most, however often they failed.
         install: the classes of releases that are installed without asking.
@@ -110,8 +113,8 @@ def parse_after_install(table: TomlTable) -> AfterInstall | None:
 
 
 def is_place(text: str) -> bool:
-    """Tell whether a text is an https address, or an absolute path."""
-    return text.startswith("/") or _is_https(text)
+    """Tell whether a text is an https address, one of hawkBit's API, or an absolute path."""
+    return text.startswith("/") or _is_https(text.removeprefix(HAWKBIT))
 
 
 def _is_https(text: str) -> bool:

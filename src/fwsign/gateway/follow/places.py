@@ -21,11 +21,13 @@ from fwsign.format.suit import decode_manifest
 from fwsign.gateway.choice import ChannelChoice
 from fwsign.gateway.config.device import Tell
 from fwsign.gateway.config.fetch_rules import FetchRules
+from fwsign.gateway.config.follow_rules import HAWKBIT
 from fwsign.gateway.target.sources import Sources
 
 MAX_ENVELOPES: Final = 64
 """Envelopes in a directory: each new one is read and verified."""
 ENDING: Final = ".suit"
+_NO_DEPLOYMENT: Final = "none"
 _OWN: Final = "sha256 "
 """The beginning of tags of our own, for servers that give none."""
 
@@ -53,7 +55,7 @@ def look(address: str, tag: str | None, rules: FetchRules, tell: Tell) -> Looked
     """Look at an address once; an unchanged one costs one small request, or no reading of files.
 
     Args:
-        address: an https address, or the path of a directory.
+        address: an https address, one of hawkBit's API, or the path of a directory.
         tag: the tag of the last look; None to read it in any case.
         rules: the limits of fetching.
         tell: told of redirects.
@@ -61,12 +63,24 @@ def look(address: str, tag: str | None, rules: FetchRules, tell: Tell) -> Looked
     Raises:
         Malformed: `malformed.size`; Failed: `io.*`, `state.limit`.
     """
+    if address.startswith(HAWKBIT):
+        return _deployment(address, tag, rules, tell)
     if not is_url(address):
         return _directory(Path(address), tag, rules, tell)
     now, data = content(address, tag, rules, tell)
     if data is None:
         return Looked(now, None)
     return Looked(now, iter([Sources(address, (), rules, tell, data)]))
+
+
+def _deployment(address: str, tag: str | None, rules: FetchRules, tell: Tell) -> Looked:
+    from fwsign.gateway.follow.hawkbit import HawkbitDevice  # most gateways have no such server
+
+    found = HawkbitDevice.at(address, rules, tell).deployment()
+    now = found.tag if found is not None else _NO_DEPLOYMENT
+    if now == tag:
+        return Looked(now, None)
+    return Looked(now, iter([found.sources(rules, tell)] if found is not None else []))
 
 
 def content(

@@ -11,6 +11,7 @@ Most polls find nothing new, so the installer is imported when there is somethin
 """
 
 from fwsign.gateway.choice import is_channel
+from fwsign.gateway.config.follow_rules import HAWKBIT
 from fwsign.gateway.follow.judging import (
     REFUSED,
     Polled,
@@ -73,6 +74,14 @@ def poll(request: FollowRequest) -> Polled:
             refused again without being fetched, until it or the device changes.
     """
     refuse_platform()
+    if request.address.startswith(HAWKBIT):
+        from fwsign.gateway.follow.hawkbit_reports import reported  # other addresses hear nothing
+
+        return reported(request, _poll_once)
+    return _poll_once(request)
+
+
+def _poll_once(request: FollowRequest) -> Polled:
     request, tried, owed = _timed(request)
     ended = _catch_up(request, tried=tried, owed=owed)
     learned = _learn(request)

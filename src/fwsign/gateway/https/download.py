@@ -246,7 +246,7 @@ class Download:
         try:
             headers = self._headers()
             if own and self._token is not None:
-                headers["Authorization"] = f"Bearer {self._token}"
+                headers["Authorization"] = f"{self._rules.authorization} {self._token}"
             connection.request("GET", target_of(urlsplit(url)), headers=headers)
             return connection, connection.getresponse()
         except BaseException:

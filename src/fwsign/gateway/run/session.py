@@ -47,6 +47,7 @@ class InstallRequest(NamedTuple):
         retry: install a release although it failed a trial before.
         uptime: returns the machine's start and the seconds since.
         download_only: stage every payload, verified, and install nothing.
+        permit: a permit for a release below the floor; None for none.
     """
 
     device: Device
@@ -58,6 +59,7 @@ class InstallRequest(NamedTuple):
     retry: bool = False
     uptime: ReadUptime = read_uptime
     download_only: bool = False
+    permit: bytes | None = None
 
 
 class Installed(NamedTuple):

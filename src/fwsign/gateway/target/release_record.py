@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from fwsign.errors import Failed
+from fwsign.errors import Failed, FwsignError
 from fwsign.format.component import Component
+from fwsign.format.envelope import check_manifest_digest, decode_envelope
 from fwsign.gateway.target.stage import Staged
 from fwsign.memory.state import State
 from fwsign.verify.verified import VerifiedRelease
@@ -117,3 +118,11 @@ def parsed(found: Mapping[str, Any]) -> ReleaseRecord:
 def write(state: State, name: str, record: ReleaseRecord | None) -> None:
     """Store a record under a name in the memory; None removes it."""
     state.remember(name, None if record is None else json.dumps(record.as_json()))
+
+
+def digest_of(envelope: bytes) -> str | None:
+    """Return the digest of an envelope's manifest, in hex; None if it does not read."""
+    try:
+        return check_manifest_digest(decode_envelope(envelope)).hex()
+    except FwsignError:
+        return None

@@ -16,6 +16,7 @@ from fwsign.gateway.run.open_gateway import OpenGateway
 from fwsign.gateway.run.session import demands
 from fwsign.gateway.target.kept import KeptReleases
 from fwsign.gateway.target.release_record import ReleaseRecord
+from fwsign.gateway.trial.permits import allowed
 from fwsign.memory.floors import Floor
 from fwsign.verify.policy import DevicePolicy, enough_signers
 from fwsign.verify.verified import VerifiedRelease, VerifiedSigner
@@ -80,7 +81,12 @@ def judge_again(
     then = datetime.fromisoformat(record.judged_at)
     policy = base._replace(revocation="off", time_floor=then)
     if commit:
-        policy = policy._replace(min_sequence=held.min_sequence, recorded=held.recorded)
+        known = allowed(gateway.state, record.manifest)
+        policy = policy._replace(
+            min_sequence=held.min_sequence,
+            recorded=held.recorded,
+            permitted=bytes.fromhex(record.manifest) if known is not None else None,
+        )
     # A clock behind the known time does not prove that a certificate is not valid yet.
     at = then - _SECOND
     release = Verifier(anchors, policy).verify(envelope, at=at)

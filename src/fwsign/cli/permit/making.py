@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A permit from the options of the command line: its release read and verified, then signed."""
+
+import secrets
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from fwsign.cli import config, inputs, ui
+from fwsign.cli.sign import identity
+from fwsign.cli.sign.identity import FoundSigner
+from fwsign.files import write_atomic
+from fwsign.format.envelope import MAX_ENVELOPE_SIZE
+from fwsign.format.permit import ID_SIZE, MAX_LIFE, Permit
+from fwsign.signing.permit import sign
+from fwsign.verify.permit import VerifiedPermit
+from fwsign.verify.policy import DevicePolicy
+from fwsign.verify.verifier import Verifier
+from fwsign.x509.anchor import Anchor
+
+
+class Wanted(NamedTuple):
+    """The command line: device, envelope, expiry, and the time of now."""
+
+    device: str
+    release: Path
+    expires: datetime
+    now: datetime
+
+
+class MadePermit(NamedTuple):
+    """A signed permit: its bytes, what verifying it gave, and each key with its place."""
+
+    data: bytes
+    verified: VerifiedPermit
+    keys: Sequence[tuple[str, str]]
+
+
+def find_signers(
+    pki: Path | None,
+    names: Sequence[str] | None,
+    key: str | None,
+    chain: Path | None,
+    crls: Sequence[Path],
+) -> list[FoundSigner]:
+    """Find the signers: those named of a PKI, or a key with its chain."""
+    if key is not None and chain is not None:
+        return [identity.from_key(key, chain, None, crls)]
+    settings = config.load()
+    directory = config.find_pki(pki)
+    chosen = names or [settings.signer or identity.DEFAULT_SIGNER]
+    return [identity.from_pki(directory, name, crls) for name in dict.fromkeys(chosen)]
+
+
+def permit_for(wanted: Wanted, anchor: Anchor, *, allow_example_keys: bool) -> Permit:
+    """Return the permit for a release, which is verified as a device would that has no floor.
+
+    Raises:
+        FwsignError: as `Verifier.verify`, about the release.
+    """
+    with inputs.expecting_envelope(wanted.release):
+        data = inputs.read(wanted.release, MAX_ENVELOPE_SIZE)
+        policy = DevicePolicy(profile="compat", allow_example_keys=allow_example_keys)
+        found = Verifier([anchor], policy).verify(data, at=wanted.now)
+    if found.text is None:
+        hint = "take the envelope as it was signed"
+        ui.usage(f"{wanted.release} does not name its product: its text was cut off", hint)
+    made, expires = int(wanted.now.timestamp()), int(wanted.expires.timestamp())
+    if not 0 < expires - made <= MAX_LIFE:
+        until = wanted.expires.isoformat()
+        ui.usage(f"a permit ends within {MAX_LIFE // 86400} days, this one would at {until}")
+    return Permit(
+        found.vendor,
+        found.text.product,
+        wanted.device,
+        found.manifest_digest,
+        found.manifest.sequence_number,
+        secrets.token_bytes(ID_SIZE),
+        made,
+        expires,
+    )
+
+
+def signed(
+    permit: Permit,
+    found: Sequence[FoundSigner],
+    source: str | None,
+    now: datetime,
+    *,
+    allow_example_keys: bool,
+    force: bool,
+) -> MadePermit:
+    """Sign a permit with the key of each signer."""
+    opened = [identity.opened(one, source) for one in found]
+    data, verified = sign(
+        permit,
+        [one.identity for one in opened],
+        [one.anchor for one in opened],
+        at=now,
+        allow_example_keys=allow_example_keys,
+        force=force,
+    )
+    keys = [(one.spki, where.place) for one, where in zip(found, opened, strict=True)]
+    return MadePermit(data, verified, keys)
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a permit, whole or not at all; an older one stays as it is.
+
+    Raises:
+        Failed: `io.exists`, `io.*`.
+    """
+    write_atomic(path, data)

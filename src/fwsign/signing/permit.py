@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sign a permit, and verify it before it is returned."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from fwsign.format.permit import FORM, Permit, check_permit, encode_permit
+from fwsign.format.statement import describe
+from fwsign.signing.envelope import Identity, TimeStamping, check_margin, used_crls
+from fwsign.signing.statement import sign_statement
+from fwsign.verify.permit import VerifiedPermit
+from fwsign.verify.policy import DevicePolicy
+from fwsign.verify.verifier import Verifier
+from fwsign.x509.anchor import Anchor
+
+
+def sign(
+    permit: Permit,
+    identities: Sequence[Identity],
+    anchors: Sequence[Anchor],
+    *,
+    at: datetime,
+    tsa: TimeStamping | None = None,
+    allow_example_keys: bool = False,
+    force: bool = False,
+) -> tuple[bytes, VerifiedPermit]:
+    """Sign a permit, and verify it like its device.
+
+    Args:
+        permit: what it says.
+        identities: one for each signature, of signers of releases.
+        anchors: the anchors that devices pin; only the check uses them.
+        at: the present time, with a zone.
+        tsa: stamps each signature.
+        allow_example_keys: sign with the published keys of keys.example.
+        force: sign although the clock is behind the CRLs, or a CRL goes stale within a day.
+
+    Returns:
+        The content of the `.permit` file, and the result of verifying it.
+
+    Raises:
+        FwsignError: a device would refuse the permit, or a CRL goes stale within a day.
+        Failed: `state.clock`, `key.failed`, `key.mismatch`, and the errors of `tsa`.
+    """
+    check_permit(permit)
+    content = encode_permit(permit)
+    manifest = describe(FORM, permit.made, permit.identifiers, content, permit.expires)
+    data, known = sign_statement(FORM, manifest, content, identities, at=at, tsa=tsa, force=force)
+    policy = DevicePolicy(
+        vendor=permit.vendor,
+        product=permit.product,
+        threshold=len(identities),
+        profile="compat",
+        tsa_anchors=tsa.anchors if tsa else (),
+        allow_example_keys=allow_example_keys,
+    )
+    verified = Verifier(anchors, policy).verify_permit(data, at=known, device=permit.device)
+    if not force:
+        check_margin(used_crls(verified), known)
+    return data, verified

@@ -30,6 +30,7 @@ DOCUMENTS = {
 
 NOT_FROM_A_VERIFIER = {
     "malformed.image",
+    "malformed.permit",
     "malformed.receipt",
     "tampered.receipt-chain",
     "tampered.receipt-head",
@@ -44,6 +45,9 @@ NOT_FROM_A_VERIFIER = {
     "unsuitable.recipient",
     "untrusted.native-key",
     "unsuitable.name",
+    "unsuitable.permit-device",
+    "unsuitable.permit-release",
+    "unsuitable.permit-used",
     "unsuitable.security-version",
     "unsuitable.attachment",
     "unsuitable.bootable",

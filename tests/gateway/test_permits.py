@@ -303,7 +303,9 @@ def test_used_permits_are_bounded_and_forgotten_when_they_have_expired(one: Down
 
 
 @pytest.mark.parametrize("name", [permits.USED, permits.PERMITTED])
-@pytest.mark.parametrize("text", ["", "1", "[[1]]", '[["a", "b", "c", "d"]]', '[[1, "x", "y"]]'])
+@pytest.mark.parametrize(
+    "text", ["", "1", "[[1]]", '[["a", "b"]]', '[["a", "b", "c", "d"]]', '[[1, "x", "y"]]']
+)
 def test_a_damaged_record_of_permits_is_no_permission(
     one: Downgraded, name: str, text: str
 ) -> None:

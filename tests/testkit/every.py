@@ -3,6 +3,7 @@
 from testkit import (
     blocks_vectors,
     bytes_vectors,
+    channel_vectors,
     content_vectors,
     device_vectors,
     path_vectors,
@@ -12,6 +13,7 @@ from testkit import (
     token_vectors,
     trust_vectors,
 )
+from testkit.channel_vectors import ChannelVector
 from testkit.trust_vectors import TrustVector
 from testkit.vector import Vector
 
@@ -26,4 +28,5 @@ RELEASES: tuple[Vector, ...] = (
     *role_vectors.VECTORS,
     *device_vectors.VECTORS,
 )
+CHANNELS: tuple[ChannelVector, ...] = channel_vectors.VECTORS
 UPDATES: tuple[TrustVector, ...] = trust_vectors.VECTORS

@@ -57,13 +57,16 @@ class Chain:
     Args:
         name: its name, in its lines and in its certificate.
         signed: whether its key signs them.
+        own: another certificate and its issuing CA, in the place of the usual ones.
     """
 
-    def __init__(self, name: str, *, signed: bool = True) -> None:
+    def __init__(
+        self, name: str, *, signed: bool = True, own: tuple[Entity, Entity] | None = None
+    ) -> None:
         self.name, self.lines = name, list[str]()
-        leaf = device_leaf(name)
+        leaf, above = own or (device_leaf(name), devices_ca())
         self._signer = FileSigner(leaf.key) if signed else None
-        self._chain = (leaf.der, devices_ca().der) if signed else ()
+        self._chain = (leaf.der, above.der) if signed else ()
 
     def add(self, result: str = "installed", previous: str | None = "", **more: Any) -> str:
         """Write a line after the last one, or after another, and return its digest."""

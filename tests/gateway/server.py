@@ -30,6 +30,8 @@ class Handler(BaseHTTPRequestHandler):
     requests: list[tuple[str, str | None]]
     heads: list[dict[str, str]]
     stopped: threading.Event
+    body: bytes
+    """The content of a POST."""
 
     def do_GET(self) -> None:
         self.close_connection = True
@@ -40,6 +42,10 @@ class Handler(BaseHTTPRequestHandler):
                 self.answers[self.path](self)
             else:
                 self.give()
+
+    def do_POST(self) -> None:
+        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.do_GET()
 
     @property
     def start(self) -> int:

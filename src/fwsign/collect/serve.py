@@ -74,7 +74,7 @@ def serve(
     listener: socket.socket,
     context: ssl.SSLContext,
     app: ASGIApp,
-    ready: Callable[[], object] = lambda: None,
+    ready: Callable[[Callable[[], None]], object],
 ) -> None:
     """Serve until a signal ends it; requests in progress are answered.
 
@@ -82,7 +82,7 @@ def serve(
         listener: a listening socket; it is closed at the end.
         context: the settings of TLS.
         app: the application.
-        ready: called once connections are taken.
+        ready: called once connections are taken, with what ends it from any thread.
     """
     config = uvicorn.Config(
         app,
@@ -102,8 +102,11 @@ def serve(
     config.ssl = context
     server = uvicorn.Server(config)
 
+    def stop() -> None:
+        server.should_exit = True
+
     async def run() -> None:
-        asyncio.get_running_loop().call_soon(ready)
+        asyncio.get_running_loop().call_soon(ready, stop)
         await server.serve(sockets=[listener])
 
     with listener, asyncio.Runner(loop_factory=_Loop) as runner:

@@ -76,12 +76,7 @@ def send_waiting(spool: Spool, to: str, send: Send, at: datetime, seconds: float
             is counted as failed.
         FwsignError: the collector's refusal of a line, under its own code.
     """
-    place = spool.place(to)
-    try:
-        return _Run(spool, place, send, time.monotonic() + seconds).run()
-    except FwsignError:
-        spool.keep(spool.place(to).failed(at))
-        raise
+    return _Run(spool, spool.place(to), send, time.monotonic() + seconds).run(at)
 
 
 class _Run:
@@ -89,7 +84,7 @@ class _Run:
         self._spool, self._place, self._send, self._deadline = spool, place, send, deadline
         self._sent, self._went_back = 0, False
 
-    def run(self) -> Reported:
+    def run(self, at: datetime) -> Reported:
         for _ in range(MAX_BATCHES):
             batch = _next_batch(self._spool.lines(self._place.number))
             if batch is None:
@@ -99,20 +94,24 @@ class _Run:
             left = self._deadline - time.monotonic()
             if left <= 0:
                 break
-            self._judge(batch, self._send(batch.body, left))
+            try:
+                self._judge(batch, self._send(batch.body, left))
+            except FwsignError:
+                self._keep(self._place.failed(at))
+                raise
         return Reported(self._sent, self._place.digest or None, finished=False)
 
     def _judge(self, batch: _Batch, answer: CollectorAnswer) -> None:
         """Take the place that an answer acknowledges, or go back to what the collector lacks."""
         found = _object(answer.body)
         head = found.get("head")
-        if isinstance(head, str) and head in batch.digests:
-            number = batch.digests[head]
+        number = batch.digests.get(head) if isinstance(head, str) else None
+        if isinstance(head, str) and number is not None:
             self._sent += number - self._place.number
             self._keep(self._place._replace(number=number, digest=head, failures=0))
         if answer.status != _OK:
             raise _refusal(self._place.to, answer.status, found)
-        if head not in batch.digests:
+        if number is None:
             what = "it acknowledges a receipt that was not sent"
             raise Failed("io.fetch-protocol", f"{self._place.to}: {what}", found=_word(head))
         after = found.get("after")

@@ -14,7 +14,7 @@ import pytest
 
 from fwsign.errors import CODES
 from support import for_child
-from testkit.every import RELEASES, UPDATES
+from testkit.every import CHANNELS, RELEASES, UPDATES
 from testkit.make import TOP, pack
 from testkit.read import Bytes, run
 from testkit.written import FORMAT
@@ -55,7 +55,6 @@ NOT_FROM_A_VERIFIER = {
     "unsuitable.device-data",
     "unsuitable.epoch",
     "unsuitable.failed-before",
-    "unsuitable.release",
     "unsuitable.trust-gap",
     "unsuitable.flash-mode",
     "unsuitable.flash-size",
@@ -66,6 +65,7 @@ NOT_FROM_A_VERIFIER = {
     "unsuitable.revision",
     "unsuitable.target",
     "unsuitable.trial",
+    "stale.permit",
 }
 
 
@@ -77,8 +77,9 @@ def test_vector(name: str) -> None:
 
 def test_all_are_found() -> None:
     kinds = Counter(document["kind"] for document in DOCUMENTS.values())
-    assert kinds == {"release": len(RELEASES), "trust": len(UPDATES)}
+    assert kinds == {"release": len(RELEASES), "channel": len(CHANNELS), "trust": len(UPDATES)}
     assert kinds["release"] >= 272
+    assert kinds["channel"] >= 38
     assert kinds["trust"] >= 21
     for name, document in DOCUMENTS.items():
         assert document["format"] == FORMAT
@@ -102,7 +103,7 @@ def test_the_readme_counts_them() -> None:
             str(bad := verdicts[kind, "refused"]),
             str(good + bad),
         )
-        for kind in ("release", "trust")
+        for kind in ("release", "channel", "trust")
     ]
 
 
@@ -131,7 +132,8 @@ def test_the_codes_are_listed_with_their_meaning() -> None:
 
 
 def test_every_step_and_code_of_the_verifier_has_a_vector() -> None:
-    refusals = [vector.expected for vector in RELEASES if vector.expected["verdict"] == "refused"]
+    every = [*(one.expected for one in RELEASES), *(one.expected for one in CHANNELS)]
+    refusals = [one for one in every if one["verdict"] == "refused"]
     assert {one["step"] for one in refusals} - {None} == set(range(1, 11))
     reachable = {
         code
@@ -145,6 +147,7 @@ def test_every_step_and_code_of_the_verifier_has_a_vector() -> None:
 
 def test_expectations_are_those_that_people_wrote() -> None:
     written = {f"release/{one.name}": one.expected for one in RELEASES}
+    written |= {f"channel/{one.name}": one.expected for one in CHANNELS}
     written |= {f"trust/{one.name}": one.expected for one in UPDATES}
     assert written.keys() == DOCUMENTS.keys()
     for name, expected in written.items():

@@ -250,6 +250,18 @@ VECTORS = (
         manifest(lambda m: m[3].update({2: ((b"trust",),)})),
     ),
     Vector(
+        "channel",
+        "a channel as a release",
+        refused(7, "unsuitable.channel"),
+        manifest(lambda m: m[3].update({2: ((b"channel",),)})),
+    ),
+    Vector(
+        "permit",
+        "a permit as a release",
+        refused(7, "unsuitable.permit"),
+        manifest(lambda m: m[3].update({2: ((b"permit",),)})),
+    ),
+    Vector(
         "name-dotdot",
         "a component's name is ..",
         refused(7, "malformed.component"),

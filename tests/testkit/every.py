@@ -3,6 +3,7 @@
 from testkit import (
     blocks_vectors,
     bytes_vectors,
+    channel_vectors,
     content_vectors,
     device_vectors,
     path_vectors,
@@ -13,6 +14,7 @@ from testkit import (
     token_vectors,
     trust_vectors,
 )
+from testkit.channel_vectors import ChannelVector
 from testkit.trust_vectors import TrustVector
 from testkit.vector import Vector
 
@@ -28,4 +30,5 @@ RELEASES: tuple[Vector, ...] = (
     *role_vectors.VECTORS,
     *device_vectors.VECTORS,
 )
+CHANNELS: tuple[ChannelVector, ...] = channel_vectors.VECTORS
 UPDATES: tuple[TrustVector, ...] = trust_vectors.VECTORS

@@ -20,6 +20,7 @@ from fwsign.verify import (
     Verifier,
     parse_rule,
 )
+from fwsign.verify.channel import SeenChannel
 
 
 class Bytes:
@@ -48,12 +49,12 @@ class Bytes:
 
 def run(document: dict[str, Any], read: Bytes) -> dict[str, Any]:
     """Run a vector, and say what came of it, in the words of its `expected`."""
-    kinds = {"release": run_release, "trust": run_trust}
+    kinds = {"release": run_release, "channel": run_channel, "trust": run_trust}
     try:
         return kinds[document["kind"]](document, read)
     except FwsignError as error:
         found = {"verdict": "refused", "code": error.code}
-        step = {"step": error.step} if document["kind"] == "release" else {}
+        step = {"step": error.step} if document["kind"] != "trust" else {}
         return {**found, **step, "message": error.message}
 
 
@@ -73,6 +74,24 @@ def run_release(document: dict[str, Any], read: Bytes) -> dict[str, Any]:
         "verdict": "accepted",
         "unchecked": list(release.unchecked),
         "notes": list(release.notes),
+    }
+
+
+def run_channel(document: dict[str, Any], read: Bytes) -> dict[str, Any]:
+    """Verify a channel, for a device that follows one of a name and has seen others."""
+    anchors = [anchor(one, read) for one in document["anchors"]]
+    verifier = Verifier(anchors, policy({**document["device"], **document["policy"]}, read))
+    at = datetime.fromisoformat(document["at"])
+    last = document["seen"]
+    seen = SeenChannel(last["number"], read(last["manifest_digest"])) if last else None
+    found = verifier.verify_channel(
+        read(document["envelope"]), at=at, name=document["follows"], seen=seen
+    )
+    return {
+        "verdict": "accepted",
+        "number": found.channel.number,
+        "unchecked": list(found.unchecked),
+        "notes": list(found.notes),
     }
 
 

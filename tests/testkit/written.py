@@ -12,12 +12,13 @@ from fwsign.verify.rule import write_rule
 from fwsign.verify.signer_policy import SignerPolicy
 from fwsign.x509.anchor import Anchor
 from support import PAYLOAD, der
+from testkit.channel_vectors import ChannelCase, ChannelVector
 from testkit.fixed import scope
 from testkit.read import Bytes, run
 from testkit.signer_vectors import quantum, second
 from testkit.token_vectors import tsa
 from testkit.trust_vectors import TrustVector
-from testkit.vector import Vector, pki
+from testkit.vector import Case, Vector, pki
 
 FORMAT = "fwsign-vector-1"
 DEVICE = ("vendor", "product", "min_sequence", "recorded", "time_floor")
@@ -61,11 +62,29 @@ class Writer:
         """Write a vector of a release."""
         with scope(f"release {vector.name}"):
             made = vector.make()
+        payloads = {name: self._bytes(one) for name, one in made.payloads.items()}
+        return self._finish("release", vector, {**self._case(made), "payloads": payloads})
+
+    def channel(self, vector: ChannelVector) -> str:
+        """Write a vector of a channel."""
+        with scope(f"channel {vector.name}"):
+            made = vector.make()
+        last = made.seen
+        seen = last and {
+            "number": last.number,
+            "manifest_digest": self._bytes(last.manifest_digest or b""),
+        }
+        return self._finish(
+            "channel", vector, {**self._case(made), "follows": made.name, "seen": seen}
+        )
+
+    def _case(self, made: Case | ChannelCase) -> dict[str, Any]:
+        """Write what verifiers of releases and of channels are given alike."""
         policy = made.policy._asdict()
         signers = _signers(policy.pop("signers"))
         for name in NOT_WRITTEN:
             if policy.pop(name):
-                raise AssertionError(f"{vector.name} has {name}, which no file says")
+                raise AssertionError(f"a vector has {name}, which no file says")
         policy |= {
             "recorded": [
                 {
@@ -84,18 +103,13 @@ class Writer:
             },
         }
         policy |= signers
-        return self._finish(
-            "release",
-            vector,
-            {
-                "at": made.at.isoformat(),
-                "device": {name: policy.pop(name) for name in DEVICE},
-                "policy": policy,
-                "anchors": list(map(self._anchor, made.anchors)),
-                "payloads": {name: self._bytes(one) for name, one in made.payloads.items()},
-                "envelope": self._bytes(made.envelope),
-            },
-        )
+        return {
+            "at": made.at.isoformat(),
+            "device": {name: policy.pop(name) for name in DEVICE},
+            "policy": policy,
+            "anchors": list(map(self._anchor, made.anchors)),
+            "envelope": self._bytes(made.envelope),
+        }
 
     def trust(self, vector: TrustVector) -> str:
         """Write a vector of trust updates."""
@@ -111,7 +125,9 @@ class Writer:
             },
         )
 
-    def _finish(self, kind: str, vector: Vector | TrustVector, given: dict[str, Any]) -> str:
+    def _finish(
+        self, kind: str, vector: Vector | TrustVector | ChannelVector, given: dict[str, Any]
+    ) -> str:
         """Put a vector together, with the words of a refusal, which no one else need have."""
         head = {"format": FORMAT, "kind": kind, "name": vector.name, "says": vector.says}
         found = run({**head, **given}, Bytes(files=self._files))

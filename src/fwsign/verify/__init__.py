@@ -30,13 +30,17 @@ assert release.unchecked == ()  # or the names of the checks that were not made
 
 `staged.bin` is good only after `receive` has returned. Verifying opens no file and no socket, reads
 no clock, and needs `cryptography` alone. It returns or raises a `fwsign.errors.FwsignError`.
+`verify_channel` verifies a channel, which says which releases are current; `why_not` tells whether
+a device is in the rollout of one.
 """
 
+from fwsign.format.rollout import why_not
+from fwsign.verify.channel import SeenChannel
 from fwsign.verify.policy import DevicePolicy, Recorded, Slot
 from fwsign.verify.rule import parse_rule
 from fwsign.verify.signer_policy import Role, SignerPolicy
 from fwsign.verify.signers import Clause, Demand
-from fwsign.verify.verified import VerifiedRelease, VerifiedSigner
+from fwsign.verify.verified import VerifiedChannel, VerifiedRelease, VerifiedSigner
 from fwsign.verify.verifier import Verifier
 from fwsign.x509.anchor import Anchor
 
@@ -47,10 +51,13 @@ __all__ = [
     "DevicePolicy",
     "Recorded",
     "Role",
+    "SeenChannel",
     "SignerPolicy",
     "Slot",
+    "VerifiedChannel",
     "VerifiedRelease",
     "VerifiedSigner",
     "Verifier",
     "parse_rule",
+    "why_not",
 ]

@@ -47,7 +47,7 @@ def make(
     say: option.SayOptions,
     rollout: option.RolloutOptions,
     who: option.ChannelSignerOptions,
-    place: option.PlaceOptions,
+    place: option.ChannelPlaceOptions,
     force: Annotated[
         bool,
         typer.Option(

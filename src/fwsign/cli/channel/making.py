@@ -37,7 +37,7 @@ class ChannelOrder(NamedTuple):
     envelopes: Sequence[Path]
     say: option.SayOptions
     rollout: option.RolloutOptions
-    place: option.PlaceOptions
+    place: option.ChannelPlaceOptions
 
     @property
     def path(self) -> Path:

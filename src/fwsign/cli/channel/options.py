@@ -174,7 +174,7 @@ class RolloutOptions(NamedTuple):
         return found
 
 
-class PlaceOptions(NamedTuple):
+class ChannelPlaceOptions(NamedTuple):
     """Options: the channel before, and where the new one goes."""
 
     output_dir: Annotated[

@@ -27,16 +27,7 @@ def issue(
     *,
     identity: IdentityOptions | None = None,
 ) -> Path | None:
-    """Issue one certificate and return its path; None after a batch.
-
-    Args:
-        kind: one of `fwsign.pki.leaves.KINDS`.
-        name: the name of its entry; None for a batch.
-        options: those of all kinds.
-        domains: its vendors or hosts.
-        addresses: its addresses.
-        identity: the identity of a device.
-    """
+    """Issue one certificate and return its path; None after a batch."""
     from fwsign.pki import issuance
     from fwsign.pki.directory import Pki
     from fwsign.pki.log import Origin

@@ -4,7 +4,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 import typer
 
@@ -30,6 +30,47 @@ _IDS_LIMIT: Final = 512 * 1024 * 1024
 _LONGEST: Final = timedelta(days=3650)
 
 
+_CHANNEL: TypeAlias = Annotated[
+    Path | None,
+    typer.Argument(
+        readable=False,
+        metavar="[CHANNEL]",
+        help="A .channel file: its newest release's salt, cohorts and window count, and its "
+        "share without --plan. It is not verified.",
+    ),
+]
+_DEVICES: TypeAlias = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="So many devices, made up. Default: 100000."),
+]
+_IDS: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        readable=False,
+        metavar="FILE",
+        help="The devices: an id a line, then its cohorts, with commas between them.",
+    ),
+]
+_PLAN: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="STEPS",
+        help="Shares with the times from which on they hold, as in 1%:0h,10%:24h,100%:72h.",
+    ),
+]
+_EVERY: TypeAlias = Annotated[
+    str, typer.Option(metavar="TIME", help="How often each device polls: 15min, 1h.")
+]
+_PAUSE: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Sign a hold after so long: who has the release then?"),
+]
+_SVG: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--svg", readable=False, metavar="FILE", help="Draw it into this file, too."),
+]
+
+
 @command.callback()
 def _group() -> None:
     """Keep this a group: it has one command so far."""
@@ -45,46 +86,14 @@ def _group() -> None:
     ),
 )
 def simulate(
-    channel: Annotated[
-        Path | None,
-        typer.Argument(
-            readable=False,
-            metavar="[CHANNEL]",
-            help="A .channel file: its newest release's salt, cohorts and window count, and its "
-            "share without --plan. It is not verified.",
-        ),
-    ] = None,
+    channel: _CHANNEL = None,
     *,
-    devices: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="So many devices, made up. Default: 100000."),
-    ] = None,
-    ids: Annotated[
-        Path | None,
-        typer.Option(
-            readable=False,
-            metavar="FILE",
-            help="The devices: an id a line, then its cohorts, with commas between them.",
-        ),
-    ] = None,
-    plan: Annotated[
-        str | None,
-        typer.Option(
-            metavar="STEPS",
-            help="Shares with the times from which on they hold, as in 1%:0h,10%:24h,100%:72h.",
-        ),
-    ] = None,
-    every: Annotated[
-        str, typer.Option(metavar="TIME", help="How often each device polls: 15min, 1h.")
-    ] = "1h",
-    pause: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="Sign a hold after so long: who has the release then?"),
-    ] = None,
-    svg: Annotated[
-        Path | None,
-        typer.Option("--svg", readable=False, metavar="FILE", help="Draw it into this file, too."),
-    ] = None,
+    devices: _DEVICES = None,
+    ids: _IDS = None,
+    plan: _PLAN = None,
+    every: _EVERY = "1h",
+    pause: _PAUSE = None,
+    svg: _SVG = None,
     as_json: JSON = False,
 ) -> None:
     """Simulate who gets a release when, by the rule of real devices.

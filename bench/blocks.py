@@ -3,12 +3,11 @@
 
 usage: blocks.py [--quick]        prints a table in Markdown
 
-Payloads: an application as a tar archive, of Python's own library; a firmware of many functions,
-made by a cross compiler (arm-none-eabi-gcc) if there is one. Changes: a constant, some more lines
-in one function. fwsign's part is measured with what installs, and a server that counts bytes. The
-others are asked if they are installed: xdelta3 (a delta made for these two files, which somebody
-must make for each pair), rdiff (literal bytes of blocks found at any offset, as by zsync), casync
-(chunks cut by content).
+Payloads: an application as a tar archive, of Python's own library; a firmware, laid out as a linker
+does it. Changes: a constant, some more lines in a file or bytes in a function. fwsign's part is
+measured with what installs, and a server that counts bytes. Others are asked if they are there:
+xdelta3 (a delta for these two files, which somebody must make for each pair), rdiff (literal bytes,
+with blocks found at any offset, as by zsync), casync (chunks cut by content).
 """
 
 import hashlib
@@ -16,6 +15,7 @@ import io
 import os
 import random
 import shutil
+import struct
 import subprocess
 import sys
 import tarfile
@@ -35,8 +35,10 @@ from fwsign.gateway.target.reuse import reusing
 MIB = 1024 * 1024
 SIZE = 10 * MIB
 SIZES = (4 * 1024, 16 * 1024, 64 * 1024)
-FUNCTIONS, UNITS = 1200, 40
-COMPILER = "arm-none-eabi-gcc"
+FUNCTIONS, CALLS, LITERALS, CONSTANTS = 65_000, 2, 2, 3 * MIB
+LOCAL = 0.7
+"""The share of calls that go to a function near by."""
+ORIGIN = 0x0800_0000
 
 
 class Pair(NamedTuple):
@@ -75,7 +77,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(prefix="fwsign-blocks-") as name:
         scratch = Path(name)
-        for pair in pairs(scratch, quick=quick):
+        for pair in pairs(quick=quick):
             for size in SIZES:
                 fetched, requests, listed, seconds = measure(pair, size, scratch)
                 first = f"{pair.name}, {len(pair.new)} bytes"
@@ -120,7 +122,7 @@ def measure(pair: Pair, size: int, scratch: Path) -> tuple[int, int, int, float]
 # --- payloads -------------------------------------------------------------------------------------
 
 
-def pairs(scratch: Path, *, quick: bool) -> Iterator[Pair]:
+def pairs(*, quick: bool) -> Iterator[Pair]:
     """Yield the payloads."""
     old = archive({})
     text = Path(random.__file__).read_text(encoding="utf-8")
@@ -128,11 +130,10 @@ def pairs(scratch: Path, *, quick: bool) -> Iterator[Pair]:
     lines = text.replace('"""Random', '"""' + "A line of a function.\n" * 20 + "Random", 1)
     yield Pair("tar, a constant", old, archive({"random.py": constant}))
     yield Pair("tar, 20 lines more in a file", old, archive({"random.py": lines}))
-    if shutil.which(COMPILER) is not None and not quick:
-        image = firmware(scratch, "x = x * 13 + 7;")
-        yield Pair("firmware, a constant", image, firmware(scratch, "x = x * 13 + 9;"))
-        more = "x = x * 13 + 7; for (int i = 0; i < x; i++) table[i & 255] ^= other(x, i);"
-        yield Pair("firmware, a loop more in a function", image, firmware(scratch, more))
+    if not quick:
+        image = firmware()
+        yield Pair("firmware, a constant", image, firmware(constant=9))
+        yield Pair("firmware, 28 bytes more in a function", image, firmware(28))
 
 
 def archive(changed: dict[str, str]) -> bytes:
@@ -152,59 +153,38 @@ def archive(changed: dict[str, str]) -> bytes:
     return out.getvalue()
 
 
-def firmware(scratch: Path, statement: str) -> bytes:
-    """Compile a firmware of many functions, which call each other, and have constants."""
+def firmware(grown: int = 0, constant: int = 0) -> bytes:
+    """Lay out a firmware as a linker does: functions that call each other, then constants.
+
+    A call has the distance to its target, and a literal pool has addresses, as in code for
+    Cortex-M. Calls go to neighbours mostly. So an insertion changes what comes after it, and each
+    call across.
+
+    Args:
+        grown: bytes that come into a function in the middle of the code.
+        constant: a number in that function.
+    """
     generator = random.Random(1)  # noqa: S311 - the same firmware each time
-    objects = []
-    for unit in range(UNITS):
-        source = "\n".join(_unit(generator, unit, statement if unit == UNITS // 3 else None))
-        name = hashlib.sha256(source.encode()).hexdigest()[:16]
-        made = scratch / f"{name}.o"
-        if not made.exists():
-            path = scratch / f"{name}.c"
-            path.write_text(source, encoding="utf-8")
-            _run(COMPILER, "-Os", "-mthumb", "-mcpu=cortex-m4", "-c", path, "-o", made)
-        objects.append(made)
-    linked, image = scratch / "image.elf", scratch / "image.bin"
-    script = scratch / "image.ld"
-    script.write_text(
-        "SECTIONS { . = 0x8000000; .text : { *(.text*) *(.rodata*) } "
-        ".data : { *(.data*) *(.bss*) } }",
-        encoding="utf-8",
-    )
-    _run(
-        COMPILER,
-        "-nostdlib",
-        "-Wl,--no-warn-rwx-segments",
-        "-Wl,-e,f_0_0",
-        "-T",
-        script,
-        *objects,
-        "-o",
-        linked,
-    )
-    _run("arm-none-eabi-objcopy", "-O", "binary", "-j", ".text", linked, image)
-    return image.read_bytes()
+    bodies = [_body(generator) for _ in range(FUNCTIONS)]
+    changed = FUNCTIONS // 3
+    bodies[changed] = struct.pack("<I", constant) + bytes(range(grown)) + bodies[changed]
+    starts = list(accumulate((len(one) + 4 * (CALLS + LITERALS) for one in bodies), initial=0))
+    image = bytearray()
+    for number, body in enumerate(bodies):
+        image += body
+        for _ in range(CALLS):
+            near = number + int(generator.gauss(0, 300))
+            target = near if generator.random() < LOCAL else generator.randrange(FUNCTIONS)
+            distance = starts[target % FUNCTIONS] - len(image)
+            image += struct.pack("<I", (0xF000 << 16 | (distance >> 1)) & 0xFFFFFFFF)
+        for _ in range(LITERALS):
+            image += struct.pack("<I", ORIGIN + starts[-1] + generator.randrange(CONSTANTS))
+    return bytes(image) + generator.randbytes(CONSTANTS)
 
 
-def _unit(generator: random.Random, unit: int, statement: str | None) -> Iterator[str]:
-    """Yield the lines of a file: functions that do sums, call others and read tables."""
-    numbers = ", ".join(str(generator.getrandbits(32)) for _ in range(20000))
-    called = [(generator.randrange(UNITS), generator.randrange(FUNCTIONS)) for _ in range(200)]
-    yield "extern int other(int, int);" if unit else "int other(int a, int b) { return a ^ b; }"
-    yield "static int table[256];"
-    yield f"static const unsigned data[] = {{{numbers}}};"
-    yield from (f"int f_{file}_{number}(int);" for file, number in sorted(set(called)))
-    for number in range(FUNCTIONS):
-        a, b, c = (generator.getrandbits(16) for _ in range(3))
-        callee = "f_{}_{}".format(*generator.choice(called))
-        more = statement if statement is not None and number == FUNCTIONS // 2 else ""
-        yield (
-            f"int f_{unit}_{number}(int x) {{ {more} x = x * {a} + {b}; "
-            f"if (x & {1 << generator.randrange(16)}) x ^= data[x % 20000] + {c}; "
-            f'if (x % {1 + a % 50}) x += other(x, (int)"text {a} {b} of {number}"[x & 7]); '
-            f"table[x & 255] += x; return x ? {callee}(x - 1) : {c}; }}"
-        )
+def _body(generator: random.Random) -> bytes:
+    """Return the instructions of a function, without calls and literals."""
+    return generator.randbytes(4 * min(200, 4 + int(generator.expovariate(1 / 20))))
 
 
 # --- other programs -------------------------------------------------------------------------------
@@ -219,9 +199,6 @@ def peers(pair: Pair, scratch: Path) -> Iterator[tuple[str, str]]:
         delta = scratch / "delta"
         _run("xdelta3", "-e", "-9", "-f", "-s", old, new, delta)
         yield "xdelta3 -9", str(delta.stat().st_size)
-    if shutil.which("bsdiff"):
-        _run("bsdiff", old, new, scratch / "patch")
-        yield "bsdiff", str((scratch / "patch").stat().st_size)
     if shutil.which("rdiff"):
         for size in SIZES:
             sums, delta = scratch / "sums", scratch / "rdelta"

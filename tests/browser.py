@@ -51,8 +51,10 @@ class Browser:
     def __exit__(self, *_: object) -> None:
         self._call("DELETE", self._session)
 
-    def open(self, file: Path, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Open a file in a window of a size, as somebody who prefers light or dark."""
+    def open(
+        self, page: Path | str, *, width: int = 1280, height: int = 900, dark: bool = False
+    ) -> None:
+        """Open a file or a URL in a window of a size, as somebody who prefers light or dark."""
         self.devtools(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -62,7 +64,8 @@ class Browser:
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.devtools("Emulation.setEmulatedMedia", features=[scheme])
-        self._call("POST", f"{self._session}/url", {"url": file.as_uri()})
+        url = page if isinstance(page, str) else page.as_uri()
+        self._call("POST", f"{self._session}/url", {"url": url})
 
     def devtools(self, command: str, **parameters: Any) -> Any:
         """Run a command of the Chrome DevTools protocol."""

@@ -165,7 +165,7 @@ def test_what_is_typed_wrong(enrolled: Path) -> None:
         run("follow", "http://acme.example/u.suit", "--once"),
         2,
         '"http://acme.example/u.suit" is not https',
-        "name an https address of an envelope, or a directory",
+        "name an https address of a channel or an envelope, or a directory",
     )
     refused(run("device", "hold", "--until", "soon"), 2, '"soon" is not a time', WHEN)
     found = run("device", "hold", "--until", "2026-11-22T11:00:00Z")

@@ -81,7 +81,7 @@ def test_every_alternative_is_given_by_some_command() -> None:
         for path, options in OPTIONS.items()
     }
     wanted = {
-        (code, text.removeprefix("device: "))
+        (code, text.removeprefix("device: ").removeprefix("channel: "))
         for code, texts in hints.HINTS.items()
         for text in texts
     }

@@ -98,6 +98,14 @@ def test_boards_have_rows_of_their_own_and_their_station_runs_nothing(run: Fleet
     assert len(run.rows("SELECT * FROM running")) == 3
 
 
+def test_a_simulated_board_runs_nothing(run: FleetRun) -> None:
+    board = {"identity": "mac:03", "simulated": True}
+    flashed = receipt("station-7", "verified", kind="flash", board=board)
+    take(run, "station-7", {**flashed, "release": release("2.0.0", 20)})
+    assert run.rows("SELECT board, state FROM running") == [("", "station")]
+    assert taken(run) == []
+
+
 def test_an_older_line_that_closes_a_gap_changes_only_the_curve(run: FleetRun) -> None:
     take(run, "gw-1", receipt("gw-1", "installed", release=release("1.5.0", 15)))
     old = receipt("gw-1", "installed", AT - DAY, release=release("1.4.0", 14))

@@ -120,9 +120,9 @@ class Gateway(NamedTuple):
         crls = more.pop("crls", None)
         usual = (pki().leaf, [pki().issuing], usual_crls() if crls is None else crls)
         signers = more.pop("signers", [usual])
-        text = more.pop("text", None)
+        text, inside = more.pop("text", None), more.pop("integrated", None)
         manifest = make_manifest(*parts, sequence_number=number, **more)
-        path.write_bytes(make_envelope(manifest, signers, text=text))
+        path.write_bytes(make_envelope(manifest, signers, text=text, integrated=inside))
         return path
 
     def install(

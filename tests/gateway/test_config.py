@@ -256,6 +256,7 @@ def test_the_example_in_the_docs_is_read(tmp_path: Path) -> None:
     assert list(found.hooks) == ["app.tar"]
     assert list(found.verbs) == ["rootfs.img"]
     assert list(found.ports) == ["esp32c3"]
+    assert [one.key.name for one in found.decrypt] == ["gateways.key"]
     assert found.fetch.proxy == ("proxy.acme.example", 3128)
     assert (found.keep, found.follow.interval, found.follow.longest) == (2, 3600, 86400)
     assert str(found.follow.window) == "02:00-05:00 UTC"

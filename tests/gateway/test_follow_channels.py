@@ -11,6 +11,7 @@ from channel_kit import forged, make_channel
 from fwsign.errors import FwsignError, Unsuitable
 from fwsign.format.cose import decode_block, encode_block
 from fwsign.format.envelope import decode_envelope, encode_envelope
+from fwsign.format.suit import MAX_SEQUENCE_NUMBER
 from fwsign.gateway import trust as trust_updates
 from fwsign.gateway.channel_memory import HEARD, read_heard
 from fwsign.gateway.follow import channels
@@ -27,8 +28,6 @@ from support import DAY, NOW, PRODUCT, VENDOR, refused
 from trust.test_update import root, sign, update
 
 KEY = ChannelKey(VENDOR, PRODUCT, "stable")
-HIGHEST = int((NOW + MAX_AHEAD).timestamp())
-"""The highest number that a channel may have now."""
 
 
 @pytest.fixture
@@ -294,7 +293,8 @@ def test_a_rollout_that_shrinks_leaves_the_device_where_it_is(
     place.channel(1, one)
     follower.poll()
     place.channel(2, rolled_out(one, share=0))
-    assert follower.poll()[:3] == ("nothing new", None, ())
+    done = follower.poll()
+    assert (done.verdict, done.obstacles) == ("nothing new", ())
 
 
 def test_the_hold_of_the_owner_counts_beside_the_channel(follower: Follower, place: Place) -> None:
@@ -416,20 +416,27 @@ def test_two_channels_of_one_number_conflict(follower: Follower, place: Place) -
 
 
 def test_fast_forwarded_channel_is_refused(follower: Follower, place: Place) -> None:
+    """A thief of the key cannot use up the numbers: the owner's next one is the time."""
     place.channel(1, place.release(40))
     follower.poll()
-    one = make_channel(place.release(41), number=HIGHEST + 1)
-    (place.base / "stable.channel").write_bytes(forged(place.signer, one))
-    with refused("unsuitable.fast-forward", f"is above {HIGHEST}"):
-        follower.poll()
+    most = int((NOW + MAX_AHEAD).timestamp())
+    for high in (most + 1, MAX_SEQUENCE_NUMBER):
+        fast_forwarded(place, high)
+        with refused("unsuitable.fast-forward", f"channel number {high} is above {most}"):
+            follower.poll()
     assert number(follower) == 1
-    place.channel(HIGHEST, place.release(42))
+    place.channel(int(NOW.timestamp()), place.release(42))
     assert follower.poll().verdict == "installed"
 
 
-def test_fast_forwarded_first_channel_is_refused(follower: Follower, place: Place) -> None:
-    one = make_channel(place.release(40), number=HIGHEST + 1)
+def fast_forwarded(place: Place, high: int) -> None:
+    """Publish a channel of a high number, which no signer of ours would sign."""
+    one = make_channel(place.release(41), number=high)
     (place.base / "stable.channel").write_bytes(forged(place.signer, one))
+
+
+def test_fast_forwarded_first_channel_is_refused(follower: Follower, place: Place) -> None:
+    fast_forwarded(place, MAX_SEQUENCE_NUMBER)
     with refused("unsuitable.fast-forward"):
         follower.poll()
     assert number(follower) is None
@@ -437,7 +444,7 @@ def test_fast_forwarded_first_channel_is_refused(follower: Follower, place: Plac
 
 def test_a_new_epoch_resets_the_numbers_of_channels(follower: Follower, place: Place) -> None:
     """The owner's way back after numbers that a thief drove up."""
-    place.channel(HIGHEST, place.release(40))
+    place.channel(int(NOW.timestamp()), place.release(40))
     follower.poll()
     place.channel(2, place.release(41))
     with refused("unsuitable.rollback"):

@@ -87,7 +87,7 @@ def kill_in_time(base: Path) -> None:
     begun = time.monotonic()
     gateway.install(gateway.release(2, content(2)))
     longest, number, done = 1.5 * (time.monotonic() - begun), 2, 0
-    for _ in range(300 if THOROUGH else 40):
+    for _ in range(300 if THOROUGH else 24):
         envelope = gateway.release(number + 1, content(number + 1))
         floor = gateway.floor
         child = os.fork()
@@ -162,7 +162,7 @@ def test_a_write_that_fails_is_a_clear_error_and_nothing_is_lost(
     gateway, number = prepare(tmp_path)
     calls = "write,pwrite64,ftruncate,mkdirat,renameat,symlinkat,fsync,fdatasync"
     codes = set()
-    for count in range(1, 500, stride(7)):
+    for count in range(1, 500, stride(11)):
         envelope = gateway.release(number + 1, content(number + 1))
         floor = gateway.floor
         inject = f"inject={calls}:error={error}:when={count}"

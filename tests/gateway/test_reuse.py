@@ -10,7 +10,7 @@ import pytest
 
 from blocks_kit import list_of, named
 from fwsign.format.payload import Blocks
-from fwsign.gateway.target import old_files, reuse
+from fwsign.gateway.target import moved, old_files, reuse
 from fwsign.gateway.target.old_files import Place
 from gateway.kit import Gateway, make_gateway, pki, usual_crls
 from gateway.server import Handler, Server, serving
@@ -273,13 +273,88 @@ def test_an_old_file_of_one_byte_over_and_over_is_searched_in_bounded_time(
     assert gateway.installed == {"app": new}
 
 
+def test_the_search_for_moved_blocks_is_bounded(gateway: Gateway, server: Server) -> None:
+    """An insertion every 300 KiB: no more than so many blocks are fetched to look."""
+    data = os.urandom(6000 * KIB)
+    gateway.install(publish(server, 1, app=data))
+    new = b"".join(data[at : at + 300 * KIB] + b"x" for at in range(0, len(data), 300 * KIB))
+    gateway.install(publish(server, 2, app=new))
+    assert gateway.installed == {"app": new}
+    alone = [one for one in ranges(server) if size_of(one) == BLOCK]
+    assert len(alone) <= moved.MAX_PROBES
+    assert len(ranges(server)) <= moved.MAX_PROBES + reuse.MAX_REQUESTS
+
+
+def test_large_blocks_are_not_held_in_memory(gateway: Gateway, server: Server) -> None:
+    size = 2 * moved.LARGEST_BLOCK
+    data = os.urandom(2 * size)
+    gateway.install(publish(server, 1, size, app=data))
+    new = b"x" + data
+    gateway.install(publish(server, 2, size, app=new))
+    assert gateway.installed == {"app": new}
+    assert ranges(server) == [None]
+
+
+def test_blank_blocks_say_nothing_of_where_others_are(gateway: Gateway, server: Server) -> None:
+    data = os.urandom(1000 * KIB)
+    gateway.install(publish(server, 1, app=data))
+    new = bytes(BLOCK) + b"x" + data
+    gateway.install(publish(server, 2, app=new))
+    assert gateway.installed == {"app": new}
+    assert fetched(server) < 4 * BLOCK  # the block in the middle says it
+
+
+def test_an_old_file_that_goes_while_it_is_searched_costs_its_blocks(
+    gateway: Gateway, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = os.urandom(1000 * KIB)
+    gateway.install(publish(server, 1, app=data))
+    old = (gateway.target / "current/app").resolve()
+    take = moved.Missing._take
+
+    def cutting(*arguments: Any) -> None:
+        take(*arguments)
+        old.write_bytes(data[: 500 * KIB])
+
+    monkeypatch.setattr(moved.Missing, "_take", cutting)
+    new = b"x" + data
+    gateway.install(publish(server, 2, app=new))
+    assert gateway.installed == {"app": new}
+    assert 490 * KIB < fetched(server) < 520 * KIB
+
+
+def test_a_huge_old_file_is_not_read_over_and_over(
+    gateway: Gateway, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = os.urandom(300 * KIB)
+    gateway.install(publish(server, 1, BLOCK, small=small))
+    huge = (gateway.target / "current/small").resolve()
+    os.truncate(huge, 1 << 40)  # made of holes
+    read: list[int] = []
+    pread = os.pread
+
+    def counting(handle: int, size: int, offset: int) -> bytes:
+        found = pread(handle, size, offset)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr("fwsign.gateway.target.old_files.os.pread", counting)
+    new = os.urandom(300 * KIB)
+    gateway.install(publish(server, 2, app=new))
+    assert gateway.installed == {"app": new}
+    bound = moved.MAX_SCANNED + moved.MAX_HASHED + reuse.MAX_SEARCHED + 1
+    assert sum(read) < bound * len(new)
+
+
+def size_of(found: str | None) -> int:
+    """Return the bytes of a range."""
+    first, _, last = str(found).removeprefix("bytes=").partition("-")
+    return int(last) - int(first) + 1
+
+
 def fetched(server: Server, path: str = "/app") -> int:
     """Return the bytes that were asked for."""
-    total = 0
-    for found in ranges(server, path):
-        first, _, last = str(found).removeprefix("bytes=").partition("-")
-        total += int(last) - int(first) + 1
-    return total
+    return sum(map(size_of, ranges(server, path)))
 
 
 # --- servers -------------------------------------------------------------------------------------

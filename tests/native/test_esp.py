@@ -329,7 +329,7 @@ def test_every_changed_byte_is_refused(chip: str, name: str, tmp_path: Path) -> 
     ("name", "at", "words"),
     [
         ("rsa3072", 0, "head of signature 0: expected e7, then 02 and 00 (RSA) or 03"),
-        ("rsa3072", 1, "head of signature 0"),
+        ("p256", 1, "key of signature 0"),  # as if it were RSA
         ("rsa3072", 2, "head of signature 0"),
         ("rsa3072", 3, "content of signature 0: expected what follows from its key, and zeros"),
         ("rsa3072", 4, "image digest in signature 0"),
@@ -404,6 +404,21 @@ def test_p192_is_read_only(tmp_path: Path) -> None:
     theirs = espsecure_sign(app("esp32c2"), "p192", folder=tmp_path)
     assert native.read(theirs) is None
     assert digest_of_key(private("p192").public_key()) == espsecure_digest("p192", tmp_path)
+
+
+def test_a_block_of_an_unknown_curve_is_none_that_counts(tmp_path: Path) -> None:
+    """The block is whole and of this image, and only a chip to come could verify it."""
+    made = signed(tmp_path, app(), "p256")
+    unknown = repaired(mutated(made, len(made) - SECTOR + 36, 0x20 ^ 2))
+    assert native.read(unknown) is None
+    with pytest.raises(Failed, match="signatures of one kind, and these would be ECDSA, curve 32"):
+        signed(tmp_path, unknown, "p256 other")
+    good = signed(tmp_path, app(), "p256 other")[-SECTOR:][: BLOCK.size]
+    both = made[:-SECTOR] + (unknown[-SECTOR:][: BLOCK.size] + good).ljust(SECTOR, b"\xff")
+    assert [one.algorithm for one in found(both).signatures] == ["ECDSA P-256"]
+    broken = mutated(unknown, len(made) - SECTOR + 300)
+    words = "crc of secure boot signature 0"
+    refuses(lambda: native.read(broken), Malformed, "malformed.image", words)
 
 
 def test_unsigned_files_have_none() -> None:

@@ -39,6 +39,7 @@ from support import (
     new_key,
     sign_with,
     signed_digest,
+    stride,
     tlv,
     verify,
 )
@@ -639,7 +640,7 @@ def test_a_changed_token_is_never_stronger(pki: Pki, tsa: Tsa, kind: str) -> Non
     good = outcome(device, envelope, pki, tsa)
     without = outcome(device, with_tokens(envelope, None), pki, tsa)
     token, dice = token_in(envelope), Dice(kind)
-    for at in range(len(token)):
+    for at in range(dice.below(3), len(token), stride(3)):
         changed = bytearray(token)
         changed[at] ^= 1 << dice.below(8)
         found = outcome(device, with_tokens(envelope, bytes(changed)), pki, tsa)

@@ -23,17 +23,12 @@ from fwsign.format.envelope import decode_envelope, encode_envelope
 from fwsign.format.key_wrap import curve_of, key_id, unwrap, wrap
 from fwsign.format.kinds import file_identifier, flash_identifier
 from fwsign.format.payload import PayloadSink, Receiving, digest, receive
-from fwsign.format.suit import Manifest, decode_manifest, encode_manifest
+from fwsign.format.suit import decode_manifest, encode_manifest
 from fwsign.keys.agreement import FileAgreement
-from fwsign.signing.encrypting import EncryptedPayload, encrypt
+from fwsign.signing.encrypting import EncryptedPayload
 from fwsign.verify.verified import VerifiedRelease
-from support import PAYLOAD, Pki, make_manifest, make_pki, refused, sign_with, verify
-
-BLOCK = 4096
-STEP = BLOCK - TAG_SIZE
-LARGE = bytes(range(256)) * 64  # five blocks, the last one short
-GROUP = ec.generate_private_key(ec.SECP256R1())
-OTHER = ec.generate_private_key(ec.SECP384R1())
+from secret_kit import BLOCK, GROUP, LARGE, OTHER, STEP, described, encrypted
+from support import PAYLOAD, Pki, component, make_manifest, make_pki, refused, sign_with, verify
 
 
 @pytest.fixture(scope="module")
@@ -48,40 +43,12 @@ class Made(NamedTuple):
     ciphertexts: tuple[bytes, ...]
 
 
-def encrypted(
-    payload: bytes = LARGE,
-    keys: Sequence[Any] = (GROUP,),
-    *,
-    whole: int = BLOCK,
-    block_size: int = BLOCK,
-) -> tuple[EncryptedPayload, bytes]:
-    sink = io.BytesIO()
-    public = [key.public_key() for key in keys]
-    made = encrypt(io.BytesIO(payload), sink, public, whole=whole, block_size=block_size)
-    return made, sink.getvalue()
-
-
-def described(
-    payloads: Sequence[tuple[EncryptedPayload, bytes]],
-) -> tuple[Manifest, dict[str, bytes]]:
-    components, lists, integrated = [], [], {}
-    for index, (one, _) in enumerate(payloads):
-        name = f"part{index}.bin"
-        components.append(
-            Component(file_identifier(name), one.image, one.size, f"{name}.enc", one.encrypted)
-        )
-        integrated[keys_uri(index)] = one.wrapped
-        if one.blocks is not None:
-            data = encode_blocks(one.blocks)
-            lists.append(BlockList(index, Digest(-16, digest(-16, data)), len(data)))
-            integrated[lists[-1].uri] = data
-    return make_manifest(*components, block_lists=tuple(lists)), integrated
-
-
 def made(pki: Pki, *payloads: tuple[EncryptedPayload, bytes]) -> Made:
     payloads = payloads or (encrypted(),)
-    manifest, integrated = described(payloads)
-    envelope = sign_with(pki, manifest, integrated=integrated)
+    named = {f"part{index}.bin": one for index, (one, _) in enumerate(payloads)}
+    parts, lists, inside = described(named)
+    manifest = make_manifest(*parts, block_lists=lists)
+    envelope = sign_with(pki, manifest, integrated=inside)
     return Made(envelope, tuple(ciphertext for _, ciphertext in payloads))
 
 
@@ -196,6 +163,22 @@ def test_ciphertext_is_never_taken_for_the_plaintext(pki: Pki) -> None:
     with refused("unsuitable.recipient", "no key was given"):
         release.resuming("part0.bin", io.BytesIO())
     assert sink.getvalue() == b""
+
+
+def test_what_was_decrypted_is_judged_by_its_own_digest(pki: Pki) -> None:
+    inside = {"#plain": PAYLOAD}
+    plain = sign_with(pki, make_manifest(component(uri="#plain")), integrated=inside)
+    sink = io.BytesIO()
+    verify(plain, [pki.root]).receive_decrypted("build.bin", None, sink)
+    assert sink.getvalue() == PAYLOAD
+    one, sink = made(pki), io.BytesIO()
+    release = verify(one.envelope, [pki.root])
+    release.receive_decrypted("part0.bin", io.BytesIO(LARGE), sink)
+    assert sink.getvalue() == LARGE
+    with refused("tampered.payload-digest", 'payload of "part0.bin"'):
+        release.receive_decrypted("part0.bin", io.BytesIO(LARGE[:-1] + b"?"))
+    with refused("io.payload-missing", "no source for the payload"):
+        release.receive_decrypted("part0.bin")
 
 
 def test_the_plaintext_instead_of_the_ciphertext_is_refused(pki: Pki) -> None:

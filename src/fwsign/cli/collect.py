@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 
 import typer
 
@@ -141,6 +141,25 @@ class _Judging(NamedTuple):
     ] = False
 
 
+class _Looking(NamedTuple):
+    """Options: who may look at the page."""
+
+    viewer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--viewer",
+            metavar="NAME",
+            help="A client that may see the fleet in the browser, at /; repeat for several.",
+        ),
+    ] = None
+    silent: Annotated[
+        str,
+        typer.Option(
+            "--silent", metavar="TIME", help="On that page a device is silent after that time."
+        ),
+    ] = "7d"
+
+
 @command.command(
     cls=Command,
     epilog=examples(
@@ -158,6 +177,7 @@ def collect(
     tls: _Tls,
     judging: _Judging,
     mqtt: _Mqtt,
+    looking: _Looking,
     pass_: KEY_PASS = None,
 ) -> None:
     """Take the receipts of a fleet, over mutual TLS, and keep those that count.
@@ -185,10 +205,11 @@ def collect(
         limits = RateLimits(PER_CLIENT, OVERALL, str)
         app = CollectorApp(service, clients, inputs.now, _tell, limits)
         intake = _intake(mqtt, service, clients, limits)
+        routes = _routes(opened, clients, looking)
         listener = listening(listen)
         address = address_of(listener)
         with intake, stopped_by_signals(lambda: None):  # uvicorn has handlers of its own meanwhile
-            serve(listener, context, app.asgi(), lambda _: _say(address))
+            serve(listener, context, app.asgi(*routes), lambda _: _say(address))
     ui.note("stopped")
 
 
@@ -213,6 +234,18 @@ def _intake(
         (broker.host,), given.mqtt_ca, client_cert=given.mqtt_cert, client_key=given.mqtt_key
     )
     return BrokerIntake(BrokerPlace(broker, rules), service, clients, limits, _tell)
+
+
+def _routes(store: "FleetStore", clients: "Clients", looking: _Looking) -> list[Any]:
+    """Return the routes for those who may look; none if nobody may."""
+    silence = inputs.parse_span(looking.silent)
+    if not looking.viewer:
+        return []
+    from fwsign.collect.viewers import Viewers
+    from fwsign.fleet.web import FleetPages
+
+    pages = FleetPages(store, silence, inputs.now)
+    return [Viewers(pages, clients, looking.viewer, inputs.now, _tell).route()]
 
 
 def _say(address: str) -> None:

@@ -15,7 +15,7 @@ from fwsign.files import io_error, read_bytes
 from fwsign.nearest import did_you_mean
 
 NAME: Final = "fwsign.toml"
-KEYS: Final = ("vendor", "product", "pki", "signer", "key", "chain", "log")
+KEYS: Final = ("vendor", "product", "pki", "signer", "key", "chain", "log", "encrypt_to")
 PATHS: Final = ("pki", "chain", "log")
 """Keys whose values are paths, beside the file that names them."""
 POLICY: Final = "policy"
@@ -42,6 +42,7 @@ class Config(NamedTuple):
         chain: the file of that key's certificates.
         native: the signature for the chip.
         policy: the file's path, and its table about who must sign; None if there is none.
+        encrypt_to: the groups that files are encrypted to.
     """
 
     vendor: str | None = None
@@ -54,6 +55,7 @@ class Config(NamedTuple):
     chain: Path | None = None
     native: NativeSettings = NativeSettings()
     policy: tuple[Path, Any] | None = None
+    encrypt_to: tuple[str, ...] = ()
 
 
 def load() -> Config:
@@ -98,6 +100,7 @@ def load() -> Config:
         chain,
         native,
         policy,
+        tuple(filter(None, map(str.strip, said.get("encrypt_to", "").split(",")))),
     )
 
 

@@ -125,6 +125,9 @@ HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "--force replaces it",
         ),
         "io.listen": ("--listen names another address and port",),
+        "io.place": ("is it reachable from here, and are its credentials in the environment?",),
+        "io.write-lost": ("run it again; if that happens again, leave this store",),
+        "io.release-missing": ("give its envelope, too; or make a channel without it",),
         "io.store": ("does the database run, with room on its disk? The same command again then",),
         "io.crl-unused": ("leave it out, or give the CRL of an issuer of the signer",),
         "key.format": ("fwsign show FILE tells what it is",),
@@ -159,6 +162,11 @@ HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         ),
         "untrusted.native-key": ("fwsign show FILE lists the keys that signed it for the chip",),
         "unsuitable.security-version": ("is it the right build?",),
+        "unsuitable.recipient": (
+            "--decrypt KEY is the key of such a group; fwsign show FILE lists the groups",
+            "device: [[decrypt]] in device.toml names the keys; fwsign show FILE lists the groups",
+        ),
+        "tampered.content-key": (_AGAIN,),
         "untrusted.receipt": ("--key names what signed, --anchor its root",),
         "state.lost": (
             "--config FILE names a gateway's; the one of boards is made by the first fwsign flash",

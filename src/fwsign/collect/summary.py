@@ -66,10 +66,10 @@ class CountedLine(NamedTuple):
 def note(run: FleetRun, line: CountedLine) -> None:
     """Bring the rows of a device up to date, inside the transaction that stores its line."""
     content, flash = line.content, line.content.get("kind") == "flash"
-    board = column(_part(content, "board").get("identity")) or "" if flash else ""
+    board = _board(content) if flash else ""
     result = column(content.get("result"))
     placed = _placed(run, line, result)
-    if placed.get("manifest") is not None and result in _IN_PLACE:
+    if placed.get("manifest") is not None and result in _IN_PLACE and (board or not flash):
         run.rows(
             "INSERT INTO taken VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
             *(placed["manifest"], line.device, board, believed_time(content, line.received)),
@@ -79,9 +79,15 @@ def note(run: FleetRun, line: CountedLine) -> None:
     if flash:
         _upsert(run, line, "", {"state": STATION}, {})
         if not board:
-            return  # nobody knows which board it was
+            return  # nobody knows which board it was, or it was simulated
     ended = {} if result in _NO_ACTION else {"result": result, "code": column(content.get("code"))}
     _upsert(run, line, board, {"state": "unknown"}, {**ended, **placed})
+
+
+def _board(content: Mapping[str, Any]) -> str:
+    """Return the identity of a board; empty if it is unknown, or none of a real board."""
+    board = _part(content, "board")
+    return "" if board.get("simulated") else column(board.get("identity")) or ""
 
 
 def _placed(run: FleetRun, line: CountedLine, result: str | None) -> dict[str, object]:

@@ -135,6 +135,9 @@ if TYPE_CHECKING:
         "io.crl-unused",
         "io.listen",
         "io.store",
+        "io.place",
+        "io.write-lost",
+        "io.release-missing",
         "device.port",
         "device.absent",
         "device.lost",
@@ -174,6 +177,7 @@ if TYPE_CHECKING:
         "state.limit",
         "state.receipt",
         "state.ca-limit",
+        "state.published",
     ]
     """The codes that may be raised, for type checkers; `CODES` has the meanings."""
 
@@ -310,6 +314,9 @@ CODES: Mapping[Code, str] = MappingProxyType(
         "io.crl-unused": "a CRL was given that belongs to no issuer in the path",
         "io.listen": "the server cannot listen at the address",
         "io.store": "the database of a collector does not answer, or cannot keep it",
+        "io.place": "a bucket, registry or folder did not do what it was asked",
+        "io.write-lost": "a store said that it has written something, and has not",
+        "io.release-missing": "a channel names a release that is not there",
         # Boards.
         "device.port": "the port cannot be opened",
         "device.absent": "no boot loader answers at the port",
@@ -352,6 +359,7 @@ CODES: Mapping[Code, str] = MappingProxyType(
         "state.limit": "more than the memory can hold",
         "state.receipt": "a value that a receipt cannot hold",
         "state.ca-limit": "outside the names that the issuing CA is limited to",
+        "state.published": "something else is published under that name",
     }
 )
 """Every code that fwsign raises, with its meaning: those of `Code`, in the same order."""

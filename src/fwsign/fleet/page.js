@@ -6,7 +6,7 @@
   const SVG = "http://www.w3.org/2000/svg";
   const number = new Intl.NumberFormat("en");
   const SERIES = 6; // colours; the last is for the oldest releases
-  const PAGE = 50; // rows of the table
+  const PAGE = 25; // rows of the table
 
   // Text of devices only ever becomes text: no function here writes HTML.
   function put(element, attributes, children) {
@@ -18,7 +18,7 @@
   }
   const h = (tag, attributes = {}, ...children) => put(document.createElement(tag), attributes, children);
   const s = (tag, attributes = {}, ...children) => put(document.createElementNS(SVG, tag), attributes, children);
-  const chip = (words, tone = "") => h("span", { class: `chip ${tone}` }, words);
+  const chip = (words, tone = "") => h("span", { class: `chip ${tone}`, title: words.length > 30 ? words : null }, words);
 
   const day = (time) => (time ? time.slice(0, 10) : "–");
   const minute = (time) => (time ? `${time.slice(0, 10)} ${time.slice(11, 16)}` : "–");
@@ -269,8 +269,8 @@
       found = { device: null, events: [], next: null, error: error.message };
     }
     story.hidden = false;
-    const heading = h("div", {}, h("h3", { id: "h-story" }, found.device?.name ?? id));
-    if (found.device) heading.append(proof(found.device.signed), found.device.silent ? chip("silent", "warn") : "", h("span", { class: "note" }, `last heard ${minute(found.device.heard)}`));
+    const heading = h("div", { class: "name" }, h("h3", { id: "h-story" }, found.device?.name ?? id));
+    if (found.device) heading.append(proof(found.device.signed), found.device.silent ? chip("silent", "warn") : "", h("small", {}, `last heard ${minute(found.device.heard)}`));
     const events = h("ol", { class: "events", "aria-label": "Receipts, newest first" });
     for (const event of found.events) {
       const release = event.product ? `${event.product} ${event.version ?? ""}${event.sequence === null ? "" : ` #${event.sequence}`}` : "";
@@ -278,7 +278,7 @@
         h("div", { class: "line" }, timed(event.time), h("b", {}, event.result ?? event.kind ?? "–"), event.code ? chip(event.code, "bad") : null, event.signed ? chip("signed", "good") : chip("only said", "warn"), h("span", {}, release)),
         event.message ? h("div", { class: "detail" }, event.message) : null));
     }
-    const older = h("button", { type: "button" }, "Older");
+    const older = h("button", { type: "button", class: "older" }, "Older");
     older.addEventListener("click", () => tell(id, true, found.next));
     const empty = found.error ? `No answer: ${found.error}` : data.live || !found.device ? "No receipts are here for this id." : "This file has no history of this device; fwsign fleet device prints it.";
     story.replaceChildren(heading, found.events.length ? events : h("p", { class: "none" }, empty), ...(found.next ? [older] : []));

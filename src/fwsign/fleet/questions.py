@@ -115,12 +115,17 @@ class Questions:
         return FleetTotals(devices, signed, unknown, silent, refused, found)
 
     def releases(self) -> list[FleetRelease]:
-        """Return what devices run, by product, the newest release first."""
+        """Return what devices run: products with most devices first, of each the newest first."""
         found: dict[bytes, list[tuple[Any, ...]]] = {}
         for row in self._run.rows(statements.RELEASES):
             found.setdefault(bytes(row[0]), []).append(row)
         every = [_release(manifest, rows) for manifest, rows in found.items()]
-        return sorted(every, key=lambda one: (one.of, -(one.sequence or 0), one.manifest))
+        sizes: dict[str, int] = {}
+        for one in every:
+            sizes[one.of] = sizes.get(one.of, 0) + one.devices
+        return sorted(
+            every, key=lambda one: (-sizes[one.of], one.of, -(one.sequence or 0), one.manifest)
+        )
 
     def refusals(self) -> list[FleetRefusal]:
         """Return the codes with which last actions ended, the most frequent first."""

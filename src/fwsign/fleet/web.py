@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FRESH: Final = 10
 """Seconds for which counted numbers are shown again."""
-ROWS: Final = 50
+ROWS: Final = 25
 """Devices of one answer."""
 MAX_QUERY: Final = 512
 """Characters of one value of a query."""

@@ -104,6 +104,9 @@ def digest_of_key(public: Any) -> bytes:
 def read(block: bytes, name: str, digests: Mapping[str, bytes]) -> NativeSignature:
     """Return the verified signature in a block.
 
+    One of a curve that this program does not know is not verified, and has no public key: the
+    block is whole and about this image, and only a chip to come could say more.
+
     Args:
         block: all of it.
         name: its name in refusals.
@@ -113,13 +116,15 @@ def read(block: bytes, name: str, digests: Mapping[str, bytes]) -> NativeSignatu
         Tampered: `tampered.native`.
     """
     algorithm = _algorithm(block, name)
-    own = KEYS[algorithm]
+    own = KEYS.get(algorithm, KEYS["ECDSA P-256"])
     crc = int.from_bytes(block[CRC_AT : CRC_AT + 4], "little")
     if crc != (computed := binascii.crc32(block[:CRC_AT])):
         raise refused(KIND, f"crc of {name}", f"{computed:#010x}", f"{crc:#010x}")
     digest, stored = digests[own.digest], block[4 : 4 + _DIGEST_SIZES[own.digest]]
     if stored != digest:
         raise refused(KIND, f"image digest in {name}", digest.hex(), stored.hex())
+    if algorithm not in KEYS:
+        return NativeSignature(algorithm, key_digest(block))
     public, raw = (_ecdsa if own.curve else _rsa)(block, name, algorithm)
     if _encode(algorithm, public, digest, raw) != block:
         raise refused(
@@ -137,6 +142,8 @@ def _algorithm(block: bytes, name: str) -> str:
     for algorithm, own in KEYS.items():
         if (magic, version, sha, curve) == (MAGIC, own.version, own.sha, own.curve):
             return algorithm
+    if (magic, version, sha) == (MAGIC, 3, 0) and curve > max(one.curve for one in KEYS.values()):
+        return f"ECDSA, curve {curve}"
     expected = "e7, then 02 and 00 (RSA) or 03 and a curve with its hash (ECDSA)"
     raise refused(KIND, f"head of {name}", expected, block[:4].hex())
 

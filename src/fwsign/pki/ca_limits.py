@@ -17,6 +17,7 @@ from fwsign.pki.entry_names import FOR_VENDORS, ISSUING_TLS, TLS, is_root
 from fwsign.pki.extras import extras_of
 from fwsign.pki.leaves import KINDS, Leaf
 from fwsign.pki.view.words import oid_name
+from fwsign.x509.roles import CONFIG_SIGNING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,7 +119,7 @@ def _other_use(name: str, kind: str, usages: Sequence[x509.ObjectIdentifier]) ->
     """Return the way to a CA that may issue a kind, if there is one."""
     if kind in TLS:
         return f"fwsign pki renew {ISSUING_TLS} makes a CA for servers and clients"
-    if kind == "channel" and profiles.with_channels(usages) != tuple(usages):
+    if kind == "channel" and with_channels(usages) != tuple(usages):
         return f"fwsign pki renew {name} lets it issue for channels, too, with the root's key"
     return None
 
@@ -189,4 +190,15 @@ def next_limits(pki: Pki, line: str, before: x509.Certificate) -> profiles.CaLim
     # One that issued everything leaves TLS to the CA that is for it.
     if pki.issuers_in_line(ISSUING_TLS) and not limits.usages:
         return limits._replace(usages=profiles.SIGNING.usages)
-    return limits._replace(usages=profiles.with_channels(limits.usages))
+    return limits._replace(usages=with_channels(limits.usages))
+
+
+def with_channels(
+    usages: Sequence[x509.ObjectIdentifier],
+) -> tuple[x509.ObjectIdentifier, ...]:
+    """Return the usages of a CA's successor: one for signers may issue for channels, too.
+
+    CAs that were made before there were channels lack that. Who may issue signers gains nothing.
+    """
+    missing = ExtendedKeyUsageOID.CODE_SIGNING in usages and CONFIG_SIGNING not in usages
+    return (*usages, *([CONFIG_SIGNING] if missing else ()))

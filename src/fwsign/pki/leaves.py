@@ -23,6 +23,7 @@ from fwsign.pki.entry_names import TLS
 from fwsign.pki.extras import NO_EXTRAS, Extras, extras_of
 from fwsign.pki.profiles import NO_END, NO_USAGE, build_certificate, key_identifiers
 from fwsign.pki.subjects import organisation_of, subject_name
+from fwsign.pki.view.entry import is_group
 from fwsign.x509.roles import CONFIG_SIGNING, MIN_CA_RSA_BITS
 
 if TYPE_CHECKING:
@@ -209,7 +210,7 @@ def leaf_of(certificate: x509.Certificate) -> Leaf | None:
     try:
         usages = [*certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value]
     except x509.ExtensionNotFound:
-        if not is_group(certificate):
+        if not is_for_group(certificate):
             return None
         usages = []
     peer = set(usages) == {KINDS[kind].usage for kind in TLS}
@@ -234,13 +235,12 @@ def leaf_of(certificate: x509.Certificate) -> Leaf | None:
     return leaf
 
 
-def is_group(certificate: x509.Certificate) -> bool:
-    """Tell whether a certificate is for encryption: keyAgreement, and no extended key usage."""
+def is_for_group(certificate: x509.Certificate) -> bool:
+    """Tell whether a certificate is a group's; see `fwsign.pki.view.entry.is_group`."""
     found = {one.oid: one.value for one in certificate.extensions}
     usage = found.get(ExtensionOID.KEY_USAGE)
-    if not isinstance(usage, x509.KeyUsage) or ExtensionOID.EXTENDED_KEY_USAGE in found:
-        return False
-    return usage.key_agreement and not usage.digital_signature
+    agrees = isinstance(usage, x509.KeyUsage) and is_group(usage, ())
+    return agrees and ExtensionOID.EXTENDED_KEY_USAGE not in found
 
 
 def alternative_names(
@@ -318,7 +318,7 @@ def default_algorithm(issuer: x509.Certificate) -> str:
 
 def renewed_algorithm(old: x509.Certificate, issuer: x509.Certificate) -> str:
     """Return the kind of a new key in place of an old one: the old kind if it is good enough."""
-    name = None if is_group(old) else _ml_dsa(old) or _ml_dsa(issuer)
+    name = None if is_for_group(old) else _ml_dsa(old) or _ml_dsa(issuer)
     if name is not None:
         return name
     return _alike(old) or DEFAULT_ALGORITHM

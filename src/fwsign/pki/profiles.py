@@ -57,12 +57,10 @@ class CaLimits(NamedTuple):
 
 
 SIGNING: Final = CaLimits(
-    usages=(ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.TIME_STAMPING, CONFIG_SIGNING)
+    (), (ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.TIME_STAMPING, CONFIG_SIGNING)
 )
-"""An issuing CA of signers, time stampers and channels, before its domains are known."""
-TLS_ONLY: Final = CaLimits(
-    usages=(ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
-)
+"""A CA of signers, time stampers and channels, before its domains are known."""
+TLS_ONLY: Final = CaLimits((), (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH))
 """An issuing CA of TLS servers and clients. It has no domains: mbedTLS, which many devices have,
 reads no certificate with critical name constraints. Its usages keep it from signing code."""
 
@@ -203,17 +201,6 @@ def usages_of(
         return tuple(issuer.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
     except x509.ExtensionNotFound:
         return ()
-
-
-def with_channels(
-    usages: Sequence[x509.ObjectIdentifier],
-) -> tuple[x509.ObjectIdentifier, ...]:
-    """Return the usages of a CA's successor: one for signers may issue for channels, too.
-
-    CAs that were made before there were channels lack that. Who may issue signers gains nothing.
-    """
-    missing = ExtendedKeyUsageOID.CODE_SIGNING in usages and CONFIG_SIGNING not in usages
-    return (*usages, *([CONFIG_SIGNING] if missing else ()))
 
 
 def _constraints(permitted: Sequence[str], *, critical: bool) -> Extensions:

@@ -17,7 +17,7 @@ from fwsign.keys.published import refuse_published
 from fwsign.names import host_name
 from fwsign.pki import profiles
 from fwsign.pki.authority import open_authority
-from fwsign.pki.ca_limits import permitted_leaf, refuse_outside
+from fwsign.pki.ca_limits import permitted_leaf, refuse_outside, with_channels
 from fwsign.pki.certificates import common_name
 from fwsign.pki.directory import Pki
 from fwsign.pki.entry_keys import (
@@ -208,7 +208,7 @@ def _widened(pki: Pki, name: str, permit: Sequence[str]) -> profiles.CaLimits:
         )
     refuse_outside(pki, pki.issuer_of(pki.certificate(name)), "domain", more)
     permitted = tuple(dict.fromkeys((*limits.permitted, *more)))
-    return profiles.CaLimits(permitted, profiles.with_channels(limits.usages))
+    return profiles.CaLimits(permitted, with_channels(limits.usages))
 
 
 def _issuing_anew(

@@ -30,7 +30,7 @@ Places: TypeAlias = Callable[[str], AbstractContextManager[PayloadSink]]
 """Opens what takes the ciphertext of a name."""
 
 
-class Encryption(NamedTuple):
+class Encrypting(NamedTuple):
     """To whom payloads are encrypted, and where the ciphertext goes.
 
     Args:

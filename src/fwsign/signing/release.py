@@ -30,7 +30,7 @@ from fwsign.format.notice import fault
 from fwsign.format.payload import CHUNK_SIZE, Blocks, PayloadSource, measure
 from fwsign.format.text import Text, encode_text
 from fwsign.format.version import version_numbers
-from fwsign.signing.encrypting import SUFFIX, EncryptedPayload, Encryption, encrypt
+from fwsign.signing.encrypting import SUFFIX, EncryptedPayload, Encrypting, encrypt
 
 MAX_EMBEDDED_SIZE: Final = 16 * 1024 * 1024
 """Bytes of one payload inside an envelope: the largest flash of the known boards."""
@@ -87,7 +87,7 @@ def describe(
     base_url: str = "",
     block_size: int | None = None,
     carried: Mapping[str, bytes] = NOTHING,
-    encryption: Encryption | None = None,
+    encryption: Encrypting | None = None,
     opener: Opener = lambda path: path.open("rb"),
 ) -> Release:
     """Hash files and describe them as a release.
@@ -144,7 +144,7 @@ class _Measuring:
         self,
         block_size: int | None,
         opener: Opener,
-        encryption: Encryption | None,
+        encryption: Encrypting | None,
         integrated: dict[str, bytes],
     ) -> None:
         self._block_size, self._opener, self._encryption = block_size, opener, encryption
@@ -171,7 +171,7 @@ class _Measuring:
         self._integrated[uri] = data = _load(file.path, self._opener)
         return Component(file.identifier, *measure(io.BytesIO(data)), uri), None
 
-    def _encrypt(self, path: Path, uri: str, encryption: Encryption) -> EncryptedPayload:
+    def _encrypt(self, path: Path, uri: str, encryption: Encrypting) -> EncryptedPayload:
         if is_inside(uri):
             plain, memory = io.BytesIO(_load(path, self._opener)), io.BytesIO()
             made = encrypt(plain, memory, encryption.keys)

@@ -13,7 +13,7 @@ from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON, KEY_PASS, PRODUCT_OF_D
 from fwsign.cli.verify.demands import ANCHORS, AT, PROFILE, VENDOR_OF_DEVICE
 
 if TYPE_CHECKING:
-    from fwsign.cli.channel.making import Asked, Plan
+    from fwsign.cli.channel.making import ChannelOrder, NextChannel
     from fwsign.verify.verified import VerifiedChannel
 
 command = typer.Typer(
@@ -46,7 +46,7 @@ def make(
     *,
     say: option.SayOptions,
     rollout: option.RolloutOptions,
-    who: option.SignerOptions,
+    who: option.ChannelSignerOptions,
     place: option.PlaceOptions,
     force: Annotated[
         bool,
@@ -75,7 +75,7 @@ def make(
     if say.hold and say.release:
         ui.usage("--hold and --release exclude each other")
     now, settings = inputs.now(), config.load()
-    asked = making.Asked(name, envelopes or (), say, rollout, place)
+    asked = making.ChannelOrder(name, envelopes or (), say, rollout, place)
     found = making.find_signer(who)
     vendor = say.vendor or settings.vendor or stated.only_vendor(found)
     product = stated.product_of(say.product, settings)
@@ -91,7 +91,12 @@ def make(
 
 
 def _write(
-    asked: "Asked", plan: "Plan", data: bytes, verified: "VerifiedChannel", *, as_json: bool
+    asked: "ChannelOrder",
+    plan: "NextChannel",
+    data: bytes,
+    verified: "VerifiedChannel",
+    *,
+    as_json: bool,
 ) -> None:
     from fwsign.cli.channel import making, words
     from fwsign.files import write_atomic
@@ -200,7 +205,7 @@ def verify(
     verified, trust = verifying.verify(
         file, demands, inputs.parse_time(at, now) if at else now, examples=allow_example_keys
     )
-    member = None if device is None else verifying.Member(device, tuple(cohort or ()))
+    member = None if device is None else verifying.Asker(device, tuple(cohort or ()))
     if as_json:
         ui.print_json(verifying.as_json(verified, trust, member))
     else:

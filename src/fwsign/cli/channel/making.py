@@ -30,7 +30,7 @@ LONG: Final = timedelta(days=366)
 """A channel that lives longer says little."""
 
 
-class Asked(NamedTuple):
+class ChannelOrder(NamedTuple):
     """The command line, as typed."""
 
     name: str
@@ -45,7 +45,7 @@ class Asked(NamedTuple):
         return self.place.output_dir / f"{self.name}{ENDING}"
 
 
-class Plan(NamedTuple):
+class NextChannel(NamedTuple):
     """What is to be signed: the channel before, and the next one."""
 
     before: "Channel | None"
@@ -53,7 +53,7 @@ class Plan(NamedTuple):
     releases: "Sequence[VerifiedRelease]"
 
 
-def find_signer(who: option.SignerOptions) -> "FoundSigner":
+def find_signer(who: option.ChannelSignerOptions) -> "FoundSigner":
     """Find the signer: the one named, the PKI's only one for channels, or a key with its chain."""
     from fwsign.cli.sign import identity
 
@@ -87,11 +87,11 @@ def _only_signer(directory: Path, given: Path | None) -> str:
 
 
 def plan(
-    asked: Asked,
+    asked: ChannelOrder,
     whose: tuple[str, str],
     trust: "tuple[Sequence[Anchor], DevicePolicy]",
     now: datetime,
-) -> Plan:
+) -> NextChannel:
     """Read and verify releases and the channel before, and say what the next one is."""
     before = _before(asked, trust, now)
     releases = [_release(path, trust, now) for path in asked.envelopes]
@@ -116,11 +116,11 @@ def plan(
         asked.say.hold,
         asked.say.release,
     )
-    return Plan(before, follow_up(wanted, releases, before), releases)
+    return NextChannel(before, follow_up(wanted, releases, before), releases)
 
 
 def _before(
-    asked: Asked, trust: "tuple[Sequence[Anchor], DevicePolicy]", now: datetime
+    asked: ChannelOrder, trust: "tuple[Sequence[Anchor], DevicePolicy]", now: datetime
 ) -> "Channel | None":
     """Return the channel before, verified; None if there is none."""
     from fwsign.format.envelope import MAX_ENVELOPE_SIZE
@@ -149,7 +149,7 @@ def _release(
             raise error.about(str(path)) from error
 
 
-def warnings(plan: Plan, now: datetime) -> list[str]:
+def warnings(plan: NextChannel, now: datetime) -> list[str]:
     """Return the notes about a channel that devices take, but perhaps not as it is meant."""
     channel, before = plan.channel, plan.before
     lines = []
@@ -177,7 +177,7 @@ def warnings(plan: Plan, now: datetime) -> list[str]:
 
 
 def signed(
-    plan: Plan,
+    plan: NextChannel,
     found: "FoundSigner",
     source: str | None,
     now: datetime,

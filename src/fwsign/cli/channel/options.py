@@ -58,7 +58,7 @@ ENVELOPES: TypeAlias = Annotated[
 ]
 
 
-class SignerOptions(NamedTuple):
+class ChannelSignerOptions(NamedTuple):
     """Options: the signer."""
 
     pki: PKI = None

@@ -34,7 +34,7 @@ class ChannelDemands(NamedTuple):
     revocation: str | None
 
 
-class Member(NamedTuple):
+class Asker(NamedTuple):
     """A device of which is asked what is for it: its id, and its cohorts."""
 
     device: str
@@ -74,14 +74,14 @@ def verify(
     return verified, trust
 
 
-def _verdict(one: "ChannelRelease", verified: "VerifiedChannel", member: Member) -> str | None:
+def _verdict(one: "ChannelRelease", verified: "VerifiedChannel", member: Asker) -> str | None:
     hold = verified.channel.hold
     if hold is not None:
         return f"the channel is on hold: {hold}"
     return why_not(one.rollout, member.device, member.cohorts, verified.now)
 
 
-def as_json(verified: "VerifiedChannel", trust: Trust, member: Member | None) -> dict[str, Any]:
+def as_json(verified: "VerifiedChannel", trust: Trust, member: Asker | None) -> dict[str, Any]:
     """Return the JSON object that --json prints."""
     facts = channel_facts(verified.channel)
     if member is not None:
@@ -105,7 +105,7 @@ def as_json(verified: "VerifiedChannel", trust: Trust, member: Member | None) ->
     return answer.accepted("verified", verified.unchecked, None, channel=more)
 
 
-def show(file: Path, verified: "VerifiedChannel", trust: Trust, member: Member | None) -> None:
+def show(file: Path, verified: "VerifiedChannel", trust: Trust, member: Asker | None) -> None:
     """Print the verdict for people."""
     channel = verified.channel
     ui.painted("verified", "green", f"{file}: {channel.name}, number {channel.number}")

@@ -11,6 +11,7 @@ import typer
 
 from fwsign.cli import answer, config, inputs, ui
 from fwsign.cli.command import Command, examples, grouped
+from fwsign.cli.decrypt import DecryptOptions
 from fwsign.cli.flash import labels as flash_labels
 from fwsign.cli.flash import options as option
 from fwsign.cli.options import ALLOW_EXAMPLE, CRLS
@@ -62,6 +63,7 @@ def flash(
     revocation: option.REVOCATION = None,
     waivers: option.WaiverOptions,
     data: option.RowOptions,
+    decrypt: DecryptOptions,
     profile: PROFILE = "strict",
     allow_example_keys: ALLOW_EXAMPLE = False,
     link: option.LinkOptions,
@@ -90,6 +92,7 @@ def flash(
         flash_labels.typed(boards.label or (), ports),
         waivers,
         data,
+        decrypt,
         _how(link, esp),
         _options(writing, waivers, dry_run=dry_run),
         _where(state, receipts),
@@ -120,6 +123,7 @@ class _Wanted(NamedTuple):
         labels: names of slots by their ports.
         waivers: the checks that do not count, and the components that are left out.
         data: the options about per-device data.
+        decrypt: the options about encrypted payloads.
         how: the way to reach boards.
         options: the options of flashing.
         where: the files that the run writes.
@@ -133,6 +137,7 @@ class _Wanted(NamedTuple):
     labels: "Mapping[str, str]"
     waivers: option.WaiverOptions
     data: option.RowOptions
+    decrypt: DecryptOptions
     how: "ConnectOptions"
     options: "Options"
     where: "Where"
@@ -256,6 +261,7 @@ def _prepare(wanted: _Wanted, demands: Demands) -> "tuple[Station, Records]":
         None if wanted.waivers.no_rollback_check else wanted.where.state,
         remember=not dry_run,
         left_out=wanted.waivers.left_out,
+        keys=wanted.decrypt.keys(),
     )
     with inputs.expecting_envelope(wanted.envelope):
         judging = Judging(given)

@@ -21,10 +21,10 @@ from fwsign.cli.fleet.store import (
     VERSION,
     asked,
     named_release,
+    nobody,
     print_table,
 )
 from fwsign.cli.options import JSON
-from fwsign.errors import Failed
 
 if TYPE_CHECKING:
     from fwsign.fleet.model import FleetDevice, FleetRelease
@@ -34,7 +34,7 @@ command = typer.Typer(
     cls=Group,
     rich_markup_mode=None,
     add_completion=False,
-    help="Ask the store of fwsign collect about a fleet; nothing is changed.",
+    help="Ask what a fleet runs, who refused, and who is silent.",
 )
 command.command("answer", cls=Command, epilog=answer.EXAMPLES)(answer.answer)
 command.command("page", cls=Command, epilog=page.EXAMPLES)(page.page)
@@ -196,13 +196,7 @@ def device(
     with asked(store, inputs.parse_span(silent)) as (questions, place):
         found, events = questions.device(name), questions.events(name, most=last)
     if not found:
-        raise Failed(
-            "io.missing",
-            f'no device "{name:.80}" has reported to {place}',
-            expected=name,
-            found="none",
-            hint="fwsign fleet devices lists those that have",
-        )
+        raise nobody(name, place)
     if csv is not None:
         _write_csv(csv, [one.as_json() for one in events], EVENT_COLUMNS, force=force)
     if as_json:

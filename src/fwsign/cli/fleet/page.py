@@ -8,7 +8,7 @@ import typer
 
 from fwsign.cli import inputs, ui
 from fwsign.cli.command import examples
-from fwsign.cli.fleet.store import AFTER, SILENT, STORE, asked
+from fwsign.cli.fleet.store import AFTER, SILENT, STORE, asked, nobody
 from fwsign.errors import Failed
 
 EXAMPLES: Final = examples(
@@ -51,7 +51,7 @@ def page(
     with asked(store, silence) as (questions, place):
         for name in device or ():
             if not questions.device(name):
-                raise Failed("io.missing", f'no device "{name:.80}" has reported to {place}')
+                raise nobody(name, place)
         data = fleet_page.whole(questions, place, spans.plain_span(silence), device or ())
     write_atomic(output, fleet_page.render(data).encode(), overwrite=force)
     ui.out(str(output))

@@ -90,6 +90,17 @@ def named_release(questions: "Questions", text: str) -> bytes:
     return found[0]
 
 
+def nobody(name: str, place: str) -> Failed:
+    """Return the refusal of a device that has reported nothing."""
+    return Failed(
+        "io.missing",
+        f'no device "{name:.80}" has reported to {place}',
+        expected=name,
+        found="none",
+        hint="fwsign fleet devices lists those that have",
+    )
+
+
 def print_table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
     """Print rows in columns."""
     cells = [tuple(ui.clean("-" if one is None else one) for one in row) for row in (head, *rows)]

@@ -1,19 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fwsign pki issue`: a certificate with a new key, for a request, or for a key that exists."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
-from fwsign.cli import inputs, ui
+from fwsign.cli import ui
 from fwsign.cli.command import Command, Group, examples, grouped
-from fwsign.cli.config import find_pki, load, pki_words
+from fwsign.cli.config import load, pki_words
 from fwsign.cli.options import PKI
-from fwsign.cli.passphrases import CaPassphrases, Passphrases
-from fwsign.cli.pki import existing_keys
-from fwsign.cli.pki.extensions import AddressOptions, ExtensionOptions, read_extras
+from fwsign.cli.pki.extensions import AddressOptions, ExtensionOptions
 from fwsign.cli.pki.issue_options import (
     NAME,
     PEER_NAME,
@@ -24,6 +20,7 @@ from fwsign.cli.pki.issue_options import (
     IssueOptions,
     KeyOptions,
 )
+from fwsign.cli.pki.issuing import issue
 from fwsign.cli.pki.options import (
     COMPAT,
     KIND_OF_KEY,
@@ -31,14 +28,8 @@ from fwsign.cli.pki.options import (
     LIFETIME,
     PassphraseOptions,
     address,
-    span,
-    warn_of_rsa2048,
 )
 from fwsign.cli.pki.peers import say_who_needs
-
-if TYPE_CHECKING:
-    from fwsign.pki.leaves import DeviceIdentity
-    from fwsign.pki.request import CertificateRequest
 
 _HELP = """
 
@@ -60,7 +51,7 @@ def register(command: typer.Typer) -> None:
         name="issue",
         help="Issue certificates: signer, channel, encryption, tsa, server, client, idevid.",
     )
-    pages: dict[Callable[..., None], tuple[str, ...]] = {
+    pages: dict[Any, tuple[str, ...]] = {
         signer: (
             "fwsign pki issue signer release-2027 --for 1y",
             "fwsign pki issue signer ci --pass env:CI_PASS --ca-pass file:/run/secrets/ca",
@@ -114,7 +105,7 @@ def signer(
     """Issue a signer: whoever has its key signs releases, for two years."""
     groups = (pki, existing, protection, addresses, own, batch)
     options = IssueOptions(*groups, lifetime=lifetime, alg=alg)
-    if _issue("signer", name, options, vendor or ()) is None:
+    if issue("signer", name, options, vendor or ()) is None:
         return
     if not existing.csr:
         product = () if load().product else ("--product", "NAME")
@@ -140,7 +131,7 @@ def channel(
     """
     groups = (pki, existing, protection, addresses, own, batch)
     options = IssueOptions(*groups, lifetime=lifetime, alg=alg)
-    if _issue("channel", name, options, vendor or ()) is not None and not existing.csr:
+    if issue("channel", name, options, vendor or ()) is not None and not existing.csr:
         words = pki_words(pki)
         ui.next_command("channel", "make", "stable", "ENVELOPE", "--signer", name or "", *words)
 
@@ -165,7 +156,7 @@ def encryption(
     """
     groups = (pki, existing, protection, addresses, own, batch)
     options = IssueOptions(*groups, lifetime=lifetime, alg=alg)
-    if _issue("encryption", name, options, vendor or ()) is not None and not existing.csr:
+    if issue("encryption", name, options, vendor or ()) is not None and not existing.csr:
         ui.next_command("sign", "FILE", "--encrypt-to", name or "", *pki_words(pki))
 
 
@@ -184,7 +175,7 @@ def tsa(
     """Issue a time stamper's certificate (RFC 3161), for five years."""
     groups = (pki, existing, protection, addresses, own, batch)
     options = IssueOptions(*groups, lifetime=lifetime, alg=alg)
-    _issue("tsa", name, options)
+    issue("tsa", name, options)
 
 
 def server(
@@ -212,7 +203,7 @@ def server(
     if options.is_batch and any(hosts):
         ui.usage("--csr DIR takes hosts and addresses from the requests")
     ips = [address(one) for one in hosts.ip or ()]
-    if path := _issue("server", name, options, hosts.host or (), ips):
+    if path := issue("server", name, options, hosts.host or (), ips):
         say_who_needs(path, "server", pki)
 
 
@@ -236,7 +227,7 @@ def client(
     """
     groups = (pki, existing, protection, addresses, own, batch)
     options = IssueOptions(*groups, lifetime=lifetime, alg=alg, compat=compat)
-    if path := _issue("client", name, options):
+    if path := issue("client", name, options):
         say_who_needs(path, "client", pki)
 
 
@@ -265,101 +256,5 @@ def idevid(
         ui.usage("--hw-serial is for --hw-type")
     if options.is_batch and (identity.serial_number or identity.hw_type):
         ui.usage("--csr DIR takes serial numbers from the requests")
-    if path := _issue("idevid", name, options, identity=identity):
+    if path := issue("idevid", name, options, identity=identity):
         say_who_needs(path, "device", pki)
-
-
-def _issue(
-    kind: str,
-    name: str | None,
-    options: IssueOptions,
-    domains: Sequence[str] = (),
-    addresses: Sequence[Any] = (),
-    *,
-    identity: IdentityOptions | None = None,
-) -> Path | None:
-    """Issue one certificate and return its path; None after a batch."""
-    from fwsign.pki.directory import Pki
-    from fwsign.pki.issuance import issue
-    from fwsign.pki.log import Origin
-
-    now = inputs.now()
-    lifetime = span(options.lifetime, now)
-    directory = find_pki(options.pki)
-    options.check(name)
-    more = read_extras(options.addresses, options.own)
-    asked_for = Passphrases()
-    pki = Pki(directory)
-    secrets = CaPassphrases(asked_for, options.protection.ca_pass, pki)
-
-    def source() -> bytes | None:
-        return secrets.get(pki.issuing(kind))
-
-    csr, compat = options.existing.csr, options.compat
-    if csr and options.is_batch:
-        from fwsign.cli.pki.batch import issue_batch
-        from fwsign.pki.batch import Terms
-
-        batch = options.batch
-        terms = Terms(kind, batch.names == "cn", domains, more, lifetime, compat)
-        issue_batch(directory, csr, terms, source, now=now, options=batch)
-        return None
-    assert name is not None  # noqa: S101 - `IssueOptions.check` has looked
-    request = existing_keys.read_request(csr, compat=compat) if csr else None
-    if request and kind == "server" and not domains and not addresses:
-        domains, addresses = request.domains, request.addresses
-        asked = ", ".join([*domains, *map(str, addresses)]) or "nothing"
-        ui.note(f"hosts, as the request asks: {asked}")
-    path = issue(
-        directory,
-        kind,
-        name,
-        key=request.public_key if request else _key(name, options, asked_for),
-        domains=domains,
-        addresses=addresses,
-        device=_device(request, identity) if identity else None,
-        more=more,
-        lifetime=lifetime,
-        compat=options.compat,
-        origin=Origin(request=request.digest if request else None),
-        ca_passphrase=source,
-        now=now,
-    )
-    ui.out(str(path))
-    warn_of_rsa2048(path)
-    return path
-
-
-def _device(
-    request: "CertificateRequest | None", identity: IdentityOptions
-) -> "DeviceIdentity | None":
-    """Return the identity that options give, or that a request asks for."""
-    from fwsign.pki.extras import check_oid
-    from fwsign.pki.leaves import DeviceIdentity
-
-    asked = request.device if request else None
-    serial_number, hw_type, hw_serial = identity
-    if serial_number is None:
-        serial_number = asked.serial_number if asked else None
-    if serial_number is None:
-        return None
-    hardware = asked.hardware if asked else None
-    if hw_type is not None:
-        try:
-            octets = bytes.fromhex(hw_serial) if hw_serial else serial_number.encode()
-        except ValueError:
-            ui.usage(f'--hw-serial "{hw_serial}" is not hexadecimal', "as in 00a1b2c3")
-        hardware = (check_oid(hw_type), octets)
-    return DeviceIdentity(serial_number, hardware)
-
-
-def _key(name: str, options: IssueOptions, asked_for: Passphrases) -> Any:
-    from fwsign.pki.entry_keys import NewKey
-
-    uri, protection = options.existing.from_key, options.protection
-    if uri is None:
-        what, none = f'the key "{name}"', protection.no_passphrase
-        secret = asked_for.new(protection.pass_, none=none, what=what)
-        return NewKey(options.alg or "", secret, protection.kdf or "")
-    source = asked_for.existing(protection.pass_, f"the key {uri}", uri=lambda: uri)
-    return existing_keys.opens(uri, source)

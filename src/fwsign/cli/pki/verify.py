@@ -9,6 +9,7 @@ import typer
 from fwsign.cli import answer, config, inputs, ui
 from fwsign.cli.command import Command, examples
 from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON, P12_PASS, PKI, named
+from fwsign.cli.pki_trust import of_pki
 from fwsign.cli.verify.demands import PROFILE
 from fwsign.errors import Failed, FwsignError
 
@@ -29,6 +30,7 @@ _FOR_VENDORS = ("codesign", "channel", "encryption")
 _OTHERS = {
     "stale.certificate": "issue it anew: fwsign pki renew NAME",
     "untrusted.eku": "issue one for that: fwsign pki issue {kind} NAME",
+    "untrusted.key-usage": "issue one for that: fwsign pki issue {kind} NAME",
     "untrusted.vendor": "issue one with a name: fwsign pki issue {kind} NAME --host HOST",
 }
 """Hints where the certificate is for another purpose than signing code."""
@@ -174,7 +176,7 @@ def _trusted(
     """Return the anchors, and the CAs and CRLs of the PKI, if one counts."""
     if anchor and not pki:
         return inputs.load_anchors(anchor), [], []
-    roots, authorities, crls = _of_pki(config.find_pki(pki))
+    roots, authorities, crls = of_pki(config.find_pki(pki))
     return inputs.load_anchors(anchor) if anchor else roots, authorities, crls
 
 
@@ -230,23 +232,6 @@ def _about_unused(files: "Sequence[Sequence[bytes]]", accepted: "AcceptedPath") 
     unused = len({crl for crls in files for crl in crls} - used)
     what = "a CRL given belongs" if unused == 1 else f"{unused} CRLs given belong"
     return (f"{what} to no issuer in the path: not used",) if unused else ()
-
-
-def _of_pki(directory: Path) -> "tuple[list[Anchor], list[bytes], list[bytes]]":
-    """Return the roots, all CAs, and the CRLs of a PKI."""
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    from fwsign.pki.certificates import is_ca
-    from fwsign.pki.directory import Pki
-    from fwsign.x509.anchor import Anchor
-
-    pki = Pki(directory)
-    roots = [pki.certificate(name).public_bytes(Encoding.DER) for name in pki.roots()]
-    certificates = [pki.certificate(name) for name in pki.names()]
-    authorities = [one.public_bytes(Encoding.DER) for one in certificates if is_ca(one)]
-    there = [path for name in pki.authorities() if (path := pki.crl_path(name)).exists()]
-    crls = inputs.load_pem(there, "X509 CRL", "CRL")
-    return [Anchor.from_certificate(root) for root in roots], authorities, crls
 
 
 def _refuse(error: FwsignError, chain: "Sequence[bytes]", *, as_json: bool) -> None:

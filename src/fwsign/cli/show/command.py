@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fwsign.format.component import Component
     from fwsign.format.envelope import Envelope
     from fwsign.format.native import StatedNative
+    from fwsign.format.suit import Manifest
     from fwsign.format.text import Text
     from fwsign.keys.items import FileItem
 
@@ -261,6 +262,7 @@ def _manifest(file: Path, envelope: "Envelope") -> dict[str, Any]:
                 "size": component.size,
                 "digest": component.digest.value.hex(),
                 "payload": component.uri,
+                **_encrypted(envelope, manifest, component),
                 **_native(file, envelope, component, one),
             }
             for component, one in zip_longest(manifest.components, text.native if text else ())
@@ -270,6 +272,17 @@ def _manifest(file: Path, envelope: "Envelope") -> dict[str, Any]:
             for one in (text.attachments if text else ())
         ],
     }
+
+
+def _encrypted(
+    envelope: "Envelope", manifest: "Manifest", component: "Component"
+) -> dict[str, Any]:
+    """Return the ciphertext of a component, and the groups that it is for; nothing if plain."""
+    if component.encrypted is None:
+        return {}
+    from fwsign.cli.show import encrypted  # few releases are
+
+    return {"encrypted": encrypted.card(envelope, manifest, component)}
 
 
 def _native(

@@ -13,11 +13,16 @@ from fwsign.cli.options import ALLOW_EXAMPLE, JSON, KEY_PASS
 from fwsign.cli.sign import options as option
 from fwsign.cli.sign import stated
 from fwsign.cli.sign.attach_options import AttachOptions
+from fwsign.cli.sign.encrypt_options import Ciphertexts, EncryptOptions
 from fwsign.cli.sign.evidence_options import EvidenceOptions
 from fwsign.cli.sign.form import AloneOptions, Task
 from fwsign.cli.sign.native_options import NativeOptions, signed_natively
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from cryptography.hazmat.primitives.asymmetric import ec
+
     from fwsign.cli.sign.identity import FoundSigner
     from fwsign.cli.sign.making import Made, SigningTerms
     from fwsign.pki.log import Signature
@@ -35,6 +40,7 @@ command = typer.Typer(rich_markup_mode=None, add_completion=False)
         "fwsign sign app.bin --target esp32c3@0x10000 --pass env:KEY_PASS",
         "fwsign sign build/*.bin --embed --output-dir dist --json",
         "fwsign sign build.bin --key release.key --chain chain.pem --crl ca.crl --product x1",
+        "fwsign sign build.bin --encrypt-to thermostats",
         "fwsign sign app.bin --native esp-secure-boot-v2 --native-key boot.key --attach sbom.json",
     ),
 )
@@ -49,6 +55,7 @@ def sign(
     evidence: EvidenceOptions,
     natives: NativeOptions,
     attach: AttachOptions,
+    encrypt: EncryptOptions,
     place: option.OutputOptions,
     form: AloneOptions,
     force: option.FORCE = False,
@@ -67,8 +74,11 @@ def sign(
     settings = config.load()
     who.check(settings.key, settings.chain)
     permitted = stated.Permitted(force, allow_empty, allow_example_keys)
-    typed = _Typed(files, who, about, images, content, evidence, natives, attach, place, permitted)
+    groups = (who, about, images, content, evidence, natives, attach, encrypt, place, permitted)
+    typed = _Typed(files, *groups)
     if form.given:
+        if encrypt.encrypt_to:
+            ui.usage("--encrypt-to is for releases", "a signature on a file alone hides nothing")
         form.check(about, images, content, natives, attach, evidence._replace(crl=None))
         form.check_output(place, dry_run=dry_run)
         task = Task(files, form, place, force, allow_example_keys)
@@ -88,6 +98,7 @@ class _Typed(NamedTuple):
     evidence: EvidenceOptions
     natives: NativeOptions
     attach: AttachOptions
+    encrypt: EncryptOptions
     place: option.OutputOptions
     permitted: stated.Permitted
 
@@ -98,7 +109,7 @@ def _sign_releases(
     """Sign files as releases: one, or one for each."""
     from fwsign.cli.sign import contents, existing, making, naming  # only signing needs these
 
-    files, who, about, images, content, evidence, natives, attach, place, permitted = typed
+    files, who, about, images, content, evidence, natives, attach, encrypt, place, permitted = typed
     force, together = permitted.force, place.output is not None
     product = stated.product(about, settings)
     about.notice()
@@ -110,26 +121,36 @@ def _sign_releases(
     signed = [plan.path(file) if plan else file for file in files]
     envelopes = place.envelopes(signed)
     documents = attach.read(images.waived)
-    read = (who.chain, content.device_data, *(evidence.crl or ()), *documents.paths)
-    existing.check(envelopes, (*files, *filter(None, read)), force=force)
+    given = (who.chain, content.device_data, *(evidence.crl or ()), *documents.paths)
+    read = (*files, *filter(None, given))
+    existing.check(envelopes, read, force=force)
     groups = contents.placed(files, names, images, together=together)
     found = find_signer(who, evidence, settings, source)
     vendor = about.vendor or settings.vendor or stated.only_vendor(found)
     what = contents.What(vendor, product, about, number, until, content, documents)
     said = contents.check_images(groups, about.version, images)
     waived = {"allow_example_keys": permitted.example_keys, "force": force}
+    readers = encrypt.groups(settings.encrypt_to)
+    keys = _group_keys(readers, found, who.pki or settings.pki, vendor, now)
+    hidden = Ciphertexts(keys, read, force=force, dry_run=dry_run)
     terms = making.SigningTerms(now=now, stamping=time_stamping(evidence, found), **waived)
     log = log_of(who, settings)
-    with signed_natively(plan, groups, log, now, force=force, dry_run=dry_run) as groups:
+    native = signed_natively(plan, groups, log, now, force=force, dry_run=dry_run)
+    with hidden, native as groups:
         if plan is not None:
             said = contents.check_images(groups, about.version, images)
-        releases = [contents.describe(one, what) for one in groups]
+        places = [files[0] if one == inputs.STREAM else one for one in envelopes]
+        releases = [
+            contents.describe(one, what._replace(encryption=hidden.beside(beside)))
+            for one, beside in zip(groups, places, strict=True)
+        ]
         said += documents.remarks(releases, files, together=together)
         order = _Order(envelopes, signed, releases, found, terms, said)
         if dry_run:
             _show(order, as_json=as_json)
             return
         made = order.made(source)
+        hidden.keep()
     approvals.record(log, _lines(envelopes, made, found), now)
     _write(order, made, who.pki, as_json=as_json)
 
@@ -166,6 +187,18 @@ class _Order(NamedTuple):
         from fwsign.cli.sign import making
 
         return making.missing(self.releases, self.kept, self.found, self.terms, source)
+
+
+def _group_keys(
+    names: Sequence[str], found: "FoundSigner", pki: Path | None, vendor: str, now: "datetime"
+) -> "Sequence[ec.EllipticCurvePublicKey]":
+    """Return the keys of the groups to encrypt to; none if nothing is encrypted."""
+    if not names:
+        return ()
+    from fwsign.cli.sign.encrypt_options import For, Judges, find_keys
+
+    judges = Judges([found.anchor], found.chain[1:], found.crls, pki)
+    return find_keys(names, judges, For.named(vendor), now)
 
 
 def _show(order: _Order, *, as_json: bool) -> None:

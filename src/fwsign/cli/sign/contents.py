@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fwsign.cli.sign.targets import TargetFile
+    from fwsign.signing.encrypting import Encrypting
     from fwsign.signing.release import Release
 
 
@@ -32,6 +33,7 @@ class What(NamedTuple):
         use_before: seconds since 1970; None for no end.
         content: the options about payloads.
         documents: the documents about it.
+        encryption: to whom its files are encrypted; None if they are not.
     """
 
     vendor: str
@@ -41,6 +43,7 @@ class What(NamedTuple):
     use_before: int | None
     content: option.ContentOptions
     documents: Attached = Attached()
+    encryption: "Encrypting | None" = None
 
 
 def placed(
@@ -120,6 +123,7 @@ def describe(group: "Sequence[TargetFile]", what: What) -> "Release":
         base_url=what.content.base_url,
         block_size=what.content.block_size,
         carried=what.documents.carried,
+        encryption=what.encryption,
         opener=payloads.opened,
     )
     if policy is not None:

@@ -118,7 +118,9 @@ def _say(made: SignedFiles, warnings: Sequence[str], pki: Path | None) -> None:
         if result in _RESULTS:
             ui.note(f"{path} {_RESULTS[result]}")
         for component in verified.components:
-            ui.note(f"{component.name}: {component.size} bytes, payload {component.uri}")
+            groups = [one.key_id.hex()[:16] for one in verified.recipients(component)]
+            secret = f", encrypted to {', '.join(groups)}" if groups else ""
+            ui.note(f"{component.name}: {component.size} bytes, payload {component.uri}{secret}")
         for attachment in verified.text.attachments if verified.text else ():
             beside = "" if verified.attached(attachment.name) else ", beside the envelope"
             ui.note(f"{attachment.name}: attached, {attachment.media_type}{beside}")
@@ -131,7 +133,8 @@ def _say(made: SignedFiles, warnings: Sequence[str], pki: Path | None) -> None:
     if first == STREAM:
         return
     components = made.signed[0].verified.components
-    outside = [one for one in components if not is_inside(one.uri)]
+    # Ciphertext is where the verifier looks for it, and the files themselves are not.
+    outside = [one for one in components if not is_inside(one.uri) and one.encrypted is None]
     apart = [file for file in _of_first(made) if _is_apart(file, made)] if outside else []
     if outside and len(components) > 1:  # the verifier tells several by their names
         # Several components may be one payload, for several chips.

@@ -11,6 +11,7 @@ import typer
 
 from fwsign.cli import answer, config, inputs, ui
 from fwsign.cli.command import Command, examples, grouped
+from fwsign.cli.decrypt import DecryptOptions
 from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON
 from fwsign.cli.policies import POLICY
 from fwsign.cli.verify import any_file
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from fwsign.cli.native_settings import NativeSettings
     from fwsign.cli.verify.any_file import Pair
     from fwsign.cli.verify.verdict import Verdict
+    from fwsign.format.key_wrap import AgreementKey
     from fwsign.verify.verifier import Verifier
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -100,6 +102,7 @@ def verify(
     profile: PROFILE = "strict",
     revocation: _REVOCATION = None,
     token: TokenOptions,
+    decrypt: DecryptOptions,
     manifest_only: _MANIFEST_ONLY = False,
     minisign_key: _MINISIGN_KEY = None,
     attachments: _ATTACHMENTS = None,
@@ -134,7 +137,7 @@ def verify(
     trust = gather(demands, settings)
     verifier = Verifier(trust.anchors, trust.policy)
     judge = partial(_judge, verifier=verifier, trust=trust, at=time, natives=settings.native)
-    judge = partial(judge, manifest_only=manifest_only, typed=revocation)
+    judge = partial(judge, manifest_only=manifest_only, typed=revocation, keys=decrypt.keys())
     if len(parcels) > 1:
         _each(parcels, judge, attachments, as_json=as_json)
         return
@@ -197,6 +200,7 @@ def _judge(
     manifest_only: bool,
     typed: str | None,
     natives: "NativeSettings",
+    keys: "Sequence[AgreementKey]",
 ) -> "Verdict":
     """Run all steps for one envelope."""
     from fwsign.cli.verify import attachment_files, payload_files, verdict
@@ -211,22 +215,22 @@ def _judge(
     if trust.policy.revocation != "off":
         inputs.refuse_unused(trust.policy.crls, release)
     documents, payloads = attachment_files.apart(release, parcel.payloads)
-    receive = partial(
-        payload_files.receive, release, parcel.envelope, payloads, manifest_only=manifest_only
-    )
+    how = partial(payload_files.receive, manifest_only=manifest_only, keys=keys)
+    receive = partial(how, release, parcel.envelope, payloads)
     if natives.demanding or (release.text is not None and release.text.native):
         from fwsign.cli.verify import native  # few releases state native signatures
 
-        found = native.received(receive, release, natives)
+        found = native.received(receive, release, natives, readable=bool(keys))
     else:
         found = receive()
     attached = attachment_files.check(release, parcel.envelope, documents)
     unchecked = [
         *release.unchecked,
         *(["payload"] if None in found.values() else []),
+        *(["plaintext"] if not keys and any(one.encrypted for one in release.components) else []),
         *(["attachment"] if None in attached.values() else []),
     ]
-    return verdict.Verdict(release, unchecked, found, trust.places, typed, attached)
+    return verdict.Verdict(release, unchecked, found, trust.places, typed, attached, bool(keys))
 
 
 def _as_channel(error: FwsignError, data: bytes) -> FwsignError:

@@ -22,7 +22,7 @@ class Receive(Protocol):
 
 
 def received(
-    receive: Receive, release: VerifiedRelease, expected: NativeSettings
+    receive: Receive, release: VerifiedRelease, expected: NativeSettings, *, readable: bool = True
 ) -> dict[str, Path | None]:
     """Check all payloads, and the native signatures in them.
 
@@ -31,11 +31,13 @@ def received(
         release: the verified release. Its statements may have been cut off on the way.
         expected: what fwsign.toml says: images for flash that state nothing must have a signature
             of its kind, and each signature must be by its keys, if it names any.
+        readable: whether there is a key for encrypted payloads; else they are left out.
 
     Raises:
         FwsignError: as `fwsign.native.agreement.check`; `untrusted.native-key`.
     """
-    looked_at = [one for one in release.components if _concerns(release, one, expected)]
+    there = [one for one in release.components if readable or one.encrypted is None]
+    looked_at = [one for one in there if _concerns(release, one, expected)]
     for one in looked_at:
         check_limit(one.size, MAX_IMAGE, f"{one.name}: an image of {one.size} bytes")
     sinks = {one.name: io.BytesIO() for one in looked_at}

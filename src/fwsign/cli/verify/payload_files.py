@@ -18,6 +18,7 @@ from fwsign.verify.verified import VerifiedRelease
 
 if TYPE_CHECKING:
     from fwsign.files import Accept
+    from fwsign.format.key_wrap import AgreementKey
 
 
 _NO_SINKS: Final[Mapping[str, PayloadSink]] = MappingProxyType({})
@@ -30,6 +31,7 @@ def receive(
     *,
     manifest_only: bool,
     sinks: Mapping[str, PayloadSink] = _NO_SINKS,
+    keys: "Sequence[AgreementKey]" = (),
 ) -> dict[str, Path | None]:
     """Check all payloads; return each component's payload path, None if it was not found.
 
@@ -39,13 +41,14 @@ def receive(
         given: the files on the command line; each must be the payload of some component.
         manifest_only: leave out payloads that are not there.
         sinks: take the bytes of components, by name; of others nothing is kept.
+        keys: the keys for encrypted payloads. Without one, only their ciphertext is checked.
     """
     found: dict[str, Path | None] = {}
     named = _match(release.components, given)
     for component in release.components:
         path = named.get(component.name)
         if is_inside(component.uri):
-            release.receive(component, None, sinks.get(component.name))
+            release.receive(component, None, sinks.get(component.name), keys)
             found[component.name] = envelope
             if path is not None:  # a payload that is there is judged anyway
                 with opened(path, "pipes") as source:
@@ -59,11 +62,13 @@ def receive(
             found[component.name] = None
             continue
         sink, blocks = sinks.get(component.name), list_used(release, component)
+        if component.encrypted and keys:
+            blocks = None  # the list says nothing of the plaintext
         if blocks is not None and sink is None:
             check_blocks(path, component, blocks, accept)
         else:
             with opened(path, accept) as source:
-                release.receive(component, source, sink)
+                release.receive(component, source, sink, keys)
         found[component.name] = path
     return found
 

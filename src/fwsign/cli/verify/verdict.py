@@ -35,6 +35,7 @@ class Verdict(NamedTuple):
         anchors: the files of the anchors.
         revocation: the typed value: "require", "off" or None.
         attachments: each attachment's path, by its name; None if it was not found.
+        decrypted: whether encrypted payloads were decrypted, and their plaintext checked.
     """
 
     release: VerifiedRelease
@@ -43,6 +44,7 @@ class Verdict(NamedTuple):
     anchors: Sequence[Path]
     revocation: str | None
     attachments: Mapping[str, Path | None]
+    decrypted: bool = False
 
     @property
     def notes(self) -> list[str]:
@@ -66,6 +68,7 @@ def as_json(view: Verdict) -> dict[str, Any]:
                 "payload": str(path) if (path := view.payloads[component.name]) else None,
                 "checked_by": _checked_by(view, component),
                 **_native_as_json(view, component),
+                **_recipients_as_json(view, component),
             }
             for component in release.components
         ],
@@ -87,7 +90,16 @@ def as_json(view: Verdict) -> dict[str, Any]:
 def _checked_by(view: Verdict, component: Component) -> str | None:
     if view.payloads[component.name] is None:
         return None
-    return "digest" if list_used(view.release, component) is None else "block list"
+    decrypted = component.encrypted and view.decrypted
+    return "digest" if decrypted or not list_used(view.release, component) else "block list"
+
+
+def _recipients_as_json(view: Verdict, component: Component) -> dict[str, Any]:
+    """Return whom a payload is encrypted to, and whether it was decrypted here."""
+    if component.encrypted is None:
+        return {}
+    found = [one.key_id.hex() for one in view.release.recipients(component)]
+    return {"recipients": found, "decrypted": view.decrypted}
 
 
 def _native_as_json(view: Verdict, component: Component) -> dict[str, Any]:
@@ -117,6 +129,7 @@ _HOW_TO_CHECK = {
     "product": "give --product",
     "rollback": "give --min-sequence",
     "payload": "it is not here",
+    "plaintext": "it is encrypted: give --decrypt KEY",
     "attachment": "it is not here",
 }
 
@@ -172,6 +185,9 @@ def _show_content(view: Verdict) -> None:
         ui.out(
             f"  payload    {component.name}, {component.size} bytes, {digest[:16]}..., {where}{by}"
         )
+        if groups := release.recipients(component):
+            to = ", ".join(f"{one.key_id.hex()[:16]}..." for one in groups)
+            ui.out(f"  encrypted  to {to}{', and decrypted here' if view.decrypted else ''}")
         if (stated := release.native(component)) is not None:
             ui.out(f"  native     {native_words(stated)}")
     for attachment in attachments_of(release):

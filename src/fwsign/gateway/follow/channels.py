@@ -9,6 +9,7 @@ channels expire.
 
 import contextlib
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from fwsign.errors import Failed, FwsignError, Unsuitable
 from fwsign.format.channel import Channel
@@ -17,13 +18,13 @@ from fwsign.gateway.choice import ChannelChoice, Who, choose, name_in
 from fwsign.gateway.follow.judging import REFUSED, Polled, record_refusal, remember
 from fwsign.gateway.follow.known import FollowRequest, KnownHere, failed_here, known_here
 from fwsign.gateway.follow.places import Looked, content
-from fwsign.gateway.judge import refuse_unchecked
 from fwsign.gateway.offer import Obstacle
 from fwsign.gateway.run.session import demands, fetch_rules, opened
 from fwsign.gateway.target.sources import Published, Sources
 from fwsign.memory.channels import ChannelKey
-from fwsign.verify.verified import VerifiedChannel
-from fwsign.verify.verifier import Verifier
+
+if TYPE_CHECKING:
+    from fwsign.verify.verified import VerifiedChannel
 
 
 def look(request: FollowRequest, known: KnownHere, *, poll: bool) -> Looked:
@@ -125,8 +126,11 @@ def _hear(
     return _choose(request, known, verified.channel, verified.now), verified.notes
 
 
-def _verify(request: FollowRequest, data: bytes, *, accept: bool) -> VerifiedChannel:
+def _verify(request: FollowRequest, data: bytes, *, accept: bool) -> "VerifiedChannel":
     """Verify a channel by the memory, and remember its number there."""
+    from fwsign.gateway.judge import refuse_unchecked  # most polls find nothing new
+    from fwsign.verify.verifier import Verifier
+
     device, name = request.device, name_in(request.address)
     with opened(device) as state:
         anchors, base = demands(device, state)

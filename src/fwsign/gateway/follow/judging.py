@@ -27,7 +27,13 @@ _OWN_MEMORY: Final = ("state.busy", "state.conflict", "unsuitable.trial")
 """The codes after which no try is counted here: the next poll tries again, as after those of
 fetching; a failed trial is remembered by itself.
 """
-_OTHERS: Final = ("unsuitable.vendor", "unsuitable.product", "unsuitable.trust-update")
+_OTHERS: Final = (
+    "unsuitable.vendor",
+    "unsuitable.product",
+    "unsuitable.trust-update",
+    "unsuitable.channel",
+    "unsuitable.permit",
+)
 """The codes of envelopes in a directory that are for other devices."""
 
 

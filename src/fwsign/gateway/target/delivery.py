@@ -10,6 +10,7 @@ from fwsign.errors import Unsuitable
 from fwsign.format.component import Component
 from fwsign.format.key_wrap import AgreementKey
 from fwsign.format.payload import PayloadSource
+from fwsign.format.streams import no_cipher
 from fwsign.gateway.config.device import Device
 from fwsign.gateway.target.sources import Sources
 
@@ -45,12 +46,20 @@ def deliveries(device: Device, components: Sequence[Component], sources: Sources
     for number, one in enumerate(components):
         to = destination(device, one)
         name = one.name if to == "file" else str(number)
-        keys = partial(_keys, device) if one.encrypted else tuple
+        keys = partial(_keys, device, one) if one.encrypted else tuple
         found.append(Delivery(one, to, name, partial(sources.open, one), keys))
     return found
 
 
-def _keys(device: Device) -> Sequence[AgreementKey]:
+def _keys(device: Device, component: Component) -> Sequence[AgreementKey]:
+    """Open the device's keys.
+
+    Raises:
+        Unsuitable: `unsuitable.recipient`: it has none.
+        Failed: as `fwsign.gateway.target.group_keys.open_keys`.
+    """
+    if not device.decrypt:
+        raise no_cipher(component)
     from fwsign.gateway.target.group_keys import open_keys  # where a payload is encrypted
 
     return open_keys(device.decrypt)

@@ -29,6 +29,8 @@ LARGEST_BLOCK: Final = 1024 * 1024
 """Bytes of a block; fetched ones are held in memory until their turn comes."""
 MAX_HASHED: Final = 4
 """Bytes of old files that are hashed for this, in sizes of the payload."""
+MAX_SCANNED: Final = 32
+"""Bytes of old files that pieces are looked for in, in sizes of the payload."""
 PIECE: Final = 64
 """Bytes of a piece that is looked for."""
 PIECES: Final = 8
@@ -78,6 +80,7 @@ class Missing:
         self._source, self._component, self._blocks = source, component, blocks
         self._first, self._found = first, found
         self._left = MAX_HASHED * component.size
+        self._to_scan = MAX_SCANNED * component.size
 
     def look_elsewhere(self, folders: Sequence[int], stack: contextlib.ExitStack) -> None:
         """Add blocks that old files have at any offset to those at hand.
@@ -158,13 +161,24 @@ class Missing:
             if len(set(piece)) < LEAST_VARIED:
                 continue
             for handle in old:
-                if (offset := _offset(handle, piece)) is None:
+                if (offset := self._offset(handle, piece)) is None:
                     continue
                 one = handle, offset - (index * self._blocks.size + at)
                 if one not in seen:
                     seen.add(one)
                     yield one
                 break
+
+    def _offset(self, handle: int, piece: bytes) -> int | None:
+        """Return the offset of a piece in an old file; None if it was not found there."""
+        tail = b""
+        for offset, data in pieces(handle, CHUNK_SIZE, self._to_scan):
+            self._to_scan -= len(data)
+            at = (tail + data).find(piece)
+            if at >= 0:
+                return offset - len(tail) + at
+            tail = data[-(PIECE - 1) :]
+        return None
 
     def _take(self, handle: int, distance: int) -> None:
         """Take the missing blocks that an old file has at a distance."""
@@ -177,14 +191,3 @@ class Missing:
             self._left -= len(data)
             if hashlib.sha256(data).digest() == digest_of(self._blocks, index):
                 self._found[index] = place
-
-
-def _offset(handle: int, piece: bytes) -> int | None:
-    """Return the offset of a piece in an old file; None if it is not there."""
-    tail = b""
-    for offset, data in pieces(handle, CHUNK_SIZE, 2**63 - 1):
-        at = (tail + data).find(piece)
-        if at >= 0:
-            return offset - len(tail) + at
-        tail = data[-(PIECE - 1) :]
-    return None

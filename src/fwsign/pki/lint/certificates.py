@@ -51,7 +51,7 @@ _ALGORITHM_NAMES = {
 def signs_code(certificate: Seen) -> bool:
     """Tell whether a leaf counts as a signer: it is one, or has no other purpose."""
     usages = certificate.usages
-    return not usages or bool(
+    return (not usages and not certificate.is_group) or bool(
         {ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & {*usages}
     )
 
@@ -60,6 +60,8 @@ def judged_for(certificate: Seen) -> Use | None:
     """Return the use that devices judge a leaf for; None if they never see it."""
     if signs_code(certificate):
         return "codeSigning"
+    if certificate.is_group:
+        return "keyAgreement"
     return "configSigning" if CONFIG_SIGNING in certificate.usages else None
 
 

@@ -25,7 +25,7 @@ from fwsign.pki.crls import number_of
 from fwsign.pki.key_uris import is_uri_file, parse_uri_file
 from fwsign.pki.lint.der import RawFields, raw_fields
 from fwsign.pki.paths.end import TLS
-from fwsign.pki.view.entry import use_of
+from fwsign.pki.view.entry import is_group, use_of
 from fwsign.pki.view.extensions import Extensions
 from fwsign.pki.view.lenient import of_certificate
 from fwsign.pki.view.words import error_words, shown_serial
@@ -77,6 +77,12 @@ class Seen(NamedTuple):
         """The extended key usages."""
         extended = self.extension(x509.ExtendedKeyUsage)
         return tuple(extended.value) if extended else ()
+
+    @property
+    def is_group(self) -> bool:
+        """Whether its key is a group's, to which payloads are encrypted."""
+        usage = self.extension(x509.KeyUsage)
+        return is_group(usage.value if usage else None, self.usages)
 
     @property
     def is_tls(self) -> bool:

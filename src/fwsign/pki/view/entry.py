@@ -58,7 +58,7 @@ class Facts:
     key_sha256: str
     signature: str
     use: str
-    """signer, channel, tsa, server, client or other, by extended key usage."""
+    """signer, channel, encryption, tsa, server, client or other, by its usages."""
     subject_key: bytes | None
     authority_key: bytes | None
     fault: str | None
@@ -109,7 +109,7 @@ def facts(certificate: x509.Certificate) -> Facts:
         key=key,
         key_sha256=digest,
         signature=oid_name(certificate.signature_algorithm_oid),
-        use=use_of(purposes),
+        use="encryption" if is_group(usage, purposes) else use_of(purposes),
         subject_key=subject_key.digest if subject_key else None,
         authority_key=authority_key.key_identifier if authority_key else None,
         fault=_fault(extensions),
@@ -125,6 +125,13 @@ def old_fingerprints(der: bytes) -> dict[str, str]:
         "sha1": hashlib.sha1(der, usedforsecurity=False).hexdigest(),
         "md5": hashlib.md5(der, usedforsecurity=False).hexdigest(),
     }
+
+
+def is_group(usage: x509.KeyUsage | None, purposes: Collection[x509.ObjectIdentifier]) -> bool:
+    """Tell whether a key is a group's: it agrees on keys and signs nothing, and has no purpose."""
+    return (
+        not purposes and usage is not None and usage.key_agreement and not usage.digital_signature
+    )
 
 
 def use_of(purposes: Collection[x509.ObjectIdentifier]) -> str:

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fwsign rewrap`: encrypted payloads for other groups of devices."""
+
+import os
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from fwsign.cli import config, inputs, ui
+from fwsign.cli.command import Command, examples, grouped
+from fwsign.cli.decrypt import DecryptOptions
+from fwsign.cli.options import PKI
+from fwsign.cli.sign.encrypt_options import EncryptOptions
+
+command = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+_ENVELOPE: TypeAlias = Annotated[
+    Path,
+    typer.Argument(
+        readable=False,
+        metavar="ENVELOPE",
+        help="A .suit file, whoever signed it; - is standard input.",
+    ),
+]
+_OUTPUT: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        readable=False,
+        metavar="FILE",
+        help="Where the result goes, - to standard output; not replaced. Default: into ENVELOPE.",
+    ),
+]
+
+
+@command.command(
+    cls=Command,
+    epilog=examples(
+        "fwsign rewrap build.bin.suit --encrypt-to thermostats --encrypt-to pilots \\",
+        "    --decrypt thermostats.key",
+    ),
+)
+@grouped
+def rewrap(
+    envelope: _ENVELOPE,
+    *,
+    encrypt: EncryptOptions,
+    decrypt: DecryptOptions,
+    pki: PKI = None,
+    output: _OUTPUT = None,
+) -> None:
+    """Encrypt a release to other groups, without encrypting or signing it again.
+
+    --encrypt-to names all groups that shall open it, also those that could before. A group that is
+    left out may still have an earlier envelope.
+    """
+    from fwsign.cli.pki_trust import of_pki
+    from fwsign.cli.sign.encrypt_options import Judges, find_keys, vendors_of
+    from fwsign.files import write_atomic
+    from fwsign.format.envelope import MAX_ENVELOPE_SIZE
+    from fwsign.signing.rewrap import rewrap as rewrap_it
+
+    settings = config.load()
+    names = encrypt.groups(settings.encrypt_to)
+    if not names:
+        ui.usage("no --encrypt-to", "name all groups that shall open it")
+    if not decrypt.decrypt:
+        ui.usage("no --decrypt", "a key of a group that can open it now")
+    directory = config.find_pki(pki)
+    data = inputs.read(envelope, MAX_ENVELOPE_SIZE)
+    trust = of_pki(directory)
+    judges = Judges(trust.roots, tuple(trust.authorities), tuple(trust.crls), directory)
+    with inputs.expecting_envelope(envelope):
+        vendor = vendors_of(data)
+    keys = find_keys(names, judges, vendor, inputs.now())
+    wrapped = rewrap_it(data, decrypt.keys(), keys)
+    if (output or envelope) == inputs.STREAM:
+        inputs.write_stream(wrapped)
+        return
+    # The target of a link is replaced, not the link.
+    place = Path(os.path.realpath(envelope)) if envelope.is_symlink() else envelope
+    write_atomic(output or place, wrapped, overwrite=output is None)
+    ui.out(str(output or envelope))
+    ui.note("what is signed stays as it was; a group that is left out may have an earlier envelope")
+    ui.next_command("verify", output or envelope)

@@ -1,0 +1,411 @@
+"""Confidential payloads on the command line: who gets them, who may read them, and who is told."""
+
+import json
+import os
+import shutil
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.kit import good, program, refused, run, tree
+from fwsign.cli import inputs
+from fwsign.format.component import keys_uri
+from fwsign.format.envelope import decode_envelope, encode_envelope
+from support import NOW
+
+SECRET = b"".join(b"the secret of line %d\n" % number for number in range(4000))
+KEY = "pki/private/gateways.key"
+
+
+@pytest.fixture(scope="module")
+def _groups(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with two groups of devices, made once."""
+    place = tmp_path_factory.mktemp("groups")
+    shutil.copytree(made, place, dirs_exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inputs, "now", lambda: NOW)
+        patch.chdir(place)
+        for name in ("gateways", "pilots"):
+            good("pki", "issue", "encryption", name, "--no-passphrase")
+    (place / "secret.bin").write_bytes(SECRET)
+    return place
+
+
+@pytest.fixture
+def groups(_groups: Path, tmp_path: Path) -> Path:
+    shutil.copytree(_groups, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def key_of(name: str) -> str:
+    """Return the key id of a group, as people find it."""
+    found: str = shown(f"pki/issued/{name}.crt")["key sha256"]
+    return found
+
+
+def shown(path: str) -> dict[str, Any]:
+    """Return what `fwsign show` says of a file."""
+    (found,) = json.loads(good("show", path, "--json"))["content"]
+    return dict(found)
+
+
+def sign(*more: object) -> None:
+    good("sign", "secret.bin", "--encrypt-to", "gateways", *more)
+
+
+# --- sign, verify, show ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options", [(), ("--embed",), ("--block-size", 4096)], ids=["beside", "inside", "in blocks"]
+)
+def test_a_group_opens_what_is_signed_for_it(groups: Path, options: tuple[object, ...]) -> None:
+    sign(*options)
+    files = (groups / "secret.bin.suit", groups / "secret.bin.enc")
+    assert all(b"the secret" not in path.read_bytes() for path in files if path.exists())
+    assert (groups / "secret.bin.enc").exists() == ("--embed" not in options)
+    found = json.loads(good("verify", "secret.bin.suit", "--json"))
+    assert "plaintext" in found["unchecked"]
+    found = json.loads(good("verify", "secret.bin.suit", "--decrypt", KEY, "--json"))
+    (component,) = found["release"]["components"]
+    assert "plaintext" not in found["unchecked"]
+    assert (component["decrypted"], component["checked_by"]) == (True, "digest")
+    assert component["recipients"] == [key_of("gateways")]
+
+
+def test_people_read_for_whom_it_is(groups: Path) -> None:
+    sign("--encrypt-to", "pki/issued/pilots.crt")
+    to = shown("secret.bin.suit")["components"][0]["encrypted"]["to"]
+    assert [one["name"] for one in to] == ["gateways", "pilots"]
+    assert [one["key sha256"] for one in to] == [key_of("gateways"), key_of("pilots")]
+    out = good("verify", "secret.bin.suit")
+    ids = ", ".join(f"{key_of(one)[:16]}..." for one in ("gateways", "pilots"))
+    assert f"  encrypted  to {ids}\n" in out
+    assert "  unchecked  plaintext (it is encrypted: give --decrypt KEY)\n" in out
+    assert "and decrypted here" in good("verify", "secret.bin.suit", "--decrypt", KEY)
+    (groups / "fwsign.toml").unlink()
+    assert "name" not in shown("secret.bin.suit")["components"][0]["encrypted"]["to"][0]
+
+
+def test_fwsign_toml_names_the_groups(groups: Path) -> None:
+    with (groups / "fwsign.toml").open("a") as file:
+        file.write('encrypt_to = "gateways, pilots"\n')
+    good("sign", "secret.bin")
+    assert len(shown("secret.bin.suit")["components"][0]["encrypted"]["to"]) == 2
+
+
+def test_several_files_of_one_release(groups: Path) -> None:
+    good("sign", "secret.bin", "build.bin", "-o", "all.suit", "--encrypt-to", "gateways")
+    assert {path.name for path in groups.glob("*.enc")} == {"secret.bin.enc", "build.bin.enc"}
+    found = json.loads(good("verify", "all.suit", "--decrypt", KEY, "--json"))
+    assert [one["decrypted"] for one in found["release"]["components"]] == [True, True]
+
+
+def test_a_dry_run_writes_nothing(groups: Path) -> None:
+    before = tree(groups)
+    found = run("sign", "secret.bin", "--encrypt-to", "gateways", "--dry-run")
+    assert (found.status, tree(groups)) == (0, before)
+    assert "secret.bin.enc" in found.out
+
+
+def test_a_refused_signature_leaves_no_ciphertext(groups: Path) -> None:
+    before = tree(groups)
+    (groups / "pki/private/release.key").write_bytes(b"no key")
+    found = run("sign", "secret.bin", "--encrypt-to", "gateways")
+    assert found.status == 5
+    (groups / "pki/private/release.key").write_bytes(before["pki/private/release.key"] or b"")
+    assert tree(groups) == before
+
+
+def test_ciphertext_that_exists_is_not_replaced(groups: Path) -> None:
+    sign()
+    before = tree(groups)
+    words = "cannot write secret.bin.enc: exists already"
+    hint = "--force replaces ciphertexts and envelopes that exist"
+    refused(run("sign", "secret.bin", "--encrypt-to", "gateways"), 5, words, hint)
+    assert tree(groups) == before
+    sign("--force")
+    assert (groups / "secret.bin.enc").read_bytes() != before["secret.bin.enc"]
+    good("verify", "secret.bin.suit", "--decrypt", KEY)
+
+
+def test_ciphertext_never_replaces_what_is_signed(groups: Path) -> None:
+    (groups / "secret.bin.enc").write_bytes(b"a file of somebody")
+    found = run(
+        "sign",
+        "secret.bin",
+        "secret.bin.enc",
+        "-o",
+        "x.suit",
+        "--encrypt-to",
+        "gateways",
+        "--force",
+    )
+    assert found.status == 2
+    assert "secret.bin.enc would replace a file that is read" in found.err
+    assert (groups / "secret.bin.enc").read_bytes() == b"a file of somebody"
+
+
+def test_two_signs_share_no_key(groups: Path) -> None:
+    """Nonce reuse: the same file, signed twice, gives ciphertexts that have nothing in common."""
+    sign("--block-size", 4096)
+    first = (groups / "secret.bin.enc").read_bytes()
+    sign("--block-size", 4096, "--force")
+    second = (groups / "secret.bin.enc").read_bytes()
+    blocks = [{data[at : at + 16] for at in range(0, len(data), 16)} for data in (first, second)]
+    assert not blocks[0] & blocks[1]
+
+
+@pytest.mark.usefixtures("groups")
+def test_a_signature_on_a_file_alone_hides_nothing() -> None:
+    found = run("sign", "secret.bin", "--encrypt-to", "gateways", "--hash-envelope")
+    assert found.status == 2
+    assert "--encrypt-to is for releases" in found.err
+
+
+def test_empty_files_too(groups: Path) -> None:
+    (groups / "none").write_bytes(b"")
+    good("sign", "none", "--allow-empty", "--encrypt-to", "gateways")
+    assert (groups / "none.enc").stat().st_size == 16
+    good("verify", "none.suit", "--decrypt", KEY)
+
+
+# --- who gets nothing -----------------------------------------------------------------------
+
+
+def encrypting_to(group: object) -> list[str]:
+    found = run("sign", "secret.bin", "--encrypt-to", group)
+    assert found.status != 0
+    assert not Path("secret.bin.enc").exists()
+    assert not Path("secret.bin.suit").exists()
+    return found.errors
+
+
+@pytest.mark.usefixtures("groups")
+def test_nothing_is_encrypted_to_a_signer() -> None:
+    error, hint = encrypting_to("release")
+    assert 'key usage of "release" must be keyAgreement and nothing else' in error
+    assert 'nothing is encrypted to "release"' in error
+    assert "fwsign pki issue encryption GROUP makes one" in hint
+
+
+@pytest.mark.usefixtures("groups")
+def test_nothing_is_encrypted_to_a_ca_or_a_tls_client() -> None:
+    good("pki", "issue", "client", "broker.acme.example", "--no-passphrase")
+    for name in ("issuing", "broker.acme.example"):
+        assert f'nothing is encrypted to "{name}"' in encrypting_to(name)[0]
+
+
+@pytest.mark.usefixtures("groups")
+def test_nothing_is_encrypted_to_a_revoked_group() -> None:
+    good("pki", "revoke", "gateways", "--reason", "keyCompromise")
+    assert "revoked" in encrypting_to("gateways")[0]
+
+
+@pytest.mark.usefixtures("groups")
+def test_nothing_is_encrypted_to_an_expired_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    good("pki", "issue", "encryption", "short", "--for", "5d", "--no-passphrase")
+    monkeypatch.setattr(inputs, "now", lambda: NOW + timedelta(6))
+    assert 'certificate "short" expired' in encrypting_to("short")[0]
+
+
+def test_the_group_of_another_ca_gets_nothing(groups: Path) -> None:
+    where = ("--org", "Mallory", "--vendor", "acme.example", "--no-passphrase")
+    good("pki", "init", "other", *where)
+    good("pki", "issue", "encryption", "gateways", "--pki", "other", "--no-passphrase")
+    error, _ = encrypting_to(groups / "other/issued/gateways.crt")
+    assert 'the path ends at issuer "Mallory Issuing CA"' in error
+
+
+@pytest.mark.usefixtures("groups")
+def test_the_group_of_another_vendor_gets_nothing() -> None:
+    where = ("--org", "Acme", "--vendor", "acme.example", "--permit", "b.example")
+    good("pki", "init", "two", *where, "--no-passphrase")
+    own = ("--pki", "two", "--no-passphrase")
+    good("pki", "issue", "encryption", "theirs", "--vendor", "b.example", *own)
+    found = run("sign", "secret.bin", "--pki", "two", "--encrypt-to", "theirs")
+    words = 'the group "theirs" is for b.example, the release for acme.example'
+    assert (found.status, found.errors[0]) == (1, f"error: {words}")
+
+
+@pytest.mark.usefixtures("groups")
+def test_an_unknown_group() -> None:
+    error, hint = encrypting_to("nobody")
+    assert error == 'error: there is no group "nobody" in pki, and no such file'
+    assert hint == "hint: fwsign pki issue encryption nobody"
+
+
+@pytest.mark.usefixtures("groups")
+def test_a_group_of_another_curve_gets_no_certificate() -> None:
+    found = run("pki", "issue", "encryption", "x", "--alg", "ed25519", "--no-passphrase")
+    words = 'the key of "x" is Ed25519, payloads are encrypted to P-256 or P-384'
+    assert (found.status, found.errors) == (5, [f"error: {words}"])
+    assert not Path("pki/issued/x.crt").exists()
+    good("pki", "issue", "encryption", "y", "--alg", "p384", "--no-passphrase")
+    good("sign", "secret.bin", "--encrypt-to", "y")
+    good("verify", "secret.bin.suit", "--decrypt", "pki/private/y.key")
+
+
+@pytest.mark.usefixtures("groups")
+def test_a_group_signs_nothing() -> None:
+    found = run("sign", "secret.bin", "--signer", "gateways")
+    assert found.status == 1
+    assert 'key usage of "gateways" must have digitalSignature' in found.err
+
+
+def test_a_groups_certificate_is_renewed_as_one(groups: Path) -> None:
+    good("pki", "renew", "gateways", "--new-key", "--no-passphrase")
+    good("pki", "verify", "pki/issued/gateways.crt", "--purpose", "encryption")
+    assert not [one for one in run("pki", "lint").out.splitlines() if one.startswith("error")]
+    sign()
+    good("verify", "secret.bin.suit", "--decrypt", groups / KEY)
+
+
+# --- keys that open it ----------------------------------------------------------------------
+
+
+def test_another_group_is_told_for_whom_it_is(groups: Path) -> None:
+    sign()
+    own, wanted = key_of("pilots"), key_of("gateways")
+    refused(
+        run("verify", "secret.bin.suit", "--decrypt", groups / "pki/private/pilots.key"),
+        4,
+        f'the payload of "secret.bin" is encrypted to the keys {wanted}, this device has {own}',
+        "--decrypt KEY is the key of such a group; fwsign show FILE lists the groups",
+    )
+
+
+@pytest.mark.usefixtures("groups")
+def test_a_key_with_a_passphrase() -> None:
+    env = {"GROUP_PASS": "correct horse battery"}
+    protected = ("--pass", "env:GROUP_PASS")
+    good("pki", "issue", "encryption", "locked", *protected, env=env)
+    good("sign", "secret.bin", "--encrypt-to", "locked")
+    opening = ("verify", "secret.bin.suit", "--decrypt", "pki/private/locked.key")
+    good(*opening, "--decrypt-pass", "env:GROUP_PASS", env=env)
+    found = run(*opening, "--decrypt-pass", "env:GROUP_PASS", env={"GROUP_PASS": "wrong"})
+    assert found.status == 5
+    assert "passphrase" in found.errors[0]
+    assert "wrong" not in found.err.replace("wrong passphrase", "")
+    found = run("verify", "secret.bin.suit", "--decrypt-pass", "env:GROUP_PASS", env=env)
+    assert (found.status, "--decrypt-pass without --decrypt" in found.err) == (2, True)
+
+
+@pytest.mark.usefixtures("groups")
+def test_a_key_of_another_kind() -> None:
+    sign()
+    good("key", "new", "sign.key", "--alg", "ed25519", "--no-passphrase")
+    found = run("verify", "secret.bin.suit", "--decrypt", "sign.key")
+    words = "sign.key is a key of the kind Ed25519, payloads are encrypted to P-256 or P-384"
+    assert (found.status, found.errors[0]) == (5, f"error: {words}")
+    found = run("verify", "secret.bin.suit", "--decrypt", "pkcs11:object=group")
+    words = "pkcs11:object=group is not in a file: tokens and services only sign here"
+    assert (found.status, found.errors[0]) == (5, f"error: {words}")
+
+
+def test_exchanged_keys_are_refused(groups: Path) -> None:
+    """Whoever holds the channel can put the wrapped keys of another release there, and no more."""
+    sign("--embed")
+    first = decode_envelope((groups / "secret.bin.suit").read_bytes())
+    sign("--embed", "--force")
+    second = decode_envelope((groups / "secret.bin.suit").read_bytes())
+    uri = keys_uri(0)
+    swapped = {**second.integrated, uri: first.integrated[uri]}
+    (groups / "x.suit").write_bytes(encode_envelope(second._replace(integrated=swapped)))
+    found = run("verify", "x.suit", "--decrypt", KEY)
+    assert found.status == 1
+    assert "have a nonce, a header or an algorithm other than the signed one" in found.errors[0]
+
+
+# --- rewrap ---------------------------------------------------------------------------------
+
+
+def test_a_group_is_added_without_encrypting_or_signing(groups: Path) -> None:
+    sign()
+    before = tree(groups)
+    digest = json.loads(good("verify", "secret.bin.suit", "--json"))["release"]["manifest_digest"]
+    both = ("--encrypt-to", "gateways", "--encrypt-to", "pilots")
+    shutil.rmtree(groups / "pki/private/release.key", ignore_errors=True)
+    (groups / "pki/private/release.key").unlink()
+    found = run("rewrap", "secret.bin.suit", *both, "--decrypt", KEY)
+    assert (found.status, found.out) == (0, "secret.bin.suit\n")
+    for name in ("gateways", "pilots"):
+        key = f"pki/private/{name}.key"
+        again = json.loads(good("verify", "secret.bin.suit", "--decrypt", key, "--json"))
+        assert again["release"]["manifest_digest"] == digest
+    assert (groups / "secret.bin.enc").read_bytes() == before["secret.bin.enc"]
+
+
+@pytest.mark.usefixtures("groups")
+def test_a_group_that_is_left_out_cannot_open_it() -> None:
+    sign()
+    good("rewrap", "secret.bin.suit", "--encrypt-to", "pilots", "--decrypt", KEY, "-o", "new.suit")
+    assert run("verify", "new.suit", "secret.bin.enc", "--decrypt", KEY).status == 4
+    good("verify", "new.suit", "secret.bin.enc", "--decrypt", "pki/private/pilots.key")
+    good("verify", "secret.bin.suit", "--decrypt", KEY)
+
+
+def test_rewrap_needs_a_key_that_opens_it(groups: Path) -> None:
+    sign()
+    before = tree(groups)
+    key = groups / "pki/private/pilots.key"
+    found = run("rewrap", "secret.bin.suit", "--encrypt-to", "pilots", "--decrypt", key)
+    assert (found.status, "is encrypted to the keys" in found.err) == (4, True)
+    assert run("rewrap", "secret.bin.suit", "--encrypt-to", "pilots").status == 2
+    assert run("rewrap", "secret.bin.suit", "--decrypt", KEY).status == 2
+    good("pki", "revoke", "pilots", "--reason", "keyCompromise")
+    found = run("rewrap", "secret.bin.suit", "--encrypt-to", "pilots", "--decrypt", KEY)
+    assert (found.status, "revoked" in found.err) == (1, True)
+    assert {one: before[one] for one in before if not one.startswith("pki")} == {
+        name: data for name, data in tree(groups).items() if not name.startswith("pki")
+    }
+
+
+@pytest.mark.usefixtures("groups")
+def test_rewrap_of_what_is_not_encrypted() -> None:
+    good("sign", "build.bin")
+    found = run("rewrap", "build.bin.suit", "--encrypt-to", "pilots", "--decrypt", KEY)
+    words = "error: nothing in this release is encrypted"
+    assert (found.status, found.errors[0]) == (5, words)
+
+
+# --- nothing secret leaves ------------------------------------------------------------------
+
+
+def test_key_and_plaintext_are_in_no_output(groups: Path) -> None:
+    sign()
+    arguments = ("verify", "secret.bin.suit", "--decrypt", KEY)
+    env = {**os.environ, "FWSIGN_DEBUG": "1"}
+    pem = (groups / KEY).read_text().splitlines()[1]
+    spoilt = bytearray((groups / "secret.bin.enc").read_bytes())
+    spoilt[70] ^= 1
+    statuses = []
+    for content in ((groups / "secret.bin.enc").read_bytes(), bytes(spoilt)):
+        (groups / "secret.bin.enc").write_bytes(content)
+        for more in ((), ("--json",)):
+            found = run(*arguments, *more, env=env)
+            assert pem not in found.out + found.err
+            assert "the secret of" not in found.out + found.err
+            statuses.append(found.status)
+    assert statuses == [0, 0, 1, 1]
+
+
+def test_a_large_payload_is_not_in_memory(today: Path) -> None:
+    """Signing and verifying take a bounded amount of memory, whatever the payload's size."""
+    good("pki", "issue", "encryption", "gateways", "--no-passphrase")
+    with (today / "large").open("wb") as file:
+        file.truncate(192 << 20)
+    for arguments in (
+        ("sign", "large", "--encrypt-to", "gateways"),
+        ("verify", "large.suit", "--decrypt", KEY),
+    ):
+        done = program(*arguments, preexec_fn=_limit)
+        assert done.returncode == 0, done.stderr
+
+
+def _limit() -> None:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_DATA, (160 << 20, 160 << 20))

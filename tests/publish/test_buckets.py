@@ -1,0 +1,128 @@
+"""Buckets of real servers: SeaweedFS, moto, and localbucket, which ignores If-Match."""
+
+import itertools
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from bucket_kit import KEYS, localbucket, make_bucket, moto, seaweedfs
+from fwsign.publish.bucket import Bucket, open_bucket
+from fwsign.publish.places import open_store
+from publish.contract import BIG, Contract
+from publish_kit import Scene
+from support import refused, require_package
+
+COUNT = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def _library() -> None:
+    require_package("obstore")
+
+
+def served(
+    server: Callable[[Path], AbstractContextManager[str]], factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    with server(factory.mktemp("server")) as address:
+        make_bucket(address, "updates")
+        yield address
+
+
+def opened(address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bucket:
+    """Open an empty prefix of the bucket."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+    return open_bucket(f"s3://updates/test-{next(COUNT)}/x1")
+
+
+@pytest.fixture(scope="module")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    yield from served(seaweedfs, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def moto_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    yield from served(moto, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def careless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    yield from served(localbucket, tmp_path_factory)
+
+
+class TestSeaweedFs(Contract):
+    @pytest.fixture
+    def store(self, seaweed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bucket:
+        return opened(seaweed, monkeypatch, tmp_path)
+
+
+class TestMoto(Contract):
+    @pytest.fixture
+    def store(self, moto_address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bucket:
+        return opened(moto_address, monkeypatch, tmp_path)
+
+
+class TestLocalbucket(Contract):
+    guarded = False
+
+    @pytest.fixture
+    def store(self, careless: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bucket:
+        return opened(careless, monkeypatch, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "place", ["s3://", "s3://b?region=x", "s3://key:secret@b", "s3://b#x", "gs:///x"]
+)
+def test_what_names_no_bucket_is_refused(place: str) -> None:
+    with refused("io.place", f'"{place}" names no bucket'):
+        open_store(place)
+
+
+def test_a_bucket_without_tls_elsewhere_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://storage.example")
+    with refused("io.place", "AWS_ENDPOINT_URL is http://storage.example, which is not https"):
+        open_store("s3://b")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1.storage.example")
+    with refused("io.place", "which is not https"):
+        open_store("s3://b")
+
+
+def test_a_bucket_that_is_not_there(
+    seaweed: str,
+    moto_address: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    scene: Scene,
+) -> None:
+    opened(seaweed, monkeypatch, tmp_path)
+    store, small, big = open_store("s3://nobody/x1"), scene.release(1), scene.release(2, b"x" * BIG)
+    with refused("io.permission", "s3://nobody/x1 does not let us write sha256/", "AccessDenied"):
+        scene.publish(store, small)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", moto_address)
+    store = open_store("s3://nobody/x1")
+    for given in (small, big):
+        with refused("io.place", "cannot write sha256/", "in s3://nobody/x1", "NoSuchBucket"):
+            scene.publish(store, given)
+    with refused("io.place", "cannot write stable.channel in s3://nobody/x1", "NoSuchBucket"):
+        store.replace("stable.channel", b"x", None)
+
+
+def test_headers_let_caches_keep_what_never_changes(
+    seaweed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, scene: Scene
+) -> None:
+    store, given = opened(seaweed, monkeypatch, tmp_path), scene.release(100, b"x" * BIG)
+    scene.publish(store, given, scene.channel(1, given))
+    base = f"{seaweed}/updates/{store.place.removeprefix('s3://updates/')}"
+    (payload,) = given.payloads
+    for path, expected in (
+        (payload, "public, max-age=31536000, immutable"),
+        (given.path, "no-cache"),
+        ("stable.channel", "no-cache"),
+    ):
+        with urllib.request.urlopen(f"{base}/{path}", timeout=10) as answer:  # noqa: S310 - ours
+            assert answer.headers["Cache-Control"] == expected

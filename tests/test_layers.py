@@ -67,6 +67,7 @@ PLACES = {
     "pkcs11": ("keys.pkcs11",),
     "obstore": ("publish.bucket",),
     "urllib3": ("publish.bucket", "publish.registry_client"),
+    "anyio": ("collect.",),
     "psycopg": ("collect.store",),
     "starlette": ("collect.",),
     "uvicorn": ("collect.",),

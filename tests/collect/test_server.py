@@ -262,7 +262,7 @@ def kill_soon(found: Collector) -> None:
 
 def test_collector_restart_in_the_middle_loses_nothing(tmp_path: Path, place: Place) -> None:
     store = sqlite_address(tmp_path)
-    device = chain_of("gw-1", 40)
+    device = chain_of("gw-1", 20)
     acknowledged = 0
     with collecting(place, store) as found, ThreadPoolExecutor(1) as pool:
         kill = pool.submit(kill_soon, found)
@@ -281,7 +281,7 @@ def test_collector_restart_in_the_middle_loses_nothing(tmp_path: Path, place: Pl
     with collecting(place, store) as found:
         answer = found.send(device.lines[max(acknowledged - 1, 0) :])
         assert answer.content["head"] == device.head
-    assert results(store, "gw-1") == ["installed"] * 40
+    assert results(store, "gw-1") == ["installed"] * 20
     assert rows(store, "SELECT kind FROM breaks") == []
 
 

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fwsign.gateway.report.sending import (
-    MAX_BATCH,
-    MAX_BATCH_LINES,
     CollectorAnswer,
     Reported,
     send_waiting,
@@ -114,15 +112,22 @@ def test_what_was_not_acknowledged_is_sent_again(device: Device) -> None:
     assert collector.lines == device.lines
 
 
-def test_batches_are_bounded(device: Device) -> None:
+def test_batches_are_bounded(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fwsign.gateway.report import sending
+
+    assert (sending.MAX_BATCH_LINES, sending.MAX_BATCH) == (500, 96 * 1024)
+    monkeypatch.setattr(sending, "MAX_BATCH_LINES", 8)
     collector = Honest()
     device.write(3, text="x" * 50_000)
-    device.write(MAX_BATCH_LINES + 1)
-    assert device.report(collector).sent == MAX_BATCH_LINES + 4
+    device.write(9)
+    assert device.report(collector).sent == 12
     assert collector.lines == device.lines
     for one in collector.batches:
-        assert len(one) <= MAX_BATCH_LINES
-        assert sum(len(line) + 1 for line in one) <= MAX_BATCH
+        assert len(one) <= 8
+        assert sum(len(line) + 1 for line in one) <= sending.MAX_BATCH
+    # A memory cuts long texts, so only a file has lines of 50,000 bytes.
+    counts = [1, 1, 8, 2] if device.in_file else [8, 4]
+    assert [len(one) for one in collector.batches] == counts
 
 
 @pytest.mark.parametrize(
